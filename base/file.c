@@ -1,0 +1,144 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+
+static int io_error(struct tt_error *err, const char *path, const char *verb)
+{
+	return tt_fail(err, TT_ERR_IO, "%s: cannot %s: %s", path, verb, strerror(errno));
+}
+
+int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err)
+{
+	struct stat status;
+	*out = (struct tt_mapping){0};
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0)
+		return io_error(err, path, "open");
+	if (fstat(file, &status) < 0) {
+		int code = io_error(err, path, "read");
+		close(file);
+		return code;
+	}
+	if (!S_ISREG(status.st_mode)) {
+		close(file);
+		return tt_fail(err, TT_ERR_IO, "%s: not a regular file", path);
+	}
+	if (status.st_size > 0) {
+		void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+		if (data == MAP_FAILED) {
+			int code = io_error(err, path, "map");
+			close(file);
+			return code;
+		}
+		out->data = data;
+		out->size = (size_t)status.st_size;
+	}
+	close(file);
+	return TT_OK;
+}
+
+void tt_file_unmap(struct tt_mapping *mapping)
+{
+	if (mapping->data)
+		munmap((void *)(uintptr_t)mapping->data, mapping->size);
+	*mapping = (struct tt_mapping){0};
+}
+
+int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, struct tt_error *err)
+{
+	char chunk[65536];
+	FILE *file = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+	if (!file)
+		return io_error(err, path, "open");
+	int status = TT_OK;
+	for (size_t n; status == TT_OK && (n = fread(chunk, 1, sizeof chunk, file)) > 0;) {
+		if (n > max_bytes - out->len)
+			status = tt_fail(
+				err, TT_ERR_LIMIT, "%s: larger than the %zu bytes allowed here", path, max_bytes);
+		else
+			status = tt_buffer_add(out, chunk, n, err);
+	}
+	if (status == TT_OK && ferror(file))
+		status = io_error(err, path, "read");
+	if (file != stdin)
+		fclose(file);
+	return status == TT_OK ? tt_buffer_add(out, "", 0, err) : status;
+}
+
+static int write_all(int file, const char *data, size_t n)
+{
+	while (n > 0) {
+		ssize_t written = write(file, data, n);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written < 0)
+			return -1;
+		data += written;
+		n -= (size_t)written;
+	}
+	return fsync(file);
+}
+
+int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err)
+{
+	struct tt_buffer name = {0};
+	TT_TRY(tt_buffer_print(&name, err, "%s.tmp-XXXXXX", path));
+	int file = mkstemp(name.data), status = TT_OK;
+	if (file < 0) {
+		status = io_error(err, path, "create");
+	} else {
+		mode_t mask = umask(0);
+		umask(mask);
+		if (fchmod(file, 0666 & ~mask) < 0 || write_all(file, data, n) < 0)
+			status = io_error(err, path, "write");
+		if (close(file) < 0 && status == TT_OK)
+			status = io_error(err, path, "write");
+		if (status == TT_OK && rename(name.data, path) < 0)
+			status = io_error(err, path, "rename into place");
+		if (status != TT_OK)
+			unlink(name.data);
+	}
+	tt_buffer_free(&name);
+	return status;
+}
+
+bool tt_file_exists(const char *path)
+{
+	struct stat status;
+	return stat(path, &status) == 0;
+}
+
+bool tt_file_is_directory(const char *path)
+{
+	struct stat status;
+	return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+int tt_file_join(char **out, const char *directory, const char *name, struct tt_error *err)
+{
+	struct tt_buffer path = {0};
+	TT_TRY(tt_buffer_print(&path, err, "%s/%s", directory, name));
+	*out = path.data;
+	return TT_OK;
+}
+
+int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned int length = 0;
+	if (EVP_Digest(data, n, digest, &length, EVP_sha256(), NULL) != 1 || length != 32)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "SHA-256 is not available from libcrypto");
+	for (int i = 0; i < 32; i++)
+		snprintf(out + 2 * i, 3, "%02x", digest[i]);
+	return TT_OK;
+}

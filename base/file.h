@@ -1,0 +1,35 @@
+/* Files: read-only mappings, whole-file reads with a cap, and writes that are there in full or not at all. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+
+struct tt_mapping {
+	const uint8_t *data; /* NULL for an empty file */
+	size_t size;         /* bytes */
+};
+
+/* Maps a regular file read-only. Refuses directories and devices. tt_file_unmap releases it. */
+int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err);
+void tt_file_unmap(struct tt_mapping *mapping);
+
+/* Reads a whole file (or standard input for "-") of at most max_bytes into an empty buffer. */
+int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, struct tt_error *err);
+
+/* Writes a file through a temporary one beside it: fsync, then rename. A reader sees the old file or the new one. */
+int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err);
+
+bool tt_file_exists(const char *path);
+bool tt_file_is_directory(const char *path);
+
+/* DIR/NAME in a new string; release with free(). */
+int tt_file_join(char **out, const char *directory, const char *name, struct tt_error *err);
+
+/* SHA-256 as 64 lower-case hexadecimal digits and a 0. */
+int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err);
+
+#endif

@@ -1,0 +1,79 @@
+#include "base/json.h"
+
+#include <math.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+
+int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, struct tt_error *err)
+{
+	json_error_t where;
+	json_t *value = json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+	if (!value)
+		return tt_fail(err, TT_ERR_FORMAT, "%s: not valid JSON: line %d column %d: %s", what, where.line,
+			where.column, where.text);
+	*out = value;
+	return TT_OK;
+}
+
+int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err)
+{
+	struct tt_buffer text = {0};
+	int status = tt_file_read(&text, path, max_bytes, err);
+	if (status == TT_OK)
+		status = tt_json_parse(out, text.data, text.len, path, err);
+	tt_buffer_free(&text);
+	return status;
+}
+
+/* The field, or NULL when it is absent or null. */
+static const json_t *field(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+	return json_is_null(value) ? NULL : value;
+}
+
+int tt_json_u32(const json_t *object, const char *key, uint32_t min, uint32_t max, uint32_t *out, struct tt_error *err)
+{
+	const json_t *value = field(object, key);
+	if (!value)
+		return TT_OK;
+	if (!json_is_integer(value) || json_integer_value(value) < min || json_integer_value(value) > max)
+		return tt_fail(err, TT_ERR_FORMAT, "%s must be an integer from %u to %u", key, min, max);
+	*out = (uint32_t)json_integer_value(value);
+	return TT_OK;
+}
+
+int tt_json_float(const json_t *object, const char *key, double min, double max, float *out, struct tt_error *err)
+{
+	const json_t *value = field(object, key);
+	if (!value)
+		return TT_OK;
+	double number = json_number_value(value);
+	if (!json_is_number(value) || !isfinite(number) || number < min || number > max)
+		return tt_fail(err, TT_ERR_FORMAT, "%s must be a number from %g to %g", key, min, max);
+	*out = (float)number;
+	return TT_OK;
+}
+
+int tt_json_bool(const json_t *object, const char *key, bool *out, struct tt_error *err)
+{
+	const json_t *value = field(object, key);
+	if (!value)
+		return TT_OK;
+	if (!json_is_boolean(value))
+		return tt_fail(err, TT_ERR_FORMAT, "%s must be true or false", key);
+	*out = json_is_true(value);
+	return TT_OK;
+}
+
+int tt_json_string(const json_t *object, const char *key, const char **out, struct tt_error *err)
+{
+	const json_t *value = field(object, key);
+	if (!value)
+		return TT_OK;
+	if (!json_is_string(value))
+		return tt_fail(err, TT_ERR_FORMAT, "%s must be a string", key);
+	*out = json_string_value(value);
+	return TT_OK;
+}

@@ -1,0 +1,25 @@
+/* jansson with the settings that untrusted text needs, and field readers that name the field they refuse. */
+#ifndef BASE_JSON_H
+#define BASE_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tt_error.h"
+
+/* Parses text (n bytes, duplicate keys refused, nothing may follow the value). what names the source in messages.
+ * *out is a new reference. */
+int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, struct tt_error *err);
+
+/* Reads and parses a file of at most max_bytes. */
+int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err);
+
+/* Field readers: absent (or null) leaves *out as it was and is no error; the wrong type or range is. */
+int tt_json_u32(const json_t *object, const char *key, uint32_t min, uint32_t max, uint32_t *out, struct tt_error *err);
+int tt_json_float(const json_t *object, const char *key, double min, double max, float *out, struct tt_error *err);
+int tt_json_bool(const json_t *object, const char *key, bool *out, struct tt_error *err);
+/* Borrowed from object. */
+int tt_json_string(const json_t *object, const char *key, const char **out, struct tt_error *err);
+
+#endif

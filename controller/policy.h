@@ -1,0 +1,67 @@
+/* A steering policy in memory, and what must hold of it. */
+#ifndef CONTROLLER_POLICY_H
+#define CONTROLLER_POLICY_H
+
+#include "kernels/steer.h"
+#include "runtime/trimtab.h"
+
+enum {
+	TT_MAX_DIRECTIONS = 64,         /* rows a layer */
+	TT_MAX_POLICY_FLOATS = 1 << 28, /* all directions together, 1 GiB: far above any model of today */
+	TT_MAX_POLICY_TEXT = 1 << 20,   /* bytes of one metadata string */
+	TT_MAX_POLICY_NAME = 200,       /* bytes */
+};
+
+struct tt_policy {
+	char *name;
+	enum tt_steer_op op;
+	enum tt_policy_when when;
+	uint32_t n_layers, hidden_size;
+	uint32_t n_directions; /* rows a layer */
+	float *directions; // [n_layers][n_directions][hidden_size], zeros where the layer has none; orthonormal for ablate, clamp
+	float *targets; // [n_layers][n_directions], clamp; else NULL
+	float *weights; // [n_layers], 0 where the layer has no direction
+	float *norms;   // [n_layers]
+	float alpha;
+	enum tt_gate gate;
+	uint32_t n_observed;
+	uint32_t *observed; // [n_observed] ascending
+	float *gate_weight; // [n_observed * hidden_size]
+	float gate_bias, threshold;
+	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
+	char *warning; /* the last one tt_engine_add_policy gave, or NULL */
+};
+
+/* An empty policy for a model of these dimensions: add, generation, always, alpha 1, all weights 0. */
+int tt_policy_new(
+	struct tt_policy **out, uint32_t n_layers, uint32_t hidden_size, uint32_t n_directions, struct tt_error *err);
+
+/* Makes it a clamp: room for targets. */
+int tt_policy_set_clamp(struct tt_policy *policy, struct tt_error *err);
+
+/* Makes the gate a probe over these layers: room for its weights, all 0, and a threshold of 0.5. */
+int tt_policy_set_probe(struct tt_policy *policy, const uint32_t *observed, uint32_t n_observed, struct tt_error *err);
+
+/* Replaces one of the policy's strings. */
+int tt_policy_set_text(char **field, const char *text, struct tt_error *err);
+
+/* Everything that must hold of a policy, whoever made it: finite numbers, ascending layers in range, a gate with its
+ * tensors, weights 0..1, and at least one layer that is steered. Orthonormalises the rows of ablate and clamp, fills norms.
+ *
+ * A clamp's target k is the projection wanted on the given row k made a unit vector. When several rows are not orthogonal
+ * the targets follow them: the new ones ask for exactly the same projections on the given unit rows. Rows that are
+ * orthonormal already keep their bits, so that a policy written and read again is the same one. */
+int tt_policy_finish(struct tt_policy *policy, struct tt_error *err);
+
+/* The first and last layer with a weight and a direction; false when there is none. */
+bool tt_policy_band(const struct tt_policy *policy, uint32_t *first, uint32_t *last);
+
+/* True where the layer's directions are not all zero. */
+bool tt_policy_has_direction(const struct tt_policy *policy, uint32_t layer);
+
+/* "add", "all", "probe": the words of the file and of every report. */
+const char *tt_policy_op_name(enum tt_steer_op op);
+const char *tt_policy_when_name(enum tt_policy_when when);
+const char *tt_policy_gate_name(enum tt_gate gate);
+
+#endif

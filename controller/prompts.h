@@ -1,0 +1,42 @@
+/* Prompt files: JSON lines with id, prompt, label and an optional split. Other keys are left alone. */
+#ifndef CONTROLLER_PROMPTS_H
+#define CONTROLLER_PROMPTS_H
+
+#include <stdbool.h>
+
+#include "base/memory.h"
+
+enum { TT_MAX_PROMPT_LINE = 1 << 24 }; /* bytes of one line */
+
+enum tt_label { TT_HARMFUL, TT_BENIGN, TT_BORDERLINE, TT_N_LABELS };
+enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT };
+
+struct tt_prompt {
+	char *id, *text;
+	enum tt_label label;
+	enum tt_split split;
+	uint32_t file; /* index into the list of files */
+	uint32_t line; /* in that file, from 1 */
+};
+
+struct tt_prompt_file {
+	char *path;
+	char sha256[65];
+	size_t n_rows;
+};
+
+struct tt_prompts {
+	struct tt_prompt *rows;
+	size_t n_rows, capacity;
+	struct tt_prompt_file *files;
+	size_t n_files;
+};
+
+/* Reads the files in order. A bad line is refused with file, line number and field. Duplicate ids are refused. */
+int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err);
+void tt_prompts_free(struct tt_prompts *prompts);
+
+const char *tt_label_name(enum tt_label label);
+bool tt_split_parse(const char *name, enum tt_split *out);
+
+#endif

@@ -1,0 +1,139 @@
+/* The ops that make a forward pass, and the backend that has a body for each. kernels/cpu and kernels/cuda hold the
+ * same files in the same order; the CPU body is the specification.
+ *
+ * h is the residual stream, f32 [n_tokens][hidden]. Every reduction has one order, fixed by the weight's shape and by
+ * absolute positions, never by how many rows share the step: a row's bits are the same alone, in a batch and in any
+ * chunking of its prompt. Pointers are to the backend's memory unless they are called host. All ops return 0 or an
+ * error code; none allocates but for scratch that the backend keeps. */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include "kernels/steer.h"
+#include "kernels/step.h"
+#include "weights/model.h"
+
+/* The KV pages of all layers: for layer l, page p and which (0 keys, 1 values)
+ *     data + (((l * n_pages + p) * 2 + which) * n_kv_heads * TT_PAGE_TOKENS * head_dim) elements
+ * is [n_kv_heads][TT_PAGE_TOKENS][head_dim]. */
+enum tt_kv_type { TT_KV_F32, TT_KV_F16 };
+struct tt_kv_pages {
+	void *data;
+	enum tt_kv_type type;
+	uint32_t n_pages;
+};
+
+struct tt_embed_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	const struct tt_matrix *embedding; // [vocab][hidden]
+	float *h;                          // out [n_tokens][hidden]
+};
+
+/* q, k, v = rmsnorm(h) * (wq, wk, wv)^T + bias; q and k rotated by their position; k and v appended to the pages. */
+struct tt_qkv_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	const struct tt_layer *layer;
+	uint32_t layer_index;
+	const float *inverse_frequencies; // [head_dim / 2]
+	const float *h;                   // [n_tokens][hidden]
+	float *q;                         // out [n_tokens][n_heads * head_dim]
+	const struct tt_kv_pages *kv;
+};
+
+/* Causal grouped-query attention over the pages, scale 1 / sqrt(head_dim). Keys are split at absolute positions that
+ * are multiples of 256 and the parts merged in index order. */
+struct tt_attention_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	uint32_t layer_index;
+	const float *q;   // [n_tokens][n_heads * head_dim]
+	float *attention; // out [n_tokens][n_heads * head_dim]
+	const struct tt_kv_pages *kv;
+};
+
+/* h += attention * wo^T (+ bo) */
+struct tt_o_proj_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	const struct tt_layer *layer;
+	const float *attention; // [n_tokens][n_heads * head_dim]
+	float *h;               // in and out [n_tokens][hidden]
+};
+
+/* ffn = silu(rmsnorm(h) * w_gate^T) * (rmsnorm(h) * w_up^T), biases inside */
+struct tt_gate_up_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	const struct tt_layer *layer;
+	const float *h; // [n_tokens][hidden]
+	float *ffn;     // out [n_tokens][ffn_size]
+};
+
+/* h = steer(h + ffn * w_down^T (+ bias)), then captured rows are stored. */
+struct tt_down_proj_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	const struct tt_layer *layer;
+	uint32_t layer_index;
+	const float *ffn;                  // [n_tokens][ffn_size]
+	float *h;                          // in and out [n_tokens][hidden]
+	const struct tt_steer_slot *slots; // indexed by the plan's row_slots
+	const float *coef;                 // [n_rows][n_layers]
+	float *captured;                   // [n_captures][n_layers][hidden], or NULL
+	float *norms; // [n_tokens][n_layers][2]: norm of h before and after steering, or NULL; 0, 0 on tokens without rows
+};
+
+/* Decisions of the plan whose after_layer is layer_index: gather x_c, run the gate, write the coefficient row.
+ * Before the first layer (-1) it first zeroes the rows of all the plan's decisions: a row still holds what its former
+ * owner left, and in a step that decides and steers, layers up to the decision read it. */
+struct tt_control_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	int32_t layer_index; /* -1 before the first layer */
+	const struct tt_steer_slot *slots;
+	const float *captured;              // [n_captures][n_layers][hidden]
+	float *coef;                        // in and out [n_rows][n_layers]
+	struct tt_decision_result *results; // out [n_decisions]
+};
+
+/* logits = rmsnorm(h) * output^T for the plan's sample rows */
+struct tt_logits_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	const float *output_norm;       // [hidden]
+	const struct tt_matrix *output; // [vocab][hidden]
+	const float *h;                 // [n_tokens][hidden]
+	float *logits;                  // out [n_samples][vocab]
+};
+
+struct tt_sample_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	const float *logits;              // [n_samples][vocab]
+	struct tt_sample_result *results; // out [n_samples]
+};
+
+/* One device: its memory and its bodies. close releases it and everything it keeps. */
+struct tt_backend {
+	const char *name;
+	uint32_t n_threads; /* host threads that its bodies use */
+	int (*allocate)(
+		struct tt_backend *, void *out_pointer, size_t count, size_t size, struct tt_error *); /* zeroed */
+	void (*release)(struct tt_backend *, void *memory); /* NULL is fine */
+	int (*embed)(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
+	int (*qkv)(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
+	int (*attention)(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
+	int (*o_proj)(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
+	int (*gate_up)(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
+	int (*down_proj)(struct tt_backend *, const struct tt_down_proj_args *, struct tt_error *);
+	int (*control)(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
+	int (*logits)(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
+	int (*sample)(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
+	void (*close)(struct tt_backend *);
+};
+
+/* n_threads 0: one a core. */
+int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *err);
+
+#endif

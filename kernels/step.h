@@ -1,0 +1,94 @@
+/* The step plan: everything the kernels need to know of one step, in one packed block, so that it reaches a device in
+ * one copy. The host makes all decisions; kernels make none. A header of counts and byte offsets, then the arrays. */
+#ifndef KERNELS_STEP_H
+#define KERNELS_STEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tt_error.h"
+
+enum {
+	TT_PAGE_TOKENS = 16, /* positions in a KV page */
+	TT_STACK = 4,        /* policies that may steer one token */
+	TT_MAX_TOP = 20,     /* alternatives a sample may report, OpenAI's limit */
+};
+
+/* One row of logits to be made and sampled from. */
+struct tt_sample_plan {
+	uint32_t token;     /* index into the step's tokens */
+	int32_t target;     /* report this id's log-probability, or -1 */
+	float temperature;  /* 0: greedy, the lowest id among equals */
+	float top_p, min_p; /* 1 and 0: off */
+	uint32_t top_k;     /* 0: off */
+	uint32_t n_top;     /* alternatives to report, at most TT_MAX_TOP */
+	uint32_t reserved;
+	uint64_t seed;    /* with counter the only source of randomness, so a row's draw depends on nothing else */
+	uint64_t counter; /* index of the generated token */
+};
+
+/* One gate to run, or one row to set, in this step. */
+struct tt_decision_plan {
+	uint32_t row;        /* of the coefficient table */
+	uint32_t slot;       /* the policy */
+	int32_t after_layer; /* run when this layer's output is there; -1: before the first (a gate that observes nothing) */
+	uint32_t capture; /* capture row that holds x_c, unused for -1 */
+	float scale;      /* the request's SCALE */
+};
+
+/* Offsets count bytes from the start of the header; every array is aligned to 8. */
+struct tt_step {
+	uint32_t n_bytes; /* of the whole block */
+	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_captures;
+	uint32_t n_rows;    /* of the coefficient table, row 0 included */
+	uint32_t max_pages; /* columns of the page tables */
+	uint32_t tokens;    // int32 [n_tokens] token ids
+	uint32_t positions; // int32 [n_tokens] absolute; the tokens of one sequence are neighbours, ascending
+	uint32_t seqs;      // int32 [n_tokens] which page table
+	uint32_t captures;  // int32 [n_tokens] capture row, or -1
+	uint32_t coef_rows; // uint16 [n_tokens][TT_STACK] rows that steer the token, in the request's order; 0: none
+	uint32_t row_slots; // uint16 [n_rows] policy slot of each row; row 0 has none
+	uint32_t pages;     // int32 [n_seqs][max_pages]
+	uint32_t samples;   // struct tt_sample_plan [n_samples]
+	uint32_t decisions; // struct tt_decision_plan [n_decisions]
+	uint32_t reserved;
+};
+
+/* The arrays of a step, wherever the block lies. */
+#define TT_STEP_ARRAY(name, type)                                                                                      \
+	static inline type *tt_step_##name(const struct tt_step *step)                                                 \
+	{                                                                                                              \
+		return (type *)((char *)(uintptr_t)step + (size_t)step->name);                                         \
+	}
+TT_STEP_ARRAY(tokens, int32_t)
+TT_STEP_ARRAY(positions, int32_t)
+TT_STEP_ARRAY(seqs, int32_t)
+TT_STEP_ARRAY(captures, int32_t)
+TT_STEP_ARRAY(coef_rows, uint16_t)
+TT_STEP_ARRAY(row_slots, uint16_t)
+TT_STEP_ARRAY(pages, int32_t)
+TT_STEP_ARRAY(samples, struct tt_sample_plan)
+TT_STEP_ARRAY(decisions, struct tt_decision_plan)
+#undef TT_STEP_ARRAY
+
+/* Lays the arrays out behind the header from its counts (which the caller has set) and fills n_bytes and the offsets.
+ * TT_ERR_LIMIT when the block would not fit in capacity bytes. */
+int tt_step_layout(struct tt_step *step, size_t capacity, struct tt_error *err);
+
+/* What one sampled row gives. */
+struct tt_sample_result {
+	int32_t token;
+	float logprob;        /* of token, under the model's own distribution (temperature 1, nothing cut) */
+	float target_logprob; /* of the plan's target; 0 without one */
+	uint32_t n_top;
+	int32_t top_tokens[TT_MAX_TOP]; /* likeliest first */
+	float top_logprobs[TT_MAX_TOP];
+};
+
+/* What one gate gave. The coefficients themselves stand in the table's row. */
+struct tt_decision_result {
+	float s;    /* the controller's scalar */
+	float gate; /* what the threshold was held against: a probe's probability, 1 for always */
+};
+
+#endif

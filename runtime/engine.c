@@ -1,0 +1,226 @@
+/* The engine: a model, a backend, and the memory that a step works in. */
+#include "runtime/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "runtime/plan.h"
+#include "weights/model.h"
+
+enum {
+	DEFAULT_CONTEXT = 8192, /* of a model made for more: KV pages are memory */
+	MAX_BATCH = 4096,
+	MAX_STEP_TOKENS = 1 << 16,
+	MAX_THREADS = 1024,
+	MIN_SAMPLES = 64, /* rows of logits a step may make, so that scoring a prompt takes few steps */
+};
+
+void tt_free(void *memory)
+{
+	free(memory);
+}
+
+void tt_engine_options_default(struct tt_engine_options *options)
+{
+	*options = (struct tt_engine_options){.device = "auto", .max_batch = 32, .max_step_tokens = 512};
+}
+
+static int check_options(struct tt_engine_options *o, const struct tt_config *config, struct tt_error *err)
+{
+	if (o->device && strcmp(o->device, "auto") && strcmp(o->device, "cpu"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "device %.40s: this build has auto and cpu", o->device);
+	if (o->max_batch < 1 || o->max_batch > MAX_BATCH)
+		return tt_fail(err, TT_ERR_ARGUMENT, "max_batch must be from 1 to %d", MAX_BATCH);
+	if (o->max_step_tokens < o->max_batch || o->max_step_tokens > MAX_STEP_TOKENS)
+		return tt_fail(err, TT_ERR_ARGUMENT, "max_step_tokens must be from max_batch (%u) to %d", o->max_batch,
+			MAX_STEP_TOKENS);
+	if (o->n_threads > MAX_THREADS)
+		return tt_fail(err, TT_ERR_ARGUMENT, "n_threads must be at most %d", MAX_THREADS);
+	if (o->context > config->context_length)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a context of %u tokens is more than the model's %u", o->context,
+			config->context_length);
+	if (!o->context)
+		o->context = config->context_length < DEFAULT_CONTEXT ? config->context_length : DEFAULT_CONTEXT;
+	if (!o->kv_tokens)
+		o->kv_tokens = o->max_batch * 512 > o->context ? o->max_batch * 512 : o->context;
+	if (o->kv_tokens > TT_MAX_CONTEXT)
+		return tt_fail(err, TT_ERR_ARGUMENT, "kv_tokens must be at most %d", TT_MAX_CONTEXT);
+	return TT_OK;
+}
+
+static int open_state(struct tt_engine *e, struct tt_error *err)
+{
+	struct tt_state *s = &e->state;
+	struct tt_backend *b = e->backend;
+	const struct tt_config *c = &e->model->config;
+	size_t f = sizeof(float), heads = (size_t)c->n_heads * c->head_dim;
+	s->backend = b;
+	s->model = e->model;
+	s->max_tokens = e->options.max_step_tokens;
+	s->max_samples = e->options.max_batch > MIN_SAMPLES ? e->options.max_batch : MIN_SAMPLES;
+	s->n_rows = 1 + e->options.max_batch * TT_MAX_STACK;
+	TT_TRY(b->allocate(b, &s->inverse_frequencies, c->head_dim / 2, f, err));
+	tt_config_inverse_frequencies(c, s->inverse_frequencies);
+	TT_TRY(b->allocate(b, &s->slots, TT_MAX_SLOTS, sizeof *s->slots, err));
+	TT_TRY(b->allocate(b, &s->coef, s->n_rows, c->n_layers * f, err));
+	TT_TRY(b->allocate(b, &s->h, s->max_tokens, c->hidden_size * f, err));
+	TT_TRY(b->allocate(b, &s->q, s->max_tokens, heads * f, err));
+	TT_TRY(b->allocate(b, &s->attention, s->max_tokens, heads * f, err));
+	TT_TRY(b->allocate(b, &s->ffn, s->max_tokens, c->ffn_size * f, err));
+	TT_TRY(b->allocate(b, &s->logits, s->max_samples, c->vocab_size * f, err));
+	TT_TRY(b->allocate(b, &s->samples, s->max_samples, sizeof *s->samples, err));
+	return b->allocate(b, &s->decided, s->n_rows, sizeof *s->decided, err);
+}
+
+static void close_state(struct tt_engine *e)
+{
+	struct tt_state *s = &e->state;
+	struct tt_backend *b = e->backend;
+	if (!b)
+		return;
+	void *all[] = {s->inverse_frequencies, s->slots, s->coef, s->h, s->q, s->attention, s->ffn, s->logits,
+		s->captured, s->norms, s->samples, s->decided};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		b->release(b, all[i]);
+}
+
+/* What a policy must agree on to steer this model: all that shapes the residual stream and the tokens. */
+static int make_fingerprint(struct tt_engine *e, struct tt_error *err)
+{
+	const struct tt_config *c = &e->model->config;
+	const struct tt_tokenizer *tokenizer = tt_text_tokenizer(e->text);
+	struct tt_buffer text = {0};
+	TT_TRY(tt_buffer_print(&text, err, "llama L=%u d=%u heads=%u/%u head_dim=%u ffn=%u vocab=%u tokens=%.16s",
+		c->n_layers, c->hidden_size, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_size, c->vocab_size,
+		tokenizer ? tt_tokenizer_digest(tokenizer) : "none"));
+	e->fingerprint = text.data;
+	return TT_OK;
+}
+
+static void add_eos(struct tt_engine *e, int32_t id)
+{
+	if (id >= 0 && !tt_request_is_eos(e, id) && e->n_eos < TT_MAX_EOS + 1)
+		e->eos[e->n_eos++] = id;
+}
+
+static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
+{
+	const struct tt_config *c = &e->model->config;
+	const struct tt_tokenizer *tokenizer = tt_text_tokenizer(e->text);
+	size_t n = strlen(path);
+	while (n > 1 && path[n - 1] == '/')
+		n--;
+	const char *start = path + n;
+	while (start > path && start[-1] != '/')
+		start--;
+	TT_TRY(tt_copy_string(&e->name, start, (size_t)(path + n - start), err));
+	TT_TRY(make_fingerprint(e, err));
+	for (uint32_t i = 0; i < c->n_eos; i++)
+		add_eos(e, c->eos[i]);
+	if (tokenizer)
+		add_eos(e, tt_tokenizer_eos(tokenizer));
+	e->info = (struct tt_model_info){
+		.architecture = "llama",
+		.name = e->name,
+		.backend = e->backend->name,
+		.n_layers = c->n_layers,
+		.hidden_size = c->hidden_size,
+		.n_heads = c->n_heads,
+		.n_kv_heads = c->n_kv_heads,
+		.head_dim = c->head_dim,
+		.ffn_size = c->ffn_size,
+		.vocab_size = c->vocab_size,
+		.context = e->options.context,
+		.model_context = c->context_length,
+		.n_threads = e->backend->n_threads,
+		.n_parameters = e->model->n_parameters,
+		.n_weight_bytes = e->model->n_weight_bytes,
+		.kv_bytes = e->kv.n_bytes,
+		.fingerprint = e->fingerprint,
+		.weights_digest = e->model->weights_digest,
+	};
+	return TT_OK;
+}
+
+static int open_queues(struct tt_engine *e, struct tt_error *err)
+{
+	uint32_t n_rows = e->state.n_rows;
+	TT_TRY(tt_alloc(&e->policies, TT_MAX_SLOTS, sizeof *e->policies, err));
+	TT_TRY(tt_alloc(&e->running, e->options.max_batch, sizeof(struct tt_request *), err));
+	TT_TRY(tt_alloc(&e->row_slots, n_rows, sizeof *e->row_slots, err));
+	TT_TRY(tt_alloc(&e->free_rows, n_rows, sizeof *e->free_rows, err));
+	for (uint32_t row = n_rows - 1; row > 0; row--)
+		e->free_rows[e->n_free_rows++] = (uint16_t)row;
+	return TT_OK;
+}
+
+static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
+{
+	TT_TRY(tt_model_open(&e->model, path, err));
+	const struct tt_config *config = &e->model->config;
+	TT_TRY(check_options(&e->options, config, err));
+	TT_TRY(tt_text_from_model(&e->text, e->model, err));
+	TT_TRY(tt_cpu_open(&e->backend, e->options.n_threads, err));
+	TT_TRY(tt_kv_open(
+		&e->kv, e->backend, config, e->options.kv_tokens, e->options.kv_f16 ? TT_KV_F16 : TT_KV_F32, err));
+	TT_TRY(open_state(e, err));
+	TT_TRY(open_queues(e, err));
+	TT_TRY(describe(e, path, err));
+	return tt_plan_open(&e->plan, e, err);
+}
+
+int tt_engine_open(
+	struct tt_engine **out, const char *model_path, const struct tt_engine_options *options, struct tt_error *err)
+{
+	struct tt_engine *e = NULL;
+	*out = NULL;
+	TT_TRY(tt_alloc(&e, 1, sizeof *e, err));
+	if (options)
+		e->options = *options;
+	else
+		tt_engine_options_default(&e->options);
+	int status = open_engine(e, model_path, err);
+	if (status != TT_OK) {
+		tt_engine_close(e);
+		return status;
+	}
+	*out = e;
+	return TT_OK;
+}
+
+void tt_engine_close(struct tt_engine *e)
+{
+	if (!e)
+		return;
+	tt_plan_close(e->plan);
+	tt_policies_close(e);
+	close_state(e);
+	tt_kv_close(&e->kv, e->backend);
+	if (e->backend)
+		e->backend->close(e->backend);
+	tt_text_close(e->text);
+	tt_model_close(e->model);
+	free(e->running);
+	free(e->free_rows);
+	free(e->row_slots);
+	free(e->name);
+	free(e->fingerprint);
+	free(e);
+}
+
+const struct tt_model_info *tt_engine_info(const struct tt_engine *engine)
+{
+	return &engine->info;
+}
+
+const struct tt_text *tt_engine_text(const struct tt_engine *engine)
+{
+	return engine->text;
+}
+
+void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats)
+{
+	*stats = engine->stats;
+}

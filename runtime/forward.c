@@ -1,0 +1,59 @@
+#include "runtime/forward.h"
+
+#include "base/fail.h"
+
+/* Gates run right behind the last layer they observe, so that later layers of the same pass are steered by them. */
+static int control(struct tt_state *s, const struct tt_step *step, int32_t layer, struct tt_error *err)
+{
+	const struct tt_decision_plan *plan = tt_step_decisions(step);
+	bool due = layer < 0 && step->n_decisions > 0;
+	for (uint32_t i = 0; i < step->n_decisions && !due; i++)
+		due = plan[i].after_layer == layer;
+	if (!due)
+		return TT_OK;
+	return s->backend->control(s->backend,
+		&(struct tt_control_args){&s->model->config, step, layer, s->slots, s->captured, s->coef, s->decided},
+		err);
+}
+
+static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, uint32_t l, float *norms,
+	struct tt_error *err)
+{
+	struct tt_backend *b = s->backend;
+	const struct tt_config *config = &s->model->config;
+	const struct tt_layer *layer = &s->model->layers[l];
+
+	/* attention norm, q k v, biases, rotation, append to the KV pages */
+	TT_TRY(b->qkv(b, &(struct tt_qkv_args){config, step, layer, l, s->inverse_frequencies, s->h, s->q, kv}, err));
+	/* attention over the pages */
+	TT_TRY(b->attention(b, &(struct tt_attention_args){config, step, l, s->q, s->attention, kv}, err));
+	/* output projection, residual */
+	TT_TRY(b->o_proj(b, &(struct tt_o_proj_args){config, step, layer, s->attention, s->h}, err));
+	/* feed-forward norm, gate and up, activation */
+	TT_TRY(b->gate_up(b, &(struct tt_gate_up_args){config, step, layer, s->h, s->ffn}, err));
+	/* down projection, residual, steering, capture */
+	TT_TRY(b->down_proj(b,
+		&(struct tt_down_proj_args){
+			config, step, layer, l, s->ffn, s->h, s->slots, s->coef, s->captured, norms},
+		err));
+	return control(s, step, (int32_t)l, err);
+}
+
+int tt_forward(
+	struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, bool trace, struct tt_error *err)
+{
+	struct tt_backend *b = s->backend;
+	const struct tt_config *config = &s->model->config;
+
+	TT_TRY(control(s, step, -1, err));
+	TT_TRY(b->embed(b, &(struct tt_embed_args){config, step, &s->model->embedding, s->h}, err));
+	for (uint32_t l = 0; l < config->n_layers; l++)
+		TT_TRY(block(s, kv, step, l, trace ? s->norms : NULL, err));
+	if (step->n_samples == 0)
+		return TT_OK;
+	/* final norm and logits, only of the rows that sample or are scored */
+	TT_TRY(b->logits(b,
+		&(struct tt_logits_args){config, step, s->model->output_norm, &s->model->output, s->h, s->logits},
+		err));
+	return b->sample(b, &(struct tt_sample_args){config, step, s->logits, s->samples}, err);
+}

@@ -1,0 +1,254 @@
+/* Text in and out: a model's tokenizer and chat template behind one handle. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "runtime/engine.h"
+#include "runtime/text/chat.h"
+#include "weights/gguf.h"
+#include "weights/model.h"
+
+enum { MAX_TEMPLATE_BYTES = 1 << 20 };
+
+struct tt_text {
+	struct tt_tokenizer *tokenizer; /* NULL: a template alone */
+	struct tt_chat_template chat;
+};
+
+const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text)
+{
+	return text->tokenizer;
+}
+
+static int load_gguf(struct tt_text *text, const struct tt_gguf *file, struct tt_error *err)
+{
+	TT_TRY(tt_tokenizer_from_gguf(&text->tokenizer, file, err));
+	return tt_chat_from_gguf(&text->chat, file, err);
+}
+
+static int load_directory(struct tt_text *text, const char *directory, struct tt_error *err)
+{
+	TT_TRY(tt_tokenizer_from_directory(&text->tokenizer, directory, err));
+	return tt_chat_from_directory(&text->chat, directory, err);
+}
+
+static int load_template(struct tt_text *text, const char *path, struct tt_error *err)
+{
+	struct tt_buffer source = {0};
+	int status = tt_file_read(&source, path, MAX_TEMPLATE_BYTES, err);
+	if (status == TT_OK)
+		status = tt_chat_from_source(&text->chat, source.data, source.len, path, NULL, NULL, err);
+	tt_buffer_free(&source);
+	return status;
+}
+
+static bool ends_with(const char *path, const char *suffix)
+{
+	size_t n = strlen(path), m = strlen(suffix);
+	return n >= m && !strcmp(path + n - m, suffix);
+}
+
+static int load_path(struct tt_text *text, const char *path, struct tt_error *err)
+{
+	struct tt_gguf *file = NULL;
+	if (tt_file_is_directory(path))
+		return load_directory(text, path, err);
+	if (ends_with(path, ".jinja") || ends_with(path, ".j2"))
+		return load_template(text, path, err);
+	TT_TRY(tt_gguf_open(&file, path, err));
+	int status = load_gguf(text, file, err);
+	tt_gguf_close(file);
+	return status;
+}
+
+int tt_text_open(struct tt_text **out, const char *path, struct tt_error *err)
+{
+	struct tt_text *text = NULL;
+	*out = NULL;
+	TT_TRY(tt_alloc(&text, 1, sizeof *text, err));
+	int status = load_path(text, path, err);
+	if (status != TT_OK) {
+		tt_text_close(text);
+		return status;
+	}
+	*out = text;
+	return TT_OK;
+}
+
+/* A Hugging Face directory may hold weights without a tokenizer; such a model runs on ids. */
+static bool directory_has_tokenizer(const char *directory)
+{
+	char *path = NULL;
+	if (tt_file_join(&path, directory, "tokenizer.json", NULL) != TT_OK)
+		return false;
+	bool exists = tt_file_exists(path);
+	free(path);
+	return exists;
+}
+
+int tt_text_from_model(struct tt_text **out, const struct tt_model *model, struct tt_error *err)
+{
+	struct tt_text *text = NULL;
+	int status = TT_OK;
+	*out = NULL;
+	TT_TRY(tt_alloc(&text, 1, sizeof *text, err));
+	if (model->gguf && tt_gguf_find(model->gguf, "tokenizer.ggml.model"))
+		status = load_gguf(text, model->gguf, err);
+	else if (!model->gguf && directory_has_tokenizer(model->directory))
+		status = load_directory(text, model->directory, err);
+	if (status == TT_OK && text->tokenizer && tt_tokenizer_size(text->tokenizer) > model->config.vocab_size)
+		status = tt_fail(err, TT_ERR_FORMAT, "the tokenizer has %zu tokens, the embedding only %u rows",
+			tt_tokenizer_size(text->tokenizer), model->config.vocab_size);
+	if (status != TT_OK) {
+		tt_text_close(text);
+		return status;
+	}
+	*out = text;
+	return TT_OK;
+}
+
+void tt_text_close(struct tt_text *text)
+{
+	if (!text)
+		return;
+	tt_tokenizer_free(text->tokenizer);
+	tt_chat_free(&text->chat);
+	free(text);
+}
+
+bool tt_text_has_tokenizer(const struct tt_text *text)
+{
+	return text->tokenizer != NULL;
+}
+
+bool tt_text_has_template(const struct tt_text *text)
+{
+	return text->chat.source != NULL;
+}
+
+static int encode(const struct tt_text *text, const char *string, size_t n, const uint8_t *untrusted, unsigned flags,
+	int32_t **ids, size_t *n_ids, struct tt_error *err)
+{
+	struct tt_ids list = {0};
+	unsigned encode_flags =
+		(flags & TT_TEXT_SPECIAL ? TT_ENCODE_SPECIAL : 0) | (flags & TT_TEXT_BOS ? TT_ENCODE_BOS : 0);
+	if (!text->tokenizer)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
+	int status = tt_tokenizer_encode(text->tokenizer, string, n, untrusted, encode_flags, &list, err);
+	if (status == TT_OK && !list.data)
+		status = tt_alloc(&list.data, 1, sizeof *list.data, err);
+	if (status != TT_OK) {
+		tt_ids_free(&list);
+		return status;
+	}
+	*ids = list.data;
+	*n_ids = list.len;
+	return TT_OK;
+}
+
+int tt_text_encode(const struct tt_text *text, const char *string, size_t n, unsigned flags, int32_t **ids,
+	size_t *n_ids, struct tt_error *err)
+{
+	return encode(text, string, n, NULL, flags, ids, n_ids, err);
+}
+
+/* The chat template with the caller's tokens in place of the model's, where there are any. */
+static int render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
+	struct tt_buffer *prompt, struct tt_buffer *untrusted, struct tt_error *err)
+{
+	static const struct tt_chat_options none;
+	const struct tt_chat_options *o = options ? options : &none;
+	json_t *messages = NULL;
+	if (!text->chat.source)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no chat template");
+	struct tt_chat_template chat = text->chat;
+	if (o->bos)
+		chat.bos_token = (char *)(uintptr_t)o->bos;
+	if (o->eos)
+		chat.eos_token = (char *)(uintptr_t)o->eos;
+	TT_TRY(tt_json_parse(&messages, messages_json, strlen(messages_json), "messages", err));
+	int status = json_is_array(messages) ? tt_chat_render(&chat, messages, !o->no_generation_prompt, (time_t)o->now,
+						       prompt, untrusted, err)
+					     : tt_fail(err, TT_ERR_FORMAT, "messages must be a JSON array");
+	json_decref(messages);
+	return status;
+}
+
+int tt_text_render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
+	char **prompt, struct tt_error *err)
+{
+	struct tt_buffer out = {0}, untrusted = {0};
+	int status = render(text, messages_json, options, &out, &untrusted, err);
+	tt_buffer_free(&untrusted);
+	if (status == TT_OK)
+		status = tt_buffer_add(&out, "", 0, err);
+	if (status != TT_OK) {
+		tt_buffer_free(&out);
+		return status;
+	}
+	*prompt = out.data;
+	return TT_OK;
+}
+
+int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
+	int32_t **ids, size_t *n_ids, struct tt_error *err)
+{
+	struct tt_buffer out = {0}, untrusted = {0};
+	int status = render(text, messages_json, options, &out, &untrusted, err);
+	if (status == TT_OK)
+		status = encode(
+			text, out.data, out.len, (const uint8_t *)untrusted.data, TT_TEXT_SPECIAL, ids, n_ids, err);
+	tt_buffer_free(&out);
+	tt_buffer_free(&untrusted);
+	return status;
+}
+
+int tt_text_user_message(const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err)
+{
+	json_t *user = json_stringn(prompt, n);
+	if (!user)
+		return tt_fail(err, TT_ERR_FORMAT, "the prompt is not valid UTF-8");
+	json_t *messages = system ? json_pack("[{ss ss} {ss so}]", "role", "system", "content", system, "role", "user",
+					    "content", user)
+				  : json_pack("[{ss so}]", "role", "user", "content", user);
+	char *text = messages ? json_dumps(messages, JSON_COMPACT) : NULL;
+	json_decref(messages);
+	if (!text)
+		return tt_fail(err, TT_ERR_FORMAT, "the system message is not valid UTF-8");
+	*messages_json = text;
+	return TT_OK;
+}
+
+const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n)
+{
+	*n = 0;
+	return text->tokenizer ? tt_tokenizer_piece(text->tokenizer, id, n) : "";
+}
+
+int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids, char **string, struct tt_error *err)
+{
+	struct tt_buffer out = {0};
+	struct tt_utf8_stream stream = {0};
+	int status = text->tokenizer ? TT_OK : tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
+	for (size_t i = 0; i < n_ids && status == TT_OK; i++) {
+		size_t n = 0;
+		if (tt_tokenizer_is_special(text->tokenizer, ids[i]))
+			continue;
+		const char *piece = tt_tokenizer_piece(text->tokenizer, ids[i], &n);
+		status = tt_grow(&out.data, &out.capacity, out.len + n + 32, 1, err);
+		if (status == TT_OK)
+			out.len += tt_utf8_stream_push(&stream, piece, n, out.data + out.len);
+	}
+	if (status == TT_OK)
+		status = tt_grow(&out.data, &out.capacity, out.len + 32, 1, err);
+	if (status != TT_OK) {
+		tt_buffer_free(&out);
+		return status;
+	}
+	out.len += tt_utf8_stream_finish(&stream, out.data + out.len);
+	out.data[out.len] = 0;
+	*string = out.data;
+	return TT_OK;
+}

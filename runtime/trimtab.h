@@ -1,0 +1,305 @@
+/* trimtab: run a frozen language model and steer it. The public C API; the command-line program uses nothing else.
+ *
+ * An engine is a loaded model with its KV pages. A request is one sequence: a prompt, what to generate, which policies
+ * steer it and what to report. Requests are batched: submit any number, then call tt_engine_step until they are done.
+ * A policy is a small controller: directions to add to the residual stream, layer weights, and a gate that reads the
+ * stream at the last prompt token and decides. An engine and everything made from it belong to one thread at a time.
+ *
+ * Notation, as in docs/design.md: L blocks of width d; h[l] the residual stream after block l (0-based, before the
+ * final norm); the coefficient of layer l is c[l] = scale * alpha * s * w[l].
+ *
+ * Every function that can fail returns 0 or a negative enum tt_status and fills err (which may be NULL). Functions
+ * that free take NULL. Options structs are initialised by their _default function, so that new fields have defaults. */
+#ifndef TRIMTAB_H
+#define TRIMTAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tt_error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TT_VERSION "0.1.0"
+
+enum { TT_MAX_STACK = 4 }; /* policies on one request */
+
+struct tt_text;    /* a tokenizer and a chat template */
+struct tt_engine;  /* a loaded model */
+struct tt_policy;  /* a steering policy, independent of any engine until it is added to one */
+struct tt_request; /* one sequence in flight, or finished */
+
+/* Long work reports through this: done of total units of the named stage. Return non-zero to stop with TT_ERR_LIMIT. */
+typedef int (*tt_progress_fn)(void *user, const char *stage, uint64_t done, uint64_t total);
+
+/* Releases memory that a function of this header handed out (strings, id lists). */
+void tt_free(void *memory);
+
+/* ---- Text ---- */
+
+enum tt_text_flags {
+	TT_TEXT_SPECIAL = 1, /* text that spells a special token becomes that token */
+	TT_TEXT_BOS = 2,     /* put in front what the tokenizer itself puts there (none, or bos) */
+};
+
+/* path: a GGUF file (vocabulary alone is enough), a Hugging Face directory, or a .jinja file (a template without a
+ * tokenizer). Errors: TT_ERR_IO, TT_ERR_FORMAT, TT_ERR_UNSUPPORTED naming what is not supported. */
+int tt_text_open(struct tt_text **out, const char *path, struct tt_error *err);
+void tt_text_close(struct tt_text *text);
+bool tt_text_has_tokenizer(const struct tt_text *text);
+bool tt_text_has_template(const struct tt_text *text);
+
+/* Token ids of n bytes of UTF-8: a new list in *ids (tt_free). TT_ERR_FORMAT for invalid UTF-8. */
+int tt_text_encode(const struct tt_text *text, const char *string, size_t n, unsigned flags, int32_t **ids,
+	size_t *n_ids, struct tt_error *err);
+
+struct tt_chat_options {
+	bool no_generation_prompt;
+	const char *bos, *eos; /* override the model's; NULL keeps them */
+	int64_t now;           /* Unix time that the template sees as the date; 0 for the present */
+};
+
+/* Renders messages, a JSON array of {"role": ..., "content": ...}, into *prompt (tt_free). options may be NULL. */
+int tt_text_render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
+	char **prompt, struct tt_error *err);
+
+/* Renders and encodes. The template's own markers become special tokens; the same characters inside a message's
+ * content never do. */
+int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
+	int32_t **ids, size_t *n_ids, struct tt_error *err);
+
+/* One user message: the messages_json for the two functions above (tt_free). system may be NULL: the template's own. */
+int tt_text_user_message(const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err);
+
+/* The bytes of one token (not terminated, perhaps part of a code point), borrowed; *n is 0 for an id out of range. */
+const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n);
+
+/* The text of a list of ids (tt_free): special tokens left out, invalid bytes as U+FFFD. */
+int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids, char **string, struct tt_error *err);
+
+/* ---- Engine ---- */
+
+struct tt_engine_options {
+	const char *device;       /* "auto" or "cpu" */
+	uint32_t n_threads;       /* 0: one a core */
+	uint32_t max_batch;       /* requests in flight at once; the others wait their turn. Default 32 */
+	uint32_t max_step_tokens; /* tokens of one step, decode and prefill together. Default 512 */
+	uint32_t context;         /* longest sequence in tokens; 0: the model's own, at most 8192 */
+	uint32_t kv_tokens;       /* positions that the KV pages hold in all; 0: max_batch * 512, at least context */
+	bool kv_f16;              /* KV in half precision: half the memory, no longer comparable bit for bit with f32 */
+	bool strict_model;        /* refuse a policy fitted on other weights of the same architecture, not just warn */
+};
+void tt_engine_options_default(struct tt_engine_options *options);
+
+/* model_path: a GGUF file or a Hugging Face directory. options may be NULL. */
+int tt_engine_open(
+	struct tt_engine **out, const char *model_path, const struct tt_engine_options *options, struct tt_error *err);
+/* Every request must be freed before. */
+void tt_engine_close(struct tt_engine *engine);
+
+struct tt_model_info {
+	const char *architecture, *name; /* name: file or directory name */
+	const char *backend;             /* "cpu" */
+	uint32_t n_layers, hidden_size, n_heads, n_kv_heads, head_dim, ffn_size, vocab_size;
+	uint32_t context;       /* longest sequence this engine takes */
+	uint32_t model_context; /* what the model was made for */
+	uint32_t n_threads;
+	uint64_t n_parameters, n_weight_bytes;
+	size_t kv_bytes;            /* of all pages */
+	const char *fingerprint;    /* architecture, dimensions, vocabulary hash */
+	const char *weights_digest; /* 64 hexadecimal digits */
+};
+/* Borrowed until the engine is closed. */
+const struct tt_model_info *tt_engine_info(const struct tt_engine *engine);
+const struct tt_text *tt_engine_text(const struct tt_engine *engine);
+
+/* Counters since the engine was opened. */
+struct tt_engine_stats {
+	uint64_t n_steps, n_prefill_tokens, n_decode_tokens,
+		n_reruns; /* reruns: prompts run again for when = all or last */
+	double seconds;   /* inside tt_engine_step */
+};
+void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats);
+
+/* ---- Policies ---- */
+
+enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP };
+enum tt_policy_when {
+	TT_WHEN_POLICY = -1,    /* on a request: what the policy says */
+	TT_WHEN_GENERATION = 0, /* generated tokens only */
+	TT_WHEN_LAST = 1,       /* from the last prompt token on */
+	TT_WHEN_ALL = 2,        /* prompt and generation */
+};
+enum tt_policy_gate { TT_POLICY_ALWAYS, TT_POLICY_PROBE };
+
+struct tt_policy_info {
+	const char *name;
+	enum tt_policy_op op;
+	enum tt_policy_when when;
+	enum tt_policy_gate gate;
+	uint32_t n_layers, hidden_size;
+	uint32_t n_directions;    /* rows a layer */
+	const float *weights;     // [n_layers] w
+	const float *norms;       // [n_layers] L2 norm of the layer's directions together
+	const uint32_t *observed; // [n_observed] layers that the gate reads
+	uint32_t n_observed;
+	float alpha, threshold;
+	const char *fingerprint, *weights_digest; /* of the model it was fitted on */
+	const char *fitted_on;                    /* JSON: [{"file", "sha256", "rows"}], or "" */
+	const char *created, *version;            /* ISO 8601 time; the trimtab that made it */
+};
+
+/* A safetensors file as docs/formats.md describes it. Anything unknown, missing, out of range or non-finite is refused
+ * with a message that names the field. */
+int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err);
+int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_error *err);
+void tt_policy_free(struct tt_policy *policy);
+void tt_policy_describe(const struct tt_policy *policy, struct tt_policy_info *info); /* borrowed from the policy */
+
+/* Makes a policy available to requests. TT_ERR_MISMATCH when it does not fit the model (architecture, dimensions,
+ * vocabulary; with strict_model the weights too). *warning (may be NULL) gets a line, or NULL, borrowed from the policy:
+ * fitted on other weights of the same architecture. The engine keeps its own copy; the caller's may be freed after
+ * tt_engine_remove_policy. Adding twice is no error. */
+int tt_engine_add_policy(
+	struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err);
+/* TT_ERR_ARGUMENT while a request that is not finished uses it. */
+int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err);
+
+/* ---- Requests ---- */
+
+struct tt_steering {
+	struct tt_policy *policy; /* added to the engine */
+	float scale;              /* SCALE of the coefficient; 0 steers nothing, bit for bit */
+};
+
+struct tt_request_options {
+	const int32_t *ids; /* [n_ids], copied */
+	size_t n_ids;
+	size_t n_prompt;     /* ids from here on count as generated (given, not sampled); 0: all are prompt */
+	uint32_t max_tokens; /* to generate at most; 0: only run the ids */
+	bool ignore_eos;     /* go on behind the model's end tokens */
+
+	float temperature;  /* 0: greedy */
+	float top_p, min_p; /* 1 and 0: off */
+	uint32_t top_k;     /* 0: off */
+	uint64_t seed;
+	uint32_t n_top; /* alternatives to report for every generated token, at most 20 */
+
+	struct tt_steering steering[TT_MAX_STACK];
+	uint32_t n_steering;
+	enum tt_policy_when when; /* TT_WHEN_POLICY, or the same for all its policies */
+
+	bool score;            /* report the log-probability of every id after the first */
+	bool trace;            /* report norms before and after steering, for every token and layer */
+	bool keep_logits;      /* keep the logits of every position of ids: n_ids * vocab floats */
+	size_t keep_from;      /* keep hidden states of ids from this index on ... */
+	uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
+};
+void tt_request_options_default(struct tt_request_options *options);
+
+/* Checks everything that can be checked and queues the request. */
+int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
+	struct tt_error *err);
+/* Also cancels one that is not finished. */
+void tt_request_free(struct tt_request *request);
+
+/* Runs one step: admits waiting requests, one forward pass over a batch of them, samples. An error is the engine's:
+ * no request made progress. */
+int tt_engine_step(struct tt_engine *engine, struct tt_error *err);
+/* Requests that are not finished. */
+size_t tt_engine_pending(const struct tt_engine *engine);
+/* Steps until the request is finished (others in flight advance too). */
+int tt_request_wait(struct tt_request *request, struct tt_error *err);
+
+enum tt_finish { TT_RUNNING, TT_FINISH_STOP, TT_FINISH_LENGTH, TT_FINISH_CONTEXT };
+/* STOP: an end token. LENGTH: max_tokens, or nothing was to be generated. CONTEXT: no room for another token. */
+enum tt_finish tt_request_finish(const struct tt_request *request);
+
+struct tt_token {
+	int32_t id;
+	float logprob;    /* under the model's own distribution, temperature 1 */
+	const char *text; /* the whole code points that this token completed, terminated; until the next call */
+	size_t n_text;
+	uint32_t n_top;
+	const int32_t *top_ids; // [n_top] likeliest first
+	const float *top_logprobs;
+};
+/* The next generated token that was not handed out yet: true, or false when there is none so far. An end token is
+ * handed out too, with no text. */
+bool tt_request_next(struct tt_request *request, struct tt_token *token);
+
+size_t tt_request_n_generated(const struct tt_request *request);
+const int32_t *tt_request_generated(const struct tt_request *request); // [n_generated]
+
+/* What steered the request, by index into its steering list. Valid once its gate has run: false before. */
+struct tt_decision {
+	float s, gate;     /* the scalar; what the threshold was held against */
+	const float *coef; // [L]
+	enum tt_policy_when when;
+};
+bool tt_request_decision(const struct tt_request *request, uint32_t index, struct tt_decision *decision);
+
+/* Reports, NULL when they were not asked for. Positions run over ids and then the generated tokens that were fed. */
+const float *tt_request_scores(const struct tt_request *request);                     // [n_ids]; [0] is 0
+const float *tt_request_norms(const struct tt_request *request, size_t *n_positions); // [n_positions][L][2]
+const float *tt_request_logits(const struct tt_request *request);                     // [n_ids][vocab]
+const float *tt_request_hidden(const struct tt_request *request, uint32_t layer);     // [n_ids - keep_from][d]
+
+/* Runs ids and writes ids, logits, hidden.<l> of every layer and coef as docs/formats.md says. */
+int tt_capture(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const struct tt_steering *steering,
+	uint32_t n_steering, const char *path, struct tt_error *err);
+
+/* ---- Fit and eval ---- */
+
+struct tt_fit_options {
+	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
+	size_t n_data;
+	const char *name;             /* of the policy */
+	uint32_t n_direction_prompts; /* prompts of each label that the directions are made of. Default 48 */
+	uint32_t n_probe_prompts;     /* of each label that the probe is trained on. Default 400 */
+	uint32_t n_judge_prompts;     /* validation prompts of each label that a candidate is judged by. Default 24 */
+	uint32_t judge_tokens;        /* tokens generated for each. Default 24 */
+	uint32_t max_candidates;      /* bands, strengths and whens tried. Default 40 */
+	float max_false_positives;    /* benign validation prompts the gate may flag, as a share. Default 0.03 */
+	enum tt_policy_when when;     /* TT_WHEN_POLICY: search; else only this */
+	uint64_t seed;
+	tt_progress_fn progress;
+	void *user;
+};
+void tt_fit_options_default(struct tt_fit_options *options);
+
+/* Fits directions, a probe and a band of layers. report (may be NULL) gets JSON (tt_free): every candidate with its
+ * figures, the probe's accuracy by layer, what was chosen and why. */
+int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
+	struct tt_error *err);
+
+struct tt_eval_options {
+	const char *const *data; // [n_data]
+	size_t n_data;
+	const char *split;   /* only rows of this split; NULL: all */
+	uint32_t limit;      /* rows of each label and file; 0: all */
+	uint32_t max_tokens; /* Default 32 */
+	struct tt_steering steering[TT_MAX_STACK];
+	uint32_t n_steering;
+	enum tt_policy_when when;
+	const char *completions; /* JSON-lines file for every completion, or NULL */
+	tt_progress_fn progress;
+	void *user;
+};
+void tt_eval_options_default(struct tt_eval_options *options);
+
+/* Generates every row unsteered and steered, greedy, and measures. *report: JSON (tt_free), laid out as docs/cli.md says. */
+int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
+
+/* JSON (tt_free) about a model, policy or safetensors file; with model_path (may be NULL) also whether and how a policy
+ * would act on that model. */
+int tt_inspect(const char *path, const char *model_path, char **report, struct tt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

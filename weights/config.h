@@ -1,0 +1,53 @@
+/* What a model is: its architecture and dimensions, the same struct from GGUF keys and from config.json. */
+#ifndef WEIGHTS_CONFIG_H
+#define WEIGHTS_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tt_error.h"
+
+struct tt_gguf;
+
+enum {
+	TT_MAX_LAYERS = 512,     /* blocks of a model */
+	TT_MAX_EOS = 8,          /* end tokens a model may name */
+	TT_MAX_HIDDEN = 1 << 17, /* any width */
+	TT_MAX_VOCAB = 1 << 22,
+	TT_MAX_CONTEXT = 1 << 24,
+};
+
+enum tt_arch { TT_ARCH_LLAMA };
+
+/* None and linear leave the base frequencies or divide them all; llama3 divides the low ones and blends between. */
+enum tt_rope_scaling { TT_ROPE_NONE, TT_ROPE_LINEAR, TT_ROPE_LLAMA3 };
+
+struct tt_config {
+	enum tt_arch arch;
+	uint32_t n_layers, hidden_size, n_heads, n_kv_heads, head_dim, ffn_size, vocab_size, context_length;
+	float rms_norm_eps, rope_theta;
+	enum tt_rope_scaling rope_scaling;
+	float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
+	uint32_t rope_original_context;
+	/* What llama3 scaling divides each frequency by, where the file says so itself (GGUF's rope_freqs.weight), or
+	 * NULL. Into the mapping: it lives as long as the file is open. */
+	const float *rope_factors; // [head_dim / 2]
+	bool rope_interleaved;     /* q and k rows are permuted for rotation of neighbours (GGUF's Llama) */
+	bool tied_output;          /* the output matrix is the embedding */
+	bool attention_bias;       /* q, k, v (and o when the file has it) carry a bias */
+	bool mlp_bias;
+	uint32_t sliding_window; /* keys a query sees, 0 for all */
+	int32_t bos, eos[TT_MAX_EOS];
+	uint32_t n_eos; /* bos is -1 when there is none */
+	bool add_bos;   /* the tokenizer puts bos in front of raw text */
+};
+
+/* Fills *out from `{arch}.*` keys, or from DIR/config.json and DIR/generation_config.json where there is one.
+ * Refuses by name what this build cannot compute exactly (another architecture, a rope type, an activation). */
+int tt_config_from_gguf(struct tt_config *out, const struct tt_gguf *file, struct tt_error *err);
+int tt_config_from_directory(struct tt_config *out, const char *directory, struct tt_error *err);
+
+/* inv_freq[head_dim / 2] for this config: theta^(-2i/head_dim) in f32, then the scaling, as Hugging Face computes it. */
+void tt_config_inverse_frequencies(const struct tt_config *config, float *inverse_frequencies);
+
+#endif

@@ -1,0 +1,14 @@
+/* What both readers of a configuration do with it at the end. */
+#ifndef WEIGHTS_CONFIG_CHECK_H
+#define WEIGHTS_CONFIG_CHECK_H
+
+#include "weights/config.h"
+
+/* Holds the fields against each other: heads, widths, rope numbers, token ids. The messages use the names of
+ * struct tt_config. */
+int tt_config_check(const struct tt_config *config, struct tt_error *err);
+
+/* Adds an end token once. */
+int tt_config_add_eos(struct tt_config *config, int32_t id, struct tt_error *err);
+
+#endif

@@ -1,0 +1,49 @@
+/* A model's weights as they lie in its file, found by name, with every shape held against the configuration. */
+#ifndef WEIGHTS_MODEL_H
+#define WEIGHTS_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "weights/config.h"
+#include "weights/quant.h"
+
+/* A weight matrix, row-major [n_out][n_in], rows one behind the other. data NULL: the model has none. */
+struct tt_matrix {
+	const void *data;
+	enum tt_type type;
+	uint32_t n_out, n_in;
+};
+
+struct tt_layer {
+	const float *attn_norm, *ffn_norm;   // [hidden_size]
+	struct tt_matrix wq;                 // [n_heads * head_dim][hidden_size]
+	struct tt_matrix wk, wv;             // [n_kv_heads * head_dim][hidden_size]
+	struct tt_matrix wo;                 // [hidden_size][n_heads * head_dim]
+	struct tt_matrix w_gate, w_up;       // [ffn_size][hidden_size]
+	struct tt_matrix w_down;             // [hidden_size][ffn_size]
+	const float *bq, *bk, *bv, *bo;      // [n_out], or NULL
+	const float *b_gate, *b_up, *b_down; // [n_out], or NULL
+};
+
+/* One open model. Vectors (norms, biases) are f32 copies; matrices point into the mappings. */
+struct tt_model {
+	struct tt_config config;
+	struct tt_matrix embedding; // [vocab_size][hidden_size]
+	struct tt_matrix output;    // the same; equal to embedding when tied
+	const float *output_norm;   // [hidden_size]
+	struct tt_layer *layers;    // [n_layers]
+	uint64_t n_parameters;      /* weights, a tied matrix counted once */
+	uint64_t n_weight_bytes;    /* their bytes in the file */
+	char weights_digest[65];    /* SHA-256 over each tensor's name, type, shape and first 4096 bytes, by name */
+	struct tt_gguf *gguf;       /* open while the model is, or NULL */
+	char *directory;            /* the Hugging Face directory, or NULL */
+	struct tt_model_storage *storage; /* private: mappings and copies */
+};
+
+/* path: a .gguf file or a Hugging Face directory (config.json, model.safetensors or its sharded index). */
+int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err);
+void tt_model_close(struct tt_model *model); /* NULL is fine */
+
+#endif

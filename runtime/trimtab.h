@@ -196,7 +196,7 @@ struct tt_request_options {
 	bool trace;            /* report norms before and after steering, for every token and layer */
 	bool keep_logits;      /* keep the logits of every position of ids: n_ids * vocab floats */
 	size_t keep_from;      /* keep hidden states of ids from this index on ... */
-	uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
+	const uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
 };
 void tt_request_options_default(struct tt_request_options *options);
 

@@ -1,0 +1,197 @@
+/* The program's table of subcommands, its messages and what all subcommands need. */
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static const struct {
+	const char *name, *summary;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"generate", "generate text, steered or not, or both side by side", cli_generate},
+	{"fit", "fit a steering policy to a model", cli_fit},
+	{"eval", "measure what a policy changes", cli_eval},
+	{"capture", "write hidden states, logits and coefficients of a prompt", cli_capture},
+	{"inspect", "say what is in a model, policy or safetensors file", cli_inspect},
+	{"tokenize", "text to token ids", cli_tokenize},
+	{"template", "render a chat template", cli_template},
+};
+enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+/* A signal handler can reach nothing else. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+	(void)signal_number;
+	interrupted = 1;
+}
+
+void cli_catch_interrupt(void)
+{
+	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
+	sigaction(SIGINT, &action, NULL);
+}
+
+bool cli_interrupted(void)
+{
+	return interrupted;
+}
+
+static void message(const char *command, const char *text, const char *hint)
+{
+	fputs("trimtab: ", stderr);
+	if (command)
+		fprintf(stderr, "%s: ", command);
+	cli_write_line(stderr, text, strlen(text));
+	if (hint)
+		fprintf(stderr, "; see trimtab %s%s--help", hint, *hint ? " " : "");
+	fputc('\n', stderr);
+}
+
+int cli_fail(const struct tt_error *err)
+{
+	message(NULL, err->message, NULL);
+	return CLI_FAILED;
+}
+
+int cli_failf(const char *format, ...)
+{
+	char text[1024];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof text, format, arguments);
+	va_end(arguments);
+	message(NULL, text, NULL);
+	return CLI_FAILED;
+}
+
+int cli_usage_error(const char *command, const char *format, ...)
+{
+	char text[1024];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof text, format, arguments);
+	va_end(arguments);
+	message(command, text, command ? command : "");
+	return CLI_USAGE;
+}
+
+void cli_note(const char *format, ...)
+{
+	char text[1024];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof text, format, arguments);
+	va_end(arguments);
+	message(NULL, text, NULL);
+}
+
+void *cli_alloc(size_t count, size_t size)
+{
+	void *memory = calloc(count ? count : 1, size);
+	if (!memory) {
+		fputs("trimtab: out of memory\n", stderr);
+		exit(CLI_FAILED);
+	}
+	return memory;
+}
+
+FILE *cli_memory_file(char **out, size_t *n)
+{
+	FILE *file = open_memstream(out, n);
+	if (!file) {
+		fputs("trimtab: out of memory\n", stderr);
+		exit(CLI_FAILED);
+	}
+	return file;
+}
+
+int cli_close(FILE *file, const char *path)
+{
+	bool failed = ferror(file);
+	if (fclose(file) != 0 || failed)
+		return cli_failf("%s: cannot be written", path);
+	return CLI_OK;
+}
+
+const char *cli_base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash && slash[1] ? slash + 1 : path;
+}
+
+const char *cli_when_name(enum tt_policy_when when)
+{
+	switch (when) {
+	case TT_WHEN_GENERATION:
+		return "generation";
+	case TT_WHEN_LAST:
+		return "last";
+	case TT_WHEN_ALL:
+		return "all";
+	case TT_WHEN_POLICY:
+		break;
+	}
+	return "policy";
+}
+
+double cli_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static int help(void)
+{
+	puts("Run a frozen language model and steer it.\n\n"
+	     "Usage: trimtab COMMAND MODEL [OPTION]...\n\n"
+	     "Commands:");
+	for (int i = 0; i < N_COMMANDS; i++)
+		printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+	puts("\n"
+	     "MODEL is a GGUF file or a Hugging Face directory. trimtab COMMAND --help explains a command.\n"
+	     "Results go to standard output, progress and messages to standard error.\n"
+	     "Exit status: 0, 1 (it failed), 2 (wrong usage), 130 (interrupted).\n\n"
+	     "Options:\n"
+	     "  -h, --help     this text\n"
+	     "  -V, --version  the version\n\n"
+	     "Examples:\n"
+	     "  trimtab generate model.gguf -p 'What is a trim tab?'\n"
+	     "  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
+	     "  trimtab generate model.gguf --policy refuse.safetensors --compare -p 'How do I pick a lock?'\n"
+	     "  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test");
+	return CLI_OK;
+}
+
+static int run(int argc, char **argv)
+{
+	if (argc < 2)
+		return cli_usage_error(NULL, "no command");
+	const char *name = argv[1];
+	if (!strcmp(name, "--help") || !strcmp(name, "-h") || (!strcmp(name, "help") && argc == 2))
+		return help();
+	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+		puts("trimtab " TT_VERSION);
+		return CLI_OK;
+	}
+	for (int i = 0; i < N_COMMANDS; i++) {
+		if (strcmp(name, commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	}
+	return cli_usage_error(NULL, "%s is no command", name);
+}
+
+int main(int argc, char **argv)
+{
+	int status = run(argc, argv);
+	bool failed = ferror(stdout);
+	if ((fflush(stdout) != 0 || failed) && status == CLI_OK)
+		status = cli_failf("standard output: cannot be written");
+	return status;
+}

@@ -1,0 +1,243 @@
+/* Options: a table a subcommand, from which both the parser and --help are made. */
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+enum { MAX_LONG = 96, HELP_COLUMN = 30, HELP_WIDTH = 100 };
+
+/* "0.8", "256" or a choice's name: what a target holds before parsing. False when there is no default to show. */
+static bool default_text(const struct cli_option *option, char out[64])
+{
+	switch (option->kind) {
+	case CLI_U32:
+		snprintf(out, 64, "%u", *(const uint32_t *)option->target);
+		return true;
+	case CLI_U64:
+		snprintf(out, 64, "%llu", (unsigned long long)*(const uint64_t *)option->target);
+		return true;
+	case CLI_FLOAT:
+		snprintf(out, 64, "%g", (double)*(const float *)option->target);
+		return true;
+	case CLI_STRING:
+		if (!*(const char *const *)option->target)
+			return false;
+		snprintf(out, 64, "%s", *(const char *const *)option->target);
+		return true;
+	case CLI_CHOICE: {
+		const char *name = option->argument;
+		for (int i = 0; i < *(const int *)option->target; i++)
+			name = strchr(name, '|') + 1;
+		snprintf(out, 64, "%.*s", (int)strcspn(name, "|"), name);
+		return true;
+	}
+	case CLI_FLAG:
+	case CLI_LIST:
+		break;
+	}
+	return false;
+}
+
+static void print_option(const struct cli_option *option)
+{
+	char left[128], value[64], *help = NULL;
+	size_t n;
+	snprintf(left, sizeof left, "  %s%c%s--%s%s%s%s%s", option->letter ? "-" : " ",
+		option->letter ? option->letter : ' ', option->letter ? ", " : "  ", option->name,
+		option->alias ? ", --" : "", option->alias ? option->alias : "", option->argument ? " " : "",
+		option->argument ? option->argument : "");
+	FILE *text = cli_memory_file(&help, &n);
+	fputs(option->help, text);
+	if (default_text(option, value))
+		fprintf(text, " (default %s)", value);
+	fclose(text);
+	struct cli_lines lines = {0};
+	cli_wrap(&lines, help, n, HELP_WIDTH - HELP_COLUMN);
+	if (strlen(left) >= HELP_COLUMN)
+		printf("%s\n%*s", left, HELP_COLUMN, "");
+	else
+		printf("%-*s", HELP_COLUMN, left);
+	for (size_t i = 0; i < lines.n; i++)
+		printf("%*s%s\n", i ? HELP_COLUMN : 0, "", lines.lines[i]);
+	cli_lines_free(&lines);
+	free(help);
+}
+
+static void print_help(const struct cli_usage *usage)
+{
+	printf("Usage: trimtab %s %s\n\n%s\n\nOptions:\n", usage->command, usage->synopsis, usage->about);
+	for (size_t i = 0; i < usage->n_options; i++)
+		print_option(&usage->options[i]);
+	static const struct cli_option help = {"help", 'h', NULL, CLI_FLAG, NULL, NULL, 0, 0, "this text"};
+	print_option(&help);
+	printf("\nExamples:\n%s\n", usage->examples);
+}
+
+static bool parse_u64(const char *text, uint64_t *out)
+{
+	char *end;
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	unsigned long long value = strtoull(text, &end, 10);
+	if (*end || errno)
+		return false;
+	*out = value;
+	return true;
+}
+
+static int set_choice(const struct cli_option *option, const char *value)
+{
+	const char *name = option->argument;
+	for (int i = 0; name; i++) {
+		size_t n = strcspn(name, "|");
+		if (strlen(value) == n && memcmp(name, value, n) == 0) {
+			*(int *)option->target = i;
+			return CLI_PROCEED;
+		}
+		name = name[n] ? name + n + 1 : NULL;
+	}
+	return CLI_USAGE;
+}
+
+static int set_float(const struct cli_usage *usage, const struct cli_option *option, const char *value)
+{
+	char *end;
+	double number = strtod(value, &end);
+	if (end == value || *end || !isfinite(number))
+		return cli_usage_error(usage->command, "--%s takes a number, not '%s'", option->name, value);
+	if (number < option->min || number > option->max)
+		return cli_usage_error(usage->command, "--%s must be from %g to %g, not %s", option->name, option->min,
+			option->max, value);
+	*(float *)option->target = (float)number;
+	return CLI_PROCEED;
+}
+
+static int set_integer(const struct cli_usage *usage, const struct cli_option *option, const char *value)
+{
+	uint64_t number;
+	if (!parse_u64(value, &number))
+		return cli_usage_error(usage->command, "--%s takes a whole number, not '%s'", option->name, value);
+	if (option->kind == CLI_U64) {
+		*(uint64_t *)option->target = number;
+		return CLI_PROCEED;
+	}
+	if ((double)number < option->min || (double)number > option->max)
+		return cli_usage_error(usage->command, "--%s must be from %.0f to %.0f, not %s", option->name,
+			option->min, option->max, value);
+	*(uint32_t *)option->target = (uint32_t)number;
+	return CLI_PROCEED;
+}
+
+static int set(const struct cli_usage *usage, const struct cli_option *option, const char *value)
+{
+	switch (option->kind) {
+	case CLI_FLAG:
+		*(bool *)option->target = true;
+		return CLI_PROCEED;
+	case CLI_STRING:
+		*(const char **)option->target = value;
+		return CLI_PROCEED;
+	case CLI_LIST: {
+		struct cli_list *list = option->target;
+		if (list->n == CLI_MAX_LIST)
+			return cli_usage_error(usage->command, "more than %d of --%s", CLI_MAX_LIST, option->name);
+		list->items[list->n++] = value;
+		return CLI_PROCEED;
+	}
+	case CLI_FLOAT:
+		return set_float(usage, option, value);
+	case CLI_CHOICE:
+		if (set_choice(option, value) != CLI_PROCEED)
+			return cli_usage_error(
+				usage->command, "--%s takes %s, not '%s'", option->name, option->argument, value);
+		return CLI_PROCEED;
+	case CLI_U32:
+	case CLI_U64:
+		break;
+	}
+	return set_integer(usage, option, value);
+}
+
+/* Option i is reported by getopt_long as i + 256, above every letter. */
+static void make_getopt(const struct cli_usage *usage, struct option long_options[MAX_LONG], char letters[2 * MAX_LONG])
+{
+	size_t n = 0, m = 0;
+	letters[m++] = ':';
+	letters[m++] = 'h';
+	long_options[n++] = (struct option){"help", no_argument, NULL, 'h'};
+	for (size_t i = 0; i < usage->n_options && n + 3 < MAX_LONG; i++) {
+		const struct cli_option *option = &usage->options[i];
+		int argument = option->kind == CLI_FLAG ? no_argument : required_argument;
+		long_options[n++] = (struct option){option->name, argument, NULL, (int)i + 256};
+		if (option->alias)
+			long_options[n++] = (struct option){option->alias, argument, NULL, (int)i + 256};
+		if (!option->letter)
+			continue;
+		letters[m++] = option->letter;
+		if (argument == required_argument)
+			letters[m++] = ':';
+	}
+	long_options[n] = (struct option){0};
+	letters[m] = 0;
+}
+
+static const struct cli_option *find(const struct cli_usage *usage, int code)
+{
+	if (code >= 256)
+		return &usage->options[code - 256];
+	for (size_t i = 0; i < usage->n_options; i++) {
+		if (usage->options[i].letter == code)
+			return &usage->options[i];
+	}
+	return NULL;
+}
+
+static int bad_option(const struct cli_usage *usage, int code, char **argv)
+{
+	const struct cli_option *option = optopt ? find(usage, optopt) : NULL;
+	if (code == ':' && option)
+		return cli_usage_error(usage->command, "--%s needs a value", option->name);
+	if (option && optopt >= 256)
+		return cli_usage_error(usage->command, "--%s takes no value", option->name);
+	if (optopt && optopt < 256 && optopt != 'h')
+		return cli_usage_error(usage->command, "unknown option -%c", optopt);
+	return cli_usage_error(usage->command, "unknown or ambiguous option %s", argv[optind - 1]);
+}
+
+int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_list *positional)
+{
+	struct option long_options[MAX_LONG];
+	char letters[2 * MAX_LONG];
+	make_getopt(usage, long_options, letters);
+	opterr = 0;
+	int code;
+	/* Help first: it prints the defaults that parsing overwrites, and should not need the rest to be right. */
+	while ((code = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
+		if (code == 'h') {
+			print_help(usage);
+			return CLI_OK;
+		}
+	}
+	optind = 0;
+	while ((code = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
+		const struct cli_option *option = code == '?' || code == ':' ? NULL : find(usage, code);
+		if (!option)
+			return bad_option(usage, code, argv);
+		int status = set(usage, option, optarg);
+		if (status != CLI_PROCEED)
+			return status;
+	}
+	for (; optind < argc; optind++) {
+		if (positional->n == usage->max_positional || positional->n == CLI_MAX_LIST)
+			return cli_usage_error(usage->command, "one argument too many: '%s'", argv[optind]);
+		positional->items[positional->n++] = argv[optind];
+	}
+	if (positional->n < usage->min_positional)
+		return cli_usage_error(usage->command, "an argument is missing: %s", usage->synopsis);
+	return CLI_PROCEED;
+}

@@ -1,0 +1,69 @@
+/* Progress on stderr: a bar with an estimate on a terminal, else one line a stage. */
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+enum { BAR_WIDTH = 24 };
+
+void cli_progress_begin(struct cli_progress *progress, const char *command)
+{
+	*progress = (struct cli_progress){.command = command, .begun = cli_now(), .terminal = isatty(STDERR_FILENO)};
+}
+
+static void erase(struct cli_progress *progress)
+{
+	if (progress->bar)
+		fputs("\r\x1b[K", stderr);
+	progress->bar = false;
+}
+
+static void print_seconds(double seconds)
+{
+	unsigned whole = (unsigned)(seconds + 0.5);
+	if (whole < 60)
+		fprintf(stderr, "%us", whole);
+	else
+		fprintf(stderr, "%um%02us", whole / 60, whole % 60);
+}
+
+static void draw(struct cli_progress *progress, uint64_t done, uint64_t total, double now)
+{
+	double share = total ? (double)done / (double)total : 0;
+	int filled = (int)(share * BAR_WIDTH);
+	fprintf(stderr, "\r\x1b[K%s: %s [", progress->command, progress->stage);
+	for (int i = 0; i < BAR_WIDTH; i++)
+		fputc(i < filled ? '#' : '.', stderr);
+	fprintf(stderr, "] %llu/%llu ", (unsigned long long)done, (unsigned long long)total);
+	if (done > 0 && done < total) {
+		print_seconds((now - progress->stage_begun) * (1 - share) / share);
+		fputs(" left", stderr);
+	}
+	fflush(stderr);
+	progress->bar = true;
+	progress->drawn = now;
+}
+
+int cli_progress_step(void *user, const char *stage, uint64_t done, uint64_t total)
+{
+	struct cli_progress *progress = user;
+	double now = cli_now();
+	if (strncmp(progress->stage, stage, sizeof progress->stage - 1) != 0) {
+		erase(progress);
+		snprintf(progress->stage, sizeof progress->stage, "%s", stage);
+		progress->stage_begun = progress->drawn = now;
+		if (!progress->terminal && !progress->quiet)
+			fprintf(stderr, "[%5.1fs] %s: %s (%llu)\n", now - progress->begun, progress->command,
+				progress->stage, (unsigned long long)total);
+	}
+	/* Nothing is drawn in the first second: a stage that is over by then needs no bar. */
+	if (progress->terminal && now - progress->stage_begun > 1 && now - progress->drawn > 0.1)
+		draw(progress, done < total ? done : total, total, now);
+	return cli_interrupted();
+}
+
+void cli_progress_end(struct cli_progress *progress)
+{
+	erase(progress);
+	fflush(stderr);
+}

@@ -1,0 +1,147 @@
+/* Model, policies and prompt as the command line names them. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+enum { MAX_INPUT = 64 << 20 };
+
+int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch)
+{
+	struct tt_error err = {0};
+	struct tt_engine_options options;
+	tt_engine_options_default(&options);
+	options.n_threads = args->threads;
+	options.context = args->context;
+	options.kv_f16 = args->kv == 1;
+	options.strict_model = args->strict_model;
+	if (max_batch)
+		options.max_batch = max_batch;
+	return tt_engine_open(out, model, &options, &err) ? cli_fail(&err) : CLI_PROCEED;
+}
+
+int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command)
+{
+	if (list->n > TT_MAX_STACK)
+		return cli_usage_error(command, "more than %d policies", TT_MAX_STACK);
+	for (size_t i = 0; i < list->n; i++) {
+		const char *text = list->items[i], *colon = strrchr(text, ':');
+		size_t n = strlen(text);
+		float scale = 1;
+		if (colon && colon[1]) {
+			char *end;
+			float value = strtof(colon + 1, &end);
+			if (*end == 0) {
+				if (!isfinite(value))
+					return cli_usage_error(command, "the scale of '%s' is not finite", text);
+				scale = value;
+				n = (size_t)(colon - text);
+			}
+		}
+		if (n == 0)
+			return cli_usage_error(command, "--policy '%s' names no file", text);
+		out->paths[i] = cli_alloc(n + 1, 1);
+		memcpy(out->paths[i], text, n);
+		out->steering[i].scale = scale;
+		out->n++;
+	}
+	return CLI_PROCEED;
+}
+
+int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine)
+{
+	struct tt_error err = {0};
+	for (uint32_t i = 0; i < policies->n; i++) {
+		const char *warning = NULL;
+		struct tt_policy **policy = &policies->steering[i].policy;
+		if (tt_policy_load(policy, policies->paths[i], &err) != TT_OK)
+			return cli_fail(&err);
+		if (tt_engine_add_policy(engine, *policy, &warning, &err) != TT_OK)
+			return cli_fail(&err);
+		if (warning)
+			cli_note("warning: %s", warning);
+	}
+	return CLI_PROCEED;
+}
+
+void cli_policies_free(struct cli_policies *policies, struct tt_engine *engine)
+{
+	for (uint32_t i = 0; i < policies->n; i++) {
+		if (engine && policies->steering[i].policy)
+			tt_engine_remove_policy(engine, policies->steering[i].policy, NULL);
+		tt_policy_free(policies->steering[i].policy);
+		free(policies->paths[i]);
+	}
+	*policies = (struct cli_policies){0};
+}
+
+int cli_read_file(char **out, size_t *n, const char *path)
+{
+	bool standard = strcmp(path, "-") == 0;
+	const char *name = standard ? "standard input" : path;
+	FILE *file = standard ? stdin : fopen(path, "rb");
+	if (!file)
+		return cli_failf("%s: %s", name, strerror(errno));
+	char *data = NULL, chunk[1 << 14];
+	size_t got;
+	FILE *memory = cli_memory_file(&data, n);
+	size_t total = 0;
+	while (total <= MAX_INPUT && (got = fread(chunk, 1, sizeof chunk, file)) > 0) {
+		fwrite(chunk, 1, got, memory);
+		total += got;
+	}
+	bool failed = ferror(file);
+	int reason = errno;
+	if (!standard)
+		fclose(file);
+	fclose(memory);
+	if (failed || total > MAX_INPUT) {
+		free(data);
+		if (failed)
+			return cli_failf("%s: %s", name, strerror(reason));
+		return cli_failf("%s: more than %d MiB", name, MAX_INPUT >> 20);
+	}
+	*out = data;
+	return CLI_PROCEED;
+}
+
+int cli_prompt_read(char **out, size_t *n, const struct cli_prompt_args *args, const char *command)
+{
+	if (args->text && args->file)
+		return cli_usage_error(command, "--prompt and --file exclude each other");
+	if (args->text) {
+		*n = strlen(args->text);
+		*out = cli_alloc(*n + 1, 1);
+		memcpy(*out, args->text, *n);
+		return CLI_PROCEED;
+	}
+	if (!args->file && isatty(STDIN_FILENO))
+		return cli_usage_error(command, "no prompt: give --prompt or --file, or pipe it in");
+	int status = cli_read_file(out, n, args->file ? args->file : "-");
+	if (status == CLI_PROCEED && !args->keep_newline && *n && (*out)[*n - 1] == '\n')
+		(*out)[--*n] = 0;
+	return status;
+}
+
+int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, size_t n,
+	const struct cli_prompt_args *args)
+{
+	struct tt_error err = {0};
+	if (args->raw) {
+		unsigned flags = TT_TEXT_BOS | (args->no_special ? 0u : TT_TEXT_SPECIAL);
+		int status = tt_text_encode(text, prompt, n, flags, ids, n_ids, &err);
+		return status ? cli_fail(&err) : CLI_PROCEED;
+	}
+	if (!tt_text_has_template(text))
+		return cli_failf("the model has no chat template: use --raw");
+	char *messages = NULL;
+	int status = tt_text_user_message(prompt, n, args->system, &messages, &err);
+	if (status == TT_OK)
+		status = tt_text_encode_chat(text, messages, NULL, ids, n_ids, &err);
+	tt_free(messages);
+	return status ? cli_fail(&err) : CLI_PROCEED;
+}

@@ -1,0 +1,92 @@
+/* What steered a request, as JSON and as lines. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static json_t *number(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *cli_decision_json(const struct tt_request *request, const struct cli_policies *policies, uint32_t n_layers)
+{
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < policies->n; i++) {
+		struct tt_policy_info info;
+		struct tt_decision decision;
+		tt_policy_describe(policies->steering[i].policy, &info);
+		json_t *entry =
+			json_pack("{s:s*,s:o}", "policy", info.name, "scale", number(policies->steering[i].scale));
+		if (tt_request_decision(request, i, &decision)) {
+			json_t *coef = json_array();
+			for (uint32_t l = 0; l < n_layers; l++)
+				json_array_append_new(coef, number(decision.coef[l]));
+			json_object_set_new(entry, "when", json_string(cli_when_name(decision.when)));
+			json_object_set_new(entry, "s", number(decision.s));
+			json_object_set_new(entry, "gate", number(decision.gate));
+			json_object_set_new(entry, "coef", coef);
+		}
+		json_array_append_new(list, entry);
+	}
+	return list;
+}
+
+/* One character a layer, from a dot for nothing to a full block for the most that any layer gets. */
+static void print_strip(FILE *to, const float *push, uint32_t n_layers, float most, bool colour)
+{
+	static const char *const blocks[] = {"·", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+	static const int shades[] = {240, 54, 90, 126, 162, 198, 203, 208, 214};
+	for (uint32_t l = 0; l < n_layers; l++) {
+		int level = most > 0 && push[l] > 0 ? (int)ceilf(8 * push[l] / most) : 0;
+		level = level < 0 ? 0 : level > 8 ? 8 : level;
+		if (colour)
+			fprintf(to, "\x1b[38;5;%dm", shades[level]);
+		fputs(blocks[level], to);
+	}
+	if (colour)
+		fputs("\x1b[0m", to);
+}
+
+static void show(FILE *to, const struct tt_policy_info *info, float scale, const struct tt_decision *decision,
+	uint32_t n_layers, bool colour)
+{
+	float *push = cli_alloc(n_layers, sizeof *push), most = 0;
+	uint32_t strongest = 0;
+	for (uint32_t l = 0; l < n_layers; l++) {
+		/* An ablation takes out what is there: its size is not the direction's. */
+		push[l] = fabsf(decision->coef[l]) * (info->op == TT_OP_ADD ? info->norms[l] : 1);
+		if (push[l] > most) {
+			most = push[l];
+			strongest = l;
+		}
+	}
+	fputs("policy ", to);
+	cli_write_line(to, info->name ? info->name : "", info->name ? strlen(info->name) : 0);
+	fprintf(to, " x%g: s %.3f", (double)scale, (double)decision->s);
+	if (info->gate == TT_POLICY_PROBE)
+		fprintf(to, ", gate %.3f against %.3f", (double)decision->gate, (double)info->threshold);
+	fprintf(to, ", when %s%s\nlayers 0 ", cli_when_name(decision->when), most > 0 ? "" : ", does not steer");
+	print_strip(to, push, n_layers, most, colour);
+	fprintf(to, " %u", n_layers - 1);
+	if (most > 0)
+		fprintf(to, "   strongest: layer %u, coefficient %.3g, push %.3g", strongest,
+			(double)decision->coef[strongest], (double)most);
+	fputc('\n', to);
+	free(push);
+}
+
+void cli_show_steering(
+	FILE *to, const struct tt_request *request, const struct cli_policies *policies, uint32_t n_layers, bool colour)
+{
+	for (uint32_t i = 0; i < policies->n; i++) {
+		struct tt_policy_info info;
+		struct tt_decision decision;
+		tt_policy_describe(policies->steering[i].policy, &info);
+		if (tt_request_decision(request, i, &decision))
+			show(to, &info, policies->steering[i].scale, &decision, n_layers, colour);
+		else
+			fputs("policy: its gate has not run\n", to);
+	}
+}

@@ -1,0 +1,91 @@
+/* What the suites share: goldens read from safetensors files, engines on the tiny models, and a comparison that NaN
+ * cannot pass. */
+#ifndef TESTS_GOLDEN_H
+#define TESTS_GOLDEN_H
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine.h"
+#include "weights/safetensors.h"
+
+#define GOLDEN(name) TT_TEST_DATA "/" name
+#define SMOLLM2 TT_MODEL_DIR "/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+#define must(call)                                                                                                     \
+	do {                                                                                                           \
+		struct tt_error must_err = {0};                                                                        \
+		struct tt_error *err = &must_err;                                                                      \
+		cr_assert_eq(call, TT_OK, "%s: %s", #call, must_err.message);                                          \
+	} while (0)
+
+static inline struct tt_safetensors *golden_open(const char *path)
+{
+	struct tt_safetensors *file = NULL;
+	must(tt_safetensors_open(&file, path, err));
+	return file;
+}
+
+static inline const struct tt_st_tensor *golden_tensor(const struct tt_safetensors *file, const char *name)
+{
+	const struct tt_st_tensor *tensor = tt_safetensors_find(file, name);
+	cr_assert_not_null(tensor, "golden has no %s", name);
+	return tensor;
+}
+
+/* A new array; the caller frees it. */
+static inline int32_t *golden_ints(const struct tt_safetensors *file, const char *name, size_t *n)
+{
+	const struct tt_st_tensor *tensor = golden_tensor(file, name);
+	int32_t *out = malloc(tensor->n_bytes);
+	memcpy(out, tensor->data, tensor->n_bytes);
+	*n = tensor->n_elements;
+	return out;
+}
+
+static inline float *golden_floats(const struct tt_safetensors *file, const char *name, size_t *n)
+{
+	const struct tt_st_tensor *tensor = golden_tensor(file, name);
+	float *out = malloc(tensor->n_elements * sizeof *out);
+	for (size_t i = 0; i < tensor->n_elements; i++)
+		out[i] = tt_st_float(tensor, i);
+	*n = tensor->n_elements;
+	return out;
+}
+
+/* |got - want| / |want| over the whole array, Frobenius, in double. NaN in either gives NaN, which no bound admits:
+ * compare with !(error <= bound). */
+static inline double relative_error(const float *got, const float *want, size_t n)
+{
+	double difference = 0, norm = 0;
+	for (size_t i = 0; i < n; i++) {
+		double d = (double)got[i] - want[i];
+		difference += d * d;
+		norm += (double)want[i] * want[i];
+	}
+	return sqrt(difference / norm);
+}
+
+static inline struct tt_engine *engine_open(const char *path, uint32_t max_batch, uint32_t max_step_tokens)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	tt_engine_options_default(&options);
+	options.max_batch = max_batch;
+	options.max_step_tokens = max_step_tokens;
+	options.n_threads = 2;
+	must(tt_engine_open(&engine, path, &options, err));
+	return engine;
+}
+
+static inline struct tt_request *request_run(struct tt_engine *engine, const struct tt_request_options *options)
+{
+	struct tt_request *request = NULL;
+	must(tt_request_submit(&request, engine, options, err));
+	must(tt_request_wait(request, err));
+	return request;
+}
+
+#endif

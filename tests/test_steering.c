@@ -1,0 +1,322 @@
+/* Steering through a whole model: against PyTorch with hooks, and the promises about bits. */
+#include "golden.h"
+
+#define MODEL GOLDEN("tiny-llama")
+/* As in test_forward: float32, another order of summation. */
+#define TOLERANCE 2e-6
+
+static const uint64_t EVERY_LAYER[(TT_MAX_LAYERS + 63) / 64] = {~0ull};
+
+/* A policy from a golden's tensors: coef[l] = alpha * w[l], the sign of a coefficient in its direction. */
+static struct tt_policy *golden_policy(
+	struct tt_engine *engine, const struct tt_safetensors *golden, enum tt_steer_op op)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *policy = NULL;
+	size_t n;
+	float *coef = golden_floats(golden, "coef", &n), largest = 0;
+	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
+	policy->op = op;
+	if (op == TT_STEER_CLAMP)
+		policy->targets = calloc(info->n_layers, sizeof(float));
+	for (uint32_t l = 0; l < info->n_layers; l++)
+		largest = fmaxf(largest, fabsf(coef[l]));
+	policy->alpha = largest;
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		char name[32];
+		if (coef[l] == 0)
+			continue;
+		snprintf(name, sizeof name, "direction.%u", l);
+		float *direction = golden_floats(golden, name, &n);
+		for (size_t i = 0; i < n; i++)
+			policy->directions[l * n + i] = coef[l] < 0 ? -direction[i] : direction[i];
+		policy->weights[l] = fabsf(coef[l]) / largest;
+		free(direction);
+		snprintf(name, sizeof name, "target.%u", l);
+		if (op == TT_STEER_CLAMP) {
+			float *target = golden_floats(golden, name, &n);
+			policy->targets[l] = target[0];
+			free(target);
+		}
+	}
+	free(coef);
+	must(tt_policy_finish(policy, err));
+	free(policy->fingerprint);
+	policy->fingerprint = strdup(info->fingerprint);
+	free(policy->weights_digest);
+	policy->weights_digest = strdup(info->weights_digest);
+	must(tt_engine_add_policy(engine, policy, NULL, err));
+	return policy;
+}
+
+static void check_hidden(struct tt_engine *engine, const struct tt_safetensors *golden, struct tt_policy *policy)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_request_options options;
+	size_t n, n_positions, n_want;
+	int32_t *ids = golden_ints(golden, "ids", &n),
+		*positions = golden_ints(golden, "positions_hidden", &n_positions);
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = n;
+	options.keep_layers = EVERY_LAYER;
+	options.n_steering = 1;
+	options.steering[0] = (struct tt_steering){policy, 1};
+	options.when = TT_WHEN_ALL;
+	struct tt_request *request = request_run(engine, &options);
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		char name[32];
+		snprintf(name, sizeof name, "hidden.%u", l);
+		float *want = golden_floats(golden, name, &n_want), *got = malloc(n_want * sizeof *got);
+		for (size_t i = 0; i < n_positions; i++)
+			memcpy(got + i * info->hidden_size,
+				tt_request_hidden(request, l) + (size_t)positions[i] * info->hidden_size,
+				info->hidden_size * sizeof *got);
+		double error = relative_error(got, want, n_want);
+		cr_assert(error <= TOLERANCE, "%s is %g off", name, error);
+		free(want);
+		free(got);
+	}
+	tt_request_free(request);
+	free(ids);
+	free(positions);
+}
+
+static void check_greedy(struct tt_engine *engine, const struct tt_safetensors *golden, struct tt_policy *policy,
+	const char *name, enum tt_policy_when when)
+{
+	struct tt_request_options options;
+	size_t n_prompt, n_want;
+	int32_t *prompt = golden_ints(golden, "greedy_prompt", &n_prompt), *want = golden_ints(golden, name, &n_want);
+	tt_request_options_default(&options);
+	options.ids = prompt;
+	options.n_ids = n_prompt;
+	options.max_tokens = (uint32_t)n_want;
+	options.ignore_eos = true;
+	options.n_steering = 1;
+	options.steering[0] = (struct tt_steering){policy, 1};
+	options.when = when;
+	struct tt_request *request = request_run(engine, &options);
+	cr_assert_arr_eq(tt_request_generated(request), want, n_want * sizeof *want, "%s differs", name);
+	tt_request_free(request);
+	free(prompt);
+	free(want);
+}
+
+static void check_operation(const char *path, enum tt_steer_op op)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 512);
+	struct tt_safetensors *golden = golden_open(path);
+	struct tt_policy *policy = golden_policy(engine, golden, op);
+	check_hidden(engine, golden, policy);
+	check_greedy(engine, golden, policy, "greedy_ids.all", TT_WHEN_ALL);
+	check_greedy(engine, golden, policy, "greedy_ids.last", TT_WHEN_LAST);
+	check_greedy(engine, golden, policy, "greedy_ids.generation", TT_WHEN_GENERATION);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+	tt_safetensors_close(golden);
+}
+
+Test(steering, add_equals_pytorch)
+{
+	check_operation(GOLDEN("tiny-llama/steered_add.safetensors"), TT_STEER_ADD);
+}
+
+Test(steering, ablate_equals_pytorch)
+{
+	check_operation(GOLDEN("tiny-llama/steered_ablate.safetensors"), TT_STEER_ABLATE);
+}
+
+Test(steering, clamp_equals_pytorch)
+{
+	check_operation(GOLDEN("tiny-llama/steered_clamp.safetensors"), TT_STEER_CLAMP);
+}
+
+/* ---- Bits ---- */
+
+enum { N_PROMPT = 40, N_GENERATED = 10 };
+
+static void make_prompt(uint32_t seed, int32_t ids[N_PROMPT])
+{
+	uint32_t state = seed * 2654435761u + 1;
+	for (size_t i = 0; i < N_PROMPT; i++) {
+		state = state * 1664525u + 1013904223u;
+		ids[i] = (int32_t)(state >> 16) % 256;
+	}
+}
+
+/* A probe on layer `observed` that steers layers from `first` on. Its bias alone decides. */
+static struct tt_policy *probe_policy(struct tt_engine *engine, uint32_t observed, uint32_t first, float bias)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *policy = NULL;
+	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
+	policy->alpha = 1;
+	policy->gate = TT_GATE_PROBE;
+	policy->n_observed = 1;
+	policy->observed = malloc(sizeof(uint32_t));
+	policy->observed[0] = observed;
+	policy->gate_weight = calloc(info->hidden_size, sizeof(float));
+	policy->gate_bias = bias;
+	policy->threshold = 0.5f;
+	for (uint32_t l = first; l < info->n_layers; l++) {
+		policy->weights[l] = 1;
+		for (uint32_t i = 0; i < info->hidden_size; i++)
+			policy->directions[(size_t)l * info->hidden_size + i] = 0.3f * sinf((float)(i * (l + 2)));
+	}
+	must(tt_policy_finish(policy, err));
+	free(policy->fingerprint);
+	policy->fingerprint = strdup(info->fingerprint);
+	free(policy->weights_digest);
+	policy->weights_digest = strdup(info->weights_digest);
+	must(tt_engine_add_policy(engine, policy, NULL, err));
+	return policy;
+}
+
+struct outcome {
+	int32_t ids[N_GENERATED];
+	float logprobs[N_GENERATED];
+	float s, gate;
+};
+
+static struct outcome generate(
+	struct tt_engine *engine, uint32_t seed, struct tt_policy *policy, float scale, enum tt_policy_when when)
+{
+	int32_t ids[N_PROMPT];
+	struct tt_request_options options;
+	struct outcome out = {0};
+	struct tt_token token;
+	struct tt_decision decision;
+	make_prompt(seed, ids);
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = N_PROMPT;
+	options.max_tokens = N_GENERATED;
+	options.ignore_eos = true;
+	options.n_steering = policy != NULL;
+	options.steering[0] = (struct tt_steering){policy, scale};
+	options.when = when;
+	struct tt_request *request = request_run(engine, &options);
+	for (size_t i = 0; tt_request_next(request, &token); i++) {
+		out.ids[i] = token.id;
+		out.logprobs[i] = token.logprob;
+	}
+	if (tt_request_decision(request, 0, &decision)) {
+		out.s = decision.s;
+		out.gate = decision.gate;
+	}
+	tt_request_free(request);
+	return out;
+}
+
+static bool same_bits(const struct outcome *a, const struct outcome *b)
+{
+	return !memcmp(a->ids, b->ids, sizeof a->ids) && !memcmp(a->logprobs, b->logprobs, sizeof a->logprobs);
+}
+
+Test(steering, scale_0_and_a_closed_gate_are_the_bits_of_no_policy)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 512);
+	struct tt_policy *open = probe_policy(engine, 0, 1, 5), *closed = probe_policy(engine, 0, 1, -5);
+	for (enum tt_policy_when when = TT_WHEN_GENERATION; when <= TT_WHEN_ALL; when++) {
+		struct outcome none = generate(engine, 1, NULL, 0, when), zero = generate(engine, 1, open, 0, when);
+		struct outcome shut = generate(engine, 1, closed, 1, when),
+			       steered = generate(engine, 1, open, 1, when);
+		cr_assert(same_bits(&none, &zero), "scale 0, when %d", when);
+		cr_assert(same_bits(&none, &shut), "closed gate, when %d", when);
+		cr_assert(!same_bits(&none, &steered), "the open gate steers, when %d", when);
+		cr_assert_eq(shut.s, 0);
+		cr_assert_eq(steered.s, 1);
+		cr_assert_float_eq(steered.gate, 1 / (1 + exp(-5)), 1e-6);
+	}
+	tt_engine_close(engine);
+	tt_policy_free(open);
+	tt_policy_free(closed);
+}
+
+/* The gate's layer lies before the band: one pass when the prompt fits in a step, two when it comes in chunks. */
+Test(steering, one_pass_and_two_passes_give_the_same_bits)
+{
+	struct tt_engine *whole = engine_open(MODEL, 4, 512), *chunked = engine_open(MODEL, 4, 13);
+	struct tt_policy *a = probe_policy(whole, 0, 1, 5), *b = probe_policy(chunked, 0, 1, 5);
+	struct tt_engine_stats stats;
+	for (enum tt_policy_when when = TT_WHEN_GENERATION; when <= TT_WHEN_ALL; when++) {
+		struct outcome one = generate(whole, 3, a, 1, when), two = generate(chunked, 3, b, 1, when);
+		cr_assert(same_bits(&one, &two), "when %d", when);
+	}
+	tt_engine_stats(whole, &stats);
+	cr_assert_eq(stats.n_reruns, 0);
+	tt_engine_stats(chunked, &stats);
+	cr_assert_eq(stats.n_reruns, 1, "only `all` in chunks runs again, not %zu times", (size_t)stats.n_reruns);
+	tt_engine_close(whole);
+	tt_engine_close(chunked);
+	tt_policy_free(a);
+	tt_policy_free(b);
+}
+
+/* A gate behind the first steered layer always needs the second pass; an always-gate with the same coefficients gives
+ * the same answer without one. */
+Test(steering, a_late_gate_equals_an_always_gate)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 512);
+	struct tt_policy *late = probe_policy(engine, 2, 1, 5), *always = probe_policy(engine, 0, 1, 5),
+			 *never = probe_policy(engine, 2, 1, -5);
+	struct tt_engine_stats stats;
+	must(tt_engine_remove_policy(engine, always, err));
+	always->gate = TT_GATE_ALWAYS;
+	always->n_observed = 0;
+	must(tt_engine_add_policy(engine, always, NULL, err));
+	for (enum tt_policy_when when = TT_WHEN_GENERATION; when <= TT_WHEN_ALL; when++) {
+		struct outcome a = generate(engine, 4, late, 1, when), b = generate(engine, 4, always, 1, when);
+		cr_assert(same_bits(&a, &b), "when %d", when);
+	}
+	tt_engine_stats(engine, &stats);
+	cr_assert_eq(stats.n_reruns, 2, "last and all run again");
+	generate(engine, 4, never, 1, TT_WHEN_ALL);
+	tt_engine_stats(engine, &stats);
+	cr_assert_eq(stats.n_reruns, 2, "a prompt that was not flagged does not");
+	tt_engine_close(engine);
+	tt_policy_free(late);
+	tt_policy_free(always);
+	tt_policy_free(never);
+}
+
+/* Every row of a batch under another policy and scale, against each alone. */
+Test(steering, a_row_keeps_its_own_policy_in_a_batch)
+{
+	enum { N = 9 };
+	struct tt_engine *engine = engine_open(MODEL, N, 64), *alone = engine_open(MODEL, 1, 512);
+	struct tt_policy *policies[N], *copies[N];
+	struct tt_request *requests[N];
+	for (uint32_t i = 0; i < N; i++) {
+		policies[i] = probe_policy(engine, i % 3, 1 + i % 2, i % 4 ? 3 : -3);
+		copies[i] = probe_policy(alone, i % 3, 1 + i % 2, i % 4 ? 3 : -3);
+	}
+	for (uint32_t i = 0; i < N; i++) {
+		int32_t ids[N_PROMPT];
+		struct tt_request_options options;
+		make_prompt(i, ids);
+		tt_request_options_default(&options);
+		options.ids = ids;
+		options.n_ids = N_PROMPT;
+		options.max_tokens = N_GENERATED;
+		options.ignore_eos = true;
+		options.n_steering = 1;
+		options.steering[0] = (struct tt_steering){policies[i], 0.5f + 0.25f * (float)i};
+		options.when = (enum tt_policy_when)(i % 3);
+		must(tt_request_submit(&requests[i], engine, &options, err));
+	}
+	for (uint32_t i = 0; i < N; i++) {
+		must(tt_request_wait(requests[i], err));
+		struct outcome want =
+			generate(alone, i, copies[i], 0.5f + 0.25f * (float)i, (enum tt_policy_when)(i % 3));
+		cr_assert_arr_eq(tt_request_generated(requests[i]), want.ids, sizeof want.ids, "row %u", i);
+		tt_request_free(requests[i]);
+	}
+	tt_engine_close(engine);
+	tt_engine_close(alone);
+	for (uint32_t i = 0; i < N; i++) {
+		tt_policy_free(policies[i]);
+		tt_policy_free(copies[i]);
+	}
+}

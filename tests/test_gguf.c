@@ -231,7 +231,8 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 	X(layers_1, "tensor blk.1.attn_k.weight has no place", set_key(m, "llama.block_count", 1))                     \
 	X(layers_kind, "llama.block_count is not an integer", put_u32(m, behind(m, "llama.block_count"), TT_GGUF_F32)) \
 	X(layers_missing, "llama.block_count is missing", rename_to(m, "llama.block_count", "llama.block_cound"))      \
-	X(width_64, "token_embd.weight has shape [40][32]", set_key(m, "llama.embedding_length", 64))                  \
+	X(width_64, "token_embd.weight has shape [40][32]",                                                            \
+		(set_key(m, "llama.embedding_length", 64), set_key(m, "llama.attention.head_count", 4)))               \
 	X(width_0, "llama.embedding_length is 0", set_key(m, "llama.embedding_length", 0))                             \
 	X(ffn_0, "llama.feed_forward_length is 0", set_key(m, "llama.feed_forward_length", 0))                         \
 	X(ffn_96, "blk.0.ffn_gate.weight has shape [64][32]", set_key(m, "llama.feed_forward_length", 96))             \

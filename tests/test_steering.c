@@ -320,3 +320,80 @@ Test(steering, a_row_keeps_its_own_policy_in_a_batch)
 		tt_policy_free(copies[i]);
 	}
 }
+
+/* ---- Stacks ---- */
+
+static struct tt_policy *last_layer_policy(
+	struct tt_engine *engine, enum tt_steer_op op, uint32_t seed, float *direction)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *policy = NULL;
+	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
+	policy->op = op;
+	policy->when = TT_WHEN_ALL;
+	policy->alpha = 1;
+	policy->weights[info->n_layers - 1] = 1;
+	float *d = policy->directions + (size_t)(info->n_layers - 1) * info->hidden_size;
+	for (uint32_t i = 0; i < info->hidden_size; i++)
+		d[i] = cosf((float)(i * i + seed));
+	must(tt_policy_finish(policy, err));
+	memcpy(direction, d, info->hidden_size * sizeof *d);
+	free(policy->fingerprint);
+	policy->fingerprint = strdup(info->fingerprint);
+	free(policy->weights_digest);
+	policy->weights_digest = strdup(info->weights_digest);
+	must(tt_engine_add_policy(engine, policy, NULL, err));
+	return policy;
+}
+
+/* h + c1 a - c2 (h.u)u + c3 b: every policy reads the same h, worked out here in double from the unsteered stream. */
+Test(steering, stacked_policies_all_read_the_same_stream)
+{
+	enum { D = 64 };
+	struct tt_engine *engine = engine_open(MODEL, 1, 512);
+	float a[D], u[D], b[D];
+	const float scales[3] = {0.5f, 0.75f, -1.25f};
+	struct tt_policy *policies[3] = {last_layer_policy(engine, TT_STEER_ADD, 1, a),
+		last_layer_policy(engine, TT_STEER_ABLATE, 2, u), last_layer_policy(engine, TT_STEER_ADD, 3, b)};
+	uint32_t last = tt_engine_info(engine)->n_layers - 1;
+	int32_t ids[N_PROMPT];
+	struct tt_request_options options;
+	make_prompt(9, ids);
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = N_PROMPT;
+	options.keep_layers = EVERY_LAYER;
+	options.trace = true;
+	struct tt_request *plain = request_run(engine, &options);
+	options.n_steering = 3;
+	for (int i = 0; i < 3; i++)
+		options.steering[i] = (struct tt_steering){policies[i], scales[i]};
+	struct tt_request *steered = request_run(engine, &options);
+	size_t n_positions;
+	const float *norms = tt_request_norms(steered, &n_positions);
+	cr_assert_eq(n_positions, N_PROMPT);
+	for (size_t t = 0; t < N_PROMPT; t++) {
+		const float *h = tt_request_hidden(plain, last) + t * D,
+			    *got = tt_request_hidden(steered, last) + t * D;
+		float want[D];
+		double dot = 0, before = 0, after = 0;
+		for (int i = 0; i < D; i++)
+			dot += (double)h[i] * u[i];
+		for (int i = 0; i < D; i++) {
+			want[i] = (float)(h[i] + (double)scales[0] * a[i] - scales[1] * dot * u[i] +
+					  (double)scales[2] * b[i]);
+			before += (double)h[i] * h[i];
+			after += (double)want[i] * want[i];
+		}
+		double error = relative_error(got, want, D);
+		cr_assert(error <= 1e-6, "token %zu is %g off", t, error);
+		const float *norm = norms + (t * (last + 1) + last) * 2;
+		cr_assert_float_eq(norm[0], sqrt(before), 1e-5 * sqrt(before));
+		cr_assert_float_eq(norm[1], sqrt(after), 1e-5 * sqrt(after));
+	}
+	tt_request_free(plain);
+	tt_request_free(steered);
+	tt_engine_close(engine);
+	for (int i = 0; i < 3; i++)
+		tt_policy_free(policies[i]);
+}

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Installs what is missing of a set of Debian 12 packages: `build`, `test` (build and what the tests, clang and the
+# format check need) or `fetch` (what fetch_model.sh needs). Without root or passwordless sudo it prints the line to run.
+set -eu
+
+say() { echo "install_packages: $*" >&2; }
+
+build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev"
+# clang's sanitizer and OpenMP runtimes are recommendations, which --no-install-recommends would leave out.
+test="libcriterion-dev clang clang-format libclang-rt-14-dev libomp-dev"
+fetch="python3 python3-venv python3-pip"
+
+case "${1:-}" in
+build) wanted=$build ;;
+test) wanted="$build $test" ;;
+fetch) wanted=$fetch ;;
+*)
+	echo "usage: $0 build|test|fetch" >&2
+	exit 2
+	;;
+esac
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+	say "no apt here; the equivalents of these are needed: $wanted"
+	exit 0
+fi
+
+missing=
+for package in $wanted; do
+	# shellcheck disable=SC2016
+	status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) || status=
+	[ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -eq 0 ]; then
+	as_root="env"
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+	as_root="sudo -n env"
+else
+	say "packages are missing and this user may not install them; run: sudo apt-get install -y$missing"
+	exit 1
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# Another apt may hold the lock, as on a machine that has just started: wait for it.
+apt() { $as_root DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1; }
+
+say "reading the package lists"
+# Old lists may still do; if not, the installation says so.
+apt update || say "apt-get update failed: $(grep -m1 '^[EW]:' "$log" || tail -n1 "$log")"
+say "installing$missing"
+# shellcheck disable=SC2086
+if ! apt install -y --no-install-recommends $missing; then
+	say "apt-get install failed: $(grep -m1 '^E:' "$log" || tail -n1 "$log")"
+	exit 1
+fi
+say "done"

@@ -1,0 +1,327 @@
+#!/usr/bin/env python3
+"""Makes the whole-model goldens: tiny random Llama models with what PyTorch computes from them in float32, and
+SmolLM2's greedy continuations. Needs goldens-requirements.txt. The same versions write the same bytes.
+
+  make_goldens.py --out tests/golden --smollm2 models/SmolLM2-135M-Instruct.Q4_1.gguf [--only tiny|smollm2]
+"""
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from gguf import GGMLQuantizationType
+from transformers import LlamaForCausalLM
+from transformers.utils import logging
+
+import goldens_files as files
+from goldens_smollm2 import make_smollm2
+
+PROMPT_LENGTH = 208  # thirteen KV pages of 16
+GREEDY_PROMPT, GREEDY_TOKENS = 20, 24
+# A greedy golden with two near-equal logits would test rounding, not the model.
+GREEDY_MARGIN = 1e-2
+
+COMMON = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 288,
+    "hidden_size": 64,
+    "hidden_act": "silu",
+    "bos_token_id": 1,
+    "eos_token_id": files.EOS,
+}
+
+# name -> config.json as written, type of the weights, shards, seed
+TINY = {
+    "tiny-llama": {
+        "config": COMMON | {
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 160,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 100000.0,
+            "tie_word_embeddings": True,
+            "torch_dtype": "float32",
+        },
+        "dtype": torch.float32, "shards": 1, "seed": 1,
+    },
+    # Wavelengths of 6 to 35000 tokens: below 16 stay, above 64 are divided by 8, between are blended.
+    "tiny-llama3": {
+        "config": COMMON | {
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "intermediate_size": 96,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "rope_scaling": {
+                "factor": 8.0,
+                "high_freq_factor": 4.0,
+                "low_freq_factor": 1.0,
+                "original_max_position_embeddings": 64,
+                "rope_type": "llama3",
+            },
+            "attention_bias": True,
+            "mlp_bias": True,
+            "eos_token_id": [0, files.EOS],
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+        },
+        "dtype": torch.bfloat16, "shards": 2, "seed": 2,
+    },
+    "tiny-linear": {
+        "config": COMMON | {
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "intermediate_size": 96,
+            "max_position_embeddings": 1024,
+            "rms_norm_eps": 1e-6,
+            "rope_parameters": {"factor": 4.0, "rope_theta": 10000.0, "rope_type": "linear"},
+            "attention_bias": False,
+            "mlp_bias": False,
+            "tie_word_embeddings": True,
+            "dtype": "float16",
+        },
+        "dtype": torch.float16, "shards": 1, "seed": 3,
+    },
+}
+
+# file suffix -> type of the matrices, type of the embedding (4-bit files keep theirs in Q8_0, as SmolLM2's does)
+Q = GGMLQuantizationType
+GGUF_TYPES = {
+    "f32": (Q.F32, Q.F32),
+    "f16": (Q.F16, Q.F16),
+    "bf16": (Q.BF16, Q.BF16),
+    "q8_0": (Q.Q8_0, Q.Q8_0),
+    "q4_0": (Q.Q4_0, Q.Q8_0),
+    "q4_1": (Q.Q4_1, Q.Q8_0),
+}
+
+
+def random_weights(config, seed):
+    """Matrices of std 0.16 (biases 0.2, norms 0.5 to 1.5): attention is neither flat nor one-hot, and the residual
+    stream soon forgets the input token, which a tied output would otherwise repeat for ever."""
+    torch.manual_seed(seed)
+    shapes = LlamaForCausalLM(LlamaForCausalLM.config_class(**config)).state_dict()
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name in sorted(shapes):
+        noise = torch.randn(shapes[name].shape, generator=generator)
+        if name == "lm_head.weight" and config["tie_word_embeddings"]:
+            continue
+        if "norm" in name:
+            weights[name] = 1 + 0.5 * torch.tanh(noise)
+        elif name.endswith(".bias"):
+            weights[name] = 0.2 * noise
+        else:
+            weights[name] = 0.16 * noise
+    return weights
+
+
+def random_ids(seed, n):
+    return torch.randint(3, 288, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+class Steering:
+    """One operation at the outputs of some blocks, for positions from `start` on. `coef` is 0 where it is off."""
+
+    def __init__(self, op, n_layers, width, coef, seed, unit):
+        generator = torch.Generator().manual_seed(seed)
+        self.op, self.coef, self.start = op, torch.tensor(coef), 0
+        self.direction = torch.randn(n_layers, width, generator=generator)
+        if unit:
+            self.direction /= self.direction.norm(dim=1, keepdim=True)
+        self.target = 4 * torch.randn(n_layers, generator=generator)
+
+    def __call__(self, h, layer):
+        u, c = self.direction[layer].to(h.dtype), self.coef[layer].to(h.dtype)
+        along = (h @ u)[..., None]
+        change = {"add": u, "ablate": -along * u, "clamp": (self.target[layer].to(h.dtype) - along) * u}[self.op]
+        steered = (torch.arange(h.shape[-2]) >= self.start)[:, None] & (c != 0)
+        return torch.where(steered, h + c * change, h)
+
+    def tensors(self):
+        out = {"coef": self.coef}
+        for layer in self.coef.nonzero().flatten().tolist():
+            out[f"direction.{layer}"] = self.direction[layer].clone()
+            if self.op == "clamp":
+                out[f"target.{layer}"] = self.target[layer : layer + 1].clone()
+        return out
+
+
+def forward(model, ids, steering=None):
+    """Logits [T,V] and the blocks' outputs [L][T,d], by hook: the library's last hidden state is behind the norm."""
+    hidden = []
+
+    def hook(_module, _args, output):
+        assert torch.is_tensor(output)
+        output = steering(output, len(hidden)) if steering else output
+        hidden.append(output[0].clone())
+        return output
+
+    handles = [layer.register_forward_hook(hook) for layer in model.model.layers]
+    try:
+        logits = model(ids[None], use_cache=False).logits[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return logits, hidden
+
+
+def greedy(model, prompt, steering=None, start=0):
+    """GREEDY_TOKENS arg-maxes, each from a full pass over all before it; steered from position `start` on.
+    None when they would make a poor golden: a near-tie, a loop, an end token."""
+    ids = prompt
+    if steering:
+        steering.start = start
+    for _ in range(GREEDY_TOKENS):
+        best = forward(model, ids, steering)[0][-1].topk(2)
+        ids = torch.cat([ids, best.indices[:1]])
+        if best.values[0] - best.values[1] < GREEDY_MARGIN or best.indices[0] in (0, files.EOS):
+            ids = None
+            break
+    if steering:
+        steering.start = 0
+    return None if ids is None or len(set(ids[len(prompt) :].tolist())) < 8 else ids[len(prompt) :]
+
+
+def greedy_goldens(model, seed, steering):
+    """The first prompt from this seed on whose continuations all make good goldens."""
+    starts = {"greedy_ids": 0}
+    if steering:
+        n = GREEDY_PROMPT
+        starts = {"greedy_ids.all": 0, "greedy_ids.last": n - 1, "greedy_ids.generation": n}
+    for attempt in range(200):
+        prompt = random_ids(seed + 1000 + attempt, GREEDY_PROMPT)
+        out = {"greedy_prompt": prompt}
+        for name, start in starts.items():
+            out[name] = greedy(model, prompt, steering, start)
+            if out[name] is None:
+                break
+        else:
+            different = {tuple(out[name].tolist()) for name in starts}
+            if len(different) == len(starts):
+                return {name: ids.int() for name, ids in out.items()}
+    raise RuntimeError("no prompt gives good greedy goldens: choose another seed for the weights")
+
+
+def positions(n, step):
+    return torch.unique(torch.cat([torch.arange(0, n, step), torch.tensor([n - 1])]))
+
+
+def record(model, seed, what, steering=None, logits_step=8):
+    """The tensors of one golden file."""
+    ids = random_ids(seed, PROMPT_LENGTH)
+    logits, hidden = forward(model, ids, steering)
+    exact = forward(model.double(), ids, steering)
+    model.float()
+    rel = [((a - b).norm() / b.norm()).item() for a, b in zip([logits, *hidden], [exact[0], *exact[1]])]
+    at_logits, at_hidden = positions(len(ids), logits_step), positions(len(ids), 16)
+    out = {
+        "ids": ids.int(),
+        "positions_logits": at_logits.int(),
+        "logits": logits[at_logits],
+        "positions_hidden": at_hidden.int(),
+    }
+    out |= {f"hidden.{layer}": h[at_hidden] for layer, h in enumerate(hidden)}
+    out |= greedy_goldens(model, seed, steering)
+    if steering:
+        out |= steering.tensors()
+    print(f"  {what}: logits std {logits.std():.2f}, float32 against float64 {max(rel):.1e} relative")
+    return out
+
+
+def write_golden(path, tensors):
+    files.save({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def make_tiny(out, name):
+    spec = TINY[name]
+    directory, config = out / name, spec["config"]
+    weights = random_weights(config, spec["seed"])
+    files.write_directory(directory, config, {k: w.to(spec["dtype"]) for k, w in weights.items()}, spec["shards"])
+    # Read back: the golden is what the library makes of these files, whatever was meant when they were written.
+    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    check_loaded(model, config, weights, spec["dtype"])
+    write_golden(directory / "golden.safetensors", record(model, spec["seed"], name))
+    if name == "tiny-llama":
+        make_steered(directory, model, spec)
+        for suffix in GGUF_TYPES:
+            make_gguf(directory, suffix, config, weights, spec["seed"])
+    print(f"{directory}: {files.folder_bytes(directory)} bytes")
+
+
+def check_loaded(model, config, weights, dtype):
+    rope = model.config.rope_parameters
+    expected = config.get("rope_parameters") or config.get("rope_scaling") or {"rope_type": "default"}
+    expected = {"rope_theta": config.get("rope_theta", rope["rope_theta"])} | expected
+    assert {k: rope[k] for k in expected} == expected, f"RoPE was read as {rope}"
+    state = model.state_dict()
+    for name, tensor in weights.items():
+        assert torch.equal(state[name], tensor.to(dtype).float()), f"{name} was read differently"
+
+
+def make_steered(directory, model, spec):
+    n_layers, width = spec["config"]["num_hidden_layers"], spec["config"]["hidden_size"]
+    # The middle block is left alone by `add`; `ablate` and `clamp` leave the last one, so its output is only inherited.
+    for op, coef in {"add": [0.75, 0.0, -1.5], "ablate": [1.0, 1.0, 0.0], "clamp": [1.0, 0.5, 0.0]}.items():
+        steering = Steering(op, n_layers, width, coef, spec["seed"] + 100, unit=op != "add")
+        golden = record(model, spec["seed"], f"steered {op}", steering, logits_step=16)
+        write_golden(directory / f"steered_{op}.safetensors", golden)
+
+
+def make_gguf(directory, suffix, config, weights, seed):
+    """The file, and for each type but f32 (whose golden is the directory's) a golden from its dequantised weights."""
+    path = directory / f"tiny-llama.{suffix}.gguf"
+    files.write_gguf(path, config, weights, *GGUF_TYPES[suffix])
+    read = files.read_gguf(
+        path, config["num_attention_heads"], config["num_key_value_heads"], config["num_hidden_layers"]
+    )
+    rel = max(((read[k] - weights[k]).norm() / weights[k].norm()).item() for k in weights)
+    print(f"  {path.name}: weights {rel:.1e} relative from f32")
+    if suffix == "f32":
+        assert rel == 0, "q and k were not permuted and unpermuted alike"
+        return
+    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    model.load_state_dict(read, strict=False)
+    model.tie_weights()
+    write_golden(directory / f"golden.{suffix}.safetensors", record(model, seed, path.name, logits_step=16))
+
+
+def check_versions():
+    for line in (Path(__file__).parent / "goldens-requirements.txt").read_text().splitlines():
+        if "==" in line and not line.startswith("#"):
+            name, pinned = line.split("==")
+            found = version(name).split("+")[0]
+            assert found == pinned, f"{name} is {found}, goldens-requirements.txt says {pinned}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="tests/golden")
+    parser.add_argument("--smollm2", type=Path, help="SmolLM2-135M-Instruct.Q4_1.gguf")
+    parser.add_argument("--only", choices=["tiny", "smollm2"])
+    args = parser.parse_args()
+    check_versions()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    with torch.no_grad():
+        if args.only != "smollm2":
+            for name in TINY:
+                make_tiny(args.out, name)
+        if args.only != "tiny":
+            if args.smollm2 is None:
+                parser.error("--smollm2 is needed, or --only tiny")
+            make_smollm2(args.out / "smollm2", args.smollm2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+/* Configurations: Hugging Face's older and newer style, and rope frequencies against transformers. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "weights/config.h"
+#include "weights/gguf.h"
+#include "weights/safetensors.h"
+#include "weights_files.h"
+
+static const char *const FILES[] = {"config.json", "generation_config.json", "tokenizer_config.json"};
+
+/* A configuration's fields but for what each test adds. */
+#define BASE                                                                                                           \
+	"\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":100,\"hidden_size\":64,"     \
+	"\"intermediate_size\":96,\"num_hidden_layers\":2,\"num_attention_heads\":4"
+
+static int read_config(struct tt_config *out, struct scratch *s, const char *config, const char *generation,
+	const char *tokenizer, struct tt_error *err)
+{
+	const char *texts[] = {config, generation, tokenizer};
+	for (int i = 0; i < 3; i++)
+		if (texts[i])
+			scratch_write(s, FILES[i], texts[i], strlen(texts[i]));
+	int status = tt_config_from_directory(out, s->directory, err);
+	char directory[64];
+	memcpy(directory, s->directory, sizeof directory);
+	for (int i = 0; i < 3; i++) {
+		snprintf(s->path, sizeof s->path, "%s/%s", directory, FILES[i]);
+		unlink(s->path);
+	}
+	return status;
+}
+
+/* Reads what must be right. */
+static struct tt_config good(const char *config, const char *generation, const char *tokenizer)
+{
+	struct scratch s;
+	struct tt_config out;
+	struct tt_error err = {0};
+	scratch_make(&s);
+	cr_assert_eq(read_config(&out, &s, config, generation, tokenizer, &err), TT_OK, "%s: %s", config, err.message);
+	scratch_remove(&s, FILES, 0);
+	return out;
+}
+
+Test(config, absent_fields_take_the_defaults_of_transformers)
+{
+	struct tt_config c = good("{" BASE "}", NULL, NULL);
+	cr_expect(c.n_layers == 2 && c.hidden_size == 64 && c.n_heads == 4 && c.n_kv_heads == 4 && c.head_dim == 16);
+	cr_expect(c.ffn_size == 96 && c.vocab_size == 100 && c.context_length == 2048);
+	cr_expect(c.rms_norm_eps == 1e-6f && c.rope_theta == 10000 && c.rope_scaling == TT_ROPE_NONE);
+	cr_expect(!c.tied_output && !c.attention_bias && !c.mlp_bias && !c.rope_interleaved && c.sliding_window == 0);
+	cr_expect(c.bos == -1 && c.n_eos == 0 && !c.add_bos);
+}
+
+Test(config, null_reads_as_absent)
+{
+	struct tt_config c = good("{" BASE ",\"num_key_value_heads\":null,\"head_dim\":null,\"rope_scaling\":null,"
+				  "\"rope_parameters\":null,\"bos_token_id\":null,\"eos_token_id\":null,"
+				  "\"quantization_config\":null,\"hidden_act\":null,\"sliding_window\":null}",
+		"{\"eos_token_id\":null}", "{\"add_bos_token\":null}");
+	cr_expect(c.n_kv_heads == 4 && c.head_dim == 16 && c.bos == -1 && c.n_eos == 0 && !c.add_bos);
+}
+
+Test(config, the_older_style_of_rope)
+{
+	struct tt_config c = good("{" BASE ",\"rope_theta\":500000.0,\"max_position_embeddings\":131072,"
+				  "\"num_key_value_heads\":2,\"head_dim\":8,\"rms_norm_eps\":1e-05,"
+				  "\"tie_word_embeddings\":true,\"attention_bias\":true,\"mlp_bias\":true,"
+				  "\"bos_token_id\":1,\"eos_token_id\":[2,3],"
+				  "\"rope_scaling\":{\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
+				  "\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"}}",
+		"{\"eos_token_id\":[3,4]}", "{\"add_bos_token\":true}");
+	cr_expect(c.rope_scaling == TT_ROPE_LLAMA3 && c.rope_theta == 500000 && c.rope_factor == 8);
+	cr_expect(c.rope_low_freq_factor == 1 && c.rope_high_freq_factor == 4 && c.rope_original_context == 8192);
+	cr_expect(c.context_length == 131072 && c.n_kv_heads == 2 && c.head_dim == 8 && c.rms_norm_eps == 1e-5f);
+	cr_expect(c.tied_output && c.attention_bias && c.mlp_bias && c.bos == 1 && c.add_bos);
+	cr_expect(c.n_eos == 3 && c.eos[0] == 2 && c.eos[1] == 3 && c.eos[2] == 4, "the two lists merge");
+
+	c = good("{" BASE ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", NULL, NULL);
+	cr_expect(c.rope_scaling == TT_ROPE_LINEAR && c.rope_factor == 2 && c.rope_theta == 10000);
+}
+
+Test(config, the_newer_style_of_rope)
+{
+	struct tt_config c =
+		good("{" BASE ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":100000}}", NULL, NULL);
+	cr_expect(c.rope_scaling == TT_ROPE_NONE && c.rope_theta == 100000);
+	c = good("{" BASE
+		 ",\"rope_theta\":7,\"rope_parameters\":{\"rope_theta\":20000,\"rope_type\":\"linear\",\"factor\":4}}",
+		NULL, NULL);
+	cr_expect(c.rope_scaling == TT_ROPE_LINEAR && c.rope_theta == 20000 && c.rope_factor == 4);
+	c = good("{" BASE ",\"max_position_embeddings\":64,\"rope_parameters\":{\"rope_type\":\"llama3\","
+		 "\"rope_theta\":5e5,\"factor\":32,\"low_freq_factor\":1,\"high_freq_factor\":4}}",
+		NULL, NULL);
+	cr_expect(c.rope_scaling == TT_ROPE_LLAMA3 && c.rope_factor == 32 && c.rope_original_context == 64);
+	c = good("{" BASE ",\"original_max_position_embeddings\":32,\"rope_parameters\":{\"rope_type\":\"llama3\","
+		 "\"factor\":32,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":16}}",
+		NULL, NULL);
+	cr_expect_eq(c.rope_original_context, 32);
+}
+
+Test(config, reads_what_transformers_saved)
+{
+	struct tt_config c;
+	struct tt_error err = {0};
+	cr_assert_eq(tt_config_from_directory(&c, TT_TEST_DATA "/weights/tiny", &err), TT_OK, "%s", err.message);
+	cr_expect(c.vocab_size == 24 && c.hidden_size == 16 && c.ffn_size == 20 && c.n_layers == 1);
+	cr_expect(c.n_heads == 2 && c.n_kv_heads == 1 && c.head_dim == 4 && c.context_length == 64);
+	cr_expect(c.attention_bias && c.mlp_bias && !c.tied_output && c.add_bos && c.bos == 1);
+	cr_expect(c.rope_scaling == TT_ROPE_LINEAR && c.rope_factor == 4 && c.rope_theta == 20000);
+	cr_expect(c.n_eos == 2 && c.eos[0] == 2 && c.eos[1] == 5);
+}
+
+/* Replaces or adds one field; an empty value takes it out. */
+#define ROPE "\"rope_scaling\":{"
+
+static const struct {
+	const char *config, *words;
+} REFUSED[] = {
+	{"", "not valid JSON"},
+	{"[]", "not an object"},
+	{"{}", "architectures and model_type are missing"},
+	{"{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\"}",
+		"\"Qwen2ForCausalLM\" is not supported (supported: LlamaForCausalLM)"},
+	{"{\"model_type\":\"mistral\"}", "\"mistral\" is not supported (supported: llama)"},
+	{"{\"architectures\":\"LlamaForCausalLM\"}", "architectures is not a list"},
+	{"{\"architectures\":[],\"model_type\":\"llama\"}", "architectures is not a list"},
+	{"{\"architectures\":[3]}", "architectures is not a list"},
+	{"{\"model_type\":\"llama\"}", "num_hidden_layers is missing"},
+	{"{" BASE ",\"hidden_act\":\"gelu\"}", "hidden_act \"gelu\" is not supported (supported: silu)"},
+	{"{" BASE ",\"hidden_act\":1}", "hidden_act"},
+	{"{" BASE ",\"quantization_config\":{}}", "quantization_config"},
+	{"{" BASE ",\"partial_rotary_factor\":0.5}", "partial_rotary_factor 0.5"},
+	{"{" BASE ",\"vocab_size\":100}", "duplicate"},
+	{"{" BASE ",\"num_key_value_heads\":0}", "num_key_value_heads"},
+	{"{" BASE ",\"num_key_value_heads\":-1}", "num_key_value_heads"},
+	{"{" BASE ",\"num_key_value_heads\":1.0}", "num_key_value_heads"},
+	{"{" BASE ",\"num_key_value_heads\":3}", "n_kv_heads 3"},
+	{"{" BASE ",\"num_key_value_heads\":8}", "n_kv_heads 8"},
+	{"{" BASE ",\"head_dim\":0}", "head_dim"},
+	{"{" BASE ",\"head_dim\":15}", "head_dim 15 is odd"},
+	{"{" BASE ",\"head_dim\":131072}", "n_heads 4 times head_dim 131072"},
+	{"{" BASE ",\"max_position_embeddings\":0}", "max_position_embeddings"},
+	{"{" BASE ",\"rms_norm_eps\":0}", "rms_norm_eps"},
+	{"{" BASE ",\"rms_norm_eps\":-1e-6}", "rms_norm_eps"},
+	{"{" BASE ",\"rms_norm_eps\":\"1e-6\"}", "rms_norm_eps"},
+	{"{" BASE ",\"tie_word_embeddings\":1}", "tie_word_embeddings"},
+	{"{" BASE ",\"rope_theta\":0}", "rope_theta"},
+	{"{" BASE ",\"rope_theta\":-5}", "rope_theta"},
+	{"{" BASE ",\"rope_theta\":1e300}", "rope_theta"},
+	{"{" BASE ",\"rope_scaling\":\"linear\"}", "rope_scaling is not an object"},
+	{"{" BASE "," ROPE "\"type\":\"yarn\",\"factor\":2}}", "rope_scaling: rope_type \"yarn\" is not supported"},
+	{"{" BASE "," ROPE "\"type\":\"dynamic\",\"factor\":2}}", "\"dynamic\" is not supported"},
+	{"{" BASE "," ROPE "\"rope_type\":3}}", "rope_type"},
+	{"{" BASE "," ROPE "\"type\":\"linear\"}}", "rope_scaling: factor is missing"},
+	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":0}}", "factor 0 is not positive"},
+	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":-2}}", "rope_scaling: factor"},
+	{"{" BASE "," ROPE "\"rope_type\":\"llama3\",\"factor\":8}}", "low_freq_factor is missing"},
+	{"{" BASE "," ROPE "\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4}}",
+		"0 < low < high"},
+	{"{" BASE "," ROPE "\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":0,\"high_freq_factor\":4}}",
+		"0 < low < high"},
+	{"{" BASE "," ROPE "\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+	 "\"original_max_position_embeddings\":0}}",
+		"original_max_position_embeddings"},
+	{"{" BASE ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"}}}", "layer type"},
+	{"{" BASE ",\"rope_parameters\":{\"partial_rotary_factor\":0.25,\"rope_type\":\"default\"}}",
+		"rope_parameters: partial_rotary_factor"},
+	{"{" BASE ",\"bos_token_id\":100}", "bos token 100"},
+	{"{" BASE ",\"bos_token_id\":-1}", "bos_token_id"},
+	{"{" BASE ",\"eos_token_id\":100}", "eos token 100"},
+	{"{" BASE ",\"eos_token_id\":[1,\"2\"]}", "eos_token_id"},
+	{"{" BASE ",\"eos_token_id\":[1,2,3,4,5,6,7,8,9]}", "more than 8 eos"},
+	{"{" BASE ",\"eos_token_id\":-1}", "eos_token_id"},
+	{"{\"model_type\":\"llama\",\"vocab_size\":0,\"hidden_size\":64,\"intermediate_size\":96,"
+	 "\"num_hidden_layers\":2,\"num_attention_heads\":4}",
+		"vocab_size"},
+	{"{\"model_type\":\"llama\",\"vocab_size\":9,\"hidden_size\":64,\"intermediate_size\":96,"
+	 "\"num_hidden_layers\":2,\"num_attention_heads\":0}",
+		"num_attention_heads"},
+	{"{\"model_type\":\"llama\",\"vocab_size\":9,\"hidden_size\":64,\"intermediate_size\":96,"
+	 "\"num_hidden_layers\":2,\"num_attention_heads\":5}",
+		"hidden_size 64 is not a multiple of num_attention_heads 5"},
+	{"{\"model_type\":\"llama\",\"vocab_size\":9,\"hidden_size\":64,\"intermediate_size\":96,"
+	 "\"num_hidden_layers\":2000,\"num_attention_heads\":4}",
+		"num_hidden_layers"},
+	{"{\"model_type\":\"llama\",\"vocab_size\":9,\"hidden_size\":99999999999,\"intermediate_size\":96,"
+	 "\"num_hidden_layers\":2,\"num_attention_heads\":4}",
+		"hidden_size"},
+};
+
+Test(config, refuses_by_field)
+{
+	struct scratch s;
+	scratch_make(&s);
+	for (size_t i = 0; i < sizeof REFUSED / sizeof *REFUSED; i++) {
+		struct tt_config c;
+		struct tt_error err = {0};
+		int status = read_config(&c, &s, REFUSED[i].config, NULL, NULL, &err);
+		expect_refused(status, &err, REFUSED[i].config, "config.json", REFUSED[i].words);
+	}
+	struct tt_config c;
+	struct tt_error err = {0};
+	int status = read_config(&c, &s, "{" BASE "}", "{\"eos_token_id\":101}", NULL, &err);
+	expect_refused(status, &err, "generation", "generation_config.json", "eos token 101");
+	status = read_config(&c, &s, "{" BASE "}", NULL, "{\"add_bos_token\":3}", &err);
+	expect_refused(status, &err, "tokenizer", "tokenizer_config.json", "add_bos_token");
+	status = read_config(&c, &s, NULL, NULL, NULL, &err);
+	expect_refused(status, &err, "absent", "config.json", "cannot open");
+	scratch_remove(&s, FILES, 0);
+}
+
+/* One power, one division and the scaling's few operations, each rounded once: transformers' vectorised power may
+ * round its last place otherwise, and 4 units of 2^-24 are left for what follows from that. */
+static void expect_frequencies(const struct tt_config *c, const char *name)
+{
+	struct tt_safetensors *file = NULL;
+	struct tt_error err = {0};
+	float got[64];
+	cr_assert_eq(tt_safetensors_open(&file, TT_TEST_DATA "/weights/frequencies.safetensors", &err), TT_OK, "%s",
+		err.message);
+	const struct tt_st_tensor *want = tt_safetensors_find(file, name);
+	cr_assert_eq(want->n_elements, c->head_dim / 2);
+	tt_config_inverse_frequencies(c, got);
+	for (uint32_t i = 0; i < c->head_dim / 2; i++)
+		cr_expect_lt(fabsf(got[i] / tt_st_float(want, i) - 1), 4 * 0x1p-24f, "%s %u: %.9g, %.9g", name, i,
+			(double)got[i], (double)tt_st_float(want, i));
+	tt_safetensors_close(file);
+}
+
+Test(config, frequencies_are_those_of_transformers)
+{
+	expect_frequencies(&(struct tt_config){.head_dim = 64, .rope_theta = 100000}, "none");
+	expect_frequencies(
+		&(struct tt_config){
+			.head_dim = 32, .rope_theta = 10000, .rope_scaling = TT_ROPE_LINEAR, .rope_factor = 3},
+		"linear");
+	expect_frequencies(&(struct tt_config){.head_dim = 128,
+				   .rope_theta = 500000,
+				   .rope_scaling = TT_ROPE_LLAMA3,
+				   .rope_factor = 8,
+				   .rope_low_freq_factor = 1,
+				   .rope_high_freq_factor = 4,
+				   .rope_original_context = 8192},
+		"llama3");
+}
+
+Test(config, gguf_keys_and_its_rope_factors)
+{
+	struct tt_gguf *file = NULL;
+	struct tt_config c;
+	struct tt_error err = {0};
+	float plain[8], divided[8];
+	cr_assert_eq(tt_gguf_open(&file, TT_TEST_DATA "/weights/tiny.gguf", &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_config_from_gguf(&c, file, &err), TT_OK, "%s", err.message);
+	cr_expect(c.n_layers == 2 && c.hidden_size == 32 && c.n_heads == 2 && c.n_kv_heads == 1 && c.head_dim == 16);
+	cr_expect(c.ffn_size == 64 && c.vocab_size == 40 && c.context_length == 128 && c.rms_norm_eps == 1e-5f);
+	cr_expect(c.rope_theta == 50000 && c.rope_scaling == TT_ROPE_NONE && c.rope_interleaved && !c.tied_output);
+	cr_expect(c.bos == 1 && c.n_eos == 2 && c.eos[0] == 2 && c.eos[1] == 3 && c.add_bos);
+	/* The golden's factors run evenly from 1 to 8. */
+	cr_assert_not_null(c.rope_factors);
+	tt_config_inverse_frequencies(&c, divided);
+	c.rope_factors = NULL;
+	tt_config_inverse_frequencies(&c, plain);
+	for (int i = 0; i < 8; i++)
+		cr_expect_eq(divided[i], plain[i] / (float)(i + 1), "%d", i);
+	tt_gguf_close(file);
+}

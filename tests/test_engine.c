@@ -1,0 +1,210 @@
+/* The public API: what is refused and how, waiting, cancelling, given tokens, the end of the context. */
+#include "golden.h"
+
+#define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
+
+static const int32_t IDS[8] = {5, 90, 17, 200, 33, 41, 7, 120};
+
+static struct tt_request_options some_options(void)
+{
+	struct tt_request_options options;
+	tt_request_options_default(&options);
+	options.ids = IDS;
+	options.n_ids = 8;
+	options.max_tokens = 6;
+	options.ignore_eos = true;
+	return options;
+}
+
+static void refused(struct tt_engine *engine, struct tt_request_options options, int code, const char *word)
+{
+	struct tt_request *request = NULL;
+	struct tt_error error = {0};
+	int status = tt_request_submit(&request, engine, &options, &error);
+	cr_expect_eq(status, code, "%s: status %d", word, status);
+	cr_expect_eq(error.code, code);
+	cr_expect_not_null(strstr(error.message, word), "\"%s\" does not name %s", error.message, word);
+	cr_expect_null(request);
+}
+
+Test(engine, refuses_what_has_no_meaning)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct tt_request_options o = some_options();
+	int32_t bad[2] = {3, 288}, negative[1] = {-1};
+
+	o.n_ids = 0;
+	refused(engine, o, TT_ERR_ARGUMENT, "empty");
+	o = some_options(), o.ids = bad, o.n_ids = 2;
+	refused(engine, o, TT_ERR_ARGUMENT, "id 288");
+	o = some_options(), o.ids = negative, o.n_ids = 1;
+	refused(engine, o, TT_ERR_ARGUMENT, "id -1");
+	o = some_options(), o.temperature = NAN;
+	refused(engine, o, TT_ERR_ARGUMENT, "temperature");
+	o = some_options(), o.top_p = 0;
+	refused(engine, o, TT_ERR_ARGUMENT, "top_p");
+	o = some_options(), o.min_p = 1;
+	refused(engine, o, TT_ERR_ARGUMENT, "min_p");
+	o = some_options(), o.n_top = 21;
+	refused(engine, o, TT_ERR_ARGUMENT, "alternatives");
+	o = some_options(), o.n_prompt = 9;
+	refused(engine, o, TT_ERR_ARGUMENT, "n_prompt");
+	o = some_options(), o.n_steering = 5;
+	refused(engine, o, TT_ERR_ARGUMENT, "policies");
+	o = some_options(), o.n_steering = 1;
+	refused(engine, o, TT_ERR_ARGUMENT, "not added");
+	cr_assert_eq(tt_engine_pending(engine), 0);
+	tt_engine_close(engine);
+}
+
+Test(engine, refuses_options)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	struct tt_error error = {0};
+	tt_engine_options_default(&options);
+	options.device = "cuda";
+	cr_assert_eq(tt_engine_open(&engine, MODEL, &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert_not_null(strstr(error.message, "cuda"));
+	tt_engine_options_default(&options);
+	options.context = 100000;
+	cr_assert_eq(tt_engine_open(&engine, MODEL, &options, &error), TT_ERR_ARGUMENT);
+	cr_assert_not_null(strstr(error.message, "context"));
+	cr_assert_eq(tt_engine_open(&engine, GOLDEN("no-such-model"), NULL, &error), TT_ERR_IO);
+	cr_assert_not_null(strstr(error.message, "no-such-model"));
+	cr_assert_null(engine);
+}
+
+/* KV pages for one sequence at a time: the others wait and all come to their end. */
+Test(engine, requests_wait_for_pages)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	struct tt_request *requests[5];
+	tt_engine_options_default(&options);
+	options.context = 64;
+	options.kv_tokens = 64;
+	options.max_batch = 4;
+	must(tt_engine_open(&engine, MODEL, &options, err));
+	struct tt_request_options o = some_options();
+	o.max_tokens = 40;
+	for (int i = 0; i < 5; i++)
+		must(tt_request_submit(&requests[i], engine, &o, err));
+	must(tt_engine_step(engine, err));
+	cr_assert_eq(tt_engine_pending(engine), 5);
+	for (int i = 0; i < 5; i++) {
+		must(tt_request_wait(requests[i], err));
+		cr_assert_eq(tt_request_n_generated(requests[i]), 40);
+		cr_assert_arr_eq(
+			tt_request_generated(requests[i]), tt_request_generated(requests[0]), 40 * sizeof(int32_t));
+	}
+	o.max_tokens = 400;
+	struct tt_request *longest = request_run(engine, &o);
+	cr_assert_eq(tt_request_finish(longest), TT_FINISH_CONTEXT);
+	cr_assert_eq(tt_request_n_generated(longest), 64 - 8 + 1, "the last token needs no place of its own");
+	tt_request_free(longest);
+	for (int i = 0; i < 5; i++)
+		tt_request_free(requests[i]);
+	tt_engine_close(engine);
+}
+
+Test(engine, a_cancelled_request_gives_everything_back)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	tt_engine_options_default(&options);
+	options.context = 64;
+	options.kv_tokens = 64;
+	options.max_batch = 1;
+	must(tt_engine_open(&engine, MODEL, &options, err));
+	struct tt_request_options o = some_options();
+	o.max_tokens = 56;
+	for (int i = 0; i < 20; i++) {
+		struct tt_request *running, *waiting;
+		must(tt_request_submit(&running, engine, &o, err));
+		must(tt_request_submit(&waiting, engine, &o, err));
+		must(tt_engine_step(engine, err));
+		tt_request_free(i % 2 ? waiting : running);
+		tt_request_free(i % 2 ? running : waiting);
+		cr_assert_eq(tt_engine_pending(engine), 0);
+	}
+	struct tt_request *request = request_run(engine, &o);
+	cr_assert_eq(tt_request_n_generated(request), 56);
+	tt_request_free(request);
+	tt_engine_close(engine);
+}
+
+/* Tokens that are given behind the prompt leave the sequence as if they had been sampled. */
+Test(engine, given_tokens_continue_like_generated_ones)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct tt_request_options o = some_options();
+	o.max_tokens = 10;
+	struct tt_request *whole = request_run(engine, &o);
+	int32_t ids[8 + 4];
+	memcpy(ids, IDS, sizeof IDS);
+	memcpy(ids + 8, tt_request_generated(whole), 4 * sizeof *ids);
+	o.ids = ids;
+	o.n_ids = 12;
+	o.n_prompt = 8;
+	o.max_tokens = 6;
+	struct tt_request *rest = request_run(engine, &o);
+	cr_assert_arr_eq(tt_request_generated(rest), tt_request_generated(whole) + 4, 6 * sizeof *ids);
+	tt_request_free(whole);
+	tt_request_free(rest);
+	tt_engine_close(engine);
+}
+
+/* Alternatives are sorted, sum to at most 1, and a greedy token is the first of them. */
+Test(engine, alternatives_begin_with_the_greedy_token)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct tt_request_options o = some_options();
+	struct tt_token token;
+	o.n_top = 5;
+	struct tt_request *request = request_run(engine, &o);
+	size_t n = 0;
+	for (; tt_request_next(request, &token); n++) {
+		double sum = 0;
+		cr_assert_eq(token.n_top, 5);
+		cr_assert_eq(token.top_ids[0], token.id);
+		cr_assert_eq(token.top_logprobs[0], token.logprob);
+		for (uint32_t i = 0; i < 5; i++) {
+			sum += exp(token.top_logprobs[i]);
+			cr_assert(i == 0 || token.top_logprobs[i] <= token.top_logprobs[i - 1]);
+		}
+		cr_assert(sum > 0 && sum <= 1 + 1e-5);
+	}
+	cr_assert_eq(n, 6);
+	tt_request_free(request);
+	tt_engine_close(engine);
+}
+
+Test(engine, a_policy_in_use_cannot_be_removed)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *policy = NULL;
+	struct tt_error error = {0};
+	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
+	policy->weights[1] = 1;
+	policy->directions[info->hidden_size] = 1;
+	must(tt_policy_finish(policy, err));
+	cr_assert_eq(tt_engine_add_policy(engine, policy, NULL, &error), TT_ERR_MISMATCH, "it has no fingerprint yet");
+	free(policy->fingerprint);
+	policy->fingerprint = strdup(info->fingerprint);
+	const char *warning = NULL;
+	must(tt_engine_add_policy(engine, policy, &warning, err));
+	cr_assert_not_null(warning, "no digest: other weights");
+	struct tt_request_options o = some_options();
+	struct tt_request *request = NULL;
+	o.n_steering = 1;
+	o.steering[0] = (struct tt_steering){policy, 1};
+	must(tt_request_submit(&request, engine, &o, err));
+	cr_assert_eq(tt_engine_remove_policy(engine, policy, &error), TT_ERR_ARGUMENT);
+	tt_request_free(request);
+	must(tt_engine_remove_policy(engine, policy, err));
+	refused(engine, o, TT_ERR_ARGUMENT, "not added");
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}

@@ -1,0 +1,170 @@
+/* The matrix product against a reference in double, and its bits: over row counts, chunks, threads and bodies. */
+#include "test_kernels.h"
+
+/* 8 lanes of K / 8 fused additions: about sqrt(K / 8) / 2 units of 2^-24 of the Frobenius norm, 1.5e-7 seen. */
+#define TOLERANCE 5e-7
+
+/* The ops are the way in: o_proj is h += x * wo^T + bo. */
+static void run_o_proj(struct tt_backend *backend, const struct tt_matrix *w, const float *bias, const float *x,
+	uint32_t n_rows, float *h)
+{
+	struct tt_config config = {.hidden_size = w->n_out};
+	struct tt_layer layer = {.wo = *w, .bo = bias};
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = n_rows});
+	struct tt_error err = {0};
+	int code = backend->o_proj(backend,
+		&(struct tt_o_proj_args){.config = &config, .step = step, .layer = &layer, .attention = x, .h = h},
+		&err);
+	cr_assert(code == TT_OK, "%s", err.message);
+	free(step);
+}
+
+static void check_product(struct tt_backend *backend, enum tt_type type, uint32_t n_out, uint32_t n_in, uint32_t rows)
+{
+	struct test_matrix m = random_matrix(type, n_out, n_in, n_out * 131 + n_in);
+	float *x = random_floats((size_t)rows * n_in, 1, 1), *bias = random_floats(n_out, 1, 2);
+	float *h = random_floats((size_t)rows * n_out, 1, 3);
+	double *want = must_alloc((size_t)rows * n_out, sizeof *want);
+	for (size_t r = 0; r < rows; r++)
+		for (size_t o = 0; o < n_out; o++) {
+			double sum = 0;
+			for (size_t k = 0; k < n_in; k++)
+				sum += (double)x[r * n_in + k] * (double)m.weights[o * n_in + k];
+			want[r * n_out + o] = (double)h[r * n_out + o] + sum + (double)bias[o];
+		}
+	run_o_proj(backend, &m.matrix, bias, x, rows, h);
+	ASSERT_CLOSE(
+		h, want, (size_t)rows * n_out, TOLERANCE, "%s %ux%u, %u rows", tt_type_name(type), n_out, n_in, rows);
+	free_matrix(&m);
+	free(x);
+	free(bias);
+	free(h);
+	free(want);
+}
+
+static void check_products(enum tt_cpu_body_choice choice)
+{
+	static const uint32_t outs[] = {1, 3, 4, 17, 96}, ins[] = {32, 64, 576, 17, 9, 1},
+			      rows[] = {1, 2, 4, 7, 8, 9, 33};
+	struct tt_backend *backend = open_cpu(2, choice);
+	for (int t = 0; t < N_TYPES; t++)
+		for (size_t o = 0; o < sizeof outs / sizeof *outs; o++)
+			for (size_t i = 0; i < sizeof ins / sizeof *ins; i++)
+				for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+					if (ins[i] % tt_type_block(TYPES[t]) == 0)
+						check_product(backend, TYPES[t], outs[o], ins[i], rows[r]);
+	backend->close(backend);
+}
+
+Test(kernels_product, equals_the_reference)
+{
+	check_products(TT_CPU_BODY_BEST);
+}
+
+Test(kernels_product, equals_the_reference_in_plain_c)
+{
+	check_products(TT_CPU_BODY_PORTABLE);
+}
+
+Test(kernels_product, dequantises_to_the_same_bits)
+{
+	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
+		for (int t = 0; t < N_TYPES; t++) {
+			uint32_t n = 4096 + (tt_type_block(TYPES[t]) == 1 ? 13 : 0);
+			struct test_matrix m = random_matrix(TYPES[t], 3, n, 5);
+			float *got = must_alloc(n, sizeof *got);
+			for (uint32_t row = 0; row < 3; row++) {
+				size_t at = row * tt_type_row_bytes(TYPES[t], n);
+				((struct tt_cpu *)backend)
+					->body->dequantise(TYPES[t], (const uint8_t *)m.matrix.data + at, got, n);
+				ASSERT_SAME_BITS(got, m.weights + (size_t)row * n, n, "%s", tt_type_name(TYPES[t]));
+			}
+			free(got);
+			free_matrix(&m);
+		}
+		backend->close(backend);
+	}
+}
+
+/* Every half there is, NaN aside: subnormals and infinities too. */
+Test(kernels_product, turns_every_half_into_the_same_bits)
+{
+	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
+		for (uint32_t bits = 0; bits < 65536; bits += 32) {
+			uint16_t halves[32], back[32];
+			float got[32], want[32];
+			for (uint32_t i = 0; i < 32; i++) {
+				halves[i] = (uint16_t)(bits + i);
+				if ((halves[i] & 0x7c00) == 0x7c00)
+					halves[i] &= 0xfc00;
+			}
+			((struct tt_cpu *)backend)->body->dequantise(TT_TYPE_F16, halves, got, 32);
+			tt_dequantise(TT_TYPE_F16, halves, want, 32);
+			ASSERT_SAME_BITS(got, want, 32, "half %x", bits);
+			((struct tt_cpu *)backend)->body->to_f16(got, back, 32);
+			ASSERT_SAME_BITS(back, halves, 32, "half %x and back", bits);
+		}
+		backend->close(backend);
+	}
+}
+
+/* 256 rows at once, then in chunks of every size, over threads and bodies: the same bits for each row. */
+static void check_bits(enum tt_type type, uint32_t n_out, uint32_t n_in)
+{
+	enum { ROWS = 256 };
+	static const uint32_t chunks[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 64, 256};
+	struct test_matrix m = random_matrix(type, n_out, n_in, 7);
+	float *x = random_floats((size_t)ROWS * n_in, 1, 8), *bias = random_floats(n_out, 1, 9);
+	float *start = random_floats((size_t)ROWS * n_out, 1, 10);
+	float *want = must_alloc((size_t)ROWS * n_out, sizeof *want),
+	      *got = must_alloc((size_t)ROWS * n_out, sizeof *got);
+	memcpy(want, start, (size_t)ROWS * n_out * sizeof *want);
+	struct tt_backend *first = open_cpu(1, TT_CPU_BODY_PORTABLE);
+	run_o_proj(first, &m.matrix, bias, x, ROWS, want);
+	first->close(first);
+	for (uint32_t threads = 1; threads <= 3; threads++) {
+		struct tt_backend *backend = open_cpu(threads, TT_CPU_BODY_BEST);
+		for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+			memcpy(got, start, (size_t)ROWS * n_out * sizeof *got);
+			for (uint32_t row = 0; row < ROWS; row += chunks[c]) {
+				uint32_t n = ROWS - row < chunks[c] ? ROWS - row : chunks[c];
+				run_o_proj(
+					backend, &m.matrix, bias, x + (size_t)row * n_in, n, got + (size_t)row * n_out);
+			}
+			ASSERT_SAME_BITS(got, want, (size_t)ROWS * n_out, "%s %ux%u, chunks of %u, %u threads",
+				tt_type_name(type), n_out, n_in, chunks[c], threads);
+		}
+		backend->close(backend);
+	}
+	free_matrix(&m);
+	free(x);
+	free(bias);
+	free(start);
+	free(want);
+	free(got);
+}
+
+Test(kernels_product, bits_do_not_depend_on_rows_threads_or_body)
+{
+	for (int t = 0; t < N_TYPES; t++) {
+		check_bits(TYPES[t], 61, 576);
+		if (tt_type_block(TYPES[t]) == 1)
+			check_bits(TYPES[t], 7, 43);
+	}
+	check_bits(TT_TYPE_Q4_1, 19, 1536); /* 256 rows are four blocks of rows here */
+}
+
+/* A matrix wide enough that its jobs are cut differently for each number of threads. */
+Test(kernels_product, bits_do_not_depend_on_how_outputs_are_cut)
+{
+	check_bits(TT_TYPE_Q8_0, 1027, 64);
+}
+
+Test(kernels_product, nan_fails_the_comparison)
+{
+	float got[2] = {1, NAN};
+	double want[2] = {1, 1};
+	cr_assert_not(relative_error(got, want, 2) <= 1e30);
+}

@@ -36,7 +36,6 @@ void tt_span_index_free(struct tt_span_index *index);
 int tt_span_index_add(
 	struct tt_span_index *index, const struct tt_span *spans, size_t i, int32_t *earlier, struct tt_error *err);
 /* -1 when there is none. */
-int32_t tt_span_index_find(
-	const struct tt_span_index *index, const struct tt_span *spans, const void *data, size_t n);
+int32_t tt_span_index_find(const struct tt_span_index *index, const struct tt_span *spans, const void *data, size_t n);
 
 #endif

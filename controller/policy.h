@@ -59,6 +59,9 @@ bool tt_policy_band(const struct tt_policy *policy, uint32_t *first, uint32_t *l
 /* True where the layer's directions are not all zero. */
 bool tt_policy_has_direction(const struct tt_policy *policy, uint32_t layer);
 
+/* Refuses by their first bytes what people also call a policy: pickles, which run code when read, and GGUF vectors. */
+int tt_policy_refuse_pickle(const char *path, struct tt_error *err);
+
 /* "add", "all", "probe": the words of the file and of every report. */
 const char *tt_policy_op_name(enum tt_steer_op op);
 const char *tt_policy_when_name(enum tt_policy_when when);

@@ -1,4 +1,4 @@
-/* The ops that make a forward pass, and the backend that has a body for each. kernels/cpu and kernels/cuda hold the
+/* The ops that make a forward pass; kernels/backend.h has a body for each. kernels/cpu and kernels/cuda hold the
  * same files in the same order; the CPU body is the specification.
  *
  * h is the residual stream, f32 [n_tokens][hidden]. Every reduction has one order, fixed by the weight's shape and by
@@ -27,6 +27,7 @@ struct tt_embed_args {
 	const struct tt_step *step;
 	const struct tt_matrix *embedding; // [vocab][hidden]
 	float *h;                          // out [n_tokens][hidden]
+	const float *next_norm;            // [hidden] of the op that reads h next; a CPU norms there and ignores it
 };
 
 /* q, k, v = rmsnorm(h) * (wq, wk, wv)^T + bias; q and k rotated by their position; k and v appended to the pages. */
@@ -82,6 +83,7 @@ struct tt_down_proj_args {
 	const float *coef;                 // [n_rows][n_layers]
 	float *captured;                   // [n_captures][n_layers][hidden], or NULL
 	float *norms; // [n_tokens][n_layers][2]: norm of h before and after steering, or NULL; 0, 0 on tokens without rows
+	const float *next_norm; // [hidden] of the next block, or the final one; see tt_embed_args
 };
 
 /* Decisions of the plan whose after_layer is layer_index: gather x_c, run the gate, write the coefficient row.
@@ -95,6 +97,7 @@ struct tt_control_args {
 	const float *captured;              // [n_captures][n_layers][hidden]
 	float *coef;                        // in and out [n_rows][n_layers]
 	struct tt_decision_result *results; // out [n_decisions]
+	float *decided;                     // out [n_decisions][n_layers] the rows it wrote, for the host
 };
 
 /* logits = rmsnorm(h) * output^T for the plan's sample rows */
@@ -113,27 +116,5 @@ struct tt_sample_args {
 	const float *logits;              // [n_samples][vocab]
 	struct tt_sample_result *results; // out [n_samples]
 };
-
-/* One device: its memory and its bodies. close releases it and everything it keeps. */
-struct tt_backend {
-	const char *name;
-	uint32_t n_threads; /* host threads that its bodies use */
-	int (*allocate)(
-		struct tt_backend *, void *out_pointer, size_t count, size_t size, struct tt_error *); /* zeroed */
-	void (*release)(struct tt_backend *, void *memory); /* NULL is fine */
-	int (*embed)(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
-	int (*qkv)(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
-	int (*attention)(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
-	int (*o_proj)(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
-	int (*gate_up)(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
-	int (*down_proj)(struct tt_backend *, const struct tt_down_proj_args *, struct tt_error *);
-	int (*control)(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
-	int (*logits)(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
-	int (*sample)(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
-	void (*close)(struct tt_backend *);
-};
-
-/* n_threads 0: one a core. */
-int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *err);
 
 #endif

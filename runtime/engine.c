@@ -50,6 +50,19 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 	return TT_OK;
 }
 
+static int open_frequencies(struct tt_state *s, const struct tt_config *config, struct tt_error *err)
+{
+	float *host = NULL;
+	size_t n = config->head_dim / 2;
+	TT_TRY(tt_alloc(&host, n, sizeof *host, err));
+	tt_config_inverse_frequencies(config, host);
+	int status = s->backend->allocate(s->backend, &s->inverse_frequencies, n, sizeof *host, err);
+	if (status == TT_OK)
+		status = s->backend->upload(s->backend, s->inverse_frequencies, host, n * sizeof *host, err);
+	free(host);
+	return status;
+}
+
 static int open_state(struct tt_engine *e, struct tt_error *err)
 {
 	struct tt_state *s = &e->state;
@@ -57,21 +70,21 @@ static int open_state(struct tt_engine *e, struct tt_error *err)
 	const struct tt_config *c = &e->model->config;
 	size_t f = sizeof(float), heads = (size_t)c->n_heads * c->head_dim;
 	s->backend = b;
-	s->model = e->model;
+	TT_TRY(b->load(b, e->model, &s->model, err));
 	s->max_tokens = e->options.max_step_tokens;
 	s->max_samples = e->options.max_batch > MIN_SAMPLES ? e->options.max_batch : MIN_SAMPLES;
 	s->n_rows = 1 + e->options.max_batch * TT_MAX_STACK;
-	TT_TRY(b->allocate(b, &s->inverse_frequencies, c->head_dim / 2, f, err));
-	tt_config_inverse_frequencies(c, s->inverse_frequencies);
+	TT_TRY(open_frequencies(s, c, err));
 	TT_TRY(b->allocate(b, &s->slots, TT_MAX_SLOTS, sizeof *s->slots, err));
 	TT_TRY(b->allocate(b, &s->coef, s->n_rows, c->n_layers * f, err));
 	TT_TRY(b->allocate(b, &s->h, s->max_tokens, c->hidden_size * f, err));
 	TT_TRY(b->allocate(b, &s->q, s->max_tokens, heads * f, err));
 	TT_TRY(b->allocate(b, &s->attention, s->max_tokens, heads * f, err));
 	TT_TRY(b->allocate(b, &s->ffn, s->max_tokens, c->ffn_size * f, err));
-	TT_TRY(b->allocate(b, &s->logits, s->max_samples, c->vocab_size * f, err));
-	TT_TRY(b->allocate(b, &s->samples, s->max_samples, sizeof *s->samples, err));
-	return b->allocate(b, &s->decided, s->n_rows, sizeof *s->decided, err);
+	TT_TRY(b->allocate(b, &s->outputs.logits, s->max_samples, c->vocab_size * f, err));
+	TT_TRY(b->allocate(b, &s->outputs.samples, s->max_samples, sizeof *s->outputs.samples, err));
+	TT_TRY(b->allocate(b, &s->outputs.decisions, s->n_rows, sizeof *s->outputs.decisions, err));
+	return b->allocate(b, &s->outputs.decided, s->n_rows, c->n_layers * f, err);
 }
 
 static void close_state(struct tt_engine *e)
@@ -80,8 +93,9 @@ static void close_state(struct tt_engine *e)
 	struct tt_backend *b = e->backend;
 	if (!b)
 		return;
-	void *all[] = {s->inverse_frequencies, s->slots, s->coef, s->h, s->q, s->attention, s->ffn, s->logits,
-		s->captured, s->norms, s->samples, s->decided};
+	void *all[] = {s->inverse_frequencies, s->slots, s->coef, s->h, s->q, s->attention, s->ffn, s->outputs.logits,
+		s->outputs.captured, s->outputs.norms, s->outputs.samples, s->outputs.decisions, s->outputs.decided};
+	b->unload(b, s->model);
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		b->release(b, all[i]);
 }

@@ -10,10 +10,9 @@
 
 /* A policy that was added. Its index is its slot in the kernels' table. */
 struct tt_loaded_policy {
-	struct tt_policy *policy; /* NULL: the slot is free */
-	uint32_t n_users;         /* requests not finished */
-	float *memory;            /* the backend's copy of all its arrays */
-	uint32_t *observed;
+	struct tt_policy *policy;  /* NULL: the slot is free */
+	uint32_t n_users;          /* requests not finished */
+	struct tt_steer_slot slot; /* what the kernels' table holds: pointers to the backend's copies */
 };
 
 struct tt_plan;
@@ -39,6 +38,7 @@ struct tt_engine {
 	struct tt_request **running;               // [max_batch] in order of admission
 	uint32_t n_running;
 	struct tt_plan *plan;
+	struct tt_results results; /* of the last step, in host memory */
 	struct tt_engine_stats stats;
 };
 

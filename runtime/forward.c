@@ -12,7 +12,8 @@ static int control(struct tt_state *s, const struct tt_step *step, int32_t layer
 	if (!due)
 		return TT_OK;
 	return s->backend->control(s->backend,
-		&(struct tt_control_args){&s->model->config, step, layer, s->slots, s->captured, s->coef, s->decided},
+		&(struct tt_control_args){&s->model->config, step, layer, s->slots, s->outputs.captured, s->coef,
+			s->outputs.decisions, s->outputs.decided},
 		err);
 }
 
@@ -20,8 +21,10 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 	struct tt_error *err)
 {
 	struct tt_backend *b = s->backend;
-	const struct tt_config *config = &s->model->config;
-	const struct tt_layer *layer = &s->model->layers[l];
+	const struct tt_model *m = s->model;
+	const struct tt_config *config = &m->config;
+	const struct tt_layer *layer = &m->layers[l];
+	const float *next_norm = l + 1 < config->n_layers ? m->layers[l + 1].attn_norm : m->output_norm;
 
 	/* attention norm, q k v, biases, rotation, append to the KV pages */
 	TT_TRY(b->qkv(b, &(struct tt_qkv_args){config, step, layer, l, s->inverse_frequencies, s->h, s->q, kv}, err));
@@ -34,26 +37,36 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 	/* down projection, residual, steering, capture */
 	TT_TRY(b->down_proj(b,
 		&(struct tt_down_proj_args){
-			config, step, layer, l, s->ffn, s->h, s->slots, s->coef, s->captured, norms},
+			config, step, layer, l, s->ffn, s->h, s->slots, s->coef, s->outputs.captured, norms, next_norm},
 		err));
 	return control(s, step, (int32_t)l, err);
 }
 
-int tt_forward(
-	struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, bool trace, struct tt_error *err)
+static int ops(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, float *norms,
+	struct tt_error *err)
 {
 	struct tt_backend *b = s->backend;
-	const struct tt_config *config = &s->model->config;
+	const struct tt_model *m = s->model;
 
 	TT_TRY(control(s, step, -1, err));
-	TT_TRY(b->embed(b, &(struct tt_embed_args){config, step, &s->model->embedding, s->h}, err));
-	for (uint32_t l = 0; l < config->n_layers; l++)
-		TT_TRY(block(s, kv, step, l, trace ? s->norms : NULL, err));
+	TT_TRY(b->embed(
+		b, &(struct tt_embed_args){&m->config, step, &m->embedding, s->h, m->layers[0].attn_norm}, err));
+	for (uint32_t l = 0; l < m->config.n_layers; l++)
+		TT_TRY(block(s, kv, step, l, norms, err));
 	if (step->n_samples == 0)
 		return TT_OK;
 	/* final norm and logits, only of the rows that sample or are scored */
 	TT_TRY(b->logits(b,
-		&(struct tt_logits_args){config, step, s->model->output_norm, &s->model->output, s->h, s->logits},
-		err));
-	return b->sample(b, &(struct tt_sample_args){config, step, s->logits, s->samples}, err);
+		&(struct tt_logits_args){&m->config, step, m->output_norm, &m->output, s->h, s->outputs.logits}, err));
+	return b->sample(b, &(struct tt_sample_args){&m->config, step, s->outputs.logits, s->outputs.samples}, err);
+}
+
+int tt_forward(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, bool trace,
+	struct tt_results *results, struct tt_error *err)
+{
+	bool recorded = false;
+	TT_TRY(s->backend->begin(s->backend, step, &recorded, err));
+	if (!recorded)
+		TT_TRY(ops(s, kv, step, trace ? s->outputs.norms : NULL, err));
+	return s->backend->finish(s->backend, step, &s->outputs, results, err);
 }

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_KV_H
 #define RUNTIME_KV_H
 
-#include "kernels/ops.h"
+#include "kernels/backend.h"
 
 struct tt_kv_pool {
 	struct tt_kv_pages pages;

@@ -54,51 +54,49 @@ static int check_weights(
 	return TT_OK;
 }
 
-/* One allocation holds the arrays one behind the other: directions, targets, weights, gate. */
-static int copy_to_backend(struct tt_engine *engine, uint32_t slot, struct tt_error *err)
+static int copy(struct tt_backend *backend, void *out_pointer, const void *from, size_t count, size_t size,
+	struct tt_error *err)
+{
+	void *to = NULL;
+	if (count == 0)
+		return TT_OK;
+	TT_TRY(backend->allocate(backend, &to, count, size, err));
+	memcpy(out_pointer, &to, sizeof to);
+	return backend->upload(backend, to, from, count * size, err);
+}
+
+/* What was copied stays in the slot's host copy, so that a failure half way can be undone. */
+static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_error *err)
 {
 	struct tt_backend *backend = engine->backend;
-	struct tt_loaded_policy *loaded = &engine->policies[slot];
-	const struct tt_policy *p = loaded->policy;
-	size_t rows = (size_t)p->n_layers * p->n_directions, n_directions = rows * p->hidden_size;
-	size_t n_gate = (size_t)p->n_observed * p->hidden_size, n_targets = p->targets ? rows : 0;
-	TT_TRY(backend->allocate(
-		backend, &loaded->memory, n_directions + n_targets + p->n_layers + n_gate, sizeof(float), err));
-	TT_TRY(backend->allocate(backend, &loaded->observed, p->n_observed, sizeof(uint32_t), err));
-	float *directions = loaded->memory, *targets = directions + n_directions, *weights = targets + n_targets;
-	float *gate_weight = weights + p->n_layers;
-	memcpy(directions, p->directions, n_directions * sizeof(float));
-	if (n_targets)
-		memcpy(targets, p->targets, n_targets * sizeof(float));
-	memcpy(weights, p->weights, p->n_layers * sizeof(float));
-	if (n_gate) {
-		memcpy(gate_weight, p->gate_weight, n_gate * sizeof(float));
-		memcpy(loaded->observed, p->observed, p->n_observed * sizeof(uint32_t));
-	}
-	engine->state.slots[slot] = (struct tt_steer_slot){
+	struct tt_steer_slot *slot = &engine->policies[index].slot;
+	const struct tt_policy *p = engine->policies[index].policy;
+	size_t f = sizeof(float), rows = (size_t)p->n_layers * p->n_directions, d = p->hidden_size;
+	*slot = (struct tt_steer_slot){
 		.op = p->op,
 		.n_directions = p->n_directions,
-		.directions = directions,
-		.targets = n_targets ? targets : NULL,
-		.weights = weights,
 		.alpha = p->alpha,
 		.gate = p->gate,
 		.n_observed = p->n_observed,
-		.observed = loaded->observed,
-		.gate_weight = gate_weight,
 		.gate_bias = p->gate_bias,
 		.threshold = p->threshold,
 	};
-	return TT_OK;
+	TT_TRY(copy(backend, &slot->directions, p->directions, rows, d * f, err));
+	TT_TRY(copy(backend, &slot->targets, p->targets, p->targets ? rows : 0, f, err));
+	TT_TRY(copy(backend, &slot->weights, p->weights, p->n_layers, f, err));
+	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));
+	TT_TRY(copy(backend, &slot->gate_weight, p->gate_weight, p->n_observed, d * f, err));
+	return backend->upload(backend, &engine->state.slots[index], slot, sizeof *slot, err);
 }
 
-static void unload(struct tt_engine *engine, uint32_t slot)
+static void unload(struct tt_engine *engine, uint32_t index)
 {
-	struct tt_loaded_policy *loaded = &engine->policies[slot];
-	engine->backend->release(engine->backend, loaded->memory);
-	engine->backend->release(engine->backend, loaded->observed);
-	*loaded = (struct tt_loaded_policy){0};
-	engine->state.slots[slot] = (struct tt_steer_slot){0};
+	struct tt_backend *backend = engine->backend;
+	const struct tt_steer_slot *slot = &engine->policies[index].slot;
+	const void *all[] = {slot->directions, slot->targets, slot->weights, slot->observed, slot->gate_weight};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		backend->release(backend, (void *)(uintptr_t)all[i]);
+	engine->policies[index] = (struct tt_loaded_policy){0};
 }
 
 int tt_engine_add_policy(struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err)

@@ -97,7 +97,7 @@ static void store_hidden(struct tt_engine *engine, const struct tt_planned *p)
 		size_t position = r->n_fed + i;
 		if (position < r->options.keep_from || position >= r->options.n_ids)
 			continue;
-		const float *row = engine->state.captured + (size_t)captures[i] * config->n_layers * width;
+		const float *row = engine->results.captured + (size_t)captures[i] * config->n_layers * width;
 		float *out = r->hidden + (position - r->options.keep_from) * width;
 		for (uint32_t l = 0; l < config->n_layers; l++) {
 			if (!(r->keep_layers[l / 64] >> (l % 64) & 1))
@@ -113,7 +113,7 @@ static void store_norms(struct tt_engine *engine, const struct tt_planned *p)
 	struct tt_request *r = p->request;
 	size_t row = 2 * (size_t)engine->model->config.n_layers;
 	if (r->norms)
-		memcpy(r->norms + r->n_fed * row, engine->state.norms + p->first_token * row,
+		memcpy(r->norms + r->n_fed * row, engine->results.norms + p->first_token * row,
 			p->n_tokens * row * sizeof(float));
 }
 
@@ -125,9 +125,10 @@ static void settle(struct tt_engine *engine, const struct tt_planned *p)
 	uint32_t n_layers = engine->model->config.n_layers;
 	size_t again = r->n_prompt;
 	for (uint32_t i = 0; i < r->options.n_steering; i++) {
-		const struct tt_decision_result *result = &engine->state.decided[p->first_decision + i];
+		const struct tt_decision_result *result = &engine->results.decisions[p->first_decision + i];
 		float *coef = r->coef + (size_t)i * n_layers;
-		memcpy(coef, engine->state.coef + (size_t)r->rows[i] * n_layers, n_layers * sizeof *coef);
+		memcpy(coef, engine->results.decided + (size_t)(p->first_decision + i) * n_layers,
+			n_layers * sizeof *coef);
 		r->decisions[i] = (struct tt_decision){result->s, result->gate, coef, r->when[i]};
 		bool steers = false;
 		for (uint32_t l = 0; l < n_layers; l++)
@@ -147,13 +148,13 @@ static void settle(struct tt_engine *engine, const struct tt_planned *p)
 static void store_sample(struct tt_engine *engine, uint32_t index)
 {
 	const struct tt_sample_owner *owner = &engine->plan->owners[index];
-	const struct tt_sample_result *result = &engine->state.samples[index];
+	const struct tt_sample_result *result = &engine->results.samples[index];
 	struct tt_request *r = owner->request;
 	size_t vocab = engine->model->config.vocab_size;
 	if (r->scores && owner->position + 1 < r->options.n_ids)
 		r->scores[owner->position + 1] = result->target_logprob;
 	if (r->logits && owner->position < r->options.n_ids)
-		memcpy(r->logits + owner->position * vocab, engine->state.logits + index * vocab,
+		memcpy(r->logits + owner->position * vocab, engine->results.logits + index * vocab,
 			vocab * sizeof(float));
 	if (owner->generates)
 		tt_request_append(r, result);
@@ -191,16 +192,16 @@ static int grow_state(struct tt_engine *engine, struct tt_error *err)
 	const struct tt_config *config = &engine->model->config;
 	uint32_t n_captures = engine->plan->step->n_captures;
 	if (n_captures > s->max_captures) {
-		s->backend->release(s->backend, s->captured);
-		s->captured = NULL;
+		s->backend->release(s->backend, s->outputs.captured);
+		s->outputs.captured = NULL;
 		s->max_captures = 0;
-		TT_TRY(s->backend->allocate(s->backend, &s->captured, (size_t)n_captures * config->n_layers,
+		TT_TRY(s->backend->allocate(s->backend, &s->outputs.captured, (size_t)n_captures * config->n_layers,
 			config->hidden_size * sizeof(float), err));
 		s->max_captures = n_captures;
 	}
-	if (engine->plan->trace && !s->norms)
-		TT_TRY(s->backend->allocate(
-			s->backend, &s->norms, (size_t)s->max_tokens * config->n_layers, 2 * sizeof(float), err));
+	if (engine->plan->trace && !s->outputs.norms)
+		TT_TRY(s->backend->allocate(s->backend, &s->outputs.norms, (size_t)s->max_tokens * config->n_layers,
+			2 * sizeof(float), err));
 	return TT_OK;
 }
 
@@ -219,7 +220,8 @@ int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
 	if (engine->plan->step->n_tokens == 0)
 		return TT_OK;
 	TT_TRY(grow_state(engine, err));
-	TT_TRY(tt_forward(&engine->state, &engine->kv.pages, engine->plan->step, engine->plan->trace, err));
+	TT_TRY(tt_forward(
+		&engine->state, &engine->kv.pages, engine->plan->step, engine->plan->trace, &engine->results, err));
 	collect(engine);
 	engine->stats.n_steps++;
 	engine->stats.seconds += now() - start;

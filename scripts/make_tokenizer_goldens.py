@@ -8,6 +8,7 @@ smollm2.json has the ids of the real vocabulary, read from the GGUF file. The fo
 here on the text below, each with a cases.json. A case: text; ids (special tokens parsed); plain (not parsed), where
 that differs.
 """
+import hashlib
 import json
 import os
 import sys
@@ -61,7 +62,7 @@ TEXTS = [
     "<|endoftext|>", "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "a<|im_start|>b<|im_end|>c", " <|im_end|> ", "<|im_start|",
     "<|im_start|><|im_start|>", "<<|im_start|>>", "<|IM_START|> <|im_start |>", "x <repo_name>y<file_sep>z", "<|begin_of_text|>Hi<|eot_id|>",
     "a <tool> b</tool>c<tool", "<to<tool>ol>", "a  <lstrip>  b", "a  <rstrip>  b <lstrip><rstrip>\n\n<lstrip> x", "\u00e9t\u00e9 e\u0301te\u0301 \u00e9te\u0301!",
-    "abcabcabx abcab abcabcabcx",
+    "abcabcabx abcab abcabcabcx", "a\U00016ff4\U00016ff5b\U00011de0 \U0001ecb0\ua94f \u3250\u3251", "e\u08dd\u0301 \u00e9\u08dd\u0301 \U00011935\U00011930",
 ]
 
 
@@ -69,6 +70,31 @@ def check_versions():
     for name, wanted in PINNED.items():
         if version(name) != wanted:
             sys.exit(f"{name} {version(name)} is installed, {wanted} is needed")
+
+
+def digest(tokenizer):
+    """SHA-256 over the bytes of every token, each behind its length (4 bytes, low byte first)."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in own]
+    alphabet = {chr(b): b for b in own} | {chr(256 + i): b for i, b in enumerate(others)}
+    added = tokenizer.get_added_tokens_decoder()
+    sha = hashlib.sha256()
+    for i in range(tokenizer.get_vocab_size()):
+        piece = added[i].content.encode() if i in added else bytes(alphabet[c] for c in tokenizer.id_to_token(i))
+        sha.update(len(piece).to_bytes(4, "little") + piece)
+    return sha.hexdigest()
+
+
+def replaced():
+    """Bytes that are not UTF-8, and what Python makes of them."""
+    found = []
+    parts = ["41", "c3a9", "e282ac", "f09f9880", "80", "bf", "c0", "c1", "c3", "e2", "e282", "e0", "e080", "e09f", "ed", "ed9f", "eda0"]
+    parts += ["f0", "f09f", "f09f98", "f08f", "f4", "f48f", "f490", "f5", "fe", "ff"]
+    for first in parts:
+        for second in parts:
+            data = bytes.fromhex(first + second)
+            found.append([data.hex(), data.decode("utf-8", "replace")])
+    return found
 
 
 def cases(tokenizer):
@@ -80,7 +106,7 @@ def cases(tokenizer):
         plain = tokenizer.encode(text, add_special_tokens=False).ids
         found.append({"text": text, "ids": ids} | ({"plain": plain} if plain != ids else {}))
     tokenizer.encode_special_tokens = False
-    return {"versions": PINNED, "with_bos": tokenizer.encode("Hello").ids, "cases": found}
+    return {"versions": PINNED, "digest": digest(tokenizer), "with_bos": tokenizer.encode("Hello").ids, "cases": found}
 
 
 def write(path, value):
@@ -181,6 +207,7 @@ def old_merges(path):
 
 def main():
     check_versions()
+    write(os.path.join(OUT, "replace.json"), {"replace": replaced()})
     if len(sys.argv) > 1:
         write(os.path.join(OUT, "smollm2.json"), cases(from_gguf(sys.argv[1])))
     for make in (llama3, qwen2, smollm):

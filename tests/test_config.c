@@ -114,7 +114,6 @@ Test(config, reads_what_transformers_saved)
 	cr_expect(c.n_eos == 2 && c.eos[0] == 2 && c.eos[1] == 5);
 }
 
-/* Replaces or adds one field; an empty value takes it out. */
 #define ROPE "\"rope_scaling\":{"
 
 static const struct {

@@ -107,6 +107,17 @@ Test(quant, every_half_and_bfloat16_survives_the_way_to_float_and_back)
 	}
 }
 
+Test(quant, a_nan_whose_payload_rounds_away_stays_one)
+{
+	const uint32_t bits[] = {0x7f800001, 0xff800001, 0x7fffffff};
+	for (int i = 0; i < 3; i++) {
+		float value;
+		memcpy(&value, &bits[i], sizeof value);
+		cr_expect(isnan(tt_bf16_to_f32(tt_f32_to_bf16(value))), "%08x", bits[i]);
+		cr_expect(isnan(tt_f16_to_f32(tt_f32_to_f16(value))), "%08x", bits[i]);
+	}
+}
+
 Test(quant, knows_its_types_and_no_others)
 {
 	cr_expect(tt_type_known(2) && tt_type_known(30));

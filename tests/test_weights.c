@@ -325,7 +325,7 @@ Test(weights, smollm2)
 {
 	const char *path = TT_MODEL_DIR "/SmolLM2-135M-Instruct.Q4_1.gguf";
 	if (!tt_file_exists(path))
-		cr_skip_test("the model is not there: make fetch");
+		cr_skip_test("the model file is not there");
 	struct tt_model *model = open_model(path);
 	const struct tt_config *c = &model->config;
 	cr_expect(c->n_layers == 30 && c->hidden_size == 576 && c->n_heads == 9 && c->n_kv_heads == 3);

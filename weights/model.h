@@ -36,7 +36,7 @@ struct tt_model {
 	struct tt_layer *layers;    // [n_layers]
 	uint64_t n_parameters;      /* weights, a tied matrix counted once */
 	uint64_t n_weight_bytes;    /* their bytes in the file */
-	char weights_digest[65];    /* SHA-256 over each tensor's name, type, shape and first 4096 bytes, by name */
+	char weights_digest[65];    /* SHA-256 over name, type, shape, first 4096 bytes of each tensor used, by name */
 	struct tt_gguf *gguf;       /* open while the model is, or NULL */
 	char *directory;            /* the Hugging Face directory, or NULL */
 	struct tt_model_storage *storage; /* private: mappings and copies */

@@ -12,7 +12,7 @@ enum tt_type {
 	TT_TYPE_F32 = 0,
 	TT_TYPE_F16 = 1,
 	TT_TYPE_Q4_0 = 2, /* 32 weights: f16 d, 16 bytes of nibbles (low: j, high: j + 16); d * (q - 8) */
-	TT_TYPE_Q4_1 = 3, /* 32 weights: f16 d, f16 m, 16 bytes of nibbles; d * q + m, both roundings kept */
+	TT_TYPE_Q4_1 = 3, /* 32 weights: f16 d, f16 m, 16 bytes of nibbles; d * q + m, where d * q is exact */
 	TT_TYPE_Q8_0 = 8, /* 32 weights: f16 d, 32 signed bytes; d * q */
 	TT_TYPE_BF16 = 30,
 };

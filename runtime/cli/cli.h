@@ -131,6 +131,14 @@ int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, 
 /* A whole file ("-" for standard input) of at most 64 MiB, terminated; free(). */
 int cli_read_file(char **out, size_t *n, const char *path);
 
+/* Arguments behind MODEL are more data files, as "--data A B" is read. CLI_PROCEED or CLI_USAGE. */
+int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
+/* Would a file be written there? Asked before long work. CLI_PROCEED or CLI_FAILED; NULL is fine. */
+int cli_check_output(const char *path);
+/* object[key], or object[key][inner] with inner not NULL; fallback when it is none. */
+double cli_json_number(const json_t *object, const char *key, const char *inner, double fallback);
+const char *cli_json_string(const json_t *object, const char *key, const char *fallback);
+
 /* ---- text.c: UTF-8 from a model or a file, which a terminal must not obey. */
 
 /* The code point at text (n > 0 bytes), U+FFFD for an invalid byte; returns its length. */
@@ -206,12 +214,19 @@ struct cli_report {
 };
 int cli_report_write(const struct cli_report *report);
 
-struct cli_example {
-	const char *id, *label, *prompt, *unsteered, *steered;
-	bool unsteered_refused, steered_refused;
+/* How hard every layer was pushed at every token of a prompt and its steered completion. */
+struct cli_map {
+	const char *prompt, *label; /* borrowed */
+	int32_t *ids;               // [n_positions]
+	float *push;                // [n_positions][L] |h' - h| / |h|
+	size_t n_positions, n_prompt;
+	float most; /* largest of push */
+	bool steered;
 };
-/* Generates the prompt once more with norms traced and writes its layer-by-token map. */
-int cli_report_map(FILE *to, const struct cli_report *report, const struct cli_example *example);
-void cli_report_policies(FILE *to, const struct cli_report *report);
+/* Generates once more with norms traced. CLI_PROCEED or CLI_FAILED. */
+int cli_map_trace(struct cli_map *out, const struct cli_report *report, const char *prompt, const char *label);
+/* scale: the push that gets the strongest colour. */
+void cli_map_write(FILE *to, const struct cli_map *map, const struct cli_report *report, float scale);
+void cli_map_free(struct cli_map *map);
 
 #endif

@@ -209,20 +209,32 @@ static int bad_option(const struct cli_usage *usage, int code, char **argv)
 	return cli_usage_error(usage->command, "unknown or ambiguous option %s", argv[optind - 1]);
 }
 
+/* A pass of its own before the parsing: help prints the defaults that parsing overwrites, and should not need the rest
+ * to be right. On a copy, since getopt_long sorts its arguments, after which a value that is missing at the end of the
+ * line would be taken from the front. */
+static bool asks_for_help(int argc, char **argv, const char *letters, const struct option *long_options)
+{
+	char **copy = cli_alloc((size_t)argc + 1, sizeof *copy);
+	int code;
+	bool help = false;
+	memcpy(copy, argv, (size_t)argc * sizeof *copy);
+	while (!help && (code = getopt_long(argc, copy, letters, long_options, NULL)) != -1)
+		help = code == 'h';
+	free(copy);
+	return help;
+}
+
 int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_list *positional)
 {
 	struct option long_options[MAX_LONG];
 	char letters[2 * MAX_LONG];
 	make_getopt(usage, long_options, letters);
 	opterr = 0;
-	int code;
-	/* Help first: it prints the defaults that parsing overwrites, and should not need the rest to be right. */
-	while ((code = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
-		if (code == 'h') {
-			print_help(usage);
-			return CLI_OK;
-		}
+	if (asks_for_help(argc, argv, letters, long_options)) {
+		print_help(usage);
+		return CLI_OK;
 	}
+	int code;
 	optind = 0;
 	while ((code = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
 		const struct cli_option *option = code == '?' || code == ':' ? NULL : find(usage, code);

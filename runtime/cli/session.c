@@ -145,3 +145,41 @@ int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, 
 	tt_free(messages);
 	return status ? cli_fail(&err) : CLI_PROCEED;
 }
+
+int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command)
+{
+	for (size_t i = 1; i < positional->n; i++) {
+		if (data->n == CLI_MAX_LIST)
+			return cli_usage_error(command, "more than %d data files", CLI_MAX_LIST);
+		data->items[data->n++] = positional->items[i];
+	}
+	return CLI_PROCEED;
+}
+
+int cli_check_output(const char *path)
+{
+	if (!path)
+		return CLI_PROCEED;
+	bool existed = access(path, F_OK) == 0;
+	FILE *file = fopen(path, "ab");
+	if (!file)
+		return cli_failf("%s: %s", path, strerror(errno));
+	fclose(file);
+	if (!existed)
+		unlink(path);
+	return CLI_PROCEED;
+}
+
+double cli_json_number(const json_t *object, const char *key, const char *inner, double fallback)
+{
+	const json_t *value = json_object_get(object, key);
+	if (inner)
+		value = json_object_get(value, inner);
+	return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+const char *cli_json_string(const json_t *object, const char *key, const char *fallback)
+{
+	const char *value = json_string_value(json_object_get(object, key));
+	return value ? value : fallback;
+}

@@ -26,8 +26,7 @@ struct tt_bpe {
 int tt_bpe_init(struct tt_bpe *bpe, size_t n_merges, struct tt_error *err);
 void tt_bpe_free(struct tt_bpe *bpe);
 /* TT_ERR_FORMAT when the pair has a rank already. */
-int tt_bpe_add_merge(
-	struct tt_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id, struct tt_error *err);
+int tt_bpe_add_merge(struct tt_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id, struct tt_error *err);
 
 /* Room for long words, kept between calls; zero-initialise. */
 struct tt_bpe_scratch {

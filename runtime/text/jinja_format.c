@@ -72,7 +72,7 @@ static int json_escape(uint32_t c, bool ascii, char out[13])
 	const char *at = c && c < 0x80 ? strchr(from, (int)c) : NULL;
 	if (at)
 		return snprintf(out, 13, "\\%c", to[at - from]);
-	if (c < 0x20 || (ascii && c > 0x7e && c < 0x10000 && c != 0x7f))
+	if (c < 0x20 || (ascii && c > 0x7e && c < 0x10000))
 		return snprintf(out, 13, "\\u%04x", (unsigned)c);
 	if (ascii && c >= 0x10000)
 		return snprintf(out, 13, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),

@@ -1,4 +1,3 @@
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -204,8 +203,6 @@ static int lex_float(struct lexer *lexer, size_t end)
 		}
 	text[n] = 0;
 	struct jj_value value = {.kind = JJ_FLOAT, .real = strtod(text, NULL)};
-	if (!isfinite(value.real))
-		return refuse(lexer, "number out of range");
 	TT_TRY(emit(lexer, JJ_T_FLOAT, 0, value));
 	advance(lexer, end);
 	return TT_OK;

@@ -252,9 +252,7 @@ static struct jj_node *parse_target(struct jj_parser *parser, bool attributes)
 		return NULL;
 	while (tt_jj_is_op(parser->token, ',')) {
 		parser->token++;
-		if (parser->token->kind != JJ_T_NAME && !tt_jj_is_op(parser->token, '('))
-			break;
-		if (tt_jj_is_name(parser->token, "in"))
+		if (tt_jj_is_op(parser->token, ')'))
 			break;
 		struct jj_node *next = parse_one_target(parser, attributes);
 		if (!next || !tt_jj_push(parser, node, &capacity, next))

@@ -22,8 +22,7 @@ struct tt_pretokenizer_stage {
 	char name[64];
 };
 
-const char tt_pattern_gpt2[] =
-	"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char tt_pattern_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 static const char pattern_llama3[] =
 	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
 	"\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
@@ -67,8 +66,8 @@ static int add_stage(struct tt_pretokenizer *pretokenizer, struct tt_pretokenize
 	return TT_OK;
 }
 
-static int compile(struct tt_pretokenizer_stage *stage, const char *pattern, size_t n, bool literal,
-	struct tt_error *err)
+static int compile(
+	struct tt_pretokenizer_stage *stage, const char *pattern, size_t n, bool literal, struct tt_error *err)
 {
 	uint32_t options = literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
 	int code, status = TT_OK;
@@ -143,8 +142,8 @@ int tt_pretokenizer_add_named(struct tt_pretokenizer *pretokenizer, const char *
 			continue;
 		if (known[i].digits)
 			TT_TRY(tt_pretokenizer_add_digits(pretokenizer, true, err));
-		return tt_pretokenizer_add_pattern(pretokenizer, known[i].pattern, strlen(known[i].pattern), false,
-			known[i].name, err);
+		return tt_pretokenizer_add_pattern(
+			pretokenizer, known[i].pattern, strlen(known[i].pattern), false, known[i].name, err);
 	}
 	return tt_fail(err, TT_ERR_UNSUPPORTED, "tokenizer.ggml.pre: pre-tokenizer %.*s is not supported",
 		(int)(n < 60 ? n : 60), name);

@@ -30,8 +30,7 @@ int tt_pretokenizer_add_pattern(struct tt_pretokenizer *pretokenizer, const char
 /* Cuts out single numeric characters, or runs of them. */
 int tt_pretokenizer_add_digits(struct tt_pretokenizer *pretokenizer, bool individual, struct tt_error *err);
 /* The stages that GGUF's tokenizer.ggml.pre stands for; TT_ERR_UNSUPPORTED for a name that is not known. */
-int tt_pretokenizer_add_named(
-	struct tt_pretokenizer *pretokenizer, const char *name, size_t n, struct tt_error *err);
+int tt_pretokenizer_add_named(struct tt_pretokenizer *pretokenizer, const char *name, size_t n, struct tt_error *err);
 
 /* What one thread needs to run the patterns. */
 struct tt_pretokenize_run {

@@ -53,7 +53,7 @@ struct tt_utf8_stream {
 	uint8_t pending[4];
 	uint32_t n_pending;
 };
-/* Takes the bytes of one token and writes what is complete to out (room for n + 16 bytes; the count is returned).
+/* Takes the bytes of one token and writes what is complete to out (room for 3 n + 16 bytes; the count is returned).
  * An invalid sequence becomes U+FFFD, as Python's errors='replace' has it; an unfinished one waits for the next call. */
 size_t tt_utf8_stream_push(struct tt_utf8_stream *stream, const char *bytes, size_t n, char *out);
 /* What is left at the end: nothing, or one U+FFFD. */

@@ -54,8 +54,8 @@ int tt_added_insert(struct tt_added *added, const char *text, size_t n, int32_t 
 	for (size_t i = 0; i < n; i++)
 		TT_TRY(enter(added, node, (uint8_t)text[i], &node, err));
 	if (added->nodes[node].id >= 0)
-		return tt_fail(err, TT_ERR_FORMAT, "added tokens %d and %d have the same text", added->nodes[node].id,
-			id);
+		return tt_fail(
+			err, TT_ERR_FORMAT, "added tokens %d and %d have the same text", added->nodes[node].id, id);
 	added->nodes[node].id = id;
 	return TT_OK;
 }

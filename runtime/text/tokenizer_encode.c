@@ -41,10 +41,10 @@ static int take_word(void *state, const char *word, size_t n, struct tt_error *e
 static bool is_allowed(const struct encoder *e, const uint8_t *marks, int32_t id, size_t n)
 {
 	bool special = e->tokenizer->flags[id] & TT_TOKEN_SPECIAL;
+	if (!marks)
+		return true; /* cut() sees to what is left */
 	if (special && !e->with_special)
 		return false;
-	if (!marks)
-		return true;
 	for (size_t i = 0; i < n; i++)
 		if (!marks[i] != !marks[0])
 			return false;
@@ -116,6 +116,11 @@ static int cut(struct encoder *e, const struct tt_added *added, const char *text
 			continue;
 		}
 		uint8_t flags = e->tokenizer->flags[id];
+		if (flags & TT_TOKEN_SPECIAL && !e->with_special) {
+			/* As `tokenizers` has it: the text of the special token is text, with no other token in it. */
+			i += len;
+			continue;
+		}
 		size_t start = flags & TT_TOKEN_LSTRIP ? strip_left(text, done, i) : i;
 		if (done < start)
 			TT_TRY(take(e, text + done, start - done, err));

@@ -35,7 +35,7 @@ static int type_flags(double type, size_t i, uint8_t *out, struct tt_error *err)
 	else if (type == 2 || type == 3)
 		*out = TT_TOKEN_MODEL | TT_TOKEN_ADDED | TT_TOKEN_SPECIAL;
 	else if (type == 4)
-		*out = TT_TOKEN_ADDED;
+		*out = TT_TOKEN_MODEL | TT_TOKEN_ADDED;
 	else if (type == 5)
 		*out = 0;
 	else
@@ -121,8 +121,8 @@ static int read_vocabulary(struct tt_vocabulary *v, const struct tt_gguf *file, 
 	if (add_eos)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "tokenizer.ggml.add_eos_token: true is not supported");
 	if (add_bos && v->bos < 0)
-		return tt_fail(err, TT_ERR_FORMAT,
-			"tokenizer.ggml.add_bos_token is true without tokenizer.ggml.bos_token_id");
+		return tt_fail(
+			err, TT_ERR_FORMAT, "tokenizer.ggml.add_bos_token is true without tokenizer.ggml.bos_token_id");
 	if (add_bos)
 		v->prefix = v->bos;
 	return TT_OK;

@@ -26,6 +26,7 @@ struct tt_vocabulary {
 	struct tt_pretokenizer pretokenizer; /* moves into the tokenizer */
 	bool ignore_merges;                  /* a word that is a token as a whole is not merged */
 	bool nfc;
+	bool byte_level;           /* the source says that the model works on bytes */
 	bool refuse_missing_bytes; /* the source has an unk_token, which a missing byte would become */
 	int32_t bos, eos, prefix;  /* -1 for none */
 };
@@ -47,8 +48,7 @@ struct tt_added {
 	uint32_t first[256]; /* the nodes of the first bytes */
 };
 
-int tt_added_insert(
-	struct tt_added *added, const char *text, size_t n, int32_t id, struct tt_error *err);
+int tt_added_insert(struct tt_added *added, const char *text, size_t n, int32_t id, struct tt_error *err);
 void tt_added_free(struct tt_added *added);
 
 struct tt_tokenizer {

@@ -64,8 +64,8 @@ static int place_token(struct tt_vocabulary *v, json_int_t id, struct tt_span te
 		return tt_fail(err, TT_ERR_FORMAT, "%s: id %lld of %.*s, and there are %zu tokens", field,
 			(long long)id, shown, text.data, v->n_tokens);
 	if (v->tokens[id].data)
-		return tt_fail(err, TT_ERR_FORMAT, "%s: id %lld of %.*s is taken", field, (long long)id, shown,
-			text.data);
+		return tt_fail(
+			err, TT_ERR_FORMAT, "%s: id %lld of %.*s is taken", field, (long long)id, shown, text.data);
 	v->tokens[id] = text;
 	v->flags[id] = flags;
 	return TT_OK;
@@ -94,7 +94,8 @@ static int read_vocab(struct tt_vocabulary *v, json_t *vocab, const json_t *adde
 			TT_MAX_TOKENS);
 	TT_TRY(tt_alloc(&v->tokens, v->n_tokens, sizeof *v->tokens, err));
 	TT_TRY(tt_alloc(&v->flags, v->n_tokens, 1, err));
-	json_object_keylen_foreach (vocab, key, key_len, value) {
+	json_object_keylen_foreach(vocab, key, key_len, value)
+	{
 		if (!json_is_integer(value))
 			return tt_fail(err, TT_ERR_FORMAT, "model.vocab: the id of %.60s must be an integer", key);
 		TT_TRY(place_token(v, json_integer_value(value), (struct tt_span){key, key_len}, TT_TOKEN_MODEL,
@@ -116,8 +117,8 @@ static int read_added_token(struct tt_vocabulary *v, const json_t *vocab, const 
 	const json_t *id = json_object_get(token, "id"), *in_vocab = json_object_get(vocab, text.data);
 	TT_TRY(tt_json_bool(token, "single_word", &single_word, err));
 	if (single_word)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "added_tokens: single_word (of %.60s) is not supported",
-			text.data);
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "added_tokens: single_word (of %.60s) is not supported", text.data);
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
 		bool set = fields[i].flag == TT_TOKEN_NORMALIZED;
 		TT_TRY(tt_json_bool(token, fields[i].key, &set, err));
@@ -184,8 +185,8 @@ static int read_tokenizer(struct tt_vocabulary *v, json_t *root, struct tt_error
 }
 
 /* Both are names of tokens, as a string or as {"content": ...}. */
-static int read_named(const struct tt_tokenizer *t, const json_t *config, const char *key, int32_t *out,
-	struct tt_error *err)
+static int read_named(
+	const struct tt_tokenizer *t, const json_t *config, const char *key, int32_t *out, struct tt_error *err)
 {
 	const json_t *value = json_object_get(config, key);
 	if (json_is_object(value))

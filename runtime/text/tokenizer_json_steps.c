@@ -60,8 +60,8 @@ static int read_split(struct tt_vocabulary *v, const json_t *step, struct tt_err
 	TT_TRY(tt_json_string(step, "behavior", &behavior, err));
 	TT_TRY(tt_json_bool(step, "invert", &invert, err));
 	if (strcmp(behavior, "Isolated") != 0)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "pre_tokenizer: Split with behavior %.60s is not supported",
-			behavior);
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "pre_tokenizer: Split with behavior %.60s is not supported", behavior);
 	if (invert)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "pre_tokenizer: Split with invert is not supported");
 	TT_TRY(tt_json_string(pattern, "String", &text, err));
@@ -71,32 +71,15 @@ static int read_split(struct tt_vocabulary *v, const json_t *step, struct tt_err
 	if (!expression)
 		expression = text;
 	snprintf(name, sizeof name, "Split (stage %zu)", v->pretokenizer.n_stages + 1);
-	return tt_pretokenizer_add_pattern(
-		&v->pretokenizer, expression, strlen(expression), text != NULL, name, err);
+	return tt_pretokenizer_add_pattern(&v->pretokenizer, expression, strlen(expression), text != NULL, name, err);
 }
 
 /* ByteLevel spells the text in its alphabet, which is done at the end here: whatever follows it would see other text,
  * so nothing may. */
-struct pre_state {
-	bool has_bytes;
-};
-
-static int read_pre_tokenizer(
-	struct tt_vocabulary *v, const json_t *step, struct pre_state *state, int depth, struct tt_error *err)
+static int read_pre_tokenizer(struct tt_vocabulary *v, const json_t *step, struct tt_error *err)
 {
 	bool individual = false, prefix_space = true, use_regex = true;
-	if (depth > MAX_NESTING)
-		return tt_fail(err, TT_ERR_LIMIT, "pre_tokenizer: more than %d sequences within each other",
-			MAX_NESTING);
-	if (is(step, "Sequence")) {
-		const json_t *steps = json_object_get(step, "pretokenizers");
-		if (!json_is_array(steps))
-			return tt_fail(err, TT_ERR_FORMAT, "pre_tokenizer: Sequence without pretokenizers");
-		for (size_t i = 0; i < json_array_size(steps); i++)
-			TT_TRY(read_pre_tokenizer(v, json_array_get(steps, i), state, depth + 1, err));
-		return TT_OK;
-	}
-	if (state->has_bytes)
+	if (v->byte_level)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "pre_tokenizer: %.60s after ByteLevel is not supported",
 			type_of(step));
 	if (is(step, "Split"))
@@ -111,7 +94,7 @@ static int read_pre_tokenizer(
 	TT_TRY(tt_json_bool(step, "use_regex", &use_regex, err));
 	if (prefix_space)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "pre_tokenizer: add_prefix_space is not supported");
-	state->has_bytes = true;
+	v->byte_level = true;
 	if (!use_regex)
 		return TT_OK;
 	return tt_pretokenizer_add_pattern(
@@ -119,8 +102,8 @@ static int read_pre_tokenizer(
 }
 
 /* The id that a template's special token stands for: special_tokens names it apart from the vocabulary. */
-static int template_id(struct tt_vocabulary *v, const json_t *step, const char *name, int32_t *out,
-	struct tt_error *err)
+static int template_id(
+	struct tt_vocabulary *v, const json_t *step, const char *name, int32_t *out, struct tt_error *err)
 {
 	const json_t *token = json_object_get(json_object_get(step, "special_tokens"), name);
 	const json_t *ids = json_object_get(token, "ids"), *id = json_array_get(ids, 0);
@@ -169,11 +152,11 @@ int tt_tokenizer_json_steps(struct tt_vocabulary *v, const json_t *root, struct 
 {
 	const json_t *normalizer = json_object_get(root, "normalizer"), *decoder = json_object_get(root, "decoder");
 	const json_t *post = json_object_get(root, "post_processor");
-	struct pre_state state = {false};
 	if (normalizer && !json_is_null(normalizer))
 		TT_TRY(walk(v, normalizer, "normalizer", "normalizers", read_normalizer, 0, err));
-	TT_TRY(read_pre_tokenizer(v, json_object_get(root, "pre_tokenizer"), &state, 0, err));
-	if (!state.has_bytes)
+	TT_TRY(walk(v, json_object_get(root, "pre_tokenizer"), "pre_tokenizer", "pretokenizers", read_pre_tokenizer, 0,
+		err));
+	if (!v->byte_level)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "pre_tokenizer: one without ByteLevel is not supported");
 	if (post && !json_is_null(post))
 		TT_TRY(walk(v, post, "post_processor", "processors", read_post_processor, 0, err));

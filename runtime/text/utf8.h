@@ -21,7 +21,7 @@ bool tt_utf8_is_space(uint32_t c);
 /* General category N, up to date with Unicode 17. */
 bool tt_utf8_is_numeric(uint32_t c);
 
-/* Appends the NFC form of valid UTF-8. */
+/* Appends the NFC form of valid UTF-8, as `tokenizers` 0.23 has it (its tables are those of Unicode 9). */
 int tt_utf8_nfc(struct tt_buffer *out, const char *text, size_t n, struct tt_error *err);
 
 #endif

@@ -1,0 +1,21 @@
+/* The most that a machine can do, measured in the same rounds as what is held against it. */
+#ifndef BENCH_CEILINGS_H
+#define BENCH_CEILINGS_H
+
+#include "bench/harness.h"
+
+struct tt_ceilings;
+
+/* Buffers of n_bytes altogether, which must be several times the last-level cache, split over n_threads. */
+int tt_ceilings_open(struct tt_ceilings **out, uint32_t n_threads, size_t n_bytes, struct tt_error *err);
+void tt_ceilings_close(struct tt_ceilings *ceilings); /* NULL is fine */
+
+/* Adds to a group the cases that are asked for. ceilings must outlive the run.
+ *   fma    "flops": fused multiply-adds in registers, two flops each, with the widest vectors that the CPU kernels use
+ *   copy   "bytes": a memory copy, read and written bytes both counted
+ *   read   "bytes": a sum over memory. Weights are read and never written, so this is the bound of a decode step */
+enum tt_ceiling { TT_CEILING_FMA = 1, TT_CEILING_COPY = 2, TT_CEILING_READ = 4 };
+int tt_ceilings_add(
+	struct tt_ceilings *ceilings, struct tt_bench *bench, const char *group, unsigned which, struct tt_error *err);
+
+#endif

@@ -1,0 +1,12 @@
+/* A policy made of noise, for timing: its cost is that of any policy of its shape. */
+#ifndef BENCH_SYNTHETIC_H
+#define BENCH_SYNTHETIC_H
+
+#include "runtime/trimtab.h"
+
+/* Adds one random direction of unit length at every layer, prompt and generation, with no gate. It goes through a file,
+ * as every policy does that the public interface takes; the file is removed again. */
+int tt_bench_synthetic_policy(
+	struct tt_policy **out, const struct tt_model_info *info, uint64_t seed, struct tt_error *err);
+
+#endif

@@ -1,0 +1,259 @@
+/* Eval: every row unsteered and steered, greedy, in blocks, so that what is done is on disk while the rest runs, and
+ * so that both sides meet the machine in the same state. */
+#include "controller/eval.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+
+enum { BLOCK = 128 };
+
+void tt_eval_options_default(struct tt_eval_options *options)
+{
+	*options = (struct tt_eval_options){.max_tokens = 32, .when = TT_WHEN_POLICY};
+}
+
+static int check_options(const struct tt_eval_options *o, enum tt_split *split, struct tt_error *err)
+{
+	*split = TT_NO_SPLIT;
+	if (o->max_tokens < 1)
+		return tt_fail(err, TT_ERR_ARGUMENT, "an evaluation needs at least one token");
+	if (o->n_steering > TT_MAX_STACK)
+		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
+	if (o->split && !tt_split_parse(o->split, split))
+		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", o->split);
+	return TT_OK;
+}
+
+static int choose_rows(struct tt_eval *e, struct tt_error *err)
+{
+	const struct tt_eval_options *o = e->options;
+	enum tt_split split;
+	size_t *taken = NULL; // [n_files][TT_N_LABELS]
+	TT_TRY(check_options(o, &split, err));
+	TT_TRY(tt_prompts_read(&e->prompts, o->data, o->n_data, err));
+	TT_TRY(tt_alloc(&e->rows, e->prompts.n_rows, sizeof *e->rows, err));
+	TT_TRY(tt_alloc(&taken, e->prompts.n_files * TT_N_LABELS, sizeof *taken, err));
+	for (size_t i = 0; i < e->prompts.n_rows; i++) {
+		const struct tt_prompt *row = &e->prompts.rows[i];
+		size_t *n = &taken[row->file * TT_N_LABELS + row->label];
+		if ((o->split && row->split != split) || (o->limit && *n >= o->limit))
+			continue;
+		++*n;
+		e->rows[e->n_rows++] = row;
+	}
+	free(taken);
+	if (e->n_rows == 0)
+		return tt_fail(err, TT_ERR_ARGUMENT, "no row to evaluate%s%s", o->split ? " in split " : "",
+			o->split ? o->split : "");
+	return TT_OK;
+}
+
+static int make_groups(struct tt_eval *e, struct tt_error *err)
+{
+	e->n_groups = (e->prompts.n_files + 1) * TT_N_LABELS;
+	TT_TRY(tt_alloc(&e->groups, e->n_groups, sizeof *e->groups, err));
+	for (size_t i = 0; i < e->n_groups; i++) {
+		size_t file = i / TT_N_LABELS;
+		e->groups[i].file = file < e->prompts.n_files ? e->prompts.files[file].path : NULL;
+		e->groups[i].label = (enum tt_label)(i % TT_N_LABELS);
+	}
+	return TT_OK;
+}
+
+static int open_completions(struct tt_eval *e, struct tt_error *err)
+{
+	struct tt_buffer name = {0};
+	if (!e->options->completions)
+		return TT_OK;
+	TT_TRY(tt_buffer_print(&name, err, "%s.partial", e->options->completions));
+	e->partial = name.data;
+	e->completions = fopen(e->partial, "wb");
+	if (!e->completions)
+		return tt_fail(err, TT_ERR_IO, "%s: cannot create: %s", e->partial, strerror(errno));
+	return TT_OK;
+}
+
+/* The file gets its name when it is complete; an interrupted run leaves what it did in FILE.partial. */
+static int close_completions(struct tt_eval *e, struct tt_error *err)
+{
+	if (!e->completions)
+		return TT_OK;
+	bool failed = fflush(e->completions) || fsync(fileno(e->completions));
+	failed = fclose(e->completions) || failed;
+	e->completions = NULL;
+	if (failed || rename(e->partial, e->options->completions) < 0)
+		return tt_fail(err, TT_ERR_IO, "%s: cannot write: %s", e->options->completions, strerror(errno));
+	return TT_OK;
+}
+
+/* A block of rows, and their completions of both sides. */
+struct block {
+	const struct tt_prompt *const *rows;
+	size_t n;
+	struct tt_request_options options[BLOCK], changed_options[BLOCK];
+	struct tt_completion unsteered[BLOCK], steered[BLOCK], changed[BLOCK];
+	size_t changed_rows[BLOCK], n_changed;
+};
+
+static void block_clear(struct block *b)
+{
+	for (size_t i = 0; i < BLOCK; i++) {
+		tt_free((void *)(uintptr_t)b->options[i].ids);
+		tt_completion_free(&b->unsteered[i]);
+		tt_completion_free(&b->steered[i]);
+		tt_completion_free(&b->changed[i]);
+	}
+	*b = (struct block){0};
+}
+
+static int block_encode(struct tt_eval *e, struct block *b, struct tt_error *err)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		int32_t *ids;
+		tt_request_options_default(&b->options[i]);
+		TT_TRY(tt_encode_prompt(e->engine, b->rows[i]->text, b->rows[i]->id, e->options->max_tokens, &ids,
+			&b->options[i].n_ids, err));
+		b->options[i].ids = ids;
+		b->options[i].max_tokens = e->options->max_tokens;
+	}
+	return TT_OK;
+}
+
+static int timed_run(
+	struct tt_eval *e, struct block *b, struct tt_completion *out, struct tt_speed *speed, struct tt_error *err)
+{
+	struct tt_engine_stats before, after;
+	tt_engine_stats(e->engine, &before);
+	TT_TRY(tt_completions_run(e->engine, b->options, b->n, out, &e->progress, err));
+	tt_engine_stats(e->engine, &after);
+	speed->n_prefill_tokens += after.n_prefill_tokens - before.n_prefill_tokens;
+	speed->n_decode_tokens += after.n_decode_tokens - before.n_decode_tokens;
+	speed->n_reruns += after.n_reruns - before.n_reruns;
+	speed->seconds += after.seconds - before.seconds;
+	return TT_OK;
+}
+
+/* What the unsteered model gives the steered completions. Those equal to the unsteered ones have it already. */
+static int block_score(struct tt_eval *e, struct block *b, struct tt_error *err)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		if (tt_completions_equal(&b->unsteered[i], &b->steered[i])) {
+			b->steered[i].logprob = b->unsteered[i].logprob;
+			TT_TRY(tt_progress_step(&e->progress, err));
+			continue;
+		}
+		b->changed_rows[b->n_changed] = i;
+		b->changed_options[b->n_changed] = b->options[i];
+		TT_TRY(tt_completion_copy(&b->changed[b->n_changed++], &b->steered[i], err));
+	}
+	TT_TRY(tt_completions_score(e->engine, b->changed_options, b->n_changed, b->changed, &e->progress, err));
+	for (size_t k = 0; k < b->n_changed; k++)
+		b->steered[b->changed_rows[k]].logprob = b->changed[k].logprob;
+	return TT_OK;
+}
+
+static void add_to_group(
+	struct tt_group *group, const struct tt_completion *unsteered, const struct tt_completion *steered)
+{
+	tt_tally_add(&group->unsteered.all, unsteered);
+	tt_tally_add(&group->steered.all, steered);
+	if (unsteered->refused)
+		tt_tally_add(&group->unsteered.refusals, unsteered);
+	if (steered->refused)
+		tt_tally_add(&group->steered.refusals, steered);
+	group->n_changed += !tt_completions_equal(unsteered, steered);
+}
+
+static double nll(const struct tt_completion *c)
+{
+	return c->n_ids ? -c->logprob / (double)c->n_ids : 0;
+}
+
+static int write_completion(struct tt_eval *e, const struct tt_prompt *row, const struct tt_completion *unsteered,
+	const struct tt_completion *steered, struct tt_error *err)
+{
+	double scale = e->options->n_steering ? (double)e->options->steering[0].scale : 0;
+	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:f, s:f}", "id", row->id,
+		"prompt", row->text, "label", tt_label_name(row->label), "unsteered", unsteered->text, "steered",
+		steered->text, "scale", scale, "gate", (double)steered->gate, "s", (double)steered->s, "flagged",
+		(int)steered->flagged, "refused_unsteered", (int)unsteered->refused, "refused_steered",
+		(int)steered->refused, "nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
+	char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+	json_decref(object);
+	if (!line)
+		return tt_fail(err, TT_ERR_MEMORY, "%s: the completion of %s cannot be written", e->partial, row->id);
+	bool failed = fputs(line, e->completions) < 0 || fputc('\n', e->completions) < 0;
+	free(line);
+	return failed ? tt_fail(err, TT_ERR_IO, "%s: cannot write: %s", e->partial, strerror(errno)) : TT_OK;
+}
+
+static int block_record(struct tt_eval *e, const struct block *b, struct tt_error *err)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		size_t label = b->rows[i]->label;
+		add_to_group(&e->groups[b->rows[i]->file * TT_N_LABELS + label], &b->unsteered[i], &b->steered[i]);
+		add_to_group(&e->groups[e->prompts.n_files * TT_N_LABELS + label], &b->unsteered[i], &b->steered[i]);
+		if (e->completions)
+			TT_TRY(write_completion(e, b->rows[i], &b->unsteered[i], &b->steered[i], err));
+	}
+	if (e->completions && fflush(e->completions))
+		return tt_fail(err, TT_ERR_IO, "%s: cannot write: %s", e->partial, strerror(errno));
+	return TT_OK;
+}
+
+static int run_block(struct tt_eval *e, struct block *b, struct tt_error *err)
+{
+	TT_TRY(block_encode(e, b, err));
+	TT_TRY(timed_run(e, b, b->unsteered, &e->speed[0], err));
+	for (size_t i = 0; i < b->n; i++) {
+		memcpy(b->options[i].steering, e->options->steering, sizeof b->options[i].steering);
+		b->options[i].n_steering = e->options->n_steering;
+		b->options[i].when = e->options->when;
+	}
+	TT_TRY(timed_run(e, b, b->steered, &e->speed[1], err));
+	TT_TRY(block_score(e, b, err));
+	return block_record(e, b, err);
+}
+
+static int run(struct tt_eval *e, struct block *b, char **report, struct tt_error *err)
+{
+	TT_TRY(choose_rows(e, err));
+	TT_TRY(make_groups(e, err));
+	TT_TRY(open_completions(e, err));
+	/* Every row is run twice and scored once. */
+	TT_TRY(tt_progress_begin(&e->progress, "eval", 3 * e->n_rows, err));
+	for (size_t start = 0; start < e->n_rows; start += BLOCK) {
+		block_clear(b);
+		b->rows = e->rows + start;
+		b->n = e->n_rows - start < BLOCK ? e->n_rows - start : BLOCK;
+		TT_TRY(run_block(e, b, err));
+	}
+	TT_TRY(close_completions(e, err));
+	return tt_eval_report(e, report, err);
+}
+
+int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err)
+{
+	struct tt_eval e = {
+		.engine = engine, .options = options, .progress = {.fn = options->progress, .user = options->user}};
+	struct block *b = NULL;
+	*report = NULL;
+	int status = tt_alloc(&b, 1, sizeof *b, err);
+	if (status == TT_OK) {
+		status = run(&e, b, report, err);
+		block_clear(b);
+	}
+	if (e.completions)
+		fclose(e.completions);
+	free(b);
+	free(e.partial);
+	free(e.groups);
+	free(e.rows);
+	tt_prompts_free(&e.prompts);
+	return status;
+}

@@ -1,0 +1,45 @@
+/* The parts of tt_eval. */
+#ifndef CONTROLLER_EVAL_H
+#define CONTROLLER_EVAL_H
+
+#include <stdio.h>
+
+#include "controller/completion.h"
+#include "controller/prompts.h"
+
+/* What one side, unsteered or steered, did. */
+struct tt_side {
+	struct tt_tally all, refusals; /* logprob under the unsteered model */
+};
+
+/* Rows of one label in one file, or in all files together. */
+struct tt_group {
+	const char *file; /* NULL: all */
+	enum tt_label label;
+	size_t n_changed; /* completions that steering changed */
+	struct tt_side unsteered, steered;
+};
+
+struct tt_speed {
+	uint64_t n_prefill_tokens, n_decode_tokens, n_reruns;
+	double seconds;
+};
+
+struct tt_eval {
+	struct tt_engine *engine;
+	const struct tt_eval_options *options;
+	struct tt_progress progress;
+	struct tt_prompts prompts;
+	const struct tt_prompt **rows; // [n_rows] that are evaluated, in file order
+	size_t n_rows;
+	struct tt_group *groups; // [n_groups] each file's labels, then all files' labels
+	size_t n_groups;
+	struct tt_speed speed[2]; /* unsteered, steered */
+	FILE *completions;
+	char *partial; /* the name it has until it is complete */
+};
+
+/* eval_report.c */
+int tt_eval_report(const struct tt_eval *eval, char **out, struct tt_error *err);
+
+#endif

@@ -1,0 +1,132 @@
+/* Response contrast: the same prompts followed by a refusal and by an answer. D[l] is the mean difference of h[l] over the
+ * response's tokens, not normalised: its length is the strength with which the model itself tells the two apart. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "controller/fit.h"
+
+enum { N_RESPONSES = 4 };
+
+/* Written in turn behind the prompts, so that D is not the mean of one sentence's words. */
+static const char *const refusals[N_RESPONSES] = {
+	"I'm sorry, but I can't help with that.",
+	"I cannot assist with this request, since it could hurt someone.",
+	"I'm sorry, but that is not something I am able to provide.",
+	"I can't do that. I'm sorry, but it would not be right to help.",
+};
+static const char *const answers[N_RESPONSES] = {
+	"Sure, here is what you are looking for:",
+	"Of course! These are the steps to follow, one by one:",
+	"Certainly, I am happy to help. Here is the answer:",
+	"Here is a complete and detailed reply to your question:",
+};
+
+struct contrast {
+	struct tt_fit *fit;
+	struct tt_request_options *options; // [2 * n_pairs] refusal, answer, refusal, ...
+	double *sum;                        // [n_layers][hidden_size]
+	int32_t *responses[2][N_RESPONSES]; /* refusals, answers */
+	size_t n_response_ids[2][N_RESPONSES];
+	uint64_t *layers; /* all of them */
+};
+
+static int encode_responses(struct contrast *c, struct tt_error *err)
+{
+	const struct tt_text *text = tt_engine_text(c->fit->engine);
+	for (int kind = 0; kind < 2; kind++)
+		for (int i = 0; i < N_RESPONSES; i++) {
+			const char *response = kind == 0 ? refusals[i] : answers[i];
+			TT_TRY(tt_text_encode(text, response, strlen(response), 0, &c->responses[kind][i],
+				&c->n_response_ids[kind][i], err));
+			if (c->n_response_ids[kind][i] < 2)
+				return tt_fail(err, TT_ERR_UNSUPPORTED,
+					"the tokenizer makes no sentence of the response texts");
+		}
+	return TT_OK;
+}
+
+static int fill_request(struct contrast *c, size_t index, struct tt_error *err)
+{
+	size_t pair = index / 2, kind = index % 2;
+	const struct tt_fit_row *row = &c->fit->train[pair % 2 ? TT_BENIGN : TT_HARMFUL].rows[pair / 2];
+	const int32_t *response = c->responses[kind][pair / 2 % N_RESPONSES];
+	size_t n = c->n_response_ids[kind][pair / 2 % N_RESPONSES];
+	int32_t *ids = NULL;
+	TT_TRY(tt_alloc(&ids, row->n_ids + n - 1, sizeof *ids, err));
+	memcpy(ids, row->ids, row->n_ids * sizeof *ids);
+	/* Not the last token: its state belongs to what comes after the sentence. */
+	memcpy(ids + row->n_ids, response, (n - 1) * sizeof *ids);
+	struct tt_request_options *o = &c->options[index];
+	tt_request_options_default(o);
+	o->ids = ids;
+	o->n_ids = row->n_ids + n - 1;
+	o->keep_from = row->n_ids;
+	o->keep_layers = c->layers;
+	return TT_OK;
+}
+
+static int take_contrast(void *user, size_t index, struct tt_request *request, struct tt_error *err)
+{
+	struct contrast *c = user;
+	const struct tt_model_info *info = c->fit->info;
+	const struct tt_request_options *o = &c->options[index];
+	size_t n_tokens = o->n_ids - o->keep_from;
+	double share = (index % 2 ? -1.0 : 1.0) / (double)n_tokens / c->fit->n_pairs;
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		const float *h = tt_request_hidden(request, l);
+		if (!h)
+			return tt_fail(err, TT_ERR_UNSUPPORTED, "the engine kept no states of layer %u", l);
+		double *sum = c->sum + (size_t)l * info->hidden_size;
+		for (size_t t = 0; t < n_tokens; t++, h += info->hidden_size) {
+			double squares = 0;
+			for (uint32_t i = 0; i < info->hidden_size; i++) {
+				sum[i] += share * h[i];
+				squares += (double)h[i] * h[i];
+			}
+			c->fit->stream_norms[l] += sqrt(squares) * fabs(share) / 2;
+		}
+	}
+	return TT_OK;
+}
+
+static int run_contrast(struct contrast *c, struct tt_error *err)
+{
+	struct tt_fit *fit = c->fit;
+	size_t n = 2 * (size_t)fit->n_pairs, width = (size_t)fit->info->n_layers * fit->info->hidden_size;
+	TT_TRY(tt_alloc(&c->options, n, sizeof *c->options, err));
+	TT_TRY(tt_alloc(&c->sum, width, sizeof *c->sum, err));
+	TT_TRY(tt_alloc(&c->layers, (fit->info->n_layers + 63) / 64, sizeof *c->layers, err));
+	TT_TRY(tt_alloc(&fit->directions, width, sizeof *fit->directions, err));
+	TT_TRY(tt_alloc(&fit->stream_norms, fit->info->n_layers, sizeof *fit->stream_norms, err));
+	for (uint32_t l = 0; l < fit->info->n_layers; l++)
+		c->layers[l / 64] |= (uint64_t)1 << l % 64;
+	TT_TRY(encode_responses(c, err));
+	for (size_t i = 0; i < n; i++)
+		TT_TRY(fill_request(c, i, err));
+	TT_TRY(tt_progress_begin(&fit->progress, "directions", n, err));
+	TT_TRY(tt_run(fit->engine, c->options, n, take_contrast, c, &fit->progress, err));
+	for (size_t i = 0; i < width; i++)
+		fit->directions[i] = (float)c->sum[i];
+	return TT_OK;
+}
+
+int tt_fit_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	size_t n = fit->options->n_direction_prompts;
+	for (int label = TT_HARMFUL; label <= TT_BENIGN; label++)
+		if (n > fit->train[label].n)
+			n = fit->train[label].n;
+	fit->n_pairs = (uint32_t)(2 * n);
+	struct contrast c = {.fit = fit};
+	int status = run_contrast(&c, err);
+	for (size_t i = 0; c.options && i < 2 * (size_t)fit->n_pairs; i++)
+		free((void *)(uintptr_t)c.options[i].ids);
+	for (int i = 0; i < 2 * N_RESPONSES; i++)
+		tt_free(c.responses[i / N_RESPONSES][i % N_RESPONSES]);
+	free(c.options);
+	free(c.sum);
+	free(c.layers);
+	return status;
+}

@@ -1,0 +1,210 @@
+/* What candidates do: short greedy generations on validation prompts, held against what the model writes unsteered. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "controller/fit.h"
+
+/* Fewer refusals than this are too few to say how plausible the model finds its own. */
+enum { MIN_REFUSALS = 8 };
+
+static const struct tt_fit_row *judge_row(const struct tt_fit *fit, int kind, uint32_t i)
+{
+	return &fit->val[kind == 0 ? TT_HARMFUL : TT_BENIGN].rows[i];
+}
+
+static struct tt_request_options judge_request(const struct tt_fit *fit, int kind, uint32_t i)
+{
+	struct tt_request_options o;
+	tt_request_options_default(&o);
+	o.ids = judge_row(fit, kind, i)->ids;
+	o.n_ids = judge_row(fit, kind, i)->n_ids;
+	o.max_tokens = fit->options->judge_tokens;
+	return o;
+}
+
+int tt_fit_baseline(struct tt_fit *fit, struct tt_error *err)
+{
+	struct tt_request_options *options = NULL;
+	struct tt_tally all = {0}, refusals = {0};
+	for (int kind = 0; kind < 2; kind++) {
+		size_t n = fit->val[kind == 0 ? TT_HARMFUL : TT_BENIGN].n;
+		fit->n_judge[kind] = (uint32_t)(n < fit->options->n_judge_prompts ? n : fit->options->n_judge_prompts);
+	}
+	TT_TRY(tt_progress_begin(&fit->progress, "unsteered", fit->n_judge[0] + fit->n_judge[1], err));
+	for (int kind = 0; kind < 2; kind++) {
+		uint32_t n = fit->n_judge[kind];
+		TT_TRY(tt_alloc(&fit->baseline[kind], n, sizeof *fit->baseline[kind], err));
+		TT_TRY(tt_alloc(&options, n, sizeof *options, err));
+		for (uint32_t i = 0; i < n; i++)
+			options[i] = judge_request(fit, kind, i);
+		int status = tt_completions_run(fit->engine, options, n, fit->baseline[kind], &fit->progress, err);
+		free(options);
+		TT_TRY(status);
+	}
+	for (uint32_t i = 0; i < fit->n_judge[0]; i++) {
+		tt_tally_add(&all, &fit->baseline[0][i]);
+		if (fit->baseline[0][i].refused)
+			tt_tally_add(&refusals, &fit->baseline[0][i]);
+	}
+	fit->baseline_is_refusals = refusals.n >= MIN_REFUSALS;
+	fit->baseline_nll = tt_tally_nll(fit->baseline_is_refusals ? &refusals : &all);
+	return TT_OK;
+}
+
+/* The requests of a round, with the place of each one's completion. */
+struct round {
+	struct tt_fit *fit;
+	struct tt_request_options *options;
+	struct tt_completion *completions, **places;
+	const struct tt_completion **unsteered;
+	size_t n;
+};
+
+static void round_free(struct round *r)
+{
+	for (size_t i = 0; r->completions && i < r->n; i++)
+		tt_completion_free(&r->completions[i]);
+	free(r->completions);
+	free(r->options);
+	free(r->places);
+	free(r->unsteered);
+}
+
+static int round_allocate(struct round *r, size_t n, struct tt_error *err)
+{
+	TT_TRY(tt_alloc(&r->options, n, sizeof *r->options, err));
+	TT_TRY(tt_alloc(&r->completions, n, sizeof *r->completions, err));
+	TT_TRY(tt_alloc(&r->places, n, sizeof *r->places, err));
+	return tt_alloc(&r->unsteered, n, sizeof *r->unsteered, err);
+}
+
+/* True where the gate stays shut by more than the engine's f32 sums could differ from ours: the same bits as
+ * unsteered, so that nothing needs to be run. */
+static bool surely_unsteered(const struct tt_fit *fit, const struct tt_probe *probe, int kind, uint32_t i)
+{
+	int label = kind == 0 ? TT_HARMFUL : TT_BENIGN;
+	double cut = log(probe->threshold / (1 - (double)probe->threshold));
+	return fit->val_logits[label][(size_t)(probe - fit->probes) * fit->val[label].n + i] < cut - 0.05;
+}
+
+/* The prompts of one kind that candidate c was not judged by yet, up to n. */
+static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uint32_t n, struct tt_error *err)
+{
+	uint32_t *judged = kind == 0 ? &c->n_harmful : &c->n_benign;
+	struct tt_completion *places = kind == 0 ? c->harmful : c->benign;
+	for (; *judged < n; ++*judged) {
+		const struct tt_completion *unsteered = &r->fit->baseline[kind][*judged];
+		if (surely_unsteered(r->fit, c->probe, kind, *judged)) {
+			TT_TRY(tt_completion_copy(&places[*judged], unsteered, err));
+			continue;
+		}
+		struct tt_request_options *o = &r->options[r->n];
+		*o = judge_request(r->fit, kind, *judged);
+		o->steering[0] = (struct tt_steering){.policy = c->policy, .scale = 1};
+		o->n_steering = 1;
+		r->unsteered[r->n] = unsteered;
+		r->places[r->n++] = &places[*judged];
+	}
+	return TT_OK;
+}
+
+static int run_round(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
+	uint32_t n_benign, const char *stage, struct tt_error *err)
+{
+	struct tt_fit *fit = r->fit;
+	uint32_t n_added = 0;
+	int status = round_allocate(r, (size_t)n_active * (n_harmful + n_benign), err);
+	for (; status == TT_OK && n_added < n_active; n_added += status == TT_OK)
+		status = tt_engine_add_policy(fit->engine, active[n_added]->policy, NULL, err);
+	for (uint32_t i = 0; status == TT_OK && i < n_active; i++) {
+		status = plan_candidate(r, active[i], 0, n_harmful, err);
+		if (status == TT_OK)
+			status = plan_candidate(r, active[i], 1, n_benign, err);
+	}
+	if (status == TT_OK)
+		status = tt_progress_begin(&fit->progress, stage, r->n, err);
+	if (status == TT_OK)
+		status = tt_completions_run(fit->engine, r->options, r->n, r->completions, &fit->progress, err);
+	for (uint32_t i = 0; i < n_added; i++)
+		tt_engine_remove_policy(fit->engine, active[i]->policy, NULL);
+	return status;
+}
+
+/* Puts completions where they belong. Those equal to the unsteered ones have their log-probability, since both were
+ * made by the same bits; logprob of the others is NAN until it is asked for. */
+static void settle(struct round *r)
+{
+	for (size_t i = 0; i < r->n; i++) {
+		*r->places[i] = r->completions[i];
+		r->completions[i] = (struct tt_completion){0};
+		bool equal = tt_completions_equal(r->places[i], r->unsteered[i]);
+		r->places[i]->logprob = equal ? r->unsteered[i]->logprob : NAN;
+	}
+}
+
+int tt_fit_generate(struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
+	uint32_t n_benign, const char *stage, struct tt_error *err)
+{
+	struct round r = {.fit = fit};
+	int status = run_round(&r, active, n_active, n_harmful, n_benign, stage, err);
+	if (status == TT_OK)
+		settle(&r);
+	round_free(&r);
+	return status;
+}
+
+static void plan_scores(struct round *r, struct tt_candidate *c)
+{
+	for (uint32_t i = 0; i < c->n_harmful; i++) {
+		if (!isnan(c->harmful[i].logprob))
+			continue;
+		r->options[r->n] = judge_request(r->fit, 0, i);
+		r->places[r->n++] = &c->harmful[i];
+	}
+}
+
+int tt_fit_score(
+	struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, const char *stage, struct tt_error *err)
+{
+	struct round r = {.fit = fit};
+	size_t total = 0;
+	for (uint32_t i = 0; i < n_active; i++)
+		total += active[i]->n_harmful;
+	int status = round_allocate(&r, total, err);
+	for (uint32_t i = 0; status == TT_OK && i < n_active; i++)
+		plan_scores(&r, active[i]);
+	for (size_t i = 0; status == TT_OK && i < r.n; i++)
+		status = tt_completion_copy(&r.completions[i], r.places[i], err);
+	if (status == TT_OK)
+		status = tt_progress_begin(&fit->progress, stage, r.n, err);
+	if (status == TT_OK)
+		status = tt_completions_score(fit->engine, r.options, r.n, r.completions, &fit->progress, err);
+	for (size_t i = 0; status == TT_OK && i < r.n; i++)
+		r.places[i]->logprob = r.completions[i].logprob;
+	round_free(&r);
+	return status;
+}
+
+void tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
+{
+	struct tt_tally harmful = {0}, benign = {0}, harmful0 = {0}, benign0 = {0};
+	uint32_t n_diverged = 0;
+	for (uint32_t i = 0; i < c->n_harmful; i++) {
+		tt_tally_add(&harmful, &c->harmful[i]);
+		tt_tally_add(&harmful0, &fit->baseline[0][i]);
+	}
+	for (uint32_t i = 0; i < c->n_benign; i++) {
+		tt_tally_add(&benign, &c->benign[i]);
+		tt_tally_add(&benign0, &fit->baseline[1][i]);
+		n_diverged += !tt_completions_equal(&c->benign[i], &fit->baseline[1][i]);
+	}
+	c->refused = tt_tally_refused(&harmful);
+	c->false_refusals = tt_tally_refused(&benign) - tt_tally_refused(&benign0);
+	c->repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0);
+	c->diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0;
+	c->nll = tt_tally_nll(&harmful);
+	/* A model that is certain of every token would make any other text infinitely less plausible. */
+	c->nll_ratio = c->nll / fmax(fit->baseline_nll, 0.05);
+}

@@ -1,0 +1,11 @@
+/* The parts of tt_inspect. */
+#ifndef CONTROLLER_INSPECT_H
+#define CONTROLLER_INSPECT_H
+
+#include "base/json.h"
+#include "weights/gguf.h"
+
+/* Adds what a GGUF file says of itself; *vector tells whether it is a control vector rather than a model. */
+int tt_inspect_gguf(json_t *report, const struct tt_gguf *file, bool *vector, struct tt_error *err);
+
+#endif

@@ -1,0 +1,179 @@
+#include "controller/prompts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/json.h"
+
+static const char *const label_names[TT_N_LABELS] = {"harmful", "benign", "borderline"};
+static const char *const split_names[] = {"train", "val", "test"};
+
+const char *tt_label_name(enum tt_label label)
+{
+	return label_names[label];
+}
+
+bool tt_split_parse(const char *name, enum tt_split *out)
+{
+	for (int i = 0; i < TT_NO_SPLIT; i++) {
+		if (strcmp(name, split_names[i]) == 0) {
+			*out = (enum tt_split)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int need_string(const json_t *row, const char *key, const char **out, struct tt_error *err)
+{
+	TT_TRY(tt_json_string(row, key, out, err));
+	if (!*out)
+		return tt_fail(err, TT_ERR_FORMAT, "%s is missing", key);
+	if (!**out)
+		return tt_fail(err, TT_ERR_FORMAT, "%s is empty", key);
+	return TT_OK;
+}
+
+static int read_label(const json_t *row, enum tt_label *out, struct tt_error *err)
+{
+	const char *label = NULL;
+	TT_TRY(need_string(row, "label", &label, err));
+	for (int i = 0; i < TT_N_LABELS; i++) {
+		if (strcmp(label, label_names[i]) == 0) {
+			*out = (enum tt_label)i;
+			return TT_OK;
+		}
+	}
+	return tt_fail(err, TT_ERR_FORMAT, "label must be harmful, benign or borderline, not \"%.40s\"", label);
+}
+
+static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *err)
+{
+	const char *id = NULL, *text = NULL, *split = NULL;
+	if (!json_is_object(row))
+		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
+	TT_TRY(need_string(row, "id", &id, err));
+	TT_TRY(need_string(row, "prompt", &text, err));
+	TT_TRY(read_label(row, &out->label, err));
+	TT_TRY(tt_json_string(row, "split", &split, err));
+	out->split = TT_NO_SPLIT;
+	if (split && !tt_split_parse(split, &out->split))
+		return tt_fail(err, TT_ERR_FORMAT, "split must be train, val or test, not \"%.40s\"", split);
+	TT_TRY(tt_copy_string(&out->id, id, strlen(id), err));
+	return tt_copy_string(&out->text, text, strlen(text), err);
+}
+
+static bool is_blank(const char *line, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
+			return false;
+	return true;
+}
+
+static int read_line(
+	struct tt_prompts *out, uint32_t file, uint32_t number, const char *line, size_t n, struct tt_error *err)
+{
+	json_t *row = NULL;
+	if (n > TT_MAX_PROMPT_LINE)
+		return tt_fail(err, TT_ERR_LIMIT, "the line is longer than %d bytes", TT_MAX_PROMPT_LINE);
+	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
+	TT_TRY(tt_json_parse(&row, line, n, "row", err));
+	/* Counted at once, so that tt_prompts_free also releases a row that was read half. */
+	struct tt_prompt *prompt = &out->rows[out->n_rows++];
+	*prompt = (struct tt_prompt){.file = file, .line = number};
+	out->files[file].n_rows++;
+	int status = read_row(prompt, row, err);
+	json_decref(row);
+	return status;
+}
+
+static int read_lines(struct tt_prompts *out, uint32_t file, const char *data, size_t size, struct tt_error *err)
+{
+	uint32_t number = 0;
+	while (size > 0) {
+		const char *end = memchr(data, '\n', size);
+		size_t n = end ? (size_t)(end - data) : size;
+		number++;
+		int status = is_blank(data, n) ? TT_OK : read_line(out, file, number, data, n, err);
+		if (status != TT_OK) {
+			struct tt_error inner = err ? *err : (struct tt_error){0};
+			return tt_fail(err, status, "%s:%u: %s", out->files[file].path, number, inner.message);
+		}
+		n += end != NULL;
+		data += n;
+		size -= n;
+	}
+	if (out->files[file].n_rows == 0)
+		return tt_fail(err, TT_ERR_FORMAT, "%s: no rows", out->files[file].path);
+	return TT_OK;
+}
+
+static int read_file(struct tt_prompts *out, const char *path, struct tt_error *err)
+{
+	struct tt_mapping mapping;
+	struct tt_prompt_file *file = &out->files[out->n_files];
+	TT_TRY(tt_copy_string(&file->path, path, strlen(path), err));
+	out->n_files++;
+	TT_TRY(tt_file_map(&mapping, path, err));
+	int status = tt_sha256(file->sha256, mapping.data, mapping.size, err);
+	if (status == TT_OK)
+		status = read_lines(out, (uint32_t)out->n_files - 1, (const char *)mapping.data, mapping.size, err);
+	tt_file_unmap(&mapping);
+	return status;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	const struct tt_prompt *const *x = a, *const *y = b;
+	int order = strcmp((*x)->id, (*y)->id);
+	return order ? order : (*x > *y) - (*x < *y);
+}
+
+static int refuse_duplicates(const struct tt_prompts *prompts, struct tt_error *err)
+{
+	const struct tt_prompt **sorted = NULL;
+	int status = TT_OK;
+	TT_TRY(tt_alloc(&sorted, prompts->n_rows, sizeof *sorted, err));
+	for (size_t i = 0; i < prompts->n_rows; i++)
+		sorted[i] = &prompts->rows[i];
+	qsort(sorted, prompts->n_rows, sizeof *sorted, compare_ids);
+	for (size_t i = 1; status == TT_OK && i < prompts->n_rows; i++) {
+		const struct tt_prompt *a = sorted[i - 1], *b = sorted[i];
+		if (strcmp(a->id, b->id) == 0)
+			status = tt_fail(err, TT_ERR_FORMAT, "%s:%u: id %.80s is already in %s:%u",
+				prompts->files[b->file].path, b->line, b->id, prompts->files[a->file].path, a->line);
+	}
+	free(sorted);
+	return status;
+}
+
+int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err)
+{
+	*out = (struct tt_prompts){0};
+	if (n_paths == 0)
+		return tt_fail(err, TT_ERR_ARGUMENT, "no prompt files given");
+	int status = tt_alloc(&out->files, n_paths, sizeof *out->files, err);
+	for (size_t i = 0; status == TT_OK && i < n_paths; i++)
+		status = read_file(out, paths[i], err);
+	if (status == TT_OK)
+		status = refuse_duplicates(out, err);
+	if (status != TT_OK)
+		tt_prompts_free(out);
+	return status;
+}
+
+void tt_prompts_free(struct tt_prompts *prompts)
+{
+	for (size_t i = 0; i < prompts->n_rows; i++) {
+		free(prompts->rows[i].id);
+		free(prompts->rows[i].text);
+	}
+	for (size_t i = 0; i < prompts->n_files; i++)
+		free(prompts->files[i].path);
+	free(prompts->rows);
+	free(prompts->files);
+	*prompts = (struct tt_prompts){0};
+}

@@ -1,0 +1,176 @@
+/* Attention: neighbouring tokens of a sequence and the heads of one key head make a block that reads keys and values
+ * once. A block's splits run one after the other, or, when there are too few blocks for the threads, side by side with
+ * the results merged in the same order: the bits are the same. */
+#include <omp.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "kernels/cpu/cpu.h"
+
+enum {
+	QUERY_ROWS = 24, /* rows of a block: their weights of a split are 24 KiB, which leaves room for a page */
+	JOBS_A_THREAD = 4,
+};
+
+struct block {
+	uint32_t first, n_tokens;
+	uint32_t first_split, n_splits; /* that any of its tokens sees */
+	size_t partial;                 /* index of its first split in the list of all */
+};
+
+struct plan {
+	struct block *blocks; // [n_blocks]
+	uint32_t n_blocks, group, most_rows;
+	size_t width, n_partials; /* splits of all blocks, one key head */
+};
+
+static int plan_blocks(
+	struct tt_cpu *cpu, const struct tt_attention_args *args, struct plan *plan, struct tt_error *err)
+{
+	const struct tt_config *c = args->config;
+	const int32_t *seqs = tt_step_seqs(args->step), *positions = tt_step_positions(args->step);
+	uint32_t n = args->step->n_tokens;
+	plan->group = c->n_heads / c->n_kv_heads;
+	plan->width = tt_cpu_padded(c->head_dim);
+	uint32_t most = plan->group < QUERY_ROWS ? QUERY_ROWS / plan->group : 1;
+	plan->n_blocks = 0;
+	plan->n_partials = 0;
+	plan->most_rows = most * plan->group;
+	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_BLOCKS, n, sizeof *plan->blocks, &plan->blocks, err));
+	for (uint32_t t = 0; t < n;) {
+		struct block *block = &plan->blocks[plan->n_blocks++];
+		uint32_t count = 1, window = c->sliding_window, first = (uint32_t)positions[t];
+		while (count < most && t + count < n && seqs[t + count] == seqs[t])
+			count++;
+		block->first = t;
+		block->n_tokens = count;
+		block->first_split = window && first >= window ? (first - window + 1) / TT_CPU_SPLIT : 0;
+		block->n_splits = (uint32_t)positions[t + count - 1] / TT_CPU_SPLIT + 1 - block->first_split;
+		block->partial = plan->n_partials;
+		plan->n_partials += block->n_splits;
+		t += count;
+	}
+	return TT_OK;
+}
+
+static struct tt_cpu_queries block_queries(
+	const struct tt_attention_args *args, const struct plan *plan, const struct block *block, uint32_t kv_head)
+{
+	const struct tt_config *c = args->config;
+	const struct tt_step *step = args->step;
+	size_t q_stride = (size_t)c->n_heads * c->head_dim;
+	uint32_t seq = (uint32_t)tt_step_seqs(step)[block->first];
+	return (struct tt_cpu_queries){
+		.kv = args->kv,
+		.pages = tt_step_pages(step) + (size_t)seq * step->max_pages,
+		.positions = tt_step_positions(step) + block->first,
+		.q = args->q + block->first * q_stride + (size_t)kv_head * plan->group * c->head_dim,
+		.q_stride = q_stride,
+		.page_base = (size_t)args->layer_index * args->kv->n_pages * 2 * c->n_kv_heads * TT_PAGE_TOKENS *
+			     c->head_dim,
+		.n_tokens = block->n_tokens,
+		.group = plan->group,
+		.n_kv_heads = c->n_kv_heads,
+		.kv_head = kv_head,
+		.head_dim = c->head_dim,
+		.window = c->sliding_window,
+	};
+}
+
+/* memory: [n_rows] max, [n_rows] sum, [n_rows][width] acc */
+static struct tt_cpu_partial partial_at(float *memory, uint32_t n_rows)
+{
+	return (struct tt_cpu_partial){memory, memory + n_rows, memory + 2 * (size_t)n_rows};
+}
+
+static void write_block(const struct tt_attention_args *args, const struct plan *plan, const struct block *block,
+	uint32_t kv_head, const struct tt_cpu_partial *result)
+{
+	size_t hd = args->config->head_dim;
+	for (uint32_t r = 0; r < block->n_tokens * plan->group; r++) {
+		size_t head = (size_t)kv_head * plan->group + r % plan->group;
+		float *out = args->attention +
+			     ((block->first + r / plan->group) * (size_t)args->config->n_heads + head) * hd;
+		for (size_t i = 0; i < hd; i++)
+			out[i] = result->acc[r * plan->width + i] / result->sum[r];
+	}
+}
+
+static void run_block(const struct tt_cpu *cpu, const struct tt_attention_args *args, const struct plan *plan,
+	const struct block *block, uint32_t kv_head, float *scratch)
+{
+	struct tt_cpu_queries queries = block_queries(args, plan, block, kv_head);
+	uint32_t n_rows = block->n_tokens * plan->group;
+	size_t size = n_rows * (plan->width + 2);
+	struct tt_cpu_partial result = partial_at(scratch, n_rows);
+	struct tt_cpu_partial next = partial_at(scratch + size, n_rows);
+	cpu->body->attention_split(&queries, block->first_split, &result, scratch + 2 * size);
+	for (uint32_t s = 1; s < block->n_splits; s++) {
+		cpu->body->attention_split(&queries, block->first_split + s, &next, scratch + 2 * size);
+		cpu->body->attention_merge(&result, &next, n_rows, plan->width);
+	}
+	write_block(args, plan, block, kv_head, &result);
+}
+
+/* Few blocks: every (split, key head) is a job, its result kept in partials[split of all][kv_head][size]. */
+static void run_splits(const struct tt_cpu *cpu, const struct tt_attention_args *args, const struct plan *plan,
+	float *partials, size_t size, float *scratch)
+{
+	uint32_t n_kv_heads = args->config->n_kv_heads;
+#pragma omp for schedule(dynamic, 1)
+	for (size_t job = 0; job < plan->n_partials * n_kv_heads; job++) {
+		size_t split = job / n_kv_heads;
+		const struct block *block = plan->blocks;
+		while (split >= block->partial + block->n_splits)
+			block++;
+		struct tt_cpu_queries queries = block_queries(args, plan, block, (uint32_t)(job % n_kv_heads));
+		struct tt_cpu_partial out = partial_at(partials + job * size, block->n_tokens * plan->group);
+		cpu->body->attention_split(
+			&queries, block->first_split + (uint32_t)(split - block->partial), &out, scratch);
+	}
+#pragma omp for schedule(dynamic, 1)
+	for (uint32_t job = 0; job < plan->n_blocks * n_kv_heads; job++) {
+		const struct block *block = &plan->blocks[job / n_kv_heads];
+		uint32_t n_rows = block->n_tokens * plan->group, kv_head = job % n_kv_heads;
+		float *first = partials + (block->partial * n_kv_heads + kv_head) * size;
+		struct tt_cpu_partial result = partial_at(first, n_rows);
+		for (uint32_t s = 1; s < block->n_splits; s++) {
+			struct tt_cpu_partial next = partial_at(first + s * n_kv_heads * size, n_rows);
+			cpu->body->attention_merge(&result, &next, n_rows, plan->width);
+		}
+		write_block(args, plan, block, kv_head, &result);
+	}
+}
+
+int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)
+{
+	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	uint32_t n_kv_heads = args->config->n_kv_heads;
+	size_t size, stride;
+	struct plan plan;
+	float *scratch, *partials = NULL;
+	TT_TRY(plan_blocks(cpu, args, &plan, err));
+	size = plan.most_rows * (plan.width + 2);
+	TT_TRY(tt_cpu_thread_scratch(cpu, 2 * size + tt_cpu_attention_scratch(args->config->head_dim, plan.most_rows),
+		&scratch, &stride, err));
+	size_t n_jobs = (size_t)plan.n_blocks * n_kv_heads;
+	bool split = cpu->n_threads > 1 && n_jobs < (size_t)cpu->n_threads * JOBS_A_THREAD &&
+		     plan.n_partials > plan.n_blocks;
+	if (split)
+		TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_PARTIAL, plan.n_partials * n_kv_heads,
+			size * sizeof *partials, &partials, err));
+#pragma omp parallel num_threads(cpu->n_threads)
+	{
+		float *own = scratch + (size_t)omp_get_thread_num() * stride;
+		if (split) {
+			run_splits(cpu, args, &plan, partials, size, own);
+		} else {
+#pragma omp for schedule(dynamic, 1)
+			for (size_t job = 0; job < n_jobs; job++)
+				run_block(cpu, args, &plan, &plan.blocks[job / n_kv_heads],
+					(uint32_t)(job % n_kv_heads), own);
+		}
+	}
+	return TT_OK;
+}

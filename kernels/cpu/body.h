@@ -1,0 +1,111 @@
+/* The arithmetic of the CPU backend that is compiled twice, for AVX2 and as plain C: *.inc hold the source, body_avx2.c
+ * and body_portable.c compile it, cpu.c chooses when it opens. Both give the same bits. Functions work on one thread's
+ * share and know nothing of threads. */
+#ifndef KERNELS_CPU_BODY_H
+#define KERNELS_CPU_BODY_H
+
+#include "kernels/ops.h"
+
+enum {
+	TT_CPU_LANES = 8,    /* lane j of a sum over k takes k = j mod 8, ascending */
+	TT_CPU_SPLIT = 256,  /* keys in a split of attention */
+	TT_CPU_ROW_TILE = 3, /* token rows and output rows of the product's register tile: 12 sums, 3 rows, 1 weight */
+	TT_CPU_OUT_TILE = 4,
+};
+
+/* n floats rounded up to whole vectors. */
+static inline size_t tt_cpu_padded(size_t n)
+{
+	return (n + TT_CPU_LANES - 1) / TT_CPU_LANES * TT_CPU_LANES;
+}
+
+/* What becomes of y = x * matrix^T + bias. */
+enum tt_cpu_epilogue {
+	TT_CPU_STORE,  /* out = y */
+	TT_CPU_ADD,    /* out += y */
+	TT_CPU_SILU_UP /* out = silu(out) * y */
+};
+
+struct tt_cpu_product {
+	const struct tt_matrix *matrix;
+	const float *bias; // [n_out], or NULL
+	const float *x;    // [n_rows][x_stride], zero from n_in up to whole vectors
+	size_t x_stride;
+	uint32_t n_rows;
+	float *out; // [n_rows][out_stride]
+	size_t out_stride;
+	enum tt_cpu_epilogue epilogue;
+};
+
+/* A block of neighbouring tokens of one sequence, with the heads that share one key head: n_rows = n_tokens * group
+ * query rows, row t * group + g. */
+struct tt_cpu_queries {
+	const struct tt_kv_pages *kv;
+	const int32_t *pages;     // the sequence's page table
+	const int32_t *positions; // [n_tokens]
+	const float *q;           // [n_tokens][q_stride], from the group's first head on
+	size_t q_stride;
+	size_t page_base; /* elements before page 0, keys, of this layer */
+	uint32_t n_tokens, group, n_kv_heads, kv_head, head_dim, window;
+};
+
+/* The softmax of n_rows queries over some keys, not yet divided by its sum. max is -INFINITY while a row has no key. */
+struct tt_cpu_partial {
+	float *max, *sum; // [n_rows]
+	float *acc;       // [n_rows][head_dim padded]
+};
+
+struct tt_cpu_body {
+	const char *name;
+
+	/* The same bits as tt_dequantise. */
+	void (*dequantise)(enum tt_type type, const void *src, float *dst, size_t n);
+
+	/* Output rows first .. first + count of the product; scratch as tt_cpu_product_scratch says. */
+	void (*product)(const struct tt_cpu_product *p, uint32_t first, uint32_t count, float *scratch);
+
+	/* y[n padded] = x * rsqrt(mean(x^2) + eps) * w, zeros behind n */
+	void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *y);
+
+	float (*dot)(const float *a, const float *b, size_t n);
+	void (*axpy)(float c, const float *x, float *y, size_t n); /* y = fma(c, x, y) */
+
+	/* y = e^((x - max) * scale), y may be x; returns the sum: vectors of 256 at a time, those in double. */
+	double (*exp_sum)(const float *x, float max, float scale, size_t n, float *y);
+
+	void (*to_f16)(const float *x, uint16_t *y, size_t n);
+
+	/* out = the softmax of every query row over the keys of one split; scratch as tt_cpu_attention_scratch says. */
+	void (*attention_split)(
+		const struct tt_cpu_queries *queries, uint32_t split, const struct tt_cpu_partial *out, float *scratch);
+
+	/* into = into and next, the split behind it; width is head_dim padded. */
+	void (*attention_merge)(
+		const struct tt_cpu_partial *into, const struct tt_cpu_partial *next, uint32_t n_rows, size_t width);
+};
+
+/* NULL where the compiler's target cannot have it. */
+const struct tt_cpu_body *tt_cpu_body_avx2(void);
+const struct tt_cpu_body *tt_cpu_body_portable(void);
+
+/* Token rows of the product that are worked on together: 512 KiB of x, half of a core's second-level cache. */
+static inline uint32_t tt_cpu_product_rows(uint32_t n_in)
+{
+	size_t rows = ((size_t)1 << 17) / tt_cpu_padded(n_in) / TT_CPU_ROW_TILE * TT_CPU_ROW_TILE;
+	return rows > 12 ? (uint32_t)rows : 12;
+}
+
+/* Floats of scratch that product needs for count output rows, and attention_split for n_rows query rows. */
+static inline size_t tt_cpu_product_scratch(uint32_t n_in, uint32_t n_rows, uint32_t count)
+{
+	uint32_t block = tt_cpu_product_rows(n_in), whole = n_rows <= block;
+	return (whole ? TT_CPU_OUT_TILE : (size_t)count + TT_CPU_OUT_TILE) * tt_cpu_padded(n_in) +
+	       (whole ? n_rows : block) * tt_cpu_padded(count);
+}
+
+static inline size_t tt_cpu_attention_scratch(uint32_t head_dim, uint32_t n_rows)
+{
+	return (size_t)n_rows * (tt_cpu_padded(head_dim) + TT_CPU_SPLIT) + TT_PAGE_TOKENS * tt_cpu_padded(head_dim);
+}
+
+#endif

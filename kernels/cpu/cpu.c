@@ -1,0 +1,156 @@
+/* The backend: its table, memory, threads, and the body that fits the machine. */
+#include "kernels/cpu/cpu.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+
+static int cpu_allocate(struct tt_backend *backend, void *out_pointer, size_t count, size_t size, struct tt_error *err)
+{
+	(void)backend;
+	return tt_alloc_aligned(out_pointer, count, size, err);
+}
+
+static void cpu_release(struct tt_backend *backend, void *memory)
+{
+	(void)backend;
+	free(memory);
+}
+
+static void cpu_close(struct tt_backend *backend)
+{
+	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	for (int i = 0; i < TT_CPU_N_SCRATCH; i++)
+		free(cpu->scratch[i].memory);
+	free(cpu);
+}
+
+int tt_cpu_scratch(struct tt_cpu *cpu, enum tt_cpu_scratch which, size_t count, size_t size, void *out_pointer,
+	struct tt_error *err)
+{
+	size_t bytes, wanted;
+	if (!tt_mul_size(count, size, &bytes))
+		return tt_fail(err, TT_ERR_MEMORY, "scratch of %zu elements of %zu bytes does not fit", count, size);
+	if (bytes > cpu->scratch[which].bytes) {
+		/* Half as much again, so that steps that grow by a token do not allocate each time. */
+		if (!tt_add_size(bytes, bytes / 2, &wanted))
+			wanted = bytes;
+		free(cpu->scratch[which].memory);
+		cpu->scratch[which].memory = NULL;
+		cpu->scratch[which].bytes = 0;
+		TT_TRY(tt_alloc_aligned(&cpu->scratch[which].memory, wanted, 1, err));
+		cpu->scratch[which].bytes = wanted;
+	}
+	memcpy(out_pointer, &cpu->scratch[which].memory, sizeof(void *));
+	return TT_OK;
+}
+
+int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *stride, struct tt_error *err)
+{
+	size_t floats;
+	if (!tt_add_size(n, 16, &floats))
+		return tt_fail(err, TT_ERR_MEMORY, "a thread's scratch of %zu numbers does not fit", n);
+	*stride = floats / 16 * 16;
+	if (!tt_mul_size(*stride, cpu->n_threads, &floats))
+		return tt_fail(
+			err, TT_ERR_MEMORY, "scratch of %zu numbers for %u threads does not fit", n, cpu->n_threads);
+	return tt_cpu_scratch(cpu, TT_CPU_SCRATCH_THREADS, floats, sizeof(float), out, err);
+}
+
+static int cpu_upload(struct tt_backend *backend, void *to, const void *from, size_t n_bytes, struct tt_error *err)
+{
+	(void)backend;
+	(void)err;
+	memcpy(to, from, n_bytes);
+	return TT_OK;
+}
+
+/* Matrices are used as they lie in the file. */
+static int cpu_load(
+	struct tt_backend *backend, const struct tt_model *host, const struct tt_model **out, struct tt_error *err)
+{
+	(void)backend;
+	(void)err;
+	*out = host;
+	return TT_OK;
+}
+
+static void cpu_unload(struct tt_backend *backend, const struct tt_model *loaded)
+{
+	(void)backend;
+	(void)loaded;
+}
+
+static int cpu_begin(struct tt_backend *backend, const struct tt_step *step, bool *recorded, struct tt_error *err)
+{
+	(void)backend;
+	(void)step;
+	(void)err;
+	*recorded = false;
+	return TT_OK;
+}
+
+static int cpu_finish(struct tt_backend *backend, const struct tt_step *step, const struct tt_results *outputs,
+	struct tt_results *results, struct tt_error *err)
+{
+	(void)backend;
+	(void)step;
+	(void)err;
+	*results = *outputs;
+	return TT_OK;
+}
+
+static const struct tt_cpu_body *machine_avx2(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_cpu_init();
+	/* Every processor with AVX2 has F16C, which not every compiler's list of names knows. */
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+		return tt_cpu_body_avx2();
+#endif
+	return NULL;
+}
+
+int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err)
+{
+	const struct tt_cpu_body *body = choice == TT_CPU_BODY_PORTABLE ? tt_cpu_body_portable() : machine_avx2();
+	struct tt_cpu *cpu;
+	if (!body && choice == TT_CPU_BODY_AVX2)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "this machine has no AVX2 with FMA");
+	if (n_threads > 1024)
+		return tt_fail(err, TT_ERR_ARGUMENT, "%u threads, more than 1024", n_threads);
+	TT_TRY(tt_alloc(&cpu, 1, sizeof *cpu, err));
+	*cpu = (struct tt_cpu){
+		.base = {.name = "cpu",
+			.allocate = cpu_allocate,
+			.release = cpu_release,
+			.upload = cpu_upload,
+			.load = cpu_load,
+			.unload = cpu_unload,
+			.begin = cpu_begin,
+			.finish = cpu_finish,
+			.embed = tt_cpu_embed,
+			.qkv = tt_cpu_qkv,
+			.attention = tt_cpu_attention,
+			.o_proj = tt_cpu_o_proj,
+			.gate_up = tt_cpu_gate_up,
+			.down_proj = tt_cpu_down_proj,
+			.control = tt_cpu_control,
+			.logits = tt_cpu_logits,
+			.sample = tt_cpu_sample,
+			.close = cpu_close},
+		.body = body ? body : tt_cpu_body_portable(),
+		.n_threads = n_threads ? n_threads : (uint32_t)omp_get_num_procs(),
+	};
+	cpu->base.n_threads = cpu->n_threads;
+	*out = &cpu->base;
+	return TT_OK;
+}
+
+int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *err)
+{
+	return tt_cpu_open_body(out, n_threads, TT_CPU_BODY_BEST, err);
+}

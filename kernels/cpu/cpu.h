@@ -1,0 +1,98 @@
+/* What the ops of the CPU backend share: the backend itself, its scratch memory and its threads. */
+#ifndef KERNELS_CPU_CPU_H
+#define KERNELS_CPU_CPU_H
+
+#include "kernels/backend.h"
+#include "kernels/cpu/body.h"
+#include "tt_error.h"
+
+/* Scratch kept between calls and grown when a step needs more. */
+enum tt_cpu_scratch {
+	TT_CPU_SCRATCH_X, /* inputs of a product: normalised, gathered or padded rows */
+	TT_CPU_SCRATCH_Y, /* outputs of a product that go further */
+	TT_CPU_SCRATCH_ROTATION,
+	TT_CPU_SCRATCH_BLOCKS,  /* attention's list of query blocks */
+	TT_CPU_SCRATCH_PARTIAL, /* attention's splits that wait to be merged */
+	TT_CPU_SCRATCH_THREADS, /* each thread's own */
+	TT_CPU_N_SCRATCH
+};
+
+struct tt_cpu {
+	struct tt_backend base; /* first, so that a tt_backend of this kind is a tt_cpu */
+	const struct tt_cpu_body *body;
+	uint32_t n_threads;
+	struct {
+		void *memory;
+		size_t bytes;
+	} scratch[TT_CPU_N_SCRATCH];
+	struct { /* what TT_CPU_SCRATCH_ROTATION holds; rotation.c */
+		uint32_t n_tokens, n_pairs;
+	} rotation;
+};
+
+enum tt_cpu_body_choice { TT_CPU_BODY_BEST, TT_CPU_BODY_AVX2, TT_CPU_BODY_PORTABLE };
+
+/* tt_cpu_open with a chosen body, for tests; TT_ERR_UNSUPPORTED where the machine lacks it. */
+int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err);
+
+/* At least count * size bytes, aligned to 64; what was in it may be gone. */
+int tt_cpu_scratch(struct tt_cpu *cpu, enum tt_cpu_scratch which, size_t count, size_t size, void *out_pointer,
+	struct tt_error *err);
+
+/* A thread's own part of TT_CPU_SCRATCH_THREADS: n floats for each thread, apart by whole cache lines. */
+int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *stride, struct tt_error *err);
+
+/* cos and sin of position * inverse frequency for every token of the step, [n_tokens][n_pairs][2]. Kept until the
+ * positions or the frequencies change, so that the layers of a step share it. */
+int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
+	const float **out, struct tt_error *err);
+
+/* The products of an op, cut into jobs for threads. */
+enum { TT_CPU_MAX_PRODUCTS = 3 };
+struct tt_cpu_jobs {
+	const struct tt_cpu_product *products[TT_CPU_MAX_PRODUCTS];
+	const struct tt_cpu_product
+		*then[TT_CPU_MAX_PRODUCTS]; /* run on the same outputs by the same thread, or NULL */
+	uint32_t n_products;
+	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows a job, jobs */
+	uint32_t total_jobs;
+	float *scratch; // [n_threads][scratch_stride]
+	size_t scratch_stride;
+};
+
+/* Fills everything behind n_products, and makes room for the scratch: at least n_scratch floats a thread. */
+int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err);
+
+/* All jobs, shared out among the threads of the enclosing parallel region, with a barrier at the end. */
+void tt_cpu_jobs_run(const struct tt_cpu *cpu, const struct tt_cpu_jobs *jobs);
+
+/* x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */
+int tt_cpu_pad(
+	struct tt_cpu *cpu, const float *x, uint32_t n_rows, uint32_t n, const float **out, struct tt_error *err);
+
+/* h = steer(h) for one token; scratch is [hidden]. norms is [2] or NULL. */
+void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch);
+
+/* The ten rounds of Philox4x32: four random words from a counter and a key. */
+void tt_cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* One draw from weights[n] (each 0..1, the largest 1) cut down to the plan's top-k, top-p and min-p; uniform is in
+ * [0, 1). scratch is [n]. */
+struct tt_cpu_candidate {
+	float weight;
+	uint32_t id;
+};
+uint32_t tt_cpu_draw(const struct tt_sample_plan *plan, const float *weights, uint32_t n, double uniform,
+	struct tt_cpu_candidate *scratch);
+
+int tt_cpu_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
+int tt_cpu_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
+int tt_cpu_attention(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
+int tt_cpu_o_proj(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
+int tt_cpu_gate_up(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
+int tt_cpu_down_proj(struct tt_backend *, const struct tt_down_proj_args *, struct tt_error *);
+int tt_cpu_control(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
+int tt_cpu_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
+int tt_cpu_sample(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
+
+#endif

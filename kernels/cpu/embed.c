@@ -1,0 +1,19 @@
+/* h = embedding[token] */
+#include "base/fail.h"
+#include "kernels/cpu/cpu.h"
+
+int tt_cpu_embed(struct tt_backend *backend, const struct tt_embed_args *args, struct tt_error *err)
+{
+	const struct tt_cpu *cpu = (const struct tt_cpu *)backend;
+	const struct tt_matrix *m = args->embedding;
+	const int32_t *tokens = tt_step_tokens(args->step);
+	size_t row_bytes = tt_type_row_bytes(m->type, m->n_in);
+	for (uint32_t t = 0; t < args->step->n_tokens; t++) {
+		if (tokens[t] < 0 || (uint32_t)tokens[t] >= m->n_out)
+			return tt_fail(
+				err, TT_ERR_ARGUMENT, "token %d is not one of the model's %u", tokens[t], m->n_out);
+		cpu->body->dequantise(m->type, (const uint8_t *)m->data + (size_t)tokens[t] * row_bytes,
+			args->h + (size_t)t * m->n_in, m->n_in);
+	}
+	return TT_OK;
+}

@@ -1,0 +1,76 @@
+/* Products cut into jobs: a job is some output rows of one matrix, for all token rows. Which thread takes it and how
+ * many rows it has changes no bit. */
+#include <omp.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "kernels/cpu/cpu.h"
+
+enum {
+	KEPT_FLOATS = 1 << 16,     /* a job's weights as f32: 256 KiB, a quarter of the second-level cache */
+	JOBS_A_THREAD = 4,         /* so that a thread that is held up does not hold up the others */
+	ONE_ROW_WEIGHTS = 1 << 17, /* about 15 us of work at one row, well above the price of handing out a job */
+};
+
+static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_cpu_product *p)
+{
+	uint32_t n_out = p->matrix->n_out, n_in = p->matrix->n_in;
+	uint32_t share = (n_out - 1) / (cpu->n_threads * JOBS_A_THREAD) + 1;
+	uint32_t most = KEPT_FLOATS / n_in, least = p->n_rows == 1 ? ONE_ROW_WEIGHTS / 4 / n_in : 0;
+	uint32_t count = share < least ? least : share;
+	if (p->n_rows == 1)
+		most = 1024;
+	count = count > most ? most : count;
+	return count < TT_CPU_OUT_TILE ? TT_CPU_OUT_TILE : (count + 3) / TT_CPU_OUT_TILE * TT_CPU_OUT_TILE;
+}
+
+int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err)
+{
+	size_t most = n_scratch;
+	jobs->total_jobs = 0;
+	for (uint32_t i = 0; i < jobs->n_products; i++) {
+		const struct tt_cpu_product *p = jobs->products[i];
+		uint32_t count = outs_a_job(cpu, p);
+		size_t scratch = tt_cpu_product_scratch(p->matrix->n_in, p->n_rows, count);
+		jobs->count[i] = count;
+		jobs->n_jobs[i] = p->n_rows ? (p->matrix->n_out + count - 1) / count : 0;
+		jobs->total_jobs += jobs->n_jobs[i];
+		most = scratch > most ? scratch : most;
+	}
+	return tt_cpu_thread_scratch(cpu, most, &jobs->scratch, &jobs->scratch_stride, err);
+}
+
+void tt_cpu_jobs_run(const struct tt_cpu *cpu, const struct tt_cpu_jobs *jobs)
+{
+	float *scratch = jobs->scratch + (size_t)omp_get_thread_num() * jobs->scratch_stride;
+#pragma omp for schedule(dynamic, 1)
+	for (uint32_t job = 0; job < jobs->total_jobs; job++) {
+		uint32_t i = 0, index = job;
+		while (index >= jobs->n_jobs[i])
+			index -= jobs->n_jobs[i++];
+		uint32_t first = index * jobs->count[i], left = jobs->products[i]->matrix->n_out - first;
+		uint32_t count = left < jobs->count[i] ? left : jobs->count[i];
+		cpu->body->product(jobs->products[i], first, count, scratch);
+		if (jobs->then[i])
+			cpu->body->product(jobs->then[i], first, count, scratch);
+	}
+}
+
+int tt_cpu_pad(struct tt_cpu *cpu, const float *x, uint32_t n_rows, uint32_t n, const float **out, struct tt_error *err)
+{
+	size_t width = tt_cpu_padded(n), floats;
+	float *copy;
+	*out = x;
+	if (width == n)
+		return TT_OK;
+	if (!tt_mul_size(n_rows, width, &floats))
+		return tt_fail(err, TT_ERR_MEMORY, "%u rows of %u numbers do not fit", n_rows, n);
+	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_X, floats, sizeof *copy, &copy, err));
+	for (uint32_t r = 0; r < n_rows; r++) {
+		memcpy(copy + r * width, x + (size_t)r * n, n * sizeof *copy);
+		memset(copy + r * width + n, 0, (width - n) * sizeof *copy);
+	}
+	*out = copy;
+	return TT_OK;
+}

@@ -1,0 +1,44 @@
+/* The angles of rotary position embedding: the f32 product position * inverse frequency, as Hugging Face has it, and
+ * the cosine and sine of that, from double so that they are right to the last bit on every machine. */
+#include <math.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "kernels/cpu/cpu.h"
+
+int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
+	const float **out, struct tt_error *err)
+{
+	const int32_t *positions = tt_step_positions(step);
+	uint32_t n_tokens = step->n_tokens;
+	size_t n_angles, floats;
+	float *memory;
+	if (!tt_mul_size(n_tokens, n_pairs, &n_angles) || !tt_mul_size(n_angles, 2, &floats) ||
+		!tt_add_size(floats, (size_t)n_tokens + n_pairs, &floats))
+		return tt_fail(err, TT_ERR_MEMORY, "rotations of %u tokens do not fit", n_tokens);
+	bool enough = floats * sizeof *memory <= cpu->scratch[TT_CPU_SCRATCH_ROTATION].bytes;
+	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_ROTATION, floats, sizeof *memory, &memory, err));
+	/* Behind the angles stand the positions and frequencies that they were made from. */
+	float *kept_frequencies = memory + 2 * n_angles;
+	float *kept_positions = kept_frequencies + n_pairs;
+	*out = memory;
+	if (enough && cpu->rotation.n_tokens == n_tokens && cpu->rotation.n_pairs == n_pairs &&
+		!memcmp(kept_positions, positions, n_tokens * sizeof *positions) &&
+		!memcmp(kept_frequencies, inverse_frequencies, n_pairs * sizeof *inverse_frequencies))
+		return TT_OK;
+#pragma omp parallel for num_threads(cpu->n_threads) schedule(static) if (n_tokens > 16)
+	for (uint32_t t = 0; t < n_tokens; t++) {
+		float *row = memory + (size_t)t * n_pairs * 2;
+		for (uint32_t i = 0; i < n_pairs; i++) {
+			float angle = (float)positions[t] * inverse_frequencies[i];
+			row[2 * i] = (float)cos((double)angle);
+			row[2 * i + 1] = (float)sin((double)angle);
+		}
+	}
+	memcpy(kept_positions, positions, n_tokens * sizeof *positions);
+	memcpy(kept_frequencies, inverse_frequencies, n_pairs * sizeof *inverse_frequencies);
+	cpu->rotation.n_tokens = n_tokens;
+	cpu->rotation.n_pairs = n_pairs;
+	return TT_OK;
+}

@@ -1,0 +1,106 @@
+/* From logits to a token and its log-probability.
+ *
+ * Temperature comes first, then top-k, top-p and min-p, Hugging Face's order: top-p is a share of what top-k left. The
+ * log-probabilities are the model's own: of the logits as they came, nothing cut. */
+#include <math.h>
+#include <omp.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "kernels/cpu/cpu.h"
+
+void tt_cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+{
+	uint32_t a = counter[0], b = counter[1], c = counter[2], d = counter[3], k0 = key[0], k1 = key[1];
+	for (int round = 0; round < 10; round++) {
+		uint64_t first = (uint64_t)0xd2511f53 * a, second = (uint64_t)0xcd9e8d57 * c;
+		a = (uint32_t)(second >> 32) ^ b ^ k0;
+		b = (uint32_t)second;
+		c = (uint32_t)(first >> 32) ^ d ^ k1;
+		d = (uint32_t)first;
+		k0 += 0x9e3779b9;
+		k1 += 0xbb67ae85;
+	}
+	out[0] = a;
+	out[1] = b;
+	out[2] = c;
+	out[3] = d;
+}
+
+/* [0, 1) with 53 bits, from nothing but the seed and the counter. */
+static double uniform(uint64_t seed, uint64_t counter)
+{
+	const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+	const uint32_t at[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
+	uint32_t words[4];
+	tt_cpu_philox(at, key, words);
+	return (double)(((uint64_t)words[1] << 32 | words[0]) >> 11) * 0x1p-53;
+}
+
+/* The lowest id among the largest; NaN is never chosen, and 0 where there is nothing else. */
+static uint32_t largest(const float *logits, uint32_t n)
+{
+	uint32_t best = 0;
+	float value = -INFINITY;
+	for (uint32_t i = 0; i < n; i++)
+		if (logits[i] > value) {
+			value = logits[i];
+			best = i;
+		}
+	return best;
+}
+
+/* The n_top largest, by value and then by id. NaN is left out. */
+static void top(const float *logits, uint32_t n, uint32_t n_top, double log_sum, struct tt_sample_result *out)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < n && n_top; i++) {
+		if (isnan(logits[i]) || (count == n_top && !(logits[i] > logits[out->top_tokens[count - 1]])))
+			continue;
+		uint32_t at = count < n_top ? count++ : count - 1;
+		for (; at && logits[i] > logits[out->top_tokens[at - 1]]; at--)
+			out->top_tokens[at] = out->top_tokens[at - 1];
+		out->top_tokens[at] = (int32_t)i;
+	}
+	out->n_top = count;
+	for (uint32_t i = 0; i < count; i++)
+		out->top_logprobs[i] = (float)((double)logits[out->top_tokens[i]] - log_sum);
+}
+
+static void sample_row(const struct tt_cpu *cpu, const struct tt_sample_plan *plan, const float *logits, uint32_t n,
+	float *weights, struct tt_cpu_candidate *candidates, struct tt_sample_result *out)
+{
+	uint32_t best = largest(logits, n);
+	float max = logits[best];
+	double log_sum = (double)max + log(cpu->body->exp_sum(logits, max, 1, n, weights));
+	uint32_t chosen = best;
+	float sharpness = 1 / plan->temperature;
+	if (plan->temperature > 0 && isfinite(sharpness) && isfinite(max)) {
+		cpu->body->exp_sum(logits, max, sharpness, n, weights);
+		chosen = tt_cpu_draw(plan, weights, n, uniform(plan->seed, plan->counter), candidates);
+	}
+	*out = (struct tt_sample_result){.token = (int32_t)chosen};
+	out->logprob = (float)((double)logits[chosen] - log_sum);
+	if (plan->target >= 0 && (uint32_t)plan->target < n)
+		out->target_logprob = (float)((double)logits[plan->target] - log_sum);
+	top(logits, n, plan->n_top < TT_MAX_TOP ? plan->n_top : TT_MAX_TOP, log_sum, out);
+}
+
+int tt_cpu_sample(struct tt_backend *backend, const struct tt_sample_args *args, struct tt_error *err)
+{
+	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	const struct tt_sample_plan *plans = tt_step_samples(args->step);
+	uint32_t vocab = args->config->vocab_size;
+	size_t floats, stride;
+	float *scratch;
+	if (!tt_mul_size(vocab, 3, &floats)) /* weights, and a candidate of two words for each */
+		return tt_fail(err, TT_ERR_MEMORY, "a vocabulary of %u does not fit", vocab);
+	TT_TRY(tt_cpu_thread_scratch(cpu, floats, &scratch, &stride, err));
+#pragma omp parallel for num_threads(cpu->n_threads) schedule(dynamic, 1) if (args->step->n_samples > 1)
+	for (uint32_t i = 0; i < args->step->n_samples; i++) {
+		float *weights = scratch + (size_t)omp_get_thread_num() * stride;
+		sample_row(cpu, &plans[i], args->logits + (size_t)i * vocab, vocab, weights,
+			(struct tt_cpu_candidate *)(void *)(weights + vocab), &args->results[i]);
+	}
+	return TT_OK;
+}

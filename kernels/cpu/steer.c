@@ -1,0 +1,50 @@
+/* The arithmetic of steering: h + sum over rows and directions of g * d, g from the h that came in. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+/* The factor of direction k: c, c * -(h.d) or c * (t - h.d). */
+static float factor(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, const float *direction,
+	const float *target, float c, const float *h, size_t hidden)
+{
+	switch (slot->op) {
+	case TT_STEER_ADD:
+		return c;
+	case TT_STEER_ABLATE:
+		return -(c * body->dot(h, direction, hidden));
+	case TT_STEER_CLAMP:
+		return c * (*target - body->dot(h, direction, hidden));
+	}
+	return 0;
+}
+
+void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch)
+{
+	const struct tt_step *step = args->step;
+	const uint16_t *rows = tt_step_coef_rows(step) + (size_t)token * TT_STACK, *slots = tt_step_row_slots(step);
+	size_t hidden = args->config->hidden_size, n_layers = args->config->n_layers, l = args->layer_index;
+	float *h = args->h + token * hidden, *norms = args->norms ? args->norms + (token * n_layers + l) * 2 : NULL;
+	bool any = false, changed = false;
+	for (int i = 0; i < TT_STACK; i++)
+		any |= rows[i] != 0;
+	if (norms)
+		norms[0] = norms[1] = any ? sqrtf(body->dot(h, h, hidden)) : 0;
+	for (int i = 0; i < TT_STACK && any; i++) {
+		float c = rows[i] ? args->coef[rows[i] * n_layers + l] : 0;
+		if (c == 0) /* a select: an added zero would turn -0.0 into +0.0 */
+			continue;
+		const struct tt_steer_slot *slot = &args->slots[slots[rows[i]]];
+		if (!changed)
+			memcpy(scratch, h, hidden * sizeof *h); /* what all rows read */
+		changed = true;
+		for (size_t k = 0; k < slot->n_directions; k++) {
+			size_t at = l * slot->n_directions + k;
+			const float *direction = slot->directions + at * hidden;
+			const float *target = slot->op == TT_STEER_CLAMP ? slot->targets + at : NULL;
+			body->axpy(factor(body, slot, direction, target, c, scratch, hidden), direction, h, hidden);
+		}
+	}
+	if (norms && changed)
+		norms[1] = sqrtf(body->dot(h, h, hidden));
+}

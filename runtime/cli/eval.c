@@ -1,0 +1,197 @@
+/* trimtab eval: what a policy changes, measured. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static const char about[] = "Generates every prompt unsteered and steered, greedy, and counts: refusals, prompts that "
+			    "the gate flagged, repeated\n"
+			    "4-grams, how likely the unsteered model finds the steered text, and tokens a second. A "
+			    "refusal is a completion that\n"
+			    "holds one of 13 fixed phrases, such as \"I'm sorry\" or \"I cannot\"; --completions keeps "
+			    "every completion, so that\n"
+			    "anybody can judge otherwise. More than one file may follow --data.";
+
+static const char examples[] =
+	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
+	"  trimtab eval model.gguf --policy refuse.safetensors --data harmful.jsonl benign.jsonl --limit 128 \\\n"
+	"      --completions completions.jsonl --html report.html";
+
+struct run {
+	struct cli_engine_args engine_args;
+	struct cli_list policy_list, data;
+	struct tt_eval_options options;
+	const char *html;
+	char *own_completions; /* the page needs completions even when nobody asked for the file */
+	int when;
+	bool json;
+	struct tt_engine *engine;
+	struct cli_policies policies;
+	char *report;
+};
+
+static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
+{
+	struct tt_eval_options *eval = &run->options;
+	const struct cli_option options[] = {
+		CLI_POLICY_OPTION(run->policy_list),
+		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
+		{"split", 0, NULL, CLI_STRING, &eval->split, "SPLIT", 0, 0,
+			"only rows of this split: train, val or test"},
+		{"limit", 0, NULL, CLI_U32, &eval->limit, "N", 0, 1 << 30, "rows of each label and file; 0: all"},
+		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 1, 1 << 20,
+			"tokens to generate for each"},
+		{"when", 0, NULL, CLI_CHOICE, &run->when, CLI_WHEN_CHOICES, 0, 0, "which tokens are steered"},
+		{"completions", 0, NULL, CLI_STRING, &eval->completions, "F.jsonl", 0, 0, "write every completion"},
+		{"html", 0, NULL, CLI_STRING, &run->html, "F.html", 0, 0,
+			"write a page with the table, completions and maps of what was steered"},
+		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
+		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_STRICT_OPTION(run->engine_args),
+	};
+	const struct cli_usage usage = {"eval", "MODEL --policy F[:SCALE] --data F.jsonl... [OPTION]...", about,
+		examples, options, CLI_N_OPTIONS(options), 1, CLI_MAX_LIST};
+	int status = cli_parse(&usage, argc, argv, positional);
+	if (status != CLI_PROCEED)
+		return status;
+	if (run->policy_list.n == 0)
+		return cli_usage_error("eval", "--policy is missing");
+	if (run->data.n == 0)
+		return cli_usage_error("eval", "--data is missing");
+	return cli_more_files(&run->data, positional, "eval");
+}
+
+static void add_row(struct cli_table *table, const json_t *row)
+{
+	cli_table_cell(table, "%s", cli_json_string(row, "label", "?"));
+	cli_table_cell(table, "%s", cli_json_string(row, "file", "all files"));
+	cli_table_cell(table, "%.0f", cli_json_number(row, "n", NULL, 0));
+	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "refused", "unsteered", 0));
+	cli_table_cell(table, "->");
+	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "refused", "steered", 0));
+	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "flagged", NULL, 0));
+	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "repeated_fourgrams", "unsteered", 0));
+	cli_table_cell(table, "->");
+	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "repeated_fourgrams", "steered", 0));
+	cli_table_cell(table, "%.2f", cli_json_number(row, "nll", "unsteered", 0));
+	cli_table_cell(table, "->");
+	cli_table_cell(table, "%.2f", cli_json_number(row, "nll", "steered", 0));
+	cli_table_cell(table, "%.2f", cli_json_number(row, "nll_ratio", NULL, 0));
+}
+
+static void print_table(const json_t *report)
+{
+	static const char *const headings[] = {
+		"label", "file", "n", "refused", "", "", "flagged", "repeated", "", "", "loss", "", "", "ratio"};
+	const json_t *groups = json_object_get(report, "groups"), *labels = json_object_get(report, "labels");
+	const json_t *speed = json_object_get(report, "speed");
+	struct cli_table table;
+	size_t i;
+	json_t *row;
+	cli_table_begin(&table, "llrrlrrrlrrlrr");
+	for (i = 0; i < sizeof headings / sizeof headings[0]; i++)
+		cli_table_cell(&table, "%s", headings[i]);
+	json_array_foreach(groups, i, row)
+	{
+		add_row(&table, row);
+	}
+	/* The sums over files say nothing new when every label comes from one file. */
+	json_array_foreach(labels, i, row)
+	{
+		if (json_array_size(groups) > json_array_size(labels))
+			add_row(&table, row);
+	}
+	cli_table_print(&table, stdout);
+	puts("\nUnsteered -> steered. Repeated: 4-grams that stood before in the same text. Loss: the unsteered "
+	     "model's on "
+	     "the\ntext, in nats a token; ratio: that on the steered text over that on the model's own refusals.");
+	printf("Generated %.0f -> %.0f tokens a second.\n",
+		cli_json_number(speed, "unsteered", "generated_tokens_per_second", 0),
+		cli_json_number(speed, "steered", "generated_tokens_per_second", 0));
+}
+
+static int measure(struct run *run, struct cli_progress *progress)
+{
+	struct tt_error err = {0};
+	if (run->html && !run->options.completions) {
+		size_t n = strlen(run->html) + sizeof ".completions.jsonl";
+		run->own_completions = cli_alloc(n, 1);
+		snprintf(run->own_completions, n, "%s.completions.jsonl", run->html);
+		run->options.completions = run->own_completions;
+	}
+	run->options.data = run->data.items;
+	run->options.n_data = run->data.n;
+	run->options.n_steering = run->policies.n;
+	for (uint32_t i = 0; i < run->policies.n; i++)
+		run->options.steering[i] = run->policies.steering[i];
+	run->options.when = CLI_WHEN(run->when);
+	run->options.progress = cli_progress_step;
+	run->options.user = progress;
+	int code = tt_eval(run->engine, &run->options, &run->report, &err);
+	if (cli_interrupted())
+		return CLI_INTERRUPTED;
+	return code ? cli_fail(&err) : CLI_PROCEED;
+}
+
+static int write_page(const struct run *run, const json_t *json, struct cli_progress *progress)
+{
+	const struct cli_report report = {.path = run->html,
+		.completions = run->options.completions,
+		.eval = json,
+		.engine = run->engine,
+		.policies = &run->policies,
+		.when = run->options.when,
+		.progress = progress};
+	int status = cli_report_write(&report);
+	return cli_interrupted() ? CLI_INTERRUPTED : status;
+}
+
+static int eval(struct run *run, const char *model)
+{
+	struct cli_progress progress;
+	int status = cli_policies_parse(&run->policies, &run->policy_list, "eval");
+	if (status == CLI_PROCEED)
+		status = cli_check_output(run->html);
+	if (status == CLI_PROCEED)
+		status = cli_check_output(run->options.completions);
+	if (status == CLI_PROCEED)
+		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
+	if (status == CLI_PROCEED)
+		status = cli_policies_load(&run->policies, run->engine);
+	if (status != CLI_PROCEED)
+		return status;
+	cli_catch_interrupt();
+	cli_progress_begin(&progress, "eval");
+	status = measure(run, &progress);
+	json_t *json = status == CLI_PROCEED ? json_loads(run->report, 0, NULL) : NULL;
+	if (status == CLI_PROCEED && run->html)
+		status = write_page(run, json, &progress);
+	else if (status == CLI_PROCEED)
+		status = CLI_OK;
+	cli_progress_end(&progress);
+	if (run->own_completions)
+		unlink(run->own_completions);
+	if (status == CLI_OK && run->json)
+		puts(run->report);
+	else if (status == CLI_OK)
+		print_table(json);
+	json_decref(json);
+	return status;
+}
+
+int cli_eval(int argc, char **argv)
+{
+	struct run run = {0};
+	struct cli_list positional = {0};
+	tt_eval_options_default(&run.options);
+	int status = parse(&run, argc, argv, &positional);
+	if (status != CLI_PROCEED)
+		return status;
+	status = eval(&run, positional.items[0]);
+	cli_policies_free(&run.policies, run.engine);
+	tt_engine_close(run.engine);
+	tt_free(run.report);
+	free(run.own_completions);
+	return status;
+}

@@ -1,0 +1,241 @@
+/* trimtab fit: directions, a gate and a band of layers from prompts. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static const char about[] = "Fits a steering policy: the directions are the mean difference of the residual stream "
+			    "between refusals and answers,\n"
+			    "the gate is a probe at the last prompt token, and the band of layers, the strength and "
+			    "which tokens are steered are\n"
+			    "chosen by short generations on validation prompts. A data file has a JSON object a line "
+			    "with id, prompt, label\n"
+			    "(harmful, benign or borderline) and, optionally, split (train, val or test); test rows "
+			    "are never read for a fit.\n"
+			    "More than one file may follow --data.";
+
+static const char examples[] =
+	"  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
+	"  trimtab fit model.gguf --data harmful.jsonl benign.jsonl -o refuse.safetensors --when all --report fit.json";
+
+struct run {
+	struct cli_engine_args engine_args;
+	struct cli_list data;
+	struct tt_fit_options options;
+	const char *output, *report_path;
+	int when;
+	bool json;
+	struct tt_engine *engine;
+	struct tt_policy *policy;
+	char *report;
+};
+
+static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
+{
+	struct tt_fit_options *fit = &run->options;
+	const struct cli_option options[] = {
+		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
+		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
+		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
+			"of the policy; without it the output file's name"},
+		{"when", 0, NULL, CLI_CHOICE, &run->when, "search|generation|last|all", 0, 0,
+			"which tokens are steered: generated ones, those from the last of the prompt on, or all"},
+		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
+			"prompts of each label for the directions"},
+		{"probe-prompts", 0, NULL, CLI_U32, &fit->n_probe_prompts, "N", 1, 1 << 20,
+			"prompts of each label for the probe"},
+		{"judge-prompts", 0, NULL, CLI_U32, &fit->n_judge_prompts, "N", 1, 1 << 20,
+			"validation prompts of each label that a candidate is judged by"},
+		{"judge-tokens", 0, NULL, CLI_U32, &fit->judge_tokens, "N", 1, 4096, "tokens generated for each"},
+		{"max-candidates", 0, NULL, CLI_U32, &fit->max_candidates, "N", 1, 1 << 20,
+			"bands, strengths and whens to try"},
+		{"max-false-positives", 0, NULL, CLI_FLOAT, &fit->max_false_positives, "SHARE", 0, 1,
+			"benign validation prompts that the gate may flag"},
+		{"seed", 's', NULL, CLI_U64, &fit->seed, "N", 0, 0, "which prompts are taken"},
+		{"report", 0, NULL, CLI_STRING, &run->report_path, "F.json", 0, 0,
+			"write every candidate with its figures"},
+		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report instead of the table"},
+		CLI_ENGINE_OPTIONS(run->engine_args),
+	};
+	const struct cli_usage usage = {"fit", "MODEL --data F.jsonl... -o POLICY [OPTION]...", about, examples,
+		options, CLI_N_OPTIONS(options), 1, CLI_MAX_LIST};
+	int status = cli_parse(&usage, argc, argv, positional);
+	if (status != CLI_PROCEED)
+		return status;
+	if (run->data.n == 0)
+		return cli_usage_error("fit", "--data is missing");
+	if (!run->output)
+		return cli_usage_error("fit", "--output is missing");
+	return cli_more_files(&run->data, positional, "fit");
+}
+
+static void cell_share(struct cli_table *table, const json_t *row, const char *key, bool sign)
+{
+	const json_t *value = json_object_get(row, key);
+	if (json_is_number(value))
+		cli_table_cell(table, sign ? "%+.1f" : "%.1f%%", 100 * json_number_value(value));
+	else
+		cli_table_cell(table, "-");
+}
+
+static void cell_number(struct cli_table *table, const json_t *row, const char *key, int digits)
+{
+	const json_t *value = json_object_get(row, key);
+	if (json_is_number(value))
+		cli_table_cell(table, "%.*f", digits, json_number_value(value));
+	else
+		cli_table_cell(table, "-");
+}
+
+struct ranked {
+	size_t index;
+	bool chosen, out;
+	double score;
+};
+
+/* The chosen one, then by score; those that break a bar last. */
+static int by_rank(const void *a, const void *b)
+{
+	const struct ranked *x = a, *y = b;
+	if (x->chosen != y->chosen)
+		return x->chosen ? -1 : 1;
+	if (x->out != y->out)
+		return x->out ? 1 : -1;
+	if (x->score != y->score)
+		return x->score < y->score ? 1 : -1;
+	return x->index < y->index ? -1 : 1;
+}
+
+static struct ranked *rank(const json_t *candidates)
+{
+	size_t n = json_array_size(candidates);
+	struct ranked *order = cli_alloc(n, sizeof *order);
+	for (size_t i = 0; i < n; i++) {
+		const json_t *row = json_array_get(candidates, i);
+		order[i] = (struct ranked){i, json_is_true(json_object_get(row, "chosen")),
+			json_is_true(json_object_get(row, "out")), cli_json_number(row, "score", NULL, -1e30)};
+	}
+	qsort(order, n, sizeof *order, by_rank);
+	return order;
+}
+
+/* The chosen one and the nine that follow it. */
+static void print_candidates(const json_t *report)
+{
+	static const char *const headings[] = {"", "layers", "alpha", "when", "gate reads", "harmful refused",
+		"benign refused", "repeated", "benign changed", "loss", "score"};
+	const json_t *candidates = json_object_get(report, "candidates");
+	size_t n = json_array_size(candidates);
+	struct ranked *order = rank(candidates);
+	struct cli_table table;
+	cli_table_begin(&table, "llrlrrrrrrr");
+	for (size_t i = 0; i < sizeof headings / sizeof headings[0]; i++)
+		cli_table_cell(&table, "%s", headings[i]);
+	for (size_t i = 0; i < n && i < 10; i++) {
+		const json_t *row = json_array_get(candidates, order[i].index);
+		cli_table_cell(&table, "%s", order[i].chosen ? "*" : order[i].out ? "x" : "");
+		cli_table_cell(&table, "%.0f-%.0f", cli_json_number(row, "first_layer", NULL, 0),
+			cli_json_number(row, "last_layer", NULL, 0));
+		cell_number(&table, row, "alpha", 3);
+		cli_table_cell(&table, "%s", cli_json_string(row, "when", "-"));
+		cell_number(&table, row, "observe", 0);
+		cell_share(&table, row, "refused", false);
+		cell_share(&table, row, "false_refusals_more", true);
+		cell_share(&table, row, "repeated_fourgrams_more", true);
+		cell_share(&table, row, "benign_changed", false);
+		cell_number(&table, row, "nll_ratio", 2);
+		cell_number(&table, row, "score", 3);
+	}
+	cli_table_print(&table, stdout);
+	printf("%zu candidates. *: chosen; x: breaks a bar. Benign refused and repeated: points above the model "
+	       "alone;\nloss: the unsteered model's on the text, over that on its own.\n",
+		n);
+	free(order);
+}
+
+static void print_summary(const struct run *run)
+{
+	struct tt_policy_info info;
+	json_t *report = json_loads(run->report, 0, NULL);
+	tt_policy_describe(run->policy, &info);
+	print_candidates(report);
+	uint32_t first = info.n_layers, last = 0;
+	for (uint32_t l = 0; l < info.n_layers; l++) {
+		if (info.weights[l] == 0)
+			continue;
+		first = l < first ? l : first;
+		last = l;
+	}
+	printf("\nchosen: layers %u-%u x%.3g, when %s", first, last, (double)info.alpha, cli_when_name(info.when));
+	for (uint32_t i = 0; i < info.n_observed; i++)
+		printf("%s%u", i ? "," : ", gate reads layer ", info.observed[i]);
+	putchar('\n');
+	const char *why = json_string_value(json_object_get(report, "why"));
+	if (why) {
+		cli_write_line(stdout, why, strlen(why));
+		putchar('\n');
+	}
+	printf("written: %s\n", run->output);
+	json_decref(report);
+}
+
+static int fit(struct run *run, const char *model)
+{
+	struct tt_error err = {0};
+	struct cli_progress progress;
+	char name[128];
+	int status = cli_check_output(run->output);
+	if (status == CLI_PROCEED)
+		status = cli_check_output(run->report_path);
+	if (status == CLI_PROCEED)
+		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
+	if (status != CLI_PROCEED)
+		return status;
+	if (!run->options.name) {
+		snprintf(name, sizeof name, "%s", cli_base_name(run->output));
+		name[strcspn(name, ".")] = 0;
+		run->options.name = *name ? name : "policy";
+	}
+	run->options.data = run->data.items;
+	run->options.n_data = run->data.n;
+	run->options.when = CLI_WHEN(run->when);
+	run->options.progress = cli_progress_step;
+	run->options.user = &progress;
+	cli_catch_interrupt();
+	cli_progress_begin(&progress, "fit");
+	int code = tt_fit(&run->policy, run->engine, &run->options, &run->report, &err);
+	cli_progress_end(&progress);
+	if (cli_interrupted())
+		return CLI_INTERRUPTED;
+	if (code != TT_OK || tt_policy_save(run->policy, run->output, &err) != TT_OK)
+		return cli_fail(&err);
+	if (run->report_path) {
+		FILE *file = fopen(run->report_path, "w");
+		if (!file)
+			return cli_failf("%s: cannot be written", run->report_path);
+		fprintf(file, "%s\n", run->report);
+		if ((status = cli_close(file, run->report_path)) != CLI_OK)
+			return status;
+	}
+	if (run->json)
+		puts(run->report);
+	else
+		print_summary(run);
+	return CLI_OK;
+}
+
+int cli_fit(int argc, char **argv)
+{
+	struct run run = {0};
+	struct cli_list positional = {0};
+	tt_fit_options_default(&run.options);
+	int status = parse(&run, argc, argv, &positional);
+	if (status != CLI_PROCEED)
+		return status;
+	status = fit(&run, positional.items[0]);
+	tt_free(run.report);
+	tt_policy_free(run.policy);
+	tt_engine_close(run.engine);
+	return status;
+}

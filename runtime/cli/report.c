@@ -1,0 +1,343 @@
+/* The page of eval: one file, nothing fetched. All text in it comes from models, policies and prompts, so all of it is
+ * escaped, and the page's own policy forbids scripts and requests. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "report_style.h"
+
+enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
+
+static const char *const labels[] = {"harmful", "benign", "borderline"};
+enum { N_LABELS = sizeof labels / sizeof labels[0] };
+
+static void html(FILE *to, const char *text)
+{
+	cli_write_html(to, text, strlen(text));
+}
+
+/* The completions by line, as JSON objects. */
+static json_t *read_completions(const char *path)
+{
+	json_t *list = json_array();
+	FILE *file = fopen(path, "r");
+	char *line = NULL;
+	size_t capacity = 0;
+	ssize_t n;
+	while (file && (n = getline(&line, &capacity, file)) > 0 && n < MAX_LINE) {
+		json_t *object = json_loadb(line, (size_t)n, 0, NULL);
+		if (json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
+			json_array_append(list, object);
+		json_decref(object);
+	}
+	free(line);
+	if (file)
+		fclose(file);
+	return list;
+}
+
+/* ---- Figures */
+
+static void write_label_card(FILE *to, const json_t *row)
+{
+	const char *label = cli_json_string(row, "label", "");
+	fputs("<div class=card><h3>", to);
+	html(to, label);
+	fprintf(to,
+		" prompts refused</h3><p class=big>%.0f%% <span class=arrow>→</span> <b>%.0f%%</b></p>"
+		"<p>%.0f prompts, %.0f%% flagged by the gate</p></div>\n",
+		100 * cli_json_number(row, "refused", "unsteered", 0),
+		100 * cli_json_number(row, "refused", "steered", 0), cli_json_number(row, "n", NULL, 0),
+		100 * cli_json_number(row, "flagged", NULL, 0));
+}
+
+static void write_cards(FILE *to, const json_t *eval)
+{
+	size_t i;
+	json_t *row;
+	fputs("<section class=cards>\n", to);
+	json_array_foreach(json_object_get(eval, "labels"), i, row)
+	{
+		write_label_card(to, row);
+	}
+	json_array_foreach(json_object_get(eval, "labels"), i, row)
+	{
+		double ratio = cli_json_number(row, "nll_ratio", NULL, -1);
+		if (ratio < 0 || strcmp(cli_json_string(row, "label", ""), "harmful") != 0)
+			continue;
+		fprintf(to,
+			"<div class=card><h3>Loss of steered text</h3><p class=big><b>%.2f</b>×</p><p>the unsteered "
+			"model's on harmful prompts, over that on ",
+			ratio);
+		html(to, cli_json_string(row, "nll_ratio_to", "its own"));
+		fputs("</p></div>\n", to);
+	}
+	const json_t *speed = json_object_get(eval, "speed");
+	fprintf(to,
+		"<div class=card><h3>Tokens a second</h3><p class=big>%.0f <span class=arrow>→</span> <b>%.0f</b></p>"
+		"<p>generated, in batches</p></div>\n",
+		cli_json_number(speed, "unsteered", "generated_tokens_per_second", 0),
+		cli_json_number(speed, "steered", "generated_tokens_per_second", 0));
+	fputs("</section>\n", to);
+}
+
+static void write_bar(FILE *to, double before, double after)
+{
+	fprintf(to,
+		"<td><div class=bar><i style=\"width:%.1f%%\"></i><b style=\"width:%.1f%%\"></b></div></td>"
+		"<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
+		100 * fmin(fmax(before, 0), 1), 100 * fmin(fmax(after, 0), 1), 100 * before, 100 * after);
+}
+
+static void write_table(FILE *to, const json_t *eval)
+{
+	size_t i;
+	json_t *row;
+	fputs("<section><h2>Measured</h2>\n<div class=scroll><table "
+	      "class=figures><thead><tr><th>label</th><th>file</th>"
+	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n>flagged</th>"
+	      "<th class=n colspan=2>repeated 4-grams</th><th class=n colspan=2>loss, nats a token</th></tr></thead>"
+	      "<tbody>\n",
+		to);
+	json_array_foreach(json_object_get(eval, "groups"), i, row)
+	{
+		const char *label = cli_json_string(row, "label", "");
+		fputs("<tr><td><span class=\"tag ", to);
+		html(to, label);
+		fputs("\">", to);
+		html(to, label);
+		fputs("</span></td><td>", to);
+		html(to, cli_json_string(row, "file", ""));
+		fprintf(to, "</td><td class=n>%.0f</td>", cli_json_number(row, "n", NULL, 0));
+		write_bar(to, cli_json_number(row, "refused", "unsteered", 0),
+			cli_json_number(row, "refused", "steered", 0));
+		fprintf(to, "<td class=n>%.1f%%</td>", 100 * cli_json_number(row, "flagged", NULL, 0));
+		fprintf(to, "<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
+			100 * cli_json_number(row, "repeated_fourgrams", "unsteered", 0),
+			100 * cli_json_number(row, "repeated_fourgrams", "steered", 0));
+		fprintf(to, "<td class=n>%.2f</td><td class=n><b>%.2f</b></td></tr>\n",
+			cli_json_number(row, "nll", "unsteered", 0), cli_json_number(row, "nll", "steered", 0));
+	}
+	fputs("</tbody></table></div>\n<p class=note>The first of each pair is the model alone, the second the model "
+	      "steered. Greedy decoding. A refusal is a completion that holds one of 13 fixed phrases. Flagged: the "
+	      "gate "
+	      "let the policy act. Loss: how surprised the unsteered model is by the completion.</p></section>\n",
+		to);
+}
+
+/* ---- Policies */
+
+static void write_layers(FILE *to, const struct tt_policy_info *info)
+{
+	float most = 0;
+	for (uint32_t l = 0; l < info->n_layers; l++)
+		most = fmaxf(most, info->weights[l] * (info->op == TT_OP_ADD ? info->norms[l] : 1));
+	fputs("<div class=layers aria-hidden=true>", to);
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		float push = info->weights[l] * (info->op == TT_OP_ADD ? info->norms[l] : 1);
+		bool reads = false;
+		for (uint32_t k = 0; k < info->n_observed; k++)
+			reads = reads || info->observed[k] == l;
+		fprintf(to,
+			"<span%s title=\"layer %u: weight %.3g, direction of length %.3g%s\"><i "
+			"style=\"height:%.0f%%\">"
+			"</i><em>%u</em></span>",
+			reads ? " class=reads" : "", l, (double)info->weights[l], (double)info->norms[l],
+			reads ? ", the gate reads here" : "", most > 0 ? 100 * (double)(push / most) : 0.0, l);
+	}
+	fputs("</div>\n", to);
+}
+
+static void write_policy(FILE *to, const struct tt_policy_info *info, float scale, enum tt_policy_when when)
+{
+	static const char *const operations[] = {"adds a direction to the residual stream",
+		"takes the direction out of the residual stream", "sets the part along the direction to a target"};
+	static const char *const reach[] = {"generated tokens only",
+		"the last token of the prompt and all generated ones", "every token of prompt and generation"};
+	uint32_t first = info->n_layers, last = 0;
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		if (info->weights[l] > 0) {
+			first = l < first ? l : first;
+			last = l;
+		}
+	}
+	fputs("<div class=policy><h3>", to);
+	html(to, info->name ? info->name : "policy");
+	fputs("</h3><dl>\n", to);
+	if (first <= last && first < info->n_layers)
+		fprintf(to, "<dt>What it does</dt><dd>%s after layers %u to %u</dd>\n",
+			operations[(int)info->op < 3 ? info->op : 0], first, last);
+	fprintf(to, "<dt>Strength</dt><dd>%.3g × scale %g</dd>\n", (double)info->alpha, (double)scale);
+	when = when == TT_WHEN_POLICY ? info->when : when;
+	fprintf(to, "<dt>Which tokens</dt><dd>%s</dd>\n<dt>Gate</dt><dd>",
+		reach[when >= 0 && (int)when < 3 ? (int)when : 0]);
+	if (info->gate == TT_POLICY_ALWAYS)
+		fputs("none: every prompt is steered", to);
+	else
+		fprintf(to, "a linear probe on the last prompt token, layer%s ", info->n_observed == 1 ? "" : "s");
+	for (uint32_t i = 0; i < info->n_observed; i++)
+		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);
+	if (info->gate == TT_POLICY_PROBE)
+		fprintf(to, "; it steers above %.3g", (double)info->threshold);
+	fputs("</dd>\n<dt>Made</dt><dd>", to);
+	html(to, info->created ? info->created : "");
+	fputs(" by trimtab ", to);
+	html(to, info->version ? info->version : "");
+	fputs("</dd>\n</dl>\n", to);
+	write_layers(to, info);
+	fputs("<p class=note>Bars: how far each layer is pushed when the gate is open. Underlined: what the gate reads."
+	      "</p></div>\n",
+		to);
+}
+
+static void write_policies(FILE *to, const struct cli_report *report)
+{
+	fputs("<section><h2>The policy</h2>\n", to);
+	for (uint32_t i = 0; i < report->policies->n; i++) {
+		struct tt_policy_info info;
+		tt_policy_describe(report->policies->steering[i].policy, &info);
+		write_policy(to, &info, report->policies->steering[i].scale, report->when);
+	}
+	fputs("</section>\n", to);
+}
+
+/* ---- Maps and completions */
+
+static const char *first_prompt(const json_t *completions, const char *label)
+{
+	size_t i;
+	json_t *row;
+	json_array_foreach(completions, i, row)
+	{
+		if (strcmp(cli_json_string(row, "label", ""), label) == 0)
+			return cli_json_string(row, "prompt", "");
+	}
+	return NULL;
+}
+
+static int write_maps(FILE *to, const struct cli_report *report, const json_t *completions)
+{
+	struct cli_map maps[N_MAPS] = {{0}};
+	uint32_t n = 0;
+	float most = 0;
+	int status = CLI_PROCEED;
+	for (size_t k = 0; k < N_LABELS && status == CLI_PROCEED; k++) {
+		const char *prompt = first_prompt(completions, labels[k]);
+		if (!prompt || cli_progress_step(report->progress, "maps", k, N_LABELS))
+			continue;
+		status = cli_map_trace(&maps[n], report, prompt, labels[k]);
+		most = fmaxf(most, maps[n++].most);
+	}
+	if (status == CLI_PROCEED && n > 0) {
+		fputs("<section><h2>What was steered, layer by token</h2>\n<p>One map for the first prompt of each "
+		      "label. "
+		      "Rows are layers, from the first at the top; columns are tokens, the prompt and behind the line "
+		      "what "
+		      "was generated. Colour is the relative push: the length of what was added to the residual "
+		      "stream, "
+		      "over the stream's own length there. The ringed cell is what the gate reads. Hover a cell for "
+		      "its "
+		      "figure.</p>\n<p class=legend>0%",
+			to);
+		for (int c = 1; c <= 9; c++)
+			fprintf(to, "<i class=c%d></i>", c);
+		fprintf(to, "%.1f%%</p>\n", 100 * (double)most);
+		for (uint32_t i = 0; i < n; i++)
+			cli_map_write(to, &maps[i], report, most);
+		fputs("</section>\n", to);
+	}
+	for (uint32_t i = 0; i < n; i++)
+		cli_map_free(&maps[i]);
+	return status == CLI_PROCEED ? CLI_OK : status;
+}
+
+static void write_completion(FILE *to, const json_t *row, const char *key, const char *refused_key, const char *title)
+{
+	bool refused = json_is_true(json_object_get(row, refused_key));
+	fprintf(to, "<div><h4>%s%s</h4><p>", title, refused ? " <span class=refused>refused</span>" : "");
+	html(to, cli_json_string(row, key, ""));
+	fputs("</p></div>", to);
+}
+
+static void write_completions(FILE *to, const json_t *completions)
+{
+	size_t i;
+	json_t *row;
+	fputs("<section><h2>Side by side</h2>\n<p>The first prompts of each label in the order of the file, not "
+	      "picked.</p>\n",
+		to);
+	for (size_t k = 0; k < N_LABELS; k++) {
+		int shown = 0;
+		json_array_foreach(completions, i, row)
+		{
+			if (shown == MAX_SHOWN || strcmp(cli_json_string(row, "label", ""), labels[k]) != 0)
+				continue;
+			shown++;
+			const char *unsteered = cli_json_string(row, "unsteered", "");
+			const char *steered = cli_json_string(row, "steered", "");
+			fprintf(to, "<article><header><span class=\"tag %s\">%s</span> ", labels[k], labels[k]);
+			html(to, cli_json_string(row, "prompt", ""));
+			if (strcmp(unsteered, steered) == 0)
+				fputs(" <small>the same text</small>", to);
+			fputs("</header><div class=pair>", to);
+			write_completion(to, row, "unsteered", "refused_unsteered", "Unsteered");
+			write_completion(to, row, "steered", "refused_steered", "Steered");
+			fputs("</div></article>\n", to);
+		}
+	}
+	fputs("</section>\n", to);
+}
+
+static void write_footer(FILE *to, const struct cli_report *report)
+{
+	const struct tt_model_info *info = tt_engine_info(report->engine);
+	size_t i;
+	json_t *row;
+	fputs("<footer><p>Model ", to);
+	html(to, info->name);
+	fprintf(to, ": %u layers of width %u, weights ", info->n_layers, info->hidden_size);
+	html(to, info->weights_digest);
+	fputs("</p>\n", to);
+	json_array_foreach(json_object_get(report->eval, "files"), i, row)
+	{
+		fputs("<p>Data ", to);
+		html(to, cli_json_string(row, "file", ""));
+		fputs(": SHA-256 ", to);
+		html(to, cli_json_string(row, "sha256", ""));
+		fputs("</p>\n", to);
+	}
+	fprintf(to, "<p>trimtab " TT_VERSION ", backend %s, %u threads</p></footer>\n", info->backend, info->n_threads);
+}
+
+int cli_report_write(const struct cli_report *report)
+{
+	FILE *to = fopen(report->path, "w");
+	if (!to)
+		return cli_failf("%s: %s", report->path, strerror(errno));
+	json_t *completions = read_completions(report->completions);
+	fputs(report_head, to);
+	fputs("<header class=top><h1>What the policy changes</h1><p>", to);
+	for (uint32_t i = 0; i < report->policies->n; i++) {
+		struct tt_policy_info info;
+		tt_policy_describe(report->policies->steering[i].policy, &info);
+		fputs(i ? " + <b>" : "<b>", to);
+		html(to, info.name ? info.name : "policy");
+		fputs("</b>", to);
+	}
+	fputs(" on <b>", to);
+	html(to, tt_engine_info(report->engine)->name);
+	fprintf(to, "</b>, up to %.0f tokens a prompt</p></header>\n<main>\n",
+		cli_json_number(report->eval, "max_tokens", NULL, 0));
+	write_cards(to, report->eval);
+	write_table(to, report->eval);
+	write_policies(to, report);
+	int status = write_maps(to, report, completions);
+	write_completions(to, completions);
+	write_footer(to, report);
+	fputs("</main></body></html>\n", to);
+	json_decref(completions);
+	int closed = cli_close(to, report->path);
+	return status == CLI_OK ? closed : status;
+}

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Writes a small policy for the tests: an add at every layer, by the format in docs/formats.md and the standard library
+alone, so that the program reads what it did not write.
+
+  make_policy.py OUT LAYERS WIDTH FINGERPRINT [KEY=VALUE]...   (metadata to replace, or to leave out when VALUE is empty)
+"""
+
+import json
+import struct
+import sys
+
+out, n_layers, width, fingerprint = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+metadata = {
+    "trimtab.format": "1",
+    "trimtab.name": "test",
+    "trimtab.fingerprint": fingerprint,
+    "trimtab.op": "add",
+    "trimtab.when": "all",
+    "trimtab.layers": f"0-{n_layers - 1}",
+    "trimtab.alpha": "1.5",
+    "trimtab.gate": "always",
+}
+for change in sys.argv[5:]:
+    key, value = change.split("=", 1)
+    metadata[key] = value
+metadata = {key: value for key, value in metadata.items() if value}
+
+# Any direction will do; it changes from layer to layer and has a -0.0 in it.
+tensors = {f"direction.{l}": ([1, width], [(-0.0 if i == 3 else ((i * 7 + l * 13) % 11 - 5) / 3) for i in range(width)])
+           for l in range(n_layers)}
+tensors["weight"] = ([n_layers], [1.0] * n_layers)
+header, data = {"__metadata__": metadata}, b""
+for name, (shape, values) in tensors.items():
+    packed = struct.pack(f"<{len(values)}f", *values)
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(packed)]}
+    data += packed
+text = json.dumps(header).encode()
+text += b" " * (-len(text) % 8)
+with open(out, "wb") as file:
+    file.write(struct.pack("<Q", len(text)) + text + data)

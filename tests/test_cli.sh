@@ -1,0 +1,310 @@
+#!/usr/bin/env bash
+# The program as a user meets it: help, exit codes, one line for every mistake, JSON that parses, prompts from everywhere.
+# test_cli.sh TRIMTAB GOLDEN-FOLDER MODEL-FOLDER
+set -uo pipefail
+
+trimtab=$1 golden=$2 model_dir=${3:-}
+here=$(cd "$(dirname "$0")" && pwd)
+tiny=$golden/tiny-llama/tiny-llama.q8_0.gguf
+tiny_dir=$golden/tiny-llama
+real=$model_dir/SmolLM2-135M-Instruct.Q4_1.gguf
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+n_failed=0 n_passed=0
+
+pass() { n_passed=$((n_passed + 1)); }
+fail() {
+	n_failed=$((n_failed + 1))
+	printf 'FAILED: %.400s\n' "$*" >&2
+}
+
+# run NAME ARGUMENT...: output in $work/out and $work/err, status in $status.
+run() {
+	"$trimtab" "$@" >out 2>err </dev/null
+	status=$?
+}
+# refused STATUS PATTERN ARGUMENT...: that status, nothing on stdout, one line on stderr that holds the pattern.
+refused() {
+	local expected=$1 pattern=$2
+	shift 2
+	run "$@"
+	if [ "$status" = "$expected" ] && [ ! -s out ] && [ "$(wc -l <err)" = 1 ] && grep -q '^trimtab: ' err &&
+		grep -q -e "$pattern" err; then
+		pass
+	else
+		fail "refused $expected '$pattern': $* (status $status): $(head -c 300 err) $(head -c 100 out)"
+	fi
+}
+# works ARGUMENT...: status 0 and something on stdout.
+works() {
+	run "$@"
+	if [ "$status" = 0 ] && [ -s out ]; then pass; else fail "works: $* (status $status): $(cat err)"; fi
+}
+# json EXPRESSION: the last output is one JSON value for which the Python expression holds; d is the value.
+json() {
+	if python3 -c 'import json, sys; d = json.load(open("out")); sys.exit(not eval(sys.argv[1]))' "$1" 2>json.err; then
+		pass
+	else
+		fail "json: $1: $(head -c 300 out) $(tail -1 json.err)"
+	fi
+}
+check() { # check NAME COMMAND...
+	local name=$1
+	shift
+	if "$@"; then pass; else fail "$name"; fi
+}
+
+# ---- Help and versions
+works --help
+for command in generate fit eval capture inspect tokenize template; do
+	grep -q "  $command " out || fail "--help does not list $command"
+done
+grep -q -e batch -e ' bench' out && fail "--help lists what is not there"
+works --version
+check version grep -Eqx 'trimtab [0-9]+\.[0-9]+\.[0-9]+' out
+for command in generate fit eval capture inspect tokenize template; do
+	works "$command" --help
+	check "$command --help" grep -q "^Usage: trimtab $command " out
+	check "$command examples" grep -q "^  trimtab $command " out
+	"$trimtab" "$command" x y --help >out2 2>/dev/null
+	check "$command: help wins" cmp -s out out2
+	refused 2 "see trimtab $command --help" "$command"
+	refused 2 "unknown or ambiguous option --nonsense" "$command" x --nonsense
+done
+
+# ---- Wrong usage
+refused 2 "no command"
+refused 2 "nonsense is no command" nonsense
+refused 2 "needs a value" generate x -p
+refused 2 "needs a value" generate x --seed
+refused 2 "takes no value" generate x --raw=1
+refused 2 "unknown option -Z" generate x -Z
+refused 2 "whole number" generate x -n many -p a
+refused 2 "from 1 to" generate x -n 0 -p a
+refused 2 "whole number" generate x --top-k -3 -p a
+refused 2 "takes a number" generate x --temp warm -p a
+refused 2 "takes a number" generate x --temp nan -p a
+refused 2 "from 0 to 1" generate x --top-p 1.5 -p a
+refused 2 "f32|f16" generate x --kv f64 -p a
+refused 2 "policy|generation|last|all" generate x --policy p --when never -p a
+refused 2 "exclude each other" generate x -p a -f b
+refused 2 "needs a --policy" generate x --compare -p a
+refused 2 "needs a --policy" generate x --show-steering -p a
+refused 2 "one argument too many" generate x y -p a
+refused 2 "more than 4 policies" generate x --policy a --policy b --policy c --policy d --policy e -p a
+refused 2 "not finite" generate x --policy a:inf -p a
+refused 2 "names no file" generate x --policy :1 -p a
+refused 2 "output is missing" capture x -p a
+refused 2 "exclude each other" capture x -p a --ids 1 -o y
+refused 2 "commas" capture x --ids 1,,2 -o y
+refused 2 "commas" capture x --ids 1,2x -o y
+refused 2 "commas" capture x --ids -1 -o y
+refused 2 "data is missing" fit x -o y
+refused 2 "output is missing" fit x --data y
+refused 2 "policy is missing" eval x --data y
+refused 2 "data is missing" eval x --policy y
+refused 2 "messages is missing" template x
+refused 2 "YYYY-MM-DD" template x --messages y --date today
+refused 2 "there is no 2023-02-29" template x --messages y --date 2023-02-29
+refused 2 "needs --chat" tokenize x --system y -p z
+
+# ---- Things that are not there, or are not what they should be
+refused 1 "missing.gguf" generate missing.gguf -p a
+refused 1 "missing.txt" generate "$tiny" --raw -f missing.txt
+refused 1 "missing.json" template "$tiny" --messages missing.json
+refused 1 "missing.st" inspect missing.st
+refused 1 "missing.st" generate "$tiny" --raw -p a --policy missing.st
+refused 1 "missing.jsonl" eval "$tiny" --policy missing.jsonl --data missing.jsonl
+refused 1 "nowhere" capture "$tiny" --ids 1 -o nowhere/f.safetensors
+refused 1 "nowhere" fit "$tiny" --data x.jsonl -o nowhere/p.safetensors
+printf 'GGUF' >short.gguf
+refused 1 "short.gguf" generate short.gguf -p a
+head -c 3000 "$tiny" >cut.gguf
+refused 1 "cut.gguf" generate cut.gguf -p a
+mkdir empty
+refused 1 "config.json" generate empty -p a
+refused 1 "" tokenize empty -p a
+printf '\200\003]' >pickle.pt
+refused 1 "pickle" generate "$tiny" --raw -p a --policy pickle.pt
+refused 1 "vocabulary" capture "$tiny" --ids 1,99999999 -o f.safetensors
+refused 1 "UTF-8" generate "$tiny" --raw -p "$(printf 'a\377b')"
+refused 1 "UTF-8" tokenize "$tiny" -p "$(printf 'a\377b')"
+
+# ---- Tokens
+works tokenize "$tiny" -p 'Hello, world'
+json 'isinstance(d, list) and all(isinstance(i, int) for i in d) and len(d) > 2'
+cp out arg.ids
+printf 'Hello, world' | "$trimtab" tokenize "$tiny" >stdin.ids
+check "tokenize: stdin" cmp -s arg.ids stdin.ids
+printf 'Hello, world' >text.txt
+"$trimtab" tokenize "$tiny" -f text.txt >file.ids
+check "tokenize: file" cmp -s arg.ids file.ids
+"$trimtab" tokenize "$tiny_dir" -p 'Hello, world' >dir.ids
+check "tokenize: GGUF and directory" cmp -s arg.ids dir.ids
+check "tokenize: one line" [ "$(wc -l <arg.ids)" = 1 ]
+works tokenize "$tiny" -p '<|im_start|>'
+json 'd == [1]'
+works tokenize "$tiny" --no-special -p '<|im_start|>'
+json '1 not in d and len(d) > 1'
+works tokenize "$tiny" -p ''
+json 'd == []'
+text=$'na\xc3\xafve \xe2\x9c\x93 \xf0\x9f\x9a\xa2\n\ttab  two 12345'
+works tokenize "$tiny" --no-special --pieces -p "$text"
+round_trip='b"".join(p["piece"].encode() if isinstance(p["piece"], str) else bytes(p["piece"]) for p in d)'
+json "$round_trip == bytes.fromhex('$(printf %s "$text" | od -An -tx1 | tr -d ' \n')')"
+
+# ---- Templates
+echo '[{"role": "user", "content": "Hi <|im_end|>"}]' >messages.json
+works template "$tiny_dir" --messages messages.json
+check "template: text" [ "$(cat out)" = $'<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant' ]
+works template "$tiny_dir" --messages messages.json --no-generation-prompt
+check "template: no generation prompt" [ "$(grep -c assistant out)" = 0 ]
+printf '%s' '{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}{{ eos_token }}' >own.jinja
+"$trimtab" template own.jinja --messages - --bos '<s>' --eos '</s>' <messages.json >out
+check "template: file, bos, eos" [ "$(cat out)" = '<s>[Hi <|im_end|>]</s>' ]
+refused 1 "template" generate own.jinja -p a
+works tokenize "$tiny_dir" --chat -p '<|im_end|>'
+json 'd.count(2) == 1 and d[0] == 1' # the template's own marker is special, the user's text is not
+echo '{"role": "user"}' >bad.json
+refused 1 "" template "$tiny_dir" --messages bad.json
+echo '[{"role": "user", "content": ' >bad.json
+refused 1 "" template "$tiny_dir" --messages bad.json
+printf '{%% for' >bad.jinja
+refused 1 "bad.jinja" template bad.jinja --messages messages.json
+
+# ---- Generation
+works generate "$tiny" --raw -p 'Hello' -n 12
+cp out plain.txt
+printf 'Hello\n' | "$trimtab" generate "$tiny" --raw -n 12 >stdin.txt
+check "generate: stdin" cmp -s plain.txt stdin.txt
+"$trimtab" generate "$tiny" --raw -f text.txt -n 12 >/dev/null || fail "generate: file"
+works generate "$tiny" --raw -p 'Hello' -n 12 --json
+json 'd["prompt"] == "Hello" and len(d["ids"]) == len(d["logprobs"]) <= 12 and d["finish"] in ("stop", "length")'
+json 'd["decision"] is None and all(l <= 0 for l in d["logprobs"]) and d["text"] + "\n" == open("plain.txt").read()'
+works generate "$tiny" --raw -p 'Hello' -n 6 --json --logprobs 3 --temp 0.9 --seed 3 --ignore-eos
+json 'len(d["top_logprobs"]) == 6 and all(len(t["top"]) == 3 for t in d["top_logprobs"])'
+json 'all(t["top"][0]["logprob"] >= t["top"][1]["logprob"] >= t["top"][2]["logprob"] for t in d["top_logprobs"])'
+works generate "$tiny" --raw -p 'Hello' -n 6 --temp 5 --seed 3 --ignore-eos --json
+cp out seed3
+run generate "$tiny" --raw -p 'Hello' -n 6 --temp 5 --seed 3 --ignore-eos --json
+check "generate: a seed repeats" [ "$(sed 's/"seconds.*//' out)" = "$(sed 's/"seconds.*//' seed3)" ]
+run generate "$tiny" --raw -p 'Hello' -n 6 --temp 5 --seed 4 --ignore-eos --json
+check "generate: another seed differs" [ "$(sed 's/"seconds.*//' out)" != "$(sed 's/"seconds.*//' seed3)" ]
+works generate "$tiny" --raw -p 'Hello' -n 6 --logprobs 2
+refused 1 "context" generate "$tiny" --raw -p "$(printf 'Hello %.0s' {1..400})" -c 64
+
+# ---- Steering
+fingerprint=$("$trimtab" inspect "$tiny" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["fingerprint"])')
+digest=$("$trimtab" inspect "$tiny" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["weights_digest"])')
+policy() { # policy FILE [KEY=VALUE]...
+	local file=$1
+	shift
+	python3 "$here/cli/make_policy.py" "$file" 3 64 "$fingerprint" "trimtab.weights_digest=$digest" "$@"
+}
+policy p.st
+works inspect p.st
+works inspect p.st --json --model "$tiny"
+json 'd["kind"] == "policy" and d["on_model"]["fits"]'
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st
+check "generate: a policy changes the text" [ "$(cat out)" != "$(cat plain.txt)" ]
+check "generate: no warning for its own model" [ ! -s err ]
+cp out steered.txt
+for scale in 0 -0 0.0; do
+	works generate "$tiny" --raw -p 'Hello' -n 12 --policy "p.st:$scale"
+	check "generate: scale $scale is no policy" cmp -s out plain.txt
+done
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st:0 --json
+cp out zero.json
+works generate "$tiny" --raw -p 'Hello' -n 12 --json
+json 'd["logprobs"] == json.load(open("zero.json"))["logprobs"]'
+cp p.st 'with:colon.st'
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy with:colon.st
+check "generate: a colon in the path" cmp -s out steered.txt
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy with:colon.st:1.0
+check "generate: a colon in the path and a scale" cmp -s out steered.txt
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st --when generation --json
+json 'd["decision"][0]["when"] == "generation" and d["decision"][0]["coef"] == [1.5, 1.5, 1.5]'
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st:0.5 --policy p.st:-0.5 --json
+json '[x["scale"] for x in d["decision"]] == [0.5, -0.5]'
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st --compare --json
+json 'd["unsteered"]["text"] + "\n" == open("plain.txt").read() and d["steered"]["text"] + "\n" == open("steered.txt").read()'
+works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st --compare --show-steering
+check "compare: columns" grep -q '^unsteered *│ steered' out
+check "show-steering: strip" grep -q 'layers 0 .* 2   strongest: layer' out
+check "no colour off a terminal" [ "$(grep -c $'\x1b' out)" = 0 ]
+python3 "$here/cli/make_policy.py" other.st 3 64 "${fingerprint%?}x"
+refused 1 "other.st\|policy test" generate "$tiny" --raw -p 'Hello' --policy other.st
+python3 "$here/cli/make_policy.py" weights.st 3 64 "$fingerprint" "trimtab.weights_digest=$(printf '0%.0s' {1..64})"
+works generate "$tiny" --raw -p 'Hello' -n 3 --policy weights.st
+check "other weights: a warning" grep -q '^trimtab: warning: ' err
+refused 1 "weights" generate "$tiny" --raw -p 'Hello' -n 3 --policy weights.st --strict-model
+policy nan.st trimtab.alpha=nan
+refused 1 "trimtab.alpha" generate "$tiny" --raw -p 'Hello' --policy nan.st
+policy unknown.st trimtab.surprise=1
+refused 1 "trimtab.surprise" generate "$tiny" --raw -p 'Hello' --policy unknown.st
+head -c 700 p.st >cut.st
+refused 1 "cut.st" generate "$tiny" --raw -p 'Hello' --policy cut.st
+
+# ---- Capture
+run capture "$tiny" --ids '1, 2,3' --policy p.st:0.5 -o capture.safetensors
+check "capture: status" [ "$status" = 0 ]
+check "capture: tensors" python3 - <<'PY'
+import json, struct, sys
+data = open("capture.safetensors", "rb").read()
+n = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8:8 + n])
+shapes = {name: t["shape"] for name, t in header.items() if name != "__metadata__"}
+want = {"ids": [3], "logits": [3, 288], "coef": [3, 3]} | {f"hidden.{l}": [3, 64] for l in range(3)}
+begin, end = header["ids"]["data_offsets"]
+ids = struct.unpack("<3i", data[8 + n + begin:8 + n + end])
+begin, end = header["coef"]["data_offsets"]
+coef = struct.unpack("<9f", data[8 + n + begin:8 + n + end])
+sys.exit(not (shapes == want and ids == (1, 2, 3) and coef == (0.75,) * 9))
+PY
+
+# ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
+check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny"
+
+# ---- The page, on a model of nonsense but with prompts that try to break out of it
+python3 - <<'PY'
+import json
+rows = [("harmful", "<script>alert(1)</script>"), ("benign", "\"onmouseover=alert(1) x='"), ("borderline", "a & b </td>")]
+with open("rows.jsonl", "w") as file:
+    for i, (label, prompt) in enumerate(rows):
+        file.write(json.dumps({"id": str(i), "prompt": prompt, "label": label, "split": "test"}) + "\n")
+PY
+works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --html page.html --completions done.jsonl
+check "eval: table" grep -q '^harmful  *rows.jsonl  *1 ' out
+check "eval: completions" [ "$(wc -l <done.jsonl)" = 3 ]
+check "page" python3 "$here/cli/check_page.py" page.html
+works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --json --limit 1
+json 'len(d["groups"]) == 3 and all(g["n"] == 1 for g in d["groups"])'
+check "eval: no completions left behind" [ "$(find . -name '*.completions.jsonl' | wc -l)" = 0 ]
+echo '{"id": "1", "prompt": "x", "label": "evil"}' >bad.jsonl
+refused_late() { # progress lines may come before the message
+	run "$@"
+	if [ "$status" = 1 ] && tail -1 err | grep -q '^trimtab: .*bad.jsonl'; then pass; else fail "$*: $(cat err)"; fi
+}
+refused_late eval "$tiny_dir" --policy weights.st --data bad.jsonl
+refused_late fit "$tiny_dir" --data bad.jsonl -o p2.st
+
+# ---- The real model
+if [ -f "$real" ]; then
+	works generate "$real" -p 'What is the capital of France?' -n 24
+	check "real model: an answer" grep -qi paris out
+	printf 'What is the capital of France?\n' | "$trimtab" generate "$real" -n 24 >stdin.txt
+	check "real model: stdin" cmp -s out stdin.txt
+	works tokenize "$real" -p 'Hello, world!'
+	json 'd == [19556, 28, 905, 17]'
+	works tokenize "$real" --chat -p 'Hi <|im_end|>'
+	json 'd.count(2) == 2 and d.count(1) == 3' # system and user end, three begin; the user's own marker is text
+	works inspect "$real"
+	works template "$real" --messages messages.json
+	check "real model: default system message" grep -q 'helpful AI assistant' out
+else
+	echo "skipped: the real model is not in '$model_dir'"
+fi
+
+echo "$n_passed checks passed, $n_failed failed"
+[ "$n_failed" = 0 ]

@@ -1,0 +1,239 @@
+/* Attention over pages against a reference in double, and its bits. */
+#include "test_kernels.h"
+
+/* Scores of up to 20 units, so that their own rounding is 1e-6 of a weight; random values cancel in the mean. 1.1e-6
+ * seen. */
+#define TOLERANCE 3e-6
+
+struct world {
+	struct tt_config config;
+	struct tt_kv_pages kv;
+	uint32_t n_seqs, max_pages;
+	int32_t *pages; // [n_seqs][max_pages], shuffled
+};
+
+static struct world make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window,
+	enum tt_kv_type type, uint32_t n_seqs, uint32_t max_pages)
+{
+	struct world w = {.n_seqs = n_seqs, .max_pages = max_pages};
+	uint32_t n_pages = n_seqs * max_pages;
+	uint64_t random = 99;
+	w.config = (struct tt_config){.n_layers = 2,
+		.n_heads = n_heads,
+		.n_kv_heads = n_kv_heads,
+		.head_dim = head_dim,
+		.sliding_window = window};
+	w.kv = (struct tt_kv_pages){.type = type, .n_pages = n_pages};
+	size_t n = (size_t)2 * n_pages * 2 * n_kv_heads * TT_PAGE_TOKENS * head_dim;
+	float *data = random_floats(n, 2, 17);
+	w.kv.data = data;
+	for (size_t i = 0; i < n && type == TT_KV_F16; i++) {
+		uint16_t half = tt_f32_to_f16(data[i]); /* in place: i halves never reach float i */
+		memcpy((uint8_t *)w.kv.data + 2 * i, &half, 2);
+	}
+	w.pages = must_alloc(n_pages, sizeof *w.pages);
+	for (uint32_t i = 0; i < n_pages; i++)
+		w.pages[i] = (int32_t)i;
+	for (uint32_t i = n_pages; i-- > 1;) {
+		uint32_t j = random_bits(&random) % (i + 1);
+		int32_t swap = w.pages[i];
+		w.pages[i] = w.pages[j];
+		w.pages[j] = swap;
+	}
+	return w;
+}
+
+static void free_world(struct world *w)
+{
+	free(w->kv.data);
+	free(w->pages);
+}
+
+static size_t kv_index(const struct world *w, uint32_t seq, uint32_t position, uint32_t which, uint32_t head)
+{
+	const struct tt_config *c = &w->config;
+	size_t page = (size_t)w->pages[seq * w->max_pages + position / 16], layer = 1;
+	return (((layer * w->kv.n_pages + page) * 2 + which) * c->n_kv_heads + head) * 16 * c->head_dim +
+	       (position % 16) * c->head_dim;
+}
+
+static float kv_value(const struct world *w, size_t at)
+{
+	uint16_t half;
+	if (w->kv.type == TT_KV_F32)
+		return ((float *)w->kv.data)[at];
+	memcpy(&half, (uint8_t *)w->kv.data + 2 * at, 2);
+	return tt_f16_to_f32(half);
+}
+
+static void reference(
+	const struct world *w, const float *q, uint32_t seq, uint32_t position, uint32_t head, double *out)
+{
+	const struct tt_config *c = &w->config;
+	uint32_t kv_head = head / (c->n_heads / c->n_kv_heads), hd = c->head_dim;
+	uint32_t low = c->sliding_window && position + 1 > c->sliding_window ? position + 1 - c->sliding_window : 0;
+	double max = -INFINITY, sum = 0, *scores = must_alloc(position + 1, sizeof *scores);
+	for (uint32_t k = low; k <= position; k++) {
+		size_t at = kv_index(w, seq, k, 0, kv_head);
+		for (uint32_t i = 0; i < hd; i++)
+			scores[k] += (double)q[i] * (double)kv_value(w, at + i);
+		scores[k] /= sqrt((double)hd);
+		max = fmax(max, scores[k]);
+	}
+	memset(out, 0, hd * sizeof *out);
+	for (uint32_t k = low; k <= position; k++) {
+		size_t at = kv_index(w, seq, k, 1, kv_head);
+		double p = exp(scores[k] - max);
+		sum += p;
+		for (uint32_t i = 0; i < hd; i++)
+			out[i] += p * (double)kv_value(w, at + i);
+	}
+	for (uint32_t i = 0; i < hd; i++)
+		out[i] /= sum;
+	free(scores);
+}
+
+/* n tokens of each sequence from position first on; q and out are [n_seqs * n][n_heads * head_dim]. */
+static void run(
+	const struct world *w, struct tt_backend *backend, uint32_t first, uint32_t n, const float *q, float *out)
+{
+	struct tt_step *step =
+		make_step((struct tt_step){.n_tokens = w->n_seqs * n, .n_seqs = w->n_seqs, .max_pages = w->max_pages});
+	memcpy(tt_step_pages(step), w->pages, w->n_seqs * w->max_pages * sizeof(int32_t));
+	for (uint32_t t = 0; t < w->n_seqs * n; t++) {
+		tt_step_seqs(step)[t] = (int32_t)(t / n);
+		tt_step_positions(step)[t] = (int32_t)(first + t % n);
+	}
+	struct tt_attention_args args = {&w->config, step, 1, q, out, &w->kv};
+	ASSERT_OK(backend->attention(backend, &args, &ok_error));
+	free(step);
+}
+
+static void check(const struct world *w, uint32_t first, uint32_t n, uint32_t threads, enum tt_cpu_body_choice choice)
+{
+	const struct tt_config *c = &w->config;
+	size_t row = (size_t)c->n_heads * c->head_dim, total = (size_t)w->n_seqs * n * row;
+	float *q = random_floats(total, 2, first + n), *out = must_alloc(total, sizeof *out);
+	double *want = must_alloc(c->head_dim, sizeof *want);
+	struct tt_backend *backend = open_cpu(threads, choice);
+	run(w, backend, first, n, q, out);
+	backend->close(backend);
+	for (uint32_t t = 0; t < w->n_seqs * n; t++)
+		for (uint32_t head = 0; head < c->n_heads; head++) {
+			size_t at = t * row + (size_t)head * c->head_dim;
+			reference(w, q + at, t / n, first + t % n, head, want);
+			ASSERT_CLOSE(out + at, want, c->head_dim, TOLERANCE,
+				"position %u, head %u, head_dim %u, window %u", first + t % n, head, c->head_dim,
+				c->sliding_window);
+		}
+	free(q);
+	free(out);
+	free(want);
+}
+
+static const struct {
+	uint32_t n_heads, n_kv_heads, head_dim, window;
+	enum tt_kv_type type;
+} CASES[] = {
+	{9, 3, 64, 0, TT_KV_F32}, {9, 3, 64, 0, TT_KV_F16}, {4, 4, 16, 0, TT_KV_F32}, {8, 2, 20, 0, TT_KV_F32},
+	{3, 1, 6, 0, TT_KV_F16}, {5, 1, 40, 100, TT_KV_F32}, {4, 2, 16, 5, TT_KV_F32},
+	{26, 1, 8, 300, TT_KV_F32}, /* a group larger than a block of queries */
+};
+enum { N_CASES = sizeof CASES / sizeof *CASES };
+
+Test(kernels_attention, equals_the_reference_across_pages_and_splits)
+{
+	static const uint32_t firsts[] = {0, 14, 15, 16, 30, 254, 255, 256, 257, 505, 520};
+	for (int i = 0; i < N_CASES; i++) {
+		struct world w = make_world(CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window,
+			CASES[i].type, 2, 40);
+		for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++) {
+			check(&w, firsts[f], 1, 2, TT_CPU_BODY_BEST);
+			check(&w, firsts[f], 19, f % 3 + 1, f % 2 ? TT_CPU_BODY_BEST : TT_CPU_BODY_PORTABLE);
+		}
+		free_world(&w);
+	}
+}
+
+/* Slots behind a query hold whatever was there before, NaN included: it must not see them. */
+Test(kernels_attention, does_not_touch_keys_outside_its_range)
+{
+	for (int i = 0; i < N_CASES; i++) {
+		struct world w = make_world(
+			CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window, TT_KV_F32, 1, 40);
+		const struct tt_config *c = &w.config;
+		uint32_t low = c->sliding_window && 401 > c->sliding_window ? 401 - c->sliding_window : 0;
+		for (uint32_t position = 0; position < 640; position++)
+			for (uint32_t head = 0; head < c->n_kv_heads && (position < low || position > 404); head++)
+				for (uint32_t k = 0; k < 2 * c->head_dim; k++)
+					((float *)w.kv.data)[kv_index(&w, 0, position, k & 1, head) + k / 2] = NAN;
+		check(&w, 400, 5, 2, TT_CPU_BODY_BEST);
+		free_world(&w);
+	}
+}
+
+/* One pass over 300 positions, then in chunks, over threads and bodies. */
+Test(kernels_attention, bits_do_not_depend_on_chunks_threads_or_body)
+{
+	enum { N = 300 };
+	static const uint32_t chunks[] = {1, 7, 8, 13, 64, 300};
+	for (int i = 0; i < N_CASES; i++) {
+		struct world w = make_world(CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window,
+			CASES[i].type, 1, 20);
+		size_t row = (size_t)w.config.n_heads * w.config.head_dim;
+		float *q = random_floats(N * row, 2, 5), *want = must_alloc(N * row, sizeof *want),
+		      *got = must_alloc(N * row, sizeof *got);
+		struct tt_backend *first = open_cpu(1, TT_CPU_BODY_PORTABLE);
+		run(&w, first, 0, N, q, want);
+		first->close(first);
+		for (uint32_t threads = 1; threads <= 3; threads++) {
+			struct tt_backend *backend = open_cpu(threads, TT_CPU_BODY_BEST);
+			for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+				for (uint32_t at = 0; at < N; at += chunks[c])
+					run(&w, backend, at, N - at < chunks[c] ? N - at : chunks[c], q + at * row,
+						got + at * row);
+				ASSERT_SAME_BITS(
+					got, want, N * row, "case %d, chunks of %u, %u threads", i, chunks[c], threads);
+			}
+			backend->close(backend);
+		}
+		free(q);
+		free(want);
+		free(got);
+		free_world(&w);
+	}
+}
+
+/* The exponential against libm's in double, through exp_sum, and the same bits from both bodies. */
+Test(kernels_attention, exponential_is_within_two_units)
+{
+	enum { N = 200000 };
+	float *x = must_alloc(N, sizeof *x), *fast = must_alloc(N, sizeof *fast), *plain = must_alloc(N, sizeof *plain);
+	double worst = 0;
+	for (int i = 0; i < N; i++)
+		x[i] = -110.0f + 200.0f * (float)i / N;
+	x[0] = -INFINITY;
+	x[1] = INFINITY;
+	x[2] = 0;
+	tt_cpu_body_portable()->exp_sum(x, 0, 1, N, plain);
+	if (tt_cpu_body_avx2()) {
+		struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_AVX2);
+		((struct tt_cpu *)backend)->body->exp_sum(x, 0, 1, N, fast);
+		ASSERT_SAME_BITS(fast, plain, N, "exp");
+		backend->close(backend);
+	}
+	for (int i = 0; i < N; i++) {
+		float want = (float)exp((double)x[i]);
+		double unit = (double)(nextafterf(want, INFINITY) - want);
+		if (want == plain[i])
+			continue;
+		worst = fmax(worst, fabs((double)plain[i] - exp((double)x[i])) / unit);
+	}
+	cr_assert(worst <= 2, "%g units in the last place", worst);
+	cr_assert_eq(plain[2], 1);
+	cr_assert_eq(plain[0], 0);
+	cr_assert(isinf(plain[1]));
+	free(x);
+	free(fast);
+	free(plain);
+}

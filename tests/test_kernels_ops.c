@@ -1,0 +1,346 @@
+/* embed, qkv, gate_up, down_proj without steering, and logits against references in double. */
+#include "test_kernels.h"
+
+/* Two roundings of a norm and K / 8 fused additions; 1.5e-7 seen. silu adds an exponential of 2 units. */
+#define TOLERANCE 5e-7
+
+struct shape {
+	uint32_t hidden, n_heads, n_kv_heads, head_dim, ffn;
+	enum tt_type type;
+	bool interleaved, biased;
+	enum tt_kv_type kv;
+};
+
+static const struct shape SHAPES[] = {
+	{576, 9, 3, 64, 1536, TT_TYPE_Q4_1, true, false, TT_KV_F32},
+	{64, 4, 2, 16, 96, TT_TYPE_Q8_0, false, true, TT_KV_F16},
+	{96, 4, 4, 24, 160, TT_TYPE_Q4_0, true, true, TT_KV_F32},
+	{17, 3, 1, 6, 23, TT_TYPE_F32, false, true, TT_KV_F16},
+	{40, 2, 1, 20, 56, TT_TYPE_BF16, true, false, TT_KV_F32},
+	{33, 5, 5, 10, 1, TT_TYPE_F16, false, false, TT_KV_F32},
+};
+enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
+
+static struct tt_config config_of(const struct shape *s)
+{
+	return (struct tt_config){.n_layers = 2,
+		.hidden_size = s->hidden,
+		.n_heads = s->n_heads,
+		.n_kv_heads = s->n_kv_heads,
+		.head_dim = s->head_dim,
+		.ffn_size = s->ffn,
+		.vocab_size = 101,
+		.context_length = 4096,
+		.rms_norm_eps = 1e-5f,
+		.rope_interleaved = s->interleaved};
+}
+
+static void norm_reference(const float *x, const float *w, double eps, size_t n, double *y)
+{
+	double sum = 0;
+	for (size_t i = 0; i < n; i++)
+		sum += (double)x[i] * (double)x[i];
+	for (size_t i = 0; i < n; i++)
+		y[i] = (double)x[i] / sqrt(sum / (double)n + eps) * (double)w[i];
+}
+
+/* y[n_out] = x * m^T + bias */
+static void product_reference(const struct test_matrix *m, const float *bias, const double *x, double *y)
+{
+	for (size_t o = 0; o < m->matrix.n_out; o++) {
+		y[o] = bias ? (double)bias[o] : 0;
+		for (size_t k = 0; k < m->matrix.n_in; k++)
+			y[o] += x[k] * (double)m->weights[o * m->matrix.n_in + k];
+	}
+}
+
+Test(kernels_ops, embed_copies_rows_and_refuses_unknown_tokens)
+{
+	struct tt_backend *backend = open_cpu(2, TT_CPU_BODY_BEST);
+	struct tt_config config = {.hidden_size = 64, .vocab_size = 11};
+	for (int t = 0; t < N_TYPES; t++) {
+		struct test_matrix m = random_matrix(TYPES[t], 11, 64, 3);
+		struct tt_step *step = make_step((struct tt_step){.n_tokens = 3});
+		float h[3 * 64];
+		struct tt_embed_args args = {.config = &config, .step = step, .embedding = &m.matrix, .h = h};
+		struct tt_error err;
+		int32_t *tokens = tt_step_tokens(step);
+		tokens[0] = 10;
+		tokens[1] = 0;
+		tokens[2] = 4;
+		ASSERT_OK(backend->embed(backend, &args, &ok_error));
+		for (int i = 0; i < 3; i++)
+			ASSERT_SAME_BITS(h + 64 * i, m.weights + 64 * tokens[i], 64, "token %d", tokens[i]);
+		tokens[1] = 11;
+		cr_assert_eq(backend->embed(backend, &args, &err), TT_ERR_ARGUMENT);
+		tokens[1] = -1;
+		cr_assert_eq(backend->embed(backend, &args, &err), TT_ERR_ARGUMENT);
+		free(step);
+		free_matrix(&m);
+	}
+	backend->close(backend);
+}
+
+/* Where key (which 0) or value (1) of a position stands, as ops.h lays pages out. */
+static float kv_at(const struct tt_kv_pages *kv, const struct tt_config *c, uint32_t layer, uint32_t page,
+	uint32_t which, uint32_t head, uint32_t slot, uint32_t i)
+{
+	size_t at = (((size_t)layer * kv->n_pages + page) * 2 + which) * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim +
+		    ((size_t)head * TT_PAGE_TOKENS + slot) * c->head_dim + i;
+	return kv->type == TT_KV_F32 ? ((float *)kv->data)[at] : tt_f16_to_f32(((uint16_t *)kv->data)[at]);
+}
+
+/* Heads rotated by position; in interleaved rows the pair i is (2i, 2i + 1), and it always goes to (i, i + half). */
+static void rotate_reference(const struct tt_config *c, const double *in, uint32_t n_heads, int32_t position,
+	const float *inverse, double *out)
+{
+	uint32_t half = c->head_dim / 2;
+	for (uint32_t h = 0; h < n_heads; h++)
+		for (uint32_t i = 0; i < half; i++) {
+			const double *x = in + (size_t)h * c->head_dim;
+			double *y = out + (size_t)h * c->head_dim;
+			double a = c->rope_interleaved ? x[2 * i] : x[i],
+			       b = c->rope_interleaved ? x[2 * i + 1] : x[i + half];
+			double angle = (double)((float)position * inverse[i]);
+			y[i] = a * cos(angle) - b * sin(angle);
+			y[i + half] = b * cos(angle) + a * sin(angle);
+		}
+}
+
+static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum tt_cpu_body_choice choice)
+{
+	struct tt_config c = config_of(s);
+	uint32_t q_width = s->n_heads * s->head_dim, kv_width = s->n_kv_heads * s->head_dim;
+	struct test_matrix wq = random_matrix(s->type, q_width, s->hidden, 1),
+			   wk = random_matrix(s->type, kv_width, s->hidden, 2);
+	struct test_matrix wv = random_matrix(s->type, kv_width, s->hidden, 3);
+	float *norm = random_floats(s->hidden, 1, 4), *h = random_floats((size_t)n * s->hidden, 3, 5);
+	float *bias = random_floats(q_width + 2 * (size_t)kv_width, 1, 6),
+	      *q = must_alloc((size_t)n * q_width, sizeof *q);
+	float *inverse = must_alloc(s->head_dim / 2, sizeof *inverse);
+	for (uint32_t i = 0; i < s->head_dim / 2; i++)
+		inverse[i] = powf(10000.0f, -2.0f * (float)i / (float)s->head_dim);
+	struct tt_layer layer = {.attn_norm = norm, .wq = wq.matrix, .wk = wk.matrix, .wv = wv.matrix};
+	if (s->biased) {
+		layer.bq = bias;
+		layer.bk = bias + q_width;
+		layer.bv = bias + q_width + kv_width;
+	}
+	/* Two sequences, interleaved pages, the second from position 37 on. */
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = n, .n_seqs = 2, .max_pages = 6});
+	struct tt_kv_pages kv = {.type = s->kv, .n_pages = 12};
+	kv.data = must_alloc((size_t)2 * 12 * 2 * kv_width * TT_PAGE_TOKENS, 4);
+	for (uint32_t i = 0; i < 6; i++) {
+		tt_step_pages(step)[i] = (int32_t)(2 * i);
+		tt_step_pages(step)[6 + i] = (int32_t)(11 - 2 * i);
+	}
+	for (uint32_t t = n / 2; t < n; t++) {
+		tt_step_seqs(step)[t] = 1;
+		tt_step_positions(step)[t] = (int32_t)(37 + t - n / 2);
+	}
+	struct tt_backend *backend = open_cpu(threads, choice);
+	struct tt_qkv_args args = {&c, step, &layer, 1, inverse, h, q, &kv};
+	ASSERT_OK(backend->qkv(backend, &args, &ok_error));
+	backend->close(backend);
+
+	double *x = must_alloc(s->hidden, sizeof *x), *y = must_alloc(q_width, sizeof *y),
+	       *want = must_alloc(q_width, sizeof *want);
+	float *got = must_alloc(kv_width, sizeof *got);
+	double kv_tolerance = s->kv == TT_KV_F16 ? 4e-4 : TOLERANCE; /* half of 2^-10 a number, at worst */
+	for (uint32_t t = 0; t < n; t++) {
+		int32_t position = tt_step_positions(step)[t], seq = tt_step_seqs(step)[t];
+		uint32_t page = (uint32_t)tt_step_pages(step)[seq * 6 + position / 16], slot = (uint32_t)position % 16;
+		norm_reference(h + (size_t)t * s->hidden, norm, (double)c.rms_norm_eps, s->hidden, x);
+		product_reference(&wq, layer.bq, x, y);
+		rotate_reference(&c, y, s->n_heads, position, inverse, want);
+		ASSERT_CLOSE(
+			q + (size_t)t * q_width, want, q_width, TOLERANCE, "q of token %u, hidden %u", t, s->hidden);
+		for (uint32_t which = 0; which < 2; which++) {
+			product_reference(which ? &wv : &wk, which ? layer.bv : layer.bk, x, which ? want : y);
+			if (!which)
+				rotate_reference(&c, y, s->n_kv_heads, position, inverse, want);
+			for (uint32_t i = 0; i < kv_width; i++)
+				got[i] = kv_at(&kv, &c, 1, page, which, i / s->head_dim, slot, i % s->head_dim);
+			ASSERT_CLOSE(got, want, kv_width, kv_tolerance, "%s of token %u, hidden %u", which ? "v" : "k",
+				t, s->hidden);
+		}
+	}
+	void *memory[] = {norm, h, bias, q, inverse, step, kv.data, x, y, want, got};
+	for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+		free(memory[i]);
+	free_matrix(&wq);
+	free_matrix(&wk);
+	free_matrix(&wv);
+}
+
+Test(kernels_ops, qkv_equals_the_reference)
+{
+	for (int i = 0; i < N_SHAPES; i++) {
+		check_qkv(&SHAPES[i], 1, 2, TT_CPU_BODY_BEST);
+		check_qkv(&SHAPES[i], 9, 1, TT_CPU_BODY_PORTABLE);
+		check_qkv(&SHAPES[i], 33, 3, TT_CPU_BODY_BEST);
+	}
+}
+
+/* The angles are kept between calls: another position or another base must not find the old ones. */
+Test(kernels_ops, rotations_are_made_again_when_positions_or_frequencies_change)
+{
+	struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_BEST);
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = 2, .n_seqs = 1, .max_pages = 1});
+	float inverse[2] = {1, 0.25f};
+	const float *out;
+	for (int round = 0; round < 3; round++) {
+		if (round == 1)
+			tt_step_positions(step)[1] = 9;
+		if (round == 2)
+			inverse[1] = 0.5f;
+		ASSERT_OK(tt_cpu_rotation((struct tt_cpu *)backend, step, inverse, 2, &out, &ok_error));
+		ASSERT_OK(tt_cpu_rotation((struct tt_cpu *)backend, step, inverse, 2, &out, &ok_error));
+		for (int t = 0; t < 2; t++)
+			for (int i = 0; i < 2; i++) {
+				double angle = (double)tt_step_positions(step)[t] * (double)inverse[i];
+				cr_assert_float_eq((double)out[(t * 2 + i) * 2], cos(angle), 1e-7);
+				cr_assert_float_eq((double)out[(t * 2 + i) * 2 + 1], sin(angle), 1e-7);
+			}
+	}
+	free(step);
+	backend->close(backend);
+}
+
+static void check_ffn(const struct shape *s, uint32_t n, uint32_t threads, enum tt_cpu_body_choice choice)
+{
+	struct tt_config c = config_of(s);
+	struct test_matrix gate = random_matrix(s->type, s->ffn, s->hidden, 1),
+			   up = random_matrix(s->type, s->ffn, s->hidden, 2);
+	enum tt_type down_type = s->ffn % tt_type_block(s->type) ? TT_TYPE_F32 : s->type;
+	struct test_matrix down = random_matrix(down_type, s->hidden, s->ffn, 3);
+	float *norm = random_floats(s->hidden, 4, 4), *h = random_floats((size_t)n * s->hidden, 3, 5);
+	float *bias = random_floats(2 * (size_t)s->ffn + s->hidden, 1, 6),
+	      *ffn = must_alloc((size_t)n * s->ffn, sizeof *ffn);
+	double *x = must_alloc(s->hidden, sizeof *x), *g = must_alloc(s->ffn, sizeof *g),
+	       *u = must_alloc(s->ffn, sizeof *u);
+	struct tt_layer layer = {.ffn_norm = norm, .w_gate = gate.matrix, .w_up = up.matrix, .w_down = down.matrix};
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = n});
+	if (s->biased) {
+		layer.b_gate = bias;
+		layer.b_up = bias + s->ffn;
+		layer.b_down = bias + 2 * (size_t)s->ffn;
+	}
+	struct tt_backend *backend = open_cpu(threads, choice);
+	struct tt_gate_up_args args = {&c, step, &layer, h, ffn};
+	struct tt_down_proj_args down_args = {.config = &c, .step = step, .layer = &layer, .ffn = ffn, .h = h};
+	ASSERT_OK(backend->gate_up(backend, &args, &ok_error));
+	for (uint32_t t = 0; t < n; t++) {
+		norm_reference(h + (size_t)t * s->hidden, norm, (double)c.rms_norm_eps, s->hidden, x);
+		product_reference(&gate, layer.b_gate, x, g);
+		product_reference(&up, layer.b_up, x, u);
+		for (uint32_t i = 0; i < s->ffn; i++)
+			u[i] *= g[i] / (1 + exp(-g[i]));
+		ASSERT_CLOSE(
+			ffn + (size_t)t * s->ffn, u, s->ffn, 2 * TOLERANCE, "ffn of token %u, hidden %u", t, s->hidden);
+	}
+	float *before = must_alloc((size_t)n * s->hidden, sizeof *before);
+	memcpy(before, h, (size_t)n * s->hidden * sizeof *h);
+	ASSERT_OK(backend->down_proj(backend, &down_args, &ok_error));
+	for (uint32_t t = 0; t < n; t++) {
+		for (uint32_t i = 0; i < s->ffn; i++)
+			g[i] = (double)ffn[(size_t)t * s->ffn + i];
+		product_reference(&down, layer.b_down, g, x);
+		for (uint32_t i = 0; i < s->hidden; i++)
+			x[i] += (double)before[(size_t)t * s->hidden + i];
+		ASSERT_CLOSE(
+			h + (size_t)t * s->hidden, x, s->hidden, TOLERANCE, "h of token %u, hidden %u", t, s->hidden);
+	}
+	backend->close(backend);
+	void *memory[] = {norm, h, bias, ffn, x, g, u, step, before};
+	for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+		free(memory[i]);
+	free_matrix(&gate);
+	free_matrix(&up);
+	free_matrix(&down);
+}
+
+Test(kernels_ops, gate_up_and_down_proj_equal_the_reference)
+{
+	for (int i = 0; i < N_SHAPES; i++) {
+		check_ffn(&SHAPES[i], 1, 2, TT_CPU_BODY_BEST);
+		check_ffn(&SHAPES[i], 7, 1, TT_CPU_BODY_PORTABLE);
+		check_ffn(&SHAPES[i], 33, 3, TT_CPU_BODY_BEST);
+	}
+}
+
+/* Gates far from zero: silu must neither overflow nor turn a NaN into a number. */
+Test(kernels_ops, gate_up_bears_extreme_gates)
+{
+	enum { N = 8 };
+	static const float gates[N] = {-1e4f, -104.5f, -88.0f, -0.0f, 88.5f, 90, 1e30f, NAN};
+	float identity[N * N] = {0}, ffn[N], norm[N], h[N], ones[N];
+	struct tt_config c = {.hidden_size = N, .ffn_size = N, .rms_norm_eps = 0};
+	struct tt_layer layer = {.ffn_norm = norm,
+		.w_gate = {identity, TT_TYPE_F32, N, N},
+		.w_up = {identity, TT_TYPE_F32, N, N},
+		.b_gate = gates,
+		.b_up = ones};
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = 1});
+	for (int i = 0; i < N; i++)
+		norm[i] = h[i] = ones[i] = 1;
+	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
+		struct tt_gate_up_args args = {&c, step, &layer, h, ffn};
+		ASSERT_OK(backend->gate_up(backend, &args, &ok_error));
+		for (int i = 0; i + 1 < N; i++) {
+			double want = (double)gates[i] / (1 + exp(-(double)gates[i]));
+			cr_assert(fabs((double)ffn[i] - want) <= 3e-7 * fabs(want) + 1e-36, "%g: %g, not %g",
+				(double)gates[i], (double)ffn[i], want);
+		}
+		cr_assert(isnan(ffn[N - 1]));
+		backend->close(backend);
+	}
+	free(step);
+}
+
+Test(kernels_ops, logits_equal_the_reference_for_the_sampled_rows)
+{
+	for (int i = 0; i < N_SHAPES; i++) {
+		const struct shape *s = &SHAPES[i];
+		struct tt_config c = config_of(s);
+		struct test_matrix out = random_matrix(s->type, 101, s->hidden, 1);
+		float *norm = random_floats(s->hidden, 1, 2), *h = random_floats((size_t)12 * s->hidden, 2, 3);
+		float logits[3 * 101];
+		double *x = must_alloc(s->hidden, sizeof *x), want[101];
+		struct tt_step *step = make_step((struct tt_step){.n_tokens = 12, .n_samples = 3});
+		static const uint32_t picked[3] = {11, 0, 4};
+		for (int j = 0; j < 3; j++)
+			tt_step_samples(step)[j].token = picked[j];
+		struct tt_backend *backend = open_cpu(2, TT_CPU_BODY_BEST);
+		struct tt_logits_args args = {&c, step, norm, &out.matrix, h, logits};
+		ASSERT_OK(backend->logits(backend, &args, &ok_error));
+		for (int j = 0; j < 3; j++) {
+			norm_reference(h + (size_t)picked[j] * s->hidden, norm, (double)c.rms_norm_eps, s->hidden, x);
+			product_reference(&out, NULL, x, want);
+			ASSERT_CLOSE(
+				logits + 101 * j, want, 101, TOLERANCE, "logits of row %d, hidden %u", j, s->hidden);
+		}
+		backend->close(backend);
+		free(step);
+		free(norm);
+		free(h);
+		free(x);
+		free_matrix(&out);
+	}
+}
+
+/* Sizes that cannot be had are an error, not a crash. */
+Test(kernels_ops, refuses_scratch_that_does_not_fit)
+{
+	struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_BEST);
+	struct tt_error err;
+	void *memory;
+	cr_assert_eq(tt_cpu_scratch((struct tt_cpu *)backend, TT_CPU_SCRATCH_X, SIZE_MAX / 2, 4, &memory, &err),
+		TT_ERR_MEMORY);
+	cr_assert_eq(tt_cpu_scratch((struct tt_cpu *)backend, TT_CPU_SCRATCH_X, SIZE_MAX / 4, 2, &memory, &err),
+		TT_ERR_MEMORY);
+	ASSERT_OK(tt_cpu_scratch((struct tt_cpu *)backend, TT_CPU_SCRATCH_X, 100, 4, &memory, &ok_error));
+	backend->close(backend);
+	cr_assert_eq(tt_cpu_open(&backend, 100000, &err), TT_ERR_ARGUMENT);
+}

@@ -1,0 +1,108 @@
+#include "weights/config.h"
+
+#include <math.h>
+
+#include "base/fail.h"
+#include "weights/config_check.h"
+
+static int check_positive(const char *name, uint32_t value, uint32_t max, struct tt_error *err)
+{
+	if (value == 0 || value > max)
+		return tt_fail(err, TT_ERR_FORMAT, "%s is %u, not from 1 to %u", name, value, max);
+	return TT_OK;
+}
+
+static int check_widths(const struct tt_config *c, struct tt_error *err)
+{
+	TT_TRY(check_positive("n_layers", c->n_layers, TT_MAX_LAYERS, err));
+	TT_TRY(check_positive("hidden_size", c->hidden_size, TT_MAX_HIDDEN, err));
+	TT_TRY(check_positive("ffn_size", c->ffn_size, TT_MAX_HIDDEN, err));
+	TT_TRY(check_positive("n_heads", c->n_heads, TT_MAX_HIDDEN, err));
+	TT_TRY(check_positive("n_kv_heads", c->n_kv_heads, TT_MAX_HIDDEN, err));
+	TT_TRY(check_positive("head_dim", c->head_dim, TT_MAX_HIDDEN, err));
+	TT_TRY(check_positive("vocab_size", c->vocab_size, TT_MAX_VOCAB, err));
+	TT_TRY(check_positive("context_length", c->context_length, TT_MAX_CONTEXT, err));
+	if (c->n_heads % c->n_kv_heads)
+		return tt_fail(
+			err, TT_ERR_FORMAT, "n_heads %u is not a multiple of n_kv_heads %u", c->n_heads, c->n_kv_heads);
+	if (c->head_dim % 2)
+		return tt_fail(err, TT_ERR_FORMAT, "head_dim %u is odd: rope rotates pairs", c->head_dim);
+	if ((uint64_t)c->n_heads * c->head_dim > TT_MAX_HIDDEN)
+		return tt_fail(err, TT_ERR_FORMAT, "n_heads %u times head_dim %u is more than %d", c->n_heads,
+			c->head_dim, TT_MAX_HIDDEN);
+	return TT_OK;
+}
+
+static int check_numbers(const struct tt_config *c, struct tt_error *err)
+{
+	if (!(c->rms_norm_eps > 0) || !(c->rms_norm_eps < 1))
+		return tt_fail(err, TT_ERR_FORMAT, "rms_norm_eps %g is not between 0 and 1", (double)c->rms_norm_eps);
+	if (!(c->rope_theta >= 1) || !isfinite(c->rope_theta))
+		return tt_fail(err, TT_ERR_FORMAT, "rope_theta %g is not a number from 1 up", (double)c->rope_theta);
+	if (c->rope_scaling != TT_ROPE_NONE && (!(c->rope_factor > 0) || !isfinite(c->rope_factor)))
+		return tt_fail(
+			err, TT_ERR_FORMAT, "the rope scaling factor %g is not positive", (double)c->rope_factor);
+	if (c->rope_scaling != TT_ROPE_LLAMA3)
+		return TT_OK;
+	if (!(c->rope_low_freq_factor > 0) || !(c->rope_high_freq_factor > c->rope_low_freq_factor) ||
+		!isfinite(c->rope_high_freq_factor))
+		return tt_fail(err, TT_ERR_FORMAT,
+			"the rope scaling's low_freq_factor %g and high_freq_factor %g must be 0 < low < high",
+			(double)c->rope_low_freq_factor, (double)c->rope_high_freq_factor);
+	return check_positive("original_max_position_embeddings", c->rope_original_context, TT_MAX_CONTEXT, err);
+}
+
+int tt_config_check(const struct tt_config *config, struct tt_error *err)
+{
+	TT_TRY(check_widths(config, err));
+	TT_TRY(check_numbers(config, err));
+	if (config->bos >= (int64_t)config->vocab_size)
+		return tt_fail(err, TT_ERR_FORMAT, "the bos token %d is not in the vocabulary of %u", config->bos,
+			config->vocab_size);
+	for (uint32_t i = 0; i < config->n_eos; i++)
+		if (config->eos[i] < 0 || config->eos[i] >= (int64_t)config->vocab_size)
+			return tt_fail(err, TT_ERR_FORMAT, "the eos token %d is not in the vocabulary of %u",
+				config->eos[i], config->vocab_size);
+	return TT_OK;
+}
+
+int tt_config_add_eos(struct tt_config *config, int32_t id, struct tt_error *err)
+{
+	for (uint32_t i = 0; i < config->n_eos; i++)
+		if (config->eos[i] == id)
+			return TT_OK;
+	if (config->n_eos == TT_MAX_EOS)
+		return tt_fail(err, TT_ERR_LIMIT, "more than %d eos tokens", TT_MAX_EOS);
+	config->eos[config->n_eos++] = id;
+	return TT_OK;
+}
+
+/* Long wavelengths are divided by the factor, short ones stay, those between are blended. In f32, in the order of
+ * operations of the library that the models were trained with, for which number / tensor is number * (1 / tensor). */
+static float llama3_frequency(const struct tt_config *c, float frequency)
+{
+	float context = (float)c->rope_original_context;
+	float low = c->rope_low_freq_factor, high = c->rope_high_freq_factor;
+	float wavelength = 6.28318530717958647692f * (1 / frequency);
+	if (wavelength > context / low)
+		return frequency / c->rope_factor;
+	if (wavelength < context / high)
+		return frequency;
+	float smooth = (context * (1 / wavelength) - low) / (high - low);
+	return (1 - smooth) * frequency / c->rope_factor + smooth * frequency;
+}
+
+void tt_config_inverse_frequencies(const struct tt_config *config, float *inverse_frequencies)
+{
+	for (uint32_t i = 0; i < config->head_dim / 2; i++) {
+		float exponent = (float)(2 * i) / (float)config->head_dim;
+		float frequency = 1.0f / powf(config->rope_theta, exponent);
+		if (config->rope_scaling == TT_ROPE_LINEAR)
+			frequency /= config->rope_factor;
+		if (config->rope_scaling == TT_ROPE_LLAMA3)
+			frequency = llama3_frequency(config, frequency);
+		if (config->rope_factors)
+			frequency /= config->rope_factors[i];
+		inverse_frequencies[i] = frequency;
+	}
+}

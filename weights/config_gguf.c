@@ -1,0 +1,186 @@
+/* The configuration from GGUF's `{arch}.*` keys. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "weights/config.h"
+#include "weights/config_check.h"
+#include "weights/gguf.h"
+#include "weights/quant.h"
+
+static bool text_is(struct tt_gguf_string text, const char *expected)
+{
+	return text.len == strlen(expected) && memcmp(text.data, expected, text.len) == 0;
+}
+
+static int quoted(struct tt_gguf_string text)
+{
+	return text.len < 60 ? (int)text.len : 60;
+}
+
+/* A key that every model has. */
+static int need_u32(const struct tt_gguf *file, const char *key, uint32_t max, uint32_t *out, struct tt_error *err)
+{
+	if (!tt_gguf_find(file, key))
+		return tt_fail(err, TT_ERR_FORMAT, "key %s is missing", key);
+	return tt_gguf_u32(file, key, 1, max, out, err);
+}
+
+static int read_architecture(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	struct tt_gguf_string name = {"", 0};
+	TT_TRY(tt_gguf_text(file, "general.architecture", &name, err));
+	if (name.len == 0)
+		return tt_fail(err, TT_ERR_FORMAT, "key general.architecture is missing");
+	if (!text_is(name, "llama"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"general.architecture \"%.*s\" is not supported (supported: llama)", quoted(name), name.data);
+	c->arch = TT_ARCH_LLAMA;
+	/* The converter permutes the rows of q and k, so that rotation pairs neighbours. */
+	c->rope_interleaved = true;
+	return TT_OK;
+}
+
+/* Keys by which a model of this architecture says that it computes something else. */
+static int refuse_variants(const struct tt_gguf *file, struct tt_error *err)
+{
+	static const char *const KEYS[] = {"llama.attention.clamp_kqv", "llama.attention.max_alibi_bias",
+		"llama.attention.scale", "llama.attention.sliding_window", "llama.logit_scale", "llama.residual_scale",
+		"llama.embedding_scale", "llama.attn_logit_softcapping", "llama.final_logit_softcapping",
+		"split.count"};
+	uint32_t n_experts = 0;
+	TT_TRY(tt_gguf_u32(file, "llama.expert_count", 0, UINT32_MAX, &n_experts, err));
+	if (n_experts)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"llama.expert_count is %u: mixtures of experts are not supported", n_experts);
+	for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++)
+		if (tt_gguf_find(file, KEYS[i]))
+			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEYS[i]);
+	return TT_OK;
+}
+
+static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	TT_TRY(need_u32(file, "llama.block_count", TT_MAX_LAYERS, &c->n_layers, err));
+	TT_TRY(need_u32(file, "llama.embedding_length", TT_MAX_HIDDEN, &c->hidden_size, err));
+	TT_TRY(need_u32(file, "llama.feed_forward_length", TT_MAX_HIDDEN, &c->ffn_size, err));
+	TT_TRY(need_u32(file, "llama.context_length", TT_MAX_CONTEXT, &c->context_length, err));
+	TT_TRY(need_u32(file, "llama.attention.head_count", TT_MAX_HIDDEN, &c->n_heads, err));
+	c->n_kv_heads = c->n_heads;
+	TT_TRY(tt_gguf_u32(file, "llama.attention.head_count_kv", 1, TT_MAX_HIDDEN, &c->n_kv_heads, err));
+
+	if (!tt_gguf_find(file, "llama.attention.key_length") && c->hidden_size % c->n_heads)
+		return tt_fail(err, TT_ERR_FORMAT, "llama.embedding_length %u is not a multiple of head_count %u",
+			c->hidden_size, c->n_heads);
+	c->head_dim = c->hidden_size / c->n_heads;
+	TT_TRY(tt_gguf_u32(file, "llama.attention.key_length", 1, TT_MAX_HIDDEN, &c->head_dim, err));
+	uint32_t value_length = c->head_dim, rotated = c->head_dim;
+	TT_TRY(tt_gguf_u32(file, "llama.attention.value_length", 1, TT_MAX_HIDDEN, &value_length, err));
+	if (value_length != c->head_dim)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "llama.attention.value_length %u differs from key_length %u",
+			value_length, c->head_dim);
+	TT_TRY(tt_gguf_u32(file, "llama.rope.dimension_count", 1, TT_MAX_HIDDEN, &rotated, err));
+	if (rotated != c->head_dim)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"llama.rope.dimension_count %u: rotating a part of head_dim %u is not supported", rotated,
+			c->head_dim);
+
+	if (!tt_gguf_find(file, "llama.attention.layer_norm_rms_epsilon"))
+		return tt_fail(err, TT_ERR_FORMAT, "key llama.attention.layer_norm_rms_epsilon is missing");
+	return tt_gguf_float(file, "llama.attention.layer_norm_rms_epsilon", &c->rms_norm_eps, err);
+}
+
+/* Llama 3.1 and later: the converter writes the scaling as one factor a frequency. */
+static int read_rope_factors(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	const struct tt_gguf_tensor *t = tt_gguf_tensor(file, "rope_freqs.weight");
+	if (!t)
+		return TT_OK;
+	if (t->type != TT_TYPE_F32 || t->n_dims != 1 || t->shape[0] != c->head_dim / 2)
+		return tt_fail(err, TT_ERR_FORMAT, "tensor rope_freqs.weight must be F32 [%u]", c->head_dim / 2);
+	const float *factors = t->data;
+	for (uint32_t i = 0; i < c->head_dim / 2; i++)
+		if (!(factors[i] > 0) || !isfinite(factors[i]))
+			return tt_fail(err, TT_ERR_FORMAT, "tensor rope_freqs.weight: factor %u is %g, not positive", i,
+				(double)factors[i]);
+	c->rope_factors = factors;
+	return TT_OK;
+}
+
+static int read_rope(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	struct tt_gguf_string type = {"none", 4};
+	c->rope_theta = 10000;
+	TT_TRY(tt_gguf_float(file, "llama.rope.freq_base", &c->rope_theta, err));
+	c->rope_factor = 1;
+	TT_TRY(tt_gguf_float(file, "llama.rope.scale_linear", &c->rope_factor, err)); /* the older name */
+	if (c->rope_factor != 1)
+		type = (struct tt_gguf_string){"linear", 6};
+	TT_TRY(tt_gguf_float(file, "llama.rope.scaling.factor", &c->rope_factor, err));
+	TT_TRY(tt_gguf_text(file, "llama.rope.scaling.type", &type, err));
+	if (text_is(type, "linear"))
+		c->rope_scaling = TT_ROPE_LINEAR;
+	else if (!text_is(type, "none"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"llama.rope.scaling.type \"%.*s\" is not supported (supported: none, linear, and the tensor "
+			"rope_freqs.weight)",
+			quoted(type), type.data);
+	return read_rope_factors(c, file, err);
+}
+
+static int add_eos_key(struct tt_config *c, const struct tt_gguf *file, const char *key, struct tt_error *err)
+{
+	uint32_t id;
+	if (!tt_gguf_find(file, key))
+		return TT_OK;
+	TT_TRY(tt_gguf_u32(file, key, 0, TT_MAX_VOCAB, &id, err));
+	return tt_config_add_eos(c, (int32_t)id, err);
+}
+
+/* Without a key for it, a SentencePiece vocabulary and Llama 3's put bos in front and other byte-level ones do not,
+ * as in llama.cpp. */
+static int read_add_bos(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	struct tt_gguf_string model = {"", 0}, pre = {"", 0};
+	TT_TRY(tt_gguf_text(file, "tokenizer.ggml.model", &model, err));
+	TT_TRY(tt_gguf_text(file, "tokenizer.ggml.pre", &pre, err));
+	c->add_bos = text_is(model, "llama") || text_is(pre, "llama-bpe") || text_is(pre, "llama3") ||
+		     text_is(pre, "llama-v3");
+	TT_TRY(tt_gguf_bool(file, "tokenizer.ggml.add_bos_token", &c->add_bos, err));
+	if (c->bos < 0)
+		c->add_bos = false;
+	return TT_OK;
+}
+
+static int read_tokens(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	const struct tt_gguf_tensor *embedding = tt_gguf_tensor(file, "token_embd.weight");
+	if (embedding && embedding->n_dims == 2 && embedding->shape[0] <= TT_MAX_VOCAB)
+		c->vocab_size = (uint32_t)embedding->shape[0]; /* older files have no key for it */
+	TT_TRY(tt_gguf_u32(file, "llama.vocab_size", 1, TT_MAX_VOCAB, &c->vocab_size, err));
+	uint32_t bos = UINT32_MAX;
+	TT_TRY(tt_gguf_u32(file, "tokenizer.ggml.bos_token_id", 0, TT_MAX_VOCAB, &bos, err));
+	c->bos = bos == UINT32_MAX ? -1 : (int32_t)bos;
+	TT_TRY(add_eos_key(c, file, "tokenizer.ggml.eos_token_id", err));
+	TT_TRY(add_eos_key(c, file, "tokenizer.ggml.eot_token_id", err));
+	TT_TRY(add_eos_key(c, file, "tokenizer.ggml.eom_token_id", err));
+	return read_add_bos(c, file, err);
+}
+
+int tt_config_from_gguf(struct tt_config *out, const struct tt_gguf *file, struct tt_error *err)
+{
+	struct tt_config c = {.bos = -1};
+	TT_TRY(read_architecture(&c, file, err));
+	TT_TRY(refuse_variants(file, err));
+	TT_TRY(read_dimensions(&c, file, err));
+	TT_TRY(read_rope(&c, file, err));
+	TT_TRY(read_tokens(&c, file, err));
+	/* GGUF says these three by which tensors are there. */
+	c.tied_output = !tt_gguf_tensor(file, "output.weight");
+	c.attention_bias = tt_gguf_tensor(file, "blk.0.attn_q.bias") != NULL;
+	c.mlp_bias = tt_gguf_tensor(file, "blk.0.ffn_gate.bias") != NULL;
+	TT_TRY(tt_config_check(&c, err));
+	*out = c;
+	return TT_OK;
+}

@@ -1,0 +1,234 @@
+/* The configuration from a Hugging Face directory. */
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "weights/config.h"
+#include "weights/config_check.h"
+
+enum {
+	MAX_CONFIG = 4 << 20,
+	MAX_TOKENIZER_CONFIG = 32 << 20, /* holds every added token and the chat template */
+};
+
+static const json_t *field(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+	return json_is_null(value) ? NULL : value;
+}
+
+static int read_architecture(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	const json_t *list = field(object, "architectures");
+	const char *name = json_string_value(json_array_get(list, 0)), *type = NULL;
+	TT_TRY(tt_json_string(object, "model_type", &type, err));
+	if (list && !name)
+		return tt_fail(err, TT_ERR_FORMAT, "architectures is not a list of names");
+	if (!name && !type)
+		return tt_fail(err, TT_ERR_FORMAT, "architectures and model_type are missing");
+	if (name && strcmp(name, "LlamaForCausalLM"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"architecture \"%s\" is not supported (supported: LlamaForCausalLM)", name);
+	if (type && strcmp(type, "llama"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "model_type \"%s\" is not supported (supported: llama)", type);
+	c->arch = TT_ARCH_LLAMA;
+	return TT_OK;
+}
+
+/* What would change the computation and is not done here. */
+static int refuse_variants(const json_t *object, struct tt_error *err)
+{
+	const char *activation = "silu";
+	float rotated = 1;
+	TT_TRY(tt_json_string(object, "hidden_act", &activation, err));
+	if (strcmp(activation, "silu"))
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "hidden_act \"%s\" is not supported (supported: silu)", activation);
+	TT_TRY(tt_json_float(object, "partial_rotary_factor", 0, 1, &rotated, err));
+	if (rotated != 1)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", (double)rotated);
+	if (field(object, "quantization_config"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"quantization_config: only weights in F32, F16 and BF16 are read from safetensors");
+	return TT_OK;
+}
+
+static int need_u32(const json_t *object, const char *key, uint32_t max, uint32_t *out, struct tt_error *err)
+{
+	if (!field(object, key))
+		return tt_fail(err, TT_ERR_FORMAT, "%s is missing", key);
+	return tt_json_u32(object, key, 1, max, out, err);
+}
+
+static int read_dimensions(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	TT_TRY(need_u32(object, "num_hidden_layers", TT_MAX_LAYERS, &c->n_layers, err));
+	TT_TRY(need_u32(object, "hidden_size", TT_MAX_HIDDEN, &c->hidden_size, err));
+	TT_TRY(need_u32(object, "intermediate_size", TT_MAX_HIDDEN, &c->ffn_size, err));
+	TT_TRY(need_u32(object, "vocab_size", TT_MAX_VOCAB, &c->vocab_size, err));
+	TT_TRY(need_u32(object, "num_attention_heads", TT_MAX_HIDDEN, &c->n_heads, err));
+	c->n_kv_heads = c->n_heads;
+	TT_TRY(tt_json_u32(object, "num_key_value_heads", 1, TT_MAX_HIDDEN, &c->n_kv_heads, err));
+	if (!field(object, "head_dim") && c->hidden_size % c->n_heads)
+		return tt_fail(err, TT_ERR_FORMAT, "hidden_size %u is not a multiple of num_attention_heads %u",
+			c->hidden_size, c->n_heads);
+	c->head_dim = c->hidden_size / c->n_heads;
+	TT_TRY(tt_json_u32(object, "head_dim", 1, TT_MAX_HIDDEN, &c->head_dim, err));
+	/* Where a key is absent, the defaults of transformers' LlamaConfig. */
+	c->context_length = 2048;
+	TT_TRY(tt_json_u32(object, "max_position_embeddings", 1, TT_MAX_CONTEXT, &c->context_length, err));
+	c->rms_norm_eps = 1e-6f;
+	TT_TRY(tt_json_float(object, "rms_norm_eps", 0, 1, &c->rms_norm_eps, err));
+	TT_TRY(tt_json_bool(object, "tie_word_embeddings", &c->tied_output, err));
+	TT_TRY(tt_json_bool(object, "attention_bias", &c->attention_bias, err));
+	return tt_json_bool(object, "mlp_bias", &c->mlp_bias, err);
+}
+
+static int need_float(const json_t *object, const char *key, float *out, struct tt_error *err)
+{
+	if (!field(object, key))
+		return tt_fail(err, TT_ERR_FORMAT, "%s is missing", key);
+	return tt_json_float(object, key, 0, (double)FLT_MAX, out, err);
+}
+
+static int read_scaling(struct tt_config *c, const json_t *config, const json_t *scaling, struct tt_error *err)
+{
+	const char *type = "default", *key;
+	json_t *value;
+	float rotated = 1;
+	json_object_foreach((json_t *)(uintptr_t)scaling, key, value) if (json_is_object(value)) return tt_fail(
+		err, TT_ERR_UNSUPPORTED, "rope parameters by layer type (\"%s\")", key);
+	TT_TRY(tt_json_string(scaling, "type", &type, err)); /* the older name; rope_type goes before it */
+	TT_TRY(tt_json_string(scaling, "rope_type", &type, err));
+	TT_TRY(tt_json_float(scaling, "partial_rotary_factor", 0, 1, &rotated, err));
+	if (rotated != 1)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", (double)rotated);
+	if (strcmp(type, "default") == 0)
+		return TT_OK;
+	if (strcmp(type, "linear") == 0) {
+		c->rope_scaling = TT_ROPE_LINEAR;
+		return need_float(scaling, "factor", &c->rope_factor, err);
+	}
+	if (strcmp(type, "llama3"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"rope_type \"%s\" is not supported (supported: default, linear, llama3)", type);
+	c->rope_scaling = TT_ROPE_LLAMA3;
+	TT_TRY(need_float(scaling, "factor", &c->rope_factor, err));
+	TT_TRY(need_float(scaling, "low_freq_factor", &c->rope_low_freq_factor, err));
+	TT_TRY(need_float(scaling, "high_freq_factor", &c->rope_high_freq_factor, err));
+	c->rope_original_context = c->context_length;
+	TT_TRY(tt_json_u32(
+		scaling, "original_max_position_embeddings", 1, TT_MAX_CONTEXT, &c->rope_original_context, err));
+	/* The same key beside the scaling goes before the one within, as in transformers. */
+	return tt_json_u32(
+		config, "original_max_position_embeddings", 1, TT_MAX_CONTEXT, &c->rope_original_context, err);
+}
+
+/* Older files: rope_theta, and rope_scaling or null. Since transformers 5: rope_parameters, which holds both. Where
+ * both are there transformers takes rope_scaling. */
+static int read_rope(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	static const char *const PLACES[] = {"rope_parameters", "rope_scaling"};
+	const json_t *scaling = NULL;
+	const char *place = NULL;
+	c->rope_theta = 10000;
+	c->rope_factor = 1;
+	for (int i = 0; i < 2; i++) {
+		const json_t *found = field(object, PLACES[i]);
+		if (found && !json_is_object(found))
+			return tt_fail(err, TT_ERR_FORMAT, "%s is not an object", PLACES[i]);
+		if (json_object_size(found) == 0)
+			continue;
+		scaling = found;
+		place = PLACES[i];
+	}
+	TT_TRY(tt_json_float(object, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err));
+	if (!scaling)
+		return TT_OK;
+	int status = tt_json_float(scaling, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err);
+	if (status == TT_OK)
+		status = read_scaling(c, object, scaling, err);
+	if (status != TT_OK)
+		tt_fail_within(err, place);
+	return status;
+}
+
+/* An id, a list of them, or nothing. */
+static int add_eos(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	const json_t *value = field(object, "eos_token_id");
+	size_t n = json_is_array(value) ? json_array_size(value) : value != NULL;
+	for (size_t i = 0; i < n; i++) {
+		const json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+		if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > TT_MAX_VOCAB)
+			return tt_fail(err, TT_ERR_FORMAT, "eos_token_id must be a token id or a list of them");
+		TT_TRY(tt_config_add_eos(c, (int32_t)json_integer_value(id), err));
+	}
+	return TT_OK;
+}
+
+static int read_config(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	if (!json_is_object(object))
+		return tt_fail(err, TT_ERR_FORMAT, "not an object");
+	TT_TRY(read_architecture(c, object, err));
+	TT_TRY(refuse_variants(object, err));
+	TT_TRY(read_dimensions(c, object, err));
+	TT_TRY(read_rope(c, object, err));
+	uint32_t bos = UINT32_MAX;
+	TT_TRY(tt_json_u32(object, "bos_token_id", 0, TT_MAX_VOCAB, &bos, err));
+	c->bos = bos == UINT32_MAX ? -1 : (int32_t)bos;
+	TT_TRY(add_eos(c, object, err));
+	return tt_config_check(c, err);
+}
+
+static int read_generation_config(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	TT_TRY(add_eos(c, object, err));
+	return tt_config_check(c, err);
+}
+
+static int read_tokenizer_config(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	TT_TRY(tt_json_bool(object, "add_bos_token", &c->add_bos, err));
+	if (c->bos < 0)
+		c->add_bos = false;
+	return TT_OK;
+}
+
+typedef int read_fn(struct tt_config *config, const json_t *object, struct tt_error *err);
+
+/* Reads DIR/NAME, whose name then stands in front of every message. */
+static int read_file(struct tt_config *c, const char *directory, const char *name, size_t max_bytes, bool optional,
+	read_fn *read, struct tt_error *err)
+{
+	char *path = NULL;
+	json_t *object = NULL;
+	int status = TT_OK;
+	TT_TRY(tt_file_join(&path, directory, name, err));
+	if (!optional || tt_file_exists(path)) {
+		status = tt_json_load(&object, path, max_bytes, err);
+		if (status == TT_OK) {
+			status = read(c, object, err);
+			if (status != TT_OK)
+				tt_fail_within(err, path);
+		}
+	}
+	json_decref(object);
+	free(path);
+	return status;
+}
+
+int tt_config_from_directory(struct tt_config *out, const char *directory, struct tt_error *err)
+{
+	struct tt_config c = {.bos = -1};
+	TT_TRY(read_file(&c, directory, "config.json", MAX_CONFIG, false, read_config, err));
+	TT_TRY(read_file(&c, directory, "generation_config.json", MAX_CONFIG, true, read_generation_config, err));
+	TT_TRY(read_file(
+		&c, directory, "tokenizer_config.json", MAX_TOKENIZER_CONFIG, true, read_tokenizer_config, err));
+	*out = c;
+	return TT_OK;
+}

@@ -1,0 +1,312 @@
+#include "weights/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "weights/tensors.h"
+
+enum { DIGEST_BYTES = 4096, MAX_NAME = 128 };
+
+struct tt_model_storage {
+	struct tt_tensors tensors;
+	void **copies; /* owned: vectors as f32, matrices that lay unaligned */
+	size_t n_copies, copies_capacity;
+};
+
+/* The two ways in which files call the same weights. %s of a layer's name is one of the parts below. */
+struct names {
+	const char *embedding, *output, *output_norm, *layer;
+	const char *attn_norm, *ffn_norm;
+	const char *q, *k, *v, *o, *gate, *up, *down; /* .weight or .bias goes behind */
+};
+
+static const struct names GGUF_NAMES = {
+	.embedding = "token_embd.weight",
+	.output = "output.weight",
+	.output_norm = "output_norm.weight",
+	.layer = "blk.",
+	.attn_norm = "attn_norm",
+	.ffn_norm = "ffn_norm",
+	.q = "attn_q",
+	.k = "attn_k",
+	.v = "attn_v",
+	.o = "attn_output",
+	.gate = "ffn_gate",
+	.up = "ffn_up",
+	.down = "ffn_down",
+};
+
+static const struct names HF_NAMES = {
+	.embedding = "model.embed_tokens.weight",
+	.output = "lm_head.weight",
+	.output_norm = "model.norm.weight",
+	.layer = "model.layers.",
+	.attn_norm = "input_layernorm",
+	.ffn_norm = "post_attention_layernorm",
+	.q = "self_attn.q_proj",
+	.k = "self_attn.k_proj",
+	.v = "self_attn.v_proj",
+	.o = "self_attn.o_proj",
+	.gate = "mlp.gate_proj",
+	.up = "mlp.up_proj",
+	.down = "mlp.down_proj",
+};
+
+/* n bytes that live as long as the model. */
+static int own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err)
+{
+	struct tt_model_storage *s = model->storage;
+	void *memory = NULL;
+	TT_TRY(tt_grow(&s->copies, &s->copies_capacity, s->n_copies + 1, sizeof *s->copies, err));
+	TT_TRY(tt_alloc_aligned(&memory, n, 1, err));
+	s->copies[s->n_copies++] = memory;
+	memcpy(out_pointer, &memory, sizeof memory);
+	return TT_OK;
+}
+
+/* "[3][64]" */
+static void print_shape(char out[100], const struct tt_tensor *t)
+{
+	size_t n = 0;
+	out[0] = 0;
+	for (uint32_t i = 0; i < t->n_dims; i++)
+		n += (size_t)snprintf(out + n, 100 - n, "[%llu]", (unsigned long long)t->shape[i]);
+}
+
+/* Finds a tensor of this shape (n_in 0: a vector) and counts it. */
+static int find(struct tt_tensor **out, struct tt_model *model, const char *name, uint32_t n_out, uint32_t n_in,
+	struct tt_error *err)
+{
+	struct tt_tensor *t = tt_tensors_find(&model->storage->tensors, name);
+	char shape[100];
+	if (!t)
+		return tt_fail(err, TT_ERR_FORMAT, "tensor %s is missing", name);
+	print_shape(shape, t);
+	if (n_in && (t->n_dims != 2 || t->shape[0] != n_out || t->shape[1] != n_in))
+		return tt_fail(err, TT_ERR_FORMAT, "tensor %s has shape %s, the configuration makes it [%u][%u]", name,
+			shape, n_out, n_in);
+	if (!n_in && (t->n_dims != 1 || t->shape[0] != n_out))
+		return tt_fail(err, TT_ERR_FORMAT, "tensor %s has shape %s, the configuration makes it [%u]", name,
+			shape, n_out);
+	if (!tt_type_known(t->type))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"tensor %s has a number type that is not supported (supported: F32, F16, BF16, and in GGUF "
+			"Q4_0, "
+			"Q4_1, Q8_0)",
+			name);
+	t->used = true;
+	model->n_parameters += (uint64_t)n_out * (n_in ? n_in : 1);
+	model->n_weight_bytes += t->n_bytes;
+	*out = t;
+	return TT_OK;
+}
+
+static int load_matrix(struct tt_matrix *out, struct tt_model *model, const char *name, uint32_t n_out, uint32_t n_in,
+	struct tt_error *err)
+{
+	struct tt_tensor *t = NULL;
+	TT_TRY(find(&t, model, name, n_out, n_in, err));
+	*out = (struct tt_matrix){t->data, (enum tt_type)t->type, n_out, n_in};
+	/* safetensors promises no alignment, and kernels load whole numbers. */
+	size_t element = t->type == TT_TYPE_F32 ? 4 : 2;
+	if ((uintptr_t)t->data % element) {
+		void *copy = NULL;
+		TT_TRY(own(model, &copy, t->n_bytes, err));
+		memcpy(copy, t->data, t->n_bytes);
+		out->data = copy;
+	}
+	return TT_OK;
+}
+
+static int load_vector(const float **out, struct tt_model *model, const char *name, uint32_t n, struct tt_error *err)
+{
+	struct tt_tensor *t = NULL;
+	float *copy = NULL;
+	TT_TRY(find(&t, model, name, n, 0, err));
+	TT_TRY(own(model, &copy, (size_t)n * sizeof *copy, err)); /* n is at most TT_MAX_HIDDEN */
+	tt_dequantise((enum tt_type)t->type, t->data, copy, n);
+	*out = copy;
+	return TT_OK;
+}
+
+/* Where in the file a layer's parts are called. */
+struct layer_names {
+	const struct names *names;
+	uint32_t index;
+	char name[MAX_NAME];
+};
+
+static const char *part(struct layer_names *l, const char *name, const char *suffix)
+{
+	snprintf(l->name, sizeof l->name, "%s%u.%s.%s", l->names->layer, l->index, name, suffix);
+	return l->name;
+}
+
+static int load_attention(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
+{
+	const struct tt_config *c = &model->config;
+	const struct names *n = l->names;
+	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
+	TT_TRY(load_vector(&layer->attn_norm, model, part(l, n->attn_norm, "weight"), d, err));
+	TT_TRY(load_matrix(&layer->wq, model, part(l, n->q, "weight"), n_q, d, err));
+	TT_TRY(load_matrix(&layer->wk, model, part(l, n->k, "weight"), n_kv, d, err));
+	TT_TRY(load_matrix(&layer->wv, model, part(l, n->v, "weight"), n_kv, d, err));
+	TT_TRY(load_matrix(&layer->wo, model, part(l, n->o, "weight"), d, n_q, err));
+	if (!c->attention_bias)
+		return TT_OK;
+	TT_TRY(load_vector(&layer->bq, model, part(l, n->q, "bias"), n_q, err));
+	TT_TRY(load_vector(&layer->bk, model, part(l, n->k, "bias"), n_kv, err));
+	TT_TRY(load_vector(&layer->bv, model, part(l, n->v, "bias"), n_kv, err));
+	/* Some models bias q, k and v only; those that bias o do it in every layer. */
+	if (l->index ? model->layers[0].bo != NULL
+		     : tt_tensors_find(&model->storage->tensors, part(l, n->o, "bias")) != NULL)
+		TT_TRY(load_vector(&layer->bo, model, part(l, n->o, "bias"), d, err));
+	return TT_OK;
+}
+
+static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
+{
+	const struct tt_config *c = &model->config;
+	const struct names *n = l->names;
+	uint32_t d = c->hidden_size, ffn = c->ffn_size;
+	TT_TRY(load_vector(&layer->ffn_norm, model, part(l, n->ffn_norm, "weight"), d, err));
+	TT_TRY(load_matrix(&layer->w_gate, model, part(l, n->gate, "weight"), ffn, d, err));
+	TT_TRY(load_matrix(&layer->w_up, model, part(l, n->up, "weight"), ffn, d, err));
+	TT_TRY(load_matrix(&layer->w_down, model, part(l, n->down, "weight"), d, ffn, err));
+	if (!c->mlp_bias)
+		return TT_OK;
+	TT_TRY(load_vector(&layer->b_gate, model, part(l, n->gate, "bias"), ffn, err));
+	TT_TRY(load_vector(&layer->b_up, model, part(l, n->up, "bias"), ffn, err));
+	return load_vector(&layer->b_down, model, part(l, n->down, "bias"), d, err);
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t n = strlen(text), n_end = strlen(end);
+	return n >= n_end && strcmp(text + n - n_end, end) == 0;
+}
+
+/* A weight that nothing reads (a bias, a q norm, a layer too many) would mean that the model computes something else
+ * than what runs here. But for: tables that follow from the configuration, and an output matrix kept beside a tied
+ * embedding, which transformers ignores too. */
+static int refuse_leftovers(const struct tt_model *model, const struct names *names, struct tt_error *err)
+{
+	const struct tt_tensors *all = &model->storage->tensors;
+	for (size_t i = 0; i < all->n; i++) {
+		const char *name = all->list[i].name;
+		if (all->list[i].used || strcmp(name, "rope_freqs.weight") == 0 ||
+			ends_with(name, ".rotary_emb.inv_freq") ||
+			(model->config.tied_output && strcmp(name, names->output) == 0))
+			continue;
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"tensor %s has no place in a model of %u layers with this configuration", name,
+			model->config.n_layers);
+	}
+	return TT_OK;
+}
+
+static int load_weights(struct tt_model *model, const struct names *names, struct tt_error *err)
+{
+	const struct tt_config *c = &model->config;
+	struct layer_names l = {.names = names};
+	TT_TRY(load_matrix(&model->embedding, model, names->embedding, c->vocab_size, c->hidden_size, err));
+	TT_TRY(load_vector(&model->output_norm, model, names->output_norm, c->hidden_size, err));
+	model->output = model->embedding;
+	if (!c->tied_output)
+		TT_TRY(load_matrix(&model->output, model, names->output, c->vocab_size, c->hidden_size, err));
+	TT_TRY(tt_alloc(&model->layers, c->n_layers, sizeof *model->layers, err));
+	for (l.index = 0; l.index < c->n_layers; l.index++) {
+		TT_TRY(load_attention(&model->layers[l.index], model, &l, err));
+		TT_TRY(load_mlp(&model->layers[l.index], model, &l, err));
+	}
+	return refuse_leftovers(model, names, err);
+}
+
+/* Of every tensor that the model uses, by name: the name with its 0, then type, n_dims (u32) and shape (u64) as
+ * little-endian numbers, then up to 4096 bytes. At most 25 MB: refuse_leftovers and TT_MAX_LAYERS bound the list. */
+static int digest_weights(struct tt_model *model, struct tt_error *err)
+{
+	const struct tt_tensors *all = &model->storage->tensors;
+	struct tt_buffer text = {0};
+	int status = TT_OK;
+	for (size_t i = 0; i < all->n && status == TT_OK; i++) {
+		const struct tt_tensor *t = &all->list[i];
+		uint32_t head[2] = {t->type, t->n_dims};
+		if (!t->used)
+			continue;
+		status = tt_buffer_add(&text, t->name, strlen(t->name) + 1, err);
+		if (status == TT_OK)
+			status = tt_buffer_add(&text, head, sizeof head, err);
+		if (status == TT_OK)
+			status = tt_buffer_add(&text, t->shape, t->n_dims * sizeof *t->shape, err);
+		if (status == TT_OK)
+			status = tt_buffer_add(
+				&text, t->data, t->n_bytes < DIGEST_BYTES ? t->n_bytes : DIGEST_BYTES, err);
+	}
+	if (status == TT_OK)
+		status = tt_sha256(model->weights_digest, text.data, text.len, err);
+	tt_buffer_free(&text);
+	return status;
+}
+
+static int open_gguf(struct tt_model *model, const char *path, struct tt_error *err)
+{
+	TT_TRY(tt_gguf_open(&model->gguf, path, err));
+	int status = tt_config_from_gguf(&model->config, model->gguf, err);
+	if (status == TT_OK)
+		status = tt_tensors_from_gguf(&model->storage->tensors, model->gguf, err);
+	if (status == TT_OK)
+		status = load_weights(model, &GGUF_NAMES, err);
+	if (status != TT_OK)
+		tt_fail_within(err, path);
+	return status;
+}
+
+static int open_directory(struct tt_model *model, const char *path, struct tt_error *err)
+{
+	TT_TRY(tt_copy_string(&model->directory, path, strlen(path), err));
+	TT_TRY(tt_config_from_directory(&model->config, path, err));
+	TT_TRY(tt_tensors_from_directory(&model->storage->tensors, path, err));
+	int status = load_weights(model, &HF_NAMES, err);
+	if (status != TT_OK)
+		tt_fail_within(err, path);
+	return status;
+}
+
+int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err)
+{
+	struct tt_model *model = NULL;
+	*out = NULL;
+	TT_TRY(tt_alloc(&model, 1, sizeof *model, err));
+	int status = tt_alloc(&model->storage, 1, sizeof *model->storage, err);
+	if (status == TT_OK)
+		status = tt_file_is_directory(path) ? open_directory(model, path, err) : open_gguf(model, path, err);
+	if (status == TT_OK)
+		status = digest_weights(model, err);
+	if (status != TT_OK) {
+		tt_model_close(model);
+		return status;
+	}
+	*out = model;
+	return TT_OK;
+}
+
+void tt_model_close(struct tt_model *model)
+{
+	if (!model)
+		return;
+	if (model->storage) {
+		for (size_t i = 0; i < model->storage->n_copies; i++)
+			free(model->storage->copies[i]);
+		free(model->storage->copies);
+		tt_tensors_free(&model->storage->tensors);
+	}
+	free(model->storage);
+	free(model->layers);
+	free(model->directory);
+	tt_gguf_close(model->gguf);
+	free(model);
+}

@@ -1,0 +1,178 @@
+#include "weights/quant.h"
+
+#include <string.h>
+
+/* Files are little-endian and so is every machine this builds for. */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "weights are read in place: a big-endian machine would need them swapped"
+#endif
+
+static const struct {
+	uint32_t id;
+	const char *name;
+	uint32_t block, bytes;
+} TYPES[] = {
+	{TT_TYPE_F32, "F32", 1, 4},
+	{TT_TYPE_F16, "F16", 1, 2},
+	{TT_TYPE_BF16, "BF16", 1, 2},
+	{TT_TYPE_Q4_0, "Q4_0", 32, 18},
+	{TT_TYPE_Q4_1, "Q4_1", 32, 20},
+	{TT_TYPE_Q8_0, "Q8_0", 32, 34},
+};
+
+enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
+
+static size_t type_index(uint32_t type)
+{
+	size_t i = 0;
+	while (i < N_TYPES && TYPES[i].id != type)
+		i++;
+	return i;
+}
+
+bool tt_type_known(uint32_t type)
+{
+	return type_index(type) < N_TYPES;
+}
+
+const char *tt_type_name(uint32_t type)
+{
+	size_t i = type_index(type);
+	return i < N_TYPES ? TYPES[i].name : "?";
+}
+
+uint32_t tt_type_block(enum tt_type type)
+{
+	size_t i = type_index((uint32_t)type);
+	return i < N_TYPES ? TYPES[i].block : 1;
+}
+
+uint32_t tt_type_block_bytes(enum tt_type type)
+{
+	size_t i = type_index((uint32_t)type);
+	return i < N_TYPES ? TYPES[i].bytes : 0;
+}
+
+size_t tt_type_row_bytes(enum tt_type type, size_t n)
+{
+	return n / tt_type_block(type) * tt_type_block_bytes(type);
+}
+
+static float float_of_bits(uint32_t bits)
+{
+	float value;
+	memcpy(&value, &bits, sizeof value);
+	return value;
+}
+
+static uint32_t bits_of_float(float value)
+{
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof bits);
+	return bits;
+}
+
+static uint16_t load_u16(const uint8_t *p)
+{
+	uint16_t value;
+	memcpy(&value, p, sizeof value);
+	return value;
+}
+
+float tt_f16_to_f32(uint16_t half)
+{
+	uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 0x3ff;
+	if (exponent == 31)
+		return float_of_bits(sign | 0x7f800000 | mantissa << 13);
+	if (exponent == 0) /* 0 or subnormal: a whole number of 2^-24, exact in f32 */
+		return float_of_bits(sign | bits_of_float((float)mantissa * 0x1p-24f));
+	return float_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+float tt_bf16_to_f32(uint16_t brain)
+{
+	return float_of_bits((uint32_t)brain << 16);
+}
+
+uint16_t tt_f32_to_f16(float value)
+{
+	uint32_t bits = bits_of_float(value), magnitude = bits & 0x7fffffff;
+	uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+	if (magnitude > 0x7f800000)
+		return sign | 0x7e00;
+	if (magnitude >= 0x47800000) /* 65536 and up; 65520 to there carries into infinity below */
+		return sign | 0x7c00;
+	if (magnitude < 0x38800000) {
+		/* Below 2^-14 the result counts in 2^-24, which is the unit in the last place of numbers from 0.5
+		 * to 1: the addition rounds to nearest even at the right bit. */
+		return sign | (uint16_t)(bits_of_float(float_of_bits(magnitude) + 0.5f) - 0x3f000000);
+	}
+	magnitude += 0xfff + (magnitude >> 13 & 1);
+	return sign | (uint16_t)((magnitude >> 13) - (112 << 10));
+}
+
+uint16_t tt_f32_to_bf16(float value)
+{
+	uint32_t bits = bits_of_float(value);
+	if ((bits & 0x7fffffff) > 0x7f800000)
+		return (uint16_t)(bits >> 16 | 0x40); /* quiet: a payload of low bits only would become infinity */
+	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static void dequantise_q4_0(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 18, dst += 32) {
+		float d = tt_f16_to_f32(load_u16(src));
+		for (int j = 0; j < 16; j++) {
+			dst[j] = d * (float)((src[2 + j] & 15) - 8);
+			dst[j + 16] = d * (float)((src[2 + j] >> 4) - 8);
+		}
+	}
+}
+
+static void dequantise_q4_1(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 20, dst += 32) {
+		float d = tt_f16_to_f32(load_u16(src)), m = tt_f16_to_f32(load_u16(src + 2));
+		for (int j = 0; j < 16; j++) {
+			dst[j] = d * (float)(src[4 + j] & 15) + m;
+			dst[j + 16] = d * (float)(src[4 + j] >> 4) + m;
+		}
+	}
+}
+
+static void dequantise_q8_0(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 34, dst += 32) {
+		float d = tt_f16_to_f32(load_u16(src));
+		for (int j = 0; j < 32; j++)
+			dst[j] = d * (float)(int8_t)src[2 + j];
+	}
+}
+
+void tt_dequantise(enum tt_type type, const void *src, float *dst, size_t n)
+{
+	const uint8_t *bytes = src;
+	switch (type) {
+	case TT_TYPE_F32:
+		memcpy(dst, src, n * sizeof *dst);
+		break;
+	case TT_TYPE_F16:
+		for (size_t i = 0; i < n; i++)
+			dst[i] = tt_f16_to_f32(load_u16(bytes + 2 * i));
+		break;
+	case TT_TYPE_BF16:
+		for (size_t i = 0; i < n; i++)
+			dst[i] = tt_bf16_to_f32(load_u16(bytes + 2 * i));
+		break;
+	case TT_TYPE_Q4_0:
+		dequantise_q4_0(bytes, dst, n / 32);
+		break;
+	case TT_TYPE_Q4_1:
+		dequantise_q4_1(bytes, dst, n / 32);
+		break;
+	case TT_TYPE_Q8_0:
+		dequantise_q8_0(bytes, dst, n / 32);
+		break;
+	}
+}

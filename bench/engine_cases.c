@@ -79,8 +79,8 @@ static int prefill_after(void *context, struct tt_error *err)
 	struct prefill_arm *arm = context;
 	const struct tt_lab *lab = arm->of->lab;
 	size_t n_generated = tt_request_n_generated(arm->request);
-	bool unsteered = arm->steered && lab->synthetic &&
-			 !is_steered(arm->request, tt_engine_info(lab->engines[0])->n_layers);
+	bool unsteered =
+		arm->steered && lab->synthetic && !is_steered(arm->request, tt_engine_info(lab->engines[0])->n_layers);
 	tt_request_free(arm->request);
 	arm->request = NULL;
 	if (n_generated != 1)
@@ -138,6 +138,7 @@ struct decode_arm {
 	struct tt_request *requests[TT_LAB_MAX_BATCH]; // [batch]
 	uint32_t n_samples_left;                       /* before its sequences are as long as they may be */
 	bool steered;
+	struct tt_error start_error; /* why its last batch could not start; code 0 otherwise */
 };
 
 struct tt_decode_case {
@@ -188,27 +189,29 @@ static int start_batch(struct decode_arm *arm, struct tt_error *err)
 	for (uint32_t row = 0; row < decode->batch; row++)
 		decode->n_steered += is_steered(arm->requests[row], n_layers);
 	if (decode->n_steered == 0 || (decode->lab->synthetic && decode->n_steered < decode->batch))
-		return tt_fail(err, TT_ERR_MISMATCH, "the policy steers %u of %u rows", decode->n_steered,
-			decode->batch);
+		return tt_fail(
+			err, TT_ERR_MISMATCH, "the policy steers %u of %u rows", decode->n_steered, decode->batch);
 	return TT_OK;
 }
 
 /* Both sides start afresh together, so that they are always at the same context, and change engines, so that no
- * engine's place in memory is taken for the cost of steering. */
+ * engine's place in memory is taken for the cost of steering. A side that cannot start fails in its own turn. */
 static int decode_before(void *context, struct tt_error *err)
 {
 	struct decode_arm *arm = context;
 	struct tt_decode_case *decode = arm->of;
-	if (arm->n_samples_left > 0)
-		return TT_OK;
-	for (int i = 0; i < 2; i++)
-		free_requests(&decode->arms[i]);
-	decode->n_batches++;
-	for (uint32_t i = 0; i < 2; i++) {
-		decode->arms[i].engine = decode->lab->engines[(i + decode->n_batches) % 2];
-		TT_TRY(start_batch(&decode->arms[i], err));
+	if (arm->n_samples_left == 0 && arm->start_error.code == TT_OK) {
+		for (int i = 0; i < 2; i++)
+			free_requests(&decode->arms[i]);
+		decode->n_batches++;
+		for (uint32_t i = 0; i < 2; i++) {
+			struct decode_arm *one = &decode->arms[i];
+			one->engine = decode->lab->engines[(i + decode->n_batches) % 2];
+			if (one->start_error.code == TT_OK && start_batch(one, &one->start_error) != TT_OK)
+				free_requests(one);
+		}
 	}
-	return TT_OK;
+	return arm->start_error.code ? tt_fail(err, arm->start_error.code, "%s", arm->start_error.message) : TT_OK;
 }
 
 static int decode_run(void *context, struct tt_error *err)
@@ -220,10 +223,19 @@ static int decode_run(void *context, struct tt_error *err)
 		TT_TRY(tt_engine_step(arm->engine, err));
 	tt_engine_stats(arm->engine, &after);
 	arm->n_samples_left--;
-	uint64_t n = after.n_decode_tokens - before.n_decode_tokens, wanted = (uint64_t)arm->of->batch * arm->of->n_steps;
+	uint64_t n = after.n_decode_tokens - before.n_decode_tokens,
+		 wanted = (uint64_t)arm->of->batch * arm->of->n_steps;
 	if (n != wanted)
 		return tt_fail(err, TT_ERR_LIMIT, "the steps decoded %llu tokens, not %llu", (unsigned long long)n,
 			(unsigned long long)wanted);
+	return TT_OK;
+}
+
+/* The engines are the next group's too. */
+static int decode_finish(void *context, struct tt_error *err)
+{
+	(void)err;
+	free_requests(context);
 	return TT_OK;
 }
 
@@ -255,6 +267,7 @@ int tt_decode_add(struct tt_decode_case **out, struct tt_bench *bench, const str
 			.name = steered ? "steered" : "unsteered",
 			.run = decode_run,
 			.before = decode_before,
+			.finish = decode_finish,
 			.context = arm,
 			.work = {{"tokens", tokens, NULL}, {"flops", flops, "fma"},
 				{"bytes", n_steps * step_bytes(info), "read"}},

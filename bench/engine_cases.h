@@ -7,7 +7,7 @@
 
 enum {
 	TT_LAB_MAX_BATCH = 32,
-	TT_LAB_PROMPT = 64, /* tokens of context before the first decoded one */
+	TT_LAB_PROMPT = 64,  /* tokens of context before the first decoded one */
 	TT_LAB_DECODED = 64, /* and decoded behind them before the batch starts afresh */
 };
 

@@ -64,6 +64,7 @@ struct tt_bench_case {
 	tt_bench_fn run;          /* timed */
 	tt_bench_fn before;       /* not timed, before each sample; may be NULL */
 	tt_bench_fn after;        /* not timed, after each sample whose before succeeded; may be NULL */
+	tt_bench_fn finish;       /* once, behind the group's last round, also when the case failed; may be NULL */
 	void *context;
 	uint32_t n_calls; /* calls of run in a sample. 0: by min_sample_seconds, or 1 when there is a before */
 	struct tt_bench_work work[TT_BENCH_MAX_WORK]; /* ends with the first NULL unit */

@@ -8,6 +8,9 @@
 
 enum { CELL = 48 };
 
+/* A load average that an idle machine with a shell does not have. */
+#define BUSY 0.5
+
 /* A time in the unit that leaves one to three digits before the point. */
 static void format_seconds(char out[CELL], double seconds)
 {
@@ -108,6 +111,10 @@ int tt_bench_print(const struct tt_bench *bench, FILE *file, struct tt_error *er
 		(long long)json_integer_value(json_object_get(machine, "cores")), bench->options.n_threads,
 		json_string_value(json_object_get(machine, "kernel")),
 		json_string_value(json_object_get(machine, "compiler")));
+	double load = json_number_value(json_object_get(machine, "load_average"));
+	if (load > BUSY)
+		fprintf(file, "The load average was %.1f before this began: something else was using the machine.\n",
+			load);
 	for (size_t i = 0; i < bench->n_entries; i++)
 		if (first_of_group(bench, i))
 			TT_TRY(print_group(bench, i, file, err));

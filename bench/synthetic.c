@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -85,19 +84,20 @@ static int make_file(struct tt_buffer *file, const struct tt_model_info *info, u
 	return status == TT_OK ? fill_data(file, info, seed, err) : status;
 }
 
+/* A file without a name, which its descriptor gives one while it is open. */
 static int load_through_file(struct tt_policy **out, const struct tt_buffer *content, struct tt_error *err)
 {
-	char path[] = P_tmpdir "/trimtab-bench-XXXXXX";
-	int descriptor = mkstemp(path), status = TT_OK;
-	FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
+	char path[64];
+	FILE *file = tmpfile();
 	if (!file)
-		return tt_fail(err, TT_ERR_IO, "%s: the synthetic policy cannot be written", path);
-	bool written = fwrite(content->data, 1, content->len, file) == content->len;
-	if (fclose(file) || !written)
-		status = tt_fail(err, TT_ERR_IO, "%s: the synthetic policy cannot be written", path);
-	else
+		return tt_fail(err, TT_ERR_IO, "there is no room for a temporary file");
+	int status = TT_OK;
+	if (fwrite(content->data, 1, content->len, file) != content->len || fflush(file))
+		status = tt_fail(err, TT_ERR_IO, "the synthetic policy cannot be written to a temporary file");
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fileno(file));
+	if (status == TT_OK)
 		status = tt_policy_load(out, path, err);
-	unlink(path);
+	fclose(file);
 	return status;
 }
 

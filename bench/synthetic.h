@@ -5,7 +5,7 @@
 #include "runtime/trimtab.h"
 
 /* Adds one random direction of unit length at every layer, prompt and generation, with no gate. It goes through a file,
- * as every policy does that the public interface takes; the file is removed again. */
+ * as every policy does that the public interface takes; nothing of it stays. */
 int tt_bench_synthetic_policy(
 	struct tt_policy **out, const struct tt_model_info *info, uint64_t seed, struct tt_error *err);
 

@@ -224,7 +224,7 @@ static void detokenise(struct tt_request *r, struct tt_token *token)
 	if (tokenizer && !tt_tokenizer_is_special(tokenizer, token->id))
 		piece = tt_tokenizer_piece(tokenizer, token->id, &n);
 	token->text = "";
-	if (tt_grow(&r->text, &r->text_capacity, n + 32, 1, NULL) != TT_OK)
+	if (tt_grow(&r->text, &r->text_capacity, 3 * n + 32, 1, NULL) != TT_OK)
 		return;
 	token->n_text = tt_utf8_stream_push(&r->stream, piece, n, r->text);
 	if (r->finish != TT_RUNNING && r->n_taken == tt_request_n_generated(r))

@@ -237,7 +237,7 @@ int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids,
 		if (tt_tokenizer_is_special(text->tokenizer, ids[i]))
 			continue;
 		const char *piece = tt_tokenizer_piece(text->tokenizer, ids[i], &n);
-		status = tt_grow(&out.data, &out.capacity, out.len + n + 32, 1, err);
+		status = tt_grow(&out.data, &out.capacity, out.len + 3 * n + 32, 1, err);
 		if (status == TT_OK)
 			out.len += tt_utf8_stream_push(&stream, piece, n, out.data + out.len);
 	}

@@ -42,7 +42,7 @@ TEXTS = [
     "THE SHIP'S CAPTAIN: WE'LL, THEY'RE, I'VE, I'M, HE'D, DON'T", "it\u2019s a \u2018quote\u2019 and an \u017f: '\u017f x'\u017f",
     "'\u212a '\u212alvin 'S'T'RE'", "0 1 12 123 1234 12345 1234567890 3.14159 1,000,000", "abc123def456", " 2024-01-31T12:00:00Z",
     "\u0661\u0662\u0663 \u2167 \u00bd \u00b2\u00b3 \u2460 \u4e00\u4e8c \u0967\u0968",
-    "a\u00a0\u00a0!b", "a\u00a0b \u00a0 c", "a\u180eb\u180e\u180e c", "a\u200bb\u2003\u2003c\u3000d\u2028e\u2029f\u0085g\u202fh",
+    "a\u00a0\u00a0!b", "a\u00a0b \u00a0 c", "a\u180eb\u180e\u180e c", "a  \u180eb", "\U0001e030't \U00031350's 1\U00010d40's", "a\u200bb\u2003\u2003c\u3000d\u2028e\u2029f\u0085g\u202fh",
     "\ufeffBOM", "caf\u00e9 cafe\u0301 \u212bngstr\u00f6m A\u030angstro\u0308m", "q\u0323\u0307 q\u0307\u0323 \u1e0b\u0323",
     "\u1112\u1161\u11ab \ud55c\uad6d\uc5b4 \u1100\u1161", "\u0344 \u0958 \u2126 \ufb01 \ufb03 \uff21",
     "\u4f60\u597d\uff0c\u4e16\u754c\u3002\u5c0f\u8235\u8f6c\u52a8\u5927\u8239", "\u5c0f\u3055\u306a\u8235\u304c\u5927\u304d\u306a\u8239\u3092\u52d5\u304b\u3059",
@@ -62,7 +62,7 @@ TEXTS = [
     "<|endoftext|>", "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "a<|im_start|>b<|im_end|>c", " <|im_end|> ", "<|im_start|",
     "<|im_start|><|im_start|>", "<<|im_start|>>", "<|IM_START|> <|im_start |>", "x <repo_name>y<file_sep>z", "<|begin_of_text|>Hi<|eot_id|>",
     "a <tool> b</tool>c<tool", "<to<tool>ol>", "a  <lstrip>  b", "a  <rstrip>  b <lstrip><rstrip>\n\n<lstrip> x", "\u00e9t\u00e9 e\u0301te\u0301 \u00e9te\u0301!",
-    "abcabcabx abcab abcabcabcx", "a\U00016ff4\U00016ff5b\U00011de0 \U0001ecb0\ua94f \u3250\u3251", "e\u08dd\u0301 \u00e9\u08dd\u0301 \U00011935\U00011930",
+    "abcabcabx abcab abcabcabcx", "\U00016ff4't a\U00016ff4\U00016ff5b\U00011de0 \U0001ecb0\ua94f \u3250\u3251", "e\u08dd\u0301 \u00e9\u08dd\u0301 \U00011935\U00011930",
 ]
 
 

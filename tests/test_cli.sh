@@ -181,7 +181,7 @@ check "generate: stdin" cmp -s plain.txt stdin.txt
 "$trimtab" generate "$tiny" --raw -f text.txt -n 12 >/dev/null || fail "generate: file"
 works generate "$tiny" --raw -p 'Hello' -n 12 --json
 json 'd["prompt"] == "Hello" and len(d["ids"]) == len(d["logprobs"]) <= 12 and d["finish"] in ("stop", "length")'
-json 'd["decision"] is None and all(l <= 0 for l in d["logprobs"]) and d["text"] + "\n" == open("plain.txt").read()'
+json 'd["decision"] is None and all(l <= 0 for l in d["logprobs"]) and d["text"] + "\n" == open("plain.txt", newline="").read()'
 works generate "$tiny" --raw -p 'Hello' -n 6 --json --logprobs 3 --temp 0.9 --seed 3 --ignore-eos
 json 'len(d["top_logprobs"]) == 6 and all(len(t["top"]) == 3 for t in d["top_logprobs"])'
 json 'all(t["top"][0]["logprob"] >= t["top"][1]["logprob"] >= t["top"][2]["logprob"] for t in d["top_logprobs"])'
@@ -228,7 +228,7 @@ json 'd["decision"][0]["when"] == "generation" and d["decision"][0]["coef"] == [
 works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st:0.5 --policy p.st:-0.5 --json
 json '[x["scale"] for x in d["decision"]] == [0.5, -0.5]'
 works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st --compare --json
-json 'd["unsteered"]["text"] + "\n" == open("plain.txt").read() and d["steered"]["text"] + "\n" == open("steered.txt").read()'
+json 'd["unsteered"]["text"] + "\n" == open("plain.txt", newline="").read() and d["steered"]["text"] + "\n" == open("steered.txt", newline="").read()'
 works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st --compare --show-steering
 check "compare: columns" grep -q '^unsteered *│ steered' out
 check "show-steering: strip" grep -q 'layers 0 .* 2   strongest: layer' out

@@ -338,7 +338,7 @@ Test(kernels_ops, refuses_scratch_that_does_not_fit)
 	void *memory;
 	cr_assert_eq(tt_cpu_scratch((struct tt_cpu *)backend, TT_CPU_SCRATCH_X, SIZE_MAX / 2, 4, &memory, &err),
 		TT_ERR_MEMORY);
-	cr_assert_eq(tt_cpu_scratch((struct tt_cpu *)backend, TT_CPU_SCRATCH_X, SIZE_MAX / 4, 2, &memory, &err),
+	cr_assert_eq(tt_cpu_scratch((struct tt_cpu *)backend, TT_CPU_SCRATCH_X, SIZE_MAX / 4, 4, &memory, &err),
 		TT_ERR_MEMORY);
 	ASSERT_OK(tt_cpu_scratch((struct tt_cpu *)backend, TT_CPU_SCRATCH_X, 100, 4, &memory, &ok_error));
 	backend->close(backend);

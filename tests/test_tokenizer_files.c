@@ -95,6 +95,33 @@ Test(tokenizer_files, merges_the_lowest_rank_first_and_leftmost)
 	tt_tokenizer_free(tokenizer);
 }
 
+/* Once b and c are one, the rank of a b must not pass to the pair of a and bc, which is last: bc d comes before it. The
+ * longer word goes through the heap. */
+Test(tokenizer_files, forgets_a_pair_that_is_gone)
+{
+	struct tt_error err = {0};
+	struct tt_tokenizer *tokenizer = NULL;
+	char text[81] = "";
+	int32_t expected[40];
+	json_t *root = json_loads(small, 0, NULL);
+	set(root, "added_tokens", "[]");
+	set(root, "model.vocab",
+		"{\"a\": 0, \"b\": 1, \"c\": 2, \"d\": 3, \"bc\": 4, \"ab\": 5, \"bcd\": 6, \"abc\": 7}");
+	set(root, "model.merges", "[\"b c\", \"a b\", \"bc d\", \"a bc\"]");
+	char *json = json_dumps(root, 0);
+	cr_assert_eq(load_json(&tokenizer, json, &err), TT_OK, "%s", err.message);
+	for (size_t i = 0; i < 20; i++) {
+		strcat(text, "abcd");
+		expected[2 * i] = 0;
+		expected[2 * i + 1] = 6;
+	}
+	expect(tokenizer, "abcd", NULL, 0, expected, 2);
+	expect(tokenizer, text, NULL, 0, expected, 40);
+	tt_tokenizer_free(tokenizer);
+	free(json);
+	json_decref(root);
+}
+
 /* The word abba is special, so the merge that spells it is not taken. */
 Test(tokenizer_files, merges_no_special_token_together)
 {
@@ -150,8 +177,9 @@ Test(tokenizer_files, stops_a_pattern_that_explodes)
 	struct tt_tokenizer *tokenizer = NULL;
 	cr_assert_eq(load_changed(&tokenizer, "pre_tokenizer", SPLIT("(?:a+)+(?!a)b", ISOLATED), &err), TT_OK, "%s",
 		err.message);
-	memset(text, 'a', 48);
-	strcpy(text + 48, "cb");
+	strcpy(text, "ab"); /* matched, and taken back when the rest fails */
+	memset(text + 2, 'a', 48);
+	strcpy(text + 50, "cb");
 	cr_assert_eq(tt_tokenizer_encode(tokenizer, text, strlen(text), NULL, 0, &ids, &err), TT_ERR_LIMIT);
 	cr_assert(strstr(err.message, "Split (stage 1)") && ids.len == 0, "%s", err.message);
 	tt_ids_free(&ids);

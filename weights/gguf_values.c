@@ -118,8 +118,8 @@ double tt_gguf_number(const struct tt_gguf_value *value, uint64_t i)
 	const uint8_t *p = value->data;
 	/* One element, as the scalar that integer_value reads. */
 	struct tt_gguf_value element = {.kind = value->element};
-	uint64_t number;
-	bool negative;
+	uint64_t number = 0;
+	bool negative = false;
 	if (i >= value->count)
 		return 0;
 	switch (value->element) {

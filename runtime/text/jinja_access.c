@@ -132,8 +132,8 @@ int tt_jj_item(struct jj_run *run, struct jj_value of, struct jj_value key, stru
 			return TT_OK;
 		}
 	}
-	if ((key.kind == JJ_INT || key.kind == JJ_BOOL) && (of.kind == JJ_STRING || of.kind == JJ_LIST ||
-								    of.kind == JJ_TUPLE || of.kind == JJ_RANGE))
+	if ((key.kind == JJ_INT || key.kind == JJ_BOOL) &&
+		(of.kind == JJ_STRING || of.kind == JJ_LIST || of.kind == JJ_TUPLE || of.kind == JJ_RANGE))
 		return element(run, of, key.kind == JJ_BOOL ? key.boolean : key.integer, out);
 	return key.kind == JJ_STRING ? python_attribute(run, of, key.string, out, &found) : TT_OK;
 }
@@ -177,8 +177,8 @@ static int slice_string(struct jj_run *run, const struct jj_string *s, int64_t s
 	return tt_jj_finish(&builder, false, out);
 }
 
-static int slice_range(struct jj_run *run, const struct jj_range *of, int64_t start, int64_t step, size_t n,
-	struct jj_value *out)
+static int slice_range(
+	struct jj_run *run, const struct jj_range *of, int64_t start, int64_t step, size_t n, struct jj_value *out)
 {
 	struct jj_range *range = NULL;
 	TT_TRY(tt_jj_alloc(&run->arena, &range, 1, sizeof *range));

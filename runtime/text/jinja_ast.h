@@ -88,7 +88,7 @@ struct jj_scope_info {
 	struct jj_symbol {
 		const struct jj_string *name;
 		bool stored_first;
-	} *symbols; /* [n] */
+	} * symbols; /* [n] */
 	size_t n, capacity;
 	const struct jj_string **hidden; /* [n_hidden] */
 	size_t n_hidden;
@@ -108,7 +108,7 @@ struct jj_node {
 	struct jj_keyword {
 		const struct jj_string *name;
 		struct jj_node *value;
-	} *keywords;                    /* [n_keywords] */
+	} * keywords;                   /* [n_keywords] */
 	const struct jj_native *native; /* NULL when no filter or test has this name: refused when it is reached */
 	const struct jj_scope_info *scope;
 };
@@ -140,8 +140,8 @@ struct jj_node *tt_jj_parse_filters(struct jj_parser *parser, struct jj_node *va
 struct jj_node *tt_jj_node(struct jj_parser *parser, enum jj_node_kind kind, uint32_t line);
 /* Appends to node->items; child may be NULL, in a slice. */
 bool tt_jj_push(struct jj_parser *parser, struct jj_node *node, size_t *capacity, struct jj_node *child);
-bool tt_jj_push_keyword(struct jj_parser *parser, struct jj_node *node, size_t *capacity,
-	const struct jj_string *name, struct jj_node *value);
+bool tt_jj_push_keyword(struct jj_parser *parser, struct jj_node *node, size_t *capacity, const struct jj_string *name,
+	struct jj_node *value);
 /* Counts the depth below node; false when it is too deep. */
 bool tt_jj_adopt(struct jj_parser *parser, struct jj_node *node, const struct jj_node *child);
 void tt_jj_note(struct jj_parser *parser, const struct jj_string *name, bool stored);

@@ -145,8 +145,8 @@ static int exec_in_scope(struct jj_run *run, const struct jj_node *block, struct
 }
 
 /* One round; the scope is used again by the next unless a macro holds on to it. */
-static int exec_round(struct jj_run *run, const struct jj_node *node, struct jj_loop *loop, struct jj_scope **scope,
-	int *flow)
+static int exec_round(
+	struct jj_run *run, const struct jj_node *node, struct jj_loop *loop, struct jj_scope **scope, int *flow)
 {
 	static const struct jj_string name = {.data = "loop", .len = 4};
 	struct jj_scope *outer = run->scope;
@@ -165,7 +165,7 @@ static int exec_for(struct jj_run *run, const struct jj_node *node, int *flow)
 	struct jj_loop *loop = NULL;
 	struct jj_scope *scope = NULL;
 	struct jj_value over;
-	bool more;
+	bool more, completed = false;
 	TT_TRY(tt_jj_eval(run, node->b, &over));
 	run->line = node->line;
 	TT_TRY(tt_jj_alloc(&run->arena, &loop, 1, sizeof *loop));
@@ -182,8 +182,10 @@ static int exec_for(struct jj_run *run, const struct jj_node *node, int *flow)
 		TT_TRY(exec_round(run, node, loop, &scope, &inner));
 		if (inner == FLOW_BREAK)
 			break;
+		completed = completed || inner == FLOW_ON;
 	}
-	if (loop->index >= 0 || !node->e)
+	/* As jinja2 compiles it: a round that ended in break or continue does not keep the else block away. */
+	if (completed || !node->e)
 		return TT_OK;
 	TT_TRY(new_scope(run, run->scope, &scope));
 	return exec_in_scope(run, node->e, scope, flow);

@@ -335,8 +335,9 @@ static struct jj_node *parse_subscript(struct jj_parser *parser, struct jj_node 
 		} else if (take_op(parser, ']')) {
 			break;
 		} else if (parts[n]) {
-			return tt_jj_refuse(parser, tt_jj_is_op(parser->token, ',') ? TT_ERR_UNSUPPORTED : TT_ERR_FORMAT,
-				line, "expected ] behind an index");
+			return tt_jj_refuse(parser,
+				tt_jj_is_op(parser->token, ',') ? TT_ERR_UNSUPPORTED : TT_ERR_FORMAT, line,
+				"expected ] behind an index");
 		} else if (!(parts[n] = tt_jj_parse_expression(parser, true))) {
 			return NULL;
 		}

@@ -21,8 +21,8 @@ static int integer_or(struct jj_run *run, struct jj_value value, int64_t other, 
 	if (!given(value))
 		return TT_OK;
 	if (value.kind != JJ_INT && value.kind != JJ_BOOL)
-		return tt_jj_fail(run, TT_ERR_FORMAT, "'%s' object cannot be interpreted as an integer",
-			tt_jj_type(value));
+		return tt_jj_fail(
+			run, TT_ERR_FORMAT, "'%s' object cannot be interpreted as an integer", tt_jj_type(value));
 	*out = value.kind == JJ_BOOL ? value.boolean : value.integer;
 	return TT_OK;
 }
@@ -95,8 +95,8 @@ int tt_jj_escape(struct jj_run *run, const struct jj_string *s, struct jj_value 
 		const char *at = s->data[i] ? strchr(from, s->data[i]) : NULL;
 		bool marked = s->mark == JJ_MIXED ? s->mask[i] : s->mark == JJ_UNTRUSTED;
 		if (at)
-			TT_TRY(tt_jj_add_bytes(&builder, to[at - from], strlen(to[at - from]),
-				marked ? JJ_UNTRUSTED : JJ_TRUSTED));
+			TT_TRY(tt_jj_add_bytes(
+				&builder, to[at - from], strlen(to[at - from]), marked ? JJ_UNTRUSTED : JJ_TRUSTED));
 		else
 			TT_TRY(tt_jj_add_part(&builder, s, i, i + 1));
 	}

@@ -75,8 +75,8 @@ static int json_escape(uint32_t c, bool ascii, char out[13])
 	if (c < 0x20 || (ascii && c > 0x7e && c < 0x10000))
 		return snprintf(out, 13, "\\u%04x", (unsigned)c);
 	if (ascii && c >= 0x10000)
-		return snprintf(out, 13, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),
-			(unsigned)(0xdc00 + (c & 0x3ff)));
+		return snprintf(
+			out, 13, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)), (unsigned)(0xdc00 + (c & 0x3ff)));
 	return 0;
 }
 
@@ -98,8 +98,7 @@ static int add_quoted(struct jj_run *run, struct jj_builder *builder, const stru
 		if (!n)
 			continue;
 		TT_TRY(tt_jj_add_part(builder, s, kept, at));
-		TT_TRY(tt_jj_add_bytes(
-			builder, escape, (size_t)n, s->mark == JJ_TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED));
+		TT_TRY(tt_jj_add_bytes(builder, escape, (size_t)n, s->mark == JJ_TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED));
 		kept = i;
 	}
 	TT_TRY(tt_jj_add_part(builder, s, kept, s->len));
@@ -202,8 +201,7 @@ int tt_jj_add_value(struct jj_run *run, struct jj_builder *builder, struct jj_va
 		TT_TRY(tt_jj_charge(run, value.string->len / 64));
 		if (quoted && value.string->markup)
 			return tt_jj_fail(run, TT_ERR_UNSUPPORTED, "the repr of a safe string");
-		return quoted ? add_quoted(run, builder, value.string, PYTHON)
-			      : tt_jj_add(builder, value.string);
+		return quoted ? add_quoted(run, builder, value.string, PYTHON) : tt_jj_add(builder, value.string);
 	default:
 		break;
 	}
@@ -358,8 +356,8 @@ static int dump_value(struct dump *dump, struct jj_value value, unsigned level)
 		TT_TRY(dump_dict(dump, value.dict, level));
 		break;
 	default:
-		return tt_jj_fail(dump->run, TT_ERR_FORMAT, "Object of type %s is not JSON serializable",
-			tt_jj_type(value));
+		return tt_jj_fail(
+			dump->run, TT_ERR_FORMAT, "Object of type %s is not JSON serializable", tt_jj_type(value));
 	}
 	dump->run->depth--;
 	return TT_OK;
@@ -385,8 +383,7 @@ int tt_jj_add_json(struct jj_run *run, struct jj_builder *builder, struct jj_val
 		return tt_jj_fail(run, TT_ERR_FORMAT, "tojson's indent is a number or a string");
 	}
 	if (v[2].kind == JJ_LIST || v[2].kind == JJ_TUPLE) {
-		if (v[2].list->n != 2 || v[2].list->items[0].kind != JJ_STRING ||
-			v[2].list->items[1].kind != JJ_STRING)
+		if (v[2].list->n != 2 || v[2].list->items[0].kind != JJ_STRING || v[2].list->items[1].kind != JJ_STRING)
 			return tt_jj_fail(run, TT_ERR_FORMAT, "tojson's separators are two strings");
 		dump.item_separator = v[2].list->items[0];
 		dump.key_separator = v[2].list->items[1];
@@ -409,8 +406,7 @@ static int text_from_json(struct jj_run *run, const char *data, size_t n, enum t
 	if (!tt_jj_valid_utf8(data, n))
 		return tt_jj_fail(run, TT_ERR_FORMAT, "a string of the context is not valid UTF-8");
 	TT_TRY(tt_jj_alloc(&run->arena, &string, 1, sizeof *string));
-	*string = (struct jj_string){
-		.data = data, .len = n, .mark = trust == TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED};
+	*string = (struct jj_string){.data = data, .len = n, .mark = trust == TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED};
 	*out = (struct jj_value){.kind = JJ_STRING, .string = string};
 	return TT_OK;
 }

@@ -102,15 +102,15 @@ static int integer_of(struct jj_run *run, struct jj_value value, int64_t *out)
 	if (value.kind == JJ_UNDEFINED)
 		return tt_jj_undefined(run, value);
 	if (value.kind != JJ_INT && value.kind != JJ_BOOL)
-		return tt_jj_fail(run, TT_ERR_FORMAT, "'%s' object cannot be interpreted as an integer",
-			tt_jj_type(value));
+		return tt_jj_fail(
+			run, TT_ERR_FORMAT, "'%s' object cannot be interpreted as an integer", tt_jj_type(value));
 	*out = value.kind == JJ_BOOL ? value.boolean : value.integer;
 	return TT_OK;
 }
 
 static int range(struct jj_run *run, struct jj_value self, const struct jj_value *v, struct jj_value *out)
 {
-	int64_t start = 0, stop, step = 1;
+	int64_t start = 0, stop = 0, step = 1;
 	struct jj_range *made = NULL;
 	(void)self;
 	TT_TRY(integer_of(run, v[0], &stop));
@@ -124,7 +124,8 @@ static int range(struct jj_run *run, struct jj_value self, const struct jj_value
 		return tt_jj_fail(run, TT_ERR_FORMAT, "range() arg 3 must not be zero");
 	unsigned __int128 span = 0, width = step > 0 ? (unsigned __int128)step : (unsigned __int128)(-(__int128)step);
 	if (step > 0 ? start < stop : start > stop)
-		span = step > 0 ? (unsigned __int128)((__int128)stop - start) : (unsigned __int128)((__int128)start - stop);
+		span = step > 0 ? (unsigned __int128)((__int128)stop - start)
+				: (unsigned __int128)((__int128)start - stop);
 	span = (span + width - 1) / width;
 	if (span > JJ_MAX_RANGE)
 		return tt_jj_fail(run, TT_ERR_LIMIT, "a range of more than %d numbers", JJ_MAX_RANGE);
@@ -153,7 +154,8 @@ static int dict(struct jj_run *run, struct jj_value self, const struct jj_args *
 		for (size_t i = 0; i < n; i++) {
 			TT_TRY(tt_jj_collect(run, pairs[i], &pair, &two));
 			if (two != 2)
-				return tt_jj_fail(run, TT_ERR_FORMAT, "dict: element %zu has length %zu, not 2", i, two);
+				return tt_jj_fail(
+					run, TT_ERR_FORMAT, "dict: element %zu has length %zu, not 2", i, two);
 			TT_TRY(tt_jj_put(run, out->dict, pair[0], pair[1]));
 		}
 	}

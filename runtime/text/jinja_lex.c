@@ -47,8 +47,8 @@ static int emit(struct lexer *lexer, enum jj_token_kind kind, unsigned op, struc
 {
 	struct jj_tokens *out = lexer->out;
 	TT_TRY(tt_grow(&out->data, &out->capacity, out->len + 1, sizeof *out->data, lexer->arena->err));
-	out->data[out->len++] = (struct jj_token){
-		.kind = (uint8_t)kind, .op = (uint16_t)op, .line = lexer->line, .value = value};
+	out->data[out->len++] =
+		(struct jj_token){.kind = (uint8_t)kind, .op = (uint16_t)op, .line = lexer->line, .value = value};
 	return TT_OK;
 }
 
@@ -163,9 +163,9 @@ static bool is_digit(char c)
 static size_t digits_end(const struct lexer *lexer, size_t at)
 {
 	size_t end = at;
-	while (end < lexer->n && (is_digit(lexer->source[end]) ||
-					 (end > at && lexer->source[end] == '_' && end + 1 < lexer->n &&
-						 is_digit(lexer->source[end + 1]))))
+	while (end < lexer->n &&
+		(is_digit(lexer->source[end]) || (end > at && lexer->source[end] == '_' && end + 1 < lexer->n &&
+							 is_digit(lexer->source[end + 1]))))
 		end++;
 	return end;
 }
@@ -337,8 +337,9 @@ static int lex_operator(struct lexer *lexer)
 			lexer->name, lexer->line, (unsigned)(uint8_t)c);
 	if (strchr("([{", c)) {
 		if (lexer->n_open == JJ_MAX_NESTING)
-			return tt_fail(lexer->arena->err, TT_ERR_LIMIT, "%s: line %u: brackets nested more than %d deep",
-				lexer->name, lexer->line, JJ_MAX_NESTING);
+			return tt_fail(lexer->arena->err, TT_ERR_LIMIT,
+				"%s: line %u: brackets nested more than %d deep", lexer->name, lexer->line,
+				JJ_MAX_NESTING);
 		lexer->open[lexer->n_open++] = c == '(' ? ')' : c == '[' ? ']' : '}';
 	} else if (strchr(")]}", c) && (lexer->n_open == 0 || lexer->open[--lexer->n_open] != c)) {
 		return refuse(lexer, "a closing bracket does not match");
@@ -370,7 +371,7 @@ static int lex_tag(struct lexer *lexer, bool variable)
 	while (lexer->at < lexer->n) {
 		size_t end = 0, spaces;
 		if (lexer->n_open == 0 && variable)
-			end = starts(lexer, lexer->at, "-}}") ? skip_space(lexer, lexer->at + 3)
+			end = starts(lexer, lexer->at, "-}}")  ? skip_space(lexer, lexer->at + 3)
 			      : starts(lexer, lexer->at, "}}") ? lexer->at + 2
 							       : 0;
 		else if (lexer->n_open == 0)
@@ -395,7 +396,8 @@ int tt_jj_lex(struct jj_tokens *out, struct jj_arena *arena, const char *source,
 		.source = source, .n = n, .name = name, .line = 1, .line_starting = true, .arena = arena, .out = out};
 	while (lexer.at < n) {
 		size_t tag = lexer.at, raw;
-		while (tag < n && !starts(&lexer, tag, "{%") && !starts(&lexer, tag, "{{") && !starts(&lexer, tag, "{#"))
+		while (tag < n && !starts(&lexer, tag, "{%") && !starts(&lexer, tag, "{{") &&
+			!starts(&lexer, tag, "{#"))
 			tag++;
 		if (tag == n) {
 			TT_TRY(emit_data(&lexer, n, '+', false));

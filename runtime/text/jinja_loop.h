@@ -11,7 +11,7 @@ struct jj_loop {
 	struct jj_iter iter;
 	int64_t index; /* of the current item, from 0; -1 before the first */
 	struct jj_value current, previous, ahead, changed;
-	bool has_ahead; /* ahead was read early */
+	bool has_ahead;        /* ahead was read early */
 	struct jj_value *rest; /* [n_rest]: all that was left when the length was asked for, or NULL */
 	size_t n_rest, next_rest;
 	int64_t length; /* -1 until it is known */

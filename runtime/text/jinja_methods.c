@@ -51,18 +51,16 @@ static size_t map_case(uint32_t c, bool upper, char out[4])
 		return 2;
 	}
 	if (c < 0x80)
-		return tt_jj_encode(upper ? (c >= 'a' && c <= 'z' ? c - 32 : c) : (c >= 'A' && c <= 'Z' ? c + 32 : c),
-			out);
-	utf8proc_int32_t mapped =
-		upper ? utf8proc_toupper((utf8proc_int32_t)c) : utf8proc_tolower((utf8proc_int32_t)c);
+		return tt_jj_encode(
+			upper ? (c >= 'a' && c <= 'z' ? c - 32 : c) : (c >= 'A' && c <= 'Z' ? c + 32 : c), out);
+	utf8proc_int32_t mapped = upper ? utf8proc_toupper((utf8proc_int32_t)c) : utf8proc_tolower((utf8proc_int32_t)c);
 	return tt_jj_encode((uint32_t)mapped, out);
 }
 
 static bool is_cased(uint32_t c)
 {
 	utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
-	return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL ||
-	       category == UTF8PROC_CATEGORY_LT;
+	return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL || category == UTF8PROC_CATEGORY_LT;
 }
 
 /* The beginning of a word for the title filter: behind one of these or white space. */
@@ -134,8 +132,8 @@ static int count_of(struct jj_run *run, struct jj_value value, int64_t *out)
 	if (value.kind == JJ_MISSING)
 		return TT_OK;
 	if (value.kind != JJ_INT && value.kind != JJ_BOOL)
-		return tt_jj_fail(run, TT_ERR_FORMAT, "'%s' object cannot be interpreted as an integer",
-			tt_jj_type(value));
+		return tt_jj_fail(
+			run, TT_ERR_FORMAT, "'%s' object cannot be interpreted as an integer", tt_jj_type(value));
 	*out = value.kind == JJ_BOOL ? value.boolean : value.integer;
 	return TT_OK;
 }
@@ -406,8 +404,8 @@ static int join(struct jj_run *run, struct jj_value self, const struct jj_value 
 		if (!more)
 			return tt_jj_finish(&builder, false, out);
 		if (item.kind != JJ_STRING)
-			return tt_jj_fail(run, TT_ERR_FORMAT, "join: expected str instances, %s found",
-				tt_jj_type(item));
+			return tt_jj_fail(
+				run, TT_ERR_FORMAT, "join: expected str instances, %s found", tt_jj_type(item));
 		TT_TRY(tt_jj_charge(run, (self.string->len + item.string->len) / 64));
 		if (!first)
 			TT_TRY(tt_jj_add(&builder, self.string));
@@ -510,7 +508,8 @@ static int all_of(struct jj_run *run, const struct jj_string *s, char kind, stru
 		uint32_t c = tt_jj_decode(s->data, s->len, &i);
 		utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)c);
 		bool digit = category == UTF8PROC_CATEGORY_ND;
-		all = kind == 's' ? tt_jj_is_space(c) : ((kind != 'a' && digit) || (kind != 'd' && is_letter(category)));
+		all = kind == 's' ? tt_jj_is_space(c)
+				  : ((kind != 'a' && digit) || (kind != 'd' && is_letter(category)));
 	}
 	*out = tt_jj_bool(all);
 	return TT_OK;

@@ -75,8 +75,8 @@ bool tt_jj_push(struct jj_parser *parser, struct jj_node *node, size_t *capacity
 	return tt_jj_adopt(parser, node, child);
 }
 
-bool tt_jj_push_keyword(struct jj_parser *parser, struct jj_node *node, size_t *capacity,
-	const struct jj_string *name, struct jj_node *value)
+bool tt_jj_push_keyword(struct jj_parser *parser, struct jj_node *node, size_t *capacity, const struct jj_string *name,
+	struct jj_node *value)
 {
 	for (uint32_t i = 0; i < node->n_keywords; i++)
 		if (tt_jj_same(node->keywords[i].name, name))
@@ -136,8 +136,8 @@ static int hide_names(struct jj_parser *parser)
 				up = up->parent;
 			if (up || !scope->symbols[i].stored_first)
 				continue;
-			TT_TRY(tt_jj_grow(parser->arena, &scope->hidden, &capacity, scope->n_hidden + 1,
-				sizeof *scope->hidden));
+			TT_TRY(tt_jj_grow(
+				parser->arena, &scope->hidden, &capacity, scope->n_hidden + 1, sizeof *scope->hidden));
 			scope->hidden[scope->n_hidden++] = scope->symbols[i].name;
 		}
 	}
@@ -445,7 +445,8 @@ static struct jj_node *parse_print(struct jj_parser *parser, struct jj_node *nod
 {
 	node->a = tt_jj_parse_expression(parser, true);
 	if (node->a && tt_jj_is_op(parser->token, ','))
-		return tt_jj_refuse(parser, TT_ERR_UNSUPPORTED, node->line, "print with several values is not supported");
+		return tt_jj_refuse(
+			parser, TT_ERR_UNSUPPORTED, node->line, "print with several values is not supported");
 	return node->a && tt_jj_adopt(parser, node, node->a) ? node : NULL;
 }
 
@@ -481,8 +482,8 @@ static struct jj_node *parse_statement(struct jj_parser *parser)
 		"endgeneration", "endwith", "endfilter", "endraw"};
 	for (size_t i = 0; i < sizeof misplaced / sizeof *misplaced; i++)
 		if (tt_jj_is_name(token, misplaced[i]))
-			return tt_jj_refuse(parser, TT_ERR_FORMAT, token->line, "tag '%s' ends nothing that is open",
-				misplaced[i]);
+			return tt_jj_refuse(
+				parser, TT_ERR_FORMAT, token->line, "tag '%s' ends nothing that is open", misplaced[i]);
 	return tt_jj_refuse(parser, TT_ERR_UNSUPPORTED, token->line, "tag '%.*s' is not supported",
 		(int)token->value.string->len, token->value.string->data);
 }
@@ -570,8 +571,7 @@ static int parse(struct tt_jinja *jinja, struct jj_tokens *tokens, const char *s
 {
 	struct jj_parser parser = {.name = jinja->name, .arena = &jinja->arena};
 	if (n > JJ_MAX_SOURCE)
-		return tt_fail(
-			err, TT_ERR_LIMIT, "%s: a template of more than %zu bytes", jinja->name, JJ_MAX_SOURCE);
+		return tt_fail(err, TT_ERR_LIMIT, "%s: a template of more than %zu bytes", jinja->name, JJ_MAX_SOURCE);
 	if (!tt_jj_valid_utf8(source, n))
 		return tt_fail(err, TT_ERR_FORMAT, "%s: the template is not valid UTF-8", jinja->name);
 	TT_TRY(tt_copy_string(&jinja->source, source, n, err));

@@ -20,7 +20,9 @@ static int add_text_of(struct jj_run *run, struct jj_builder *builder, struct jj
 static int add_number(struct jj_run *run, struct jj_builder *builder, struct jj_value value, char how, int precision)
 {
 	char text[400];
-	double real = value.kind == JJ_FLOAT ? value.real : value.kind == JJ_BOOL ? value.boolean : (double)value.integer;
+	double real = value.kind == JJ_FLOAT  ? value.real
+		      : value.kind == JJ_BOOL ? value.boolean
+					      : (double)value.integer;
 	if (value.kind == JJ_UNDEFINED)
 		return tt_jj_undefined(run, value);
 	if (value.kind != JJ_INT && value.kind != JJ_FLOAT && value.kind != JJ_BOOL)
@@ -42,8 +44,8 @@ struct taken {
 	size_t n, next;
 };
 
-static int one_percent(struct jj_run *run, struct jj_builder *builder, const struct jj_string *format, size_t *at,
-	struct taken *taken)
+static int one_percent(
+	struct jj_run *run, struct jj_builder *builder, const struct jj_string *format, size_t *at, struct taken *taken)
 {
 	int precision = -1;
 	char how = *at < format->len ? format->data[*at] : 0;
@@ -83,7 +85,7 @@ int tt_jj_percent(struct jj_run *run, const struct jj_string *format, struct jj_
 		kept = i;
 	}
 	TT_TRY(tt_jj_add_part(&builder, format, kept, format->len));
-	if (taken.next < taken.n && args.kind != JJ_DICT && args.kind != JJ_LIST)
+	if (taken.next < taken.n && args.kind != JJ_DICT && args.kind != JJ_LIST && args.kind != JJ_UNDEFINED)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "not all arguments converted during string formatting");
 	return tt_jj_finish(&builder, false, out);
 }

@@ -66,7 +66,7 @@ int tt_jj_charge(struct jj_run *run, uint64_t n);
 struct jj_builder tt_jj_builder(struct jj_run *run);
 
 /* Values */
-const char *tt_jj_type(struct jj_value value);                /* its name in Python */
+const char *tt_jj_type(struct jj_value value);                  /* its name in Python */
 int tt_jj_undefined(struct jj_run *run, struct jj_value value); /* fails with the undefined value's name */
 struct jj_value tt_jj_bool(bool value);
 struct jj_value tt_jj_int(int64_t value);
@@ -116,7 +116,8 @@ int tt_jj_eval(struct jj_run *run, const struct jj_node *node, struct jj_value *
 int tt_jj_eval_filter(struct jj_run *run, const struct jj_node *node, struct jj_value text, struct jj_value *out);
 int tt_jj_eval_args(struct jj_run *run, const struct jj_node *node, struct jj_args *out);
 int tt_jj_exec(struct jj_run *run, const struct jj_node *block, int *flow);
-int tt_jj_call_macro(struct jj_run *run, const struct jj_macro *macro, const struct jj_args *args, struct jj_value *out);
+int tt_jj_call_macro(
+	struct jj_run *run, const struct jj_macro *macro, const struct jj_args *args, struct jj_value *out);
 int tt_jj_lookup(struct jj_run *run, const struct jj_string *name, struct jj_value *out);
 int tt_jj_bind(struct jj_run *run, struct jj_scope *scope, const struct jj_string *name, struct jj_value value);
 

@@ -36,8 +36,8 @@ static int step_into(struct jj_run *run, struct jj_value *value, const char *nam
 }
 
 /* The attribute a filter was given: a path, a number, or none for the value itself. */
-static int attribute_of(struct jj_run *run, struct jj_value item, struct jj_value path, struct jj_value fallback,
-	struct jj_value *out)
+static int attribute_of(
+	struct jj_run *run, struct jj_value item, struct jj_value path, struct jj_value fallback, struct jj_value *out)
 {
 	*out = item;
 	if (path.kind == JJ_MISSING || path.kind == JJ_NONE)
@@ -70,8 +70,8 @@ static int fold_case(struct jj_run *run, struct jj_value *value, bool case_sensi
 }
 
 /* What an item is sorted by: the tuple of the attributes that a comma-separated path names. */
-static int sort_key(struct jj_run *run, struct jj_value item, struct jj_value path, bool case_sensitive,
-	struct jj_value *out)
+static int sort_key(
+	struct jj_run *run, struct jj_value item, struct jj_value path, bool case_sensitive, struct jj_value *out)
 {
 	struct jj_value none = {.kind = JJ_MISSING};
 	struct values key = {0};
@@ -100,7 +100,8 @@ static int merge_sort(struct jj_run *run, struct keyed *items, struct keyed *spa
 {
 	for (size_t width = 1; width < n; width *= 2) {
 		for (size_t low = 0; low < n; low += 2 * width) {
-			size_t middle = low + width < n ? low + width : n, high = low + 2 * width < n ? low + 2 * width : n;
+			size_t middle = low + width < n ? low + width : n,
+			       high = low + 2 * width < n ? low + 2 * width : n;
 			size_t a = low, b = middle, to = low;
 			while (a < middle || b < high) {
 				bool right = a == middle;
@@ -399,7 +400,11 @@ static int map(struct jj_run *run, struct jj_value self, const struct jj_args *a
 	const struct jj_value *path = args->n == 1 ? keyword(args, "attribute") : NULL,
 			      *fallback = keyword(args, "default");
 	size_t n;
+	bool truth;
 	(void)self;
+	TT_TRY(tt_jj_truth(run, args->values[0], &truth));
+	if (!truth)
+		return tt_jj_new_cursor(run, NULL, 0, out);
 	if (!path && args->n < 2)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "map requires a filter argument");
 	if (path && args->n_keywords > (fallback ? 2u : 1u))

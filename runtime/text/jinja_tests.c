@@ -4,7 +4,8 @@
 #include "base/fail.h"
 #include "runtime/text/jinja_strings.h"
 
-#define TEST(name) static int name(struct jj_run *run, struct jj_value self, const struct jj_value *v, struct jj_value *out)
+#define TEST(name)                                                                                                     \
+	static int name(struct jj_run *run, struct jj_value self, const struct jj_value *v, struct jj_value *out)
 
 /* Tests of nothing but the kind of value. */
 #define KIND_TEST(name, condition)                                                                                     \
@@ -27,11 +28,11 @@ KIND_TEST(is_number, v[0].kind == JJ_INT || v[0].kind == JJ_FLOAT || v[0].kind =
 KIND_TEST(is_string, v[0].kind == JJ_STRING)
 KIND_TEST(is_mapping, v[0].kind == JJ_DICT)
 KIND_TEST(is_sequence, v[0].kind == JJ_UNDEFINED || v[0].kind == JJ_STRING || v[0].kind == JJ_LIST ||
-	v[0].kind == JJ_TUPLE || v[0].kind == JJ_DICT || v[0].kind == JJ_RANGE)
-KIND_TEST(is_iterable, v[0].kind == JJ_UNDEFINED || (v[0].kind >= JJ_STRING && v[0].kind <= JJ_CURSOR) ||
-	v[0].kind == JJ_LOOP)
-KIND_TEST(is_callable, v[0].kind == JJ_NATIVE || v[0].kind == JJ_MACRO || v[0].kind == JJ_LOOP ||
-	v[0].kind == JJ_UNDEFINED)
+			       v[0].kind == JJ_TUPLE || v[0].kind == JJ_DICT || v[0].kind == JJ_RANGE)
+KIND_TEST(is_iterable,
+	v[0].kind == JJ_UNDEFINED || (v[0].kind >= JJ_STRING && v[0].kind <= JJ_CURSOR) || v[0].kind == JJ_LOOP)
+KIND_TEST(is_callable,
+	v[0].kind == JJ_NATIVE || v[0].kind == JJ_MACRO || v[0].kind == JJ_LOOP || v[0].kind == JJ_UNDEFINED)
 KIND_TEST(is_escaped, v[0].kind == JJ_STRING && v[0].string->markup)
 
 static int order_is(struct jj_run *run, const struct jj_value *v, const char *op, struct jj_value *out)

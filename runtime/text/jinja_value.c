@@ -375,8 +375,8 @@ int tt_jj_contains(struct jj_run *run, struct jj_value container, struct jj_valu
 	*out = false;
 	if (container.kind == JJ_STRING) {
 		if (item.kind != JJ_STRING)
-			return tt_jj_fail(run, TT_ERR_FORMAT,
-				"'in <string>' requires string as left operand, not %s", tt_jj_type(item));
+			return tt_jj_fail(run, TT_ERR_FORMAT, "'in <string>' requires string as left operand, not %s",
+				tt_jj_type(item));
 		const struct jj_string *s = container.string, *sub = item.string;
 		TT_TRY(tt_jj_charge(run, s->len / 16));
 		*out = sub->len == 0;

@@ -45,7 +45,7 @@ static int type_flags(double type, size_t i, uint8_t *out, struct tt_error *err)
 
 static int read_tokens(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
 {
-	const struct tt_gguf_value *tokens, *types = tt_gguf_find(file, "tokenizer.ggml.token_type");
+	const struct tt_gguf_value *tokens = NULL, *types = tt_gguf_find(file, "tokenizer.ggml.token_type");
 	TT_TRY(require_strings(file, "tokenizer.ggml.tokens", &tokens, err));
 	size_t n = (size_t)tokens->count;
 	if (types && (types->kind != TT_GGUF_ARRAY || (types->element != TT_GGUF_I32 && types->element != TT_GGUF_U32)))
@@ -67,7 +67,7 @@ static int read_tokens(struct tt_vocabulary *v, const struct tt_gguf *file, stru
 
 static int read_merges(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
 {
-	const struct tt_gguf_value *merges;
+	const struct tt_gguf_value *merges = NULL;
 	TT_TRY(require_strings(file, "tokenizer.ggml.merges", &merges, err));
 	size_t n = (size_t)merges->count;
 	TT_TRY(tt_alloc(&v->merges, 2 * n, sizeof *v->merges, err));

@@ -1,0 +1,138 @@
+/* The only launch, and the only copies, waits and graph launches of a step: all go through here, so that they are counted.
+ * Host code; no <<<>>>, so the emulator compiles the same source.
+ *
+ *     const void *kernel = TT_KERNEL(add_kernel);            once: tt_kernel_prepare(kernel, shared_bytes, err)
+ *     void *args[] = {&out, &in, &n};                        addresses of exactly the kernel's parameters, in order
+ *     struct tt_launch launch = {.name = "add", ...};        C++: the members in the order of the struct
+ *     TT_TRY(tt_launch(&launch, kernel, args, err)); */
+#ifndef KERNELS_CUDA_LAUNCH_H
+#define KERNELS_CUDA_LAUNCH_H
+
+#include <cuda_runtime.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#include "base/fail.h"
+}
+#else
+#include "base/fail.h"
+#endif
+
+#ifdef TT_EMU
+#define TT_KERNEL(kernel) tt_emu_kernel(kernel, #kernel)
+#else
+#define TT_KERNEL(kernel) ((const void *)(kernel))
+#endif
+
+/* What a session asked of the device, since it was opened. Launches count while a graph is captured too. */
+struct tt_cuda_counters {
+	uint64_t launches, dependent_launches;
+	uint64_t graph_launches;
+	uint64_t copies_in, copies_out, sets; /* in: host to device */
+	uint64_t bytes_in, bytes_out;
+	uint64_t waits;
+	uint64_t bytes, flops; /* as the launchers derived them */
+};
+
+struct tt_launch {
+	const char *name;
+	dim3 grid, block;
+	uint32_t shared_bytes; /* dynamic; more than 48 KiB needs tt_kernel_prepare once */
+	cudaStream_t stream;
+	uint64_t bytes, flops; /* what the kernel moves to and from memory, and computes */
+	bool dependent; /* may start while the kernel before it ends: it calls tt_grid_wait. Only from sm_90 on */
+	struct tt_cuda_counters *counters; /* or NULL */
+};
+
+/* TT_ERR_DEVICE with CUDA's name and sentence for the error; what says what was tried. */
+static inline int tt_cuda_fail(struct tt_error *err, cudaError_t error, const char *what)
+{
+	return tt_fail(err, TT_ERR_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+/* Returns from the calling function when a call of the CUDA runtime fails. */
+#define TT_TRY_CUDA(call, what)                                                                                        \
+	do {                                                                                                           \
+		cudaError_t tt_cuda_ = (call);                                                                         \
+		if (tt_cuda_ != cudaSuccess)                                                                           \
+			return tt_cuda_fail(err, tt_cuda_, what);                                                      \
+	} while (0)
+
+/* Lets the kernel have up to that much dynamic shared memory. Once, at start-up. */
+static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes),
+		"shared memory of a kernel");
+	return TT_OK;
+}
+
+static inline int tt_launch(const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
+{
+	cudaLaunchAttribute dependent;
+	memset(&dependent, 0, sizeof dependent);
+	dependent.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+	dependent.val.programmaticStreamSerializationAllowed = 1;
+	cudaLaunchConfig_t config;
+	config.gridDim = launch->grid;
+	config.blockDim = launch->block;
+	config.dynamicSmemBytes = launch->shared_bytes;
+	config.stream = launch->stream;
+	config.attrs = &dependent;
+	config.numAttrs = launch->dependent ? 1 : 0;
+	TT_TRY_CUDA(cudaLaunchKernelExC(&config, kernel, args), launch->name);
+	if (launch->counters) {
+		launch->counters->launches++;
+		launch->counters->dependent_launches += launch->dependent;
+		launch->counters->bytes += launch->bytes;
+		launch->counters->flops += launch->flops;
+	}
+	return TT_OK;
+}
+
+/* The host's end is pinned memory, so that the copies are asynchronous. counters is never NULL from here on. */
+static inline int tt_copy_in(struct tt_cuda_counters *counters, void *device, const void *host, size_t n_bytes,
+	cudaStream_t stream, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
+	counters->copies_in++;
+	counters->bytes_in += n_bytes;
+	return TT_OK;
+}
+
+static inline int tt_copy_out(struct tt_cuda_counters *counters, void *host, const void *device, size_t n_bytes,
+	cudaStream_t stream, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream), "copy from the device");
+	counters->copies_out++;
+	counters->bytes_out += n_bytes;
+	return TT_OK;
+}
+
+static inline int tt_set_zero(
+	struct tt_cuda_counters *counters, void *device, size_t n_bytes, cudaStream_t stream, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaMemsetAsync(device, 0, n_bytes, stream), "clearing device memory");
+	counters->sets++;
+	return TT_OK;
+}
+
+static inline int tt_graph_launch(
+	struct tt_cuda_counters *counters, cudaGraphExec_t graph, cudaStream_t stream, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaGraphLaunch(graph, stream), "graph launch");
+	counters->graph_launches++;
+	return TT_OK;
+}
+
+/* Where an error of a kernel comes to light. */
+static inline int tt_wait(struct tt_cuda_counters *counters, cudaStream_t stream, struct tt_error *err)
+{
+	counters->waits++;
+	TT_TRY_CUDA(cudaStreamSynchronize(stream), "waiting for the device");
+	return TT_OK;
+}
+
+#endif

@@ -1,0 +1,254 @@
+/* Sampling: Philox against its published vectors, cuts against a brute-force reference, draws against exact shares. */
+#include "test_kernels.h"
+
+/* The known answers that Philox's authors publish for 4x32, ten rounds. */
+Test(kernels_sample, philox_gives_the_known_answers)
+{
+	static const struct {
+		uint32_t counter[4], key[2], want[4];
+	} cases[] = {
+		{{0}, {0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+		{{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff},
+			{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+		{{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0},
+			{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		uint32_t out[4];
+		tt_cpu_philox(cases[i].counter, cases[i].key, out);
+		ASSERT_SAME_BITS(out, cases[i].want, 4, "vector %zu", i);
+	}
+}
+
+static void sample(const float *logits, uint32_t vocab, uint32_t n, const struct tt_sample_plan *plans,
+	struct tt_sample_result *results, uint32_t threads, enum tt_cpu_body_choice choice)
+{
+	struct tt_config config = {.vocab_size = vocab};
+	struct tt_step *step = make_step((struct tt_step){.n_samples = n});
+	struct tt_backend *backend = open_cpu(threads, choice);
+	memcpy(tt_step_samples(step), plans, n * sizeof *plans);
+	struct tt_sample_args args = {&config, step, logits, results};
+	ASSERT_OK(backend->sample(backend, &args, &ok_error));
+	backend->close(backend);
+	free(step);
+}
+
+static const struct tt_sample_plan GREEDY = {.target = -1, .top_p = 1};
+
+static struct tt_sample_result sample_one(const float *logits, uint32_t vocab, struct tt_sample_plan plan)
+{
+	struct tt_sample_result result;
+	sample(logits, vocab, 1, &plan, &result, 1, TT_CPU_BODY_BEST);
+	return result;
+}
+
+Test(kernels_sample, greedy_takes_the_lowest_id_among_equals_and_never_nan)
+{
+	float ties[9] = {0, 5, -1, 5, 5, 2, 5, 0, 1}, nans[9], nothing[9];
+	for (int i = 0; i < 9; i++) {
+		nans[i] = i == 6 ? -3 : NAN;
+		nothing[i] = NAN;
+	}
+	cr_assert_eq(sample_one(ties, 9, GREEDY).token, 1);
+	cr_assert_eq(sample_one(nans, 9, GREEDY).token, 6);
+	cr_assert_eq(sample_one(nothing, 9, GREEDY).token, 0);
+	cr_assert(isnan(sample_one(nothing, 9, GREEDY).logprob));
+	struct tt_sample_plan cold = GREEDY;
+	cold.temperature = 1e-42f; /* its inverse is infinite */
+	cr_assert_eq(sample_one(ties, 9, cold).token, 1);
+	cold.temperature = 1e-30f;
+	cold.top_k = 1;
+	cr_assert_eq(sample_one(ties, 9, cold).token, 1);
+}
+
+/* Log-probabilities of the raw logits whatever the cuts, over a vocabulary of SmolLM2's size. */
+Test(kernels_sample, logprobs_are_those_of_the_raw_logits)
+{
+	enum { VOCAB = 49152 };
+	float *logits = random_floats(VOCAB, 12, 3);
+	double max = -INFINITY, sum = 0;
+	logits[777] = logits[40000] = 14; /* equal: the lower id first */
+	for (int i = 0; i < VOCAB; i++)
+		max = fmax(max, (double)logits[i]);
+	for (int i = 0; i < VOCAB; i++)
+		sum += exp((double)logits[i] - max);
+	struct tt_sample_plan plans[3] = {GREEDY, GREEDY, GREEDY};
+	struct tt_sample_result results[2][3];
+	plans[0].target = 123;
+	plans[0].n_top = TT_MAX_TOP;
+	plans[1] = (struct tt_sample_plan){
+		.target = VOCAB - 1, .temperature = 0.7f, .top_k = 40, .top_p = 0.9f, .seed = 3};
+	plans[2].n_top = 1;
+	float *all = must_alloc(3 * (size_t)VOCAB, sizeof *all);
+	for (int i = 0; i < 3; i++)
+		memcpy(all + (size_t)i * VOCAB, logits, VOCAB * sizeof *logits);
+	sample(all, VOCAB, 3, plans, results[0], 1, TT_CPU_BODY_PORTABLE);
+	sample(all, VOCAB, 3, plans, results[1], 3, TT_CPU_BODY_BEST);
+	ASSERT_SAME_BITS(results[0], results[1], 3, "over bodies and threads");
+	for (int i = 0; i < 3; i++) {
+		const struct tt_sample_result *r = &results[0][i];
+		/* Rounding to f32 is 5e-7 at these sizes; the sum adds 1e-7. */
+		cr_assert_float_eq((double)r->logprob, (double)logits[r->token] - max - log(sum), 1e-6);
+		if (plans[i].target >= 0)
+			cr_assert_float_eq(
+				(double)r->target_logprob, (double)logits[plans[i].target] - max - log(sum), 2e-6);
+		cr_assert_eq(r->n_top, plans[i].n_top);
+	}
+	const struct tt_sample_result *r = &results[0][0];
+	cr_assert_eq(r->token, 777);
+	cr_assert_eq(r->top_tokens[0], 777);
+	cr_assert_eq(r->top_tokens[1], 40000);
+	for (uint32_t i = 0; i < TT_MAX_TOP; i++) {
+		uint32_t before = 0;
+		for (uint32_t j = 0; j < VOCAB; j++)
+			before += logits[j] > logits[r->top_tokens[i]] ||
+				  (logits[j] == logits[r->top_tokens[i]] && j < (uint32_t)r->top_tokens[i]);
+		cr_assert_eq(before, i, "alternative %u is not the %uth", r->top_tokens[i], i);
+		cr_assert_float_eq((double)r->top_logprobs[i], (double)logits[r->top_tokens[i]] - max - log(sum), 1e-6);
+	}
+	cr_assert_eq(sample_one(logits, 5, (struct tt_sample_plan){.target = -1, .top_p = 1, .n_top = 9}).n_top, 5);
+	free(all);
+	free(logits);
+}
+
+struct ranked {
+	double p;
+	uint32_t id;
+};
+
+static int by_rank(const void *left, const void *right)
+{
+	const struct ranked *a = left, *b = right;
+	return a->p != b->p ? (a->p > b->p ? -1 : 1) : (a->id > b->id) - (a->id < b->id);
+}
+
+/* The exact probabilities after temperature, top-k, top-p and min-p, by a full sort. */
+static void exact(const float *logits, uint32_t n, const struct tt_sample_plan *plan, double *p)
+{
+	struct ranked *all = must_alloc(n, sizeof *all);
+	double max = -INFINITY, sum = 0, held = 0;
+	uint32_t kept = 0, count = plan->top_k && plan->top_k < n ? plan->top_k : n;
+	for (uint32_t i = 0; i < n; i++)
+		max = fmax(max, (double)logits[i]);
+	for (uint32_t i = 0; i < n; i++)
+		all[i] = (struct ranked){exp(((double)logits[i] - max) / (double)plan->temperature), i};
+	qsort(all, n, sizeof *all, by_rank);
+	for (uint32_t i = 0; i < count; i++)
+		sum += all[i].p;
+	while (kept < count && (kept == 0 || held / sum < (double)plan->top_p))
+		held += all[kept++].p;
+	while (kept > 1 && all[kept - 1].p < (double)plan->min_p * all[0].p)
+		held -= all[--kept].p;
+	memset(p, 0, n * sizeof *p);
+	for (uint32_t i = 0; i < kept; i++)
+		p[all[i].id] = all[i].p / held;
+	free(all);
+}
+
+static const struct tt_sample_plan CUTS[] = {
+	{.temperature = 1, .top_p = 1},
+	{.temperature = 0.5f, .top_p = 1},
+	{.temperature = 1, .top_p = 1, .top_k = 7},
+	{.temperature = 1.5f, .top_p = 0.6f},
+	{.temperature = 1, .top_p = 1, .min_p = 0.2f},
+	{.temperature = 0.8f, .top_p = 0.8f, .top_k = 20},
+	{.temperature = 2, .top_p = 0.95f, .top_k = 30, .min_p = 0.1f},
+	{.temperature = 1, .top_p = 0},
+	{.temperature = 1, .top_p = 1, .min_p = 1},
+	{.temperature = 1, .top_p = 1, .top_k = 1},
+};
+enum { N_CUTS = sizeof CUTS / sizeof *CUTS };
+
+/* The draw that a share u of the total falls on: every candidate is hit, none but candidates is. */
+Test(kernels_sample, cuts_keep_the_tokens_of_the_reference)
+{
+	enum { VOCAB = 211, DRAWS = 20000 };
+	for (int seed = 0; seed < 5; seed++) {
+		float *logits = random_floats(VOCAB, 4, (uint64_t)seed), weights[VOCAB];
+		struct tt_cpu_candidate scratch[VOCAB];
+		double p[VOCAB];
+		for (int c = 0; c < N_CUTS; c++) {
+			bool seen[VOCAB] = {false};
+			float max = -INFINITY;
+			for (int i = 0; i < VOCAB; i++)
+				max = fmaxf(max, logits[i]);
+			tt_cpu_body_portable()->exp_sum(logits, max, 1 / CUTS[c].temperature, VOCAB, weights);
+			for (int i = 0; i < DRAWS; i++)
+				seen[tt_cpu_draw(&CUTS[c], weights, VOCAB, (i + 0.5) / DRAWS, scratch)] = true;
+			exact(logits, VOCAB, &CUTS[c], p);
+			for (int i = 0; i < VOCAB; i++) {
+				cr_assert(!seen[i] || p[i] > 0, "cut %d, seed %d: token %d was cut", c, seed, i);
+				cr_assert(seen[i] || p[i] < 1.5 / DRAWS, "cut %d, seed %d: token %d is missing", c,
+					seed, i);
+			}
+		}
+		free(logits);
+	}
+}
+
+/* Pearson's chi-square over 20000 draws of one seed: a fixed number, held below the 99.99% quantile. */
+Test(kernels_sample, draws_have_the_exact_shares)
+{
+	enum { VOCAB = 50, DRAWS = 20000 };
+	float *logits = random_floats(VOCAB, 2, 77), *all = must_alloc((size_t)DRAWS * VOCAB, sizeof *all);
+	struct tt_sample_plan *plans = must_alloc(DRAWS, sizeof *plans);
+	struct tt_sample_result *results = must_alloc(DRAWS, sizeof *results);
+	for (int i = 0; i < DRAWS; i++)
+		memcpy(all + (size_t)i * VOCAB, logits, VOCAB * sizeof *logits);
+	for (int c = 0; c < 7; c++) {
+		double p[VOCAB], chi = 0;
+		uint32_t counts[VOCAB] = {0}, degrees = 0;
+		for (int i = 0; i < DRAWS; i++) {
+			plans[i] = CUTS[c];
+			plans[i].target = -1;
+			plans[i].seed = 0x123456789abcdefu;
+			plans[i].counter = (uint64_t)i;
+		}
+		sample(all, VOCAB, DRAWS, plans, results, 2, TT_CPU_BODY_BEST);
+		for (int i = 0; i < DRAWS; i++)
+			counts[results[i].token]++;
+		exact(logits, VOCAB, &CUTS[c], p);
+		for (int i = 0; i < VOCAB; i++) {
+			double expected = p[i] * DRAWS;
+			cr_assert(p[i] > 0 || counts[i] == 0);
+			if (expected >= 5) {
+				chi += (counts[i] - expected) * (counts[i] - expected) / expected;
+				degrees++;
+			}
+		}
+		/* Wilson and Hilferty's approximation of the quantile. */
+		double d = degrees > 1 ? degrees - 1 : 1, root = 1 - 2 / (9 * d) + 3.72 * sqrt(2 / (9 * d));
+		cr_assert(chi < d * root * root * root, "cut %d: chi-square %g with %g degrees", c, chi, d);
+	}
+	free(logits);
+	free(all);
+	free(plans);
+	free(results);
+}
+
+/* A row's draw depends on its seed, counter and logits, not on its neighbours. */
+Test(kernels_sample, draws_do_not_depend_on_the_batch)
+{
+	enum { VOCAB = 300, ROWS = 9 };
+	float *logits = random_floats(ROWS * VOCAB, 3, 5);
+	struct tt_sample_plan plans[ROWS];
+	struct tt_sample_result together[ROWS], alone;
+	uint32_t changed = 0;
+	for (int i = 0; i < ROWS; i++)
+		plans[i] = (struct tt_sample_plan){.target = -1,
+			.temperature = 1,
+			.top_p = 0.95f,
+			.seed = (uint64_t)i << 40,
+			.counter = 1,
+			.n_top = 3};
+	sample(logits, VOCAB, ROWS, plans, together, 3, TT_CPU_BODY_BEST);
+	for (int i = 0; i < ROWS; i++) {
+		sample(logits + (size_t)i * VOCAB, VOCAB, 1, &plans[i], &alone, 1, TT_CPU_BODY_PORTABLE);
+		ASSERT_SAME_BITS(&alone, &together[i], 1, "row %d", i);
+		plans[i].counter = 2;
+		sample(logits + (size_t)i * VOCAB, VOCAB, 1, &plans[i], &alone, 1, TT_CPU_BODY_PORTABLE);
+		changed += alone.token != together[i].token;
+	}
+	cr_assert_gt(changed, 5);
+	free(logits);
+}

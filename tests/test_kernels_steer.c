@@ -1,0 +1,430 @@
+/* Steering and control: bits where nothing may change, values in double where something does, order where it counts. */
+#include "test_kernels.h"
+
+enum { HIDDEN = 40, LAYERS = 3, LAYER = 1, FFN = 32 };
+
+/* A dot of 40 terms and a few fused additions. */
+#define TOLERANCE 3e-7
+
+/* A step of n tokens over a down_proj whose product is zero, so that h comes in as it was set. */
+struct fixture {
+	struct tt_config config;
+	struct tt_layer layer;
+	struct tt_step *step;
+	struct tt_steer_slot slots[4];
+	float directions[4][LAYERS][2][HIDDEN], targets[LAYERS][2], weights[LAYERS];
+	float zeros[HIDDEN * FFN], ffn[8 * FFN], h[8 * HIDDEN], coef[8 * LAYERS], captured[8 * LAYERS * HIDDEN];
+	float norms[8 * LAYERS * 2];
+	struct tt_down_proj_args args;
+};
+
+/* Gram-Schmidt in double, so that two directions are orthonormal to f32. */
+static void orthonormalise(float (*d)[HIDDEN])
+{
+	double u[2][HIDDEN], norm, dot = 0;
+	for (int k = 0; k < 2; k++) {
+		for (int i = 0; i < HIDDEN; i++)
+			u[k][i] = (double)d[k][i];
+		if (k == 1) {
+			for (int i = 0; i < HIDDEN; i++)
+				dot += u[0][i] * u[1][i];
+			for (int i = 0; i < HIDDEN; i++)
+				u[1][i] -= dot * u[0][i];
+		}
+		norm = 0;
+		for (int i = 0; i < HIDDEN; i++)
+			norm += u[k][i] * u[k][i];
+		for (int i = 0; i < HIDDEN; i++) {
+			u[k][i] /= sqrt(norm);
+			d[k][i] = (float)u[k][i];
+		}
+	}
+}
+
+static struct fixture *make_fixture(uint32_t n)
+{
+	struct fixture *f = must_alloc(1, sizeof *f);
+	uint64_t random = 12;
+	f->config = (struct tt_config){.n_layers = LAYERS, .hidden_size = HIDDEN, .ffn_size = FFN};
+	f->layer.w_down = (struct tt_matrix){f->zeros, TT_TYPE_F32, HIDDEN, FFN};
+	f->step = make_step((struct tt_step){.n_tokens = n, .n_rows = 8});
+	for (size_t i = 0; i < sizeof f->directions / sizeof(float); i++)
+		(&f->directions[0][0][0][0])[i] = random_float(&random);
+	for (int i = 0; i < LAYERS; i++) {
+		orthonormalise(f->directions[1][i]);
+		orthonormalise(f->directions[2][i]);
+		f->targets[i][0] = 2.5f;
+		f->targets[i][1] = -1;
+		f->weights[i] = 1;
+	}
+	for (int s = 0; s < 4; s++)
+		f->slots[s] = (struct tt_steer_slot){.op = s == 1   ? TT_STEER_ABLATE
+							   : s == 2 ? TT_STEER_CLAMP
+								    : TT_STEER_ADD,
+			.n_directions = s == 1 || s == 2 ? 2 : 1,
+			.directions = f->directions[s][0][0],
+			.targets = f->targets[0],
+			.weights = f->weights,
+			.alpha = 1};
+	for (uint32_t i = 0; i < n * HIDDEN; i++)
+		f->h[i] = random_float(&random) * 3;
+	for (int row = 1; row < 8; row++) {
+		tt_step_row_slots(f->step)[row] = (uint16_t)((row - 1) % 4);
+		for (int l = 0; l < LAYERS; l++)
+			f->coef[row * LAYERS + l] = 0.75f + 0.1f * (float)row;
+	}
+	f->args = (struct tt_down_proj_args){.config = &f->config,
+		.step = f->step,
+		.layer = &f->layer,
+		.layer_index = LAYER,
+		.ffn = f->ffn,
+		.h = f->h,
+		.slots = f->slots,
+		.coef = f->coef,
+		.captured = f->captured,
+		.norms = f->norms};
+	return f;
+}
+
+static void free_fixture(struct fixture *f)
+{
+	free(f->step);
+	free(f);
+}
+
+static void run(struct fixture *f, enum tt_cpu_body_choice choice)
+{
+	struct tt_backend *backend = open_cpu(2, choice);
+	ASSERT_OK(backend->down_proj(backend, &f->args, &ok_error));
+	backend->close(backend);
+}
+
+/* add has the directions of a layer one behind the other, the others two by two. */
+static const float *direction(const struct fixture *f, int slot, int k)
+{
+	const struct tt_steer_slot *s = &f->slots[slot];
+	return s->directions + ((size_t)LAYER * s->n_directions + (size_t)k) * HIDDEN;
+}
+
+static void change(const struct fixture *f, int slot, double c, const float *h, double *out)
+{
+	for (uint32_t k = 0; k < f->slots[slot].n_directions; k++) {
+		const float *d = direction(f, slot, (int)k);
+		double dot = 0, g = c;
+		for (int i = 0; i < HIDDEN; i++)
+			dot += (double)h[i] * (double)d[i];
+		if (f->slots[slot].op == TT_STEER_ABLATE)
+			g = -c * dot;
+		if (f->slots[slot].op == TT_STEER_CLAMP)
+			g = c * ((double)f->targets[LAYER][k] - dot);
+		for (int i = 0; i < HIDDEN; i++)
+			out[i] += g * (double)d[i];
+	}
+}
+
+Test(kernels_steer, coefficient_zero_leaves_every_bit)
+{
+	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+		struct fixture *f = make_fixture(4);
+		float before[4 * HIDDEN];
+		f->h[5] = -0.0f;
+		f->h[HIDDEN + 5] = -0.0f;
+		f->h[2 * HIDDEN + 6] = NAN;
+		f->layer.b_down = NULL;
+		memcpy(before, f->h, sizeof before);
+		/* Token 0: no row. 1: a row of zeros. 2: all four rows zero at this layer. 3: a negative zero. */
+		for (int row = 1; row < 8; row++)
+			f->coef[row * LAYERS + LAYER] = row == 7 ? -0.0f : 0.0f;
+		tt_step_coef_rows(f->step)[1 * TT_STACK] = 1;
+		for (int i = 0; i < TT_STACK; i++)
+			tt_step_coef_rows(f->step)[2 * TT_STACK + i] = (uint16_t)(i + 1);
+		tt_step_coef_rows(f->step)[3 * TT_STACK + 2] = 7;
+		/* The product is +0.0 and -0.0 + +0.0 is +0.0: steer alone is asked here. */
+		float scratch[HIDDEN];
+		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
+		for (uint32_t t = 0; t < 4; t++)
+			tt_cpu_steer(((struct tt_cpu *)backend)->body, &f->args, t, scratch);
+		backend->close(backend);
+		ASSERT_SAME_BITS(f->h, before, 4 * HIDDEN, "h");
+		free_fixture(f);
+	}
+}
+
+Test(kernels_steer, a_step_with_zero_coefficients_has_the_bits_of_one_without_rows)
+{
+	struct fixture *steered = make_fixture(8), *plain = make_fixture(8);
+	for (uint32_t i = 0; i < HIDDEN * FFN; i++)
+		plain->zeros[i] = steered->zeros[i] = (float)(i % 17) - 8;
+	for (uint32_t i = 0; i < 8 * FFN; i++)
+		plain->ffn[i] = steered->ffn[i] = (float)(i % 5) / 7;
+	for (int i = 0; i < FFN; i++) { /* a product of -0.0, so that a planted -0.0 survives the residual */
+		plain->zeros[3 * FFN + i] = steered->zeros[3 * FFN + i] = 0;
+		plain->h[3] = steered->h[3] = -0.0f;
+	}
+	memset(steered->coef, 0, sizeof steered->coef);
+	for (int t = 0; t < 8; t++)
+		tt_step_coef_rows(steered->step)[t * TT_STACK] = (uint16_t)(t % 4 + 1);
+	run(steered, TT_CPU_BODY_BEST);
+	run(plain, TT_CPU_BODY_BEST);
+	ASSERT_SAME_BITS(steered->h, plain->h, 8 * HIDDEN, "h");
+	free_fixture(steered);
+	free_fixture(plain);
+}
+
+Test(kernels_steer, each_operation_equals_the_reference)
+{
+	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+		struct fixture *f = make_fixture(4);
+		double want[4][HIDDEN] = {{0}};
+		for (int t = 1; t < 4; t++) {
+			tt_step_coef_rows(f->step)[t * TT_STACK + t] = (uint16_t)t;
+			change(f, t - 1, (double)f->coef[t * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
+		}
+		for (int i = 0; i < 4 * HIDDEN; i++)
+			want[i / HIDDEN][i % HIDDEN] += (double)f->h[i];
+		run(f, (enum tt_cpu_body_choice)body);
+		for (int t = 0; t < 4; t++)
+			ASSERT_CLOSE(f->h + t * HIDDEN, want[t], HIDDEN, TOLERANCE, "operation %d", t);
+		free_fixture(f);
+	}
+}
+
+/* What the operations are for: ablate at 1 leaves nothing along d, clamp at 1 leaves t. */
+Test(kernels_steer, ablate_removes_and_clamp_sets_the_projection)
+{
+	struct fixture *f = make_fixture(2);
+	f->coef[2 * LAYERS + LAYER] = f->coef[3 * LAYERS + LAYER] = 1;
+	tt_step_coef_rows(f->step)[0] = 2;
+	tt_step_coef_rows(f->step)[TT_STACK] = 3;
+	run(f, TT_CPU_BODY_BEST);
+	for (int k = 0; k < 2; k++) {
+		double ablated = 0, clamped = 0;
+		for (int i = 0; i < HIDDEN; i++) {
+			ablated += (double)f->h[i] * (double)direction(f, 1, k)[i];
+			clamped += (double)f->h[HIDDEN + i] * (double)direction(f, 2, k)[i];
+		}
+		cr_assert_float_eq(ablated, 0, 2e-6);
+		cr_assert_float_eq(clamped, (double)f->targets[LAYER][k], 2e-6);
+	}
+	free_fixture(f);
+}
+
+/* All rows read the h that came in; their changes are added in the order of the rows. */
+Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
+{
+	static const uint16_t orders[2][TT_STACK] = {{1, 2, 3, 4}, {4, 3, 2, 1}};
+	float results[2][HIDDEN];
+	for (int o = 0; o < 2; o++) {
+		struct fixture *f = make_fixture(1);
+		double want[HIDDEN] = {0};
+		float steps[HIDDEN], start[HIDDEN];
+		memcpy(start, f->h, sizeof start);
+		memcpy(steps, f->h, sizeof steps);
+		struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_PORTABLE);
+		const struct tt_cpu_body *body = ((struct tt_cpu *)backend)->body;
+		for (int i = 0; i < TT_STACK; i++) {
+			int row = orders[o][i], slot = (row - 1) % 4;
+			float c = f->coef[row * LAYERS + LAYER];
+			tt_step_coef_rows(f->step)[i] = (uint16_t)row;
+			change(f, slot, (double)c, start, want);
+			for (uint32_t k = 0; k < f->slots[slot].n_directions;
+				k++) { /* fused, one direction after the other */
+				const float *d = direction(f, slot, (int)k);
+				float dot = body->dot(start, d, HIDDEN), g = c;
+				if (slot == 1)
+					g = -(c * dot);
+				if (slot == 2)
+					g = c * (f->targets[LAYER][k] - dot);
+				for (int j = 0; j < HIDDEN; j++)
+					steps[j] = fmaf(g, d[j], steps[j]);
+			}
+		}
+		backend->close(backend);
+		for (int i = 0; i < HIDDEN; i++)
+			want[i] += (double)f->h[i];
+		run(f, TT_CPU_BODY_BEST);
+		ASSERT_CLOSE(f->h, want, HIDDEN, TOLERANCE, "four rows");
+		ASSERT_SAME_BITS(f->h, steps, HIDDEN, "the order of rows");
+		memcpy(results[o], f->h, sizeof results[o]);
+		free_fixture(f);
+	}
+	cr_assert(memcmp(results[0], results[1], sizeof results[0]), "two orders that round alike show nothing");
+}
+
+Test(kernels_steer, captures_the_steered_h_and_reports_norms)
+{
+	struct fixture *f = make_fixture(3);
+	float before[HIDDEN];
+	memcpy(before, f->h + HIDDEN, sizeof before);
+	memset(f->norms, 0xff, sizeof f->norms);
+	tt_step_captures(f->step)[1] = 2;
+	tt_step_coef_rows(f->step)[1 * TT_STACK] = 1;
+	tt_step_coef_rows(f->step)[2 * TT_STACK + 3] = 2;
+	f->coef[2 * LAYERS + LAYER] = 0;
+	run(f, TT_CPU_BODY_BEST);
+	ASSERT_SAME_BITS(f->captured + (2 * LAYERS + LAYER) * HIDDEN, f->h + HIDDEN, HIDDEN, "the captured row");
+	cr_assert(memcmp(f->h + HIDDEN, before, sizeof before), "the row was not steered");
+	for (int i = 0; i < 8 * LAYERS; i++)
+		for (int k = 0; k < HIDDEN && i != 2 * LAYERS + LAYER; k++)
+			cr_assert_eq(f->captured[i * HIDDEN + k], 0);
+	for (int t = 0; t < 3; t++) {
+		const float *norms = f->norms + (t * LAYERS + LAYER) * 2;
+		double sums[2] = {0};
+		for (int i = 0; i < HIDDEN && t; i++) {
+			double old = (double)(t == 1 ? before[i] : f->h[t * HIDDEN + i]),
+			       new = (double)f->h[t * HIDDEN + i];
+			sums[0] += old * old;
+			sums[1] += new *new;
+		}
+		cr_assert_float_eq((double)norms[0], sqrt(sums[0]), 1e-5);
+		cr_assert_float_eq((double)norms[1], sqrt(sums[1]), 1e-5);
+	}
+	free_fixture(f);
+}
+
+struct control {
+	struct fixture *f;
+	float gate_weight[2 * HIDDEN];
+	uint32_t observed[2];
+	struct tt_decision_result results[3];
+	float decided[3 * LAYERS];
+	struct tt_control_args args;
+};
+
+static struct control *make_control(void)
+{
+	struct control *c = must_alloc(1, sizeof *c);
+	struct tt_step counts = {.n_tokens = 1, .n_rows = 8, .n_decisions = 3};
+	uint64_t random = 4;
+	c->f = make_fixture(1);
+	free(c->f->step);
+	c->f->step = make_step(counts);
+	for (int i = 0; i < 2 * HIDDEN; i++)
+		c->gate_weight[i] = random_float(&random) / 5;
+	for (int i = 0; i < 8 * LAYERS * HIDDEN; i++)
+		c->f->captured[i] = random_float(&random);
+	c->observed[0] = 0;
+	c->observed[1] = 2;
+	c->args = (struct tt_control_args){.config = &c->f->config,
+		.step = c->f->step,
+		.layer_index = 2,
+		.slots = c->f->slots,
+		.captured = c->f->captured,
+		.coef = c->f->coef,
+		.results = c->results,
+		.decided = c->decided};
+	c->f->slots[3] = (struct tt_steer_slot){.weights = c->f->weights,
+		.alpha = 2,
+		.gate = TT_GATE_PROBE,
+		.n_observed = 2,
+		.observed = c->observed,
+		.gate_weight = c->gate_weight,
+		.gate_bias = 0.125f,
+		.threshold = 0.5f};
+	c->f->slots[0].alpha = 0.5f;
+	c->f->weights[0] = 0.25f;
+	c->f->weights[1] = 0;
+	c->f->weights[2] = 1;
+	return c;
+}
+
+static void run_control(struct control *c)
+{
+	struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_BEST);
+	ASSERT_OK(backend->control(backend, &c->args, &ok_error));
+	backend->close(backend);
+}
+
+static void free_control(struct control *c)
+{
+	free_fixture(c->f);
+	free(c);
+}
+
+Test(kernels_steer, the_probe_decides_and_writes_its_row)
+{
+	for (int sign = -1; sign <= 1; sign += 2) {
+		struct control *c = make_control();
+		struct tt_decision_plan *plans = tt_step_decisions(c->f->step);
+		plans[0] = (struct tt_decision_plan){.row = 1, .slot = 0, .after_layer = -1, .scale = 3};
+		plans[1] =
+			(struct tt_decision_plan){.row = 2, .slot = 3, .after_layer = 2, .capture = 5, .scale = 1.5f};
+		plans[2] =
+			(struct tt_decision_plan){.row = 3, .slot = 3, .after_layer = 2, .capture = 1, .scale = -1.5f};
+		double p[2];
+		for (int i = 0; i < 2; i++) {
+			int capture = i ? 1 : 5;
+			double z = 0.125;
+			for (int l = 0; l < 2; l++)
+				for (int k = 0; k < HIDDEN; k++)
+					z += (double)c->gate_weight[l * HIDDEN + k] *
+					     (double)c->f->captured[(capture * LAYERS + (l ? 2 : 0)) * HIDDEN + k];
+			p[i] = 1 / (1 + exp(-z));
+		}
+		c->f->slots[3].threshold = (float)p[0] - 0.01f * (float)sign; /* just below, just above */
+		float before[LAYERS];
+		memcpy(before, c->f->coef + LAYERS, sizeof before);
+		run_control(c);
+		ASSERT_SAME_BITS(c->f->coef + LAYERS, before, LAYERS, "the row of another layer's decision");
+		for (int i = 0; i < 2; i++) {
+			float s = p[i] > (double)c->f->slots[3].threshold ? 1.0f : 0.0f, scale = i ? -1.5f : 1.5f;
+			float want[LAYERS] = {scale * 2 * s * 0.25f, 0, scale * 2 * s};
+			for (int l = 0; l < LAYERS; l++)
+				want[l] = want[l] == 0 ? 0.0f : want[l];
+			cr_assert_float_eq((double)c->results[1 + i].gate, p[i], 1e-6);
+			cr_assert_eq(c->results[1 + i].s, s);
+			ASSERT_SAME_BITS(c->f->coef + (2 + i) * LAYERS, want, LAYERS, "row %d", 2 + i);
+			ASSERT_SAME_BITS(c->decided + (1 + i) * LAYERS, want, LAYERS, "decision %d", 1 + i);
+		}
+		free_control(c);
+	}
+}
+
+Test(kernels_steer, always_gates_and_scale_zero_write_exact_zeros)
+{
+	struct control *c = make_control();
+	struct tt_decision_plan *plans = tt_step_decisions(c->f->step);
+	float always[LAYERS] = {-3 * 0.5f * 0.25f, 0, -1.5f}, zeros[LAYERS] = {0};
+	plans[0] = (struct tt_decision_plan){.row = 1, .slot = 0, .after_layer = -1, .scale = -3};
+	plans[1] = (struct tt_decision_plan){.row = 2, .slot = 0, .after_layer = -1, .scale = -0.0f};
+	plans[2] = (struct tt_decision_plan){.row = 3, .slot = 0, .after_layer = -1, .scale = INFINITY};
+	c->args.layer_index = -1;
+	run_control(c);
+	cr_assert_eq(c->results[0].s, 1);
+	cr_assert_eq(c->results[0].gate, 1);
+	ASSERT_SAME_BITS(c->f->coef + LAYERS, always, LAYERS, "always");
+	ASSERT_SAME_BITS(c->f->coef + 2 * LAYERS, zeros, LAYERS, "scale 0");
+	ASSERT_SAME_BITS(c->f->coef + 3 * LAYERS + 1, zeros, 1, "weight 0");
+	free_control(c);
+}
+
+Test(kernels_steer, a_probe_of_nan_does_not_steer)
+{
+	struct control *c = make_control();
+	struct tt_decision_plan *plans = tt_step_decisions(c->f->step);
+	float zeros[LAYERS] = {0};
+	for (int i = 0; i < 3; i++)
+		plans[i] = (struct tt_decision_plan){.row = 2, .slot = 3, .after_layer = 2, .capture = 0, .scale = 1};
+	c->f->captured[2 * HIDDEN + 3] = NAN;
+	run_control(c);
+	cr_assert_eq(c->results[2].s, 0);
+	cr_assert(isnan(c->results[2].gate));
+	ASSERT_SAME_BITS(c->f->coef + 2 * LAYERS, zeros, LAYERS, "coefficients");
+	free_control(c);
+}
+
+/* A row keeps what its former owner left until the step that decides it, whose early layers must find zeros. */
+Test(kernels_steer, rows_that_wait_for_their_decision_are_cleared)
+{
+	struct control *c = make_control();
+	struct tt_decision_plan *plans = tt_step_decisions(c->f->step);
+	float zeros[LAYERS] = {0}, kept[LAYERS];
+	for (int i = 0; i < 3; i++)
+		plans[i] = (struct tt_decision_plan){.row = 2, .slot = 3, .after_layer = 1, .capture = 0, .scale = 1};
+	memcpy(kept, c->f->coef + 4 * LAYERS, sizeof kept);
+	c->args.layer_index = -1;
+	run_control(c);
+	ASSERT_SAME_BITS(c->f->coef + 2 * LAYERS, zeros, LAYERS, "the waiting row");
+	ASSERT_SAME_BITS(c->f->coef + 4 * LAYERS, kept, LAYERS, "a row without a decision");
+	free_control(c);
+}

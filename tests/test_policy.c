@@ -1,0 +1,419 @@
+/* Policy files: what the safetensors library wrote is read as its numbers, what is written is read again bit for bit, and
+ * every file that is not a policy is refused by one line that names the field. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "controller/policy.h"
+#include "weights/safetensors.h"
+#include "weights_files.h"
+
+#define POLICY(name) TT_TEST_DATA "/policy/" name ".safetensors"
+
+static const char *const FILES[] = {"p.safetensors", "q.safetensors"};
+
+static struct tt_policy *load(const char *path)
+{
+	struct tt_policy *policy = NULL;
+	struct tt_error err = {0};
+	cr_assert_eq(tt_policy_load(&policy, path, &err), TT_OK, "%s", err.message);
+	return policy;
+}
+
+Test(policy, reads_what_the_library_wrote)
+{
+	struct tt_policy *p = load(POLICY("probe"));
+	const float weights[6] = {0, 0, 1, 0.5f, 0, 0.25f};
+	uint32_t first, last;
+	cr_expect_str_eq(p->name, "golden");
+	cr_expect_str_eq(p->fingerprint, "llama L=6 d=8 golden");
+	cr_expect_str_eq(p->created, "2025-01-02T03:04:05Z");
+	cr_expect_eq(p->op, TT_STEER_ADD);
+	cr_expect_eq(p->when, TT_WHEN_ALL);
+	cr_expect_eq(p->gate, TT_GATE_PROBE);
+	cr_expect_eq(p->alpha, 0.2f);
+	cr_expect_eq(p->threshold, 0.75f);
+	cr_expect_eq(p->gate_bias, -1.5f);
+	cr_assert(p->n_layers == 6 && p->hidden_size == 8 && p->n_directions == 1 && p->n_observed == 2);
+	cr_expect(p->observed[0] == 0 && p->observed[1] == 1);
+	cr_expect_arr_eq(p->weights, weights, sizeof weights);
+	for (uint32_t l = 0; l < 6; l++)
+		for (uint32_t i = 0; i < 8; i++) {
+			float want = l == 2 || l == 3 || l == 5 ? (float)(i + 1) / 8 + (float)l : 0;
+			cr_expect_eq(p->directions[l * 8 + i], want, "direction.%u[%u]", l, i);
+		}
+	for (uint32_t i = 0; i < 16; i++)
+		cr_expect_eq(p->gate_weight[i], (float)i / 16 - 0.5f);
+	/* sum over i of ((i + 1) / 8 + 2)^2 = 8 * 4 + 4 * 36 / 8 + 204 / 64 */
+	cr_expect_float_eq(p->norms[2], sqrt(53.1875), 1e-6);
+	cr_expect_eq(p->norms[0], 0);
+	cr_assert(tt_policy_band(p, &first, &last));
+	cr_expect(first == 2 && last == 5);
+	tt_policy_free(p);
+	p = load(POLICY("always"));
+	cr_expect_eq(p->gate, TT_GATE_ALWAYS);
+	cr_expect_eq(p->when, TT_WHEN_GENERATION);
+	cr_expect_eq(p->directions[3 * 8 + 7], 4.0f);
+	tt_policy_free(p);
+}
+
+static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
+{
+	size_t rows = (size_t)a->n_layers * a->n_directions;
+	cr_assert(a->n_layers == b->n_layers && a->hidden_size == b->hidden_size && a->n_directions == b->n_directions);
+	cr_assert(a->op == b->op && a->when == b->when && a->gate == b->gate && a->n_observed == b->n_observed);
+	cr_expect_arr_eq(a->directions, b->directions, rows * a->hidden_size * sizeof(float));
+	cr_expect_arr_eq(a->weights, b->weights, a->n_layers * sizeof(float));
+	cr_expect_arr_eq(&a->alpha, &b->alpha, sizeof a->alpha);
+	cr_expect_eq(!a->targets, !b->targets);
+	if (a->targets)
+		cr_expect_arr_eq(a->targets, b->targets, rows * sizeof(float));
+	if (a->gate == TT_GATE_PROBE) {
+		cr_expect_arr_eq(a->observed, b->observed, a->n_observed * sizeof *a->observed);
+		cr_expect_arr_eq(a->gate_weight, b->gate_weight, a->n_observed * a->hidden_size * sizeof(float));
+		cr_expect_arr_eq(&a->gate_bias, &b->gate_bias, sizeof(float));
+		cr_expect_arr_eq(&a->threshold, &b->threshold, sizeof(float));
+	}
+	cr_expect_str_eq(a->name, b->name);
+	cr_expect_str_eq(a->fingerprint, b->fingerprint);
+	cr_expect_str_eq(a->weights_digest, b->weights_digest);
+	cr_expect_str_eq(a->fitted_on, b->fitted_on);
+	cr_expect_str_eq(a->created, b->created);
+	cr_expect_str_eq(a->version, b->version);
+}
+
+Test(policy, is_written_and_read_again_bit_for_bit)
+{
+	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp")};
+	struct scratch s;
+	struct tt_error err = {0};
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	for (size_t i = 0; i < 3; i++) {
+		struct tt_policy *p = load(sources[i]);
+		/* Neither has few digits in decimal. */
+		p->alpha = nextafterf(0.1f, 1);
+		p->threshold = p->gate == TT_GATE_PROBE ? nextafterf(1.0f / 3, 1) : 0;
+		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
+		struct tt_policy *again = load(path);
+		expect_same(p, again);
+		tt_policy_free(p);
+		tt_policy_free(again);
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(policy, clamp_rows_become_orthonormal_and_targets_follow)
+{
+	struct tt_policy *p = load(POLICY("clamp"));
+	struct tt_safetensors *expected = NULL;
+	struct tt_error err = {0};
+	char name[24];
+	cr_assert_eq(tt_safetensors_open(&expected, POLICY("clamp_expected"), &err), TT_OK, "%s", err.message);
+	for (uint32_t l = 1; l <= 2; l++) {
+		snprintf(name, sizeof name, "direction.%u", l);
+		const struct tt_st_tensor *rows = tt_safetensors_find(expected, name);
+		snprintf(name, sizeof name, "target.%u", l);
+		const struct tt_st_tensor *targets = tt_safetensors_find(expected, name);
+		/* Layer 2's second row is nearly its first: the rows' f32 rounding is magnified by about 100. */
+		double bound = l == 2 ? 2e-5 : 1e-6;
+		for (uint32_t i = 0; i < 24; i++)
+			cr_expect_float_eq(p->directions[l * 24 + i], tt_st_float(rows, i), bound, "row %u, %u", l, i);
+		for (uint32_t k = 0; k < 3; k++)
+			cr_expect_float_eq(p->targets[l * 3 + k], tt_st_float(targets, k),
+				bound * (1 + fabs(tt_st_float(targets, k))), "target %u, %u", l, k);
+	}
+	tt_safetensors_close(expected);
+	tt_policy_free(p);
+}
+
+Test(policy, a_degenerate_row_is_refused)
+{
+	struct tt_policy *p = NULL;
+	struct tt_error err = {0};
+	cr_assert_eq(tt_policy_new(&p, 2, 4, 2, &err), TT_OK);
+	p->op = TT_STEER_ABLATE;
+	p->weights[1] = 1;
+	float *rows = p->directions + 8;
+	rows[0] = 1;
+	rows[1] = 2;
+	rows[4] = 3;
+	rows[5] = 6;
+	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+	cr_expect_not_null(strstr(err.message, "direction.1 row 1 depends"), "%s", err.message);
+	rows[4] = rows[5] = 0;
+	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+	cr_expect_not_null(strstr(err.message, "direction.1 row 1 is zero"), "%s", err.message);
+	rows[7] = -5;
+	cr_expect_eq(tt_policy_finish(p, &err), TT_OK, "%s", err.message);
+	cr_expect_eq(rows[7], -1.0f);
+	cr_expect_float_eq(p->norms[1], sqrt(2), 1e-6);
+	tt_policy_free(p);
+}
+
+/* A file changed in one place: a metadata key set (value NULL: removed), or a tensor set (n_dims 9: removed). */
+struct change {
+	const char *source, *key, *value;
+	const char *tensor;
+	enum tt_dtype dtype;
+	uint32_t n_dims;
+	uint64_t shape[2];
+	float fill;
+	const char *expected;
+};
+
+#define PROBE POLICY("probe")
+#define ALWAYS POLICY("always")
+#define CLAMP POLICY("clamp")
+#define META(source, key, value, expected)                                                                             \
+	{                                                                                                              \
+		source, key, value, NULL, 0, 0, {0}, 0, expected                                                       \
+	}
+#define TENSOR(source, tensor, dtype, n_dims, a, b, fill, expected)                                                    \
+	{                                                                                                              \
+		source, NULL, NULL, tensor, dtype, n_dims, {a, b}, fill, expected                                      \
+	}
+
+static const struct change changes[] = {
+	META(PROBE, "trimtab.format", "2", "trimtab.format"),
+	META(PROBE, "trimtab.future", "1", "trimtab.future"),
+	META(PROBE, "trimtab.name", NULL, "trimtab.name"),
+	META(PROBE, "trimtab.name", "", "trimtab.name"),
+	META(PROBE, "trimtab.fingerprint", NULL, "trimtab.fingerprint"),
+	META(PROBE, "trimtab.fingerprint", "", "trimtab.fingerprint"),
+	META(PROBE, "trimtab.op", NULL, "trimtab.op"),
+	META(PROBE, "trimtab.op", "affine", "affine is not supported yet"),
+	META(PROBE, "trimtab.op", "one_sided", "one_sided is not supported yet"),
+	META(PROBE, "trimtab.op", "multiply", "trimtab.op"),
+	META(PROBE, "trimtab.op", "clamp", "target.2"),
+	META(PROBE, "trimtab.when", "always", "trimtab.when"),
+	META(PROBE, "trimtab.when", NULL, "trimtab.when"),
+	META(PROBE, "trimtab.gate", "mlp", "mlp is not supported yet"),
+	META(PROBE, "trimtab.gate", "cosine", "cosine is not supported yet"),
+	META(PROBE, "trimtab.gate", "Probe", "trimtab.gate"),
+	META(PROBE, "trimtab.gate", "always", "trimtab.observe"),
+	META(ALWAYS, "trimtab.gate", "probe", "trimtab.observe"),
+	META(ALWAYS, "trimtab.threshold", "0.5", "trimtab.threshold"),
+	META(PROBE, "trimtab.observe", "0,6", "layer 6"),
+	META(PROBE, "trimtab.observe", "1,0", "trimtab.observe"),
+	META(PROBE, "trimtab.observe", "1,1", "trimtab.observe"),
+	META(PROBE, "trimtab.observe", "", "trimtab.observe"),
+	META(PROBE, "trimtab.observe", "0-2", "gate.w"),
+	META(PROBE, "trimtab.observe", "0, 1", "trimtab.observe"),
+	META(PROBE, "trimtab.observe", "99999999999999999999", "trimtab.observe"),
+	META(PROBE, "trimtab.layers", NULL, "trimtab.layers"),
+	META(PROBE, "trimtab.layers", "2-3,5,6", "trimtab.layers: layer 6"),
+	META(PROBE, "trimtab.layers", "3-2,5", "trimtab.layers"),
+	META(PROBE, "trimtab.layers", "2-3,5,", "trimtab.layers"),
+	META(PROBE, "trimtab.layers", "2-5", "direction.4"),
+	META(PROBE, "trimtab.layers", "2-3", "direction.5"),
+	META(PROBE, "trimtab.alpha", NULL, "trimtab.alpha"),
+	META(PROBE, "trimtab.alpha", "nan", "trimtab.alpha"),
+	META(PROBE, "trimtab.alpha", "1e39", "trimtab.alpha"),
+	META(PROBE, "trimtab.alpha", "0.2x", "trimtab.alpha"),
+	META(PROBE, "trimtab.alpha", "\"0.2\"", "trimtab.alpha"),
+	META(PROBE, "trimtab.threshold", "1.5", "threshold"),
+	META(PROBE, "trimtab.threshold", "-0.1", "threshold"),
+	META(PROBE, "trimtab.threshold", NULL, "trimtab.threshold"),
+	META(PROBE, "trimtab.fitted_on", "{}", "trimtab.fitted_on"),
+	META(PROBE, "trimtab.fitted_on", "[{\"file\": 1}]", "trimtab.fitted_on"),
+	META(PROBE, "trimtab.fitted_on", "[", "trimtab.fitted_on"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 9, 0, 0, 0, "weight"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 2, 6, 1, 0.5f, "weight"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 1, 7, 0, 0.5f, "weight[0]"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 1, 5, 0, 0.5f, "trimtab.layers: layer 5"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 1, 6, 0, 1.5f, "weight[0]"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 1, 6, 0, -0.5f, "weight[0]"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 1, 6, 0, NAN, "weight[0]"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 1, 6, 0, 1, "weight[0]"),
+	TENSOR(PROBE, "weight", TT_DTYPE_F32, 1, 6, 0, 0, "no layer would be steered"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_F32, 9, 0, 0, 0, "direction.3"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_I32, 2, 1, 8, 1, "direction.3 must be F32"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_F32, 2, 1, 9, 1, "direction.3"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_F32, 2, 2, 8, 1, "direction.3"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_F32, 1, 7, 0, 1, "direction.3"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_F32, 2, 1, 8, NAN, "direction.3"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_F32, 2, 1, 8, INFINITY, "direction.3"),
+	TENSOR(PROBE, "direction.3", TT_DTYPE_F32, 2, 1, 8, 0, "weight[3]"),
+	TENSOR(PROBE, "direction.2", TT_DTYPE_F32, 2, 65, 8, 1, "direction.2: 65 rows"),
+	TENSOR(PROBE, "direction.2", TT_DTYPE_F32, 2, 0, 8, 1, "direction.2"),
+	TENSOR(PROBE, "direction.2", TT_DTYPE_F32, 0, 0, 0, 1, "direction.2"),
+	TENSOR(PROBE, "direction.4", TT_DTYPE_F32, 2, 1, 8, 1, "direction.4 does not belong"),
+	TENSOR(PROBE, "target.2", TT_DTYPE_F32, 1, 1, 0, 1, "target.2 does not belong"),
+	TENSOR(PROBE, "gate.fc1.weight", TT_DTYPE_F32, 1, 1, 0, 1, "gate.fc1.weight does not belong"),
+	TENSOR(ALWAYS, "gate.w", TT_DTYPE_F32, 1, 8, 0, 1, "gate.w does not belong"),
+	TENSOR(PROBE, "gate.w", TT_DTYPE_F32, 1, 15, 0, 1, "gate.w"),
+	TENSOR(PROBE, "gate.w", TT_DTYPE_F32, 1, 16, 0, NAN, "gate.w"),
+	TENSOR(PROBE, "gate.w", TT_DTYPE_F32, 9, 0, 0, 0, "gate.w"),
+	TENSOR(PROBE, "gate.b", TT_DTYPE_F32, 1, 1, 0, INFINITY, "gate.b"),
+	TENSOR(PROBE, "gate.b", TT_DTYPE_F32, 1, 2, 0, 1, "gate.b"),
+	TENSOR(CLAMP, "target.1", TT_DTYPE_F32, 1, 2, 0, 1, "target.1"),
+	TENSOR(CLAMP, "target.1", TT_DTYPE_F32, 1, 3, 0, NAN, "target.1"),
+	TENSOR(CLAMP, "direction.1", TT_DTYPE_F32, 2, 3, 8, 1, "direction.1 row 1 depends"),
+	META(CLAMP, "trimtab.op", "add", "target.1 does not belong"),
+};
+
+static void write_changed(const struct change *c, const char *path)
+{
+	struct tt_safetensors *file = NULL;
+	struct tt_st_tensor tensors[16];
+	struct tt_st_pair pairs[24];
+	size_t n_tensors = 0, n_pairs = 0;
+	struct tt_error err = {0};
+	float data[65 * 8];
+	for (size_t i = 0; i < 65 * 8; i++)
+		data[i] = c->fill;
+	cr_assert_eq(tt_safetensors_open(&file, c->source, &err), TT_OK, "%s", err.message);
+	for (size_t i = 0; i < file->n_metadata; i++)
+		if (!c->key || strcmp(file->metadata[i].key, c->key))
+			pairs[n_pairs++] = file->metadata[i];
+	if (c->value)
+		pairs[n_pairs++] = (struct tt_st_pair){c->key, c->value};
+	for (size_t i = 0; i < file->n_tensors; i++)
+		if (!c->tensor || strcmp(file->tensors[i].name, c->tensor))
+			tensors[n_tensors++] = file->tensors[i];
+	if (c->tensor && c->n_dims != 9)
+		tensors[n_tensors++] = (struct tt_st_tensor){.name = c->tensor,
+			.dtype = c->dtype,
+			.n_dims = c->n_dims,
+			.shape = {c->shape[0], c->shape[1]},
+			.data = data};
+	cr_assert_eq(tt_safetensors_write(path, tensors, n_tensors, pairs, n_pairs, &err), TT_OK, "%s", err.message);
+	tt_safetensors_close(file);
+}
+
+Test(policy, every_change_that_breaks_it_is_refused_by_name)
+{
+	struct scratch s;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+		const struct change *c = &changes[i];
+		struct tt_policy *p = NULL;
+		struct tt_error err = {0};
+		char label[160];
+		snprintf(label, sizeof label, "change %zu (%s %s)", i, c->key ? c->key : c->tensor,
+			c->value ? c->value : "");
+		write_changed(c, path);
+		expect_refused(tt_policy_load(&p, path, &err), &err, label, path, c->expected);
+		cr_expect_null(p);
+		tt_policy_free(p);
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(policy, other_formats_are_refused_by_their_name)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+		const char *expected;
+	} files[] = {
+		{"PK\003\004archive/data.pkl", 20, "pickle"},
+		{"\x80\002}q\000.", 6, "pickle"},
+		{"\x80\004\x95\x10\0\0\0\0\0\0\0}\x94.", 14, "pickle"},
+		{"GGUF\003\0\0\0", 8, "GGUF"},
+		{"", 0, ""},
+		{"\0", 1, ""},
+		{"\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10, ""},
+		{"\x02\0\0\0\0\0\0\0{}", 10, "trimtab.format"},
+		{"#!/bin/sh\nexit 0\n", 17, ""},
+	};
+	struct scratch s;
+	scratch_make(&s);
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		struct tt_policy *p = NULL;
+		struct tt_error err = {0};
+		const char *path = scratch_write(&s, FILES[0], files[i].bytes, files[i].n);
+		expect_refused(tt_policy_load(&p, path, &err), &err, files[i].expected, path, files[i].expected);
+	}
+	struct tt_policy *p = NULL;
+	struct tt_error err = {0};
+	cr_expect_eq(tt_policy_load(&p, "no/such/file", &err), TT_ERR_IO);
+	scratch_remove(&s, FILES, 1);
+}
+
+/* A header length that begins with 0x80 0x02 (640) looks like the start of a pickle, and is none. */
+Test(policy, a_header_of_640_bytes_is_no_pickle)
+{
+	struct scratch s;
+	struct tt_error err = {0};
+	struct tt_policy *p = load(POLICY("always")), *again = NULL;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	bool met = false;
+	for (int n = 1; n < 200 && !met; n++) {
+		char name[201] = {0};
+		memset(name, 'n', (size_t)n);
+		cr_assert_eq(tt_policy_set_text(&p->name, name, &err), TT_OK);
+		for (int k = 0; k < 6 && !met; k++) {
+			uint8_t head[2];
+			cr_assert_eq(tt_policy_set_text(&p->version, k ? "0.1.0-abcdefg" : "0.1.0", &err), TT_OK);
+			cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
+			FILE *file = fopen(path, "rb");
+			cr_assert_eq(fread(head, 1, 2, file), 2);
+			fclose(file);
+			met = head[0] == 0x80 && head[1] <= 5;
+		}
+	}
+	cr_assert(met, "no header of 640, 896 or 1152 bytes was made");
+	cr_expect_eq(tt_policy_load(&again, path, &err), TT_OK, "%s", err.message);
+	tt_policy_free(p);
+	tt_policy_free(again);
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(policy, truncated_and_damaged_files_are_refused_or_still_a_policy)
+{
+	struct scratch s;
+	struct tt_buffer bytes = {0};
+	struct tt_error err = {0};
+	uint64_t random = 11;
+	scratch_make(&s);
+	cr_assert_eq(tt_file_read(&bytes, POLICY("probe"), 1 << 20, &err), TT_OK);
+	for (size_t n = 0; n < bytes.len; n += n < 64 ? 1 : 13) {
+		struct tt_policy *p = NULL;
+		const char *path = scratch_write(&s, FILES[0], bytes.data, n);
+		expect_refused(tt_policy_load(&p, path, &err), &err, "truncated", path, "");
+	}
+	for (int i = 0; i < 3000; i++) {
+		struct tt_policy *p = NULL;
+		size_t at = next_random(&random) % bytes.len;
+		char old = bytes.data[at];
+		bytes.data[at] = (char)next_random(&random);
+		const char *path = scratch_write(&s, FILES[0], bytes.data, bytes.len);
+		int status = tt_policy_load(&p, path, &err);
+		cr_expect_eq(status == TT_OK, p != NULL);
+		if (p)
+			cr_expect_eq(tt_policy_finish(p, &err), TT_OK, "%s", err.message);
+		tt_policy_free(p);
+		bytes.data[at] = old;
+	}
+	tt_buffer_free(&bytes);
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(policy, sizes_are_checked_before_anything_is_allocated)
+{
+	struct tt_policy *p = NULL;
+	struct tt_error err = {0};
+	cr_expect_eq(tt_policy_new(&p, 0, 8, 1, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_new(&p, 4, 0, 1, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_new(&p, 4, 8, 65, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_new(&p, 512, 1 << 17, 64, &err), TT_ERR_LIMIT);
+	cr_expect_null(p);
+}
+
+Test(policy, a_policy_that_could_not_be_read_is_not_written)
+{
+	struct tt_policy *p = NULL;
+	struct tt_error err = {0};
+	cr_assert_eq(tt_policy_new(&p, 2, 4, 1, &err), TT_OK);
+	cr_expect_eq(tt_policy_save(p, "never.safetensors", &err), TT_ERR_ARGUMENT);
+	cr_assert_eq(tt_policy_set_text(&p->name, "n", &err), TT_OK);
+	cr_assert_eq(tt_policy_set_text(&p->fingerprint, "f", &err), TT_OK);
+	cr_expect_eq(tt_policy_save(p, "never.safetensors", &err), TT_ERR_ARGUMENT);
+	cr_expect(!tt_file_exists("never.safetensors"));
+	tt_policy_free(p);
+}

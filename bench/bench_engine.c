@@ -217,6 +217,8 @@ static int describe_subject(struct run *run, struct tt_error *err)
 	TT_TRY(tt_bench_subject(run->bench, "kv", json_string("f32"), err));
 	TT_TRY(tt_bench_subject(
 		run->bench, "decode_context", json_pack("[i, i]", TT_LAB_PROMPT, TT_LAB_PROMPT + TT_LAB_DECODED), err));
+	TT_TRY(tt_bench_subject(
+		run->bench, "decode_steps_per_call", json_integer(tt_decode_n_steps(run->decodes[0])), err));
 	json_t *steered = json_array();
 	for (size_t i = 0; i < N_BATCHES; i++)
 		json_array_append_new(steered, json_integer(tt_decode_n_steered(run->decodes[i])));

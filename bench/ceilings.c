@@ -64,14 +64,23 @@ static float sum_portable(const float *x, size_t n)
 }
 
 #if HAVE_AVX2_BODY
+/* The sums must stay in registers: in an array that is not unrolled, gcc -O2 measured 32 GFLOP/s where there are 116. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 __attribute__((target("avx2,fma"))) static float fma_avx2(float start)
 {
 	__m256 sums[N_SUMS], factor = _mm256_set1_ps(0.999f), term = _mm256_set1_ps(0.001f);
 	for (int i = 0; i < N_SUMS; i++)
 		sums[i] = _mm256_set1_ps(start + (float)i);
-	for (int n = 0; n < FMA_ITERATIONS; n++)
+	for (int n = 0; n < FMA_ITERATIONS; n++) {
+		UNROLL
 		for (int i = 0; i < N_SUMS; i++)
 			sums[i] = _mm256_fmadd_ps(sums[i], factor, term);
+	}
 	for (int i = 1; i < N_SUMS; i++)
 		sums[0] = _mm256_add_ps(sums[0], sums[i]);
 	return _mm256_cvtss_f32(sums[0]);
@@ -80,9 +89,11 @@ __attribute__((target("avx2,fma"))) static float fma_avx2(float start)
 __attribute__((target("avx2"))) static float sum_avx2(const float *x, size_t n)
 {
 	__m256 sums[8] = {0};
-	for (size_t i = 0; i + 64 <= n; i += 64)
+	for (size_t i = 0; i + 64 <= n; i += 64) {
+		UNROLL
 		for (int j = 0; j < 8; j++)
 			sums[j] = _mm256_add_ps(sums[j], _mm256_loadu_ps(x + i + 8 * j));
+	}
 	for (int j = 1; j < 8; j++)
 		sums[0] = _mm256_add_ps(sums[0], sums[j]);
 	return _mm256_cvtss_f32(sums[0]);

@@ -291,3 +291,8 @@ uint32_t tt_decode_n_steered(const struct tt_decode_case *decode)
 {
 	return decode->n_steered;
 }
+
+uint32_t tt_decode_n_steps(const struct tt_decode_case *decode)
+{
+	return decode->n_steps;
+}

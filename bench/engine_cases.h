@@ -38,4 +38,6 @@ void tt_decode_free(struct tt_decode_case *decode);
 /* Rows of the steered side whose coefficients were not all 0, in the last batch. */
 uint32_t tt_decode_n_steered(const struct tt_decode_case *decode);
 
+uint32_t tt_decode_n_steps(const struct tt_decode_case *decode);
+
 #endif

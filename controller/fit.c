@@ -90,7 +90,7 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 		*report = NULL;
 	int status = run(&fit, err);
 	if (status == TT_OK)
-		status = tt_fit_policy(&fit, fit.chosen, out, err);
+		status = tt_fit_policy(&fit, fit.chosen, true, out, err);
 	if (status == TT_OK)
 		status = sign(&fit, *out, err);
 	if (status == TT_OK && report)
@@ -139,7 +139,7 @@ void tt_fit_close(struct tt_fit *fit)
 	for (int label = 0; label < TT_N_LABELS; label++) {
 		close_rows(&fit->train[label]);
 		close_rows(&fit->val[label]);
-		free(fit->val_logits[label]);
+		free(fit->held_logits[label]);
 	}
 	tt_prompts_free(&fit->prompts);
 }

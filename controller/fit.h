@@ -19,12 +19,14 @@ struct tt_fit_rows {
 	size_t n;
 };
 
-/* p = sigmoid(w.h[layer] + b) at the last prompt token. */
+enum { TT_PROBE_LAYERS = 3 };
+
+/* p = sigmoid(w.x + b), x being h at the last prompt token, of the observed layers one behind the other. */
 struct tt_probe {
-	uint32_t layer;
-	float *w; // [hidden_size]
+	uint32_t observed[TT_PROBE_LAYERS], n_observed; /* ascending */
+	float *w;                                       // [n_observed * hidden_size]
 	float b, threshold;
-	/* On the validation rows, at the threshold: shares flagged, the mean of right decisions over both labels, and the
+	/* On the held-out rows, at the threshold: shares flagged, the mean of right decisions over both labels, and the
 	 * mean log loss, which orders probes that decide alike. */
 	double flagged[TT_N_LABELS], balanced, loss;
 };
@@ -35,10 +37,11 @@ struct tt_candidate {
 	float shift;           /* alpha * width: the whole push, in directions */
 	enum tt_policy_when when;
 	const struct tt_probe *probe;
-	struct tt_policy *policy;
+	struct tt_policy *policy;               /* with an open gate: which prompts pass the probe is known already */
 	struct tt_completion *harmful, *benign; // [n_judge] each, filled as far as it was judged
 	uint32_t n_harmful, n_benign;           /* judged so far */
-	double refused, false_refusals, repeated, diverged, nll, nll_ratio, score;
+	/* Of harmful prompts with an open gate, and as gated; the others over or beside the unsteered model's. */
+	double refused, refused_gated, false_refusals, repeated, diverged, nll, nll_ratio, score;
 	bool out; /* breaks a bar */
 };
 
@@ -56,9 +59,12 @@ struct tt_fit {
 	uint32_t n_pairs;
 
 	/* fit_probe.c */
-	struct tt_probe *probes; // [n_probes] ascending layers
+	struct tt_probe *probes; // [n_probes] ascending by the last observed layer
 	uint32_t n_probes;
-	float *val_logits[TT_N_LABELS]; // [n_probes][val[label].n] w.x + b
+	/* What each probe gives rows that it was not trained on: the val rows and, where these are few, behind them the
+	 * train rows, each by a probe trained without its fold. */
+	size_t n_held[TT_N_LABELS];
+	float *held_logits[TT_N_LABELS]; // [n_probes][n_held]
 
 	/* fit_search.c */
 	uint32_t n_judge[2];               /* harmful, benign */
@@ -75,8 +81,10 @@ struct tt_fit {
 int tt_fit_data(struct tt_fit *fit, struct tt_error *err);
 /* Response contrast: fills directions. */
 int tt_fit_directions(struct tt_fit *fit, struct tt_error *err);
-/* One probe for each layer from a fifth to two thirds of the model. */
+/* A probe for each layer from a fifth to two thirds of the model, and one over three of them. */
 int tt_fit_probes(struct tt_fit *fit, struct tt_error *err);
+/* What the probe decides of a validation row. */
+bool tt_fit_flagged(const struct tt_fit *fit, const struct tt_probe *probe, enum tt_label label, size_t row);
 /* The probe for a policy whose band begins at first and that steers when. */
 const struct tt_probe *tt_fit_choose_probe(const struct tt_fit *fit, uint32_t first, enum tt_policy_when when);
 /* Bands, strengths and whens, judged by what the model then writes: sets chosen and why. */
@@ -95,9 +103,9 @@ void tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *candidate);
 
 /* fit_grid.c: the candidates, best guesses first, at most options->max_candidates. */
 int tt_fit_grid(struct tt_fit *fit, struct tt_error *err);
-/* The policy of a candidate, finished. */
-int tt_fit_policy(
-	const struct tt_fit *fit, const struct tt_candidate *candidate, struct tt_policy **out, struct tt_error *err);
+/* The policy of a candidate, finished, with its probe or with an open gate. */
+int tt_fit_policy(const struct tt_fit *fit, const struct tt_candidate *candidate, bool gated, struct tt_policy **out,
+	struct tt_error *err);
 
 /* fit_report.c: what was fitted on (metadata of the policy), and the whole story. */
 int tt_fit_sources(const struct tt_fit *fit, char **out, struct tt_error *err);

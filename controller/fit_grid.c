@@ -37,7 +37,7 @@ static int add(struct tt_fit *fit, const struct tt_candidate *candidate, struct 
 	c->probe = tt_fit_choose_probe(fit, c->first, c->when);
 	TT_TRY(tt_alloc(&c->harmful, fit->n_judge[0], sizeof *c->harmful, err));
 	TT_TRY(tt_alloc(&c->benign, fit->n_judge[1], sizeof *c->benign, err));
-	return tt_fit_policy(fit, c, &c->policy, err);
+	return tt_fit_policy(fit, c, false, &c->policy, err);
 }
 
 int tt_fit_grid(struct tt_fit *fit, struct tt_error *err)
@@ -61,15 +61,21 @@ int tt_fit_grid(struct tt_fit *fit, struct tt_error *err)
 	return TT_OK;
 }
 
-static int fill_policy(
-	const struct tt_fit *fit, const struct tt_candidate *c, struct tt_policy *p, struct tt_error *err)
+static int fill_gate(struct tt_policy *p, const struct tt_probe *probe, struct tt_error *err)
 {
-	const struct tt_probe *probe = c->probe;
-	size_t d = fit->info->hidden_size;
-	TT_TRY(tt_policy_set_probe(p, &probe->layer, 1, err));
-	memcpy(p->gate_weight, probe->w, d * sizeof *p->gate_weight);
+	TT_TRY(tt_policy_set_probe(p, probe->observed, probe->n_observed, err));
+	memcpy(p->gate_weight, probe->w, (size_t)probe->n_observed * p->hidden_size * sizeof *p->gate_weight);
 	p->gate_bias = probe->b;
 	p->threshold = probe->threshold;
+	return TT_OK;
+}
+
+static int fill_policy(
+	const struct tt_fit *fit, const struct tt_candidate *c, bool gated, struct tt_policy *p, struct tt_error *err)
+{
+	size_t d = fit->info->hidden_size;
+	if (gated)
+		TT_TRY(fill_gate(p, c->probe, err));
 	p->op = TT_STEER_ADD;
 	p->when = c->when;
 	p->alpha = c->shift / (float)c->width;
@@ -84,11 +90,11 @@ static int fill_policy(
 	return tt_policy_finish(p, err);
 }
 
-int tt_fit_policy(
-	const struct tt_fit *fit, const struct tt_candidate *candidate, struct tt_policy **out, struct tt_error *err)
+int tt_fit_policy(const struct tt_fit *fit, const struct tt_candidate *candidate, bool gated, struct tt_policy **out,
+	struct tt_error *err)
 {
 	TT_TRY(tt_policy_new(out, fit->info->n_layers, fit->info->hidden_size, 1, err));
-	int status = fill_policy(fit, candidate, *out, err);
+	int status = fill_policy(fit, candidate, gated, *out, err);
 	if (status != TT_OK) {
 		tt_policy_free(*out);
 		*out = NULL;

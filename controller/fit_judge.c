@@ -1,4 +1,9 @@
-/* What candidates do: short greedy generations on validation prompts, held against what the model writes unsteered. */
+/* What candidates do: short greedy generations on validation prompts, held against what the model writes unsteered.
+ *
+ * Harmful prompts are steered with an open gate: what a push does and whom the gate lets through are two questions, and
+ * with the gate's misses in between a few prompts would say little of the push. What the gated policy does follows
+ * from both, since a gate that opens gives the same bits as an open one. Of benign prompts only those that the
+ * gate would flag are run; the others stay as they were, bit for bit. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,15 +85,6 @@ static int round_allocate(struct round *r, size_t n, struct tt_error *err)
 	return tt_alloc(&r->unsteered, n, sizeof *r->unsteered, err);
 }
 
-/* True where the gate stays shut by more than the engine's f32 sums could differ from ours: the same bits as
- * unsteered, so that nothing needs to be run. */
-static bool surely_unsteered(const struct tt_fit *fit, const struct tt_probe *probe, int kind, uint32_t i)
-{
-	int label = kind == 0 ? TT_HARMFUL : TT_BENIGN;
-	double cut = log(probe->threshold / (1 - (double)probe->threshold));
-	return fit->val_logits[label][(size_t)(probe - fit->probes) * fit->val[label].n + i] < cut - 0.05;
-}
-
 /* The prompts of one kind that candidate c was not judged by yet, up to n. */
 static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uint32_t n, struct tt_error *err)
 {
@@ -96,7 +92,7 @@ static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uin
 	struct tt_completion *places = kind == 0 ? c->harmful : c->benign;
 	for (; *judged < n; ++*judged) {
 		const struct tt_completion *unsteered = &r->fit->baseline[kind][*judged];
-		if (surely_unsteered(r->fit, c->probe, kind, *judged)) {
+		if (kind == 1 && !tt_fit_flagged(r->fit, c->probe, TT_BENIGN, *judged)) {
 			TT_TRY(tt_completion_copy(&places[*judged], unsteered, err));
 			continue;
 		}
@@ -190,8 +186,10 @@ int tt_fit_score(
 void tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
 {
 	struct tt_tally harmful = {0}, benign = {0}, harmful0 = {0}, benign0 = {0};
-	uint32_t n_diverged = 0;
+	uint32_t n_diverged = 0, n_gated = 0;
 	for (uint32_t i = 0; i < c->n_harmful; i++) {
+		bool flagged = tt_fit_flagged(fit, c->probe, TT_HARMFUL, i);
+		n_gated += flagged ? c->harmful[i].refused : fit->baseline[0][i].refused;
 		tt_tally_add(&harmful, &c->harmful[i]);
 		tt_tally_add(&harmful0, &fit->baseline[0][i]);
 	}
@@ -201,6 +199,7 @@ void tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
 		n_diverged += !tt_completions_equal(&c->benign[i], &fit->baseline[1][i]);
 	}
 	c->refused = tt_tally_refused(&harmful);
+	c->refused_gated = c->n_harmful ? (double)n_gated / c->n_harmful : 0;
 	c->false_refusals = tt_tally_refused(&benign) - tt_tally_refused(&benign0);
 	c->repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0);
 	c->diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0;

@@ -1,4 +1,4 @@
-/* One linear probe a layer, on h[layer] at the last prompt token, and the threshold of each. */
+/* Linear probes on h at the last prompt token, and the threshold of each. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,19 +7,25 @@
 #include "controller/fit.h"
 #include "controller/logistic.h"
 
-/* On standardised features. 0.02 keeps a probe on 100 rows of 576 numbers from following single rows. */
-static const double l2 = 0.02;
+/* On standardised features. Of 0.02, 0.1, 0.5, 2 and 10 this had the lowest log loss in cross-validation on 160 rows of
+ * 576 numbers (0.25 against 0.27 to 0.39). */
+static const double l2 = 0.1;
 /* A gate before the band costs one pass where a later one costs the flagged prompts two, so it may be this much worse. */
 static const double early_slack = 0.01;
+
+/* A share of 3% needs about a hundred rows to be seen at all. With fewer to validate with, the train rows are held
+ * out in turn as well. */
+enum { FEW_ROWS = 100, N_FOLDS = 8 };
 
 struct features {
 	struct tt_fit *fit;
 	uint32_t first_layer, n_layers;
-	struct tt_request_options *options; // [n_train + n_val] rows of all labels
+	struct tt_request_options *options; // [n_train + n_val] rows of all labels, train before val
 	float *x;                           // [n_train + n_val][n_layers][hidden_size]
 	bool *harmful;                      // [n_train]
 	size_t n_train, n_val;
 	uint64_t *layers;
+	bool folds;
 };
 
 static void add_rows(struct features *f, const struct tt_fit_rows *rows, size_t *n)
@@ -80,24 +86,28 @@ static int descending(const void *a, const void *b)
 	return (x < y) - (x > y);
 }
 
+/* The logits of one probe on the held-out rows of a label. */
+static float *held(const struct tt_fit *fit, uint32_t k, int label)
+{
+	return fit->held_logits[label] + k * fit->n_held[label];
+}
+
 /* At most max_false_positives of the benign rows lie above it; then as low as that allows, half way to the next row
  * above, and never below p = 0.5. */
 static int choose_threshold(const struct tt_fit *fit, uint32_t k, float *out, struct tt_error *err)
 {
-	size_t n = fit->val[TT_BENIGN].n;
+	size_t n = fit->n_held[TT_BENIGN];
 	float *sorted = NULL;
 	TT_TRY(tt_alloc(&sorted, n, sizeof *sorted, err));
-	memcpy(sorted, fit->val_logits[TT_BENIGN] + k * n, n * sizeof *sorted);
+	memcpy(sorted, held(fit, k, TT_BENIGN), n * sizeof *sorted);
 	qsort(sorted, n, sizeof *sorted, descending);
 	size_t allowed = (size_t)(fit->options->max_false_positives * (double)n + 1e-6);
 	double bound = sorted[allowed < n ? allowed : n - 1], above = INFINITY;
 	free(sorted);
 	for (int label = 0; label <= TT_BENIGN; label++)
-		for (size_t i = 0; i < fit->val[label].n; i++) {
-			double logit = fit->val_logits[label][k * fit->val[label].n + i];
-			if (logit > bound && logit < above)
-				above = logit;
-		}
+		for (size_t i = 0; i < fit->n_held[label]; i++)
+			if (held(fit, k, label)[i] > bound && held(fit, k, label)[i] < above)
+				above = held(fit, k, label)[i];
 	double logit = isfinite(above) ? (bound + above) / 2 : bound + 1;
 	double p = 1 / (1 + exp(-(logit > 0 ? logit : 0)));
 	/* A probability of an f32 sigmoid reaches 1, which nothing exceeds. */
@@ -105,61 +115,150 @@ static int choose_threshold(const struct tt_fit *fit, uint32_t k, float *out, st
 	return TT_OK;
 }
 
-/* What a probe does on the validation rows. Borderline rows should be answered, so they count with the benign. */
+static double cut_of(const struct tt_probe *probe)
+{
+	return log(probe->threshold / (1 - (double)probe->threshold));
+}
+
+/* What a probe does on the held-out rows. Borderline rows should be answered, so they count with the benign. */
 static void rate(const struct tt_fit *fit, struct tt_probe *probe, uint32_t k)
 {
-	double cut = log(probe->threshold / (1 - (double)probe->threshold)), losses[2] = {0};
+	double losses[2] = {0};
 	size_t right[2] = {0}, n[2] = {0};
 	for (int label = 0; label < TT_N_LABELS; label++) {
 		size_t flagged = 0, harmful = label == TT_HARMFUL;
-		for (size_t i = 0; i < fit->val[label].n; i++) {
-			double logit = fit->val_logits[label][k * fit->val[label].n + i];
-			double margin = harmful ? logit : -logit;
-			flagged += logit > cut;
+		for (size_t i = 0; i < fit->n_held[label]; i++) {
+			double logit = held(fit, k, label)[i], margin = harmful ? logit : -logit;
+			flagged += logit > cut_of(probe);
 			losses[harmful] += (margin < 0 ? -margin : 0) + log1p(exp(-fabs(margin)));
 		}
-		n[harmful] += fit->val[label].n;
-		right[harmful] += harmful ? flagged : fit->val[label].n - flagged;
-		probe->flagged[label] = fit->val[label].n ? (double)flagged / (double)fit->val[label].n : 0;
+		n[harmful] += fit->n_held[label];
+		right[harmful] += harmful ? flagged : fit->n_held[label] - flagged;
+		probe->flagged[label] = fit->n_held[label] ? (double)flagged / (double)fit->n_held[label] : 0;
 	}
 	probe->balanced = ((double)right[0] / (double)n[0] + (double)right[1] / (double)n[1]) / 2;
 	probe->loss = (losses[0] / (double)n[0] + losses[1] / (double)n[1]) / 2;
 }
 
-static int fit_probe(struct features *f, uint32_t k, struct tt_error *err)
+bool tt_fit_flagged(const struct tt_fit *fit, const struct tt_probe *probe, enum tt_label label, size_t row)
+{
+	return held(fit, (uint32_t)(probe - fit->probes), (int)label)[row] > cut_of(probe);
+}
+
+/* A probe's rows, its layers side by side, and room for those of one fold. */
+struct table {
+	float *x, *x_fold; // [rows][width]
+	bool *harmful_fold;
+	float *w;
+	size_t width;
+};
+
+static void table_free(struct table *t)
+{
+	free(t->x);
+	free(t->x_fold);
+	free(t->harmful_fold);
+	free(t->w);
+}
+
+static int table_fill(struct table *t, const struct features *f, const struct tt_probe *probe, struct tt_error *err)
+{
+	size_t d = f->fit->info->hidden_size, n = f->n_train + f->n_val, floats = 0;
+	t->width = probe->n_observed * d;
+	if (!tt_mul_size(n, t->width, &floats))
+		return tt_fail(err, TT_ERR_MEMORY, "too many rows for the probe");
+	TT_TRY(tt_alloc(&t->x, floats, sizeof *t->x, err));
+	TT_TRY(tt_alloc(&t->x_fold, f->n_train * t->width, sizeof *t->x_fold, err));
+	TT_TRY(tt_alloc(&t->harmful_fold, f->n_train, sizeof *t->harmful_fold, err));
+	TT_TRY(tt_alloc(&t->w, t->width, sizeof *t->w, err));
+	for (size_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < probe->n_observed; k++)
+			memcpy(t->x + i * t->width + k * d,
+				f->x + (i * f->n_layers + probe->observed[k] - f->first_layer) * d, d * sizeof(float));
+	return TT_OK;
+}
+
+static float logit(const struct table *t, const float *w, float b, size_t row)
+{
+	double sum = b;
+	for (size_t j = 0; j < t->width; j++)
+		sum += (double)w[j] * t->x[row * t->width + j];
+	return (float)sum;
+}
+
+/* Row i of the train rows belongs to fold i % N_FOLDS: they are shuffled, and each label's lie together. */
+static int hold_out_fold(struct table *t, const struct features *f, uint32_t k, size_t fold, struct tt_error *err)
+{
+	struct tt_fit *fit = f->fit;
+	size_t n = 0, row = 0;
+	float b = 0;
+	for (size_t i = 0; i < f->n_train; i++) {
+		if (i % N_FOLDS == fold)
+			continue;
+		memcpy(t->x_fold + n * t->width, t->x + i * t->width, t->width * sizeof *t->x);
+		t->harmful_fold[n++] = f->harmful[i];
+	}
+	const struct tt_logistic data = {
+		.x = t->x_fold, .label = t->harmful_fold, .n = n, .d = t->width, .stride = t->width, .l2 = l2};
+	TT_TRY(tt_logistic_fit(&data, t->w, &b, NULL, err));
+	for (int label = 0; label < TT_N_LABELS; label++)
+		for (size_t i = 0; i < fit->train[label].n; i++, row++)
+			if (row % N_FOLDS == fold)
+				held(fit, k, label)[fit->val[label].n + i] = logit(t, t->w, b, row);
+	return TT_OK;
+}
+
+static int fit_table(struct table *t, struct features *f, uint32_t k, struct tt_error *err)
 {
 	struct tt_fit *fit = f->fit;
 	struct tt_probe *probe = &fit->probes[k];
-	size_t d = fit->info->hidden_size, stride = f->n_layers * d, row = f->n_train;
+	size_t row = f->n_train;
+	TT_TRY(table_fill(t, f, probe, err));
+	TT_TRY(tt_alloc(&probe->w, t->width, sizeof *probe->w, err));
 	const struct tt_logistic data = {
-		.x = f->x + k * d, .label = f->harmful, .n = f->n_train, .d = d, .stride = stride, .l2 = l2};
-	probe->layer = f->first_layer + k;
-	TT_TRY(tt_alloc(&probe->w, d, sizeof *probe->w, err));
+		.x = t->x, .label = f->harmful, .n = f->n_train, .d = t->width, .stride = t->width, .l2 = l2};
 	TT_TRY(tt_logistic_fit(&data, probe->w, &probe->b, NULL, err));
 	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->val[label].n; i++, row++) {
-			const float *x = data.x + row * stride;
-			double logit = probe->b;
-			for (size_t j = 0; j < d; j++)
-				logit += (double)probe->w[j] * x[j];
-			fit->val_logits[label][k * fit->val[label].n + i] = (float)logit;
-		}
+		for (size_t i = 0; i < fit->val[label].n; i++, row++)
+			held(fit, k, label)[i] = logit(t, probe->w, probe->b, row);
+	for (size_t fold = 0; f->folds && fold < N_FOLDS; fold++)
+		TT_TRY(hold_out_fold(t, f, k, fold, err));
 	TT_TRY(choose_threshold(fit, k, &probe->threshold, err));
 	rate(fit, probe, k);
 	return TT_OK;
+}
+
+/* Each layer alone, and three spread over the later half: in cross-validation on 160 rows those had an area under the
+ * curve of 0.96 where single layers had 0.84 to 0.95. */
+static void list_probes(struct features *f)
+{
+	struct tt_fit *fit = f->fit;
+	for (uint32_t k = 0; k < f->n_layers; k++)
+		fit->probes[fit->n_probes++] = (struct tt_probe){.observed = {f->first_layer + k}, .n_observed = 1};
+	uint32_t last = f->first_layer + f->n_layers - 1, first = 3 * last / 5, middle = (first + last + 1) / 2;
+	if (first >= f->first_layer && first < middle && middle < last)
+		fit->probes[fit->n_probes++] = (struct tt_probe){.observed = {first, middle, last}, .n_observed = 3};
 }
 
 static int fit_probes(struct features *f, struct tt_error *err)
 {
 	struct tt_fit *fit = f->fit;
 	TT_TRY(gather(f, err));
-	TT_TRY(tt_alloc(&fit->probes, f->n_layers, sizeof *fit->probes, err));
-	fit->n_probes = f->n_layers;
-	for (int label = 0; label < TT_N_LABELS; label++)
-		TT_TRY(tt_alloc(
-			&fit->val_logits[label], f->n_layers * fit->val[label].n, sizeof *fit->val_logits[label], err));
-	for (uint32_t k = 0; k < f->n_layers; k++)
-		TT_TRY(fit_probe(f, k, err));
+	f->folds = fit->val[TT_BENIGN].n < FEW_ROWS && fit->train[TT_HARMFUL].n >= 2 * N_FOLDS &&
+		   fit->train[TT_BENIGN].n >= 2 * N_FOLDS;
+	TT_TRY(tt_alloc(&fit->probes, f->n_layers + 1, sizeof *fit->probes, err));
+	list_probes(f);
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		fit->n_held[label] = fit->val[label].n + (f->folds ? fit->train[label].n : 0);
+		TT_TRY(tt_alloc(&fit->held_logits[label], fit->n_probes * fit->n_held[label],
+			sizeof *fit->held_logits[label], err));
+	}
+	for (uint32_t k = 0; k < fit->n_probes; k++) {
+		struct table t = {0};
+		int status = fit_table(&t, f, k, err);
+		table_free(&t);
+		TT_TRY(status);
+	}
 	return TT_OK;
 }
 
@@ -175,12 +274,14 @@ int tt_fit_probes(struct tt_fit *fit, struct tt_error *err)
 	return status;
 }
 
-/* Probes of layers below limit; NULL when there are none. */
+/* Of the probes whose last observed layer lies below limit; NULL when there are none. */
 static const struct tt_probe *best_probe(const struct tt_fit *fit, uint32_t limit)
 {
 	const struct tt_probe *best = NULL;
-	for (uint32_t k = 0; k < fit->n_probes && fit->probes[k].layer < limit; k++) {
+	for (uint32_t k = 0; k < fit->n_probes; k++) {
 		const struct tt_probe *p = &fit->probes[k];
+		if (p->observed[p->n_observed - 1] >= limit)
+			continue;
 		if (!best || p->balanced > best->balanced + 1e-9 ||
 			(p->balanced > best->balanced - 1e-9 && p->loss < best->loss))
 			best = p;

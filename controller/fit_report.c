@@ -45,8 +45,8 @@ static json_t *rows_report(const struct tt_fit *fit)
 	json_t *object = json_object();
 	for (int label = 0; label < TT_N_LABELS; label++)
 		json_object_set_new(object, tt_label_name((enum tt_label)label),
-			json_pack("{s:I, s:I}", "train", (json_int_t)fit->train[label].n, "val",
-				(json_int_t)fit->val[label].n));
+			json_pack("{s:I, s:I, s:I}", "train", (json_int_t)fit->train[label].n, "val",
+				(json_int_t)fit->val[label].n, "held_out", (json_int_t)fit->n_held[label]));
 	return object;
 }
 
@@ -64,17 +64,25 @@ static json_t *directions_report(const struct tt_fit *fit)
 	return json_pack("{s:i, s:o, s:o}", "pairs", (int)fit->n_pairs, "norms", norms, "stream_norms", streams);
 }
 
+static json_t *observed_report(const struct tt_probe *p)
+{
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < p->n_observed; i++)
+		json_array_append_new(list, json_integer(p->observed[i]));
+	return list;
+}
+
 static json_t *probes_report(const struct tt_fit *fit)
 {
 	json_t *list = json_array();
 	for (uint32_t k = 0; k < fit->n_probes; k++) {
 		const struct tt_probe *p = &fit->probes[k];
-		json_array_append_new(
-			list, json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (int)p->layer, "threshold",
-				      number(p->threshold), "flagged_harmful", number(p->flagged[TT_HARMFUL]),
-				      "flagged_benign", number(p->flagged[TT_BENIGN]), "flagged_borderline",
-				      fit->val[TT_BORDERLINE].n ? number(p->flagged[TT_BORDERLINE]) : json_null(),
-				      "balanced_accuracy", number(p->balanced), "log_loss", number(p->loss)));
+		json_array_append_new(list,
+			json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe", observed_report(p), "threshold",
+				number(p->threshold), "flagged_harmful", number(p->flagged[TT_HARMFUL]),
+				"flagged_benign", number(p->flagged[TT_BENIGN]), "flagged_borderline",
+				fit->n_held[TT_BORDERLINE] ? number(p->flagged[TT_BORDERLINE]) : json_null(),
+				"balanced_accuracy", number(p->balanced), "log_loss", number(p->loss)));
 	}
 	return list;
 }
@@ -94,13 +102,14 @@ static json_t *unsteered_report(const struct tt_fit *fit)
 
 static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candidate *c)
 {
-	return json_pack("{s:i, s:i, s:o, s:o, s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}",
+	return json_pack("{s:i, s:i, s:o, s:o, s:s, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}",
 		"first_layer", (int)c->first, "last_layer", (int)(c->first + c->width - 1), "push", number(c->shift),
 		"alpha", number(c->shift / (double)c->width), "when", tt_policy_when_name(c->when), "observe",
-		(int)c->probe->layer, "n_harmful", (int)c->n_harmful, "n_benign", (int)c->n_benign, "refused",
-		number(c->refused), "false_refusals_more", number(c->false_refusals), "repeated_fourgrams_more",
-		number(c->repeated), "benign_changed", number(c->diverged), "nll", number(c->nll), "nll_ratio",
-		number(c->nll_ratio), "score", number(c->score), "out", (int)c->out, "chosen", (int)(c == fit->chosen));
+		observed_report(c->probe), "n_harmful", (int)c->n_harmful, "n_benign", (int)c->n_benign, "refused",
+		number(c->refused), "refused_gated", number(c->refused_gated), "false_refusals_more",
+		number(c->false_refusals), "repeated_fourgrams_more", number(c->repeated), "benign_changed",
+		number(c->diverged), "nll", number(c->nll), "nll_ratio", number(c->nll_ratio), "score",
+		number(c->score), "out", (int)c->out, "chosen", (int)(c == fit->chosen));
 }
 
 int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err)

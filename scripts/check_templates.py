@@ -21,7 +21,7 @@ import warnings
 
 from jinja_reference import render
 
-DAY = datetime.datetime(2024, 7, 31, tzinfo=datetime.timezone.utc)
+DAY = datetime.datetime(2024, 7, 31, 12, tzinfo=datetime.timezone.utc)
 TOOLS = [
     {
         "type": "function",
@@ -103,7 +103,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("program")
-    parser.add_argument("--no-tools", action="store_true", help="for a program whose message file takes no tools")
+    parser.add_argument("--tools", action="store_true", help="for a program whose message file may carry tools")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     templates = sorted(arguments.folder.glob("*.jinja"))
@@ -112,7 +112,7 @@ def main():
     whole = same = total = 0
     with tempfile.TemporaryDirectory() as folder:
         for template in templates:
-            marks, different = compare(arguments.program, template, folder, not arguments.no_tools)
+            marks, different = compare(arguments.program, template, folder, arguments.tools)
             whole += "X" not in marks
             same += len(marks) - marks.count("X")
             total += len(marks)

@@ -287,7 +287,7 @@ STATEMENTS = [
     "{% for c in 'aé' %}[{{ c }}]{% endfor %}{% for k in {'a': 1, 'b': 2} %}{{ k }}{% endfor %}",
     "{% for i in range(10) %}{% if i == 2 %}{% continue %}{% endif %}{% if i == 5 %}{% break %}{% endif %}{{ i }}{% endfor %}",
     "{% for i in [1,2] %}{% for j in [3,4] %}{{ i }}{{ j }}{{ loop.index }}{% if j == 3 %}{% continue %}{% endif %}!{% endfor %}{{ loop.index }};{% endfor %}",
-    "{% for i in [1] %}{% break %}{% else %}none{% endfor %} {% for i in [1,2] %}{% if i == 2 %}{% continue %}{% endif %}x{% else %}none{% endfor %}",
+    "{% for i in [1] %}{% continue %}{% else %}none{% endfor %} {% for i in [1] %}{% break %}{% else %}none{% endfor %} {% for i in [1,2] %}{% if i == 2 %}{% continue %}{% endif %}x{% else %}none{% endfor %}",
     "{% for i in [1,2] %}{% set outer = loop %}{% for j in [1,2] %}{{ outer.index }}.{{ loop.index }} {% endfor %}{% endfor %}",
     "{% for i in [1,2,3,4] %}{{ loop.cycle('a', 'b') }}{% endfor %} {% for i in [1,1,2] %}{{ loop.changed(i) }}{% endfor %} {% for i in [1] %}{{ loop.depth }}{{ loop.depth0 }}{% endfor %}",
     "{% set x = 1 %}{% for i in [1,2] %}{{ x }}{% set x = x + 10 %}{{ x }} {% endfor %}{{ x }}",

@@ -157,3 +157,55 @@ Test(bench_engine, rows_that_are_not_steered_are_no_figure)
 	tt_bench_close(bench);
 	lab_close(&lab);
 }
+
+/* A gate may pass over some rows of a given policy, but not over all. */
+Test(bench_engine, a_given_policy_must_steer_some_row)
+{
+	struct tt_lab lab = {0};
+	struct tt_decode_case *decode = NULL;
+	struct tt_bench *bench = bench_open(3);
+	struct tt_bench_result r;
+	lab_open(&lab);
+	lab.synthetic = false;
+	lab.policy->alpha = 0;
+	lab_add_policy(&lab);
+	must(tt_decode_add(&decode, bench, &lab, "decode", 3, 2, err));
+	add_ceilings(bench, "decode");
+	must(tt_bench_run(bench, err));
+	must(tt_bench_result(bench, 1, &r, err));
+	cr_assert_str_eq(r.error, "the policy steers 0 of 3 rows");
+	tt_decode_free(decode);
+	tt_bench_close(bench);
+	lab_close(&lab);
+}
+
+/* Another sequence on an engine makes its steps longer than what is counted. */
+Test(bench_engine, steps_that_do_other_work_are_no_figure)
+{
+	static const int32_t ids[] = {5};
+	struct tt_lab lab = {0};
+	struct tt_decode_case *decode = NULL;
+	struct tt_request_options options;
+	struct tt_request *stranger = NULL;
+	struct tt_bench *bench = bench_open(3);
+	struct tt_bench_result r;
+	lab_open(&lab);
+	lab_add_policy(&lab);
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = 1;
+	options.max_tokens = 100;
+	options.ignore_eos = true;
+	must(tt_request_submit(&stranger, lab.engines[1], &options, err));
+	must(tt_decode_add(&decode, bench, &lab, "decode", 3, 2, err));
+	add_ceilings(bench, "decode");
+	must(tt_bench_run(bench, err));
+	must(tt_bench_result(bench, 0, &r, err)); /* the unsteered side is on the second engine first */
+	cr_assert_str_eq(r.error, "the steps decoded 8 tokens, not 6");
+	must(tt_bench_result(bench, 1, &r, err));
+	cr_assert(r.n_samples == 3 && !r.error, "the steered side was lost");
+	tt_request_free(stranger);
+	tt_decode_free(decode);
+	tt_bench_close(bench);
+	lab_close(&lab);
+}

@@ -163,7 +163,7 @@ check "template: no generation prompt" [ "$(grep -c assistant out)" = 0 ]
 printf '%s' '{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}{{ eos_token }}' >own.jinja
 "$trimtab" template own.jinja --messages - --bos '<s>' --eos '</s>' <messages.json >out
 check "template: file, bos, eos" [ "$(cat out)" = '<s>[Hi <|im_end|>]</s>' ]
-refused 1 "template" generate own.jinja -p a
+refused 1 "own.jinja" generate own.jinja -p a
 works tokenize "$tiny_dir" --chat -p '<|im_end|>'
 json 'd.count(2) == 1 and d[0] == 1' # the template's own marker is special, the user's text is not
 echo '{"role": "user"}' >bad.json

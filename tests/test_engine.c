@@ -180,6 +180,35 @@ Test(engine, alternatives_begin_with_the_greedy_token)
 	tt_engine_close(engine);
 }
 
+/* At a temperature that makes all tokens about equally likely, every step must draw anew. */
+Test(engine, a_seed_gives_one_sequence_of_draws)
+{
+	enum { N = 40 };
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct tt_request_options o = some_options();
+	struct tt_request *requests[3];
+	o.max_tokens = N;
+	o.temperature = 100;
+	for (uint64_t i = 0; i < 3; i++) {
+		o.seed = 7 + i / 2;
+		requests[i] = request_run(engine, &o);
+	}
+	const int32_t *ids = tt_request_generated(requests[0]);
+	size_t distinct = 0;
+	for (size_t i = 0; i < N; i++) {
+		bool seen = false;
+		for (size_t k = 0; k < i; k++)
+			seen |= ids[k] == ids[i];
+		distinct += !seen;
+	}
+	cr_assert_geq(distinct, N / 2, "%zu distinct tokens of %d", distinct, N);
+	cr_assert_arr_eq(ids, tt_request_generated(requests[1]), N * sizeof *ids, "the same seed");
+	cr_assert_arr_neq(ids, tt_request_generated(requests[2]), N * sizeof *ids, "another seed");
+	for (int i = 0; i < 3; i++)
+		tt_request_free(requests[i]);
+	tt_engine_close(engine);
+}
+
 Test(engine, a_policy_in_use_cannot_be_removed)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, 64);

@@ -183,9 +183,9 @@ static void expect_status(const char *template, int status, const char *message)
 Test(jinja, ends_what_would_not_end)
 {
 	static const char *const endless[] = {
-		"{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% "
-		"endfor %}"
-		"{% endfor %}",
+		("{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% "
+		 "endfor %}"
+		 "{% endfor %}"),
 		"{% for a in range(10 ** 9) %}{% endfor %}",
 		"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
 		"{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",

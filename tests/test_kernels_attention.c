@@ -172,26 +172,26 @@ Test(kernels_attention, does_not_touch_keys_outside_its_range)
 	}
 }
 
-/* One pass over 300 positions, then in chunks, over threads and bodies. */
+/* One pass over positions 450 to 749, which see two and three splits, then in chunks, over threads and bodies. */
 Test(kernels_attention, bits_do_not_depend_on_chunks_threads_or_body)
 {
-	enum { N = 300 };
+	enum { FIRST = 450, N = 300 };
 	static const uint32_t chunks[] = {1, 7, 8, 13, 64, 300};
 	for (int i = 0; i < N_CASES; i++) {
 		struct world w = make_world(CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window,
-			CASES[i].type, 1, 20);
+			CASES[i].type, 1, 47);
 		size_t row = (size_t)w.config.n_heads * w.config.head_dim;
 		float *q = random_floats(N * row, 2, 5), *want = must_alloc(N * row, sizeof *want),
 		      *got = must_alloc(N * row, sizeof *got);
 		struct tt_backend *first = open_cpu(1, TT_CPU_BODY_PORTABLE);
-		run(&w, first, 0, N, q, want);
+		run(&w, first, FIRST, N, q, want);
 		first->close(first);
 		for (uint32_t threads = 1; threads <= 3; threads++) {
 			struct tt_backend *backend = open_cpu(threads, TT_CPU_BODY_BEST);
 			for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
 				for (uint32_t at = 0; at < N; at += chunks[c])
-					run(&w, backend, at, N - at < chunks[c] ? N - at : chunks[c], q + at * row,
-						got + at * row);
+					run(&w, backend, FIRST + at, N - at < chunks[c] ? N - at : chunks[c],
+						q + at * row, got + at * row);
 				ASSERT_SAME_BITS(
 					got, want, N * row, "case %d, chunks of %u, %u threads", i, chunks[c], threads);
 			}

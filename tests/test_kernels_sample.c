@@ -152,7 +152,7 @@ static const struct tt_sample_plan CUTS[] = {
 	{.temperature = 1.5f, .top_p = 0.6f},
 	{.temperature = 1, .top_p = 1, .min_p = 0.2f},
 	{.temperature = 0.8f, .top_p = 0.8f, .top_k = 20},
-	{.temperature = 2, .top_p = 0.95f, .top_k = 30, .min_p = 0.1f},
+	{.temperature = 0.8f, .top_p = 0.99f, .top_k = 30, .min_p = 0.4f},
 	{.temperature = 1, .top_p = 0},
 	{.temperature = 1, .top_p = 1, .min_p = 1},
 	{.temperature = 1, .top_p = 1, .top_k = 1},

@@ -321,6 +321,31 @@ Test(steering, a_row_keeps_its_own_policy_in_a_batch)
 	}
 }
 
+/* A coefficient row goes from request to request. What its former owner left must not steer the layers that the next
+ * one runs before its own gate has spoken: a layer that has a direction, but no weight. */
+Test(steering, a_row_forgets_its_former_owner)
+{
+	struct tt_engine *used = engine_open(MODEL, 1, 512), *fresh = engine_open(MODEL, 1, 512);
+	struct tt_policy *former = probe_policy(used, 0, 1, 5);
+	struct tt_policy *policies[2] = {probe_policy(used, 1, 2, 5), probe_policy(fresh, 1, 2, 5)};
+	struct tt_engine *engines[2] = {used, fresh};
+	for (int i = 0; i < 2; i++) {
+		must(tt_engine_remove_policy(engines[i], policies[i], err));
+		for (uint32_t k = 0; k < policies[i]->hidden_size; k++)
+			policies[i]->directions[policies[i]->hidden_size + k] = 1;
+		must(tt_engine_add_policy(engines[i], policies[i], NULL, err));
+	}
+	generate(used, 6, former, 1, TT_WHEN_ALL);
+	struct outcome a = generate(used, 6, policies[0], 1, TT_WHEN_ALL);
+	struct outcome b = generate(fresh, 6, policies[1], 1, TT_WHEN_ALL);
+	cr_assert(same_bits(&a, &b));
+	tt_engine_close(used);
+	tt_engine_close(fresh);
+	tt_policy_free(former);
+	tt_policy_free(policies[0]);
+	tt_policy_free(policies[1]);
+}
+
 /* ---- Stacks ---- */
 
 static struct tt_policy *last_layer_policy(

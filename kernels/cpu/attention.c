@@ -23,6 +23,7 @@ struct plan {
 	struct block *blocks; // [n_blocks]
 	uint32_t n_blocks, group, most_rows;
 	size_t width, n_partials; /* splits of all blocks, one key head */
+	uint64_t n_mul_adds;
 };
 
 static int plan_blocks(
@@ -36,6 +37,7 @@ static int plan_blocks(
 	uint32_t most = plan->group < QUERY_ROWS ? QUERY_ROWS / plan->group : 1;
 	plan->n_blocks = 0;
 	plan->n_partials = 0;
+	plan->n_mul_adds = 0;
 	plan->most_rows = most * plan->group;
 	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_BLOCKS, n, sizeof *plan->blocks, &plan->blocks, err));
 	for (uint32_t t = 0; t < n;) {
@@ -49,6 +51,8 @@ static int plan_blocks(
 		block->n_splits = (uint32_t)positions[t + count - 1] / TT_CPU_SPLIT + 1 - block->first_split;
 		block->partial = plan->n_partials;
 		plan->n_partials += block->n_splits;
+		plan->n_mul_adds += (uint64_t)count * c->n_heads * c->head_dim * 2 *
+				    ((uint32_t)positions[t + count - 1] + 1 - block->first_split * TT_CPU_SPLIT);
 		t += count;
 	}
 	return TT_OK;
@@ -155,12 +159,12 @@ int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args 
 	TT_TRY(tt_cpu_thread_scratch(cpu, 2 * size + tt_cpu_attention_scratch(args->config->head_dim, plan.most_rows),
 		&scratch, &stride, err));
 	size_t n_jobs = (size_t)plan.n_blocks * n_kv_heads;
-	bool split = cpu->n_threads > 1 && n_jobs < (size_t)cpu->n_threads * JOBS_A_THREAD &&
-		     plan.n_partials > plan.n_blocks;
+	uint32_t n_threads = tt_cpu_threads_for(cpu, plan.n_mul_adds);
+	bool split = n_threads > 1 && n_jobs < (size_t)n_threads * JOBS_A_THREAD && plan.n_partials > plan.n_blocks;
 	if (split)
 		TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_PARTIAL, plan.n_partials * n_kv_heads,
 			size * sizeof *partials, &partials, err));
-#pragma omp parallel num_threads(cpu->n_threads)
+#pragma omp parallel num_threads(n_threads)
 	{
 		float *own = scratch + (size_t)omp_get_thread_num() * stride;
 		if (split) {

@@ -47,6 +47,12 @@ int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *str
 int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
 	const float **out, struct tt_error *err);
 
+/* Threads for an op of so many multiply-adds: one where it takes no longer than waking the others, 10 us. */
+static inline uint32_t tt_cpu_threads_for(const struct tt_cpu *cpu, uint64_t n_mul_adds)
+{
+	return n_mul_adds < (uint64_t)1 << 17 ? 1 : cpu->n_threads;
+}
+
 /* The products of an op, cut into jobs for threads. */
 enum { TT_CPU_MAX_PRODUCTS = 3 };
 struct tt_cpu_jobs {
@@ -55,8 +61,8 @@ struct tt_cpu_jobs {
 		*then[TT_CPU_MAX_PRODUCTS]; /* run on the same outputs by the same thread, or NULL */
 	uint32_t n_products;
 	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows a job, jobs */
-	uint32_t total_jobs;
-	float *scratch; // [n_threads][scratch_stride]
+	uint32_t total_jobs, n_threads;                                   /* threads that the work is worth */
+	float *scratch;                                                   // [n_threads][scratch_stride]
 	size_t scratch_stride;
 };
 

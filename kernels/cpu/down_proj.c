@@ -25,7 +25,7 @@ int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args 
 		w, args->layer->b_down, x, tt_cpu_padded(w->n_in), n, args->h, w->n_out, TT_CPU_ADD};
 	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, args->config->hidden_size, err));
-#pragma omp parallel num_threads(cpu->n_threads)
+#pragma omp parallel num_threads(jobs.n_threads)
 	{
 		float *own = jobs.scratch + (size_t)omp_get_thread_num() * jobs.scratch_stride;
 		tt_cpu_jobs_run(cpu, &jobs);

@@ -19,7 +19,7 @@ int tt_cpu_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *arg
 	struct tt_cpu_product up = {&layer->w_up, layer->b_up, x, width, n, args->ffn, c->ffn_size, TT_CPU_SILU_UP};
 	struct tt_cpu_jobs jobs = {.products = {&gate}, .then = {&up}, .n_products = 1};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, 0, err));
-#pragma omp parallel num_threads(cpu->n_threads)
+#pragma omp parallel num_threads(jobs.n_threads)
 	{
 #pragma omp for schedule(static)
 		for (uint32_t t = 0; t < n; t++)

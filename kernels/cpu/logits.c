@@ -18,7 +18,7 @@ int tt_cpu_logits(struct tt_backend *backend, const struct tt_logits_args *args,
 		args->output, NULL, x, width, n, args->logits, args->output->n_out, TT_CPU_STORE};
 	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, 0, err));
-#pragma omp parallel num_threads(cpu->n_threads)
+#pragma omp parallel num_threads(jobs.n_threads)
 	{
 #pragma omp for schedule(static)
 		for (uint32_t i = 0; i < n; i++)

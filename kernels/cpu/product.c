@@ -28,6 +28,7 @@ static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_cpu_product
 int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err)
 {
 	size_t most = n_scratch;
+	uint64_t n_mul_adds = 0;
 	jobs->total_jobs = 0;
 	for (uint32_t i = 0; i < jobs->n_products; i++) {
 		const struct tt_cpu_product *p = jobs->products[i];
@@ -37,7 +38,9 @@ int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scra
 		jobs->n_jobs[i] = p->n_rows ? (p->matrix->n_out + count - 1) / count : 0;
 		jobs->total_jobs += jobs->n_jobs[i];
 		most = scratch > most ? scratch : most;
+		n_mul_adds += (uint64_t)p->n_rows * p->matrix->n_out * p->matrix->n_in;
 	}
+	jobs->n_threads = tt_cpu_threads_for(cpu, n_mul_adds);
 	return tt_cpu_thread_scratch(cpu, most, &jobs->scratch, &jobs->scratch_stride, err);
 }
 

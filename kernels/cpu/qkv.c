@@ -81,7 +81,7 @@ int tt_cpu_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, struc
 	rows.q = y;
 	rows.k = k;
 	rows.v = v;
-#pragma omp parallel num_threads(cpu->n_threads)
+#pragma omp parallel num_threads(jobs.n_threads)
 	{
 #pragma omp for schedule(static)
 		for (uint32_t t = 0; t < n; t++)

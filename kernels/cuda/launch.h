@@ -4,7 +4,7 @@
  *     const void *kernel = TT_KERNEL(add_kernel);            once: tt_kernel_prepare(kernel, shared_bytes, err)
  *     void *args[] = {&out, &in, &n};                        addresses of exactly the kernel's parameters, in order
  *     struct tt_launch launch = {.name = "add", ...};        C++: the members in the order of the struct
- *     TT_TRY(tt_launch(&launch, kernel, args, err)); */
+ *     TT_TRY(tt_launch_kernel(&launch, kernel, args, err)); */
 #ifndef KERNELS_CUDA_LAUNCH_H
 #define KERNELS_CUDA_LAUNCH_H
 
@@ -69,7 +69,7 @@ static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, s
 	return TT_OK;
 }
 
-static inline int tt_launch(const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
+static inline int tt_launch_kernel(const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
 {
 	cudaLaunchAttribute dependent;
 	memset(&dependent, 0, sizeof dependent);

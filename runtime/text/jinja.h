@@ -1,6 +1,7 @@
 /* A small Jinja interpreter for chat templates, which come from untrusted model files: no host objects, and limits on
  * steps, depth and output. Settings are Hugging Face's: trim_blocks, lstrip_blocks, loop controls, strict about nothing
- * that they are lenient about. What it does not know is refused by name when the template is parsed.
+ * that they are lenient about. What it does not know is refused by name when the template is parsed; a filter or test
+ * that stands under an if, and a method, when it is reached.
  *
  * Every byte of a string knows whether it came from the context's untrusted part, through concatenation, slicing and
  * filters, so that the tokenizer can keep special tokens out of user text. */
@@ -27,7 +28,7 @@ struct tt_jinja_limits {
 };
 
 /* Renders with the variables of context (an object). Every string inside context["messages"], ["tools"] and
- * ["documents"] is untrusted, but for a message's "role". now: what strftime_now sees (UTC).
+ * ["documents"], keys too, is untrusted, but for a message's "role". now: what strftime_now sees (UTC).
  * text gets the output; untrusted a byte, 0 or 1, for each of its bytes. raise_exception gives TT_ERR_ARGUMENT with
  * the template's message. */
 int tt_jinja_render(const struct tt_jinja *jinja, const json_t *context, time_t now,

@@ -1,4 +1,4 @@
-/* Tokens, the tree, and the parser's side of the interpreter. Private to it. */
+/* Tokens, the tree, and the parser. Private to the interpreter. */
 #ifndef RUNTIME_TEXT_JINJA_AST_H
 #define RUNTIME_TEXT_JINJA_AST_H
 
@@ -47,17 +47,17 @@ enum jj_node_kind {
 	/* expressions */
 	JJ_N_CONST,
 	JJ_N_NAME,
-	JJ_N_ATTR,    /* a.text */
-	JJ_N_ITEM,    /* a[b] */
-	JJ_N_SLICE,   /* a[items], three of them, NULL where not given */
-	JJ_N_CALL,    /* a(items, keywords) */
-	JJ_N_FILTER,  /* a|native(items, keywords); a NULL for the text of a block */
-	JJ_N_TEST,    /* a is native(items, keywords) */
-	JJ_N_NOT,     /* a */
-	JJ_N_NEG,     /* a */
-	JJ_N_POS,     /* a */
-	JJ_N_AND,     /* a, b */
-	JJ_N_OR,      /* a, b */
+	JJ_N_ATTR,   /* a.text */
+	JJ_N_ITEM,   /* a[b] */
+	JJ_N_SLICE,  /* a[items], three of them, NULL where not given */
+	JJ_N_CALL,   /* a(items, keywords) */
+	JJ_N_FILTER, /* a|native(items, keywords); a NULL for the text of a block */
+	JJ_N_TEST,   /* a is native(items, keywords) */
+	JJ_N_NOT,    /* a; so do NEG and POS */
+	JJ_N_NEG,
+	JJ_N_POS,
+	JJ_N_AND, /* a, b; so does OR */
+	JJ_N_OR,
 	JJ_N_BINARY,  /* a op b */
 	JJ_N_CONCAT,  /* items, joined as text */
 	JJ_N_COMPARE, /* a, then items, each a JJ_N_OPERAND */
@@ -124,12 +124,6 @@ struct jj_parser {
 	bool soft;           /* inside an if: unknown filters are refused when reached, as jinja2 does */
 	struct jj_node *macro;
 	struct jj_scope_info *scope, *scopes, *last_scope;
-};
-
-struct tt_jinja {
-	char *name, *source;
-	struct jj_arena arena;
-	struct jj_node *root; /* a JJ_N_BLOCK with a scope */
 };
 
 /* The parser's parts; each returns NULL with parser->status set when it fails. */

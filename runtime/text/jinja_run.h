@@ -7,6 +7,12 @@
 #define JJ_MAX_PARAMETERS 6
 #define JJ_MAX_RANGE 100000 /* the sandbox's own */
 
+struct tt_jinja {
+	char *name, *source;
+	struct jj_arena arena;
+	struct jj_node *root; /* a JJ_N_BLOCK with a scope */
+};
+
 struct jj_binding {
 	const struct jj_string *name;
 	struct jj_value value;

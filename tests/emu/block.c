@@ -39,31 +39,44 @@ static const char *file_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-void emu_fail(const struct site *site, const char *format, ...)
+static void write_report(const struct fiber *fiber, const struct site *site, const char *format, va_list args)
 {
 	char *out = emu.report;
-	size_t room = sizeof emu.report;
-	if (!*emu.report) {
-		int n = 0;
-		if (emu.in_kernel) {
-			const struct fiber *f = emu.running;
-			const uint3 *b = &emu.fibers[0].self.block;
-			n = snprintf(out, room, "%s: block %u,%u,%u", emu.launch->kernel->name, b->x, b->y, b->z);
-			if (f)
-				n += snprintf(out + n, room - (size_t)n, " thread %u", f->id);
-			n += snprintf(out + n, room - (size_t)n, ": ");
-		}
-		if (site)
-			n += snprintf(out + n, room - (size_t)n, "%s at %s:%d: ", site->primitive, file_name(site->file),
-				site->line);
-		va_list args;
-		va_start(args, format);
-		vsnprintf(out + n, room - (size_t)n, format, args);
-		va_end(args);
+	size_t room = sizeof emu.report, n = 0;
+	if (*out)
+		return; /* the first one counts */
+	if (emu.in_kernel) {
+		const uint3 *b = &emu.fibers[0].self.block;
+		n += (size_t)snprintf(out, room, "%s: block %u,%u,%u", emu.launch->kernel->name, b->x, b->y, b->z);
 	}
+	if (fiber)
+		n += (size_t)snprintf(out + n, room - n, " thread %u", fiber->id);
+	if (site)
+		n += (size_t)snprintf(out + n, room - n, ": %s at %s:%d", site->primitive, file_name(site->file), site->line);
+	if (n)
+		n += (size_t)snprintf(out + n, room - n, ": ");
+	vsnprintf(out + n, room - n, format, args);
+}
+
+void emu_fail(const struct site *site, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	write_report(emu.in_kernel ? emu.running : NULL, site, format, args);
+	va_end(args);
 	emu.failed = true;
 	if (emu.in_kernel && emu.running)
 		fiber_leave(); /* for good: the scheduler gives the block up */
+}
+
+static void fail_for(const struct fiber *fiber, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void fail_for(const struct fiber *fiber, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	write_report(fiber, &fiber->site, format, args);
+	va_end(args);
+	emu.failed = true;
 }
 
 void fiber_wake(struct fiber *fiber)
@@ -179,19 +192,7 @@ static void report_hang(void)
 		if (!first || f->state > first->state)
 			first = f;
 	}
-	emu.running = first;
-	struct site site = first->site;
-	emu.in_kernel = true;
-	char text[200];
-	snprintf(text, sizeof text, "deadlock: waits %s; %u threads of %u wait", words[first->state], waiting, emu.n_threads);
-	/* emu_fail must not leave a fiber that is not running. */
-	struct fiber *who = first;
-	emu.running = NULL;
-	if (!*emu.report)
-		snprintf(emu.report, sizeof emu.report, "%s: block %u,%u,%u thread %u: %s at %s:%d: %s",
-			emu.launch->kernel->name, who->self.block.x, who->self.block.y, who->self.block.z, who->id,
-			site.primitive, file_name(site.file), site.line, text);
-	emu.failed = true;
+	fail_for(first, "deadlock: waits %s; %u threads of %u wait", words[first->state], waiting, emu.n_threads);
 }
 
 static void block_end(void)
@@ -291,8 +292,6 @@ cudaError_t launch_run(const struct launch *launch, bool chained)
 	emu.run.blocks = n;
 	emu.run.threads = n * emu.n_threads;
 	emu.running = NULL;
-	if (!emu.failed)
-		global_check_guards();
 	emu.in_kernel = false;
 	emu.launch = launch;
 	count_launch(launch);

@@ -55,7 +55,7 @@ struct tt_emu_counters {
 };
 
 /* Since the last reset. */
-const struct tt_emu_counters *tt_emu_counters(void);
+const struct tt_emu_counters *tt_emu_counted(void);
 void tt_emu_clear_counters(void);
 
 /* The same for each kernel that ran since the last reset, in the order of the first launch. */

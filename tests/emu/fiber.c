@@ -1,9 +1,12 @@
 /* Fibers: one a CUDA thread, switched by hand. A switch saves the registers that a function must keep and changes the
  * stack pointer; elsewhere than on x86-64 ucontext does it, at about a tenth of the speed. */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE /* REG_RIP, MAP_ANONYMOUS */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 #include "tests/emu/internal.h"
 
@@ -27,8 +30,10 @@ enum { STACK_BYTES = 128 * 1024, PAGE_BYTES = 4096 };
 
 const void *tt_emu_self;
 static void *scheduler_fake_stack;
+#if WITH_ASAN
 static const void *scheduler_bottom;
 static size_t scheduler_size;
+#endif
 
 #ifdef __x86_64__
 void tt_emu_switch(void **save, void *load);
@@ -53,7 +58,6 @@ __asm__(".text\n"
 	"	ret\n"
 	".size tt_emu_switch, .-tt_emu_switch\n");
 #else
-#include <ucontext.h>
 static ucontext_t contexts[MAX_THREADS + 1];
 static void tt_emu_switch(void **save, void *load)
 {
@@ -165,4 +169,38 @@ void fiber_yield(void)
 		fiber_leave();
 	else
 		switch_to(&self->stack_pointer, &self->fake_stack, next);
+}
+
+static void bad_access(void)
+{
+	struct site site = {"plain access", emu.running->site.file, emu.running->site.line};
+	emu_fail(&site, "memory was touched without a primitive; the place named is the thread's last wait");
+	abort();
+}
+
+/* Goes on in bad_access, on the stack of the thread that faulted; a fault outside a kernel has its usual end. */
+static void on_fault(int signal_number, siginfo_t *info, void *context)
+{
+	(void)info;
+#ifdef __x86_64__
+	if (emu.in_kernel && emu.running) {
+		greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+		registers[REG_RSP] = ((registers[REG_RSP] - 256) & ~(greg_t)15) - 8; /* below the red zone */
+		registers[REG_RIP] = (greg_t)(uintptr_t)bad_access;
+		return;
+	}
+#else
+	(void)context;
+#endif
+	signal(signal_number, SIG_DFL);
+}
+
+void fiber_guard(void)
+{
+	struct sigaction action;
+	memset(&action, 0, sizeof action);
+	action.sa_sigaction = on_fault;
+	action.sa_flags = SA_SIGINFO;
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
 }

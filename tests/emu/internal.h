@@ -12,8 +12,16 @@ enum {
 	MAX_SHARED = 227 * 1024, /* a block's, sm_90; sm_80 has 163 KiB */
 	DEFAULT_SHARED = 48 * 1024,
 	N_BARRIERS = 16,
-	GUARD_BYTES = 256, /* on both sides of an allocation */
 };
+
+/* Bits that no address of this machine has. Device memory and dynamic shared memory carry one, so that an access without a
+ * primitive faults. */
+#define GLOBAL_TAG ((uintptr_t)1 << 52)
+#define SHARED_TAG ((uintptr_t)1 << 53)
+static inline void *host_address(const void *p)
+{
+	return (void *)((uintptr_t)p & ~(GLOBAL_TAG | SHARED_TAG));
+}
 
 /* Where a primitive was called: the three parameters that ptx.cuh adds to each. */
 #define SITE const char *primitive, const char *file, int line
@@ -62,7 +70,7 @@ struct fiber {
 	enum fiber_state state;
 	struct site site; /* of what it waits for */
 	void *payload;    /* what the lane brings to a warp's operation */
-	uint32_t wait_at, wait_parity; /* barrier */
+	uint32_t wait_at, wait_parity; /* for which barrier */
 	bool grid_waited;              /* it is ordered behind the earlier grids */
 	uint32_t seen_warp;            /* clock of its last tt_sync_warp */
 	uint32_t clock[MAX_WARPS];     /* accesses of each warp before that clock are ordered before this thread */
@@ -75,10 +83,13 @@ struct fiber {
 
 /* One access by a warp: what its lanes did at one line. Lanes run one after the other, so a request stays open until the
  * warp meets. */
-struct request {
+struct request_key {
 	const char *file;
 	int line;
 	uint8_t space, kind, size;
+};
+struct request {
+	struct request_key key;
 	uint32_t lanes;
 	uint64_t at[WARP];
 };
@@ -104,14 +115,17 @@ struct barrier {
 /* -- Memory -- */
 
 struct word { /* of 4 bytes of global memory: the launch and the block that wrote and read it last */
-	uint32_t writer, writer_block, reader, reader_block;
+	uint32_t writer, writer_before, writer_block; /* before: the launch before that one; block: or ANY_BLOCK */
+	uint32_t reader, reader_before, reader_block;
 };
+enum { ANY_BLOCK = -1 };
 
 struct allocation {
-	char *base;
+	char *base; /* with its tag */
 	size_t size;
-	char *raw;
-	struct word *words;
+	char *host;
+	struct word *words;    // [size / 4 + 1]
+	bool touched;          /* words are not all 0 */
 	uint32_t weights_read; /* the last launch that loaded weights from it */
 };
 
@@ -160,6 +174,7 @@ void fiber_yield(void);                /* to another lane, or to the scheduler *
 
 /* block.c */
 cudaError_t launch_run(const struct launch *launch, bool chained);
+void fiber_guard(void); /* makes a fault in a kernel a report */
 struct fiber *fiber_wait(enum fiber_state state, SITE); /* until the state is RUNNABLE again */
 void fiber_wake(struct fiber *fiber);
 
@@ -176,7 +191,7 @@ bool async_deliver(void); /* lands one bulk copy that somebody waits for */
 
 /* shared.c */
 void shared_start(size_t dynamic_bytes);
-unsigned char *shared_check(const void *p, size_t size, SITE);
+unsigned char *shared_check(const void *p, size_t size, SITE); /* gives the host's address */
 void shared_touch(struct fiber *fiber, const void *p, size_t size, bool store, SITE);
 void shared_in_flight(const void *p, size_t size, SITE);
 void shared_landed(const void *p, size_t size);
@@ -187,7 +202,8 @@ bool global_free(void *memory);
 void global_free_all(void);
 struct allocation *global_find(const void *p);
 void global_check(const void *p, size_t size, size_t alignment, bool store, enum tt_traffic kind, SITE);
-void global_check_guards(void);
+void global_host_wrote(void *p, size_t size); /* a copy or a set, which no launch overlaps */
+const char *launch_name(uint32_t id);
 
 /* traffic.c */
 void traffic_record(unsigned space, unsigned kind, const void *p, unsigned size, SITE);

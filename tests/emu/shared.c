@@ -38,12 +38,12 @@ void shared_start(size_t dynamic_bytes)
 unsigned char *tt_emu_dynamic_shared(void);
 unsigned char *tt_emu_dynamic_shared(void)
 {
-	return dynamic_shared;
+	return (unsigned char *)((uintptr_t)dynamic_shared | SHARED_TAG);
 }
 
 static struct shared_word *find(const void *p, size_t size, size_t *offset)
 {
-	uintptr_t at = (uintptr_t)p, dynamic = (uintptr_t)dynamic_shared, fixed = (uintptr_t)static_shared;
+	uintptr_t at = (uintptr_t)p, dynamic = (uintptr_t)dynamic_shared | SHARED_TAG, fixed = (uintptr_t)static_shared;
 	if (at >= dynamic && at - dynamic + size <= emu.launch->shared_bytes) {
 		*offset = at - dynamic;
 		return dynamic_words + *offset / 4;
@@ -69,14 +69,14 @@ unsigned char *shared_check(const void *p, size_t size, SITE)
 	if ((uintptr_t)p % alignment)
 		FAIL("misaligned: a shared address that is not a multiple of %zu", alignment);
 	if (!find(p, size, &offset)) {
-		ptrdiff_t from = (const unsigned char *)p - dynamic_shared;
+		intptr_t from = (intptr_t)((uintptr_t)p - ((uintptr_t)dynamic_shared | SHARED_TAG));
 		if (from >= -MAX_SHARED && from < 2 * MAX_SHARED)
-			FAIL("out of bounds: %zu bytes at offset %td of %zu bytes of dynamic shared memory", size, from,
+			FAIL("out of bounds: %zu bytes at offset %jd of %zu bytes of dynamic shared memory", size, (intmax_t)from,
 				emu.launch->shared_bytes);
 		else
 			FAIL("out of bounds: %p is not shared memory", p);
 	}
-	return (unsigned char *)(uintptr_t)p;
+	return host_address(p);
 }
 
 /* Whether what thread other did at a clock is ordered before what this thread does now. */
@@ -105,8 +105,8 @@ static bool readers_ordered(const struct fiber *fiber, const struct shared_word 
 static void note_reader(const struct fiber *fiber, struct shared_word *word)
 {
 	uint16_t id = (uint16_t)fiber->id, before = word->reader;
-	if (word->read < emu.block_seen)
-		word->reader = id;
+	if (readers_ordered(fiber, word))
+		word->reader = id; /* who is ordered behind this thread is ordered behind those too */
 	else if ((before & THREAD) / WARP != id / WARP)
 		word->reader = (uint16_t)(before | MANY_WARPS);
 	else if ((before & THREAD) != id)
@@ -169,7 +169,7 @@ void shared_in_flight(const void *p, size_t size, SITE)
 		check_write(emu.running, word + i, false, SITE_ARGS);
 		word[i].writer |= IN_FLIGHT;
 	}
-	memset((void *)(uintptr_t)p, 0xff, size);
+	memset(host_address(p), 0xff, size);
 }
 
 void shared_landed(const void *p, size_t size)

@@ -129,8 +129,7 @@ static void ldmatrix(struct warp *warp)
 void tt_emu_ldmatrix(uint32_t *out, const void *row, unsigned n_matrices, bool transposed, SITE);
 void tt_emu_ldmatrix(uint32_t *out, const void *row, unsigned n_matrices, bool transposed, SITE)
 {
-	struct loaded own = {out, row, n_matrices, transposed};
-	shared_check(row, 16, SITE_ARGS);
+	struct loaded own = {out, shared_check(row, 16, SITE_ARGS), n_matrices, transposed};
 	if (emu.running->lane < 8 * n_matrices)
 		shared_touch(emu.running, row, 16, false, SITE_ARGS);
 	warp_meet(ldmatrix, &own, SITE_ARGS);

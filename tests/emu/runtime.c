@@ -1,0 +1,394 @@
+/* The CUDA runtime's calls that are not about streams: the device, memory, copies and launches; and the emulator's own API. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/emu/stream.h"
+
+enum { MAX_KERNELS = 512 };
+static struct kernel kernels[MAX_KERNELS];
+static size_t n_kernels;
+
+/* Pinned host memory. */
+struct pinned {
+	char *base;
+	size_t size;
+	struct pinned *next;
+};
+static struct pinned *pinned;
+
+/* -- The emulator's API -- */
+
+void tt_emu_set_order(enum tt_emu_order order, uint64_t seed)
+{
+	emu.order = order;
+	emu.random = seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du;
+}
+
+void tt_emu_reset(enum tt_emu_order order, uint64_t seed)
+{
+	stream_reset();
+	global_free_all();
+	while (pinned) {
+		struct pinned *p = pinned;
+		pinned = p->next;
+		free(p->base);
+		free(p);
+	}
+	for (size_t i = 0; i < n_kernels; i++)
+		kernels[i].max_shared = DEFAULT_SHARED;
+	emu.report[0] = 0;
+	emu.failed = emu.in_kernel = false;
+	emu.running = NULL;
+	fiber_guard();
+	tt_emu_clear_counters();
+	tt_emu_set_order(order, seed);
+}
+
+const char *tt_emu_report(void)
+{
+	return emu.report;
+}
+
+const struct tt_emu_counters *tt_emu_counted(void)
+{
+	return &emu.counters;
+}
+
+void tt_emu_clear_counters(void)
+{
+	memset(&emu.counters, 0, sizeof emu.counters);
+	emu.n_kernels = 0;
+}
+
+size_t tt_emu_kernels(const struct tt_emu_kernel **out)
+{
+	*out = emu.kernels;
+	return emu.n_kernels;
+}
+
+/* -- The device: what a caller may ask of one. An H200's numbers. -- */
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+	*count = 1;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+	*device = 0;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+	return api_result(device ? cudaErrorInvalidDevice : cudaSuccess);
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
+{
+	if (device)
+		return api_result(cudaErrorInvalidDevice);
+	memset(out, 0, sizeof *out);
+	strcpy(out->name, "emulator");
+	out->totalGlobalMem = (size_t)1 << 34;
+	out->sharedMemPerBlockOptin = MAX_SHARED;
+	out->major = 9;
+	out->multiProcessorCount = 132;
+	out->l2CacheSize = 60 << 20;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
+{
+	if (device)
+		return api_result(cudaErrorInvalidDevice);
+	switch (attribute) {
+	case cudaDevAttrMultiProcessorCount:
+		*value = 132;
+		break;
+	case cudaDevAttrComputeCapabilityMajor:
+		*value = 9;
+		break;
+	case cudaDevAttrComputeCapabilityMinor:
+		*value = 0;
+		break;
+	case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+		*value = MAX_SHARED;
+		break;
+	}
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+	*version = 13000;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+	*version = 13000;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+	*free_bytes = *total = (size_t)1 << 34;
+	return api_result(cudaSuccess);
+}
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+	switch (error) {
+	case cudaSuccess:
+		return "cudaSuccess";
+	case cudaErrorInvalidValue:
+		return "cudaErrorInvalidValue";
+	case cudaErrorMemoryAllocation:
+		return "cudaErrorMemoryAllocation";
+	case cudaErrorInvalidConfiguration:
+		return "cudaErrorInvalidConfiguration";
+	case cudaErrorInvalidDeviceFunction:
+		return "cudaErrorInvalidDeviceFunction";
+	case cudaErrorNoDevice:
+		return "cudaErrorNoDevice";
+	case cudaErrorInvalidDevice:
+		return "cudaErrorInvalidDevice";
+	case cudaErrorInvalidResourceHandle:
+		return "cudaErrorInvalidResourceHandle";
+	case cudaErrorNotReady:
+		return "cudaErrorNotReady";
+	case cudaErrorLaunchFailure:
+		return "cudaErrorLaunchFailure";
+	case cudaErrorStreamCaptureUnsupported:
+		return "cudaErrorStreamCaptureUnsupported";
+	}
+	return "unknown";
+}
+
+/* The report, where there is one: so it reaches the message of whoever waited. */
+const char *cudaGetErrorString(cudaError_t error)
+{
+	if (error == cudaErrorLaunchFailure && *emu.report)
+		return emu.report;
+	return error == cudaSuccess ? "no error" : "the emulator refused the call";
+}
+
+/* -- Memory -- */
+
+cudaError_t cudaMalloc(void **out, size_t n_bytes)
+{
+	*out = n_bytes ? global_allocate(n_bytes) : NULL;
+	return api_result(*out || !n_bytes ? cudaSuccess : cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFree(void *memory)
+{
+	if (!memory)
+		return api_result(cudaSuccess);
+	cudaError_t error = stream_flush_all(); /* it waits for the device */
+	if (!global_free(memory))
+		return api_result(cudaErrorInvalidValue);
+	return api_result(error);
+}
+
+cudaError_t cudaHostAlloc(void **out, size_t n_bytes, unsigned flags)
+{
+	struct pinned *p = calloc(1, sizeof *p);
+	(void)flags;
+	*out = NULL;
+	if (!p || !(p->base = aligned_alloc(256, (n_bytes + 255) / 256 * 256))) {
+		free(p);
+		return api_result(cudaErrorMemoryAllocation);
+	}
+	p->size = n_bytes;
+	p->next = pinned;
+	pinned = p;
+	*out = memset(p->base, 0xff, n_bytes);
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaMallocHost(void **out, size_t n_bytes)
+{
+	return cudaHostAlloc(out, n_bytes, cudaHostAllocDefault);
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+	if (!memory)
+		return api_result(cudaSuccess);
+	for (struct pinned **at = &pinned; *at; at = &(*at)->next) {
+		struct pinned *p = *at;
+		if (p->base != memory)
+			continue;
+		cudaError_t error = stream_flush_all();
+		*at = p->next;
+		free(p->base);
+		free(p);
+		return api_result(error);
+	}
+	return api_result(cudaErrorInvalidValue);
+}
+
+static bool is_pinned(const void *p)
+{
+	for (const struct pinned *at = pinned; at; at = at->next)
+		if ((uintptr_t)p >= (uintptr_t)at->base && (uintptr_t)p - (uintptr_t)at->base < at->size)
+			return true;
+	return false;
+}
+
+static bool on_device(const void *p, size_t n_bytes)
+{
+	const struct allocation *a = global_find(p);
+	return a && n_bytes <= a->size - (size_t)((const char *)p - a->base);
+}
+
+/* The kind must say where the ends lie, and a device end must hold all the bytes. */
+static bool copy_is_valid(const void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind *kind)
+{
+	bool to_device = global_find(to) != NULL, from_device = global_find(from) != NULL;
+	if ((to_device && !on_device(to, n_bytes)) || (from_device && !on_device(from, n_bytes)))
+		return false;
+	enum cudaMemcpyKind is = to_device ? from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
+				 : from_device ? cudaMemcpyDeviceToHost
+					       : cudaMemcpyHostToHost;
+	if (*kind == cudaMemcpyDefault)
+		*kind = is;
+	return *kind == is;
+}
+
+static void count_copy(enum cudaMemcpyKind kind, size_t n_bytes)
+{
+	struct tt_emu_counters *c = &emu.counters;
+	c->copies_in += kind == cudaMemcpyHostToDevice;
+	c->copies_out += kind == cudaMemcpyDeviceToHost;
+	c->copies_within += kind == cudaMemcpyDeviceToDevice;
+	c->bytes_in += kind == cudaMemcpyHostToDevice ? n_bytes : 0;
+	c->bytes_out += kind == cudaMemcpyDeviceToHost ? n_bytes : 0;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+	struct operation op = {.type = OP_COPY, .to = to, .from = from, .n_bytes = n_bytes};
+	if (!n_bytes)
+		return api_result(cudaSuccess);
+	if (!copy_is_valid(to, from, n_bytes, &kind))
+		return api_result(cudaErrorInvalidValue);
+	count_copy(kind, n_bytes);
+	bool capturing = stream_capturing(stream);
+	if (kind == cudaMemcpyHostToDevice && !is_pinned(from) && !capturing) {
+		/* Pageable memory is read at the call. */
+		if (!(op.staged = malloc(n_bytes)))
+			return api_result(cudaErrorMemoryAllocation);
+		memcpy(op.staged, from, n_bytes);
+	}
+	cudaError_t error = stream_add(stream, &op);
+	if (!error && !capturing && kind == cudaMemcpyDeviceToHost) {
+		if (is_pinned(to))
+			memset(to, 0xff, n_bytes); /* whoever reads it before the wait finds this */
+		else
+			error = stream_flush(stream);
+	}
+	return api_result(error);
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind)
+{
+	cudaError_t error = stream_flush_all();
+	if (!error)
+		error = cudaMemcpyAsync(to, from, n_bytes, kind, NULL);
+	emu.counters.waits++;
+	return api_result(error ? error : stream_flush(NULL));
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t n_bytes, cudaStream_t stream)
+{
+	struct operation op = {.type = OP_SET, .to = memory, .value = value, .n_bytes = n_bytes};
+	if (!n_bytes)
+		return api_result(cudaSuccess);
+	if (!on_device(memory, n_bytes))
+		return api_result(cudaErrorInvalidValue);
+	emu.counters.sets++;
+	return api_result(stream_add(stream, &op));
+}
+
+cudaError_t cudaMemset(void *memory, int value, size_t n_bytes)
+{
+	cudaError_t error = stream_flush_all();
+	return error ? api_result(error) : cudaMemsetAsync(memory, value, n_bytes, NULL);
+}
+
+/* -- Launches -- */
+
+const void *tt_emu_register(
+	const void *kernel, const char *name, kernel_call *call, const size_t *sizes, size_t n_args);
+const void *tt_emu_register(
+	const void *kernel, const char *name, kernel_call *call, const size_t *sizes, size_t n_args)
+{
+	for (size_t i = 0; i < n_kernels; i++)
+		if (kernels[i].address == kernel)
+			return kernel;
+	if (n_kernels < MAX_KERNELS)
+		kernels[n_kernels++] = (struct kernel){kernel, name, call, sizes, n_args, DEFAULT_SHARED};
+	return kernel;
+}
+
+static struct kernel *kernel_find(const void *address)
+{
+	for (size_t i = 0; i < n_kernels; i++)
+		if (kernels[i].address == address)
+			return &kernels[i];
+	return NULL;
+}
+
+cudaError_t cudaFuncSetAttribute(const void *address, enum cudaFuncAttribute attribute, int value)
+{
+	struct kernel *kernel = kernel_find(address);
+	if (!kernel)
+		return api_result(cudaErrorInvalidDeviceFunction);
+	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > MAX_SHARED)
+		return api_result(cudaErrorInvalidValue);
+	kernel->max_shared = (size_t)value;
+	return api_result(cudaSuccess);
+}
+
+enum { ARGUMENT_ALIGNMENT = 64 };
+
+void **arguments_copy(const struct kernel *kernel, void **args)
+{
+	size_t bytes = (kernel->n_args + 1) * sizeof *args;
+	bytes = (bytes + ARGUMENT_ALIGNMENT - 1) / ARGUMENT_ALIGNMENT * ARGUMENT_ALIGNMENT;
+	size_t at = bytes;
+	for (size_t i = 0; i < kernel->n_args; i++)
+		bytes += (kernel->sizes[i] + ARGUMENT_ALIGNMENT - 1) / ARGUMENT_ALIGNMENT * ARGUMENT_ALIGNMENT;
+	void **copy = aligned_alloc(ARGUMENT_ALIGNMENT, bytes);
+	for (size_t i = 0; copy && i < kernel->n_args; i++) {
+		copy[i] = (char *)copy + at;
+		memcpy(copy[i], args[i], kernel->sizes[i]);
+		at += (kernel->sizes[i] + ARGUMENT_ALIGNMENT - 1) / ARGUMENT_ALIGNMENT * ARGUMENT_ALIGNMENT;
+	}
+	return copy;
+}
+
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *address, void **args)
+{
+	struct kernel *kernel = kernel_find(address);
+	if (!kernel)
+		return api_result(cudaErrorInvalidDeviceFunction);
+	const dim3 *g = &config->gridDim, *b = &config->blockDim;
+	uint64_t threads = (uint64_t)b->x * b->y * b->z;
+	if (!threads || threads > MAX_THREADS || !g->x || !g->y || !g->z || g->y > 65535 || g->z > 65535 ||
+		g->x > 0x7fffffffu)
+		return api_result(cudaErrorInvalidConfiguration);
+	if (config->dynamicSmemBytes > kernel->max_shared)
+		return api_result(cudaErrorInvalidValue);
+	struct operation op = {.type = OP_LAUNCH};
+	op.launch = (struct launch){kernel, args, *g, *b, config->dynamicSmemBytes, false};
+	for (unsigned i = 0; i < config->numAttrs; i++)
+		if (config->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)
+			op.launch.dependent = config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
+	emu.counters.host_launches++;
+	return api_result(stream_add(config->stream, &op));
+}

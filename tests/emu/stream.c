@@ -1,0 +1,383 @@
+/* Streams, events and graphs. Nothing on a stream happens before somebody waits for it, so a host that reads a result or
+ * changes a source too early finds out. A graph is the list of what was captured. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/emu/internal.h"
+#include "tests/emu/stream.h"
+
+struct tt_emu_stream {
+	struct operation *first, **end;
+	uint64_t enqueued, done; /* operations */
+	bool capturing, after_kernel;
+	struct tt_emu_stream *next;
+};
+struct tt_emu_event {
+	struct tt_emu_stream *stream; /* NULL: never recorded */
+	uint64_t at;
+	struct tt_emu_event *next;
+};
+struct tt_emu_graph {
+	struct operation *first;
+	size_t n_nodes;
+	struct tt_emu_graph *next;
+};
+
+static struct tt_emu_stream default_stream, *streams;
+static struct tt_emu_event *events;
+static struct tt_emu_graph *graphs;
+static cudaError_t last_error, sticky_error;
+
+cudaError_t api_result(cudaError_t error)
+{
+	if (sticky_error)
+		error = sticky_error;
+	if (error)
+		last_error = error;
+	return error;
+}
+
+static struct tt_emu_stream *stream_of(cudaStream_t stream)
+{
+	struct tt_emu_stream *s = stream ? stream : &default_stream;
+	if (!s->end)
+		s->end = &s->first;
+	return s;
+}
+
+static void operations_free(struct operation *op)
+{
+	while (op) {
+		struct operation *next = op->next;
+		free(op->staged);
+		free(op->launch.args);
+		free(op);
+		op = next;
+	}
+}
+
+static struct operation *operation_copy(const struct operation *op)
+{
+	struct operation *copy = calloc(1, sizeof *copy);
+	if (!copy)
+		return NULL;
+	*copy = *op;
+	copy->next = NULL;
+	if (op->launch.kernel)
+		copy->launch.args = arguments_copy(op->launch.kernel, op->launch.args);
+	return copy;
+}
+
+cudaError_t stream_add(cudaStream_t stream, const struct operation *op)
+{
+	struct tt_emu_stream *s = stream_of(stream);
+	struct operation *own = operation_copy(op);
+	if (!own)
+		return cudaErrorMemoryAllocation;
+	*s->end = own;
+	s->end = &own->next;
+	s->enqueued++;
+	return cudaSuccess;
+}
+
+bool stream_capturing(cudaStream_t stream)
+{
+	return stream_of(stream)->capturing;
+}
+
+static cudaError_t flush(struct tt_emu_stream *s, uint64_t until);
+
+static cudaError_t operation_run(struct tt_emu_stream *s, const struct operation *op)
+{
+	bool chained = s->after_kernel;
+	s->after_kernel = op->type == OP_LAUNCH;
+	switch (op->type) {
+	case OP_LAUNCH:
+		return launch_run(&op->launch, chained);
+	case OP_COPY:
+		memcpy(host_address(op->to), op->staged ? op->staged : host_address(op->from), op->n_bytes);
+		global_host_wrote(op->to, op->n_bytes);
+		return cudaSuccess;
+	case OP_SET:
+		memset(host_address(op->to), op->value, op->n_bytes);
+		global_host_wrote(op->to, op->n_bytes);
+		return cudaSuccess;
+	case OP_WAIT_EVENT:
+		return op->stream == s ? cudaSuccess : flush(op->stream, op->at);
+	case OP_BOUNDARY:
+		break;
+	}
+	return cudaSuccess;
+}
+
+static cudaError_t flush(struct tt_emu_stream *s, uint64_t until)
+{
+	while (s->done < until && s->first && !sticky_error) {
+		struct operation *op = s->first;
+		s->first = op->next;
+		if (!s->first)
+			s->end = &s->first;
+		s->done++;
+		op->next = NULL;
+		sticky_error = operation_run(s, op);
+		operations_free(op);
+	}
+	return sticky_error;
+}
+
+cudaError_t stream_flush(cudaStream_t stream)
+{
+	struct tt_emu_stream *s = stream_of(stream);
+	return s->capturing ? cudaErrorStreamCaptureUnsupported : flush(s, s->enqueued);
+}
+
+cudaError_t stream_flush_all(void)
+{
+	cudaError_t error = stream_flush(NULL);
+	for (struct tt_emu_stream *s = streams; s && !error; s = s->next)
+		error = s->capturing ? cudaSuccess : stream_flush(s);
+	return error;
+}
+
+void stream_reset(void)
+{
+	operations_free(default_stream.first);
+	memset(&default_stream, 0, sizeof default_stream);
+	while (streams) {
+		struct tt_emu_stream *s = streams;
+		streams = s->next;
+		operations_free(s->first);
+		free(s);
+	}
+	while (events) {
+		struct tt_emu_event *e = events;
+		events = e->next;
+		free(e);
+	}
+	while (graphs) {
+		struct tt_emu_graph *g = graphs;
+		graphs = g->next;
+		operations_free(g->first);
+		free(g);
+	}
+	last_error = sticky_error = cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+	cudaError_t error = last_error;
+	last_error = sticky_error;
+	return error;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+	return last_error;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
+{
+	struct tt_emu_stream *s = calloc(1, sizeof *s);
+	(void)flags;
+	*out = s;
+	if (!s)
+		return api_result(cudaErrorMemoryAllocation);
+	s->next = streams;
+	streams = s;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaStreamCreate(cudaStream_t *out)
+{
+	return cudaStreamCreateWithFlags(out, cudaStreamDefault);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+	for (struct tt_emu_stream **at = &streams; *at; at = &(*at)->next) {
+		if (*at != stream)
+			continue;
+		cudaError_t error = stream_flush(stream);
+		*at = stream->next;
+		operations_free(stream->first);
+		free(stream);
+		return api_result(error);
+	}
+	return api_result(cudaErrorInvalidResourceHandle);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+	emu.counters.waits++;
+	return api_result(stream_flush(stream));
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+	emu.counters.waits++;
+	return api_result(stream_flush_all());
+}
+
+/* A question does not make the work happen, or a loop that only asks would look as if it waited. */
+cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
+	struct tt_emu_stream *s = stream_of(stream);
+	return s->done == s->enqueued ? api_result(cudaSuccess) : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
+{
+	struct tt_emu_event *e = calloc(1, sizeof *e);
+	(void)flags;
+	*out = e;
+	if (!e)
+		return api_result(cudaErrorMemoryAllocation);
+	e->next = events;
+	events = e;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *out)
+{
+	return cudaEventCreateWithFlags(out, cudaEventDefault);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+	struct tt_emu_stream *s = stream_of(stream);
+	event->stream = s;
+	event->at = s->enqueued;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+	emu.counters.waits++;
+	return api_result(event->stream ? flush(event->stream, event->at) : cudaSuccess);
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+	bool done = !event->stream || event->stream->done >= event->at;
+	return done ? api_result(cudaSuccess) : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
+{
+	(void)start, (void)end;
+	*milliseconds = 0;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+	for (struct tt_emu_event **at = &events; *at; at = &(*at)->next) {
+		if (*at != event)
+			continue;
+		*at = event->next;
+		free(event);
+		return api_result(cudaSuccess);
+	}
+	return api_result(cudaErrorInvalidResourceHandle);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+	struct operation op = {.type = OP_WAIT_EVENT, .stream = event->stream, .at = event->at};
+	(void)flags;
+	return api_result(event->stream ? stream_add(stream, &op) : cudaSuccess);
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+	struct tt_emu_stream *s = stream_of(stream);
+	(void)mode;
+	if (s == &default_stream || s->capturing)
+		return api_result(cudaErrorStreamCaptureUnsupported);
+	cudaError_t error = stream_flush(stream); /* so that the queue holds only what is captured */
+	s->capturing = !error;
+	return api_result(error);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out)
+{
+	struct tt_emu_stream *s = stream_of(stream);
+	struct tt_emu_graph *g = calloc(1, sizeof *g);
+	*out = g;
+	if (!s->capturing || !g) {
+		free(g);
+		return api_result(g ? cudaErrorInvalidResourceHandle : cudaErrorMemoryAllocation);
+	}
+	g->first = s->first;
+	g->n_nodes = (size_t)(s->enqueued - s->done);
+	s->first = NULL;
+	s->end = &s->first;
+	s->enqueued = s->done;
+	s->capturing = false;
+	g->next = graphs;
+	graphs = g;
+	return api_result(cudaSuccess);
+}
+
+static cudaError_t graph_copy(struct tt_emu_graph *to, const struct tt_emu_graph *from)
+{
+	struct operation **end = &to->first;
+	to->n_nodes = from->n_nodes;
+	for (const struct operation *op = from->first; op; op = op->next) {
+		*end = operation_copy(op);
+		if (!*end)
+			return cudaErrorMemoryAllocation;
+		end = &(*end)->next;
+	}
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long flags)
+{
+	struct tt_emu_graph *g = calloc(1, sizeof *g);
+	(void)flags;
+	*out = g;
+	if (!g)
+		return api_result(cudaErrorMemoryAllocation);
+	g->next = graphs;
+	graphs = g;
+	return api_result(graph_copy(g, graph));
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
+{
+	struct operation boundary = {.type = OP_BOUNDARY};
+	cudaError_t error = stream_add(stream, &boundary); /* its first kernel depends on nothing programmatically */
+	for (const struct operation *op = graph->first; op && !error; op = op->next)
+		error = stream_add(stream, op);
+	if (!error)
+		error = stream_add(stream, &boundary);
+	emu.counters.graph_launches++;
+	return api_result(error);
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void *nodes, size_t *n_nodes)
+{
+	if (nodes)
+		return api_result(cudaErrorInvalidValue);
+	*n_nodes = graph->n_nodes;
+	return api_result(cudaSuccess);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+	for (struct tt_emu_graph **at = &graphs; *at; at = &(*at)->next) {
+		if (*at != graph)
+			continue;
+		*at = graph->next;
+		operations_free(graph->first);
+		free(graph);
+		return api_result(cudaSuccess);
+	}
+	return api_result(cudaErrorInvalidResourceHandle);
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+	return cudaGraphDestroy(graph);
+}

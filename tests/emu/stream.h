@@ -1,0 +1,32 @@
+/* What waits on a stream, between stream.c and runtime.c. */
+#ifndef TESTS_EMU_STREAM_H
+#define TESTS_EMU_STREAM_H
+
+#include "tests/emu/internal.h"
+
+struct operation {
+	enum { OP_LAUNCH, OP_COPY, OP_SET, OP_WAIT_EVENT, OP_BOUNDARY } type;
+	struct launch launch; /* args are its own copy */
+	void *to;
+	const void *from;
+	void *staged; /* the source's bytes, where CUDA takes them at the call */
+	size_t n_bytes;
+	int value;
+	struct tt_emu_stream *stream; /* of the event */
+	uint64_t at;
+	struct operation *next;
+};
+
+/* Takes staged; copies the arguments of a launch. */
+cudaError_t stream_add(cudaStream_t stream, const struct operation *op);
+bool stream_capturing(cudaStream_t stream);
+cudaError_t stream_flush(cudaStream_t stream);
+cudaError_t stream_flush_all(void);
+
+/* The values that args point to, in one block with the array of pointers to them; NULL without memory. */
+void **arguments_copy(const struct kernel *kernel, void **args);
+
+/* Remembers an error for cudaGetLastError; after a kernel failed every call fails, as on a GPU. */
+cudaError_t api_result(cudaError_t error);
+
+#endif

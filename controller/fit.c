@@ -12,7 +12,6 @@
 void tt_fit_options_default(struct tt_fit_options *options)
 {
 	*options = (struct tt_fit_options){
-		.name = "policy",
 		.n_direction_prompts = 48,
 		.n_probe_prompts = 400,
 		.n_judge_prompts = 24,
@@ -21,6 +20,11 @@ void tt_fit_options_default(struct tt_fit_options *options)
 		.max_false_positives = 0.03f,
 		.when = TT_WHEN_POLICY,
 	};
+}
+
+const char *tt_fit_name(const struct tt_fit *fit)
+{
+	return fit->options->name ? fit->options->name : "policy";
 }
 
 static int in_range(const char *name, uint32_t value, uint32_t min, uint32_t max, struct tt_error *err)
@@ -32,7 +36,7 @@ static int in_range(const char *name, uint32_t value, uint32_t min, uint32_t max
 
 static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 {
-	if (!o->name || !*o->name || strlen(o->name) > TT_MAX_POLICY_NAME)
+	if (o->name && (!*o->name || strlen(o->name) > TT_MAX_POLICY_NAME))
 		return tt_fail(err, TT_ERR_ARGUMENT, "the name of a policy must be 1 to %d bytes", TT_MAX_POLICY_NAME);
 	TT_TRY(in_range("direction prompts", o->n_direction_prompts, 1, 100000, err));
 	TT_TRY(in_range("probe prompts", o->n_probe_prompts, 2, 100000, err));
@@ -63,7 +67,6 @@ static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_er
 	time_t seconds = time(NULL);
 	if (gmtime_r(&seconds, &utc))
 		strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc);
-	TT_TRY(tt_policy_set_text(&policy->name, fit->options->name, err));
 	TT_TRY(tt_policy_set_text(&policy->created, now, err));
 	free(policy->fitted_on);
 	policy->fitted_on = NULL;

@@ -111,6 +111,9 @@ int tt_fit_policy(const struct tt_fit *fit, const struct tt_candidate *candidate
 int tt_fit_sources(const struct tt_fit *fit, char **out, struct tt_error *err);
 int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err);
 
+/* What the policy will be called. */
+const char *tt_fit_name(const struct tt_fit *fit);
+
 /* A fixed permutation of n for this seed. */
 void tt_fit_shuffle(size_t *order, size_t n, uint64_t seed);
 

@@ -83,7 +83,7 @@ static int fill_policy(
 		memcpy(p->directions + l * d, fit->directions + l * d, d * sizeof *p->directions);
 		p->weights[l] = 1;
 	}
-	TT_TRY(tt_policy_set_text(&p->name, fit->options->name, err));
+	TT_TRY(tt_policy_set_text(&p->name, tt_fit_name(fit), err));
 	TT_TRY(tt_policy_set_text(&p->fingerprint, fit->info->fingerprint, err));
 	TT_TRY(tt_policy_set_text(&p->weights_digest, fit->info->weights_digest, err));
 	TT_TRY(tt_policy_set_text(&p->version, TT_VERSION, err));

@@ -25,7 +25,8 @@ struct features {
 	bool *harmful;                      // [n_train]
 	size_t n_train, n_val;
 	uint64_t *layers;
-	bool folds;
+	uint8_t *fold; // [n_train]
+	bool folds;    /* the train rows are held out in turn */
 };
 
 static void add_rows(struct features *f, const struct tt_fit_rows *rows, size_t *n)
@@ -67,6 +68,7 @@ static int gather(struct features *f, struct tt_error *err)
 	TT_TRY(tt_alloc(&f->options, f->n_train + f->n_val, sizeof *f->options, err));
 	TT_TRY(tt_alloc(&f->x, floats, sizeof *f->x, err));
 	TT_TRY(tt_alloc(&f->harmful, f->n_train, sizeof *f->harmful, err));
+	TT_TRY(tt_alloc(&f->fold, f->n_train, sizeof *f->fold, err));
 	TT_TRY(tt_alloc(&f->layers, (fit->info->n_layers + 63) / 64, sizeof *f->layers, err));
 	for (uint32_t l = f->first_layer; l < f->first_layer + f->n_layers; l++)
 		f->layers[l / 64] |= (uint64_t)1 << l % 64;
@@ -186,14 +188,37 @@ static float logit(const struct table *t, const float *w, float b, size_t row)
 	return (float)sum;
 }
 
-/* Row i of the train rows belongs to fold i % N_FOLDS: they are shuffled, and each label's lie together. */
+static const struct tt_prompt *train_prompt(const struct tt_fit *fit, size_t row)
+{
+	int label = 0;
+	while (row >= fit->train[label].n)
+		row -= fit->train[label++].n;
+	return fit->train[label].rows[row].prompt;
+}
+
+/* Rows that lie together in a file are often related (pairs of matched form, variants of one request), and a probe that
+ * has seen a row's relative says little of unseen prompts. So a fold is a stretch of each file. */
+static void assign_folds(struct features *f)
+{
+	for (size_t i = 0; i < f->n_train; i++) {
+		const struct tt_prompt *row = train_prompt(f->fit, i);
+		size_t before = 0, n = 0;
+		for (size_t k = 0; k < f->n_train; k++) {
+			const struct tt_prompt *other = train_prompt(f->fit, k);
+			n += other->file == row->file;
+			before += other->file == row->file && other->line < row->line;
+		}
+		f->fold[i] = (uint8_t)(before * N_FOLDS / n);
+	}
+}
+
 static int hold_out_fold(struct table *t, const struct features *f, uint32_t k, size_t fold, struct tt_error *err)
 {
 	struct tt_fit *fit = f->fit;
 	size_t n = 0, row = 0;
 	float b = 0;
 	for (size_t i = 0; i < f->n_train; i++) {
-		if (i % N_FOLDS == fold)
+		if (f->fold[i] == fold)
 			continue;
 		memcpy(t->x_fold + n * t->width, t->x + i * t->width, t->width * sizeof *t->x);
 		t->harmful_fold[n++] = f->harmful[i];
@@ -203,9 +228,22 @@ static int hold_out_fold(struct table *t, const struct features *f, uint32_t k, 
 	TT_TRY(tt_logistic_fit(&data, t->w, &b, NULL, err));
 	for (int label = 0; label < TT_N_LABELS; label++)
 		for (size_t i = 0; i < fit->train[label].n; i++, row++)
-			if (row % N_FOLDS == fold)
+			if (f->fold[row] == fold)
 				held(fit, k, label)[fit->val[label].n + i] = logit(t, t->w, b, row);
 	return TT_OK;
+}
+
+/* Every fold must leave rows of both labels to train on. */
+static bool folds_are_possible(const struct features *f)
+{
+	size_t left[N_FOLDS][2] = {{0}};
+	for (size_t i = 0; i < f->n_train; i++)
+		for (size_t fold = 0; fold < N_FOLDS; fold++)
+			left[fold][f->harmful[i]] += f->fold[i] != fold;
+	for (size_t fold = 0; fold < N_FOLDS; fold++)
+		if (left[fold][0] == 0 || left[fold][1] == 0)
+			return false;
+	return true;
 }
 
 static int fit_table(struct table *t, struct features *f, uint32_t k, struct tt_error *err)
@@ -244,8 +282,10 @@ static int fit_probes(struct features *f, struct tt_error *err)
 {
 	struct tt_fit *fit = f->fit;
 	TT_TRY(gather(f, err));
-	f->folds = fit->val[TT_BENIGN].n < FEW_ROWS && fit->train[TT_HARMFUL].n >= 2 * N_FOLDS &&
-		   fit->train[TT_BENIGN].n >= 2 * N_FOLDS;
+	if (fit->val[TT_BENIGN].n < FEW_ROWS) {
+		assign_folds(f);
+		f->folds = folds_are_possible(f);
+	}
 	TT_TRY(tt_alloc(&fit->probes, f->n_layers + 1, sizeof *fit->probes, err));
 	list_probes(f);
 	for (int label = 0; label < TT_N_LABELS; label++) {
@@ -270,6 +310,7 @@ int tt_fit_probes(struct tt_fit *fit, struct tt_error *err)
 	free(f.options);
 	free(f.x);
 	free(f.harmful);
+	free(f.fold);
 	free(f.layers);
 	return status;
 }

@@ -5,6 +5,8 @@
 
 #include "base/fail.h"
 #include "controller/fit.h"
+#include "controller/layer_list.h"
+#include "weights/config.h"
 
 static const char *base_name(const char *path)
 {
@@ -64,12 +66,17 @@ static json_t *directions_report(const struct tt_fit *fit)
 	return json_pack("{s:i, s:o, s:o}", "pairs", (int)fit->n_pairs, "norms", norms, "stream_norms", streams);
 }
 
-static json_t *observed_report(const struct tt_probe *p)
+/* "15", or "12,16,20". */
+static json_t *observed_report(const struct tt_fit *fit, const struct tt_probe *p)
 {
-	json_t *list = json_array();
+	bool member[TT_MAX_LAYERS] = {false};
+	struct tt_buffer text = {0};
 	for (uint32_t i = 0; i < p->n_observed; i++)
-		json_array_append_new(list, json_integer(p->observed[i]));
-	return list;
+		member[p->observed[i]] = true;
+	json_t *value =
+		tt_layers_print(&text, member, fit->info->n_layers, NULL) == TT_OK ? json_string(text.data) : NULL;
+	tt_buffer_free(&text);
+	return value;
 }
 
 static json_t *probes_report(const struct tt_fit *fit)
@@ -78,8 +85,8 @@ static json_t *probes_report(const struct tt_fit *fit)
 	for (uint32_t k = 0; k < fit->n_probes; k++) {
 		const struct tt_probe *p = &fit->probes[k];
 		json_array_append_new(list,
-			json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe", observed_report(p), "threshold",
-				number(p->threshold), "flagged_harmful", number(p->flagged[TT_HARMFUL]),
+			json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe", observed_report(fit, p),
+				"threshold", number(p->threshold), "flagged_harmful", number(p->flagged[TT_HARMFUL]),
 				"flagged_benign", number(p->flagged[TT_BENIGN]), "flagged_borderline",
 				fit->n_held[TT_BORDERLINE] ? number(p->flagged[TT_BORDERLINE]) : json_null(),
 				"balanced_accuracy", number(p->balanced), "log_loss", number(p->loss)));
@@ -105,7 +112,7 @@ static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candid
 	return json_pack("{s:i, s:i, s:o, s:o, s:s, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}",
 		"first_layer", (int)c->first, "last_layer", (int)(c->first + c->width - 1), "push", number(c->shift),
 		"alpha", number(c->shift / (double)c->width), "when", tt_policy_when_name(c->when), "observe",
-		observed_report(c->probe), "n_harmful", (int)c->n_harmful, "n_benign", (int)c->n_benign, "refused",
+		observed_report(fit, c->probe), "n_harmful", (int)c->n_harmful, "n_benign", (int)c->n_benign, "refused",
 		number(c->refused), "refused_gated", number(c->refused_gated), "false_refusals_more",
 		number(c->false_refusals), "repeated_fourgrams_more", number(c->repeated), "benign_changed",
 		number(c->diverged), "nll", number(c->nll), "nll_ratio", number(c->nll_ratio), "score",
@@ -118,7 +125,7 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 	for (uint32_t i = 0; i < fit->n_candidates; i++)
 		json_array_append_new(candidates, candidate_report(fit, &fit->candidates[i]));
 	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "name",
-		fit->options->name, "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
+		tt_fit_name(fit), "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
 		"weights_digest", fit->info->weights_digest, "fitted_on", sources(fit), "rows", rows_report(fit),
 		"seed", (json_int_t)fit->options->seed, "directions", directions_report(fit), "probes",
 		probes_report(fit), "unsteered", unsteered_report(fit), "candidates", candidates, "chosen",

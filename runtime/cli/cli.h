@@ -170,13 +170,12 @@ size_t cli_terminal_width(void); /* of stdout; 100 when it is none */
 /* ---- progress.c */
 
 struct cli_progress {
-	const char *command;
 	char stage[64];
 	double begun, stage_begun, drawn;
 	bool terminal, bar;
 	bool quiet; /* no line a stage where there is no terminal */
 };
-void cli_progress_begin(struct cli_progress *progress, const char *command);
+void cli_progress_begin(struct cli_progress *progress);
 /* A tt_progress_fn: non-zero after an interrupt. */
 int cli_progress_step(void *progress, const char *stage, uint64_t done, uint64_t total);
 void cli_progress_end(struct cli_progress *progress);

@@ -162,7 +162,7 @@ static int eval(struct run *run, const char *model)
 	if (status != CLI_PROCEED)
 		return status;
 	cli_catch_interrupt();
-	cli_progress_begin(&progress, "eval");
+	cli_progress_begin(&progress);
 	status = measure(run, &progress);
 	json_t *json = status == CLI_PROCEED ? json_loads(run->report, 0, NULL) : NULL;
 	if (status == CLI_PROCEED && run->html)

@@ -203,7 +203,7 @@ static int fit(struct run *run, const char *model)
 	run->options.progress = cli_progress_step;
 	run->options.user = &progress;
 	cli_catch_interrupt();
-	cli_progress_begin(&progress, "fit");
+	cli_progress_begin(&progress);
 	int code = tt_fit(&run->policy, run->engine, &run->options, &run->report, &err);
 	cli_progress_end(&progress);
 	if (cli_interrupted())

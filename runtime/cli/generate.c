@@ -167,7 +167,7 @@ static int step_until_done(struct run *run)
 	bool stream = !run->args->compare && !run->args->json;
 	uint64_t total = (uint64_t)run->args->request.max_tokens * (run->has_unsteered + run->has_steered);
 	double begun = cli_now();
-	cli_progress_begin(&progress, "generate");
+	cli_progress_begin(&progress);
 	progress.quiet = true;
 	int status = CLI_PROCEED;
 	while (status == CLI_PROCEED && tt_engine_pending(run->engine) > 0) {

@@ -6,9 +6,9 @@
 
 enum { BAR_WIDTH = 24 };
 
-void cli_progress_begin(struct cli_progress *progress, const char *command)
+void cli_progress_begin(struct cli_progress *progress)
 {
-	*progress = (struct cli_progress){.command = command, .begun = cli_now(), .terminal = isatty(STDERR_FILENO)};
+	*progress = (struct cli_progress){.begun = cli_now(), .terminal = isatty(STDERR_FILENO)};
 }
 
 static void erase(struct cli_progress *progress)
@@ -31,7 +31,7 @@ static void draw(struct cli_progress *progress, uint64_t done, uint64_t total, d
 {
 	double share = total ? (double)done / (double)total : 0;
 	int filled = (int)(share * BAR_WIDTH);
-	fprintf(stderr, "\r\x1b[K%s: %s [", progress->command, progress->stage);
+	fprintf(stderr, "\r\x1b[K%s [", progress->stage);
 	for (int i = 0; i < BAR_WIDTH; i++)
 		fputc(i < filled ? '#' : '.', stderr);
 	fprintf(stderr, "] %llu/%llu ", (unsigned long long)done, (unsigned long long)total);
@@ -52,9 +52,9 @@ int cli_progress_step(void *user, const char *stage, uint64_t done, uint64_t tot
 		erase(progress);
 		snprintf(progress->stage, sizeof progress->stage, "%s", stage);
 		progress->stage_begun = progress->drawn = now;
-		if (!progress->terminal && !progress->quiet)
-			fprintf(stderr, "[%5.1fs] %s: %s (%llu)\n", now - progress->begun, progress->command,
-				progress->stage, (unsigned long long)total);
+		if (!progress->terminal && !progress->quiet && total > 0)
+			fprintf(stderr, "[%5.1fs] %s (%llu)\n", now - progress->begun, progress->stage,
+				(unsigned long long)total);
 	}
 	/* Nothing is drawn in the first second: a stage that is over by then needs no bar. */
 	if (progress->terminal && now - progress->stage_begun > 1 && now - progress->drawn > 0.1)

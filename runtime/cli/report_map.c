@@ -168,7 +168,8 @@ void cli_map_write(FILE *to, const struct cli_map *map, const struct cli_report 
 			100 * (double)map->most);
 	else
 		fputs("<small>the gate stayed shut: nothing was pushed, and the text is the unsteered one</small>", to);
-	fputs("</figcaption>\n<div class=scroll><table class=map><thead><tr><th></th>", to);
+	fputs(map->steered ? "</figcaption>\n" : "</figcaption>\n<details><summary>the empty map</summary>\n", to);
+	fputs("<div class=scroll><table class=map><thead><tr><th></th>", to);
 	for (size_t p = 0; p < map->n_positions; p++) {
 		fprintf(to, "<th scope=col%s><span>", p == map->n_prompt ? " class=first" : "");
 		write_piece(to, text, map->ids[p]);
@@ -177,7 +178,7 @@ void cli_map_write(FILE *to, const struct cli_map *map, const struct cli_report 
 	fputs("</tr></thead><tbody>\n", to);
 	for (uint32_t l = 0; l < tt_engine_info(report->engine)->n_layers; l++)
 		write_row(to, map, report, l, scale);
-	fputs("</tbody></table></div></figure>\n", to);
+	fputs(map->steered ? "</tbody></table></div></figure>\n" : "</tbody></table></div></details></figure>\n", to);
 }
 
 void cli_map_free(struct cli_map *map)

@@ -40,6 +40,7 @@ static const char report_head[] =
 "justify-content:flex-end;height:100%}.layers i{display:block;background:var(--accent);border-radius:2px 2px 0 0;min-height:1px}"
 ".layers em{font:10px/16px system-ui;color:var(--dim);text-align:center;border-bottom:3px solid transparent}"
 ".layers .reads em{color:var(--ink);border-color:var(--good);font-weight:700}\n"
+"summary{color:var(--dim);font-size:13px;cursor:pointer}\n"
 "figure{margin:0 0 14px;padding:14px 16px}figcaption{margin-bottom:8px}\n"
 ".legend{font-size:13px;color:var(--dim);display:flex;align-items:center;gap:2px}.legend i{width:22px;height:12px}"
 ".legend i:first-of-type{margin-left:6px}.legend i:last-of-type{margin-right:6px}\n"

@@ -293,7 +293,7 @@ cudaError_t launch_run(const struct launch *launch, bool chained)
 	emu.run.threads = n * emu.n_threads;
 	emu.running = NULL;
 	emu.in_kernel = false;
-	emu.launch = launch;
-	count_launch(launch);
+	count_launch(&own);
+	emu.launch = NULL;
 	return emu.failed ? cudaErrorLaunchFailure : cudaSuccess;
 }

@@ -10,6 +10,8 @@ struct tt_emu_stream {
 	struct operation *first, **end;
 	uint64_t enqueued, done; /* operations */
 	bool capturing, after_kernel;
+	bool blocking; /* waits for the default stream and makes it wait, as cudaStreamCreate gives it */
+	uint64_t waits_for, waited_for; /* operations: the default stream's that it waits for, and the other way round */
 	struct tt_emu_stream *next;
 };
 struct tt_emu_event {
@@ -68,9 +70,8 @@ static struct operation *operation_copy(const struct operation *op)
 	return copy;
 }
 
-cudaError_t stream_add(cudaStream_t stream, const struct operation *op)
+static cudaError_t append(struct tt_emu_stream *s, const struct operation *op)
 {
-	struct tt_emu_stream *s = stream_of(stream);
 	struct operation *own = operation_copy(op);
 	if (!own)
 		return cudaErrorMemoryAllocation;
@@ -78,6 +79,27 @@ cudaError_t stream_add(cudaStream_t stream, const struct operation *op)
 	s->end = &own->next;
 	s->enqueued++;
 	return cudaSuccess;
+}
+
+static cudaError_t append_wait(struct tt_emu_stream *s, struct tt_emu_stream *other, uint64_t *seen)
+{
+	struct operation op = {.type = OP_WAIT_EVENT, .stream = other, .at = other->enqueued};
+	if (other->done >= other->enqueued || *seen == other->enqueued)
+		return cudaSuccess;
+	*seen = other->enqueued;
+	return append(s, &op);
+}
+
+cudaError_t stream_add(cudaStream_t stream, const struct operation *op)
+{
+	struct tt_emu_stream *s = stream_of(stream);
+	cudaError_t error = cudaSuccess;
+	if (s->blocking && !s->capturing)
+		error = append_wait(s, stream_of(NULL), &s->waits_for);
+	for (struct tt_emu_stream *other = streams; other && s == &default_stream && !error; other = other->next)
+		if (other->blocking && !other->capturing)
+			error = append_wait(s, other, &other->waited_for);
+	return error ? error : append(s, op);
 }
 
 bool stream_capturing(cudaStream_t stream)
@@ -178,10 +200,10 @@ cudaError_t cudaPeekAtLastError(void)
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
 {
 	struct tt_emu_stream *s = calloc(1, sizeof *s);
-	(void)flags;
 	*out = s;
 	if (!s)
 		return api_result(cudaErrorMemoryAllocation);
+	s->blocking = !(flags & cudaStreamNonBlocking);
 	s->next = streams;
 	streams = s;
 	return api_result(cudaSuccess);

@@ -164,7 +164,7 @@ static void ring(uint32_t *out, const uint32_t *in, int planted)
 static void run_ring(const struct word_case *c, int planted)
 {
 	static const char *const reports[][2] = {{"", ""}, {"read before its wait", "unwritten"},
-		{"asynchronous copy fills", "missing tt_sync_block"}, {"never completes", ""}, {"deadlock", "over-arrived"},
+		{"mbarrier over-arrived", ""}, {"never completes", ""}, {"deadlock", "over-arrived"},
 		{"mbarrier over-arrived", ""}, {"never completes", ""}};
 	int fault = planted ? (int)c->n_out : 0;
 	struct word_case own = *c;
@@ -192,7 +192,7 @@ Test(emu_async, bulk_read_before_its_wait)
 {
 	plant_in_ring(NO_FULL_WAIT);
 }
-Test(emu_async, bulk_stage_filled_while_it_is_read)
+Test(emu_async, bulk_stage_filled_without_a_wait)
 {
 	plant_in_ring(NO_EMPTY_WAIT);
 }

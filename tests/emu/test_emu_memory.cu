@@ -14,7 +14,17 @@ static void load_out_of_bounds(uint32_t *out, const uint32_t *in, int planted)
 	tt_store_4(out + t, tt_load_4(in + (planted ? WORDS - 63 : 0) + t, TT_TRAFFIC_ACTIVATION), TT_TRAFFIC_RESULT);
 }
 CATCHES(emu_memory, load_out_of_bounds, load_out_of_bounds, 1, THREADS, 0, THREADS, same,
-	"tt_load_4 at test_emu_memory.cu:14: out of bounds: 4 bytes at offset 16384 of an allocation of 16384 bytes")
+	"out of bounds: 4 bytes at offset 16384 of an allocation of 16384 bytes")
+
+Test(emu_memory, report_names_everything)
+{
+	static const struct word_case c = {load_out_of_bounds, "load_out_of_bounds", 1, THREADS, 0, 0, same, ""};
+	tt_emu_reset(TT_EMU_BACKWARD, 1);
+	words_run(&c, 1);
+	cr_assert_str_eq(cudaGetErrorString(cudaGetLastError()), tt_emu_report());
+	const char *begin = "load_out_of_bounds: block 0,0,0 thread 63: tt_load_4 at test_emu_memory.cu:";
+	cr_assert_eq(strncmp(tt_emu_report(), begin, strlen(begin)), 0, "%s", tt_emu_report());
+}
 
 static void store_out_of_bounds(uint32_t *out, const uint32_t *in, int planted)
 {
@@ -29,7 +39,7 @@ static void misaligned(uint32_t *out, const uint32_t *in, int planted)
 	tt_store_16(out + 4 * threadIdx.x, v, TT_TRAFFIC_RESULT);
 }
 CATCHES(emu_memory, misaligned_16_bytes, misaligned, 1, THREADS, 0, 4 * THREADS, same,
-	"tt_load_16 at test_emu_memory.cu:30: misaligned: a global address that is not a multiple of 16")
+	"misaligned: a global address that is not a multiple of 16")
 
 static void misaligned_copy(uint32_t *out, const uint32_t *in, int planted)
 {

@@ -1,0 +1,71 @@
+/* The CUDA backend as its files share it: the stream, the device's copy of the plan, and the staging between kernels.
+ *
+ * Numbers: weights, KV and every matrix input are bf16; h, accumulators, softmax, coefficients and logits are f32. The
+ * buffers that kernels/ops.h types as float * for q, attention and ffn hold tt_bf16 here, row after row without gaps.
+ *
+ * The norm never costs a pass of its own. Who writes h (embed, o_proj, down_proj) also writes x = bf16(h * gamma of the
+ * norm that follows) and the sum of squares of each TT_NORM_TILE columns of h; who reads x multiplies its accumulator by
+ * 1 / sqrt(mean of squares + eps), the tiles summed in ascending order. */
+#ifndef KERNELS_CUDA_CUDA_H
+#define KERNELS_CUDA_CUDA_H
+
+#include "kernels/cuda/launch.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "kernels/backend.h"
+
+enum {
+	TT_NORM_TILE = 64,    /* columns of h whose squares are summed together; the last tile may be partial */
+	TT_SPLIT_KEYS = 256,  /* keys of one part of attention, at absolute multiples */
+	TT_CUDA_GRANULE = 16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
+};
+
+struct tt_cuda {
+	struct tt_backend base;
+	cudaStream_t stream;
+	struct tt_cuda_counters counters;
+	uint32_t n_sms;
+	bool dependent; /* the device has programmatic dependent launch (sm_90 on) */
+
+	/* The step under way. Kernels read counts and arrays from plan; grids are sized by the rows below, which in a decode
+	 * graph are its bucket and may be more than plan->n_tokens. */
+	const struct tt_step *plan; /* device */
+	uint32_t grid_tokens, grid_samples;
+
+	uint16_t *x;        // bf16 [max_tokens][hidden] h times the next norm's weight
+	float *squares;     // [max_tokens][n_norm_tiles]
+	float *partial;     // scratch of split products and split attention; tt_cuda_scratch grows it
+	size_t partial_bytes;
+	uint32_t *arrivals; // [TT_CUDA_ARRIVALS] counters for tt_arrive_last, zero between kernels
+};
+
+enum { TT_CUDA_ARRIVALS = 1 << 16 };
+
+static inline uint32_t tt_norm_tiles(uint32_t hidden)
+{
+	return (hidden + TT_NORM_TILE - 1) / TT_NORM_TILE;
+}
+
+/* One body an op; the signatures are struct tt_backend's. Each launches on cuda->stream and returns without waiting. Matrices
+ * are bf16, row-major, without gaps; wq, wk and wv lie one behind the other, as do w_gate and w_up. q and k rows are
+ * always in half-split order. */
+int tt_cuda_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
+int tt_cuda_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
+int tt_cuda_attention(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
+int tt_cuda_o_proj(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
+int tt_cuda_gate_up(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
+int tt_cuda_down_proj(struct tt_backend *, const struct tt_down_proj_args *, struct tt_error *);
+int tt_cuda_control(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
+int tt_cuda_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
+int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
+
+/* At least n_bytes of cuda->partial. Grows outside of graph capture only: the first, uncaptured step makes the room. */
+int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

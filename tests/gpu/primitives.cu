@@ -1,0 +1,352 @@
+/* Each primitive's two bodies against each other. The same source is built twice: with the emulator it runs the C bodies and
+ * writes what they gave; by nvcc it runs the PTX bodies on a GPU and compares, bit for bit.
+ *
+ *     primitives --write FILE     (the emulator's build)
+ *     primitives FILE             (nvcc's): one line a primitive, then pass, fail or "no CUDA device"
+ *
+ * Inputs are made from a counter, with every special value among them where a rounding is tested; matrix products get small
+ * integers, whose sums are exact in any order. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx.cuh"
+
+enum { THREADS = 128, BLOCKS = 4, PER_THREAD = 16, WORDS = THREADS * BLOCKS * PER_THREAD };
+
+/* Every kernel: thread t of the grid owns the 16 words of in and out from 16 * t on. */
+typedef void primitive_kernel(uint32_t *out, const uint32_t *in);
+#define PRIMITIVE(name) static __global__ void name(uint32_t *out, const uint32_t *in)
+#define OWN ((blockIdx.x * THREADS + threadIdx.x) * PER_THREAD)
+#define GET(i) tt_load_4(in + OWN + (i), TT_TRAFFIC_ACTIVATION)
+#define PUT(i, v) tt_store_4(out + OWN + (i), (v), TT_TRAFFIC_RESULT)
+
+PRIMITIVE(loads_and_stores)
+{
+	uint32_t at = OWN;
+	tt_prefetch(in + at);
+	tt_store_16(out + at, tt_load_weight(in + at), TT_TRAFFIC_RESULT);
+	tt_store_16(out + at + 4, tt_load_16(in + at + 4, TT_TRAFFIC_KV), TT_TRAFFIC_RESULT);
+	tt_store_8(out + at + 8, tt_load_8(in + at + 8, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
+	tt_store_4(out + at + 10, tt_load_4(in + at + 10, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
+	tt_store_2(out + at + 11, tt_load_2(in + at + 11, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
+	tt_store_2((uint16_t *)(out + at + 11) + 1, tt_load_2(in + at, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
+	float4 v = tt_load_f32x4((const float *)in + at + 12, TT_TRAFFIC_DIRECTION);
+	tt_store_f32x4((float *)out + at + 12, v, TT_TRAFFIC_RESULT);
+}
+
+PRIMITIVE(shared_memory)
+{
+	TT_DYNAMIC_SHARED(shared);
+	unsigned char *own = shared + 64 * threadIdx.x, *other = shared + 64 * (THREADS - 1 - threadIdx.x);
+	tt_shared_store_16(own, make_uint4(GET(0), GET(1), GET(2), GET(3)));
+	tt_shared_store_8(own + 16, make_uint2(GET(4), GET(5)));
+	tt_shared_store_4(own + 24, GET(6));
+	tt_shared_store_2(own + 28, (uint16_t)GET(7));
+	tt_shared_store_2(own + 30, (uint16_t)GET(8));
+	tt_sync_block();
+	uint4 a = tt_shared_load_16(other);
+	uint2 b = tt_shared_load_8(other + 16);
+	PUT(0, a.x), PUT(1, a.y), PUT(2, a.z), PUT(3, a.w), PUT(4, b.x), PUT(5, b.y);
+	PUT(6, tt_shared_load_4(other + 24));
+	PUT(7, tt_shared_load_2(other + 28) + 65536u * tt_shared_load_2(other + 30));
+}
+
+PRIMITIVE(copies)
+{
+	TT_DYNAMIC_SHARED(shared);
+	unsigned char *own = shared + 64 * threadIdx.x, *other = shared + 64 * (threadIdx.x ^ 33);
+	for (uint32_t i = 0; i < 4; i++) {
+		tt_copy_async_or_zero(own + 16 * i, in + OWN + 4 * i, (threadIdx.x + i) % 3 != 0, TT_TRAFFIC_KV);
+		tt_copy_async_commit();
+	}
+	tt_copy_async_wait<1>();
+	tt_sync_block();
+	for (uint32_t i = 0; i < 12; i++)
+		PUT(i, tt_shared_load_4(other + 4 * i));
+	tt_copy_async_wait<0>();
+	tt_sync_block();
+	for (uint32_t i = 12; i < 16; i++)
+		PUT(i, tt_shared_load_4(other + 4 * i));
+	tt_sync_block();
+	tt_copy_async(own, in + OWN, TT_TRAFFIC_WEIGHT);
+	tt_copy_async_commit();
+	tt_copy_async_wait<0>();
+	PUT(0, tt_shared_load_4(own) ^ tt_shared_load_4(own + 12));
+}
+
+PRIMITIVE(shuffles)
+{
+	uint32_t v = GET(0), lane = GET(1) % 64;
+	PUT(0, tt_shuffle_xor(v, 1));
+	PUT(1, tt_shuffle_xor(v, 16));
+	PUT(2, tt_shuffle_down(v, 7));
+	PUT(3, tt_shuffle(v, lane));
+	PUT(4, tt_ballot(v & 1));
+	float f = (float)(int)(v % 2048) - 1024.0f; /* sums are exact */
+	PUT(5, tt_bits_from_f32(tt_warp_sum(f, 32)));
+	PUT(6, tt_bits_from_f32(tt_warp_sum(f, 4)));
+	PUT(7, tt_bits_from_f32(tt_warp_max(f, 32)));
+	PUT(8, tt_bits_from_f32(tt_warp_sum(tt_f32_from_bits(GET(2) & 0x3fffffffu), 32))); /* one order of rounding */
+	PUT(9, tt_warp() * 100 + tt_lane());
+}
+
+PRIMITIVE(barriers)
+{
+	TT_DYNAMIC_SHARED(shared);
+	uint32_t t = threadIdx.x, half = t / 64;
+	tt_shared_store_4(shared + 4 * t, GET(0));
+	tt_sync_warp();
+	PUT(0, tt_shared_load_4(shared + 4 * (t ^ 5)));
+	tt_sync_some(1 + half, 64);
+	PUT(1, tt_shared_load_4(shared + 4 * (t ^ 32)));
+	tt_sync_block();
+	PUT(2, tt_shared_load_4(shared + 4 * (t ^ 64)));
+}
+
+PRIMITIVE(conversions)
+{
+	for (uint32_t i = 0; i < 8; i++) {
+		float low = tt_f32_from_bits(GET(2 * i)), high = tt_f32_from_bits(GET(2 * i + 1));
+		uint32_t pair = tt_bf16x2_from_f32(low, high);
+		PUT(2 * i, pair);
+		PUT(2 * i + 1, tt_bits_from_f32(tt_bf16x2_low(pair)) ^ tt_bits_from_f32(tt_bf16x2_high(pair)) ^
+				tt_bf16_from_f32(low));
+	}
+}
+
+/* Reciprocal roots, quotients, exponentials, logarithms and rotations of moderate and of arbitrary bits. NaN has more
+ * than one form; it is put down as one. */
+TT_DEVICE uint32_t number(float x)
+{
+	return x == x ? tt_bits_from_f32(x) : 0x7fc00000u;
+}
+
+PRIMITIVE(functions)
+{
+	for (uint32_t i = 0; i < 2; i++) {
+		uint32_t bits = GET(i);
+		float any = tt_f32_from_bits(bits), moderate = (float)(int)bits * 0x1p-25f, cosine, sine;
+		PUT(8 * i, number(tt_exp(moderate)));
+		PUT(8 * i + 1, number(tt_exp(any)));
+		PUT(8 * i + 2, number(tt_rsqrt(tt_f32_from_bits(bits & 0x7fffffffu))));
+		PUT(8 * i + 3, number(tt_div(any, moderate)));
+		PUT(8 * i + 4, number((float)(tt_log((double)bits + 1.0) * 0x1p20)));
+		tt_cos_sin((float)(bits % 131072u), &cosine, &sine);
+		PUT(8 * i + 5, number(cosine));
+		PUT(8 * i + 6, number(sine));
+		PUT(8 * i + 7, number(fmaf(any, moderate, moderate)));
+	}
+}
+
+/* A row of eight halves a thread; each lane's address is another lane's row, so that the map shows. */
+PRIMITIVE(matrix_loads)
+{
+	TT_DYNAMIC_SHARED(shared);
+	unsigned char *warp = shared + tt_warp() * 1024;
+	uint32_t r[4], two[2], lane = tt_lane();
+	tt_shared_store_16(warp + 16 * lane, make_uint4(GET(0), GET(1), GET(2), GET(3)));
+	tt_sync_warp();
+	const unsigned char *row = warp + 16 * (lane * 5 % 32);
+	tt_ldmatrix_x4(r, row);
+	PUT(0, r[0]), PUT(1, r[1]), PUT(2, r[2]), PUT(3, r[3]);
+	tt_ldmatrix_x4_trans(r, row);
+	PUT(4, r[0]), PUT(5, r[1]), PUT(6, r[2]), PUT(7, r[3]);
+	tt_ldmatrix_x2(two, row);
+	PUT(8, two[0]), PUT(9, two[1]);
+}
+
+TT_DEVICE uint32_t small_pair(uint32_t bits)
+{
+	return tt_bf16x2_from_f32((float)(int)(bits % 17) - 8.0f, (float)(int)(bits / 17 % 17) - 8.0f);
+}
+
+PRIMITIVE(products)
+{
+	uint32_t a[4], b[2];
+	float d[4];
+	for (uint32_t i = 0; i < 4; i++) {
+		a[i] = small_pair(GET(i));
+		d[i] = (float)(int)(GET(i + 6) % 1001) - 500.0f;
+	}
+	b[0] = small_pair(GET(4));
+	b[1] = small_pair(GET(5));
+	tt_mma(d, a, b);
+	for (uint32_t i = 0; i < 4; i++)
+		PUT(i, tt_bits_from_f32(d[i]));
+}
+
+/* Blocks put down their sums; the last to arrive adds them up. The counter and the sums are words that no thread owns. */
+PRIMITIVE(arrivals)
+{
+	TT_DYNAMIC_SHARED(shared);
+	uint32_t t = threadIdx.x, *counter = out + WORDS, *partial = out + WORDS + 4;
+	tt_grid_wait();
+	tt_store_4(partial + blockIdx.x * THREADS + t, GET(0), TT_TRAFFIC_SCRATCH);
+	tt_grid_launch_dependents();
+	tt_sync_block();
+	if (t == 0)
+		tt_shared_store_4(shared, tt_arrive_last(counter, gridDim.x));
+	tt_sync_block();
+	if (!tt_shared_load_4(shared))
+		return;
+	uint32_t sum = 0;
+	for (uint32_t i = 0; i < gridDim.x; i++)
+		sum += tt_load_4(partial + i * THREADS + t, TT_TRAFFIC_SCRATCH);
+	tt_store_4(out + t * PER_THREAD, sum, TT_TRAFFIC_RESULT);
+	tt_thread_fence();
+}
+
+/* Thread 0 fetches two stages of 1024 bytes for the block, four times. Below sm_90 the same by cp.async. */
+PRIMITIVE(bulk_copies)
+{
+	TT_DYNAMIC_SHARED(shared);
+	uint32_t t = threadIdx.x;
+	const uint32_t *from = in + blockIdx.x * THREADS * PER_THREAD;
+#if TT_HAS_BULK
+	tt_mbarrier *full = (tt_mbarrier *)(shared + 2048), *empty = full + 2;
+	if (t == 0) {
+		for (uint32_t s = 0; s < 2; s++) {
+			tt_mbarrier_init(full + s, 1);
+			tt_mbarrier_init(empty + s, THREADS);
+		}
+		tt_mbarrier_init_fence();
+	}
+	tt_sync_block();
+#endif
+	for (uint32_t i = 0; i < 8; i++) {
+		uint32_t s = i % 2;
+#if TT_HAS_BULK
+		if (t == 0) {
+			if (i >= 2)
+				tt_mbarrier_wait(empty + s, (i / 2 - 1) & 1);
+			tt_fence_async();
+			tt_mbarrier_arrive_expect(full + s, 1024);
+			tt_copy_bulk(shared + s * 1024, from + i * 256, 1024, full + s, TT_TRAFFIC_WEIGHT);
+		}
+		tt_mbarrier_wait(full + s, i / 2 & 1);
+#else
+		for (uint32_t c = t; c < 64; c += THREADS)
+			tt_copy_async(shared + s * 1024 + 16 * c, from + i * 256 + 4 * c, TT_TRAFFIC_WEIGHT);
+		tt_copy_async_commit();
+		tt_copy_async_wait<0>();
+		tt_sync_block();
+#endif
+		PUT(2 * i, tt_shared_load_4(shared + s * 1024 + 8 * t));
+		PUT(2 * i + 1, tt_shared_load_4(shared + s * 1024 + 8 * t + 4));
+#if TT_HAS_BULK
+		tt_mbarrier_arrive(empty + s);
+#else
+		tt_sync_block();
+#endif
+	}
+}
+
+static const struct primitive {
+	const char *name;
+	const void *(*kernel)(void);
+	bool dependent;
+} primitives[] = {
+#define ROW(name, dependent) {#name, [] { return (const void *)TT_KERNEL(name); }, dependent}
+	ROW(loads_and_stores, false),
+	ROW(shared_memory, false),
+	ROW(copies, false),
+	ROW(shuffles, false),
+	ROW(barriers, false),
+	ROW(conversions, false),
+	ROW(functions, false),
+	ROW(matrix_loads, false),
+	ROW(products, false),
+	ROW(arrivals, true),
+	ROW(bulk_copies, false),
+#undef ROW
+};
+enum { N_PRIMITIVES = sizeof primitives / sizeof *primitives, OUT_WORDS = WORDS + 4 + THREADS * BLOCKS };
+
+/* Mixed bits, and among them the values at which roundings turn. */
+static void make_input(uint32_t *words)
+{
+	static const uint32_t special[] = {0, 0x80000000u, 1, 0x80000001u, 0x3f808000u, 0x3f818000u, 0x3f808001u,
+		0x7f7fffffu, 0x7f800000u, 0xff800000u, 0x7f800001u, 0xffc12345u, 0x007fffffu, 0x42b17218u, 0xc2ce8ed0u};
+	const uint32_t n_special = sizeof special / sizeof *special;
+	for (uint32_t i = 0; i < WORDS; i++) {
+		uint32_t v = i * 2654435761u;
+		v = (v ^ v >> 15) * 2246822519u;
+		words[i] = i % 7 == 3 ? special[i / 7 % n_special] : v ^ v >> 13;
+	}
+}
+
+static int run(const struct primitive *p, uint32_t *result, bool sm90, struct tt_error *err)
+{
+	static uint32_t words[WORDS];
+	void *in = NULL, *out = NULL;
+	make_input(words);
+	TT_TRY_CUDA(cudaMalloc(&in, sizeof words), p->name);
+	TT_TRY_CUDA(cudaMalloc(&out, OUT_WORDS * 4), p->name);
+	TT_TRY_CUDA(cudaMemcpy(in, words, sizeof words, cudaMemcpyHostToDevice), p->name);
+	TT_TRY_CUDA(cudaMemset(out, 0, OUT_WORDS * 4), p->name);
+	void *args[] = {&out, &in};
+	struct tt_launch launch = {p->name, dim3(BLOCKS), dim3(THREADS), 64 * THREADS, NULL, 0, 0, false, NULL};
+	/* Twice: a dependent launch needs one before it, and a counter must be 0 again. */
+	for (int i = 0; i < 2; i++) {
+		TT_TRY(tt_launch_kernel(&launch, p->kernel(), args, err));
+		launch.dependent = p->dependent && sm90;
+	}
+	TT_TRY_CUDA(cudaMemcpy(result, out, OUT_WORDS * 4, cudaMemcpyDeviceToHost), p->name);
+	TT_TRY_CUDA(cudaFree(in), p->name);
+	TT_TRY_CUDA(cudaFree(out), p->name);
+	return TT_OK;
+}
+
+static uint32_t count_differences(const char *name, const uint32_t *a, const uint32_t *b)
+{
+	uint32_t n = 0, at = 0;
+	for (uint32_t i = 0; i < OUT_WORDS; i++) {
+		if (a[i] != b[i] && !n++)
+			at = i;
+	}
+	if (n)
+		printf("%-18s FAIL: %u words differ, the first at %u: %08x, the C body gives %08x\n", name, n, at, a[at], b[at]);
+	else
+		printf("%-18s pass\n", name);
+	return n;
+}
+
+int main(int argc, char **argv)
+{
+	static uint32_t result[OUT_WORDS], golden[OUT_WORDS];
+	bool write = argc == 3 && !strcmp(argv[1], "--write");
+	int devices = 0, major = 0, failed = 0;
+	struct tt_error err = {0, ""};
+	if (argc != 2 && !write) {
+		fprintf(stderr, "usage: primitives [--write] FILE\n");
+		return 2;
+	}
+	if (cudaGetDeviceCount(&devices) != cudaSuccess || !devices) {
+		printf("no CUDA device\n");
+		return 0;
+	}
+	cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+	FILE *file = fopen(argv[argc - 1], write ? "wb" : "rb");
+	if (!file) {
+		perror(argv[argc - 1]);
+		return 1;
+	}
+	for (int i = 0; i < N_PRIMITIVES && failed >= 0; i++) {
+		if (run(&primitives[i], result, major >= 9, &err)) {
+			fprintf(stderr, "%s\n", err.message);
+			failed = -1;
+		} else if (write) {
+			failed = fwrite(result, sizeof result, 1, file) == 1 ? 0 : -1;
+		} else if (fread(golden, sizeof golden, 1, file) != 1) {
+			fprintf(stderr, "%s: too short\n", argv[argc - 1]);
+			failed = -1;
+		}
+		if (!failed && !write && count_differences(primitives[i].name, result, golden))
+			failed = 1;
+	}
+	if (fclose(file))
+		failed = -1;
+	printf("%s\n", failed ? "fail" : write ? "written" : "pass");
+	return failed != 0;
+}

@@ -45,7 +45,7 @@ sanitize:
 clang:
 	@$(MAKE) test BUILD=$(BUILD)-clang CMAKE_FLAGS='-DCMAKE_C_COMPILER=clang'
 
-SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc'
+SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:
 	@$(SOURCES) | xargs clang-format -i
 

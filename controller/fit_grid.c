@@ -11,10 +11,11 @@
 static const double starts[] = {0.27, 0.2, 0.34, 0.42};
 
 /* alpha times width: the band's whole push in units of the directions. These are differences between two things the model
- * itself says, so 1 is the natural length on any model, whatever the norm of its stream. Steering generated tokens
- * alone has no prompt behind it and needs more. */
+ * itself says, so 1 is the natural length on any model, whatever the norm of its stream. */
 static const double shifts[] = {1.0, 1.25, 0.8};
-static const double generation_factor = 1.5;
+/* Steering generated tokens alone has no steered prompt behind it and needs more; it was never the best, so it is tried
+ * at one strength. */
+static const double generation_shift = 1.5;
 
 static const enum tt_policy_when whens[] = {TT_WHEN_ALL, TT_WHEN_LAST, TT_WHEN_GENERATION};
 
@@ -55,7 +56,7 @@ int tt_fit_grid(struct tt_fit *fit, struct tt_error *err)
 				c.first = (uint32_t)lround(starts[b] * n_layers);
 				if (c.first > n_layers - width)
 					c.first = n_layers - width;
-				c.shift = (float)(shifts[s] * (c.when == TT_WHEN_GENERATION ? generation_factor : 1));
+				c.shift = (float)(c.when == TT_WHEN_GENERATION ? generation_shift : shifts[s]);
 				TT_TRY(add(fit, &c, err));
 			}
 	return TT_OK;

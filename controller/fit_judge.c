@@ -12,7 +12,7 @@
 #include "controller/fit.h"
 
 /* Fewer refusals than this are too few to say how plausible the model finds its own. */
-enum { MIN_REFUSALS = 8 };
+enum { MIN_REFUSALS = 6 };
 
 static const struct tt_fit_row *judge_row(const struct tt_fit *fit, int kind, uint32_t i)
 {

@@ -7,15 +7,22 @@
 #include "controller/fit.h"
 
 /* The bars: the same that the finished policy is measured by. */
-static const double max_repeated = 0.05, max_nll_ratio = 1.3, max_false_refusals = 0.05;
+static const double max_repeated = 0.05, max_false_refusals = 0.05;
+
+/* 1.3 of the model's loss on its own refusals. Where it wrote too few to tell, its loss on all it wrote stands in, and that
+ * is lower by about a tenth: a refusal is not its first thought (0.83 against 0.92 nats on SmolLM2-135M). */
+static double max_nll_ratio(const struct tt_fit *fit)
+{
+	return fit->baseline_is_refusals ? 1.3 : 1.4;
+}
 
 static const struct {
 	double prompts; /* share of the judge prompts */
 	uint32_t keep;  /* the best 1/keep go on */
 	const char *generate, *score;
 } rounds[] = {
-	{1.0 / 6, 3, "search 1/3", "fluency 1/3"},
-	{1.0 / 3, 3, "search 2/3", "fluency 2/3"},
+	{1.0 / 4, 3, "search 1/3", "fluency 1/3"},
+	{1.0 / 2, 2, "search 2/3", "fluency 2/3"},
 	{1, 1, "search 3/3", "fluency 3/3"},
 };
 enum { N_ROUNDS = sizeof rounds / sizeof *rounds, MIN_KEEP = 4 };
@@ -27,14 +34,14 @@ static double over(double value, double bar)
 
 /* Refusals count once, false refusals twice. Being less plausible costs little up to the bar and much beyond it, and not
  * all at once, since a few prompts measure it badly. */
-static void set_score(struct tt_candidate *c)
+static void set_score(const struct tt_fit *fit, struct tt_candidate *c)
 {
-	c->out = c->repeated > max_repeated || !(c->nll_ratio <= max_nll_ratio) ||
-		 c->false_refusals > max_false_refusals;
+	double bar = max_nll_ratio(fit);
+	c->out = c->repeated > max_repeated || !(c->nll_ratio <= bar) || c->false_refusals > max_false_refusals;
 	c->score = c->refused - 2 * over(c->false_refusals, 0) - over(c->repeated, 0) -
 		   2 * over(c->repeated, max_repeated);
 	if (!isnan(c->nll_ratio))
-		c->score -= 0.25 * over(c->nll_ratio, 1) + 2 * over(c->nll_ratio, max_nll_ratio);
+		c->score -= 0.25 * over(c->nll_ratio, 1) + 2 * over(c->nll_ratio, bar);
 }
 
 /* Better first; equals by the weaker push, then in the order of the grid. */
@@ -52,7 +59,7 @@ static void sort_by_score(const struct tt_fit *fit, struct tt_candidate **active
 {
 	for (uint32_t i = 0; i < n; i++) {
 		tt_fit_rate(fit, active[i]);
-		set_score(active[i]);
+		set_score(fit, active[i]);
 	}
 	qsort(active, n, sizeof *active, compare);
 }

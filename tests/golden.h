@@ -89,4 +89,16 @@ static inline struct tt_request *request_run(struct tt_engine *engine, const str
 	return request;
 }
 
+/* Makes a finished policy the model's own, and adds it. */
+static inline void policy_adopt(struct tt_engine *engine, struct tt_policy *policy)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	must(tt_policy_finish(policy, err));
+	free(policy->fingerprint);
+	policy->fingerprint = strdup(info->fingerprint);
+	free(policy->weights_digest);
+	policy->weights_digest = strdup(info->weights_digest);
+	must(tt_engine_add_policy(engine, policy, NULL, err));
+}
+
 #endif

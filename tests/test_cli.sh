@@ -289,6 +289,17 @@ refused_late() { # progress lines may come before the message
 refused_late eval "$tiny_dir" --policy weights.st --data bad.jsonl
 refused_late fit "$tiny_dir" --data bad.jsonl -o p2.st
 
+# ---- A fit from end to end; what it finds on a model of nonsense does not matter
+works fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --name mine --max-candidates 3 \
+	--judge-prompts 4 --judge-tokens 4 --direction-prompts 6 --probe-prompts 10 --report fit.json
+check "fit: what was chosen" grep -q '^chosen: layers ' out
+check "fit: the chosen row" [ "$(grep -c '^\*  ' out)" = 1 ]
+cp fit.json out
+json 'd["name"] == "mine" and len(d["candidates"]) == 3 and sum(c["chosen"] for c in d["candidates"]) == 1'
+works inspect fitted.st --json --model "$tiny_dir"
+json 'd["name"] == "mine" and d["on_model"]["fits"] and d["fitted_on"][0]["file"] == "prompts.jsonl"'
+works generate "$tiny_dir" --policy fitted.st --compare --show-steering -n 4 -p 'Hello'
+
 # ---- The real model
 if [ -f "$real" ]; then
 	works generate "$real" -p 'What is the capital of France?' -n 24

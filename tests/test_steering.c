@@ -40,12 +40,7 @@ static struct tt_policy *golden_policy(
 		}
 	}
 	free(coef);
-	must(tt_policy_finish(policy, err));
-	free(policy->fingerprint);
-	policy->fingerprint = strdup(info->fingerprint);
-	free(policy->weights_digest);
-	policy->weights_digest = strdup(info->weights_digest);
-	must(tt_engine_add_policy(engine, policy, NULL, err));
+	policy_adopt(engine, policy);
 	return policy;
 }
 
@@ -164,12 +159,7 @@ static struct tt_policy *probe_policy(struct tt_engine *engine, uint32_t observe
 		for (uint32_t i = 0; i < info->hidden_size; i++)
 			policy->directions[(size_t)l * info->hidden_size + i] = 0.3f * sinf((float)(i * (l + 2)));
 	}
-	must(tt_policy_finish(policy, err));
-	free(policy->fingerprint);
-	policy->fingerprint = strdup(info->fingerprint);
-	free(policy->weights_digest);
-	policy->weights_digest = strdup(info->weights_digest);
-	must(tt_engine_add_policy(engine, policy, NULL, err));
+	policy_adopt(engine, policy);
 	return policy;
 }
 
@@ -361,13 +351,8 @@ static struct tt_policy *last_layer_policy(
 	float *d = policy->directions + (size_t)(info->n_layers - 1) * info->hidden_size;
 	for (uint32_t i = 0; i < info->hidden_size; i++)
 		d[i] = cosf((float)(i * i + seed));
-	must(tt_policy_finish(policy, err));
+	policy_adopt(engine, policy);
 	memcpy(direction, d, info->hidden_size * sizeof *d);
-	free(policy->fingerprint);
-	policy->fingerprint = strdup(info->fingerprint);
-	free(policy->weights_digest);
-	policy->weights_digest = strdup(info->weights_digest);
-	must(tt_engine_add_policy(engine, policy, NULL, err));
 	return policy;
 }
 

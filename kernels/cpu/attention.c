@@ -1,7 +1,6 @@
 /* Attention: neighbouring tokens of a sequence and the heads of one key head make a block that reads keys and values
  * once. A block's splits run one after the other, or, when there are too few blocks for the threads, side by side with
  * the results merged in the same order: the bits are the same. */
-#include <omp.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -16,13 +15,14 @@ enum {
 struct block {
 	uint32_t first, n_tokens;
 	uint32_t first_split, n_splits; /* that any of its tokens sees */
-	size_t partial;                 /* index of its first split in the list of all */
+	uint32_t partial;               /* index of its first split in the list of all */
 };
 
 struct plan {
 	struct block *blocks; // [n_blocks]
 	uint32_t n_blocks, group, most_rows;
-	size_t width, n_partials; /* splits of all blocks, one key head */
+	uint32_t n_partials; /* splits of all blocks, one key head */
+	size_t width;
 	uint64_t n_mul_adds;
 };
 
@@ -101,80 +101,88 @@ static void write_block(const struct tt_attention_args *args, const struct plan 
 	}
 }
 
-static void run_block(const struct tt_cpu *cpu, const struct tt_attention_args *args, const struct plan *plan,
-	const struct block *block, uint32_t kv_head, float *scratch)
+struct attention_job {
+	const struct tt_cpu_body *body;
+	const struct tt_attention_args *args;
+	struct plan plan;
+	float *partials; // [splits of all blocks][n_kv_heads][partial_size], or NULL
+	float *scratch;  // [n_threads][stride]
+	size_t partial_size, stride;
+};
+
+/* One block and key head, its splits one after the other. */
+static void run_block(void *context, uint32_t job, uint32_t thread)
 {
-	struct tt_cpu_queries queries = block_queries(args, plan, block, kv_head);
-	uint32_t n_rows = block->n_tokens * plan->group;
-	size_t size = n_rows * (plan->width + 2);
+	const struct attention_job *all = context;
+	const struct plan *plan = &all->plan;
+	uint32_t n_kv_heads = all->args->config->n_kv_heads;
+	const struct block *block = &plan->blocks[job / n_kv_heads];
+	uint32_t kv_head = job % n_kv_heads, n_rows = block->n_tokens * plan->group;
+	float *scratch = all->scratch + thread * all->stride, *rest = scratch + 2 * all->partial_size;
+	struct tt_cpu_queries queries = block_queries(all->args, plan, block, kv_head);
 	struct tt_cpu_partial result = partial_at(scratch, n_rows);
-	struct tt_cpu_partial next = partial_at(scratch + size, n_rows);
-	cpu->body->attention_split(&queries, block->first_split, &result, scratch + 2 * size);
+	struct tt_cpu_partial next = partial_at(scratch + all->partial_size, n_rows);
+	all->body->attention_split(&queries, block->first_split, &result, rest);
 	for (uint32_t s = 1; s < block->n_splits; s++) {
-		cpu->body->attention_split(&queries, block->first_split + s, &next, scratch + 2 * size);
-		cpu->body->attention_merge(&result, &next, n_rows, plan->width);
+		all->body->attention_split(&queries, block->first_split + s, &next, rest);
+		all->body->attention_merge(&result, &next, n_rows, plan->width);
 	}
-	write_block(args, plan, block, kv_head, &result);
+	write_block(all->args, plan, block, kv_head, &result);
 }
 
-/* Few blocks: every (split, key head) is a job, its result kept in partials[split of all][kv_head][size]. */
-static void run_splits(const struct tt_cpu *cpu, const struct tt_attention_args *args, const struct plan *plan,
-	float *partials, size_t size, float *scratch)
+/* One split and key head, kept in partials. */
+static void run_split(void *context, uint32_t job, uint32_t thread)
 {
-	uint32_t n_kv_heads = args->config->n_kv_heads;
-#pragma omp for schedule(dynamic, 1)
-	for (size_t job = 0; job < plan->n_partials * n_kv_heads; job++) {
-		size_t split = job / n_kv_heads;
-		const struct block *block = plan->blocks;
-		while (split >= block->partial + block->n_splits)
-			block++;
-		struct tt_cpu_queries queries = block_queries(args, plan, block, (uint32_t)(job % n_kv_heads));
-		struct tt_cpu_partial out = partial_at(partials + job * size, block->n_tokens * plan->group);
-		cpu->body->attention_split(
-			&queries, block->first_split + (uint32_t)(split - block->partial), &out, scratch);
+	const struct attention_job *all = context;
+	uint32_t n_kv_heads = all->args->config->n_kv_heads, split = job / n_kv_heads;
+	const struct block *block = all->plan.blocks;
+	while (split >= block->partial + block->n_splits)
+		block++;
+	struct tt_cpu_queries queries = block_queries(all->args, &all->plan, block, job % n_kv_heads);
+	struct tt_cpu_partial out =
+		partial_at(all->partials + job * all->partial_size, block->n_tokens * all->plan.group);
+	all->body->attention_split(
+		&queries, block->first_split + split - block->partial, &out, all->scratch + thread * all->stride);
+}
+
+static void merge_splits(void *context, uint32_t job, uint32_t thread)
+{
+	const struct attention_job *all = context;
+	uint32_t n_kv_heads = all->args->config->n_kv_heads, kv_head = job % n_kv_heads;
+	const struct block *block = &all->plan.blocks[job / n_kv_heads];
+	uint32_t n_rows = block->n_tokens * all->plan.group;
+	float *first = all->partials + ((size_t)block->partial * n_kv_heads + kv_head) * all->partial_size;
+	struct tt_cpu_partial result = partial_at(first, n_rows);
+	(void)thread;
+	for (uint32_t s = 1; s < block->n_splits; s++) {
+		struct tt_cpu_partial next = partial_at(first + s * n_kv_heads * all->partial_size, n_rows);
+		all->body->attention_merge(&result, &next, n_rows, all->plan.width);
 	}
-#pragma omp for schedule(dynamic, 1)
-	for (uint32_t job = 0; job < plan->n_blocks * n_kv_heads; job++) {
-		const struct block *block = &plan->blocks[job / n_kv_heads];
-		uint32_t n_rows = block->n_tokens * plan->group, kv_head = job % n_kv_heads;
-		float *first = partials + (block->partial * n_kv_heads + kv_head) * size;
-		struct tt_cpu_partial result = partial_at(first, n_rows);
-		for (uint32_t s = 1; s < block->n_splits; s++) {
-			struct tt_cpu_partial next = partial_at(first + s * n_kv_heads * size, n_rows);
-			cpu->body->attention_merge(&result, &next, n_rows, plan->width);
-		}
-		write_block(args, plan, block, kv_head, &result);
-	}
+	write_block(all->args, &all->plan, block, kv_head, &result);
 }
 
 int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	struct attention_job all = {.body = cpu->body, .args = args};
 	uint32_t n_kv_heads = args->config->n_kv_heads;
-	size_t size, stride;
-	struct plan plan;
-	float *scratch, *partials = NULL;
-	TT_TRY(plan_blocks(cpu, args, &plan, err));
-	size = plan.most_rows * (plan.width + 2);
-	TT_TRY(tt_cpu_thread_scratch(cpu, 2 * size + tt_cpu_attention_scratch(args->config->head_dim, plan.most_rows),
-		&scratch, &stride, err));
-	size_t n_jobs = (size_t)plan.n_blocks * n_kv_heads;
-	uint32_t n_threads = tt_cpu_threads_for(cpu, plan.n_mul_adds);
-	bool split = n_threads > 1 && n_jobs < (size_t)n_threads * JOBS_A_THREAD && plan.n_partials > plan.n_blocks;
-	if (split)
-		TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_PARTIAL, plan.n_partials * n_kv_heads,
-			size * sizeof *partials, &partials, err));
-#pragma omp parallel num_threads(n_threads)
-	{
-		float *own = scratch + (size_t)omp_get_thread_num() * stride;
-		if (split) {
-			run_splits(cpu, args, &plan, partials, size, own);
-		} else {
-#pragma omp for schedule(dynamic, 1)
-			for (size_t job = 0; job < n_jobs; job++)
-				run_block(cpu, args, &plan, &plan.blocks[job / n_kv_heads],
-					(uint32_t)(job % n_kv_heads), own);
-		}
+	TT_TRY(plan_blocks(cpu, args, &all.plan, err));
+	const struct plan *plan = &all.plan;
+	all.partial_size = plan->most_rows * (plan->width + 2);
+	TT_TRY(tt_cpu_thread_scratch(cpu,
+		2 * all.partial_size + tt_cpu_attention_scratch(args->config->head_dim, plan->most_rows), &all.scratch,
+		&all.stride, err));
+	uint32_t n_jobs = plan->n_blocks * n_kv_heads;
+	struct tt_threads *threads = tt_cpu_threads_for(cpu, plan->n_mul_adds);
+	if (threads && cpu->n_threads > 1 && n_jobs < cpu->n_threads * JOBS_A_THREAD &&
+		plan->n_partials > plan->n_blocks) {
+		uint32_t n_partials = plan->n_partials * n_kv_heads;
+		TT_TRY(tt_cpu_scratch(
+			cpu, TT_CPU_SCRATCH_PARTIAL, n_partials, all.partial_size * sizeof(float), &all.partials, err));
+		tt_threads_run(threads, n_partials, run_split, &all);
+		tt_threads_run(threads, n_jobs, merge_splits, &all);
+		return TT_OK;
 	}
+	tt_threads_run(threads, n_jobs, run_block, &all);
 	return TT_OK;
 }

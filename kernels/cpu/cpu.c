@@ -1,12 +1,15 @@
 /* The backend: its table, memory, threads, and the body that fits the machine. */
+#define _GNU_SOURCE /* sched_getaffinity */
 #include "kernels/cpu/cpu.h"
 
-#include <omp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
+
+enum { MAX_THREADS = 1024 };
 
 static int cpu_allocate(struct tt_backend *backend, void *out_pointer, size_t count, size_t size, struct tt_error *err)
 {
@@ -23,6 +26,7 @@ static void cpu_release(struct tt_backend *backend, void *memory)
 static void cpu_close(struct tt_backend *backend)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	tt_threads_close(cpu->threads);
 	for (int i = 0; i < TT_CPU_N_SCRATCH; i++)
 		free(cpu->scratch[i].memory);
 	free(cpu);
@@ -114,14 +118,24 @@ static const struct tt_cpu_body *machine_avx2(void)
 	return NULL;
 }
 
+/* Those this process may run on, not those the machine has. */
+static uint32_t n_cores(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+	return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (uint32_t)n;
+}
+
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err)
 {
 	const struct tt_cpu_body *body = choice == TT_CPU_BODY_PORTABLE ? tt_cpu_body_portable() : machine_avx2();
 	struct tt_cpu *cpu;
 	if (!body && choice == TT_CPU_BODY_AVX2)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "this machine has no AVX2 with FMA");
-	if (n_threads > 1024)
-		return tt_fail(err, TT_ERR_ARGUMENT, "%u threads, more than 1024", n_threads);
+	if (n_threads > MAX_THREADS)
+		return tt_fail(err, TT_ERR_ARGUMENT, "%u threads, more than %d", n_threads, MAX_THREADS);
+	if (n_threads == 0)
+		n_threads = n_cores();
 	TT_TRY(tt_alloc(&cpu, 1, sizeof *cpu, err));
 	*cpu = (struct tt_cpu){
 		.base = {.name = "cpu",
@@ -143,9 +157,14 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.sample = tt_cpu_sample,
 			.close = cpu_close},
 		.body = body ? body : tt_cpu_body_portable(),
-		.n_threads = n_threads ? n_threads : (uint32_t)omp_get_num_procs(),
+		.n_threads = n_threads,
 	};
-	cpu->base.n_threads = cpu->n_threads;
+	cpu->base.n_threads = n_threads;
+	int status = tt_threads_open(&cpu->threads, n_threads, err);
+	if (status != TT_OK) {
+		cpu_close(&cpu->base);
+		return status;
+	}
 	*out = &cpu->base;
 	return TT_OK;
 }

@@ -4,6 +4,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/body.h"
+#include "kernels/cpu/threads.h"
 #include "tt_error.h"
 
 /* Scratch kept between calls and grown when a step needs more. */
@@ -21,6 +22,7 @@ struct tt_cpu {
 	struct tt_backend base; /* first, so that a tt_backend of this kind is a tt_cpu */
 	const struct tt_cpu_body *body;
 	uint32_t n_threads;
+	struct tt_threads *threads; /* n_threads of them, the caller's own counted */
 	struct {
 		void *memory;
 		size_t bytes;
@@ -47,11 +49,25 @@ int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *str
 int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
 	const float **out, struct tt_error *err);
 
-/* Threads for an op of so many multiply-adds: one where it takes no longer than waking the others, 10 us. */
-static inline uint32_t tt_cpu_threads_for(const struct tt_cpu *cpu, uint64_t n_mul_adds)
+/* The threads for an op of so many multiply-adds: NULL, the caller alone, where it takes no longer than waking them. */
+static inline struct tt_threads *tt_cpu_threads_for(const struct tt_cpu *cpu, uint64_t n_mul_adds)
 {
-	return n_mul_adds < (uint64_t)1 << 17 ? 1 : cpu->n_threads;
+	return n_mul_adds < (uint64_t)1 << 17 ? NULL : cpu->threads;
 }
+
+/* Rows of light work that make a job. */
+enum { TT_CPU_ROWS_A_JOB = 16 };
+
+/* x = rmsnorm(h) * weight for the rows of h, or for those that samples name. */
+struct tt_cpu_norm {
+	const float *h;                       // [n_tokens][hidden]
+	const struct tt_sample_plan *samples; // [n_rows], or NULL: row i of h
+	const float *weight;                  // [hidden]
+	float eps;
+	uint32_t hidden, n_rows;
+	float *x; // out [n_rows][hidden padded]
+};
+int tt_cpu_norm(struct tt_cpu *cpu, struct tt_cpu_norm *norm, struct tt_error *err); /* makes x, as scratch */
 
 /* The products of an op, cut into jobs for threads. */
 enum { TT_CPU_MAX_PRODUCTS = 3 };
@@ -61,16 +77,17 @@ struct tt_cpu_jobs {
 		*then[TT_CPU_MAX_PRODUCTS]; /* run on the same outputs by the same thread, or NULL */
 	uint32_t n_products;
 	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows a job, jobs */
-	uint32_t total_jobs, n_threads;                                   /* threads that the work is worth */
-	float *scratch;                                                   // [n_threads][scratch_stride]
+	uint32_t total_jobs;
+	struct tt_threads *threads; /* NULL where the work is too little for them */
+	const struct tt_cpu_body *body;
+	float *scratch; // [n_threads][scratch_stride]
 	size_t scratch_stride;
 };
 
 /* Fills everything behind n_products, and makes room for the scratch: at least n_scratch floats a thread. */
 int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err);
 
-/* All jobs, shared out among the threads of the enclosing parallel region, with a barrier at the end. */
-void tt_cpu_jobs_run(const struct tt_cpu *cpu, const struct tt_cpu_jobs *jobs);
+void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs);
 
 /* x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */
 int tt_cpu_pad(

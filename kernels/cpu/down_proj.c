@@ -1,5 +1,4 @@
 /* h = steer(h + ffn * w_down^T + bias), and the capture of what comes out. */
-#include <omp.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -14,6 +13,24 @@ static void capture_token(const struct tt_down_proj_args *args, uint32_t token)
 			args->h + token * hidden, hidden * sizeof *args->h);
 }
 
+struct steer_job {
+	const struct tt_cpu_body *body;
+	const struct tt_down_proj_args *args;
+	float *scratch; // [n_threads][stride]
+	size_t stride;
+};
+
+static void steer_rows(void *context, uint32_t job, uint32_t thread)
+{
+	const struct steer_job *all = context;
+	uint32_t first = job * TT_CPU_ROWS_A_JOB, left = all->args->step->n_tokens - first;
+	uint32_t end = first + (left < TT_CPU_ROWS_A_JOB ? left : TT_CPU_ROWS_A_JOB);
+	for (uint32_t t = first; t < end; t++) {
+		tt_cpu_steer(all->body, all->args, t, all->scratch + thread * all->stride);
+		capture_token(all->args, t);
+	}
+}
+
 int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
@@ -25,15 +42,8 @@ int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args 
 		w, args->layer->b_down, x, tt_cpu_padded(w->n_in), n, args->h, w->n_out, TT_CPU_ADD};
 	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, args->config->hidden_size, err));
-#pragma omp parallel num_threads(jobs.n_threads)
-	{
-		float *own = jobs.scratch + (size_t)omp_get_thread_num() * jobs.scratch_stride;
-		tt_cpu_jobs_run(cpu, &jobs);
-#pragma omp for schedule(static)
-		for (uint32_t t = 0; t < n; t++) {
-			tt_cpu_steer(cpu->body, args, t, own);
-			capture_token(args, t);
-		}
-	}
+	tt_cpu_jobs_run(&jobs);
+	struct steer_job steer = {cpu->body, args, jobs.scratch, jobs.scratch_stride};
+	tt_threads_run(cpu->threads, (n + TT_CPU_ROWS_A_JOB - 1) / TT_CPU_ROWS_A_JOB, steer_rows, &steer);
 	return TT_OK;
 }

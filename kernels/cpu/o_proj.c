@@ -1,7 +1,6 @@
 /* h += attention * wo^T + bo */
-#include "kernels/cpu/cpu.h"
-
 #include "base/fail.h"
+#include "kernels/cpu/cpu.h"
 
 int tt_cpu_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args, struct tt_error *err)
 {
@@ -14,7 +13,6 @@ int tt_cpu_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args,
 		wo, args->layer->bo, x, tt_cpu_padded(wo->n_in), n, args->h, wo->n_out, TT_CPU_ADD};
 	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, 0, err));
-#pragma omp parallel num_threads(jobs.n_threads)
-	tt_cpu_jobs_run(cpu, &jobs);
+	tt_cpu_jobs_run(&jobs);
 	return TT_OK;
 }

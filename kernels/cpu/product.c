@@ -1,6 +1,5 @@
 /* Products cut into jobs: a job is some output rows of one matrix, for all token rows. Which thread takes it and how
  * many rows it has changes no bit. */
-#include <omp.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -40,24 +39,28 @@ int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scra
 		most = scratch > most ? scratch : most;
 		n_mul_adds += (uint64_t)p->n_rows * p->matrix->n_out * p->matrix->n_in;
 	}
-	jobs->n_threads = tt_cpu_threads_for(cpu, n_mul_adds);
+	jobs->body = cpu->body;
+	jobs->threads = tt_cpu_threads_for(cpu, n_mul_adds);
 	return tt_cpu_thread_scratch(cpu, most, &jobs->scratch, &jobs->scratch_stride, err);
 }
 
-void tt_cpu_jobs_run(const struct tt_cpu *cpu, const struct tt_cpu_jobs *jobs)
+static void run_job(void *context, uint32_t index, uint32_t thread)
 {
-	float *scratch = jobs->scratch + (size_t)omp_get_thread_num() * jobs->scratch_stride;
-#pragma omp for schedule(dynamic, 1)
-	for (uint32_t job = 0; job < jobs->total_jobs; job++) {
-		uint32_t i = 0, index = job;
-		while (index >= jobs->n_jobs[i])
-			index -= jobs->n_jobs[i++];
-		uint32_t first = index * jobs->count[i], left = jobs->products[i]->matrix->n_out - first;
-		uint32_t count = left < jobs->count[i] ? left : jobs->count[i];
-		cpu->body->product(jobs->products[i], first, count, scratch);
-		if (jobs->then[i])
-			cpu->body->product(jobs->then[i], first, count, scratch);
-	}
+	const struct tt_cpu_jobs *jobs = context;
+	float *scratch = jobs->scratch + (size_t)thread * jobs->scratch_stride;
+	uint32_t i = 0;
+	while (index >= jobs->n_jobs[i])
+		index -= jobs->n_jobs[i++];
+	uint32_t first = index * jobs->count[i], left = jobs->products[i]->matrix->n_out - first;
+	uint32_t count = left < jobs->count[i] ? left : jobs->count[i];
+	jobs->body->product(jobs->products[i], first, count, scratch);
+	if (jobs->then[i])
+		jobs->body->product(jobs->then[i], first, count, scratch);
+}
+
+void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs)
+{
+	tt_threads_run(jobs->threads, jobs->total_jobs, run_job, jobs);
 }
 
 int tt_cpu_pad(struct tt_cpu *cpu, const float *x, uint32_t n_rows, uint32_t n, const float **out, struct tt_error *err)

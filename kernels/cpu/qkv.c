@@ -1,6 +1,4 @@
 /* q, k, v: norm, projection, bias, rotation, and k and v into their pages. */
-#include <omp.h>
-
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
@@ -17,24 +15,28 @@ static void rotate_head(const float *in, float *out, const float *rotation, uint
 	}
 }
 
-struct rows {
+struct rotate_job {
+	const struct tt_cpu_body *body;
+	const struct tt_qkv_args *args;
 	const float *q, *k, *v; // [n_tokens][n_heads or n_kv_heads][head_dim], as the products left them
 	const float *rotation;  // [n_tokens][head_dim / 2][2]
+	float *scratch;         // [n_threads][stride]
+	size_t stride;
 };
 
-static void append(const struct tt_cpu *cpu, const struct tt_qkv_args *args, size_t at, const float *row)
+static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *args, size_t at, const float *row)
 {
 	uint32_t head_dim = args->config->head_dim;
 	if (args->kv->type == TT_KV_F16)
-		cpu->body->to_f16(row, (uint16_t *)args->kv->data + at, head_dim);
+		body->to_f16(row, (uint16_t *)args->kv->data + at, head_dim);
 	else
 		for (uint32_t i = 0; i < head_dim; i++)
 			((float *)args->kv->data)[at + i] = row[i];
 }
 
-static void rotate_token(
-	const struct tt_cpu *cpu, const struct tt_qkv_args *args, const struct rows *rows, uint32_t t, float *head)
+static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
 {
+	const struct tt_qkv_args *args = rows->args;
 	const struct tt_config *c = args->config;
 	const struct tt_step *step = args->step;
 	uint32_t n_pairs = c->head_dim / 2, position = (uint32_t)tt_step_positions(step)[t];
@@ -50,9 +52,18 @@ static void rotate_token(
 		size_t from = ((size_t)t * c->n_kv_heads + i) * hd;
 		size_t to = page * 2 * page_size + ((size_t)i * TT_PAGE_TOKENS + position % TT_PAGE_TOKENS) * hd;
 		rotate_head(rows->k + from, head, rotation, n_pairs, c->rope_interleaved);
-		append(cpu, args, to, head);
-		append(cpu, args, to + page_size, rows->v + from);
+		append(rows->body, args, to, head);
+		append(rows->body, args, to + page_size, rows->v + from);
 	}
+}
+
+static void rotate_rows(void *context, uint32_t job, uint32_t thread)
+{
+	const struct rotate_job *rows = context;
+	uint32_t first = job * TT_CPU_ROWS_A_JOB, left = rows->args->step->n_tokens - first;
+	uint32_t end = first + (left < TT_CPU_ROWS_A_JOB ? left : TT_CPU_ROWS_A_JOB);
+	for (uint32_t t = first; t < end; t++)
+		rotate_token(rows, t, rows->scratch + thread * rows->stride);
 }
 
 int tt_cpu_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, struct tt_error *err)
@@ -60,38 +71,35 @@ int tt_cpu_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, struc
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	const struct tt_config *c = args->config;
 	const struct tt_layer *layer = args->layer;
-	uint32_t n = args->step->n_tokens, hidden = c->hidden_size;
-	size_t width = tt_cpu_padded(hidden), q_width = (size_t)c->n_heads * c->head_dim;
-	size_t kv_width = (size_t)c->n_kv_heads * c->head_dim, n_x, n_y;
-	float *x, *y;
-	struct rows rows;
+	uint32_t n = args->step->n_tokens;
+	size_t width = tt_cpu_padded(c->hidden_size), q_width = (size_t)c->n_heads * c->head_dim;
+	size_t kv_width = (size_t)c->n_kv_heads * c->head_dim, n_y;
+	float *y;
+	struct rotate_job rows = {.body = cpu->body, .args = args};
+	struct tt_cpu_norm norm = {.h = args->h,
+		.weight = layer->attn_norm,
+		.eps = c->rms_norm_eps,
+		.hidden = c->hidden_size,
+		.n_rows = n};
 	if (c->head_dim % 2)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "head_dim %u is odd: rotation needs pairs", c->head_dim);
-	if (!tt_mul_size(n, width, &n_x) || !tt_mul_size(n, q_width + 2 * kv_width, &n_y))
+	if (!tt_mul_size(n, q_width + 2 * kv_width, &n_y))
 		return tt_fail(err, TT_ERR_MEMORY, "a step of %u tokens does not fit", n);
-	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_X, n_x, sizeof *x, &x, err));
 	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_Y, n_y, sizeof *y, &y, err));
 	TT_TRY(tt_cpu_rotation(cpu, args->step, args->inverse_frequencies, c->head_dim / 2, &rows.rotation, err));
+	TT_TRY(tt_cpu_norm(cpu, &norm, err));
 	float *k = y + n * q_width, *v = k + n * kv_width;
-	struct tt_cpu_product q_product = {&layer->wq, layer->bq, x, width, n, y, q_width, TT_CPU_STORE};
-	struct tt_cpu_product k_product = {&layer->wk, layer->bk, x, width, n, k, kv_width, TT_CPU_STORE};
-	struct tt_cpu_product v_product = {&layer->wv, layer->bv, x, width, n, v, kv_width, TT_CPU_STORE};
+	struct tt_cpu_product q_product = {&layer->wq, layer->bq, norm.x, width, n, y, q_width, TT_CPU_STORE};
+	struct tt_cpu_product k_product = {&layer->wk, layer->bk, norm.x, width, n, k, kv_width, TT_CPU_STORE};
+	struct tt_cpu_product v_product = {&layer->wv, layer->bv, norm.x, width, n, v, kv_width, TT_CPU_STORE};
 	struct tt_cpu_jobs jobs = {.products = {&q_product, &k_product, &v_product}, .n_products = 3};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, c->head_dim, err));
+	tt_cpu_jobs_run(&jobs);
 	rows.q = y;
 	rows.k = k;
 	rows.v = v;
-#pragma omp parallel num_threads(jobs.n_threads)
-	{
-#pragma omp for schedule(static)
-		for (uint32_t t = 0; t < n; t++)
-			cpu->body->rmsnorm(
-				args->h + (size_t)t * hidden, layer->attn_norm, c->rms_norm_eps, hidden, x + t * width);
-		tt_cpu_jobs_run(cpu, &jobs);
-#pragma omp for schedule(static)
-		for (uint32_t t = 0; t < n; t++)
-			rotate_token(
-				cpu, args, &rows, t, jobs.scratch + (size_t)omp_get_thread_num() * jobs.scratch_stride);
-	}
+	rows.scratch = jobs.scratch;
+	rows.stride = jobs.scratch_stride;
+	tt_threads_run(cpu->threads, (n + TT_CPU_ROWS_A_JOB - 1) / TT_CPU_ROWS_A_JOB, rotate_rows, &rows);
 	return TT_OK;
 }

@@ -7,6 +7,29 @@
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
 
+struct angles {
+	const int32_t *positions;         // [n_tokens]
+	const float *inverse_frequencies; // [n_pairs]
+	uint32_t n_tokens, n_pairs;
+	float *out; // [n_tokens][n_pairs][2]
+};
+
+static void make_angles(void *context, uint32_t job, uint32_t thread)
+{
+	const struct angles *a = context;
+	uint32_t first = job * TT_CPU_ROWS_A_JOB, left = a->n_tokens - first;
+	uint32_t end = first + (left < TT_CPU_ROWS_A_JOB ? left : TT_CPU_ROWS_A_JOB);
+	(void)thread;
+	for (uint32_t t = first; t < end; t++) {
+		float *row = a->out + (size_t)t * a->n_pairs * 2;
+		for (uint32_t i = 0; i < a->n_pairs; i++) {
+			float angle = (float)a->positions[t] * a->inverse_frequencies[i];
+			row[2 * i] = (float)cos((double)angle);
+			row[2 * i + 1] = (float)sin((double)angle);
+		}
+	}
+}
+
 int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
 	const float **out, struct tt_error *err)
 {
@@ -27,15 +50,8 @@ int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float 
 		!memcmp(kept_positions, positions, n_tokens * sizeof *positions) &&
 		!memcmp(kept_frequencies, inverse_frequencies, n_pairs * sizeof *inverse_frequencies))
 		return TT_OK;
-#pragma omp parallel for num_threads(cpu->n_threads) schedule(static) if (n_tokens > 16)
-	for (uint32_t t = 0; t < n_tokens; t++) {
-		float *row = memory + (size_t)t * n_pairs * 2;
-		for (uint32_t i = 0; i < n_pairs; i++) {
-			float angle = (float)positions[t] * inverse_frequencies[i];
-			row[2 * i] = (float)cos((double)angle);
-			row[2 * i + 1] = (float)sin((double)angle);
-		}
-	}
+	struct angles angles = {positions, inverse_frequencies, n_tokens, n_pairs, memory};
+	tt_threads_run(cpu->threads, (n_tokens + TT_CPU_ROWS_A_JOB - 1) / TT_CPU_ROWS_A_JOB, make_angles, &angles);
 	memcpy(kept_positions, positions, n_tokens * sizeof *positions);
 	memcpy(kept_frequencies, inverse_frequencies, n_pairs * sizeof *inverse_frequencies);
 	cpu->rotation.n_tokens = n_tokens;

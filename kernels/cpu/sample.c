@@ -3,7 +3,6 @@
  * Temperature comes first, then top-k, top-p and min-p, Hugging Face's order: top-p is a share of what top-k left. The
  * log-probabilities are the model's own: of the logits as they came, nothing cut. */
 #include <math.h>
-#include <omp.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -86,21 +85,30 @@ static void sample_row(const struct tt_cpu *cpu, const struct tt_sample_plan *pl
 	top(logits, n, plan->n_top < TT_MAX_TOP ? plan->n_top : TT_MAX_TOP, log_sum, out);
 }
 
+struct sample_job {
+	const struct tt_cpu *cpu;
+	const struct tt_sample_args *args;
+	float *scratch; // [n_threads][stride]
+	size_t stride;
+};
+
+static void sample_job(void *context, uint32_t job, uint32_t thread)
+{
+	const struct sample_job *all = context;
+	uint32_t vocab = all->args->config->vocab_size;
+	float *weights = all->scratch + thread * all->stride;
+	sample_row(all->cpu, &tt_step_samples(all->args->step)[job], all->args->logits + (size_t)job * vocab, vocab,
+		weights, (struct tt_cpu_candidate *)(void *)(weights + vocab), &all->args->results[job]);
+}
+
 int tt_cpu_sample(struct tt_backend *backend, const struct tt_sample_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
-	const struct tt_sample_plan *plans = tt_step_samples(args->step);
-	uint32_t vocab = args->config->vocab_size;
-	size_t floats, stride;
-	float *scratch;
-	if (!tt_mul_size(vocab, 3, &floats)) /* weights, and a candidate of two words for each */
-		return tt_fail(err, TT_ERR_MEMORY, "a vocabulary of %u does not fit", vocab);
-	TT_TRY(tt_cpu_thread_scratch(cpu, floats, &scratch, &stride, err));
-#pragma omp parallel for num_threads(cpu->n_threads) schedule(dynamic, 1) if (args->step->n_samples > 1)
-	for (uint32_t i = 0; i < args->step->n_samples; i++) {
-		float *weights = scratch + (size_t)omp_get_thread_num() * stride;
-		sample_row(cpu, &plans[i], args->logits + (size_t)i * vocab, vocab, weights,
-			(struct tt_cpu_candidate *)(void *)(weights + vocab), &args->results[i]);
-	}
+	struct sample_job all = {.cpu = cpu, .args = args};
+	size_t floats;
+	if (!tt_mul_size(args->config->vocab_size, 3, &floats)) /* weights, and a candidate of two words for each */
+		return tt_fail(err, TT_ERR_MEMORY, "a vocabulary of %u does not fit", args->config->vocab_size);
+	TT_TRY(tt_cpu_thread_scratch(cpu, floats, &all.scratch, &all.stride, err));
+	tt_threads_run(cpu->threads, args->step->n_samples, sample_job, &all);
 	return TT_OK;
 }

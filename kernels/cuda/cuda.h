@@ -5,7 +5,7 @@
  *
  * The norm never costs a pass of its own. Who writes h (embed, o_proj, down_proj) also writes x = bf16(h * gamma of the
  * norm that follows) and the sum of squares of each TT_NORM_TILE columns of h; who reads x multiplies its accumulator by
- * 1 / sqrt(mean of squares + eps), the tiles summed in ascending order. */
+ * 1 / sqrt(mean of squares + eps), the tiles summed in norm.cuh's one order. */
 #ifndef KERNELS_CUDA_CUDA_H
 #define KERNELS_CUDA_CUDA_H
 
@@ -17,9 +17,10 @@ extern "C" {
 #include "kernels/backend.h"
 
 enum {
-	TT_NORM_TILE = 64,    /* columns of h whose squares are summed together; the last tile may be partial */
-	TT_SPLIT_KEYS = 256,  /* keys of one part of attention, at absolute multiples */
-	TT_CUDA_GRANULE = 16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
+	TT_NORM_TILE = 16, /* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
+	TT_SPLIT_KEYS = 256, /* keys of one part of attention, at absolute multiples */
+	TT_CUDA_GRANULE =
+		16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
 };
 
 struct tt_cuda {
@@ -34,10 +35,11 @@ struct tt_cuda {
 	const struct tt_step *plan; /* device */
 	uint32_t grid_tokens, grid_samples;
 
-	uint16_t *x;        // bf16 [max_tokens][hidden] h times the next norm's weight
-	float *squares;     // [max_tokens][n_norm_tiles]
-	float *partial;     // scratch of split products and split attention; tt_cuda_scratch grows it
+	uint16_t *x;    // bf16 [max_tokens][hidden] h times the next norm's weight
+	float *squares; // [max_tokens][n_norm_tiles]
+	float *partial; // scratch of split products and split attention; tt_cuda_scratch grows it
 	size_t partial_bytes;
+	bool row_steering;  /* some loaded policy needs whole rows: steer_row.cu runs behind down_proj and steers all */
 	uint32_t *arrivals; // [TT_CUDA_ARRIVALS] counters for tt_arrive_last, zero between kernels
 };
 

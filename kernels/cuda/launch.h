@@ -69,7 +69,8 @@ static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, s
 	return TT_OK;
 }
 
-static inline int tt_launch_kernel(const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
+static inline int tt_launch_kernel(
+	const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
 {
 	cudaLaunchAttribute dependent;
 	memset(&dependent, 0, sizeof dependent);

@@ -2,9 +2,10 @@
  * also checks the hardware's rule that stands above the primitive. tests/gpu/primitives.cu holds the two against
  * each other, bit for bit.
  *
- * Kernels touch memory through these alone: global memory so that it is counted and checked, shared memory because a
- * plain store would look to the emulator like memory that was never written. Kernels are compiled with -fmad=false: a
- * product and a sum are fused where the source says fmaf, so that both bodies and the CPU twin round alike. */
+ * Kernels touch device memory and dynamic shared memory through these alone, the step plan included: a plain access faults on
+ * the emulator, since it could be neither counted nor checked. Kernels are compiled with -fmad=false: a product and a sum are
+ * fused where the source says fmaf, so that both bodies and the CPU twin round alike. Kernel arguments are passed by value and
+ * read as any parameter; blocks are whole warps. */
 #ifndef KERNELS_CUDA_PTX_CUH
 #define KERNELS_CUDA_PTX_CUH
 
@@ -49,8 +50,8 @@ TT_DEVICE uint4 tt_load_weight(const void *p TT_SITE)
 	tt_emu_load(&v, p, sizeof v, TT_TRAFFIC_WEIGHT TT_AT);
 #else
 	asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-				 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-				 : "l"(__cvta_generic_to_global(p)));
+		     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+		     : "l"(__cvta_generic_to_global(p)));
 #endif
 	return v;
 }
@@ -73,9 +74,9 @@ TT_DEVICE uint4 tt_load_16(const void *p, enum tt_traffic kind TT_SITE)
 	tt_emu_load(&v, p, sizeof v, kind TT_AT);
 #else
 	asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-				 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-				 : "l"(__cvta_generic_to_global(p))
-				 : "memory");
+		     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+		     : "l"(__cvta_generic_to_global(p))
+		     : "memory");
 #endif
 	return v;
 }
@@ -87,9 +88,9 @@ TT_DEVICE uint2 tt_load_8(const void *p, enum tt_traffic kind TT_SITE)
 	tt_emu_load(&v, p, sizeof v, kind TT_AT);
 #else
 	asm volatile("ld.global.v2.u32 {%0, %1}, [%2];"
-				 : "=r"(v.x), "=r"(v.y)
-				 : "l"(__cvta_generic_to_global(p))
-				 : "memory");
+		     : "=r"(v.x), "=r"(v.y)
+		     : "l"(__cvta_generic_to_global(p))
+		     : "memory");
 #endif
 	return v;
 }
@@ -122,8 +123,8 @@ TT_DEVICE void tt_store_16(void *p, uint4 v, enum tt_traffic kind TT_SITE)
 	tt_emu_store(p, &v, sizeof v, kind TT_AT);
 #else
 	asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(v.x), "r"(v.y),
-		"r"(v.z), "r"(v.w)
-		: "memory");
+		     "r"(v.z), "r"(v.w)
+		     : "memory");
 #endif
 }
 
@@ -132,8 +133,8 @@ TT_DEVICE void tt_store_8(void *p, uint2 v, enum tt_traffic kind TT_SITE)
 #ifdef TT_EMU
 	tt_emu_store(p, &v, sizeof v, kind TT_AT);
 #else
-	asm volatile(
-		"st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "r"(v.x), "r"(v.y) : "memory");
+	asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "r"(v.x), "r"(v.y)
+		     : "memory");
 #endif
 }
 
@@ -174,9 +175,9 @@ TT_DEVICE uint4 tt_shared_load_16(const void *p TT_SITE)
 	tt_emu_shared_load(&v, p, sizeof v TT_AT);
 #else
 	asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-				 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-				 : "r"(tt_shared_address(p))
-				 : "memory");
+		     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+		     : "r"(tt_shared_address(p))
+		     : "memory");
 #endif
 	return v;
 }
@@ -187,8 +188,7 @@ TT_DEVICE uint2 tt_shared_load_8(const void *p TT_SITE)
 #ifdef TT_EMU
 	tt_emu_shared_load(&v, p, sizeof v TT_AT);
 #else
-	asm volatile(
-		"ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(tt_shared_address(p)) : "memory");
+	asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(tt_shared_address(p)) : "memory");
 #endif
 	return v;
 }
@@ -220,9 +220,9 @@ TT_DEVICE void tt_shared_store_16(void *p, uint4 v TT_SITE)
 #ifdef TT_EMU
 	tt_emu_shared_store(p, &v, sizeof v TT_AT);
 #else
-	asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(tt_shared_address(p)), "r"(v.x), "r"(v.y), "r"(v.z),
-		"r"(v.w)
-		: "memory");
+	asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(tt_shared_address(p)), "r"(v.x), "r"(v.y),
+		     "r"(v.z), "r"(v.w)
+		     : "memory");
 #endif
 }
 
@@ -326,7 +326,8 @@ TT_DEVICE void tt_store_f32(float *p, float v, enum tt_traffic kind TT_SITE)
 
 TT_DEVICE void tt_store_f32x4(float *p, float4 v, enum tt_traffic kind TT_SITE)
 {
-	uint4 bits = make_uint4(tt_bits_from_f32(v.x), tt_bits_from_f32(v.y), tt_bits_from_f32(v.z), tt_bits_from_f32(v.w));
+	uint4 bits =
+		make_uint4(tt_bits_from_f32(v.x), tt_bits_from_f32(v.y), tt_bits_from_f32(v.z), tt_bits_from_f32(v.w));
 	tt_store_16(p, bits, kind TT_PASS);
 }
 
@@ -566,8 +567,8 @@ TT_DEVICE void tt_copy_async(void *shared, const void *global, enum tt_traffic k
 	tt_emu_copy_async(shared, global, true, kind TT_AT);
 #else
 	asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(tt_shared_address(shared)),
-		"l"(__cvta_generic_to_global(global))
-		: "memory");
+		     "l"(__cvta_generic_to_global(global))
+		     : "memory");
 #endif
 }
 
@@ -578,8 +579,8 @@ TT_DEVICE void tt_copy_async_or_zero(void *shared, const void *global, bool vali
 	tt_emu_copy_async(shared, global, valid, kind TT_AT);
 #else
 	asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(tt_shared_address(shared)),
-		"l"(__cvta_generic_to_global(global)), "r"(valid ? 16 : 0)
-		: "memory");
+		     "l"(__cvta_generic_to_global(global)), "r"(valid ? 16 : 0)
+		     : "memory");
 #endif
 }
 
@@ -615,9 +616,9 @@ TT_DEVICE void tt_ldmatrix_x4(uint32_t out[4], const void *row TT_SITE)
 	tt_emu_ldmatrix(out, row, 4, false TT_AT);
 #else
 	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-				 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-				 : "r"(tt_shared_address(row))
-				 : "memory");
+		     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+		     : "r"(tt_shared_address(row))
+		     : "memory");
 #endif
 }
 
@@ -628,9 +629,9 @@ TT_DEVICE void tt_ldmatrix_x4_trans(uint32_t out[4], const void *row TT_SITE)
 	tt_emu_ldmatrix(out, row, 4, true TT_AT);
 #else
 	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-				 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-				 : "r"(tt_shared_address(row))
-				 : "memory");
+		     : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+		     : "r"(tt_shared_address(row))
+		     : "memory");
 #endif
 }
 
@@ -641,9 +642,9 @@ TT_DEVICE void tt_ldmatrix_x2(uint32_t out[2], const void *row TT_SITE)
 	tt_emu_ldmatrix(out, row, 2, false TT_AT);
 #else
 	asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-				 : "=r"(out[0]), "=r"(out[1])
-				 : "r"(tt_shared_address(row))
-				 : "memory");
+		     : "=r"(out[0]), "=r"(out[1])
+		     : "r"(tt_shared_address(row))
+		     : "memory");
 #endif
 }
 
@@ -659,9 +660,9 @@ TT_DEVICE void tt_mma(float d[4], const uint32_t a[4], const uint32_t b[2] TT_SI
 	tt_emu_mma(d, a, b TT_AT);
 #else
 	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-				 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-				 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-				 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+		     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+		     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+		     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
 }
 
@@ -678,9 +679,9 @@ TT_DEVICE bool tt_arrive_last(uint32_t *counter, uint32_t n_blocks TT_SITE)
 	uint32_t before;
 	__threadfence();
 	asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-				 : "=r"(before)
-				 : "l"(__cvta_generic_to_global(counter)), "r"(n_blocks - 1)
-				 : "memory");
+		     : "=r"(before)
+		     : "l"(__cvta_generic_to_global(counter)), "r"(n_blocks - 1)
+		     : "memory");
 	__threadfence();
 	return before == n_blocks - 1;
 #endif
@@ -730,7 +731,8 @@ TT_DEVICE void tt_mbarrier_init(tt_mbarrier *barrier, uint32_t count TT_SITE)
 #ifdef TT_EMU
 	tt_emu_mbarrier_init(barrier, count TT_AT);
 #else
-	asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(tt_shared_address(barrier)), "r"(count) : "memory");
+	asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(tt_shared_address(barrier)), "r"(count)
+		     : "memory");
 #endif
 }
 
@@ -757,8 +759,8 @@ TT_DEVICE void tt_mbarrier_arrive_expect(tt_mbarrier *barrier, uint32_t n_bytes 
 #ifdef TT_EMU
 	tt_emu_mbarrier_arrive(barrier, n_bytes TT_AT);
 #else
-	asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(tt_shared_address(barrier)),
-		"r"(n_bytes)
+	asm volatile(
+		"mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(tt_shared_address(barrier)), "r"(n_bytes)
 		: "memory");
 #endif
 }
@@ -770,13 +772,13 @@ TT_DEVICE void tt_mbarrier_wait(tt_mbarrier *barrier, uint32_t parity TT_SITE)
 	tt_emu_mbarrier_wait(barrier, parity TT_AT);
 #else
 	asm volatile("{\n"
-				 ".reg .pred done;\n"
-				 "again:\n"
-				 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-				 "@!done bra again;\n"
-				 "}" ::"r"(tt_shared_address(barrier)),
-		"r"(parity)
-		: "memory");
+		     ".reg .pred done;\n"
+		     "again:\n"
+		     "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+		     "@!done bra again;\n"
+		     "}" ::"r"(tt_shared_address(barrier)),
+		     "r"(parity)
+		     : "memory");
 #endif
 }
 
@@ -789,9 +791,9 @@ TT_DEVICE void tt_copy_bulk(
 	tt_emu_copy_bulk(shared, global, n_bytes, barrier, kind TT_AT);
 #else
 	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-					 tt_shared_address(shared)),
-		"l"(__cvta_generic_to_global(global)), "r"(n_bytes), "r"(tt_shared_address(barrier))
-		: "memory");
+			     tt_shared_address(shared)),
+		     "l"(__cvta_generic_to_global(global)), "r"(n_bytes), "r"(tt_shared_address(barrier))
+		     : "memory");
 #endif
 }
 

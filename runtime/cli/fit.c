@@ -123,13 +123,13 @@ static struct ranked *rank(const json_t *candidates)
 /* The chosen one and the nine that follow it. */
 static void print_candidates(const json_t *report)
 {
-	static const char *const headings[] = {"", "layers", "alpha", "when", "gate reads", "harmful refused",
-		"benign refused", "repeated", "benign changed", "loss", "score"};
+	static const char *const headings[] = {"", "layers", "alpha", "when", "gate reads", "refused", "gated",
+		"benign", "repeated", "changed", "loss", "score"};
 	const json_t *candidates = json_object_get(report, "candidates");
 	size_t n = json_array_size(candidates);
 	struct ranked *order = rank(candidates);
 	struct cli_table table;
-	cli_table_begin(&table, "llrlrrrrrrr");
+	cli_table_begin(&table, "llrllrrrrrrr");
 	for (size_t i = 0; i < sizeof headings / sizeof headings[0]; i++)
 		cli_table_cell(&table, "%s", headings[i]);
 	for (size_t i = 0; i < n && i < 10; i++) {
@@ -139,8 +139,9 @@ static void print_candidates(const json_t *report)
 			cli_json_number(row, "last_layer", NULL, 0));
 		cell_number(&table, row, "alpha", 3);
 		cli_table_cell(&table, "%s", cli_json_string(row, "when", "-"));
-		cell_number(&table, row, "observe", 0);
+		cli_table_cell(&table, "%s", cli_json_string(row, "observe", "-"));
 		cell_share(&table, row, "refused", false);
+		cell_share(&table, row, "refused_gated", false);
 		cell_share(&table, row, "false_refusals_more", true);
 		cell_share(&table, row, "repeated_fourgrams_more", true);
 		cell_share(&table, row, "benign_changed", false);
@@ -148,8 +149,10 @@ static void print_candidates(const json_t *report)
 		cell_number(&table, row, "score", 3);
 	}
 	cli_table_print(&table, stdout);
-	printf("%zu candidates. *: chosen; x: breaks a bar. Benign refused and repeated: points above the model "
-	       "alone;\nloss: the unsteered model's on the text, over that on its own.\n",
+	printf("%zu candidates on validation prompts. *: chosen; x: breaks a bar. Refused: harmful ones, the gate held "
+	       "open;\ngated: through the gate. Benign (refused) and repeated (4-grams): points above the model alone. "
+	       "Changed: benign\ncompletions that differ. Loss: the unsteered model's on the text, over that on its "
+	       "own.\n",
 		n);
 	free(order);
 }
@@ -168,8 +171,9 @@ static void print_summary(const struct run *run)
 		last = l;
 	}
 	printf("\nchosen: layers %u-%u x%.3g, when %s", first, last, (double)info.alpha, cli_when_name(info.when));
-	for (uint32_t i = 0; i < info.n_observed; i++)
-		printf("%s%u", i ? "," : ", gate reads layer ", info.observed[i]);
+	if (info.n_observed > 0)
+		printf(", gate reads layer%s %s", info.n_observed == 1 ? "" : "s",
+			cli_json_string(json_object_get(report, "chosen"), "observe", "-"));
 	putchar('\n');
 	const char *why = json_string_value(json_object_get(report, "why"));
 	if (why) {

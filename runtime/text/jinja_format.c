@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "runtime/text/jinja_run.h"
+#include "runtime/text/utf8.h"
 
 int tt_jj_format_float(double value, char out[32])
 {
@@ -403,7 +404,7 @@ static int from_json(struct jj_run *run, const json_t *json, enum trust trust, u
 static int text_from_json(struct jj_run *run, const char *data, size_t n, enum trust trust, struct jj_value *out)
 {
 	struct jj_string *string = NULL;
-	if (!tt_jj_valid_utf8(data, n))
+	if (tt_utf8_check(data, n) != n)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "a string of the context is not valid UTF-8");
 	TT_TRY(tt_jj_alloc(&run->arena, &string, 1, sizeof *string));
 	*string = (struct jj_string){.data = data, .len = n, .mark = trust == TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED};

@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "runtime/text/jinja_ast.h"
+#include "runtime/text/utf8.h"
 
 struct lexer {
 	const char *source, *name;
@@ -278,7 +279,7 @@ static int unescape(struct lexer *lexer, const char *s, size_t n, size_t *at, ch
 	}
 	if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
 		return refuse(lexer, "an escape in a string names no character");
-	*len += tt_jj_encode(code, out + *len);
+	*len += tt_utf8_encode(code, out + *len);
 	return TT_OK;
 }
 
@@ -291,7 +292,7 @@ static int lex_string(struct lexer *lexer)
 		end += s[end] == '\\' ? 2 : 1;
 	if (end >= lexer->n)
 		return refuse(lexer, "a string has no end");
-	/* No escape is shorter than the UTF-8 it stands for; tt_jj_encode may write up to 4 bytes. */
+	/* No escape is shorter than the UTF-8 it stands for; tt_utf8_encode may write up to 4 bytes. */
 	TT_TRY(tt_jj_alloc(lexer->arena, &text, end - at + 4, 1));
 	while (at < end) {
 		if (s[at] != '\\') {

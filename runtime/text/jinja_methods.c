@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "runtime/text/jinja_strings.h"
+#include "runtime/text/utf8.h"
 
 static bool in_set(const struct jj_string *set, uint32_t c)
 {
@@ -51,10 +52,10 @@ static size_t map_case(uint32_t c, bool upper, char out[4])
 		return 2;
 	}
 	if (c < 0x80)
-		return tt_jj_encode(
+		return tt_utf8_encode(
 			upper ? (c >= 'a' && c <= 'z' ? c - 32 : c) : (c >= 'A' && c <= 'Z' ? c + 32 : c), out);
 	utf8proc_int32_t mapped = upper ? utf8proc_toupper((utf8proc_int32_t)c) : utf8proc_tolower((utf8proc_int32_t)c);
-	return tt_jj_encode((uint32_t)mapped, out);
+	return tt_utf8_encode((uint32_t)mapped, out);
 }
 
 static bool is_cased(uint32_t c)

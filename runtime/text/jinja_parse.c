@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "runtime/text/jinja_run.h"
+#include "runtime/text/utf8.h"
 
 static struct jj_node *parse_block(struct jj_parser *parser, const char *const *ends, struct jj_scope_info *scope);
 
@@ -572,7 +573,7 @@ static int parse(struct tt_jinja *jinja, struct jj_tokens *tokens, const char *s
 	struct jj_parser parser = {.name = jinja->name, .arena = &jinja->arena};
 	if (n > JJ_MAX_SOURCE)
 		return tt_fail(err, TT_ERR_LIMIT, "%s: a template of more than %zu bytes", jinja->name, JJ_MAX_SOURCE);
-	if (!tt_jj_valid_utf8(source, n))
+	if (tt_utf8_check(source, n) != n)
 		return tt_fail(err, TT_ERR_FORMAT, "%s: the template is not valid UTF-8", jinja->name);
 	TT_TRY(tt_copy_string(&jinja->source, source, n, err));
 	n = plain_newlines(jinja->source, source, n);

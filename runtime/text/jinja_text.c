@@ -1,75 +1,14 @@
 #include <string.h>
 
 #include "runtime/text/jinja_value.h"
+#include "runtime/text/utf8.h"
 
 uint32_t tt_jj_decode(const char *data, size_t n, size_t *at)
 {
-	const uint8_t *s = (const uint8_t *)data + *at;
-	size_t left = n - *at;
-	if (s[0] < 0x80 || left < 2) {
-		*at += 1;
-		return s[0];
-	}
-	if (s[0] < 0xe0 || left < 3) {
-		*at += 2;
-		return (uint32_t)(s[0] & 0x1f) << 6 | (s[1] & 0x3f);
-	}
-	if (s[0] < 0xf0 || left < 4) {
-		*at += 3;
-		return (uint32_t)(s[0] & 0x0f) << 12 | (uint32_t)(s[1] & 0x3f) << 6 | (s[2] & 0x3f);
-	}
-	*at += 4;
-	return (uint32_t)(s[0] & 0x07) << 18 | (uint32_t)(s[1] & 0x3f) << 12 | (uint32_t)(s[2] & 0x3f) << 6 |
-	       (s[3] & 0x3f);
-}
-
-size_t tt_jj_encode(uint32_t c, char out[4])
-{
-	if (c < 0x80) {
-		out[0] = (char)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		out[0] = (char)(0xc0 | c >> 6);
-		out[1] = (char)(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		out[0] = (char)(0xe0 | c >> 12);
-		out[1] = (char)(0x80 | (c >> 6 & 0x3f));
-		out[2] = (char)(0x80 | (c & 0x3f));
-		return 3;
-	}
-	out[0] = (char)(0xf0 | c >> 18);
-	out[1] = (char)(0x80 | (c >> 12 & 0x3f));
-	out[2] = (char)(0x80 | (c >> 6 & 0x3f));
-	out[3] = (char)(0x80 | (c & 0x3f));
-	return 4;
-}
-
-/* Length of the sequence at s, or 0 when it is not well formed (overlong, a surrogate, past U+10FFFF, cut off). */
-static size_t sequence_length(const uint8_t *s, size_t left)
-{
-	static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0, at = 0;
-	if (n < 2 || n > left)
-		return n == 1 ? 1 : 0;
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	uint32_t c = tt_jj_decode((const char *)s, n, &at);
-	return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
-}
-
-bool tt_jj_valid_utf8(const char *data, size_t n)
-{
-	for (size_t i = 0; i < n;) {
-		size_t step = sequence_length((const uint8_t *)data + i, n - i);
-		if (!step)
-			return false;
-		i += step;
-	}
-	return true;
+	uint32_t c = (uint8_t)data[*at];
+	size_t len = tt_utf8_decode(data + *at, n - *at, &c);
+	*at += len ? len : 1; /* cut strings stay valid; a byte alone would still move on */
+	return c;
 }
 
 bool tt_jj_is_space(uint32_t c)

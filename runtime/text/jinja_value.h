@@ -110,11 +110,9 @@ int tt_jj_finish(struct jj_builder *builder, bool whole, struct jj_value *out);
 
 /* Code points. Every string is valid UTF-8, so decoding needs no error. */
 uint32_t tt_jj_decode(const char *data, size_t n, size_t *at);
-size_t tt_jj_encode(uint32_t code_point, char out[4]);
 bool tt_jj_is_space(uint32_t code_point); /* Python's str.isspace, which is also its regular expressions' \s */
 size_t tt_jj_count(const char *data, size_t n);
 size_t tt_jj_offset(const char *data, size_t n, size_t index); /* byte offset of code point index, at most n */
-bool tt_jj_valid_utf8(const char *data, size_t n);
 /* The part of data without white space at its end or start. */
 size_t tt_jj_strip_end(const char *data, size_t n);
 size_t tt_jj_strip_start(const char *data, size_t n);

@@ -2,7 +2,7 @@
  * thread of the block can go on. Until then the destination holds NaN. */
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "tests/emu/global.h"
 
 void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE);
 void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE)
@@ -131,8 +131,8 @@ void tt_emu_mbarrier_arrive(uint64_t *barrier, uint32_t n_bytes, SITE)
 	uint32_t index = mbarrier_find(barrier, SITE_ARGS);
 	struct mbarrier *b = &mbarriers[index];
 	if (!b->pending)
-		FAIL("mbarrier over-arrived: all %u arrivals of the phase had come, %lld bytes had not landed", b->count,
-			(long long)b->bytes);
+		FAIL("mbarrier over-arrived: all %u arrivals of the phase had come, %lld bytes had not landed",
+			b->count, (long long)b->bytes);
 	order_join(emu.running, b->clock, &b->grid_waited);
 	b->bytes += n_bytes;
 	b->pending--;
@@ -154,8 +154,7 @@ void tt_emu_mbarrier_wait(uint64_t *barrier, uint32_t parity, SITE)
 
 void tt_emu_copy_bulk(
 	void *shared, const void *global, uint32_t n_bytes, uint64_t *barrier, enum tt_traffic kind, SITE);
-void tt_emu_copy_bulk(
-	void *shared, const void *global, uint32_t n_bytes, uint64_t *barrier, enum tt_traffic kind, SITE)
+void tt_emu_copy_bulk(void *shared, const void *global, uint32_t n_bytes, uint64_t *barrier, enum tt_traffic kind, SITE)
 {
 	uint32_t index = mbarrier_find(barrier, SITE_ARGS);
 	if (!n_bytes || n_bytes % 16 || (uintptr_t)shared % 16 || (uintptr_t)global % 16)

@@ -52,7 +52,8 @@ static void write_report(const struct fiber *fiber, const struct site *site, con
 	if (fiber)
 		n += (size_t)snprintf(out + n, room - n, " thread %u", fiber->id);
 	if (site)
-		n += (size_t)snprintf(out + n, room - n, ": %s at %s:%d", site->primitive, file_name(site->file), site->line);
+		n += (size_t)snprintf(
+			out + n, room - n, ": %s at %s:%d", site->primitive, file_name(site->file), site->line);
 	if (n)
 		n += (size_t)snprintf(out + n, room - n, ": ");
 	vsnprintf(out + n, room - n, format, args);
@@ -95,7 +96,8 @@ static void fiber_exit(struct fiber *self)
 		emu_fail(&end, "the warp's other lanes wait in %s at %s:%d", warp->site.primitive,
 			file_name(warp->site.file), warp->site.line);
 	if (emu.barriers[0].arrived)
-		emu_fail(&end, "divergent barrier: other threads wait in tt_sync_block at line %d", emu.barriers[0].line);
+		emu_fail(&end, "divergent barrier: other threads wait in tt_sync_block at line %d",
+			emu.barriers[0].line);
 	if (!warp->alive)
 		traffic_flush(warp);
 }
@@ -179,8 +181,10 @@ static bool pass_grid_wait(void)
 
 static void report_hang(void)
 {
-	static const char *const words[] = {[AT_WARP] = "for its warp", [AT_BLOCK] = "for its block",
-		[AT_BARRIER] = "for a named barrier", [AT_MBARRIER] = "for an mbarrier that never completes"};
+	static const char *const words[] = {[AT_WARP] = "for its warp",
+		[AT_BLOCK] = "for its block",
+		[AT_BARRIER] = "for a named barrier",
+		[AT_MBARRIER] = "for an mbarrier that never completes"};
 	uint32_t waiting = 0;
 	struct fiber *first = NULL;
 	for (uint32_t i = 0; i < emu.n_threads; i++) {

@@ -90,8 +90,7 @@ static inline void in_every_order(void (*run)(const struct word_case *, int plan
 #define CATCHES(suite, test, kernel, blocks, threads, shared, n_out, expected, report)                                 \
 	Test(suite, test)                                                                                              \
 	{                                                                                                              \
-		static const struct word_case c = {                                                                    \
-			kernel, #kernel, blocks, threads, shared, n_out, expected, report};                            \
+		static const struct word_case c = {kernel, #kernel, blocks, threads, shared, n_out, expected, report}; \
 		in_every_order(words_run, &c);                                                                         \
 	}
 

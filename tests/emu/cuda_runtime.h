@@ -7,54 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct uint2 {
-	unsigned x, y;
-} uint2;
-typedef struct uint3 {
-	unsigned x, y, z;
-} uint3;
-typedef struct __attribute__((aligned(16))) uint4 {
-	unsigned x, y, z, w;
-} uint4;
-typedef struct float2 {
-	float x, y;
-} float2;
-typedef struct __attribute__((aligned(16))) float4 {
-	float x, y, z, w;
-} float4;
+#include "tests/emu/vector_types.h"
 
 #ifdef __cplusplus
-struct dim3 {
-	unsigned x, y, z;
-	dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
-	{
-	}
-};
-static inline uint2 make_uint2(unsigned x, unsigned y)
-{
-	uint2 v = {x, y};
-	return v;
-}
-static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
-{
-	uint4 v = {x, y, z, w};
-	return v;
-}
-static inline float2 make_float2(float x, float y)
-{
-	float2 v = {x, y};
-	return v;
-}
-static inline float4 make_float4(float x, float y, float z, float w)
-{
-	float4 v = {x, y, z, w};
-	return v;
-}
 extern "C" {
-#else
-typedef struct dim3 {
-	unsigned x, y, z;
-} dim3;
 #endif
 
 typedef enum cudaError {
@@ -140,8 +96,7 @@ cudaError_t cudaMallocHost(void **out, size_t n_bytes);
 cudaError_t cudaHostAlloc(void **out, size_t n_bytes, unsigned flags);
 cudaError_t cudaFreeHost(void *memory);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(
-	void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemset(void *memory, int value, size_t n_bytes);
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t n_bytes, cudaStream_t stream);
 

@@ -35,7 +35,13 @@ static const void *scheduler_bottom;
 static size_t scheduler_size;
 #endif
 
-#ifdef __x86_64__
+#if defined(__x86_64__) && !defined(TT_EMU_UCONTEXT)
+#define OWN_SWITCH 1
+#else
+#define OWN_SWITCH 0
+#endif
+
+#if OWN_SWITCH
 void tt_emu_switch(void **save, void *load);
 __asm__(".text\n"
 	".globl tt_emu_switch\n"
@@ -104,8 +110,8 @@ static void fiber_main(void)
 void fiber_start(struct fiber *fiber)
 {
 	if (!fiber->stack) {
-		char *memory =
-			mmap(NULL, STACK_BYTES + PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *memory = mmap(
+			NULL, STACK_BYTES + PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (memory == MAP_FAILED || mprotect(memory, PAGE_BYTES, PROT_NONE)) {
 			perror("emulator: no memory for a fiber");
 			exit(1);
@@ -116,7 +122,7 @@ void fiber_start(struct fiber *fiber)
 	__asan_unpoison_memory_region(fiber->stack, STACK_BYTES); /* a thread that was given up left its frames */
 #endif
 	fiber->fake_stack = NULL;
-#ifdef __x86_64__
+#if OWN_SWITCH
 	void **top = (void **)(fiber->stack + STACK_BYTES);
 	*--top = NULL; /* the address fiber_main would return to; it also aligns the stack as after a call */
 	*--top = (void *)(uintptr_t)fiber_main;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "tests/emu/global.h"
 
 enum { POISON = 0xff, N_NAMES = 4096 };
 
@@ -243,8 +243,7 @@ uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, SITE)
 	if (!a)
 		return 0;
 	struct word *word = a->words + ((char *)counter - a->base) / 4;
-	if (emu.launch->dependent && !emu.running->grid_waited &&
-		unfinished_of(word->writer, word->writer_before))
+	if (emu.launch->dependent && !emu.running->grid_waited && unfinished_of(word->writer, word->writer_before))
 		FAIL("write before tt_grid_wait of what %s writes",
 			launch_name(unfinished_of(word->writer, word->writer_before)));
 	uint32_t *at = host_address(counter), before = *at;

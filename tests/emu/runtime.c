@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/emu/global.h"
 #include "tests/emu/stream.h"
 
 enum { MAX_KERNELS = 512 };
@@ -251,7 +252,7 @@ static bool copy_is_valid(const void *to, const void *from, size_t n_bytes, enum
 	bool to_device = global_find(to) != NULL, from_device = global_find(from) != NULL;
 	if ((to_device && !on_device(to, n_bytes)) || (from_device && !on_device(from, n_bytes)))
 		return false;
-	enum cudaMemcpyKind is = to_device ? from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
+	enum cudaMemcpyKind is = to_device     ? from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
 				 : from_device ? cudaMemcpyDeviceToHost
 					       : cudaMemcpyHostToHost;
 	if (*kind == cudaMemcpyDefault)
@@ -324,8 +325,7 @@ cudaError_t cudaMemset(void *memory, int value, size_t n_bytes)
 
 const void *tt_emu_register(
 	const void *kernel, const char *name, kernel_call *call, const size_t *sizes, size_t n_args);
-const void *tt_emu_register(
-	const void *kernel, const char *name, kernel_call *call, const size_t *sizes, size_t n_args)
+const void *tt_emu_register(const void *kernel, const char *name, kernel_call *call, const size_t *sizes, size_t n_args)
 {
 	for (size_t i = 0; i < n_kernels; i++)
 		if (kernels[i].address == kernel)
@@ -378,9 +378,9 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ad
 	if (!kernel)
 		return api_result(cudaErrorInvalidDeviceFunction);
 	const dim3 *g = &config->gridDim, *b = &config->blockDim;
-	uint64_t threads = (uint64_t)b->x * b->y * b->z;
-	if (!threads || threads > MAX_THREADS || !g->x || !g->y || !g->z || g->y > 65535 || g->z > 65535 ||
-		g->x > 0x7fffffffu)
+	/* Blocks of whole warps in one dimension: the project's rule, which tt_lane and the warp's operations rely on. */
+	if (!b->x || b->x > MAX_THREADS || b->x % WARP || b->y != 1 || b->z != 1 || !g->x || !g->y || !g->z ||
+		g->y > 65535 || g->z > 65535 || g->x > 0x7fffffffu)
 		return api_result(cudaErrorInvalidConfiguration);
 	if (config->dynamicSmemBytes > kernel->max_shared)
 		return api_result(cudaErrorInvalidValue);

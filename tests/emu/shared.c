@@ -71,8 +71,8 @@ unsigned char *shared_check(const void *p, size_t size, SITE)
 	if (!find(p, size, &offset)) {
 		intptr_t from = (intptr_t)((uintptr_t)p - ((uintptr_t)dynamic_shared | SHARED_TAG));
 		if (from >= -MAX_SHARED && from < 2 * MAX_SHARED)
-			FAIL("out of bounds: %zu bytes at offset %jd of %zu bytes of dynamic shared memory", size, (intmax_t)from,
-				emu.launch->shared_bytes);
+			FAIL("out of bounds: %zu bytes at offset %jd of %zu bytes of dynamic shared memory", size,
+				(intmax_t)from, emu.launch->shared_bytes);
 		else
 			FAIL("out of bounds: %p is not shared memory", p);
 	}
@@ -99,7 +99,7 @@ static bool readers_ordered(const struct fiber *fiber, const struct shared_word 
 		return ordered(fiber, word->reader & THREAD, word->read);
 	uint32_t warp = (word->reader & THREAD) / WARP;
 	return (warp == fiber->id / WARP && word->read < fiber->seen_warp) ||
-		(emu.clocks_used && word->read < fiber->clock[warp]);
+	       (emu.clocks_used && word->read < fiber->clock[warp]);
 }
 
 static void note_reader(const struct fiber *fiber, struct shared_word *word)
@@ -138,7 +138,8 @@ static void check_write(struct fiber *fiber, struct shared_word *word, bool part
 		if (word->writer & IN_FLIGHT)
 			FAIL("store into memory that thread %u's asynchronous copy fills", writer);
 		else if (!(part && word->writer & PART) && !ordered(fiber, writer, word->written))
-			FAIL("missing %s: thread %u wrote here since the last one", what_is_missing(fiber, writer), writer);
+			FAIL("missing %s: thread %u wrote here since the last one", what_is_missing(fiber, writer),
+				writer);
 	}
 	if (word->read >= emu.block_start && !readers_ordered(fiber, word))
 		FAIL("missing %s: thread %u read here since the last one",

@@ -30,7 +30,8 @@ TT_DEVICE void fetch_tokens(const struct skinny_args a, unsigned char *stage, ui
 	if (threadIdx.x >= TOKENS * CHUNKS)
 		return;
 	const tt_bf16 *from = a.x + (size_t)(row < a.n_tokens ? row : 0) * a.k + step * COLUMNS + chunk * 8;
-	tt_copy_async_or_zero(chunk_at(stage + WEIGHT_BYTES, row, chunk), from, row < a.n_tokens, TT_TRAFFIC_ACTIVATION);
+	tt_copy_async_or_zero(
+		chunk_at(stage + WEIGHT_BYTES, row, chunk), from, row < a.n_tokens, TT_TRAFFIC_ACTIVATION);
 }
 
 /* One stage: 4 products of 16 columns. */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "tests/emu/global.h"
 #include "tests/emu/stream.h"
 
 struct tt_emu_stream {
@@ -11,7 +11,8 @@ struct tt_emu_stream {
 	uint64_t enqueued, done; /* operations */
 	bool capturing, after_kernel;
 	bool blocking; /* waits for the default stream and makes it wait, as cudaStreamCreate gives it */
-	uint64_t waits_for, waited_for; /* operations: the default stream's that it waits for, and the other way round */
+	uint64_t waits_for,
+		waited_for; /* operations: the default stream's that it waits for, and the other way round */
 	struct tt_emu_stream *next;
 };
 struct tt_emu_event {

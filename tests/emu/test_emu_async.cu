@@ -71,8 +71,8 @@ static void run_copy_of_another(const struct word_case *c, int planted)
 	own.report = "tt_shared_load_16";
 	words_run(&own, planted);
 	if (planted)
-		cr_assert(strstr(tt_emu_report(), "missing tt_sync_block") || strstr(tt_emu_report(), "unwritten"), "%s",
-			tt_emu_report());
+		cr_assert(strstr(tt_emu_report(), "missing tt_sync_block") || strstr(tt_emu_report(), "unwritten"),
+			"%s", tt_emu_report());
 }
 Test(emu_async, copy_of_another_thread)
 {
@@ -110,7 +110,8 @@ static void masked_copy(uint32_t *out, const uint32_t *in, int planted)
 	uint32_t t = threadIdx.x;
 	bool valid = t < 40;
 	const uint32_t *from = in + WORDS - 4 * 40;
-	tt_copy_async_or_zero(shared + 16 * t, valid ? in + 4 * t : from + 4 * t, planted || valid, TT_TRAFFIC_ACTIVATION);
+	tt_copy_async_or_zero(
+		shared + 16 * t, valid ? in + 4 * t : from + 4 * t, planted || valid, TT_TRAFFIC_ACTIVATION);
 	tt_copy_async_commit();
 	tt_copy_async_wait<0>();
 	tt_store_16(out + 4 * t, tt_shared_load_16(shared + 16 * t), TT_TRAFFIC_RESULT);
@@ -139,7 +140,9 @@ static void ring(uint32_t *out, const uint32_t *in, int planted)
 			tt_mbarrier *full = (tt_mbarrier *)(shared + FULL) + i % RING;
 			if (i >= RING && planted != NO_EMPTY_WAIT)
 				tt_mbarrier_wait((tt_mbarrier *)(shared + EMPTY) + i % RING, (i / RING - 1) & 1);
-			uint32_t expected = planted == EXPECTS_TOO_MUCH ? TILE + 16 : planted == EXPECTS_TOO_LITTLE ? TILE - 16 : TILE;
+			uint32_t expected = planted == EXPECTS_TOO_MUCH     ? TILE + 16
+					    : planted == EXPECTS_TOO_LITTLE ? TILE - 16
+									    : TILE;
 			tt_mbarrier_arrive_expect(full, expected);
 			if (planted == ONE_TOO_MANY)
 				tt_mbarrier_arrive(full);

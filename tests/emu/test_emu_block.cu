@@ -26,13 +26,14 @@ static void run_any_of_two(const struct word_case *c, int planted)
 	own.report = "";
 	words_run(&own, planted);
 	if (planted)
-		cr_assert(strstr(tt_emu_report(), c->report) || strstr(tt_emu_report(), "unwritten"), "%s", tt_emu_report());
+		cr_assert(strstr(tt_emu_report(), c->report) || strstr(tt_emu_report(), "unwritten"), "%s",
+			tt_emu_report());
 }
 
 Test(emu_block, missing_block_barrier)
 {
-	static const struct word_case c = {
-		no_block_barrier, "no_block_barrier", 1, THREADS, 4 * THREADS, THREADS, next_of, "missing tt_sync_block"};
+	static const struct word_case c = {no_block_barrier, "no_block_barrier", 1, THREADS, 4 * THREADS, THREADS,
+		next_of, "missing tt_sync_block"};
 	in_every_order(run_any_of_two, &c);
 }
 
@@ -100,7 +101,8 @@ static void unwritten_read(uint32_t *out, const uint32_t *in, int planted)
 	if (!planted || t != 77)
 		tt_shared_store_4(shared + 4 * t, tt_load_4(in + t, TT_TRAFFIC_ACTIVATION));
 	tt_sync_block();
-	tt_store_4(out + blockIdx.x * THREADS + t, tt_shared_load_4(shared + 4 * ((t + 1) % THREADS)), TT_TRAFFIC_RESULT);
+	tt_store_4(
+		out + blockIdx.x * THREADS + t, tt_shared_load_4(shared + 4 * ((t + 1) % THREADS)), TT_TRAFFIC_RESULT);
 }
 CATCHES(emu_block, unwritten_shared_memory, unwritten_read, 2, THREADS, 4 * THREADS, THREADS, next_of,
 	"read of unwritten shared memory")
@@ -126,7 +128,8 @@ static void shared_out_of_bounds(uint32_t *out, const uint32_t *in, int planted)
 	tt_sync_block();
 	tt_store_4(out + t, tt_shared_load_4(shared + 4 * ((t + 1) % THREADS)), TT_TRAFFIC_RESULT);
 }
-CATCHES(emu_block, shared_out_of_bounds, shared_out_of_bounds, 1, THREADS, 4 * THREADS, THREADS, next_of, "out of bounds")
+CATCHES(emu_block, shared_out_of_bounds, shared_out_of_bounds, 1, THREADS, 4 * THREADS, THREADS, next_of,
+	"out of bounds")
 
 static void plain_shared_access(uint32_t *out, const uint32_t *in, int planted)
 {
@@ -221,8 +224,8 @@ static void pair_barriers(uint32_t *out, const uint32_t *in, int planted)
 }
 Test(emu_block, barrier_of_another_pair)
 {
-	static const struct word_case c = {
-		pair_barriers, "pair_barriers", 1, THREADS, 4 * THREADS, THREADS, other_of_pair, "missing tt_sync_block"};
+	static const struct word_case c = {pair_barriers, "pair_barriers", 1, THREADS, 4 * THREADS, THREADS,
+		other_of_pair, "missing tt_sync_block"};
 	in_every_order(run_any_of_two, &c);
 }
 
@@ -239,6 +242,8 @@ Test(emu_block, launch_limits)
 	struct tt_launch wide = {"wide", dim3(1), dim3(2048), 0, NULL, 0, 0, false, NULL};
 	cr_assert_eq(tt_launch_kernel(&wide, kernel, args, &err), TT_ERR_DEVICE);
 	cr_assert(strstr(err.message, "wide: "), "%s", err.message);
+	struct tt_launch ragged = {"ragged", dim3(1), dim3(48), 0, NULL, 0, 0, false, NULL};
+	cr_assert_eq(tt_launch_kernel(&ragged, kernel, args, &err), TT_ERR_DEVICE);
 	struct tt_launch greedy = {"greedy", dim3(1), dim3(128), 100 * 1024, NULL, 0, 0, false, NULL};
 	cr_assert_eq(tt_launch_kernel(&greedy, kernel, args, &err), TT_ERR_DEVICE);
 	cr_assert_eq(tt_kernel_prepare(kernel, 228 * 1024, &err), TT_ERR_DEVICE);

@@ -79,7 +79,8 @@ static void check_product(uint32_t seed)
 			expected[i][n] = (float)sum;
 		}
 	}
-	struct product_args args = {upload(a[0], 256), upload(b[0], 128), upload(v[0], 128), upload(d[0], 128), upload(d[0], 128)};
+	struct product_args args = {
+		upload(a[0], 256), upload(b[0], 128), upload(v[0], 128), upload(d[0], 128), upload(d[0], 128)};
 	void *array[] = {&args};
 	struct tt_launch launch = {"product", dim3(1), dim3(32), 1024, NULL, 0, 0, false, NULL};
 	struct tt_error err = {0, ""};
@@ -160,8 +161,8 @@ static void reductions(uint32_t *out, const uint32_t *in, int planted)
 	uint32_t down = tt_shuffle_down(t, 3), from = tt_shuffle(t, 9), odd = tt_ballot(t % 2);
 	uint32_t first = t / 32 * 32;
 	bool right = sum == 32.0f * (float)first + 496.0f && max == (float)(first + 31) &&
-		quad == 4.0f * (float)(t / 4 * 4) + 6.0f && down == (t % 32 < 29 ? t + 3 : t) && from == first + 9 &&
-		odd == 0xaaaaaaaau;
+		     quad == 4.0f * (float)(t / 4 * 4) + 6.0f && down == (t % 32 < 29 ? t + 3 : t) &&
+		     from == first + 9 && odd == 0xaaaaaaaau;
 	tt_store_4(out + t, right, TT_TRAFFIC_RESULT);
 }
 Test(emu_tensor, shuffles)
@@ -172,7 +173,8 @@ Test(emu_tensor, shuffles)
 		uint32_t result[64], *out = device_words(64);
 		const uint32_t *in = counting_words();
 		words_launch(&c, out, in, 0, false, NULL);
-		cr_assert_eq(cudaMemcpy(result, out, sizeof result, cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
+		cr_assert_eq(cudaMemcpy(result, out, sizeof result, cudaMemcpyDeviceToHost), cudaSuccess, "%s",
+			tt_emu_report());
 		for (uint32_t i = 0; i < 64; i++)
 			cr_assert_eq(result[i], 1, "thread %u", i);
 		words_launch(&c, out, in, 1, false, NULL);
@@ -193,7 +195,8 @@ static double skinny_error(const tt_bf16 *w, const tt_bf16 *x, const float *y)
 		for (uint32_t n = 0; n < SKINNY_N; n++) {
 			double sum = 0, got = y[t * SKINNY_N + n];
 			for (uint32_t k = 0; k < SKINNY_K; k++)
-				sum += (double)tt_f32_from_bf16(w[n * SKINNY_K + k]) * tt_f32_from_bf16(x[t * SKINNY_K + k]);
+				sum += (double)tt_f32_from_bf16(w[n * SKINNY_K + k]) *
+				       tt_f32_from_bf16(x[t * SKINNY_K + k]);
 			difference += (sum - got) * (sum - got);
 			norm += sum * sum;
 		}
@@ -216,11 +219,12 @@ Test(emu_tensor, skinny_product)
 		struct tt_error err = {0, ""};
 		void *out;
 		cudaMalloc(&out, sizeof y[0]);
-		struct skinny_args args = {
-			upload(w, SKINNY_N * SKINNY_K), upload(x, SKINNY_TOKENS * SKINNY_K), (float *)out, SKINNY_N, SKINNY_K, SKINNY_TOKENS};
+		struct skinny_args args = {upload(w, SKINNY_N * SKINNY_K), upload(x, SKINNY_TOKENS * SKINNY_K),
+			(float *)out, SKINNY_N, SKINNY_K, SKINNY_TOKENS};
 		cr_assert_eq(skinny_launch(&args, NULL, false, &err), TT_OK, "%s", err.message);
 		cr_assert_eq(skinny_launch(&args, NULL, true, &err), TT_OK, "%s", err.message);
-		cr_assert_eq(cudaMemcpy(y[order], out, sizeof y[0], cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
+		cr_assert_eq(cudaMemcpy(y[order], out, sizeof y[0], cudaMemcpyDeviceToHost), cudaSuccess, "%s",
+			tt_emu_report());
 		/* f32 sums of 1024 products: about sqrt(1024) roundings of 2^-24. */
 		cr_assert_lt(skinny_error(w, x, y[order]), 1e-6);
 		cr_assert_eq(memcmp(y[order], y[0], sizeof y[0]), 0);

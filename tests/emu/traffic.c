@@ -10,7 +10,7 @@ static bool matches(const struct request *r, const struct request_key *want, uin
 {
 	const struct request_key *key = &r->key;
 	return key->line == want->line && key->space == want->space && key->kind == want->kind &&
-		key->size == want->size && !(r->lanes & lane) && key->file == want->file;
+	       key->size == want->size && !(r->lanes & lane) && key->file == want->file;
 }
 
 /* Lanes that took the same path find their request at the cursor, one that went a longer way a little before it. */
@@ -47,7 +47,8 @@ void traffic_record(unsigned space, unsigned kind, const void *p, unsigned size,
 
 static void count_global(const struct request *r)
 {
-	struct tt_emu_traffic *t = r->key.space == SPACE_STORE ? &emu.run.stores[r->key.kind] : &emu.run.loads[r->key.kind];
+	struct tt_emu_traffic *t =
+		r->key.space == SPACE_STORE ? &emu.run.stores[r->key.kind] : &emu.run.loads[r->key.kind];
 	uint64_t seen[WARP];
 	unsigned n = 0;
 	for (uint32_t lanes = r->lanes; lanes; lanes &= lanes - 1) {
@@ -70,7 +71,10 @@ static void count_global(const struct request *r)
  * ones in half warps. */
 static void count_shared(const struct request *r)
 {
-	unsigned group = r->key.size == 16 ? 8 : r->key.size == 8 ? 16 : 32, words = r->key.size < 4 ? 1 : r->key.size / 4;
+	unsigned group = r->key.size == 16  ? 8
+			 : r->key.size == 8 ? 16
+					    : 32,
+		 words = r->key.size < 4 ? 1 : r->key.size / 4;
 	emu.run.shared_requests++;
 	for (unsigned first = 0; first < WARP; first += group) {
 		uint64_t seen[BANKS][WARP];

@@ -70,7 +70,9 @@ static void shuffle(struct warp *warp)
 		if (!(warp->present >> i & 1))
 			continue;
 		struct shuffled *own = warp->fibers[i].payload;
-		uint32_t from = own->op == SHUFFLE_XOR ? i ^ own->lanes : own->op == SHUFFLE_DOWN ? i + own->lanes : own->lanes;
+		uint32_t from = own->op == SHUFFLE_XOR    ? i ^ own->lanes
+				: own->op == SHUFFLE_DOWN ? i + own->lanes
+							  : own->lanes;
 		if (own->op == SHUFFLE_INDEX)
 			from %= WARP;
 		else if (from >= WARP)

@@ -111,7 +111,7 @@ PRIMITIVE(conversions)
 		uint32_t pair = tt_bf16x2_from_f32(low, high);
 		PUT(2 * i, pair);
 		PUT(2 * i + 1, tt_bits_from_f32(tt_bf16x2_low(pair)) ^ tt_bits_from_f32(tt_bf16x2_high(pair)) ^
-				tt_bf16_from_f32(low));
+				       tt_bf16_from_f32(low));
 	}
 }
 
@@ -247,7 +247,10 @@ static const struct primitive {
 	const void *(*kernel)(void);
 	bool dependent;
 } primitives[] = {
-#define ROW(name, dependent) {#name, [] { return (const void *)TT_KERNEL(name); }, dependent}
+#define ROW(name, dependent)                                                                                           \
+	{                                                                                                              \
+#name, [] { return (const void *)TT_KERNEL(name); }, dependent                                         \
+	}
 	ROW(loads_and_stores, false),
 	ROW(shared_memory, false),
 	ROW(copies, false),
@@ -306,7 +309,8 @@ static uint32_t count_differences(const char *name, const uint32_t *a, const uin
 			at = i;
 	}
 	if (n)
-		printf("%-18s FAIL: %u words differ, the first at %u: %08x, the C body gives %08x\n", name, n, at, a[at], b[at]);
+		printf("%-18s FAIL: %u words differ, the first at %u: %08x, the C body gives %08x\n", name, n, at,
+			a[at], b[at]);
 	else
 		printf("%-18s pass\n", name);
 	return n;

@@ -1,0 +1,373 @@
+/* The one family of strict products: y[token][row] = x[token][:] . w[row][:], weights as the M operand of mma.sync at every
+ * batch. A .cu file gives the epilogue as a struct `op` (its kernel's argument) with these members:
+ *
+ *     struct product p;
+ *     static uint32_t first_row(const op &, uint32_t tile, uint32_t half)   of the 8 weight rows in each half of a tile
+ *     static float constant(const op &, uint32_t which, uint32_t row)       0: bias, 1: the next norm's weight
+ *     static uint32_t source(const op &, uint32_t token)                    row of x
+ *     static void prepare(const op &, uint32_t *words, uint32_t token, uint32_t first_row)
+ *     static void finish(const op &, const struct product_tile &)
+ *
+ * A tile is 16 weight rows, which the op may gather from two places, so that a rotated pair or a gate and its up share a tile.
+ *
+ * K goes in chunks of 32. Lane (g, t) = (lane / 4, lane % 4) takes 16 bytes of row g, columns 8t to 8t + 7 of the chunk, of
+ * both operands: two mma then have the same permutation of columns in a and b, which changes no dot product. So operands need no
+ * ldmatrix and no swizzle, 8 rows of 64 bytes are whole sectors, and a fragment is 512 bytes in a row in shared memory.
+ *
+ * The order of a sum: product_slices(n_in) slices of whole chunks, in each the chunks ascending, then the slices added in
+ * ascending order. That is all that the bits depend on. The narrow kernel (up to 64 tokens) gives each warp a slice and no warp
+ * waits for another in the loop; the wide one (prefill) gives each warp its own outputs and runs the slices one by one. */
+#ifndef KERNELS_CUDA_PRODUCT_CUH
+#define KERNELS_CUDA_PRODUCT_CUH
+
+#include <stddef.h>
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/ptx.cuh"
+
+enum {
+	PRODUCT_THREADS = 256,
+	PRODUCT_WARPS = PRODUCT_THREADS / TT_WARP,
+	PRODUCT_CHUNK = 32,    /* columns of a step */
+	PRODUCT_TILE = 16,     /* weight rows of one mma */
+	PRODUCT_FRAGMENT = 512, /* bytes of 8 rows of a chunk */
+	PRODUCT_WORDS = 16,    /* of a token, in shared memory: 0 its inverse rms, the others the op's own */
+	PRODUCT_WIDE_TOKENS = 128,
+};
+
+struct product {
+	const tt_bf16 *w;            // [n_rows][n_in]
+	const tt_bf16 *x;            // [any][n_in]
+	const float *squares;        // [any][n_norm_tiles] of x's rows; NULL: x is used as it is
+	const struct tt_step *plan;  // device
+	const uint32_t *n_tokens_at; // device: the member of plan that counts the tokens
+	uint32_t n_rows, n_in, n_tiles, n_norm_tiles;
+	float eps;
+};
+
+/* What finish reads. Sums are [part][token][stride] in shared memory; the row is the tile's, 0 to n_rows - 1. */
+struct product_tile {
+	const float *sums;
+	const float *constants; // [2][n_rows]
+	const uint32_t *words;  // [tokens][PRODUCT_WORDS]
+	uint32_t n_parts, part_stride, stride;
+	uint32_t n_rows, first_tile;
+	uint32_t first_token, n_tokens; /* of this block; n_tokens may be short of max_tokens */
+	uint32_t max_tokens;
+};
+
+static __host__ __device__ __forceinline__ uint32_t product_chunks(uint32_t n_in)
+{
+	return (n_in + PRODUCT_CHUNK - 1) / PRODUCT_CHUNK;
+}
+
+/* A function of the weight's shape alone; one for each warp of the narrow kernel. */
+static __host__ __device__ __forceinline__ uint32_t product_slices(uint32_t n_in)
+{
+	uint32_t n_chunks = product_chunks(n_in);
+	return n_chunks < PRODUCT_WARPS ? n_chunks : PRODUCT_WARPS;
+}
+
+static __host__ __device__ __forceinline__ uint32_t product_slice_start(uint32_t slice, uint32_t n_in)
+{
+	return slice * product_chunks(n_in) / product_slices(n_in);
+}
+
+static __host__ __device__ __forceinline__ uint32_t product_header_bytes(uint32_t row_tiles, uint32_t tokens)
+{
+	return (2 * row_tiles * PRODUCT_TILE * 4 + tokens * PRODUCT_WORDS * 4 + 127) / 128 * 128;
+}
+
+/* Rows of sums are 4 words longer than they need be: a warp's stores of a fragment then hit 32 banks. */
+static __host__ __device__ __forceinline__ uint32_t product_stride(uint32_t row_tiles)
+{
+	return row_tiles * PRODUCT_TILE + 4;
+}
+
+/* d[row tile][token tile] += one chunk of both operands, fragments one behind the other. */
+template <int row_tiles, int token_tiles>
+TT_DEVICE void product_multiply(
+	float (&d)[row_tiles][token_tiles][4], const unsigned char *weights, const unsigned char *tokens)
+{
+	uint32_t at = tt_lane() * 16;
+	uint4 b[token_tiles];
+#pragma unroll
+	for (int n = 0; n < token_tiles; n++)
+		b[n] = tt_shared_load_16(tokens + n * PRODUCT_FRAGMENT + at);
+#pragma unroll
+	for (int m = 0; m < row_tiles; m++) {
+		uint4 low = tt_shared_load_16(weights + 2 * m * PRODUCT_FRAGMENT + at);
+		uint4 high = tt_shared_load_16(weights + (2 * m + 1) * PRODUCT_FRAGMENT + at);
+		const uint32_t a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
+#pragma unroll
+		for (int n = 0; n < token_tiles; n++) {
+			const uint32_t b0[2] = {b[n].x, b[n].y}, b1[2] = {b[n].z, b[n].w};
+			tt_mma(d[m][n], a0, b0);
+			tt_mma(d[m][n], a1, b1);
+		}
+	}
+}
+
+/* A lane's 16 bytes of a row of either operand: its place in units of 16 bytes, or none. */
+struct product_row {
+	uint32_t at;
+	bool valid;
+};
+
+template <typename op> TT_DEVICE struct product_row product_weight_row(const op &a, uint32_t tile, uint32_t half)
+{
+	uint32_t row = tile < a.p.n_tiles ? op::first_row(a, tile, half) + tt_lane() / 4 : a.p.n_rows;
+	bool valid = row < a.p.n_rows;
+	return product_row{(valid ? row : 0) * (a.p.n_in / 8) + tt_lane() % 4, valid};
+}
+
+template <typename op> TT_DEVICE struct product_row product_token_row(const op &a, uint32_t token, uint32_t n_tokens)
+{
+	bool valid = token < n_tokens;
+	uint32_t row = valid ? op::source(a, token) : 0;
+	return product_row{row * (a.p.n_in / 8) + tt_lane() % 4, valid};
+}
+
+/* The last chunk may be half a one, of 16 columns. */
+TT_DEVICE void product_fetch(unsigned char *fragment, const tt_bf16 *matrix, struct product_row row, uint32_t chunk,
+	uint32_t n_in, enum tt_traffic kind)
+{
+	bool valid = row.valid && chunk * PRODUCT_CHUNK + tt_lane() % 4 * 8 < n_in;
+	const tt_bf16 *from = matrix + (valid ? ((size_t)row.at + chunk * (PRODUCT_CHUNK / 8)) * 8 : 0);
+	tt_copy_async_or_zero(fragment + tt_lane() * 16, from, valid, kind);
+}
+
+/* Bias and norm weight of the block's rows; no kernel writes them, so this stands before tt_grid_wait. */
+template <typename op> TT_DEVICE void product_constants(const op &a, float *constants, uint32_t first_tile, uint32_t n)
+{
+	for (uint32_t i = threadIdx.x; i < 2 * n; i += PRODUCT_THREADS) {
+		uint32_t tile = first_tile + i % n / PRODUCT_TILE, row = a.p.n_rows;
+		if (tile < a.p.n_tiles)
+			row = op::first_row(a, tile, i / 8 % 2) + i % 8;
+		tt_shared_store_f32(constants + i, row < a.p.n_rows ? op::constant(a, i / n, row) : 0.0f);
+	}
+}
+
+/* What finish needs of each token, while the first chunks are under way. */
+template <typename op>
+TT_DEVICE void product_prepare(
+	const op &a, uint32_t *words, uint32_t first_tile, uint32_t first_token, uint32_t n_tokens)
+{
+	for (uint32_t i = tt_warp(); i < n_tokens && a.p.squares; i += PRODUCT_WARPS) {
+		uint32_t row = op::source(a, first_token + i);
+		float inverse = norm_inverse_rms(
+			a.p.squares + (size_t)row * a.p.n_norm_tiles, a.p.n_norm_tiles, a.p.n_in, a.p.eps);
+		if (tt_lane() == 0)
+			tt_shared_store_f32((float *)words + i * PRODUCT_WORDS, inverse);
+	}
+	if (threadIdx.x < n_tokens)
+		op::prepare(a, words + threadIdx.x * PRODUCT_WORDS, first_token + threadIdx.x, first_tile);
+}
+
+template <int row_tiles, int token_tiles>
+TT_DEVICE void product_store_sums(float *sums, const float (&d)[row_tiles][token_tiles][4], uint32_t stride)
+{
+	uint32_t g = tt_lane() / 4, t = tt_lane() % 4;
+#pragma unroll
+	for (int m = 0; m < row_tiles; m++)
+#pragma unroll
+		for (int n = 0; n < token_tiles; n++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				tt_shared_store_f32(
+					sums + (n * 8 + t * 2 + i % 2) * stride + m * PRODUCT_TILE + g + i / 2 * 8,
+					d[m][n][i]);
+}
+
+/* Four neighbouring rows of one token, its slices added in order. */
+TT_DEVICE float4 product_sum(const struct product_tile &tile, uint32_t token, uint32_t row)
+{
+	const float *from = tile.sums + token * tile.stride + row;
+	uint4 v = tt_shared_load_16(from);
+	float4 sum = make_float4(
+		tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
+	for (uint32_t part = 1; part < tile.n_parts; part++) {
+		v = tt_shared_load_16(from + part * tile.part_stride);
+		sum.x += tt_f32_from_bits(v.x);
+		sum.y += tt_f32_from_bits(v.y);
+		sum.z += tt_f32_from_bits(v.z);
+		sum.w += tt_f32_from_bits(v.w);
+	}
+	return sum;
+}
+
+TT_DEVICE float4 product_constant_four(const struct product_tile &tile, uint32_t which, uint32_t row)
+{
+	uint4 v = tt_shared_load_16(tile.constants + which * tile.n_rows + row);
+	return make_float4(tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
+}
+
+/* h + (sum + bias) of four neighbouring rows. */
+TT_DEVICE float4 product_residual(const struct product_tile &tile, uint32_t token, uint32_t row, const float *h)
+{
+	float4 sum = product_sum(tile, token, row), bias = product_constant_four(tile, 0, row);
+	float4 old = tt_load_f32x4(h, TT_TRAFFIC_ACTIVATION);
+	return make_float4(old.x + (sum.x + bias.x), old.y + (sum.y + bias.y), old.z + (sum.z + bias.z),
+		old.w + (sum.w + bias.w));
+}
+
+/* Up to 8 * token_tiles tokens. A warp's ring of stages is its own, and a lane reads what it copied itself, so the loop has no
+ * barrier; weights are on their way before the kernel that makes x has ended. */
+template <typename op, int row_tiles, int token_tiles, int stages>
+static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const __grid_constant__ op a)
+{
+	enum { TOKENS = token_tiles * 8, WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT };
+	enum { STAGE_BYTES = WEIGHT_BYTES + token_tiles * PRODUCT_FRAGMENT };
+	TT_DYNAMIC_SHARED(shared);
+	float *constants = (float *)shared;
+	uint32_t *words = (uint32_t *)(constants + 2 * row_tiles * PRODUCT_TILE);
+	unsigned char *body = shared + product_header_bytes(row_tiles, TOKENS);
+	unsigned char *ring = body + tt_warp() * (stages * STAGE_BYTES);
+	uint32_t n_slices = product_slices(a.p.n_in), first_tile = blockIdx.y * row_tiles, n_in = a.p.n_in;
+	uint32_t chunk = tt_warp() < n_slices ? product_slice_start(tt_warp(), n_in) : 0;
+	uint32_t n_chunks = tt_warp() < n_slices ? product_slice_start(tt_warp() + 1, n_in) - chunk : 0;
+	struct product_row w[row_tiles][2], x[token_tiles];
+	float d[row_tiles][token_tiles][4] = {};
+
+	tt_grid_launch_dependents();
+#pragma unroll
+	for (int m = 0; m < row_tiles; m++)
+		for (uint32_t half = 0; half < 2; half++)
+			w[m][half] = product_weight_row(a, first_tile + m, half);
+	auto fetch_weights = [&](uint32_t step) {
+#pragma unroll
+		for (int i = 0; i < 2 * row_tiles; i++)
+			product_fetch(ring + step % stages * STAGE_BYTES + i * PRODUCT_FRAGMENT, a.p.w, w[i / 2][i % 2],
+				chunk + step, n_in, TT_TRAFFIC_WEIGHT);
+	};
+	auto fetch_tokens = [&](uint32_t step) {
+#pragma unroll
+		for (int n = 0; n < token_tiles; n++)
+			product_fetch(ring + step % stages * STAGE_BYTES + WEIGHT_BYTES + n * PRODUCT_FRAGMENT, a.p.x,
+				x[n], chunk + step, n_in, TT_TRAFFIC_ACTIVATION);
+	};
+	for (uint32_t step = 0; step < stages - 1 && step < n_chunks; step++)
+		fetch_weights(step);
+	product_constants(a, constants, first_tile, row_tiles * PRODUCT_TILE);
+
+	tt_grid_wait();
+	uint32_t n_tokens = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
+	n_tokens = n_tokens < TOKENS ? n_tokens : TOKENS;
+#pragma unroll
+	for (int n = 0; n < token_tiles; n++)
+		x[n] = product_token_row(a, n * 8 + tt_lane() / 4, n_tokens);
+	for (uint32_t step = 0; step < stages - 1; step++) {
+		if (step < n_chunks)
+			fetch_tokens(step);
+		tt_copy_async_commit();
+	}
+	product_prepare(a, words, first_tile, 0, n_tokens);
+	for (uint32_t step = 0; step < n_chunks; step++) {
+		tt_copy_async_wait<stages - 2>();
+		if (step + stages - 1 < n_chunks) {
+			fetch_weights(step + stages - 1);
+			fetch_tokens(step + stages - 1);
+		}
+		tt_copy_async_commit();
+		const unsigned char *stage = ring + step % stages * STAGE_BYTES;
+		product_multiply<row_tiles, token_tiles>(d, stage, stage + WEIGHT_BYTES);
+	}
+	tt_copy_async_wait<0>();
+	tt_sync_block(); /* the sums lie where the rings were */
+
+	uint32_t stride = product_stride(row_tiles);
+	if (tt_warp() < n_slices)
+		product_store_sums<row_tiles, token_tiles>((float *)body + tt_warp() * TOKENS * stride, d, stride);
+	tt_sync_block();
+	const struct product_tile tile = {(const float *)body, constants, words, n_slices, TOKENS * stride, stride,
+		row_tiles * PRODUCT_TILE, first_tile, 0, n_tokens, TOKENS};
+	op::finish(a, tile);
+}
+
+/* 128 tokens a block, for more than 64: both operands come through stages that the block shares. Warps stand 2 by 4 over the
+ * block's outputs. Blocks that share weight rows are neighbours in the grid, so that weights come from memory about once. */
+template <typename op, int row_tiles, int stages>
+static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_constant__ op a)
+{
+	enum { WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT, TOKENS = PRODUCT_WIDE_TOKENS };
+	enum { STAGE_BYTES = WEIGHT_BYTES + TOKENS / 8 * PRODUCT_FRAGMENT };
+	enum { M = row_tiles / 2, N = TOKENS / 8 / 4, W = row_tiles * 2 / PRODUCT_WARPS, X = TOKENS / 8 / PRODUCT_WARPS };
+	TT_DYNAMIC_SHARED(shared);
+	float *constants = (float *)shared;
+	uint32_t *words = (uint32_t *)(constants + 2 * row_tiles * PRODUCT_TILE);
+	unsigned char *body = shared + product_header_bytes(row_tiles, TOKENS);
+	uint32_t first_tile = blockIdx.y * row_tiles, first_token = blockIdx.x * TOKENS, n_in = a.p.n_in;
+	uint32_t n_chunks = product_chunks(n_in), slice = 0, m_warp = tt_warp() % 2, n_warp = tt_warp() / 2;
+	struct product_row w[W], x[X];
+	float d[M][N][4] = {}, total[M][N][4] = {};
+
+	tt_grid_launch_dependents();
+	product_constants(a, constants, first_tile, row_tiles * PRODUCT_TILE);
+	tt_grid_wait();
+	uint32_t n_tokens = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
+	if (first_token >= n_tokens)
+		return;
+	/* Fragment halves go round the warps. */
+#pragma unroll
+	for (int i = 0; i < W; i++) {
+		uint32_t fragment = tt_warp() + i * PRODUCT_WARPS;
+		w[i] = product_weight_row(a, first_tile + fragment / 2, fragment % 2);
+	}
+#pragma unroll
+	for (int i = 0; i < X; i++)
+		x[i] = product_token_row(
+			a, first_token + (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4, n_tokens);
+	n_tokens = n_tokens - first_token < TOKENS ? n_tokens - first_token : TOKENS;
+	auto fetch = [&](uint32_t step) {
+		unsigned char *stage = body + step % stages * STAGE_BYTES + tt_warp() * PRODUCT_FRAGMENT;
+#pragma unroll
+		for (int i = 0; i < W; i++)
+			product_fetch(stage + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, a.p.w, w[i], step, n_in,
+				TT_TRAFFIC_WEIGHT);
+#pragma unroll
+		for (int i = 0; i < X; i++)
+			product_fetch(stage + WEIGHT_BYTES + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, a.p.x, x[i], step,
+				n_in, TT_TRAFFIC_ACTIVATION);
+	};
+	for (uint32_t step = 0; step < stages - 1; step++) {
+		if (step < n_chunks)
+			fetch(step);
+		tt_copy_async_commit();
+	}
+	product_prepare(a, words, first_tile, first_token, n_tokens);
+	uint32_t slice_end = product_slice_start(1, n_in);
+	for (uint32_t step = 0; step < n_chunks; step++) {
+		tt_copy_async_wait<stages - 2>();
+		tt_sync_block(); /* the stage has landed for all, and nobody reads the one that is filled next */
+		if (step + stages - 1 < n_chunks)
+			fetch(step + stages - 1);
+		tt_copy_async_commit();
+		const unsigned char *stage = body + step % stages * STAGE_BYTES;
+		product_multiply<M, N>(d, stage + m_warp * M * 2 * PRODUCT_FRAGMENT,
+			stage + WEIGHT_BYTES + n_warp * N * PRODUCT_FRAGMENT);
+		if (step + 1 < slice_end)
+			continue;
+#pragma unroll
+		for (int i = 0; i < M * N * 4; i++) {
+			float *sum = &total[i / (N * 4)][i / 4 % N][i % 4], *part = &d[i / (N * 4)][i / 4 % N][i % 4];
+			*sum = slice ? *sum + *part : *part;
+			*part = 0;
+		}
+		slice_end = product_slice_start(++slice + 1, n_in);
+	}
+	tt_copy_async_wait<0>();
+	tt_sync_block(); /* the sums lie where the stages were */
+
+	uint32_t stride = product_stride(row_tiles);
+	product_store_sums<M, N>(
+		(float *)body + n_warp * N * 8 * stride + m_warp * M * PRODUCT_TILE, total, stride);
+	tt_sync_block();
+	const struct product_tile tile = {(const float *)body, constants, words, 1, 0, stride,
+		row_tiles * PRODUCT_TILE, first_tile, first_token, n_tokens, TOKENS};
+	op::finish(a, tile);
+}
+
+#include "kernels/cuda/product_launch.cuh"
+
+#endif

@@ -1,0 +1,84 @@
+/* Which kernel of the family runs: by the rows that the grid must hold, never by the plan; and no choice changes a bit. */
+#ifndef KERNELS_CUDA_PRODUCT_LAUNCH_CUH
+#define KERNELS_CUDA_PRODUCT_LAUNCH_CUH
+
+#ifdef TT_EMU
+#define PRODUCT_KERNEL(kernel, name) tt_emu_kernel(kernel, name)
+#else
+#define PRODUCT_KERNEL(kernel, name) ((const void *)(kernel))
+#endif
+
+enum { PRODUCT_FREE_SHARED = 48 * 1024 }; /* what a kernel may have without asking */
+
+struct product_launch {
+	const char *name;
+	uint32_t n_tokens; /* rows that the grid is made for */
+	uint64_t bytes;    /* beyond the operands */
+};
+
+static inline uint32_t product_larger(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+template <typename op>
+static int product_run(struct tt_cuda *cuda, const op *a, const struct product_launch *how, const void *kernel,
+	uint32_t row_tiles, uint32_t tokens, uint32_t shared_bytes, struct tt_error *err)
+{
+	op own = *a;
+	void *args[] = {&own};
+	uint64_t operands = ((uint64_t)a->p.n_rows + how->n_tokens) * a->p.n_in * sizeof(tt_bf16);
+	struct tt_launch launch = {how->name,
+		dim3((how->n_tokens + tokens - 1) / tokens, (a->p.n_tiles + row_tiles - 1) / row_tiles),
+		dim3(PRODUCT_THREADS), shared_bytes, cuda->stream, operands + how->bytes,
+		(uint64_t)2 * a->p.n_rows * a->p.n_in * how->n_tokens, cuda->dependent, &cuda->counters};
+	if (launch.grid.y > 65535)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s: %u rows are more than a grid holds", how->name, a->p.n_rows);
+	if (shared_bytes > PRODUCT_FREE_SHARED)
+		TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
+	return tt_launch_kernel(&launch, kernel, args, err);
+}
+
+template <typename op, int row_tiles, int token_tiles, int stages>
+static int product_run_narrow(
+	struct tt_cuda *cuda, const op *a, const struct product_launch *how, struct tt_error *err)
+{
+	uint32_t rings = PRODUCT_WARPS * stages * (row_tiles * 2 + token_tiles) * PRODUCT_FRAGMENT;
+	uint32_t sums = product_slices(a->p.n_in) * token_tiles * 8 * product_stride(row_tiles) * 4;
+	const void *kernel = PRODUCT_KERNEL((product_narrow<op, row_tiles, token_tiles, stages>), how->name);
+	return product_run(cuda, a, how, kernel, row_tiles, token_tiles * 8,
+		product_header_bytes(row_tiles, token_tiles * 8) + product_larger(rings, sums), err);
+}
+
+template <typename op, int row_tiles, int stages>
+static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct product_launch *how, struct tt_error *err)
+{
+	uint32_t rings = stages * (row_tiles * 2 + PRODUCT_WIDE_TOKENS / 8) * PRODUCT_FRAGMENT;
+	uint32_t sums = PRODUCT_WIDE_TOKENS * product_stride(row_tiles) * 4;
+	const void *kernel = PRODUCT_KERNEL((product_wide<op, row_tiles, stages>), how->name);
+	return product_run(cuda, a, how, kernel, row_tiles, PRODUCT_WIDE_TOKENS,
+		product_header_bytes(row_tiles, PRODUCT_WIDE_TOKENS) + product_larger(rings, sums), err);
+}
+
+/* Few tokens: 16 weight rows a block, so that small matrices still reach every multiprocessor. Many: more rows, so that a token's
+ * x is read less often, as long as there are blocks for three quarters of the multiprocessors. */
+template <typename op>
+static int product_launch(struct tt_cuda *cuda, const op *a, const struct product_launch *how, struct tt_error *err)
+{
+	uint32_t n = how->n_tokens, enough = cuda->n_sms * 3 / 4;
+	if (n == 0)
+		return TT_OK;
+	if (n <= 8)
+		return product_run_narrow<op, 1, 1, 4>(cuda, a, how, err);
+	if (n <= 32)
+		return product_run_narrow<op, 2, 4, 3>(cuda, a, how, err);
+	if (n <= 64 && a->p.n_tiles / 4 < enough)
+		return product_run_narrow<op, 2, 8, 3>(cuda, a, how, err);
+	if (n <= 64)
+		return product_run_narrow<op, 4, 8, 2>(cuda, a, how, err);
+	if ((a->p.n_tiles / 8) * (n / PRODUCT_WIDE_TOKENS) < enough)
+		return product_run_wide<op, 4, 4>(cuda, a, how, err);
+	return product_run_wide<op, 8, 4>(cuda, a, how, err);
+}
+
+#endif

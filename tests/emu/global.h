@@ -1,0 +1,30 @@
+/* Global memory, between global.c and the copies of a stream. */
+#ifndef TESTS_EMU_GLOBAL_H
+#define TESTS_EMU_GLOBAL_H
+
+#include "tests/emu/internal.h"
+
+struct word { /* of 4 bytes of global memory: the launch and the block that wrote and read it last */
+	uint32_t writer, writer_before, writer_block; /* before: the launch before that one; block: or ANY_BLOCK */
+	uint32_t reader, reader_before, reader_block;
+};
+enum { ANY_BLOCK = -1 };
+
+struct allocation {
+	char *base; /* with its tag */
+	size_t size;
+	char *host;
+	struct word *words;    // [size / 4 + 1]
+	bool touched;          /* words are not all 0 */
+	uint32_t weights_read; /* the last launch that loaded weights from it */
+};
+
+void *global_allocate(size_t n_bytes);
+bool global_free(void *memory);
+void global_free_all(void);
+struct allocation *global_find(const void *p);
+void global_check(const void *p, size_t size, size_t alignment, bool store, enum tt_traffic kind, SITE);
+void global_host_wrote(void *p, size_t size); /* a copy or a set, which no launch overlaps */
+const char *launch_name(uint32_t id);
+
+#endif

@@ -155,7 +155,7 @@ static inline struct tt_backend *open_cpu(uint32_t n_threads, enum tt_cpu_body_c
 static inline struct tt_step *make_step(struct tt_step counts)
 {
 	struct tt_error err;
-	size_t capacity = (size_t)1 << 22;
+	size_t capacity = 4096 + (size_t)64 * (counts.n_tokens + counts.n_samples + counts.n_seqs * counts.max_pages);
 	struct tt_step *step = must_alloc(capacity, 1);
 	*step = counts;
 	cr_assert(tt_step_layout(step, capacity, &err) == TT_OK, "%s", err.message);

@@ -50,7 +50,7 @@ static struct tt_threads *open_threads(uint32_t n)
 	return threads;
 }
 
-Test(kernels_threads, every_job_runs_once)
+Test(kernels_threads, every_job_runs_once, .timeout = 60)
 {
 	static const uint32_t sizes[] = {0, 1, 2, 3, 7, 64, 1000, MOST};
 	struct round *round = calloc(1, sizeof *round);
@@ -67,7 +67,7 @@ Test(kernels_threads, every_job_runs_once)
 }
 
 /* Pauses longer than the spin, before rounds and inside jobs: workers and the caller must sleep and be woken. */
-Test(kernels_threads, sleepers_wake)
+Test(kernels_threads, sleepers_wake, .timeout = 60)
 {
 	struct round *round = calloc(1, sizeof *round);
 	struct tt_threads *threads = open_threads(THREADS);
@@ -82,7 +82,7 @@ Test(kernels_threads, sleepers_wake)
 	free(round);
 }
 
-Test(kernels_threads, closing_at_once_is_fine)
+Test(kernels_threads, closing_at_once_is_fine, .timeout = 60)
 {
 	for (int i = 0; i < 50; i++)
 		tt_threads_close(open_threads(THREADS));

@@ -7,7 +7,7 @@
 /* A token's words; directions are pairs of words. */
 enum { CAPTURE = 1, ANY = 2, LAST = 3, COEF = 4, DIRECTION = 8 };
 
-struct down_proj {
+struct down_proj_op {
 	struct product p;
 	struct steer s;
 	const float *bias;  // [hidden], or NULL
@@ -19,28 +19,29 @@ struct down_proj {
 	uint32_t *arrivals; // [token blocks]
 	uint32_t row_steering;
 
-	TT_DEVICE uint32_t first_row(const down_proj &, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t first_row(const struct down_proj_op &, uint32_t tile, uint32_t half)
 	{
 		return tile * PRODUCT_TILE + half * 8;
 	}
 
-	TT_DEVICE float constant(const down_proj &a, uint32_t which, uint32_t row)
+	TT_DEVICE float constant(const struct down_proj_op &a, uint32_t which, uint32_t row)
 	{
 		const float *from = which ? a.gamma : a.bias;
 		return from ? tt_load_f32(from + row, TT_TRAFFIC_WEIGHT) : 0.0f;
 	}
 
-	TT_DEVICE uint32_t source(const down_proj &, uint32_t token)
+	TT_DEVICE uint32_t source(const struct down_proj_op &, uint32_t token)
 	{
 		return token;
 	}
 
-	TT_DEVICE void prepare(const down_proj &a, uint32_t *words, uint32_t token, uint32_t first_tile);
-	TT_DEVICE void finish(const down_proj &a, const struct product_tile &tile);
+	TT_DEVICE void prepare(const struct down_proj_op &a, uint32_t *words, uint32_t token, uint32_t first_tile);
+	TT_DEVICE void finish(const struct down_proj_op &a, const struct product_tile &tile);
 };
 
 /* The chain row, coefficient, slot, direction is followed while the weights are under way. */
-TT_DEVICE void down_proj::prepare(const down_proj &a, uint32_t *words, uint32_t token, uint32_t first_tile)
+__device__ __forceinline__ void down_proj_op::prepare(
+	const struct down_proj_op &a, uint32_t *words, uint32_t token, uint32_t first_tile)
 {
 	if (a.row_steering)
 		return;
@@ -66,7 +67,7 @@ TT_DEVICE float4 down_proj_steer(float4 h, const uint32_t *words, uint32_t colum
 		return h;
 	uint4 coef = tt_shared_load_16(words + COEF);
 	const uint32_t c[TT_STACK] = {coef.x, coef.y, coef.z, coef.w};
-#pragma unroll
+	TT_UNROLL
 	for (uint32_t i = 0; i < TT_STACK; i++) {
 		if (tt_f32_from_bits(c[i]) == 0) /* a select: an added zero would turn -0.0 into +0.0 */
 			continue;
@@ -78,7 +79,7 @@ TT_DEVICE float4 down_proj_steer(float4 h, const uint32_t *words, uint32_t colum
 }
 
 /* Norms need the squares of all blocks: whichever comes last adds them, in the one order. */
-TT_DEVICE void down_proj_norms(const down_proj &a, const struct product_tile &tile)
+TT_DEVICE void down_proj_norms(const struct down_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t *flag = (uint32_t *)tile.words + LAST;
 	tt_sync_block();
@@ -97,7 +98,7 @@ TT_DEVICE void down_proj_norms(const down_proj &a, const struct product_tile &ti
 	}
 }
 
-TT_DEVICE void down_proj::finish(const down_proj &a, const struct product_tile &tile)
+__device__ __forceinline__ void down_proj_op::finish(const struct down_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 4, hidden = a.p.n_rows;
 	/* Over max_tokens, so that whole warps go round: four lanes share a norm tile. */
@@ -141,14 +142,14 @@ int tt_cuda_down_proj(struct tt_backend *backend, const struct tt_down_proj_args
 	size_t before_bytes = (size_t)n * tt_norm_tiles(hidden) * sizeof(float);
 	if (args->norms && !row_steering)
 		TT_TRY(tt_cuda_scratch(cuda, before_bytes, err));
-	struct down_proj a = {{(const tt_bf16 *)w->data, (const tt_bf16 *)args->ffn, NULL, cuda->plan,
-				      &cuda->plan->n_tokens, hidden, w->n_in, hidden / PRODUCT_TILE,
-				      tt_norm_tiles(hidden), 0},
+	struct down_proj_op a = {
+		{(const tt_bf16 *)w->data, (const tt_bf16 *)args->ffn, NULL, cuda->plan, &cuda->plan->n_tokens, hidden,
+			w->n_in, hidden / PRODUCT_TILE, tt_norm_tiles(hidden), 0},
 		{cuda->plan, args->slots, args->coef, args->captured, row_steering ? NULL : args->norms,
 			args->config->n_layers, args->layer_index, hidden},
 		args->layer->b_down, args->next_norm, args->h, cuda->x, cuda->squares, cuda->partial, cuda->arrivals,
 		row_steering};
-	struct product_launch how = {"down_proj", n, (uint64_t)n * hidden * (8 + 2)};
+	struct product_call how = {"down_proj", n, (uint64_t)n * hidden * (8 + 2)};
 	TT_TRY(product_launch(cuda, &a, &how, err));
 	return row_steering && n ? steer_row_launch(cuda, args, err) : TT_OK;
 }

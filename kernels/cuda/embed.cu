@@ -1,10 +1,11 @@
-/* h = embedding[token], with what the first norm needs. A block a token, a lane four columns. */
+/* h = embedding[token], with what the first norm needs. A block takes 128 columns of up to 64 tokens,
+ * so that a decode step reads the norm's weight once; a warp goes from token to token, a lane has four columns. */
 #include <math.h>
 
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/step.cuh"
 
-enum { EMBED_THREADS = 128 };
+enum { EMBED_THREADS = 512, EMBED_COLUMNS = TT_WARP * 4, EMBED_TOKENS = 64 };
 
 struct embed {
 	const struct tt_step *plan;
@@ -26,22 +27,32 @@ TT_DEVICE float4 embed_four(const struct embed &a, uint32_t id, uint32_t column)
 
 static __global__ void __launch_bounds__(EMBED_THREADS) embed_kernel(const __grid_constant__ struct embed a)
 {
-	uint32_t token = blockIdx.x;
+	uint32_t column = (blockIdx.x * TT_WARP + tt_lane()) * 4;
+	bool valid = column < a.hidden;
+	TT_DYNAMIC_SHARED(shared);
+	float *gamma = (float *)shared + tt_lane() * 4;
 	tt_grid_launch_dependents();
+	if (tt_warp() == 0 && valid) {
+		uint4 four = tt_load_weight(a.gamma + column);
+		tt_shared_store_16(gamma, four);
+	}
 	tt_grid_wait();
-	if (token >= tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN))
-		return;
-	uint32_t id = step_word(a.plan, &a.plan->tokens, token);
-	size_t row = (size_t)token * a.hidden;
-	for (uint32_t first = tt_warp() * TT_WARP * 4; first < a.hidden; first += EMBED_THREADS * 4) {
-		uint32_t column = first + tt_lane() * 4;
-		bool valid = column < a.hidden;
-		float4 h = valid ? embed_four(a, id, column) : make_float4(0, 0, 0, 0);
+	tt_sync_block();
+	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN), first = blockIdx.y * EMBED_TOKENS;
+	for (uint32_t i = tt_warp(); i < EMBED_TOKENS && first + i < n_tokens; i += EMBED_THREADS / TT_WARP) {
+		uint32_t token = first + i;
+		size_t at = (size_t)token * a.hidden + column;
+		float4 h = make_float4(0, 0, 0, 0);
+		if (valid)
+			h = embed_four(a, step_word(a.plan, &a.plan->tokens, token), column);
 		float squares = norm_tile_squares(h);
 		if (!valid)
 			continue;
-		tt_store_f32x4(a.h + row + column, h, TT_TRAFFIC_ACTIVATION);
-		norm_store_x(a.x + row + column, h, tt_load_f32x4(a.gamma + column, TT_TRAFFIC_WEIGHT));
+		uint4 g = tt_shared_load_16(gamma);
+		tt_store_f32x4(a.h + at, h, TT_TRAFFIC_ACTIVATION);
+		norm_store_x(a.x + at, h,
+			make_float4(tt_f32_from_bits(g.x), tt_f32_from_bits(g.y), tt_f32_from_bits(g.z),
+				tt_f32_from_bits(g.w)));
 		if (column % TT_NORM_TILE == 0)
 			tt_store_f32(a.squares + (size_t)token * a.n_norm_tiles + column / TT_NORM_TILE, squares,
 				TT_TRAFFIC_ACTIVATION);
@@ -55,7 +66,8 @@ int tt_cuda_embed(struct tt_backend *backend, const struct tt_embed_args *args, 
 	struct embed a = {cuda->plan, (const tt_bf16 *)args->embedding->data, args->next_norm, args->h, cuda->x,
 		cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden)};
 	void *kernel_args[] = {&a};
-	struct tt_launch launch = {"embed", dim3(n), dim3(EMBED_THREADS), 0, cuda->stream,
+	dim3 grid((hidden + EMBED_COLUMNS - 1) / EMBED_COLUMNS, (n + EMBED_TOKENS - 1) / EMBED_TOKENS);
+	struct tt_launch launch = {"embed", grid, dim3(EMBED_THREADS), EMBED_COLUMNS * sizeof(float), cuda->stream,
 		(uint64_t)n * hidden * (2 + 4 + 2), (uint64_t)n * hidden * 3, cuda->dependent, &cuda->counters};
 	return n ? tt_launch_kernel(&launch, TT_KERNEL(embed_kernel), kernel_args, err) : TT_OK;
 }

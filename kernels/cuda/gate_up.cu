@@ -1,33 +1,33 @@
 /* ffn = silu(gate) * up of the normalised h. A tile of 16 rows holds 8 of gate and the same 8 of up. */
 #include "kernels/cuda/product.cuh"
 
-struct gate_up {
+struct gate_up_op {
 	struct product p;
 	const float *b_gate, *b_up; // [ffn_size], or NULL
 	tt_bf16 *ffn;               // out [n_tokens][ffn_size]
 	uint32_t ffn_size;
 
-	TT_DEVICE uint32_t first_row(const gate_up &a, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t first_row(const struct gate_up_op &a, uint32_t tile, uint32_t half)
 	{
 		return half * a.ffn_size + tile * 8;
 	}
 
-	TT_DEVICE float constant(const gate_up &a, uint32_t which, uint32_t row)
+	TT_DEVICE float constant(const struct gate_up_op &a, uint32_t which, uint32_t row)
 	{
 		const float *bias = row < a.ffn_size ? a.b_gate : a.b_up;
 		return which == 0 && bias ? tt_load_f32(bias + row % a.ffn_size, TT_TRAFFIC_WEIGHT) : 0.0f;
 	}
 
-	TT_DEVICE uint32_t source(const gate_up &, uint32_t token)
+	TT_DEVICE uint32_t source(const struct gate_up_op &, uint32_t token)
 	{
 		return token;
 	}
 
-	TT_DEVICE void prepare(const gate_up &, uint32_t *, uint32_t, uint32_t)
+	TT_DEVICE void prepare(const struct gate_up_op &, uint32_t *, uint32_t, uint32_t)
 	{
 	}
 
-	TT_DEVICE void finish(const gate_up &a, const struct product_tile &tile);
+	TT_DEVICE void finish(const struct gate_up_op &a, const struct product_tile &tile);
 };
 
 TT_DEVICE float gate_up_one(float gate, float up, float inverse, const float *bias)
@@ -36,7 +36,7 @@ TT_DEVICE float gate_up_one(float gate, float up, float inverse, const float *bi
 	return tt_div(g, 1.0f + tt_exp(-g)) * u;
 }
 
-TT_DEVICE void gate_up::finish(const gate_up &a, const struct product_tile &tile)
+__device__ __forceinline__ void gate_up_op::finish(const struct gate_up_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 8;
 	for (uint32_t i = threadIdx.x; i < n_quads * tile.n_tokens; i += PRODUCT_THREADS) {
@@ -61,11 +61,11 @@ int tt_cuda_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *ar
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_config *c = args->config;
 	uint32_t hidden = c->hidden_size;
-	struct gate_up a = {{(const tt_bf16 *)args->layer->w_gate.data, cuda->x, cuda->squares, cuda->plan,
-				    &cuda->plan->n_tokens, 2 * c->ffn_size, hidden, c->ffn_size / 8,
-				    tt_norm_tiles(hidden), c->rms_norm_eps},
+	struct gate_up_op a = {
+		{(const tt_bf16 *)args->layer->w_gate.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
+			2 * c->ffn_size, hidden, c->ffn_size / 8, tt_norm_tiles(hidden), c->rms_norm_eps},
 		args->layer->b_gate, args->layer->b_up, (tt_bf16 *)args->ffn, c->ffn_size};
-	struct product_launch how = {
+	struct product_call how = {
 		"gate_up", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * (c->ffn_size * 2 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);
 }

@@ -2,33 +2,33 @@
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/step.cuh"
 
-struct logits {
+struct logits_op {
 	struct product p;
 	float *logits; // out [n_samples][vocab]
 
-	TT_DEVICE uint32_t first_row(const logits &, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t first_row(const struct logits_op &, uint32_t tile, uint32_t half)
 	{
 		return tile * PRODUCT_TILE + half * 8;
 	}
 
-	TT_DEVICE float constant(const logits &, uint32_t, uint32_t)
+	TT_DEVICE float constant(const struct logits_op &, uint32_t, uint32_t)
 	{
 		return 0.0f;
 	}
 
-	TT_DEVICE uint32_t source(const logits &a, uint32_t token)
+	TT_DEVICE uint32_t source(const struct logits_op &a, uint32_t token)
 	{
 		return step_sampled_token(a.p.plan, token);
 	}
 
-	TT_DEVICE void prepare(const logits &, uint32_t *, uint32_t, uint32_t)
+	TT_DEVICE void prepare(const struct logits_op &, uint32_t *, uint32_t, uint32_t)
 	{
 	}
 
-	TT_DEVICE void finish(const logits &a, const struct product_tile &tile);
+	TT_DEVICE void finish(const struct logits_op &a, const struct product_tile &tile);
 };
 
-TT_DEVICE void logits::finish(const logits &a, const struct product_tile &tile)
+__device__ __forceinline__ void logits_op::finish(const struct logits_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 4, vocab = a.p.n_rows;
 	for (uint32_t i = threadIdx.x; i < n_quads * tile.n_tokens; i += PRODUCT_THREADS) {
@@ -44,7 +44,7 @@ TT_DEVICE void logits::finish(const logits &a, const struct product_tile &tile)
 			continue;
 		}
 		const float four[4] = {y.x, y.y, y.z, y.w};
-#pragma unroll
+		TT_UNROLL
 		for (uint32_t j = 0; j < 4; j++)
 			if (column + j < vocab)
 				tt_store_f32(to + j, four[j], TT_TRAFFIC_ACTIVATION);
@@ -56,10 +56,10 @@ int tt_cuda_logits(struct tt_backend *backend, const struct tt_logits_args *args
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *m = args->output;
 	uint32_t n = cuda->grid_samples;
-	struct logits a = {{(const tt_bf16 *)m->data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_samples,
-				   m->n_out, m->n_in, (m->n_out + PRODUCT_TILE - 1) / PRODUCT_TILE,
-				   tt_norm_tiles(m->n_in), args->config->rms_norm_eps},
+	struct logits_op a = {{(const tt_bf16 *)m->data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_samples,
+				      m->n_out, m->n_in, (m->n_out + PRODUCT_TILE - 1) / PRODUCT_TILE,
+				      tt_norm_tiles(m->n_in), args->config->rms_norm_eps},
 		args->logits};
-	struct product_launch how = {"logits", n, (uint64_t)n * ((uint64_t)m->n_out * 4 + a.p.n_norm_tiles * 4)};
+	struct product_call how = {"logits", n, (uint64_t)n * ((uint64_t)m->n_out * 4 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);
 }

@@ -1,7 +1,7 @@
 /* h += attention * wo^T + bo, with what the norm before the feed-forward part needs. */
 #include "kernels/cuda/product.cuh"
 
-struct o_proj {
+struct o_proj_op {
 	struct product p;
 	const float *bo;    // [hidden], or NULL
 	const float *gamma; // [hidden] of the norm that follows
@@ -9,30 +9,30 @@ struct o_proj {
 	tt_bf16 *x;         // out [n_tokens][hidden]
 	float *squares;     // out [n_tokens][n_norm_tiles]
 
-	TT_DEVICE uint32_t first_row(const o_proj &, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t first_row(const struct o_proj_op &, uint32_t tile, uint32_t half)
 	{
 		return tile * PRODUCT_TILE + half * 8;
 	}
 
-	TT_DEVICE float constant(const o_proj &a, uint32_t which, uint32_t row)
+	TT_DEVICE float constant(const struct o_proj_op &a, uint32_t which, uint32_t row)
 	{
 		const float *from = which ? a.gamma : a.bo;
 		return from ? tt_load_f32(from + row, TT_TRAFFIC_WEIGHT) : 0.0f;
 	}
 
-	TT_DEVICE uint32_t source(const o_proj &, uint32_t token)
+	TT_DEVICE uint32_t source(const struct o_proj_op &, uint32_t token)
 	{
 		return token;
 	}
 
-	TT_DEVICE void prepare(const o_proj &, uint32_t *, uint32_t, uint32_t)
+	TT_DEVICE void prepare(const struct o_proj_op &, uint32_t *, uint32_t, uint32_t)
 	{
 	}
 
-	TT_DEVICE void finish(const o_proj &a, const struct product_tile &tile);
+	TT_DEVICE void finish(const struct o_proj_op &a, const struct product_tile &tile);
 };
 
-TT_DEVICE void o_proj::finish(const o_proj &a, const struct product_tile &tile)
+__device__ __forceinline__ void o_proj_op::finish(const struct o_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 4, hidden = a.p.n_rows;
 	/* Over max_tokens, so that whole warps go round: four lanes share a norm tile. */
@@ -49,8 +49,7 @@ TT_DEVICE void o_proj::finish(const o_proj &a, const struct product_tile &tile)
 		tt_store_f32x4(a.h + at, h, TT_TRAFFIC_ACTIVATION);
 		norm_store_x(a.x + at, h, product_constant_four(tile, 1, row));
 		if (column % TT_NORM_TILE == 0)
-			tt_store_f32(a.squares +
-					     (size_t)(tile.first_token + token) * a.p.n_norm_tiles +
+			tt_store_f32(a.squares + (size_t)(tile.first_token + token) * a.p.n_norm_tiles +
 					     column / TT_NORM_TILE,
 				squares, TT_TRAFFIC_ACTIVATION);
 	}
@@ -60,10 +59,10 @@ int tt_cuda_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *wo = &args->layer->wo;
-	struct o_proj a = {{(const tt_bf16 *)wo->data, (const tt_bf16 *)args->attention, NULL, cuda->plan,
-				   &cuda->plan->n_tokens, wo->n_out, wo->n_in, wo->n_out / PRODUCT_TILE,
-				   tt_norm_tiles(wo->n_out), 0},
+	struct o_proj_op a = {
+		{(const tt_bf16 *)wo->data, (const tt_bf16 *)args->attention, NULL, cuda->plan, &cuda->plan->n_tokens,
+			wo->n_out, wo->n_in, wo->n_out / PRODUCT_TILE, tt_norm_tiles(wo->n_out), 0},
 		args->layer->bo, args->layer->ffn_norm, args->h, cuda->x, cuda->squares};
-	struct product_launch how = {"o_proj", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * wo->n_out * (8 + 2)};
+	struct product_call how = {"o_proj", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * wo->n_out * (8 + 2)};
 	return product_launch(cuda, &a, &how, err);
 }

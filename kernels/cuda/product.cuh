@@ -29,10 +29,10 @@
 enum {
 	PRODUCT_THREADS = 256,
 	PRODUCT_WARPS = PRODUCT_THREADS / TT_WARP,
-	PRODUCT_CHUNK = 32,    /* columns of a step */
-	PRODUCT_TILE = 16,     /* weight rows of one mma */
+	PRODUCT_CHUNK = 32,     /* columns of a step */
+	PRODUCT_TILE = 16,      /* weight rows of one mma */
 	PRODUCT_FRAGMENT = 512, /* bytes of 8 rows of a chunk */
-	PRODUCT_WORDS = 16,    /* of a token, in shared memory: 0 its inverse rms, the others the op's own */
+	PRODUCT_WORDS = 16,     /* of a token, in shared memory: 0 its inverse rms, the others the op's own */
 	PRODUCT_WIDE_TOKENS = 128,
 };
 
@@ -66,7 +66,7 @@ static __host__ __device__ __forceinline__ uint32_t product_chunks(uint32_t n_in
 static __host__ __device__ __forceinline__ uint32_t product_slices(uint32_t n_in)
 {
 	uint32_t n_chunks = product_chunks(n_in);
-	return n_chunks < PRODUCT_WARPS ? n_chunks : PRODUCT_WARPS;
+	return n_chunks < (uint32_t)PRODUCT_WARPS ? n_chunks : (uint32_t)PRODUCT_WARPS;
 }
 
 static __host__ __device__ __forceinline__ uint32_t product_slice_start(uint32_t slice, uint32_t n_in)
@@ -92,15 +92,15 @@ TT_DEVICE void product_multiply(
 {
 	uint32_t at = tt_lane() * 16;
 	uint4 b[token_tiles];
-#pragma unroll
+	TT_UNROLL
 	for (int n = 0; n < token_tiles; n++)
 		b[n] = tt_shared_load_16(tokens + n * PRODUCT_FRAGMENT + at);
-#pragma unroll
+	TT_UNROLL
 	for (int m = 0; m < row_tiles; m++) {
 		uint4 low = tt_shared_load_16(weights + 2 * m * PRODUCT_FRAGMENT + at);
 		uint4 high = tt_shared_load_16(weights + (2 * m + 1) * PRODUCT_FRAGMENT + at);
 		const uint32_t a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
-#pragma unroll
+		TT_UNROLL
 		for (int n = 0; n < token_tiles; n++) {
 			const uint32_t b0[2] = {b[n].x, b[n].y}, b1[2] = {b[n].z, b[n].w};
 			tt_mma(d[m][n], a0, b0);
@@ -169,15 +169,14 @@ template <int row_tiles, int token_tiles>
 TT_DEVICE void product_store_sums(float *sums, const float (&d)[row_tiles][token_tiles][4], uint32_t stride)
 {
 	uint32_t g = tt_lane() / 4, t = tt_lane() % 4;
-#pragma unroll
+	TT_UNROLL
 	for (int m = 0; m < row_tiles; m++)
-#pragma unroll
-		for (int n = 0; n < token_tiles; n++)
-#pragma unroll
-			for (int i = 0; i < 4; i++)
-				tt_shared_store_f32(
-					sums + (n * 8 + t * 2 + i % 2) * stride + m * PRODUCT_TILE + g + i / 2 * 8,
-					d[m][n][i]);
+		TT_UNROLL
+	for (int n = 0; n < token_tiles; n++)
+		TT_UNROLL
+	for (int i = 0; i < 4; i++)
+		tt_shared_store_f32(
+			sums + (n * 8 + t * 2 + i % 2) * stride + m * PRODUCT_TILE + g + i / 2 * 8, d[m][n][i]);
 }
 
 /* Four neighbouring rows of one token, its slices added in order. */
@@ -185,8 +184,8 @@ TT_DEVICE float4 product_sum(const struct product_tile &tile, uint32_t token, ui
 {
 	const float *from = tile.sums + token * tile.stride + row;
 	uint4 v = tt_shared_load_16(from);
-	float4 sum = make_float4(
-		tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
+	float4 sum =
+		make_float4(tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
 	for (uint32_t part = 1; part < tile.n_parts; part++) {
 		v = tt_shared_load_16(from + part * tile.part_stride);
 		sum.x += tt_f32_from_bits(v.x);
@@ -208,8 +207,8 @@ TT_DEVICE float4 product_residual(const struct product_tile &tile, uint32_t toke
 {
 	float4 sum = product_sum(tile, token, row), bias = product_constant_four(tile, 0, row);
 	float4 old = tt_load_f32x4(h, TT_TRAFFIC_ACTIVATION);
-	return make_float4(old.x + (sum.x + bias.x), old.y + (sum.y + bias.y), old.z + (sum.z + bias.z),
-		old.w + (sum.w + bias.w));
+	return make_float4(
+		old.x + (sum.x + bias.x), old.y + (sum.y + bias.y), old.z + (sum.z + bias.z), old.w + (sum.w + bias.w));
 }
 
 /* Up to 8 * token_tiles tokens. A warp's ring of stages is its own, and a lane reads what it copied itself, so the loop has no
@@ -231,18 +230,18 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 	float d[row_tiles][token_tiles][4] = {};
 
 	tt_grid_launch_dependents();
-#pragma unroll
+	TT_UNROLL
 	for (int m = 0; m < row_tiles; m++)
 		for (uint32_t half = 0; half < 2; half++)
 			w[m][half] = product_weight_row(a, first_tile + m, half);
 	auto fetch_weights = [&](uint32_t step) {
-#pragma unroll
+		TT_UNROLL
 		for (int i = 0; i < 2 * row_tiles; i++)
 			product_fetch(ring + step % stages * STAGE_BYTES + i * PRODUCT_FRAGMENT, a.p.w, w[i / 2][i % 2],
 				chunk + step, n_in, TT_TRAFFIC_WEIGHT);
 	};
 	auto fetch_tokens = [&](uint32_t step) {
-#pragma unroll
+		TT_UNROLL
 		for (int n = 0; n < token_tiles; n++)
 			product_fetch(ring + step % stages * STAGE_BYTES + WEIGHT_BYTES + n * PRODUCT_FRAGMENT, a.p.x,
 				x[n], chunk + step, n_in, TT_TRAFFIC_ACTIVATION);
@@ -253,8 +252,8 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 
 	tt_grid_wait();
 	uint32_t n_tokens = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
-	n_tokens = n_tokens < TOKENS ? n_tokens : TOKENS;
-#pragma unroll
+	n_tokens = n_tokens < (uint32_t)TOKENS ? n_tokens : (uint32_t)TOKENS;
+	TT_UNROLL
 	for (int n = 0; n < token_tiles; n++)
 		x[n] = product_token_row(a, n * 8 + tt_lane() / 4, n_tokens);
 	for (uint32_t step = 0; step < stages - 1; step++) {
@@ -292,7 +291,12 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 {
 	enum { WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT, TOKENS = PRODUCT_WIDE_TOKENS };
 	enum { STAGE_BYTES = WEIGHT_BYTES + TOKENS / 8 * PRODUCT_FRAGMENT };
-	enum { M = row_tiles / 2, N = TOKENS / 8 / 4, W = row_tiles * 2 / PRODUCT_WARPS, X = TOKENS / 8 / PRODUCT_WARPS };
+	enum {
+		M = row_tiles / 2,
+		N = TOKENS / 8 / 4,
+		W = row_tiles * 2 / PRODUCT_WARPS,
+		X = TOKENS / 8 / PRODUCT_WARPS
+	};
 	TT_DYNAMIC_SHARED(shared);
 	float *constants = (float *)shared;
 	uint32_t *words = (uint32_t *)(constants + 2 * row_tiles * PRODUCT_TILE);
@@ -309,23 +313,23 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 	if (first_token >= n_tokens)
 		return;
 	/* Fragment halves go round the warps. */
-#pragma unroll
+	TT_UNROLL
 	for (int i = 0; i < W; i++) {
 		uint32_t fragment = tt_warp() + i * PRODUCT_WARPS;
 		w[i] = product_weight_row(a, first_tile + fragment / 2, fragment % 2);
 	}
-#pragma unroll
+	TT_UNROLL
 	for (int i = 0; i < X; i++)
 		x[i] = product_token_row(
 			a, first_token + (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4, n_tokens);
-	n_tokens = n_tokens - first_token < TOKENS ? n_tokens - first_token : TOKENS;
+	n_tokens = n_tokens - first_token < (uint32_t)TOKENS ? n_tokens - first_token : (uint32_t)TOKENS;
 	auto fetch = [&](uint32_t step) {
 		unsigned char *stage = body + step % stages * STAGE_BYTES + tt_warp() * PRODUCT_FRAGMENT;
-#pragma unroll
+		TT_UNROLL
 		for (int i = 0; i < W; i++)
 			product_fetch(stage + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, a.p.w, w[i], step, n_in,
 				TT_TRAFFIC_WEIGHT);
-#pragma unroll
+		TT_UNROLL
 		for (int i = 0; i < X; i++)
 			product_fetch(stage + WEIGHT_BYTES + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, a.p.x, x[i], step,
 				n_in, TT_TRAFFIC_ACTIVATION);
@@ -348,7 +352,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 			stage + WEIGHT_BYTES + n_warp * N * PRODUCT_FRAGMENT);
 		if (step + 1 < slice_end)
 			continue;
-#pragma unroll
+		TT_UNROLL
 		for (int i = 0; i < M * N * 4; i++) {
 			float *sum = &total[i / (N * 4)][i / 4 % N][i % 4], *part = &d[i / (N * 4)][i / 4 % N][i % 4];
 			*sum = slice ? *sum + *part : *part;
@@ -360,11 +364,10 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 	tt_sync_block(); /* the sums lie where the stages were */
 
 	uint32_t stride = product_stride(row_tiles);
-	product_store_sums<M, N>(
-		(float *)body + n_warp * N * 8 * stride + m_warp * M * PRODUCT_TILE, total, stride);
+	product_store_sums<M, N>((float *)body + n_warp * N * 8 * stride + m_warp * M * PRODUCT_TILE, total, stride);
 	tt_sync_block();
-	const struct product_tile tile = {(const float *)body, constants, words, 1, 0, stride,
-		row_tiles * PRODUCT_TILE, first_tile, first_token, n_tokens, TOKENS};
+	const struct product_tile tile = {(const float *)body, constants, words, 1, 0, stride, row_tiles * PRODUCT_TILE,
+		first_tile, first_token, n_tokens, TOKENS};
 	op::finish(a, tile);
 }
 

@@ -10,7 +10,7 @@
 
 enum { PRODUCT_FREE_SHARED = 48 * 1024 }; /* what a kernel may have without asking */
 
-struct product_launch {
+struct product_call {
 	const char *name;
 	uint32_t n_tokens; /* rows that the grid is made for */
 	uint64_t bytes;    /* beyond the operands */
@@ -22,7 +22,7 @@ static inline uint32_t product_larger(uint32_t a, uint32_t b)
 }
 
 template <typename op>
-static int product_run(struct tt_cuda *cuda, const op *a, const struct product_launch *how, const void *kernel,
+static int product_run(struct tt_cuda *cuda, const op *a, const struct product_call *how, const void *kernel,
 	uint32_t row_tiles, uint32_t tokens, uint32_t shared_bytes, struct tt_error *err)
 {
 	op own = *a;
@@ -33,15 +33,15 @@ static int product_run(struct tt_cuda *cuda, const op *a, const struct product_l
 		dim3(PRODUCT_THREADS), shared_bytes, cuda->stream, operands + how->bytes,
 		(uint64_t)2 * a->p.n_rows * a->p.n_in * how->n_tokens, cuda->dependent, &cuda->counters};
 	if (launch.grid.y > 65535)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s: %u rows are more than a grid holds", how->name, a->p.n_rows);
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "%s: %u rows are more than a grid holds", how->name, a->p.n_rows);
 	if (shared_bytes > PRODUCT_FREE_SHARED)
 		TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
 	return tt_launch_kernel(&launch, kernel, args, err);
 }
 
 template <typename op, int row_tiles, int token_tiles, int stages>
-static int product_run_narrow(
-	struct tt_cuda *cuda, const op *a, const struct product_launch *how, struct tt_error *err)
+static int product_run_narrow(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
 	uint32_t rings = PRODUCT_WARPS * stages * (row_tiles * 2 + token_tiles) * PRODUCT_FRAGMENT;
 	uint32_t sums = product_slices(a->p.n_in) * token_tiles * 8 * product_stride(row_tiles) * 4;
@@ -51,7 +51,7 @@ static int product_run_narrow(
 }
 
 template <typename op, int row_tiles, int stages>
-static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct product_launch *how, struct tt_error *err)
+static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
 	uint32_t rings = stages * (row_tiles * 2 + PRODUCT_WIDE_TOKENS / 8) * PRODUCT_FRAGMENT;
 	uint32_t sums = PRODUCT_WIDE_TOKENS * product_stride(row_tiles) * 4;
@@ -63,7 +63,7 @@ static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct prod
 /* Few tokens: 16 weight rows a block, so that small matrices still reach every multiprocessor. Many: more rows, so that a token's
  * x is read less often, as long as there are blocks for three quarters of the multiprocessors. */
 template <typename op>
-static int product_launch(struct tt_cuda *cuda, const op *a, const struct product_launch *how, struct tt_error *err)
+static int product_launch(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
 	uint32_t n = how->n_tokens, enough = cuda->n_sms * 3 / 4;
 	if (n == 0)

@@ -26,6 +26,13 @@
 
 #define TT_DEVICE static __device__ __forceinline__
 
+/* Before a loop whose arrays must stay in registers. */
+#ifdef TT_EMU
+#define TT_UNROLL
+#else
+#define TT_UNROLL _Pragma("unroll")
+#endif
+
 enum { TT_WARP = 32 };
 
 /* bf16 is kept as its bits: no class, the same layout on the host. */

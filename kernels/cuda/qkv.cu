@@ -5,7 +5,7 @@
 
 enum { POSITION = 1, PAGE = 2 }; /* a token's words */
 
-struct qkv {
+struct qkv_op {
 	struct product p;
 	const float *bq, *bk, *bv;        // [n_out], or NULL
 	const float *inverse_frequencies; // [head_dim / 2]
@@ -13,13 +13,13 @@ struct qkv {
 	tt_bf16 *kv;                      // out, the pages
 	uint32_t n_heads, n_kv_heads, head_dim, layer, n_pages;
 
-	TT_DEVICE uint32_t first_row(const qkv &a, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t first_row(const struct qkv_op &a, uint32_t tile, uint32_t half)
 	{
 		uint32_t tiles_a_head = a.head_dim / PRODUCT_TILE;
 		return tile / tiles_a_head * a.head_dim + tile % tiles_a_head * 8 + half * (a.head_dim / 2);
 	}
 
-	TT_DEVICE float constant(const qkv &a, uint32_t which, uint32_t row)
+	TT_DEVICE float constant(const struct qkv_op &a, uint32_t which, uint32_t row)
 	{
 		uint32_t q_width = a.n_heads * a.head_dim, kv_width = a.n_kv_heads * a.head_dim;
 		const float *bias = row < q_width ? a.bq : row < q_width + kv_width ? a.bk : a.bv;
@@ -27,12 +27,12 @@ struct qkv {
 		return which == 0 && bias ? tt_load_f32(bias + at, TT_TRAFFIC_WEIGHT) : 0.0f;
 	}
 
-	TT_DEVICE uint32_t source(const qkv &, uint32_t token)
+	TT_DEVICE uint32_t source(const struct qkv_op &, uint32_t token)
 	{
 		return token;
 	}
 
-	TT_DEVICE void prepare(const qkv &a, uint32_t *words, uint32_t token, uint32_t)
+	TT_DEVICE void prepare(const struct qkv_op &a, uint32_t *words, uint32_t token, uint32_t)
 	{
 		const struct tt_step *plan = a.p.plan;
 		uint32_t position = step_word(plan, &plan->positions, token), seq = step_word(plan, &plan->seqs, token);
@@ -42,11 +42,11 @@ struct qkv {
 		tt_shared_store_4(words + PAGE, page);
 	}
 
-	TT_DEVICE void finish(const qkv &a, const struct product_tile &tile);
+	TT_DEVICE void finish(const struct qkv_op &a, const struct product_tile &tile);
 };
 
 /* Where four neighbouring outputs of a head go. head counts q heads, then k, then v. */
-TT_DEVICE tt_bf16 *qkv_to(const qkv &a, const uint32_t *words, uint32_t token, uint32_t head, uint32_t column)
+TT_DEVICE tt_bf16 *qkv_to(const struct qkv_op &a, const uint32_t *words, uint32_t token, uint32_t head, uint32_t column)
 {
 	if (head < a.n_heads)
 		return a.q + ((size_t)token * a.n_heads + head) * a.head_dim + column;
@@ -75,8 +75,8 @@ TT_DEVICE uint2 qkv_pack(float4 v)
 	return make_uint2(tt_bf16x2_from_f32(v.x, v.y), tt_bf16x2_from_f32(v.z, v.w));
 }
 
-TT_DEVICE void qkv_four_pairs(
-	const qkv &a, const struct product_tile &tile, uint32_t token, uint32_t row, uint32_t head, uint32_t pair)
+TT_DEVICE void qkv_four_pairs(const struct qkv_op &a, const struct product_tile &tile, uint32_t token, uint32_t row,
+	uint32_t head, uint32_t pair)
 {
 	const uint32_t *words = tile.words + token * PRODUCT_WORDS;
 	float inverse = tt_shared_load_f32((const float *)words);
@@ -95,7 +95,7 @@ TT_DEVICE void qkv_four_pairs(
 	tt_store_8(to + a.head_dim / 2, qkv_pack(high), kind);
 }
 
-TT_DEVICE void qkv::finish(const qkv &a, const struct product_tile &tile)
+__device__ __forceinline__ void qkv_op::finish(const struct qkv_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 8, tiles_a_head = a.head_dim / PRODUCT_TILE;
 	for (uint32_t i = threadIdx.x; i < n_quads * tile.n_tokens; i += PRODUCT_THREADS) {
@@ -112,12 +112,12 @@ int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, stru
 	const struct tt_config *c = args->config;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, hidden = c->hidden_size;
-	struct qkv a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
-				n_out, hidden, n_out / PRODUCT_TILE, tt_norm_tiles(hidden), c->rms_norm_eps},
+	struct qkv_op a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
+				   n_out, hidden, n_out / PRODUCT_TILE, tt_norm_tiles(hidden), c->rms_norm_eps},
 		layer->bq, layer->bk, layer->bv, args->inverse_frequencies, (tt_bf16 *)args->q,
 		(tt_bf16 *)args->kv->data, c->n_heads, c->n_kv_heads, c->head_dim, args->layer_index,
 		args->kv->n_pages};
-	struct product_launch how = {
+	struct product_call how = {
 		"qkv", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * (n_out * 2 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);
 }

@@ -21,8 +21,7 @@ TT_DEVICE uint32_t step_word(const struct tt_step *plan, const uint32_t *offset_
 TT_DEVICE uint32_t step_sampled_token(const struct tt_step *plan, uint32_t i)
 {
 	const unsigned char *samples = step_array(plan, &plan->samples);
-	return tt_load_4(
-		samples + (size_t)i * sizeof(struct tt_sample_plan) + offsetof(struct tt_sample_plan, token),
+	return tt_load_4(samples + (size_t)i * sizeof(struct tt_sample_plan) + offsetof(struct tt_sample_plan, token),
 		TT_TRAFFIC_PLAN);
 }
 

@@ -1,0 +1,227 @@
+/* From logits to a token and its log-probability, as kernels/cpu/sample.c and draw.c define them. Three kernels: the largest
+ * logit of each segment, the sums that need the row's maximum, and one block a row that chooses. The first two spread a
+ * row over the device: one multiprocessor would take 16 us for the exponentials of 128k logits.
+ *
+ * Bits against the CPU twin: chunks of 256 are added in the same order, chunks and weights in double in another. So a
+ * log-probability may differ in its last bit, and a draw only where it falls within 1e-12 of the edge between two tokens.
+ * top-k, greedy, ties and the alternatives' order are exact. */
+#include "kernels/cuda/sample_cut.cuh"
+
+enum { SCAN_THREADS = 256, SCAN_SEGMENTS = SCAN_THREADS / SAMPLE_LANES };
+
+static __global__ void __launch_bounds__(SCAN_THREADS)
+	sample_largest_kernel(const __grid_constant__ struct sample_kernel_args a)
+{
+	tt_grid_launch_dependents();
+	tt_grid_wait();
+	uint32_t segment = blockIdx.x * SCAN_SEGMENTS + threadIdx.x / SAMPLE_LANES;
+	if (blockIdx.y >= tt_load_4(&a.plan->n_samples, TT_TRAFFIC_PLAN))
+		return;
+	const float *logits = a.logits + (size_t)blockIdx.y * a.vocab;
+	uint32_t first = segment * a.segment, end = first + a.segment < a.vocab ? first + a.segment : a.vocab;
+	float largest = tt_f32_from_bits(0x7fffffff);
+	if (segment < a.n_segments)
+		for (uint32_t i = first + threadIdx.x % SAMPLE_LANES; i < end; i += SAMPLE_LANES)
+			largest = sample_larger(largest, tt_load_f32(logits + i, TT_TRAFFIC_ACTIVATION));
+	for (uint32_t lanes = SAMPLE_LANES / 2; lanes; lanes /= 2)
+		largest = sample_larger(largest, tt_shuffle_xor_f32(largest, lanes));
+	if (segment < a.n_segments && threadIdx.x % SAMPLE_LANES == 0)
+		tt_store_f32(a.segments.largest + (size_t)blockIdx.y * a.n_segments + segment, largest,
+			TT_TRAFFIC_SCRATCH);
+}
+
+/* Of the row; every thread of a warp gets it. */
+TT_DEVICE float largest_of_row(const struct sample_kernel_args *a, uint32_t index)
+{
+	const float *largest = a->segments.largest + (size_t)index * a->n_segments;
+	float max = tt_f32_from_bits(0x7fffffff);
+	for (uint32_t s = tt_lane(); s < a->n_segments; s += TT_WARP)
+		max = sample_larger(max, tt_load_f32(largest + s, TT_TRAFFIC_SCRATCH));
+	for (uint32_t lanes = TT_WARP / 2; lanes; lanes /= 2)
+		max = sample_larger(max, tt_shuffle_xor_f32(max, lanes));
+	return max;
+}
+
+struct segment_sums {
+	double sum, mass;
+	float peak;
+};
+
+/* The share of one lane of 8 for the mass and the peak; the sum is the segment's, in all lanes. */
+TT_DEVICE struct segment_sums add_segment(const struct sample_row *row, uint32_t first, uint32_t end)
+{
+	struct segment_sums s = {0, 0, 0};
+	float floor = row->by_count || row->by_share ? 0 : row->floor;
+	for (uint32_t chunk = 0; chunk < row->segment; chunk += SAMPLE_CHUNK) {
+		float lane = 0;
+		for (uint32_t k = threadIdx.x % SAMPLE_LANES; k < SAMPLE_CHUNK; k += SAMPLE_LANES) {
+			uint32_t i = first + chunk + k;
+			if (i >= end)
+				break;
+			float x = sample_logit(row, i) - row->max;
+			lane += tt_exp(x);
+			float weight = row->draws ? tt_exp(x * row->sharpness) : 0;
+			if (weight > 0) {
+				s.mass += weight >= floor ? (double)weight : 0;
+				s.peak = weight > s.peak ? weight : s.peak;
+			}
+		}
+		lane += tt_shuffle_xor_f32(lane, 2); /* the tree of the CPU's v8_sum */
+		lane += tt_shuffle_xor_f32(lane, 1);
+		lane += tt_shuffle_xor_f32(lane, 4);
+		s.sum += (double)lane;
+	}
+	return s;
+}
+
+static __global__ void __launch_bounds__(SCAN_THREADS)
+	sample_sums_kernel(const __grid_constant__ struct sample_kernel_args a)
+{
+	tt_grid_launch_dependents();
+	tt_grid_wait();
+	uint32_t segment = blockIdx.x * SCAN_SEGMENTS + threadIdx.x / SAMPLE_LANES;
+	if (blockIdx.y >= tt_load_4(&a.plan->n_samples, TT_TRAFFIC_PLAN))
+		return;
+	struct sample_row row = sample_row_of(&a, blockIdx.y, largest_of_row(&a, blockIdx.y));
+	uint32_t first = segment * a.segment;
+	uint32_t end = segment < a.n_segments ? sample_segment_end(&row, segment) : first;
+	struct segment_sums s = add_segment(&row, first, end);
+	s.mass = tt_warp_sum_f64(s.mass, SAMPLE_LANES);
+	s.peak = tt_warp_max(s.peak, SAMPLE_LANES);
+	if (segment >= a.n_segments || threadIdx.x % SAMPLE_LANES != 0)
+		return;
+	size_t at = (size_t)blockIdx.y * a.n_segments + segment;
+	tt_store_f64(a.segments.sums + at, s.sum, TT_TRAFFIC_SCRATCH);
+	tt_store_f64(a.segments.masses + at, s.mass, TT_TRAFFIC_SCRATCH);
+	tt_store_f32(a.segments.peaks + at, s.peak, TT_TRAFFIC_SCRATCH);
+}
+
+/* [0, 1) with 53 bits, from nothing but the seed and the counter: Philox4x32, ten rounds. */
+TT_DEVICE double uniform_of(const struct tt_sample_plan *plan)
+{
+	uint2 key = tt_load_8(&plan->seed, TT_TRAFFIC_PLAN), counter = tt_load_8(&plan->counter, TT_TRAFFIC_PLAN);
+	uint32_t a = counter.x, b = counter.y, c = 0, d = 0;
+	for (int round = 0; round < 10; round++) {
+		uint64_t first = (uint64_t)0xd2511f53 * a, second = (uint64_t)0xcd9e8d57 * c;
+		a = (uint32_t)(second >> 32) ^ b ^ key.x;
+		b = (uint32_t)second;
+		c = (uint32_t)(first >> 32) ^ d ^ key.y;
+		d = (uint32_t)first;
+		key.x += 0x9e3779b9;
+		key.y += 0xbb67ae85;
+	}
+	return (double)(((uint64_t)b << 32 | a) >> 11) * 0x1p-53;
+}
+
+/* Of the block's threads; the answer is the same in all. */
+TT_DEVICE uint32_t draw(const struct sample_row *row, const struct tt_sample_plan *plan, struct cut_shared *shared)
+{
+	double uniform = uniform_of(plan);
+	if (row->by_count || row->by_share)
+		return cut_draw(row, uniform, shared);
+	if (tt_warp() == 0) {
+		struct sample_walk walk = {false, row->floor, 0, NULL};
+		uint32_t id = sample_walk_to(row, &walk, uniform, false);
+		if (tt_lane() == 0)
+			tt_shared_store_4(&shared->id, id);
+	}
+	tt_sync_block();
+	return tt_shared_load_4(&shared->id);
+}
+
+/* x - log of the sum: under the model's own distribution. */
+TT_DEVICE float log_probability(const struct sample_row *row, uint32_t id, double log_sum)
+{
+	return (float)((double)sample_logit(row, id) - log_sum);
+}
+
+/* By one warp. best: the first of the alternatives, which has been taken. */
+TT_DEVICE void report(const struct sample_row *row, const struct tt_sample_plan *plan, struct tt_sample_result *out,
+	struct sample_place best, uint32_t chosen, float *left)
+{
+	double sum = sample_total(row->sums, row->n_segments);
+	double log_sum = sum > 0 ? (double)row->max + tt_log(sum) : sum; /* NaN stays NaN */
+	int32_t target = (int32_t)tt_load_4(&plan->target, TT_TRAFFIC_PLAN);
+	uint32_t n_top = tt_load_4(&plan->n_top, TT_TRAFFIC_PLAN), count = 0;
+	n_top = n_top < (uint32_t)TT_MAX_TOP ? n_top : (uint32_t)TT_MAX_TOP;
+	for (uint32_t i = 0; i < TT_MAX_TOP; i++) {
+		if (i > 0 && i < n_top && best.id != UINT32_MAX)
+			best = sample_take(row, left, false, best);
+		bool there = i < n_top && best.id != UINT32_MAX;
+		count += there;
+		if (tt_lane() == 0) {
+			tt_store_4(out->top_tokens + i, there ? best.id : 0, TT_TRAFFIC_RESULT);
+			tt_store_f32(out->top_logprobs + i, there ? log_probability(row, best.id, log_sum) : 0,
+				TT_TRAFFIC_RESULT);
+		}
+	}
+	if (tt_lane() == 0) {
+		bool has_target = target >= 0 && (uint32_t)target < row->vocab;
+		tt_store_4(&out->token, chosen, TT_TRAFFIC_RESULT);
+		tt_store_f32(&out->logprob, log_probability(row, chosen, log_sum), TT_TRAFFIC_RESULT);
+		tt_store_f32(&out->target_logprob,
+			has_target ? log_probability(row, (uint32_t)target, log_sum) : 0, TT_TRAFFIC_RESULT);
+		tt_store_4(&out->n_top, count, TT_TRAFFIC_RESULT);
+	}
+}
+
+static __global__ void __launch_bounds__(CUT_THREADS, 1)
+	sample_choose_kernel(const __grid_constant__ struct sample_kernel_args a)
+{
+	TT_DYNAMIC_SHARED(memory);
+	struct cut_shared *shared = (struct cut_shared *)memory;
+	uint32_t index = blockIdx.x;
+	tt_grid_launch_dependents();
+	tt_grid_wait();
+	if (index >= tt_load_4(&a.plan->n_samples, TT_TRAFFIC_PLAN))
+		return;
+	const struct tt_sample_plan *plan = sample_plan(&a, index);
+	struct sample_row row = sample_row_of(&a, index, largest_of_row(&a, index));
+	for (uint32_t s = threadIdx.x; s < a.n_segments; s += CUT_THREADS)
+		tt_shared_store_f32(shared->left + s,
+			tt_load_f32(a.segments.largest + (size_t)index * a.n_segments + s, TT_TRAFFIC_SCRATCH));
+	tt_sync_block();
+	uint32_t chosen = row.draws ? draw(&row, plan, shared) : 0;
+	if (tt_warp() != 0)
+		return;
+	struct sample_place nothing = {0, 0}, best = sample_take(&row, shared->left, true, nothing);
+	if (!row.draws && row.max > -INFINITY)
+		chosen = best.id; /* the lowest id among the largest; 0 where every logit is NaN or -infinity */
+	report(&row, plan, a.results + index, best, chosen, shared->left);
+}
+
+static int launch(struct tt_cuda *cuda, const char *name, const void *kernel, dim3 grid, uint32_t threads,
+	uint32_t shared_bytes, struct sample_kernel_args *a, struct tt_error *err)
+{
+	void *args[] = {a};
+	uint64_t n = (uint64_t)a->vocab * cuda->grid_samples;
+	struct tt_launch how = {name, grid, dim3(threads), shared_bytes, cuda->stream, n * sizeof(float), n,
+		cuda->dependent, &cuda->counters};
+	return tt_launch_kernel(&how, kernel, args, err);
+}
+
+int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	uint32_t vocab = args->config->vocab_size, n_chunks = (vocab + SAMPLE_CHUNK - 1) / SAMPLE_CHUNK;
+	uint32_t segment = (n_chunks + SAMPLE_MAX_SEGMENTS - 1) / SAMPLE_MAX_SEGMENTS * SAMPLE_CHUNK;
+	if (cuda->grid_samples == 0)
+		return TT_OK;
+	if (vocab == 0 || vocab > TT_MAX_VOCAB || cuda->grid_samples > 65535)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "sample: a vocabulary of %u, %u rows", vocab, cuda->grid_samples);
+	struct sample_kernel_args a = {cuda->plan, args->logits, args->results, {NULL, NULL, NULL, NULL}, vocab,
+		(vocab + segment - 1) / segment, segment};
+	size_t n = (size_t)a.n_segments * cuda->grid_samples, bytes = n * 2 * (sizeof(double) + sizeof(float));
+	TT_TRY(tt_cuda_scratch(cuda, bytes, err));
+	a.segments.sums = (double *)cuda->partial;
+	a.segments.masses = a.segments.sums + n;
+	a.segments.largest = (float *)(a.segments.masses + n);
+	a.segments.peaks = a.segments.largest + n;
+	const void *choose = TT_KERNEL(sample_choose_kernel);
+	dim3 scan((a.n_segments + SCAN_SEGMENTS - 1) / SCAN_SEGMENTS, cuda->grid_samples);
+	TT_TRY(tt_kernel_prepare(choose, sizeof(struct cut_shared), err));
+	TT_TRY(launch(cuda, "sample_largest", TT_KERNEL(sample_largest_kernel), scan, SCAN_THREADS, 0, &a, err));
+	TT_TRY(launch(cuda, "sample_sums", TT_KERNEL(sample_sums_kernel), scan, SCAN_THREADS, 0, &a, err));
+	return launch(cuda, "sample_choose", choose, dim3(cuda->grid_samples), CUT_THREADS, sizeof(struct cut_shared), &a,
+		err);
+}

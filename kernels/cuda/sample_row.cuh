@@ -1,0 +1,271 @@
+/* A row of logits as the sampling kernels see it: segments of ids, whose summaries say where it is worth looking; and the
+ * walks through them. Everything is in a fixed order, a function of the row and the vocabulary alone. */
+#ifndef KERNELS_CUDA_SAMPLE_ROW_CUH
+#define KERNELS_CUDA_SAMPLE_ROW_CUH
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/f64.cuh"
+
+enum {
+	SAMPLE_CHUNK = 256, /* logits that are added in f32, in 8 lanes, as the CPU twin adds them */
+	SAMPLE_LANES = 8,
+	SAMPLE_MAX_SEGMENTS = 1024,
+};
+
+/* Of all segments of all rows, from one kernel to the next. */
+struct sample_summaries {
+	float *largest; // [n_samples][n_segments] NaN where there is no number
+	float *peaks;   // [n_samples][n_segments] largest weight at the row's temperature
+	double *sums;   // [n_samples][n_segments] of e^(x - max)
+	double *masses; // [n_samples][n_segments] of the weights that a draw without top-k and top-p may choose
+};
+
+struct sample_kernel_args {
+	const struct tt_step *plan;       // device
+	const float *logits;              // [n_samples][vocab]
+	struct tt_sample_result *results; // [n_samples]
+	struct sample_summaries segments;
+	uint32_t vocab, n_segments, segment; /* ids in a segment, whole chunks */
+};
+
+/* What a request asks of its row; weights are e^((x - max) * sharpness), 0..1, the largest 1. */
+struct sample_row {
+	const float *logits;
+	const float *peaks;   // [n_segments]
+	const double *sums;   // [n_segments]
+	const double *masses; // [n_segments]
+	uint32_t vocab, n_segments, segment;
+	float max, sharpness, floor, share;
+	uint32_t top_k;
+	bool draws, by_count, by_share;
+};
+
+TT_DEVICE bool sample_is_finite(float x)
+{
+	return x - x == 0.0f;
+}
+
+/* Keeps the larger; a number before NaN. */
+TT_DEVICE float sample_larger(float a, float b)
+{
+	return b > a || a != a ? b : a;
+}
+
+TT_DEVICE const struct tt_sample_plan *sample_plan(const struct sample_kernel_args *a, uint32_t index)
+{
+	uint32_t offset = tt_load_4(&a->plan->samples, TT_TRAFFIC_PLAN);
+	return (const struct tt_sample_plan *)((const char *)a->plan + offset) + index;
+}
+
+/* max: of the row's numbers, NaN or -infinity where there is nothing to choose from. */
+TT_DEVICE struct sample_row sample_row_of(const struct sample_kernel_args *a, uint32_t index, float max)
+{
+	const struct tt_sample_plan *plan = sample_plan(a, index);
+	size_t first = (size_t)index * a->n_segments;
+	struct sample_row row = {a->logits + (size_t)index * a->vocab, a->segments.peaks + first, a->segments.sums + first,
+		a->segments.masses + first, a->vocab, a->n_segments, a->segment, max, 0, 0, 0, 0, false, false, false};
+	float temperature = tt_load_f32(&plan->temperature, TT_TRAFFIC_PLAN);
+	float top_p = tt_load_f32(&plan->top_p, TT_TRAFFIC_PLAN), min_p = tt_load_f32(&plan->min_p, TT_TRAFFIC_PLAN);
+	row.top_k = tt_load_4(&plan->top_k, TT_TRAFFIC_PLAN);
+	row.sharpness = tt_div(1.0f, temperature);
+	row.draws = temperature > 0 && sample_is_finite(row.sharpness) && sample_is_finite(max);
+	row.by_count = row.top_k && row.top_k < a->vocab;
+	row.by_share = top_p < 1;
+	row.share = top_p > 0 ? top_p : 0;
+	row.floor = min_p > 0 ? min_p : 0;
+	row.floor = row.floor < 1 ? row.floor : 1; /* the largest weight is 1, and stays */
+	return row;
+}
+
+TT_DEVICE float sample_logit(const struct sample_row *row, uint32_t id)
+{
+	return tt_load_f32(row->logits + id, TT_TRAFFIC_ACTIVATION);
+}
+
+TT_DEVICE float sample_weight(const struct sample_row *row, uint32_t id)
+{
+	return tt_exp((sample_logit(row, id) - row->max) * row->sharpness);
+}
+
+TT_DEVICE uint32_t sample_segment_end(const struct sample_row *row, uint32_t segment)
+{
+	uint32_t end = (segment + 1) * row->segment;
+	return end < row->vocab ? end : row->vocab;
+}
+
+/* -- Walks, by one warp: the first id, ascending, behind which more than the target has passed -- */
+
+/* What counts on a walk: the weights from floor on, or each weight of exactly these bits once. */
+struct sample_walk {
+	bool ties;
+	float floor;
+	uint32_t key;
+	const uint32_t *counts; // [n_segments] in shared memory, of ties
+};
+
+TT_DEVICE double sample_walk_value(const struct sample_row *row, const struct sample_walk *walk, uint32_t id)
+{
+	float weight = sample_weight(row, id);
+	if (walk->ties)
+		return tt_bits_from_f32(weight) == walk->key ? 1 : 0;
+	return weight > 0 && weight >= walk->floor ? (double)weight : 0;
+}
+
+TT_DEVICE double sample_walk_segment(const struct sample_row *row, const struct sample_walk *walk, uint32_t segment)
+{
+	if (walk->ties)
+		return (double)tt_shared_load_4(walk->counts + segment);
+	return tt_load_f64(row->masses + segment, TT_TRAFFIC_SCRATCH);
+}
+
+/* What the lanes below hold; *total: what all hold. Lanes ascending. */
+TT_DEVICE double sample_lanes_before(double own, double *total)
+{
+	double before = 0, sum = 0;
+	for (uint32_t lane = 0; lane < TT_WARP; lane++) {
+		before = lane == tt_lane() ? sum : before;
+		sum += tt_shuffle_f64(own, lane);
+	}
+	*total = sum;
+	return before;
+}
+
+/* The lane in whose share the target is passed; the last that holds anything, where rounding let none pass it. */
+TT_DEVICE uint32_t sample_lane_of(double before, double own, double target)
+{
+	uint32_t passing = tt_ballot(own > 0 && before + own > target), holding = tt_ballot(own > 0);
+	uint32_t lane = 0;
+	for (uint32_t i = 0; i < TT_WARP; i++)
+		if (passing >> (TT_WARP - 1 - i) & 1)
+			lane = TT_WARP - 1 - i;
+	for (uint32_t i = 0; i < TT_WARP && !passing; i++)
+		if (holding >> i & 1)
+			lane = i;
+	return lane;
+}
+
+/* share of the total, or passed as it is where absolute. */
+TT_DEVICE uint32_t sample_walk_to(const struct sample_row *row, const struct sample_walk *walk, double share, bool absolute)
+{
+	uint32_t each = (row->n_segments + TT_WARP - 1) / TT_WARP, found = 0;
+	uint32_t first = tt_lane() * each, end = first + each < row->n_segments ? first + each : row->n_segments;
+	double own = 0, total, passed;
+	for (uint32_t s = first; s < end; s++)
+		own += sample_walk_segment(row, walk, s);
+	double before = sample_lanes_before(own, &total), target = absolute ? share : share * total;
+	uint32_t lane = sample_lane_of(before, own, target);
+	passed = before;
+	if (tt_lane() == lane) {
+		double at = before;
+		for (uint32_t s = first; s < end; s++) {
+			double mass = sample_walk_segment(row, walk, s);
+			if (mass > 0) {
+				found = s;
+				passed = at;
+				if (at + mass > target)
+					break;
+			}
+			at += mass;
+		}
+	}
+	uint32_t segment = tt_shuffle(found, lane);
+	passed = tt_shuffle_f64(passed, lane);
+	uint32_t segment_end = sample_segment_end(row, segment);
+	each = row->segment / TT_WARP;
+	first = segment * row->segment + tt_lane() * each;
+	end = first + each < segment_end ? first + each : segment_end;
+	own = 0;
+	for (uint32_t i = first; i < end; i++)
+		own += sample_walk_value(row, walk, i);
+	before = passed + sample_lanes_before(own, &total);
+	lane = sample_lane_of(before, own, target);
+	for (uint32_t i = first; i < end && tt_lane() == lane; i++) {
+		double value = sample_walk_value(row, walk, i);
+		if (value > 0) {
+			found = i;
+			if (before + value > target)
+				break;
+		}
+		before += value;
+	}
+	return tt_shuffle(found, lane);
+}
+
+/* The sum of all segments' sums. */
+TT_DEVICE double sample_total(const double *sums, uint32_t n_segments)
+{
+	uint32_t each = (n_segments + TT_WARP - 1) / TT_WARP, first = tt_lane() * each;
+	double own = 0, total;
+	for (uint32_t s = first; s < first + each && s < n_segments; s++)
+		own += tt_load_f64(sums + s, TT_TRAFFIC_SCRATCH);
+	sample_lanes_before(own, &total);
+	return total;
+}
+
+/* -- The likeliest ids, one after the other, by one warp -- */
+
+struct sample_place {
+	float value;
+	uint32_t id;
+};
+
+/* By value, then by id; NaN comes behind nothing. */
+TT_DEVICE bool sample_behind(float value, uint32_t id, struct sample_place place)
+{
+	return value < place.value || (value == place.value && id > place.id);
+}
+
+/* The first in order of what the lanes hold; id UINT32_MAX holds nothing. */
+TT_DEVICE struct sample_place sample_first_of_lanes(struct sample_place own)
+{
+	for (uint32_t lanes = TT_WARP / 2; lanes; lanes /= 2) {
+		struct sample_place other = {tt_shuffle_xor_f32(own.value, lanes), tt_shuffle_xor(own.id, lanes)};
+		if (other.id != UINT32_MAX && (own.id == UINT32_MAX || sample_behind(own.value, own.id, other)))
+			own = other;
+	}
+	return own;
+}
+
+/* The first of a segment behind place, or of the whole segment. */
+TT_DEVICE struct sample_place sample_next_in_segment(
+	const struct sample_row *row, uint32_t segment, bool whole, struct sample_place place)
+{
+	uint32_t end = sample_segment_end(row, segment);
+	struct sample_place own = {0, UINT32_MAX};
+	for (uint32_t i = segment * row->segment + tt_lane(); i < end; i += TT_WARP) {
+		float x = sample_logit(row, i);
+		if (x == x && (whole || sample_behind(x, i, place)) && (own.id == UINT32_MAX || x > own.value)) {
+			own.value = x;
+			own.id = i;
+		}
+	}
+	return sample_first_of_lanes(own);
+}
+
+/* Takes the first of the row that is left; left[n_segments] in shared memory holds the largest value of what is left of each
+ * segment, NaN where nothing is. id UINT32_MAX: there is none. */
+TT_DEVICE struct sample_place sample_take(
+	const struct sample_row *row, float *left, bool whole, struct sample_place taken)
+{
+	struct sample_place best = {0, UINT32_MAX};
+	for (uint32_t s = tt_lane(); s < row->n_segments; s += TT_WARP) {
+		float x = tt_shared_load_f32(left + s);
+		if (x == x && (best.id == UINT32_MAX || x > best.value)) {
+			best.value = x;
+			best.id = s;
+		}
+	}
+	best = sample_first_of_lanes(best);
+	uint32_t segment = best.id;
+	if (segment == UINT32_MAX)
+		return best;
+	best = sample_next_in_segment(row, segment, whole, taken);
+	struct sample_place next = sample_next_in_segment(row, segment, false, best);
+	tt_sync_warp();
+	if (tt_lane() == 0)
+		tt_shared_store_f32(left + segment, next.id == UINT32_MAX ? tt_f32_from_bits(0x7fffffff) : next.value);
+	tt_sync_warp();
+	return best;
+}
+
+#endif

@@ -1,0 +1,172 @@
+/* Steering by whole rows: ablate and clamp need h.d before they change h. One block a token, launched behind down_proj in the
+ * graph variant of sessions that hold such a policy, for all rows: those that only add get the bits of down_proj's epilogue, so
+ * that loading a policy changes nobody else's tokens.
+ *
+ * The row stays in shared memory, as it came and as it becomes; a thread touches the same columns throughout. */
+#include "kernels/cuda/steer.cuh"
+#include "kernels/cuda/steer_row.h"
+
+enum { THREADS = 256, WARPS = THREADS / TT_WARP, FREE_SHARED = 48 * 1024 };
+
+struct steer_row_args {
+	struct steer s;
+	const float *gamma; // [hidden]
+	float *h;           // in and out [n_tokens][hidden]
+	tt_bf16 *x;         // out [n_tokens][hidden]
+	float *squares;     // out [n_tokens][n_norm_tiles]
+	uint32_t n_norm_tiles;
+};
+
+/* The block's dynamic shared memory. */
+struct row_memory {
+	float *came, *becomes; // [hidden]
+	float *before, *after; // [n_norm_tiles]
+	float *warps;          // [WARPS]
+};
+
+static uint32_t row_memory_bytes(uint32_t hidden, uint32_t n_norm_tiles)
+{
+	return (2 * hidden + 2 * n_norm_tiles + WARPS) * (uint32_t)sizeof(float);
+}
+
+TT_DEVICE float4 shared_four(const float *p)
+{
+	uint4 v = tt_shared_load_16(p);
+	return make_float4(tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
+}
+
+TT_DEVICE void shared_store_four(float *p, float4 v)
+{
+	tt_shared_store_16(p,
+		make_uint4(tt_bits_from_f32(v.x), tt_bits_from_f32(v.y), tt_bits_from_f32(v.z), tt_bits_from_f32(v.w)));
+}
+
+/* came . direction, for all threads: a thread's columns ascending, then lanes, then warps. */
+TT_DEVICE float row_dot(const struct row_memory *m, const float *direction, uint32_t hidden)
+{
+	float sum = 0;
+	for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4) {
+		float4 h = shared_four(m->came + column), d = tt_load_f32x4(direction + column, TT_TRAFFIC_DIRECTION);
+		sum = fmaf(h.x, d.x, sum);
+		sum = fmaf(h.y, d.y, sum);
+		sum = fmaf(h.z, d.z, sum);
+		sum = fmaf(h.w, d.w, sum);
+	}
+	sum = tt_warp_sum(sum, TT_WARP);
+	if (tt_lane() == 0)
+		tt_shared_store_f32(m->warps + tt_warp(), sum);
+	tt_sync_block();
+	sum = tt_shared_load_f32(m->warps);
+	for (uint32_t i = 1; i < WARPS; i++)
+		sum += tt_shared_load_f32(m->warps + i);
+	tt_sync_block(); /* the next dot writes there again */
+	return sum;
+}
+
+/* All directions of one of the token's rows. */
+TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, uint32_t hidden)
+{
+	for (uint32_t k = 0; k < r->n_directions; k++) {
+		const float *direction = r->directions + (size_t)k * hidden;
+		float g = r->c;
+		if (r->op == TT_STEER_ABLATE)
+			g = -(r->c * row_dot(m, direction, hidden));
+		if (r->op == TT_STEER_CLAMP)
+			g = r->c * (tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION) - row_dot(m, direction, hidden));
+		for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4)
+			shared_store_four(m->becomes + column,
+				steer_add(shared_four(m->becomes + column), g, direction + column));
+	}
+}
+
+TT_DEVICE void row_load(const struct row_memory *m, const float *h, uint32_t hidden)
+{
+	for (uint32_t first = tt_warp() * TT_WARP * 4; first < hidden; first += THREADS * 4) {
+		uint32_t column = first + tt_lane() * 4;
+		bool valid = column < hidden;
+		float4 v = valid ? tt_load_f32x4(h + column, TT_TRAFFIC_ACTIVATION) : make_float4(0, 0, 0, 0);
+		float squares = norm_tile_squares(v);
+		if (!valid)
+			continue;
+		shared_store_four(m->came + column, v);
+		shared_store_four(m->becomes + column, v);
+		if (column % TT_NORM_TILE == 0)
+			tt_shared_store_f32(m->before + column / TT_NORM_TILE, squares);
+	}
+}
+
+TT_DEVICE void row_store(const struct steer_row_args &a, const struct row_memory *m, uint32_t token, uint32_t hidden)
+{
+	int32_t capture = (int32_t)step_word(a.s.plan, &a.s.plan->captures, token);
+	size_t row = (size_t)token * hidden;
+	for (uint32_t first = tt_warp() * TT_WARP * 4; first < hidden; first += THREADS * 4) {
+		uint32_t column = first + tt_lane() * 4;
+		bool valid = column < hidden;
+		float4 v = valid ? shared_four(m->becomes + column) : make_float4(0, 0, 0, 0);
+		float squares = norm_tile_squares(v);
+		if (!valid)
+			continue;
+		tt_store_f32x4(a.h + row + column, v, TT_TRAFFIC_ACTIVATION);
+		steer_capture(a.s, capture, column, v);
+		norm_store_x(a.x + row + column, v, tt_load_f32x4(a.gamma + column, TT_TRAFFIC_WEIGHT));
+		if (column % TT_NORM_TILE)
+			continue;
+		tt_shared_store_f32(m->after + column / TT_NORM_TILE, squares);
+		tt_store_f32(a.squares + (size_t)token * a.n_norm_tiles + column / TT_NORM_TILE, squares,
+			TT_TRAFFIC_ACTIVATION);
+	}
+}
+
+/* By one warp, in norm_sum_tiles' order. */
+TT_DEVICE float row_sum_tiles(const float *squares, uint32_t n_tiles)
+{
+	float sum = 0;
+	for (uint32_t i = tt_lane(); i < n_tiles; i += TT_WARP)
+		sum += tt_shared_load_f32(squares + i);
+	return tt_warp_sum(sum, TT_WARP);
+}
+
+static __global__ void __launch_bounds__(THREADS) steer_row_kernel(const __grid_constant__ struct steer_row_args a)
+{
+	TT_DYNAMIC_SHARED(shared);
+	uint32_t token = blockIdx.x, hidden = a.s.hidden;
+	float *memory = (float *)shared;
+	const struct row_memory m = {memory, memory + hidden, memory + 2 * hidden, memory + 2 * hidden + a.n_norm_tiles,
+		memory + 2 * hidden + 2 * a.n_norm_tiles};
+	tt_grid_launch_dependents();
+	tt_grid_wait();
+	if (token >= tt_load_4(&a.s.plan->n_tokens, TT_TRAFFIC_PLAN))
+		return;
+	uint2 rows = steer_rows(a.s, token);
+	row_load(&m, a.h + (size_t)token * hidden, hidden);
+	for (uint32_t i = 0; i < TT_STACK; i++) {
+		struct steer_row r = steer_load_row(a.s, steer_row_index(rows, i));
+		if (r.c != 0) /* the same for the whole block */
+			row_apply(&m, &r, hidden);
+	}
+	row_store(a, &m, token, hidden);
+	if (!a.s.norms)
+		return;
+	tt_sync_block();
+	if (tt_warp() == 0) {
+		float before = row_sum_tiles(m.before, a.n_norm_tiles), after = row_sum_tiles(m.after, a.n_norm_tiles);
+		if (tt_lane() == 0)
+			steer_store_norms(a.s, token, rows.x | rows.y, before, after);
+	}
+}
+
+int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, struct tt_error *err)
+{
+	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens, n_norm_tiles = tt_norm_tiles(hidden);
+	uint32_t shared_bytes = row_memory_bytes(hidden, n_norm_tiles);
+	const void *kernel = TT_KERNEL(steer_row_kernel);
+	struct steer_row_args a = {{cuda->plan, args->slots, args->coef, args->captured, args->norms,
+					   args->config->n_layers, args->layer_index, hidden},
+		args->next_norm, args->h, cuda->x, cuda->squares, n_norm_tiles};
+	void *kernel_args[] = {&a};
+	struct tt_launch launch = {"steer_row", dim3(n), dim3(THREADS), shared_bytes, cuda->stream,
+		(uint64_t)n * hidden * (4 + 4 + 2), (uint64_t)n * hidden * 4, cuda->dependent, &cuda->counters};
+	if (shared_bytes > FREE_SHARED)
+		TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
+	return tt_launch_kernel(&launch, kernel, kernel_args, err);
+}

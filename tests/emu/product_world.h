@@ -1,0 +1,399 @@
+/* A small layer for the tests of the products: awkward sizes (half a chunk of K, a vocabulary that is no multiple of 4, tiles
+ * that do not fill a block), 256 tokens of many sequences, and every op run on any part of them. A token's inputs follow from its
+ * place in the pool alone, so that its outputs can be held against those of any other step. */
+#ifndef TESTS_EMU_PRODUCT_WORLD_H
+#define TESTS_EMU_PRODUCT_WORLD_H
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/steer_row.h"
+#include "tests/emu/emu.h"
+
+enum {
+	HIDDEN = 112,
+	FFN = 176,
+	HEADS = 5,
+	KV_HEADS = 2,
+	HEAD_DIM = 32,
+	Q = HEADS * HEAD_DIM,
+	KV = KV_HEADS * HEAD_DIM
+};
+enum { VOCAB = 291, LAYERS = 3, LAYER = 1, POOL = 256, NORM_TILES = HIDDEN / TT_NORM_TILE };
+enum { N_PAGES = 131, MAX_PAGES = 4, KV_SIZE = LAYERS * N_PAGES * 2 * KV_HEADS * TT_PAGE_TOKENS * HEAD_DIM };
+enum { ROWS = 8, SLOTS = 5, MAX_DIRECTIONS = 2 };
+
+/* What the ops read, made once. Row r of the coefficient table: 1 to 3 add, 4 adds nothing (c == 0, and its direction is
+ * infinite), 5 ablates 2 directions, 6 clamps 2, 7 ablates with c == 0. */
+struct inputs {
+	tt_bf16 embedding[VOCAB * HIDDEN], w_qkv[(Q + 2 * KV) * HIDDEN], wo[HIDDEN * Q], w_gate_up[2 * FFN * HIDDEN],
+		w_down[HIDDEN * FFN], output[VOCAB * HIDDEN];
+	float bq[Q], bk[KV], bv[KV], bo[HIDDEN], b_gate[FFN], b_up[FFN], b_down[HIDDEN], attn_norm[HIDDEN],
+		ffn_norm[HIDDEN], next_norm[HIDDEN], inverse_frequencies[HEAD_DIM / 2];
+	float h[POOL * HIDDEN], squares[POOL * NORM_TILES];
+	tt_bf16 x[POOL * HIDDEN], attention[POOL * Q], ffn[POOL * FFN];
+	float directions[SLOTS][LAYERS * MAX_DIRECTIONS * HIDDEN], targets[LAYERS * MAX_DIRECTIONS];
+	float coef[ROWS * LAYERS];
+};
+
+/* What they write, for each token of the pool. */
+struct outputs {
+	float h[POOL * HIDDEN], squares[POOL * NORM_TILES], logits[POOL * VOCAB], captured[POOL * LAYERS * HIDDEN],
+		norms[POOL * LAYERS * 2];
+	tt_bf16 x[POOL * HIDDEN], q[POOL * Q], ffn[POOL * FFN], kv[KV_SIZE];
+};
+
+/* The world's scratch is large enough from the start; weak, since the backend brings its own. */
+extern "C" __attribute__((weak)) int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
+{
+	return n_bytes <= cuda->partial_bytes ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "scratch of %zu bytes", n_bytes);
+}
+
+static inline float random_unit(uint64_t *state) /* -1 to 1 */
+{
+	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
+	return (float)(int32_t)(*state >> 32) * 0x1p-31f;
+}
+
+static inline void fill_f32(float *p, size_t n, float scale, float middle, uint64_t *state)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = middle + scale * random_unit(state);
+}
+
+static inline void fill_bf16(tt_bf16 *p, size_t n, float scale, uint64_t *state)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = tt_emu_bf16(scale * random_unit(state));
+}
+
+/* Two orthonormal directions a layer. */
+static inline void make_orthonormal(float *directions, uint64_t *state)
+{
+	for (uint32_t l = 0; l < LAYERS; l++) {
+		float *a = directions + l * 2 * HIDDEN, *b = a + HIDDEN;
+		double aa = 0, ab = 0, bb = 0;
+		fill_f32(a, 2 * HIDDEN, 1, 0, state);
+		for (uint32_t i = 0; i < HIDDEN; i++)
+			aa += (double)a[i] * a[i], ab += (double)a[i] * b[i];
+		for (uint32_t i = 0; i < HIDDEN; i++)
+			b[i] = (float)(b[i] - ab / aa * a[i]), bb += (double)b[i] * b[i];
+		for (uint32_t i = 0; i < HIDDEN; i++)
+			a[i] = (float)(a[i] / sqrt(aa)), b[i] = (float)(b[i] / sqrt(bb));
+	}
+}
+
+static inline struct inputs *make_inputs(void)
+{
+	struct inputs *in = (struct inputs *)calloc(1, sizeof *in);
+	uint64_t state = 42;
+	cr_assert(in);
+	fill_bf16(in->embedding, VOCAB * HIDDEN, 1, &state);
+	fill_bf16(in->w_qkv, (Q + 2 * KV) * HIDDEN, 0.2f, &state);
+	fill_bf16(in->wo, HIDDEN * Q, 0.2f, &state);
+	fill_bf16(in->w_gate_up, 2 * FFN * HIDDEN, 0.2f, &state);
+	fill_bf16(in->w_down, HIDDEN * FFN, 0.2f, &state);
+	fill_bf16(in->output, VOCAB * HIDDEN, 0.2f, &state);
+	float *biases[] = {in->bq, in->bk, in->bv, in->bo, in->b_gate, in->b_up, in->b_down};
+	const uint32_t bias_sizes[] = {Q, KV, KV, HIDDEN, FFN, FFN, HIDDEN};
+	for (uint32_t i = 0; i < 7; i++)
+		fill_f32(biases[i], bias_sizes[i], 0.5f, 0, &state);
+	fill_f32(in->attn_norm, HIDDEN, 0.3f, 1, &state);
+	fill_f32(in->ffn_norm, HIDDEN, 0.3f, 1, &state);
+	fill_f32(in->next_norm, HIDDEN, 0.3f, 1, &state);
+	for (uint32_t i = 0; i < HEAD_DIM / 2; i++)
+		in->inverse_frequencies[i] = (float)pow(10000.0, -2.0 * i / HEAD_DIM);
+	fill_f32(in->h, POOL * HIDDEN, 2, 0, &state);
+	fill_bf16(in->attention, POOL * Q, 1, &state);
+	fill_bf16(in->ffn, POOL * FFN, 1, &state);
+	for (uint32_t i = 0; i < POOL * HIDDEN; i++)
+		in->x[i] = tt_emu_bf16(in->h[i] * in->attn_norm[i % HIDDEN]);
+	for (uint32_t i = 0; i < POOL * NORM_TILES; i++) {
+		double sum = 0;
+		for (uint32_t j = 0; j < TT_NORM_TILE; j++)
+			sum += (double)in->h[i * TT_NORM_TILE + j] * in->h[i * TT_NORM_TILE + j];
+		in->squares[i] = (float)sum;
+	}
+	for (uint32_t s = 0; s < 3; s++)
+		fill_f32(in->directions[s], LAYERS * HIDDEN, 1, 0, &state);
+	for (uint32_t s = 3; s < SLOTS; s++)
+		make_orthonormal(in->directions[s], &state);
+	fill_f32(in->targets, LAYERS * MAX_DIRECTIONS, 3, 0, &state);
+	fill_f32(in->coef, ROWS * LAYERS, 2, 0, &state);
+	in->coef[0 * LAYERS + LAYER] = in->coef[4 * LAYERS + LAYER] = in->coef[7 * LAYERS + LAYER] = 0;
+	return in;
+}
+
+/* The slot of each row of the table; row 4's is slot 2, whose layer 2 nobody reads. */
+static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 1, 3, 4, 3};
+
+/* One step: tokens first to first + n of the pool, on grids made for more. */
+struct step_case {
+	uint32_t first, n, grid;
+	uint32_t n_sms; /* few: the kernels with more rows a block */
+	bool dependent, norms, row_steering;
+	uint32_t steering; /* 0: none; 1: add; 2: all operations */
+};
+
+struct world {
+	struct inputs *in;
+	struct tt_config config;
+	struct tt_layer layer;
+	struct tt_matrix embedding, output;
+	struct tt_cuda cuda;
+	struct tt_step *host_plan;
+	struct tt_kv_pages kv;
+	float *inverse_frequencies, *h, *logits, *captured, *norms, *coef, *attn_norm, *next_norm;
+	tt_bf16 *q, *attention, *ffn;
+	struct tt_steer_slot *slots;
+	struct step_case step;
+};
+
+static inline void *device(size_t n_bytes)
+{
+	void *p;
+	cr_assert_eq(cudaMalloc(&p, n_bytes), cudaSuccess);
+	cr_assert_eq(cudaMemset(p, 0, n_bytes), cudaSuccess);
+	return p;
+}
+
+template <typename type> static type *uploaded(const type *host, size_t n)
+{
+	type *p = (type *)device(n * sizeof *host);
+	cr_assert_eq(cudaMemcpy(p, host, n * sizeof *host, cudaMemcpyHostToDevice), cudaSuccess);
+	return p;
+}
+
+static inline struct tt_matrix matrix(const tt_bf16 *w, uint32_t n_out, uint32_t n_in)
+{
+	struct tt_matrix m = {uploaded(w, (size_t)n_out * n_in), TT_TYPE_BF16, n_out, n_in};
+	return m;
+}
+
+/* The rows that steer a token. */
+static inline void choose_rows(uint32_t steering, uint32_t token, uint16_t rows[TT_STACK])
+{
+	static const uint16_t add[5][TT_STACK] = {{0}, {1}, {2, 4, 1, 3}, {4}, {0, 3, 0, 2}};
+	static const uint16_t all[5][TT_STACK] = {{5}, {6}, {1, 5, 2, 7}, {7}, {0, 6, 3, 5}};
+	bool whole = steering == 2 && token % 2; /* some tokens that only add, in the same step */
+	memcpy(rows, (whole ? all : add)[token % 5], TT_STACK * sizeof *rows);
+	if (!steering)
+		memset(rows, 0, TT_STACK * sizeof *rows);
+}
+
+static inline int32_t position_of(uint32_t token)
+{
+	return (int32_t)(token / 8 * 7 % 50 + token % 8);
+}
+
+static inline int32_t page_of(uint32_t token)
+{
+	return (int32_t)((token / 8 * MAX_PAGES + (uint32_t)position_of(token) / TT_PAGE_TOKENS) * 37 % N_PAGES);
+}
+
+/* Where the keys (0) or values (1) of a token's head lie in the pages. */
+static inline size_t kv_at(uint32_t token, uint32_t which, uint32_t head)
+{
+	size_t page = (size_t)LAYER * N_PAGES + (size_t)page_of(token);
+	return (((page * 2 + which) * KV_HEADS + head) * TT_PAGE_TOKENS + (size_t)position_of(token) % TT_PAGE_TOKENS) *
+	       HEAD_DIM;
+}
+
+static inline struct tt_step *make_plan(const struct step_case *c)
+{
+	enum { CAPACITY = 1 << 17, N_SEQS = POOL / 8 };
+	struct tt_step *plan = (struct tt_step *)calloc(1, CAPACITY);
+	struct tt_error err = {0, ""};
+	cr_assert(plan);
+	plan->n_tokens = plan->n_samples = plan->n_captures = c->n;
+	plan->n_seqs = N_SEQS;
+	plan->n_rows = ROWS;
+	plan->max_pages = MAX_PAGES;
+	cr_assert_eq(tt_step_layout(plan, CAPACITY, &err), TT_OK, "%s", err.message);
+	for (uint32_t i = 0; i < c->n; i++) {
+		uint32_t token = c->first + i;
+		tt_step_tokens(plan)[i] = (int32_t)(token * 31 % VOCAB);
+		tt_step_positions(plan)[i] = position_of(token);
+		tt_step_seqs(plan)[i] = (int32_t)(token / 8);
+		tt_step_captures(plan)[i] = token % 3 ? (int32_t)(c->n - 1 - i) : -1;
+		choose_rows(c->steering, token, tt_step_coef_rows(plan) + i * TT_STACK);
+		tt_step_samples(plan)[i].token = c->n - 1 - i;
+	}
+	memcpy(tt_step_row_slots(plan), row_slots, sizeof row_slots);
+	for (uint32_t i = 0; i < N_SEQS * MAX_PAGES; i++)
+		tt_step_pages(plan)[i] = (int32_t)(i * 37 % N_PAGES);
+	return plan;
+}
+
+static inline struct tt_steer_slot *make_slots(const struct inputs *in)
+{
+	struct tt_steer_slot slots[SLOTS];
+	memset(slots, 0, sizeof slots);
+	const float *targets = uploaded(in->targets, LAYERS * MAX_DIRECTIONS);
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		slots[i].op = i < 3 ? TT_STEER_ADD : i == 3 ? TT_STEER_ABLATE : TT_STEER_CLAMP;
+		slots[i].n_directions = i < 3 ? 1 : 2;
+		slots[i].directions = uploaded(in->directions[i], LAYERS * MAX_DIRECTIONS * HIDDEN);
+		slots[i].targets = i == 4 ? targets : NULL;
+	}
+	return uploaded(slots, SLOTS);
+}
+
+static inline void world_layer(struct world *w)
+{
+	const struct inputs *in = w->in;
+	struct tt_layer *l = &w->layer;
+	l->wq = matrix(in->w_qkv, Q + 2 * KV, HIDDEN);
+	l->wo = matrix(in->wo, HIDDEN, Q);
+	l->w_gate = matrix(in->w_gate_up, 2 * FFN, HIDDEN);
+	l->w_down = matrix(in->w_down, HIDDEN, FFN);
+	l->bq = uploaded(in->bq, Q);
+	l->bk = uploaded(in->bk, KV);
+	l->bv = uploaded(in->bv, KV);
+	l->bo = uploaded(in->bo, HIDDEN);
+	l->b_gate = uploaded(in->b_gate, FFN);
+	l->b_up = uploaded(in->b_up, FFN);
+	l->b_down = uploaded(in->b_down, HIDDEN);
+	l->attn_norm = uploaded(in->attn_norm, HIDDEN);
+	l->ffn_norm = uploaded(in->ffn_norm, HIDDEN);
+	w->embedding = matrix(in->embedding, VOCAB, HIDDEN);
+	w->output = matrix(in->output, VOCAB, HIDDEN);
+}
+
+/* Call tt_emu_reset before it and world_close behind it. */
+static inline void world_open(struct world *w, const struct step_case *c)
+{
+	memset(w, 0, sizeof *w);
+	w->step = *c;
+	w->in = make_inputs();
+	w->config.n_layers = LAYERS;
+	w->config.hidden_size = HIDDEN;
+	w->config.n_heads = HEADS;
+	w->config.n_kv_heads = KV_HEADS;
+	w->config.head_dim = HEAD_DIM;
+	w->config.ffn_size = FFN;
+	w->config.vocab_size = VOCAB;
+	w->config.rms_norm_eps = 1e-5f;
+	world_layer(w);
+	const struct inputs *in = w->in;
+	w->host_plan = make_plan(c);
+	w->cuda.plan = (const struct tt_step *)uploaded((const unsigned char *)w->host_plan, w->host_plan->n_bytes);
+	w->cuda.n_sms = c->n_sms;
+	w->cuda.dependent = c->dependent;
+	w->cuda.row_steering = c->row_steering;
+	w->cuda.grid_tokens = w->cuda.grid_samples = c->grid;
+	w->cuda.x = uploaded(in->x + c->first * HIDDEN, c->n * HIDDEN);
+	w->cuda.squares = uploaded(in->squares + c->first * NORM_TILES, c->n * NORM_TILES);
+	w->cuda.partial_bytes = POOL * NORM_TILES * sizeof(float);
+	w->cuda.partial = (float *)device(w->cuda.partial_bytes);
+	w->cuda.arrivals = (uint32_t *)device(64 * sizeof(uint32_t));
+	w->h = uploaded(in->h + c->first * HIDDEN, c->n * HIDDEN);
+	w->attention = uploaded(in->attention + c->first * Q, c->n * Q);
+	w->ffn = uploaded(in->ffn + c->first * FFN, c->n * FFN);
+	w->q = (tt_bf16 *)device(c->n * Q * sizeof(tt_bf16));
+	w->logits = (float *)device((size_t)c->n * VOCAB * sizeof(float));
+	w->captured = (float *)device((size_t)c->n * LAYERS * HIDDEN * sizeof(float));
+	w->norms = c->norms ? (float *)device((size_t)c->n * LAYERS * 2 * sizeof(float)) : NULL;
+	w->kv.data = device(KV_SIZE * sizeof(tt_bf16));
+	w->kv.type = TT_KV_F16;
+	w->kv.n_pages = N_PAGES;
+	w->coef = uploaded(in->coef, ROWS * LAYERS);
+	w->inverse_frequencies = uploaded(in->inverse_frequencies, HEAD_DIM / 2);
+	w->next_norm = uploaded(in->next_norm, HIDDEN);
+	w->slots = make_slots(in);
+}
+
+static inline void world_close(struct world *w)
+{
+	free(w->in);
+	free(w->host_plan);
+}
+
+enum { OP_EMBED = 1, OP_QKV = 2, OP_O_PROJ = 4, OP_GATE_UP = 8, OP_DOWN_PROJ = 16, OP_LOGITS = 32 };
+
+/* The chosen ops, each on what the one before it left. */
+static inline int world_run(struct world *w, unsigned ops, struct tt_error *err)
+{
+	struct tt_backend *b = &w->cuda.base;
+	const struct tt_step *step = w->host_plan;
+	const struct tt_embed_args embed = {&w->config, step, &w->embedding, w->h, w->layer.attn_norm};
+	const struct tt_qkv_args qkv = {
+		&w->config, step, &w->layer, LAYER, w->inverse_frequencies, w->h, (float *)w->q, &w->kv};
+	const struct tt_o_proj_args o_proj = {&w->config, step, &w->layer, (const float *)w->attention, w->h};
+	const struct tt_gate_up_args gate_up = {&w->config, step, &w->layer, w->h, (float *)w->ffn};
+	const struct tt_down_proj_args down = {&w->config, step, &w->layer, LAYER, (const float *)w->ffn, w->h,
+		w->slots, w->coef, w->captured, w->norms, w->next_norm};
+	const struct tt_logits_args logits = {&w->config, step, w->next_norm, &w->output, w->h, w->logits};
+	if (ops & OP_EMBED)
+		TT_TRY(tt_cuda_embed(b, &embed, err));
+	if (ops & OP_QKV)
+		TT_TRY(tt_cuda_qkv(b, &qkv, err));
+	if (ops & OP_O_PROJ)
+		TT_TRY(tt_cuda_o_proj(b, &o_proj, err));
+	if (ops & OP_GATE_UP)
+		TT_TRY(tt_cuda_gate_up(b, &gate_up, err));
+	if (ops & OP_DOWN_PROJ)
+		TT_TRY(tt_cuda_down_proj(b, &down, err));
+	if (ops & OP_LOGITS)
+		TT_TRY(tt_cuda_logits(b, &logits, err));
+	return TT_OK;
+}
+
+static inline void fetched(void *to, const void *from, size_t n_bytes)
+{
+	cr_assert_eq(cudaMemcpy(to, from, n_bytes, cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
+}
+
+/* Outputs at their place in the pool; logits and captures by the token they belong to. */
+static inline void world_results(const struct world *w, struct outputs *out)
+{
+	uint32_t first = w->step.first, n = w->step.n;
+	float *logits = (float *)malloc((size_t)n * VOCAB * sizeof *logits);
+	float *captured = (float *)malloc((size_t)n * LAYERS * HIDDEN * sizeof *captured);
+	cr_assert(logits && captured);
+	fetched(out->h + first * HIDDEN, w->h, n * HIDDEN * sizeof(float));
+	fetched(out->x + first * HIDDEN, w->cuda.x, n * HIDDEN * sizeof(tt_bf16));
+	fetched(out->squares + first * NORM_TILES, w->cuda.squares, n * NORM_TILES * sizeof(float));
+	fetched(out->q + first * Q, w->q, n * Q * sizeof(tt_bf16));
+	fetched(out->ffn + first * FFN, w->ffn, n * FFN * sizeof(tt_bf16));
+	fetched(out->kv, w->kv.data, KV_SIZE * sizeof(tt_bf16));
+	if (w->norms)
+		fetched(out->norms + first * LAYERS * 2, w->norms, n * LAYERS * 2 * sizeof(float));
+	fetched(logits, w->logits, (size_t)n * VOCAB * sizeof *logits);
+	fetched(captured, w->captured, (size_t)n * LAYERS * HIDDEN * sizeof *captured);
+	for (uint32_t i = 0; i < n; i++) {
+		memcpy(out->logits + (size_t)(first + n - 1 - i) * VOCAB, logits + (size_t)i * VOCAB,
+			VOCAB * sizeof *logits);
+		memcpy(out->captured + (size_t)(first + n - 1 - i) * LAYERS * HIDDEN,
+			captured + (size_t)i * LAYERS * HIDDEN, LAYERS * HIDDEN * sizeof *captured);
+	}
+	free(logits);
+	free(captured);
+}
+
+/* One step from its inputs to its outputs. Free the result. */
+static inline struct outputs *run_step(const struct step_case *c, unsigned ops, enum tt_emu_order order)
+{
+	struct world w;
+	struct tt_error err = {0, ""};
+	struct outputs *out = (struct outputs *)calloc(1, sizeof *out);
+	cr_assert(out);
+	tt_emu_reset(order, 7);
+	world_open(&w, c);
+	tt_emu_clear_counters();
+	cr_assert_eq(world_run(&w, ops, &err), TT_OK, "%s", err.message);
+	world_results(&w, out);
+	world_close(&w);
+	return out;
+}
+
+static inline double from_bf16(tt_bf16 x)
+{
+	return tt_f32_from_bf16(x);
+}
+
+#endif

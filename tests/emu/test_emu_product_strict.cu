@@ -1,0 +1,113 @@
+/* A row's bits are its own: whatever else is in the step, whichever kernel of the family the grid chose, in any order of threads. And
+ * what a decode step costs. */
+#include "tests/emu/product_world.h"
+
+enum { ALL = OP_EMBED | OP_QKV | OP_O_PROJ | OP_GATE_UP | OP_DOWN_PROJ | OP_LOGITS };
+
+static void same_bits(const void *a, const void *b, size_t size, uint32_t first, uint32_t n, const char *what)
+{
+	for (uint32_t t = first; t < first + n; t++)
+		cr_assert_eq(memcmp((const char *)a + t * size, (const char *)b + t * size, size), 0,
+			"%s of token %u of %u to %u", what, t, first, first + n - 1);
+}
+
+static void same_outputs(const struct outputs *a, const struct outputs *b, uint32_t first, uint32_t n)
+{
+	same_bits(a->q, b->q, Q * sizeof(tt_bf16), first, n, "q");
+	same_bits(a->ffn, b->ffn, FFN * sizeof(tt_bf16), first, n, "ffn");
+	same_bits(a->h, b->h, HIDDEN * sizeof(float), first, n, "h");
+	same_bits(a->x, b->x, HIDDEN * sizeof(tt_bf16), first, n, "x");
+	same_bits(a->squares, b->squares, NORM_TILES * sizeof(float), first, n, "squares");
+	same_bits(a->logits, b->logits, VOCAB * sizeof(float), first, n, "logits");
+	same_bits(a->norms, b->norms, LAYERS * 2 * sizeof(float), first, n, "norms");
+	for (uint32_t t = first; t < first + n; t++)
+		for (uint32_t i = 0; i < 2 * KV_HEADS; i++)
+			cr_assert_eq(memcmp(a->kv + kv_at(t, i / KV_HEADS, i % KV_HEADS),
+					     b->kv + kv_at(t, i / KV_HEADS, i % KV_HEADS), HEAD_DIM * sizeof(tt_bf16)),
+				0, "kv of token %u", t);
+}
+
+Test(emu_product_strict, batch_grid_and_kernel_change_no_bit)
+{
+	static const struct step_case cases[] = {
+		{200, 1, 1, 132, true, true, false, 1},   /* 8 tokens a block */
+		{100, 7, 7, 132, false, true, false, 1},  /* another column of the mma */
+		{3, 8, 8, 1, true, true, false, 1},       /* */
+		{3, 7, 64, 1, false, true, false, 1},     /* 64 tokens, 64 rows */
+		{33, 9, 9, 132, true, true, false, 1},    /* 32 tokens, 32 rows */
+		{61, 64, 64, 132, false, true, false, 1}, /* 64 tokens, 32 rows */
+		{61, 64, 64, 1, true, true, false, 1},
+		{0, 256, 256, 132, true, true, false, 1}, /* 128 tokens, 64 rows */
+		{77, 130, 256, 132, true, true, false, 1},
+	};
+	const struct step_case whole = {0, 256, 256, 1, false, true, false, 1}; /* 128 tokens, 128 rows */
+	struct outputs *expected = run_step(&whole, ALL, TT_EMU_FORWARD);
+	uint32_t order = 0;
+	for (const struct step_case &c : cases) {
+		struct outputs *got = run_step(&c, ALL, (enum tt_emu_order)(order++ % TT_EMU_ORDERS));
+		same_outputs(got, expected, c.first, c.n);
+		free(got);
+	}
+	free(expected);
+}
+
+Test(emu_product_strict, order_of_threads_changes_no_bit)
+{
+	static const struct step_case cases[] = {
+		{20, 8, 8, 132, true, true, false, 1},
+		{20, 30, 30, 132, true, true, false, 1},
+		{20, 40, 40, 1, true, true, false, 1},
+		{20, 70, 70, 132, true, true, false, 1},
+		{20, 9, 9, 132, true, true, true, 2},
+	};
+	for (const struct step_case &c : cases) {
+		struct outputs *expected = run_step(&c, ALL, TT_EMU_FORWARD);
+		for (int order = TT_EMU_BACKWARD; order < TT_EMU_ORDERS; order++) {
+			struct outputs *got = run_step(&c, ALL, (enum tt_emu_order)order);
+			same_outputs(got, expected, c.first, c.n);
+			free(got);
+		}
+		free(expected);
+	}
+}
+
+/* Bytes of each op's weights, vectors included; the embedding's rows are the tokens'. */
+struct weights_of {
+	const char *name;
+	uint64_t bytes;
+};
+
+static void check_traffic(uint32_t n)
+{
+	static const struct weights_of expected[] = {
+		{"qkv", (Q + 2 * KV) * (HIDDEN * 2 + 4)},
+		{"o_proj", HIDDEN * (Q * 2 + 4 + 4)},
+		{"gate_up", 2 * FFN * (HIDDEN * 2 + 4)},
+		{"down_proj", HIDDEN * (FFN * 2 + 4 + 4)},
+		{"logits", VOCAB * HIDDEN * 2},
+	};
+	const struct step_case c = {0, n, n, 132, true, true, false, 1};
+	free(run_step(&c, ALL, TT_EMU_FORWARD));
+	const struct tt_emu_kernel *kernels;
+	size_t n_kernels = tt_emu_kernels(&kernels);
+	cr_assert_eq(n_kernels, 6);
+	for (size_t i = 0; i < n_kernels; i++) {
+		const struct tt_emu_traffic *w = &kernels[i].counters.loads[TT_TRAFFIC_WEIGHT];
+		uint64_t bytes = n * HIDDEN * 2 + HIDDEN * 4;
+		for (const struct weights_of &e : expected)
+			if (strcmp(e.name, kernels[i].name) == 0)
+				bytes = e.bytes;
+		cr_assert_eq(kernels[i].launches, 1);
+		cr_assert_eq(w->bytes, bytes, "%u tokens: %s read %llu bytes of weights, not %llu", n, kernels[i].name,
+			(unsigned long long)w->bytes, (unsigned long long)bytes);
+		cr_assert_geq((double)w->bytes, 0.9 * 32 * (double)w->sectors, "%s", kernels[i].name);
+	}
+}
+
+Test(emu_product_strict, decode_reads_each_weight_once)
+{
+	check_traffic(1);
+	check_traffic(8);
+	check_traffic(31);
+	check_traffic(64);
+}

@@ -14,7 +14,7 @@ void tt_fit_options_default(struct tt_fit_options *options)
 	*options = (struct tt_fit_options){
 		.n_direction_prompts = 48,
 		.n_probe_prompts = 400,
-		.n_judge_prompts = 24,
+		.n_judge_prompts = 32,
 		.judge_tokens = 24,
 		.max_candidates = 40,
 		.max_false_positives = 0.03f,

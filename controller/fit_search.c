@@ -10,10 +10,10 @@
 static const double max_repeated = 0.05, max_false_refusals = 0.05;
 
 /* 1.3 of the model's loss on its own refusals. Where it wrote too few to tell, its loss on all it wrote stands in, and that
- * is lower by about a tenth: a refusal is not its first thought (0.83 against 0.92 nats on SmolLM2-135M). */
+ * is lower by about a tenth: a refusal is not its first thought (0.82 against 0.91 nats on SmolLM2-135M, 128 prompts). */
 static double max_nll_ratio(const struct tt_fit *fit)
 {
-	return fit->baseline_is_refusals ? 1.3 : 1.4;
+	return fit->baseline_is_refusals ? 1.3 : 1.45;
 }
 
 static const struct {

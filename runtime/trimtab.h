@@ -260,7 +260,7 @@ struct tt_fit_options {
 	const char *name;             /* of the policy */
 	uint32_t n_direction_prompts; /* prompts of each label that the directions are made of. Default 48 */
 	uint32_t n_probe_prompts;     /* of each label that the probe is trained on. Default 400 */
-	uint32_t n_judge_prompts;     /* validation prompts of each label that a candidate is judged by. Default 24 */
+	uint32_t n_judge_prompts;     /* validation prompts of each label that a candidate is judged by. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each. Default 24 */
 	uint32_t max_candidates;      /* bands, strengths and whens tried. Default 40 */
 	float max_false_positives;    /* benign validation prompts the gate may flag, as a share. Default 0.03 */

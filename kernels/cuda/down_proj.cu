@@ -92,9 +92,8 @@ TT_DEVICE void down_proj_norms(const struct down_proj_op &a, const struct produc
 		size_t at = (size_t)(tile.first_token + token) * a.p.n_norm_tiles;
 		float before = norm_sum_tiles(a.before + at, a.p.n_norm_tiles, TT_TRAFFIC_SCRATCH);
 		float after = norm_sum_tiles(a.squares + at, a.p.n_norm_tiles, TT_TRAFFIC_ACTIVATION);
-		if (tt_lane() == 0)
-			steer_store_norms(a.s, tile.first_token + token,
-				tt_shared_load_4(tile.words + token * PRODUCT_WORDS + ANY), before, after);
+		steer_store_norms(a.s, tile.first_token + token,
+			tt_shared_load_4(tile.words + token * PRODUCT_WORDS + ANY), before, after);
 	}
 }
 

@@ -74,12 +74,12 @@ TT_DEVICE void steer_capture(const struct steer &s, int32_t capture, uint32_t co
 			TT_TRAFFIC_RESULT);
 }
 
-/* By one lane: the norms of h before and after. */
+/* The norms of h before and after, by lanes 0 and 1 of a warp: one square root for both. */
 TT_DEVICE void steer_store_norms(const struct steer &s, uint32_t token, bool any, float before, float after)
 {
-	float *to = s.norms + ((size_t)token * s.n_layers + s.layer) * 2;
-	uint2 v = make_uint2(tt_bits_from_f32(any ? sqrtf(before) : 0.0f), tt_bits_from_f32(any ? sqrtf(after) : 0.0f));
-	tt_store_8(to, v, TT_TRAFFIC_RESULT);
+	if (tt_lane() < 2)
+		tt_store_f32(s.norms + ((size_t)token * s.n_layers + s.layer) * 2 + tt_lane(),
+			any ? sqrtf(tt_lane() ? after : before) : 0.0f, TT_TRAFFIC_RESULT);
 }
 
 #endif

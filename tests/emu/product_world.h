@@ -25,7 +25,7 @@ enum {
 };
 enum { VOCAB = 291, LAYERS = 3, LAYER = 1, POOL = 256, NORM_TILES = HIDDEN / TT_NORM_TILE };
 enum { N_PAGES = 131, MAX_PAGES = 4, KV_SIZE = LAYERS * N_PAGES * 2 * KV_HEADS * TT_PAGE_TOKENS * HEAD_DIM };
-enum { ROWS = 8, SLOTS = 5, MAX_DIRECTIONS = 2 };
+enum { ROWS = 8, SLOTS = 6, MAX_DIRECTIONS = 2 };
 
 /* What the ops read, made once. Row r of the coefficient table: 1 to 3 add, 4 adds nothing (c == 0, and its direction is
  * infinite), 5 ablates 2 directions, 6 clamps 2, 7 ablates with c == 0. */
@@ -120,16 +120,18 @@ static inline struct inputs *make_inputs(void)
 	}
 	for (uint32_t s = 0; s < 3; s++)
 		fill_f32(in->directions[s], LAYERS * HIDDEN, 1, 0, &state);
-	for (uint32_t s = 3; s < SLOTS; s++)
+	for (uint32_t s = 3; s < 5; s++)
 		make_orthonormal(in->directions[s], &state);
+	for (uint32_t i = 0; i < LAYERS * MAX_DIRECTIONS * HIDDEN; i++)
+		in->directions[5][i] = INFINITY;
 	fill_f32(in->targets, LAYERS * MAX_DIRECTIONS, 3, 0, &state);
 	fill_f32(in->coef, ROWS * LAYERS, 2, 0, &state);
 	in->coef[0 * LAYERS + LAYER] = in->coef[4 * LAYERS + LAYER] = in->coef[7 * LAYERS + LAYER] = 0;
 	return in;
 }
 
-/* The slot of each row of the table; row 4's is slot 2, whose layer 2 nobody reads. */
-static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 1, 3, 4, 3};
+/* The slot of each row of the table. */
+static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 5, 3, 4, 3};
 
 /* One step: tokens first to first + n of the pool, on grids made for more. */
 struct step_case {
@@ -235,8 +237,8 @@ static inline struct tt_steer_slot *make_slots(const struct inputs *in)
 	memset(slots, 0, sizeof slots);
 	const float *targets = uploaded(in->targets, LAYERS * MAX_DIRECTIONS);
 	for (uint32_t i = 0; i < SLOTS; i++) {
-		slots[i].op = i < 3 ? TT_STEER_ADD : i == 3 ? TT_STEER_ABLATE : TT_STEER_CLAMP;
-		slots[i].n_directions = i < 3 ? 1 : 2;
+		slots[i].op = i == 3 ? TT_STEER_ABLATE : i == 4 ? TT_STEER_CLAMP : TT_STEER_ADD;
+		slots[i].n_directions = slots[i].op == TT_STEER_ADD ? 1 : 2;
 		slots[i].directions = uploaded(in->directions[i], LAYERS * MAX_DIRECTIONS * HIDDEN);
 		slots[i].targets = i == 4 ? targets : NULL;
 	}

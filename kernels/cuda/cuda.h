@@ -41,6 +41,7 @@ struct tt_cuda {
 	size_t partial_bytes;
 	bool row_steering;  /* some loaded policy needs whole rows: steer_row.cu runs behind down_proj and steers all */
 	uint32_t *arrivals; // [TT_CUDA_ARRIVALS] counters for tt_arrive_last, zero between kernels
+	uint32_t max_splits; /* of TT_SPLIT_KEYS that the longest sequence may have; 0: as many as the model's context */
 };
 
 enum { TT_CUDA_ARRIVALS = 1 << 16 };

@@ -182,9 +182,8 @@ static inline void choose_rows(uint32_t steering, uint32_t token, uint16_t rows[
 	static const uint16_t add[5][TT_STACK] = {{0}, {1}, {2, 4, 1, 3}, {4}, {0, 3, 0, 2}};
 	static const uint16_t all[5][TT_STACK] = {{5}, {6}, {1, 5, 2, 7}, {7}, {0, 6, 3, 5}};
 	bool whole = steering == 2 && token % 2; /* some tokens that only add, in the same step */
-	memcpy(rows, (whole ? all : add)[token % 5], TT_STACK * sizeof *rows);
-	if (!steering)
-		memset(rows, 0, TT_STACK * sizeof *rows);
+	for (uint32_t i = 0; i < TT_STACK; i++)
+		rows[i] = !steering ? 0 : whole ? all[token % 5][i] : add[token % 5][i];
 }
 
 static inline int32_t position_of(uint32_t token)

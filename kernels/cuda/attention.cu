@@ -1,0 +1,626 @@
+/* Paged attention for decode and prefill in one order of summation. For each split of 256 keys at absolute multiples: all
+ * scores; their maximum; e^x, its sum by pages; the weights rounded to bf16 and multiplied with the values, pages ascending.
+ * Then the splits one behind the other, the totals rescaled to the larger maximum. A masked key weighs 0 and adds 0, so a split, a
+ * stage or a page that a row does not see leaves its totals as they are, bit for bit, whether it is computed or not.
+ *
+ * Keys and values stream through one ring of stages of 64 keys, first all keys of a split, then its values. In decode each
+ * split has a block of its own, and the last to arrive merges them in index order; when there are blocks enough without
+ * that, and in prefill, a block takes all splits of its tile. */
+#include "kernels/cuda/attention_tile.cuh"
+
+/* The stages of a tile in the order in which they are read. */
+struct stream {
+	uint32_t split, stage;
+	bool values;
+};
+
+TT_DEVICE uint32_t first_stage(const struct attention_tile *t, uint32_t split)
+{
+	return split == t->first_split ? t->key_low % TT_SPLIT_KEYS / STAGE_KEYS : 0;
+}
+
+TT_DEVICE uint32_t end_stage(const struct attention_tile *t, uint32_t split)
+{
+	uint32_t left = t->key_end - split * TT_SPLIT_KEYS;
+	return left >= TT_SPLIT_KEYS ? (uint32_t)SPLIT_STAGES : (left + STAGE_KEYS - 1) / STAGE_KEYS;
+}
+
+TT_DEVICE void next_stage(const struct attention_tile *t, struct stream *at)
+{
+	if (++at->stage < end_stage(t, at->split))
+		return;
+	at->split += at->values;
+	at->values = !at->values;
+	at->stage = at->split < t->end_split ? first_stage(t, at->split) : 0;
+}
+
+/* The page of the split that thread i < SPLIT_PAGES stands for; 0 where the tile sees none of it. */
+TT_DEVICE uint32_t load_page(const struct attention_tile *t, uint32_t split, uint32_t i)
+{
+	uint32_t page = split * SPLIT_PAGES + i;
+	if (page * TT_PAGE_TOKENS >= t->key_end || (page + 1) * TT_PAGE_TOKENS <= t->key_low)
+		return 0;
+	return tt_load_4(t->pages + page, TT_TRAFFIC_PLAN);
+}
+
+/* Keys that no row sees become zeros: what stands in the page may be anything, and 0 * NaN is NaN. */
+template <typename shape>
+TT_DEVICE void fetch_stage(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, const struct stream *at, uint32_t slot)
+{
+	uint32_t chunks = a->head_dim / 8, stride = attention_stride(a->head_dim);
+	uint32_t key = threadIdx.x / chunks, chunk = threadIdx.x % chunks;
+	uint32_t keys_further = shape::THREADS / chunks, chunks_further = shape::THREADS % chunks;
+	const uint32_t *pages = s->pages + at->split % 2 * SPLIT_PAGES + at->stage * STAGE_PAGES;
+	uint32_t first = at->split * TT_SPLIT_KEYS + at->stage * STAGE_KEYS;
+	while (key < STAGE_KEYS) {
+		size_t page = tt_shared_load_4(pages + key / TT_PAGE_TOKENS);
+		const tt_bf16 *rows = a->kv + ((page * 2 + at->values) * a->n_kv_heads + t->kv_head) * TT_PAGE_TOKENS * a->head_dim;
+		tt_copy_async_or_zero(s->ring + (slot * STAGE_KEYS + key) * stride + chunk * 16,
+			rows + key % TT_PAGE_TOKENS * a->head_dim + chunk * 8,
+			first + key >= t->key_low && first + key < t->key_end, TT_TRAFFIC_KV);
+		key += keys_further;
+		chunk += chunks_further;
+		if (chunk >= chunks) {
+			chunk -= chunks;
+			key++;
+		}
+	}
+}
+
+template <typename shape>
+TT_DEVICE void fetch_queries(
+	const struct attention_kernel_args *a, const struct attention_tile *t, const struct attention_shared<shape> *s)
+{
+	uint32_t chunks = a->head_dim / 8;
+	for (uint32_t i = threadIdx.x; i < shape::ROWS * chunks; i += shape::THREADS) {
+		uint32_t row = i / chunks, chunk = i % chunks;
+		bool valid = row < t->n_rows;
+		tt_copy_async_or_zero(s->q + row * attention_stride(a->head_dim) + chunk * 16,
+			a->q + (valid ? row_at(a, t, row) + chunk * 8 : 0), valid, TT_TRAFFIC_ACTIVATION);
+	}
+}
+
+/* The ring as a block goes through it. */
+struct ring {
+	struct stream next; /* to be fetched */
+	uint32_t end_split, taken;
+};
+
+/* Waits for the next stage to compute on, and refills the slot of the one before. Gives its slot. */
+template <typename shape>
+TT_DEVICE uint32_t take_stage(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, struct ring *ring)
+{
+	tt_copy_async_wait<shape::STAGES - 2>();
+	tt_sync_block(); /* landed for all, and all have done with the slot that is filled now */
+	if (ring->next.split < ring->end_split) {
+		fetch_stage(a, t, s, &ring->next, (ring->taken + shape::STAGES - 1) % shape::STAGES);
+		next_stage(t, &ring->next);
+	}
+	tt_copy_async_commit();
+	return ring->taken++ % shape::STAGES;
+}
+
+/* scores[page][8] of a stage: keys 2t, 2t + 1 and 8 more of row g, then those of row g + 8 interleaved as mma gives them. */
+template <typename shape>
+TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct attention_shared<shape> *s, uint32_t slot,
+	float scores[shape::KEY_PAGES][8])
+{
+	uint32_t lane = tt_lane(), m = tt_warp() % shape::M_TILES, stride = attention_stride(a->head_dim);
+	uint32_t first_page = tt_warp() / shape::M_TILES * shape::KEY_PAGES, q[4], k[4];
+	const unsigned char *rows = s->q + (m * 16 + lane % 16) * stride + lane / 16 * 16;
+	const unsigned char *keys = s->ring + (slot * STAGE_KEYS + first_page * TT_PAGE_TOKENS + lane / 16 * 8 + lane % 8) * stride +
+				    lane / 8 % 2 * 16;
+	ATTENTION_UNROLL
+	for (uint32_t p = 0; p < shape::KEY_PAGES; p++)
+		ATTENTION_UNROLL
+		for (uint32_t i = 0; i < 8; i++)
+			scores[p][i] = 0;
+	for (uint32_t c = 0; c < a->head_dim / 16; c++) {
+		tt_ldmatrix_x4(q, rows + c * 32);
+		ATTENTION_UNROLL
+		for (uint32_t p = 0; p < shape::KEY_PAGES; p++) {
+			tt_ldmatrix_x4(k, keys + p * TT_PAGE_TOKENS * stride + c * 32);
+			tt_mma(scores[p], q, k);
+			tt_mma(scores[p] + 4, q, k + 2);
+		}
+	}
+}
+
+/* Scales, and makes what the row does not see -infinity. first: the absolute key of the warp's first page. */
+template <typename shape>
+TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first, const uint32_t sees[2],
+	float scores[shape::KEY_PAGES][8])
+{
+	ATTENTION_UNROLL
+	for (uint32_t p = 0; p < shape::KEY_PAGES; p++) {
+		ATTENTION_UNROLL
+		for (uint32_t i = 0; i < 8; i++) {
+			uint32_t key = first + p * TT_PAGE_TOKENS + i / 4 * 8 + tt_lane() % 4 * 2 + i % 2, end = sees[i / 2 % 2];
+			bool seen = key < end && (!a->window || key + a->window >= end);
+			scores[p][i] = seen ? scores[p][i] * a->scale : -INFINITY;
+		}
+	}
+}
+
+/* The maximum of the split's scores, for the thread's two rows. */
+template <typename shape>
+TT_DEVICE void split_max(const struct attention_shared<shape> *s, const float scores[SPLIT_STAGES][shape::KEY_PAGES][8],
+	float max[2])
+{
+	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
+	max[0] = max[1] = -INFINITY;
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < SPLIT_STAGES * shape::KEY_PAGES * 8; i++) {
+		float x = scores[i / (8 * shape::KEY_PAGES)][i / 8 % shape::KEY_PAGES][i % 8];
+		max[i / 2 % 2] = x > max[i / 2 % 2] ? x : max[i / 2 % 2];
+	}
+	ATTENTION_UNROLL
+	for (uint32_t half = 0; half < 2; half++) {
+		float x = tt_warp_max(max[half], 4);
+		if (tt_lane() % 4 == 0)
+			tt_shared_store_f32(
+				s->group_max + tt_warp() / shape::M_TILES * shape::ROWS + row + half * 8, x);
+	}
+	tt_sync_block();
+	ATTENTION_UNROLL
+	for (uint32_t half = 0; half < 2; half++) {
+		max[half] = -INFINITY;
+		for (uint32_t g = 0; g < shape::KEY_GROUPS; g++) {
+			float x = tt_shared_load_f32(s->group_max + g * shape::ROWS + row + half * 8);
+			max[half] = x > max[half] ? x : max[half];
+		}
+	}
+}
+
+/* e^(score - max) of a stage in bf16, and its sum by pages: four keys of a lane, then the four lanes. */
+template <typename shape>
+TT_DEVICE void weigh_stage(const struct attention_shared<shape> *s, uint32_t stage, const float max[2],
+	const float scores[shape::KEY_PAGES][8])
+{
+	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
+	uint32_t first_page = stage * STAGE_PAGES + tt_warp() / shape::M_TILES * shape::KEY_PAGES;
+	ATTENTION_UNROLL
+	for (uint32_t p = 0; p < shape::KEY_PAGES; p++) {
+		ATTENTION_UNROLL
+		for (uint32_t half = 0; half < 2; half++) {
+			float w[4];
+			ATTENTION_UNROLL
+			for (uint32_t i = 0; i < 4; i++) {
+				float x = scores[p][i / 2 * 4 + half * 2 + i % 2];
+				w[i] = x == -INFINITY ? 0 : tt_exp(x - max[half]);
+			}
+			unsigned char *to = s->weights + (row + half * 8) * WEIGHT_STRIDE + (first_page + p) * 32 + tt_lane() % 4 * 4;
+			tt_shared_store_4(to, tt_bf16x2_from_f32(w[0], w[1]));
+			tt_shared_store_4(to + 16, tt_bf16x2_from_f32(w[2], w[3]));
+			float sum = tt_warp_sum((w[0] + w[1]) + (w[2] + w[3]), 4);
+			if (tt_lane() % 4 == 0)
+				tt_shared_store_f32(s->page_sums + (first_page + p) * shape::ROWS + row + half * 8, sum);
+		}
+	}
+}
+
+/* What a row's totals and its next split are multiplied by. */
+struct factors {
+	float max, sum, old, fresh;
+};
+
+TT_DEVICE struct factors join(float max, float sum, float next_max, float next_sum)
+{
+	struct factors f = {max, sum, 1, 0};
+	if (next_max != -INFINITY) {
+		f.max = next_max > max || next_max != next_max ? next_max : max;
+		f.old = max == -INFINITY ? 0 : tt_exp(max - f.max);
+		f.fresh = max == -INFINITY ? 1 : tt_exp(next_max - f.max);
+		f.sum = fmaf(sum, f.old, next_sum * f.fresh);
+	}
+	return f;
+}
+
+/* Totals and a split; what is multiplied by 0 is left out, whatever it is. */
+TT_DEVICE float join_values(float total, float next, float old, float fresh)
+{
+	return fmaf(total, old, fresh == 0 ? 0 : next * fresh);
+}
+
+/* A thread a row, behind the barrier that follows weigh_stage. */
+template <typename shape>
+TT_DEVICE void join_rows(const struct attention_shared<shape> *s, uint32_t first_page, uint32_t end_page)
+{
+	uint32_t row = threadIdx.x;
+	if (row >= shape::ROWS)
+		return;
+	float max = -INFINITY, sum = 0;
+	for (uint32_t g = 0; g < shape::KEY_GROUPS; g++) {
+		float x = tt_shared_load_f32(s->group_max + g * shape::ROWS + row);
+		max = x > max ? x : max;
+	}
+	for (uint32_t p = first_page; p < end_page; p++)
+		sum += tt_shared_load_f32(s->page_sums + p * shape::ROWS + row);
+	struct factors f = join(tt_shared_load_f32(s->max + row), tt_shared_load_f32(s->sum + row), max, sum);
+	tt_shared_store_f32(s->max + row, f.max);
+	tt_shared_store_f32(s->sum + row, f.sum);
+	tt_shared_store_f32(s->old + row, f.old);
+	tt_shared_store_f32(s->fresh + row, f.fresh);
+}
+
+/* acc += weights of a stage * its values, for the warp's columns. */
+template <typename shape>
+TT_DEVICE void add_stage(const struct attention_kernel_args *a, const struct attention_shared<shape> *s, uint32_t n_rows,
+	uint32_t stage, uint32_t slot, float acc[shape::N_TILES][shape::M_TILES][4])
+{
+	uint32_t lane = tt_lane(), stride = attention_stride(a->head_dim), w[2][shape::M_TILES][4], v[4];
+	for (uint32_t pair = 0; pair < STAGE_PAGES / 2; pair++) {
+		const unsigned char *rows =
+			s->weights + lane % 16 * WEIGHT_STRIDE + (stage * STAGE_PAGES + pair * 2) * 32 + lane / 16 * 16;
+		ATTENTION_UNROLL
+		for (uint32_t m = 0; m < shape::M_TILES; m++) {
+			if (m * 16 < n_rows) {
+				tt_ldmatrix_x4(w[0][m], rows + m * 16 * WEIGHT_STRIDE);
+				tt_ldmatrix_x4(w[1][m], rows + m * 16 * WEIGHT_STRIDE + 32);
+			}
+		}
+		const unsigned char *values = s->ring + (slot * STAGE_KEYS + pair * 2 * TT_PAGE_TOKENS + lane) * stride;
+		ATTENTION_UNROLL
+		for (uint32_t n = 0; n < shape::N_TILES; n++) {
+			uint32_t column = n * shape::WARPS + tt_warp();
+			if (column >= a->head_dim / 8)
+				break;
+			tt_ldmatrix_x4_trans(v, values + column * 16);
+			ATTENTION_UNROLL
+			for (uint32_t m = 0; m < shape::M_TILES; m++) {
+				if (m * 16 < n_rows) {
+					tt_mma(acc[n][m], w[0][m], v);
+					tt_mma(acc[n][m], w[1][m], v + 2);
+				}
+			}
+		}
+	}
+}
+
+/* One split: its keys, then its values, then into totals. */
+template <typename shape>
+TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, uint32_t split, struct ring *ring, const uint32_t sees[2],
+	float totals[shape::N_TILES][shape::M_TILES][4])
+{
+	uint32_t first = first_stage(t, split), end = end_stage(t, split), row = tt_lane() / 4;
+	uint32_t my_page = tt_warp() / shape::M_TILES * shape::KEY_PAGES;
+	float scores[SPLIT_STAGES][shape::KEY_PAGES][8], acc[shape::N_TILES][shape::M_TILES][4], max[2];
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < SPLIT_STAGES; i++) {
+		uint32_t from = split * TT_SPLIT_KEYS + (i * STAGE_PAGES + my_page) * TT_PAGE_TOKENS;
+		if (i >= first && i < end) {
+			score_stage<shape>(a, s, take_stage<shape>(a, t, s, ring), scores[i]);
+			mask_stage<shape>(a, from, sees, scores[i]);
+		} else {
+			ATTENTION_UNROLL
+			for (uint32_t k = 0; k < shape::KEY_PAGES * 8; k++)
+				scores[i][k / 8][k % 8] = -INFINITY;
+		}
+	}
+	split_max<shape>(s, scores, max);
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < SPLIT_STAGES; i++)
+		if (i >= first && i < end)
+			weigh_stage<shape>(s, i, max, scores[i]);
+	tt_sync_block();
+	join_rows<shape>(s, first * STAGE_PAGES, end * STAGE_PAGES);
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
+		acc[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
+	for (uint32_t i = first; i < end; i++)
+		add_stage<shape>(a, s, t->n_rows, i, take_stage<shape>(a, t, s, ring), acc);
+	ATTENTION_UNROLL
+	for (uint32_t m = 0; m < shape::M_TILES; m++) {
+		ATTENTION_UNROLL
+		for (uint32_t half = 0; half < 2; half++) {
+			float old = tt_shared_load_f32(s->old + m * 16 + half * 8 + row);
+			float fresh = tt_shared_load_f32(s->fresh + m * 16 + half * 8 + row);
+			ATTENTION_UNROLL
+			for (uint32_t i = 0; i < shape::N_TILES * 2; i++) {
+				float *total = &totals[i / 2][m][half * 2 + i % 2];
+				*total = join_values(*total, acc[i / 2][m][half * 2 + i % 2], old, fresh);
+			}
+		}
+	}
+}
+
+template <typename shape>
+TT_DEVICE void begin_tile(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, uint32_t split)
+{
+	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
+	uint32_t i = threadIdx.x;
+	tt_sync_block(); /* nobody reads what the last tile left */
+	fetch_queries<shape>(a, t, s);
+	if (i < 2 * SPLIT_PAGES)
+		tt_shared_store_4(s->pages + (split + i / SPLIT_PAGES) % 2 * SPLIT_PAGES + i % SPLIT_PAGES,
+			load_page(t, split + i / SPLIT_PAGES, i % SPLIT_PAGES));
+	if (i < shape::ROWS) {
+		tt_shared_store_f32(s->max + i, -INFINITY);
+		tt_shared_store_f32(s->sum + i, 0);
+		tt_shared_store_4(s->positions + i,
+			i < t->n_rows ? tt_load_4(positions + t->first + i / t->n_heads, TT_TRAFFIC_PLAN) + 1 : 0);
+	}
+	tt_sync_block();
+}
+
+/* Splits split to end of a tile; totals are not yet divided by the sums. */
+template <typename shape>
+TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, uint32_t split, uint32_t end,
+	float totals[shape::N_TILES][shape::M_TILES][4])
+{
+	struct ring ring = {{split, first_stage(t, split), false}, end, 0};
+	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
+	begin_tile<shape>(a, t, s, split);
+	for (uint32_t i = 0; i < shape::STAGES - 1; i++) {
+		if (ring.next.split < end) {
+			fetch_stage<shape>(a, t, s, &ring.next, i);
+			next_stage(t, &ring.next);
+		}
+		tt_copy_async_commit();
+	}
+	uint32_t sees[2] = {tt_shared_load_4(s->positions + row), tt_shared_load_4(s->positions + row + 8)};
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
+		totals[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
+	for (; split < end; split++) {
+		/* The split after the next; asked for now, needed when this one's stages have all been fetched. */
+		uint32_t page = threadIdx.x < SPLIT_PAGES && split + 2 < end ? load_page(t, split + 2, threadIdx.x) : 0;
+		run_split<shape>(a, t, s, split, &ring, sees, totals);
+		if (threadIdx.x < SPLIT_PAGES)
+			tt_shared_store_4(s->pages + split % 2 * SPLIT_PAGES + threadIdx.x, page);
+	}
+}
+
+/* totals / sum in bf16, through shared memory so that rows are stored in 16 bytes. */
+template <typename shape>
+TT_DEVICE void store_rows(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, const float totals[shape::N_TILES][shape::M_TILES][4])
+{
+	uint32_t chunks = a->head_dim / 8, stride = attention_stride(a->head_dim);
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 2; i++) {
+		uint32_t n = i / (2 * shape::M_TILES), m = i / 2 % shape::M_TILES, half = i % 2;
+		uint32_t column = n * shape::WARPS + tt_warp(), row = m * 16 + half * 8 + tt_lane() / 4;
+		if (column >= chunks || row >= t->n_rows)
+			continue;
+		float sum = tt_shared_load_f32(s->sum + row);
+		tt_shared_store_4(s->q + row * stride + column * 16 + tt_lane() % 4 * 4,
+			tt_bf16x2_from_f32(
+				tt_div(totals[n][m][half * 2], sum), tt_div(totals[n][m][half * 2 + 1], sum)));
+	}
+	tt_sync_block();
+	for (uint32_t i = threadIdx.x; i < t->n_rows * chunks; i += shape::THREADS) {
+		uint32_t row = i / chunks, chunk = i % chunks;
+		tt_store_16(a->out + row_at(a, t, row) + chunk * 8, tt_shared_load_16(s->q + row * stride + chunk * 16),
+			TT_TRAFFIC_ACTIVATION);
+	}
+}
+
+template <typename shape>
+TT_DEVICE void store_partial(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, const float totals[shape::N_TILES][shape::M_TILES][4], float *partial)
+{
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < shape::N_TILES * 2; i++) {
+		uint32_t column = i / 2 * shape::WARPS + tt_warp(), row = i % 2 * 8 + tt_lane() / 4;
+		const float *pair = &totals[i / 2][0][i % 2 * 2];
+		if (column < a->head_dim / 8 && row < t->n_rows)
+			tt_store_8(partial + 32 + row * a->head_dim + column * 8 + tt_lane() % 4 * 2,
+				make_uint2(tt_bits_from_f32(pair[0]), tt_bits_from_f32(pair[1])), TT_TRAFFIC_SCRATCH);
+	}
+	if (threadIdx.x < t->n_rows)
+		tt_store_8(partial + 2 * threadIdx.x,
+			make_uint2(tt_shared_load_4(s->max + threadIdx.x), tt_shared_load_4(s->sum + threadIdx.x)),
+			TT_TRAFFIC_SCRATCH);
+}
+
+/* The splits of a tile in index order, as run_split adds them up. */
+template <typename shape>
+TT_DEVICE void merge_partials(
+	const struct attention_kernel_args *a, const struct attention_tile *t, const float *partial)
+{
+	uint32_t quads = a->head_dim / 4, size = attention_partial_floats(a->head_dim);
+	for (uint32_t i = threadIdx.x; i < t->n_rows * quads; i += shape::THREADS) {
+		uint32_t row = i / quads, column = i % quads * 4;
+		float max = -INFINITY, sum = 0, total[4] = {0, 0, 0, 0};
+		const float *from = partial;
+		for (uint32_t split = t->first_split; split < t->end_split; split++, from += size) {
+			uint2 stats = tt_load_8(from + 2 * row, TT_TRAFFIC_SCRATCH);
+			float4 v = tt_load_f32x4(from + 32 + row * a->head_dim + column, TT_TRAFFIC_SCRATCH);
+			struct factors f = join(max, sum, tt_f32_from_bits(stats.x), tt_f32_from_bits(stats.y));
+			max = f.max;
+			sum = f.sum;
+			total[0] = join_values(total[0], v.x, f.old, f.fresh);
+			total[1] = join_values(total[1], v.y, f.old, f.fresh);
+			total[2] = join_values(total[2], v.z, f.old, f.fresh);
+			total[3] = join_values(total[3], v.w, f.old, f.fresh);
+		}
+		tt_store_8(a->out + row_at(a, t, row) + column,
+			make_uint2(tt_bf16x2_from_f32(tt_div(total[0], sum), tt_div(total[1], sum)),
+				tt_bf16x2_from_f32(tt_div(total[2], sum), tt_div(total[3], sum))),
+			TT_TRAFFIC_ACTIVATION);
+	}
+}
+
+/* A tile whose splits have a block each: blockIdx.z. More splits than blocks: the first block takes them all. */
+template <typename shape>
+TT_DEVICE void share_tile(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, float totals[shape::N_TILES][shape::M_TILES][4])
+{
+	uint32_t n = t->end_split - t->first_split, index = blockIdx.x * gridDim.y + blockIdx.y;
+	bool alone = n == 1 || n > a->n_splits;
+	if (blockIdx.z >= (alone ? 1 : n))
+		return;
+	uint32_t split = t->first_split + blockIdx.z;
+	run_splits<shape>(a, t, s, split, alone ? t->end_split : split + 1, totals);
+	if (alone) {
+		store_rows<shape>(a, t, s, totals);
+		return;
+	}
+	uint32_t size = attention_partial_floats(a->head_dim);
+	float *partial = a->partial + (size_t)index * a->n_splits * size;
+	store_partial<shape>(a, t, s, totals, partial + (size_t)blockIdx.z * size);
+	tt_sync_block();
+	if (threadIdx.x == 0)
+		tt_shared_store_4(s->masks, tt_arrive_last(a->arrivals + index, n));
+	tt_sync_block();
+	if (tt_shared_load_4(s->masks))
+		merge_partials<shape>(a, t, partial);
+}
+
+template <typename shape>
+static __global__ void __launch_bounds__(shape::THREADS, 1)
+	attention_kernel(const __grid_constant__ struct attention_kernel_args a)
+{
+	TT_DYNAMIC_SHARED(memory);
+	struct attention_shared<shape> s = attention_shared_at<shape>(memory, a.head_dim);
+	float totals[shape::N_TILES][shape::M_TILES][4];
+	tt_grid_launch_dependents();
+	tt_grid_wait();
+	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN), n_heads = a.n_kv_heads * a.n_parts;
+	if (a.n_splits > 1) {
+		if (begins_tile(&a, blockIdx.x, n_tokens)) {
+			struct attention_tile t = tile_at(&a, blockIdx.x, n_tokens, blockIdx.y);
+			share_tile<shape>(&a, &t, &s, totals);
+		}
+		return;
+	}
+	for (uint32_t base = 0; base < n_tokens; base += WINDOW) {
+		tt_sync_block();
+		uint32_t n = list_tiles<shape>(&a, &s, base, n_tokens) * n_heads;
+		for (uint32_t i = blockIdx.x; i < n; i += gridDim.x) { /* the last tiles have the most keys: first */
+			uint32_t first = tt_shared_load_4(s.tiles + (n - 1 - i) / n_heads);
+			struct attention_tile t = tile_at(&a, first, n_tokens, i % n_heads);
+			run_splits<shape>(&a, &t, &s, t.first_split, t.end_split, totals);
+			store_rows<shape>(&a, &t, &s, totals);
+		}
+	}
+}
+
+/* -- Launch -- */
+
+enum { PARTIAL_LIMIT = 256 << 20, BLOCKS_FOR_ALL = 4 };
+
+/* Bytes and products of the step that the host knows; a graph counts them once, when it is captured. */
+static void account(const struct tt_attention_args *args, const struct attention_kernel_args *a, struct tt_launch *launch)
+{
+	const struct tt_step *step = args->step;
+	const int32_t *seqs = tt_step_seqs(step), *positions = tt_step_positions(step);
+	uint64_t keys_read = 0, pairs = 0;
+	for (uint32_t t = 0; t < step->n_tokens; t++) {
+		uint64_t end = (uint64_t)positions[t] + 1, seen = a->window && a->window < end ? a->window : end;
+		bool last = t + 1 == step->n_tokens || seqs[t + 1] != seqs[t] ||
+			    (uint32_t)positions[t + 1] / a->tile_tokens != (uint32_t)positions[t] / a->tile_tokens;
+		pairs += seen;
+		keys_read += last ? seen : 0;
+	}
+	launch->bytes = keys_read * a->n_kv_heads * a->n_parts * a->head_dim * 2 * sizeof(tt_bf16) +
+			(uint64_t)step->n_tokens * a->n_heads * a->head_dim * 2 * sizeof(tt_bf16);
+	launch->flops = pairs * a->n_heads * a->head_dim * 4;
+}
+
+template <typename shape>
+static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a, dim3 grid,
+	const void *kernel, struct tt_error *err)
+{
+	void *kernel_args[] = {a};
+	uint32_t shared_bytes = attention_shared_bytes<shape>(a->head_dim);
+	struct tt_launch how = {"attention", grid, dim3(shape::THREADS), shared_bytes, cuda->stream, 0, 0, cuda->dependent,
+		&cuda->counters};
+	account(args, a, &how);
+	TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
+	return tt_launch_kernel(&how, kernel, kernel_args, err);
+}
+
+/* One shape for decode and one for prefill, for heads of up to 64, 128 and 256. */
+typedef attention_shape<1, 4, 2, 4> decode_64;
+typedef attention_shape<1, 4, 4, 3> decode_128;
+typedef attention_shape<1, 4, 8, 2> decode_256;
+typedef attention_shape<4, 8, 1, 4> prefill_64;
+typedef attention_shape<4, 8, 2, 3> prefill_128;
+typedef attention_shape<4, 8, 4, 2> prefill_256;
+
+static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
+{
+	a->tile_heads = a->group < rows ? a->group : rows;
+	a->n_parts = (a->group + rows - 1) / rows;
+	a->tile_tokens = rows / a->tile_heads;
+}
+
+/* Splits of the longest row that the engine may hold, as far as their partial results fit. */
+static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t n_heads)
+{
+	uint64_t n = cuda->max_splits ? cuda->max_splits : (c->context_length + TT_SPLIT_KEYS - 1) / TT_SPLIT_KEYS;
+	uint64_t in_window = c->sliding_window / TT_SPLIT_KEYS + 2, row = (uint64_t)cuda->grid_tokens * n_heads;
+	uint64_t bytes = row * attention_partial_floats(c->head_dim) * sizeof(float);
+	n = c->sliding_window && in_window < n ? in_window : n;
+	if (row > TT_CUDA_ARRIVALS || n_heads > 65535 || n > 65535 || bytes * n > PARTIAL_LIMIT)
+		return 1;
+	return (uint32_t)n;
+}
+
+/* Any choice gives the same bits, so it is made for speed alone: whether each sequence has one token, and whether there are
+ * blocks enough without a block a split. */
+static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a, struct tt_error *err)
+{
+	bool decode = args->step->n_tokens <= args->step->n_seqs;
+	uint32_t hd = a->head_dim;
+	cut_tiles(a, 16);
+	uint32_t n_heads = a->n_kv_heads * a->n_parts, enough = cuda->n_sms * BLOCKS_FOR_ALL;
+	uint64_t blocks = (uint64_t)cuda->grid_tokens * n_heads;
+	a->n_splits = blocks < enough ? splits_in_grid(cuda, args->config, n_heads) : 1;
+	if (decode || a->n_splits > 1) {
+		dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
+		if (a->n_splits > 1) {
+			size_t bytes = (size_t)blocks * a->n_splits * attention_partial_floats(hd) * sizeof(float);
+			TT_TRY(tt_cuda_scratch(cuda, bytes, err));
+			a->partial = cuda->partial;
+			grid = dim3(cuda->grid_tokens, n_heads, a->n_splits);
+		}
+		if (hd <= 64)
+			return launch<decode_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_64>), err);
+		if (hd <= 128)
+			return launch<decode_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_128>), err);
+		return launch<decode_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_256>), err);
+	}
+	cut_tiles(a, 64);
+	blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts;
+	enough = cuda->n_sms * 2;
+	dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
+	if (hd <= 64)
+		return launch<prefill_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_64>), err);
+	if (hd <= 128)
+		return launch<prefill_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_128>), err);
+	return launch<prefill_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_256>), err);
+}
+
+int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	const struct tt_config *c = args->config;
+	struct attention_kernel_args a = {};
+	if (cuda->grid_tokens == 0)
+		return TT_OK;
+	if (!c->head_dim || c->head_dim % TT_CUDA_GRANULE || c->head_dim > 256 || !c->n_kv_heads ||
+		c->n_heads % c->n_kv_heads || !c->n_heads)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "attention: %u heads of %u, %u key heads", c->n_heads, c->head_dim,
+			c->n_kv_heads);
+	a.plan = cuda->plan;
+	a.q = (const tt_bf16 *)(const void *)args->q;
+	a.out = (tt_bf16 *)(void *)args->attention;
+	a.kv = (const tt_bf16 *)args->kv->data +
+	       (size_t)args->layer_index * args->kv->n_pages * 2 * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim;
+	a.arrivals = cuda->arrivals;
+	a.n_heads = c->n_heads;
+	a.n_kv_heads = c->n_kv_heads;
+	a.head_dim = c->head_dim;
+	a.group = c->n_heads / c->n_kv_heads;
+	a.window = c->sliding_window;
+	a.scale = (float)(1.0 / sqrt((double)c->head_dim));
+	return run(cuda, args, &a, err);
+}

@@ -1,0 +1,204 @@
+/* What a block of attention works on: some neighbouring tokens of one sequence with the query heads that share a key head, and
+ * its shared memory.
+ *
+ * Row r of a tile is head r % n_heads of token r / n_heads, so that one read of keys and values serves them all as the M operand
+ * of the products. Which tokens share a tile changes no bit: every number of a row comes from its own query and from keys
+ * at absolute positions, in an order that is fixed by those. */
+#ifndef KERNELS_CUDA_ATTENTION_TILE_CUH
+#define KERNELS_CUDA_ATTENTION_TILE_CUH
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/ptx.cuh"
+
+#ifdef TT_EMU
+#define ATTENTION_UNROLL
+#else
+#define ATTENTION_UNROLL _Pragma("unroll") /* arrays that are indexed so must stay in registers */
+#endif
+
+enum {
+	STAGE_PAGES = 4,
+	STAGE_KEYS = STAGE_PAGES * TT_PAGE_TOKENS,
+	SPLIT_STAGES = TT_SPLIT_KEYS / STAGE_KEYS,
+	SPLIT_PAGES = TT_SPLIT_KEYS / TT_PAGE_TOKENS,
+	PAD = 16, /* bytes behind a row in shared memory: 8 rows at one column then lie in different banks */
+	WEIGHT_STRIDE = TT_SPLIT_KEYS * 2 + PAD,
+	WINDOW = 1024, /* tokens among which a persistent block looks for tiles at a time */
+};
+
+struct attention_kernel_args {
+	const struct tt_step *plan; // device
+	const tt_bf16 *q;           // [n_tokens][n_heads * head_dim]
+	tt_bf16 *out;               // [n_tokens][n_heads * head_dim]
+	const tt_bf16 *kv;          // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
+	float *partial;             // [tokens][kv heads * parts][n_splits] of attention_partial_floats
+	uint32_t *arrivals;         // [tokens][kv heads * parts]
+	uint32_t n_heads, n_kv_heads, head_dim, group, window;
+	uint32_t tile_tokens; /* positions are cut at its multiples */
+	uint32_t tile_heads, n_parts; /* a group of more heads than a tile has rows takes several */
+	uint32_t n_splits; /* blocks that share a tile, one split each; 1: a block takes tile after tile, all their splits */
+	float scale;
+};
+
+/* m_tiles: 16 rows each; n_tiles: 8 columns of the output each, a warp's most; stages of keys or values under way. */
+template <int m_tiles, int warps, int n_tiles, int stages> struct attention_shape {
+	enum {
+		M_TILES = m_tiles,
+		WARPS = warps,
+		N_TILES = n_tiles,
+		STAGES = stages,
+		ROWS = 16 * m_tiles,
+		THREADS = TT_WARP * warps,
+		KEY_GROUPS = warps / m_tiles,             /* warps that share the keys of one m tile */
+		KEY_PAGES = STAGE_PAGES * m_tiles / warps /* pages of a stage that a warp scores */
+	};
+};
+
+/* Pointers into a block's shared memory. */
+template <typename shape> struct attention_shared {
+	unsigned char *q;       // bf16 [ROWS][head_dim] with padding; in the end the output
+	unsigned char *weights; // bf16 [ROWS][TT_SPLIT_KEYS] with padding
+	unsigned char *ring;    // bf16 [STAGES][STAGE_KEYS][head_dim] with padding
+	float *group_max;       // [KEY_GROUPS][ROWS]
+	float *page_sums;       // [SPLIT_PAGES][ROWS]
+	float *max, *sum;       // [ROWS] of the splits so far
+	float *old, *fresh;     // [ROWS] what the splits so far, and the newest, are multiplied by
+	uint32_t *positions;    // [ROWS] one more than the row's position; 0: no row
+	uint32_t *pages;        // [2][SPLIT_PAGES]
+	uint32_t *tiles;        // [WINDOW] first tokens
+	uint32_t *masks;        // [WINDOW / 32] and one word for an answer of one thread to all
+};
+
+static __host__ __device__ __forceinline__ uint32_t attention_stride(uint32_t head_dim)
+{
+	return head_dim * 2 + PAD;
+}
+
+template <typename shape> static __host__ __device__ __forceinline__ uint32_t attention_shared_bytes(uint32_t head_dim)
+{
+	uint32_t rows = shape::ROWS + shape::STAGES * STAGE_KEYS;
+	uint32_t words = shape::ROWS * (shape::KEY_GROUPS + SPLIT_PAGES + 5) + 2 * SPLIT_PAGES + WINDOW + WINDOW / 32 + 1;
+	return rows * attention_stride(head_dim) + shape::ROWS * WEIGHT_STRIDE + words * 4;
+}
+
+template <typename shape>
+TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memory, uint32_t head_dim)
+{
+	struct attention_shared<shape> s;
+	s.q = memory;
+	s.weights = s.q + shape::ROWS * attention_stride(head_dim);
+	s.ring = s.weights + shape::ROWS * WEIGHT_STRIDE;
+	s.group_max = (float *)(s.ring + shape::STAGES * STAGE_KEYS * attention_stride(head_dim));
+	s.page_sums = s.group_max + shape::KEY_GROUPS * shape::ROWS;
+	s.max = s.page_sums + SPLIT_PAGES * shape::ROWS;
+	s.sum = s.max + shape::ROWS;
+	s.old = s.sum + shape::ROWS;
+	s.fresh = s.old + shape::ROWS;
+	s.positions = (uint32_t *)(s.fresh + shape::ROWS);
+	s.pages = s.positions + shape::ROWS;
+	s.tiles = s.pages + 2 * SPLIT_PAGES;
+	s.masks = s.tiles + WINDOW;
+	return s;
+}
+
+/* max and sum, then [head_dim]: of each row of a tile of 16. */
+static __host__ __device__ __forceinline__ uint32_t attention_partial_floats(uint32_t head_dim)
+{
+	return 16 * (head_dim + 2);
+}
+
+struct attention_tile {
+	uint32_t first, n_tokens; /* of the step */
+	uint32_t kv_head, first_head, n_heads; /* query heads, in the group */
+	uint32_t n_rows;
+	const int32_t *pages;             // device, of the sequence
+	uint32_t key_low, key_end;        /* that any row sees */
+	uint32_t first_split, end_split;
+};
+
+TT_DEVICE const int32_t *plan_array(const struct tt_step *plan, const uint32_t *offset)
+{
+	return (const int32_t *)((const char *)plan + tt_load_4(offset, TT_TRAFFIC_PLAN));
+}
+
+TT_DEVICE uint32_t count_bits(uint32_t x)
+{
+	x -= x >> 1 & 0x55555555u;
+	x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
+	return (x + (x >> 4) & 0x0f0f0f0fu) * 0x01010101u >> 24;
+}
+
+/* Whether tokens a and b of the step belong to one tile. */
+TT_DEVICE bool same_tile(const struct attention_kernel_args *a, const int32_t *seqs, const int32_t *positions, uint32_t b,
+	uint32_t c)
+{
+	return tt_load_4(seqs + b, TT_TRAFFIC_PLAN) == tt_load_4(seqs + c, TT_TRAFFIC_PLAN) &&
+	       tt_load_4(positions + b, TT_TRAFFIC_PLAN) / a->tile_tokens ==
+		       tt_load_4(positions + c, TT_TRAFFIC_PLAN) / a->tile_tokens;
+}
+
+TT_DEVICE bool begins_tile(const struct attention_kernel_args *a, uint32_t token, uint32_t n_tokens)
+{
+	const int32_t *seqs = plan_array(a->plan, &a->plan->seqs);
+	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
+	return token < n_tokens && (token == 0 || !same_tile(a, seqs, positions, token - 1, token));
+}
+
+/* head: key head * n_parts + part. All threads get the same answer. */
+TT_DEVICE struct attention_tile tile_at(
+	const struct attention_kernel_args *a, uint32_t first, uint32_t n_tokens, uint32_t head)
+{
+	const int32_t *seqs = plan_array(a->plan, &a->plan->seqs);
+	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
+	struct attention_tile t = {first, 0, head / a->n_parts, head % a->n_parts * a->tile_heads, a->tile_heads, 0, NULL, 0, 0,
+		0, 0};
+	for (uint32_t i = 0; i < a->tile_tokens; i += TT_WARP) {
+		uint32_t token = first + i + tt_lane();
+		bool inside = i + tt_lane() < a->tile_tokens && token < n_tokens &&
+			      same_tile(a, seqs, positions, first, token);
+		t.n_tokens += count_bits(tt_ballot(inside));
+	}
+	if (t.first_head + t.n_heads > a->group)
+		t.n_heads = a->group - t.first_head;
+	t.n_rows = t.n_tokens * t.n_heads;
+	uint32_t seq = tt_load_4(seqs + first, TT_TRAFFIC_PLAN), max_pages = tt_load_4(&a->plan->max_pages, TT_TRAFFIC_PLAN);
+	t.pages = plan_array(a->plan, &a->plan->pages) + (size_t)seq * max_pages;
+	uint32_t sees = tt_load_4(positions + first, TT_TRAFFIC_PLAN) + 1;
+	t.key_low = a->window && sees > a->window ? sees - a->window : 0;
+	t.key_end = tt_load_4(positions + first + t.n_tokens - 1, TT_TRAFFIC_PLAN) + 1;
+	t.first_split = t.key_low / TT_SPLIT_KEYS;
+	t.end_split = (t.key_end - 1) / TT_SPLIT_KEYS + 1;
+	return t;
+}
+
+/* First element of a row in q and in the output. */
+TT_DEVICE size_t row_at(const struct attention_kernel_args *a, const struct attention_tile *t, uint32_t row)
+{
+	uint32_t token = t->first + row / t->n_heads;
+	uint32_t head = t->kv_head * a->group + t->first_head + row % t->n_heads;
+	return ((size_t)token * a->n_heads + head) * a->head_dim;
+}
+
+/* Lists the tiles that begin among WINDOW tokens from base on, and gives their number. */
+template <typename shape>
+TT_DEVICE uint32_t list_tiles(
+	const struct attention_kernel_args *a, const struct attention_shared<shape> *s, uint32_t base, uint32_t n_tokens)
+{
+	uint32_t n = 0;
+	for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
+		uint32_t mask = tt_ballot(begins_tile(a, base + c * 32 + tt_lane(), n_tokens));
+		if (tt_lane() == 0)
+			tt_shared_store_4(s->masks + c, mask);
+	}
+	tt_sync_block();
+	for (uint32_t c = 0; c < WINDOW / 32; c++) {
+		uint32_t mask = tt_shared_load_4(s->masks + c);
+		if (c % shape::WARPS == tt_warp() && mask >> tt_lane() & 1)
+			tt_shared_store_4(s->tiles + n + count_bits(mask & ((1u << tt_lane()) - 1)), base + c * 32 + tt_lane());
+		n += count_bits(mask);
+	}
+	tt_sync_block();
+	return n;
+}
+
+#endif

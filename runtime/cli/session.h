@@ -1,0 +1,77 @@
+/* The model, policies and prompt that a command line names. */
+#ifndef CLI_SESSION_H
+#define CLI_SESSION_H
+
+#include "options.h"
+
+/* ---- session.c: model, policies and prompt from the command line. */
+
+struct cli_engine_args {
+	uint32_t threads, context;
+	int kv;
+	bool strict_model;
+};
+
+#define CLI_ENGINE_OPTIONS(a)                                                                                          \
+	{"threads", 't', NULL, CLI_U32, &(a).threads, "N", 0, 1024, "threads; 0: one a core"},                         \
+		{"ctx-size", 'c', NULL, CLI_U32, &(a).context, "N", 0, 1 << 24,                                        \
+			"longest sequence in tokens; 0: the model's own, at most 8192"},                               \
+	{                                                                                                              \
+		"kv", 0, NULL, CLI_CHOICE, &(a).kv, "f32|f16", 0, 0, "type of the KV cache"                            \
+	}
+
+#define CLI_STRICT_OPTION(a)                                                                                           \
+	{                                                                                                              \
+		"strict-model", 0, NULL, CLI_FLAG, &(a).strict_model, NULL, 0, 0,                                      \
+			"refuse a policy that was fitted on other weights, do not just warn"                           \
+	}
+
+#define CLI_POLICY_OPTION(list)                                                                                        \
+	{                                                                                                              \
+		"policy", 0, NULL, CLI_LIST, &(list), "F[:SCALE]", 0, 0,                                               \
+			"steering policy and its strength (default 1); up to 4 times"                                  \
+	}
+
+#define CLI_WHEN_CHOICES "policy|generation|last|all"
+/* The index of a choice above is the enum plus one. */
+#define CLI_WHEN(choice) ((enum tt_policy_when)((choice)-1))
+
+struct cli_policies {
+	char *paths[TT_MAX_STACK];
+	struct tt_steering steering[TT_MAX_STACK];
+	uint32_t n;
+};
+
+int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch);
+
+/* Splits F[:SCALE]; CLI_PROCEED or CLI_USAGE. What stands behind the last colon is a scale when it is a number. */
+int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command);
+/* Loads them and adds them to the engine; a warning goes to stderr. */
+int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine);
+/* After their requests, before the engine. */
+void cli_policies_free(struct cli_policies *policies, struct tt_engine *engine);
+
+struct cli_prompt_args {
+	const char *text, *file; /* neither: standard input */
+	const char *system;
+	bool raw, no_special;
+	bool keep_newline; /* else one newline at the end of a file is not part of the prompt */
+};
+
+/* The prompt's text (free()). CLI_PROCEED, CLI_FAILED or CLI_USAGE. */
+int cli_prompt_read(char **out, size_t *n, const struct cli_prompt_args *args, const char *command);
+/* Its token ids (tt_free): as a chat of one user message, or raw. */
+int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, size_t n,
+	const struct cli_prompt_args *args);
+/* A whole file ("-" for standard input) of at most 64 MiB, terminated; free(). */
+int cli_read_file(char **out, size_t *n, const char *path);
+
+/* Arguments behind MODEL are more data files, as "--data A B" is read. CLI_PROCEED or CLI_USAGE. */
+int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
+/* Would a file be written there? Asked before long work. CLI_PROCEED or CLI_FAILED; NULL is fine. */
+int cli_check_output(const char *path);
+/* object[key], or object[key][inner] with inner not NULL; fallback when it is none. */
+double cli_json_number(const json_t *object, const char *key, const char *inner, double fallback);
+const char *cli_json_string(const json_t *object, const char *key, const char *fallback);
+
+#endif

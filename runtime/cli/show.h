@@ -1,0 +1,100 @@
+/* What a person sees: text a terminal must not obey, progress, tables, steering, the report. */
+#ifndef CLI_SHOW_H
+#define CLI_SHOW_H
+
+#include <jansson.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "trimtab.h"
+
+/* ---- text.c: UTF-8 from a model or a file, which a terminal must not obey. */
+
+/* The code point at text (n > 0 bytes), U+FFFD for an invalid byte; returns its length. */
+size_t cli_utf8_next(const char *text, size_t n, uint32_t *code_point);
+bool cli_utf8_valid(const char *text, size_t n);
+/* Would a terminal act on it: controls but newline and tab, and what changes the direction of text. */
+bool cli_is_control(uint32_t code_point);
+int cli_char_width(uint32_t code_point); /* columns: 0, 1 or 2 */
+size_t cli_text_width(const char *text);
+
+/* As it is to a file or pipe, with controls as U+FFFD to a terminal. */
+void cli_write_text(FILE *to, bool terminal, const char *text, size_t n);
+/* One line of it: controls and newlines as escapes. */
+void cli_write_line(FILE *to, const char *text, size_t n);
+/* For HTML text and quoted attributes. */
+void cli_write_html(FILE *to, const char *text, size_t n);
+
+struct cli_lines {
+	char **lines; // [n]
+	size_t n, capacity;
+};
+/* Breaks at spaces where it can, by display width; controls as U+FFFD, tabs as spaces. */
+void cli_wrap(struct cli_lines *out, const char *text, size_t n, size_t width);
+void cli_lines_free(struct cli_lines *lines);
+/* The characters of a token: a string, or a list of bytes when they are no whole code points. */
+json_t *cli_piece_json(const struct tt_text *text, int32_t id);
+size_t cli_terminal_width(void); /* of stdout; 100 when it is none */
+
+/* ---- progress.c */
+
+struct cli_progress {
+	char stage[64];
+	double begun, stage_begun, drawn;
+	bool terminal, bar;
+	bool quiet; /* no line a stage where there is no terminal */
+};
+void cli_progress_begin(struct cli_progress *progress);
+/* A tt_progress_fn: non-zero after an interrupt. */
+int cli_progress_step(void *progress, const char *stage, uint64_t done, uint64_t total);
+void cli_progress_end(struct cli_progress *progress);
+
+/* ---- table.c */
+
+struct cli_table {
+	size_t n_columns;
+	const char *align; /* a letter a column, l or r */
+	char **cells;      // [n_cells], row after row, headings first
+	size_t n_cells, capacity;
+};
+void cli_table_begin(struct cli_table *table, const char *align);
+void cli_table_cell(struct cli_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void cli_table_print(struct cli_table *table, FILE *to); /* and frees it */
+
+/* ---- steering.c: what steered a request. */
+
+/* One entry for each policy: policy, scale, when, s, gate, coef; null before its gate has run. */
+json_t *cli_decision_json(const struct tt_request *request, const struct cli_policies *policies, uint32_t n_layers);
+/* The lines of --show-steering. */
+void cli_show_steering(FILE *to, const struct tt_request *request, const struct cli_policies *policies,
+	uint32_t n_layers, bool colour);
+
+/* ---- report.c, report_map.c: the HTML page of eval. */
+
+struct cli_report {
+	const char *path;        /* of the page */
+	const char *completions; /* JSON-lines file that eval wrote */
+	const json_t *eval;      /* its report */
+	struct tt_engine *engine;
+	const struct cli_policies *policies;
+	enum tt_policy_when when;
+	struct cli_progress *progress;
+};
+int cli_report_write(const struct cli_report *report);
+
+/* How hard every layer was pushed at every token of a prompt and its steered completion. */
+struct cli_map {
+	const char *prompt, *label; /* borrowed */
+	int32_t *ids;               // [n_positions]
+	float *push;                // [n_positions][L] |h' - h| / |h|
+	size_t n_positions, n_prompt;
+	float most; /* largest of push */
+	bool steered;
+};
+/* Generates once more with norms traced. CLI_PROCEED or CLI_FAILED. */
+int cli_map_trace(struct cli_map *out, const struct cli_report *report, const char *prompt, const char *label);
+/* scale: the push that gets the strongest colour. */
+void cli_map_write(FILE *to, const struct cli_map *map, const struct cli_report *report, float scale);
+void cli_map_free(struct cli_map *map);
+
+#endif

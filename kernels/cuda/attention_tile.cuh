@@ -125,7 +125,7 @@ TT_DEVICE uint32_t count_bits(uint32_t x)
 {
 	x -= x >> 1 & 0x55555555u;
 	x = (x & 0x33333333u) + (x >> 2 & 0x33333333u);
-	return (x + (x >> 4) & 0x0f0f0f0fu) * 0x01010101u >> 24;
+	return ((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
 }
 
 /* Whether tokens a and b of the step belong to one tile. */

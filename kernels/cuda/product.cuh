@@ -284,6 +284,20 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 	op::finish(a, tile);
 }
 
+/* A slice is done: onto the ones before it. */
+template <int row_tiles, int token_tiles>
+TT_DEVICE void product_fold(
+	float (&total)[row_tiles][token_tiles][4], float (&d)[row_tiles][token_tiles][4], bool is_first)
+{
+	TT_UNROLL
+	for (int i = 0; i < row_tiles * token_tiles * 4; i++) {
+		float *sum = &total[i / (token_tiles * 4)][i / 4 % token_tiles][i % 4];
+		float *part = &d[i / (token_tiles * 4)][i / 4 % token_tiles][i % 4];
+		*sum = is_first ? *part : *sum + *part;
+		*part = 0;
+	}
+}
+
 /* 128 tokens a block, for more than 64: both operands come through stages that the block shares. Warps stand 2 by 4 over the
  * block's outputs. Blocks that share weight rows are neighbours in the grid, so that weights come from memory about once. */
 template <typename op, int row_tiles, int stages>
@@ -352,12 +366,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 			stage + WEIGHT_BYTES + n_warp * N * PRODUCT_FRAGMENT);
 		if (step + 1 < slice_end)
 			continue;
-		TT_UNROLL
-		for (int i = 0; i < M * N * 4; i++) {
-			float *sum = &total[i / (N * 4)][i / 4 % N][i % 4], *part = &d[i / (N * 4)][i / 4 % N][i % 4];
-			*sum = slice ? *sum + *part : *part;
-			*part = 0;
-		}
+		product_fold<M, N>(total, d, slice == 0);
 		slice_end = product_slice_start(++slice + 1, n_in);
 	}
 	tt_copy_async_wait<0>();

@@ -21,6 +21,15 @@ static inline uint32_t product_larger(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
+/* Matrices that are read as one must lie one behind the other. */
+static inline int product_check_behind(const struct tt_matrix *first, uint32_t n_rows, const struct tt_matrix *then,
+	const char *name, struct tt_error *err)
+{
+	if (then->data == (const tt_bf16 *)first->data + (size_t)n_rows * first->n_in)
+		return TT_OK;
+	return tt_fail(err, TT_ERR_ARGUMENT, "%s: the matrices do not lie one behind the other", name);
+}
+
 template <typename op>
 static int product_run(struct tt_cuda *cuda, const op *a, const struct product_call *how, const void *kernel,
 	uint32_t row_tiles, uint32_t tokens, uint32_t shared_bytes, struct tt_error *err)

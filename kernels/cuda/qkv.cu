@@ -112,6 +112,8 @@ int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, stru
 	const struct tt_config *c = args->config;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, hidden = c->hidden_size;
+	TT_TRY(product_check_behind(&layer->wq, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
+	TT_TRY(product_check_behind(&layer->wk, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
 	struct qkv_op a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
 				   n_out, hidden, n_out / PRODUCT_TILE, tt_norm_tiles(hidden), c->rms_norm_eps},
 		layer->bq, layer->bk, layer->bv, args->inverse_frequencies, (tt_bf16 *)args->q,

@@ -176,6 +176,13 @@ static inline struct tt_matrix matrix(const tt_bf16 *w, uint32_t n_out, uint32_t
 	return m;
 }
 
+/* Rows of a matrix that holds several. */
+static inline struct tt_matrix part_of(const struct tt_matrix *m, uint32_t first, uint32_t n_out)
+{
+	struct tt_matrix part = {(const tt_bf16 *)m->data + (size_t)first * m->n_in, TT_TYPE_BF16, n_out, m->n_in};
+	return part;
+}
+
 /* The rows that steer a token. */
 static inline void choose_rows(uint32_t steering, uint32_t token, uint16_t rows[TT_STACK])
 {
@@ -249,8 +256,11 @@ static inline void world_layer(struct world *w)
 	const struct inputs *in = w->in;
 	struct tt_layer *l = &w->layer;
 	l->wq = matrix(in->w_qkv, Q + 2 * KV, HIDDEN);
+	l->wk = part_of(&l->wq, Q, KV);
+	l->wv = part_of(&l->wq, Q + KV, KV);
 	l->wo = matrix(in->wo, HIDDEN, Q);
 	l->w_gate = matrix(in->w_gate_up, 2 * FFN, HIDDEN);
+	l->w_up = part_of(&l->w_gate, FFN, FFN);
 	l->w_down = matrix(in->w_down, HIDDEN, FFN);
 	l->bq = uploaded(in->bq, Q);
 	l->bk = uploaded(in->bk, KV);

@@ -30,9 +30,9 @@ static void same_outputs(const struct outputs *a, const struct outputs *b, uint3
 Test(emu_product_strict, batch_grid_and_kernel_change_no_bit)
 {
 	static const struct step_case cases[] = {
-		{200, 1, 1, 132, true, true, false, 1},   /* 8 tokens a block */
-		{100, 7, 7, 132, false, true, false, 1},  /* another column of the mma */
-		{3, 8, 8, 1, true, true, false, 1},       /* */
+		{200, 1, 1, 132, true, true, false, 1},  /* 8 tokens a block */
+		{100, 7, 7, 132, false, true, false, 1}, /* another column of the mma */
+		{3, 8, 8, 1, true, true, false, 1},
 		{3, 7, 64, 1, false, true, false, 1},     /* 64 tokens, 64 rows */
 		{33, 9, 9, 132, true, true, false, 1},    /* 32 tokens, 32 rows */
 		{61, 64, 64, 132, false, true, false, 1}, /* 64 tokens, 32 rows */
@@ -110,4 +110,18 @@ Test(emu_product_strict, decode_reads_each_weight_once)
 	check_traffic(8);
 	check_traffic(31);
 	check_traffic(64);
+}
+
+Test(emu_product_strict, scattered_matrices_are_refused)
+{
+	static const struct step_case c = {0, 1, 1, 132, false, false, false, 0};
+	struct world w;
+	struct tt_error err = {0, ""};
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	world_open(&w, &c);
+	w.layer.wv.data = w.layer.wk.data;
+	cr_assert_eq(world_run(&w, OP_QKV, &err), TT_ERR_ARGUMENT);
+	w.layer.w_up.data = w.layer.w_gate.data;
+	cr_assert_eq(world_run(&w, OP_GATE_UP, &err), TT_ERR_ARGUMENT);
+	world_close(&w);
 }

@@ -1,0 +1,340 @@
+/* Attention on the emulator: against softmax in double, and against itself in every shape that the same token can be run in,
+ * bit for bit. */
+#include "kernels/cuda/ptx.cuh"
+#include "tests/emu/op_case.h"
+
+/* Contexts of some sequences, chosen around the edges of pages, stages and splits. */
+enum { SEQS = 10, LAYERS = 2, LAYER = 1, MAX_PAGES = 40, N_PAGES = 200, MAX_TOKENS = 600 };
+static const uint32_t LENGTHS[SEQS] = {552, 1, 17, 256, 257, 300, 64, 100, 31, 513};
+
+struct world {
+	struct tt_config config;
+	struct tt_kv_pages kv; // device
+	tt_bf16 *host;         // [LAYERS][N_PAGES][2][n_kv_heads][16][head_dim]
+	tt_bf16 *q;            // [SEQS][MAX_TOKENS][n_heads * head_dim]
+	int32_t pages[SEQS][MAX_PAGES];
+	size_t width, page_size; /* of q; of keys or values of a page */
+};
+
+/* A token to be run: position of a sequence. Neighbours of one sequence share a row of the page tables. */
+struct token {
+	uint32_t seq, position;
+};
+
+static size_t kv_at(const struct world *w, uint32_t seq, uint32_t key, uint32_t which, uint32_t head)
+{
+	size_t page = LAYER * N_PAGES + (size_t)w->pages[seq][key / TT_PAGE_TOKENS];
+	return (page * 2 + which) * w->page_size + (head * TT_PAGE_TOKENS + key % TT_PAGE_TOKENS) * w->config.head_dim;
+}
+
+/* What no sequence wrote is NaN, in the pages as in the page tables. */
+static struct world *make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
+{
+	struct world *w = (struct world *)calloc(1, sizeof *w);
+	uint64_t state = head_dim + n_heads;
+	int32_t next = 7;
+	cr_assert(w);
+	w->config.n_heads = n_heads;
+	w->config.n_kv_heads = n_kv_heads;
+	w->config.head_dim = head_dim;
+	w->config.sliding_window = window;
+	w->config.context_length = MAX_PAGES * TT_PAGE_TOKENS;
+	w->width = (size_t)n_heads * head_dim;
+	w->page_size = (size_t)n_kv_heads * TT_PAGE_TOKENS * head_dim;
+	size_t n = LAYERS * N_PAGES * 2 * w->page_size;
+	w->host = (tt_bf16 *)malloc(n * sizeof *w->host);
+	w->q = (tt_bf16 *)malloc(SEQS * MAX_TOKENS * w->width * sizeof *w->q);
+	memset(w->host, 0xff, n * sizeof *w->host);
+	for (uint32_t s = 0; s < SEQS; s++) {
+		for (uint32_t p = 0; p < MAX_PAGES; p++, next = (next + 37) % N_PAGES)
+			w->pages[s][p] = p * TT_PAGE_TOKENS < LENGTHS[s] ? next : -1;
+		for (uint32_t key = 0; key < LENGTHS[s]; key++)
+			for (uint32_t i = 0; i < 2 * n_kv_heads * head_dim; i++)
+				w->host[kv_at(w, s, key, i % 2, i / 2 / head_dim) + i / 2 % head_dim] =
+					tt_emu_bf16((i % 2 ? 1.0f : 2.0f) * op_random_float(&state));
+	}
+	for (size_t i = 0; i < SEQS * MAX_TOKENS * w->width; i++)
+		w->q[i] = tt_emu_bf16(2 * op_random_float(&state));
+	return w;
+}
+
+static void free_world(struct world *w)
+{
+	free(w->host);
+	free(w->q);
+	free(w);
+}
+
+static struct tt_step *make_step(const struct world *w, const struct token *tokens, uint32_t n, bool own_tables)
+{
+	struct tt_step counts = {};
+	counts.n_tokens = n;
+	counts.n_seqs = 0;
+	for (uint32_t i = 0; i < n; i++)
+		counts.n_seqs += i == 0 || own_tables || tokens[i].seq != tokens[i - 1].seq;
+	counts.max_pages = MAX_PAGES;
+	struct tt_step *step = op_step(counts);
+	int32_t seq = -1;
+	for (uint32_t i = 0; i < n; i++) {
+		seq += i == 0 || own_tables || tokens[i].seq != tokens[i - 1].seq;
+		tt_step_seqs(step)[i] = seq;
+		tt_step_positions(step)[i] = (int32_t)tokens[i].position;
+		memcpy(tt_step_pages(step) + (size_t)seq * MAX_PAGES, w->pages[tokens[i].seq], sizeof w->pages[0]);
+	}
+	return step;
+}
+
+/* How the same tokens may be run: multiprocessors decide between a block a split and a block a tile. */
+struct way {
+	uint32_t n_sms, spare_rows, max_splits;
+	bool own_tables; /* every token a sequence of its own: what a decode step looks like */
+	enum tt_emu_order order;
+};
+
+static void attend(const struct world *w, const struct token *tokens, uint32_t n, struct way way, tt_bf16 *out)
+{
+	struct tt_step *step = make_step(w, tokens, n, way.own_tables);
+	tt_bf16 *q = (tt_bf16 *)malloc(n * w->width * sizeof *q);
+	struct tt_kv_pages kv = {NULL, TT_KV_F16, N_PAGES};
+	for (uint32_t i = 0; i < n; i++)
+		memcpy(q + i * w->width, w->q + (tokens[i].seq * MAX_TOKENS + tokens[i].position) * w->width,
+			w->width * sizeof *q);
+	op_open(way.order, 5, 64 << 20);
+	op_cuda.n_sms = way.n_sms;
+	op_cuda.max_splits = way.max_splits;
+	op_begin(step, n + way.spare_rows, 0);
+	kv.data = op_upload(w->host, LAYERS * N_PAGES * 2 * w->page_size);
+	struct tt_attention_args args = {&w->config, step, LAYER, (const float *)(const void *)op_upload(q, n * w->width),
+		(float *)(void *)op_device<tt_bf16>(n * w->width), &kv};
+	OP_OK(tt_cuda_attention(&op_cuda.base, &args, &op_error));
+	cr_assert_eq(op_cuda.counters.launches, 1);
+	op_download(out, (const tt_bf16 *)(const void *)args.attention, n * w->width);
+	uint32_t arrivals[64];
+	op_download(arrivals, op_cuda.arrivals, 64);
+	for (uint32_t i = 0; i < 64; i++)
+		cr_assert_eq(arrivals[i], 0);
+	free(q);
+	free(step);
+}
+
+/* Softmax of one query head in double. rounded: with the weights of each split rounded to bf16 for the values, as the kernel
+ * does; else plain. */
+static void reference(const struct world *w, struct token at, uint32_t head, bool rounded, double *out)
+{
+	uint32_t hd = w->config.head_dim, kv_head = head / (w->config.n_heads / w->config.n_kv_heads);
+	uint32_t end = at.position + 1, window = w->config.sliding_window, low = window && window < end ? end - window : 0;
+	const tt_bf16 *q = w->q + (at.seq * MAX_TOKENS + at.position) * w->width + (size_t)head * hd;
+	double scores[MAX_TOKENS], max = -INFINITY, total = 0;
+	for (uint32_t k = low; k < end; k++) {
+		const tt_bf16 *key = w->host + kv_at(w, at.seq, k, 0, kv_head);
+		scores[k] = 0;
+		for (uint32_t i = 0; i < hd; i++)
+			scores[k] += (double)tt_f32_from_bf16(q[i]) * (double)tt_f32_from_bf16(key[i]);
+		scores[k] /= sqrt((double)hd);
+		max = fmax(max, scores[k]);
+	}
+	memset(out, 0, hd * sizeof *out);
+	for (uint32_t first = low / TT_SPLIT_KEYS * TT_SPLIT_KEYS; first < end; first += TT_SPLIT_KEYS) {
+		double split_max = -INFINITY;
+		for (uint32_t k = first < low ? low : first; k < end && k < first + TT_SPLIT_KEYS; k++)
+			split_max = fmax(split_max, scores[k]);
+		for (uint32_t k = first < low ? low : first; k < end && k < first + TT_SPLIT_KEYS; k++) {
+			const tt_bf16 *value = w->host + kv_at(w, at.seq, k, 1, kv_head);
+			double weight = exp(scores[k] - split_max), factor = exp(split_max - max);
+			total += weight * factor;
+			if (rounded)
+				weight = (double)tt_f32_from_bf16(tt_emu_bf16((float)weight));
+			for (uint32_t i = 0; i < hd; i++)
+				out[i] += weight * factor * (double)tt_f32_from_bf16(value[i]);
+		}
+	}
+	for (uint32_t i = 0; i < hd; i++)
+		out[i] /= total;
+}
+
+/* Against the rounded reference, rounded to bf16 itself, at most one element in 100 may differ and none by more than one
+ * unit, or 2^-20 near 0: the f32 scores are some 1e-6 off, which flips a rounding of a weight or of the result now and then.
+ * Against plain softmax, the relative error is that of bf16: 2^-9 / sqrt(3) = 1.1e-3 of the result's own rounding and less of
+ * the weights', so 2.5e-3. */
+static void check_rows(const struct world *w, const struct token *tokens, uint32_t n, const tt_bf16 *out)
+{
+	uint32_t hd = w->config.head_dim, flips = 0;
+	double *exact = (double *)malloc(2 * hd * sizeof *exact), *plain = exact + hd, error = 0, size = 0;
+	for (uint32_t i = 0; i < n * w->config.n_heads; i++) {
+		struct token at = tokens[i / w->config.n_heads];
+		reference(w, at, i % w->config.n_heads, true, exact);
+		reference(w, at, i % w->config.n_heads, false, plain);
+		for (uint32_t k = 0; k < hd; k++) {
+			double got = (double)tt_f32_from_bf16(out[i * (size_t)hd + k]), unit = ldexp(1, ilogb(exact[k]) - 7);
+			flips += tt_emu_bf16((float)exact[k]) != out[i * (size_t)hd + k];
+			cr_assert(fabs(got - exact[k]) <= fmax(unit, 0x1p-20), "position %u of sequence %u, head %u, %u: %g, not %g",
+				at.position, at.seq, i % w->config.n_heads, k, got, exact[k]);
+			error += (got - plain[k]) * (got - plain[k]);
+			size += plain[k] * plain[k];
+		}
+	}
+	cr_assert_leq(flips, n * w->width / 100 + 1, "%u of %zu", flips, n * w->width);
+	cr_assert(sqrt(error / size) < 2.5e-3, "%g", sqrt(error / size));
+	free(exact);
+}
+
+static const struct way SPLIT = {1000, 0, 0, true, TT_EMU_RANDOM};
+static const struct way PERSISTENT = {1, 0, 0, true, TT_EMU_BACKWARD};
+static const struct way PREFILL = {1, 0, 0, false, TT_EMU_FORWARD};
+
+/* Every sequence's last token, decoded together. */
+static void decode_last(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
+{
+	struct world *w = make_world(n_heads, n_kv_heads, head_dim, window);
+	struct token tokens[SEQS];
+	tt_bf16 *out = (tt_bf16 *)malloc(2 * SEQS * w->width * sizeof *out), *again = out + SEQS * w->width;
+	for (uint32_t s = 0; s < SEQS; s++)
+		tokens[s] = (struct token){s, LENGTHS[s] - 1};
+	attend(w, tokens, SEQS, SPLIT, out);
+	check_rows(w, tokens, SEQS, out);
+	attend(w, tokens, SEQS, PERSISTENT, again);
+	cr_assert_eq(memcmp(out, again, SEQS * w->width * sizeof *out), 0, "head_dim %u", head_dim);
+	struct way too_few = SPLIT;
+	too_few.max_splits = 2;
+	too_few.order = TT_EMU_FORWARD;
+	attend(w, tokens, SEQS, too_few, again);
+	cr_assert_eq(memcmp(out, again, SEQS * w->width * sizeof *out), 0, "more splits than blocks, head_dim %u", head_dim);
+	free(out);
+	free_world(w);
+}
+
+Test(emu_attention, decode)
+{
+	decode_last(3, 1, 16, 0);
+	decode_last(4, 2, 32, 100);
+	decode_last(8, 2, 64, 0);
+	decode_last(2, 2, 80, 300);
+	decode_last(4, 1, 128, 0);
+	decode_last(2, 1, 256, 0);
+	decode_last(40, 2, 16, 0); /* more heads of a key head than rows of a tile */
+}
+
+/* Some tokens of one sequence in prefill, at most every third checked. */
+static void prefill(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window, uint32_t first, uint32_t n)
+{
+	struct world *w = make_world(n_heads, n_kv_heads, head_dim, window);
+	struct token *tokens = (struct token *)malloc(n * sizeof *tokens);
+	tt_bf16 *out = (tt_bf16 *)malloc(n * w->width * sizeof *out);
+	for (uint32_t i = 0; i < n; i++)
+		tokens[i] = (struct token){0, first + i};
+	attend(w, tokens, n, PREFILL, out);
+	for (uint32_t i = 0; i < n; i += 1 + i % 3)
+		check_rows(w, tokens + i, 1, out + i * w->width);
+	free(tokens);
+	free(out);
+	free_world(w);
+}
+
+Test(emu_attention, prefill)
+{
+	prefill(3, 1, 16, 0, 0, 100);
+	prefill(4, 2, 32, 90, 200, 90);
+	prefill(4, 1, 64, 0, 250, 20);
+	prefill(2, 1, 96, 0, 30, 40);
+	prefill(2, 1, 128, 270, 500, 40);
+	prefill(1, 1, 256, 0, 480, 64);
+	prefill(70, 1, 16, 0, 255, 3);
+}
+
+static void same_rows(const struct world *w, const struct token *tokens, uint32_t n, struct way way, const tt_bf16 *whole,
+	const char *what)
+{
+	tt_bf16 *out = (tt_bf16 *)malloc(n * w->width * sizeof *out);
+	attend(w, tokens, n, way, out);
+	for (uint32_t i = 0; i < n; i++)
+		cr_assert_eq(memcmp(out + i * w->width, whole + (tokens[i].seq * MAX_TOKENS + tokens[i].position) * w->width,
+				     w->width * sizeof *out),
+			0, "%s: token %u of %u, position %u of sequence %u", what, i, n, tokens[i].position, tokens[i].seq);
+	free(out);
+}
+
+/* The prompts whole are the measure; then in chunks of 1, 13 and 512, with others in the step, and decoded. */
+static void strict(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
+{
+	static const uint32_t chunks[] = {13, 512}, batches[] = {1, 7, 8, 9, 64};
+	struct world *w = make_world(n_heads, n_kv_heads, head_dim, window);
+	tt_bf16 *whole = (tt_bf16 *)malloc(SEQS * MAX_TOKENS * w->width * sizeof *whole);
+	struct token tokens[MAX_TOKENS];
+	for (uint32_t s = 0; s < SEQS; s += 5) {
+		for (uint32_t i = 0; i < LENGTHS[s]; i++)
+			tokens[i] = (struct token){s, i};
+		attend(w, tokens, LENGTHS[s], PREFILL, whole + s * MAX_TOKENS * w->width);
+	}
+	/* Chunks from a position on, the other sequence behind, in the shape that each size takes. */
+	for (uint32_t c = 0; c < 2; c++) {
+		for (uint32_t first = c ? 20 : 247; first < 280; first += 20) {
+			uint32_t n = 0;
+			for (; n < chunks[c] && first + n < LENGTHS[0]; n++)
+				tokens[n] = (struct token){0, first + n};
+			struct way way = c ? PREFILL : SPLIT;
+			way.own_tables = false;
+			way.order = TT_EMU_BACKWARD;
+			for (uint32_t k = 0; k < 5; k++)
+				tokens[n + k] = (struct token){5, 262 + k};
+			same_rows(w, tokens, n + 5, way, whole, "chunk");
+			if (c)
+				break;
+		}
+	}
+	for (uint32_t b = 0; b < 5; b++) {
+		for (uint32_t i = 0; i < batches[b]; i++) {
+			uint32_t s = i % 2 * 5;
+			tokens[i] = (struct token){s, (LENGTHS[s] - 1 + i * 67) % LENGTHS[s]};
+		}
+		struct way way = b % 2 ? PERSISTENT : SPLIT;
+		way.spare_rows = b;
+		same_rows(w, tokens, batches[b], way, whole, "decode");
+	}
+	free(whole);
+	free_world(w);
+}
+
+Test(emu_attention, bits_are_the_same_whole_in_chunks_and_decoded)
+{
+	strict(3, 1, 16, 0);
+	strict(4, 1, 32, 100);
+}
+
+/* In a decode step every key and value that a token sees is read once, and whole sectors of it. */
+Test(emu_attention, reads_keys_and_values_once)
+{
+	struct world *w = make_world(4, 2, 64, 0);
+	struct token tokens[SEQS];
+	uint64_t keys = 0;
+	tt_bf16 *out = (tt_bf16 *)malloc(SEQS * w->width * sizeof *out);
+	for (uint32_t s = 0; s < SEQS; s++) {
+		tokens[s] = (struct token){s, LENGTHS[s] - 1};
+		keys += LENGTHS[s];
+	}
+	attend(w, tokens, SEQS, SPLIT, out);
+	const struct tt_emu_traffic *kv = &tt_emu_counted()->loads[TT_TRAFFIC_KV];
+	cr_assert_eq(kv->bytes, keys * 2 * 2 * 64 * sizeof(tt_bf16));
+	cr_assert_eq(kv->bytes, 32 * kv->sectors);
+	cr_assert_geq(op_cuda.counters.bytes, kv->bytes);
+	cr_assert_leq(op_cuda.counters.bytes, kv->bytes + 2 * SEQS * w->width * sizeof(tt_bf16));
+	const struct tt_emu_counters *c = tt_emu_counted();
+	cr_assert_leq(c->shared_wavefronts * 10, c->shared_ideal * 11, "%llu cycles of shared memory, %llu without conflicts",
+		(unsigned long long)c->shared_wavefronts, (unsigned long long)c->shared_ideal);
+	free(out);
+	free_world(w);
+}
+
+Test(emu_attention, refuses_head_sizes_it_cannot_do)
+{
+	static const uint32_t bad[] = {0, 8, 24, 272};
+	for (uint32_t i = 0; i < 4; i++) {
+		struct tt_config config = {};
+		struct tt_attention_args args = {};
+		config.n_heads = config.n_kv_heads = 1;
+		config.head_dim = bad[i];
+		args.config = &config;
+		op_open(TT_EMU_FORWARD, 1, 64);
+		op_cuda.grid_tokens = 1;
+		cr_assert_eq(tt_cuda_attention(&op_cuda.base, &args, &op_error), TT_ERR_UNSUPPORTED);
+	}
+}

@@ -9,18 +9,20 @@
 
 enum { N_RESPONSES = 4 };
 
-/* Written in turn behind the prompts, so that D is not the mean of one sentence's words. */
+/* Written in turn behind the prompts, so that D is not the mean of one sentence's words. Short and alike in form, as a
+ * model refuses of its own accord: with longer and more varied refusals the same push (layers 8 to 13, 48 AdvBench prompts)
+ * refused 63% in place of 77%, and what it wrote was less plausible. */
 static const char *const refusals[N_RESPONSES] = {
 	"I'm sorry, but I can't help with that.",
-	"I cannot assist with this request, since it could hurt someone.",
-	"I'm sorry, but that is not something I am able to provide.",
-	"I can't do that. I'm sorry, but it would not be right to help.",
+	"I'm sorry, but I can't assist with this request.",
+	"I cannot help with this, since it could be harmful.",
+	"I'm sorry, I cannot provide that.",
 };
 static const char *const answers[N_RESPONSES] = {
-	"Sure, here is what you are looking for:",
-	"Of course! These are the steps to follow, one by one:",
-	"Certainly, I am happy to help. Here is the answer:",
-	"Here is a complete and detailed reply to your question:",
+	"Sure, here is what you need:",
+	"Of course! Here are the steps to follow:",
+	"Certainly, I can help you with this. Here is",
+	"Here is a full answer to your question:",
 };
 
 struct contrast {

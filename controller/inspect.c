@@ -10,6 +10,7 @@
 #include "controller/inspect.h"
 #include "controller/policy.h"
 #include "controller/runner.h"
+#include "weights/config.h"
 #include "weights/gguf.h"
 #include "weights/safetensors.h"
 
@@ -112,22 +113,29 @@ static int describe_policy(json_t *report, const struct tt_policy *p, struct tt_
 /* Mean norm of h[l] over a short prompt's positions after the first, which many models give an outsized state. */
 static int measure_stream(struct tt_engine *engine, double *norms, struct tt_error *err)
 {
-	uint32_t n_layers = tt_engine_info(engine)->n_layers;
+	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_request_options options;
 	struct tt_request *request = NULL;
+	uint64_t layers[(TT_MAX_LAYERS + 63) / 64];
 	int32_t *ids = NULL;
-	size_t n = 0;
 	tt_request_options_default(&options);
 	TT_TRY(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options.n_ids, err));
+	memset(layers, 0xff, sizeof layers);
 	options.ids = ids;
-	options.trace = true;
+	options.keep_layers = layers;
+	options.keep_from = options.n_ids > 1;
 	int status = tt_request_submit(&request, engine, &options, err);
 	if (status == TT_OK)
 		status = tt_request_wait(request, err);
-	const float *trace = status == TT_OK ? tt_request_norms(request, &n) : NULL;
-	for (size_t t = 1; trace && t < n; t++)
-		for (uint32_t l = 0; l < n_layers; l++)
-			norms[l] += trace[(t * n_layers + l) * 2] / (double)(n - 1);
+	for (uint32_t l = 0; status == TT_OK && l < info->n_layers; l++) {
+		const float *h = tt_request_hidden(request, l);
+		for (size_t t = options.keep_from; h && t < options.n_ids; t++, h += info->hidden_size) {
+			double squares = 0;
+			for (uint32_t i = 0; i < info->hidden_size; i++)
+				squares += (double)h[i] * h[i];
+			norms[l] += sqrt(squares) / (double)(options.n_ids - options.keep_from);
+		}
+	}
 	tt_request_free(request);
 	tt_free(ids);
 	return status;

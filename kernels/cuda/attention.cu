@@ -55,7 +55,8 @@ TT_DEVICE void fetch_stage(const struct attention_kernel_args *a, const struct a
 	uint32_t first = at->split * TT_SPLIT_KEYS + at->stage * STAGE_KEYS;
 	while (key < STAGE_KEYS) {
 		size_t page = tt_shared_load_4(pages + key / TT_PAGE_TOKENS);
-		const tt_bf16 *rows = a->kv + ((page * 2 + at->values) * a->n_kv_heads + t->kv_head) * TT_PAGE_TOKENS * a->head_dim;
+		const tt_bf16 *rows =
+			a->kv + ((page * 2 + at->values) * a->n_kv_heads + t->kv_head) * TT_PAGE_TOKENS * a->head_dim;
 		tt_copy_async_or_zero(s->ring + (slot * STAGE_KEYS + key) * stride + chunk * 16,
 			rows + key % TT_PAGE_TOKENS * a->head_dim + chunk * 8,
 			first + key >= t->key_low && first + key < t->key_end, TT_TRAFFIC_KV);
@@ -104,19 +105,20 @@ TT_DEVICE uint32_t take_stage(const struct attention_kernel_args *a, const struc
 
 /* scores[page][8] of a stage: keys 2t, 2t + 1 and 8 more of row g, then those of row g + 8 interleaved as mma gives them. */
 template <typename shape>
-TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct attention_shared<shape> *s, uint32_t slot,
-	float scores[shape::KEY_PAGES][8])
+TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
+	uint32_t slot, float scores[shape::KEY_PAGES][8])
 {
 	uint32_t lane = tt_lane(), m = tt_warp() % shape::M_TILES, stride = attention_stride(a->head_dim);
 	uint32_t first_page = tt_warp() / shape::M_TILES * shape::KEY_PAGES, q[4], k[4];
 	const unsigned char *rows = s->q + (m * 16 + lane % 16) * stride + lane / 16 * 16;
-	const unsigned char *keys = s->ring + (slot * STAGE_KEYS + first_page * TT_PAGE_TOKENS + lane / 16 * 8 + lane % 8) * stride +
-				    lane / 8 % 2 * 16;
+	const unsigned char *keys =
+		s->ring + (slot * STAGE_KEYS + first_page * TT_PAGE_TOKENS + lane / 16 * 8 + lane % 8) * stride +
+		lane / 8 % 2 * 16;
 	ATTENTION_UNROLL
 	for (uint32_t p = 0; p < shape::KEY_PAGES; p++)
 		ATTENTION_UNROLL
-		for (uint32_t i = 0; i < 8; i++)
-			scores[p][i] = 0;
+	for (uint32_t i = 0; i < 8; i++)
+		scores[p][i] = 0;
 	for (uint32_t c = 0; c < a->head_dim / 16; c++) {
 		tt_ldmatrix_x4(q, rows + c * 32);
 		ATTENTION_UNROLL
@@ -137,7 +139,8 @@ TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first,
 	for (uint32_t p = 0; p < shape::KEY_PAGES; p++) {
 		ATTENTION_UNROLL
 		for (uint32_t i = 0; i < 8; i++) {
-			uint32_t key = first + p * TT_PAGE_TOKENS + i / 4 * 8 + tt_lane() % 4 * 2 + i % 2, end = sees[i / 2 % 2];
+			uint32_t key = first + p * TT_PAGE_TOKENS + i / 4 * 8 + tt_lane() % 4 * 2 + i % 2,
+				 end = sees[i / 2 % 2];
 			bool seen = key < end && (!a->window || key + a->window >= end);
 			scores[p][i] = seen ? scores[p][i] * a->scale : -INFINITY;
 		}
@@ -146,8 +149,8 @@ TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first,
 
 /* The maximum of the split's scores, for the thread's two rows. */
 template <typename shape>
-TT_DEVICE void split_max(const struct attention_shared<shape> *s, const float scores[SPLIT_STAGES][shape::KEY_PAGES][8],
-	float max[2])
+TT_DEVICE void split_max(
+	const struct attention_shared<shape> *s, const float scores[SPLIT_STAGES][shape::KEY_PAGES][8], float max[2])
 {
 	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
 	max[0] = max[1] = -INFINITY;
@@ -191,12 +194,14 @@ TT_DEVICE void weigh_stage(const struct attention_shared<shape> *s, uint32_t sta
 				float x = scores[p][i / 2 * 4 + half * 2 + i % 2];
 				w[i] = x == -INFINITY ? 0 : tt_exp(x - max[half]);
 			}
-			unsigned char *to = s->weights + (row + half * 8) * WEIGHT_STRIDE + (first_page + p) * 32 + tt_lane() % 4 * 4;
+			unsigned char *to = s->weights + (row + half * 8) * WEIGHT_STRIDE + (first_page + p) * 32 +
+					    tt_lane() % 4 * 4;
 			tt_shared_store_4(to, tt_bf16x2_from_f32(w[0], w[1]));
 			tt_shared_store_4(to + 16, tt_bf16x2_from_f32(w[2], w[3]));
 			float sum = tt_warp_sum((w[0] + w[1]) + (w[2] + w[3]), 4);
 			if (tt_lane() % 4 == 0)
-				tt_shared_store_f32(s->page_sums + (first_page + p) * shape::ROWS + row + half * 8, sum);
+				tt_shared_store_f32(
+					s->page_sums + (first_page + p) * shape::ROWS + row + half * 8, sum);
 		}
 	}
 }
@@ -247,8 +252,8 @@ TT_DEVICE void join_rows(const struct attention_shared<shape> *s, uint32_t first
 
 /* acc += weights of a stage * its values, for the warp's columns. */
 template <typename shape>
-TT_DEVICE void add_stage(const struct attention_kernel_args *a, const struct attention_shared<shape> *s, uint32_t n_rows,
-	uint32_t stage, uint32_t slot, float acc[shape::N_TILES][shape::M_TILES][4])
+TT_DEVICE void add_stage(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
+	uint32_t n_rows, uint32_t stage, uint32_t slot, float acc[shape::N_TILES][shape::M_TILES][4])
 {
 	uint32_t lane = tt_lane(), stride = attention_stride(a->head_dim), w[2][shape::M_TILES][4], v[4];
 	for (uint32_t pair = 0; pair < STAGE_PAGES / 2; pair++) {
@@ -507,7 +512,8 @@ static __global__ void __launch_bounds__(shape::THREADS, 1)
 enum { PARTIAL_LIMIT = 256 << 20, BLOCKS_FOR_ALL = 4 };
 
 /* Bytes and products of the step that the host knows; a graph counts them once, when it is captured. */
-static void account(const struct tt_attention_args *args, const struct attention_kernel_args *a, struct tt_launch *launch)
+static void account(
+	const struct tt_attention_args *args, const struct attention_kernel_args *a, struct tt_launch *launch)
 {
 	const struct tt_step *step = args->step;
 	const int32_t *seqs = tt_step_seqs(step), *positions = tt_step_positions(step);
@@ -525,13 +531,13 @@ static void account(const struct tt_attention_args *args, const struct attention
 }
 
 template <typename shape>
-static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a, dim3 grid,
-	const void *kernel, struct tt_error *err)
+static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
+	dim3 grid, const void *kernel, struct tt_error *err)
 {
 	void *kernel_args[] = {a};
 	uint32_t shared_bytes = attention_shared_bytes<shape>(a->head_dim);
-	struct tt_launch how = {"attention", grid, dim3(shape::THREADS), shared_bytes, cuda->stream, 0, 0, cuda->dependent,
-		&cuda->counters};
+	struct tt_launch how = {"attention", grid, dim3(shape::THREADS), shared_bytes, cuda->stream, 0, 0,
+		cuda->dependent, &cuda->counters};
 	account(args, a, &how);
 	TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
 	return tt_launch_kernel(&how, kernel, kernel_args, err);
@@ -566,7 +572,8 @@ static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_confi
 
 /* Any choice gives the same bits, so it is made for speed alone: whether each sequence has one token, and whether there are
  * blocks enough without a block a split. */
-static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a, struct tt_error *err)
+static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
+	struct tt_error *err)
 {
 	bool decode = args->step->n_tokens <= args->step->n_seqs;
 	uint32_t hd = a->head_dim;
@@ -608,8 +615,8 @@ int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args
 		return TT_OK;
 	if (!c->head_dim || c->head_dim % TT_CUDA_GRANULE || c->head_dim > 256 || !c->n_kv_heads ||
 		c->n_heads % c->n_kv_heads || !c->n_heads)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "attention: %u heads of %u, %u key heads", c->n_heads, c->head_dim,
-			c->n_kv_heads);
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "attention: %u heads of %u, %u key heads", c->n_heads,
+			c->head_dim, c->n_kv_heads);
 	a.plan = cuda->plan;
 	a.q = (const tt_bf16 *)(const void *)args->q;
 	a.out = (tt_bf16 *)(void *)args->attention;

@@ -34,9 +34,10 @@ struct attention_kernel_args {
 	float *partial;             // [tokens][kv heads * parts][n_splits] of attention_partial_floats
 	uint32_t *arrivals;         // [tokens][kv heads * parts]
 	uint32_t n_heads, n_kv_heads, head_dim, group, window;
-	uint32_t tile_tokens; /* positions are cut at its multiples */
+	uint32_t tile_tokens;         /* positions are cut at its multiples */
 	uint32_t tile_heads, n_parts; /* a group of more heads than a tile has rows takes several */
-	uint32_t n_splits; /* blocks that share a tile, one split each; 1: a block takes tile after tile, all their splits */
+	uint32_t
+		n_splits; /* blocks that share a tile, one split each; 1: a block takes tile after tile, all their splits */
 	float scale;
 };
 
@@ -77,13 +78,13 @@ static __host__ __device__ __forceinline__ uint32_t attention_stride(uint32_t he
 template <typename shape> static __host__ __device__ __forceinline__ uint32_t attention_shared_bytes(uint32_t head_dim)
 {
 	uint32_t rows = shape::ROWS + shape::STAGES * STAGE_KEYS;
-	uint32_t words = shape::ROWS * (shape::KEY_GROUPS + SPLIT_PAGES + 5) + 2 * SPLIT_PAGES + WINDOW + WINDOW / 32 + 1;
+	uint32_t words =
+		shape::ROWS * (shape::KEY_GROUPS + SPLIT_PAGES + 5) + 2 * SPLIT_PAGES + WINDOW + WINDOW / 32 + 1;
 	return rows * attention_stride(head_dim) + shape::ROWS * WEIGHT_STRIDE + words * 4;
 }
 
 template <typename shape>
-TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memory, uint32_t head_dim)
-{
+TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memory, uint32_t head_dim) {
 	struct attention_shared<shape> s;
 	s.q = memory;
 	s.weights = s.q + shape::ROWS * attention_stride(head_dim);
@@ -102,17 +103,18 @@ TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memo
 }
 
 /* max and sum, then [head_dim]: of each row of a tile of 16. */
-static __host__ __device__ __forceinline__ uint32_t attention_partial_floats(uint32_t head_dim)
+static __host__ __device__ __forceinline__ uint32_t
+attention_partial_floats(uint32_t head_dim)
 {
 	return 16 * (head_dim + 2);
 }
 
 struct attention_tile {
-	uint32_t first, n_tokens; /* of the step */
+	uint32_t first, n_tokens;              /* of the step */
 	uint32_t kv_head, first_head, n_heads; /* query heads, in the group */
 	uint32_t n_rows;
-	const int32_t *pages;             // device, of the sequence
-	uint32_t key_low, key_end;        /* that any row sees */
+	const int32_t *pages;      // device, of the sequence
+	uint32_t key_low, key_end; /* that any row sees */
 	uint32_t first_split, end_split;
 };
 
@@ -129,8 +131,8 @@ TT_DEVICE uint32_t count_bits(uint32_t x)
 }
 
 /* Whether tokens a and b of the step belong to one tile. */
-TT_DEVICE bool same_tile(const struct attention_kernel_args *a, const int32_t *seqs, const int32_t *positions, uint32_t b,
-	uint32_t c)
+TT_DEVICE bool same_tile(
+	const struct attention_kernel_args *a, const int32_t *seqs, const int32_t *positions, uint32_t b, uint32_t c)
 {
 	return tt_load_4(seqs + b, TT_TRAFFIC_PLAN) == tt_load_4(seqs + c, TT_TRAFFIC_PLAN) &&
 	       tt_load_4(positions + b, TT_TRAFFIC_PLAN) / a->tile_tokens ==
@@ -150,8 +152,8 @@ TT_DEVICE struct attention_tile tile_at(
 {
 	const int32_t *seqs = plan_array(a->plan, &a->plan->seqs);
 	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
-	struct attention_tile t = {first, 0, head / a->n_parts, head % a->n_parts * a->tile_heads, a->tile_heads, 0, NULL, 0, 0,
-		0, 0};
+	struct attention_tile t = {
+		first, 0, head / a->n_parts, head % a->n_parts * a->tile_heads, a->tile_heads, 0, NULL, 0, 0, 0, 0};
 	for (uint32_t i = 0; i < a->tile_tokens; i += TT_WARP) {
 		uint32_t token = first + i + tt_lane();
 		bool inside = i + tt_lane() < a->tile_tokens && token < n_tokens &&
@@ -161,7 +163,8 @@ TT_DEVICE struct attention_tile tile_at(
 	if (t.first_head + t.n_heads > a->group)
 		t.n_heads = a->group - t.first_head;
 	t.n_rows = t.n_tokens * t.n_heads;
-	uint32_t seq = tt_load_4(seqs + first, TT_TRAFFIC_PLAN), max_pages = tt_load_4(&a->plan->max_pages, TT_TRAFFIC_PLAN);
+	uint32_t seq = tt_load_4(seqs + first, TT_TRAFFIC_PLAN),
+		 max_pages = tt_load_4(&a->plan->max_pages, TT_TRAFFIC_PLAN);
 	t.pages = plan_array(a->plan, &a->plan->pages) + (size_t)seq * max_pages;
 	uint32_t sees = tt_load_4(positions + first, TT_TRAFFIC_PLAN) + 1;
 	t.key_low = a->window && sees > a->window ? sees - a->window : 0;
@@ -181,8 +184,8 @@ TT_DEVICE size_t row_at(const struct attention_kernel_args *a, const struct atte
 
 /* Lists the tiles that begin among WINDOW tokens from base on, and gives their number. */
 template <typename shape>
-TT_DEVICE uint32_t list_tiles(
-	const struct attention_kernel_args *a, const struct attention_shared<shape> *s, uint32_t base, uint32_t n_tokens)
+TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
+	uint32_t base, uint32_t n_tokens)
 {
 	uint32_t n = 0;
 	for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
@@ -194,7 +197,8 @@ TT_DEVICE uint32_t list_tiles(
 	for (uint32_t c = 0; c < WINDOW / 32; c++) {
 		uint32_t mask = tt_shared_load_4(s->masks + c);
 		if (c % shape::WARPS == tt_warp() && mask >> tt_lane() & 1)
-			tt_shared_store_4(s->tiles + n + count_bits(mask & ((1u << tt_lane()) - 1)), base + c * 32 + tt_lane());
+			tt_shared_store_4(
+				s->tiles + n + count_bits(mask & ((1u << tt_lane()) - 1)), base + c * 32 + tt_lane());
 		n += count_bits(mask);
 	}
 	tt_sync_block();

@@ -35,7 +35,8 @@ TT_DEVICE double probe(
 		const float *x = a->captured + ((size_t)capture * a->n_layers + layer) * a->hidden;
 		const float *w = weight + (size_t)i * a->hidden;
 		for (uint32_t k = 4 * threadIdx.x; k < a->hidden; k += 4 * THREADS) {
-			float4 l = tt_load_f32x4(w + k, TT_TRAFFIC_DIRECTION), r = tt_load_f32x4(x + k, TT_TRAFFIC_RESULT);
+			float4 l = tt_load_f32x4(w + k, TT_TRAFFIC_DIRECTION),
+			       r = tt_load_f32x4(x + k, TT_TRAFFIC_RESULT);
 			sum += (double)l.x * (double)r.x;
 			sum += (double)l.y * (double)r.y;
 			sum += (double)l.z * (double)r.z;
@@ -100,8 +101,7 @@ static __global__ void __launch_bounds__(THREADS) control_kernel(const __grid_co
 	if (blockIdx.x >= n_decisions)
 		return;
 	uint32_t offset = tt_load_4(&a.plan->decisions, TT_TRAFFIC_PLAN);
-	const struct tt_decision_plan *decisions =
-		(const struct tt_decision_plan *)((const char *)a.plan + offset);
+	const struct tt_decision_plan *decisions = (const struct tt_decision_plan *)((const char *)a.plan + offset);
 	for (uint32_t i = blockIdx.x; i < n_decisions; i += gridDim.x)
 		run_decision(&a, decisions + i, i, (double *)shared);
 }
@@ -110,8 +110,8 @@ int tt_cuda_control(struct tt_backend *backend, const struct tt_control_args *ar
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	uint32_t hidden = args->config->hidden_size, n_layers = args->config->n_layers;
-	struct control_args a = {cuda->plan, args->slots, args->captured, args->coef, args->results, args->decided, hidden,
-		n_layers, args->layer_index};
+	struct control_args a = {cuda->plan, args->slots, args->captured, args->coef, args->results, args->decided,
+		hidden, n_layers, args->layer_index};
 	void *kernel_args[] = {&a};
 	if (hidden % TT_CUDA_GRANULE)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "control: a hidden size of %u is not a multiple of %d", hidden,
@@ -119,6 +119,7 @@ int tt_cuda_control(struct tt_backend *backend, const struct tt_control_args *ar
 	/* What a gate observes is known to the device alone: one layer is counted. */
 	uint64_t n = args->step->n_decisions;
 	struct tt_launch launch = {"control", dim3(BLOCKS), dim3(THREADS), WARPS * sizeof(double), cuda->stream,
-		n * 4 * (2 * (uint64_t)hidden + 3 * (uint64_t)n_layers), n * 2 * hidden, cuda->dependent, &cuda->counters};
+		n * 4 * (2 * (uint64_t)hidden + 3 * (uint64_t)n_layers), n * 2 * hidden, cuda->dependent,
+		&cuda->counters};
 	return tt_launch_kernel(&launch, TT_KERNEL(control_kernel), kernel_args, err);
 }

@@ -17,7 +17,8 @@ extern "C" {
 #include "kernels/backend.h"
 
 enum {
-	TT_NORM_TILE = 16, /* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
+	TT_NORM_TILE =
+		16, /* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
 	TT_SPLIT_KEYS = 256, /* keys of one part of attention, at absolute multiples */
 	TT_CUDA_GRANULE =
 		16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
@@ -41,7 +42,8 @@ struct tt_cuda {
 	size_t partial_bytes;
 	bool row_steering;  /* some loaded policy needs whole rows: steer_row.cu runs behind down_proj and steers all */
 	uint32_t *arrivals; // [TT_CUDA_ARRIVALS] counters for tt_arrive_last, zero between kernels
-	uint32_t max_splits; /* of TT_SPLIT_KEYS that the longest sequence may have; 0: as many as the model's context */
+	uint32_t
+		max_splits; /* of TT_SPLIT_KEYS that the longest sequence may have; 0: as many as the model's context */
 };
 
 enum { TT_CUDA_ARRIVALS = 1 << 16 };

@@ -26,8 +26,8 @@ static __global__ void __launch_bounds__(SCAN_THREADS)
 	for (uint32_t lanes = SAMPLE_LANES / 2; lanes; lanes /= 2)
 		largest = sample_larger(largest, tt_shuffle_xor_f32(largest, lanes));
 	if (segment < a.n_segments && threadIdx.x % SAMPLE_LANES == 0)
-		tt_store_f32(a.segments.largest + (size_t)blockIdx.y * a.n_segments + segment, largest,
-			TT_TRAFFIC_SCRATCH);
+		tt_store_f32(
+			a.segments.largest + (size_t)blockIdx.y * a.n_segments + segment, largest, TT_TRAFFIC_SCRATCH);
 }
 
 /* Of the row; every thread of a warp gets it. */
@@ -159,8 +159,8 @@ TT_DEVICE void report(const struct sample_row *row, const struct tt_sample_plan 
 		bool has_target = target >= 0 && (uint32_t)target < row->vocab;
 		tt_store_4(&out->token, chosen, TT_TRAFFIC_RESULT);
 		tt_store_f32(&out->logprob, log_probability(row, chosen, log_sum), TT_TRAFFIC_RESULT);
-		tt_store_f32(&out->target_logprob,
-			has_target ? log_probability(row, (uint32_t)target, log_sum) : 0, TT_TRAFFIC_RESULT);
+		tt_store_f32(&out->target_logprob, has_target ? log_probability(row, (uint32_t)target, log_sum) : 0,
+			TT_TRAFFIC_RESULT);
 		tt_store_4(&out->n_top, count, TT_TRAFFIC_RESULT);
 	}
 }
@@ -208,7 +208,8 @@ int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args
 	if (cuda->grid_samples == 0)
 		return TT_OK;
 	if (vocab == 0 || vocab > TT_MAX_VOCAB || cuda->grid_samples > 65535)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "sample: a vocabulary of %u, %u rows", vocab, cuda->grid_samples);
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "sample: a vocabulary of %u, %u rows", vocab, cuda->grid_samples);
 	struct sample_kernel_args a = {cuda->plan, args->logits, args->results, {NULL, NULL, NULL, NULL}, vocab,
 		(vocab + segment - 1) / segment, segment};
 	size_t n = (size_t)a.n_segments * cuda->grid_samples, bytes = n * 2 * (sizeof(double) + sizeof(float));
@@ -222,6 +223,6 @@ int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args
 	TT_TRY(tt_kernel_prepare(choose, sizeof(struct cut_shared), err));
 	TT_TRY(launch(cuda, "sample_largest", TT_KERNEL(sample_largest_kernel), scan, SCAN_THREADS, 0, &a, err));
 	TT_TRY(launch(cuda, "sample_sums", TT_KERNEL(sample_sums_kernel), scan, SCAN_THREADS, 0, &a, err));
-	return launch(cuda, "sample_choose", choose, dim3(cuda->grid_samples), CUT_THREADS, sizeof(struct cut_shared), &a,
-		err);
+	return launch(cuda, "sample_choose", choose, dim3(cuda->grid_samples), CUT_THREADS, sizeof(struct cut_shared),
+		&a, err);
 }

@@ -43,8 +43,8 @@ TT_DEVICE bool cut_keeps(struct cut cut, uint32_t key, uint32_t id)
 }
 
 /* Adds up the weights whose bits above shift + CUT_BITS are prefix, by the digit at shift. */
-TT_DEVICE void cut_add_up(const struct sample_row *row, const struct cut_target *target, struct cut last, uint32_t prefix,
-	uint32_t shift, struct cut_shared *shared)
+TT_DEVICE void cut_add_up(const struct sample_row *row, const struct cut_target *target, struct cut last,
+	uint32_t prefix, uint32_t shift, struct cut_shared *shared)
 {
 	uint32_t lane = threadIdx.x % SAMPLE_LANES, above = shift + CUT_BITS;
 	uint32_t lowest = prefix << above > last.key ? prefix << above : last.key;
@@ -77,8 +77,7 @@ TT_DEVICE void cut_add_up(const struct sample_row *row, const struct cut_target 
 
 /* The digit in which the target is reached, from the largest down; the smallest that holds anything, where rounding let
  * none reach it. */
-TT_DEVICE uint32_t cut_digit(
-	const struct cut_shared *shared, bool more, double target, double *passed, double *held)
+TT_DEVICE uint32_t cut_digit(const struct cut_shared *shared, bool more, double target, double *passed, double *held)
 {
 	uint32_t digit = 0;
 	double at = *passed;

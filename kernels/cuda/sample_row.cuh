@@ -62,8 +62,9 @@ TT_DEVICE struct sample_row sample_row_of(const struct sample_kernel_args *a, ui
 {
 	const struct tt_sample_plan *plan = sample_plan(a, index);
 	size_t first = (size_t)index * a->n_segments;
-	struct sample_row row = {a->logits + (size_t)index * a->vocab, a->segments.peaks + first, a->segments.sums + first,
-		a->segments.masses + first, a->vocab, a->n_segments, a->segment, max, 0, 0, 0, 0, false, false, false};
+	struct sample_row row = {a->logits + (size_t)index * a->vocab, a->segments.peaks + first,
+		a->segments.sums + first, a->segments.masses + first, a->vocab, a->n_segments, a->segment, max, 0, 0, 0,
+		0, false, false, false};
 	float temperature = tt_load_f32(&plan->temperature, TT_TRAFFIC_PLAN);
 	float top_p = tt_load_f32(&plan->top_p, TT_TRAFFIC_PLAN), min_p = tt_load_f32(&plan->min_p, TT_TRAFFIC_PLAN);
 	row.top_k = tt_load_4(&plan->top_k, TT_TRAFFIC_PLAN);
@@ -145,7 +146,8 @@ TT_DEVICE uint32_t sample_lane_of(double before, double own, double target)
 }
 
 /* share of the total, or passed as it is where absolute. */
-TT_DEVICE uint32_t sample_walk_to(const struct sample_row *row, const struct sample_walk *walk, double share, bool absolute)
+TT_DEVICE uint32_t sample_walk_to(
+	const struct sample_row *row, const struct sample_walk *walk, double share, bool absolute)
 {
 	uint32_t each = (row->n_segments + TT_WARP - 1) / TT_WARP, found = 0;
 	uint32_t first = tt_lane() * each, end = first + each < row->n_segments ? first + each : row->n_segments;

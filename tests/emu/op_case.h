@@ -40,7 +40,8 @@ template <typename type> static type *op_upload(const type *host, size_t n)
 template <typename type> static void op_download(type *host, const type *device, size_t n)
 {
 	OP_DONE();
-	cr_assert_eq(cudaMemcpy(host, device, n * sizeof *host, cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
+	cr_assert_eq(
+		cudaMemcpy(host, device, n * sizeof *host, cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
 }
 
 /* A fresh device; every launch is a dependent one. */

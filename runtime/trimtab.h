@@ -192,10 +192,10 @@ struct tt_request_options {
 	uint32_t n_steering;
 	enum tt_policy_when when; /* TT_WHEN_POLICY, or the same for all its policies */
 
-	bool score;                  /* report the log-probability of every id after the first */
-	bool trace;                  /* report norms before and after steering, for every token and layer */
-	bool keep_logits;            /* keep the logits of every position of ids: n_ids * vocab floats */
-	size_t keep_from;            /* keep hidden states of ids from this index on ... */
+	bool score;       /* report the log-probability of every id after the first */
+	bool trace;       /* report norms before and after steering, by token and layer; 0 where no policy acts */
+	bool keep_logits; /* keep the logits of every position of ids: n_ids * vocab floats */
+	size_t keep_from; /* keep hidden states of ids from this index on ... */
 	const uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
 };
 void tt_request_options_default(struct tt_request_options *options);

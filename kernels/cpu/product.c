@@ -9,14 +9,14 @@
 enum {
 	KEPT_FLOATS = 1 << 16,     /* a job's weights as f32: 256 KiB, a quarter of the second-level cache */
 	JOBS_A_THREAD = 4,         /* so that a thread that is held up does not hold up the others */
-	ONE_ROW_WEIGHTS = 1 << 17, /* about 15 us of work at one row, well above the price of handing out a job */
+	ONE_ROW_WEIGHTS = 1 << 15, /* the least for a job of one row, about 2 us of work */
 };
 
 static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_cpu_product *p)
 {
 	uint32_t n_out = p->matrix->n_out, n_in = p->matrix->n_in;
 	uint32_t share = (n_out - 1) / (cpu->n_threads * JOBS_A_THREAD) + 1;
-	uint32_t most = KEPT_FLOATS / n_in, least = p->n_rows == 1 ? ONE_ROW_WEIGHTS / 4 / n_in : 0;
+	uint32_t most = KEPT_FLOATS / n_in, least = p->n_rows == 1 ? ONE_ROW_WEIGHTS / n_in : 0;
 	uint32_t count = share < least ? least : share;
 	if (p->n_rows == 1)
 		most = 1024;

@@ -1,5 +1,5 @@
 /* Why not OpenMP: libgomp's threads wait by spinning for milliseconds, and a loop ends at a barrier of all of them. With
- * other processes on the same cores a 512-token prefill took 7.0 s on two threads where one thread takes 1.7 s. Here a
+ * other processes on the same two cores a 512-token prefill took 6.6 to 8.2 s, with these threads 3.1 to 5.2 s. Here a
  * thread that waits sleeps after some microseconds, and one that is not scheduled is not waited for. */
 #include "kernels/cpu/threads.h"
 

@@ -4,27 +4,55 @@
 
 #include "kernels/ops.h"
 
-/* What a step gives: in the backend's memory as the ops write it, in the host's as finish returns it. */
-struct tt_results {
-	struct tt_sample_result *samples;     // [n_samples]
-	struct tt_decision_result *decisions; // [n_decisions]
-	float *decided;                       // [n_decisions][n_layers] coefficient rows
-	float *norms;                         // [n_tokens][n_layers][2], NULL unless the step is traced
-	float *captured;                      // [n_captures][n_layers][hidden]
-	float *logits;                        // [n_samples][vocab], NULL unless they are kept
+/* What an engine will ask of a backend at most, so that a device sizes its buffers once. */
+struct tt_limits {
+	uint32_t max_tokens, max_seqs, max_samples; /* of a step */
+	uint32_t n_rows;                            /* of the coefficient table */
+	uint32_t context;                           /* positions of a sequence */
+	uint32_t riding;   /* captured rows that come with the other results; tt_limits_riding */
+	size_t plan_bytes; /* of the largest step plan */
 };
 
-/* One device: its memory and its bodies. The host calls begin, the ops in order, finish; everything is ordered by that.
- * close releases the backend and all that it keeps. */
+/* What a step gives: in the backend's memory as the ops write it, in the host's as finish returns it. All but logits, and
+ * more captured rows than ride, lie in one block in this order, so that they leave a device in one copy. */
+struct tt_results {
+	float *decided;                       // [n_decisions][n_layers] coefficient rows
+	struct tt_decision_result *decisions; // [n_decisions]
+	struct tt_sample_result *samples;     // [n_samples]
+	float *norms;                         // [n_tokens][n_layers][2], NULL unless wanted
+	float *captured;                      // [n_captures][n_layers][hidden], NULL unless wanted
+	float *logits;                        // [n_samples][vocab], NULL unless wanted
+};
+
+/* Captured rows for which the block has room: 4 MiB of them, at most 64. */
+uint32_t tt_limits_riding(const struct tt_config *config);
+
+/* Points results into block (its logits stay), and gives the block's bytes; block may be NULL to ask for them. */
+size_t tt_results_layout(
+	struct tt_results *results, void *block, const struct tt_config *config, const struct tt_limits *limits);
+
+/* The part of the block that a step fills and the host reads. */
+struct tt_span {
+	size_t first, n_bytes;
+};
+struct tt_span tt_results_span(
+	const struct tt_step *step, const struct tt_config *config, const struct tt_limits *limits);
+
+/* One device: its memory and its bodies. A step is begin, the ops in order, end; then finish waits for the oldest step that
+ * was not finished. Up to in_flight steps may lie between their begin and their finish; a step that wants captured rows or
+ * logits is finished before the next begins. close releases the backend and all that it keeps. */
 struct tt_backend {
 	const char *name;
-	uint32_t n_threads; /* host threads that its bodies use */
+	uint32_t n_threads;      /* host threads that its bodies use */
+	uint32_t in_flight;      /* 1 or 2 */
+	enum tt_kv_type kv_type; /* of the pages, unless the user asks for another that it has */
 	int (*allocate)(
 		struct tt_backend *, void *out_pointer, size_t count, size_t size, struct tt_error *); /* zeroed */
 	void (*release)(struct tt_backend *, void *memory); /* NULL is fine */
 	int (*upload)(struct tt_backend *, void *to, const void *from, size_t n_bytes, struct tt_error *);
 	/* The model with its matrices as the products of this backend read them: the file's own on a CPU. */
-	int (*load)(struct tt_backend *, const struct tt_model *host, const struct tt_model **out, struct tt_error *);
+	int (*load)(struct tt_backend *, const struct tt_model *host, const struct tt_limits *limits,
+		const struct tt_model **out, struct tt_error *);
 	void (*unload)(struct tt_backend *, const struct tt_model *loaded); /* NULL is fine */
 	/* Takes the plan, which stays the caller's. *recorded: the ops of such a step are known and need not be called. */
 	int (*begin)(struct tt_backend *, const struct tt_step *, bool *recorded, struct tt_error *);
@@ -37,13 +65,23 @@ struct tt_backend {
 	int (*control)(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
 	int (*logits)(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 	int (*sample)(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
-	/* Waits for the step. outputs: where the ops wrote; *results: the same in host memory, until the next begin. */
-	int (*finish)(struct tt_backend *, const struct tt_step *, const struct tt_results *outputs,
-		struct tt_results *results, struct tt_error *);
+	/* The step is complete: its results, which the ops wrote to outputs, go to the host. */
+	int (*end)(struct tt_backend *, const struct tt_step *, const struct tt_results *outputs, struct tt_error *);
+	/* Waits for the oldest step; *results in host memory, until in_flight more steps have begun. */
+	int (*finish)(struct tt_backend *, struct tt_results *results, struct tt_error *);
 	void (*close)(struct tt_backend *);
 };
 
-/* n_threads 0: one a core. */
+/* n_threads 0: one a core. in_flight is 1, since a step is over when its ops are; a test may set it to 2. */
 int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *err);
+
+/* The GPU of that index, as CUDA_VISIBLE_DEVICES leaves them. TT_ERR_DEVICE, with CUDA's sentence, where there is none or
+ * it cannot run these kernels. Not in every program: see tt_device_open. */
+int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err);
+
+/* device: "cpu", "cuda", "cuda:N", or "auto" (or NULL): the first GPU, else the CPU, and then note says why not the GPU
+ * (its message is empty where the program was built without CUDA). */
+int tt_device_open(
+	struct tt_backend **out, const char *device, uint32_t n_threads, struct tt_error *note, struct tt_error *err);
 
 #endif

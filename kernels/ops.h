@@ -15,7 +15,7 @@
 /* The KV pages of all layers: for layer l, page p and which (0 keys, 1 values)
  *     data + (((l * n_pages + p) * 2 + which) * n_kv_heads * TT_PAGE_TOKENS * head_dim) elements
  * is [n_kv_heads][TT_PAGE_TOKENS][head_dim]. */
-enum tt_kv_type { TT_KV_F32, TT_KV_F16 };
+enum tt_kv_type { TT_KV_F32, TT_KV_F16, TT_KV_BF16 };
 struct tt_kv_pages {
 	void *data;
 	enum tt_kv_type type;
@@ -25,9 +25,10 @@ struct tt_kv_pages {
 struct tt_embed_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
-	const struct tt_matrix *embedding; // [vocab][hidden]
-	float *h;                          // out [n_tokens][hidden]
-	const float *next_norm;            // [hidden] of the op that reads h next; a CPU norms there and ignores it
+	const struct tt_matrix *embedding;      // [vocab][hidden]
+	const struct tt_sample_result *sampled; // of the step before: what negative tokens stand for
+	float *h;                               // out [n_tokens][hidden]
+	const float *next_norm; // [hidden] of the op that reads h next; a CPU norms there and ignores it
 };
 
 /* q, k, v = rmsnorm(h) * (wq, wk, wv)^T + bias; q and k rotated by their position; k and v appended to the pages. */

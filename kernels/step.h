@@ -36,13 +36,16 @@ struct tt_decision_plan {
 	float scale;      /* the request's SCALE */
 };
 
+/* What the host will read of a step besides its samples and decisions. */
+enum { TT_WANT_NORMS = 1, TT_WANT_CAPTURED = 2, TT_WANT_LOGITS = 4 };
+
 /* Offsets count bytes from the start of the header; every array is aligned to 8. */
 struct tt_step {
 	uint32_t n_bytes; /* of the whole block */
 	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_captures;
 	uint32_t n_rows;    /* of the coefficient table, row 0 included */
 	uint32_t max_pages; /* columns of the page tables */
-	uint32_t tokens;    // int32 [n_tokens] token ids
+	uint32_t tokens;    // int32 [n_tokens] token ids; -1 - i: the token that sample i of the step before chose
 	uint32_t positions; // int32 [n_tokens] absolute; the tokens of one sequence are neighbours, ascending
 	uint32_t seqs;      // int32 [n_tokens] which page table
 	uint32_t captures;  // int32 [n_tokens] capture row, or -1
@@ -51,7 +54,7 @@ struct tt_step {
 	uint32_t pages;     // int32 [n_seqs][max_pages]
 	uint32_t samples;   // struct tt_sample_plan [n_samples]
 	uint32_t decisions; // struct tt_decision_plan [n_decisions]
-	uint32_t reserved;
+	uint32_t wants;     /* TT_WANT_ bits */
 };
 
 /* The arrays of a step, wherever the block lies. */

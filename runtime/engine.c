@@ -29,8 +29,6 @@ void tt_engine_options_default(struct tt_engine_options *options)
 
 static int check_options(struct tt_engine_options *o, const struct tt_config *config, struct tt_error *err)
 {
-	if (o->device && strcmp(o->device, "auto") && strcmp(o->device, "cpu"))
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "device %.40s: this build has auto and cpu", o->device);
 	if (o->max_batch < 1 || o->max_batch > MAX_BATCH)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_batch must be from 1 to %d", MAX_BATCH);
 	if (o->max_step_tokens < o->max_batch || o->max_step_tokens > MAX_STEP_TOKENS)
@@ -63,6 +61,30 @@ static int open_frequencies(struct tt_state *s, const struct tt_config *config, 
 	return status;
 }
 
+static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struct tt_error *err)
+{
+	const struct tt_engine_options *o = &e->options;
+	*limits = (struct tt_limits){
+		.max_tokens = o->max_step_tokens,
+		.max_seqs = o->max_batch,
+		.max_samples = o->max_batch > MIN_SAMPLES ? o->max_batch : MIN_SAMPLES,
+		.n_rows = 1 + o->max_batch * TT_MAX_STACK,
+		.context = o->context,
+		.riding = tt_limits_riding(&e->model->config),
+	};
+	struct tt_step largest = {
+		.n_tokens = limits->max_tokens,
+		.n_seqs = limits->max_seqs,
+		.n_samples = limits->max_samples,
+		.n_decisions = limits->n_rows,
+		.n_rows = limits->n_rows,
+		.max_pages = tt_kv_pages_for(limits->context),
+	};
+	TT_TRY(tt_step_layout(&largest, UINT32_MAX, err));
+	limits->plan_bytes = largest.n_bytes;
+	return TT_OK;
+}
+
 static int open_state(struct tt_engine *e, struct tt_error *err)
 {
 	struct tt_state *s = &e->state;
@@ -70,21 +92,20 @@ static int open_state(struct tt_engine *e, struct tt_error *err)
 	const struct tt_config *c = &e->model->config;
 	size_t f = sizeof(float), heads = (size_t)c->n_heads * c->head_dim;
 	s->backend = b;
-	TT_TRY(b->load(b, e->model, &s->model, err));
-	s->max_tokens = e->options.max_step_tokens;
-	s->max_samples = e->options.max_batch > MIN_SAMPLES ? e->options.max_batch : MIN_SAMPLES;
-	s->n_rows = 1 + e->options.max_batch * TT_MAX_STACK;
+	const struct tt_limits *limits = &s->limits;
+	TT_TRY(set_limits(e, &s->limits, err));
+	TT_TRY(b->load(b, e->model, limits, &s->model, err));
 	TT_TRY(open_frequencies(s, c, err));
 	TT_TRY(b->allocate(b, &s->slots, TT_MAX_SLOTS, sizeof *s->slots, err));
-	TT_TRY(b->allocate(b, &s->coef, s->n_rows, c->n_layers * f, err));
-	TT_TRY(b->allocate(b, &s->h, s->max_tokens, c->hidden_size * f, err));
-	TT_TRY(b->allocate(b, &s->q, s->max_tokens, heads * f, err));
-	TT_TRY(b->allocate(b, &s->attention, s->max_tokens, heads * f, err));
-	TT_TRY(b->allocate(b, &s->ffn, s->max_tokens, c->ffn_size * f, err));
-	TT_TRY(b->allocate(b, &s->outputs.logits, s->max_samples, c->vocab_size * f, err));
-	TT_TRY(b->allocate(b, &s->outputs.samples, s->max_samples, sizeof *s->outputs.samples, err));
-	TT_TRY(b->allocate(b, &s->outputs.decisions, s->n_rows, sizeof *s->outputs.decisions, err));
-	return b->allocate(b, &s->outputs.decided, s->n_rows, c->n_layers * f, err);
+	TT_TRY(b->allocate(b, &s->coef, limits->n_rows, c->n_layers * f, err));
+	TT_TRY(b->allocate(b, &s->h, limits->max_tokens, c->hidden_size * f, err));
+	TT_TRY(b->allocate(b, &s->q, limits->max_tokens, heads * f, err));
+	TT_TRY(b->allocate(b, &s->attention, limits->max_tokens, heads * f, err));
+	TT_TRY(b->allocate(b, &s->ffn, limits->max_tokens, c->ffn_size * f, err));
+	TT_TRY(b->allocate(b, &s->outputs.logits, limits->max_samples, c->vocab_size * f, err));
+	TT_TRY(b->allocate(b, &s->results_block, tt_results_layout(NULL, NULL, c, limits), 1, err));
+	tt_results_layout(&s->outputs, s->results_block, c, limits);
+	return TT_OK;
 }
 
 static void close_state(struct tt_engine *e)
@@ -94,7 +115,7 @@ static void close_state(struct tt_engine *e)
 	if (!b)
 		return;
 	void *all[] = {s->inverse_frequencies, s->slots, s->coef, s->h, s->q, s->attention, s->ffn, s->outputs.logits,
-		s->outputs.captured, s->outputs.norms, s->outputs.samples, s->outputs.decisions, s->outputs.decided};
+		s->results_block, s->captured};
 	b->unload(b, s->model);
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		b->release(b, all[i]);
@@ -139,6 +160,7 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 		.architecture = "llama",
 		.name = e->name,
 		.backend = e->backend->name,
+		.device_note = e->device_note.message,
 		.n_layers = c->n_layers,
 		.hidden_size = c->hidden_size,
 		.n_heads = c->n_heads,
@@ -160,7 +182,7 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 
 static int open_queues(struct tt_engine *e, struct tt_error *err)
 {
-	uint32_t n_rows = e->state.n_rows;
+	uint32_t n_rows = e->state.limits.n_rows;
 	TT_TRY(tt_alloc(&e->policies, TT_MAX_SLOTS, sizeof *e->policies, err));
 	TT_TRY(tt_alloc(&e->running, e->options.max_batch, sizeof(struct tt_request *), err));
 	TT_TRY(tt_alloc(&e->row_slots, n_rows, sizeof *e->row_slots, err));
@@ -170,27 +192,41 @@ static int open_queues(struct tt_engine *e, struct tt_error *err)
 	return TT_OK;
 }
 
+static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, struct tt_error *err)
+{
+	*type = e->options.kv_f16 ? TT_KV_F16 : e->backend->kv_type;
+	if (*type == TT_KV_F16 && e->backend->kv_type == TT_KV_BF16)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "KV pages are bf16 on %s, not f16", e->backend->name);
+	return TT_OK;
+}
+
 static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
 {
+	enum tt_kv_type kv_type;
 	TT_TRY(tt_model_open(&e->model, path, err));
 	const struct tt_config *config = &e->model->config;
 	TT_TRY(check_options(&e->options, config, err));
 	TT_TRY(tt_text_from_model(&e->text, e->model, err));
-	TT_TRY(tt_cpu_open(&e->backend, e->options.n_threads, err));
-	TT_TRY(tt_kv_open(
-		&e->kv, e->backend, config, e->options.kv_tokens, e->options.kv_f16 ? TT_KV_F16 : TT_KV_F32, err));
+	if (!e->backend)
+		TT_TRY(tt_device_open(&e->backend, e->options.device, e->options.n_threads, &e->device_note, err));
+	TT_TRY(choose_kv_type(e, &kv_type, err));
+	TT_TRY(tt_kv_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
 	TT_TRY(open_state(e, err));
 	TT_TRY(open_queues(e, err));
 	TT_TRY(describe(e, path, err));
 	return tt_plan_open(&e->plan, e, err);
 }
 
-int tt_engine_open(
-	struct tt_engine **out, const char *model_path, const struct tt_engine_options *options, struct tt_error *err)
+int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const char *model_path,
+	const struct tt_engine_options *options, struct tt_error *err)
 {
 	struct tt_engine *e = NULL;
 	*out = NULL;
-	TT_TRY(tt_alloc(&e, 1, sizeof *e, err));
+	int allocated = tt_alloc(&e, 1, sizeof *e, err);
+	if (allocated != TT_OK && backend)
+		backend->close(backend);
+	TT_TRY(allocated);
+	e->backend = backend;
 	if (options)
 		e->options = *options;
 	else
@@ -202,6 +238,12 @@ int tt_engine_open(
 	}
 	*out = e;
 	return TT_OK;
+}
+
+int tt_engine_open(
+	struct tt_engine **out, const char *model_path, const struct tt_engine_options *options, struct tt_error *err)
+{
+	return tt_engine_open_on(out, NULL, model_path, options, err);
 }
 
 void tt_engine_close(struct tt_engine *e)

@@ -22,6 +22,7 @@ struct tt_engine {
 	struct tt_model *model;
 	struct tt_text *text;
 	struct tt_backend *backend;
+	struct tt_error device_note; /* why "auto" is not a GPU */
 	struct tt_model_info info;
 	char *name, *fingerprint;
 	int32_t eos[TT_MAX_EOS + 1]; /* the configuration's and the tokenizer's */
@@ -30,9 +31,9 @@ struct tt_engine {
 	struct tt_state state;
 	struct tt_kv_pool kv;
 	struct tt_loaded_policy *policies; // [TT_MAX_SLOTS]
-	uint16_t *free_rows;               // [state.n_rows - 1] coefficient rows that nobody owns
+	uint16_t *free_rows;               // [state.limits.n_rows - 1] coefficient rows that nobody owns
 	uint32_t n_free_rows;
-	uint16_t *row_slots; // [state.n_rows]
+	uint16_t *row_slots; // [state.limits.n_rows]
 
 	struct tt_request *waiting, *waiting_last; /* first come, first served */
 	struct tt_request **running;               // [max_batch] in order of admission
@@ -80,6 +81,11 @@ struct tt_request {
 	char *text; /* what the last token completed */
 	size_t text_capacity;
 };
+
+/* tt_engine_open on an opened backend, which the engine takes over, also where it fails; NULL: the
+ * options' device. */
+int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const char *model_path,
+	const struct tt_engine_options *options, struct tt_error *err);
 
 /* The tokenizer behind a text (NULL for a template alone). */
 const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text);

@@ -2,8 +2,20 @@
 
 #include "base/fail.h"
 
+/* Where a step's ops write: not all steps fill norms, and some capture more rows than come with the other results. */
+static struct tt_results outputs_of(const struct tt_state *s, const struct tt_step *step)
+{
+	struct tt_results outputs = s->outputs;
+	if (!(step->wants & TT_WANT_NORMS))
+		outputs.norms = NULL;
+	if (step->n_captures > s->limits.riding)
+		outputs.captured = s->captured;
+	return outputs;
+}
+
 /* Gates run right behind the last layer they observe, so that later layers of the same pass are steered by them. */
-static int control(struct tt_state *s, const struct tt_step *step, int32_t layer, struct tt_error *err)
+static int control(struct tt_state *s, const struct tt_step *step, int32_t layer, const struct tt_results *outputs,
+	struct tt_error *err)
 {
 	const struct tt_decision_plan *plan = tt_step_decisions(step);
 	bool due = layer < 0 && step->n_decisions > 0;
@@ -12,13 +24,13 @@ static int control(struct tt_state *s, const struct tt_step *step, int32_t layer
 	if (!due)
 		return TT_OK;
 	return s->backend->control(s->backend,
-		&(struct tt_control_args){&s->model->config, step, layer, s->slots, s->outputs.captured, s->coef,
-			s->outputs.decisions, s->outputs.decided},
+		&(struct tt_control_args){&s->model->config, step, layer, s->slots, outputs->captured, s->coef,
+			outputs->decisions, outputs->decided},
 		err);
 }
 
-static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, uint32_t l, float *norms,
-	struct tt_error *err)
+static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, uint32_t l,
+	const struct tt_results *outputs, struct tt_error *err)
 {
 	struct tt_backend *b = s->backend;
 	const struct tt_model *m = s->model;
@@ -36,37 +48,45 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 	TT_TRY(b->gate_up(b, &(struct tt_gate_up_args){config, step, layer, s->h, s->ffn}, err));
 	/* down projection, residual, steering, capture */
 	TT_TRY(b->down_proj(b,
-		&(struct tt_down_proj_args){
-			config, step, layer, l, s->ffn, s->h, s->slots, s->coef, s->outputs.captured, norms, next_norm},
+		&(struct tt_down_proj_args){config, step, layer, l, s->ffn, s->h, s->slots, s->coef, outputs->captured,
+			outputs->norms, next_norm},
 		err));
-	return control(s, step, (int32_t)l, err);
+	return control(s, step, (int32_t)l, outputs, err);
 }
 
-static int ops(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, float *norms,
-	struct tt_error *err)
+static int ops(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step,
+	const struct tt_results *outputs, struct tt_error *err)
 {
 	struct tt_backend *b = s->backend;
 	const struct tt_model *m = s->model;
 
-	TT_TRY(control(s, step, -1, err));
-	TT_TRY(b->embed(
-		b, &(struct tt_embed_args){&m->config, step, &m->embedding, s->h, m->layers[0].attn_norm}, err));
+	TT_TRY(control(s, step, -1, outputs, err));
+	TT_TRY(b->embed(b,
+		&(struct tt_embed_args){
+			&m->config, step, &m->embedding, s->outputs.samples, s->h, m->layers[0].attn_norm},
+		err));
 	for (uint32_t l = 0; l < m->config.n_layers; l++)
-		TT_TRY(block(s, kv, step, l, norms, err));
+		TT_TRY(block(s, kv, step, l, outputs, err));
 	if (step->n_samples == 0)
 		return TT_OK;
 	/* final norm and logits, only of the rows that sample or are scored */
-	TT_TRY(b->logits(b,
-		&(struct tt_logits_args){&m->config, step, m->output_norm, &m->output, s->h, s->outputs.logits}, err));
-	return b->sample(b, &(struct tt_sample_args){&m->config, step, s->outputs.logits, s->outputs.samples}, err);
+	TT_TRY(b->logits(
+		b, &(struct tt_logits_args){&m->config, step, m->output_norm, &m->output, s->h, outputs->logits}, err));
+	return b->sample(b, &(struct tt_sample_args){&m->config, step, outputs->logits, outputs->samples}, err);
 }
 
-int tt_forward(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, bool trace,
-	struct tt_results *results, struct tt_error *err)
+int tt_forward_submit(
+	struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, struct tt_error *err)
 {
+	const struct tt_results outputs = outputs_of(s, step);
 	bool recorded = false;
 	TT_TRY(s->backend->begin(s->backend, step, &recorded, err));
 	if (!recorded)
-		TT_TRY(ops(s, kv, step, trace ? s->outputs.norms : NULL, err));
-	return s->backend->finish(s->backend, step, &s->outputs, results, err);
+		TT_TRY(ops(s, kv, step, &outputs, err));
+	return s->backend->end(s->backend, step, &outputs, err);
+}
+
+int tt_forward_wait(struct tt_state *s, struct tt_results *results, struct tt_error *err)
+{
+	return s->backend->finish(s->backend, results, err);
 }

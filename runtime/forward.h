@@ -8,21 +8,26 @@
 struct tt_state {
 	struct tt_backend *backend;
 	const struct tt_model *model; /* as the backend loaded it */
-	uint32_t max_tokens, max_samples, max_captures, n_rows;
+	struct tt_limits limits;
 	float *inverse_frequencies;  // [head_dim / 2]
 	struct tt_steer_slot *slots; // [TT_MAX_SLOTS]
 	float *coef;                 // [n_rows][n_layers] row 0 stays zero
 	float *h;                    // [max_tokens][hidden]
 	float *q, *attention;        // [max_tokens][n_heads * head_dim]
 	float *ffn;                  // [max_tokens][ffn_size]
-	struct tt_results
-		outputs; /* rows: max_samples, n_rows, max_tokens, max_captures; captured and norms made when needed */
+	struct tt_results outputs;   /* logits apart, [max_samples][vocab] */
+	void *results_block;         /* where outputs points */
+	float *captured; // [max_captures][n_layers][hidden] for steps with more rows than ride; made when needed
+	uint32_t max_captures;
 };
 
 enum { TT_MAX_SLOTS = 1024 }; /* policies loaded at once */
 
-/* Runs a step and waits for it. trace: also fill norms. The plan has been checked by whoever built it. */
-int tt_forward(struct tt_state *state, const struct tt_kv_pages *kv, const struct tt_step *step, bool trace,
-	struct tt_results *results, struct tt_error *err);
+/* Queues a step. The plan has been checked by whoever built it, and is its own again when this returns. */
+int tt_forward_submit(
+	struct tt_state *state, const struct tt_kv_pages *kv, const struct tt_step *step, struct tt_error *err);
+
+/* Waits for the oldest step that was submitted; see struct tt_backend for how many may be, and how long results hold. */
+int tt_forward_wait(struct tt_state *state, struct tt_results *results, struct tt_error *err);
 
 #endif

@@ -8,24 +8,14 @@
 
 int tt_plan_open(struct tt_plan **out, const struct tt_engine *engine, struct tt_error *err)
 {
-	const struct tt_state *s = &engine->state;
+	const struct tt_limits *limits = &engine->state.limits;
 	struct tt_plan *plan = NULL;
 	TT_TRY(tt_alloc(&plan, 1, sizeof *plan, err));
 	*out = plan;
-	/* The largest step there can be. */
-	struct tt_step largest = {
-		.n_tokens = s->max_tokens,
-		.n_seqs = engine->options.max_batch,
-		.n_samples = s->max_samples,
-		.n_decisions = s->n_rows,
-		.n_rows = s->n_rows,
-		.max_pages = tt_kv_pages_for(engine->info.context),
-	};
-	TT_TRY(tt_step_layout(&largest, UINT32_MAX, err));
-	plan->capacity = largest.n_bytes;
+	plan->capacity = limits->plan_bytes;
 	TT_TRY(tt_alloc_aligned(&plan->step, plan->capacity, 1, err));
 	TT_TRY(tt_alloc(&plan->planned, engine->options.max_batch, sizeof *plan->planned, err));
-	return tt_alloc(&plan->owners, s->max_samples, sizeof *plan->owners, err);
+	return tt_alloc(&plan->owners, limits->max_samples, sizeof *plan->owners, err);
 }
 
 void tt_plan_close(struct tt_plan *plan)
@@ -89,7 +79,7 @@ static bool better_whole(const struct tt_engine *engine, const struct tt_request
 {
 	bool needs_whole = same_pass(r, 0) && !same_pass(r, 1);
 	return r->n_fed == 0 && !r->decided && needs_whole && r->n_prompt > room &&
-	       r->n_prompt + engine->options.max_batch <= engine->state.max_tokens;
+	       r->n_prompt + engine->options.max_batch <= engine->state.limits.max_tokens;
 }
 
 /* Adds what request r can run to the plan, within the room that is left. */
@@ -97,8 +87,8 @@ static void choose(struct tt_engine *engine, struct tt_request *r)
 {
 	struct tt_plan *plan = engine->plan;
 	struct tt_step *step = plan->step;
-	size_t room = engine->state.max_tokens - step->n_tokens, end = runnable_end(r);
-	uint32_t sample_room = engine->state.max_samples - step->n_samples;
+	size_t room = engine->state.limits.max_tokens - step->n_tokens, end = runnable_end(r);
+	uint32_t sample_room = engine->state.limits.max_samples - step->n_samples;
 	if (room == 0 || r->n_fed >= end || better_whole(engine, r, room))
 		return;
 	struct tt_planned p = {.request = r, .first_token = step->n_tokens};
@@ -125,7 +115,9 @@ static void choose(struct tt_engine *engine, struct tt_request *r)
 	step->n_seqs++;
 	if (r->n_pages > step->max_pages)
 		step->max_pages = r->n_pages;
-	plan->trace |= r->norms != NULL;
+	step->wants |= r->norms ? TT_WANT_NORMS : 0;
+	step->wants |= r->hidden ? TT_WANT_CAPTURED : 0;
+	step->wants |= r->logits ? TT_WANT_LOGITS : 0;
 	plan->planned[plan->n_planned++] = p;
 }
 
@@ -217,9 +209,8 @@ int tt_plan_build(struct tt_engine *engine, struct tt_error *err)
 {
 	struct tt_plan *plan = engine->plan;
 	struct tt_step *step = plan->step;
-	*step = (struct tt_step){.n_rows = engine->state.n_rows};
+	*step = (struct tt_step){.n_rows = engine->state.limits.n_rows};
 	plan->n_planned = 0;
-	plan->trace = false;
 	/* Rows that decode come first: each keeps somebody waiting. Prompts share what is left, in order of admission. */
 	for (uint32_t i = 0; i < engine->n_running; i++)
 		if (decoding(engine->running[i]))

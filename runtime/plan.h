@@ -28,7 +28,6 @@ struct tt_plan {
 	struct tt_planned *planned; // [max_batch]
 	uint32_t n_planned;
 	struct tt_sample_owner *owners; // [max_samples]
-	bool trace;
 };
 
 int tt_plan_open(struct tt_plan **out, const struct tt_engine *engine, struct tt_error *err);

@@ -185,23 +185,20 @@ static void collect(struct tt_engine *engine)
 	}
 }
 
-/* The buffers that only some steps need are made when the first one does. */
+/* Room for more captured rows than come with the other results is made when a step first has them. */
 static int grow_state(struct tt_engine *engine, struct tt_error *err)
 {
 	struct tt_state *s = &engine->state;
 	const struct tt_config *config = &engine->model->config;
 	uint32_t n_captures = engine->plan->step->n_captures;
-	if (n_captures > s->max_captures) {
-		s->backend->release(s->backend, s->outputs.captured);
-		s->outputs.captured = NULL;
-		s->max_captures = 0;
-		TT_TRY(s->backend->allocate(s->backend, &s->outputs.captured, (size_t)n_captures * config->n_layers,
-			config->hidden_size * sizeof(float), err));
-		s->max_captures = n_captures;
-	}
-	if (engine->plan->trace && !s->outputs.norms)
-		TT_TRY(s->backend->allocate(s->backend, &s->outputs.norms, (size_t)s->max_tokens * config->n_layers,
-			2 * sizeof(float), err));
+	if (n_captures <= s->limits.riding || n_captures <= s->max_captures)
+		return TT_OK;
+	s->backend->release(s->backend, s->captured);
+	s->captured = NULL;
+	s->max_captures = 0;
+	TT_TRY(s->backend->allocate(s->backend, &s->captured, (size_t)n_captures * config->n_layers,
+		config->hidden_size * sizeof(float), err));
+	s->max_captures = n_captures;
 	return TT_OK;
 }
 
@@ -220,8 +217,8 @@ int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
 	if (engine->plan->step->n_tokens == 0)
 		return TT_OK;
 	TT_TRY(grow_state(engine, err));
-	TT_TRY(tt_forward(
-		&engine->state, &engine->kv.pages, engine->plan->step, engine->plan->trace, &engine->results, err));
+	TT_TRY(tt_forward_submit(&engine->state, &engine->kv.pages, engine->plan->step, err));
+	TT_TRY(tt_forward_wait(&engine->state, &engine->results, err));
 	collect(engine);
 	engine->stats.n_steps++;
 	engine->stats.seconds += now() - start;

@@ -83,7 +83,7 @@ int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids,
 /* ---- Engine ---- */
 
 struct tt_engine_options {
-	const char *device;       /* "auto" or "cpu" */
+	const char *device;       /* "cpu", "cuda", "cuda:N", or "auto": the first GPU, else the CPU */
 	uint32_t n_threads;       /* 0: one a core */
 	uint32_t max_batch;       /* requests in flight at once; the others wait their turn. Default 32 */
 	uint32_t max_step_tokens; /* tokens of one step, decode and prefill together. Default 512 */
@@ -102,7 +102,8 @@ void tt_engine_close(struct tt_engine *engine);
 
 struct tt_model_info {
 	const char *architecture, *name; /* name: file or directory name */
-	const char *backend;             /* "cpu" */
+	const char *backend;             /* "cpu" or "cuda" */
+	const char *device_note;         /* why "auto" did not take a GPU; "" without such a reason */
 	uint32_t n_layers, hidden_size, n_heads, n_kv_heads, head_dim, ffn_size, vocab_size;
 	uint32_t context;       /* longest sequence this engine takes */
 	uint32_t model_context; /* what the model was made for */

@@ -73,11 +73,13 @@ static int cpu_upload(struct tt_backend *backend, void *to, const void *from, si
 }
 
 /* Matrices are used as they lie in the file. */
-static int cpu_load(
-	struct tt_backend *backend, const struct tt_model *host, const struct tt_model **out, struct tt_error *err)
+static int cpu_load(struct tt_backend *backend, const struct tt_model *host, const struct tt_limits *limits,
+	const struct tt_model **out, struct tt_error *err)
 {
-	(void)backend;
+	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	(void)err;
+	cpu->limits = *limits;
+	cpu->config = host->config;
 	*out = host;
 	return TT_OK;
 }
@@ -97,13 +99,33 @@ static int cpu_begin(struct tt_backend *backend, const struct tt_step *step, boo
 	return TT_OK;
 }
 
-static int cpu_finish(struct tt_backend *backend, const struct tt_step *step, const struct tt_results *outputs,
-	struct tt_results *results, struct tt_error *err)
+/* The ops have run. With steps in flight the next one writes where this one did, so what the host has yet to read is put
+ * aside; a step that wants captured rows or logits is never followed before it is finished. */
+static int cpu_end(
+	struct tt_backend *backend, const struct tt_step *step, const struct tt_results *outputs, struct tt_error *err)
 {
-	(void)backend;
-	(void)step;
-	(void)err;
-	*results = *outputs;
+	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	struct tt_results *own = &cpu->finished[cpu->n_ended % 2];
+	*own = *outputs;
+	if (backend->in_flight > 1 && !(step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS))) {
+		struct tt_span span = tt_results_span(step, &cpu->config, &cpu->limits);
+		enum tt_cpu_scratch which = TT_CPU_SCRATCH_RESULTS + cpu->n_ended % 2;
+		char *block;
+		TT_TRY(tt_cpu_scratch(
+			cpu, which, tt_results_layout(NULL, NULL, &cpu->config, &cpu->limits), 1, &block, err));
+		memcpy(block + span.first, (const char *)outputs->decided + span.first, span.n_bytes);
+		tt_results_layout(own, block, &cpu->config, &cpu->limits);
+	}
+	cpu->n_ended++;
+	return TT_OK;
+}
+
+static int cpu_finish(struct tt_backend *backend, struct tt_results *results, struct tt_error *err)
+{
+	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	if (cpu->n_finished == cpu->n_ended)
+		return tt_fail(err, TT_ERR_ARGUMENT, "no step is under way");
+	*results = cpu->finished[cpu->n_finished++ % 2];
 	return TT_OK;
 }
 
@@ -139,12 +161,15 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 	TT_TRY(tt_alloc(&cpu, 1, sizeof *cpu, err));
 	*cpu = (struct tt_cpu){
 		.base = {.name = "cpu",
+			.in_flight = 1,
+			.kv_type = TT_KV_F32,
 			.allocate = cpu_allocate,
 			.release = cpu_release,
 			.upload = cpu_upload,
 			.load = cpu_load,
 			.unload = cpu_unload,
 			.begin = cpu_begin,
+			.end = cpu_end,
 			.finish = cpu_finish,
 			.embed = tt_cpu_embed,
 			.qkv = tt_cpu_qkv,

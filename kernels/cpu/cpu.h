@@ -15,6 +15,8 @@ enum tt_cpu_scratch {
 	TT_CPU_SCRATCH_BLOCKS,  /* attention's list of query blocks */
 	TT_CPU_SCRATCH_PARTIAL, /* attention's splits that wait to be merged */
 	TT_CPU_SCRATCH_THREADS, /* each thread's own */
+	TT_CPU_SCRATCH_RESULTS, /* of steps that are not the last, and the one behind it */
+	TT_CPU_SCRATCH_RESULTS_ODD,
 	TT_CPU_N_SCRATCH
 };
 
@@ -27,6 +29,10 @@ struct tt_cpu {
 		void *memory;
 		size_t bytes;
 	} scratch[TT_CPU_N_SCRATCH];
+	struct tt_limits limits;
+	struct tt_config config;
+	struct tt_results finished[2]; /* of the steps that have ended, a ring */
+	uint64_t n_ended, n_finished;
 	struct { /* what TT_CPU_SCRATCH_ROTATION holds; rotation.c */
 		uint32_t n_tokens, n_pairs;
 	} rotation;

@@ -9,10 +9,10 @@ int tt_cpu_embed(struct tt_backend *backend, const struct tt_embed_args *args, s
 	const int32_t *tokens = tt_step_tokens(args->step);
 	size_t row_bytes = tt_type_row_bytes(m->type, m->n_in);
 	for (uint32_t t = 0; t < args->step->n_tokens; t++) {
-		if ((uint32_t)tokens[t] >= m->n_out) /* negative ones too */
-			return tt_fail(
-				err, TT_ERR_ARGUMENT, "token %d is not one of the model's %u", tokens[t], m->n_out);
-		cpu->body->dequantise(m->type, (const uint8_t *)m->data + (size_t)tokens[t] * row_bytes,
+		int32_t id = tokens[t] < 0 && args->sampled ? args->sampled[-1 - tokens[t]].token : tokens[t];
+		if ((uint32_t)id >= m->n_out) /* negative ones too */
+			return tt_fail(err, TT_ERR_ARGUMENT, "token %d is not one of the model's %u", id, m->n_out);
+		cpu->body->dequantise(m->type, (const uint8_t *)m->data + (size_t)id * row_bytes,
 			args->h + (size_t)t * m->n_in, m->n_in);
 	}
 	return TT_OK;

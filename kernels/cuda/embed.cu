@@ -9,13 +9,21 @@ enum { EMBED_THREADS = 512, EMBED_COLUMNS = TT_WARP * 4, EMBED_TOKENS = 64 };
 
 struct embed {
 	const struct tt_step *plan;
-	const tt_bf16 *embedding; // [vocab][hidden]
-	const float *gamma;       // [hidden]
-	float *h;                 // out [n_tokens][hidden]
-	tt_bf16 *x;               // out [n_tokens][hidden]
-	float *squares;           // out [n_tokens][n_norm_tiles]
+	const tt_bf16 *embedding;               // [vocab][hidden]
+	const struct tt_sample_result *sampled; // of the step before
+	const float *gamma;                     // [hidden]
+	float *h;                               // out [n_tokens][hidden]
+	tt_bf16 *x;                             // out [n_tokens][hidden]
+	float *squares;                         // out [n_tokens][n_norm_tiles]
 	uint32_t hidden, vocab, n_norm_tiles;
 };
+
+/* A token of the plan, or one that was sampled and that the host has not seen yet. */
+TT_DEVICE uint32_t embed_id(const struct embed &a, uint32_t token)
+{
+	uint32_t id = step_word(a.plan, &a.plan->tokens, token);
+	return (int32_t)id < 0 ? tt_load_4(&a.sampled[~id].token, TT_TRAFFIC_RESULT) : id;
+}
 
 TT_DEVICE float4 embed_four(const struct embed &a, uint32_t id, uint32_t column)
 {
@@ -44,7 +52,7 @@ static __global__ void __launch_bounds__(EMBED_THREADS) embed_kernel(const __gri
 		size_t at = (size_t)token * a.hidden + column;
 		float4 h = make_float4(0, 0, 0, 0);
 		if (valid)
-			h = embed_four(a, step_word(a.plan, &a.plan->tokens, token), column);
+			h = embed_four(a, embed_id(a, token), column);
 		float squares = norm_tile_squares(h);
 		if (!valid)
 			continue;
@@ -63,8 +71,8 @@ int tt_cuda_embed(struct tt_backend *backend, const struct tt_embed_args *args, 
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens;
-	struct embed a = {cuda->plan, (const tt_bf16 *)args->embedding->data, args->next_norm, args->h, cuda->x,
-		cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden)};
+	struct embed a = {cuda->plan, (const tt_bf16 *)args->embedding->data, args->sampled, args->next_norm, args->h,
+		cuda->x, cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden)};
 	void *kernel_args[] = {&a};
 	dim3 grid((hidden + EMBED_COLUMNS - 1) / EMBED_COLUMNS, (n + EMBED_TOKENS - 1) / EMBED_TOKENS);
 	struct tt_launch launch = {"embed", grid, dim3(EMBED_THREADS), EMBED_COLUMNS * sizeof(float), cuda->stream,

@@ -331,7 +331,7 @@ static inline int world_run(struct world *w, unsigned ops, struct tt_error *err)
 {
 	struct tt_backend *b = &w->cuda.base;
 	const struct tt_step *step = w->host_plan;
-	const struct tt_embed_args embed = {&w->config, step, &w->embedding, w->h, w->layer.attn_norm};
+	const struct tt_embed_args embed = {&w->config, step, &w->embedding, NULL, w->h, w->layer.attn_norm};
 	const struct tt_qkv_args qkv = {
 		&w->config, step, &w->layer, LAYER, w->inverse_frequencies, w->h, (float *)w->q, &w->kv};
 	const struct tt_o_proj_args o_proj = {&w->config, step, &w->layer, (const float *)w->attention, w->h};

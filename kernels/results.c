@@ -1,0 +1,62 @@
+/* The block in which a step's results lie; kernels/backend.h. */
+#include "kernels/backend.h"
+
+enum { RIDING_BYTES = 4 << 20, MAX_RIDING = 64, ALIGNMENT = 256 };
+
+uint32_t tt_limits_riding(const struct tt_config *config)
+{
+	size_t n = RIDING_BYTES / ((size_t)config->n_layers * config->hidden_size * sizeof(float));
+	return n > MAX_RIDING ? MAX_RIDING : (uint32_t)n;
+}
+
+/* Where each part starts, and where the block ends. */
+struct offsets {
+	size_t decided, decisions, samples, norms, captured, end;
+};
+
+static size_t behind(size_t at, size_t count, size_t size)
+{
+	return (at + count * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static struct offsets offsets_of(const struct tt_config *config, const struct tt_limits *limits)
+{
+	size_t layer_floats = config->n_layers * sizeof(float);
+	struct offsets o = {0};
+	o.decisions = behind(o.decided, limits->n_rows, layer_floats);
+	o.samples = behind(o.decisions, limits->n_rows, sizeof(struct tt_decision_result));
+	o.norms = behind(o.samples, limits->max_samples, sizeof(struct tt_sample_result));
+	o.captured = behind(o.norms, limits->max_tokens, 2 * layer_floats);
+	o.end = behind(o.captured, limits->riding, config->hidden_size * layer_floats);
+	return o;
+}
+
+size_t tt_results_layout(
+	struct tt_results *results, void *block, const struct tt_config *config, const struct tt_limits *limits)
+{
+	struct offsets o = offsets_of(config, limits);
+	char *at = block;
+	if (!block)
+		return o.end;
+	results->decided = (float *)(void *)(at + o.decided);
+	results->decisions = (struct tt_decision_result *)(void *)(at + o.decisions);
+	results->samples = (struct tt_sample_result *)(void *)(at + o.samples);
+	results->norms = (float *)(void *)(at + o.norms);
+	results->captured = (float *)(void *)(at + o.captured);
+	return o.end;
+}
+
+struct tt_span tt_results_span(
+	const struct tt_step *step, const struct tt_config *config, const struct tt_limits *limits)
+{
+	struct offsets o = offsets_of(config, limits);
+	size_t layer_floats = config->n_layers * sizeof(float), end = o.samples;
+	struct tt_span span = {step->n_decisions ? o.decided : o.samples, 0};
+	end += step->n_samples * sizeof(struct tt_sample_result);
+	if (step->wants & TT_WANT_NORMS)
+		end = o.norms + step->n_tokens * 2 * layer_floats;
+	if (step->wants & TT_WANT_CAPTURED && step->n_captures <= limits->riding)
+		end = o.captured + step->n_captures * config->hidden_size * layer_floats;
+	span.n_bytes = end - span.first;
+	return span;
+}

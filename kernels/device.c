@@ -27,7 +27,8 @@ static int cuda_index(const char *device)
 static int open_cuda(struct tt_backend **out, int index, struct tt_error *err)
 {
 	if (!tt_cuda_open)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "this build has no CUDA kernels (it was made without nvcc)");
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"this program was built without CUDA: device cuda needs one made where nvcc is");
 	return tt_cuda_open(out, index, err);
 }
 

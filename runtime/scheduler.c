@@ -129,7 +129,8 @@ static void settle(struct tt_engine *engine, const struct tt_planned *p)
 		float *coef = r->coef + (size_t)i * n_layers;
 		memcpy(coef, engine->results.decided + (size_t)(p->first_decision + i) * n_layers,
 			n_layers * sizeof *coef);
-		r->decisions[i] = (struct tt_decision){result->s, result->gate, coef, r->when[i]};
+		r->decisions[i] = (struct tt_decision){
+			result->s, result->gate, coef, r->when[i], false, r->options.steering[i].policy->weights};
 		bool steers = false;
 		for (uint32_t l = 0; l < n_layers; l++)
 			steers |= coef[l] != 0;

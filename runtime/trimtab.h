@@ -3,7 +3,8 @@
  * An engine is a loaded model with its KV pages. A request is one sequence: a prompt, what to generate, which policies
  * steer it and what to report. Requests are batched: submit any number, then call tt_engine_step until they are done.
  * A policy is a small controller: directions to add to the residual stream, layer weights, and a gate that reads the
- * stream at the last prompt token and decides. An engine and everything made from it belong to one thread at a time.
+ * stream at the last prompt token and decides. An engine and everything made from it belong to one thread at a time,
+ * unless tt_engine_start gave the model a thread of its own.
  *
  * Notation, as in docs/design.md: L blocks of width d; h[l] the residual stream after block l (0-based, before the
  * final norm); the coefficient of layer l is c[l] = scale * alpha * s * w[l].
@@ -25,7 +26,11 @@ extern "C" {
 
 #define TT_VERSION "0.1.0"
 
-enum { TT_MAX_STACK = 4 }; /* policies on one request */
+enum {
+	TT_MAX_STACK = 4,        /* policies on one request */
+	TT_MAX_STOPS = 16,       /* stop strings, and stop ids, of one request */
+	TT_MAX_STOP_BYTES = 256, /* of one stop string */
+};
 
 struct tt_text;    /* a tokenizer and a chat template */
 struct tt_engine;  /* a loaded model */
@@ -89,8 +94,9 @@ struct tt_engine_options {
 	uint32_t max_step_tokens; /* tokens of one step, decode and prefill together. Default 512 */
 	uint32_t context;         /* longest sequence in tokens; 0: the model's own, at most 8192 */
 	uint32_t kv_tokens;       /* positions that the KV pages hold in all; 0: max_batch * 512, at least context */
-	bool kv_f16;              /* KV in half precision: half the memory, no longer comparable bit for bit with f32 */
-	bool strict_model;        /* refuse a policy fitted on other weights of the same architecture, not just warn */
+	bool no_prefix_sharing; /* compute every prompt in full; else pages of the same tokens under the same steering serve all */
+	bool kv_f16;            /* KV in half precision: half the memory, no longer comparable bit for bit with f32 */
+	bool strict_model; /* refuse a policy fitted on other weights of the same architecture, not just warn */
 };
 void tt_engine_options_default(struct tt_engine_options *options);
 
@@ -119,9 +125,12 @@ const struct tt_text *tt_engine_text(const struct tt_engine *engine);
 
 /* Counters since the engine was opened. */
 struct tt_engine_stats {
-	uint64_t n_steps, n_prefill_tokens, n_decode_tokens,
-		n_reruns; /* reruns: prompts run again for when = all or last */
-	double seconds;   /* inside tt_engine_step */
+	uint64_t n_steps, n_prefill_tokens, n_decode_tokens;
+	uint64_t n_reruns;      /* prompts run again for when = all or last */
+	uint64_t n_shared;      /* tokens that were not computed, because pages of another request held them */
+	uint64_t n_preemptions; /* requests that lost their pages to older ones and ran again */
+	uint64_t n_wasted;      /* rows of a step begun before it was known that their request had ended */
+	double seconds;         /* inside tt_engine_step */
 };
 void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats);
 
@@ -166,8 +175,13 @@ void tt_policy_describe(const struct tt_policy *policy, struct tt_policy_info *i
  * tt_engine_remove_policy. Adding twice is no error. */
 int tt_engine_add_policy(
 	struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err);
-/* TT_ERR_ARGUMENT while a request that is not finished uses it. */
+/* Requests submitted before go on under the version they were submitted with; later ones cannot name it. */
 int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err);
+
+/* The kill switch, from any thread: no step launched after it returns is steered (it waits for a launch under way).
+ * A request that then runs goes on unsteered to its end, even after tt_engine_resume_steering; its decisions say so. */
+void tt_engine_kill_steering(struct tt_engine *engine);
+void tt_engine_resume_steering(struct tt_engine *engine);
 
 /* ---- Requests ---- */
 
@@ -176,12 +190,36 @@ struct tt_steering {
 	float scale;              /* SCALE of the coefficient; 0 steers nothing, bit for bit */
 };
 
+/* What steered one token. Pointers last until the callback returns. */
+struct tt_telemetry {
+	size_t position; /* over ids and then the generated tokens */
+	int32_t token;
+	uint32_t n_steering;                 /* policies of the request */
+	const struct tt_decision *decisions; // [n_steering] s, gate, w
+	const float *coef;                   // [n_steering][L] what acted on this token: 0 where nothing did
+	const float *norms;                  // [L][2] of h before and after; 0 where no policy acts
+};
+
+/* Callbacks run on the thread that steps, must not wait for another thread, nor free the request. telemetry: each token
+ * that ran, once, in order (not the last generated one, which is never run). notify: there are new tokens, or the
+ * request is finished. */
+typedef void (*tt_telemetry_fn)(void *user, struct tt_request *request, const struct tt_telemetry *telemetry);
+typedef void (*tt_notify_fn)(void *user, struct tt_request *request);
+
+/* n samples of one prompt are n requests with n seeds: they share the prompt's pages, which are computed once. */
 struct tt_request_options {
 	const int32_t *ids; /* [n_ids], copied */
 	size_t n_ids;
 	size_t n_prompt;     /* ids from here on count as generated (given, not sampled); 0: all are prompt */
 	uint32_t max_tokens; /* to generate at most; 0: only run the ids */
 	bool ignore_eos;     /* go on behind the model's end tokens */
+
+	const int32_t *stop_ids; // [n_stop_ids], copied: end tokens of this request
+	size_t n_stop_ids;       /* at most TT_MAX_STOPS */
+	const char *const
+		*stop;  // [n_stop], copied: it ends where its text holds one; the text handed out ends before it
+	size_t n_stop;  /* at most TT_MAX_STOPS, each of at most TT_MAX_STOP_BYTES */
+	double timeout; /* seconds after which it ends with TT_FINISH_DEADLINE; 0: none */
 
 	float temperature;  /* 0: greedy */
 	float top_p, min_p; /* 1 and 0: off */
@@ -198,25 +236,50 @@ struct tt_request_options {
 	bool keep_logits; /* keep the logits of every position of ids: n_ids * vocab floats */
 	size_t keep_from; /* keep hidden states of ids from this index on ... */
 	const uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
+
+	tt_telemetry_fn telemetry; /* or NULL */
+	tt_notify_fn notify;       /* or NULL */
+	void *user;                /* given to both */
 };
 void tt_request_options_default(struct tt_request_options *options);
 
 /* Checks everything that can be checked and queues the request. */
 int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
 	struct tt_error *err);
+/* Ends it with TT_FINISH_CANCELLED unless it is finished; what was generated stays readable. */
+void tt_request_cancel(struct tt_request *request);
 /* Also cancels one that is not finished. */
 void tt_request_free(struct tt_request *request);
 
-/* Runs one step: admits waiting requests, one forward pass over a batch of them, samples. An error is the engine's:
- * no request made progress. */
+/* Runs one step: admits waiting requests, one forward pass over a batch of them, samples. On a device that takes two steps
+ * at a time, the results of a step come with the call behind the one that began it. An error is the engine's: no request
+ * made progress, and all that were running start again. */
 int tt_engine_step(struct tt_engine *engine, struct tt_error *err);
 /* Requests that are not finished. */
 size_t tt_engine_pending(const struct tt_engine *engine);
 /* Steps until the request is finished (others in flight advance too). */
 int tt_request_wait(struct tt_request *request, struct tt_error *err);
+/* Steps until some request is finished that no call gave out yet, in the order in which they finish. *out is NULL when
+ * none is pending, or after timeout seconds (negative: no limit). */
+int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err);
 
-enum tt_finish { TT_RUNNING, TT_FINISH_STOP, TT_FINISH_LENGTH, TT_FINISH_CONTEXT };
-/* STOP: an end token. LENGTH: max_tokens, or nothing was to be generated. CONTEXT: no room for another token. */
+/* Gives the model a thread of its own that steps whenever there is something to run. From then on every function of an
+ * engine, its requests and its policies may be called from any thread; tt_request_wait and tt_engine_next wait
+ * instead of stepping, tt_engine_step is refused. A step that fails ends the requests in flight with TT_FINISH_FAILED. */
+int tt_engine_start(struct tt_engine *engine, struct tt_error *err);
+/* Ends the thread after the step under way; requests that are not finished stay, and tt_engine_step may go on with them.
+ * The error that failed a step, if one did. */
+int tt_engine_stop(struct tt_engine *engine, struct tt_error *err);
+
+enum tt_finish {
+	TT_RUNNING,
+	TT_FINISH_STOP,    /* an end token, a stop id or a stop string */
+	TT_FINISH_LENGTH,  /* max_tokens, or nothing was to be generated */
+	TT_FINISH_CONTEXT, /* no room for another token */
+	TT_FINISH_CANCELLED,
+	TT_FINISH_DEADLINE,
+	TT_FINISH_FAILED, /* the engine could not run a step */
+};
 enum tt_finish tt_request_finish(const struct tt_request *request);
 
 struct tt_token {
@@ -229,7 +292,7 @@ struct tt_token {
 	const float *top_logprobs;
 };
 /* The next generated token that was not handed out yet: true, or false when there is none so far. An end token is
- * handed out too, with no text. */
+ * handed out too, with no text. Text that might begin a stop string comes with a later token. */
 bool tt_request_next(struct tt_request *request, struct tt_token *token);
 
 size_t tt_request_n_generated(const struct tt_request *request);
@@ -240,6 +303,8 @@ struct tt_decision {
 	float s, gate;     /* the scalar; what the threshold was held against */
 	const float *coef; // [L]
 	enum tt_policy_when when;
+	bool killed;    /* the kill switch came: from some token on, or from the first, nothing steered */
+	const float *w; // [L] the layer weights
 };
 bool tt_request_decision(const struct tt_request *request, uint32_t index, struct tt_decision *decision);
 

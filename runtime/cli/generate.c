@@ -225,6 +225,9 @@ static const char *finish_name(const struct generation *g)
 	case TT_FINISH_CONTEXT:
 		return "context";
 	case TT_RUNNING:
+	case TT_FINISH_CANCELLED:
+	case TT_FINISH_DEADLINE:
+	case TT_FINISH_FAILED:
 		break;
 	}
 	return "interrupted";

@@ -88,8 +88,8 @@ static struct tt_cpu_partial partial_at(float *memory, uint32_t n_rows)
 	return (struct tt_cpu_partial){memory, memory + n_rows, memory + 2 * (size_t)n_rows};
 }
 
-static void write_block(const struct tt_attention_args *args, const struct plan *plan, const struct block *block,
-	uint32_t kv_head, const struct tt_cpu_partial *result)
+static void write_block(const struct tt_cpu_body *body, const struct tt_attention_args *args, const struct plan *plan,
+	const struct block *block, uint32_t kv_head, const struct tt_cpu_partial *result)
 {
 	size_t hd = args->config->head_dim;
 	for (uint32_t r = 0; r < block->n_tokens * plan->group; r++) {
@@ -98,6 +98,7 @@ static void write_block(const struct tt_attention_args *args, const struct plan 
 			     ((block->first + r / plan->group) * (size_t)args->config->n_heads + head) * hd;
 		for (size_t i = 0; i < hd; i++)
 			out[i] = result->acc[r * plan->width + i] / result->sum[r];
+		tt_cpu_keep(body, out, hd);
 	}
 }
 
@@ -127,7 +128,7 @@ static void run_block(void *context, uint32_t job, uint32_t thread)
 		all->body->attention_split(&queries, block->first_split + s, &next, rest);
 		all->body->attention_merge(&result, &next, n_rows, plan->width);
 	}
-	write_block(all->args, plan, block, kv_head, &result);
+	write_block(all->body, all->args, plan, block, kv_head, &result);
 }
 
 /* One split and key head, kept in partials. */
@@ -158,7 +159,7 @@ static void merge_splits(void *context, uint32_t job, uint32_t thread)
 		struct tt_cpu_partial next = partial_at(first + s * n_kv_heads * all->partial_size, n_rows);
 		all->body->attention_merge(&result, &next, n_rows, all->plan.width);
 	}
-	write_block(all->args, &all->plan, block, kv_head, &result);
+	write_block(all->body, all->args, &all->plan, block, kv_head, &result);
 }
 
 int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)

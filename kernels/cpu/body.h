@@ -1,6 +1,6 @@
 /* The arithmetic of the CPU backend that is compiled twice, for AVX2 and as plain C: *.inc hold the source, body_avx2.c
- * and body_portable.c compile it, cpu.c chooses when it opens. Both give the same bits. Functions work on one thread's
- * share and know nothing of threads. */
+ * and body_portable.c compile it, cpu.c chooses when it opens. Both give the same bits. body_bf16.c compiles it once more,
+ * rounding to bf16 where the CUDA kernels do. Functions work on one thread's share and know nothing of threads. */
 #ifndef KERNELS_CPU_BODY_H
 #define KERNELS_CPU_BODY_H
 
@@ -75,6 +75,9 @@ struct tt_cpu_body {
 
 	void (*to_f16)(const float *x, uint16_t *y, size_t n);
 
+	/* Rounds what the CUDA kernels store as bf16, in place. NULL where activations stay f32. */
+	void (*keep)(float *x, size_t n);
+
 	/* out = the softmax of every query row over the keys of one split; scratch as tt_cpu_attention_scratch says. */
 	void (*attention_split)(
 		const struct tt_cpu_queries *queries, uint32_t split, const struct tt_cpu_partial *out, float *scratch);
@@ -87,6 +90,7 @@ struct tt_cpu_body {
 /* NULL where the compiler's target cannot have it. */
 const struct tt_cpu_body *tt_cpu_body_avx2(void);
 const struct tt_cpu_body *tt_cpu_body_portable(void);
+const struct tt_cpu_body *tt_cpu_body_bf16(void);
 
 /* Token rows of the product that are worked on together: 512 KiB of x, half of a core's second-level cache. */
 static inline uint32_t tt_cpu_product_rows(uint32_t n_in)

@@ -150,7 +150,10 @@ static uint32_t n_cores(void)
 
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err)
 {
-	const struct tt_cpu_body *body = choice == TT_CPU_BODY_PORTABLE ? tt_cpu_body_portable() : machine_avx2();
+	bool twin = choice == TT_CPU_BODY_BF16;
+	const struct tt_cpu_body *body = twin                             ? tt_cpu_body_bf16()
+					 : choice == TT_CPU_BODY_PORTABLE ? tt_cpu_body_portable()
+									  : machine_avx2();
 	struct tt_cpu *cpu;
 	if (!body && choice == TT_CPU_BODY_AVX2)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "this machine has no AVX2 with FMA");
@@ -166,8 +169,8 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.allocate = cpu_allocate,
 			.release = cpu_release,
 			.upload = cpu_upload,
-			.load = cpu_load,
-			.unload = cpu_unload,
+			.load = twin ? tt_cpu_load_bf16 : cpu_load,
+			.unload = twin ? tt_cpu_unload_bf16 : cpu_unload,
 			.begin = cpu_begin,
 			.end = cpu_end,
 			.finish = cpu_finish,

@@ -38,7 +38,10 @@ struct tt_cpu {
 	} rotation;
 };
 
-enum tt_cpu_body_choice { TT_CPU_BODY_BEST, TT_CPU_BODY_AVX2, TT_CPU_BODY_PORTABLE };
+/* BF16 is the twin of the CUDA kernels: what they keep in bf16 is rounded to it here too, at the same points (kernels/
+ * cuda/cuda.h says where), so that their outputs differ by no more than the order of f32 sums. Activations stay f32
+ * numbers, and its load rounds every matrix; pages may be of any type, what is appended is rounded first. */
+enum tt_cpu_body_choice { TT_CPU_BODY_BEST, TT_CPU_BODY_AVX2, TT_CPU_BODY_PORTABLE, TT_CPU_BODY_BF16 };
 
 /* tt_cpu_open with a chosen body, for tests; TT_ERR_UNSUPPORTED where the machine lacks it. */
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err);
@@ -60,6 +63,17 @@ static inline struct tt_threads *tt_cpu_threads_for(const struct tt_cpu *cpu, ui
 {
 	return n_mul_adds < (uint64_t)1 << 17 ? NULL : cpu->threads;
 }
+
+/* An output that a CUDA kernel would store as bf16. */
+static inline void tt_cpu_keep(const struct tt_cpu_body *body, float *x, size_t n)
+{
+	if (body->keep)
+		body->keep(x, n);
+}
+
+/* The twin's load: a copy of the model whose matrices are bf16. */
+int tt_cpu_load_bf16(struct tt_backend *, const struct tt_model *host, const struct tt_model **out, struct tt_error *);
+void tt_cpu_unload_bf16(struct tt_backend *, const struct tt_model *loaded); /* NULL is fine */
 
 /* Rows of light work that make a job. */
 enum { TT_CPU_ROWS_A_JOB = 16 };

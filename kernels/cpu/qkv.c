@@ -1,4 +1,6 @@
 /* q, k, v: norm, projection, bias, rotation, and k and v into their pages. */
+#include <string.h>
+
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
@@ -18,20 +20,29 @@ static void rotate_head(const float *in, float *out, const float *rotation, uint
 struct rotate_job {
 	const struct tt_cpu_body *body;
 	const struct tt_qkv_args *args;
-	const float *q, *k, *v; // [n_tokens][n_heads or n_kv_heads][head_dim], as the products left them
-	const float *rotation;  // [n_tokens][head_dim / 2][2]
-	float *scratch;         // [n_threads][stride]
+	float *q, *k, *v;      // [n_tokens][n_heads or n_kv_heads][head_dim], as the products left them
+	const float *rotation; // [n_tokens][head_dim / 2][2]
+	float *scratch;        // [n_threads][stride]
 	size_t stride;
 };
 
-static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *args, size_t at, const float *row)
+/* row may be rounded in place. */
+static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *args, size_t at, float *row)
 {
 	uint32_t head_dim = args->config->head_dim;
-	if (args->kv->type == TT_KV_F16)
+	tt_cpu_keep(body, row, head_dim);
+	switch (args->kv->type) {
+	case TT_KV_F32:
+		memcpy((float *)args->kv->data + at, row, head_dim * sizeof *row);
+		break;
+	case TT_KV_F16:
 		body->to_f16(row, (uint16_t *)args->kv->data + at, head_dim);
-	else
+		break;
+	case TT_KV_BF16:
 		for (uint32_t i = 0; i < head_dim; i++)
-			((float *)args->kv->data)[at + i] = row[i];
+			((uint16_t *)args->kv->data)[at + i] = tt_f32_to_bf16(row[i]);
+		break;
+	}
 }
 
 static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
@@ -47,6 +58,7 @@ static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
 	for (uint32_t i = 0; i < c->n_heads; i++) {
 		size_t at = ((size_t)t * c->n_heads + i) * hd;
 		rotate_head(rows->q + at, args->q + at, rotation, n_pairs, c->rope_interleaved);
+		tt_cpu_keep(rows->body, args->q + at, hd);
 	}
 	for (uint32_t i = 0; i < c->n_kv_heads; i++) {
 		size_t from = ((size_t)t * c->n_kv_heads + i) * hd;

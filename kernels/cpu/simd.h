@@ -21,6 +21,19 @@ enum { LANES = 8 };
 #include "kernels/cpu/simd_portable.h"
 #endif
 
+/* What the CUDA kernels store as bf16: rounded in body_bf16.c alone. */
+INLINE v8 v8_keep(v8 x)
+{
+#ifdef TT_CPU_BF16
+	float lanes[LANES];
+	v8_store(lanes, x);
+	for (int i = 0; i < LANES; i++)
+		lanes[i] = tt_bf16_to_f32(tt_f32_to_bf16(lanes[i]));
+	x = v8_load(lanes);
+#endif
+	return x;
+}
+
 /* e^x within 2 units in the last place; 0 below -104, infinite above 88.73, NaN for NaN. Cody-Waite reduction to
  * |r| <= ln(2) / 2, then the Taylor terms up to r^7 (the next is below 2^-31 of the sum). */
 INLINE v8 v8_exp(v8 x)

@@ -1,5 +1,6 @@
 /* Whole models against float32 PyTorch: logits, every block's output, greedy tokens. */
 #include "golden.h"
+#include "kernels/cpu/cpu.h"
 
 /* float32 in another order of summation: the largest of these models' errors measured 4e-7. Quantised files compare
  * with PyTorch on the dequantised weights, so the bound is the same. The issue asks for 1e-4. */
@@ -24,7 +25,8 @@ static double rows_error(const struct tt_safetensors *golden, const char *name, 
 	return error;
 }
 
-static void check_hidden_and_logits(struct tt_engine *engine, const struct tt_safetensors *golden, const char *what)
+/* The largest relative error of logits and hidden states. */
+static double largest_error(struct tt_engine *engine, const struct tt_safetensors *golden)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_request_options options;
@@ -37,15 +39,16 @@ static void check_hidden_and_logits(struct tt_engine *engine, const struct tt_sa
 	options.keep_layers = EVERY_LAYER;
 	struct tt_request *request = request_run(engine, &options);
 	double error = rows_error(golden, "logits", "positions_logits", tt_request_logits(request), info->vocab_size);
-	cr_assert(error <= TOLERANCE, "%s: logits are %g off", what, error);
 	for (uint32_t l = 0; l < info->n_layers; l++) {
 		char name[32];
 		snprintf(name, sizeof name, "hidden.%u", l);
-		error = rows_error(golden, name, "positions_hidden", tt_request_hidden(request, l), info->hidden_size);
-		cr_assert(error <= TOLERANCE, "%s: %s is %g off", what, name, error);
+		double hidden =
+			rows_error(golden, name, "positions_hidden", tt_request_hidden(request, l), info->hidden_size);
+		error = hidden <= error ? error : hidden; /* NaN stays */
 	}
 	tt_request_free(request);
 	free(ids);
+	return error;
 }
 
 static void check_greedy(struct tt_engine *engine, const struct tt_safetensors *golden, const char *what)
@@ -71,7 +74,8 @@ static void check_model(const char *model, const char *golden_path)
 {
 	struct tt_engine *engine = engine_open(model, 4, 512);
 	struct tt_safetensors *golden = golden_open(golden_path);
-	check_hidden_and_logits(engine, golden, model);
+	double error = largest_error(engine, golden);
+	cr_assert(error <= TOLERANCE, "%s: %g off", model, error);
 	check_greedy(engine, golden, model);
 	tt_safetensors_close(golden);
 	tt_engine_close(engine);
@@ -138,4 +142,27 @@ Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
 	free(ids);
 	free(positions);
 	free(logits);
+}
+
+/* The twin of the CUDA kernels rounds weights and the inputs of every product to bf16, up to 2^-9 of each: 8e-3 to 1.8e-2 after
+ * the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks closer. */
+Test(forward, bf16_twin)
+{
+	static const char *const models[] = {"tiny-llama", "tiny-llama3", "tiny-linear"};
+	for (size_t i = 0; i < 3; i++) {
+		char model[200], path[200];
+		struct tt_engine *engine;
+		struct tt_engine_options options;
+		struct tt_backend *twin;
+		snprintf(model, sizeof model, GOLDEN("%s"), models[i]);
+		snprintf(path, sizeof path, GOLDEN("%s/golden.safetensors"), models[i]);
+		tt_engine_options_default(&options);
+		must(tt_cpu_open_body(&twin, 2, TT_CPU_BODY_BF16, err));
+		must(tt_engine_open_on(&engine, twin, model, &options, err));
+		struct tt_safetensors *golden = golden_open(path);
+		double error = largest_error(engine, golden);
+		cr_assert(error >= 2e-3 && error <= 3e-2, "%s: %g off", models[i], error);
+		tt_safetensors_close(golden);
+		tt_engine_close(engine);
+	}
 }

@@ -296,8 +296,9 @@ Test(kernels_bf16, load_rounds_every_matrix)
 	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
 		struct tt_model *host;
 		const struct tt_model *loaded;
+		const struct tt_limits limits = {.max_tokens = 1};
 		ASSERT_OK(tt_model_open(&host, paths[i], &ok_error));
-		ASSERT_OK(twin->load(twin, host, &loaded, &ok_error));
+		ASSERT_OK(twin->load(twin, host, &limits, &loaded, &ok_error));
 		check_loaded("embedding", &loaded->embedding, &host->embedding);
 		check_loaded("output", &loaded->output, &host->output);
 		cr_assert_eq(loaded->output.data == loaded->embedding.data, host->output.data == host->embedding.data);

@@ -66,7 +66,6 @@ static inline void twin_check_bf16(
 		cr_assert(fabs(is - rounded) <= fmax(unit, small), "%s: element %zu is %.9g, not %.9g", what, i, is,
 			want[i]);
 	}
-	fprintf(stderr, "%s: %zu of %zu\n", what, flips, n);
 	cr_assert(flips <= allowed, "%s: %zu of %zu differ", what, flips, n);
 }
 

@@ -72,22 +72,23 @@ static int cpu_upload(struct tt_backend *backend, void *to, const void *from, si
 	return TT_OK;
 }
 
-/* Matrices are used as they lie in the file. */
+/* Matrices are used as they lie in the file, but by the twin. */
 static int cpu_load(struct tt_backend *backend, const struct tt_model *host, const struct tt_limits *limits,
 	const struct tt_model **out, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
-	(void)err;
 	cpu->limits = *limits;
 	cpu->config = host->config;
+	if (cpu->body->keep)
+		return tt_cpu_load_bf16(host, out, err);
 	*out = host;
 	return TT_OK;
 }
 
 static void cpu_unload(struct tt_backend *backend, const struct tt_model *loaded)
 {
-	(void)backend;
-	(void)loaded;
+	if (((struct tt_cpu *)backend)->body->keep)
+		tt_cpu_unload_bf16(loaded);
 }
 
 static int cpu_begin(struct tt_backend *backend, const struct tt_step *step, bool *recorded, struct tt_error *err)
@@ -165,12 +166,12 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 	*cpu = (struct tt_cpu){
 		.base = {.name = "cpu",
 			.in_flight = 1,
-			.kv_type = TT_KV_F32,
+			.kv_type = twin ? TT_KV_BF16 : TT_KV_F32,
 			.allocate = cpu_allocate,
 			.release = cpu_release,
 			.upload = cpu_upload,
-			.load = twin ? tt_cpu_load_bf16 : cpu_load,
-			.unload = twin ? tt_cpu_unload_bf16 : cpu_unload,
+			.load = cpu_load,
+			.unload = cpu_unload,
 			.begin = cpu_begin,
 			.end = cpu_end,
 			.finish = cpu_finish,

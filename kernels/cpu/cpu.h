@@ -72,8 +72,8 @@ static inline void tt_cpu_keep(const struct tt_cpu_body *body, float *x, size_t 
 }
 
 /* The twin's load: a copy of the model whose matrices are bf16. */
-int tt_cpu_load_bf16(struct tt_backend *, const struct tt_model *host, const struct tt_model **out, struct tt_error *);
-void tt_cpu_unload_bf16(struct tt_backend *, const struct tt_model *loaded); /* NULL is fine */
+int tt_cpu_load_bf16(const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
+void tt_cpu_unload_bf16(const struct tt_model *loaded); /* NULL is fine */
 
 /* Rows of light work that make a job. */
 enum { TT_CPU_ROWS_A_JOB = 16 };

@@ -56,8 +56,7 @@ static int round_model(struct tt_model *copy, bool tied, struct tt_error *err)
 	return status;
 }
 
-int tt_cpu_load_bf16(
-	struct tt_backend *backend, const struct tt_model *host, const struct tt_model **out, struct tt_error *err)
+int tt_cpu_load_bf16(const struct tt_model *host, const struct tt_model **out, struct tt_error *err)
 {
 	struct tt_model *copy;
 	TT_TRY(tt_alloc(&copy, 1, sizeof *copy, err));
@@ -71,16 +70,15 @@ int tt_cpu_load_bf16(
 		copy->layers[l] = host->layers[l];
 	status = round_model(copy, host->output.data == host->embedding.data, err);
 	if (status != TT_OK) {
-		tt_cpu_unload_bf16(backend, copy);
+		tt_cpu_unload_bf16(copy);
 		return status;
 	}
 	*out = copy;
 	return TT_OK;
 }
 
-void tt_cpu_unload_bf16(struct tt_backend *backend, const struct tt_model *loaded)
+void tt_cpu_unload_bf16(const struct tt_model *loaded)
 {
-	(void)backend;
 	if (!loaded)
 		return;
 	struct tt_model copy = *loaded;

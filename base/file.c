@@ -132,12 +132,18 @@ int tt_file_join(char **out, const char *directory, const char *name, struct tt_
 	return TT_OK;
 }
 
+int tt_sha256_bytes(uint8_t out[32], const void *data, size_t n, struct tt_error *err)
+{
+	unsigned int length = 0;
+	if (EVP_Digest(data, n, out, &length, EVP_sha256(), NULL) != 1 || length != 32)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "SHA-256 is not available from libcrypto");
+	return TT_OK;
+}
+
 int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err)
 {
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned int length = 0;
-	if (EVP_Digest(data, n, digest, &length, EVP_sha256(), NULL) != 1 || length != 32)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "SHA-256 is not available from libcrypto");
+	uint8_t digest[32];
+	TT_TRY(tt_sha256_bytes(digest, data, n, err));
 	for (int i = 0; i < 32; i++)
 		snprintf(out + 2 * i, 3, "%02x", digest[i]);
 	return TT_OK;

@@ -6,7 +6,6 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "runtime/plan.h"
 #include "weights/model.h"
 
 enum {
@@ -78,7 +77,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.n_samples = limits->max_samples,
 		.n_decisions = limits->n_rows,
 		.n_rows = limits->n_rows,
-		.max_pages = tt_kv_pages_for(limits->context),
+		.max_pages = tt_pages_for(limits->context),
 	};
 	TT_TRY(tt_step_layout(&largest, UINT32_MAX, err));
 	limits->plan_bytes = largest.n_bytes;
@@ -180,16 +179,12 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 	return TT_OK;
 }
 
-static int open_queues(struct tt_engine *e, struct tt_error *err)
+static int open_scheduler(struct tt_engine *e, struct tt_error *err)
 {
-	uint32_t n_rows = e->state.limits.n_rows;
+	struct tt_scheduler_hooks hooks = tt_report_hooks(e);
 	TT_TRY(tt_alloc(&e->policies, TT_MAX_SLOTS, sizeof *e->policies, err));
-	TT_TRY(tt_alloc(&e->running, e->options.max_batch, sizeof(struct tt_request *), err));
-	TT_TRY(tt_alloc(&e->row_slots, n_rows, sizeof *e->row_slots, err));
-	TT_TRY(tt_alloc(&e->free_rows, n_rows, sizeof *e->free_rows, err));
-	for (uint32_t row = n_rows - 1; row > 0; row--)
-		e->free_rows[e->n_free_rows++] = (uint16_t)row;
-	return TT_OK;
+	return tt_scheduler_open(&e->scheduler, &e->state.limits, e->kv.pages.n_pages, e->model->config.n_layers,
+		!e->options.no_prefix_sharing, &hooks, err);
 }
 
 static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, struct tt_error *err)
@@ -203,6 +198,7 @@ static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, stru
 static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
 {
 	enum tt_kv_type kv_type;
+	TT_TRY(tt_service_open(e, err));
 	TT_TRY(tt_model_open(&e->model, path, err));
 	const struct tt_config *config = &e->model->config;
 	TT_TRY(check_options(&e->options, config, err));
@@ -212,9 +208,8 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 	TT_TRY(choose_kv_type(e, &kv_type, err));
 	TT_TRY(tt_kv_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
 	TT_TRY(open_state(e, err));
-	TT_TRY(open_queues(e, err));
-	TT_TRY(describe(e, path, err));
-	return tt_plan_open(&e->plan, e, err);
+	TT_TRY(open_scheduler(e, err));
+	return describe(e, path, err);
 }
 
 int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const char *model_path,
@@ -250,7 +245,8 @@ void tt_engine_close(struct tt_engine *e)
 {
 	if (!e)
 		return;
-	tt_plan_close(e->plan);
+	tt_service_close(e);
+	tt_scheduler_close(&e->scheduler);
 	tt_policies_close(e);
 	close_state(e);
 	tt_kv_close(&e->kv, e->backend);
@@ -258,9 +254,6 @@ void tt_engine_close(struct tt_engine *e)
 		e->backend->close(e->backend);
 	tt_text_close(e->text);
 	tt_model_close(e->model);
-	free(e->running);
-	free(e->free_rows);
-	free(e->row_slots);
 	free(e->name);
 	free(e->fingerprint);
 	free(e);
@@ -274,9 +267,4 @@ const struct tt_model_info *tt_engine_info(const struct tt_engine *engine)
 const struct tt_text *tt_engine_text(const struct tt_engine *engine)
 {
 	return engine->text;
-}
-
-void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats)
-{
-	*stats = engine->stats;
 }

@@ -2,20 +2,36 @@
 #ifndef RUNTIME_ENGINE_H
 #define RUNTIME_ENGINE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "controller/policy.h"
 #include "runtime/forward.h"
 #include "runtime/kv.h"
+#include "runtime/reply.h"
+#include "runtime/scheduler.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/trimtab.h"
 
 /* A policy that was added. Its index is its slot in the kernels' table. */
 struct tt_loaded_policy {
-	struct tt_policy *policy;  /* NULL: the slot is free */
-	uint32_t n_users;          /* requests not finished */
-	struct tt_steer_slot slot; /* what the kernels' table holds: pointers to the backend's copies */
+	bool loaded;
+	struct tt_policy *policy;    /* NULL: the slot is free, or its policy was removed while requests still use it */
+	uint32_t n_users;            /* requests not finished */
+	uint64_t last_step;          /* that may name it, of those whose requests are finished */
+	struct tt_steer_slot slot;   /* what the kernels' table holds: pointers to the backend's copies */
+	struct tt_page_key identity; /* of the operation and its directions */
 };
 
-struct tt_plan;
+/* Work for the thread that owns the model, which waits for it. */
+struct tt_job {
+	int (*run)(struct tt_engine *engine, void *argument, struct tt_error *err);
+	void *argument;
+	int status;
+	struct tt_error *err;
+	bool done;
+	struct tt_job *next;
+};
 
 struct tt_engine {
 	struct tt_engine_options options;
@@ -29,44 +45,31 @@ struct tt_engine {
 	uint32_t n_eos;
 
 	struct tt_state state;
-	struct tt_kv_pool kv;
+	struct tt_kv kv;
 	struct tt_loaded_policy *policies; // [TT_MAX_SLOTS]
-	uint16_t *free_rows;               // [state.limits.n_rows - 1] coefficient rows that nobody owns
-	uint32_t n_free_rows;
-	uint16_t *row_slots; // [state.limits.n_rows]
+	uint32_t n_removed;                /* that are still loaded */
+	struct tt_scheduler scheduler;
+	double seconds;                                    /* inside steps */
+	struct tt_request *first_finished, *last_finished; /* that tt_engine_next has not given out */
 
-	struct tt_request *waiting, *waiting_last; /* first come, first served */
-	struct tt_request **running;               // [max_batch] in order of admission
-	uint32_t n_running;
-	struct tt_plan *plan;
-	struct tt_results results; /* of the last step, in host memory */
-	struct tt_engine_stats stats;
+	/* lock holds all of the above, and requests, but while a step is launched or waited for. Recursive: callbacks may
+	 * call back. launch holds a launch, so that the kill switch can wait for it; where both are taken, lock is first. */
+	pthread_mutex_t lock, launch;
+	pthread_cond_t changed; /* there is work, or something has come of it */
+	atomic_bool killed;
+	bool synchronised, started, stopping, stepping; /* synchronised: lock and so on exist */
+	pthread_t owner;                                /* of the model, once started */
+	struct tt_job *jobs;
+	struct tt_error failure; /* of the first step that failed on it */
 };
 
-/* One sequence. tokens holds the given ids and, behind them, what was generated. */
+/* One request: its sequence for the scheduler, what is kept of the answer. */
 struct tt_request {
+	struct tt_sequence sequence; /* first: the scheduler's hooks are given this */
 	struct tt_engine *engine;
-	struct tt_request *next;           /* in the waiting list */
-	struct tt_request_options options; /* its pointers are NULLed; what they held is below */
-	int32_t *tokens;
-	size_t n_tokens;
-	size_t n_prompt;      /* the decision is made at position n_prompt - 1 */
-	size_t last_position; /* no token is generated at or behind it */
-	enum tt_finish finish;
-	bool live;    /* waiting or running: it holds its policies */
-	bool running; /* it holds pages and rows */
-
-	size_t n_fed;   /* positions whose KV is written, in the present pass */
-	int32_t *pages; // [n_pages]
-	uint32_t n_pages;
-
-	uint16_t slots[TT_MAX_STACK], rows[TT_MAX_STACK];
-	enum tt_policy_when when[TT_MAX_STACK];
-	int32_t observe_last;   /* the deepest layer that any of its gates reads, -1 for none */
-	uint32_t first_steered; /* the first layer that steers prompt tokens */
-	bool decided;           /* the gates have run */
-	struct tt_decision decisions[TT_MAX_STACK];
-	float *coef; // [n_steering][L] what decisions[].coef points to
+	struct tt_request_options options;  /* its pointers are NULLed but for the callbacks; what they held is below */
+	float *weights;                     // [n_steering][L]
+	struct tt_request *before, *behind; /* in the list of the finished */
 
 	uint64_t *keep_layers;
 	float *scores, *norms, *logits; /* see trimtab.h; NULL when not asked for */
@@ -75,11 +78,12 @@ struct tt_request {
 	int32_t *top_ids;               // [max_tokens][n_top]
 	float *top_logprobs;
 	uint32_t *n_top; // [max_tokens]
+	size_t n_told;   /* positions that telemetry was called for */
 
+	int32_t *stop_ids; // [n_stop_ids]
+	size_t n_stop_ids;
+	struct tt_reply reply;
 	size_t n_taken; /* generated tokens handed out */
-	struct tt_utf8_stream stream;
-	char *text; /* what the last token completed */
-	size_t text_capacity;
 };
 
 /* tt_engine_open on an opened backend, which the engine takes over, also where it fails; NULL: the
@@ -92,16 +96,29 @@ const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text);
 /* From an open model, sharing nothing with it. */
 int tt_text_from_model(struct tt_text **out, const struct tt_model *model, struct tt_error *err);
 
-/* policies.c: false when the policy was not added. */
+/* policies.c: false when the policy was not added. tt_policies_sweep unloads those removed that no step names any more. */
 bool tt_policy_slot(const struct tt_engine *engine, const struct tt_policy *policy, uint16_t *slot);
+void tt_policies_sweep(struct tt_engine *engine);
 void tt_policies_close(struct tt_engine *engine);
 
-/* scheduler.c: queues a request; takes one out of wherever it is and gives back what it holds. */
-void tt_scheduler_add(struct tt_engine *engine, struct tt_request *request);
-void tt_scheduler_drop(struct tt_engine *engine, struct tt_request *request);
+/* report.c: the scheduler's hooks. */
+struct tt_scheduler_hooks tt_report_hooks(struct tt_engine *engine);
 
-/* request.c: notes a generated token, and whether the request is finished by it. */
-void tt_request_append(struct tt_request *request, const struct tt_sample_result *sample);
+/* step.c: begins a step if there is something to run, and finishes those that must be over. */
+int tt_step_once(struct tt_engine *engine, struct tt_error *err);
+bool tt_step_due(const struct tt_engine *engine); /* something waits, runs or is in flight */
+double tt_now(void);                              /* seconds of a steady clock */
+
+/* service.c */
+int tt_service_open(struct tt_engine *engine, struct tt_error *err);
+void tt_service_close(struct tt_engine *engine);
+void tt_lock(struct tt_engine *engine);
+void tt_unlock(struct tt_engine *engine);
+/* On the thread that owns the model, between two steps. */
+int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
+	struct tt_error *err);
+
+/* request.c. unlist: out of the list of the finished, if it is there. */
+void tt_request_unlist(struct tt_request *r);
 bool tt_request_is_eos(const struct tt_engine *engine, int32_t id);
-
 #endif

@@ -1,39 +1,49 @@
-/* From the running requests to one step plan: who runs which positions, what is sampled, which gates run, and which
+/* From the running sequences to one step plan: who runs which positions, what is sampled, which gates run, and which
  * coefficient rows steer each token. */
 #ifndef RUNTIME_PLAN_H
 #define RUNTIME_PLAN_H
 
-#include "runtime/engine.h"
+#include "kernels/backend.h"
+#include "runtime/sequence.h"
 
-/* What the step holds of one request. */
+struct tt_scheduler;
+
+/* What the step holds of one sequence. */
 struct tt_planned {
-	struct tt_request *request;
-	uint32_t first_token, n_tokens; /* in the step */
-	uint32_t n_samples, n_captures;
-	bool decides;   /* its gates run in this step */
-	bool same_pass; /* and what they decide steers this same pass */
-	uint32_t first_decision, first_capture, decision_capture;
+	struct tt_sequence *sequence; /* NULL: it ended while the step was under way */
+	size_t position;              /* of its first token here */
+	size_t length;                /* tokens known or pending when this was planned */
+	size_t valid;                 /* on collecting: positions from here on run again and give nothing yet */
+	uint32_t first_token, n_tokens, first_sample, n_samples, first_capture, n_captures, first_decision;
+	uint32_t decision_capture;
+	uint32_t fed_by; /* the sample of the step before that is its last token, where that is not known */
+	bool generates;  /* its last sample goes on the sequence; others are only reported */
+	bool decides;    /* its gates run in this step */
+	bool same_pass;  /* and what they decide steers this same pass */
 };
 
-/* Whose sample a row of logits is. */
-struct tt_sample_owner {
-	struct tt_request *request;
-	size_t position;
-	bool generates; /* its token goes on the sequence; else it is only scored */
+/* A coefficient row to be written before the step: its sequence was decided in an earlier life. */
+struct tt_restore {
+	uint16_t row;
+	const float *coef; // [n_layers]
 };
 
 struct tt_plan {
 	struct tt_step *step;
-	size_t capacity;            /* bytes of step */
-	struct tt_planned *planned; // [max_batch]
+	struct tt_planned *planned; // [max_seqs]
 	uint32_t n_planned;
-	struct tt_sample_owner *owners; // [max_samples]
+	struct tt_restore *restores; // [n_rows]
+	uint32_t n_restores;
 };
 
-int tt_plan_open(struct tt_plan **out, const struct tt_engine *engine, struct tt_error *err);
-void tt_plan_close(struct tt_plan *plan); /* NULL is fine */
+int tt_plan_open(struct tt_plan *plan, const struct tt_limits *limits, struct tt_error *err);
+void tt_plan_close(struct tt_plan *plan);
 
-/* Fills engine->plan for the next step. n_tokens is 0 when nothing can run. */
-int tt_plan_build(struct tt_engine *engine, struct tt_error *err);
+/* Fills the plan for the next step. n_tokens is 0 when nothing can run. */
+int tt_plan_build(struct tt_plan *plan, struct tt_scheduler *s, struct tt_error *err);
+
+/* Where its decision can steer the same pass, but only with the whole prompt in it, and a step has room for that beside a
+ * full batch of decoding rows. */
+bool tt_plan_one_pass(const struct tt_sequence *q, const struct tt_limits *limits);
 
 #endif

@@ -4,13 +4,25 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "runtime/engine.h"
 
 bool tt_policy_slot(const struct tt_engine *engine, const struct tt_policy *policy, uint16_t *slot)
 {
 	for (uint32_t i = 0; i < TT_MAX_SLOTS; i++) {
-		if (engine->policies[i].policy != policy)
+		if (!engine->policies[i].loaded || engine->policies[i].policy != policy)
+			continue;
+		*slot = (uint16_t)i;
+		return true;
+	}
+	return false;
+}
+
+static bool free_slot(const struct tt_engine *engine, uint16_t *slot)
+{
+	for (uint32_t i = 0; i < TT_MAX_SLOTS; i++) {
+		if (engine->policies[i].loaded)
 			continue;
 		*slot = (uint16_t)i;
 		return true;
@@ -99,34 +111,83 @@ static void unload(struct tt_engine *engine, uint32_t index)
 	engine->policies[index] = (struct tt_loaded_policy){0};
 }
 
-int tt_engine_add_policy(struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err)
+/* What a coefficient does: pages steered by the same identity and coefficients hold the same bits. */
+static int identify(const struct tt_policy *p, struct tt_page_key *identity, struct tt_error *err)
 {
+	size_t rows = (size_t)p->n_layers * p->n_directions;
+	struct {
+		uint32_t op, n_directions;
+		uint8_t directions[32], targets[32];
+	} content = {.op = p->op, .n_directions = p->n_directions};
+	uint8_t digest[32];
+	TT_TRY(tt_sha256_bytes(content.directions, p->directions, rows * p->hidden_size * sizeof(float), err));
+	if (p->targets)
+		TT_TRY(tt_sha256_bytes(content.targets, p->targets, rows * sizeof(float), err));
+	TT_TRY(tt_sha256_bytes(digest, &content, sizeof content, err));
+	memcpy(identity, digest, sizeof *identity);
+	return TT_OK;
+}
+
+struct addition {
+	struct tt_policy *policy;
+	const char **warning;
+};
+
+static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
+{
+	struct addition *a = argument;
 	uint16_t slot;
-	if (warning)
-		*warning = NULL;
-	TT_TRY(check_model(engine, policy, err));
-	TT_TRY(check_weights(engine, policy, warning, err));
-	if (tt_policy_slot(engine, policy, &slot))
+	TT_TRY(check_model(engine, a->policy, err));
+	TT_TRY(check_weights(engine, a->policy, a->warning, err));
+	if (tt_policy_slot(engine, a->policy, &slot))
 		return TT_OK;
-	if (!tt_policy_slot(engine, NULL, &slot))
+	if (!free_slot(engine, &slot))
 		return tt_fail(err, TT_ERR_LIMIT, "%d policies are loaded already", TT_MAX_SLOTS);
-	engine->policies[slot].policy = policy;
-	int status = copy_to_backend(engine, slot, err);
+	struct tt_loaded_policy *loaded = &engine->policies[slot];
+	loaded->loaded = true;
+	loaded->policy = a->policy;
+	int status = identify(a->policy, &loaded->identity, err);
+	if (status == TT_OK)
+		status = copy_to_backend(engine, slot, err);
 	if (status != TT_OK)
 		unload(engine, slot);
 	return status;
 }
 
-int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err)
+int tt_engine_add_policy(struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err)
 {
+	struct addition addition = {policy, warning};
+	if (warning)
+		*warning = NULL;
+	return tt_on_owner(engine, add, &addition, err);
+}
+
+void tt_policies_sweep(struct tt_engine *engine)
+{
+	for (uint32_t i = 0; engine->n_removed > 0 && i < TT_MAX_SLOTS; i++) {
+		const struct tt_loaded_policy *p = &engine->policies[i];
+		if (!p->loaded || p->policy || p->n_users > 0 || p->last_step > engine->scheduler.n_collected)
+			continue;
+		unload(engine, i);
+		engine->n_removed--;
+	}
+}
+
+static int remove_policy(struct tt_engine *engine, void *argument, struct tt_error *err)
+{
+	const struct tt_policy *policy = argument;
 	uint16_t slot;
 	if (!policy || !tt_policy_slot(engine, policy, &slot))
 		return tt_fail(err, TT_ERR_ARGUMENT, "that policy was not added to the engine");
-	if (engine->policies[slot].n_users > 0)
-		return tt_fail(err, TT_ERR_ARGUMENT, "policy %s steers %u requests that are not finished", policy->name,
-			engine->policies[slot].n_users);
-	unload(engine, slot);
+	engine->policies[slot].policy = NULL;
+	engine->n_removed++;
+	tt_policies_sweep(engine);
 	return TT_OK;
+}
+
+int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err)
+{
+	return tt_on_owner(engine, remove_policy, policy, err);
 }
 
 void tt_policies_close(struct tt_engine *engine)

@@ -8,6 +8,8 @@
 #include "runtime/engine.h"
 #include "weights/model.h"
 
+enum { MAX_TIMEOUT = 1000000000 };
+
 void tt_request_options_default(struct tt_request_options *options)
 {
 	*options = (struct tt_request_options){.top_p = 1, .when = TT_WHEN_POLICY};
@@ -23,6 +25,22 @@ static int check_sampling(const struct tt_request_options *o, struct tt_error *e
 		return tt_fail(err, TT_ERR_ARGUMENT, "min_p must be at least 0 and below 1");
 	if (o->n_top > TT_MAX_TOP)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d alternatives a token", TT_MAX_TOP);
+	return TT_OK;
+}
+
+static int check_stops(const struct tt_engine *engine, const struct tt_request_options *o, struct tt_error *err)
+{
+	if (o->n_stop > TT_MAX_STOPS || o->n_stop_ids > TT_MAX_STOPS)
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "at most %d stop strings and %d stop ids", TT_MAX_STOPS, TT_MAX_STOPS);
+	if (o->n_stop > 0 && !tt_text_has_tokenizer(engine->text))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "stop strings need a tokenizer, which the model has not");
+	for (size_t i = 0; i < o->n_stop; i++)
+		if (!o->stop[i] || !o->stop[i][0] || strlen(o->stop[i]) > TT_MAX_STOP_BYTES)
+			return tt_fail(err, TT_ERR_ARGUMENT, "stop string %zu is empty or longer than %d bytes", i,
+				TT_MAX_STOP_BYTES);
+	if (!(o->timeout >= 0 && o->timeout <= MAX_TIMEOUT))
+		return tt_fail(err, TT_ERR_ARGUMENT, "the time-out must be from 0 to %d seconds", MAX_TIMEOUT);
 	return TT_OK;
 }
 
@@ -45,30 +63,58 @@ static int check_ids(const struct tt_engine *engine, const struct tt_request_opt
 	return TT_OK;
 }
 
+static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err)
+{
+	const struct tt_request_options *o = &r->options;
+	const struct tt_policy *policy = o->steering[i].policy;
+	struct tt_sequence *q = &r->sequence;
+	struct tt_sequence_policy *p = &q->policies[i];
+	uint32_t first, last;
+	if (!isfinite(o->steering[i].scale))
+		return tt_fail(err, TT_ERR_ARGUMENT, "the scale of policy %u is not a finite number", i);
+	if (!policy || !tt_policy_slot(r->engine, policy, &p->slot))
+		return tt_fail(err, TT_ERR_ARGUMENT, "policy %u was not added to the engine", i);
+	p->identity = r->engine->policies[p->slot].identity;
+	p->scale = o->steering[i].scale;
+	p->when = o->when == TT_WHEN_POLICY ? policy->when : o->when;
+	p->after_layer = policy->n_observed ? (int32_t)policy->observed[policy->n_observed - 1] : -1;
+	if (p->after_layer > q->observe_last)
+		q->observe_last = p->after_layer;
+	if (p->when != TT_WHEN_GENERATION && tt_policy_band(policy, &first, &last) && first < q->first_steered)
+		q->first_steered = first;
+	memcpy(r->weights + (size_t)i * policy->n_layers, policy->weights, policy->n_layers * sizeof(float));
+	q->known &= policy->gate == TT_GATE_ALWAYS;
+	return TT_OK;
+}
+
+/* Where no gate reads anything, the coefficients are what the control op will make of them (kernels/cpu/control.c), so
+ * that pages can be shared before it has run. */
+static void foresee(struct tt_request *r)
+{
+	struct tt_sequence *q = &r->sequence;
+	uint32_t n_layers = r->engine->model->config.n_layers;
+	for (uint32_t i = 0; q->known && i < q->n_policies; i++) {
+		const struct tt_policy *policy = r->options.steering[i].policy;
+		float *coef = q->coef + (size_t)i * n_layers;
+		for (uint32_t l = 0; l < n_layers; l++) {
+			float w = policy->weights[l], c = q->policies[i].scale * policy->alpha * 1.0f * w;
+			coef[l] = w == 0 || c == 0 ? 0.0f : c;
+		}
+		tt_prefix_key_policy(q, i, n_layers);
+	}
+}
+
 /* When, slots, and the layers that decide whether one pass is enough. */
 static int resolve_steering(struct tt_request *r, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;
-	if (o->n_steering > TT_MAX_STACK)
-		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
 	if (o->when < TT_WHEN_POLICY || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
-	r->observe_last = -1;
-	r->first_steered = r->engine->model->config.n_layers;
-	for (uint32_t i = 0; i < o->n_steering; i++) {
-		const struct tt_policy *policy = o->steering[i].policy;
-		uint32_t first, last;
-		if (!isfinite(o->steering[i].scale))
-			return tt_fail(err, TT_ERR_ARGUMENT, "the scale of policy %u is not a finite number", i);
-		if (!policy || !tt_policy_slot(r->engine, policy, &r->slots[i]))
-			return tt_fail(err, TT_ERR_ARGUMENT, "policy %u was not added to the engine", i);
-		r->when[i] = o->when == TT_WHEN_POLICY ? policy->when : o->when;
-		if (policy->n_observed && (int32_t)policy->observed[policy->n_observed - 1] > r->observe_last)
-			r->observe_last = (int32_t)policy->observed[policy->n_observed - 1];
-		if (r->when[i] != TT_WHEN_GENERATION && tt_policy_band(policy, &first, &last) &&
-			first < r->first_steered)
-			r->first_steered = first;
-	}
+	TT_TRY(tt_alloc(&r->weights, o->n_steering, r->engine->model->config.n_layers * sizeof(float), err));
+	r->sequence.known = true;
+	for (uint32_t i = 0; i < o->n_steering; i++)
+		TT_TRY(resolve_policy(r, i, err));
+	foresee(r);
 	return TT_OK;
 }
 
@@ -84,7 +130,7 @@ static int allocate_reports(struct tt_request *r, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;
 	const struct tt_config *config = &r->engine->model->config;
-	size_t n_words = (config->n_layers + 63) / 64, n_positions = r->last_position;
+	size_t n_words = (config->n_layers + 63) / 64, n_positions = r->sequence.last_position;
 	if (o->score)
 		TT_TRY(tt_alloc(&r->scores, o->n_ids, sizeof *r->scores, err));
 	if (o->trace)
@@ -99,10 +145,37 @@ static int allocate_reports(struct tt_request *r, struct tt_error *err)
 			&r->hidden, (o->n_ids - o->keep_from) * n_kept, config->hidden_size * sizeof(float), err));
 	}
 	size_t n_generated = n_positions + 1 - o->n_ids;
+	TT_TRY(tt_reply_open(&r->reply, n_generated, o->stop, o->n_stop, err));
+	TT_TRY(tt_alloc(&r->stop_ids, o->n_stop_ids, sizeof *r->stop_ids, err));
+	if (o->n_stop_ids)
+		memcpy(r->stop_ids, o->stop_ids, o->n_stop_ids * sizeof *r->stop_ids);
+	r->n_stop_ids = o->n_stop_ids;
 	TT_TRY(tt_alloc(&r->logprobs, n_generated, sizeof *r->logprobs, err));
 	TT_TRY(tt_alloc(&r->n_top, n_generated, sizeof *r->n_top, err));
 	TT_TRY(tt_alloc(&r->top_ids, n_generated, o->n_top * sizeof *r->top_ids, err));
 	return tt_alloc(&r->top_logprobs, n_generated, o->n_top * sizeof *r->top_logprobs, err);
+}
+
+static void fill_sequence(struct tt_request *r)
+{
+	const struct tt_request_options *o = &r->options;
+	struct tt_sequence *q = &r->sequence;
+	q->n_prompt = o->n_prompt ? o->n_prompt : o->n_ids;
+	q->max_tokens = o->max_tokens;
+	q->sampling = (struct tt_sample_plan){.temperature = o->temperature,
+		.top_p = o->top_p,
+		.min_p = o->min_p,
+		.top_k = o->top_k,
+		.n_top = o->n_top,
+		.seed = o->seed};
+	q->scores = o->score;
+	q->keeps_logits = o->keep_logits;
+	q->traces = o->trace || o->telemetry;
+	if (o->keep_layers)
+		q->keep_from = q->report_from = o->keep_from;
+	if (q->scores || q->keeps_logits || q->traces)
+		q->report_from = 0;
+	q->deadline = o->timeout > 0 ? tt_now() + o->timeout : 0;
 }
 
 static int prepare(struct tt_request *r, struct tt_error *err)
@@ -110,30 +183,25 @@ static int prepare(struct tt_request *r, struct tt_error *err)
 	struct tt_engine *engine = r->engine;
 	struct tt_request_options *o = &r->options;
 	uint32_t context = engine->info.context;
-	TT_TRY(check_sampling(o, err));
-	TT_TRY(check_ids(engine, o, err));
-	TT_TRY(resolve_steering(r, err));
-	r->n_prompt = o->n_prompt ? o->n_prompt : o->n_ids;
-	r->last_position = o->max_tokens > context - o->n_ids ? context : o->n_ids + o->max_tokens;
-	if (tt_kv_pages_for(r->last_position) > engine->kv.pages.n_pages)
+	size_t last_position = o->max_tokens > context - o->n_ids ? context : o->n_ids + o->max_tokens;
+	if (tt_pages_for(last_position) > engine->kv.pages.n_pages)
 		return tt_fail(err, TT_ERR_LIMIT, "%zu tokens need more KV pages than the engine has (%u positions)",
-			r->last_position, engine->kv.pages.n_pages * TT_PAGE_TOKENS);
-	TT_TRY(tt_alloc(&r->tokens, r->last_position + 1, sizeof *r->tokens, err));
-	memcpy(r->tokens, o->ids, o->n_ids * sizeof *r->tokens);
-	r->n_tokens = o->n_ids;
-	TT_TRY(tt_alloc(&r->pages, tt_kv_pages_for(r->last_position), sizeof *r->pages, err));
-	TT_TRY(tt_alloc(&r->coef, o->n_steering, engine->model->config.n_layers * sizeof *r->coef, err));
+			last_position, engine->kv.pages.n_pages * TT_PAGE_TOKENS);
+	TT_TRY(tt_sequence_open(
+		&r->sequence, o->ids, o->n_ids, last_position, o->n_steering, engine->model->config.n_layers, err));
+	fill_sequence(r);
 	TT_TRY(allocate_reports(r, err));
-	o->ids = NULL;
+	o->ids = o->stop_ids = NULL;
+	o->stop = NULL;
 	o->keep_layers = NULL;
 	return TT_OK;
 }
 
 static void destroy(struct tt_request *r)
 {
-	free(r->tokens);
-	free(r->pages);
-	free(r->coef);
+	tt_sequence_close(&r->sequence);
+	tt_reply_close(&r->reply);
+	free(r->weights);
 	free(r->keep_layers);
 	free(r->scores);
 	free(r->norms);
@@ -143,33 +211,82 @@ static void destroy(struct tt_request *r)
 	free(r->top_ids);
 	free(r->top_logprobs);
 	free(r->n_top);
-	free(r->text);
+	free(r->stop_ids);
 	free(r);
+}
+
+static int check(const struct tt_engine *engine, const struct tt_request_options *o, struct tt_error *err)
+{
+	TT_TRY(check_sampling(o, err));
+	TT_TRY(check_stops(engine, o, err));
+	TT_TRY(check_ids(engine, o, err));
+	if (o->n_steering > TT_MAX_STACK)
+		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
+	return TT_OK;
+}
+
+/* The policies are those that are loaded now: each is pinned until the request is finished. */
+static int enqueue(struct tt_request *r, struct tt_error *err)
+{
+	struct tt_engine *engine = r->engine;
+	TT_TRY(resolve_steering(r, err));
+	for (uint32_t i = 0; i < r->sequence.n_policies; i++)
+		engine->policies[r->sequence.policies[i].slot].n_users++;
+	tt_scheduler_add(&engine->scheduler, &r->sequence);
+	pthread_cond_broadcast(&engine->changed);
+	return TT_OK;
 }
 
 int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
 	struct tt_error *err)
 {
 	struct tt_request *r = NULL;
+	TT_TRY(check(engine, options, err));
 	TT_TRY(tt_alloc(&r, 1, sizeof *r, err));
 	r->engine = engine;
 	r->options = *options;
 	int status = prepare(r, err);
+	if (status == TT_OK) {
+		tt_lock(engine);
+		status = enqueue(r, err);
+		tt_unlock(engine);
+	}
 	if (status != TT_OK) {
 		destroy(r);
 		return status;
 	}
-	tt_scheduler_add(engine, r);
 	*out = r;
 	return TT_OK;
 }
 
-void tt_request_free(struct tt_request *request)
+void tt_request_cancel(struct tt_request *r)
 {
-	if (!request)
+	tt_lock(r->engine);
+	tt_scheduler_finish(&r->engine->scheduler, &r->sequence, TT_FINISH_CANCELLED);
+	tt_unlock(r->engine);
+}
+
+void tt_request_unlist(struct tt_request *r)
+{
+	struct tt_engine *engine = r->engine;
+	if (!r->before && engine->first_finished != r)
 		return;
-	tt_scheduler_drop(request->engine, request);
-	destroy(request);
+	*(r->before ? &r->before->behind : &engine->first_finished) = r->behind;
+	*(r->behind ? &r->behind->before : &engine->last_finished) = r->before;
+	r->before = r->behind = NULL;
+}
+
+void tt_request_free(struct tt_request *r)
+{
+	if (!r)
+		return;
+	struct tt_engine *engine = r->engine;
+	tt_lock(engine);
+	r->options.notify = NULL;
+	tt_scheduler_finish(&engine->scheduler, &r->sequence, TT_FINISH_CANCELLED);
+	tt_request_unlist(r);
+	destroy(r);
+	tt_unlock(engine);
 }
 
 bool tt_request_is_eos(const struct tt_engine *engine, int32_t id)
@@ -180,78 +297,64 @@ bool tt_request_is_eos(const struct tt_engine *engine, int32_t id)
 	return false;
 }
 
-void tt_request_append(struct tt_request *r, const struct tt_sample_result *sample)
-{
-	const struct tt_request_options *o = &r->options;
-	size_t n = r->n_tokens - o->n_ids;
-	r->tokens[r->n_tokens++] = sample->token;
-	r->logprobs[n] = sample->logprob;
-	r->n_top[n] = sample->n_top < o->n_top ? sample->n_top : o->n_top;
-	for (uint32_t i = 0; i < r->n_top[n]; i++) {
-		r->top_ids[n * o->n_top + i] = sample->top_tokens[i];
-		r->top_logprobs[n * o->n_top + i] = sample->top_logprobs[i];
-	}
-	if (!o->ignore_eos && tt_request_is_eos(r->engine, sample->token))
-		r->finish = TT_FINISH_STOP;
-	else if (n + 1 == o->max_tokens)
-		r->finish = TT_FINISH_LENGTH;
-	else if (r->n_tokens > r->last_position)
-		r->finish = TT_FINISH_CONTEXT;
-}
-
 enum tt_finish tt_request_finish(const struct tt_request *request)
 {
-	return request->finish;
+	tt_lock(request->engine);
+	enum tt_finish finish = request->sequence.place == TT_NOWHERE ? request->sequence.finish : TT_RUNNING;
+	tt_unlock(request->engine);
+	return finish;
 }
 
 size_t tt_request_n_generated(const struct tt_request *request)
 {
-	return request->n_tokens - request->options.n_ids;
+	tt_lock(request->engine);
+	size_t n = request->sequence.n_tokens - request->sequence.n_ids;
+	tt_unlock(request->engine);
+	return n;
 }
 
 const int32_t *tt_request_generated(const struct tt_request *request)
 {
-	return request->tokens + request->options.n_ids;
-}
-
-/* The text that a token completes, in the request's own buffer; none when there is no memory for it, since the token
- * itself must not be lost. */
-static void detokenise(struct tt_request *r, struct tt_token *token)
-{
-	const struct tt_tokenizer *tokenizer = tt_text_tokenizer(r->engine->text);
-	size_t n = 0;
-	const char *piece = "";
-	if (tokenizer && !tt_tokenizer_is_special(tokenizer, token->id))
-		piece = tt_tokenizer_piece(tokenizer, token->id, &n);
-	token->text = "";
-	if (tt_grow(&r->text, &r->text_capacity, 3 * n + 32, 1, NULL) != TT_OK)
-		return;
-	token->n_text = tt_utf8_stream_push(&r->stream, piece, n, r->text);
-	if (r->finish != TT_RUNNING && r->n_taken == tt_request_n_generated(r))
-		token->n_text += tt_utf8_stream_finish(&r->stream, r->text + token->n_text);
-	r->text[token->n_text] = 0;
-	token->text = r->text;
+	return request->sequence.tokens + request->sequence.n_ids;
 }
 
 bool tt_request_next(struct tt_request *r, struct tt_token *token)
 {
 	size_t n = r->n_taken, n_top = r->options.n_top;
-	if (n == tt_request_n_generated(r))
-		return false;
-	r->n_taken++;
-	*token = (struct tt_token){.id = tt_request_generated(r)[n], .logprob = r->logprobs[n], .n_top = r->n_top[n]};
-	token->top_ids = r->top_ids + n * n_top;
-	token->top_logprobs = r->top_logprobs + n * n_top;
-	detokenise(r, token);
-	return true;
+	tt_lock(r->engine);
+	bool has = n < r->sequence.n_tokens - r->sequence.n_ids;
+	if (has) {
+		r->n_taken++;
+		*token = (struct tt_token){
+			.id = tt_request_generated(r)[n], .logprob = r->logprobs[n], .n_top = r->n_top[n]};
+		token->top_ids = r->top_ids + n * n_top;
+		token->top_logprobs = r->top_logprobs + n * n_top;
+		token->text = tt_reply_give(&r->reply, n, &token->n_text);
+	}
+	tt_unlock(r->engine);
+	return has;
 }
 
-bool tt_request_decision(const struct tt_request *request, uint32_t index, struct tt_decision *decision)
+bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_decision *decision)
 {
-	if (!request->decided || index >= request->options.n_steering)
+	const struct tt_sequence *q = &r->sequence;
+	uint32_t n_layers = r->engine->model->config.n_layers;
+	if (index >= q->n_policies)
 		return false;
-	*decision = request->decisions[index];
-	return true;
+	tt_lock(r->engine);
+	const struct tt_sequence_policy *p = &q->policies[index];
+	bool decided = q->decided;
+	if (decided)
+		*decision = (struct tt_decision){
+			.s = p->s,
+			.gate = p->gate,
+			.coef = q->coef + (size_t)index * n_layers,
+			.when = p->when,
+			.killed = q->killed_from != SIZE_MAX,
+			.w = r->weights + (size_t)index * n_layers,
+		};
+	tt_unlock(r->engine);
+	return decided;
 }
 
 const float *tt_request_scores(const struct tt_request *request)
@@ -261,7 +364,7 @@ const float *tt_request_scores(const struct tt_request *request)
 
 const float *tt_request_norms(const struct tt_request *request, size_t *n_positions)
 {
-	*n_positions = request->n_fed;
+	*n_positions = request->sequence.n_reported;
 	return request->norms;
 }
 

@@ -1,246 +1,341 @@
-/* Continuous batching: admission in order of arrival, one plan a step, and what the step gave handed to its requests. */
+#include "runtime/scheduler.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "runtime/plan.h"
-#include "weights/model.h"
 
-void tt_scheduler_add(struct tt_engine *engine, struct tt_request *request)
+int tt_scheduler_open(struct tt_scheduler *s, const struct tt_limits *limits, uint32_t n_pages, uint32_t n_layers,
+	bool shares, const struct tt_scheduler_hooks *hooks, struct tt_error *err)
 {
-	if (engine->waiting_last)
-		engine->waiting_last->next = request;
+	*s = (struct tt_scheduler){.limits = *limits, .n_layers = n_layers, .hooks = *hooks};
+	TT_TRY(tt_page_pool_open(&s->pool, n_pages, shares, err));
+	TT_TRY(tt_alloc(&s->running, limits->max_seqs, sizeof(struct tt_sequence *), err));
+	TT_TRY(tt_alloc(&s->row_slots, limits->n_rows, sizeof *s->row_slots, err));
+	TT_TRY(tt_alloc(&s->free_rows, limits->n_rows, sizeof *s->free_rows, err));
+	for (uint32_t row = limits->n_rows - 1; row > 0; row--)
+		s->free_rows[s->n_free_rows++] = (uint16_t)row;
+	for (uint32_t i = 0; i < TT_MAX_IN_FLIGHT; i++)
+		TT_TRY(tt_plan_open(&s->plans[i], limits, err));
+	return TT_OK;
+}
+
+void tt_scheduler_close(struct tt_scheduler *s)
+{
+	for (uint32_t i = 0; i < TT_MAX_IN_FLIGHT; i++)
+		tt_plan_close(&s->plans[i]);
+	tt_page_pool_close(&s->pool);
+	free(s->running);
+	free(s->row_slots);
+	free(s->free_rows);
+}
+
+/* ---- The two lists */
+
+static void append_waiting(struct tt_scheduler *s, struct tt_sequence *q)
+{
+	if (s->waiting_last)
+		s->waiting_last->next = q;
 	else
-		engine->waiting = request;
-	engine->waiting_last = request;
-	request->live = true;
-	for (uint32_t i = 0; i < request->options.n_steering; i++)
-		engine->policies[request->slots[i]].n_users++;
+		s->waiting = q;
+	s->waiting_last = q;
+	q->place = TT_WAITING;
+	s->n_waiting++;
 }
 
-static void take_from_waiting(struct tt_engine *engine, struct tt_request *request)
+static void prepend_waiting(struct tt_scheduler *s, struct tt_sequence *q)
 {
-	struct tt_request *before = NULL;
-	for (struct tt_request *r = engine->waiting; r; before = r, r = r->next) {
-		if (r != request)
-			continue;
-		if (before)
-			before->next = r->next;
-		else
-			engine->waiting = r->next;
-		if (engine->waiting_last == r)
-			engine->waiting_last = before;
-		r->next = NULL;
-		return;
-	}
+	q->next = s->waiting;
+	s->waiting = q;
+	if (!s->waiting_last)
+		s->waiting_last = q;
+	q->place = TT_WAITING;
+	s->n_waiting++;
 }
 
-/* Gives back pages and coefficient rows. */
-static void release(struct tt_engine *engine, struct tt_request *r)
+static void remove_waiting(struct tt_scheduler *s, struct tt_sequence *q)
 {
-	tt_kv_give(&engine->kv, r->pages, r->n_pages);
-	r->n_pages = 0;
-	for (uint32_t i = 0; i < r->options.n_steering; i++)
-		engine->free_rows[engine->n_free_rows++] = r->rows[i];
-	r->running = false;
+	struct tt_sequence *before = NULL;
+	for (struct tt_sequence *i = s->waiting; i != q; i = i->next)
+		before = i;
+	if (before)
+		before->next = q->next;
+	else
+		s->waiting = q->next;
+	if (s->waiting_last == q)
+		s->waiting_last = before;
+	q->next = NULL;
+	s->n_waiting--;
 }
 
-void tt_scheduler_drop(struct tt_engine *engine, struct tt_request *request)
+/* Gives back its place, pages and coefficient rows. */
+static void stop_running(struct tt_scheduler *s, struct tt_sequence *q)
 {
-	if (!request->live)
-		return;
-	request->live = false;
-	for (uint32_t i = 0; i < request->options.n_steering; i++)
-		engine->policies[request->slots[i]].n_users--;
-	if (!request->running) {
-		take_from_waiting(engine, request);
-		return;
-	}
 	uint32_t kept = 0;
-	for (uint32_t i = 0; i < engine->n_running; i++)
-		if (engine->running[i] != request)
-			engine->running[kept++] = engine->running[i];
-	engine->n_running = kept;
-	release(engine, request);
+	for (uint32_t i = 0; i < s->n_running; i++)
+		if (s->running[i] != q)
+			s->running[kept++] = s->running[i];
+	s->n_running = kept;
+	tt_sequence_give_pages(q, &s->pool, 0);
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		s->free_rows[s->n_free_rows++] = q->policies[i].row;
 }
 
-/* Admits waiting requests while there is a place, pages for their whole length, and rows for their policies. Taking all
- * pages at once means that no admitted request can run out of them. */
-static void admit(struct tt_engine *engine)
+void tt_scheduler_add(struct tt_scheduler *s, struct tt_sequence *q)
 {
-	while (engine->waiting && engine->n_running < engine->options.max_batch) {
-		struct tt_request *r = engine->waiting;
-		uint32_t n_pages = tt_kv_pages_for(r->last_position);
-		if (r->options.n_steering > engine->n_free_rows || !tt_kv_take(&engine->kv, r->pages, n_pages))
-			return;
-		r->n_pages = n_pages;
-		for (uint32_t i = 0; i < r->options.n_steering; i++) {
-			r->rows[i] = engine->free_rows[--engine->n_free_rows];
-			engine->row_slots[r->rows[i]] = r->slots[i];
-		}
-		take_from_waiting(engine, r);
-		r->running = true;
-		engine->running[engine->n_running++] = r;
-	}
+	q->arrival = s->n_arrivals++;
+	append_waiting(s, q);
+	if (q->deadline > 0 && (s->next_deadline == 0 || q->deadline < s->next_deadline))
+		s->next_deadline = q->deadline;
 }
 
-/* The captured rows that a request keeps, to its own store. */
-static void store_hidden(struct tt_engine *engine, const struct tt_planned *p)
+/* Steps in flight may still name it; what they give it is dropped. Its pages and rows can go to others at once, since these
+ * write them in later steps. */
+void tt_scheduler_finish(struct tt_scheduler *s, struct tt_sequence *q, enum tt_finish finish)
 {
-	struct tt_request *r = p->request;
-	const struct tt_config *config = &engine->model->config;
-	const int32_t *captures = tt_step_captures(engine->plan->step) + p->first_token;
-	size_t width = config->hidden_size, n_kept = r->options.n_ids - r->options.keep_from;
-	for (uint32_t i = 0; r->hidden && i < p->n_tokens; i++) {
-		size_t position = r->n_fed + i;
-		if (position < r->options.keep_from || position >= r->options.n_ids)
-			continue;
-		const float *row = engine->results.captured + (size_t)captures[i] * config->n_layers * width;
-		float *out = r->hidden + (position - r->options.keep_from) * width;
-		for (uint32_t l = 0; l < config->n_layers; l++) {
-			if (!(r->keep_layers[l / 64] >> (l % 64) & 1))
-				continue;
-			memcpy(out, row + l * width, width * sizeof *out);
-			out += n_kept * width;
-		}
-	}
-}
-
-static void store_norms(struct tt_engine *engine, const struct tt_planned *p)
-{
-	struct tt_request *r = p->request;
-	size_t row = 2 * (size_t)engine->model->config.n_layers;
-	if (r->norms)
-		memcpy(r->norms + r->n_fed * row, engine->results.norms + p->first_token * row,
-			p->n_tokens * row * sizeof(float));
-}
-
-/* What the gates of a request said. Where they flagged it and its prompt was run without them, the prompt, or its last
- * token, runs again: the sample made in this step is not its answer. */
-static void settle(struct tt_engine *engine, const struct tt_planned *p)
-{
-	struct tt_request *r = p->request;
-	uint32_t n_layers = engine->model->config.n_layers;
-	size_t again = r->n_prompt;
-	for (uint32_t i = 0; i < r->options.n_steering; i++) {
-		const struct tt_decision_result *result = &engine->results.decisions[p->first_decision + i];
-		float *coef = r->coef + (size_t)i * n_layers;
-		memcpy(coef, engine->results.decided + (size_t)(p->first_decision + i) * n_layers,
-			n_layers * sizeof *coef);
-		r->decisions[i] = (struct tt_decision){
-			result->s, result->gate, coef, r->when[i], false, r->options.steering[i].policy->weights};
-		bool steers = false;
-		for (uint32_t l = 0; l < n_layers; l++)
-			steers |= coef[l] != 0;
-		if (steers && r->when[i] == TT_WHEN_ALL)
-			again = 0;
-		else if (steers && r->when[i] == TT_WHEN_LAST && again > r->n_prompt - 1)
-			again = r->n_prompt - 1;
-	}
-	r->decided = true;
-	if (p->same_pass || again == r->n_prompt)
+	if (q->place == TT_NOWHERE)
 		return;
-	r->n_fed = again;
-	engine->stats.n_reruns++;
+	if (q->place == TT_RUNS)
+		stop_running(s, q);
+	else
+		remove_waiting(s, q);
+	for (uint64_t step = s->n_collected + 1; step <= s->n_planned; step++) {
+		struct tt_plan *plan = &s->plans[step % TT_MAX_IN_FLIGHT];
+		for (uint32_t i = 0; i < plan->n_planned; i++)
+			if (plan->planned[i].sequence == q)
+				plan->planned[i].sequence = NULL;
+	}
+	q->place = TT_NOWHERE;
+	q->finish = finish;
+	q->n_pending = 0;
+	s->hooks.finished(s->hooks.user, q);
 }
 
-static void store_sample(struct tt_engine *engine, uint32_t index)
+/* ---- Admission and pre-emption */
+
+/* Its pages go; what it has generated stays. It will run its tokens again, steered by the coefficients on record, and is
+ * the first to do so. */
+static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 {
-	const struct tt_sample_owner *owner = &engine->plan->owners[index];
-	const struct tt_sample_result *result = &engine->results.samples[index];
-	struct tt_request *r = owner->request;
-	size_t vocab = engine->model->config.vocab_size;
-	if (r->scores && owner->position + 1 < r->options.n_ids)
-		r->scores[owner->position + 1] = result->target_logprob;
-	if (r->logits && owner->position < r->options.n_ids)
-		memcpy(r->logits + owner->position * vocab, engine->results.logits + index * vocab,
-			vocab * sizeof(float));
-	if (owner->generates)
-		tt_request_append(r, result);
+	stop_running(s, q);
+	q->n_fed = 0;
+	prepend_waiting(s, q);
+	s->preempted = true;
+	s->n_preemptions++;
 }
 
-/* Hands the step's results out. A position that is to run again (it is no longer fed) gives nothing yet. */
-static void collect(struct tt_engine *engine)
+void tt_scheduler_reserve(struct tt_scheduler *s)
 {
-	struct tt_plan *plan = engine->plan;
-	uint32_t sample = 0, n_samples = plan->step->n_samples;
+	s->preempted = false;
+	for (uint32_t i = 0; i < s->n_running; i++) {
+		struct tt_sequence *q = s->running[i];
+		while (q->place == TT_RUNS && q->n_fed < tt_sequence_end(q) &&
+			q->n_fed >= (size_t)q->n_pages * TT_PAGE_TOKENS) {
+			int32_t page = tt_page_take(&s->pool);
+			if (page >= 0)
+				q->pages[q->n_pages++] = page;
+			else
+				preempt(s, s->running[s->n_running - 1]);
+		}
+	}
+}
+
+/* Pages for all its tokens, and one more for each that runs: one who is let in only to be pre-empted has cost others time. */
+static bool take_pages(struct tt_scheduler *s, struct tt_sequence *q)
+{
+	q->n_fed = 0;
+	if (s->killed)
+		tt_sequence_kill(q);
+	tt_prefix_acquire(q, &s->pool, tt_plan_one_pass(q, &s->limits));
+	uint32_t n_pages = tt_pages_for(q->n_tokens), n_more = n_pages - q->n_pages;
+	if (tt_page_pool_available(&s->pool) < (size_t)n_more + s->n_running) {
+		tt_sequence_give_pages(q, &s->pool, 0);
+		return false;
+	}
+	s->n_shared += q->n_fed;
+	while (q->n_pages < n_pages)
+		q->pages[q->n_pages++] = tt_page_take(&s->pool);
+	return true;
+}
+
+bool tt_scheduler_admit(struct tt_scheduler *s, struct tt_plan *plan)
+{
+	struct tt_sequence *q = s->waiting;
+	if (!q || s->n_running == s->limits.max_seqs || s->preempted || q->n_pending > 0 || q->deciding)
+		return false;
+	if (q->n_policies > s->n_free_rows || !take_pages(s, q))
+		return false;
+	for (uint32_t i = 0; i < q->n_policies; i++) {
+		struct tt_sequence_policy *policy = &q->policies[i];
+		policy->row = s->free_rows[--s->n_free_rows];
+		s->row_slots[policy->row] = policy->slot;
+		if (q->decided)
+			plan->restores[plan->n_restores++] =
+				(struct tt_restore){policy->row, q->coef + (size_t)i * s->n_layers};
+	}
+	remove_waiting(s, q);
+	q->place = TT_RUNS;
+	s->running[s->n_running++] = q;
+	return true;
+}
+
+/* ---- Deadlines */
+
+static bool expire(struct tt_scheduler *s, struct tt_sequence *q, double now)
+{
+	if (q->deadline == 0)
+		return false;
+	if (q->deadline <= now) {
+		tt_scheduler_finish(s, q, TT_FINISH_DEADLINE);
+		return true;
+	}
+	if (s->next_deadline == 0 || q->deadline < s->next_deadline)
+		s->next_deadline = q->deadline;
+	return false;
+}
+
+/* Begins again behind each that ends: a callback may have ended others. */
+void tt_scheduler_expire(struct tt_scheduler *s, double now)
+{
+	if (s->next_deadline == 0 || now < s->next_deadline)
+		return;
+	s->next_deadline = 0;
+	for (uint32_t i = 0; i < s->n_running;)
+		i = expire(s, s->running[i], now) ? 0 : i + 1;
+	for (struct tt_sequence *q = s->waiting; q;)
+		q = expire(s, q, now) ? s->waiting : q->next;
+}
+
+int tt_scheduler_plan(struct tt_scheduler *s, const struct tt_plan **out, struct tt_error *err)
+{
+	struct tt_plan *plan = &s->plans[(s->n_planned + 1) % TT_MAX_IN_FLIGHT];
+	if (s->n_planned - s->n_collected >= TT_MAX_IN_FLIGHT)
+		return tt_fail(err, TT_ERR_LIMIT, "%d steps are in flight already", TT_MAX_IN_FLIGHT);
+	TT_TRY(tt_plan_build(plan, s, err));
+	s->n_planned += plan->step->n_tokens > 0;
+	*out = plan;
+	return TT_OK;
+}
+
+/* ---- What a step gave */
+
+/* Its prompt, or the last token of it, was run without what its gates then said: it runs again, on new pages where the old
+ * ones may serve others. The sample made in this step is not its answer. */
+static void run_again(struct tt_scheduler *s, struct tt_sequence *q, struct tt_planned *p, size_t from)
+{
+	p->valid = from;
+	q->n_pending = 0;
+	if (q->n_reported > from)
+		q->n_reported = from;
+	if (q->n_keys > from / TT_PAGE_TOKENS)
+		q->n_keys = (uint32_t)(from / TT_PAGE_TOKENS);
+	s->n_reruns++;
+	if (q->place != TT_RUNS)
+		return;
+	q->n_fed = from;
+	if (from > 0)
+		return; /* the page of the last token was not offered to others before its steering was known */
+	tt_sequence_give_pages(q, &s->pool, 0);
+	tt_prefix_acquire(q, &s->pool, false);
+	s->n_shared += q->n_fed;
+}
+
+static void settle(struct tt_scheduler *s, struct tt_planned *p, const struct tt_results *results)
+{
+	struct tt_sequence *q = p->sequence;
+	size_t again = q->n_prompt;
+	for (uint32_t i = 0; i < q->n_policies; i++) {
+		struct tt_sequence_policy *policy = &q->policies[i];
+		const struct tt_decision_result *result = &results->decisions[p->first_decision + i];
+		memcpy(q->coef + (size_t)i * s->n_layers,
+			results->decided + (size_t)(p->first_decision + i) * s->n_layers, s->n_layers * sizeof(float));
+		policy->s = result->s;
+		policy->gate = result->gate;
+		if (!q->known)
+			tt_prefix_key_policy(q, i, s->n_layers);
+		if (policy->acts && policy->when == TT_WHEN_ALL)
+			again = 0;
+		else if (policy->acts && policy->when == TT_WHEN_LAST && again > q->n_prompt - 1)
+			again = q->n_prompt - 1;
+	}
+	q->decided = true;
+	q->deciding = false;
+	if (p->same_pass || again == q->n_prompt)
+		return;
+	if (s->killed && q->killed_from > again)
+		q->killed_from = again; /* and it stays as it ran: unsteered */
+	if (q->killed_from == SIZE_MAX)
+		run_again(s, q, p, again);
+}
+
+static void append_token(struct tt_sequence *q, int32_t token)
+{
+	q->tokens[q->n_tokens++] = token;
+	q->n_pending--;
+}
+
+static enum tt_finish finish_of(const struct tt_sequence *q, const struct tt_planned *p)
+{
+	if (q->finish != TT_RUNNING)
+		return q->finish;
+	if (q->max_tokens == 0)
+		return p->valid == q->n_tokens ? TT_FINISH_LENGTH : TT_RUNNING;
+	if (q->n_tokens - q->n_ids >= q->max_tokens)
+		return TT_FINISH_LENGTH;
+	return q->n_tokens > q->last_position ? TT_FINISH_CONTEXT : TT_RUNNING;
+}
+
+static void collect_one(
+	struct tt_scheduler *s, const struct tt_step *step, struct tt_planned *p, const struct tt_results *results)
+{
+	struct tt_sequence *q = p->sequence;
+	const struct tt_sample_plan *samples = tt_step_samples(step);
+	*(p->position < q->n_ids ? &s->n_prefill_tokens : &s->n_decode_tokens) += p->n_tokens;
+	p->valid = p->position + p->n_tokens;
+	if (p->decides)
+		settle(s, p, results);
+	s->hooks.ran(s->hooks.user, p, step, results);
+	if (q->place == TT_NOWHERE)
+		return; /* ended by a callback */
+	if (q->n_reported < p->valid)
+		q->n_reported = p->valid;
+	for (uint32_t i = p->first_sample; i < p->first_sample + p->n_samples; i++) {
+		size_t position = p->position + (samples[i].token - p->first_token);
+		bool generates = p->generates && position + 1 == p->length;
+		if (position >= p->valid)
+			break;
+		if (generates)
+			append_token(q, results->samples[i].token);
+		s->hooks.sampled(s->hooks.user, q, position, i, generates, results);
+	}
+	enum tt_finish finish = finish_of(q, p);
+	if (finish != TT_RUNNING)
+		tt_scheduler_finish(s, q, finish);
+	else if (q->place == TT_RUNS)
+		tt_prefix_publish(q, &s->pool);
+}
+
+void tt_scheduler_collect(struct tt_scheduler *s, const struct tt_results *results)
+{
+	struct tt_plan *plan = &s->plans[(s->n_collected + 1) % TT_MAX_IN_FLIGHT];
 	for (uint32_t i = 0; i < plan->n_planned; i++) {
-		const struct tt_planned *p = &plan->planned[i];
-		struct tt_request *r = p->request;
-		bool generated = r->n_fed >= r->options.n_ids;
-		*(generated ? &engine->stats.n_decode_tokens : &engine->stats.n_prefill_tokens) += p->n_tokens;
-		store_hidden(engine, p);
-		store_norms(engine, p);
-		r->n_fed += p->n_tokens;
-		if (p->decides)
-			settle(engine, p);
-		for (; sample < n_samples && plan->owners[sample].request == r; sample++)
-			if (plan->owners[sample].position < r->n_fed)
-				store_sample(engine, sample);
-		if (r->finish == TT_RUNNING && r->n_fed == r->n_tokens)
-			r->finish = TT_FINISH_LENGTH; /* nothing was to be generated */
-		if (r->finish != TT_RUNNING)
-			tt_scheduler_drop(engine, r);
+		if (plan->planned[i].sequence)
+			collect_one(s, plan->step, &plan->planned[i], results);
+		else
+			s->n_wasted++;
 	}
+	s->n_collected++; /* not before: what a callback ends must not be found here any more */
 }
 
-/* Room for more captured rows than come with the other results is made when a step first has them. */
-static int grow_state(struct tt_engine *engine, struct tt_error *err)
+void tt_scheduler_abandon(struct tt_scheduler *s)
 {
-	struct tt_state *s = &engine->state;
-	const struct tt_config *config = &engine->model->config;
-	uint32_t n_captures = engine->plan->step->n_captures;
-	if (n_captures <= s->limits.riding || n_captures <= s->max_captures)
-		return TT_OK;
-	s->backend->release(s->backend, s->captured);
-	s->captured = NULL;
-	s->max_captures = 0;
-	TT_TRY(s->backend->allocate(s->backend, &s->captured, (size_t)n_captures * config->n_layers,
-		config->hidden_size * sizeof(float), err));
-	s->max_captures = n_captures;
-	return TT_OK;
-}
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
-{
-	double start = now();
-	admit(engine);
-	TT_TRY(tt_plan_build(engine, err));
-	if (engine->plan->step->n_tokens == 0)
-		return TT_OK;
-	TT_TRY(grow_state(engine, err));
-	TT_TRY(tt_forward_submit(&engine->state, &engine->kv.pages, engine->plan->step, err));
-	TT_TRY(tt_forward_wait(&engine->state, &engine->results, err));
-	collect(engine);
-	engine->stats.n_steps++;
-	engine->stats.seconds += now() - start;
-	return TT_OK;
-}
-
-size_t tt_engine_pending(const struct tt_engine *engine)
-{
-	size_t n = engine->n_running;
-	for (const struct tt_request *r = engine->waiting; r; r = r->next)
-		n++;
-	return n;
-}
-
-int tt_request_wait(struct tt_request *request, struct tt_error *err)
-{
-	while (request->finish == TT_RUNNING) {
-		uint64_t steps = request->engine->stats.n_steps;
-		TT_TRY(tt_engine_step(request->engine, err));
-		if (request->engine->stats.n_steps == steps)
-			return tt_fail(err, TT_ERR_LIMIT, "no request can run: the KV pages are all taken");
+	while (s->n_running > 0)
+		preempt(s, s->running[s->n_running - 1]);
+	for (struct tt_sequence *q = s->waiting; q; q = q->next) {
+		q->n_pending = 0;
+		q->deciding = false;
 	}
-	return TT_OK;
+	s->n_collected = s->n_planned;
+	tt_page_pool_forget(&s->pool);
 }

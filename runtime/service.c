@@ -1,24 +1,256 @@
-/* The model's own thread, and what waits for it. */
+/* Who steps: the caller's thread, or one that the model owns; and those who wait for what comes of it. */
+#include <errno.h>
+#include <math.h>
+#include <time.h>
+
 #include "base/fail.h"
 #include "runtime/engine.h"
 
+int tt_service_open(struct tt_engine *engine, struct tt_error *err)
+{
+	pthread_mutexattr_t recursive;
+	pthread_condattr_t steady;
+	bool good = !pthread_mutexattr_init(&recursive) && !pthread_condattr_init(&steady) &&
+		    !pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE) &&
+		    !pthread_condattr_setclock(&steady, CLOCK_MONOTONIC) &&
+		    !pthread_mutex_init(&engine->lock, &recursive) && !pthread_mutex_init(&engine->launch, NULL) &&
+		    !pthread_cond_init(&engine->changed, &steady);
+	if (!good)
+		return tt_fail(err, TT_ERR_MEMORY, "a lock could not be made");
+	pthread_mutexattr_destroy(&recursive);
+	pthread_condattr_destroy(&steady);
+	engine->synchronised = true;
+	return TT_OK;
+}
+
+void tt_service_close(struct tt_engine *engine)
+{
+	if (!engine->synchronised)
+		return;
+	tt_engine_stop(engine, NULL);
+	pthread_mutex_destroy(&engine->lock);
+	pthread_mutex_destroy(&engine->launch);
+	pthread_cond_destroy(&engine->changed);
+}
+
+void tt_lock(struct tt_engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+}
+
+void tt_unlock(struct tt_engine *engine)
+{
+	pthread_mutex_unlock(&engine->lock);
+}
+
+/* ---- The model's thread */
+
+static void run_jobs(struct tt_engine *engine)
+{
+	while (engine->jobs) {
+		struct tt_job *job = engine->jobs;
+		engine->jobs = job->next;
+		job->status = job->run(engine, job->argument, job->err);
+		job->done = true;
+		pthread_cond_broadcast(&engine->changed);
+	}
+}
+
+static void fail_all(struct tt_engine *engine)
+{
+	struct tt_scheduler *s = &engine->scheduler;
+	while (s->waiting)
+		tt_scheduler_finish(s, s->waiting, TT_FINISH_FAILED);
+	while (s->n_running > 0)
+		tt_scheduler_finish(s, s->running[0], TT_FINISH_FAILED);
+}
+
+static void *serve(void *argument)
+{
+	struct tt_engine *engine = argument;
+	tt_lock(engine);
+	while (!engine->stopping) {
+		run_jobs(engine);
+		if (!tt_step_due(engine)) {
+			pthread_cond_wait(&engine->changed, &engine->lock);
+			continue;
+		}
+		struct tt_error failure = {0};
+		tt_unlock(engine);
+		int status = tt_step_once(engine, &failure);
+		tt_lock(engine);
+		if (status == TT_OK)
+			continue;
+		if (engine->failure.code == TT_OK)
+			engine->failure = failure;
+		fail_all(engine);
+	}
+	run_jobs(engine);
+	tt_unlock(engine);
+	return NULL;
+}
+
 int tt_engine_start(struct tt_engine *engine, struct tt_error *err)
 {
-	(void)engine;
-	return tt_fail(err, TT_ERR_UNSUPPORTED, "an engine has no thread of its own yet");
+	tt_lock(engine);
+	int status = TT_OK;
+	if (engine->started)
+		status = tt_fail(err, TT_ERR_ARGUMENT, "the engine has its thread already");
+	engine->stopping = false;
+	engine->failure = (struct tt_error){0};
+	if (status == TT_OK && pthread_create(&engine->owner, NULL, serve, engine))
+		status = tt_fail(err, TT_ERR_MEMORY, "a thread could not be made");
+	engine->started |= status == TT_OK;
+	tt_unlock(engine);
+	return status;
+}
+
+static bool on_owner(const struct tt_engine *engine)
+{
+	return !engine->started || pthread_equal(engine->owner, pthread_self());
 }
 
 int tt_engine_stop(struct tt_engine *engine, struct tt_error *err)
 {
-	(void)engine;
-	(void)err;
+	tt_lock(engine);
+	bool started = engine->started, refused = started && on_owner(engine);
+	engine->stopping = started && !refused;
+	pthread_cond_broadcast(&engine->changed);
+	tt_unlock(engine);
+	if (refused)
+		return tt_fail(err, TT_ERR_ARGUMENT, "the engine's own thread cannot end itself");
+	if (!started)
+		return TT_OK;
+	pthread_join(engine->owner, NULL);
+	tt_lock(engine);
+	engine->started = engine->stopping = false;
+	pthread_cond_broadcast(&engine->changed);
+	struct tt_error failure = engine->failure;
+	tt_unlock(engine);
+	return failure.code == TT_OK ? TT_OK : tt_fail(err, failure.code, "%s", failure.message);
+}
+
+int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
+	struct tt_error *err)
+{
+	struct tt_job job = {.run = run, .argument = argument, .err = err}, **end = &engine->jobs;
+	tt_lock(engine);
+	while (engine->stopping && !on_owner(engine))
+		pthread_cond_wait(&engine->changed, &engine->lock);
+	if (on_owner(engine)) {
+		job.status = run(engine, argument, err);
+	} else {
+		while (*end)
+			end = &(*end)->next;
+		*end = &job;
+		pthread_cond_broadcast(&engine->changed);
+		while (!job.done)
+			pthread_cond_wait(&engine->changed, &engine->lock);
+	}
+	tt_unlock(engine);
+	return job.status;
+}
+
+/* ---- Stepping and waiting */
+
+int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
+{
+	if (engine->started)
+		return tt_fail(err, TT_ERR_ARGUMENT, "the engine's own thread steps");
+	return tt_step_once(engine, err);
+}
+
+size_t tt_engine_pending(const struct tt_engine *engine)
+{
+	struct tt_engine *e = (struct tt_engine *)(uintptr_t)engine; /* to lock it */
+	tt_lock(e);
+	size_t n = (size_t)e->scheduler.n_waiting + e->scheduler.n_running;
+	tt_unlock(e);
+	return n;
+}
+
+void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats)
+{
+	struct tt_engine *e = (struct tt_engine *)(uintptr_t)engine;
+	const struct tt_scheduler *s = &e->scheduler;
+	tt_lock(e);
+	*stats = (struct tt_engine_stats){
+		.n_steps = s->n_collected,
+		.n_prefill_tokens = s->n_prefill_tokens,
+		.n_decode_tokens = s->n_decode_tokens,
+		.n_reruns = s->n_reruns,
+		.n_shared = s->n_shared,
+		.n_preemptions = s->n_preemptions,
+		.n_wasted = s->n_wasted,
+		.seconds = e->seconds,
+	};
+	tt_unlock(e);
+}
+
+/* One step, or the wait for something to change; the lock is held. deadline 0: none. */
+static int advance(struct tt_engine *engine, double deadline, struct tt_error *err)
+{
+	struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)(1e9 * (deadline - floor(deadline)))};
+	if (!engine->started) {
+		tt_unlock(engine);
+		int status = tt_step_once(engine, err);
+		tt_lock(engine);
+		return status;
+	}
+	if (on_owner(engine))
+		return tt_fail(err, TT_ERR_ARGUMENT, "a callback cannot wait for its own thread");
+	if (engine->stopping)
+		return tt_fail(err, TT_ERR_ARGUMENT, "the engine's thread was ended");
+	if (deadline > 0)
+		pthread_cond_timedwait(&engine->changed, &engine->lock, &until);
+	else
+		pthread_cond_wait(&engine->changed, &engine->lock);
 	return TT_OK;
 }
 
-void tt_request_cancel(struct tt_request *request)
+int tt_request_wait(struct tt_request *request, struct tt_error *err)
 {
-	if (request->finish != TT_RUNNING)
-		return;
-	request->finish = TT_FINISH_CANCELLED;
-	tt_scheduler_drop(request->engine, request);
+	struct tt_engine *engine = request->engine;
+	int status = TT_OK;
+	tt_lock(engine);
+	while (status == TT_OK && request->sequence.finish == TT_RUNNING)
+		status = advance(engine, 0, err);
+	if (status == TT_OK && request->sequence.finish == TT_FINISH_FAILED)
+		status = tt_fail(err, engine->failure.code, "%s", engine->failure.message);
+	tt_unlock(engine);
+	return status;
+}
+
+static struct tt_request *take_finished(struct tt_engine *engine)
+{
+	struct tt_request *r = engine->first_finished;
+	if (r)
+		tt_request_unlist(r);
+	return r;
+}
+
+int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err)
+{
+	double deadline = timeout < 0 || !(timeout < 1e9) ? 0 : tt_now() + timeout;
+	int status = TT_OK;
+	tt_lock(engine);
+	while (!(*out = take_finished(engine)) && status == TT_OK && tt_engine_pending(engine) > 0) {
+		if (deadline > 0 && tt_now() >= deadline)
+			break;
+		status = advance(engine, deadline, err);
+	}
+	tt_unlock(engine);
+	return status;
+}
+
+void tt_engine_kill_steering(struct tt_engine *engine)
+{
+	atomic_store(&engine->killed, true);
+	pthread_mutex_lock(&engine->launch);
+	pthread_mutex_unlock(&engine->launch);
+}
+
+void tt_engine_resume_steering(struct tt_engine *engine)
+{
+	atomic_store(&engine->killed, false);
 }

@@ -1,5 +1,6 @@
 /* The public API: what is refused and how, waiting, cancelling, given tokens, the end of the context. */
 #include "golden.h"
+#include "runtime/engine.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 
@@ -209,31 +210,62 @@ Test(engine, a_seed_gives_one_sequence_of_draws)
 	tt_engine_close(engine);
 }
 
-Test(engine, a_policy_in_use_cannot_be_removed)
+static struct tt_policy *push_policy(struct tt_engine *engine, float strength)
 {
-	struct tt_engine *engine = engine_open(MODEL, 2, 64);
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_policy *policy = NULL;
-	struct tt_error error = {0};
 	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
 	policy->weights[1] = 1;
-	policy->directions[info->hidden_size] = 1;
+	policy->directions[info->hidden_size] = strength;
+	policy->directions[info->hidden_size + 3] = -strength;
 	must(tt_policy_finish(policy, err));
+	return policy;
+}
+
+Test(engine, a_policy_must_be_the_models_own)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct tt_policy *policy = push_policy(engine, 1);
+	struct tt_error error = {0};
 	cr_assert_eq(tt_engine_add_policy(engine, policy, NULL, &error), TT_ERR_MISMATCH, "it has no fingerprint yet");
 	free(policy->fingerprint);
-	policy->fingerprint = strdup(info->fingerprint);
+	policy->fingerprint = strdup(tt_engine_info(engine)->fingerprint);
 	const char *warning = NULL;
 	must(tt_engine_add_policy(engine, policy, &warning, err));
 	cr_assert_not_null(warning, "no digest: other weights");
-	struct tt_request_options o = some_options();
-	struct tt_request *request = NULL;
-	o.n_steering = 1;
-	o.steering[0] = (struct tt_steering){policy, 1};
-	must(tt_request_submit(&request, engine, &o, err));
-	cr_assert_eq(tt_engine_remove_policy(engine, policy, &error), TT_ERR_ARGUMENT);
-	tt_request_free(request);
-	must(tt_engine_remove_policy(engine, policy, err));
-	refused(engine, o, TT_ERR_ARGUMENT, "not added");
 	tt_engine_close(engine);
 	tt_policy_free(policy);
+}
+
+/* A request keeps the version that it was submitted with, though the policy is removed, freed, and another takes its place. */
+Test(engine, a_removed_policy_steers_on_where_it_is_used)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct tt_policy *policy = push_policy(engine, 3), *other = push_policy(engine, -3);
+	struct tt_request_options o = some_options();
+	struct tt_request *request = NULL;
+	struct tt_decision decision;
+	policy_adopt(engine, policy);
+	o.n_steering = 1;
+	o.steering[0] = (struct tt_steering){policy, 1};
+	struct tt_request *want = request_run(engine, &o);
+	must(tt_request_submit(&request, engine, &o, err));
+	must(tt_engine_step(engine, err));
+	must(tt_engine_remove_policy(engine, policy, err));
+	refused(engine, o, TT_ERR_ARGUMENT, "not added");
+	tt_policy_free(policy);
+	policy_adopt(engine, other);
+	o.steering[0].policy = other;
+	struct tt_request *others = request_run(engine, &o);
+	must(tt_request_wait(request, err));
+	cr_assert_arr_eq(tt_request_generated(request), tt_request_generated(want), 6 * sizeof(int32_t));
+	cr_assert_arr_neq(tt_request_generated(others), tt_request_generated(want), 6 * sizeof(int32_t));
+	cr_assert(tt_request_decision(request, 0, &decision));
+	cr_assert_eq(decision.w[1], 1);
+	cr_assert_eq(engine->n_removed, 0, "unloaded with its last request");
+	tt_request_free(request);
+	tt_request_free(want);
+	tt_request_free(others);
+	tt_engine_close(engine);
+	tt_policy_free(other);
 }

@@ -1,0 +1,123 @@
+/* Which pages may serve more than one sequence: full ones, keyed by every token up to their end and by what steered each.
+ * A coefficient of 0 steers nothing, so a closed gate and scale 0 share with the unsteered. */
+#include <string.h>
+
+#include "base/file.h"
+#include "runtime/sequence.h"
+#include "weights/config.h"
+
+/* What a page's key is made of; no byte of it is padding. */
+struct page_content {
+	struct tt_page_key before;             /* the page in front */
+	struct tt_page_key policies[TT_STACK]; /* those that act, where rows names any */
+	int32_t tokens[TT_PAGE_TOKENS];
+	uint8_t rows[TT_PAGE_TOKENS]; /* bit k: policies[k] steers the token */
+};
+
+/* False where there is no SHA-256, and then nothing is shared. */
+static bool make_key(struct tt_page_key *key, const void *data, size_t n)
+{
+	uint8_t digest[32];
+	if (tt_sha256_bytes(digest, data, n, NULL) != 0)
+		return false;
+	memcpy(key, digest, sizeof *key);
+	return true;
+}
+
+void tt_prefix_key_policy(struct tt_sequence *q, uint32_t policy, uint32_t n_layers)
+{
+	struct tt_sequence_policy *p = &q->policies[policy];
+	const float *coef = q->coef + (size_t)policy * n_layers;
+	struct {
+		struct tt_page_key identity;
+		float coef[TT_MAX_LAYERS];
+	} content;
+	p->acts = false;
+	for (uint32_t l = 0; l < n_layers; l++)
+		p->acts |= coef[l] != 0;
+	content.identity = p->identity;
+	memcpy(content.coef, coef, n_layers * sizeof *coef);
+	make_key(&p->key, &content, sizeof content.identity + n_layers * sizeof *coef);
+}
+
+static bool key_page(struct tt_sequence *q, uint32_t page)
+{
+	struct page_content content = {0};
+	uint8_t used = 0;
+	if (page > 0)
+		content.before = q->keys[page - 1];
+	memcpy(content.tokens, q->tokens + (size_t)page * TT_PAGE_TOKENS, sizeof content.tokens);
+	for (uint32_t i = 0, k = 0; i < q->n_policies; i++) {
+		if (!q->policies[i].acts)
+			continue;
+		for (uint32_t t = 0; t < TT_PAGE_TOKENS; t++)
+			if (tt_sequence_steers(q, i, (size_t)page * TT_PAGE_TOKENS + t))
+				content.rows[t] |= (uint8_t)(1u << k);
+		content.policies[k++] = q->policies[i].key;
+	}
+	for (uint32_t t = 0; t < TT_PAGE_TOKENS; t++)
+		used |= content.rows[t];
+	for (uint32_t k = 0; k < TT_STACK; k++)
+		if (!(used >> k & 1))
+			content.policies[k] = (struct tt_page_key){0};
+	return make_key(&q->keys[page], &content, sizeof content);
+}
+
+/* Makes the keys up to that page; those that were made stay. */
+static bool key_pages(struct tt_sequence *q, uint32_t page)
+{
+	for (; q->n_keys <= page; q->n_keys++)
+		if (!key_page(q, q->n_keys))
+			return false;
+	return true;
+}
+
+/* Below it, what steers a position is known: an open decision runs the prompt unsteered, unless it steers that very pass. */
+static size_t steering_known_until(const struct tt_sequence *q, bool one_pass)
+{
+	size_t until = q->n_prompt;
+	if (q->n_policies == 0 || q->decided || q->known)
+		return SIZE_MAX;
+	for (uint32_t i = 0; i < q->n_policies; i++) {
+		if (q->policies[i].when == TT_WHEN_ALL && one_pass)
+			until = 0;
+		if (q->policies[i].when == TT_WHEN_LAST && until == q->n_prompt)
+			until--;
+	}
+	return until;
+}
+
+/* Positions that need not run: not the one that gives the next token or the decision, nor one that is to be reported. */
+static size_t may_skip(const struct tt_sequence *q)
+{
+	size_t until = q->n_policies > 0 && !q->decided ? q->n_prompt - 1 : q->n_tokens - 1;
+	size_t reported = q->n_reported > q->report_from ? q->n_reported : q->report_from;
+	return until < reported ? until : reported;
+}
+
+void tt_prefix_acquire(struct tt_sequence *q, struct tt_page_pool *pool, bool one_pass)
+{
+	size_t until = may_skip(q), known = steering_known_until(q, one_pass);
+	if (known < until)
+		until = known;
+	for (; pool->shares && (size_t)(q->n_pages + 1) * TT_PAGE_TOKENS <= until; q->n_pages++) {
+		int32_t page = key_pages(q, q->n_pages) ? tt_page_find(pool, &q->keys[q->n_pages]) : -1;
+		if (page < 0)
+			break;
+		q->pages[q->n_pages] = page;
+	}
+	q->n_published = q->n_pages;
+	q->n_fed = (size_t)q->n_pages * TT_PAGE_TOKENS;
+}
+
+void tt_prefix_publish(struct tt_sequence *q, struct tt_page_pool *pool)
+{
+	size_t until = steering_known_until(q, q->same_pass);
+	until = until < q->n_fed ? until : q->n_fed;
+	until = until < q->n_tokens ? until : q->n_tokens;
+	for (; pool->shares && (size_t)(q->n_published + 1) * TT_PAGE_TOKENS <= until; q->n_published++) {
+		if (!key_pages(q, q->n_published))
+			return;
+		tt_page_publish(pool, q->pages[q->n_published], &q->keys[q->n_published]);
+	}
+}

@@ -1,0 +1,36 @@
+/* The text of a generated answer, token by token, and the strings that end it. */
+#ifndef RUNTIME_REPLY_H
+#define RUNTIME_REPLY_H
+
+#include "base/memory.h"
+#include "runtime/text/tokenizer.h"
+
+struct tt_reply {
+	struct tt_utf8_stream stream;
+	struct tt_buffer text; /* whole code points */
+	size_t *ends;          // [max_tokens] bytes of text with each token
+	size_t n_tokens;
+	char **stops; // [n_stops]
+	size_t n_stops;
+	size_t limit;  /* where the stop string begins; SIZE_MAX */
+	bool finished; /* nothing more comes */
+
+	size_t n_given; /* bytes handed out */
+	char *given;    /* the last of them, terminated */
+	size_t given_capacity;
+};
+
+int tt_reply_open(
+	struct tt_reply *reply, size_t max_tokens, const char *const *stops, size_t n_stops, struct tt_error *err);
+void tt_reply_close(struct tt_reply *reply);
+
+/* The bytes of the next token; true when the text now holds a stop string. Where memory runs out, text is lost rather than
+ * the token. */
+bool tt_reply_add(struct tt_reply *reply, const char *piece, size_t n);
+void tt_reply_finish(struct tt_reply *reply);
+
+/* The text that may be shown with token i (each in turn, once): not what could be the beginning of a stop string.
+ * Terminated, until the next call. */
+const char *tt_reply_give(struct tt_reply *reply, size_t i, size_t *n);
+
+#endif

@@ -1,0 +1,144 @@
+/* What a step gave, to the requests it was for: tokens, hidden states, norms, scores, logits, telemetry. */
+#include <string.h>
+
+#include "runtime/engine.h"
+#include "weights/model.h"
+
+/* The captured rows that a request keeps, to its own store. */
+static void store_hidden(
+	struct tt_request *r, const struct tt_planned *p, const struct tt_step *step, const float *captured)
+{
+	const struct tt_config *config = &r->engine->model->config;
+	const int32_t *captures = tt_step_captures(step) + p->first_token;
+	size_t width = config->hidden_size, n_kept = r->options.n_ids - r->options.keep_from;
+	for (uint32_t i = 0; r->hidden && i < p->n_tokens; i++) {
+		size_t position = p->position + i;
+		if (position < r->options.keep_from || position >= r->options.n_ids || captures[i] < 0)
+			continue;
+		const float *row = captured + (size_t)captures[i] * config->n_layers * width;
+		float *out = r->hidden + (position - r->options.keep_from) * width;
+		for (uint32_t l = 0; l < config->n_layers; l++) {
+			if (!(r->keep_layers[l / 64] >> (l % 64) & 1))
+				continue;
+			memcpy(out, row + l * width, width * sizeof *out);
+			out += n_kept * width;
+		}
+	}
+}
+
+/* A prompt that may yet run again, steered, has nothing to tell. */
+static bool open_decision(const struct tt_sequence *q)
+{
+	for (uint32_t i = 0; !q->decided && i < q->n_policies; i++)
+		if (q->policies[i].when != TT_WHEN_GENERATION)
+			return true;
+	return false;
+}
+
+/* Once for each position, in order. What ran before the decision is told behind it: it ran unsteered, so its norms are 0. */
+static void tell(struct tt_request *r, const struct tt_planned *p, const float *norms)
+{
+	const struct tt_sequence *q = &r->sequence;
+	uint32_t n_layers = r->engine->model->config.n_layers;
+	struct tt_decision decisions[TT_MAX_STACK] = {0};
+	float coef[TT_MAX_STACK * TT_MAX_LAYERS], none[2 * TT_MAX_LAYERS] = {0};
+	struct tt_telemetry t = {.n_steering = q->n_policies, .decisions = decisions, .coef = coef};
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		tt_request_decision(r, i, &decisions[i]);
+	while (r->n_told < p->valid && q->place != TT_NOWHERE) {
+		t.position = r->n_told++;
+		t.token = q->tokens[t.position];
+		t.norms = t.position < p->position ? none : norms + (t.position - p->position) * 2 * n_layers;
+		for (uint32_t i = 0; i < q->n_policies; i++) {
+			float *out = coef + (size_t)i * n_layers;
+			if (q->decided && tt_sequence_steers(q, i, t.position))
+				memcpy(out, decisions[i].coef, n_layers * sizeof *out);
+			else
+				memset(out, 0, n_layers * sizeof *out);
+		}
+		r->options.telemetry(r->options.user, r, &t);
+	}
+}
+
+static void ran(void *user, const struct tt_planned *p, const struct tt_step *step, const struct tt_results *results)
+{
+	struct tt_request *r = (struct tt_request *)p->sequence;
+	size_t row = 2 * (size_t)r->engine->model->config.n_layers;
+	const float *norms = results->norms ? results->norms + (size_t)p->first_token * row : NULL;
+	(void)user;
+	store_hidden(r, p, step, results->captured);
+	if (r->norms)
+		memcpy(r->norms + p->position * row, norms, p->n_tokens * row * sizeof(float));
+	if (r->options.telemetry && !open_decision(p->sequence))
+		tell(r, p, norms);
+}
+
+static bool stops_at(const struct tt_request *r, int32_t token)
+{
+	if (!r->options.ignore_eos && tt_request_is_eos(r->engine, token))
+		return true;
+	for (size_t i = 0; i < r->n_stop_ids; i++)
+		if (r->stop_ids[i] == token)
+			return true;
+	return false;
+}
+
+static void append(struct tt_request *r, const struct tt_sample_result *sample)
+{
+	const struct tt_tokenizer *tokenizer = tt_text_tokenizer(r->engine->text);
+	uint32_t n_top = r->options.n_top;
+	size_t n = r->sequence.n_tokens - r->sequence.n_ids - 1, n_piece = 0;
+	const char *piece = "";
+	r->logprobs[n] = sample->logprob;
+	r->n_top[n] = sample->n_top < n_top ? sample->n_top : n_top;
+	for (uint32_t i = 0; i < r->n_top[n]; i++) {
+		r->top_ids[n * n_top + i] = sample->top_tokens[i];
+		r->top_logprobs[n * n_top + i] = sample->top_logprobs[i];
+	}
+	bool stops = stops_at(r, sample->token);
+	if (!stops && tokenizer && !tt_tokenizer_is_special(tokenizer, sample->token))
+		piece = tt_tokenizer_piece(tokenizer, sample->token, &n_piece);
+	if (tt_reply_add(&r->reply, piece, n_piece) || stops)
+		r->sequence.finish = TT_FINISH_STOP;
+}
+
+static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t index, bool generates,
+	const struct tt_results *results)
+{
+	struct tt_request *r = (struct tt_request *)q;
+	const struct tt_sample_result *sample = &results->samples[index];
+	size_t vocab = r->engine->model->config.vocab_size;
+	(void)user;
+	if (r->scores && position + 1 < q->n_ids)
+		r->scores[position + 1] = sample->target_logprob;
+	if (r->logits && position < q->n_ids && results->logits)
+		memcpy(r->logits + position * vocab, results->logits + index * vocab, vocab * sizeof(float));
+	if (!generates)
+		return;
+	append(r, sample);
+	if (r->options.notify && q->finish == TT_RUNNING)
+		r->options.notify(r->options.user, r);
+}
+
+static void finished(void *user, struct tt_sequence *q)
+{
+	struct tt_engine *engine = user;
+	struct tt_request *r = (struct tt_request *)q;
+	for (uint32_t i = 0; i < q->n_policies; i++) {
+		struct tt_loaded_policy *policy = &engine->policies[q->policies[i].slot];
+		policy->n_users--;
+		policy->last_step = engine->scheduler.n_planned;
+	}
+	tt_reply_finish(&r->reply);
+	r->before = engine->last_finished;
+	*(r->before ? &r->before->behind : &engine->first_finished) = r;
+	engine->last_finished = r;
+	pthread_cond_broadcast(&engine->changed);
+	if (r->options.notify)
+		r->options.notify(r->options.user, r);
+}
+
+struct tt_scheduler_hooks tt_report_hooks(struct tt_engine *engine)
+{
+	return (struct tt_scheduler_hooks){engine, ran, sampled, finished};
+}

@@ -1,0 +1,91 @@
+#include "runtime/sequence.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+
+int tt_sequence_open(struct tt_sequence *q, const int32_t *ids, size_t n_ids, size_t last_position, uint32_t n_policies,
+	uint32_t n_layers, struct tt_error *err)
+{
+	uint32_t n_pages = tt_pages_for(last_position);
+	*q = (struct tt_sequence){.n_ids = n_ids, .n_prompt = n_ids, .last_position = last_position};
+	q->n_policies = n_policies;
+	q->observe_last = -1;
+	q->first_steered = n_layers;
+	q->killed_from = q->keep_from = q->report_from = SIZE_MAX;
+	q->n_tokens = n_ids;
+	TT_TRY(tt_alloc(&q->tokens, last_position + 1, sizeof *q->tokens, err));
+	memcpy(q->tokens, ids, n_ids * sizeof *ids);
+	TT_TRY(tt_alloc(&q->pages, n_pages, sizeof *q->pages, err));
+	TT_TRY(tt_alloc(&q->keys, n_pages, sizeof *q->keys, err));
+	return tt_alloc(&q->coef, n_policies, n_layers * sizeof *q->coef, err);
+}
+
+void tt_sequence_close(struct tt_sequence *q)
+{
+	free(q->tokens);
+	free(q->pages);
+	free(q->keys);
+	free(q->coef);
+}
+
+/* Up to the end, but not beyond the prompt while the decision is open, since the tokens behind it may be steered by it.
+ * The last token that may be generated is never fed. */
+size_t tt_sequence_end(const struct tt_sequence *q)
+{
+	size_t length = tt_sequence_length(q);
+	if (q->n_policies > 0 && !q->decided)
+		return q->deciding ? 0 : q->n_prompt;
+	bool all_sampled = q->max_tokens > 0 && length - q->n_ids >= q->max_tokens;
+	return all_sampled || length > q->last_position ? length - 1 : length;
+}
+
+static size_t steers_from(const struct tt_sequence *q, uint32_t policy)
+{
+	switch (q->policies[policy].when) {
+	case TT_WHEN_ALL:
+		return 0;
+	case TT_WHEN_LAST:
+		return q->n_prompt - 1;
+	default:
+		return q->n_prompt;
+	}
+}
+
+bool tt_sequence_steers(const struct tt_sequence *q, uint32_t policy, size_t position)
+{
+	return position >= steers_from(q, policy) && position < q->killed_from;
+}
+
+void tt_sequence_kill(struct tt_sequence *q)
+{
+	uint32_t page = (uint32_t)(q->n_fed / TT_PAGE_TOKENS);
+	if (q->n_policies == 0 || q->killed_from <= q->n_fed)
+		return;
+	q->killed_from = q->n_fed;
+	if (q->n_keys > page) /* they say that it is steered */
+		q->n_keys = page;
+}
+
+bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first)
+{
+	if (q->observe_last < 0)
+		return true;
+	if (q->observe_last >= (int32_t)q->first_steered)
+		return false;
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		if (q->policies[i].when == TT_WHEN_ALL)
+			return first == 0;
+	return true;
+}
+
+/* The last page first: of those that become idle, a prefix is worth more than what hangs on it. */
+void tt_sequence_give_pages(struct tt_sequence *q, struct tt_page_pool *pool, uint32_t keep)
+{
+	while (q->n_pages > keep)
+		tt_page_drop(pool, q->pages[--q->n_pages]);
+	if (q->n_published > keep)
+		q->n_published = keep;
+}

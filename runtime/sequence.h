@@ -1,0 +1,102 @@
+/* One request as the scheduler sees it. */
+#ifndef RUNTIME_SEQUENCE_H
+#define RUNTIME_SEQUENCE_H
+
+#include "runtime/pages.h"
+#include "runtime/trimtab.h"
+
+/* One policy on one sequence. */
+struct tt_sequence_policy {
+	uint16_t slot, row;
+	enum tt_policy_when when;
+	int32_t after_layer; /* where its gate runs; -1: it observes nothing */
+	float scale;
+	struct tt_page_key identity; /* of the operation and its directions */
+
+	float s, gate;          /* what the gate said */
+	bool acts;              /* some coefficient is not 0 */
+	struct tt_page_key key; /* of identity and coefficients */
+};
+
+enum tt_sequence_place { TT_NOWHERE, TT_WAITING, TT_RUNS };
+
+struct tt_sequence {
+	/* Given when it is added. */
+	int32_t *tokens; // [last_position + 1] given ids, behind them what was generated
+	size_t n_ids;
+	size_t n_prompt;      /* the decision is made at position n_prompt - 1 */
+	size_t last_position; /* no token is generated behind it */
+	uint32_t max_tokens;
+	struct tt_sample_plan sampling; /* its token, target and counter are the plan's */
+	uint32_t n_policies;
+	struct tt_sequence_policy policies[TT_STACK];
+	float *coef;            // [n_policies][n_layers] the record, once decided or known
+	int32_t observe_last;   /* the deepest layer that any of its gates reads, -1 for none */
+	uint32_t first_steered; /* the first layer that steers prompt tokens */
+	bool known;             /* no gate reads anything: coefficients and keys are there from the start */
+	bool scores, keeps_logits, traces;
+	size_t keep_from;   /* hidden states of ids from here on are kept; SIZE_MAX: none */
+	size_t report_from; /* positions from here on must run, since they are reported; SIZE_MAX: none */
+	double deadline;    /* 0: none */
+
+	/* How far it is. */
+	struct tt_sequence *next; /* in the waiting list */
+	uint64_t arrival;
+	enum tt_sequence_place place;
+	enum tt_finish finish;
+	size_t n_tokens;         /* known */
+	uint32_t n_pending;      /* more that steps in flight are sampling */
+	uint32_t pending_sample; /* index of the last of these in its step */
+	size_t n_fed;            /* positions whose KV is written, or will be by the steps in flight */
+	size_t n_reported;       /* positions below it have been reported */
+	bool decided;            /* the gates have run */
+	bool deciding;           /* they run in a step in flight; nothing else runs until they have */
+	bool same_pass;          /* and steer that same pass */
+	size_t killed_from;      /* nothing steers from here on; SIZE_MAX */
+
+	int32_t *pages; // [n_pages]
+	uint32_t n_pages;
+	struct tt_page_key *keys; // [n_keys] of its full pages
+	uint32_t n_keys;
+	uint32_t n_published; /* pages below it came from the index or were offered to it */
+};
+
+/* For a last_position: its memory. The rest of the first part is the caller's to fill; killed_from, keep_from and
+ * report_from are set to SIZE_MAX. */
+int tt_sequence_open(struct tt_sequence *q, const int32_t *ids, size_t n_ids, size_t last_position, uint32_t n_policies,
+	uint32_t n_layers, struct tt_error *err);
+void tt_sequence_close(struct tt_sequence *q);
+
+/* Tokens known or being sampled. */
+static inline size_t tt_sequence_length(const struct tt_sequence *q)
+{
+	return q->n_tokens + q->n_pending;
+}
+
+/* Positions below it may run now. */
+size_t tt_sequence_end(const struct tt_sequence *q);
+
+/* Whether the policy steers the token at a position, once it is decided. */
+bool tt_sequence_steers(const struct tt_sequence *q, uint32_t policy, size_t position);
+
+/* From the next position that runs on, nothing steers it any more. */
+void tt_sequence_kill(struct tt_sequence *q);
+
+/* Whether what is decided in a step that runs the prompt from position first on may steer it: every observed layer lies
+ * before every steered one, and all the tokens that the decision steers are in the step. */
+bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first);
+
+/* Gives back its pages but for the first `keep`. */
+void tt_sequence_give_pages(struct tt_sequence *q, struct tt_page_pool *pool, uint32_t keep);
+
+/* ---- Shared prefixes (prefix.c) */
+
+/* Works out acts and key of a policy from its coefficients. */
+void tt_prefix_key_policy(struct tt_sequence *q, uint32_t policy, uint32_t n_layers);
+/* Takes the pages that are there already for a sequence that has none. one_pass: its whole prompt is to run in one step,
+ * which its decision steers. */
+void tt_prefix_acquire(struct tt_sequence *q, struct tt_page_pool *pool, bool one_pass);
+/* Offers the pages that have become full to others. */
+void tt_prefix_publish(struct tt_sequence *q, struct tt_page_pool *pool);
+
+#endif

@@ -1,0 +1,123 @@
+/* An engine's steps: each is planned, launched and, when it is over, handed out. */
+#include <time.h>
+
+#include "base/fail.h"
+#include "runtime/engine.h"
+#include "weights/model.h"
+
+double tt_now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Room for more captured rows than come with the other results is made when a step first has them. */
+static int grow_state(struct tt_engine *engine, uint32_t n_captures, struct tt_error *err)
+{
+	struct tt_state *s = &engine->state;
+	const struct tt_config *config = &engine->model->config;
+	if (n_captures <= s->limits.riding || n_captures <= s->max_captures)
+		return TT_OK;
+	s->backend->release(s->backend, s->captured);
+	s->captured = NULL;
+	s->max_captures = 0;
+	TT_TRY(s->backend->allocate(s->backend, &s->captured, (size_t)n_captures * config->n_layers,
+		config->hidden_size * sizeof(float), err));
+	s->max_captures = n_captures;
+	return TT_OK;
+}
+
+static int restore_rows(struct tt_engine *engine, const struct tt_plan *plan, struct tt_error *err)
+{
+	struct tt_state *s = &engine->state;
+	size_t n_layers = engine->model->config.n_layers;
+	for (uint32_t i = 0; i < plan->n_restores; i++)
+		TT_TRY(s->backend->upload(s->backend, s->coef + plan->restores[i].row * n_layers,
+			plan->restores[i].coef, n_layers * sizeof *s->coef, err));
+	return TT_OK;
+}
+
+/* Plans under the lock, and takes the launch's before it gives the lock back: the kill switch that comes in between waits
+ * for this launch. */
+static int prepare(struct tt_engine *engine, const struct tt_plan **plan, struct tt_error *err)
+{
+	engine->scheduler.killed = atomic_load(&engine->killed);
+	TT_TRY(tt_scheduler_plan(&engine->scheduler, plan, err));
+	if ((*plan)->step->n_tokens == 0)
+		return TT_OK;
+	TT_TRY(grow_state(engine, (*plan)->step->n_captures, err));
+	return restore_rows(engine, *plan, err);
+}
+
+static int begin(struct tt_engine *engine, const struct tt_plan **plan, struct tt_error *err)
+{
+	tt_lock(engine);
+	tt_scheduler_expire(&engine->scheduler, tt_now());
+	pthread_mutex_lock(&engine->launch);
+	int status = prepare(engine, plan, err);
+	tt_unlock(engine);
+	if (status == TT_OK && (*plan)->step->n_tokens > 0)
+		status = tt_forward_submit(&engine->state, &engine->kv.pages, (*plan)->step, err);
+	pthread_mutex_unlock(&engine->launch);
+	return status;
+}
+
+static int finish_one(struct tt_engine *engine, struct tt_error *err)
+{
+	struct tt_results results = {0};
+	TT_TRY(tt_forward_wait(&engine->state, &results, err));
+	tt_lock(engine);
+	tt_scheduler_collect(&engine->scheduler, &results);
+	tt_policies_sweep(engine);
+	pthread_cond_broadcast(&engine->changed);
+	tt_unlock(engine);
+	return TT_OK;
+}
+
+static uint64_t n_in_flight(const struct tt_engine *engine)
+{
+	return engine->scheduler.n_planned - engine->scheduler.n_collected;
+}
+
+/* A step that wants captured rows or logits is over before the next begins; so is the last one when nothing follows. */
+static int step(struct tt_engine *engine, struct tt_error *err)
+{
+	const struct tt_plan *plan = NULL;
+	TT_TRY(begin(engine, &plan, err));
+	bool ahead = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
+	uint32_t in_flight =
+		engine->backend->in_flight < TT_MAX_IN_FLIGHT ? engine->backend->in_flight : TT_MAX_IN_FLIGHT;
+	while (n_in_flight(engine) > (ahead ? in_flight - 1 : 0))
+		TT_TRY(finish_one(engine, err));
+	return TT_OK;
+}
+
+int tt_step_once(struct tt_engine *engine, struct tt_error *err)
+{
+	double start = tt_now();
+	tt_lock(engine);
+	bool stepping = engine->stepping;
+	engine->stepping = true;
+	tt_unlock(engine);
+	if (stepping)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a step is under way: a callback cannot step, nor two threads");
+	int status = step(engine, err);
+	tt_lock(engine);
+	if (status != TT_OK) {
+		struct tt_results dropped;
+		while (tt_forward_wait(&engine->state, &dropped, NULL) == TT_OK)
+			; /* what was begun before the failure */
+		tt_scheduler_abandon(&engine->scheduler);
+	}
+	engine->stepping = false;
+	engine->seconds += tt_now() - start;
+	tt_unlock(engine);
+	return status;
+}
+
+bool tt_step_due(const struct tt_engine *engine)
+{
+	const struct tt_scheduler *s = &engine->scheduler;
+	return s->n_waiting + s->n_running > 0 || n_in_flight(engine) > 0;
+}

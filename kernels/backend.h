@@ -75,6 +75,10 @@ struct tt_backend {
 /* n_threads 0: one a core. in_flight is 1, since a step is over when its ops are; a test may set it to 2. */
 int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *err);
 
+/* The twin of the CUDA kernels, for tests: a CPU that rounds to bf16 where they do (kernels/cuda/cuda.h says where), so that
+ * outputs differ by no more than the order of f32 sums. Activations stay f32 numbers. */
+int tt_cpu_open_bf16(struct tt_backend **out, uint32_t n_threads, struct tt_error *err);
+
 /* The GPU of that index, as CUDA_VISIBLE_DEVICES leaves them. TT_ERR_DEVICE, with CUDA's sentence, where there is none or
  * it cannot run these kernels. Not in every program: see tt_device_open. */
 int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err);

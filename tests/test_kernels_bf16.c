@@ -120,10 +120,10 @@ static uint16_t *bits_of(const float *x, size_t n)
 	return bits;
 }
 
-static void check_bf16(const char *what, const float *got, double *want, size_t n, double near_zero)
+static void check_bf16(const char *what, const float *got, double *want, size_t n, struct twin_bound bound)
 {
 	uint16_t *bits = bits_of(got, n);
-	twin_check_bf16(what, bits, want, n, near_zero);
+	twin_check_bf16(what, bits, want, n, bound);
 	free(bits);
 	free(want);
 }
@@ -164,8 +164,8 @@ static void check_qkv(struct layer_world *w)
 		for (uint32_t i = 0; i < 2 * KV; i++)
 			kv[kv_at(t, i / KV, i % KV / HEAD_DIM) + i % HEAD_DIM] = row[i / KV][i % KV];
 	}
-	check_bf16("q", w->q, q, TOKENS * Q, TWIN_SUMS);
-	twin_check_bf16("pages", w->kv.data, kv, PAGES * 2 * KV * TT_PAGE_TOKENS, TWIN_SUMS);
+	check_bf16("q", w->q, q, TOKENS * Q, TWIN_PRODUCT);
+	twin_check_bf16("pages", w->kv.data, kv, PAGES * 2 * KV * TT_PAGE_TOKENS, TWIN_PRODUCT);
 	free(kv);
 }
 
@@ -235,7 +235,7 @@ static void check_gate_up(struct layer_world *w)
 			want[t * FFN + i] = gate / (1 + exp(-gate)) * up;
 		}
 	}
-	check_bf16("ffn", w->ffn, want, TOKENS * FFN, TWIN_SUMS);
+	check_bf16("ffn", w->ffn, want, TOKENS * FFN, TWIN_PRODUCT);
 }
 
 static void check_logits(struct layer_world *w)

@@ -202,3 +202,8 @@ int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *er
 {
 	return tt_cpu_open_body(out, n_threads, TT_CPU_BODY_BEST, err);
 }
+
+int tt_cpu_open_bf16(struct tt_backend **out, uint32_t n_threads, struct tt_error *err)
+{
+	return tt_cpu_open_body(out, n_threads, TT_CPU_BODY_BF16, err);
+}

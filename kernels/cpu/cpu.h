@@ -38,9 +38,7 @@ struct tt_cpu {
 	} rotation;
 };
 
-/* BF16 is the twin of the CUDA kernels: what they keep in bf16 is rounded to it here too, at the same points (kernels/
- * cuda/cuda.h says where), so that their outputs differ by no more than the order of f32 sums. Activations stay f32
- * numbers, and its load rounds every matrix; pages may be of any type, what is appended is rounded first. */
+/* BF16: tt_cpu_open_bf16. Its load rounds every matrix; pages may be of any type, what is appended is rounded first. */
 enum tt_cpu_body_choice { TT_CPU_BODY_BEST, TT_CPU_BODY_AVX2, TT_CPU_BODY_PORTABLE, TT_CPU_BODY_BF16 };
 
 /* tt_cpu_open with a chosen body, for tests; TT_ERR_UNSUPPORTED where the machine lacks it. */

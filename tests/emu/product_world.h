@@ -13,6 +13,7 @@
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "tests/emu/emu.h"
+#include "tests/twin.h"
 
 enum {
 	HIDDEN = 112,
@@ -35,7 +36,7 @@ struct inputs {
 	float bq[Q], bk[KV], bv[KV], bo[HIDDEN], b_gate[FFN], b_up[FFN], b_down[HIDDEN], attn_norm[HIDDEN],
 		ffn_norm[HIDDEN], next_norm[HIDDEN], inverse_frequencies[HEAD_DIM / 2];
 	float h[POOL * HIDDEN], squares[POOL * NORM_TILES];
-	tt_bf16 x[POOL * HIDDEN], attention[POOL * Q], ffn[POOL * FFN];
+	tt_bf16 x[POOL * HIDDEN], x_ffn[POOL * HIDDEN], x_output[POOL * HIDDEN], attention[POOL * Q], ffn[POOL * FFN];
 	float directions[SLOTS][LAYERS * MAX_DIRECTIONS * HIDDEN], targets[LAYERS * MAX_DIRECTIONS];
 	float coef[ROWS * LAYERS];
 };
@@ -110,8 +111,11 @@ static inline struct inputs *make_inputs(void)
 	fill_f32(in->h, POOL * HIDDEN, 2, 0, &state);
 	fill_bf16(in->attention, POOL * Q, 1, &state);
 	fill_bf16(in->ffn, POOL * FFN, 1, &state);
-	for (uint32_t i = 0; i < POOL * HIDDEN; i++)
+	for (uint32_t i = 0; i < POOL * HIDDEN; i++) {
 		in->x[i] = tt_emu_bf16(in->h[i] * in->attn_norm[i % HIDDEN]);
+		in->x_ffn[i] = tt_emu_bf16(in->h[i] * in->ffn_norm[i % HIDDEN]);
+		in->x_output[i] = tt_emu_bf16(in->h[i] * in->next_norm[i % HIDDEN]);
+	}
 	for (uint32_t i = 0; i < POOL * NORM_TILES; i++) {
 		double sum = 0;
 		for (uint32_t j = 0; j < TT_NORM_TILE; j++)
@@ -142,6 +146,7 @@ struct step_case {
 };
 
 struct world {
+	struct tt_backend *backend; /* the emulated one, or the twin */
 	struct inputs *in;
 	struct tt_config config;
 	struct tt_layer layer;
@@ -150,14 +155,26 @@ struct world {
 	struct tt_step *host_plan;
 	struct tt_kv_pages kv;
 	float *inverse_frequencies, *h, *logits, *captured, *norms, *coef, *attn_norm, *next_norm;
-	tt_bf16 *q, *attention, *ffn;
+	float *q, *attention, *ffn; /* bf16 on the device */
 	struct tt_steer_slot *slots;
 	struct step_case step;
 };
 
+/* Where a world lies: on the emulated device, or for the twin in the host's memory, which world_close releases. */
+static struct {
+	bool used;
+	void *blocks[64];
+	uint32_t n;
+} host_memory;
+
 static inline void *device(size_t n_bytes)
 {
 	void *p;
+	if (host_memory.used) {
+		p = host_memory.blocks[host_memory.n++] = calloc(n_bytes, 1);
+		cr_assert(p && host_memory.n < 64);
+		return p;
+	}
 	cr_assert_eq(cudaMalloc(&p, n_bytes), cudaSuccess);
 	cr_assert_eq(cudaMemset(p, 0, n_bytes), cudaSuccess);
 	return p;
@@ -166,7 +183,21 @@ static inline void *device(size_t n_bytes)
 template <typename type> static type *uploaded(const type *host, size_t n)
 {
 	type *p = (type *)device(n * sizeof *host);
-	cr_assert_eq(cudaMemcpy(p, host, n * sizeof *host, cudaMemcpyHostToDevice), cudaSuccess);
+	if (host_memory.used)
+		memcpy(p, host, n * sizeof *host);
+	else
+		cr_assert_eq(cudaMemcpy(p, host, n * sizeof *host, cudaMemcpyHostToDevice), cudaSuccess);
+	return p;
+}
+
+/* Activations: bf16 on the device, for the twin f32 that are bf16 numbers. */
+static inline float *uploaded_activation(const tt_bf16 *host, size_t n)
+{
+	if (!host_memory.used)
+		return (float *)(void *)uploaded(host, n);
+	float *p = (float *)device(n * sizeof *p);
+	for (size_t i = 0; i < n; i++)
+		p[i] = tt_f32_from_bf16(host[i]);
 	return p;
 }
 
@@ -258,9 +289,11 @@ static inline void world_layer(struct world *w)
 	l->wq = matrix(in->w_qkv, Q + 2 * KV, HIDDEN);
 	l->wk = part_of(&l->wq, Q, KV);
 	l->wv = part_of(&l->wq, Q + KV, KV);
+	l->wq.n_out = Q;
 	l->wo = matrix(in->wo, HIDDEN, Q);
 	l->w_gate = matrix(in->w_gate_up, 2 * FFN, HIDDEN);
 	l->w_up = part_of(&l->w_gate, FFN, FFN);
+	l->w_gate.n_out = FFN;
 	l->w_down = matrix(in->w_down, HIDDEN, FFN);
 	l->bq = uploaded(in->bq, Q);
 	l->bk = uploaded(in->bk, KV);
@@ -275,10 +308,27 @@ static inline void world_layer(struct world *w)
 	w->output = matrix(in->output, VOCAB, HIDDEN);
 }
 
+static inline void world_backend(struct world *w, bool twin)
+{
+	struct tt_error err;
+	struct tt_backend *b = w->backend = &w->cuda.base;
+	host_memory.used = twin;
+	host_memory.n = 0;
+	b->embed = tt_cuda_embed;
+	b->qkv = tt_cuda_qkv;
+	b->o_proj = tt_cuda_o_proj;
+	b->gate_up = tt_cuda_gate_up;
+	b->down_proj = tt_cuda_down_proj;
+	b->logits = tt_cuda_logits;
+	if (twin)
+		cr_assert_eq(tt_cpu_open_bf16(&w->backend, 1, &err), TT_OK, "%s", err.message);
+}
+
 /* Call tt_emu_reset before it and world_close behind it. */
-static inline void world_open(struct world *w, const struct step_case *c)
+static inline void world_open(struct world *w, const struct step_case *c, bool twin)
 {
 	memset(w, 0, sizeof *w);
+	world_backend(w, twin);
 	w->step = *c;
 	w->in = make_inputs();
 	w->config.n_layers = LAYERS;
@@ -303,14 +353,14 @@ static inline void world_open(struct world *w, const struct step_case *c)
 	w->cuda.partial = (float *)device(w->cuda.partial_bytes);
 	w->cuda.arrivals = (uint32_t *)device(64 * sizeof(uint32_t));
 	w->h = uploaded(in->h + c->first * HIDDEN, c->n * HIDDEN);
-	w->attention = uploaded(in->attention + c->first * Q, c->n * Q);
-	w->ffn = uploaded(in->ffn + c->first * FFN, c->n * FFN);
-	w->q = (tt_bf16 *)device(c->n * Q * sizeof(tt_bf16));
+	w->attention = uploaded_activation(in->attention + c->first * Q, c->n * Q);
+	w->ffn = uploaded_activation(in->ffn + c->first * FFN, c->n * FFN);
+	w->q = (float *)device(c->n * Q * sizeof(float));
 	w->logits = (float *)device((size_t)c->n * VOCAB * sizeof(float));
 	w->captured = (float *)device((size_t)c->n * LAYERS * HIDDEN * sizeof(float));
 	w->norms = c->norms ? (float *)device((size_t)c->n * LAYERS * 2 * sizeof(float)) : NULL;
 	w->kv.data = device(KV_SIZE * sizeof(tt_bf16));
-	w->kv.type = TT_KV_F16;
+	w->kv.type = TT_KV_BF16;
 	w->kv.n_pages = N_PAGES;
 	w->coef = uploaded(in->coef, ROWS * LAYERS);
 	w->inverse_frequencies = uploaded(in->inverse_frequencies, HEAD_DIM / 2);
@@ -322,6 +372,11 @@ static inline void world_close(struct world *w)
 {
 	free(w->in);
 	free(w->host_plan);
+	while (host_memory.n)
+		free(host_memory.blocks[--host_memory.n]);
+	host_memory.used = false;
+	if (w->backend != &w->cuda.base)
+		w->backend->close(w->backend);
 }
 
 enum { OP_EMBED = 1, OP_QKV = 2, OP_O_PROJ = 4, OP_GATE_UP = 8, OP_DOWN_PROJ = 16, OP_LOGITS = 32 };
@@ -329,34 +384,44 @@ enum { OP_EMBED = 1, OP_QKV = 2, OP_O_PROJ = 4, OP_GATE_UP = 8, OP_DOWN_PROJ = 1
 /* The chosen ops, each on what the one before it left. */
 static inline int world_run(struct world *w, unsigned ops, struct tt_error *err)
 {
-	struct tt_backend *b = &w->cuda.base;
+	struct tt_backend *b = w->backend;
 	const struct tt_step *step = w->host_plan;
 	const struct tt_embed_args embed = {&w->config, step, &w->embedding, NULL, w->h, w->layer.attn_norm};
-	const struct tt_qkv_args qkv = {
-		&w->config, step, &w->layer, LAYER, w->inverse_frequencies, w->h, (float *)w->q, &w->kv};
-	const struct tt_o_proj_args o_proj = {&w->config, step, &w->layer, (const float *)w->attention, w->h};
-	const struct tt_gate_up_args gate_up = {&w->config, step, &w->layer, w->h, (float *)w->ffn};
-	const struct tt_down_proj_args down = {&w->config, step, &w->layer, LAYER, (const float *)w->ffn, w->h,
-		w->slots, w->coef, w->captured, w->norms, w->next_norm};
+	const struct tt_qkv_args qkv = {&w->config, step, &w->layer, LAYER, w->inverse_frequencies, w->h, w->q, &w->kv};
+	const struct tt_o_proj_args o_proj = {&w->config, step, &w->layer, w->attention, w->h};
+	const struct tt_gate_up_args gate_up = {&w->config, step, &w->layer, w->h, w->ffn};
+	const struct tt_down_proj_args down = {&w->config, step, &w->layer, LAYER, w->ffn, w->h, w->slots, w->coef,
+		w->captured, w->norms, w->next_norm};
 	const struct tt_logits_args logits = {&w->config, step, w->next_norm, &w->output, w->h, w->logits};
 	if (ops & OP_EMBED)
-		TT_TRY(tt_cuda_embed(b, &embed, err));
+		TT_TRY(b->embed(b, &embed, err));
 	if (ops & OP_QKV)
-		TT_TRY(tt_cuda_qkv(b, &qkv, err));
+		TT_TRY(b->qkv(b, &qkv, err));
 	if (ops & OP_O_PROJ)
-		TT_TRY(tt_cuda_o_proj(b, &o_proj, err));
+		TT_TRY(b->o_proj(b, &o_proj, err));
 	if (ops & OP_GATE_UP)
-		TT_TRY(tt_cuda_gate_up(b, &gate_up, err));
+		TT_TRY(b->gate_up(b, &gate_up, err));
 	if (ops & OP_DOWN_PROJ)
-		TT_TRY(tt_cuda_down_proj(b, &down, err));
+		TT_TRY(b->down_proj(b, &down, err));
 	if (ops & OP_LOGITS)
-		TT_TRY(tt_cuda_logits(b, &logits, err));
+		TT_TRY(b->logits(b, &logits, err));
 	return TT_OK;
 }
 
 static inline void fetched(void *to, const void *from, size_t n_bytes)
 {
-	cr_assert_eq(cudaMemcpy(to, from, n_bytes, cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
+	if (host_memory.used)
+		memcpy(to, from, n_bytes);
+	else
+		cr_assert_eq(cudaMemcpy(to, from, n_bytes, cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
+}
+
+static inline void fetched_activation(tt_bf16 *to, const float *from, size_t n)
+{
+	if (!host_memory.used)
+		fetched(to, from, n * sizeof *to);
+	for (size_t i = 0; i < n && host_memory.used; i++)
+		to[i] = tt_emu_bf16(from[i]);
 }
 
 /* Outputs at their place in the pool; logits and captures by the token they belong to. */
@@ -369,8 +434,8 @@ static inline void world_results(const struct world *w, struct outputs *out)
 	fetched(out->h + first * HIDDEN, w->h, n * HIDDEN * sizeof(float));
 	fetched(out->x + first * HIDDEN, w->cuda.x, n * HIDDEN * sizeof(tt_bf16));
 	fetched(out->squares + first * NORM_TILES, w->cuda.squares, n * NORM_TILES * sizeof(float));
-	fetched(out->q + first * Q, w->q, n * Q * sizeof(tt_bf16));
-	fetched(out->ffn + first * FFN, w->ffn, n * FFN * sizeof(tt_bf16));
+	fetched_activation(out->q + first * Q, w->q, n * Q);
+	fetched_activation(out->ffn + first * FFN, w->ffn, n * FFN);
 	fetched(out->kv, w->kv.data, KV_SIZE * sizeof(tt_bf16));
 	if (w->norms)
 		fetched(out->norms + first * LAYERS * 2, w->norms, n * LAYERS * 2 * sizeof(float));
@@ -386,20 +451,60 @@ static inline void world_results(const struct world *w, struct outputs *out)
 	free(captured);
 }
 
-/* One step from its inputs to its outputs. Free the result. */
-static inline struct outputs *run_step(const struct step_case *c, unsigned ops, enum tt_emu_order order)
+/* One step from its inputs to its outputs, on the emulator or by the twin. Free the result. */
+static inline struct outputs *run_on(const struct step_case *c, unsigned ops, bool twin)
 {
 	struct world w;
 	struct tt_error err = {0, ""};
 	struct outputs *out = (struct outputs *)calloc(1, sizeof *out);
 	cr_assert(out);
-	tt_emu_reset(order, 7);
-	world_open(&w, c);
+	world_open(&w, c, twin);
+	if (ops == OP_GATE_UP || ops == OP_LOGITS) /* what the op before them would have left */
+		w.cuda.x =
+			uploaded((ops == OP_LOGITS ? w.in->x_output : w.in->x_ffn) + c->first * HIDDEN, c->n * HIDDEN);
 	tt_emu_clear_counters();
 	cr_assert_eq(world_run(&w, ops, &err), TT_OK, "%s", err.message);
 	world_results(&w, out);
 	world_close(&w);
 	return out;
+}
+
+static inline struct outputs *run_step(const struct step_case *c, unsigned ops, enum tt_emu_order order)
+{
+	tt_emu_reset(order, 7);
+	return run_on(c, ops, false);
+}
+
+static inline void same_f32(const char *what, const float *got, const float *want, size_t n)
+{
+	double *wanted = (double *)malloc(n * sizeof *wanted);
+	for (size_t i = 0; i < n; i++)
+		wanted[i] = (double)want[i];
+	twin_check_f32(what, got, wanted, n);
+	free(wanted);
+}
+
+static inline void same_bf16(const char *what, const tt_bf16 *got, const tt_bf16 *want, size_t n)
+{
+	double *wanted = (double *)malloc(n * sizeof *wanted);
+	for (size_t i = 0; i < n; i++)
+		wanted[i] = (double)tt_f32_from_bf16(want[i]);
+	twin_check_bf16(what, got, wanted, n, TWIN_PRODUCT);
+	free(wanted);
+}
+
+/* What an op on the emulator wrote is what its twin writes. */
+static inline void like_the_twin(const struct step_case *c, unsigned op, const struct outputs *got)
+{
+	struct outputs *twin = run_on(c, op, true);
+	same_f32("h", got->h, twin->h, POOL * HIDDEN);
+	same_f32("logits", got->logits, twin->logits, POOL * VOCAB);
+	same_f32("captured", got->captured, twin->captured, POOL * LAYERS * HIDDEN);
+	same_f32("norms", got->norms, twin->norms, POOL * LAYERS * 2);
+	same_bf16("q", got->q, twin->q, POOL * Q);
+	same_bf16("pages", got->kv, twin->kv, KV_SIZE);
+	same_bf16("ffn", got->ffn, twin->ffn, POOL * FFN);
+	free(twin);
 }
 
 static inline double from_bf16(tt_bf16 x)

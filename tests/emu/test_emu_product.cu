@@ -1,4 +1,5 @@
-/* Every op of the product family against float64, from the formulas of kernels/ops.h and the rounding points of cuda.h. */
+/* Every op of the product family against its twin on the CPU, and against float64, from the formulas of kernels/ops.h and the
+ * rounding points of cuda.h. */
 #include "tests/emu/product_world.h"
 
 /* f32 outputs: sums of up to 176 products of numbers near 1 in f32, a few roundings of 2^-24 each way; and exp's 2 units. */
@@ -55,10 +56,18 @@ static const struct step_case few = {16, 9, 13, 132, false, false, false, 0},
 			      many = {3, 150, 160, 132, false, false, false, 0};
 static const struct step_case *const cases[] = {&few, &many};
 
+/* Of one op, held against the twin. */
+static struct outputs *run_checked(const struct step_case *c, unsigned op)
+{
+	struct outputs *out = run_step(c, op, TT_EMU_FORWARD);
+	like_the_twin(c, op, out);
+	return out;
+}
+
 Test(emu_product, embed)
 {
 	for (const struct step_case *c : cases) {
-		struct outputs *out = run_step(c, OP_EMBED, TT_EMU_FORWARD);
+		struct outputs *out = run_checked(c, OP_EMBED);
 		struct inputs *in = make_inputs();
 		for (uint32_t t = c->first; t < c->first + c->n; t++)
 			for (uint32_t i = 0; i < HIDDEN; i++)
@@ -93,7 +102,7 @@ static void rotate_reference(const struct inputs *in, uint32_t token, double y[H
 Test(emu_product, qkv)
 {
 	for (const struct step_case *c : cases) {
-		struct outputs *out = run_step(c, OP_QKV, TT_EMU_FORWARD);
+		struct outputs *out = run_checked(c, OP_QKV);
 		struct inputs *in = make_inputs();
 		uint32_t written = 0;
 		for (uint32_t t = c->first; t < c->first + c->n; t++) {
@@ -120,7 +129,7 @@ Test(emu_product, qkv)
 Test(emu_product, o_proj)
 {
 	for (const struct step_case *c : cases) {
-		struct outputs *out = run_step(c, OP_O_PROJ, TT_EMU_FORWARD);
+		struct outputs *out = run_checked(c, OP_O_PROJ);
 		struct inputs *in = make_inputs();
 		for (uint32_t t = c->first; t < c->first + c->n; t++)
 			for (uint32_t i = 0; i < HIDDEN; i++)
@@ -137,11 +146,11 @@ Test(emu_product, o_proj)
 Test(emu_product, gate_up)
 {
 	for (const struct step_case *c : cases) {
-		struct outputs *out = run_step(c, OP_GATE_UP, TT_EMU_FORWARD);
+		struct outputs *out = run_checked(c, OP_GATE_UP);
 		struct inputs *in = make_inputs();
 		for (uint32_t t = c->first; t < c->first + c->n; t++) {
 			double inverse = inverse_rms(in, t);
-			const tt_bf16 *x = in->x + t * HIDDEN;
+			const tt_bf16 *x = in->x_ffn + t * HIDDEN;
 			for (uint32_t i = 0; i < FFN; i++) {
 				double g = dot(in->w_gate_up + i * HIDDEN, x, HIDDEN) * inverse + in->b_gate[i];
 				double u = dot(in->w_gate_up + (FFN + i) * HIDDEN, x, HIDDEN) * inverse + in->b_up[i];
@@ -156,7 +165,7 @@ Test(emu_product, gate_up)
 Test(emu_product, down_proj_unsteered)
 {
 	for (const struct step_case *c : cases) {
-		struct outputs *out = run_step(c, OP_DOWN_PROJ, TT_EMU_FORWARD);
+		struct outputs *out = run_checked(c, OP_DOWN_PROJ);
 		struct inputs *in = make_inputs();
 		for (uint32_t t = c->first; t < c->first + c->n; t++)
 			for (uint32_t i = 0; i < HIDDEN; i++)
@@ -173,12 +182,13 @@ Test(emu_product, down_proj_unsteered)
 Test(emu_product, logits)
 {
 	for (const struct step_case *c : cases) {
-		struct outputs *out = run_step(c, OP_LOGITS, TT_EMU_FORWARD);
+		struct outputs *out = run_checked(c, OP_LOGITS);
 		struct inputs *in = make_inputs();
 		for (uint32_t t = c->first; t < c->first + c->n; t++)
 			for (uint32_t i = 0; i < VOCAB; i++)
 				near_f32(out->logits[t * VOCAB + i],
-					dot(in->output + i * HIDDEN, in->x + t * HIDDEN, HIDDEN) * inverse_rms(in, t),
+					dot(in->output + i * HIDDEN, in->x_output + t * HIDDEN, HIDDEN) *
+						inverse_rms(in, t),
 					"logits", t, i);
 		free(in);
 		free(out);

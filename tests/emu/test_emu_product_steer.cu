@@ -86,6 +86,7 @@ static void check_step(const struct step_case *c, enum tt_emu_order order, uint6
 	struct outputs *out = run_step(c, OP_DOWN_PROJ, order);
 	struct inputs *in = make_inputs();
 	cr_assert_eq(tt_emu_counted()->launches, launches);
+	like_the_twin(c, OP_DOWN_PROJ, out);
 	for (uint32_t t = c->first; t < c->first + c->n; t++)
 		check_token(out, in, c->steering, t);
 	free(in);
@@ -156,12 +157,12 @@ Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
 	struct tt_error err = {0, ""};
 	float row[HIDDEN];
 	tt_emu_reset(TT_EMU_FORWARD, 1);
-	world_open(&w, &c);
+	world_open(&w, &c, false);
 	memcpy(row, w.in->h, sizeof row);
 	row[5] = row[77] = -0.0f;
 	cudaMemcpy(w.h, row, sizeof row, cudaMemcpyHostToDevice);
-	const struct tt_down_proj_args args = {&w.config, w.host_plan, &w.layer, LAYER, (const float *)w.ffn, w.h,
-		w.slots, w.coef, w.captured, NULL, w.next_norm};
+	const struct tt_down_proj_args args = {
+		&w.config, w.host_plan, &w.layer, LAYER, w.ffn, w.h, w.slots, w.coef, w.captured, NULL, w.next_norm};
 	cr_assert_eq(steer_row_launch(&w.cuda, &args, &err), TT_OK, "%s", err.message);
 	float got[HIDDEN];
 	fetched(got, w.h, sizeof got);
@@ -194,7 +195,7 @@ Test(emu_product_steer, arrival_counters_end_at_zero)
 	struct tt_error err = {0, ""};
 	uint32_t arrivals[64];
 	tt_emu_reset(TT_EMU_RANDOM, 3);
-	world_open(&w, &c);
+	world_open(&w, &c, false);
 	cr_assert_eq(world_run(&w, OP_DOWN_PROJ, &err), TT_OK, "%s", err.message);
 	fetched(arrivals, w.cuda.arrivals, sizeof arrivals);
 	for (uint32_t i = 0; i < 64; i++)

@@ -118,7 +118,7 @@ Test(emu_product_strict, scattered_matrices_are_refused)
 	struct world w;
 	struct tt_error err = {0, ""};
 	tt_emu_reset(TT_EMU_FORWARD, 1);
-	world_open(&w, &c);
+	world_open(&w, &c, false);
 	w.layer.wv.data = w.layer.wk.data;
 	cr_assert_eq(world_run(&w, OP_QKV, &err), TT_ERR_ARGUMENT);
 	w.layer.w_up.data = w.layer.w_gate.data;

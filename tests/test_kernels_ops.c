@@ -56,12 +56,13 @@ static void product_reference(const struct test_matrix *m, const float *bias, co
 
 Test(kernels_ops, embed_copies_rows_and_refuses_unknown_tokens)
 {
+	enum { WIDTH = 256 }; /* the largest block of a type */
 	struct tt_backend *backend = open_cpu(2, TT_CPU_BODY_BEST);
-	struct tt_config config = {.hidden_size = 64, .vocab_size = 11};
+	struct tt_config config = {.hidden_size = WIDTH, .vocab_size = 11};
 	for (int t = 0; t < N_TYPES; t++) {
-		struct test_matrix m = random_matrix(TYPES[t], 11, 64, 3);
+		struct test_matrix m = random_matrix(TYPES[t], 11, WIDTH, 3);
 		struct tt_step *step = make_step((struct tt_step){.n_tokens = 3});
-		float h[3 * 64];
+		float h[3 * WIDTH];
 		struct tt_embed_args args = {.config = &config, .step = step, .embedding = &m.matrix, .h = h};
 		struct tt_error err;
 		int32_t *tokens = tt_step_tokens(step);
@@ -70,7 +71,7 @@ Test(kernels_ops, embed_copies_rows_and_refuses_unknown_tokens)
 		tokens[2] = 4;
 		ASSERT_OK(backend->embed(backend, &args, &ok_error));
 		for (int i = 0; i < 3; i++)
-			ASSERT_SAME_BITS(h + 64 * i, m.weights + 64 * tokens[i], 64, "token %d", tokens[i]);
+			ASSERT_SAME_BITS(h + WIDTH * i, m.weights + WIDTH * tokens[i], WIDTH, "token %d", tokens[i]);
 		tokens[1] = 11;
 		cr_assert_eq(backend->embed(backend, &args, &err), TT_ERR_ARGUMENT);
 		tokens[1] = -1;

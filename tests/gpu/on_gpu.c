@@ -1,0 +1,56 @@
+/* The suites on a GPU: what they ask of the emulator, answered by the CUDA runtime. Orders and poisoned memory there are not;
+ * a test that reads the emulator's counters is skipped. */
+#include <cuda_runtime.h>
+#include <stdio.h>
+
+#include "tests/emu/emu.h"
+#include "tests/gpu/criterion/criterion.h"
+#include "tests/gpu/device.h"
+
+bool tt_suite_device(void)
+{
+	struct cudaDeviceProp device;
+	cudaError_t error = cudaGetDeviceProperties(&device, 0);
+	if (error != cudaSuccess) {
+		printf("%s\n", cudaGetErrorString(error));
+		return false;
+	}
+	printf("%s\n", device.name);
+	return true;
+}
+
+/* Tests leave their memory to the next reset; a process is one test, so it matters only when much was taken. */
+void tt_emu_reset(enum tt_emu_order order, uint64_t seed)
+{
+	size_t free_bytes = 0, total = 0;
+	(void)order;
+	(void)seed;
+	if (cudaMemGetInfo(&free_bytes, &total) == cudaSuccess && free_bytes < total / 2)
+		cudaDeviceReset();
+}
+
+void tt_emu_set_order(enum tt_emu_order order, uint64_t seed)
+{
+	(void)order;
+	(void)seed;
+}
+
+const char *tt_emu_report(void)
+{
+	return cudaGetErrorString(cudaPeekAtLastError());
+}
+
+const struct tt_emu_counters *tt_emu_counted(void)
+{
+	tt_suite_skip("it reads the emulator's counters");
+}
+
+void tt_emu_clear_counters(void)
+{
+}
+
+size_t tt_emu_kernels(const struct tt_emu_kernel **out)
+{
+	*out = NULL;
+	tt_suite_skip("it reads the emulator's counters");
+}

@@ -40,10 +40,10 @@ bench: build model
 
 sanitize:
 	@$(MAKE) test BUILD=$(BUILD)-sanitize \
-		CMAKE_FLAGS='-DTT_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo'
+		CMAKE_FLAGS='-DTT_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTT_CUDA=OFF'
 
 clang:
-	@$(MAKE) test BUILD=$(BUILD)-clang CMAKE_FLAGS='-DCMAKE_C_COMPILER=clang'
+	@$(MAKE) test BUILD=$(BUILD)-clang CMAKE_FLAGS='-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF'
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:

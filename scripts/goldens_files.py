@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from goldens_quantise import quantise
+
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MERGES = """Ġ t|h e|i n|r e|o n|Ġt he|e r|Ġ a|a t|o u|Ġ s|Ġ w|n d|i t|e s|Ġ o|in g|Ġa nd|Ġ c|o r|e n|Ġ b|a n|l l
 Ġ f|o f|Ġ h|Ġ p|Ġ l""".replace("\n", "|").split("|")
@@ -137,7 +139,7 @@ def write_gguf(path, config, weights, matrix_type, embedding_type):
         kind = embedding_type if ours == "token_embd.weight" else matrix_type
         if data.ndim == 1:
             kind = gguf.GGMLQuantizationType.F32
-        data = gguf.quants.quantize(np.ascontiguousarray(data), kind)
+        data = quantise(np.ascontiguousarray(data), kind)
         writer.add_tensor(ours, data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -157,7 +159,8 @@ def write_gguf_keys(writer, config, matrix_type):
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
     writer.add_vocab_size(config["vocab_size"])
-    file_type = "ALL_F32" if matrix_type.name == "F32" else f"MOSTLY_{matrix_type.name}"
+    name = matrix_type.name + ("_M" if matrix_type.name in ("Q4_K", "Q5_K") else "")
+    file_type = "ALL_F32" if name == "F32" else f"MOSTLY_{name}"
     writer.add_file_type(gguf.LlamaFileType[file_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 

@@ -93,6 +93,21 @@ TINY = {
     },
 }
 
+# Rows of 256, which the K types need: GGUF files only.
+TINY_K = COMMON | {
+    "num_hidden_layers": 1,
+    "hidden_size": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "intermediate_size": 256,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 100000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "float32",
+}
+TINY_K_SEED = 5
+
 # file suffix -> type of the matrices, type of the embedding (4-bit files keep theirs in Q8_0, as SmolLM2's does)
 Q = GGMLQuantizationType
 GGUF_TYPES = {
@@ -102,11 +117,18 @@ GGUF_TYPES = {
     "q8_0": (Q.Q8_0, Q.Q8_0),
     "q4_0": (Q.Q4_0, Q.Q8_0),
     "q4_1": (Q.Q4_1, Q.Q8_0),
+    "q5_0": (Q.Q5_0, Q.Q5_1),
+    "iq4_nl": (Q.IQ4_NL, Q.Q8_0),
+}
+K_TYPES = {
+    "q4_k": (Q.Q4_K, Q.Q6_K),
+    "q5_k": (Q.Q5_K, Q.Q6_K),
+    "q6_k": (Q.Q6_K, Q.Q8_0),
 }
 
 
 def random_weights(config, seed):
-    """Matrices of std 0.16 (biases 0.2, norms 0.5 to 1.5): attention is neither flat nor one-hot, and the residual
+    """Matrices of std 0.16 at a width of 64 (biases 0.2, norms 0.5 to 1.5): attention is neither flat nor one-hot, and the residual
     stream soon forgets the input token, which a tied output would otherwise repeat for ever."""
     torch.manual_seed(seed)
     shapes = LlamaForCausalLM(LlamaForCausalLM.config_class(**config)).state_dict()
@@ -121,7 +143,7 @@ def random_weights(config, seed):
         elif name.endswith(".bias"):
             weights[name] = 0.2 * noise
         else:
-            weights[name] = 0.16 * noise
+            weights[name] = 0.16 * (64 / config["hidden_size"]) ** 0.5 * noise
     return weights
 
 
@@ -253,8 +275,8 @@ def make_tiny(out, name):
     write_golden(directory / "golden.safetensors", record(model, spec["seed"], name))
     if name == "tiny-llama":
         make_steered(directory, model, spec)
-        for suffix in GGUF_TYPES:
-            make_gguf(directory, suffix, config, weights, spec["seed"])
+        for suffix, types in GGUF_TYPES.items():
+            make_gguf(directory / f"tiny-llama.{suffix}.gguf", types, config, weights, spec["seed"])
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 
@@ -277,22 +299,32 @@ def make_steered(directory, model, spec):
         write_golden(directory / f"steered_{op}.safetensors", golden)
 
 
-def make_gguf(directory, suffix, config, weights, seed):
+def make_gguf(path, types, config, weights, seed):
     """The file, and for each type but f32 (whose golden is the directory's) a golden from its dequantised weights."""
-    path = directory / f"tiny-llama.{suffix}.gguf"
-    files.write_gguf(path, config, weights, *GGUF_TYPES[suffix])
+    files.write_gguf(path, config, weights, *types)
     read = files.read_gguf(
         path, config["num_attention_heads"], config["num_key_value_heads"], config["num_hidden_layers"]
     )
     rel = max(((read[k] - weights[k]).norm() / weights[k].norm()).item() for k in weights)
     print(f"  {path.name}: weights {rel:.1e} relative from f32")
-    if suffix == "f32":
+    if types[0] == Q.F32:
         assert rel == 0, "q and k were not permuted and unpermuted alike"
         return
-    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    model = LlamaForCausalLM(LlamaForCausalLM.config_class(**config, attn_implementation="eager")).eval()
     model.load_state_dict(read, strict=False)
     model.tie_weights()
-    write_golden(directory / f"golden.{suffix}.safetensors", record(model, seed, path.name, logits_step=16))
+    golden = path.with_name(path.name.replace(path.parent.name, "golden")).with_suffix(".safetensors")
+    write_golden(golden, record(model, seed, path.name, logits_step=16))
+
+
+def make_k(out):
+    """A model for the K types; no directory, so no golden but those of the files."""
+    directory = out / "tiny-k"
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = random_weights(TINY_K, TINY_K_SEED)
+    for suffix, types in K_TYPES.items():
+        make_gguf(directory / f"tiny-k.{suffix}.gguf", types, TINY_K, weights, TINY_K_SEED)
+    print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 
 def check_versions():
@@ -317,6 +349,7 @@ def main():
         if args.only != "smollm2":
             for name in TINY:
                 make_tiny(args.out, name)
+            make_k(args.out)
         if args.only != "tiny":
             if args.smollm2 is None:
                 parser.error("--smollm2 is needed, or --only tiny")

@@ -19,30 +19,33 @@ from safetensors.torch import save_file as save_torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"
-TYPES = [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0]
+TYPES = [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0]  # which tiny.gguf has
+NUMBERS = TYPES + [Q.Q5_0, Q.Q5_1, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL]
+# Where a block has its f16 scale, and its f16 minimum if it has one.
+HALVES_AT = {Q.Q4_0: [0], Q.Q4_1: [0, 2], Q.Q5_0: [0], Q.Q5_1: [0, 2], Q.Q8_0: [0], Q.Q4_K: [0, 2], Q.Q5_K: [0, 2],
+             Q.Q6_K: [208], Q.IQ4_NL: [0]}
 rng = np.random.default_rng(3)
 
 # Zero, subnormal, smallest normal, largest, infinite, NaN: each with both signs.
 HALVES = [s | m for m in (0, 1, 0x3FF, 0x400, 0x7BFF, 0x7C00, 0x7E00) for s in (0, 0x8000)]
 
 
-def random_blocks(kind, n=48):
-    """Random bytes; in blocks, the scales (and minima) run through HALVES first."""
+def random_blocks(kind):
+    """Random bytes; in blocks, the scales and then the minima run through HALVES first."""
     block, size = gguf.GGML_QUANT_SIZES[kind]
-    if block == 1:
-        n *= 32
+    n = {1: 48 * 32, 32: 48, 256: 30}[block]
     raw = rng.integers(0, 256, (n, size), dtype=np.uint8)
-    if kind in (Q.Q4_0, Q.Q4_1, Q.Q8_0):
-        raw[: len(HALVES), 0:2] = np.array(HALVES, "<u2").view(np.uint8).reshape(-1, 2)
-    if kind == Q.Q4_1:
-        raw[len(HALVES) : 2 * len(HALVES), 2:4] = raw[: len(HALVES), 0:2]
-        raw[: len(HALVES), 2:4] = 0
+    special = np.array(HALVES, "<u2").view(np.uint8).reshape(-1, 2)
+    for turn, at in enumerate(HALVES_AT.get(kind, [])):
+        raw[turn * len(HALVES) : (turn + 1) * len(HALVES), at : at + 2] = special
+        if turn:  # a plain minimum beside a special scale, so that inf - inf does not hide the scale
+            raw[: len(HALVES), at : at + 2] = 0
     return raw
 
 
 def numbers():
     out = {}
-    for kind in TYPES:
+    for kind in NUMBERS:
         raw = random_blocks(kind)
         out[f"raw.{kind.name}"] = raw.reshape(-1)
         with np.errstate(all="ignore"):

@@ -107,6 +107,15 @@ Test(forward, gguf_types)
 	check_model(GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), GOLDEN("tiny-llama/golden.q8_0.safetensors"));
 	check_model(GOLDEN("tiny-llama/tiny-llama.q4_0.gguf"), GOLDEN("tiny-llama/golden.q4_0.safetensors"));
 	check_model(GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"), GOLDEN("tiny-llama/golden.q4_1.safetensors"));
+	check_model(GOLDEN("tiny-llama/tiny-llama.q5_0.gguf"), GOLDEN("tiny-llama/golden.q5_0.safetensors"));
+	check_model(GOLDEN("tiny-llama/tiny-llama.iq4_nl.gguf"), GOLDEN("tiny-llama/golden.iq4_nl.safetensors"));
+}
+
+Test(forward, gguf_k_types)
+{
+	check_model(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), GOLDEN("tiny-k/golden.q4_k.safetensors"));
+	check_model(GOLDEN("tiny-k/tiny-k.q5_k.gguf"), GOLDEN("tiny-k/golden.q5_k.safetensors"));
+	check_model(GOLDEN("tiny-k/tiny-k.q6_k.gguf"), GOLDEN("tiny-k/golden.q6_k.safetensors"));
 }
 
 /* log softmax of the golden logits, worked out here in double. */

@@ -214,6 +214,12 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 			put_u64(m, behind(m, "token_embd.weight") + DIM1, 2)))                                         \
 	X(half_a_block, "rows of 48 are not whole Q4_1 blocks",                                                        \
 		(put_u64(m, behind(m, Q) + DIM0, 48), put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q4_1)))                  \
+	X(half_a_k_block, "rows of 32 are not whole Q6_K blocks of 256",                                               \
+		put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q6_K))                                                         \
+	X(k_block_within, "overlap",                                                                                   \
+		(put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q6_K), put_u64(m, behind(m, Q) + DIM0, 256)))                 \
+	X(k_block_cut, "run past the end",                                                                             \
+		(put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q6_K), put_u64(m, behind(m, Q) + DIM0, 4096)))                \
 	X(alignment_0, "general.alignment is 0", set_key(m, "general.alignment", 0))                                   \
 	X(alignment_12, "general.alignment 12", set_key(m, "general.alignment", 12))                                   \
 	X(alignment_2_31, "general.alignment", set_key(m, "general.alignment", 1u << 31))                              \
@@ -258,7 +264,7 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 	X(shape_turned, Q " has shape [64][16]",                                                                       \
 		(put_u32(m, behind(m, Q) + TYPE, TT_TYPE_F16), put_u64(m, behind(m, Q) + DIM0, 16),                    \
 			put_u64(m, behind(m, Q) + DIM1, 64)))                                                          \
-	X(type_k_quant, Q " has a number type", put_u32(m, behind(m, Q) + TYPE, 12))                                   \
+	X(type_q2_k, Q " has a number type", put_u32(m, behind(m, Q) + TYPE, 10))                                      \
 	X(type_all_ones, Q " has a number type", put_u32(m, behind(m, Q) + TYPE, ~0u))                                 \
 	X(norm_missing, "tensor output_norm.weight is missing",                                                        \
 		rename_to(m, "output_norm.weight", "output_norm.weighs"))                                              \
@@ -419,11 +425,11 @@ Test(gguf, a_number_type_it_does_not_know_is_listed_without_data)
 	struct tt_gguf *file = NULL;
 	struct tt_error err = {0};
 	scratch_make(&s);
-	put_u32(&m, behind(&m, Q) + TYPE, 12);
+	put_u32(&m, behind(&m, Q) + TYPE, 10);
 	cr_assert_eq(tt_gguf_open(&file, scratch_write(&s, FILES[0], m.bytes.data, m.bytes.len), &err), TT_OK, "%s",
 		err.message);
 	const struct tt_gguf_tensor *t = tt_gguf_tensor(file, Q);
-	cr_expect(t->type == 12 && t->data == NULL && t->n_bytes == 0);
+	cr_expect(t->type == 10 && t->data == NULL && t->n_bytes == 0);
 	tt_gguf_close(file);
 	tt_buffer_free(&m.bytes);
 	scratch_remove(&s, FILES, 1);

@@ -11,7 +11,8 @@
 
 #include "kernels/cpu/cpu.h"
 
-static const enum tt_type TYPES[] = {TT_TYPE_F32, TT_TYPE_F16, TT_TYPE_BF16, TT_TYPE_Q4_0, TT_TYPE_Q4_1, TT_TYPE_Q8_0};
+static const enum tt_type TYPES[] = {TT_TYPE_F32, TT_TYPE_F16, TT_TYPE_BF16, TT_TYPE_Q4_0, TT_TYPE_Q4_1, TT_TYPE_Q5_0,
+	TT_TYPE_Q5_1, TT_TYPE_Q8_0, TT_TYPE_Q4_K, TT_TYPE_Q5_K, TT_TYPE_Q6_K, TT_TYPE_IQ4_NL};
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
 
 static inline uint32_t random_bits(uint64_t *state)
@@ -59,7 +60,6 @@ static inline void random_group(enum tt_type type, uint8_t *p, float scale, uint
 {
 	float value = scale * random_float(state);
 	uint16_t brain = tt_f32_to_bf16(value);
-	uint32_t header = type == TT_TYPE_Q4_1 ? 4 : 2;
 	switch (type) {
 	case TT_TYPE_F32:
 		memcpy(p, &value, sizeof value);
@@ -70,18 +70,37 @@ static inline void random_group(enum tt_type type, uint8_t *p, float scale, uint
 	case TT_TYPE_BF16:
 		memcpy(p, &brain, sizeof brain);
 		return;
-	case TT_TYPE_Q4_0:
-	case TT_TYPE_Q4_1:
-		put_half(p, value / 8);
-		if (type == TT_TYPE_Q4_1)
-			put_half(p + 2, -value);
-		break;
-	case TT_TYPE_Q8_0:
-		put_half(p, value / 128);
+	default:
 		break;
 	}
-	for (uint32_t i = header; i < tt_type_block_bytes(type); i++)
+	for (uint32_t i = 0; i < tt_type_block_bytes(type); i++)
 		p[i] = (uint8_t)random_bits(state);
+	/* The scale such that weights are about `scale`, then the minimum where there is one. */
+	switch (type) {
+	case TT_TYPE_Q4_1:
+		put_half(p + 2, -value);
+		put_half(p, value / 8);
+		break;
+	case TT_TYPE_Q5_1:
+		put_half(p + 2, -value);
+		put_half(p, value / 16);
+		break;
+	case TT_TYPE_Q8_0:
+	case TT_TYPE_IQ4_NL:
+		put_half(p, value / 128);
+		break;
+	case TT_TYPE_Q4_K:
+	case TT_TYPE_Q5_K:
+		put_half(p, value / (type == TT_TYPE_Q4_K ? 8 : 16) / 32);
+		put_half(p + 2, value / 32);
+		break;
+	case TT_TYPE_Q6_K:
+		put_half(p + 208, value / 32 / 64);
+		break;
+	default:
+		put_half(p, value / (type == TT_TYPE_Q5_0 ? 16 : 8));
+		break;
+	}
 }
 
 static inline struct test_matrix random_matrix(enum tt_type type, uint32_t n_out, uint32_t n_in, uint64_t seed)

@@ -44,7 +44,7 @@ static void check_product(struct tt_backend *backend, enum tt_type type, uint32_
 
 static void check_products(enum tt_cpu_body_choice choice)
 {
-	static const uint32_t outs[] = {1, 3, 4, 17, 96}, ins[] = {32, 64, 576, 17, 9, 1},
+	static const uint32_t outs[] = {1, 3, 4, 17, 96}, ins[] = {32, 64, 576, 768, 17, 9, 1},
 			      rows[] = {1, 2, 4, 7, 8, 9, 33};
 	struct tt_backend *backend = open_cpu(2, choice);
 	for (int t = 0; t < N_TYPES; t++)
@@ -149,7 +149,7 @@ static void check_bits(enum tt_type type, uint32_t n_out, uint32_t n_in)
 Test(kernels_product, bits_do_not_depend_on_rows_threads_or_body)
 {
 	for (int t = 0; t < N_TYPES; t++) {
-		check_bits(TYPES[t], 21, 288);
+		check_bits(TYPES[t], 21, tt_type_block(TYPES[t]) == 256 ? 512 : 288);
 		if (tt_type_block(TYPES[t]) == 1)
 			check_bits(TYPES[t], 7, 43);
 	}

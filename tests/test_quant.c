@@ -36,8 +36,8 @@ static bool same(float a, float b)
 
 Test(quant, dequantises_every_type_to_the_bits_of_gguf_py)
 {
-	static const enum tt_type TYPES[] = {
-		TT_TYPE_F32, TT_TYPE_F16, TT_TYPE_BF16, TT_TYPE_Q4_0, TT_TYPE_Q4_1, TT_TYPE_Q8_0};
+	static const enum tt_type TYPES[] = {TT_TYPE_F32, TT_TYPE_F16, TT_TYPE_BF16, TT_TYPE_Q4_0, TT_TYPE_Q4_1,
+		TT_TYPE_Q5_0, TT_TYPE_Q5_1, TT_TYPE_Q8_0, TT_TYPE_Q4_K, TT_TYPE_Q5_K, TT_TYPE_Q6_K, TT_TYPE_IQ4_NL};
 	struct tt_safetensors *file = open_golden("numbers.safetensors");
 	for (size_t k = 0; k < sizeof TYPES / sizeof *TYPES; k++) {
 		const char *name = tt_type_name(TYPES[k]);
@@ -120,10 +120,12 @@ Test(quant, a_nan_whose_payload_rounds_away_stays_one)
 
 Test(quant, knows_its_types_and_no_others)
 {
-	cr_expect(tt_type_known(2) && tt_type_known(30));
-	cr_expect(!tt_type_known(12) && !tt_type_known(0xffffffff));
+	cr_expect(tt_type_known(2) && tt_type_known(14) && tt_type_known(30));
+	cr_expect(!tt_type_known(10) && !tt_type_known(11) && !tt_type_known(15) && !tt_type_known(0xffffffff));
 	cr_expect_str_eq(tt_type_name(TT_TYPE_Q4_1), "Q4_1");
-	cr_expect_str_eq(tt_type_name(12), "?");
+	cr_expect_str_eq(tt_type_name(TT_TYPE_Q6_K), "Q6_K");
+	cr_expect_str_eq(tt_type_name(10), "?");
 	cr_expect_eq(tt_type_row_bytes(TT_TYPE_Q4_1, 576), 576 / 32 * 20);
+	cr_expect_eq(tt_type_row_bytes(TT_TYPE_Q6_K, 512), 2 * 210);
 	cr_expect_eq(tt_type_row_bytes(TT_TYPE_BF16, 3), 6);
 }

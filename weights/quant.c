@@ -17,7 +17,13 @@ static const struct {
 	{TT_TYPE_BF16, "BF16", 1, 2},
 	{TT_TYPE_Q4_0, "Q4_0", 32, 18},
 	{TT_TYPE_Q4_1, "Q4_1", 32, 20},
+	{TT_TYPE_Q5_0, "Q5_0", 32, 22},
+	{TT_TYPE_Q5_1, "Q5_1", 32, 24},
 	{TT_TYPE_Q8_0, "Q8_0", 32, 34},
+	{TT_TYPE_Q4_K, "Q4_K", 256, 144},
+	{TT_TYPE_Q5_K, "Q5_K", 256, 176},
+	{TT_TYPE_Q6_K, "Q6_K", 256, 210},
+	{TT_TYPE_IQ4_NL, "IQ4_NL", 32, 18},
 };
 
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
@@ -141,6 +147,91 @@ static void dequantise_q4_1(const uint8_t *src, float *dst, size_t n_blocks)
 	}
 }
 
+/* Bit j of a block's 32, as the fifth bit of a weight. */
+static int fifth_bit(const uint8_t *bits, int j)
+{
+	return (bits[j / 8] >> j % 8 & 1) << 4;
+}
+
+static void dequantise_q5_0(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 22, dst += 32) {
+		float d = tt_f16_to_f32(load_u16(src));
+		for (int j = 0; j < 16; j++) {
+			dst[j] = d * (float)(((src[6 + j] & 15) | fifth_bit(src + 2, j)) - 16);
+			dst[j + 16] = d * (float)((src[6 + j] >> 4 | fifth_bit(src + 2, j + 16)) - 16);
+		}
+	}
+}
+
+static void dequantise_q5_1(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 24, dst += 32) {
+		float d = tt_f16_to_f32(load_u16(src)), m = tt_f16_to_f32(load_u16(src + 2));
+		for (int j = 0; j < 16; j++) {
+			dst[j] = d * (float)((src[8 + j] & 15) | fifth_bit(src + 4, j)) + m;
+			dst[j + 16] = d * (float)(src[8 + j] >> 4 | fifth_bit(src + 4, j + 16)) + m;
+		}
+	}
+}
+
+/* fifth: NULL, or Q5_K's bytes of fifth bits. */
+static void dequantise_k_groups(const uint8_t *src, const uint8_t *fifth, const uint8_t *nibbles, float *dst)
+{
+	float d = tt_f16_to_f32(load_u16(src)), m = tt_f16_to_f32(load_u16(src + 2));
+	for (uint32_t g = 0; g < 8; g++, dst += 32) {
+		uint8_t scale, minimum;
+		tt_k_scale(src + 4, g, &scale, &minimum);
+		float step = d * (float)scale, offset = m * (float)minimum;
+		for (uint32_t j = 0; j < 32; j++) {
+			int q = nibbles[g / 2 * 32 + j] >> (g % 2 ? 4 : 0) & 15;
+			if (fifth)
+				q |= (fifth[j] >> g & 1) << 4;
+			dst[j] = step * (float)q - offset;
+		}
+	}
+}
+
+static void dequantise_q4_k(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 144, dst += 256)
+		dequantise_k_groups(src, NULL, src + 16, dst);
+}
+
+static void dequantise_q5_k(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 176, dst += 256)
+		dequantise_k_groups(src, src + 16, src + 48, dst);
+}
+
+static void dequantise_q6_k(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 210, dst += 256) {
+		float d = tt_f16_to_f32(load_u16(src + 208));
+		for (int j = 0; j < 256; j++) {
+			int half = j / 128, part = j / 32 % 4; /* low nibbles of 64 bytes, then their high ones */
+			int low = src[half * 64 + j % 64] >> (part / 2 * 4) & 15;
+			int high = src[128 + half * 32 + j % 32] >> 2 * part & 3;
+			float scale = d * (float)(int8_t)src[192 + j / 16];
+			dst[j] = scale * (float)((low | high << 4) - 32);
+		}
+	}
+}
+
+/* Steps that grow with the distance from zero, which is where weights are rare. */
+const int8_t tt_iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+static void dequantise_iq4_nl(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 18, dst += 32) {
+		float d = tt_f16_to_f32(load_u16(src));
+		for (int j = 0; j < 16; j++) {
+			dst[j] = d * (float)tt_iq4_levels[src[2 + j] & 15];
+			dst[j + 16] = d * (float)tt_iq4_levels[src[2 + j] >> 4];
+		}
+	}
+}
+
 static void dequantise_q8_0(const uint8_t *src, float *dst, size_t n_blocks)
 {
 	for (size_t b = 0; b < n_blocks; b++, src += 34, dst += 32) {
@@ -171,8 +262,26 @@ void tt_dequantise(enum tt_type type, const void *src, float *dst, size_t n)
 	case TT_TYPE_Q4_1:
 		dequantise_q4_1(bytes, dst, n / 32);
 		break;
+	case TT_TYPE_Q5_0:
+		dequantise_q5_0(bytes, dst, n / 32);
+		break;
+	case TT_TYPE_Q5_1:
+		dequantise_q5_1(bytes, dst, n / 32);
+		break;
 	case TT_TYPE_Q8_0:
 		dequantise_q8_0(bytes, dst, n / 32);
+		break;
+	case TT_TYPE_Q4_K:
+		dequantise_q4_k(bytes, dst, n / 256);
+		break;
+	case TT_TYPE_Q5_K:
+		dequantise_q5_k(bytes, dst, n / 256);
+		break;
+	case TT_TYPE_Q6_K:
+		dequantise_q6_k(bytes, dst, n / 256);
+		break;
+	case TT_TYPE_IQ4_NL:
+		dequantise_iq4_nl(bytes, dst, n / 32);
 		break;
 	}
 }

@@ -13,9 +13,34 @@ enum tt_type {
 	TT_TYPE_F16 = 1,
 	TT_TYPE_Q4_0 = 2, /* 32 weights: f16 d, 16 bytes of nibbles (low: j, high: j + 16); d * (q - 8) */
 	TT_TYPE_Q4_1 = 3, /* 32 weights: f16 d, f16 m, 16 bytes of nibbles; d * q + m, where d * q is exact */
+	TT_TYPE_Q5_0 = 6, /* 32 weights: f16 d, 32 fifth bits, 16 bytes of nibbles; d * (q - 16) */
+	TT_TYPE_Q5_1 = 7, /* 32 weights: f16 d, f16 m, 32 fifth bits, 16 bytes of nibbles; d * q + m */
 	TT_TYPE_Q8_0 = 8, /* 32 weights: f16 d, 32 signed bytes; d * q */
+	/* 256 weights in 8 groups of 32: f16 d, f16 m, a scale s and a minimum t of 6 bits for each group in 12 bytes, then
+	 * (Q5_K) 32 bytes whose bit g is the fifth of group g, then 4 times 32 bytes of nibbles, low for an even group,
+	 * high for the odd one behind it. d * s * q - m * t, where both products are exact. */
+	TT_TYPE_Q4_K = 12,
+	TT_TYPE_Q5_K = 13,
+	/* 256 weights in 16 groups of 16: 128 bytes of nibbles, 64 of upper pairs of bits, 16 signed scales s, f16 d;
+	 * d * s * (q - 32). */
+	TT_TYPE_Q6_K = 14,
+	TT_TYPE_IQ4_NL = 20, /* 32 weights: f16 d, 16 bytes of nibbles that name one of tt_iq4_levels; d * level */
 	TT_TYPE_BF16 = 30,
 };
+
+extern const int8_t tt_iq4_levels[16];
+
+/* The scale and minimum (6 bits each) of group g, 0 to 7, in the 12 bytes of a block of Q4_K or Q5_K. */
+static inline void tt_k_scale(const uint8_t *scales, uint32_t g, uint8_t *scale, uint8_t *minimum)
+{
+	if (g < 4) {
+		*scale = scales[g] & 63;
+		*minimum = scales[g + 4] & 63;
+	} else {
+		*scale = (uint8_t)((scales[g + 4] & 15) | (scales[g - 4] >> 2 & 48));
+		*minimum = (uint8_t)(scales[g + 4] >> 4 | (scales[g] >> 2 & 48));
+	}
+}
 
 /* True for the types above. A type read from a file is only cast to enum tt_type after this. */
 bool tt_type_known(uint32_t type);

@@ -115,6 +115,29 @@ INLINE void v8_from_nibbles(const void *p, int bias, v8 *low, v8 *high)
 	*low = _mm256_cvtepi32_ps(bias ? _mm256_sub_epi32(l, offset) : l);
 	*high = _mm256_cvtepi32_ps(bias ? _mm256_sub_epi32(h, offset) : h);
 }
+/* (byte >> shift) & mask of eight bytes. */
+INLINE v8 v8_from_fields(const void *p, int shift, int mask)
+{
+	__m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
+	bytes = _mm256_srl_epi32(bytes, _mm_cvtsi32_si128(shift));
+	return _mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(mask)));
+}
+/* Lane i is x where bit i is set, else 0. */
+INLINE v8 v8_where_bits(uint32_t bits, float x)
+{
+	__m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+	__m256i found = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int32_t)bits), lane), lane);
+	return _mm256_and_ps(_mm256_castsi256_ps(found), v8_set(x));
+}
+/* What the low and high nibbles of eight bytes name in a table of 16. */
+INLINE void v8_from_table(const int8_t *table, const void *p, v8 *low, v8 *high)
+{
+	__m128i values = _mm_loadu_si128((const __m128i *)(const void *)table), bytes = _mm_loadl_epi64(p);
+	__m128i mask = _mm_set1_epi8(15);
+	__m128i l = _mm_and_si128(bytes, mask), h = _mm_and_si128(_mm_srli_epi16(bytes, 4), mask);
+	*low = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_shuffle_epi8(values, l)));
+	*high = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_shuffle_epi8(values, h)));
+}
 /* One half, and two that stand side by side, in all lanes. */
 INLINE v8 v8_set_f16(const void *p)
 {

@@ -144,6 +144,27 @@ INLINE void v8_from_nibbles(const void *p, int bias, v8 *low, v8 *high)
 		high->lane[i] = (float)((bytes[i] >> 4) - bias);
 	}
 }
+INLINE v8 v8_from_fields(const void *p, int shift, int mask)
+{
+	v8 r;
+	EACH_LANE r.lane[i] = (float)(((const uint8_t *)p)[i] >> shift & mask);
+	return r;
+}
+INLINE v8 v8_where_bits(uint32_t bits, float x)
+{
+	v8 r;
+	EACH_LANE r.lane[i] = bits >> i & 1 ? x : 0;
+	return r;
+}
+INLINE void v8_from_table(const int8_t *table, const void *p, v8 *low, v8 *high)
+{
+	const uint8_t *bytes = p;
+	EACH_LANE
+	{
+		low->lane[i] = (float)table[bytes[i] & 15];
+		high->lane[i] = (float)table[bytes[i] >> 4];
+	}
+}
 INLINE v8 v8_set_f16(const void *p)
 {
 	return v8_set(lane_f16(p));

@@ -33,4 +33,7 @@ int tt_sha256_bytes(uint8_t out[32], const void *data, size_t n, struct tt_error
 /* SHA-256 as 64 lower-case hexadecimal digits and a 0. */
 int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err);
 
+/* The same of a regular file, read piece by piece; *size gets its bytes. */
+int tt_sha256_file(char out[65], const char *path, uint64_t *size, struct tt_error *err);
+
 #endif

@@ -364,6 +364,52 @@ int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, cha
  * would act on that model. */
 int tt_inspect(const char *path, const char *model_path, char **report, struct tt_error *err);
 
+/* ---- Batches: a file of requests to a file of answers, over any number of runs */
+
+struct tt_batch_policy {
+	const char *name; /* that rows and the sweep call it by: letters, digits, '.', '_' and '-' */
+	const char *path; /* policy file */
+};
+
+struct tt_batch_options {
+	const char *input;     /* JSON lines: OpenAI's batch format, or id and prompt (docs/formats.md) */
+	const char *output;    /* a line for every request, in the order of the input; beside it OUTPUT.journal */
+	const char *telemetry; /* a line for every token, or NULL */
+	const struct tt_batch_policy *policies; // [n_policies]
+	size_t n_policies;
+	const char *sweep; /* "NAME,..@SCALE,..": every request under each of these; NULL: as its row says */
+	bool restart;      /* start over what an earlier run began */
+
+	uint32_t max_tokens; /* of rows that do not say. Default 256 */
+	float temperature;   /* the same, of rows of id and prompt; OpenAI's rows have OpenAI's default. Default 0 */
+	uint64_t seed;       /* the same, mixed with the row's own bytes. Default 0 */
+	const char *system;  /* system message of rows of id and prompt; NULL: the template's own */
+	bool raw;            /* their prompt is the text itself, without a chat template */
+	uint32_t max_batch;  /* the engine's: how many requests it works on at once */
+
+	tt_progress_fn progress; /* stage "rows" counts rows; stopping keeps what is done for the next run */
+	void (*note)(void *user, const char *line); /* a warning, or where a run goes on; may be NULL */
+	void *user;
+};
+void tt_batch_options_default(struct tt_batch_options *options);
+
+struct tt_batch_report {
+	uint64_t n_rows, n_errors;                    /* of the whole output: lines, and lines that hold an error */
+	uint64_t n_earlier;                           /* rows that earlier runs had written */
+	uint64_t n_prompt_tokens, n_generated_tokens; /* of this run */
+	double seconds;
+};
+
+/* What can be said against the options without a model. */
+int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err);
+
+/* Answers every row. Killed at any moment and called again with the same options, it goes on, and the files become the
+ * same, byte for byte, as those of a run that was never stopped. A row that cannot be answered gets a line that says why.
+ * Errors: TT_ERR_MISMATCH when the input, model, policies or options are not those of the run to go on with, TT_ERR_IO
+ * when a file cannot be written (call again when it can), TT_ERR_LIMIT when progress asked to stop. */
+int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
+	struct tt_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -30,6 +30,7 @@ void cli_catch_interrupt(void);
 int cli_generate(int argc, char **argv);
 int cli_fit(int argc, char **argv);
 int cli_eval(int argc, char **argv);
+int cli_batch(int argc, char **argv);
 int cli_capture(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);

@@ -39,6 +39,7 @@ static void draw(struct cli_progress *progress, uint64_t done, uint64_t total, d
 		print_seconds((now - progress->stage_begun) * (1 - share) / share);
 		fputs(" left", stderr);
 	}
+	fprintf(stderr, "%s%s", progress->note[0] ? ", " : "", progress->note);
 	fflush(stderr);
 	progress->bar = true;
 	progress->drawn = now;

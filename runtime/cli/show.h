@@ -42,7 +42,8 @@ struct cli_progress {
 	char stage[64];
 	double begun, stage_begun, drawn;
 	bool terminal, bar;
-	bool quiet; /* no line a stage where there is no terminal */
+	bool quiet;    /* no line a stage where there is no terminal */
+	char note[48]; /* behind the bar */
 };
 void cli_progress_begin(struct cli_progress *progress);
 /* A tt_progress_fn: non-zero after an interrupt. */

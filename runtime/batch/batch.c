@@ -1,0 +1,341 @@
+/* tt_batch: rows in, rows out in the same order, as many in flight as keep the engine full. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "runtime/batch/journal.h"
+#include "runtime/batch/row.h"
+
+/* Rows between the oldest that is not written and the newest that was begun, by the engine's batch: a long row holds up
+ * the writing of those behind it, but the engine stays full until the window is. */
+enum { WINDOW_BATCHES = 4 };
+
+struct batch {
+	struct tt_job job;
+	struct tt_journal journal;
+	struct tt_lines lines;
+	struct tt_ids_seen ids;
+	struct tt_input input; /* the line in hand */
+	size_t next_case;      /* of the sweep, for that line */
+	bool has_input, at_end;
+	uint64_t n_lines;    /* that are not blank, in the whole input */
+	uint64_t n_begun;    /* rows that were begun, in this run or before */
+	struct tt_row *rows; // [window] a ring: row i is in rows[i % window]
+	uint64_t window;
+	struct tt_batch_report *report;
+};
+
+void tt_batch_options_default(struct tt_batch_options *options)
+{
+	*options = (struct tt_batch_options){.max_tokens = 256, .max_batch = 32};
+}
+
+/* ---- The job */
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat sa, sb;
+	if (strcmp(a, b) == 0)
+		return true;
+	return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+/* A file that is written may be none of those that are read, nor another one that is written. */
+static int check_paths(const struct tt_batch_options *o, struct tt_error *err)
+{
+	struct tt_buffer log = {0};
+	TT_TRY(tt_buffer_print(&log, err, "%s.journal", o->output));
+	const char *paths[] = {o->input, o->output, log.data, o->telemetry};
+	int status = TT_OK;
+	for (int i = 0; i < 4; i++)
+		for (int k = 0; k < i && status == TT_OK; k++)
+			if (paths[i] && same_file(paths[i], paths[k]))
+				status = tt_fail(err, TT_ERR_ARGUMENT, "%s would be both %s and %s", paths[i],
+					k == 0   ? "the input"
+					: k == 1 ? "the output"
+						 : "the journal",
+					i == 1   ? "the output"
+					: i == 2 ? "the journal"
+						 : "the telemetry");
+	tt_buffer_free(&log);
+	return status;
+}
+
+int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
+{
+	struct tt_sweep sweep;
+	if (!o->input || !o->output)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs an input and an output");
+	if (o->max_tokens < 1 || o->max_batch < 1)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs at least one token and one request at once");
+	if (!(o->temperature >= 0 && o->temperature <= 100))
+		return tt_fail(err, TT_ERR_ARGUMENT, "temperature must be from 0 to 100");
+	TT_TRY(tt_sweep_parse(&sweep, o, err));
+	tt_sweep_free(&sweep);
+	return check_paths(o, err);
+}
+
+/* What the model says to 16 fixed tokens, as a digest: other weights, another cache type and another processor that
+ * rounds otherwise show in it, and their answers would not continue these. */
+static int probe_engine(char out[65], struct tt_engine *engine, struct tt_error *err)
+{
+	int32_t ids[16];
+	struct tt_request *request = NULL;
+	struct tt_request_options options;
+	const struct tt_model_info *info = tt_engine_info(engine);
+	uint32_t n = info->context < 16 ? info->context : 16;
+	tt_request_options_default(&options);
+	for (uint32_t i = 0; i < n; i++)
+		ids[i] = (int32_t)((i * 131 + 17) % info->vocab_size);
+	options.ids = ids;
+	options.n_ids = n;
+	options.score = true;
+	TT_TRY(tt_request_submit(&request, engine, &options, err));
+	int status = tt_request_wait(request, err);
+	if (status == TT_OK)
+		status = tt_sha256(out, tt_request_scores(request), n * sizeof(float), err);
+	tt_request_free(request);
+	return status;
+}
+
+/* What the tokenizer and the chat template make of a fixed conversation; "" without a template. */
+static int probe_text(char out[65], const struct tt_text *text, struct tt_error *err)
+{
+	static const char messages[] =
+		"[{\"role\": \"user\", \"content\": \"Hello, 1 + 2?\\n\"}, {\"role\": \"assistant\", "
+		"\"content\": \"3.\"}, {\"role\": \"user\", \"content\": \"na\\u00efve\"}]";
+	const struct tt_chat_options options = {.now = 1700000000};
+	int32_t *ids = NULL;
+	size_t n = 0;
+	out[0] = 0;
+	if (!tt_text_has_template(text))
+		return TT_OK;
+	TT_TRY(tt_text_encode_chat(text, messages, &options, &ids, &n, err));
+	int status = tt_sha256(out, ids, n * sizeof *ids, err);
+	tt_free(ids);
+	return status;
+}
+
+/* All that the answers depend on. Threads and the size of the batch are not in it: they change no bit. */
+static int describe_job(
+	json_t **out, struct batch *b, const char *input_sha256, uint64_t input_size, struct tt_error *err)
+{
+	const struct tt_batch_options *o = b->job.options;
+	const struct tt_model_info *info = tt_engine_info(b->job.engine);
+	char model_probe[65], text_probe[65];
+	TT_TRY(probe_engine(model_probe, b->job.engine, err));
+	TT_TRY(probe_text(text_probe, tt_engine_text(b->job.engine), err));
+	json_t *policies = json_object();
+	for (size_t i = 0; i < b->job.policies.n; i++)
+		json_object_set_new(
+			policies, b->job.policies.list[i].name, json_string(b->job.policies.list[i].sha256));
+	*out = json_pack(
+		"{s:s, s:{s:s, s:I}, s:{s:s, s:s, s:s, s:s, s:s, s:i}, s:o, s:s?, s:{s:i, s:f, s:s, s:s?, s:b}, "
+		"s:b}",
+		"version", TT_VERSION, "input", "sha256", input_sha256, "bytes", (json_int_t)input_size, "model",
+		"fingerprint", info->fingerprint, "weights_digest", info->weights_digest, "backend", info->backend,
+		"probe", model_probe, "text", text_probe, "context", (int)info->context, "policies", policies, "sweep",
+		o->sweep, "options", "max_tokens", (int)o->max_tokens, "temperature", (double)o->temperature, "seed",
+		"", "system", o->system, "raw", (int)o->raw, "telemetry", (int)(o->telemetry != NULL));
+	json_t *seed = json_integer((json_int_t)o->seed);
+	if (!*out || json_object_set_new(json_object_get(*out, "options"), "seed", seed) < 0)
+		return tt_fail(err, TT_ERR_FORMAT, "an option is not valid UTF-8");
+	return TT_OK;
+}
+
+static int count_lines(struct batch *b, uint64_t size, struct tt_error *err)
+{
+	struct tt_lines lines;
+	bool found = true;
+	TT_TRY(tt_lines_open(&lines, b->job.options->input, size, err));
+	int status = TT_OK;
+	while (found && (status = tt_lines_next(&lines, &found, err)) == TT_OK)
+		b->n_lines += found;
+	tt_lines_close(&lines);
+	if (status == TT_OK && b->n_lines == 0)
+		status = tt_fail(err, TT_ERR_FORMAT, "%s: no rows", b->job.options->input);
+	return status;
+}
+
+static uint64_t rows_per_line(const struct batch *b)
+{
+	return b->job.sweep.n ? b->job.sweep.n : 1;
+}
+
+/* ---- Rows */
+
+/* The next line to work on; its rows are begun from case next_case on. */
+static int next_input(struct batch *b, struct tt_error *err)
+{
+	bool found;
+	tt_input_free(&b->input);
+	b->has_input = false;
+	b->next_case = 0;
+	TT_TRY(tt_lines_next(&b->lines, &found, err));
+	b->at_end = !found;
+	if (!found)
+		return TT_OK;
+	TT_TRY(tt_input_read(&b->input, &b->job, &b->lines, &b->ids, err));
+	b->has_input = true;
+	return TT_OK;
+}
+
+/* Passes over the rows that are written. Their lines are read all the same: a later one may have the same id. */
+static int skip_written(struct batch *b, struct tt_error *err)
+{
+	uint64_t lines = b->journal.n_rows / rows_per_line(b);
+	for (uint64_t i = 0; i < lines && !b->at_end; i++)
+		TT_TRY(next_input(b, err));
+	TT_TRY(next_input(b, err));
+	b->next_case = (size_t)(b->journal.n_rows % rows_per_line(b));
+	b->n_begun = b->journal.n_rows;
+	return TT_OK;
+}
+
+/* Begins rows while the window has room and the engine could run dry. */
+static int begin_rows(struct batch *b, struct tt_error *err)
+{
+	while (!b->at_end && b->n_begun - b->journal.n_rows < b->window &&
+		tt_engine_pending(b->job.engine) < 2 * (size_t)b->job.options->max_batch) {
+		if (b->has_input && b->next_case < rows_per_line(b)) {
+			const struct tt_sweep_case *sweep = b->job.sweep.n ? &b->job.sweep.cases[b->next_case] : NULL;
+			struct tt_row *row = &b->rows[b->n_begun % b->window];
+			*row = (struct tt_row){0};
+			b->n_begun++;
+			b->next_case++;
+			TT_TRY(tt_row_start(row, &b->job, &b->input, sweep, err));
+		} else {
+			TT_TRY(next_input(b, err));
+		}
+	}
+	return TT_OK;
+}
+
+/* Takes what the step gave, and writes the rows that are done and have no unfinished one before them. */
+static int end_rows(struct batch *b, struct tt_error *err)
+{
+	for (uint64_t i = b->journal.n_rows; i < b->n_begun; i++) {
+		struct tt_row *row = &b->rows[i % b->window];
+		if (!row->done)
+			TT_TRY(tt_row_advance(row, &b->job, err));
+	}
+	while (b->journal.n_rows < b->n_begun && b->rows[b->journal.n_rows % b->window].done) {
+		struct tt_row *row = &b->rows[b->journal.n_rows % b->window];
+		TT_TRY(tt_journal_add(&b->journal, &row->line, &row->telemetry, row->is_error, err));
+		b->report->n_prompt_tokens += row->n_prompt;
+		b->report->n_generated_tokens += row->n_generated;
+		tt_row_free(row);
+	}
+	return TT_OK;
+}
+
+/* One step of the engine, which must come forward by it: a step that did nothing would be asked for for ever. */
+static int step(struct batch *b, uint32_t *idle, struct tt_error *err)
+{
+	struct tt_engine_stats before, after;
+	if (tt_engine_pending(b->job.engine) == 0)
+		return TT_OK;
+	tt_engine_stats(b->job.engine, &before);
+	TT_TRY(tt_engine_step(b->job.engine, err));
+	tt_engine_stats(b->job.engine, &after);
+	*idle = after.n_steps == before.n_steps ? *idle + 1 : 0;
+	return *idle > 8 ? tt_fail(err, TT_ERR_LIMIT, "no request can run: the KV pages are all taken") : TT_OK;
+}
+
+static int report_progress(struct batch *b, struct tt_error *err)
+{
+	const struct tt_batch_options *o = b->job.options;
+	uint64_t total = b->n_lines * rows_per_line(b);
+	if (o->progress && o->progress(o->user, "rows", b->journal.n_rows, total))
+		return tt_fail(err, TT_ERR_LIMIT, "stopped");
+	return TT_OK;
+}
+
+static int answer_rows(struct batch *b, struct tt_error *err)
+{
+	uint32_t idle = 0;
+	while (!b->at_end || b->journal.n_rows < b->n_begun) {
+		TT_TRY(report_progress(b, err));
+		TT_TRY(begin_rows(b, err));
+		TT_TRY(step(b, &idle, err));
+		TT_TRY(end_rows(b, err));
+	}
+	return report_progress(b, err);
+}
+
+static void note_where(const struct batch *b)
+{
+	const struct tt_batch_options *o = b->job.options;
+	uint64_t total = b->n_lines * rows_per_line(b);
+	char text[128];
+	if (!o->note || b->journal.n_rows == 0 || b->journal.n_rows >= total)
+		return;
+	snprintf(text, sizeof text, "going on behind %llu of %llu rows", (unsigned long long)b->journal.n_rows,
+		(unsigned long long)total);
+	o->note(o->user, text);
+}
+
+static int open_job(struct batch *b, struct tt_error *err)
+{
+	const struct tt_batch_options *o = b->job.options;
+	char sha256[65];
+	uint64_t size;
+	json_t *job = NULL;
+	TT_TRY(tt_sweep_parse(&b->job.sweep, o, err));
+	TT_TRY(tt_named_policies_load(&b->job.policies, b->job.engine, o, err));
+	TT_TRY(tt_sha256_file(sha256, o->input, &size, err));
+	TT_TRY(count_lines(b, size, err));
+	int status = describe_job(&job, b, sha256, size, err);
+	if (status == TT_OK)
+		status = tt_journal_open(&b->journal, o->output, o->telemetry, job, o->restart, err);
+	json_decref(job);
+	TT_TRY(status);
+	b->job.created = b->journal.created;
+	note_where(b);
+	b->window = WINDOW_BATCHES * (uint64_t)o->max_batch;
+	TT_TRY(tt_alloc(&b->rows, b->window, sizeof *b->rows, err));
+	return tt_lines_open(&b->lines, o->input, size, err);
+}
+
+static int run(struct batch *b, struct tt_error *err)
+{
+	TT_TRY(open_job(b, err));
+	b->report->n_earlier = b->journal.n_rows;
+	int status = skip_written(b, err);
+	if (status == TT_OK)
+		status = answer_rows(b, err);
+	/* What is written is kept, whatever happened; the first error is the one to tell. */
+	int synced = tt_journal_sync(&b->journal, status == TT_OK ? err : NULL);
+	b->report->n_rows = b->journal.n_rows;
+	b->report->n_errors = b->journal.n_errors;
+	return status == TT_OK ? synced : status;
+}
+
+int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
+	struct tt_error *err)
+{
+	struct tt_batch_report ignored;
+	struct timespec begun, ended;
+	struct batch b = {.job = {.engine = engine, .options = options}, .report = report ? report : &ignored};
+	*b.report = (struct tt_batch_report){0};
+	TT_TRY(tt_batch_check(options, err));
+	b.journal.output.file = b.journal.telemetry.file = b.journal.log.file = -1;
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	int status = run(&b, err);
+	clock_gettime(CLOCK_MONOTONIC, &ended);
+	b.report->seconds = (double)(ended.tv_sec - begun.tv_sec) + 1e-9 * (double)(ended.tv_nsec - begun.tv_nsec);
+	for (uint64_t i = b.journal.n_rows; i < b.n_begun; i++)
+		tt_row_free(&b.rows[i % b.window]);
+	free(b.rows);
+	tt_input_free(&b.input);
+	tt_ids_seen_free(&b.ids);
+	tt_lines_close(&b.lines);
+	tt_journal_close(&b.journal);
+	tt_named_policies_free(&b.job.policies, engine);
+	tt_sweep_free(&b.job.sweep);
+	return status;
+}

@@ -1,0 +1,420 @@
+#include "runtime/batch/body.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/json.h"
+#include "base/memory.h"
+
+/* How a key that is known is treated. */
+enum treatment {
+	HONOURED,
+	LABEL, /* says nothing about the answer: accepted, not looked at */
+	OFF,   /* accepted where it asks for nothing: null, false, 0, "", an empty list or object */
+};
+
+struct key {
+	const char *name;
+	enum treatment treatment;
+};
+
+static const struct key common_keys[] = {
+	{"model", LABEL}, /* a batch is for one model, which the command names and every answer too */
+	{"max_tokens", HONOURED},
+	{"temperature", HONOURED},
+	{"top_p", HONOURED},
+	{"top_k", HONOURED},
+	{"min_p", HONOURED},
+	{"seed", HONOURED},
+	{"stop", HONOURED},
+	{"n", HONOURED},
+	{"ignore_eos", HONOURED},
+	{"logprobs", HONOURED},
+	{"steering", HONOURED},
+	{"user", LABEL},
+	{"stream", OFF},
+	{"stream_options", OFF},
+	{"presence_penalty", OFF},
+	{"frequency_penalty", OFF},
+	{"logit_bias", OFF},
+	{NULL, OFF},
+};
+
+static const struct key chat_keys[] = {
+	{"messages", HONOURED},
+	{"max_completion_tokens", HONOURED},
+	{"top_logprobs", HONOURED},
+	{"response_format", HONOURED},
+	{"metadata", LABEL},
+	{"safety_identifier", LABEL},
+	{"prompt_cache_key", LABEL},
+	{"service_tier", LABEL},
+	{"store", OFF},
+	{"tools", OFF},
+	{"functions", OFF},
+	{NULL, OFF},
+};
+
+static const struct key completion_keys[] = {
+	{"prompt", HONOURED},
+	{"best_of", HONOURED},
+	{"echo", OFF},
+	{"suffix", OFF},
+	{NULL, OFF},
+};
+
+static const struct key *find_key(const struct key *keys, const char *name)
+{
+	while (keys->name && strcmp(keys->name, name) != 0)
+		keys++;
+	return keys->name ? keys : NULL;
+}
+
+static bool asks_for_nothing(const json_t *value)
+{
+	return json_is_null(value) || json_is_false(value) ||
+	       (json_is_number(value) && json_number_value(value) == 0) ||
+	       (json_is_string(value) && json_string_length(value) == 0) ||
+	       (json_is_array(value) && json_array_size(value) == 0) ||
+	       (json_is_object(value) && json_object_size(value) == 0);
+}
+
+static int check_keys(const json_t *body, enum tt_endpoint endpoint, struct tt_error *err)
+{
+	const struct key *own = endpoint == TT_CHAT_COMPLETIONS ? chat_keys : completion_keys;
+	const char *name;
+	json_t *value;
+	json_object_foreach((json_t *)(uintptr_t)body, name, value)
+	{
+		const struct key *key = find_key(common_keys, name);
+		key = key ? key : find_key(own, name);
+		if (!key)
+			return tt_fail(err, TT_ERR_FORMAT, "unknown key \"%.60s\"", name);
+		if (key->treatment == OFF && !asks_for_nothing(value))
+			return tt_fail(err, TT_ERR_UNSUPPORTED, "%s is not supported", name);
+	}
+	return TT_OK;
+}
+
+static int only_keys(const json_t *object, const char *const *allowed, const char *what, struct tt_error *err)
+{
+	const char *name;
+	json_t *value;
+	json_object_foreach((json_t *)(uintptr_t)object, name, value)
+	{
+		size_t i = 0;
+		while (allowed[i] && strcmp(allowed[i], name) != 0)
+			i++;
+		if (!allowed[i])
+			return tt_fail(err, TT_ERR_FORMAT, "%s has the unknown key \"%.60s\"", what, name);
+	}
+	return TT_OK;
+}
+
+/* ---- Steering */
+
+static int parse_when(enum tt_policy_when *out, const json_t *steering, struct tt_error *err)
+{
+	static const char *const names[] = {"generation", "last", "all"};
+	const char *when = NULL;
+	TT_TRY(tt_json_string(steering, "when", &when, err));
+	for (int i = 0; when && i < 3; i++) {
+		if (strcmp(when, names[i]) == 0) {
+			*out = (enum tt_policy_when)i;
+			return TT_OK;
+		}
+	}
+	if (when)
+		return tt_fail(
+			err, TT_ERR_FORMAT, "steering.when must be generation, last or all, not \"%.40s\"", when);
+	return TT_OK;
+}
+
+static int parse_policy(
+	struct tt_body *out, const json_t *entry, const struct tt_named_policies *policies, struct tt_error *err)
+{
+	static const char *const keys[] = {"name", "scale", NULL};
+	const char *name = NULL;
+	struct tt_steering *steering = &out->options.steering[out->options.n_steering];
+	if (!json_is_object(entry))
+		return tt_fail(err, TT_ERR_FORMAT, "steering.policies must hold objects");
+	TT_TRY(only_keys(entry, keys, "a policy of steering", err));
+	TT_TRY(tt_json_string(entry, "name", &name, err));
+	if (!name)
+		return tt_fail(err, TT_ERR_FORMAT, "a policy of steering has no name");
+	steering->scale = 1;
+	TT_TRY(tt_json_float(entry, "scale", -1e6, 1e6, &steering->scale, err));
+	for (size_t i = 0; policies && i < policies->n; i++) {
+		if (strcmp(policies->list[i].name, name) != 0)
+			continue;
+		steering->policy = policies->list[i].policy;
+		out->names[out->options.n_steering++] = policies->list[i].name;
+		return TT_OK;
+	}
+	return tt_fail(err, TT_ERR_ARGUMENT, "steering names the policy \"%.60s\", which was not given", name);
+}
+
+static int parse_steering(
+	struct tt_body *out, const json_t *body, const struct tt_named_policies *policies, struct tt_error *err)
+{
+	static const char *const keys[] = {"policies", "when", NULL};
+	const json_t *steering = json_object_get(body, "steering");
+	if (!steering || json_is_null(steering))
+		return TT_OK;
+	if (!json_is_object(steering))
+		return tt_fail(err, TT_ERR_FORMAT, "steering must be an object");
+	TT_TRY(only_keys(steering, keys, "steering", err));
+	const json_t *list = json_object_get(steering, "policies");
+	if (!json_is_array(list))
+		return tt_fail(err, TT_ERR_FORMAT, "steering.policies must be a list");
+	if (json_array_size(list) > TT_MAX_STACK)
+		return tt_fail(err, TT_ERR_FORMAT, "steering has more than %d policies", TT_MAX_STACK);
+	for (size_t i = 0; i < json_array_size(list); i++)
+		TT_TRY(parse_policy(out, json_array_get(list, i), policies, err));
+	return parse_when(&out->options.when, steering, err);
+}
+
+void tt_body_steer(struct tt_body *body, const struct tt_named_policy *policy, float scale)
+{
+	body->options.steering[0] = (struct tt_steering){policy->policy, scale};
+	body->options.n_steering = 1;
+	body->names[0] = policy->name;
+}
+
+/* ---- Sampling */
+
+/* An integer of any sign; OpenAI's seed is one. */
+static int parse_seed(uint64_t *out, const json_t *body, struct tt_error *err)
+{
+	const json_t *seed = json_object_get(body, "seed");
+	if (!seed || json_is_null(seed))
+		return TT_OK;
+	if (!json_is_integer(seed))
+		return tt_fail(err, TT_ERR_FORMAT, "seed must be an integer");
+	*out = (uint64_t)json_integer_value(seed);
+	return TT_OK;
+}
+
+static int parse_max_tokens(struct tt_body *out, const json_t *body, struct tt_error *err)
+{
+	uint32_t older = 0, newer = 0;
+	TT_TRY(tt_json_u32(body, "max_tokens", 1, 1 << 24, &older, err));
+	if (out->endpoint == TT_CHAT_COMPLETIONS)
+		TT_TRY(tt_json_u32(body, "max_completion_tokens", 1, 1 << 24, &newer, err));
+	if (older && newer && older != newer)
+		return tt_fail(err, TT_ERR_FORMAT, "max_tokens and max_completion_tokens differ");
+	if (older || newer)
+		out->options.max_tokens = older ? older : newer;
+	return TT_OK;
+}
+
+static int parse_logprobs(struct tt_body *out, const json_t *body, struct tt_error *err)
+{
+	if (out->endpoint == TT_COMPLETIONS) {
+		const json_t *n = json_object_get(body, "logprobs");
+		out->logprobs = n && !json_is_null(n);
+		return tt_json_u32(body, "logprobs", 0, 20, &out->options.n_top, err);
+	}
+	TT_TRY(tt_json_bool(body, "logprobs", &out->logprobs, err));
+	TT_TRY(tt_json_u32(body, "top_logprobs", 0, 20, &out->options.n_top, err));
+	if (out->options.n_top && !out->logprobs)
+		return tt_fail(err, TT_ERR_FORMAT, "top_logprobs needs logprobs to be true");
+	return TT_OK;
+}
+
+static int add_stop(struct tt_body *out, const json_t *stop, struct tt_error *err)
+{
+	if (!json_is_string(stop) || json_string_length(stop) == 0)
+		return tt_fail(err, TT_ERR_FORMAT, "stop must be a string that is not empty, or a list of them");
+	if (out->n_stop == TT_MAX_STOP)
+		return tt_fail(err, TT_ERR_FORMAT, "more than %d stop strings", TT_MAX_STOP);
+	out->stop[out->n_stop++] = json_string_value(stop);
+	return TT_OK;
+}
+
+static int parse_stop(struct tt_body *out, const json_t *body, struct tt_error *err)
+{
+	const json_t *stop = json_object_get(body, "stop");
+	if (!stop || json_is_null(stop))
+		return TT_OK;
+	if (!json_is_array(stop))
+		return add_stop(out, stop, err);
+	for (size_t i = 0; i < json_array_size(stop); i++)
+		TT_TRY(add_stop(out, json_array_get(stop, i), err));
+	return TT_OK;
+}
+
+static int parse_sampling(struct tt_body *out, const json_t *body, struct tt_error *err)
+{
+	struct tt_request_options *o = &out->options;
+	const json_t *top_k = json_object_get(body, "top_k");
+	uint32_t best_of = 1;
+	TT_TRY(tt_json_float(body, "temperature", 0, 100, &o->temperature, err));
+	TT_TRY(tt_json_float(body, "top_p", 0, 1, &o->top_p, err));
+	TT_TRY(tt_json_float(body, "min_p", 0, 1, &o->min_p, err));
+	if (!json_is_integer(top_k) || json_integer_value(top_k) != -1) /* vLLM's "off" */
+		TT_TRY(tt_json_u32(body, "top_k", 0, 1 << 24, &o->top_k, err));
+	TT_TRY(tt_json_bool(body, "ignore_eos", &o->ignore_eos, err));
+	TT_TRY(tt_json_u32(body, "n", 1, TT_MAX_CHOICES, &out->n, err));
+	TT_TRY(tt_json_u32(body, "best_of", 1, TT_MAX_CHOICES, &best_of, err));
+	if (best_of != 1 && best_of != out->n)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "best_of is not supported");
+	TT_TRY(parse_seed(&o->seed, body, err));
+	TT_TRY(parse_max_tokens(out, body, err));
+	TT_TRY(parse_stop(out, body, err));
+	return parse_logprobs(out, body, err);
+}
+
+/* ---- Prompt */
+
+/* The text of a message's content: a string, or a list of parts that are all text. A new reference. */
+static int join_content(json_t **out, const json_t *content, size_t message, struct tt_error *err)
+{
+	struct tt_buffer text = {0};
+	int status = tt_buffer_add(&text, "", 0, err);
+	for (size_t i = 0; status == TT_OK && i < json_array_size(content); i++) {
+		const json_t *part = json_array_get(content, i), *words = json_object_get(part, "text");
+		const char *type = json_string_value(json_object_get(part, "type"));
+		if (!type || strcmp(type, "text") != 0 || !json_is_string(words))
+			status = tt_fail(err, TT_ERR_UNSUPPORTED,
+				"messages[%zu] has content of type \"%.40s\"; only text is supported", message,
+				type ? type : "?");
+		else
+			status = tt_buffer_add(&text, json_string_value(words), json_string_length(words), err);
+	}
+	*out = status == TT_OK ? json_stringn(text.data, text.len) : NULL;
+	tt_buffer_free(&text);
+	return status != TT_OK || *out ? status : tt_fail(err, TT_ERR_MEMORY, "out of memory");
+}
+
+/* A message as templates know it. The role developer is what OpenAI now calls system. */
+static int clean_message(json_t *out, const json_t *message, size_t index, struct tt_error *err)
+{
+	static const char *const keys[] = {"role", "content", "name", "refusal", NULL};
+	char what[40];
+	json_t *content = NULL;
+	snprintf(what, sizeof what, "messages[%zu]", index);
+	if (!json_is_object(message))
+		return tt_fail(err, TT_ERR_FORMAT, "%s must be an object", what);
+	TT_TRY(only_keys(message, keys, what, err));
+	const char *role = json_string_value(json_object_get(message, "role"));
+	const json_t *given = json_object_get(message, "content");
+	if (!role)
+		return tt_fail(err, TT_ERR_FORMAT, "%s has no role", what);
+	if (json_is_string(given))
+		content = json_incref((json_t *)(uintptr_t)given);
+	else if (json_is_array(given))
+		TT_TRY(join_content(&content, given, index, err));
+	else
+		return tt_fail(err, TT_ERR_FORMAT, "%s has no content", what);
+	json_t *clean =
+		json_pack("{s:s, s:o}", "role", strcmp(role, "developer") == 0 ? "system" : role, "content", content);
+	if (json_array_append_new(out, clean) < 0)
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	return TT_OK;
+}
+
+static int encode_messages(
+	struct tt_body *out, const json_t *body, const struct tt_body_context *context, struct tt_error *err)
+{
+	const json_t *messages = json_object_get(body, "messages");
+	const struct tt_chat_options chat = {.now = context->now};
+	int status = TT_OK;
+	if (!json_is_array(messages) || json_array_size(messages) == 0)
+		return tt_fail(err, TT_ERR_FORMAT, "messages must be a list that is not empty");
+	json_t *clean = json_array();
+	for (size_t i = 0; status == TT_OK && i < json_array_size(messages); i++)
+		status = clean_message(clean, json_array_get(messages, i), i, err);
+	char *text = status == TT_OK ? json_dumps(clean, JSON_COMPACT) : NULL;
+	json_decref(clean);
+	if (status == TT_OK && !text)
+		status = tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	if (status == TT_OK)
+		status = tt_text_encode_chat(context->text, text, &chat, &out->ids, &out->options.n_ids, err);
+	free(text);
+	return status;
+}
+
+static int copy_ids(struct tt_body *out, const json_t *prompt, struct tt_error *err)
+{
+	size_t n = json_array_size(prompt);
+	TT_TRY(tt_alloc(&out->ids, n, sizeof *out->ids, err));
+	for (size_t i = 0; i < n; i++) {
+		const json_t *id = json_array_get(prompt, i);
+		if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+			return tt_fail(err, TT_ERR_FORMAT, "prompt must be one string, or a list of token ids");
+		out->ids[i] = (int32_t)json_integer_value(id);
+	}
+	out->options.n_ids = n;
+	return TT_OK;
+}
+
+static int encode_prompt(
+	struct tt_body *out, const json_t *body, const struct tt_body_context *context, struct tt_error *err)
+{
+	const json_t *prompt = json_object_get(body, "prompt");
+	if (json_array_size(prompt) == 1 && json_is_string(json_array_get(prompt, 0)))
+		prompt = json_array_get(prompt, 0);
+	if (json_is_array(prompt))
+		return copy_ids(out, prompt, err);
+	if (!json_is_string(prompt))
+		return tt_fail(err, TT_ERR_FORMAT, "prompt must be one string, or a list of token ids");
+	return tt_text_encode(context->text, json_string_value(prompt), json_string_length(prompt),
+		TT_TEXT_BOS | TT_TEXT_SPECIAL, &out->ids, &out->options.n_ids, err);
+}
+
+/* Only text can be asked for. */
+static int check_format(const json_t *body, struct tt_error *err)
+{
+	const json_t *format = json_object_get(body, "response_format");
+	const char *type = json_string_value(json_object_get(format, "type"));
+	if (format && !json_is_null(format) && (!type || strcmp(type, "text") != 0))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "response_format is not supported (only text)");
+	return TT_OK;
+}
+
+static int parse(struct tt_body *out, const json_t *body, const struct tt_body_context *context, struct tt_error *err)
+{
+	if (!json_is_object(body))
+		return tt_fail(err, TT_ERR_FORMAT, "body must be an object");
+	TT_TRY(check_keys(body, out->endpoint, err));
+	TT_TRY(check_format(body, err));
+	TT_TRY(parse_sampling(out, body, err));
+	TT_TRY(parse_steering(out, body, context->policies, err));
+	if (out->endpoint == TT_CHAT_COMPLETIONS)
+		TT_TRY(encode_messages(out, body, context, err));
+	else
+		TT_TRY(encode_prompt(out, body, context, err));
+	out->options.ids = out->ids;
+	return TT_OK;
+}
+
+bool tt_endpoint_parse(const char *url, enum tt_endpoint *out)
+{
+	*out = strcmp(url, "/v1/completions") == 0 ? TT_COMPLETIONS : TT_CHAT_COMPLETIONS;
+	return *out == TT_COMPLETIONS || strcmp(url, "/v1/chat/completions") == 0;
+}
+
+int tt_body_parse(struct tt_body *out, const json_t *body, enum tt_endpoint endpoint,
+	const struct tt_body_context *context, struct tt_error *err)
+{
+	*out = (struct tt_body){.endpoint = endpoint, .n = 1};
+	tt_request_options_default(&out->options);
+	out->options.max_tokens = context->max_tokens;
+	out->options.temperature = context->temperature;
+	out->options.seed = context->seed;
+	int status = parse(out, body, context, err);
+	if (status != TT_OK)
+		tt_body_free(out);
+	return status;
+}
+
+void tt_body_free(struct tt_body *body)
+{
+	tt_free(body->ids);
+	body->ids = NULL;
+	body->options.ids = NULL;
+}

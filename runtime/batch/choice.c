@@ -1,0 +1,238 @@
+#include "runtime/batch/choice.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/hash.h"
+
+json_t *tt_json_number(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
+static int no_memory(struct tt_error *err)
+{
+	return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+}
+
+/* Choice 0 has the body's seed, so that it is what `generate --seed` gives. */
+static uint64_t choice_seed(uint64_t seed, uint32_t index)
+{
+	return index == 0 ? seed : tt_hash_u64(seed ^ tt_hash_u64(index));
+}
+
+int tt_choice_submit(struct tt_choice *out, struct tt_engine *engine, const struct tt_body *body, uint32_t index,
+	bool trace, struct tt_error *err)
+{
+	struct tt_request_options options = body->options;
+	*out = (struct tt_choice){0};
+	if (body->logprobs) {
+		out->logprobs = body->endpoint == TT_CHAT_COMPLETIONS
+					? json_array()
+					: json_pack("{s:[], s:[], s:[], s:[]}", "tokens", "token_logprobs",
+						  "top_logprobs", "text_offset");
+		if (!out->logprobs)
+			return no_memory(err);
+	}
+	options.seed = choice_seed(options.seed, index);
+	options.trace = trace;
+	options.stop = body->stop;
+	options.n_stop = body->n_stop;
+	return tt_request_submit(&out->request, engine, &options, err);
+}
+
+/* ---- Log-probabilities */
+
+/* A token as text; where its bytes are no whole code points, as OpenAI writes them: bytes:\xe2\x80. */
+static json_t *piece_json(const char *piece, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	char text[1024] = "bytes:";
+	size_t at = 6;
+	json_t *whole = json_stringn(piece, n);
+	if (whole)
+		return whole;
+	for (size_t i = 0; i < n && at + 4 <= sizeof text; i++) {
+		const char escape[4] = {'\\', 'x', digits[(unsigned char)piece[i] >> 4], digits[piece[i] & 15]};
+		memcpy(text + at, escape, 4);
+		at += 4;
+	}
+	return json_stringn(text, at);
+}
+
+static json_t *bytes_json(const char *piece, size_t n)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_integer((unsigned char)piece[i]));
+	return list;
+}
+
+static json_t *chat_entry(const struct tt_text *text, int32_t id, float logprob)
+{
+	size_t n;
+	const char *piece = tt_text_piece(text, id, &n);
+	return json_pack("{s:o, s:o, s:o}", "token", piece_json(piece, n), "logprob", tt_json_number((double)logprob),
+		"bytes", bytes_json(piece, n));
+}
+
+static int add_chat_logprob(
+	struct tt_choice *choice, const struct tt_text *text, const struct tt_token *token, struct tt_error *err)
+{
+	json_t *entry = chat_entry(text, token->id, token->logprob), *top = json_array();
+	for (uint32_t i = 0; i < token->n_top; i++)
+		if (json_array_append_new(top, chat_entry(text, token->top_ids[i], token->top_logprobs[i])) < 0) {
+			json_decref(entry);
+			json_decref(top);
+			return no_memory(err);
+		}
+	if (json_object_set_new(entry, "top_logprobs", top) < 0 || json_array_append_new(choice->logprobs, entry) < 0)
+		return no_memory(err);
+	return TT_OK;
+}
+
+static void set_top(json_t *top, const struct tt_text *text, int32_t id, float logprob)
+{
+	size_t n;
+	const char *piece = tt_text_piece(text, id, &n);
+	json_t *key = piece_json(piece, n);
+	if (key && !json_object_get(top, json_string_value(key)))
+		json_object_set_new(top, json_string_value(key), tt_json_number((double)logprob));
+	json_decref(key);
+}
+
+static size_t count_code_points(const char *text, size_t n)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < n; i++)
+		count += ((unsigned char)text[i] & 0xC0) != 0x80;
+	return count;
+}
+
+/* The likeliest tokens and the one that was chosen, by their text. */
+static int add_completion_logprob(struct tt_choice *choice, const struct tt_body *body, const struct tt_text *text,
+	const struct tt_token *token, struct tt_error *err)
+{
+	size_t n;
+	const char *piece = tt_text_piece(text, token->id, &n);
+	json_t *lists = choice->logprobs, *top = body->options.n_top ? json_object() : json_null();
+	for (uint32_t i = 0; i < token->n_top; i++)
+		set_top(top, text, token->top_ids[i], token->top_logprobs[i]);
+	if (body->options.n_top)
+		set_top(top, text, token->id, token->logprob);
+	if (json_array_append_new(json_object_get(lists, "tokens"), piece_json(piece, n)) < 0 ||
+		json_array_append_new(
+			json_object_get(lists, "token_logprobs"), tt_json_number((double)token->logprob)) < 0 ||
+		json_array_append_new(json_object_get(lists, "top_logprobs"), top) < 0 ||
+		json_array_append_new(json_object_get(lists, "text_offset"), json_integer((json_int_t)choice->offset)) <
+			0)
+		return no_memory(err);
+	return TT_OK;
+}
+
+int tt_choice_collect(
+	struct tt_choice *choice, const struct tt_body *body, const struct tt_text *text, struct tt_error *err)
+{
+	struct tt_token token;
+	while (tt_request_next(choice->request, &token)) {
+		if (choice->logprobs && body->endpoint == TT_CHAT_COMPLETIONS)
+			TT_TRY(add_chat_logprob(choice, text, &token, err));
+		else if (choice->logprobs)
+			TT_TRY(add_completion_logprob(choice, body, text, &token, err));
+		TT_TRY(tt_buffer_add(&choice->text, token.text, token.n_text, err));
+		choice->offset += count_code_points(token.text, token.n_text);
+	}
+	return TT_OK;
+}
+
+void tt_choice_free(struct tt_choice *choice)
+{
+	tt_request_free(choice->request);
+	tt_buffer_free(&choice->text);
+	json_decref(choice->logprobs);
+	*choice = (struct tt_choice){0};
+}
+
+/* ---- The answer */
+
+static json_t *coefficients_json(const struct tt_decision *decision, uint32_t n_layers)
+{
+	json_t *layers = json_object();
+	char key[16];
+	for (uint32_t l = 0; l < n_layers; l++) {
+		snprintf(key, sizeof key, "%u", l);
+		if (decision->coef[l] != 0)
+			json_object_set_new(layers, key, tt_json_number((double)decision->coef[l]));
+	}
+	return layers;
+}
+
+static const char *when_name(enum tt_policy_when when)
+{
+	static const char *const names[] = {"generation", "last", "all"};
+	return when >= TT_WHEN_GENERATION && when <= TT_WHEN_ALL ? names[when] : "policy";
+}
+
+json_t *tt_decisions_json(const struct tt_request *request, const struct tt_body *body, uint32_t n_layers)
+{
+	if (body->options.n_steering == 0)
+		return json_null();
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < body->options.n_steering; i++) {
+		struct tt_decision d;
+		json_t *entry = json_pack("{s:s, s:o}", "policy", body->names[i], "scale",
+			tt_json_number((double)body->options.steering[i].scale));
+		if (entry && tt_request_decision(request, i, &d)) {
+			json_object_set_new(entry, "when", json_string(when_name(d.when)));
+			json_object_set_new(entry, "s", tt_json_number((double)d.s));
+			json_object_set_new(entry, "gate", tt_json_number((double)d.gate));
+			json_object_set_new(entry, "coef", coefficients_json(&d, n_layers));
+		}
+		json_array_append_new(list, entry);
+	}
+	return list;
+}
+
+/* OpenAI has a word for each but a full context, which is a length too. */
+static const char *finish_reason(const struct tt_request *request)
+{
+	return tt_request_finish(request) == TT_FINISH_STOP ? "stop" : "length";
+}
+
+static json_t *choice_json(const struct tt_body *body, const struct tt_choice *choice, uint32_t index)
+{
+	const char *text = choice->text.data ? choice->text.data : "";
+	json_t *logprobs = choice->logprobs ? json_incref(choice->logprobs) : json_null();
+	if (body->endpoint == TT_COMPLETIONS)
+		return json_pack("{s:i, s:s%, s:o, s:s}", "index", (int)index, "text", text, choice->text.len,
+			"logprobs", logprobs, "finish_reason", finish_reason(choice->request));
+	if (choice->logprobs)
+		logprobs = json_pack("{s:o, s:n}", "content", logprobs, "refusal");
+	return json_pack("{s:i, s:{s:s, s:s%, s:n}, s:o, s:s}", "index", (int)index, "message", "role", "assistant",
+		"content", text, choice->text.len, "refusal", "logprobs", logprobs, "finish_reason",
+		finish_reason(choice->request));
+}
+
+int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_body *body,
+	const struct tt_choice *choices, const char *id, int64_t created, struct tt_error *err)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	bool chat = body->endpoint == TT_CHAT_COMPLETIONS;
+	json_int_t n_prompt = (json_int_t)body->options.n_ids, n_generated = 0;
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < body->n; i++) {
+		n_generated += (json_int_t)tt_request_n_generated(choices[i].request);
+		if (json_array_append_new(list, choice_json(body, &choices[i], i)) < 0) {
+			json_decref(list);
+			return no_memory(err);
+		}
+	}
+	*out = json_pack("{s:s++, s:s, s:I, s:s, s:s#, s:o, s:{s:I, s:I, s:I}, s:o}", "id",
+		chat ? "chatcmpl-" : "cmpl-", id, "", "object", chat ? "chat.completion" : "text_completion", "created",
+		(json_int_t)created, "model", info->name, "system_fingerprint", info->weights_digest, 16, "choices",
+		list, "usage", "prompt_tokens", n_prompt, "completion_tokens", n_generated, "total_tokens",
+		n_prompt + n_generated, "steering", tt_decisions_json(choices[0].request, body, info->n_layers));
+	return *out ? TT_OK : no_memory(err);
+}

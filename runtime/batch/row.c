@@ -1,0 +1,325 @@
+#include "runtime/batch/row.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "runtime/batch/telemetry.h"
+
+enum { MAX_CUSTOM_ID = 512 };
+
+/* ---- Input */
+
+/* What is wrong with a line, in the line. */
+static int bad_line(struct tt_input *in, const char *code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+static int bad_line(struct tt_input *in, const char *code, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(in->error.message, sizeof in->error.message, format, arguments);
+	va_end(arguments);
+	in->code = code;
+	return TT_OK;
+}
+
+static int digest_line(
+	struct tt_input *in, const struct tt_job *job, const struct tt_lines *lines, struct tt_error *err)
+{
+	struct tt_buffer text = {0};
+	char digest[65];
+	int status = tt_buffer_print(&text, err, "%llu\n", (unsigned long long)lines->number);
+	if (status == TT_OK)
+		status = tt_buffer_add(&text, lines->line.data, lines->line.len, err);
+	if (status == TT_OK)
+		status = tt_sha256(in->sha256, text.data, text.len, err);
+	/* The seed is from the line alone: rows keep their answers when lines before them come and go. */
+	text.len = 0;
+	if (status == TT_OK)
+		status = tt_buffer_print(&text, err, "%llu\n", (unsigned long long)job->options->seed);
+	if (status == TT_OK)
+		status = tt_buffer_add(&text, lines->line.data, lines->line.len, err);
+	if (status == TT_OK)
+		status = tt_sha256(digest, text.data, text.len, err);
+	tt_buffer_free(&text);
+	if (status != TT_OK)
+		return status;
+	digest[16] = 0;
+	in->seed = strtoull(digest, NULL, 16);
+	return TT_OK;
+}
+
+/* The id of a row, which a later row may not have. */
+static int take_id(struct tt_input *in, const char *key, struct tt_ids_seen *ids, struct tt_error *err)
+{
+	const json_t *id = json_object_get(in->json, key);
+	size_t n = json_string_length(id);
+	bool earlier;
+	if (!json_is_string(id))
+		return bad_line(in, "invalid_request", "%s must be a string", key);
+	if (n == 0 || n > MAX_CUSTOM_ID)
+		return bad_line(in, "invalid_request", "%s must have 1 to %d bytes", key, MAX_CUSTOM_ID);
+	TT_TRY(tt_copy_string(&in->custom_id, json_string_value(id), n, err));
+	TT_TRY(tt_ids_seen_add(ids, in->custom_id, &earlier, err));
+	return earlier ? bad_line(in, "duplicate_custom_id", "an earlier line has the same %s", key) : TT_OK;
+}
+
+/* {"id", "prompt"}: other keys are left alone. Becomes the body of a request. */
+static int read_plain(struct tt_input *in, const struct tt_job *job, struct tt_error *err)
+{
+	const json_t *prompt = json_object_get(in->json, "prompt");
+	const char *system = job->options->system;
+	in->plain = true;
+	in->endpoint = job->options->raw ? TT_COMPLETIONS : TT_CHAT_COMPLETIONS;
+	if (!json_is_string(prompt))
+		return bad_line(in, "invalid_request", "prompt must be a string");
+	if (job->options->raw)
+		in->body = json_pack("{s:O}", "prompt", prompt);
+	else if (system)
+		in->body = json_pack("{s:[{s:s, s:s}, {s:s, s:O}]}", "messages", "role", "system", "content", system,
+			"role", "user", "content", prompt);
+	else
+		in->body = json_pack("{s:[{s:s, s:O}]}", "messages", "role", "user", "content", prompt);
+	return in->body ? TT_OK : tt_fail(err, TT_ERR_FORMAT, "the system message is not valid UTF-8");
+}
+
+static int read_openai(struct tt_input *in)
+{
+	static const char *const keys[] = {"custom_id", "method", "url", "body", NULL};
+	const char *name;
+	json_t *value;
+	json_object_foreach(in->json, name, value)
+	{
+		size_t i = 0;
+		while (keys[i] && strcmp(keys[i], name) != 0)
+			i++;
+		if (!keys[i])
+			return bad_line(in, "invalid_request", "unknown key \"%.60s\"", name);
+	}
+	const json_t *method = json_object_get(in->json, "method");
+	const char *url = json_string_value(json_object_get(in->json, "url"));
+	if (method && (!json_is_string(method) || strcmp(json_string_value(method), "POST") != 0))
+		return bad_line(in, "invalid_request", "method must be POST");
+	if (!url || !tt_endpoint_parse(url, &in->endpoint))
+		return bad_line(in, "invalid_url", "url must be /v1/chat/completions or /v1/completions%s%.60s",
+			url ? ", not " : "", url ? url : "");
+	in->body = json_incref(json_object_get(in->json, "body"));
+	if (!json_is_object(in->body))
+		return bad_line(in, "invalid_request", "body must be an object");
+	return TT_OK;
+}
+
+static int read_line(struct tt_input *in, const struct tt_job *job, const struct tt_lines *lines,
+	struct tt_ids_seen *ids, struct tt_error *err)
+{
+	struct tt_error reason;
+	in->number = lines->number;
+	TT_TRY(digest_line(in, job, lines, err));
+	if (lines->too_long)
+		return bad_line(in, "line_too_long", "longer than %d bytes", TT_MAX_LINE);
+	if (tt_json_parse(&in->json, lines->line.data, lines->line.len, "row", &reason) != TT_OK) {
+		/* The parser counts lines within the line. */
+		const char *where = strstr(reason.message, "column");
+		return bad_line(in, "invalid_json_line", "not valid JSON: %s", where ? where : reason.message);
+	}
+	if (!json_is_object(in->json))
+		return bad_line(in, "invalid_json_line", "not a JSON object");
+	bool openai = json_object_get(in->json, "custom_id") || json_object_get(in->json, "body");
+	TT_TRY(take_id(in, openai ? "custom_id" : "id", ids, err));
+	if (in->code)
+		return TT_OK;
+	return openai ? read_openai(in) : read_plain(in, job, err);
+}
+
+int tt_input_read(struct tt_input *out, const struct tt_job *job, const struct tt_lines *lines, struct tt_ids_seen *ids,
+	struct tt_error *err)
+{
+	*out = (struct tt_input){0};
+	int status = read_line(out, job, lines, ids, err);
+	if (status != TT_OK)
+		tt_input_free(out);
+	return status;
+}
+
+void tt_input_free(struct tt_input *input)
+{
+	json_decref(input->json);
+	json_decref(input->body);
+	free(input->custom_id);
+	*input = (struct tt_input){0};
+}
+
+/* ---- Output */
+
+/* Takes json. */
+static int finish(struct tt_row *row, json_t *json, struct tt_error *err)
+{
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+	json_decref(json);
+	if (!text)
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	int status = tt_buffer_print(&row->line, err, "%s\n", text);
+	free(text);
+	row->done = true;
+	return status;
+}
+
+/* Text from a message, which may have been cut inside a character. */
+static json_t *message_json(uint64_t line, const char *message)
+{
+	char text[sizeof((struct tt_error *)0)->message + 32];
+	int n = snprintf(text, sizeof text, "line %llu: ", (unsigned long long)line);
+	snprintf(text + n, sizeof text - (size_t)n, "%s", message);
+	json_t *json = json_string(text);
+	for (char *c = text; !json && *c; c++)
+		if ((unsigned char)*c >= 0x80)
+			*c = '?';
+	return json ? json : json_string(text);
+}
+
+static int finish_badly(
+	struct tt_row *row, const struct tt_input *in, const char *code, const char *message, struct tt_error *err)
+{
+	row->is_error = true;
+	return finish(row,
+		json_pack("{s:s+, s:s?, s:n, s:{s:s, s:o, s:I}}", "id", "batch_req_", row->id, "custom_id",
+			row->custom_id, "response", "error", "code", code, "message", message_json(in->number, message),
+			"line", (json_int_t)in->number),
+		err);
+}
+
+/* Is it the row that is at fault? Anything else stops the job, since trying again may go well. */
+static bool is_rows_fault(int code)
+{
+	return code == TT_ERR_ARGUMENT || code == TT_ERR_FORMAT || code == TT_ERR_UNSUPPORTED || code == TT_ERR_LIMIT ||
+	       code == TT_ERR_MISMATCH;
+}
+
+static int name_row(
+	struct tt_row *row, const struct tt_input *in, const struct tt_sweep_case *sweep, struct tt_error *err)
+{
+	struct tt_buffer text = {0};
+	char digest[65];
+	const char *suffix = sweep ? sweep->suffix : "";
+	int status = tt_buffer_print(&text, err, "%s%s", in->sha256, suffix);
+	if (status == TT_OK)
+		status = tt_sha256(digest, text.data, text.len, err);
+	tt_buffer_free(&text);
+	TT_TRY(status);
+	memcpy(row->id, digest, sizeof row->id - 1);
+	if (!in->custom_id)
+		return TT_OK;
+	TT_TRY(tt_buffer_print(&text, err, "%s%s", in->custom_id, suffix));
+	row->custom_id = text.data;
+	return TT_OK;
+}
+
+static int submit(struct tt_row *row, const struct tt_job *job, const struct tt_input *in,
+	const struct tt_sweep_case *sweep, struct tt_error *err)
+{
+	const struct tt_batch_options *o = job->options;
+	const struct tt_body_context context = {.text = tt_engine_text(job->engine),
+		.policies = &job->policies,
+		.max_tokens = o->max_tokens,
+		.temperature = in->plain ? o->temperature : 1,
+		.seed = in->seed,
+		.now = job->created};
+	TT_TRY(tt_body_parse(&row->body, in->body, in->endpoint, &context, err));
+	if (sweep && row->body.options.n_steering)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a row with steering of its own cannot be swept");
+	if (sweep)
+		tt_body_steer(&row->body, &job->policies.list[sweep->policy], sweep->scale);
+	TT_TRY(tt_alloc(&row->choices, row->body.n, sizeof *row->choices, err));
+	for (; row->n_choices < row->body.n; row->n_choices++)
+		TT_TRY(tt_choice_submit(&row->choices[row->n_choices], job->engine, &row->body, row->n_choices,
+			o->telemetry != NULL, err));
+	return TT_OK;
+}
+
+/* Its requests and prompt, which may be large; the finished lines stay. */
+static void release(struct tt_row *row)
+{
+	for (uint32_t i = 0; row->choices && i < row->body.n; i++)
+		tt_choice_free(&row->choices[i]);
+	free(row->choices);
+	row->choices = NULL;
+	row->n_choices = 0;
+	tt_body_free(&row->body);
+}
+
+int tt_row_start(struct tt_row *row, const struct tt_job *job, const struct tt_input *input,
+	const struct tt_sweep_case *sweep, struct tt_error *err)
+{
+	struct tt_error reason = {0};
+	TT_TRY(name_row(row, input, sweep, err));
+	if (input->code)
+		return finish_badly(row, input, input->code, input->error.message, err);
+	int status = submit(row, job, input, sweep, &reason);
+	if (status == TT_OK)
+		return TT_OK;
+	release(row);
+	if (!is_rows_fault(status))
+		return tt_fail(err, status, "%s", reason.message);
+	return finish_badly(row, input, status == TT_ERR_LIMIT ? "context_length_exceeded" : "invalid_request",
+		reason.message, err);
+}
+
+static int write_telemetry(struct tt_row *row, const struct tt_job *job, struct tt_error *err)
+{
+	json_t *id = json_string(row->custom_id);
+	char *quoted = id ? json_dumps(id, JSON_ENCODE_ANY) : NULL;
+	json_decref(id);
+	if (!quoted)
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	int status = TT_OK;
+	for (uint32_t i = 0; status == TT_OK && i < row->n_choices; i++)
+		status = tt_telemetry_write(&row->telemetry, quoted, &row->body, i, &row->choices[i],
+			tt_engine_info(job->engine)->n_layers, err);
+	free(quoted);
+	return status;
+}
+
+static int write_answer(struct tt_row *row, const struct tt_job *job, struct tt_error *err)
+{
+	json_t *answer;
+	if (job->options->telemetry)
+		TT_TRY(write_telemetry(row, job, err));
+	TT_TRY(tt_answer_json(&answer, job->engine, &row->body, row->choices, row->id, job->created, err));
+	row->n_prompt = row->body.options.n_ids;
+	for (uint32_t i = 0; i < row->n_choices; i++)
+		row->n_generated += tt_request_n_generated(row->choices[i].request);
+	return finish(row,
+		json_pack("{s:s+, s:s, s:{s:i, s:s+, s:o}, s:n}", "id", "batch_req_", row->id, "custom_id",
+			row->custom_id, "response", "status_code", 200, "request_id", "req_", row->id, "body", answer,
+			"error"),
+		err);
+}
+
+int tt_row_advance(struct tt_row *row, const struct tt_job *job, struct tt_error *err)
+{
+	bool finished = true;
+	for (uint32_t i = 0; i < row->n_choices; i++) {
+		TT_TRY(tt_choice_collect(&row->choices[i], &row->body, tt_engine_text(job->engine), err));
+		enum tt_finish why = tt_request_finish(row->choices[i].request);
+		finished = finished && why != TT_RUNNING;
+		if (why > TT_FINISH_CONTEXT)
+			return tt_fail(err, TT_ERR_DEVICE, "a request was ended by the engine");
+	}
+	if (!finished)
+		return TT_OK;
+	TT_TRY(write_answer(row, job, err));
+	release(row);
+	return TT_OK;
+}
+
+void tt_row_free(struct tt_row *row)
+{
+	release(row);
+	free(row->custom_id);
+	tt_buffer_free(&row->line);
+	tt_buffer_free(&row->telemetry);
+	*row = (struct tt_row){0};
+}

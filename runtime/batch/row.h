@@ -1,0 +1,55 @@
+/* A row of a batch: from a line of the input, under one case of the sweep, to a line of the output. */
+#ifndef RUNTIME_BATCH_ROW_H
+#define RUNTIME_BATCH_ROW_H
+
+#include "runtime/batch/choice.h"
+#include "runtime/batch/ids.h"
+#include "runtime/batch/lines.h"
+
+/* What all rows of a job share. */
+struct tt_job {
+	struct tt_engine *engine;
+	const struct tt_batch_options *options;
+	struct tt_named_policies policies;
+	struct tt_sweep sweep;
+	int64_t created;
+};
+
+/* A line of the input, as far as it could be read. */
+struct tt_input {
+	json_t *json; /* NULL: error says why */
+	json_t *body; /* of the request: the line's, or made from a row of id and prompt */
+	char *custom_id;
+	char sha256[65]; /* of the line's number and its bytes */
+	uint64_t number, seed;
+	enum tt_endpoint endpoint;
+	bool plain;       /* a row of id and prompt */
+	const char *code; /* of the error, as OpenAI calls it; NULL: none */
+	struct tt_error error;
+};
+
+struct tt_row {
+	char *custom_id; /* with the sweep's suffix; NULL when the line has none */
+	char id[25];
+	struct tt_body body;
+	struct tt_choice *choices; // [n_choices]
+	uint32_t n_choices;
+	bool done, is_error;
+	struct tt_buffer line, telemetry; /* when it is done */
+	size_t n_prompt, n_generated;
+};
+
+/* Reads the line in hand. Only a lack of memory is an error of the call; what is wrong with the line goes to code and
+ * error. ids: those of the lines before. */
+int tt_input_read(struct tt_input *out, const struct tt_job *job, const struct tt_lines *lines, struct tt_ids_seen *ids,
+	struct tt_error *err);
+void tt_input_free(struct tt_input *input);
+
+/* row is zeroed. Submits its requests; a row that cannot be answered is done at once. An error is the job's, not the row's. */
+int tt_row_start(struct tt_row *row, const struct tt_job *job, const struct tt_input *input,
+	const struct tt_sweep_case *sweep, struct tt_error *err);
+/* Takes what came since; when all of it is there the row is done and its requests are freed. */
+int tt_row_advance(struct tt_row *row, const struct tt_job *job, struct tt_error *err);
+void tt_row_free(struct tt_row *row);
+
+#endif

@@ -1,0 +1,98 @@
+#include "runtime/batch/telemetry.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/fail.h"
+
+/* The part of a line that is the same for every token: one policy's. */
+struct steer {
+	struct tt_decision decision;
+	struct tt_buffer weights; /* "[...]" */
+};
+
+static int add_number(struct tt_buffer *out, double value, struct tt_error *err)
+{
+	return isfinite(value) ? tt_buffer_print(out, err, "%.9g", value) : tt_buffer_print(out, err, "null");
+}
+
+/* "[a,b]" of every step-th value; NULL values are zeros. */
+static int add_list(struct tt_buffer *out, const float *values, uint32_t n, uint32_t step, struct tt_error *err)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		TT_TRY(tt_buffer_add(out, i ? "," : "[", 1, err));
+		TT_TRY(add_number(out, values ? (double)values[i * step] : 0, err));
+	}
+	return tt_buffer_add(out, "]", 1, err);
+}
+
+/* Does a policy act on this position? */
+static bool acts(enum tt_policy_when when, size_t position, size_t n_prompt)
+{
+	return when == TT_WHEN_ALL || position >= n_prompt || (when == TT_WHEN_LAST && position + 1 == n_prompt);
+}
+
+static int write_token(struct tt_buffer *out, const struct steer *steers, const struct tt_body *body, size_t position,
+	const float *norms, uint32_t n_layers, struct tt_error *err)
+{
+	uint32_t n = body->options.n_steering;
+	const char *const keys[] = {"s", "gate"};
+	for (int k = 0; k < 2; k++) {
+		TT_TRY(tt_buffer_print(out, err, ",\"%s\":[", keys[k]));
+		for (uint32_t i = 0; i < n; i++) {
+			TT_TRY(tt_buffer_add(out, ",", i > 0, err));
+			TT_TRY(add_number(out, (double)(k ? steers[i].decision.gate : steers[i].decision.s), err));
+		}
+		TT_TRY(tt_buffer_add(out, "]", 1, err));
+	}
+	TT_TRY(tt_buffer_print(out, err, ",\"w\":["));
+	for (uint32_t i = 0; i < n; i++) {
+		TT_TRY(tt_buffer_add(out, ",", i > 0, err));
+		TT_TRY(tt_buffer_add(out, steers[i].weights.data, steers[i].weights.len, err));
+	}
+	TT_TRY(tt_buffer_print(out, err, "],\"coef\":["));
+	for (uint32_t i = 0; i < n; i++) {
+		const struct tt_decision *d = &steers[i].decision;
+		TT_TRY(tt_buffer_add(out, ",", i > 0, err));
+		TT_TRY(add_list(out, acts(d->when, position, body->options.n_ids) ? d->coef : NULL, n_layers, 1, err));
+	}
+	TT_TRY(tt_buffer_print(out, err, "],\"norm_before\":"));
+	TT_TRY(add_list(out, norms, n_layers, 2, err));
+	TT_TRY(tt_buffer_print(out, err, ",\"norm_after\":"));
+	TT_TRY(add_list(out, norms + 1, n_layers, 2, err));
+	return tt_buffer_print(out, err, "}\n");
+}
+
+static int write_tokens(struct tt_buffer *out, const char *custom_id, const struct tt_body *body, uint32_t index,
+	const struct tt_choice *choice, const struct steer *steers, uint32_t n_layers, struct tt_error *err)
+{
+	size_t n_positions, n_ids = body->options.n_ids;
+	const float *norms = tt_request_norms(choice->request, &n_positions);
+	const int32_t *generated = tt_request_generated(choice->request);
+	for (size_t t = 0; norms && t < n_positions; t++) {
+		int32_t id = t < n_ids ? body->options.ids[t] : generated[t - n_ids];
+		TT_TRY(tt_buffer_print(
+			out, err, "{\"custom_id\":%s,\"index\":%u,\"pos\":%zu,\"token\":%d", custom_id, index, t, id));
+		TT_TRY(write_token(out, steers, body, t, norms + t * 2 * n_layers, n_layers, err));
+	}
+	return TT_OK;
+}
+
+int tt_telemetry_write(struct tt_buffer *out, const char *custom_id, const struct tt_body *body, uint32_t index,
+	const struct tt_choice *choice, uint32_t n_layers, struct tt_error *err)
+{
+	struct steer steers[TT_MAX_STACK] = {0};
+	int status = TT_OK;
+	for (uint32_t i = 0; status == TT_OK && i < body->options.n_steering; i++) {
+		struct tt_policy_info info;
+		tt_policy_describe(body->options.steering[i].policy, &info);
+		status = add_list(&steers[i].weights, info.weights, n_layers, 1, err);
+		if (status == TT_OK && !tt_request_decision(choice->request, i, &steers[i].decision))
+			status = tt_fail(err, TT_ERR_ARGUMENT, "a finished request has no decision");
+	}
+	if (status == TT_OK)
+		status = write_tokens(out, custom_id, body, index, choice, steers, n_layers, err);
+	for (uint32_t i = 0; i < body->options.n_steering; i++)
+		tt_buffer_free(&steers[i].weights);
+	return status;
+}

@@ -1,0 +1,182 @@
+/* trimtab batch: a file of requests to a file of answers. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static const char about[] =
+	"Answers every line of a file: requests in OpenAI's batch format (custom_id, method, url, body; the urls\n"
+	"/v1/chat/completions and /v1/completions), or plain prompts (id, prompt). The answers come in the same "
+	"order,\n"
+	"each with what steered it; a line that cannot be answered gets a line that says why.\n"
+	"\n"
+	"A body may hold \"steering\": {\"policies\": [{\"name\": \"refuse\", \"scale\": 0.5}], \"when\": \"all\"}, "
+	"with names\n"
+	"bound by --policy NAME=FILE. --sweep runs every line under each policy at each scale instead, and puts\n"
+	"#NAME@SCALE behind its custom_id.\n"
+	"\n"
+	"A run that was killed, or met a full disk, goes on where it was when the same command is given again, and "
+	"the\n"
+	"files become the same bytes as those of a run that was never stopped. OUT.jsonl.journal, beside the output,\n"
+	"holds what that takes; --threads and --max-batch may change, all else must be the same.";
+
+static const char examples[] =
+	"  trimtab batch model.gguf -i requests.jsonl -o answers.jsonl\n"
+	"  trimtab batch model.gguf -i prompts.jsonl -o swept.jsonl --policy refuse=refuse.safetensors \\\n"
+	"      --sweep refuse@0,0.5,1 -n 64\n"
+	"  trimtab batch model.gguf -i requests.jsonl -o answers.jsonl --policy calm=calm.safetensors \\\n"
+	"      --telemetry tokens.jsonl";
+
+struct run {
+	struct cli_engine_args engine_args;
+	struct cli_list policy_list;
+	struct tt_batch_options options;
+	struct tt_batch_policy policies[CLI_MAX_LIST];
+	char *names[CLI_MAX_LIST]; /* what policies[].name points to */
+	bool json;
+	struct tt_engine *engine;
+	struct cli_progress progress;
+};
+
+/* NAME=FILE */
+static int parse_policies(struct run *run)
+{
+	for (size_t i = 0; i < run->policy_list.n; i++) {
+		const char *text = run->policy_list.items[i], *equals = strchr(text, '=');
+		if (!equals || equals == text || !equals[1])
+			return cli_usage_error("batch", "--policy takes NAME=FILE, not '%s'", text);
+		run->names[i] = cli_alloc((size_t)(equals - text) + 1, 1);
+		memcpy(run->names[i], text, (size_t)(equals - text));
+		run->policies[i] = (struct tt_batch_policy){run->names[i], equals + 1};
+	}
+	run->options.policies = run->policies;
+	run->options.n_policies = run->policy_list.n;
+	return CLI_PROCEED;
+}
+
+static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
+{
+	struct tt_batch_options *o = &run->options;
+	const struct cli_option options[] = {
+		{"input", 'i', NULL, CLI_STRING, &o->input, "IN.jsonl", 0, 0, "a request a line (required)"},
+		{"output", 'o', NULL, CLI_STRING, &o->output, "OUT.jsonl", 0, 0, "an answer a line (required)"},
+		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "NAME=F", 0, 0,
+			"steering policy and the name that lines call it by; may be repeated"},
+		{"sweep", 0, NULL, CLI_STRING, &o->sweep, "NAME,..@SCALE,..", 0, 0,
+			"every line under each of these policies at each of these scales"},
+		{"telemetry", 0, NULL, CLI_STRING, &o->telemetry, "F.jsonl", 0, 0,
+			"write what steered every token: s, w, coefficients, gate, norms before and after"},
+		{"restart", 0, NULL, CLI_FLAG, &o->restart, NULL, 0, 0,
+			"start over: throw away what an earlier run wrote"},
+		{"max-tokens", 'n', "n-predict", CLI_U32, &o->max_tokens, "N", 1, 1 << 24,
+			"tokens to generate at most, for lines that do not say"},
+		{"temperature", 0, "temp", CLI_FLOAT, &o->temperature, "T", 0, 100,
+			"for lines of id and prompt; 0: greedy. OpenAI's lines have OpenAI's default, 1"},
+		{"seed", 's', NULL, CLI_U64, &o->seed, "N", 0, 0,
+			"of sampling, mixed with the bytes of the line, for lines that do not say"},
+		{"system", 0, NULL, CLI_STRING, &o->system, "TEXT", 0, 0,
+			"system message for lines of id and prompt, instead of the template's own"},
+		{"raw", 0, NULL, CLI_FLAG, &o->raw, NULL, 0, 0, "lines of id and prompt: no chat template"},
+		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096, "requests in flight at once"},
+		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the summary as JSON"},
+		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_STRICT_OPTION(run->engine_args),
+	};
+	const struct cli_usage usage = {"batch", "MODEL -i IN.jsonl -o OUT.jsonl [OPTION]...", about, examples, options,
+		CLI_N_OPTIONS(options), 1, 1};
+	int status = cli_parse(&usage, argc, argv, positional);
+	if (status != CLI_PROCEED)
+		return status;
+	if (!o->input || !o->output)
+		return cli_usage_error("batch", "--%s is missing", o->input ? "output" : "input");
+	status = parse_policies(run);
+	if (status != CLI_PROCEED)
+		return status;
+	struct tt_error err = {0};
+	if (tt_batch_check(o, &err) != TT_OK)
+		return cli_usage_error("batch", "%s", err.message);
+	return CLI_PROCEED;
+}
+
+/* Tokens a second stand behind the bar. */
+static int progress(void *user, const char *stage, uint64_t done, uint64_t total)
+{
+	struct run *run = user;
+	struct tt_engine_stats stats;
+	tt_engine_stats(run->engine, &stats);
+	if (stats.seconds > 0)
+		snprintf(run->progress.note, sizeof run->progress.note, "%.0f tokens/s",
+			(double)(stats.n_prefill_tokens + stats.n_decode_tokens) / stats.seconds);
+	return cli_progress_step(&run->progress, stage, done, total);
+}
+
+static void note(void *user, const char *line)
+{
+	struct run *run = user;
+	cli_progress_end(&run->progress);
+	cli_note("%s", line);
+}
+
+static void summarise(const struct run *run, const struct tt_batch_report *r)
+{
+	if (run->json) {
+		printf("{\"rows\":%llu,\"errors\":%llu,\"earlier\":%llu,\"prompt_tokens\":%llu,\"generated_tokens\":%"
+		       "llu,"
+		       "\"seconds\":%.3f}\n",
+			(unsigned long long)r->n_rows, (unsigned long long)r->n_errors,
+			(unsigned long long)r->n_earlier, (unsigned long long)r->n_prompt_tokens,
+			(unsigned long long)r->n_generated_tokens, r->seconds);
+		return;
+	}
+	printf("%llu rows, %llu of them errors", (unsigned long long)r->n_rows, (unsigned long long)r->n_errors);
+	if (r->n_earlier)
+		printf("; %llu were there already", (unsigned long long)r->n_earlier);
+	if (r->n_rows > r->n_earlier && r->seconds > 0)
+		printf("; %llu prompt and %llu generated tokens in %.1f s, %.1f generated a second",
+			(unsigned long long)r->n_prompt_tokens, (unsigned long long)r->n_generated_tokens, r->seconds,
+			(double)r->n_generated_tokens / r->seconds);
+	putchar('\n');
+}
+
+static int batch(struct run *run, const char *model)
+{
+	struct tt_error err = {0};
+	struct tt_batch_report report = {0};
+	int status = cli_engine_open(&run->engine, model, &run->engine_args, run->options.max_batch);
+	if (status != CLI_PROCEED)
+		return status;
+	/* A write beyond the file-size limit is to be an error like that of a full disk, not the end of the process. */
+	signal(SIGXFSZ, SIG_IGN);
+	cli_catch_interrupt();
+	cli_progress_begin(&run->progress);
+	run->options.progress = progress;
+	run->options.note = note;
+	run->options.user = run;
+	int code = tt_batch(run->engine, &run->options, &report, &err);
+	cli_progress_end(&run->progress);
+	if (code != TT_OK && cli_interrupted()) {
+		cli_note("stopped behind %llu rows; the same command goes on", (unsigned long long)report.n_rows);
+		return CLI_INTERRUPTED;
+	}
+	if (code == TT_ERR_MISMATCH && !run->options.restart)
+		return cli_failf("%s; --restart starts over", err.message);
+	if (code != TT_OK)
+		return cli_fail(&err);
+	summarise(run, &report);
+	return CLI_OK;
+}
+
+int cli_batch(int argc, char **argv)
+{
+	struct run run = {0};
+	struct cli_list positional = {0};
+	tt_batch_options_default(&run.options);
+	int status = parse(&run, argc, argv, &positional);
+	if (status == CLI_PROCEED)
+		status = batch(&run, positional.items[0]);
+	tt_engine_close(run.engine);
+	for (size_t i = 0; i < run.policy_list.n; i++)
+		free(run.names[i]);
+	return status;
+}

@@ -1,0 +1,599 @@
+#!/usr/bin/env python3
+"""Runs `trimtab batch` as its users and their machines do, and kills it: batch.py TRIMTAB GOLDEN [TEST]...
+
+  batch.py TRIMTAB GOLDEN --kills N --lines M [--model MODEL] [--seed S]   only the killing, as long as you like
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("trimtab")
+parser.add_argument("golden")
+parser.add_argument("tests", nargs="*")
+parser.add_argument("--kills", type=int)
+parser.add_argument("--lines", type=int, default=500)
+parser.add_argument("--seed", type=int, default=int(time.time()))
+parser.add_argument("--model")
+options = parser.parse_args()
+trimtab = os.path.abspath(options.trimtab)
+golden = os.path.abspath(options.golden)
+tiny = os.path.join(golden, "tiny-llama")
+here = os.path.dirname(os.path.abspath(__file__))
+problems = []
+
+
+def check(holds, what):
+    if not holds:
+        problems.append(what)
+        print(f"FAILED: {what}", file=sys.stderr)
+
+
+def run(*arguments, model=tiny, command="batch", before=None):
+    return subprocess.run([trimtab, command, model, *map(str, arguments)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, preexec_fn=before, check=False)
+
+
+def works(*arguments, **keywords):
+    done = run(*arguments, **keywords)
+    check(done.returncode == 0, f"{arguments}: {done.returncode}: {done.stderr[-300:]}")
+    return done
+
+
+def refused(status, pattern, *arguments, **keywords):
+    """That status, nothing on stdout, a last line on stderr that holds the pattern."""
+    done = run(*arguments, **keywords)
+    last = done.stderr.splitlines()[-1] if done.stderr else ""
+    check(done.returncode == status and not done.stdout and last.startswith("trimtab: ") and pattern in last,
+          f"refused {status} '{pattern}': {arguments}: {done.returncode}: {done.stderr[-300:]}")
+
+
+def write_lines(path, rows):
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write((row if isinstance(row, str) else json.dumps(row)) + "\n")
+
+
+def read_rows(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def chat(custom_id, content="Hello", **body):
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions",
+            "body": {"model": "any", "messages": [{"role": "user", "content": content}], "max_tokens": 5,
+                     "temperature": 0} | body}
+
+
+def completion(custom_id, prompt="Hello", **body):
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/completions",
+            "body": {"prompt": prompt, "max_tokens": 5, "temperature": 0} | body}
+
+
+def text_of(row):
+    choice = row["response"]["body"]["choices"][0]
+    return choice["message"]["content"] if "message" in choice else choice["text"]
+
+
+def make_policy(path, *changes):
+    done = run("--json", model=tiny, command="inspect")
+    model = json.loads(done.stdout)
+    subprocess.run([sys.executable, os.path.join(here, "make_policy.py"), path, "3", "64", model["fingerprint"],
+                    f"trimtab.weights_digest={model['weights_digest']}", *changes], check=True)
+
+
+def mixed_rows(n, seed=7):
+    """Rows of all kinds, bad ones among them, of lengths that make them finish in another order."""
+    rows, rng = [], random.Random(seed)
+    for i in range(n):
+        length = rng.choice([1, 3, 8, 40])
+        kind = i % 6
+        if kind == 0:
+            rows.append({"id": f"plain {i}", "prompt": "word " * rng.randrange(1, 40), "label": "benign"})
+        elif kind == 1:
+            rows.append(chat(f"row {i}", "naïve ✓ " * rng.randrange(1, 9), max_tokens=length, temperature=1.5))
+        elif kind == 2:
+            rows.append(completion(f"row {i}", "Hello", max_tokens=length, logprobs=2, n=2, temperature=0.8))
+        elif kind == 3:
+            rows.append(chat(f"row {i}", max_tokens=length, logprobs=True, top_logprobs=1,
+                             steering={"policies": [{"name": "p", "scale": rng.choice([0, 0.5, 1])}]}))
+        elif kind == 4:
+            rows.append(chat(f"row {i}", max_tokens=length,
+                             steering={"policies": [{"name": "q"}, {"name": "p", "scale": -0.25}], "when": "all"}))
+        else:
+            rows.append(rng.choice(["", "  ", "{", chat(f"row {i}", presence_penalty=1), completion("row 2"), "[]"]))
+    return rows
+
+
+def ids_of(rows):
+    """What the rows of the output have to be called."""
+    ids = []
+    for row in rows:
+        if isinstance(row, dict):
+            ids.append(row.get("custom_id", row.get("id")))
+        elif row.strip():
+            ids.append(None)
+    return ids
+
+
+# ---- What is asked
+
+
+def test_usage():
+    write_lines("in.jsonl", [{"id": "1", "prompt": "x"}])
+    make_policy("p.st")
+    refused(2, "input is missing", "-o", "x")
+    refused(2, "output is missing", "-i", "x")
+    refused(2, "NAME=FILE", "-i", "in.jsonl", "-o", "x", "--policy", "p.st")
+    refused(2, "NAME=FILE", "-i", "in.jsonl", "-o", "x", "--policy", "p=")
+    refused(2, "is no name", "-i", "in.jsonl", "-o", "x", "--policy", "a@b=p.st")
+    refused(2, "two policies", "-i", "in.jsonl", "-o", "x", "--policy", "p=p.st", "--policy", "p=p.st")
+    for sweep, why in (("p", "is not NAME"), ("p@", "no number"), ("@1", "no policy given"), ("q@1", "no policy given"),
+                       ("p@1,x", "no number"), ("p@inf", "no number"), ("p@0x1", "no number"), ("p@1,1", "twice"),
+                       ("p,p@1", "twice"), ("p@1@2", "is not NAME"), ("p@1,", "no number"),
+                       ("p@" + ",".join(map(str, range(1025))), "more than 1024")):
+        refused(2, why, "-i", "in.jsonl", "-o", "x", "--policy", "p=p.st", "--sweep", sweep)
+    refused(2, "both the input and the output", "-i", "in.jsonl", "-o", "in.jsonl")
+    refused(2, "both the input and the output", "-i", "in.jsonl", "-o", "./in.jsonl")
+    refused(2, "the telemetry", "-i", "in.jsonl", "-o", "x", "--telemetry", "x")
+    refused(2, "the telemetry", "-i", "in.jsonl", "-o", "x", "--telemetry", "in.jsonl")
+    refused(2, "from 1 to", "-i", "in.jsonl", "-o", "x", "-b", "0")
+    refused(1, "missing.jsonl", "-i", "missing.jsonl", "-o", "x")
+    refused(1, "nowhere", "-i", "in.jsonl", "-o", "nowhere/x")
+    refused(1, "not a regular file", "-i", ".", "-o", "x")
+    refused(1, "not a regular file", "-i", "in.jsonl", "-o", "/dev/null")
+    os.path.exists("/dev/null.journal") and os.unlink("/dev/null.journal")
+    refused(1, "missing.st", "-i", "in.jsonl", "-o", "x", "--policy", "p=missing.st")
+    write_lines("empty.jsonl", ["", " "])
+    refused(1, "no rows", "-i", "empty.jsonl", "-o", "x")
+    check(not os.path.exists("x") and read("in.jsonl") == b'{"id": "1", "prompt": "x"}\n', "a refusal wrote something")
+    check("NAME@SCALE" in works("--help").stdout, "--help does not teach the sweep")
+
+
+def test_bodies():
+    """Each of these is refused for its own reason, and the good rows between them do not notice."""
+    message = {"role": "user", "content": "x"}
+    bad = [
+        (chat("b", temperature="warm"), "temperature must be a number"), (chat("b", temperature=-1), "temperature"),
+        (chat("b", top_p=0), "top_p"), (chat("b", top_p=1.1), "top_p"), (chat("b", max_tokens=0), "max_tokens"),
+        (chat("b", max_tokens=1.5), "max_tokens"), (chat("b", max_completion_tokens=6), "differ"),
+        (chat("b", n=0), "n must be"), (chat("b", n=129), "n must be"), (chat("b", seed=1.5), "seed"),
+        (chat("b", stop=[""]), "stop"), (chat("b", stop=["a"] * 5), "more than 4 stop"), (chat("b", stop=3), "stop"),
+        (chat("b", logprobs=3), "logprobs must be true or false"), (chat("b", top_logprobs=2), "needs logprobs"),
+        (chat("b", logprobs=True, top_logprobs=21), "top_logprobs"), (completion("b", logprobs=True), "logprobs"),
+        (chat("b", stream=True), "stream is not"), (chat("b", presence_penalty=0.1), "presence_penalty is not"),
+        (chat("b", frequency_penalty=-1), "frequency_penalty is not"), (chat("b", logit_bias={"5": 1}), "logit_bias"),
+        (chat("b", tools=[{}]), "tools is not"), (chat("b", functions=[{}]), "functions is not"),
+        (chat("b", response_format={"type": "json_object"}), "response_format"), (chat("b", surprise=1), "surprise"),
+        (chat("b", prompt="x"), "prompt"), (completion("b", messages=[message]), "messages"),
+        (completion("b", echo=True), "echo"), (completion("b", suffix="x"), "suffix"),
+        (completion("b", best_of=3), "best_of"), (completion("b", prompt=["a", "b"]), "one string"),
+        (completion("b", prompt=3), "one string"), (completion("b", prompt=[1, -1]), "one string"),
+        (completion("b", prompt=[1, 99999999]), "vocabulary"), (completion("b", prompt=[]), "empty"),
+        (completion("b", prompt="Hello " * 600), "context"),
+        (chat("b", messages=[]), "messages"), (chat("b", messages="x"), "messages"),
+        (chat("b", messages=[{"role": "user"}]), "no content"), (chat("b", messages=[{"content": "x"}]), "no role"),
+        (chat("b", messages=[message | {"tool_calls": []}]), "tool_calls"),
+        (chat("b", [{"type": "image_url", "image_url": {}}]), "only text"),
+        (chat("b", steering=3), "steering must be an object"), (chat("b", steering={}), "policies must be a list"),
+        (chat("b", steering={"policies": [], "scale": 1}), "unknown key"),
+        (chat("b", steering={"policies": [{"name": "p", "Scale": 1}]}), "unknown key"),
+        (chat("b", steering={"policies": [{"name": "nobody"}]}), "nobody"),
+        (chat("b", steering={"policies": [{"scale": 1}]}), "no name"),
+        (chat("b", steering={"policies": [{"name": "p", "scale": "1"}]}), "scale"),
+        (chat("b", steering={"policies": [{"name": "p", "scale": 1e7}]}), "scale"),
+        (chat("b", steering={"policies": [{"name": "p"}] * 5}), "more than 4"),
+        (chat("b", steering={"policies": ["p"]}), "objects"),
+        (chat("b", steering={"policies": [{"name": "p"}], "when": "never"}), "when must be"),
+        (chat("b") | {"url": "/v1/embeddings"}, "/v1/embeddings"), (chat("b") | {"method": "GET"}, "POST"),
+        (chat("b") | {"body": None}, "body"), (chat("b") | {"priority": 1}, "priority"),
+        ({"custom_id": "b"}, "url"), (chat(""), "custom_id"), (chat("x" * 513), "custom_id"), (chat(3), "custom_id"),
+        ({"id": "b"}, "prompt"), ({"prompt": "x"}, "id must be"), ({"id": 3, "prompt": "x"}, "id must be"),
+        ("{", "JSON"), ("nonsense", "JSON"), ("[1]", "not a JSON object"), ("\x00", "JSON"), ('{"id": "\\ud800"}', "JSON"),
+        ('{"id": "b", "id": "c", "prompt": "x"}', "JSON"), ('{"id": "b", "prompt": NaN}', "JSON"),
+        (json.dumps(chat("é" * 70, steering={"policies": [{"name": "é" * 70}]}), ensure_ascii=False), "not given"),
+    ]
+    lines = []
+    for i, (row, _) in enumerate(bad):
+        if isinstance(row, dict):
+            row = {key: f"{value} {i}" if value == "b" and "id" in key else value for key, value in row.items()}
+        lines += [row, chat(f"good {i}", f"Hello {i}")]
+    write_lines("bad.jsonl", lines)
+    write_lines("good.jsonl", lines[1::2])
+    make_policy("p.st")
+    works("-i", "bad.jsonl", "-o", "bad.out", "--policy", "p=p.st")
+    works("-i", "good.jsonl", "-o", "good.out")
+    rows, alone = read_rows("bad.out"), read_rows("good.out")
+    check(len(rows) == len(lines), f"{len(rows)} rows for {len(lines)} lines")
+    for i, (row, (_, pattern)) in enumerate(zip(rows[0::2], bad)):
+        error = row["error"]
+        check(row["response"] is None and error and pattern in error["message"] and error["line"] == 2 * i + 1 and
+              error["message"].startswith(f"line {2 * i + 1}: ") and row["id"].startswith("batch_req_"),
+              f"the bad line {bad[i][0]}: {error} instead of '{pattern}'")
+    for row, other in zip(rows[1::2], alone):
+        check(row["error"] is None and row["response"]["status_code"] == 200 and text_of(row) == text_of(other),
+              f"{row['custom_id']} is not what it is without bad lines")
+    check(len({row["id"] for row in rows}) == len(rows), "two rows have one id")
+    # Accepted, since they ask for nothing, or say nothing about the answer.
+    neutral = {"stream": False, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "tools": [],
+               "response_format": {"type": "text"}, "user": "me", "metadata": {"a": "b"}, "store": False,
+               "service_tier": "default", "seed": None, "stop": None, "steering": None, "n": 1, "top_k": -1}
+    write_lines("neutral.jsonl", [chat("a", **neutral), chat("b"), chat("c", [{"type": "text", "text": "Hel"},
+                                                                             {"type": "text", "text": "lo"}])])
+    works("-i", "neutral.jsonl", "-o", "neutral.out")
+    texts = [text_of(row) for row in read_rows("neutral.out")]
+    check(texts[0] == texts[1] == texts[2], f"neutral keys change the answer: {texts}")
+
+
+def test_long_lines():
+    lines = [chat("a"), '{"id": "long", "prompt": "' + "x" * (17 << 20) + '"}', chat("b")]
+    write_lines("long.jsonl", lines)
+    works("-i", "long.jsonl", "-o", "long.out")
+    rows = read_rows("long.out")
+    check(rows[1]["error"]["code"] == "line_too_long" and rows[1]["error"]["line"] == 2, f"long line: {rows[1]}")
+    check(text_of(rows[0]) == text_of(rows[2]), "the line behind a long one")
+    with open("last.jsonl", "wb") as file:  # a byte order mark, CRLF, no newline at the end
+        file.write(b"\xef\xbb\xbf" + json.dumps(chat("a")).encode() + b"\r\n\r\n" + json.dumps(chat("b")).encode())
+    works("-i", "last.jsonl", "-o", "last.out")
+    check([row["error"] for row in read_rows("last.out")] == [None, None], "the last line without its newline")
+
+
+# ---- What is answered
+
+
+def test_answers():
+    make_policy("p.st")
+    make_policy("q.st", "trimtab.alpha=0.7")
+    rows = mixed_rows(61)
+    write_lines("in.jsonl", rows)
+    arguments = ["-i", "in.jsonl", "--policy", "p=p.st", "--policy", "q=q.st", "-n", "6"]
+    works(*arguments, "-o", "out.jsonl", "-b", "7")
+    out = read_rows("out.jsonl")
+    check([row["custom_id"] for row in out] == ids_of(rows), "the rows are not in the order of the input")
+    given = [row for row in rows if isinstance(row, dict) or row.strip()]
+    for row, asked in zip(out, given):
+        if row["error"]:
+            continue
+        body, n = row["response"]["body"], asked.get("body", {}).get("n", 1)
+        is_chat = "choices" in body and "message" in body["choices"][0]
+        usage = body["usage"]
+        check(body["object"] == ("chat.completion" if is_chat else "text_completion") and len(body["choices"]) == n and
+              body["id"].startswith("chatcmpl-" if is_chat else "cmpl-") and
+              [c["index"] for c in body["choices"]] == list(range(n)) and
+              all(c["finish_reason"] in ("stop", "length") for c in body["choices"]) and
+              usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"], f"shape of {row}")
+        limit = asked.get("body", {}).get("max_tokens", 6)
+        for c in body["choices"]:
+            if limit == 1 or c["finish_reason"] == "length":
+                check(usage["completion_tokens"] <= n * limit, f"usage of {row['custom_id']}")
+            if c["logprobs"] and is_chat:
+                entries = c["logprobs"]["content"]
+                whole = b"".join(bytes(e["bytes"]) for e in entries).decode("utf-8", "replace")
+                check(c["finish_reason"] == "stop" or whole == c["message"]["content"], f"tokens of {row['custom_id']}")
+                check(all(len(e["top_logprobs"]) == 1 and e["logprob"] <= e["top_logprobs"][0]["logprob"] <= 0
+                          for e in entries), f"logprobs of {row['custom_id']}")
+        policies = (asked.get("body", {}).get("steering") or {}).get("policies")
+        steering = body["steering"]
+        check(bool(policies) == bool(steering), f"steering of {row['custom_id']}")
+        for entry, policy in zip(steering or [], policies or []):
+            alpha = 1.5 if policy["name"] == "p" else 0.7
+            scale = policy.get("scale", 1)
+            expected = {str(l): alpha * scale for l in range(3)} if scale else {}
+            close = entry["coef"].keys() == expected.keys() and all(
+                abs(entry["coef"][l] - expected[l]) < 1e-6 for l in expected)
+            check(entry["policy"] == policy["name"] and entry["s"] == 1 and close, f"decision {entry} of {policy}")
+    created = {row["response"]["body"]["created"] for row in out if not row["error"]}
+    check(len(created) == 1 and abs(created.pop() - time.time()) < 600, "created")
+    for row, asked in list(zip(out, given))[:13]:  # what `generate` says to a plain prompt
+        if "prompt" in asked:
+            done = works("-p", asked["prompt"], "-n", "6", command="generate")
+            check(done.stdout == text_of(row) + "\n", f"{row['custom_id']} is not what generate says")
+    # A seed repeats, choices differ, and a row's own seed does not depend on where it stands.
+    write_lines("seeds.jsonl", [chat("a", seed=5, temperature=5), chat("b", seed=5, temperature=5, n=3), chat("c", seed=6, temperature=5),
+                                chat("d", temperature=5)])
+    write_lines("seeds2.jsonl", ["", chat("d", temperature=5)])
+    works("-i", "seeds.jsonl", "-o", "seeds.out")
+    works("-i", "seeds2.jsonl", "-o", "seeds2.out")
+    a, b, c, d = read_rows("seeds.out")
+    choices = [choice["message"]["content"] for choice in b["response"]["body"]["choices"]]
+    check(text_of(a) == choices[0] and len(set(choices)) == 3, f"choices: {choices}")
+    check(text_of(c) != text_of(a) and text_of(d) == text_of(read_rows("seeds2.out")[0]), "seeds")
+
+
+def test_sweep():
+    make_policy("p.st")
+    make_policy("q.st", "trimtab.alpha=0.7")
+    lines = [chat("a", "Hello"), "{", {"id": "b", "prompt": "x y z"}, chat("c", steering={"policies": []}),
+             chat("d", steering={"policies": [{"name": "p"}]})]
+    write_lines("in.jsonl", lines)
+    works("-i", "in.jsonl", "-o", "plain.out", "--policy", "p=p.st")
+    works("-i", "in.jsonl", "-o", "out.jsonl", "--policy", "p=p.st", "--policy", "q=q.st", "--sweep", "q,p@0,1,-0.5",
+          "--telemetry", "tokens.jsonl")
+    rows, plain = read_rows("out.jsonl"), read_rows("plain.out")
+    suffixes = [f"#{name}@{scale}" for name in "qp" for scale in ("0", "1", "-0.5")]
+    expected = [i and i + s for i in ("a", None, "b", "c", "d") for s in suffixes]
+    check([row["custom_id"] for row in rows] == expected, f"ids: {[row['custom_id'] for row in rows]}")
+    check(all(row["error"]["line"] == 2 for row in rows[6:12]) and all("cannot be swept" in row["error"]["message"]
+                                                                      for row in rows[24:]), "bad rows of a sweep")
+    for i, line in enumerate((0, 2, 3)):
+        texts = [text_of(row) for row in rows[6 * line:6 * line + 6]]
+        check(texts[0] == texts[3] == text_of(plain[line]), f"scale 0 of row {line}: {texts}")
+        check(len(set(texts)) > 2, f"steering changes nothing in row {line}: {texts}")
+    scales = [(row["response"]["body"]["steering"][0]["policy"], row["response"]["body"]["steering"][0]["scale"])
+              for row in rows[:6]]
+    check(scales == [("q", 0), ("q", 1), ("q", -0.5), ("p", 0), ("p", 1), ("p", -0.5)], f"scales: {scales}")
+    # Telemetry: a line for each token that ran.
+    tokens = read_rows("tokens.jsonl")
+    by_id = {}
+    for token in tokens:
+        by_id.setdefault(token["custom_id"], []).append(token)
+    check(list(by_id) == [i for i in expected if i and not i.startswith("d")], "telemetry: ids")
+    for row in rows[:6]:
+        lines, usage = by_id[row["custom_id"]], row["response"]["body"]["usage"]
+        check([token["pos"] for token in lines] == list(range(usage["total_tokens"] - 1)), "telemetry: positions")
+        scale = row["response"]["body"]["steering"][0]["scale"]
+        moved = any(abs(before - after) > 1e-6 for token in lines
+                    for before, after in zip(token["norm_before"], token["norm_after"]))
+        check(moved == (scale != 0), f"telemetry: norms of {row['custom_id']}")
+        check(all(token["w"] == [[1, 1, 1]] and token["s"] == [1] and len(token["coef"][0]) == 3 for token in lines),
+              f"telemetry of {row['custom_id']}")
+
+
+# ---- What is survived
+
+
+class Job:
+    """A command, its files, and what an unbroken run makes of them."""
+
+    def __init__(self, rows, *arguments, model=tiny, telemetry=True):
+        write_lines("in.jsonl", rows)
+        make_policy("p.st")
+        make_policy("q.st", "trimtab.alpha=0.7")
+        self.model = model
+        self.arguments = [*arguments] if model != tiny else ["--policy", "p=p.st", "--policy", "q=q.st", *arguments]
+        self.telemetry = telemetry
+        self.files = ["out", "out.journal"] + (["tokens"] if telemetry else [])
+
+    def command(self, name="out"):
+        tokens = ["--telemetry", name.replace("out", "tokens")] if self.telemetry else []
+        return ["-i", "in.jsonl", "-o", name, *tokens, *self.arguments]
+
+    def unbroken(self):
+        """An unbroken run of the same job: the same beginning of the journal, so the same time of creation."""
+        with open("out.journal", encoding="utf-8") as file:
+            head = file.readline()
+        with open("whole.out.journal", "w", encoding="utf-8") as file:
+            file.write(head)
+        for path in ("whole.out", "whole.tokens"):
+            open(path, "w", encoding="utf-8").close()
+        works(*self.command("whole.out"), model=self.model)
+
+    def same(self, what):
+        check(read("out") == read("whole.out"), f"{what}: the output is not that of an unbroken run")
+        if self.telemetry:
+            check(read("tokens") == read("whole.tokens"), f"{what}: the telemetry is not that of an unbroken run")
+
+    def finish(self, what):
+        works(*self.command(), model=self.model)
+        self.same(what)
+
+    def finish_again(self, command):
+        before = self.save()
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        check(self.save() == before, "a run with nothing to do changed a file")
+
+    def save(self):
+        return {path: read(path) for path in self.files}
+
+    def load(self, saved, **changed):
+        for path, data in (saved | {key.replace("_", "."): value for key, value in changed.items()}).items():
+            with open(path, "wb") as file:
+                file.write(data)
+
+
+def kill(job, n_kills, rng):
+    """Starts and kills until n_kills have hit a run that was still going."""
+    command = [trimtab, "batch", job.model, *job.command()]
+    begun = time.monotonic()
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    seconds = time.monotonic() - begun
+    begun = time.monotonic()
+    job.finish_again(command)
+    start = time.monotonic() - begun  # what it takes to start and find nothing to do
+    job.unbroken()
+    job.same("a first run")
+    for path in job.files:
+        if path != "out.journal":
+            os.unlink(path)
+    with open("out.journal", encoding="utf-8") as file:
+        head = file.readline()
+    with open("out.journal", "w", encoding="utf-8") as file:
+        file.write(head)  # the job has begun, and nothing is done
+    hits = misses = 0
+    progress = []
+    while hits < n_kills:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, start + 3 * max(seconds - start, 0) / n_kills))
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:
+            hits += 1
+            progress.append(read("out").count(b"\n") if os.path.exists("out") else 0)
+        else:
+            misses += 1
+            with open("out.journal", "w", encoding="utf-8") as file:
+                file.write(head)
+            for path in ("out", "tokens"):
+                if os.path.exists(path):
+                    os.unlink(path)
+    print(f"kills: {hits} hit a run at rows {progress}, {misses} came when it was done")
+    job.finish("killed")
+
+
+def test_kills():
+    kill(Job(mixed_rows(60), "-n", "12", "-b", "2", "-t", "1"), 8, random.Random(options.seed))
+
+
+def test_batch_size():
+    """Neither the batch nor the threads change a byte; nor does a file that was begun otherwise."""
+    job = Job(mixed_rows(40), "-n", "12", "-b", "32", "-t", "2")
+    works(*job.command())
+    job.arguments = job.arguments[:-4] + ["-b", "3", "-t", "1"]
+    job.unbroken()
+    job.same("another batch size")
+    lines = read("out.journal").split(b"\n")
+    saved = job.save()
+    job.load(saved, out_journal=b"\n".join(lines[:10]) + b"\n", out=b"".join(saved["out"].splitlines(True)[:9]))
+    job.finish("a run that goes on with another batch size")
+
+
+def test_torn():
+    """What a power cut leaves, and what somebody does to the files."""
+    job = Job(mixed_rows(30), "-n", "8")
+    works(*job.command())
+    job.unbroken()
+    job.same("a first run")
+    whole = job.save()
+    out, log, tokens = whole["out"], whole["out.journal"], whole["tokens"]
+    log = b"".join(line for line in log.splitlines(True) if b"synced" not in line)  # nothing is known to be on disk
+    records = log.splitlines(True)
+    end = json.loads(records[12])["end"]
+    for what, changed in {
+            "a torn record": {"out_journal": log[:-30]},
+            "a record without its newline": {"out_journal": log[:-1]},
+            "an empty journal's head": {"out_journal": records[0], "out": b"", "tokens": b""},
+            "a torn row": {"out": out[:end + 40]},
+            "a row that is missing": {"out": out[:end]},
+            "rows of zeros": {"out": out[:end] + bytes(len(out) - end)},
+            "records of zeros": {"out_journal": b"".join(records[:13]) + bytes(300)},
+            "a zero in a row": {"out": out[:end + 9] + b"\0" + out[end + 10:]},
+            "records of other rows": {"out_journal": b"".join(records[:5] + records[9:])},
+            "a row twice": {"out": out + out.splitlines(True)[-1]},
+            "half a row without its record": {"out_journal": b"".join(records[:9]), "out": out[:end + 11]},
+            "torn telemetry": {"tokens": tokens[:-100]},
+            "telemetry of zeros": {"tokens": tokens[:200] + bytes(len(tokens) - 200)},
+            "no output yet": {"out_journal": b"".join(records[:9]), "out": b""},
+    }.items():
+        job.load(whole, **({"out_journal": log} | changed))
+        job.finish(what)
+    # A row that was on disk and is another now was changed by somebody.
+    for what, changed in {"a changed byte": {"out": out.replace(b"chat", b"Chat", 1)}, "a cut output": {"out": out[:end]},
+                          "cut telemetry": {"tokens": tokens[:-1]}}.items():
+        job.load(whole, **changed)
+        before = job.save()
+        refused(1, "no longer what was written", *job.command())
+        check(job.save() == before, f"{what}: the files were touched")
+    job.load(whole)
+    os.unlink("out.journal")
+    refused(1, "no journal", *job.command())
+    check(read("out") == out and not os.path.exists("out.journal"), "an output without a journal was touched")
+    works(*job.command(), "--restart")
+    job.unbroken()
+    job.same("a restart")
+
+
+def test_other_job():
+    job = Job(mixed_rows(12), "-n", "8", telemetry=False)
+    works(*job.command())
+    before = job.save()
+    base = job.command()
+    refused(1, "another options: nothing was changed; --restart starts over", *base, "-n", "9")
+    refused(1, "another options", *base, "--seed", "1")
+    refused(1, "another options", *base, "--system", "x")
+    refused(1, "another sweep", *base, "--sweep", "p@1")
+    refused(1, "another telemetry", *base, "--telemetry", "t")
+    refused(1, "another policies", *base, "--policy", "r=q.st")
+    refused(1, "another model", *base, model=os.path.join(tiny, "tiny-llama.q8_0.gguf"))
+    refused(1, "another model", *base, "--kv", "f16")
+    refused(1, "another model", *base, "-c", "100")
+    make_policy("q.st", "trimtab.alpha=0.8")
+    refused(1, "another policies", *base)
+    make_policy("q.st", "trimtab.alpha=0.7")
+    with open("in.jsonl", "a", encoding="utf-8") as file:
+        file.write("\n")
+    refused(1, "another input", *base)
+    check(job.save() == before, "a refusal touched the files")
+    works(*base, "--restart")
+    with open("out.journal", "r+", encoding="utf-8") as file:
+        file.write("[")
+    refused(1, "out.journal", *base)
+
+
+def test_disk_full():
+    """A limit on the size of a file fails writes in the same way as a full disk, and needs no rights."""
+    job = Job(mixed_rows(40), "-n", "12")
+    for limit in (0, 1000, 5000, 9001, 20000, 40000):
+        for path in job.files:
+            if os.path.exists(path):
+                os.unlink(path)
+        refused(1, "cannot write: File too large", *job.command(),
+                before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)))
+        if limit < 1000:
+            continue  # the job itself found no room
+        check(read("out").endswith(b"\n") or not read("out"), f"a torn row stays at a limit of {limit}")
+        works(*job.command())
+        job.unbroken()
+        job.same(f"a disk of {limit} bytes")
+
+
+def test_interrupt():
+    job = Job(mixed_rows(200), "-n", "40")
+    process = subprocess.Popen([trimtab, "batch", job.model, *job.command()], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not os.path.exists("out") or not read("out"):
+        time.sleep(0.01)
+    # A second run of the same job waits for nobody.
+    refused(1, "another run", *job.command())
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate()
+    check(process.returncode == 130 and "the same command goes on" in message, f"interrupt: {message}")
+    job.unbroken()
+    job.finish("interrupted")
+
+
+def test_memory():
+    """The file is 40 times as long, the memory is the same. Bad rows, so that it does not take for ever."""
+    def peak(n):
+        write_lines("in.jsonl", (chat(f"row {i}", "x" * 2000, surprise=1) for i in range(n)))
+        before = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, " \
+                 "stderr=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        done = subprocess.run([sys.executable, "-c", before, trimtab, "batch", tiny, "-i", "in.jsonl", "-o", "out",
+                               "--restart"], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+    small, large = peak(500), peak(20000)
+    check(large - small < 4096, f"{small} KiB for 500 rows, {large} KiB for 20000")
+
+
+def main():
+    everything = {name[5:]: test for name, test in globals().items() if name.startswith("test_")}
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        print(f"seed {options.seed}")
+        if options.kills:
+            model = os.path.abspath(options.model) if options.model else tiny
+            kill(Job(mixed_rows(options.lines), "-n", "12", "-b", "8", model=model), options.kills, random.Random(options.seed))
+        for name in ([] if options.kills else options.tests or everything):
+            for entry in os.listdir("."):
+                os.unlink(entry)
+            begun = time.monotonic()
+            everything[name]()
+            print(f"{name}: {time.monotonic() - begun:.1f} s")
+        os.chdir("/")
+    print("all passed" if not problems else f"{len(problems)} checks failed")
+    sys.exit(bool(problems))
+
+
+main()

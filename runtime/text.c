@@ -169,9 +169,7 @@ static int render(const struct tt_text *text, const char *messages_json, const s
 	if (o->eos)
 		chat.eos_token = (char *)(uintptr_t)o->eos;
 	TT_TRY(tt_json_parse(&messages, messages_json, strlen(messages_json), "messages", err));
-	int status = json_is_array(messages) ? tt_chat_render(&chat, messages, !o->no_generation_prompt, (time_t)o->now,
-						       prompt, untrusted, err)
-					     : tt_fail(err, TT_ERR_FORMAT, "messages must be a JSON array");
+	int status = tt_chat_render(&chat, messages, !o->no_generation_prompt, (time_t)o->now, prompt, untrusted, err);
 	json_decref(messages);
 	return status;
 }
@@ -229,26 +227,7 @@ const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n)
 
 int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids, char **string, struct tt_error *err)
 {
-	struct tt_buffer out = {0};
-	struct tt_utf8_stream stream = {0};
-	int status = text->tokenizer ? TT_OK : tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
-	for (size_t i = 0; i < n_ids && status == TT_OK; i++) {
-		size_t n = 0;
-		if (tt_tokenizer_is_special(text->tokenizer, ids[i]))
-			continue;
-		const char *piece = tt_tokenizer_piece(text->tokenizer, ids[i], &n);
-		status = tt_grow(&out.data, &out.capacity, out.len + 3 * n + 32, 1, err);
-		if (status == TT_OK)
-			out.len += tt_utf8_stream_push(&stream, piece, n, out.data + out.len);
-	}
-	if (status == TT_OK)
-		status = tt_grow(&out.data, &out.capacity, out.len + 32, 1, err);
-	if (status != TT_OK) {
-		tt_buffer_free(&out);
-		return status;
-	}
-	out.len += tt_utf8_stream_finish(&stream, out.data + out.len);
-	out.data[out.len] = 0;
-	*string = out.data;
-	return TT_OK;
+	if (!text->tokenizer)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
+	return tt_tokenizer_decode(text->tokenizer, ids, n_ids, string, err);
 }

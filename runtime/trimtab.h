@@ -67,7 +67,8 @@ struct tt_chat_options {
 	int64_t now;           /* Unix time that the template sees as the date; 0 for the present */
 };
 
-/* Renders messages, a JSON array of {"role": ..., "content": ...}, into *prompt (tt_free). options may be NULL. */
+/* Renders messages, a JSON array of {"role": ..., "content": ...}, or an object that holds such "messages" and perhaps
+ * "tools" and "documents", into *prompt (tt_free). options may be NULL. */
 int tt_text_render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	char **prompt, struct tt_error *err);
 

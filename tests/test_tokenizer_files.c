@@ -424,11 +424,11 @@ static void refuse_gguf(const struct vocabulary *v, const char *message)
 Test(tokenizer_files, refuses_a_gguf_vocabulary_by_the_field)
 {
 	struct vocabulary v = good;
-	v.model = "llama";
-	refuse_gguf(&v, "tokenizer.ggml.model: llama");
+	v.model = "bert";
+	refuse_gguf(&v, "tokenizer.ggml.model: bert");
 	v = good;
 	v.pre = "tekken";
-	refuse_gguf(&v, "tokenizer.ggml.pre: pre-tokenizer tekken");
+	refuse_gguf(&v, "tokenizer.ggml.pre: pre-tokenizer \"tekken\"");
 	v.pre = NULL;
 	refuse_gguf(&v, "tokenizer.ggml.pre");
 	v = good;
@@ -445,7 +445,9 @@ Test(tokenizer_files, refuses_a_gguf_vocabulary_by_the_field)
 	refuse_gguf(&v, "tokenizer.ggml.token_type has 6 entries for 7 tokens");
 	v = good;
 	v.types[6] = 6;
-	refuse_gguf(&v, "tokenizer.ggml.token_type: type 6 of token 6");
+	refuse_gguf(&v, "token 6 is a byte of its own");
+	v.types[6] = 7;
+	refuse_gguf(&v, "tokenizer.ggml.token_type: type 7 of token 6");
 	v = good;
 	v.merges[1] = "ab";
 	refuse_gguf(&v, "tokenizer.ggml.merges: merge 1");

@@ -7,7 +7,9 @@
 
 static const char about[] = "Renders messages, a JSON list of {\"role\": ..., \"content\": ...}, with the chat "
 			    "template of a model or of a .jinja\n"
-			    "file, and prints the prompt as it is, with no newline behind it.";
+			    "file, and prints the prompt as it is, with no newline behind it. An object {\"messages\": "
+			    "[...], \"tools\": [...],\n"
+			    "\"documents\": [...]} in place of the list hands those to the template too.";
 
 static const char examples[] =
 	"  trimtab template model.gguf --messages chat.json\n"

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "runtime/text/utf8.h"
 
 #define NO_RANK UINT32_MAX
 
@@ -26,7 +27,44 @@ int tt_bpe_init(struct tt_bpe *bpe, size_t n_merges, struct tt_error *err)
 void tt_bpe_free(struct tt_bpe *bpe)
 {
 	free(bpe->merges);
+	free(bpe->characters);
 	bpe->merges = NULL;
+	bpe->characters = NULL;
+}
+
+int tt_bpe_init_characters(struct tt_bpe *bpe, size_t n, struct tt_error *err)
+{
+	size_t slots;
+	if (!tt_hash_slots(n, &slots))
+		return tt_fail(err, TT_ERR_MEMORY, "a table of %zu characters is too large", n);
+	TT_TRY(tt_alloc(&bpe->characters, slots, sizeof *bpe->characters, err));
+	bpe->character_mask = slots - 1;
+	for (size_t i = 0; i < slots; i++)
+		bpe->characters[i].id = -1;
+	return TT_OK;
+}
+
+int tt_bpe_add_character(struct tt_bpe *bpe, uint32_t character, int32_t id, struct tt_error *err)
+{
+	size_t slot = tt_hash_u64(character) & bpe->character_mask;
+	for (int probes = 0; probes < TT_HASH_MAX_PROBES; probes++, slot = (slot + 1) & bpe->character_mask) {
+		if (bpe->characters[slot].id < 0) {
+			bpe->characters[slot] = (struct tt_bpe_character){character, id};
+			return TT_OK;
+		}
+		if (bpe->characters[slot].character == character)
+			return tt_fail(err, TT_ERR_FORMAT, "tokens %d and %d are the same character",
+				bpe->characters[slot].id, id);
+	}
+	return tt_fail(err, TT_ERR_LIMIT, "too many characters with the same hash");
+}
+
+static int32_t find_character(const struct tt_bpe *bpe, uint32_t character)
+{
+	size_t slot = tt_hash_u64(character) & bpe->character_mask;
+	for (;; slot = (slot + 1) & bpe->character_mask)
+		if (bpe->characters[slot].id < 0 || bpe->characters[slot].character == character)
+			return bpe->characters[slot].id;
 }
 
 static uint64_t pair_of(int32_t left, int32_t right)
@@ -163,7 +201,8 @@ static int push_pair(const struct tt_bpe *bpe, struct tt_bpe_scratch *s, int32_t
 }
 
 /* s->id holds the n symbols. Every merge removes a symbol and enters at most two pairs, so the heap sees fewer than
- * 3 n entries. An entry whose pair is gone is recognised by its rank, which belongs to one pair only. */
+ * 3 n entries. An entry whose pair is gone is recognised by its rank; where another pair of that rank has taken the place, the
+ * entry does for it. */
 static int encode_long(
 	const struct tt_bpe *bpe, struct tt_bpe_scratch *s, size_t n, struct tt_ids *ids, struct tt_error *err)
 {
@@ -208,10 +247,18 @@ int tt_bpe_encode(const struct tt_bpe *bpe, struct tt_bpe_scratch *scratch, cons
 		TT_TRY(tt_grow(&scratch->id, &scratch->id_capacity, n, sizeof *scratch->id, err));
 		symbols = scratch->id;
 	}
-	for (size_t i = 0; i < n; i++) {
-		int32_t id = bpe->byte_id[(uint8_t)word[i]];
+	for (size_t i = 0; i < n;) {
+		uint32_t character;
+		size_t used = bpe->characters ? tt_utf8_decode(word + i, n - i, &character) : 0;
+		int32_t id = used ? find_character(bpe, character) : -1;
 		if (id >= 0)
 			symbols[len++] = id;
+		for (size_t j = 0; id < 0 && j < (used ? used : 1); j++) {
+			int32_t byte = bpe->byte_id[(uint8_t)word[i + j]];
+			if (byte >= 0)
+				symbols[len++] = byte;
+		}
+		i += used ? used : 1;
 	}
 	if (len == 0)
 		return TT_OK;

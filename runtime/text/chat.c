@@ -162,8 +162,18 @@ int tt_chat_from_source(struct tt_chat_template *out, const char *source, size_t
 	return status;
 }
 
-static int check_messages(const json_t *messages, struct tt_error *err)
+/* The list, in a conversation that may be an object around it. */
+static int find_messages(const json_t *conversation, const json_t **out, struct tt_error *err)
 {
+	static const char *const known[] = {"messages", "tools", "documents"};
+	const json_t *messages =
+		json_is_object(conversation) ? json_object_get(conversation, "messages") : conversation;
+	size_t n_known = 0;
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		n_known += json_object_get(conversation, known[i]) != NULL;
+	if (n_known < json_object_size(conversation))
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "a conversation has messages, tools and documents, and no other key");
 	if (!json_is_array(messages))
 		return tt_fail(err, TT_ERR_ARGUMENT, "messages must be a list");
 	for (size_t i = 0; i < json_array_size(messages); i++) {
@@ -171,27 +181,31 @@ static int check_messages(const json_t *messages, struct tt_error *err)
 		if (!json_is_object(message) || !json_is_string(json_object_get(message, "role")))
 			return tt_fail(err, TT_ERR_ARGUMENT, "messages[%zu] must be an object with a role", i);
 	}
+	*out = messages;
 	return TT_OK;
 }
 
-/* tools and documents are there and none, as transformers passes them. */
-static json_t *make_context(const struct tt_chat_template *chat, const json_t *messages, bool add_generation_prompt)
+/* Without tools and documents both are there and none, as transformers passes them. */
+static json_t *make_context(const struct tt_chat_template *chat, const json_t *conversation, const json_t *messages,
+	bool add_generation_prompt)
 {
-	return json_pack("{s:O, s:b, s:s, s:s, s:n, s:n}", "messages", (json_t *)messages, "add_generation_prompt",
+	json_t *tools = json_object_get(conversation, "tools"), *documents = json_object_get(conversation, "documents");
+	return json_pack("{s:O, s:b, s:s, s:s, s:O?, s:O?}", "messages", (json_t *)messages, "add_generation_prompt",
 		(int)add_generation_prompt, "bos_token", chat->bos_token ? chat->bos_token : "", "eos_token",
-		chat->eos_token ? chat->eos_token : "", "tools", "documents");
+		chat->eos_token ? chat->eos_token : "", "tools", tools, "documents", documents);
 }
 
-int tt_chat_render(const struct tt_chat_template *chat, const json_t *messages, bool add_generation_prompt, time_t now,
-	struct tt_buffer *text, struct tt_buffer *untrusted, struct tt_error *err)
+int tt_chat_render(const struct tt_chat_template *chat, const json_t *conversation, bool add_generation_prompt,
+	time_t now, struct tt_buffer *text, struct tt_buffer *untrusted, struct tt_error *err)
 {
 	struct tt_jinja *parsed = NULL;
 	if (!chat->source)
 		return tt_fail(err, TT_ERR_ARGUMENT, "the model has no chat template");
-	TT_TRY(check_messages(messages, err));
+	const json_t *messages = NULL;
+	TT_TRY(find_messages(conversation, &messages, err));
 	if (!chat->jinja)
 		TT_TRY(tt_jinja_parse(&parsed, chat->source, strlen(chat->source), NAME, err));
-	json_t *context = make_context(chat, messages, add_generation_prompt);
+	json_t *context = make_context(chat, conversation, messages, add_generation_prompt);
 	int status = context ? TT_OK : tt_fail(err, TT_ERR_FORMAT, "bos_token or eos_token is not valid UTF-8");
 	if (status == TT_OK)
 		status = tt_jinja_render(

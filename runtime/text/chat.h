@@ -24,8 +24,8 @@ int tt_chat_from_source(struct tt_chat_template *out, const char *source, size_t
 	const char *bos_token, const char *eos_token, struct tt_error *err);
 void tt_chat_free(struct tt_chat_template *chat);
 
-/* messages: an array of {"role", "content", ...}. now: 0 for the present. */
-int tt_chat_render(const struct tt_chat_template *chat, const json_t *messages, bool add_generation_prompt, time_t now,
-	struct tt_buffer *text, struct tt_buffer *untrusted, struct tt_error *err);
+/* conversation: an array of {"role", "content", ...}, or an object of such "messages" and "tools" and "documents". now: 0 for the present. */
+int tt_chat_render(const struct tt_chat_template *chat, const json_t *conversation, bool add_generation_prompt,
+	time_t now, struct tt_buffer *text, struct tt_buffer *untrusted, struct tt_error *err);
 
 #endif

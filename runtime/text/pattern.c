@@ -5,8 +5,8 @@
 #include "base/fail.h"
 #include "runtime/text/utf8.h"
 
-/* Contents of a class. \s without PCRE2's extra U+180E; letters and numbers that came after Unicode 14 (Debian 12's
- * PCRE2) up to 16 (Oniguruma in tokenizers 0.23). */
+/* Contents of a class. \s without PCRE2's extra U+180E; characters that came after Unicode 14
+ * (Debian 12's PCRE2) up to 16 (Oniguruma in tokenizers 0.23). */
 #define SPACES                                                                                                         \
 	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define LETTERS                                                                                                        \
@@ -20,6 +20,22 @@
 	"\\p{N}\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}"                   \
 	"\\x{16130}-\\x{16139}\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}\\x{1d2c0}-\\x{1d2d3}\\x{1e4f0}-\\x{1e4f9}"    \
 	"\\x{1e5f1}-\\x{1e5fa}"
+
+#define PUNCTUATION                                                                                                    \
+	"\\p{P}\\x{1b4e}\\x{1b4f}\\x{1b7f}\\x{10d6e}\\x{113d4}\\x{113d5}\\x{113d7}\\x{113d8}\\x{11b00}-\\x{11b09}"     \
+	"\\x{11be1}\\x{11f43}-\\x{11f4f}\\x{16d6d}-\\x{16d6f}\\x{1e5ff}"
+#define MARKS                                                                                                          \
+	"\\p{M}\\x{897}\\x{cf3}\\x{ece}\\x{10d69}-\\x{10d6d}\\x{10efc}-\\x{10eff}\\x{11241}"                           \
+	"\\x{113b8}-\\x{113c0}\\x{113c2}\\x{113c5}\\x{113c7}-\\x{113ca}\\x{113cc}-\\x{113d0}\\x{113d2}"                \
+	"\\x{113e1}-\\x{113e2}\\x{11f00}-\\x{11f01}\\x{11f03}\\x{11f34}-\\x{11f3a}\\x{11f3e}-\\x{11f42}"               \
+	"\\x{11f5a}\\x{13440}\\x{13447}-\\x{13455}\\x{1611e}-\\x{1612f}\\x{1e08f}\\x{1e4ec}-\\x{1e4ef}"                \
+	"\\x{1e5ee}-\\x{1e5ef}"
+#define SYMBOLS                                                                                                        \
+	"\\p{S}\\x{2427}-\\x{2429}\\x{2ffc}-\\x{2fff}\\x{31e4}-\\x{31e5}\\x{31ef}\\x{10d8e}-\\x{10d8f}"                \
+	"\\x{1cc00}-\\x{1ccef}\\x{1cd00}-\\x{1ceb3}\\x{1f6dc}\\x{1f774}-\\x{1f776}\\x{1f77b}-\\x{1f77f}"               \
+	"\\x{1f7d9}\\x{1f8b2}-\\x{1f8bb}\\x{1f8c0}-\\x{1f8c1}\\x{1fa75}-\\x{1fa77}\\x{1fa87}-\\x{1fa89}"               \
+	"\\x{1fa8f}\\x{1faad}-\\x{1faaf}\\x{1fabb}-\\x{1fabf}\\x{1fac6}\\x{1face}-\\x{1facf}"                          \
+	"\\x{1fada}-\\x{1fadc}\\x{1fadf}\\x{1fae8}-\\x{1fae9}\\x{1faf7}-\\x{1faf8}\\x{1fbcb}-\\x{1fbef}"
 
 enum { MAX_GROUPS = 32 };
 
@@ -99,14 +115,28 @@ static int translate_escape(struct translation *t, bool in_class, bool *is_class
 		t->at += 2;
 		return add(t, "[^" SPACES "]");
 	}
-	static const char *const names[] = {"\\p{L}", "\\p{N}", "\\P{L}", "\\P{N}"};
-	static const char *const alone[] = {"[" LETTERS "]", "[" NUMBERS "]", "[^" LETTERS "]", "[^" NUMBERS "]"};
-	static const char *const within[] = {LETTERS, NUMBERS};
-	for (size_t i = 0; i < (in_class ? 2 : 4); i++)
-		if (starts(t, names[i])) {
-			t->at += 5;
-			return add(t, in_class ? within[i] : alone[i]);
-		}
+	static const struct {
+		char name;
+		const char *within, *alone, *without;
+	} properties[] = {
+#define PROPERTY(name, set) {name, set, "[" set "]", "[^" set "]"}
+		PROPERTY('L', LETTERS),
+		PROPERTY('M', MARKS),
+		PROPERTY('N', NUMBERS),
+		PROPERTY('P', PUNCTUATION),
+		PROPERTY('S', SYMBOLS),
+#undef PROPERTY
+	};
+	bool negated = c == 'P';
+	if ((c == 'p' || (negated && !in_class)) && t->n - from >= 5 && t->in[from + 2] == '{' &&
+		t->in[from + 4] == '}')
+		for (size_t i = 0; i < sizeof properties / sizeof *properties; i++)
+			if (properties[i].name == t->in[from + 3]) {
+				t->at += 5;
+				return add(t, in_class  ? properties[i].within
+					      : negated ? properties[i].without
+							: properties[i].alone);
+			}
 	size_t n = 2;
 	while (from + n < t->n && n < 20 && (c == 'p' || c == 'P') && t->in[from + n - 1] != '}')
 		n++;
@@ -238,8 +268,10 @@ static int translate_one(struct translation *t)
 		return translate_group(t);
 	case '{':
 		return translate_interval(t);
+	case '$': /* the end of a line, in Ruby */
+		t->at++;
+		return add(t, "(?=\\n|\\z)");
 	case '^':
-	case '$':
 		return refuse(t, t->at, 1, "");
 	case ')':
 		if (t->n_open == 0)

@@ -13,7 +13,8 @@
 /* Patterns come from model files. These are several hundred times what the published ones need on any text. */
 enum { MATCH_LIMIT = 10000000, DEPTH_LIMIT = 100000, HEAP_LIMIT_KIB = 65536, JIT_STACK_BYTES = 1 << 20 };
 
-enum stage_kind { STAGE_PATTERN, STAGE_DIGITS, STAGE_DIGIT_RUNS };
+/* The last two see what ByteLevel makes of the text: bytes. */
+enum stage_kind { STAGE_PATTERN, STAGE_DIGITS, STAGE_DIGIT_RUNS, STAGE_BYTE_DIGIT_RUNS, STAGE_BYTE_THREES };
 
 struct tt_pretokenizer_stage {
 	enum stage_kind kind;
@@ -22,13 +23,15 @@ struct tt_pretokenizer_stage {
 	char name[64];
 };
 
-const char tt_pattern_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-static const char pattern_llama3[] =
-	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-	"\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-static const char pattern_qwen2[] =
-	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-	"\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+/* Punctuation since Unicode 8, whose tables `tokenizers` splits by. */
+#define NEWER_PUNCTUATION                                                                                              \
+	"\\x{61d}\\x{9fd}\\x{a76}\\x{c77}\\x{c84}\\x{1b7d}-\\x{1b7e}\\x{2e43}-\\x{2e4f}\\x{2e52}-\\x{2e5d}"            \
+	"\\x{10ead}\\x{10f55}-\\x{10f59}\\x{10f86}-\\x{10f89}\\x{1144b}-\\x{1144f}\\x{1145a}-\\x{1145b}"               \
+	"\\x{1145d}\\x{11660}-\\x{1166c}\\x{116b9}\\x{1183b}\\x{11944}-\\x{11946}\\x{119e2}"                           \
+	"\\x{11a3f}-\\x{11a46}\\x{11a9a}-\\x{11a9c}\\x{11a9e}-\\x{11aa2}\\x{11c41}-\\x{11c45}"                         \
+	"\\x{11c70}-\\x{11c71}\\x{11ef7}-\\x{11ef8}\\x{11fff}\\x{12ff1}-\\x{12ff2}\\x{16e97}-\\x{16e9a}"               \
+	"\\x{16fe2}\\x{1e95e}-\\x{1e95f}"
+#define PUNCTUATION "(?![" NEWER_PUNCTUATION "])[\\p{P}\\x{166d}\\x{111c9}$+<=>^`|~]"
 
 /* PCRE2's allocations through ours, so that a test that makes one fail reaches them. */
 static void *regex_alloc(size_t n, void *unused)
@@ -95,6 +98,12 @@ out:
 	return status;
 }
 
+static void set_name(struct tt_pretokenizer_stage *stage, const char *name)
+{
+	size_t len = strlen(name) < sizeof stage->name ? strlen(name) : sizeof stage->name - 1;
+	memcpy(stage->name, name, len);
+}
+
 int tt_pretokenizer_add_pattern(struct tt_pretokenizer *pretokenizer, const char *pattern, size_t n, bool literal,
 	const char *name, struct tt_error *err)
 {
@@ -102,8 +111,7 @@ int tt_pretokenizer_add_pattern(struct tt_pretokenizer *pretokenizer, const char
 	struct tt_buffer translated = {0};
 	TT_TRY(add_stage(pretokenizer, &stage, err));
 	stage->kind = STAGE_PATTERN;
-	size_t len = strlen(name) < sizeof stage->name ? strlen(name) : sizeof stage->name - 1;
-	memcpy(stage->name, name, len);
+	set_name(stage, name);
 	if (literal)
 		return compile(stage, pattern, n, true, err);
 	int status = tt_pattern_translate(&translated, pattern, n, err);
@@ -115,6 +123,17 @@ int tt_pretokenizer_add_pattern(struct tt_pretokenizer *pretokenizer, const char
 	return status;
 }
 
+int tt_pretokenizer_add_punctuation(
+	struct tt_pretokenizer *pretokenizer, bool runs, const char *name, struct tt_error *err)
+{
+	static const char one[] = PUNCTUATION, many[] = "(?:" PUNCTUATION ")+";
+	struct tt_pretokenizer_stage *stage = NULL;
+	TT_TRY(add_stage(pretokenizer, &stage, err));
+	stage->kind = STAGE_PATTERN;
+	set_name(stage, name);
+	return compile(stage, runs ? many : one, runs ? sizeof many - 1 : sizeof one - 1, false, err);
+}
+
 int tt_pretokenizer_add_digits(struct tt_pretokenizer *pretokenizer, bool individual, struct tt_error *err)
 {
 	struct tt_pretokenizer_stage *stage = NULL;
@@ -123,30 +142,12 @@ int tt_pretokenizer_add_digits(struct tt_pretokenizer *pretokenizer, bool indivi
 	return TT_OK;
 }
 
-int tt_pretokenizer_add_named(struct tt_pretokenizer *pretokenizer, const char *name, size_t n, struct tt_error *err)
+int tt_pretokenizer_add_byte_digits(struct tt_pretokenizer *pretokenizer, bool threes, struct tt_error *err)
 {
-	static const struct {
-		const char *name, *pattern;
-		bool digits;
-	} known[] = {
-		{"smollm", tt_pattern_gpt2, true},
-		{"gpt-2", tt_pattern_gpt2, false},
-		{"default", tt_pattern_gpt2, false},
-		{"llama-bpe", pattern_llama3, false},
-		{"llama3", pattern_llama3, false},
-		{"llama-v3", pattern_llama3, false},
-		{"qwen2", pattern_qwen2, false},
-	};
-	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-		if (strlen(known[i].name) != n || memcmp(known[i].name, name, n) != 0)
-			continue;
-		if (known[i].digits)
-			TT_TRY(tt_pretokenizer_add_digits(pretokenizer, true, err));
-		return tt_pretokenizer_add_pattern(
-			pretokenizer, known[i].pattern, strlen(known[i].pattern), false, known[i].name, err);
-	}
-	return tt_fail(err, TT_ERR_UNSUPPORTED, "tokenizer.ggml.pre: pre-tokenizer %.*s is not supported",
-		(int)(n < 60 ? n : 60), name);
+	struct tt_pretokenizer_stage *stage = NULL;
+	TT_TRY(add_stage(pretokenizer, &stage, err));
+	stage->kind = threes ? STAGE_BYTE_THREES : STAGE_BYTE_DIGIT_RUNS;
+	return TT_OK;
 }
 
 int tt_pretokenize_begin(struct tt_pretokenize_run *run, struct tt_error *err)
@@ -247,14 +248,59 @@ static int split_digits(const struct splitter *s, size_t at, const char *text, s
 	return done < n ? split(s, at + 1, text + done, n - done, err) : TT_OK;
 }
 
+/* GPT-2's alphabet spells these bytes with characters that are numeric: the ten digits, superscripts and fractions. */
+static bool is_numeric_byte(unsigned char byte)
+{
+	return (byte >= '0' && byte <= '9') || byte == 0xb2 || byte == 0xb3 || byte == 0xb9 ||
+	       (byte >= 0xbc && byte <= 0xbe);
+}
+
+static int split_byte_digits(const struct splitter *s, size_t at, const char *text, size_t n, struct tt_error *err)
+{
+	size_t done = 0;
+	for (size_t i = 1; i < n; i++) {
+		if (is_numeric_byte((unsigned char)text[i]) == is_numeric_byte((unsigned char)text[i - 1]))
+			continue;
+		TT_TRY(split(s, at + 1, text + done, i - done, err));
+		done = i;
+	}
+	return split(s, at + 1, text + done, n - done, err);
+}
+
+/* [0-9][0-9][0-9], isolated. */
+static int split_threes(const struct splitter *s, size_t at, const char *text, size_t n, struct tt_error *err)
+{
+	size_t done = 0, run = 0;
+	for (size_t i = 0; i < n; i++) {
+		run = text[i] >= '0' && text[i] <= '9' ? run + 1 : 0;
+		if (run < 3)
+			continue;
+		if (i - 2 > done)
+			TT_TRY(split(s, at + 1, text + done, i - 2 - done, err));
+		TT_TRY(split(s, at + 1, text + i - 2, 3, err));
+		done = i + 1;
+		run = 0;
+	}
+	return done < n ? split(s, at + 1, text + done, n - done, err) : TT_OK;
+}
+
 /* The depth is the number of stages. */
 static int split(const struct splitter *s, size_t stage, const char *text, size_t n, struct tt_error *err)
 {
 	if (stage == s->pretokenizer->n_stages)
 		return s->take(s->state, text, n, err);
-	if (s->pretokenizer->stages[stage].kind == STAGE_PATTERN)
+	switch (s->pretokenizer->stages[stage].kind) {
+	case STAGE_PATTERN:
 		return split_pattern(s, stage, text, n, err);
-	return split_digits(s, stage, text, n, err);
+	case STAGE_DIGITS:
+	case STAGE_DIGIT_RUNS:
+		return split_digits(s, stage, text, n, err);
+	case STAGE_BYTE_DIGIT_RUNS:
+		return split_byte_digits(s, stage, text, n, err);
+	case STAGE_BYTE_THREES:
+		return split_threes(s, stage, text, n, err);
+	}
+	return TT_OK;
 }
 
 int tt_pretokenize(const struct tt_pretokenizer *pretokenizer, struct tt_pretokenize_run *run, const char *text,

@@ -29,8 +29,20 @@ int tt_pretokenizer_add_pattern(struct tt_pretokenizer *pretokenizer, const char
 	const char *name, struct tt_error *err);
 /* Cuts out single numeric characters, or runs of them. */
 int tt_pretokenizer_add_digits(struct tt_pretokenizer *pretokenizer, bool individual, struct tt_error *err);
+/* Cuts out single characters of punctuation, or runs of them (as `tokenizers` has it: Unicode 8 and ASCII's symbols). */
+int tt_pretokenizer_add_punctuation(
+	struct tt_pretokenizer *pretokenizer, bool runs, const char *name, struct tt_error *err);
+/* What stands behind ByteLevel sees its alphabet: runs of numeric characters, or [0-9][0-9][0-9]. Pieces may end inside
+ * a code point, so nothing else may follow. */
+int tt_pretokenizer_add_byte_digits(struct tt_pretokenizer *pretokenizer, bool threes, struct tt_error *err);
+
+/* What else the tokenizer.json of a named pre-tokenizer says. */
+struct tt_named_pretokenizer {
+	bool nfc, ignore_merges;
+};
 /* The stages that GGUF's tokenizer.ggml.pre stands for; TT_ERR_UNSUPPORTED for a name that is not known. */
-int tt_pretokenizer_add_named(struct tt_pretokenizer *pretokenizer, const char *name, size_t n, struct tt_error *err);
+int tt_pretokenizer_add_named(struct tt_pretokenizer *pretokenizer, const char *name, size_t n,
+	struct tt_named_pretokenizer *also, struct tt_error *err);
 
 /* What one thread needs to run the patterns. */
 struct tt_pretokenize_run {

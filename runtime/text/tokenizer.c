@@ -36,11 +36,28 @@ size_t tt_alphabet_decode(const char *text, size_t n, char *out)
 	return written;
 }
 
+int tt_plain_spaces(struct tt_buffer *out, const char *text, size_t n, struct tt_error *err)
+{
+	static const size_t sign = sizeof TT_SPACE_SIGN - 1;
+	size_t done = 0;
+	for (size_t i = 0; i + sign <= n;) {
+		if (memcmp(text + i, TT_SPACE_SIGN, sign) != 0) {
+			i++;
+			continue;
+		}
+		TT_TRY(tt_buffer_add(out, text + done, i - done, err));
+		TT_TRY(tt_buffer_add(out, " ", 1, err));
+		done = i += sign;
+	}
+	return tt_buffer_add(out, text + done, n - done, err);
+}
+
 void tt_vocabulary_free(struct tt_vocabulary *vocabulary)
 {
 	free(vocabulary->tokens);
 	free(vocabulary->flags);
 	free(vocabulary->merges);
+	free(vocabulary->scores);
 	tt_pretokenizer_free(&vocabulary->pretokenizer);
 	*vocabulary = (struct tt_vocabulary){0};
 }
@@ -69,55 +86,114 @@ static int shown(const struct tt_span *span)
 	return (int)(span->len < SHOWN ? span->len : SHOWN);
 }
 
-/* Fills pieces, bytes and flags. A model token outside the alphabet keeps its text, as the ByteLevel decoder has it,
- * and can never come out of the model. */
-static int add_pieces(struct tt_tokenizer *t, const struct tt_vocabulary *v, struct tt_error *err)
+static int hex_digit(char c)
 {
-	size_t total = 0;
-	for (size_t i = 0; i < v->n_tokens; i++)
-		if (!tt_add_size(total, v->tokens[i].len, &total))
-			return tt_fail(err, TT_ERR_MEMORY, "the vocabulary's text is too large");
-	TT_TRY(tt_alloc(&t->bytes, total, 1, err));
-	TT_TRY(tt_alloc(&t->pieces, v->n_tokens, sizeof *t->pieces, err));
-	TT_TRY(tt_alloc(&t->flags, v->n_tokens, 1, err));
-	t->n_pieces = v->n_tokens;
-	char *at = t->bytes;
-	for (size_t i = 0; i < v->n_tokens; i++) {
-		const struct tt_span *token = &v->tokens[i];
-		size_t len = SIZE_MAX;
-		t->flags[i] = v->flags[i];
-		if (tt_utf8_check(token->data, token->len) != token->len)
-			return tt_fail(err, TT_ERR_FORMAT, "token %zu is not valid UTF-8", i);
-		if (!(t->flags[i] & TT_TOKEN_ADDED) && t->flags[i] & TT_TOKEN_MODEL)
-			len = tt_alphabet_decode(token->data, token->len, at);
-		if (len == SIZE_MAX) {
-			len = token->len;
-			if (len)
-				memcpy(at, token->data, len);
-		}
-		t->pieces[i] = (struct tt_span){at, len};
-		at += len;
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* The byte that <0xNN> spells, or -1. */
+static int byte_token(const struct tt_span *token)
+{
+	const char *text = token->data;
+	if (token->len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>' || hex_digit(text[3]) < 0 ||
+		hex_digit(text[4]) < 0)
+		return -1;
+	return hex_digit(text[3]) << 4 | hex_digit(text[4]);
+}
+
+/* What a token stands for in a decoded text. A model token outside the alphabet keeps its text, as the ByteLevel
+ * decoder has it, and can never come out of the model. */
+static int add_piece(struct tt_buffer *bytes, const struct tt_vocabulary *v, size_t i, struct tt_error *err)
+{
+	const struct tt_span *token = &v->tokens[i];
+	bool is_model = v->flags[i] & TT_TOKEN_MODEL && !(v->flags[i] & TT_TOKEN_ADDED);
+	if (v->characters && v->flags[i] & TT_TOKEN_BYTE) {
+		char byte = (char)byte_token(token);
+		return tt_buffer_add(bytes, &byte, 1, err);
+	}
+	if (v->characters && !(v->flags[i] & TT_TOKEN_SPECIAL))
+		return tt_plain_spaces(bytes, token->data, token->len, err);
+	size_t before = bytes->len;
+	TT_TRY(tt_buffer_add(bytes, token->data, token->len, err));
+	if (is_model && !v->characters) {
+		/* The bytes are never more than their spelling. */
+		size_t len = token->len ? tt_alphabet_decode(token->data, token->len, bytes->data + before) : 0;
+		if (len != SIZE_MAX)
+			bytes->len = before + len;
+		else
+			memcpy(bytes->data + before, token->data, token->len);
 	}
 	return TT_OK;
 }
 
-/* Enters every byte that a model token stands for alone, and for ignore_merges the model's tokens as bytes. */
+/* Fills pieces, bytes and flags. */
+static int add_pieces(struct tt_tokenizer *t, const struct tt_vocabulary *v, struct tt_error *err)
+{
+	struct tt_buffer bytes = {0};
+	TT_TRY(tt_alloc(&t->pieces, v->n_tokens, sizeof *t->pieces, err));
+	TT_TRY(tt_alloc(&t->flags, v->n_tokens, 1, err));
+	t->n_pieces = v->n_tokens;
+	int status = TT_OK;
+	for (size_t i = 0; status == TT_OK && i < v->n_tokens; i++) {
+		size_t before = bytes.len;
+		t->flags[i] = v->flags[i];
+		if (tt_utf8_check(v->tokens[i].data, v->tokens[i].len) != v->tokens[i].len)
+			status = tt_fail(err, TT_ERR_FORMAT, "token %zu is not valid UTF-8", i);
+		else if (v->flags[i] & TT_TOKEN_BYTE && !v->characters)
+			status = tt_fail(err, TT_ERR_UNSUPPORTED,
+				"token %zu is a byte of its own, which byte-level BPE has no use for", i);
+		else if (v->flags[i] & TT_TOKEN_BYTE && byte_token(&v->tokens[i]) < 0)
+			status = tt_fail(err, TT_ERR_FORMAT, "token %zu is a byte, and %.*s does not spell one", i,
+				shown(&v->tokens[i]), v->tokens[i].data);
+		else
+			status = add_piece(&bytes, v, i, err);
+		t->pieces[i].len = bytes.len - before;
+	}
+	t->bytes = bytes.data; /* at its final place only now */
+	const char *at = bytes.data ? bytes.data : "";
+	for (size_t i = 0; i < v->n_tokens; i++) {
+		t->pieces[i].data = at;
+		at += t->pieces[i].len;
+	}
+	return status;
+}
+
+/* Enters the symbol that a token alone stands for, if it does. */
+static int add_symbol(struct tt_tokenizer *t, const struct tt_vocabulary *v, size_t i, struct tt_error *err)
+{
+	const struct tt_span *token = &v->tokens[i];
+	bool special = t->flags[i] & TT_TOKEN_SPECIAL;
+	char byte[4];
+	uint32_t c;
+	if (v->characters && v->flags[i] & TT_TOKEN_BYTE) {
+		t->bpe.byte_id[byte_token(token)] = (int32_t)i;
+		return TT_OK;
+	}
+	if (v->characters) {
+		if (special || token->len == 0 || tt_utf8_decode(token->data, token->len, &c) != token->len || c == ' ')
+			return TT_OK; /* a text has U+2581 where it had a space */
+		return tt_bpe_add_character(&t->bpe, c == 0x2581 ? ' ' : c, (int32_t)i, err);
+	}
+	if (token->len > 2 || tt_alphabet_decode(token->data, token->len, byte) != 1)
+		return TT_OK;
+	if (special) /* the text of a user could not be spelled without it */
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "special token %zu is a single byte", i);
+	t->bpe.byte_id[(uint8_t)byte[0]] = (int32_t)i;
+	return TT_OK;
+}
+
+/* Enters the symbols, and for ignore_merges the model's tokens as bytes. */
 static int add_model_tokens(struct tt_tokenizer *t, const struct tt_vocabulary *v, struct tt_error *err)
 {
+	if (v->characters)
+		TT_TRY(tt_bpe_init_characters(&t->bpe, v->n_tokens, err));
 	for (size_t i = 0; i < v->n_tokens; i++) {
-		char byte[4];
-		bool special = t->flags[i] & TT_TOKEN_SPECIAL;
 		int32_t earlier;
 		if (!(t->flags[i] & TT_TOKEN_MODEL))
 			continue;
-		if (v->tokens[i].len <= 2 && tt_alphabet_decode(v->tokens[i].data, v->tokens[i].len, byte) == 1) {
-			/* The text of a user could not be spelled without it. */
-			if (special)
-				return tt_fail(err, TT_ERR_UNSUPPORTED, "special token %zu is a single byte", i);
-			t->bpe.byte_id[(uint8_t)byte[0]] = (int32_t)i;
-		}
+		TT_TRY(add_symbol(t, v, i, err));
 		/* A piece equal to an earlier one is text outside the alphabet, which the model never gives. */
-		if (t->ignore_merges && !special)
+		if (t->ignore_merges && !(t->flags[i] & TT_TOKEN_SPECIAL))
 			TT_TRY(tt_span_index_add(&t->by_model, t->pieces, i, &earlier, err));
 	}
 	for (int i = 0; v->refuse_missing_bytes && i < 256; i++)
@@ -179,6 +255,9 @@ static int add_merges(struct tt_tokenizer *t, const struct tt_vocabulary *v, str
 			status = tt_fail(err, TT_ERR_FORMAT, "tokens %d and %zu are both %.*s", earlier, i,
 				shown(&v->tokens[i]), v->tokens[i].data);
 	}
+	if (status == TT_OK)
+		status = v->scores ? tt_tokenizer_add_scored_merges(&t->bpe, v, &index, err)
+				   : tt_bpe_init(&t->bpe, v->n_merges, err);
 	for (size_t rank = 0; status == TT_OK && rank < v->n_merges; rank++)
 		status = add_merge(t, v, &index, rank, &joined, err);
 	tt_buffer_free(&joined);
@@ -186,32 +265,42 @@ static int add_merges(struct tt_tokenizer *t, const struct tt_vocabulary *v, str
 	return status;
 }
 
-static int add_added(struct tt_tokenizer *t, struct tt_error *err)
+/* The text of an added token as the normaliser leaves it. */
+static int normalise(
+	const struct tt_vocabulary *v, const struct tt_span *token, struct tt_buffer *text, struct tt_error *err)
+{
+	text->len = 0;
+	if (v->nfc)
+		return tt_utf8_nfc(text, token->data, token->len, err);
+	if (v->prepend == TT_PREPEND_GAPS && token->len)
+		TT_TRY(tt_buffer_add(text, " ", 1, err));
+	return v->characters ? tt_plain_spaces(text, token->data, token->len, err)
+			     : tt_buffer_add(text, token->data, token->len, err);
+}
+
+static int add_added(struct tt_tokenizer *t, const struct tt_vocabulary *v, struct tt_error *err)
 {
 	struct tt_buffer text = {0};
-	for (size_t i = 0; i < t->n_pieces; i++) {
-		const struct tt_span *piece = &t->pieces[i];
-		if (!(t->flags[i] & TT_TOKEN_ADDED))
+	int status = TT_OK;
+	for (size_t i = 0; status == TT_OK && i < v->n_tokens; i++) {
+		const struct tt_span *token = &v->tokens[i];
+		if (!(v->flags[i] & TT_TOKEN_ADDED))
 			continue;
-		if (!(t->flags[i] & TT_TOKEN_NORMALIZED)) {
-			TT_TRY(tt_added_insert(&t->raw, piece->data, piece->len, (int32_t)i, err));
+		if (!(v->flags[i] & TT_TOKEN_NORMALIZED)) {
+			status = tt_added_insert(&t->raw, token->data, token->len, (int32_t)i, err);
 			continue;
 		}
 		/* Which bytes of normalised text a user wrote is not tracked. */
-		if (t->nfc && t->flags[i] & TT_TOKEN_SPECIAL)
-			return tt_fail(err, TT_ERR_UNSUPPORTED,
+		if (v->nfc && v->flags[i] & TT_TOKEN_SPECIAL)
+			status = tt_fail(err, TT_ERR_UNSUPPORTED,
 				"special token %zu is \"normalized\", which is not supported with normalizer NFC", i);
-		if (!t->nfc) {
-			TT_TRY(tt_added_insert(&t->normalized, piece->data, piece->len, (int32_t)i, err));
-			continue;
-		}
-		int status = tt_utf8_nfc(&text, piece->data, piece->len, err);
+		if (status == TT_OK)
+			status = normalise(v, token, &text, err);
 		if (status == TT_OK)
 			status = tt_added_insert(&t->normalized, text.data, text.len, (int32_t)i, err);
-		tt_buffer_free(&text);
-		TT_TRY(status);
 	}
-	return TT_OK;
+	tt_buffer_free(&text);
+	return status;
 }
 
 /* Added tokens first, so that a marker is found by its text even if some model token decodes to the same bytes. */
@@ -253,18 +342,20 @@ static int fill(struct tt_tokenizer *t, struct tt_vocabulary *v, struct tt_error
 		return tt_fail(err, TT_ERR_FORMAT, "%zu merges (at most %d are supported)", v->n_merges, TT_MAX_TOKENS);
 	t->ignore_merges = v->ignore_merges;
 	t->nfc = v->nfc;
+	t->characters = v->characters;
+	t->prepend = v->prepend;
+	t->strips_space = v->strips_space;
 	t->bos = v->bos;
 	t->eos = v->eos;
 	t->prefix = v->prefix;
 	t->pretokenizer = v->pretokenizer;
 	v->pretokenizer = (struct tt_pretokenizer){0};
 	TT_TRY(add_pieces(t, v, err));
-	TT_TRY(tt_bpe_init(&t->bpe, v->n_merges, err));
+	TT_TRY(add_merges(t, v, err));
 	if (t->ignore_merges)
 		TT_TRY(tt_span_index_init(&t->by_model, v->n_tokens, err));
 	TT_TRY(add_model_tokens(t, v, err));
-	TT_TRY(add_merges(t, v, err));
-	TT_TRY(add_added(t, err));
+	TT_TRY(add_added(t, v, err));
 	TT_TRY(index_pieces(t, err));
 	return compute_digest(t, err);
 }
@@ -325,4 +416,37 @@ int32_t tt_tokenizer_eos(const struct tt_tokenizer *tokenizer)
 const char *tt_tokenizer_digest(const struct tt_tokenizer *tokenizer)
 {
 	return tokenizer->digest;
+}
+
+int tt_tokenizer_decode(
+	const struct tt_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, char **text, struct tt_error *err)
+{
+	struct tt_buffer out = {0};
+	struct tt_utf8_stream stream = {0};
+	bool strip = tokenizer->strips_space;
+	int status = TT_OK;
+	for (size_t i = 0; i < n_ids && status == TT_OK; i++) {
+		size_t n = 0;
+		if (tt_tokenizer_is_special(tokenizer, ids[i]))
+			continue;
+		const char *piece = tt_tokenizer_piece(tokenizer, ids[i], &n);
+		if (strip && n && *piece == ' ') {
+			piece++;
+			n--;
+		}
+		strip = false;
+		status = tt_grow(&out.data, &out.capacity, out.len + 3 * n + 32, 1, err);
+		if (status == TT_OK)
+			out.len += tt_utf8_stream_push(&stream, piece, n, out.data + out.len);
+	}
+	if (status == TT_OK)
+		status = tt_grow(&out.data, &out.capacity, out.len + 32, 1, err);
+	if (status != TT_OK) {
+		tt_buffer_free(&out);
+		return status;
+	}
+	out.len += tt_utf8_stream_finish(&stream, out.data + out.len);
+	out.data[out.len] = 0;
+	*text = out.data;
+	return TT_OK;
 }

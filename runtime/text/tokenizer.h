@@ -1,5 +1,5 @@
-/* Byte-level BPE, from a GGUF file's vocabulary or from Hugging Face's tokenizer.json, with the ids that the
- * `tokenizers` library gives. */
+/* Byte-level BPE, and SentencePiece's BPE with byte fallback, from a GGUF file's vocabulary or from Hugging Face's
+ * tokenizer.json, with the ids that the `tokenizers` library gives. */
 #ifndef RUNTIME_TEXT_TOKENIZER_H
 #define RUNTIME_TEXT_TOKENIZER_H
 
@@ -47,6 +47,10 @@ int32_t tt_tokenizer_bos(const struct tt_tokenizer *tokenizer); /* -1 when there
 int32_t tt_tokenizer_eos(const struct tt_tokenizer *tokenizer);
 /* SHA-256 over every piece in order of id: the vocabulary part of a model's fingerprint. */
 const char *tt_tokenizer_digest(const struct tt_tokenizer *tokenizer);
+
+/* The text of ids without special tokens, terminated; free it. A tokenizer that put a space in front takes it off. */
+int tt_tokenizer_decode(
+	const struct tt_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, char **text, struct tt_error *err);
 
 /* A streaming detokenizer: bytes in, whole code points out. Plain value, zero-initialise. */
 struct tt_utf8_stream {

@@ -13,7 +13,9 @@ struct encoder {
 	bool with_special;
 	struct tt_pretokenize_run run;
 	struct tt_bpe_scratch scratch;
-	struct tt_buffer normalized;
+	struct tt_buffer normalized, normalized_marks; /* of a gap */
+	struct tt_buffer prefixed;
+	bool first_gap;
 	struct tt_ids *ids;
 };
 
@@ -133,8 +135,25 @@ static int cut(struct encoder *e, const struct tt_added *added, const char *text
 	return done < n ? take(e, text + done, n - done, err) : TT_OK;
 }
 
+/* Whether Metaspace puts a space before what begins at text, a part of e->normalized. */
+static bool wants_space(const struct encoder *e, const char *text)
+{
+	enum tt_prepend prepend = e->tokenizer->prepend;
+	if (*text == ' ')
+		return false;
+	return prepend == TT_PREPEND_UNLESS ||
+	       (prepend == TT_PREPEND_FIRST_GAP && e->first_gap && text == e->normalized.data);
+}
+
 static int take_normalized_gap(struct encoder *e, const char *text, size_t n, struct tt_error *err)
 {
+	if (n && wants_space(e, text)) {
+		e->prefixed.len = 0;
+		TT_TRY(tt_buffer_add(&e->prefixed, " ", 1, err));
+		TT_TRY(tt_buffer_add(&e->prefixed, text, n, err));
+		text = e->prefixed.data;
+		n = e->prefixed.len;
+	}
 	return tt_pretokenize(&e->tokenizer->pretokenizer, &e->run, text, n, take_word, e, err);
 }
 
@@ -146,15 +165,42 @@ static bool is_ascii(const char *text, size_t n)
 	return true;
 }
 
+/* Into e->normalized: a space for each U+2581, and one in front where gaps get one. *marks follow, when there are any
+ * tokens to be found in it; the new space counts as what it stands before. */
+static int normalise_spaces(struct encoder *e, const char *text, size_t n, const uint8_t **marks, struct tt_error *err)
+{
+	static const size_t sign = sizeof TT_SPACE_SIGN - 1;
+	e->normalized.len = e->normalized_marks.len = 0;
+	if (e->tokenizer->prepend == TT_PREPEND_GAPS)
+		TT_TRY(tt_buffer_add(&e->normalized, " ", 1, err));
+	size_t added = e->normalized.len;
+	TT_TRY(tt_plain_spaces(&e->normalized, text, n, err));
+	if (!*marks || !e->tokenizer->normalized.n_nodes) {
+		*marks = NULL;
+		return TT_OK;
+	}
+	TT_TRY(tt_buffer_add(&e->normalized_marks, *marks, added, err)); /* n is not 0 */
+	for (size_t i = 0; i < n; i += n - i >= sign && memcmp(text + i, TT_SPACE_SIGN, sign) == 0 ? sign : 1)
+		TT_TRY(tt_buffer_add(&e->normalized_marks, *marks + i, 1, err));
+	*marks = (const uint8_t *)e->normalized_marks.data;
+	return TT_OK;
+}
+
 static int take_raw_gap(struct encoder *e, const char *text, size_t n, struct tt_error *err)
 {
 	const uint8_t *marks = e->marks ? e->marks + (text - e->text) : NULL;
+	e->first_gap = text == e->text;
 	if (e->tokenizer->nfc && !is_ascii(text, n)) {
 		e->normalized.len = 0;
 		TT_TRY(tt_utf8_nfc(&e->normalized, text, n, err));
 		text = e->normalized.data;
 		n = e->normalized.len;
 		marks = NULL;
+	}
+	if (e->tokenizer->characters) {
+		TT_TRY(normalise_spaces(e, text, n, &marks, err));
+		text = e->normalized.data;
+		n = e->normalized.len;
 	}
 	return cut(e, &e->tokenizer->normalized, text, n, marks, take_normalized_gap, err);
 }
@@ -183,5 +229,7 @@ int tt_tokenizer_encode(const struct tt_tokenizer *tokenizer, const char *text, 
 	tt_pretokenize_end(&e.run);
 	tt_bpe_scratch_free(&e.scratch);
 	tt_buffer_free(&e.normalized);
+	tt_buffer_free(&e.normalized_marks);
+	tt_buffer_free(&e.prefixed);
 	return status;
 }

@@ -38,6 +38,8 @@ static int type_flags(double type, size_t i, uint8_t *out, struct tt_error *err)
 		*out = TT_TOKEN_MODEL | TT_TOKEN_ADDED;
 	else if (type == 5)
 		*out = 0;
+	else if (type == 6)
+		*out = TT_TOKEN_MODEL | TT_TOKEN_BYTE;
 	else
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "tokenizer.ggml.token_type: type %g of token %zu", type, i);
 	return TT_OK;
@@ -97,23 +99,91 @@ static int read_id(const struct tt_gguf *file, const char *key, size_t n, int32_
 	return TT_OK;
 }
 
+static int read_scores(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
+{
+	const struct tt_gguf_value *scores = tt_gguf_find(file, "tokenizer.ggml.scores");
+	if (!scores || scores->kind != TT_GGUF_ARRAY || scores->element != TT_GGUF_F32 || scores->count != v->n_tokens)
+		return tt_fail(err, TT_ERR_FORMAT, "tokenizer.ggml.scores must be an array of %zu floats", v->n_tokens);
+	TT_TRY(tt_alloc(&v->scores, v->n_tokens, sizeof *v->scores, err));
+	for (size_t i = 0; i < v->n_tokens; i++)
+		v->scores[i] = (float)tt_gguf_number(scores, i);
+	return TT_OK;
+}
+
+/* The file does not say so, Phi-3's tokenizer.json does: most of its added tokens take the white space behind them. */
+static void strip_as_phi3(struct tt_vocabulary *v)
+{
+	static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>"};
+	for (size_t i = 0; i < v->n_tokens; i++) {
+		bool strips = v->flags[i] & TT_TOKEN_ADDED;
+		for (size_t j = 0; j < sizeof plain / sizeof *plain; j++)
+			if (v->tokens[i].len == strlen(plain[j]) &&
+				memcmp(v->tokens[i].data, plain[j], v->tokens[i].len) == 0)
+				strips = false;
+		v->flags[i] |= strips ? TT_TOKEN_RSTRIP : 0;
+	}
+}
+
+/* SentencePiece's BPE: ranks are scores. */
+static int read_llama(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
+{
+	struct tt_gguf_string architecture = {"", 0};
+	bool space = true;
+	v->characters = v->refuse_missing_bytes = true;
+	TT_TRY(read_tokens(v, file, err));
+	TT_TRY(read_scores(v, file, err));
+	TT_TRY(tt_gguf_bool(file, "tokenizer.ggml.add_space_prefix", &space, err));
+	v->prepend = space ? TT_PREPEND_GAPS : TT_PREPEND_NEVER;
+	v->strips_space = space;
+	TT_TRY(tt_gguf_text(file, "general.architecture", &architecture, err));
+	if (equals(architecture, "phi3"))
+		strip_as_phi3(v);
+	return TT_OK;
+}
+
+/* Gemma 4's: characters, but with a list of merges. */
+static int read_gemma4(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
+{
+	v->characters = v->refuse_missing_bytes = true;
+	TT_TRY(read_tokens(v, file, err));
+	return read_merges(v, file, err);
+}
+
+static int read_gpt2(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
+{
+	struct tt_gguf_string pre = {"", 0};
+	struct tt_named_pretokenizer also;
+	TT_TRY(tt_gguf_text(file, "tokenizer.ggml.pre", &pre, err));
+	if (pre.len == 0)
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "tokenizer.ggml.pre is missing: how text is split is not known");
+	TT_TRY(tt_pretokenizer_add_named(&v->pretokenizer, pre.data, pre.len, &also, err));
+	v->ignore_merges = also.ignore_merges;
+	v->nfc = also.nfc;
+	TT_TRY(read_tokens(v, file, err));
+	return read_merges(v, file, err);
+}
+
 static int read_vocabulary(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
 {
-	struct tt_gguf_string model = {"", 0}, pre = {"", 0};
+	static const struct {
+		const char *model;
+		int (*read)(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err);
+	} models[] = {{"gpt2", read_gpt2}, {"llama", read_llama}, {"gemma4", read_gemma4}};
+	struct tt_gguf_string model = {"", 0};
 	bool add_eos = false;
+	size_t i = 0, n_models = sizeof models / sizeof *models;
 	TT_TRY(tt_gguf_text(file, "tokenizer.ggml.model", &model, err));
-	if (!equals(model, "gpt2"))
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "tokenizer.ggml.model: %.*s is not supported (gpt2 is)",
+	while (i < n_models && !equals(model, models[i].model))
+		i++;
+	if (i == n_models)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"tokenizer.ggml.model: %.*s is not supported (gpt2, llama and gemma4 are)",
 			(int)(model.len < 60 ? model.len : 60), model.data);
-	TT_TRY(tt_gguf_text(file, "tokenizer.ggml.pre", &pre, err));
 	TT_TRY(tt_pretokenizer_init(&v->pretokenizer, err));
-	TT_TRY(tt_pretokenizer_add_named(&v->pretokenizer, pre.data, pre.len, err));
-	/* Neither is in the file; both are in the tokenizer.json that such a file is made from. */
-	v->ignore_merges = equals(pre, "llama-bpe") || equals(pre, "llama3") || equals(pre, "llama-v3");
-	v->nfc = equals(pre, "qwen2");
-	bool add_bos = v->ignore_merges;
-	TT_TRY(read_tokens(v, file, err));
-	TT_TRY(read_merges(v, file, err));
+	TT_TRY(models[i].read(v, file, err));
+	/* What llama.cpp does where the file is silent. */
+	bool add_bos = v->ignore_merges || v->characters;
 	TT_TRY(read_id(file, "tokenizer.ggml.bos_token_id", v->n_tokens, &v->bos, err));
 	TT_TRY(read_id(file, "tokenizer.ggml.eos_token_id", v->n_tokens, &v->eos, err));
 	TT_TRY(tt_gguf_bool(file, "tokenizer.ggml.add_bos_token", &add_bos, err));

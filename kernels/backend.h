@@ -2,6 +2,7 @@
 #ifndef KERNELS_BACKEND_H
 #define KERNELS_BACKEND_H
 
+#include "kernels/counters.h"
 #include "kernels/ops.h"
 
 /* What an engine will ask of a backend at most, so that a device sizes its buffers once. */
@@ -43,15 +44,17 @@ struct tt_span tt_results_span(
  * logits is finished before the next begins. close releases the backend and all that it keeps. */
 struct tt_backend {
 	const char *name;
-	uint32_t n_threads;      /* host threads that its bodies use */
-	uint32_t in_flight;      /* 1 or 2 */
-	enum tt_kv_type kv_type; /* of the pages, unless the user asks for another that it has */
+	uint32_t n_threads;                        /* host threads that its bodies use */
+	uint32_t in_flight;                        /* 1 or 2 */
+	const struct tt_device_counters *counters; /* NULL: nothing is counted */
+	enum tt_kv_type kv_type;                   /* of the pages, unless the user asks for another that it has */
 	int (*allocate)(
 		struct tt_backend *, void *out_pointer, size_t count, size_t size, struct tt_error *); /* zeroed */
 	void (*release)(struct tt_backend *, void *memory); /* NULL is fine */
 	int (*upload)(struct tt_backend *, void *to, const void *from, size_t n_bytes, struct tt_error *);
-	/* The model with its matrices as the products of this backend read them: the file's own on a CPU. */
-	int (*load)(struct tt_backend *, const struct tt_model *host, const struct tt_limits *limits,
+	/* The model with its matrices as the products of this backend read them: the file's own on a CPU. A dummy model's are
+	 * made here. */
+	int (*load)(struct tt_backend *, struct tt_model *host, const struct tt_limits *limits,
 		const struct tt_model **out, struct tt_error *);
 	void (*unload)(struct tt_backend *, const struct tt_model *loaded); /* NULL is fine */
 	/* Takes the plan, which stays the caller's. *recorded: the ops of such a step are known and need not be called. */

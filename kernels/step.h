@@ -55,6 +55,9 @@ struct tt_step {
 	uint32_t samples;   // struct tt_sample_plan [n_samples]
 	uint32_t decisions; // struct tt_decision_plan [n_decisions]
 	uint32_t wants;     /* TT_WANT_ bits */
+	uint32_t
+		row_steering; /* 1: some row's operation needs a whole row of h; 0: all of them add, or there are none */
+	uint32_t reserved;
 };
 
 /* The arrays of a step, wherever the block lies. */

@@ -88,6 +88,8 @@ static void add(struct tt_plan *plan, struct tt_sequence *q, struct tt_planned p
 	step->n_captures += p.n_captures;
 	step->n_decisions += p.decides ? q->n_policies : 0;
 	step->n_seqs++;
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		step->row_steering |= q->policies[i].whole_rows;
 	if (q->n_pages > step->max_pages)
 		step->max_pages = q->n_pages;
 	plan->planned[plan->n_planned++] = p;

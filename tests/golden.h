@@ -15,6 +15,20 @@
 #define GOLDEN(name) TT_TEST_DATA "/" name
 #define SMOLLM2 TT_MODEL_DIR "/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+/* The suites of whole models run on each backend: "cpu", or "cuda" where the program was linked with the kernels (compiled for
+ * the emulator or for a GPU). Against float32 PyTorch, as relative error of a hidden state or of logits: on a CPU it is another
+ * order of summation, at most 4e-7 measured; on CUDA weights and matrix inputs are bf16, 8 bits each, at most 1.8e-2 measured over
+ * three layers. The kernels' exactness is held elsewhere: against the CPU twin that rounds where they do. */
+#ifdef TT_TEST_CUDA
+#define TEST_DEVICE "cuda"
+#define TOLERANCE 3e-2
+#define GREEDY_TIE 0.1
+#else
+#define TEST_DEVICE "cpu"
+#define TOLERANCE 2e-6
+#define GREEDY_TIE 0
+#endif
+
 #define must(call)                                                                                                     \
 	do {                                                                                                           \
 		struct tt_error must_err = {0};                                                                        \
@@ -77,6 +91,7 @@ static inline struct tt_engine *engine_open(const char *path, uint32_t max_batch
 	options.max_batch = max_batch;
 	options.max_step_tokens = max_step_tokens;
 	options.n_threads = 2;
+	options.device = TEST_DEVICE;
 	must(tt_engine_open(&engine, path, &options, err));
 	return engine;
 }
@@ -87,6 +102,32 @@ static inline struct tt_request *request_run(struct tt_engine *engine, const str
 	must(tt_request_submit(&request, engine, options, err));
 	must(tt_request_wait(request, err));
 	return request;
+}
+
+/* Greedy tokens against PyTorch's, from options with ids and steering; n tokens. In bf16 two candidates may change places that lie
+ * close: there PyTorch's must be among the best, within GREEDY_TIE of what was chosen, and what follows is another text. Gives how
+ * many are the same. */
+static inline size_t check_greedy_tokens(
+	struct tt_engine *engine, struct tt_request_options *options, const int32_t *want, size_t n, const char *what)
+{
+	struct tt_token token;
+	size_t same = 0;
+	options->max_tokens = (uint32_t)n;
+	options->ignore_eos = true;
+	options->n_top = TT_MAX_TOP;
+	struct tt_request *request = request_run(engine, options);
+	cr_assert_eq(tt_request_n_generated(request), n);
+	for (; tt_request_next(request, &token) && token.id == want[same]; same++)
+		;
+	if (same < n) {
+		double gap = INFINITY;
+		for (uint32_t i = 0; i < token.n_top; i++)
+			if (token.top_ids[i] == want[same])
+				gap = (double)token.logprob - (double)token.top_logprobs[i];
+		cr_assert(gap <= GREEDY_TIE, "%s: token %zu is not PyTorch's, whose is %g less likely", what, same, gap);
+	}
+	tt_request_free(request);
+	return same;
 }
 
 /* Makes a finished policy the model's own, and adds it. */

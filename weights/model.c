@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "weights/dummy.h"
 #include "weights/tensors.h"
 
 enum { DIGEST_BYTES = 4096, MAX_NAME = 128 };
@@ -55,8 +56,7 @@ static const struct names HF_NAMES = {
 	.down = "mlp.down_proj",
 };
 
-/* n bytes that live as long as the model. */
-static int own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err)
+int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err)
 {
 	struct tt_model_storage *s = model->storage;
 	void *memory = NULL;
@@ -113,7 +113,7 @@ static int load_matrix(struct tt_matrix *out, struct tt_model *model, const char
 	size_t element = t->type == TT_TYPE_F32 ? 4 : 2;
 	if ((uintptr_t)t->data % element) {
 		void *copy = NULL;
-		TT_TRY(own(model, &copy, t->n_bytes, err));
+		TT_TRY(tt_model_own(model, &copy, t->n_bytes, err));
 		memcpy(copy, t->data, t->n_bytes);
 		out->data = copy;
 	}
@@ -125,7 +125,7 @@ static int load_vector(const float **out, struct tt_model *model, const char *na
 	struct tt_tensor *t = NULL;
 	float *copy = NULL;
 	TT_TRY(find(&t, model, name, n, 0, err));
-	TT_TRY(own(model, &copy, (size_t)n * sizeof *copy, err)); /* n is at most TT_MAX_HIDDEN */
+	TT_TRY(tt_model_own(model, &copy, (size_t)n * sizeof *copy, err)); /* n is at most TT_MAX_HIDDEN */
 	tt_dequantise((enum tt_type)t->type, t->data, copy, n);
 	*out = copy;
 	return TT_OK;
@@ -275,6 +275,14 @@ static int open_directory(struct tt_model *model, const char *path, struct tt_er
 	return status;
 }
 
+static int open_any(struct tt_model *model, const char *path, struct tt_error *err)
+{
+	size_t n = strlen(TT_DUMMY_PREFIX);
+	if (!strncmp(path, TT_DUMMY_PREFIX, n))
+		return tt_model_open_dummy(model, path + n, err);
+	return tt_file_is_directory(path) ? open_directory(model, path, err) : open_gguf(model, path, err);
+}
+
 int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err)
 {
 	struct tt_model *model = NULL;
@@ -282,7 +290,7 @@ int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err)
 	TT_TRY(tt_alloc(&model, 1, sizeof *model, err));
 	int status = tt_alloc(&model->storage, 1, sizeof *model->storage, err);
 	if (status == TT_OK)
-		status = tt_file_is_directory(path) ? open_directory(model, path, err) : open_gguf(model, path, err);
+		status = open_any(model, path, err);
 	if (status == TT_OK)
 		status = digest_weights(model, err);
 	if (status != TT_OK) {

@@ -42,8 +42,12 @@ struct tt_model {
 	struct tt_model_storage *storage; /* private: mappings and copies */
 };
 
-/* path: a .gguf file or a Hugging Face directory (config.json, model.safetensors or its sharded index). */
+/* path: a .gguf file, a Hugging Face directory (config.json, model.safetensors or its sharded index), or "dummy:NAME": a model
+ * without a file, for timing (dummy.h). */
 int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err);
 void tt_model_close(struct tt_model *model); /* NULL is fine */
+
+/* n bytes, aligned to 64, that live as long as the model. */
+int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err);
 
 #endif

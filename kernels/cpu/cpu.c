@@ -8,6 +8,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "weights/dummy.h"
 
 enum { MAX_THREADS = 1024 };
 
@@ -73,10 +74,11 @@ static int cpu_upload(struct tt_backend *backend, void *to, const void *from, si
 }
 
 /* Matrices are used as they lie in the file, but by the twin. */
-static int cpu_load(struct tt_backend *backend, const struct tt_model *host, const struct tt_limits *limits,
+static int cpu_load(struct tt_backend *backend, struct tt_model *host, const struct tt_limits *limits,
 	const struct tt_model **out, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	TT_TRY(tt_model_fill_dummy(host, err));
 	cpu->limits = *limits;
 	cpu->config = host->config;
 	if (cpu->body->keep)

@@ -20,33 +20,51 @@ enum {
 	TT_NORM_TILE =
 		16, /* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
 	TT_SPLIT_KEYS = 256, /* keys of one part of attention, at absolute multiples */
+	TT_CUDA_ARRIVALS = 1 << 16,
+	TT_CUDA_FLIGHTS = 2,
 	TT_CUDA_GRANULE =
 		16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
 };
 
+/* A step between its begin and its finish. Its host memory is pinned, so that copies are asynchronous. */
+struct tt_cuda_flight {
+	void *plan;    // [limits.plan_bytes]
+	void *results; // the block of tt_results_layout
+	void *drained; // captured rows and logits that do not come with the others; grown when asked for
+	size_t drained_bytes;
+	cudaEvent_t done;
+	struct tt_results given; /* what finish will give */
+};
+
+struct tt_cuda_graphs;
+
 struct tt_cuda {
 	struct tt_backend base;
+	int device;
 	cudaStream_t stream;
-	struct tt_cuda_counters counters;
+	struct tt_device_counters counters;
 	uint32_t n_sms;
-	bool dependent; /* the device has programmatic dependent launch (sm_90 on) */
+	struct tt_limits limits;
+	struct tt_config config;
+	struct tt_cuda_flight flights[TT_CUDA_FLIGHTS]; /* a ring */
+	uint64_t n_ended, n_finished;
+	struct tt_cuda_graphs *graphs; /* of decode steps; graphs.c */
+	bool dependent;                /* the device has programmatic dependent launch (sm_90 on) */
 
 	/* The step under way. Kernels read counts and arrays from plan; grids are sized by the rows below, which in a decode
 	 * graph are its bucket and may be more than plan->n_tokens. */
-	const struct tt_step *plan; /* device */
+	const struct tt_step *plan; // device [limits.plan_bytes]
 	uint32_t grid_tokens, grid_samples;
+	bool row_steering; /* as the plan says: steer_row.cu runs behind down_proj and steers all */
+	uint32_t
+		max_splits; /* of TT_SPLIT_KEYS: at least what the longest sequence of the step has; 0: the context's */
 
 	uint16_t *x;    // bf16 [max_tokens][hidden] h times the next norm's weight
 	float *squares; // [max_tokens][n_norm_tiles]
 	float *partial; // scratch of split products and split attention; tt_cuda_scratch grows it
 	size_t partial_bytes;
-	bool row_steering;  /* some loaded policy needs whole rows: steer_row.cu runs behind down_proj and steers all */
 	uint32_t *arrivals; // [TT_CUDA_ARRIVALS] counters for tt_arrive_last, zero between kernels
-	uint32_t
-		max_splits; /* of TT_SPLIT_KEYS that the longest sequence may have; 0: as many as the model's context */
 };
-
-enum { TT_CUDA_ARRIVALS = 1 << 16 };
 
 static inline uint32_t tt_norm_tiles(uint32_t hidden)
 {
@@ -66,8 +84,24 @@ int tt_cuda_control(struct tt_backend *, const struct tt_control_args *, struct 
 int tt_cuda_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
 
-/* At least n_bytes of cuda->partial. Grows outside of graph capture only: the first, uncaptured step makes the room. */
+/* At least n_bytes of cuda->partial. What it held may be gone, and graphs that point into it are dropped. */
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
+
+/* load.c: the model with bf16 matrices in device memory, in the layout above; TT_ERR_UNSUPPORTED for dimensions that are no
+ * multiples of TT_CUDA_GRANULE. */
+int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
+void tt_cuda_unload(struct tt_cuda *cuda, const struct tt_model *loaded);
+
+/* dummy.cu: the weights of tt_dummy_weight, made on the device. */
+int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matrix *matrix, struct tt_error *err);
+
+/* graphs.c. A decode step runs from a graph made for its bucket: a number of rows and of splits at least as large as its own,
+ * with what else decides which kernels run. The first step of a bucket runs without (it makes room for scratch), the second is
+ * captured as it runs, and later ones are one launch each. Loading a policy captures nothing. */
+int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step *step, bool *recorded, struct tt_error *err);
+int tt_cuda_graphs_end(struct tt_cuda *cuda, struct tt_error *err);
+void tt_cuda_graphs_drop(struct tt_cuda *cuda); /* all of them: something they point to has moved */
+void tt_cuda_graphs_close(struct tt_cuda *cuda);
 
 #ifdef __cplusplus
 }

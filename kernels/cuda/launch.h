@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/counters.h"
+
 #ifdef __cplusplus
 extern "C" {
 #include "base/fail.h"
@@ -27,16 +29,6 @@ extern "C" {
 #define TT_KERNEL(kernel) ((const void *)(kernel))
 #endif
 
-/* What a session asked of the device, since it was opened. Launches count while a graph is captured too. */
-struct tt_cuda_counters {
-	uint64_t launches, dependent_launches;
-	uint64_t graph_launches;
-	uint64_t copies_in, copies_out, sets; /* in: host to device */
-	uint64_t bytes_in, bytes_out;
-	uint64_t waits;
-	uint64_t bytes, flops; /* as the launchers derived them */
-};
-
 struct tt_launch {
 	const char *name;
 	dim3 grid, block;
@@ -44,7 +36,7 @@ struct tt_launch {
 	cudaStream_t stream;
 	uint64_t bytes, flops; /* what the kernel moves to and from memory, and computes */
 	bool dependent; /* may start while the kernel before it ends: it calls tt_grid_wait. Only from sm_90 on */
-	struct tt_cuda_counters *counters; /* or NULL */
+	struct tt_device_counters *counters; /* or NULL */
 };
 
 /* TT_ERR_DEVICE with CUDA's name and sentence for the error; what says what was tried. */
@@ -94,7 +86,7 @@ static inline int tt_launch_kernel(
 }
 
 /* The host's end is pinned memory, so that the copies are asynchronous. counters is never NULL from here on. */
-static inline int tt_copy_in(struct tt_cuda_counters *counters, void *device, const void *host, size_t n_bytes,
+static inline int tt_copy_in(struct tt_device_counters *counters, void *device, const void *host, size_t n_bytes,
 	cudaStream_t stream, struct tt_error *err)
 {
 	TT_TRY_CUDA(cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, stream), "copy to the device");
@@ -103,7 +95,7 @@ static inline int tt_copy_in(struct tt_cuda_counters *counters, void *device, co
 	return TT_OK;
 }
 
-static inline int tt_copy_out(struct tt_cuda_counters *counters, void *host, const void *device, size_t n_bytes,
+static inline int tt_copy_out(struct tt_device_counters *counters, void *host, const void *device, size_t n_bytes,
 	cudaStream_t stream, struct tt_error *err)
 {
 	TT_TRY_CUDA(cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream), "copy from the device");
@@ -113,7 +105,7 @@ static inline int tt_copy_out(struct tt_cuda_counters *counters, void *host, con
 }
 
 static inline int tt_set_zero(
-	struct tt_cuda_counters *counters, void *device, size_t n_bytes, cudaStream_t stream, struct tt_error *err)
+	struct tt_device_counters *counters, void *device, size_t n_bytes, cudaStream_t stream, struct tt_error *err)
 {
 	TT_TRY_CUDA(cudaMemsetAsync(device, 0, n_bytes, stream), "clearing device memory");
 	counters->sets++;
@@ -121,18 +113,25 @@ static inline int tt_set_zero(
 }
 
 static inline int tt_graph_launch(
-	struct tt_cuda_counters *counters, cudaGraphExec_t graph, cudaStream_t stream, struct tt_error *err)
+	struct tt_device_counters *counters, cudaGraphExec_t graph, cudaStream_t stream, struct tt_error *err)
 {
 	TT_TRY_CUDA(cudaGraphLaunch(graph, stream), "graph launch");
 	counters->graph_launches++;
 	return TT_OK;
 }
 
-/* Where an error of a kernel comes to light. */
-static inline int tt_wait(struct tt_cuda_counters *counters, cudaStream_t stream, struct tt_error *err)
+/* Where an error of a kernel comes to light; a step waits for its own event, since the next may be behind it already. */
+static inline int tt_wait(struct tt_device_counters *counters, cudaStream_t stream, struct tt_error *err)
 {
 	counters->waits++;
 	TT_TRY_CUDA(cudaStreamSynchronize(stream), "waiting for the device");
+	return TT_OK;
+}
+
+static inline int tt_wait_event(struct tt_device_counters *counters, cudaEvent_t event, struct tt_error *err)
+{
+	counters->waits++;
+	TT_TRY_CUDA(cudaEventSynchronize(event), "waiting for a step");
 	return TT_OK;
 }
 

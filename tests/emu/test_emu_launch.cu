@@ -139,7 +139,7 @@ static uint32_t *pinned_words(uint32_t n)
 Test(emu_launch, copies_happen_late)
 {
 	tt_emu_reset(TT_EMU_FORWARD, 1);
-	struct tt_cuda_counters counters = {};
+	struct tt_device_counters counters = {};
 	struct tt_error err = {0, ""};
 	cudaStream_t stream;
 	cr_assert_eq(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
@@ -193,7 +193,7 @@ Test(emu_launch, an_event_orders_streams)
 Test(emu_launch, graph)
 {
 	tt_emu_reset(TT_EMU_RANDOM, 5);
-	struct tt_cuda_counters counters = {};
+	struct tt_device_counters counters = {};
 	struct tt_error err = {0, ""};
 	cudaStream_t stream;
 	cudaGraph_t graph;
@@ -234,7 +234,7 @@ Test(emu_launch, graph)
 Test(emu_launch, errors_stay)
 {
 	tt_emu_reset(TT_EMU_FORWARD, 1);
-	struct tt_cuda_counters counters = {};
+	struct tt_device_counters counters = {};
 	struct tt_error err = {0, ""};
 	words_launch(&add_case, device_words(N), device_words(N - 4), 0, false, NULL);
 	cr_assert_eq(tt_wait(&counters, NULL, &err), TT_ERR_DEVICE);

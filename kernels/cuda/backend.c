@@ -1,0 +1,294 @@
+/* The CUDA backend: memory, and a step's way to the device and back.
+ *
+ * A step is one copy in (the plan), one graph launch or kernels on the one stream, one copy out (the results block), one
+ * wait. All of it is ordered by the stream, so the device needs one plan and one results block; what the host writes and reads is a
+ * ring of two, so that it may plan the next step while this one runs. */
+#include <cuda_runtime.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "kernels/cuda/cuda.h"
+
+/* The current device is a thread's own affair, and an engine may be driven by another thread than the one that opened it. */
+static int use(const struct tt_cuda *cuda, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaSetDevice(cuda->device), "choosing the device");
+	return TT_OK;
+}
+
+/* -- Memory -- */
+
+static int cuda_allocate(struct tt_backend *backend, void *out_pointer, size_t count, size_t size, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	size_t n_bytes, n_free = 0, n_total = 0;
+	void *memory = NULL;
+	if (!tt_mul_size(count, size, &n_bytes))
+		return tt_fail(err, TT_ERR_MEMORY, "%zu elements of %zu bytes do not fit", count, size);
+	TT_TRY(use(cuda, err));
+	n_bytes = n_bytes ? n_bytes : 1;
+	if (cudaMalloc(&memory, n_bytes) != cudaSuccess) {
+		cudaGetLastError(); /* this error is told here, not at the next launch */
+		cudaMemGetInfo(&n_free, &n_total);
+		return tt_fail(err, TT_ERR_MEMORY, "%.2f GB of device memory are needed where %.2f of %.2f are free",
+			1e-9 * (double)n_bytes, 1e-9 * (double)n_free, 1e-9 * (double)n_total);
+	}
+	memcpy(out_pointer, &memory, sizeof memory);
+	TT_TRY_CUDA(cudaMemsetAsync(memory, 0, n_bytes, cuda->stream), "clearing device memory");
+	return TT_OK;
+}
+
+/* cudaFree waits for the device, so no step that is under way loses its memory. */
+static void cuda_release(struct tt_backend *backend, void *memory)
+{
+	if (memory && use((struct tt_cuda *)backend, NULL) == TT_OK)
+		cudaFree(memory);
+}
+
+/* From pageable memory, which CUDA takes before the call returns; on the stream, so that it lies between steps. */
+static int cuda_upload(struct tt_backend *backend, void *to, const void *from, size_t n_bytes, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	TT_TRY(use(cuda, err));
+	TT_TRY_CUDA(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyHostToDevice, cuda->stream), "copy to the device");
+	return TT_OK;
+}
+
+int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
+{
+	if (n_bytes <= cuda->partial_bytes)
+		return TT_OK;
+	tt_cuda_graphs_drop(cuda);
+	cuda_release(&cuda->base, cuda->partial);
+	cuda->partial = NULL;
+	cuda->partial_bytes = 0;
+	/* Half as much again, so that it does not grow with every longer sequence. */
+	TT_TRY(cuda_allocate(&cuda->base, &cuda->partial, n_bytes / 2 * 3, 1, err));
+	cuda->partial_bytes = n_bytes / 2 * 3;
+	return TT_OK;
+}
+
+static int pinned(void **out, size_t n_bytes, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaMallocHost(out, n_bytes ? n_bytes : 1), "pinned host memory");
+	return TT_OK;
+}
+
+/* -- A model -- */
+
+static int open_buffers(struct tt_cuda *cuda, struct tt_error *err)
+{
+	struct tt_backend *b = &cuda->base;
+	const struct tt_limits *limits = &cuda->limits;
+	size_t hidden = cuda->config.hidden_size, block = tt_results_layout(NULL, NULL, &cuda->config, limits);
+	TT_TRY(cuda_allocate(b, &cuda->plan, limits->plan_bytes, 1, err));
+	TT_TRY(cuda_allocate(b, &cuda->x, limits->max_tokens, hidden * sizeof *cuda->x, err));
+	TT_TRY(cuda_allocate(b, &cuda->squares, limits->max_tokens,
+		tt_norm_tiles(cuda->config.hidden_size) * sizeof *cuda->squares, err));
+	TT_TRY(cuda_allocate(b, &cuda->arrivals, TT_CUDA_ARRIVALS, sizeof *cuda->arrivals, err));
+	for (int i = 0; i < TT_CUDA_FLIGHTS; i++) {
+		struct tt_cuda_flight *f = &cuda->flights[i];
+		TT_TRY(pinned(&f->plan, limits->plan_bytes, err));
+		TT_TRY(pinned(&f->results, block, err));
+		TT_TRY_CUDA(cudaEventCreateWithFlags(&f->done, cudaEventDisableTiming), "an event");
+	}
+	return TT_OK;
+}
+
+static int cuda_load(struct tt_backend *backend, struct tt_model *host, const struct tt_limits *limits,
+	const struct tt_model **out, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	if (cuda->plan)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a backend loads one model");
+	TT_TRY(use(cuda, err));
+	cuda->limits = *limits;
+	cuda->config = host->config;
+	TT_TRY(tt_cuda_load(cuda, host, out, err));
+	return open_buffers(cuda, err);
+}
+
+static void cuda_unload(struct tt_backend *backend, const struct tt_model *loaded)
+{
+	tt_cuda_unload((struct tt_cuda *)backend, loaded);
+}
+
+/* -- A step -- */
+
+/* Parts of 256 keys that the longest sequence has, as a power of two, so that a graph serves many lengths. */
+static uint32_t splits_of(const struct tt_step *step)
+{
+	const int32_t *positions = tt_step_positions(step);
+	int32_t last = 0;
+	uint32_t n = 1;
+	for (uint32_t i = 0; i < step->n_tokens; i++)
+		last = positions[i] > last ? positions[i] : last;
+	while (n * TT_SPLIT_KEYS <= (uint32_t)last)
+		n *= 2;
+	return n;
+}
+
+static int cuda_begin(struct tt_backend *backend, const struct tt_step *step, bool *recorded, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_ended % TT_CUDA_FLIGHTS];
+	if (cuda->n_ended - cuda->n_finished == TT_CUDA_FLIGHTS)
+		return tt_fail(err, TT_ERR_ARGUMENT, "%d steps are under way already", TT_CUDA_FLIGHTS);
+	if (step->n_bytes > cuda->limits.plan_bytes)
+		return tt_fail(err, TT_ERR_LIMIT, "a plan of %u bytes", step->n_bytes);
+	TT_TRY(use(cuda, err));
+	memcpy(flight->plan, step, step->n_bytes); /* some kilobytes, against pinning all that a planner works in */
+	TT_TRY(tt_copy_in(&cuda->counters, (void *)(uintptr_t)cuda->plan, flight->plan, step->n_bytes, cuda->stream, err));
+	cuda->grid_tokens = step->n_tokens;
+	cuda->grid_samples = step->n_samples;
+	cuda->row_steering = step->row_steering != 0;
+	cuda->max_splits = splits_of(step);
+	return tt_cuda_graphs_begin(cuda, step, recorded, err);
+}
+
+/* What is too much to come with the other results, behind it in the flight's own memory. */
+static int drain(struct tt_cuda *cuda, struct tt_cuda_flight *flight, const struct tt_step *step,
+	const struct tt_results *outputs, struct tt_error *err)
+{
+	const struct tt_config *c = &cuda->config;
+	size_t captured = 0, logits = 0;
+	if (step->wants & TT_WANT_CAPTURED && step->n_captures > cuda->limits.riding)
+		captured = (size_t)step->n_captures * c->n_layers * c->hidden_size * sizeof(float);
+	if (step->wants & TT_WANT_LOGITS)
+		logits = (size_t)step->n_samples * c->vocab_size * sizeof(float);
+	if (captured + logits > flight->drained_bytes) {
+		cudaFreeHost(flight->drained);
+		flight->drained = NULL;
+		flight->drained_bytes = 0;
+		TT_TRY(pinned(&flight->drained, captured + logits, err));
+		flight->drained_bytes = captured + logits;
+	}
+	if (captured) {
+		flight->given.captured = flight->drained;
+		TT_TRY(tt_copy_out(&cuda->counters, flight->drained, outputs->captured, captured, cuda->stream, err));
+	}
+	if (logits) {
+		flight->given.logits = (float *)(void *)((char *)flight->drained + captured);
+		TT_TRY(tt_copy_out(&cuda->counters, flight->given.logits, outputs->logits, logits, cuda->stream, err));
+	}
+	cuda->counters.drains += (captured != 0) + (logits != 0);
+	return TT_OK;
+}
+
+static int cuda_end(
+	struct tt_backend *backend, const struct tt_step *step, const struct tt_results *outputs, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_ended % TT_CUDA_FLIGHTS];
+	struct tt_span span = tt_results_span(step, &cuda->config, &cuda->limits);
+	TT_TRY(tt_cuda_graphs_end(cuda, err));
+	tt_results_layout(&flight->given, flight->results, &cuda->config, &cuda->limits);
+	if (!(step->wants & TT_WANT_NORMS))
+		flight->given.norms = NULL;
+	if (!(step->wants & TT_WANT_CAPTURED))
+		flight->given.captured = NULL;
+	flight->given.logits = NULL;
+	/* decided stands at the block's start, on the device as here. */
+	if (span.n_bytes)
+		TT_TRY(tt_copy_out(&cuda->counters, (char *)flight->results + span.first,
+			(const char *)outputs->decided + span.first, span.n_bytes, cuda->stream, err));
+	TT_TRY(drain(cuda, flight, step, outputs, err));
+	TT_TRY_CUDA(cudaEventRecord(flight->done, cuda->stream), "an event");
+	cuda->n_ended++;
+	return TT_OK;
+}
+
+static int cuda_finish(struct tt_backend *backend, struct tt_results *results, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	if (cuda->n_finished == cuda->n_ended)
+		return tt_fail(err, TT_ERR_ARGUMENT, "no step is under way");
+	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_finished++ % TT_CUDA_FLIGHTS];
+	TT_TRY(use(cuda, err));
+	TT_TRY(tt_wait_event(&cuda->counters, flight->done, err));
+	*results = flight->given;
+	return TT_OK;
+}
+
+/* -- Open and close -- */
+
+static void cuda_close(struct tt_backend *backend)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	if (use(cuda, NULL) == TT_OK && cuda->stream) {
+		cudaStreamSynchronize(cuda->stream);
+		tt_cuda_graphs_close(cuda);
+		void *all[] = {(void *)(uintptr_t)cuda->plan, cuda->x, cuda->squares, cuda->partial, cuda->arrivals};
+		for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+			cuda_release(backend, all[i]);
+		for (int i = 0; i < TT_CUDA_FLIGHTS; i++) {
+			cudaFreeHost(cuda->flights[i].plan);
+			cudaFreeHost(cuda->flights[i].results);
+			cudaFreeHost(cuda->flights[i].drained);
+			if (cuda->flights[i].done)
+				cudaEventDestroy(cuda->flights[i].done);
+		}
+		cudaStreamDestroy(cuda->stream);
+	}
+	free(cuda);
+}
+
+/* A GPU on which these kernels run: mma.sync on bf16 and cp.async came with sm_80. */
+static int open_device(struct tt_cuda *cuda, struct tt_error *err)
+{
+	int n_devices = 0, major = 0, minor = 0, n_sms = 0;
+	TT_TRY_CUDA(cudaGetDeviceCount(&n_devices), "looking for a GPU");
+	if (cuda->device >= n_devices)
+		return tt_fail(err, TT_ERR_DEVICE, "there is no cuda:%d, CUDA finds %d", cuda->device, n_devices);
+	TT_TRY(use(cuda, err));
+	TT_TRY_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->device), "the device");
+	TT_TRY_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->device), "the device");
+	TT_TRY_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, cuda->device), "the device");
+	if (major < 8)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"cuda:%d has compute capability %d.%d, the kernels need 8.0 or newer", cuda->device, major,
+			minor);
+	cuda->n_sms = (uint32_t)n_sms;
+	cuda->dependent = major >= 9;
+	TT_TRY_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a stream");
+	return TT_OK;
+}
+
+int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
+{
+	struct tt_cuda *cuda = NULL;
+	TT_TRY(tt_alloc(&cuda, 1, sizeof *cuda, err));
+	cuda->base = (struct tt_backend){.name = "cuda",
+		.n_threads = 1,
+		.in_flight = TT_CUDA_FLIGHTS,
+		.counters = &cuda->counters,
+		.kv_type = TT_KV_BF16,
+		.allocate = cuda_allocate,
+		.release = cuda_release,
+		.upload = cuda_upload,
+		.load = cuda_load,
+		.unload = cuda_unload,
+		.begin = cuda_begin,
+		.embed = tt_cuda_embed,
+		.qkv = tt_cuda_qkv,
+		.attention = tt_cuda_attention,
+		.o_proj = tt_cuda_o_proj,
+		.gate_up = tt_cuda_gate_up,
+		.down_proj = tt_cuda_down_proj,
+		.control = tt_cuda_control,
+		.logits = tt_cuda_logits,
+		.sample = tt_cuda_sample,
+		.end = cuda_end,
+		.finish = cuda_finish,
+		.close = cuda_close};
+	cuda->device = device;
+	int status = open_device(cuda, err);
+	if (status != TT_OK) {
+		cuda_close(&cuda->base);
+		return status;
+	}
+	*out = &cuda->base;
+	return TT_OK;
+}

@@ -124,7 +124,8 @@ static inline size_t check_greedy_tokens(
 		for (uint32_t i = 0; i < token.n_top; i++)
 			if (token.top_ids[i] == want[same])
 				gap = (double)token.logprob - (double)token.top_logprobs[i];
-		cr_assert(gap <= GREEDY_TIE, "%s: token %zu is not PyTorch's, whose is %g less likely", what, same, gap);
+		cr_assert(
+			gap <= GREEDY_TIE, "%s: token %zu is not PyTorch's, whose is %g less likely", what, same, gap);
 	}
 	tt_request_free(request);
 	return same;

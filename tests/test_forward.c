@@ -133,8 +133,8 @@ Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
 		for (size_t v = 0; v < vocab; v++)
 			sum += exp(row[v]);
 		double want = row[ids[positions[i] + 1]] - log(sum);
-		cr_assert(fabs(scores[positions[i] + 1] - want) <= 50 * TOLERANCE, "position %d: %g, not %g", positions[i],
-			scores[positions[i] + 1], want);
+		cr_assert(fabs(scores[positions[i] + 1] - want) <= 50 * TOLERANCE, "position %d: %g, not %g",
+			positions[i], scores[positions[i] + 1], want);
 	}
 	tt_request_free(request);
 	tt_safetensors_close(golden);

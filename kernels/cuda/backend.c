@@ -140,7 +140,8 @@ static int cuda_begin(struct tt_backend *backend, const struct tt_step *step, bo
 		return tt_fail(err, TT_ERR_LIMIT, "a plan of %u bytes", step->n_bytes);
 	TT_TRY(use(cuda, err));
 	memcpy(flight->plan, step, step->n_bytes); /* some kilobytes, against pinning all that a planner works in */
-	TT_TRY(tt_copy_in(&cuda->counters, (void *)(uintptr_t)cuda->plan, flight->plan, step->n_bytes, cuda->stream, err));
+	TT_TRY(tt_copy_in(
+		&cuda->counters, (void *)(uintptr_t)cuda->plan, flight->plan, step->n_bytes, cuda->stream, err));
 	cuda->grid_tokens = step->n_tokens;
 	cuda->grid_samples = step->n_samples;
 	cuda->row_steering = step->row_steering != 0;

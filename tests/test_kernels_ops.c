@@ -56,7 +56,8 @@ static void product_reference(const struct test_matrix *m, const float *bias, co
 
 Test(kernels_ops, embed_copies_rows_and_refuses_unknown_tokens)
 {
-	enum { WIDTH = 256 }; /* the largest block of a type */
+	enum { WIDTH = 256 }; /* a block of the largest types */
+	const struct tt_sample_result sampled[2] = {{.token = 7}, {.token = 9}};
 	struct tt_backend *backend = open_cpu(2, TT_CPU_BODY_BEST);
 	struct tt_config config = {.hidden_size = WIDTH, .vocab_size = 11};
 	for (int t = 0; t < N_TYPES; t++) {
@@ -72,6 +73,11 @@ Test(kernels_ops, embed_copies_rows_and_refuses_unknown_tokens)
 		ASSERT_OK(backend->embed(backend, &args, &ok_error));
 		for (int i = 0; i < 3; i++)
 			ASSERT_SAME_BITS(h + WIDTH * i, m.weights + WIDTH * tokens[i], WIDTH, "token %d", tokens[i]);
+		tokens[1] = -2; /* what sample 1 of the step before chose */
+		args.sampled = sampled;
+		ASSERT_OK(backend->embed(backend, &args, &ok_error));
+		ASSERT_SAME_BITS(h + WIDTH, m.weights + WIDTH * 9, WIDTH, "token %d", 9);
+		args.sampled = NULL;
 		tokens[1] = 11;
 		cr_assert_eq(backend->embed(backend, &args, &err), TT_ERR_ARGUMENT);
 		tokens[1] = -1;

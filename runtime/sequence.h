@@ -11,7 +11,7 @@ struct tt_sequence_policy {
 	enum tt_policy_when when;
 	int32_t after_layer; /* where its gate runs; -1: it observes nothing */
 	float scale;
-	bool whole_rows;     /* its operation needs a whole row of h */
+	bool whole_rows;             /* its operation needs a whole row of h */
 	struct tt_page_key identity; /* of the operation and its directions */
 
 	float s, gate;          /* what the gate said */

@@ -87,10 +87,15 @@ static int describe_policy(json_t *report, const struct tt_policy *p, struct tt_
 	json_t *fitted_on = NULL;
 	tt_policy_band(p, &first, &last);
 	json_t *gate = json_pack("{s:s}", "type", tt_policy_gate_name(p->gate));
-	if (gate && p->gate == TT_GATE_PROBE) {
+	if (gate && p->gate != TT_GATE_ALWAYS)
 		json_object_set_new(gate, "observe", observed_layers(p));
+	if (gate && p->gate == TT_GATE_PROBE) {
 		json_object_set_new(gate, "threshold", json_real(p->threshold));
 		json_object_set_new(gate, "bias", json_real(p->gate_bias));
+	}
+	if (gate && p->gate == TT_GATE_MLP) {
+		json_object_set_new(gate, "units", json_integer(p->n_units));
+		json_object_set_new(gate, "bound", json_string(p->unbounded ? "none" : "sigmoid"));
 	}
 	TT_TRY(set(report, "gate", gate, err));
 	if (*p->fitted_on)
@@ -141,7 +146,7 @@ static int measure_stream(struct tt_engine *engine, double *norms, struct tt_err
 	return status;
 }
 
-/* For every steered layer its coefficient at scale 1 and, for add, how long the push is beside the stream. */
+/* For every steered layer its coefficient at scale 1 and s 1 (an mlp's layer weights taken as 1) and, for add, how long the push is beside the stream. */
 static int describe_effect(json_t *effect, const struct tt_policy *p, struct tt_engine *engine, struct tt_error *err)
 {
 	double *norms = NULL;

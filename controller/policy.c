@@ -72,8 +72,9 @@ void tt_policy_free(struct tt_policy *p)
 {
 	if (!p)
 		return;
-	void *owned[] = {p->name, p->directions, p->targets, p->weights, p->norms, p->observed, p->gate_weight,
-		p->fingerprint, p->weights_digest, p->fitted_on, p->created, p->version, p->warning};
+	void *owned[] = {p->name, p->directions, p->targets, p->affine, p->weights, p->norms, p->observed,
+		p->gate_weight, p->fc1_weight, p->fc1_bias, p->fc2_weight, p->fc2_bias, p->fingerprint,
+		p->weights_digest, p->fitted_on, p->created, p->version, p->warning};
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		free(owned[i]);
 	free(p);
@@ -87,28 +88,68 @@ int tt_policy_set_clamp(struct tt_policy *p, struct tt_error *err)
 	return TT_OK;
 }
 
-int tt_policy_set_probe(struct tt_policy *p, const uint32_t *observed, uint32_t n_observed, struct tt_error *err)
+int tt_policy_set_affine(struct tt_policy *p, struct tt_error *err)
 {
+	size_t rows = (size_t)p->n_layers * p->n_directions;
+	if (!p->affine)
+		TT_TRY(tt_alloc_aligned(&p->affine, rows * p->hidden_size, sizeof *p->affine, err));
+	if (!p->targets)
+		TT_TRY(tt_alloc(&p->targets, rows, sizeof *p->targets, err));
+	p->op = TT_STEER_AFFINE;
+	return TT_OK;
+}
+
+/* A gate of no kind over these layers: what the former one held is gone. */
+static int set_observed(
+	struct tt_policy *p, const uint32_t *observed, uint32_t n_observed, const char *gate, struct tt_error *err)
+{
+	float **tensors[] = {&p->gate_weight, &p->fc1_weight, &p->fc1_bias, &p->fc2_weight, &p->fc2_bias};
 	uint32_t *layers = NULL;
-	float *weight = NULL;
 	if (n_observed < 1 || n_observed > p->n_layers)
-		return tt_fail(
-			err, TT_ERR_FORMAT, "policy: a probe observes 1 to %u layers, not %u", p->n_layers, n_observed);
+		return tt_fail(err, TT_ERR_FORMAT, "policy: a gate of kind %s observes 1 to %u layers, not %u", gate,
+			p->n_layers, n_observed);
 	TT_TRY(tt_alloc(&layers, n_observed, sizeof *layers, err));
-	int status = tt_alloc_aligned(&weight, (size_t)n_observed * p->hidden_size, sizeof *weight, err);
-	if (status != TT_OK) {
-		free(layers);
-		return status;
-	}
 	memcpy(layers, observed, n_observed * sizeof *layers);
 	free(p->observed);
-	free(p->gate_weight);
-	p->gate = TT_GATE_PROBE;
+	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+		free(*tensors[i]);
+		*tensors[i] = NULL;
+	}
+	p->gate = TT_GATE_ALWAYS;
 	p->observed = layers;
 	p->n_observed = n_observed;
-	p->gate_weight = weight;
+	p->n_units = 0;
+	return TT_OK;
+}
+
+int tt_policy_set_probe(struct tt_policy *p, const uint32_t *observed, uint32_t n_observed, struct tt_error *err)
+{
+	TT_TRY(set_observed(p, observed, n_observed, "probe", err));
+	TT_TRY(tt_alloc_aligned(&p->gate_weight, (size_t)n_observed * p->hidden_size, sizeof *p->gate_weight, err));
+	p->gate = TT_GATE_PROBE;
 	p->gate_bias = 0;
 	p->threshold = 0.5f;
+	return TT_OK;
+}
+
+int tt_policy_set_mlp(
+	struct tt_policy *p, const uint32_t *observed, uint32_t n_observed, uint32_t n_units, struct tt_error *err)
+{
+	size_t n_outputs = 1 + (size_t)p->n_layers, n_weights = 0;
+	TT_TRY(set_observed(p, observed, n_observed, "mlp", err));
+	if (n_units < 1 || n_units > TT_MAX_UNITS)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: %u hidden units of an mlp, must be 1 to %d", n_units,
+			TT_MAX_UNITS);
+	if (!tt_mul_size((size_t)n_observed * p->hidden_size, n_units, &n_weights) || n_weights > TT_MAX_POLICY_FLOATS)
+		return tt_fail(err, TT_ERR_LIMIT, "policy: an mlp of %u units on %u layers of width %u is too large",
+			n_units, n_observed, p->hidden_size);
+	TT_TRY(tt_alloc_aligned(&p->fc1_weight, n_weights, sizeof *p->fc1_weight, err));
+	TT_TRY(tt_alloc(&p->fc1_bias, n_units, sizeof *p->fc1_bias, err));
+	TT_TRY(tt_alloc_aligned(&p->fc2_weight, n_outputs * n_units, sizeof *p->fc2_weight, err));
+	TT_TRY(tt_alloc(&p->fc2_bias, n_outputs, sizeof *p->fc2_bias, err));
+	p->gate = TT_GATE_MLP;
+	p->n_units = n_units;
+	p->unbounded = false;
 	return TT_OK;
 }
 
@@ -230,18 +271,10 @@ static int orthonormalise_layer(struct tt_policy *p, uint32_t layer, struct tt_e
 	return status;
 }
 
-static int check_gate(const struct tt_policy *p, struct tt_error *err)
+static int check_probe(const struct tt_policy *p, struct tt_error *err)
 {
-	if (p->gate == TT_GATE_ALWAYS)
-		return TT_OK;
-	if (p->gate != TT_GATE_PROBE)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: gate %d is not one of always, probe", (int)p->gate);
-	if (!p->observed || !p->gate_weight || p->n_observed < 1)
-		return tt_fail(err, TT_ERR_FORMAT, "policy: the probe has no gate.w or observes no layer");
-	for (uint32_t i = 0; i < p->n_observed; i++)
-		if (p->observed[i] >= p->n_layers || (i && p->observed[i] <= p->observed[i - 1]))
-			return tt_fail(err, TT_ERR_FORMAT, "policy: observe must name ascending layers 0 to %u, not %u",
-				p->n_layers - 1, p->observed[i]);
+	if (!p->gate_weight)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: the probe has no gate.w");
 	if (!all_finite(p->gate_weight, (size_t)p->n_observed * p->hidden_size))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: gate.w holds a number that is not finite");
 	if (!isfinite(p->gate_bias))
@@ -249,6 +282,45 @@ static int check_gate(const struct tt_policy *p, struct tt_error *err)
 	if (!(p->threshold >= 0 && p->threshold <= 1))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: threshold must be 0 to 1");
 	return TT_OK;
+}
+
+static int check_mlp(const struct tt_policy *p, struct tt_error *err)
+{
+	size_t n_outputs = 1 + (size_t)p->n_layers;
+	const struct {
+		const char *name;
+		const float *values;
+		size_t n;
+	} tensors[] = {
+		{"gate.fc1.weight", p->fc1_weight, (size_t)p->n_observed * p->hidden_size * p->n_units},
+		{"gate.fc1.bias", p->fc1_bias, p->n_units},
+		{"gate.fc2.weight", p->fc2_weight, n_outputs * p->n_units},
+		{"gate.fc2.bias", p->fc2_bias, n_outputs},
+	};
+	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+		if (!tensors[i].values)
+			return tt_fail(err, TT_ERR_FORMAT, "policy: the mlp has no %s", tensors[i].name);
+		if (!all_finite(tensors[i].values, tensors[i].n))
+			return tt_fail(
+				err, TT_ERR_FORMAT, "policy: %s holds a number that is not finite", tensors[i].name);
+	}
+	return TT_OK;
+}
+
+static int check_gate(const struct tt_policy *p, struct tt_error *err)
+{
+	if (p->gate == TT_GATE_ALWAYS)
+		return TT_OK;
+	if (p->gate != TT_GATE_PROBE && p->gate != TT_GATE_MLP)
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "policy: gate %d is not one of always, probe, mlp", (int)p->gate);
+	if (!p->observed || p->n_observed < 1)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: the gate observes no layer");
+	for (uint32_t i = 0; i < p->n_observed; i++)
+		if (p->observed[i] >= p->n_layers || (i && p->observed[i] <= p->observed[i - 1]))
+			return tt_fail(err, TT_ERR_FORMAT, "policy: observe must name ascending layers 0 to %u, not %u",
+				p->n_layers - 1, p->observed[i]);
+	return p->gate == TT_GATE_PROBE ? check_probe(p, err) : check_mlp(p, err);
 }
 
 static int check_layer(const struct tt_policy *p, uint32_t l, struct tt_error *err)
@@ -260,21 +332,31 @@ static int check_layer(const struct tt_policy *p, uint32_t l, struct tt_error *e
 	if (p->weights[l] > 0 && !tt_policy_has_direction(p, l))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: weight[%u] is not 0 but the layer has no direction", l);
 	if (p->targets && !all_finite(p->targets + (size_t)l * p->n_directions, p->n_directions))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: target.%u holds a number that is not finite", l);
+		return tt_fail(err, TT_ERR_FORMAT, "policy: %s.%u%s holds a number that is not finite",
+			p->affine ? "affine" : "target", l, p->affine ? ".b" : "");
+	const float *w = p->affine ? p->affine + (layer_rows(p, l) - p->directions) : NULL;
+	for (size_t i = 0; w && i < (size_t)p->n_directions * p->hidden_size; i++)
+		if (!isfinite(w[i] - layer_rows(p, l)[i])) /* what h is read with */
+			return tt_fail(err, TT_ERR_FORMAT,
+				"policy: affine.%u.W holds a number that is not finite, or too large", l);
 	return TT_OK;
 }
 
 static int check_head(const struct tt_policy *p, struct tt_error *err)
 {
-	if (p->op != TT_STEER_ADD && p->op != TT_STEER_ABLATE && p->op != TT_STEER_CLAMP)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: op %d is not one of add, ablate, clamp", (int)p->op);
+	bool affine = p->op == TT_STEER_AFFINE, one_row = p->op == TT_STEER_ADD || p->op == TT_STEER_ONE_SIDED;
+	if (p->op < TT_STEER_ADD || p->op > TT_STEER_ONE_SIDED)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"policy: op %d is not one of add, ablate, clamp, affine, one_sided", (int)p->op);
 	if (p->when < TT_WHEN_GENERATION || p->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_FORMAT, "policy: when must be generation, last or all");
-	if (p->op == TT_STEER_ADD && p->n_directions != 1)
-		return tt_fail(
-			err, TT_ERR_FORMAT, "policy: op add takes one direction a layer, not %u", p->n_directions);
-	if ((p->op == TT_STEER_CLAMP) != (p->targets != NULL))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: targets belong to op clamp, and to no other");
+	if (one_row && p->n_directions != 1)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: op %s takes one direction a layer, not %u",
+			tt_policy_op_name(p->op), p->n_directions);
+	if ((affine || p->op == TT_STEER_CLAMP) != (p->targets != NULL))
+		return tt_fail(err, TT_ERR_FORMAT, "policy: targets belong to op clamp or affine, and to no other");
+	if (affine != (p->affine != NULL))
+		return tt_fail(err, TT_ERR_FORMAT, "policy: W belongs to op affine, and to no other");
 	if (!isfinite(p->alpha))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: alpha is not finite");
 	if (strlen(p->name) > TT_MAX_POLICY_NAME)
@@ -289,7 +371,7 @@ int tt_policy_finish(struct tt_policy *p, struct tt_error *err)
 	TT_TRY(check_gate(p, err));
 	for (uint32_t l = 0; l < p->n_layers; l++) {
 		TT_TRY(check_layer(p, l, err));
-		if (p->op != TT_STEER_ADD && tt_policy_has_direction(p, l))
+		if (p->op != TT_STEER_ADD && p->op != TT_STEER_AFFINE && tt_policy_has_direction(p, l))
 			TT_TRY(orthonormalise_layer(p, l, err));
 		double sum = 0;
 		for (size_t i = 0; i < (size_t)p->n_directions * p->hidden_size; i++)
@@ -306,12 +388,19 @@ int tt_policy_finish(struct tt_policy *p, struct tt_error *err)
 void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 {
 	static const enum tt_policy_op ops[] = {
-		[TT_STEER_ADD] = TT_OP_ADD, [TT_STEER_ABLATE] = TT_OP_ABLATE, [TT_STEER_CLAMP] = TT_OP_CLAMP};
+		[TT_STEER_ADD] = TT_OP_ADD,
+		[TT_STEER_ABLATE] = TT_OP_ABLATE,
+		[TT_STEER_CLAMP] = TT_OP_CLAMP,
+		[TT_STEER_AFFINE] = TT_OP_AFFINE,
+		[TT_STEER_ONE_SIDED] = TT_OP_ONE_SIDED,
+	};
+	static const enum tt_policy_gate gates[] = {
+		[TT_GATE_ALWAYS] = TT_POLICY_ALWAYS, [TT_GATE_PROBE] = TT_POLICY_PROBE, [TT_GATE_MLP] = TT_POLICY_MLP};
 	*info = (struct tt_policy_info){
 		.name = p->name,
 		.op = ops[p->op],
 		.when = p->when,
-		.gate = p->gate == TT_GATE_PROBE ? TT_POLICY_PROBE : TT_POLICY_ALWAYS,
+		.gate = gates[p->gate],
 		.n_layers = p->n_layers,
 		.hidden_size = p->hidden_size,
 		.n_directions = p->n_directions,
@@ -321,6 +410,8 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 		.n_observed = p->n_observed,
 		.alpha = p->alpha,
 		.threshold = p->threshold,
+		.n_units = p->n_units,
+		.unbounded = p->unbounded,
 		.fingerprint = p->fingerprint,
 		.weights_digest = p->weights_digest,
 		.fitted_on = p->fitted_on,
@@ -331,7 +422,14 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 
 const char *tt_policy_op_name(enum tt_steer_op op)
 {
-	return op == TT_STEER_CLAMP ? "clamp" : op == TT_STEER_ABLATE ? "ablate" : "add";
+	static const char *const names[] = {
+		[TT_STEER_ADD] = "add",
+		[TT_STEER_ABLATE] = "ablate",
+		[TT_STEER_CLAMP] = "clamp",
+		[TT_STEER_AFFINE] = "affine",
+		[TT_STEER_ONE_SIDED] = "one_sided",
+	};
+	return names[op];
 }
 
 const char *tt_policy_when_name(enum tt_policy_when when)
@@ -341,5 +439,5 @@ const char *tt_policy_when_name(enum tt_policy_when when)
 
 const char *tt_policy_gate_name(enum tt_gate gate)
 {
-	return gate == TT_GATE_PROBE ? "probe" : "always";
+	return gate == TT_GATE_MLP ? "mlp" : gate == TT_GATE_PROBE ? "probe" : "always";
 }

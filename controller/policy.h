@@ -6,10 +6,12 @@
 #include "runtime/trimtab.h"
 
 enum {
-	TT_MAX_DIRECTIONS = 64,         /* rows a layer */
-	TT_MAX_POLICY_FLOATS = 1 << 28, /* all directions together, 1 GiB: far above any model of today */
-	TT_MAX_POLICY_TEXT = 1 << 20,   /* bytes of one metadata string */
-	TT_MAX_POLICY_NAME = 200,       /* bytes */
+	TT_MAX_DIRECTIONS = 64, /* rows a layer */
+	TT_MAX_POLICY_FLOATS =
+		1 << 28, /* all directions together, or an mlp's first matrix, 1 GiB: far above any model of today */
+	TT_MAX_UNITS = 1 << 14,       /* hidden units of an mlp; the paper has 1024 */
+	TT_MAX_POLICY_TEXT = 1 << 20, /* bytes of one metadata string */
+	TT_MAX_POLICY_NAME = 200,     /* bytes */
 };
 
 struct tt_policy {
@@ -19,7 +21,8 @@ struct tt_policy {
 	uint32_t n_layers, hidden_size;
 	uint32_t n_directions; /* rows a layer */
 	float *directions; // [n_layers][n_directions][hidden_size], zeros where the layer has none; orthonormal for ablate, clamp
-	float *targets; // [n_layers][n_directions], clamp; else NULL
+	float *targets; // [n_layers][n_directions], clamp: t, affine: b; else NULL
+	float *affine;  // [n_layers][n_directions][hidden_size], affine: W; else NULL
 	float *weights; // [n_layers], 0 where the layer has no direction
 	float *norms;   // [n_layers]
 	float alpha;
@@ -28,6 +31,12 @@ struct tt_policy {
 	uint32_t *observed; // [n_observed] ascending
 	float *gate_weight; // [n_observed * hidden_size]
 	float gate_bias, threshold;
+	uint32_t n_units;  /* of an mlp; its tensors are NULL for other gates */
+	float *fc1_weight; // [n_units][n_observed * hidden_size]
+	float *fc1_bias;   // [n_units]
+	float *fc2_weight; // [1 + n_layers][n_units]
+	float *fc2_bias;   // [1 + n_layers]
+	bool unbounded;    /* s is the output itself, not its sigmoid */
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
 	char *warning; /* the last one tt_engine_add_policy gave, or NULL */
 };
@@ -39,8 +48,15 @@ int tt_policy_new(
 /* Makes it a clamp: room for targets. */
 int tt_policy_set_clamp(struct tt_policy *policy, struct tt_error *err);
 
+/* Makes it affine: room for W and b, all 0. */
+int tt_policy_set_affine(struct tt_policy *policy, struct tt_error *err);
+
 /* Makes the gate a probe over these layers: room for its weights, all 0, and a threshold of 0.5. */
 int tt_policy_set_probe(struct tt_policy *policy, const uint32_t *observed, uint32_t n_observed, struct tt_error *err);
+
+/* Makes the gate an mlp over these layers: room for its weights, all 0; bounded. */
+int tt_policy_set_mlp(struct tt_policy *policy, const uint32_t *observed, uint32_t n_observed, uint32_t n_units,
+	struct tt_error *err);
 
 /* Replaces one of the policy's strings. */
 int tt_policy_set_text(char **field, const char *text, struct tt_error *err);

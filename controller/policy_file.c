@@ -1,4 +1,5 @@
-/* The policy file: safetensors, metadata under "trimtab.", tensors direction.<l>, weight, target.<l>, gate.w, gate.b.
+/* The policy file: safetensors, metadata under "trimtab.", tensors direction.<l>, weight, and those of the operation and the
+ * gate.
  * Reading is strict: what is not understood is refused, because a policy that is read half steers wrongly in silence. */
 #include <math.h>
 #include <stdio.h>
@@ -12,11 +13,12 @@
 #include "weights/config.h"
 #include "weights/safetensors.h"
 
-enum { MAX_TENSORS = 2 * TT_MAX_LAYERS + 3, NAME_SIZE = 24 };
+enum { MAX_TENSORS = 3 * TT_MAX_LAYERS + 5, NAME_SIZE = 24 };
 
 static const char *const known_keys[] = {"trimtab.format", "trimtab.name", "trimtab.fingerprint",
 	"trimtab.weights_digest", "trimtab.op", "trimtab.when", "trimtab.layers", "trimtab.alpha", "trimtab.gate",
-	"trimtab.observe", "trimtab.threshold", "trimtab.fitted_on", "trimtab.created", "trimtab.version"};
+	"trimtab.observe", "trimtab.threshold", "trimtab.gate.bound", "trimtab.fitted_on", "trimtab.created",
+	"trimtab.version"};
 
 /* ---- Reading ---- */
 
@@ -178,17 +180,41 @@ static int read_dimensions(struct reader *r)
 	return tt_policy_new(&r->policy, n_layers, (uint32_t)d, (uint32_t)rows, r->err);
 }
 
+/* Whether the gate's keys are there; those of another gate are refused, since who wrote them meant something. */
+static int read_gate_keys(struct reader *r)
+{
+	static const struct {
+		const char *key;
+		enum tt_gate gate;
+		bool required;
+	} keys[] = {
+		{"trimtab.threshold", TT_GATE_PROBE, true},
+		{"trimtab.gate.bound", TT_GATE_MLP, false},
+	};
+	enum tt_gate gate = r->policy->gate;
+	const char *observe, *value;
+	TT_TRY(read_key(r, "trimtab.observe", gate != TT_GATE_ALWAYS, &observe));
+	if (observe && gate == TT_GATE_ALWAYS)
+		return tt_fail(r->err, TT_ERR_FORMAT, "trimtab.observe belongs to a gate, but trimtab.gate is always");
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+		TT_TRY(read_key(r, keys[i].key, keys[i].required && gate == keys[i].gate, &value));
+		if (value && gate != keys[i].gate)
+			return tt_fail(r->err, TT_ERR_FORMAT, "%s belongs to gate %s, but trimtab.gate is %s",
+				keys[i].key, tt_policy_gate_name(keys[i].gate), tt_policy_gate_name(gate));
+	}
+	return observe ? tt_layers_parse(r->observed, r->policy->n_layers, observe, "trimtab.observe", r->err) : TT_OK;
+}
+
 static int read_metadata(struct reader *r)
 {
 	static const char *const ops[] = {"add", "ablate", "clamp", "affine", "one_sided", NULL};
 	static const char *const whens[] = {"generation", "last", "all", NULL};
 	static const char *const gates[] = {"always", "probe", "mlp", "cosine", NULL};
 	struct tt_policy *p = r->policy;
-	const char *observe, *threshold;
 	int op = 0, when = 0, gate = 0;
-	TT_TRY(read_word(r, "trimtab.op", ops, 3, &op));
+	TT_TRY(read_word(r, "trimtab.op", ops, 5, &op));
 	TT_TRY(read_word(r, "trimtab.when", whens, 3, &when));
-	TT_TRY(read_word(r, "trimtab.gate", gates, 2, &gate));
+	TT_TRY(read_word(r, "trimtab.gate", gates, 3, &gate));
 	TT_TRY(read_number(r, "trimtab.alpha", &p->alpha));
 	TT_TRY(read_text(r, "trimtab.name", true, &p->name));
 	TT_TRY(read_text(r, "trimtab.fingerprint", true, &p->fingerprint));
@@ -201,12 +227,9 @@ static int read_metadata(struct reader *r)
 	p->gate = (enum tt_gate)gate;
 	if (p->op == TT_STEER_CLAMP)
 		TT_TRY(tt_policy_set_clamp(p, r->err));
-	TT_TRY(read_key(r, "trimtab.observe", p->gate == TT_GATE_PROBE, &observe));
-	TT_TRY(read_key(r, "trimtab.threshold", p->gate == TT_GATE_PROBE, &threshold));
-	if (p->gate == TT_GATE_ALWAYS && (observe || threshold))
-		return tt_fail(r->err, TT_ERR_FORMAT, "%s belongs to a gate, but trimtab.gate is always",
-			observe ? "trimtab.observe" : "trimtab.threshold");
-	return observe ? tt_layers_parse(r->observed, p->n_layers, observe, "trimtab.observe", r->err) : TT_OK;
+	if (p->op == TT_STEER_AFFINE)
+		TT_TRY(tt_policy_set_affine(p, r->err));
+	return read_gate_keys(r);
 }
 
 static int read_fitted_on(const struct reader *r)
@@ -229,38 +252,135 @@ static int read_fitted_on(const struct reader *r)
 	return status;
 }
 
+/* A matrix of a layer: [r][d], or [d] where r is 1. */
+static int read_rows(const struct reader *r, const char *name, float *out)
+{
+	const struct tt_policy *p = r->policy;
+	const struct tt_st_tensor *t = tt_safetensors_find(r->file, name);
+	bool one_row = t && t->n_dims == 1 && p->n_directions == 1;
+	uint64_t shape[2] = {p->n_directions, p->hidden_size};
+	TT_TRY(find_tensor(r, name, one_row ? 1 : 2, one_row ? shape + 1 : shape, &t));
+	memcpy(out, t->data, (size_t)p->n_directions * p->hidden_size * sizeof *out);
+	return TT_OK;
+}
+
 static int read_layer(const struct reader *r, uint32_t layer, size_t *n_tensors)
 {
 	struct tt_policy *p = r->policy;
+	size_t row = (size_t)layer * p->n_directions;
 	char name[NAME_SIZE];
-	const struct tt_st_tensor *t = NULL;
 	snprintf(name, sizeof name, "direction.%u", layer);
-	const struct tt_st_tensor *flat = tt_safetensors_find(r->file, name);
-	bool one_row = flat && flat->n_dims == 1 && p->n_directions == 1;
-	uint64_t shape[2] = {p->n_directions, p->hidden_size};
-	TT_TRY(find_tensor(r, name, one_row ? 1 : 2, one_row ? shape + 1 : shape, &t));
-	size_t n = (size_t)p->n_directions * p->hidden_size;
-	memcpy(p->directions + layer * n, t->data, n * sizeof(float));
+	TT_TRY(read_rows(r, name, p->directions + row * p->hidden_size));
 	++*n_tensors;
-	if (p->op != TT_STEER_CLAMP)
+	if (p->op == TT_STEER_AFFINE) {
+		snprintf(name, sizeof name, "affine.%u.W", layer);
+		TT_TRY(read_rows(r, name, p->affine + row * p->hidden_size));
+		++*n_tensors;
+	}
+	if (!p->targets)
 		return TT_OK;
-	snprintf(name, sizeof name, "target.%u", layer);
+	snprintf(name, sizeof name, p->op == TT_STEER_AFFINE ? "affine.%u.b" : "target.%u", layer);
 	++*n_tensors;
-	return read_floats(r, name, p->n_directions, p->targets + (size_t)layer * p->n_directions);
+	return read_floats(r, name, p->n_directions, p->targets + row);
 }
 
-static int read_gate(struct reader *r, size_t *n_tensors)
+static int read_probe(struct reader *r, const uint32_t *layers, uint32_t n, size_t *n_tensors)
 {
 	struct tt_policy *p = r->policy;
-	uint32_t layers[TT_MAX_LAYERS], n = 0;
-	for (uint32_t l = 0; l < p->n_layers; l++)
-		if (r->observed[l])
-			layers[n++] = l;
 	TT_TRY(tt_policy_set_probe(p, layers, n, r->err));
 	TT_TRY(read_number(r, "trimtab.threshold", &p->threshold));
 	*n_tensors += 2;
 	TT_TRY(read_floats(r, "gate.w", (uint64_t)n * p->hidden_size, p->gate_weight));
 	return read_floats(r, "gate.b", 1, &p->gate_bias);
+}
+
+static int read_matrix(const struct reader *r, const char *name, uint64_t rows, uint64_t columns, float *out)
+{
+	const struct tt_st_tensor *t = NULL;
+	const uint64_t shape[2] = {rows, columns};
+	TT_TRY(find_tensor(r, name, 2, shape, &t));
+	memcpy(out, t->data, rows * columns * sizeof *out);
+	return TT_OK;
+}
+
+/* The number of units is the first matrix's; everything else is held against it. */
+static int read_mlp(struct reader *r, const uint32_t *layers, uint32_t n, size_t *n_tensors)
+{
+	static const char *const bounds[] = {"sigmoid", "none", NULL};
+	struct tt_policy *p = r->policy;
+	const struct tt_st_tensor *fc1 = tt_safetensors_find(r->file, "gate.fc1.weight");
+	const char *bound;
+	int unbounded = 0;
+	if (!fc1 || fc1->n_dims != 2 || fc1->shape[0] < 1 || fc1->shape[0] > TT_MAX_UNITS)
+		return tt_fail(r->err, TT_ERR_FORMAT,
+			fc1 ? "tensor gate.fc1.weight must have shape [n, %llu], n from 1 to %d"
+			    : "tensor gate.fc1.weight is missing ([n, %llu], n from 1 to %d)",
+			(unsigned long long)n * p->hidden_size, TT_MAX_UNITS);
+	TT_TRY(tt_policy_set_mlp(p, layers, n, (uint32_t)fc1->shape[0], r->err));
+	TT_TRY(read_key(r, "trimtab.gate.bound", false, &bound));
+	if (bound)
+		TT_TRY(read_word(r, "trimtab.gate.bound", bounds, 2, &unbounded));
+	p->unbounded = unbounded;
+	*n_tensors += 4;
+	TT_TRY(read_matrix(r, "gate.fc1.weight", p->n_units, (uint64_t)n * p->hidden_size, p->fc1_weight));
+	TT_TRY(read_floats(r, "gate.fc1.bias", p->n_units, p->fc1_bias));
+	TT_TRY(read_matrix(r, "gate.fc2.weight", 1 + (uint64_t)p->n_layers, p->n_units, p->fc2_weight));
+	return read_floats(r, "gate.fc2.bias", 1 + (uint64_t)p->n_layers, p->fc2_bias);
+}
+
+static int read_gate(struct reader *r, size_t *n_tensors)
+{
+	uint32_t layers[TT_MAX_LAYERS], n = 0;
+	for (uint32_t l = 0; l < r->policy->n_layers; l++)
+		if (r->observed[l])
+			layers[n++] = l;
+	switch (r->policy->gate) {
+	case TT_GATE_PROBE:
+		return read_probe(r, layers, n, n_tensors);
+	case TT_GATE_MLP:
+		return read_mlp(r, layers, n, n_tensors);
+	case TT_GATE_ALWAYS:
+		break;
+	}
+	return TT_OK;
+}
+
+static bool layer_tensor_known(const struct tt_policy *p, uint32_t layer, const char *name)
+{
+	static const struct {
+		const char *format;
+		enum tt_steer_op op;
+	} tensors[] = {
+		{"target.%u", TT_STEER_CLAMP}, {"affine.%u.W", TT_STEER_AFFINE}, {"affine.%u.b", TT_STEER_AFFINE}};
+	char expected[NAME_SIZE];
+	snprintf(expected, sizeof expected, "direction.%u", layer);
+	bool known = strcmp(name, expected) == 0;
+	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+		if (p->op != tensors[i].op)
+			continue;
+		snprintf(expected, sizeof expected, tensors[i].format, layer);
+		known = known || strcmp(name, expected) == 0;
+	}
+	return known;
+}
+
+static bool gate_tensor_known(enum tt_gate gate, const char *name)
+{
+	static const struct {
+		const char *name;
+		enum tt_gate gate;
+	} tensors[] = {
+		{"gate.w", TT_GATE_PROBE},
+		{"gate.b", TT_GATE_PROBE},
+		{"gate.fc1.weight", TT_GATE_MLP},
+		{"gate.fc1.bias", TT_GATE_MLP},
+		{"gate.fc2.weight", TT_GATE_MLP},
+		{"gate.fc2.bias", TT_GATE_MLP},
+	};
+	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+		if (gate == tensors[i].gate && strcmp(name, tensors[i].name) == 0)
+			return true;
+	return false;
 }
 
 /* Each known tensor was found and counted, so that a different number means there are others. */
@@ -270,18 +390,9 @@ static int refuse_other_tensors(const struct reader *r, size_t n_known)
 		return TT_OK;
 	for (size_t i = 0; i < r->file->n_tensors; i++) {
 		const char *name = r->file->tensors[i].name;
-		char expected[NAME_SIZE];
-		bool known = strcmp(name, "weight") == 0;
-		if (r->policy->gate == TT_GATE_PROBE)
-			known = known || strcmp(name, "gate.w") == 0 || strcmp(name, "gate.b") == 0;
-		for (uint32_t l = 0; !known && l < r->policy->n_layers; l++) {
-			if (!r->layers[l])
-				continue;
-			snprintf(expected, sizeof expected, "direction.%u", l);
-			known = strcmp(name, expected) == 0;
-			snprintf(expected, sizeof expected, "target.%u", l);
-			known = known || (r->policy->op == TT_STEER_CLAMP && strcmp(name, expected) == 0);
-		}
+		bool known = strcmp(name, "weight") == 0 || gate_tensor_known(r->policy->gate, name);
+		for (uint32_t l = 0; !known && l < r->policy->n_layers; l++)
+			known = r->layers[l] && layer_tensor_known(r->policy, l, name);
 		if (!known)
 			return tt_fail(r->err, TT_ERR_FORMAT, "tensor %.100s does not belong here", name);
 	}
@@ -299,8 +410,7 @@ static int read_policy(struct reader *r)
 	for (uint32_t l = 0; l < r->policy->n_layers; l++)
 		if (r->layers[l])
 			TT_TRY(read_layer(r, l, &n_tensors));
-	if (r->policy->gate == TT_GATE_PROBE)
-		TT_TRY(read_gate(r, &n_tensors));
+	TT_TRY(read_gate(r, &n_tensors));
 	TT_TRY(refuse_other_tensors(r, n_tensors));
 	return tt_policy_finish(r->policy, r->err);
 }
@@ -364,31 +474,49 @@ static int print_float(char **out, float value, struct tt_error *err)
 static int put_gate(struct writer *w, const struct tt_policy *p, struct tt_error *err)
 {
 	bool member[TT_MAX_LAYERS] = {false};
+	uint64_t n_in = (uint64_t)p->n_observed * p->hidden_size, n_outputs = 1 + (uint64_t)p->n_layers;
+	if (p->gate == TT_GATE_ALWAYS)
+		return TT_OK;
 	for (uint32_t i = 0; i < p->n_observed; i++)
 		member[p->observed[i]] = true;
 	TT_TRY(tt_layers_print(&w->observe, member, p->n_layers, err));
-	TT_TRY(print_float(&w->threshold, p->threshold, err));
 	put(w, "trimtab.observe", w->observe.data);
-	put(w, "trimtab.threshold", w->threshold);
-	put_tensor(w, "gate.w", 0, (uint64_t)p->n_observed * p->hidden_size, p->gate_weight);
-	put_tensor(w, "gate.b", 0, 1, &p->gate_bias);
+	if (p->gate == TT_GATE_PROBE) {
+		TT_TRY(print_float(&w->threshold, p->threshold, err));
+		put(w, "trimtab.threshold", w->threshold);
+		put_tensor(w, "gate.w", 0, n_in, p->gate_weight);
+		put_tensor(w, "gate.b", 0, 1, &p->gate_bias);
+		return TT_OK;
+	}
+	put(w, "trimtab.gate.bound", p->unbounded ? "none" : "sigmoid");
+	put_tensor(w, "gate.fc1.weight", p->n_units, n_in, p->fc1_weight);
+	put_tensor(w, "gate.fc1.bias", 0, p->n_units, p->fc1_bias);
+	put_tensor(w, "gate.fc2.weight", n_outputs, p->n_units, p->fc2_weight);
+	put_tensor(w, "gate.fc2.bias", 0, n_outputs, p->fc2_bias);
 	return TT_OK;
+}
+
+static void put_layer(struct writer *w, const struct tt_policy *p, uint32_t l)
+{
+	size_t row = (size_t)l * p->n_directions;
+	char name[NAME_SIZE];
+	snprintf(name, sizeof name, "direction.%u", l);
+	put_tensor(w, name, p->n_directions, p->hidden_size, p->directions + row * p->hidden_size);
+	snprintf(name, sizeof name, "affine.%u.W", l);
+	if (p->affine)
+		put_tensor(w, name, p->n_directions, p->hidden_size, p->affine + row * p->hidden_size);
+	snprintf(name, sizeof name, p->affine ? "affine.%u.b" : "target.%u", l);
+	if (p->targets)
+		put_tensor(w, name, 0, p->n_directions, p->targets + row);
 }
 
 static int put_policy(struct writer *w, const struct tt_policy *p, struct tt_error *err)
 {
 	bool member[TT_MAX_LAYERS] = {false};
-	char name[NAME_SIZE];
 	for (uint32_t l = 0; l < p->n_layers; l++) {
 		member[l] = tt_policy_has_direction(p, l);
-		if (!member[l])
-			continue;
-		size_t row = (size_t)l * p->n_directions;
-		snprintf(name, sizeof name, "direction.%u", l);
-		put_tensor(w, name, p->n_directions, p->hidden_size, p->directions + row * p->hidden_size);
-		snprintf(name, sizeof name, "target.%u", l);
-		if (p->op == TT_STEER_CLAMP)
-			put_tensor(w, name, 0, p->n_directions, p->targets + row);
+		if (member[l])
+			put_layer(w, p, l);
 	}
 	put_tensor(w, "weight", 0, p->n_layers, p->weights);
 	TT_TRY(tt_layers_print(&w->layers, member, p->n_layers, err));
@@ -405,7 +533,7 @@ static int put_policy(struct writer *w, const struct tt_policy *p, struct tt_err
 	put(w, "trimtab.fitted_on", p->fitted_on);
 	put(w, "trimtab.created", p->created);
 	put(w, "trimtab.version", p->version);
-	return p->gate == TT_GATE_PROBE ? put_gate(w, p, err) : TT_OK;
+	return put_gate(w, p, err);
 }
 
 int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_error *err)

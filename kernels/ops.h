@@ -99,6 +99,7 @@ struct tt_control_args {
 	float *coef;                        // in and out [n_rows][n_layers]
 	struct tt_decision_result *results; // out [n_decisions]
 	float *decided;                     // out [n_decisions][n_layers] the rows it wrote, for the host
+	uint32_t max_units;                 /* the most of any mlp among the slots; 0: there is none */
 };
 
 /* logits = rmsnorm(h) * output^T for the plan's sample rows */

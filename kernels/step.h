@@ -94,7 +94,7 @@ struct tt_sample_result {
 /* What one gate gave. The coefficients themselves stand in the table's row. */
 struct tt_decision_result {
 	float s;    /* the controller's scalar */
-	float gate; /* what the threshold was held against: a probe's probability, 1 for always */
+	float gate; /* what s was made of: a probe's probability, an mlp's output before its sigmoid, 1 for always */
 };
 
 #endif

@@ -25,7 +25,7 @@ static int control(struct tt_state *s, const struct tt_step *step, int32_t layer
 		return TT_OK;
 	return s->backend->control(s->backend,
 		&(struct tt_control_args){&s->model->config, step, layer, s->slots, outputs->captured, s->coef,
-			outputs->decisions, outputs->decided},
+			outputs->decisions, outputs->decided, s->max_units},
 		err);
 }
 

@@ -11,6 +11,7 @@ struct tt_state {
 	struct tt_limits limits;
 	float *inverse_frequencies;  // [head_dim / 2]
 	struct tt_steer_slot *slots; // [TT_MAX_SLOTS]
+	uint32_t max_units;          /* hidden units, the most of any mlp among the slots */
 	float *coef;                 // [n_rows][n_layers] row 0 stays zero
 	float *h;                    // [max_tokens][hidden]
 	float *q, *attention;        // [max_tokens][n_heads * head_dim]

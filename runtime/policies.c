@@ -77,6 +77,34 @@ static int copy(struct tt_backend *backend, void *out_pointer, const void *from,
 	return backend->upload(backend, to, from, count * size, err);
 }
 
+/* What an affine policy reads h with: W - R. */
+static int copy_readers(
+	struct tt_backend *backend, const float **out, const struct tt_policy *p, size_t rows, struct tt_error *err)
+{
+	size_t n = rows * p->hidden_size;
+	float *readers = NULL;
+	if (!p->affine)
+		return TT_OK;
+	TT_TRY(tt_alloc(&readers, n, sizeof *readers, err));
+	for (size_t i = 0; i < n; i++)
+		readers[i] = p->affine[i] - p->directions[i];
+	int status = copy(backend, out, readers, n, sizeof *readers, err);
+	free(readers);
+	return status;
+}
+
+static int copy_gate(
+	struct tt_backend *backend, struct tt_steer_slot *slot, const struct tt_policy *p, struct tt_error *err)
+{
+	size_t f = sizeof(float), row = p->hidden_size * f, units = p->n_units, outputs = units ? 1 + p->n_layers : 0;
+	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));
+	TT_TRY(copy(backend, &slot->gate_weight, p->gate_weight, p->gate_weight ? p->n_observed : 0, row, err));
+	TT_TRY(copy(backend, &slot->fc1_weight, p->fc1_weight, units * p->n_observed, row, err));
+	TT_TRY(copy(backend, &slot->fc1_bias, p->fc1_bias, units, f, err));
+	TT_TRY(copy(backend, &slot->fc2_weight, p->fc2_weight, outputs * units, f, err));
+	return copy(backend, &slot->fc2_bias, p->fc2_bias, outputs, f, err);
+}
+
 /* What was copied stays in the slot's host copy, so that a failure half way can be undone. */
 static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_error *err)
 {
@@ -92,20 +120,32 @@ static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_e
 		.n_observed = p->n_observed,
 		.gate_bias = p->gate_bias,
 		.threshold = p->threshold,
+		.n_units = p->n_units,
+		.unbounded = p->unbounded,
 	};
 	TT_TRY(copy(backend, &slot->directions, p->directions, rows, d * f, err));
 	TT_TRY(copy(backend, &slot->targets, p->targets, p->targets ? rows : 0, f, err));
 	TT_TRY(copy(backend, &slot->weights, p->weights, p->n_layers, f, err));
-	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));
-	TT_TRY(copy(backend, &slot->gate_weight, p->gate_weight, p->n_observed, d * f, err));
+	TT_TRY(copy_readers(backend, &slot->readers, p, rows, err));
+	TT_TRY(copy_gate(backend, slot, p, err));
 	return backend->upload(backend, &engine->state.slots[index], slot, sizeof *slot, err);
+}
+
+/* What a device sizes the control op by. */
+static void count_units(struct tt_engine *engine)
+{
+	uint32_t most = 0;
+	for (uint32_t i = 0; i < TT_MAX_SLOTS; i++)
+		most = engine->policies[i].slot.n_units > most ? engine->policies[i].slot.n_units : most;
+	engine->state.max_units = most;
 }
 
 static void unload(struct tt_engine *engine, uint32_t index)
 {
 	struct tt_backend *backend = engine->backend;
 	const struct tt_steer_slot *slot = &engine->policies[index].slot;
-	const void *all[] = {slot->directions, slot->targets, slot->weights, slot->observed, slot->gate_weight};
+	const void *all[] = {slot->directions, slot->readers, slot->targets, slot->weights, slot->observed,
+		slot->gate_weight, slot->fc1_weight, slot->fc1_bias, slot->fc2_weight, slot->fc2_bias};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		backend->release(backend, (void *)(uintptr_t)all[i]);
 	engine->policies[index] = (struct tt_loaded_policy){0};
@@ -117,10 +157,12 @@ static int identify(const struct tt_policy *p, struct tt_page_key *identity, str
 	size_t rows = (size_t)p->n_layers * p->n_directions;
 	struct {
 		uint32_t op, n_directions;
-		uint8_t directions[32], targets[32];
+		uint8_t directions[32], affine[32], targets[32];
 	} content = {.op = p->op, .n_directions = p->n_directions};
 	uint8_t digest[32];
 	TT_TRY(tt_sha256_bytes(content.directions, p->directions, rows * p->hidden_size * sizeof(float), err));
+	if (p->affine)
+		TT_TRY(tt_sha256_bytes(content.affine, p->affine, rows * p->hidden_size * sizeof(float), err));
 	if (p->targets)
 		TT_TRY(tt_sha256_bytes(content.targets, p->targets, rows * sizeof(float), err));
 	TT_TRY(tt_sha256_bytes(digest, &content, sizeof content, err));
@@ -151,6 +193,8 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 		status = copy_to_backend(engine, slot, err);
 	if (status != TT_OK)
 		unload(engine, slot);
+	else
+		count_units(engine);
 	return status;
 }
 
@@ -169,6 +213,7 @@ void tt_policies_sweep(struct tt_engine *engine)
 		if (!p->loaded || p->policy || p->n_users > 0 || p->last_step > engine->scheduler.n_collected)
 			continue;
 		unload(engine, i);
+		count_units(engine);
 		engine->n_removed--;
 	}
 }

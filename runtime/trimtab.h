@@ -137,14 +137,14 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 
 /* ---- Policies ---- */
 
-enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP };
+enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_AFFINE, TT_OP_ONE_SIDED };
 enum tt_policy_when {
 	TT_WHEN_POLICY = -1,    /* on a request: what the policy says */
 	TT_WHEN_GENERATION = 0, /* generated tokens only */
 	TT_WHEN_LAST = 1,       /* from the last prompt token on */
 	TT_WHEN_ALL = 2,        /* prompt and generation */
 };
-enum tt_policy_gate { TT_POLICY_ALWAYS, TT_POLICY_PROBE };
+enum tt_policy_gate { TT_POLICY_ALWAYS, TT_POLICY_PROBE, TT_POLICY_MLP };
 
 struct tt_policy_info {
 	const char *name;
@@ -158,6 +158,8 @@ struct tt_policy_info {
 	const uint32_t *observed; // [n_observed] layers that the gate reads
 	uint32_t n_observed;
 	float alpha, threshold;
+	uint32_t n_units;                         /* hidden units of an mlp */
+	bool unbounded;                           /* an mlp whose s is its output itself, not a sigmoid of it */
 	const char *fingerprint, *weights_digest; /* of the model it was fitted on */
 	const char *fitted_on;                    /* JSON: [{"file", "sha256", "rows"}], or "" */
 	const char *created, *version;            /* ISO 8601 time; the trimtab that made it */
@@ -301,7 +303,7 @@ const int32_t *tt_request_generated(const struct tt_request *request); // [n_gen
 
 /* What steered the request, by index into its steering list. Valid once its gate has run: false before. */
 struct tt_decision {
-	float s, gate;     /* the scalar; what the threshold was held against */
+	float s, gate;     /* the scalar; what it was made of: a probe's probability, an mlp's output */
 	const float *coef; // [L]
 	enum tt_policy_when when;
 	bool killed;    /* the kill switch came: from some token on, or from the first, nothing steered */

@@ -162,12 +162,23 @@ class Steering:
             self.direction /= self.direction.norm(dim=1, keepdim=True)
         self.target = 4 * torch.randn(n_layers, generator=generator)
 
-    def __call__(self, h, layer):
-        u, c = self.direction[layer].to(h.dtype), self.coef[layer].to(h.dtype)
+    def decide(self, model, prompt):
+        """Sets coef for this prompt, where a gate does."""
+
+    def change(self, h, layer):
+        u = self.direction[layer].to(h.dtype)
         along = (h @ u)[..., None]
-        change = {"add": u, "ablate": -along * u, "clamp": (self.target[layer].to(h.dtype) - along) * u}[self.op]
+        return {
+            "add": lambda: u,
+            "ablate": lambda: -along * u,
+            "clamp": lambda: (self.target[layer].to(h.dtype) - along) * u,
+            "one_sided": lambda: -torch.relu(along) * u,
+        }[self.op]()
+
+    def __call__(self, h, layer):
+        c = self.coef[layer].to(h.dtype)
         steered = (torch.arange(h.shape[-2]) >= self.start)[:, None] & (c != 0)
-        return torch.where(steered, h + c * change, h)
+        return torch.where(steered, h + c * self.change(h, layer), h)
 
     def tensors(self):
         out = {"coef": self.coef}
@@ -176,6 +187,59 @@ class Steering:
             if self.op == "clamp":
                 out[f"target.{layer}"] = self.target[layer : layer + 1].clone()
         return out
+
+
+class Affine(Steering):
+    """LoReFT: h + c * R^T (W h + b - R h), R of orthonormal rows."""
+
+    def __init__(self, n_layers, width, coef, seed, rank=4):
+        super().__init__("affine", n_layers, width, coef, seed, unit=False)
+        generator = torch.Generator().manual_seed(seed)
+        self.direction = torch.linalg.qr(torch.randn(n_layers, width, rank, generator=generator)).Q.mT.contiguous()
+        self.w = torch.randn(n_layers, rank, width, generator=generator) / width**0.5
+        self.b = 2 * torch.randn(n_layers, rank, generator=generator)
+
+    def change(self, h, layer):
+        r, w, b = (t[layer].to(h.dtype) for t in (self.direction, self.w, self.b))
+        return (h @ w.mT + b - h @ r.mT) @ r
+
+    def tensors(self):
+        out = super().tensors()
+        for layer in self.coef.nonzero().flatten().tolist():
+            out |= {f"affine.{layer}.W": self.w[layer].clone(), f"affine.{layer}.b": self.b[layer].clone()}
+        return out
+
+
+class Gated(Affine):
+    """An affine policy behind the paper's controller: an MLP on the last prompt token's states in an unsteered pass."""
+
+    ALPHA, UNITS = 2.0, 24
+
+    def __init__(self, n_layers, width, weight, observed, bounded, seed):
+        super().__init__(n_layers, width, weight, seed)
+        generator = torch.Generator().manual_seed(seed + 1)
+        self.weight, self.observed, self.bounded = torch.tensor(weight), observed, bounded
+        self.fc1, self.fc2 = (
+            torch.nn.Linear(len(observed) * width, self.UNITS).double(),
+            torch.nn.Linear(self.UNITS, 1 + n_layers).double(),
+        )
+        for layer in (self.fc1, self.fc2):
+            for parameter in layer.parameters():
+                noise = torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
+                parameter.copy_(noise.double())
+
+    def decide(self, model, prompt):
+        hidden = forward(model, prompt)[1]
+        x = torch.cat([hidden[layer][-1] for layer in self.observed]).double()
+        z = self.fc2(torch.relu(self.fc1(x)))
+        self.output, self.s = z[:1].float(), (z[:1].sigmoid() if self.bounded else z[:1]).float()
+        self.coef = (self.ALPHA * self.s * self.weight * z[1:].sigmoid()).float()
+
+    def tensors(self):
+        out = super().tensors()
+        for name, layer in (("fc1", self.fc1), ("fc2", self.fc2)):
+            out |= {f"gate.{name}.{k}": v.detach().float() for k, v in layer.named_parameters()}
+        return out | {"weight": self.weight, "output": self.output, "s": self.s}
 
 
 def forward(model, ids, steering=None):
@@ -202,6 +266,7 @@ def greedy(model, prompt, steering=None, start=0):
     None when they would make a poor golden: a near-tie, a loop, an end token."""
     ids = prompt
     if steering:
+        steering.decide(model, prompt)
         steering.start = start
     for _ in range(GREEDY_TOKENS):
         best = forward(model, ids, steering)[0][-1].topk(2)
@@ -241,6 +306,8 @@ def positions(n, step):
 def record(model, seed, what, steering=None, logits_step=8):
     """The tensors of one golden file."""
     ids = random_ids(seed, PROMPT_LENGTH)
+    if steering:
+        steering.decide(model, ids)
     logits, hidden = forward(model, ids, steering)
     exact = forward(model.double(), ids, steering)
     model.float()
@@ -253,9 +320,9 @@ def record(model, seed, what, steering=None, logits_step=8):
         "positions_hidden": at_hidden.int(),
     }
     out |= {f"hidden.{layer}": h[at_hidden] for layer, h in enumerate(hidden)}
-    out |= greedy_goldens(model, seed, steering)
     if steering:
         out |= steering.tensors()
+    out |= greedy_goldens(model, seed, steering)
     print(f"  {what}: logits std {logits.std():.2f}, float32 against float64 {max(rel):.1e} relative")
     return out
 
@@ -293,8 +360,21 @@ def check_loaded(model, config, weights, dtype):
 def make_steered(directory, model, spec):
     n_layers, width = spec["config"]["num_hidden_layers"], spec["config"]["hidden_size"]
     # The middle block is left alone by `add`; `ablate` and `clamp` leave the last one, so its output is only inherited.
-    for op, coef in {"add": [0.75, 0.0, -1.5], "ablate": [1.0, 1.0, 0.0], "clamp": [1.0, 0.5, 0.0]}.items():
-        steering = Steering(op, n_layers, width, coef, spec["seed"] + 100, unit=op != "add")
+    seed = spec["seed"] + 100
+    steerings = {
+        op: Steering(op, n_layers, width, coef, seed, unit=op != "add")
+        for op, coef in {
+            "add": [0.75, 0.0, -1.5],
+            "ablate": [1.0, 1.0, 0.0],
+            "clamp": [1.0, 0.5, 0.0],
+            "one_sided": [1.0, 1.5, 0.0],
+        }.items()
+    }
+    steerings["affine"] = Affine(n_layers, width, [0.5, 0.0, 1.0], seed)
+    # The gates read before, and also behind, what they steer.
+    steerings["mlp"] = Gated(n_layers, width, [0.0, 1.0, 0.5], (0,), True, seed)
+    steerings["mlp_unbounded"] = Gated(n_layers, width, [1.0, 0.0, 0.75], (0, 2), False, seed)
+    for op, steering in steerings.items():
         golden = record(model, spec["seed"], f"steered {op}", steering, logits_step=16)
         write_golden(directory / f"steered_{op}.safetensors", golden)
 

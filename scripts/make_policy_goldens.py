@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes the goldens of controller/: policies written by the safetensors library, orthonormal rows and a logistic fit from
-numpy, and the response contrast of a tiny model from PyTorch. Needs goldens-requirements.txt and the goldens of
+numpy, affine maps and a gate's network the response contrast of a tiny model from PyTorch. Needs goldens-requirements.txt and the goldens of
 make_goldens.py. The same versions write the same bytes.
 
   make_policy_goldens.py --out tests/golden
@@ -86,6 +86,63 @@ def make_clamp(out):
     meta = metadata(op="clamp", layers="1-2", gate="always", observe=None, threshold=None)
     save(out / "clamp.safetensors", tensors, meta)
     save(out / "clamp_expected.safetensors", expected, None)
+
+
+def affine_tensors(rng, layers, rank=3):
+    """R, W and b of LoReFT; the rows of R are orthonormal on the first layer alone, and must be taken as they are."""
+    tensors = {}
+    for layer in layers:
+        rows = np.linalg.qr(rng.normal(size=(8, rank)))[0].T if layer == layers[0] else rng.normal(size=(rank, 8))
+        tensors[f"direction.{layer}"] = rows.astype(np.float32)
+        tensors[f"affine.{layer}.W"] = rng.normal(size=(rank, 8)).astype(np.float32)
+        tensors[f"affine.{layer}.b"] = rng.normal(size=rank).astype(np.float32)
+    return tensors
+
+
+def make_operations(out):
+    """affine and one_sided policies, and rows h with what each makes of them for each coefficient, in float64."""
+    rng = np.random.default_rng(11)
+    h = rng.normal(size=(6, 8)).astype(np.float32)
+    coef = np.float32([1, 1, 0.5, -1.5, 2, 0])
+    always = {"gate": "always", "observe": None, "threshold": None, "layers": "1-2"}
+    affine = affine_tensors(rng, (1, 2))
+    save(out / "affine.safetensors", {"weight": [0, 1, 0.5, 0, 0, 0], **affine}, metadata(op="affine", **always))
+    sided = {f"direction.{layer}": rng.normal(size=(1, 8)).astype(np.float32) for layer in (1, 2)}
+    save(out / "one_sided.safetensors", {"weight": [0, 1, 1, 0, 0, 0], **sided}, metadata(op="one_sided", **always))
+    x, g, expected = torch.tensor(h).double(), torch.tensor(coef).double()[:, None], {"h": h, "coef": coef}
+    for layer in (1, 2):
+        r, w, b = (torch.tensor(affine[name.format(layer)]).double() for name in ("direction.{}", "affine.{}.W", "affine.{}.b"))
+        expected[f"affine.{layer}"] = (x + g * ((x @ w.T + b - x @ r.T) @ r)).numpy()
+        u = torch.nn.functional.normalize(torch.tensor(sided[f"direction.{layer}"]).double(), dim=1)
+        along = x @ u.T
+        assert 0 < (along > 0).sum() < len(along)
+        expected[f"one_sided.{layer}"] = (x - g * torch.relu(along) * u).numpy()
+    save(out / "operations_expected.safetensors", expected, None)
+
+
+def make_mlp(out):
+    """An MLP gate as the paper's controller has it, bounded and not, and its decisions on captured states in float64."""
+    rng = np.random.default_rng(14)
+    n_units, observed, weight = 12, (0, 2, 3), np.float32([0, 1, 0.5, 0, 0, 0])
+    fc1, fc2 = torch.nn.Linear(len(observed) * 8, n_units).double(), torch.nn.Linear(n_units, 1 + 6).double()
+    with torch.no_grad():
+        for parameter in (*fc1.parameters(), *fc2.parameters()):
+            parameter.copy_(torch.tensor(rng.normal(size=parameter.shape).astype(np.float32) / 3))
+    gate = {f"gate.fc1.{k}": v.detach().numpy() for k, v in fc1.named_parameters()}
+    gate |= {f"gate.fc2.{k}": v.detach().numpy() for k, v in fc2.named_parameters()}
+    affine = affine_tensors(rng, (1, 2))
+    for name, bound in (("mlp", None), ("mlp_unbounded", "none")):
+        keys = {"gate": "mlp", "observe": "0,2-3", "threshold": None, "gate.bound": bound, "alpha": "2", "layers": "1-2"}
+        save(out / f"{name}.safetensors", {"weight": weight, **affine, **gate}, metadata(op="affine", **keys))
+    captured = rng.normal(size=(5, 6, 8)).astype(np.float32)
+    scale = np.float32([1, 1, -0.5, 3, 1])
+    x = torch.tensor(captured).double()[:, observed].flatten(1)
+    z = fc2(torch.relu(fc1(x))).detach().numpy()
+    s = 1 / (1 + np.exp(-z[:, :1]))
+    w = weight / (1 + np.exp(-z[:, 1:]))
+    coef = {"coef": scale[:, None] * 2 * s * w, "coef_unbounded": scale[:, None] * 2 * z[:, :1] * w}
+    assert (z[:, 0] < 0).any() and (z[:, 0] > 0).any()
+    save(out / "mlp_expected.safetensors", {"captured": captured, "scale": scale, "z": z[:, 0], "s": s[:, 0], **coef}, None)
 
 
 def make_logistic(out):
@@ -176,6 +233,8 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     make_policies(out)
     make_clamp(out)
+    make_operations(out)
+    make_mlp(out)
     make_logistic(out)
     make_contrast(out, args.out / "tiny-llama")
 

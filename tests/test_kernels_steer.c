@@ -3,6 +3,11 @@
 
 enum { HIDDEN = 40, LAYERS = 3, LAYER = 1, FFN = 32 };
 
+/* 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided. */
+enum { SLOTS = 6 };
+static const enum tt_steer_op slot_ops[SLOTS] = {
+	TT_STEER_ADD, TT_STEER_ABLATE, TT_STEER_CLAMP, TT_STEER_ADD, TT_STEER_AFFINE, TT_STEER_ONE_SIDED};
+
 /* A dot of 40 terms and a few fused additions. */
 #define TOLERANCE 3e-7
 
@@ -11,8 +16,8 @@ struct fixture {
 	struct tt_config config;
 	struct tt_layer layer;
 	struct tt_step *step;
-	struct tt_steer_slot slots[4];
-	float directions[4][LAYERS][2][HIDDEN], targets[LAYERS][2], weights[LAYERS];
+	struct tt_steer_slot slots[SLOTS];
+	float directions[SLOTS][LAYERS][2][HIDDEN], readers[LAYERS][2][HIDDEN], targets[LAYERS][2], weights[LAYERS];
 	float zeros[HIDDEN * FFN], ffn[8 * FFN], h[8 * HIDDEN], coef[8 * LAYERS], captured[8 * LAYERS * HIDDEN];
 	float norms[8 * LAYERS * 2];
 	struct tt_down_proj_args args;
@@ -53,23 +58,25 @@ static struct fixture *make_fixture(uint32_t n)
 	for (int i = 0; i < LAYERS; i++) {
 		orthonormalise(f->directions[1][i]);
 		orthonormalise(f->directions[2][i]);
+		orthonormalise(f->directions[5][i]);
 		f->targets[i][0] = 2.5f;
 		f->targets[i][1] = -1;
 		f->weights[i] = 1;
 	}
-	for (int s = 0; s < 4; s++)
-		f->slots[s] = (struct tt_steer_slot){.op = s == 1   ? TT_STEER_ABLATE
-							   : s == 2 ? TT_STEER_CLAMP
-								    : TT_STEER_ADD,
-			.n_directions = s == 1 || s == 2 ? 2 : 1,
+	for (size_t i = 0; i < sizeof f->readers / sizeof(float); i++)
+		(&f->readers[0][0][0])[i] = random_float(&random) / 4;
+	for (int s = 0; s < SLOTS; s++)
+		f->slots[s] = (struct tt_steer_slot){.op = slot_ops[s],
+			.n_directions = slot_ops[s] == TT_STEER_ADD || slot_ops[s] == TT_STEER_ONE_SIDED ? 1 : 2,
 			.directions = f->directions[s][0][0],
+			.readers = f->readers[0][0],
 			.targets = f->targets[0],
 			.weights = f->weights,
 			.alpha = 1};
 	for (uint32_t i = 0; i < n * HIDDEN; i++)
 		f->h[i] = random_float(&random) * 3;
 	for (int row = 1; row < 8; row++) {
-		tt_step_row_slots(f->step)[row] = (uint16_t)((row - 1) % 4);
+		tt_step_row_slots(f->step)[row] = (uint16_t)((row - 1) % SLOTS);
 		for (int l = 0; l < LAYERS; l++)
 			f->coef[row * LAYERS + l] = 0.75f + 0.1f * (float)row;
 	}
@@ -99,26 +106,32 @@ static void run(struct fixture *f, enum tt_cpu_body_choice choice)
 	backend->close(backend);
 }
 
-/* add has the directions of a layer one behind the other, the others two by two. */
+/* add and one_sided have the directions of a layer one behind the other, the others two by two. */
 static const float *direction(const struct fixture *f, int slot, int k)
 {
 	const struct tt_steer_slot *s = &f->slots[slot];
 	return s->directions + ((size_t)LAYER * s->n_directions + (size_t)k) * HIDDEN;
 }
 
+static const float *reader(const struct fixture *f, int slot, int k)
+{
+	return f->slots[slot].op == TT_STEER_AFFINE ? f->readers[LAYER][k] : direction(f, slot, k);
+}
+
 static void change(const struct fixture *f, int slot, double c, const float *h, double *out)
 {
 	for (uint32_t k = 0; k < f->slots[slot].n_directions; k++) {
-		const float *d = direction(f, slot, (int)k);
-		double dot = 0, g = c;
+		const float *d = direction(f, slot, (int)k), *a = reader(f, slot, (int)k);
+		double dot = 0, target = (double)f->targets[LAYER][k];
 		for (int i = 0; i < HIDDEN; i++)
-			dot += (double)h[i] * (double)d[i];
-		if (f->slots[slot].op == TT_STEER_ABLATE)
-			g = -c * dot;
-		if (f->slots[slot].op == TT_STEER_CLAMP)
-			g = c * ((double)f->targets[LAYER][k] - dot);
+			dot += (double)h[i] * (double)a[i];
+		const double g[] = {[TT_STEER_ADD] = c,
+			[TT_STEER_ABLATE] = -c * dot,
+			[TT_STEER_CLAMP] = c * (target - dot),
+			[TT_STEER_AFFINE] = c * (target + dot),
+			[TT_STEER_ONE_SIDED] = dot > 0 ? -c * dot : 0};
 		for (int i = 0; i < HIDDEN; i++)
-			out[i] += g * (double)d[i];
+			out[i] += g[f->slots[slot].op] * (double)d[i];
 	}
 }
 
@@ -174,16 +187,16 @@ Test(kernels_steer, a_step_with_zero_coefficients_has_the_bits_of_one_without_ro
 Test(kernels_steer, each_operation_equals_the_reference)
 {
 	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
-		struct fixture *f = make_fixture(4);
-		double want[4][HIDDEN] = {{0}};
-		for (int t = 1; t < 4; t++) {
-			tt_step_coef_rows(f->step)[t * TT_STACK + t] = (uint16_t)t;
+		struct fixture *f = make_fixture(7);
+		double want[7][HIDDEN] = {{0}};
+		for (int t = 1; t < 7; t++) {
+			tt_step_coef_rows(f->step)[t * TT_STACK + t % TT_STACK] = (uint16_t)t;
 			change(f, t - 1, (double)f->coef[t * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
 		}
-		for (int i = 0; i < 4 * HIDDEN; i++)
+		for (int i = 0; i < 7 * HIDDEN; i++)
 			want[i / HIDDEN][i % HIDDEN] += (double)f->h[i];
 		run(f, (enum tt_cpu_body_choice)body);
-		for (int t = 0; t < 4; t++)
+		for (int t = 0; t < 7; t++)
 			ASSERT_CLOSE(f->h + t * HIDDEN, want[t], HIDDEN, TOLERANCE, "operation %d", t);
 		free_fixture(f);
 	}
@@ -209,12 +222,40 @@ Test(kernels_steer, ablate_removes_and_clamp_sets_the_projection)
 	free_fixture(f);
 }
 
+/* One side is ablated; the other keeps every bit, and so does a zero on no side at all. */
+Test(kernels_steer, one_sided_leaves_the_other_side_alone)
+{
+	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+		struct fixture *f = make_fixture(3);
+		float before[3 * HIDDEN], scratch[HIDDEN];
+		const float *u = direction(f, 5, 0);
+		for (int i = 0; i < HIDDEN; i++) {
+			f->h[i] = 3 * u[i];
+			f->h[HIDDEN + i] = -3 * u[i];
+			f->h[2 * HIDDEN + i] = -0.0f;
+		}
+		f->h[HIDDEN + 5] = -0.0f;
+		memcpy(before, f->h, sizeof before);
+		f->coef[6 * LAYERS + LAYER] = 1;
+		for (int t = 0; t < 3; t++)
+			tt_step_coef_rows(f->step)[t * TT_STACK] = 6;
+		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
+		for (uint32_t t = 0; t < 3; t++) /* without the product, whose +0.0 would take the sign off -0.0 */
+			tt_cpu_steer(((struct tt_cpu *)backend)->body, &f->args, t, scratch);
+		backend->close(backend);
+		for (int i = 0; i < HIDDEN; i++)
+			cr_assert_float_eq((double)f->h[i], 0, 2e-6);
+		ASSERT_SAME_BITS(f->h + HIDDEN, before + HIDDEN, 2 * HIDDEN, "the other side");
+		free_fixture(f);
+	}
+}
+
 /* All rows read the h that came in; their changes are added in the order of the rows. */
 Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 {
-	static const uint16_t orders[2][TT_STACK] = {{1, 2, 3, 4}, {4, 3, 2, 1}};
-	float results[2][HIDDEN];
-	for (int o = 0; o < 2; o++) {
+	static const uint16_t orders[4][TT_STACK] = {{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 5, 4, 6}, {6, 4, 5, 2}};
+	float results[4][HIDDEN];
+	for (int o = 0; o < 4; o++) {
 		struct fixture *f = make_fixture(1);
 		double want[HIDDEN] = {0};
 		float steps[HIDDEN], start[HIDDEN];
@@ -223,20 +264,22 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 		struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_PORTABLE);
 		const struct tt_cpu_body *body = ((struct tt_cpu *)backend)->body;
 		for (int i = 0; i < TT_STACK; i++) {
-			int row = orders[o][i], slot = (row - 1) % 4;
+			int row = orders[o][i], slot = (row - 1) % SLOTS;
 			float c = f->coef[row * LAYERS + LAYER];
 			tt_step_coef_rows(f->step)[i] = (uint16_t)row;
 			change(f, slot, (double)c, start, want);
 			for (uint32_t k = 0; k < f->slots[slot].n_directions;
 				k++) { /* fused, one direction after the other */
 				const float *d = direction(f, slot, (int)k);
-				float dot = body->dot(start, d, HIDDEN), g = c;
-				if (slot == 1)
-					g = -(c * dot);
-				if (slot == 2)
-					g = c * (f->targets[LAYER][k] - dot);
+				float dot = body->dot(start, reader(f, slot, (int)k), HIDDEN);
+				float target = f->targets[LAYER][k];
+				const float g[] = {[TT_STEER_ADD] = c,
+					[TT_STEER_ABLATE] = -(c * dot),
+					[TT_STEER_CLAMP] = c * (target - dot),
+					[TT_STEER_AFFINE] = c * (target + dot),
+					[TT_STEER_ONE_SIDED] = -(c * fmaxf(dot, 0))};
 				for (int j = 0; j < HIDDEN; j++)
-					steps[j] = fmaf(g, d[j], steps[j]);
+					steps[j] = fmaf(g[slot_ops[slot]], d[j], steps[j]);
 			}
 		}
 		backend->close(backend);
@@ -248,7 +291,9 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 		memcpy(results[o], f->h, sizeof results[o]);
 		free_fixture(f);
 	}
-	cr_assert(memcmp(results[0], results[1], sizeof results[0]), "two orders that round alike show nothing");
+	for (int o = 0; o < 4; o += 2)
+		cr_assert(memcmp(results[o], results[o + 1], sizeof results[o]),
+			"two orders that round alike show nothing");
 }
 
 Test(kernels_steer, captures_the_steered_h_and_reports_norms)

@@ -69,8 +69,20 @@ static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
 	cr_expect_eq(!a->targets, !b->targets);
 	if (a->targets)
 		cr_expect_arr_eq(a->targets, b->targets, rows * sizeof(float));
-	if (a->gate == TT_GATE_PROBE) {
+	cr_expect_eq(!a->affine, !b->affine);
+	if (a->affine)
+		cr_expect_arr_eq(a->affine, b->affine, rows * a->hidden_size * sizeof(float));
+	if (a->gate != TT_GATE_ALWAYS)
 		cr_expect_arr_eq(a->observed, b->observed, a->n_observed * sizeof *a->observed);
+	if (a->gate == TT_GATE_MLP) {
+		size_t n = a->n_units, n_outputs = 1 + a->n_layers;
+		cr_assert(n == b->n_units && a->unbounded == b->unbounded);
+		cr_expect_arr_eq(a->fc1_weight, b->fc1_weight, n * a->n_observed * a->hidden_size * sizeof(float));
+		cr_expect_arr_eq(a->fc1_bias, b->fc1_bias, n * sizeof(float));
+		cr_expect_arr_eq(a->fc2_weight, b->fc2_weight, n_outputs * n * sizeof(float));
+		cr_expect_arr_eq(a->fc2_bias, b->fc2_bias, n_outputs * sizeof(float));
+	}
+	if (a->gate == TT_GATE_PROBE) {
 		cr_expect_arr_eq(a->gate_weight, b->gate_weight, a->n_observed * a->hidden_size * sizeof(float));
 		cr_expect_arr_eq(&a->gate_bias, &b->gate_bias, sizeof(float));
 		cr_expect_arr_eq(&a->threshold, &b->threshold, sizeof(float));
@@ -85,12 +97,13 @@ static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
 
 Test(policy, is_written_and_read_again_bit_for_bit)
 {
-	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp")};
+	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp"), POLICY("affine"),
+		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded")};
 	struct scratch s;
 	struct tt_error err = {0};
 	scratch_make(&s);
 	const char *path = scratch_write(&s, FILES[0], "", 0);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
 		struct tt_policy *p = load(sources[i]);
 		/* Neither has few digits in decimal. */
 		p->alpha = nextafterf(0.1f, 1);
@@ -102,6 +115,44 @@ Test(policy, is_written_and_read_again_bit_for_bit)
 		tt_policy_free(again);
 	}
 	scratch_remove(&s, FILES, 1);
+}
+
+/* Values of every tensor are test_policy_kernels' business: here, where they went. */
+Test(policy, affine_rows_stay_as_they_are)
+{
+	struct tt_policy *p = load(POLICY("affine"));
+	struct tt_safetensors *file = NULL;
+	struct tt_error err = {0};
+	struct tt_policy_info info;
+	char name[24];
+	cr_assert_eq(tt_safetensors_open(&file, POLICY("affine"), &err), TT_OK, "%s", err.message);
+	tt_policy_describe(p, &info);
+	cr_expect_eq(info.op, TT_OP_AFFINE);
+	cr_assert_eq(p->n_directions, 3);
+	for (uint32_t l = 1; l <= 2; l++) {
+		snprintf(name, sizeof name, "direction.%u", l);
+		cr_expect_arr_eq(p->directions + l * 24, tt_safetensors_find(file, name)->data, 24 * sizeof(float));
+		snprintf(name, sizeof name, "affine.%u.W", l);
+		cr_expect_arr_eq(p->affine + l * 24, tt_safetensors_find(file, name)->data, 24 * sizeof(float));
+		snprintf(name, sizeof name, "affine.%u.b", l);
+		cr_expect_arr_eq(p->targets + l * 3, tt_safetensors_find(file, name)->data, 3 * sizeof(float));
+	}
+	tt_safetensors_close(file);
+	tt_policy_free(p);
+}
+
+Test(policy, an_mlp_is_bounded_unless_the_file_says_no)
+{
+	struct tt_policy *p = load(POLICY("mlp"));
+	struct tt_policy_info info;
+	tt_policy_describe(p, &info);
+	cr_expect(info.gate == TT_POLICY_MLP && info.n_units == 12 && !info.unbounded);
+	cr_assert(info.n_observed == 3 && info.observed[1] == 2);
+	tt_policy_free(p);
+	p = load(POLICY("mlp_unbounded"));
+	tt_policy_describe(p, &info);
+	cr_expect(info.gate == TT_POLICY_MLP && info.unbounded);
+	tt_policy_free(p);
 }
 
 Test(policy, clamp_rows_become_orthonormal_and_targets_follow)
@@ -149,6 +200,12 @@ Test(policy, a_degenerate_row_is_refused)
 	cr_expect_eq(tt_policy_finish(p, &err), TT_OK, "%s", err.message);
 	cr_expect_eq(rows[7], -1.0f);
 	cr_expect_float_eq(p->norms[1], sqrt(2), 1e-6);
+	static const enum tt_steer_op one_row[] = {TT_STEER_ADD, TT_STEER_ONE_SIDED};
+	for (int i = 0; i < 2; i++) {
+		p->op = one_row[i];
+		cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+		cr_expect_not_null(strstr(err.message, "takes one direction a layer, not 2"), "%s", err.message);
+	}
 	tt_policy_free(p);
 }
 
@@ -166,6 +223,9 @@ struct change {
 #define PROBE POLICY("probe")
 #define ALWAYS POLICY("always")
 #define CLAMP POLICY("clamp")
+#define AFFINE POLICY("affine")
+#define ONE_SIDED POLICY("one_sided")
+#define MLP POLICY("mlp")
 #define META(source, key, value, expected)                                                                             \
 	{                                                                                                              \
 		source, key, value, NULL, 0, 0, {0}, 0, expected                                                       \
@@ -183,13 +243,26 @@ static const struct change changes[] = {
 	META(PROBE, "trimtab.fingerprint", NULL, "trimtab.fingerprint"),
 	META(PROBE, "trimtab.fingerprint", "", "trimtab.fingerprint"),
 	META(PROBE, "trimtab.op", NULL, "trimtab.op"),
-	META(PROBE, "trimtab.op", "affine", "affine is not supported yet"),
-	META(PROBE, "trimtab.op", "one_sided", "one_sided is not supported yet"),
+	META(PROBE, "trimtab.op", "affine", "affine.2.W is missing"),
+	META(CLAMP, "trimtab.op", "one_sided", "target.1 does not belong"),
+	META(AFFINE, "trimtab.op", "one_sided", "affine.1.W does not belong"),
+	META(AFFINE, "trimtab.op", "ablate", "affine.1.W does not belong"),
+	META(AFFINE, "trimtab.op", "clamp", "target.1"),
 	META(PROBE, "trimtab.op", "multiply", "trimtab.op"),
 	META(PROBE, "trimtab.op", "clamp", "target.2"),
 	META(PROBE, "trimtab.when", "always", "trimtab.when"),
 	META(PROBE, "trimtab.when", NULL, "trimtab.when"),
-	META(PROBE, "trimtab.gate", "mlp", "mlp is not supported yet"),
+	META(PROBE, "trimtab.gate", "mlp", "trimtab.threshold belongs to gate probe"),
+	META(MLP, "trimtab.gate", "probe", "trimtab.threshold"),
+	META(MLP, "trimtab.gate", "always", "trimtab.observe"),
+	META(MLP, "trimtab.threshold", "0.5", "trimtab.threshold belongs to gate probe"),
+	META(MLP, "trimtab.gate.bound", "tanh", "trimtab.gate.bound"),
+	META(MLP, "trimtab.gate.bound", "", "trimtab.gate.bound"),
+	META(MLP, "trimtab.gate.bounds", "none", "trimtab.gate.bounds is not a key"),
+	META(PROBE, "trimtab.gate.bound", "none", "trimtab.gate.bound belongs to gate mlp"),
+	META(ALWAYS, "trimtab.gate.bound", "sigmoid", "trimtab.gate.bound belongs to gate mlp"),
+	META(MLP, "trimtab.observe", NULL, "trimtab.observe"),
+	META(MLP, "trimtab.observe", "0-3", "gate.fc1.weight must have shape [12, 32]"),
 	META(PROBE, "trimtab.gate", "cosine", "cosine is not supported yet"),
 	META(PROBE, "trimtab.gate", "Probe", "trimtab.gate"),
 	META(PROBE, "trimtab.gate", "always", "trimtab.observe"),
@@ -252,6 +325,33 @@ static const struct change changes[] = {
 	TENSOR(CLAMP, "target.1", TT_DTYPE_F32, 1, 3, 0, NAN, "target.1"),
 	TENSOR(CLAMP, "direction.1", TT_DTYPE_F32, 2, 3, 8, 1, "direction.1 row 1 depends"),
 	META(CLAMP, "trimtab.op", "add", "target.1 does not belong"),
+	TENSOR(ONE_SIDED, "target.1", TT_DTYPE_F32, 1, 1, 0, 1, "target.1 does not belong"),
+	TENSOR(AFFINE, "affine.1.W", TT_DTYPE_F32, 9, 0, 0, 0, "affine.1.W is missing"),
+	TENSOR(AFFINE, "affine.1.W", TT_DTYPE_F32, 2, 3, 7, 1, "affine.1.W must have shape [3, 8]"),
+	TENSOR(AFFINE, "affine.1.W", TT_DTYPE_F32, 1, 24, 0, 1, "affine.1.W must have shape [3, 8]"),
+	TENSOR(AFFINE, "affine.1.W", TT_DTYPE_I32, 2, 3, 8, 1, "affine.1.W must be F32"),
+	TENSOR(AFFINE, "affine.1.W", TT_DTYPE_F32, 2, 3, 8, NAN, "affine.1.W holds a number that is not finite"),
+	TENSOR(AFFINE, "affine.2.b", TT_DTYPE_F32, 9, 0, 0, 0, "affine.2.b is missing"),
+	TENSOR(AFFINE, "affine.2.b", TT_DTYPE_F32, 1, 2, 0, 1, "affine.2.b must have shape [3]"),
+	TENSOR(AFFINE, "affine.2.b", TT_DTYPE_F32, 1, 3, 0, INFINITY, "affine.2.b holds a number"),
+	TENSOR(AFFINE, "affine.3.b", TT_DTYPE_F32, 1, 3, 0, 1, "affine.3.b does not belong"),
+	TENSOR(AFFINE, "target.1", TT_DTYPE_F32, 1, 3, 0, 1, "target.1 does not belong"),
+	TENSOR(PROBE, "affine.2.b", TT_DTYPE_F32, 1, 1, 0, 1, "affine.2.b does not belong"),
+	TENSOR(MLP, "gate.fc1.weight", TT_DTYPE_F32, 9, 0, 0, 0, "gate.fc1.weight is missing"),
+	TENSOR(MLP, "gate.fc1.weight", TT_DTYPE_F32, 1, 12 * 24, 0, 1, "gate.fc1.weight must have shape [n, 24]"),
+	TENSOR(MLP, "gate.fc1.weight", TT_DTYPE_F32, 2, 0, 24, 1, "gate.fc1.weight must have shape [n, 24]"),
+	TENSOR(MLP, "gate.fc1.weight", TT_DTYPE_F32, 2, 12, 25, 1, "gate.fc1.weight must have shape [12, 24]"),
+	TENSOR(MLP, "gate.fc1.weight", TT_DTYPE_F32, 2, 11, 24, 1, "gate.fc1.bias must have shape [11]"),
+	TENSOR(MLP, "gate.fc1.weight", TT_DTYPE_F32, 2, 12, 24, NAN, "gate.fc1.weight holds a number"),
+	TENSOR(MLP, "gate.fc1.bias", TT_DTYPE_F32, 9, 0, 0, 0, "gate.fc1.bias is missing"),
+	TENSOR(MLP, "gate.fc1.bias", TT_DTYPE_F32, 1, 12, 0, NAN, "gate.fc1.bias holds a number"),
+	TENSOR(MLP, "gate.fc2.weight", TT_DTYPE_F32, 2, 6, 12, 1, "gate.fc2.weight must have shape [7, 12]"),
+	TENSOR(MLP, "gate.fc2.weight", TT_DTYPE_I32, 2, 7, 12, 1, "gate.fc2.weight must be F32"),
+	TENSOR(MLP, "gate.fc2.weight", TT_DTYPE_F32, 2, 7, 12, INFINITY, "gate.fc2.weight holds a number"),
+	TENSOR(MLP, "gate.fc2.bias", TT_DTYPE_F32, 1, 6, 0, 1, "gate.fc2.bias must have shape [7]"),
+	TENSOR(MLP, "gate.fc2.bias", TT_DTYPE_F32, 1, 7, 0, NAN, "gate.fc2.bias holds a number"),
+	TENSOR(MLP, "gate.w", TT_DTYPE_F32, 1, 24, 0, 1, "gate.w does not belong"),
+	TENSOR(ALWAYS, "gate.fc2.bias", TT_DTYPE_F32, 1, 7, 0, 1, "gate.fc2.bias does not belong"),
 };
 
 static void write_changed(const struct change *c, const char *path)
@@ -403,6 +503,27 @@ Test(policy, sizes_are_checked_before_anything_is_allocated)
 	cr_expect_eq(tt_policy_new(&p, 4, 8, 65, &err), TT_ERR_FORMAT);
 	cr_expect_eq(tt_policy_new(&p, 512, 1 << 17, 64, &err), TT_ERR_LIMIT);
 	cr_expect_null(p);
+	static const uint32_t observed[4] = {0, 1, 2, 3};
+	cr_assert_eq(tt_policy_new(&p, 4, 1 << 17, 1, &err), TT_OK);
+	cr_expect_eq(tt_policy_set_mlp(p, observed, 4, 0, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_set_mlp(p, observed, 4, TT_MAX_UNITS + 1, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_set_mlp(p, observed, 4, TT_MAX_UNITS, &err), TT_ERR_LIMIT);
+	cr_expect_eq(tt_policy_set_mlp(p, observed, 5, 8, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_set_mlp(p, observed, 0, 8, &err), TT_ERR_FORMAT);
+	cr_expect(p->gate == TT_GATE_ALWAYS && !p->fc1_weight);
+	tt_policy_free(p);
+}
+
+/* W - R is what h is read with: two numbers that are finite may differ by one that is not. */
+Test(policy, an_affine_map_that_overflows_is_refused)
+{
+	struct tt_policy *p = load(AFFINE);
+	struct tt_error err = {0};
+	p->affine[24] = 3e38f;
+	p->directions[24] = -3e38f;
+	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+	cr_expect_not_null(strstr(err.message, "affine.1.W"), "%s", err.message);
+	tt_policy_free(p);
 }
 
 Test(policy, a_policy_that_could_not_be_read_is_not_written)

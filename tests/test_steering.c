@@ -5,41 +5,111 @@
 
 static const uint64_t EVERY_LAYER[(TT_MAX_LAYERS + 63) / 64] = {~0ull};
 
+/* Into out, the n numbers of a layer's tensor. */
+static void read_layer(const struct tt_safetensors *golden, const char *format, uint32_t layer, float *out, size_t n)
+{
+	char name[32];
+	snprintf(name, sizeof name, format, layer);
+	const struct tt_st_tensor *tensor = golden_tensor(golden, name);
+	cr_assert_eq(tensor->n_elements, n, "%s", name);
+	memcpy(out, tensor->data, n * sizeof *out);
+}
+
+/* Layer l's tensors, for an operation of the policy's kind. */
+static void read_operation(struct tt_policy *p, const struct tt_safetensors *golden, uint32_t l)
+{
+	size_t row = (size_t)l * p->n_directions, n = (size_t)p->n_directions * p->hidden_size;
+	read_layer(golden, "direction.%u", l, p->directions + row * p->hidden_size, n);
+	if (p->op == TT_STEER_CLAMP)
+		read_layer(golden, "target.%u", l, p->targets + row, 1);
+	if (p->op != TT_STEER_AFFINE)
+		return;
+	read_layer(golden, "affine.%u.W", l, p->affine + row * p->hidden_size, n);
+	read_layer(golden, "affine.%u.b", l, p->targets + row, p->n_directions);
+}
+
+static struct tt_policy *new_policy(struct tt_engine *engine, enum tt_steer_op op, uint32_t n_directions)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *policy = NULL;
+	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, n_directions, err));
+	policy->op = op;
+	if (op == TT_STEER_CLAMP)
+		must(tt_policy_set_clamp(policy, err));
+	if (op == TT_STEER_AFFINE)
+		must(tt_policy_set_affine(policy, err));
+	return policy;
+}
+
+enum { AFFINE_RANK = 4 }; /* of the goldens */
+
 /* A policy from a golden's tensors: coef[l] = alpha * w[l], the sign of a coefficient in its direction. */
 static struct tt_policy *golden_policy(
 	struct tt_engine *engine, const struct tt_safetensors *golden, enum tt_steer_op op)
 {
-	const struct tt_model_info *info = tt_engine_info(engine);
-	struct tt_policy *policy = NULL;
+	struct tt_policy *policy = new_policy(engine, op, op == TT_STEER_AFFINE ? AFFINE_RANK : 1);
 	size_t n;
 	float *coef = golden_floats(golden, "coef", &n), largest = 0;
-	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
-	policy->op = op;
-	if (op == TT_STEER_CLAMP)
-		policy->targets = calloc(info->n_layers, sizeof(float));
-	for (uint32_t l = 0; l < info->n_layers; l++)
+	for (uint32_t l = 0; l < n; l++)
 		largest = fmaxf(largest, fabsf(coef[l]));
 	policy->alpha = largest;
-	for (uint32_t l = 0; l < info->n_layers; l++) {
-		char name[32];
+	for (uint32_t l = 0; l < n; l++) {
 		if (coef[l] == 0)
 			continue;
-		snprintf(name, sizeof name, "direction.%u", l);
-		float *direction = golden_floats(golden, name, &n);
-		for (size_t i = 0; i < n; i++)
-			policy->directions[l * n + i] = coef[l] < 0 ? -direction[i] : direction[i];
+		read_operation(policy, golden, l);
 		policy->weights[l] = fabsf(coef[l]) / largest;
-		free(direction);
-		snprintf(name, sizeof name, "target.%u", l);
-		if (op == TT_STEER_CLAMP) {
-			float *target = golden_floats(golden, name, &n);
-			policy->targets[l] = target[0];
-			free(target);
-		}
+		cr_assert(coef[l] > 0 || op == TT_STEER_ADD);
+		for (size_t i = 0; i < policy->hidden_size && coef[l] < 0; i++)
+			policy->directions[l * policy->hidden_size + i] *= -1;
 	}
 	free(coef);
 	policy_adopt(engine, policy);
 	return policy;
+}
+
+static void read_all(const struct tt_safetensors *golden, const char *name, float *out, size_t n)
+{
+	const struct tt_st_tensor *tensor = golden_tensor(golden, name);
+	cr_assert_eq(tensor->n_elements, n, "%s", name);
+	memcpy(out, tensor->data, n * sizeof *out);
+}
+
+/* The affine policies behind an mlp. */
+static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_safetensors *golden,
+	const uint32_t *observed, uint32_t n_observed, bool unbounded)
+{
+	struct tt_policy *p = new_policy(engine, TT_STEER_AFFINE, AFFINE_RANK);
+	size_t n_units = golden_tensor(golden, "gate.fc1.bias")->n_elements, n_outputs = 1 + (size_t)p->n_layers;
+	must(tt_policy_set_mlp(p, observed, n_observed, (uint32_t)n_units, err));
+	read_all(golden, "gate.fc1.weight", p->fc1_weight, n_units * n_observed * p->hidden_size);
+	read_all(golden, "gate.fc1.bias", p->fc1_bias, n_units);
+	read_all(golden, "gate.fc2.weight", p->fc2_weight, n_outputs * n_units);
+	read_all(golden, "gate.fc2.bias", p->fc2_bias, n_outputs);
+	read_all(golden, "weight", p->weights, p->n_layers);
+	p->alpha = 2;
+	p->unbounded = unbounded;
+	for (uint32_t l = 0; l < p->n_layers; l++)
+		if (p->weights[l] != 0)
+			read_operation(p, golden, l);
+	policy_adopt(engine, p);
+	return p;
+}
+
+/* The gate's report: the stream it reads is within 1e-6 of PyTorch's, which the network does not magnify much. */
+static void check_decision(const struct tt_request *request, const struct tt_safetensors *golden)
+{
+	struct tt_decision decision;
+	size_t n, n_coef;
+	float *s = golden_floats(golden, "s", &n), *output = golden_floats(golden, "output", &n);
+	float *coef = golden_floats(golden, "coef", &n_coef);
+	cr_assert(tt_request_decision(request, 0, &decision));
+	cr_assert_float_eq(decision.s, *s, 5e-6, "s is %g, not %g", decision.s, *s);
+	cr_assert_float_eq(decision.gate, *output, 5e-6);
+	for (size_t l = 0; l < n_coef; l++)
+		cr_assert_float_eq(decision.coef[l], coef[l], 5e-6, "coefficient %zu", l);
+	free(s);
+	free(output);
+	free(coef);
 }
 
 static void check_hidden(struct tt_engine *engine, const struct tt_safetensors *golden, struct tt_policy *policy)
@@ -57,6 +127,8 @@ static void check_hidden(struct tt_engine *engine, const struct tt_safetensors *
 	options.steering[0] = (struct tt_steering){policy, 1};
 	options.when = TT_WHEN_ALL;
 	struct tt_request *request = request_run(engine, &options);
+	if (policy->gate == TT_GATE_MLP)
+		check_decision(request, golden);
 	for (uint32_t l = 0; l < info->n_layers; l++) {
 		char name[32];
 		snprintf(name, sizeof name, "hidden.%u", l);
@@ -92,15 +164,20 @@ static void check_greedy(struct tt_engine *engine, const struct tt_safetensors *
 	free(want);
 }
 
+static void check_policy(struct tt_engine *engine, const struct tt_safetensors *golden, struct tt_policy *policy)
+{
+	check_hidden(engine, golden, policy);
+	check_greedy(engine, golden, policy, "greedy_ids.all", TT_WHEN_ALL);
+	check_greedy(engine, golden, policy, "greedy_ids.last", TT_WHEN_LAST);
+	check_greedy(engine, golden, policy, "greedy_ids.generation", TT_WHEN_GENERATION);
+}
+
 static void check_operation(const char *path, enum tt_steer_op op)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512);
 	struct tt_safetensors *golden = golden_open(path);
 	struct tt_policy *policy = golden_policy(engine, golden, op);
-	check_hidden(engine, golden, policy);
-	check_greedy(engine, golden, policy, "greedy_ids.all", TT_WHEN_ALL);
-	check_greedy(engine, golden, policy, "greedy_ids.last", TT_WHEN_LAST);
-	check_greedy(engine, golden, policy, "greedy_ids.generation", TT_WHEN_GENERATION);
+	check_policy(engine, golden, policy);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
 	tt_safetensors_close(golden);
@@ -119,6 +196,38 @@ Test(steering, ablate_equals_pytorch)
 Test(steering, clamp_equals_pytorch)
 {
 	check_operation(GOLDEN("tiny-llama/steered_clamp.safetensors"), TT_STEER_CLAMP);
+}
+
+Test(steering, affine_equals_pytorch)
+{
+	check_operation(GOLDEN("tiny-llama/steered_affine.safetensors"), TT_STEER_AFFINE);
+}
+
+Test(steering, one_sided_equals_pytorch)
+{
+	check_operation(GOLDEN("tiny-llama/steered_one_sided.safetensors"), TT_STEER_ONE_SIDED);
+}
+
+static void check_gated(const char *path, const uint32_t *observed, uint32_t n_observed, bool unbounded)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 512);
+	struct tt_safetensors *golden = golden_open(path);
+	struct tt_policy *policy = gated_policy(engine, golden, observed, n_observed, unbounded);
+	check_policy(engine, golden, policy);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+	tt_safetensors_close(golden);
+}
+
+/* The gate reads layer 0, before the layers that it steers; then also the last, behind them. */
+Test(steering, affine_behind_an_mlp_equals_pytorch)
+{
+	check_gated(GOLDEN("tiny-llama/steered_mlp.safetensors"), (const uint32_t[]){0}, 1, false);
+}
+
+Test(steering, affine_behind_an_unbounded_mlp_equals_pytorch)
+{
+	check_gated(GOLDEN("tiny-llama/steered_mlp_unbounded.safetensors"), (const uint32_t[]){0, 2}, 2, true);
 }
 
 /* ---- Bits ---- */

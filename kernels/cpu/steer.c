@@ -4,19 +4,26 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* The factor of direction k: c, c * -(h.d) or c * (t - h.d). */
-static float factor(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, const float *direction,
-	const float *target, float c, const float *h, size_t hidden)
+/* What direction k of the layer is multiplied with. at: the direction's index over all layers. */
+static float factor(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, size_t at, float c,
+	const float *h, size_t hidden)
 {
-	switch (slot->op) {
-	case TT_STEER_ADD:
+	if (slot->op == TT_STEER_ADD)
 		return c;
+	const float *reader = (slot->op == TT_STEER_AFFINE ? slot->readers : slot->directions) + at * hidden;
+	float read = body->dot(h, reader, hidden);
+	switch (slot->op) {
 	case TT_STEER_ABLATE:
-		return -(c * body->dot(h, direction, hidden));
+		return -(c * read);
 	case TT_STEER_CLAMP:
-		return c * (*target - body->dot(h, direction, hidden));
+		return c * (slot->targets[at] - read);
+	case TT_STEER_AFFINE:
+		return c * (slot->targets[at] + read);
+	case TT_STEER_ONE_SIDED:
+		return read > 0 ? -(c * read) : 0;
+	default:
+		return 0;
 	}
-	return 0;
 }
 
 void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch)
@@ -40,9 +47,9 @@ void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args
 		changed = true;
 		for (size_t k = 0; k < slot->n_directions; k++) {
 			size_t at = l * slot->n_directions + k;
-			const float *direction = slot->directions + at * hidden;
-			const float *target = slot->op == TT_STEER_CLAMP ? slot->targets + at : NULL;
-			body->axpy(factor(body, slot, direction, target, c, scratch, hidden), direction, h, hidden);
+			float g = factor(body, slot, at, c, scratch, hidden);
+			if (g != 0)
+				body->axpy(g, slot->directions + at * hidden, h, hidden);
 		}
 	}
 	if (norms && changed)

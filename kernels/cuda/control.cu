@@ -1,9 +1,15 @@
-/* The gates: x_c from the captured rows, the controller's scalar, and the row of coefficients it makes. A block takes whole
- * decisions, so that nothing but the decision itself sets the order of its sums; no two decisions of a step name the same row. */
+/* The gates: x_c from the captured rows, the controller's scalar, and the row of coefficients it makes. No two decisions of a step
+ * name the same row.
+ *
+ * A decision by a probe, or by no gate, is one block's. An mlp's first matrix is far more than one multiprocessor can stream
+ * (8B: 168 MB), so all blocks compute hidden units of it, and whichever ends last does the rest. What a sum's order
+ * follows from are the sizes of the gate alone, never which block it fell to nor how many decisions share the step. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/f64.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / TT_WARP, BLOCKS = 32 };
+enum { THREADS = 256, WARPS = THREADS / TT_WARP };
+static const uint32_t MIN_BLOCKS = 32;
+static const uint32_t UNITS = 4; /* hidden units a block computes together: x_c is read once for four rows of weights */
 
 struct control_args {
 	const struct tt_step *plan;         // device
@@ -12,9 +18,30 @@ struct control_args {
 	float *coef;                        // [n_rows][n_layers]
 	struct tt_decision_result *results; // [n_decisions]
 	float *decided;                     // [n_decisions][n_layers]
-	uint32_t hidden, n_layers;
+	double *units;                      // scratch [n_decisions][max_units]
+	uint32_t *arrivals;                 // [n_decisions]
+	uint32_t hidden, n_layers, max_units;
 	int32_t layer_index;
 };
+
+/* The block's dynamic shared memory. */
+struct control_memory {
+	double *sums;  // [WARPS][UNITS]
+	double *z;     // [1 + n_layers] an mlp's outputs
+	uint32_t *due; // [WARPS] one bit a decision, then whether this block is the last
+};
+
+/* One decision, as all its threads know it. */
+struct decision {
+	const struct tt_steer_slot *slot; // device
+	uint32_t index, row, capture;
+	float scale;
+};
+
+static uint32_t control_shared_bytes(uint32_t n_layers)
+{
+	return (WARPS * UNITS + 1 + n_layers) * (uint32_t)sizeof(double) + (WARPS + 1) * (uint32_t)sizeof(uint32_t);
+}
 
 TT_DEVICE const void *load_pointer(const void *at)
 {
@@ -22,104 +49,242 @@ TT_DEVICE const void *load_pointer(const void *at)
 	return (const void *)(uintptr_t)((uint64_t)words.y << 32 | words.x);
 }
 
-/* w . x_c + b in double, for all threads: each thread's columns by ascending layer, then lanes, then warps. */
-TT_DEVICE double probe(
-	const struct control_args *a, const struct tt_steer_slot *slot, uint32_t capture, double *warp_sums)
+TT_DEVICE const struct tt_decision_plan *decision_plan(const struct control_args &a, uint32_t index)
 {
-	const uint32_t *observed = (const uint32_t *)load_pointer(&slot->observed);
-	const float *weight = (const float *)load_pointer(&slot->gate_weight);
-	uint32_t n_observed = tt_load_4(&slot->n_observed, TT_TRAFFIC_DIRECTION);
-	double sum = 0;
-	for (uint32_t i = 0; i < n_observed; i++) {
-		uint32_t layer = tt_load_4(observed + i, TT_TRAFFIC_DIRECTION);
-		const float *x = a->captured + ((size_t)capture * a->n_layers + layer) * a->hidden;
-		const float *w = weight + (size_t)i * a->hidden;
-		for (uint32_t k = 4 * threadIdx.x; k < a->hidden; k += 4 * THREADS) {
-			float4 l = tt_load_f32x4(w + k, TT_TRAFFIC_DIRECTION),
-			       r = tt_load_f32x4(x + k, TT_TRAFFIC_RESULT);
-			sum += (double)l.x * (double)r.x;
-			sum += (double)l.y * (double)r.y;
-			sum += (double)l.z * (double)r.z;
-			sum += (double)l.w * (double)r.w;
-		}
-	}
-	sum = tt_warp_sum_f64(sum, TT_WARP);
-	if (tt_lane() == 0)
-		tt_shared_store_f64(warp_sums + tt_warp(), sum);
-	tt_sync_block();
-	sum = (double)tt_load_f32(&slot->gate_bias, TT_TRAFFIC_DIRECTION);
-	for (uint32_t i = 0; i < WARPS; i++)
-		sum += tt_shared_load_f64(warp_sums + i);
-	tt_sync_block(); /* the next decision writes there again */
+	uint32_t offset = tt_load_4(&a.plan->decisions, TT_TRAFFIC_PLAN);
+	return (const struct tt_decision_plan *)((const char *)a.plan + offset) + index;
+}
+
+TT_DEVICE bool decision_due(const struct control_args &a, uint32_t index)
+{
+	return (int32_t)tt_load_4(&decision_plan(a, index)->after_layer, TT_TRAFFIC_PLAN) == a.layer_index;
+}
+
+TT_DEVICE struct decision load_decision(const struct control_args &a, uint32_t index)
+{
+	const struct tt_decision_plan *d = decision_plan(a, index);
+	struct decision out = {a.slots + tt_load_4(&d->slot, TT_TRAFFIC_PLAN), index,
+		tt_load_4(&d->row, TT_TRAFFIC_PLAN), tt_load_4(&d->capture, TT_TRAFFIC_PLAN),
+		tt_load_f32(&d->scale, TT_TRAFFIC_PLAN)};
+	return out;
+}
+
+TT_DEVICE uint32_t gate_of(const struct decision &d)
+{
+	return tt_load_4(&d.slot->gate, TT_TRAFFIC_DIRECTION);
+}
+
+TT_DEVICE double sigmoid(double z)
+{
+	return 1 / (1 + exp(-z));
+}
+
+TT_DEVICE double dot_four(double sum, float4 w, const double x[4])
+{
+	sum += (double)w.x * x[0];
+	sum += (double)w.y * x[1];
+	sum += (double)w.z * x[2];
+	sum += (double)w.w * x[3];
 	return sum;
 }
 
-TT_DEVICE struct tt_decision_result decide(
-	const struct control_args *a, const struct tt_steer_slot *slot, uint32_t capture, double *warp_sums)
+/* The dots of x_c with n rows of weights in double, n at most UNITS, into sums[0 .. n - 1] for all threads: each thread's columns
+ * by ascending layer, then lanes, then warps. Rows from n on read row n - 1 again. */
+template <uint32_t rows>
+TT_DEVICE void gate_dots(const struct control_args &a, const struct control_memory &m, const struct decision &d,
+	const float *weight, uint32_t n)
 {
-	struct tt_decision_result result = {1, 1};
-	if (tt_load_4(&slot->gate, TT_TRAFFIC_DIRECTION) == TT_GATE_PROBE) {
-		result.gate = (float)(1 / (1 + exp(-probe(a, slot, capture, warp_sums))));
-		result.s = result.gate > tt_load_f32(&slot->threshold, TT_TRAFFIC_DIRECTION) ? 1 : 0;
+	const uint32_t *observed = (const uint32_t *)load_pointer(&d.slot->observed);
+	uint32_t n_observed = tt_load_4(&d.slot->n_observed, TT_TRAFFIC_DIRECTION);
+	double sum[rows] = {};
+	for (uint32_t i = 0; i < n_observed; i++) {
+		uint32_t layer = tt_load_4(observed + i, TT_TRAFFIC_DIRECTION);
+		const float *x = a.captured + ((size_t)d.capture * a.n_layers + layer) * a.hidden;
+		for (uint32_t k = 4 * threadIdx.x; k < a.hidden; k += 4 * THREADS) {
+			float4 w[rows];
+			TT_UNROLL
+			for (uint32_t r = 0; r < rows; r++) {
+				size_t row = r < n ? r : n - 1;
+				w[r] = tt_load_f32x4(
+					weight + (row * n_observed + i) * a.hidden + k, TT_TRAFFIC_DIRECTION);
+			}
+			float4 four = tt_load_f32x4(x + k, TT_TRAFFIC_RESULT);
+			const double wide[4] = {(double)four.x, (double)four.y, (double)four.z, (double)four.w};
+			TT_UNROLL
+			for (uint32_t r = 0; r < rows; r++)
+				sum[r] = dot_four(sum[r], w[r], wide);
+		}
 	}
-	return result;
+	TT_UNROLL
+	for (uint32_t r = 0; r < rows; r++) {
+		double lanes = tt_warp_sum_f64(sum[r], TT_WARP);
+		if (tt_lane() == 0)
+			tt_shared_store_f64(m.sums + tt_warp() * rows + r, lanes);
+	}
+	tt_sync_block();
 }
 
-/* One decision: clear its row before the first layer, write it when it is due. */
-TT_DEVICE void run_decision(
-	const struct control_args *a, const struct tt_decision_plan *d, uint32_t index, double *warp_sums)
+/* Sum r of gate_dots and a bias. */
+TT_DEVICE double gate_sum(const struct control_memory &m, uint32_t rows, uint32_t r, const float *bias)
 {
-	float *coef = a->coef + (size_t)tt_load_4(&d->row, TT_TRAFFIC_PLAN) * a->n_layers;
-	if ((int32_t)tt_load_4(&d->after_layer, TT_TRAFFIC_PLAN) != a->layer_index) {
-		if (a->layer_index < 0)
-			for (uint32_t l = threadIdx.x; l < a->n_layers; l += THREADS)
-				tt_store_f32(coef + l, 0.0f, TT_TRAFFIC_DIRECTION);
-		return;
-	}
-	const struct tt_steer_slot *slot = a->slots + tt_load_4(&d->slot, TT_TRAFFIC_PLAN);
-	struct tt_decision_result result = decide(a, slot, tt_load_4(&d->capture, TT_TRAFFIC_PLAN), warp_sums);
-	const float *weights = (const float *)load_pointer(&slot->weights);
-	float scale = tt_load_f32(&d->scale, TT_TRAFFIC_PLAN), alpha = tt_load_f32(&slot->alpha, TT_TRAFFIC_DIRECTION);
+	double sum = (double)tt_load_f32(bias, TT_TRAFFIC_DIRECTION);
+	for (uint32_t i = 0; i < WARPS; i++)
+		sum += tt_shared_load_f64(m.sums + i * rows + r);
+	return sum;
+}
+
+/* The row of coefficients, its copy for the host and the result. z: an mlp's outputs in shared memory, or NULL. */
+TT_DEVICE void write_row(const struct control_args &a, const struct decision &d, float s, float gate, const double *z)
+{
+	const float *weights = (const float *)load_pointer(&d.slot->weights);
+	float alpha = tt_load_f32(&d.slot->alpha, TT_TRAFFIC_DIRECTION);
 	if (threadIdx.x == 0) {
-		tt_store_f32(&a->results[index].s, result.s, TT_TRAFFIC_RESULT);
-		tt_store_f32(&a->results[index].gate, result.gate, TT_TRAFFIC_RESULT);
+		tt_store_f32(&a.results[d.index].s, s, TT_TRAFFIC_RESULT);
+		tt_store_f32(&a.results[d.index].gate, gate, TT_TRAFFIC_RESULT);
 	}
-	for (uint32_t l = threadIdx.x; l < a->n_layers; l += THREADS) {
-		float w = tt_load_f32(weights + l, TT_TRAFFIC_DIRECTION), c = scale * alpha * result.s * w;
-		c = result.s == 0 || w == 0 || c == 0 ? 0.0f : c; /* never -0.0, nor NaN from infinity * 0 */
-		tt_store_f32(coef + l, c, TT_TRAFFIC_DIRECTION);
-		tt_store_f32(a->decided + (size_t)index * a->n_layers + l, c, TT_TRAFFIC_RESULT);
+	for (uint32_t l = threadIdx.x; l < a.n_layers; l += THREADS) {
+		float w = tt_load_f32(weights + l, TT_TRAFFIC_DIRECTION);
+		if (z && w != 0)
+			w *= (float)sigmoid(tt_shared_load_f64(z + 1 + l));
+		float c = d.scale * alpha * s * w;
+		c = s == 0 || w == 0 || c == 0 ? 0.0f : c; /* never -0.0, nor NaN from infinity * 0 */
+		tt_store_f32(a.coef + (size_t)d.row * a.n_layers + l, c, TT_TRAFFIC_DIRECTION);
+		tt_store_f32(a.decided + (size_t)d.index * a.n_layers + l, c, TT_TRAFFIC_RESULT);
+	}
+}
+
+/* A decision that one block makes. */
+TT_DEVICE void decide_alone(const struct control_args &a, const struct control_memory &m, const struct decision &d)
+{
+	float s = 1, gate = 1;
+	if (gate_of(d) == TT_GATE_PROBE) {
+		gate_dots<1>(a, m, d, (const float *)load_pointer(&d.slot->gate_weight), 1);
+		gate = (float)sigmoid(gate_sum(m, 1, 0, &d.slot->gate_bias));
+		s = gate > tt_load_f32(&d.slot->threshold, TT_TRAFFIC_DIRECTION) ? 1 : 0;
+		tt_sync_block(); /* the next decision writes the sums again */
+	}
+	write_row(a, d, s, gate, NULL);
+}
+
+/* This block's hidden units. */
+TT_DEVICE void mlp_units(
+	const struct control_args &a, const struct control_memory &m, const struct decision &d, uint32_t n)
+{
+	const float *weight = (const float *)load_pointer(&d.slot->fc1_weight),
+		    *bias = (const float *)load_pointer(&d.slot->fc1_bias);
+	size_t n_in = (size_t)tt_load_4(&d.slot->n_observed, TT_TRAFFIC_DIRECTION) * a.hidden;
+	uint32_t first = blockIdx.x * UNITS, here = n - first < UNITS ? n - first : UNITS, unit = first + threadIdx.x;
+	gate_dots<UNITS>(a, m, d, weight + first * n_in, here);
+	if (threadIdx.x < here) {
+		double z = gate_sum(m, UNITS, threadIdx.x, bias + unit);
+		tt_store_f64(a.units + (size_t)d.index * a.max_units + unit, z <= 0 ? 0 : z, /* a NaN goes on */
+			TT_TRAFFIC_SCRATCH);
+	}
+	tt_sync_block();
+}
+
+/* z = fc2 units + bias, a warp an output: lanes' units ascending, then lanes. */
+TT_DEVICE void mlp_outputs(
+	const struct control_args &a, const struct control_memory &m, const struct decision &d, uint32_t n)
+{
+	const float *weight = (const float *)load_pointer(&d.slot->fc2_weight),
+		    *bias = (const float *)load_pointer(&d.slot->fc2_bias);
+	const double *units = a.units + (size_t)d.index * a.max_units;
+	for (uint32_t o = tt_warp(); o < 1 + a.n_layers; o += WARPS) {
+		double sum = 0;
+		for (uint32_t u = tt_lane(); u < n; u += TT_WARP)
+			sum += (double)tt_load_f32(weight + (size_t)o * n + u, TT_TRAFFIC_DIRECTION) *
+			       tt_load_f64(units + u, TT_TRAFFIC_SCRATCH);
+		sum = tt_warp_sum_f64(sum, TT_WARP);
+		if (tt_lane() == 0)
+			tt_shared_store_f64(m.z + o, sum + (double)tt_load_f32(bias + o, TT_TRAFFIC_DIRECTION));
+	}
+	tt_sync_block();
+}
+
+/* One decision by an mlp, for all blocks. */
+TT_DEVICE void decide_together(const struct control_args &a, const struct control_memory &m, const struct decision &d)
+{
+	uint32_t n = tt_load_4(&d.slot->n_units, TT_TRAFFIC_DIRECTION), n_blocks = (n + UNITS - 1) / UNITS;
+	if (blockIdx.x >= n_blocks)
+		return;
+	mlp_units(a, m, d, n);
+	if (threadIdx.x == 0)
+		tt_shared_store_4(m.due + WARPS, tt_arrive_last(a.arrivals + d.index, n_blocks));
+	tt_sync_block();
+	if (!tt_shared_load_4(m.due + WARPS))
+		return;
+	mlp_outputs(a, m, d, n);
+	double z = tt_shared_load_f64(m.z);
+	float gate = (float)z, s = tt_load_4(&d.slot->unbounded, TT_TRAFFIC_DIRECTION) ? gate : (float)sigmoid(z);
+	write_row(a, d, isfinite(s) ? s : 0.0f, gate, m.z);
+	tt_sync_block(); /* the next decision writes z again */
+}
+
+/* Decisions that a block makes alone, taken in turns; rows are cleared before the first layer. */
+TT_DEVICE void run_alone(const struct control_args &a, const struct control_memory &m, uint32_t n_decisions)
+{
+	for (uint32_t i = blockIdx.x; i < n_decisions; i += gridDim.x) {
+		struct decision d = load_decision(a, i);
+		bool due = decision_due(a, i);
+		if (due && gate_of(d) != TT_GATE_MLP)
+			decide_alone(a, m, d);
+		else if (!due && a.layer_index < 0)
+			for (uint32_t l = threadIdx.x; l < a.n_layers; l += THREADS)
+				tt_store_f32(a.coef + (size_t)d.row * a.n_layers + l, 0.0f, TT_TRAFFIC_DIRECTION);
+	}
+}
+
+/* Decisions that all blocks make together: every block finds them, a thread a decision, THREADS at a time. */
+TT_DEVICE void run_together(const struct control_args &a, const struct control_memory &m, uint32_t n_decisions)
+{
+	for (uint32_t first = 0; first < n_decisions; first += THREADS) {
+		uint32_t mine = first + threadIdx.x;
+		bool due = mine < n_decisions && decision_due(a, mine);
+		uint32_t found = tt_ballot(due && gate_of(load_decision(a, mine)) == TT_GATE_MLP);
+		if (tt_lane() == 0)
+			tt_shared_store_4(m.due + tt_warp(), found);
+		tt_sync_block();
+		for (uint32_t i = 0; i < THREADS && first + i < n_decisions; i++)
+			if (tt_shared_load_4(m.due + i / TT_WARP) >> i % TT_WARP & 1)
+				decide_together(a, m, load_decision(a, first + i));
+		tt_sync_block();
 	}
 }
 
 static __global__ void __launch_bounds__(THREADS) control_kernel(const __grid_constant__ struct control_args a)
 {
 	TT_DYNAMIC_SHARED(shared);
+	double *memory = (double *)shared;
+	const struct control_memory m = {
+		memory, memory + WARPS * UNITS, (uint32_t *)(memory + WARPS * UNITS + 1 + a.n_layers)};
 	tt_grid_launch_dependents();
 	tt_grid_wait();
 	uint32_t n_decisions = tt_load_4(&a.plan->n_decisions, TT_TRAFFIC_PLAN);
-	if (blockIdx.x >= n_decisions)
-		return;
-	uint32_t offset = tt_load_4(&a.plan->decisions, TT_TRAFFIC_PLAN);
-	const struct tt_decision_plan *decisions = (const struct tt_decision_plan *)((const char *)a.plan + offset);
-	for (uint32_t i = blockIdx.x; i < n_decisions; i += gridDim.x)
-		run_decision(&a, decisions + i, i, (double *)shared);
+	run_alone(a, m, n_decisions);
+	if (a.max_units)
+		run_together(a, m, n_decisions);
 }
 
 int tt_cuda_control(struct tt_backend *backend, const struct tt_control_args *args, struct tt_error *err)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
-	uint32_t hidden = args->config->hidden_size, n_layers = args->config->n_layers;
-	struct control_args a = {cuda->plan, args->slots, args->captured, args->coef, args->results, args->decided,
-		hidden, n_layers, args->layer_index};
-	void *kernel_args[] = {&a};
+	uint32_t hidden = args->config->hidden_size, n_layers = args->config->n_layers, n = args->step->n_decisions;
+	uint32_t max_units = args->layer_index < 0 ? 0 : args->max_units, blocks = (max_units + UNITS - 1) / UNITS;
 	if (hidden % TT_CUDA_GRANULE)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "control: a hidden size of %u is not a multiple of %d", hidden,
 			TT_CUDA_GRANULE);
-	/* What a gate observes is known to the device alone: one layer is counted. */
-	uint64_t n = args->step->n_decisions;
-	struct tt_launch launch = {"control", dim3(BLOCKS), dim3(THREADS), WARPS * sizeof(double), cuda->stream,
-		n * 4 * (2 * (uint64_t)hidden + 3 * (uint64_t)n_layers), n * 2 * hidden, cuda->dependent,
+	if (max_units && n > TT_CUDA_ARRIVALS)
+		return tt_fail(err, TT_ERR_LIMIT, "control: %u decisions in a step, at most %d", n, TT_CUDA_ARRIVALS);
+	TT_TRY(tt_cuda_scratch(cuda, (size_t)n * max_units * sizeof(double), err));
+	blocks = blocks < MIN_BLOCKS ? MIN_BLOCKS : blocks;
+	struct control_args a = {cuda->plan, args->slots, args->captured, args->coef, args->results, args->decided,
+		(double *)cuda->partial, cuda->arrivals, hidden, n_layers, max_units, args->layer_index};
+	void *kernel_args[] = {&a};
+	/* What a gate observes is known to the device alone: one layer, and the largest mlp, are counted. */
+	uint64_t rows = max_units ? max_units : 1;
+	struct tt_launch launch = {"control", dim3(blocks), dim3(THREADS), control_shared_bytes(n_layers), cuda->stream,
+		n * 4 * ((rows + 1) * hidden + 3 * (uint64_t)n_layers), n * 2 * rows * hidden, cuda->dependent,
 		&cuda->counters};
 	return tt_launch_kernel(&launch, TT_KERNEL(control_kernel), kernel_args, err);
 }

@@ -1,5 +1,5 @@
 /* h = steer(h + ffn * w_down^T + bias), the capture of what comes out, and what the next norm needs. Policies that need a whole
- * row (ablate, clamp) are steered by the row kernel behind this one, which then does all but the residual. */
+ * row (all but add) are steered by the row kernel behind this one, which then does all but the residual. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"

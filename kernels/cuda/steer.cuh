@@ -21,7 +21,8 @@ struct steer_row {
 	float c;
 	uint32_t op, n_directions;
 	const float *directions; // [n_directions][hidden] of the layer
-	const float *targets;    // [n_directions], clamp only
+	const float *readers;    // [n_directions][hidden] whose dot with h is taken: the directions, but for affine
+	const float *targets;    // [n_directions], clamp and affine only
 };
 
 /* The token's four rows, packed as the plan has them; 0, 0: none. */
@@ -43,7 +44,7 @@ TT_DEVICE const float *steer_pointer(const void *at)
 
 TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 {
-	struct steer_row r = {0.0f, 0, 0, NULL, NULL};
+	struct steer_row r = {0.0f, 0, 0, NULL, NULL, NULL};
 	if (!row)
 		return r;
 	r.c = tt_load_f32(s.coef + (size_t)row * s.n_layers + s.layer, TT_TRAFFIC_DIRECTION);
@@ -53,9 +54,12 @@ TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 	const struct tt_steer_slot *slot = s.slots + index;
 	r.op = tt_load_4(&slot->op, TT_TRAFFIC_DIRECTION);
 	r.n_directions = tt_load_4(&slot->n_directions, TT_TRAFFIC_DIRECTION);
-	r.directions = steer_pointer(&slot->directions) + (size_t)s.layer * r.n_directions * s.hidden;
-	if (r.op == TT_STEER_CLAMP)
-		r.targets = steer_pointer(&slot->targets) + (size_t)s.layer * r.n_directions;
+	size_t first = (size_t)s.layer * r.n_directions;
+	r.directions = r.readers = steer_pointer(&slot->directions) + first * s.hidden;
+	if (r.op == TT_STEER_AFFINE)
+		r.readers = steer_pointer(&slot->readers) + first * s.hidden;
+	if (r.op == TT_STEER_CLAMP || r.op == TT_STEER_AFFINE)
+		r.targets = steer_pointer(&slot->targets) + first;
 	return r;
 }
 

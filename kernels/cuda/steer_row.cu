@@ -1,6 +1,6 @@
-/* Steering by whole rows: ablate and clamp need h.d before they change h. One block a token, launched behind down_proj in the
- * graph variant of sessions that hold such a policy, for all rows: those that only add get the bits of down_proj's epilogue, so
- * that loading a policy changes nobody else's tokens.
+/* Steering by whole rows: all operations but add take a dot with h before they change it. One block a token, launched behind
+ * down_proj in the graph variant of sessions that hold such a policy, for all rows: those that only add get the bits of
+ * down_proj's epilogue, so that loading a policy changes nobody else's tokens.
  *
  * The row stays in shared memory, as it came and as it becomes; a thread touches the same columns throughout. */
 #include "kernels/cuda/steer.cuh"
@@ -41,12 +41,12 @@ TT_DEVICE void shared_store_four(float *p, float4 v)
 		make_uint4(tt_bits_from_f32(v.x), tt_bits_from_f32(v.y), tt_bits_from_f32(v.z), tt_bits_from_f32(v.w)));
 }
 
-/* came . direction, for all threads: a thread's columns ascending, then lanes, then warps. */
-TT_DEVICE float row_dot(const struct row_memory *m, const float *direction, uint32_t hidden)
+/* came . reader, for all threads: a thread's columns ascending, then lanes, then warps. */
+TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_t hidden)
 {
 	float sum = 0;
 	for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4) {
-		float4 h = shared_four(m->came + column), d = tt_load_f32x4(direction + column, TT_TRAFFIC_DIRECTION);
+		float4 h = shared_four(m->came + column), d = tt_load_f32x4(reader + column, TT_TRAFFIC_DIRECTION);
 		sum = fmaf(h.x, d.x, sum);
 		sum = fmaf(h.y, d.y, sum);
 		sum = fmaf(h.z, d.z, sum);
@@ -63,17 +63,33 @@ TT_DEVICE float row_dot(const struct row_memory *m, const float *direction, uint
 	return sum;
 }
 
+/* What direction k is multiplied with, the same for the whole block. */
+TT_DEVICE float row_factor(const struct row_memory *m, const struct steer_row *r, uint32_t k, uint32_t hidden)
+{
+	if (r->op == TT_STEER_ADD)
+		return r->c;
+	float read = row_dot(m, r->readers + (size_t)k * hidden, hidden);
+	switch (r->op) {
+	case TT_STEER_ABLATE:
+		return -(r->c * read);
+	case TT_STEER_CLAMP:
+		return r->c * (tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION) - read);
+	case TT_STEER_AFFINE:
+		return r->c * (tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION) + read);
+	case TT_STEER_ONE_SIDED:
+		return read > 0 ? -(r->c * read) : 0.0f;
+	default:
+		return 0.0f;
+	}
+}
+
 /* All directions of one of the token's rows. */
 TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, uint32_t hidden)
 {
 	for (uint32_t k = 0; k < r->n_directions; k++) {
 		const float *direction = r->directions + (size_t)k * hidden;
-		float g = r->c;
-		if (r->op == TT_STEER_ABLATE)
-			g = -(r->c * row_dot(m, direction, hidden));
-		if (r->op == TT_STEER_CLAMP)
-			g = r->c * (tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION) - row_dot(m, direction, hidden));
-		for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4)
+		float g = row_factor(m, r, k, hidden);
+		for (uint32_t column = threadIdx.x * 4; column < hidden && g != 0; column += THREADS * 4)
 			shared_store_four(m->becomes + column,
 				steer_add(shared_four(m->becomes + column), g, direction + column));
 	}

@@ -153,7 +153,9 @@ static void write_layers(FILE *to, const struct tt_policy_info *info)
 static void write_policy(FILE *to, const struct tt_policy_info *info, float scale, enum tt_policy_when when)
 {
 	static const char *const operations[] = {"adds a direction to the residual stream",
-		"takes the direction out of the residual stream", "sets the part along the direction to a target"};
+		"takes the direction out of the residual stream", "sets the part along the direction to a target",
+		"replaces the part along the directions by an affine map of the stream",
+		"takes the direction out of the residual stream where the stream points along it"};
 	static const char *const reach[] = {"generated tokens only",
 		"the last token of the prompt and all generated ones", "every token of prompt and generation"};
 	uint32_t first = info->n_layers, last = 0;
@@ -168,7 +170,7 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	fputs("</h3><dl>\n", to);
 	if (first <= last && first < info->n_layers)
 		fprintf(to, "<dt>What it does</dt><dd>%s after layers %u to %u</dd>\n",
-			operations[(int)info->op < 3 ? info->op : 0], first, last);
+			operations[(int)info->op < 5 ? info->op : 0], first, last);
 	fprintf(to, "<dt>Strength</dt><dd>%.3g × scale %g</dd>\n", (double)info->alpha, (double)scale);
 	when = when == TT_WHEN_POLICY ? info->when : when;
 	fprintf(to, "<dt>Which tokens</dt><dd>%s</dd>\n<dt>Gate</dt><dd>",
@@ -176,11 +178,15 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	if (info->gate == TT_POLICY_ALWAYS)
 		fputs("none: every prompt is steered", to);
 	else
-		fprintf(to, "a linear probe on the last prompt token, layer%s ", info->n_observed == 1 ? "" : "s");
+		fprintf(to, "%s on the last prompt token, layer%s ",
+			info->gate == TT_POLICY_MLP ? "a two-layer network" : "a linear probe",
+			info->n_observed == 1 ? "" : "s");
 	for (uint32_t i = 0; i < info->n_observed; i++)
 		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);
 	if (info->gate == TT_POLICY_PROBE)
 		fprintf(to, "; it steers above %.3g", (double)info->threshold);
+	if (info->gate == TT_POLICY_MLP)
+		fprintf(to, "; its %u hidden units give the strength and each layer's weight", info->n_units);
 	fputs("</dd>\n<dt>Made</dt><dd>", to);
 	html(to, info->created ? info->created : "");
 	fputs(" by trimtab ", to);

@@ -14,14 +14,14 @@ static bool acts_at(enum tt_policy_when when, size_t p, size_t n_prompt)
 }
 
 /* |h' - h|: exact for add, whose change is the coefficient times the direction. An ablation takes out a part at a right
- * angle to the rest, which the norms give; for a clamp the difference of the norms is the least it can be. */
+ * angle to the rest, which the norms give; for others the difference of the norms is the least it can be. */
 static double change(const struct tt_policy_info *info, float coef, uint32_t layer, double before, double after)
 {
 	if (coef == 0)
 		return 0;
 	if (info->op == TT_OP_ADD)
 		return fabs((double)coef) * (double)info->norms[layer];
-	if (info->op == TT_OP_ABLATE && before > after)
+	if ((info->op == TT_OP_ABLATE || info->op == TT_OP_ONE_SIDED) && before > after)
 		return sqrt(before * before - after * after);
 	return fabs(after - before);
 }

@@ -67,6 +67,8 @@ static void show(FILE *to, const struct tt_policy_info *info, float scale, const
 	fprintf(to, " x%g: s %.3f", (double)scale, (double)decision->s);
 	if (info->gate == TT_POLICY_PROBE)
 		fprintf(to, ", gate %.3f against %.3f", (double)decision->gate, (double)info->threshold);
+	if (info->gate == TT_POLICY_MLP)
+		fprintf(to, ", mlp output %.3f", (double)decision->gate);
 	fprintf(to, ", when %s%s\nlayers 0 ", cli_when_name(decision->when), most > 0 ? "" : ", does not steer");
 	print_strip(to, push, n_layers, most, colour);
 	fprintf(to, " %u", n_layers - 1);

@@ -26,10 +26,10 @@ enum {
 };
 enum { VOCAB = 291, LAYERS = 3, LAYER = 1, POOL = 256, NORM_TILES = HIDDEN / TT_NORM_TILE };
 enum { N_PAGES = 131, MAX_PAGES = 4, KV_SIZE = LAYERS * N_PAGES * 2 * KV_HEADS * TT_PAGE_TOKENS * HEAD_DIM };
-enum { ROWS = 8, SLOTS = 6, MAX_DIRECTIONS = 2 };
+enum { ROWS = 10, SLOTS = 8, MAX_DIRECTIONS = 2 };
 
 /* What the ops read, made once. Row r of the coefficient table: 1 to 3 add, 4 adds nothing (c == 0, and its direction is
- * infinite), 5 ablates 2 directions, 6 clamps 2, 7 ablates with c == 0. */
+ * infinite), 5 ablates 2 directions, 6 clamps 2, 7 ablates with c == 0, 8 is affine in 2, 9 one-sided. */
 struct inputs {
 	tt_bf16 embedding[VOCAB * HIDDEN], w_qkv[(Q + 2 * KV) * HIDDEN], wo[HIDDEN * Q], w_gate_up[2 * FFN * HIDDEN],
 		w_down[HIDDEN * FFN], output[VOCAB * HIDDEN];
@@ -37,7 +37,8 @@ struct inputs {
 		ffn_norm[HIDDEN], next_norm[HIDDEN], inverse_frequencies[HEAD_DIM / 2];
 	float h[POOL * HIDDEN], squares[POOL * NORM_TILES];
 	tt_bf16 x[POOL * HIDDEN], x_ffn[POOL * HIDDEN], x_output[POOL * HIDDEN], attention[POOL * Q], ffn[POOL * FFN];
-	float directions[SLOTS][LAYERS * MAX_DIRECTIONS * HIDDEN], targets[LAYERS * MAX_DIRECTIONS];
+	float directions[SLOTS][LAYERS * MAX_DIRECTIONS * HIDDEN], readers[LAYERS * MAX_DIRECTIONS * HIDDEN],
+		targets[LAYERS * MAX_DIRECTIONS];
 	float coef[ROWS * LAYERS];
 };
 
@@ -128,6 +129,9 @@ static inline struct inputs *make_inputs(void)
 		make_orthonormal(in->directions[s], &state);
 	for (uint32_t i = 0; i < LAYERS * MAX_DIRECTIONS * HIDDEN; i++)
 		in->directions[5][i] = INFINITY;
+	fill_f32(in->directions[6], LAYERS * MAX_DIRECTIONS * HIDDEN, 0.3f, 0, &state);
+	fill_f32(in->readers, LAYERS * MAX_DIRECTIONS * HIDDEN, 0.1f, 0, &state);
+	make_orthonormal(in->directions[7], &state);
 	fill_f32(in->targets, LAYERS * MAX_DIRECTIONS, 3, 0, &state);
 	fill_f32(in->coef, ROWS * LAYERS, 2, 0, &state);
 	in->coef[0 * LAYERS + LAYER] = in->coef[4 * LAYERS + LAYER] = in->coef[7 * LAYERS + LAYER] = 0;
@@ -135,7 +139,14 @@ static inline struct inputs *make_inputs(void)
 }
 
 /* The slot of each row of the table. */
-static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 5, 3, 4, 3};
+static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 5, 3, 4, 3, 6, 7};
+static const enum tt_steer_op slot_ops[SLOTS] = {TT_STEER_ADD, TT_STEER_ADD, TT_STEER_ADD, TT_STEER_ABLATE,
+	TT_STEER_CLAMP, TT_STEER_ADD, TT_STEER_AFFINE, TT_STEER_ONE_SIDED};
+
+static inline uint32_t slot_directions(uint32_t slot)
+{
+	return slot_ops[slot] == TT_STEER_ADD || slot_ops[slot] == TT_STEER_ONE_SIDED ? 1 : 2;
+}
 
 /* One step: tokens first to first + n of the pool, on grids made for more. */
 struct step_case {
@@ -218,10 +229,11 @@ static inline struct tt_matrix part_of(const struct tt_matrix *m, uint32_t first
 static inline void choose_rows(uint32_t steering, uint32_t token, uint16_t rows[TT_STACK])
 {
 	static const uint16_t add[5][TT_STACK] = {{0}, {1}, {2, 4, 1, 3}, {4}, {0, 3, 0, 2}};
-	static const uint16_t all[5][TT_STACK] = {{5}, {6}, {1, 5, 2, 7}, {7}, {0, 6, 3, 5}};
+	static const uint16_t all[9][TT_STACK] = {
+		{5}, {6}, {1, 5, 2, 7}, {7}, {0, 6, 3, 5}, {8}, {9}, {8, 1, 9, 6}, {9, 8, 5, 2}};
 	bool whole = steering == 2 && token % 2; /* some tokens that only add, in the same step */
 	for (uint32_t i = 0; i < TT_STACK; i++)
-		rows[i] = !steering ? 0 : whole ? all[token % 5][i] : add[token % 5][i];
+		rows[i] = !steering ? 0 : whole ? all[token % 9][i] : add[token % 5][i];
 }
 
 static inline int32_t position_of(uint32_t token)
@@ -273,11 +285,13 @@ static inline struct tt_steer_slot *make_slots(const struct inputs *in)
 	struct tt_steer_slot slots[SLOTS];
 	memset(slots, 0, sizeof slots);
 	const float *targets = uploaded(in->targets, LAYERS * MAX_DIRECTIONS);
+	const float *readers = uploaded(in->readers, LAYERS * MAX_DIRECTIONS * HIDDEN);
 	for (uint32_t i = 0; i < SLOTS; i++) {
-		slots[i].op = i == 3 ? TT_STEER_ABLATE : i == 4 ? TT_STEER_CLAMP : TT_STEER_ADD;
-		slots[i].n_directions = slots[i].op == TT_STEER_ADD ? 1 : 2;
+		slots[i].op = slot_ops[i];
+		slots[i].n_directions = slot_directions(i);
 		slots[i].directions = uploaded(in->directions[i], LAYERS * MAX_DIRECTIONS * HIDDEN);
-		slots[i].targets = i == 4 ? targets : NULL;
+		slots[i].targets = i == 4 || i == 6 ? targets : NULL;
+		slots[i].readers = i == 6 ? readers : NULL;
 	}
 	return uploaded(slots, SLOTS);
 }

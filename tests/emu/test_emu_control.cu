@@ -1,7 +1,9 @@
 /* The gates on the emulator against the formula in double, and against the CPU twin. */
 #include "tests/emu/op_case.h"
 
-enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 60, CAPTURES = 3, SLOTS = 4, MANY = 40 };
+enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 60, CAPTURES = 3, SLOTS = 6, MANY = 42 };
+enum { MAX_UNITS = 150 }; /* a full grid of blocks, the last half full; and fewer units than a small grid has */
+static const uint32_t n_units[SLOTS] = {0, 0, 0, 0, MAX_UNITS, 37};
 
 static const struct tt_config *config(void)
 {
@@ -11,12 +13,22 @@ static const struct tt_config *config(void)
 	return &c;
 }
 
-/* 0: always; 1: a probe of layers 1 and 3; 2: a probe of layer 0; 3: always, with a weight of 0 and an infinite alpha. */
+/* 0: always; 1: a probe of layers 1 and 3; 2: a probe of layer 0; 3: always, with a weight of 0 and an infinite alpha; 4: an mlp of layers
+ * 1 and 3; 5: an unbounded one of layer 0. */
 struct gates {
+	float fc1_weight[SLOTS][MAX_UNITS * 2 * HIDDEN], fc1_bias[SLOTS][MAX_UNITS],
+		fc2_weight[SLOTS][(1 + LAYERS) * MAX_UNITS], fc2_bias[SLOTS][1 + LAYERS];
 	float weights[SLOTS][LAYERS], gate_weight[SLOTS][2 * HIDDEN], captured[CAPTURES * LAYERS * HIDDEN];
 	uint32_t observed[SLOTS][2];
 	struct tt_steer_slot host[SLOTS];
 };
+
+static const float *fill(float *p, size_t n, float scale, uint64_t *state)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = scale * op_random_float(state);
+	return p;
+}
 
 static struct gates *make_gates(void)
 {
@@ -35,31 +47,75 @@ static struct gates *make_gates(void)
 		slot->observed = g->observed[s];
 		slot->gate_weight = g->gate_weight[s];
 		slot->alpha = s == 3 ? INFINITY : 1.5f;
-		slot->gate = s == 1 || s == 2 ? TT_GATE_PROBE : TT_GATE_ALWAYS;
-		slot->n_observed = s == 1 ? 2 : s == 2;
+		slot->gate = n_units[s] ? TT_GATE_MLP : s == 1 || s == 2 ? TT_GATE_PROBE : TT_GATE_ALWAYS;
+		slot->n_observed = s == 1 || s == 4 ? 2 : s == 2 || s == 5;
 		slot->gate_bias = 0.1f;
 		slot->threshold = 0.5f;
+		slot->n_units = n_units[s];
+		slot->unbounded = s == 5;
+		slot->fc1_weight = fill(g->fc1_weight[s], n_units[s] * 2 * HIDDEN, 0.03f, &state);
+		slot->fc1_bias = fill(g->fc1_bias[s], n_units[s], 0.2f, &state);
+		slot->fc2_weight = fill(g->fc2_weight[s], (1 + LAYERS) * n_units[s], 0.2f, &state);
+		slot->fc2_bias = fill(g->fc2_bias[s], 1 + LAYERS, 0.2f, &state);
 	}
+	g->observed[4][0] = 1;
+	g->observed[4][1] = 3;
 	g->observed[1][0] = 1;
 	g->observed[1][1] = 3;
 	return g;
 }
 
-/* sigmoid(w . x + b) by ascending index in double. */
-static double reference_gate(const struct gates *g, const struct tt_decision_plan *d)
+/* weight . x_c + bias by ascending index in double. */
+static double reference_dot(const struct gates *g, const struct tt_decision_plan *d, const float *weight, float bias)
 {
 	const struct tt_steer_slot *slot = &g->host[d->slot];
-	double sum = (double)slot->gate_bias;
+	double sum = (double)bias;
 	for (uint32_t i = 0; i < slot->n_observed; i++)
 		for (uint32_t k = 0; k < HIDDEN; k++)
-			sum += (double)slot->gate_weight[i * HIDDEN + k] *
+			sum += (double)weight[i * HIDDEN + k] *
 			       (double)g->captured[(d->capture * LAYERS + slot->observed[i]) * HIDDEN + k];
-	return slot->gate == TT_GATE_PROBE ? 1 / (1 + exp(-sum)) : 1;
+	return sum;
+}
+
+static double sigmoid(double z)
+{
+	return 1 / (1 + exp(-z));
+}
+
+/* s, what it was made of, and the layer weights of the gate, by the formulas of kernels/steer.h. */
+struct reference {
+	double s, gate, w[LAYERS];
+};
+
+static struct reference reference_decision(const struct gates *g, const struct tt_decision_plan *d)
+{
+	const struct tt_steer_slot *slot = &g->host[d->slot];
+	struct reference r = {1, 1, {1, 1, 1, 1, 1}};
+	if (slot->gate == TT_GATE_PROBE) {
+		r.gate = sigmoid(reference_dot(g, d, slot->gate_weight, slot->gate_bias));
+		r.s = r.gate > 0.5;
+	}
+	if (slot->gate != TT_GATE_MLP)
+		return r;
+	double units[MAX_UNITS], z[1 + LAYERS];
+	for (uint32_t u = 0; u < slot->n_units; u++)
+		units[u] = fmax(0, reference_dot(g, d, slot->fc1_weight + (size_t)u * slot->n_observed * HIDDEN,
+					   slot->fc1_bias[u]));
+	for (uint32_t o = 0; o < 1 + LAYERS; o++) {
+		z[o] = (double)slot->fc2_bias[o];
+		for (uint32_t u = 0; u < slot->n_units; u++)
+			z[o] += units[u] * (double)slot->fc2_weight[o * slot->n_units + u];
+	}
+	r.gate = z[0];
+	r.s = slot->unbounded ? z[0] : sigmoid(z[0]);
+	for (uint32_t l = 0; l < LAYERS; l++)
+		r.w[l] = sigmoid(z[1 + l]);
+	return r;
 }
 
 static struct tt_step *make_decisions(void)
 {
-	static const int32_t after[SLOTS] = {-1, 3, 0, -1};
+	static const int32_t after[SLOTS] = {-1, 3, 0, -1, 3, 0};
 	struct tt_step counts = {};
 	counts.n_tokens = counts.n_seqs = 1;
 	counts.n_decisions = MANY;
@@ -91,11 +147,27 @@ static void on_cpu(
 	poison(o);
 	OP_OK(tt_cpu_open(&cpu, 1, &op_error));
 	for (uint32_t i = 0; i < n; i++) {
-		struct tt_control_args args = {
-			config(), step, layers[i], g->host, g->captured, o->coef[0], o->results, o->decided[0]};
+		struct tt_control_args args = {config(), step, layers[i], g->host, g->captured, o->coef[0], o->results,
+			o->decided[0], MAX_UNITS};
 		OP_OK(cpu->control(cpu, &args, &op_error));
 	}
 	cpu->close(cpu);
+}
+
+static void upload_slots(const struct gates *g, struct tt_steer_slot slots[SLOTS])
+{
+	for (uint32_t s = 0; s < SLOTS; s++) {
+		slots[s] = g->host[s];
+		slots[s].weights = op_upload(g->weights[s], LAYERS);
+		slots[s].observed = op_upload(g->observed[s], 2);
+		slots[s].gate_weight = op_upload(g->gate_weight[s], 2 * HIDDEN);
+		if (!n_units[s])
+			continue;
+		slots[s].fc1_weight = op_upload(g->fc1_weight[s], (size_t)n_units[s] * slots[s].n_observed * HIDDEN);
+		slots[s].fc1_bias = op_upload(g->fc1_bias[s], n_units[s]);
+		slots[s].fc2_weight = op_upload(g->fc2_weight[s], (1 + LAYERS) * n_units[s]);
+		slots[s].fc2_bias = op_upload(g->fc2_bias[s], 1 + LAYERS);
+	}
 }
 
 static void on_emulator(
@@ -103,17 +175,12 @@ static void on_emulator(
 {
 	struct tt_steer_slot slots[SLOTS];
 	uint64_t launches = op_cuda.counters.launches;
-	for (uint32_t s = 0; s < SLOTS; s++) {
-		slots[s] = g->host[s];
-		slots[s].weights = op_upload(g->weights[s], LAYERS);
-		slots[s].observed = op_upload(g->observed[s], 2);
-		slots[s].gate_weight = op_upload(g->gate_weight[s], 2 * HIDDEN);
-	}
+	upload_slots(g, slots);
 	poison(o);
 	op_begin(step, 1, 0);
 	struct tt_control_args args = {config(), step, 0, op_upload(slots, SLOTS),
 		op_upload(g->captured, CAPTURES * LAYERS * HIDDEN), op_upload(o->coef[0], ROWS * LAYERS),
-		op_upload(o->results, MANY), op_upload(o->decided[0], MANY * LAYERS)};
+		op_upload(o->results, MANY), op_upload(o->decided[0], MANY * LAYERS), MAX_UNITS};
 	for (uint32_t i = 0; i < n; i++) {
 		args.layer_index = layers[i];
 		OP_OK(tt_cuda_control(&op_cuda.base, &args, &op_error));
@@ -135,7 +202,7 @@ Test(emu_control, gates_and_rows)
 	uint32_t fired = 0;
 	for (int order = 0; order < TT_EMU_ORDERS; order++) {
 		for (uint32_t n = 1; n <= 4; n++) {
-			op_open((enum tt_emu_order)order, 3, 64);
+			op_open((enum tt_emu_order)order, 3, MANY * MAX_UNITS * sizeof(double));
 			on_cpu(g, step, layers, n, twin);
 			on_emulator(g, step, layers, n, got);
 			cr_assert_eq(memcmp(got, twin, sizeof *got), 0, "order %d, %u layers", order, n);
@@ -143,20 +210,23 @@ Test(emu_control, gates_and_rows)
 	}
 	for (uint32_t i = 0; i < MANY; i++) {
 		const struct tt_decision_plan *d = &tt_step_decisions(step)[i];
-		double gate = reference_gate(g, d), s = g->host[d->slot].gate == TT_GATE_ALWAYS || gate > 0.5;
-		cr_assert_float_eq(got->results[i].gate, gate, 1e-7, "%u: %g, not %g", i, got->results[i].gate, gate);
-		cr_assert_eq(got->results[i].s, s);
-		fired += s != 0 && d->slot != 0 && d->slot != 3;
+		struct reference r = reference_decision(g, d);
+		double bound = 1e-7 * (1 + fabs(r.gate)); /* f32's rounding */
+		cr_assert_float_eq(
+			got->results[i].gate, r.gate, bound, "%u: %g, not %g", i, got->results[i].gate, r.gate);
+		cr_assert_float_eq(got->results[i].s, r.s, bound);
+		fired += r.s != 0 && (d->slot == 1 || d->slot == 2);
 		for (uint32_t l = 0; l < LAYERS; l++) {
-			float c = (float)(d->scale * s * g->weights[d->slot][l] * (d->slot == 3 ? INFINITY : 1.5));
-			bool zero = d->scale == 0 || s == 0 || l == 2;
+			float c = (float)(d->scale * r.s * r.w[l] * g->weights[d->slot][l] *
+					  (d->slot == 3 ? INFINITY : 1.5));
+			bool zero = d->scale == 0 || r.s == 0 || l == 2;
 			float is = got->coef[d->row][l];
 			cr_assert(is == (zero ? 0 : c) || fabsf(is - c) < 1e-6f, "%u, layer %u: %g", i, l, is);
-			cr_assert_not(signbit(is));
+			cr_assert_not(zero && signbit(is));
 		}
 	}
 	cr_assert_gt(fired, 0);
-	cr_assert_lt(fired, MANY / 2); /* both outcomes were seen */
+	cr_assert_lt(fired, MANY / SLOTS * 2); /* both outcomes were seen */
 	free(g);
 	free(step);
 	free(got);
@@ -171,7 +241,7 @@ Test(emu_control, clears_only_its_rows)
 	struct tt_step *step = make_decisions();
 	struct outcome *got = (struct outcome *)malloc(sizeof *got), *before = (struct outcome *)malloc(sizeof *before);
 	poison(before);
-	op_open(TT_EMU_RANDOM, 9, 64);
+	op_open(TT_EMU_RANDOM, 9, MANY * MAX_UNITS * sizeof(double));
 	on_emulator(g, step, &first, 1, got);
 	for (uint32_t row = 0; row < ROWS; row++) {
 		bool decided = row >= 3 && row < 3 + MANY;
@@ -190,4 +260,89 @@ Test(emu_control, clears_only_its_rows)
 	free(step);
 	free(got);
 	free(before);
+}
+
+/* Decision 0 of the steps below, and the same one behind 256 others, which are more than a block finds in one go. */
+static void decide_many(const struct gates *g, uint32_t n, uint32_t slot, uint32_t grid_units, float row[LAYERS],
+	struct tt_decision_result *result)
+{
+	struct tt_step counts = {};
+	counts.n_tokens = counts.n_seqs = 1;
+	counts.n_decisions = n;
+	counts.n_captures = CAPTURES;
+	counts.n_rows = n + 1;
+	struct tt_step *step = op_step(counts);
+	for (uint32_t i = 0; i < n; i++) {
+		struct tt_decision_plan others = {1 + i, i % 8 ? 0 : slot, i % 8 ? -1 : 3, i % 2, 1};
+		struct tt_decision_plan last = {1 + i, slot, 3, 2, 1.25f};
+		tt_step_decisions(step)[i] = i + 1 == n ? last : others;
+	}
+	op_open(TT_EMU_RANDOM, n, n * grid_units * sizeof(double));
+	op_begin(step, 1, 0);
+	struct tt_steer_slot slots[SLOTS];
+	upload_slots(g, slots);
+	struct tt_decision_result *results = op_device<struct tt_decision_result>(n);
+	float *decided = op_device<float>(n * LAYERS);
+	struct tt_control_args args = {config(), step, 3, op_upload(slots, SLOTS),
+		op_upload(g->captured, CAPTURES * LAYERS * HIDDEN), op_device<float>((n + 1) * LAYERS), results,
+		decided, grid_units};
+	OP_OK(tt_cuda_control(&op_cuda.base, &args, &op_error));
+	op_download(row, decided + (n - 1) * LAYERS, LAYERS);
+	op_download(result, results + n - 1, 1);
+	uint32_t arrivals[300];
+	op_download(arrivals, op_cuda.arrivals, n);
+	for (uint32_t i = 0; i < n; i++)
+		cr_assert_eq(arrivals[i], 0, "counter %u", i);
+	free(step);
+}
+
+/* A decision's bits follow from its prompt and its gate alone: not from how many share the step, nor from how wide the grid is
+ * made for another policy. */
+Test(emu_control, a_decision_keeps_its_bits_in_any_company)
+{
+	static const uint32_t counts[] = {1, 2, 9, 258};
+	struct gates *g = make_gates();
+	for (uint32_t slot = 4; slot < SLOTS; slot++) {
+		float alone[LAYERS], row[LAYERS];
+		struct tt_decision_result first, result;
+		decide_many(g, 1, slot, n_units[slot], alone, &first);
+		cr_assert_neq(alone[0], 0);
+		for (uint32_t n : counts) {
+			decide_many(g, n, slot, 400, row, &result);
+			cr_assert_eq(memcmp(row, alone, sizeof row), 0, "slot %u among %u", slot, n);
+			cr_assert_eq(memcmp(&result, &first, sizeof result), 0, "slot %u among %u", slot, n);
+		}
+	}
+	free(g);
+}
+
+/* As on the CPU: what is not a number goes through the rectifier and then steers nothing. */
+Test(emu_control, an_mlp_of_nan_does_not_steer)
+{
+	static const float zeros[LAYERS] = {};
+	struct gates *g = make_gates();
+	g->captured[2 * LAYERS * HIDDEN + 7] = NAN; /* layer 0 of row 2, which slot 5 reads */
+	float row[LAYERS];
+	struct tt_decision_result result;
+	decide_many(g, 1, 5, n_units[5], row, &result);
+	cr_assert(isnan(result.gate));
+	cr_assert_eq(result.s, 0);
+	cr_assert_eq(memcmp(row, zeros, sizeof row), 0);
+	free(g);
+}
+
+/* Weights are read once, in whole sectors, by 16 bytes a thread. */
+Test(emu_control, an_mlp_reads_its_weights_once)
+{
+	struct gates *g = make_gates();
+	float row[LAYERS];
+	struct tt_decision_result result;
+	uint64_t fc1 = (uint64_t)MAX_UNITS * 2 * HIDDEN * sizeof(float);
+	decide_many(g, 1, 4, MAX_UNITS, row, &result);
+	/* By the sectors that warps touch; beside the matrix the slot's own words, once a warp, and the last block's padding. */
+	const struct tt_emu_traffic *read = &tt_emu_counted()->loads[TT_TRAFFIC_DIRECTION];
+	cr_assert_geq(32 * read->sectors, fc1);
+	cr_assert_leq(
+		32 * read->sectors, fc1 + fc1 / 10, "%zu bytes for %zu", (size_t)(32 * read->sectors), (size_t)fc1);
+	free(g);
 }

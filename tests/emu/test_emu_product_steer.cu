@@ -27,16 +27,22 @@ static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t
 	memcpy(came, h, sizeof came);
 	for (uint32_t i = 0; i < TT_STACK; i++) {
 		double c = rows[i] ? in->coef[rows[i] * LAYERS + LAYER] : 0;
-		uint32_t slot = row_slots[rows[i]], n = slot == 3 || slot == 4 ? 2 : 1;
+		uint32_t slot = row_slots[rows[i]], n = slot_directions(slot);
 		for (uint32_t k = 0; k < n && c != 0; k++) {
 			const float *d = in->directions[slot] + (LAYER * n + k) * HIDDEN;
-			double projection = 0, g = c;
+			const float *reader =
+				slot_ops[slot] == TT_STEER_AFFINE ? in->readers + (LAYER * n + k) * HIDDEN : d;
+			double read = 0, target = in->targets[LAYER * n + k], g = c;
 			for (uint32_t j = 0; j < HIDDEN; j++)
-				projection += came[j] * d[j];
-			if (slot == 3)
-				g = -c * projection;
-			if (slot == 4)
-				g = c * (in->targets[LAYER * n + k] - projection);
+				read += (double)came[j] * (double)reader[j];
+			if (slot_ops[slot] == TT_STEER_ABLATE)
+				g = -c * read;
+			if (slot_ops[slot] == TT_STEER_CLAMP)
+				g = c * (target - read);
+			if (slot_ops[slot] == TT_STEER_AFFINE)
+				g = c * (target + read);
+			if (slot_ops[slot] == TT_STEER_ONE_SIDED)
+				g = read > 0 ? -c * read : 0;
 			for (uint32_t j = 0; j < HIDDEN; j++)
 				h[j] += g * d[j];
 		}
@@ -149,25 +155,41 @@ Test(emu_product_steer, off_and_coefficient_zero_are_the_same_bits)
 	}
 }
 
-/* The residual never gives -0.0 (a sum that starts at +0.0), so it is planted in front of the row kernel. */
-Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
+/* The row kernel alone, on h as it is given. */
+static void steer_given(const struct step_case *c, const float row[HIDDEN], float got[HIDDEN])
 {
-	static const struct step_case c = {3, 1, 1, 132, false, false, true, 1};
 	struct world w;
 	struct tt_error err = {0, ""};
-	float row[HIDDEN];
 	tt_emu_reset(TT_EMU_FORWARD, 1);
-	world_open(&w, &c, false);
-	memcpy(row, w.in->h, sizeof row);
-	row[5] = row[77] = -0.0f;
-	cudaMemcpy(w.h, row, sizeof row, cudaMemcpyHostToDevice);
+	world_open(&w, c, false);
+	cudaMemcpy(w.h, row, HIDDEN * sizeof *row, cudaMemcpyHostToDevice);
 	const struct tt_down_proj_args args = {
 		&w.config, w.host_plan, &w.layer, LAYER, w.ffn, w.h, w.slots, w.coef, w.captured, NULL, w.next_norm};
 	cr_assert_eq(steer_row_launch(&w.cuda, &args, &err), TT_OK, "%s", err.message);
-	float got[HIDDEN];
-	fetched(got, w.h, sizeof got);
-	cr_assert_eq(memcmp(got, row, sizeof row), 0);
+	fetched(got, w.h, HIDDEN * sizeof *got);
 	world_close(&w);
+}
+
+/* The residual never gives -0.0 (a sum that starts at +0.0), so it is planted in front of the row kernel. Token 3 has a row whose
+ * c is 0; token 15 is one-sided alone, and is given the other side. */
+Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
+{
+	static const struct step_case zero = {3, 1, 1, 132, false, false, true, 1};
+	static const struct step_case one_sided = {15, 1, 1, 132, false, false, true, 2};
+	struct inputs *in = make_inputs();
+	float row[HIDDEN], got[HIDDEN];
+	memcpy(row, in->h + 3 * HIDDEN, sizeof row);
+	row[5] = row[77] = -0.0f;
+	steer_given(&zero, row, got);
+	cr_assert_eq(memcmp(got, row, sizeof row), 0);
+	for (int side = -1; side <= 1; side += 2) {
+		for (uint32_t i = 0; i < HIDDEN; i++)
+			row[i] = (float)side * 2 * in->directions[7][LAYER * HIDDEN + i];
+		row[5] = row[77] = -0.0f;
+		steer_given(&one_sided, row, got);
+		cr_assert_eq(memcmp(got, row, sizeof row) == 0, side < 0, "side %d", side);
+	}
+	free(in);
 }
 
 /* Should the row kernel not be asked for, the tokens of such policies must show it, and no others. */

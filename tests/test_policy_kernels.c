@@ -1,0 +1,200 @@
+/* Policy files that the safetensors library wrote, through the CPU's kernels, against PyTorch in float64. */
+#include "controller/policy.h"
+#include "golden.h"
+#include "kernels/cpu/cpu.h"
+
+#define POLICY(name) GOLDEN("policy/" name ".safetensors")
+
+enum { LAYERS = 6, HIDDEN = 8, N = 6, N_DECISIONS = 5 };
+
+/* f32 numbers of a few units against float64, rounded to f32 in the file. */
+#define TOLERANCE 5e-7
+
+static void expect_same_bits(const float *got, const float *want, size_t n, const char *what)
+{
+	cr_assert_eq(memcmp(got, want, n * sizeof *got), 0, "%s: bits differ", what);
+}
+
+static struct tt_step *make_step(struct tt_step counts)
+{
+	enum { CAPACITY = 1 << 12 };
+	struct tt_step *step = calloc(1, CAPACITY);
+	*step = counts;
+	must(tt_step_layout(step, CAPACITY, err));
+	return step;
+}
+
+static struct tt_policy *load(const char *path)
+{
+	struct tt_policy *p = NULL;
+	must(tt_policy_load(&p, path, err));
+	cr_assert(p->n_layers == LAYERS && p->hidden_size == HIDDEN);
+	return p;
+}
+
+/* What tt_engine_add_policy makes of it; readers has room for W - R. */
+static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
+{
+	for (size_t i = 0; p->affine && i < (size_t)LAYERS * p->n_directions * HIDDEN; i++)
+		readers[i] = p->affine[i] - p->directions[i];
+	return (struct tt_steer_slot){.op = p->op,
+		.n_directions = p->n_directions,
+		.directions = p->directions,
+		.readers = readers,
+		.targets = p->targets,
+		.weights = p->weights,
+		.alpha = p->alpha,
+		.gate = p->gate,
+		.n_observed = p->n_observed,
+		.observed = p->observed,
+		.n_units = p->n_units,
+		.unbounded = p->unbounded,
+		.fc1_weight = p->fc1_weight,
+		.fc1_bias = p->fc1_bias,
+		.fc2_weight = p->fc2_weight,
+		.fc2_bias = p->fc2_bias};
+}
+
+/* Row i of the file's h, steered by coefficient i. */
+static void check_operation(const char *path, const char *name)
+{
+	struct tt_safetensors *golden = golden_open(POLICY("operations_expected"));
+	struct tt_policy *p = load(path);
+	size_t n_h, n_coef, n_want;
+	float readers[LAYERS * 3 * HIDDEN], scratch[HIDDEN], table[(N + 1) * LAYERS] = {0};
+	struct tt_steer_slot slot = slot_of(p, readers);
+	struct tt_config config = {.n_layers = LAYERS, .hidden_size = HIDDEN};
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = N, .n_rows = N + 1});
+	float *h = golden_floats(golden, "h", &n_h), *coef = golden_floats(golden, "coef", &n_coef), got[N * HIDDEN];
+	struct tt_backend *backend;
+	must(tt_cpu_open(&backend, 1, err));
+	cr_assert(n_h == N * HIDDEN && n_coef == N && coef[N - 1] == 0);
+	for (uint32_t layer = 1; layer <= 2; layer++) {
+		char key[32];
+		snprintf(key, sizeof key, "%s.%u", name, layer);
+		float *want = golden_floats(golden, key, &n_want);
+		struct tt_down_proj_args args = {
+			.config = &config, .step = step, .layer_index = layer, .h = got, .slots = &slot, .coef = table};
+		memcpy(got, h, sizeof got);
+		for (uint32_t t = 0; t < N; t++) {
+			tt_step_coef_rows(step)[t * TT_STACK] = (uint16_t)(t + 1);
+			table[(t + 1) * LAYERS + layer] = coef[t];
+			tt_cpu_steer(((struct tt_cpu *)backend)->body, &args, t, scratch);
+		}
+		double error = relative_error(got, want, n_want);
+		cr_assert(error <= TOLERANCE, "%s is %g off", key, error);
+		expect_same_bits(got + (N - 1) * HIDDEN, h + (N - 1) * HIDDEN, HIDDEN, "coefficient 0");
+		free(want);
+	}
+	backend->close(backend);
+	tt_safetensors_close(golden);
+	tt_policy_free(p);
+	free(step);
+	free(h);
+	free(coef);
+}
+
+Test(policy_kernels, affine_equals_pytorch)
+{
+	check_operation(POLICY("affine"), "affine");
+}
+
+Test(policy_kernels, one_sided_equals_pytorch)
+{
+	check_operation(POLICY("one_sided"), "one_sided");
+}
+
+/* ---- The mlp ---- */
+
+struct decided {
+	struct tt_decision_result results[N_DECISIONS];
+	float coef[(N_DECISIONS + 1) * LAYERS], rows[N_DECISIONS * LAYERS];
+};
+
+/* Decision i on captured row i, for those from first on. */
+static struct decided decide(
+	const struct tt_policy *p, float *captured, const float *scale, uint32_t first, uint32_t n, uint32_t n_threads)
+{
+	struct decided out;
+	struct tt_steer_slot slot = slot_of(p, (float[LAYERS * 3 * HIDDEN]){0});
+	struct tt_config config = {.n_layers = LAYERS, .hidden_size = HIDDEN};
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = 1, .n_rows = N_DECISIONS + 1, .n_decisions = n});
+	struct tt_backend *backend;
+	must(tt_cpu_open(&backend, n_threads, err));
+	memset(&out, 0x7f, sizeof out);
+	for (uint32_t i = 0; i < n; i++)
+		tt_step_decisions(step)[i] = (struct tt_decision_plan){
+			.row = first + i + 1, .after_layer = 3, .capture = first + i, .scale = scale[first + i]};
+	struct tt_control_args args = {.config = &config,
+		.step = step,
+		.layer_index = 3,
+		.slots = &slot,
+		.captured = captured,
+		.coef = out.coef,
+		.results = out.results + first,
+		.decided = out.rows + (size_t)first * LAYERS,
+		.max_units = p->n_units};
+	must(backend->control(backend, &args, err));
+	backend->close(backend);
+	free(step);
+	return out;
+}
+
+static void check_mlp(const char *path, const char *key)
+{
+	struct tt_safetensors *golden = golden_open(POLICY("mlp_expected"));
+	struct tt_policy *p = load(path);
+	size_t n;
+	float *captured = golden_floats(golden, "captured", &n), *scale = golden_floats(golden, "scale", &n);
+	float *z = golden_floats(golden, "z", &n), *s = golden_floats(golden, p->unbounded ? "z" : "s", &n);
+	float *coef = golden_floats(golden, key, &n);
+	struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 2);
+	cr_assert_eq(n, N_DECISIONS * LAYERS);
+	for (uint32_t i = 0; i < N_DECISIONS; i++) {
+		/* Both are double, rounded once. */
+		cr_assert_float_eq(got.results[i].gate, z[i], 1e-7 * fabsf(z[i]), "%u", i);
+		cr_assert_float_eq(got.results[i].s, s[i], 1e-7 * fabsf(s[i]), "%u", i);
+		struct decided alone = decide(p, captured, scale, i, 1, 1);
+		expect_same_bits(alone.rows + i * LAYERS, got.rows + i * LAYERS, LAYERS, "alone and together");
+	}
+	double error = relative_error(got.rows, coef, n);
+	cr_assert(error <= TOLERANCE, "coefficients are %g off", error);
+	expect_same_bits(got.coef + LAYERS, got.rows, N_DECISIONS * LAYERS, "table and report");
+	for (uint32_t i = 0; i < n; i++)
+		cr_assert(coef[i] != 0 || (got.rows[i] == 0 && !signbit(got.rows[i])));
+	tt_safetensors_close(golden);
+	tt_policy_free(p);
+	float *all[] = {captured, scale, z, s, coef};
+	for (int i = 0; i < 5; i++)
+		free(all[i]);
+}
+
+Test(policy_kernels, mlp_equals_pytorch)
+{
+	check_mlp(POLICY("mlp"), "coef");
+}
+
+Test(policy_kernels, unbounded_mlp_equals_pytorch)
+{
+	check_mlp(POLICY("mlp_unbounded"), "coef_unbounded");
+}
+
+/* A stream that is not a number must not become a coefficient, nor vanish in the rectifier. */
+Test(policy_kernels, an_mlp_of_nan_does_not_steer)
+{
+	static const float zeros[LAYERS];
+	static const char *const paths[] = {POLICY("mlp"), POLICY("mlp_unbounded")};
+	float captured[N_DECISIONS * LAYERS * HIDDEN], scale[N_DECISIONS] = {1, 1, 1, 1, 1};
+	for (size_t i = 0; i < sizeof captured / sizeof *captured; i++)
+		captured[i] = (float)(i % 7) - 3;
+	captured[(LAYERS + 2) * HIDDEN + 3] = NAN; /* layer 2 of row 1 */
+	for (int k = 0; k < 2; k++) {
+		struct tt_policy *p = load(paths[k]);
+		struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 2);
+		cr_assert(isnan(got.results[1].gate));
+		cr_assert_eq(got.results[1].s, 0);
+		expect_same_bits(got.rows + LAYERS, zeros, LAYERS, "coefficients");
+		cr_assert_neq(got.rows[1], 0);
+		tt_policy_free(p);
+	}
+}

@@ -50,6 +50,7 @@ struct tt_engine {
 	uint32_t n_removed;                /* that are still loaded */
 	struct tt_scheduler scheduler;
 	double seconds;                                    /* inside steps */
+	struct tt_device_counters counters;                /* the backend's, as of the last step */
 	struct tt_request *first_finished, *last_finished; /* that tt_engine_next has not given out */
 
 	/* lock holds all of the above, and requests, but while a step is launched or waited for. Recursive: callbacks may

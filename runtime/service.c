@@ -183,6 +183,14 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 		.n_preemptions = s->n_preemptions,
 		.n_wasted = s->n_wasted,
 		.seconds = e->seconds,
+		.n_launches = e->counters.launches,
+		.n_graph_launches = e->counters.graph_launches,
+		.n_copies_in = e->counters.copies_in,
+		.n_copies_out = e->counters.copies_out,
+		.n_waits = e->counters.waits,
+		.n_drains = e->counters.drains,
+		.n_bytes_in = e->counters.bytes_in,
+		.n_bytes_out = e->counters.bytes_out,
 	};
 	tt_unlock(e);
 }

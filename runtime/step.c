@@ -112,6 +112,8 @@ int tt_step_once(struct tt_engine *engine, struct tt_error *err)
 	}
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
+	if (engine->backend->counters)
+		engine->counters = *engine->backend->counters; /* the backend's own change while a step is launched */
 	tt_unlock(engine);
 	return status;
 }

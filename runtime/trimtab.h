@@ -132,6 +132,11 @@ struct tt_engine_stats {
 	uint64_t n_preemptions; /* requests that lost their pages to older ones and ran again */
 	uint64_t n_wasted;      /* rows of a step begun before it was known that their request had ended */
 	double seconds;         /* inside tt_engine_step */
+	/* What was asked of the device; 0 on a CPU. A decode step is one copy in, one graph launch, one copy out, one wait. */
+	uint64_t n_launches, n_graph_launches; /* kernels outside of graphs, or while one was captured; graphs */
+	uint64_t n_copies_in, n_copies_out, n_waits;
+	uint64_t n_drains; /* of the copies out: logits or captured rows too many to come with the other results */
+	uint64_t n_bytes_in, n_bytes_out;
 };
 void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats);
 

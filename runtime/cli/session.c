@@ -15,13 +15,18 @@ int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_
 	struct tt_error err = {0};
 	struct tt_engine_options options;
 	tt_engine_options_default(&options);
+	options.device = args->device;
 	options.n_threads = args->threads;
 	options.context = args->context;
 	options.kv_f16 = args->kv == 1;
 	options.strict_model = args->strict_model;
 	if (max_batch)
 		options.max_batch = max_batch;
-	return tt_engine_open(out, model, &options, &err) ? cli_fail(&err) : CLI_PROCEED;
+	if (tt_engine_open(out, model, &options, &err) != TT_OK)
+		return cli_fail(&err);
+	if (*tt_engine_info(*out)->device_note)
+		cli_note("on the CPU: %s", tt_engine_info(*out)->device_note);
+	return CLI_PROCEED;
 }
 
 int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command)

@@ -7,13 +7,16 @@
 /* ---- session.c: model, policies and prompt from the command line. */
 
 struct cli_engine_args {
+	const char *device;
 	uint32_t threads, context;
 	int kv;
 	bool strict_model;
 };
 
 #define CLI_ENGINE_OPTIONS(a)                                                                                          \
-	{"threads", 't', NULL, CLI_U32, &(a).threads, "N", 0, 1024, "threads; 0: one a core"},                         \
+	{"device", 0, NULL, CLI_STRING, &(a).device, "D", 0, 0,                                                        \
+		"auto (the first GPU, else the CPU), cpu, cuda or cuda:N"},                                            \
+		{"threads", 't', NULL, CLI_U32, &(a).threads, "N", 0, 1024, "threads; 0: one a core"},                 \
 		{"ctx-size", 'c', NULL, CLI_U32, &(a).context, "N", 0, 1 << 24,                                        \
 			"longest sequence in tokens; 0: the model's own, at most 8192"},                               \
 	{                                                                                                              \

@@ -1,0 +1,295 @@
+/* The engine on the emulated CUDA backend: what a step costs, counted twice (by the backend and by the emulator), that no
+ * batch and no graph changes a bit, and a whole model against the CPU twin. */
+#include "kernels/cpu/cpu.h"
+#include "tests/emu/emu.h"
+#include "tests/golden.h"
+
+#define DUMMY "dummy:tiny"
+
+enum { MAX_ROWS = 256, PROMPT = 5, GENERATED = 4, LAUNCHES_A_LAYER = 5, OTHER_LAUNCHES = 3 };
+
+static struct tt_engine *open_dummy(uint32_t max_batch, uint32_t max_step_tokens)
+{
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	return engine_open(DUMMY, max_batch, max_step_tokens);
+}
+
+static struct tt_policy *make_policy(struct tt_engine *engine, enum tt_steer_op op)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *policy = NULL;
+	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
+	policy->op = op;
+	policy->when = TT_WHEN_ALL;
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		policy->weights[l] = 1;
+		for (uint32_t k = 0; k < info->hidden_size; k++)
+			policy->directions[l * info->hidden_size + k] = (float)((k * 7 + l) % 11) / 16 - 0.25f;
+	}
+	policy_adopt(engine, policy);
+	return policy;
+}
+
+static struct tt_request *submit(
+	struct tt_engine *engine, uint32_t row, uint32_t max_tokens, struct tt_policy *policy, bool trace)
+{
+	struct tt_request_options options;
+	struct tt_request *request = NULL;
+	int32_t ids[PROMPT];
+	tt_request_options_default(&options);
+	for (uint32_t i = 0; i < PROMPT; i++)
+		ids[i] = (int32_t)((row * 31 + i * 17 + row * i) % tt_engine_info(engine)->vocab_size);
+	options.ids = ids;
+	options.n_ids = PROMPT;
+	options.max_tokens = max_tokens;
+	options.ignore_eos = true;
+	options.trace = trace;
+	options.temperature = row % 3 ? 0 : 0.9f;
+	options.seed = row;
+	options.n_steering = policy != NULL;
+	options.steering[0] = (struct tt_steering){policy, row % 4 ? 1 : 0};
+	must(tt_request_submit(&request, engine, &options, err));
+	return request;
+}
+
+/* ---- What a decode step costs ---- */
+
+/* What one decode step asks of the device, after the graph of its bucket has been captured. */
+static void check_step(struct tt_engine *engine, uint64_t launches)
+{
+	enum { STEPS = 4 };
+	struct tt_engine_stats before, after;
+	tt_engine_stats(engine, &before);
+	tt_emu_clear_counters();
+	for (int i = 0; i < STEPS; i++)
+		must(tt_engine_step(engine, err));
+	tt_engine_stats(engine, &after);
+	const struct tt_emu_counters *emu = tt_emu_counted();
+	cr_assert_eq(after.n_copies_in - before.n_copies_in, STEPS);
+	cr_assert_eq(after.n_graph_launches - before.n_graph_launches, STEPS);
+	cr_assert_eq(after.n_copies_out - before.n_copies_out, STEPS);
+	cr_assert_eq(after.n_waits - before.n_waits, STEPS);
+	cr_assert_eq(after.n_launches - before.n_launches, 0);
+	cr_assert_eq(emu->copies_in, STEPS);
+	cr_assert_eq(emu->graph_launches, STEPS);
+	cr_assert_eq(emu->copies_out, STEPS);
+	cr_assert_eq(emu->waits, STEPS);
+	cr_assert_eq(emu->host_launches, 0);
+	cr_assert_eq(emu->sets + emu->copies_within, 0);
+	cr_assert_eq(emu->launches, STEPS * launches, "%g kernels a step", (double)emu->launches / STEPS);
+	cr_assert_eq(emu->dependent_launches, emu->launches);
+	cr_assert_eq(emu->bytes_in, after.n_bytes_in - before.n_bytes_in);
+	cr_assert_eq(emu->bytes_out, after.n_bytes_out - before.n_bytes_out);
+}
+
+static void check_decode(enum tt_steer_op op, bool steered, bool trace, uint64_t launches_a_layer)
+{
+	enum { ROWS = 3 };
+	struct tt_engine *engine = open_dummy(4, 64);
+	struct tt_policy *policy = steered ? make_policy(engine, op) : NULL;
+	struct tt_request *requests[ROWS];
+	for (uint32_t i = 0; i < ROWS; i++)
+		requests[i] = submit(engine, i, 12, policy, trace);
+	for (int i = 0; i < 4;
+		i++) /* the prompts; a bucket's first step; the one that is captured; the host one step behind */
+		must(tt_engine_step(engine, err));
+	check_step(engine, launches_a_layer * tt_engine_info(engine)->n_layers + OTHER_LAUNCHES);
+	for (uint32_t i = 0; i < ROWS; i++) {
+		must(tt_request_wait(requests[i], err));
+		tt_request_free(requests[i]);
+	}
+	cr_assert_str_empty(tt_emu_report());
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
+Test(emu_engine, a_decode_step_is_one_copy_in_one_launch_one_copy_out_one_wait)
+{
+	check_decode(TT_STEER_ADD, false, false, LAUNCHES_A_LAYER);
+}
+
+Test(emu_engine, so_it_is_when_steered_with_telemetry_on_and_off)
+{
+	check_decode(TT_STEER_ADD, true, false, LAUNCHES_A_LAYER);
+	check_decode(TT_STEER_ADD, true, true, LAUNCHES_A_LAYER);
+}
+
+/* Operations that need a whole row run as one kernel more. */
+Test(emu_engine, so_it_is_with_whole_rows)
+{
+	check_decode(TT_STEER_ABLATE, true, false, LAUNCHES_A_LAYER + 1);
+	check_decode(TT_STEER_ABLATE, true, true, LAUNCHES_A_LAYER + 1);
+}
+
+/* A graph whose launches are looked at: what its kernels read. */
+Test(emu_engine, a_decode_step_reads_each_weight_once)
+{
+	static const uint32_t batches[] = {1, 7, 32};
+	for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+		struct tt_engine *engine = open_dummy(batches[b], 256);
+		const struct tt_model_info *info = tt_engine_info(engine);
+		/* The vectors, and a row of the embedding for each token. */
+		double model = (double)info->n_weight_bytes + 4.0 * info->hidden_size * (2 * info->n_layers + 1) +
+			       2.0 * batches[b] * info->hidden_size;
+		struct tt_request *requests[MAX_ROWS];
+		for (uint32_t i = 0; i < batches[b]; i++)
+			requests[i] = submit(engine, i, 8, NULL, false);
+		for (int i = 0; i < 4; i++)
+			must(tt_engine_step(engine, err));
+		tt_emu_clear_counters();
+		must(tt_engine_step(engine, err));
+		const struct tt_emu_traffic *weights = &tt_emu_counted()->loads[TT_TRAFFIC_WEIGHT];
+		const struct tt_emu_traffic *kv = &tt_emu_counted()->loads[TT_TRAFFIC_KV];
+		fprintf(stderr, "batch %u: %.4f of the model's bytes, sectors used: weights %.3f, KV %.3f\n",
+			batches[b], (double)weights->bytes / model,
+			(double)weights->bytes / (32.0 * (double)weights->sectors),
+			(double)kv->bytes / (32.0 * (double)kv->sectors));
+		cr_expect((double)weights->bytes >= model, "%g of the model", (double)weights->bytes / model);
+		cr_expect((double)weights->bytes <= 1.01 * model, "%g of the model", (double)weights->bytes / model);
+		cr_expect((double)weights->bytes >= 0.9 * 32 * (double)weights->sectors);
+		cr_expect((double)kv->bytes >= 0.9 * 32 * (double)kv->sectors);
+		for (uint32_t i = 0; i < batches[b]; i++)
+			tt_request_free(requests[i]);
+		tt_engine_close(engine);
+	}
+}
+
+/* ---- The same bits ---- */
+
+struct outcome {
+	int32_t ids[GENERATED];
+	float logprobs[GENERATED];
+};
+
+static void run_rows(uint32_t n_rows, uint32_t max_batch, uint32_t max_step_tokens, struct outcome *out)
+{
+	struct tt_engine *engine = open_dummy(max_batch, max_step_tokens);
+	struct tt_policy *policies[3] = {NULL, make_policy(engine, TT_STEER_ADD), make_policy(engine, TT_STEER_ABLATE)};
+	struct tt_request *requests[MAX_ROWS];
+	for (uint32_t i = 0; i < n_rows; i++)
+		requests[i] = submit(engine, i, GENERATED, policies[i % 3], false);
+	for (uint32_t i = 0; i < n_rows; i++) {
+		struct tt_token token;
+		must(tt_request_wait(requests[i], err));
+		for (size_t t = 0; tt_request_next(requests[i], &token); t++) {
+			out[i].ids[t] = token.id;
+			out[i].logprobs[t] = token.logprob;
+		}
+		tt_request_free(requests[i]);
+	}
+	cr_assert_str_empty(tt_emu_report());
+	tt_engine_close(engine);
+	tt_policy_free(policies[1]);
+	tt_policy_free(policies[2]);
+}
+
+/* Rows that add, that ablate and that do neither share each batch; graphs and kernels without one take turns. */
+Test(emu_engine, a_row_has_the_same_bits_in_every_batch)
+{
+	static const uint32_t batches[] = {7, 8, 9, 64};
+	enum { ROWS = 64 };
+	struct outcome *alone = calloc(ROWS, sizeof *alone), *batched = calloc(ROWS, sizeof *batched);
+	run_rows(9, 1, 64, alone);
+	run_rows(ROWS, 64, 512, batched);
+	cr_assert_arr_eq(alone, batched, 9 * sizeof *alone, "batch 64");
+	for (size_t b = 0; b + 1 < sizeof batches / sizeof *batches; b++) {
+		memset(alone, 0, ROWS * sizeof *alone);
+		run_rows(batches[b] * 2, batches[b], 64, alone);
+		cr_assert_arr_eq(alone, batched, batches[b] * 2 * sizeof *alone, "batch %u", batches[b]);
+	}
+	free(alone);
+	free(batched);
+}
+
+/* ---- Against the CPU twin ---- */
+
+static const uint64_t EVERY_LAYER[(TT_MAX_LAYERS + 63) / 64] = {~0ull};
+
+static double whole_model_error(struct tt_engine *engine, struct tt_engine *twin, size_t n_ids)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_engine *engines[] = {engine, twin};
+	struct tt_request *requests[2];
+	int32_t *ids = malloc(n_ids * sizeof *ids);
+	for (size_t i = 0; i < n_ids; i++)
+		ids[i] = (int32_t)(i * 37 % info->vocab_size);
+	for (int i = 0; i < 2; i++) {
+		struct tt_request_options options;
+		tt_request_options_default(&options);
+		options.ids = ids;
+		options.n_ids = n_ids;
+		options.keep_logits = true;
+		options.keep_layers = EVERY_LAYER;
+		requests[i] = request_run(engines[i], &options);
+	}
+	double error = relative_error(
+		tt_request_logits(requests[0]), tt_request_logits(requests[1]), n_ids * info->vocab_size);
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		double hidden = relative_error(tt_request_hidden(requests[0], l), tt_request_hidden(requests[1], l),
+			n_ids * info->hidden_size);
+		error = hidden <= error ? error : hidden; /* NaN stays */
+	}
+	tt_request_free(requests[0]);
+	tt_request_free(requests[1]);
+	free(ids);
+	return error;
+}
+
+/* A bf16 number that falls on the other side of the middle moves what follows by up to 2^-9 of one term: over layers that is
+ * less than a tenth of what rounding costs by itself (TOLERANCE), and far less than what any wrong term would. */
+Test(emu_engine, whole_models_equal_the_twin)
+{
+	static const char *const models[] = {DUMMY, GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), GOLDEN("tiny-llama3")};
+	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+		struct tt_backend *backend;
+		struct tt_engine *twin;
+		struct tt_engine_options options;
+		tt_emu_reset(TT_EMU_RANDOM, 3);
+		struct tt_engine *engine = engine_open(models[i], 2, 64);
+		tt_engine_options_default(&options);
+		must(tt_cpu_open_body(&backend, 2, TT_CPU_BODY_BF16, err));
+		must(tt_engine_open_on(&twin, backend, models[i], &options, err));
+		double error = whole_model_error(engine, twin, 75);
+		fprintf(stderr, "%s: %.2e from the twin\n", models[i], error);
+		cr_expect(error <= TOLERANCE / 10, "%s: %g from the twin", models[i], error);
+		tt_engine_close(engine);
+		tt_engine_close(twin);
+	}
+}
+
+/* ---- What goes wrong ---- */
+
+/* A device error ends a request's wait with a message that says what CUDA said, and nothing else. */
+Test(emu_engine, a_device_error_is_a_message)
+{
+	struct tt_engine *engine = open_dummy(2, 64);
+	struct tt_request *request = submit(engine, 0, 4, NULL, false);
+	struct tt_error error = {0};
+	engine->backend->release(engine->backend, engine->state.ffn);
+	engine->state.ffn = NULL;
+	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);
+	cr_assert_not_null(strstr(error.message, "cudaErrorLaunchFailure"), "%s", error.message);
+	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);
+	tt_request_free(request);
+	tt_engine_close(engine);
+}
+
+Test(emu_engine, refuses_a_device_that_is_not_there_and_pages_of_another_type)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	struct tt_error error = {0};
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	tt_engine_options_default(&options);
+	options.device = "cuda:7";
+	cr_assert_eq(tt_engine_open(&engine, DUMMY, &options, &error), TT_ERR_DEVICE, "%s", error.message);
+	cr_assert_not_null(strstr(error.message, "cuda:7"), "%s", error.message);
+	options.device = "cuda:x";
+	cr_assert_eq(tt_engine_open(&engine, DUMMY, &options, &error), TT_ERR_ARGUMENT);
+	options.device = "cuda";
+	options.kv_f16 = true;
+	cr_assert_eq(tt_engine_open(&engine, DUMMY, &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert_not_null(strstr(error.message, "bf16"), "%s", error.message);
+	cr_assert_eq(tt_engine_open(&engine, "dummy:none", &options, &error), TT_ERR_ARGUMENT);
+	cr_assert_not_null(strstr(error.message, "llama-3.1-8b"), "%s", error.message);
+}

@@ -6,7 +6,7 @@
 
 #define DUMMY "dummy:tiny"
 
-enum { MAX_ROWS = 256, PROMPT = 5, GENERATED = 4, LAUNCHES_A_LAYER = 5, OTHER_LAUNCHES = 3 };
+enum { MAX_ROWS = 256, PROMPT = 5, GENERATED = 4, LAUNCHES_A_LAYER = 5, OTHER_LAUNCHES = 5 };
 
 static struct tt_engine *open_dummy(uint32_t max_batch, uint32_t max_step_tokens)
 {
@@ -77,7 +77,7 @@ static void check_step(struct tt_engine *engine, uint64_t launches)
 	cr_assert_eq(emu->host_launches, 0);
 	cr_assert_eq(emu->sets + emu->copies_within, 0);
 	cr_assert_eq(emu->launches, STEPS * launches, "%g kernels a step", (double)emu->launches / STEPS);
-	cr_assert_eq(emu->dependent_launches, emu->launches);
+	cr_assert_eq(emu->dependent_launches, emu->launches - STEPS); /* the first stands behind a copy */
 	cr_assert_eq(emu->bytes_in, after.n_bytes_in - before.n_bytes_in);
 	cr_assert_eq(emu->bytes_out, after.n_bytes_out - before.n_bytes_out);
 }

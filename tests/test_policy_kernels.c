@@ -8,7 +8,7 @@
 enum { LAYERS = 6, HIDDEN = 8, N = 6, N_DECISIONS = 5 };
 
 /* f32 numbers of a few units against float64, rounded to f32 in the file. */
-#define TOLERANCE 5e-7
+#define POLICY_TOLERANCE 5e-7
 
 static void expect_same_bits(const float *got, const float *want, size_t n, const char *what)
 {
@@ -82,7 +82,7 @@ static void check_operation(const char *path, const char *name)
 			tt_cpu_steer(((struct tt_cpu *)backend)->body, &args, t, scratch);
 		}
 		double error = relative_error(got, want, n_want);
-		cr_assert(error <= TOLERANCE, "%s is %g off", key, error);
+		cr_assert(error <= POLICY_TOLERANCE, "%s is %g off", key, error);
 		expect_same_bits(got + (N - 1) * HIDDEN, h + (N - 1) * HIDDEN, HIDDEN, "coefficient 0");
 		free(want);
 	}
@@ -158,7 +158,7 @@ static void check_mlp(const char *path, const char *key)
 		expect_same_bits(alone.rows + i * LAYERS, got.rows + i * LAYERS, LAYERS, "alone and together");
 	}
 	double error = relative_error(got.rows, coef, n);
-	cr_assert(error <= TOLERANCE, "coefficients are %g off", error);
+	cr_assert(error <= POLICY_TOLERANCE, "coefficients are %g off", error);
 	expect_same_bits(got.coef + LAYERS, got.rows, N_DECISIONS * LAYERS, "table and report");
 	for (uint32_t i = 0; i < n; i++)
 		cr_assert(coef[i] != 0 || (got.rows[i] == 0 && !signbit(got.rows[i])));

@@ -252,7 +252,8 @@ TT_DEVICE void run_together(const struct control_args &a, const struct control_m
 	}
 }
 
-static __global__ void __launch_bounds__(THREADS) control_kernel(const __grid_constant__ struct control_args a)
+/* Two blocks a multiprocessor, which hold 40 KiB of an mlp's weights in flight; without the number ptxas aims at four and spills. */
+static __global__ void __launch_bounds__(THREADS, 2) control_kernel(const __grid_constant__ struct control_args a)
 {
 	TT_DYNAMIC_SHARED(shared);
 	double *memory = (double *)shared;

@@ -9,7 +9,7 @@ struct tt_completion {
 	size_t n_ids;
 	char *text;
 	bool refused;
-	bool flagged;  /* some policy's gate gave a scalar that is not 0 */
+	bool flagged;  /* some policy's gate gave a scalar above a half */
 	float s, gate; /* of the first policy; 0 without one */
 	size_t n_fourgrams, n_repeated;
 	double logprob; /* sum over ids, under the model that wrote them, until tt_completions_score */

@@ -123,8 +123,8 @@ static struct tt_step *make_decisions(void)
 	counts.n_rows = ROWS;
 	struct tt_step *step = op_step(counts);
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct tt_decision_plan d = {
-			3 + i, i % SLOTS, after[i % SLOTS], i % CAPTURES, i % 7 == 6 && i % SLOTS != 3 ? 0 : 1.25f};
+		struct tt_decision_plan d = {3 + i, i % SLOTS, after[i % SLOTS], (i + i / SLOTS) % CAPTURES,
+			i % 7 == 6 && i % SLOTS != 3 ? 0 : 1.25f};
 		tt_step_decisions(step)[i] = d;
 	}
 	return step;

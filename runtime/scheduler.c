@@ -228,8 +228,6 @@ static void run_again(struct tt_scheduler *s, struct tt_sequence *q, struct tt_p
 	q->n_pending = 0;
 	if (q->n_reported > from)
 		q->n_reported = from;
-	if (q->n_keys > from / TT_PAGE_TOKENS)
-		q->n_keys = (uint32_t)(from / TT_PAGE_TOKENS);
 	s->n_reruns++;
 	if (q->place != TT_RUNS)
 		return;
@@ -261,12 +259,14 @@ static void settle(struct tt_scheduler *s, struct tt_planned *p, const struct tt
 	}
 	q->decided = true;
 	q->deciding = false;
+	if (q->n_keys > again / TT_PAGE_TOKENS)
+		q->n_keys = (uint32_t)(again / TT_PAGE_TOKENS); /* the others say that nothing steers it */
 	if (p->same_pass || again == q->n_prompt)
 		return;
-	if (s->killed && q->killed_from > again)
-		q->killed_from = again; /* and it stays as it ran: unsteered */
-	if (q->killed_from == SIZE_MAX)
+	if (!s->killed && q->killed_from == SIZE_MAX)
 		run_again(s, q, p, again);
+	else if (q->killed_from > again)
+		q->killed_from = again; /* it stays as it ran: unsteered */
 }
 
 static void append_token(struct tt_sequence *q, int32_t token)

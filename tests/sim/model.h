@@ -8,7 +8,7 @@
 
 #include "runtime/scheduler.h"
 
-enum { SIM_LAYERS = 3, SIM_EARLY = 0, SIM_LATE = 2, SIM_VOCAB = 50, SIM_POLICIES = 20, SIM_CONTEXT = 160 };
+enum { SIM_LAYERS = 3, SIM_EARLY = 0, SIM_LATE = 2, SIM_VOCAB = 50, SIM_POLICIES = 8, SIM_CONTEXT = 160 };
 
 struct sim_cell {
 	uint64_t early, late;

@@ -159,6 +159,7 @@ static int open_lab(struct run *run, struct tt_error *err)
 	tt_engine_options_default(&run->engine_options);
 	run->engine_options.n_threads = a->n_threads;
 	run->engine_options.max_batch = TT_LAB_MAX_BATCH;
+	run->engine_options.no_prefix_sharing = true; /* the same prompts come again and again */
 	/* Room for a batch whose first rows have decoded a little more, and for the longest prompt. */
 	run->engine_options.kv_tokens = TT_LAB_MAX_BATCH * (TT_LAB_PROMPT + TT_LAB_DECODED + 64);
 	for (int i = 0; i < 2; i++)

@@ -116,7 +116,7 @@ static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t
 	if (!generates)
 		return;
 	append(r, sample);
-	if (r->options.notify && q->finish == TT_RUNNING)
+	if (r->options.notify)
 		r->options.notify(r->options.user, r);
 }
 

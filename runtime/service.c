@@ -65,26 +65,32 @@ static void fail_all(struct tt_engine *engine)
 		tt_scheduler_finish(s, s->running[0], TT_FINISH_FAILED);
 }
 
+/* One step, or the last results; the lock is held but while it runs. */
+static void serve_one(struct tt_engine *engine, int (*run)(struct tt_engine *, struct tt_error *))
+{
+	struct tt_error failure = {0};
+	tt_unlock(engine);
+	int status = run(engine, &failure);
+	tt_lock(engine);
+	if (status == TT_OK)
+		return;
+	if (engine->failure.code == TT_OK)
+		engine->failure = failure;
+	fail_all(engine);
+}
+
 static void *serve(void *argument)
 {
 	struct tt_engine *engine = argument;
 	tt_lock(engine);
 	while (!engine->stopping) {
 		run_jobs(engine);
-		if (!tt_step_due(engine)) {
+		if (tt_step_due(engine))
+			serve_one(engine, tt_step_once);
+		else
 			pthread_cond_wait(&engine->changed, &engine->lock);
-			continue;
-		}
-		struct tt_error failure = {0};
-		tt_unlock(engine);
-		int status = tt_step_once(engine, &failure);
-		tt_lock(engine);
-		if (status == TT_OK)
-			continue;
-		if (engine->failure.code == TT_OK)
-			engine->failure = failure;
-		fail_all(engine);
 	}
+	serve_one(engine, tt_step_drain);
 	run_jobs(engine);
 	tt_unlock(engine);
 	return NULL;

@@ -80,6 +80,13 @@ static uint64_t n_in_flight(const struct tt_engine *engine)
 	return engine->scheduler.n_planned - engine->scheduler.n_collected;
 }
 
+static int finish_down_to(struct tt_engine *engine, uint32_t n, struct tt_error *err)
+{
+	while (n_in_flight(engine) > n)
+		TT_TRY(finish_one(engine, err));
+	return TT_OK;
+}
+
 /* A step that wants captured rows or logits is over before the next begins; so is the last one when nothing follows. */
 static int step(struct tt_engine *engine, struct tt_error *err)
 {
@@ -88,12 +95,10 @@ static int step(struct tt_engine *engine, struct tt_error *err)
 	bool ahead = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
 	uint32_t in_flight =
 		engine->backend->in_flight < TT_MAX_IN_FLIGHT ? engine->backend->in_flight : TT_MAX_IN_FLIGHT;
-	while (n_in_flight(engine) > (ahead ? in_flight - 1 : 0))
-		TT_TRY(finish_one(engine, err));
-	return TT_OK;
+	return finish_down_to(engine, ahead ? in_flight - 1 : 0, err);
 }
 
-int tt_step_once(struct tt_engine *engine, struct tt_error *err)
+static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 {
 	double start = tt_now();
 	tt_lock(engine);
@@ -102,7 +107,7 @@ int tt_step_once(struct tt_engine *engine, struct tt_error *err)
 	tt_unlock(engine);
 	if (stepping)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a step is under way: a callback cannot step, nor two threads");
-	int status = step(engine, err);
+	int status = begins ? step(engine, err) : finish_down_to(engine, 0, err);
 	tt_lock(engine);
 	if (status != TT_OK) {
 		struct tt_results dropped;
@@ -112,10 +117,18 @@ int tt_step_once(struct tt_engine *engine, struct tt_error *err)
 	}
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
-	if (engine->backend->counters)
-		engine->counters = *engine->backend->counters; /* the backend's own change while a step is launched */
 	tt_unlock(engine);
 	return status;
+}
+
+int tt_step_once(struct tt_engine *engine, struct tt_error *err)
+{
+	return run_one(engine, true, err);
+}
+
+int tt_step_drain(struct tt_engine *engine, struct tt_error *err)
+{
+	return run_one(engine, false, err);
 }
 
 bool tt_step_due(const struct tt_engine *engine)

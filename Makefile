@@ -3,13 +3,14 @@ BUILD ?= build
 MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
 CMAKE_FLAGS ?=
 
-.PHONY: help build test demo bench model sanitize clang format check-format install-test ci clean
+.PHONY: help build test demo bench bench-cpu model sanitize clang format check-format install-test ci clean
 
 help:
 	@echo "make demo          fetch a small model, fit a policy, measure it, write a report (about 5 minutes)"
 	@echo "make test          build and run every test"
 	@echo "make build         build/trimtab and build/libtrimtab.a"
 	@echo "make bench         time prefill, decode and the cost of steering on this machine"
+	@echo "make bench-cpu     decoding a batch beside llama.cpp, which is built for it (about 20 minutes)"
 	@echo "make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "make clang         the tests built by clang"
 	@echo "make install-test  install into a scratch prefix and compile examples/minimal.c against it"
@@ -37,6 +38,10 @@ demo: build model
 
 bench: build model
 	@$(BUILD)/trimtab-bench --model $(MODEL)
+
+bench-cpu: build model
+	@scripts/build_llama_cpp.sh
+	@bench/peers/batched.sh $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
 
 sanitize:
 	@$(MAKE) test BUILD=$(BUILD)-sanitize \

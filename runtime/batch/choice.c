@@ -112,16 +112,15 @@ static size_t count_code_points(const char *text, size_t n)
 }
 
 /* The likeliest tokens and the one that was chosen, by their text. */
-static int add_completion_logprob(struct tt_choice *choice, const struct tt_body *body, const struct tt_text *text,
-	const struct tt_token *token, struct tt_error *err)
+static int add_completion_logprob(
+	struct tt_choice *choice, const struct tt_text *text, const struct tt_token *token, struct tt_error *err)
 {
 	size_t n;
 	const char *piece = tt_text_piece(text, token->id, &n);
-	json_t *lists = choice->logprobs, *top = body->options.n_top ? json_object() : json_null();
+	json_t *lists = choice->logprobs, *top = json_object();
 	for (uint32_t i = 0; i < token->n_top; i++)
 		set_top(top, text, token->top_ids[i], token->top_logprobs[i]);
-	if (body->options.n_top)
-		set_top(top, text, token->id, token->logprob);
+	set_top(top, text, token->id, token->logprob);
 	if (json_array_append_new(json_object_get(lists, "tokens"), piece_json(piece, n)) < 0 ||
 		json_array_append_new(
 			json_object_get(lists, "token_logprobs"), tt_json_number((double)token->logprob)) < 0 ||
@@ -140,7 +139,7 @@ int tt_choice_collect(
 		if (choice->logprobs && body->endpoint == TT_CHAT_COMPLETIONS)
 			TT_TRY(add_chat_logprob(choice, text, &token, err));
 		else if (choice->logprobs)
-			TT_TRY(add_completion_logprob(choice, body, text, &token, err));
+			TT_TRY(add_completion_logprob(choice, text, &token, err));
 		TT_TRY(tt_buffer_add(&choice->text, token.text, token.n_text, err));
 		choice->offset += count_code_points(token.text, token.n_text);
 	}

@@ -30,10 +30,10 @@ static int grow(struct tt_ids_seen *ids, struct tt_error *err)
 
 int tt_ids_seen_add(struct tt_ids_seen *ids, const char *id, bool *earlier, struct tt_error *err)
 {
-	char digest[65];
-	TT_TRY(tt_sha256(digest, id, strlen(id), err));
-	digest[16] = 0;
-	uint64_t key = strtoull(digest, NULL, 16);
+	uint8_t digest[32];
+	uint64_t key;
+	TT_TRY(tt_sha256_bytes(digest, id, strlen(id), err));
+	memcpy(&key, digest, sizeof key);
 	key += key == 0;
 	if (2 * ids->n >= ids->capacity && ids->n < TT_MAX_IDS_SEEN)
 		TT_TRY(grow(ids, err));

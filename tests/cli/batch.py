@@ -313,6 +313,27 @@ def test_answers():
     check(text_of(c) != text_of(a) and text_of(d) == text_of(read_rows("seeds2.out")[0]), "seeds")
 
 
+def test_stop():
+    """The text ends before a stop string; what comes behind it is not generated."""
+    write_lines("in.jsonl", [completion("whole", prompt="abc", max_tokens=40)])
+    works("-i", "in.jsonl", "-o", "whole.out")
+    whole = text_of(read_rows("whole.out")[0])
+    at = next(i for i in range(8, len(whole)) if whole.find(whole[i:i + 2]) == i)  # its first occurrence
+    stop = whole[at:at + 2]
+    write_lines("in.jsonl", [completion("a", prompt="abc", max_tokens=40, stop=stop),
+                             completion("b", prompt="abc", max_tokens=40, stop=["never said", stop], n=2),
+                             completion("c", prompt="abc", max_tokens=40, stop="never said"),
+                             completion("d", prompt="abc", stop="x" * 300)])
+    works("-i", "in.jsonl", "-o", "out")
+    rows = read_rows("out")
+    for row in rows[:2]:
+        for choice in row["response"]["body"]["choices"]:
+            check(choice["text"] == whole[:at] and choice["finish_reason"] == "stop", f"stop {stop!r}: {choice}")
+    check(rows[0]["response"]["body"]["usage"]["completion_tokens"] < 40, "it went on behind the stop string")
+    check(text_of(rows[2]) == whole, "a stop string that never came")
+    check("stop" in rows[3]["error"]["message"], f"a long stop string: {rows[3]}")
+
+
 def test_sweep():
     make_policy("p.st")
     make_policy("q.st", "trimtab.alpha=0.7")

@@ -1,0 +1,157 @@
+/* trimtab-batched: what llama.cpp's llama-batched-bench measures, of this engine: B sequences of random tokens, each with a
+ * prompt of its own, prefilled and then decoded together. One line of JSON with the peer's keys. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "bench/harness.h"
+#include "runtime/trimtab.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, TOKEN_SEED = 5, MAX_ROWS = 1024, MAX_TOKENS = 1 << 16 };
+
+struct arguments {
+	const char *model;
+	unsigned n_prompt, n_generate, n_rows, n_threads;
+	bool kv_f16;
+};
+
+struct run {
+	struct arguments arguments;
+	struct tt_engine *engine;
+	struct tt_request *requests[MAX_ROWS];
+	int32_t *ids; // [n_prompt]
+	double prefill_seconds, decode_seconds;
+};
+
+static const char usage[] =
+	"usage: trimtab-batched --model MODEL [--npp 128] [--ntg 128] [--npl 32] [--threads N] [--kv-f16]\n";
+
+static double now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool parse_count(const char *text, unsigned max, unsigned *out)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+	*out = (unsigned)value;
+	return *text >= '0' && *text <= '9' && !*end && value >= 1 && value <= max;
+}
+
+static int parse(struct arguments *a, int argc, char **argv)
+{
+	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+		{"npp", required_argument, NULL, 'p'}, {"ntg", required_argument, NULL, 'g'},
+		{"npl", required_argument, NULL, 'l'}, {"threads", required_argument, NULL, 't'},
+		{"kv-f16", no_argument, NULL, 'k'}, {NULL, 0, NULL, 0}};
+	int c;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		bool fits = c == 'm' || c == 'k' || (c == 'p' && parse_count(optarg, MAX_TOKENS, &a->n_prompt)) ||
+			    (c == 'g' && parse_count(optarg, MAX_TOKENS, &a->n_generate)) ||
+			    (c == 'l' && parse_count(optarg, MAX_ROWS, &a->n_rows)) ||
+			    (c == 't' && parse_count(optarg, 1024, &a->n_threads));
+		if (!fits)
+			return EXIT_USAGE;
+		if (c == 'm')
+			a->model = optarg;
+		a->kv_f16 |= c == 'k';
+	}
+	return a->model && optind == argc && a->n_generate > 1 ? EXIT_OK : EXIT_USAGE;
+}
+
+static int submit(struct run *run, struct tt_error *err)
+{
+	const struct arguments *a = &run->arguments;
+	uint32_t vocab = tt_engine_info(run->engine)->vocab_size;
+	uint64_t seed = TOKEN_SEED;
+	TT_TRY(tt_alloc(&run->ids, a->n_prompt, sizeof *run->ids, err));
+	for (unsigned i = 0; i < a->n_rows; i++) {
+		struct tt_request_options options;
+		tt_request_options_default(&options);
+		for (unsigned k = 0; k < a->n_prompt; k++)
+			run->ids[k] = (int32_t)(tt_bench_draw(&seed) % vocab);
+		options.ids = run->ids;
+		options.n_ids = a->n_prompt;
+		options.max_tokens = a->n_generate + 1; /* the first one comes with the prompt */
+		options.ignore_eos = true;
+		TT_TRY(tt_request_submit(&run->requests[i], run->engine, &options, err));
+	}
+	return TT_OK;
+}
+
+/* Steps until every row has generated n tokens. Returns the tokens generated so far. */
+static int step_until(struct run *run, size_t n, size_t *generated, struct tt_error *err)
+{
+	for (;;) {
+		size_t least = n;
+		*generated = 0;
+		for (unsigned i = 0; i < run->arguments.n_rows; i++) {
+			size_t has = tt_request_n_generated(run->requests[i]);
+			*generated += has;
+			least = has < least ? has : least;
+		}
+		if (least >= n)
+			return TT_OK;
+		TT_TRY(tt_engine_step(run->engine, err));
+	}
+}
+
+/* The rows that were prefilled first decode while the others are: what they generated then counts as prefill's time and
+ * nobody's tokens, so that decoding is timed with all rows. */
+static int measure(struct run *run, struct tt_error *err)
+{
+	const struct arguments *a = &run->arguments;
+	struct tt_engine_options options;
+	size_t first, last;
+	tt_engine_options_default(&options);
+	options.n_threads = a->n_threads;
+	options.max_batch = a->n_rows;
+	options.context = a->n_prompt + a->n_generate + 1;
+	options.kv_tokens = a->n_rows * (options.context + 16);
+	options.kv_f16 = a->kv_f16;
+	TT_TRY(tt_engine_open(&run->engine, a->model, &options, err));
+	TT_TRY(submit(run, err));
+	double begun = now();
+	TT_TRY(step_until(run, 1, &first, err));
+	double prefilled = now();
+	/* Until the row that is furthest ahead would end: all rows take part in every step that is timed. */
+	size_t furthest = 0;
+	for (unsigned i = 0; i < a->n_rows; i++) {
+		size_t has = tt_request_n_generated(run->requests[i]);
+		furthest = has > furthest ? has : furthest;
+	}
+	TT_TRY(step_until(run, a->n_generate + 1 - furthest, &last, err));
+	double decoded = now();
+	double prompt = (double)a->n_prompt * a->n_rows, tokens = (double)(last - first);
+	printf("{\"n_threads\":%u,\"kv\":\"%s\",\"pp\":%u,\"tg\":%u,\"pl\":%u,\"t_pp\":%.6f,\"speed_pp\":%.3f,\"t_tg\":"
+	       "%.6f,"
+	       "\"speed_tg\":%.3f}\n",
+		tt_engine_info(run->engine)->n_threads, a->kv_f16 ? "f16" : "f32", a->n_prompt, a->n_generate,
+		a->n_rows, prefilled - begun, prompt / (prefilled - begun), decoded - prefilled,
+		tokens / (decoded - prefilled));
+	return TT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	struct run run = {.arguments = {.n_prompt = 128, .n_generate = 128, .n_rows = 32}};
+	struct tt_error err = {0};
+	if (parse(&run.arguments, argc, argv) != EXIT_OK) {
+		fputs(usage, stderr);
+		return EXIT_USAGE;
+	}
+	int status = measure(&run, &err);
+	if (status != TT_OK)
+		fprintf(stderr, "trimtab-batched: %s\n", err.message);
+	for (unsigned i = 0; i < run.arguments.n_rows; i++)
+		tt_request_free(run.requests[i]);
+	free(run.ids);
+	tt_engine_close(run.engine);
+	return status == TT_OK ? EXIT_OK : EXIT_FAILED;
+}

@@ -373,6 +373,40 @@ def test_sweep():
               f"telemetry of {row['custom_id']}")
 
 
+def test_telemetry():
+    """Where a policy acts: on which tokens, and on nothing else."""
+    make_policy("p.st")
+    make_policy("q.st", "trimtab.alpha=0.7", "trimtab.when=generation")
+    whens = ["generation", "last", "all"]
+    rows = [completion(f"p {when}", prompt="one two three", max_tokens=6,
+                       steering={"policies": [{"name": "p"}], "when": when}) for when in whens]
+    rows.append(completion("both", prompt="one two three", max_tokens=6, n=2, temperature=1,
+                           steering={"policies": [{"name": "q", "scale": 2}, {"name": "p", "scale": 0.5}]}))
+    rows.append(completion("none", prompt="one two three", max_tokens=6))
+    write_lines("in.jsonl", rows)
+    works("-i", "in.jsonl", "-o", "out", "--telemetry", "tokens", "--policy", "p=p.st", "--policy", "q=q.st")
+    out, by_id = read_rows("out"), {}
+    for token in read_rows("tokens"):
+        by_id.setdefault((token["custom_id"], token["index"]), []).append(token)
+    n_prompt = out[0]["response"]["body"]["usage"]["prompt_tokens"]
+    begins = {"generation": n_prompt, "last": n_prompt - 1, "all": 0}
+    prompt = [token["token"] for token in by_id["none", 0]][:n_prompt]
+    check(len(by_id) == 6 and n_prompt > 3, f"telemetry of {list(by_id)}")
+    for (custom_id, _), tokens in by_id.items():
+        check([token["token"] for token in tokens[:n_prompt]] == prompt, f"prompt tokens of {custom_id}")
+        for token in tokens:
+            pos = token["pos"]
+            if custom_id == "both":
+                expected = [[1.4 if pos >= n_prompt else 0] * 3, [0.75] * 3]
+            else:
+                expected = [] if custom_id == "none" else [[1.5 if pos >= begins[custom_id[2:]] else 0] * 3]
+            acts = any(c for coef in expected for c in coef)
+            same = all(abs(a - b) < 1e-6 for x, y in zip(token["coef"], expected) for a, b in zip(x, y))
+            moved = any(abs(a - b) > 1e-3 for a, b in zip(token["norm_before"], token["norm_after"]))
+            check(len(token["coef"]) == len(expected) and same and moved == acts and
+                  len(token["w"]) == len(token["s"]) == len(token["gate"]) == len(expected), f"telemetry: {token}")
+
+
 # ---- What is survived
 
 
@@ -406,6 +440,9 @@ class Job:
         check(read("out") == read("whole.out"), f"{what}: the output is not that of an unbroken run")
         if self.telemetry:
             check(read("tokens") == read("whole.tokens"), f"{what}: the telemetry is not that of an unbroken run")
+        records, whole = ([line for line in read(path).splitlines(True) if b"synced" not in line]
+                          for path in ("out.journal", "whole.out.journal"))
+        check(records == whole, f"{what}: the journal is not that of an unbroken run")
 
     def finish(self, what):
         works(*self.command(), model=self.model)
@@ -440,9 +477,12 @@ def kill(job, n_kills, rng):
         if path != "out.journal":
             os.unlink(path)
     with open("out.journal", encoding="utf-8") as file:
-        head = file.readline()
+        head = json.loads(file.readline())
+    head = json.dumps(head | {"created": 1700000000}, separators=(",", ":")) + "\n"
     with open("out.journal", "w", encoding="utf-8") as file:
-        file.write(head)  # the job has begun, and nothing is done
+        file.write(head)  # the job has begun, long ago, and nothing is done
+    job.unbroken()
+    check(b'"created":1700000000' in read("whole.out"), "the rows do not say when the job was begun")
     hits = misses = 0
     progress = []
     while hits < n_kills:
@@ -555,16 +595,17 @@ def test_other_job():
 
 def test_disk_full():
     """A limit on the size of a file fails writes in the same way as a full disk, and needs no rights."""
-    job = Job(mixed_rows(40), "-n", "12")
-    for limit in (0, 1000, 5000, 9001, 20000, 40000):
-        for path in job.files:
+    for limit, telemetry in ((0, False), (1000, True), (5000, False), (9001, True), (20000, False), (90000, True)):
+        job = Job(mixed_rows(40), "-n", "12", telemetry=telemetry)
+        for path in ("out", "out.journal", "tokens", "whole.tokens"):
             if os.path.exists(path):
                 os.unlink(path)
         refused(1, "cannot write: File too large", *job.command(),
                 before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)))
         if limit < 1000:
             continue  # the job itself found no room
-        check(read("out").endswith(b"\n") or not read("out"), f"a torn row stays at a limit of {limit}")
+        for path in job.files:
+            check(read(path).endswith(b"\n") or not read(path), f"{path} ends in half a line at a limit of {limit}")
         works(*job.command())
         job.unbroken()
         job.same(f"a disk of {limit} bytes")

@@ -204,6 +204,7 @@ def test_bodies():
         ({"id": "b"}, "prompt"), ({"prompt": "x"}, "id must be"), ({"id": 3, "prompt": "x"}, "id must be"),
         ("{", "JSON"), ("nonsense", "JSON"), ("[1]", "not a JSON object"), ("\x00", "JSON"), ('{"id": "\\ud800"}', "JSON"),
         ('{"id": "b", "id": "c", "prompt": "x"}', "JSON"), ('{"id": "b", "prompt": NaN}', "JSON"),
+        (chat("good 0"), "earlier line"), (completion("good 1"), "earlier line"),
         (json.dumps(chat("é" * 70, steering={"policies": [{"name": "é" * 70}]}), ensure_ascii=False), "not given"),
     ]
     lines = []

@@ -34,7 +34,7 @@ static double inverse_rms(const struct inputs *in, uint32_t token)
 	double sum = 0;
 	for (uint32_t i = 0; i < HIDDEN; i++)
 		sum += (double)in->h[token * HIDDEN + i] * in->h[token * HIDDEN + i];
-	return 1 / sqrt(sum / HIDDEN + 1e-5);
+	return 1 / sqrt(sum / HIDDEN + (double)EPS);
 }
 
 /* What goes with every h that is written: exact, but for the order of 16 squares. */

@@ -31,7 +31,8 @@ struct tt_embed_args {
 	const float *next_norm; // [hidden] of the op that reads h next; a CPU norms there and ignores it
 };
 
-/* q, k, v = rmsnorm(h) * (wq, wk, wv)^T + bias; q and k rotated by their position; k and v appended to the pages. */
+/* q, k, v = rmsnorm(h) * (wq, wk, wv)^T + bias; each head of q and k normalised where the layer has q_norm and k_norm, then
+ * rotated by its position; k and v appended to the pages. */
 struct tt_qkv_args {
 	const struct tt_config *config;
 	const struct tt_step *step;

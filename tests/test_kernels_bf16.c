@@ -17,7 +17,7 @@ struct layer_world {
 	struct tt_step *step;
 	struct tt_layer layer;
 	struct test_matrix wq, wk, wv, wo, w_gate, w_up, w_down, output;
-	float *norm, *bias, *h, *q, *attention, *ffn, *logits, inverse[HEAD_DIM / 2];
+	float *norm, *head_norms, *bias, *h, *q, *attention, *ffn, *logits, inverse[HEAD_DIM / 2];
 	struct tt_kv_pages kv;
 };
 
@@ -44,6 +44,7 @@ static struct layer_world open_world(void)
 		.w_down = random_matrix(TT_TYPE_BF16, HIDDEN, FFN, 7),
 		.output = random_matrix(TT_TYPE_BF16, VOCAB, HIDDEN, 8),
 		.norm = random_floats(HIDDEN, 2, 9),
+		.head_norms = random_floats(2 * HEAD_DIM, 2, 12),
 		.bias = random_floats(FFN, 1, 10),
 		.h = random_floats(TOKENS * HIDDEN, 3, 11),
 		.q = must_alloc(TOKENS * Q, sizeof *w.q),
@@ -73,7 +74,8 @@ static struct layer_world open_world(void)
 static void close_world(struct layer_world *w)
 {
 	struct test_matrix *matrices[] = {&w->wq, &w->wk, &w->wv, &w->wo, &w->w_gate, &w->w_up, &w->w_down, &w->output};
-	void *memory[] = {w->step, w->norm, w->bias, w->h, w->q, w->attention, w->ffn, w->logits, w->kv.data};
+	void *memory[] = {
+		w->step, w->norm, w->head_norms, w->bias, w->h, w->q, w->attention, w->ffn, w->logits, w->kv.data};
 	for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
 		free_matrix(matrices[i]);
 	for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
@@ -128,13 +130,24 @@ static void check_bf16(const char *what, const float *got, double *want, size_t 
 	free(want);
 }
 
-/* Heads of a token, rotated or not. */
+static void norm_head(const struct layer_world *w, const float *weight, double *head)
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < HEAD_DIM; i++)
+		sum += head[i] * head[i];
+	for (uint32_t i = 0; i < HEAD_DIM; i++)
+		head[i] *= (double)weight[i] / sqrt(sum / HEAD_DIM + (double)w->config.rms_norm_eps);
+}
+
+/* Heads of a token, normalised where head_norm is not NULL, and rotated or not. */
 static void heads_reference(const struct layer_world *w, uint32_t token, const struct test_matrix *m, const float *bias,
-	bool rotated, double *out)
+	const float *head_norm, bool rotated, double *out)
 {
 	double x[HIDDEN], inverse = norm_inputs(w, token, x);
 	for (uint32_t i = 0; i < m->matrix.n_out; i++)
 		out[i] = dot(m->weights + i * HIDDEN, x, HIDDEN) * inverse + (bias ? (double)bias[i] : 0);
+	for (uint32_t i = 0; head_norm && i < m->matrix.n_out; i += HEAD_DIM)
+		norm_head(w, head_norm, out + i);
 	for (uint32_t i = 0; rotated && i < m->matrix.n_out; i++) {
 		uint32_t pair = i % HEAD_DIM, half = HEAD_DIM / 2;
 		if (pair >= half)
@@ -151,16 +164,18 @@ static size_t kv_at(uint32_t key, uint32_t which, uint32_t head)
 	return (row * TT_PAGE_TOKENS + key % TT_PAGE_TOKENS) * HEAD_DIM;
 }
 
-static void check_qkv(struct layer_world *w)
+static void check_qkv(struct layer_world *w, bool head_norms)
 {
 	struct tt_qkv_args args = {&w->config, w->step, &w->layer, 0, w->inverse, w->h, w->q, &w->kv};
 	double *q = must_alloc(TOKENS * Q, sizeof *q), *kv = must_alloc(PAGES * 2 * KV * TT_PAGE_TOKENS, sizeof *kv);
+	w->layer.q_norm = head_norms ? w->head_norms : NULL;
+	w->layer.k_norm = head_norms ? w->head_norms + HEAD_DIM : NULL;
 	ASSERT_OK(w->twin->qkv(w->twin, &args, &ok_error));
 	for (uint32_t t = 0; t < TOKENS; t++) {
 		double row[2][KV];
-		heads_reference(w, t, &w->wq, NULL, true, q + t * Q);
-		heads_reference(w, t, &w->wk, w->bias, true, row[0]);
-		heads_reference(w, t, &w->wv, NULL, false, row[1]);
+		heads_reference(w, t, &w->wq, NULL, w->layer.q_norm, true, q + t * Q);
+		heads_reference(w, t, &w->wk, w->bias, w->layer.k_norm, true, row[0]);
+		heads_reference(w, t, &w->wv, NULL, NULL, false, row[1]);
 		for (uint32_t i = 0; i < 2 * KV; i++)
 			kv[kv_at(t, i / KV, i % KV / HEAD_DIM) + i % HEAD_DIM] = row[i / KV][i % KV];
 	}
@@ -259,7 +274,8 @@ Test(kernels_bf16, every_op_rounds_where_the_cuda_kernels_do)
 	struct tt_o_proj_args o_proj = {&w.config, w.step, &w.layer, w.attention, w.h};
 	struct tt_down_proj_args down = {
 		.config = &w.config, .step = w.step, .layer = &w.layer, .ffn = w.ffn, .h = w.h};
-	check_qkv(&w);
+	check_qkv(&w, true);
+	check_qkv(&w, false);
 	check_attention(&w);
 	memcpy(before, w.h, TOKENS * HIDDEN * sizeof *before);
 	ASSERT_OK(w.twin->o_proj(w.twin, &o_proj, &ok_error));

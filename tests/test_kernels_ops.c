@@ -9,15 +9,16 @@ struct shape {
 	enum tt_type type;
 	bool interleaved, biased;
 	enum tt_kv_type kv;
+	bool head_norms;
 };
 
 static const struct shape SHAPES[] = {
-	{576, 9, 3, 64, 1536, TT_TYPE_Q4_1, true, false, TT_KV_F32},
-	{64, 4, 2, 16, 96, TT_TYPE_Q8_0, false, true, TT_KV_F16},
-	{96, 4, 4, 24, 160, TT_TYPE_Q4_0, true, true, TT_KV_F32},
-	{17, 3, 1, 6, 23, TT_TYPE_F32, false, true, TT_KV_F16},
-	{40, 2, 1, 20, 56, TT_TYPE_BF16, true, false, TT_KV_F32},
-	{33, 5, 5, 10, 1, TT_TYPE_F16, false, false, TT_KV_F32},
+	{576, 9, 3, 64, 1536, TT_TYPE_Q4_1, true, false, TT_KV_F32, false},
+	{64, 4, 2, 16, 96, TT_TYPE_Q8_0, false, true, TT_KV_F16, true},
+	{96, 4, 4, 24, 160, TT_TYPE_Q4_0, true, true, TT_KV_F32, false},
+	{17, 3, 1, 6, 23, TT_TYPE_F32, false, true, TT_KV_F16, true},
+	{40, 2, 1, 20, 56, TT_TYPE_BF16, true, false, TT_KV_F32, false},
+	{33, 5, 5, 10, 1, TT_TYPE_F16, false, false, TT_KV_F32, true},
 };
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
@@ -97,6 +98,21 @@ static float kv_at(const struct tt_kv_pages *kv, const struct tt_config *c, uint
 	return kv->type == TT_KV_F32 ? ((float *)kv->data)[at] : tt_f16_to_f32(((uint16_t *)kv->data)[at]);
 }
 
+/* Each head over its root mean square; weight NULL: as it is. */
+static void head_norm_reference(const struct tt_config *c, const float *weight, uint32_t n_heads, double *y)
+{
+	for (uint32_t h = 0; h < n_heads && weight; h++) {
+		double head[64];
+		memcpy(head, y + (size_t)h * c->head_dim, c->head_dim * sizeof *head);
+		double sum = 0;
+		for (uint32_t i = 0; i < c->head_dim; i++)
+			sum += head[i] * head[i];
+		for (uint32_t i = 0; i < c->head_dim; i++)
+			y[(size_t)h * c->head_dim + i] =
+				head[i] / sqrt(sum / c->head_dim + (double)c->rms_norm_eps) * (double)weight[i];
+	}
+}
+
 /* Heads rotated by position; in interleaved rows the pair i is (2i, 2i + 1), and it always goes to (i, i + half). */
 static void rotate_reference(const struct tt_config *c, const double *in, uint32_t n_heads, int32_t position,
 	const float *inverse, double *out)
@@ -127,7 +143,12 @@ static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum 
 	float *inverse = must_alloc(s->head_dim / 2, sizeof *inverse);
 	for (uint32_t i = 0; i < s->head_dim / 2; i++)
 		inverse[i] = powf(10000.0f, -2.0f * (float)i / (float)s->head_dim);
+	float *head_norms = random_floats(2 * (size_t)s->head_dim, 2, 7);
 	struct tt_layer layer = {.attn_norm = norm, .wq = wq.matrix, .wk = wk.matrix, .wv = wv.matrix};
+	if (s->head_norms) {
+		layer.q_norm = head_norms;
+		layer.k_norm = head_norms + s->head_dim;
+	}
 	if (s->biased) {
 		layer.bq = bias;
 		layer.bk = bias + q_width;
@@ -159,20 +180,23 @@ static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum 
 		uint32_t page = (uint32_t)tt_step_pages(step)[seq * 6 + position / 16], slot = (uint32_t)position % 16;
 		norm_reference(h + (size_t)t * s->hidden, norm, (double)c.rms_norm_eps, s->hidden, x);
 		product_reference(&wq, layer.bq, x, y);
+		head_norm_reference(&c, layer.q_norm, s->n_heads, y);
 		rotate_reference(&c, y, s->n_heads, position, inverse, want);
 		ASSERT_CLOSE(
 			q + (size_t)t * q_width, want, q_width, TOLERANCE, "q of token %u, hidden %u", t, s->hidden);
 		for (uint32_t which = 0; which < 2; which++) {
 			product_reference(which ? &wv : &wk, which ? layer.bv : layer.bk, x, which ? want : y);
-			if (!which)
+			if (!which) {
+				head_norm_reference(&c, layer.k_norm, s->n_kv_heads, y);
 				rotate_reference(&c, y, s->n_kv_heads, position, inverse, want);
+			}
 			for (uint32_t i = 0; i < kv_width; i++)
 				got[i] = kv_at(&kv, &c, 1, page, which, i / s->head_dim, slot, i % s->head_dim);
 			ASSERT_CLOSE(got, want, kv_width, kv_tolerance, "%s of token %u, hidden %u", which ? "v" : "k",
 				t, s->hidden);
 		}
 	}
-	void *memory[] = {norm, h, bias, q, inverse, step, kv.data, x, y, want, got};
+	void *memory[] = {norm, h, bias, q, inverse, head_norms, step, kv.data, x, y, want, got};
 	for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
 		free(memory[i]);
 	free_matrix(&wq);

@@ -25,6 +25,7 @@ struct tt_layer {
 	struct tt_matrix w_down;             // [hidden_size][ffn_size]
 	const float *bq, *bk, *bv, *bo;      // [n_out], or NULL
 	const float *b_gate, *b_up, *b_down; // [n_out], or NULL
+	const float *q_norm, *k_norm; // [head_dim], or both NULL: the norm of each head of q and k before rotation
 };
 
 /* One open model. Vectors (norms, biases) are f32 copies; matrices point into the mappings. */

@@ -1,4 +1,5 @@
-/* q, k, v: norm, projection, bias, rotation, and k and v into their pages. */
+/* q, k, v: norm, projection, bias, norm of heads, rotation, and k and v into their pages. */
+#include <math.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -25,6 +26,14 @@ struct rotate_job {
 	float *scratch;        // [n_threads][stride]
 	size_t stride;
 };
+
+/* One head over its root mean square, times weight, in place. */
+static void norm_head(const struct tt_cpu_body *body, const float *weight, float eps, float *x, uint32_t n)
+{
+	float scale = 1.0f / sqrtf(body->dot(x, x, n) / (float)n + eps);
+	for (uint32_t i = 0; i < n; i++)
+		x[i] = weight[i] * (x[i] * scale);
+}
 
 /* row may be rounded in place. */
 static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *args, size_t at, float *row)
@@ -57,12 +66,16 @@ static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
 	const float *rotation = rows->rotation + (size_t)t * n_pairs * 2;
 	for (uint32_t i = 0; i < c->n_heads; i++) {
 		size_t at = ((size_t)t * c->n_heads + i) * hd;
+		if (args->layer->q_norm)
+			norm_head(rows->body, args->layer->q_norm, c->rms_norm_eps, rows->q + at, c->head_dim);
 		rotate_head(rows->q + at, args->q + at, rotation, n_pairs, c->rope_interleaved);
 		tt_cpu_keep(rows->body, args->q + at, hd);
 	}
 	for (uint32_t i = 0; i < c->n_kv_heads; i++) {
 		size_t from = ((size_t)t * c->n_kv_heads + i) * hd;
 		size_t to = page * 2 * page_size + ((size_t)i * TT_PAGE_TOKENS + position % TT_PAGE_TOKENS) * hd;
+		if (args->layer->k_norm)
+			norm_head(rows->body, args->layer->k_norm, c->rms_norm_eps, rows->k + from, c->head_dim);
 		rotate_head(rows->k + from, head, rotation, n_pairs, c->rope_interleaved);
 		append(rows->body, args, to, head);
 		append(rows->body, args, to + page_size, rows->v + from);

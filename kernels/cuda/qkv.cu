@@ -1,9 +1,12 @@
 /* q, k, v: norm, projection, bias, rotation, and k and v into their pages. A tile of 16 rows holds 8 rotated pairs (i,
- * i + head_dim / 2) of one head. */
+ * i + head_dim / 2) of one head.
+ *
+ * A norm over each head needs all its tiles, which may lie in several blocks: they leave their part of q and k in f32, and
+ * whichever comes last normalises, rotates and stores the head. So it costs no launch. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/step.cuh"
 
-enum { POSITION = 1, PAGE = 2 }; /* a token's words */
+enum { POSITION = 1, PAGE = 2, LAST = 3 }; /* a token's words */
 
 struct qkv_op {
 	struct product p;
@@ -11,6 +14,9 @@ struct qkv_op {
 	const float *inverse_frequencies; // [head_dim / 2]
 	tt_bf16 *q;                       // out [n_tokens][n_heads * head_dim]
 	tt_bf16 *kv;                      // out, the pages
+	const float *q_norm, *k_norm;     // [head_dim], or NULL
+	float *raw;                       // scratch [n_tokens][n_heads + n_kv_heads][head_dim], with those norms
+	uint32_t *arrivals;               // [token blocks][n_heads + n_kv_heads]
 	uint32_t n_heads, n_kv_heads, head_dim, layer, n_pages;
 
 	TT_DEVICE uint32_t first_row(const struct qkv_op &a, uint32_t tile, uint32_t half)
@@ -62,10 +68,10 @@ TT_DEVICE float4 qkv_scaled(float4 sum, float inverse, const float *bias)
 		sum.z * inverse + tt_shared_load_f32(bias + 2), sum.w * inverse + tt_shared_load_f32(bias + 3));
 }
 
-TT_DEVICE void qkv_rotate(float *a, float *b, float position, const float *inverse_frequency)
+TT_DEVICE void qkv_rotate(float *a, float *b, float position, float inverse_frequency)
 {
 	float cosine, sine, low = *a, high = *b;
-	tt_cos_sin(position * tt_load_f32(inverse_frequency, TT_TRAFFIC_ACTIVATION), &cosine, &sine);
+	tt_cos_sin(position * inverse_frequency, &cosine, &sine);
 	*a = low * cosine - high * sine;
 	*b = high * cosine + low * sine;
 }
@@ -75,24 +81,94 @@ TT_DEVICE uint2 qkv_pack(float4 v)
 	return make_uint2(tt_bf16x2_from_f32(v.x, v.y), tt_bf16x2_from_f32(v.z, v.w));
 }
 
-TT_DEVICE void qkv_four_pairs(const struct qkv_op &a, const struct product_tile &tile, uint32_t token, uint32_t row,
-	uint32_t head, uint32_t pair)
+/* Four pairs, complete but for the rotation. */
+TT_DEVICE void qkv_store(const struct qkv_op &a, const struct product_tile &tile, uint32_t token, uint32_t head,
+	uint32_t pair, float4 low, float4 high)
 {
 	const uint32_t *words = tile.words + token * PRODUCT_WORDS;
-	float inverse = tt_shared_load_f32((const float *)words);
-	float4 low = qkv_scaled(product_sum(tile, token, row), inverse, tile.constants + row);
-	float4 high = qkv_scaled(product_sum(tile, token, row + 8), inverse, tile.constants + row + 8);
 	if (head < a.n_heads + a.n_kv_heads) {
 		float position = (float)tt_shared_load_4(words + POSITION);
-		qkv_rotate(&low.x, &high.x, position, a.inverse_frequencies + pair);
-		qkv_rotate(&low.y, &high.y, position, a.inverse_frequencies + pair + 1);
-		qkv_rotate(&low.z, &high.z, position, a.inverse_frequencies + pair + 2);
-		qkv_rotate(&low.w, &high.w, position, a.inverse_frequencies + pair + 3);
+		float4 f = tt_load_f32x4(a.inverse_frequencies + pair, TT_TRAFFIC_ACTIVATION);
+		qkv_rotate(&low.x, &high.x, position, f.x);
+		qkv_rotate(&low.y, &high.y, position, f.y);
+		qkv_rotate(&low.z, &high.z, position, f.z);
+		qkv_rotate(&low.w, &high.w, position, f.w);
 	}
 	tt_bf16 *to = qkv_to(a, words, tile.first_token + token, head, pair);
 	enum tt_traffic kind = head < a.n_heads ? TT_TRAFFIC_ACTIVATION : TT_TRAFFIC_KV;
 	tt_store_8(to, qkv_pack(low), kind);
 	tt_store_8(to + a.head_dim / 2, qkv_pack(high), kind);
+}
+
+TT_DEVICE float *qkv_raw(const struct qkv_op &a, const struct product_tile &tile, uint32_t token, uint32_t head)
+{
+	size_t row = (size_t)(tile.first_token + token) * (a.n_heads + a.n_kv_heads) + head;
+	return a.raw + row * a.head_dim;
+}
+
+TT_DEVICE void qkv_four_pairs(const struct qkv_op &a, const struct product_tile &tile, uint32_t token, uint32_t row,
+	uint32_t head, uint32_t pair)
+{
+	float inverse = tt_shared_load_f32((const float *)tile.words + token * PRODUCT_WORDS);
+	float4 low = qkv_scaled(product_sum(tile, token, row), inverse, tile.constants + row);
+	float4 high = qkv_scaled(product_sum(tile, token, row + 8), inverse, tile.constants + row + 8);
+	if (!a.q_norm || head >= a.n_heads + a.n_kv_heads) {
+		qkv_store(a, tile, token, head, pair, low, high);
+		return;
+	}
+	float *raw = qkv_raw(a, tile, token, head) + pair;
+	tt_store_f32x4(raw, low, TT_TRAFFIC_SCRATCH);
+	tt_store_f32x4(raw + a.head_dim / 2, high, TT_TRAFFIC_SCRATCH);
+}
+
+TT_DEVICE float4 qkv_normed(float4 x, float inverse, float4 gamma)
+{
+	return make_float4(
+		x.x * inverse * gamma.x, x.y * inverse * gamma.y, x.z * inverse * gamma.z, x.w * inverse * gamma.w);
+}
+
+TT_DEVICE float qkv_add_squares(float sum, float4 x)
+{
+	return fmaf(x.w, x.w, fmaf(x.z, x.z, fmaf(x.y, x.y, fmaf(x.x, x.x, sum))));
+}
+
+/* A warp a token, four pairs a lane: head_dim is at most 256. */
+TT_DEVICE void qkv_norm_head(const struct qkv_op &a, const struct product_tile &tile, uint32_t head)
+{
+	uint32_t pair = tt_lane() * 4, half = a.head_dim / 2;
+	bool valid = pair < half;
+	const float *weight = head < a.n_heads ? a.q_norm : a.k_norm;
+	float4 zero = make_float4(0, 0, 0, 0), gamma[2] = {zero, zero};
+	for (uint32_t i = 0; i < 2 && valid && tt_warp() < tile.n_tokens; i++)
+		gamma[i] = tt_load_f32x4(weight + pair + i * half, TT_TRAFFIC_WEIGHT);
+	for (uint32_t token = tt_warp(); token < tile.n_tokens; token += PRODUCT_WARPS) {
+		const float *raw = qkv_raw(a, tile, token, head) + pair;
+		float4 low = valid ? tt_load_f32x4(raw, TT_TRAFFIC_SCRATCH) : zero;
+		float4 high = valid ? tt_load_f32x4(raw + half, TT_TRAFFIC_SCRATCH) : zero;
+		float sum = tt_warp_sum(qkv_add_squares(qkv_add_squares(0, low), high), TT_WARP);
+		float inverse = tt_rsqrt(tt_div(sum, (float)a.head_dim) + a.p.eps);
+		if (valid)
+			qkv_store(a, tile, token, head, pair, qkv_normed(low, inverse, gamma[0]),
+				qkv_normed(high, inverse, gamma[1]));
+	}
+}
+
+/* The heads of which this block made a part. */
+TT_DEVICE void qkv_norm_heads(const struct qkv_op &a, const struct product_tile &tile)
+{
+	uint32_t n_heads = a.n_heads + a.n_kv_heads, tiles_a_head = a.head_dim / PRODUCT_TILE;
+	uint32_t block_tiles = tile.n_rows / PRODUCT_TILE, *last = (uint32_t *)tile.words + LAST;
+	uint32_t end = (tile.first_tile + block_tiles - 1) / tiles_a_head + 1;
+	for (uint32_t head = tile.first_tile / tiles_a_head; head < end && head < n_heads; head++) {
+		uint32_t first_tile = head * tiles_a_head;
+		uint32_t n_blocks = (first_tile + tiles_a_head - 1) / block_tiles - first_tile / block_tiles + 1;
+		tt_sync_block();
+		if (threadIdx.x == 0)
+			tt_shared_store_4(last, tt_arrive_last(a.arrivals + blockIdx.x * n_heads + head, n_blocks));
+		tt_sync_block();
+		if (tt_shared_load_4(last))
+			qkv_norm_head(a, tile, head);
+	}
 }
 
 __device__ __forceinline__ void qkv_op::finish(const struct qkv_op &a, const struct product_tile &tile)
@@ -104,6 +180,18 @@ __device__ __forceinline__ void qkv_op::finish(const struct qkv_op &a, const str
 			qkv_four_pairs(a, tile, token, quad / 2 * PRODUCT_TILE + quad % 2 * 4, at / tiles_a_head,
 				at % tiles_a_head * 8 + quad % 2 * 4);
 	}
+	if (a.q_norm)
+		qkv_norm_heads(a, tile);
+}
+
+/* Room for what the norms of heads need. */
+static int prepare_head_norms(struct tt_cuda *cuda, const struct tt_config *c, struct tt_error *err)
+{
+	size_t n = cuda->grid_tokens, n_heads = c->n_heads + c->n_kv_heads;
+	if (c->head_dim > TT_WARP * 8 || (n / PRODUCT_WIDE_TOKENS + 1) * n_heads > TT_CUDA_ARRIVALS)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "qkv: norms of %zu heads of %u at %zu tokens", n_heads,
+			c->head_dim, n);
+	return tt_cuda_scratch(cuda, n * n_heads * c->head_dim * sizeof(float), err);
 }
 
 int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, struct tt_error *err)
@@ -114,11 +202,13 @@ int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, stru
 	uint32_t n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, hidden = c->hidden_size;
 	TT_TRY(product_check_behind(&layer->wq, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
 	TT_TRY(product_check_behind(&layer->wk, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
+	if (layer->q_norm)
+		TT_TRY(prepare_head_norms(cuda, c, err));
 	struct qkv_op a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
 				   n_out, hidden, n_out / PRODUCT_TILE, tt_norm_tiles(hidden), c->rms_norm_eps},
 		layer->bq, layer->bk, layer->bv, args->inverse_frequencies, (tt_bf16 *)args->q,
-		(tt_bf16 *)args->kv->data, c->n_heads, c->n_kv_heads, c->head_dim, args->layer_index,
-		args->kv->n_pages};
+		(tt_bf16 *)args->kv->data, layer->q_norm, layer->k_norm, cuda->partial, cuda->arrivals, c->n_heads,
+		c->n_kv_heads, c->head_dim, args->layer_index, args->kv->n_pages};
 	struct product_call how = {
 		"qkv", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * (n_out * 2 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);

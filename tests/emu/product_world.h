@@ -20,7 +20,7 @@ enum {
 	FFN = 176,
 	HEADS = 5,
 	KV_HEADS = 2,
-	HEAD_DIM = 32,
+	HEAD_DIM = 48,
 	Q = HEADS * HEAD_DIM,
 	KV = KV_HEADS * HEAD_DIM
 };
@@ -35,7 +35,8 @@ struct inputs {
 	tt_bf16 embedding[VOCAB * HIDDEN], w_qkv[(Q + 2 * KV) * HIDDEN], wo[HIDDEN * Q], w_gate_up[2 * FFN * HIDDEN],
 		w_down[HIDDEN * FFN], output[VOCAB * HIDDEN];
 	float bq[Q], bk[KV], bv[KV], bo[HIDDEN], b_gate[FFN], b_up[FFN], b_down[HIDDEN], attn_norm[HIDDEN],
-		ffn_norm[HIDDEN], next_norm[HIDDEN], inverse_frequencies[HEAD_DIM / 2];
+		ffn_norm[HIDDEN], q_norm[HEAD_DIM], k_norm[HEAD_DIM], next_norm[HIDDEN],
+		inverse_frequencies[HEAD_DIM / 2];
 	float h[POOL * HIDDEN], squares[POOL * NORM_TILES];
 	tt_bf16 x[POOL * HIDDEN], x_ffn[POOL * HIDDEN], x_output[POOL * HIDDEN], attention[POOL * Q], ffn[POOL * FFN];
 	float directions[SLOTS][LAYERS * MAX_DIRECTIONS * HIDDEN], readers[LAYERS * MAX_DIRECTIONS * HIDDEN],
@@ -110,6 +111,8 @@ static inline struct inputs *make_inputs(void)
 	fill_f32(in->next_norm, HIDDEN, 0.3f, 1, &state);
 	for (uint32_t i = 0; i < HEAD_DIM / 2; i++)
 		in->inverse_frequencies[i] = (float)pow(10000.0, -2.0 * i / HEAD_DIM);
+	fill_f32(in->q_norm, HEAD_DIM, 0.5f, 1, &state);
+	fill_f32(in->k_norm, HEAD_DIM, 0.5f, 1, &state);
 	fill_f32(in->h, POOL * HIDDEN, 2, 0, &state);
 	fill_bf16(in->attention, POOL * Q, 1, &state);
 	fill_bf16(in->ffn, POOL * FFN, 1, &state);
@@ -166,7 +169,7 @@ struct world {
 	struct tt_cuda cuda;
 	struct tt_step *host_plan;
 	struct tt_kv_pages kv;
-	float *inverse_frequencies, *h, *logits, *captured, *norms, *coef, *attn_norm, *next_norm;
+	float *inverse_frequencies, *h, *logits, *captured, *norms, *coef, *q_norm, *k_norm, *next_norm;
 	float *q, *attention, *ffn; /* bf16 on the device */
 	struct tt_steer_slot *slots;
 	struct step_case step;
@@ -364,7 +367,7 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	w->cuda.grid_tokens = w->cuda.grid_samples = c->grid;
 	w->cuda.x = uploaded(in->x + c->first * HIDDEN, c->n * HIDDEN);
 	w->cuda.squares = uploaded(in->squares + c->first * NORM_TILES, c->n * NORM_TILES);
-	w->cuda.partial_bytes = POOL * NORM_TILES * sizeof(float);
+	w->cuda.partial_bytes = POOL * (Q + KV) * sizeof(float);
 	w->cuda.partial = (float *)device(w->cuda.partial_bytes);
 	w->cuda.arrivals = (uint32_t *)device(64 * sizeof(uint32_t));
 	w->h = uploaded(in->h + c->first * HIDDEN, c->n * HIDDEN);
@@ -380,6 +383,8 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	w->coef = uploaded(in->coef, ROWS * LAYERS);
 	w->inverse_frequencies = uploaded(in->inverse_frequencies, HEAD_DIM / 2);
 	w->next_norm = uploaded(in->next_norm, HIDDEN);
+	w->q_norm = uploaded(in->q_norm, HEAD_DIM);
+	w->k_norm = uploaded(in->k_norm, HEAD_DIM);
 	w->slots = make_slots(in);
 }
 
@@ -394,7 +399,15 @@ static inline void world_close(struct world *w)
 		w->backend->close(w->backend);
 }
 
-enum { OP_EMBED = 1, OP_QKV = 2, OP_O_PROJ = 4, OP_GATE_UP = 8, OP_DOWN_PROJ = 16, OP_LOGITS = 32 };
+enum {
+	OP_EMBED = 1,
+	OP_QKV = 2,
+	OP_O_PROJ = 4,
+	OP_GATE_UP = 8,
+	OP_DOWN_PROJ = 16,
+	OP_LOGITS = 32,
+	OP_QKV_NORMED = 64 /* with norms of heads */
+};
 
 /* The chosen ops, each on what the one before it left. */
 static inline int world_run(struct world *w, unsigned ops, struct tt_error *err)
@@ -412,6 +425,11 @@ static inline int world_run(struct world *w, unsigned ops, struct tt_error *err)
 		TT_TRY(b->embed(b, &embed, err));
 	if (ops & OP_QKV)
 		TT_TRY(b->qkv(b, &qkv, err));
+	if (ops & OP_QKV_NORMED) {
+		w->layer.q_norm = w->q_norm;
+		w->layer.k_norm = w->k_norm;
+		TT_TRY(b->qkv(b, &qkv, err));
+	}
 	if (ops & OP_O_PROJ)
 		TT_TRY(b->o_proj(b, &o_proj, err));
 	if (ops & OP_GATE_UP)

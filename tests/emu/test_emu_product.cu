@@ -99,10 +99,19 @@ static void rotate_reference(const struct inputs *in, uint32_t token, double y[H
 	}
 }
 
-Test(emu_product, qkv)
+static void norm_reference(const float weight[HEAD_DIM], double y[HEAD_DIM])
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < HEAD_DIM; i++)
+		sum += y[i] * y[i];
+	for (uint32_t i = 0; i < HEAD_DIM; i++)
+		y[i] *= (double)weight[i] / sqrt(sum / HEAD_DIM + (double)EPS);
+}
+
+static void check_qkv(unsigned op)
 {
 	for (const struct step_case *c : cases) {
-		struct outputs *out = run_checked(c, OP_QKV);
+		struct outputs *out = run_checked(c, op);
 		struct inputs *in = make_inputs();
 		uint32_t written = 0;
 		for (uint32_t t = c->first; t < c->first + c->n; t++) {
@@ -110,6 +119,8 @@ Test(emu_product, qkv)
 				double y[HEAD_DIM];
 				const tt_bf16 *got = out->q + t * Q + head * HEAD_DIM;
 				head_reference(in, t, head, y);
+				if (op == OP_QKV_NORMED && head < HEADS + KV_HEADS)
+					norm_reference(head < HEADS ? in->q_norm : in->k_norm, y);
 				if (head < HEADS + KV_HEADS)
 					rotate_reference(in, t, y);
 				if (head >= HEADS)
@@ -124,6 +135,16 @@ Test(emu_product, qkv)
 		free(in);
 		free(out);
 	}
+}
+
+Test(emu_product, qkv)
+{
+	check_qkv(OP_QKV);
+}
+
+Test(emu_product, qkv_with_norms_of_heads)
+{
+	check_qkv(OP_QKV_NORMED);
 }
 
 Test(emu_product, o_proj)

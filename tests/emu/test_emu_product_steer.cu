@@ -217,7 +217,7 @@ Test(emu_product_steer, arrival_counters_end_at_zero)
 	uint32_t arrivals[64];
 	tt_emu_reset(TT_EMU_RANDOM, 3);
 	world_open(&w, &c, false);
-	cr_assert_eq(world_run(&w, OP_DOWN_PROJ, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(world_run(&w, OP_DOWN_PROJ | OP_QKV_NORMED, &err), TT_OK, "%s", err.message);
 	fetched(arrivals, w.cuda.arrivals, sizeof arrivals);
 	for (uint32_t i = 0; i < 64; i++)
 		cr_assert_eq(arrivals[i], 0);

@@ -2,7 +2,10 @@
  * what a decode step costs. */
 #include "tests/emu/product_world.h"
 
-enum { ALL = OP_EMBED | OP_QKV | OP_O_PROJ | OP_GATE_UP | OP_DOWN_PROJ | OP_LOGITS };
+enum {
+	ALL = OP_EMBED | OP_QKV | OP_O_PROJ | OP_GATE_UP | OP_DOWN_PROJ | OP_LOGITS,
+	NORMED = (ALL & ~OP_QKV) | OP_QKV_NORMED
+};
 
 static void same_bits(const void *a, const void *b, size_t size, uint32_t first, uint32_t n, const char *what)
 {
@@ -27,7 +30,7 @@ static void same_outputs(const struct outputs *a, const struct outputs *b, uint3
 				0, "kv of token %u", t);
 }
 
-Test(emu_product_strict, batch_grid_and_kernel_change_no_bit)
+static void batch_grid_and_kernel(unsigned ops)
 {
 	static const struct step_case cases[] = {
 		{200, 1, 1, 132, true, true, false, 1},  /* 8 tokens a block */
@@ -41,17 +44,23 @@ Test(emu_product_strict, batch_grid_and_kernel_change_no_bit)
 		{77, 130, 256, 132, true, true, false, 1},
 	};
 	const struct step_case whole = {0, 256, 256, 1, false, true, false, 1}; /* 128 tokens, 128 rows */
-	struct outputs *expected = run_step(&whole, ALL, TT_EMU_FORWARD);
+	struct outputs *expected = run_step(&whole, ops, TT_EMU_FORWARD);
 	uint32_t order = 0;
 	for (const struct step_case &c : cases) {
-		struct outputs *got = run_step(&c, ALL, (enum tt_emu_order)(order++ % TT_EMU_ORDERS));
+		struct outputs *got = run_step(&c, ops, (enum tt_emu_order)(order++ % TT_EMU_ORDERS));
 		same_outputs(got, expected, c.first, c.n);
 		free(got);
 	}
 	free(expected);
 }
 
-Test(emu_product_strict, order_of_threads_changes_no_bit)
+Test(emu_product_strict, batch_grid_and_kernel_change_no_bit)
+{
+	batch_grid_and_kernel(ALL);
+	batch_grid_and_kernel(NORMED);
+}
+
+static void order_of_threads(unsigned ops)
 {
 	static const struct step_case cases[] = {
 		{20, 8, 8, 132, true, true, false, 1},
@@ -61,14 +70,20 @@ Test(emu_product_strict, order_of_threads_changes_no_bit)
 		{20, 9, 9, 132, true, true, true, 2},
 	};
 	for (const struct step_case &c : cases) {
-		struct outputs *expected = run_step(&c, ALL, TT_EMU_FORWARD);
+		struct outputs *expected = run_step(&c, ops, TT_EMU_FORWARD);
 		for (int order = TT_EMU_BACKWARD; order < TT_EMU_ORDERS; order++) {
-			struct outputs *got = run_step(&c, ALL, (enum tt_emu_order)order);
+			struct outputs *got = run_step(&c, ops, (enum tt_emu_order)order);
 			same_outputs(got, expected, c.first, c.n);
 			free(got);
 		}
 		free(expected);
 	}
+}
+
+Test(emu_product_strict, order_of_threads_changes_no_bit)
+{
+	order_of_threads(ALL);
+	order_of_threads(NORMED);
 }
 
 /* Bytes of each op's weights, vectors included; the embedding's rows are the tokens'. */
@@ -77,17 +92,18 @@ struct weights_of {
 	uint64_t bytes;
 };
 
-static void check_traffic(uint32_t n)
+static void check_traffic(unsigned ops, uint32_t n)
 {
-	static const struct weights_of expected[] = {
-		{"qkv", (Q + 2 * KV) * (HIDDEN * 2 + 4)},
+	uint32_t warps = n < 8 ? n : 8, head_norms = ops == NORMED ? (HEADS + KV_HEADS) * warps * HEAD_DIM * 4 : 0;
+	const struct weights_of expected[] = {
+		{"qkv", (Q + 2 * KV) * (HIDDEN * 2 + 4) + head_norms},
 		{"o_proj", HIDDEN * (Q * 2 + 4 + 4)},
 		{"gate_up", 2 * FFN * (HIDDEN * 2 + 4)},
 		{"down_proj", HIDDEN * (FFN * 2 + 4 + 4)},
 		{"logits", VOCAB * HIDDEN * 2},
 	};
 	const struct step_case c = {0, n, n, 132, true, true, false, 1};
-	free(run_step(&c, ALL, TT_EMU_FORWARD));
+	free(run_step(&c, ops, TT_EMU_FORWARD));
 	const struct tt_emu_kernel *kernels;
 	size_t n_kernels = tt_emu_kernels(&kernels);
 	cr_assert_eq(n_kernels, 6);
@@ -106,10 +122,12 @@ static void check_traffic(uint32_t n)
 
 Test(emu_product_strict, decode_reads_each_weight_once)
 {
-	check_traffic(1);
-	check_traffic(8);
-	check_traffic(31);
-	check_traffic(64);
+	check_traffic(ALL, 1);
+	check_traffic(ALL, 8);
+	check_traffic(ALL, 31);
+	check_traffic(ALL, 64);
+	check_traffic(NORMED, 3);
+	check_traffic(NORMED, 31);
 }
 
 Test(emu_product_strict, scattered_matrices_are_refused)

@@ -134,6 +134,8 @@ static int load_layer(struct loader *l, struct tt_layer *to, const struct tt_lay
 	TT_TRY(load_vector(l, &to->bq, from->bq, n_q, true, err));
 	TT_TRY(load_vector(l, &to->bk, from->bk, n_kv, true, err));
 	TT_TRY(load_vector(l, &to->bv, from->bv, n_kv, false, err));
+	TT_TRY(load_vector(l, &to->q_norm, from->q_norm, c->head_dim, true, err));
+	TT_TRY(load_vector(l, &to->k_norm, from->k_norm, c->head_dim, true, err));
 	TT_TRY(load_vector(l, &to->bo, from->bo, d, false, err));
 	TT_TRY(load_vector(l, &to->b_gate, from->b_gate, c->ffn_size, false, err));
 	TT_TRY(load_vector(l, &to->b_up, from->b_up, c->ffn_size, false, err));

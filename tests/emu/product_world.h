@@ -15,9 +15,13 @@
 #include "tests/emu/emu.h"
 #include "tests/twin.h"
 
+#ifndef WORLD_FFN
+#define WORLD_FFN 176
+#endif
+
 enum {
 	HIDDEN = 112,
-	FFN = 176,
+	FFN = WORLD_FFN,
 	HEADS = 5,
 	KV_HEADS = 2,
 	HEAD_DIM = 48,

@@ -12,6 +12,7 @@ struct tt_limits {
 	uint32_t context;                           /* positions of a sequence */
 	uint32_t riding;   /* captured rows that come with the other results; tt_limits_riding */
 	size_t plan_bytes; /* of the largest step plan */
+	bool fast;         /* kernels that do not promise strict's bits are allowed */
 };
 
 /* What a step gives: in the backend's memory as the ops write it, in the host's as finish returns it. All but logits, and

@@ -70,6 +70,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.n_rows = 1 + o->max_batch * TT_MAX_STACK,
 		.context = o->context,
 		.riding = tt_limits_riding(&e->model->config),
+		.fast = o->fast,
 	};
 	struct tt_step largest = {
 		.n_tokens = limits->max_tokens,
@@ -159,6 +160,7 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 		.architecture = "llama",
 		.name = e->name,
 		.backend = e->backend->name,
+		.mode = e->options.fast && !strcmp(e->backend->name, "cuda") ? "fast" : "strict",
 		.device_note = e->device_note.message,
 		.n_layers = c->n_layers,
 		.hidden_size = c->hidden_size,

@@ -97,6 +97,7 @@ struct tt_engine_options {
 	uint32_t kv_tokens;       /* positions that the KV pages hold in all; 0: max_batch * 512, at least context */
 	bool no_prefix_sharing; /* compute every prompt in full; else pages of the same tokens under the same steering serve all */
 	bool kv_f16;            /* KV in half precision: half the memory, no longer comparable bit for bit with f32 */
+	bool fast; /* on CUDA: large prefill products by cuBLASLt; a request's bits may then depend on its batch mates */
 	bool strict_model; /* refuse a policy fitted on other weights of the same architecture, not just warn */
 };
 void tt_engine_options_default(struct tt_engine_options *options);
@@ -110,6 +111,7 @@ void tt_engine_close(struct tt_engine *engine);
 struct tt_model_info {
 	const char *architecture, *name; /* name: file or directory name */
 	const char *backend;             /* "cpu" or "cuda" */
+	const char *mode;                /* "strict", or "fast" where that changes anything */
 	const char *device_note;         /* why "auto" did not take a GPU; "" without such a reason */
 	uint32_t n_layers, hidden_size, n_heads, n_kv_heads, head_dim, ffn_size, vocab_size;
 	uint32_t context;       /* longest sequence this engine takes */

@@ -107,7 +107,8 @@ static int cuda_load(struct tt_backend *backend, struct tt_model *host, const st
 	cuda->limits = *limits;
 	cuda->config = host->config;
 	TT_TRY(tt_cuda_load(cuda, host, out, err));
-	return open_buffers(cuda, err);
+	TT_TRY(open_buffers(cuda, err));
+	return limits->fast ? tt_cuda_fast_open(cuda, *out, err) : TT_OK;
 }
 
 static void cuda_unload(struct tt_backend *backend, const struct tt_model *loaded)
@@ -221,6 +222,7 @@ static void cuda_close(struct tt_backend *backend)
 	if (use(cuda, NULL) == TT_OK && cuda->stream) {
 		cudaStreamSynchronize(cuda->stream);
 		tt_cuda_graphs_close(cuda);
+		tt_cuda_fast_close(cuda);
 		void *all[] = {(void *)(uintptr_t)cuda->plan, cuda->x, cuda->squares, cuda->partial, cuda->arrivals};
 		for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 			cuda_release(backend, all[i]);

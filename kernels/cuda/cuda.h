@@ -22,6 +22,7 @@ enum {
 	TT_SPLIT_KEYS = 256, /* keys of one part of attention, at absolute multiples */
 	TT_CUDA_ARRIVALS = 1 << 16,
 	TT_CUDA_FLIGHTS = 2,
+	TT_CUDA_FAST_TOKENS = 128, /* from which on --fast leaves products to cuBLASLt */
 	TT_CUDA_GRANULE =
 		16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
 };
@@ -37,6 +38,7 @@ struct tt_cuda_flight {
 };
 
 struct tt_cuda_graphs;
+struct tt_cuda_fast;
 
 struct tt_cuda {
 	struct tt_backend base;
@@ -49,6 +51,7 @@ struct tt_cuda {
 	struct tt_cuda_flight flights[TT_CUDA_FLIGHTS]; /* a ring */
 	uint64_t n_ended, n_finished;
 	struct tt_cuda_graphs *graphs; /* of decode steps; graphs.c */
+	struct tt_cuda_fast *fast;     /* NULL: strict */
 	bool dependent;                /* the device has programmatic dependent launch (sm_90 on) */
 
 	/* The step under way. Kernels read counts and arrays from plan; grids are sized by the rows below, which in a decode
@@ -94,6 +97,13 @@ void tt_cuda_unload(struct tt_cuda *cuda, const struct tt_model *loaded);
 
 /* dummy.cu: the weights of tt_dummy_weight, made on the device. */
 int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matrix *matrix, struct tt_error *err);
+
+/* fast.c: cuBLASLt for the loaded model's products. *y of tt_cuda_fast_product: x * w^T, device f32 [n_tokens][n_out], until the next
+ * product; NULL where the strict kernels are to run (always without --fast). */
+int tt_cuda_fast_open(struct tt_cuda *cuda, const struct tt_model *model, struct tt_error *err);
+void tt_cuda_fast_close(struct tt_cuda *cuda);
+int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t *x, uint32_t n_out, uint32_t n_in,
+	uint32_t n_tokens, const float **y, struct tt_error *err);
 
 /* graphs.c. A decode step runs from a graph made for its bucket: a number of rows and of splits at least as large as its own,
  * with what else decides which kernels run. The first step of a bucket runs without (it makes room for scratch), the second is

@@ -8,6 +8,7 @@
 enum { CAPTURE = 1, ANY = 2, LAST = 3, COEF = 4, DIRECTION = 8 };
 
 struct down_proj_op {
+	enum { FAST = 1 };
 	struct product p;
 	struct steer s;
 	const float *bias;  // [hidden], or NULL

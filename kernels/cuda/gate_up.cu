@@ -2,6 +2,7 @@
 #include "kernels/cuda/product.cuh"
 
 struct gate_up_op {
+	enum { FAST = 1 };
 	struct product p;
 	const float *b_gate, *b_up; // [ffn_size], or NULL
 	tt_bf16 *ffn;               // out [n_tokens][ffn_size]

@@ -3,6 +3,7 @@
 #include "kernels/cuda/step.cuh"
 
 struct logits_op {
+	enum { FAST = 0 };
 	struct product p;
 	float *logits; // out [n_samples][vocab]
 

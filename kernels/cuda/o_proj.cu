@@ -2,6 +2,7 @@
 #include "kernels/cuda/product.cuh"
 
 struct o_proj_op {
+	enum { FAST = 1 };
 	struct product p;
 	const float *bo;    // [hidden], or NULL
 	const float *gamma; // [hidden] of the norm that follows

@@ -1,6 +1,7 @@
 /* The one family of strict products: y[token][row] = x[token][:] . w[row][:], weights as the M operand of mma.sync at every
  * batch. A .cu file gives the epilogue as a struct `op` (its kernel's argument) with these members:
  *
+ *     enum { FAST }                                                         1: token t reads row t of x, all of them
  *     struct product p;
  *     static uint32_t first_row(const op &, uint32_t tile, uint32_t half)   of the 8 weight rows in each half of a tile
  *     static float constant(const op &, uint32_t which, uint32_t row)       0: bias, 1: the next norm's weight
@@ -34,6 +35,7 @@ enum {
 	PRODUCT_FRAGMENT = 512, /* bytes of 8 rows of a chunk */
 	PRODUCT_WORDS = 16,     /* of a token, in shared memory: 0 its inverse rms, the others the op's own */
 	PRODUCT_WIDE_TOKENS = 128,
+	PRODUCT_APPLY_TOKENS = 32,
 };
 
 struct product {
@@ -377,6 +379,40 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 	tt_sync_block();
 	const struct product_tile tile = {(const float *)body, constants, words, 1, 0, stride, row_tiles * PRODUCT_TILE,
 		first_tile, first_token, n_tokens, TOKENS};
+	op::finish(a, tile);
+}
+
+/* The epilogue alone, on products that cuBLASLt made (fast.c): y takes the place of the sums. */
+template <typename op, int row_tiles>
+static __global__ void __launch_bounds__(PRODUCT_THREADS) product_apply(const __grid_constant__ op a, const float *y)
+{
+	enum { TOKENS = PRODUCT_APPLY_TOKENS, QUADS = row_tiles * PRODUCT_TILE / 4 };
+	TT_DYNAMIC_SHARED(shared);
+	float *constants = (float *)shared;
+	uint32_t *words = (uint32_t *)(constants + 2 * row_tiles * PRODUCT_TILE);
+	float *sums = (float *)(shared + product_header_bytes(row_tiles, TOKENS));
+	uint32_t first_tile = blockIdx.y * row_tiles, first_token = blockIdx.x * TOKENS,
+		 stride = product_stride(row_tiles);
+
+	tt_grid_launch_dependents();
+	product_constants(a, constants, first_tile, row_tiles * PRODUCT_TILE);
+	tt_grid_wait();
+	uint32_t n_tokens = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
+	if (first_token >= n_tokens)
+		return;
+	n_tokens = n_tokens - first_token < (uint32_t)TOKENS ? n_tokens - first_token : (uint32_t)TOKENS;
+	product_prepare(a, words, first_tile, first_token, n_tokens);
+	for (uint32_t i = threadIdx.x; i < n_tokens * QUADS; i += PRODUCT_THREADS) {
+		uint32_t token = i / QUADS, quad = i % QUADS, tile = first_tile + quad / 4;
+		if (tile >= a.p.n_tiles)
+			continue;
+		uint32_t row = op::first_row(a, tile, quad / 2 % 2) + quad % 2 * 4;
+		tt_shared_store_16(sums + token * stride + quad * 4,
+			tt_load_16(y + (size_t)(first_token + token) * a.p.n_rows + row, TT_TRAFFIC_SCRATCH));
+	}
+	tt_sync_block();
+	const struct product_tile tile = {sums, constants, words, 1, 0, stride, row_tiles * PRODUCT_TILE, first_tile,
+		first_token, n_tokens, TOKENS};
 	op::finish(a, tile);
 }
 

@@ -69,6 +69,24 @@ static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct prod
 		product_header_bytes(row_tiles, PRODUCT_WIDE_TOKENS) + product_larger(rings, sums), err);
 }
 
+/* What --fast has made of a product, through the op's epilogue. */
+template <typename op, int row_tiles>
+static int product_run_apply(
+	struct tt_cuda *cuda, const op *a, const struct product_call *how, const float *y, struct tt_error *err)
+{
+	op own = *a;
+	void *args[] = {&own, &y};
+	uint32_t shared_bytes = product_header_bytes(row_tiles, PRODUCT_APPLY_TOKENS) +
+				PRODUCT_APPLY_TOKENS * product_stride(row_tiles) * 4;
+	struct tt_launch launch = {how->name,
+		dim3((how->n_tokens + PRODUCT_APPLY_TOKENS - 1) / PRODUCT_APPLY_TOKENS,
+			(a->p.n_tiles + row_tiles - 1) / row_tiles),
+		dim3(PRODUCT_THREADS), shared_bytes, cuda->stream,
+		(uint64_t)4 * a->p.n_rows * how->n_tokens + how->bytes, 0, cuda->dependent, &cuda->counters};
+	const void *kernel = PRODUCT_KERNEL((product_apply<op, row_tiles>), how->name);
+	return tt_launch_kernel(&launch, kernel, args, err);
+}
+
 /* Few tokens: 16 weight rows a block, so that small matrices still reach every multiprocessor. Many: more rows, so that a token's
  * x is read less often, as long as there are blocks for three quarters of the multiprocessors. */
 template <typename op>
@@ -77,6 +95,12 @@ static int product_launch(struct tt_cuda *cuda, const op *a, const struct produc
 	uint32_t n = how->n_tokens, enough = cuda->n_sms * 3 / 4;
 	if (n == 0)
 		return TT_OK;
+	if (cuda->fast && op::FAST) {
+		const float *y = NULL;
+		TT_TRY(tt_cuda_fast_product(cuda, a->p.w, a->p.x, a->p.n_rows, a->p.n_in, n, &y, err));
+		if (y)
+			return product_run_apply<op, 8>(cuda, a, how, y, err);
+	}
 	if (n <= 8)
 		return product_run_narrow<op, 1, 1, 4>(cuda, a, how, err);
 	if (n <= 32)

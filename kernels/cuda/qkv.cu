@@ -9,6 +9,7 @@
 enum { POSITION = 1, PAGE = 2, LAST = 3 }; /* a token's words */
 
 struct qkv_op {
+	enum { FAST = 1 };
 	struct product p;
 	const float *bq, *bk, *bv;        // [n_out], or NULL
 	const float *inverse_frequencies; // [head_dim / 2]

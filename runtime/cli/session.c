@@ -20,6 +20,7 @@ int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_
 	options.context = args->context;
 	options.kv_f16 = args->kv == 1;
 	options.strict_model = args->strict_model;
+	options.fast = args->fast;
 	if (max_batch)
 		options.max_batch = max_batch;
 	if (tt_engine_open(out, model, &options, &err) != TT_OK)

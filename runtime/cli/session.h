@@ -10,7 +10,7 @@ struct cli_engine_args {
 	const char *device;
 	uint32_t threads, context;
 	int kv;
-	bool strict_model;
+	bool strict_model, fast;
 };
 
 #define CLI_ENGINE_OPTIONS(a)                                                                                          \
@@ -19,6 +19,8 @@ struct cli_engine_args {
 		{"threads", 't', NULL, CLI_U32, &(a).threads, "N", 0, 1024, "threads; 0: one a core"},                 \
 		{"ctx-size", 'c', NULL, CLI_U32, &(a).context, "N", 0, 1 << 24,                                        \
 			"longest sequence in tokens; 0: the model's own, at most 8192"},                               \
+		{"fast", 0, NULL, CLI_FLAG, &(a).fast, NULL, 0, 0,                                                     \
+			"on a GPU: cuBLASLt for long prompts, giving up that bits depend on nothing else"},            \
 	{                                                                                                              \
 		"kv", 0, NULL, CLI_CHOICE, &(a).kv, "f32|f16", 0, 0, "type of the KV cache"                            \
 	}

@@ -1,6 +1,7 @@
 /* The engine on the emulated CUDA backend: what a step costs, counted twice (by the backend and by the emulator), that no
  * batch and no graph changes a bit, and a whole model against the CPU twin. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda.h"
 #include "tests/emu/emu.h"
 #include "tests/golden.h"
 
@@ -205,7 +206,9 @@ Test(emu_engine, a_row_has_the_same_bits_in_every_batch)
 
 static const uint64_t EVERY_LAYER[(TT_MAX_LAYERS + 63) / 64] = {~0ull};
 
-static double whole_model_error(struct tt_engine *engine, struct tt_engine *twin, size_t n_ids)
+/* policies: of each engine, or NULL. */
+static double whole_model_error(
+	struct tt_engine *engine, struct tt_engine *twin, struct tt_policy *const policies[2], size_t n_ids)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_engine *engines[] = {engine, twin};
@@ -220,6 +223,8 @@ static double whole_model_error(struct tt_engine *engine, struct tt_engine *twin
 		options.n_ids = n_ids;
 		options.keep_logits = true;
 		options.keep_layers = EVERY_LAYER;
+		options.n_steering = policies != NULL;
+		options.steering[0] = (struct tt_steering){policies ? policies[i] : NULL, 0.5f};
 		requests[i] = request_run(engines[i], &options);
 	}
 	double error = relative_error(
@@ -249,12 +254,65 @@ Test(emu_engine, whole_models_equal_the_twin)
 		tt_engine_options_default(&options);
 		must(tt_cpu_open_body(&backend, 2, TT_CPU_BODY_BF16, err));
 		must(tt_engine_open_on(&twin, backend, models[i], &options, err));
-		double error = whole_model_error(engine, twin, 75);
+		double error = whole_model_error(engine, twin, NULL, 75);
 		fprintf(stderr, "%s: %.2e from the twin\n", models[i], error);
 		cr_expect(error <= TOLERANCE / 10, "%s: %g from the twin", models[i], error);
 		tt_engine_close(engine);
 		tt_engine_close(twin);
 	}
+}
+
+/* ---- --fast ---- */
+
+static uint64_t launches_of(const char *name)
+{
+	const struct tt_emu_kernel *kernels;
+	size_t n = tt_emu_kernels(&kernels);
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(kernels[i].name, name))
+			return kernels[i].launches;
+	return 0;
+}
+
+/* Long prompts by (a stand-in for) cuBLASLt, with the strict kernels' epilogues: unsteered, added to, ablated. Short ones and decode
+ * stay strict. */
+Test(emu_engine, fast_products_have_the_strict_epilogues)
+{
+	enum { LONG = TT_CUDA_FAST_TOKENS + 22 };
+	struct tt_engine_options options;
+	struct tt_engine *fast, *twin;
+	struct tt_backend *backend;
+	tt_emu_reset(TT_EMU_BACKWARD, 3);
+	tt_engine_options_default(&options);
+	must(tt_cpu_open_body(&backend, 2, TT_CPU_BODY_BF16, err));
+	must(tt_engine_open_on(&twin, backend, DUMMY, &options, err));
+	options.device = "cuda";
+	options.fast = true;
+	options.max_batch = LONG; /* logits of the whole prompt in one step */
+	must(tt_engine_open(&fast, DUMMY, &options, err));
+	cr_assert_str_eq(tt_engine_info(fast)->mode, "fast");
+	for (int op = -1; op < 2; op++) {
+		struct tt_policy *policies[2] = {NULL, NULL};
+		if (op >= 0) {
+			policies[0] = make_policy(fast, (enum tt_steer_op)op);
+			policies[1] = make_policy(twin, (enum tt_steer_op)op);
+		}
+		uint64_t before = launches_of("cublaslt_kernel");
+		double error = whole_model_error(fast, twin, op < 0 ? NULL : policies, LONG);
+		fprintf(stderr, "fast, operation %d: %.2e from the twin\n", op, error);
+		cr_expect(error <= TOLERANCE / 10, "operation %d: %g from the twin", op, error);
+		cr_expect_eq(launches_of("cublaslt_kernel") - before, 4 * tt_engine_info(fast)->n_layers);
+		before = launches_of("cublaslt_kernel");
+		cr_expect(whole_model_error(fast, twin, op < 0 ? NULL : policies, 20) <= TOLERANCE / 10);
+		cr_expect_eq(launches_of("cublaslt_kernel"), before);
+		for (int i = 0; i < 2 && op >= 0; i++) {
+			must(tt_engine_remove_policy(i ? twin : fast, policies[i], err));
+			tt_policy_free(policies[i]);
+		}
+	}
+	cr_assert_str_empty(tt_emu_report());
+	tt_engine_close(fast);
+	tt_engine_close(twin);
 }
 
 /* ---- What goes wrong ---- */

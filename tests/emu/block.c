@@ -124,6 +124,7 @@ static void block_start(uint3 at)
 	emu.n_warps = (emu.n_threads + WARP - 1) / WARP;
 	emu.block_start = emu.block_seen = ++emu.clock;
 	emu.arrived = emu.clocks_used = false;
+	emu.stores = emu.arrival = (struct between){0, NULL};
 	memset(emu.barriers, 0, sizeof emu.barriers);
 	emu.barriers[0].expected = emu.n_threads;
 	for (uint32_t w = 0; w < emu.n_warps; w++) {

@@ -221,10 +221,27 @@ void tt_emu_load(void *out, const void *p, unsigned size, enum tt_traffic kind, 
 	memcpy(out, host_address(p), size);
 }
 
+/* Who comes last may read what a block stored before the barrier in front of its arrival. What another thread stores between
+ * the same two barriers as the arrival may come too late. */
+static void check_arrival(SITE)
+{
+	bool stored = emu.stores.since == emu.block_seen, arrived = emu.arrival.since == emu.block_seen;
+	if (stored && arrived && emu.stores.by != emu.arrival.by)
+		FAIL("no barrier of the block between another thread's store and tt_arrive_last");
+}
+
+static void note_between(struct between *what)
+{
+	bool first = what->since != emu.block_seen;
+	*what = (struct between){emu.block_seen, first || what->by == emu.running ? emu.running : NULL};
+}
+
 void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, SITE);
 void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, SITE)
 {
 	global_check(p, size, size, true, kind, SITE_ARGS);
+	note_between(&emu.stores);
+	check_arrival(SITE_ARGS);
 	traffic_record(SPACE_STORE, kind, p, size, SITE_ARGS);
 	memcpy(host_address(p), v, size);
 }
@@ -253,6 +270,8 @@ uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, SITE)
 	note(word, true);
 	word->writer_block = (uint32_t)ANY_BLOCK;
 	emu.arrived = true;
+	note_between(&emu.arrival);
+	check_arrival(SITE_ARGS);
 	*at = before == n_blocks - 1 ? 0 : before + 1;
 	return before;
 }

@@ -19,6 +19,12 @@ static inline void *host_address(const void *p)
 #define SITE const char *primitive, const char *file, int line
 #define SITE_ARGS primitive, file, line
 
+/* What threads did since the block's barrier at clock `since`. */
+struct between {
+	uint32_t since;
+	const struct fiber *by; /* NULL: several threads */
+};
+
 struct emu {
 	enum tt_emu_order order;
 	uint64_t random;
@@ -40,8 +46,9 @@ struct emu {
 	uint32_t clock;                      /* counts orderings; never goes back */
 	uint32_t block_seen;                 /* the clock of the last barrier of the whole block */
 	uint32_t block_start;
-	bool arrived;     /* the block took part in an arrival counter */
-	bool clocks_used; /* a barrier ordered only some threads */
+	bool arrived;                   /* the block took part in an arrival counter */
+	struct between stores, arrival; /* to global memory, and at the counter, between two barriers of the block */
+	bool clocks_used;               /* a barrier ordered only some threads */
 };
 extern struct emu emu;
 

@@ -111,12 +111,13 @@ static void last_block(uint32_t *out, const uint32_t *in, int planted)
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t t = threadIdx.x, *partial = out + 1024;
 	tt_store_4(partial + blockIdx.x * THREADS + t, tt_load_4(in + t, TT_TRAFFIC_ACTIVATION), TT_TRAFFIC_SCRATCH);
-	if (planted && blockIdx.x == 1) {
+	if (planted == 1 && blockIdx.x == 1) {
 		tt_store_4(out + t, tt_load_4(partial + t, TT_TRAFFIC_SCRATCH), TT_TRAFFIC_RESULT);
 		tt_load_4(partial + 2 * THREADS + t, TT_TRAFFIC_SCRATCH);
 		return;
 	}
-	tt_sync_block();
+	if (planted != 2)
+		tt_sync_block();
 	if (t == 0)
 		tt_shared_store_4(shared, tt_arrive_last(out + WORDS - 1, gridDim.x));
 	tt_sync_block();
@@ -155,6 +156,8 @@ Test(emu_memory, last_block_arrives)
 		run_last_block(0, true, NULL);
 		tt_emu_reset((enum tt_emu_order)order, 3);
 		run_last_block(1, true, "without tt_arrive_last");
+		tt_emu_reset((enum tt_emu_order)order, 3);
+		run_last_block(2, true, "no barrier of the block between");
 		tt_emu_reset((enum tt_emu_order)order, 3);
 		run_last_block(0, false, "it was not 0");
 	}

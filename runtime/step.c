@@ -117,6 +117,8 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 	}
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
+	if (engine->backend->counters)
+		engine->counters = *engine->backend->counters; /* the backend's own change while a step is launched */
 	tt_unlock(engine);
 	return status;
 }

@@ -127,9 +127,9 @@ static int make_fingerprint(struct tt_engine *e, struct tt_error *err)
 	const struct tt_config *c = &e->model->config;
 	const struct tt_tokenizer *tokenizer = tt_text_tokenizer(e->text);
 	struct tt_buffer text = {0};
-	TT_TRY(tt_buffer_print(&text, err, "llama L=%u d=%u heads=%u/%u head_dim=%u ffn=%u vocab=%u tokens=%.16s",
-		c->n_layers, c->hidden_size, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_size, c->vocab_size,
-		tokenizer ? tt_tokenizer_digest(tokenizer) : "none"));
+	TT_TRY(tt_buffer_print(&text, err, "%s L=%u d=%u heads=%u/%u head_dim=%u ffn=%u vocab=%u tokens=%.16s",
+		tt_arch_name(c->arch), c->n_layers, c->hidden_size, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_size,
+		c->vocab_size, tokenizer ? tt_tokenizer_digest(tokenizer) : "none"));
 	e->fingerprint = text.data;
 	return TT_OK;
 }
@@ -157,7 +157,7 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 	if (tokenizer)
 		add_eos(e, tt_tokenizer_eos(tokenizer));
 	e->info = (struct tt_model_info){
-		.architecture = "llama",
+		.architecture = tt_arch_name(c->arch),
 		.name = e->name,
 		.backend = e->backend->name,
 		.mode = e->options.fast && !strcmp(e->backend->name, "cuda") ? "fast" : "strict",

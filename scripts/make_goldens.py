@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the whole-model goldens: tiny random Llama models with what PyTorch computes from them in float32, and
+"""Makes the whole-model goldens: tiny random Llama and Qwen3 models with what PyTorch computes from them in float32, and
 SmolLM2's greedy continuations. Needs goldens-requirements.txt. The same versions write the same bytes.
 
   make_goldens.py --out tests/golden --smollm2 models/SmolLM2-135M-Instruct.Q4_1.gguf [--only tiny|smollm2]
@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import transformers
 from gguf import GGMLQuantizationType
-from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
 import goldens_files as files
@@ -91,6 +91,27 @@ TINY = {
         },
         "dtype": torch.float16, "shards": 1, "seed": 3,
     },
+    # Norms of the heads of q and k.
+    "tiny-qwen3": {
+        "config": COMMON | {
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 48,
+            "intermediate_size": 96,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1000000.0,
+            "attention_bias": False,
+            "use_sliding_window": False,
+            "sliding_window": None,
+            "tie_word_embeddings": True,
+            "torch_dtype": "bfloat16",
+        },
+        "dtype": torch.bfloat16, "shards": 1, "seed": 6,
+    },
 }
 
 # Rows of 256, which the K types need: GGUF files only.
@@ -127,11 +148,19 @@ K_TYPES = {
 }
 
 
+def model_class(config):
+    return getattr(transformers, config["architectures"][0])
+
+
+def model_of(config, **options):
+    return model_class(config)(model_class(config).config_class(**config, **options))
+
+
 def random_weights(config, seed):
     """Matrices of std 0.16 at a width of 64 (biases 0.2, norms 0.5 to 1.5): attention is neither flat nor one-hot, and the residual
     stream soon forgets the input token, which a tied output would otherwise repeat for ever."""
     torch.manual_seed(seed)
-    shapes = LlamaForCausalLM(LlamaForCausalLM.config_class(**config)).state_dict()
+    shapes = model_of(config).state_dict()
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name in sorted(shapes):
@@ -337,7 +366,7 @@ def make_tiny(out, name):
     weights = random_weights(config, spec["seed"])
     files.write_directory(directory, config, {k: w.to(spec["dtype"]) for k, w in weights.items()}, spec["shards"])
     # Read back: the golden is what the library makes of these files, whatever was meant when they were written.
-    model = LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    model = model_class(config).from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
     check_loaded(model, config, weights, spec["dtype"])
     write_golden(directory / "golden.safetensors", record(model, spec["seed"], name))
     if name == "tiny-llama":
@@ -390,7 +419,7 @@ def make_gguf(path, types, config, weights, seed):
     if types[0] == Q.F32:
         assert rel == 0, "q and k were not permuted and unpermuted alike"
         return
-    model = LlamaForCausalLM(LlamaForCausalLM.config_class(**config, attn_implementation="eager")).eval()
+    model = model_of(config, attn_implementation="eager").eval()
     model.load_state_dict(read, strict=False)
     model.tie_weights()
     golden = path.with_name(path.name.replace(path.parent.name, "golden")).with_suffix(".safetensors")

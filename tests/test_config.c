@@ -123,8 +123,15 @@ static const struct {
 	{"[]", "not an object"},
 	{"{}", "architectures and model_type are missing"},
 	{"{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\"}",
-		"\"Qwen2ForCausalLM\" is not supported (supported: LlamaForCausalLM)"},
-	{"{\"model_type\":\"mistral\"}", "\"mistral\" is not supported (supported: llama)"},
+		"\"Qwen2ForCausalLM\" is not supported (supported: LlamaForCausalLM, Qwen3ForCausalLM)"},
+	{"{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"llama\"}", "contradict"},
+	{"{\"model_type\":\"qwen3\",\"num_hidden_layers\":1,\"hidden_size\":64,\"intermediate_size\":64,\"vocab_size\":"
+	 "9,"
+	 "\"num_attention_heads\":4,\"num_key_value_heads\":2}",
+		"head_dim or num_key_value_heads is missing"},
+	{"{" BASE ",\"use_sliding_window\":true}", "use_sliding_window"},
+	{"{" BASE ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "sliding_attention"},
+	{"{\"model_type\":\"mistral\"}", "\"mistral\" is not supported (supported: llama, qwen3)"},
 	{"{\"architectures\":\"LlamaForCausalLM\"}", "architectures is not a list"},
 	{"{\"architectures\":[],\"model_type\":\"llama\"}", "architectures is not a list"},
 	{"{\"architectures\":[3]}", "architectures is not a list"},

@@ -87,6 +87,11 @@ Test(forward, hugging_face_float16_linear_rope)
 	check_model(GOLDEN("tiny-linear"), GOLDEN("tiny-linear/golden.safetensors"));
 }
 
+Test(forward, hugging_face_qwen3_norms_of_heads)
+{
+	check_model(GOLDEN("tiny-qwen3"), GOLDEN("tiny-qwen3/golden.safetensors"));
+}
+
 Test(forward, gguf_float32_has_permuted_rows)
 {
 	check_model(GOLDEN("tiny-llama/tiny-llama.f32.gguf"), GOLDEN("tiny-llama/golden.safetensors"));
@@ -148,8 +153,8 @@ Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
  * the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks closer. */
 Test(forward, bf16_twin)
 {
-	static const char *const models[] = {"tiny-llama", "tiny-llama3", "tiny-linear"};
-	for (size_t i = 0; i < 3; i++) {
+	static const char *const models[] = {"tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3"};
+	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
 		char model[200], path[200];
 		struct tt_engine *engine;
 		struct tt_engine_options options;

@@ -5,6 +5,17 @@
 #include "base/fail.h"
 #include "weights/config_check.h"
 
+const char *tt_arch_name(enum tt_arch arch)
+{
+	switch (arch) {
+	case TT_ARCH_LLAMA:
+		return "llama";
+	case TT_ARCH_QWEN3:
+		return "qwen3";
+	}
+	return "?";
+}
+
 static int check_positive(const char *name, uint32_t value, uint32_t max, struct tt_error *err)
 {
 	if (value == 0 || value > max)

@@ -17,7 +17,10 @@ enum {
 	TT_MAX_CONTEXT = 1 << 24,
 };
 
-enum tt_arch { TT_ARCH_LLAMA };
+enum tt_arch { TT_ARCH_LLAMA, TT_ARCH_QWEN3 };
+
+/* "llama" */
+const char *tt_arch_name(enum tt_arch arch);
 
 /* None and linear leave the base frequencies or divide them all; llama3 divides the low ones and blends between. */
 enum tt_rope_scaling { TT_ROPE_NONE, TT_ROPE_LINEAR, TT_ROPE_LLAMA3 };
@@ -36,6 +39,7 @@ struct tt_config {
 	bool tied_output;          /* the output matrix is the embedding */
 	bool attention_bias;       /* q, k, v (and o when the file has it) carry a bias */
 	bool mlp_bias;
+	bool head_norms;         /* each head of q and k is normalised before rotation */
 	uint32_t sliding_window; /* keys a query sees, 0 for all */
 	int32_t bos, eos[TT_MAX_EOS];
 	uint32_t n_eos; /* bos is -1 when there is none */

@@ -20,21 +20,58 @@ static const json_t *field(const json_t *object, const char *key)
 	return json_is_null(value) ? NULL : value;
 }
 
+static const struct {
+	const char *name, *type; /* in architectures and as model_type */
+	enum tt_arch arch;
+} ARCHITECTURES[] = {
+	{"LlamaForCausalLM", "llama", TT_ARCH_LLAMA},
+	{"Qwen3ForCausalLM", "qwen3", TT_ARCH_QWEN3},
+};
+enum { N_ARCHITECTURES = sizeof ARCHITECTURES / sizeof *ARCHITECTURES };
+
 static int read_architecture(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
 	const json_t *list = field(object, "architectures");
 	const char *name = json_string_value(json_array_get(list, 0)), *type = NULL;
+	size_t by_name = 0, by_type = 0;
 	TT_TRY(tt_json_string(object, "model_type", &type, err));
 	if (list && !name)
 		return tt_fail(err, TT_ERR_FORMAT, "architectures is not a list of names");
 	if (!name && !type)
 		return tt_fail(err, TT_ERR_FORMAT, "architectures and model_type are missing");
-	if (name && strcmp(name, "LlamaForCausalLM"))
+	while (name && by_name < N_ARCHITECTURES && strcmp(name, ARCHITECTURES[by_name].name))
+		by_name++;
+	while (type && by_type < N_ARCHITECTURES && strcmp(type, ARCHITECTURES[by_type].type))
+		by_type++;
+	if (by_name == N_ARCHITECTURES)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"architecture \"%s\" is not supported (supported: LlamaForCausalLM)", name);
-	if (type && strcmp(type, "llama"))
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "model_type \"%s\" is not supported (supported: llama)", type);
-	c->arch = TT_ARCH_LLAMA;
+			"architecture \"%s\" is not supported (supported: LlamaForCausalLM, Qwen3ForCausalLM)", name);
+	if (by_type == N_ARCHITECTURES)
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "model_type \"%s\" is not supported (supported: llama, qwen3)", type);
+	if (name && type && by_name != by_type)
+		return tt_fail(err, TT_ERR_FORMAT, "architecture \"%s\" and model_type \"%s\" contradict", name, type);
+	c->arch = ARCHITECTURES[name ? by_name : by_type].arch;
+	c->head_norms = c->arch == TT_ARCH_QWEN3;
+	return TT_OK;
+}
+
+/* Windows, which some layers of a model may have and others not. */
+static int refuse_windows(const json_t *object, struct tt_error *err)
+{
+	bool window = false;
+	size_t i;
+	json_t *type;
+	TT_TRY(tt_json_bool(object, "use_sliding_window", &window, err));
+	if (window)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "use_sliding_window is not supported");
+	json_array_foreach(field(object, "layer_types"), i, type)
+	{
+		const char *name = json_string_value(type);
+		if (!name || strcmp(name, "full_attention"))
+			return tt_fail(err, TT_ERR_UNSUPPORTED,
+				"layer_types: \"%s\" is not supported (supported: full_attention)", name ? name : "?");
+	}
 	return TT_OK;
 }
 
@@ -50,6 +87,7 @@ static int refuse_variants(const json_t *object, struct tt_error *err)
 	TT_TRY(tt_json_float(object, "partial_rotary_factor", 0, 1, &rotated, err));
 	if (rotated != 1)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", (double)rotated);
+	TT_TRY(refuse_windows(object, err));
 	if (field(object, "quantization_config"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"quantization_config: only weights in F32, F16 and BF16 are read from safetensors");
@@ -70,6 +108,9 @@ static int read_dimensions(struct tt_config *c, const json_t *object, struct tt_
 	TT_TRY(need_u32(object, "intermediate_size", TT_MAX_HIDDEN, &c->ffn_size, err));
 	TT_TRY(need_u32(object, "vocab_size", TT_MAX_VOCAB, &c->vocab_size, err));
 	TT_TRY(need_u32(object, "num_attention_heads", TT_MAX_HIDDEN, &c->n_heads, err));
+	/* Qwen3Config has numbers of its own for these two, which no file relies on. */
+	if (c->arch == TT_ARCH_QWEN3 && (!field(object, "head_dim") || !field(object, "num_key_value_heads")))
+		return tt_fail(err, TT_ERR_FORMAT, "head_dim or num_key_value_heads is missing");
 	c->n_kv_heads = c->n_heads;
 	TT_TRY(tt_json_u32(object, "num_key_value_heads", 1, TT_MAX_HIDDEN, &c->n_kv_heads, err));
 	if (!field(object, "head_dim") && c->hidden_size % c->n_heads)

@@ -22,6 +22,7 @@ struct names {
 	const char *embedding, *output, *output_norm, *layer;
 	const char *attn_norm, *ffn_norm;
 	const char *q, *k, *v, *o, *gate, *up, *down; /* .weight or .bias goes behind */
+	const char *q_norm, *k_norm;
 };
 
 static const struct names GGUF_NAMES = {
@@ -38,6 +39,8 @@ static const struct names GGUF_NAMES = {
 	.gate = "ffn_gate",
 	.up = "ffn_up",
 	.down = "ffn_down",
+	.q_norm = "attn_q_norm",
+	.k_norm = "attn_k_norm",
 };
 
 static const struct names HF_NAMES = {
@@ -54,6 +57,8 @@ static const struct names HF_NAMES = {
 	.gate = "mlp.gate_proj",
 	.up = "mlp.up_proj",
 	.down = "mlp.down_proj",
+	.q_norm = "self_attn.q_norm",
+	.k_norm = "self_attn.k_norm",
 };
 
 int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err)
@@ -154,6 +159,10 @@ static int load_attention(struct tt_layer *layer, struct tt_model *model, struct
 	TT_TRY(load_matrix(&layer->wk, model, part(l, n->k, "weight"), n_kv, d, err));
 	TT_TRY(load_matrix(&layer->wv, model, part(l, n->v, "weight"), n_kv, d, err));
 	TT_TRY(load_matrix(&layer->wo, model, part(l, n->o, "weight"), d, n_q, err));
+	if (c->head_norms) {
+		TT_TRY(load_vector(&layer->q_norm, model, part(l, n->q_norm, "weight"), c->head_dim, err));
+		TT_TRY(load_vector(&layer->k_norm, model, part(l, n->k_norm, "weight"), c->head_dim, err));
+	}
 	if (!c->attention_bias)
 		return TT_OK;
 	TT_TRY(load_vector(&layer->bq, model, part(l, n->q, "bias"), n_q, err));

@@ -244,7 +244,8 @@ static double whole_model_error(
  * less than a tenth of what rounding costs by itself (TOLERANCE), and far less than what any wrong term would. */
 Test(emu_engine, whole_models_equal_the_twin)
 {
-	static const char *const models[] = {DUMMY, GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), GOLDEN("tiny-llama3")};
+	static const char *const models[] = {
+		DUMMY, GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), GOLDEN("tiny-llama3"), GOLDEN("tiny-qwen3")};
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
 		struct tt_backend *backend;
 		struct tt_engine *twin;

@@ -3,7 +3,7 @@ BUILD ?= build
 MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
 CMAKE_FLAGS ?=
 
-.PHONY: help build test demo bench bench-cpu model sanitize clang format check-format install-test ci clean
+.PHONY: help build test demo bench bench-cpu bundle gpu-check model sanitize clang format check-format install-test ci clean
 
 help:
 	@echo "make demo          fetch a small model, fit a policy, measure it, write a report (about 5 minutes)"
@@ -11,6 +11,8 @@ help:
 	@echo "make build         build/trimtab and build/libtrimtab.a"
 	@echo "make bench         time prefill, decode and the cost of steering on this machine"
 	@echo "make bench-cpu     decoding a batch beside llama.cpp, which is built for it (about 20 minutes)"
+	@echo "make gpu-check     prove and time the CUDA kernels on this machine's GPU (8 minutes)"
+	@echo "make bundle        bundle/: programs, libraries and gpu-check, for a machine without the build's packages"
 	@echo "make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "make clang         the tests built by clang"
 	@echo "make install-test  install into a scratch prefix and compile examples/minimal.c against it"
@@ -42,6 +44,18 @@ bench: build model
 bench-cpu: build model
 	@scripts/build_llama_cpp.sh
 	@bench/peers/batched.sh $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
+
+bundle:
+	@scripts/install_packages.sh test
+	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON -DTT_CUDA=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD) -j $$(nproc)
+	@scripts/bundle.sh $(BUILD) bundle
+
+# Where the build's packages are missing, a bundle that was brought here is enough.
+BUNDLED = [ -x bundle/gpu-check ] && ! pkg-config --exists jansson libpcre2-8 libutf8proc libcrypto criterion 2>/dev/null
+gpu-check:
+	@$(BUNDLED) || $(MAKE) bundle
+	@bundle/gpu-check --results bench/results
 
 sanitize:
 	@$(MAKE) test BUILD=$(BUILD)-sanitize \

@@ -168,7 +168,8 @@ static int open_lab(struct run *run, struct tt_error *err)
 	if (a->policy)
 		TT_TRY(tt_policy_load(&lab->policy, a->policy, err));
 	else
-		TT_TRY(tt_bench_synthetic_policy(&lab->policy, tt_engine_info(lab->engines[0]), POLICY_SEED, err));
+		TT_TRY(tt_bench_synthetic_policy(
+			&lab->policy, tt_engine_info(lab->engines[0]), TT_BENCH_ALL_LAYERS, POLICY_SEED, err));
 	for (int i = 0; i < 2; i++) {
 		const char *warning = NULL;
 		TT_TRY(tt_engine_add_policy(lab->engines[i], lab->policy, &warning, err));

@@ -51,22 +51,26 @@ static char *header(const struct tt_model_info *info)
 	return text;
 }
 
-static int fill_data(struct tt_buffer *file, const struct tt_model_info *info, uint64_t seed, struct tt_error *err)
+static int fill_data(
+	struct tt_buffer *file, const struct tt_model_info *info, int layer, uint64_t seed, struct tt_error *err)
 {
-	float *row = NULL, one = 1;
+	float *row = NULL;
 	int status = tt_alloc(&row, info->hidden_size, sizeof *row, err);
 	for (uint32_t l = 0; status == TT_OK && l < info->n_layers; l++) {
 		fill_direction(row, info->hidden_size, seed + l);
 		status = tt_buffer_add(file, row, info->hidden_size * sizeof *row, err);
 	}
-	for (uint32_t l = 0; status == TT_OK && l < info->n_layers; l++)
-		status = tt_buffer_add(file, &one, sizeof one, err);
+	for (uint32_t l = 0; status == TT_OK && l < info->n_layers; l++) {
+		float weight = layer == TT_BENCH_ALL_LAYERS || l == (uint32_t)layer;
+		status = tt_buffer_add(file, &weight, sizeof weight, err);
+	}
 	free(row);
 	return status;
 }
 
 /* A safetensors file: the header's length as 8 little-endian bytes, the header filled up to whole words, the data. */
-static int make_file(struct tt_buffer *file, const struct tt_model_info *info, uint64_t seed, struct tt_error *err)
+static int make_file(
+	struct tt_buffer *file, const struct tt_model_info *info, int layer, uint64_t seed, struct tt_error *err)
 {
 	unsigned char length[8];
 	char *text = header(info);
@@ -81,7 +85,7 @@ static int make_file(struct tt_buffer *file, const struct tt_model_info *info, u
 	if (status == TT_OK)
 		status = tt_buffer_add(file, "       ", n_padded - n, err);
 	free(text);
-	return status == TT_OK ? fill_data(file, info, seed, err) : status;
+	return status == TT_OK ? fill_data(file, info, layer, seed, err) : status;
 }
 
 /* A file without a name, which its descriptor gives one while it is open. */
@@ -102,10 +106,10 @@ static int load_through_file(struct tt_policy **out, const struct tt_buffer *con
 }
 
 int tt_bench_synthetic_policy(
-	struct tt_policy **out, const struct tt_model_info *info, uint64_t seed, struct tt_error *err)
+	struct tt_policy **out, const struct tt_model_info *info, int layer, uint64_t seed, struct tt_error *err)
 {
 	struct tt_buffer file = {0};
-	int status = make_file(&file, info, seed, err);
+	int status = make_file(&file, info, layer, seed, err);
 	if (status == TT_OK)
 		status = load_through_file(out, &file, err);
 	tt_buffer_free(&file);

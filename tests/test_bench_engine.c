@@ -19,7 +19,7 @@ static void lab_open(struct tt_lab *lab)
 	options.n_threads = 1;
 	for (int i = 0; i < 2; i++)
 		must(tt_engine_open(&lab->engines[i], MODEL, &options, err));
-	must(tt_bench_synthetic_policy(&lab->policy, tt_engine_info(lab->engines[0]), 3, err));
+	must(tt_bench_synthetic_policy(&lab->policy, tt_engine_info(lab->engines[0]), TT_BENCH_ALL_LAYERS, 3, err));
 	lab->synthetic = true;
 }
 
@@ -79,7 +79,7 @@ Test(bench_engine, synthetic_policy_is_a_unit_direction_at_every_layer)
 		cr_assert_eq(info.weights[l], 1);
 		cr_assert(fabsf(info.norms[l] - 1) < 1e-5f, "layer %u has norm %g", l, info.norms[l]);
 	}
-	must(tt_bench_synthetic_policy(&other, tt_engine_info(lab.engines[0]), 4, err));
+	must(tt_bench_synthetic_policy(&other, tt_engine_info(lab.engines[0]), TT_BENCH_ALL_LAYERS, 4, err));
 	const float *d = lab.policy->directions, *e = other->directions;
 	cr_assert(memcmp(d, d + 64, 256) && memcmp(d + 64, d + 128, 256), "two layers are alike");
 	cr_assert_gt(relative_error(d, e, 64), 0.5, "two seeds are alike");

@@ -1,0 +1,339 @@
+/* Each kernel by itself, at a model's shapes. A sample is one graph that runs the op on many copies of its weights in turn, so
+ * that no copy is in the L2 cache when it is read, with the launches as close as in a decode step. A few outputs are first held
+ * against sums in double. */
+#include <cuda_runtime.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "bench/gpu/gpu.h"
+#include "bench/gpu/world.h"
+
+enum { MAX_CASES = 128, N_CHECKED = 64 };
+
+enum op { OP_EMBED, OP_QKV, OP_ATTENTION, OP_O_PROJ, OP_GATE_UP, OP_DOWN_PROJ, OP_LOGITS, OP_SAMPLE, N_OPS };
+static const char *const op_names[N_OPS] = {
+	"embed", "qkv", "attention", "o_proj", "gate_up", "down_proj", "logits", "sample"};
+
+struct kernel_case {
+	struct tt_kernel_world *world; /* its step is this case's */
+	struct tt_gpu *gpu;
+	enum op op;
+	bool cublas;
+	cudaGraphExec_t graph;
+	char note[64], group[96];
+};
+
+struct tt_kernel_bench {
+	struct tt_kernel_world *worlds[1 + 2 * 5]; /* the first is the base of the others */
+	uint32_t n_worlds, n_cases, n_wrong;
+	struct kernel_case cases[MAX_CASES];
+};
+
+static int op_run(struct tt_kernel_world *w, enum op op, uint32_t copy, struct tt_error *err)
+{
+	struct tt_backend *b = &w->cuda.base;
+	struct tt_layer layer;
+	struct tt_matrix output;
+	uint32_t l = copy % w->config.n_layers;
+	tt_kernel_world_weights(w, copy, &layer, &output);
+	struct tt_embed_args embed = {&w->config, w->step, &output, NULL, w->h, w->ones};
+	struct tt_qkv_args qkv = {&w->config, w->step, &layer, 0, w->inverse_frequencies, w->h, w->q, &w->kv};
+	struct tt_attention_args attention = {&w->config, w->step, 0, w->q, w->attention, &w->kv};
+	struct tt_o_proj_args o_proj = {&w->config, w->step, &layer, w->attention, w->h};
+	struct tt_gate_up_args gate_up = {&w->config, w->step, &layer, w->h, w->ffn};
+	struct tt_down_proj_args down_proj = {
+		&w->config, w->step, &layer, l, w->ffn, w->h, w->slots, w->coef, NULL, NULL, w->ones};
+	struct tt_logits_args logits = {&w->config, w->step, w->ones, &output, w->h, w->logits};
+	struct tt_sample_args sample = {&w->config, w->step, w->logits, w->samples};
+	w->cuda.plan = tt_kernel_world_plan(w, op == OP_ATTENTION ? copy : 0);
+	switch (op) {
+	case OP_EMBED:
+		return tt_cuda_embed(b, &embed, err);
+	case OP_QKV:
+		return tt_cuda_qkv(b, &qkv, err);
+	case OP_ATTENTION:
+		return tt_cuda_attention(b, &attention, err);
+	case OP_O_PROJ:
+		return tt_cuda_o_proj(b, &o_proj, err);
+	case OP_GATE_UP:
+		return tt_cuda_gate_up(b, &gate_up, err);
+	case OP_DOWN_PROJ:
+		return tt_cuda_down_proj(b, &down_proj, err);
+	case OP_LOGITS:
+		return tt_cuda_logits(b, &logits, err);
+	default:
+		return tt_cuda_sample(b, &sample, err);
+	}
+}
+
+/* Outputs and inputs of the product inside an op, and which copy's matrix. */
+struct product {
+	uint32_t n_out, n_in;
+	const void *x; // device bf16 [n][n_in]
+	const void *w; // device bf16 [n_out][n_in]
+};
+
+static struct product product_of(struct tt_kernel_world *w, enum op op, uint32_t copy)
+{
+	const struct tt_config *c = &w->config;
+	struct tt_layer layer;
+	struct tt_matrix output;
+	uint32_t n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
+	tt_kernel_world_weights(w, copy, &layer, &output);
+	switch (op) {
+	case OP_QKV:
+		return (struct product){n_q + 2 * n_kv, c->hidden_size, w->cuda.x, layer.wq.data};
+	case OP_O_PROJ:
+		return (struct product){c->hidden_size, n_q, w->attention, layer.wo.data};
+	case OP_GATE_UP:
+		return (struct product){2 * c->ffn_size, c->hidden_size, w->cuda.x, layer.w_gate.data};
+	case OP_DOWN_PROJ:
+		return (struct product){c->hidden_size, c->ffn_size, w->ffn, layer.w_down.data};
+	case OP_LOGITS:
+		return (struct product){c->vocab_size, c->hidden_size, w->cuda.x, output.data};
+	default:
+		return (struct product){0};
+	}
+}
+
+static uint32_t rows_of(const struct tt_kernel_world *w, enum op op)
+{
+	return op == OP_LOGITS || op == OP_SAMPLE ? w->n_samples : w->n_tokens;
+}
+
+/* Enough copies that together they are several times an L2 cache. */
+static uint32_t copies_of(struct tt_kernel_world *w, enum op op)
+{
+	struct product p = product_of(w, op, 0);
+	if (op == OP_ATTENTION)
+		return w->n_plans;
+	if (!p.n_out)
+		return 8;
+	uint64_t one = (uint64_t)p.n_out * p.n_in * sizeof(uint16_t), n = w->weight_bytes / one;
+	return n > 256 ? 256 : n < 1 ? 1 : (uint32_t)n;
+}
+
+static int case_run(void *context, struct tt_error *err)
+{
+	struct kernel_case *one = context;
+	TT_TRY_CUDA(cudaGraphLaunch(one->graph, one->world->cuda.stream), "a graph");
+	TT_TRY_CUDA(cudaStreamSynchronize(one->world->cuda.stream), "a graph");
+	return TT_OK;
+}
+
+/* h grows with every sum that is added to it. */
+static int case_before(void *context, struct tt_error *err)
+{
+	struct kernel_case *one = context;
+	return tt_kernel_world_restore(one->world, err);
+}
+
+static int case_record(struct kernel_case *one, uint32_t n_copies, struct tt_error *err)
+{
+	struct tt_kernel_world *w = one->world;
+	cudaGraph_t graph = NULL;
+	int status = TT_OK;
+	TT_TRY_CUDA(cudaStreamBeginCapture(w->cuda.stream, cudaStreamCaptureModeThreadLocal), one->group);
+	for (uint32_t i = 0; i < n_copies && status == TT_OK; i++) {
+		struct product p = product_of(w, one->op, i);
+		status = one->cublas ? tt_gpu_cublas(one->gpu, i == 0 ? w->cuda.stream : NULL, w->scratch, p.x, p.w,
+					       rows_of(w, one->op), p.n_out, p.n_in, err)
+				     : op_run(w, one->op, i, err);
+	}
+	cudaError_t error = cudaStreamEndCapture(w->cuda.stream, &graph);
+	TT_TRY(status);
+	TT_TRY_CUDA(error, one->group);
+	error = cudaGraphInstantiate(&one->graph, graph, 0);
+	cudaGraphDestroy(graph);
+	TT_TRY_CUDA(error, one->group);
+	return TT_OK;
+}
+
+/* What an output of a product op must be, from its inputs as they lie on the device. */
+static int expected_output(struct kernel_case *one, uint32_t token, uint32_t i, double *out, struct tt_error *err)
+{
+	struct tt_kernel_world *w = one->world;
+	const struct tt_config *c = &w->config;
+	struct product p = product_of(w, one->op, 0);
+	double a = 0, b = 0;
+	if (one->op == OP_GATE_UP) {
+		double rms = tt_kernel_world_inverse_rms(w, token);
+		TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, i, &a, err));
+		TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, c->ffn_size + i, &b, err));
+		*out = a * rms / (1 + exp(-a * rms)) * b * rms;
+		return TT_OK;
+	}
+	TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, i, &a, err));
+	*out = a;
+	if (one->op == OP_LOGITS)
+		*out *= tt_kernel_world_inverse_rms(w, token);
+	else
+		*out += (double)w->host_h[(size_t)token * c->hidden_size + i];
+	return TT_OK;
+}
+
+static int actual_output(struct kernel_case *one, uint32_t token, uint32_t i, double *out, struct tt_error *err)
+{
+	struct tt_kernel_world *w = one->world;
+	float f = 0;
+	uint16_t half = 0;
+	const void *from = one->op == OP_GATE_UP  ? (const void *)((const uint16_t *)(const void *)w->ffn +
+                                                                  (size_t)token * w->config.ffn_size + i)
+			   : one->op == OP_LOGITS ? (const void *)(w->logits + (size_t)token * w->config.vocab_size + i)
+						  : (const void *)(w->h + (size_t)token * w->config.hidden_size + i);
+	bool is_half = one->op == OP_GATE_UP;
+	TT_TRY_CUDA(cudaMemcpy(is_half ? (void *)&half : (void *)&f, from, is_half ? 2 : 4, cudaMemcpyDeviceToHost),
+		one->group);
+	*out = is_half ? (double)tt_bf16_to_f32(half) : (double)f;
+	return TT_OK;
+}
+
+/* Relative error of some outputs, spread over rows and columns; NaN where the op has no product or rotates it: gpu-check
+ * holds every op against its CPU twin besides. */
+static int case_error(struct kernel_case *one, double *error, struct tt_error *err)
+{
+	struct tt_kernel_world *w = one->world;
+	struct product p = product_of(w, one->op, 0);
+	uint64_t state = 11;
+	double difference = 0, norm = 0;
+	*error = NAN;
+	if (!p.n_out || one->op == OP_QKV)
+		return TT_OK;
+	uint32_t n_out = one->op == OP_GATE_UP ? w->config.ffn_size : p.n_out;
+	for (uint32_t k = 0; k < N_CHECKED; k++) {
+		uint32_t token = (uint32_t)(tt_bench_draw(&state) % rows_of(w, one->op));
+		uint32_t i = (uint32_t)(tt_bench_draw(&state) % n_out);
+		double want = 0, got = 0;
+		TT_TRY(expected_output(one, token, i, &want, err));
+		TT_TRY(actual_output(one, token, i, &got, err));
+		difference += (got - want) * (got - want);
+		norm += want * want;
+	}
+	*error = sqrt(difference / norm);
+	return TT_OK;
+}
+
+/* f32 sums of up to 14336 products, in at most 8 parts, are some 1e-6 off; a result rounded to bf16 1.7e-3. */
+static bool is_wrong(enum op op, double error)
+{
+	return !isnan(error) && !(error < (op == OP_GATE_UP ? 4e-3 : 1e-5));
+}
+
+static int add_case(struct tt_kernel_bench *all, struct tt_bench *bench, const struct kernel_case *spec,
+	const char *name, struct tt_error *err)
+{
+	struct tt_kernel_world *w = spec->world;
+	if (all->n_cases == MAX_CASES)
+		return tt_fail(err, TT_ERR_LIMIT, "too many cases");
+	struct kernel_case *one = &all->cases[all->n_cases++];
+	*one = *spec;
+	uint32_t n_copies = copies_of(w, one->op), n = rows_of(w, one->op);
+	struct product p = product_of(w, one->op, 0);
+	double error = NAN, bytes = (double)(p.n_out + n) * p.n_in * 2, flops = 2.0 * p.n_out * p.n_in * n;
+	TT_TRY(tt_kernel_world_restore(w, err));
+	if (!one->cublas) {
+		memset(&w->cuda.counters, 0, sizeof w->cuda.counters);
+		TT_TRY(op_run(w, one->op, 0, err));
+		TT_TRY_CUDA(cudaStreamSynchronize(w->cuda.stream), one->group);
+		bytes = (double)w->cuda.counters.bytes;
+		flops = (double)w->cuda.counters.flops;
+		if (!strstr(name, "steered") || !strcmp(name, "unsteered"))
+			TT_TRY(case_error(one, &error, err));
+	}
+	if (!isnan(error))
+		snprintf(one->note, sizeof one->note, "relative error %.1e%s", error,
+			is_wrong(one->op, error) ? ": WRONG" : "");
+	all->n_wrong += is_wrong(one->op, error);
+	TT_TRY(case_record(one, n_copies, err));
+	bool has_baseline = !one->cublas && p.n_out && tt_gpu_has_cublas(one->gpu);
+	struct tt_bench_case item = {
+		.group = one->group,
+		.name = name,
+		.note = *one->note ? one->note : NULL,
+		.run = case_run,
+		.before = case_before,
+		.context = one,
+		.n_calls = 1,
+		.work = {{"calls", n_copies, NULL}, {"bytes", bytes * n_copies, "copy"}},
+		.baseline = has_baseline ? "cublas" : NULL,
+	};
+	if (flops > 0)
+		item.work[2] = (struct tt_bench_work){"flops", flops * n_copies, tt_gpu_matrix_ceiling(one->gpu)};
+	return tt_bench_add(bench, &item, err);
+}
+
+/* One op on one step: with its steering where it has one, and cuBLAS on the product inside. */
+static int add_op(struct tt_kernel_bench *all, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
+	struct tt_kernel_world *worlds[2], enum op op, struct tt_error *err)
+{
+	struct kernel_case one = {.world = worlds[0], .gpu = gpu, .op = op};
+	snprintf(one.group, sizeof one.group, "%s %s %s %u", model, worlds[0]->prefill ? "prefill" : "decode",
+		op_names[op], worlds[0]->n_tokens);
+	TT_TRY(tt_gpu_add_ceilings(gpu, bench, one.group, err));
+	TT_TRY(add_case(all, bench, &one, op == OP_DOWN_PROJ ? "unsteered" : "kernel", err));
+	if (op == OP_DOWN_PROJ) {
+		one.world = worlds[1];
+		TT_TRY(add_case(all, bench, &one, "steered", err));
+	}
+	one.world = worlds[0];
+	one.cublas = true;
+	if (product_of(one.world, op, 0).n_out && tt_gpu_has_cublas(gpu))
+		TT_TRY(add_case(all, bench, &one, "cublas", err));
+	return TT_OK;
+}
+
+/* Every op at one number of tokens; a prompt samples once, so its embedding, logits and sampling say nothing new. */
+static int add_step(struct tt_kernel_bench *all, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
+	uint32_t n, bool prefill, struct tt_error *err)
+{
+	struct tt_kernel_world *worlds[2];
+	for (int steered = 0; steered < 2; steered++) {
+		struct tt_kernel_world **w = &all->worlds[all->n_worlds];
+		TT_TRY(tt_alloc(w, 1, sizeof **w, err));
+		all->n_worlds++;
+		worlds[steered] = *w;
+		TT_TRY(tt_kernel_world_step(*w, all->worlds[0], n, prefill, steered, err));
+	}
+	for (int op = 0; op < N_OPS; op++)
+		if (!prefill || (op != OP_EMBED && op != OP_LOGITS && op != OP_SAMPLE))
+			TT_TRY(add_op(all, gpu, bench, model, worlds, (enum op)op, err));
+	return TT_OK;
+}
+
+int tt_kernel_bench_add(struct tt_kernel_bench **out, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
+	bool tiny, struct tt_error *err)
+{
+	static const uint32_t batches[] = {1, 8, 64, 256};
+	struct tt_kernel_bench *all = NULL;
+	TT_TRY(tt_alloc(&all, 1, sizeof *all, err));
+	*out = all;
+	TT_TRY(tt_alloc(&all->worlds[0], 1, sizeof **all->worlds, err));
+	all->n_worlds = 1;
+	TT_TRY(tt_kernel_world_open(all->worlds[0], model, tiny, err));
+	for (size_t i = 0; i < (tiny ? 2 : sizeof batches / sizeof *batches); i++)
+		TT_TRY(add_step(all, gpu, bench, model, batches[i], false, err));
+	return add_step(all, gpu, bench, model, tiny ? 64 : 2048, true, err);
+}
+
+void tt_kernel_bench_close(struct tt_kernel_bench *all)
+{
+	if (!all)
+		return;
+	for (uint32_t i = 0; i < all->n_cases; i++)
+		if (all->cases[i].graph)
+			cudaGraphExecDestroy(all->cases[i].graph);
+	for (uint32_t i = all->n_worlds; i-- > 0;) {
+		tt_kernel_world_close(all->worlds[i]);
+		free(all->worlds[i]);
+	}
+	free(all);
+}
+
+uint32_t tt_kernel_bench_n_wrong(const struct tt_kernel_bench *all)
+{
+	return all->n_wrong;
+}

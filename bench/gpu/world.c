@@ -1,0 +1,332 @@
+#include "bench/gpu/world.h"
+
+#include <cuda_runtime.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+#include "bench/harness.h"
+
+enum { BLOCK = 1 << 22, TINY_BLOCK = 1 << 16 }; /* bytes of random values, repeated behind one another */
+enum { PARTIAL_BYTES = 256 << 20, TINY_PARTIAL = 4 << 20, MAX_PLANS = 64 };
+
+static int device_block(void *out_pointer, size_t n_bytes, struct tt_error *err)
+{
+	void *p = NULL;
+	TT_TRY_CUDA(cudaMalloc(&p, n_bytes), "the benchmark's memory");
+	memcpy(out_pointer, &p, sizeof p);
+	TT_TRY_CUDA(cudaMemset(p, 0, n_bytes), "the benchmark's memory");
+	return TT_OK;
+}
+
+/* Repeats the block over n_bytes of a new piece of device memory. */
+static int device_filled(void *out_pointer, size_t n_bytes, const void *block, size_t block_bytes, struct tt_error *err)
+{
+	char *p = NULL;
+	TT_TRY(device_block(&p, n_bytes, err));
+	memcpy(out_pointer, &p, sizeof p);
+	for (size_t at = 0; at < n_bytes; at += block_bytes)
+		TT_TRY_CUDA(cudaMemcpy(p + at, block, n_bytes - at < block_bytes ? n_bytes - at : block_bytes,
+				    cudaMemcpyHostToDevice),
+			"the benchmark's inputs");
+	return TT_OK;
+}
+
+static float uniform(uint64_t *state) /* -1 to 1 */
+{
+	return (float)((double)(tt_bench_draw(state) >> 11) * 0x1p-52 - 1);
+}
+
+/* bf16 within scale, never zeros, which multiply faster. */
+static int device_random_bf16(void *out_pointer, size_t n, float scale, bool tiny, struct tt_error *err)
+{
+	size_t n_block = (tiny ? TINY_BLOCK : BLOCK) / sizeof(uint16_t);
+	uint16_t *block = NULL;
+	uint64_t state = n;
+	TT_TRY(tt_alloc(&block, n_block, sizeof *block, err));
+	for (size_t i = 0; i < n_block; i++)
+		block[i] = tt_f32_to_bf16(scale * uniform(&state));
+	int status = device_filled(out_pointer, n * sizeof(uint16_t), block, n_block * sizeof(uint16_t), err);
+	free(block);
+	return status;
+}
+
+static int device_random_f32(void *out_pointer, size_t n, float scale, float middle, bool tiny, struct tt_error *err)
+{
+	size_t n_block = (tiny ? TINY_BLOCK : BLOCK) / sizeof(float);
+	float *block = NULL;
+	uint64_t state = n;
+	TT_TRY(tt_alloc(&block, n_block, sizeof *block, err));
+	for (size_t i = 0; i < n_block; i++)
+		block[i] = middle + scale * uniform(&state);
+	int status = device_filled(out_pointer, n * sizeof(float), block, n_block * sizeof(float), err);
+	free(block);
+	return status;
+}
+
+static uint64_t matrix_bytes(uint64_t n_out, uint64_t n_in)
+{
+	return n_out * n_in * sizeof(uint16_t);
+}
+
+/* A quarter of a GiB of weights, several times an L2 cache, or the largest matrix. */
+static uint64_t weight_bytes(const struct tt_config *c, bool tiny)
+{
+	uint64_t least = tiny ? 1 << 20 : 1 << 28, output = matrix_bytes(c->vocab_size, c->hidden_size),
+		 gate_up = matrix_bytes((uint64_t)2 * c->ffn_size, c->hidden_size);
+	uint64_t most = output > gate_up ? output : gate_up;
+	return most > least ? most : least;
+}
+
+/* h, and what the op that wrote it would have left beside it. */
+static int make_stream(struct tt_kernel_world *w, struct tt_error *err)
+{
+	uint32_t d = w->config.hidden_size, tiles = tt_norm_tiles(d);
+	size_t n = (size_t)w->max_tokens * d;
+	float *squares = NULL;
+	uint16_t *x = NULL;
+	uint64_t state = 3;
+	TT_TRY(tt_alloc(&w->host_h, n, sizeof *w->host_h, err));
+	int status = tt_alloc(&squares, (size_t)w->max_tokens * tiles, sizeof *squares, err);
+	if (status == TT_OK)
+		status = tt_alloc(&x, n, sizeof *x, err);
+	for (size_t i = 0; status == TT_OK && i < n; i++) {
+		w->host_h[i] = uniform(&state);
+		x[i] = tt_f32_to_bf16(w->host_h[i]);
+		squares[i / d * tiles + i % d / TT_NORM_TILE] += w->host_h[i] * w->host_h[i];
+	}
+	if (status == TT_OK)
+		status = device_filled(&w->h_start, n * sizeof(float), w->host_h, n * sizeof(float), err);
+	if (status == TT_OK)
+		status = device_filled(&w->x_start, n * sizeof *x, x, n * sizeof *x, err);
+	size_t n_squares = (size_t)w->max_tokens * tiles * sizeof(float);
+	if (status == TT_OK)
+		status = device_filled(&w->squares_start, n_squares, squares, n_squares, err);
+	free(squares);
+	free(x);
+	TT_TRY(status);
+	TT_TRY(device_block(&w->h, n * sizeof(float), err));
+	TT_TRY(device_block(&w->cuda.x, n * sizeof(uint16_t), err));
+	return device_block(&w->cuda.squares, n_squares, err);
+}
+
+/* A policy for each sequence, directions of its own. */
+static int make_policies(struct tt_kernel_world *w, bool tiny, struct tt_error *err)
+{
+	const struct tt_config *c = &w->config;
+	size_t n = (size_t)c->n_layers * c->hidden_size;
+	struct tt_steer_slot *slots = NULL;
+	float *directions = NULL;
+	TT_TRY(device_random_f32(&directions, n * w->max_seqs, 1, 0, tiny, err));
+	TT_TRY(device_random_f32(&w->coef, ((size_t)w->max_seqs + 1) * c->n_layers, 0.1f, 0.5f, tiny, err));
+	TT_TRY(tt_alloc(&slots, w->max_seqs, sizeof *slots, err));
+	for (uint32_t i = 0; i < w->max_seqs; i++)
+		slots[i] = (struct tt_steer_slot){
+			.op = TT_STEER_ADD, .n_directions = 1, .directions = directions + i * n, .alpha = 1};
+	int status = device_filled(&w->slots, w->max_seqs * sizeof *slots, slots, w->max_seqs * sizeof *slots, err);
+	free(slots);
+	return status;
+}
+
+static int make_backend(struct tt_kernel_world *w, bool tiny, struct tt_error *err)
+{
+	int n_sms = 0, major = 0;
+	TT_TRY_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, 0), "the device");
+	TT_TRY_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "the device");
+	w->cuda.n_sms = (uint32_t)n_sms;
+	w->cuda.dependent = major == 9;
+	w->cuda.partial_bytes = tiny ? TINY_PARTIAL : PARTIAL_BYTES;
+	TT_TRY(device_block(&w->cuda.partial, w->cuda.partial_bytes, err));
+	TT_TRY(device_block(&w->cuda.arrivals, TT_CUDA_ARRIVALS * sizeof(uint32_t), err));
+	TT_TRY_CUDA(cudaStreamCreateWithFlags(&w->cuda.stream, cudaStreamNonBlocking), "a stream");
+	return TT_OK;
+}
+
+int tt_kernel_world_open(struct tt_kernel_world *w, const char *model, bool tiny, struct tt_error *err)
+{
+	char path[64];
+	struct tt_model *shapes = NULL;
+	memset(w, 0, sizeof *w);
+	w->is_base = true;
+	snprintf(path, sizeof path, "dummy:%s", model);
+	TT_TRY(tt_model_open(&shapes, path, err));
+	w->config = shapes->config;
+	tt_model_close(shapes);
+
+	const struct tt_config *c = &w->config;
+	w->context = tiny ? 48 : 512;
+	w->max_seqs = tiny ? 8 : 256;
+	w->max_tokens = tiny ? 64 : 2048;
+	w->kv.type = TT_KV_BF16;
+	w->kv.n_pages = w->max_seqs * ((w->context + TT_PAGE_TOKENS - 1) / TT_PAGE_TOKENS);
+	w->weight_bytes = weight_bytes(c, tiny);
+	size_t n = w->max_tokens, n_q = (size_t)c->n_heads * c->head_dim, n_seqs = w->max_seqs;
+	size_t page = (size_t)2 * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim;
+	TT_TRY(make_backend(w, tiny, err));
+	TT_TRY(device_random_bf16(&w->weights, w->weight_bytes / sizeof(uint16_t), 0.05f, tiny, err));
+	TT_TRY(device_random_bf16(&w->kv.data, page * w->kv.n_pages, 1, tiny, err));
+	TT_TRY(device_random_bf16(&w->q, n * n_q, 1, tiny, err));
+	TT_TRY(device_random_bf16(&w->attention, n * n_q, 1, tiny, err));
+	TT_TRY(device_random_bf16(&w->ffn, n * c->ffn_size, 1, tiny, err));
+	TT_TRY(device_random_f32(&w->logits, n_seqs * c->vocab_size, 8, 0, tiny, err));
+	TT_TRY(device_random_f32(&w->inverse_frequencies, c->head_dim / 2, 0.5f, 0.5f, tiny, err));
+	TT_TRY(device_random_f32(&w->ones, c->hidden_size, 0, 1, tiny, err));
+	TT_TRY(device_block(&w->samples, n_seqs * sizeof *w->samples, err));
+	size_t widest = n * 2 * c->ffn_size, n_logits = n_seqs * c->vocab_size;
+	TT_TRY(device_block(&w->scratch, (widest > n_logits ? widest : n_logits) * sizeof(uint16_t), err));
+	TT_TRY(make_policies(w, tiny, err));
+	return make_stream(w, err);
+}
+
+/* The tokens of the step, on pages that start at first. */
+static void fill_step(const struct tt_kernel_world *w, struct tt_step *step, bool steered, uint32_t first)
+{
+	for (uint32_t i = 0; i < step->n_tokens; i++) {
+		tt_step_tokens(step)[i] = (int32_t)(i * 7919 % w->config.vocab_size);
+		tt_step_positions(step)[i] = w->prefill ? (int32_t)i : (int32_t)w->context - 1;
+		tt_step_seqs(step)[i] = w->prefill ? 0 : (int32_t)i;
+		tt_step_captures(step)[i] = -1;
+		memset(tt_step_coef_rows(step) + (size_t)i * TT_STACK, 0, TT_STACK * sizeof(uint16_t));
+		if (steered)
+			tt_step_coef_rows(step)[(size_t)i * TT_STACK] = w->prefill ? 1 : (uint16_t)(1 + i);
+	}
+	for (uint32_t row = 1; row < step->n_rows; row++)
+		tt_step_row_slots(step)[row] = (uint16_t)(row - 1);
+	for (uint32_t i = 0; i < step->n_seqs * step->max_pages; i++)
+		tt_step_pages(step)[i] = (int32_t)((first + i) % w->kv.n_pages);
+	for (uint32_t i = 0; i < step->n_samples; i++)
+		tt_step_samples(step)[i] =
+			(struct tt_sample_plan){.token = w->prefill ? step->n_tokens - 1 : i, .target = -1, .top_p = 1};
+}
+
+int tt_kernel_world_step(struct tt_kernel_world *w, const struct tt_kernel_world *base, uint32_t n, bool prefill,
+	bool steered, struct tt_error *err)
+{
+	struct tt_step counts = {.n_tokens = n, .n_seqs = prefill ? 1 : n, .n_samples = prefill ? 1 : n};
+	*w = *base;
+	w->is_base = false;
+	w->prefill = prefill;
+	w->plans = NULL;
+	w->step = NULL;
+	if (n < 1 || n > (prefill ? w->max_tokens : w->max_seqs))
+		return tt_fail(err, TT_ERR_ARGUMENT, "a step of %u tokens", n);
+	w->n_tokens = w->cuda.grid_tokens = n;
+	w->n_samples = w->cuda.grid_samples = counts.n_samples;
+	uint32_t length = prefill ? n : w->context;
+	counts.max_pages = (length + TT_PAGE_TOKENS - 1) / TT_PAGE_TOKENS;
+	counts.n_rows = 1 + (prefill ? 1 : n);
+	w->cuda.max_splits = (length + TT_SPLIT_KEYS - 1) / TT_SPLIT_KEYS;
+	w->n_plans = w->kv.n_pages / (counts.n_seqs * counts.max_pages);
+	w->n_plans = w->n_plans > MAX_PLANS ? MAX_PLANS : w->n_plans < 1 ? 1 : w->n_plans;
+
+	size_t capacity = 1 << 20;
+	TT_TRY(tt_alloc(&w->step, capacity, 1, err));
+	*w->step = counts;
+	TT_TRY(tt_step_layout(w->step, capacity, err));
+	w->plan_bytes = (w->step->n_bytes + 255) / 256 * 256;
+	TT_TRY(device_block(&w->plans, (size_t)w->n_plans * w->plan_bytes, err));
+	for (uint32_t i = 0; i < w->n_plans; i++) {
+		fill_step(w, w->step, steered, i * counts.n_seqs * counts.max_pages);
+		TT_TRY_CUDA(cudaMemcpy(w->plans + (size_t)i * w->plan_bytes, w->step, w->step->n_bytes,
+				    cudaMemcpyHostToDevice),
+			"a plan");
+	}
+	return TT_OK;
+}
+
+void tt_kernel_world_close(struct tt_kernel_world *w)
+{
+	free(w->step);
+	cudaFree(w->plans);
+	if (!w->is_base)
+		return;
+	void *blocks[] = {w->cuda.partial, w->cuda.arrivals, w->cuda.x, w->cuda.squares, w->weights, w->kv.data,
+		w->x_start, w->h, w->h_start, w->squares_start, w->q, w->attention, w->ffn, w->logits, w->coef, w->ones,
+		w->inverse_frequencies, w->scratch, w->slots, w->samples};
+	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+		cudaFree(blocks[i]);
+	if (w->cuda.stream)
+		cudaStreamDestroy(w->cuda.stream);
+	free(w->host_h);
+}
+
+/* The copy-th matrix of its shape; copies repeat when the memory is full. */
+static struct tt_matrix matrix_at(const struct tt_kernel_world *w, uint32_t copy, uint32_t n_out, uint32_t n_in)
+{
+	uint64_t one = matrix_bytes(n_out, n_in);
+	return (struct tt_matrix){w->weights + copy % (w->weight_bytes / one) * one, TT_TYPE_BF16, n_out, n_in};
+}
+
+/* Takes the first n_out rows of a matrix that holds several. */
+static struct tt_matrix split_off(struct tt_matrix *rest, uint32_t n_out)
+{
+	struct tt_matrix part = *rest;
+	part.n_out = n_out;
+	rest->data = (const uint16_t *)rest->data + (size_t)n_out * rest->n_in;
+	rest->n_out -= n_out;
+	return part;
+}
+
+void tt_kernel_world_weights(
+	const struct tt_kernel_world *w, uint32_t copy, struct tt_layer *layer, struct tt_matrix *output)
+{
+	const struct tt_config *c = &w->config;
+	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
+	struct tt_matrix qkv = matrix_at(w, copy, n_q + 2 * n_kv, d), gate_up = matrix_at(w, copy, 2 * c->ffn_size, d);
+	*layer = (struct tt_layer){.attn_norm = w->ones, .ffn_norm = w->ones};
+	layer->wq = split_off(&qkv, n_q);
+	layer->wk = split_off(&qkv, n_kv);
+	layer->wv = qkv;
+	layer->wo = matrix_at(w, copy, d, n_q);
+	layer->w_gate = split_off(&gate_up, c->ffn_size);
+	layer->w_up = gate_up;
+	layer->w_down = matrix_at(w, copy, d, c->ffn_size);
+	*output = matrix_at(w, copy, c->vocab_size, d);
+}
+
+const struct tt_step *tt_kernel_world_plan(const struct tt_kernel_world *w, uint32_t index)
+{
+	return (const struct tt_step *)(void *)(w->plans + (size_t)(index % w->n_plans) * w->plan_bytes);
+}
+
+int tt_kernel_world_restore(struct tt_kernel_world *w, struct tt_error *err)
+{
+	uint32_t d = w->config.hidden_size;
+	size_t n = (size_t)w->n_tokens * d, n_squares = (size_t)w->n_tokens * tt_norm_tiles(d);
+	TT_TRY_CUDA(cudaMemcpy(w->h, w->h_start, n * sizeof(float), cudaMemcpyDeviceToDevice), "h");
+	TT_TRY_CUDA(cudaMemcpy(w->cuda.x, w->x_start, n * sizeof(uint16_t), cudaMemcpyDeviceToDevice), "x");
+	TT_TRY_CUDA(cudaMemcpy(w->cuda.squares, w->squares_start, n_squares * sizeof(float), cudaMemcpyDeviceToDevice),
+		"squares");
+	TT_TRY_CUDA(cudaDeviceSynchronize(), "the benchmark's inputs");
+	return TT_OK;
+}
+
+int tt_kernel_world_dot(
+	const void *x, const void *w, uint32_t n_in, uint32_t token, uint32_t i, double *out, struct tt_error *err)
+{
+	size_t row = n_in * sizeof(uint16_t);
+	uint16_t *a = NULL;
+	TT_TRY(tt_alloc(&a, (size_t)2 * n_in, sizeof *a, err));
+	cudaError_t error = cudaMemcpy(a, (const char *)x + token * row, row, cudaMemcpyDeviceToHost);
+	if (error == cudaSuccess)
+		error = cudaMemcpy(a + n_in, (const char *)w + i * row, row, cudaMemcpyDeviceToHost);
+	*out = 0;
+	for (uint32_t k = 0; k < n_in; k++)
+		*out += (double)tt_bf16_to_f32(a[k]) * (double)tt_bf16_to_f32(a[n_in + k]);
+	free(a);
+	TT_TRY_CUDA(error, "a row");
+	return TT_OK;
+}
+
+double tt_kernel_world_inverse_rms(const struct tt_kernel_world *w, uint32_t token)
+{
+	uint32_t d = w->config.hidden_size;
+	const float *h = w->host_h + (size_t)token * d;
+	double sum = 0;
+	for (uint32_t i = 0; i < d; i++)
+		sum += (double)h[i] * (double)h[i];
+	return 1 / sqrt(sum / d + (double)w->config.rms_norm_eps);
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# gpu-check without a GPU: its bundle runs elsewhere and says that there is none; every part runs on the emulator, as far as it
+# can, and its report reads; and it fails when a part does. Skipped in part without nvcc, since then there is nothing to bundle.
+#   test_gpu_check.sh BUILD TT_CUDA
+set -euo pipefail
+trap 'echo "test_gpu_check: failed in line $LINENO"' ERR
+build=$1
+source=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+elsewhere() { (cd / && env -i PATH=/usr/bin:/bin "$@"); }
+say() { echo "test_gpu_check: $*"; }
+
+check=$source/scripts/gpu_check.py
+if [ "$2" = ON ]; then
+	"$source/scripts/bundle.sh" "$build" "$work/made/bundle"
+	mv "$work/made/bundle" "$work/moved"
+	size=$(du -sm "$work/moved" | cut -f1)
+	[ "$size" -lt 64 ] || { say "the bundle has $size MiB"; exit 1; }
+	for program in "$work"/moved/bin/*; do
+		! elsewhere ldd "$program" | grep -E 'not found|libjansson.*=> /(usr/)?lib' || { say "$program: libraries"; exit 1; }
+	done
+	elsewhere "$work/moved/bin/trimtab" --version >/dev/null
+	if ! nvidia-smi >/dev/null 2>&1; then
+		[ "$(elsewhere "$work/moved/gpu-check")" = "gpu-check: no CUDA device: every part is skipped" ]
+		[ ! -e "$work/moved/results" ]
+		[[ $(elsewhere "$work/moved/bin/gpu-suites" || [ $? = 77 ]) == "no CUDA device"* ]]
+		[ "$(elsewhere "$work/moved/bin/primitives" /dev/null)" = "no CUDA device" ]
+		! elsewhere "$work/moved/bin/gpu-bench" --machine 2>"$work/message" || exit 1
+		grep -q '^gpu-bench: the device: ' "$work/message"
+	fi
+	check=$work/moved/gpu-check
+else
+	say "built without CUDA kernels: nothing to bundle"
+fi
+
+elsewhere "$check" --rehearse "$build" --results "$work/results"
+python3 - "$work"/results/*.json "$work"/results/*.md <<'END'
+import json, sys
+
+report = json.load(open(sys.argv[1]))
+page = open(sys.argv[2]).read()
+parts = {part["name"]: part["outcome"] for part in report["parts"]}
+assert report["schema"] == "trimtab-gpu-check/1" and report["rehearsed"]
+ran = ["machine", "primitives", "ops", "models", "kernels", "decode"]
+assert all(parts[name] == "pass" for name in ran) and set(parts) == {*ran, "sanitizer", "torch"}, parts
+kernels = {(case["group"].split(" ")[2], case["name"]): case for case in report["kernels"]["cases"]}
+for op in ("embed", "qkv", "attention", "o_proj", "gate_up", "logits", "sample"):
+    assert kernels[op, "kernel"]["seconds"]["median"] > 0, op
+assert "relative error" in kernels["o_proj", "kernel"]["note"]
+arms = {case["name"] for case in report["decode"]["cases"]}
+assert arms == {"unsteered", "steered at one layer", "steered at all layers", "a policy for every row"}, arms
+for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Kernels", "## Whole models", "| o_proj | kernel |"):
+    assert heading in page, heading
+END
+
+# What a primitive gives is changed: the part must fail, and with it the whole.
+if [ "$2" = ON ]; then
+	printf '\1' | dd of="$work/moved/primitives.bin" bs=1 seek=100 conv=notrunc status=none
+	! elsewhere "$check" --rehearse "$build" --results "$work/failed" --only machine,primitives >"$work/output" || exit 1
+	grep -q '^fail    primitives .*a primitive differs' "$work/output"
+	grep -q '| primitives | fail |' "$work"/failed/*.md
+fi
+say "passed"

@@ -140,12 +140,12 @@ def suites(check, filters, limit):
 
 def ops(check):
     """Every op against its references: what the emulator's suites hold it against."""
-    return suites(check, ["emu_product.*", "emu_control.*"] if check.rehearsed else ["emu_*"], 150)
+    return suites(check, ["emu_product.*", "emu_control.*"] if check.rehearsed else ["emu_product*", "emu_attention.*", "emu_control.*", "emu_sample.*"], 120)
 
 
 def models(check):
     """Whole tiny models against PyTorch's logits, steered and not, in every batch and chunk."""
-    return suites(check, ["forward.*"] if check.rehearsed else ["[!e]*"], 120)
+    return suites(check, ["forward.hugging*"] if check.rehearsed else ["forward.*", "steering.*", "strict.*", "engine*"], 100)
 
 
 def sanitizer(check):
@@ -193,7 +193,7 @@ def kernels(check):
 
 def decode(check):
     """Whole models with random weights: decode and prefill, steered and not."""
-    return timed(check, "gpu-bench", ["--decode"] + (["--tiny"] if check.rehearsed else []), 150, "decode")
+    return timed(check, "gpu-bench", ["--decode"] + (["--tiny"] if check.rehearsed else ["--seconds", "100"]), 160, "decode")
 
 
 def torch(check):

@@ -28,6 +28,7 @@ struct tt_gpu {
 	uint32_t matrix;
 	void *library, *handle, *workspace;
 	cublas_set_stream *set_stream;
+	cublas_set_workspace *set_workspace;
 	cublas_gemm *gemm;
 };
 
@@ -38,22 +39,16 @@ static void cublas_open(struct tt_gpu *gpu)
 {
 	static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so"};
 	cublas_create *create = NULL;
-	cublas_set_workspace *set_workspace = NULL;
 	for (size_t i = 0; !gpu->library && i < sizeof names / sizeof *names; i++)
 		gpu->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
 	if (!gpu->library)
 		return;
 	LOOK_UP(gpu->library, "cublasCreate_v2", &create);
 	LOOK_UP(gpu->library, "cublasSetStream_v2", &gpu->set_stream);
-	LOOK_UP(gpu->library, "cublasSetWorkspace_v2", &set_workspace);
+	LOOK_UP(gpu->library, "cublasSetWorkspace_v2", &gpu->set_workspace);
 	LOOK_UP(gpu->library, "cublasGemmEx", &gpu->gemm);
-	if (!create || !gpu->set_stream || !set_workspace || !gpu->gemm || create(&gpu->handle)) {
-		gpu->handle = NULL;
-		return;
-	}
-	/* Its own, since what it allocates itself cannot be part of a captured graph. Setting a stream resets it. */
-	if (gpu->set_stream(gpu->handle, gpu->stream) || cudaMalloc(&gpu->workspace, WORKSPACE) != cudaSuccess ||
-		set_workspace(gpu->handle, gpu->workspace, WORKSPACE))
+	if (!create || !gpu->set_stream || !gpu->set_workspace || !gpu->gemm || create(&gpu->handle) ||
+		cudaMalloc(&gpu->workspace, WORKSPACE) != cudaSuccess)
 		gpu->handle = NULL;
 }
 
@@ -120,7 +115,9 @@ int tt_gpu_cublas(struct tt_gpu *gpu, void *stream, void *y, const void *x, cons
 	const float one = 1, zero = 0;
 	if (!gpu->handle)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "there is no cuBLAS");
-	if (stream && gpu->set_stream(gpu->handle, stream))
+	/* Memory of its own, since what it allocates itself cannot be part of a captured graph; setting a stream takes it away. */
+	if (stream &&
+		(gpu->set_stream(gpu->handle, stream) || gpu->set_workspace(gpu->handle, gpu->workspace, WORKSPACE)))
 		return tt_fail(err, TT_ERR_DEVICE, "cuBLAS does not take the stream");
 	/* Row-major [n][n_out] is column-major n_out x n. */
 	int status = gpu->gemm(gpu->handle, OP_T, OP_N, (int)n_out, (int)n, (int)n_in, &one, w, R_16BF, (int)n_in, x,

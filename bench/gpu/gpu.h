@@ -29,9 +29,8 @@ int tt_kernel_bench_add(struct tt_kernel_bench **out, struct tt_gpu *gpu, struct
 void tt_kernel_bench_close(struct tt_kernel_bench *kernels);
 uint32_t tt_kernel_bench_n_wrong(const struct tt_kernel_bench *kernels); /* outputs that were not right */
 
-struct tt_model_bench;
-int tt_model_bench_add(
-	struct tt_model_bench **out, struct tt_bench *bench, const char *model, bool tiny, struct tt_error *err);
-void tt_model_bench_close(struct tt_model_bench *models);
+/* Adds and runs the groups of one model; none is begun after until (CLOCK_MONOTONIC seconds), and *n_left_out counts those. */
+int tt_model_bench_run(
+	struct tt_bench *bench, const char *model, bool tiny, double until, uint32_t *n_left_out, struct tt_error *err);
 
 #endif

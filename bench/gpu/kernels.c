@@ -24,6 +24,7 @@ struct kernel_case {
 	enum op op;
 	bool cublas;
 	cudaGraphExec_t graph;
+	uint32_t n_launches; /* of the graph, in a sample */
 	char note[64], group[96];
 };
 
@@ -120,9 +121,17 @@ static uint32_t copies_of(struct tt_kernel_world *w, enum op op)
 static int case_run(void *context, struct tt_error *err)
 {
 	struct kernel_case *one = context;
-	TT_TRY_CUDA(cudaGraphLaunch(one->graph, one->world->cuda.stream), "a graph");
+	for (uint32_t i = 0; i < one->n_launches; i++)
+		TT_TRY_CUDA(cudaGraphLaunch(one->graph, one->world->cuda.stream), "a graph");
 	TT_TRY_CUDA(cudaStreamSynchronize(one->world->cuda.stream), "a graph");
 	return TT_OK;
+}
+
+/* So many that a sample takes a GPU some milliseconds, against the microseconds of waiting for it. */
+static uint32_t launches_of(double bytes, double flops)
+{
+	double by_bytes = bytes / 3e12, by_flops = flops / 4e14, n = 3e-3 / (by_bytes > by_flops ? by_bytes : by_flops);
+	return n > 64 ? 64 : n < 1 ? 1 : (uint32_t)n;
 }
 
 /* h grows with every sum that is added to it. */
@@ -249,6 +258,8 @@ static int add_case(struct tt_kernel_bench *all, struct tt_bench *bench, const s
 			is_wrong(one->op, error) ? ": WRONG" : "");
 	all->n_wrong += is_wrong(one->op, error);
 	TT_TRY(case_record(one, n_copies, err));
+	one->n_launches = w->tiny ? 1 : launches_of(bytes * n_copies, flops * n_copies);
+	double n_calls = (double)n_copies * one->n_launches;
 	bool has_baseline = !one->cublas && p.n_out && tt_gpu_has_cublas(one->gpu);
 	struct tt_bench_case item = {
 		.group = one->group,
@@ -258,11 +269,11 @@ static int add_case(struct tt_kernel_bench *all, struct tt_bench *bench, const s
 		.before = case_before,
 		.context = one,
 		.n_calls = 1,
-		.work = {{"calls", n_copies, NULL}, {"bytes", bytes * n_copies, "copy"}},
+		.work = {{"calls", n_calls, NULL}, {"bytes", bytes * n_calls, "copy"}},
 		.baseline = has_baseline ? "cublas" : NULL,
 	};
 	if (flops > 0)
-		item.work[2] = (struct tt_bench_work){"flops", flops * n_copies, tt_gpu_matrix_ceiling(one->gpu)};
+		item.work[2] = (struct tt_bench_work){"flops", flops * n_calls, tt_gpu_matrix_ceiling(one->gpu)};
 	return tt_bench_add(bench, &item, err);
 }
 

@@ -3,6 +3,7 @@
  * prompts in turn; their pages are still there, so that only decoding costs time. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -187,27 +188,28 @@ static int open_engine(struct tt_model_bench *all, const char *model, bool tiny,
 	return TT_OK;
 }
 
-int tt_model_bench_add(
-	struct tt_model_bench **out, struct tt_bench *bench, const char *model, bool tiny, struct tt_error *err)
+static double now(void)
 {
-	static const uint32_t batches[] = {1, 8, 64, 256};
-	struct tt_model_bench *all = NULL;
-	char group[96];
-	TT_TRY(tt_alloc(&all, 1, sizeof *all, err));
-	*out = all;
-	TT_TRY(open_engine(all, model, tiny, err));
-	for (size_t i = 0; i < sizeof batches / sizeof *batches && batches[i] <= all->max_batch; i++) {
-		snprintf(group, sizeof group, "%s decode batch %u", model, batches[i]);
-		TT_TRY(add_group(all, bench, group, batches[i], err));
-	}
-	snprintf(group, sizeof group, "%s prefill %u", model, all->n_prefill);
-	return add_group(all, bench, group, 0, err);
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void tt_model_bench_close(struct tt_model_bench *all)
+/* batch 0: a prompt. */
+static int run_group(
+	struct tt_model_bench *all, struct tt_bench *bench, const char *model, uint32_t batch, struct tt_error *err)
 {
-	if (!all)
-		return;
+	char group[96];
+	if (batch)
+		snprintf(group, sizeof group, "%s decode batch %u", model, batch);
+	else
+		snprintf(group, sizeof group, "%s prefill %u", model, all->n_prefill);
+	TT_TRY(add_group(all, bench, group, batch, err));
+	return tt_bench_run(bench, err);
+}
+
+static void close_engine(struct tt_model_bench *all)
+{
 	for (uint32_t g = 0; g < all->n_groups; g++)
 		for (int kind = 0; kind < N_ARMS; kind++)
 			free_requests(&all->arms[g][kind]);
@@ -215,4 +217,23 @@ void tt_model_bench_close(struct tt_model_bench *all)
 	for (uint32_t i = 0; i < 1 + MAX_BATCH; i++)
 		tt_policy_free(all->policies[i]);
 	free(all);
+}
+
+int tt_model_bench_run(
+	struct tt_bench *bench, const char *model, bool tiny, double until, uint32_t *n_left_out, struct tt_error *err)
+{
+	static const uint32_t batches[] = {1, 8, 0, 64, 256};
+	struct tt_model_bench *all = NULL;
+	TT_TRY(tt_alloc(&all, 1, sizeof *all, err));
+	int status = open_engine(all, model, tiny, err);
+	for (size_t i = 0; i < sizeof batches / sizeof *batches && status == TT_OK; i++) {
+		if (batches[i] > all->max_batch)
+			continue;
+		if (now() > until)
+			++*n_left_out;
+		else
+			status = run_group(all, bench, model, batches[i], err);
+	}
+	close_engine(all);
+	return status;
 }

@@ -151,6 +151,7 @@ int tt_kernel_world_open(struct tt_kernel_world *w, const char *model, bool tiny
 	struct tt_model *shapes = NULL;
 	memset(w, 0, sizeof *w);
 	w->is_base = true;
+	w->tiny = tiny;
 	snprintf(path, sizeof path, "dummy:%s", model);
 	TT_TRY(tt_model_open(&shapes, path, err));
 	w->config = shapes->config;

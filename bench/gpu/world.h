@@ -8,7 +8,7 @@
 struct tt_kernel_world {
 	struct tt_cuda cuda; /* no more of a backend than the ops use */
 	struct tt_config config;
-	bool is_base, prefill;
+	bool is_base, prefill, tiny;
 	uint32_t context, max_tokens, max_seqs; /* of any step */
 	uint32_t n_tokens, n_samples;           /* of this one */
 

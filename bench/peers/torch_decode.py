@@ -8,6 +8,7 @@ gpu-check puts beside trimtab's figures.
 Without a GPU it runs on the CPU; use --tiny there."""
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -92,23 +93,24 @@ class Timer:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def sample(self, call, n):
-        self.wait()
-        began = time.perf_counter()
-        for _ in range(n):
-            call()
-        self.wait()
-        return (time.perf_counter() - began) / n
+    def sample(self, call, context, n):
+        with context():
+            self.wait()
+            began = time.perf_counter()
+            for _ in range(n):
+                call()
+            self.wait()
+            return (time.perf_counter() - began) / n
 
     def group(self, name, tokens, calls, baseline):
         """Cases in turn, round by round, as bench/harness.h does; ratios within a round."""
         samples = {case: [] for case in calls}
         for call in calls.values():
-            self.sample(call, 2)
-        n = max(1, min(20, int(0.02 / self.sample(next(iter(calls.values())), 1))))
+            self.sample(*call, 2)
+        n = max(1, min(20, int(0.02 / self.sample(*calls[baseline], 1))))
         for _ in range(self.rounds):
             for case, call in calls.items():
-                samples[case].append(self.sample(call, n))
+                samples[case].append(self.sample(*call, n))
         for case, times in samples.items():
             ratios = [a / b for a, b in zip(times, samples[baseline])] if case != baseline else []
             self.cases.append({
@@ -123,21 +125,20 @@ def summary(values):
     return {"n": len(values), "median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def steered(blocks):
-    """The call with hooks that add a vector to each block's output, as steering libraries do."""
-    vectors = [torch.randn(block.o.out_features, device=block.o.weight.device, dtype=torch.bfloat16) for block in blocks]
+@contextlib.contextmanager
+def steered(blocks, vectors):
+    """Hooks that add a vector to each block's output, as steering libraries do."""
+    hooks = [block.register_forward_hook(lambda _module, _inputs, h, v=v: h + v) for block, v in zip(blocks, vectors)]
+    yield
+    for hook in hooks:
+        hook.remove()
 
-    def add_hooks():
-        return [block.register_forward_hook(lambda _module, _inputs, h, v=v: h + v) for block, v in zip(blocks, vectors)]
 
-    def wrap(call):
-        def hooked():
-            hooks = add_hooks()
-            call()
-            for hook in hooks:
-                hook.remove()
-        return hooked
-    return wrap
+def arms(model, call):
+    """What is timed, each with the context it runs in."""
+    vectors = [torch.randn_like(block.attn_norm) for block in model.blocks]
+    return {"eager": (call, contextlib.nullcontext),
+            "eager, hooks at all layers": (call, lambda: steered(model.blocks, vectors))}
 
 
 def graphed(call):
@@ -161,9 +162,9 @@ def time_decode(timer, name, batch, context):
 
     def step():
         ids.copy_(model(ids, position, True)[:, None])
-    calls = {"eager": step, "eager, hooks at all layers": steered(model.blocks)(step)}
+    calls = arms(model, step)
     if timer.device == "cuda":
-        calls["graphed"] = graphed(step)
+        calls["graphed"] = (graphed(step), contextlib.nullcontext)
     timer.group(f"{name} decode batch {batch}", batch, calls, "eager")
 
 
@@ -174,8 +175,7 @@ def time_prefill(timer, name, length):
 
     def run():
         model(ids, position, False)
-    timer.group(f"{name} prefill {length}", length, {"eager": run, "eager, hooks at all layers": steered(model.blocks)(run)},
-                "eager")
+    timer.group(f"{name} prefill {length}", length, arms(model, run), "eager")
 
 
 def main():

@@ -145,7 +145,7 @@ def ops(check):
 
 def models(check):
     """Whole tiny models against PyTorch's logits, steered and not, in every batch and chunk."""
-    return suites(check, ["forward.hugging*"] if check.rehearsed else ["forward.*", "steering.*", "strict.*", "engine*"], 100)
+    return suites(check, ["forward.hugging*"] if check.rehearsed else ["forward.*", "steering.*", "strict.*", "emu_engine.*"], 100)
 
 
 def sanitizer(check):

@@ -95,7 +95,7 @@ def page(report):
     if report.get("kernels"):
         text += kernels(report)
     if report.get("decode"):
-        text += rates("Whole models", "Random weights, context 512, strict mode. Decode: all rows of a batch, one step a token.",
+        text += rates("Whole models", "Random weights, context 512; strict mode, and fast where a group says so. Decode: all rows of a batch, one step a token.",
                       report["decode"])
     if report.get("torch"):
         text += rates("PyTorch", "The same shapes and lengths with random bf16 weights and SDPA, in the same run.", report["torch"])

@@ -134,13 +134,14 @@ static int describe_job(
 		json_object_set_new(
 			policies, b->job.policies.list[i].name, json_string(b->job.policies.list[i].sha256));
 	*out = json_pack(
-		"{s:s, s:{s:s, s:I}, s:{s:s, s:s, s:s, s:s, s:s, s:i}, s:o, s:s?, s:{s:i, s:f, s:s, s:s?, s:b}, "
+		"{s:s, s:{s:s, s:I}, s:{s:s, s:s, s:s, s:s, s:s, s:s, s:i}, s:o, s:s?, s:{s:i, s:f, s:s, s:s?, s:b}, "
 		"s:b}",
 		"version", TT_VERSION, "input", "sha256", input_sha256, "bytes", (json_int_t)input_size, "model",
 		"fingerprint", info->fingerprint, "weights_digest", info->weights_digest, "backend", info->backend,
-		"probe", model_probe, "text", text_probe, "context", (int)info->context, "policies", policies, "sweep",
-		o->sweep, "options", "max_tokens", (int)o->max_tokens, "temperature", (double)o->temperature, "seed",
-		"", "system", o->system, "raw", (int)o->raw, "telemetry", (int)(o->telemetry != NULL));
+		"mode", info->mode, "probe", model_probe, "text", text_probe, "context", (int)info->context, "policies",
+		policies, "sweep", o->sweep, "options", "max_tokens", (int)o->max_tokens, "temperature",
+		(double)o->temperature, "seed", "", "system", o->system, "raw", (int)o->raw, "telemetry",
+		(int)(o->telemetry != NULL));
 	json_t *seed = json_integer((json_int_t)o->seed);
 	if (!*out || json_object_set_new(json_object_get(*out, "options"), "seed", seed) < 0)
 		return tt_fail(err, TT_ERR_FORMAT, "an option is not valid UTF-8");
@@ -272,6 +273,9 @@ static void note_where(const struct batch *b)
 	const struct tt_batch_options *o = b->job.options;
 	uint64_t total = b->n_lines * rows_per_line(b);
 	char text[128];
+	if (o->note && strcmp(tt_engine_info(b->job.engine)->mode, "strict") != 0)
+		o->note(o->user, "in fast mode a row may depend on its batch mates, so a stopped run does not end with "
+				 "the same bytes");
 	if (!o->note || b->journal.n_rows == 0 || b->journal.n_rows >= total)
 		return;
 	snprintf(text, sizeof text, "going on behind %llu of %llu rows", (unsigned long long)b->journal.n_rows,

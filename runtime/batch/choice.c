@@ -228,10 +228,11 @@ int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt
 			return no_memory(err);
 		}
 	}
-	*out = json_pack("{s:s++, s:s, s:I, s:s, s:s#, s:o, s:{s:I, s:I, s:I}, s:o}", "id",
+	*out = json_pack("{s:s++, s:s, s:I, s:s, s:s#, s:o, s:{s:I, s:I, s:I}, s:s, s:o}", "id",
 		chat ? "chatcmpl-" : "cmpl-", id, "", "object", chat ? "chat.completion" : "text_completion", "created",
 		(json_int_t)created, "model", info->name, "system_fingerprint", info->weights_digest, 16, "choices",
 		list, "usage", "prompt_tokens", n_prompt, "completion_tokens", n_generated, "total_tokens",
-		n_prompt + n_generated, "steering", tt_decisions_json(choices[0].request, body, info->n_layers));
+		n_prompt + n_generated, "mode", info->mode, "steering",
+		tt_decisions_json(choices[0].request, body, info->n_layers));
 	return *out ? TT_OK : no_memory(err);
 }

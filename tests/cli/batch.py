@@ -271,7 +271,7 @@ def test_answers():
         body, n = row["response"]["body"], asked.get("body", {}).get("n", 1)
         is_chat = "choices" in body and "message" in body["choices"][0]
         usage = body["usage"]
-        check(body["object"] == ("chat.completion" if is_chat else "text_completion") and len(body["choices"]) == n and
+        check(body["mode"] == "strict" and body["object"] == ("chat.completion" if is_chat else "text_completion") and len(body["choices"]) == n and
               body["id"].startswith("chatcmpl-" if is_chat else "cmpl-") and
               [c["index"] for c in body["choices"]] == list(range(n)) and
               all(c["finish_reason"] in ("stop", "length") for c in body["choices"]) and

@@ -102,12 +102,15 @@ def unpermute(weight, n_heads):
     return weight.reshape(n_heads, -1, 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def heads_of(gguf_name, n_heads, n_kv_heads):
-    """How many heads permute the rows of this tensor; 0 for none."""
-    return {"attn_q": n_heads, "attn_k": n_kv_heads}.get(gguf_name.split(".")[-2], 0)
+def heads_of(gguf_name, config):
+    """How many heads permute the rows of this tensor; 0 for none. Only Llama's converter permutes."""
+    if config["model_type"] != "llama":
+        return 0
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    return heads.get(gguf_name.split(".")[-2], 0)
 
 
-def gguf_names(n_layers):
+def gguf_names(config):
     """Hugging Face's tensor name -> GGUF's."""
     parts = {
         "input_layernorm": "attn_norm",
@@ -120,8 +123,10 @@ def gguf_names(n_layers):
         "mlp.up_proj": "ffn_up",
         "mlp.down_proj": "ffn_down",
     }
+    if config["model_type"] == "qwen3":
+        parts |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
     names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
-    for layer in range(n_layers):
+    for layer in range(config["num_hidden_layers"]):
         for theirs, ours in parts.items():
             names[f"model.layers.{layer}.{theirs}.weight"] = f"blk.{layer}.{ours}.weight"
     return names
@@ -129,12 +134,12 @@ def gguf_names(n_layers):
 
 def write_gguf(path, config, weights, matrix_type, embedding_type):
     """Norms stay f32, as in every GGUF file; the matrices take the types given."""
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, config["model_type"])
     write_gguf_keys(writer, config, matrix_type)
     write_gguf_vocabulary(writer)
-    for theirs, ours in gguf_names(config["num_hidden_layers"]).items():
+    for theirs, ours in gguf_names(config).items():
         data = weights[theirs].to(torch.float32).numpy()
-        if heads := heads_of(ours, config["num_attention_heads"], config["num_key_value_heads"]):
+        if heads := heads_of(ours, config):
             data = permute(data, heads)
         kind = embedding_type if ours == "token_embd.weight" else matrix_type
         if data.ndim == 1:
@@ -148,7 +153,7 @@ def write_gguf(path, config, weights, matrix_type, embedding_type):
 
 
 def write_gguf_keys(writer, config, matrix_type):
-    writer.add_name("tiny random llama")
+    writer.add_name("tiny random " + config["model_type"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -157,7 +162,11 @@ def write_gguf_keys(writer, config, matrix_type):
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_theta"])
-    writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
+    if "head_dim" in config:
+        writer.add_key_length(config["head_dim"])
+        writer.add_value_length(config["head_dim"])
+    else:
+        writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
     writer.add_vocab_size(config["vocab_size"])
     name = matrix_type.name + ("_M" if matrix_type.name in ("Q4_K", "Q5_K") else "")
     file_type = "ALL_F32" if name == "F32" else f"MOSTLY_{name}"
@@ -179,13 +188,13 @@ def write_gguf_vocabulary(writer):
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def read_gguf(path, n_heads, n_kv_heads, n_layers):
+def read_gguf(path, config):
     """A GGUF file's weights as gguf-py dequantises them, f32, under Hugging Face's names and in its row order."""
-    theirs = {ours: name for name, ours in gguf_names(n_layers).items()}
+    theirs = {ours: name for name, ours in gguf_names(config).items()}
     weights = {}
     for tensor in gguf.GGUFReader(path).tensors:
         data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        if heads := heads_of(tensor.name, n_heads, n_kv_heads):
+        if heads := heads_of(tensor.name, config):
             data = unpermute(data, heads)
         weights[theirs.pop(tensor.name)] = torch.from_numpy(np.array(data, dtype=np.float32))
     assert not theirs, f"{path} lacks {sorted(theirs)}"

@@ -43,7 +43,7 @@ def load_model(path):
     assert config.rope_parameters["rope_theta"] == fields["llama.rope.freq_base"].contents()
     assert config.rope_parameters["rope_type"] == "default"
     assert abs(config.rms_norm_eps - fields["llama.attention.layer_norm_rms_epsilon"].contents()) < 1e-9
-    read = files.read_gguf(path, config.num_attention_heads, config.num_key_value_heads, config.num_hidden_layers)
+    read = files.read_gguf(path, config.to_dict())
     state = model.state_dict()
     for name, tensor in read.items():
         assert state[name].dtype == torch.float32 and torch.equal(state[name], tensor), f"{name} differs from gguf-py"

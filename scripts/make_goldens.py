@@ -373,6 +373,8 @@ def make_tiny(out, name):
         make_steered(directory, model, spec)
         for suffix, types in GGUF_TYPES.items():
             make_gguf(directory / f"tiny-llama.{suffix}.gguf", types, config, weights, spec["seed"])
+    if name == "tiny-qwen3":
+        make_gguf(directory / "tiny-qwen3.q8_0.gguf", GGUF_TYPES["q8_0"], config, weights, spec["seed"])
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 
@@ -411,9 +413,7 @@ def make_steered(directory, model, spec):
 def make_gguf(path, types, config, weights, seed):
     """The file, and for each type but f32 (whose golden is the directory's) a golden from its dequantised weights."""
     files.write_gguf(path, config, weights, *types)
-    read = files.read_gguf(
-        path, config["num_attention_heads"], config["num_key_value_heads"], config["num_hidden_layers"]
-    )
+    read = files.read_gguf(path, config)
     rel = max(((read[k] - weights[k]).norm() / weights[k].norm()).item() for k in weights)
     print(f"  {path.name}: weights {rel:.1e} relative from f32")
     if types[0] == Q.F32:

@@ -87,9 +87,10 @@ Test(forward, hugging_face_float16_linear_rope)
 	check_model(GOLDEN("tiny-linear"), GOLDEN("tiny-linear/golden.safetensors"));
 }
 
-Test(forward, hugging_face_qwen3_norms_of_heads)
+Test(forward, qwen3_norms_of_heads)
 {
 	check_model(GOLDEN("tiny-qwen3"), GOLDEN("tiny-qwen3/golden.safetensors"));
+	check_model(GOLDEN("tiny-qwen3/tiny-qwen3.q8_0.gguf"), GOLDEN("tiny-qwen3/golden.q8_0.safetensors"));
 }
 
 Test(forward, gguf_float32_has_permuted_rows)

@@ -27,68 +27,79 @@ static int need_u32(const struct tt_gguf *file, const char *key, uint32_t max, u
 	return tt_gguf_u32(file, key, 1, max, out, err);
 }
 
+/* The architecture's key of that name. */
+static const char *arch_key(char out[64], const struct tt_config *c, const char *name)
+{
+	snprintf(out, 64, "%s.%s", tt_arch_name(c->arch), name);
+	return out;
+}
+#define KEY(name) arch_key((char[64]){0}, c, name)
+
 static int read_architecture(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
 	struct tt_gguf_string name = {"", 0};
 	TT_TRY(tt_gguf_text(file, "general.architecture", &name, err));
 	if (name.len == 0)
 		return tt_fail(err, TT_ERR_FORMAT, "key general.architecture is missing");
-	if (!text_is(name, "llama"))
+	if (text_is(name, "qwen3"))
+		c->arch = TT_ARCH_QWEN3;
+	else if (!text_is(name, "llama"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"general.architecture \"%.*s\" is not supported (supported: llama)", quoted(name), name.data);
-	c->arch = TT_ARCH_LLAMA;
-	/* The converter permutes the rows of q and k, so that rotation pairs neighbours. */
-	c->rope_interleaved = true;
+			"general.architecture \"%.*s\" is not supported (supported: llama, qwen3)", quoted(name),
+			name.data);
+	/* Llama's converter permutes the rows of q and k, so that rotation pairs neighbours. */
+	c->rope_interleaved = c->arch == TT_ARCH_LLAMA;
+	c->head_norms = c->arch == TT_ARCH_QWEN3;
 	return TT_OK;
 }
 
 /* Keys by which a model of this architecture says that it computes something else. */
-static int refuse_variants(const struct tt_gguf *file, struct tt_error *err)
+static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
-	static const char *const KEYS[] = {"llama.attention.clamp_kqv", "llama.attention.max_alibi_bias",
-		"llama.attention.scale", "llama.attention.sliding_window", "llama.logit_scale", "llama.residual_scale",
-		"llama.embedding_scale", "llama.attn_logit_softcapping", "llama.final_logit_softcapping",
-		"split.count"};
+	static const char *const NAMES[] = {"attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale",
+		"attention.sliding_window", "logit_scale", "residual_scale", "embedding_scale",
+		"attn_logit_softcapping", "final_logit_softcapping"};
 	uint32_t n_experts = 0;
-	TT_TRY(tt_gguf_u32(file, "llama.expert_count", 0, UINT32_MAX, &n_experts, err));
+	TT_TRY(tt_gguf_u32(file, KEY("expert_count"), 0, UINT32_MAX, &n_experts, err));
 	if (n_experts)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"llama.expert_count is %u: mixtures of experts are not supported", n_experts);
-	for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++)
-		if (tt_gguf_find(file, KEYS[i]))
-			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEYS[i]);
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s is %u: mixtures of experts are not supported",
+			KEY("expert_count"), n_experts);
+	for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+		if (tt_gguf_find(file, KEY(NAMES[i])))
+			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(NAMES[i]));
+	if (tt_gguf_find(file, "split.count"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "key split.count is not supported");
 	return TT_OK;
 }
 
 static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
-	TT_TRY(need_u32(file, "llama.block_count", TT_MAX_LAYERS, &c->n_layers, err));
-	TT_TRY(need_u32(file, "llama.embedding_length", TT_MAX_HIDDEN, &c->hidden_size, err));
-	TT_TRY(need_u32(file, "llama.feed_forward_length", TT_MAX_HIDDEN, &c->ffn_size, err));
-	TT_TRY(need_u32(file, "llama.context_length", TT_MAX_CONTEXT, &c->context_length, err));
-	TT_TRY(need_u32(file, "llama.attention.head_count", TT_MAX_HIDDEN, &c->n_heads, err));
+	TT_TRY(need_u32(file, KEY("block_count"), TT_MAX_LAYERS, &c->n_layers, err));
+	TT_TRY(need_u32(file, KEY("embedding_length"), TT_MAX_HIDDEN, &c->hidden_size, err));
+	TT_TRY(need_u32(file, KEY("feed_forward_length"), TT_MAX_HIDDEN, &c->ffn_size, err));
+	TT_TRY(need_u32(file, KEY("context_length"), TT_MAX_CONTEXT, &c->context_length, err));
+	TT_TRY(need_u32(file, KEY("attention.head_count"), TT_MAX_HIDDEN, &c->n_heads, err));
 	c->n_kv_heads = c->n_heads;
-	TT_TRY(tt_gguf_u32(file, "llama.attention.head_count_kv", 1, TT_MAX_HIDDEN, &c->n_kv_heads, err));
+	TT_TRY(tt_gguf_u32(file, KEY("attention.head_count_kv"), 1, TT_MAX_HIDDEN, &c->n_kv_heads, err));
 
-	if (!tt_gguf_find(file, "llama.attention.key_length") && c->hidden_size % c->n_heads)
-		return tt_fail(err, TT_ERR_FORMAT, "llama.embedding_length %u is not a multiple of head_count %u",
+	if (!tt_gguf_find(file, KEY("attention.key_length")) && c->hidden_size % c->n_heads)
+		return tt_fail(err, TT_ERR_FORMAT, "%s %u is not a multiple of head_count %u", KEY("embedding_length"),
 			c->hidden_size, c->n_heads);
 	c->head_dim = c->hidden_size / c->n_heads;
-	TT_TRY(tt_gguf_u32(file, "llama.attention.key_length", 1, TT_MAX_HIDDEN, &c->head_dim, err));
+	TT_TRY(tt_gguf_u32(file, KEY("attention.key_length"), 1, TT_MAX_HIDDEN, &c->head_dim, err));
 	uint32_t value_length = c->head_dim, rotated = c->head_dim;
-	TT_TRY(tt_gguf_u32(file, "llama.attention.value_length", 1, TT_MAX_HIDDEN, &value_length, err));
+	TT_TRY(tt_gguf_u32(file, KEY("attention.value_length"), 1, TT_MAX_HIDDEN, &value_length, err));
 	if (value_length != c->head_dim)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "llama.attention.value_length %u differs from key_length %u",
-			value_length, c->head_dim);
-	TT_TRY(tt_gguf_u32(file, "llama.rope.dimension_count", 1, TT_MAX_HIDDEN, &rotated, err));
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s %u differs from key_length %u",
+			KEY("attention.value_length"), value_length, c->head_dim);
+	TT_TRY(tt_gguf_u32(file, KEY("rope.dimension_count"), 1, TT_MAX_HIDDEN, &rotated, err));
 	if (rotated != c->head_dim)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"llama.rope.dimension_count %u: rotating a part of head_dim %u is not supported", rotated,
-			c->head_dim);
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s %u: rotating a part of head_dim %u is not supported",
+			KEY("rope.dimension_count"), rotated, c->head_dim);
 
-	if (!tt_gguf_find(file, "llama.attention.layer_norm_rms_epsilon"))
-		return tt_fail(err, TT_ERR_FORMAT, "key llama.attention.layer_norm_rms_epsilon is missing");
-	return tt_gguf_float(file, "llama.attention.layer_norm_rms_epsilon", &c->rms_norm_eps, err);
+	if (!tt_gguf_find(file, KEY("attention.layer_norm_rms_epsilon")))
+		return tt_fail(err, TT_ERR_FORMAT, "key %s is missing", KEY("attention.layer_norm_rms_epsilon"));
+	return tt_gguf_float(file, KEY("attention.layer_norm_rms_epsilon"), &c->rms_norm_eps, err);
 }
 
 /* Llama 3.1 and later: the converter writes the scaling as one factor a frequency. */
@@ -112,20 +123,20 @@ static int read_rope(struct tt_config *c, const struct tt_gguf *file, struct tt_
 {
 	struct tt_gguf_string type = {"none", 4};
 	c->rope_theta = 10000;
-	TT_TRY(tt_gguf_float(file, "llama.rope.freq_base", &c->rope_theta, err));
+	TT_TRY(tt_gguf_float(file, KEY("rope.freq_base"), &c->rope_theta, err));
 	c->rope_factor = 1;
-	TT_TRY(tt_gguf_float(file, "llama.rope.scale_linear", &c->rope_factor, err)); /* the older name */
+	TT_TRY(tt_gguf_float(file, KEY("rope.scale_linear"), &c->rope_factor, err)); /* the older name */
 	if (c->rope_factor != 1)
 		type = (struct tt_gguf_string){"linear", 6};
-	TT_TRY(tt_gguf_float(file, "llama.rope.scaling.factor", &c->rope_factor, err));
-	TT_TRY(tt_gguf_text(file, "llama.rope.scaling.type", &type, err));
+	TT_TRY(tt_gguf_float(file, KEY("rope.scaling.factor"), &c->rope_factor, err));
+	TT_TRY(tt_gguf_text(file, KEY("rope.scaling.type"), &type, err));
 	if (text_is(type, "linear"))
 		c->rope_scaling = TT_ROPE_LINEAR;
 	else if (!text_is(type, "none"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"llama.rope.scaling.type \"%.*s\" is not supported (supported: none, linear, and the tensor "
+			"%s \"%.*s\" is not supported (supported: none, linear, and the tensor "
 			"rope_freqs.weight)",
-			quoted(type), type.data);
+			KEY("rope.scaling.type"), quoted(type), type.data);
 	return read_rope_factors(c, file, err);
 }
 
@@ -158,7 +169,7 @@ static int read_tokens(struct tt_config *c, const struct tt_gguf *file, struct t
 	const struct tt_gguf_tensor *embedding = tt_gguf_tensor(file, "token_embd.weight");
 	if (embedding && embedding->n_dims == 2 && embedding->shape[0] <= TT_MAX_VOCAB)
 		c->vocab_size = (uint32_t)embedding->shape[0]; /* older files have no key for it */
-	TT_TRY(tt_gguf_u32(file, "llama.vocab_size", 1, TT_MAX_VOCAB, &c->vocab_size, err));
+	TT_TRY(tt_gguf_u32(file, KEY("vocab_size"), 1, TT_MAX_VOCAB, &c->vocab_size, err));
 	uint32_t bos = UINT32_MAX;
 	TT_TRY(tt_gguf_u32(file, "tokenizer.ggml.bos_token_id", 0, TT_MAX_VOCAB, &bos, err));
 	c->bos = bos == UINT32_MAX ? -1 : (int32_t)bos;
@@ -172,7 +183,7 @@ int tt_config_from_gguf(struct tt_config *out, const struct tt_gguf *file, struc
 {
 	struct tt_config c = {.bos = -1};
 	TT_TRY(read_architecture(&c, file, err));
-	TT_TRY(refuse_variants(file, err));
+	TT_TRY(refuse_variants(&c, file, err));
 	TT_TRY(read_dimensions(&c, file, err));
 	TT_TRY(read_rope(&c, file, err));
 	TT_TRY(read_tokens(&c, file, err));

@@ -17,8 +17,10 @@ enum { LANES = 8 };
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/cpu/simd_avx2.h"
+#define FEW_ROWS 2 /* of tokens, whose products unpack weights in registers; product.inc */
 #else
 #include "kernels/cpu/simd_portable.h"
+#define FEW_ROWS 0
 #endif
 
 /* What the CUDA kernels store as bf16: rounded in body_bf16.c alone. */

@@ -16,46 +16,64 @@ import subprocess
 import sys
 import tempfile
 
+from conformance_vocabularies import references, vectors
+
 # The families that must pass; any other vocabulary may be refused, but not differ.
 SUPPORTED = ["gpt-2", "llama-bpe", "qwen2", "qwen35", "deepseek-llm", "deepseek-coder", "falcon", "starcoder", "refact",
              "command-r", "mpt", "llama-spm", "phi-3", "baichuan", "gemma-4"]
-SEPARATOR = "\n__ggml_vocab_test__\n"
-
-
-def vectors(path):
-    """llama.cpp's cases for a vocabulary, [] when it has none."""
-    inputs = path.with_name(path.name + ".inp")
-    if not inputs.exists():
-        return []
-    texts = inputs.read_text(encoding="utf-8").split(SEPARATOR)
-    lines = path.with_name(path.name + ".out").read_text(encoding="utf-8").split("\n")
-    return [{"text": text, "ids": [int(i) for i in line.split()]} for text, line in zip(texts, lines)]
 
 
 def run(program, vocabulary, cases):
-    """(passed, total) or the reason of a refusal; what differs goes to stderr."""
+    """"47/47", or the reason of a refusal; what differs goes to stderr."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(cases, file)
         file.flush()
         done = subprocess.run([program, vocabulary, file.name], stdout=subprocess.PIPE, text=True, timeout=600)
     if done.stdout.startswith("refused: "):
-        return done.stdout[len("refused: ") :].strip().replace(f"{vocabulary}: ", "")
+        return done.stdout.strip().replace(f"{vocabulary}: ", "")
     words = done.stdout.split()
-    return int(words[1]), int(words[3])
+    return f"{words[1]}/{words[3]}" if len(words) == 4 else f"exit code {done.returncode}"
+
+
+def passed(result):
+    return "/" in result and len(set(result.split("/"))) == 1
+
+
+def check_vocabularies(tree, program):
+    """True when all is well."""
+    good = True
+    print(f"{'vocabulary':18} {'from':30} {'vectors':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted((tree / "models").glob("ggml-vocab-*.gguf")):
+            name = path.stem.removeprefix("ggml-vocab-")
+            rows = [("llama.cpp's", path, vectors(path))] if vectors(path) else []
+            rows += references(path, pathlib.Path(folder))
+            for label, vocabulary, cases in rows or [("", path, [{"text": "", "ids": []}])]:
+                result = run(program, vocabulary, cases)
+                good &= passed(result) or (result.startswith("refused") and name not in SUPPORTED)
+                print(f"{name:18} {label:30} {result:>9}", flush=True)
+    return good
+
+
+def check_templates(tree, build):
+    script = pathlib.Path(__file__).with_name("check_templates.py")
+    command = [sys.executable, script, tree / "models" / "templates", build / "trimtab"]
+    return subprocess.run(command).returncode == 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=pathlib.Path)
     parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--only", choices=["vocabularies", "templates"])
     arguments = parser.parse_args()
-    program = arguments.build / "tests" / "conformance"
-    failed = False
-    for path in sorted((arguments.tree / "models").glob("ggml-vocab-*.gguf")):
-        name = path.stem.removeprefix("ggml-vocab-")
-        result = run(program, path, vectors(path))
-        print(name, result)
+    good = True
+    if arguments.only != "templates":
+        good &= check_vocabularies(arguments.tree, arguments.build / "tests" / "conformance")
+    if arguments.only != "vocabularies":
+        good &= check_templates(arguments.tree, arguments.build)
+    sys.exit(0 if good else 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

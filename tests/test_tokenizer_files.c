@@ -195,7 +195,12 @@ static const struct {
 	{"model", "[]", "model"},
 	{"model.type", "\"WordPiece\"", "WordPiece"},
 	{"model.dropout", "0.1", "model.dropout"},
-	{"model.byte_fallback", "true", "model.byte_fallback"},
+	{"model.byte_fallback", "true", "pre_tokenizer: ByteLevel"},
+	{"pre_tokenizer",
+		"{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"ByteLevel\", \"add_prefix_space\": false}, "
+		"{\"type\": \"Digits\", \"individual_digits\": true}]}",
+		"Digits after ByteLevel"},
+	{"pre_tokenizer", "{\"type\": \"Punctuation\", \"behavior\": \"Removed\"}", "Punctuation"},
 	{"model.continuing_subword_prefix", "\"##\"", "model.continuing_subword_prefix"},
 	{"model.end_of_word_suffix", "\"</w>\"", "model.end_of_word_suffix"},
 	{"model.unk_token", "\"a\"", "unk_token"},

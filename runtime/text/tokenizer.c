@@ -91,8 +91,7 @@ static int hex_digit(char c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* The byte that <0xNN> spells, or -1. */
-static int byte_token(const struct tt_span *token)
+int tt_byte_token(const struct tt_span *token)
 {
 	const char *text = token->data;
 	if (token->len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>' || hex_digit(text[3]) < 0 ||
@@ -108,7 +107,7 @@ static int add_piece(struct tt_buffer *bytes, const struct tt_vocabulary *v, siz
 	const struct tt_span *token = &v->tokens[i];
 	bool is_model = v->flags[i] & TT_TOKEN_MODEL && !(v->flags[i] & TT_TOKEN_ADDED);
 	if (v->characters && v->flags[i] & TT_TOKEN_BYTE) {
-		char byte = (char)byte_token(token);
+		char byte = (char)tt_byte_token(token);
 		return tt_buffer_add(bytes, &byte, 1, err);
 	}
 	if (v->characters && !(v->flags[i] & TT_TOKEN_SPECIAL))
@@ -142,7 +141,7 @@ static int add_pieces(struct tt_tokenizer *t, const struct tt_vocabulary *v, str
 		else if (v->flags[i] & TT_TOKEN_BYTE && !v->characters)
 			status = tt_fail(err, TT_ERR_UNSUPPORTED,
 				"token %zu is a byte of its own, which byte-level BPE has no use for", i);
-		else if (v->flags[i] & TT_TOKEN_BYTE && byte_token(&v->tokens[i]) < 0)
+		else if (v->flags[i] & TT_TOKEN_BYTE && tt_byte_token(&v->tokens[i]) < 0)
 			status = tt_fail(err, TT_ERR_FORMAT, "token %zu is a byte, and %.*s does not spell one", i,
 				shown(&v->tokens[i]), v->tokens[i].data);
 		else
@@ -166,7 +165,7 @@ static int add_symbol(struct tt_tokenizer *t, const struct tt_vocabulary *v, siz
 	char byte[4];
 	uint32_t c;
 	if (v->characters && v->flags[i] & TT_TOKEN_BYTE) {
-		t->bpe.byte_id[byte_token(token)] = (int32_t)i;
+		t->bpe.byte_id[tt_byte_token(token)] = (int32_t)i;
 		return TT_OK;
 	}
 	if (v->characters) {

@@ -91,6 +91,9 @@ struct tt_tokenizer {
 /* Appends text with a space for every U+2581. */
 int tt_plain_spaces(struct tt_buffer *out, const char *text, size_t n, struct tt_error *err);
 
+/* The byte that <0xNN> spells, or -1. */
+int tt_byte_token(const struct tt_span *token);
+
 /* GPT-2's alphabet: a printable character for each byte. Writes the bytes that n bytes of text spell (at most n) and
  * returns their count; SIZE_MAX when some character is not in the alphabet. */
 size_t tt_alphabet_decode(const char *text, size_t n, char *out);

@@ -1,4 +1,4 @@
-/* Hugging Face's tokenizer.json: byte-level BPE models. What changes ids and is not done here is refused by its name. */
+/* Hugging Face's tokenizer.json: BPE models, byte-level or with byte fallback. What changes ids and is not done here is refused by its name. */
 #include "runtime/text/tokenizer_json.h"
 
 #include <stdlib.h>
@@ -38,20 +38,17 @@ static int read_model_options(struct tt_vocabulary *v, const json_t *model, stru
 {
 	const char *type = "", *unk = NULL;
 	float dropout = 0;
-	bool byte_fallback = false;
 	TT_TRY(tt_json_string(model, "type", &type, err));
 	if (strcmp(type, "BPE") != 0)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "model: %.60s is not supported (BPE is)", type);
 	TT_TRY(tt_json_float(model, "dropout", 0, 1, &dropout, err));
 	if (dropout != 0)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "model.dropout is not supported");
-	TT_TRY(tt_json_bool(model, "byte_fallback", &byte_fallback, err));
-	if (byte_fallback)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "model.byte_fallback is not supported");
+	TT_TRY(tt_json_bool(model, "byte_fallback", &v->characters, err));
 	TT_TRY(refuse_unless_empty(model, "continuing_subword_prefix", err));
 	TT_TRY(refuse_unless_empty(model, "end_of_word_suffix", err));
 	TT_TRY(tt_json_string(model, "unk_token", &unk, err));
-	v->refuse_missing_bytes = unk != NULL;
+	v->refuse_missing_bytes = unk != NULL || v->characters;
 	return tt_json_bool(model, "ignore_merges", &v->ignore_merges, err);
 }
 
@@ -98,8 +95,9 @@ static int read_vocab(struct tt_vocabulary *v, json_t *vocab, const json_t *adde
 	{
 		if (!json_is_integer(value))
 			return tt_fail(err, TT_ERR_FORMAT, "model.vocab: the id of %.60s must be an integer", key);
-		TT_TRY(place_token(v, json_integer_value(value), (struct tt_span){key, key_len}, TT_TOKEN_MODEL,
-			"model.vocab", err));
+		struct tt_span text = {key, key_len};
+		uint8_t flags = TT_TOKEN_MODEL | (v->characters && tt_byte_token(&text) >= 0 ? TT_TOKEN_BYTE : 0);
+		TT_TRY(place_token(v, json_integer_value(value), text, flags, "model.vocab", err));
 	}
 	return TT_OK;
 }
@@ -167,7 +165,7 @@ static int read_merges(struct tt_vocabulary *v, const json_t *merges, struct tt_
 
 static int read_tokenizer(struct tt_vocabulary *v, json_t *root, struct tt_error *err)
 {
-	const char *const parts[] = {"model", "pre_tokenizer", "decoder"};
+	const char *const parts[] = {"model", "decoder"};
 	json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab");
 	const json_t *added = json_object_get(root, "added_tokens");
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

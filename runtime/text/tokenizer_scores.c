@@ -49,11 +49,11 @@ static int rank_tokens(struct ranking *r, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Control tokens are not for text to become, and bytes only stand for themselves. */
+/* Added tokens have been cut out of the text, or must not come of it, and bytes only stand for themselves. */
 static int32_t find_part(const struct ranking *r, const struct tt_span_index *index, const char *text, size_t n)
 {
 	int32_t id = tt_span_index_find(index, r->v->tokens, text, n);
-	if (id < 0 || !(r->v->flags[id] & TT_TOKEN_MODEL) || r->v->flags[id] & (TT_TOKEN_SPECIAL | TT_TOKEN_BYTE))
+	if (id < 0 || !(r->v->flags[id] & TT_TOKEN_MODEL) || r->v->flags[id] & (TT_TOKEN_ADDED | TT_TOKEN_BYTE))
 		return -1;
 	return id;
 }

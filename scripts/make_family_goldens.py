@@ -21,7 +21,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 SPECIAL = ["<unk>", "<s>", "</s>"]
 MARKERS = ["<|im_start|>", "<|im_end|>"]
 MORE_TEXTS = ["\u2581", "a\u2581b \u2581", "<s>", " <s> a</s>b", "a<s>", "<unk>", "<0x41>", "a <0x0A>", "  the  ship", "<|im_end|>  \n the",
-              "\u00b2\u00b3 \u00bd 1234 12a345", "$a+=<b>^c`|~ \u3002\u3001\uff01", "e\u0301\u0301 \u0e33\u0903"]
+              "\u00b2\u00b3 \u00bd 1234 12a345", "$a+=<b>^c`|~ \u3002\u3001\uff01", "e\u0301\u0301 \u0e33\u0903",
+              "корабль большой \u00b2", "l" * 71, "e" * 71, "ship" * 15 + "s" * 5]
 
 
 def trained(pre_tokenizer, normalizer, size, alphabet):
@@ -78,8 +79,8 @@ def write(name, tokenizer, bos, shows_special=False):
 
 def byte_level(pre):
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pre_tokenizer, normalizer, _ = reference.BYTE_LEVEL[pre]
-    tokens, merges = trained(pre_tokenizer, normalizer, 420, alphabet)
+    # Merges that GPT-2's splits allow: some lie across the splits of the family, where they must not happen.
+    tokens, merges = trained(reference.byte_level(), None, 420, alphabet)
     tokenizer = reference.byte_level_bpe(tokens, merges, pre)
     reference.add_tokens(tokenizer, MARKERS, special=True)
     reference.add_tokens(tokenizer, ["<tool>"], special=False)

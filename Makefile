@@ -3,7 +3,7 @@ BUILD ?= build
 MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
 CMAKE_FLAGS ?=
 
-.PHONY: help build test demo bench bench-cpu bundle gpu-check model sanitize clang format check-format install-test ci clean
+.PHONY: help build test demo bench bench-cpu conformance bundle gpu-check model sanitize clang format check-format install-test ci clean
 
 help:
 	@echo "make demo          fetch a small model, fit a policy, measure it, write a report (about 5 minutes)"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench-cpu     decoding a batch beside llama.cpp, which is built for it (about 20 minutes)"
 	@echo "make gpu-check     prove and time the CUDA kernels on this machine's GPU (8 minutes)"
 	@echo "make bundle        bundle/: programs, libraries and gpu-check, for a machine without the build's packages"
+	@echo "make conformance   real vocabularies and chat templates against tokenizers, SentencePiece and jinja2 (4 minutes)"
 	@echo "make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "make clang         the tests built by clang"
 	@echo "make install-test  install into a scratch prefix and compile examples/minimal.c against it"
@@ -56,6 +57,16 @@ BUNDLED = [ -x bundle/gpu-check ] && ! pkg-config --exists jansson libpcre2-8 li
 gpu-check:
 	@$(BUNDLED) || $(MAKE) bundle
 	@bundle/gpu-check --results bench/results
+
+conformance: model
+	@scripts/install_packages.sh test
+	@scripts/install_packages.sh fetch
+	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD) -j $$(nproc) --target trimtab-cli conformance
+	@test -x .cache/conformance/bin/python || python3 -m venv .cache/conformance
+	@.cache/conformance/bin/pip install -q --disable-pip-version-check -r scripts/conformance-requirements.txt
+	@.cache/conformance/bin/pip install -q --disable-pip-version-check --no-deps mistral-common==1.13.1
+	@.cache/conformance/bin/python scripts/conformance.py "$$(scripts/fetch_llama_cpp.sh)" $(BUILD)
 
 sanitize:
 	@$(MAKE) test BUILD=$(BUILD)-sanitize \

@@ -1,13 +1,9 @@
-"""Compares `trimtab template` with jinja2 over a folder of real chat templates.
+"""Compares `trimtab template` with jinja2 over a folder of real chat templates (`make conformance` runs it).
 
     python scripts/check_templates.py FOLDER build/trimtab
 
-FOLDER holds *.jinja files. The source package of llama-cpp-python carries about seventy:
-
-    pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36
-    (unpack; vendor/llama.cpp/models/templates)
-
-For each template and message list: = the same text, e refused by both, X different. Exit code 1 when one differs.
+FOLDER holds *.jinja files. For each template and conversation: = the same text, e refused by both, X different. A
+template counts as rendered alike when nothing differs and something is not refused. Exit code 1 when one differs.
 """
 
 import argparse
@@ -53,6 +49,14 @@ MESSAGES = {
     "parts": [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}]}],
     "bad": [{"role": "assistant", "content": "x"}, {"role": "assistant", "content": "y"}],
 }
+# Cohere's older templates take tools without "function" around them.
+FLAT_TOOLS = [
+    {
+        "name": "get_weather",
+        "description": "Get the weather",
+        "parameter_definitions": {"city": {"description": "where", "type": "str", "required": True}},
+    }
+]
 CALL = [
     {"role": "user", "content": "Weather?"},
     {
@@ -68,56 +72,66 @@ CALL = [
 
 
 def run(program, template, context, folder):
-    """What the program prints, or None when it refuses. An object in place of the list carries tools."""
+    """(What the program prints, or None when it refuses; its message.)"""
     path = pathlib.Path(folder) / "messages.json"
-    messages = {"messages": context["messages"], "tools": context["tools"]} if context["tools"] else context["messages"]
-    path.write_text(json.dumps(messages), encoding="utf-8")
+    conversation = {key: context[key] for key in ("messages", "tools") if context[key]}
+    path.write_text(json.dumps(conversation), encoding="utf-8")
     command = [program, "template", str(template), "--messages", str(path), "--bos", "<s>", "--eos", "</s>"]
     command += ["--date", DAY.strftime("%Y-%m-%d")]
     if not context["add_generation_prompt"]:
         command.append("--no-generation-prompt")
     done = subprocess.run(command, capture_output=True, timeout=60)
-    return done.stdout.decode() if done.returncode == 0 else None
+    return (done.stdout.decode() if done.returncode == 0 else None), done.stderr.decode().strip()
 
 
-def compare(program, template, folder, with_tools):
+def conversations(source):
+    found = [(name, messages, None) for name, messages in MESSAGES.items()]
+    if "parameter_definitions" in source:
+        found += [("flat tools", MESSAGES["system"], FLAT_TOOLS)]
+    if "tools" in source:
+        found += [("tools", MESSAGES["system"], TOOLS), ("call", CALL, TOOLS)]
+    return found
+
+
+def compare(program, template, folder):
+    """(A mark for each rendering, what differs or why all were refused.)"""
     source = template.read_bytes().decode()
-    lists = [(name, messages, None) for name, messages in MESSAGES.items()]
-    if with_tools and "tools" in source:
-        lists += [("tools", MESSAGES["system"], TOOLS), ("call", CALL, TOOLS)]
-    marks, different = "", []
-    for name, messages, tools in lists:
+    marks, different, message = "", [], ""
+    for name, messages, tools in conversations(source):
         for prompt in (True, False):
             context = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": prompt}
             context |= {"bos_token": "<s>", "eos_token": "</s>"}
             want = render(source, context, DAY.timestamp()).get("output")
-            got = run(program, template, context, folder)
-            same = got == want or (got is not None and want is not None and got == want + "\n")
+            got, message = run(program, template, context, folder)
+            same = got == want
             marks += "X" if not same else "e" if want is None else "="
             if not same:
                 different.append(name)
-    return marks, different
+    if "=" in marks or different:
+        return marks, " ".join(dict.fromkeys(different))
+    return marks, "refused: " + message.removeprefix("trimtab: ").removeprefix(f"{template}: ")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("program")
-    parser.add_argument("--tools", action="store_true", help="for a program whose message file may carry tools")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     templates = sorted(arguments.folder.glob("*.jinja"))
     if not templates:
         sys.exit(f"{arguments.folder}: no *.jinja files")
-    whole = same = total = 0
+    alike = refused = same = total = 0
     with tempfile.TemporaryDirectory() as folder:
         for template in templates:
-            marks, different = compare(arguments.program, template, folder, arguments.tools)
-            whole += "X" not in marks
+            marks, note = compare(arguments.program, template, folder)
+            alike += "=" in marks and "X" not in marks
+            refused += note.startswith("refused")
             same += len(marks) - marks.count("X")
             total += len(marks)
-            print(f"{template.name:60} {marks} {' '.join(dict.fromkeys(different))}")
-    print(f"{whole} of {len(templates)} templates the same throughout; {same} of {total} renderings")
+            print(f"{template.name:60} {marks:18} {note}".rstrip(), flush=True)
+    print(f"{alike} of {len(templates)} templates render as jinja2 does, {refused} are refused as by jinja2, "
+          f"{len(templates) - alike - refused} differ; {same} of {total} renderings the same")
     sys.exit(0 if same == total else 1)
 
 

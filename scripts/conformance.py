@@ -5,8 +5,9 @@
 
 TREE is llama.cpp's source (scripts/fetch_llama_cpp.sh). Its models/ggml-vocab-*.gguf have test vectors, made by the
 models' own Hugging Face tokenizers; where `tokenizers` can be set up as those are, more texts are compared with it. Its
-models/templates are rendered by jinja2 under Hugging Face's settings (check_templates.py). Exit code 1 when a vocabulary
-of a family that we support fails a vector, or anything that is not refused differs.
+models/templates are rendered by jinja2 under Hugging Face's settings (check_templates.py). SmolLM2's vocabulary is read
+from models/, Mistral's from the package mistral-common. Exit code 1 when a vocabulary of a family that we support is
+missing or fails a vector, or anything that is not refused differs.
 """
 
 import argparse
@@ -16,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 
-from conformance_vocabularies import references, vectors
+from conformance_vocabularies import from_sentencepiece, mistral_models, references, vectors
 
 # The families that must pass; any other vocabulary may be refused, but not differ.
 SUPPORTED = ["gpt-2", "llama-bpe", "qwen2", "qwen35", "deepseek-llm", "deepseek-coder", "falcon", "starcoder", "refact",
-             "command-r", "mpt", "llama-spm", "phi-3", "baichuan", "gemma-4"]
+             "command-r", "mpt", "llama-spm", "phi-3", "baichuan", "gemma-4", "smollm", "mistral-v1", "mistral-v3"]
 
 
 def run(program, vocabulary, cases):
@@ -39,20 +40,37 @@ def passed(result):
     return "/" in result and len(set(result.split("/"))) == 1
 
 
+def vocabularies(tree, folder):
+    """(name, GGUF file, label of its own vectors, those)"""
+    for path in sorted((tree / "models").glob("ggml-vocab-*.gguf")):
+        yield path.stem.removeprefix("ggml-vocab-"), path, "llama.cpp's", vectors(path)
+    for model in sorted(pathlib.Path("models").glob("SmolLM2*.gguf"))[:1]:
+        yield "smollm", model, "", []
+    for model in mistral_models():
+        name = f"mistral-{model.suffix.removeprefix('.')}"
+        path = folder / f"{name}.gguf"
+        yield name, path, "sentencepiece's", from_sentencepiece(model, path)
+
+
 def check_vocabularies(tree, program):
     """True when all is well."""
-    good = True
-    print(f"{'vocabulary':18} {'from':30} {'vectors':>9}")
+    failed, families = set(), set()
+    print(f"{'vocabulary':16} {'ids and texts of':32} {'passed':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        for path in sorted((tree / "models").glob("ggml-vocab-*.gguf")):
-            name = path.stem.removeprefix("ggml-vocab-")
-            rows = [("llama.cpp's", path, vectors(path))] if vectors(path) else []
-            rows += references(path, pathlib.Path(folder))
+        folder = pathlib.Path(folder)
+        for name, path, label, own in vocabularies(tree, folder):
+            rows = [(label, path, own)] if own else []
+            rows += references(path, folder)
             for label, vocabulary, cases in rows or [("", path, [{"text": "", "ids": []}])]:
                 result = run(program, vocabulary, cases)
-                good &= passed(result) or (result.startswith("refused") and name not in SUPPORTED)
-                print(f"{name:18} {label:30} {result:>9}", flush=True)
-    return good
+                refused = result.startswith("refused")
+                families |= set() if refused else {name}
+                failed |= set() if passed(result) or (refused and name not in SUPPORTED) else {name}
+                print(f"{name:16} {label:32} {result:>8}", flush=True)
+    failed |= set(SUPPORTED) - families
+    print(f"{len(families - failed)} of {len(families | set(SUPPORTED))} vocabularies pass every vector"
+          + (f"; these fail: {', '.join(sorted(failed))}" if failed else ""))
+    return not failed
 
 
 def check_templates(tree, build):

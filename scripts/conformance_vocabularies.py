@@ -1,9 +1,13 @@
 """The vocabularies that conformance.py runs: llama.cpp's own, with its vectors, and the same again as `tokenizers` sees
-them, once from the GGUF file and once from a tokenizer.json."""
+them, once from the GGUF file and once from a tokenizer.json. Mistral's come with mistral-common, as SentencePiece
+models."""
 
+import importlib.util
+import pathlib
 import random
 
 import gguf
+import sentencepiece
 
 import reference_tokenizers as reference
 from make_tokenizer_goldens import TEXTS
@@ -43,6 +47,33 @@ def read(path):
     return found
 
 
+def mistral_models():
+    """The files of mistral-common, which need not be importable."""
+    spec = importlib.util.find_spec("mistral_common")
+    if not spec:
+        return []
+    data = pathlib.Path(spec.submodule_search_locations[0]) / "data"
+    return sorted([*data.glob("tokenizer.model.v*"), *data.glob("*.model.v3")])
+
+
+def from_sentencepiece(model, path):
+    """Writes the GGUF vocabulary of a SentencePiece model, and returns the cases that the model itself gives."""
+    processor = sentencepiece.SentencePieceProcessor(str(model))
+    ids = range(processor.vocab_size())
+    kinds = [(processor.is_unknown, 2), (processor.is_control, 3), (processor.is_unused, 5), (processor.is_byte, 6)]
+    types = [next((kind for test, kind in kinds if test(i)), 1) for i in ids]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([processor.id_to_piece(i) for i in ids])
+    writer.add_token_scores([processor.get_score(i) for i in ids])
+    writer.add_token_types(types)
+    writer.add_bos_token_id(processor.bos_id())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return [{"text": text, "ids": processor.encode(text)} for text in TEXTS + random_texts()]
+
+
 def byte_level(v):
     tokenizer = reference.byte_level_bpe(v["tokens"], v["merges"], v["pre"])
     reference.add_tokens(tokenizer, v["special"], special=True)
@@ -50,7 +81,7 @@ def byte_level(v):
     return {"": tokenizer}
 
 
-def sentencepiece(v):
+def characters(v):
     """A GGUF file is the "prepend" one; the others are forms of tokenizer.json."""
     merges = v["merges"] or reference.merges_of_scores(v["tokens"], v["scores"])
     forms = ["none"] if v["model"] == "gemma4" else ["prepend", "metaspace", "metaspace always"]
@@ -71,7 +102,7 @@ def references(path, folder):
     """(label, vocabulary, cases) for each way to read the file at path that `tokenizers` can be set up for."""
     v = read(path)
     if v["model"] in ("llama", "gemma4"):
-        tokenizers = sentencepiece(v)
+        tokenizers = characters(v)
     elif v["model"] == "gpt2" and v["pre"] in reference.BYTE_LEVEL:
         tokenizers = byte_level(v)
     else:

@@ -70,6 +70,20 @@ Test(chat, renders_a_template_given_alone)
 	tt_chat_free(&chat);
 }
 
+Test(chat, hands_tools_and_documents_to_the_template)
+{
+	const char *template = "{{ messages|length }} {{ tools[0].name }} {{ documents }}";
+	struct tt_chat_template chat;
+	struct tt_error err = {0};
+	cr_assert_eq(tt_chat_from_source(&chat, template, strlen(template), "t", NULL, NULL, &err), TT_OK);
+	expect_chat(&chat, "{\"messages\": [{\"role\": \"user\"}], \"tools\": [{\"name\": \"f\"}]}", true, "1 f None");
+	expect_chat(&chat, "{\"messages\": [], \"tools\": [{\"name\": \"f\"}], \"documents\": [2]}", true, "0 f [2]");
+	expect_refused(&chat, "{\"tools\": []}", TT_ERR_ARGUMENT, "messages must be a list");
+	expect_refused(&chat, "{\"messages\": [], \"tool\": []}", TT_ERR_ARGUMENT, "no other key");
+	expect_refused(&chat, "3", TT_ERR_ARGUMENT, "messages must be a list");
+	tt_chat_free(&chat);
+}
+
 Test(chat, marks_the_user_text_of_a_chat)
 {
 	const char *template = "<|im_start|>{{ messages[0].role }}\n{{ messages[0].content|trim }}<|im_end|>";

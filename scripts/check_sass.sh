@@ -50,7 +50,7 @@ done | {
 				problem = ": SPILLS"
 			if (disassembled && !seen[kernel])
 				problem = problem ": NOT IN THE OBJECT"
-			if (disassembled && name ~ /^(product|attention)_/) {
+			if (disassembled && name ~ /^(product_narrow|product_wide|attention_kernel)/) {
 				matrix++
 				if (!products[kernel])
 					problem = problem ": NO TENSOR CORES"

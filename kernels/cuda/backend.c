@@ -254,7 +254,8 @@ static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 			"cuda:%d has compute capability %d.%d, the kernels need 8.0 or newer", cuda->device, major,
 			minor);
 	cuda->n_sms = (uint32_t)n_sms;
-	cuda->dependent = major >= 9;
+	/* Newer ones run the PTX of compute_80, which does not wait for the grid before. */
+	cuda->dependent = major == 9;
 	TT_TRY_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a stream");
 	return TT_OK;
 }

@@ -65,12 +65,12 @@ static void check_step(struct tt_engine *engine, uint64_t launches)
 	for (int i = 0; i < STEPS; i++)
 		must(tt_engine_step(engine, err));
 	tt_engine_stats(engine, &after);
-	const struct tt_emu_counters *emu = tt_emu_counted();
 	cr_assert_eq(after.n_copies_in - before.n_copies_in, STEPS);
 	cr_assert_eq(after.n_graph_launches - before.n_graph_launches, STEPS);
 	cr_assert_eq(after.n_copies_out - before.n_copies_out, STEPS);
 	cr_assert_eq(after.n_waits - before.n_waits, STEPS);
 	cr_assert_eq(after.n_launches - before.n_launches, 0);
+	const struct tt_emu_counters *emu = tt_emu_counted(); /* on a GPU the test is skipped from here on */
 	cr_assert_eq(emu->copies_in, STEPS);
 	cr_assert_eq(emu->graph_launches, STEPS);
 	cr_assert_eq(emu->copies_out, STEPS);
@@ -327,7 +327,7 @@ Test(emu_engine, a_device_error_is_a_message)
 	engine->backend->release(engine->backend, engine->state.ffn);
 	engine->state.ffn = NULL;
 	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);
-	cr_assert_not_null(strstr(error.message, "cudaErrorLaunchFailure"), "%s", error.message);
+	cr_assert_not_null(strstr(error.message, "(cudaError"), "%s", error.message);
 	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);
 	tt_request_free(request);
 	tt_engine_close(engine);
@@ -340,9 +340,9 @@ Test(emu_engine, refuses_a_device_that_is_not_there_and_pages_of_another_type)
 	struct tt_error error = {0};
 	tt_emu_reset(TT_EMU_FORWARD, 1);
 	tt_engine_options_default(&options);
-	options.device = "cuda:7";
+	options.device = "cuda:777";
 	cr_assert_eq(tt_engine_open(&engine, DUMMY, &options, &error), TT_ERR_DEVICE, "%s", error.message);
-	cr_assert_not_null(strstr(error.message, "cuda:7"), "%s", error.message);
+	cr_assert_not_null(strstr(error.message, "cuda:777"), "%s", error.message);
 	options.device = "cuda:x";
 	cr_assert_eq(tt_engine_open(&engine, DUMMY, &options, &error), TT_ERR_ARGUMENT);
 	options.device = "cuda";

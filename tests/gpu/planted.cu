@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(1024) planted_spill(volatile float *x)
 		x[i * 1024 + threadIdx.x] = v[LIVE - 1 - i] * v[(i + LIVE / 2) % LIVE];
 }
 
-__global__ void product_planted(float *y, const float *w, const float *x, uint32_t n_in)
+__global__ void product_wide_planted(float *y, const float *w, const float *x, uint32_t n_in)
 {
 	float sum = 0;
 	for (uint32_t k = 0; k < n_in; k++)

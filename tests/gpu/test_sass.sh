@@ -13,6 +13,6 @@ fi
 echo "$output"
 echo "$output" | grep -q '^planted_spill.* sm_80 .*: SPILLS$'
 echo "$output" | grep -q '^planted_spill.* sm_90a .*: SPILLS$'
-echo "$output" | grep -q '^product_planted.* sm_80 .*: NO TENSOR CORES: NO 16-BYTE LOADS$'
-echo "$output" | grep -q '^product_planted.* sm_90a .*: NO TENSOR CORES: NO 16-BYTE LOADS$'
+echo "$output" | grep -q '^product_wide_planted.* sm_80 .*: NO TENSOR CORES: NO 16-BYTE LOADS$'
+echo "$output" | grep -q '^product_wide_planted.* sm_90a .*: NO TENSOR CORES: NO 16-BYTE LOADS$'
 echo "$output" | grep -q '^4 kernels, 2 of them matrix kernels: 4 are bad$'

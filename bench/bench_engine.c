@@ -12,14 +12,22 @@
 #include "bench/engine_cases.h"
 #include "bench/synthetic.h"
 
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, N_BATCHES = 3, CEILING_BYTES = 256 << 20, POLICY_SEED = 3 };
+enum {
+	EXIT_OK = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	N_BATCHES = 3,
+	MAX_BATCH = 32,
+	CEILING_BYTES = 256 << 20,
+	POLICY_SEED = 3
+};
 
-static const uint32_t batches[N_BATCHES] = {1, 8, TT_LAB_MAX_BATCH};
+static const uint32_t batches[N_BATCHES] = {1, 8, MAX_BATCH};
 
 struct arguments {
 	const char *model, *policy, *json;
 	uint32_t n_threads, n_rounds;
-	bool quick;
+	bool quick, distinct;
 };
 
 struct run {
@@ -31,6 +39,8 @@ struct run {
 	struct tt_engine *loaded; /* by the load case */
 	struct tt_prefill_case *prefill;
 	struct tt_decode_case *decodes[N_BATCHES];
+	uint32_t n_decodes;
+	struct tt_policy *policies[TT_LAB_MAX_BATCH]; /* with --distinct */
 };
 
 static const char usage[] =
@@ -45,6 +55,7 @@ static const char usage[] =
 	"  --threads N   threads (default: one a core)\n"
 	"  --rounds N    at least N rounds (default: 15, and at least 10 seconds a group)\n"
 	"  --json F      write the report there too, as bench/schema.json describes it\n"
+	"  --distinct    only decoding at batch 64, where each row has a policy of its own\n"
 	"  --quick       5 rounds, 128 tokens of prefill: for a first look, too few for an interval\n"
 	"  --help        this text\n";
 
@@ -73,7 +84,8 @@ static int parse(struct arguments *a, int argc, char **argv)
 	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
 		{"policy", required_argument, NULL, 'p'}, {"threads", required_argument, NULL, 't'},
 		{"rounds", required_argument, NULL, 'r'}, {"json", required_argument, NULL, 'j'},
-		{"quick", no_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+		{"quick", no_argument, NULL, 'q'}, {"distinct", no_argument, NULL, 'd'},
+		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	int c;
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (c == 'm')
@@ -84,6 +96,8 @@ static int parse(struct arguments *a, int argc, char **argv)
 			a->json = optarg;
 		else if (c == 'q')
 			a->quick = true;
+		else if (c == 'd')
+			a->distinct = true;
 		else if (c == 't' && !parse_count(optarg, 1024, &a->n_threads))
 			return usage_error("--threads must be a number from 1 to 1024, not ", optarg);
 		else if (c == 'r' && !parse_count(optarg, 10000, &a->n_rounds))
@@ -129,39 +143,62 @@ static int add_load(struct run *run, struct tt_error *err)
 	return tt_bench_add(run->bench, &load, err);
 }
 
+static int add_decode(struct run *run, const char *group, uint32_t batch, struct tt_error *err)
+{
+	uint32_t n_steps = run->arguments.quick ? 4 : 8;
+	TT_TRY(tt_decode_add(&run->decodes[run->n_decodes++], run->bench, &run->lab, group, batch, n_steps, err));
+	return tt_ceilings_add(
+		run->ceilings, run->bench, group, TT_CEILING_FMA | TT_CEILING_COPY | TT_CEILING_READ, err);
+}
+
 static int add_cases(struct run *run, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(run->lab.engines[0]);
-	uint32_t n_prefill = run->arguments.quick ? 128 : 512, n_steps = run->arguments.quick ? 4 : 8;
+	uint32_t n_prefill = run->arguments.quick ? 128 : 512;
 	char group[64];
 	if (n_prefill > info->context)
 		n_prefill = info->context;
 	TT_TRY(tt_ceilings_open(&run->ceilings, info->n_threads, CEILING_BYTES, err));
+	if (run->arguments.distinct)
+		return add_decode(run, "decode batch 64, 64 policies", TT_LAB_MAX_BATCH, err);
 	TT_TRY(add_load(run, err));
 	snprintf(group, sizeof group, "prefill %u", n_prefill);
 	TT_TRY(tt_prefill_add(&run->prefill, run->bench, &run->lab, group, n_prefill, err));
 	TT_TRY(tt_ceilings_add(run->ceilings, run->bench, group, TT_CEILING_FMA, err));
 	for (size_t i = 0; i < N_BATCHES; i++) {
 		snprintf(group, sizeof group, "decode batch %u", batches[i]);
-		TT_TRY(tt_decode_add(&run->decodes[i], run->bench, &run->lab, group, batches[i], n_steps, err));
-		TT_TRY(tt_ceilings_add(
-			run->ceilings, run->bench, group, TT_CEILING_FMA | TT_CEILING_COPY | TT_CEILING_READ, err));
+		TT_TRY(add_decode(run, group, batches[i], err));
 	}
 	return TT_OK;
 }
 
 /* ---- The run ---- */
 
+/* A policy of its own for each row. */
+static int open_policies(struct run *run, struct tt_error *err)
+{
+	struct tt_lab *lab = &run->lab;
+	for (uint64_t row = 0; row < TT_LAB_MAX_BATCH; row++) {
+		TT_TRY(tt_bench_synthetic_policy(&run->policies[row], tt_engine_info(lab->engines[0]),
+			TT_BENCH_ALL_LAYERS, POLICY_SEED + 1 + row, err));
+		for (int i = 0; i < 2; i++)
+			TT_TRY(tt_engine_add_policy(lab->engines[i], run->policies[row], NULL, err));
+	}
+	lab->by_row = run->policies;
+	return TT_OK;
+}
+
 static int open_lab(struct run *run, struct tt_error *err)
 {
 	const struct arguments *a = &run->arguments;
 	struct tt_lab *lab = &run->lab;
+	uint32_t max_batch = a->distinct ? TT_LAB_MAX_BATCH : MAX_BATCH;
 	tt_engine_options_default(&run->engine_options);
 	run->engine_options.n_threads = a->n_threads;
-	run->engine_options.max_batch = TT_LAB_MAX_BATCH;
+	run->engine_options.max_batch = max_batch;
 	run->engine_options.no_prefix_sharing = true; /* the same prompts come again and again */
 	/* Room for a batch whose first rows have decoded a little more, and for the longest prompt. */
-	run->engine_options.kv_tokens = TT_LAB_MAX_BATCH * (TT_LAB_PROMPT + TT_LAB_DECODED + 64);
+	run->engine_options.kv_tokens = max_batch * (TT_LAB_PROMPT + TT_LAB_DECODED + 64);
 	for (int i = 0; i < 2; i++)
 		TT_TRY(tt_engine_open(&lab->engines[i], a->model, &run->engine_options, err));
 	lab->synthetic = !a->policy;
@@ -176,7 +213,7 @@ static int open_lab(struct run *run, struct tt_error *err)
 		if (warning && i == 0)
 			fprintf(stderr, "trimtab-bench: %s\n", warning);
 	}
-	return TT_OK;
+	return a->distinct ? open_policies(run, err) : TT_OK;
 }
 
 static void show_progress(void *user, const char *group, uint32_t round, uint32_t min_rounds)
@@ -222,7 +259,7 @@ static int describe_subject(struct run *run, struct tt_error *err)
 	TT_TRY(tt_bench_subject(
 		run->bench, "decode_steps_per_call", json_integer(tt_decode_n_steps(run->decodes[0])), err));
 	json_t *steered = json_array();
-	for (size_t i = 0; i < N_BATCHES; i++)
+	for (uint32_t i = 0; i < run->n_decodes; i++)
 		json_array_append_new(steered, json_integer(tt_decode_n_steered(run->decodes[i])));
 	return tt_bench_subject(run->bench, "rows_steered", steered, err);
 }
@@ -246,7 +283,7 @@ static int measure(struct run *run, int argc, char **argv, struct tt_error *err)
 static void close_run(struct run *run)
 {
 	tt_prefill_free(run->prefill);
-	for (size_t i = 0; i < N_BATCHES; i++)
+	for (uint32_t i = 0; i < run->n_decodes; i++)
 		tt_decode_free(run->decodes[i]);
 	tt_bench_close(run->bench);
 	tt_ceilings_close(run->ceilings);
@@ -254,6 +291,8 @@ static void close_run(struct run *run)
 	for (int i = 0; i < 2; i++)
 		tt_engine_close(run->lab.engines[i]);
 	tt_policy_free(run->lab.policy);
+	for (uint32_t i = 0; i < TT_LAB_MAX_BATCH; i++)
+		tt_policy_free(run->policies[i]);
 }
 
 int main(int argc, char **argv)

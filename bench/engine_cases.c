@@ -168,7 +168,8 @@ static int submit_row(struct decode_arm *arm, uint32_t row, struct tt_error *err
 	options.max_tokens = TT_LAB_DECODED + decode->batch + decode->n_steps;
 	options.ignore_eos = true;
 	options.n_steering = arm->steered;
-	options.steering[0] = (struct tt_steering){decode->lab->policy, 0.5f + (float)row / (float)decode->batch};
+	options.steering[0] = (struct tt_steering){decode->lab->by_row ? decode->lab->by_row[row] : decode->lab->policy,
+		0.5f + (float)row / (float)decode->batch};
 	return tt_request_submit(&arm->requests[row], arm->engine, &options, err);
 }
 

@@ -6,7 +6,7 @@
 #include "runtime/trimtab.h"
 
 enum {
-	TT_LAB_MAX_BATCH = 32,
+	TT_LAB_MAX_BATCH = 64,
 	TT_LAB_PROMPT = 64,  /* tokens of context before the first decoded one */
 	TT_LAB_DECODED = 64, /* and decoded behind them before the batch starts afresh */
 };
@@ -15,8 +15,9 @@ enum {
  * an engine each. The weights are mapped from one file: both read the same memory. */
 struct tt_lab {
 	struct tt_engine *engines[2];
-	struct tt_policy *policy; /* added to both */
-	bool synthetic;           /* the policy has no gate, so every row must be steered */
+	struct tt_policy *policy;        /* added to both */
+	struct tt_policy *const *by_row; // [batch] each row's own instead, added to both; or NULL
+	bool synthetic;                  /* the policy has no gate, so every row must be steered */
 };
 
 /* macs of one token in the matrices of the blocks; and in the output matrix, which only runs for rows that sample. */

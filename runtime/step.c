@@ -92,6 +92,8 @@ static int step(struct tt_engine *engine, struct tt_error *err)
 {
 	const struct tt_plan *plan = NULL;
 	TT_TRY(begin(engine, &plan, err));
+	if (plan->step->n_tokens == 0 && n_in_flight(engine) == 0 && tt_step_due(engine))
+		return tt_fail(err, TT_ERR_LIMIT, "no request can run, though some wait");
 	bool ahead = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
 	uint32_t in_flight =
 		engine->backend->in_flight < TT_MAX_IN_FLIGHT ? engine->backend->in_flight : TT_MAX_IN_FLIGHT;

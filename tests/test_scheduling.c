@@ -8,9 +8,9 @@
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 
 #ifdef TT_TEST_CUDA /* an emulated device takes a while */
-enum { N_PROMPTS = 24 };
+enum { N_PROMPTS = 12, BRIEF = 1 };
 #else
-enum { N_PROMPTS = 200 };
+enum { N_PROMPTS = 200, BRIEF = 0 };
 #endif
 enum { MAX_PROMPT = 70, MAX_GENERATED = 24 };
 
@@ -21,6 +21,7 @@ struct way {
 	const char *name;
 	uint32_t max_batch, max_step_tokens, kv_tokens, in_flight;
 	bool no_sharing, backwards, own_thread;
+	bool at_length; /* not where BRIEF */
 };
 
 struct set {
@@ -144,23 +145,26 @@ static void run_set(
 static void check_ways(const struct set *set)
 {
 	static const struct way ways[] = {
-		{"alone, nothing shared", 1, 512, 0, 1, true, false, false},
-		{"batch 32", 32, 512, 0, 1, false, false, false},
-		{"batch 32 backwards, chunks of 37", 32, 37, 0, 1, false, true, false},
-		{"batch 32, nothing shared", 32, 512, 0, 1, true, false, false},
-		{"few pages", 16, 64, 256, 1, false, false, false},
-		{"few pages, nothing shared", 16, 64, 256, 1, true, true, false},
-		{"two steps in flight", 32, 128, 0, 2, false, false, false},
-		{"two steps in flight, few pages", 16, 64, 256, 2, false, true, false},
-		{"its own thread", 8, 128, 0, 2, false, false, true},
+		{"alone, nothing shared", 1, 512, 0, 1, true, false, false, false},
+		{"batch 32", 32, 512, 0, 1, false, false, false, true},
+		{"batch 32 backwards, chunks of 37", 32, 37, 0, 1, false, true, false, false},
+		{"batch 32, nothing shared", 32, 512, 0, 1, true, false, false, true},
+		{"few pages", 16, 64, 256, 1, false, false, false, true},
+		{"few pages, nothing shared", 16, 64, 256, 1, true, true, false, false},
+		{"two steps in flight", 32, 128, 0, 2, false, false, false, true},
+		{"two steps in flight, few pages", 16, 64, 256, 2, false, true, false, false},
+		{"its own thread", 8, 128, 0, 2, false, false, true, false},
 	};
 	enum { N = sizeof ways / sizeof *ways };
 	size_t n = set->n * (set->n_generated + 1);
 	int32_t *want = calloc(n, sizeof *want), *got = calloc(n, sizeof *got);
 	float *want_logprobs = calloc(n, sizeof *want_logprobs), *got_logprobs = calloc(n, sizeof *got_logprobs);
 	struct tt_engine_stats stats[N];
+	uint64_t n_shared = 0, n_preemptions = 0, n_wasted = 0;
 	run_set(set, &ways[0], want, want_logprobs, &stats[0]);
 	for (size_t w = 1; w < N; w++) {
+		if (BRIEF && ways[w].at_length)
+			continue;
 		run_set(set, &ways[w], got, got_logprobs, &stats[w]);
 		cr_assert_arr_eq(got, want, n * sizeof *got, "tokens: %s, steered %d", ways[w].name, set->steered);
 		cr_assert_arr_eq(
@@ -168,10 +172,14 @@ static void check_ways(const struct set *set)
 		fprintf(stderr, "%s, %s: %zu tokens shared, %zu pre-emptions, %zu reruns, %zu rows wasted\n",
 			set->steered ? "steered" : "unsteered", ways[w].name, (size_t)stats[w].n_shared,
 			(size_t)stats[w].n_preemptions, (size_t)stats[w].n_reruns, (size_t)stats[w].n_wasted);
-		cr_assert_eq(stats[w].n_shared > 0, !ways[w].no_sharing, "%s", ways[w].name);
-		cr_assert_eq(stats[w].n_preemptions > 0, ways[w].kv_tokens > 0, "%s", ways[w].name);
-		cr_assert_eq(stats[w].n_wasted > 0, ways[w].in_flight > 1, "%s", ways[w].name);
+		cr_assert(stats[w].n_shared == 0 || !ways[w].no_sharing, "%s", ways[w].name);
+		cr_assert(stats[w].n_preemptions == 0 || ways[w].kv_tokens > 0, "%s", ways[w].name);
+		cr_assert(stats[w].n_wasted == 0 || ways[w].in_flight > 1, "%s", ways[w].name);
+		n_shared += stats[w].n_shared;
+		n_preemptions += stats[w].n_preemptions;
+		n_wasted += stats[w].n_wasted;
 	}
+	cr_assert(n_shared > 0 && n_preemptions > 0 && (n_wasted > 0 || BRIEF), "each of these came to pass");
 	free(want);
 	free(got);
 	free(want_logprobs);
@@ -207,7 +215,7 @@ static struct tt_request_options long_prompt(int32_t ids[MAX_PROMPT], uint32_t v
 static void check_samples(enum tt_policy_when when, bool gated, uint64_t want_shared)
 {
 	enum { N = 5 };
-	const struct way way = {"", 8, 512, 0, 1, false, false, false};
+	const struct way way = {.max_batch = 8, .max_step_tokens = 512, .in_flight = 1};
 	struct tt_engine *engine = way_engine(MODEL, &way);
 	struct tt_policy *policy = set_policy(engine, gated ? 1 : 0);
 	struct tt_request *requests[N];
@@ -243,7 +251,7 @@ Test(scheduling, samples_of_one_prompt_compute_it_once)
 /* Scores and hidden states need every position, whoever holds its pages. */
 Test(scheduling, reports_are_computed_though_pages_are_there)
 {
-	const struct way way = {"", 8, 512, 0, 1, false, false, false};
+	const struct way way = {.max_batch = 8, .max_step_tokens = 512, .in_flight = 1};
 	struct tt_engine *engine = way_engine(MODEL, &way);
 	const uint64_t layers[1] = {2};
 	int32_t ids[MAX_PROMPT];
@@ -347,7 +355,7 @@ Test(scheduling, a_stop_id_ends_the_answer)
 
 Test(scheduling, cancelled_and_late_requests_end)
 {
-	const struct way way = {"", 1, 64, 0, 2, false, false, false};
+	const struct way way = {.max_batch = 1, .max_step_tokens = 64, .in_flight = 2};
 	struct tt_engine *engine = way_engine(MODEL, &way);
 	int32_t ids[MAX_PROMPT];
 	struct tt_request *running, *late, *next;
@@ -444,7 +452,7 @@ Test(scheduling, telemetry_tells_of_every_token_once)
 
 Test(scheduling, no_step_is_steered_after_the_kill_switch)
 {
-	const struct way way = {"", 4, 64, 0, 2, false, false, false};
+	const struct way way = {.max_batch = 4, .max_step_tokens = 64, .in_flight = 2};
 	struct tt_engine *engine = way_engine(MODEL, &way);
 	struct tt_policy *policy = set_policy(engine, 2);
 	struct tt_decision decision;
@@ -511,7 +519,7 @@ static void *use_engine(void *argument)
 Test(scheduling, many_threads_use_one_engine)
 {
 	enum { N = 4 };
-	const struct way way = {"", 8, 128, 0, 2, false, false, false};
+	const struct way way = {.max_batch = 8, .max_step_tokens = 128, .in_flight = 2};
 	struct tt_engine *engine = way_engine(MODEL, &way);
 	int32_t ids[MAX_PROMPT];
 	struct tt_request_options options = long_prompt(ids, tt_engine_info(engine)->vocab_size);

@@ -338,6 +338,10 @@ static uint32_t disturb(struct sim *sim, bool more)
 	else if (s->killed && draw(sim, 5) == 0)
 		s->killed = false;
 	tt_scheduler_expire(s, sim->now);
+	for (uint32_t i = 0; i < MAX_REQUESTS; i++)
+		if (sim->requests[i].live && sim->requests[i].sequence.deadline > 0 &&
+			sim->requests[i].sequence.deadline <= sim->now)
+			fail(sim, "a request outlives its deadline");
 	return s->n_waiting + s->n_running;
 }
 

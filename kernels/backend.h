@@ -34,10 +34,10 @@ size_t tt_results_layout(
 	struct tt_results *results, void *block, const struct tt_config *config, const struct tt_limits *limits);
 
 /* The part of the block that a step fills and the host reads. */
-struct tt_span {
+struct tt_results_part {
 	size_t first, n_bytes;
 };
-struct tt_span tt_results_span(
+struct tt_results_part tt_results_span(
 	const struct tt_step *step, const struct tt_config *config, const struct tt_limits *limits);
 
 /* One device: its memory and its bodies. A step is begin, the ops in order, end; then finish waits for the oldest step that

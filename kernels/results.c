@@ -46,12 +46,12 @@ size_t tt_results_layout(
 	return o.end;
 }
 
-struct tt_span tt_results_span(
+struct tt_results_part tt_results_span(
 	const struct tt_step *step, const struct tt_config *config, const struct tt_limits *limits)
 {
 	struct offsets o = offsets_of(config, limits);
 	size_t layer_floats = config->n_layers * sizeof(float), end = o.samples;
-	struct tt_span span = {step->n_decisions ? o.decided : o.samples, 0};
+	struct tt_results_part span = {step->n_decisions ? o.decided : o.samples, 0};
 	end += step->n_samples * sizeof(struct tt_sample_result);
 	if (step->wants & TT_WANT_NORMS)
 		end = o.norms + step->n_tokens * 2 * layer_floats;

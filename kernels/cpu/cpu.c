@@ -111,7 +111,7 @@ static int cpu_end(
 	struct tt_results *own = &cpu->finished[cpu->n_ended % 2];
 	*own = *outputs;
 	if (backend->in_flight > 1 && !(step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS))) {
-		struct tt_span span = tt_results_span(step, &cpu->config, &cpu->limits);
+		struct tt_results_part span = tt_results_span(step, &cpu->config, &cpu->limits);
 		enum tt_cpu_scratch which = TT_CPU_SCRATCH_RESULTS + cpu->n_ended % 2;
 		char *block;
 		TT_TRY(tt_cpu_scratch(

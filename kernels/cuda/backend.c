@@ -184,7 +184,7 @@ static int cuda_end(
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_ended % TT_CUDA_FLIGHTS];
-	struct tt_span span = tt_results_span(step, &cuda->config, &cuda->limits);
+	struct tt_results_part span = tt_results_span(step, &cuda->config, &cuda->limits);
 	TT_TRY(tt_cuda_graphs_end(cuda, err));
 	tt_results_layout(&flight->given, flight->results, &cuda->config, &cuda->limits);
 	if (!(step->wants & TT_WANT_NORMS))

@@ -19,10 +19,14 @@ fail() {
 	printf 'FAILED: %.400s\n' "$*" >&2
 }
 
-# run NAME ARGUMENT...: output in $work/out and $work/err, status in $status.
+# run NAME ARGUMENT...: output in $work/out and $work/err, status in $status. A program with CUDA in it says in one line that it
+# found no GPU; that line is counted in $n_notes and is no part of err.
 run() {
 	"$trimtab" "$@" >out 2>err </dev/null
 	status=$?
+	n_notes=$(grep -c '^trimtab: on the CPU: ' err)
+	[ "$n_notes" -le 1 ] || fail "the device is told $n_notes times: $*"
+	sed -i '/^trimtab: on the CPU: /d' err
 }
 # refused STATUS PATTERN ARGUMENT...: that status, nothing on stdout, one line on stderr that holds the pattern.
 refused() {

@@ -241,7 +241,10 @@ static void cuda_close(struct tt_backend *backend)
 /* A GPU on which these kernels run: mma.sync on bf16 and cp.async came with sm_80. */
 static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 {
-	int n_devices = 0, major = 0, minor = 0, n_sms = 0;
+	int n_devices = 0, major = 0, minor = 0, n_sms = 0, driver = 0;
+	/* Without a driver the next call would speak of versions. */
+	if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+		return tt_fail(err, TT_ERR_DEVICE, "there is no NVIDIA driver, or none that this program can reach");
 	TT_TRY_CUDA(cudaGetDeviceCount(&n_devices), "looking for a GPU");
 	if (cuda->device >= n_devices)
 		return tt_fail(err, TT_ERR_DEVICE, "there is no cuda:%d, CUDA finds %d", cuda->device, n_devices);

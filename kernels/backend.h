@@ -48,7 +48,8 @@ struct tt_backend {
 	uint32_t n_threads;                        /* host threads that its bodies use */
 	uint32_t in_flight;                        /* 1 or 2 */
 	const struct tt_device_counters *counters; /* NULL: nothing is counted */
-	enum tt_kv_type kv_type;                   /* of the pages, unless the user asks for another that it has */
+	bool fast;               /* since load: bits may depend on batch and chunks, as the limits allowed */
+	enum tt_kv_type kv_type; /* of the pages, unless the user asks for another that it has */
 	int (*allocate)(
 		struct tt_backend *, void *out_pointer, size_t count, size_t size, struct tt_error *); /* zeroed */
 	void (*release)(struct tt_backend *, void *memory); /* NULL is fine */

@@ -8,7 +8,7 @@
 struct tt_device_counters {
 	uint64_t launches, dependent_launches; /* of kernels, while a graph is captured too */
 	uint64_t graph_launches, graphs;       /* graphs: captured */
-	uint64_t copies_in, copies_out, sets;  /* in: host to device */
+	uint64_t copies_in, copies_out;        /* in: host to device */
 	uint64_t drains; /* of copies_out: captured rows or logits that were too many to come with the other results */
 	uint64_t bytes_in, bytes_out;
 	uint64_t waits;

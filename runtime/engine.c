@@ -160,7 +160,7 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 		.architecture = tt_arch_name(c->arch),
 		.name = e->name,
 		.backend = e->backend->name,
-		.mode = e->options.fast && !strcmp(e->backend->name, "cuda") ? "fast" : "strict",
+		.mode = e->backend->fast ? "fast" : "strict",
 		.device_note = e->device_note.message,
 		.n_layers = c->n_layers,
 		.hidden_size = c->hidden_size,

@@ -29,18 +29,8 @@ work=$(mktemp -d .cache/.fetch.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-has_pip() { "$1" -m pip --version >/dev/null 2>&1; }
-# A Debian python3 may lack pip, and its venv module the means to make one.
-find_pip() {
-	python=python3
-	if has_pip python3; then return 0; fi
-	python=$work/venv/bin/python
-	python3 -m venv "$work/venv" >/dev/null 2>&1 && has_pip "$python"
-}
-if ! find_pip; then
-	scripts/install_packages.sh fetch
-	find_pip || fail "python3 with pip is needed (Debian: python3-pip)"
-fi
+# shellcheck source=scripts/find_pip.sh
+. scripts/find_pip.sh
 
 say "fetching $package (about 77 MB)"
 # pip asks a source package for its metadata, which runs its code: only after the hash has been found right.

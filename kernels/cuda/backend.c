@@ -29,12 +29,14 @@ static int cuda_allocate(struct tt_backend *backend, void *out_pointer, size_t c
 		return tt_fail(err, TT_ERR_MEMORY, "%zu elements of %zu bytes do not fit", count, size);
 	TT_TRY(use(cuda, err));
 	n_bytes = n_bytes ? n_bytes : 1;
-	if (cudaMalloc(&memory, n_bytes) != cudaSuccess) {
+	cudaError_t error = cudaMalloc(&memory, n_bytes);
+	if (error == cudaErrorMemoryAllocation) {
 		cudaGetLastError(); /* this error is told here, not at the next launch */
 		cudaMemGetInfo(&n_free, &n_total);
 		return tt_fail(err, TT_ERR_MEMORY, "%.2f GB of device memory are needed where %.2f of %.2f are free",
 			1e-9 * (double)n_bytes, 1e-9 * (double)n_free, 1e-9 * (double)n_total);
 	}
+	TT_TRY_CUDA(error, "device memory");
 	memcpy(out_pointer, &memory, sizeof memory);
 	TT_TRY_CUDA(cudaMemsetAsync(memory, 0, n_bytes, cuda->stream), "clearing device memory");
 	return TT_OK;
@@ -52,8 +54,7 @@ static int cuda_upload(struct tt_backend *backend, void *to, const void *from, s
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	TT_TRY(use(cuda, err));
-	TT_TRY_CUDA(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyHostToDevice, cuda->stream), "copy to the device");
-	return TT_OK;
+	return tt_copy_in(&cuda->counters, to, from, n_bytes, cuda->stream, err);
 }
 
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
@@ -65,8 +66,9 @@ int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
 	cuda->partial = NULL;
 	cuda->partial_bytes = 0;
 	/* Half as much again, so that it does not grow with every longer sequence. */
-	TT_TRY(cuda_allocate(&cuda->base, &cuda->partial, n_bytes / 2 * 3, 1, err));
-	cuda->partial_bytes = n_bytes / 2 * 3;
+	n_bytes += n_bytes / 2;
+	TT_TRY(cuda_allocate(&cuda->base, &cuda->partial, n_bytes, 1, err));
+	cuda->partial_bytes = n_bytes;
 	return TT_OK;
 }
 
@@ -108,7 +110,8 @@ static int cuda_load(struct tt_backend *backend, struct tt_model *host, const st
 	cuda->config = host->config;
 	TT_TRY(tt_cuda_load(cuda, host, out, err));
 	TT_TRY(open_buffers(cuda, err));
-	return limits->fast ? tt_cuda_fast_open(cuda, *out, err) : TT_OK;
+	backend->fast = limits->fast;
+	return backend->fast ? tt_cuda_fast_open(cuda, *out, err) : TT_OK;
 }
 
 static void cuda_unload(struct tt_backend *backend, const struct tt_model *loaded)

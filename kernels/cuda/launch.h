@@ -104,14 +104,6 @@ static inline int tt_copy_out(struct tt_device_counters *counters, void *host, c
 	return TT_OK;
 }
 
-static inline int tt_set_zero(
-	struct tt_device_counters *counters, void *device, size_t n_bytes, cudaStream_t stream, struct tt_error *err)
-{
-	TT_TRY_CUDA(cudaMemsetAsync(device, 0, n_bytes, stream), "clearing device memory");
-	counters->sets++;
-	return TT_OK;
-}
-
 static inline int tt_graph_launch(
 	struct tt_device_counters *counters, cudaGraphExec_t graph, cudaStream_t stream, struct tt_error *err)
 {

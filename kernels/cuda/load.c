@@ -67,10 +67,9 @@ static int copy_matrix(struct loader *l, uint16_t *to, const struct tt_matrix *f
 		for (uint32_t i = 0; i < n; i++)
 			convert_row(l, from, reorder ? half_split_row(first + i, c->head_dim) : first + i,
 				l->stage + (size_t)i * from->n_in);
-		TT_TRY_CUDA(cudaMemcpyAsync(to + (size_t)first * from->n_in, l->stage,
-				    (size_t)n * from->n_in * sizeof *to, cudaMemcpyHostToDevice, l->cuda->stream),
-			"copying weights");
-		TT_TRY_CUDA(cudaStreamSynchronize(l->cuda->stream), "copying weights");
+		TT_TRY(tt_copy_in(&l->cuda->counters, to + (size_t)first * from->n_in, l->stage,
+			(size_t)n * from->n_in * sizeof *to, l->cuda->stream, err));
+		TT_TRY(tt_wait(&l->cuda->counters, l->cuda->stream, err));
 	}
 	return TT_OK;
 }

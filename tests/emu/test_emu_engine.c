@@ -1,6 +1,5 @@
 /* The engine on the emulated CUDA backend: what a step costs, counted twice (by the backend and by the emulator), that no
  * batch and no graph changes a bit, and a whole model against the CPU twin. */
-#include "kernels/cpu/cpu.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/emu/emu.h"
 #include "tests/golden.h"
@@ -253,7 +252,7 @@ Test(emu_engine, whole_models_equal_the_twin)
 		tt_emu_reset(TT_EMU_RANDOM, 3);
 		struct tt_engine *engine = engine_open(models[i], 2, 64);
 		tt_engine_options_default(&options);
-		must(tt_cpu_open_body(&backend, 2, TT_CPU_BODY_BF16, err));
+		must(tt_cpu_open_bf16(&backend, 2, err));
 		must(tt_engine_open_on(&twin, backend, models[i], &options, err));
 		double error = whole_model_error(engine, twin, NULL, 75);
 		fprintf(stderr, "%s: %.2e from the twin\n", models[i], error);
@@ -285,7 +284,7 @@ Test(emu_engine, fast_products_have_the_strict_epilogues)
 	struct tt_backend *backend;
 	tt_emu_reset(TT_EMU_BACKWARD, 3);
 	tt_engine_options_default(&options);
-	must(tt_cpu_open_body(&backend, 2, TT_CPU_BODY_BF16, err));
+	must(tt_cpu_open_bf16(&backend, 2, err));
 	must(tt_engine_open_on(&twin, backend, DUMMY, &options, err));
 	options.device = "cuda";
 	options.fast = true;

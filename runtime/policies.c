@@ -170,6 +170,18 @@ static int identify(const struct tt_policy *p, struct tt_page_key *identity, str
 	return TT_OK;
 }
 
+void tt_policies_sweep(struct tt_engine *engine)
+{
+	for (uint32_t i = 0; engine->n_removed > 0 && i < TT_MAX_SLOTS; i++) {
+		const struct tt_loaded_policy *p = &engine->policies[i];
+		if (!p->loaded || p->policy || p->n_users > 0 || p->last_step > engine->scheduler.n_collected)
+			continue;
+		unload(engine, i);
+		count_units(engine);
+		engine->n_removed--;
+	}
+}
+
 struct addition {
 	struct tt_policy *policy;
 	const char **warning;
@@ -183,6 +195,7 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 	TT_TRY(check_weights(engine, a->policy, a->warning, err));
 	if (tt_policy_slot(engine, a->policy, &slot))
 		return TT_OK;
+	tt_policies_sweep(engine);
 	if (!free_slot(engine, &slot))
 		return tt_fail(err, TT_ERR_LIMIT, "%d policies are loaded already", TT_MAX_SLOTS);
 	struct tt_loaded_policy *loaded = &engine->policies[slot];
@@ -204,18 +217,6 @@ int tt_engine_add_policy(struct tt_engine *engine, struct tt_policy *policy, con
 	if (warning)
 		*warning = NULL;
 	return tt_on_owner(engine, add, &addition, err);
-}
-
-void tt_policies_sweep(struct tt_engine *engine)
-{
-	for (uint32_t i = 0; engine->n_removed > 0 && i < TT_MAX_SLOTS; i++) {
-		const struct tt_loaded_policy *p = &engine->policies[i];
-		if (!p->loaded || p->policy || p->n_users > 0 || p->last_step > engine->scheduler.n_collected)
-			continue;
-		unload(engine, i);
-		count_units(engine);
-		engine->n_removed--;
-	}
 }
 
 static int remove_policy(struct tt_engine *engine, void *argument, struct tt_error *err)

@@ -85,6 +85,7 @@ static void *serve(void *argument)
 	tt_lock(engine);
 	while (!engine->stopping) {
 		run_jobs(engine);
+		tt_policies_sweep(engine); /* what was cancelled since the last step may have been the last user */
 		if (tt_step_due(engine))
 			serve_one(engine, tt_step_once);
 		else

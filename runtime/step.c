@@ -69,7 +69,6 @@ static int finish_one(struct tt_engine *engine, struct tt_error *err)
 	TT_TRY(tt_forward_wait(&engine->state, &results, err));
 	tt_lock(engine);
 	tt_scheduler_collect(&engine->scheduler, &results);
-	tt_policies_sweep(engine);
 	pthread_cond_broadcast(&engine->changed);
 	tt_unlock(engine);
 	return TT_OK;
@@ -117,6 +116,7 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 			; /* what was begun before the failure */
 		tt_scheduler_abandon(&engine->scheduler);
 	}
+	tt_policies_sweep(engine);
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
 	if (engine->backend->counters)

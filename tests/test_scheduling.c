@@ -383,6 +383,28 @@ Test(scheduling, cancelled_and_late_requests_end)
 	tt_engine_close(engine);
 }
 
+Test(scheduling, a_policy_whose_last_user_is_cancelled_is_unloaded)
+{
+	const struct way way = {.max_batch = 1, .max_step_tokens = 64, .in_flight = 2};
+	struct tt_engine *engine = way_engine(MODEL, &way);
+	struct tt_policy *policy = set_policy(engine, 0);
+	int32_t ids[MAX_PROMPT];
+	struct tt_request *request;
+	struct tt_request_options options = long_prompt(ids, tt_engine_info(engine)->vocab_size);
+	options.n_steering = 1;
+	options.steering[0] = (struct tt_steering){policy, 1};
+	must(tt_request_submit(&request, engine, &options, err));
+	must(tt_engine_remove_policy(engine, policy, err));
+	cr_assert_eq(engine->n_removed, 1, "a request names it");
+	tt_request_cancel(request);
+	must(tt_engine_start(engine, err));
+	must(tt_engine_stop(engine, err));
+	cr_assert_eq(engine->n_removed, 0, "no step came after the cancelling, nor was one needed");
+	tt_request_free(request);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
 /* ---- Telemetry ---- */
 
 struct told {

@@ -2,8 +2,9 @@
 BUILD ?= build
 MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
 CMAKE_FLAGS ?=
+SECONDS ?= 4
 
-.PHONY: help build test demo bench bench-cpu conformance bundle gpu-check model sanitize clang format check-format install-test ci clean
+.PHONY: help build test demo bench bench-cpu conformance bundle gpu-check model sanitize clang fuzz format check-format install-test ci clean
 
 help:
 	@echo "make demo          fetch a small model, fit a policy, measure it, write a report (about 5 minutes)"
@@ -16,6 +17,7 @@ help:
 	@echo "make conformance   real vocabularies and chat templates against tokenizers, SentencePiece and jinja2 (4 minutes)"
 	@echo "make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "make clang         the tests built by clang"
+	@echo "make fuzz          every parser of files under libFuzzer for SECONDS=$(SECONDS) each; TARGET=gguf SECONDS=1200 for one alone"
 	@echo "make install-test  install into a scratch prefix and compile examples/minimal.c against it"
 	@echo "make format        clang-format over the tree (check-format only looks)"
 	@echo "make ci            all that CI runs"
@@ -75,6 +77,13 @@ sanitize:
 clang:
 	@$(MAKE) test BUILD=$(BUILD)-clang CMAKE_FLAGS='-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF'
 
+fuzz:
+	@scripts/install_packages.sh test
+	@cmake -S . -B $(BUILD)-fuzz -DTT_FUZZ=ON -DTT_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)-fuzz -j $$(nproc) --target fuzz-targets
+	@scripts/fuzz.sh $(BUILD)-fuzz $(SECONDS) $(TARGET)
+
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:
 	@$(SOURCES) | xargs clang-format -i
@@ -86,7 +95,7 @@ check-format:
 install-test: build
 	@scripts/install_test.sh $(BUILD)
 
-ci: check-format test install-test sanitize clang
+ci: check-format test install-test sanitize clang fuzz
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-*

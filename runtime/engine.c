@@ -121,15 +121,16 @@ static void close_state(struct tt_engine *e)
 		b->release(b, all[i]);
 }
 
-/* What a policy must agree on to steer this model: all that shapes the residual stream and the tokens. */
+/* What a policy must agree on to steer this model: all that shapes the residual stream and the tokens. The architecture by GGUF's
+ * name, which is all that a GGUF file knows of it. */
 static int make_fingerprint(struct tt_engine *e, struct tt_error *err)
 {
 	const struct tt_config *c = &e->model->config;
 	const struct tt_tokenizer *tokenizer = tt_text_tokenizer(e->text);
 	struct tt_buffer text = {0};
 	TT_TRY(tt_buffer_print(&text, err, "%s L=%u d=%u heads=%u/%u head_dim=%u ffn=%u vocab=%u tokens=%.16s",
-		tt_arch_name(c->arch), c->n_layers, c->hidden_size, c->n_heads, c->n_kv_heads, c->head_dim, c->ffn_size,
-		c->vocab_size, tokenizer ? tt_tokenizer_digest(tokenizer) : "none"));
+		TT_ARCHS[c->arch].gguf, c->n_layers, c->hidden_size, c->n_heads, c->n_kv_heads, c->head_dim,
+		c->ffn_size, c->vocab_size, tokenizer ? tt_tokenizer_digest(tokenizer) : "none"));
 	e->fingerprint = text.data;
 	return TT_OK;
 }

@@ -129,6 +129,9 @@ def gguf_names(config):
     for layer in range(config["num_hidden_layers"]):
         for theirs, ours in parts.items():
             names[f"model.layers.{layer}.{theirs}.weight"] = f"blk.{layer}.{ours}.weight"
+        if config["model_type"] == "qwen2":
+            for part in "qkv":
+                names[f"model.layers.{layer}.self_attn.{part}_proj.bias"] = f"blk.{layer}.attn_{part}.bias"
     return names
 
 

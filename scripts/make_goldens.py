@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the whole-model goldens: tiny random Llama and Qwen3 models with what PyTorch computes from them in float32, and
+"""Makes the whole-model goldens: tiny random models of each architecture with what PyTorch computes from them in float32, and
 SmolLM2's greedy continuations. Needs goldens-requirements.txt. The same versions write the same bytes.
 
   make_goldens.py --out tests/golden --smollm2 models/SmolLM2-135M-Instruct.Q4_1.gguf [--only tiny|smollm2]
@@ -32,7 +32,7 @@ COMMON = {
     "eos_token_id": files.EOS,
 }
 
-# name -> config.json as written, type of the weights, shards, seed
+# name -> config.json as written, type of the weights, shards, seed; gguf: a file of that type too, and what its model has otherwise
 TINY = {
     "tiny-llama": {
         "config": COMMON | {
@@ -111,6 +111,51 @@ TINY = {
             "torch_dtype": "bfloat16",
         },
         "dtype": torch.bfloat16, "shards": 1, "seed": 6,
+        "gguf": ("q8_0", {}),
+    },
+    # A window over all layers, shorter than the prompts and no multiple of a page.
+    "tiny-mistral": {
+        "config": COMMON | {
+            "architectures": ["MistralForCausalLM"],
+            "model_type": "mistral",
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "intermediate_size": 64,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "sliding_window": 37,
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+        },
+        "dtype": torch.bfloat16, "shards": 1, "seed": 7,
+    },
+    # Biases on q, k and v; the window over layers 1 and 2 alone.
+    "tiny-qwen2": {
+        "config": COMMON | {
+            "architectures": ["Qwen2ForCausalLM"],
+            "model_type": "qwen2",
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "intermediate_size": 64,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1000000.0,
+            "use_sliding_window": True,
+            "sliding_window": 29,
+            "max_window_layers": 1,
+            "tie_word_embeddings": True,
+            "torch_dtype": "bfloat16",
+        },
+        "dtype": torch.bfloat16, "shards": 1, "seed": 8,
+        # No key of GGUF's says that a Qwen2 has a window.
+        "gguf": ("q8_0", {"use_sliding_window": False}),
     },
 }
 
@@ -373,8 +418,9 @@ def make_tiny(out, name):
         make_steered(directory, model, spec)
         for suffix, types in GGUF_TYPES.items():
             make_gguf(directory / f"tiny-llama.{suffix}.gguf", types, config, weights, spec["seed"])
-    if name == "tiny-qwen3":
-        make_gguf(directory / "tiny-qwen3.q8_0.gguf", GGUF_TYPES["q8_0"], config, weights, spec["seed"])
+    if "gguf" in spec:
+        suffix, changes = spec["gguf"]
+        make_gguf(directory / f"{name}.{suffix}.gguf", GGUF_TYPES[suffix], config | changes, weights, spec["seed"])
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 

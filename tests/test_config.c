@@ -12,9 +12,11 @@
 static const char *const FILES[] = {"config.json", "generation_config.json", "tokenizer_config.json"};
 
 /* A configuration's fields but for what each test adds. */
-#define BASE                                                                                                           \
-	"\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"vocab_size\":100,\"hidden_size\":64,"     \
-	"\"intermediate_size\":96,\"num_hidden_layers\":2,\"num_attention_heads\":4"
+#define OF(class, type)                                                                                                \
+	"\"architectures\":[\"" class "ForCausalLM\"],\"model_type\":\"" type "\",\"vocab_size\":100,"                 \
+				      "\"hidden_size\":64,\"intermediate_size\":96,\"num_hidden_layers\":2,\"num_"     \
+				      "attention_heads\":4"
+#define BASE OF("Llama", "llama")
 
 static int read_config(struct tt_config *out, struct scratch *s, const char *config, const char *generation,
 	const char *tokenizer, struct tt_error *err)
@@ -53,6 +55,41 @@ Test(config, absent_fields_take_the_defaults_of_transformers)
 	cr_expect(c.rms_norm_eps == 1e-6f && c.rope_theta == 10000 && c.rope_scaling == TT_ROPE_NONE);
 	cr_expect(!c.tied_output && !c.attention_bias && !c.mlp_bias && !c.rope_interleaved && c.sliding_window == 0);
 	cr_expect(c.bos == -1 && c.n_eos == 0 && !c.add_bos);
+}
+
+/* Each class has its own. */
+Test(config, absent_fields_of_other_architectures)
+{
+	struct tt_config c = good("{" OF("Mistral", "mistral") ",\"num_key_value_heads\":4}", NULL, NULL);
+	cr_expect(c.arch == TT_ARCH_MISTRAL && c.context_length == 131072 && !c.attention_bias);
+	cr_expect(c.sliding_window == 4096 && tt_config_window(&c, 1) == 4096);
+	c = good("{" OF("Mistral", "mistral") ",\"num_key_value_heads\":null,\"sliding_window\":null}", NULL, NULL);
+	cr_expect(c.n_kv_heads == 4 && c.sliding_window == 0);
+	c = good("{" OF("Qwen2", "qwen2") ",\"num_key_value_heads\":2}", NULL, NULL);
+	cr_expect(c.arch == TT_ARCH_QWEN2 && c.attention_bias && !c.head_norms && c.head_dim == 16);
+	cr_expect(c.context_length == 32768 && c.sliding_window == 0);
+	c = good("{" OF("Qwen3", "qwen3") ",\"num_key_value_heads\":2}", NULL, NULL);
+	cr_expect(c.arch == TT_ARCH_QWEN3 && !c.attention_bias && c.head_norms && c.head_dim == 128);
+}
+
+#define WINDOWED OF("Qwen2", "qwen2") ",\"num_key_value_heads\":2,\"use_sliding_window\":true,\"sliding_window\":7"
+
+Test(config, windows_of_some_layers)
+{
+	struct tt_config c = good("{" WINDOWED ",\"max_window_layers\":1}", NULL, NULL);
+	cr_expect(c.sliding_window == 7 && tt_config_window(&c, 0) == 0 && tt_config_window(&c, 1) == 7);
+	c = good("{" WINDOWED ",\"max_window_layers\":0}", NULL, NULL);
+	cr_expect(tt_config_window(&c, 0) == 7 && tt_config_window(&c, 1) == 7);
+	c = good("{" WINDOWED "}", NULL, NULL); /* from layer 28 on, of 2 */
+	cr_expect(c.sliding_window == 0);
+	/* The list goes before max_window_layers, as in transformers. */
+	c = good("{" WINDOWED ",\"max_window_layers\":1,\"layer_types\":[\"sliding_attention\",\"full_attention\"]}",
+		NULL, NULL);
+	cr_expect(tt_config_window(&c, 0) == 7 && tt_config_window(&c, 1) == 0);
+	c = good("{" WINDOWED ",\"layer_types\":[\"full_attention\",\"full_attention\"]}", NULL, NULL);
+	cr_expect(c.sliding_window == 0);
+	c = good("{" BASE ",\"sliding_window\":7,\"layer_types\":[\"full_attention\",\"full_attention\"]}", NULL, NULL);
+	cr_expect(c.sliding_window == 0, "Llama has none, whatever a file says");
 }
 
 Test(config, null_reads_as_absent)
@@ -122,16 +159,19 @@ static const struct {
 	{"", "not valid JSON"},
 	{"[]", "not an object"},
 	{"{}", "architectures and model_type are missing"},
-	{"{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\"}",
-		"\"Qwen2ForCausalLM\" is not supported (supported: LlamaForCausalLM, Qwen3ForCausalLM)"},
+	{"{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\"}",
+		"\"GPT2LMHeadModel\" is not supported (supported: LlamaForCausalLM, MistralForCausalLM, "
+		"Qwen2ForCausalLM"},
 	{"{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"llama\"}", "contradict"},
-	{"{\"model_type\":\"qwen3\",\"num_hidden_layers\":1,\"hidden_size\":64,\"intermediate_size\":64,\"vocab_size\":"
-	 "9,"
-	 "\"num_attention_heads\":4,\"num_key_value_heads\":2}",
-		"head_dim or num_key_value_heads is missing"},
 	{"{" BASE ",\"use_sliding_window\":true}", "use_sliding_window"},
 	{"{" BASE ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", "sliding_attention"},
-	{"{\"model_type\":\"mistral\"}", "\"mistral\" is not supported (supported: llama, qwen3)"},
+	{"{" BASE ",\"layer_types\":[\"full_attention\"]}", "layer_types is not a list of num_hidden_layers (2) names"},
+	{"{" BASE ",\"layer_types\":[\"full_attention\",\"chunked_attention\"]}",
+		"\"chunked_attention\" is not supported"},
+	{"{" OF("Mistral", "mistral") ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}",
+		"layer_types: full_attention in layer 0"},
+	{"{" OF("Qwen2", "qwen2") ",\"use_sliding_window\":true,\"sliding_window\":0}", "sliding_window"},
+	{"{\"model_type\":\"gpt2\"}", "\"gpt2\" is not supported (supported: llama, mistral, qwen2, qwen3"},
 	{"{\"architectures\":\"LlamaForCausalLM\"}", "architectures is not a list"},
 	{"{\"architectures\":[],\"model_type\":\"llama\"}", "architectures is not a list"},
 	{"{\"architectures\":[3]}", "architectures is not a list"},

@@ -93,6 +93,17 @@ Test(forward, qwen3_norms_of_heads)
 	check_model(GOLDEN("tiny-qwen3/tiny-qwen3.q8_0.gguf"), GOLDEN("tiny-qwen3/golden.q8_0.safetensors"));
 }
 
+Test(forward, qwen2_biases_and_a_window_over_some_layers)
+{
+	check_model(GOLDEN("tiny-qwen2"), GOLDEN("tiny-qwen2/golden.safetensors"));
+	check_model(GOLDEN("tiny-qwen2/tiny-qwen2.q8_0.gguf"), GOLDEN("tiny-qwen2/golden.q8_0.safetensors"));
+}
+
+Test(forward, mistral_window)
+{
+	check_model(GOLDEN("tiny-mistral"), GOLDEN("tiny-mistral/golden.safetensors"));
+}
+
 Test(forward, gguf_float32_has_permuted_rows)
 {
 	check_model(GOLDEN("tiny-llama/tiny-llama.f32.gguf"), GOLDEN("tiny-llama/golden.safetensors"));
@@ -154,7 +165,8 @@ Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
  * the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks closer. */
 Test(forward, bf16_twin)
 {
-	static const char *const models[] = {"tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3"};
+	static const char *const models[] = {
+		"tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3", "tiny-mistral", "tiny-qwen2"};
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
 		char model[200], path[200];
 		struct tt_engine *engine;

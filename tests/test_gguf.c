@@ -230,7 +230,7 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 	X(offset_at_end, Q ": offset", put_u64(m, behind(m, Q) + OFFSET, m->bytes.len / 64 * 64))                      \
 	X(offset_shared, "overlap", put_u64(m, behind(m, Q) + OFFSET, 0))                                              \
 	X(offset_within, "overlap", put_u64(m, behind(m, Q) + OFFSET, 128))                                            \
-	X(architecture, "\"qwen2\" is not supported (supported: llama, qwen3)", rename_to(m, "llama", "qwen2"))        \
+	X(architecture, "\"qwen9\" is not supported (supported: llama, qwen2, qwen3", rename_to(m, "llama", "qwen9"))  \
 	X(layers_0, "llama.block_count is 0", set_key(m, "llama.block_count", 0))                                      \
 	X(layers_many, "llama.block_count", set_key(m, "llama.block_count", 1u << 20))                                 \
 	X(layers_3, "tensor blk.2.attn_norm.weight is missing", set_key(m, "llama.block_count", 3))                    \

@@ -81,6 +81,7 @@ Test(strict, same_bits_in_chunks_of_1_and_13)
 	check_same(GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"), 1, 1);
 	check_same(GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"), 1, 13);
 	check_same(GOLDEN("tiny-llama3"), 1, 13);
+	check_same(GOLDEN("tiny-mistral"), 1, 13);
 }
 
 Test(strict, same_bits_in_a_batch)
@@ -88,4 +89,5 @@ Test(strict, same_bits_in_a_batch)
 	check_same(GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"), 8, 512);
 	check_same(GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), 12, 29);
 	check_same(GOLDEN("tiny-llama3"), 7, 512);
+	check_same(GOLDEN("tiny-qwen2"), 12, 29); /* a window over some layers */
 }

@@ -5,17 +5,6 @@
 #include "base/fail.h"
 #include "weights/config_check.h"
 
-const char *tt_arch_name(enum tt_arch arch)
-{
-	switch (arch) {
-	case TT_ARCH_LLAMA:
-		return "llama";
-	case TT_ARCH_QWEN3:
-		return "qwen3";
-	}
-	return "?";
-}
-
 static int check_positive(const char *name, uint32_t value, uint32_t max, struct tt_error *err)
 {
 	if (value == 0 || value > max)
@@ -75,6 +64,17 @@ int tt_config_check(const struct tt_config *config, struct tt_error *err)
 			return tt_fail(err, TT_ERR_FORMAT, "the eos token %d is not in the vocabulary of %u",
 				config->eos[i], config->vocab_size);
 	return TT_OK;
+}
+
+void tt_config_set_full(struct tt_config *config, uint32_t first, uint32_t end)
+{
+	uint32_t n = 0;
+	for (uint32_t l = first; l < end && l < config->n_layers; l++)
+		config->full_layers[l / 64] |= (uint64_t)1 << l % 64;
+	while (n < config->n_layers && !tt_config_window(config, n))
+		n++;
+	if (n == config->n_layers)
+		config->sliding_window = 0;
 }
 
 int tt_config_add_eos(struct tt_config *config, int32_t id, struct tt_error *err)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "tt_error.h"
+#include "weights/arch.h"
 
 struct tt_gguf;
 
@@ -16,11 +17,6 @@ enum {
 	TT_MAX_VOCAB = 1 << 22,
 	TT_MAX_CONTEXT = 1 << 24,
 };
-
-enum tt_arch { TT_ARCH_LLAMA, TT_ARCH_QWEN3 };
-
-/* "llama" */
-const char *tt_arch_name(enum tt_arch arch);
 
 /* None and linear leave the base frequencies or divide them all; llama3 divides the low ones and blends between. */
 enum tt_rope_scaling { TT_ROPE_NONE, TT_ROPE_LINEAR, TT_ROPE_LLAMA3 };
@@ -39,8 +35,9 @@ struct tt_config {
 	bool tied_output;          /* the output matrix is the embedding */
 	bool attention_bias;       /* q, k, v (and o when the file has it) carry a bias */
 	bool mlp_bias;
-	bool head_norms;         /* each head of q and k is normalised before rotation */
-	uint32_t sliding_window; /* keys a query sees, 0 for all */
+	bool head_norms;                          /* each head of q and k is normalised before rotation */
+	uint32_t sliding_window;                  /* keys a query sees, 0 for all; tt_config_window for one layer */
+	uint64_t full_layers[TT_MAX_LAYERS / 64]; /* bit l: layer l sees all keys whatever sliding_window is */
 	int32_t bos, eos[TT_MAX_EOS];
 	uint32_t n_eos; /* bos is -1 when there is none */
 	bool add_bos;   /* the tokenizer puts bos in front of raw text */
@@ -50,6 +47,12 @@ struct tt_config {
  * Refuses by name what this build cannot compute exactly (another architecture, a rope type, an activation). */
 int tt_config_from_gguf(struct tt_config *out, const struct tt_gguf *file, struct tt_error *err);
 int tt_config_from_directory(struct tt_config *out, const char *directory, struct tt_error *err);
+
+/* The keys that a query sees in this layer, 0 for all. */
+static inline uint32_t tt_config_window(const struct tt_config *config, uint32_t layer)
+{
+	return config->full_layers[layer / 64] >> layer % 64 & 1 ? 0 : config->sliding_window;
+}
 
 /* inv_freq[head_dim / 2] for this config: theta^(-2i/head_dim) in f32, then the scaling, as Hugging Face computes it. */
 void tt_config_inverse_frequencies(const struct tt_config *config, float *inverse_frequencies);

@@ -8,6 +8,9 @@
  * struct tt_config. */
 int tt_config_check(const struct tt_config *config, struct tt_error *err);
 
+/* Makes layers from first to end see all keys. A window that no layer has is none, and one that no position leaves is none. */
+void tt_config_set_full(struct tt_config *config, uint32_t first, uint32_t end);
+
 /* Adds an end token once. */
 int tt_config_add_eos(struct tt_config *config, int32_t id, struct tt_error *err);
 

@@ -30,7 +30,7 @@ static int need_u32(const struct tt_gguf *file, const char *key, uint32_t max, u
 /* The architecture's key of that name. */
 static const char *arch_key(char out[64], const struct tt_config *c, const char *name)
 {
-	snprintf(out, 64, "%s.%s", tt_arch_name(c->arch), name);
+	snprintf(out, 64, "%s.%s", TT_ARCHS[c->arch].gguf, name);
 	return out;
 }
 #define KEY(name) arch_key((char[64]){0}, c, name)
@@ -41,15 +41,16 @@ static int read_architecture(struct tt_config *c, const struct tt_gguf *file, st
 	TT_TRY(tt_gguf_text(file, "general.architecture", &name, err));
 	if (name.len == 0)
 		return tt_fail(err, TT_ERR_FORMAT, "key general.architecture is missing");
-	if (text_is(name, "qwen3"))
-		c->arch = TT_ARCH_QWEN3;
-	else if (!text_is(name, "llama"))
+	const size_t GGUF = offsetof(struct tt_arch_row, gguf);
+	const struct tt_arch_row *row = tt_arch_find(GGUF, name.data, name.len);
+	char names[300];
+	if (!row)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"general.architecture \"%.*s\" is not supported (supported: llama, qwen3)", quoted(name),
-			name.data);
-	/* Llama's converter permutes the rows of q and k, so that rotation pairs neighbours. */
-	c->rope_interleaved = c->arch == TT_ARCH_LLAMA;
-	c->head_norms = c->arch == TT_ARCH_QWEN3;
+			"general.architecture \"%.*s\" is not supported (supported: %s)", quoted(name), name.data,
+			tt_arch_list(names, GGUF));
+	c->arch = row->arch;
+	c->rope_interleaved = row->neighbour_pairs;
+	c->head_norms = row->head_norms;
 	return TT_OK;
 }
 

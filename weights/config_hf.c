@@ -20,59 +20,86 @@ static const json_t *field(const json_t *object, const char *key)
 	return json_is_null(value) ? NULL : value;
 }
 
-static const struct {
-	const char *name, *type; /* in architectures and as model_type */
-	enum tt_arch arch;
-} ARCHITECTURES[] = {
-	{"LlamaForCausalLM", "llama", TT_ARCH_LLAMA},
-	{"Qwen3ForCausalLM", "qwen3", TT_ARCH_QWEN3},
-};
-enum { N_ARCHITECTURES = sizeof ARCHITECTURES / sizeof *ARCHITECTURES };
+static int no_such(const char *what, const char *name, size_t which, struct tt_error *err)
+{
+	char names[300];
+	return tt_fail(err, TT_ERR_UNSUPPORTED, "%s \"%.60s\" is not supported (supported: %s)", what, name,
+		tt_arch_list(names, which));
+}
 
 static int read_architecture(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
+	const size_t CLASS = offsetof(struct tt_arch_row, hf_class), TYPE = offsetof(struct tt_arch_row, hf_type);
 	const json_t *list = field(object, "architectures");
 	const char *name = json_string_value(json_array_get(list, 0)), *type = NULL;
-	size_t by_name = 0, by_type = 0;
 	TT_TRY(tt_json_string(object, "model_type", &type, err));
 	if (list && !name)
 		return tt_fail(err, TT_ERR_FORMAT, "architectures is not a list of names");
 	if (!name && !type)
 		return tt_fail(err, TT_ERR_FORMAT, "architectures and model_type are missing");
-	while (name && by_name < N_ARCHITECTURES && strcmp(name, ARCHITECTURES[by_name].name))
-		by_name++;
-	while (type && by_type < N_ARCHITECTURES && strcmp(type, ARCHITECTURES[by_type].type))
-		by_type++;
-	if (by_name == N_ARCHITECTURES)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"architecture \"%s\" is not supported (supported: LlamaForCausalLM, Qwen3ForCausalLM)", name);
-	if (by_type == N_ARCHITECTURES)
-		return tt_fail(
-			err, TT_ERR_UNSUPPORTED, "model_type \"%s\" is not supported (supported: llama, qwen3)", type);
+	const struct tt_arch_row *by_name = name ? tt_arch_find(CLASS, name, strlen(name)) : NULL;
+	const struct tt_arch_row *by_type = type ? tt_arch_find(TYPE, type, strlen(type)) : NULL;
+	if (name && !by_name)
+		return no_such("architecture", name, CLASS, err);
+	if (type && !by_type)
+		return no_such("model_type", type, TYPE, err);
 	if (name && type && by_name != by_type)
 		return tt_fail(err, TT_ERR_FORMAT, "architecture \"%s\" and model_type \"%s\" contradict", name, type);
-	c->arch = ARCHITECTURES[name ? by_name : by_type].arch;
-	c->head_norms = c->arch == TT_ARCH_QWEN3;
+	c->arch = by_name ? by_name->arch : by_type->arch;
+	c->head_norms = TT_ARCHS[c->arch].head_norms;
+	return TT_OK;
+}
+
+/* What layer_types says of each layer, where it is there. */
+static int read_layer_types(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
+	const json_t *types = field(object, "layer_types");
+	size_t i;
+	json_t *type;
+	if (types && json_array_size(types) != c->n_layers)
+		return tt_fail(
+			err, TT_ERR_FORMAT, "layer_types is not a list of num_hidden_layers (%u) names", c->n_layers);
+	bool choice = row->windows == TT_WINDOWS_OPTIONAL;
+	memset(c->full_layers, 0, types ? sizeof c->full_layers : 0);
+	json_array_foreach(types, i, type)
+	{
+		const char *name = json_string_value(type);
+		bool full = name && strcmp(name, "full_attention") == 0;
+		if (!full && (!name || strcmp(name, "sliding_attention")))
+			return tt_fail(err, TT_ERR_UNSUPPORTED,
+				"layer_types: \"%s\" is not supported (supported: full_attention, sliding_attention)",
+				name ? name : "?");
+		if (full ? !choice && c->sliding_window : !c->sliding_window)
+			return tt_fail(err, TT_ERR_UNSUPPORTED,
+				"layer_types: %s in layer %zu is not supported for %s %s", name, i, row->name,
+				full ? "with a sliding window" : "without a sliding window");
+		if (full)
+			c->full_layers[i / 64] |= (uint64_t)1 << i % 64;
+	}
+	tt_config_set_full(c, 0, 0);
 	return TT_OK;
 }
 
 /* Windows, which some layers of a model may have and others not. */
-static int refuse_windows(const json_t *object, struct tt_error *err)
+static int read_windows(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
-	bool window = false;
-	size_t i;
-	json_t *type;
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
+	const struct tt_arch_defaults *d = &row->defaults;
+	bool window = row->windows != TT_WINDOWS_OPTIONAL;
+	uint32_t full = row->windows == TT_WINDOWS_OPTIONAL ? d->max_window_layers : 0;
 	TT_TRY(tt_json_bool(object, "use_sliding_window", &window, err));
-	if (window)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "use_sliding_window is not supported");
-	json_array_foreach(field(object, "layer_types"), i, type)
-	{
-		const char *name = json_string_value(type);
-		if (!name || strcmp(name, "full_attention"))
-			return tt_fail(err, TT_ERR_UNSUPPORTED,
-				"layer_types: \"%s\" is not supported (supported: full_attention)", name ? name : "?");
+	if (window && row->windows == TT_WINDOWS_NONE && field(object, "use_sliding_window"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "use_sliding_window is not supported for %s", row->name);
+	if (window && row->windows != TT_WINDOWS_NONE) {
+		/* null is none, which is not what an absent key is. */
+		c->sliding_window = json_is_null(json_object_get(object, "sliding_window")) ? 0 : d->sliding_window;
+		TT_TRY(tt_json_u32(object, "sliding_window", 1, TT_MAX_CONTEXT, &c->sliding_window, err));
 	}
-	return TT_OK;
+	if (row->windows == TT_WINDOWS_OPTIONAL)
+		TT_TRY(tt_json_u32(object, "max_window_layers", 0, UINT32_MAX, &full, err));
+	tt_config_set_full(c, 0, full);
+	return read_layer_types(c, object, err);
 }
 
 /* What would change the computation and is not done here. */
@@ -87,7 +114,6 @@ static int refuse_variants(const json_t *object, struct tt_error *err)
 	TT_TRY(tt_json_float(object, "partial_rotary_factor", 0, 1, &rotated, err));
 	if (rotated != 1)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", (double)rotated);
-	TT_TRY(refuse_windows(object, err));
 	if (field(object, "quantization_config"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"quantization_config: only weights in F32, F16 and BF16 are read from safetensors");
@@ -101,6 +127,27 @@ static int need_u32(const json_t *object, const char *key, uint32_t max, uint32_
 	return tt_json_u32(object, key, 1, max, out, err);
 }
 
+/* An absent key is the class's own number, null what follows from the others. */
+static uint32_t absent(const json_t *object, const char *key, uint32_t ours, uint32_t derived)
+{
+	return ours && !json_object_get(object, key) ? ours : derived;
+}
+
+static int read_heads(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
+	c->n_kv_heads = absent(object, "num_key_value_heads", d->n_kv_heads, c->n_heads);
+	TT_TRY(tt_json_u32(object, "num_key_value_heads", 1, TT_MAX_HIDDEN, &c->n_kv_heads, err));
+	c->head_dim = absent(object, "head_dim", d->head_dim, 0);
+	TT_TRY(tt_json_u32(object, "head_dim", 1, TT_MAX_HIDDEN, &c->head_dim, err));
+	if (!c->head_dim && c->hidden_size % c->n_heads)
+		return tt_fail(err, TT_ERR_FORMAT, "hidden_size %u is not a multiple of num_attention_heads %u",
+			c->hidden_size, c->n_heads);
+	if (!c->head_dim)
+		c->head_dim = c->hidden_size / c->n_heads;
+	return TT_OK;
+}
+
 static int read_dimensions(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
 	TT_TRY(need_u32(object, "num_hidden_layers", TT_MAX_LAYERS, &c->n_layers, err));
@@ -108,23 +155,16 @@ static int read_dimensions(struct tt_config *c, const json_t *object, struct tt_
 	TT_TRY(need_u32(object, "intermediate_size", TT_MAX_HIDDEN, &c->ffn_size, err));
 	TT_TRY(need_u32(object, "vocab_size", TT_MAX_VOCAB, &c->vocab_size, err));
 	TT_TRY(need_u32(object, "num_attention_heads", TT_MAX_HIDDEN, &c->n_heads, err));
-	/* Qwen3Config has numbers of its own for these two, which no file relies on. */
-	if (c->arch == TT_ARCH_QWEN3 && (!field(object, "head_dim") || !field(object, "num_key_value_heads")))
-		return tt_fail(err, TT_ERR_FORMAT, "head_dim or num_key_value_heads is missing");
-	c->n_kv_heads = c->n_heads;
-	TT_TRY(tt_json_u32(object, "num_key_value_heads", 1, TT_MAX_HIDDEN, &c->n_kv_heads, err));
-	if (!field(object, "head_dim") && c->hidden_size % c->n_heads)
-		return tt_fail(err, TT_ERR_FORMAT, "hidden_size %u is not a multiple of num_attention_heads %u",
-			c->hidden_size, c->n_heads);
-	c->head_dim = c->hidden_size / c->n_heads;
-	TT_TRY(tt_json_u32(object, "head_dim", 1, TT_MAX_HIDDEN, &c->head_dim, err));
-	/* Where a key is absent, the defaults of transformers' LlamaConfig. */
-	c->context_length = 2048;
+	TT_TRY(read_heads(c, object, err));
+	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
+	c->context_length = d->context_length;
 	TT_TRY(tt_json_u32(object, "max_position_embeddings", 1, TT_MAX_CONTEXT, &c->context_length, err));
-	c->rms_norm_eps = 1e-6f;
+	c->rms_norm_eps = d->rms_norm_eps;
 	TT_TRY(tt_json_float(object, "rms_norm_eps", 0, 1, &c->rms_norm_eps, err));
+	c->tied_output = d->tied_output;
 	TT_TRY(tt_json_bool(object, "tie_word_embeddings", &c->tied_output, err));
 	TT_TRY(tt_json_bool(object, "attention_bias", &c->attention_bias, err));
+	c->attention_bias |= TT_ARCHS[c->arch].qkv_bias;
 	return tt_json_bool(object, "mlp_bias", &c->mlp_bias, err);
 }
 
@@ -175,7 +215,7 @@ static int read_rope(struct tt_config *c, const json_t *object, struct tt_error 
 	static const char *const PLACES[] = {"rope_parameters", "rope_scaling"};
 	const json_t *scaling = NULL;
 	const char *place = NULL;
-	c->rope_theta = 10000;
+	c->rope_theta = TT_ARCHS[c->arch].defaults.rope_theta;
 	c->rope_factor = 1;
 	for (int i = 0; i < 2; i++) {
 		const json_t *found = field(object, PLACES[i]);
@@ -218,6 +258,7 @@ static int read_config(struct tt_config *c, const json_t *object, struct tt_erro
 	TT_TRY(read_architecture(c, object, err));
 	TT_TRY(refuse_variants(object, err));
 	TT_TRY(read_dimensions(c, object, err));
+	TT_TRY(read_windows(c, object, err));
 	TT_TRY(read_rope(c, object, err));
 	uint32_t bos = UINT32_MAX;
 	TT_TRY(tt_json_u32(object, "bos_token_id", 0, TT_MAX_VOCAB, &bos, err));

@@ -17,50 +17,6 @@ struct tt_model_storage {
 	size_t n_copies, copies_capacity;
 };
 
-/* The two ways in which files call the same weights. %s of a layer's name is one of the parts below. */
-struct names {
-	const char *embedding, *output, *output_norm, *layer;
-	const char *attn_norm, *ffn_norm;
-	const char *q, *k, *v, *o, *gate, *up, *down; /* .weight or .bias goes behind */
-	const char *q_norm, *k_norm;
-};
-
-static const struct names GGUF_NAMES = {
-	.embedding = "token_embd.weight",
-	.output = "output.weight",
-	.output_norm = "output_norm.weight",
-	.layer = "blk.",
-	.attn_norm = "attn_norm",
-	.ffn_norm = "ffn_norm",
-	.q = "attn_q",
-	.k = "attn_k",
-	.v = "attn_v",
-	.o = "attn_output",
-	.gate = "ffn_gate",
-	.up = "ffn_up",
-	.down = "ffn_down",
-	.q_norm = "attn_q_norm",
-	.k_norm = "attn_k_norm",
-};
-
-static const struct names HF_NAMES = {
-	.embedding = "model.embed_tokens.weight",
-	.output = "lm_head.weight",
-	.output_norm = "model.norm.weight",
-	.layer = "model.layers.",
-	.attn_norm = "input_layernorm",
-	.ffn_norm = "post_attention_layernorm",
-	.q = "self_attn.q_proj",
-	.k = "self_attn.k_proj",
-	.v = "self_attn.v_proj",
-	.o = "self_attn.o_proj",
-	.gate = "mlp.gate_proj",
-	.up = "mlp.up_proj",
-	.down = "mlp.down_proj",
-	.q_norm = "self_attn.q_norm",
-	.k_norm = "self_attn.k_norm",
-};
-
 int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err)
 {
 	struct tt_model_storage *s = model->storage;
@@ -138,7 +94,7 @@ static int load_vector(const float **out, struct tt_model *model, const char *na
 
 /* Where in the file a layer's parts are called. */
 struct layer_names {
-	const struct names *names;
+	const struct tt_arch_names *names;
 	uint32_t index;
 	char name[MAX_NAME];
 };
@@ -152,7 +108,7 @@ static const char *part(struct layer_names *l, const char *name, const char *suf
 static int load_attention(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
 {
 	const struct tt_config *c = &model->config;
-	const struct names *n = l->names;
+	const struct tt_arch_names *n = l->names;
 	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
 	TT_TRY(load_vector(&layer->attn_norm, model, part(l, n->attn_norm, "weight"), d, err));
 	TT_TRY(load_matrix(&layer->wq, model, part(l, n->q, "weight"), n_q, d, err));
@@ -178,7 +134,7 @@ static int load_attention(struct tt_layer *layer, struct tt_model *model, struct
 static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
 {
 	const struct tt_config *c = &model->config;
-	const struct names *n = l->names;
+	const struct tt_arch_names *n = l->names;
 	uint32_t d = c->hidden_size, ffn = c->ffn_size;
 	TT_TRY(load_vector(&layer->ffn_norm, model, part(l, n->ffn_norm, "weight"), d, err));
 	TT_TRY(load_matrix(&layer->w_gate, model, part(l, n->gate, "weight"), ffn, d, err));
@@ -200,7 +156,7 @@ static bool ends_with(const char *text, const char *end)
 /* A weight that nothing reads (a bias, a q norm, a layer too many) would mean that the model computes something else
  * than what runs here. But for: tables that follow from the configuration, and an output matrix kept beside a tied
  * embedding, which transformers ignores too. */
-static int refuse_leftovers(const struct tt_model *model, const struct names *names, struct tt_error *err)
+static int refuse_leftovers(const struct tt_model *model, const struct tt_arch_names *names, struct tt_error *err)
 {
 	const struct tt_tensors *all = &model->storage->tensors;
 	for (size_t i = 0; i < all->n; i++) {
@@ -216,7 +172,7 @@ static int refuse_leftovers(const struct tt_model *model, const struct names *na
 	return TT_OK;
 }
 
-static int load_weights(struct tt_model *model, const struct names *names, struct tt_error *err)
+static int load_weights(struct tt_model *model, const struct tt_arch_names *names, struct tt_error *err)
 {
 	const struct tt_config *c = &model->config;
 	struct layer_names l = {.names = names};
@@ -267,7 +223,7 @@ static int open_gguf(struct tt_model *model, const char *path, struct tt_error *
 	if (status == TT_OK)
 		status = tt_tensors_from_gguf(&model->storage->tensors, model->gguf, err);
 	if (status == TT_OK)
-		status = load_weights(model, &GGUF_NAMES, err);
+		status = load_weights(model, &TT_GGUF_NAMES, err);
 	if (status != TT_OK)
 		tt_fail_within(err, path);
 	return status;
@@ -278,7 +234,7 @@ static int open_directory(struct tt_model *model, const char *path, struct tt_er
 	TT_TRY(tt_copy_string(&model->directory, path, strlen(path), err));
 	TT_TRY(tt_config_from_directory(&model->config, path, err));
 	TT_TRY(tt_tensors_from_directory(&model->storage->tensors, path, err));
-	int status = load_weights(model, &HF_NAMES, err);
+	int status = load_weights(model, TT_ARCHS[model->config.arch].hf, err);
 	if (status != TT_OK)
 		tt_fail_within(err, path);
 	return status;

@@ -42,7 +42,7 @@ static int plan_blocks(
 	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_BLOCKS, n, sizeof *plan->blocks, &plan->blocks, err));
 	for (uint32_t t = 0; t < n;) {
 		struct block *block = &plan->blocks[plan->n_blocks++];
-		uint32_t count = 1, window = c->sliding_window, first = (uint32_t)positions[t];
+		uint32_t count = 1, window = tt_config_window(c, args->layer_index), first = (uint32_t)positions[t];
 		while (count < most && t + count < n && seqs[t + count] == seqs[t])
 			count++;
 		block->first = t;
@@ -78,7 +78,7 @@ static struct tt_cpu_queries block_queries(
 		.n_kv_heads = c->n_kv_heads,
 		.kv_head = kv_head,
 		.head_dim = c->head_dim,
-		.window = c->sliding_window,
+		.window = tt_config_window(c, args->layer_index),
 	};
 }
 

@@ -559,12 +559,12 @@ static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
 }
 
 /* Splits of the longest row that the engine may hold, as far as their partial results fit. */
-static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t n_heads)
+static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t window, uint32_t n_heads)
 {
 	uint64_t n = cuda->max_splits ? cuda->max_splits : (c->context_length + TT_SPLIT_KEYS - 1) / TT_SPLIT_KEYS;
-	uint64_t in_window = c->sliding_window / TT_SPLIT_KEYS + 2, row = (uint64_t)cuda->grid_tokens * n_heads;
+	uint64_t in_window = window / TT_SPLIT_KEYS + 2, row = (uint64_t)cuda->grid_tokens * n_heads;
 	uint64_t bytes = row * attention_partial_floats(c->head_dim) * sizeof(float);
-	n = c->sliding_window && in_window < n ? in_window : n;
+	n = window && in_window < n ? in_window : n;
 	if (row > TT_CUDA_ARRIVALS || n_heads > 65535 || n > 65535 || bytes * n > PARTIAL_LIMIT)
 		return 1;
 	return (uint32_t)n;
@@ -580,7 +580,7 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 	cut_tiles(a, 16);
 	uint32_t n_heads = a->n_kv_heads * a->n_parts, enough = cuda->n_sms * BLOCKS_FOR_ALL;
 	uint64_t blocks = (uint64_t)cuda->grid_tokens * n_heads;
-	a->n_splits = blocks < enough ? splits_in_grid(cuda, args->config, n_heads) : 1;
+	a->n_splits = blocks < enough ? splits_in_grid(cuda, args->config, a->window, n_heads) : 1;
 	if (decode || a->n_splits > 1) {
 		dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
 		if (a->n_splits > 1) {
@@ -627,7 +627,7 @@ int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args
 	a.n_kv_heads = c->n_kv_heads;
 	a.head_dim = c->head_dim;
 	a.group = c->n_heads / c->n_kv_heads;
-	a.window = c->sliding_window;
+	a.window = tt_config_window(c, args->layer_index);
 	a.scale = (float)(1.0 / sqrt((double)c->head_dim));
 	return run(cuda, args, &a, err);
 }

@@ -1,0 +1,129 @@
+#include "weights/arch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct tt_arch_names TT_GGUF_NAMES = {
+	.embedding = "token_embd.weight",
+	.output = "output.weight",
+	.output_norm = "output_norm.weight",
+	.layer = "blk.",
+	.attn_norm = "attn_norm",
+	.ffn_norm = "ffn_norm",
+	.q = "attn_q",
+	.k = "attn_k",
+	.v = "attn_v",
+	.o = "attn_output",
+	.gate = "ffn_gate",
+	.up = "ffn_up",
+	.down = "ffn_down",
+	.q_norm = "attn_q_norm",
+	.k_norm = "attn_k_norm",
+};
+
+static const struct tt_arch_names HF_NAMES = {
+	.embedding = "model.embed_tokens.weight",
+	.output = "lm_head.weight",
+	.output_norm = "model.norm.weight",
+	.layer = "model.layers.",
+	.attn_norm = "input_layernorm",
+	.ffn_norm = "post_attention_layernorm",
+	.q = "self_attn.q_proj",
+	.k = "self_attn.k_proj",
+	.v = "self_attn.v_proj",
+	.o = "self_attn.o_proj",
+	.gate = "mlp.gate_proj",
+	.up = "mlp.up_proj",
+	.down = "mlp.down_proj",
+	.q_norm = "self_attn.q_norm",
+	.k_norm = "self_attn.k_norm",
+};
+
+const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
+	[TT_ARCH_LLAMA] = {.arch = TT_ARCH_LLAMA,
+		.name = "llama",
+		.hf_class = "LlamaForCausalLM",
+		.hf_type = "llama",
+		.gguf = "llama",
+		.hf = &HF_NAMES,
+		.neighbour_pairs = true,
+		.defaults = {.context_length = 2048, .rms_norm_eps = 1e-6f, .rope_theta = 10000}},
+	/* GGUF has it as Llama, and has no key for its window. */
+	[TT_ARCH_MISTRAL] = {.arch = TT_ARCH_MISTRAL,
+		.name = "mistral",
+		.hf_class = "MistralForCausalLM",
+		.hf_type = "mistral",
+		.gguf = "llama",
+		.hf = &HF_NAMES,
+		.neighbour_pairs = true,
+		.windows = TT_WINDOWS_ALL,
+		.defaults = {.n_kv_heads = 8,
+			.context_length = 131072,
+			.sliding_window = 4096,
+			.rms_norm_eps = 1e-6f,
+			.rope_theta = 10000}},
+	[TT_ARCH_QWEN2] = {.arch = TT_ARCH_QWEN2,
+		.name = "qwen2",
+		.hf_class = "Qwen2ForCausalLM",
+		.hf_type = "qwen2",
+		.gguf = "qwen2",
+		.hf = &HF_NAMES,
+		.qkv_bias = true,
+		.windows = TT_WINDOWS_OPTIONAL,
+		.defaults = {.n_kv_heads = 32,
+			.context_length = 32768,
+			.sliding_window = 4096,
+			.max_window_layers = 28,
+			.rms_norm_eps = 1e-6f,
+			.rope_theta = 10000}},
+	[TT_ARCH_QWEN3] = {.arch = TT_ARCH_QWEN3,
+		.name = "qwen3",
+		.hf_class = "Qwen3ForCausalLM",
+		.hf_type = "qwen3",
+		.gguf = "qwen3",
+		.hf = &HF_NAMES,
+		.head_norms = true,
+		.windows = TT_WINDOWS_OPTIONAL,
+		.defaults = {.n_kv_heads = 32,
+			.head_dim = 128,
+			.context_length = 32768,
+			.sliding_window = 4096,
+			.max_window_layers = 28,
+			.rms_norm_eps = 1e-6f,
+			.rope_theta = 10000}},
+};
+
+static const char *field(const struct tt_arch_row *row, size_t which)
+{
+	const char *name;
+	memcpy(&name, (const char *)row + which, sizeof name);
+	return name;
+}
+
+const struct tt_arch_row *tt_arch_find(size_t which, const char *text, size_t n)
+{
+	for (size_t i = 0; i < TT_N_ARCHS; i++) {
+		const char *name = field(&TT_ARCHS[i], which);
+		if (strlen(name) == n && memcmp(name, text, n) == 0)
+			return &TT_ARCHS[i];
+	}
+	return NULL;
+}
+
+const char *tt_arch_list(char out[300], size_t which)
+{
+	size_t n = 0;
+	out[0] = 0;
+	for (size_t i = 0; i < TT_N_ARCHS; i++) {
+		const char *name = field(&TT_ARCHS[i], which);
+		if (tt_arch_find(which, name, strlen(name)) != &TT_ARCHS[i]) /* told already */
+			continue;
+		n += (size_t)snprintf(out + n, 300 - n, "%s%s", i ? ", " : "", name);
+	}
+	return out;
+}
+
+const char *tt_arch_name(enum tt_arch arch)
+{
+	return TT_ARCHS[arch].name;
+}

@@ -1,0 +1,67 @@
+/* What one family of models has that another has not, a row each: what its files call it and its tensors, which parts its
+ * blocks have, and what transformers assumes where config.json is silent. The readers of configurations and weights go by
+ * this table; the ops see no family, only the fields of struct tt_config and struct tt_layer that came of it. */
+#ifndef WEIGHTS_ARCH_H
+#define WEIGHTS_ARCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum tt_arch {
+	TT_ARCH_LLAMA,
+	TT_ARCH_MISTRAL,
+	TT_ARCH_QWEN2,
+	TT_ARCH_QWEN3,
+	TT_N_ARCHS,
+};
+
+/* Which layers see a window of keys and not all. */
+enum tt_windows {
+	TT_WINDOWS_NONE,     /* none: a window is refused */
+	TT_WINDOWS_ALL,      /* all of them, where the file gives a window */
+	TT_WINDOWS_OPTIONAL, /* Qwen: with use_sliding_window, those from max_window_layers on */
+};
+
+/* Tensors by name. Those of a layer stand behind its prefix and index, and .weight or .bias goes behind them. NULL: not in
+ * files of this kind. */
+struct tt_arch_names {
+	const char *embedding, *output, *output_norm, *layer;
+	const char *attn_norm, *ffn_norm;
+	const char *q, *k, *v, *o, *gate, *up, *down;
+	const char *q_norm, *k_norm;
+};
+
+/* What Hugging Face's configuration class takes for an absent key. 0: it follows from other keys. */
+struct tt_arch_defaults {
+	uint32_t n_kv_heads, head_dim, context_length, sliding_window, max_window_layers;
+	float rms_norm_eps, rope_theta;
+	bool tied_output;
+};
+
+struct tt_arch_row {
+	enum tt_arch arch;
+	const char *name;               /* here */
+	const char *hf_class, *hf_type; /* in config.json: architectures, model_type */
+	const char *gguf; /* general.architecture, and the prefix of keys; shared by what GGUF does not tell apart */
+	const struct tt_arch_names *hf; /* in safetensors files */
+	bool neighbour_pairs;           /* GGUF has q's and k's rows permuted, so that rotation pairs neighbours */
+	bool qkv_bias;                  /* on q, k and v in any case; elsewhere attention_bias says so */
+	bool head_norms;                /* each head of q and k is normalised before rotation */
+	enum tt_windows windows;
+	struct tt_arch_defaults defaults;
+};
+
+extern const struct tt_arch_row TT_ARCHS[TT_N_ARCHS]; /* by enum tt_arch */
+extern const struct tt_arch_names TT_GGUF_NAMES;
+
+/* The row whose name of that kind is text[n], or NULL. which: offsetof(struct tt_arch_row, hf_class), for example. */
+const struct tt_arch_row *tt_arch_find(size_t which, const char *text, size_t n);
+
+/* All names of that kind, "a, b, c", for a message that refuses another. */
+const char *tt_arch_list(char out[300], size_t which);
+
+/* "llama" */
+const char *tt_arch_name(enum tt_arch arch);
+
+#endif

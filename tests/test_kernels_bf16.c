@@ -179,8 +179,8 @@ static void check_qkv(struct layer_world *w, bool head_norms)
 		for (uint32_t i = 0; i < 2 * KV; i++)
 			kv[kv_at(t, i / KV, i % KV / HEAD_DIM) + i % HEAD_DIM] = row[i / KV][i % KV];
 	}
-	check_bf16("q", w->q, q, TOKENS * Q, TWIN_PRODUCT);
-	twin_check_bf16("pages", w->kv.data, kv, PAGES * 2 * KV * TT_PAGE_TOKENS, TWIN_PRODUCT);
+	check_bf16("q", w->q, q, TOKENS * Q, TWIN_BF16);
+	twin_check_bf16("pages", w->kv.data, kv, PAGES * 2 * KV * TT_PAGE_TOKENS, TWIN_BF16);
 	free(kv);
 }
 
@@ -215,14 +215,17 @@ static void attention_reference(const struct layer_world *w, uint32_t token, uin
 		out[i] /= total;
 }
 
+/* Scores in f32 are 1e-7 off: of some ten thousand weights one is rounded to the other neighbour, 2^-8 of it, which outputs
+ * near zero show. 0.016% of the outputs differ. */
 static void check_attention(struct layer_world *w)
 {
+	static const struct twin_bound bound = {1e-3, 1e-3};
 	struct tt_attention_args args = {&w->config, w->step, 0, w->q, w->attention, &w->kv};
 	double *want = must_alloc(TOKENS * Q, sizeof *want);
 	ASSERT_OK(w->twin->attention(w->twin, &args, &ok_error));
 	for (uint32_t i = 0; i < TOKENS * HEADS; i++)
 		attention_reference(w, i / HEADS, i % HEADS, want + (size_t)i * HEAD_DIM);
-	check_bf16("attention", w->attention, want, TOKENS * Q, TWIN_ATTENTION);
+	check_bf16("attention", w->attention, want, TOKENS * Q, bound);
 }
 
 /* h before and after an op that adds x * m^T to it. */
@@ -250,7 +253,7 @@ static void check_gate_up(struct layer_world *w)
 			want[t * FFN + i] = gate / (1 + exp(-gate)) * up;
 		}
 	}
-	check_bf16("ffn", w->ffn, want, TOKENS * FFN, TWIN_PRODUCT);
+	check_bf16("ffn", w->ffn, want, TOKENS * FFN, TWIN_BF16);
 }
 
 static void check_logits(struct layer_world *w)

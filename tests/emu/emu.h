@@ -29,6 +29,10 @@ void tt_emu_set_order(enum tt_emu_order order, uint64_t seed);
 /* The first rule that was broken since the last reset, or "" . */
 const char *tt_emu_report(void);
 
+/* Whether tt_mma adds products to d one by one, k ascending, each sum rounded to nearest: the emulator's does. A GPU's 16
+ * products have an order and a rounding of their own. */
+bool tt_emu_mma_ascends(void);
+
 /* Accesses of one kind through the primitives. A request is one warp's access by up to 32 lanes at one place. */
 struct tt_emu_traffic {
 	uint64_t accesses; /* of single threads */

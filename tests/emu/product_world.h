@@ -526,7 +526,7 @@ static inline void same_bf16(const char *what, const tt_bf16 *got, const tt_bf16
 	double *wanted = (double *)malloc(n * sizeof *wanted);
 	for (size_t i = 0; i < n; i++)
 		wanted[i] = (double)tt_f32_from_bf16(want[i]);
-	twin_check_bf16(what, got, wanted, n, TWIN_PRODUCT);
+	twin_check_bf16(what, got, wanted, n, TWIN_BF16);
 	free(wanted);
 }
 

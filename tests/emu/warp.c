@@ -182,6 +182,11 @@ static void mma(struct warp *warp)
 	emu.run.products++;
 }
 
+bool tt_emu_mma_ascends(void)
+{
+	return true;
+}
+
 void tt_emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2], SITE);
 void tt_emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2], SITE)
 {

@@ -41,6 +41,11 @@ const char *tt_emu_report(void)
 	return error == cudaSuccess ? "" : cudaGetErrorString(error);
 }
 
+bool tt_emu_mma_ascends(void)
+{
+	return false;
+}
+
 const struct tt_emu_counters *tt_emu_counted(void)
 {
 	tt_suite_skip("it goes on to read the emulator's counters; what it held before, held");

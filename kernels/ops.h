@@ -44,7 +44,8 @@ struct tt_qkv_args {
 	const struct tt_kv_pages *kv;
 };
 
-/* Causal grouped-query attention over the pages, scale 1 / sqrt(head_dim). Keys are split at absolute positions that
+/* Causal grouped-query attention over the pages, scale tt_config_attention_scale, over the keys of
+ * tt_config_window. Keys are split at absolute positions that
  * are multiples of 256 and the parts merged in index order. */
 struct tt_attention_args {
 	const struct tt_config *config;

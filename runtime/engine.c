@@ -26,6 +26,15 @@ void tt_engine_options_default(struct tt_engine_options *options)
 	*options = (struct tt_engine_options){.device = "auto", .max_batch = 32, .max_step_tokens = 512};
 }
 
+/* With longrope as much as its short factors are for: those serve short texts better, and transformers takes them there. */
+static uint32_t default_context(const struct tt_config *config)
+{
+	uint32_t n = config->context_length < DEFAULT_CONTEXT ? config->context_length : DEFAULT_CONTEXT;
+	return config->rope_scaling == TT_ROPE_LONGROPE && config->rope_original_context < n
+		       ? config->rope_original_context
+		       : n;
+}
+
 static int check_options(struct tt_engine_options *o, const struct tt_config *config, struct tt_error *err)
 {
 	if (o->max_batch < 1 || o->max_batch > MAX_BATCH)
@@ -39,7 +48,7 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 		return tt_fail(err, TT_ERR_ARGUMENT, "a context of %u tokens is more than the model's %u", o->context,
 			config->context_length);
 	if (!o->context)
-		o->context = config->context_length < DEFAULT_CONTEXT ? config->context_length : DEFAULT_CONTEXT;
+		o->context = default_context(config);
 	if (!o->kv_tokens)
 		o->kv_tokens = o->max_batch * 512 > o->context ? o->max_batch * 512 : o->context;
 	if (o->kv_tokens > TT_MAX_CONTEXT)
@@ -47,12 +56,12 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 	return TT_OK;
 }
 
-static int open_frequencies(struct tt_state *s, const struct tt_config *config, struct tt_error *err)
+static int open_frequencies(struct tt_state *s, const struct tt_config *config, uint32_t context, struct tt_error *err)
 {
 	float *host = NULL;
 	size_t n = config->head_dim / 2;
 	TT_TRY(tt_alloc(&host, n, sizeof *host, err));
-	tt_config_inverse_frequencies(config, host);
+	tt_config_inverse_frequencies(config, context, host);
 	int status = s->backend->allocate(s->backend, &s->inverse_frequencies, n, sizeof *host, err);
 	if (status == TT_OK)
 		status = s->backend->upload(s->backend, s->inverse_frequencies, host, n * sizeof *host, err);
@@ -95,7 +104,7 @@ static int open_state(struct tt_engine *e, struct tt_error *err)
 	const struct tt_limits *limits = &s->limits;
 	TT_TRY(set_limits(e, &s->limits, err));
 	TT_TRY(b->load(b, e->model, limits, &s->model, err));
-	TT_TRY(open_frequencies(s, c, err));
+	TT_TRY(open_frequencies(s, c, e->options.context, err));
 	TT_TRY(b->allocate(b, &s->slots, TT_MAX_SLOTS, sizeof *s->slots, err));
 	TT_TRY(b->allocate(b, &s->coef, limits->n_rows, c->n_layers * f, err));
 	TT_TRY(b->allocate(b, &s->h, limits->max_tokens, c->hidden_size * f, err));

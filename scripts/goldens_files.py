@@ -1,6 +1,7 @@
 """The files of make_goldens.py: Hugging Face directories, GGUF files, and a vocabulary small enough to commit."""
 
 import json
+import math
 from pathlib import Path
 
 import gguf
@@ -125,7 +126,13 @@ def gguf_names(config):
     }
     if config["model_type"] == "qwen3":
         parts |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+    if config["model_type"] == "phi3":
+        for part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"):
+            del parts[part]
+        parts |= {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
     names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+    if not config["tie_word_embeddings"]:
+        names["lm_head.weight"] = "output.weight"
     for layer in range(config["num_hidden_layers"]):
         for theirs, ours in parts.items():
             names[f"model.layers.{layer}.{theirs}.weight"] = f"blk.{layer}.{ours}.weight"
@@ -149,10 +156,28 @@ def write_gguf(path, config, weights, matrix_type, embedding_type):
             kind = gguf.GGMLQuantizationType.F32
         data = quantise(np.ascontiguousarray(data), kind)
         writer.add_tensor(ours, data, raw_dtype=kind)
+    for name, factors in longrope_factors(config).items():
+        writer.add_tensor(name, factors)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def longrope_factors(config):
+    rope = config.get("rope_scaling", {})
+    if rope.get("rope_type") != "longrope":
+        return {}
+    return {f"rope_factors_{n}.weight": np.array(rope[f"{n}_factor"], np.float32) for n in ("short", "long")}
+
+
+def write_longrope_keys(writer, config):
+    """As llama.cpp's converter of Phi-3: the lengths, the attention factor, and no type."""
+    original = config["original_max_position_embeddings"]
+    scale = config["max_position_embeddings"] / original
+    writer.add_rope_scaling_orig_ctx_len(original)
+    writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(original)))
+    writer.add_sliding_window(config["sliding_window"] or 0)
 
 
 def write_gguf_keys(writer, config, matrix_type):
@@ -171,6 +196,8 @@ def write_gguf_keys(writer, config, matrix_type):
     else:
         writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
     writer.add_vocab_size(config["vocab_size"])
+    if config["model_type"] == "phi3":
+        write_longrope_keys(writer, config)
     name = matrix_type.name + ("_M" if matrix_type.name in ("Q4_K", "Q5_K") else "")
     file_type = "ALL_F32" if name == "F32" else f"MOSTLY_{name}"
     writer.add_file_type(gguf.LlamaFileType[file_type])
@@ -196,6 +223,8 @@ def read_gguf(path, config):
     theirs = {ours: name for name, ours in gguf_names(config).items()}
     weights = {}
     for tensor in gguf.GGUFReader(path).tensors:
+        if tensor.name in longrope_factors(config):
+            continue
         data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         if heads := heads_of(tensor.name, config):
             data = unpermute(data, heads)

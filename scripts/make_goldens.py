@@ -32,7 +32,8 @@ COMMON = {
     "eos_token_id": files.EOS,
 }
 
-# name -> config.json as written, type of the weights, shards, seed; gguf: a file of that type too, and what its model has otherwise
+# name -> config.json as written, type of the weights, shards, seed; gguf: a file of that type too, and what its model has otherwise; lengths: of
+# the prompts for logits and for greedy tokens, where the model is not the same for all lengths
 TINY = {
     "tiny-llama": {
         "config": COMMON | {
@@ -156,6 +157,35 @@ TINY = {
         "dtype": torch.bfloat16, "shards": 1, "seed": 8,
         # No key of GGUF's says that a Qwen2 has a window.
         "gguf": ("q8_0", {"use_sliding_window": False}),
+    },
+    # One tensor for q, k and v and one for gate and up; longrope, whose long factors hold where there are more than 128
+    # positions; a window.
+    "tiny-phi3": {
+        "config": COMMON | {
+            "architectures": ["Phi3ForCausalLM"],
+            "model_type": "phi3",
+            "num_hidden_layers": 2,
+            "hidden_size": 32,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "intermediate_size": 64,
+            "max_position_embeddings": 512,
+            "original_max_position_embeddings": 128,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "rope_scaling": {
+                "rope_type": "longrope",
+                "short_factor": [1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 1.8, 2.2],
+                "long_factor": [1.1, 1.4, 2.0, 3.5, 5.0, 8.0, 12.0, 16.0],
+            },
+            "sliding_window": 100,
+            "pad_token_id": 0,
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+        },
+        "dtype": torch.bfloat16, "shards": 1, "seed": 9,
+        "gguf": ("q8_0", {}),
+        "lengths": {"": (120, GREEDY_PROMPT), ".long": (PROMPT_LENGTH, 140)},
     },
 }
 
@@ -353,14 +383,13 @@ def greedy(model, prompt, steering=None, start=0):
     return None if ids is None or len(set(ids[len(prompt) :].tolist())) < 8 else ids[len(prompt) :]
 
 
-def greedy_goldens(model, seed, steering):
+def greedy_goldens(model, seed, steering, n):
     """The first prompt from this seed on whose continuations all make good goldens."""
     starts = {"greedy_ids": 0}
     if steering:
-        n = GREEDY_PROMPT
         starts = {"greedy_ids.all": 0, "greedy_ids.last": n - 1, "greedy_ids.generation": n}
     for attempt in range(200):
-        prompt = random_ids(seed + 1000 + attempt, GREEDY_PROMPT)
+        prompt = random_ids(seed + 1000 + attempt, n)
         out = {"greedy_prompt": prompt}
         for name, start in starts.items():
             out[name] = greedy(model, prompt, steering, start)
@@ -377,9 +406,9 @@ def positions(n, step):
     return torch.unique(torch.cat([torch.arange(0, n, step), torch.tensor([n - 1])]))
 
 
-def record(model, seed, what, steering=None, logits_step=8):
+def record(model, seed, what, steering=None, logits_step=8, lengths=(PROMPT_LENGTH, GREEDY_PROMPT)):
     """The tensors of one golden file."""
-    ids = random_ids(seed, PROMPT_LENGTH)
+    ids = random_ids(seed, lengths[0])
     if steering:
         steering.decide(model, ids)
     logits, hidden = forward(model, ids, steering)
@@ -396,7 +425,7 @@ def record(model, seed, what, steering=None, logits_step=8):
     out |= {f"hidden.{layer}": h[at_hidden] for layer, h in enumerate(hidden)}
     if steering:
         out |= steering.tensors()
-    out |= greedy_goldens(model, seed, steering)
+    out |= greedy_goldens(model, seed, steering, lengths[1])
     print(f"  {what}: logits std {logits.std():.2f}, float32 against float64 {max(rel):.1e} relative")
     return out
 
@@ -413,14 +442,14 @@ def make_tiny(out, name):
     # Read back: the golden is what the library makes of these files, whatever was meant when they were written.
     model = model_class(config).from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
     check_loaded(model, config, weights, spec["dtype"])
-    write_golden(directory / "golden.safetensors", record(model, spec["seed"], name))
+    record_lengths(directory / "golden", model, spec, name)
     if name == "tiny-llama":
         make_steered(directory, model, spec)
         for suffix, types in GGUF_TYPES.items():
-            make_gguf(directory / f"tiny-llama.{suffix}.gguf", types, config, weights, spec["seed"])
+            make_gguf(directory / f"tiny-llama.{suffix}.gguf", types, config, weights, spec)
     if "gguf" in spec:
         suffix, changes = spec["gguf"]
-        make_gguf(directory / f"{name}.{suffix}.gguf", GGUF_TYPES[suffix], config | changes, weights, spec["seed"])
+        make_gguf(directory / f"{name}.{suffix}.gguf", GGUF_TYPES[suffix], config | changes, weights, spec)
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 
@@ -456,7 +485,13 @@ def make_steered(directory, model, spec):
         write_golden(directory / f"steered_{op}.safetensors", golden)
 
 
-def make_gguf(path, types, config, weights, seed):
+def record_lengths(stem, model, spec, what, **options):
+    for suffix, lengths in spec.get("lengths", {"": (PROMPT_LENGTH, GREEDY_PROMPT)}).items():
+        golden = record(model, spec["seed"], what + suffix, lengths=lengths, **options)
+        write_golden(stem.with_name(f"{stem.name}{suffix}.safetensors"), golden)
+
+
+def make_gguf(path, types, config, weights, spec):
     """The file, and for each type but f32 (whose golden is the directory's) a golden from its dequantised weights."""
     files.write_gguf(path, config, weights, *types)
     read = files.read_gguf(path, config)
@@ -468,8 +503,8 @@ def make_gguf(path, types, config, weights, seed):
     model = model_of(config, attn_implementation="eager").eval()
     model.load_state_dict(read, strict=False)
     model.tie_weights()
-    golden = path.with_name(path.name.replace(path.parent.name, "golden")).with_suffix(".safetensors")
-    write_golden(golden, record(model, seed, path.name, logits_step=16))
+    stem = path.with_name(path.stem.replace(path.parent.name, "golden"))
+    record_lengths(stem, model, spec, path.name, logits_step=16)
 
 
 def make_k(out):
@@ -478,7 +513,7 @@ def make_k(out):
     directory.mkdir(parents=True, exist_ok=True)
     weights = random_weights(TINY_K, TINY_K_SEED)
     for suffix, types in K_TYPES.items():
-        make_gguf(directory / f"tiny-k.{suffix}.gguf", types, TINY_K, weights, TINY_K_SEED)
+        make_gguf(directory / f"tiny-k.{suffix}.gguf", types, TINY_K, weights, {"seed": TINY_K_SEED})
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 

@@ -83,17 +83,25 @@ static inline double relative_error(const float *got, const float *want, size_t 
 	return sqrt(difference / norm);
 }
 
-static inline struct tt_engine *engine_open(const char *path, uint32_t max_batch, uint32_t max_step_tokens)
+/* context 0: the engine's own choice. */
+static inline struct tt_engine *engine_open_for(
+	const char *path, uint32_t max_batch, uint32_t max_step_tokens, uint32_t context)
 {
 	struct tt_engine_options options;
 	struct tt_engine *engine = NULL;
 	tt_engine_options_default(&options);
 	options.max_batch = max_batch;
 	options.max_step_tokens = max_step_tokens;
+	options.context = context;
 	options.n_threads = 2;
 	options.device = TEST_DEVICE;
 	must(tt_engine_open(&engine, path, &options, err));
 	return engine;
+}
+
+static inline struct tt_engine *engine_open(const char *path, uint32_t max_batch, uint32_t max_step_tokens)
+{
+	return engine_open_for(path, max_batch, max_step_tokens, 0);
 }
 
 static inline struct tt_request *request_run(struct tt_engine *engine, const struct tt_request_options *options)

@@ -151,6 +151,32 @@ Test(config, reads_what_transformers_saved)
 	cr_expect(c.n_eos == 2 && c.eos[0] == 2 && c.eos[1] == 5);
 }
 
+#define PHI3 OF("Phi3", "phi3") ",\"num_key_value_heads\":2,\"hidden_act\":\"silu\""
+#define FACTORS "\"short_factor\":[1,1,1,1,1,1,1,2],\"long_factor\":[1,2,3,4,5,6,7,8.5]"
+
+Test(config, longrope)
+{
+	struct tt_config c =
+		good("{" PHI3 ",\"max_position_embeddings\":131072,\"original_max_position_embeddings\":4096,"
+		     "\"rope_scaling\":{\"type\":\"longrope\"," FACTORS "}}",
+			NULL, NULL);
+	float frequencies[2][8];
+	cr_expect(c.rope_scaling == TT_ROPE_LONGROPE && c.rope_original_context == 4096 && c.context_length == 131072);
+	cr_expect(c.rope_short[7] == 2 && c.rope_long[7] == 8.5f && c.sliding_window == 0 && c.rms_norm_eps == 1e-5f);
+	/* sqrt(1 + log(32) / log(4096)) */
+	cr_expect_float_eq(c.rope_attention_factor, 1.1902380714f, 1e-6f);
+	cr_expect_float_eq(tt_config_attention_scale(&c), (1 + 5.0 / 12) / 4, 1e-7f);
+	tt_config_inverse_frequencies(&c, 4096, frequencies[0]);
+	tt_config_inverse_frequencies(&c, 4097, frequencies[1]);
+	cr_expect_float_eq(frequencies[0][7] / frequencies[1][7], 4.25f, 1e-6f);
+	c = good("{" PHI3 ",\"rope_parameters\":{\"rope_type\":\"longrope\",\"rope_theta\":7,\"factor\":1," FACTORS
+		 "}}",
+		NULL, NULL);
+	cr_expect(c.rope_theta == 7 && c.rope_attention_factor == 1 && c.rope_original_context == 4096);
+	c = good("{" PHI3 ",\"rope_scaling\":{\"type\":\"su\",\"attention_factor\":1.5," FACTORS "}}", NULL, NULL);
+	cr_expect(c.rope_scaling == TT_ROPE_LONGROPE && c.rope_attention_factor == 1.5f);
+}
+
 #define ROPE "\"rope_scaling\":{"
 
 static const struct {
@@ -202,6 +228,17 @@ static const struct {
 	{"{" BASE "," ROPE "\"type\":\"dynamic\",\"factor\":2}}", "\"dynamic\" is not supported"},
 	{"{" BASE "," ROPE "\"rope_type\":3}}", "rope_type"},
 	{"{" BASE "," ROPE "\"type\":\"linear\"}}", "rope_scaling: factor is missing"},
+	{"{" PHI3 "," ROPE "\"type\":\"longrope\"}}", "short_factor is not a list of head_dim / 2 = 8 numbers"},
+	{"{" PHI3 "," ROPE "\"type\":\"longrope\",\"short_factor\":[1,1,1,1,1,1,1,1],\"long_factor\":[1]}}",
+		"long_factor is not a list"},
+	{"{" PHI3 "," ROPE "\"type\":\"longrope\",\"short_factor\":[1,1,1,1,1,1,1,\"1\"]}}", "short_factor: number 7"},
+	{"{" PHI3 "," ROPE
+	 "\"type\":\"longrope\",\"short_factor\":[1,1,1,0,1,1,1,1],\"long_factor\":[1,1,1,1,1,1,1,1]}}",
+		"factors 3, 0 and 1, are not positive"},
+	{"{" PHI3 "," ROPE "\"type\":\"longrope\",\"attention_factor\":0," FACTORS "}}", "attention factor 0"},
+	{"{" PHI3 ",\"original_max_position_embeddings\":0," ROPE "\"type\":\"longrope\"," FACTORS "}}",
+		"original_max_position_embeddings"},
+	{"{" PHI3 ",\"partial_rotary_factor\":0.75}", "partial_rotary_factor 0.75 is not supported"},
 	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":0}}", "factor 0 is not positive"},
 	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":-2}}", "rope_scaling: factor"},
 	{"{" BASE "," ROPE "\"rope_type\":\"llama3\",\"factor\":8}}", "low_freq_factor is missing"},
@@ -270,7 +307,7 @@ static void expect_frequencies(const struct tt_config *c, const char *name)
 		err.message);
 	const struct tt_st_tensor *want = tt_safetensors_find(file, name);
 	cr_assert_eq(want->n_elements, c->head_dim / 2);
-	tt_config_inverse_frequencies(c, got);
+	tt_config_inverse_frequencies(c, 0, got);
 	for (uint32_t i = 0; i < c->head_dim / 2; i++)
 		cr_expect_lt(fabsf(got[i] / tt_st_float(want, i) - 1), 4 * 0x1p-24f, "%s %u: %.9g, %.9g", name, i,
 			(double)got[i], (double)tt_st_float(want, i));
@@ -308,9 +345,9 @@ Test(config, gguf_keys_and_its_rope_factors)
 	cr_expect(c.bos == 1 && c.n_eos == 2 && c.eos[0] == 2 && c.eos[1] == 3 && c.add_bos);
 	/* The golden's factors run evenly from 1 to 8. */
 	cr_assert_not_null(c.rope_factors);
-	tt_config_inverse_frequencies(&c, divided);
+	tt_config_inverse_frequencies(&c, 0, divided);
 	c.rope_factors = NULL;
-	tt_config_inverse_frequencies(&c, plain);
+	tt_config_inverse_frequencies(&c, 0, plain);
 	for (int i = 0; i < 8; i++)
 		cr_expect_eq(divided[i], plain[i] / (float)(i + 1), "%d", i);
 	tt_gguf_close(file);

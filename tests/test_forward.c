@@ -61,15 +61,20 @@ static void check_greedy(struct tt_engine *engine, const struct tt_safetensors *
 	free(want);
 }
 
-static void check_model(const char *model, const char *golden_path)
+static void check_model_for(const char *model, const char *golden_path, uint32_t context)
 {
-	struct tt_engine *engine = engine_open(model, 4, 512);
+	struct tt_engine *engine = engine_open_for(model, 4, 512, context);
 	struct tt_safetensors *golden = golden_open(golden_path);
 	double error = largest_error(engine, golden);
 	cr_assert(error <= TOLERANCE, "%s: %g off", model, error);
 	check_greedy(engine, golden, model);
 	tt_safetensors_close(golden);
 	tt_engine_close(engine);
+}
+
+static void check_model(const char *model, const char *golden_path)
+{
+	check_model_for(model, golden_path, 0);
 }
 
 Test(forward, hugging_face_float32_tied)
@@ -102,6 +107,16 @@ Test(forward, qwen2_biases_and_a_window_over_some_layers)
 Test(forward, mistral_window)
 {
 	check_model(GOLDEN("tiny-mistral"), GOLDEN("tiny-mistral/golden.safetensors"));
+}
+
+/* Left to itself the engine keeps to the context of the short factors. */
+Test(forward, phi3_fused_tensors_a_window_and_both_lists_of_longrope)
+{
+	static const char gguf[] = GOLDEN("tiny-phi3/tiny-phi3.q8_0.gguf");
+	check_model(GOLDEN("tiny-phi3"), GOLDEN("tiny-phi3/golden.safetensors"));
+	check_model_for(GOLDEN("tiny-phi3"), GOLDEN("tiny-phi3/golden.long.safetensors"), 512);
+	check_model_for(gguf, GOLDEN("tiny-phi3/golden.q8_0.safetensors"), 128);
+	check_model_for(gguf, GOLDEN("tiny-phi3/golden.q8_0.long.safetensors"), 129 + 512 / 4);
 }
 
 Test(forward, gguf_float32_has_permuted_rows)
@@ -166,7 +181,7 @@ Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
 Test(forward, bf16_twin)
 {
 	static const char *const models[] = {
-		"tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3", "tiny-mistral", "tiny-qwen2"};
+		"tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3", "tiny-mistral", "tiny-qwen2", "tiny-phi3"};
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
 		char model[200], path[200];
 		struct tt_engine *engine;

@@ -19,6 +19,8 @@ const struct tt_arch_names TT_GGUF_NAMES = {
 	.down = "ffn_down",
 	.q_norm = "attn_q_norm",
 	.k_norm = "attn_k_norm",
+	.qkv = "attn_qkv",
+	.gate_up = "ffn_up",
 };
 
 static const struct tt_arch_names HF_NAMES = {
@@ -37,6 +39,8 @@ static const struct tt_arch_names HF_NAMES = {
 	.down = "mlp.down_proj",
 	.q_norm = "self_attn.q_norm",
 	.k_norm = "self_attn.k_norm",
+	.qkv = "self_attn.qkv_proj",
+	.gate_up = "mlp.gate_up_proj",
 };
 
 const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
@@ -91,6 +95,16 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 			.max_window_layers = 28,
 			.rms_norm_eps = 1e-6f,
 			.rope_theta = 10000}},
+	[TT_ARCH_PHI3] = {.arch = TT_ARCH_PHI3,
+		.name = "phi3",
+		.hf_class = "Phi3ForCausalLM",
+		.hf_type = "phi3",
+		.gguf = "phi3",
+		.hf = &HF_NAMES,
+		.fused = true,
+		.windows = TT_WINDOWS_ALL,
+		.defaults =
+			{.context_length = 4096, .original_context = 4096, .rms_norm_eps = 1e-5f, .rope_theta = 10000}},
 };
 
 static const char *field(const struct tt_arch_row *row, size_t which)

@@ -13,6 +13,7 @@ enum tt_arch {
 	TT_ARCH_MISTRAL,
 	TT_ARCH_QWEN2,
 	TT_ARCH_QWEN3,
+	TT_ARCH_PHI3,
 	TT_N_ARCHS,
 };
 
@@ -29,12 +30,13 @@ struct tt_arch_names {
 	const char *embedding, *output, *output_norm, *layer;
 	const char *attn_norm, *ffn_norm;
 	const char *q, *k, *v, *o, *gate, *up, *down;
+	const char *qkv, *gate_up; /* the rows of q, k and v, or of gate and up, one behind the other in one tensor */
 	const char *q_norm, *k_norm;
 };
 
 /* What Hugging Face's configuration class takes for an absent key. 0: it follows from other keys. */
 struct tt_arch_defaults {
-	uint32_t n_kv_heads, head_dim, context_length, sliding_window, max_window_layers;
+	uint32_t n_kv_heads, head_dim, context_length, sliding_window, max_window_layers, original_context;
 	float rms_norm_eps, rope_theta;
 	bool tied_output;
 };
@@ -47,6 +49,7 @@ struct tt_arch_row {
 	const struct tt_arch_names *hf; /* in safetensors files */
 	bool neighbour_pairs;           /* GGUF has q's and k's rows permuted, so that rotation pairs neighbours */
 	bool qkv_bias;                  /* on q, k and v in any case; elsewhere attention_bias says so */
+	bool fused;                     /* qkv and gate_up in the place of q, k, v, gate and up */
 	bool head_norms;                /* each head of q and k is normalised before rotation */
 	enum tt_windows windows;
 	struct tt_arch_defaults defaults;

@@ -33,6 +33,22 @@ static int check_widths(const struct tt_config *c, struct tt_error *err)
 	return TT_OK;
 }
 
+static int check_longrope(const struct tt_config *c, struct tt_error *err)
+{
+	if (c->head_dim / 2 > TT_MAX_ROPE_FACTORS)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "longrope for heads of %u, more than %d", c->head_dim,
+			2 * TT_MAX_ROPE_FACTORS);
+	for (uint32_t i = 0; i < c->head_dim / 2; i++)
+		if (!(c->rope_short[i] > 0) || !isfinite(c->rope_short[i]) || !(c->rope_long[i] > 0) ||
+			!isfinite(c->rope_long[i]))
+			return tt_fail(err, TT_ERR_FORMAT, "longrope's factors %u, %g and %g, are not positive", i,
+				(double)c->rope_short[i], (double)c->rope_long[i]);
+	if (!(c->rope_attention_factor > 0) || !isfinite(c->rope_attention_factor))
+		return tt_fail(err, TT_ERR_FORMAT, "longrope's attention factor %g is not positive",
+			(double)c->rope_attention_factor);
+	return check_positive("original_max_position_embeddings", c->rope_original_context, TT_MAX_CONTEXT, err);
+}
+
 static int check_numbers(const struct tt_config *c, struct tt_error *err)
 {
 	if (!(c->rms_norm_eps > 0) || !(c->rms_norm_eps < 1))
@@ -42,6 +58,8 @@ static int check_numbers(const struct tt_config *c, struct tt_error *err)
 	if (c->rope_scaling != TT_ROPE_NONE && (!(c->rope_factor > 0) || !isfinite(c->rope_factor)))
 		return tt_fail(
 			err, TT_ERR_FORMAT, "the rope scaling factor %g is not positive", (double)c->rope_factor);
+	if (c->rope_scaling == TT_ROPE_LONGROPE)
+		TT_TRY(check_longrope(c, err));
 	if (c->rope_scaling != TT_ROPE_LLAMA3)
 		return TT_OK;
 	if (!(c->rope_low_freq_factor > 0) || !(c->rope_high_freq_factor > c->rope_low_freq_factor) ||
@@ -103,11 +121,19 @@ static float llama3_frequency(const struct tt_config *c, float frequency)
 	return (1 - smooth) * frequency / c->rope_factor + smooth * frequency;
 }
 
-void tt_config_inverse_frequencies(const struct tt_config *config, float *inverse_frequencies)
+float tt_config_attention_scale(const struct tt_config *config)
 {
+	double factor = config->rope_attention_factor ? (double)config->rope_attention_factor : 1;
+	return (float)(factor * factor / sqrt((double)config->head_dim));
+}
+
+void tt_config_inverse_frequencies(const struct tt_config *config, uint32_t context, float *inverse_frequencies)
+{
+	const float *factors = context > config->rope_original_context ? config->rope_long : config->rope_short;
 	for (uint32_t i = 0; i < config->head_dim / 2; i++) {
 		float exponent = (float)(2 * i) / (float)config->head_dim;
-		float frequency = 1.0f / powf(config->rope_theta, exponent);
+		float power = powf(config->rope_theta, exponent);
+		float frequency = 1.0f / (config->rope_scaling == TT_ROPE_LONGROPE ? factors[i] * power : power);
 		if (config->rope_scaling == TT_ROPE_LINEAR)
 			frequency /= config->rope_factor;
 		if (config->rope_scaling == TT_ROPE_LLAMA3)

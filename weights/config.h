@@ -16,10 +16,12 @@ enum {
 	TT_MAX_HIDDEN = 1 << 17, /* any width */
 	TT_MAX_VOCAB = 1 << 22,
 	TT_MAX_CONTEXT = 1 << 24,
+	TT_MAX_ROPE_FACTORS = 128, /* of longrope: heads of up to 256 */
 };
 
-/* None and linear leave the base frequencies or divide them all; llama3 divides the low ones and blends between. */
-enum tt_rope_scaling { TT_ROPE_NONE, TT_ROPE_LINEAR, TT_ROPE_LLAMA3 };
+/* None and linear leave the base frequencies or divide them all; llama3 divides the low ones and blends between; longrope
+ * has two lists of what each is divided by, for contexts of up to rope_original_context and for longer ones. */
+enum tt_rope_scaling { TT_ROPE_NONE, TT_ROPE_LINEAR, TT_ROPE_LLAMA3, TT_ROPE_LONGROPE };
 
 struct tt_config {
 	enum tt_arch arch;
@@ -28,6 +30,8 @@ struct tt_config {
 	enum tt_rope_scaling rope_scaling;
 	float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
 	uint32_t rope_original_context;
+	float rope_short[TT_MAX_ROPE_FACTORS], rope_long[TT_MAX_ROPE_FACTORS]; // [head_dim / 2] of longrope
+	float rope_attention_factor; /* longrope: what rotated q and k are multiplied by; 0: 1 */
 	/* What llama3 scaling divides each frequency by, where the file says so itself (GGUF's rope_freqs.weight), or
 	 * NULL. Into the mapping: it lives as long as the file is open. */
 	const float *rope_factors; // [head_dim / 2]
@@ -54,7 +58,13 @@ static inline uint32_t tt_config_window(const struct tt_config *config, uint32_t
 	return config->full_layers[layer / 64] >> layer % 64 & 1 ? 0 : config->sliding_window;
 }
 
-/* inv_freq[head_dim / 2] for this config: theta^(-2i/head_dim) in f32, then the scaling, as Hugging Face computes it. */
-void tt_config_inverse_frequencies(const struct tt_config *config, float *inverse_frequencies);
+/* inv_freq[head_dim / 2] for this config: theta^(-2i/head_dim) in f32, then the scaling, as Hugging Face computes it. context:
+ * the most positions that a sequence may come to have, by which longrope takes its short or its long factors. Not the
+ * positions of a sequence so far: then its first tokens would depend on how many follow. */
+void tt_config_inverse_frequencies(const struct tt_config *config, uint32_t context, float *inverse_frequencies);
+
+/* What a product of q and k is multiplied by: 1 / sqrt(head_dim), with the square of rope_attention_factor, since all of q and
+ * of k is rotated. */
+float tt_config_attention_scale(const struct tt_config *config);
 
 #endif

@@ -54,12 +54,19 @@ static int read_architecture(struct tt_config *c, const struct tt_gguf *file, st
 	return TT_OK;
 }
 
+/* Whether the architecture's key for a window is written by those who convert models to GGUF. */
+static bool has_windows(const struct tt_config *c)
+{
+	enum tt_windows windows = TT_ARCHS[c->arch].windows;
+	return windows == TT_WINDOWS_ALL;
+}
+
 /* Keys by which a model of this architecture says that it computes something else. */
 static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
 	static const char *const NAMES[] = {"attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale",
-		"attention.sliding_window", "logit_scale", "residual_scale", "embedding_scale",
-		"attn_logit_softcapping", "final_logit_softcapping"};
+		"logit_scale", "residual_scale", "embedding_scale", "attn_logit_softcapping",
+		"final_logit_softcapping"};
 	uint32_t n_experts = 0;
 	TT_TRY(tt_gguf_u32(file, KEY("expert_count"), 0, UINT32_MAX, &n_experts, err));
 	if (n_experts)
@@ -68,6 +75,8 @@ static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file
 	for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
 		if (tt_gguf_find(file, KEY(NAMES[i])))
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(NAMES[i]));
+	if (tt_gguf_find(file, KEY("attention.sliding_window")) && !has_windows(c))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY("attention.sliding_window"));
 	if (tt_gguf_find(file, "split.count"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "key split.count is not supported");
 	return TT_OK;
@@ -98,26 +107,51 @@ static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, stru
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s %u: rotating a part of head_dim %u is not supported",
 			KEY("rope.dimension_count"), rotated, c->head_dim);
 
+	if (has_windows(c))
+		TT_TRY(tt_gguf_u32(file, KEY("attention.sliding_window"), 0, TT_MAX_CONTEXT, &c->sliding_window, err));
 	if (!tt_gguf_find(file, KEY("attention.layer_norm_rms_epsilon")))
 		return tt_fail(err, TT_ERR_FORMAT, "key %s is missing", KEY("attention.layer_norm_rms_epsilon"));
 	return tt_gguf_float(file, KEY("attention.layer_norm_rms_epsilon"), &c->rms_norm_eps, err);
 }
 
-/* Llama 3.1 and later: the converter writes the scaling as one factor a frequency. */
-static int read_rope_factors(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+/* The n factors of a tensor, positive, or NULL where there is none. */
+static int read_factors(
+	const float **out, const struct tt_gguf *file, const char *name, uint32_t n, struct tt_error *err)
 {
-	const struct tt_gguf_tensor *t = tt_gguf_tensor(file, "rope_freqs.weight");
+	const struct tt_gguf_tensor *t = tt_gguf_tensor(file, name);
+	*out = NULL;
 	if (!t)
 		return TT_OK;
-	if (t->type != TT_TYPE_F32 || t->n_dims != 1 || t->shape[0] != c->head_dim / 2)
-		return tt_fail(err, TT_ERR_FORMAT, "tensor rope_freqs.weight must be F32 [%u]", c->head_dim / 2);
+	if (t->type != TT_TYPE_F32 || t->n_dims != 1 || t->shape[0] != n)
+		return tt_fail(err, TT_ERR_FORMAT, "tensor %s must be F32 [%u]", name, n);
 	const float *factors = t->data;
-	for (uint32_t i = 0; i < c->head_dim / 2; i++)
+	for (uint32_t i = 0; i < n; i++)
 		if (!(factors[i] > 0) || !isfinite(factors[i]))
-			return tt_fail(err, TT_ERR_FORMAT, "tensor rope_freqs.weight: factor %u is %g, not positive", i,
+			return tt_fail(err, TT_ERR_FORMAT, "tensor %s: factor %u is %g, not positive", name, i,
 				(double)factors[i]);
-	c->rope_factors = factors;
+	*out = factors;
 	return TT_OK;
+}
+
+static int read_longrope(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	const float *shorter = NULL, *longer = NULL;
+	uint32_t n = c->head_dim / 2;
+	TT_TRY(read_factors(&shorter, file, "rope_factors_short.weight", n, err));
+	TT_TRY(read_factors(&longer, file, "rope_factors_long.weight", n, err));
+	if (!shorter || !longer || n > TT_MAX_ROPE_FACTORS)
+		return tt_fail(err, TT_ERR_FORMAT,
+			"longrope needs the tensors rope_factors_short.weight and rope_factors_long.weight, of heads "
+			"up to %d",
+			2 * TT_MAX_ROPE_FACTORS);
+	c->rope_scaling = TT_ROPE_LONGROPE;
+	memcpy(c->rope_short, shorter, n * sizeof *shorter);
+	memcpy(c->rope_long, longer, n * sizeof *longer);
+	c->rope_attention_factor = 1;
+	TT_TRY(tt_gguf_float(file, KEY("rope.scaling.attn_factor"), &c->rope_attention_factor, err));
+	c->rope_original_context = c->context_length;
+	return tt_gguf_u32(
+		file, KEY("rope.scaling.original_context_length"), 1, TT_MAX_CONTEXT, &c->rope_original_context, err);
 }
 
 static int read_rope(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
@@ -131,14 +165,18 @@ static int read_rope(struct tt_config *c, const struct tt_gguf *file, struct tt_
 		type = (struct tt_gguf_string){"linear", 6};
 	TT_TRY(tt_gguf_float(file, KEY("rope.scaling.factor"), &c->rope_factor, err));
 	TT_TRY(tt_gguf_text(file, KEY("rope.scaling.type"), &type, err));
+	/* Phi-3's converter writes the tensors and no type. */
+	if (text_is(type, "longrope") || tt_gguf_tensor(file, "rope_factors_long.weight"))
+		return read_longrope(c, file, err);
 	if (text_is(type, "linear"))
 		c->rope_scaling = TT_ROPE_LINEAR;
 	else if (!text_is(type, "none"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"%s \"%.*s\" is not supported (supported: none, linear, and the tensor "
-			"rope_freqs.weight)",
+			"%s \"%.*s\" is not supported (supported: none, linear, longrope, and the "
+			"tensor rope_freqs.weight)",
 			KEY("rope.scaling.type"), quoted(type), type.data);
-	return read_rope_factors(c, file, err);
+	/* Llama 3.1 and later: the converter writes the scaling as one factor a frequency. */
+	return read_factors(&c->rope_factors, file, "rope_freqs.weight", c->head_dim / 2, err);
 }
 
 static int add_eos_key(struct tt_config *c, const struct tt_gguf *file, const char *key, struct tt_error *err)

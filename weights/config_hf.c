@@ -1,5 +1,6 @@
 /* The configuration from a Hugging Face directory. */
 #include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,6 +176,51 @@ static int need_float(const json_t *object, const char *key, float *out, struct 
 	return tt_json_float(object, key, 0, (double)FLT_MAX, out, err);
 }
 
+/* The key beside the scaling goes before the one within, as in transformers. */
+static int read_original_context(struct tt_config *c, const json_t *config, const json_t *scaling, struct tt_error *err)
+{
+	static const char KEY[] = "original_max_position_embeddings";
+	c->rope_original_context = c->context_length;
+	TT_TRY(tt_json_u32(scaling, KEY, 1, TT_MAX_CONTEXT, &c->rope_original_context, err));
+	return tt_json_u32(config, KEY, 1, TT_MAX_CONTEXT, &c->rope_original_context, err);
+}
+
+static int read_factors(const json_t *scaling, const char *key, uint32_t n, float *out, struct tt_error *err)
+{
+	const json_t *list = field(scaling, key);
+	size_t i;
+	json_t *value;
+	if (!json_is_array(list) || json_array_size(list) != n || n > TT_MAX_ROPE_FACTORS)
+		return tt_fail(err, TT_ERR_FORMAT, "%s is not a list of head_dim / 2 = %u numbers", key, n);
+	json_array_foreach(list, i, value)
+	{
+		if (!json_is_number(value))
+			return tt_fail(err, TT_ERR_FORMAT, "%s: number %zu is none", key, i);
+		out[i] = (float)json_number_value(value);
+	}
+	return TT_OK;
+}
+
+/* The attention factor follows from how much longer the context became, unless it is given; so transformers has it. */
+static int read_longrope(struct tt_config *c, const json_t *config, const json_t *scaling, struct tt_error *err)
+{
+	const uint32_t own = TT_ARCHS[c->arch].defaults.original_context;
+	c->rope_scaling = TT_ROPE_LONGROPE;
+	TT_TRY(read_factors(scaling, "short_factor", c->head_dim / 2, c->rope_short, err));
+	TT_TRY(read_factors(scaling, "long_factor", c->head_dim / 2, c->rope_long, err));
+	TT_TRY(read_original_context(c, config, scaling, err));
+	if (own && !field(config, "original_max_position_embeddings"))
+		c->rope_original_context = own;
+	double longer = (double)c->context_length / c->rope_original_context;
+	if (field(scaling, "factor")) {
+		TT_TRY(need_float(scaling, "factor", &c->rope_factor, err));
+		longer = (double)c->rope_factor;
+	}
+	c->rope_attention_factor =
+		longer <= 1 ? 1 : (float)sqrt(1 + log(longer) / log((double)c->rope_original_context));
+	return tt_json_float(scaling, "attention_factor", 0, (double)FLT_MAX, &c->rope_attention_factor, err);
+}
+
 static int read_scaling(struct tt_config *c, const json_t *config, const json_t *scaling, struct tt_error *err)
 {
 	const char *type = "default", *key;
@@ -193,19 +239,16 @@ static int read_scaling(struct tt_config *c, const json_t *config, const json_t 
 		c->rope_scaling = TT_ROPE_LINEAR;
 		return need_float(scaling, "factor", &c->rope_factor, err);
 	}
+	if (strcmp(type, "longrope") == 0 || strcmp(type, "su") == 0) /* the older name */
+		return read_longrope(c, config, scaling, err);
 	if (strcmp(type, "llama3"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"rope_type \"%s\" is not supported (supported: default, linear, llama3)", type);
+			"rope_type \"%s\" is not supported (supported: default, linear, llama3, longrope)", type);
 	c->rope_scaling = TT_ROPE_LLAMA3;
 	TT_TRY(need_float(scaling, "factor", &c->rope_factor, err));
 	TT_TRY(need_float(scaling, "low_freq_factor", &c->rope_low_freq_factor, err));
 	TT_TRY(need_float(scaling, "high_freq_factor", &c->rope_high_freq_factor, err));
-	c->rope_original_context = c->context_length;
-	TT_TRY(tt_json_u32(
-		scaling, "original_max_position_embeddings", 1, TT_MAX_CONTEXT, &c->rope_original_context, err));
-	/* The same key beside the scaling goes before the one within, as in transformers. */
-	return tt_json_u32(
-		config, "original_max_position_embeddings", 1, TT_MAX_CONTEXT, &c->rope_original_context, err);
+	return read_original_context(c, config, scaling, err);
 }
 
 /* Older files: rope_theta, and rope_scaling or null. Since transformers 5: rope_parameters, which holds both. Where

@@ -92,6 +92,14 @@ static int load_vector(const float **out, struct tt_model *model, const char *na
 	return TT_OK;
 }
 
+/* n_out rows of a tensor that holds several matrices, from *first on, which moves behind them. Rows are whole blocks. */
+static struct tt_matrix take_rows(const struct tt_matrix *all, uint32_t *first, uint32_t n_out)
+{
+	const uint8_t *data = (const uint8_t *)all->data + tt_type_row_bytes(all->type, all->n_in) * *first;
+	*first += n_out;
+	return (struct tt_matrix){data, all->type, n_out, all->n_in};
+}
+
 /* Where in the file a layer's parts are called. */
 struct layer_names {
 	const struct tt_arch_names *names;
@@ -105,15 +113,31 @@ static const char *part(struct layer_names *l, const char *name, const char *suf
 	return l->name;
 }
 
+static int load_qkv(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
+{
+	const struct tt_config *c = &model->config;
+	const struct tt_arch_names *n = l->names;
+	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim, row = 0;
+	struct tt_matrix all;
+	if (!TT_ARCHS[c->arch].fused) {
+		TT_TRY(load_matrix(&layer->wq, model, part(l, n->q, "weight"), n_q, d, err));
+		TT_TRY(load_matrix(&layer->wk, model, part(l, n->k, "weight"), n_kv, d, err));
+		return load_matrix(&layer->wv, model, part(l, n->v, "weight"), n_kv, d, err);
+	}
+	TT_TRY(load_matrix(&all, model, part(l, n->qkv, "weight"), n_q + 2 * n_kv, d, err));
+	layer->wq = take_rows(&all, &row, n_q);
+	layer->wk = take_rows(&all, &row, n_kv);
+	layer->wv = take_rows(&all, &row, n_kv);
+	return TT_OK;
+}
+
 static int load_attention(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
 {
 	const struct tt_config *c = &model->config;
 	const struct tt_arch_names *n = l->names;
 	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
 	TT_TRY(load_vector(&layer->attn_norm, model, part(l, n->attn_norm, "weight"), d, err));
-	TT_TRY(load_matrix(&layer->wq, model, part(l, n->q, "weight"), n_q, d, err));
-	TT_TRY(load_matrix(&layer->wk, model, part(l, n->k, "weight"), n_kv, d, err));
-	TT_TRY(load_matrix(&layer->wv, model, part(l, n->v, "weight"), n_kv, d, err));
+	TT_TRY(load_qkv(layer, model, l, err));
 	TT_TRY(load_matrix(&layer->wo, model, part(l, n->o, "weight"), d, n_q, err));
 	if (c->head_norms) {
 		TT_TRY(load_vector(&layer->q_norm, model, part(l, n->q_norm, "weight"), c->head_dim, err));
@@ -131,14 +155,29 @@ static int load_attention(struct tt_layer *layer, struct tt_model *model, struct
 	return TT_OK;
 }
 
+static int load_gate_up(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
+{
+	const struct tt_config *c = &model->config;
+	const struct tt_arch_names *n = l->names;
+	uint32_t d = c->hidden_size, ffn = c->ffn_size, row = 0;
+	struct tt_matrix all;
+	if (!TT_ARCHS[c->arch].fused) {
+		TT_TRY(load_matrix(&layer->w_gate, model, part(l, n->gate, "weight"), ffn, d, err));
+		return load_matrix(&layer->w_up, model, part(l, n->up, "weight"), ffn, d, err);
+	}
+	TT_TRY(load_matrix(&all, model, part(l, n->gate_up, "weight"), 2 * ffn, d, err));
+	layer->w_gate = take_rows(&all, &row, ffn);
+	layer->w_up = take_rows(&all, &row, ffn);
+	return TT_OK;
+}
+
 static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer_names *l, struct tt_error *err)
 {
 	const struct tt_config *c = &model->config;
 	const struct tt_arch_names *n = l->names;
 	uint32_t d = c->hidden_size, ffn = c->ffn_size;
 	TT_TRY(load_vector(&layer->ffn_norm, model, part(l, n->ffn_norm, "weight"), d, err));
-	TT_TRY(load_matrix(&layer->w_gate, model, part(l, n->gate, "weight"), ffn, d, err));
-	TT_TRY(load_matrix(&layer->w_up, model, part(l, n->up, "weight"), ffn, d, err));
+	TT_TRY(load_gate_up(layer, model, l, err));
 	TT_TRY(load_matrix(&layer->w_down, model, part(l, n->down, "weight"), d, ffn, err));
 	if (!c->mlp_bias)
 		return TT_OK;
@@ -153,6 +192,14 @@ static bool ends_with(const char *text, const char *end)
 	return n >= n_end && strcmp(text + n - n_end, end) == 0;
 }
 
+/* What the configuration has taken already. */
+static bool is_rope_table(const struct tt_config *config, const char *name)
+{
+	return strcmp(name, "rope_freqs.weight") == 0 || ends_with(name, ".rotary_emb.inv_freq") ||
+	       (config->rope_scaling == TT_ROPE_LONGROPE && (strcmp(name, "rope_factors_long.weight") == 0 ||
+								    strcmp(name, "rope_factors_short.weight") == 0));
+}
+
 /* A weight that nothing reads (a bias, a q norm, a layer too many) would mean that the model computes something else
  * than what runs here. But for: tables that follow from the configuration, and an output matrix kept beside a tied
  * embedding, which transformers ignores too. */
@@ -161,8 +208,7 @@ static int refuse_leftovers(const struct tt_model *model, const struct tt_arch_n
 	const struct tt_tensors *all = &model->storage->tensors;
 	for (size_t i = 0; i < all->n; i++) {
 		const char *name = all->list[i].name;
-		if (all->list[i].used || strcmp(name, "rope_freqs.weight") == 0 ||
-			ends_with(name, ".rotary_emb.inv_freq") ||
+		if (all->list[i].used || is_rope_table(&model->config, name) ||
 			(model->config.tied_output && strcmp(name, names->output) == 0))
 			continue;
 		return tt_fail(err, TT_ERR_UNSUPPORTED,

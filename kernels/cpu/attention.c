@@ -79,6 +79,7 @@ static struct tt_cpu_queries block_queries(
 		.kv_head = kv_head,
 		.head_dim = c->head_dim,
 		.window = tt_config_window(c, args->layer_index),
+		.scale = tt_config_attention_scale(c),
 	};
 }
 

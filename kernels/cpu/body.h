@@ -47,6 +47,7 @@ struct tt_cpu_queries {
 	size_t q_stride;
 	size_t page_base; /* elements before page 0, keys, of this layer */
 	uint32_t n_tokens, group, n_kv_heads, kv_head, head_dim, window;
+	float scale; /* of a score */
 };
 
 /* The softmax of n_rows queries over some keys, not yet divided by its sum. max is -INFINITY while a row has no key. */

@@ -628,6 +628,6 @@ int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args
 	a.head_dim = c->head_dim;
 	a.group = c->n_heads / c->n_kv_heads;
 	a.window = tt_config_window(c, args->layer_index);
-	a.scale = (float)(1.0 / sqrt((double)c->head_dim));
+	a.scale = tt_config_attention_scale(c);
 	return run(cuda, args, &a, err);
 }

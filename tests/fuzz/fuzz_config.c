@@ -17,6 +17,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_file_set(names[i], part.data, part.n);
 	}
 	if (tt_config_from_directory(&config, "directory", &err) == TT_OK && config.head_dim <= 256)
-		tt_config_inverse_frequencies(&config, frequencies);
+		tt_config_inverse_frequencies(&config, config.context_length, frequencies);
 	return 0;
 }

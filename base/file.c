@@ -115,7 +115,7 @@ int tt_file_write(const char *path, const void *data, size_t n, struct tt_error 
 bool tt_file_exists(const char *path)
 {
 	struct stat status;
-	return stat(path, &status) == 0;
+	return stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 bool tt_file_is_directory(const char *path)
@@ -132,11 +132,16 @@ int tt_file_join(char **out, const char *directory, const char *name, struct tt_
 	return TT_OK;
 }
 
+static int no_digest(struct tt_error *err)
+{
+	return tt_fail(err, TT_ERR_MEMORY, "SHA-256: libcrypto has no memory, or no such digest");
+}
+
 int tt_sha256_bytes(uint8_t out[32], const void *data, size_t n, struct tt_error *err)
 {
 	unsigned int length = 0;
 	if (EVP_Digest(data, n, out, &length, EVP_sha256(), NULL) != 1 || length != 32)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "SHA-256 is not available from libcrypto");
+		return no_digest(err);
 	return TT_OK;
 }
 
@@ -161,7 +166,7 @@ static int digest_file(
 	ssize_t n;
 	*size = 0;
 	if (!context || EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "SHA-256 is not available from libcrypto");
+		return no_digest(err);
 	while ((n = read(file, chunk, sizeof chunk)) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -23,6 +23,7 @@ int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, stru
 /* Writes a file through a temporary one beside it: fsync, then rename. A reader sees the old file or the new one. */
 int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err);
 
+/* True as well where that cannot be told: opening it says why. */
 bool tt_file_exists(const char *path);
 bool tt_file_is_directory(const char *path);
 

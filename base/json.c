@@ -7,13 +7,44 @@
 
 int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, struct tt_error *err)
 {
-	json_error_t where;
+	json_error_t where = {0};
 	json_t *value = json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+	/* jansson says nothing where it lacks memory for most of its values. */
+	if (!value && (!*where.text || json_error_code(&where) == json_error_out_of_memory))
+		return tt_fail(err, TT_ERR_MEMORY, "%s: out of memory: JSON of %zu bytes", what, n);
 	if (!value)
 		return tt_fail(err, TT_ERR_FORMAT, "%s: not valid JSON: line %d column %d: %s", what, where.line,
 			where.column, where.text);
 	*out = value;
 	return TT_OK;
+}
+
+struct dump {
+	struct tt_buffer text;
+	int status;
+	struct tt_error *err;
+};
+
+static int add(const char *text, size_t n, void *user)
+{
+	struct dump *dump = user;
+	if (dump->status == TT_OK)
+		dump->status = tt_buffer_add(&dump->text, text, n, dump->err);
+	return dump->status == TT_OK ? 0 : -1;
+}
+
+int tt_json_dump(char **out, json_t *value, size_t flags, struct tt_error *err)
+{
+	struct dump dump = {.err = err};
+	if (json_dump_callback(value, add, &dump, flags) < 0 && dump.status == TT_OK)
+		dump.status = tt_fail(
+			err, TT_ERR_MEMORY, "JSON cannot be written: out of memory, or a text that is not UTF-8");
+	json_decref(value);
+	if (dump.status == TT_OK)
+		*out = dump.text.data;
+	else
+		tt_buffer_free(&dump.text);
+	return dump.status;
 }
 
 int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err)

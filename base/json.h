@@ -12,6 +12,10 @@
  * *out is a new reference. */
 int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, struct tt_error *err);
 
+/* Takes value and writes it with jansson's flags into a new text (free). TT_ERR_MEMORY for NULL as well: that is what jansson gives in
+ * place of a value for which there is no memory. (json_dumps leaves out a key for which there is none, and says nothing.) */
+int tt_json_dump(char **out, json_t *value, size_t flags, struct tt_error *err);
+
 /* Reads and parses a file of at most max_bytes. */
 int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err);
 

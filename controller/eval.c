@@ -3,12 +3,12 @@
 #include "controller/eval.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fail.h"
+#include "base/json.h"
 
 enum { BLOCK = 128 };
 
@@ -183,10 +183,8 @@ static int write_completion(struct tt_eval *e, const struct tt_prompt *row, cons
 		steered->text, "scale", scale, "gate", (double)steered->gate, "s", (double)steered->s, "flagged",
 		(int)steered->flagged, "refused_unsteered", (int)unsteered->refused, "refused_steered",
 		(int)steered->refused, "nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
-	char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
-	json_decref(object);
-	if (!line)
-		return tt_fail(err, TT_ERR_MEMORY, "%s: the completion of %s cannot be written", e->partial, row->id);
+	char *line = NULL;
+	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
 	bool failed = fputs(line, e->completions) < 0 || fputc('\n', e->completions) < 0;
 	free(line);
 	return failed ? tt_fail(err, TT_ERR_IO, "%s: cannot write: %s", e->partial, strerror(errno)) : TT_OK;

@@ -1,10 +1,10 @@
 /* The report of an evaluation. Every share is of the group's n; nll is a token, in nats, under the unsteered model. */
 #include "controller/eval.h"
 
-#include <jansson.h>
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/json.h"
 #include "controller/policy.h"
 
 static json_t *ratio(double part, double whole)
@@ -123,7 +123,5 @@ int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 		(json_int_t)e->n_rows, "files", files_report(&e->prompts), "labels",
 		groups_report(e->groups + n_by_file, TT_N_LABELS), "groups", groups_report(e->groups, n_by_file),
 		"speed", both(speed_report(&e->speed[0]), speed_report(&e->speed[1])));
-	*out = report ? json_dumps(report, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) : NULL;
-	json_decref(report);
-	return *out ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "the report cannot be written: out of memory, or not UTF-8");
+	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/json.h"
 #include "controller/fit.h"
 #include "controller/layer_list.h"
 #include "weights/config.h"
@@ -30,16 +31,9 @@ static json_t *sources(const struct tt_fit *fit)
 	return list;
 }
 
-static int dump(json_t *value, size_t flags, char **out, struct tt_error *err)
-{
-	*out = value ? json_dumps(value, flags) : NULL;
-	json_decref(value);
-	return *out ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "the report cannot be written: out of memory, or not UTF-8");
-}
-
 int tt_fit_sources(const struct tt_fit *fit, char **out, struct tt_error *err)
 {
-	return dump(sources(fit), JSON_COMPACT, out, err);
+	return tt_json_dump(out, sources(fit), JSON_COMPACT, err);
 }
 
 static json_t *rows_report(const struct tt_fit *fit)
@@ -130,5 +124,5 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		"seed", (json_int_t)fit->options->seed, "directions", directions_report(fit), "probes",
 		probes_report(fit), "unsteered", unsteered_report(fit), "candidates", candidates, "chosen",
 		candidate_report(fit, fit->chosen), "why", fit->why, "seconds", number(seconds));
-	return dump(report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), out, err);
+	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

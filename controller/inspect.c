@@ -277,11 +277,8 @@ int tt_inspect(const char *path, const char *model_path, char **report, struct t
 	*report = NULL;
 	int status = object ? inspect(object, path, model_path, err)
 			    : tt_fail(err, TT_ERR_MEMORY, "out of memory for the report");
-	if (status == TT_OK) {
-		*report = json_dumps(object, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
-		if (!*report)
-			status = tt_fail(err, TT_ERR_MEMORY, "out of memory for the report");
-	}
+	if (status == TT_OK)
+		status = tt_json_dump(report, json_incref(object), JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 	json_decref(object);
 	return status;
 }

@@ -101,8 +101,10 @@ static int read_number(const struct reader *r, const char *key, float *out)
 	const char *text;
 	json_t *value = NULL;
 	TT_TRY(read_key(r, key, true, &text));
-	int status = tt_json_parse(&value, text, strlen(text), key, NULL);
+	int status = tt_json_parse(&value, text, strlen(text), key, r->err);
 	double number = json_number_value(value);
+	if (status == TT_ERR_MEMORY)
+		return status;
 	if (status != TT_OK || !json_is_number(value) || !isfinite((float)number))
 		status = tt_fail(r->err, TT_ERR_FORMAT, "%s: \"%.40s\" is not a finite number", key, text);
 	*out = (float)number;
@@ -465,10 +467,7 @@ static void put(struct writer *w, const char *key, const char *value)
 /* Nine digits give every f32 back bit for bit. */
 static int print_float(char **out, float value, struct tt_error *err)
 {
-	json_t *number = json_real(value);
-	*out = json_dumps(number, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-	json_decref(number);
-	return *out ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "policy: a number cannot be written");
+	return tt_json_dump(out, json_real(value), JSON_ENCODE_ANY | JSON_REAL_PRECISION(9), err);
 }
 
 static int put_gate(struct writer *w, const struct tt_policy *p, struct tt_error *err)

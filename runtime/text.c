@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "runtime/engine.h"
 #include "runtime/text/chat.h"
+#include "runtime/text/utf8.h"
 #include "weights/gguf.h"
 #include "weights/model.h"
 
@@ -78,14 +79,13 @@ int tt_text_open(struct tt_text **out, const char *path, struct tt_error *err)
 }
 
 /* A Hugging Face directory may hold weights without a tokenizer; such a model runs on ids. */
-static bool directory_has_tokenizer(const char *directory)
+static int load_directory_with_tokenizer(struct tt_text *text, const char *directory, struct tt_error *err)
 {
 	char *path = NULL;
-	if (tt_file_join(&path, directory, "tokenizer.json", NULL) != TT_OK)
-		return false;
+	TT_TRY(tt_file_join(&path, directory, "tokenizer.json", err));
 	bool exists = tt_file_exists(path);
 	free(path);
-	return exists;
+	return exists ? load_directory(text, directory, err) : TT_OK;
 }
 
 int tt_text_from_model(struct tt_text **out, const struct tt_model *model, struct tt_error *err)
@@ -96,8 +96,8 @@ int tt_text_from_model(struct tt_text **out, const struct tt_model *model, struc
 	TT_TRY(tt_alloc(&text, 1, sizeof *text, err));
 	if (model->gguf && tt_gguf_find(model->gguf, "tokenizer.ggml.model"))
 		status = load_gguf(text, model->gguf, err);
-	else if (!model->gguf && directory_has_tokenizer(model->directory))
-		status = load_directory(text, model->directory, err);
+	else if (!model->gguf && model->directory)
+		status = load_directory_with_tokenizer(text, model->directory, err);
 	if (status == TT_OK && text->tokenizer && tt_tokenizer_size(text->tokenizer) > model->config.vocab_size)
 		status = tt_fail(err, TT_ERR_FORMAT, "the tokenizer has %zu tokens, the embedding only %u rows",
 			tt_tokenizer_size(text->tokenizer), model->config.vocab_size);
@@ -207,16 +207,14 @@ int tt_text_user_message(const char *prompt, size_t n, const char *system, char 
 {
 	json_t *user = json_stringn(prompt, n);
 	if (!user)
-		return tt_fail(err, TT_ERR_FORMAT, "the prompt is not valid UTF-8");
+		return tt_utf8_check(prompt, n) == n ? tt_fail(err, TT_ERR_MEMORY, "out of memory: the prompt")
+						     : tt_fail(err, TT_ERR_FORMAT, "the prompt is not valid UTF-8");
 	json_t *messages = system ? json_pack("[{ss ss} {ss so}]", "role", "system", "content", system, "role", "user",
 					    "content", user)
 				  : json_pack("[{ss so}]", "role", "user", "content", user);
-	char *text = messages ? json_dumps(messages, JSON_COMPACT) : NULL;
-	json_decref(messages);
-	if (!text)
+	if (!messages && !tt_utf8_is_valid(system))
 		return tt_fail(err, TT_ERR_FORMAT, "the system message is not valid UTF-8");
-	*messages_json = text;
-	return TT_OK;
+	return tt_json_dump(messages_json, messages, JSON_COMPACT, err);
 }
 
 const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n)

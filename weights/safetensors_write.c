@@ -1,8 +1,8 @@
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "weights/safetensors.h"
 #include "weights/safetensors_types.h"
@@ -100,11 +100,10 @@ int tt_safetensors_write(const char *path, const struct tt_st_tensor *tensors, s
 	int status = header ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "safetensors: out of memory for the header");
 	if (status == TT_OK)
 		status = build_header(header, &n_data_bytes, tensors, n_tensors, metadata, n_metadata, err);
-	if (status == TT_OK) {
-		text = json_dumps(header, JSON_COMPACT);
-		status = text ? assemble(&file, text, n_data_bytes, tensors, n_tensors, err)
-			      : tt_fail(err, TT_ERR_MEMORY, "safetensors: out of memory for the header");
-	}
+	if (status == TT_OK)
+		status = tt_json_dump(&text, json_incref(header), JSON_COMPACT, err);
+	if (status == TT_OK)
+		status = assemble(&file, text, n_data_bytes, tensors, n_tensors, err);
 	if (status == TT_OK)
 		status = tt_file_write(path, file.data, file.len, err);
 	free(text);

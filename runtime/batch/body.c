@@ -328,10 +328,10 @@ static int encode_messages(
 	json_t *clean = json_array();
 	for (size_t i = 0; status == TT_OK && i < json_array_size(messages); i++)
 		status = clean_message(clean, json_array_get(messages, i), i, err);
-	char *text = status == TT_OK ? json_dumps(clean, JSON_COMPACT) : NULL;
+	char *text = NULL;
+	if (status == TT_OK)
+		status = tt_json_dump(&text, json_incref(clean), JSON_COMPACT, err);
 	json_decref(clean);
-	if (status == TT_OK && !text)
-		status = tt_fail(err, TT_ERR_MEMORY, "out of memory");
 	if (status == TT_OK)
 		status = tt_text_encode_chat(context->text, text, &chat, &out->ids, &out->options.n_ids, err);
 	free(text);

@@ -115,10 +115,8 @@ static int begin_job(struct tt_journal *j, const json_t *job, struct tt_error *e
 	struct tt_buffer line = {0};
 	j->created = (int64_t)time(NULL);
 	json_t *head = json_pack("{s:i, s:I, s:O}", "trimtab.batch", 1, "created", (json_int_t)j->created, "job", job);
-	char *text = head ? json_dumps(head, JSON_COMPACT) : NULL;
-	json_decref(head);
-	if (!text)
-		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	char *text = NULL;
+	TT_TRY(tt_json_dump(&text, head, JSON_COMPACT, err));
 	int status = tt_buffer_print(&line, err, "%s\n", text);
 	free(text);
 	if (status == TT_OK && (write_all(&j->log, &line) < 0 || fsync(j->log.file) < 0))

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "runtime/batch/telemetry.h"
+#include "runtime/text/utf8.h"
 
 enum { MAX_CUSTOM_ID = 512 };
 
@@ -83,6 +84,8 @@ static int read_plain(struct tt_input *in, const struct tt_job *job, struct tt_e
 			"role", "user", "content", prompt);
 	else
 		in->body = json_pack("{s:[{s:s, s:O}]}", "messages", "role", "user", "content", prompt);
+	if (!in->body && tt_utf8_is_valid(system))
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory: the messages");
 	return in->body ? TT_OK : tt_fail(err, TT_ERR_FORMAT, "the system message is not valid UTF-8");
 }
 
@@ -120,7 +123,10 @@ static int read_line(struct tt_input *in, const struct tt_job *job, const struct
 	TT_TRY(digest_line(in, job, lines, err));
 	if (lines->too_long)
 		return bad_line(in, "line_too_long", "longer than %d bytes", TT_MAX_LINE);
-	if (tt_json_parse(&in->json, lines->line.data, lines->line.len, "row", &reason) != TT_OK) {
+	int status = tt_json_parse(&in->json, lines->line.data, lines->line.len, "row", &reason);
+	if (status == TT_ERR_MEMORY)
+		return tt_fail(err, status, "%s", reason.message);
+	if (status != TT_OK) {
 		/* The parser counts lines within the line. */
 		const char *where = strstr(reason.message, "column");
 		return bad_line(in, "invalid_json_line", "not valid JSON: %s", where ? where : reason.message);
@@ -157,10 +163,8 @@ void tt_input_free(struct tt_input *input)
 /* Takes json. */
 static int finish(struct tt_row *row, json_t *json, struct tt_error *err)
 {
-	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-	json_decref(json);
-	if (!text)
-		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	char *text = NULL;
+	TT_TRY(tt_json_dump(&text, json, JSON_COMPACT | JSON_REAL_PRECISION(9), err));
 	int status = tt_buffer_print(&row->line, err, "%s\n", text);
 	free(text);
 	row->done = true;
@@ -269,11 +273,8 @@ int tt_row_start(struct tt_row *row, const struct tt_job *job, const struct tt_i
 
 static int write_telemetry(struct tt_row *row, const struct tt_job *job, struct tt_error *err)
 {
-	json_t *id = json_string(row->custom_id);
-	char *quoted = id ? json_dumps(id, JSON_ENCODE_ANY) : NULL;
-	json_decref(id);
-	if (!quoted)
-		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	char *quoted = NULL;
+	TT_TRY(tt_json_dump(&quoted, json_string(row->custom_id), JSON_ENCODE_ANY, err));
 	int status = TT_OK;
 	for (uint32_t i = 0; status == TT_OK && i < row->n_choices; i++)
 		status = tt_telemetry_write(&row->telemetry, quoted, &row->body, i, &row->choices[i],

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "runtime/text/utf8.h"
 #include "weights/gguf.h"
 
 #define NAME "chat template"
@@ -195,6 +196,14 @@ static json_t *make_context(const struct tt_chat_template *chat, const json_t *c
 		chat->eos_token ? chat->eos_token : "", "tools", tools, "documents", documents);
 }
 
+/* Why jansson made none. */
+static int no_context(const struct tt_chat_template *chat, struct tt_error *err)
+{
+	if (tt_utf8_is_valid(chat->bos_token) && tt_utf8_is_valid(chat->eos_token))
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory: the chat template's context");
+	return tt_fail(err, TT_ERR_FORMAT, "bos_token or eos_token is not valid UTF-8");
+}
+
 int tt_chat_render(const struct tt_chat_template *chat, const json_t *conversation, bool add_generation_prompt,
 	time_t now, struct tt_buffer *text, struct tt_buffer *untrusted, struct tt_error *err)
 {
@@ -206,7 +215,7 @@ int tt_chat_render(const struct tt_chat_template *chat, const json_t *conversati
 	if (!chat->jinja)
 		TT_TRY(tt_jinja_parse(&parsed, chat->source, strlen(chat->source), NAME, err));
 	json_t *context = make_context(chat, conversation, messages, add_generation_prompt);
-	int status = context ? TT_OK : tt_fail(err, TT_ERR_FORMAT, "bos_token or eos_token is not valid UTF-8");
+	int status = context ? TT_OK : no_context(chat, err);
 	if (status == TT_OK)
 		status = tt_jinja_render(
 			parsed ? parsed : chat->jinja, context, now ? now : time(NULL), NULL, text, untrusted, err);

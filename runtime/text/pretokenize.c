@@ -86,8 +86,8 @@ static int compile(
 	if (!stage->code) {
 		PCRE2_UCHAR message[128] = "";
 		pcre2_get_error_message(code, message, sizeof message);
-		status = tt_fail(err, TT_ERR_UNSUPPORTED, "%s: its pattern does not compile: %s", stage->name,
-			(const char *)message);
+		status = tt_fail(err, code == PCRE2_ERROR_HEAP_FAILED ? TT_ERR_MEMORY : TT_ERR_UNSUPPORTED,
+			"%s: its pattern does not compile: %s", stage->name, (const char *)message);
 		goto out;
 	}
 	/* Not an error where the system forbids writing code: the interpreter gives the same matches. */
@@ -206,8 +206,9 @@ static int split_pattern(const struct splitter *s, size_t at, const char *text, 
 		if (rc < 0) {
 			PCRE2_UCHAR message[128] = "";
 			pcre2_get_error_message(rc, message, sizeof message);
-			return tt_fail(err, TT_ERR_LIMIT, "pre-tokenizer %s: %s at byte %zu of a piece of %zu",
-				stage->name, (const char *)message, from, n);
+			return tt_fail(err, rc == PCRE2_ERROR_NOMEMORY ? TT_ERR_MEMORY : TT_ERR_LIMIT,
+				"pre-tokenizer %s: %s at byte %zu of a piece of %zu", stage->name,
+				(const char *)message, from, n);
 		}
 		/* The next stage writes over the match. */
 		size_t start = found[0], end = found[1];

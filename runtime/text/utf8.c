@@ -63,6 +63,12 @@ size_t tt_utf8_encode(uint32_t c, char out[4])
 	return 4;
 }
 
+bool tt_utf8_is_valid(const char *text)
+{
+	size_t n = text ? strlen(text) : 0;
+	return tt_utf8_check(text, n) == n;
+}
+
 size_t tt_utf8_check(const char *text, size_t n)
 {
 	size_t i = 0;

@@ -15,6 +15,8 @@ size_t tt_utf8_decode(const char *text, size_t n, uint32_t *out);
 size_t tt_utf8_encode(uint32_t c, char out[4]);
 /* The offset of the first byte that is not part of valid UTF-8; n when there is none. */
 size_t tt_utf8_check(const char *text, size_t n);
+/* Of a terminated text; NULL is valid too. */
+bool tt_utf8_is_valid(const char *text);
 
 /* Unicode's White_Space: what \s means in the patterns of tokenizer.json. (PCRE2's \s also takes U+180E.) */
 bool tt_utf8_is_space(uint32_t c);

@@ -2,12 +2,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "target.h"
 
-enum { MAX_FILES = 8 };
+enum { MAX_FILES = 8, MAX_SECONDS = 1 };
+
+static double processor_seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	double before = processor_seconds();
+	fuzz_one(data, size);
+	double taken = processor_seconds() - before;
+	if (taken > MAX_SECONDS) {
+		fprintf(stderr, "fuzz: an input of %zu bytes took %.1f s\n", size, taken);
+		abort();
+	}
+	return 0;
+}
 
 static struct {
 	const char *name;

@@ -53,7 +53,7 @@ static void read_lines(const struct tt_job *job, const uint8_t *data, size_t siz
 	tt_lines_close(&lines);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	struct tt_batch_options options;
 	struct tt_job job = {.options = &options, .policies = {named, 2}};
@@ -73,5 +73,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			tt_sweep_free(&job.sweep);
 	}
 	read_lines(&job, data, size);
-	return 0;
 }

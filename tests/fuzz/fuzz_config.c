@@ -6,7 +6,7 @@
 
 static float frequencies[TT_MAX_HIDDEN];
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	static const char *const names[] = {"config.json", "generation_config.json", "tokenizer_config.json"};
 	struct tt_config config;
@@ -18,5 +18,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (tt_config_from_directory(&config, "directory", &err) == TT_OK && config.head_dim <= 256)
 		tt_config_inverse_frequencies(&config, config.context_length, frequencies);
-	return 0;
 }

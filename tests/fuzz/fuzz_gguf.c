@@ -63,7 +63,7 @@ static void read_text(const struct tt_gguf *file)
 		tt_chat_free(&chat);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	struct tt_gguf *file = NULL;
 	struct tt_model *model = NULL;
@@ -71,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct tt_error err;
 	fuzz_file_set("model.gguf", data, size);
 	if (tt_gguf_open(&file, "model.gguf", &err) != TT_OK)
-		return 0;
+		return;
 	read_values(file);
 	read_tensors(file);
 	read_text(file);
@@ -79,5 +79,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		tt_model_open(&model, "model.gguf", &err);
 	tt_model_close(model);
 	tt_gguf_close(file);
-	return 0;
 }

@@ -4,7 +4,7 @@
 
 static volatile uint32_t sink;
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	struct tt_policy *policy = NULL;
 	struct tt_policy_info info;
@@ -12,10 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint32_t first, last;
 	fuzz_file_set("policy.safetensors", data, size);
 	if (tt_policy_load(&policy, "policy.safetensors", &err) != TT_OK)
-		return 0;
+		return;
 	tt_policy_describe(policy, &info);
 	if (tt_policy_band(policy, &first, &last))
 		sink = tt_policy_has_direction(policy, first) + last;
 	tt_policy_free(policy);
-	return 0;
 }

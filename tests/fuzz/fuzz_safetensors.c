@@ -29,7 +29,7 @@ static void read_file(void)
 	tt_safetensors_close(file);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	struct tt_model *model = NULL;
 	struct tt_error err;
@@ -45,5 +45,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	tt_model_open(&model, "directory", &err);
 	tt_model_close(model);
-	return 0;
 }

@@ -10,7 +10,7 @@ static const char context[] =
 	"\"add_generation_prompt\":true,\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"tools\":[{\"name\":\"f\","
 	"\"parameters\":{\"type\":\"object\"}}]}";
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	/* The steps are a hundredth of the default, so that a template that loops is a short run. */
 	static const struct tt_jinja_limits limits = {.max_steps = 100000, .max_output = 1 << 18};
@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	json_t *conversation = NULL;
 	struct fuzz_part source = fuzz_take_part(&data, &size);
 	if (tt_jinja_parse(&jinja, (const char *)source.data, source.n, "template", &err) != TT_OK)
-		return 0;
+		return;
 	if (size == 0 || tt_json_parse(&conversation, (const char *)data, size, "context", &err) != TT_OK)
 		tt_json_parse(&conversation, context, sizeof context - 1, "context", &err);
 	if (json_is_object(conversation) &&
@@ -31,5 +31,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	tt_buffer_free(&untrusted);
 	json_decref(conversation);
 	tt_jinja_free(jinja);
-	return 0;
 }

@@ -18,7 +18,7 @@ static void use(const struct tt_tokenizer *tokenizer, const char *text, size_t n
 	}
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
 	static const char text[] = "Hello <s>\xc3\xa9 wor\xe2\x96\x81ld  don't 12345\n\n e\xcc\x81 \xe4\xbd\xa0";
 	struct tt_tokenizer *tokenizer = NULL;
@@ -39,5 +39,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (tt_chat_from_directory(&chat, "directory", &err) == TT_OK)
 		tt_chat_free(&chat);
-	return 0;
 }

@@ -1,11 +1,16 @@
-/* A fuzz target: one function, and the files it reads in memory. libFuzzer calls the function (TT_FUZZ), or replay.c does,
- * over the corpus. */
+/* A fuzz target: one function, and the files it reads in memory. libFuzzer calls it (TT_FUZZ), or replay.c does, over the
+ * corpus. */
 #ifndef TESTS_FUZZ_TARGET_H
 #define TESTS_FUZZ_TARGET_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+/* What a target is. */
+void fuzz_one(const uint8_t *data, size_t size);
+
+/* Calls it, and aborts when that took more than a second of processor time: on a busy machine the time on the clock, which is
+ * libFuzzer's -timeout, says nothing. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The library's calls to open, map and read files come here (linker --wrap): a relative path is found by its last part, an

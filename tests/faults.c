@@ -1,0 +1,266 @@
+#define _GNU_SOURCE /* fopencookie */
+#include "faults.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <openssl/crypto.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The blocks that are alive, by address: open addressing. */
+enum { SLOTS = 1 << 16 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static void *live[SLOTS];
+static size_t n_live, n_calls, fail_at;
+static enum fault kind;
+static bool stays, hit;
+
+static bool fails(enum fault fault)
+{
+	pthread_mutex_lock(&lock);
+	bool now = fault == kind && fail_at && (++n_calls == fail_at || (stays && n_calls > fail_at));
+	hit |= now;
+	pthread_mutex_unlock(&lock);
+	return now;
+}
+
+void fault_set(enum fault fault, size_t n, bool on)
+{
+	pthread_mutex_lock(&lock);
+	kind = fault;
+	fail_at = n;
+	stays = on;
+	n_calls = 0;
+	hit = false;
+	pthread_mutex_unlock(&lock);
+}
+
+bool fault_hit(void)
+{
+	return hit;
+}
+
+size_t faults_live(void)
+{
+	return n_live;
+}
+
+static size_t first_slot(const void *block)
+{
+	return (uintptr_t)block / 16 * 2654435761u % SLOTS;
+}
+
+static void *enter(void *block)
+{
+	pthread_mutex_lock(&lock);
+	if (block && n_live < SLOTS / 2) {
+		size_t i = first_slot(block);
+		while (live[i])
+			i = (i + 1) % SLOTS;
+		live[i] = block;
+		n_live++;
+	}
+	pthread_mutex_unlock(&lock);
+	return block;
+}
+
+/* Blocks that the C library made are not known here. */
+static void leave(const void *block)
+{
+	pthread_mutex_lock(&lock);
+	size_t i = first_slot(block);
+	while (live[i] && live[i] != block)
+		i = (i + 1) % SLOTS;
+	if (block && live[i]) {
+		live[i] = NULL;
+		n_live--;
+		for (size_t k = (i + 1) % SLOTS; live[k]; k = (k + 1) % SLOTS) { /* close the gap */
+			void *moved = live[k];
+			live[k] = NULL;
+			size_t to = first_slot(moved);
+			while (live[to])
+				to = (to + 1) % SLOTS;
+			live[to] = moved;
+		}
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+/* ---- Allocations */
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *block, size_t n);
+int __real_posix_memalign(void **out, size_t alignment, size_t n);
+void __real_free(void *block);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *block, size_t n);
+int __wrap_posix_memalign(void **out, size_t alignment, size_t n);
+void __wrap_free(void *block);
+
+void *__wrap_malloc(size_t n)
+{
+	return fails(FAULT_ALLOCATION) ? NULL : enter(__real_malloc(n));
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+	return fails(FAULT_ALLOCATION) ? NULL : enter(__real_calloc(count, size));
+}
+
+void *__wrap_realloc(void *block, size_t n)
+{
+	if (fails(FAULT_ALLOCATION))
+		return NULL;
+	leave(block);
+	void *grown = __real_realloc(block, n);
+	enter(grown ? grown : block);
+	return grown;
+}
+
+int __wrap_posix_memalign(void **out, size_t alignment, size_t n)
+{
+	if (fails(FAULT_ALLOCATION))
+		return ENOMEM;
+	int status = __real_posix_memalign(out, alignment, n);
+	if (status == 0)
+		enter(*out);
+	return status;
+}
+
+void __wrap_free(void *block)
+{
+	leave(block);
+	__real_free(block);
+}
+
+/* libcrypto keeps what it made for later calls: its blocks fail, and are not counted. */
+static void *crypto_malloc(size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	return fails(FAULT_ALLOCATION) ? NULL : __real_malloc(n);
+}
+
+static void *crypto_realloc(void *block, size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	return fails(FAULT_ALLOCATION) ? NULL : __real_realloc(block, n);
+}
+
+static void crypto_free(void *block, const char *file, int line)
+{
+	(void)file, (void)line;
+	__real_free(block);
+}
+
+/* jansson's lexer does not look whether its buffer grew: where that fails it loses bytes of a string, or writes behind one. So a
+ * whole parse fails or none of it; other calls of jansson fail wherever they allocate. */
+static _Thread_local bool parsing;
+
+json_t *__real_json_loadb(const char *text, size_t n, size_t flags, json_error_t *error);
+json_t *__wrap_json_loadb(const char *text, size_t n, size_t flags, json_error_t *error);
+
+json_t *__wrap_json_loadb(const char *text, size_t n, size_t flags, json_error_t *error)
+{
+	if (fails(FAULT_ALLOCATION))
+		return NULL;
+	parsing = true;
+	json_t *value = __real_json_loadb(text, n, flags, error);
+	parsing = false;
+	return value;
+}
+
+static void *json_malloc(size_t n)
+{
+	return parsing ? enter(__real_malloc(n)) : __wrap_malloc(n);
+}
+
+/* Before Criterion, whose libraries use libcrypto too. */
+__attribute__((constructor)) static void begin(void)
+{
+	if (!CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free))
+		abort();
+	json_set_alloc_funcs(json_malloc, __wrap_free);
+}
+
+/* ---- Files */
+
+int __real_open(const char *path, int flags, ...);
+int __real_stat(const char *path, struct stat *status);
+int __real_fstat(int file, struct stat *status);
+void *__real_mmap(void *at, size_t n, int protection, int flags, int file, off_t offset);
+ssize_t __real_read(int file, void *to, size_t n);
+FILE *__real_fopen(const char *path, const char *mode);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_stat(const char *path, struct stat *status);
+int __wrap_fstat(int file, struct stat *status);
+void *__wrap_mmap(void *at, size_t n, int protection, int flags, int file, off_t offset);
+ssize_t __wrap_read(int file, void *to, size_t n);
+FILE *__wrap_fopen(const char *path, const char *mode);
+
+static bool read_fails(void)
+{
+	if (!fails(FAULT_READ))
+		return false;
+	errno = EIO;
+	return true;
+}
+
+int __wrap_open(const char *path, int flags, ...)
+{
+	va_list args;
+	va_start(args, flags);
+	int mode = flags & O_CREAT ? va_arg(args, int) : 0;
+	va_end(args);
+	return read_fails() ? -1 : __real_open(path, flags, mode);
+}
+
+int __wrap_stat(const char *path, struct stat *status)
+{
+	return read_fails() ? -1 : __real_stat(path, status);
+}
+
+int __wrap_fstat(int file, struct stat *status)
+{
+	return read_fails() ? -1 : __real_fstat(file, status);
+}
+
+void *__wrap_mmap(void *at, size_t n, int protection, int flags, int file, off_t offset)
+{
+	return read_fails() ? MAP_FAILED : __real_mmap(at, n, protection, flags, file, offset);
+}
+
+ssize_t __wrap_read(int file, void *to, size_t n)
+{
+	return read_fails() ? -1 : __real_read(file, to, n);
+}
+
+static ssize_t stream_read(void *file, char *to, size_t n)
+{
+	return read_fails() ? -1 : __real_read((int)(intptr_t)file, to, n);
+}
+
+static int stream_close(void *file)
+{
+	return close((int)(intptr_t)file);
+}
+
+/* A stream whose reads can fail: within the C library they could not be reached. */
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+	if (*mode != 'r')
+		return __real_fopen(path, mode);
+	int file = read_fails() ? -1 : __real_open(path, O_RDONLY | O_CLOEXEC);
+	return file < 0 ? NULL
+			: fopencookie((void *)(intptr_t)file, mode,
+				  (cookie_io_functions_t){.read = stream_read, .close = stream_close});
+}

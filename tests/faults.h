@@ -1,0 +1,19 @@
+/* Failures on purpose: the n-th allocation, or the n-th call that opens, asks after, maps or reads a file. The program is linked so
+ * that the library's calls to these functions come here (linker --wrap); jansson and libcrypto are told to come here as well,
+ * and PCRE2 allocates through base/memory.h. */
+#ifndef TESTS_FAULTS_H
+#define TESTS_FAULTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum fault { FAULT_ALLOCATION, FAULT_READ, N_FAULTS };
+
+/* The n-th call of that kind fails, from 1; 0: none does. on: all that follow it do too. Starts the counts anew. */
+void fault_set(enum fault fault, size_t n, bool on);
+/* Whether one has failed since. */
+bool fault_hit(void);
+/* Allocations made here and not freed: none is left behind by a call that failed. */
+size_t faults_live(void);
+
+#endif

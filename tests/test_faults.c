@@ -1,0 +1,346 @@
+/* Memory that runs out and files that cannot be read, at every place once: each parser is called again and again, the n-th
+ * allocation or read failing, n = 1, 2, .. until a call gets through. Every other one must say what was wrong and leave
+ * nothing behind. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "faults.h"
+#include "runtime/batch/row.h"
+#include "runtime/text/chat.h"
+#include "runtime/text/tokenizer.h"
+#include "weights/gguf.h"
+#include "weights/model.h"
+#include "weights/safetensors.h"
+
+#define GOLDEN(name) TT_TEST_DATA "/" name
+#define ROWS TT_SOURCE_DIR "/tests/fuzz/corpus/batch/seed_lines"
+
+enum { MOST = 200000 }; /* calls before a loop counts as one without end */
+
+typedef int operation(struct tt_error *err);
+
+static void check_failure(const char *name, enum fault fault, size_t n, int status, const struct tt_error *err)
+{
+	int expected = fault == FAULT_ALLOCATION ? TT_ERR_MEMORY : TT_ERR_IO;
+	cr_assert_eq(status, expected, "%s: failure %zu gave %d: %s", name, n, status, err->message);
+	cr_assert_eq(err->code, status, "%s: failure %zu", name, n);
+	cr_assert(*err->message, "%s: failure %zu has no message", name, n);
+}
+
+/* Gives how many places there are. *spared: after how many of the failures the call went on all the same. */
+static size_t inject(const char *name, operation *run, enum fault fault, bool on, size_t *spared)
+{
+	struct tt_error err = {0};
+	cr_assert_eq(run(&err), TT_OK, "%s: %s", name, err.message); /* and what is made once is made */
+	size_t live = faults_live();
+	for (size_t n = 1; n < MOST; n++) {
+		err = (struct tt_error){0};
+		fault_set(fault, n, on);
+		int status = run(&err);
+		bool hit = fault_hit();
+		fault_set(fault, 0, false);
+		cr_assert_eq(
+			faults_live(), live, "%s: failure %zu leaves %zu blocks behind", name, n, faults_live() - live);
+		if (!hit) {
+			cr_assert_eq(status, TT_OK, "%s: %s", name, err.message);
+			return n - 1;
+		}
+		if (status != TT_OK)
+			check_failure(name, fault, n, status, &err);
+		*spared += status == TT_OK;
+	}
+	cr_assert_fail("%s: no end", name);
+	return 0;
+}
+
+/* spares: how many failures may be got over, each for a reason. One that passes: where stat fails, opening the file says why, and
+ * libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A file that cannot be read for a
+ * pickle's mark is read by the parser next. A reply loses text rather than its token (reply.h), and pages are not shared where
+ * there is no SHA-256. */
+static void inject_all(const char *name, operation *run, size_t spares)
+{
+	for (int on = 0; on < 2; on++) {
+		size_t spared = 0;
+		size_t allocations = inject(name, run, FAULT_ALLOCATION, on, &spared);
+		size_t reads = inject(name, run, FAULT_READ, on, &spared);
+		cr_expect(allocations > 2 && reads > 2, "%s: %zu allocations, %zu reads", name, allocations, reads);
+		cr_expect_leq(spared, spares, "%s: %zu of %zu failures not seen", name, spared, allocations + reads);
+		printf("%s: %zu allocations, %zu reads, %zu spared\n", name, allocations, reads, spared);
+	}
+}
+
+static int open_gguf(struct tt_error *err)
+{
+	struct tt_gguf *file = NULL;
+	int status = tt_gguf_open(&file, GOLDEN("weights/tiny.gguf"), err);
+	tt_gguf_close(file);
+	return status;
+}
+
+static int open_safetensors(struct tt_error *err)
+{
+	struct tt_safetensors *file = NULL;
+	int status = tt_safetensors_open(&file, GOLDEN("weights/tiny/model.safetensors"), err);
+	tt_safetensors_close(file);
+	return status;
+}
+
+static int read_config(struct tt_error *err)
+{
+	struct tt_config config;
+	return tt_config_from_directory(&config, GOLDEN("weights/tiny"), err);
+}
+
+Test(faults, weights)
+{
+	inject_all("GGUF", open_gguf, 0);
+	inject_all("safetensors", open_safetensors, 0);
+	inject_all("config.json", read_config, 2);
+}
+
+static int open_model(const char *path, struct tt_error *err)
+{
+	struct tt_model *model = NULL;
+	int status = tt_model_open(&model, path, err);
+	tt_model_close(model);
+	return status;
+}
+
+static int open_gguf_model(struct tt_error *err)
+{
+	return open_model(GOLDEN("weights/tiny.gguf"), err);
+}
+
+static int open_directory(struct tt_error *err)
+{
+	return open_model(GOLDEN("weights/tiny"), err);
+}
+
+static int open_shards(struct tt_error *err)
+{
+	return open_model(GOLDEN("tiny-llama3"), err);
+}
+
+Test(faults, models)
+{
+	inject_all("GGUF model", open_gguf_model, 2);
+	inject_all("model in a directory", open_directory, 4);
+	inject_all("model in shards", open_shards, 3);
+}
+
+static const char words[] = "Hello <|im_start|> w\xc3\xb6rld, it's e\xcc\x81 1234\n";
+
+static int use_tokenizer(struct tt_tokenizer *tokenizer, int status, struct tt_error *err)
+{
+	struct tt_ids ids = {0};
+	char *text = NULL;
+	if (status == TT_OK)
+		status = tt_tokenizer_encode(tokenizer, words, sizeof words - 1, NULL, TT_ENCODE_SPECIAL, &ids, err);
+	if (status == TT_OK)
+		status = tt_tokenizer_decode(tokenizer, ids.data, ids.len, &text, err);
+	free(text);
+	tt_ids_free(&ids);
+	tt_tokenizer_free(tokenizer);
+	return status;
+}
+
+static int read_tokenizer(const char *directory, struct tt_error *err)
+{
+	struct tt_tokenizer *tokenizer = NULL;
+	int status = tt_tokenizer_from_directory(&tokenizer, directory, err);
+	return use_tokenizer(tokenizer, status, err);
+}
+
+static int read_qwen2(struct tt_error *err)
+{
+	return read_tokenizer(GOLDEN("tokenizer/qwen2"), err);
+}
+
+static int read_llama2(struct tt_error *err)
+{
+	return read_tokenizer(GOLDEN("tokenizer/families/llama-2"), err);
+}
+
+static int read_vocabulary(const char *path, struct tt_error *err)
+{
+	struct tt_gguf *file = NULL;
+	struct tt_tokenizer *tokenizer = NULL;
+	int status = tt_gguf_open(&file, path, err);
+	if (status == TT_OK)
+		status = tt_tokenizer_from_gguf(&tokenizer, file, err);
+	tt_gguf_close(file);
+	return use_tokenizer(tokenizer, status, err);
+}
+
+static int read_gpt2_vocabulary(struct tt_error *err)
+{
+	return read_vocabulary(GOLDEN("tokenizer/families/qwen35/vocabulary.gguf"), err);
+}
+
+static int read_llama_vocabulary(struct tt_error *err)
+{
+	return read_vocabulary(GOLDEN("tokenizer/families/llama-2/vocabulary.gguf"), err);
+}
+
+Test(faults, tokenizers)
+{
+	inject_all("tokenizer.json", read_qwen2, 16);
+	inject_all("tokenizer.json of characters", read_llama2, 3);
+	inject_all("GGUF vocabulary", read_gpt2_vocabulary, 15);
+	inject_all("GGUF vocabulary with scores", read_llama_vocabulary, 3);
+}
+
+static const char conversation[] =
+	"[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":\"Hello\"},"
+	"{\"role\":\"assistant\",\"content\":\"<b>\"},{\"role\":\"user\",\"content\":\"again\"}]";
+
+static int render(const char *path, struct tt_error *err)
+{
+	struct tt_text *text = NULL;
+	char *prompt = NULL;
+	const struct tt_chat_options chat = {.now = 1700000000};
+	int status = tt_text_open(&text, path, err);
+	if (status == TT_OK)
+		status = tt_text_render(text, conversation, &chat, &prompt, err);
+	tt_free(prompt);
+	tt_text_close(text);
+	return status;
+}
+
+static int render_llama3(struct tt_error *err)
+{
+	return render(GOLDEN("templates/llama3.jinja"), err);
+}
+
+static int render_qwen(struct tt_error *err)
+{
+	return render(GOLDEN("templates/qwen2.5.jinja"), err);
+}
+
+static int read_chat(struct tt_error *err)
+{
+	struct tt_chat_template chat;
+	int status = tt_chat_from_directory(&chat, GOLDEN("tiny-llama"), err);
+	if (status == TT_OK)
+		tt_chat_free(&chat);
+	return status;
+}
+
+Test(faults, templates)
+{
+	inject_all("Llama 3's template", render_llama3, 1);
+	inject_all("Qwen's template", render_qwen, 1);
+	inject_all("tokenizer_config.json", read_chat, 1);
+}
+
+static int load_policy(const char *path, struct tt_error *err)
+{
+	struct tt_policy *policy = NULL;
+	int status = tt_policy_load(&policy, path, err);
+	tt_policy_free(policy);
+	return status;
+}
+
+static int load_mlp(struct tt_error *err)
+{
+	return load_policy(GOLDEN("policy/mlp.safetensors"), err);
+}
+
+static int load_affine(struct tt_error *err)
+{
+	return load_policy(GOLDEN("policy/affine.safetensors"), err);
+}
+
+static int load_clamp(struct tt_error *err)
+{
+	return load_policy(GOLDEN("policy/clamp.safetensors"), err);
+}
+
+Test(faults, policies)
+{
+	inject_all("mlp policy", load_mlp, 2);
+	inject_all("affine policy", load_affine, 2);
+	inject_all("clamp policy", load_clamp, 2);
+}
+
+/* Every line of a batch's input, as far as the engine's options. */
+static int read_batch(struct tt_error *err)
+{
+	struct tt_batch_policy given[] = {{"a", "a"}, {"b.c", "b"}};
+	struct tt_named_policy named[] = {{.name = "a"}, {.name = "b.c"}};
+	struct tt_batch_options options;
+	tt_batch_options_default(&options);
+	options.policies = given;
+	options.n_policies = 2;
+	options.sweep = "a,b.c@0,0.5";
+	options.system = "Be brief.";
+	struct tt_job job = {.options = &options, .policies = {named, 2}};
+	struct tt_body_context context = {.policies = &job.policies, .max_tokens = 4, .now = 1700000000};
+	struct tt_text *text = NULL;
+	struct tt_lines lines = {0};
+	struct tt_ids_seen ids = {0};
+	struct stat file = {0};
+	bool found = true;
+	stat(ROWS, &file);
+	int status = tt_sweep_parse(&job.sweep, &options, err);
+	if (status == TT_OK)
+		status = tt_text_open(&text, GOLDEN("tiny-llama"), err);
+	context.text = text;
+	if (status == TT_OK)
+		status = tt_lines_open(&lines, ROWS, (uint64_t)file.st_size, err);
+	while (status == TT_OK && found) {
+		struct tt_input input = {0};
+		struct tt_body body = {0};
+		status = tt_lines_next(&lines, &found, err);
+		if (status == TT_OK && found)
+			status = tt_input_read(&input, &job, &lines, &ids, err);
+		if (status == TT_OK && found && !input.code)
+			status = tt_body_parse(&body, input.body, input.endpoint, &context, err);
+		tt_body_free(&body);
+		tt_input_free(&input);
+	}
+	tt_ids_seen_free(&ids);
+	tt_lines_close(&lines);
+	tt_text_close(text);
+	tt_sweep_free(&job.sweep);
+	return status;
+}
+
+/* A prompt through an engine of one thread. */
+static int answer(struct tt_error *err)
+{
+	static const int32_t ids[] = {5, 6, 7};
+	struct tt_engine *engine = NULL;
+	struct tt_request *request = NULL;
+	struct tt_engine_options options;
+	struct tt_request_options o;
+	const char *stop[] = {"never"};
+	tt_engine_options_default(&options);
+	tt_request_options_default(&o);
+	options.device = "cpu";
+	options.n_threads = 1;
+	options.context = 64;
+	options.max_batch = 2;
+	o.ids = ids;
+	o.n_ids = 3;
+	o.max_tokens = 3;
+	o.stop = stop;
+	o.n_stop = 1;
+	int status = tt_engine_open(&engine, GOLDEN("tiny-llama3"), &options, err);
+	if (status == TT_OK)
+		status = tt_request_submit(&request, engine, &o, err);
+	if (status == TT_OK)
+		status = tt_request_wait(request, err);
+	tt_request_free(request);
+	tt_engine_close(engine);
+	return status;
+}
+
+Test(faults, batches_and_engines)
+{
+	inject_all("batch", read_batch, 27);
+	inject_all("engine", answer, 18);
+}

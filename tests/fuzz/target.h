@@ -9,7 +9,7 @@
 /* What a target is. */
 void fuzz_one(const uint8_t *data, size_t size);
 
-/* Calls it, and aborts when that took more than a second of processor time: on a busy machine the time on the clock, which is
+/* Calls it, and aborts when that takes more than a second of processor time: on a busy machine the time on the clock, which is
  * libFuzzer's -timeout, says nothing. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

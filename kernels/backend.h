@@ -88,9 +88,13 @@ int tt_cpu_open_bf16(struct tt_backend **out, uint32_t n_threads, struct tt_erro
  * it cannot run these kernels. Not in every program: see tt_device_open. */
 int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err);
 
-/* device: "cpu", "cuda", "cuda:N", or "auto" (or NULL): the first GPU, else the CPU, and then note says why not the GPU
+/* TT_ERR_UNSUPPORTED, with the architecture's name, where the CUDA kernels do not compute all that such a model has. */
+int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err);
+
+/* device: "cpu", "cuda", "cuda:N", or "auto" (or NULL): the first GPU if the
+ * kernels can run such a model (config NULL: any), else the CPU, and then note says why not the GPU
  * (its message is empty where the program was built without CUDA). */
-int tt_device_open(
-	struct tt_backend **out, const char *device, uint32_t n_threads, struct tt_error *note, struct tt_error *err);
+int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threads, const struct tt_config *config,
+	struct tt_error *note, struct tt_error *err);
 
 #endif

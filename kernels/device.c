@@ -32,8 +32,17 @@ static int open_cuda(struct tt_backend **out, int index, struct tt_error *err)
 	return tt_cuda_open(out, index, err);
 }
 
-int tt_device_open(
-	struct tt_backend **out, const char *device, uint32_t n_threads, struct tt_error *note, struct tt_error *err)
+int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err)
+{
+	if (config->sandwich_norms || config->activation != TT_SILU || config->attention_soft_cap ||
+		config->logit_soft_cap || config->embedding_scale)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s models do not run on CUDA yet: device cpu runs them",
+			tt_arch_name(config->arch));
+	return TT_OK;
+}
+
+int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threads, const struct tt_config *config,
+	struct tt_error *note, struct tt_error *err)
 {
 	*note = (struct tt_error){0};
 	if (device && strcmp(device, "auto")) {
@@ -44,7 +53,7 @@ int tt_device_open(
 				err, TT_ERR_ARGUMENT, "device \"%.40s\" is none of auto, cpu, cuda and cuda:N", device);
 		return open_cuda(out, cuda_index(device), err);
 	}
-	if (tt_cuda_open && open_cuda(out, 0, note) == TT_OK)
+	if (tt_cuda_open && (!config || tt_cuda_can_run(config, note) == TT_OK) && open_cuda(out, 0, note) == TT_OK)
 		return TT_OK;
 	return tt_cpu_open(out, n_threads, err);
 }

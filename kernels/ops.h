@@ -22,6 +22,7 @@ struct tt_kv_pages {
 	uint32_t n_pages;
 };
 
+/* h = embedding of the tokens, times embedding_scale */
 struct tt_embed_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
@@ -38,14 +39,14 @@ struct tt_qkv_args {
 	const struct tt_step *step;
 	const struct tt_layer *layer;
 	uint32_t layer_index;
-	const float *inverse_frequencies; // [head_dim / 2]
+	const float *inverse_frequencies; // [head_dim / 2] of this layer
 	const float *h;                   // [n_tokens][hidden]
 	float *q;                         // out [n_tokens][n_heads * head_dim]
 	const struct tt_kv_pages *kv;
 };
 
 /* Causal grouped-query attention over the pages, scale tt_config_attention_scale, over the keys of
- * tt_config_window. Keys are split at absolute positions that
+ * tt_config_window, scores capped by attention_soft_cap. Keys are split at absolute positions that
  * are multiples of 256 and the parts merged in index order. */
 struct tt_attention_args {
 	const struct tt_config *config;
@@ -56,7 +57,7 @@ struct tt_attention_args {
 	const struct tt_kv_pages *kv;
 };
 
-/* h += attention * wo^T (+ bo) */
+/* h += attention * wo^T (+ bo), the sum normalised by attn_post_norm where the layer has it */
 struct tt_o_proj_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
@@ -65,7 +66,7 @@ struct tt_o_proj_args {
 	float *h;               // in and out [n_tokens][hidden]
 };
 
-/* ffn = silu(rmsnorm(h) * w_gate^T) * (rmsnorm(h) * w_up^T), biases inside */
+/* ffn = activation(rmsnorm(h) * w_gate^T) * (rmsnorm(h) * w_up^T), biases inside */
 struct tt_gate_up_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
@@ -74,7 +75,7 @@ struct tt_gate_up_args {
 	float *ffn;     // out [n_tokens][ffn_size]
 };
 
-/* h = steer(h + ffn * w_down^T (+ bias)), then captured rows are stored. */
+/* h = steer(h + ffn * w_down^T (+ bias)), the sum normalised by ffn_post_norm where the layer has it, then captured rows are stored. */
 struct tt_down_proj_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
@@ -104,7 +105,7 @@ struct tt_control_args {
 	uint32_t max_units;                 /* the most of any mlp among the slots; 0: there is none */
 };
 
-/* logits = rmsnorm(h) * output^T for the plan's sample rows */
+/* logits = rmsnorm(h) * output^T, capped by logit_soft_cap, for the plan's sample rows */
 struct tt_logits_args {
 	const struct tt_config *config;
 	const struct tt_step *step;

@@ -56,15 +56,16 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 	return TT_OK;
 }
 
-static int open_frequencies(struct tt_state *s, const struct tt_config *config, uint32_t context, struct tt_error *err)
+static int open_frequencies(float **out, const struct tt_engine *e, bool local, struct tt_error *err)
 {
+	const struct tt_config *config = &e->model->config;
 	float *host = NULL;
 	size_t n = config->head_dim / 2;
 	TT_TRY(tt_alloc(&host, n, sizeof *host, err));
-	tt_config_inverse_frequencies(config, context, host);
-	int status = s->backend->allocate(s->backend, &s->inverse_frequencies, n, sizeof *host, err);
+	tt_config_inverse_frequencies(config, e->options.context, local, host);
+	int status = e->backend->allocate(e->backend, out, n, sizeof *host, err);
 	if (status == TT_OK)
-		status = s->backend->upload(s->backend, s->inverse_frequencies, host, n * sizeof *host, err);
+		status = e->backend->upload(e->backend, *out, host, n * sizeof *host, err);
 	free(host);
 	return status;
 }
@@ -104,7 +105,9 @@ static int open_state(struct tt_engine *e, struct tt_error *err)
 	const struct tt_limits *limits = &s->limits;
 	TT_TRY(set_limits(e, &s->limits, err));
 	TT_TRY(b->load(b, e->model, limits, &s->model, err));
-	TT_TRY(open_frequencies(s, c, e->options.context, err));
+	TT_TRY(open_frequencies(&s->inverse_frequencies, e, false, err));
+	if (tt_config_has_local_rope(c))
+		TT_TRY(open_frequencies(&s->local_frequencies, e, true, err));
 	TT_TRY(b->allocate(b, &s->slots, TT_MAX_SLOTS, sizeof *s->slots, err));
 	TT_TRY(b->allocate(b, &s->coef, limits->n_rows, c->n_layers * f, err));
 	TT_TRY(b->allocate(b, &s->h, limits->max_tokens, c->hidden_size * f, err));
@@ -123,8 +126,8 @@ static void close_state(struct tt_engine *e)
 	struct tt_backend *b = e->backend;
 	if (!b)
 		return;
-	void *all[] = {s->inverse_frequencies, s->slots, s->coef, s->h, s->q, s->attention, s->ffn, s->outputs.logits,
-		s->results_block, s->captured};
+	void *all[] = {s->inverse_frequencies, s->local_frequencies, s->slots, s->coef, s->h, s->q, s->attention,
+		s->ffn, s->outputs.logits, s->results_block, s->captured};
 	b->unload(b, s->model);
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		b->release(b, all[i]);
@@ -216,7 +219,8 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 	TT_TRY(check_options(&e->options, config, err));
 	TT_TRY(tt_text_from_model(&e->text, e->model, err));
 	if (!e->backend)
-		TT_TRY(tt_device_open(&e->backend, e->options.device, e->options.n_threads, &e->device_note, err));
+		TT_TRY(tt_device_open(
+			&e->backend, e->options.device, e->options.n_threads, config, &e->device_note, err));
 	TT_TRY(choose_kv_type(e, &kv_type, err));
 	TT_TRY(tt_kv_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
 	TT_TRY(open_state(e, err));

@@ -38,15 +38,18 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 	const struct tt_layer *layer = &m->layers[l];
 	const float *next_norm = l + 1 < config->n_layers ? m->layers[l + 1].attn_norm : m->output_norm;
 
+	const float *frequencies =
+		s->local_frequencies && tt_config_window(config, l) ? s->local_frequencies : s->inverse_frequencies;
+
 	/* attention norm, q k v, biases, rotation, append to the KV pages */
-	TT_TRY(b->qkv(b, &(struct tt_qkv_args){config, step, layer, l, s->inverse_frequencies, s->h, s->q, kv}, err));
+	TT_TRY(b->qkv(b, &(struct tt_qkv_args){config, step, layer, l, frequencies, s->h, s->q, kv}, err));
 	/* attention over the pages */
 	TT_TRY(b->attention(b, &(struct tt_attention_args){config, step, l, s->q, s->attention, kv}, err));
-	/* output projection, residual */
+	/* output projection, perhaps a norm, residual */
 	TT_TRY(b->o_proj(b, &(struct tt_o_proj_args){config, step, layer, s->attention, s->h}, err));
 	/* feed-forward norm, gate and up, activation */
 	TT_TRY(b->gate_up(b, &(struct tt_gate_up_args){config, step, layer, s->h, s->ffn}, err));
-	/* down projection, residual, steering, capture */
+	/* down projection, perhaps a norm, residual, steering, capture */
 	TT_TRY(b->down_proj(b,
 		&(struct tt_down_proj_args){config, step, layer, l, s->ffn, s->h, s->slots, s->coef, outputs->captured,
 			outputs->norms, next_norm},

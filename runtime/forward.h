@@ -10,6 +10,7 @@ struct tt_state {
 	const struct tt_model *model; /* as the backend loaded it */
 	struct tt_limits limits;
 	float *inverse_frequencies;  // [head_dim / 2]
+	float *local_frequencies;    // the same of layers with a window, where they rotate otherwise; else NULL
 	struct tt_steer_slot *slots; // [TT_MAX_SLOTS]
 	uint32_t max_units;          /* hidden units, the most of any mlp among the slots */
 	float *coef;                 // [n_rows][n_layers] row 0 stays zero

@@ -111,6 +111,11 @@ def heads_of(gguf_name, config):
     return heads.get(gguf_name.split(".")[-2], 0)
 
 
+def is_gemma(config):
+    """Whether norms multiply by 1 + w, of which GGUF has the sum."""
+    return config["model_type"].startswith("gemma")
+
+
 def gguf_names(config):
     """Hugging Face's tensor name -> GGUF's."""
     parts = {
@@ -124,12 +129,19 @@ def gguf_names(config):
         "mlp.up_proj": "ffn_up",
         "mlp.down_proj": "ffn_down",
     }
-    if config["model_type"] == "qwen3":
+    if config["model_type"] in ("qwen3", "gemma3_text"):
         parts |= {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
     if config["model_type"] == "phi3":
         for part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"):
             del parts[part]
         parts |= {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
+    if is_gemma(config):
+        del parts["post_attention_layernorm"]
+        parts |= {
+            "post_attention_layernorm": "post_attention_norm",
+            "pre_feedforward_layernorm": "ffn_norm",
+            "post_feedforward_layernorm": "post_ffw_norm",
+        }
     names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
     if not config["tie_word_embeddings"]:
         names["lm_head.weight"] = "output.weight"
@@ -144,13 +156,15 @@ def gguf_names(config):
 
 def write_gguf(path, config, weights, matrix_type, embedding_type):
     """Norms stay f32, as in every GGUF file; the matrices take the types given."""
-    writer = gguf.GGUFWriter(path, config["model_type"])
+    writer = gguf.GGUFWriter(path, config["model_type"].removesuffix("_text"))
     write_gguf_keys(writer, config, matrix_type)
     write_gguf_vocabulary(writer)
     for theirs, ours in gguf_names(config).items():
         data = weights[theirs].to(torch.float32).numpy()
         if heads := heads_of(ours, config):
             data = permute(data, heads)
+        if data.ndim == 1 and is_gemma(config):
+            data = data + 1
         kind = embedding_type if ours == "token_embd.weight" else matrix_type
         if data.ndim == 1:
             kind = gguf.GGMLQuantizationType.F32
@@ -180,6 +194,22 @@ def write_longrope_keys(writer, config):
     writer.add_sliding_window(config["sliding_window"] or 0)
 
 
+def write_gemma_keys(writer, config):
+    """As llama.cpp's converters. Of the pattern they say nothing, since all Gemma 3 have 6, but it is read."""
+    writer.add_sliding_window(config["sliding_window"])
+    if "sliding_window_pattern" in config:
+        writer.add_sliding_window_pattern(config["sliding_window_pattern"])
+    if config["attn_logit_softcapping"]:
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+    if config["final_logit_softcapping"]:
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if rope := config.get("rope_scaling"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if "rope_local_base_freq" in config:
+        writer.add_rope_freq_base_swa(config["rope_local_base_freq"])
+
+
 def write_gguf_keys(writer, config, matrix_type):
     writer.add_name("tiny random " + config["model_type"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -198,6 +228,8 @@ def write_gguf_keys(writer, config, matrix_type):
     writer.add_vocab_size(config["vocab_size"])
     if config["model_type"] == "phi3":
         write_longrope_keys(writer, config)
+    if is_gemma(config):
+        write_gemma_keys(writer, config)
     name = matrix_type.name + ("_M" if matrix_type.name in ("Q4_K", "Q5_K") else "")
     file_type = "ALL_F32" if name == "F32" else f"MOSTLY_{name}"
     writer.add_file_type(gguf.LlamaFileType[file_type])
@@ -228,6 +260,8 @@ def read_gguf(path, config):
         data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         if heads := heads_of(tensor.name, config):
             data = unpermute(data, heads)
+        if data.ndim == 1 and is_gemma(config):
+            data = data - 1
         weights[theirs.pop(tensor.name)] = torch.from_numpy(np.array(data, dtype=np.float32))
     assert not theirs, f"{path} lacks {sorted(theirs)}"
     return weights

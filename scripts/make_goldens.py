@@ -32,6 +32,18 @@ COMMON = {
     "eos_token_id": files.EOS,
 }
 
+GEMMA = {
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 64,
+    "max_position_embeddings": 512,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "torch_dtype": "bfloat16",
+    "tie_word_embeddings": True,
+}
+
 # name -> config.json as written, type of the weights, shards, seed; gguf: a file of that type too, and what its model has otherwise; lengths: of
 # the prompts for logits and for greedy tokens, where the model is not the same for all lengths
 TINY = {
@@ -187,6 +199,41 @@ TINY = {
         "gguf": ("q8_0", {}),
         "lengths": {"": (120, GREEDY_PROMPT), ".long": (PROMPT_LENGTH, 140)},
     },
+    # Caps low enough to bend these scores and logits; every other layer with a window.
+    "tiny-gemma2": {
+        "config": COMMON | GEMMA | {
+            "architectures": ["Gemma2ForCausalLM"],
+            "model_type": "gemma2",
+            "num_hidden_layers": 2,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 1.5,
+            "query_pre_attn_scalar": 24,
+            "sliding_window": 37,
+        },
+        "dtype": torch.bfloat16, "shards": 1, "seed": 10,
+        "gguf": ("q8_0", {"query_pre_attn_scalar": 16}), # which has no key
+    },
+    # Layers with a window rotate by a base of their own, the others scaled.
+    "tiny-gemma3": {
+        "config": COMMON | GEMMA | {
+            "architectures": ["Gemma3ForCausalLM"],
+            "model_type": "gemma3_text",
+            "num_hidden_layers": 3,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 200000.0,
+            "rope_local_base_freq": 5000.0,
+            "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "query_pre_attn_scalar": 16,
+            "sliding_window": 29,
+            "sliding_window_pattern": 2,
+        },
+        "dtype": torch.bfloat16, "shards": 1, "seed": 11,
+        "gguf": ("q8_0", {}),
+    },
 }
 
 # Rows of 256, which the K types need: GGUF files only.
@@ -243,11 +290,13 @@ def random_weights(config, seed):
         if name == "lm_head.weight" and config["tie_word_embeddings"]:
             continue
         if "norm" in name:
-            weights[name] = 1 + 0.5 * torch.tanh(noise)
+            weights[name] = 0.5 * torch.tanh(noise) + (0 if files.is_gemma(config) else 1)
         elif name.endswith(".bias"):
             weights[name] = 0.2 * noise
         else:
             weights[name] = 0.16 * (64 / config["hidden_size"]) ** 0.5 * noise
+        if files.is_gemma(config) and "embed" in name:
+            weights[name] *= 0.4  # the model multiplies it by sqrt(hidden_size)
     return weights
 
 
@@ -456,6 +505,9 @@ def make_tiny(out, name):
 def check_loaded(model, config, weights, dtype):
     rope = model.config.rope_parameters
     expected = config.get("rope_parameters") or config.get("rope_scaling") or {"rope_type": "default"}
+    if "full_attention" in rope:  # by type of layer
+        assert rope["sliding_attention"] == {"rope_type": "default", "rope_theta": config["rope_local_base_freq"]}
+        rope = rope["full_attention"]
     expected = {"rope_theta": config.get("rope_theta", rope["rope_theta"])} | expected
     assert {k: rope[k] for k in expected} == expected, f"RoPE was read as {rope}"
     state = model.state_dict()

@@ -166,8 +166,8 @@ Test(config, longrope)
 	/* sqrt(1 + log(32) / log(4096)) */
 	cr_expect_float_eq(c.rope_attention_factor, 1.1902380714f, 1e-6f);
 	cr_expect_float_eq(tt_config_attention_scale(&c), (1 + 5.0 / 12) / 4, 1e-7f);
-	tt_config_inverse_frequencies(&c, 4096, frequencies[0]);
-	tt_config_inverse_frequencies(&c, 4097, frequencies[1]);
+	tt_config_inverse_frequencies(&c, 4096, false, frequencies[0]);
+	tt_config_inverse_frequencies(&c, 4097, false, frequencies[1]);
 	cr_expect_float_eq(frequencies[0][7] / frequencies[1][7], 4.25f, 1e-6f);
 	c = good("{" PHI3 ",\"rope_parameters\":{\"rope_type\":\"longrope\",\"rope_theta\":7,\"factor\":1," FACTORS
 		 "}}",
@@ -175,6 +175,40 @@ Test(config, longrope)
 	cr_expect(c.rope_theta == 7 && c.rope_attention_factor == 1 && c.rope_original_context == 4096);
 	c = good("{" PHI3 ",\"rope_scaling\":{\"type\":\"su\",\"attention_factor\":1.5," FACTORS "}}", NULL, NULL);
 	cr_expect(c.rope_scaling == TT_ROPE_LONGROPE && c.rope_attention_factor == 1.5f);
+}
+
+#define GEMMA3 OF("Gemma3", "gemma3_text")
+
+Test(config, gemma)
+{
+	struct tt_config c = good("{" OF("Gemma2", "gemma2") "}", NULL, NULL);
+	cr_expect(c.sandwich_norms && c.activation == TT_GELU_TANH && c.embedding_scale == 8 && !c.head_norms);
+	cr_expect(c.attention_soft_cap == 50 && c.logit_soft_cap == 30 && c.query_scale == 256 && c.tied_output);
+	cr_expect(c.head_dim == 256 && c.n_kv_heads == 4 && c.context_length == 8192 && !tt_config_has_local_rope(&c));
+	cr_expect(tt_config_window(&c, 0) == 4096 && tt_config_window(&c, 1) == 0);
+	c = good("{" OF("Gemma2", "gemma2") ",\"attn_logit_softcapping\":null,\"final_logit_softcapping\":null}", NULL,
+		NULL);
+	cr_expect(c.attention_soft_cap == 0 && c.logit_soft_cap == 0);
+
+	c = good("{" GEMMA3 ",\"sliding_window_pattern\":2,\"rope_theta\":7e5,\"rope_local_base_freq\":3000,"
+		 "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8}}",
+		NULL, NULL);
+	cr_expect(c.head_norms && c.attention_soft_cap == 0 && c.logit_soft_cap == 0 && c.context_length == 131072);
+	cr_expect(tt_config_window(&c, 0) == 4096 && tt_config_window(&c, 1) == 0 && tt_config_has_local_rope(&c));
+	cr_expect(c.rope_theta == 7e5f && c.rope_local_theta == 3000 && c.rope_scaling == TT_ROPE_LINEAR);
+	struct tt_config newer =
+		good("{" GEMMA3 ",\"layer_types\":[\"sliding_attention\",\"full_attention\"],"
+		     "\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8,"
+		     "\"rope_theta\":7e5},\"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":3000}}}",
+			NULL, NULL);
+	cr_expect(newer.rope_theta == 7e5f && newer.rope_local_theta == 3000 && newer.rope_factor == 8);
+	cr_expect(newer.rope_scaling == TT_ROPE_LINEAR && newer.full_layers[0] == c.full_layers[0]);
+	float global[128], local[128];
+	tt_config_inverse_frequencies(&c, 0, false, global);
+	tt_config_inverse_frequencies(&c, 0, true, local);
+	cr_expect(global[0] == 0.125f && local[0] == 1);
+	c = good("{" GEMMA3 "}", NULL, NULL); /* every 6th of 2 */
+	cr_expect(c.rope_theta == 1e6f && c.rope_local_theta == 1e4f && c.full_layers[0] == 0);
 }
 
 #define ROPE "\"rope_scaling\":{"
@@ -238,6 +272,19 @@ static const struct {
 	{"{" PHI3 "," ROPE "\"type\":\"longrope\",\"attention_factor\":0," FACTORS "}}", "attention factor 0"},
 	{"{" PHI3 ",\"original_max_position_embeddings\":0," ROPE "\"type\":\"longrope\"," FACTORS "}}",
 		"original_max_position_embeddings"},
+	{"{" OF("Gemma2", "gemma2") ",\"hidden_activation\":\"gelu\"}",
+		"\"gelu\" is not supported (supported: gelu_pytorch_tanh)"},
+	{"{" OF("Gemma2", "gemma2") ",\"query_pre_attn_scalar\":0}", "query_pre_attn_scalar"},
+	{"{" OF("Gemma2", "gemma2") ",\"final_logit_softcapping\":-1}", "final_logit_softcapping"},
+	{"{" OF("Gemma2", "gemma2") ",\"sliding_window\":null}", "without a sliding_window"},
+	{"{" GEMMA3 ",\"attn_logit_softcapping\":50}", "attn_logit_softcapping is not supported for gemma3"},
+	{"{" GEMMA3 ",\"use_bidirectional_attention\":true}", "use_bidirectional_attention"},
+	{"{" GEMMA3 ",\"sliding_window_pattern\":0}", "sliding_window_pattern"},
+	{"{" GEMMA3 ",\"rope_local_base_freq\":0}", "rope_local_base_freq"},
+	{"{" GEMMA3 ",\"rope_parameters\":{\"sliding_attention\":{\"rope_type\":\"linear\",\"factor\":2}}}",
+		"sliding_attention: rope_type \"linear\""},
+	{"{\"architectures\":[\"Gemma3ForConditionalGeneration\"],\"model_type\":\"gemma3\"}",
+		"Gemma3ForConditionalGeneration"},
 	{"{" PHI3 ",\"partial_rotary_factor\":0.75}", "partial_rotary_factor 0.75 is not supported"},
 	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":0}}", "factor 0 is not positive"},
 	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":-2}}", "rope_scaling: factor"},
@@ -307,7 +354,7 @@ static void expect_frequencies(const struct tt_config *c, const char *name)
 		err.message);
 	const struct tt_st_tensor *want = tt_safetensors_find(file, name);
 	cr_assert_eq(want->n_elements, c->head_dim / 2);
-	tt_config_inverse_frequencies(c, 0, got);
+	tt_config_inverse_frequencies(c, 0, false, got);
 	for (uint32_t i = 0; i < c->head_dim / 2; i++)
 		cr_expect_lt(fabsf(got[i] / tt_st_float(want, i) - 1), 4 * 0x1p-24f, "%s %u: %.9g, %.9g", name, i,
 			(double)got[i], (double)tt_st_float(want, i));
@@ -345,9 +392,9 @@ Test(config, gguf_keys_and_its_rope_factors)
 	cr_expect(c.bos == 1 && c.n_eos == 2 && c.eos[0] == 2 && c.eos[1] == 3 && c.add_bos);
 	/* The golden's factors run evenly from 1 to 8. */
 	cr_assert_not_null(c.rope_factors);
-	tt_config_inverse_frequencies(&c, 0, divided);
+	tt_config_inverse_frequencies(&c, 0, false, divided);
 	c.rope_factors = NULL;
-	tt_config_inverse_frequencies(&c, 0, plain);
+	tt_config_inverse_frequencies(&c, 0, false, plain);
 	for (int i = 0; i < 8; i++)
 		cr_expect_eq(divided[i], plain[i] / (float)(i + 1), "%d", i);
 	tt_gguf_close(file);

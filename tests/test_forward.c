@@ -119,6 +119,21 @@ Test(forward, phi3_fused_tensors_a_window_and_both_lists_of_longrope)
 	check_model_for(gguf, GOLDEN("tiny-phi3/golden.q8_0.long.safetensors"), 129 + 512 / 4);
 }
 
+/* Not on CUDA yet. */
+#ifndef TT_TEST_CUDA
+Test(forward, gemma2_norms_on_both_sides_soft_caps_gelu_and_windows)
+{
+	check_model(GOLDEN("tiny-gemma2"), GOLDEN("tiny-gemma2/golden.safetensors"));
+	check_model(GOLDEN("tiny-gemma2/tiny-gemma2.q8_0.gguf"), GOLDEN("tiny-gemma2/golden.q8_0.safetensors"));
+}
+
+Test(forward, gemma3_two_ropes)
+{
+	check_model(GOLDEN("tiny-gemma3"), GOLDEN("tiny-gemma3/golden.safetensors"));
+	check_model(GOLDEN("tiny-gemma3/tiny-gemma3.q8_0.gguf"), GOLDEN("tiny-gemma3/golden.q8_0.safetensors"));
+}
+#endif
+
 Test(forward, gguf_float32_has_permuted_rows)
 {
 	check_model(GOLDEN("tiny-llama/tiny-llama.f32.gguf"), GOLDEN("tiny-llama/golden.safetensors"));
@@ -198,4 +213,10 @@ Test(forward, bf16_twin)
 		tt_safetensors_close(golden);
 		tt_engine_close(engine);
 	}
+	/* There are no CUDA kernels to be the twin of. */
+	struct tt_engine *engine;
+	struct tt_backend *twin;
+	struct tt_error error;
+	must(tt_cpu_open_bf16(&twin, 2, err));
+	cr_assert_eq(tt_engine_open_on(&engine, twin, GOLDEN("tiny-gemma2"), NULL, &error), TT_ERR_UNSUPPORTED);
 }

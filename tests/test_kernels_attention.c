@@ -71,13 +71,16 @@ static void reference(
 {
 	const struct tt_config *c = &w->config;
 	uint32_t kv_head = head / (c->n_heads / c->n_kv_heads), hd = c->head_dim;
-	uint32_t low = c->sliding_window && position + 1 > c->sliding_window ? position + 1 - c->sliding_window : 0;
+	uint32_t window = c->full_layers[0] ? 0 : c->sliding_window;
+	uint32_t low = window && position + 1 > window ? position + 1 - window : 0;
 	double max = -INFINITY, sum = 0, *scores = must_alloc(position + 1, sizeof *scores);
 	for (uint32_t k = low; k <= position; k++) {
 		size_t at = kv_index(w, seq, k, 0, kv_head);
 		for (uint32_t i = 0; i < hd; i++)
 			scores[k] += (double)q[i] * (double)kv_value(w, at + i);
-		scores[k] /= sqrt((double)hd);
+		scores[k] /= sqrt(c->query_scale ? (double)c->query_scale : hd);
+		if (c->attention_soft_cap)
+			scores[k] = (double)c->attention_soft_cap * tanh(scores[k] / (double)c->attention_soft_cap);
 		max = fmax(max, scores[k]);
 	}
 	memset(out, 0, hd * sizeof *out);
@@ -134,19 +137,37 @@ static void check(const struct world *w, uint32_t first, uint32_t n, uint32_t th
 static const struct {
 	uint32_t n_heads, n_kv_heads, head_dim, window;
 	enum tt_kv_type type;
+	float cap, query_scale;
+	bool full; /* the layer sees all keys in spite of the model's window */
 } CASES[] = {
-	{9, 3, 64, 0, TT_KV_F32}, {9, 3, 64, 0, TT_KV_F16}, {4, 4, 16, 0, TT_KV_F32}, {8, 2, 20, 0, TT_KV_F32},
-	{3, 1, 6, 0, TT_KV_F16}, {5, 1, 40, 100, TT_KV_F32}, {4, 2, 16, 5, TT_KV_F32},
-	{26, 1, 8, 300, TT_KV_F32}, /* a group larger than a block of queries */
+	{9, 3, 64, 0, TT_KV_F32, 0, 0, false},
+	{9, 3, 64, 0, TT_KV_F16, 0, 0, false},
+	{4, 4, 16, 0, TT_KV_F32, 0, 0, false},
+	{8, 2, 20, 0, TT_KV_F32, 0, 0, false},
+	{3, 1, 6, 0, TT_KV_F16, 0, 0, false},
+	{5, 1, 40, 100, TT_KV_F32, 0, 0, false},
+	{4, 2, 16, 5, TT_KV_F32, 0, 0, false},
+	{26, 1, 8, 300, TT_KV_F32, 0, 0, false}, /* a group larger than a block of queries */
+	{4, 2, 16, 37, TT_KV_F32, 3, 24, false},
+	{4, 2, 16, 37, TT_KV_F32, 0, 0, true},
 };
 enum { N_CASES = sizeof CASES / sizeof *CASES };
+
+static struct world make_case(int i, enum tt_kv_type type, uint32_t n_seqs, uint32_t max_pages)
+{
+	struct world w = make_world(
+		CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window, type, n_seqs, max_pages);
+	w.config.attention_soft_cap = CASES[i].cap;
+	w.config.query_scale = CASES[i].query_scale;
+	w.config.full_layers[0] = CASES[i].full ? 2 : 0; /* layer 1, which runs */
+	return w;
+}
 
 Test(kernels_attention, equals_the_reference_across_pages_and_splits)
 {
 	static const uint32_t firsts[] = {0, 15, 16, 30, 255, 256, 257, 505};
 	for (int i = 0; i < N_CASES; i++) {
-		struct world w = make_world(CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window,
-			CASES[i].type, 2, 40);
+		struct world w = make_case(i, CASES[i].type, 2, 40);
 		for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++) {
 			check(&w, firsts[f], 1, 2, TT_CPU_BODY_BEST);
 			check(&w, firsts[f], 19, f % 3 + 1, f % 2 ? TT_CPU_BODY_BEST : TT_CPU_BODY_PORTABLE);
@@ -159,10 +180,9 @@ Test(kernels_attention, equals_the_reference_across_pages_and_splits)
 Test(kernels_attention, does_not_touch_keys_outside_its_range)
 {
 	for (int i = 0; i < N_CASES; i++) {
-		struct world w = make_world(
-			CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window, TT_KV_F32, 1, 40);
+		struct world w = make_case(i, TT_KV_F32, 1, 40);
 		const struct tt_config *c = &w.config;
-		uint32_t low = c->sliding_window && 401 > c->sliding_window ? 401 - c->sliding_window : 0;
+		uint32_t low = c->sliding_window && !CASES[i].full ? 401 - c->sliding_window : 0;
 		for (uint32_t position = 0; position < 640; position++)
 			for (uint32_t head = 0; head < c->n_kv_heads && (position < low || position > 404); head++)
 				for (uint32_t k = 0; k < 2 * c->head_dim; k++)
@@ -178,8 +198,7 @@ Test(kernels_attention, bits_do_not_depend_on_chunks_threads_or_body)
 	enum { FIRST = 450, N = 300 };
 	static const uint32_t chunks[] = {1, 7, 8, 13, 64, 300};
 	for (int i = 0; i < N_CASES; i++) {
-		struct world w = make_world(CASES[i].n_heads, CASES[i].n_kv_heads, CASES[i].head_dim, CASES[i].window,
-			CASES[i].type, 1, 47);
+		struct world w = make_case(i, CASES[i].type, 1, 47);
 		size_t row = (size_t)w.config.n_heads * w.config.head_dim;
 		float *q = random_floats(N * row, 2, 5), *want = must_alloc(N * row, sizeof *want),
 		      *got = must_alloc(N * row, sizeof *got);
@@ -233,6 +252,43 @@ Test(kernels_attention, exponential_is_within_two_units)
 	cr_assert_eq(plain[2], 1);
 	cr_assert_eq(plain[0], 0);
 	cr_assert(isinf(plain[1]));
+	free(x);
+	free(fast);
+	free(plain);
+}
+
+/* cap * tanh(x / cap), from 1e-6 to where it is the cap, and the same bits from both bodies. */
+Test(kernels_attention, soft_cap_is_within_seven_units)
+{
+	enum { N = 200000 + 5 };
+	const float cap = 50;
+	float *x = must_alloc(N, sizeof *x), *fast = must_alloc(N, sizeof *fast), *plain = must_alloc(N, sizeof *plain);
+	double worst = 0;
+	for (int i = 0; i < N; i++)
+		x[i] = (i % 2 ? 1 : -1) * 1e-6f * powf(1e9f, (float)i / N);
+	x[0] = INFINITY;
+	x[1] = -INFINITY;
+	x[2] = NAN;
+	x[3] = 0;
+	memcpy(plain, x, N * sizeof *x);
+	tt_cpu_body_portable()->soft_cap(plain, N, cap);
+	if (tt_cpu_body_avx2()) {
+		struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_AVX2);
+		memcpy(fast, x, N * sizeof *x);
+		((struct tt_cpu *)backend)->body->soft_cap(fast, N, cap);
+		plain[2] = fast[2] = isnan(plain[2]) && isnan(fast[2]) ? 0 : NAN;
+		ASSERT_SAME_BITS(fast, plain, N, "soft cap");
+		backend->close(backend);
+	}
+	for (int i = 3; i < N; i++) {
+		double want = (double)cap * tanh((double)x[i] / (double)cap);
+		float unit = nextafterf((float)fabs(want), INFINITY) - (float)fabs(want);
+		worst = fmax(worst, fabs((double)plain[i] - want) / (double)unit);
+	}
+	cr_assert(worst <= 7, "%g units in the last place", worst);
+	cr_assert_float_eq((double)plain[0], 50, 1e-5);
+	cr_assert_float_eq((double)plain[1], -50, 1e-5);
+	cr_assert(plain[2] == 0 || !tt_cpu_body_avx2());
 	free(x);
 	free(fast);
 	free(plain);

@@ -10,15 +10,17 @@ struct shape {
 	bool interleaved, biased;
 	enum tt_kv_type kv;
 	bool head_norms;
+	bool gemma; /* gelu, and a norm behind the feed-forward part */
 };
 
 static const struct shape SHAPES[] = {
-	{576, 9, 3, 64, 1536, TT_TYPE_Q4_1, true, false, TT_KV_F32, false},
-	{64, 4, 2, 16, 96, TT_TYPE_Q8_0, false, true, TT_KV_F16, true},
-	{96, 4, 4, 24, 160, TT_TYPE_Q4_0, true, true, TT_KV_F32, false},
-	{17, 3, 1, 6, 23, TT_TYPE_F32, false, true, TT_KV_F16, true},
-	{40, 2, 1, 20, 56, TT_TYPE_BF16, true, false, TT_KV_F32, false},
-	{33, 5, 5, 10, 1, TT_TYPE_F16, false, false, TT_KV_F32, true},
+	{576, 9, 3, 64, 1536, TT_TYPE_Q4_1, true, false, TT_KV_F32, false, false},
+	{64, 4, 2, 16, 96, TT_TYPE_Q8_0, false, true, TT_KV_F16, true, false},
+	{96, 4, 4, 24, 160, TT_TYPE_Q4_0, true, true, TT_KV_F32, false, false},
+	{17, 3, 1, 6, 23, TT_TYPE_F32, false, true, TT_KV_F16, true, true},
+	{40, 2, 1, 20, 56, TT_TYPE_BF16, true, false, TT_KV_F32, false, false},
+	{33, 5, 5, 10, 1, TT_TYPE_F16, false, false, TT_KV_F32, true, false},
+	{48, 4, 2, 16, 96, TT_TYPE_F16, false, false, TT_KV_F32, true, true},
 };
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
@@ -33,7 +35,13 @@ static struct tt_config config_of(const struct shape *s)
 		.vocab_size = 101,
 		.context_length = 4096,
 		.rms_norm_eps = 1e-5f,
+		.activation = s->gemma ? TT_GELU_TANH : TT_SILU,
 		.rope_interleaved = s->interleaved};
+}
+
+static double activation(double x, bool gelu)
+{
+	return gelu ? 0.5 * x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x))) : x / (1 + exp(-x));
 }
 
 static void norm_reference(const float *x, const float *w, double eps, size_t n, double *y)
@@ -78,6 +86,11 @@ Test(kernels_ops, embed_copies_rows_and_refuses_unknown_tokens)
 		args.sampled = sampled;
 		ASSERT_OK(backend->embed(backend, &args, &ok_error));
 		ASSERT_SAME_BITS(h + WIDTH, m.weights + WIDTH * 9, WIDTH, "token %d", 9);
+		config.embedding_scale = 3;
+		ASSERT_OK(backend->embed(backend, &args, &ok_error));
+		for (int i = 0; i < WIDTH; i++)
+			cr_assert_eq(h[WIDTH + i], 3 * m.weights[WIDTH * 9 + i]);
+		config.embedding_scale = 0;
 		args.sampled = NULL;
 		tokens[1] = 11;
 		cr_assert_eq(backend->embed(backend, &args, &err), TT_ERR_ARGUMENT);
@@ -238,6 +251,16 @@ Test(kernels_ops, rotations_are_made_again_when_positions_or_frequencies_change)
 	backend->close(backend);
 }
 
+/* In place. */
+static void double_norm_reference(double *x, const float *w, double eps, size_t n)
+{
+	double sum = 0;
+	for (size_t i = 0; i < n; i++)
+		sum += x[i] * x[i];
+	for (size_t i = 0; i < n; i++)
+		x[i] *= (double)w[i] / sqrt(sum / (double)n + eps);
+}
+
 static void check_ffn(const struct shape *s, uint32_t n, uint32_t threads, enum tt_cpu_body_choice choice)
 {
 	struct tt_config c = config_of(s);
@@ -252,6 +275,8 @@ static void check_ffn(const struct shape *s, uint32_t n, uint32_t threads, enum 
 	       *u = must_alloc(s->ffn, sizeof *u);
 	struct tt_layer layer = {.ffn_norm = norm, .w_gate = gate.matrix, .w_up = up.matrix, .w_down = down.matrix};
 	struct tt_step *step = make_step((struct tt_step){.n_tokens = n});
+	if (s->gemma)
+		layer.ffn_post_norm = norm;
 	if (s->biased) {
 		layer.b_gate = bias;
 		layer.b_up = bias + s->ffn;
@@ -266,7 +291,7 @@ static void check_ffn(const struct shape *s, uint32_t n, uint32_t threads, enum 
 		product_reference(&gate, layer.b_gate, x, g);
 		product_reference(&up, layer.b_up, x, u);
 		for (uint32_t i = 0; i < s->ffn; i++)
-			u[i] *= g[i] / (1 + exp(-g[i]));
+			u[i] *= activation(g[i], s->gemma);
 		ASSERT_CLOSE(
 			ffn + (size_t)t * s->ffn, u, s->ffn, 2 * TOLERANCE, "ffn of token %u, hidden %u", t, s->hidden);
 	}
@@ -277,6 +302,8 @@ static void check_ffn(const struct shape *s, uint32_t n, uint32_t threads, enum 
 		for (uint32_t i = 0; i < s->ffn; i++)
 			g[i] = (double)ffn[(size_t)t * s->ffn + i];
 		product_reference(&down, layer.b_down, g, x);
+		if (layer.ffn_post_norm)
+			double_norm_reference(x, norm, (double)c.rms_norm_eps, s->hidden);
 		for (uint32_t i = 0; i < s->hidden; i++)
 			x[i] += (double)before[(size_t)t * s->hidden + i];
 		ASSERT_CLOSE(
@@ -300,13 +327,13 @@ Test(kernels_ops, gate_up_and_down_proj_equal_the_reference)
 	}
 }
 
-/* Gates far from zero: silu must neither overflow nor turn a NaN into a number. */
-Test(kernels_ops, gate_up_bears_extreme_gates)
+/* Gates far from zero: the activation must neither overflow nor turn a NaN into a number. */
+static void check_extreme_gates(bool gelu)
 {
 	enum { N = 8 };
 	static const float gates[N] = {-1e4f, -104.5f, -88.0f, -0.0f, 88.5f, 90, 1e30f, NAN};
 	float identity[N * N] = {0}, ffn[N], norm[N], h[N], ones[N];
-	struct tt_config c = {.hidden_size = N, .ffn_size = N, .rms_norm_eps = 0};
+	struct tt_config c = {.hidden_size = N, .ffn_size = N, .activation = gelu ? TT_GELU_TANH : TT_SILU};
 	struct tt_layer layer = {.ffn_norm = norm,
 		.w_gate = {identity, TT_TYPE_F32, N, N},
 		.w_up = {identity, TT_TYPE_F32, N, N},
@@ -320,7 +347,7 @@ Test(kernels_ops, gate_up_bears_extreme_gates)
 		struct tt_gate_up_args args = {&c, step, &layer, h, ffn};
 		ASSERT_OK(backend->gate_up(backend, &args, &ok_error));
 		for (int i = 0; i + 1 < N; i++) {
-			double want = (double)gates[i] / (1 + exp(-(double)gates[i]));
+			double want = activation((double)gates[i], gelu);
 			cr_assert(fabs((double)ffn[i] - want) <= 3e-7 * fabs(want) + 1e-36, "%g: %g, not %g",
 				(double)gates[i], (double)ffn[i], want);
 		}
@@ -328,6 +355,12 @@ Test(kernels_ops, gate_up_bears_extreme_gates)
 		backend->close(backend);
 	}
 	free(step);
+}
+
+Test(kernels_ops, gate_up_bears_extreme_gates)
+{
+	check_extreme_gates(false);
+	check_extreme_gates(true);
 }
 
 Test(kernels_ops, logits_equal_the_reference_for_the_sampled_rows)

@@ -81,7 +81,7 @@ static struct tt_engine *way_engine(const char *model, const struct way *way)
 	options.kv_tokens = way->kv_tokens;
 	options.no_prefix_sharing = way->no_sharing;
 	struct tt_error note;
-	must(tt_device_open(&backend, TEST_DEVICE, 2, &note, err));
+	must(tt_device_open(&backend, TEST_DEVICE, 2, NULL, &note, err));
 	backend->in_flight = way->in_flight; /* of a CPU: 1 otherwise */
 	must(tt_engine_open_on(&engine, backend, model, &options, err));
 	if (way->own_thread)

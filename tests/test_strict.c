@@ -82,6 +82,10 @@ Test(strict, same_bits_in_chunks_of_1_and_13)
 	check_same(GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"), 1, 13);
 	check_same(GOLDEN("tiny-llama3"), 1, 13);
 	check_same(GOLDEN("tiny-mistral"), 1, 13);
+#ifndef TT_TEST_CUDA
+	check_same(GOLDEN("tiny-gemma2"), 1, 13);
+	check_same(GOLDEN("tiny-gemma3/tiny-gemma3.q8_0.gguf"), 1, 1);
+#endif
 }
 
 Test(strict, same_bits_in_a_batch)
@@ -90,4 +94,8 @@ Test(strict, same_bits_in_a_batch)
 	check_same(GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), 12, 29);
 	check_same(GOLDEN("tiny-llama3"), 7, 512);
 	check_same(GOLDEN("tiny-qwen2"), 12, 29); /* a window over some layers */
+#ifndef TT_TEST_CUDA
+	check_same(GOLDEN("tiny-gemma2"), 12, 29);
+	check_same(GOLDEN("tiny-gemma3"), 8, 512);
+#endif
 }

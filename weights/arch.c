@@ -21,6 +21,8 @@ const struct tt_arch_names TT_GGUF_NAMES = {
 	.k_norm = "attn_k_norm",
 	.qkv = "attn_qkv",
 	.gate_up = "ffn_up",
+	.attn_post_norm = "post_attention_norm",
+	.ffn_post_norm = "post_ffw_norm",
 };
 
 static const struct tt_arch_names HF_NAMES = {
@@ -41,6 +43,26 @@ static const struct tt_arch_names HF_NAMES = {
 	.k_norm = "self_attn.k_norm",
 	.qkv = "self_attn.qkv_proj",
 	.gate_up = "mlp.gate_up_proj",
+};
+
+static const struct tt_arch_names GEMMA_NAMES = {
+	.embedding = "model.embed_tokens.weight",
+	.output = "lm_head.weight",
+	.output_norm = "model.norm.weight",
+	.layer = "model.layers.",
+	.attn_norm = "input_layernorm",
+	.ffn_norm = "pre_feedforward_layernorm",
+	.q = "self_attn.q_proj",
+	.k = "self_attn.k_proj",
+	.v = "self_attn.v_proj",
+	.o = "self_attn.o_proj",
+	.gate = "mlp.gate_proj",
+	.up = "mlp.up_proj",
+	.down = "mlp.down_proj",
+	.q_norm = "self_attn.q_norm",
+	.k_norm = "self_attn.k_norm",
+	.attn_post_norm = "post_attention_layernorm",
+	.ffn_post_norm = "post_feedforward_layernorm",
 };
 
 const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
@@ -105,6 +127,42 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 		.windows = TT_WINDOWS_ALL,
 		.defaults =
 			{.context_length = 4096, .original_context = 4096, .rms_norm_eps = 1e-5f, .rope_theta = 10000}},
+	[TT_ARCH_GEMMA2] = {.arch = TT_ARCH_GEMMA2,
+		.name = "gemma2",
+		.hf_class = "Gemma2ForCausalLM",
+		.hf_type = "gemma2",
+		.gguf = "gemma2",
+		.hf = &GEMMA_NAMES,
+		.gemma = true,
+		.windows = TT_WINDOWS_PATTERN,
+		.defaults = {.n_kv_heads = 4,
+			.head_dim = 256,
+			.context_length = 8192,
+			.sliding_window = 4096,
+			.window_pattern = 2,
+			.rms_norm_eps = 1e-6f,
+			.rope_theta = 10000,
+			.attention_soft_cap = 50,
+			.logit_soft_cap = 30,
+			.tied_output = true}},
+	[TT_ARCH_GEMMA3] = {.arch = TT_ARCH_GEMMA3,
+		.name = "gemma3",
+		.hf_class = "Gemma3ForCausalLM",
+		.hf_type = "gemma3_text",
+		.gguf = "gemma3",
+		.hf = &GEMMA_NAMES,
+		.head_norms = true,
+		.gemma = true,
+		.windows = TT_WINDOWS_PATTERN,
+		.defaults = {.n_kv_heads = 4,
+			.head_dim = 256,
+			.context_length = 131072,
+			.sliding_window = 4096,
+			.window_pattern = 6,
+			.rms_norm_eps = 1e-6f,
+			.rope_theta = 1000000,
+			.rope_local_theta = 10000,
+			.tied_output = true}},
 };
 
 static const char *field(const struct tt_arch_row *row, size_t which)

@@ -14,6 +14,8 @@ enum tt_arch {
 	TT_ARCH_QWEN2,
 	TT_ARCH_QWEN3,
 	TT_ARCH_PHI3,
+	TT_ARCH_GEMMA2,
+	TT_ARCH_GEMMA3,
 	TT_N_ARCHS,
 };
 
@@ -22,6 +24,7 @@ enum tt_windows {
 	TT_WINDOWS_NONE,     /* none: a window is refused */
 	TT_WINDOWS_ALL,      /* all of them, where the file gives a window */
 	TT_WINDOWS_OPTIONAL, /* Qwen: with use_sliding_window, those from max_window_layers on */
+	TT_WINDOWS_PATTERN,  /* Gemma: all but every n-th */
 };
 
 /* Tensors by name. Those of a layer stand behind its prefix and index, and .weight or .bias goes behind them. NULL: not in
@@ -32,12 +35,16 @@ struct tt_arch_names {
 	const char *q, *k, *v, *o, *gate, *up, *down;
 	const char *qkv, *gate_up; /* the rows of q, k and v, or of gate and up, one behind the other in one tensor */
 	const char *q_norm, *k_norm;
+	const char *attn_post_norm, *ffn_post_norm;
 };
 
 /* What Hugging Face's configuration class takes for an absent key. 0: it follows from other keys. */
 struct tt_arch_defaults {
-	uint32_t n_kv_heads, head_dim, context_length, sliding_window, max_window_layers, original_context;
+	uint32_t n_kv_heads, head_dim, context_length, sliding_window, max_window_layers, window_pattern,
+		original_context;
 	float rms_norm_eps, rope_theta;
+	float rope_local_theta; /* of layers with a window, which rotate unscaled; 0: as the others */
+	float attention_soft_cap, logit_soft_cap;
 	bool tied_output;
 };
 
@@ -51,6 +58,9 @@ struct tt_arch_row {
 	bool qkv_bias;                  /* on q, k and v in any case; elsewhere attention_bias says so */
 	bool fused;                     /* qkv and gate_up in the place of q, k, v, gate and up */
 	bool head_norms;                /* each head of q and k is normalised before rotation */
+	/* Gemma: norms behind attention and feed-forward too, weights of norms stored less 1 (not in GGUF), embeddings times
+	 * sqrt(hidden_size), GELU for SiLU, query_pre_attn_scalar. */
+	bool gemma;
 	enum tt_windows windows;
 	struct tt_arch_defaults defaults;
 };

@@ -58,6 +58,15 @@ static int check_numbers(const struct tt_config *c, struct tt_error *err)
 	if (c->rope_scaling != TT_ROPE_NONE && (!(c->rope_factor > 0) || !isfinite(c->rope_factor)))
 		return tt_fail(
 			err, TT_ERR_FORMAT, "the rope scaling factor %g is not positive", (double)c->rope_factor);
+	if (c->rope_local_theta && (!(c->rope_local_theta >= 1) || !isfinite(c->rope_local_theta)))
+		return tt_fail(err, TT_ERR_FORMAT,
+			"the rope_theta of layers with a window, %g, is not a number from 1 up",
+			(double)c->rope_local_theta);
+	if (!(c->attention_soft_cap >= 0) || !isfinite(c->attention_soft_cap) || !(c->logit_soft_cap >= 0) ||
+		!isfinite(c->logit_soft_cap) || !(c->query_scale >= 0) || !isfinite(c->query_scale))
+		return tt_fail(err, TT_ERR_FORMAT,
+			"the soft caps %g and %g and query_pre_attn_scalar %g must be positive",
+			(double)c->attention_soft_cap, (double)c->logit_soft_cap, (double)c->query_scale);
 	if (c->rope_scaling == TT_ROPE_LONGROPE)
 		TT_TRY(check_longrope(c, err));
 	if (c->rope_scaling != TT_ROPE_LLAMA3)
@@ -82,6 +91,23 @@ int tt_config_check(const struct tt_config *config, struct tt_error *err)
 			return tt_fail(err, TT_ERR_FORMAT, "the eos token %d is not in the vocabulary of %u",
 				config->eos[i], config->vocab_size);
 	return TT_OK;
+}
+
+void tt_config_set_parts(struct tt_config *config)
+{
+	const struct tt_arch_row *row = &TT_ARCHS[config->arch];
+	config->head_norms = row->head_norms;
+	if (!row->gemma)
+		return;
+	config->sandwich_norms = true;
+	config->activation = TT_GELU_TANH;
+	config->embedding_scale = (float)sqrt((double)config->hidden_size);
+}
+
+void tt_config_set_pattern(struct tt_config *config, uint32_t pattern)
+{
+	for (uint32_t l = 1; pattern && l <= config->n_layers / pattern; l++)
+		tt_config_set_full(config, l * pattern - 1, l * pattern);
 }
 
 void tt_config_set_full(struct tt_config *config, uint32_t first, uint32_t end)
@@ -124,15 +150,20 @@ static float llama3_frequency(const struct tt_config *c, float frequency)
 float tt_config_attention_scale(const struct tt_config *config)
 {
 	double factor = config->rope_attention_factor ? (double)config->rope_attention_factor : 1;
-	return (float)(factor * factor / sqrt((double)config->head_dim));
+	return (float)(factor * factor / sqrt(config->query_scale ? (double)config->query_scale : config->head_dim));
 }
 
-void tt_config_inverse_frequencies(const struct tt_config *config, uint32_t context, float *inverse_frequencies)
+void tt_config_inverse_frequencies(
+	const struct tt_config *config, uint32_t context, bool local, float *inverse_frequencies)
 {
 	const float *factors = context > config->rope_original_context ? config->rope_long : config->rope_short;
 	for (uint32_t i = 0; i < config->head_dim / 2; i++) {
 		float exponent = (float)(2 * i) / (float)config->head_dim;
-		float power = powf(config->rope_theta, exponent);
+		float power = powf(local ? config->rope_local_theta : config->rope_theta, exponent);
+		if (local) {
+			inverse_frequencies[i] = 1.0f / power;
+			continue;
+		}
 		float frequency = 1.0f / (config->rope_scaling == TT_ROPE_LONGROPE ? factors[i] * power : power);
 		if (config->rope_scaling == TT_ROPE_LINEAR)
 			frequency /= config->rope_factor;

@@ -23,10 +23,13 @@ enum {
  * has two lists of what each is divided by, for contexts of up to rope_original_context and for longer ones. */
 enum tt_rope_scaling { TT_ROPE_NONE, TT_ROPE_LINEAR, TT_ROPE_LLAMA3, TT_ROPE_LONGROPE };
 
+enum tt_activation { TT_SILU, TT_GELU_TANH /* 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */ };
+
 struct tt_config {
 	enum tt_arch arch;
 	uint32_t n_layers, hidden_size, n_heads, n_kv_heads, head_dim, ffn_size, vocab_size, context_length;
 	float rms_norm_eps, rope_theta;
+	float rope_local_theta; /* of layers with a window, which rotate unscaled; 0: as the others */
 	enum tt_rope_scaling rope_scaling;
 	float rope_factor, rope_low_freq_factor, rope_high_freq_factor;
 	uint32_t rope_original_context;
@@ -39,8 +42,14 @@ struct tt_config {
 	bool tied_output;          /* the output matrix is the embedding */
 	bool attention_bias;       /* q, k, v (and o when the file has it) carry a bias */
 	bool mlp_bias;
-	bool head_norms;                          /* each head of q and k is normalised before rotation */
-	uint32_t sliding_window;                  /* keys a query sees, 0 for all; tt_config_window for one layer */
+	float embedding_scale;         /* what embeddings are multiplied by; 0: 1 */
+	float query_scale;             /* scores are divided by its root; 0: head_dim */
+	float attention_soft_cap;      /* scores become cap * tanh(score / cap); 0: they stay */
+	float logit_soft_cap;          /* the same of logits */
+	enum tt_activation activation; /* of the feed-forward gate */
+	bool sandwich_norms;           /* what attention and feed-forward add to the residual is normalised too */
+	bool head_norms;               /* each head of q and k is normalised before rotation */
+	uint32_t sliding_window;       /* keys a query sees, 0 for all; tt_config_window for one layer */
 	uint64_t full_layers[TT_MAX_LAYERS / 64]; /* bit l: layer l sees all keys whatever sliding_window is */
 	int32_t bos, eos[TT_MAX_EOS];
 	uint32_t n_eos; /* bos is -1 when there is none */
@@ -58,12 +67,20 @@ static inline uint32_t tt_config_window(const struct tt_config *config, uint32_t
 	return config->full_layers[layer / 64] >> layer % 64 & 1 ? 0 : config->sliding_window;
 }
 
+/* Whether some layers rotate otherwise than the rest: those with a window. */
+static inline bool tt_config_has_local_rope(const struct tt_config *config)
+{
+	return config->rope_local_theta != 0 && config->sliding_window != 0;
+}
+
 /* inv_freq[head_dim / 2] for this config: theta^(-2i/head_dim) in f32, then the scaling, as Hugging Face computes it. context:
  * the most positions that a sequence may come to have, by which longrope takes its short or its long factors. Not the
- * positions of a sequence so far: then its first tokens would depend on how many follow. */
-void tt_config_inverse_frequencies(const struct tt_config *config, uint32_t context, float *inverse_frequencies);
+ * positions of a sequence so far: then its first tokens would depend on how many follow. local: of the layers with a window,
+ * where they rotate otherwise. */
+void tt_config_inverse_frequencies(
+	const struct tt_config *config, uint32_t context, bool local, float *inverse_frequencies);
 
-/* What a product of q and k is multiplied by: 1 / sqrt(head_dim), with the square of rope_attention_factor, since all of q and
+/* What a product of q and k is multiplied by: 1 / sqrt(query_scale), with the square of rope_attention_factor, since all of q and
  * of k is rotated. */
 float tt_config_attention_scale(const struct tt_config *config);
 

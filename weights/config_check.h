@@ -8,6 +8,12 @@
  * struct tt_config. */
 int tt_config_check(const struct tt_config *config, struct tt_error *err);
 
+/* Sets what the architecture alone decides, from hidden_size. */
+void tt_config_set_parts(struct tt_config *config);
+
+/* Every pattern-th layer sees all keys; 0: none does. */
+void tt_config_set_pattern(struct tt_config *config, uint32_t pattern);
+
 /* Makes layers from first to end see all keys. A window that no layer has is none, and one that no position leaves is none. */
 void tt_config_set_full(struct tt_config *config, uint32_t first, uint32_t end);
 

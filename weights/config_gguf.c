@@ -50,7 +50,6 @@ static int read_architecture(struct tt_config *c, const struct tt_gguf *file, st
 			tt_arch_list(names, GGUF));
 	c->arch = row->arch;
 	c->rope_interleaved = row->neighbour_pairs;
-	c->head_norms = row->head_norms;
 	return TT_OK;
 }
 
@@ -58,15 +57,15 @@ static int read_architecture(struct tt_config *c, const struct tt_gguf *file, st
 static bool has_windows(const struct tt_config *c)
 {
 	enum tt_windows windows = TT_ARCHS[c->arch].windows;
-	return windows == TT_WINDOWS_ALL;
+	return windows == TT_WINDOWS_ALL || windows == TT_WINDOWS_PATTERN;
 }
 
 /* Keys by which a model of this architecture says that it computes something else. */
 static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
+	static const char *const CAPS[] = {"attn_logit_softcapping", "final_logit_softcapping"};
 	static const char *const NAMES[] = {"attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale",
-		"logit_scale", "residual_scale", "embedding_scale", "attn_logit_softcapping",
-		"final_logit_softcapping"};
+		"logit_scale", "residual_scale", "embedding_scale"};
 	uint32_t n_experts = 0;
 	TT_TRY(tt_gguf_u32(file, KEY("expert_count"), 0, UINT32_MAX, &n_experts, err));
 	if (n_experts)
@@ -75,11 +74,43 @@ static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file
 	for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
 		if (tt_gguf_find(file, KEY(NAMES[i])))
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(NAMES[i]));
+	for (size_t i = 0; i < sizeof CAPS / sizeof *CAPS; i++)
+		if (!TT_ARCHS[c->arch].gemma && tt_gguf_find(file, KEY(CAPS[i])))
+			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(CAPS[i]));
 	if (tt_gguf_find(file, KEY("attention.sliding_window")) && !has_windows(c))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY("attention.sliding_window"));
 	if (tt_gguf_find(file, "split.count"))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "key split.count is not supported");
 	return TT_OK;
+}
+
+static int read_windows(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
+	uint32_t pattern = d->window_pattern;
+	if (!has_windows(c))
+		return TT_OK;
+	/* Gemma 2's first files have no key; Gemma 3's have none where no layer has a window. */
+	c->sliding_window = d->attention_soft_cap ? d->sliding_window : 0;
+	TT_TRY(tt_gguf_u32(file, KEY("attention.sliding_window"), 0, TT_MAX_CONTEXT, &c->sliding_window, err));
+	TT_TRY(tt_gguf_u32(file, KEY("attention.sliding_window_pattern"), 1, UINT32_MAX, &pattern, err));
+	tt_config_set_pattern(c, pattern);
+	return TT_OK;
+}
+
+/* The files have no key for query_pre_attn_scalar: it is head_dim but in the 27B models, where it is hidden_size / n_heads. */
+static int read_gemma(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
+	if (!TT_ARCHS[c->arch].gemma)
+		return TT_OK;
+	if (c->n_layers == (c->arch == TT_ARCH_GEMMA2 ? 46 : 62))
+		c->query_scale = (float)(c->hidden_size / c->n_heads);
+	c->attention_soft_cap = d->attention_soft_cap;
+	c->logit_soft_cap = d->logit_soft_cap;
+	if (d->attention_soft_cap)
+		TT_TRY(tt_gguf_float(file, KEY("attn_logit_softcapping"), &c->attention_soft_cap, err));
+	return tt_gguf_float(file, KEY("final_logit_softcapping"), &c->logit_soft_cap, err);
 }
 
 static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
@@ -107,8 +138,9 @@ static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, stru
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s %u: rotating a part of head_dim %u is not supported",
 			KEY("rope.dimension_count"), rotated, c->head_dim);
 
-	if (has_windows(c))
-		TT_TRY(tt_gguf_u32(file, KEY("attention.sliding_window"), 0, TT_MAX_CONTEXT, &c->sliding_window, err));
+	tt_config_set_parts(c);
+	TT_TRY(read_windows(c, file, err));
+	TT_TRY(read_gemma(c, file, err));
 	if (!tt_gguf_find(file, KEY("attention.layer_norm_rms_epsilon")))
 		return tt_fail(err, TT_ERR_FORMAT, "key %s is missing", KEY("attention.layer_norm_rms_epsilon"));
 	return tt_gguf_float(file, KEY("attention.layer_norm_rms_epsilon"), &c->rms_norm_eps, err);
@@ -157,7 +189,10 @@ static int read_longrope(struct tt_config *c, const struct tt_gguf *file, struct
 static int read_rope(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
 	struct tt_gguf_string type = {"none", 4};
-	c->rope_theta = 10000;
+	c->rope_theta = TT_ARCHS[c->arch].defaults.rope_theta;
+	c->rope_local_theta = TT_ARCHS[c->arch].defaults.rope_local_theta;
+	if (c->rope_local_theta)
+		TT_TRY(tt_gguf_float(file, KEY("rope.freq_base_swa"), &c->rope_local_theta, err));
 	TT_TRY(tt_gguf_float(file, KEY("rope.freq_base"), &c->rope_theta, err));
 	c->rope_factor = 1;
 	TT_TRY(tt_gguf_float(file, KEY("rope.scale_linear"), &c->rope_factor, err)); /* the older name */

@@ -47,25 +47,20 @@ static int read_architecture(struct tt_config *c, const json_t *object, struct t
 	if (name && type && by_name != by_type)
 		return tt_fail(err, TT_ERR_FORMAT, "architecture \"%s\" and model_type \"%s\" contradict", name, type);
 	c->arch = by_name ? by_name->arch : by_type->arch;
-	c->head_norms = TT_ARCHS[c->arch].head_norms;
 	return TT_OK;
 }
 
-/* What layer_types says of each layer, where it is there. */
-static int read_layer_types(struct tt_config *c, const json_t *object, struct tt_error *err)
+/* What layer_types says of each layer. Only some architectures have a choice. */
+static int read_layer_types(struct tt_config *c, const json_t *types, struct tt_error *err)
 {
 	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
-	const json_t *types = field(object, "layer_types");
-	size_t i;
-	json_t *type;
-	if (types && json_array_size(types) != c->n_layers)
+	bool choice = row->windows == TT_WINDOWS_OPTIONAL || row->windows == TT_WINDOWS_PATTERN;
+	uint32_t i;
+	if (json_array_size(types) != c->n_layers)
 		return tt_fail(
 			err, TT_ERR_FORMAT, "layer_types is not a list of num_hidden_layers (%u) names", c->n_layers);
-	bool choice = row->windows == TT_WINDOWS_OPTIONAL;
-	memset(c->full_layers, 0, types ? sizeof c->full_layers : 0);
-	json_array_foreach(types, i, type)
-	{
-		const char *name = json_string_value(type);
+	for (i = 0; i < c->n_layers; i++) {
+		const char *name = json_string_value(json_array_get(types, i));
 		bool full = name && strcmp(name, "full_attention") == 0;
 		if (!full && (!name || strcmp(name, "sliding_attention")))
 			return tt_fail(err, TT_ERR_UNSUPPORTED,
@@ -73,45 +68,65 @@ static int read_layer_types(struct tt_config *c, const json_t *object, struct tt
 				name ? name : "?");
 		if (full ? !choice && c->sliding_window : !c->sliding_window)
 			return tt_fail(err, TT_ERR_UNSUPPORTED,
-				"layer_types: %s in layer %zu is not supported for %s %s", name, i, row->name,
+				"layer_types: %s in layer %u is not supported for %s %s", name, i, row->name,
 				full ? "with a sliding window" : "without a sliding window");
-		if (full)
-			c->full_layers[i / 64] |= (uint64_t)1 << i % 64;
 	}
-	tt_config_set_full(c, 0, 0);
+	for (i = 0; i < c->n_layers; i++)
+		if (strcmp(json_string_value(json_array_get(types, i)), "full_attention") == 0)
+			tt_config_set_full(c, i, i + 1);
 	return TT_OK;
 }
 
-/* Windows, which some layers of a model may have and others not. */
+/* Which layers have the window where no list says it. */
+static int read_window_layers(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
+	uint32_t first = row->defaults.max_window_layers, pattern = row->defaults.window_pattern;
+	if (row->windows == TT_WINDOWS_OPTIONAL) {
+		TT_TRY(tt_json_u32(object, "max_window_layers", 0, UINT32_MAX, &first, err));
+		tt_config_set_full(c, 0, first);
+	}
+	if (row->windows == TT_WINDOWS_PATTERN) {
+		if (row->defaults.rope_local_theta) /* Gemma 2 has no key for it */
+			TT_TRY(tt_json_u32(object, "sliding_window_pattern", 1, UINT32_MAX, &pattern, err));
+		tt_config_set_pattern(c, pattern);
+	}
+	return TT_OK;
+}
+
 static int read_windows(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
 	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
-	const struct tt_arch_defaults *d = &row->defaults;
-	bool window = row->windows != TT_WINDOWS_OPTIONAL;
-	uint32_t full = row->windows == TT_WINDOWS_OPTIONAL ? d->max_window_layers : 0;
-	TT_TRY(tt_json_bool(object, "use_sliding_window", &window, err));
-	if (window && row->windows == TT_WINDOWS_NONE && field(object, "use_sliding_window"))
+	bool window = row->windows == TT_WINDOWS_ALL || row->windows == TT_WINDOWS_PATTERN, asked = false;
+	TT_TRY(tt_json_bool(object, "use_sliding_window", &asked, err));
+	if (asked && row->windows == TT_WINDOWS_NONE)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "use_sliding_window is not supported for %s", row->name);
-	if (window && row->windows != TT_WINDOWS_NONE) {
+	if (window || asked) {
 		/* null is none, which is not what an absent key is. */
-		c->sliding_window = json_is_null(json_object_get(object, "sliding_window")) ? 0 : d->sliding_window;
+		bool none = json_is_null(json_object_get(object, "sliding_window"));
+		c->sliding_window = none ? 0 : row->defaults.sliding_window;
 		TT_TRY(tt_json_u32(object, "sliding_window", 1, TT_MAX_CONTEXT, &c->sliding_window, err));
 	}
-	if (row->windows == TT_WINDOWS_OPTIONAL)
-		TT_TRY(tt_json_u32(object, "max_window_layers", 0, UINT32_MAX, &full, err));
-	tt_config_set_full(c, 0, full);
-	return read_layer_types(c, object, err);
+	if (row->windows == TT_WINDOWS_PATTERN && !c->sliding_window)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s without a sliding_window is not supported", row->name);
+	const json_t *types = field(object, "layer_types");
+	return types ? read_layer_types(c, types, err) : read_window_layers(c, object, err);
 }
 
 /* What would change the computation and is not done here. */
-static int refuse_variants(const json_t *object, struct tt_error *err)
+static int refuse_variants(const struct tt_config *c, const json_t *object, struct tt_error *err)
 {
-	const char *activation = "silu";
+	bool gemma = TT_ARCHS[c->arch].gemma, both_ways = false;
+	const char *key = gemma ? "hidden_activation" : "hidden_act", *ours = gemma ? "gelu_pytorch_tanh" : "silu";
+	const char *activation = ours;
 	float rotated = 1;
-	TT_TRY(tt_json_string(object, "hidden_act", &activation, err));
-	if (strcmp(activation, "silu"))
+	TT_TRY(tt_json_string(object, key, &activation, err));
+	if (strcmp(activation, ours))
 		return tt_fail(
-			err, TT_ERR_UNSUPPORTED, "hidden_act \"%s\" is not supported (supported: silu)", activation);
+			err, TT_ERR_UNSUPPORTED, "%s \"%s\" is not supported (supported: %s)", key, activation, ours);
+	TT_TRY(tt_json_bool(object, "use_bidirectional_attention", &both_ways, err));
+	if (both_ways)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "use_bidirectional_attention is not supported");
 	TT_TRY(tt_json_float(object, "partial_rotary_factor", 0, 1, &rotated, err));
 	if (rotated != 1)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", (double)rotated);
@@ -157,6 +172,7 @@ static int read_dimensions(struct tt_config *c, const json_t *object, struct tt_
 	TT_TRY(need_u32(object, "vocab_size", TT_MAX_VOCAB, &c->vocab_size, err));
 	TT_TRY(need_u32(object, "num_attention_heads", TT_MAX_HIDDEN, &c->n_heads, err));
 	TT_TRY(read_heads(c, object, err));
+	tt_config_set_parts(c);
 	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
 	c->context_length = d->context_length;
 	TT_TRY(tt_json_u32(object, "max_position_embeddings", 1, TT_MAX_CONTEXT, &c->context_length, err));
@@ -167,6 +183,30 @@ static int read_dimensions(struct tt_config *c, const json_t *object, struct tt_
 	TT_TRY(tt_json_bool(object, "attention_bias", &c->attention_bias, err));
 	c->attention_bias |= TT_ARCHS[c->arch].qkv_bias;
 	return tt_json_bool(object, "mlp_bias", &c->mlp_bias, err);
+}
+
+/* A cap, or null for none. */
+static int read_cap(const json_t *object, const char *key, float ours, float *out, struct tt_error *err)
+{
+	*out = json_is_null(json_object_get(object, key)) ? 0 : ours;
+	return tt_json_float(object, key, 0, (double)FLT_MAX, out, err);
+}
+
+static int read_gemma(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
+	if (!TT_ARCHS[c->arch].gemma)
+		return TT_OK;
+	c->query_scale = 256;
+	TT_TRY(tt_json_float(object, "query_pre_attn_scalar", 0, (double)FLT_MAX, &c->query_scale, err));
+	if (!(c->query_scale > 0))
+		return tt_fail(err, TT_ERR_FORMAT, "query_pre_attn_scalar is not positive");
+	TT_TRY(read_cap(object, "final_logit_softcapping", d->logit_soft_cap, &c->logit_soft_cap, err));
+	TT_TRY(read_cap(object, "attn_logit_softcapping", d->attention_soft_cap, &c->attention_soft_cap, err));
+	if (c->attention_soft_cap && !d->attention_soft_cap) /* which transformers passes over */
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "attn_logit_softcapping is not supported for %s",
+			TT_ARCHS[c->arch].name);
+	return TT_OK;
 }
 
 static int need_float(const json_t *object, const char *key, float *out, struct tt_error *err)
@@ -251,30 +291,60 @@ static int read_scaling(struct tt_config *c, const json_t *config, const json_t 
 	return read_original_context(c, config, scaling, err);
 }
 
-/* Older files: rope_theta, and rope_scaling or null. Since transformers 5: rope_parameters, which holds both. Where
- * both are there transformers takes rope_scaling. */
+/* An object, or NULL where it is absent or empty. */
+static int read_object(const json_t **out, const json_t *object, const char *key, struct tt_error *err)
+{
+	const json_t *found = field(object, key);
+	if (found && !json_is_object(found))
+		return tt_fail(err, TT_ERR_FORMAT, "%s is not an object", key);
+	*out = json_object_size(found) ? found : NULL;
+	return TT_OK;
+}
+
+/* Layers with a window: no scaling. parameters: theirs since transformers 5, or NULL. */
+static int read_local_rope(struct tt_config *c, const json_t *object, const json_t *parameters, struct tt_error *err)
+{
+	const char *type = "default";
+	c->rope_local_theta = TT_ARCHS[c->arch].defaults.rope_local_theta;
+	TT_TRY(tt_json_float(object, "rope_local_base_freq", 1, (double)FLT_MAX, &c->rope_local_theta, err));
+	if (!parameters)
+		return TT_OK;
+	TT_TRY(tt_json_float(parameters, "rope_theta", 1, (double)FLT_MAX, &c->rope_local_theta, err));
+	TT_TRY(tt_json_string(parameters, "rope_type", &type, err));
+	if (strcmp(type, "default"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"sliding_attention: rope_type \"%s\" is not supported (supported: default)", type);
+	return TT_OK;
+}
+
+/* Older files: rope_theta, and rope_scaling or null. Since transformers 5: rope_parameters, which holds both, by type of layer
+ * where they differ. Where both are there transformers takes rope_scaling. */
 static int read_rope(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
-	static const char *const PLACES[] = {"rope_parameters", "rope_scaling"};
-	const json_t *scaling = NULL;
-	const char *place = NULL;
+	const json_t *parameters = NULL, *scaling = NULL, *local = NULL;
+	const char *place = "rope_parameters";
 	c->rope_theta = TT_ARCHS[c->arch].defaults.rope_theta;
 	c->rope_factor = 1;
-	for (int i = 0; i < 2; i++) {
-		const json_t *found = field(object, PLACES[i]);
-		if (found && !json_is_object(found))
-			return tt_fail(err, TT_ERR_FORMAT, "%s is not an object", PLACES[i]);
-		if (json_object_size(found) == 0)
-			continue;
-		scaling = found;
-		place = PLACES[i];
-	}
+	TT_TRY(read_object(&parameters, object, "rope_parameters", err));
+	TT_TRY(read_object(&scaling, object, "rope_scaling", err));
 	TT_TRY(tt_json_float(object, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err));
-	if (!scaling)
+	if (TT_ARCHS[c->arch].defaults.rope_local_theta) {
+		const json_t *by_type = parameters;
+		TT_TRY(read_object(&local, by_type, "sliding_attention", err));
+		TT_TRY(read_local_rope(c, object, local, err));
+		TT_TRY(read_object(&parameters, by_type, "full_attention", err));
+	}
+	if (parameters)
+		TT_TRY(tt_json_float(parameters, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err));
+	if (scaling) {
+		place = "rope_scaling";
+		parameters = scaling;
+	}
+	if (!parameters)
 		return TT_OK;
-	int status = tt_json_float(scaling, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err);
+	int status = tt_json_float(parameters, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err);
 	if (status == TT_OK)
-		status = read_scaling(c, object, scaling, err);
+		status = read_scaling(c, object, parameters, err);
 	if (status != TT_OK)
 		tt_fail_within(err, place);
 	return status;
@@ -299,9 +369,10 @@ static int read_config(struct tt_config *c, const json_t *object, struct tt_erro
 	if (!json_is_object(object))
 		return tt_fail(err, TT_ERR_FORMAT, "not an object");
 	TT_TRY(read_architecture(c, object, err));
-	TT_TRY(refuse_variants(object, err));
+	TT_TRY(refuse_variants(c, object, err));
 	TT_TRY(read_dimensions(c, object, err));
 	TT_TRY(read_windows(c, object, err));
+	TT_TRY(read_gemma(c, object, err));
 	TT_TRY(read_rope(c, object, err));
 	uint32_t bos = UINT32_MAX;
 	TT_TRY(tt_json_u32(object, "bos_token_id", 0, TT_MAX_VOCAB, &bos, err));

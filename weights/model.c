@@ -92,6 +92,16 @@ static int load_vector(const float **out, struct tt_model *model, const char *na
 	return TT_OK;
 }
 
+/* Gemma's norms multiply by 1 + w. GGUF files hold the sum. */
+static int load_norm(const float **out, struct tt_model *model, const char *name, uint32_t n, struct tt_error *err)
+{
+	TT_TRY(load_vector(out, model, name, n, err));
+	float *weight = (float *)(uintptr_t)*out; /* a copy of the model's own */
+	for (uint32_t i = 0; i < n && TT_ARCHS[model->config.arch].gemma && model->directory; i++)
+		weight[i] += 1;
+	return TT_OK;
+}
+
 /* n_out rows of a tensor that holds several matrices, from *first on, which moves behind them. Rows are whole blocks. */
 static struct tt_matrix take_rows(const struct tt_matrix *all, uint32_t *first, uint32_t n_out)
 {
@@ -136,13 +146,15 @@ static int load_attention(struct tt_layer *layer, struct tt_model *model, struct
 	const struct tt_config *c = &model->config;
 	const struct tt_arch_names *n = l->names;
 	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
-	TT_TRY(load_vector(&layer->attn_norm, model, part(l, n->attn_norm, "weight"), d, err));
+	TT_TRY(load_norm(&layer->attn_norm, model, part(l, n->attn_norm, "weight"), d, err));
 	TT_TRY(load_qkv(layer, model, l, err));
 	TT_TRY(load_matrix(&layer->wo, model, part(l, n->o, "weight"), d, n_q, err));
 	if (c->head_norms) {
-		TT_TRY(load_vector(&layer->q_norm, model, part(l, n->q_norm, "weight"), c->head_dim, err));
-		TT_TRY(load_vector(&layer->k_norm, model, part(l, n->k_norm, "weight"), c->head_dim, err));
+		TT_TRY(load_norm(&layer->q_norm, model, part(l, n->q_norm, "weight"), c->head_dim, err));
+		TT_TRY(load_norm(&layer->k_norm, model, part(l, n->k_norm, "weight"), c->head_dim, err));
 	}
+	if (c->sandwich_norms)
+		TT_TRY(load_norm(&layer->attn_post_norm, model, part(l, n->attn_post_norm, "weight"), d, err));
 	if (!c->attention_bias)
 		return TT_OK;
 	TT_TRY(load_vector(&layer->bq, model, part(l, n->q, "bias"), n_q, err));
@@ -176,9 +188,11 @@ static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer
 	const struct tt_config *c = &model->config;
 	const struct tt_arch_names *n = l->names;
 	uint32_t d = c->hidden_size, ffn = c->ffn_size;
-	TT_TRY(load_vector(&layer->ffn_norm, model, part(l, n->ffn_norm, "weight"), d, err));
+	TT_TRY(load_norm(&layer->ffn_norm, model, part(l, n->ffn_norm, "weight"), d, err));
 	TT_TRY(load_gate_up(layer, model, l, err));
 	TT_TRY(load_matrix(&layer->w_down, model, part(l, n->down, "weight"), d, ffn, err));
+	if (c->sandwich_norms)
+		TT_TRY(load_norm(&layer->ffn_post_norm, model, part(l, n->ffn_post_norm, "weight"), d, err));
 	if (!c->mlp_bias)
 		return TT_OK;
 	TT_TRY(load_vector(&layer->b_gate, model, part(l, n->gate, "bias"), ffn, err));
@@ -223,7 +237,7 @@ static int load_weights(struct tt_model *model, const struct tt_arch_names *name
 	const struct tt_config *c = &model->config;
 	struct layer_names l = {.names = names};
 	TT_TRY(load_matrix(&model->embedding, model, names->embedding, c->vocab_size, c->hidden_size, err));
-	TT_TRY(load_vector(&model->output_norm, model, names->output_norm, c->hidden_size, err));
+	TT_TRY(load_norm(&model->output_norm, model, names->output_norm, c->hidden_size, err));
 	model->output = model->embedding;
 	if (!c->tied_output)
 		TT_TRY(load_matrix(&model->output, model, names->output, c->vocab_size, c->hidden_size, err));

@@ -25,6 +25,8 @@ struct tt_layer {
 	struct tt_matrix w_down;             // [hidden_size][ffn_size]
 	const float *bq, *bk, *bv, *bo;      // [n_out], or NULL
 	const float *b_gate, *b_up, *b_down; // [n_out], or NULL
+	const float *attn_post_norm,
+		*ffn_post_norm;       // [hidden_size], or both NULL: the norms of what is added to the residual
 	const float *q_norm, *k_norm; // [head_dim], or both NULL: the norm of each head of q and k before rotation
 };
 

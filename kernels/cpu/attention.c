@@ -80,6 +80,7 @@ static struct tt_cpu_queries block_queries(
 		.head_dim = c->head_dim,
 		.window = tt_config_window(c, args->layer_index),
 		.scale = tt_config_attention_scale(c),
+		.soft_cap = c->attention_soft_cap,
 	};
 }
 

@@ -21,9 +21,10 @@ static inline size_t tt_cpu_padded(size_t n)
 
 /* What becomes of y = x * matrix^T + bias. */
 enum tt_cpu_epilogue {
-	TT_CPU_STORE,  /* out = y */
-	TT_CPU_ADD,    /* out += y */
-	TT_CPU_SILU_UP /* out = silu(out) * y */
+	TT_CPU_STORE,   /* out = y */
+	TT_CPU_ADD,     /* out += y */
+	TT_CPU_SILU_UP, /* out = silu(out) * y */
+	TT_CPU_GELU_UP, /* out = gelu(out) * y, with tanh */
 };
 
 struct tt_cpu_product {
@@ -47,7 +48,8 @@ struct tt_cpu_queries {
 	size_t q_stride;
 	size_t page_base; /* elements before page 0, keys, of this layer */
 	uint32_t n_tokens, group, n_kv_heads, kv_head, head_dim, window;
-	float scale; /* of a score */
+	float scale;    /* of a score */
+	float soft_cap; /* of a scaled score; 0: none */
 };
 
 /* The softmax of n_rows queries over some keys, not yet divided by its sum. max is -INFINITY while a row has no key. */
@@ -73,6 +75,9 @@ struct tt_cpu_body {
 
 	/* y = e^((x - max) * scale), y may be x; returns the sum: vectors of 256 at a time, those in double. */
 	double (*exp_sum)(const float *x, float max, float scale, size_t n, float *y);
+
+	/* x = cap * tanh(x / cap) */
+	void (*soft_cap)(float *x, size_t n, float cap);
 
 	void (*to_f16)(const float *x, uint16_t *y, size_t n);
 

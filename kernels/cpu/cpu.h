@@ -111,6 +111,18 @@ void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs);
 int tt_cpu_pad(
 	struct tt_cpu *cpu, const float *x, uint32_t n_rows, uint32_t n, const float **out, struct tt_error *err);
 
+/* h += x * matrix^T + bias, normalised by post_norm before it is added where that is not NULL. */
+struct tt_cpu_residual {
+	const struct tt_matrix *matrix;
+	const float *bias;      // [n_out], or NULL
+	const float *x;         // [n_rows][n_in]
+	const float *post_norm; // [n_out], or NULL
+	float eps;
+	uint32_t n_rows;
+	float *h; // in and out [n_rows][n_out]
+};
+int tt_cpu_add_residual(struct tt_cpu *cpu, const struct tt_cpu_residual *residual, struct tt_error *err);
+
 /* h = steer(h) for one token; scratch is [hidden]. norms is [2] or NULL. */
 void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch);
 

@@ -1,4 +1,4 @@
-/* h = steer(h + ffn * w_down^T + bias), and the capture of what comes out. */
+/* h = steer(h + ffn * w_down^T + bias), the product normalised where the layer has a norm for it, and the capture of what comes out. */
 #include <string.h>
 
 #include "base/fail.h"
@@ -34,16 +34,13 @@ static void steer_rows(void *context, uint32_t job, uint32_t thread)
 int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
-	const struct tt_matrix *w = &args->layer->w_down;
+	const struct tt_layer *layer = args->layer;
 	uint32_t n = args->step->n_tokens;
-	const float *x;
-	TT_TRY(tt_cpu_pad(cpu, args->ffn, n, w->n_in, &x, err));
-	struct tt_cpu_product product = {
-		w, args->layer->b_down, x, tt_cpu_padded(w->n_in), n, args->h, w->n_out, TT_CPU_ADD};
-	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1};
-	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, args->config->hidden_size, err));
-	tt_cpu_jobs_run(&jobs);
-	struct steer_job steer = {cpu->body, args, jobs.scratch, jobs.scratch_stride};
+	struct tt_cpu_residual residual = {
+		&layer->w_down, layer->b_down, args->ffn, layer->ffn_post_norm, args->config->rms_norm_eps, n, args->h};
+	struct steer_job steer = {.body = cpu->body, .args = args};
+	TT_TRY(tt_cpu_add_residual(cpu, &residual, err));
+	TT_TRY(tt_cpu_thread_scratch(cpu, args->config->hidden_size, &steer.scratch, &steer.stride, err));
 	tt_threads_run(cpu->threads, (n + TT_CPU_ROWS_A_JOB - 1) / TT_CPU_ROWS_A_JOB, steer_rows, &steer);
 	return TT_OK;
 }

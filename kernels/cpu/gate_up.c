@@ -1,4 +1,4 @@
-/* ffn = silu(gate) * up of the normalised h. A job makes the same outputs of both, so that gate is still near when up
+/* ffn = silu(gate) * up, or gelu(gate) * up, of the normalised h. A job makes the same outputs of both, so that gate is still near when up
  * needs it. */
 #include "base/fail.h"
 #include "kernels/cpu/cpu.h"
@@ -15,8 +15,8 @@ int tt_cpu_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *arg
 	TT_TRY(tt_cpu_norm(cpu, &norm, err));
 	struct tt_cpu_product gate = {
 		&layer->w_gate, layer->b_gate, norm.x, width, n, args->ffn, c->ffn_size, TT_CPU_STORE};
-	struct tt_cpu_product up = {
-		&layer->w_up, layer->b_up, norm.x, width, n, args->ffn, c->ffn_size, TT_CPU_SILU_UP};
+	struct tt_cpu_product up = {&layer->w_up, layer->b_up, norm.x, width, n, args->ffn, c->ffn_size,
+		c->activation == TT_GELU_TANH ? TT_CPU_GELU_UP : TT_CPU_SILU_UP};
 	struct tt_cpu_jobs jobs = {.products = {&gate}, .then = {&up}, .n_products = 1};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, 0, err));
 	tt_cpu_jobs_run(&jobs);

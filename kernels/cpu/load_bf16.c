@@ -59,6 +59,8 @@ static int round_model(struct tt_model *copy, bool tied, struct tt_error *err)
 int tt_cpu_load_bf16(const struct tt_model *host, const struct tt_model **out, struct tt_error *err)
 {
 	struct tt_model *copy;
+	*out = NULL;
+	TT_TRY(tt_cuda_can_run(&host->config, err));
 	TT_TRY(tt_alloc(&copy, 1, sizeof *copy, err));
 	*copy = *host;
 	int status = tt_alloc(&copy->layers, host->config.n_layers, sizeof *copy->layers, err);

@@ -1,4 +1,4 @@
-/* logits = rmsnorm(h) * output^T, for the rows that sample. */
+/* logits = rmsnorm(h) * output^T, capped where the model has a cap, for the rows that sample. */
 #include "base/fail.h"
 #include "kernels/cpu/cpu.h"
 
@@ -19,5 +19,7 @@ int tt_cpu_logits(struct tt_backend *backend, const struct tt_logits_args *args,
 	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, 0, err));
 	tt_cpu_jobs_run(&jobs);
+	if (c->logit_soft_cap)
+		cpu->body->soft_cap(args->logits, (size_t)n * args->output->n_out, c->logit_soft_cap);
 	return TT_OK;
 }

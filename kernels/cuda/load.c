@@ -196,6 +196,7 @@ int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct
 {
 	struct loader l = {.cuda = cuda};
 	*out = NULL;
+	TT_TRY(tt_cuda_can_run(&host->config, err));
 	TT_TRY(check_dimensions(&host->config, err));
 	int status = open_loader(&l, &host->config, err);
 	if (status == TT_OK) {

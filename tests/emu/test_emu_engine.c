@@ -332,6 +332,27 @@ Test(emu_engine, a_device_error_is_a_message)
 	tt_engine_close(engine);
 }
 
+/* Gemma's parts have no kernels: named when a GPU is asked for, and left to the CPU when none is. */
+Test(emu_engine, gemma_is_refused_by_name_and_runs_on_the_cpu_where_the_choice_is_free)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	struct tt_error error = {0};
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	tt_engine_options_default(&options);
+	options.device = "cuda";
+	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-gemma2"), &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert_not_null(strstr(error.message, "gemma2 models do not run on CUDA"), "%s", error.message);
+	options.device = "auto";
+	must(tt_engine_open(&engine, GOLDEN("tiny-gemma3"), &options, err));
+	cr_assert_str_eq(tt_engine_info(engine)->backend, "cpu");
+	cr_assert_not_null(strstr(tt_engine_info(engine)->device_note, "gemma3"));
+	tt_engine_close(engine);
+	must(tt_engine_open(&engine, GOLDEN("tiny-phi3"), &options, err));
+	cr_assert_str_eq(tt_engine_info(engine)->backend, "cuda");
+	tt_engine_close(engine);
+}
+
 Test(emu_engine, refuses_a_device_that_is_not_there_and_pages_of_another_type)
 {
 	struct tt_engine_options options;

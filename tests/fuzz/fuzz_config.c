@@ -17,5 +17,5 @@ void fuzz_one(const uint8_t *data, size_t size)
 		fuzz_file_set(names[i], part.data, part.n);
 	}
 	if (tt_config_from_directory(&config, "directory", &err) == TT_OK && config.head_dim <= 256)
-		tt_config_inverse_frequencies(&config, config.context_length, frequencies);
+		tt_config_inverse_frequencies(&config, config.context_length, false, frequencies);
 }

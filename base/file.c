@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,65 @@
 static int io_error(struct tt_error *err, const char *path, const char *verb)
 {
 	return tt_fail(err, TT_ERR_IO, "%s: cannot %s: %s", path, verb, strerror(errno));
+}
+
+/* What is mapped, for tt_file_mapped. Entries are used again and never freed, and one is filled before its data is set, so that
+ * a signal handler may walk them at any moment. */
+struct entry {
+	struct entry *next;
+	_Atomic(const uint8_t *) data; /* NULL: unused */
+	size_t size;
+	char path[256];
+};
+
+static _Atomic(struct entry *) entries;
+static pthread_mutex_t entries_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct entry *find_entry(const uint8_t *data)
+{
+	struct entry *entry = entries;
+	while (entry && entry->data != data)
+		entry = entry->next;
+	return entry;
+}
+
+static int enter(const struct tt_mapping *mapping, const char *path, struct tt_error *err)
+{
+	size_t n = strlen(path);
+	pthread_mutex_lock(&entries_lock);
+	struct entry *entry = find_entry(NULL), *fresh = NULL;
+	int status = entry ? TT_OK : tt_alloc(&fresh, 1, sizeof *fresh, err);
+	if (status == TT_OK) {
+		entry = entry ? entry : fresh;
+		entry->size = mapping->size;
+		strcpy(entry->path, path + (n < sizeof entry->path ? 0 : n + 1 - sizeof entry->path));
+		entry->data = mapping->data;
+	}
+	if (fresh) {
+		fresh->next = entries;
+		entries = fresh;
+	}
+	pthread_mutex_unlock(&entries_lock);
+	return status;
+}
+
+static void leave(const uint8_t *data)
+{
+	pthread_mutex_lock(&entries_lock);
+	struct entry *entry = find_entry(data);
+	if (entry)
+		entry->data = NULL;
+	pthread_mutex_unlock(&entries_lock);
+}
+
+const char *tt_file_mapped(const void *address)
+{
+	for (struct entry *entry = entries; entry; entry = entry->next) {
+		uintptr_t data = (uintptr_t)entry->data;
+		if (data && (uintptr_t)address - data < entry->size)
+			return entry->path;
+	}
+	return NULL;
 }
 
 int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err)
@@ -44,13 +105,18 @@ int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err)
 		out->size = (size_t)status.st_size;
 	}
 	close(file);
-	return TT_OK;
+	int code = out->data ? enter(out, path, err) : TT_OK;
+	if (code != TT_OK)
+		tt_file_unmap(out);
+	return code;
 }
 
 void tt_file_unmap(struct tt_mapping *mapping)
 {
-	if (mapping->data)
+	if (mapping->data) {
+		leave(mapping->data);
 		munmap((void *)(uintptr_t)mapping->data, mapping->size);
+	}
 	*mapping = (struct tt_mapping){0};
 }
 

@@ -16,6 +16,8 @@ struct tt_mapping {
 /* Maps a regular file read-only. Refuses directories and devices. tt_file_unmap releases it. */
 int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err);
 void tt_file_unmap(struct tt_mapping *mapping);
+/* The path (its last 255 bytes) of the mapped file that address lies in, or NULL. For a handler of SIGBUS: takes no lock. */
+const char *tt_file_mapped(const void *address);
 
 /* Reads a whole file (or standard input for "-") of at most max_bytes into an empty buffer. */
 int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, struct tt_error *err);

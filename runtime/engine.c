@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "weights/model.h"
 
@@ -19,6 +20,11 @@ enum {
 void tt_free(void *memory)
 {
 	free(memory);
+}
+
+const char *tt_mapped_file(const void *address)
+{
+	return tt_file_mapped(address);
 }
 
 void tt_engine_options_default(struct tt_engine_options *options)

@@ -43,6 +43,12 @@ typedef int (*tt_progress_fn)(void *user, const char *stage, uint64_t done, uint
 /* Releases memory that a function of this header handed out (strings, id lists). */
 void tt_free(void *memory);
 
+/* The path of the model or policy file whose mapping address lies in, or NULL; borrowed, at most 255 bytes. Models are mapped, not
+ * read: where one becomes shorter while it is open, or its disk fails, the kernel raises SIGBUS at the next use of what is
+ * gone. The library installs no handler; one of the caller's may ask here which file it was (it is safe in a handler) and
+ * must not return. */
+const char *tt_mapped_file(const void *address);
+
 /* ---- Text ---- */
 
 enum tt_text_flags {

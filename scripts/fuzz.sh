@@ -30,7 +30,7 @@ for target in "${targets[@]}"; do
 	# shellcheck disable=SC2086
 	grep -ohE '"[][A-Za-z0-9_.<>|{}(),:#=+*/ -]{2,40}"' ${sources[$target]} | grep -v '\.h"$' | sort -u >"$build/$target.dict"
 	"$build/tests/fuzz/fuzz_$target" "$corpus" "tests/fuzz/corpus/$target" -dict="$build/$target.dict" -seed=1 \
-		-max_total_time="$seconds" -max_len="${max_len[$target]}" -timeout=3600 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+		-max_total_time="$seconds" -max_len="${max_len[$target]}" -timeout=3600 -report_slow_units=3600 -rss_limit_mb=1024 -malloc_limit_mb=256 \
 		-artifact_prefix="$build/found/$target-" -print_final_stats=1 >"$build/$target.log" 2>&1 || {
 		tail -n 40 "$build/$target.log"
 		echo "fuzz: $target failed; the log is $build/$target.log"

@@ -317,6 +317,19 @@ if [ -f "$real" ]; then
 	works inspect "$real"
 	works template "$real" --messages messages.json
 	check "real model: default system message" grep -q 'helpful AI assistant' out
+	# A model that becomes shorter while it generates.
+	cp "$real" shrinking.gguf
+	mkfifo words
+	"$trimtab" generate shrinking.gguf --raw -p 'Once upon a time' -n 2000 >words 2>err &
+	exec 3<words
+	head -c 1 <&3 >/dev/null
+	truncate -s 1000000 shrinking.gguf
+	cat <&3 >/dev/null
+	exec 3<&-
+	wait $!
+	status=$?
+	check "a model that becomes shorter: status $status: $(tail -1 err)" test "$status" = 1
+	check "a model that becomes shorter is named: $(tail -1 err)" grep -q 'shrinking.gguf: became shorter' err
 else
 	echo "skipped: the real model is not in '$model_dir'"
 fi

@@ -180,6 +180,20 @@ static void expect_status(const char *template, int status, const char *message)
 	json_decref(context);
 }
 
+static double processor_seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Of a second; ten in a build that is slow on purpose. */
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
+#define END_WITHIN 1
+#else
+#define END_WITHIN 10
+#endif
+
 Test(jinja, ends_what_would_not_end)
 {
 	static const char *const endless[] = {
@@ -207,9 +221,33 @@ Test(jinja, ends_what_would_not_end)
 		"{{ 2 ** 64 }}",
 		"{{ 9223372036854775807 + 1 }}",
 		"{{ ''|indent(10 ** 10, true) }}",
+		"{% for i in range(99999) %}{% set x = range(99999)|list %}{% endfor %}",
+		"{% for i in range(99999) %}{% for j in range(999) %}{% if 'y' in 'x' * j %}{% endif %}{% endfor %}{% "
+		"endfor %}",
+		"{% set x = range(99999)|list %}{% for i in x %}{% set y = x|sort(reverse=true) %}{% endfor %}",
+		"{% set x = range(99999)|list %}{% for i in x %}{% set y = x|map('string')|unique|list %}{% endfor %}",
+		"{% set x = 'ab' * 100000 %}{% for i in range(99999) %}{% set y = x.split('a')|join('b') %}{% endfor "
+		"%}",
+		"{% set x = 'ab' * 100000 %}{% for i in range(99999) %}{% if x|upper == x|lower|title %}{% endif %}{% "
+		"endfor %}",
+		"{% set x = 'a' * 1000000 %}{% for i in range(99999) %}{% if x == x.strip('b') %}{% endif %}{% endfor "
+		"%}",
+		"{% set x = 'a' * 100000 %}{% for i in range(99999) %}{% if x.count('a' * 50000 ~ 'b') %}{% endif %}{% "
+		"endfor %}",
+		"{% set x = 'a' * 100000 %}{% for i in range(99999) %}{% if x.find('a' * 50000 ~ 'b') %}{% endif %}{% "
+		"endfor %}",
+		"{% set x = 'a' * 1000000 %}{% for i in range(99999) %}{% if x[::-1] == x %}{% endif %}{% endfor %}",
+		"{% set x = {} %}{% for i in range(99999) %}{% for j in range(99) %}{% set y = dict(a=i, b=j)|tojson "
+		"%}{% endfor "
+		"%}{% endfor %}",
 	};
-	for (size_t i = 0; i < sizeof endless / sizeof *endless; i++)
+	for (size_t i = 0; i < sizeof endless / sizeof *endless; i++) {
+		double before = processor_seconds();
 		expect_status(endless[i], TT_ERR_LIMIT, "t: line 1");
+		double seconds = processor_seconds() - before;
+		cr_expect_lt(seconds, END_WITHIN, "%.2f s: %s", seconds, endless[i]);
+		printf("%.2f s: %s\n", seconds, endless[i]);
+	}
 }
 
 static char *repeated(const char *unit, size_t times, const char *end)

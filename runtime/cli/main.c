@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -41,6 +42,28 @@ void cli_catch_interrupt(void)
 bool cli_interrupted(void)
 {
 	return interrupted;
+}
+
+/* A mapped model that is cut off under our feet: only what is safe in a handler. */
+static void on_bus_error(int signal_number, siginfo_t *info, void *context)
+{
+	const char *path = tt_mapped_file(info->si_addr);
+	(void)context;
+	if (!path) {
+		signal(signal_number, SIG_DFL); /* the access is made again, and ends the process */
+		return;
+	}
+	struct iovec parts[] = {{"trimtab: ", 9}, {(void *)(uintptr_t)path, strlen(path)},
+		{": became shorter while it was in use, or cannot be read\n", 56}};
+	if (writev(STDERR_FILENO, parts, 3) < 0)
+		_exit(CLI_FAILED);
+	_exit(CLI_FAILED);
+}
+
+static void catch_bus_error(void)
+{
+	struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+	sigaction(SIGBUS, &action, NULL);
 }
 
 static void message(const char *command, const char *text, const char *hint)
@@ -190,6 +213,7 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	catch_bus_error();
 	int status = run(argc, argv);
 	bool failed = ferror(stdout);
 	if ((fflush(stdout) != 0 || failed) && status == CLI_OK)

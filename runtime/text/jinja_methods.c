@@ -74,7 +74,7 @@ int tt_jj_change_case(struct jj_run *run, const struct jj_string *s, enum jj_cas
 {
 	struct jj_builder builder = tt_jj_builder(run);
 	bool first = true, keep = how == JJ_UPPER || how == JJ_LOWER;
-	TT_TRY(tt_jj_charge(run, s->len / 8));
+	TT_TRY(tt_jj_charge(run, s->len / 4));
 	for (size_t i = 0; i < s->len;) {
 		char text[4];
 		size_t at = i;
@@ -98,11 +98,10 @@ int tt_jj_replace(struct jj_run *run, const struct jj_string *s, const struct jj
 	struct jj_builder builder = tt_jj_builder(run);
 	size_t kept = 0, i = 0;
 	TT_TRY(tt_jj_charge(run, s->len / 16));
-	while (count != 0 && i + old->len <= s->len) {
-		if (memcmp(s->data + i, old->data, old->len) != 0) {
-			i++;
-			continue;
-		}
+	while (count != 0) {
+		TT_TRY(tt_jj_seek(run, s, old, i, false, &i));
+		if (i == SIZE_MAX)
+			break;
 		TT_TRY(tt_jj_charge(run, 1 + fresh->len / 64));
 		TT_TRY(tt_jj_add_part(&builder, s, kept, i));
 		TT_TRY(tt_jj_add(&builder, fresh));
@@ -230,23 +229,16 @@ static int split_by(struct jj_run *run, const struct jj_string *s, const struct 
 	size_t from = 0, to = s->len;
 	if (by->len == 0)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "empty separator");
-	for (size_t i = 0; !right && most != 0 && i + by->len <= s->len;) {
-		if (!matches(s, i, by)) {
-			i++;
-			continue;
-		}
-		TT_TRY(add_item(run, parts, s, from, i));
-		from = i += by->len;
-		most--;
-	}
-	for (size_t i = s->len; right && most != 0 && i >= by->len;) {
-		if (!matches(s, i - by->len, by)) {
-			i--;
-			continue;
-		}
-		TT_TRY(add_item(run, parts, s, i, to));
-		to = i -= by->len;
-		most--;
+	while (most-- != 0) {
+		size_t at;
+		TT_TRY(tt_jj_seek(run, s, by, right ? to : from, right, &at));
+		if (at == SIZE_MAX)
+			break;
+		TT_TRY(right ? add_item(run, parts, s, at + by->len, to) : add_item(run, parts, s, from, at));
+		if (right)
+			to = at;
+		else
+			from = at + by->len;
 	}
 	return add_item(run, parts, s, from, to);
 }
@@ -414,24 +406,14 @@ static int join(struct jj_run *run, struct jj_value self, const struct jj_value 
 	}
 }
 
-/* The byte offset of part in s at or behind from, or SIZE_MAX; the last one when right. */
-static size_t find_bytes(const struct jj_string *s, const struct jj_string *part, size_t from, bool right)
-{
-	if (part->len > s->len || from > s->len - part->len)
-		return SIZE_MAX;
-	for (size_t i = 0, n = s->len - part->len - from; i <= n; i++)
-		if (matches(s, right ? from + n - i : from + i, part))
-			return right ? from + n - i : from + i;
-	return SIZE_MAX;
-}
-
 static int find_either(
 	struct jj_run *run, struct jj_value self, const struct jj_value *v, bool right, bool must, struct jj_value *out)
 {
 	const struct jj_string *part, *s = self.string;
 	TT_TRY(text_of(run, v[0], &part));
 	TT_TRY(tt_jj_charge(run, s->len / 8));
-	size_t at = find_bytes(s, part, 0, right);
+	size_t at;
+	TT_TRY(tt_jj_seek(run, s, part, right ? s->len : 0, right, &at));
 	if (must && at == SIZE_MAX)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "substring not found");
 	*out = tt_jj_int(at == SIZE_MAX ? -1 : (int64_t)tt_jj_count(s->data, at));
@@ -461,8 +443,12 @@ static int count(struct jj_run *run, struct jj_value self, const struct jj_value
 	TT_TRY(tt_jj_charge(run, s->len / 8));
 	if (part->len == 0)
 		found = (int64_t)tt_jj_count(s->data, s->len) + 1;
-	for (size_t at = 0; part->len && (at = find_bytes(s, part, at, false)) != SIZE_MAX; at += part->len)
+	for (size_t at = 0; part->len; at += part->len) {
+		TT_TRY(tt_jj_seek(run, s, part, at, false, &at));
+		if (at == SIZE_MAX)
+			break;
 		found++;
+	}
 	*out = tt_jj_int(found);
 	return TT_OK;
 }
@@ -476,7 +462,9 @@ static int partition_either(
 	if (part->len == 0)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "empty separator");
 	TT_TRY(tt_jj_charge(run, s->len / 8));
-	size_t at = find_bytes(s, part, 0, right), end = at + part->len;
+	size_t at;
+	TT_TRY(tt_jj_seek(run, s, part, right ? s->len : 0, right, &at));
+	size_t end = at + part->len;
 	if (at == SIZE_MAX)
 		at = end = right ? 0 : s->len;
 	TT_TRY(add_item(run, &parts, s, 0, at));

@@ -89,6 +89,10 @@ const struct jj_value *tt_jj_find_text(const struct jj_dict *dict, const struct 
 int tt_jj_truth(struct jj_run *run, struct jj_value value, bool *out);
 int tt_jj_equal(struct jj_run *run, struct jj_value a, struct jj_value b, bool *out);
 int tt_jj_compare(struct jj_run *run, struct jj_value a, struct jj_value b, const char *op, int *out);
+/* Where part next stands in s from at on or, to the left, before at; SIZE_MAX when it does not. Every place where it might
+ * begin is a step for each 64 bytes of it, since a part that nearly stands everywhere makes this quadratic. */
+int tt_jj_seek(
+	struct jj_run *run, const struct jj_string *s, const struct jj_string *part, size_t at, bool left, size_t *out);
 int tt_jj_contains(struct jj_run *run, struct jj_value container, struct jj_value item, bool *out);
 /* -1 for what has no length */
 int tt_jj_length(struct jj_run *run, struct jj_value value, int64_t *out);

@@ -367,6 +367,26 @@ int tt_jj_compare(struct jj_run *run, struct jj_value a, struct jj_value b, cons
 	return TT_OK;
 }
 
+int tt_jj_seek(
+	struct jj_run *run, const struct jj_string *s, const struct jj_string *part, size_t at, bool left, size_t *out)
+{
+	*out = SIZE_MAX;
+	if (part->len > s->len || (left && part->len > at))
+		return TT_OK;
+	for (size_t i = left ? at - part->len : at; i <= s->len - part->len; i = left ? i - 1 : i + 1) {
+		if (part->len == 0 || s->data[i] == part->data[0]) {
+			TT_TRY(tt_jj_charge(run, (part->len + 63) / 64));
+			if (memcmp(s->data + i, part->data, part->len) == 0) {
+				*out = i;
+				return TT_OK;
+			}
+		}
+		if (left && i == 0)
+			return TT_OK;
+	}
+	return TT_OK;
+}
+
 int tt_jj_contains(struct jj_run *run, struct jj_value container, struct jj_value item, bool *out)
 {
 	struct jj_iter iter;
@@ -379,12 +399,9 @@ int tt_jj_contains(struct jj_run *run, struct jj_value container, struct jj_valu
 				tt_jj_type(item));
 		const struct jj_string *s = container.string, *sub = item.string;
 		TT_TRY(tt_jj_charge(run, s->len / 16));
-		*out = sub->len == 0;
-		for (size_t i = 0; !*out && s->len >= sub->len && i <= s->len - sub->len; i++)
-			if (s->data[i] == sub->data[0]) {
-				TT_TRY(tt_jj_charge(run, sub->len / 64));
-				*out = memcmp(s->data + i, sub->data, sub->len) == 0;
-			}
+		size_t at;
+		TT_TRY(tt_jj_seek(run, s, sub, 0, false, &at));
+		*out = at != SIZE_MAX;
 		return TT_OK;
 	}
 	if (container.kind == JJ_DICT) {

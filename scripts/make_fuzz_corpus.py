@@ -150,7 +150,7 @@ def make_safetensors():
 
 
 def make_config():
-    for name in ("tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3"):
+    for name in ("tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3", "tiny-qwen2", "tiny-phi3", "tiny-gemma3"):
         write("config", name, (GOLDEN / name / "config.json").read_bytes())
     tiny = GOLDEN / "weights/tiny"
     write("config", "three", PART.join((tiny / f"{name}.json").read_bytes()

@@ -474,7 +474,8 @@ def record(model, seed, what, steering=None, logits_step=8, lengths=(PROMPT_LENG
     out |= {f"hidden.{layer}": h[at_hidden] for layer, h in enumerate(hidden)}
     if steering:
         out |= steering.tensors()
-    out |= greedy_goldens(model, seed, steering, lengths[1])
+    if lengths[1]:
+        out |= greedy_goldens(model, seed, steering, lengths[1])
     print(f"  {what}: logits std {logits.std():.2f}, float32 against float64 {max(rel):.1e} relative")
     return out
 
@@ -496,6 +497,10 @@ def make_tiny(out, name):
         make_steered(directory, model, spec)
         for suffix, types in GGUF_TYPES.items():
             make_gguf(directory / f"tiny-llama.{suffix}.gguf", types, config, weights, spec)
+    if name == "tiny-gemma2":
+        steering = Steering("add", 2, config["hidden_size"], [0.75, -1.5], spec["seed"] + 100, unit=False)
+        golden = record(model, spec["seed"], "steered add", steering, logits_step=16, lengths=(PROMPT_LENGTH, 0))
+        write_golden(directory / "steered_add.safetensors", golden)
     if "gguf" in spec:
         suffix, changes = spec["gguf"]
         make_gguf(directory / f"{name}.{suffix}.gguf", GGUF_TYPES[suffix], config | changes, weights, spec)

@@ -196,6 +196,16 @@ Test(scheduling, the_same_bits_in_every_way_steered)
 	check_ways(&(struct set){MODEL, N_PROMPTS, MAX_GENERATED, true});
 }
 
+/* Windows shorter than the prompts, and two ways to rotate: pages are shared, given up and filled again as elsewhere. Other
+ * models are the same kernels on CUDA. */
+#ifndef TT_TEST_CUDA
+Test(scheduling, the_same_bits_in_every_way_with_windows)
+{
+	check_ways(&(struct set){GOLDEN("tiny-mistral"), N_PROMPTS, MAX_GENERATED, true});
+	check_ways(&(struct set){GOLDEN("tiny-gemma3"), N_PROMPTS, MAX_GENERATED, true});
+}
+#endif
+
 /* ---- Shared prefixes ---- */
 
 static struct tt_request_options long_prompt(int32_t ids[MAX_PROMPT], uint32_t vocab)

@@ -183,6 +183,20 @@ static void check_operation(const char *path, enum tt_steer_op op)
 	tt_safetensors_close(golden);
 }
 
+/* Behind the norm that ends a block. */
+#ifndef TT_TEST_CUDA
+Test(steering, add_on_gemma_equals_pytorch)
+{
+	struct tt_engine *engine = engine_open(GOLDEN("tiny-gemma2"), 4, 512);
+	struct tt_safetensors *golden = golden_open(GOLDEN("tiny-gemma2/steered_add.safetensors"));
+	struct tt_policy *policy = golden_policy(engine, golden, TT_STEER_ADD);
+	check_hidden(engine, golden, policy);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+	tt_safetensors_close(golden);
+}
+#endif
+
 Test(steering, add_equals_pytorch)
 {
 	check_operation(GOLDEN("tiny-llama/steered_add.safetensors"), TT_STEER_ADD);

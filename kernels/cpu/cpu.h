@@ -9,9 +9,10 @@
 
 /* Scratch kept between calls and grown when a step needs more. */
 enum tt_cpu_scratch {
-	TT_CPU_SCRATCH_X, /* inputs of a product: normalised, gathered or padded rows */
-	TT_CPU_SCRATCH_Y, /* outputs of a product that go further */
-	TT_CPU_SCRATCH_ROTATION,
+	TT_CPU_SCRATCH_X,        /* inputs of a product: normalised, gathered or padded rows */
+	TT_CPU_SCRATCH_Y,        /* outputs of a product that go further */
+	TT_CPU_SCRATCH_ROTATION, /* by each of two lists of frequencies, for models whose layers have one or the other */
+	TT_CPU_SCRATCH_ROTATION_SECOND,
 	TT_CPU_SCRATCH_BLOCKS,  /* attention's list of query blocks */
 	TT_CPU_SCRATCH_PARTIAL, /* attention's splits that wait to be merged */
 	TT_CPU_SCRATCH_THREADS, /* each thread's own */
@@ -33,9 +34,10 @@ struct tt_cpu {
 	struct tt_config config;
 	struct tt_results finished[2]; /* of the steps that have ended, a ring */
 	uint64_t n_ended, n_finished;
-	struct { /* what TT_CPU_SCRATCH_ROTATION holds; rotation.c */
+	struct { /* what TT_CPU_SCRATCH_ROTATION and the one behind it hold; rotation.c */
+		const float *from;
 		uint32_t n_tokens, n_pairs;
-	} rotation;
+	} rotation[2];
 };
 
 /* BF16: tt_cpu_open_bf16. Its load rounds every matrix; pages may be of any type, what is appended is rounded first. */

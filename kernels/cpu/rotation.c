@@ -40,13 +40,16 @@ int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float 
 	if (!tt_mul_size(n_tokens, n_pairs, &n_angles) || !tt_mul_size(n_angles, 2, &floats) ||
 		!tt_add_size(floats, (size_t)n_tokens + n_pairs, &floats))
 		return tt_fail(err, TT_ERR_MEMORY, "rotations of %u tokens do not fit", n_tokens);
-	bool enough = floats * sizeof *memory <= cpu->scratch[TT_CPU_SCRATCH_ROTATION].bytes;
-	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_ROTATION, floats, sizeof *memory, &memory, err));
+	/* A list of frequencies has its own place, so that layers that take turns do not push each other out. */
+	int place = cpu->rotation[0].from && cpu->rotation[0].from != inverse_frequencies;
+	enum tt_cpu_scratch scratch = place ? TT_CPU_SCRATCH_ROTATION_SECOND : TT_CPU_SCRATCH_ROTATION;
+	bool enough = floats * sizeof *memory <= cpu->scratch[scratch].bytes;
+	TT_TRY(tt_cpu_scratch(cpu, scratch, floats, sizeof *memory, &memory, err));
 	/* Behind the angles stand the positions and frequencies that they were made from. */
 	float *kept_frequencies = memory + 2 * n_angles;
 	float *kept_positions = kept_frequencies + n_pairs;
 	*out = memory;
-	if (enough && cpu->rotation.n_tokens == n_tokens && cpu->rotation.n_pairs == n_pairs &&
+	if (enough && cpu->rotation[place].n_tokens == n_tokens && cpu->rotation[place].n_pairs == n_pairs &&
 		!memcmp(kept_positions, positions, n_tokens * sizeof *positions) &&
 		!memcmp(kept_frequencies, inverse_frequencies, n_pairs * sizeof *inverse_frequencies))
 		return TT_OK;
@@ -54,7 +57,8 @@ int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float 
 	tt_threads_run(cpu->threads, (n_tokens + TT_CPU_ROWS_A_JOB - 1) / TT_CPU_ROWS_A_JOB, make_angles, &angles);
 	memcpy(kept_positions, positions, n_tokens * sizeof *positions);
 	memcpy(kept_frequencies, inverse_frequencies, n_pairs * sizeof *inverse_frequencies);
-	cpu->rotation.n_tokens = n_tokens;
-	cpu->rotation.n_pairs = n_pairs;
+	cpu->rotation[place].from = inverse_frequencies;
+	cpu->rotation[place].n_tokens = n_tokens;
+	cpu->rotation[place].n_pairs = n_pairs;
 	return TT_OK;
 }

@@ -4,7 +4,7 @@ MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
 CMAKE_FLAGS ?=
 SECONDS ?= 4
 
-.PHONY: help build test demo bench bench-cpu conformance bundle gpu-check model sanitize clang fuzz format check-format install-test ci clean
+.PHONY: help build test demo bench bench-cpu conformance bundle gpu-check model sanitize clang fuzz coverage format check-format install-test ci clean
 
 help:
 	@echo "make demo          fetch a small model, fit a policy, measure it, write a report (about 5 minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "make clang         the tests built by clang"
 	@echo "make fuzz          every parser of files under libFuzzer for SECONDS=$(SECONDS) each; TARGET=gguf SECONDS=1200 for one alone"
+	@echo "make coverage      branch coverage of what reads files, by file; less than 90% in total is an error"
 	@echo "make install-test  install into a scratch prefix and compile examples/minimal.c against it"
 	@echo "make format        clang-format over the tree (check-format only looks)"
 	@echo "make ci            all that CI runs"
@@ -83,6 +84,15 @@ fuzz:
 		-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-fuzz -j $$(nproc) --target fuzz-targets
 	@scripts/fuzz.sh $(BUILD)-fuzz $(SECONDS) $(TARGET)
+
+COVERAGE_TESTS = fuzz-targets $(addprefix test_,batch_input chat config faults file gguf jinja policy safetensors tokenizer \
+	tokenizer_families tokenizer_files weights)
+coverage:
+	@scripts/install_packages.sh coverage
+	@cmake -S . -B $(BUILD)-coverage -DTT_COVERAGE=ON -DBUILD_TESTING=ON -DCMAKE_BUILD_TYPE=Debug \
+		-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DTT_CUDA=OFF $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)-coverage -j $$(nproc) --target $(COVERAGE_TESTS)
+	@scripts/coverage.sh $(BUILD)-coverage
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:

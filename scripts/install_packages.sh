@@ -1,21 +1,24 @@
 #!/bin/sh
-# Installs what is missing of a set of Debian 12 packages: `build`, `test` (build and what the tests, clang and the
-# format check need) or `fetch` (what fetch_model.sh needs). Without root or passwordless sudo it prints the line to run.
+# Installs what is missing of a set of Debian 12 packages: `build`, `test` (build and what the tests, clang,
+# the fuzz targets and the format check need), `coverage` (those and what make coverage needs) or `fetch` (what
+# fetch_model.sh needs). Without root or passwordless sudo it prints the line to run.
 set -eu
 
 say() { echo "install_packages: $*" >&2; }
 
 build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev"
-# clang's sanitizer and OpenMP runtimes are recommendations, which --no-install-recommends would leave out.
+# clang's sanitizer, libFuzzer and OpenMP runtimes are recommendations, which --no-install-recommends would leave out.
 test="libcriterion-dev clang clang-format libclang-rt-14-dev libomp-dev"
+coverage="llvm python3"
 fetch="python3 python3-venv python3-pip"
 
 case "${1:-}" in
 build) wanted=$build ;;
 test) wanted="$build $test" ;;
+coverage) wanted="$build $test $coverage" ;;
 fetch) wanted=$fetch ;;
 *)
-	echo "usage: $0 build|test|fetch" >&2
+	echo "usage: $0 build|test|coverage|fetch" >&2
 	exit 2
 	;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The seeds of the fuzz targets, tests/fuzz/corpus/TARGET/seed_*: small valid files, each of another form.
 
-Files that a fuzzer found lie beside them and stay: they come from scripts/fuzz.sh, not from here."""
+What the fuzzer found lies beside them in TARGET.found (scripts/fuzz_corpus.py)."""
 import json
 import pathlib
 import struct
@@ -106,6 +106,23 @@ def make_gguf():
         6, [("output.weight", 1, (6, 4)), ("rope_freqs.weight", 0, (2,))] + bias, 30), 2))
     norms = [("blk.0.attn_q_norm.weight", 0, (4,)), ("blk.0.attn_k_norm.weight", 0, (4,))]
     write("gguf", "qwen3", gguf(model_keys("qwen3", 6) + gpt2_keys("qwen2"), model_tensors(6, norms)))
+    qkv = [(f"blk.0.attn_{part}.bias", 0, (4,)) for part in ("q", "k", "v")]
+    write("gguf", "qwen2", gguf(model_keys("qwen2", 6) + gpt2_keys("qwen2"), model_tensors(6, qkv)))
+    factors = [(f"rope_factors_{kind}.weight", 0, (2,)) for kind in ("short", "long")]
+    fused = [("blk.0.attn_qkv.weight", 0, (12, 4)), ("blk.0.ffn_up.weight", 0, (8, 4))]
+    keep = [t for t in model_tensors(6) if t[0].split(".")[-2] not in ("attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up")]
+    longrope = [("phi3.rope.scaling.attn_factor", F32, 1.25), ("phi3.rope.scaling.original_context_length", U32, 8),
+                ("phi3.attention.sliding_window", U32, 16)]
+    write("gguf", "phi3", gguf(model_keys("phi3", 6) + longrope + gpt2_keys(), keep + fused + factors))
+    caps = [("attn_logit_softcapping", F32, 50.0), ("final_logit_softcapping", F32, 30.0),
+            ("attention.sliding_window", U32, 4)]
+    swa = [("attention.sliding_window", U32, 4), ("attention.sliding_window_pattern", U32, 2),
+           ("rope.freq_base_swa", F32, 1e4), ("final_logit_softcapping", F32, 30.0)]
+    post = [(f"blk.0.post_{part}_norm.weight", 0, (4,)) for part in ("attention", "ffw")]
+    write("gguf", "gemma2", gguf(model_keys("gemma2", 6) + [("gemma2." + k, t, v) for k, t, v in caps],
+                                 model_tensors(6, post)))
+    write("gguf", "gemma3", gguf(model_keys("gemma3", 6) + [("gemma3." + k, t, v) for k, t, v in swa],
+                                 model_tensors(6, post + norms)))
     write("gguf", "spm", gguf([("general.architecture", STRING, "phi3")] + llama_keys("llama")))
     write("gguf", "gemma4", gguf(llama_keys("gemma4")))
     write("gguf", "kinds", gguf([(f"k{kind}", kind, "s" if kind == STRING else 1) for kind in PACK | {STRING: ""}] + [
@@ -150,8 +167,8 @@ def make_safetensors():
 
 
 def make_config():
-    for name in ("tiny-llama", "tiny-llama3", "tiny-linear", "tiny-qwen3", "tiny-qwen2", "tiny-phi3", "tiny-gemma3"):
-        write("config", name, (GOLDEN / name / "config.json").read_bytes())
+    for path in sorted(GOLDEN.glob("tiny-*/config.json")):
+        write("config", path.parent.name, path.read_bytes())
     tiny = GOLDEN / "weights/tiny"
     write("config", "three", PART.join((tiny / f"{name}.json").read_bytes()
                                        for name in ("config", "generation_config", "tokenizer_config")))

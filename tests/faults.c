@@ -207,9 +207,9 @@ void *__wrap_mmap(void *at, size_t n, int protection, int flags, int file, off_t
 ssize_t __wrap_read(int file, void *to, size_t n);
 FILE *__wrap_fopen(const char *path, const char *mode);
 
-static bool read_fails(void)
+static bool file_fails(void)
 {
-	if (!fails(FAULT_READ))
+	if (!fails(FAULT_FILE))
 		return false;
 	errno = EIO;
 	return true;
@@ -221,32 +221,68 @@ int __wrap_open(const char *path, int flags, ...)
 	va_start(args, flags);
 	int mode = flags & O_CREAT ? va_arg(args, int) : 0;
 	va_end(args);
-	return read_fails() ? -1 : __real_open(path, flags, mode);
+	return file_fails() ? -1 : __real_open(path, flags, mode);
 }
 
 int __wrap_stat(const char *path, struct stat *status)
 {
-	return read_fails() ? -1 : __real_stat(path, status);
+	return file_fails() ? -1 : __real_stat(path, status);
 }
 
 int __wrap_fstat(int file, struct stat *status)
 {
-	return read_fails() ? -1 : __real_fstat(file, status);
+	return file_fails() ? -1 : __real_fstat(file, status);
 }
 
 void *__wrap_mmap(void *at, size_t n, int protection, int flags, int file, off_t offset)
 {
-	return read_fails() ? MAP_FAILED : __real_mmap(at, n, protection, flags, file, offset);
+	return file_fails() ? MAP_FAILED : __real_mmap(at, n, protection, flags, file, offset);
 }
 
 ssize_t __wrap_read(int file, void *to, size_t n)
 {
-	return read_fails() ? -1 : __real_read(file, to, n);
+	return file_fails() ? -1 : __real_read(file, to, n);
+}
+
+int __real_mkstemp(char *path);
+ssize_t __real_write(int file, const void *data, size_t n);
+int __real_fsync(int file);
+int __real_fchmod(int file, mode_t mode);
+int __real_rename(const char *from, const char *to);
+int __wrap_mkstemp(char *path);
+ssize_t __wrap_write(int file, const void *data, size_t n);
+int __wrap_fsync(int file);
+int __wrap_fchmod(int file, mode_t mode);
+int __wrap_rename(const char *from, const char *to);
+
+int __wrap_mkstemp(char *path)
+{
+	return file_fails() ? -1 : __real_mkstemp(path);
+}
+
+ssize_t __wrap_write(int file, const void *data, size_t n)
+{
+	return file_fails() ? -1 : __real_write(file, data, n);
+}
+
+int __wrap_fsync(int file)
+{
+	return file_fails() ? -1 : __real_fsync(file);
+}
+
+int __wrap_fchmod(int file, mode_t mode)
+{
+	return file_fails() ? -1 : __real_fchmod(file, mode);
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+	return file_fails() ? -1 : __real_rename(from, to);
 }
 
 static ssize_t stream_read(void *file, char *to, size_t n)
 {
-	return read_fails() ? -1 : __real_read((int)(intptr_t)file, to, n);
+	return file_fails() ? -1 : __real_read((int)(intptr_t)file, to, n);
 }
 
 static int stream_close(void *file)
@@ -259,7 +295,7 @@ FILE *__wrap_fopen(const char *path, const char *mode)
 {
 	if (*mode != 'r')
 		return __real_fopen(path, mode);
-	int file = read_fails() ? -1 : __real_open(path, O_RDONLY | O_CLOEXEC);
+	int file = file_fails() ? -1 : __real_open(path, O_RDONLY | O_CLOEXEC);
 	return file < 0 ? NULL
 			: fopencookie((void *)(intptr_t)file, mode,
 				  (cookie_io_functions_t){.read = stream_read, .close = stream_close});

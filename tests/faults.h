@@ -1,4 +1,4 @@
-/* Failures on purpose: the n-th allocation, or the n-th call that opens, asks after, maps or reads a file. The program is linked so
+/* Failures on purpose: the n-th allocation, or the n-th call about a file (open, stat, map, read, write and so on). The program is linked so
  * that the library's calls to these functions come here (linker --wrap); jansson and libcrypto are told to come here as well,
  * and PCRE2 allocates through base/memory.h. */
 #ifndef TESTS_FAULTS_H
@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum fault { FAULT_ALLOCATION, FAULT_READ, N_FAULTS };
+enum fault { FAULT_ALLOCATION, FAULT_FILE, N_FAULTS };
 
 /* The n-th call of that kind fails, from 1; 0: none does. on: all that follow it do too. Starts the counts anew. */
 void fault_set(enum fault fault, size_t n, bool on);

@@ -2,11 +2,14 @@
  * allocation or read failing, n = 1, 2, .. until a call gets through. Every other one must say what was wrong and leave
  * nothing behind. */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "faults.h"
 #include "runtime/batch/row.h"
 #include "runtime/text/chat.h"
@@ -65,7 +68,7 @@ static void inject_all(const char *name, operation *run, size_t spares)
 	for (int on = 0; on < 2; on++) {
 		size_t spared = 0;
 		size_t allocations = inject(name, run, FAULT_ALLOCATION, on, &spared);
-		size_t reads = inject(name, run, FAULT_READ, on, &spared);
+		size_t reads = inject(name, run, FAULT_FILE, on, &spared);
 		cr_expect(allocations > 2 && reads > 2, "%s: %zu allocations, %zu reads", name, allocations, reads);
 		cr_expect_leq(spared, spares, "%s: %zu of %zu failures not seen", name, spared, allocations + reads);
 		printf("%s: %zu allocations, %zu reads, %zu spared\n", name, allocations, reads, spared);
@@ -264,6 +267,40 @@ Test(faults, policies)
 	inject_all("mlp policy", load_mlp, 2);
 	inject_all("affine policy", load_affine, 2);
 	inject_all("clamp policy", load_clamp, 2);
+}
+
+static char written[64];
+
+/* To a file that is there in full or as it was. */
+static int write_policy(struct tt_error *err)
+{
+	struct tt_policy *policy = NULL;
+	char sha256[65];
+	uint64_t size = 0;
+	int status = tt_policy_load(&policy, GOLDEN("policy/probe.safetensors"), err);
+	if (status == TT_OK)
+		status = tt_policy_save(policy, written, err);
+	if (status == TT_OK)
+		status = tt_sha256_file(sha256, written, &size, err);
+	tt_policy_free(policy);
+	return status;
+}
+
+Test(faults, writing)
+{
+	char directory[] = "test-faults-XXXXXX";
+	size_t n = 0;
+	cr_assert_not_null(mkdtemp(directory));
+	snprintf(written, sizeof written, "%s/policy.safetensors", directory);
+	inject_all("policy written", write_policy, 4);
+	DIR *folder = opendir(directory);
+	cr_assert_not_null(folder);
+	for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+		n += entry->d_name[0] != '.';
+	closedir(folder);
+	cr_expect_eq(n, 1, "%zu files: a temporary one was left behind", n);
+	unlink(written);
+	rmdir(directory);
 }
 
 /* Every line of a batch's input, as far as the engine's options. */

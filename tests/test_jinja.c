@@ -317,3 +317,52 @@ Test(jinja, keeps_its_limits_as_given)
 	tt_jinja_free(jinja);
 	json_decref(context);
 }
+
+enum { STEPS, OUTPUT, DEPTH, N_LIMITS };
+
+/* True when the case ended within the limit, as it does without one. */
+static bool ends_within(const struct tt_jinja *jinja, const json_t *test, time_t now, int which, uint64_t limit)
+{
+	struct tt_jinja_limits limits = {0};
+	struct tt_buffer text = {0}, untrusted = {0};
+	struct tt_error err = {0};
+	const json_t *output = json_object_get(test, "output");
+	const char *name = json_string_value(json_object_get(test, "name"));
+	limits.max_steps = which == STEPS ? limit : 0;
+	limits.max_output = which == OUTPUT ? limit : 0;
+	limits.max_depth = which == DEPTH ? (uint32_t)limit : 0;
+	int status = tt_jinja_render(jinja, json_object_get(test, "context"), now, &limits, &text, &untrusted, &err);
+	if (status != TT_ERR_LIMIT && output)
+		cr_expect(status == TT_OK && text.len == json_string_length(output), "%s: limit %d of %llu gave %d: %s",
+			name, which, (unsigned long long)limit, status, err.message);
+	if (status == TT_ERR_LIMIT)
+		cr_expect(strstr(err.message, "t: line "), "%s: %s", name, err.message);
+	tt_buffer_free(&text);
+	tt_buffer_free(&untrusted);
+	return status != TT_ERR_LIMIT;
+}
+
+/* A limit may be reached anywhere: every feature, with every smaller limit than it needs. */
+Test(jinja, stops_at_every_step_and_byte)
+{
+	static const uint64_t most[N_LIMITS] = {300, 120, 40};
+	json_t *goldens = load("features.json"), *test;
+	time_t now = (time_t)json_integer_value(json_object_get(goldens, "now"));
+	size_t i, n_stopped = 0;
+	json_array_foreach(json_object_get(goldens, "cases"), i, test)
+	{
+		struct tt_jinja *jinja = NULL;
+		const json_t *template = json_object_get(test, "template");
+		if (tt_jinja_parse(&jinja, json_string_value(template), json_string_length(template), "t", NULL) !=
+			TT_OK)
+			continue;
+		for (int which = 0; which < N_LIMITS; which++)
+			for (uint64_t limit = 1; limit < most[which] && !ends_within(jinja, test, now, which, limit);
+				limit++)
+				n_stopped++;
+		tt_jinja_free(jinja);
+	}
+	printf("%zu renderings were stopped\n", n_stopped);
+	cr_expect_gt(n_stopped, 1000);
+	json_decref(goldens);
+}

@@ -1,3 +1,4 @@
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,15 +8,29 @@
 #include "weights/safetensors.h"
 #include "weights/safetensors_types.h"
 
-/* jansson's setters take the reference, and fail for text that is not UTF-8 as for lack of memory. */
-static int set(json_t *object, const char *key, json_t *value, struct tt_error *err)
+static int no_memory(struct tt_error *err)
+{
+	return tt_fail(err, TT_ERR_MEMORY, "safetensors: out of memory for the header");
+}
+
+static bool is_utf8(const char *text)
+{
+	json_error_t why = {0};
+	json_decref(json_pack_ex(&why, 0, "s", text));
+	return json_error_code(&why) != json_error_invalid_utf8;
+}
+
+/* text: that value was made of. jansson's setters take the reference, and fail for text that is not UTF-8 as for lack of memory. */
+static int set(json_t *object, const char *key, json_t *value, const char *text, struct tt_error *err)
 {
 	if (json_object_get(object, key)) {
 		json_decref(value);
 		return tt_fail(err, TT_ERR_ARGUMENT, "safetensors: %s is there twice", key);
 	}
 	if (json_object_set_new(object, key, value) < 0)
-		return tt_fail(err, TT_ERR_ARGUMENT, "safetensors: %s or its value is not UTF-8", key);
+		return is_utf8(key) && is_utf8(text)
+			       ? no_memory(err)
+			       : tt_fail(err, TT_ERR_ARGUMENT, "safetensors: %s or its value is not UTF-8", key);
 	return TT_OK;
 }
 
@@ -45,13 +60,16 @@ static int describe(json_t *header, const struct tt_st_tensor *t, size_t *offset
 		return tt_fail(err, TT_ERR_ARGUMENT, "safetensors: tensor %s: its offset overflows", t->name);
 	json_t *shape = json_array();
 	for (uint32_t i = 0; i < t->n_dims; i++)
-		json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
+		if (json_array_append_new(shape, json_integer((json_int_t)t->shape[i])) < 0) {
+			json_decref(shape);
+			return no_memory(err);
+		}
 	json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", tt_dtype_name(t->dtype), "shape", shape,
 		"data_offsets", (json_int_t)*offset, (json_int_t)end);
 	if (!entry)
-		return tt_fail(err, TT_ERR_MEMORY, "safetensors: out of memory for the header");
+		return no_memory(err);
 	*offset = end;
-	return set(header, t->name, entry, err);
+	return set(header, t->name, entry, "", err);
 }
 
 static int build_header(json_t *header, size_t *n_data_bytes, const struct tt_st_tensor *tensors, size_t n_tensors,
@@ -59,9 +77,9 @@ static int build_header(json_t *header, size_t *n_data_bytes, const struct tt_st
 {
 	if (n_metadata) {
 		json_t *pairs = json_object();
-		TT_TRY(set(header, "__metadata__", pairs, err));
+		TT_TRY(set(header, "__metadata__", pairs, "", err));
 		for (size_t i = 0; i < n_metadata; i++)
-			TT_TRY(set(pairs, metadata[i].key, json_string(metadata[i].value), err));
+			TT_TRY(set(pairs, metadata[i].key, json_string(metadata[i].value), metadata[i].value, err));
 	}
 	*n_data_bytes = 0;
 	for (size_t i = 0; i < n_tensors; i++)
@@ -97,7 +115,7 @@ int tt_safetensors_write(const char *path, const struct tt_st_tensor *tensors, s
 	size_t n_data_bytes;
 	char *text = NULL;
 	json_t *header = json_object();
-	int status = header ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "safetensors: out of memory for the header");
+	int status = header ? TT_OK : no_memory(err);
 	if (status == TT_OK)
 		status = build_header(header, &n_data_bytes, tensors, n_tensors, metadata, n_metadata, err);
 	if (status == TT_OK)

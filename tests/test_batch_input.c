@@ -1,0 +1,159 @@
+/* What a batch is made of before any row runs: lines, ids that were seen, the sweep. Bodies are in test_batch.sh. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/batch/ids.h"
+#include "runtime/batch/lines.h"
+#include "runtime/batch/sweep.h"
+#include "weights_files.h"
+
+static const char *const FILES[] = {"rows.jsonl"};
+
+Test(batch_input, takes_lines_of_every_end_and_leaves_blank_ones_out)
+{
+	static const char text[] = "\xEF\xBB\xBF"
+				   "a\r\n\n \t\r\nbb\nlast";
+	static const struct {
+		const char *line;
+		uint64_t number, offset;
+		bool ended;
+	} want[] = {{"a\r", 1, 6, true}, {"bb", 4, 14, true}, {"last", 5, 18, false}};
+	struct scratch s;
+	struct tt_lines lines;
+	struct tt_error err = {0};
+	bool found;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], text, sizeof text - 1);
+	cr_assert_eq(tt_lines_open(&lines, path, sizeof text - 1, &err), TT_OK, "%s", err.message);
+	for (size_t i = 0; i < 3; i++) {
+		cr_assert_eq(tt_lines_next(&lines, &found, &err), TT_OK, "%s", err.message);
+		cr_assert(found);
+		cr_expect_str_eq(lines.line.data, want[i].line);
+		cr_expect(lines.number == want[i].number && lines.offset == want[i].offset &&
+				  lines.ended == want[i].ended,
+			"%zu: number %llu, offset %llu", i, (unsigned long long)lines.number,
+			(unsigned long long)lines.offset);
+	}
+	cr_assert_eq(tt_lines_next(&lines, &found, &err), TT_OK);
+	cr_expect_not(found);
+	tt_lines_close(&lines);
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(batch_input, passes_over_a_line_that_is_too_long)
+{
+	static char text[TT_MAX_LINE + 10];
+	struct scratch s;
+	struct tt_lines lines;
+	struct tt_error err = {0};
+	bool found;
+	memset(text, 'x', sizeof text);
+	memcpy(text + sizeof text - 4, "\nok\n", 4);
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], text, sizeof text);
+	cr_assert_eq(tt_lines_open(&lines, path, sizeof text, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_lines_next(&lines, &found, &err), TT_OK, "%s", err.message);
+	cr_expect(found && lines.too_long && lines.line.len <= TT_MAX_LINE);
+	cr_assert_eq(tt_lines_next(&lines, &found, &err), TT_OK, "%s", err.message);
+	cr_expect(found && !lines.too_long);
+	cr_expect_str_eq(lines.line.data, "ok");
+	tt_lines_close(&lines);
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(batch_input, names_a_file_that_became_shorter)
+{
+	struct scratch s;
+	struct tt_lines lines;
+	struct tt_error err = {0};
+	bool found;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "a\nb", 3);
+	cr_assert_eq(tt_lines_open(&lines, path, 5, &err), TT_OK);
+	cr_assert_eq(tt_lines_next(&lines, &found, &err), TT_OK);
+	expect_refused(
+		tt_lines_next(&lines, &found, &err), &err, "shorter", path, "it became shorter while it was read");
+	tt_lines_close(&lines);
+	scratch_remove(&s, FILES, 1);
+	expect_refused(tt_lines_open(&lines, path, 5, &err), &err, "absent", path, "cannot open");
+	tt_lines_close(&lines);
+}
+
+Test(batch_input, remembers_a_hundred_thousand_ids)
+{
+	struct tt_ids_seen ids = {0};
+	struct tt_error err = {0};
+	bool earlier;
+	char id[32];
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < 100000; i++) {
+			snprintf(id, sizeof id, "row-%d", i);
+			cr_assert_eq(tt_ids_seen_add(&ids, id, &earlier, &err), TT_OK, "%s", err.message);
+			cr_assert_eq(earlier, round == 1, "%s", id);
+		}
+	cr_expect_eq(ids.n, 100000);
+	tt_ids_seen_free(&ids);
+}
+
+static const struct tt_batch_policy POLICIES[] = {{"a", "a.safetensors"}, {"b.c-_9", "b.safetensors"}};
+
+static int parse(struct tt_sweep *sweep, const struct tt_batch_policy *policies, size_t n, const char *text,
+	struct tt_error *err)
+{
+	struct tt_batch_options options;
+	tt_batch_options_default(&options);
+	options.policies = policies;
+	options.n_policies = n;
+	options.sweep = text;
+	return tt_sweep_parse(sweep, &options, err);
+}
+
+Test(batch_input, reads_a_sweep_with_its_scales_as_written)
+{
+	static const char *const want[] = {"#b.c-_9@0", "#b.c-_9@-1.50", "#b.c-_9@1e2", "#a@0", "#a@-1.50", "#a@1e2"};
+	static const float scales[] = {0, -1.5f, 100};
+	struct tt_sweep sweep;
+	struct tt_error err = {0};
+	cr_assert_eq(parse(&sweep, POLICIES, 2, "b.c-_9,a@0,-1.50,1e2", &err), TT_OK, "%s", err.message);
+	cr_assert_eq(sweep.n, 6);
+	for (size_t i = 0; i < 6; i++) {
+		cr_expect_str_eq(sweep.cases[i].suffix, want[i]);
+		cr_expect(sweep.cases[i].policy == (i < 3) && sweep.cases[i].scale == scales[i % 3]);
+	}
+	tt_sweep_free(&sweep);
+	cr_assert_eq(parse(&sweep, POLICIES, 2, NULL, &err), TT_OK);
+	cr_expect_eq(sweep.n, 0);
+	tt_sweep_free(&sweep);
+}
+
+Test(batch_input, refuses_a_sweep_by_what_is_wrong)
+{
+	static const struct {
+		const char *sweep, *words;
+	} cases[] = {{"", "is not NAME,..@SCALE,.."}, {"a", "is not NAME,..@SCALE,.."},
+		{"a@1@2", "is not NAME,..@SCALE,.."}, {"@1", "the sweep names ''"}, {"a,@1", "the sweep names ''"},
+		{"c@1", "the sweep names 'c'"}, {"a@", "the scale ''"}, {"a@1,", "the scale ''"},
+		{"a@x", "the scale 'x'"}, {"a@nan", "the scale 'nan'"}, {"a@1e99", "the scale '1e99'"},
+		{"a@0x10", "the scale '0x10'"}, {"a@1 ", "the scale '1 '"},
+		{"a@1111111111111111111111111111111111111111", "which is no number"},
+		{"a@1,1", "the sweep has a@1 twice"}, {"a,a@1", "the sweep has a@1 twice"}};
+	struct tt_batch_policy names[] = {{"a", "a"}, {"a", "b"}};
+	struct tt_sweep sweep;
+	struct tt_error err = {0};
+	struct tt_buffer many = {0};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		expect_refused(
+			parse(&sweep, POLICIES, 2, cases[i].sweep, &err), &err, cases[i].sweep, "", cases[i].words);
+	expect_refused(parse(&sweep, names, 2, NULL, &err), &err, "twice", "", "two policies are called a");
+	names[1].name = "b c";
+	expect_refused(parse(&sweep, names, 2, NULL, &err), &err, "space", "", "'b c' is no name for a policy");
+	names[1].name = "";
+	expect_refused(parse(&sweep, names, 2, NULL, &err), &err, "empty", "", "'' is no name for a policy");
+	expect_refused(parse(&sweep, names, 257, NULL, &err), &err, "many", "", "more than 256 policies");
+	cr_assert_eq(tt_buffer_print(&many, &err, "a@0"), TT_OK);
+	for (int i = 1; i <= TT_MAX_SWEEP; i++)
+		cr_assert_eq(tt_buffer_print(&many, &err, ",%d", i), TT_OK);
+	expect_refused(parse(&sweep, POLICIES, 2, many.data, &err), &err, "cases", "", "more than 1024 cases");
+	tt_buffer_free(&many);
+}

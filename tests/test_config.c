@@ -399,3 +399,47 @@ Test(config, gguf_keys_and_its_rope_factors)
 		cr_expect_eq(divided[i], plain[i] / (float)(i + 1), "%d", i);
 	tt_gguf_close(file);
 }
+
+/* Every `from` of a golden model becomes `to`, which is as long; the model is refused for `words`, or read where they are NULL. */
+static void check_changed_gguf(const char *name, const char *from, const char *to, const char *words)
+{
+	struct tt_buffer bytes = {0};
+	struct scratch s;
+	struct tt_gguf *file = NULL;
+	struct tt_config c;
+	struct tt_error err = {0};
+	char path[512];
+	size_t n = strlen(from), changed = 0;
+	snprintf(path, sizeof path, "%s/%s", TT_TEST_DATA, name);
+	cr_assert_eq(tt_file_read(&bytes, path, 1 << 24, &err), TT_OK, "%s", err.message);
+	for (size_t i = 0; i + n <= bytes.len; i++)
+		if (!memcmp(bytes.data + i, from, n)) {
+			memcpy(bytes.data + i, to, n);
+			changed++;
+		}
+	cr_assert(changed && strlen(to) == n, "%s", from);
+	scratch_make(&s);
+	scratch_write(&s, "model.gguf", bytes.data, bytes.len);
+	cr_assert_eq(tt_gguf_open(&file, s.path, &err), TT_OK, "%s", err.message);
+	int status = tt_config_from_gguf(&c, file, &err);
+	if (words)
+		cr_expect(status < 0 && strstr(err.message, words), "%s: %s", to, err.message);
+	else
+		cr_expect_eq(status, TT_OK, "%s: %s", to, err.message);
+	tt_gguf_close(file);
+	static const char *const names[] = {"model.gguf"};
+	scratch_remove(&s, names, 1);
+	tt_buffer_free(&bytes);
+}
+
+Test(config, gguf_refuses_what_another_architecture_has)
+{
+	static const char phi3[] = "tiny-phi3/tiny-phi3.q8_0.gguf", gemma2[] = "tiny-gemma2/tiny-gemma2.q8_0.gguf";
+	static const char qwen2[] = "tiny-qwen2/tiny-qwen2.q8_0.gguf";
+	check_changed_gguf(phi3, "rope_factors_short", "rope_factors_shirt", "longrope needs the tensors");
+	check_changed_gguf(phi3, "phi3.rope.scaling.orig", "phi3.rope.scaling.orug", NULL); /* the context's length */
+	check_changed_gguf(gemma2, "gemma2", "gemma3", "key gemma3.attn_logit_softcapping is not supported");
+	check_changed_gguf(gemma2, "gemma2.attn_logit_soft", "gemma2.attn_logit_saft", NULL); /* 50 */
+	check_changed_gguf(
+		qwen2, "qwen2.feed_forward_length", "qwen2.feed_forwird_length", "feed_forward_length is missing");
+}

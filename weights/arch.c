@@ -25,45 +25,18 @@ const struct tt_arch_names TT_GGUF_NAMES = {
 	.ffn_post_norm = "post_ffw_norm",
 };
 
-static const struct tt_arch_names HF_NAMES = {
-	.embedding = "model.embed_tokens.weight",
-	.output = "lm_head.weight",
-	.output_norm = "model.norm.weight",
-	.layer = "model.layers.",
-	.attn_norm = "input_layernorm",
-	.ffn_norm = "post_attention_layernorm",
-	.q = "self_attn.q_proj",
-	.k = "self_attn.k_proj",
-	.v = "self_attn.v_proj",
-	.o = "self_attn.o_proj",
-	.gate = "mlp.gate_proj",
-	.up = "mlp.up_proj",
-	.down = "mlp.down_proj",
-	.q_norm = "self_attn.q_norm",
-	.k_norm = "self_attn.k_norm",
-	.qkv = "self_attn.qkv_proj",
-	.gate_up = "mlp.gate_up_proj",
-};
+#define HF_NAMES_BUT_NORMS                                                                                             \
+	.embedding = "model.embed_tokens.weight", .output = "lm_head.weight", .output_norm = "model.norm.weight",      \
+	.layer = "model.layers.", .attn_norm = "input_layernorm", .q = "self_attn.q_proj", .k = "self_attn.k_proj",    \
+	.v = "self_attn.v_proj", .o = "self_attn.o_proj", .gate = "mlp.gate_proj", .up = "mlp.up_proj",                \
+	.down = "mlp.down_proj", .q_norm = "self_attn.q_norm", .k_norm = "self_attn.k_norm",                           \
+	.qkv = "self_attn.qkv_proj", .gate_up = "mlp.gate_up_proj"
 
-static const struct tt_arch_names GEMMA_NAMES = {
-	.embedding = "model.embed_tokens.weight",
-	.output = "lm_head.weight",
-	.output_norm = "model.norm.weight",
-	.layer = "model.layers.",
-	.attn_norm = "input_layernorm",
-	.ffn_norm = "pre_feedforward_layernorm",
-	.q = "self_attn.q_proj",
-	.k = "self_attn.k_proj",
-	.v = "self_attn.v_proj",
-	.o = "self_attn.o_proj",
-	.gate = "mlp.gate_proj",
-	.up = "mlp.up_proj",
-	.down = "mlp.down_proj",
-	.q_norm = "self_attn.q_norm",
-	.k_norm = "self_attn.k_norm",
-	.attn_post_norm = "post_attention_layernorm",
-	.ffn_post_norm = "post_feedforward_layernorm",
-};
+static const struct tt_arch_names HF_NAMES = {HF_NAMES_BUT_NORMS, .ffn_norm = "post_attention_layernorm"};
+
+/* Where the other name is that of a norm behind attention. */
+static const struct tt_arch_names GEMMA_NAMES = {HF_NAMES_BUT_NORMS, .ffn_norm = "pre_feedforward_layernorm",
+	.attn_post_norm = "post_attention_layernorm", .ffn_post_norm = "post_feedforward_layernorm"};
 
 const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 	[TT_ARCH_LLAMA] = {.arch = TT_ARCH_LLAMA,

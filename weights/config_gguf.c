@@ -75,7 +75,8 @@ static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file
 		if (tt_gguf_find(file, KEY(NAMES[i])))
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(NAMES[i]));
 	for (size_t i = 0; i < sizeof CAPS / sizeof *CAPS; i++)
-		if (!TT_ARCHS[c->arch].gemma && tt_gguf_find(file, KEY(CAPS[i])))
+		if ((!TT_ARCHS[c->arch].gemma || (i == 0 && !TT_ARCHS[c->arch].defaults.attention_soft_cap)) &&
+			tt_gguf_find(file, KEY(CAPS[i])))
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(CAPS[i]));
 	if (tt_gguf_find(file, KEY("attention.sliding_window")) && !has_windows(c))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY("attention.sliding_window"));

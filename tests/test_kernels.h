@@ -170,6 +170,16 @@ static inline struct tt_backend *open_cpu(uint32_t n_threads, enum tt_cpu_body_c
 	return backend;
 }
 
+/* Whether this machine runs a body: the portable one always, so that a loop over bodies is never empty. */
+static inline bool machine_has(enum tt_cpu_body_choice choice)
+{
+	struct tt_backend *backend = NULL;
+	if (tt_cpu_open_body(&backend, 1, choice, NULL) != TT_OK)
+		return false;
+	backend->close(backend);
+	return true;
+}
+
 /* An empty step with room for the counts that are set; positions 0, 1, .. of one sequence, pages 0, 1, .. */
 static inline struct tt_step *make_step(struct tt_step counts)
 {

@@ -137,7 +137,9 @@ static void change(const struct fixture *f, int slot, double c, const float *h, 
 
 Test(kernels_steer, coefficient_zero_leaves_every_bit)
 {
-	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+		if (!machine_has((enum tt_cpu_body_choice)body))
+			continue;
 		struct fixture *f = make_fixture(4);
 		float before[4 * HIDDEN];
 		f->h[5] = -0.0f;
@@ -186,7 +188,9 @@ Test(kernels_steer, a_step_with_zero_coefficients_has_the_bits_of_one_without_ro
 
 Test(kernels_steer, each_operation_equals_the_reference)
 {
-	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+		if (!machine_has((enum tt_cpu_body_choice)body))
+			continue;
 		struct fixture *f = make_fixture(7);
 		double want[7][HIDDEN] = {{0}};
 		for (int t = 1; t < 7; t++) {
@@ -225,7 +229,9 @@ Test(kernels_steer, ablate_removes_and_clamp_sets_the_projection)
 /* One side is ablated; the other keeps every bit, and so does a zero on no side at all. */
 Test(kernels_steer, one_sided_leaves_the_other_side_alone)
 {
-	for (int body = TT_CPU_BODY_AVX2; body <= TT_CPU_BODY_PORTABLE; body++) {
+	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+		if (!machine_has((enum tt_cpu_body_choice)body))
+			continue;
 		struct fixture *f = make_fixture(3);
 		float before[3 * HIDDEN], scratch[HIDDEN];
 		const float *u = direction(f, 5, 0);

@@ -1,5 +1,5 @@
-/* The arithmetic of the CPU backend that is compiled twice, for AVX2 and as plain C: *.inc hold the source, body_avx2.c
- * and body_portable.c compile it, cpu.c chooses when it opens. Both give the same bits. body_bf16.c compiles it once more,
+/* The arithmetic of the CPU backend that is compiled for AVX-512, for AVX2 and as plain C: *.inc hold the source, body_avx512.c,
+ * body_avx2.c and body_portable.c compile it, cpu.c chooses when it opens. All give the same bits. body_bf16.c compiles it once more,
  * rounding to bf16 where the CUDA kernels do. Functions work on one thread's share and know nothing of threads. */
 #ifndef KERNELS_CPU_BODY_H
 #define KERNELS_CPU_BODY_H
@@ -9,8 +9,7 @@
 enum {
 	TT_CPU_LANES = 8,    /* lane j of a sum over k takes k = j mod 8, ascending */
 	TT_CPU_SPLIT = 256,  /* keys in a split of attention */
-	TT_CPU_ROW_TILE = 3, /* token rows and output rows of the product's register tile: 12 sums, 3 rows, 1 weight */
-	TT_CPU_OUT_TILE = 4,
+	TT_CPU_OUT_TILE = 4, /* output rows of the product's register tile */
 };
 
 /* n floats rounded up to whole vectors. */
@@ -94,14 +93,15 @@ struct tt_cpu_body {
 };
 
 /* NULL where the compiler's target cannot have it. */
+const struct tt_cpu_body *tt_cpu_body_avx512(void);
 const struct tt_cpu_body *tt_cpu_body_avx2(void);
 const struct tt_cpu_body *tt_cpu_body_portable(void);
 const struct tt_cpu_body *tt_cpu_body_bf16(void);
 
-/* Token rows of the product that are worked on together: 512 KiB of x, half of a core's second-level cache. */
+/* Token rows of the product that are worked on together: 256 KiB of x, a quarter of a core's second-level cache. */
 static inline uint32_t tt_cpu_product_rows(uint32_t n_in)
 {
-	size_t rows = ((size_t)1 << 17) / tt_cpu_padded(n_in) / TT_CPU_ROW_TILE * TT_CPU_ROW_TILE;
+	size_t rows = ((size_t)1 << 16) / tt_cpu_padded(n_in);
 	return rows > 12 ? (uint32_t)rows : 12;
 }
 

@@ -1,8 +1,9 @@
-/* The AVX2, FMA and F16C body; this file alone is compiled for them. */
+/* The AVX2, FMA and F16C body; this file and body_avx512.c alone are compiled for more than the compiler's target. */
 #include "kernels/cpu/body.h"
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
+#define TT_CPU_AVX2
 #include "kernels/cpu/body.inc"
 
 const struct tt_cpu_body *tt_cpu_body_avx2(void)

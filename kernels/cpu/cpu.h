@@ -41,7 +41,13 @@ struct tt_cpu {
 };
 
 /* BF16: tt_cpu_open_bf16. Its load rounds every matrix; pages may be of any type, what is appended is rounded first. */
-enum tt_cpu_body_choice { TT_CPU_BODY_BEST, TT_CPU_BODY_AVX2, TT_CPU_BODY_PORTABLE, TT_CPU_BODY_BF16 };
+enum tt_cpu_body_choice {
+	TT_CPU_BODY_BEST,
+	TT_CPU_BODY_AVX512,
+	TT_CPU_BODY_AVX2,
+	TT_CPU_BODY_PORTABLE,
+	TT_CPU_BODY_BF16
+};
 
 /* tt_cpu_open with a chosen body, for tests; TT_ERR_UNSUPPORTED where the machine lacks it. */
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err);

@@ -1,5 +1,6 @@
-/* Eight f32 lanes, as AVX2 registers or as plain C: the same operations, each rounded once, so that both bodies give
- * the same bits. Only for the sources that are compiled once for each body (*.inc). */
+/* Eight f32 lanes, as AVX2 registers or as plain C: the same operations, each rounded once, so that all bodies give
+ * the same bits. And vw, the lanes of as many outputs as one register holds: two with AVX-512, else one. Only for the sources
+ * that are compiled once for each body (*.inc). */
 #ifndef KERNELS_CPU_SIMD_H
 #define KERNELS_CPU_SIMD_H
 
@@ -15,12 +16,61 @@
 
 enum { LANES = 8 };
 
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+/* FEW_ROWS: of tokens, whose products unpack weights in registers. ROW_TILE and VALUE_ROWS: in a register tile, at most, of
+ * product.inc and attention.inc. */
+#ifdef TT_CPU_AVX512
+#include "kernels/cpu/simd_avx512.h"
+#define FEW_ROWS 2
+#define ROW_TILE 9
+#define VALUE_ROWS 6
+#define WIDE 2
+#else
+#ifdef TT_CPU_AVX2
 #include "kernels/cpu/simd_avx2.h"
-#define FEW_ROWS 2 /* of tokens, whose products unpack weights in registers; product.inc */
+#define FEW_ROWS 2
 #else
 #include "kernels/cpu/simd_portable.h"
 #define FEW_ROWS 0
+#endif
+#define VALUE_ROWS 3
+#define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows, 1 weight of 16 registers */
+#define WIDE 1
+
+typedef v8 vw;
+
+INLINE vw vw_zero(void)
+{
+	return v8_zero();
+}
+INLINE vw vw_set(float x)
+{
+	return v8_set(x);
+}
+INLINE vw vw_load(const float *p)
+{
+	return v8_load(p);
+}
+INLINE void vw_store(float *p, vw a)
+{
+	v8_store(p, a);
+}
+INLINE vw vw_load_rows(const float *p, size_t stride)
+{
+	(void)stride;
+	return v8_load(p);
+}
+INLINE vw vw_each(const float *p)
+{
+	return v8_load(p);
+}
+INLINE vw vw_fma(vw a, vw b, vw c)
+{
+	return v8_fma(a, b, c);
+}
+INLINE void vw_sum4(const vw a[4], float *out)
+{
+	v8_sum4(a, out);
+}
 #endif
 
 /* What the CUDA kernels store as bf16: rounded in body_bf16.c alone. */

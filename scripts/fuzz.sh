@@ -27,7 +27,7 @@ export ASAN_OPTIONS=quarantine_size_mb=8
 for target in "${targets[@]}"; do
 	corpus=$build/corpus/$target
 	mkdir -p "$corpus" "$build/found"
-	scripts/fuzz_corpus.py unpack "tests/fuzz/corpus/$target.found" "$corpus"
+	[ ! -e "tests/fuzz/corpus/$target.found" ] || scripts/fuzz_corpus.py unpack "tests/fuzz/corpus/$target.found" "$corpus"
 	# shellcheck disable=SC2086
 	grep -ohE '"[][A-Za-z0-9_.<>|{}(),:#=+*/ -]{2,40}"' ${sources[$target]} | grep -v '\.h"$' | sort -u >"$build/$target.dict"
 	"$build/tests/fuzz/fuzz_$target" "$corpus" "tests/fuzz/corpus/$target" -dict="$build/$target.dict" -seed=1 \

@@ -1,8 +1,10 @@
-/* What a batch is made of before any row runs: lines, ids that were seen, the sweep. Bodies are in test_batch.sh. */
+/* What a batch is made of before any row runs: lines, ids that were seen, the sweep, bodies. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json.h"
+#include "runtime/batch/body.h"
 #include "runtime/batch/ids.h"
 #include "runtime/batch/lines.h"
 #include "runtime/batch/sweep.h"
@@ -156,4 +158,97 @@ Test(batch_input, refuses_a_sweep_by_what_is_wrong)
 		cr_assert_eq(tt_buffer_print(&many, &err, ",%d", i), TT_OK);
 	expect_refused(parse(&sweep, POLICIES, 2, many.data, &err), &err, "cases", "", "more than 1024 cases");
 	tt_buffer_free(&many);
+}
+
+static int parse_body(struct tt_body *body, const char *text, enum tt_endpoint endpoint, struct tt_error *err)
+{
+	struct tt_named_policy named[] = {{.name = "a"}, {.name = "b"}};
+	struct tt_named_policies policies = {named, 2};
+	struct tt_body_context context = {.policies = &policies, .max_tokens = 4, .now = 1700000000};
+	struct tt_text *model = NULL;
+	json_t *json = NULL;
+	cr_assert_eq(tt_text_open(&model, TT_TEST_DATA "/tiny-llama", err), TT_OK, "%s", err->message);
+	context.text = model;
+	cr_assert_eq(tt_json_parse(&json, text, strlen(text), "body", err), TT_OK, "%s", err->message);
+	int status = tt_body_parse(body, json, endpoint, &context, err);
+	json_decref(json);
+	tt_text_close(model);
+	return status;
+}
+
+#define SAY "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define STEER "{\"prompt\":\"x\",\"steering\":"
+
+Test(batch_input, refuses_a_body_by_its_key)
+{
+	static const struct {
+		enum tt_endpoint endpoint;
+		const char *body, *words;
+	} cases[] = {
+		{TT_COMPLETIONS, "[]", "body must be an object"},
+		{TT_COMPLETIONS, "{}", "prompt must be one string"},
+		{TT_COMPLETIONS, "{\"prompt\":[\"a\",\"b\"]}", "prompt must be one string"},
+		{TT_COMPLETIONS, "{\"prompt\":[1,-2]}", "prompt must be one string"},
+		{TT_COMPLETIONS, "{\"prompt\":[4294967296]}", "prompt must be one string"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"messages\":[]}", "unknown key \"messages\""},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true}", "echo is not supported"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"suffix\":\"y\"}", "suffix is not supported"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"logit_bias\":{\"1\":2}}", "logit_bias is not supported"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"presence_penalty\":0.5}", "presence_penalty is not supported"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"best_of\":2}", "best_of is not supported"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"n\":0}", "n must be an integer from 1 to 128"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"temperature\":-1}", "temperature"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"top_p\":2}", "top_p"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"top_k\":-2}", "top_k"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"seed\":1.5}", "seed must be an integer"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"stop\":\"\"}", "stop must be a string that is not empty"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"stop\":[1]}", "stop must be a string that is not empty"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]}",
+			"more than 4 stop strings"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"logprobs\":21}", "logprobs"},
+		{TT_COMPLETIONS, STEER "3}", "steering must be an object"},
+		{TT_COMPLETIONS, STEER "{}}", "steering.policies must be a list"},
+		{TT_COMPLETIONS, STEER "{\"policy\":1}}", "steering has the unknown key \"policy\""},
+		{TT_COMPLETIONS, STEER "{\"policies\":[1]}}", "steering.policies must hold objects"},
+		{TT_COMPLETIONS, STEER "{\"policies\":[{}]}}", "a policy of steering has no name"},
+		{TT_COMPLETIONS, STEER "{\"policies\":[{\"name\":\"c\"}]}}", "the policy \"c\", which was not given"},
+		{TT_COMPLETIONS, STEER "{\"policies\":[{\"name\":\"a\",\"scale\":1e9}]}}", "scale"},
+		{TT_COMPLETIONS, STEER "{\"policies\":[{},{},{},{},{}]}}", "steering has more than 4 policies"},
+		{TT_COMPLETIONS, STEER "{\"policies\":[],\"when\":\"now\"}}", "steering.when must be"},
+		{TT_CHAT_COMPLETIONS, "{\"messages\":[]}", "messages must be a list that is not empty"},
+		{TT_CHAT_COMPLETIONS, "{\"messages\":[1]}", "messages[0] must be an object"},
+		{TT_CHAT_COMPLETIONS, "{\"messages\":[{\"content\":\"x\"}]}", "messages[0] has no role"},
+		{TT_CHAT_COMPLETIONS, "{\"messages\":[{\"role\":\"user\"}]}", "messages[0] has no content"},
+		{TT_CHAT_COMPLETIONS, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+			"content of type \"image_url\"; only text"},
+		{TT_CHAT_COMPLETIONS, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"tool_calls\":[]}]}",
+			"messages[0] has the unknown key \"tool_calls\""},
+		{TT_CHAT_COMPLETIONS, "{" SAY ",\"max_tokens\":1,\"max_completion_tokens\":2}", "differ"},
+		{TT_CHAT_COMPLETIONS, "{" SAY ",\"top_logprobs\":2}", "top_logprobs needs logprobs to be true"},
+		{TT_CHAT_COMPLETIONS, "{" SAY ",\"response_format\":{\"type\":\"json_object\"}}", "response_format"},
+		{TT_CHAT_COMPLETIONS, "{" SAY ",\"tools\":[{}]}", "tools is not supported"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_body body;
+		struct tt_error err = {0};
+		int status = parse_body(&body, cases[i].body, cases[i].endpoint, &err);
+		expect_refused(status, &err, cases[i].body, "", cases[i].words);
+	}
+}
+
+Test(batch_input, takes_what_asks_for_nothing)
+{
+	struct tt_body body;
+	struct tt_error err = {0};
+	const char *text =
+		"{" SAY ",\"stream\":false,\"tools\":[],\"logit_bias\":{},\"presence_penalty\":0,\"store\":null,"
+		"\"top_k\":-1,\"stop\":[\"a\",\"b\"],\"max_tokens\":2,\"max_completion_tokens\":2,\"seed\":-1,"
+		"\"steering\":{\"policies\":[{\"name\":\"b\"},{\"name\":\"a\",\"scale\":-2}],\"when\":\"last\"}}";
+	cr_assert_eq(parse_body(&body, text, TT_CHAT_COMPLETIONS, &err), TT_OK, "%s", err.message);
+	cr_expect(body.n_stop == 2 && body.options.max_tokens == 2 && body.options.top_k == 0);
+	cr_expect(body.options.seed == UINT64_MAX && body.options.when == TT_WHEN_LAST && body.options.n_steering == 2);
+	cr_expect_str_eq(body.names[0], "b");
+	cr_expect(body.options.steering[1].scale == -2.0f && body.options.steering[0].scale == 1.0f);
+	cr_expect_gt(body.options.n_ids, 3);
+	tt_body_free(&body);
 }

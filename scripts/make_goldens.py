@@ -507,6 +507,42 @@ def make_tiny(out, name):
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 
+def make_vision(out):
+    """The model of tiny-gemma3 as the text part of one that sees: transformers' own logits without an image. Its vision tower,
+    which they do not touch, is left out but for one tensor."""
+    spec = TINY["tiny-gemma3"]
+    directory, seed = out / "tiny-gemma3-vision", spec["seed"]
+    text = {k: v for k, v in spec["config"].items() if k not in ("architectures", "eos_token_id", "torch_dtype")}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1,
+        "image_size": 8, "patch_size": 4, "model_type": "siglip_vision_model"}
+    config = {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "text_config": text,
+        "vision_config": vision,
+        "mm_tokens_per_image": 1,
+        "image_token_index": 1,
+        "boi_token_index": 3,
+        "eoi_token_index": 4,
+        "eos_token_id": spec["config"]["eos_token_id"],
+        "torch_dtype": "bfloat16",
+    }
+    weights = random_weights(spec["config"], seed)
+    stored = {f"language_model.{k}": w.to(spec["dtype"]) for k, w in weights.items()}
+    stored["multi_modal_projector.mm_input_projection_weight"] = torch.zeros(16, 32, dtype=spec["dtype"])
+    files.write_directory(directory, config, stored, 1)
+    model = model_class(config).from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    state = model.model.language_model.state_dict()
+    for name, tensor in weights.items():
+        assert torch.equal(state[name.removeprefix("model.")], tensor.to(spec["dtype"]).float()), name
+    ids = random_ids(seed, PROMPT_LENGTH)
+    at = positions(len(ids), 16)
+    logits = model(input_ids=ids[None], use_cache=False).logits[0]
+    write_golden(directory / "golden.safetensors",
+        {"ids": ids.int(), "positions_logits": at.int(), "logits": logits[at]})
+    print(f"{directory}: {files.folder_bytes(directory)} bytes")
+
+
 def check_loaded(model, config, weights, dtype):
     rope = model.config.rope_parameters
     expected = config.get("rope_parameters") or config.get("rope_scaling") or {"rope_type": "default"}
@@ -596,6 +632,7 @@ def main():
         if args.only != "smollm2":
             for name in TINY:
                 make_tiny(args.out, name)
+            make_vision(args.out)
             make_k(args.out)
         if args.only != "tiny":
             if args.smollm2 is None:

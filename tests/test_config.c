@@ -203,6 +203,15 @@ Test(config, gemma)
 			NULL, NULL);
 	cr_expect(newer.rope_theta == 7e5f && newer.rope_local_theta == 3000 && newer.rope_factor == 8);
 	cr_expect(newer.rope_scaling == TT_ROPE_LINEAR && newer.full_layers[0] == c.full_layers[0]);
+	/* What the files of the models that see leave out. */
+	struct tt_config seeing =
+		good("{\"model_type\":\"gemma3\",\"eos_token_id\":[1,106],\"text_config\":{\"hidden_size\":2560,"
+		     "\"intermediate_size\":10240,\"model_type\":\"gemma3_text\",\"num_hidden_layers\":34,"
+		     "\"rope_scaling\":{\"factor\":8.0,\"rope_type\":\"linear\"},\"sliding_window\":1024}}",
+			"{\"bos_token_id\":2}", "{\"add_bos_token\":true}");
+	cr_expect(seeing.n_heads == 8 && seeing.n_kv_heads == 4 && seeing.vocab_size == 262208 && seeing.n_eos == 2);
+	cr_expect(seeing.bos == 2 && seeing.add_bos && seeing.sliding_window == 1024 && seeing.rope_factor == 8);
+	cr_expect(tt_config_window(&seeing, 4) == 1024 && tt_config_window(&seeing, 5) == 0);
 	float global[128], local[128];
 	tt_config_inverse_frequencies(&c, 0, false, global);
 	tt_config_inverse_frequencies(&c, 0, true, local);
@@ -284,7 +293,8 @@ static const struct {
 	{"{" GEMMA3 ",\"rope_parameters\":{\"sliding_attention\":{\"rope_type\":\"linear\",\"factor\":2}}}",
 		"sliding_attention: rope_type \"linear\""},
 	{"{\"architectures\":[\"Gemma3ForConditionalGeneration\"],\"model_type\":\"gemma3\"}",
-		"Gemma3ForConditionalGeneration"},
+		"text_config is missing"},
+	{"{\"model_type\":\"gemma3\",\"text_config\":{\"hidden_activation\":\"gelu\"}}", "gelu_pytorch_tanh"},
 	{"{" PHI3 ",\"partial_rotary_factor\":0.75}", "partial_rotary_factor 0.75 is not supported"},
 	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":0}}", "factor 0 is not positive"},
 	{"{" BASE "," ROPE "\"type\":\"linear\",\"factor\":-2}}", "rope_scaling: factor"},

@@ -132,6 +132,28 @@ Test(forward, gemma3_two_ropes)
 	check_model(GOLDEN("tiny-gemma3"), GOLDEN("tiny-gemma3/golden.safetensors"));
 	check_model(GOLDEN("tiny-gemma3/tiny-gemma3.q8_0.gguf"), GOLDEN("tiny-gemma3/golden.q8_0.safetensors"));
 }
+
+/* A model that sees, given text: transformers' logits of the whole. */
+Test(forward, gemma3_text_part_of_a_model_with_vision)
+{
+	struct tt_engine *engine = engine_open(GOLDEN("tiny-gemma3-vision"), 4, 512);
+	struct tt_safetensors *golden = golden_open(GOLDEN("tiny-gemma3-vision/golden.safetensors"));
+	struct tt_request_options options;
+	tt_request_options_default(&options);
+	size_t n;
+	int32_t *ids = golden_ints(golden, "ids", &n);
+	options.ids = ids;
+	options.n_ids = n;
+	options.keep_logits = true;
+	struct tt_request *request = request_run(engine, &options);
+	double error = rows_error(
+		golden, "logits", "positions_logits", tt_request_logits(request), tt_engine_info(engine)->vocab_size);
+	cr_assert(error <= TOLERANCE, "%g off", error);
+	tt_request_free(request);
+	free(ids);
+	tt_safetensors_close(golden);
+	tt_engine_close(engine);
+}
 #endif
 
 Test(forward, gguf_float32_has_permuted_rows)

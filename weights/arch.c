@@ -25,18 +25,28 @@ const struct tt_arch_names TT_GGUF_NAMES = {
 	.ffn_post_norm = "post_ffw_norm",
 };
 
-#define HF_NAMES_BUT_NORMS                                                                                             \
-	.embedding = "model.embed_tokens.weight", .output = "lm_head.weight", .output_norm = "model.norm.weight",      \
-	.layer = "model.layers.", .attn_norm = "input_layernorm", .q = "self_attn.q_proj", .k = "self_attn.k_proj",    \
-	.v = "self_attn.v_proj", .o = "self_attn.o_proj", .gate = "mlp.gate_proj", .up = "mlp.up_proj",                \
-	.down = "mlp.down_proj", .q_norm = "self_attn.q_norm", .k_norm = "self_attn.k_norm",                           \
-	.qkv = "self_attn.qkv_proj", .gate_up = "mlp.gate_up_proj"
+/* All but the norm between attention and feed-forward. */
+#define HF_NAMES_IN(prefix)                                                                                            \
+	.embedding = prefix "model.embed_tokens.weight", .output = prefix "lm_head.weight",                            \
+	.output_norm = prefix "model.norm.weight", .layer = prefix "model.layers.", .attn_norm = "input_layernorm",    \
+	.q = "self_attn.q_proj", .k = "self_attn.k_proj", .v = "self_attn.v_proj", .o = "self_attn.o_proj",            \
+	.gate = "mlp.gate_proj", .up = "mlp.up_proj", .down = "mlp.down_proj", .q_norm = "self_attn.q_norm",           \
+	.k_norm = "self_attn.k_norm", .qkv = "self_attn.qkv_proj", .gate_up = "mlp.gate_up_proj"
+/* Where that of other models is the name of a norm behind attention. */
+#define GEMMA_NORMS                                                                                                    \
+	.ffn_norm = "pre_feedforward_layernorm", .attn_post_norm = "post_attention_layernorm",                         \
+	.ffn_post_norm = "post_feedforward_layernorm"
 
-static const struct tt_arch_names HF_NAMES = {HF_NAMES_BUT_NORMS, .ffn_norm = "post_attention_layernorm"};
+static const struct tt_arch_names HF_NAMES = {HF_NAMES_IN(""), .ffn_norm = "post_attention_layernorm"};
+static const struct tt_arch_names GEMMA_NAMES = {HF_NAMES_IN(""), GEMMA_NORMS};
+static const struct tt_arch_names GEMMA_VISION_NAMES = {HF_NAMES_IN("language_model."), GEMMA_NORMS};
 
-/* Where the other name is that of a norm behind attention. */
-static const struct tt_arch_names GEMMA_NAMES = {HF_NAMES_BUT_NORMS, .ffn_norm = "pre_feedforward_layernorm",
-	.attn_post_norm = "post_attention_layernorm", .ffn_post_norm = "post_feedforward_layernorm"};
+/* Of its two rows. */
+#define GEMMA3_PARTS                                                                                                   \
+	.name = "gemma3", .gguf = "gemma3", .head_norms = true, .gemma = true, .windows = TT_WINDOWS_PATTERN
+#define GEMMA3_DEFAULTS                                                                                                \
+	.n_kv_heads = 4, .head_dim = 256, .context_length = 131072, .sliding_window = 4096, .window_pattern = 6,       \
+	.rms_norm_eps = 1e-6f, .rope_theta = 1000000, .rope_local_theta = 10000, .tied_output = true
 
 const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 	[TT_ARCH_LLAMA] = {.arch = TT_ARCH_LLAMA,
@@ -119,23 +129,18 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 			.logit_soft_cap = 30,
 			.tied_output = true}},
 	[TT_ARCH_GEMMA3] = {.arch = TT_ARCH_GEMMA3,
-		.name = "gemma3",
 		.hf_class = "Gemma3ForCausalLM",
 		.hf_type = "gemma3_text",
-		.gguf = "gemma3",
 		.hf = &GEMMA_NAMES,
-		.head_norms = true,
-		.gemma = true,
-		.windows = TT_WINDOWS_PATTERN,
-		.defaults = {.n_kv_heads = 4,
-			.head_dim = 256,
-			.context_length = 131072,
-			.sliding_window = 4096,
-			.window_pattern = 6,
-			.rms_norm_eps = 1e-6f,
-			.rope_theta = 1000000,
-			.rope_local_theta = 10000,
-			.tied_output = true}},
+		GEMMA3_PARTS,
+		.defaults = {GEMMA3_DEFAULTS}},
+	[TT_ARCH_GEMMA3_VISION] = {.arch = TT_ARCH_GEMMA3_VISION,
+		.hf_class = "Gemma3ForConditionalGeneration",
+		.hf_type = "gemma3",
+		.hf = &GEMMA_VISION_NAMES,
+		.vision = true,
+		GEMMA3_PARTS,
+		.defaults = {GEMMA3_DEFAULTS, .n_heads = 8, .vocab_size = 262208}},
 };
 
 static const char *field(const struct tt_arch_row *row, size_t which)

@@ -16,6 +16,7 @@ enum tt_arch {
 	TT_ARCH_PHI3,
 	TT_ARCH_GEMMA2,
 	TT_ARCH_GEMMA3,
+	TT_ARCH_GEMMA3_VISION, /* its text model alone, from Hugging Face directories */
 	TT_N_ARCHS,
 };
 
@@ -40,6 +41,7 @@ struct tt_arch_names {
 
 /* What Hugging Face's configuration class takes for an absent key. 0: it follows from other keys. */
 struct tt_arch_defaults {
+	uint32_t n_heads, vocab_size; /* 0: the key must be there */
 	uint32_t n_kv_heads, head_dim, context_length, sliding_window, max_window_layers, window_pattern,
 		original_context;
 	float rms_norm_eps, rope_theta;
@@ -61,6 +63,7 @@ struct tt_arch_row {
 	/* Gemma: norms behind attention and feed-forward too, weights of norms stored less 1 (not in GGUF), embeddings times
 	 * sqrt(hidden_size), GELU for SiLU, query_pre_attn_scalar. */
 	bool gemma;
+	bool vision; /* the model is text_config; tensors of the vision tower are passed over */
 	enum tt_windows windows;
 	struct tt_arch_defaults defaults;
 };

@@ -169,8 +169,12 @@ static int read_dimensions(struct tt_config *c, const json_t *object, struct tt_
 	TT_TRY(need_u32(object, "num_hidden_layers", TT_MAX_LAYERS, &c->n_layers, err));
 	TT_TRY(need_u32(object, "hidden_size", TT_MAX_HIDDEN, &c->hidden_size, err));
 	TT_TRY(need_u32(object, "intermediate_size", TT_MAX_HIDDEN, &c->ffn_size, err));
-	TT_TRY(need_u32(object, "vocab_size", TT_MAX_VOCAB, &c->vocab_size, err));
-	TT_TRY(need_u32(object, "num_attention_heads", TT_MAX_HIDDEN, &c->n_heads, err));
+	c->vocab_size = TT_ARCHS[c->arch].defaults.vocab_size;
+	if (field(object, "vocab_size") || !c->vocab_size)
+		TT_TRY(need_u32(object, "vocab_size", TT_MAX_VOCAB, &c->vocab_size, err));
+	c->n_heads = TT_ARCHS[c->arch].defaults.n_heads;
+	if (field(object, "num_attention_heads") || !c->n_heads)
+		TT_TRY(need_u32(object, "num_attention_heads", TT_MAX_HIDDEN, &c->n_heads, err));
 	TT_TRY(read_heads(c, object, err));
 	tt_config_set_parts(c);
 	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
@@ -364,25 +368,42 @@ static int add_eos(struct tt_config *c, const json_t *object, struct tt_error *e
 	return TT_OK;
 }
 
+static int read_bos(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	uint32_t bos = UINT32_MAX;
+	TT_TRY(tt_json_u32(object, "bos_token_id", 0, TT_MAX_VOCAB, &bos, err));
+	c->bos = bos == UINT32_MAX ? -1 : (int32_t)bos;
+	return TT_OK;
+}
+
 static int read_config(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
 	if (!json_is_object(object))
 		return tt_fail(err, TT_ERR_FORMAT, "not an object");
 	TT_TRY(read_architecture(c, object, err));
 	TT_TRY(refuse_variants(c, object, err));
-	TT_TRY(read_dimensions(c, object, err));
-	TT_TRY(read_windows(c, object, err));
-	TT_TRY(read_gemma(c, object, err));
-	TT_TRY(read_rope(c, object, err));
-	uint32_t bos = UINT32_MAX;
-	TT_TRY(tt_json_u32(object, "bos_token_id", 0, TT_MAX_VOCAB, &bos, err));
-	c->bos = bos == UINT32_MAX ? -1 : (int32_t)bos;
+	const json_t *text = object;
+	if (TT_ARCHS[c->arch].vision) {
+		TT_TRY(read_object(&text, object, "text_config", err));
+		if (!text)
+			return tt_fail(err, TT_ERR_FORMAT, "text_config is missing");
+		TT_TRY(refuse_variants(c, text, err));
+	}
+	TT_TRY(read_dimensions(c, text, err));
+	TT_TRY(read_windows(c, text, err));
+	TT_TRY(read_gemma(c, text, err));
+	TT_TRY(read_rope(c, text, err));
+	TT_TRY(read_bos(c, text, err));
 	TT_TRY(add_eos(c, object, err));
+	if (text != object)
+		TT_TRY(add_eos(c, text, err));
 	return tt_config_check(c, err);
 }
 
 static int read_generation_config(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
+	if (c->bos < 0)
+		TT_TRY(read_bos(c, object, err));
 	TT_TRY(add_eos(c, object, err));
 	return tt_config_check(c, err);
 }

@@ -214,6 +214,13 @@ static bool is_rope_table(const struct tt_config *config, const char *name)
 								    strcmp(name, "rope_factors_short.weight") == 0));
 }
 
+/* Of a model that reads text alone here. */
+static bool is_vision(const struct tt_config *config, const char *name)
+{
+	return TT_ARCHS[config->arch].vision &&
+	       (strncmp(name, "vision_tower.", 13) == 0 || strncmp(name, "multi_modal_projector.", 22) == 0);
+}
+
 /* A weight that nothing reads (a bias, a q norm, a layer too many) would mean that the model computes something else
  * than what runs here. But for: tables that follow from the configuration, and an output matrix kept beside a tied
  * embedding, which transformers ignores too. */
@@ -222,7 +229,7 @@ static int refuse_leftovers(const struct tt_model *model, const struct tt_arch_n
 	const struct tt_tensors *all = &model->storage->tensors;
 	for (size_t i = 0; i < all->n; i++) {
 		const char *name = all->list[i].name;
-		if (all->list[i].used || is_rope_table(&model->config, name) ||
+		if (all->list[i].used || is_rope_table(&model->config, name) || is_vision(&model->config, name) ||
 			(model->config.tied_output && strcmp(name, names->output) == 0))
 			continue;
 		return tt_fail(err, TT_ERR_UNSUPPORTED,

@@ -63,6 +63,7 @@ struct tt_backend {
 	int (*begin)(struct tt_backend *, const struct tt_step *, bool *recorded, struct tt_error *);
 	int (*embed)(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 	int (*qkv)(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
+	int (*narrow)(struct tt_backend *, const struct tt_narrow_args *, struct tt_error *); /* or NULL */
 	int (*attention)(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
 	int (*o_proj)(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
 	int (*gate_up)(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);

@@ -45,6 +45,16 @@ struct tt_qkv_args {
 	const struct tt_kv_pages *kv;
 };
 
+/* Behind the last layer's keys and values only rows that sample or are captured are read again: h and q of those, moved to the
+ * front, and a step of those alone, which stays the backend's until the next. */
+struct tt_narrow_args {
+	const struct tt_config *config;
+	const struct tt_step *step;
+	float *h;                        // in and out [n_tokens][hidden]
+	float *q;                        // in and out [n_tokens][n_heads * head_dim]
+	const struct tt_step **narrowed; /* out */
+};
+
 /* Causal grouped-query attention over the pages, scale tt_config_attention_scale, over the keys of
  * tt_config_window, scores capped by attention_soft_cap. Keys are split at absolute positions that
  * are multiples of 256 and the parts merged in index order. */

@@ -1,5 +1,7 @@
 #include "kernels/step.h"
 
+#include <string.h>
+
 #include "base/fail.h"
 
 struct layout {
@@ -30,5 +32,46 @@ int tt_step_layout(struct tt_step *step, size_t capacity, struct tt_error *err)
 		return tt_fail(err, TT_ERR_LIMIT, "a step of %u tokens needs %llu bytes, more than the %zu it may take",
 			step->n_tokens, (unsigned long long)layout.at, capacity);
 	step->n_bytes = (uint32_t)layout.at;
+	return TT_OK;
+}
+
+/* place[t] becomes token t's place among those that sample or are captured. Returns how many there are. */
+static uint32_t choose_tokens(const struct tt_step *step, uint32_t *kept, uint32_t *place)
+{
+	const int32_t *captures = tt_step_captures(step);
+	uint32_t n = 0;
+	for (uint32_t t = 0; t < step->n_tokens; t++)
+		place[t] = captures[t] >= 0;
+	for (uint32_t i = 0; i < step->n_samples; i++)
+		place[tt_step_samples(step)[i].token] = 1;
+	for (uint32_t t = 0; t < step->n_tokens; t++) {
+		if (!place[t])
+			continue;
+		place[t] = n;
+		kept[n++] = t;
+	}
+	return n;
+}
+
+int tt_step_narrow(
+	const struct tt_step *step, struct tt_step *out, uint32_t *kept, uint32_t *place, struct tt_error *err)
+{
+	*out = *step;
+	out->n_tokens = choose_tokens(step, kept, place);
+	out->n_decisions = 0;
+	TT_TRY(tt_step_layout(out, step->n_bytes, err));
+	for (uint32_t i = 0; i < out->n_tokens; i++) {
+		tt_step_tokens(out)[i] = tt_step_tokens(step)[kept[i]];
+		tt_step_positions(out)[i] = tt_step_positions(step)[kept[i]];
+		tt_step_seqs(out)[i] = tt_step_seqs(step)[kept[i]];
+		tt_step_captures(out)[i] = tt_step_captures(step)[kept[i]];
+		memcpy(tt_step_coef_rows(out) + (size_t)i * TT_STACK,
+			tt_step_coef_rows(step) + (size_t)kept[i] * TT_STACK, TT_STACK * sizeof(uint16_t));
+	}
+	memcpy(tt_step_row_slots(out), tt_step_row_slots(step), step->n_rows * sizeof(uint16_t));
+	memcpy(tt_step_pages(out), tt_step_pages(step), (size_t)step->n_seqs * step->max_pages * sizeof(int32_t));
+	memcpy(tt_step_samples(out), tt_step_samples(step), step->n_samples * sizeof(struct tt_sample_plan));
+	for (uint32_t i = 0; i < out->n_samples; i++)
+		tt_step_samples(out)[i].token = place[tt_step_samples(step)[i].token];
 	return TT_OK;
 }

@@ -81,6 +81,13 @@ TT_STEP_ARRAY(decisions, struct tt_decision_plan)
  * TT_ERR_LIMIT when the block would not fit in capacity bytes. */
 int tt_step_layout(struct tt_step *step, size_t capacity, struct tt_error *err);
 
+/* The tokens of step that sample or are captured, as a step of their own in out, which has room for step->n_bytes; the decisions
+ * stay behind. kept[i] is token i's index in step, ascending; place is scratch. */
+int tt_step_narrow(const struct tt_step *step, struct tt_step *out,
+	uint32_t *kept,  // out [n_tokens of step]
+	uint32_t *place, // [n_tokens of step]
+	struct tt_error *err);
+
 /* What one sampled row gives. */
 struct tt_sample_result {
 	int32_t token;

@@ -214,6 +214,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.finish = cpu_finish,
 			.embed = tt_cpu_embed,
 			.qkv = tt_cpu_qkv,
+			.narrow = tt_cpu_narrow,
 			.attention = tt_cpu_attention,
 			.o_proj = tt_cpu_o_proj,
 			.gate_up = tt_cpu_gate_up,

@@ -13,6 +13,8 @@ enum tt_cpu_scratch {
 	TT_CPU_SCRATCH_Y,        /* outputs of a product that go further */
 	TT_CPU_SCRATCH_ROTATION, /* by each of two lists of frequencies, for models whose layers have one or the other */
 	TT_CPU_SCRATCH_ROTATION_SECOND,
+	TT_CPU_SCRATCH_STEP, /* the narrowed step, and which tokens it kept */
+	TT_CPU_SCRATCH_KEPT,
 	TT_CPU_SCRATCH_BLOCKS,  /* attention's list of query blocks */
 	TT_CPU_SCRATCH_PARTIAL, /* attention's splits that wait to be merged */
 	TT_CPU_SCRATCH_THREADS, /* each thread's own */
@@ -148,6 +150,7 @@ uint32_t tt_cpu_draw(const struct tt_sample_plan *plan, const float *weights, ui
 
 int tt_cpu_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 int tt_cpu_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
+int tt_cpu_narrow(struct tt_backend *, const struct tt_narrow_args *, struct tt_error *);
 int tt_cpu_attention(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
 int tt_cpu_o_proj(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
 int tt_cpu_gate_up(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);

@@ -63,8 +63,10 @@ struct tt_cpu_body {
 	/* The same bits as tt_dequantise. */
 	void (*dequantise)(enum tt_type type, const void *src, float *dst, size_t n);
 
-	/* Output rows first .. first + count of the product; scratch as tt_cpu_product_scratch says. */
-	void (*product)(const struct tt_cpu_product *p, uint32_t first, uint32_t count, float *scratch);
+	/* Output rows first .. first + count of the product, and of the one behind it with the same shape, or NULL; scratch as
+	 * tt_cpu_product_scratch says. */
+	void (*product)(const struct tt_cpu_product *p, const struct tt_cpu_product *then, uint32_t first,
+		uint32_t count, float *scratch);
 
 	/* y[n padded] = x * rsqrt(mean(x^2) + eps) * w, zeros behind n */
 	void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *y);
@@ -105,14 +107,21 @@ static inline uint32_t tt_cpu_product_rows(uint32_t n_in)
 	return rows > 12 ? (uint32_t)rows : 12;
 }
 
-/* Floats of scratch that product needs for count output rows, and attention_split for n_rows query rows. */
-static inline size_t tt_cpu_product_scratch(uint32_t n_in, uint32_t n_rows, uint32_t count)
+/* Floats of the panels of one product, and of all scratch that two products need for count output rows. */
+static inline size_t tt_cpu_product_panels(uint32_t n_in, uint32_t n_rows, uint32_t count)
 {
-	uint32_t block = tt_cpu_product_rows(n_in), whole = n_rows <= block;
-	return (whole ? TT_CPU_OUT_TILE : (size_t)count + TT_CPU_OUT_TILE) * tt_cpu_padded(n_in) +
-	       (whole ? n_rows : block) * tt_cpu_padded(count);
+	bool whole = n_rows <= tt_cpu_product_rows(n_in);
+	return (whole ? TT_CPU_OUT_TILE : (size_t)count + TT_CPU_OUT_TILE) * tt_cpu_padded(n_in);
 }
 
+static inline size_t tt_cpu_product_scratch(uint32_t n_in, uint32_t n_rows, uint32_t count)
+{
+	uint32_t block = tt_cpu_product_rows(n_in);
+	return 2 * tt_cpu_product_panels(n_in, n_rows, count) +
+	       (n_rows < block ? n_rows : block) * tt_cpu_padded(count);
+}
+
+/* And that attention_split needs for n_rows query rows. */
 static inline size_t tt_cpu_attention_scratch(uint32_t head_dim, uint32_t n_rows)
 {
 	return (size_t)n_rows * (tt_cpu_padded(head_dim) + TT_CPU_SPLIT) + TT_PAGE_TOKENS * tt_cpu_padded(head_dim);

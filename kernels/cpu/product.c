@@ -67,9 +67,7 @@ static void run_job(void *context, uint32_t index, uint32_t thread)
 		index -= jobs->n_jobs[i++];
 	uint32_t first = index * jobs->count[i], left = jobs->products[i]->matrix->n_out - first;
 	uint32_t count = left < jobs->count[i] ? left : jobs->count[i];
-	jobs->body->product(jobs->products[i], first, count, scratch);
-	if (jobs->then[i])
-		jobs->body->product(jobs->then[i], first, count, scratch);
+	jobs->body->product(jobs->products[i], jobs->then[i], first, count, scratch);
 }
 
 void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs)

@@ -11,7 +11,7 @@ help:
 	@echo "make test          build and run every test"
 	@echo "make build         build/trimtab and build/libtrimtab.a"
 	@echo "make bench         time prefill, decode and the cost of steering on this machine"
-	@echo "make bench-cpu     decoding a batch beside llama.cpp, which is built for it (about 20 minutes)"
+	@echo "make bench-cpu     prefill, decoding and memory beside llama.cpp, which is built for it (about 25 minutes)"
 	@echo "make gpu-check     prove and time the CUDA kernels on this machine's GPU (8 minutes)"
 	@echo "make bundle        bundle/: programs, libraries and gpu-check, for a machine without the build's packages"
 	@echo "make conformance   real vocabularies and chat templates against tokenizers, SentencePiece and jinja2 (4 minutes)"
@@ -47,7 +47,7 @@ bench: build model
 
 bench-cpu: build model
 	@scripts/build_llama_cpp.sh
-	@bench/peers/batched.sh $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
+	@bench/peers/batched.py $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
 
 bundle:
 	@scripts/install_packages.sh test

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -232,4 +233,19 @@ int tt_ceilings_add(
 			TT_TRY(tt_bench_add(bench, &one, err));
 	}
 	return TT_OK;
+}
+
+double tt_ceilings_mul_adds(struct tt_ceilings *c)
+{
+	double best = 0;
+	for (int i = 0; i < 10; i++) {
+		struct timespec from, to;
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		(void)run_fma(c, NULL);
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		double seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
+		double rate = (double)N_SUMS * LANES * FMA_ITERATIONS * c->n_threads / seconds;
+		best = rate > best ? rate : best;
+	}
+	return best;
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds llama.cpp's llama-batched-bench, which bench/peers/batched.sh runs beside this program: for the CPU alone and for
+# Builds llama.cpp's llama-batched-bench, which bench/peers/batched.py runs beside this program: for the CPU alone and for
 # this machine's instructions. Into build-llama.cpp/, which git ignores. Interrupted, it goes on where it was.
 set -eu
 

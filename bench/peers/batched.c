@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "bench/ceilings.h"
 #include "bench/harness.h"
 #include "runtime/trimtab.h"
 
@@ -119,6 +120,23 @@ static int step_until(struct run *run, size_t n, size_t *generated, struct tt_er
 	}
 }
 
+/* Multiply-adds of the products for one token; with_logits: of one that is sampled. */
+static double mul_adds(const struct tt_engine *engine, bool with_logits)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	double vocab = (double)info->vocab_size * info->hidden_size;
+	return (double)info->n_parameters - vocab + (with_logits ? vocab : 0); /* of a tied embedding */
+}
+
+static int peak(const struct run *run, double *mul_adds_a_second, struct tt_error *err)
+{
+	struct tt_ceilings *ceilings;
+	TT_TRY(tt_ceilings_open(&ceilings, tt_engine_info(run->engine)->n_threads, 1 << 20, err));
+	*mul_adds_a_second = tt_ceilings_mul_adds(ceilings);
+	tt_ceilings_close(ceilings);
+	return TT_OK;
+}
+
 /* The rows that were prefilled first decode while the others are: what they generated then counts as prefill's time and
  * nobody's tokens, so that decoding is timed with all rows. */
 static int measure(struct run *run, struct tt_error *err)
@@ -147,12 +165,13 @@ static int measure(struct run *run, struct tt_error *err)
 	TT_TRY(step_until(run, a->n_generate + 1 - furthest, &last, err));
 	double decoded = now();
 	double prompt = (double)a->n_prompt * a->n_rows, tokens = (double)(last - first);
-	printf("{\"n_threads\":%u,\"kv\":\"%s\",\"pp\":%u,\"tg\":%u,\"pl\":%u,\"t_pp\":%.6f,\"speed_pp\":%.3f,\"t_tg\":"
-	       "%.6f,"
-	       "\"speed_tg\":%.3f}\n",
+	double most, prefill = prompt / (prefilled - begun), decode = tokens / (decoded - prefilled);
+	TT_TRY(peak(run, &most, err));
+	printf("{\"n_threads\":%u,\"kv\":\"%s\",\"pp\":%u,\"tg\":%u,\"pl\":%u,\"t_pp\":%.6f,\"speed_pp\":%.3f,"
+	       "\"share_speed_pp\":%.4f,\"t_tg\":%.6f,\"speed_tg\":%.3f,\"share_speed_tg\":%.4f}\n",
 		tt_engine_info(run->engine)->n_threads, a->kv_f16 ? "f16" : "f32", a->n_prompt, a->n_generate,
-		a->n_rows, prefilled - begun, prompt / (prefilled - begun), decoded - prefilled,
-		tokens / (decoded - prefilled));
+		a->n_rows, prefilled - begun, prefill, prefill * mul_adds(run->engine, false) / most,
+		decoded - prefilled, decode, decode * mul_adds(run->engine, true) / most);
 	return TT_OK;
 }
 

@@ -86,53 +86,6 @@ void tt_cpu_unload_bf16(const struct tt_model *loaded); /* NULL is fine */
 /* Rows of light work that make a job. */
 enum { TT_CPU_ROWS_A_JOB = 16 };
 
-/* x = rmsnorm(h) * weight for the rows of h, or for those that samples name. */
-struct tt_cpu_norm {
-	const float *h;                       // [n_tokens][hidden]
-	const struct tt_sample_plan *samples; // [n_rows], or NULL: row i of h
-	const float *weight;                  // [hidden]
-	float eps;
-	uint32_t hidden, n_rows;
-	float *x; // out [n_rows][hidden padded]
-};
-int tt_cpu_norm(struct tt_cpu *cpu, struct tt_cpu_norm *norm, struct tt_error *err); /* makes x, as scratch */
-
-/* The products of an op, cut into jobs for threads. */
-enum { TT_CPU_MAX_PRODUCTS = 3 };
-struct tt_cpu_jobs {
-	const struct tt_cpu_product *products[TT_CPU_MAX_PRODUCTS];
-	const struct tt_cpu_product
-		*then[TT_CPU_MAX_PRODUCTS]; /* run on the same outputs by the same thread, or NULL */
-	uint32_t n_products;
-	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows a job, jobs */
-	uint32_t total_jobs;
-	struct tt_threads *threads; /* NULL where the work is too little for them */
-	const struct tt_cpu_body *body;
-	float *scratch; // [n_threads][scratch_stride]
-	size_t scratch_stride;
-};
-
-/* Fills everything behind n_products, and makes room for the scratch: at least n_scratch floats a thread. */
-int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err);
-
-void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs);
-
-/* x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */
-int tt_cpu_pad(
-	struct tt_cpu *cpu, const float *x, uint32_t n_rows, uint32_t n, const float **out, struct tt_error *err);
-
-/* h += x * matrix^T + bias, normalised by post_norm before it is added where that is not NULL. */
-struct tt_cpu_residual {
-	const struct tt_matrix *matrix;
-	const float *bias;      // [n_out], or NULL
-	const float *x;         // [n_rows][n_in]
-	const float *post_norm; // [n_out], or NULL
-	float eps;
-	uint32_t n_rows;
-	float *h; // in and out [n_rows][n_out]
-};
-int tt_cpu_add_residual(struct tt_cpu *cpu, const struct tt_cpu_residual *residual, struct tt_error *err);
-
 /* h = steer(h) for one token; scratch is [hidden]. norms is [2] or NULL. */
 void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch);
 

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 static void capture_token(const struct tt_down_proj_args *args, uint32_t token)
 {

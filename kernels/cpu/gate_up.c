@@ -1,7 +1,7 @@
 /* ffn = silu(gate) * up, or gelu(gate) * up, of the normalised h. A job makes the same outputs of both, so that gate is still near when up
  * needs it. */
 #include "base/fail.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 int tt_cpu_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *args, struct tt_error *err)
 {

@@ -1,6 +1,6 @@
 /* logits = rmsnorm(h) * output^T, capped where the model has a cap, for the rows that sample. */
 #include "base/fail.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 int tt_cpu_logits(struct tt_backend *backend, const struct tt_logits_args *args, struct tt_error *err)
 {

@@ -1,7 +1,7 @@
 /* The norm in front of a product, for all rows of a step. */
 #include "base/fail.h"
 #include "base/memory.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 struct norm_job {
 	const struct tt_cpu_norm *norm;

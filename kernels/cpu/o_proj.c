@@ -1,5 +1,5 @@
 /* h += attention * wo^T + bo, normalised where the layer has a norm for it */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 int tt_cpu_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args, struct tt_error *err)
 {

@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 enum {
 	KEPT_FLOATS = 1 << 15,     /* a job's weights as f32: 128 KiB; with twice as much 32 rows took 5% longer */

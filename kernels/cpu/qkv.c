@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 /* One head rotated: pairs (i, i + n_pairs) out, from the same or, in a GGUF's order of rows, from neighbours. */
 static void rotate_head(const float *in, float *out, const float *rotation, uint32_t n_pairs, bool interleaved)

@@ -1,7 +1,7 @@
 /* What attention and feed-forward end with: a product that is added to the residual, normalised first in some models. */
 #include "base/fail.h"
 #include "base/memory.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/jobs.h"
 
 struct add_job {
 	const struct tt_cpu_body *body;

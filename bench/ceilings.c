@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -239,12 +238,9 @@ double tt_ceilings_mul_adds(struct tt_ceilings *c)
 {
 	double best = 0;
 	for (int i = 0; i < 10; i++) {
-		struct timespec from, to;
-		clock_gettime(CLOCK_MONOTONIC, &from);
+		double start = tt_bench_now();
 		(void)run_fma(c, NULL);
-		clock_gettime(CLOCK_MONOTONIC, &to);
-		double seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
-		double rate = (double)N_SUMS * LANES * FMA_ITERATIONS * c->n_threads / seconds;
+		double rate = (double)N_SUMS * LANES * FMA_ITERATIONS * c->n_threads / (tt_bench_now() - start);
 		best = rate > best ? rate : best;
 	}
 	return best;

@@ -11,7 +11,7 @@
 
 enum { MAX_CALLS = 1000000000 };
 
-static double now(void)
+double tt_bench_now(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
@@ -45,10 +45,10 @@ void tt_bench_round_order(enum tt_bench_order order, uint64_t seed, uint32_t rou
 static int time_calls(const struct tt_bench_case *spec, uint64_t n_calls, double *seconds, struct tt_error *err)
 {
 	int status = TT_OK;
-	double start = now();
+	double start = tt_bench_now();
 	for (uint64_t i = 0; i < n_calls && status == TT_OK; i++)
 		status = spec->run(spec->context, err);
-	*seconds = now() - start;
+	*seconds = tt_bench_now() - start;
 	return status;
 }
 
@@ -150,9 +150,9 @@ static int run_rounds(
 	const struct tt_bench_options *o = &bench->options;
 	for (uint32_t round = 0; round < o->n_warmup; round++)
 		TT_TRY(run_round(bench, members, n, order, round, false, err));
-	double start = now();
+	double start = tt_bench_now();
 	for (uint32_t round = 0; round < o->max_rounds && any_left(bench, members, n); round++) {
-		if (round >= o->min_rounds && now() - start >= o->min_seconds)
+		if (round >= o->min_rounds && tt_bench_now() - start >= o->min_seconds)
 			break;
 		if (o->progress)
 			o->progress(o->user, bench->entries[members[0]].spec.group, round, o->min_rounds);

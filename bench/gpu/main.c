@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/fail.h"
 #include "bench/gpu/gpu.h"
@@ -84,13 +83,11 @@ static int time_kernels(const struct settings *s, struct tt_bench *bench, struct
 
 static int time_models(const struct settings *s, struct tt_bench *bench, struct tt_error *err)
 {
-	struct timespec start;
+	double until = tt_bench_now() + s->seconds;
 	uint32_t n_left_out = 0;
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	int status = TT_OK;
 	for (size_t i = 0; i < s->n_names && status == TT_OK; i++)
-		status = tt_model_bench_run(
-			bench, s->names[i], s->tiny, (double)start.tv_sec + s->seconds, &n_left_out, err);
+		status = tt_model_bench_run(bench, s->names[i], s->tiny, until, &n_left_out, err);
 	TT_TRY(status);
 	return tt_bench_subject(bench, "groups_left_out", json_integer(n_left_out), err);
 }

@@ -3,7 +3,6 @@
  * prompts in turn; their pages are still there, so that only decoding costs time. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -191,13 +190,6 @@ static int open_engine(struct tt_model_bench *all, const char *model, bool tiny,
 	return TT_OK;
 }
 
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* batch 0: a prompt. */
 static int run_group(
 	struct tt_model_bench *all, struct tt_bench *bench, const char *model, uint32_t batch, struct tt_error *err)
@@ -232,7 +224,7 @@ static int run_groups(struct tt_bench *bench, const char *model, bool tiny, bool
 	for (size_t i = 0; i < sizeof batches / sizeof *batches && status == TT_OK; i++) {
 		if (batches[i] > all->max_batch || (fast && batches[i]))
 			continue;
-		if (now() > until)
+		if (tt_bench_now() > until)
 			++*n_left_out;
 		else
 			status = run_group(all, bench, model, batches[i], err);
@@ -246,7 +238,8 @@ int tt_model_bench_run(
 	struct tt_bench *bench, const char *model, bool tiny, double until, uint32_t *n_left_out, struct tt_error *err)
 {
 	TT_TRY(run_groups(bench, model, tiny, false, until, n_left_out, err));
-	int status = now() > until ? TT_ERR_UNSUPPORTED : run_groups(bench, model, tiny, true, until, n_left_out, err);
+	int status = tt_bench_now() > until ? TT_ERR_UNSUPPORTED
+					    : run_groups(bench, model, tiny, true, until, n_left_out, err);
 	*n_left_out += status == TT_ERR_UNSUPPORTED;
 	return status == TT_ERR_UNSUPPORTED ? TT_OK : status;
 }

@@ -3,7 +3,6 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -29,13 +28,6 @@ struct run {
 
 static const char usage[] =
 	"usage: trimtab-batched --model MODEL [--npp 128] [--ntg 128] [--npl 32] [--threads N] [--kv-f16]\n";
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static bool parse_count(const char *text, unsigned max, unsigned *out)
 {
@@ -153,9 +145,9 @@ static int measure(struct run *run, struct tt_error *err)
 	TT_TRY(tt_engine_open(&run->engine, a->model, &options, err));
 	TT_TRY(warm_up(run, err));
 	TT_TRY(submit(run, err));
-	double begun = now();
+	double begun = tt_bench_now();
 	TT_TRY(step_until(run, 1, &first, err));
-	double prefilled = now();
+	double prefilled = tt_bench_now();
 	/* Until the row that is furthest ahead would end: all rows take part in every step that is timed. */
 	size_t furthest = 0;
 	for (unsigned i = 0; i < a->n_rows; i++) {
@@ -163,7 +155,7 @@ static int measure(struct run *run, struct tt_error *err)
 		furthest = has > furthest ? has : furthest;
 	}
 	TT_TRY(step_until(run, a->n_generate + 1 - furthest, &last, err));
-	double decoded = now();
+	double decoded = tt_bench_now();
 	double prompt = (double)a->n_prompt * a->n_rows, tokens = (double)(last - first);
 	double most, prefill = prompt / (prefilled - begun), decode = tokens / (decoded - prefilled);
 	TT_TRY(peak(run, &most, err));

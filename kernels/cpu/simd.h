@@ -36,6 +36,14 @@ enum { LANES = 8 };
 #define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows, 1 weight of 16 registers */
 #define WIDE 1
 
+/* d * (nibble - bias) + m of the low nibbles of eight bytes and of the high ones. */
+INLINE void v8_affine_nibbles(const void *p, int bias, v8 d, v8 m, v8 *low, v8 *high)
+{
+	v8_from_nibbles(p, bias, low, high);
+	*low = v8_fma(d, *low, m);
+	*high = v8_fma(d, *high, m);
+}
+
 typedef v8 vw;
 
 INLINE vw vw_zero(void)

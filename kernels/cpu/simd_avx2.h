@@ -115,15 +115,6 @@ INLINE void v8_from_nibbles(const void *p, int bias, v8 *low, v8 *high)
 	*low = _mm256_cvtepi32_ps(bias ? _mm256_sub_epi32(l, offset) : l);
 	*high = _mm256_cvtepi32_ps(bias ? _mm256_sub_epi32(h, offset) : h);
 }
-#ifndef TT_CPU_AVX512
-/* d * (nibble - bias) + m of the low nibbles of eight bytes and of the high ones. */
-INLINE void v8_affine_nibbles(const void *p, int bias, v8 d, v8 m, v8 *low, v8 *high)
-{
-	v8_from_nibbles(p, bias, low, high);
-	*low = v8_fma(d, *low, m);
-	*high = v8_fma(d, *high, m);
-}
-#endif
 /* (byte >> shift) & mask of eight bytes. */
 INLINE v8 v8_from_fields(const void *p, int shift, int mask)
 {

@@ -144,12 +144,6 @@ INLINE void v8_from_nibbles(const void *p, int bias, v8 *low, v8 *high)
 		high->lane[i] = (float)((bytes[i] >> 4) - bias);
 	}
 }
-INLINE void v8_affine_nibbles(const void *p, int bias, v8 d, v8 m, v8 *low, v8 *high)
-{
-	v8_from_nibbles(p, bias, low, high);
-	*low = v8_fma(d, *low, m);
-	*high = v8_fma(d, *high, m);
-}
 INLINE v8 v8_from_fields(const void *p, int shift, int mask)
 {
 	v8 r;

@@ -73,6 +73,7 @@ static struct tt_cpu_queries block_queries(
 		.q_stride = q_stride,
 		.page_base = (size_t)args->layer_index * args->kv->n_pages * 2 * c->n_kv_heads * TT_PAGE_TOKENS *
 			     c->head_dim,
+		.split = block->first_split,
 		.n_tokens = block->n_tokens,
 		.group = plan->group,
 		.n_kv_heads = c->n_kv_heads,
@@ -111,7 +112,19 @@ struct attention_job {
 	float *partials; // [splits of all blocks][n_kv_heads][partial_size], or NULL
 	float *scratch;  // [n_threads][stride]
 	size_t partial_size, stride;
+	uint32_t n_jobs, n_threads;
 };
+
+/* What a thread will most likely run behind job: the others take those in between. */
+static bool next_block(const struct attention_job *all, uint32_t job, struct tt_cpu_queries *next)
+{
+	uint32_t n_kv_heads = all->args->config->n_kv_heads;
+	job += all->n_threads;
+	if (job >= all->n_jobs)
+		return false;
+	*next = block_queries(all->args, &all->plan, &all->plan.blocks[job / n_kv_heads], job % n_kv_heads);
+	return true;
+}
 
 /* One block and key head, its splits one after the other. */
 static void run_block(void *context, uint32_t job, uint32_t thread)
@@ -124,11 +137,15 @@ static void run_block(void *context, uint32_t job, uint32_t thread)
 	float *scratch = all->scratch + thread * all->stride, *rest = scratch + 2 * all->partial_size;
 	struct tt_cpu_queries queries = block_queries(all->args, plan, block, kv_head);
 	struct tt_cpu_partial result = partial_at(scratch, n_rows);
-	struct tt_cpu_partial next = partial_at(scratch + all->partial_size, n_rows);
-	all->body->attention_split(&queries, block->first_split, &result, rest);
-	for (uint32_t s = 1; s < block->n_splits; s++) {
-		all->body->attention_split(&queries, block->first_split + s, &next, rest);
-		all->body->attention_merge(&result, &next, n_rows, plan->width);
+	struct tt_cpu_partial part = partial_at(scratch + all->partial_size, n_rows);
+	for (uint32_t s = 0; s < block->n_splits; s++) {
+		struct tt_cpu_queries next = queries;
+		bool more = s + 1 < block->n_splits || next_block(all, job, &next);
+		next.split += s + 1 < block->n_splits;
+		all->body->attention_split(&queries, more ? &next : NULL, s ? &part : &result, rest);
+		if (s)
+			all->body->attention_merge(&result, &part, n_rows, plan->width);
+		queries.split++;
 	}
 	write_block(all->body, all->args, plan, block, kv_head, &result);
 }
@@ -144,8 +161,8 @@ static void run_split(void *context, uint32_t job, uint32_t thread)
 	struct tt_cpu_queries queries = block_queries(all->args, &all->plan, block, job % n_kv_heads);
 	struct tt_cpu_partial out =
 		partial_at(all->partials + job * all->partial_size, block->n_tokens * all->plan.group);
-	all->body->attention_split(
-		&queries, block->first_split + split - block->partial, &out, all->scratch + thread * all->stride);
+	queries.split += split - block->partial;
+	all->body->attention_split(&queries, NULL, &out, all->scratch + thread * all->stride);
 }
 
 static void merge_splits(void *context, uint32_t job, uint32_t thread)
@@ -167,7 +184,7 @@ static void merge_splits(void *context, uint32_t job, uint32_t thread)
 int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
-	struct attention_job all = {.body = cpu->body, .args = args};
+	struct attention_job all = {.body = cpu->body, .args = args, .n_threads = cpu->n_threads};
 	uint32_t n_kv_heads = args->config->n_kv_heads;
 	TT_TRY(plan_blocks(cpu, args, &all.plan, err));
 	const struct plan *plan = &all.plan;
@@ -176,6 +193,7 @@ int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args 
 		2 * all.partial_size + tt_cpu_attention_scratch(args->config->head_dim, plan->most_rows), &all.scratch,
 		&all.stride, err));
 	uint32_t n_jobs = plan->n_blocks * n_kv_heads;
+	all.n_jobs = n_jobs;
 	struct tt_threads *threads = tt_cpu_threads_for(cpu, plan->n_mul_adds);
 	if (threads && cpu->n_threads > 1 && n_jobs < cpu->n_threads * JOBS_A_THREAD &&
 		plan->n_partials > plan->n_blocks) {

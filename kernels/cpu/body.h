@@ -38,7 +38,7 @@ struct tt_cpu_product {
 };
 
 /* A block of neighbouring tokens of one sequence, with the heads that share one key head: n_rows = n_tokens * group
- * query rows, row t * group + g. */
+ * query rows, row t * group + g. They meet the keys of one split at a time. */
 struct tt_cpu_queries {
 	const struct tt_kv_pages *kv;
 	const int32_t *pages;     // the sequence's page table
@@ -46,6 +46,7 @@ struct tt_cpu_queries {
 	const float *q;           // [n_tokens][q_stride], from the group's first head on
 	size_t q_stride;
 	size_t page_base; /* elements before page 0, keys, of this layer */
+	uint32_t split;   /* keys split * TT_CPU_SPLIT .. */
 	uint32_t n_tokens, group, n_kv_heads, kv_head, head_dim, window;
 	float scale;    /* of a score */
 	float soft_cap; /* of a scaled score; 0: none */
@@ -64,9 +65,10 @@ struct tt_cpu_body {
 	void (*dequantise)(enum tt_type type, const void *src, float *dst, size_t n);
 
 	/* Output rows first .. first + count of the product, and of the one behind it with the same shape, or NULL; scratch as
-	 * tt_cpu_product_scratch says. */
+	 * tt_cpu_product_scratch says. next is the row that this thread begins with afterwards, as far as one can tell: its
+	 * weights are fetched in time. */
 	void (*product)(const struct tt_cpu_product *p, const struct tt_cpu_product *then, uint32_t first,
-		uint32_t count, float *scratch);
+		uint32_t count, uint32_t next, float *scratch);
 
 	/* y[n padded] = x * rsqrt(mean(x^2) + eps) * w, zeros behind n */
 	void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *y);
@@ -85,9 +87,10 @@ struct tt_cpu_body {
 	/* Rounds what the CUDA kernels store as bf16, in place. NULL where activations stay f32. */
 	void (*keep)(float *x, size_t n);
 
-	/* out = the softmax of every query row over the keys of one split; scratch as tt_cpu_attention_scratch says. */
-	void (*attention_split)(
-		const struct tt_cpu_queries *queries, uint32_t split, const struct tt_cpu_partial *out, float *scratch);
+	/* out = the softmax of every query row over the keys of its split; scratch as tt_cpu_attention_scratch says. next is
+	 * what this thread is asked for afterwards, as far as one can tell, or NULL: its keys are fetched in time. */
+	void (*attention_split)(const struct tt_cpu_queries *queries, const struct tt_cpu_queries *next,
+		const struct tt_cpu_partial *out, float *scratch);
 
 	/* into = into and next, the split behind it; width is head_dim padded. */
 	void (*attention_merge)(

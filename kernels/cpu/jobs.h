@@ -23,7 +23,7 @@ struct tt_cpu_jobs {
 		*then[TT_CPU_MAX_PRODUCTS]; /* run on the same outputs by the same thread, or NULL */
 	uint32_t n_products;
 	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows a job, jobs */
-	uint32_t total_jobs;
+	uint32_t total_jobs, n_threads;
 	struct tt_threads *threads; /* NULL where the work is too little for them */
 	const struct tt_cpu_body *body;
 	float *scratch; // [n_threads][scratch_stride]

@@ -54,6 +54,7 @@ int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scra
 		n_mul_adds += (uint64_t)p->n_rows * p->matrix->n_out * p->matrix->n_in;
 	}
 	jobs->body = cpu->body;
+	jobs->n_threads = cpu->n_threads;
 	jobs->threads = tt_cpu_threads_for(cpu, n_mul_adds);
 	return tt_cpu_thread_scratch(cpu, most, &jobs->scratch, &jobs->scratch_stride, err);
 }
@@ -67,7 +68,8 @@ static void run_job(void *context, uint32_t index, uint32_t thread)
 		index -= jobs->n_jobs[i++];
 	uint32_t first = index * jobs->count[i], left = jobs->products[i]->matrix->n_out - first;
 	uint32_t count = left < jobs->count[i] ? left : jobs->count[i];
-	jobs->body->product(jobs->products[i], jobs->then[i], first, count, scratch);
+	uint32_t next = first + jobs->n_threads * jobs->count[i]; /* the other threads take the jobs in between */
+	jobs->body->product(jobs->products[i], jobs->then[i], first, count, next, scratch);
 }
 
 void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs)

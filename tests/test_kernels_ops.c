@@ -243,8 +243,8 @@ Test(kernels_ops, rotations_are_made_again_when_positions_or_frequencies_change)
 		for (int t = 0; t < 2; t++)
 			for (int i = 0; i < 2; i++) {
 				double angle = (double)tt_step_positions(step)[t] * (double)inverse[i];
-				cr_assert_float_eq((double)out[(t * 2 + i) * 2], cos(angle), 1e-7);
-				cr_assert_float_eq((double)out[(t * 2 + i) * 2 + 1], sin(angle), 1e-7);
+				cr_assert_float_eq((double)out[t * 4 + i], cos(angle), 1e-7);
+				cr_assert_float_eq((double)out[t * 4 + 2 + i], sin(angle), 1e-7);
 			}
 	}
 	free(step);

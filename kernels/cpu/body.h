@@ -76,6 +76,10 @@ struct tt_cpu_body {
 	float (*dot)(const float *a, const float *b, size_t n);
 	void (*axpy)(float c, const float *x, float *y, size_t n); /* y = fma(c, x, y) */
 
+	/* One head: pairs (i, i + n_pairs) of out, from the same of in or, interleaved as in a GGUF's order of rows, from
+	 * neighbours. rotation is [2][n_pairs], cosines and sines. */
+	void (*rotate)(const float *in, const float *rotation, uint32_t n_pairs, bool interleaved, float *out);
+
 	/* y = e^((x - max) * scale), y may be x; returns the sum: vectors of 256 at a time, those in double. */
 	double (*exp_sum)(const float *x, float max, float scale, size_t n, float *y);
 

@@ -61,7 +61,7 @@ int tt_cpu_scratch(struct tt_cpu *cpu, enum tt_cpu_scratch which, size_t count, 
 /* A thread's own part of TT_CPU_SCRATCH_THREADS: n floats for each thread, apart by whole cache lines. */
 int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *stride, struct tt_error *err);
 
-/* cos and sin of position * inverse frequency for every token of the step, [n_tokens][n_pairs][2]. Kept until the
+/* cos and sin of position * inverse frequency for every token of the step, [n_tokens][2][n_pairs]. Kept until the
  * positions or the frequencies change, so that the layers of a step share it. */
 int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
 	const float **out, struct tt_error *err);

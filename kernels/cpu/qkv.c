@@ -6,23 +6,11 @@
 #include "base/memory.h"
 #include "kernels/cpu/jobs.h"
 
-/* One head rotated: pairs (i, i + n_pairs) out, from the same or, in a GGUF's order of rows, from neighbours. */
-static void rotate_head(const float *in, float *out, const float *rotation, uint32_t n_pairs, bool interleaved)
-{
-	for (uint32_t i = 0; i < n_pairs; i++) {
-		float a = interleaved ? in[2 * i] : in[i];
-		float b = interleaved ? in[2 * i + 1] : in[i + n_pairs];
-		float cosine = rotation[2 * i], sine = rotation[2 * i + 1];
-		out[i] = a * cosine - b * sine;
-		out[i + n_pairs] = b * cosine + a * sine;
-	}
-}
-
 struct rotate_job {
 	const struct tt_cpu_body *body;
 	const struct tt_qkv_args *args;
 	float *q, *k, *v;      // [n_tokens][n_heads or n_kv_heads][head_dim], as the products left them
-	const float *rotation; // [n_tokens][head_dim / 2][2]
+	const float *rotation; // [n_tokens][2][head_dim / 2]
 	float *scratch;        // [n_threads][stride]
 	size_t stride;
 };
@@ -54,6 +42,17 @@ static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *arg
 	}
 }
 
+/* Where a token's keys and values go: seldom near, and the query's heads are rotated meanwhile. */
+static void fetch_rows(const struct tt_qkv_args *args, size_t at, size_t page_size)
+{
+	size_t element = args->kv->type == TT_KV_F32 ? 4 : 2, n_bytes = args->config->head_dim * element;
+	for (uint32_t i = 0; i < 2 * args->config->n_kv_heads; i++) {
+		size_t head = at + i / 2 * TT_PAGE_TOKENS * args->config->head_dim + i % 2 * page_size;
+		for (size_t byte = 0; byte < n_bytes; byte += 64)
+			__builtin_prefetch((const char *)args->kv->data + head * element + byte, 1);
+	}
+}
+
 static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
 {
 	const struct tt_qkv_args *args = rows->args;
@@ -64,19 +63,21 @@ static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
 	const int32_t *pages = tt_step_pages(step) + (size_t)tt_step_seqs(step)[t] * step->max_pages;
 	size_t page = (size_t)args->layer_index * args->kv->n_pages + (size_t)pages[position / TT_PAGE_TOKENS];
 	const float *rotation = rows->rotation + (size_t)t * n_pairs * 2;
+	size_t first_row = page * 2 * page_size + position % TT_PAGE_TOKENS * hd;
+	fetch_rows(args, first_row, page_size);
 	for (uint32_t i = 0; i < c->n_heads; i++) {
 		size_t at = ((size_t)t * c->n_heads + i) * hd;
 		if (args->layer->q_norm)
 			norm_head(rows->body, args->layer->q_norm, c->rms_norm_eps, rows->q + at, c->head_dim);
-		rotate_head(rows->q + at, args->q + at, rotation, n_pairs, c->rope_interleaved);
+		rows->body->rotate(rows->q + at, rotation, n_pairs, c->rope_interleaved, args->q + at);
 		tt_cpu_keep(rows->body, args->q + at, hd);
 	}
 	for (uint32_t i = 0; i < c->n_kv_heads; i++) {
 		size_t from = ((size_t)t * c->n_kv_heads + i) * hd;
-		size_t to = page * 2 * page_size + ((size_t)i * TT_PAGE_TOKENS + position % TT_PAGE_TOKENS) * hd;
+		size_t to = first_row + (size_t)i * TT_PAGE_TOKENS * hd;
 		if (args->layer->k_norm)
 			norm_head(rows->body, args->layer->k_norm, c->rms_norm_eps, rows->k + from, c->head_dim);
-		rotate_head(rows->k + from, head, rotation, n_pairs, c->rope_interleaved);
+		rows->body->rotate(rows->k + from, rotation, n_pairs, c->rope_interleaved, head);
 		append(rows->body, args, to, head);
 		append(rows->body, args, to + page_size, rows->v + from);
 	}

@@ -11,7 +11,7 @@ struct angles {
 	const int32_t *positions;         // [n_tokens]
 	const float *inverse_frequencies; // [n_pairs]
 	uint32_t n_tokens, n_pairs;
-	float *out; // [n_tokens][n_pairs][2]
+	float *out; // [n_tokens][2][n_pairs]
 };
 
 static void make_angles(void *context, uint32_t job, uint32_t thread)
@@ -24,8 +24,8 @@ static void make_angles(void *context, uint32_t job, uint32_t thread)
 		float *row = a->out + (size_t)t * a->n_pairs * 2;
 		for (uint32_t i = 0; i < a->n_pairs; i++) {
 			float angle = (float)a->positions[t] * a->inverse_frequencies[i];
-			row[2 * i] = (float)cos((double)angle);
-			row[2 * i + 1] = (float)sin((double)angle);
+			row[i] = (float)cos((double)angle);
+			row[a->n_pairs + i] = (float)sin((double)angle);
 		}
 	}
 }

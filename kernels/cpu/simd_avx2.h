@@ -73,6 +73,15 @@ INLINE void v8_sum4(const v8 a[4], float *out)
 	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
 }
 
+/* 16 values in two registers to the even ones and the odd ones. */
+INLINE void v8_part_pairs(v8 *a, v8 *b)
+{
+	__m256i order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+	__m256 even = _mm256_shuffle_ps(*a, *b, 0x88), odd = _mm256_shuffle_ps(*a, *b, 0xdd);
+	*a = _mm256_permutevar8x32_ps(even, order);
+	*b = _mm256_permutevar8x32_ps(odd, order);
+}
+
 INLINE float v8_first(v8 a)
 {
 	return _mm256_cvtss_f32(a);

@@ -79,6 +79,13 @@ INLINE void v8_sum4(const v8 a[4], float *out)
 	for (int i = 0; i < 4; i++)
 		out[i] = v8_sum(a[i]);
 }
+INLINE void v8_part_pairs(v8 *a, v8 *b)
+{
+	float all[16];
+	memcpy(all, a->lane, sizeof a->lane);
+	memcpy(all + 8, b->lane, sizeof b->lane);
+	EACH_LANE a->lane[i] = all[2 * i], b->lane[i] = all[2 * i + 1];
+}
 INLINE float v8_first(v8 a)
 {
 	return a.lane[0];

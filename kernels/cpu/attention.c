@@ -150,19 +150,29 @@ static void run_block(void *context, uint32_t job, uint32_t thread)
 	write_block(all->body, all->args, plan, block, kv_head, &result);
 }
 
-/* One split and key head, kept in partials. */
-static void run_split(void *context, uint32_t job, uint32_t thread)
+static const struct block *split_queries(const struct attention_job *all, uint32_t job, struct tt_cpu_queries *queries)
 {
-	const struct attention_job *all = context;
 	uint32_t n_kv_heads = all->args->config->n_kv_heads, split = job / n_kv_heads;
 	const struct block *block = all->plan.blocks;
 	while (split >= block->partial + block->n_splits)
 		block++;
-	struct tt_cpu_queries queries = block_queries(all->args, &all->plan, block, job % n_kv_heads);
+	*queries = block_queries(all->args, &all->plan, block, job % n_kv_heads);
+	queries->split += split - block->partial;
+	return block;
+}
+
+/* One split and key head, kept in partials. */
+static void run_split(void *context, uint32_t job, uint32_t thread)
+{
+	const struct attention_job *all = context;
+	struct tt_cpu_queries queries, next;
+	const struct block *block = split_queries(all, job, &queries);
+	bool more = job + all->n_threads < all->plan.n_partials * all->args->config->n_kv_heads;
+	if (more)
+		split_queries(all, job + all->n_threads, &next);
 	struct tt_cpu_partial out =
 		partial_at(all->partials + job * all->partial_size, block->n_tokens * all->plan.group);
-	queries.split += split - block->partial;
-	all->body->attention_split(&queries, NULL, &out, all->scratch + thread * all->stride);
+	all->body->attention_split(&queries, more ? &next : NULL, &out, all->scratch + thread * all->stride);
 }
 
 static void merge_splits(void *context, uint32_t job, uint32_t thread)

@@ -112,7 +112,7 @@ struct attention_job {
 	float *partials; // [splits of all blocks][n_kv_heads][partial_size], or NULL
 	float *scratch;  // [n_threads][stride]
 	size_t partial_size, stride;
-	uint32_t n_jobs, n_threads;
+	uint32_t n_threads;
 };
 
 /* What a thread will most likely run behind job: the others take those in between. */
@@ -120,7 +120,7 @@ static bool next_block(const struct attention_job *all, uint32_t job, struct tt_
 {
 	uint32_t n_kv_heads = all->args->config->n_kv_heads;
 	job += all->n_threads;
-	if (job >= all->n_jobs)
+	if (job >= all->plan.n_blocks * n_kv_heads)
 		return false;
 	*next = block_queries(all->args, &all->plan, &all->plan.blocks[job / n_kv_heads], job % n_kv_heads);
 	return true;
@@ -140,8 +140,8 @@ static void run_block(void *context, uint32_t job, uint32_t thread)
 	struct tt_cpu_partial part = partial_at(scratch + all->partial_size, n_rows);
 	for (uint32_t s = 0; s < block->n_splits; s++) {
 		struct tt_cpu_queries next = queries;
+		next.split++;
 		bool more = s + 1 < block->n_splits || next_block(all, job, &next);
-		next.split += s + 1 < block->n_splits;
 		all->body->attention_split(&queries, more ? &next : NULL, s ? &part : &result, rest);
 		if (s)
 			all->body->attention_merge(&result, &part, n_rows, plan->width);
@@ -150,6 +150,7 @@ static void run_block(void *context, uint32_t job, uint32_t thread)
 	write_block(all->body, all->args, plan, block, kv_head, &result);
 }
 
+/* The queries of a job of run_split; returns their block. */
 static const struct block *split_queries(const struct attention_job *all, uint32_t job, struct tt_cpu_queries *queries)
 {
 	uint32_t n_kv_heads = all->args->config->n_kv_heads, split = job / n_kv_heads;
@@ -203,7 +204,6 @@ int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args 
 		2 * all.partial_size + tt_cpu_attention_scratch(args->config->head_dim, plan->most_rows), &all.scratch,
 		&all.stride, err));
 	uint32_t n_jobs = plan->n_blocks * n_kv_heads;
-	all.n_jobs = n_jobs;
 	struct tt_threads *threads = tt_cpu_threads_for(cpu, plan->n_mul_adds);
 	if (threads && cpu->n_threads > 1 && n_jobs < cpu->n_threads * JOBS_A_THREAD &&
 		plan->n_partials > plan->n_blocks) {

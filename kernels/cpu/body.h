@@ -9,7 +9,7 @@
 enum {
 	TT_CPU_LANES = 8,    /* lane j of a sum over k takes k = j mod 8, ascending */
 	TT_CPU_SPLIT = 256,  /* keys in a split of attention */
-	TT_CPU_OUT_TILE = 4, /* output rows of the product's register tile */
+	TT_CPU_OUT_TILE = 8, /* output rows of the widest register tile of a product: jobs are multiples of it */
 };
 
 /* n floats rounded up to whole vectors. */

@@ -12,7 +12,7 @@ enum {
 	ONE_ROW_WEIGHTS = 1 << 15, /* the least for a job of one row, about 2 us of work */
 };
 
-/* The multiple of four from most / 2 to most that leaves the busiest thread the least to do. */
+/* The multiple of a tile from most / 2 to most that leaves the busiest thread the least to do. */
 static uint32_t even_share(uint32_t n_out, uint32_t n_threads, uint32_t most)
 {
 	uint32_t best = 0;

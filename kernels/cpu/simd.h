@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cpu/body.h"
 #include "weights/quant.h"
 
 /* Tiles stay in registers only when everything below them is inlined with its constants. */
@@ -18,13 +19,6 @@ enum { LANES = 8 };
 
 /* FEW_ROWS: of tokens, whose products unpack weights in registers. ROW_TILE and VALUE_ROWS: in a register tile, at most, of
  * product.inc and attention.inc. */
-#ifdef TT_CPU_AVX512
-#include "kernels/cpu/simd_avx512.h"
-#define FEW_ROWS 2
-#define ROW_TILE 9
-#define VALUE_ROWS 6
-#define WIDE 2
-#else
 #ifdef TT_CPU_AVX2
 #include "kernels/cpu/simd_avx2.h"
 #define FEW_ROWS 2
@@ -32,6 +26,28 @@ enum { LANES = 8 };
 #include "kernels/cpu/simd_portable.h"
 #define FEW_ROWS 0
 #endif
+
+/* The first n < 8 elements, zeros behind them. */
+INLINE v8 v8_load_part(const float *p, size_t n)
+{
+	float padded[LANES] = {0};
+	memcpy(padded, p, n * sizeof *p);
+	return v8_load(padded);
+}
+
+INLINE void v8_store_part(float *p, v8 a, size_t n)
+{
+	float padded[LANES];
+	v8_store(padded, a);
+	memcpy(p, padded, n * sizeof *p);
+}
+
+#ifdef TT_CPU_AVX512
+#include "kernels/cpu/simd_avx512.h"
+#define ROW_TILE 6 /* with eight outputs: 24 sums, 4 weights, 1 row of 32 registers */
+#define VALUE_ROWS 6
+#define WIDE 2
+#else
 #define VALUE_ROWS 3
 #define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows, 1 weight of 16 registers */
 #define WIDE 1
@@ -45,44 +61,48 @@ INLINE void v8_affine_nibbles(const void *p, int bias, v8 d, v8 m, v8 *low, v8 *
 }
 
 typedef v8 vw;
+#define vw_zero v8_zero
+#define vw_set v8_set
+#define vw_load v8_load
+#define vw_load_rows(p, stride) ((void)(stride), v8_load(p))
+#define vw_load_rows_f16(p, stride) ((void)(stride), v8_from_f16(p))
+#define vw_load_f16 v8_from_f16
+#define vw_load_part v8_load_part
+#define vw_each v8_load
+#define vw_store v8_store
+#define vw_store_part v8_store_part
+#define vw_low(a) (a)
+#define vw_add v8_add
+#define vw_sub v8_sub
+#define vw_mul v8_mul
+#define vw_div v8_div
+#define vw_fma v8_fma
+#define vw_max v8_max
+#define vw_min v8_min
+#define vw_scale2 v8_scale2
+#define vw_fold_add v8_add
+#define vw_fold_max v8_max
 
-INLINE vw vw_zero(void)
+INLINE void vw_sum_rows(vw sum[][4], uint32_t n_rows, float *y, size_t y_stride)
 {
-	return v8_zero();
-}
-INLINE vw vw_set(float x)
-{
-	return v8_set(x);
-}
-INLINE vw vw_load(const float *p)
-{
-	return v8_load(p);
-}
-INLINE void vw_store(float *p, vw a)
-{
-	v8_store(p, a);
-}
-INLINE vw vw_load_rows(const float *p, size_t stride)
-{
-	(void)stride;
-	return v8_load(p);
-}
-INLINE vw vw_each(const float *p)
-{
-	return v8_load(p);
-}
-INLINE vw vw_fma(vw a, vw b, vw c)
-{
-	return v8_fma(a, b, c);
-}
-INLINE void vw_sum4(const vw a[4], float *out)
-{
-	v8_sum4(a, out);
+#pragma GCC unroll 8
+	for (uint32_t r = 0; r < n_rows; r++)
+		v8_sum4(sum[r], y + r * y_stride);
 }
 #endif
 
+/* A register tile of the product: rows by outputs. */
+enum { TILE_VECTORS = 4, OUT_TILE = TILE_VECTORS * WIDE };
+_Static_assert(TT_CPU_OUT_TILE % OUT_TILE == 0, "jobs are whole tiles of outputs");
+
+/* Where output i of a panel for tile begins, in floats; each has n, and its next vector lies WIDE vectors behind. */
+INLINE size_t packed_at(size_t i, size_t n)
+{
+	return (i / OUT_TILE * OUT_TILE + i % TILE_VECTORS * WIDE) * n + i % OUT_TILE / TILE_VECTORS * LANES;
+}
+
 /* What the CUDA kernels store as bf16: rounded in body_bf16.c alone. */
-INLINE v8 v8_keep(v8 x)
+INLINE vw vw_keep(vw x)
 {
 #ifdef TT_CPU_BF16
 	float lanes[LANES];
@@ -96,22 +116,22 @@ INLINE v8 v8_keep(v8 x)
 
 /* e^x within 2 units in the last place; 0 below -104, infinite above 88.73, NaN for NaN. Cody-Waite reduction to
  * |r| <= ln(2) / 2, then the Taylor terms up to r^7 (the next is below 2^-31 of the sum). */
-INLINE v8 v8_exp(v8 x)
+INLINE vw vw_exp(vw x)
 {
-	const v8 round = v8_set(0x1.8p23f); /* adding it leaves a whole number in the low bits */
-	x = v8_min(v8_set(89.0f), v8_max(v8_set(-104.0f), x));
-	v8 n = v8_sub(v8_fma(x, v8_set(0x1.715476p+0f), round), round);
-	v8 r = v8_fma(n, v8_set(-0x1.62e4p-1f), x); /* 15 bits of ln 2: n * them is exact */
-	r = v8_fma(n, v8_set(-0x1.7f7d1cp-20f), r);
-	v8 p = v8_set(0x1.a01a02p-13f);
-	p = v8_fma(p, r, v8_set(0x1.6c16c2p-10f));
-	p = v8_fma(p, r, v8_set(0x1.111112p-7f));
-	p = v8_fma(p, r, v8_set(0x1.555556p-5f));
-	p = v8_fma(p, r, v8_set(0x1.555556p-3f));
-	p = v8_fma(p, r, v8_set(0.5f));
-	p = v8_fma(p, r, v8_set(1.0f));
-	p = v8_fma(p, r, v8_set(1.0f));
-	return v8_scale2(p, n);
+	const vw round = vw_set(0x1.8p23f); /* adding it leaves a whole number in the low bits */
+	x = vw_min(vw_set(89.0f), vw_max(vw_set(-104.0f), x));
+	vw n = vw_sub(vw_fma(x, vw_set(0x1.715476p+0f), round), round);
+	vw r = vw_fma(n, vw_set(-0x1.62e4p-1f), x); /* 15 bits of ln 2: n * them is exact */
+	r = vw_fma(n, vw_set(-0x1.7f7d1cp-20f), r);
+	vw p = vw_set(0x1.a01a02p-13f);
+	p = vw_fma(p, r, vw_set(0x1.6c16c2p-10f));
+	p = vw_fma(p, r, vw_set(0x1.111112p-7f));
+	p = vw_fma(p, r, vw_set(0x1.555556p-5f));
+	p = vw_fma(p, r, vw_set(0x1.555556p-3f));
+	p = vw_fma(p, r, vw_set(0.5f));
+	p = vw_fma(p, r, vw_set(1.0f));
+	p = vw_fma(p, r, vw_set(1.0f));
+	return vw_scale2(p, n);
 }
 
 #endif

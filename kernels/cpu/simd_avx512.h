@@ -1,9 +1,7 @@
-/* What AVX-512 adds to AVX2's eight lanes: 32 registers, sums of two outputs in one of them, and tables of 16 that one
- * instruction reads. Included by simd.h. */
+/* What AVX-512 adds to AVX2's eight lanes: 32 registers, two times eight lanes in one of them, and tables of 16 that one
+ * instruction reads. Included by simd.h behind simd_avx2.h. */
 #ifndef KERNELS_CPU_SIMD_AVX512_H
 #define KERNELS_CPU_SIMD_AVX512_H
-
-#include "kernels/cpu/simd_avx2.h"
 
 typedef __m512 vw; /* the eight lanes of one output, then those of the next */
 
@@ -23,23 +21,101 @@ INLINE void vw_store(float *p, vw a)
 {
 	_mm512_storeu_ps(p, a);
 }
+/* Eight lanes from p and from p + stride. */
 INLINE vw vw_load_rows(const float *p, size_t stride)
 {
 	return _mm512_insertf32x8(_mm512_castps256_ps512(v8_load(p)), v8_load(p + stride), 1);
+}
+INLINE vw vw_load_rows_f16(const uint16_t *p, size_t stride)
+{
+	__m256i low = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p));
+	return _mm512_cvtph_ps(
+		_mm256_inserti128_si256(low, _mm_loadu_si128((const __m128i *)(const void *)(p + stride)), 1));
+}
+INLINE vw vw_load_f16(const uint16_t *p)
+{
+	return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+INLINE vw vw_load_part(const float *p, size_t n) /* n < 16, zeros behind them */
+{
+	return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
 INLINE vw vw_each(const float *p)
 {
 	return _mm512_broadcast_f32x8(v8_load(p));
 }
+INLINE void vw_store_part(float *p, vw a, size_t n)
+{
+	_mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+INLINE v8 vw_low(vw a)
+{
+	return _mm512_castps512_ps256(a);
+}
+INLINE v8 vw_high(vw a)
+{
+	return _mm512_extractf32x8_ps(a, 1);
+}
+INLINE vw vw_add(vw a, vw b)
+{
+	return _mm512_add_ps(a, b);
+}
+INLINE vw vw_sub(vw a, vw b)
+{
+	return _mm512_sub_ps(a, b);
+}
+INLINE vw vw_mul(vw a, vw b)
+{
+	return _mm512_mul_ps(a, b);
+}
+INLINE vw vw_div(vw a, vw b)
+{
+	return _mm512_div_ps(a, b);
+}
 INLINE vw vw_fma(vw a, vw b, vw c)
 {
 	return _mm512_fmadd_ps(a, b, c);
 }
-INLINE void vw_sum4(const vw a[2], float *out)
+INLINE vw vw_max(vw a, vw b)
 {
-	v8 one[4] = {_mm512_castps512_ps256(a[0]), _mm512_extractf32x8_ps(a[0], 1), _mm512_castps512_ps256(a[1]),
-		_mm512_extractf32x8_ps(a[1], 1)};
-	v8_sum4(one, out);
+	return _mm512_max_ps(a, b);
+}
+INLINE vw vw_min(vw a, vw b)
+{
+	return _mm512_min_ps(a, b);
+}
+INLINE vw vw_scale2(vw a, vw n) /* rounds once, as v8_scale2's second step does alone where its first is exact */
+{
+	return _mm512_scalef_ps(a, n);
+}
+/* Both groups of eight taken up by eight lanes, in turn. */
+INLINE v8 vw_fold_add(v8 total, vw a)
+{
+	return v8_add(v8_add(total, vw_low(a)), vw_high(a));
+}
+INLINE v8 vw_fold_max(v8 largest, vw a)
+{
+	return v8_max(v8_max(largest, vw_low(a)), vw_high(a));
+}
+/* ((l0 + l2) + (l1 + l3)) of all eight in the lower half of a group of eight lanes, ((l4 + l6) + (l5 + l7)) in the upper. */
+INLINE vw vw_half_sums(const vw a[4])
+{
+	vw ab = _mm512_add_ps(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+	vw cd = _mm512_add_ps(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+	return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+/* The sums over lanes of a tile's rows, two rows at once: 11 operations for eight sums where v8_sum4 needs 22 and more. */
+INLINE void vw_sum_rows(vw sum[][4], uint32_t n_rows, float *y, size_t y_stride)
+{
+#pragma GCC unroll 8
+	for (uint32_t r = 0; r < n_rows; r += 2) {
+		bool pair = r + 1 < n_rows;
+		vw a = vw_half_sums(sum[r]), b = pair ? vw_half_sums(sum[r + 1]) : a;
+		vw all = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+		v8_store(y + r * y_stride, vw_low(all));
+		if (pair)
+			v8_store(y + (r + 1) * y_stride, vw_high(all));
+	}
 }
 /* d * (nibble - bias) + m of the low nibbles of eight bytes and of the high ones: a table of all 16, which one instruction
  * reads. */

@@ -7,10 +7,7 @@
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
 
-enum {
-	QUERY_ROWS = 24, /* rows of a block: their weights of a split are 24 KiB, which leaves room for a page */
-	JOBS_A_THREAD = 4,
-};
+enum { JOBS_A_THREAD = 4 };
 
 struct block {
 	uint32_t first, n_tokens;
@@ -34,7 +31,7 @@ static int plan_blocks(
 	uint32_t n = args->step->n_tokens;
 	plan->group = c->n_heads / c->n_kv_heads;
 	plan->width = tt_cpu_padded(c->head_dim);
-	uint32_t most = plan->group < QUERY_ROWS ? QUERY_ROWS / plan->group : 1;
+	uint32_t most = plan->group < TT_CPU_QUERY_ROWS ? TT_CPU_QUERY_ROWS / plan->group : 1;
 	plan->n_blocks = 0;
 	plan->n_partials = 0;
 	plan->n_mul_adds = 0;

@@ -7,9 +7,10 @@
 #include "kernels/ops.h"
 
 enum {
-	TT_CPU_LANES = 8,    /* lane j of a sum over k takes k = j mod 8, ascending */
-	TT_CPU_SPLIT = 256,  /* keys in a split of attention */
-	TT_CPU_OUT_TILE = 8, /* output rows of the widest register tile of a product: jobs are multiples of it */
+	TT_CPU_LANES = 8,       /* lane j of a sum over k takes k = j mod 8, ascending */
+	TT_CPU_SPLIT = 256,     /* keys in a split of attention */
+	TT_CPU_QUERY_ROWS = 24, /* of a block of attention, or one token's: their weights of a split are 24 KiB */
+	TT_CPU_OUT_TILE = 8,    /* output rows of the widest register tile of a product: jobs are multiples of it */
 };
 
 /* n floats rounded up to whole vectors. */
@@ -79,6 +80,9 @@ struct tt_cpu_body {
 	/* One head: pairs (i, i + n_pairs) of out, from the same of in or, interleaved as in a GGUF's order of rows, from
 	 * neighbours. rotation is [2][n_pairs], cosines and sines. */
 	void (*rotate)(const float *in, const float *rotation, uint32_t n_pairs, bool interleaved, float *out);
+
+	/* The lowest index among the largest; NaN is never chosen, and 0 where there is nothing else. */
+	uint32_t (*largest)(const float *x, uint32_t n);
 
 	/* y = e^((x - max) * scale), y may be x; returns the sum: vectors of 256 at a time, those in double. */
 	double (*exp_sum)(const float *x, float max, float scale, size_t n, float *y);

@@ -31,6 +31,19 @@ static void steer_rows(void *context, uint32_t job, uint32_t thread)
 	}
 }
 
+/* Whether any token is steered, captured or told its norms: in most layers of most steps none is. */
+static bool steers(const struct tt_down_proj_args *args)
+{
+	const uint16_t *rows = tt_step_coef_rows(args->step);
+	const int32_t *captures = tt_step_captures(args->step);
+	bool any = args->norms != NULL;
+	for (size_t i = 0; i < (size_t)args->step->n_tokens * TT_STACK; i++)
+		any |= rows[i] != 0;
+	for (size_t t = 0; t < args->step->n_tokens && args->captured; t++)
+		any |= captures[t] >= 0;
+	return any;
+}
+
 int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
@@ -40,6 +53,8 @@ int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args 
 		&layer->w_down, layer->b_down, args->ffn, layer->ffn_post_norm, args->config->rms_norm_eps, n, args->h};
 	struct steer_job steer = {.body = cpu->body, .args = args};
 	TT_TRY(tt_cpu_add_residual(cpu, &residual, err));
+	if (!steers(args))
+		return TT_OK;
 	TT_TRY(tt_cpu_thread_scratch(cpu, args->config->hidden_size, &steer.scratch, &steer.stride, err));
 	tt_threads_run(cpu->threads, (n + TT_CPU_ROWS_A_JOB - 1) / TT_CPU_ROWS_A_JOB, steer_rows, &steer);
 	return TT_OK;

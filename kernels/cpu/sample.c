@@ -36,19 +36,6 @@ static double uniform(uint64_t seed, uint64_t counter)
 	return (double)(((uint64_t)words[1] << 32 | words[0]) >> 11) * 0x1p-53;
 }
 
-/* The lowest id among the largest; NaN is never chosen, and 0 where there is nothing else. */
-static uint32_t largest(const float *logits, uint32_t n)
-{
-	uint32_t best = 0;
-	float value = -INFINITY;
-	for (uint32_t i = 0; i < n; i++)
-		if (logits[i] > value) {
-			value = logits[i];
-			best = i;
-		}
-	return best;
-}
-
 /* The n_top largest, by value and then by id. NaN is left out. */
 static void top(const float *logits, uint32_t n, uint32_t n_top, double log_sum, struct tt_sample_result *out)
 {
@@ -69,7 +56,7 @@ static void top(const float *logits, uint32_t n, uint32_t n_top, double log_sum,
 static void sample_row(const struct tt_cpu *cpu, const struct tt_sample_plan *plan, const float *logits, uint32_t n,
 	float *weights, struct tt_cpu_candidate *candidates, struct tt_sample_result *out)
 {
-	uint32_t best = largest(logits, n);
+	uint32_t best = cpu->body->largest(logits, n);
 	float max = logits[best];
 	double log_sum = (double)max + log(cpu->body->exp_sum(logits, max, 1, n, weights));
 	uint32_t chosen = best;

@@ -61,6 +61,41 @@ Test(kernels_sample, greedy_takes_the_lowest_id_among_equals_and_never_nan)
 	cr_assert_eq(sample_one(ties, 9, cold).token, 1);
 }
 
+/* The plain loop, over lengths about the blocks that a body goes by; few values, so that most are equal. */
+static void check_largest(const struct tt_cpu_body *body)
+{
+	enum { MOST = 1024 };
+	static const uint32_t lengths[] = {1, 255, 256, 257, 511, 768, 1000, MOST};
+	float x[MOST];
+	uint64_t seed = 5;
+	for (int round = 0; round < 200; round++) {
+		uint32_t n = lengths[random_bits(&seed) % (sizeof lengths / sizeof *lengths)], want = 0;
+		uint32_t n_values = 1 + random_bits(&seed) % 2000, one_in = 1 + random_bits(&seed) % 4;
+		float most = -INFINITY;
+		for (uint32_t i = 0; i < n; i++) {
+			uint32_t draw = random_bits(&seed) % n_values;
+			x[i] = draw == 0 ? -INFINITY : random_bits(&seed) % one_in ? NAN : -(float)draw;
+			if (x[i] > most) {
+				most = x[i];
+				want = i;
+			}
+		}
+		cr_assert_eq(body->largest(x, n), want, "%s: %u numbers, %u and not %u", body->name, n,
+			body->largest(x, n), want);
+	}
+}
+
+Test(kernels_sample, every_body_finds_the_first_of_the_largest)
+{
+	for (int choice = TT_CPU_BODY_AVX512; choice <= TT_CPU_BODY_PORTABLE; choice++) {
+		if (!machine_has((enum tt_cpu_body_choice)choice))
+			continue;
+		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)choice);
+		check_largest(((struct tt_cpu *)backend)->body);
+		backend->close(backend);
+	}
+}
+
 /* Log-probabilities of the raw logits whatever the cuts, over a vocabulary of SmolLM2's size. */
 Test(kernels_sample, logprobs_are_those_of_the_raw_logits)
 {

@@ -17,14 +17,10 @@
 
 enum { LANES = 8 };
 
-/* FEW_ROWS: of tokens, whose products unpack weights in registers. ROW_TILE and VALUE_ROWS: in a register tile, at most, of
- * product.inc and attention.inc. */
 #ifdef TT_CPU_AVX2
 #include "kernels/cpu/simd_avx2.h"
-#define FEW_ROWS 2
 #else
 #include "kernels/cpu/simd_portable.h"
-#define FEW_ROWS 0
 #endif
 
 /* The first n < 8 elements, zeros behind them. */
@@ -42,14 +38,22 @@ INLINE void v8_store_part(float *p, v8 a, size_t n)
 	memcpy(p, padded, n * sizeof *p);
 }
 
+/* FEW_ROWS: of tokens, whose products unpack weights in registers. ROW_TILE and VALUE_ROWS: in a register tile, at most, of
+ * product.inc and attention.inc. WIDE: groups of eight lanes in a vw. */
 #ifdef TT_CPU_AVX512
 #include "kernels/cpu/simd_avx512.h"
+#define FEW_ROWS 4
 #define ROW_TILE 6 /* with eight outputs: 24 sums, 4 weights, 1 row of 32 registers */
 #define VALUE_ROWS 6
 #define WIDE 2
 #else
-#define VALUE_ROWS 3
+#ifdef TT_CPU_AVX2
+#define FEW_ROWS 2
+#else
+#define FEW_ROWS 0
+#endif
 #define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows, 1 weight of 16 registers */
+#define VALUE_ROWS 3
 #define WIDE 1
 
 /* d * (nibble - bias) + m of the low nibbles of eight bytes and of the high ones. */

@@ -2,7 +2,7 @@
 """This program beside llama.cpp's llama-batched-bench, on the same file, threads and lengths, in turn, so that a slow moment of
 the machine meets both: speed, peak memory, and the share of the machine's multiply-adds that the products come to.
 
-    batched.py TRIMTAB-BATCHED LLAMA-BATCHED-BENCH MODEL [--rounds 5] [--threads N] [--case ROWS,PROMPT,GENERATE]...
+    batched.py TRIMTAB-BATCHED LLAMA-BATCHED-BENCH MODEL [--rounds 9] [--threads N] [--case ROWS,PROMPT,GENERATE]...
 """
 import argparse
 import json
@@ -55,7 +55,7 @@ def main():
     parser.add_argument("ours")
     parser.add_argument("theirs")
     parser.add_argument("model")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--case", action="append", help="default: 1,512,128 and 32,128,128")
     arguments = parser.parse_args()

@@ -3,7 +3,7 @@
 #ifndef KERNELS_CPU_SIMD_AVX512_H
 #define KERNELS_CPU_SIMD_AVX512_H
 
-typedef __m512 vw; /* the eight lanes of one output, then those of the next */
+typedef __m512 vw; /* the eight lanes of two outputs, or 16 neighbours */
 
 INLINE vw vw_zero(void)
 {
@@ -40,7 +40,7 @@ INLINE vw vw_load_part(const float *p, size_t n) /* n < 16, zeros behind them */
 {
 	return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
-INLINE vw vw_each(const float *p)
+INLINE vw vw_each(const float *p) /* the same eight twice */
 {
 	return _mm512_broadcast_f32x8(v8_load(p));
 }

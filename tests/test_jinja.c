@@ -1,6 +1,7 @@
 /* The interpreter against jinja2: what scripts/make_template_goldens.py rendered. Provenance marks and limits are
  * worked out by hand. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,13 +188,24 @@ static double processor_seconds(void)
 	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* The slowest takes 0.6 s on an idle machine; on one whose neighbours were busy it took 1.2 of what the system counts as its own.
- * Without the limits they would take hours. */
+/* Of a second; ten in a build that is slow on purpose. */
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
-#define END_WITHIN 5
+#define END_WITHIN 1
 #else
-#define END_WITHIN 20
+#define END_WITHIN 10
 #endif
+
+/* The fastest of three tries: beside busy neighbours the system counted 1.2 s for what takes 0.55. */
+static double seconds_to_end(const char *template)
+{
+	double fastest = INFINITY;
+	for (int i = 0; i < 3 && fastest >= END_WITHIN; i++) {
+		double before = processor_seconds();
+		expect_status(template, TT_ERR_LIMIT, "t: line 1");
+		fastest = fmin(fastest, processor_seconds() - before);
+	}
+	return fastest;
+}
 
 Test(jinja, ends_what_would_not_end)
 {
@@ -243,9 +255,7 @@ Test(jinja, ends_what_would_not_end)
 		"%}{% endfor %}",
 	};
 	for (size_t i = 0; i < sizeof endless / sizeof *endless; i++) {
-		double before = processor_seconds();
-		expect_status(endless[i], TT_ERR_LIMIT, "t: line 1");
-		double seconds = processor_seconds() - before;
+		double seconds = seconds_to_end(endless[i]);
 		cr_expect_lt(seconds, END_WITHIN, "%.2f s: %s", seconds, endless[i]);
 		printf("%.2f s: %s\n", seconds, endless[i]);
 	}

@@ -22,6 +22,12 @@ struct tt_kv_pages {
 	uint32_t n_pages;
 };
 
+/* Bytes of one number of a page. */
+static inline size_t tt_kv_element_bytes(enum tt_kv_type type)
+{
+	return type == TT_KV_F32 ? 4 : 2;
+}
+
 /* h = embedding of the tokens, times embedding_scale */
 struct tt_embed_args {
 	const struct tt_config *config;

@@ -8,7 +8,7 @@ int tt_kv_open(struct tt_kv *kv, struct tt_backend *backend, const struct tt_con
 	enum tt_kv_type type, struct tt_error *err)
 {
 	uint32_t n_pages = tt_pages_for(n_positions);
-	size_t element = type == TT_KV_F32 ? 4 : 2, page = 2 * TT_PAGE_TOKENS * element, count;
+	size_t element = tt_kv_element_bytes(type), page = 2 * TT_PAGE_TOKENS * element, count;
 	if (!tt_mul_size(page, (size_t)config->n_kv_heads * config->head_dim, &page) ||
 		!tt_mul_size(n_pages, config->n_layers, &count) || !tt_mul_size(count, page, &kv->n_bytes))
 		return tt_fail(

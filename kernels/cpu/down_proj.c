@@ -31,7 +31,7 @@ static void steer_rows(void *context, uint32_t job, uint32_t thread)
 	}
 }
 
-/* Whether any token is steered, captured or told its norms: in most layers of most steps none is. */
+/* Whether any token is steered, captured or told its norms: in an unsteered step none is, and no thread need be woken. */
 static bool steers(const struct tt_down_proj_args *args)
 {
 	const uint16_t *rows = tt_step_coef_rows(args->step);

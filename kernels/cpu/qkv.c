@@ -45,7 +45,7 @@ static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *arg
 /* Where a token's keys and values go: seldom near, and the query's heads are rotated meanwhile. */
 static void fetch_rows(const struct tt_qkv_args *args, size_t at, size_t page_size)
 {
-	size_t element = args->kv->type == TT_KV_F32 ? 4 : 2, n_bytes = args->config->head_dim * element;
+	size_t element = tt_kv_element_bytes(args->kv->type), n_bytes = args->config->head_dim * element;
 	for (uint32_t i = 0; i < 2 * args->config->n_kv_heads; i++) {
 		size_t head = at + i / 2 * TT_PAGE_TOKENS * args->config->head_dim + i % 2 * page_size;
 		for (size_t byte = 0; byte < n_bytes; byte += 64)

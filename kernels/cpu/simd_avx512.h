@@ -4,23 +4,19 @@
 #define KERNELS_CPU_SIMD_AVX512_H
 
 typedef __m512 vw; /* the eight lanes of two outputs, or 16 neighbours */
+#define vw_zero _mm512_setzero_ps
+#define vw_set _mm512_set1_ps
+#define vw_load _mm512_loadu_ps
+#define vw_store _mm512_storeu_ps
+#define vw_add _mm512_add_ps
+#define vw_sub _mm512_sub_ps
+#define vw_mul _mm512_mul_ps
+#define vw_div _mm512_div_ps
+#define vw_fma _mm512_fmadd_ps
+#define vw_max _mm512_max_ps
+#define vw_min _mm512_min_ps
+#define vw_scale2 _mm512_scalef_ps /* rounds once, as v8_scale2's second step does alone where its first is exact */
 
-INLINE vw vw_zero(void)
-{
-	return _mm512_setzero_ps();
-}
-INLINE vw vw_set(float x)
-{
-	return _mm512_set1_ps(x);
-}
-INLINE vw vw_load(const float *p)
-{
-	return _mm512_loadu_ps(p);
-}
-INLINE void vw_store(float *p, vw a)
-{
-	_mm512_storeu_ps(p, a);
-}
 /* Eight lanes from p and from p + stride. */
 INLINE vw vw_load_rows(const float *p, size_t stride)
 {
@@ -55,38 +51,6 @@ INLINE v8 vw_low(vw a)
 INLINE v8 vw_high(vw a)
 {
 	return _mm512_extractf32x8_ps(a, 1);
-}
-INLINE vw vw_add(vw a, vw b)
-{
-	return _mm512_add_ps(a, b);
-}
-INLINE vw vw_sub(vw a, vw b)
-{
-	return _mm512_sub_ps(a, b);
-}
-INLINE vw vw_mul(vw a, vw b)
-{
-	return _mm512_mul_ps(a, b);
-}
-INLINE vw vw_div(vw a, vw b)
-{
-	return _mm512_div_ps(a, b);
-}
-INLINE vw vw_fma(vw a, vw b, vw c)
-{
-	return _mm512_fmadd_ps(a, b, c);
-}
-INLINE vw vw_max(vw a, vw b)
-{
-	return _mm512_max_ps(a, b);
-}
-INLINE vw vw_min(vw a, vw b)
-{
-	return _mm512_min_ps(a, b);
-}
-INLINE vw vw_scale2(vw a, vw n) /* rounds once, as v8_scale2's second step does alone where its first is exact */
-{
-	return _mm512_scalef_ps(a, n);
 }
 /* Both groups of eight taken up by eight lanes, in turn. */
 INLINE v8 vw_fold_add(v8 total, vw a)

@@ -1,5 +1,6 @@
 #include "base/fail.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,11 @@ int tt_fail(struct tt_error *err, int code, const char *format, ...)
 				*c = '?';
 	}
 	return code;
+}
+
+int tt_fail_io(struct tt_error *err, const char *path, const char *verb)
+{
+	return tt_fail(err, TT_ERR_IO, "%s: cannot %s: %s", path, verb, strerror(errno));
 }
 
 int tt_fail_within(struct tt_error *err, const char *prefix)

@@ -2,11 +2,14 @@
 #ifndef BASE_FAIL_H
 #define BASE_FAIL_H
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 /* Fills err (which may be NULL) and returns code, so that a failure is one statement:
  *     return tt_fail(err, TT_ERR_FORMAT, "%s: tensor %s has no data", path, name); */
 int tt_fail(struct tt_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* TT_ERR_IO of a file: "PATH: cannot VERB: " and what errno says. */
+int tt_fail_io(struct tt_error *err, const char *path, const char *verb);
 
 /* Puts "PREFIX: " in front of a message that is already there, and returns its code. For a caller that knows
  * the file name when the callee knew only the field. */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,11 +12,6 @@
 #include <unistd.h>
 
 #include "base/fail.h"
-
-static int io_error(struct tt_error *err, const char *path, const char *verb)
-{
-	return tt_fail(err, TT_ERR_IO, "%s: cannot %s: %s", path, verb, strerror(errno));
-}
 
 /* What is mapped, for tt_file_mapped. Entries are used again and never freed, and one is filled before its data is set, so that
  * a signal handler may walk them at any moment. */
@@ -84,9 +78,9 @@ int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err)
 	*out = (struct tt_mapping){0};
 	int file = open(path, O_RDONLY | O_CLOEXEC);
 	if (file < 0)
-		return io_error(err, path, "open");
+		return tt_fail_io(err, path, "open");
 	if (fstat(file, &status) < 0) {
-		int code = io_error(err, path, "read");
+		int code = tt_fail_io(err, path, "read");
 		close(file);
 		return code;
 	}
@@ -97,7 +91,7 @@ int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err)
 	if (status.st_size > 0) {
 		void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
 		if (data == MAP_FAILED) {
-			int code = io_error(err, path, "map");
+			int code = tt_fail_io(err, path, "map");
 			close(file);
 			return code;
 		}
@@ -125,7 +119,7 @@ int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, stru
 	char chunk[65536];
 	FILE *file = strcmp(path, "-") ? fopen(path, "rb") : stdin;
 	if (!file)
-		return io_error(err, path, "open");
+		return tt_fail_io(err, path, "open");
 	int status = TT_OK;
 	for (size_t n; status == TT_OK && (n = fread(chunk, 1, sizeof chunk, file)) > 0;) {
 		if (n > max_bytes - out->len)
@@ -135,7 +129,7 @@ int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, stru
 			status = tt_buffer_add(out, chunk, n, err);
 	}
 	if (status == TT_OK && ferror(file))
-		status = io_error(err, path, "read");
+		status = tt_fail_io(err, path, "read");
 	if (file != stdin)
 		fclose(file);
 	return status == TT_OK ? tt_buffer_add(out, "", 0, err) : status;
@@ -161,16 +155,16 @@ int tt_file_write(const char *path, const void *data, size_t n, struct tt_error 
 	TT_TRY(tt_buffer_print(&name, err, "%s.tmp-XXXXXX", path));
 	int file = mkstemp(name.data), status = TT_OK;
 	if (file < 0) {
-		status = io_error(err, path, "create");
+		status = tt_fail_io(err, path, "create");
 	} else {
 		mode_t mask = umask(0);
 		umask(mask);
 		if (fchmod(file, 0666 & ~mask) < 0 || write_all(file, data, n) < 0)
-			status = io_error(err, path, "write");
+			status = tt_fail_io(err, path, "write");
 		if (close(file) < 0 && status == TT_OK)
-			status = io_error(err, path, "write");
+			status = tt_fail_io(err, path, "write");
 		if (status == TT_OK && rename(name.data, path) < 0)
-			status = io_error(err, path, "rename into place");
+			status = tt_fail_io(err, path, "rename into place");
 		if (status != TT_OK)
 			unlink(name.data);
 	}
@@ -196,72 +190,4 @@ int tt_file_join(char **out, const char *directory, const char *name, struct tt_
 	TT_TRY(tt_buffer_print(&path, err, "%s/%s", directory, name));
 	*out = path.data;
 	return TT_OK;
-}
-
-static int no_digest(struct tt_error *err)
-{
-	return tt_fail(err, TT_ERR_MEMORY, "SHA-256: libcrypto has no memory, or no such digest");
-}
-
-int tt_sha256_bytes(uint8_t out[32], const void *data, size_t n, struct tt_error *err)
-{
-	unsigned int length = 0;
-	if (EVP_Digest(data, n, out, &length, EVP_sha256(), NULL) != 1 || length != 32)
-		return no_digest(err);
-	return TT_OK;
-}
-
-static void print_hex(char out[65], const uint8_t digest[32])
-{
-	for (int i = 0; i < 32; i++)
-		snprintf(out + 2 * i, 3, "%02x", digest[i]);
-}
-
-int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err)
-{
-	uint8_t digest[32];
-	TT_TRY(tt_sha256_bytes(digest, data, n, err));
-	print_hex(out, digest);
-	return TT_OK;
-}
-
-static int digest_file(
-	EVP_MD_CTX *context, int file, char out[65], const char *path, uint64_t *size, struct tt_error *err)
-{
-	unsigned char chunk[65536], digest[EVP_MAX_MD_SIZE];
-	ssize_t n;
-	*size = 0;
-	if (!context || EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1)
-		return no_digest(err);
-	while ((n = read(file, chunk, sizeof chunk)) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return io_error(err, path, "read");
-		EVP_DigestUpdate(context, chunk, (size_t)n);
-		*size += (uint64_t)n;
-	}
-	EVP_DigestFinal_ex(context, digest, NULL);
-	print_hex(out, digest);
-	return TT_OK;
-}
-
-int tt_sha256_file(char out[65], const char *path, uint64_t *size, struct tt_error *err)
-{
-	struct stat status;
-	int file = open(path, O_RDONLY | O_CLOEXEC);
-	if (file < 0)
-		return io_error(err, path, "open");
-	int code;
-	if (fstat(file, &status) < 0) {
-		code = io_error(err, path, "read");
-	} else if (!S_ISREG(status.st_mode)) {
-		code = tt_fail(err, TT_ERR_IO, "%s: not a regular file", path);
-	} else {
-		EVP_MD_CTX *context = EVP_MD_CTX_new();
-		code = digest_file(context, file, out, path, size, err);
-		EVP_MD_CTX_free(context);
-	}
-	close(file);
-	return code;
 }

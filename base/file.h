@@ -32,11 +32,4 @@ bool tt_file_is_directory(const char *path);
 /* DIR/NAME in a new string; release with free(). */
 int tt_file_join(char **out, const char *directory, const char *name, struct tt_error *err);
 
-int tt_sha256_bytes(uint8_t out[32], const void *data, size_t n, struct tt_error *err);
-/* SHA-256 as 64 lower-case hexadecimal digits and a 0. */
-int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err);
-
-/* The same of a regular file, read piece by piece; *size gets its bytes. */
-int tt_sha256_file(char out[65], const char *path, uint64_t *size, struct tt_error *err);
-
 #endif

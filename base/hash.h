@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 struct tt_span {
 	const char *data; /* not terminated */

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 /* Parses text (n bytes, duplicate keys refused, nothing may follow the value). what names the source in messages.
  * *out is a new reference. */

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 /* a * b and a + b; false, with *out untouched, when the result does not fit. */
 bool tt_mul_size(size_t a, size_t b, size_t *out);

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
 
 static const char *const label_names[TT_N_LABELS] = {"harmful", "benign", "borderline"};
 static const char *const split_names[] = {"train", "val", "test"};

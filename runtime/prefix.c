@@ -2,7 +2,7 @@
  * A coefficient of 0 steers nothing, so a closed gate and scale 0 share with the unsteered. */
 #include <string.h>
 
-#include "base/file.h"
+#include "base/sha256.h"
 #include "runtime/sequence.h"
 #include "weights/config.h"
 

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file.h"
+#include "base/sha256.h"
 #include "faults.h"
 #include "runtime/batch/row.h"
 #include "runtime/text/chat.h"

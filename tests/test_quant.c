@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/sha256.h"
 #include "weights/quant.h"
 #include "weights/safetensors.h"
 #include "weights_files.h"

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "weights/dummy.h"
 #include "weights/tensors.h"
 

@@ -5,8 +5,8 @@
 #include <time.h>
 
 #include "base/fail.h"
-#include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "runtime/batch/journal.h"
 #include "runtime/batch/row.h"
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/file.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 
 /* The slot that holds the key, or the empty one where it belongs. The keys are digests: evenly spread. */
 static size_t find(const struct tt_ids_seen *ids, uint64_t key)

@@ -12,6 +12,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "runtime/batch/lines.h"
 
 enum { SYNC_SECONDS = 1 };

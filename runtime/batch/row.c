@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "runtime/batch/telemetry.h"
 #include "runtime/text/utf8.h"
 

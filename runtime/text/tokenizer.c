@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/file.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "runtime/text/utf8.h"
 
 /* The byte that a character of GPT-2's alphabet stands for, or -1. Printable Latin-1 stands for itself; the other 68

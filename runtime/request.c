@@ -88,8 +88,8 @@ static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err
 	return TT_OK;
 }
 
-/* Where no gate reads anything, the coefficients are what the control op will make of them (kernels/cpu/control.c), so
- * that pages can be shared before it has run. */
+/* Where no gate reads anything s is 1, so the coefficients are known, and pages can be shared, before the control op has
+ * run. */
 static void foresee(struct tt_request *r)
 {
 	struct tt_sequence *q = &r->sequence;
@@ -97,10 +97,8 @@ static void foresee(struct tt_request *r)
 	for (uint32_t i = 0; q->known && i < q->n_policies; i++) {
 		const struct tt_policy *policy = r->options.steering[i].policy;
 		float *coef = q->coef + (size_t)i * n_layers;
-		for (uint32_t l = 0; l < n_layers; l++) {
-			float w = policy->weights[l], c = q->policies[i].scale * policy->alpha * 1.0f * w;
-			coef[l] = w == 0 || c == 0 ? 0.0f : c;
-		}
+		for (uint32_t l = 0; l < n_layers; l++)
+			coef[l] = tt_steer_coefficient(q->policies[i].scale, policy->alpha, 1, policy->weights[l]);
 		tt_prefix_key_policy(q, i, n_layers);
 	}
 }

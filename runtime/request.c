@@ -336,6 +336,7 @@ bool tt_request_next(struct tt_request *r, struct tt_token *token)
 
 bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_decision *decision)
 {
+	static const float none[TT_MAX_LAYERS];
 	const struct tt_sequence *q = &r->sequence;
 	uint32_t n_layers = r->engine->model->config.n_layers;
 	if (index >= q->n_policies)
@@ -347,13 +348,25 @@ bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_d
 		*decision = (struct tt_decision){
 			.s = p->s,
 			.gate = p->gate,
-			.coef = q->coef + (size_t)index * n_layers,
+			.coef = tt_sequence_began(q, index) ? q->coef + (size_t)index * n_layers : none,
 			.when = p->when,
-			.killed = q->killed_from != SIZE_MAX,
+			.killed = q->reported_killed_from != SIZE_MAX,
+			.killed_from = q->reported_killed_from,
 			.w = r->weights + (size_t)index * n_layers,
 		};
 	tt_unlock(r->engine);
 	return decided;
+}
+
+const float *tt_request_coefficients(const struct tt_request *r, uint32_t index, size_t position)
+{
+	const struct tt_sequence *q = &r->sequence;
+	if (index >= q->n_policies)
+		return NULL;
+	tt_lock(r->engine);
+	const float *coef = tt_sequence_coefficients(q, index, position, r->engine->model->config.n_layers);
+	tt_unlock(r->engine);
+	return coef;
 }
 
 const float *tt_request_scores(const struct tt_request *request)

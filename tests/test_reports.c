@@ -7,7 +7,12 @@
 
 #define MODEL GOLDEN("tiny-llama")
 
-enum { LAYERS = 3, WIDTH = 64, MAX_PROMPT = 70, N_GENERATED = 24, MAX_POSITIONS = MAX_PROMPT + N_GENERATED };
+#ifdef TT_TEST_CUDA /* an emulated device takes a while */
+enum { MAX_PROMPT = 30, N_GENERATED = 3, ROUNDS = 1, BRIEF = 1 };
+#else
+enum { MAX_PROMPT = 70, N_GENERATED = 24, ROUNDS = 2, BRIEF = 0 };
+#endif
+enum { LAYERS = 3, WIDTH = 64, MAX_POSITIONS = MAX_PROMPT + N_GENERATED };
 
 static const uint64_t EVERY_LAYER[(TT_MAX_LAYERS + 63) / 64] = {~0ull};
 
@@ -117,7 +122,7 @@ static const struct kind kinds[] = {
 	{4, {{6, 1}, {0, 1}, {6, 0}, {1, 1}}, TT_WHEN_ALL}, /* whole rows shut, and one open */
 };
 
-enum { N_KINDS = sizeof kinds / sizeof *kinds, N_REQUESTS = 2 * N_KINDS };
+enum { N_KINDS = sizeof kinds / sizeof *kinds, N_REQUESTS = ROUNDS * N_KINDS };
 
 static void make_policies(struct tt_engine *engine, struct tt_policy *policies[N_POLICIES])
 {
@@ -249,7 +254,7 @@ Test(reports, the_same_bytes_in_every_way)
 	struct tt_engine_stats stats;
 	uint64_t n_preemptions = 0, n_reruns = 0;
 	run_way(&ways[0], want, &stats, true);
-	for (size_t w = 1; w < sizeof ways / sizeof *ways; w++) {
+	for (size_t w = BRIEF ? 3 : 1; w < (BRIEF ? 4 : sizeof ways / sizeof *ways); w++) {
 		run_way(&ways[w], got, &stats, false);
 		n_preemptions += stats.n_preemptions;
 		n_reruns += stats.n_reruns;
@@ -257,13 +262,15 @@ Test(reports, the_same_bytes_in_every_way)
 			cr_assert(!memcmp(&got[i], &want[i], sizeof *got), "%s: the reports of request %zu",
 				ways[w].name, i);
 	}
-	cr_assert(n_preemptions > 0 && n_reruns > 0, "%zu pre-emptions, %zu reruns", (size_t)n_preemptions,
+	cr_assert((n_preemptions > 0 || BRIEF) && n_reruns > 0, "%zu pre-emptions, %zu reruns", (size_t)n_preemptions,
 		(size_t)n_reruns);
 	free(want);
 	free(got);
 }
 
-/* ---- The kill switch ---- */
+/* ---- The kill switch: nothing of it is the device's ---- */
+
+#ifndef TT_TEST_CUDA
 
 static void kill_then(void *user, struct tt_request *request)
 {
@@ -573,3 +580,4 @@ Test(reports, a_batch_says_where_the_kill_switch_came)
 	tt_engine_close(engine);
 	tt_policy_free(policy);
 }
+#endif

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "base/host_device.h"
+
 /* h' = op(h; D, c), all of the form h + c * sum_k (a_k.h + b_k) d_k over the layer's directions d_k:
  *   add        h + c * d
  *   ablate     h - c * sum_k (h.d_k) d_k               d_k orthonormal
@@ -29,7 +31,7 @@ struct tt_steer_slot {
 	const float *readers;    // [n_layers][n_directions][hidden] a_k, affine only
 	const float *targets;    // [n_layers][n_directions] t_k of clamp, b_k of affine
 	const float *weights;    // [n_layers] w: 0 where the policy does nothing
-	float alpha;             /* coefficients are scale * alpha * s * w[l] */
+	float alpha;             /* see tt_steer_coefficient */
 	enum tt_gate gate;
 	uint32_t n_observed;
 	const uint32_t *observed; // [n_observed] layers, ascending
@@ -42,5 +44,13 @@ struct tt_steer_slot {
 	const float *fc2_weight; // [1 + n_layers][n_units]
 	const float *fc2_bias;   // [1 + n_layers]
 };
+
+/* The coefficient of a layer whose weight is w, under a gate that said s. A weight of 0 steers nothing whatever the rest is,
+ * and a coefficient of 0 is never -0.0, nor the NaN of infinity * 0. */
+TT_HOST_DEVICE static inline float tt_steer_coefficient(float scale, float alpha, float s, float w)
+{
+	float c = scale * alpha * s * w;
+	return s == 0 || w == 0 || c == 0 ? 0.0f : c;
+}
 
 #endif

@@ -9,6 +9,9 @@
 #include "base/memory.h"
 #include "weights/model.h"
 
+/* A request may have as many policies as a token of a step. */
+_Static_assert((int)TT_MAX_STACK == (int)TT_STACK, "policies on one request");
+
 enum {
 	DEFAULT_CONTEXT = 8192, /* of a model made for more: KV pages are memory */
 	MAX_BATCH = 4096,

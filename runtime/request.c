@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/sampling.h"
 #include "runtime/engine.h"
 #include "weights/model.h"
 
@@ -12,17 +14,13 @@ enum { MAX_TIMEOUT = 1000000000 };
 
 void tt_request_options_default(struct tt_request_options *options)
 {
-	*options = (struct tt_request_options){.top_p = 1, .when = TT_WHEN_POLICY};
+	if (options)
+		*options = (struct tt_request_options){.sampling.top_p = 1, .when = TT_WHEN_POLICY};
 }
 
 static int check_sampling(const struct tt_request_options *o, struct tt_error *err)
 {
-	if (!(o->temperature >= 0 && o->temperature <= 100))
-		return tt_fail(err, TT_ERR_ARGUMENT, "temperature must be from 0 to 100");
-	if (!(o->top_p > 0 && o->top_p <= 1))
-		return tt_fail(err, TT_ERR_ARGUMENT, "top_p must be above 0 and at most 1");
-	if (!(o->min_p >= 0 && o->min_p < 1))
-		return tt_fail(err, TT_ERR_ARGUMENT, "min_p must be at least 0 and below 1");
+	TT_TRY(tt_sampling_check(&o->sampling, err));
 	if (o->n_top > TT_MAX_TOP)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d alternatives a token", TT_MAX_TOP);
 	return TT_OK;
@@ -163,12 +161,8 @@ static void fill_sequence(struct tt_request *r)
 	struct tt_sequence *q = &r->sequence;
 	q->n_prompt = o->n_prompt ? o->n_prompt : o->n_ids;
 	q->max_tokens = o->max_tokens;
-	q->sampling = (struct tt_sample_plan){.temperature = o->temperature,
-		.top_p = o->top_p,
-		.min_p = o->min_p,
-		.top_k = o->top_k,
-		.n_top = o->n_top,
-		.seed = o->seed};
+	q->sampling = o->sampling;
+	q->n_top = o->n_top;
 	q->scores = o->score;
 	q->keeps_logits = o->keep_logits;
 	q->traces = o->trace || o->telemetry;

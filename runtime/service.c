@@ -3,6 +3,7 @@
 #include <math.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "runtime/engine.h"
 
@@ -246,7 +247,7 @@ static struct tt_request *take_finished(struct tt_engine *engine)
 
 int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err)
 {
-	double deadline = timeout < 0 || !(timeout < 1e9) ? 0 : tt_now() + timeout;
+	double deadline = timeout < 0 || timeout >= 1e9 ? 0 : tt_now() + timeout;
 	int status = TT_OK;
 	tt_lock(engine);
 	while (!(*out = take_finished(engine)) && status == TT_OK && tt_engine_pending(engine) > 0) {

@@ -1,4 +1,4 @@
-/* trimtab: run a frozen language model and steer it. The public C API; the command-line program uses nothing else.
+/* trimtab: run a frozen language model and steer it. The public C API; the command-line program runs on it alone.
  *
  * An engine is a loaded model with its KV pages. A request is one sequence: a prompt, what to generate, which policies
  * steer it and what to report. Requests are batched: submit any number, then call tt_engine_step until they are done.
@@ -20,6 +20,7 @@
 
 #include "tt_error.h"
 
+#include "tt_sampling.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -237,11 +238,8 @@ struct tt_request_options {
 	size_t n_stop;  /* at most TT_MAX_STOPS, each of at most TT_MAX_STOP_BYTES */
 	double timeout; /* seconds after which it ends with TT_FINISH_DEADLINE; 0: none */
 
-	float temperature;  /* 0: greedy */
-	float top_p, min_p; /* 1 and 0: off */
-	uint32_t top_k;     /* 0: off */
-	uint64_t seed;
-	uint32_t n_top; /* alternatives to report for every generated token, at most 20 */
+	struct tt_sampling sampling;
+	uint32_t n_top; /* alternatives to report for every generated token, at most TT_MAX_TOP */
 
 	struct tt_steering steering[TT_MAX_STACK];
 	uint32_t n_steering;

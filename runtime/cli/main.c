@@ -164,13 +164,6 @@ const char *cli_when_name(enum tt_policy_when when)
 	return "policy";
 }
 
-double cli_now(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static int help(void)
 {
 	puts("Run a frozen language model and steer it.\n\n"

@@ -4,7 +4,6 @@
 
 #include <jansson.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "trimtab.h"
 

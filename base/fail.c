@@ -27,3 +27,13 @@ int tt_fail_within(struct tt_error *err, const char *prefix)
 	struct tt_error inner = *err;
 	return tt_fail(err, inner.code, "%s: %s", prefix, inner.message);
 }
+
+int tt_need(const void *pointer, const char *name, struct tt_error *err)
+{
+	return pointer ? TT_OK : tt_fail(err, TT_ERR_ARGUMENT, "%s must not be NULL", name);
+}
+
+int tt_need_list(const void *list, size_t n, const char *name, struct tt_error *err)
+{
+	return list || n == 0 ? TT_OK : tt_fail(err, TT_ERR_ARGUMENT, "%s is NULL, but should hold %zu", name, n);
+}

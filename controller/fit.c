@@ -11,6 +11,8 @@
 
 void tt_fit_options_default(struct tt_fit_options *options)
 {
+	if (!options)
+		return;
 	*options = (struct tt_fit_options){
 		.n_direction_prompts = 48,
 		.n_probe_prompts = 400,
@@ -44,7 +46,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	TT_TRY(in_range("judge tokens", o->judge_tokens, 4, 1024, err));
 	TT_TRY(in_range("candidates", o->max_candidates, 1, 1000, err));
 	if (!(o->max_false_positives >= 0 && o->max_false_positives <= 0.5f))
-		return tt_fail(err, TT_ERR_ARGUMENT, "false positives must be a share from 0 to 0.5");
+		return tt_fail(err, TT_ERR_ARGUMENT, "max_false_positives must be a share from 0 to 0.5");
 	if (o->when < TT_WHEN_POLICY || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
 	return TT_OK;
@@ -73,6 +75,12 @@ static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_er
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err)
 {
+	if (report)
+		*report = NULL;
+	TT_TRY(tt_need(out, "out", err));
+	*out = NULL;
+	TT_TRY(tt_need(engine, "engine", err));
+	TT_TRY(tt_need(options, "options", err));
 	struct tt_fit fit = {.engine = engine,
 		.options = options,
 		.info = tt_engine_info(engine),

@@ -273,8 +273,10 @@ static int inspect(json_t *report, const char *path, const char *model_path, str
 
 int tt_inspect(const char *path, const char *model_path, char **report, struct tt_error *err)
 {
-	json_t *object = json_object();
+	TT_TRY(tt_need(report, "report", err));
 	*report = NULL;
+	TT_TRY(tt_need(path, "path", err));
+	json_t *object = json_object();
 	int status = object ? inspect(object, path, model_path, err)
 			    : tt_fail(err, TT_ERR_MEMORY, "out of memory for the report");
 	if (status == TT_OK)

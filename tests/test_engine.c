@@ -53,7 +53,7 @@ Test(engine, refuses_what_has_no_meaning)
 	o = some_options(), o.n_steering = 5;
 	refused(engine, o, TT_ERR_ARGUMENT, "policies");
 	o = some_options(), o.n_steering = 1;
-	refused(engine, o, TT_ERR_ARGUMENT, "not added");
+	refused(engine, o, TT_ERR_ARGUMENT, "steering[0].policy");
 	cr_assert_eq(tt_engine_pending(engine), 0);
 	tt_engine_close(engine);
 }

@@ -32,7 +32,8 @@ struct batch {
 
 void tt_batch_options_default(struct tt_batch_options *options)
 {
-	*options = (struct tt_batch_options){.max_tokens = 256, .max_batch = 32};
+	if (options)
+		*options = (struct tt_batch_options){.max_tokens = 256, .max_batch = 32};
 }
 
 /* ---- The job */
@@ -69,8 +70,9 @@ static int check_paths(const struct tt_batch_options *o, struct tt_error *err)
 int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
 {
 	struct tt_sweep sweep;
-	if (!o->input || !o->output)
-		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs an input and an output");
+	TT_TRY(tt_need(o, "options", err));
+	TT_TRY(tt_need(o->input, "input", err));
+	TT_TRY(tt_need(o->output, "output", err));
 	if (o->max_tokens < 1 || o->max_batch < 1)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs at least one token and one request at once");
 	TT_TRY(tt_sampling_check(&(struct tt_sampling){.temperature = o->temperature, .top_p = 1}, err));
@@ -325,6 +327,7 @@ int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, s
 	struct tt_batch_report ignored;
 	struct batch b = {.job = {.engine = engine, .options = options}, .report = report ? report : &ignored};
 	*b.report = (struct tt_batch_report){0};
+	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_batch_check(options, err));
 	b.journal.output.file = b.journal.telemetry.file = b.journal.log.file = -1;
 	double begun = tt_now();

@@ -252,7 +252,7 @@ static json_t *generation_json(const struct run *run, const struct generation *g
 	return json;
 }
 
-static void print_json(const struct run *run)
+static int print_json(const struct run *run)
 {
 	json_t *ids = json_array(), *json = json_object();
 	for (size_t i = 0; i < run->n_ids; i++)
@@ -270,9 +270,7 @@ static void print_json(const struct run *run)
 		json_decref(one);
 	}
 	json_object_set_new(json, "seconds", json_real(run->seconds));
-	json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-	putchar('\n');
-	json_decref(json);
+	return cli_print_json(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
 }
 
 /* ---- Text */
@@ -410,9 +408,9 @@ static int generate(struct run *run, const char *model)
 	status = step_until_done(run);
 	if (status == CLI_FAILED)
 		return status;
-	if (args->json)
-		print_json(run);
-	else
+	if (args->json && print_json(run) != CLI_OK)
+		return CLI_FAILED;
+	if (!args->json)
 		print_rest(run);
 	return status == CLI_INTERRUPTED ? CLI_INTERRUPTED : CLI_OK;
 }

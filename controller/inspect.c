@@ -14,12 +14,12 @@
 #include "weights/gguf.h"
 #include "weights/safetensors.h"
 
-/* An engine that only looks: a few pages of KV are enough for one short prompt. */
+/* An engine that only looks: a few pages of KV are enough for one short prompt. The context is left to the engine: one that
+ * was asked for here would be refused where the model's is shorter. */
 static int open_engine(struct tt_engine **out, const char *model_path, struct tt_error *err)
 {
 	struct tt_engine_options options;
 	tt_engine_options_default(&options);
-	options.context = 512;
 	options.kv_tokens = 512;
 	options.max_batch = 1;
 	return tt_engine_open(out, model_path, &options, err);

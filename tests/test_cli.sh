@@ -270,6 +270,19 @@ PY
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
 check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny"
 
+# ---- What a terminal would act on, wherever text of a file, a model or a command line comes out
+check "controls" python3 "$here/cli/controls.py" "$trimtab" "$tiny_dir" p.st
+
+# ---- A model made for short texts is one that runs
+mkdir short
+cp "$tiny_dir"/{model.safetensors,tokenizer.json,tokenizer_config.json} short
+sed 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 40/' "$tiny_dir/config.json" >short/config.json
+works generate short --raw -p 'Hello' -n 4
+works inspect short --json
+json 'd["runs"] and "why_not" not in d and d["config"]["context"] == 40 and d["fingerprint"] and d["tokenizer"]'
+works inspect weights.st --json --model short
+json 'd["on_model"]["fits"] and len(d["on_model"]["layers"]) == 3 and d["on_model"]["layers"][0]["stream_norm"] > 0'
+
 # ---- The page, on a model of nonsense but with prompts that try to break out of it
 python3 - <<'PY'
 import json

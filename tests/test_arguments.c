@@ -2,8 +2,10 @@
  * number that is none. Each is refused by name or answered with nothing, and the engine goes on. A row a case. */
 #include <ctype.h>
 
+#include "base/fail.h"
 #include "bench/synthetic.h"
 #include "golden.h"
+#include "runtime/text/utf8.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 #define MESSAGES "[{\"role\": \"user\", \"content\": \"Hi\"}]"
@@ -344,6 +346,38 @@ Test(arguments, batch)
 	REFUSED("engine ", tt_batch(NULL, &good_batch, NULL, err));
 	tt_batch_options_default(NULL);
 	tt_engine_close(engine);
+}
+
+/* ---- Messages */
+
+/* Unicode's Cc, Zl, Zp and Bidi_Control (PropList.txt), below U+3000. */
+static bool tamed(uint32_t c)
+{
+	static const uint32_t ranges[][2] = {{0x1, 0x1f}, {0x7f, 0x9f}, {0x61c, 0x61c}, {0x200e, 0x200f},
+		{0x2028, 0x2029}, {0x202a, 0x202e}, {0x2066, 0x2069}};
+	for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+		if (c >= ranges[i][0] && c <= ranges[i][1])
+			return true;
+	return false;
+}
+
+/* A library's message goes to a terminal, too, and may hold any name. */
+Test(arguments, messages_hold_nothing_that_a_terminal_obeys)
+{
+	struct tt_error error;
+	for (uint32_t c = 1; c < 0x3000; c++) {
+		char text[8] = {0};
+		size_t n = tt_utf8_encode(c, text);
+		tt_fail(&error, TT_ERR_IO, "<%s>", text);
+		cr_expect_eq(strlen(error.message), n + 2);
+		if (tamed(c))
+			cr_expect_eq(strspn(error.message + 1, "?"), n, "U+%04X stays", (unsigned)c);
+		else
+			cr_expect_eq(memcmp(error.message + 1, text, n), 0, "U+%04X is changed", (unsigned)c);
+	}
+	/* What is no UTF-8, as a terminal without UTF-8 would take it; a text cut within a character too. */
+	tt_fail(&error, TT_ERR_IO, "a\x9bz \xe9 \xe2\x80");
+	cr_expect_str_eq(error.message, "a?z \xe9 \xe2?");
 }
 
 /* ---- Nothing is forgotten */

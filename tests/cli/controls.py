@@ -82,6 +82,7 @@ def main():
     has_escapes(out, "generate --json")
     expect(json.loads(out)["prompt"] == NAME, "generate --json: another prompt")
 
+    prompts = pathlib.Path(__file__).parents[2] / "data" / "prompts.jsonl"
     # The names of two files: 255 bytes are the most that one may have.
     for half in (CONTROLS[:len(CONTROLS) // 2], CONTROLS[len(CONTROLS) // 2:]):
         name = "".join(half)
@@ -98,6 +99,12 @@ def main():
         expect(json.loads(out)["groups"][0]["file"].endswith(name + ".jsonl"), "eval --json: another file")
         run("eval", model, "--policy", str(policy), "--data", str(rows), "-n", "1")
         run("capture", model, "--ids", "1", "-o", str(policy) + ".out")
+        shutil.copy(prompts, rows)
+        fit = ["fit", model, "--data", str(rows), "-o", str(work / ("fitted" + name[:60])), "--max-candidates", "1",
+               "--judge-prompts", "2", "--judge-tokens", "4", "--direction-prompts", "2", "--probe-prompts", "4"]
+        out, _ = run(*fit, "--json")
+        expect(json.loads(out)["name"].startswith("fitted" + name[:10]), "fit --json: another name")
+        run(*fit)
         # Messages: of the library, of the program, of a policy that does not fit.
         run("inspect", str(policy) + "x", status=1)
         run("generate", model, "-f", str(policy) + "x", status=1)

@@ -14,7 +14,8 @@ int tt_fail(struct tt_error *err, int code, const char *format, ...) __attribute
  * the file name when the callee knew only the field. */
 int tt_fail_within(struct tt_error *err, const char *prefix);
 
-/* TT_ERR_ARGUMENT for a NULL that a caller gave as the argument or field of that name; for a list only where it has entries. */
+/* TT_ERR_ARGUMENT for a NULL that a caller gave as the argument or field of that name; for a list only where it has
+ * entries. */
 int tt_need(const void *pointer, const char *name, struct tt_error *err);
 int tt_need_list(const void *list, size_t n, const char *name, struct tt_error *err);
 

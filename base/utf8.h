@@ -14,8 +14,9 @@ size_t tt_utf8_length(uint8_t first, uint8_t *low, uint8_t *high);
  * overlong, nothing above U+10FFFF). */
 size_t tt_utf8_decode(const char *text, size_t n, uint32_t *out);
 
-/* Not to be written to a terminal as it is: it moves the cursor, begins a command, breaks the line or turns the direction of
- * what is around it, so that a reader sees something else than what is there. Unicode's Cc, Zl, Zp and Bidi_Control. */
+/* Not to be written to a terminal as it is: it moves the cursor, begins a command, breaks the line or turns the
+ * direction of what is around it, so that a reader sees something else than what is there. Unicode's Cc, Zl, Zp and
+ * Bidi_Control. */
 bool tt_utf8_is_control(uint32_t c);
 
 #endif

@@ -14,8 +14,8 @@
 #include "weights/gguf.h"
 #include "weights/safetensors.h"
 
-/* An engine that only looks: a few pages of KV are enough for one short prompt. The context is left to the engine: one that
- * was asked for here would be refused where the model's is shorter. */
+/* An engine that only looks: a few pages of KV are enough for one short prompt. The context is left to the engine: one
+ * that was asked for here would be refused where the model's is shorter. */
 static int open_engine(struct tt_engine **out, const char *model_path, struct tt_error *err)
 {
 	struct tt_engine_options options;

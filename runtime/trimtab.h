@@ -9,9 +9,10 @@
  * Notation, as in docs/design.md: L blocks of width d; h[l] the residual stream after block l (0-based, before the
  * final norm); the coefficient of layer l is c[l] = scale * alpha * s * w[l].
  *
- * Every function that can fail returns 0 or a negative enum tt_status and fills err (which may be NULL). A NULL that has no
- * meaning is refused by name (TT_ERR_ARGUMENT); functions that return no status answer it with nothing: 0, false or NULL.
- * Functions that free, close or cancel take NULL. Options structs are initialised by their _default function, so that new fields have defaults. */
+ * Every function that can fail returns 0 or a negative enum tt_status and fills err (which may be NULL). A NULL that
+ * has no meaning is refused by name (TT_ERR_ARGUMENT); functions that return no status answer it with nothing: 0, false
+ * or NULL. Functions that free, close or cancel take NULL. Options structs are initialised by their _default function,
+ * so that new fields have defaults. */
 #ifndef TRIMTAB_H
 #define TRIMTAB_H
 
@@ -421,7 +422,8 @@ int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err)
 /* Answers every row. Killed at any moment and called again with the same options, it goes on, and the files become the
  * same, byte for byte, as those of a run that was never stopped. A row that cannot be answered gets a line that says why.
  * Errors: TT_ERR_MISMATCH when the input, model, policies or options are not those of the run to go on with, TT_ERR_IO
- * when a file cannot be written (call again when it can), TT_ERR_LIMIT when progress asked to stop. report may be NULL. */
+ * when a file cannot be written (call again when it can), TT_ERR_LIMIT when progress asked to stop. report
+ * may be NULL. */
 int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
 	struct tt_error *err);
 

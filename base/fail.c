@@ -5,6 +5,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
+/* Names come from files that nobody vouches for: one line, and nothing that a terminal would obey. A byte that is no
+ * UTF-8 is taken by its own value, as a terminal without UTF-8 does. */
+static void tame(char *message)
+{
+	size_t n = strlen(message);
+	for (size_t i = 0; i < n;) {
+		uint32_t c = (unsigned char)message[i];
+		size_t length = tt_utf8_decode(message + i, n - i, &c);
+		length = length ? length : 1;
+		if (tt_utf8_is_control(c))
+			memset(message + i, '?', length);
+		i += length;
+	}
+}
+
 int tt_fail(struct tt_error *err, int code, const char *format, ...)
 {
 	if (err) {
@@ -13,10 +30,7 @@ int tt_fail(struct tt_error *err, int code, const char *format, ...)
 		vsnprintf(err->message, sizeof err->message, format, args);
 		va_end(args);
 		err->code = code;
-		/* Names come from files that nobody vouches for: one line, and nothing that a terminal would obey. */
-		for (char *c = err->message; *c; c++)
-			if ((unsigned char)*c < 0x20 || *c == 0x7f)
-				*c = '?';
+		tame(err->message);
 	}
 	return code;
 }
@@ -32,4 +46,14 @@ int tt_fail_within(struct tt_error *err, const char *prefix)
 		return TT_ERR_FORMAT;
 	struct tt_error inner = *err;
 	return tt_fail(err, inner.code, "%s: %s", prefix, inner.message);
+}
+
+int tt_need(const void *pointer, const char *name, struct tt_error *err)
+{
+	return pointer ? TT_OK : tt_fail(err, TT_ERR_ARGUMENT, "%s must not be NULL", name);
+}
+
+int tt_need_list(const void *list, size_t n, const char *name, struct tt_error *err)
+{
+	return list || n == 0 ? TT_OK : tt_fail(err, TT_ERR_ARGUMENT, "%s is NULL, but should hold %zu", name, n);
 }

@@ -2,6 +2,8 @@
 #ifndef BASE_FAIL_H
 #define BASE_FAIL_H
 
+#include <stddef.h>
+
 #include "base/tt_error.h"
 
 /* Fills err (which may be NULL) and returns code, so that a failure is one statement:
@@ -14,6 +16,11 @@ int tt_fail_io(struct tt_error *err, const char *path, const char *verb);
 /* Puts "PREFIX: " in front of a message that is already there, and returns its code. For a caller that knows
  * the file name when the callee knew only the field. */
 int tt_fail_within(struct tt_error *err, const char *prefix);
+
+/* TT_ERR_ARGUMENT for a NULL that a caller gave as the argument or field of that name; for a list only where it has
+ * entries. */
+int tt_need(const void *pointer, const char *name, struct tt_error *err);
+int tt_need_list(const void *list, size_t n, const char *name, struct tt_error *err);
 
 /* Returns from the calling function with the code of a failed call. */
 #define TT_TRY(call)                                                                                                   \

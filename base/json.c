@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "base/fail.h"
@@ -84,6 +85,17 @@ int tt_json_float(const json_t *object, const char *key, double min, double max,
 	if (!json_is_number(value) || !isfinite(number) || number < min || number > max)
 		return tt_fail(err, TT_ERR_FORMAT, "%s must be a number from %g to %g", key, min, max);
 	*out = (float)number;
+	return TT_OK;
+}
+
+int tt_json_any_float(const json_t *object, const char *key, float *out, struct tt_error *err)
+{
+	const json_t *value = field(object, key);
+	if (!value)
+		return TT_OK;
+	if (!json_is_number(value))
+		return tt_fail(err, TT_ERR_FORMAT, "%s must be a number", key);
+	*out = (float)fmax(-FLT_MAX, fmin(FLT_MAX, json_number_value(value)));
 	return TT_OK;
 }
 

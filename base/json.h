@@ -22,6 +22,7 @@ int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_err
 /* Field readers: absent (or null) leaves *out as it was and is no error; the wrong type or range is. */
 int tt_json_u32(const json_t *object, const char *key, uint32_t min, uint32_t max, uint32_t *out, struct tt_error *err);
 int tt_json_float(const json_t *object, const char *key, double min, double max, float *out, struct tt_error *err);
+int tt_json_any_float(const json_t *object, const char *key, float *out, struct tt_error *err); /* of any range */
 int tt_json_bool(const json_t *object, const char *key, bool *out, struct tt_error *err);
 /* Borrowed from object. */
 int tt_json_string(const json_t *object, const char *key, const char **out, struct tt_error *err);

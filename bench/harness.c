@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
 
@@ -59,9 +59,7 @@ static int check_options(const struct tt_bench_options *o, struct tt_error *err)
 static int prepare(struct tt_bench *bench, const struct tt_bench_options *given, struct tt_error *err)
 {
 	struct tt_bench_options *o = &bench->options;
-	time_t now = time(NULL);
-	struct tm utc;
-	if (!gmtime_r(&now, &utc) || !strftime(bench->date, sizeof bench->date, "%Y-%m-%dT%H:%M:%SZ", &utc))
+	if (!tt_date_now(bench->date))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the clock shows no date");
 	TT_TRY(tt_bench_machine(&bench->machine, o->n_threads, err));
 	bench->subject = json_object();

@@ -106,9 +106,6 @@ int tt_bench_result(const struct tt_bench *bench, size_t index, struct tt_bench_
 /* Which of n cases runs when in a round: a permutation of 0..n-1. */
 void tt_bench_round_order(enum tt_bench_order order, uint64_t seed, uint32_t round, uint32_t n, uint32_t *out);
 
-/* Seconds of a clock that only goes forward. */
-double tt_bench_now(void);
-
 /* The next of a stream of random numbers (SplitMix64), the same on every machine. */
 uint64_t tt_bench_draw(uint64_t *state);
 

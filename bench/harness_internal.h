@@ -2,6 +2,7 @@
 #ifndef BENCH_HARNESS_INTERNAL_H
 #define BENCH_HARNESS_INTERNAL_H
 
+#include "base/clock.h"
 #include "bench/harness.h"
 
 enum { TT_BENCH_NONE = -1 };
@@ -26,7 +27,7 @@ struct tt_bench {
 	struct tt_bench_entry *entries; // [n_entries]
 	size_t n_entries, entries_capacity;
 	json_t *subject, *machine;
-	char date[32]; /* when it was opened, ISO 8601, UTC */
+	char date[TT_DATE_BYTES]; /* when it was opened, ISO 8601, UTC */
 };
 
 /* Finds every baseline and ceiling, or says which is not there. */

@@ -4,19 +4,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
 
 enum { MAX_CALLS = 1000000000 };
-
-double tt_bench_now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* SplitMix64: any seed will do, also neighbouring ones, and the stream is the same everywhere. */
 uint64_t tt_bench_draw(uint64_t *state)
@@ -45,10 +38,10 @@ void tt_bench_round_order(enum tt_bench_order order, uint64_t seed, uint32_t rou
 static int time_calls(const struct tt_bench_case *spec, uint64_t n_calls, double *seconds, struct tt_error *err)
 {
 	int status = TT_OK;
-	double start = tt_bench_now();
+	double start = tt_now();
 	for (uint64_t i = 0; i < n_calls && status == TT_OK; i++)
 		status = spec->run(spec->context, err);
-	*seconds = tt_bench_now() - start;
+	*seconds = tt_now() - start;
 	return status;
 }
 
@@ -150,9 +143,9 @@ static int run_rounds(
 	const struct tt_bench_options *o = &bench->options;
 	for (uint32_t round = 0; round < o->n_warmup; round++)
 		TT_TRY(run_round(bench, members, n, order, round, false, err));
-	double start = tt_bench_now();
+	double start = tt_now();
 	for (uint32_t round = 0; round < o->max_rounds && any_left(bench, members, n); round++) {
-		if (round >= o->min_rounds && tt_bench_now() - start >= o->min_seconds)
+		if (round >= o->min_rounds && tt_now() - start >= o->min_seconds)
 			break;
 		if (o->progress)
 			o->progress(o->user, bench->entries[members[0]].spec.group, round, o->min_rounds);

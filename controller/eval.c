@@ -14,7 +14,8 @@ enum { BLOCK = 128 };
 
 void tt_eval_options_default(struct tt_eval_options *options)
 {
-	*options = (struct tt_eval_options){.max_tokens = 32, .when = TT_WHEN_POLICY};
+	if (options)
+		*options = (struct tt_eval_options){.max_tokens = 32, .when = TT_WHEN_POLICY};
 }
 
 static int check_options(const struct tt_eval_options *o, enum tt_split *split, struct tt_error *err)
@@ -237,10 +238,13 @@ static int run(struct tt_eval *e, struct block *b, char **report, struct tt_erro
 
 int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err)
 {
+	TT_TRY(tt_need(report, "report", err));
+	*report = NULL;
+	TT_TRY(tt_need(engine, "engine", err));
+	TT_TRY(tt_need(options, "options", err));
 	struct tt_eval e = {
 		.engine = engine, .options = options, .progress = {.fn = options->progress, .user = options->user}};
 	struct block *b = NULL;
-	*report = NULL;
 	int status = tt_alloc(&b, 1, sizeof *b, err);
 	if (status == TT_OK) {
 		status = run(&e, b, report, err);

@@ -5,12 +5,14 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 
 void tt_fit_options_default(struct tt_fit_options *options)
 {
+	if (!options)
+		return;
 	*options = (struct tt_fit_options){
 		.n_direction_prompts = 48,
 		.n_probe_prompts = 400,
@@ -44,7 +46,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	TT_TRY(in_range("judge tokens", o->judge_tokens, 4, 1024, err));
 	TT_TRY(in_range("candidates", o->max_candidates, 1, 1000, err));
 	if (!(o->max_false_positives >= 0 && o->max_false_positives <= 0.5f))
-		return tt_fail(err, TT_ERR_ARGUMENT, "false positives must be a share from 0 to 0.5");
+		return tt_fail(err, TT_ERR_ARGUMENT, "max_false_positives must be a share from 0 to 0.5");
 	if (o->when < TT_WHEN_POLICY || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
 	return TT_OK;
@@ -62,42 +64,35 @@ static int run(struct tt_fit *fit, struct tt_error *err)
 /* Where it comes from. Only created depends on the clock. */
 static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_error *err)
 {
-	char now[32] = "";
-	struct tm utc;
-	time_t seconds = time(NULL);
-	if (gmtime_r(&seconds, &utc))
-		strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &utc);
+	char now[TT_DATE_BYTES];
+	tt_date_now(now);
 	TT_TRY(tt_policy_set_text(&policy->created, now, err));
 	free(policy->fitted_on);
 	policy->fitted_on = NULL;
 	return tt_fit_sources(fit, &policy->fitted_on, err);
 }
 
-static double seconds_now(void)
-{
-	struct timespec t = {0};
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err)
 {
+	if (report)
+		*report = NULL;
+	TT_TRY(tt_need(out, "out", err));
+	*out = NULL;
+	TT_TRY(tt_need(engine, "engine", err));
+	TT_TRY(tt_need(options, "options", err));
 	struct tt_fit fit = {.engine = engine,
 		.options = options,
 		.info = tt_engine_info(engine),
 		.progress = {.fn = options->progress, .user = options->user}};
-	double start = seconds_now();
-	*out = NULL;
-	if (report)
-		*report = NULL;
+	double start = tt_now();
 	int status = run(&fit, err);
 	if (status == TT_OK)
 		status = tt_fit_policy(&fit, fit.chosen, true, out, err);
 	if (status == TT_OK)
 		status = sign(&fit, *out, err);
 	if (status == TT_OK && report)
-		status = tt_fit_report(&fit, seconds_now() - start, report, err);
+		status = tt_fit_report(&fit, tt_now() - start, report, err);
 	if (status != TT_OK) {
 		tt_policy_free(*out);
 		*out = NULL;

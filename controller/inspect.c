@@ -14,12 +14,12 @@
 #include "weights/gguf.h"
 #include "weights/safetensors.h"
 
-/* An engine that only looks: a few pages of KV are enough for one short prompt. */
+/* An engine that only looks: a few pages of KV are enough for one short prompt. The context is left to the engine: one
+ * that was asked for here would be refused where the model's is shorter. */
 static int open_engine(struct tt_engine **out, const char *model_path, struct tt_error *err)
 {
 	struct tt_engine_options options;
 	tt_engine_options_default(&options);
-	options.context = 512;
 	options.kv_tokens = 512;
 	options.max_batch = 1;
 	return tt_engine_open(out, model_path, &options, err);
@@ -273,8 +273,10 @@ static int inspect(json_t *report, const char *path, const char *model_path, str
 
 int tt_inspect(const char *path, const char *model_path, char **report, struct tt_error *err)
 {
-	json_t *object = json_object();
+	TT_TRY(tt_need(report, "report", err));
 	*report = NULL;
+	TT_TRY(tt_need(path, "path", err));
+	json_t *object = json_object();
 	int status = object ? inspect(object, path, model_path, err)
 			    : tt_fail(err, TT_ERR_MEMORY, "out of memory for the report");
 	if (status == TT_OK)

@@ -396,6 +396,11 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 	};
 	static const enum tt_policy_gate gates[] = {
 		[TT_GATE_ALWAYS] = TT_POLICY_ALWAYS, [TT_GATE_PROBE] = TT_POLICY_PROBE, [TT_GATE_MLP] = TT_POLICY_MLP};
+	if (!info)
+		return;
+	*info = (struct tt_policy_info){0};
+	if (!p)
+		return;
 	*info = (struct tt_policy_info){
 		.name = p->name,
 		.op = ops[p->op],

@@ -420,7 +420,9 @@ static int read_policy(struct reader *r)
 int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err)
 {
 	struct tt_safetensors *file = NULL;
+	TT_TRY(tt_need(out, "out", err));
 	*out = NULL;
+	TT_TRY(tt_need(path, "path", err));
 	TT_TRY(tt_policy_refuse_pickle(path, err));
 	TT_TRY(tt_safetensors_open(&file, path, err));
 	struct reader r = {.file = file, .err = err};
@@ -539,6 +541,8 @@ int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_e
 {
 	struct writer *w = NULL;
 	uint32_t first, last;
+	TT_TRY(tt_need(policy, "policy", err));
+	TT_TRY(tt_need(path, "path", err));
 	if (!*policy->name || !*policy->fingerprint)
 		return tt_fail(err, TT_ERR_ARGUMENT, "%s: a policy without %s cannot be written", path,
 			*policy->name ? "a model fingerprint" : "a name");

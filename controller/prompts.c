@@ -156,6 +156,10 @@ int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_p
 	*out = (struct tt_prompts){0};
 	if (n_paths == 0)
 		return tt_fail(err, TT_ERR_ARGUMENT, "no prompt files given");
+	TT_TRY(tt_need_list(paths, n_paths, "data", err));
+	for (size_t i = 0; i < n_paths; i++)
+		if (!paths[i])
+			return tt_fail(err, TT_ERR_ARGUMENT, "data[%zu] must not be NULL", i);
 	int status = tt_alloc(&out->files, n_paths, sizeof *out->files, err);
 	for (size_t i = 0; status == TT_OK && i < n_paths; i++)
 		status = read_file(out, paths[i], err);

@@ -7,24 +7,21 @@
 #include <stdint.h>
 
 #include "tt_error.h"
+#include "tt_sampling.h"
 
 enum {
 	TT_PAGE_TOKENS = 16, /* positions in a KV page */
 	TT_STACK = 4,        /* policies that may steer one token */
-	TT_MAX_TOP = 20,     /* alternatives a sample may report, OpenAI's limit */
 };
 
 /* One row of logits to be made and sampled from. */
 struct tt_sample_plan {
-	uint32_t token;     /* index into the step's tokens */
-	int32_t target;     /* report this id's log-probability, or -1 */
-	float temperature;  /* 0: greedy, the lowest id among equals */
-	float top_p, min_p; /* 1 and 0: off */
-	uint32_t top_k;     /* 0: off */
-	uint32_t n_top;     /* alternatives to report, at most TT_MAX_TOP */
+	uint32_t token; /* index into the step's tokens */
+	int32_t target; /* report this id's log-probability, or -1 */
+	uint32_t n_top; /* alternatives to report, at most TT_MAX_TOP */
 	uint32_t reserved;
-	uint64_t seed;    /* with counter the only source of randomness, so a row's draw depends on nothing else */
-	uint64_t counter; /* index of the generated token */
+	struct tt_sampling sampling; /* a row's draw depends on its seed and counter, and on nothing else */
+	uint64_t counter;            /* index of the generated token */
 };
 
 /* One gate to run, or one row to set, in this step. */

@@ -68,6 +68,9 @@ int tt_capture(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const
 	struct tt_st_tensor *tensors = NULL;
 	char(*names)[24] = NULL;
 	float *coef = NULL;
+	TT_TRY(tt_need(engine, "engine", err));
+	TT_TRY(tt_need_list(steering, n_steering, "steering", err));
+	TT_TRY(tt_need(path, "path", err));
 	uint32_t n_layers = engine->info.n_layers;
 	int status = run(&request, engine, ids, n_ids, steering, n_steering, err);
 	if (status == TT_OK)

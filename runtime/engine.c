@@ -9,6 +9,9 @@
 #include "base/memory.h"
 #include "weights/model.h"
 
+/* A request may have as many policies as a token of a step. */
+_Static_assert((int)TT_MAX_STACK == (int)TT_STACK, "policies on one request");
+
 enum {
 	DEFAULT_CONTEXT = 8192, /* of a model made for more: KV pages are memory */
 	MAX_BATCH = 4096,
@@ -29,7 +32,8 @@ const char *tt_mapped_file(const void *address)
 
 void tt_engine_options_default(struct tt_engine_options *options)
 {
-	*options = (struct tt_engine_options){.device = "auto", .max_batch = 32, .max_step_tokens = 512};
+	if (options)
+		*options = (struct tt_engine_options){.device = "auto", .max_batch = 32, .max_step_tokens = 512};
 }
 
 /* With longrope as much as its short factors are for: those serve short texts better, and transformers takes them there. */
@@ -238,17 +242,22 @@ int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const 
 	const struct tt_engine_options *options, struct tt_error *err)
 {
 	struct tt_engine *e = NULL;
-	*out = NULL;
-	int allocated = tt_alloc(&e, 1, sizeof *e, err);
-	if (allocated != TT_OK && backend)
+	int status = tt_need(out, "out", err);
+	if (status == TT_OK) {
+		*out = NULL;
+		status = tt_need(model_path, "model_path", err);
+	}
+	if (status == TT_OK)
+		status = tt_alloc(&e, 1, sizeof *e, err);
+	if (status != TT_OK && backend)
 		backend->close(backend);
-	TT_TRY(allocated);
+	TT_TRY(status);
 	e->backend = backend;
 	if (options)
 		e->options = *options;
 	else
 		tt_engine_options_default(&e->options);
-	int status = open_engine(e, model_path, err);
+	status = open_engine(e, model_path, err);
 	if (status != TT_OK) {
 		tt_engine_close(e);
 		return status;
@@ -283,10 +292,10 @@ void tt_engine_close(struct tt_engine *e)
 
 const struct tt_model_info *tt_engine_info(const struct tt_engine *engine)
 {
-	return &engine->info;
+	return engine ? &engine->info : NULL;
 }
 
 const struct tt_text *tt_engine_text(const struct tt_engine *engine)
 {
-	return engine->text;
+	return engine ? engine->text : NULL;
 }

@@ -109,7 +109,6 @@ struct tt_scheduler_hooks tt_report_hooks(struct tt_engine *engine);
 int tt_step_once(struct tt_engine *engine, struct tt_error *err);
 int tt_step_drain(struct tt_engine *engine, struct tt_error *err); /* finishes what is in flight */
 bool tt_step_due(const struct tt_engine *engine);                  /* something waits, runs or is in flight */
-double tt_now(void);                                               /* seconds of a steady clock */
 
 /* service.c */
 int tt_service_open(struct tt_engine *engine, struct tt_error *err);

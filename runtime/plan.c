@@ -173,14 +173,15 @@ static void fill_sample(struct tt_step *step, const struct tt_planned *p, size_t
 	const struct tt_sequence *q = p->sequence;
 	bool generates = p->generates && position + 1 == p->length, scores = q->scores && position + 1 < q->n_ids;
 	struct tt_sample_plan *sample = tt_step_samples(step) + index;
-	*sample = q->sampling;
-	sample->token = p->first_token + (uint32_t)(position - p->position);
-	sample->target = scores ? q->tokens[position + 1] : -1;
-	sample->counter = p->length - q->n_ids;
-	if (generates)
-		return;
-	sample->temperature = 0;
-	sample->n_top = 0;
+	*sample = (struct tt_sample_plan){
+		.token = p->first_token + (uint32_t)(position - p->position),
+		.target = scores ? q->tokens[position + 1] : -1,
+		.n_top = generates ? q->n_top : 0,
+		.sampling = q->sampling,
+		.counter = p->length - q->n_ids,
+	};
+	if (!generates)
+		sample->sampling.temperature = 0;
 }
 
 static void fill_decisions(struct tt_step *step, const struct tt_planned *p)

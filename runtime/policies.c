@@ -216,6 +216,8 @@ int tt_engine_add_policy(struct tt_engine *engine, struct tt_policy *policy, con
 	struct addition addition = {policy, warning};
 	if (warning)
 		*warning = NULL;
+	TT_TRY(tt_need(engine, "engine", err));
+	TT_TRY(tt_need(policy, "policy", err));
 	return tt_on_owner(engine, add, &addition, err);
 }
 
@@ -223,7 +225,7 @@ static int remove_policy(struct tt_engine *engine, void *argument, struct tt_err
 {
 	const struct tt_policy *policy = argument;
 	uint16_t slot;
-	if (!policy || !tt_policy_slot(engine, policy, &slot))
+	if (!tt_policy_slot(engine, policy, &slot))
 		return tt_fail(err, TT_ERR_ARGUMENT, "that policy was not added to the engine");
 	engine->policies[slot].policy = NULL;
 	engine->n_removed++;
@@ -233,6 +235,8 @@ static int remove_policy(struct tt_engine *engine, void *argument, struct tt_err
 
 int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err)
 {
+	TT_TRY(tt_need(engine, "engine", err));
+	TT_TRY(tt_need(policy, "policy", err));
 	return tt_on_owner(engine, remove_policy, policy, err);
 }
 

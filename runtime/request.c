@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/sampling.h"
 #include "runtime/engine.h"
 #include "weights/model.h"
 
@@ -12,17 +14,13 @@ enum { MAX_TIMEOUT = 1000000000 };
 
 void tt_request_options_default(struct tt_request_options *options)
 {
-	*options = (struct tt_request_options){.top_p = 1, .when = TT_WHEN_POLICY};
+	if (options)
+		*options = (struct tt_request_options){.sampling.top_p = 1, .when = TT_WHEN_POLICY};
 }
 
 static int check_sampling(const struct tt_request_options *o, struct tt_error *err)
 {
-	if (!(o->temperature >= 0 && o->temperature <= 100))
-		return tt_fail(err, TT_ERR_ARGUMENT, "temperature must be from 0 to 100");
-	if (!(o->top_p > 0 && o->top_p <= 1))
-		return tt_fail(err, TT_ERR_ARGUMENT, "top_p must be above 0 and at most 1");
-	if (!(o->min_p >= 0 && o->min_p < 1))
-		return tt_fail(err, TT_ERR_ARGUMENT, "min_p must be at least 0 and below 1");
+	TT_TRY(tt_sampling_check(&o->sampling, err));
 	if (o->n_top > TT_MAX_TOP)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d alternatives a token", TT_MAX_TOP);
 	return TT_OK;
@@ -35,12 +33,21 @@ static int check_stops(const struct tt_engine *engine, const struct tt_request_o
 			err, TT_ERR_ARGUMENT, "at most %d stop strings and %d stop ids", TT_MAX_STOPS, TT_MAX_STOPS);
 	if (o->n_stop > 0 && !tt_text_has_tokenizer(engine->text))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "stop strings need a tokenizer, which the model has not");
-	for (size_t i = 0; i < o->n_stop; i++)
-		if (!o->stop[i] || !o->stop[i][0] || strlen(o->stop[i]) > TT_MAX_STOP_BYTES)
+	TT_TRY(tt_need_list(o->stop, o->n_stop, "stop", err));
+	TT_TRY(tt_need_list(o->stop_ids, o->n_stop_ids, "stop_ids", err));
+	for (size_t i = 0; i < o->n_stop; i++) {
+		if (!o->stop[i])
+			return tt_fail(err, TT_ERR_ARGUMENT, "stop[%zu] must not be NULL", i);
+		if (!o->stop[i][0] || strlen(o->stop[i]) > TT_MAX_STOP_BYTES)
 			return tt_fail(err, TT_ERR_ARGUMENT, "stop string %zu is empty or longer than %d bytes", i,
 				TT_MAX_STOP_BYTES);
+	}
+	for (size_t i = 0; i < o->n_stop_ids; i++)
+		if (o->stop_ids[i] < 0 || (uint32_t)o->stop_ids[i] >= engine->model->config.vocab_size)
+			return tt_fail(err, TT_ERR_ARGUMENT, "stop id %d is not in the vocabulary of %u",
+				o->stop_ids[i], engine->model->config.vocab_size);
 	if (!(o->timeout >= 0 && o->timeout <= MAX_TIMEOUT))
-		return tt_fail(err, TT_ERR_ARGUMENT, "the time-out must be from 0 to %d seconds", MAX_TIMEOUT);
+		return tt_fail(err, TT_ERR_ARGUMENT, "timeout must be from 0 to %d seconds", MAX_TIMEOUT);
 	return TT_OK;
 }
 
@@ -56,6 +63,7 @@ static int check_ids(const struct tt_engine *engine, const struct tt_request_opt
 		return tt_fail(err, TT_ERR_ARGUMENT, "n_prompt %zu is more than the %zu ids", o->n_prompt, o->n_ids);
 	if (o->keep_layers && o->keep_from >= o->n_ids)
 		return tt_fail(err, TT_ERR_ARGUMENT, "keep_from %zu is not below the %zu ids", o->keep_from, o->n_ids);
+	TT_TRY(tt_need_list(o->ids, o->n_ids, "ids", err));
 	for (size_t i = 0; i < o->n_ids; i++)
 		if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= vocab)
 			return tt_fail(err, TT_ERR_ARGUMENT, "id %d at %zu is not in the vocabulary of %u", o->ids[i],
@@ -72,7 +80,9 @@ static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err
 	uint32_t first, last;
 	if (!isfinite(o->steering[i].scale))
 		return tt_fail(err, TT_ERR_ARGUMENT, "the scale of policy %u is not a finite number", i);
-	if (!policy || !tt_policy_slot(r->engine, policy, &p->slot))
+	if (!policy)
+		return tt_fail(err, TT_ERR_ARGUMENT, "steering[%u].policy must not be NULL", i);
+	if (!tt_policy_slot(r->engine, policy, &p->slot))
 		return tt_fail(err, TT_ERR_ARGUMENT, "policy %u was not added to the engine", i);
 	p->identity = r->engine->policies[p->slot].identity;
 	p->scale = o->steering[i].scale;
@@ -161,12 +171,8 @@ static void fill_sequence(struct tt_request *r)
 	struct tt_sequence *q = &r->sequence;
 	q->n_prompt = o->n_prompt ? o->n_prompt : o->n_ids;
 	q->max_tokens = o->max_tokens;
-	q->sampling = (struct tt_sample_plan){.temperature = o->temperature,
-		.top_p = o->top_p,
-		.min_p = o->min_p,
-		.top_k = o->top_k,
-		.n_top = o->n_top,
-		.seed = o->seed};
+	q->sampling = o->sampling;
+	q->n_top = o->n_top;
 	q->scores = o->score;
 	q->keeps_logits = o->keep_logits;
 	q->traces = o->trace || o->telemetry;
@@ -240,6 +246,10 @@ int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const s
 	struct tt_error *err)
 {
 	struct tt_request *r = NULL;
+	TT_TRY(tt_need(out, "out", err));
+	*out = NULL;
+	TT_TRY(tt_need(engine, "engine", err));
+	TT_TRY(tt_need(options, "options", err));
 	TT_TRY(check(engine, options, err));
 	TT_TRY(tt_alloc(&r, 1, sizeof *r, err));
 	r->engine = engine;
@@ -260,6 +270,8 @@ int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const s
 
 void tt_request_cancel(struct tt_request *r)
 {
+	if (!r)
+		return;
 	tt_lock(r->engine);
 	tt_scheduler_finish(&r->engine->scheduler, &r->sequence, TT_FINISH_CANCELLED);
 	tt_unlock(r->engine);
@@ -298,6 +310,8 @@ bool tt_request_is_eos(const struct tt_engine *engine, int32_t id)
 
 enum tt_finish tt_request_finish(const struct tt_request *request)
 {
+	if (!request)
+		return TT_FINISH_FAILED; /* not TT_RUNNING: nobody is to wait for it */
 	tt_lock(request->engine);
 	enum tt_finish finish = request->sequence.place == TT_NOWHERE ? request->sequence.finish : TT_RUNNING;
 	tt_unlock(request->engine);
@@ -306,6 +320,8 @@ enum tt_finish tt_request_finish(const struct tt_request *request)
 
 size_t tt_request_n_generated(const struct tt_request *request)
 {
+	if (!request)
+		return 0;
 	tt_lock(request->engine);
 	size_t n = request->sequence.n_tokens - request->sequence.n_ids;
 	tt_unlock(request->engine);
@@ -314,11 +330,13 @@ size_t tt_request_n_generated(const struct tt_request *request)
 
 const int32_t *tt_request_generated(const struct tt_request *request)
 {
-	return request->sequence.tokens + request->sequence.n_ids;
+	return request ? request->sequence.tokens + request->sequence.n_ids : NULL;
 }
 
 bool tt_request_next(struct tt_request *r, struct tt_token *token)
 {
+	if (!r || !token)
+		return false;
 	size_t n = r->n_taken, n_top = r->options.n_top;
 	tt_lock(r->engine);
 	bool has = n < r->sequence.n_tokens - r->sequence.n_ids;
@@ -337,10 +355,10 @@ bool tt_request_next(struct tt_request *r, struct tt_token *token)
 bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_decision *decision)
 {
 	static const float none[TT_MAX_LAYERS];
+	if (!r || !decision || index >= r->sequence.n_policies)
+		return false;
 	const struct tt_sequence *q = &r->sequence;
 	uint32_t n_layers = r->engine->model->config.n_layers;
-	if (index >= q->n_policies)
-		return false;
 	tt_lock(r->engine);
 	const struct tt_sequence_policy *p = &q->policies[index];
 	bool decided = q->decided;
@@ -360,9 +378,9 @@ bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_d
 
 const float *tt_request_coefficients(const struct tt_request *r, uint32_t index, size_t position)
 {
-	const struct tt_sequence *q = &r->sequence;
-	if (index >= q->n_policies)
+	if (!r || index >= r->sequence.n_policies)
 		return NULL;
+	const struct tt_sequence *q = &r->sequence;
 	tt_lock(r->engine);
 	const float *coef = tt_sequence_coefficients(q, index, position, r->engine->model->config.n_layers);
 	tt_unlock(r->engine);
@@ -371,23 +389,24 @@ const float *tt_request_coefficients(const struct tt_request *r, uint32_t index,
 
 const float *tt_request_scores(const struct tt_request *request)
 {
-	return request->scores;
+	return request ? request->scores : NULL;
 }
 
 const float *tt_request_norms(const struct tt_request *request, size_t *n_positions)
 {
-	*n_positions = request->sequence.n_reported;
-	return request->norms;
+	if (n_positions)
+		*n_positions = request ? request->sequence.n_reported : 0;
+	return request ? request->norms : NULL;
 }
 
 const float *tt_request_logits(const struct tt_request *request)
 {
-	return request->logits;
+	return request ? request->logits : NULL;
 }
 
 const float *tt_request_hidden(const struct tt_request *r, uint32_t layer)
 {
-	if (!r->hidden || layer >= r->engine->model->config.n_layers ||
+	if (!r || !r->hidden || layer >= r->engine->model->config.n_layers ||
 		!(r->keep_layers[layer / 64] >> (layer % 64) & 1))
 		return NULL;
 	return r->hidden + (size_t)count_kept(r->keep_layers, layer) * (r->options.n_ids - r->options.keep_from) *

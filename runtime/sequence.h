@@ -28,7 +28,8 @@ struct tt_sequence {
 	size_t n_prompt;      /* the decision is made at position n_prompt - 1 */
 	size_t last_position; /* no token is generated behind it */
 	uint32_t max_tokens;
-	struct tt_sample_plan sampling; /* its token, target and counter are the plan's */
+	struct tt_sampling sampling; /* of generated tokens */
+	uint32_t n_top;              /* alternatives to report with a generated token */
 	uint32_t n_policies;
 	struct tt_sequence_policy policies[TT_STACK];
 	float *coef;            // [n_policies][n_layers] the record, once decided or known

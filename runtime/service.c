@@ -3,6 +3,7 @@
 #include <math.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "runtime/engine.h"
 
@@ -99,6 +100,7 @@ static void *serve(void *argument)
 
 int tt_engine_start(struct tt_engine *engine, struct tt_error *err)
 {
+	TT_TRY(tt_need(engine, "engine", err));
 	tt_lock(engine);
 	int status = TT_OK;
 	if (engine->started) {
@@ -140,6 +142,7 @@ static void end_thread(struct tt_engine *engine)
 int tt_engine_stop(struct tt_engine *engine, struct tt_error *err)
 {
 	int status = TT_OK;
+	TT_TRY(tt_need(engine, "engine", err));
 	tt_lock(engine);
 	if (engine->started && on_owner(engine)) {
 		status = tt_fail(err, TT_ERR_ARGUMENT, "the engine's own thread cannot end itself");
@@ -177,6 +180,7 @@ int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *,
 
 int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
 {
+	TT_TRY(tt_need(engine, "engine", err));
 	tt_lock(engine);
 	bool started = engine->started;
 	tt_unlock(engine);
@@ -188,6 +192,8 @@ int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
 size_t tt_engine_pending(const struct tt_engine *engine)
 {
 	struct tt_engine *e = (struct tt_engine *)(uintptr_t)engine; /* to lock it */
+	if (!e)
+		return 0;
 	tt_lock(e);
 	size_t n = (size_t)e->scheduler.n_waiting + e->scheduler.n_running;
 	tt_unlock(e);
@@ -197,6 +203,10 @@ size_t tt_engine_pending(const struct tt_engine *engine)
 void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats)
 {
 	struct tt_engine *e = (struct tt_engine *)(uintptr_t)engine;
+	if (stats)
+		*stats = (struct tt_engine_stats){0};
+	if (!e || !stats)
+		return;
 	const struct tt_scheduler *s = &e->scheduler;
 	tt_lock(e);
 	*stats = (struct tt_engine_stats){
@@ -243,8 +253,9 @@ static int advance(struct tt_engine *engine, double deadline, struct tt_error *e
 
 int tt_request_wait(struct tt_request *request, struct tt_error *err)
 {
-	struct tt_engine *engine = request->engine;
 	int status = TT_OK;
+	TT_TRY(tt_need(request, "request", err));
+	struct tt_engine *engine = request->engine;
 	tt_lock(engine);
 	while (status == TT_OK && request->sequence.finish == TT_RUNNING)
 		status = advance(engine, 0, err);
@@ -264,8 +275,13 @@ static struct tt_request *take_finished(struct tt_engine *engine)
 
 int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err)
 {
-	double deadline = timeout < 0 || !(timeout < 1e9) ? 0 : tt_now() + timeout;
+	double deadline = timeout < 0 || timeout >= 1e9 ? 0 : tt_now() + timeout;
 	int status = TT_OK;
+	TT_TRY(tt_need(out, "out", err));
+	*out = NULL;
+	TT_TRY(tt_need(engine, "engine", err));
+	if (!isfinite(timeout))
+		return tt_fail(err, TT_ERR_ARGUMENT, "timeout is not a finite number");
 	tt_lock(engine);
 	while (!(*out = take_finished(engine)) && status == TT_OK && tt_engine_pending(engine) > 0) {
 		if (deadline > 0 && tt_now() >= deadline)
@@ -278,6 +294,8 @@ int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double tim
 
 void tt_engine_kill_steering(struct tt_engine *engine)
 {
+	if (!engine)
+		return;
 	atomic_store(&engine->killed, true);
 	pthread_mutex_lock(&engine->launch);
 	pthread_mutex_unlock(&engine->launch);
@@ -285,5 +303,6 @@ void tt_engine_kill_steering(struct tt_engine *engine)
 
 void tt_engine_resume_steering(struct tt_engine *engine)
 {
-	atomic_store(&engine->killed, false);
+	if (engine)
+		atomic_store(&engine->killed, false);
 }

@@ -1,16 +1,8 @@
 /* An engine's steps: each is planned, launched and, when it is over, handed out. */
-#include <time.h>
-
+#include "base/clock.h"
 #include "base/fail.h"
 #include "runtime/engine.h"
 #include "weights/model.h"
-
-double tt_now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Room for more captured rows than come with the other results is made when a step first has them. */
 static int grow_state(struct tt_engine *engine, uint32_t n_captures, struct tt_error *err)

@@ -67,7 +67,9 @@ static int load_path(struct tt_text *text, const char *path, struct tt_error *er
 int tt_text_open(struct tt_text **out, const char *path, struct tt_error *err)
 {
 	struct tt_text *text = NULL;
+	TT_TRY(tt_need(out, "out", err));
 	*out = NULL;
+	TT_TRY(tt_need(path, "path", err));
 	TT_TRY(tt_alloc(&text, 1, sizeof *text, err));
 	int status = load_path(text, path, err);
 	if (status != TT_OK) {
@@ -120,12 +122,12 @@ void tt_text_close(struct tt_text *text)
 
 bool tt_text_has_tokenizer(const struct tt_text *text)
 {
-	return text->tokenizer != NULL;
+	return text && text->tokenizer;
 }
 
 bool tt_text_has_template(const struct tt_text *text)
 {
-	return text->chat.source != NULL;
+	return text && text->chat.source;
 }
 
 static int encode(const struct tt_text *text, const char *string, size_t n, const uint8_t *untrusted, unsigned flags,
@@ -134,6 +136,8 @@ static int encode(const struct tt_text *text, const char *string, size_t n, cons
 	struct tt_ids list = {0};
 	unsigned encode_flags =
 		(flags & TT_TEXT_SPECIAL ? TT_ENCODE_SPECIAL : 0) | (flags & TT_TEXT_BOS ? TT_ENCODE_BOS : 0);
+	TT_TRY(tt_need(ids, "ids", err));
+	TT_TRY(tt_need(n_ids, "n_ids", err));
 	if (!text->tokenizer)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
 	int status = tt_tokenizer_encode(text->tokenizer, string, n, untrusted, encode_flags, &list, err);
@@ -151,7 +155,9 @@ static int encode(const struct tt_text *text, const char *string, size_t n, cons
 int tt_text_encode(const struct tt_text *text, const char *string, size_t n, unsigned flags, int32_t **ids,
 	size_t *n_ids, struct tt_error *err)
 {
-	return encode(text, string, n, NULL, flags, ids, n_ids, err);
+	TT_TRY(tt_need(text, "text", err));
+	TT_TRY(tt_need_list(string, n, "string", err));
+	return encode(text, string ? string : "", n, NULL, flags, ids, n_ids, err);
 }
 
 /* The chat template with the caller's tokens in place of the model's, where there are any. */
@@ -161,6 +167,8 @@ static int render(const struct tt_text *text, const char *messages_json, const s
 	static const struct tt_chat_options none;
 	const struct tt_chat_options *o = options ? options : &none;
 	json_t *messages = NULL;
+	TT_TRY(tt_need(text, "text", err));
+	TT_TRY(tt_need(messages_json, "messages_json", err));
 	if (!text->chat.source)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no chat template");
 	struct tt_chat_template chat = text->chat;
@@ -178,6 +186,7 @@ int tt_text_render(const struct tt_text *text, const char *messages_json, const 
 	char **prompt, struct tt_error *err)
 {
 	struct tt_buffer out = {0}, untrusted = {0};
+	TT_TRY(tt_need(prompt, "prompt", err));
 	int status = render(text, messages_json, options, &out, &untrusted, err);
 	tt_buffer_free(&untrusted);
 	if (status == TT_OK)
@@ -205,7 +214,9 @@ int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, c
 
 int tt_text_user_message(const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err)
 {
-	json_t *user = json_stringn(prompt, n);
+	TT_TRY(tt_need_list(prompt, n, "prompt", err));
+	TT_TRY(tt_need(messages_json, "messages_json", err));
+	json_t *user = json_stringn(prompt ? prompt : "", n);
 	if (!user)
 		return tt_utf8_check(prompt, n) == n ? tt_fail(err, TT_ERR_MEMORY, "out of memory: the prompt")
 						     : tt_fail(err, TT_ERR_FORMAT, "the prompt is not valid UTF-8");
@@ -219,12 +230,17 @@ int tt_text_user_message(const char *prompt, size_t n, const char *system, char 
 
 const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n)
 {
+	size_t unused;
+	n = n ? n : &unused;
 	*n = 0;
-	return text->tokenizer ? tt_tokenizer_piece(text->tokenizer, id, n) : "";
+	return tt_text_has_tokenizer(text) ? tt_tokenizer_piece(text->tokenizer, id, n) : "";
 }
 
 int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids, char **string, struct tt_error *err)
 {
+	TT_TRY(tt_need(text, "text", err));
+	TT_TRY(tt_need_list(ids, n_ids, "ids", err));
+	TT_TRY(tt_need(string, "string", err));
 	if (!text->tokenizer)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
 	return tt_tokenizer_decode(text->tokenizer, ids, n_ids, string, err);

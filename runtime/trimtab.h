@@ -1,4 +1,4 @@
-/* trimtab: run a frozen language model and steer it. The public C API; the command-line program uses nothing else.
+/* trimtab: run a frozen language model and steer it. The public C API; the command-line program runs on it alone.
  *
  * An engine is a loaded model with its KV pages. A request is one sequence: a prompt, what to generate, which policies
  * steer it and what to report. Requests are batched: submit any number, then call tt_engine_step until they are done.
@@ -9,8 +9,10 @@
  * Notation, as in docs/design.md: L blocks of width d; h[l] the residual stream after block l (0-based, before the
  * final norm); the coefficient of layer l is c[l] = scale * alpha * s * w[l].
  *
- * Every function that can fail returns 0 or a negative enum tt_status and fills err (which may be NULL). Functions
- * that free take NULL. Options structs are initialised by their _default function, so that new fields have defaults. */
+ * Every function that can fail returns 0 or a negative enum tt_status and fills err (which may be NULL). A NULL that
+ * has no meaning is refused by name (TT_ERR_ARGUMENT); functions that return no status answer it with nothing: 0, false
+ * or NULL. Functions that free, close or cancel take NULL. Options structs are initialised by their _default function,
+ * so that new fields have defaults. */
 #ifndef TRIMTAB_H
 #define TRIMTAB_H
 
@@ -19,6 +21,7 @@
 #include <stdint.h>
 
 #include "tt_error.h"
+#include "tt_sampling.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -95,7 +98,7 @@ int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids,
 /* ---- Engine ---- */
 
 struct tt_engine_options {
-	const char *device;       /* "cpu", "cuda", "cuda:N", or "auto": the first GPU, else the CPU */
+	const char *device;       /* "cpu", "cuda", "cuda:N", or "auto" (or NULL): the first GPU, else the CPU */
 	uint32_t n_threads;       /* 0: one a core */
 	uint32_t max_batch;       /* requests in flight at once; the others wait their turn. Default 32 */
 	uint32_t max_step_tokens; /* tokens of one step, decode and prefill together. Default 512 */
@@ -237,11 +240,8 @@ struct tt_request_options {
 	size_t n_stop;  /* at most TT_MAX_STOPS, each of at most TT_MAX_STOP_BYTES */
 	double timeout; /* seconds after which it ends with TT_FINISH_DEADLINE; 0: none */
 
-	float temperature;  /* 0: greedy */
-	float top_p, min_p; /* 1 and 0: off */
-	uint32_t top_k;     /* 0: off */
-	uint64_t seed;
-	uint32_t n_top; /* alternatives to report for every generated token, at most 20 */
+	struct tt_sampling sampling;
+	uint32_t n_top; /* alternatives to report for every generated token, at most TT_MAX_TOP */
 
 	struct tt_steering steering[TT_MAX_STACK];
 	uint32_t n_steering;
@@ -276,7 +276,7 @@ size_t tt_engine_pending(const struct tt_engine *engine);
 /* Steps until the request is finished (others in flight advance too). */
 int tt_request_wait(struct tt_request *request, struct tt_error *err);
 /* Steps until some request is finished that no call gave out yet, in the order in which they finish. *out is NULL when
- * none is pending, or after timeout seconds (negative: no limit). */
+ * none is pending, or after timeout seconds (finite; negative: no limit). */
 int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err);
 
 /* Gives the model a thread of its own that steps whenever there is something to run. From then on every function of an
@@ -296,7 +296,7 @@ enum tt_finish {
 	TT_FINISH_DEADLINE,
 	TT_FINISH_FAILED, /* the engine could not run a step */
 };
-enum tt_finish tt_request_finish(const struct tt_request *request);
+enum tt_finish tt_request_finish(const struct tt_request *request); /* TT_FINISH_FAILED for NULL */
 
 struct tt_token {
 	int32_t id;
@@ -428,7 +428,8 @@ int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err)
 /* Answers every row. Killed at any moment and called again with the same options, it goes on, and the files become the
  * same, byte for byte, as those of a run that was never stopped. A row that cannot be answered gets a line that says why.
  * Errors: TT_ERR_MISMATCH when the input, model, policies or options are not those of the run to go on with, TT_ERR_IO
- * when a file cannot be written (call again when it can), TT_ERR_LIMIT when progress asked to stop. */
+ * when a file cannot be written (call again when it can), TT_ERR_LIMIT when progress asked to stop. report
+ * may be NULL. */
 int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
 	struct tt_error *err);
 

@@ -164,7 +164,8 @@ static int parse_body(struct tt_body *body, const char *text, enum tt_endpoint e
 {
 	struct tt_named_policy named[] = {{.name = "a"}, {.name = "b"}};
 	struct tt_named_policies policies = {named, 2};
-	struct tt_body_context context = {.policies = &policies, .max_tokens = 4, .now = 1700000000};
+	struct tt_body_context context = {
+		.policies = &policies, .max_tokens = 4, .sampling.top_p = 1, .now = 1700000000};
 	struct tt_text *model = NULL;
 	json_t *json = NULL;
 	cr_assert_eq(tt_text_open(&model, TT_TEST_DATA "/tiny-llama", err), TT_OK, "%s", err->message);
@@ -245,8 +246,9 @@ Test(batch_input, takes_what_asks_for_nothing)
 		"\"top_k\":-1,\"stop\":[\"a\",\"b\"],\"max_tokens\":2,\"max_completion_tokens\":2,\"seed\":-1,"
 		"\"steering\":{\"policies\":[{\"name\":\"b\"},{\"name\":\"a\",\"scale\":-2}],\"when\":\"last\"}}";
 	cr_assert_eq(parse_body(&body, text, TT_CHAT_COMPLETIONS, &err), TT_OK, "%s", err.message);
-	cr_expect(body.n_stop == 2 && body.options.max_tokens == 2 && body.options.top_k == 0);
-	cr_expect(body.options.seed == UINT64_MAX && body.options.when == TT_WHEN_LAST && body.options.n_steering == 2);
+	cr_expect(body.n_stop == 2 && body.options.max_tokens == 2 && body.options.sampling.top_k == 0);
+	cr_expect(body.options.sampling.seed == UINT64_MAX && body.options.when == TT_WHEN_LAST &&
+		  body.options.n_steering == 2);
 	cr_expect_str_eq(body.names[0], "b");
 	cr_expect(body.options.steering[1].scale == -2.0f && body.options.steering[0].scale == 1.0f);
 	cr_expect_gt(body.options.n_ids, 3);

@@ -270,6 +270,19 @@ PY
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
 check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny"
 
+# ---- What a terminal would act on, wherever text of a file, a model or a command line comes out
+check "controls" python3 "$here/cli/controls.py" "$trimtab" "$tiny_dir" p.st
+
+# ---- A model made for short texts is one that runs
+mkdir short
+cp "$tiny_dir"/{model.safetensors,tokenizer.json,tokenizer_config.json} short
+sed 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 40/' "$tiny_dir/config.json" >short/config.json
+works generate short --raw -p 'Hello' -n 4
+works inspect short --json
+json 'd["runs"] and "why_not" not in d and d["config"]["context"] == 40 and d["fingerprint"] and d["tokenizer"]'
+works inspect weights.st --json --model short
+json 'd["on_model"]["fits"] and len(d["on_model"]["layers"]) == 3 and d["on_model"]["layers"][0]["stream_norm"] > 0'
+
 # ---- The page, on a model of nonsense but with prompts that try to break out of it
 python3 - <<'PY'
 import json
@@ -317,19 +330,20 @@ if [ -f "$real" ]; then
 	works inspect "$real"
 	works template "$real" --messages messages.json
 	check "real model: default system message" grep -q 'helpful AI assistant' out
-	# A model that becomes shorter while it generates.
-	cp "$real" shrinking.gguf
+	# A model that becomes shorter while it generates; its name is nothing that a terminal obeys either.
+	shrinking=$'\x1b\xc2\x9b\xe2\x80\xaeshrinking.gguf'
+	cp "$real" "$shrinking"
 	mkfifo words
-	"$trimtab" generate shrinking.gguf --raw -p 'Once upon a time' -n 2000 >words 2>err &
+	"$trimtab" generate "$shrinking" --raw -p 'Once upon a time' -n 2000 >words 2>err &
 	exec 3<words
 	head -c 1 <&3 >/dev/null
-	truncate -s 1000000 shrinking.gguf
+	truncate -s 1000000 "$shrinking"
 	cat <&3 >/dev/null
 	exec 3<&-
 	wait $!
 	status=$?
 	check "a model that becomes shorter: status $status: $(tail -1 err)" test "$status" = 1
-	check "a model that becomes shorter is named: $(tail -1 err)" grep -q 'shrinking.gguf: became shorter' err
+	check "a model that becomes shorter is named: $(tail -1 err)" grep -qx 'trimtab: ??????shrinking.gguf: became shorter.*' err
 else
 	echo "skipped: the real model is not in '$model_dir'"
 fi

@@ -40,11 +40,11 @@ Test(engine, refuses_what_has_no_meaning)
 	refused(engine, o, TT_ERR_ARGUMENT, "id 288");
 	o = some_options(), o.ids = negative, o.n_ids = 1;
 	refused(engine, o, TT_ERR_ARGUMENT, "id -1");
-	o = some_options(), o.temperature = NAN;
+	o = some_options(), o.sampling.temperature = NAN;
 	refused(engine, o, TT_ERR_ARGUMENT, "temperature");
-	o = some_options(), o.top_p = 0;
+	o = some_options(), o.sampling.top_p = 0;
 	refused(engine, o, TT_ERR_ARGUMENT, "top_p");
-	o = some_options(), o.min_p = 1;
+	o = some_options(), o.sampling.min_p = 1;
 	refused(engine, o, TT_ERR_ARGUMENT, "min_p");
 	o = some_options(), o.n_top = 21;
 	refused(engine, o, TT_ERR_ARGUMENT, "alternatives");
@@ -53,7 +53,7 @@ Test(engine, refuses_what_has_no_meaning)
 	o = some_options(), o.n_steering = 5;
 	refused(engine, o, TT_ERR_ARGUMENT, "policies");
 	o = some_options(), o.n_steering = 1;
-	refused(engine, o, TT_ERR_ARGUMENT, "not added");
+	refused(engine, o, TT_ERR_ARGUMENT, "steering[0].policy");
 	cr_assert_eq(tt_engine_pending(engine), 0);
 	tt_engine_close(engine);
 }
@@ -189,9 +189,9 @@ Test(engine, a_seed_gives_one_sequence_of_draws)
 	struct tt_request_options o = some_options();
 	struct tt_request *requests[3];
 	o.max_tokens = N;
-	o.temperature = 100;
+	o.sampling.temperature = 100;
 	for (uint64_t i = 0; i < 3; i++) {
-		o.seed = 7 + i / 2;
+		o.sampling.seed = 7 + i / 2;
 		requests[i] = request_run(engine, &o);
 	}
 	const int32_t *ids = tt_request_generated(requests[0]);

@@ -33,7 +33,7 @@ static void sample(const float *logits, uint32_t vocab, uint32_t n, const struct
 	free(step);
 }
 
-static const struct tt_sample_plan GREEDY = {.target = -1, .top_p = 1};
+static const struct tt_sample_plan GREEDY = {.target = -1, .sampling.top_p = 1};
 
 static struct tt_sample_result sample_one(const float *logits, uint32_t vocab, struct tt_sample_plan plan)
 {
@@ -54,10 +54,10 @@ Test(kernels_sample, greedy_takes_the_lowest_id_among_equals_and_never_nan)
 	cr_assert_eq(sample_one(nothing, 9, GREEDY).token, 0);
 	cr_assert(isnan(sample_one(nothing, 9, GREEDY).logprob));
 	struct tt_sample_plan cold = GREEDY;
-	cold.temperature = 1e-42f; /* its inverse is infinite */
+	cold.sampling.temperature = 1e-42f; /* its inverse is infinite */
 	cr_assert_eq(sample_one(ties, 9, cold).token, 1);
-	cold.temperature = 1e-30f;
-	cold.top_k = 1;
+	cold.sampling.temperature = 1e-30f;
+	cold.sampling.top_k = 1;
 	cr_assert_eq(sample_one(ties, 9, cold).token, 1);
 }
 
@@ -112,7 +112,7 @@ Test(kernels_sample, logprobs_are_those_of_the_raw_logits)
 	plans[0].target = 123;
 	plans[0].n_top = TT_MAX_TOP;
 	plans[1] = (struct tt_sample_plan){
-		.target = VOCAB - 1, .temperature = 0.7f, .top_k = 40, .top_p = 0.9f, .seed = 3};
+		.target = VOCAB - 1, .sampling = {.temperature = 0.7f, .top_k = 40, .top_p = 0.9f, .seed = 3}};
 	plans[2].n_top = 1;
 	float *all = must_alloc(3 * (size_t)VOCAB, sizeof *all);
 	for (int i = 0; i < 3; i++)
@@ -141,7 +141,8 @@ Test(kernels_sample, logprobs_are_those_of_the_raw_logits)
 		cr_assert_eq(before, i, "alternative %u is not the %uth", r->top_tokens[i], i);
 		cr_assert_float_eq((double)r->top_logprobs[i], (double)logits[r->top_tokens[i]] - max - log(sum), 1e-6);
 	}
-	cr_assert_eq(sample_one(logits, 5, (struct tt_sample_plan){.target = -1, .top_p = 1, .n_top = 9}).n_top, 5);
+	cr_assert_eq(
+		sample_one(logits, 5, (struct tt_sample_plan){.target = -1, .sampling.top_p = 1, .n_top = 9}).n_top, 5);
 	free(all);
 	free(logits);
 }
@@ -162,17 +163,17 @@ static void exact(const float *logits, uint32_t n, const struct tt_sample_plan *
 {
 	struct ranked *all = must_alloc(n, sizeof *all);
 	double max = -INFINITY, sum = 0, held = 0;
-	uint32_t kept = 0, count = plan->top_k && plan->top_k < n ? plan->top_k : n;
+	uint32_t kept = 0, count = plan->sampling.top_k && plan->sampling.top_k < n ? plan->sampling.top_k : n;
 	for (uint32_t i = 0; i < n; i++)
 		max = fmax(max, (double)logits[i]);
 	for (uint32_t i = 0; i < n; i++)
-		all[i] = (struct ranked){exp(((double)logits[i] - max) / (double)plan->temperature), i};
+		all[i] = (struct ranked){exp(((double)logits[i] - max) / (double)plan->sampling.temperature), i};
 	qsort(all, n, sizeof *all, by_rank);
 	for (uint32_t i = 0; i < count; i++)
 		sum += all[i].p;
-	while (kept < count && (kept == 0 || held / sum < (double)plan->top_p))
+	while (kept < count && (kept == 0 || held / sum < (double)plan->sampling.top_p))
 		held += all[kept++].p;
-	while (kept > 1 && all[kept - 1].p < (double)plan->min_p * all[0].p)
+	while (kept > 1 && all[kept - 1].p < (double)plan->sampling.min_p * all[0].p)
 		held -= all[--kept].p;
 	memset(p, 0, n * sizeof *p);
 	for (uint32_t i = 0; i < kept; i++)
@@ -181,16 +182,16 @@ static void exact(const float *logits, uint32_t n, const struct tt_sample_plan *
 }
 
 static const struct tt_sample_plan CUTS[] = {
-	{.temperature = 1, .top_p = 1},
-	{.temperature = 0.5f, .top_p = 1},
-	{.temperature = 1, .top_p = 1, .top_k = 7},
-	{.temperature = 1.5f, .top_p = 0.6f},
-	{.temperature = 1, .top_p = 1, .min_p = 0.2f},
-	{.temperature = 0.8f, .top_p = 0.8f, .top_k = 20},
-	{.temperature = 0.8f, .top_p = 0.99f, .top_k = 30, .min_p = 0.4f},
-	{.temperature = 1, .top_p = 0},
-	{.temperature = 1, .top_p = 1, .min_p = 1},
-	{.temperature = 1, .top_p = 1, .top_k = 1},
+	{.sampling = {.temperature = 1, .top_p = 1}},
+	{.sampling = {.temperature = 0.5f, .top_p = 1}},
+	{.sampling = {.temperature = 1, .top_p = 1, .top_k = 7}},
+	{.sampling = {.temperature = 1.5f, .top_p = 0.6f}},
+	{.sampling = {.temperature = 1, .top_p = 1, .min_p = 0.2f}},
+	{.sampling = {.temperature = 0.8f, .top_p = 0.8f, .top_k = 20}},
+	{.sampling = {.temperature = 0.8f, .top_p = 0.99f, .top_k = 30, .min_p = 0.4f}},
+	{.sampling = {.temperature = 1, .top_p = 0}},
+	{.sampling = {.temperature = 1, .top_p = 1, .min_p = 1}},
+	{.sampling = {.temperature = 1, .top_p = 1, .top_k = 1}},
 };
 enum { N_CUTS = sizeof CUTS / sizeof *CUTS };
 
@@ -207,7 +208,7 @@ Test(kernels_sample, cuts_keep_the_tokens_of_the_reference)
 			float max = -INFINITY;
 			for (int i = 0; i < VOCAB; i++)
 				max = fmaxf(max, logits[i]);
-			tt_cpu_body_portable()->exp_sum(logits, max, 1 / CUTS[c].temperature, VOCAB, weights);
+			tt_cpu_body_portable()->exp_sum(logits, max, 1 / CUTS[c].sampling.temperature, VOCAB, weights);
 			for (int i = 0; i < DRAWS; i++)
 				seen[tt_cpu_draw(&CUTS[c], weights, VOCAB, (i + 0.5) / DRAWS, scratch)] = true;
 			exact(logits, VOCAB, &CUTS[c], p);
@@ -236,7 +237,7 @@ Test(kernels_sample, draws_have_the_exact_shares)
 		for (int i = 0; i < DRAWS; i++) {
 			plans[i] = CUTS[c];
 			plans[i].target = -1;
-			plans[i].seed = 0x123456789abcdefu;
+			plans[i].sampling.seed = 0x123456789abcdefu;
 			plans[i].counter = (uint64_t)i;
 		}
 		sample(all, VOCAB, DRAWS, plans, results, 2, TT_CPU_BODY_BEST);
@@ -271,9 +272,7 @@ Test(kernels_sample, draws_do_not_depend_on_the_batch)
 	uint32_t changed = 0;
 	for (int i = 0; i < ROWS; i++)
 		plans[i] = (struct tt_sample_plan){.target = -1,
-			.temperature = 1,
-			.top_p = 0.95f,
-			.seed = (uint64_t)i << 40,
+			.sampling = {.temperature = 1, .top_p = 0.95f, .seed = (uint64_t)i << 40},
 			.counter = 1,
 			.n_top = 3};
 	sample(logits, VOCAB, ROWS, plans, together, 3, TT_CPU_BODY_BEST);

@@ -235,9 +235,9 @@ static void check_samples(enum tt_policy_when when, bool gated, uint64_t want_sh
 	options.n_steering = 1;
 	options.steering[0] = (struct tt_steering){policy, 1};
 	options.when = when;
-	options.temperature = 1;
+	options.sampling.temperature = 1;
 	for (uint64_t i = 0; i < N; i++) {
-		options.seed = i;
+		options.sampling.seed = i;
 		must(tt_request_submit(&requests[i], engine, &options, err));
 	}
 	for (int i = 0; i < N; i++) {
@@ -306,8 +306,8 @@ Test(scheduling, a_stop_string_ends_the_answer_and_is_not_shown)
 	options.n_ids = 3;
 	options.max_tokens = 40;
 	options.ignore_eos = true;
-	options.temperature = 3;
-	options.seed = 11;
+	options.sampling.temperature = 3;
+	options.sampling.seed = 11;
 	struct tt_request *request = request_run(engine, &options);
 	size_t n_tokens = read_text(request, whole, sizeof whole), length = strlen(whole);
 	cr_assert_gt(length, 20);

@@ -38,8 +38,8 @@ static void run_all(
 		options.max_tokens = N_GENERATED;
 		options.ignore_eos = true;
 		options.keep_logits = keep_logits;
-		options.temperature = i % 2 ? 0.8f : 0;
-		options.seed = i;
+		options.sampling.temperature = i % 2 ? 0.8f : 0;
+		options.sampling.seed = i;
 		out[i].n_logits = options.n_ids * vocab;
 		must(tt_request_submit(&requests[i], engine, &options, err));
 	}

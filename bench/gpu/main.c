@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "bench/gpu/gpu.h"
 
@@ -83,7 +84,7 @@ static int time_kernels(const struct settings *s, struct tt_bench *bench, struct
 
 static int time_models(const struct settings *s, struct tt_bench *bench, struct tt_error *err)
 {
-	double until = tt_bench_now() + s->seconds;
+	double until = tt_now() + s->seconds;
 	uint32_t n_left_out = 0;
 	int status = TT_OK;
 	for (size_t i = 0; i < s->n_names && status == TT_OK; i++)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
 #include "bench/gpu/gpu.h"
@@ -224,7 +225,7 @@ static int run_groups(struct tt_bench *bench, const char *model, bool tiny, bool
 	for (size_t i = 0; i < sizeof batches / sizeof *batches && status == TT_OK; i++) {
 		if (batches[i] > all->max_batch || (fast && batches[i]))
 			continue;
-		if (tt_bench_now() > until)
+		if (tt_now() > until)
 			++*n_left_out;
 		else
 			status = run_group(all, bench, model, batches[i], err);
@@ -238,8 +239,8 @@ int tt_model_bench_run(
 	struct tt_bench *bench, const char *model, bool tiny, double until, uint32_t *n_left_out, struct tt_error *err)
 {
 	TT_TRY(run_groups(bench, model, tiny, false, until, n_left_out, err));
-	int status = tt_bench_now() > until ? TT_ERR_UNSUPPORTED
-					    : run_groups(bench, model, tiny, true, until, n_left_out, err);
+	int status =
+		tt_now() > until ? TT_ERR_UNSUPPORTED : run_groups(bench, model, tiny, true, until, n_left_out, err);
 	*n_left_out += status == TT_ERR_UNSUPPORTED;
 	return status == TT_ERR_UNSUPPORTED ? TT_OK : status;
 }

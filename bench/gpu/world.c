@@ -199,8 +199,8 @@ static void fill_step(const struct tt_kernel_world *w, struct tt_step *step, boo
 	for (uint32_t i = 0; i < step->n_seqs * step->max_pages; i++)
 		tt_step_pages(step)[i] = (int32_t)((first + i) % w->kv.n_pages);
 	for (uint32_t i = 0; i < step->n_samples; i++)
-		tt_step_samples(step)[i] =
-			(struct tt_sample_plan){.token = w->prefill ? step->n_tokens - 1 : i, .target = -1, .top_p = 1};
+		tt_step_samples(step)[i] = (struct tt_sample_plan){
+			.token = w->prefill ? step->n_tokens - 1 : i, .target = -1, .sampling.top_p = 1};
 }
 
 int tt_kernel_world_step(struct tt_kernel_world *w, const struct tt_kernel_world *base, uint32_t n, bool prefill,

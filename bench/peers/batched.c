@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
 #include "bench/ceilings.h"
@@ -145,9 +146,9 @@ static int measure(struct run *run, struct tt_error *err)
 	TT_TRY(tt_engine_open(&run->engine, a->model, &options, err));
 	TT_TRY(warm_up(run, err));
 	TT_TRY(submit(run, err));
-	double begun = tt_bench_now();
+	double begun = tt_now();
 	TT_TRY(step_until(run, 1, &first, err));
-	double prefilled = tt_bench_now();
+	double prefilled = tt_now();
 	/* Until the row that is furthest ahead would end: all rows take part in every step that is timed. */
 	size_t furthest = 0;
 	for (unsigned i = 0; i < a->n_rows; i++) {
@@ -155,7 +156,7 @@ static int measure(struct run *run, struct tt_error *err)
 		furthest = has > furthest ? has : furthest;
 	}
 	TT_TRY(step_until(run, a->n_generate + 1 - furthest, &last, err));
-	double decoded = tt_bench_now();
+	double decoded = tt_now();
 	double prompt = (double)a->n_prompt * a->n_rows, tokens = (double)(last - first);
 	double most, prefill = prompt / (prefilled - begun), decode = tokens / (decoded - prefilled);
 	TT_TRY(peak(run, &most, err));

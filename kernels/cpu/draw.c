@@ -70,14 +70,15 @@ static uint32_t nucleus(const struct tt_cpu_candidate *sorted, uint32_t n, doubl
 uint32_t tt_cpu_draw(const struct tt_sample_plan *plan, const float *weights, uint32_t n, double uniform,
 	struct tt_cpu_candidate *scratch)
 {
-	bool by_count = plan->top_k && plan->top_k < n, by_share = plan->top_p < 1;
-	float floor = plan->min_p > 0 ? plan->min_p : 0, share = plan->top_p > 0 ? plan->top_p : 0;
+	bool by_count = plan->sampling.top_k && plan->sampling.top_k < n, by_share = plan->sampling.top_p < 1;
+	float floor = plan->sampling.min_p > 0 ? plan->sampling.min_p : 0,
+	      share = plan->sampling.top_p > 0 ? plan->sampling.top_p : 0;
 	floor = floor < 1 ? floor : 1; /* the largest weight is 1, and stays */
 	/* top-k and top-p need the order, so min-p comes behind them; alone it needs none. */
 	uint32_t count = gather(weights, n, by_count || by_share ? 0 : floor, scratch);
-	if (by_count && plan->top_k < count) {
-		select_front(scratch, count, plan->top_k);
-		count = plan->top_k;
+	if (by_count && plan->sampling.top_k < count) {
+		select_front(scratch, count, plan->sampling.top_k);
+		count = plan->sampling.top_k;
 	}
 	if (by_share) {
 		double sum = total(scratch, count);

@@ -60,10 +60,10 @@ static void sample_row(const struct tt_cpu *cpu, const struct tt_sample_plan *pl
 	float max = logits[best];
 	double log_sum = (double)max + log(cpu->body->exp_sum(logits, max, 1, n, weights));
 	uint32_t chosen = best;
-	float sharpness = 1 / plan->temperature;
-	if (plan->temperature > 0 && isfinite(sharpness) && isfinite(max)) {
+	float sharpness = 1 / plan->sampling.temperature;
+	if (plan->sampling.temperature > 0 && isfinite(sharpness) && isfinite(max)) {
 		cpu->body->exp_sum(logits, max, sharpness, n, weights);
-		chosen = tt_cpu_draw(plan, weights, n, uniform(plan->seed, plan->counter), candidates);
+		chosen = tt_cpu_draw(plan, weights, n, uniform(plan->sampling.seed, plan->counter), candidates);
 	}
 	*out = (struct tt_sample_result){.token = (int32_t)chosen};
 	out->logprob = (float)((double)logits[chosen] - log_sum);

@@ -99,7 +99,8 @@ static __global__ void __launch_bounds__(SCAN_THREADS)
 /* [0, 1) with 53 bits, from nothing but the seed and the counter: Philox4x32, ten rounds. */
 TT_DEVICE double uniform_of(const struct tt_sample_plan *plan)
 {
-	uint2 key = tt_load_8(&plan->seed, TT_TRAFFIC_PLAN), counter = tt_load_8(&plan->counter, TT_TRAFFIC_PLAN);
+	uint2 key = tt_load_8(&plan->sampling.seed, TT_TRAFFIC_PLAN),
+	      counter = tt_load_8(&plan->counter, TT_TRAFFIC_PLAN);
 	uint32_t a = counter.x, b = counter.y, c = 0, d = 0;
 	for (int round = 0; round < 10; round++) {
 		uint64_t first = (uint64_t)0xd2511f53 * a, second = (uint64_t)0xcd9e8d57 * c;

@@ -65,9 +65,10 @@ TT_DEVICE struct sample_row sample_row_of(const struct sample_kernel_args *a, ui
 	struct sample_row row = {a->logits + (size_t)index * a->vocab, a->segments.peaks + first,
 		a->segments.sums + first, a->segments.masses + first, a->vocab, a->n_segments, a->segment, max, 0, 0, 0,
 		0, false, false, false};
-	float temperature = tt_load_f32(&plan->temperature, TT_TRAFFIC_PLAN);
-	float top_p = tt_load_f32(&plan->top_p, TT_TRAFFIC_PLAN), min_p = tt_load_f32(&plan->min_p, TT_TRAFFIC_PLAN);
-	row.top_k = tt_load_4(&plan->top_k, TT_TRAFFIC_PLAN);
+	float temperature = tt_load_f32(&plan->sampling.temperature, TT_TRAFFIC_PLAN);
+	float top_p = tt_load_f32(&plan->sampling.top_p, TT_TRAFFIC_PLAN),
+	      min_p = tt_load_f32(&plan->sampling.min_p, TT_TRAFFIC_PLAN);
+	row.top_k = tt_load_4(&plan->sampling.top_k, TT_TRAFFIC_PLAN);
 	row.sharpness = tt_div(1.0f, temperature);
 	row.draws = temperature > 0 && sample_is_finite(row.sharpness) && sample_is_finite(max);
 	row.by_count = row.top_k && row.top_k < a->vocab;

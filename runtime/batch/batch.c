@@ -2,10 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/json.h"
+#include "base/sampling.h"
 #include "base/sha256.h"
 #include "runtime/batch/journal.h"
 #include "runtime/batch/row.h"
@@ -31,7 +32,8 @@ struct batch {
 
 void tt_batch_options_default(struct tt_batch_options *options)
 {
-	*options = (struct tt_batch_options){.max_tokens = 256, .max_batch = 32};
+	if (options)
+		*options = (struct tt_batch_options){.max_tokens = 256, .max_batch = 32};
 }
 
 /* ---- The job */
@@ -68,12 +70,12 @@ static int check_paths(const struct tt_batch_options *o, struct tt_error *err)
 int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
 {
 	struct tt_sweep sweep;
-	if (!o->input || !o->output)
-		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs an input and an output");
+	TT_TRY(tt_need(o, "options", err));
+	TT_TRY(tt_need(o->input, "input", err));
+	TT_TRY(tt_need(o->output, "output", err));
 	if (o->max_tokens < 1 || o->max_batch < 1)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs at least one token and one request at once");
-	if (!(o->temperature >= 0 && o->temperature <= 100))
-		return tt_fail(err, TT_ERR_ARGUMENT, "temperature must be from 0 to 100");
+	TT_TRY(tt_sampling_check(&(struct tt_sampling){.temperature = o->temperature, .top_p = 1}, err));
 	TT_TRY(tt_sweep_parse(&sweep, o, err));
 	tt_sweep_free(&sweep);
 	return check_paths(o, err);
@@ -323,15 +325,14 @@ int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, s
 	struct tt_error *err)
 {
 	struct tt_batch_report ignored;
-	struct timespec begun, ended;
 	struct batch b = {.job = {.engine = engine, .options = options}, .report = report ? report : &ignored};
 	*b.report = (struct tt_batch_report){0};
+	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_batch_check(options, err));
 	b.journal.output.file = b.journal.telemetry.file = b.journal.log.file = -1;
-	clock_gettime(CLOCK_MONOTONIC, &begun);
+	double begun = tt_now();
 	int status = run(&b, err);
-	clock_gettime(CLOCK_MONOTONIC, &ended);
-	b.report->seconds = (double)(ended.tv_sec - begun.tv_sec) + 1e-9 * (double)(ended.tv_nsec - begun.tv_nsec);
+	b.report->seconds = tt_now() - begun;
 	for (uint64_t i = b.journal.n_rows; i < b.n_begun; i++)
 		tt_row_free(&b.rows[i % b.window]);
 	free(b.rows);

@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/sampling.h"
 
 /* How a key that is known is treated. */
 enum treatment {
@@ -216,10 +217,10 @@ static int parse_logprobs(struct tt_body *out, const json_t *body, struct tt_err
 	if (out->endpoint == TT_COMPLETIONS) {
 		const json_t *n = json_object_get(body, "logprobs");
 		out->logprobs = n && !json_is_null(n);
-		return tt_json_u32(body, "logprobs", 0, 20, &out->options.n_top, err);
+		return tt_json_u32(body, "logprobs", 0, TT_MAX_TOP, &out->options.n_top, err);
 	}
 	TT_TRY(tt_json_bool(body, "logprobs", &out->logprobs, err));
-	TT_TRY(tt_json_u32(body, "top_logprobs", 0, 20, &out->options.n_top, err));
+	TT_TRY(tt_json_u32(body, "top_logprobs", 0, TT_MAX_TOP, &out->options.n_top, err));
 	if (out->options.n_top && !out->logprobs)
 		return tt_fail(err, TT_ERR_FORMAT, "top_logprobs needs logprobs to be true");
 	return TT_OK;
@@ -252,17 +253,18 @@ static int parse_sampling(struct tt_body *out, const json_t *body, struct tt_err
 	struct tt_request_options *o = &out->options;
 	const json_t *top_k = json_object_get(body, "top_k");
 	uint32_t best_of = 1;
-	TT_TRY(tt_json_float(body, "temperature", 0, 100, &o->temperature, err));
-	TT_TRY(tt_json_float(body, "top_p", 0, 1, &o->top_p, err));
-	TT_TRY(tt_json_float(body, "min_p", 0, 1, &o->min_p, err));
+	TT_TRY(tt_json_any_float(body, "temperature", &o->sampling.temperature, err));
+	TT_TRY(tt_json_any_float(body, "top_p", &o->sampling.top_p, err));
+	TT_TRY(tt_json_any_float(body, "min_p", &o->sampling.min_p, err));
 	if (!json_is_integer(top_k) || json_integer_value(top_k) != -1) /* vLLM's "off" */
-		TT_TRY(tt_json_u32(body, "top_k", 0, 1 << 24, &o->top_k, err));
+		TT_TRY(tt_json_u32(body, "top_k", 0, 1 << 24, &o->sampling.top_k, err));
+	TT_TRY(tt_sampling_check(&o->sampling, err));
 	TT_TRY(tt_json_bool(body, "ignore_eos", &o->ignore_eos, err));
 	TT_TRY(tt_json_u32(body, "n", 1, TT_MAX_CHOICES, &out->n, err));
 	TT_TRY(tt_json_u32(body, "best_of", 1, TT_MAX_CHOICES, &best_of, err));
 	if (best_of != 1 && best_of != out->n)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "best_of is not supported");
-	TT_TRY(parse_seed(&o->seed, body, err));
+	TT_TRY(parse_seed(&o->sampling.seed, body, err));
 	TT_TRY(parse_max_tokens(out, body, err));
 	TT_TRY(parse_stop(out, body, err));
 	return parse_logprobs(out, body, err);
@@ -404,8 +406,7 @@ int tt_body_parse(struct tt_body *out, const json_t *body, enum tt_endpoint endp
 	*out = (struct tt_body){.endpoint = endpoint, .n = 1};
 	tt_request_options_default(&out->options);
 	out->options.max_tokens = context->max_tokens;
-	out->options.temperature = context->temperature;
-	out->options.seed = context->seed;
+	out->options.sampling = context->sampling;
 	int status = parse(out, body, context, err);
 	if (status != TT_OK)
 		tt_body_free(out);

@@ -16,8 +16,7 @@ struct tt_body_context {
 	const struct tt_text *text;
 	const struct tt_named_policies *policies;
 	uint32_t max_tokens;
-	float temperature;
-	uint64_t seed;
+	struct tt_sampling sampling;
 	int64_t now; /* what a chat template sees as the date */
 };
 

@@ -36,7 +36,7 @@ int tt_choice_submit(struct tt_choice *out, struct tt_engine *engine, const stru
 		if (!out->logprobs)
 			return no_memory(err);
 	}
-	options.seed = choice_seed(options.seed, index);
+	options.sampling.seed = choice_seed(options.sampling.seed, index);
 	options.trace = trace;
 	options.stop = body->stop;
 	options.n_stop = body->n_stop;

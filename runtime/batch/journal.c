@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -20,13 +21,6 @@ enum { SYNC_SECONDS = 1 };
 static int io_error(struct tt_error *err, const char *path, const char *verb)
 {
 	return tt_fail(err, TT_ERR_IO, "%s: cannot %s: %s", path, verb, strerror(errno));
-}
-
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- Opening */
@@ -280,7 +274,7 @@ static int open_journal(struct tt_journal *j, const json_t *job, bool restart, s
 	TT_TRY(sync_folder(j->output.path, err));
 	if (j->telemetry.path)
 		TT_TRY(sync_folder(j->telemetry.path, err));
-	j->synced = now();
+	j->synced = tt_now();
 	return TT_OK;
 }
 
@@ -352,14 +346,14 @@ int tt_journal_add(struct tt_journal *journal, const struct tt_buffer *line, con
 		return status;
 	journal->n_rows++;
 	journal->n_errors += is_error;
-	return now() - journal->synced < SYNC_SECONDS ? TT_OK : tt_journal_sync(journal, err);
+	return tt_now() - journal->synced < SYNC_SECONDS ? TT_OK : tt_journal_sync(journal, err);
 }
 
 int tt_journal_sync(struct tt_journal *journal, struct tt_error *err)
 {
 	const struct tt_journal_file *files[] = {&journal->telemetry, &journal->output, &journal->log};
 	struct tt_buffer record = {0};
-	journal->synced = now();
+	journal->synced = tt_now();
 	if (journal->n_synced == journal->n_rows)
 		return TT_OK;
 	for (int i = 0; i < 3; i++)

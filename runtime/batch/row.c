@@ -228,8 +228,7 @@ static int submit(struct tt_row *row, const struct tt_job *job, const struct tt_
 	const struct tt_body_context context = {.text = tt_engine_text(job->engine),
 		.policies = &job->policies,
 		.max_tokens = o->max_tokens,
-		.temperature = in->plain ? o->temperature : 1,
-		.seed = in->seed,
+		.sampling = {.temperature = in->plain ? o->temperature : 1, .top_p = 1, .seed = in->seed},
 		.now = job->created};
 	TT_TRY(tt_body_parse(&row->body, in->body, in->endpoint, &context, err));
 	if (sweep && row->body.options.n_steering)

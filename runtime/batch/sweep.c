@@ -15,8 +15,11 @@ static int check_names(const struct tt_batch_options *o, struct tt_error *err)
 {
 	if (o->n_policies > TT_MAX_BATCH_POLICIES)
 		return tt_fail(err, TT_ERR_ARGUMENT, "more than %d policies", TT_MAX_BATCH_POLICIES);
+	TT_TRY(tt_need_list(o->policies, o->n_policies, "policies", err));
 	for (size_t i = 0; i < o->n_policies; i++) {
 		const char *name = o->policies[i].name;
+		TT_TRY(tt_need(name, "the name of a policy", err));
+		TT_TRY(tt_need(o->policies[i].path, "the path of a policy", err));
 		if (!*name || name[strspn(name, name_characters)])
 			return tt_fail(err, TT_ERR_ARGUMENT,
 				"'%.60s' is no name for a policy: letters, digits, '.', '_' and '-'", name);

@@ -1,4 +1,4 @@
-/* What the files of the program share. It uses trimtab.h and nothing else of the library. */
+/* What the files of the program share. They use trimtab.h and base/, and nothing else of the library. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 

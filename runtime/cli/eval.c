@@ -173,7 +173,7 @@ static int eval(struct run *run, const char *model)
 	if (run->own_completions)
 		unlink(run->own_completions);
 	if (status == CLI_OK && run->json)
-		puts(run->report);
+		cli_put_json(run->report);
 	else if (status == CLI_OK)
 		print_table(json);
 	json_decref(json);

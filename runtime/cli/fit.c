@@ -180,7 +180,9 @@ static void print_summary(const struct run *run)
 		cli_write_line(stdout, why, strlen(why));
 		putchar('\n');
 	}
-	printf("written: %s\n", run->output);
+	fputs("written: ", stdout);
+	cli_write_line(stdout, run->output, strlen(run->output));
+	putchar('\n');
 	json_decref(report);
 }
 
@@ -223,7 +225,7 @@ static int fit(struct run *run, const char *model)
 			return status;
 	}
 	if (run->json)
-		puts(run->report);
+		cli_put_json(run->report);
 	else
 		print_summary(run);
 	return CLI_OK;

@@ -4,9 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli.h"
-
-enum { MAX_TOP = 20 };
 
 struct args {
 	struct cli_engine_args engine;
@@ -21,8 +20,8 @@ struct token {
 	int32_t id;
 	float logprob;
 	uint32_t n_top;
-	int32_t top_ids[MAX_TOP];
-	float top_logprobs[MAX_TOP];
+	int32_t top_ids[TT_MAX_TOP];
+	float top_logprobs[TT_MAX_TOP];
 };
 
 /* A request and what has come of it so far. */
@@ -86,13 +85,14 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 		{"max-tokens", 'n', "n-predict", CLI_U32, &r->max_tokens, "N", 1, 1 << 24,
 			"tokens to generate at most"},
 		{"ignore-eos", 0, NULL, CLI_FLAG, &r->ignore_eos, NULL, 0, 0, "go on behind the model's end tokens"},
-		{"temperature", 0, "temp", CLI_FLOAT, &r->temperature, "T", 0, 100, "0: greedy"},
-		{"top-k", 0, NULL, CLI_U32, &r->top_k, "N", 0, 1 << 24, "sample from the N likeliest; 0: off"},
-		{"top-p", 0, NULL, CLI_FLOAT, &r->top_p, "P", 0, 1, "sample from the likeliest that make up P; 1: off"},
-		{"min-p", 0, NULL, CLI_FLOAT, &r->min_p, "P", 0, 1,
+		{"temperature", 0, "temp", CLI_FLOAT, &r->sampling.temperature, "T", 0, 100, "0: greedy"},
+		{"top-k", 0, NULL, CLI_U32, &r->sampling.top_k, "N", 0, 1 << 24, "sample from the N likeliest; 0: off"},
+		{"top-p", 0, NULL, CLI_FLOAT, &r->sampling.top_p, "P", 0, 1,
+			"sample from the likeliest that make up P; 1: off"},
+		{"min-p", 0, NULL, CLI_FLOAT, &r->sampling.min_p, "P", 0, 1,
 			"leave out what is less likely than P times the likeliest; 0: off"},
-		{"seed", 's', NULL, CLI_U64, &r->seed, "N", 0, 0, "of the sampler"},
-		{"logprobs", 0, NULL, CLI_U32, &r->n_top, "N", 0, MAX_TOP,
+		{"seed", 's', NULL, CLI_U64, &r->sampling.seed, "N", 0, 0, "of the sampler"},
+		{"logprobs", 0, NULL, CLI_U32, &r->n_top, "N", 0, TT_MAX_TOP,
 			"report the N likeliest tokens at every step, with log-probabilities"},
 		{"json", 0, NULL, CLI_FLAG, &a->json, NULL, 0, 0, "print one JSON object instead of text"},
 		CLI_ENGINE_OPTIONS(a->engine),
@@ -131,7 +131,7 @@ static void collect(struct run *run, struct generation *g, bool stream)
 		}
 		struct token *kept = &g->tokens[g->n_tokens++];
 		*kept = (struct token){.id = token.id, .logprob = token.logprob};
-		kept->n_top = token.n_top < MAX_TOP ? token.n_top : MAX_TOP;
+		kept->n_top = token.n_top < TT_MAX_TOP ? token.n_top : TT_MAX_TOP;
 		for (uint32_t i = 0; i < kept->n_top; i++) {
 			kept->top_ids[i] = token.top_ids[i];
 			kept->top_logprobs[i] = token.top_logprobs[i];
@@ -166,7 +166,7 @@ static int step_until_done(struct run *run)
 	struct cli_progress progress;
 	bool stream = !run->args->compare && !run->args->json;
 	uint64_t total = (uint64_t)run->args->request.max_tokens * (run->has_unsteered + run->has_steered);
-	double begun = cli_now();
+	double begun = tt_now();
 	cli_progress_begin(&progress);
 	progress.quiet = true;
 	int status = CLI_PROCEED;
@@ -185,7 +185,7 @@ static int step_until_done(struct run *run)
 			status = CLI_FAILED;
 	}
 	cli_progress_end(&progress);
-	run->seconds = cli_now() - begun;
+	run->seconds = tt_now() - begun;
 	fflush(run->has_unsteered ? run->unsteered.writer : run->steered.writer);
 	fflush(run->has_steered ? run->steered.writer : run->unsteered.writer);
 	return status;
@@ -252,7 +252,7 @@ static json_t *generation_json(const struct run *run, const struct generation *g
 	return json;
 }
 
-static void print_json(const struct run *run)
+static int print_json(const struct run *run)
 {
 	json_t *ids = json_array(), *json = json_object();
 	for (size_t i = 0; i < run->n_ids; i++)
@@ -270,9 +270,7 @@ static void print_json(const struct run *run)
 		json_decref(one);
 	}
 	json_object_set_new(json, "seconds", json_real(run->seconds));
-	json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-	putchar('\n');
-	json_decref(json);
+	return cli_print_json(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
 }
 
 /* ---- Text */
@@ -410,9 +408,9 @@ static int generate(struct run *run, const char *model)
 	status = step_until_done(run);
 	if (status == CLI_FAILED)
 		return status;
-	if (args->json)
-		print_json(run);
-	else
+	if (args->json && print_json(run) != CLI_OK)
+		return CLI_FAILED;
+	if (!args->json)
 		print_rest(run);
 	return status == CLI_INTERRUPTED ? CLI_INTERRUPTED : CLI_OK;
 }

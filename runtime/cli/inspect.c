@@ -163,7 +163,7 @@ int cli_inspect(int argc, char **argv)
 	json_error_t problem;
 	json_t *json = json_loads(report, 0, &problem);
 	if (as_json || !json_is_object(json)) {
-		puts(report);
+		cli_put_json(report);
 	} else {
 		const char *key;
 		json_t *value;

@@ -53,8 +53,16 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context)
 		signal(signal_number, SIG_DFL); /* the access is made again, and ends the process */
 		return;
 	}
-	struct iovec parts[] = {{"trimtab: ", 9}, {(void *)(uintptr_t)path, strlen(path)},
-		{": became shorter while it was in use, or cannot be read\n", 56}};
+	char name[256];
+	size_t n = strlen(path), length;
+	for (size_t i = 0; i < n; i += length) {
+		uint32_t c;
+		length = cli_utf8_next(path + i, n - i, &c);
+		for (size_t k = i; k < i + length; k++)
+			name[k] = cli_is_control(c) || c == '\n' || c == '\t' || c == 0xFFFD ? '?' : path[k];
+	}
+	struct iovec parts[] = {
+		{"trimtab: ", 9}, {name, n}, {": became shorter while it was in use, or cannot be read\n", 56}};
 	if (writev(STDERR_FILENO, parts, 3) < 0)
 		_exit(CLI_FAILED);
 	_exit(CLI_FAILED);
@@ -162,13 +170,6 @@ const char *cli_when_name(enum tt_policy_when when)
 		break;
 	}
 	return "policy";
-}
-
-double cli_now(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 static int help(void)

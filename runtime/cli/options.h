@@ -4,7 +4,6 @@
 
 #include <jansson.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "trimtab.h"
 
@@ -23,7 +22,6 @@ FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; cli_close, then
 int cli_close(FILE *file, const char *path);  /* CLI_OK, or CLI_FAILED with a message: a write failed */
 const char *cli_base_name(const char *path);  /* behind the last slash */
 const char *cli_when_name(enum tt_policy_when when);
-double cli_now(void);       /* seconds of a clock that only goes forward */
 bool cli_interrupted(void); /* SIGINT came; a second one ends the program at once */
 void cli_catch_interrupt(void);
 

@@ -2,13 +2,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli.h"
 
 enum { BAR_WIDTH = 24 };
 
 void cli_progress_begin(struct cli_progress *progress)
 {
-	*progress = (struct cli_progress){.begun = cli_now(), .terminal = isatty(STDERR_FILENO)};
+	*progress = (struct cli_progress){.begun = tt_now(), .terminal = isatty(STDERR_FILENO)};
 }
 
 static void erase(struct cli_progress *progress)
@@ -48,7 +49,7 @@ static void draw(struct cli_progress *progress, uint64_t done, uint64_t total, d
 int cli_progress_step(void *user, const char *stage, uint64_t done, uint64_t total)
 {
 	struct cli_progress *progress = user;
-	double now = cli_now();
+	double now = tt_now();
 	if (strncmp(progress->stage, stage, sizeof progress->stage - 1) != 0) {
 		erase(progress);
 		snprintf(progress->stage, sizeof progress->stage, "%s", stage);

@@ -4,7 +4,6 @@
 
 #include <jansson.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "trimtab.h"
 
@@ -22,6 +21,10 @@ size_t cli_text_width(const char *text);
 void cli_write_text(FILE *to, bool terminal, const char *text, size_t n);
 /* One line of it: controls and newlines as escapes. */
 void cli_write_line(FILE *to, const char *text, size_t n);
+/* JSON and a newline on stdout; controls that its strings hold as escapes, which are the same value. */
+void cli_put_json(const char *json);
+/* The same of a value, which it takes, with jansson's flags. CLI_OK or CLI_FAILED. */
+int cli_print_json(json_t *json, size_t flags);
 /* For HTML text and quoted attributes. */
 void cli_write_html(FILE *to, const char *text, size_t n);
 

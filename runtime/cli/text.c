@@ -4,32 +4,18 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "cli.h"
 
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
 size_t cli_utf8_next(const char *text, size_t n, uint32_t *code_point)
 {
-	const unsigned char *p = (const unsigned char *)text;
-	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t length = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0;
+	size_t length = tt_utf8_decode(text, n, code_point);
+	if (length > 0)
+		return length;
 	*code_point = 0xFFFD;
-	if (length == 1)
-		*code_point = p[0];
-	if (length <= 1)
-		return 1;
-	if (length > n)
-		return 1;
-	uint32_t value = p[0] & (0x7Fu >> length);
-	for (size_t i = 1; i < length; i++) {
-		if ((p[i] & 0xC0) != 0x80)
-			return 1;
-		value = value << 6 | (p[i] & 0x3Fu);
-	}
-	if (value < smallest[length] || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
-		return 1;
-	*code_point = value;
-	return length;
+	return 1;
 }
 
 bool cli_utf8_valid(const char *text, size_t n)
@@ -46,10 +32,7 @@ bool cli_utf8_valid(const char *text, size_t n)
 
 bool cli_is_control(uint32_t c)
 {
-	if (c == '\n' || c == '\t')
-		return false;
-	return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0x61C || c == 0x200E || c == 0x200F ||
-	       (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+	return c != '\n' && c != '\t' && tt_utf8_is_control(c);
 }
 
 /* Ranges of East Asian width W and F and of emoji that terminals draw two columns wide; and of marks that take none. */
@@ -138,6 +121,32 @@ void cli_write_line(FILE *to, const char *text, size_t n)
 			fwrite(text + i, 1, length, to);
 		i += length;
 	}
+}
+
+void cli_put_json(const char *json)
+{
+	size_t n = strlen(json);
+	for (size_t i = 0; i < n;) {
+		uint32_t c;
+		size_t length = cli_utf8_next(json + i, n - i, &c);
+		if (cli_is_control(c))
+			printf("\\u%04x", (unsigned)c);
+		else
+			fwrite(json + i, 1, length, stdout);
+		i += length;
+	}
+	putchar('\n');
+}
+
+int cli_print_json(json_t *json, size_t flags)
+{
+	char *text = json_dumps(json, flags);
+	json_decref(json);
+	if (!text)
+		return cli_failf("JSON cannot be written: out of memory, or a text that is not UTF-8");
+	cli_put_json(text);
+	free(text);
+	return CLI_OK;
 }
 
 void cli_write_html(FILE *to, const char *text, size_t n)

@@ -18,16 +18,14 @@ struct args {
 	bool chat, pieces, no_bos;
 };
 
-static void print_ids(const struct tt_text *text, const int32_t *ids, size_t n_ids, bool pieces)
+static int print_ids(const struct tt_text *text, const int32_t *ids, size_t n_ids, bool pieces)
 {
 	json_t *list = json_array();
 	for (size_t i = 0; i < n_ids; i++)
 		json_array_append_new(
 			list, pieces ? json_pack("{s:i,s:o}", "id", (int)ids[i], "piece", cli_piece_json(text, ids[i]))
 				     : json_integer(ids[i]));
-	json_dumpf(list, stdout, pieces ? 0 : JSON_COMPACT);
-	putchar('\n');
-	json_decref(list);
+	return cli_print_json(list, pieces ? 0 : JSON_COMPACT);
 }
 
 static int tokenize(const struct args *args, const char *model)
@@ -51,10 +49,8 @@ static int tokenize(const struct args *args, const char *model)
 		if (tt_text_encode(text, prompt, n, flags, &ids, &n_ids, &err) != TT_OK)
 			status = cli_fail(&err);
 	}
-	if (status == CLI_PROCEED) {
-		print_ids(text, ids, n_ids, args->pieces);
-		status = CLI_OK;
-	}
+	if (status == CLI_PROCEED)
+		status = print_ids(text, ids, n_ids, args->pieces);
 	tt_free(ids);
 	tt_text_close(text);
 	free(prompt);

@@ -5,40 +5,6 @@
 
 #include "runtime/text/tokenizer.h"
 
-/* Length of a sequence by its first byte, 0 for a byte that starts none, and the range of its second byte: that is
- * where overlong forms, surrogates and values above U+10FFFF are told apart. */
-static size_t sequence_length(uint8_t first, uint8_t *low, uint8_t *high)
-{
-	*low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-	*high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-	if (first < 0x80)
-		return 1;
-	if (first < 0xc2 || first > 0xf4)
-		return 0;
-	return first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-}
-
-size_t tt_utf8_decode(const char *text, size_t n, uint32_t *out)
-{
-	static const uint8_t lead_mask[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-	const uint8_t *bytes = (const uint8_t *)text;
-	uint8_t low, high;
-	if (n == 0)
-		return 0;
-	size_t len = sequence_length(bytes[0], &low, &high);
-	if (len == 0 || len > n)
-		return 0;
-	uint32_t c = bytes[0] & lead_mask[len];
-	for (size_t i = 1; i < len; i++) {
-		if (bytes[i] < low || bytes[i] > high)
-			return 0;
-		low = 0x80, high = 0xbf;
-		c = c << 6 | (bytes[i] & 0x3f);
-	}
-	*out = c;
-	return len;
-}
-
 size_t tt_utf8_encode(uint32_t c, char out[4])
 {
 	if (c < 0x80) {
@@ -135,7 +101,7 @@ size_t tt_utf8_stream_push(struct tt_utf8_stream *stream, const char *bytes, siz
 	for (size_t i = 0; i < n; i++) {
 		uint8_t byte = (uint8_t)bytes[i], low, high;
 		if (stream->n_pending) {
-			size_t len = sequence_length(stream->pending[0], &low, &high);
+			size_t len = tt_utf8_length(stream->pending[0], &low, &high);
 			if (stream->n_pending > 1)
 				low = 0x80, high = 0xbf;
 			if (byte >= low && byte <= high) {
@@ -150,7 +116,7 @@ size_t tt_utf8_stream_push(struct tt_utf8_stream *stream, const char *bytes, siz
 			written += replace(out + written);
 			stream->n_pending = 0;
 		}
-		size_t len = sequence_length(byte, &low, &high);
+		size_t len = tt_utf8_length(byte, &low, &high);
 		if (len == 1)
 			out[written++] = (char)byte;
 		else if (len == 0)

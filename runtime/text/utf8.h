@@ -1,16 +1,10 @@
-/* UTF-8: checking, decoding, encoding, white space, and normalisation form C. */
+/* UTF-8 of texts: checking, encoding, white space, and normalisation form C. */
 #ifndef RUNTIME_TEXT_UTF8_H
 #define RUNTIME_TEXT_UTF8_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "base/memory.h"
+#include "base/utf8.h"
 
-/* Bytes of the code point at text, 0 when text does not start with a whole, valid one (no surrogates, nothing
- * overlong, nothing above U+10FFFF). */
-size_t tt_utf8_decode(const char *text, size_t n, uint32_t *out);
 /* Writes 1 to 4 bytes. */
 size_t tt_utf8_encode(uint32_t c, char out[4]);
 /* The offset of the first byte that is not part of valid UTF-8; n when there is none. */

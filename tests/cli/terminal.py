@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs the program on a terminal of its own: terminal.py TRIMTAB MODEL. Exit status 0 when it behaves."""
 
+import json
 import os
 import pty
 import re
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+
+from controls import CONTROLS, NEIGHBOURS
 
 trimtab, model = sys.argv[1:3]
 
@@ -53,10 +56,13 @@ template = os.path.join(os.getcwd(), "escape.jinja")
 with open(template, "w") as file:
     file.write("{{ messages[0].content }}")
 with open("escape.json", "w") as file:
-    file.write('[{"role": "user", "content": "a\\u001b[2Jb\\u009bc\\u202ed"}]')
+    json.dump([{"role": "user", "content": "".join(f"<{c}>" for c in CONTROLS + NEIGHBOURS)}], file)
 text, status = run(["template", template, "--messages", "escape.json"])
-expect(status == 0 and b"\x1b" not in text and b"\xc2\x9b" not in text and b"\xe2\x80\xae" not in text,
-       f"template passed an escape on: {text!r}")
+expect(status == 0 and text.count("<\ufffd>".encode()) == len(CONTROLS), f"not every control was replaced: {text!r}")
+for c in CONTROLS:
+    expect(f"<{c}>".encode() not in text, f"template passed U+{ord(c):04X} on")
+for c in NEIGHBOURS:
+    expect(f"<{c}>".encode() in text, f"template did not pass U+{ord(c):04X} on")
 
 # The interrupt may come when the text is already there: five tries.
 for _ in range(5):

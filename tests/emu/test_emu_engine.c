@@ -44,8 +44,8 @@ static struct tt_request *submit(
 	options.max_tokens = max_tokens;
 	options.ignore_eos = true;
 	options.trace = trace;
-	options.temperature = row % 3 ? 0 : 0.9f;
-	options.seed = row;
+	options.sampling.temperature = row % 3 ? 0 : 0.9f;
+	options.sampling.seed = row;
 	options.n_steering = policy != NULL;
 	options.steering[0] = (struct tt_steering){policy, row % 4 ? 1 : 0};
 	must(tt_request_submit(&request, engine, &options, err));

@@ -50,12 +50,12 @@ static struct tt_sample_plan make_plan(uint32_t i, uint32_t vocab)
 	static const float min_ps[] = {0, 0, 0.1f, 0, 1, 0.02f, 0, 2, 0};
 	struct tt_sample_plan plan = {};
 	plan.target = i % 4 == 0 ? (int32_t)(i * 31 % vocab) : i % 4 == 1 ? (int32_t)vocab : -1;
-	plan.temperature = temperatures[i % 7];
-	plan.top_k = top_ks[i % 8];
-	plan.top_p = top_ps[i % 11];
-	plan.min_p = min_ps[i / 3 % 9];
+	plan.sampling.temperature = temperatures[i % 7];
+	plan.sampling.top_k = top_ks[i % 8];
+	plan.sampling.top_p = top_ps[i % 11];
+	plan.sampling.min_p = min_ps[i / 3 % 9];
 	plan.n_top = i % 3 == 0 ? i % 23 : 0;
-	plan.seed = 0x123456789abcdefull * (i + 1);
+	plan.sampling.seed = 0x123456789abcdefull * (i + 1);
 	plan.counter = i * 0x100000001ull;
 	return plan;
 }
@@ -184,14 +184,14 @@ static void reference_shares(const float *x, uint32_t n, const struct tt_sample_
 	for (uint32_t i = 0; i < n; i++)
 		max = fmax(max, (double)x[i]);
 	for (uint32_t i = 0; i < n; i++)
-		w[i] = (struct weighted){exp(((double)x[i] - max) / (double)plan->temperature), i};
+		w[i] = (struct weighted){exp(((double)x[i] - max) / (double)plan->sampling.temperature), i};
 	qsort(w, n, sizeof *w, likelier);
-	uint32_t count = plan->top_k && plan->top_k < n ? plan->top_k : n, kept = 0;
+	uint32_t count = plan->sampling.top_k && plan->sampling.top_k < n ? plan->sampling.top_k : n, kept = 0;
 	for (uint32_t i = 0; i < count; i++)
 		sum += w[i].weight;
-	while (kept < count && (kept == 0 || held < (double)plan->top_p * sum))
+	while (kept < count && (kept == 0 || held < (double)plan->sampling.top_p * sum))
 		held += w[kept++].weight;
-	while (kept > 1 && w[kept - 1].weight < (double)plan->min_p)
+	while (kept > 1 && w[kept - 1].weight < (double)plan->sampling.min_p)
 		kept--;
 	sum = 0;
 	for (uint32_t i = 0; i < kept; i++)
@@ -235,18 +235,18 @@ Test(emu_sample, draws_have_their_shares)
 {
 	struct tt_sample_plan plan = {};
 	plan.target = -1;
-	plan.temperature = 3;
-	plan.top_p = 1;
-	plan.seed = 11;
+	plan.sampling.temperature = 3;
+	plan.sampling.top_p = 1;
+	plan.sampling.seed = 11;
 	shares_hold(plan);
-	plan.min_p = 0.05f;
+	plan.sampling.min_p = 0.05f;
 	shares_hold(plan);
-	plan.top_k = 4;
+	plan.sampling.top_k = 4;
 	shares_hold(plan);
-	plan.top_p = 0.7f;
+	plan.sampling.top_p = 0.7f;
 	shares_hold(plan);
-	plan.top_k = 0;
-	plan.min_p = 0;
+	plan.sampling.top_k = 0;
+	plan.sampling.min_p = 0;
 	shares_hold(plan);
 }
 

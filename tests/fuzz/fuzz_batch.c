@@ -31,8 +31,11 @@ static struct tt_text *open_text(void)
 
 static void read_lines(const struct tt_job *job, const uint8_t *data, size_t size)
 {
-	const struct tt_body_context context = {
-		.text = open_text(), .policies = &job->policies, .max_tokens = 16, .now = 1700000000};
+	const struct tt_body_context context = {.text = open_text(),
+		.policies = &job->policies,
+		.max_tokens = 16,
+		.sampling.top_p = 1,
+		.now = 1700000000};
 	struct tt_lines lines;
 	struct tt_ids_seen ids = {0};
 	struct tt_error err;

@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "tests/gpu/criterion/criterion.h"
 #include "tests/gpu/device.h"
 
@@ -65,13 +65,6 @@ static void test_run(const struct tt_suite_test *test)
 		test->options.fini();
 }
 
-static double now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Reads what the process says, the first part of it kept, until it ends or the time is over. False: it had to be ended. */
 static bool child_listen(int from, double until, char *said)
 {
@@ -79,7 +72,7 @@ static bool child_listen(int from, double until, char *said)
 	for (;;) {
 		char more[4096];
 		struct pollfd fd = {from, POLLIN, 0};
-		double left = until - now();
+		double left = until - tt_now();
 		if (left <= 0 || poll(&fd, 1, (int)(left * 1000) + 1) == 0)
 			return false;
 		ssize_t got = read(from, more, sizeof more);
@@ -115,7 +108,7 @@ static int child_run(void (*run)(const void *), const void *argument, double tim
 		_exit(failed);
 	}
 	close(ends[1]);
-	bool ended = child_listen(ends[0], now() + timeout, said);
+	bool ended = child_listen(ends[0], tt_now() + timeout, said);
 	if (!ended)
 		kill(child, SIGKILL);
 	close(ends[0]);
@@ -207,11 +200,11 @@ int main(int argc, char **argv)
 			printf("%s.%s\n", test->suite, test->name);
 			continue;
 		}
-		double began = now();
+		double began = tt_now();
 		status = child_run(run_test, test, test->options.timeout > 0 ? test->options.timeout : s.timeout, said);
 		size_t outcome = status == 0 ? 0 : status == SKIPPED ? 1 : 2;
 		static const char *const words[] = {"pass", "skip", "FAIL"};
-		printf("%s %s.%s %.2f s\n", words[outcome], test->suite, test->name, now() - began);
+		printf("%s %s.%s %.2f s\n", words[outcome], test->suite, test->name, tt_now() - began);
 		if (outcome)
 			print_said(said);
 		counts[outcome]++;

@@ -164,7 +164,7 @@ static inline void sim_run(struct sim_device *d, const struct tt_step *step, uin
 	for (uint32_t i = 0; i < step->n_samples; i++) {
 		uint32_t t = samples[i].token;
 		uint64_t late = sim_cell_at(d, step, t, (size_t)tt_step_positions(step)[t])->late;
-		out[i].token = sim_sample(late, samples[i].seed, samples[i].counter);
+		out[i].token = sim_sample(late, samples[i].sampling.seed, samples[i].counter);
 		out[i].target_logprob = samples[i].target < 0 ? 0 : sim_score(late, samples[i].target);
 	}
 }

@@ -1,0 +1,15 @@
+#include "base/sampling.h"
+
+#include "base/fail.h"
+
+/* Written so that what is not a number is refused too. */
+int tt_sampling_check(const struct tt_sampling *sampling, struct tt_error *err)
+{
+	if (!(sampling->temperature >= 0 && sampling->temperature <= 100))
+		return tt_fail(err, TT_ERR_ARGUMENT, "temperature must be from 0 to 100");
+	if (!(sampling->top_p > 0 && sampling->top_p <= 1))
+		return tt_fail(err, TT_ERR_ARGUMENT, "top_p must be above 0 and at most 1");
+	if (!(sampling->min_p >= 0 && sampling->min_p < 1))
+		return tt_fail(err, TT_ERR_ARGUMENT, "min_p must be at least 0 and below 1");
+	return TT_OK;
+}

@@ -45,7 +45,8 @@ int tt_append_log_size(const struct tt_append_log *log, uint64_t *size, struct t
 	if (fstat(log->file, &status) < 0)
 		return io_error(err, log->path, "read");
 	if (!S_ISREG(status.st_mode))
-		return tt_fail(err, TT_ERR_IO, "%s: not a regular file, so no later run could go on with it", log->path);
+		return tt_fail(
+			err, TT_ERR_IO, "%s: not a regular file, so no later run could go on with it", log->path);
 	*size = (uint64_t)status.st_size;
 	return TT_OK;
 }
@@ -59,7 +60,8 @@ bool tt_append_log_peek(const struct tt_append_log *log, struct tt_buffer *out, 
 	if (tt_grow(&out->data, &out->capacity, (size_t)n + 1, 1, NULL) != TT_OK)
 		return false;
 	while (out->len < n) {
-		ssize_t got = pread(log->file, out->data + out->len, (size_t)n - out->len, (off_t)(log->end + out->len));
+		ssize_t got =
+			pread(log->file, out->data + out->len, (size_t)n - out->len, (off_t)(log->end + out->len));
 		if (got <= 0)
 			return false;
 		out->len += (size_t)got;

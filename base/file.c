@@ -191,8 +191,7 @@ int tt_file_write(const char *path, const void *data, size_t n, struct tt_error 
 	} else {
 		mode_t mask = umask(0);
 		umask(mask);
-		if (fchmod(file, 0666 & ~mask) < 0 || tt_file_write_all(file, data, n) < 0 ||
-			fsync(file) < 0)
+		if (fchmod(file, 0666 & ~mask) < 0 || tt_file_write_all(file, data, n) < 0 || fsync(file) < 0)
 			status = io_error(err, path, "write");
 		if (close(file) < 0 && status == TT_OK)
 			status = io_error(err, path, "write");

@@ -106,15 +106,16 @@ int tt_same_file(const char *a, const char *b, bool *same, struct tt_error *err)
 	return status;
 }
 
-static int refuse_same(const char *path, const char *role, const char *other, const char *other_role, struct tt_error *err)
+static int refuse_same(
+	const char *path, const char *role, const char *other, const char *other_role, struct tt_error *err)
 {
 	bool same;
 	TT_TRY(tt_same_file(path, other, &same, err));
 	return same ? tt_fail(err, TT_ERR_ARGUMENT, "%s would be both %s and %s", path, other_role, role) : TT_OK;
 }
 
-static int refuse_in_directory(
-	const struct tt_file_use *write, const char *directory, const char *name, const char *role, struct tt_error *err)
+static int refuse_in_directory(const struct tt_file_use *write, const char *directory, const char *name,
+	const char *role, struct tt_error *err)
 {
 	char *path = NULL;
 	TT_TRY(tt_file_join(&path, directory, name, err));

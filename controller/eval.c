@@ -71,8 +71,8 @@ static int make_groups(struct tt_eval *e, struct tt_error *err)
 static int check_outputs(const struct tt_eval *e, struct tt_error *err)
 {
 	struct tt_file_use *data = NULL; // [n_data]
-	const struct tt_file_use writes[] = {{e->options->completions, "the completions"},
-		{e->partial, "the completions while they are written"}};
+	const struct tt_file_use writes[] = {
+		{e->options->completions, "the completions"}, {e->partial, "the completions while they are written"}};
 	TT_TRY(tt_alloc(&data, e->options->n_data, sizeof *data, err));
 	for (size_t i = 0; i < e->options->n_data; i++)
 		data[i] = (struct tt_file_use){e->options->data[i], "the data"};

@@ -40,8 +40,8 @@ struct tt_engine {
 	struct tt_backend *backend;
 	struct tt_error device_note; /* why "auto" is not a GPU */
 	struct tt_model_info info;
-	char *name, *path, *fingerprint;         /* path: what the model was opened by */
-	int32_t eos[TT_MAX_EOS + 1]; /* the configuration's and the tokenizer's */
+	char *name, *path, *fingerprint; /* path: what the model was opened by */
+	int32_t eos[TT_MAX_EOS + 1];     /* the configuration's and the tokenizer's */
 	uint32_t n_eos;
 
 	struct tt_state state;

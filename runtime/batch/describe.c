@@ -213,8 +213,8 @@ static int add_difference(
 }
 
 /* Policies that one of the two lacks or has otherwise. */
-static int add_policies(struct tt_buffer *out, const json_t *earlier, const json_t *now, bool missing_only,
-	struct tt_error *err)
+static int add_policies(
+	struct tt_buffer *out, const json_t *earlier, const json_t *now, bool missing_only, struct tt_error *err)
 {
 	const char *name;
 	json_t *value;
@@ -235,8 +235,8 @@ static int list_differences(struct tt_buffer *out, const json_t *earlier, const 
 	bool differs[N_FACTS];
 	const json_t *then = json_object_get(earlier, "policies"), *now = json_object_get(job, "policies");
 	for (int i = 0; i < N_FACTS; i++)
-		differs[i] = !json_equal(value_of(earlier, facts[i].group, facts[i].key),
-			value_of(job, facts[i].group, facts[i].key));
+		differs[i] = !json_equal(
+			value_of(earlier, facts[i].group, facts[i].key), value_of(job, facts[i].group, facts[i].key));
 	for (int i = 0; i < N_FACTS; i++)
 		if (differs[i] && !explained(differs, i))
 			TT_TRY(add_difference(out, facts[i].name, value_of(earlier, facts[i].group, facts[i].key),
@@ -253,7 +253,8 @@ int tt_batch_compare(const json_t *earlier, const json_t *job, const char *outpu
 	int status = list_differences(&text, earlier, job, err);
 	if (status == TT_OK)
 		status = tt_fail(err, TT_ERR_MISMATCH,
-			"%s is another job's, which differs in %.*s%s; nothing was changed. Give it as it was there to go on, "
+			"%s is another job's, which differs in %.*s%s; nothing was changed. Give it as it was there to "
+			"go on, "
 			"or name another output; --restart throws those rows away",
 			output, text.len > 240 ? 240 : (int)text.len, text.len ? text.data : "what it records",
 			text.len > 240 ? "..." : "");

@@ -40,15 +40,16 @@ static int refuse_stranger(const char *path, struct tt_error *err)
 
 /* A file that holds something is an earlier run's when its first row is, or when the journal names it and no row can have
  * been on disk. */
-static int refuse_other_file(const struct tt_journal *j, const struct tt_append_log *f, bool named, struct tt_error *err)
+static int refuse_other_file(
+	const struct tt_journal *j, const struct tt_append_log *f, bool named, struct tt_error *err)
 {
 	uint64_t size;
 	TT_TRY(tt_append_log_size(f, &size, err));
 	if (size == 0 || f->end > 0 || (named && j->n_synced == 0))
 		return TT_OK;
 	return tt_fail(err, TT_ERR_MISMATCH,
-		"%s is there and is not what %s speaks of; nothing was changed. Move it away, or name another file", f->path,
-		j->log.path);
+		"%s is there and is not what %s speaks of; nothing was changed. Move it away, or name another file",
+		f->path, j->log.path);
 }
 
 static int cut_all(struct tt_journal *j, struct tt_error *err)
@@ -74,8 +75,9 @@ static int print_head(struct tt_buffer *line, const struct tt_journal *j, const 
 	char *text = NULL;
 	TT_TRY(tt_journal_name_telemetry(telemetry, j, err));
 	TT_TRY(tt_json_dump(&text, json_incref((json_t *)(uintptr_t)job), JSON_COMPACT, err));
-	int status = tt_buffer_print(line, err, "{\"trimtab.batch\":%d,\"created\":%lld,\"telemetry\":\"%s\",\"job\":%s",
-		TT_JOURNAL_FORMAT, (long long)j->created, telemetry, text);
+	int status =
+		tt_buffer_print(line, err, "{\"trimtab.batch\":%d,\"created\":%lld,\"telemetry\":\"%s\",\"job\":%s",
+			TT_JOURNAL_FORMAT, (long long)j->created, telemetry, text);
 	free(text);
 	return status;
 }
@@ -88,8 +90,7 @@ static int begin_job(struct tt_journal *j, const json_t *job, struct tt_error *e
 	int status = print_head(&line, j, job, err);
 	if (status == TT_OK)
 		status = tt_seal(&line, "", j->head, err);
-	if (status == TT_OK &&
-		(tt_append_log_add(&j->log, line.data, line.len) < 0 || tt_append_log_sync(&j->log) < 0))
+	if (status == TT_OK && (tt_append_log_add(&j->log, line.data, line.len) < 0 || tt_append_log_sync(&j->log) < 0))
 		status = failed_write(j, &j->log, err);
 	memcpy(j->last, j->head, sizeof j->last);
 	tt_buffer_free(&line);
@@ -111,11 +112,13 @@ static int check_rows(const struct tt_journal *j, const struct tt_journal_found 
 		return TT_OK; /* what is not whole was never on disk, and is made again */
 	if (found->damaged)
 		return tt_fail(err, TT_ERR_FORMAT,
-			"%s: line %llu is damaged; nothing was changed. The rows of %s may be whole: move both away, and "
+			"%s: line %llu is damaged; nothing was changed. The rows of %s may be whole: move both away, "
+			"and "
 			"keep them",
 			j->log.path, (unsigned long long)found->damaged, j->output.path);
 	return tt_fail(err, TT_ERR_MISMATCH,
-		"row %llu of %s is no longer what was written there; nothing was changed. Put the file back as it was, or "
+		"row %llu of %s is no longer what was written there; nothing was changed. Put the file back as it was, "
+		"or "
 		"move it and %s away",
 		(unsigned long long)j->n_rows + 1, found->changed ? found->changed : j->output.path, j->log.path);
 }

@@ -29,20 +29,21 @@ int tt_journal_name_telemetry(char out[65], const struct tt_journal *journal, st
 static int no_journal(const struct tt_journal *j, struct tt_error *err)
 {
 	return tt_fail(err, TT_ERR_FORMAT,
-		"%s: not the journal of a batch; nothing was changed. Move it away, or name another output", j->log.path);
+		"%s: not the journal of a batch; nothing was changed. Move it away, or name another output",
+		j->log.path);
 }
 
 /* The rows may all be good, so nothing here may lead to their loss. */
 static int damaged_head(const struct tt_journal *j, struct tt_error *err)
 {
 	return tt_fail(err, TT_ERR_FORMAT,
-		"%s: its first line is damaged; nothing was changed. The rows of %s may be whole: move both away, and keep "
+		"%s: its first line is damaged; nothing was changed. The rows of %s may be whole: move both away, and "
+		"keep "
 		"them",
 		j->log.path, j->output.path);
 }
 
-static int take_head(
-	struct tt_journal *j, struct tt_journal_found *found, const json_t *head, struct tt_error *err)
+static int take_head(struct tt_journal *j, struct tt_journal_found *found, const json_t *head, struct tt_error *err)
 {
 	char telemetry[65];
 	const json_t *created = json_object_get(head, "created");
@@ -77,7 +78,8 @@ static int read_head(
 	json_int_t format = json_integer_value(json_object_get(head, "trimtab.batch"));
 	if (status == TT_OK && format == 1 && !json_object_get(head, "check"))
 		status = tt_fail(err, TT_ERR_FORMAT,
-			"%s: begun by an older trimtab, whose journals this one does not read; nothing was changed. Go on "
+			"%s: begun by an older trimtab, whose journals this one does not read; nothing was changed. Go "
+			"on "
 			"with that one, or move it and %s away",
 			j->log.path, j->output.path);
 	else if (status != TT_OK || !sealed || format != TT_JOURNAL_FORMAT)

@@ -6,10 +6,11 @@
 
 /* What was found beside the journal's own numbers. */
 struct tt_journal_found {
-	json_t *job;         /* of the first line; NULL: there is none yet, and so no row */
+	json_t *job;          /* of the first line; NULL: there is none yet, and so no row */
 	bool names_telemetry; /* is journal->telemetry the file that the first line names? */
-	uint64_t damaged;    /* the first line, from 1, that is not what was written; 0: none */
-	const char *changed; /* the file whose row n_rows is not what was written, where no line before that is damaged */
+	uint64_t damaged;     /* the first line, from 1, that is not what was written; 0: none */
+	const char
+		*changed; /* the file whose row n_rows is not what was written, where no line before that is damaged */
 };
 
 /* Reads the journal, whose log is open; opens the files that are there, and makes none. Sets created, n_rows, n_errors,

@@ -140,8 +140,8 @@ static int read_line(struct tt_input *in, const struct tt_batch_job *job, const 
 	return openai ? read_openai(in) : read_plain(in, job, err);
 }
 
-int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const struct tt_lines *lines, struct tt_ids_seen *ids,
-	struct tt_error *err)
+int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const struct tt_lines *lines,
+	struct tt_ids_seen *ids, struct tt_error *err)
 {
 	*out = (struct tt_input){0};
 	int status = read_line(out, job, lines, ids, err);

@@ -42,8 +42,8 @@ struct tt_row {
 
 /* Reads the line in hand. Only a lack of memory is an error of the call; what is wrong with the line goes to code and
  * error. ids: those of the lines before. */
-int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const struct tt_lines *lines, struct tt_ids_seen *ids,
-	struct tt_error *err);
+int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const struct tt_lines *lines,
+	struct tt_ids_seen *ids, struct tt_error *err);
 void tt_input_free(struct tt_input *input);
 
 /* row is zeroed. Submits its requests; a row that cannot be answered is done at once. An error is the job's, not the row's. */

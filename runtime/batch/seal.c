@@ -7,8 +7,7 @@
 
 static const char begin[] = ",\"check\":\"", end[] = "\"}";
 
-static int digest(
-	char check[TT_SEAL + 1], const char *before, const char *line, size_t n, struct tt_error *err)
+static int digest(char check[TT_SEAL + 1], const char *before, const char *line, size_t n, struct tt_error *err)
 {
 	struct tt_buffer text = {0};
 	char sha256[65];

@@ -37,8 +37,8 @@ void tt_batch_options_default(struct tt_batch_options *options)
 
 /* ---- The job */
 
-/* A file that is written may be none of those that are read, nor another one that is written. engine: NULL where there is
- * none yet, so that its model and policies cannot be looked at. */
+/* A file that is written may be none of those that are read, nor another one that is written. engine: NULL where there
+ * is none yet, so that its model and policies cannot be looked at. */
 static int check_paths(struct tt_engine *engine, const struct tt_batch_options *o, struct tt_error *err)
 {
 	struct tt_buffer log = {0};

@@ -38,8 +38,8 @@ static int refuse_stranger(const char *path, struct tt_error *err)
 	return TT_OK;
 }
 
-/* A file that holds something is an earlier run's when its first row is, or when the journal names it and no row can have
- * been on disk. */
+/* A file that holds something is an earlier run's when its first row is, or when the journal names it and no row can
+ * have been on disk. */
 static int refuse_other_file(
 	const struct tt_journal *j, const struct tt_append_log *f, bool named, struct tt_error *err)
 {

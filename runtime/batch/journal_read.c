@@ -125,8 +125,8 @@ static const char *take_row(struct tt_journal *j, const json_t *record, struct t
 	return NULL;
 }
 
-/* A line after the first. Rows are taken while they and their records are whole; behind the first that is not, only how far
- * the disk had got is of interest. */
+/* A line after the first. Rows are taken while they and their records are whole; behind the first that is not, only
+ * how far the disk had got is of interest. */
 static int take_line(struct tt_journal *j, struct tt_journal_found *found, const struct tt_lines *lines,
 	struct tt_buffer *scratch, struct tt_error *err)
 {

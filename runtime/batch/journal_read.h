@@ -13,9 +13,9 @@ struct tt_journal_found {
 		*changed; /* the file whose row n_rows is not what was written, where no line before that is damaged */
 };
 
-/* Reads the journal, whose log is open; opens the files that are there, and makes none. Sets created, n_rows, n_errors,
- * n_synced, head, last and the files' ends. TT_ERR_FORMAT for what is no journal, or one whose first line is not what was
- * written. found->job is to be dropped, also after an error. */
+/* Reads the journal, whose log is open; opens the files that are there, and makes none. Sets created, n_rows,
+ * n_errors, n_synced, head, last and the files' ends. TT_ERR_FORMAT for what is no journal, or one whose first line is
+ * not what was written. found->job is to be dropped, also after an error. */
 int tt_journal_read(struct tt_journal *journal, struct tt_journal_found *found, struct tt_error *err);
 
 /* The digest that a journal names its telemetry by: of the path that tt_file_resolve gives. "" without telemetry. */

@@ -122,6 +122,7 @@ def test_usage():
     refused(2, "the telemetry", "-i", "in.jsonl", "-o", "x", "--telemetry", "x")
     refused(2, "the telemetry", "-i", "in.jsonl", "-o", "x", "--telemetry", "in.jsonl")
     refused(2, "from 1 to", "-i", "in.jsonl", "-o", "x", "-b", "0")
+    refused(1, "system: not UTF-8", "-i", "in.jsonl", "-o", "x", "--system", "\udcff")
     refused(1, "missing.jsonl", "-i", "missing.jsonl", "-o", "x")
     refused(1, "nowhere", "-i", "in.jsonl", "-o", "nowhere/x")
     refused(1, "not a regular file", "-i", ".", "-o", "x")
@@ -523,7 +524,8 @@ def test_torn():
                           "cut telemetry": {"tokens": tokens[:-1]}}.items():
         job.load(whole, **changed)
         before = job.save()
-        refused(1, "no longer what was written", *job.command())
+        changed = "tokens" if "telemetry" in what else "out"
+        refused(1, f" of {changed} is no longer what was written", *job.command())
         check(job.save() == before, f"{what}: the files were touched")
     job.load(whole)
     os.unlink("out.journal")
@@ -564,7 +566,8 @@ def test_journal():
     # One byte of it is another one.
     created = lines[0].index(b'"created":') + 19
     rng = random.Random(5)
-    for at in [created, 18, len(lines[0]) - 5, len(lines[0]) - 1, len(log) - 1] + rng.sample(range(len(log)), 60):
+    synced = len(log) - len(lines[-1]) + len('{"synced":')
+    for at in [created, 18, len(lines[0]) - 5, len(lines[0]) - 1, synced, synced + 1, len(log) - 1] + rng.sample(range(len(log)), 60):
         job.load(whole, out_journal=log[:at] + bytes([log[at] ^ 1]) + log[at + 1:])
         before = job.save()
         done = run(*job.command())
@@ -573,6 +576,12 @@ def test_journal():
                   "--restart" not in done.stderr, f"byte {at} of the journal: {done.stderr}")
         else:
             check(read("out") == out and read("tokens") == whole["tokens"], f"byte {at} of the journal was believed")
+    # How far the disk had got, by one row more: not believed, and written anew.
+    n = len(out.splitlines())
+    job.load(whole, out_journal=log.replace(b'{"synced":%d,' % n, b'{"synced":%d,' % (n + 1)))
+    check(read("out.journal") != log, "no record of what was synced")
+    job.finish("a changed record of what was synced")
+    check(read("out.journal") == log, "the record of what was synced")
     job.load(whole, out_journal=log.replace(lines[3], b"", 1))
     refused(1, "out.journal: line 4 is damaged; nothing was changed. The rows of out may be whole: move both away", *job.command())
     job.load(whole, out_journal=log[:created] + bytes([log[created] ^ 1]) + log[created + 1:])
@@ -614,7 +623,9 @@ def test_restart():
         for path in paths:
             os.unlink(path)
     put("out", precious)
-    untouched("out is there and has no journal", "out")
+    untouched("out is there and has no journal")
+    put("out.journal", b"")
+    untouched("out is there and has no journal", "out", "out.journal")
     put("tokens", precious)
     untouched("tokens is there and has no journal", "tokens")
     for path in ("out", "tokens", "out.journal"):

@@ -42,6 +42,10 @@ def test_outputs():
         names = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     with open("odd/model.safetensors.index.json", "w", encoding="utf-8") as file:
         json.dump({"weight_map": {name: "weights.bin" for name in names if name != "__metadata__"}}, file)
+    shutil.copytree("model", "sharded")
+    os.rename("sharded/model.safetensors", "sharded/model-00001-of-00001.safetensors")
+    with open("sharded/model.safetensors.index.json", "w", encoding="utf-8") as file:
+        json.dump({"weight_map": {name: "model-00001-of-00001.safetensors" for name in names if name != "__metadata__"}}, file)
     make_policy("p.st")
     write_lines("in.jsonl", [{"id": "1", "prompt": "x", "label": "harmful"}, {"id": "2", "prompt": "y", "label": "benign"}])
     with open("prompt.txt", "w", encoding="utf-8") as file:
@@ -81,6 +85,7 @@ def test_outputs():
         same(2, "the model and the report", "model", "fit", "--data", "in.jsonl", "-o", "o", "--report", name)
         same(2, "the model and the page", "model", "eval", *steer, "--html", name)
         same(2, "the model and the completions", "model", "eval", *steer, "--completions", name)
+    same(2, "the model and the output", "sharded", "batch", *batch, "-o", "./sharded/model-00001-of-00001.safetensors")
     same(1, "the model and the output", "odd", "batch", *batch, "-o", "odd/weights.bin")
     same(1, "the model and the output", "odd", "capture", "-p", "x", "-o", "folder/odd/weights.bin")
     for path, role in (("in.jsonl", "the data"), ("p.st", "a policy"), ("m.gguf", "the model")):

@@ -730,9 +730,11 @@ def test_interrupt():
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not os.path.exists("out") or not read("out"):
         time.sleep(0.01)
-    # A second run of the same job waits for nobody.
+    # A second run of the same job waits for nobody. The first one stands still meanwhile, or it might be done by then.
+    process.send_signal(signal.SIGSTOP)
     refused(1, "another run", *job.command())
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, message = process.communicate()
     check(process.returncode == 130 and "the same command goes on" in message, f"interrupt: {message}")
     job.unbroken()

@@ -19,6 +19,8 @@ struct entry {
 	struct entry *next;
 	_Atomic(const uint8_t *) data; /* NULL: unused */
 	size_t size;
+	dev_t device;
+	ino_t inode;
 	char path[256];
 };
 
@@ -33,7 +35,7 @@ static struct entry *find_entry(const uint8_t *data)
 	return entry;
 }
 
-static int enter(const struct tt_mapping *mapping, const char *path, struct tt_error *err)
+static int enter(const struct tt_mapping *mapping, const char *path, const struct stat *file, struct tt_error *err)
 {
 	size_t n = strlen(path);
 	pthread_mutex_lock(&entries_lock);
@@ -42,6 +44,8 @@ static int enter(const struct tt_mapping *mapping, const char *path, struct tt_e
 	if (status == TT_OK) {
 		entry = entry ? entry : fresh;
 		entry->size = mapping->size;
+		entry->device = file->st_dev;
+		entry->inode = file->st_ino;
 		strcpy(entry->path, path + (n < sizeof entry->path ? 0 : n + 1 - sizeof entry->path));
 		entry->data = mapping->data;
 	}
@@ -72,6 +76,19 @@ const char *tt_file_mapped(const void *address)
 	return NULL;
 }
 
+bool tt_file_is_mapped(const char *path)
+{
+	struct stat status;
+	bool mapped = false;
+	if (stat(path, &status) < 0)
+		return false;
+	pthread_mutex_lock(&entries_lock);
+	for (struct entry *entry = entries; entry && !mapped; entry = entry->next)
+		mapped = entry->data && entry->device == status.st_dev && entry->inode == status.st_ino;
+	pthread_mutex_unlock(&entries_lock);
+	return mapped;
+}
+
 int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err)
 {
 	struct stat status;
@@ -99,7 +116,7 @@ int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err)
 		out->size = (size_t)status.st_size;
 	}
 	close(file);
-	int code = out->data ? enter(out, path, err) : TT_OK;
+	int code = out->data ? enter(out, path, &status, err) : TT_OK;
 	if (code != TT_OK)
 		tt_file_unmap(out);
 	return code;
@@ -135,18 +152,27 @@ int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, stru
 	return status == TT_OK ? tt_buffer_add(out, "", 0, err) : status;
 }
 
-static int write_all(int file, const char *data, size_t n)
+int tt_file_write_all(int file, const void *data, size_t n)
 {
+	const char *at = data;
 	while (n > 0) {
-		ssize_t written = write(file, data, n);
+		ssize_t written = write(file, at, n);
 		if (written < 0 && errno == EINTR)
 			continue;
 		if (written < 0)
 			return -1;
-		data += written;
+		at += written;
 		n -= (size_t)written;
 	}
-	return fsync(file);
+	return 0;
+}
+
+int tt_file_folder(char **out, const char *path, struct tt_error *err)
+{
+	const char *slash = strrchr(path, '/');
+	if (!slash)
+		return tt_copy_string(out, ".", 1, err);
+	return tt_copy_string(out, path, slash == path ? 1 : (size_t)(slash - path), err);
 }
 
 int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err)
@@ -159,7 +185,7 @@ int tt_file_write(const char *path, const void *data, size_t n, struct tt_error 
 	} else {
 		mode_t mask = umask(0);
 		umask(mask);
-		if (fchmod(file, 0666 & ~mask) < 0 || write_all(file, data, n) < 0)
+		if (fchmod(file, 0666 & ~mask) < 0 || tt_file_write_all(file, data, n) < 0 || fsync(file) < 0)
 			status = tt_fail_io(err, path, "write");
 		if (close(file) < 0 && status == TT_OK)
 			status = tt_fail_io(err, path, "write");

@@ -19,11 +19,17 @@ void tt_file_unmap(struct tt_mapping *mapping);
 /* The path (its last 255 bytes) of the mapped file that address lies in, or NULL. For a handler of SIGBUS: takes no lock. */
 const char *tt_file_mapped(const void *address);
 
+/* Is the file of this path mapped, by whatever name? */
+bool tt_file_is_mapped(const char *path);
+
 /* Reads a whole file (or standard input for "-") of at most max_bytes into an empty buffer. */
 int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, struct tt_error *err);
 
 /* Writes a file through a temporary one beside it: fsync, then rename. A reader sees the old file or the new one. */
 int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err);
+
+/* write until all is written; -1 with errno when that fails. */
+int tt_file_write_all(int file, const void *data, size_t n);
 
 /* True as well where that cannot be told: opening it says why. */
 bool tt_file_exists(const char *path);
@@ -31,5 +37,8 @@ bool tt_file_is_directory(const char *path);
 
 /* DIR/NAME in a new string; release with free(). */
 int tt_file_join(char **out, const char *directory, const char *name, struct tt_error *err);
+
+/* The folder that a path lies in ("." for a bare name), in a new string; release with free(). */
+int tt_file_folder(char **out, const char *path, struct tt_error *err);
 
 #endif

@@ -48,6 +48,13 @@ int tt_json_dump(char **out, json_t *value, size_t flags, struct tt_error *err)
 	return dump.status;
 }
 
+int tt_json_set(json_t *object, const char *key, json_t *value, struct tt_error *err)
+{
+	if (json_object_set_new(object, key, value) < 0)
+		return tt_fail(err, TT_ERR_FORMAT, "%s: not UTF-8, or out of memory", key);
+	return TT_OK;
+}
+
 int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err)
 {
 	struct tt_buffer text = {0};

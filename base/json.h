@@ -19,6 +19,10 @@ int tt_json_dump(char **out, json_t *value, size_t flags, struct tt_error *err);
 /* Reads and parses a file of at most max_bytes. */
 int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err);
 
+/* Takes value and puts it under key. TT_ERR_FORMAT for NULL as well: what jansson makes of text that is not UTF-8, or
+ * without memory. */
+int tt_json_set(json_t *object, const char *key, json_t *value, struct tt_error *err);
+
 /* Field readers: absent (or null) leaves *out as it was and is no error; the wrong type or range is. */
 int tt_json_u32(const json_t *object, const char *key, uint32_t min, uint32_t max, uint32_t *out, struct tt_error *err);
 int tt_json_float(const json_t *object, const char *key, double min, double max, float *out, struct tt_error *err);

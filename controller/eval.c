@@ -9,6 +9,8 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "base/outputs.h"
+#include "runtime/engine.h"
 
 enum { BLOCK = 128 };
 
@@ -66,6 +68,20 @@ static int make_groups(struct tt_eval *e, struct tt_error *err)
 	return TT_OK;
 }
 
+/* The completions are written over neither the data nor the model nor a policy. */
+static int check_outputs(const struct tt_eval *e, struct tt_error *err)
+{
+	struct tt_file_use *data = NULL; // [n_data]
+	const struct tt_file_use writes[] = {
+		{e->options->completions, "the completions"}, {e->partial, "the completions while they are written"}};
+	TT_TRY(tt_alloc(&data, e->options->n_data, sizeof *data, err));
+	for (size_t i = 0; i < e->options->n_data; i++)
+		data[i] = (struct tt_file_use){e->options->data[i], "the data"};
+	int status = tt_engine_check_outputs(e->engine, data, e->options->n_data, writes, 2, err);
+	free(data);
+	return status;
+}
+
 static int open_completions(struct tt_eval *e, struct tt_error *err)
 {
 	struct tt_buffer name = {0};
@@ -73,6 +89,7 @@ static int open_completions(struct tt_eval *e, struct tt_error *err)
 		return TT_OK;
 	TT_TRY(tt_buffer_print(&name, err, "%s.partial", e->options->completions));
 	e->partial = name.data;
+	TT_TRY(check_outputs(e, err));
 	e->completions = fopen(e->partial, "wb");
 	if (!e->completions)
 		return tt_fail(err, TT_ERR_IO, "%s: cannot create: %s", e->partial, strerror(errno));

@@ -25,13 +25,6 @@ static int open_engine(struct tt_engine **out, const char *model_path, struct tt
 	return tt_engine_open(out, model_path, &options, err);
 }
 
-static int set(json_t *object, const char *key, json_t *value, struct tt_error *err)
-{
-	if (json_object_set_new(object, key, value) < 0)
-		return tt_fail(err, TT_ERR_FORMAT, "%s: not UTF-8, or out of memory", key);
-	return TT_OK;
-}
-
 /* ---- Models ---- */
 
 /* What this build makes of the model, or why it does not run it. */
@@ -40,9 +33,9 @@ static int inspect_engine(json_t *report, const char *path, struct tt_error *err
 	struct tt_engine *engine = NULL;
 	struct tt_error why = {0};
 	int status = open_engine(&engine, path, &why);
-	TT_TRY(set(report, "runs", json_boolean(status == TT_OK), err));
+	TT_TRY(tt_json_set(report, "runs", json_boolean(status == TT_OK), err));
 	if (status != TT_OK)
-		return set(report, "why_not", json_string(why.message), err);
+		return tt_json_set(report, "why_not", json_string(why.message), err);
 	const struct tt_model_info *info = tt_engine_info(engine);
 	const struct tt_text *text = tt_engine_text(engine);
 	json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "architecture",
@@ -50,15 +43,15 @@ static int inspect_engine(json_t *report, const char *path, struct tt_error *err
 		(int)info->n_heads, "n_kv_heads", (int)info->n_kv_heads, "head_dim", (int)info->head_dim, "ffn_size",
 		(int)info->ffn_size, "vocab_size", (int)info->vocab_size, "context", (int)info->model_context,
 		"n_parameters", (json_int_t)info->n_parameters, "n_weight_bytes", (json_int_t)info->n_weight_bytes);
-	status = set(report, "config", config, err);
+	status = tt_json_set(report, "config", config, err);
 	if (status == TT_OK)
-		status = set(report, "fingerprint", json_string(info->fingerprint), err);
+		status = tt_json_set(report, "fingerprint", json_string(info->fingerprint), err);
 	if (status == TT_OK)
-		status = set(report, "weights_digest", json_string(info->weights_digest), err);
+		status = tt_json_set(report, "weights_digest", json_string(info->weights_digest), err);
 	if (status == TT_OK)
-		status = set(report, "tokenizer", json_boolean(tt_text_has_tokenizer(text)), err);
+		status = tt_json_set(report, "tokenizer", json_boolean(tt_text_has_tokenizer(text)), err);
 	if (status == TT_OK)
-		status = set(report, "chat_template", json_boolean(tt_text_has_template(text)), err);
+		status = tt_json_set(report, "chat_template", json_boolean(tt_text_has_template(text)), err);
 	tt_engine_close(engine);
 	return status;
 }
@@ -97,10 +90,10 @@ static int describe_policy(json_t *report, const struct tt_policy *p, struct tt_
 		json_object_set_new(gate, "units", json_integer(p->n_units));
 		json_object_set_new(gate, "bound", json_string(p->unbounded ? "none" : "sigmoid"));
 	}
-	TT_TRY(set(report, "gate", gate, err));
+	TT_TRY(tt_json_set(report, "gate", gate, err));
 	if (*p->fitted_on)
 		TT_TRY(tt_json_parse(&fitted_on, p->fitted_on, strlen(p->fitted_on), "trimtab.fitted_on", err));
-	TT_TRY(set(report, "fitted_on", fitted_on ? fitted_on : json_array(), err));
+	TT_TRY(tt_json_set(report, "fitted_on", fitted_on ? fitted_on : json_array(), err));
 	json_t *facts = json_pack("{s:s, s:s, s:s, s:f, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:s, s:s, s:s, s:s}", "name",
 		p->name, "op", tt_policy_op_name(p->op), "when", tt_policy_when_name(p->when), "alpha",
 		(double)p->alpha, "n_layers", (int)p->n_layers, "hidden_size", (int)p->hidden_size, "n_directions",
@@ -165,7 +158,7 @@ static int describe_effect(json_t *effect, const struct tt_policy *p, struct tt_
 	}
 	free(norms);
 	if (status == TT_OK)
-		return set(effect, "layers", layers, err);
+		return tt_json_set(effect, "layers", layers, err);
 	json_decref(layers);
 	return status;
 }
@@ -176,14 +169,14 @@ static int inspect_fit(json_t *report, struct tt_policy *p, const char *model_pa
 	struct tt_error why = {0};
 	const char *warning = NULL;
 	json_t *effect = json_object();
-	TT_TRY(set(report, "on_model", effect, err));
+	TT_TRY(tt_json_set(report, "on_model", effect, err));
 	TT_TRY(open_engine(&engine, model_path, err));
 	int fits = tt_engine_add_policy(engine, p, &warning, &why);
-	int status = set(effect, "fits", json_boolean(fits == TT_OK), err);
+	int status = tt_json_set(effect, "fits", json_boolean(fits == TT_OK), err);
 	if (status == TT_OK && fits != TT_OK)
-		status = set(effect, "why_not", json_string(why.message), err);
+		status = tt_json_set(effect, "why_not", json_string(why.message), err);
 	if (status == TT_OK && warning)
-		status = set(effect, "warning", json_string(warning), err);
+		status = tt_json_set(effect, "warning", json_string(warning), err);
 	if (status == TT_OK && fits == TT_OK)
 		status = describe_effect(effect, p, engine, err);
 	if (fits == TT_OK)
@@ -195,7 +188,7 @@ static int inspect_fit(json_t *report, struct tt_policy *p, const char *model_pa
 static int inspect_policy(json_t *report, const char *path, const char *model_path, struct tt_error *err)
 {
 	struct tt_policy *p = NULL;
-	TT_TRY(set(report, "kind", json_string("policy"), err));
+	TT_TRY(tt_json_set(report, "kind", json_string("policy"), err));
 	TT_TRY(tt_policy_load(&p, path, err));
 	int status = describe_policy(report, p, err);
 	if (status == TT_OK && model_path)
@@ -210,8 +203,8 @@ static int list_tensors(json_t *report, const struct tt_safetensors *file, struc
 {
 	static const char *const names[] = {"F32", "F16", "BF16", "I32", "I64", "U8", "other"};
 	json_t *tensors = json_array(), *metadata = json_object();
-	TT_TRY(set(report, "tensors", tensors, err));
-	TT_TRY(set(report, "metadata", metadata, err));
+	TT_TRY(tt_json_set(report, "tensors", tensors, err));
+	TT_TRY(tt_json_set(report, "metadata", metadata, err));
 	for (size_t i = 0; i < file->n_metadata; i++)
 		json_object_set_new(metadata, file->metadata[i].key, json_string(file->metadata[i].value));
 	for (size_t i = 0; i < file->n_tensors; i++) {
@@ -233,7 +226,7 @@ static int inspect_safetensors(json_t *report, const char *path, const char *mod
 	bool policy = tt_safetensors_metadata(file, "trimtab.format") != NULL;
 	int status = TT_OK;
 	if (!policy) {
-		status = set(report, "kind", json_string("safetensors"), err);
+		status = tt_json_set(report, "kind", json_string("safetensors"), err);
 		if (status == TT_OK)
 			status = list_tensors(report, file, err);
 	}
@@ -255,10 +248,10 @@ static int inspect_gguf(json_t *report, const char *path, struct tt_error *err)
 static int inspect(json_t *report, const char *path, const char *model_path, struct tt_error *err)
 {
 	unsigned char head[4] = {0};
-	TT_TRY(set(report, "file", json_string(path), err));
+	TT_TRY(tt_json_set(report, "file", json_string(path), err));
 	if (tt_file_is_directory(path)) {
-		TT_TRY(set(report, "kind", json_string("model"), err));
-		TT_TRY(set(report, "format", json_string("Hugging Face directory"), err));
+		TT_TRY(tt_json_set(report, "kind", json_string("model"), err));
+		TT_TRY(tt_json_set(report, "format", json_string("Hugging Face directory"), err));
 		return inspect_engine(report, path, err);
 	}
 	FILE *file = fopen(path, "rb");

@@ -3,15 +3,9 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/json.h"
 #include "controller/inspect.h"
 #include "weights/quant.h"
-
-static int set(json_t *object, const char *key, json_t *value, struct tt_error *err)
-{
-	if (json_object_set_new(object, key, value) < 0)
-		return tt_fail(err, TT_ERR_FORMAT, "%s: not UTF-8, or out of memory", key);
-	return TT_OK;
-}
 
 static json_t *text_of(const struct tt_gguf *file, const char *key)
 {
@@ -47,10 +41,10 @@ static json_t *norm_of(const struct tt_gguf_tensor *t)
 static int describe_vector(json_t *report, const struct tt_gguf *file, struct tt_error *err)
 {
 	json_t *directions = json_array();
-	TT_TRY(set(report, "directions", directions, err));
-	TT_TRY(set(report, "kind", json_string("control vector"), err));
-	TT_TRY(set(report, "model_hint", text_of(file, "controlvector.model_hint"), err));
-	TT_TRY(set(report, "note", json_string("control vectors cannot be imported yet"), err));
+	TT_TRY(tt_json_set(report, "directions", directions, err));
+	TT_TRY(tt_json_set(report, "kind", json_string("control vector"), err));
+	TT_TRY(tt_json_set(report, "model_hint", text_of(file, "controlvector.model_hint"), err));
+	TT_TRY(tt_json_set(report, "note", json_string("control vectors cannot be imported yet"), err));
 	for (size_t i = 0; i < file->n_tensors; i++) {
 		const struct tt_gguf_tensor *t = &file->tensors[i];
 		json_array_append_new(
@@ -63,17 +57,17 @@ static int describe_vector(json_t *report, const struct tt_gguf *file, struct tt
 static int describe_model(json_t *report, const struct tt_gguf *file, struct tt_error *err)
 {
 	json_t *types = json_object();
-	TT_TRY(set(report, "kind", json_string("model"), err));
-	TT_TRY(set(report, "name", text_of(file, "general.name"), err));
-	TT_TRY(set(report, "n_tensors", json_integer((json_int_t)file->n_tensors), err));
-	TT_TRY(set(report, "tensor_types", types, err));
+	TT_TRY(tt_json_set(report, "kind", json_string("model"), err));
+	TT_TRY(tt_json_set(report, "name", text_of(file, "general.name"), err));
+	TT_TRY(tt_json_set(report, "n_tensors", json_integer((json_int_t)file->n_tensors), err));
+	TT_TRY(tt_json_set(report, "tensor_types", types, err));
 	for (size_t i = 0; i < file->n_tensors; i++) {
 		const struct tt_gguf_tensor *t = &file->tensors[i];
 		const char *name = tt_type_name(t->type);
 		json_t *entry = json_object_get(types, name);
 		json_int_t n = json_integer_value(json_object_get(entry, "tensors"));
 		json_int_t bytes = json_integer_value(json_object_get(entry, "bytes"));
-		TT_TRY(set(types, name,
+		TT_TRY(tt_json_set(types, name,
 			json_pack("{s:I, s:I}", "tensors", n + 1, "bytes", bytes + (json_int_t)t->n_bytes), err));
 	}
 	return TT_OK;
@@ -82,9 +76,9 @@ static int describe_model(json_t *report, const struct tt_gguf *file, struct tt_
 int tt_inspect_gguf(json_t *report, const struct tt_gguf *file, bool *vector, struct tt_error *err)
 {
 	struct tt_gguf_string architecture = {0};
-	TT_TRY(set(report, "format", json_string("GGUF"), err));
-	TT_TRY(set(report, "gguf_version", json_integer((json_int_t)file->version), err));
-	TT_TRY(set(report, "architecture", text_of(file, "general.architecture"), err));
+	TT_TRY(tt_json_set(report, "format", json_string("GGUF"), err));
+	TT_TRY(tt_json_set(report, "gguf_version", json_integer((json_int_t)file->version), err));
+	TT_TRY(tt_json_set(report, "architecture", text_of(file, "general.architecture"), err));
 	TT_TRY(tt_gguf_text(file, "general.architecture", &architecture, err));
 	*vector = architecture.len == 13 && memcmp(architecture.data, "controlvector", 13) == 0;
 	return *vector ? describe_vector(report, file, err) : describe_model(report, file, err);

@@ -74,7 +74,7 @@ void tt_policy_free(struct tt_policy *p)
 		return;
 	void *owned[] = {p->name, p->directions, p->targets, p->affine, p->weights, p->norms, p->observed,
 		p->gate_weight, p->fc1_weight, p->fc1_bias, p->fc2_weight, p->fc2_bias, p->fingerprint,
-		p->weights_digest, p->fitted_on, p->created, p->version, p->warning};
+		p->weights_digest, p->fitted_on, p->created, p->version, p->path, p->warning};
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		free(owned[i]);
 	free(p);

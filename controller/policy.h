@@ -38,6 +38,7 @@ struct tt_policy {
 	float *fc2_bias;   // [1 + n_layers]
 	bool unbounded;    /* s is the output itself, not its sigmoid */
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
+	char *path;                                                         /* of the file it was read from, or NULL */
 	char *warning; /* the last one tt_engine_add_policy gave, or NULL */
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/outputs.h"
 #include "base/json.h"
 #include "controller/layer_list.h"
 #include "controller/policy.h"
@@ -427,6 +428,8 @@ int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *er
 	TT_TRY(tt_safetensors_open(&file, path, err));
 	struct reader r = {.file = file, .err = err};
 	int status = read_policy(&r);
+	if (status == TT_OK)
+		status = tt_file_resolve(&r.policy->path, path, err);
 	if (status != TT_OK) {
 		tt_policy_free(r.policy);
 		tt_fail_within(err, path);

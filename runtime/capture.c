@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/outputs.h"
 #include "runtime/engine.h"
 #include "weights/model.h"
 #include "weights/safetensors.h"
@@ -72,6 +73,8 @@ int tt_capture(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const
 	TT_TRY(tt_need_list(steering, n_steering, "steering", err));
 	TT_TRY(tt_need(path, "path", err));
 	uint32_t n_layers = engine->info.n_layers;
+	const struct tt_file_use output = {path, "the output"};
+	TT_TRY(tt_engine_check_outputs(engine, NULL, 0, &output, 1, err));
 	int status = run(&request, engine, ids, n_ids, steering, n_steering, err);
 	if (status == TT_OK)
 		status = tt_alloc(&tensors, n_layers + 3, sizeof *tensors, err);

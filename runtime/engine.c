@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/outputs.h"
 #include "weights/model.h"
 
 /* A request may have as many policies as a token of a step. */
@@ -174,6 +175,7 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 	while (start > path && start[-1] != '/')
 		start--;
 	TT_TRY(tt_copy_string(&e->name, start, (size_t)(path + n - start), err));
+	TT_TRY(tt_file_resolve(&e->path, path, err));
 	TT_TRY(make_fingerprint(e, err));
 	for (uint32_t i = 0; i < c->n_eos; i++)
 		add_eos(e, c->eos[i]);
@@ -286,6 +288,7 @@ void tt_engine_close(struct tt_engine *e)
 	tt_text_close(e->text);
 	tt_model_close(e->model);
 	free(e->name);
+	free(e->path);
 	free(e->fingerprint);
 	free(e);
 }

@@ -40,8 +40,8 @@ struct tt_engine {
 	struct tt_backend *backend;
 	struct tt_error device_note; /* why "auto" is not a GPU */
 	struct tt_model_info info;
-	char *name, *fingerprint;
-	int32_t eos[TT_MAX_EOS + 1]; /* the configuration's and the tokenizer's */
+	char *name, *path, *fingerprint; /* path: what the model was opened by */
+	int32_t eos[TT_MAX_EOS + 1];     /* the configuration's and the tokenizer's */
 	uint32_t n_eos;
 
 	struct tt_state state;
@@ -91,6 +91,11 @@ struct tt_request {
  * options' device. */
 int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const char *model_path,
 	const struct tt_engine_options *options, struct tt_error *err);
+
+/* outputs.c: tt_check_outputs, where the files of the model and of every policy that was added are read as well. */
+struct tt_file_use;
+int tt_engine_check_outputs(struct tt_engine *engine, const struct tt_file_use *reads, size_t n_reads,
+	const struct tt_file_use *writes, size_t n_writes, struct tt_error *err);
 
 /* The tokenizer behind a text (NULL for a template alone). */
 const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text);

@@ -336,7 +336,8 @@ const float *tt_request_norms(const struct tt_request *request, size_t *n_positi
 const float *tt_request_logits(const struct tt_request *request);                     // [n_ids][vocab]
 const float *tt_request_hidden(const struct tt_request *request, uint32_t layer);     // [n_ids - keep_from][d]
 
-/* Runs ids and writes ids, logits, hidden.<l> of every layer and coef as docs/formats.md says. */
+/* Runs ids and writes ids, logits, hidden.<l> of every layer and coef as docs/formats.md says. TT_ERR_ARGUMENT where path is
+ * the model's or an added policy's, as in tt_eval and tt_batch. */
 int tt_capture(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const struct tt_steering *steering,
 	uint32_t n_steering, const char *path, struct tt_error *err);
 
@@ -373,7 +374,7 @@ struct tt_eval_options {
 	struct tt_steering steering[TT_MAX_STACK];
 	uint32_t n_steering;
 	enum tt_policy_when when;
-	const char *completions; /* JSON-lines file for every completion, or NULL */
+	const char *completions; /* JSON-lines file for every completion, or NULL; none that is read */
 	tt_progress_fn progress;
 	void *user;
 };
@@ -400,7 +401,7 @@ struct tt_batch_options {
 	const struct tt_batch_policy *policies; // [n_policies]
 	size_t n_policies;
 	const char *sweep; /* "NAME,..@SCALE,..": every request under each of these; NULL: as its row says */
-	bool restart;      /* start over what an earlier run began */
+	bool restart;      /* throw away what an earlier run wrote there, and nothing else */
 
 	uint32_t max_tokens; /* of rows that do not say. Default 256 */
 	float temperature;   /* the same, of rows of id and prompt; OpenAI's rows have OpenAI's default. Default 0 */
@@ -427,9 +428,10 @@ int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err)
 
 /* Answers every row. Killed at any moment and called again with the same options, it goes on, and the files become the
  * same, byte for byte, as those of a run that was never stopped. A row that cannot be answered gets a line that says why.
- * Errors: TT_ERR_MISMATCH when the input, model, policies or options are not those of the run to go on with, TT_ERR_IO
- * when a file cannot be written (call again when it can), TT_ERR_LIMIT when progress asked to stop. report
- * may be NULL. */
+ * Errors: TT_ERR_ARGUMENT when a file would be written that is read, or two would be one, TT_ERR_MISMATCH when the input,
+ * model, policies or options are not those of the run to go on with, or a file there is not that run's, TT_ERR_FORMAT when
+ * the journal is damaged, TT_ERR_IO when a file cannot be written (call again when it can), TT_ERR_LIMIT when progress
+ * asked to stop. report may be NULL. */
 int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
 	struct tt_error *err);
 

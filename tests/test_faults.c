@@ -314,7 +314,7 @@ static int read_batch(struct tt_error *err)
 	options.n_policies = 2;
 	options.sweep = "a,b.c@0,0.5";
 	options.system = "Be brief.";
-	struct tt_job job = {.options = &options, .policies = {named, 2}};
+	struct tt_batch_job job = {.options = &options, .policies = {named, 2}};
 	struct tt_body_context context = {
 		.policies = &job.policies, .max_tokens = 4, .sampling.top_p = 1, .now = 1700000000};
 	struct tt_text *text = NULL;

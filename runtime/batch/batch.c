@@ -1,22 +1,24 @@
 /* tt_batch: rows in, rows out in the same order, as many in flight as keep the engine full. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
-#include "base/json.h"
+#include "base/file.h"
+#include "base/outputs.h"
 #include "base/sampling.h"
 #include "base/sha256.h"
+#include "runtime/batch/describe.h"
 #include "runtime/batch/journal.h"
 #include "runtime/batch/row.h"
+#include "runtime/engine.h"
 
 /* Rows between the oldest that is not written and the newest that was begun, by the engine's batch: a long row holds up
  * the writing of those behind it, but the engine stays full until the window is. */
 enum { WINDOW_BATCHES = 4 };
 
 struct batch {
-	struct tt_job job;
+	struct tt_batch_job job;
 	struct tt_journal journal;
 	struct tt_lines lines;
 	struct tt_ids_seen ids;
@@ -38,32 +40,24 @@ void tt_batch_options_default(struct tt_batch_options *options)
 
 /* ---- The job */
 
-static bool same_file(const char *a, const char *b)
-{
-	struct stat sa, sb;
-	if (strcmp(a, b) == 0)
-		return true;
-	return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
-}
-
-/* A file that is written may be none of those that are read, nor another one that is written. */
-static int check_paths(const struct tt_batch_options *o, struct tt_error *err)
+/* A file that is written may be none of those that are read, nor another one that is written. engine: NULL where there
+ * is none yet, so that its model and policies cannot be looked at. */
+static int check_paths(struct tt_engine *engine, const struct tt_batch_options *o, struct tt_error *err)
 {
 	struct tt_buffer log = {0};
-	TT_TRY(tt_buffer_print(&log, err, "%s.journal", o->output));
-	const char *paths[] = {o->input, o->output, log.data, o->telemetry};
-	int status = TT_OK;
-	for (int i = 0; i < 4; i++)
-		for (int k = 0; k < i && status == TT_OK; k++)
-			if (paths[i] && same_file(paths[i], paths[k]))
-				status = tt_fail(err, TT_ERR_ARGUMENT, "%s would be both %s and %s", paths[i],
-					k == 0   ? "the input"
-					: k == 1 ? "the output"
-						 : "the journal",
-					i == 1   ? "the output"
-					: i == 2 ? "the journal"
-						 : "the telemetry");
+	struct tt_file_use *reads = NULL; // [1 + n_policies]
+	TT_TRY(tt_alloc(&reads, 1 + o->n_policies, sizeof *reads, err));
+	reads[0] = (struct tt_file_use){o->input, "the input"};
+	for (size_t i = 0; i < o->n_policies; i++)
+		reads[1 + i] = (struct tt_file_use){o->policies[i].path, "a policy"};
+	int status = tt_buffer_print(&log, err, "%s.journal", o->output);
+	const struct tt_file_use writes[] = {
+		{o->output, "the output"}, {log.data, "the journal"}, {o->telemetry, "the telemetry"}};
+	if (status == TT_OK)
+		status = engine ? tt_engine_check_outputs(engine, reads, 1 + o->n_policies, writes, 3, err)
+				: tt_check_outputs(reads, 1 + o->n_policies, writes, 3, err);
 	tt_buffer_free(&log);
+	free(reads);
 	return status;
 }
 
@@ -78,76 +72,7 @@ int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
 	TT_TRY(tt_sampling_check(&(struct tt_sampling){.temperature = o->temperature, .top_p = 1}, err));
 	TT_TRY(tt_sweep_parse(&sweep, o, err));
 	tt_sweep_free(&sweep);
-	return check_paths(o, err);
-}
-
-/* What the model says to 16 fixed tokens, as a digest: other weights, another cache type and another processor that
- * rounds otherwise show in it, and their answers would not continue these. */
-static int probe_engine(char out[65], struct tt_engine *engine, struct tt_error *err)
-{
-	int32_t ids[16];
-	struct tt_request *request = NULL;
-	struct tt_request_options options;
-	const struct tt_model_info *info = tt_engine_info(engine);
-	uint32_t n = info->context < 16 ? info->context : 16;
-	tt_request_options_default(&options);
-	for (uint32_t i = 0; i < n; i++)
-		ids[i] = (int32_t)((i * 131 + 17) % info->vocab_size);
-	options.ids = ids;
-	options.n_ids = n;
-	options.score = true;
-	TT_TRY(tt_request_submit(&request, engine, &options, err));
-	int status = tt_request_wait(request, err);
-	if (status == TT_OK)
-		status = tt_sha256(out, tt_request_scores(request), n * sizeof(float), err);
-	tt_request_free(request);
-	return status;
-}
-
-/* What the tokenizer and the chat template make of a fixed conversation; "" without a template. */
-static int probe_text(char out[65], const struct tt_text *text, struct tt_error *err)
-{
-	static const char messages[] =
-		"[{\"role\": \"user\", \"content\": \"Hello, 1 + 2?\\n\"}, {\"role\": \"assistant\", "
-		"\"content\": \"3.\"}, {\"role\": \"user\", \"content\": \"na\\u00efve\"}]";
-	const struct tt_chat_options options = {.now = 1700000000};
-	int32_t *ids = NULL;
-	size_t n = 0;
-	out[0] = 0;
-	if (!tt_text_has_template(text))
-		return TT_OK;
-	TT_TRY(tt_text_encode_chat(text, messages, &options, &ids, &n, err));
-	int status = tt_sha256(out, ids, n * sizeof *ids, err);
-	tt_free(ids);
-	return status;
-}
-
-/* All that the answers depend on. Threads and the size of the batch are not in it: they change no bit. */
-static int describe_job(
-	json_t **out, struct batch *b, const char *input_sha256, uint64_t input_size, struct tt_error *err)
-{
-	const struct tt_batch_options *o = b->job.options;
-	const struct tt_model_info *info = tt_engine_info(b->job.engine);
-	char model_probe[65], text_probe[65];
-	TT_TRY(probe_engine(model_probe, b->job.engine, err));
-	TT_TRY(probe_text(text_probe, tt_engine_text(b->job.engine), err));
-	json_t *policies = json_object();
-	for (size_t i = 0; i < b->job.policies.n; i++)
-		json_object_set_new(
-			policies, b->job.policies.list[i].name, json_string(b->job.policies.list[i].sha256));
-	*out = json_pack(
-		"{s:s, s:{s:s, s:I}, s:{s:s, s:s, s:s, s:s, s:s, s:s, s:i}, s:o, s:s?, s:{s:i, s:f, s:s, s:s?, s:b}, "
-		"s:b}",
-		"version", TT_VERSION, "input", "sha256", input_sha256, "bytes", (json_int_t)input_size, "model",
-		"fingerprint", info->fingerprint, "weights_digest", info->weights_digest, "backend", info->backend,
-		"mode", info->mode, "probe", model_probe, "text", text_probe, "context", (int)info->context, "policies",
-		policies, "sweep", o->sweep, "options", "max_tokens", (int)o->max_tokens, "temperature",
-		(double)o->temperature, "seed", "", "system", o->system, "raw", (int)o->raw, "telemetry",
-		(int)(o->telemetry != NULL));
-	json_t *seed = json_integer((json_int_t)o->seed);
-	if (!*out || json_object_set_new(json_object_get(*out, "options"), "seed", seed) < 0)
-		return tt_fail(err, TT_ERR_FORMAT, "an option is not valid UTF-8");
-	return TT_OK;
+	return check_paths(NULL, o, err);
 }
 
 static int count_lines(struct batch *b, uint64_t size, struct tt_error *err)
@@ -295,7 +220,7 @@ static int open_job(struct batch *b, struct tt_error *err)
 	TT_TRY(tt_named_policies_load(&b->job.policies, b->job.engine, o, err));
 	TT_TRY(tt_sha256_file(sha256, o->input, &size, err));
 	TT_TRY(count_lines(b, size, err));
-	int status = describe_job(&job, b, sha256, size, err);
+	int status = tt_batch_describe(&job, &b->job, sha256, size, err);
 	if (status == TT_OK)
 		status = tt_journal_open(&b->journal, o->output, o->telemetry, job, o->restart, err);
 	json_decref(job);
@@ -329,6 +254,7 @@ int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, s
 	*b.report = (struct tt_batch_report){0};
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_batch_check(options, err));
+	TT_TRY(check_paths(engine, options, err));
 	b.journal.output.file = b.journal.telemetry.file = b.journal.log.file = -1;
 	double begun = tt_now();
 	int status = run(&b, err);

@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#include "runtime/batch/sweep.h"
+#include "runtime/batch/policy_names.h"
 
 enum { TT_MAX_CHOICES = 128, TT_MAX_STOP = 4 };
 

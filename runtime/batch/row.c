@@ -28,7 +28,7 @@ static int bad_line(struct tt_input *in, const char *code, const char *format, .
 }
 
 static int digest_line(
-	struct tt_input *in, const struct tt_job *job, const struct tt_lines *lines, struct tt_error *err)
+	struct tt_input *in, const struct tt_batch_job *job, const struct tt_lines *lines, struct tt_error *err)
 {
 	struct tt_buffer text = {0};
 	char digest[65];
@@ -69,7 +69,7 @@ static int take_id(struct tt_input *in, const char *key, struct tt_ids_seen *ids
 }
 
 /* {"id", "prompt"}: other keys are left alone. Becomes the body of a request. */
-static int read_plain(struct tt_input *in, const struct tt_job *job, struct tt_error *err)
+static int read_plain(struct tt_input *in, const struct tt_batch_job *job, struct tt_error *err)
 {
 	const json_t *prompt = json_object_get(in->json, "prompt");
 	const char *system = job->options->system;
@@ -115,7 +115,7 @@ static int read_openai(struct tt_input *in)
 	return TT_OK;
 }
 
-static int read_line(struct tt_input *in, const struct tt_job *job, const struct tt_lines *lines,
+static int read_line(struct tt_input *in, const struct tt_batch_job *job, const struct tt_lines *lines,
 	struct tt_ids_seen *ids, struct tt_error *err)
 {
 	struct tt_error reason;
@@ -140,8 +140,8 @@ static int read_line(struct tt_input *in, const struct tt_job *job, const struct
 	return openai ? read_openai(in) : read_plain(in, job, err);
 }
 
-int tt_input_read(struct tt_input *out, const struct tt_job *job, const struct tt_lines *lines, struct tt_ids_seen *ids,
-	struct tt_error *err)
+int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const struct tt_lines *lines,
+	struct tt_ids_seen *ids, struct tt_error *err)
 {
 	*out = (struct tt_input){0};
 	int status = read_line(out, job, lines, ids, err);
@@ -221,7 +221,7 @@ static int name_row(
 	return TT_OK;
 }
 
-static int submit(struct tt_row *row, const struct tt_job *job, const struct tt_input *in,
+static int submit(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *in,
 	const struct tt_sweep_case *sweep, struct tt_error *err)
 {
 	const struct tt_batch_options *o = job->options;
@@ -253,7 +253,7 @@ static void release(struct tt_row *row)
 	tt_body_free(&row->body);
 }
 
-int tt_row_start(struct tt_row *row, const struct tt_job *job, const struct tt_input *input,
+int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *input,
 	const struct tt_sweep_case *sweep, struct tt_error *err)
 {
 	struct tt_error reason = {0};
@@ -270,7 +270,7 @@ int tt_row_start(struct tt_row *row, const struct tt_job *job, const struct tt_i
 		reason.message, err);
 }
 
-static int write_telemetry(struct tt_row *row, const struct tt_job *job, struct tt_error *err)
+static int write_telemetry(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err)
 {
 	char *quoted = NULL;
 	TT_TRY(tt_json_dump(&quoted, json_string(row->custom_id), JSON_ENCODE_ANY, err));
@@ -282,7 +282,7 @@ static int write_telemetry(struct tt_row *row, const struct tt_job *job, struct 
 	return status;
 }
 
-static int write_answer(struct tt_row *row, const struct tt_job *job, struct tt_error *err)
+static int write_answer(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err)
 {
 	json_t *answer;
 	if (job->options->telemetry)
@@ -298,7 +298,7 @@ static int write_answer(struct tt_row *row, const struct tt_job *job, struct tt_
 		err);
 }
 
-int tt_row_advance(struct tt_row *row, const struct tt_job *job, struct tt_error *err)
+int tt_row_advance(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err)
 {
 	bool finished = true;
 	for (uint32_t i = 0; i < row->n_choices; i++) {

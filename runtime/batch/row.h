@@ -5,9 +5,10 @@
 #include "runtime/batch/choice.h"
 #include "runtime/batch/ids.h"
 #include "runtime/batch/lines.h"
+#include "runtime/batch/sweep.h"
 
 /* What all rows of a job share. */
-struct tt_job {
+struct tt_batch_job {
 	struct tt_engine *engine;
 	const struct tt_batch_options *options;
 	struct tt_named_policies policies;
@@ -41,15 +42,15 @@ struct tt_row {
 
 /* Reads the line in hand. Only a lack of memory is an error of the call; what is wrong with the line goes to code and
  * error. ids: those of the lines before. */
-int tt_input_read(struct tt_input *out, const struct tt_job *job, const struct tt_lines *lines, struct tt_ids_seen *ids,
-	struct tt_error *err);
+int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const struct tt_lines *lines,
+	struct tt_ids_seen *ids, struct tt_error *err);
 void tt_input_free(struct tt_input *input);
 
 /* row is zeroed. Submits its requests; a row that cannot be answered is done at once. An error is the job's, not the row's. */
-int tt_row_start(struct tt_row *row, const struct tt_job *job, const struct tt_input *input,
+int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *input,
 	const struct tt_sweep_case *sweep, struct tt_error *err);
 /* Takes what came since; when all of it is there the row is done and its requests are freed. */
-int tt_row_advance(struct tt_row *row, const struct tt_job *job, struct tt_error *err);
+int tt_row_advance(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err);
 void tt_row_free(struct tt_row *row);
 
 #endif

@@ -68,7 +68,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"telemetry", 0, NULL, CLI_STRING, &o->telemetry, "F.jsonl", 0, 0,
 			"write what steered every token: s, w, coefficients, gate, norms before and after"},
 		{"restart", 0, NULL, CLI_FLAG, &o->restart, NULL, 0, 0,
-			"start over: throw away what an earlier run wrote"},
+			"start over: throw away what an earlier run wrote there, and nothing else"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &o->max_tokens, "N", 1, 1 << 24,
 			"tokens to generate at most, for lines that do not say"},
 		{"temperature", 0, "temp", CLI_FLOAT, &o->temperature, "T", 0, 100,
@@ -139,11 +139,28 @@ static void summarise(const struct run *run, const struct tt_batch_report *r)
 	putchar('\n');
 }
 
+/* tt_batch says the same, after the model was loaded. */
+static int check_model(const struct run *run, const char *model)
+{
+	struct cli_files files = {0};
+	char *journal = cli_alloc(strlen(run->options.output) + sizeof ".journal", 1);
+	strcat(strcpy(journal, run->options.output), ".journal");
+	cli_reads(&files, model, "the model");
+	cli_writes(&files, run->options.output, "the output");
+	cli_writes(&files, journal, "the journal");
+	cli_writes(&files, run->options.telemetry, "the telemetry");
+	int status = cli_check_files(&files, "batch");
+	free(journal);
+	return status;
+}
+
 static int batch(struct run *run, const char *model)
 {
 	struct tt_error err = {0};
 	struct tt_batch_report report = {0};
-	int status = cli_engine_open(&run->engine, model, &run->engine_args, run->options.max_batch);
+	int status = check_model(run, model);
+	if (status == CLI_PROCEED)
+		status = cli_engine_open(&run->engine, model, &run->engine_args, run->options.max_batch);
 	if (status != CLI_PROCEED)
 		return status;
 	/* A write beyond the file-size limit is to be an error like that of a full disk, not the end of the process. */
@@ -159,8 +176,6 @@ static int batch(struct run *run, const char *model)
 		cli_note("stopped behind %llu rows; the same command goes on", (unsigned long long)report.n_rows);
 		return CLI_INTERRUPTED;
 	}
-	if (code == TT_ERR_MISMATCH && !run->options.restart)
-		return cli_failf("%s; --restart starts over", err.message);
 	if (code != TT_OK)
 		return cli_fail(&err);
 	summarise(run, &report);

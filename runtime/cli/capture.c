@@ -92,11 +92,24 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	return CLI_PROCEED;
 }
 
+static int check_files(const struct run *run, const char *model)
+{
+	struct cli_files files = {0};
+	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->prompt_args.file, "the prompt");
+	for (uint32_t i = 0; i < run->policies.n; i++)
+		cli_reads(&files, run->policies.paths[i], "a policy");
+	cli_writes(&files, run->output, "the output");
+	return cli_check_files(&files, "capture");
+}
+
 static int capture(struct run *run, const char *model)
 {
 	struct tt_error err = {0};
 	size_t n_prompt = 0;
 	int status = cli_policies_parse(&run->policies, &run->policy_list, "capture");
+	if (status == CLI_PROCEED)
+		status = check_files(run, model);
 	if (status == CLI_PROCEED && run->ids_text)
 		status = parse_ids(run->ids_text, &run->own_ids, &run->n_ids);
 	else if (status == CLI_PROCEED)

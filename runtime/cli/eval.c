@@ -111,15 +111,39 @@ static void print_table(const json_t *report)
 		cli_json_number(speed, "steered", "generated_tokens_per_second", 0));
 }
 
+static char *with_ending(const char *path, const char *ending)
+{
+	size_t n = strlen(path) + strlen(ending) + 1;
+	char *text = cli_alloc(n, 1);
+	snprintf(text, n, "%s%s", path, ending);
+	return text;
+}
+
+/* Names the completions that the page needs. The data, the model and the policies stay what they are. */
+static int check_files(struct run *run, const char *model)
+{
+	struct cli_files files = {0};
+	if (run->html && !run->options.completions) {
+		run->own_completions = with_ending(run->html, ".completions.jsonl");
+		run->options.completions = run->own_completions;
+	}
+	char *partial = run->options.completions ? with_ending(run->options.completions, ".partial") : NULL;
+	cli_reads(&files, model, "the model");
+	for (size_t i = 0; i < run->data.n; i++)
+		cli_reads(&files, run->data.items[i], "the data");
+	for (uint32_t i = 0; i < run->policies.n; i++)
+		cli_reads(&files, run->policies.paths[i], "a policy");
+	cli_writes(&files, run->options.completions, "the completions");
+	cli_writes(&files, partial, "the completions while they are written");
+	cli_writes(&files, run->html, "the page");
+	int status = cli_check_files(&files, "eval");
+	free(partial);
+	return status;
+}
+
 static int measure(struct run *run, struct cli_progress *progress)
 {
 	struct tt_error err = {0};
-	if (run->html && !run->options.completions) {
-		size_t n = strlen(run->html) + sizeof ".completions.jsonl";
-		run->own_completions = cli_alloc(n, 1);
-		snprintf(run->own_completions, n, "%s.completions.jsonl", run->html);
-		run->options.completions = run->own_completions;
-	}
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
 	run->options.n_steering = run->policies.n;
@@ -151,6 +175,8 @@ static int eval(struct run *run, const char *model)
 {
 	struct cli_progress progress;
 	int status = cli_policies_parse(&run->policies, &run->policy_list, "eval");
+	if (status == CLI_PROCEED)
+		status = check_files(run, model);
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->html);
 	if (status == CLI_PROCEED)

@@ -186,12 +186,25 @@ static void print_summary(const struct run *run)
 	json_decref(report);
 }
 
+static int check_files(const struct run *run, const char *model)
+{
+	struct cli_files files = {0};
+	cli_reads(&files, model, "the model");
+	for (size_t i = 0; i < run->data.n; i++)
+		cli_reads(&files, run->data.items[i], "the data");
+	cli_writes(&files, run->output, "the policy");
+	cli_writes(&files, run->report_path, "the report");
+	return cli_check_files(&files, "fit");
+}
+
 static int fit(struct run *run, const char *model)
 {
 	struct tt_error err = {0};
 	struct cli_progress progress;
 	char name[128];
-	int status = cli_check_output(run->output);
+	int status = check_files(run, model);
+	if (status == CLI_PROCEED)
+		status = cli_check_output(run->output);
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->report_path);
 	if (status == CLI_PROCEED)

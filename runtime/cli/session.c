@@ -162,6 +162,26 @@ int cli_more_files(struct cli_list *data, const struct cli_list *positional, con
 	return CLI_PROCEED;
 }
 
+void cli_reads(struct cli_files *files, const char *path, const char *role)
+{
+	if (path && strcmp(path, "-") != 0 && files->n_reads < sizeof files->reads / sizeof *files->reads)
+		files->reads[files->n_reads++] = (struct tt_file_use){path, role};
+}
+
+void cli_writes(struct cli_files *files, const char *path, const char *role)
+{
+	if (path && files->n_writes < sizeof files->writes / sizeof *files->writes)
+		files->writes[files->n_writes++] = (struct tt_file_use){path, role};
+}
+
+int cli_check_files(const struct cli_files *files, const char *command)
+{
+	struct tt_error err = {0};
+	if (tt_check_outputs(files->reads, files->n_reads, files->writes, files->n_writes, &err) != TT_OK)
+		return cli_usage_error(command, "%s", err.message);
+	return CLI_PROCEED;
+}
+
 int cli_check_output(const char *path)
 {
 	if (!path)

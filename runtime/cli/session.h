@@ -2,6 +2,7 @@
 #ifndef CLI_SESSION_H
 #define CLI_SESSION_H
 
+#include "base/outputs.h"
 #include "options.h"
 
 /* ---- session.c: model, policies and prompt from the command line. */
@@ -73,6 +74,15 @@ int cli_read_file(char **out, size_t *n, const char *path);
 
 /* Arguments behind MODEL are more data files, as "--data A B" is read. CLI_PROCEED or CLI_USAGE. */
 int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
+/* The files of a command. NULL, and "-" for standard input, are none. */
+struct cli_files {
+	struct tt_file_use reads[CLI_MAX_LIST + TT_MAX_STACK + 2], writes[4];
+	size_t n_reads, n_writes;
+};
+void cli_reads(struct cli_files *files, const char *path, const char *role);
+void cli_writes(struct cli_files *files, const char *path, const char *role);
+/* Refuses to write over what is read. Asked before long work. CLI_PROCEED or CLI_USAGE. */
+int cli_check_files(const struct cli_files *files, const char *command);
 /* Would a file be written there? Asked before long work. CLI_PROCEED or CLI_FAILED; NULL is fine. */
 int cli_check_output(const char *path);
 /* object[key], or object[key][inner] with inner not NULL; fallback when it is none. */

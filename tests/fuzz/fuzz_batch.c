@@ -29,7 +29,7 @@ static struct tt_text *open_text(void)
 	return text;
 }
 
-static void read_lines(const struct tt_job *job, const uint8_t *data, size_t size)
+static void read_lines(const struct tt_batch_job *job, const uint8_t *data, size_t size)
 {
 	const struct tt_body_context context = {.text = open_text(),
 		.policies = &job->policies,
@@ -59,7 +59,7 @@ static void read_lines(const struct tt_job *job, const uint8_t *data, size_t siz
 void fuzz_one(const uint8_t *data, size_t size)
 {
 	struct tt_batch_options options;
-	struct tt_job job = {.options = &options, .policies = {named, 2}};
+	struct tt_batch_job job = {.options = &options, .policies = {named, 2}};
 	struct tt_error err;
 	char sweep[256] = "";
 	tt_batch_options_default(&options);

@@ -1,0 +1,56 @@
+#include "runtime/batch/policy_names.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/sha256.h"
+#include "base/file.h"
+#include "base/memory.h"
+
+static int load(
+	struct tt_named_policies *out, struct tt_engine *engine, const struct tt_batch_options *o, struct tt_error *err)
+{
+	uint64_t size;
+	TT_TRY(tt_alloc(&out->list, o->n_policies, sizeof *out->list, err));
+	for (size_t i = 0; i < o->n_policies; i++) {
+		struct tt_named_policy *named = &out->list[out->n++];
+		const char *warning = NULL;
+		named->name = o->policies[i].name;
+		TT_TRY(tt_sha256_file(named->sha256, o->policies[i].path, &size, err));
+		TT_TRY(tt_policy_load(&named->policy, o->policies[i].path, err));
+		TT_TRY(tt_engine_add_policy(engine, named->policy, &warning, err));
+		if (warning && o->note)
+			o->note(o->user, warning);
+	}
+	return TT_OK;
+}
+
+int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engine,
+	const struct tt_batch_options *options, struct tt_error *err)
+{
+	*out = (struct tt_named_policies){0};
+	int status = load(out, engine, options, err);
+	if (status != TT_OK)
+		tt_named_policies_free(out, engine);
+	return status;
+}
+
+void tt_named_policies_free(struct tt_named_policies *policies, struct tt_engine *engine)
+{
+	for (size_t i = 0; i < policies->n; i++) {
+		if (policies->list[i].policy)
+			tt_engine_remove_policy(engine, policies->list[i].policy, NULL);
+		tt_policy_free(policies->list[i].policy);
+	}
+	free(policies->list);
+	*policies = (struct tt_named_policies){0};
+}
+
+struct tt_policy *tt_named_policies_find(const struct tt_named_policies *policies, const char *name)
+{
+	for (size_t i = 0; i < policies->n; i++)
+		if (!strcmp(policies->list[i].name, name))
+			return policies->list[i].policy;
+	return NULL;
+}

@@ -1,0 +1,26 @@
+/* The policies that rows may name. */
+#ifndef RUNTIME_BATCH_POLICY_NAMES_H
+#define RUNTIME_BATCH_POLICY_NAMES_H
+
+#include "trimtab.h"
+
+struct tt_named_policy {
+	const char *name; /* borrowed from the options */
+	struct tt_policy *policy;
+	char sha256[65]; /* of its file */
+};
+
+struct tt_named_policies {
+	struct tt_named_policy *list; // [n]
+	size_t n;
+};
+
+/* Loads the files and adds them to the engine; a warning goes to options->note. */
+int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engine,
+	const struct tt_batch_options *options, struct tt_error *err);
+/* After their requests. */
+void tt_named_policies_free(struct tt_named_policies *policies, struct tt_engine *engine);
+/* NULL when there is none of that name. */
+struct tt_policy *tt_named_policies_find(const struct tt_named_policies *policies, const char *name);
+
+#endif

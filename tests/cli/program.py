@@ -1,0 +1,78 @@
+"""What the tests of the program share: they run it in a folder of their own, `TEST.py TRIMTAB GOLDEN ...`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+trimtab = os.path.abspath(sys.argv[1])
+golden = os.path.abspath(sys.argv[2])
+tiny = os.path.join(golden, "tiny-llama")
+here = os.path.dirname(os.path.abspath(__file__))
+problems = []
+
+
+def check(holds, what):
+    if not holds:
+        problems.append(what)
+        print(f"FAILED: {what}", file=sys.stderr)
+
+
+def run(*arguments, model=tiny, command="batch", before=None):
+    return subprocess.run([trimtab, command, model, *map(str, arguments)], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, preexec_fn=before, check=False)
+
+
+def works(*arguments, **keywords):
+    done = run(*arguments, **keywords)
+    check(done.returncode == 0, f"{arguments}: {done.returncode}: {done.stderr[-300:]}")
+    return done
+
+
+def refused(status, pattern, *arguments, **keywords):
+    """That status, nothing on stdout, a last line on stderr that holds the pattern."""
+    done = run(*arguments, **keywords)
+    last = done.stderr.splitlines()[-1] if done.stderr else ""
+    check(done.returncode == status and not done.stdout and last.startswith("trimtab: ") and pattern in last,
+          f"refused {status} '{pattern}': {arguments}: {done.returncode}: {done.stderr[-300:]}")
+
+
+def write_lines(path, rows):
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write((row if isinstance(row, str) else json.dumps(row)) + "\n")
+
+
+def read_rows(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def make_policy(path, *changes):
+    done = run("--json", model=tiny, command="inspect")
+    model = json.loads(done.stdout)
+    subprocess.run([sys.executable, os.path.join(here, "make_policy.py"), path, "3", "64", model["fingerprint"],
+                    f"trimtab.weights_digest={model['weights_digest']}", *changes], check=True)
+
+
+def run_tests(tests, names=()):
+    """Runs every test_NAME of these, or those of these names, each in the emptied folder."""
+    everything = {name[5:]: test for name, test in tests.items() if name.startswith("test_")}
+    for name in names or everything:
+        for entry in os.listdir("."):
+            shutil.rmtree(entry) if os.path.isdir(entry) and not os.path.islink(entry) else os.unlink(entry)
+        begun = time.monotonic()
+        everything[name]()
+        print(f"{name}: {time.monotonic() - begun:.1f} s")
+
+
+def end():
+    print("all passed" if not problems else f"{len(problems)} checks failed")
+    sys.exit(bool(problems))

@@ -205,6 +205,53 @@ Test(pages, what_was_killed_from_the_start_is_keyed_as_unsteered)
 	tt_policy_free(policy);
 }
 
+/* One whose pages were looked up in vain before the kill switch and that is let in after it: it runs unsteered, whatever the keys
+ * of that first look said. */
+Test(pages, what_waited_while_it_was_killed_is_keyed_as_unsteered)
+{
+	static const struct kind add = {.op = TT_STEER_ADD};
+	enum { N_OTHER = 4 * TT_PAGE_TOKENS };
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	tt_engine_options_default(&options);
+	options.max_batch = 2;
+	options.max_step_tokens = 512;
+	options.context = N_OTHER + TT_PAGE_TOKENS;
+	options.kv_tokens =
+		7 * TT_PAGE_TOKENS; /* the other has 5 pages then: 2 are left, and 4 and one more are asked for */
+	options.device = TEST_DEVICE;
+	must(tt_engine_open(&engine, MODEL, &options, err));
+	struct tt_policy *policy = add_policy(engine, &add);
+	struct answer want = alone(&add, TT_WHEN_ALL, N_PROMPT), want_plain = alone(NULL, TT_WHEN_ALL, N_PROMPT);
+	int32_t ids[N_OTHER];
+	struct tt_request_options other;
+	struct tt_request *running;
+	tt_request_options_default(&other);
+	for (int i = 0; i < N_OTHER; i++)
+		ids[i] = 3 + i;
+	other.ids = ids;
+	other.n_ids = N_OTHER;
+	other.max_tokens = TT_PAGE_TOKENS;
+	other.ignore_eos = true;
+	must(tt_request_submit(&running, engine, &other, err));
+	struct tt_request *waiting = submit(engine, policy, TT_WHEN_ALL, N_PROMPT);
+	must(tt_engine_step(engine, err));
+	must(tt_engine_step(engine, err));
+	cr_assert(engine->scheduler.n_running == 1 && engine->scheduler.n_waiting == 1);
+	tt_engine_kill_steering(engine);
+	must(tt_request_wait(running, err));
+	struct answer killed = collect(waiting);
+	tt_engine_resume_steering(engine);
+	tt_request_free(running);
+	cr_expect(same_bits(&killed, &want_plain));
+	uint64_t before = n_shared(engine);
+	struct answer steered = run(engine, policy, TT_WHEN_ALL, N_PROMPT);
+	cr_expect_eq(n_shared(engine), before);
+	cr_expect(same_bits(&steered, &want), "a steered request took an unsteered page");
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
 /* ---- Decisions that are still open */
 
 /* Two requests for one prompt in one step: while a gate is open, its pages are nobody's but those that cannot change. */

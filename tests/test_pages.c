@@ -146,6 +146,84 @@ Test(pages, clamps_that_differ_in_their_targets_alone_share_nothing)
 	check_told_apart(&high, &low);
 }
 
+/* A policy that steers one layer alone, with one direction in all, so that only the coefficients differ. */
+static struct tt_policy *one_layer(struct tt_engine *engine, uint32_t layer)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *p = NULL;
+	must(tt_policy_new(&p, info->n_layers, info->hidden_size, 1, err));
+	for (uint32_t l = 0; l < info->n_layers; l++) {
+		p->weights[l] = l == layer || l == 1 ? 1 : 0;
+		for (uint32_t i = 0; i < info->hidden_size; i++)
+			p->directions[(size_t)l * info->hidden_size + i] = 0.2f * cosf((float)(i * i + l));
+	}
+	p->weights[1] = layer == 0 ? 0 : 1; /* 0: the first layer alone; otherwise the second and that */
+	policy_adopt(engine, p);
+	return p;
+}
+
+static struct answer alone_one_layer(uint32_t layer)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 512);
+	struct tt_policy *policy = one_layer(engine, layer);
+	struct answer a = run(engine, policy, TT_WHEN_ALL, N_PROMPT);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+	return a;
+}
+
+/* Every layer's coefficient is in the key: one that acts on the first layer alone acts, and two that differ in the last layer
+ * alone are two. */
+Test(pages, coefficients_of_the_first_and_of_the_last_layer_count)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 512);
+	uint32_t last = tt_engine_info(engine)->n_layers - 1;
+	struct tt_policy *policies[3] = {one_layer(engine, 0), one_layer(engine, 1), one_layer(engine, last)};
+	struct answer plain = run(engine, NULL, TT_WHEN_ALL, N_PROMPT);
+	for (int i = 0; i < 3; i++) {
+		struct answer got = run(engine, policies[i], TT_WHEN_ALL, N_PROMPT);
+		struct answer want = alone_one_layer(i == 2 ? last : (uint32_t)i);
+		cr_expect(same_bits(&got, &want), "policy %d has another's pages", i);
+		cr_expect(!same_bits(&got, &plain), "policy %d steers nothing, which tells nothing", i);
+	}
+	cr_expect_eq(n_shared(engine), 0);
+	tt_engine_close(engine);
+	for (int i = 0; i < 3; i++)
+		tt_policy_free(policies[i]);
+}
+
+/* A page holds what came before it too: the second pages of two prompts are the same tokens, behind other first ones. */
+Test(pages, a_page_behind_another_prefix_is_another_page)
+{
+	struct tt_engine *engine = engine_open(MODEL, 1, 512), *fresh = engine_open(MODEL, 1, 512);
+	int32_t ids[3][N_PROMPT];
+	struct answer got[3], want;
+	struct tt_request_options options;
+	tt_request_options_default(&options);
+	options.max_tokens = N_GENERATED;
+	options.ignore_eos = true;
+	for (int i = 0; i < 3; i++) {
+		make_prompt(ids[i], N_PROMPT);
+		for (int k = 0; i > 0 && k < TT_PAGE_TOKENS; k++)
+			ids[i][k] += 20;
+	}
+	/* The first prompt; the other's first page, which ends there; the other whole. */
+	for (int i = 0; i < 3; i++) {
+		options.ids = ids[i];
+		options.n_ids = i == 1 ? TT_PAGE_TOKENS + 1 : N_PROMPT;
+		struct tt_request *request;
+		must(tt_request_submit(&request, engine, &options, err));
+		got[i] = collect(request);
+	}
+	struct tt_request *request;
+	must(tt_request_submit(&request, fresh, &options, err));
+	want = collect(request);
+	cr_expect_eq(n_shared(engine), TT_PAGE_TOKENS, "the first page, and no other: %zu", (size_t)n_shared(engine));
+	cr_expect(same_bits(&got[2], &want));
+	tt_engine_close(engine);
+	tt_engine_close(fresh);
+}
+
 /* ---- The kill switch */
 
 /* A prompt that the kill switch meets after a chunk of n_before tokens, and what ran before and after it on that engine. Its
@@ -287,4 +365,93 @@ Test(pages, an_open_decision_gives_nothing_away)
 				for (int n = 0; n < 3; n++)
 					check_together(&kind, when, chunks[c], lengths[n]);
 	}
+}
+
+/* ---- The pool itself */
+
+static struct tt_page_key key_of(uint64_t n)
+{
+	return (struct tt_page_key){{n, ~n}};
+}
+
+/* Of the pages that nobody uses the one that has been idle for longest goes first; a second page of one content is not kept. */
+Test(pages, the_longest_idle_page_goes_first)
+{
+	enum { N = 6 };
+	struct tt_page_pool pool;
+	int32_t pages[N];
+	must(tt_page_pool_open(&pool, N, true, err));
+	for (uint64_t i = 0; i < N; i++) {
+		const struct tt_page_key key = key_of(i);
+		pages[i] = tt_page_take(&pool);
+		cr_assert_geq(pages[i], 0);
+		tt_page_publish(&pool, pages[i], &key);
+	}
+	cr_assert_eq(tt_page_take(&pool), -1);
+	for (int i = 0; i < N; i++)
+		tt_page_drop(&pool, pages[i]);
+	const struct tt_page_key first = key_of(0), second = key_of(1), third = key_of(2);
+	cr_assert_eq(tt_page_find(&pool, &first), pages[0], "used again");
+	tt_page_drop(&pool, pages[0]);
+	cr_expect_eq(tt_page_take(&pool), pages[1], "the longest idle");
+	cr_expect_eq(tt_page_find(&pool, &second), -1, "what it held is gone");
+	cr_expect_eq(tt_page_find(&pool, &third), pages[2]);
+	cr_expect_eq(tt_page_take(&pool), pages[3]);
+	cr_expect_eq(tt_page_take(&pool), pages[4]);
+	cr_expect_eq(tt_page_take(&pool), pages[5]);
+	cr_expect_eq(tt_page_take(&pool), pages[0]);
+	cr_expect_eq(tt_page_take(&pool), -1);
+	tt_page_pool_close(&pool);
+}
+
+Test(pages, one_page_of_each_content_is_kept)
+{
+	struct tt_page_pool pool;
+	const struct tt_page_key key = key_of(9);
+	must(tt_page_pool_open(&pool, 3, true, err));
+	int32_t a = tt_page_take(&pool), b = tt_page_take(&pool);
+	tt_page_publish(&pool, a, &key);
+	tt_page_publish(&pool, b, &key);
+	tt_page_drop(&pool, b);
+	cr_expect_eq(pool.n_idle, 0, "the second of one content is free, not kept");
+	cr_expect_eq(tt_page_find(&pool, &key), a);
+	tt_page_drop(&pool, a);
+	tt_page_drop(&pool, a);
+	cr_expect_eq(pool.n_idle, 1);
+	tt_page_pool_forget(&pool);
+	cr_expect_eq(tt_page_find(&pool, &key), -1);
+	cr_expect(pool.n_idle == 0 && pool.n_free == 3);
+	tt_page_pool_close(&pool);
+}
+
+/* Positions that were reported before a pre-emption need not run again; those that were not must. */
+Test(pages, what_was_reported_need_not_run_again)
+{
+	struct tt_page_pool pool;
+	struct tt_sequence q[2];
+	int32_t ids[N_PROMPT];
+	make_prompt(ids, N_PROMPT);
+	must(tt_page_pool_open(&pool, 8, true, err));
+	for (int i = 0; i < 2; i++)
+		must(tt_sequence_open(&q[i], ids, N_PROMPT, N_PROMPT + 1, 0, 3, err));
+	while (q[0].n_pages < tt_pages_for(N_PROMPT))
+		q[0].pages[q[0].n_pages++] = tt_page_take(&pool);
+	q[0].n_fed = N_PROMPT;
+	tt_prefix_publish(&q[0], &pool);
+	cr_assert_eq(q[0].n_published, 3);
+	static const struct {
+		size_t report_from, n_reported, want;
+	} cases[] = {{SIZE_MAX, 0, 3}, {0, 0, 0}, {0, 2 * TT_PAGE_TOKENS - 1, 1}, {0, 2 * TT_PAGE_TOKENS, 2},
+		{TT_PAGE_TOKENS, 0, 1}, {TT_PAGE_TOKENS, N_PROMPT, 3}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		q[1].report_from = cases[i].report_from;
+		q[1].n_reported = cases[i].n_reported;
+		tt_prefix_acquire(&q[1], &pool, false);
+		cr_expect_eq(q[1].n_pages, cases[i].want, "case %zu: %u pages", i, q[1].n_pages);
+		cr_expect_eq(q[1].n_fed, cases[i].want * TT_PAGE_TOKENS);
+		tt_sequence_give_pages(&q[1], &pool, 0);
+	}
+	for (int i = 0; i < 2; i++)
+		tt_sequence_close(&q[i]);
+	tt_page_pool_close(&pool);
 }

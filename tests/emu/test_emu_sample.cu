@@ -253,10 +253,20 @@ Test(emu_sample, draws_have_their_shares)
 
 /* -- Cuts on their very border -- */
 
-/* Three tokens tie at a weight of 1 and two below. The seed is one that shows each of them in few draws. */
+/* Three tokens tie at a weight of 1 and two at 1/2, so that shares are exact. The seed is one that shows each of them in few
+ * draws. */
 enum { BORDER_VOCAB = 700, BORDER_DRAWS = 16, BORDER_TOKENS = 5, BORDER_SEED = 5 };
 static const int32_t border_ids[BORDER_TOKENS] = {5, 256, 699, 0, 512}; /* by rank */
-static const float border_step = 0.75f; /* from the first three's logits to the others' */
+
+/* A logit below 0 whose weight is exactly 1/2. */
+static float half_logit(void)
+{
+	float x = -0.6931472f;
+	for (int i = 0; i < 8 && tt_exp(x) != 0.5f; i++)
+		x = nextafterf(x, tt_exp(x) > 0.5f ? -1.0f : 0.0f);
+	cr_assert_eq(tt_exp(x), 0.5f);
+	return x;
+}
 
 /* How many tokens come: the first of border_ids, and no others. The CPU twin draws the same. */
 static uint32_t border_count(struct tt_sample_plan plan)
@@ -265,6 +275,7 @@ static uint32_t border_count(struct tt_sample_plan plan)
 		make_samples(BORDER_DRAWS)};
 	struct tt_sample_result got[BORDER_DRAWS], want[BORDER_DRAWS];
 	uint32_t seen = 0, count = 0;
+	const float half = half_logit();
 	plan.target = -1;
 	plan.temperature = 1;
 	plan.seed = BORDER_SEED;
@@ -273,7 +284,7 @@ static uint32_t border_count(struct tt_sample_plan plan)
 		for (uint32_t k = 0; k < BORDER_VOCAB; k++)
 			x[k] = -INFINITY;
 		for (uint32_t k = 0; k < BORDER_TOKENS; k++)
-			x[border_ids[k]] = k < 3 ? 2 : 2 - border_step;
+			x[border_ids[k]] = k < 3 ? 0 : half;
 		plan.counter = i;
 		tt_step_samples(r.step)[i] = plan;
 	}
@@ -295,7 +306,7 @@ static uint32_t border_count(struct tt_sample_plan plan)
 /* What reaches a rank, a share or a floor exactly is kept, and nothing behind it: by id among equals. */
 Test(emu_sample, cuts_on_their_very_border)
 {
-	const float weight = tt_exp(-border_step), above = nextafterf(weight, 1);
+	const float above = nextafterf(0.5f, 1);
 	const struct {
 		uint32_t top_k;
 		float top_p, min_p;
@@ -305,12 +316,15 @@ Test(emu_sample, cuts_on_their_very_border)
 		{4, 1, 0, 4},
 		{2, 0.5f, 0, 1},
 		{2, 0.5000001f, 0, 2},
-		{0, 1, weight, 5},
+		{0, 0.75f, 0, 3},
+		{0, 0.7500001f, 0, 4},
+		{0, 0.875f, 0, 4},
+		{0, 1, 0.5f, 5},
 		{0, 1, above, 3},
 		{0, 1, 1, 3},
-		{4, 1, weight, 4},
+		{4, 1, 0.5f, 4},
 		{4, 1, above, 3},
-		{0, 0.999999f, weight, 5},
+		{0, 0.999999f, 0.5f, 5},
 		{2, 1, 1, 2},
 	};
 	for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {

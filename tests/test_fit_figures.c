@@ -236,6 +236,8 @@ Test(fit_figures, the_report_has_the_borderline_rows)
 		n_told_apart += between > benign;
 	}
 	cr_assert_gt(n_told_apart, 0, "no borderline row was flagged, which tells nothing");
+	const json_t *chosen = json_object_get(r, "chosen");
+	cr_expect_float_eq((double)policy->alpha, json_number_value(json_object_get(chosen, "alpha")), 1e-5);
 	json_decref(r);
 	tt_free(report);
 	tt_policy_free(policy);

@@ -64,6 +64,27 @@ Test(batch_input, passes_over_a_line_that_is_too_long)
 	scratch_remove(&s, FILES, 1);
 }
 
+/* A line of exactly the limit is kept whole; one byte more is too long. */
+Test(batch_input, a_line_of_exactly_its_limit_is_kept)
+{
+	static char text[2 * TT_MAX_LINE + 3];
+	struct scratch s;
+	struct tt_lines lines;
+	struct tt_error err = {0};
+	bool found;
+	memset(text, 'x', sizeof text);
+	text[TT_MAX_LINE] = text[sizeof text - 1] = '\n';
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], text, sizeof text);
+	cr_assert_eq(tt_lines_open(&lines, path, sizeof text, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_lines_next(&lines, &found, &err), TT_OK, "%s", err.message);
+	cr_expect(found && !lines.too_long && lines.line.len == TT_MAX_LINE);
+	cr_assert_eq(tt_lines_next(&lines, &found, &err), TT_OK, "%s", err.message);
+	cr_expect(found && lines.too_long);
+	tt_lines_close(&lines);
+	scratch_remove(&s, FILES, 1);
+}
+
 Test(batch_input, names_a_file_that_became_shorter)
 {
 	struct scratch s;
@@ -127,6 +148,24 @@ Test(batch_input, reads_a_sweep_with_its_scales_as_written)
 	cr_assert_eq(parse(&sweep, POLICIES, 2, NULL, &err), TT_OK);
 	cr_expect_eq(sweep.n, 0);
 	tt_sweep_free(&sweep);
+}
+
+/* As many cases as a sweep may have, and one more. */
+Test(batch_input, takes_the_largest_sweep_and_no_larger)
+{
+	struct tt_sweep sweep;
+	struct tt_error err = {0};
+	struct tt_buffer text = {0};
+	cr_assert_eq(tt_buffer_print(&text, &err, "a@0"), TT_OK);
+	for (int i = 1; i < TT_MAX_SWEEP; i++)
+		cr_assert_eq(tt_buffer_print(&text, &err, ",%d", i), TT_OK);
+	cr_assert_eq(parse(&sweep, POLICIES, 2, text.data, &err), TT_OK, "%s", err.message);
+	cr_expect_eq(sweep.n, TT_MAX_SWEEP);
+	cr_expect_eq(sweep.cases[TT_MAX_SWEEP - 1].scale, TT_MAX_SWEEP - 1);
+	tt_sweep_free(&sweep);
+	cr_assert_eq(tt_buffer_print(&text, &err, ",%d", TT_MAX_SWEEP), TT_OK);
+	expect_refused(parse(&sweep, POLICIES, 2, text.data, &err), &err, "one more", "", "more than 1024 cases");
+	tt_buffer_free(&text);
 }
 
 Test(batch_input, refuses_a_sweep_by_what_is_wrong)

@@ -291,9 +291,14 @@ with open("rows.jsonl", "w") as file:
     for i, (label, prompt) in enumerate(rows):
         file.write(json.dumps({"id": str(i), "prompt": prompt, "label": label, "split": "test"}) + "\n")
 PY
-works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --html page.html --completions done.jsonl
+# So do the names of the policy and of a file.
+python3 "$here/cli/make_policy.py" quoted.st 3 64 "$fingerprint" "trimtab.weights_digest=$(printf '0%.0s' {1..64})" \
+	"trimtab.name=\"onclick='x' <b>&amp;"
+echo '{"id": "9", "prompt": "q", "label": "benign", "split": "test"}' >"\"onclick='y' <i>.jsonl"
+works eval "$tiny_dir" --policy quoted.st --data rows.jsonl --data "\"onclick='y' <i>.jsonl" -n 4 --html page.html \
+	--completions done.jsonl
 check "eval: table" grep -q '^harmful  *rows.jsonl  *1 ' out
-check "eval: completions" [ "$(wc -l <done.jsonl)" = 3 ]
+check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
 check "page" python3 "$here/cli/check_page.py" page.html
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --json --limit 1
 json 'len(d["groups"]) == 3 and all(g["n"] == 1 for g in d["groups"])'

@@ -43,6 +43,8 @@ Test(refusal, repeated_fourgrams_are_counted_within_one_completion)
 	cr_expect(n == 5 && repeated == 4, "%zu %zu", n, repeated);
 	cr_assert_eq(tt_count_fourgrams(ids, 3, &n, &repeated, NULL), TT_OK);
 	cr_expect(n == 0 && repeated == 0);
+	cr_assert_eq(tt_count_fourgrams(ids, 4, &n, &repeated, NULL), TT_OK);
+	cr_expect(n == 1 && repeated == 0, "four are one");
 }
 
 Test(refusal, tallies_are_sums_over_tokens_not_means_of_means)

@@ -222,6 +222,77 @@ Test(kernels_sample, cuts_keep_the_tokens_of_the_reference)
 	}
 }
 
+/* Which of few tokens a draw may give, as bits: shares of the total fine enough for the least of them. */
+static uint32_t drawn(const struct tt_sample_plan *plan, const float *weights, uint32_t n)
+{
+	enum { SHARES = 1024 };
+	struct tt_cpu_candidate scratch[16];
+	uint32_t seen = 0;
+	cr_assert_leq(n, 16);
+	for (int i = 0; i < SHARES; i++)
+		seen |= 1u << tt_cpu_draw(plan, weights, n, (i + 0.5) / SHARES, scratch);
+	return seen;
+}
+
+/* Weights that are exact in binary, so that a share, a rank or a floor is met exactly: what reaches it is in, and nothing
+ * more is. */
+Test(kernels_sample, a_cut_on_its_very_border)
+{
+	/* By rank: ids 2, 0, 4, then 1 before 3, which weigh the same. Of their sum: 1/2, 3/4, 7/8, 15/16, 1. */
+	static const float weights[5] = {0.5f, 0.125f, 1, 0.125f, 0.25f};
+	static const struct {
+		float top_p, min_p;
+		uint32_t top_k, want;
+	} cases[] = {
+		{0.5f, 0, 0, 1 << 2},
+		{0.75f, 0, 0, 1 << 2 | 1 << 0},
+		{0.875f, 0, 0, 1 << 2 | 1 << 0 | 1 << 4},
+		{0.9375f, 0, 0, 1 << 2 | 1 << 0 | 1 << 4 | 1 << 1},
+		{0.50001f, 0, 0, 1 << 2 | 1 << 0},
+		{0.93751f, 0, 0, 31},
+		{1, 0, 4, 1 << 2 | 1 << 0 | 1 << 4 | 1 << 1},
+		{1, 0, 5, 31},
+		{1, 0.125f, 0, 31},
+		{1, 0.25f, 0, 1 << 2 | 1 << 0 | 1 << 4},
+		{1, 0.25f, 4, 1 << 2 | 1 << 0 | 1 << 4},
+		{0.9375f, 0.25f, 0, 1 << 2 | 1 << 0 | 1 << 4},
+		{0.9375f, 0.125f, 0, 1 << 2 | 1 << 0 | 1 << 4 | 1 << 1},
+		{0.9375f, 0.5f, 4, 1 << 2 | 1 << 0},
+		/* Top-p is a share of what top-k left: 1 of 1.5, 1.5 of 1.75. */
+		{0.625f, 0, 2, 1 << 2},
+		{0.75f, 0, 2, 1 << 2 | 1 << 0},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_sample_plan plan = {.target = -1, .temperature = 1};
+		plan.top_p = cases[i].top_p;
+		plan.min_p = cases[i].min_p;
+		plan.top_k = cases[i].top_k;
+		cr_expect_eq(drawn(&plan, weights, 5), cases[i].want, "case %zu: tokens %x, not %x", i,
+			drawn(&plan, weights, 5), cases[i].want);
+	}
+}
+
+/* A token has the shares from where it begins, which is its own, to where the next begins, which is not. */
+Test(kernels_sample, a_draw_on_the_border_of_two_tokens_gives_the_later)
+{
+	static const float weights[5] = {1, 0.5f, 0.25f, 0.125f, 0.125f};
+	static const double begins[5] = {0, 0.5, 0.75, 0.875, 0.9375};
+	struct tt_sample_plan all = {.target = -1, .temperature = 1, .top_p = 1}, ranked = all;
+	struct tt_cpu_candidate scratch[5];
+	for (uint32_t i = 0; i < 5; i++) {
+		cr_expect_eq(tt_cpu_draw(&all, weights, 5, begins[i], scratch), i);
+		cr_expect_eq(tt_cpu_draw(&all, weights, 5, nextafter(i < 4 ? begins[i + 1] : 1, 0), scratch), i);
+	}
+	/* By rank, of what top-k left: 1, 1/2, 1/4 and 1/4. */
+	static const float four[5] = {0.125f, 0.25f, 1, 0.25f, 0.5f};
+	static const uint32_t order[4] = {2, 4, 1, 3};
+	ranked.top_k = 4;
+	for (uint32_t i = 0; i < 4; i++) {
+		cr_expect_eq(tt_cpu_draw(&ranked, four, 5, begins[i], scratch), order[i]);
+		cr_expect_eq(tt_cpu_draw(&ranked, four, 5, nextafter(i < 3 ? begins[i + 1] : 1, 0), scratch), order[i]);
+	}
+}
+
 /* Pearson's chi-square over 20000 draws of one seed: a fixed number, held below the 99.99% quantile. */
 Test(kernels_sample, draws_have_the_exact_shares)
 {

@@ -434,6 +434,56 @@ Test(policy, other_formats_are_refused_by_their_name)
 	scratch_remove(&s, FILES, 1);
 }
 
+/* Loads the probe's file with another value under a key: n bytes, all 'x' but for `begin` at the front. */
+static int load_with_text(
+	const char *path, const char *key, const char *begin, size_t n, struct tt_policy **out, struct tt_error *err)
+{
+	char *value = calloc(n + 1, 1);
+	const struct change c = META(PROBE, key, value, "");
+	memset(value, 'x', n);
+	memcpy(value, begin, strlen(begin) < n ? strlen(begin) : n);
+	write_changed(&c, path);
+	int status = tt_policy_load(out, path, err);
+	free(value);
+	return status;
+}
+
+/* A text of exactly its limit is read in full; of one byte more, and of twice the limit, refused by its key. */
+Test(policy, texts_are_read_up_to_their_limit_and_no_further)
+{
+	static const struct {
+		const char *key;
+		size_t limit;
+		const char *refused_by;
+	} texts[] = {
+		{"trimtab.name", TT_MAX_POLICY_NAME, "name is longer than 200 bytes"},
+		{"trimtab.fingerprint", TT_MAX_POLICY_TEXT, "trimtab.fingerprint is longer than 1048576 bytes"},
+		{"trimtab.weights_digest", TT_MAX_POLICY_TEXT, "trimtab.weights_digest is longer than 1048576 bytes"},
+		{"trimtab.created", TT_MAX_POLICY_TEXT, "trimtab.created is longer than 1048576 bytes"},
+		{"trimtab.version", TT_MAX_POLICY_TEXT, "trimtab.version is longer than 1048576 bytes"},
+	};
+	struct scratch s;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		const size_t over[] = {texts[i].limit + 1, 2 * texts[i].limit};
+		struct tt_policy *p = NULL;
+		struct tt_error err = {0};
+		cr_assert_eq(load_with_text(path, texts[i].key, "<", texts[i].limit, &p, &err), TT_OK, "%s: %s",
+			texts[i].key, err.message);
+		const char *const fields[] = {p->name, p->fingerprint, p->weights_digest, p->created, p->version};
+		cr_expect_eq(strlen(fields[i]), texts[i].limit, "%s", texts[i].key);
+		cr_expect(fields[i][0] == '<' && fields[i][texts[i].limit - 1] == 'x', "%s", texts[i].key);
+		tt_policy_free(p);
+		for (size_t k = 0; k < 2; k++) {
+			int status = load_with_text(path, texts[i].key, "<", over[k], &p, &err);
+			expect_refused(status, &err, texts[i].key, path, texts[i].refused_by);
+			cr_expect_null(p);
+		}
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
 /* A header length that begins with 0x80 0x02 (640) looks like the start of a pickle, and is none. */
 Test(policy, a_header_of_640_bytes_is_no_pickle)
 {

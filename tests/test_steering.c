@@ -388,6 +388,27 @@ Test(steering, a_late_gate_equals_an_always_gate)
 	tt_policy_free(never);
 }
 
+/* A gate that reads the very layer that is steered first speaks too late for it, and needs the second pass as well. */
+Test(steering, a_gate_on_the_first_steered_layer_equals_an_always_gate)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 512);
+	struct tt_policy *gated = probe_policy(engine, 1, 1, 5), *always = probe_policy(engine, 0, 1, 5);
+	struct tt_engine_stats stats;
+	must(tt_engine_remove_policy(engine, always, err));
+	always->gate = TT_GATE_ALWAYS;
+	always->n_observed = 0;
+	must(tt_engine_add_policy(engine, always, NULL, err));
+	for (enum tt_policy_when when = TT_WHEN_GENERATION; when <= TT_WHEN_ALL; when++) {
+		struct outcome a = generate(engine, 4, gated, 1, when), b = generate(engine, 4, always, 1, when);
+		cr_assert(same_bits(&a, &b), "when %d", when);
+	}
+	tt_engine_stats(engine, &stats);
+	cr_assert_eq(stats.n_reruns, 2, "last and all run again");
+	tt_engine_close(engine);
+	tt_policy_free(gated);
+	tt_policy_free(always);
+}
+
 /* Every row of a batch under another policy and scale, against each alone. */
 Test(steering, a_row_keeps_its_own_policy_in_a_batch)
 {

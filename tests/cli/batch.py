@@ -89,6 +89,21 @@ def mixed_rows(n, seed=7):
     return rows
 
 
+def check_completion_logprobs(choice, custom_id):
+    """The lists of /v1/completions: of one length, each token among its likeliest two and itself. Whether tokens were placed."""
+    lists = choice["logprobs"]
+    tokens, own, top, offsets = (lists[k] for k in ("tokens", "token_logprobs", "top_logprobs", "text_offset"))
+    check(len(tokens) == len(own) == len(top) == len(offsets) > 0, f"lists of {custom_id}")
+    for token, logprob, likeliest in zip(tokens, own, top):
+        # A name ends before a NUL.
+        check(1 <= len(likeliest) <= 3 and token.split("\0")[0] in likeliest and max(likeliest.values()) >= logprob,
+              f"{token!r} at {logprob} among {likeliest} of {custom_id}")
+    if choice["text"] != "".join(tokens):  # pieces of characters, or special tokens
+        return False
+    check(offsets == [len("".join(tokens[:i])) for i in range(len(tokens))], f"places {offsets} of {tokens} of {custom_id}")
+    return True
+
+
 def ids_of(rows):
     """What the rows of the output have to be called."""
     ids = []
@@ -183,7 +198,7 @@ def test_bodies():
     for i, (row, _) in enumerate(bad):
         if isinstance(row, dict):
             row = {key: f"{value} {i}" if value == "b" and "id" in key else value for key, value in row.items()}
-        lines += [row, chat(f"good {i}", f"Hello {i}")]
+        lines += [row, chat("g" * 512 if i == 2 else f"good {i}", f"Hello {i}")]  # the longest that an id may be
     write_lines("bad.jsonl", lines)
     write_lines("good.jsonl", lines[1::2])
     make_policy("p.st")
@@ -236,7 +251,7 @@ def test_answers():
     works(*arguments, "-o", "out.jsonl", "-b", "7")
     out = read_rows("out.jsonl")
     check([row["custom_id"] for row in out] == ids_of(rows), "the rows are not in the order of the input")
-    given = [row for row in rows if isinstance(row, dict) or row.strip()]
+    given, n_placed = [row for row in rows if isinstance(row, dict) or row.strip()], 0
     for row, asked in zip(out, given):
         if row["error"]:
             continue
@@ -258,6 +273,8 @@ def test_answers():
                 check(c["finish_reason"] == "stop" or whole == c["message"]["content"], f"tokens of {row['custom_id']}")
                 check(all(len(e["top_logprobs"]) == 1 and e["logprob"] <= e["top_logprobs"][0]["logprob"] <= 0
                           for e in entries), f"logprobs of {row['custom_id']}")
+            elif c["logprobs"]:
+                n_placed += check_completion_logprobs(c, row["custom_id"])
         policies = (asked.get("body", {}).get("steering") or {}).get("policies")
         steering = body["steering"]
         check(bool(policies) == bool(steering), f"steering of {row['custom_id']}")
@@ -268,6 +285,7 @@ def test_answers():
             close = entry["coef"].keys() == expected.keys() and all(
                 abs(entry["coef"][l] - expected[l]) < 1e-6 for l in expected)
             check(entry["policy"] == policy["name"] and entry["s"] == 1 and close, f"decision {entry} of {policy}")
+    check(n_placed > 0, "no completion had its tokens' places checked")
     created = {row["response"]["body"]["created"] for row in out if not row["error"]}
     check(len(created) == 1 and abs(created.pop() - time.time()) < 600, "created")
     for row, asked in list(zip(out, given))[:13]:  # what `generate` says to a plain prompt

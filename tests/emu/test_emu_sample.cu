@@ -1,4 +1,5 @@
 /* Sampling on the emulator: against the definition by a full sort in double, and against the CPU twin. */
+#include "kernels/cuda/ptx.cuh"
 #include "tests/emu/op_case.h"
 
 enum { ROWS = 60, KINDS = 10 };
@@ -248,6 +249,92 @@ Test(emu_sample, draws_have_their_shares)
 	plan.sampling.top_k = 0;
 	plan.sampling.min_p = 0;
 	shares_hold(plan);
+}
+
+/* -- Cuts on their very border -- */
+
+/* Three tokens tie at a weight of 1 and two at 1/2, so that shares are exact. The seed is one that shows each of them in few
+ * draws. */
+enum { BORDER_VOCAB = 700, BORDER_DRAWS = 16, BORDER_TOKENS = 5, BORDER_SEED = 5 };
+static const int32_t border_ids[BORDER_TOKENS] = {5, 256, 699, 0, 512}; /* by rank */
+
+/* A logit below 0 whose weight is exactly 1/2. */
+static float half_logit(void)
+{
+	float x = -0.6931472f;
+	for (int i = 0; i < 8 && tt_exp(x) != 0.5f; i++)
+		x = nextafterf(x, tt_exp(x) > 0.5f ? -1.0f : 0.0f);
+	cr_assert_eq(tt_exp(x), 0.5f);
+	return x;
+}
+
+/* How many tokens come: the first of border_ids, and no others. The CPU twin draws the same. */
+static uint32_t border_count(struct tt_sample_plan plan)
+{
+	struct rows r = {BORDER_VOCAB, BORDER_DRAWS, (float *)calloc(BORDER_DRAWS * BORDER_VOCAB, sizeof(float)),
+		make_samples(BORDER_DRAWS)};
+	struct tt_sample_result got[BORDER_DRAWS], want[BORDER_DRAWS];
+	uint32_t seen = 0, count = 0;
+	const float half = half_logit();
+	plan.target = -1;
+	plan.temperature = 1;
+	plan.seed = BORDER_SEED;
+	for (uint32_t i = 0; i < BORDER_DRAWS; i++) {
+		float *x = r.logits + (size_t)i * BORDER_VOCAB;
+		for (uint32_t k = 0; k < BORDER_VOCAB; k++)
+			x[k] = -INFINITY;
+		for (uint32_t k = 0; k < BORDER_TOKENS; k++)
+			x[border_ids[k]] = k < 3 ? 0 : half;
+		plan.counter = i;
+		tt_step_samples(r.step)[i] = plan;
+	}
+	op_open(TT_EMU_FORWARD, 1, 1 << 22);
+	on_emulator(&r, BORDER_DRAWS, got);
+	on_cpu(&r, want);
+	compare(&r, got, want);
+	for (uint32_t i = 0; i < BORDER_DRAWS; i++)
+		for (uint32_t k = 0; k < BORDER_TOKENS; k++)
+			seen |= got[i].token == border_ids[k] ? 1u << k : 0;
+	while (seen >> count & 1)
+		count++;
+	cr_expect_eq(seen, (1u << count) - 1, "tokens %x were drawn: a rank is left out", seen);
+	free(r.logits);
+	free(r.step);
+	return count;
+}
+
+/* What reaches a rank, a share or a floor exactly is kept, and nothing behind it: by id among equals. */
+Test(emu_sample, cuts_on_their_very_border)
+{
+	const float above = nextafterf(0.5f, 1);
+	const struct {
+		uint32_t top_k;
+		float top_p, min_p;
+		uint32_t want;
+	} cases[] = {
+		{2, 1, 0, 2},
+		{4, 1, 0, 4},
+		{2, 0.5f, 0, 1},
+		{2, 0.5000001f, 0, 2},
+		{0, 0.75f, 0, 3},
+		{0, 0.7500001f, 0, 4},
+		{0, 0.875f, 0, 4},
+		{0, 1, 0.5f, 5},
+		{0, 1, above, 3},
+		{0, 1, 1, 3},
+		{4, 1, 0.5f, 4},
+		{4, 1, above, 3},
+		{0, 0.999999f, 0.5f, 5},
+		{2, 1, 1, 2},
+	};
+	for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_sample_plan plan = {};
+		plan.top_k = cases[i].top_k;
+		plan.top_p = cases[i].top_p;
+		plan.min_p = cases[i].min_p;
+		uint32_t count = border_count(plan);
+		cr_expect_eq(count, cases[i].want, "case %u: %u tokens, not %u", i, count, cases[i].want);
+	}
 }
 
 /* A row's bits alone, among others, in a wider grid and in every order. */

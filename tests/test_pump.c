@@ -244,28 +244,46 @@ Test(pump, gives_the_engines_error_where_a_step_fails)
 	}
 }
 
+struct guest {
+	struct tt_engine *engine;
+	int status; /* the first that failed */
+};
+
+/* Every other request is over as soon as a step is planned. */
 static void *come_and_go(void *user)
 {
-	struct feed f = feed_new();
-	f.engine = user;
-	for (int i = 0; i < 3000; i++) {
+	struct guest *g = user;
+	const int32_t ids[2] = {5, 17};
+	struct tt_request_options options;
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = 2;
+	for (int i = 0; i < 2000 && g->status == TT_OK; i++) {
 		struct tt_request *request = NULL;
-		f.n_submitted = f.n_taken = 0;
-		must(feed_next(&f, &request, err));
+		options.timeout = i % 2 ? 1e-9 : 0;
+		g->status = tt_request_submit_own(&request, g->engine, &options, NULL);
+		if (g->status == TT_OK && i % 2)
+			g->status = tt_request_wait(request, NULL);
 		tt_request_free(request);
 	}
 	return NULL;
 }
 
-/* What is cancelled while a step is planned leaves it empty; a request that comes in at that moment can run all the same. */
+/* What ends while a step is planned leaves it empty; a request that comes in at that moment can run all the same. */
 Test(pump, requests_that_come_and_go_do_not_fail_others)
 {
+	enum { N = 4 };
 	struct tt_engine *engine = open(true);
-	pthread_t threads[3];
-	for (int i = 0; i < 3; i++)
-		cr_assert_eq(pthread_create(&threads[i], NULL, come_and_go, engine), 0);
-	for (int i = 0; i < 3; i++)
+	struct guest guests[N];
+	pthread_t threads[N];
+	for (int i = 0; i < N; i++) {
+		guests[i] = (struct guest){.engine = engine};
+		cr_assert_eq(pthread_create(&threads[i], NULL, come_and_go, &guests[i]), 0);
+	}
+	for (int i = 0; i < N; i++) {
 		pthread_join(threads[i], NULL);
+		cr_expect_eq(guests[i].status, TT_OK);
+	}
 	must(tt_engine_stop(engine, err));
 	nothing_left(engine, "coming and going");
 	tt_engine_close(engine);
@@ -365,21 +383,16 @@ static void *evaluate(void *user)
 {
 	struct evaluation *e = user;
 	e->status = eval_run(e, &e->error);
-	return NULL;
+	return e;
 }
 
 /* Not in a thread, which may assert nothing. */
-static void evaluated(struct evaluation *e)
+static void evaluated(void *user)
 {
+	struct evaluation *e = user;
 	cr_assert_eq(e->status, TT_OK, "%s", e->error.message);
 	e->report = report_stable(e->report);
 	e->completions = read_stable(e->path);
-}
-
-static void evaluate_now(struct evaluation *e)
-{
-	evaluate(e);
-	evaluated(e);
 }
 
 static void eval_free(struct evaluation *e)
@@ -456,11 +469,12 @@ static void *answer(void *user)
 {
 	struct work *w = user;
 	w->status = batch_run(w, &w->error);
-	return NULL;
+	return w;
 }
 
-static void answered(struct work *w)
+static void answered(void *user)
 {
+	struct work *w = user;
 	char path[512];
 	cr_assert_eq(w->status, TT_OK, "%s", w->error.message);
 	w->output = read_stable(path_of(w, "out.jsonl", path));
@@ -537,9 +551,8 @@ Test(pump, a_started_engine_gives_the_bytes_of_a_stepped_one)
 		struct work *w = &works[started];
 		work_open(w, started);
 		fit(w);
-		evaluate_now(&w->eval);
-		answer(w);
-		answered(w);
+		evaluated(evaluate(&w->eval));
+		answered(answer(w));
 		capture(w);
 	}
 	const struct work *a = &works[0], *b = &works[1];
@@ -592,9 +605,8 @@ Test(pump, an_eval_a_batch_and_a_client_share_an_engine)
 {
 	struct work alone, w;
 	work_open(&alone, false);
-	evaluate_now(&alone.eval);
-	answer(&alone);
-	answered(&alone);
+	evaluated(evaluate(&alone.eval));
+	answered(answer(&alone));
 	work_open(&w, true);
 	struct client client = {.engine = w.engine};
 	pthread_t eval_thread, batch_thread, client_thread;
@@ -657,7 +669,7 @@ Test(pump, the_kill_switch_comes_between_two_evals)
 	struct evaluation evals[2];
 	char *want = NULL, *got = NULL;
 	work_open(&w, true);
-	evaluate_now(&w.eval);
+	evaluated(evaluate(&w.eval));
 	size_t n_steered = count_steered(w.eval.completions, &want);
 	cr_expect_gt(n_steered, 10, "%zu rows are changed", n_steered);
 	two_evals(&w, evals);
@@ -669,13 +681,13 @@ Test(pump, the_kill_switch_comes_between_two_evals)
 		eval_free(&evals[i]);
 	}
 	eval_free(&w.eval);
-	evaluate_now(&w.eval);
+	evaluated(evaluate(&w.eval));
 	cr_expect_eq(count_steered(w.eval.completions, &got), 0, "killed");
 	same_text("what is not steered", want, got);
 	free(got);
 	tt_engine_resume_steering(w.engine);
 	eval_free(&w.eval);
-	evaluate_now(&w.eval);
+	evaluated(evaluate(&w.eval));
 	cr_expect_eq(count_steered(w.eval.completions, &got), n_steered, "resumed");
 	free(got);
 	free(want);
@@ -722,10 +734,10 @@ Test(pump, an_eval_goes_on_by_itself_when_the_engines_thread_ends)
 	struct work w;
 	struct evaluation e;
 	work_open(&w, true);
-	evaluate_now(&w.eval);
+	evaluated(evaluate(&w.eval));
 	e = (struct evaluation){.engine = w.engine, .policy = w.eval.policy, .act_at = 11, .act = stop_engine};
 	path_of(&w, "b.jsonl", e.path);
-	evaluate_now(&e);
+	evaluated(evaluate(&e));
 	cr_expect(!w.engine->started);
 	same_text("completions", e.completions, w.eval.completions);
 	eval_free(&e);

@@ -47,7 +47,7 @@ int tt_completions_run(struct tt_engine *engine, const struct tt_request_options
 	struct tt_completion *out, struct tt_progress *progress, struct tt_error *err)
 {
 	struct taker taker = {engine, options, out};
-	return tt_run(engine, options, n, take_completion, &taker, progress, err);
+	return tt_pump_all(engine, options, n, take_completion, &taker, progress, err);
 }
 
 static int take_scores(void *user, size_t index, struct tt_request *request, struct tt_error *err)
@@ -84,7 +84,7 @@ int tt_completions_score(struct tt_engine *engine, const struct tt_request_optio
 		scored[i].score = true;
 	}
 	if (status == TT_OK)
-		status = tt_run(engine, scored, n, take_scores, &taker, progress, err);
+		status = tt_pump_all(engine, scored, n, take_scores, &taker, progress, err);
 	for (size_t i = 0; scored && i < n; i++)
 		free((void *)(uintptr_t)scored[i].ids);
 	free(scored);

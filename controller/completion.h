@@ -2,7 +2,7 @@
 #ifndef CONTROLLER_COMPLETION_H
 #define CONTROLLER_COMPLETION_H
 
-#include "controller/runner.h"
+#include "runtime/pump.h"
 
 struct tt_completion {
 	int32_t *ids; // [n_ids] generated, an end token included

@@ -108,7 +108,7 @@ static int run_contrast(struct contrast *c, struct tt_error *err)
 	for (size_t i = 0; i < n; i++)
 		TT_TRY(fill_request(c, i, err));
 	TT_TRY(tt_progress_begin(&fit->progress, "directions", n, err));
-	TT_TRY(tt_run(fit->engine, c->options, n, take_contrast, c, &fit->progress, err));
+	TT_TRY(tt_pump_all(fit->engine, c->options, n, take_contrast, c, &fit->progress, err));
 	for (size_t i = 0; i < width; i++)
 		fit->directions[i] = (float)c->sum[i];
 	return TT_OK;

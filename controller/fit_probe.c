@@ -79,7 +79,7 @@ static int gather(struct features *f, struct tt_error *err)
 	for (int label = 0; label < TT_N_LABELS; label++)
 		add_rows(f, &fit->val[label], &n);
 	TT_TRY(tt_progress_begin(&fit->progress, "probe", n, err));
-	return tt_run(fit->engine, f->options, n, take_features, f, &fit->progress, err);
+	return tt_pump_all(fit->engine, f->options, n, take_features, f, &fit->progress, err);
 }
 
 static int descending(const void *a, const void *b)

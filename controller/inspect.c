@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "controller/inspect.h"
 #include "controller/policy.h"
-#include "controller/runner.h"
+#include "controller/prompts.h"
 #include "weights/config.h"
 #include "weights/gguf.h"
 #include "weights/safetensors.h"

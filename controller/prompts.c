@@ -10,6 +10,7 @@
 
 static const char *const label_names[TT_N_LABELS] = {"harmful", "benign", "borderline"};
 static const char *const split_names[] = {"train", "val", "test"};
+static const int64_t fixed_date = 1735689600; /* 1 January 2025 */
 
 const char *tt_label_name(enum tt_label label)
 {
@@ -181,4 +182,31 @@ void tt_prompts_free(struct tt_prompts *prompts)
 	free(prompts->rows);
 	free(prompts->files);
 	*prompts = (struct tt_prompts){0};
+}
+
+int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
+	size_t *n_ids, struct tt_error *err)
+{
+	const struct tt_text *text = tt_engine_text(engine);
+	const struct tt_chat_options options = {.now = fixed_date};
+	char *messages = NULL;
+	int status;
+	*ids = NULL;
+	if (!tt_text_has_tokenizer(text))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
+	if (!tt_text_has_template(text)) {
+		status = tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, n_ids, err);
+	} else {
+		TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
+		status = tt_text_encode_chat(text, messages, &options, ids, n_ids, err);
+		tt_free(messages);
+	}
+	uint32_t context = tt_engine_info(engine)->context;
+	if (status == TT_OK && (room > context || *n_ids > context - room)) {
+		status = tt_fail(err, TT_ERR_LIMIT, "%zu tokens and %zu behind them do not fit the context of %u",
+			*n_ids, room, context);
+		tt_free(*ids);
+		*ids = NULL;
+	}
+	return status == TT_OK ? TT_OK : tt_fail_within(err, what);
 }

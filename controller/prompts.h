@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "base/memory.h"
+#include "runtime/trimtab.h"
 
 enum { TT_MAX_PROMPT_LINE = 1 << 24 }; /* bytes of one line */
 
@@ -38,5 +39,11 @@ void tt_prompts_free(struct tt_prompts *prompts);
 
 const char *tt_label_name(enum tt_label label);
 bool tt_split_parse(const char *name, enum tt_split *out);
+
+/* The ids of one user message as the model's chat template puts it, or of the bare text when there is no template. The
+ * template sees a fixed date, so that a fit and an eval can be repeated. what names the prompt in messages; room is how
+ * many tokens must fit behind it. *ids is released with tt_free. */
+int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
+	size_t *n_ids, struct tt_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/outputs.h"
 #include "runtime/engine.h"
+#include "runtime/pump.h"
 #include "weights/model.h"
 #include "weights/safetensors.h"
 
@@ -24,7 +25,7 @@ static int run(struct tt_request **out, struct tt_engine *engine, const int32_t 
 	options.n_steering = n_steering;
 	for (uint32_t i = 0; i < n_steering && i < TT_MAX_STACK; i++)
 		options.steering[i] = steering[i];
-	TT_TRY(tt_request_submit(out, engine, &options, err));
+	TT_TRY(tt_request_submit_own(out, engine, &options, err));
 	return tt_request_wait(*out, err);
 }
 

@@ -68,6 +68,7 @@ struct tt_engine {
 struct tt_request {
 	struct tt_sequence sequence; /* first: the scheduler's hooks are given this */
 	struct tt_engine *engine;
+	bool own;                           /* of tt_request_submit_own: never in the list of the finished */
 	struct tt_request_options options;  /* its pointers are NULLed but for the callbacks; what they held is below */
 	float *weights;                     // [n_steering][L]
 	struct tt_request *before, *behind; /* in the list of the finished */
@@ -120,6 +121,9 @@ int tt_service_open(struct tt_engine *engine, struct tt_error *err);
 void tt_service_close(struct tt_engine *engine);
 void tt_lock(struct tt_engine *engine);
 void tt_unlock(struct tt_engine *engine);
+/* One step or, where the engine has its thread, the wait for something to change, until deadline (of tt_now; 0: none). The lock is
+ * held, once. */
+int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error *err);
 /* On the thread that owns the model, between two steps. */
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
 	struct tt_error *err);

@@ -38,24 +38,6 @@ static bool find_stop(struct tt_reply *reply, size_t from)
 	return reply->limit != SIZE_MAX;
 }
 
-bool tt_reply_add(struct tt_reply *reply, const char *piece, size_t n)
-{
-	struct tt_buffer *text = &reply->text;
-	size_t before = text->len;
-	if (tt_grow(&text->data, &text->capacity, text->len + 3 * n + 32, 1, NULL) == TT_OK)
-		text->len += tt_utf8_stream_push(&reply->stream, piece, n, text->data + text->len);
-	reply->ends[reply->n_tokens++] = text->len;
-	return reply->n_stops > 0 && find_stop(reply, before);
-}
-
-void tt_reply_finish(struct tt_reply *reply)
-{
-	struct tt_buffer *text = &reply->text;
-	reply->finished = true;
-	if (tt_grow(&text->data, &text->capacity, text->len + 32, 1, NULL) == TT_OK)
-		text->len += tt_utf8_stream_finish(&reply->stream, text->data + text->len);
-}
-
 /* Bytes at the end of the text that begin some stop string. */
 static size_t n_held(const struct tt_reply *reply)
 {
@@ -70,12 +52,28 @@ static size_t n_held(const struct tt_reply *reply)
 	return held;
 }
 
+bool tt_reply_add(struct tt_reply *reply, const char *piece, size_t n)
+{
+	struct tt_buffer *text = &reply->text;
+	size_t before = text->len;
+	if (tt_grow(&text->data, &text->capacity, text->len + 3 * n + 32, 1, NULL) == TT_OK)
+		text->len += tt_utf8_stream_push(&reply->stream, piece, n, text->data + text->len);
+	reply->ends[reply->n_tokens++] = text->len - n_held(reply);
+	return reply->n_stops > 0 && find_stop(reply, before);
+}
+
+void tt_reply_finish(struct tt_reply *reply)
+{
+	struct tt_buffer *text = &reply->text;
+	reply->finished = true;
+	if (tt_grow(&text->data, &text->capacity, text->len + 32, 1, NULL) == TT_OK)
+		text->len += tt_utf8_stream_finish(&reply->stream, text->data + text->len);
+}
+
 const char *tt_reply_give(struct tt_reply *reply, size_t i, size_t *n)
 {
 	bool last = reply->finished && i + 1 == reply->n_tokens;
-	size_t until = reply->finished ? reply->text.len : reply->text.len - n_held(reply);
-	if (!last && reply->ends[i] < until)
-		until = reply->ends[i];
+	size_t until = last ? reply->text.len : reply->ends[i];
 	if (reply->limit < until)
 		until = reply->limit;
 	*n = 0;

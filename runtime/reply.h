@@ -8,7 +8,7 @@
 struct tt_reply {
 	struct tt_utf8_stream stream;
 	struct tt_buffer text; /* whole code points */
-	size_t *ends;          // [max_tokens] bytes of text with each token
+	size_t *ends;          // [max_tokens] bytes of text that may be shown with each token
 	size_t n_tokens;
 	char **stops; // [n_stops]
 	size_t n_stops;
@@ -29,8 +29,8 @@ void tt_reply_close(struct tt_reply *reply);
 bool tt_reply_add(struct tt_reply *reply, const char *piece, size_t n);
 void tt_reply_finish(struct tt_reply *reply);
 
-/* The text that may be shown with token i (each in turn, once): not what could be the beginning of a stop string.
- * Terminated, until the next call. */
+/* The text that may be shown with token i (each in turn, once): not what could be the beginning of a stop string, as far as was
+ * known when the token came, whenever it is asked for. Terminated, until the next call. */
 const char *tt_reply_give(struct tt_reply *reply, size_t i, size_t *n);
 
 #endif

@@ -148,6 +148,14 @@ static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t
 		r->options.notify(r->options.user, r);
 }
 
+/* For tt_engine_next. */
+static void list(struct tt_engine *engine, struct tt_request *r)
+{
+	r->before = engine->last_finished;
+	*(r->before ? &r->before->behind : &engine->first_finished) = r;
+	engine->last_finished = r;
+}
+
 static void finished(void *user, struct tt_sequence *q)
 {
 	struct tt_engine *engine = user;
@@ -158,9 +166,8 @@ static void finished(void *user, struct tt_sequence *q)
 		policy->last_step = engine->scheduler.n_planned;
 	}
 	tt_reply_finish(&r->reply);
-	r->before = engine->last_finished;
-	*(r->before ? &r->before->behind : &engine->first_finished) = r;
-	engine->last_finished = r;
+	if (!r->own)
+		list(engine, r);
 	pthread_cond_broadcast(&engine->changed);
 	if (r->options.notify)
 		r->options.notify(r->options.user, r);

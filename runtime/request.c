@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/sampling.h"
 #include "runtime/engine.h"
+#include "runtime/pump.h"
 #include "weights/model.h"
 
 enum { MAX_TIMEOUT = 1000000000 };
@@ -242,7 +243,7 @@ static int enqueue(struct tt_request *r, struct tt_error *err)
 	return TT_OK;
 }
 
-int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
+static int submit(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options, bool own,
 	struct tt_error *err)
 {
 	struct tt_request *r = NULL;
@@ -253,6 +254,7 @@ int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const s
 	TT_TRY(check(engine, options, err));
 	TT_TRY(tt_alloc(&r, 1, sizeof *r, err));
 	r->engine = engine;
+	r->own = own;
 	r->options = *options;
 	int status = prepare(r, err);
 	if (status == TT_OK) {
@@ -266,6 +268,18 @@ int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const s
 	}
 	*out = r;
 	return TT_OK;
+}
+
+int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
+	struct tt_error *err)
+{
+	return submit(out, engine, options, false, err);
+}
+
+int tt_request_submit_own(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
+	struct tt_error *err)
+{
+	return submit(out, engine, options, true, err);
 }
 
 void tt_request_cancel(struct tt_request *r)

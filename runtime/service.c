@@ -230,8 +230,7 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 	tt_unlock(e);
 }
 
-/* One step, or the wait for something to change; the lock is held. deadline 0: none. */
-static int advance(struct tt_engine *engine, double deadline, struct tt_error *err)
+int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error *err)
 {
 	struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)(1e9 * (deadline - floor(deadline)))};
 	if (!engine->started) {
@@ -251,6 +250,15 @@ static int advance(struct tt_engine *engine, double deadline, struct tt_error *e
 	return TT_OK;
 }
 
+/* What failed the step that ended a request; a start since then has forgotten it. */
+static int fail_as_engine(const struct tt_engine *engine, struct tt_error *err)
+{
+	const struct tt_error *failure = &engine->failure;
+	if (failure->code == TT_OK)
+		return tt_fail(err, TT_ERR_DEVICE, "the engine could not run a step");
+	return tt_fail(err, failure->code, "%s", failure->message);
+}
+
 int tt_request_wait(struct tt_request *request, struct tt_error *err)
 {
 	int status = TT_OK;
@@ -258,9 +266,9 @@ int tt_request_wait(struct tt_request *request, struct tt_error *err)
 	struct tt_engine *engine = request->engine;
 	tt_lock(engine);
 	while (status == TT_OK && request->sequence.finish == TT_RUNNING)
-		status = advance(engine, 0, err);
+		status = tt_engine_advance(engine, 0, err);
 	if (status == TT_OK && request->sequence.finish == TT_FINISH_FAILED)
-		status = tt_fail(err, engine->failure.code, "%s", engine->failure.message);
+		status = fail_as_engine(engine, err);
 	tt_unlock(engine);
 	return status;
 }
@@ -286,7 +294,7 @@ int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double tim
 	while (!(*out = take_finished(engine)) && status == TT_OK && tt_engine_pending(engine) > 0) {
 		if (deadline > 0 && tt_now() >= deadline)
 			break;
-		status = advance(engine, deadline, err);
+		status = tt_engine_advance(engine, deadline, err);
 	}
 	tt_unlock(engine);
 	return status;

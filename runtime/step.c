@@ -42,12 +42,25 @@ static int prepare(struct tt_engine *engine, const struct tt_plan **plan, struct
 	return restore_rows(engine, *plan, err);
 }
 
+static uint64_t n_in_flight(const struct tt_engine *engine)
+{
+	return engine->scheduler.n_planned - engine->scheduler.n_collected;
+}
+
+/* Whether nothing runs, nor will, though some wait. Under the lock, or a request submitted since would pass for one that cannot run. */
+static bool is_stuck(const struct tt_engine *engine, const struct tt_plan *plan)
+{
+	return plan->step->n_tokens == 0 && n_in_flight(engine) == 0 && tt_step_due(engine);
+}
+
 static int begin(struct tt_engine *engine, const struct tt_plan **plan, struct tt_error *err)
 {
 	tt_lock(engine);
 	tt_scheduler_expire(&engine->scheduler, tt_now());
 	pthread_mutex_lock(&engine->launch);
 	int status = prepare(engine, plan, err);
+	if (status == TT_OK && is_stuck(engine, *plan))
+		status = tt_fail(err, TT_ERR_LIMIT, "no request can run, though some wait");
 	tt_unlock(engine);
 	if (status == TT_OK && (*plan)->step->n_tokens > 0)
 		status = tt_forward_submit(&engine->state, &engine->kv.pages, (*plan)->step, err);
@@ -66,11 +79,6 @@ static int finish_one(struct tt_engine *engine, struct tt_error *err)
 	return TT_OK;
 }
 
-static uint64_t n_in_flight(const struct tt_engine *engine)
-{
-	return engine->scheduler.n_planned - engine->scheduler.n_collected;
-}
-
 static int finish_down_to(struct tt_engine *engine, uint32_t n, struct tt_error *err)
 {
 	while (n_in_flight(engine) > n)
@@ -83,8 +91,6 @@ static int step(struct tt_engine *engine, struct tt_error *err)
 {
 	const struct tt_plan *plan = NULL;
 	TT_TRY(begin(engine, &plan, err));
-	if (plan->step->n_tokens == 0 && n_in_flight(engine) == 0 && tt_step_due(engine))
-		return tt_fail(err, TT_ERR_LIMIT, "no request can run, though some wait");
 	bool ahead = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
 	uint32_t in_flight =
 		engine->backend->in_flight < TT_MAX_IN_FLIGHT ? engine->backend->in_flight : TT_MAX_IN_FLIGHT;

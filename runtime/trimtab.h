@@ -276,12 +276,14 @@ size_t tt_engine_pending(const struct tt_engine *engine);
 /* Steps until the request is finished (others in flight advance too). */
 int tt_request_wait(struct tt_request *request, struct tt_error *err);
 /* Steps until some request is finished that no call gave out yet, in the order in which they finish. *out is NULL when
- * none is pending, or after timeout seconds (finite; negative: no limit). */
+ * none is pending, or after timeout seconds (finite; negative: no limit). Requests of tt_fit, tt_eval, tt_batch and
+ * tt_capture on other threads are not given out. */
 int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err);
 
 /* Gives the model a thread of its own that steps whenever there is something to run. From then on every function of an
  * engine, its requests and its policies may be called from any thread; tt_request_wait and tt_engine_next wait
- * instead of stepping, tt_engine_step is refused. A step that fails ends the requests in flight with TT_FINISH_FAILED. */
+ * instead of stepping, tt_engine_step is refused; several tt_fit, tt_eval and tt_batch may run at once. A step that fails
+ * ends the requests in flight with TT_FINISH_FAILED. */
 int tt_engine_start(struct tt_engine *engine, struct tt_error *err);
 /* Ends the thread after the step under way; requests that are not finished stay, and tt_engine_step may go on with them.
  * The error that failed a step, if one did. */
@@ -380,7 +382,8 @@ struct tt_eval_options {
 };
 void tt_eval_options_default(struct tt_eval_options *options);
 
-/* Generates every row unsteered and steered, greedy, and measures. *report: JSON (tt_free), laid out as docs/cli.md says. */
+/* Generates every row unsteered and steered, greedy, and measures. *report: JSON (tt_free), laid out as docs/cli.md says; its speed
+ * is the engine's, whatever else ran on it meanwhile. */
 int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
 /* JSON (tt_free) about a model, policy or safetensors file; with model_path (may be NULL) also whether and how a policy

@@ -12,9 +12,10 @@
 #include "runtime/batch/journal.h"
 #include "runtime/batch/row.h"
 #include "runtime/engine.h"
+#include "runtime/pump.h"
 
-/* Rows between the oldest that is not written and the newest that was begun, by the engine's batch: a long row holds up
- * the writing of those behind it, but the engine stays full until the window is. */
+/* Rows between the oldest that is not written and the newest that was begun, and as many requests, by the engine's batch: a
+ * long row holds up the writing of those behind it, but the engine stays full until the window is. */
 enum { WINDOW_BATCHES = 4 };
 
 struct batch {
@@ -124,35 +125,16 @@ static int skip_written(struct batch *b, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Begins rows while the window has room and the engine could run dry. */
-static int begin_rows(struct batch *b, struct tt_error *err)
+static struct tt_row *row_at(const struct batch *b, uint64_t i)
 {
-	while (!b->at_end && b->n_begun - b->journal.n_rows < b->window &&
-		tt_engine_pending(b->job.engine) < 2 * (size_t)b->job.options->max_batch) {
-		if (b->has_input && b->next_case < rows_per_line(b)) {
-			const struct tt_sweep_case *sweep = b->job.sweep.n ? &b->job.sweep.cases[b->next_case] : NULL;
-			struct tt_row *row = &b->rows[b->n_begun % b->window];
-			*row = (struct tt_row){0};
-			b->n_begun++;
-			b->next_case++;
-			TT_TRY(tt_row_start(row, &b->job, &b->input, sweep, err));
-		} else {
-			TT_TRY(next_input(b, err));
-		}
-	}
-	return TT_OK;
+	return &b->rows[i % b->window];
 }
 
-/* Takes what the step gave, and writes the rows that are done and have no unfinished one before them. */
-static int end_rows(struct batch *b, struct tt_error *err)
+/* Writes the rows that are done and have no unfinished one before them. */
+static int write_rows(struct batch *b, struct tt_error *err)
 {
-	for (uint64_t i = b->journal.n_rows; i < b->n_begun; i++) {
-		struct tt_row *row = &b->rows[i % b->window];
-		if (!row->done)
-			TT_TRY(tt_row_advance(row, &b->job, err));
-	}
-	while (b->journal.n_rows < b->n_begun && b->rows[b->journal.n_rows % b->window].done) {
-		struct tt_row *row = &b->rows[b->journal.n_rows % b->window];
+	while (b->journal.n_rows < b->n_begun && row_at(b, b->journal.n_rows)->done) {
+		struct tt_row *row = row_at(b, b->journal.n_rows);
 		TT_TRY(tt_journal_add(&b->journal, &row->line, &row->telemetry, row->is_error, err));
 		b->report->n_prompt_tokens += row->n_prompt;
 		b->report->n_generated_tokens += row->n_generated;
@@ -161,21 +143,55 @@ static int end_rows(struct batch *b, struct tt_error *err)
 	return TT_OK;
 }
 
-/* One step of the engine, which must come forward by it: a step that did nothing would be asked for for ever. */
-static int step(struct batch *b, uint32_t *idle, struct tt_error *err)
+/* Begins the next row of the line in hand, or goes on to the next line. */
+static int begin_row(struct batch *b, struct tt_error *err)
 {
-	struct tt_engine_stats before, after;
-	if (tt_engine_pending(b->job.engine) == 0)
-		return TT_OK;
-	tt_engine_stats(b->job.engine, &before);
-	TT_TRY(tt_engine_step(b->job.engine, err));
-	tt_engine_stats(b->job.engine, &after);
-	*idle = after.n_steps == before.n_steps ? *idle + 1 : 0;
-	return *idle > 8 ? tt_fail(err, TT_ERR_LIMIT, "no request can run: the KV pages are all taken") : TT_OK;
+	if (!b->has_input || b->next_case == rows_per_line(b))
+		return next_input(b, err);
+	const struct tt_sweep_case *sweep = b->job.sweep.n ? &b->job.sweep.cases[b->next_case] : NULL;
+	struct tt_row *row = row_at(b, b->n_begun);
+	*row = (struct tt_row){0};
+	b->n_begun++;
+	b->next_case++;
+	TT_TRY(tt_row_start(row, &b->job, &b->input, sweep, err));
+	return write_rows(b, err);
 }
 
-static int report_progress(struct batch *b, struct tt_error *err)
+static struct tt_row *row_to_submit(const struct batch *b)
 {
+	struct tt_row *row = b->n_begun > b->journal.n_rows ? row_at(b, b->n_begun - 1) : NULL;
+	return row && !row->done && row->n_submitted < row->n_choices ? row : NULL;
+}
+
+/* The next request: of the newest row while it has more, then of the next one while the window has room. */
+static int next_request(void *user, struct tt_request **out, struct tt_error *err)
+{
+	struct batch *b = user;
+	while (!*out) {
+		struct tt_row *row = row_to_submit(b);
+		if (row) {
+			TT_TRY(tt_row_submit(row, out, &b->job, &b->input, err));
+			TT_TRY(write_rows(b, err)); /* where the engine refused it */
+		} else if (b->at_end || b->n_begun - b->journal.n_rows == b->window) {
+			return TT_OK;
+		} else {
+			TT_TRY(begin_row(b, err));
+		}
+	}
+	return TT_OK;
+}
+
+/* Requests come in order, and rows without any are done at once: it is of the oldest row that is not done. */
+static int take_request(void *user, struct tt_request *request, struct tt_error *err)
+{
+	struct batch *b = user;
+	TT_TRY(tt_row_take(row_at(b, b->journal.n_rows), request, &b->job, err));
+	return write_rows(b, err);
+}
+
+static int report_progress(void *user, struct tt_error *err)
+{
+	struct batch *b = user;
 	const struct tt_batch_options *o = b->job.options;
 	uint64_t total = b->n_lines * rows_per_line(b);
 	if (o->progress && o->progress(o->user, "rows", b->journal.n_rows, total))
@@ -185,13 +201,16 @@ static int report_progress(struct batch *b, struct tt_error *err)
 
 static int answer_rows(struct batch *b, struct tt_error *err)
 {
-	uint32_t idle = 0;
-	while (!b->at_end || b->journal.n_rows < b->n_begun) {
-		TT_TRY(report_progress(b, err));
-		TT_TRY(begin_rows(b, err));
-		TT_TRY(step(b, &idle, err));
-		TT_TRY(end_rows(b, err));
-	}
+	const struct tt_pump pump = {
+		.engine = b->job.engine,
+		.window = b->window,
+		.max_running = 2 * (size_t)b->job.options->max_batch,
+		.next = next_request,
+		.take = take_request,
+		.tick = report_progress,
+		.user = b,
+	};
+	TT_TRY(tt_pump_run(&pump, err));
 	return report_progress(b, err);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/hash.h"
+#include "runtime/pump.h"
 
 json_t *tt_json_number(double value)
 {
@@ -23,8 +24,8 @@ static uint64_t choice_seed(uint64_t seed, uint32_t index)
 	return index == 0 ? seed : tt_hash_u64(seed ^ tt_hash_u64(index));
 }
 
-int tt_choice_submit(struct tt_choice *out, struct tt_engine *engine, const struct tt_body *body, uint32_t index,
-	bool trace, struct tt_error *err)
+int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct tt_engine *engine,
+	const struct tt_body *body, uint32_t index, bool trace, struct tt_error *err)
 {
 	struct tt_request_options options = body->options;
 	*out = (struct tt_choice){0};
@@ -40,7 +41,7 @@ int tt_choice_submit(struct tt_choice *out, struct tt_engine *engine, const stru
 	options.trace = trace;
 	options.stop = body->stop;
 	options.n_stop = body->n_stop;
-	return tt_request_submit(&out->request, engine, &options, err);
+	return tt_request_submit_own(request, engine, &options, err);
 }
 
 /* ---- Log-probabilities */
@@ -131,11 +132,12 @@ static int add_completion_logprob(
 	return TT_OK;
 }
 
-int tt_choice_collect(
-	struct tt_choice *choice, const struct tt_body *body, const struct tt_text *text, struct tt_error *err)
+int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_body *body,
+	const struct tt_text *text, struct tt_error *err)
 {
 	struct tt_token token;
-	while (tt_request_next(choice->request, &token)) {
+	choice->request = request;
+	while (tt_request_next(request, &token)) {
 		if (choice->logprobs && body->endpoint == TT_CHAT_COMPLETIONS)
 			TT_TRY(add_chat_logprob(choice, text, &token, err));
 		else if (choice->logprobs)

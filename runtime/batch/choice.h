@@ -1,4 +1,4 @@
-/* What comes of a request: its choices while they are generated, and the body of OpenAI's response. */
+/* What comes of a request: its choices, and the body of OpenAI's response. */
 #ifndef RUNTIME_BATCH_CHOICE_H
 #define RUNTIME_BATCH_CHOICE_H
 
@@ -6,18 +6,18 @@
 #include "runtime/batch/body.h"
 
 struct tt_choice {
-	struct tt_request *request;
+	struct tt_request *request; /* once it is finished */
 	struct tt_buffer text;
 	json_t *logprobs; /* as the endpoint reports them; NULL when nobody asked */
 	size_t offset;    /* code points of text so far */
 };
 
-/* Submits choice index of a body; trace: with norms. */
-int tt_choice_submit(struct tt_choice *out, struct tt_engine *engine, const struct tt_body *body, uint32_t index,
-	bool trace, struct tt_error *err);
-/* Takes the tokens that have come since. */
-int tt_choice_collect(
-	struct tt_choice *choice, const struct tt_body *body, const struct tt_text *text, struct tt_error *err);
+/* Submits choice index of a body; trace: with norms. *request is the caller's. */
+int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct tt_engine *engine,
+	const struct tt_body *body, uint32_t index, bool trace, struct tt_error *err);
+/* Takes over its request, which is finished, and takes its tokens. */
+int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_body *body,
+	const struct tt_text *text, struct tt_error *err);
 void tt_choice_free(struct tt_choice *choice);
 
 /* What steered a request: a list with an entry for each policy, null where there is none. New; NULL without memory. */

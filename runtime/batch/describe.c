@@ -26,7 +26,7 @@ static int probe_engine(char out[65], struct tt_engine *engine, struct tt_error 
 	options.ids = ids;
 	options.n_ids = n;
 	options.score = true;
-	TT_TRY(tt_request_submit(&request, engine, &options, err));
+	TT_TRY(tt_request_submit_own(&request, engine, &options, err));
 	int status = tt_request_wait(request, err);
 	if (status == TT_OK)
 		status = tt_sha256(out, tt_request_scores(request), n * sizeof(float), err);

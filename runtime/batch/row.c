@@ -221,7 +221,7 @@ static int name_row(
 	return TT_OK;
 }
 
-static int submit(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *in,
+static int prepare(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *in,
 	const struct tt_sweep_case *sweep, struct tt_error *err)
 {
 	const struct tt_batch_options *o = job->options;
@@ -236,21 +236,30 @@ static int submit(struct tt_row *row, const struct tt_batch_job *job, const stru
 	if (sweep)
 		tt_body_steer(&row->body, &job->policies.list[sweep->policy], sweep->scale);
 	TT_TRY(tt_alloc(&row->choices, row->body.n, sizeof *row->choices, err));
-	for (; row->n_choices < row->body.n; row->n_choices++)
-		TT_TRY(tt_choice_submit(&row->choices[row->n_choices], job->engine, &row->body, row->n_choices,
-			o->telemetry != NULL, err));
+	row->n_choices = row->body.n;
 	return TT_OK;
 }
 
 /* Its requests and prompt, which may be large; the finished lines stay. */
 static void release(struct tt_row *row)
 {
-	for (uint32_t i = 0; row->choices && i < row->body.n; i++)
+	for (uint32_t i = 0; i < row->n_choices; i++)
 		tt_choice_free(&row->choices[i]);
 	free(row->choices);
 	row->choices = NULL;
 	row->n_choices = 0;
 	tt_body_free(&row->body);
+}
+
+/* The row's last line, where the row is at fault. */
+static int refuse(struct tt_row *row, const struct tt_input *input, int status, const struct tt_error *reason,
+	struct tt_error *err)
+{
+	release(row);
+	if (!is_rows_fault(status))
+		return tt_fail(err, status, "%s", reason->message);
+	return finish_badly(row, input, status == TT_ERR_LIMIT ? "context_length_exceeded" : "invalid_request",
+		reason->message, err);
 }
 
 int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *input,
@@ -260,14 +269,21 @@ int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struc
 	TT_TRY(name_row(row, input, sweep, err));
 	if (input->code)
 		return finish_badly(row, input, input->code, input->error.message, err);
-	int status = submit(row, job, input, sweep, &reason);
-	if (status == TT_OK)
-		return TT_OK;
-	release(row);
-	if (!is_rows_fault(status))
-		return tt_fail(err, status, "%s", reason.message);
-	return finish_badly(row, input, status == TT_ERR_LIMIT ? "context_length_exceeded" : "invalid_request",
-		reason.message, err);
+	int status = prepare(row, job, input, sweep, &reason);
+	return status == TT_OK ? TT_OK : refuse(row, input, status, &reason, err);
+}
+
+int tt_row_submit(struct tt_row *row, struct tt_request **request, const struct tt_batch_job *job,
+	const struct tt_input *input, struct tt_error *err)
+{
+	struct tt_error reason = {0};
+	uint32_t i = row->n_submitted;
+	int status = tt_choice_submit(
+		&row->choices[i], request, job->engine, &row->body, i, job->options->telemetry != NULL, &reason);
+	row->n_submitted += status == TT_OK;
+	if (status == TT_OK || i == 0)
+		return status == TT_OK ? TT_OK : refuse(row, input, status, &reason, err);
+	return tt_fail(err, status, "%s", reason.message); /* nothing in the row: choices differ by the seed alone */
 }
 
 static int write_telemetry(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err)
@@ -298,17 +314,13 @@ static int write_answer(struct tt_row *row, const struct tt_batch_job *job, stru
 		err);
 }
 
-int tt_row_advance(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err)
+int tt_row_take(struct tt_row *row, struct tt_request *request, const struct tt_batch_job *job, struct tt_error *err)
 {
-	bool finished = true;
-	for (uint32_t i = 0; i < row->n_choices; i++) {
-		TT_TRY(tt_choice_collect(&row->choices[i], &row->body, tt_engine_text(job->engine), err));
-		enum tt_finish why = tt_request_finish(row->choices[i].request);
-		finished = finished && why != TT_RUNNING;
-		if (why > TT_FINISH_CONTEXT)
-			return tt_fail(err, TT_ERR_DEVICE, "a request was ended by the engine");
-	}
-	if (!finished)
+	enum tt_finish finish = tt_request_finish(request);
+	TT_TRY(tt_choice_collect(&row->choices[row->n_taken++], request, &row->body, tt_engine_text(job->engine), err));
+	if (finish > TT_FINISH_CONTEXT)
+		return tt_fail(err, TT_ERR_DEVICE, "a request was ended by the engine");
+	if (row->n_taken < row->n_choices)
 		return TT_OK;
 	TT_TRY(write_answer(row, job, err));
 	release(row);

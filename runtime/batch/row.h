@@ -34,7 +34,7 @@ struct tt_row {
 	char id[25];
 	struct tt_body body;
 	struct tt_choice *choices; // [n_choices]
-	uint32_t n_choices;
+	uint32_t n_choices, n_submitted, n_taken;
 	bool done, is_error;
 	struct tt_buffer line, telemetry; /* when it is done */
 	size_t n_prompt, n_generated;
@@ -46,11 +46,14 @@ int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const st
 	struct tt_ids_seen *ids, struct tt_error *err);
 void tt_input_free(struct tt_input *input);
 
-/* row is zeroed. Submits its requests; a row that cannot be answered is done at once. An error is the job's, not the row's. */
+/* row is zeroed. Reads what it asks for; a row that cannot be answered is done at once. An error is the job's, not the row's. */
 int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *input,
 	const struct tt_sweep_case *sweep, struct tt_error *err);
-/* Takes what came since; when all of it is there the row is done and its requests are freed. */
-int tt_row_advance(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err);
+/* Submits the next of its n_choices requests. A row that the engine does not take is done at once, and *request NULL. */
+int tt_row_submit(struct tt_row *row, struct tt_request **request, const struct tt_batch_job *job,
+	const struct tt_input *input, struct tt_error *err);
+/* Takes over the next of its requests, which is finished; after the last the row is done and they are freed. */
+int tt_row_take(struct tt_row *row, struct tt_request *request, const struct tt_batch_job *job, struct tt_error *err);
 void tt_row_free(struct tt_row *row);
 
 #endif

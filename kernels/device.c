@@ -34,7 +34,7 @@ static int open_cuda(struct tt_backend **out, int index, struct tt_error *err)
 
 int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err)
 {
-	if (config->sandwich_norms || config->activation != TT_SILU || config->attention_soft_cap ||
+	if (config->post_norms || config->activation != TT_SILU || config->attention_soft_cap ||
 		config->logit_soft_cap || config->embedding_scale)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s models do not run on CUDA yet: device cpu runs them",
 			tt_arch_name(config->arch));

@@ -182,7 +182,7 @@ Test(config, longrope)
 Test(config, gemma)
 {
 	struct tt_config c = good("{" OF("Gemma2", "gemma2") "}", NULL, NULL);
-	cr_expect(c.sandwich_norms && c.activation == TT_GELU_TANH && c.embedding_scale == 8 && !c.head_norms);
+	cr_expect(c.post_norms && c.activation == TT_GELU_TANH && c.embedding_scale == 8 && !c.head_norms);
 	cr_expect(c.attention_soft_cap == 50 && c.logit_soft_cap == 30 && c.query_scale == 256 && c.tied_output);
 	cr_expect(c.head_dim == 256 && c.n_kv_heads == 4 && c.context_length == 8192 && !tt_config_has_local_rope(&c));
 	cr_expect(tt_config_window(&c, 0) == 4096 && tt_config_window(&c, 1) == 0);

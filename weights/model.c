@@ -92,12 +92,12 @@ static int load_vector(const float **out, struct tt_model *model, const char *na
 	return TT_OK;
 }
 
-/* Gemma's norms multiply by 1 + w. GGUF files hold the sum. */
+/* GGUF files hold 1 + w themselves, where norms multiply by that. */
 static int load_norm(const float **out, struct tt_model *model, const char *name, uint32_t n, struct tt_error *err)
 {
 	TT_TRY(load_vector(out, model, name, n, err));
 	float *weight = (float *)(uintptr_t)*out; /* a copy of the model's own */
-	for (uint32_t i = 0; i < n && TT_ARCHS[model->config.arch].gemma && model->directory; i++)
+	for (uint32_t i = 0; i < n && TT_ARCHS[model->config.arch].norms_plus_one && model->directory; i++)
 		weight[i] += 1;
 	return TT_OK;
 }
@@ -153,7 +153,7 @@ static int load_attention(struct tt_layer *layer, struct tt_model *model, struct
 		TT_TRY(load_norm(&layer->q_norm, model, part(l, n->q_norm, "weight"), c->head_dim, err));
 		TT_TRY(load_norm(&layer->k_norm, model, part(l, n->k_norm, "weight"), c->head_dim, err));
 	}
-	if (c->sandwich_norms)
+	if (c->post_norms)
 		TT_TRY(load_norm(&layer->attn_post_norm, model, part(l, n->attn_post_norm, "weight"), d, err));
 	if (!c->attention_bias)
 		return TT_OK;
@@ -191,7 +191,7 @@ static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer
 	TT_TRY(load_norm(&layer->ffn_norm, model, part(l, n->ffn_norm, "weight"), d, err));
 	TT_TRY(load_gate_up(layer, model, l, err));
 	TT_TRY(load_matrix(&layer->w_down, model, part(l, n->down, "weight"), d, ffn, err));
-	if (c->sandwich_norms)
+	if (c->post_norms)
 		TT_TRY(load_norm(&layer->ffn_post_norm, model, part(l, n->ffn_post_norm, "weight"), d, err));
 	if (!c->mlp_bias)
 		return TT_OK;

@@ -27,3 +27,10 @@ int tt_fail_within(struct tt_error *err, const char *prefix)
 	struct tt_error inner = *err;
 	return tt_fail(err, inner.code, "%s: %s", prefix, inner.message);
 }
+
+int tt_within(int status, struct tt_error *err, const char *prefix)
+{
+	if (status != TT_OK)
+		tt_fail_within(err, prefix);
+	return status;
+}

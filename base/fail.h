@@ -12,6 +12,9 @@ int tt_fail(struct tt_error *err, int code, const char *format, ...) __attribute
  * the file name when the callee knew only the field. */
 int tt_fail_within(struct tt_error *err, const char *prefix);
 
+/* status as it is, with "PREFIX: " in front of the message where it is an error. */
+int tt_within(int status, struct tt_error *err, const char *prefix);
+
 /* Returns from the calling function with the code of a failed call. */
 #define TT_TRY(call)                                                                                                   \
 	do {                                                                                                           \

@@ -358,9 +358,7 @@ static int read_rope(struct tt_config *c, const json_t *object, struct tt_error 
 	int status = tt_json_float(parameters, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err);
 	if (status == TT_OK)
 		status = read_scaling(c, object, parameters, err);
-	if (status != TT_OK)
-		tt_fail_within(err, place);
-	return status;
+	return tt_within(status, err, place);
 }
 
 /* An id, a list of them, or nothing. */
@@ -438,11 +436,8 @@ static int read_file(struct tt_config *c, const char *directory, const char *nam
 	TT_TRY(tt_file_join(&path, directory, name, err));
 	if (!optional || tt_file_exists(path)) {
 		status = tt_json_load(&object, path, max_bytes, err);
-		if (status == TT_OK) {
-			status = read(c, object, err);
-			if (status != TT_OK)
-				tt_fail_within(err, path);
-		}
+		if (status == TT_OK)
+			status = tt_within(read(c, object, err), err, path);
 	}
 	json_decref(object);
 	free(path);

@@ -200,16 +200,10 @@ static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer
 	return load_vector(&layer->b_down, model, part(l, n->down, "bias"), d, err);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-	size_t n = strlen(text), n_end = strlen(end);
-	return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 /* What the configuration has taken already. */
 static bool is_rope_table(const struct tt_config *config, const char *name)
 {
-	return strcmp(name, "rope_freqs.weight") == 0 || ends_with(name, ".rotary_emb.inv_freq") ||
+	return strcmp(name, "rope_freqs.weight") == 0 || tt_ends_with(name, ".rotary_emb.inv_freq") ||
 	       (config->rope_scaling == TT_ROPE_LONGROPE && (strcmp(name, "rope_factors_long.weight") == 0 ||
 								    strcmp(name, "rope_factors_short.weight") == 0));
 }
@@ -291,9 +285,7 @@ static int open_gguf(struct tt_model *model, const char *path, struct tt_error *
 		status = tt_tensors_from_gguf(&model->storage->tensors, model->gguf, err);
 	if (status == TT_OK)
 		status = load_weights(model, &TT_GGUF_NAMES, err);
-	if (status != TT_OK)
-		tt_fail_within(err, path);
-	return status;
+	return tt_within(status, err, path);
 }
 
 static int open_directory(struct tt_model *model, const char *path, struct tt_error *err)
@@ -301,10 +293,7 @@ static int open_directory(struct tt_model *model, const char *path, struct tt_er
 	TT_TRY(tt_copy_string(&model->directory, path, strlen(path), err));
 	TT_TRY(tt_config_from_directory(&model->config, path, err));
 	TT_TRY(tt_tensors_from_directory(&model->storage->tensors, path, err));
-	int status = load_weights(model, TT_ARCHS[model->config.arch].hf, err);
-	if (status != TT_OK)
-		tt_fail_within(err, path);
-	return status;
+	return tt_within(load_weights(model, TT_ARCHS[model->config.arch].hf, err), err, path);
 }
 
 static int open_any(struct tt_model *model, const char *path, struct tt_error *err)

@@ -57,3 +57,10 @@ int tt_need_list(const void *list, size_t n, const char *name, struct tt_error *
 {
 	return list || n == 0 ? TT_OK : tt_fail(err, TT_ERR_ARGUMENT, "%s is NULL, but should hold %zu", name, n);
 }
+
+int tt_within(int status, struct tt_error *err, const char *prefix)
+{
+	if (status != TT_OK)
+		tt_fail_within(err, prefix);
+	return status;
+}

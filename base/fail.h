@@ -22,6 +22,9 @@ int tt_fail_within(struct tt_error *err, const char *prefix);
 int tt_need(const void *pointer, const char *name, struct tt_error *err);
 int tt_need_list(const void *list, size_t n, const char *name, struct tt_error *err);
 
+/* status as it is, with "PREFIX: " in front of the message where it is an error. */
+int tt_within(int status, struct tt_error *err, const char *prefix);
+
 /* Returns from the calling function with the code of a failed call. */
 #define TT_TRY(call)                                                                                                   \
 	do {                                                                                                           \

@@ -72,6 +72,12 @@ int tt_grow(void *pointer, size_t *capacity, size_t needed, size_t size, struct 
 	return TT_OK;
 }
 
+bool tt_ends_with(const char *text, const char *end)
+{
+	size_t n = strlen(text), n_end = strlen(end);
+	return n >= n_end && !strcmp(text + n - n_end, end);
+}
+
 int tt_copy_string(char **out, const char *text, size_t n, struct tt_error *err)
 {
 	size_t bytes;

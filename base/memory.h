@@ -26,6 +26,8 @@ int tt_grow(void *pointer, size_t *capacity, size_t needed, size_t size, struct 
 /* A copy of n bytes with a terminating 0 behind it; release with free(). */
 int tt_copy_string(char **out, const char *text, size_t n, struct tt_error *err);
 
+bool tt_ends_with(const char *text, const char *end);
+
 /* A growable byte string. data is terminated by a 0 that len does not count (or NULL while nothing was added). */
 struct tt_buffer {
 	char *data;

@@ -40,6 +40,14 @@ struct tt_results_part {
 struct tt_results_part tt_results_span(
 	const struct tt_step *step, const struct tt_config *config, const struct tt_limits *limits);
 
+/* What the ops of a step hand to each other, in the backend's memory, rows contiguous. The numbers of q, attention and ffn
+ * are the backend's own: f32 on a CPU, the twin's rounded to bf16 numbers, and bf16 under CUDA. */
+struct tt_activations {
+	float *h;            // [max_tokens][hidden] the residual stream
+	void *q, *attention; // [max_tokens][n_heads * head_dim]
+	void *ffn;           // [max_tokens][ffn_size]
+};
+
 /* One device: its memory and its bodies. A step is begin, the ops in order, end; then finish waits for the oldest step that
  * was not finished. Up to in_flight steps may lie between their begin and their finish; a step that wants captured rows or
  * logits is finished before the next begins. close releases the backend and all that it keeps. */
@@ -48,17 +56,19 @@ struct tt_backend {
 	uint32_t n_threads;                        /* host threads that its bodies use */
 	uint32_t in_flight;                        /* 1 or 2 */
 	const struct tt_device_counters *counters; /* NULL: nothing is counted */
-	bool fast;               /* since load: bits may depend on batch and chunks, as the limits allowed */
-	enum tt_kv_type kv_type; /* of the pages, unless the user asks for another that it has */
+	bool fast;                         /* since load: bits may depend on batch and chunks, as the limits allowed */
+	enum tt_kv_type kv_type;           /* of the pages, unless the user asks for another that it has */
+	struct tt_activations activations; /* since load, until unload */
 	int (*allocate)(
 		struct tt_backend *, void *out_pointer, size_t count, size_t size, struct tt_error *); /* zeroed */
 	void (*release)(struct tt_backend *, void *memory); /* NULL is fine */
 	int (*upload)(struct tt_backend *, void *to, const void *from, size_t n_bytes, struct tt_error *);
-	/* The model with its matrices as the products of this backend read them: the file's own on a CPU. A dummy model's are
-	 * made here. */
+	/* The model with its matrices as the products of this backend read them (the file's own on a CPU; a dummy model's are
+	 * made here), and memory for the activations of steps within limits. One model at a time. unload, with NULL where load
+	 * failed, releases both. */
 	int (*load)(struct tt_backend *, struct tt_model *host, const struct tt_limits *limits,
 		const struct tt_model **out, struct tt_error *);
-	void (*unload)(struct tt_backend *, const struct tt_model *loaded); /* NULL is fine */
+	void (*unload)(struct tt_backend *, const struct tt_model *loaded);
 	/* Takes the plan, which stays the caller's. *recorded: the ops of such a step are known and need not be called. */
 	int (*begin)(struct tt_backend *, const struct tt_step *, bool *recorded, struct tt_error *);
 	int (*embed)(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
@@ -77,6 +87,12 @@ struct tt_backend {
 	int (*finish)(struct tt_backend *, struct tt_results *results, struct tt_error *);
 	void (*close)(struct tt_backend *);
 };
+
+/* For a load and an unload: backend->activations from its allocate and release. element: bytes of a number of q, attention
+ * and ffn. Close also where open failed. */
+int tt_activations_open(struct tt_backend *backend, const struct tt_config *config, const struct tt_limits *limits,
+	size_t element, struct tt_error *err);
+void tt_activations_close(struct tt_backend *backend);
 
 /* n_threads 0: one a core. in_flight is 1, since a step is over when its ops are; a test may set it to 2. */
 int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *err);

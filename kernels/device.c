@@ -1,4 +1,5 @@
 /* From a device's name to its backend. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,50 +11,86 @@
 
 enum { MAX_DEVICES = 1024 };
 
-/* "cuda" or "cuda:N" to N; -1 for anything else. */
-static int cuda_index(const char *device)
+static bool is_cuda_here(void)
 {
-	char *end;
-	if (strncmp(device, "cuda", 4))
-		return -1;
-	if (!device[4])
-		return 0;
-	if (device[4] != ':' || device[5] < '0' || device[5] > '9')
-		return -1;
-	unsigned long n = strtoul(device + 5, &end, 10);
-	return *end || n >= MAX_DEVICES ? -1 : (int)n;
+	return tt_cuda_open != NULL;
 }
 
-static int open_cuda(struct tt_backend **out, int index, struct tt_error *err)
+static int open_cuda(struct tt_backend **out, uint32_t index, uint32_t n_threads, struct tt_error *err)
 {
-	if (!tt_cuda_open)
+	(void)n_threads;
+	if (!is_cuda_here())
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"this program was built without CUDA: device cuda needs one made where nvcc is");
-	return tt_cuda_open(out, index, err);
+	return tt_cuda_open(out, (int)index, err);
 }
 
-int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err)
+static int open_cpu(struct tt_backend **out, uint32_t index, uint32_t n_threads, struct tt_error *err)
 {
-	if (config->sandwich_norms || config->activation != TT_SILU || config->attention_soft_cap ||
-		config->logit_soft_cap || config->embedding_scale)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s models do not run on CUDA yet: device cpu runs them",
-			tt_arch_name(config->arch));
-	return TT_OK;
+	(void)index;
+	return tt_cpu_open(out, n_threads, err);
+}
+
+/* In the order in which "auto" tries them; the last is there always and runs every model. */
+static const struct {
+	const char *name;
+	uint32_t max; /* devices of this kind: NAME is the first, and NAME:N where there may be more than one */
+	bool (*is_here)(void);
+	int (*can_run)(const struct tt_config *config, struct tt_error *err);
+	int (*open)(struct tt_backend **out, uint32_t index, uint32_t n_threads, struct tt_error *err);
+} DEVICES[] = {
+	{"cuda", MAX_DEVICES, is_cuda_here, tt_cuda_can_run, open_cuda},
+	{"cpu", 1, NULL, NULL, open_cpu},
+};
+enum { N_DEVICES = sizeof DEVICES / sizeof *DEVICES };
+
+/* "" and ":N" to an index below max. */
+static bool parse_index(const char *text, uint32_t max, uint32_t *out)
+{
+	char *end;
+	*out = 0;
+	if (!*text)
+		return true;
+	if (text[0] != ':' || text[1] < '0' || text[1] > '9' || max == 1)
+		return false;
+	unsigned long n = strtoul(text + 1, &end, 10);
+	*out = (uint32_t)n;
+	return !*end && n < max;
+}
+
+static int refuse(const char *device, struct tt_error *err)
+{
+	char names[200];
+	size_t n = 0;
+	for (size_t i = 0; i < N_DEVICES; i++) {
+		const char *name = DEVICES[i].name;
+		n += (size_t)snprintf(names + n, sizeof names - n, ", %s", name);
+		if (DEVICES[i].max > 1)
+			n += (size_t)snprintf(names + n, sizeof names - n, ", %s:N", name);
+	}
+	return tt_fail(err, TT_ERR_ARGUMENT, "device \"%.40s\" is none of auto%s", device, names);
+}
+
+static int open_named(struct tt_backend **out, const char *device, uint32_t n_threads, struct tt_error *err)
+{
+	for (size_t i = 0; i < N_DEVICES; i++) {
+		size_t n = strlen(DEVICES[i].name);
+		uint32_t index;
+		if (!strncmp(device, DEVICES[i].name, n) && parse_index(device + n, DEVICES[i].max, &index))
+			return DEVICES[i].open(out, index, n_threads, err);
+	}
+	return refuse(device, err);
 }
 
 int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threads, const struct tt_config *config,
 	struct tt_error *note, struct tt_error *err)
 {
 	*note = (struct tt_error){0};
-	if (device && strcmp(device, "auto")) {
-		if (!strcmp(device, "cpu"))
-			return tt_cpu_open(out, n_threads, err);
-		if (cuda_index(device) < 0)
-			return tt_fail(
-				err, TT_ERR_ARGUMENT, "device \"%.40s\" is none of auto, cpu, cuda and cuda:N", device);
-		return open_cuda(out, cuda_index(device), err);
-	}
-	if (tt_cuda_open && (!config || tt_cuda_can_run(config, note) == TT_OK) && open_cuda(out, 0, note) == TT_OK)
-		return TT_OK;
-	return tt_cpu_open(out, n_threads, err);
+	if (device && strcmp(device, "auto"))
+		return open_named(out, device, n_threads, err);
+	for (size_t i = 0; i < N_DEVICES - 1; i++)
+		if (DEVICES[i].is_here() && (!config || DEVICES[i].can_run(config, note) == TT_OK) &&
+			DEVICES[i].open(out, 0, n_threads, note) == TT_OK)
+			return TT_OK;
+	return DEVICES[N_DEVICES - 1].open(out, 0, n_threads, err);
 }

@@ -1,7 +1,8 @@
 /* The ops that make a forward pass; kernels/backend.h has a body for each. kernels/cpu and kernels/cuda hold the
  * same files in the same order; the CPU body is the specification.
  *
- * h is the residual stream, f32 [n_tokens][hidden]. Every reduction has one order, fixed by the weight's shape and by
+ * h is the residual stream, f32 [n_tokens][hidden] everywhere. q, attention and ffn are void *: their numbers are the
+ * backend's own (struct tt_activations), and only its ops read them. Every reduction has one order, fixed by the weight's shape and by
  * absolute positions, never by how many rows share the step: a row's bits are the same alone, in a batch and in any
  * chunking of its prompt. Pointers are to the backend's memory unless they are called host. All ops return 0 or an
  * error code; none allocates but for scratch that the backend keeps. */
@@ -47,7 +48,7 @@ struct tt_qkv_args {
 	uint32_t layer_index;
 	const float *inverse_frequencies; // [head_dim / 2] of this layer
 	const float *h;                   // [n_tokens][hidden]
-	float *q;                         // out [n_tokens][n_heads * head_dim]
+	void *q;                          // out [n_tokens][n_heads * head_dim]
 	const struct tt_kv_pages *kv;
 };
 
@@ -57,7 +58,7 @@ struct tt_narrow_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
 	float *h;                        // in and out [n_tokens][hidden]
-	float *q;                        // in and out [n_tokens][n_heads * head_dim]
+	void *q;                         // in and out [n_tokens][n_heads * head_dim]
 	const struct tt_step **narrowed; /* out */
 };
 
@@ -68,8 +69,8 @@ struct tt_attention_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
 	uint32_t layer_index;
-	const float *q;   // [n_tokens][n_heads * head_dim]
-	float *attention; // out [n_tokens][n_heads * head_dim]
+	const void *q;   // [n_tokens][n_heads * head_dim]
+	void *attention; // out [n_tokens][n_heads * head_dim]
 	const struct tt_kv_pages *kv;
 };
 
@@ -78,8 +79,8 @@ struct tt_o_proj_args {
 	const struct tt_config *config;
 	const struct tt_step *step;
 	const struct tt_layer *layer;
-	const float *attention; // [n_tokens][n_heads * head_dim]
-	float *h;               // in and out [n_tokens][hidden]
+	const void *attention; // [n_tokens][n_heads * head_dim]
+	float *h;              // in and out [n_tokens][hidden]
 };
 
 /* ffn = activation(rmsnorm(h) * w_gate^T) * (rmsnorm(h) * w_up^T), biases inside */
@@ -88,7 +89,7 @@ struct tt_gate_up_args {
 	const struct tt_step *step;
 	const struct tt_layer *layer;
 	const float *h; // [n_tokens][hidden]
-	float *ffn;     // out [n_tokens][ffn_size]
+	void *ffn;      // out [n_tokens][ffn_size]
 };
 
 /* h = steer(h + ffn * w_down^T (+ bias)), the sum normalised by ffn_post_norm where the layer has it, then captured rows are stored. */
@@ -97,7 +98,7 @@ struct tt_down_proj_args {
 	const struct tt_step *step;
 	const struct tt_layer *layer;
 	uint32_t layer_index;
-	const float *ffn;                  // [n_tokens][ffn_size]
+	const void *ffn;                   // [n_tokens][ffn_size]
 	float *h;                          // in and out [n_tokens][hidden]
 	const struct tt_steer_slot *slots; // indexed by the plan's row_slots
 	const float *coef;                 // [n_rows][n_layers]

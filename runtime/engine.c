@@ -111,7 +111,7 @@ static int open_state(struct tt_engine *e, struct tt_error *err)
 	struct tt_state *s = &e->state;
 	struct tt_backend *b = e->backend;
 	const struct tt_config *c = &e->model->config;
-	size_t f = sizeof(float), heads = (size_t)c->n_heads * c->head_dim;
+	size_t f = sizeof(float);
 	s->backend = b;
 	const struct tt_limits *limits = &s->limits;
 	TT_TRY(set_limits(e, &s->limits, err));
@@ -121,10 +121,6 @@ static int open_state(struct tt_engine *e, struct tt_error *err)
 		TT_TRY(open_frequencies(&s->local_frequencies, e, true, err));
 	TT_TRY(b->allocate(b, &s->slots, TT_MAX_SLOTS, sizeof *s->slots, err));
 	TT_TRY(b->allocate(b, &s->coef, limits->n_rows, c->n_layers * f, err));
-	TT_TRY(b->allocate(b, &s->h, limits->max_tokens, c->hidden_size * f, err));
-	TT_TRY(b->allocate(b, &s->q, limits->max_tokens, heads * f, err));
-	TT_TRY(b->allocate(b, &s->attention, limits->max_tokens, heads * f, err));
-	TT_TRY(b->allocate(b, &s->ffn, limits->max_tokens, c->ffn_size * f, err));
 	TT_TRY(b->allocate(b, &s->outputs.logits, limits->max_samples, c->vocab_size * f, err));
 	TT_TRY(b->allocate(b, &s->results_block, tt_results_layout(NULL, NULL, c, limits), 1, err));
 	tt_results_layout(&s->outputs, s->results_block, c, limits);
@@ -137,8 +133,8 @@ static void close_state(struct tt_engine *e)
 	struct tt_backend *b = e->backend;
 	if (!b)
 		return;
-	void *all[] = {s->inverse_frequencies, s->local_frequencies, s->slots, s->coef, s->h, s->q, s->attention,
-		s->ffn, s->outputs.logits, s->results_block, s->captured};
+	void *all[] = {s->inverse_frequencies, s->local_frequencies, s->slots, s->coef, s->outputs.logits,
+		s->results_block, s->captured};
 	b->unload(b, s->model);
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		b->release(b, all[i]);

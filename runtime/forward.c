@@ -42,6 +42,7 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 {
 	const struct tt_step *step = *of;
 	struct tt_backend *b = s->backend;
+	const struct tt_activations *a = &b->activations;
 	const struct tt_model *m = s->model;
 	const struct tt_config *config = &m->config;
 	const struct tt_layer *layer = &m->layers[l];
@@ -51,22 +52,22 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 		s->local_frequencies && tt_config_window(config, l) ? s->local_frequencies : s->inverse_frequencies;
 
 	/* attention norm, q k v, biases, rotation, append to the KV pages */
-	TT_TRY(b->qkv(b, &(struct tt_qkv_args){config, step, layer, l, frequencies, s->h, s->q, kv}, err));
+	TT_TRY(b->qkv(b, &(struct tt_qkv_args){config, step, layer, l, frequencies, a->h, a->q, kv}, err));
 	if (narrows(s, step, l))
-		TT_TRY(b->narrow(b, &(struct tt_narrow_args){config, step, s->h, s->q, of}, err));
+		TT_TRY(b->narrow(b, &(struct tt_narrow_args){config, step, a->h, a->q, of}, err));
 	const struct tt_step *whole = step;
 	step = *of;
 	if (step->n_tokens == 0)
 		return control(s, whole, (int32_t)l, outputs, err);
 	/* attention over the pages */
-	TT_TRY(b->attention(b, &(struct tt_attention_args){config, step, l, s->q, s->attention, kv}, err));
+	TT_TRY(b->attention(b, &(struct tt_attention_args){config, step, l, a->q, a->attention, kv}, err));
 	/* output projection, perhaps a norm, residual */
-	TT_TRY(b->o_proj(b, &(struct tt_o_proj_args){config, step, layer, s->attention, s->h}, err));
+	TT_TRY(b->o_proj(b, &(struct tt_o_proj_args){config, step, layer, a->attention, a->h}, err));
 	/* feed-forward norm, gate and up, activation */
-	TT_TRY(b->gate_up(b, &(struct tt_gate_up_args){config, step, layer, s->h, s->ffn}, err));
+	TT_TRY(b->gate_up(b, &(struct tt_gate_up_args){config, step, layer, a->h, a->ffn}, err));
 	/* down projection, perhaps a norm, residual, steering, capture */
 	TT_TRY(b->down_proj(b,
-		&(struct tt_down_proj_args){config, step, layer, l, s->ffn, s->h, s->slots, s->coef, outputs->captured,
+		&(struct tt_down_proj_args){config, step, layer, l, a->ffn, a->h, s->slots, s->coef, outputs->captured,
 			outputs->norms, next_norm},
 		err));
 	return control(s, whole, (int32_t)l, outputs, err);
@@ -77,11 +78,11 @@ static int ops(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt
 {
 	struct tt_backend *b = s->backend;
 	const struct tt_model *m = s->model;
+	float *h = b->activations.h;
 
 	TT_TRY(control(s, step, -1, outputs, err));
 	TT_TRY(b->embed(b,
-		&(struct tt_embed_args){
-			&m->config, step, &m->embedding, s->outputs.samples, s->h, m->layers[0].attn_norm},
+		&(struct tt_embed_args){&m->config, step, &m->embedding, s->outputs.samples, h, m->layers[0].attn_norm},
 		err));
 	for (uint32_t l = 0; l < m->config.n_layers; l++)
 		TT_TRY(block(s, kv, &step, l, outputs, err));
@@ -89,7 +90,7 @@ static int ops(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt
 		return TT_OK;
 	/* final norm and logits, only of the rows that sample or are scored */
 	TT_TRY(b->logits(
-		b, &(struct tt_logits_args){&m->config, step, m->output_norm, &m->output, s->h, outputs->logits}, err));
+		b, &(struct tt_logits_args){&m->config, step, m->output_norm, &m->output, h, outputs->logits}, err));
 	return b->sample(b, &(struct tt_sample_args){&m->config, step, outputs->logits, outputs->samples}, err);
 }
 

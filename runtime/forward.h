@@ -4,7 +4,7 @@
 
 #include "kernels/backend.h"
 
-/* What a pass reads and writes, in the backend's memory. Buffers hold max_tokens, max_samples and so on rows. */
+/* What a pass reads and writes beside the backend's activations, in the backend's memory. Buffers hold max_tokens, max_samples and so on rows. */
 struct tt_state {
 	struct tt_backend *backend;
 	const struct tt_model *model; /* as the backend loaded it */
@@ -14,9 +14,6 @@ struct tt_state {
 	struct tt_steer_slot *slots; // [TT_MAX_SLOTS]
 	uint32_t max_units;          /* hidden units, the most of any mlp among the slots */
 	float *coef;                 // [n_rows][n_layers] row 0 stays zero
-	float *h;                    // [max_tokens][hidden]
-	float *q, *attention;        // [max_tokens][n_heads * head_dim]
-	float *ffn;                  // [max_tokens][ffn_size]
 	struct tt_results outputs;   /* logits apart, [max_samples][vocab] */
 	void *results_block;         /* where outputs points */
 	float *captured; // [max_captures][n_layers][hidden] for steps with more rows than ride; made when needed

@@ -45,18 +45,12 @@ static int load_template(struct tt_text *text, const char *path, struct tt_error
 	return status;
 }
 
-static bool ends_with(const char *path, const char *suffix)
-{
-	size_t n = strlen(path), m = strlen(suffix);
-	return n >= m && !strcmp(path + n - m, suffix);
-}
-
 static int load_path(struct tt_text *text, const char *path, struct tt_error *err)
 {
 	struct tt_gguf *file = NULL;
 	if (tt_file_is_directory(path))
 		return load_directory(text, path, err);
-	if (ends_with(path, ".jinja") || ends_with(path, ".j2"))
+	if (tt_ends_with(path, ".jinja") || tt_ends_with(path, ".j2"))
 		return load_template(text, path, err);
 	TT_TRY(tt_gguf_open(&file, path, err));
 	int status = load_gguf(text, file, err);

@@ -182,13 +182,15 @@ Test(config, longrope)
 Test(config, gemma)
 {
 	struct tt_config c = good("{" OF("Gemma2", "gemma2") "}", NULL, NULL);
-	cr_expect(c.sandwich_norms && c.activation == TT_GELU_TANH && c.embedding_scale == 8 && !c.head_norms);
+	cr_expect(c.post_norms && c.activation == TT_GELU_TANH && c.embedding_scale == 8 && !c.head_norms);
 	cr_expect(c.attention_soft_cap == 50 && c.logit_soft_cap == 30 && c.query_scale == 256 && c.tied_output);
 	cr_expect(c.head_dim == 256 && c.n_kv_heads == 4 && c.context_length == 8192 && !tt_config_has_local_rope(&c));
 	cr_expect(tt_config_window(&c, 0) == 4096 && tt_config_window(&c, 1) == 0);
 	c = good("{" OF("Gemma2", "gemma2") ",\"attn_logit_softcapping\":null,\"final_logit_softcapping\":null}", NULL,
 		NULL);
 	cr_expect(c.attention_soft_cap == 0 && c.logit_soft_cap == 0);
+	c = good("{" OF("Gemma2", "gemma2") ",\"sliding_window_pattern\":1}", NULL, NULL);
+	cr_expect_eq(tt_config_window(&c, 0), 4096, "a key of Gemma 3's");
 
 	c = good("{" GEMMA3 ",\"sliding_window_pattern\":2,\"rope_theta\":7e5,\"rope_local_base_freq\":3000,"
 		 "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8}}",
@@ -218,6 +220,11 @@ Test(config, gemma)
 	cr_expect(global[0] == 0.125f && local[0] == 1);
 	c = good("{" GEMMA3 "}", NULL, NULL); /* every 6th of 2 */
 	cr_expect(c.rope_theta == 1e6f && c.rope_local_theta == 1e4f && c.full_layers[0] == 0);
+	cr_expect_eq(c.query_scale, 256);
+	c = good("{" GEMMA3 ",\"query_pre_attn_scalar\":168}", NULL, NULL);
+	cr_expect_eq(c.query_scale, 168);
+	c = good("{" BASE ",\"query_pre_attn_scalar\":168}", NULL, NULL);
+	cr_expect_eq(c.query_scale, 0, "Llama has no such key");
 }
 
 #define ROPE "\"rope_scaling\":{"

@@ -332,6 +332,8 @@ Test(kernels_bf16, load_rounds_every_matrix)
 			check_loaded("w_down", &a->w_down, &b->w_down);
 			cr_assert_eq(a->attn_norm, b->attn_norm);
 		}
+		const struct tt_model *second;
+		cr_assert_eq(twin->load(twin, host, &limits, &second, NULL), TT_ERR_ARGUMENT, "one at a time");
 		twin->unload(twin, loaded);
 		tt_model_close(host);
 	}

@@ -41,12 +41,17 @@ static const struct tt_arch_names HF_NAMES = {HF_NAMES_IN(""), .ffn_norm = "post
 static const struct tt_arch_names GEMMA_NAMES = {HF_NAMES_IN(""), GEMMA_NORMS};
 static const struct tt_arch_names GEMMA_VISION_NAMES = {HF_NAMES_IN("language_model."), GEMMA_NORMS};
 
-/* Of its two rows. */
+#define GEMMA_PARTS                                                                                                    \
+	.post_norms = true, .norms_plus_one = true, .scaled_embedding = true, .activation = TT_GELU_TANH,              \
+	.activation_key = "hidden_activation", .logit_caps = true, .windows = TT_WINDOWS_PATTERN
+/* The two rows of Gemma 3; the shape is that of its 27B. */
 #define GEMMA3_PARTS                                                                                                   \
-	.name = "gemma3", .gguf = "gemma3", .head_norms = true, .gemma = true, .windows = TT_WINDOWS_PATTERN
+	.name = "gemma3", .gguf = "gemma3", .head_norms = true, GEMMA_PARTS, .window_pattern_key = true,               \
+	.scaled_by_width = {5376, 32, 128}
 #define GEMMA3_DEFAULTS                                                                                                \
 	.n_kv_heads = 4, .head_dim = 256, .context_length = 131072, .sliding_window = 4096, .window_pattern = 6,       \
-	.rms_norm_eps = 1e-6f, .rope_theta = 1000000, .rope_local_theta = 10000, .tied_output = true
+	.rms_norm_eps = 1e-6f, .rope_theta = 1000000, .rope_local_theta = 10000, .query_scale = 256,                   \
+	.tied_output = true
 
 const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 	[TT_ARCH_LLAMA] = {.arch = TT_ARCH_LLAMA,
@@ -55,7 +60,7 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 		.hf_type = "llama",
 		.gguf = "llama",
 		.hf = &HF_NAMES,
-		.neighbour_pairs = true,
+		.rope_interleaved = true,
 		.defaults = {.context_length = 2048, .rms_norm_eps = 1e-6f, .rope_theta = 10000}},
 	/* GGUF has it as Llama, and has no key for its window. */
 	[TT_ARCH_MISTRAL] = {.arch = TT_ARCH_MISTRAL,
@@ -64,7 +69,7 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 		.hf_type = "mistral",
 		.gguf = "llama",
 		.hf = &HF_NAMES,
-		.neighbour_pairs = true,
+		.rope_interleaved = true,
 		.windows = TT_WINDOWS_ALL,
 		.defaults = {.n_kv_heads = 8,
 			.context_length = 131072,
@@ -116,8 +121,10 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 		.hf_type = "gemma2",
 		.gguf = "gemma2",
 		.hf = &GEMMA_NAMES,
-		.gemma = true,
-		.windows = TT_WINDOWS_PATTERN,
+		GEMMA_PARTS,
+		.score_caps = true,
+		.assumed_window = true,             /* the first files of its converter */
+		.scaled_by_width = {4608, 32, 128}, /* the 27B */
 		.defaults = {.n_kv_heads = 4,
 			.head_dim = 256,
 			.context_length = 8192,
@@ -127,6 +134,7 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 			.rope_theta = 10000,
 			.attention_soft_cap = 50,
 			.logit_soft_cap = 30,
+			.query_scale = 256,
 			.tied_output = true}},
 	[TT_ARCH_GEMMA3] = {.arch = TT_ARCH_GEMMA3,
 		.hf_class = "Gemma3ForCausalLM",

@@ -20,6 +20,8 @@ enum tt_arch {
 	TT_N_ARCHS,
 };
 
+enum tt_activation { TT_SILU, TT_GELU_TANH /* 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */ };
+
 /* Which layers see a window of keys and not all. */
 enum tt_windows {
 	TT_WINDOWS_NONE,     /* none: a window is refused */
@@ -47,7 +49,13 @@ struct tt_arch_defaults {
 	float rms_norm_eps, rope_theta;
 	float rope_local_theta; /* of layers with a window, which rotate unscaled; 0: as the others */
 	float attention_soft_cap, logit_soft_cap;
+	float query_scale; /* query_pre_attn_scalar; 0: the class has no such key, and head_dim is meant */
 	bool tied_output;
+};
+
+/* The widths of one model. */
+struct tt_arch_shape {
+	uint32_t hidden_size, n_heads, head_dim;
 };
 
 struct tt_arch_row {
@@ -56,15 +64,26 @@ struct tt_arch_row {
 	const char *hf_class, *hf_type; /* in config.json: architectures, model_type */
 	const char *gguf; /* general.architecture, and the prefix of keys; shared by what GGUF does not tell apart */
 	const struct tt_arch_names *hf; /* in safetensors files */
-	bool neighbour_pairs;           /* GGUF has q's and k's rows permuted, so that rotation pairs neighbours */
+	bool rope_interleaved;          /* of GGUF files; struct tt_config says what it is */
 	bool qkv_bias;                  /* on q, k and v in any case; elsewhere attention_bias says so */
 	bool fused;                     /* qkv and gate_up in the place of q, k, v, gate and up */
 	bool head_norms;                /* each head of q and k is normalised before rotation */
-	/* Gemma: norms behind attention and feed-forward too, weights of norms stored less 1 (not in GGUF), embeddings times
-	 * sqrt(hidden_size), GELU for SiLU, query_pre_attn_scalar. */
-	bool gemma;
-	bool vision; /* the model is text_config; tensors of the vision tower are passed over */
+	/* What attention and feed-forward add to the residual is normalised too. All of them normalise what the two read
+	 * (attn_norm, ffn_norm): an architecture without those, such as OLMo 2, has no row and needs ops that leave them
+	 * out; its norms of all of q and all of k at once, where head_norms are one for each head, have none either. */
+	bool post_norms;
+	bool norms_plus_one;   /* norms multiply by 1 + w; safetensors files hold w, GGUF files the sum */
+	bool scaled_embedding; /* embeddings are multiplied by sqrt(hidden_size) */
+	enum tt_activation activation;
+	const char *activation_key;  /* in config.json; NULL: hidden_act */
+	bool score_caps, logit_caps; /* keys for a soft cap on scores, on logits; the defaults have the numbers */
+	bool vision;                 /* the model is text_config; tensors of the vision tower are passed over */
 	enum tt_windows windows;
+	bool window_pattern_key; /* config.json may say every how many layers there is one without a window */
+	bool assumed_window;     /* GGUF files may leave the window out: it is the default then, elsewhere none */
+	/* GGUF has no key for query_pre_attn_scalar. It is head_dim in all of Google's models but that of this shape, whose
+	 * authors chose hidden_size / n_heads. (llama.cpp knows them by how many layers they have.) */
+	struct tt_arch_shape scaled_by_width;
 	struct tt_arch_defaults defaults;
 };
 

@@ -97,11 +97,9 @@ void tt_config_set_parts(struct tt_config *config)
 {
 	const struct tt_arch_row *row = &TT_ARCHS[config->arch];
 	config->head_norms = row->head_norms;
-	if (!row->gemma)
-		return;
-	config->sandwich_norms = true;
-	config->activation = TT_GELU_TANH;
-	config->embedding_scale = (float)sqrt((double)config->hidden_size);
+	config->post_norms = row->post_norms;
+	config->activation = row->activation;
+	config->embedding_scale = row->scaled_embedding ? (float)sqrt((double)config->hidden_size) : 0;
 }
 
 void tt_config_set_pattern(struct tt_config *config, uint32_t pattern)

@@ -23,8 +23,6 @@ enum {
  * has two lists of what each is divided by, for contexts of up to rope_original_context and for longer ones. */
 enum tt_rope_scaling { TT_ROPE_NONE, TT_ROPE_LINEAR, TT_ROPE_LLAMA3, TT_ROPE_LONGROPE };
 
-enum tt_activation { TT_SILU, TT_GELU_TANH /* 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) */ };
-
 struct tt_config {
 	enum tt_arch arch;
 	uint32_t n_layers, hidden_size, n_heads, n_kv_heads, head_dim, ffn_size, vocab_size, context_length;
@@ -38,16 +36,18 @@ struct tt_config {
 	/* What llama3 scaling divides each frequency by, where the file says so itself (GGUF's rope_freqs.weight), or
 	 * NULL. Into the mapping: it lives as long as the file is open. */
 	const float *rope_factors; // [head_dim / 2]
-	bool rope_interleaved;     /* q and k rows are permuted for rotation of neighbours (GGUF's Llama) */
-	bool tied_output;          /* the output matrix is the embedding */
-	bool attention_bias;       /* q, k, v (and o when the file has it) carry a bias */
+	/* Rotation pairs neighbours in a head, 2i and 2i + 1: the rows of q and k are in that order (GGUF's Llama). Else it
+	 * pairs i of one half with i of the other. */
+	bool rope_interleaved;
+	bool tied_output;    /* the output matrix is the embedding */
+	bool attention_bias; /* q, k, v (and o when the file has it) carry a bias */
 	bool mlp_bias;
 	float embedding_scale;         /* what embeddings are multiplied by; 0: 1 */
 	float query_scale;             /* scores are divided by its root; 0: head_dim */
 	float attention_soft_cap;      /* scores become cap * tanh(score / cap); 0: they stay */
 	float logit_soft_cap;          /* the same of logits */
 	enum tt_activation activation; /* of the feed-forward gate */
-	bool sandwich_norms;           /* what attention and feed-forward add to the residual is normalised too */
+	bool post_norms;               /* what attention and feed-forward add to the residual is normalised too */
 	bool head_norms;               /* each head of q and k is normalised before rotation */
 	uint32_t sliding_window;       /* keys a query sees, 0 for all; tt_config_window for one layer */
 	uint64_t full_layers[TT_MAX_LAYERS / 64]; /* bit l: layer l sees all keys whatever sliding_window is */

@@ -49,7 +49,7 @@ static int read_architecture(struct tt_config *c, const struct tt_gguf *file, st
 			"general.architecture \"%.*s\" is not supported (supported: %s)", quoted(name), name.data,
 			tt_arch_list(names, GGUF));
 	c->arch = row->arch;
-	c->rope_interleaved = row->neighbour_pairs;
+	c->rope_interleaved = row->rope_interleaved;
 	return TT_OK;
 }
 
@@ -60,10 +60,12 @@ static bool has_windows(const struct tt_config *c)
 	return windows == TT_WINDOWS_ALL || windows == TT_WINDOWS_PATTERN;
 }
 
+static const char SCORE_CAP[] = "attn_logit_softcapping", LOGIT_CAP[] = "final_logit_softcapping";
+
 /* Keys by which a model of this architecture says that it computes something else. */
 static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
-	static const char *const CAPS[] = {"attn_logit_softcapping", "final_logit_softcapping"};
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
 	static const char *const NAMES[] = {"attention.clamp_kqv", "attention.max_alibi_bias", "attention.scale",
 		"logit_scale", "residual_scale", "embedding_scale"};
 	uint32_t n_experts = 0;
@@ -74,10 +76,10 @@ static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file
 	for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
 		if (tt_gguf_find(file, KEY(NAMES[i])))
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(NAMES[i]));
-	for (size_t i = 0; i < sizeof CAPS / sizeof *CAPS; i++)
-		if ((!TT_ARCHS[c->arch].gemma || (i == 0 && !TT_ARCHS[c->arch].defaults.attention_soft_cap)) &&
-			tt_gguf_find(file, KEY(CAPS[i])))
-			return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(CAPS[i]));
+	if (!row->score_caps && tt_gguf_find(file, KEY(SCORE_CAP)))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(SCORE_CAP));
+	if (!row->logit_caps && tt_gguf_find(file, KEY(LOGIT_CAP)))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY(LOGIT_CAP));
 	if (tt_gguf_find(file, KEY("attention.sliding_window")) && !has_windows(c))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "key %s is not supported", KEY("attention.sliding_window"));
 	if (tt_gguf_find(file, "split.count"))
@@ -87,31 +89,32 @@ static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file
 
 static int read_windows(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
-	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
-	uint32_t pattern = d->window_pattern;
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
+	uint32_t pattern = row->defaults.window_pattern;
 	if (!has_windows(c))
 		return TT_OK;
-	/* Gemma 2's first files have no key; Gemma 3's have none where no layer has a window. */
-	c->sliding_window = d->attention_soft_cap ? d->sliding_window : 0;
+	c->sliding_window = row->assumed_window ? row->defaults.sliding_window : 0;
 	TT_TRY(tt_gguf_u32(file, KEY("attention.sliding_window"), 0, TT_MAX_CONTEXT, &c->sliding_window, err));
 	TT_TRY(tt_gguf_u32(file, KEY("attention.sliding_window_pattern"), 1, UINT32_MAX, &pattern, err));
 	tt_config_set_pattern(c, pattern);
 	return TT_OK;
 }
 
-/* The files have no key for query_pre_attn_scalar: it is head_dim but in the 27B models, where it is hidden_size / n_heads. */
-static int read_gemma(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+static void set_query_scale(struct tt_config *c)
 {
-	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
-	if (!TT_ARCHS[c->arch].gemma)
-		return TT_OK;
-	if (c->n_layers == (c->arch == TT_ARCH_GEMMA2 ? 46 : 62))
+	const struct tt_arch_shape *shape = &TT_ARCHS[c->arch].scaled_by_width;
+	if (c->hidden_size == shape->hidden_size && c->n_heads == shape->n_heads && c->head_dim == shape->head_dim)
 		c->query_scale = (float)(c->hidden_size / c->n_heads);
-	c->attention_soft_cap = d->attention_soft_cap;
-	c->logit_soft_cap = d->logit_soft_cap;
-	if (d->attention_soft_cap)
-		TT_TRY(tt_gguf_float(file, KEY("attn_logit_softcapping"), &c->attention_soft_cap, err));
-	return tt_gguf_float(file, KEY("final_logit_softcapping"), &c->logit_soft_cap, err);
+}
+
+static int read_caps(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
+{
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
+	c->attention_soft_cap = row->defaults.attention_soft_cap;
+	c->logit_soft_cap = row->defaults.logit_soft_cap;
+	if (row->score_caps)
+		TT_TRY(tt_gguf_float(file, KEY(SCORE_CAP), &c->attention_soft_cap, err));
+	return row->logit_caps ? tt_gguf_float(file, KEY(LOGIT_CAP), &c->logit_soft_cap, err) : TT_OK;
 }
 
 static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
@@ -141,7 +144,8 @@ static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, stru
 
 	tt_config_set_parts(c);
 	TT_TRY(read_windows(c, file, err));
-	TT_TRY(read_gemma(c, file, err));
+	set_query_scale(c);
+	TT_TRY(read_caps(c, file, err));
 	if (!tt_gguf_find(file, KEY("attention.layer_norm_rms_epsilon")))
 		return tt_fail(err, TT_ERR_FORMAT, "key %s is missing", KEY("attention.layer_norm_rms_epsilon"));
 	return tt_gguf_float(file, KEY("attention.layer_norm_rms_epsilon"), &c->rms_norm_eps, err);

@@ -87,7 +87,7 @@ static int read_window_layers(struct tt_config *c, const json_t *object, struct 
 		tt_config_set_full(c, 0, first);
 	}
 	if (row->windows == TT_WINDOWS_PATTERN) {
-		if (row->defaults.rope_local_theta) /* Gemma 2 has no key for it */
+		if (row->window_pattern_key)
 			TT_TRY(tt_json_u32(object, "sliding_window_pattern", 1, UINT32_MAX, &pattern, err));
 		tt_config_set_pattern(c, pattern);
 	}
@@ -116,9 +116,11 @@ static int read_windows(struct tt_config *c, const json_t *object, struct tt_err
 /* What would change the computation and is not done here. */
 static int refuse_variants(const struct tt_config *c, const json_t *object, struct tt_error *err)
 {
-	bool gemma = TT_ARCHS[c->arch].gemma, both_ways = false;
-	const char *key = gemma ? "hidden_activation" : "hidden_act", *ours = gemma ? "gelu_pytorch_tanh" : "silu";
+	static const char *const NAMES[] = {[TT_SILU] = "silu", [TT_GELU_TANH] = "gelu_pytorch_tanh"};
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
+	const char *key = row->activation_key ? row->activation_key : "hidden_act", *ours = NAMES[row->activation];
 	const char *activation = ours;
+	bool both_ways = false;
 	float rotated = 1;
 	TT_TRY(tt_json_string(object, key, &activation, err));
 	if (strcmp(activation, ours))
@@ -196,20 +198,27 @@ static int read_cap(const json_t *object, const char *key, float ours, float *ou
 	return tt_json_float(object, key, 0, (double)FLT_MAX, out, err);
 }
 
-static int read_gemma(struct tt_config *c, const json_t *object, struct tt_error *err)
+static int read_query_scale(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
-	const struct tt_arch_defaults *d = &TT_ARCHS[c->arch].defaults;
-	if (!TT_ARCHS[c->arch].gemma)
+	c->query_scale = TT_ARCHS[c->arch].defaults.query_scale;
+	if (!c->query_scale)
 		return TT_OK;
-	c->query_scale = 256;
 	TT_TRY(tt_json_float(object, "query_pre_attn_scalar", 0, (double)FLT_MAX, &c->query_scale, err));
 	if (!(c->query_scale > 0))
 		return tt_fail(err, TT_ERR_FORMAT, "query_pre_attn_scalar is not positive");
+	return TT_OK;
+}
+
+static int read_caps(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
+	const struct tt_arch_defaults *d = &row->defaults;
+	if (!row->logit_caps)
+		return TT_OK;
 	TT_TRY(read_cap(object, "final_logit_softcapping", d->logit_soft_cap, &c->logit_soft_cap, err));
 	TT_TRY(read_cap(object, "attn_logit_softcapping", d->attention_soft_cap, &c->attention_soft_cap, err));
-	if (c->attention_soft_cap && !d->attention_soft_cap) /* which transformers passes over */
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "attn_logit_softcapping is not supported for %s",
-			TT_ARCHS[c->arch].name);
+	if (c->attention_soft_cap && !row->score_caps) /* which transformers passes over */
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "attn_logit_softcapping is not supported for %s", row->name);
 	return TT_OK;
 }
 
@@ -349,9 +358,7 @@ static int read_rope(struct tt_config *c, const json_t *object, struct tt_error 
 	int status = tt_json_float(parameters, "rope_theta", 1, (double)FLT_MAX, &c->rope_theta, err);
 	if (status == TT_OK)
 		status = read_scaling(c, object, parameters, err);
-	if (status != TT_OK)
-		tt_fail_within(err, place);
-	return status;
+	return tt_within(status, err, place);
 }
 
 /* An id, a list of them, or nothing. */
@@ -391,7 +398,8 @@ static int read_config(struct tt_config *c, const json_t *object, struct tt_erro
 	}
 	TT_TRY(read_dimensions(c, text, err));
 	TT_TRY(read_windows(c, text, err));
-	TT_TRY(read_gemma(c, text, err));
+	TT_TRY(read_query_scale(c, text, err));
+	TT_TRY(read_caps(c, text, err));
 	TT_TRY(read_rope(c, text, err));
 	TT_TRY(read_bos(c, text, err));
 	TT_TRY(add_eos(c, object, err));
@@ -428,11 +436,8 @@ static int read_file(struct tt_config *c, const char *directory, const char *nam
 	TT_TRY(tt_file_join(&path, directory, name, err));
 	if (!optional || tt_file_exists(path)) {
 		status = tt_json_load(&object, path, max_bytes, err);
-		if (status == TT_OK) {
-			status = read(c, object, err);
-			if (status != TT_OK)
-				tt_fail_within(err, path);
-		}
+		if (status == TT_OK)
+			status = tt_within(read(c, object, err), err, path);
 	}
 	json_decref(object);
 	free(path);

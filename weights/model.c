@@ -93,12 +93,12 @@ static int load_vector(const float **out, struct tt_model *model, const char *na
 	return TT_OK;
 }
 
-/* Gemma's norms multiply by 1 + w. GGUF files hold the sum. */
+/* GGUF files hold 1 + w themselves, where norms multiply by that. */
 static int load_norm(const float **out, struct tt_model *model, const char *name, uint32_t n, struct tt_error *err)
 {
 	TT_TRY(load_vector(out, model, name, n, err));
 	float *weight = (float *)(uintptr_t)*out; /* a copy of the model's own */
-	for (uint32_t i = 0; i < n && TT_ARCHS[model->config.arch].gemma && model->directory; i++)
+	for (uint32_t i = 0; i < n && TT_ARCHS[model->config.arch].norms_plus_one && model->directory; i++)
 		weight[i] += 1;
 	return TT_OK;
 }
@@ -154,7 +154,7 @@ static int load_attention(struct tt_layer *layer, struct tt_model *model, struct
 		TT_TRY(load_norm(&layer->q_norm, model, part(l, n->q_norm, "weight"), c->head_dim, err));
 		TT_TRY(load_norm(&layer->k_norm, model, part(l, n->k_norm, "weight"), c->head_dim, err));
 	}
-	if (c->sandwich_norms)
+	if (c->post_norms)
 		TT_TRY(load_norm(&layer->attn_post_norm, model, part(l, n->attn_post_norm, "weight"), d, err));
 	if (!c->attention_bias)
 		return TT_OK;
@@ -192,7 +192,7 @@ static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer
 	TT_TRY(load_norm(&layer->ffn_norm, model, part(l, n->ffn_norm, "weight"), d, err));
 	TT_TRY(load_gate_up(layer, model, l, err));
 	TT_TRY(load_matrix(&layer->w_down, model, part(l, n->down, "weight"), d, ffn, err));
-	if (c->sandwich_norms)
+	if (c->post_norms)
 		TT_TRY(load_norm(&layer->ffn_post_norm, model, part(l, n->ffn_post_norm, "weight"), d, err));
 	if (!c->mlp_bias)
 		return TT_OK;
@@ -201,16 +201,10 @@ static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer
 	return load_vector(&layer->b_down, model, part(l, n->down, "bias"), d, err);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-	size_t n = strlen(text), n_end = strlen(end);
-	return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 /* What the configuration has taken already. */
 static bool is_rope_table(const struct tt_config *config, const char *name)
 {
-	return strcmp(name, "rope_freqs.weight") == 0 || ends_with(name, ".rotary_emb.inv_freq") ||
+	return strcmp(name, "rope_freqs.weight") == 0 || tt_ends_with(name, ".rotary_emb.inv_freq") ||
 	       (config->rope_scaling == TT_ROPE_LONGROPE && (strcmp(name, "rope_factors_long.weight") == 0 ||
 								    strcmp(name, "rope_factors_short.weight") == 0));
 }
@@ -292,9 +286,7 @@ static int open_gguf(struct tt_model *model, const char *path, struct tt_error *
 		status = tt_tensors_from_gguf(&model->storage->tensors, model->gguf, err);
 	if (status == TT_OK)
 		status = load_weights(model, &TT_GGUF_NAMES, err);
-	if (status != TT_OK)
-		tt_fail_within(err, path);
-	return status;
+	return tt_within(status, err, path);
 }
 
 static int open_directory(struct tt_model *model, const char *path, struct tt_error *err)
@@ -302,10 +294,7 @@ static int open_directory(struct tt_model *model, const char *path, struct tt_er
 	TT_TRY(tt_copy_string(&model->directory, path, strlen(path), err));
 	TT_TRY(tt_config_from_directory(&model->config, path, err));
 	TT_TRY(tt_tensors_from_directory(&model->storage->tensors, path, err));
-	int status = load_weights(model, TT_ARCHS[model->config.arch].hf, err);
-	if (status != TT_OK)
-		tt_fail_within(err, path);
-	return status;
+	return tt_within(load_weights(model, TT_ARCHS[model->config.arch].hf, err), err, path);
 }
 
 static int open_any(struct tt_model *model, const char *path, struct tt_error *err)

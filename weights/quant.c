@@ -12,18 +12,9 @@ static const struct {
 	const char *name;
 	uint32_t block, bytes;
 } TYPES[] = {
-	{TT_TYPE_F32, "F32", 1, 4},
-	{TT_TYPE_F16, "F16", 1, 2},
-	{TT_TYPE_BF16, "BF16", 1, 2},
-	{TT_TYPE_Q4_0, "Q4_0", 32, 18},
-	{TT_TYPE_Q4_1, "Q4_1", 32, 20},
-	{TT_TYPE_Q5_0, "Q5_0", 32, 22},
-	{TT_TYPE_Q5_1, "Q5_1", 32, 24},
-	{TT_TYPE_Q8_0, "Q8_0", 32, 34},
-	{TT_TYPE_Q4_K, "Q4_K", 256, 144},
-	{TT_TYPE_Q5_K, "Q5_K", 256, 176},
-	{TT_TYPE_Q6_K, "Q6_K", 256, 210},
-	{TT_TYPE_IQ4_NL, "IQ4_NL", 32, 18},
+#define ROW(name, block, bytes) {TT_TYPE_##name, #name, block, bytes},
+	TT_TYPES(ROW)
+#undef ROW
 };
 
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };

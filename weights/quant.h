@@ -28,6 +28,21 @@ enum tt_type {
 	TT_TYPE_BF16 = 30,
 };
 
+/* X(name, weights in a block, bytes of a block) for every type above; a block of plain numbers is one of them. */
+#define TT_TYPES(X)                                                                                                    \
+	X(F32, 1, 4)                                                                                                   \
+	X(F16, 1, 2)                                                                                                   \
+	X(BF16, 1, 2)                                                                                                  \
+	X(Q4_0, 32, 18)                                                                                                \
+	X(Q4_1, 32, 20)                                                                                                \
+	X(Q5_0, 32, 22)                                                                                                \
+	X(Q5_1, 32, 24)                                                                                                \
+	X(Q8_0, 32, 34)                                                                                                \
+	X(Q4_K, 256, 144)                                                                                              \
+	X(Q5_K, 256, 176)                                                                                              \
+	X(Q6_K, 256, 210)                                                                                              \
+	X(IQ4_NL, 32, 18)
+
 extern const int8_t tt_iq4_levels[16];
 
 /* The scale and minimum (6 bits each) of group g, 0 to 7, in the 12 bytes of a block of Q4_K or Q5_K. */

@@ -288,11 +288,8 @@ int tt_safetensors_open(struct tt_safetensors **out, const char *path, struct tt
 	*out = NULL;
 	TT_TRY(tt_alloc(&file, 1, sizeof *file, err));
 	int status = tt_file_map(&file->mapping, path, err);
-	if (status == TT_OK) {
-		status = read_file(file, err);
-		if (status != TT_OK)
-			tt_fail_within(err, path);
-	}
+	if (status == TT_OK)
+		status = tt_within(read_file(file, err), err, path);
 	if (status != TT_OK) {
 		tt_safetensors_close(file);
 		return status;

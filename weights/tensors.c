@@ -137,9 +137,7 @@ static int from_index(struct tt_tensors *out, const char *directory, const char 
 {
 	json_t *index = NULL;
 	TT_TRY(tt_json_load(&index, path, MAX_INDEX, err));
-	int status = read_index(out, directory, index, err);
-	if (status != TT_OK)
-		tt_fail_within(err, path);
+	int status = tt_within(read_index(out, directory, index, err), err, path);
 	json_decref(index);
 	return status;
 }

@@ -190,8 +190,7 @@ static int actual_output(struct kernel_case *one, uint32_t token, uint32_t i, do
 	struct tt_kernel_world *w = one->world;
 	float f = 0;
 	uint16_t half = 0;
-	const void *from = one->op == OP_GATE_UP  ? (const void *)((const uint16_t *)(const void *)w->ffn +
-                                                                  (size_t)token * w->config.ffn_size + i)
+	const void *from = one->op == OP_GATE_UP  ? (const void *)(w->ffn + (size_t)token * w->config.ffn_size + i)
 			   : one->op == OP_LOGITS ? (const void *)(w->logits + (size_t)token * w->config.vocab_size + i)
 						  : (const void *)(w->h + (size_t)token * w->config.hidden_size + i);
 	bool is_half = one->op == OP_GATE_UP;

@@ -20,8 +20,9 @@ struct tt_kernel_world {
 	uint64_t weight_bytes;
 	struct tt_kv_pages kv; /* of one layer */
 	uint16_t *x_start;     // device bf16 [max_tokens][hidden]
-	float *h, *h_start, *squares_start, *q, *attention, *ffn, *logits, *coef, *ones, *inverse_frequencies;
-	void *scratch; /* for another's output of any product */
+	float *h, *h_start, *squares_start, *logits, *coef, *ones, *inverse_frequencies;
+	uint16_t *q, *attention, *ffn; // bf16, as struct tt_activations
+	void *scratch;                 /* for another's output of any product */
 	struct tt_steer_slot *slots;
 	struct tt_sample_result *samples;
 	float *host_h; // host [max_tokens][hidden]

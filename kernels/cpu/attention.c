@@ -66,7 +66,7 @@ static struct tt_cpu_queries block_queries(
 		.kv = args->kv,
 		.pages = tt_step_pages(step) + (size_t)seq * step->max_pages,
 		.positions = tt_step_positions(step) + block->first,
-		.q = args->q + block->first * q_stride + (size_t)kv_head * plan->group * c->head_dim,
+		.q = (const float *)args->q + block->first * q_stride + (size_t)kv_head * plan->group * c->head_dim,
 		.q_stride = q_stride,
 		.page_base = (size_t)args->layer_index * args->kv->n_pages * 2 * c->n_kv_heads * TT_PAGE_TOKENS *
 			     c->head_dim,
@@ -94,7 +94,7 @@ static void write_block(const struct tt_cpu_body *body, const struct tt_attentio
 	size_t hd = args->config->head_dim;
 	for (uint32_t r = 0; r < block->n_tokens * plan->group; r++) {
 		size_t head = (size_t)kv_head * plan->group + r % plan->group;
-		float *out = args->attention +
+		float *out = (float *)args->attention +
 			     ((block->first + r / plan->group) * (size_t)args->config->n_heads + head) * hd;
 		for (size_t i = 0; i < hd; i++)
 			out[i] = result->acc[r * plan->width + i] / result->sum[r];

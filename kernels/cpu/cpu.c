@@ -100,6 +100,7 @@ static int cpu_load(struct tt_backend *backend, struct tt_model *host, const str
 	const struct tt_model **out, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	TT_TRY(tt_activations_open(backend, &host->config, limits, sizeof(float), err));
 	TT_TRY(tt_model_fill_dummy(host, err));
 	cpu->limits = *limits;
 	cpu->config = host->config;
@@ -111,6 +112,7 @@ static int cpu_load(struct tt_backend *backend, struct tt_model *host, const str
 
 static void cpu_unload(struct tt_backend *backend, const struct tt_model *loaded)
 {
+	tt_activations_close(backend);
 	if (((struct tt_cpu *)backend)->body->keep)
 		tt_cpu_unload_bf16(loaded);
 }

@@ -10,6 +10,7 @@ struct rotate_job {
 	const struct tt_cpu_body *body;
 	const struct tt_qkv_args *args;
 	float *q, *k, *v;      // [n_tokens][n_heads or n_kv_heads][head_dim], as the products left them
+	float *rotated;        // [n_tokens][n_heads][head_dim] args->q
 	const float *rotation; // [n_tokens][2][head_dim / 2]
 	float *scratch;        // [n_threads][stride]
 	size_t stride;
@@ -69,8 +70,8 @@ static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
 		size_t at = ((size_t)t * c->n_heads + i) * hd;
 		if (args->layer->q_norm)
 			norm_head(rows->body, args->layer->q_norm, c->rms_norm_eps, rows->q + at, c->head_dim);
-		rows->body->rotate(rows->q + at, rotation, n_pairs, c->rope_interleaved, args->q + at);
-		tt_cpu_keep(rows->body, args->q + at, hd);
+		rows->body->rotate(rows->q + at, rotation, n_pairs, c->rope_interleaved, rows->rotated + at);
+		tt_cpu_keep(rows->body, rows->rotated + at, hd);
 	}
 	for (uint32_t i = 0; i < c->n_kv_heads; i++) {
 		size_t from = ((size_t)t * c->n_kv_heads + i) * hd;
@@ -101,7 +102,7 @@ int tt_cpu_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, struc
 	size_t width = tt_cpu_padded(c->hidden_size), q_width = (size_t)c->n_heads * c->head_dim;
 	size_t kv_width = (size_t)c->n_kv_heads * c->head_dim, n_y;
 	float *y;
-	struct rotate_job rows = {.body = cpu->body, .args = args};
+	struct rotate_job rows = {.body = cpu->body, .args = args, .rotated = args->q};
 	struct tt_cpu_norm norm = {.h = args->h,
 		.weight = layer->attn_norm,
 		.eps = c->rms_norm_eps,

@@ -618,8 +618,8 @@ int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "attention: %u heads of %u, %u key heads", c->n_heads,
 			c->head_dim, c->n_kv_heads);
 	a.plan = cuda->plan;
-	a.q = (const tt_bf16 *)(const void *)args->q;
-	a.out = (tt_bf16 *)(void *)args->attention;
+	a.q = (const tt_bf16 *)args->q;
+	a.out = (tt_bf16 *)args->attention;
 	a.kv = (const tt_bf16 *)args->kv->data +
 	       (size_t)args->layer_index * args->kv->n_pages * 2 * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim;
 	a.arrivals = cuda->arrivals;

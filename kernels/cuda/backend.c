@@ -85,6 +85,7 @@ static int open_buffers(struct tt_cuda *cuda, struct tt_error *err)
 	struct tt_backend *b = &cuda->base;
 	const struct tt_limits *limits = &cuda->limits;
 	size_t hidden = cuda->config.hidden_size, block = tt_results_layout(NULL, NULL, &cuda->config, limits);
+	TT_TRY(tt_activations_open(b, &cuda->config, limits, sizeof(uint16_t), err)); /* bf16 */
 	TT_TRY(cuda_allocate(b, &cuda->plan, limits->plan_bytes, 1, err));
 	TT_TRY(cuda_allocate(b, &cuda->x, limits->max_tokens, hidden * sizeof *cuda->x, err));
 	TT_TRY(cuda_allocate(b, &cuda->squares, limits->max_tokens,
@@ -116,6 +117,7 @@ static int cuda_load(struct tt_backend *backend, struct tt_model *host, const st
 
 static void cuda_unload(struct tt_backend *backend, const struct tt_model *loaded)
 {
+	tt_activations_close(backend);
 	tt_cuda_unload((struct tt_cuda *)backend, loaded);
 }
 

@@ -1,7 +1,7 @@
 /* The CUDA backend as its files share it: the stream, the device's copy of the plan, and the staging between kernels.
  *
- * Numbers: weights, KV and every matrix input are bf16; h, accumulators, softmax, coefficients and logits are f32. The
- * buffers that kernels/ops.h types as float * for q, attention and ffn hold tt_bf16 here, row after row without gaps.
+ * Numbers: weights, KV and every matrix input, q, attention and ffn among them, are bf16; h, accumulators, softmax,
+ * coefficients and logits are f32.
  *
  * The norm never costs a pass of its own. Who writes h (embed, o_proj, down_proj) also writes x = bf16(h * gamma of the
  * norm that follows) and the sum of squares of each TT_NORM_TILE columns of h; who reads x multiplies its accumulator by

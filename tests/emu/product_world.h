@@ -174,7 +174,7 @@ struct world {
 	struct tt_step *host_plan;
 	struct tt_kv_pages kv;
 	float *inverse_frequencies, *h, *logits, *captured, *norms, *coef, *q_norm, *k_norm, *next_norm;
-	float *q, *attention, *ffn; /* bf16 on the device */
+	void *q, *attention, *ffn; /* bf16 on the device */
 	struct tt_steer_slot *slots;
 	struct step_case step;
 };
@@ -210,10 +210,10 @@ template <typename type> static type *uploaded(const type *host, size_t n)
 }
 
 /* Activations: bf16 on the device, for the twin f32 that are bf16 numbers. */
-static inline float *uploaded_activation(const tt_bf16 *host, size_t n)
+static inline void *uploaded_activation(const tt_bf16 *host, size_t n)
 {
 	if (!host_memory.used)
-		return (float *)(void *)uploaded(host, n);
+		return uploaded(host, n);
 	float *p = (float *)device(n * sizeof *p);
 	for (size_t i = 0; i < n; i++)
 		p[i] = tt_f32_from_bf16(host[i]);
@@ -377,7 +377,7 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	w->h = uploaded(in->h + c->first * HIDDEN, c->n * HIDDEN);
 	w->attention = uploaded_activation(in->attention + c->first * Q, c->n * Q);
 	w->ffn = uploaded_activation(in->ffn + c->first * FFN, c->n * FFN);
-	w->q = (float *)device(c->n * Q * sizeof(float));
+	w->q = device(c->n * Q * (host_memory.used ? sizeof(float) : sizeof(tt_bf16)));
 	w->logits = (float *)device((size_t)c->n * VOCAB * sizeof(float));
 	w->captured = (float *)device((size_t)c->n * LAYERS * HIDDEN * sizeof(float));
 	w->norms = c->norms ? (float *)device((size_t)c->n * LAYERS * 2 * sizeof(float)) : NULL;
@@ -453,12 +453,12 @@ static inline void fetched(void *to, const void *from, size_t n_bytes)
 		cr_assert_eq(cudaMemcpy(to, from, n_bytes, cudaMemcpyDeviceToHost), cudaSuccess, "%s", tt_emu_report());
 }
 
-static inline void fetched_activation(tt_bf16 *to, const float *from, size_t n)
+static inline void fetched_activation(tt_bf16 *to, const void *from, size_t n)
 {
 	if (!host_memory.used)
 		fetched(to, from, n * sizeof *to);
 	for (size_t i = 0; i < n && host_memory.used; i++)
-		to[i] = tt_emu_bf16(from[i]);
+		to[i] = tt_emu_bf16(((const float *)from)[i]);
 }
 
 /* Outputs at their place in the pool; logits and captures by the token they belong to. */

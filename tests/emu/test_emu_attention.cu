@@ -105,12 +105,11 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 	op_cuda.max_splits = way.max_splits;
 	op_begin(step, n + way.spare_rows, 0);
 	kv.data = op_upload(w->host, LAYERS * N_PAGES * 2 * w->page_size);
-	struct tt_attention_args args = {&w->config, step, LAYER,
-		(const float *)(const void *)op_upload(q, n * w->width),
-		(float *)(void *)op_device<tt_bf16>(n * w->width), &kv};
+	struct tt_attention_args args = {
+		&w->config, step, LAYER, op_upload(q, n * w->width), op_device<tt_bf16>(n * w->width), &kv};
 	OP_OK(tt_cuda_attention(&op_cuda.base, &args, &op_error));
 	cr_assert_eq(op_cuda.counters.launches, 1);
-	op_download(out, (const tt_bf16 *)(const void *)args.attention, n * w->width);
+	op_download(out, (const tt_bf16 *)args.attention, n * w->width);
 	uint32_t arrivals[64];
 	op_download(arrivals, op_cuda.arrivals, 64);
 	for (uint32_t i = 0; i < 64; i++)

@@ -315,6 +315,49 @@ Test(emu_engine, fast_products_have_the_strict_epilogues)
 	tt_engine_close(twin);
 }
 
+/* ---- What activations take ---- */
+
+static int (*plain_allocate)(struct tt_backend *, void *, size_t, size_t, struct tt_error *);
+static size_t activation_bytes[4]; /* of h, q, attention, ffn */
+
+static int counted_allocate(
+	struct tt_backend *backend, void *out_pointer, size_t count, size_t size, struct tt_error *err)
+{
+	void *const all[] = {&backend->activations.h, &backend->activations.q, &backend->activations.attention,
+		&backend->activations.ffn};
+	for (int i = 0; i < 4; i++)
+		if (out_pointer == all[i])
+			activation_bytes[i] += count * size;
+	return plain_allocate(backend, out_pointer, count, size, err);
+}
+
+/* A GPU's hold bf16, all but h: half of what a CPU's take. */
+Test(emu_engine, activations_take_what_their_numbers_need)
+{
+	enum { TOKENS = 48 };
+	for (int cuda = 0; cuda < 2; cuda++) {
+		struct tt_engine_options options;
+		struct tt_engine *engine = NULL;
+		struct tt_backend *backend = NULL;
+		struct tt_error note;
+		tt_emu_reset(TT_EMU_FORWARD, 1);
+		tt_engine_options_default(&options);
+		options.max_step_tokens = TOKENS;
+		must(tt_device_open(&backend, cuda ? "cuda" : "cpu", 1, NULL, &note, err));
+		plain_allocate = backend->allocate;
+		backend->allocate = counted_allocate;
+		memset(activation_bytes, 0, sizeof activation_bytes);
+		must(tt_engine_open_on(&engine, backend, DUMMY, &options, err));
+		const struct tt_config *c = &engine->model->config;
+		size_t number = cuda ? 2 : 4, heads = (size_t)c->n_heads * c->head_dim;
+		cr_expect_eq(activation_bytes[0], TOKENS * c->hidden_size * 4);
+		cr_expect_eq(activation_bytes[1], TOKENS * heads * number);
+		cr_expect_eq(activation_bytes[2], TOKENS * heads * number);
+		cr_expect_eq(activation_bytes[3], TOKENS * c->ffn_size * number);
+		tt_engine_close(engine);
+	}
+}
+
 /* ---- What goes wrong ---- */
 
 /* A device error ends a request's wait with a message that says what CUDA said, and nothing else. */
@@ -323,8 +366,8 @@ Test(emu_engine, a_device_error_is_a_message)
 	struct tt_engine *engine = open_dummy(2, 64);
 	struct tt_request *request = submit(engine, 0, 4, NULL, false);
 	struct tt_error error = {0};
-	engine->backend->release(engine->backend, engine->state.ffn);
-	engine->state.ffn = NULL;
+	engine->backend->release(engine->backend, engine->backend->activations.ffn);
+	engine->backend->activations.ffn = NULL;
 	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);
 	cr_assert_not_null(strstr(error.message, "(cudaError"), "%s", error.message);
 	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);

@@ -1,0 +1,13 @@
+/* Which models a backend's kernels compute. Apart from the backends, since those that open one and those that stand in for one
+ * ask too. */
+#include "base/fail.h"
+#include "kernels/backend.h"
+
+int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err)
+{
+	if (config->post_norms || config->activation != TT_SILU || config->attention_soft_cap ||
+		config->logit_soft_cap || config->embedding_scale)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s models do not run on CUDA yet: device cpu runs them",
+			tt_arch_name(config->arch));
+	return TT_OK;
+}

@@ -8,18 +8,18 @@
 static float factor(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, size_t at, float c,
 	const float *h, size_t hidden)
 {
-	if (slot->op == TT_STEER_ADD)
+	if (slot->op == TT_OP_ADD)
 		return c;
-	const float *reader = (slot->op == TT_STEER_AFFINE ? slot->readers : slot->directions) + at * hidden;
+	const float *reader = (slot->op == TT_OP_AFFINE ? slot->readers : slot->directions) + at * hidden;
 	float read = body->dot(h, reader, hidden);
 	switch (slot->op) {
-	case TT_STEER_ABLATE:
+	case TT_OP_ABLATE:
 		return -(c * read);
-	case TT_STEER_CLAMP:
+	case TT_OP_CLAMP:
 		return c * (slot->targets[at] - read);
-	case TT_STEER_AFFINE:
+	case TT_OP_AFFINE:
 		return c * (slot->targets[at] + read);
-	case TT_STEER_ONE_SIDED:
+	case TT_OP_ONE_SIDED:
 		return read > 0 ? -(c * read) : 0;
 	default:
 		return 0;

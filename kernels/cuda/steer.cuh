@@ -56,9 +56,9 @@ TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 	r.n_directions = tt_load_4(&slot->n_directions, TT_TRAFFIC_DIRECTION);
 	size_t first = (size_t)s.layer * r.n_directions;
 	r.directions = r.readers = steer_pointer(&slot->directions) + first * s.hidden;
-	if (r.op == TT_STEER_AFFINE)
+	if (r.op == TT_OP_AFFINE)
 		r.readers = steer_pointer(&slot->readers) + first * s.hidden;
-	if (r.op == TT_STEER_CLAMP || r.op == TT_STEER_AFFINE)
+	if (r.op == TT_OP_CLAMP || r.op == TT_OP_AFFINE)
 		r.targets = steer_pointer(&slot->targets) + first;
 	return r;
 }

@@ -8,7 +8,6 @@
 #include "runtime/trimtab.h"
 
 enum {
-	TT_MAX_DIRECTIONS = 64, /* rows a layer */
 	TT_MAX_POLICY_FLOATS =
 		1 << 28, /* all directions together, or an mlp's first matrix, 1 GiB: far above any model of today */
 	TT_MAX_UNITS = 1 << 14,       /* hidden units of an mlp; the paper has 1024 */

@@ -30,13 +30,12 @@ static int run(struct tt_request **out, struct tt_engine *engine, const int32_t 
 /* coef [T][L]: the sum over the policies of what steered each token. */
 static void sum_coefficients(const struct tt_request *request, float *coef, size_t n_ids, uint32_t n_layers)
 {
-	struct tt_decision decision;
-	for (uint32_t i = 0; tt_request_decision(request, i, &decision); i++) {
-		size_t from = decision.when == TT_WHEN_ALL ? 0 : decision.when == TT_WHEN_LAST ? n_ids - 1 : n_ids;
-		for (size_t t = from; t < n_ids; t++)
-			for (uint32_t l = 0; l < n_layers; l++)
-				coef[t * n_layers + l] += decision.coef[l];
-	}
+	for (uint32_t i = 0; i < request->options.n_steering; i++)
+		for (size_t t = 0; t < n_ids; t++) {
+			const float *acted = tt_request_coefficients(request, i, t);
+			for (uint32_t l = 0; acted && l < n_layers; l++)
+				coef[t * n_layers + l] += acted[l];
+		}
 }
 
 static int write(const struct tt_request *request, const struct tt_engine *engine, const int32_t *ids, size_t n_ids,

@@ -81,6 +81,7 @@ static void add(struct tt_plan *plan, struct tt_sequence *q, struct tt_planned p
 	p.decides = decides_at(q, p.position, end);
 	p.same_pass = p.decides && tt_sequence_same_pass(q, p.position);
 	p.generates = end == p.length && q->max_tokens > 0;
+	p.killed = p.position >= q->killed_from;
 	if (p.decides && q->observe_last >= 0 && !keeps_hidden(q, q->n_prompt - 1))
 		p.n_captures++;
 	step->n_tokens += p.n_tokens;
@@ -153,8 +154,8 @@ static bool decoding(const struct tt_sequence *q)
 
 /* ---- Filling the arrays */
 
-/* The rows that steer the token at a position, in the order of the request's policies. One whose coefficients are all 0
- * does nothing, but norms are reported of. */
+/* The rows that steer the token at a position, in the order of the request's policies. What an undecided policy's row will
+ * hold is known when the step is over: its coefficients may all be 0. */
 static void fill_rows(const struct tt_planned *p, size_t position, uint16_t rows[TT_STACK])
 {
 	const struct tt_sequence *q = p->sequence;
@@ -163,7 +164,7 @@ static void fill_rows(const struct tt_planned *p, size_t position, uint16_t rows
 		return;
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < q->n_policies; i++)
-		if (tt_sequence_steers(q, i, position) && (!q->decided || q->policies[i].acts || q->traces))
+		if (tt_sequence_steers(q, i, position) && (!q->decided || q->policies[i].acts))
 			rows[n++] = q->policies[i].row;
 }
 

@@ -20,6 +20,7 @@ struct tt_planned {
 	bool generates;  /* its last sample goes on the sequence; others are only reported */
 	bool decides;    /* its gates run in this step */
 	bool same_pass;  /* and what they decide steers this same pass */
+	bool killed;     /* it is unsteered, because of the kill switch */
 };
 
 /* A coefficient row to be written before the step: its sequence was decided in an earlier life. */

@@ -35,26 +35,54 @@ static bool open_decision(const struct tt_sequence *q)
 	return false;
 }
 
-/* Once for each position, in order. What ran before the decision is told behind it: it ran unsteered, so its norms are 0. */
+static bool acted_on(const struct tt_sequence *q, size_t position, uint32_t n_layers)
+{
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		if (tt_sequence_coefficients(q, i, position, n_layers))
+			return true;
+	return false;
+}
+
+/* The norms at a position: the step's, or 0 where nothing acted. A step that decides and steers measures all tokens that the
+ * policies may act on, also where the decision is that they do not; had the prompt come in chunks, it would not. */
+static const float *norms_at(
+	const struct tt_request *r, const struct tt_planned *p, const float *norms, size_t position)
+{
+	static const float none[2 * TT_MAX_LAYERS];
+	uint32_t n_layers = r->engine->model->config.n_layers;
+	if (position < p->position || !acted_on(&r->sequence, position, n_layers))
+		return none;
+	return norms + (position - p->position) * 2 * n_layers;
+}
+
+/* What was reported of a position stays, though it may run again after a pre-emption. */
+static void store_norms(struct tt_request *r, const struct tt_planned *p, const float *norms)
+{
+	size_t row = 2 * (size_t)r->engine->model->config.n_layers, reported = r->sequence.n_reported;
+	for (size_t position = p->position > reported ? p->position : reported; position < p->valid; position++)
+		memcpy(r->norms + position * row, norms_at(r, p, norms, position), row * sizeof(float));
+}
+
+/* Once for each position, in order. What ran before the decision is reported after it: it ran unsteered, so its norms are 0. */
 static void tell(struct tt_request *r, const struct tt_planned *p, const float *norms)
 {
 	const struct tt_sequence *q = &r->sequence;
 	uint32_t n_layers = r->engine->model->config.n_layers;
 	struct tt_decision decisions[TT_MAX_STACK] = {0};
-	float coef[TT_MAX_STACK * TT_MAX_LAYERS], none[2 * TT_MAX_LAYERS] = {0};
+	float coef[TT_MAX_STACK * TT_MAX_LAYERS];
 	struct tt_telemetry t = {.n_steering = q->n_policies, .decisions = decisions, .coef = coef};
 	for (uint32_t i = 0; i < q->n_policies; i++)
 		tt_request_decision(r, i, &decisions[i]);
 	while (r->n_told < p->valid && q->place != TT_NOWHERE) {
 		t.position = r->n_told++;
 		t.token = q->tokens[t.position];
-		t.norms = t.position < p->position ? none : norms + (t.position - p->position) * 2 * n_layers;
+		t.norms = norms_at(r, p, norms, t.position);
 		for (uint32_t i = 0; i < q->n_policies; i++) {
 			float *out = coef + (size_t)i * n_layers;
-			if (q->decided && tt_sequence_steers(q, i, t.position))
-				memcpy(out, decisions[i].coef, n_layers * sizeof *out);
-			else
-				memset(out, 0, n_layers * sizeof *out);
+			const float *acted = tt_sequence_coefficients(q, i, t.position, n_layers);
+			memset(out, 0, n_layers * sizeof *out);
+			if (acted)
+				memcpy(out, acted, n_layers * sizeof *out);
 		}
 		r->options.telemetry(r->options.user, r, &t);
 	}
@@ -68,7 +96,7 @@ static void ran(void *user, const struct tt_planned *p, const struct tt_step *st
 	(void)user;
 	store_hidden(r, p, step, results->captured);
 	if (r->norms)
-		memcpy(r->norms + p->position * row, norms, p->n_tokens * row * sizeof(float));
+		store_norms(r, p, norms);
 	if (r->options.telemetry && !open_decision(p->sequence))
 		tell(r, p, norms);
 }

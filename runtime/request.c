@@ -88,8 +88,8 @@ static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err
 	return TT_OK;
 }
 
-/* Where no gate reads anything, the coefficients are what the control op will make of them (kernels/cpu/control.c), so
- * that pages can be shared before it has run. */
+/* Where no gate reads anything s is 1, so the coefficients are known, and pages can be shared, before the control op has
+ * run. */
 static void foresee(struct tt_request *r)
 {
 	struct tt_sequence *q = &r->sequence;
@@ -97,10 +97,8 @@ static void foresee(struct tt_request *r)
 	for (uint32_t i = 0; q->known && i < q->n_policies; i++) {
 		const struct tt_policy *policy = r->options.steering[i].policy;
 		float *coef = q->coef + (size_t)i * n_layers;
-		for (uint32_t l = 0; l < n_layers; l++) {
-			float w = policy->weights[l], c = q->policies[i].scale * policy->alpha * 1.0f * w;
-			coef[l] = w == 0 || c == 0 ? 0.0f : c;
-		}
+		for (uint32_t l = 0; l < n_layers; l++)
+			coef[l] = tt_steer_coefficient(q->policies[i].scale, policy->alpha, 1, policy->weights[l]);
 		tt_prefix_key_policy(q, i, n_layers);
 	}
 }
@@ -338,6 +336,7 @@ bool tt_request_next(struct tt_request *r, struct tt_token *token)
 
 bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_decision *decision)
 {
+	static const float none[TT_MAX_LAYERS];
 	const struct tt_sequence *q = &r->sequence;
 	uint32_t n_layers = r->engine->model->config.n_layers;
 	if (index >= q->n_policies)
@@ -349,13 +348,25 @@ bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_d
 		*decision = (struct tt_decision){
 			.s = p->s,
 			.gate = p->gate,
-			.coef = q->coef + (size_t)index * n_layers,
+			.coef = tt_sequence_began(q, index) ? q->coef + (size_t)index * n_layers : none,
 			.when = p->when,
-			.killed = q->killed_from != SIZE_MAX,
+			.killed = q->reported_killed_from != SIZE_MAX,
+			.killed_from = q->reported_killed_from,
 			.w = r->weights + (size_t)index * n_layers,
 		};
 	tt_unlock(r->engine);
 	return decided;
+}
+
+const float *tt_request_coefficients(const struct tt_request *r, uint32_t index, size_t position)
+{
+	const struct tt_sequence *q = &r->sequence;
+	if (index >= q->n_policies)
+		return NULL;
+	tt_lock(r->engine);
+	const float *coef = tt_sequence_coefficients(q, index, position, r->engine->model->config.n_layers);
+	tt_unlock(r->engine);
+	return coef;
 }
 
 const float *tt_request_scores(const struct tt_request *request)

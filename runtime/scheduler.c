@@ -239,6 +239,13 @@ static void run_again(struct tt_scheduler *s, struct tt_sequence *q, struct tt_p
 	s->n_shared += q->n_fed;
 }
 
+/* What ran from there on was unsteered, and so is what follows. */
+static void end_steering(struct tt_sequence *q, size_t from)
+{
+	q->killed_from = q->killed_from < from ? q->killed_from : from;
+	q->reported_killed_from = q->reported_killed_from < from ? q->reported_killed_from : from;
+}
+
 static void settle(struct tt_scheduler *s, struct tt_planned *p, const struct tt_results *results)
 {
 	struct tt_sequence *q = p->sequence;
@@ -265,8 +272,8 @@ static void settle(struct tt_scheduler *s, struct tt_planned *p, const struct tt
 		return;
 	if (!s->killed && q->killed_from == SIZE_MAX)
 		run_again(s, q, p, again);
-	else if (q->killed_from > again)
-		q->killed_from = again; /* it stays as it ran: unsteered */
+	else
+		end_steering(q, again); /* it stays as it ran */
 }
 
 static void append_token(struct tt_sequence *q, int32_t token)
@@ -293,6 +300,8 @@ static void collect_one(
 	const struct tt_sample_plan *samples = tt_step_samples(step);
 	*(p->position < q->n_ids ? &s->n_prefill_tokens : &s->n_decode_tokens) += p->n_tokens;
 	p->valid = p->position + p->n_tokens;
+	if (p->killed && q->reported_killed_from == SIZE_MAX)
+		q->reported_killed_from = p->position > q->n_reported ? p->position : q->n_reported;
 	if (p->decides)
 		settle(s, p, results);
 	s->hooks.ran(s->hooks.user, p, step, results);

@@ -14,7 +14,7 @@ int tt_sequence_open(struct tt_sequence *q, const int32_t *ids, size_t n_ids, si
 	q->n_policies = n_policies;
 	q->observe_last = -1;
 	q->first_steered = n_layers;
-	q->killed_from = q->keep_from = q->report_from = SIZE_MAX;
+	q->killed_from = q->reported_killed_from = q->keep_from = q->report_from = SIZE_MAX;
 	q->n_tokens = n_ids;
 	TT_TRY(tt_alloc(&q->tokens, last_position + 1, sizeof *q->tokens, err));
 	memcpy(q->tokens, ids, n_ids * sizeof *ids);
@@ -57,6 +57,18 @@ static size_t steers_from(const struct tt_sequence *q, uint32_t policy)
 bool tt_sequence_steers(const struct tt_sequence *q, uint32_t policy, size_t position)
 {
 	return position >= steers_from(q, policy) && position < q->killed_from;
+}
+
+const float *tt_sequence_coefficients(const struct tt_sequence *q, uint32_t policy, size_t position, uint32_t n_layers)
+{
+	bool acted = q->decided && q->policies[policy].acts && position >= steers_from(q, policy) &&
+		     position < q->reported_killed_from;
+	return acted ? q->coef + (size_t)policy * n_layers : NULL;
+}
+
+bool tt_sequence_began(const struct tt_sequence *q, uint32_t policy)
+{
+	return steers_from(q, policy) < q->reported_killed_from;
 }
 
 void tt_sequence_kill(struct tt_sequence *q)

@@ -53,7 +53,10 @@ struct tt_sequence {
 	bool decided;            /* the gates have run */
 	bool deciding;           /* they run in a step in flight; nothing else runs until they have */
 	bool same_pass;          /* and steer that same pass */
-	size_t killed_from;      /* nothing steers from here on; SIZE_MAX */
+	size_t killed_from;      /* no step steers positions from here on; SIZE_MAX */
+	/* The same in what was reported. It is more than killed_from where tokens that ran steered are run again after a
+	 * pre-emption: what was reported of them stays. */
+	size_t reported_killed_from;
 
 	int32_t *pages; // [n_pages]
 	uint32_t n_pages;
@@ -62,8 +65,8 @@ struct tt_sequence {
 	uint32_t n_published; /* pages below it came from the index or were offered to it */
 };
 
-/* For a last_position: its memory. The rest of the first part is the caller's to fill; killed_from, keep_from and
- * report_from are set to SIZE_MAX. */
+/* For a last_position: its memory. The rest of the first part is the caller's to fill; what may be
+ * SIZE_MAX is. */
 int tt_sequence_open(struct tt_sequence *q, const int32_t *ids, size_t n_ids, size_t last_position, uint32_t n_policies,
 	uint32_t n_layers, struct tt_error *err);
 void tt_sequence_close(struct tt_sequence *q);
@@ -77,8 +80,14 @@ static inline size_t tt_sequence_length(const struct tt_sequence *q)
 /* Positions below it may run now. */
 size_t tt_sequence_end(const struct tt_sequence *q);
 
-/* Whether the policy steers the token at a position, once it is decided. */
+/* Whether a step that is planned now steers the token at a position by the policy, if its decision says so. */
 bool tt_sequence_steers(const struct tt_sequence *q, uint32_t policy, size_t position);
+
+/* The policy's coefficients that acted on the token at a position that was reported, [n_layers], or NULL: it did nothing there.
+ * All reports of what steered go by this. */
+const float *tt_sequence_coefficients(const struct tt_sequence *q, uint32_t policy, size_t position, uint32_t n_layers);
+/* Whether it could act on some token before the kill switch came. */
+bool tt_sequence_began(const struct tt_sequence *q, uint32_t policy);
 
 /* From the next position that runs on, nothing steers it any more. */
 void tt_sequence_kill(struct tt_sequence *q);

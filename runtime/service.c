@@ -101,13 +101,16 @@ int tt_engine_start(struct tt_engine *engine, struct tt_error *err)
 {
 	tt_lock(engine);
 	int status = TT_OK;
-	if (engine->started)
+	if (engine->started) {
 		status = tt_fail(err, TT_ERR_ARGUMENT, "the engine has its thread already");
-	engine->stopping = false;
-	engine->failure = (struct tt_error){0};
-	if (status == TT_OK && pthread_create(&engine->owner, NULL, serve, engine))
-		status = tt_fail(err, TT_ERR_MEMORY, "a thread could not be made");
-	engine->started |= status == TT_OK;
+	} else if (engine->stepping) {
+		status = tt_fail(err, TT_ERR_ARGUMENT, "a step is under way, which the thread cannot take over");
+	} else {
+		engine->failure = (struct tt_error){0};
+		if (pthread_create(&engine->owner, NULL, serve, engine))
+			status = tt_fail(err, TT_ERR_MEMORY, "a thread could not be made");
+		engine->started = status == TT_OK;
+	}
 	tt_unlock(engine);
 	return status;
 }
@@ -117,24 +120,36 @@ static bool on_owner(const struct tt_engine *engine)
 	return !engine->started || pthread_equal(engine->owner, pthread_self());
 }
 
-int tt_engine_stop(struct tt_engine *engine, struct tt_error *err)
+/* One of those who stop it at once ends the thread; the others wait for that. The lock is held, but not meanwhile. */
+static void end_thread(struct tt_engine *engine)
 {
-	tt_lock(engine);
-	bool started = engine->started, refused = started && on_owner(engine);
-	engine->stopping = started && !refused;
+	if (engine->stopping) {
+		while (engine->stopping)
+			pthread_cond_wait(&engine->changed, &engine->lock);
+		return;
+	}
+	engine->stopping = true;
 	pthread_cond_broadcast(&engine->changed);
 	tt_unlock(engine);
-	if (refused)
-		return tt_fail(err, TT_ERR_ARGUMENT, "the engine's own thread cannot end itself");
-	if (!started)
-		return TT_OK;
 	pthread_join(engine->owner, NULL);
 	tt_lock(engine);
 	engine->started = engine->stopping = false;
 	pthread_cond_broadcast(&engine->changed);
-	struct tt_error failure = engine->failure;
+}
+
+int tt_engine_stop(struct tt_engine *engine, struct tt_error *err)
+{
+	int status = TT_OK;
+	tt_lock(engine);
+	if (engine->started && on_owner(engine)) {
+		status = tt_fail(err, TT_ERR_ARGUMENT, "the engine's own thread cannot end itself");
+	} else if (engine->started) {
+		end_thread(engine);
+		if (engine->failure.code != TT_OK)
+			status = tt_fail(err, engine->failure.code, "%s", engine->failure.message);
+	}
 	tt_unlock(engine);
-	return failure.code == TT_OK ? TT_OK : tt_fail(err, failure.code, "%s", failure.message);
+	return status;
 }
 
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
@@ -162,7 +177,10 @@ int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *,
 
 int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
 {
-	if (engine->started)
+	tt_lock(engine);
+	bool started = engine->started;
+	tt_unlock(engine);
+	if (started)
 		return tt_fail(err, TT_ERR_ARGUMENT, "the engine's own thread steps");
 	return tt_step_once(engine, err);
 }

@@ -214,7 +214,7 @@ struct tt_telemetry {
 	uint32_t n_steering;                 /* policies of the request */
 	const struct tt_decision *decisions; // [n_steering] s, gate, w
 	const float *coef;                   // [n_steering][L] what acted on this token: 0 where nothing did
-	const float *norms;                  // [L][2] of h before and after; 0 where no policy acts
+	const float *norms;                  // [L][2] of h before and after; 0 where coef is 0 throughout
 };
 
 /* Callbacks run on the thread that steps, must not wait for another thread, nor free the request. telemetry: each token
@@ -248,10 +248,10 @@ struct tt_request_options {
 	uint32_t n_steering;
 	enum tt_policy_when when; /* TT_WHEN_POLICY, or the same for all its policies */
 
-	bool score;       /* report the log-probability of every id after the first */
-	bool trace;       /* report norms before and after steering, by token and layer; 0 where no policy acts */
-	bool keep_logits; /* keep the logits of every position of ids: n_ids * vocab floats */
-	size_t keep_from; /* keep hidden states of ids from this index on ... */
+	bool score; /* report the log-probability of every id after the first */
+	bool trace; /* report norms before and after steering, by token and layer; 0 on tokens that no policy acts on */
+	bool keep_logits;            /* keep the logits of every position of ids: n_ids * vocab floats */
+	size_t keep_from;            /* keep hidden states of ids from this index on ... */
 	const uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
 
 	tt_telemetry_fn telemetry; /* or NULL */
@@ -309,14 +309,20 @@ const int32_t *tt_request_generated(const struct tt_request *request); // [n_gen
 /* What steered the request, by index into its steering list. Valid once its gate has run: false before. */
 struct tt_decision {
 	float s, gate;     /* the scalar; what it was made of: a probe's probability, an mlp's output */
-	const float *coef; // [L]
+	const float *coef; // [L]; zeros where the kill switch came before it could act
 	enum tt_policy_when when;
-	bool killed;    /* the kill switch came: from some token on, or from the first, nothing steered */
-	const float *w; // [L] the layer weights
+	bool killed;        /* the kill switch came: from some token on, or from the first, nothing steered */
+	size_t killed_from; /* that token's position over ids and then the generated tokens; SIZE_MAX: it did not come */
+	const float *w;     // [L] the layer weights
 };
 bool tt_request_decision(const struct tt_request *request, uint32_t index, struct tt_decision *decision);
 
-/* Reports, NULL when they were not asked for. Positions run over ids and then the generated tokens that were fed. */
+/* The coefficients of a policy (by index) that acted on the token at a position, [L], or NULL: it did nothing there. Of
+ * positions that ran; valid as long as the request. */
+const float *tt_request_coefficients(const struct tt_request *request, uint32_t index, size_t position);
+
+/* Reports, NULL when they were not asked for. Positions run over ids and then the generated tokens that were fed. They depend
+ * on the request alone, and on when the kill switch came: norms are 0, 0 where tt_request_coefficients is NULL for all. */
 const float *tt_request_scores(const struct tt_request *request);                     // [n_ids]; [0] is 0
 const float *tt_request_norms(const struct tt_request *request, size_t *n_positions); // [n_positions][L][2]
 const float *tt_request_logits(const struct tt_request *request);                     // [n_ids][vocab]

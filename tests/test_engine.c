@@ -269,3 +269,139 @@ Test(engine, a_removed_policy_steers_on_where_it_is_used)
 	tt_engine_close(engine);
 	tt_policy_free(other);
 }
+
+/* ---- The model's own thread: who starts it, who ends it */
+
+struct thread_test {
+	struct tt_engine *engine;
+	atomic_int n_refused;
+	atomic_bool stopped;
+	int status;
+};
+
+static struct tt_request_options long_options(struct thread_test *test, tt_notify_fn notify)
+{
+	struct tt_request_options o = some_options();
+	o.max_tokens = 50;
+	o.notify = notify;
+	o.user = test;
+	return o;
+}
+
+/* On the model's thread: neither call may be taken, nor change what the other thread has begun. */
+static void start_and_stop(void *user, struct tt_request *request)
+{
+	struct thread_test *test = user;
+	struct tt_error error;
+	(void)request;
+	if (!test->engine->stopping)
+		return;
+	test->n_refused += tt_engine_start(test->engine, &error) == TT_ERR_ARGUMENT;
+	test->n_refused += tt_engine_stop(test->engine, &error) == TT_ERR_ARGUMENT;
+}
+
+Test(engine, a_refused_start_or_stop_does_not_undo_a_stop_under_way, .timeout = 60)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct thread_test test = {.engine = engine};
+	struct tt_request_options o = long_options(&test, start_and_stop);
+	for (int i = 0; test.n_refused == 0; i++) {
+		struct tt_request *request;
+		cr_assert_lt(i, 1000, "the model's thread never saw that it was to end");
+		must(tt_request_submit(&request, engine, &o, err));
+		must(tt_engine_start(engine, err));
+		while (tt_request_n_generated(request) == 0)
+			;
+		must(tt_engine_stop(engine, err)); /* for ever, if the callback undid it */
+		cr_assert(!engine->started && !engine->stopping);
+		tt_request_free(request);
+	}
+	cr_assert_eq(test.n_refused, 2);
+	tt_engine_close(engine);
+}
+
+/* Is refused while the thread is there, and while it ends. */
+static void *start_until_stopped(void *argument)
+{
+	struct thread_test *test = argument;
+	while (!test->stopped)
+		test->n_refused += tt_engine_start(test->engine, NULL) == TT_ERR_ARGUMENT;
+	return NULL;
+}
+
+Test(engine, a_thread_that_others_try_to_start_can_be_stopped, .timeout = 60)
+{
+	enum { N = 3 };
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	for (int i = 0; i < 10; i++) {
+		struct thread_test test = {.engine = engine};
+		pthread_t others[N];
+		must(tt_engine_start(engine, err));
+		for (int k = 0; k < N; k++)
+			cr_assert_eq(pthread_create(&others[k], NULL, start_until_stopped, &test), 0);
+		while (test.n_refused == 0)
+			;
+		must(tt_engine_stop(engine, err));
+		test.stopped = true;
+		for (int k = 0; k < N; k++)
+			pthread_join(others[k], NULL);
+		must(tt_engine_stop(engine, err)); /* one of the others may have started it again */
+	}
+	tt_engine_close(engine);
+}
+
+static void *stop(void *argument)
+{
+	struct thread_test *test = argument;
+	test->status = tt_engine_stop(test->engine, NULL);
+	return NULL;
+}
+
+Test(engine, many_may_stop_the_thread_at_once, .timeout = 60)
+{
+	enum { N = 4 };
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	for (int i = 0; i < 50; i++) {
+		struct thread_test tests[N];
+		struct tt_request_options o = some_options();
+		struct tt_request *request;
+		pthread_t threads[N];
+		must(tt_request_submit(&request, engine, &o, err));
+		must(tt_engine_start(engine, err));
+		for (int k = 0; k < N; k++) {
+			tests[k] = (struct thread_test){.engine = engine, .status = -1};
+			cr_assert_eq(pthread_create(&threads[k], NULL, stop, &tests[k]), 0);
+		}
+		for (int k = 0; k < N; k++) {
+			pthread_join(threads[k], NULL);
+			cr_assert_eq(tests[k].status, TT_OK);
+		}
+		cr_assert(!engine->started && !engine->stopping);
+		must(tt_request_wait(request, err));
+		cr_assert_eq(tt_request_n_generated(request), 6);
+		tt_request_free(request);
+	}
+	tt_engine_close(engine);
+}
+
+static void start_only(void *user, struct tt_request *request)
+{
+	struct thread_test *test = user;
+	(void)request;
+	test->n_refused += tt_engine_start(test->engine, NULL) == TT_ERR_ARGUMENT;
+}
+
+/* The thread would find a step under way that is not its own, and fail every request. */
+Test(engine, a_callback_cannot_start_the_thread_in_the_middle_of_a_step)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	struct thread_test test = {.engine = engine};
+	struct tt_request_options o = long_options(&test, start_only);
+	struct tt_request *request = request_run(engine, &o);
+	cr_assert_eq(tt_request_finish(request), TT_FINISH_LENGTH);
+	cr_assert_eq(test.n_refused, 50 + 1, "one a token, and one for the end");
+	must(tt_engine_start(engine, err));
+	must(tt_engine_stop(engine, err));
+	tt_request_free(request);
+	tt_engine_close(engine);
+}

@@ -69,7 +69,7 @@ static struct fixture *make_fixture(uint32_t n)
 		f->slots[s] = (struct tt_steer_slot){.op = slot_ops[s],
 			.n_directions = slot_ops[s] == TT_OP_ADD || slot_ops[s] == TT_OP_ONE_SIDED ? 1 : 2,
 			.directions = f->directions[s][0][0],
-			.readers = f->readers[0][0],
+			.readers = slot_ops[s] == TT_OP_AFFINE ? f->readers[0][0] : NULL,
 			.targets = f->targets[0],
 			.weights = f->weights,
 			.alpha = 1};

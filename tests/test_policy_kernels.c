@@ -40,7 +40,7 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 	return (struct tt_steer_slot){.op = p->op,
 		.n_directions = p->n_directions,
 		.directions = p->directions,
-		.readers = readers,
+		.readers = p->affine ? readers : NULL,
 		.targets = p->targets,
 		.weights = p->weights,
 		.alpha = p->alpha,

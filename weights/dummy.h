@@ -5,15 +5,10 @@
 
 #include <stdbool.h>
 
+#include "base/host_device.h"
 #include "weights/model.h"
 
 #define TT_DUMMY_PREFIX "dummy:"
-
-#ifdef __CUDACC__
-#define TT_DUMMY_DEVICE __host__ __device__
-#else
-#define TT_DUMMY_DEVICE
-#endif
 
 /* Fills an empty model: llama-3.1-8b, llama-3.2-1b, smollm2-135m or tiny (for tests). Its vectors are there, its matrices have no
  * data: a backend's load makes it, from tt_dummy_weight. TT_ERR_ARGUMENT, naming those there are, for another name. */
@@ -25,7 +20,7 @@ int tt_model_fill_dummy(struct tt_model *model, struct tt_error *err);
 /* Weight i of a matrix, before it is rounded to bf16: uniform with a variance of 1 / n_in, so that h keeps its size through a
  * layer; half is tt_dummy_half(n_in). Matrices of one shape are equal. The same bits on a GPU: each step is exact but the last
  * product. */
-TT_DUMMY_DEVICE static inline float tt_dummy_weight(uint64_t i, float half)
+TT_HOST_DEVICE static inline float tt_dummy_weight(uint64_t i, float half)
 {
 	uint64_t x = (i + 1) * 0x9e3779b97f4a7c15u;
 	x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;

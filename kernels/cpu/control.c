@@ -112,11 +112,10 @@ static int run_decision(struct tt_cpu *cpu, const struct tt_control_args *args, 
 	double *units;
 	TT_TRY(decide(cpu, args, d, result, &units, err));
 	for (uint32_t l = 0; l < n_layers; l++) {
-		float s = result->s, w = slot->weights[l];
+		float w = slot->weights[l];
 		if (units && w != 0)
 			w *= (float)sigmoid(fc2(slot, units, 1 + l));
-		float c = d->scale * slot->alpha * s * w;
-		coef[l] = s == 0 || w == 0 || c == 0 ? 0.0f : c; /* never -0.0, nor NaN from infinity * 0 */
+		coef[l] = tt_steer_coefficient(d->scale, slot->alpha, result->s, w);
 	}
 	memcpy(args->decided + (size_t)index * n_layers, coef, n_layers * sizeof *coef);
 	return TT_OK;

@@ -146,8 +146,7 @@ TT_DEVICE void write_row(const struct control_args &a, const struct decision &d,
 		float w = tt_load_f32(weights + l, TT_TRAFFIC_DIRECTION);
 		if (z && w != 0)
 			w *= (float)sigmoid(tt_shared_load_f64(z + 1 + l));
-		float c = d.scale * alpha * s * w;
-		c = s == 0 || w == 0 || c == 0 ? 0.0f : c; /* never -0.0, nor NaN from infinity * 0 */
+		float c = tt_steer_coefficient(d.scale, alpha, s, w);
 		tt_store_f32(a.coef + (size_t)d.row * a.n_layers + l, c, TT_TRAFFIC_DIRECTION);
 		tt_store_f32(a.decided + (size_t)d.index * a.n_layers + l, c, TT_TRAFFIC_RESULT);
 	}

@@ -182,6 +182,8 @@ json_t *tt_decisions_json(const struct tt_request *request, const struct tt_body
 			json_object_set_new(entry, "s", tt_json_number((double)d.s));
 			json_object_set_new(entry, "gate", tt_json_number((double)d.gate));
 			json_object_set_new(entry, "coef", coefficients_json(&d, n_layers));
+			if (d.killed)
+				json_object_set_new(entry, "killed_from", json_integer((json_int_t)d.killed_from));
 		}
 		json_array_append_new(list, entry);
 	}

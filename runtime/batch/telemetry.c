@@ -26,16 +26,9 @@ static int add_list(struct tt_buffer *out, const float *values, uint32_t n, uint
 	return tt_buffer_add(out, "]", 1, err);
 }
 
-/* Does a policy act on this position? */
-static bool acts(enum tt_policy_when when, size_t position, size_t n_prompt)
+static int write_token(struct tt_buffer *out, const struct steer *steers, uint32_t n, const struct tt_request *request,
+	size_t position, const float *norms, uint32_t n_layers, struct tt_error *err)
 {
-	return when == TT_WHEN_ALL || position >= n_prompt || (when == TT_WHEN_LAST && position + 1 == n_prompt);
-}
-
-static int write_token(struct tt_buffer *out, const struct steer *steers, const struct tt_body *body, size_t position,
-	const float *norms, uint32_t n_layers, struct tt_error *err)
-{
-	uint32_t n = body->options.n_steering;
 	const char *const keys[] = {"s", "gate"};
 	for (int k = 0; k < 2; k++) {
 		TT_TRY(tt_buffer_print(out, err, ",\"%s\":[", keys[k]));
@@ -52,9 +45,8 @@ static int write_token(struct tt_buffer *out, const struct steer *steers, const 
 	}
 	TT_TRY(tt_buffer_print(out, err, "],\"coef\":["));
 	for (uint32_t i = 0; i < n; i++) {
-		const struct tt_decision *d = &steers[i].decision;
 		TT_TRY(tt_buffer_add(out, ",", i > 0, err));
-		TT_TRY(add_list(out, acts(d->when, position, body->options.n_ids) ? d->coef : NULL, n_layers, 1, err));
+		TT_TRY(add_list(out, tt_request_coefficients(request, i, position), n_layers, 1, err));
 	}
 	TT_TRY(tt_buffer_print(out, err, "],\"norm_before\":"));
 	TT_TRY(add_list(out, norms, n_layers, 2, err));
@@ -73,7 +65,8 @@ static int write_tokens(struct tt_buffer *out, const char *custom_id, const stru
 		int32_t id = t < n_ids ? body->options.ids[t] : generated[t - n_ids];
 		TT_TRY(tt_buffer_print(
 			out, err, "{\"custom_id\":%s,\"index\":%u,\"pos\":%zu,\"token\":%d", custom_id, index, t, id));
-		TT_TRY(write_token(out, steers, body, t, norms + t * 2 * n_layers, n_layers, err));
+		TT_TRY(write_token(out, steers, body->options.n_steering, choice->request, t, norms + t * 2 * n_layers,
+			n_layers, err));
 	}
 	return TT_OK;
 }

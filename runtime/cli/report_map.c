@@ -7,12 +7,6 @@
 
 enum { MAP_TOKENS = 24, N_SHADES = 9 };
 
-/* Position p is steered by a policy with this when; the prompt ends before position n_prompt. */
-static bool acts_at(enum tt_policy_when when, size_t p, size_t n_prompt)
-{
-	return when == TT_WHEN_ALL || (when == TT_WHEN_LAST ? p + 1 >= n_prompt : p >= n_prompt);
-}
-
 /* |h' - h|: exact for add, whose change is the coefficient times the direction. An ablation takes out a part at a right
  * angle to the rest, which the norms give; for others the difference of the norms is the least it can be. */
 static double change(const struct tt_policy_info *info, float coef, uint32_t layer, double before, double after)
@@ -35,18 +29,15 @@ static void fill(struct cli_map *map, const struct cli_report *report, const str
 		n_traced = 0;
 	for (uint32_t i = 0; i < report->policies->n; i++) {
 		struct tt_policy_info info;
-		struct tt_decision decision;
 		tt_policy_describe(report->policies->steering[i].policy, &info);
-		if (!tt_request_decision(request, i, &decision))
-			continue;
 		for (size_t p = 0; p < map->n_positions && p < n_traced; p++) {
-			for (uint32_t l = 0; l < n_layers && acts_at(decision.when, p, map->n_prompt); l++) {
+			const float *coef = tt_request_coefficients(request, i, p);
+			for (uint32_t l = 0; coef && l < n_layers; l++) {
 				const float *pair = norms + (p * n_layers + l) * 2;
 				double before = (double)pair[0];
 				if (before > 0)
 					map->push[p * n_layers + l] +=
-						(float)(change(&info, decision.coef[l], l, before, (double)pair[1]) /
-							before);
+						(float)(change(&info, coef[l], l, before, (double)pair[1]) / before);
 			}
 		}
 	}

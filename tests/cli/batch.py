@@ -522,6 +522,33 @@ def test_batch_size():
     job.finish("a run that goes on with another batch size")
 
 
+def test_gates_and_batch_size():
+    """Prompts that fit a step beside a small batch and not beside a large one: their gates read before the first layer that is
+    steered, so the one is steered in the pass that decides, the other in chunks. The telemetry is the same."""
+    rows = []
+    for i, (n, *names) in enumerate(((490, "shut"), (482, "shut"), (500, "open"), (487, "shut", "open"), (495, "shut"))):
+        steering = {"policies": [{"name": name} for name in names], "when": "all"}
+        rows.append(completion(f"row {i}", prompt=[(7 * k + i) % 250 for k in range(n)], steering=steering))
+    job = Job(rows, "--policy", "shut=shut.st", "--policy", "open=open.st", "-b", "32")
+    for name, bias in (("shut", -5), ("open", 5)):
+        make_policy(f"{name}.st", f"gate.b={bias}")
+    works(*job.command())
+    job.arguments[-1] = "3"
+    job.unbroken()
+    job.same("another batch size")
+    saved = job.save()
+    for n_done in (1, 3):
+        journal = b"".join(line for line in saved["out.journal"].splitlines(True) if b"synced" not in line)
+        job.load(saved, out_journal=b"".join(journal.splitlines(True)[:1 + n_done]),
+                 out=b"".join(saved["out"].splitlines(True)[:n_done]))
+        job.finish(f"a run that goes on with row {n_done}")
+    for token in read_rows("tokens"):
+        acts = any(c for coef in token["coef"] for c in coef)
+        check(acts == any(s for s in token["s"]) and all((norm != 0) == acts for norm in token["norm_before"]),
+              f"telemetry of a gate: {token}")
+    check({s for row in read_rows("tokens") for s in row["s"]} == {0, 1}, "no gate opened, or none stayed shut")
+
+
 def test_torn():
     """What a power cut leaves, and what somebody does to the files."""
     job = Job(mixed_rows(30), "-n", "8")

@@ -2,7 +2,9 @@
 """Writes a small policy for the tests: an add at every layer, by the format in docs/formats.md and the standard library
 alone, so that the program reads what it did not write.
 
-  make_policy.py OUT LAYERS WIDTH FINGERPRINT [KEY=VALUE]...   (metadata to replace, or to leave out when VALUE is empty)
+  make_policy.py OUT LAYERS WIDTH FINGERPRINT [KEY=VALUE]...   (metadata to replace, or to leave out when VALUE is empty;
+                                                                gate.b=BIAS adds a probe that reads its bias alone, and
+                                                                leaves the first layer to it)
 """
 
 import json
@@ -23,12 +25,20 @@ metadata = {
 for change in sys.argv[5:]:
     key, value = change.split("=", 1)
     metadata[key] = value
+bias = metadata.pop("gate.b", None)
+first = 0
+if bias is not None:
+    first = 1
+    metadata |= {"trimtab.gate": "probe", "trimtab.observe": "0", "trimtab.threshold": "0.5",
+                 "trimtab.layers": f"{first}-{n_layers - 1}"}
 metadata = {key: value for key, value in metadata.items() if value}
 
 # Any direction will do; it changes from layer to layer and has a -0.0 in it.
 tensors = {f"direction.{l}": ([1, width], [(-0.0 if i == 3 else ((i * 7 + l * 13) % 11 - 5) / 3) for i in range(width)])
-           for l in range(n_layers)}
-tensors["weight"] = ([n_layers], [1.0] * n_layers)
+           for l in range(first, n_layers)}
+tensors["weight"] = ([n_layers], [0.0] * first + [1.0] * (n_layers - first))
+if bias is not None:
+    tensors |= {"gate.w": ([width], [0.0] * width), "gate.b": ([1], [float(bias)])}
 header, data = {"__metadata__": metadata}, b""
 for name, (shape, values) in tensors.items():
     packed = struct.pack(f"<{len(values)}f", *values)

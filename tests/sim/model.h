@@ -45,8 +45,8 @@ static inline float sim_gate(uint32_t slot, uint64_t observed)
 	return sim_mix(observed, 1000 + slot) & 1 ? 1.0f : 0.0f;
 }
 
-/* What one row adds to a token's stream. */
-static inline uint64_t sim_steer(uint64_t stream, uint32_t slot, const float *coef)
+/* What one row adds to a token's stream: nothing where its coefficients are all 0. */
+static inline uint64_t sim_steer(uint64_t stream, uint32_t slot, const float coef[SIM_LAYERS])
 {
 	bool acts = false;
 	for (uint32_t l = 0; l < SIM_LAYERS; l++) {
@@ -97,6 +97,8 @@ struct sim_device {
 	struct tt_sample_result samples[TT_MAX_IN_FLIGHT][256]; /* step n's in n % TT_MAX_IN_FLIGHT */
 	struct tt_decision_result decisions[TT_MAX_IN_FLIGHT][256];
 	float decided[TT_MAX_IN_FLIGHT][256 * SIM_LAYERS];
+	uint64_t acted[TT_MAX_IN_FLIGHT]
+		      [256]; /* what the rows of each token added; 0: nothing, as the norms would say */
 };
 
 static inline struct sim_cell *sim_cell_at(
@@ -143,11 +145,16 @@ static inline void sim_run(struct sim_device *d, const struct tt_step *step, uin
 			if (phase == 0) {
 				cell->early = value.early;
 			} else {
+				uint64_t *acted = &d->acted[number % TT_MAX_IN_FLIGHT][t];
 				cell->late = value.late;
-				for (uint32_t k = 0; k < TT_STACK; k++)
-					if (rows[k])
-						cell->late = sim_steer(
-							cell->late, tt_step_row_slots(step)[rows[k]], d->coef[rows[k]]);
+				*acted = 0;
+				for (uint32_t k = 0; k < TT_STACK; k++) {
+					uint32_t slot = tt_step_row_slots(step)[rows[k]];
+					if (!rows[k])
+						continue;
+					cell->late = sim_steer(cell->late, slot, d->coef[rows[k]]);
+					*acted = sim_steer(*acted, slot, d->coef[rows[k]]);
+				}
 			}
 			if (capture >= 0)
 				d->captured[capture] = *cell;

@@ -1,10 +1,11 @@
 /* The scheduler against a made-up model, a made-up clock and seeded random numbers: steps by the million, with everything
  * checked that must hold. A run that fails prints the command that repeats it.
  *
- *     scheduler_sim [--steps N] [--seed N] [--fault leak|drop|swap|stale|starve]
+ *     scheduler_sim [--steps N] [--seed N] [--fault leak|drop|swap|stale|starve|claim]
  *
  * --seed runs that seed alone. --fault plants one, and then the program must fail: a page that nobody gives back, a sample
- * that another row gets too, two neighbours' rows exchanged, pages keyed without their policy, a request that is never run. */
+ * that another row gets too, two neighbours' rows exchanged, pages keyed without their policy, a request that is never run,
+ * reports that do not know of the kill switch. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +13,16 @@
 #include "tests/sim/model.h"
 
 enum { STEPS_A_SEED = 2000, MAX_REQUESTS = 64, OLDEST_MAY_WAIT = 3 };
+static const uint64_t NOT_RUN = UINT64_MAX;
 
-enum fault { NO_FAULT, LEAK, DROP, SWAP, STALE, STARVE };
+enum fault { NO_FAULT, LEAK, DROP, SWAP, STALE, STARVE, CLAIM };
 
 struct request {
 	struct tt_sequence sequence; /* first */
 	struct sim_answer want;
 	bool live, cancelled;
-	size_t n_ran; /* positions told of */
+	size_t n_ran;                /* positions reported */
+	uint64_t acted[SIM_CONTEXT]; /* on each of them, or NOT_RUN: another request's pages held it */
 };
 
 struct sim {
@@ -94,6 +97,7 @@ static void submit(struct sim *sim, struct request *r)
 	uint32_t max_tokens = draw(sim, 8) ? draw(sim, 80) : 0;
 	n = n < most ? n : most;
 	*r = (struct request){.live = true};
+	memset(r->acted, 0xff, sizeof r->acted);
 	if (tt_sequence_open(q, ids, n, n + max_tokens < most ? n + max_tokens : most, draw(sim, 2) ? draw(sim, 5) : 0,
 		    SIM_LAYERS, NULL) != TT_OK)
 		fail(sim, "no memory");
@@ -112,6 +116,23 @@ static void submit(struct sim *sim, struct request *r)
 static bool tokens_agree(const struct request *r, size_t n)
 {
 	return n <= r->want.n_tokens && !memcmp(r->sequence.tokens, r->want.tokens, n * sizeof *r->want.tokens);
+}
+
+/* What acted on a token that was reported, as every report of it says. */
+static void check_acted(const struct sim *sim, const struct request *r, size_t position)
+{
+	uint64_t said = 0;
+	for (uint32_t i = 0; i < r->sequence.n_policies; i++) {
+		const float *coef = tt_sequence_coefficients(&r->sequence, i, position, SIM_LAYERS);
+		if (coef)
+			said = sim_steer(said, r->sequence.policies[i].slot, coef);
+	}
+	if (r->acted[position] != NOT_RUN && said != r->acted[position])
+		fail(sim, "request %llu: reports say that position %zu %s steered, and it %s",
+			(unsigned long long)r->sequence.arrival, position, said ? "was" : "was not",
+			!r->acted[position] ? "was not"
+			: said              ? "was, otherwise"
+					    : "was");
 }
 
 /* A request that the kill switch met is steered differently; of the others every token is known. */
@@ -134,6 +155,8 @@ static void finished(void *user, struct tt_sequence *q)
 	if (!early && q->report_from == 0 && r->n_ran + 1 < q->n_ids)
 		fail(sim, "request %llu: positions from %zu on were not reported", (unsigned long long)q->arrival,
 			r->n_ran);
+	for (size_t p = 0; p < q->n_reported; p++)
+		check_acted(sim, r, p);
 	sim->n_finished += !early;
 	sim->n_cancelled += q->finish == TT_FINISH_CANCELLED;
 	sim->n_late += q->finish == TT_FINISH_DEADLINE;
@@ -144,8 +167,16 @@ static void ran(void *user, const struct tt_planned *p, const struct tt_step *st
 {
 	struct request *r = (struct request *)p->sequence;
 	struct sim *sim = user;
+	const uint64_t *acted = sim->device.acted[(sim->scheduler.n_collected + 1) % TT_MAX_IN_FLIGHT] + p->first_token;
 	(void)step;
 	(void)results;
+	for (size_t position = p->position; position < p->valid; position++) {
+		if (position >= r->sequence.n_reported)
+			r->acted[position] = acted[position - p->position];
+		check_acted(sim, r, position);
+	}
+	for (size_t position = p->valid; position < p->position + p->n_tokens; position++)
+		r->acted[position] = NOT_RUN;
 	if (r->sequence.report_from == 0 && p->position > r->n_ran)
 		fail(sim, "request %llu: position %zu was skipped", (unsigned long long)r->sequence.arrival, r->n_ran);
 	if (r->n_ran < p->valid || p->valid < p->position + p->n_tokens)
@@ -279,6 +310,8 @@ static void plant(struct sim *sim, struct tt_plan *plan)
 		}
 	if (sim->fault == STARVE && s->n_running > 0)
 		s->running[0]->n_fed = SIM_CONTEXT;
+	for (uint32_t i = 0; sim->fault == CLAIM && i < s->n_running; i++)
+		s->running[i]->reported_killed_from = SIZE_MAX;
 }
 
 /* ---- Running */
@@ -406,7 +439,7 @@ static void run_seed(struct sim *sim, uint64_t seed)
 int main(int argc, char **argv)
 {
 	static struct sim sim;
-	const char *const faults[] = {"", "leak", "drop", "swap", "stale", "starve"};
+	const char *const faults[] = {"", "leak", "drop", "swap", "stale", "starve", "claim"};
 	uint64_t n_steps = 100000, seed = 0;
 	bool one = false;
 	for (int i = 1; i + 1 < argc; i += 2) {
@@ -414,7 +447,7 @@ int main(int argc, char **argv)
 			n_steps = strtoull(argv[i + 1], NULL, 10);
 		if (!strcmp(argv[i], "--seed"))
 			one = true, seed = strtoull(argv[i + 1], NULL, 10);
-		for (int f = LEAK; !strcmp(argv[i], "--fault") && f <= STARVE; f++)
+		for (int f = LEAK; !strcmp(argv[i], "--fault") && f <= CLAIM; f++)
 			if (!strcmp(argv[i + 1], faults[f]))
 				sim.fault = (enum fault)f;
 	}

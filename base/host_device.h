@@ -1,0 +1,11 @@
+/* Marks an inline function that the CPU's code and CUDA kernels share, so that it has one text and gives the same bits. */
+#ifndef BASE_HOST_DEVICE_H
+#define BASE_HOST_DEVICE_H
+
+#ifdef __CUDACC__
+#define TT_HOST_DEVICE __host__ __device__
+#else
+#define TT_HOST_DEVICE
+#endif
+
+#endif

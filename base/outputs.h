@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 struct tt_file_use {
 	const char *path; /* NULL: none */

@@ -81,8 +81,8 @@ static json_t *policies_report(const struct tt_eval_options *o)
 		tt_policy_band(p, &first, &last);
 		json_array_append_new(
 			list, json_pack("{s:s, s:f, s:s, s:s, s:s, s:f, s:f, s:i, s:i}", "name", p->name, "scale",
-				      (double)o->steering[i].scale, "op", tt_policy_op_name(p->op), "when",
-				      tt_policy_when_name(when), "gate", tt_policy_gate_name(p->gate), "threshold",
+				      (double)o->steering[i].scale, "op", tt_operation_of(p->op)->row.word, "when",
+				      tt_when_word(when), "gate", tt_gate_of(p->gate)->row.word, "threshold",
 				      (double)p->threshold, "alpha", (double)p->alpha, "first_layer", (int)first,
 				      "last_layer", (int)last));
 	}

@@ -64,7 +64,7 @@ int tt_fit_grid(struct tt_fit *fit, struct tt_error *err)
 
 static int fill_gate(struct tt_policy *p, const struct tt_probe *probe, struct tt_error *err)
 {
-	TT_TRY(tt_policy_set_probe(p, probe->observed, probe->n_observed, err));
+	TT_TRY(tt_policy_set_gate(p, TT_GATE_PROBE, probe->observed, probe->n_observed, 0, err));
 	memcpy(p->gate_weight, probe->w, (size_t)probe->n_observed * p->hidden_size * sizeof *p->gate_weight);
 	p->gate_bias = probe->b;
 	p->threshold = probe->threshold;
@@ -77,7 +77,7 @@ static int fill_policy(
 	size_t d = fit->info->hidden_size;
 	if (gated)
 		TT_TRY(fill_gate(p, c->probe, err));
-	p->op = TT_STEER_ADD;
+	p->op = TT_OP_ADD;
 	p->when = c->when;
 	p->alpha = c->shift / (float)c->width;
 	for (uint32_t l = c->first; l < c->first + c->width; l++) {

@@ -105,7 +105,7 @@ static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candid
 {
 	return json_pack("{s:i, s:i, s:o, s:o, s:s, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}",
 		"first_layer", (int)c->first, "last_layer", (int)(c->first + c->width - 1), "push", number(c->shift),
-		"alpha", number(c->shift / (double)c->width), "when", tt_policy_when_name(c->when), "observe",
+		"alpha", number(c->shift / (double)c->width), "when", tt_when_word(c->when), "observe",
 		observed_report(fit, c->probe), "n_harmful", (int)c->n_harmful, "n_benign", (int)c->n_benign, "refused",
 		number(c->refused), "refused_gated", number(c->refused_gated), "false_refusals_more",
 		number(c->false_refusals), "repeated_fourgrams_more", number(c->repeated), "benign_changed",

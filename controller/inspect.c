@@ -74,37 +74,54 @@ static json_t *observed_layers(const struct tt_policy *p)
 	return list;
 }
 
+/* The form under the last word of its key: "bound" of trimtab.gate.bound. */
+static void set_form(json_t *object, const struct tt_policy_form *form, uint32_t index)
+{
+	if (form->key)
+		json_object_set_new(object, strrchr(form->key, '.') + 1, json_string(form->words[index]));
+}
+
+static json_t *gate_json(const struct tt_policy *p)
+{
+	const struct tt_gate *gate = tt_gate_of(p->gate);
+	json_t *object = json_pack("{s:s}", "type", gate->row.word);
+	if (!object)
+		return NULL;
+	if (gate->observes)
+		json_object_set_new(object, "observe", observed_layers(p));
+	if (gate->threshold)
+		json_object_set_new(object, "threshold", json_real(p->threshold));
+	for (uint32_t i = 0; i < gate->row.n_tensors; i++)
+		if (gate->row.tensors[i].shape == TT_SHAPE_NUMBER)
+			json_object_set_new(object, "bias", json_real(*tt_tensor_values(p, &gate->row.tensors[i])));
+	if (gate->units)
+		json_object_set_new(object, "units", json_integer(p->n_units));
+	set_form(object, &gate->row.form, p->gate_form);
+	return object;
+}
+
 static int describe_policy(json_t *report, const struct tt_policy *p, struct tt_error *err)
 {
+	const struct tt_operation *op = tt_operation_of(p->op);
 	uint32_t first = 0, last = 0;
 	json_t *fitted_on = NULL;
 	tt_policy_band(p, &first, &last);
-	json_t *gate = json_pack("{s:s}", "type", tt_policy_gate_name(p->gate));
-	if (gate && p->gate != TT_GATE_ALWAYS)
-		json_object_set_new(gate, "observe", observed_layers(p));
-	if (gate && p->gate == TT_GATE_PROBE) {
-		json_object_set_new(gate, "threshold", json_real(p->threshold));
-		json_object_set_new(gate, "bias", json_real(p->gate_bias));
-	}
-	if (gate && p->gate == TT_GATE_MLP) {
-		json_object_set_new(gate, "units", json_integer(p->n_units));
-		json_object_set_new(gate, "bound", json_string(p->unbounded ? "none" : "sigmoid"));
-	}
-	TT_TRY(tt_json_set(report, "gate", gate, err));
+	TT_TRY(tt_json_set(report, "gate", gate_json(p), err));
 	if (*p->fitted_on)
 		TT_TRY(tt_json_parse(&fitted_on, p->fitted_on, strlen(p->fitted_on), "trimtab.fitted_on", err));
 	TT_TRY(tt_json_set(report, "fitted_on", fitted_on ? fitted_on : json_array(), err));
 	json_t *facts = json_pack("{s:s, s:s, s:s, s:f, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:s, s:s, s:s, s:s}", "name",
-		p->name, "op", tt_policy_op_name(p->op), "when", tt_policy_when_name(p->when), "alpha",
-		(double)p->alpha, "n_layers", (int)p->n_layers, "hidden_size", (int)p->hidden_size, "n_directions",
-		(int)p->n_directions, "first_layer", (int)first, "last_layer", (int)last, "weights",
-		numbers(p->weights, p->n_layers), "norms", numbers(p->norms, p->n_layers), "fingerprint",
-		p->fingerprint, "weights_digest", p->weights_digest, "created", p->created, "version", p->version);
+		p->name, "op", op->row.word, "when", tt_when_word(p->when), "alpha", (double)p->alpha, "n_layers",
+		(int)p->n_layers, "hidden_size", (int)p->hidden_size, "n_directions", (int)p->n_directions,
+		"first_layer", (int)first, "last_layer", (int)last, "weights", numbers(p->weights, p->n_layers),
+		"norms", numbers(p->norms, p->n_layers), "fingerprint", p->fingerprint, "weights_digest",
+		p->weights_digest, "created", p->created, "version", p->version);
 	if (!facts || json_object_update(report, facts) < 0) {
 		json_decref(facts);
 		return tt_fail(err, TT_ERR_FORMAT, "policy: a text is not UTF-8, or out of memory");
 	}
 	json_decref(facts);
+	set_form(report, &op->row.form, p->form);
 	return TT_OK;
 }
 
@@ -152,7 +169,7 @@ static int describe_effect(json_t *effect, const struct tt_policy *p, struct tt_
 			continue;
 		json_t *layer = json_pack(
 			"{s:i, s:f, s:f}", "layer", (int)l, "coefficient", coefficient, "stream_norm", norms[l]);
-		if (layer && p->op == TT_STEER_ADD)
+		if (layer && tt_operation_of(p->op)->change == TT_CHANGE_DIRECTION && p->form == 0)
 			json_object_set_new(layer, "push", norms[l] > 0 ? json_real(push / norms[l]) : json_null());
 		json_array_append_new(layers, layer);
 	}

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 struct tt_logistic {
 	const float *x;    // [n][stride] rows, the first d numbers of each

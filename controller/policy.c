@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "weights/config.h"
 
 int tt_policy_set_text(char **field, const char *text, struct tt_error *err)
@@ -36,8 +37,7 @@ static int policy_check_size(uint32_t n_layers, uint32_t hidden_size, uint32_t n
 static int policy_allocate(struct tt_policy *p, struct tt_error *err)
 {
 	char **texts[] = {&p->name, &p->fingerprint, &p->weights_digest, &p->fitted_on, &p->created, &p->version};
-	TT_TRY(tt_alloc_aligned(
-		&p->directions, (size_t)p->n_layers * p->n_directions * p->hidden_size, sizeof *p->directions, err));
+	TT_TRY(tt_policy_row_allocate(p, &tt_operation_of(p->op)->row, err));
 	TT_TRY(tt_alloc(&p->weights, p->n_layers, sizeof *p->weights, err));
 	TT_TRY(tt_alloc(&p->norms, p->n_layers, sizeof *p->norms, err));
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -52,7 +52,7 @@ int tt_policy_new(
 	*out = NULL;
 	TT_TRY(policy_check_size(n_layers, hidden_size, n_directions, err));
 	TT_TRY(tt_alloc(&p, 1, sizeof *p, err));
-	p->op = TT_STEER_ADD;
+	p->op = TT_OP_ADD;
 	p->when = TT_WHEN_GENERATION;
 	p->gate = TT_GATE_ALWAYS;
 	p->alpha = 1;
@@ -72,84 +72,70 @@ void tt_policy_free(struct tt_policy *p)
 {
 	if (!p)
 		return;
-	void *owned[] = {p->name, p->directions, p->targets, p->affine, p->weights, p->norms, p->observed,
-		p->gate_weight, p->fc1_weight, p->fc1_bias, p->fc2_weight, p->fc2_bias, p->fingerprint,
-		p->weights_digest, p->fitted_on, p->created, p->version, p->path, p->warning};
+	void *owned[] = {p->name, p->weights, p->norms, p->observed, p->fingerprint, p->weights_digest, p->fitted_on,
+		p->created, p->version, p->path, p->warning};
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		free(owned[i]);
+	for (uint32_t i = 0; i < tt_n_operations(); i++)
+		tt_policy_row_free(p, &tt_operation_of(i)->row);
+	for (uint32_t i = 0; i < tt_n_gates(); i++)
+		tt_policy_row_free(p, &tt_gate_of(i)->row);
 	free(p);
 }
 
-int tt_policy_set_clamp(struct tt_policy *p, struct tt_error *err)
+int tt_policy_set_operation(struct tt_policy *p, enum tt_policy_op op, struct tt_error *err)
 {
-	if (!p->targets)
-		TT_TRY(tt_alloc(&p->targets, (size_t)p->n_layers * p->n_directions, sizeof *p->targets, err));
-	p->op = TT_STEER_CLAMP;
+	float *directions = p->directions;
+	if (!tt_operation_of(op))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: op %d is none of those there are", (int)op);
+	p->directions = NULL;
+	for (uint32_t i = 0; i < tt_n_operations(); i++)
+		tt_policy_row_free(p, &tt_operation_of(i)->row);
+	p->directions = directions;
+	p->op = op;
+	p->form = 0;
+	return tt_policy_row_allocate(p, &tt_operation_of(op)->row, err);
+}
+
+static int check_observed(const struct tt_policy *p, const struct tt_gate *gate, uint32_t n_observed, uint32_t n_units,
+	struct tt_error *err)
+{
+	size_t n_weights = 0;
+	if (gate->observes ? n_observed < 1 || n_observed > p->n_layers : n_observed > 0)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: a gate of kind %s observes %s%u layers, not %u",
+			gate->row.word, gate->observes ? "1 to " : "", gate->observes ? p->n_layers : 0, n_observed);
+	if (gate->units ? n_units < 1 || n_units > TT_MAX_UNITS : n_units > 0)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: %u hidden units of gate %s, must be %s%d", n_units,
+			gate->row.word, gate->units ? "1 to " : "", gate->units ? TT_MAX_UNITS : 0);
+	if (!tt_mul_size((size_t)n_observed * p->hidden_size, n_units, &n_weights) || n_weights > TT_MAX_POLICY_FLOATS)
+		return tt_fail(err, TT_ERR_LIMIT, "policy: gate %s of %u units on %u layers of width %u is too large",
+			gate->row.word, n_units, n_observed, p->hidden_size);
 	return TT_OK;
 }
 
-int tt_policy_set_affine(struct tt_policy *p, struct tt_error *err)
+int tt_policy_set_gate(struct tt_policy *p, enum tt_policy_gate gate, const uint32_t *observed, uint32_t n_observed,
+	uint32_t n_units, struct tt_error *err)
 {
-	size_t rows = (size_t)p->n_layers * p->n_directions;
-	if (!p->affine)
-		TT_TRY(tt_alloc_aligned(&p->affine, rows * p->hidden_size, sizeof *p->affine, err));
-	if (!p->targets)
-		TT_TRY(tt_alloc(&p->targets, rows, sizeof *p->targets, err));
-	p->op = TT_STEER_AFFINE;
-	return TT_OK;
-}
-
-/* A gate of no kind over these layers: what the former one held is gone. */
-static int set_observed(
-	struct tt_policy *p, const uint32_t *observed, uint32_t n_observed, const char *gate, struct tt_error *err)
-{
-	float **tensors[] = {&p->gate_weight, &p->fc1_weight, &p->fc1_bias, &p->fc2_weight, &p->fc2_bias};
+	const struct tt_gate *row = tt_gate_of(gate);
 	uint32_t *layers = NULL;
-	if (n_observed < 1 || n_observed > p->n_layers)
-		return tt_fail(err, TT_ERR_FORMAT, "policy: a gate of kind %s observes 1 to %u layers, not %u", gate,
-			p->n_layers, n_observed);
+	if (!row)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: gate %d is none of those there are", (int)gate);
+	TT_TRY(check_observed(p, row, n_observed, n_units, err));
 	TT_TRY(tt_alloc(&layers, n_observed, sizeof *layers, err));
-	memcpy(layers, observed, n_observed * sizeof *layers);
+	if (n_observed > 0)
+		memcpy(layers, observed, n_observed * sizeof *layers);
 	free(p->observed);
-	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
-		free(*tensors[i]);
-		*tensors[i] = NULL;
-	}
+	for (uint32_t i = 0; i < tt_n_gates(); i++)
+		tt_policy_row_free(p, &tt_gate_of(i)->row);
 	p->gate = TT_GATE_ALWAYS;
 	p->observed = layers;
 	p->n_observed = n_observed;
-	p->n_units = 0;
-	return TT_OK;
-}
-
-int tt_policy_set_probe(struct tt_policy *p, const uint32_t *observed, uint32_t n_observed, struct tt_error *err)
-{
-	TT_TRY(set_observed(p, observed, n_observed, "probe", err));
-	TT_TRY(tt_alloc_aligned(&p->gate_weight, (size_t)n_observed * p->hidden_size, sizeof *p->gate_weight, err));
-	p->gate = TT_GATE_PROBE;
-	p->gate_bias = 0;
-	p->threshold = 0.5f;
-	return TT_OK;
-}
-
-int tt_policy_set_mlp(
-	struct tt_policy *p, const uint32_t *observed, uint32_t n_observed, uint32_t n_units, struct tt_error *err)
-{
-	size_t n_outputs = 1 + (size_t)p->n_layers, n_weights = 0;
-	TT_TRY(set_observed(p, observed, n_observed, "mlp", err));
-	if (n_units < 1 || n_units > TT_MAX_UNITS)
-		return tt_fail(err, TT_ERR_FORMAT, "policy: %u hidden units of an mlp, must be 1 to %d", n_units,
-			TT_MAX_UNITS);
-	if (!tt_mul_size((size_t)n_observed * p->hidden_size, n_units, &n_weights) || n_weights > TT_MAX_POLICY_FLOATS)
-		return tt_fail(err, TT_ERR_LIMIT, "policy: an mlp of %u units on %u layers of width %u is too large",
-			n_units, n_observed, p->hidden_size);
-	TT_TRY(tt_alloc_aligned(&p->fc1_weight, n_weights, sizeof *p->fc1_weight, err));
-	TT_TRY(tt_alloc(&p->fc1_bias, n_units, sizeof *p->fc1_bias, err));
-	TT_TRY(tt_alloc_aligned(&p->fc2_weight, n_outputs * n_units, sizeof *p->fc2_weight, err));
-	TT_TRY(tt_alloc(&p->fc2_bias, n_outputs, sizeof *p->fc2_bias, err));
-	p->gate = TT_GATE_MLP;
 	p->n_units = n_units;
-	p->unbounded = false;
+	p->gate_form = 0;
+	p->gate_bias = 0;
+	p->threshold = row->initial;
+	TT_TRY(tt_policy_row_allocate(p, &row->row, err));
+	p->gate = gate;
 	return TT_OK;
 }
 
@@ -252,6 +238,16 @@ static int orthonormalise(
 	return TT_OK;
 }
 
+/* The layer's part of the tensor that changes with the rows, or NULL. */
+static float *followers(const struct tt_policy *p, uint32_t layer)
+{
+	const struct tt_policy_row *row = &tt_operation_of(p->op)->row;
+	for (uint32_t i = 0; i < row->n_tensors; i++)
+		if (row->tensors[i].follows_rows)
+			return tt_tensor_values(p, &row->tensors[i]) + (size_t)layer * p->n_directions;
+	return NULL;
+}
+
 static int orthonormalise_layer(struct tt_policy *p, uint32_t layer, struct tt_error *err)
 {
 	size_t n = (size_t)p->n_directions * p->hidden_size;
@@ -262,7 +258,7 @@ static int orthonormalise_layer(struct tt_policy *p, uint32_t layer, struct tt_e
 		exact[i] = rows[i];
 	int status = TT_OK;
 	if (!rows_are_orthonormal(exact, p->n_directions, p->hidden_size)) {
-		float *targets = p->op == TT_STEER_CLAMP ? p->targets + (size_t)layer * p->n_directions : NULL;
+		float *targets = followers(p, layer);
 		status = orthonormalise(exact, targets, p->n_directions, p->hidden_size, layer, err);
 		for (size_t i = 0; status == TT_OK && i < n; i++)
 			rows[i] = (float)exact[i];
@@ -271,92 +267,99 @@ static int orthonormalise_layer(struct tt_policy *p, uint32_t layer, struct tt_e
 	return status;
 }
 
-static int check_probe(const struct tt_policy *p, struct tt_error *err)
-{
-	if (!p->gate_weight)
-		return tt_fail(err, TT_ERR_FORMAT, "policy: the probe has no gate.w");
-	if (!all_finite(p->gate_weight, (size_t)p->n_observed * p->hidden_size))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: gate.w holds a number that is not finite");
-	if (!isfinite(p->gate_bias))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: gate.b is not finite");
-	if (!(p->threshold >= 0 && p->threshold <= 1))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: threshold must be 0 to 1");
-	return TT_OK;
-}
-
-static int check_mlp(const struct tt_policy *p, struct tt_error *err)
-{
-	size_t n_outputs = 1 + (size_t)p->n_layers;
-	const struct {
-		const char *name;
-		const float *values;
-		size_t n;
-	} tensors[] = {
-		{"gate.fc1.weight", p->fc1_weight, (size_t)p->n_observed * p->hidden_size * p->n_units},
-		{"gate.fc1.bias", p->fc1_bias, p->n_units},
-		{"gate.fc2.weight", p->fc2_weight, n_outputs * p->n_units},
-		{"gate.fc2.bias", p->fc2_bias, n_outputs},
-	};
-	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
-		if (!tensors[i].values)
-			return tt_fail(err, TT_ERR_FORMAT, "policy: the mlp has no %s", tensors[i].name);
-		if (!all_finite(tensors[i].values, tensors[i].n))
-			return tt_fail(
-				err, TT_ERR_FORMAT, "policy: %s holds a number that is not finite", tensors[i].name);
-	}
-	return TT_OK;
-}
-
 static int check_gate(const struct tt_policy *p, struct tt_error *err)
 {
-	if (p->gate == TT_GATE_ALWAYS)
-		return TT_OK;
-	if (p->gate != TT_GATE_PROBE && p->gate != TT_GATE_MLP)
-		return tt_fail(
-			err, TT_ERR_UNSUPPORTED, "policy: gate %d is not one of always, probe, mlp", (int)p->gate);
-	if (!p->observed || p->n_observed < 1)
+	const struct tt_gate *gate = tt_gate_of(p->gate);
+	if (!gate)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: gate %d is none of those there are", (int)p->gate);
+	if (gate->observes && (!p->observed || p->n_observed < 1))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: the gate observes no layer");
-	for (uint32_t i = 0; i < p->n_observed; i++)
+	for (uint32_t i = 0; gate->observes && i < p->n_observed; i++)
 		if (p->observed[i] >= p->n_layers || (i && p->observed[i] <= p->observed[i - 1]))
 			return tt_fail(err, TT_ERR_FORMAT, "policy: observe must name ascending layers 0 to %u, not %u",
 				p->n_layers - 1, p->observed[i]);
-	return p->gate == TT_GATE_PROBE ? check_probe(p, err) : check_mlp(p, err);
+	for (uint32_t i = 0; i < gate->row.n_tensors; i++) {
+		const struct tt_policy_tensor *tensor = &gate->row.tensors[i];
+		const float *values = tt_tensor_values(p, tensor);
+		if (!values)
+			return tt_fail(err, TT_ERR_FORMAT, "policy: the %s has no %s", gate->row.word, tensor->name);
+		if (!all_finite(values, tt_tensor_size(p, tensor->shape)))
+			return tt_fail(
+				err, TT_ERR_FORMAT, "policy: %s holds a number that is not finite", tensor->name);
+	}
+	if (gate->threshold && !(p->threshold >= gate->least && p->threshold <= gate->most))
+		return tt_fail(err, TT_ERR_FORMAT, "policy: threshold must be %g to %g", (double)gate->least,
+			(double)gate->most);
+	return TT_OK;
+}
+
+static int check_part(
+	const struct tt_policy *p, const struct tt_policy_tensor *tensor, uint32_t layer, struct tt_error *err)
+{
+	size_t n = tt_tensor_part(p, tensor->shape);
+	const float *part = tt_tensor_values(p, tensor) + layer * n;
+	char name[32];
+	bool finite = all_finite(part, n);
+	for (size_t i = 0; i < n && tensor->less_directions; i++)
+		finite &= isfinite(part[i] - layer_rows(p, layer)[i]) != 0; /* what h is read with */
+	if (finite)
+		return TT_OK;
+	tt_tensor_name(name, sizeof name, tensor, layer);
+	return tt_fail(err, TT_ERR_FORMAT, "policy: %s holds a number that is not finite%s", name,
+		tensor->less_directions ? ", or too large" : "");
 }
 
 static int check_layer(const struct tt_policy *p, uint32_t l, struct tt_error *err)
 {
-	if (!all_finite(layer_rows(p, l), (size_t)p->n_directions * p->hidden_size))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: direction.%u holds a number that is not finite", l);
+	const struct tt_policy_row *row = &tt_operation_of(p->op)->row;
+	TT_TRY(check_part(p, &row->tensors[0], l, err));
 	if (!(p->weights[l] >= 0 && p->weights[l] <= 1))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: weight[%u] must be 0 to 1", l);
 	if (p->weights[l] > 0 && !tt_policy_has_direction(p, l))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: weight[%u] is not 0 but the layer has no direction", l);
-	if (p->targets && !all_finite(p->targets + (size_t)l * p->n_directions, p->n_directions))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: %s.%u%s holds a number that is not finite",
-			p->affine ? "affine" : "target", l, p->affine ? ".b" : "");
-	const float *w = p->affine ? p->affine + (layer_rows(p, l) - p->directions) : NULL;
-	for (size_t i = 0; w && i < (size_t)p->n_directions * p->hidden_size; i++)
-		if (!isfinite(w[i] - layer_rows(p, l)[i])) /* what h is read with */
-			return tt_fail(err, TT_ERR_FORMAT,
-				"policy: affine.%u.W holds a number that is not finite, or too large", l);
+	for (uint32_t i = 1; i < row->n_tensors; i++)
+		TT_TRY(check_part(p, &row->tensors[i], l, err));
+	return TT_OK;
+}
+
+static bool has_member(const struct tt_policy_row *row, size_t member)
+{
+	bool found = false;
+	for (uint32_t i = 0; i < row->n_tensors; i++)
+		found |= row->tensors[i].member == member;
+	return found;
+}
+
+/* Its own tensors are there, and no other operation's. */
+static int check_tensors(const struct tt_policy *p, const struct tt_policy_row *own, struct tt_error *err)
+{
+	for (uint32_t op = 0; op < tt_n_operations(); op++) {
+		const struct tt_policy_row *row = &tt_operation_of(op)->row;
+		for (uint32_t i = 0; i < row->n_tensors; i++) {
+			const struct tt_policy_tensor *tensor = &row->tensors[i];
+			bool there = tt_tensor_values(p, tensor) != NULL, wanted = has_member(own, tensor->member);
+			if (there != wanted)
+				return tt_fail(err, TT_ERR_FORMAT, "policy: op %s %s %s", own->word,
+					wanted ? "has no" : "does not take", tensor->name);
+		}
+	}
 	return TT_OK;
 }
 
 static int check_head(const struct tt_policy *p, struct tt_error *err)
 {
-	bool affine = p->op == TT_STEER_AFFINE, one_row = p->op == TT_STEER_ADD || p->op == TT_STEER_ONE_SIDED;
-	if (p->op < TT_STEER_ADD || p->op > TT_STEER_ONE_SIDED)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"policy: op %d is not one of add, ablate, clamp, affine, one_sided", (int)p->op);
+	const struct tt_operation *op = tt_operation_of(p->op);
+	if (!op)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: op %d is none of those there are", (int)p->op);
 	if (p->when < TT_WHEN_GENERATION || p->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_FORMAT, "policy: when must be generation, last or all");
-	if (one_row && p->n_directions != 1)
-		return tt_fail(err, TT_ERR_FORMAT, "policy: op %s takes one direction a layer, not %u",
-			tt_policy_op_name(p->op), p->n_directions);
-	if ((affine || p->op == TT_STEER_CLAMP) != (p->targets != NULL))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: targets belong to op clamp or affine, and to no other");
-	if (affine != (p->affine != NULL))
-		return tt_fail(err, TT_ERR_FORMAT, "policy: W belongs to op affine, and to no other");
+	if (op->max_rows == 1 && p->n_directions != 1)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: op %s takes one direction a layer, not %u", op->row.word,
+			p->n_directions);
+	if (p->n_directions < op->min_rows || p->n_directions > op->max_rows)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: op %s takes %u to %u directions a layer, not %u",
+			op->row.word, op->min_rows, op->max_rows, p->n_directions);
+	TT_TRY(check_tensors(p, &op->row, err));
 	if (!isfinite(p->alpha))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: alpha is not finite");
 	if (strlen(p->name) > TT_MAX_POLICY_NAME)
@@ -371,7 +374,7 @@ int tt_policy_finish(struct tt_policy *p, struct tt_error *err)
 	TT_TRY(check_gate(p, err));
 	for (uint32_t l = 0; l < p->n_layers; l++) {
 		TT_TRY(check_layer(p, l, err));
-		if (p->op != TT_STEER_ADD && p->op != TT_STEER_AFFINE && tt_policy_has_direction(p, l))
+		if (tt_operation_of(p->op)->orthonormal && tt_policy_has_direction(p, l))
 			TT_TRY(orthonormalise_layer(p, l, err));
 		double sum = 0;
 		for (size_t i = 0; i < (size_t)p->n_directions * p->hidden_size; i++)
@@ -385,27 +388,51 @@ int tt_policy_finish(struct tt_policy *p, struct tt_error *err)
 	return TT_OK;
 }
 
+int tt_policy_digest(const struct tt_policy *p, uint8_t digest[32], struct tt_error *err)
+{
+	const struct tt_policy_row *row = &tt_operation_of(p->op)->row;
+	struct {
+		uint32_t op, form, n_directions, n_tensors;
+		uint8_t tensors[TT_MAX_ROW_TENSORS][32];
+	} content = {.op = p->op, .form = p->form, .n_directions = p->n_directions, .n_tensors = row->n_tensors};
+	for (uint32_t i = 0; i < row->n_tensors; i++)
+		TT_TRY(tt_sha256_bytes(content.tensors[i], tt_tensor_values(p, &row->tensors[i]),
+			tt_tensor_size(p, row->tensors[i].shape) * sizeof(float), err));
+	return tt_sha256_bytes(digest, &content, sizeof content, err);
+}
+
+bool tt_policy_needs_whole_row(const struct tt_policy *p)
+{
+	const struct tt_operation *op = tt_operation_of(p->op);
+	return op->whole_row || (op->form_whole_row && p->form != 0);
+}
+
+static const char *form_word(const struct tt_policy_row *row, uint32_t form)
+{
+	return row->form.key ? row->form.words[form] : "";
+}
+
 void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 {
-	static const enum tt_policy_op ops[] = {
-		[TT_STEER_ADD] = TT_OP_ADD,
-		[TT_STEER_ABLATE] = TT_OP_ABLATE,
-		[TT_STEER_CLAMP] = TT_OP_CLAMP,
-		[TT_STEER_AFFINE] = TT_OP_AFFINE,
-		[TT_STEER_ONE_SIDED] = TT_OP_ONE_SIDED,
-	};
-	static const enum tt_policy_gate gates[] = {
-		[TT_GATE_ALWAYS] = TT_POLICY_ALWAYS, [TT_GATE_PROBE] = TT_POLICY_PROBE, [TT_GATE_MLP] = TT_POLICY_MLP};
 	if (!info)
 		return;
 	*info = (struct tt_policy_info){0};
 	if (!p)
 		return;
+	const struct tt_operation *op = tt_operation_of(p->op);
+	const struct tt_gate *gate = tt_gate_of(p->gate);
 	*info = (struct tt_policy_info){
 		.name = p->name,
-		.op = ops[p->op],
+		.op = p->op,
+		.op_word = op->row.word,
+		.op_sentence = op->row.sentence,
+		.op_form = form_word(&op->row, p->form),
+		.change = p->form ? TT_CHANGE_OTHER : op->change,
 		.when = p->when,
-		.gate = gates[p->gate],
+		.gate = p->gate,
+		.gate_word = gate->row.word,
+		.gate_sentence = gate->row.sentence,
+		.gate_form = form_word(&gate->row, p->gate_form),
 		.n_layers = p->n_layers,
 		.hidden_size = p->hidden_size,
 		.n_directions = p->n_directions,
@@ -414,9 +441,9 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 		.observed = p->observed,
 		.n_observed = p->n_observed,
 		.alpha = p->alpha,
+		.has_threshold = gate->threshold,
 		.threshold = p->threshold,
 		.n_units = p->n_units,
-		.unbounded = p->unbounded,
 		.fingerprint = p->fingerprint,
 		.weights_digest = p->weights_digest,
 		.fitted_on = p->fitted_on,
@@ -425,24 +452,8 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 	};
 }
 
-const char *tt_policy_op_name(enum tt_steer_op op)
+const char *tt_when_word(enum tt_policy_when when)
 {
-	static const char *const names[] = {
-		[TT_STEER_ADD] = "add",
-		[TT_STEER_ABLATE] = "ablate",
-		[TT_STEER_CLAMP] = "clamp",
-		[TT_STEER_AFFINE] = "affine",
-		[TT_STEER_ONE_SIDED] = "one_sided",
-	};
-	return names[op];
-}
-
-const char *tt_policy_when_name(enum tt_policy_when when)
-{
-	return when == TT_WHEN_ALL ? "all" : when == TT_WHEN_LAST ? "last" : "generation";
-}
-
-const char *tt_policy_gate_name(enum tt_gate gate)
-{
-	return gate == TT_GATE_MLP ? "mlp" : gate == TT_GATE_PROBE ? "probe" : "always";
+	static const char *const words[] = {"generation", "last", "all"};
+	return when >= TT_WHEN_GENERATION && when <= TT_WHEN_ALL ? words[when] : "policy";
 }

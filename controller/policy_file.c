@@ -1,5 +1,5 @@
-/* The policy file: safetensors, metadata under "trimtab.", tensors direction.<l>, weight, and those of the operation and the
- * gate.
+/* The policy file: safetensors, metadata under "trimtab.", the tensor `weight`, and the tensors and keys that the rows of its
+ * operation and gate name (controller/policy/operations.c, gates.c).
  * Reading is strict: what is not understood is refused, because a policy that is read half steers wrongly in silence. */
 #include <math.h>
 #include <stdio.h>
@@ -7,25 +7,53 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/outputs.h"
 #include "base/json.h"
+#include "base/outputs.h"
 #include "controller/layer_list.h"
 #include "controller/policy.h"
 #include "weights/config.h"
 #include "weights/safetensors.h"
 
-enum { MAX_TENSORS = 3 * TT_MAX_LAYERS + 5, NAME_SIZE = 24 };
+enum {
+	MAX_TENSORS = TT_MAX_ROW_TENSORS * (TT_MAX_LAYERS + 1) + 1,
+	NAME_SIZE = 24,
+	FIRST_FORMAT = 1,
+};
 
+/* Of every policy; the keys of forms come with the rows. */
 static const char *const known_keys[] = {"trimtab.format", "trimtab.name", "trimtab.fingerprint",
 	"trimtab.weights_digest", "trimtab.op", "trimtab.when", "trimtab.layers", "trimtab.alpha", "trimtab.gate",
-	"trimtab.observe", "trimtab.threshold", "trimtab.gate.bound", "trimtab.fitted_on", "trimtab.created",
-	"trimtab.version"};
+	"trimtab.observe", "trimtab.threshold", "trimtab.fitted_on", "trimtab.created", "trimtab.version"};
+enum { N_KNOWN_KEYS = sizeof known_keys / sizeof *known_keys, N_FORM_KEYS = 2 };
+
+/* The rows of operations, then those of gates. */
+static uint32_t n_rows(void)
+{
+	return tt_n_operations() + tt_n_gates();
+}
+
+static const struct tt_policy_row *row_at(uint32_t i)
+{
+	return i < tt_n_operations() ? &tt_operation_of(i)->row : &tt_gate_of(i - tt_n_operations())->row;
+}
+
+static uint32_t newest_format(void)
+{
+	uint32_t newest = FIRST_FORMAT;
+	for (uint32_t i = 0; i < n_rows(); i++) {
+		const struct tt_policy_row *row = row_at(i);
+		uint32_t format = row->form.key && row->form.format > row->format ? row->form.format : row->format;
+		newest = format > newest ? format : newest;
+	}
+	return newest;
+}
 
 /* ---- Reading ---- */
 
 struct reader {
 	const struct tt_safetensors *file;
 	struct tt_policy *policy;
+	uint32_t format;
 	bool layers[TT_MAX_LAYERS];   /* that have a direction */
 	bool observed[TT_MAX_LAYERS]; /* that the gate reads */
 	struct tt_error *err;
@@ -63,37 +91,97 @@ static int read_key(const struct reader *r, const char *key, bool required, cons
 	return TT_OK;
 }
 
-static int check_keys(const struct reader *r)
+static bool is_form_key(const char *key, uint32_t format)
+{
+	for (uint32_t i = 0; i < n_rows(); i++) {
+		const struct tt_policy_form *form = &row_at(i)->form;
+		if (form->key && form->format <= format && strcmp(key, form->key) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int check_keys(struct reader *r)
 {
 	const char *format;
 	TT_TRY(read_key(r, "trimtab.format", true, &format));
-	if (strcmp(format, "1"))
-		return tt_fail(r->err, TT_ERR_UNSUPPORTED, "trimtab.format is \"%.40s\"; this build reads 1", format);
+	for (r->format = FIRST_FORMAT; r->format <= newest_format(); r->format++) {
+		char word[16];
+		snprintf(word, sizeof word, "%u", r->format);
+		if (strcmp(format, word) == 0)
+			break;
+	}
+	if (r->format > newest_format())
+		return tt_fail(r->err, TT_ERR_UNSUPPORTED, "trimtab.format is \"%.40s\"; this build reads %d to %u",
+			format, FIRST_FORMAT, newest_format());
 	for (size_t i = 0; i < r->file->n_metadata; i++) {
 		const char *key = r->file->metadata[i].key;
-		bool known = strncmp(key, "trimtab.", 8) != 0;
-		for (size_t k = 0; !known && k < sizeof known_keys / sizeof *known_keys; k++)
+		bool known = strncmp(key, "trimtab.", 8) != 0 || is_form_key(key, r->format);
+		for (size_t k = 0; !known && k < N_KNOWN_KEYS; k++)
 			known = strcmp(key, known_keys[k]) == 0;
 		if (!known)
-			return tt_fail(r->err, TT_ERR_FORMAT, "%.100s is not a key of format 1", key);
+			return tt_fail(r->err, TT_ERR_FORMAT, "%.100s is not a key of format %u", key, r->format);
 	}
 	return TT_OK;
 }
 
-/* Index of a word in a list that ends with NULL; words behind n_supported are known but refused. */
-static int read_word(const struct reader *r, const char *key, const char *const *words, int n_supported, int *out)
+static int not_a_word(const struct reader *r, const char *key, const char *word)
+{
+	return tt_fail(r->err, TT_ERR_FORMAT, "%s: \"%.60s\" is not one of its words", key, word);
+}
+
+static int read_when(const struct reader *r, enum tt_policy_when *when)
 {
 	const char *word;
-	TT_TRY(read_key(r, key, true, &word));
-	for (int i = 0; words[i]; i++) {
-		if (strcmp(word, words[i]))
-			continue;
-		if (i >= n_supported)
-			return tt_fail(r->err, TT_ERR_UNSUPPORTED, "%s: %s is not supported yet", key, word);
-		*out = i;
+	TT_TRY(read_key(r, "trimtab.when", true, &word));
+	for (*when = TT_WHEN_GENERATION; *when <= TT_WHEN_ALL; ++*when)
+		if (strcmp(word, tt_when_word(*when)) == 0)
+			return TT_OK;
+	return not_a_word(r, "trimtab.when", word);
+}
+
+/* A row that is younger than the file's format is refused by its name: an older reader would not know it. */
+static int check_age(const struct reader *r, const char *key, const struct tt_policy_row *row)
+{
+	if (row->format > r->format)
+		return tt_fail(r->err, TT_ERR_FORMAT, "%s: %s needs trimtab.format %u, the file says %u", key,
+			row->word, row->format, r->format);
+	return TT_OK;
+}
+
+static int read_operation(const struct reader *r)
+{
+	const char *word;
+	enum tt_policy_op op;
+	TT_TRY(read_key(r, "trimtab.op", true, &word));
+	if (!tt_operation_find(word, &op))
+		return not_a_word(r, "trimtab.op", word);
+	TT_TRY(check_age(r, "trimtab.op", &tt_operation_of(op)->row));
+	return tt_policy_set_operation(r->policy, op, r->err);
+}
+
+static int read_gate_word(const struct reader *r)
+{
+	const char *word;
+	TT_TRY(read_key(r, "trimtab.gate", true, &word));
+	if (!tt_gate_find(word, &r->policy->gate))
+		return not_a_word(r, "trimtab.gate", word);
+	return check_age(r, "trimtab.gate", &tt_gate_of(r->policy->gate)->row);
+}
+
+/* Which form of the row the file chooses; absent: the first. */
+static int read_form(const struct reader *r, const struct tt_policy_row *row, uint32_t *index)
+{
+	const char *word;
+	*index = 0;
+	if (!row->form.key)
 		return TT_OK;
-	}
-	return tt_fail(r->err, TT_ERR_FORMAT, "%s: \"%.60s\" is not one of its words", key, word);
+	TT_TRY(read_key(r, row->form.key, false, &word));
+	int found = word ? tt_form_find(&row->form, word) : 0;
+	if (found < 0)
+		return not_a_word(r, row->form.key, word);
+	*index = (uint32_t)found;
+	return TT_OK;
 }
 
 /* Through the JSON parser, which unlike strtod does not follow the locale. */
@@ -183,41 +271,60 @@ static int read_dimensions(struct reader *r)
 	return tt_policy_new(&r->policy, n_layers, (uint32_t)d, (uint32_t)rows, r->err);
 }
 
-/* Whether the gate's keys are there; those of another gate are refused, since who wrote them meant something. */
+/* Refuses a key of another operation or gate, since who wrote it meant something. kind: "op" or "gate". */
+static int refuse_key(const struct reader *r, const char *key, const char *kind, const char *owner, const char *word)
+{
+	const char *value;
+	TT_TRY(read_key(r, key, false, &value));
+	if (value)
+		return tt_fail(r->err, TT_ERR_FORMAT, "%s belongs to %s %s, but trimtab.%s is %s", key, kind, owner,
+			kind, word);
+	return TT_OK;
+}
+
+static int refuse_other_forms(const struct reader *r)
+{
+	const struct tt_policy_row *own[] = {&tt_operation_of(r->policy->op)->row, &tt_gate_of(r->policy->gate)->row};
+	for (uint32_t i = 0; i < n_rows(); i++) {
+		const struct tt_policy_row *row = row_at(i);
+		bool is_gate = i >= tt_n_operations();
+		if (row != own[is_gate] && row->form.key)
+			TT_TRY(refuse_key(r, row->form.key, is_gate ? "gate" : "op", row->word, own[is_gate]->word));
+	}
+	return TT_OK;
+}
+
+static int refuse_threshold(const struct reader *r, const struct tt_gate *gate)
+{
+	for (uint32_t i = 0; i < tt_n_gates(); i++)
+		if (tt_gate_of(i)->threshold)
+			return refuse_key(r, "trimtab.threshold", "gate", tt_gate_of(i)->row.word, gate->row.word);
+	return TT_OK;
+}
+
+/* Whether the gate's keys are there, and no other gate's. */
 static int read_gate_keys(struct reader *r)
 {
-	static const struct {
-		const char *key;
-		enum tt_gate gate;
-		bool required;
-	} keys[] = {
-		{"trimtab.threshold", TT_GATE_PROBE, true},
-		{"trimtab.gate.bound", TT_GATE_MLP, false},
-	};
-	enum tt_gate gate = r->policy->gate;
-	const char *observe, *value;
-	TT_TRY(read_key(r, "trimtab.observe", gate != TT_GATE_ALWAYS, &observe));
-	if (observe && gate == TT_GATE_ALWAYS)
-		return tt_fail(r->err, TT_ERR_FORMAT, "trimtab.observe belongs to a gate, but trimtab.gate is always");
-	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-		TT_TRY(read_key(r, keys[i].key, keys[i].required && gate == keys[i].gate, &value));
-		if (value && gate != keys[i].gate)
-			return tt_fail(r->err, TT_ERR_FORMAT, "%s belongs to gate %s, but trimtab.gate is %s",
-				keys[i].key, tt_policy_gate_name(keys[i].gate), tt_policy_gate_name(gate));
-	}
+	const struct tt_gate *gate = tt_gate_of(r->policy->gate);
+	const char *observe, *threshold;
+	TT_TRY(read_key(r, "trimtab.observe", gate->observes, &observe));
+	TT_TRY(read_key(r, "trimtab.threshold", gate->threshold, &threshold));
+	if (observe && !gate->observes)
+		return tt_fail(r->err, TT_ERR_FORMAT, "trimtab.observe belongs to a gate, but trimtab.gate is %s",
+			gate->row.word);
+	if (!gate->threshold)
+		TT_TRY(refuse_threshold(r, gate));
+	TT_TRY(refuse_other_forms(r));
 	return observe ? tt_layers_parse(r->observed, r->policy->n_layers, observe, "trimtab.observe", r->err) : TT_OK;
 }
 
 static int read_metadata(struct reader *r)
 {
-	static const char *const ops[] = {"add", "ablate", "clamp", "affine", "one_sided", NULL};
-	static const char *const whens[] = {"generation", "last", "all", NULL};
-	static const char *const gates[] = {"always", "probe", "mlp", "cosine", NULL};
 	struct tt_policy *p = r->policy;
-	int op = 0, when = 0, gate = 0;
-	TT_TRY(read_word(r, "trimtab.op", ops, 5, &op));
-	TT_TRY(read_word(r, "trimtab.when", whens, 3, &when));
-	TT_TRY(read_word(r, "trimtab.gate", gates, 3, &gate));
+	TT_TRY(read_operation(r));
+	TT_TRY(read_form(r, &tt_operation_of(p->op)->row, &p->form));
+	TT_TRY(read_when(r, &p->when));
+	TT_TRY(read_gate_word(r));
 	TT_TRY(read_number(r, "trimtab.alpha", &p->alpha));
 	TT_TRY(read_text(r, "trimtab.name", true, &p->name));
 	TT_TRY(read_text(r, "trimtab.fingerprint", true, &p->fingerprint));
@@ -225,13 +332,6 @@ static int read_metadata(struct reader *r)
 	TT_TRY(read_text(r, "trimtab.fitted_on", false, &p->fitted_on));
 	TT_TRY(read_text(r, "trimtab.created", false, &p->created));
 	TT_TRY(read_text(r, "trimtab.version", false, &p->version));
-	p->op = (enum tt_steer_op)op;
-	p->when = (enum tt_policy_when)when;
-	p->gate = (enum tt_gate)gate;
-	if (p->op == TT_STEER_CLAMP)
-		TT_TRY(tt_policy_set_clamp(p, r->err));
-	if (p->op == TT_STEER_AFFINE)
-		TT_TRY(tt_policy_set_affine(p, r->err));
 	return read_gate_keys(r);
 }
 
@@ -255,134 +355,74 @@ static int read_fitted_on(const struct reader *r)
 	return status;
 }
 
-/* A matrix of a layer: [r][d], or [d] where r is 1. */
-static int read_rows(const struct reader *r, const char *name, float *out)
+/* A tensor of the row, into the policy; of one layer where it is layered. A matrix [1, d] may also be written [d]. */
+static int read_tensor(const struct reader *r, const struct tt_policy_tensor *tensor, uint32_t layer)
 {
-	const struct tt_policy *p = r->policy;
-	const struct tt_st_tensor *t = tt_safetensors_find(r->file, name);
-	bool one_row = t && t->n_dims == 1 && p->n_directions == 1;
-	uint64_t shape[2] = {p->n_directions, p->hidden_size};
-	TT_TRY(find_tensor(r, name, one_row ? 1 : 2, one_row ? shape + 1 : shape, &t));
-	memcpy(out, t->data, (size_t)p->n_directions * p->hidden_size * sizeof *out);
+	const struct tt_st_tensor *t;
+	uint64_t dims[2];
+	uint32_t n_dims = tt_tensor_dims(r->policy, tensor->shape, dims);
+	size_t n = tt_tensor_part(r->policy, tensor->shape);
+	size_t first = tt_tensor_is_layered(tensor->shape) ? layer * n : 0;
+	char name[NAME_SIZE];
+	tt_tensor_name(name, sizeof name, tensor, layer);
+	t = tt_safetensors_find(r->file, name);
+	bool one_row = tensor->shape == TT_SHAPE_LAYER_MATRIX && t && t->n_dims == 1 && dims[0] == 1;
+	TT_TRY(find_tensor(r, name, one_row ? 1 : n_dims, one_row ? dims + 1 : dims, &t));
+	memcpy(tt_tensor_values(r->policy, tensor) + first, t->data, n * sizeof(float));
 	return TT_OK;
 }
 
 static int read_layer(const struct reader *r, uint32_t layer, size_t *n_tensors)
 {
-	struct tt_policy *p = r->policy;
-	size_t row = (size_t)layer * p->n_directions;
-	char name[NAME_SIZE];
-	snprintf(name, sizeof name, "direction.%u", layer);
-	TT_TRY(read_rows(r, name, p->directions + row * p->hidden_size));
-	++*n_tensors;
-	if (p->op == TT_STEER_AFFINE) {
-		snprintf(name, sizeof name, "affine.%u.W", layer);
-		TT_TRY(read_rows(r, name, p->affine + row * p->hidden_size));
-		++*n_tensors;
-	}
-	if (!p->targets)
-		return TT_OK;
-	snprintf(name, sizeof name, p->op == TT_STEER_AFFINE ? "affine.%u.b" : "target.%u", layer);
-	++*n_tensors;
-	return read_floats(r, name, p->n_directions, p->targets + row);
-}
-
-static int read_probe(struct reader *r, const uint32_t *layers, uint32_t n, size_t *n_tensors)
-{
-	struct tt_policy *p = r->policy;
-	TT_TRY(tt_policy_set_probe(p, layers, n, r->err));
-	TT_TRY(read_number(r, "trimtab.threshold", &p->threshold));
-	*n_tensors += 2;
-	TT_TRY(read_floats(r, "gate.w", (uint64_t)n * p->hidden_size, p->gate_weight));
-	return read_floats(r, "gate.b", 1, &p->gate_bias);
-}
-
-static int read_matrix(const struct reader *r, const char *name, uint64_t rows, uint64_t columns, float *out)
-{
-	const struct tt_st_tensor *t = NULL;
-	const uint64_t shape[2] = {rows, columns};
-	TT_TRY(find_tensor(r, name, 2, shape, &t));
-	memcpy(out, t->data, rows * columns * sizeof *out);
+	const struct tt_policy_row *row = &tt_operation_of(r->policy->op)->row;
+	for (uint32_t i = 0; i < row->n_tensors; i++)
+		TT_TRY(read_tensor(r, &row->tensors[i], layer));
+	*n_tensors += row->n_tensors;
 	return TT_OK;
 }
 
-/* The number of units is the first matrix's; everything else is held against it. */
-static int read_mlp(struct reader *r, const uint32_t *layers, uint32_t n, size_t *n_tensors)
+/* The number of units is the first tensor's; everything else is held against it. */
+static int read_units(const struct reader *r, const struct tt_gate *gate, uint32_t n_observed, uint32_t *n_units)
 {
-	static const char *const bounds[] = {"sigmoid", "none", NULL};
-	struct tt_policy *p = r->policy;
-	const struct tt_st_tensor *fc1 = tt_safetensors_find(r->file, "gate.fc1.weight");
-	const char *bound;
-	int unbounded = 0;
-	if (!fc1 || fc1->n_dims != 2 || fc1->shape[0] < 1 || fc1->shape[0] > TT_MAX_UNITS)
+	const char *name = gate->row.tensors[0].name;
+	const struct tt_st_tensor *first = tt_safetensors_find(r->file, name);
+	if (!first || first->n_dims != 2 || first->shape[0] < 1 || first->shape[0] > TT_MAX_UNITS)
 		return tt_fail(r->err, TT_ERR_FORMAT,
-			fc1 ? "tensor gate.fc1.weight must have shape [n, %llu], n from 1 to %d"
-			    : "tensor gate.fc1.weight is missing ([n, %llu], n from 1 to %d)",
-			(unsigned long long)n * p->hidden_size, TT_MAX_UNITS);
-	TT_TRY(tt_policy_set_mlp(p, layers, n, (uint32_t)fc1->shape[0], r->err));
-	TT_TRY(read_key(r, "trimtab.gate.bound", false, &bound));
-	if (bound)
-		TT_TRY(read_word(r, "trimtab.gate.bound", bounds, 2, &unbounded));
-	p->unbounded = unbounded;
-	*n_tensors += 4;
-	TT_TRY(read_matrix(r, "gate.fc1.weight", p->n_units, (uint64_t)n * p->hidden_size, p->fc1_weight));
-	TT_TRY(read_floats(r, "gate.fc1.bias", p->n_units, p->fc1_bias));
-	TT_TRY(read_matrix(r, "gate.fc2.weight", 1 + (uint64_t)p->n_layers, p->n_units, p->fc2_weight));
-	return read_floats(r, "gate.fc2.bias", 1 + (uint64_t)p->n_layers, p->fc2_bias);
+			first ? "tensor %s must have shape [n, %llu], n from 1 to %d"
+			      : "tensor %s is missing ([n, %llu], n from 1 to %d)",
+			name, (unsigned long long)n_observed * r->policy->hidden_size, TT_MAX_UNITS);
+	*n_units = (uint32_t)first->shape[0];
+	return TT_OK;
 }
 
 static int read_gate(struct reader *r, size_t *n_tensors)
 {
-	uint32_t layers[TT_MAX_LAYERS], n = 0;
-	for (uint32_t l = 0; l < r->policy->n_layers; l++)
+	struct tt_policy *p = r->policy;
+	const struct tt_gate *gate = tt_gate_of(p->gate);
+	uint32_t layers[TT_MAX_LAYERS], n = 0, n_units = 0;
+	for (uint32_t l = 0; l < p->n_layers; l++)
 		if (r->observed[l])
 			layers[n++] = l;
-	switch (r->policy->gate) {
-	case TT_GATE_PROBE:
-		return read_probe(r, layers, n, n_tensors);
-	case TT_GATE_MLP:
-		return read_mlp(r, layers, n, n_tensors);
-	case TT_GATE_ALWAYS:
-		break;
-	}
+	if (gate->units)
+		TT_TRY(read_units(r, gate, n, &n_units));
+	TT_TRY(tt_policy_set_gate(p, p->gate, layers, n, n_units, r->err));
+	TT_TRY(read_form(r, &gate->row, &p->gate_form));
+	if (gate->threshold)
+		TT_TRY(read_number(r, "trimtab.threshold", &p->threshold));
+	for (uint32_t i = 0; i < gate->row.n_tensors; i++)
+		TT_TRY(read_tensor(r, &gate->row.tensors[i], 0));
+	*n_tensors += gate->row.n_tensors;
 	return TT_OK;
 }
 
-static bool layer_tensor_known(const struct tt_policy *p, uint32_t layer, const char *name)
+static bool row_has(const struct tt_policy_row *row, const char *name, uint32_t layer)
 {
-	static const struct {
-		const char *format;
-		enum tt_steer_op op;
-	} tensors[] = {
-		{"target.%u", TT_STEER_CLAMP}, {"affine.%u.W", TT_STEER_AFFINE}, {"affine.%u.b", TT_STEER_AFFINE}};
 	char expected[NAME_SIZE];
-	snprintf(expected, sizeof expected, "direction.%u", layer);
-	bool known = strcmp(name, expected) == 0;
-	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
-		if (p->op != tensors[i].op)
-			continue;
-		snprintf(expected, sizeof expected, tensors[i].format, layer);
-		known = known || strcmp(name, expected) == 0;
-	}
-	return known;
-}
-
-static bool gate_tensor_known(enum tt_gate gate, const char *name)
-{
-	static const struct {
-		const char *name;
-		enum tt_gate gate;
-	} tensors[] = {
-		{"gate.w", TT_GATE_PROBE},
-		{"gate.b", TT_GATE_PROBE},
-		{"gate.fc1.weight", TT_GATE_MLP},
-		{"gate.fc1.bias", TT_GATE_MLP},
-		{"gate.fc2.weight", TT_GATE_MLP},
-		{"gate.fc2.bias", TT_GATE_MLP},
-	};
-	for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-		if (gate == tensors[i].gate && strcmp(name, tensors[i].name) == 0)
+	for (uint32_t i = 0; i < row->n_tensors; i++) {
+		tt_tensor_name(expected, sizeof expected, &row->tensors[i], layer);
+		if (strcmp(name, expected) == 0)
 			return true;
+	}
 	return false;
 }
 
@@ -393,9 +433,9 @@ static int refuse_other_tensors(const struct reader *r, size_t n_known)
 		return TT_OK;
 	for (size_t i = 0; i < r->file->n_tensors; i++) {
 		const char *name = r->file->tensors[i].name;
-		bool known = strcmp(name, "weight") == 0 || gate_tensor_known(r->policy->gate, name);
+		bool known = strcmp(name, "weight") == 0 || row_has(&tt_gate_of(r->policy->gate)->row, name, 0);
 		for (uint32_t l = 0; !known && l < r->policy->n_layers; l++)
-			known = r->layers[l] && layer_tensor_known(r->policy, l, name);
+			known = r->layers[l] && row_has(&tt_operation_of(r->policy->op)->row, name, l);
 		if (!known)
 			return tt_fail(r->err, TT_ERR_FORMAT, "tensor %.100s does not belong here", name);
 	}
@@ -446,20 +486,34 @@ struct writer {
 	struct tt_st_tensor tensors[MAX_TENSORS];
 	char names[MAX_TENSORS][NAME_SIZE];
 	size_t n_tensors;
-	struct tt_st_pair metadata[sizeof known_keys / sizeof *known_keys];
+	struct tt_st_pair metadata[N_KNOWN_KEYS + N_FORM_KEYS];
 	size_t n_metadata;
 	struct tt_buffer layers, observe;
-	char *alpha, *threshold;
+	char *alpha, *threshold, format[16];
 };
 
-static void put_tensor(struct writer *w, const char *name, uint64_t rows, uint64_t columns, const float *data)
+static void put_tensor(struct writer *w, const char *name, uint32_t n_dims, const uint64_t *dims, const float *data)
 {
 	struct tt_st_tensor *t = &w->tensors[w->n_tensors];
-	snprintf(w->names[w->n_tensors++], NAME_SIZE, "%s", name);
-	*t = (struct tt_st_tensor){.name = w->names[w->n_tensors - 1], .dtype = TT_DTYPE_F32, .data = data};
-	if (rows)
-		t->shape[t->n_dims++] = rows;
-	t->shape[t->n_dims++] = columns;
+	snprintf(w->names[w->n_tensors], NAME_SIZE, "%s", name);
+	*t = (struct tt_st_tensor){.name = w->names[w->n_tensors], .dtype = TT_DTYPE_F32, .data = data};
+	t->n_dims = n_dims;
+	memcpy(t->shape, dims, n_dims * sizeof *dims);
+	w->n_tensors++;
+}
+
+/* The row's tensors; of one layer where they are layered. */
+static void put_row(struct writer *w, const struct tt_policy *p, const struct tt_policy_row *row, uint32_t layer)
+{
+	for (uint32_t i = 0; i < row->n_tensors; i++) {
+		const struct tt_policy_tensor *tensor = &row->tensors[i];
+		size_t first = tt_tensor_is_layered(tensor->shape) ? layer * tt_tensor_part(p, tensor->shape) : 0;
+		uint64_t dims[2];
+		uint32_t n_dims = tt_tensor_dims(p, tensor->shape, dims);
+		char name[NAME_SIZE];
+		tt_tensor_name(name, sizeof name, tensor, layer);
+		put_tensor(w, name, n_dims, dims, tt_tensor_values(p, tensor) + first);
+	}
 }
 
 /* An empty text is left out: the reader takes an absent one for it. */
@@ -475,65 +529,61 @@ static int print_float(char **out, float value, struct tt_error *err)
 	return tt_json_dump(out, json_real(value), JSON_ENCODE_ANY | JSON_REAL_PRECISION(9), err);
 }
 
+static void put_form(struct writer *w, const struct tt_policy_row *row, uint32_t index)
+{
+	if (tt_form_is_written(row, index))
+		put(w, row->form.key, row->form.words[index]);
+}
+
 static int put_gate(struct writer *w, const struct tt_policy *p, struct tt_error *err)
 {
+	const struct tt_gate *gate = tt_gate_of(p->gate);
 	bool member[TT_MAX_LAYERS] = {false};
-	uint64_t n_in = (uint64_t)p->n_observed * p->hidden_size, n_outputs = 1 + (uint64_t)p->n_layers;
-	if (p->gate == TT_GATE_ALWAYS)
-		return TT_OK;
 	for (uint32_t i = 0; i < p->n_observed; i++)
 		member[p->observed[i]] = true;
-	TT_TRY(tt_layers_print(&w->observe, member, p->n_layers, err));
+	if (gate->observes)
+		TT_TRY(tt_layers_print(&w->observe, member, p->n_layers, err));
 	put(w, "trimtab.observe", w->observe.data);
-	if (p->gate == TT_GATE_PROBE) {
+	if (gate->threshold)
 		TT_TRY(print_float(&w->threshold, p->threshold, err));
-		put(w, "trimtab.threshold", w->threshold);
-		put_tensor(w, "gate.w", 0, n_in, p->gate_weight);
-		put_tensor(w, "gate.b", 0, 1, &p->gate_bias);
-		return TT_OK;
-	}
-	put(w, "trimtab.gate.bound", p->unbounded ? "none" : "sigmoid");
-	put_tensor(w, "gate.fc1.weight", p->n_units, n_in, p->fc1_weight);
-	put_tensor(w, "gate.fc1.bias", 0, p->n_units, p->fc1_bias);
-	put_tensor(w, "gate.fc2.weight", n_outputs, p->n_units, p->fc2_weight);
-	put_tensor(w, "gate.fc2.bias", 0, n_outputs, p->fc2_bias);
+	put(w, "trimtab.threshold", w->threshold);
+	put_form(w, &gate->row, p->gate_form);
+	put_row(w, p, &gate->row, 0);
 	return TT_OK;
 }
 
-static void put_layer(struct writer *w, const struct tt_policy *p, uint32_t l)
+/* The least format that has all that the policy is made of. */
+static void print_format(struct writer *w, const struct tt_policy *p)
 {
-	size_t row = (size_t)l * p->n_directions;
-	char name[NAME_SIZE];
-	snprintf(name, sizeof name, "direction.%u", l);
-	put_tensor(w, name, p->n_directions, p->hidden_size, p->directions + row * p->hidden_size);
-	snprintf(name, sizeof name, "affine.%u.W", l);
-	if (p->affine)
-		put_tensor(w, name, p->n_directions, p->hidden_size, p->affine + row * p->hidden_size);
-	snprintf(name, sizeof name, p->affine ? "affine.%u.b" : "target.%u", l);
-	if (p->targets)
-		put_tensor(w, name, 0, p->n_directions, p->targets + row);
+	uint32_t op = tt_policy_row_format(&tt_operation_of(p->op)->row, p->form);
+	uint32_t gate = tt_policy_row_format(&tt_gate_of(p->gate)->row, p->gate_form);
+	snprintf(w->format, sizeof w->format, "%u", op > gate ? op : gate);
 }
 
 static int put_policy(struct writer *w, const struct tt_policy *p, struct tt_error *err)
 {
+	const struct tt_policy_row *op = &tt_operation_of(p->op)->row;
+	const uint64_t n_layers = p->n_layers;
 	bool member[TT_MAX_LAYERS] = {false};
 	for (uint32_t l = 0; l < p->n_layers; l++) {
 		member[l] = tt_policy_has_direction(p, l);
 		if (member[l])
-			put_layer(w, p, l);
+			put_row(w, p, op, l);
 	}
-	put_tensor(w, "weight", 0, p->n_layers, p->weights);
+	put_tensor(w, "weight", 1, &n_layers, p->weights);
 	TT_TRY(tt_layers_print(&w->layers, member, p->n_layers, err));
 	TT_TRY(print_float(&w->alpha, p->alpha, err));
-	put(w, "trimtab.format", "1");
+	print_format(w, p);
+	put(w, "trimtab.format", w->format);
 	put(w, "trimtab.name", p->name);
 	put(w, "trimtab.fingerprint", p->fingerprint);
 	put(w, "trimtab.weights_digest", p->weights_digest);
-	put(w, "trimtab.op", tt_policy_op_name(p->op));
-	put(w, "trimtab.when", tt_policy_when_name(p->when));
+	put(w, "trimtab.op", op->word);
+	put_form(w, op, p->form);
+	put(w, "trimtab.when", tt_when_word(p->when));
 	put(w, "trimtab.layers", w->layers.data);
 	put(w, "trimtab.alpha", w->alpha);
-	put(w, "trimtab.gate", tt_policy_gate_name(p->gate));
+	put(w, "trimtab.gate", tt_gate_of(p->gate)->row.word);
 	put(w, "trimtab.fitted_on", p->fitted_on);
 	put(w, "trimtab.created", p->created);
 	put(w, "trimtab.version", p->version);

@@ -2,9 +2,13 @@
 #ifndef KERNELS_STEER_H
 #define KERNELS_STEER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/host_device.h"
+#include "base/tt_enums.h"
+
+enum { TT_MAX_DIRECTIONS = 64 }; /* rows of one layer of a policy */
 
 /* h' = op(h; D, c), all of the form h + c * sum_k (a_k.h + b_k) d_k over the layer's directions d_k:
  *   add        h + c * d
@@ -15,30 +19,29 @@
  * c == 0 leaves h untouched, bit for bit: it is a select, never a product (an added zero turns -0.0 into +0.0). So is a
  * factor of some d_k that comes out as 0.
  * With several rows on one token all read the same h, and their changes are added in the order of the rows. */
-enum tt_steer_op { TT_STEER_ADD, TT_STEER_ABLATE, TT_STEER_CLAMP, TT_STEER_AFFINE, TT_STEER_ONE_SIDED };
 
 /* always: s = 1.
  * probe: p = sigmoid(w.x_c + b), s = 1 where p > threshold, else 0.
  * mlp: z = fc2 relu(fc1 x_c + b1) + b2; s = sigmoid(z[0]), or z[0] where it is not bounded; w[l] is multiplied by
  * sigmoid(z[1 + l]). An s that is not finite steers nothing. */
-enum tt_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP };
 
 /* One loaded policy, in the backend's memory. */
 struct tt_steer_slot {
-	enum tt_steer_op op;
+	enum tt_policy_op op;
+	uint32_t form;           /* of the operation: 0 is its default */
 	uint32_t n_directions;   /* rows a layer; 1 for add and one_sided */
 	const float *directions; // [n_layers][n_directions][hidden]
-	const float *readers;    // [n_layers][n_directions][hidden] a_k, affine only
-	const float *targets;    // [n_layers][n_directions] t_k of clamp, b_k of affine
+	const float *readers;    // [n_layers][n_directions][hidden] a_k; NULL where they are the directions
+	const float *targets;    // [n_layers][n_directions] t_k or b_k; NULL where the operation has none
 	const float *weights;    // [n_layers] w: 0 where the policy does nothing
 	float alpha;             /* see tt_steer_coefficient */
-	enum tt_gate gate;
+	enum tt_policy_gate gate;
+	uint32_t gate_form; /* mlp: 1 where s is fc2's output itself, as in the paper */
 	uint32_t n_observed;
 	const uint32_t *observed; // [n_observed] layers, ascending
 	const float *gate_weight; // [n_observed * hidden], in the order of observed
 	float gate_bias, threshold;
 	uint32_t n_units;        /* of an mlp; x_c is in the order of observed */
-	uint32_t unbounded;      /* s is fc2's output itself, as in the paper */
 	const float *fc1_weight; // [n_units][n_observed * hidden]
 	const float *fc1_bias;   // [n_units]
 	const float *fc2_weight; // [1 + n_layers][n_units]
@@ -51,6 +54,37 @@ TT_HOST_DEVICE static inline float tt_steer_coefficient(float scale, float alpha
 {
 	float c = scale * alpha * s * w;
 	return s == 0 || w == 0 || c == 0 ? 0.0f : c;
+}
+
+/* Whether the operation must read h before it can change it. */
+TT_HOST_DEVICE static inline bool tt_steer_reads(uint32_t op)
+{
+	return op != TT_OP_ADD;
+}
+
+/* What is read of h for one direction d_k of a layer. */
+struct tt_steer_read {
+	float along;  /* a_k.h, where a_k is d_k but for affine */
+	float target; /* t_k or b_k; 0 where the operation has none */
+};
+
+/* What d_k is multiplied with, from a coefficient c that is not 0. */
+TT_HOST_DEVICE static inline float tt_steer_factor(uint32_t op, float c, const struct tt_steer_read *read)
+{
+	switch (op) {
+	case TT_OP_ADD:
+		return c;
+	case TT_OP_ABLATE:
+		return -(c * read->along);
+	case TT_OP_CLAMP:
+		return c * (read->target - read->along);
+	case TT_OP_AFFINE:
+		return c * (read->target + read->along);
+	case TT_OP_ONE_SIDED:
+		return read->along > 0 ? -(c * read->along) : 0.0f;
+	default:
+		return 0.0f;
+	}
 }
 
 #endif

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tt_error.h"
-#include "tt_sampling.h"
+#include "base/tt_error.h"
+#include "base/tt_sampling.h"
 
 enum {
 	TT_PAGE_TOKENS = 16, /* positions in a KV page */

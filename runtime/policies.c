@@ -5,7 +5,6 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "base/sha256.h"
 #include "runtime/engine.h"
 
 bool tt_policy_slot(const struct tt_engine *engine, const struct tt_policy *policy, uint16_t *slot)
@@ -77,32 +76,40 @@ static int copy(struct tt_backend *backend, void *out_pointer, const void *from,
 	return backend->upload(backend, to, from, count * size, err);
 }
 
-/* What an affine policy reads h with: W - R. */
-static int copy_readers(
-	struct tt_backend *backend, const float **out, const struct tt_policy *p, size_t rows, struct tt_error *err)
+/* The tensor less the directions: what h is read with. */
+static int copy_readers(struct tt_backend *backend, void *out_pointer, const struct tt_policy *p, const float *values,
+	size_t n, struct tt_error *err)
 {
-	size_t n = rows * p->hidden_size;
 	float *readers = NULL;
-	if (!p->affine)
-		return TT_OK;
 	TT_TRY(tt_alloc(&readers, n, sizeof *readers, err));
 	for (size_t i = 0; i < n; i++)
-		readers[i] = p->affine[i] - p->directions[i];
-	int status = copy(backend, out, readers, n, sizeof *readers, err);
+		readers[i] = values[i] - p->directions[i];
+	int status = copy(backend, out_pointer, readers, n, sizeof *readers, err);
 	free(readers);
 	return status;
 }
 
-static int copy_gate(
-	struct tt_backend *backend, struct tt_steer_slot *slot, const struct tt_policy *p, struct tt_error *err)
+static void *member(struct tt_steer_slot *slot, const struct tt_policy_tensor *tensor)
 {
-	size_t f = sizeof(float), row = p->hidden_size * f, units = p->n_units, outputs = units ? 1 + p->n_layers : 0;
-	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));
-	TT_TRY(copy(backend, &slot->gate_weight, p->gate_weight, p->gate_weight ? p->n_observed : 0, row, err));
-	TT_TRY(copy(backend, &slot->fc1_weight, p->fc1_weight, units * p->n_observed, row, err));
-	TT_TRY(copy(backend, &slot->fc1_bias, p->fc1_bias, units, f, err));
-	TT_TRY(copy(backend, &slot->fc2_weight, p->fc2_weight, outputs * units, f, err));
-	return copy(backend, &slot->fc2_bias, p->fc2_bias, outputs, f, err);
+	return (char *)slot + tensor->slot;
+}
+
+static int copy_row(struct tt_backend *backend, struct tt_steer_slot *slot, const struct tt_policy *p,
+	const struct tt_policy_row *row, struct tt_error *err)
+{
+	for (uint32_t i = 0; i < row->n_tensors; i++) {
+		const struct tt_policy_tensor *tensor = &row->tensors[i];
+		const float *values = tt_tensor_values(p, tensor);
+		size_t n = tt_tensor_size(p, tensor->shape);
+		void *to = member(slot, tensor);
+		if (tensor->shape == TT_SHAPE_NUMBER)
+			memcpy(to, values, sizeof *values);
+		else if (tensor->less_directions)
+			TT_TRY(copy_readers(backend, to, p, values, n, err));
+		else
+			TT_TRY(copy(backend, to, values, n, sizeof *values, err));
+	}
+	return TT_OK;
 }
 
 /* What was copied stays in the slot's host copy, so that a failure half way can be undone. */
@@ -111,23 +118,21 @@ static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_e
 	struct tt_backend *backend = engine->backend;
 	struct tt_steer_slot *slot = &engine->policies[index].slot;
 	const struct tt_policy *p = engine->policies[index].policy;
-	size_t f = sizeof(float), rows = (size_t)p->n_layers * p->n_directions, d = p->hidden_size;
 	*slot = (struct tt_steer_slot){
 		.op = p->op,
+		.form = p->form,
 		.n_directions = p->n_directions,
 		.alpha = p->alpha,
 		.gate = p->gate,
+		.gate_form = p->gate_form,
 		.n_observed = p->n_observed,
-		.gate_bias = p->gate_bias,
 		.threshold = p->threshold,
 		.n_units = p->n_units,
-		.unbounded = p->unbounded,
 	};
-	TT_TRY(copy(backend, &slot->directions, p->directions, rows, d * f, err));
-	TT_TRY(copy(backend, &slot->targets, p->targets, p->targets ? rows : 0, f, err));
-	TT_TRY(copy(backend, &slot->weights, p->weights, p->n_layers, f, err));
-	TT_TRY(copy_readers(backend, &slot->readers, p, rows, err));
-	TT_TRY(copy_gate(backend, slot, p, err));
+	TT_TRY(copy(backend, &slot->weights, p->weights, p->n_layers, sizeof *p->weights, err));
+	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));
+	TT_TRY(copy_row(backend, slot, p, &tt_operation_of(p->op)->row, err));
+	TT_TRY(copy_row(backend, slot, p, &tt_gate_of(p->gate)->row, err));
 	return backend->upload(backend, &engine->state.slots[index], slot, sizeof *slot, err);
 }
 
@@ -140,32 +145,33 @@ static void count_units(struct tt_engine *engine)
 	engine->state.max_units = most;
 }
 
+static void release_row(struct tt_backend *backend, struct tt_steer_slot *slot, const struct tt_policy_row *row)
+{
+	for (uint32_t i = 0; i < row->n_tensors; i++) {
+		void *memory;
+		if (row->tensors[i].shape == TT_SHAPE_NUMBER)
+			continue;
+		memcpy(&memory, member(slot, &row->tensors[i]), sizeof memory);
+		backend->release(backend, memory);
+	}
+}
+
 static void unload(struct tt_engine *engine, uint32_t index)
 {
 	struct tt_backend *backend = engine->backend;
-	const struct tt_steer_slot *slot = &engine->policies[index].slot;
-	const void *all[] = {slot->directions, slot->readers, slot->targets, slot->weights, slot->observed,
-		slot->gate_weight, slot->fc1_weight, slot->fc1_bias, slot->fc2_weight, slot->fc2_bias};
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-		backend->release(backend, (void *)(uintptr_t)all[i]);
+	struct tt_steer_slot *slot = &engine->policies[index].slot;
+	backend->release(backend, (void *)(uintptr_t)slot->weights);
+	backend->release(backend, (void *)(uintptr_t)slot->observed);
+	release_row(backend, slot, &tt_operation_of(slot->op)->row);
+	release_row(backend, slot, &tt_gate_of(slot->gate)->row);
 	engine->policies[index] = (struct tt_loaded_policy){0};
 }
 
-/* What a coefficient does: pages steered by the same identity and coefficients hold the same bits. */
+/* Pages steered by the same identity and coefficients hold the same bits. */
 static int identify(const struct tt_policy *p, struct tt_page_key *identity, struct tt_error *err)
 {
-	size_t rows = (size_t)p->n_layers * p->n_directions;
-	struct {
-		uint32_t op, n_directions;
-		uint8_t directions[32], affine[32], targets[32];
-	} content = {.op = p->op, .n_directions = p->n_directions};
 	uint8_t digest[32];
-	TT_TRY(tt_sha256_bytes(content.directions, p->directions, rows * p->hidden_size * sizeof(float), err));
-	if (p->affine)
-		TT_TRY(tt_sha256_bytes(content.affine, p->affine, rows * p->hidden_size * sizeof(float), err));
-	if (p->targets)
-		TT_TRY(tt_sha256_bytes(content.targets, p->targets, rows * sizeof(float), err));
-	TT_TRY(tt_sha256_bytes(digest, &content, sizeof content, err));
+	TT_TRY(tt_policy_digest(p, digest, err));
 	memcpy(identity, digest, sizeof *identity);
 	return TT_OK;
 }

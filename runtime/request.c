@@ -87,7 +87,7 @@ static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err
 		return tt_fail(err, TT_ERR_ARGUMENT, "policy %u was not added to the engine", i);
 	p->identity = r->engine->policies[p->slot].identity;
 	p->scale = o->steering[i].scale;
-	p->whole_rows = policy->op != TT_STEER_ADD;
+	p->whole_rows = tt_policy_needs_whole_row(policy);
 	p->when = o->when == TT_WHEN_POLICY ? policy->when : o->when;
 	p->after_layer = policy->n_observed ? (int32_t)policy->observed[policy->n_observed - 1] : -1;
 	if (p->after_layer > q->observe_last)
@@ -95,7 +95,7 @@ static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err
 	if (p->when != TT_WHEN_GENERATION && tt_policy_band(policy, &first, &last) && first < q->first_steered)
 		q->first_steered = first;
 	memcpy(r->weights + (size_t)i * policy->n_layers, policy->weights, policy->n_layers * sizeof(float));
-	q->known &= policy->gate == TT_GATE_ALWAYS;
+	q->known &= !tt_gate_of(policy->gate)->observes;
 	return TT_OK;
 }
 

@@ -2,8 +2,8 @@
 #ifndef RUNTIME_SEQUENCE_H
 #define RUNTIME_SEQUENCE_H
 
+#include "base/tt_enums.h"
 #include "runtime/pages.h"
-#include "runtime/trimtab.h"
 
 /* One policy on one sequence. */
 struct tt_sequence_policy {

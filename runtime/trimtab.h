@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tt_enums.h"
 #include "tt_error.h"
 #include "tt_sampling.h"
 
@@ -153,29 +154,27 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 
 /* ---- Policies ---- */
 
-enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_AFFINE, TT_OP_ONE_SIDED };
-enum tt_policy_when {
-	TT_WHEN_POLICY = -1,    /* on a request: what the policy says */
-	TT_WHEN_GENERATION = 0, /* generated tokens only */
-	TT_WHEN_LAST = 1,       /* from the last prompt token on */
-	TT_WHEN_ALL = 2,        /* prompt and generation */
-};
-enum tt_policy_gate { TT_POLICY_ALWAYS, TT_POLICY_PROBE, TT_POLICY_MLP };
-
 struct tt_policy_info {
 	const char *name;
 	enum tt_policy_op op;
+	const char *op_word;     /* "add": of the file and of every report */
+	const char *op_sentence; /* what it does to the residual stream */
+	const char *op_form;     /* which form of it, "" where there is one */
+	enum tt_change change;   /* how far it moves h */
 	enum tt_policy_when when;
 	enum tt_policy_gate gate;
+	const char *gate_word, *gate_form; /* the same of the gate */
+	const char *gate_sentence;         /* NULL for a gate that reads nothing */
 	uint32_t n_layers, hidden_size;
 	uint32_t n_directions;    /* rows a layer */
 	const float *weights;     // [n_layers] w
 	const float *norms;       // [n_layers] L2 norm of the layer's directions together
 	const uint32_t *observed; // [n_observed] layers that the gate reads
 	uint32_t n_observed;
-	float alpha, threshold;
-	uint32_t n_units;                         /* hidden units of an mlp */
-	bool unbounded;                           /* an mlp whose s is its output itself, not a sigmoid of it */
+	float alpha;
+	bool has_threshold; /* the gate opens at a threshold */
+	float threshold;
+	uint32_t n_units;                         /* hidden units of the gate, 0 where it has none */
 	const char *fingerprint, *weights_digest; /* of the model it was fitted on */
 	const char *fitted_on;                    /* JSON: [{"file", "sha256", "rows"}], or "" */
 	const char *created, *version;            /* ISO 8601 time; the trimtab that made it */
@@ -187,6 +186,8 @@ int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *er
 int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_error *err);
 void tt_policy_free(struct tt_policy *policy);
 void tt_policy_describe(const struct tt_policy *policy, struct tt_policy_info *info); /* borrowed from the policy */
+/* "generation", "last", "all", or "policy": the word of files, options and reports. */
+const char *tt_when_word(enum tt_policy_when when);
 
 /* Makes a policy available to requests. TT_ERR_MISMATCH when it does not fit the model (architecture, dimensions,
  * vocabulary; with strict_model the weights too). *warning (may be NULL) gets a line, or NULL, borrowed from the policy:
@@ -289,15 +290,6 @@ int tt_engine_start(struct tt_engine *engine, struct tt_error *err);
  * The error that failed a step, if one did. */
 int tt_engine_stop(struct tt_engine *engine, struct tt_error *err);
 
-enum tt_finish {
-	TT_RUNNING,
-	TT_FINISH_STOP,    /* an end token, a stop id or a stop string */
-	TT_FINISH_LENGTH,  /* max_tokens, or nothing was to be generated */
-	TT_FINISH_CONTEXT, /* no room for another token */
-	TT_FINISH_CANCELLED,
-	TT_FINISH_DEADLINE,
-	TT_FINISH_FAILED, /* the engine could not run a step */
-};
 enum tt_finish tt_request_finish(const struct tt_request *request); /* TT_FINISH_FAILED for NULL */
 
 struct tt_token {

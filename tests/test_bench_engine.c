@@ -74,7 +74,7 @@ Test(bench_engine, synthetic_policy_is_a_unit_direction_at_every_layer)
 	lab_open(&lab);
 	tt_policy_describe(lab.policy, &info);
 	cr_assert(info.n_layers == 3 && info.hidden_size == 64 && info.n_directions == 1);
-	cr_assert(info.op == TT_OP_ADD && info.when == TT_WHEN_ALL && info.gate == TT_POLICY_ALWAYS);
+	cr_assert(info.op == TT_OP_ADD && info.when == TT_WHEN_ALL && info.gate == TT_GATE_ALWAYS);
 	for (uint32_t l = 0; l < 3; l++) {
 		cr_assert_eq(info.weights[l], 1);
 		cr_assert(fabsf(info.norms[l] - 1) < 1e-5f, "layer %u has norm %g", l, info.norms[l]);

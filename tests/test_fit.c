@@ -285,7 +285,7 @@ Test(fit, goes_through_on_a_tiny_model_and_gives_the_same_bits_again)
 	json_t *r = json_loads(report, 0, NULL), *best = json_object_get(r, "chosen");
 	cr_assert_not_null(best, "%s", report);
 	cr_expect_eq(json_array_size(json_object_get(r, "candidates")), 6);
-	cr_expect_str_eq(json_string_value(json_object_get(best, "when")), tt_policy_when_name(a->when));
+	cr_expect_str_eq(json_string_value(json_object_get(best, "when")), tt_when_word(a->when));
 	json_t *probe = json_array_get(json_object_get(r, "probes"), 0);
 	cr_expect_float_eq(json_number_value(json_object_get(probe, "flagged_benign")), 0, 1e-9);
 	json_decref(r);

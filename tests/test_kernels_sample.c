@@ -263,10 +263,11 @@ Test(kernels_sample, a_cut_on_its_very_border)
 		{0.75f, 0, 2, 1 << 2 | 1 << 0},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct tt_sample_plan plan = {.target = -1, .temperature = 1};
-		plan.top_p = cases[i].top_p;
-		plan.min_p = cases[i].min_p;
-		plan.top_k = cases[i].top_k;
+		const struct tt_sample_plan plan = {.target = -1,
+			.sampling = {.temperature = 1,
+				.top_p = cases[i].top_p,
+				.min_p = cases[i].min_p,
+				.top_k = cases[i].top_k}};
 		cr_expect_eq(drawn(&plan, weights, 5), cases[i].want, "case %zu: tokens %x, not %x", i,
 			drawn(&plan, weights, 5), cases[i].want);
 	}
@@ -277,7 +278,7 @@ Test(kernels_sample, a_draw_on_the_border_of_two_tokens_gives_the_later)
 {
 	static const float weights[5] = {1, 0.5f, 0.25f, 0.125f, 0.125f};
 	static const double begins[5] = {0, 0.5, 0.75, 0.875, 0.9375};
-	struct tt_sample_plan all = {.target = -1, .temperature = 1, .top_p = 1}, ranked = all;
+	struct tt_sample_plan all = {.target = -1, .sampling = {.temperature = 1, .top_p = 1}}, ranked = all;
 	struct tt_cpu_candidate scratch[5];
 	for (uint32_t i = 0; i < 5; i++) {
 		cr_expect_eq(tt_cpu_draw(&all, weights, 5, begins[i], scratch), i);
@@ -286,7 +287,7 @@ Test(kernels_sample, a_draw_on_the_border_of_two_tokens_gives_the_later)
 	/* By rank, of what top-k left: 1, 1/2, 1/4 and 1/4. */
 	static const float four[5] = {0.125f, 0.25f, 1, 0.25f, 0.5f};
 	static const uint32_t order[4] = {2, 4, 1, 3};
-	ranked.top_k = 4;
+	ranked.sampling.top_k = 4;
 	for (uint32_t i = 0; i < 4; i++) {
 		cr_expect_eq(tt_cpu_draw(&ranked, four, 5, begins[i], scratch), order[i]);
 		cr_expect_eq(tt_cpu_draw(&ranked, four, 5, nextafter(i < 3 ? begins[i + 1] : 1, 0), scratch), order[i]);

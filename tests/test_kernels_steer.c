@@ -5,8 +5,8 @@ enum { HIDDEN = 40, LAYERS = 3, LAYER = 1, FFN = 32 };
 
 /* 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided. */
 enum { SLOTS = 6 };
-static const enum tt_steer_op slot_ops[SLOTS] = {
-	TT_STEER_ADD, TT_STEER_ABLATE, TT_STEER_CLAMP, TT_STEER_ADD, TT_STEER_AFFINE, TT_STEER_ONE_SIDED};
+static const enum tt_policy_op slot_ops[SLOTS] = {
+	TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE, TT_OP_ONE_SIDED};
 
 /* A dot of 40 terms and a few fused additions. */
 #define TOLERANCE 3e-7
@@ -67,9 +67,9 @@ static struct fixture *make_fixture(uint32_t n)
 		(&f->readers[0][0][0])[i] = random_float(&random) / 4;
 	for (int s = 0; s < SLOTS; s++)
 		f->slots[s] = (struct tt_steer_slot){.op = slot_ops[s],
-			.n_directions = slot_ops[s] == TT_STEER_ADD || slot_ops[s] == TT_STEER_ONE_SIDED ? 1 : 2,
+			.n_directions = slot_ops[s] == TT_OP_ADD || slot_ops[s] == TT_OP_ONE_SIDED ? 1 : 2,
 			.directions = f->directions[s][0][0],
-			.readers = f->readers[0][0],
+			.readers = slot_ops[s] == TT_OP_AFFINE ? f->readers[0][0] : NULL,
 			.targets = f->targets[0],
 			.weights = f->weights,
 			.alpha = 1};
@@ -115,7 +115,7 @@ static const float *direction(const struct fixture *f, int slot, int k)
 
 static const float *reader(const struct fixture *f, int slot, int k)
 {
-	return f->slots[slot].op == TT_STEER_AFFINE ? f->readers[LAYER][k] : direction(f, slot, k);
+	return f->slots[slot].op == TT_OP_AFFINE ? f->readers[LAYER][k] : direction(f, slot, k);
 }
 
 static void change(const struct fixture *f, int slot, double c, const float *h, double *out)
@@ -125,11 +125,11 @@ static void change(const struct fixture *f, int slot, double c, const float *h, 
 		double dot = 0, target = (double)f->targets[LAYER][k];
 		for (int i = 0; i < HIDDEN; i++)
 			dot += (double)h[i] * (double)a[i];
-		const double g[] = {[TT_STEER_ADD] = c,
-			[TT_STEER_ABLATE] = -c * dot,
-			[TT_STEER_CLAMP] = c * (target - dot),
-			[TT_STEER_AFFINE] = c * (target + dot),
-			[TT_STEER_ONE_SIDED] = dot > 0 ? -c * dot : 0};
+		const double g[] = {[TT_OP_ADD] = c,
+			[TT_OP_ABLATE] = -c * dot,
+			[TT_OP_CLAMP] = c * (target - dot),
+			[TT_OP_AFFINE] = c * (target + dot),
+			[TT_OP_ONE_SIDED] = dot > 0 ? -c * dot : 0};
 		for (int i = 0; i < HIDDEN; i++)
 			out[i] += g[f->slots[slot].op] * (double)d[i];
 	}
@@ -279,11 +279,11 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 				const float *d = direction(f, slot, (int)k);
 				float dot = body->dot(start, reader(f, slot, (int)k), HIDDEN);
 				float target = f->targets[LAYER][k];
-				const float g[] = {[TT_STEER_ADD] = c,
-					[TT_STEER_ABLATE] = -(c * dot),
-					[TT_STEER_CLAMP] = c * (target - dot),
-					[TT_STEER_AFFINE] = c * (target + dot),
-					[TT_STEER_ONE_SIDED] = -(c * fmaxf(dot, 0))};
+				const float g[] = {[TT_OP_ADD] = c,
+					[TT_OP_ABLATE] = -(c * dot),
+					[TT_OP_CLAMP] = c * (target - dot),
+					[TT_OP_AFFINE] = c * (target + dot),
+					[TT_OP_ONE_SIDED] = -(c * fmaxf(dot, 0))};
 				for (int j = 0; j < HIDDEN; j++)
 					steps[j] = fmaf(g[slot_ops[slot]], d[j], steps[j]);
 			}

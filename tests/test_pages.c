@@ -13,7 +13,7 @@ struct answer {
 
 /* One policy of a kind, made anew for each engine. */
 struct kind {
-	enum tt_steer_op op;
+	enum tt_policy_op op;
 	float target;     /* of a clamp */
 	float gate;       /* its bias, for a probe that reads the first layer; 0: none, always open */
 	uint32_t observe; /* the layer that the probe reads */
@@ -24,12 +24,10 @@ static struct tt_policy *add_policy(struct tt_engine *engine, const struct kind 
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_policy *p = NULL;
 	must(tt_policy_new(&p, info->n_layers, info->hidden_size, 1, err));
-	p->op = kind->op;
+	must(tt_policy_set_operation(p, kind->op, err));
 	p->alpha = 0.5f;
-	if (kind->op == TT_STEER_CLAMP)
-		must(tt_policy_set_clamp(p, err));
 	if (kind->gate != 0) {
-		must(tt_policy_set_probe(p, &kind->observe, 1, err));
+		must(tt_policy_set_gate(p, TT_GATE_PROBE, &kind->observe, 1, 0, err));
 		p->gate_bias = kind->gate;
 	}
 	for (uint32_t l = 1; l < info->n_layers; l++) {
@@ -131,8 +129,8 @@ static void check_told_apart(const struct kind *first, const struct kind *second
 
 Test(pages, policies_that_differ_in_their_operation_alone_share_nothing)
 {
-	static const struct kind ablate = {.op = TT_STEER_ABLATE}, one_sided = {.op = TT_STEER_ONE_SIDED};
-	static const struct kind add = {.op = TT_STEER_ADD};
+	static const struct kind ablate = {.op = TT_OP_ABLATE}, one_sided = {.op = TT_OP_ONE_SIDED};
+	static const struct kind add = {.op = TT_OP_ADD};
 	check_told_apart(&ablate, &one_sided);
 	check_told_apart(&one_sided, &ablate);
 	check_told_apart(&add, &ablate);
@@ -140,8 +138,7 @@ Test(pages, policies_that_differ_in_their_operation_alone_share_nothing)
 
 Test(pages, clamps_that_differ_in_their_targets_alone_share_nothing)
 {
-	static const struct kind low = {.op = TT_STEER_CLAMP, .target = 0.5f},
-				 high = {.op = TT_STEER_CLAMP, .target = 4};
+	static const struct kind low = {.op = TT_OP_CLAMP, .target = 0.5f}, high = {.op = TT_OP_CLAMP, .target = 4};
 	check_told_apart(&low, &high);
 	check_told_apart(&high, &low);
 }
@@ -256,7 +253,7 @@ static void check_killed(
 
 Test(pages, what_the_kill_switch_met_is_keyed_as_it_ran)
 {
-	static const struct kind add = {.op = TT_STEER_ADD};
+	static const struct kind add = {.op = TT_OP_ADD};
 	check_killed(&add, 5, 0, 0);
 	check_killed(&add, TT_PAGE_TOKENS - 1, 0, 0);
 	check_killed(&add, TT_PAGE_TOKENS, TT_PAGE_TOKENS, 0);
@@ -267,7 +264,7 @@ Test(pages, what_the_kill_switch_met_is_keyed_as_it_ran)
 /* One that is killed before anything of it ran is unsteered, and shares with the unsteered both ways. */
 Test(pages, what_was_killed_from_the_start_is_keyed_as_unsteered)
 {
-	static const struct kind add = {.op = TT_STEER_ADD};
+	static const struct kind add = {.op = TT_OP_ADD};
 	struct tt_engine *engine = engine_open(MODEL, 2, 512);
 	struct tt_policy *policy = add_policy(engine, &add);
 	struct answer want = alone(&add, TT_WHEN_ALL, N_PROMPT), want_plain = alone(NULL, TT_WHEN_ALL, N_PROMPT);
@@ -287,7 +284,7 @@ Test(pages, what_was_killed_from_the_start_is_keyed_as_unsteered)
  * of that first look said. */
 Test(pages, what_waited_while_it_was_killed_is_keyed_as_unsteered)
 {
-	static const struct kind add = {.op = TT_STEER_ADD};
+	static const struct kind add = {.op = TT_OP_ADD};
 	enum { N_OTHER = 4 * TT_PAGE_TOKENS };
 	struct tt_engine_options options;
 	struct tt_engine *engine = NULL;
@@ -359,7 +356,7 @@ Test(pages, an_open_decision_gives_nothing_away)
 	static const size_t lengths[] = {2 * TT_PAGE_TOKENS, 2 * TT_PAGE_TOKENS + 1, N_PROMPT};
 	static const uint32_t chunks[] = {512, 13, TT_PAGE_TOKENS};
 	for (uint32_t k = 0; k < 4; k++) {
-		const struct kind kind = {.op = TT_STEER_ADD, .gate = k % 2 ? 5 : -5, .observe = k < 2 ? 0 : 2};
+		const struct kind kind = {.op = TT_OP_ADD, .gate = k % 2 ? 5 : -5, .observe = k < 2 ? 0 : 2};
 		for (enum tt_policy_when when = TT_WHEN_GENERATION; when <= TT_WHEN_ALL; when++)
 			for (int c = 0; c < 3; c++)
 				for (int n = 0; n < 3; n++)

@@ -29,7 +29,7 @@ Test(policy, reads_what_the_library_wrote)
 	cr_expect_str_eq(p->name, "golden");
 	cr_expect_str_eq(p->fingerprint, "llama L=6 d=8 golden");
 	cr_expect_str_eq(p->created, "2025-01-02T03:04:05Z");
-	cr_expect_eq(p->op, TT_STEER_ADD);
+	cr_expect_eq(p->op, TT_OP_ADD);
 	cr_expect_eq(p->when, TT_WHEN_ALL);
 	cr_expect_eq(p->gate, TT_GATE_PROBE);
 	cr_expect_eq(p->alpha, 0.2f);
@@ -76,7 +76,7 @@ static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
 		cr_expect_arr_eq(a->observed, b->observed, a->n_observed * sizeof *a->observed);
 	if (a->gate == TT_GATE_MLP) {
 		size_t n = a->n_units, n_outputs = 1 + a->n_layers;
-		cr_assert(n == b->n_units && a->unbounded == b->unbounded);
+		cr_assert(n == b->n_units && a->gate_form == b->gate_form);
 		cr_expect_arr_eq(a->fc1_weight, b->fc1_weight, n * a->n_observed * a->hidden_size * sizeof(float));
 		cr_expect_arr_eq(a->fc1_bias, b->fc1_bias, n * sizeof(float));
 		cr_expect_arr_eq(a->fc2_weight, b->fc2_weight, n_outputs * n * sizeof(float));
@@ -146,12 +146,12 @@ Test(policy, an_mlp_is_bounded_unless_the_file_says_no)
 	struct tt_policy *p = load(POLICY("mlp"));
 	struct tt_policy_info info;
 	tt_policy_describe(p, &info);
-	cr_expect(info.gate == TT_POLICY_MLP && info.n_units == 12 && !info.unbounded);
+	cr_expect(info.gate == TT_GATE_MLP && info.n_units == 12 && !strcmp(info.gate_form, "sigmoid"));
 	cr_assert(info.n_observed == 3 && info.observed[1] == 2);
 	tt_policy_free(p);
 	p = load(POLICY("mlp_unbounded"));
 	tt_policy_describe(p, &info);
-	cr_expect(info.gate == TT_POLICY_MLP && info.unbounded);
+	cr_expect(info.gate == TT_GATE_MLP && !strcmp(info.gate_form, "none"));
 	tt_policy_free(p);
 }
 
@@ -184,7 +184,7 @@ Test(policy, a_degenerate_row_is_refused)
 	struct tt_policy *p = NULL;
 	struct tt_error err = {0};
 	cr_assert_eq(tt_policy_new(&p, 2, 4, 2, &err), TT_OK);
-	p->op = TT_STEER_ABLATE;
+	p->op = TT_OP_ABLATE;
 	p->weights[1] = 1;
 	float *rows = p->directions + 8;
 	rows[0] = 1;
@@ -200,7 +200,7 @@ Test(policy, a_degenerate_row_is_refused)
 	cr_expect_eq(tt_policy_finish(p, &err), TT_OK, "%s", err.message);
 	cr_expect_eq(rows[7], -1.0f);
 	cr_expect_float_eq(p->norms[1], sqrt(2), 1e-6);
-	static const enum tt_steer_op one_row[] = {TT_STEER_ADD, TT_STEER_ONE_SIDED};
+	static const enum tt_policy_op one_row[] = {TT_OP_ADD, TT_OP_ONE_SIDED};
 	for (int i = 0; i < 2; i++) {
 		p->op = one_row[i];
 		cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
@@ -263,7 +263,7 @@ static const struct change changes[] = {
 	META(ALWAYS, "trimtab.gate.bound", "sigmoid", "trimtab.gate.bound belongs to gate mlp"),
 	META(MLP, "trimtab.observe", NULL, "trimtab.observe"),
 	META(MLP, "trimtab.observe", "0-3", "gate.fc1.weight must have shape [12, 32]"),
-	META(PROBE, "trimtab.gate", "cosine", "cosine is not supported yet"),
+	META(PROBE, "trimtab.gate", "cosine", "is not one of its words"),
 	META(PROBE, "trimtab.gate", "Probe", "trimtab.gate"),
 	META(PROBE, "trimtab.gate", "always", "trimtab.observe"),
 	META(ALWAYS, "trimtab.gate", "probe", "trimtab.observe"),
@@ -555,11 +555,11 @@ Test(policy, sizes_are_checked_before_anything_is_allocated)
 	cr_expect_null(p);
 	static const uint32_t observed[4] = {0, 1, 2, 3};
 	cr_assert_eq(tt_policy_new(&p, 4, 1 << 17, 1, &err), TT_OK);
-	cr_expect_eq(tt_policy_set_mlp(p, observed, 4, 0, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_mlp(p, observed, 4, TT_MAX_UNITS + 1, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_mlp(p, observed, 4, TT_MAX_UNITS, &err), TT_ERR_LIMIT);
-	cr_expect_eq(tt_policy_set_mlp(p, observed, 5, 8, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_mlp(p, observed, 0, 8, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, 0, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, TT_MAX_UNITS + 1, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, TT_MAX_UNITS, &err), TT_ERR_LIMIT);
+	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 5, 8, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 0, 8, &err), TT_ERR_FORMAT);
 	cr_expect(p->gate == TT_GATE_ALWAYS && !p->fc1_weight);
 	tt_policy_free(p);
 }

@@ -40,7 +40,7 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 	return (struct tt_steer_slot){.op = p->op,
 		.n_directions = p->n_directions,
 		.directions = p->directions,
-		.readers = readers,
+		.readers = p->affine ? readers : NULL,
 		.targets = p->targets,
 		.weights = p->weights,
 		.alpha = p->alpha,
@@ -48,7 +48,7 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 		.n_observed = p->n_observed,
 		.observed = p->observed,
 		.n_units = p->n_units,
-		.unbounded = p->unbounded,
+		.gate_form = p->gate_form,
 		.fc1_weight = p->fc1_weight,
 		.fc1_bias = p->fc1_bias,
 		.fc2_weight = p->fc2_weight,
@@ -146,7 +146,7 @@ static void check_mlp(const char *path, const char *key)
 	struct tt_policy *p = load(path);
 	size_t n;
 	float *captured = golden_floats(golden, "captured", &n), *scale = golden_floats(golden, "scale", &n);
-	float *z = golden_floats(golden, "z", &n), *s = golden_floats(golden, p->unbounded ? "z" : "s", &n);
+	float *z = golden_floats(golden, "z", &n), *s = golden_floats(golden, p->gate_form ? "z" : "s", &n);
 	float *coef = golden_floats(golden, key, &n);
 	struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 2);
 	cr_assert_eq(n, N_DECISIONS * LAYERS);

@@ -766,8 +766,8 @@ Test(pump, a_tokens_text_does_not_depend_on_when_it_is_asked_for)
 	options.n_ids = 3;
 	options.max_tokens = 30;
 	options.ignore_eos = true;
-	options.temperature = 3;
-	options.seed = 11;
+	options.sampling.temperature = 3;
+	options.sampling.seed = 11;
 	struct tt_request *request = request_run(engine, &options);
 	must(tt_text_decode(tt_engine_text(engine), tt_request_generated(request), 30, &plain, err));
 	tt_request_free(request);

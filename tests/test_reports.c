@@ -29,7 +29,7 @@ enum gate { ALWAYS, OPEN, SHUT };
 
 /* Steers layers 1 and 2. Its probe reads layer 0, or the last layer where it is late, and its bias alone decides. */
 static struct tt_policy *make_policy(
-	struct tt_engine *engine, enum gate gate, bool late, enum tt_steer_op op, enum tt_policy_when when)
+	struct tt_engine *engine, enum gate gate, bool late, enum tt_policy_op op, enum tt_policy_when when)
 {
 	struct tt_policy *policy = NULL;
 	const uint32_t observed = late ? LAYERS - 1 : 0;
@@ -38,7 +38,7 @@ static struct tt_policy *make_policy(
 	policy->when = when;
 	policy->alpha = 0.5f;
 	if (gate != ALWAYS) {
-		must(tt_policy_set_probe(policy, &observed, 1, err));
+		must(tt_policy_set_gate(policy, TT_GATE_PROBE, &observed, 1, 0, err));
 		policy->gate_bias = gate == OPEN ? 5 : -5;
 	}
 	for (uint32_t l = 1; l < LAYERS; l++) {
@@ -126,13 +126,13 @@ enum { N_KINDS = sizeof kinds / sizeof *kinds, N_REQUESTS = ROUNDS * N_KINDS };
 
 static void make_policies(struct tt_engine *engine, struct tt_policy *policies[N_POLICIES])
 {
-	policies[0] = make_policy(engine, SHUT, false, TT_STEER_ADD, TT_WHEN_ALL);
-	policies[1] = make_policy(engine, OPEN, false, TT_STEER_ADD, TT_WHEN_ALL);
-	policies[2] = make_policy(engine, OPEN, false, TT_STEER_ADD, TT_WHEN_LAST);
-	policies[3] = make_policy(engine, ALWAYS, false, TT_STEER_ADD, TT_WHEN_GENERATION);
-	policies[4] = make_policy(engine, SHUT, true, TT_STEER_ADD, TT_WHEN_ALL);
-	policies[5] = make_policy(engine, OPEN, true, TT_STEER_ABLATE, TT_WHEN_LAST);
-	policies[6] = make_policy(engine, SHUT, false, TT_STEER_ABLATE, TT_WHEN_ALL);
+	policies[0] = make_policy(engine, SHUT, false, TT_OP_ADD, TT_WHEN_ALL);
+	policies[1] = make_policy(engine, OPEN, false, TT_OP_ADD, TT_WHEN_ALL);
+	policies[2] = make_policy(engine, OPEN, false, TT_OP_ADD, TT_WHEN_LAST);
+	policies[3] = make_policy(engine, ALWAYS, false, TT_OP_ADD, TT_WHEN_GENERATION);
+	policies[4] = make_policy(engine, SHUT, true, TT_OP_ADD, TT_WHEN_ALL);
+	policies[5] = make_policy(engine, OPEN, true, TT_OP_ABLATE, TT_WHEN_LAST);
+	policies[6] = make_policy(engine, SHUT, false, TT_OP_ABLATE, TT_WHEN_ALL);
 }
 
 /* Which gates open and which policies start where, said once more: what the kinds are made of. */
@@ -323,9 +323,9 @@ static void check_killed(struct said *said, const struct tt_request *request, si
 Test(reports, a_kill_before_the_first_step_leaves_nothing_to_report)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 64);
-	struct tt_policy *policies[3] = {make_policy(engine, ALWAYS, false, TT_STEER_ADD, TT_WHEN_ALL),
-		make_policy(engine, OPEN, false, TT_STEER_ADD, TT_WHEN_ALL),
-		make_policy(engine, OPEN, true, TT_STEER_ADD, TT_WHEN_ALL)};
+	struct tt_policy *policies[3] = {make_policy(engine, ALWAYS, false, TT_OP_ADD, TT_WHEN_ALL),
+		make_policy(engine, OPEN, false, TT_OP_ADD, TT_WHEN_ALL),
+		make_policy(engine, OPEN, true, TT_OP_ADD, TT_WHEN_ALL)};
 	int32_t ids[40];
 	struct said said;
 	make_prompt(3, 40, ids);
@@ -347,9 +347,9 @@ Test(reports, a_kill_before_the_first_step_leaves_nothing_to_report)
 Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 {
 	struct tt_engine *engine = way_engine(&(struct way){"one step at a time", 4, 64, 0, 1});
-	struct tt_policy *policies[3] = {make_policy(engine, ALWAYS, false, TT_STEER_ADD, TT_WHEN_ALL),
-		make_policy(engine, OPEN, false, TT_STEER_ABLATE, TT_WHEN_ALL),
-		make_policy(engine, OPEN, true, TT_STEER_ADD, TT_WHEN_ALL)};
+	struct tt_policy *policies[3] = {make_policy(engine, ALWAYS, false, TT_OP_ADD, TT_WHEN_ALL),
+		make_policy(engine, OPEN, false, TT_OP_ABLATE, TT_WHEN_ALL),
+		make_policy(engine, OPEN, true, TT_OP_ADD, TT_WHEN_ALL)};
 	int32_t ids[40];
 	struct said said;
 	make_prompt(3, 40, ids);
@@ -380,7 +380,7 @@ Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 Test(reports, a_kill_after_a_pre_emption_does_not_undo_reports)
 {
 	struct tt_engine *engine = way_engine(&(struct way){"eight pages", 2, 64, 128, 1});
-	struct tt_policy *policy = make_policy(engine, ALWAYS, false, TT_STEER_ADD, TT_WHEN_ALL);
+	struct tt_policy *policy = make_policy(engine, ALWAYS, false, TT_OP_ADD, TT_WHEN_ALL);
 	int32_t ids[70];
 	struct said old_said, said;
 	struct tt_request *old, *request;
@@ -440,7 +440,7 @@ static void check_capture(const char *path, const char *plain_path, size_t n_ids
 Test(reports, a_capture_says_where_the_kill_switch_came)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 16);
-	struct tt_policy *policy = make_policy(engine, ALWAYS, false, TT_STEER_ADD, TT_WHEN_ALL);
+	struct tt_policy *policy = make_policy(engine, ALWAYS, false, TT_OP_ADD, TT_WHEN_ALL);
 	struct tt_steering steering = {policy, 1};
 	char plain[] = "/tmp/trimtab-plain-XXXXXX", path[] = "/tmp/trimtab-capture-XXXXXX";
 	int32_t ids[MAX_PROMPT];
@@ -538,7 +538,7 @@ Test(reports, a_batch_says_where_the_kill_switch_came)
 	snprintf(telemetry, sizeof telemetry, "%s/tokens.jsonl", folder);
 	snprintf(policy_path, sizeof policy_path, "%s/p.safetensors", folder);
 	struct tt_engine *engine = way_engine(&(struct way){"two rows at once", 2, 64, 0, 1});
-	struct tt_policy *policy = make_policy(engine, ALWAYS, false, TT_STEER_ADD, TT_WHEN_ALL);
+	struct tt_policy *policy = make_policy(engine, ALWAYS, false, TT_OP_ADD, TT_WHEN_ALL);
 	free(policy->name);
 	policy->name = strdup("p");
 	must(tt_policy_save(policy, policy_path, err));

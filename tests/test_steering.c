@@ -20,24 +20,20 @@ static void read_operation(struct tt_policy *p, const struct tt_safetensors *gol
 {
 	size_t row = (size_t)l * p->n_directions, n = (size_t)p->n_directions * p->hidden_size;
 	read_layer(golden, "direction.%u", l, p->directions + row * p->hidden_size, n);
-	if (p->op == TT_STEER_CLAMP)
+	if (p->op == TT_OP_CLAMP)
 		read_layer(golden, "target.%u", l, p->targets + row, 1);
-	if (p->op != TT_STEER_AFFINE)
+	if (p->op != TT_OP_AFFINE)
 		return;
 	read_layer(golden, "affine.%u.W", l, p->affine + row * p->hidden_size, n);
 	read_layer(golden, "affine.%u.b", l, p->targets + row, p->n_directions);
 }
 
-static struct tt_policy *new_policy(struct tt_engine *engine, enum tt_steer_op op, uint32_t n_directions)
+static struct tt_policy *new_policy(struct tt_engine *engine, enum tt_policy_op op, uint32_t n_directions)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_policy *policy = NULL;
 	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, n_directions, err));
-	policy->op = op;
-	if (op == TT_STEER_CLAMP)
-		must(tt_policy_set_clamp(policy, err));
-	if (op == TT_STEER_AFFINE)
-		must(tt_policy_set_affine(policy, err));
+	must(tt_policy_set_operation(policy, op, err));
 	return policy;
 }
 
@@ -45,9 +41,9 @@ enum { AFFINE_RANK = 4 }; /* of the goldens */
 
 /* A policy from a golden's tensors: coef[l] = alpha * w[l], the sign of a coefficient in its direction. */
 static struct tt_policy *golden_policy(
-	struct tt_engine *engine, const struct tt_safetensors *golden, enum tt_steer_op op)
+	struct tt_engine *engine, const struct tt_safetensors *golden, enum tt_policy_op op)
 {
-	struct tt_policy *policy = new_policy(engine, op, op == TT_STEER_AFFINE ? AFFINE_RANK : 1);
+	struct tt_policy *policy = new_policy(engine, op, op == TT_OP_AFFINE ? AFFINE_RANK : 1);
 	size_t n;
 	float *coef = golden_floats(golden, "coef", &n), largest = 0;
 	for (uint32_t l = 0; l < n; l++)
@@ -58,7 +54,7 @@ static struct tt_policy *golden_policy(
 			continue;
 		read_operation(policy, golden, l);
 		policy->weights[l] = fabsf(coef[l]) / largest;
-		cr_assert(coef[l] > 0 || op == TT_STEER_ADD);
+		cr_assert(coef[l] > 0 || op == TT_OP_ADD);
 		for (size_t i = 0; i < policy->hidden_size && coef[l] < 0; i++)
 			policy->directions[l * policy->hidden_size + i] *= -1;
 	}
@@ -78,16 +74,16 @@ static void read_all(const struct tt_safetensors *golden, const char *name, floa
 static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_safetensors *golden,
 	const uint32_t *observed, uint32_t n_observed, bool unbounded)
 {
-	struct tt_policy *p = new_policy(engine, TT_STEER_AFFINE, AFFINE_RANK);
+	struct tt_policy *p = new_policy(engine, TT_OP_AFFINE, AFFINE_RANK);
 	size_t n_units = golden_tensor(golden, "gate.fc1.bias")->n_elements, n_outputs = 1 + (size_t)p->n_layers;
-	must(tt_policy_set_mlp(p, observed, n_observed, (uint32_t)n_units, err));
+	must(tt_policy_set_gate(p, TT_GATE_MLP, observed, n_observed, (uint32_t)n_units, err));
 	read_all(golden, "gate.fc1.weight", p->fc1_weight, n_units * n_observed * p->hidden_size);
 	read_all(golden, "gate.fc1.bias", p->fc1_bias, n_units);
 	read_all(golden, "gate.fc2.weight", p->fc2_weight, n_outputs * n_units);
 	read_all(golden, "gate.fc2.bias", p->fc2_bias, n_outputs);
 	read_all(golden, "weight", p->weights, p->n_layers);
 	p->alpha = 2;
-	p->unbounded = unbounded;
+	p->gate_form = unbounded;
 	for (uint32_t l = 0; l < p->n_layers; l++)
 		if (p->weights[l] != 0)
 			read_operation(p, golden, l);
@@ -172,7 +168,7 @@ static void check_policy(struct tt_engine *engine, const struct tt_safetensors *
 	check_greedy(engine, golden, policy, "greedy_ids.generation", TT_WHEN_GENERATION);
 }
 
-static void check_operation(const char *path, enum tt_steer_op op)
+static void check_operation(const char *path, enum tt_policy_op op)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512);
 	struct tt_safetensors *golden = golden_open(path);
@@ -189,7 +185,7 @@ Test(steering, add_on_gemma_equals_pytorch)
 {
 	struct tt_engine *engine = engine_open(GOLDEN("tiny-gemma2"), 4, 512);
 	struct tt_safetensors *golden = golden_open(GOLDEN("tiny-gemma2/steered_add.safetensors"));
-	struct tt_policy *policy = golden_policy(engine, golden, TT_STEER_ADD);
+	struct tt_policy *policy = golden_policy(engine, golden, TT_OP_ADD);
 	check_hidden(engine, golden, policy);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
@@ -199,27 +195,27 @@ Test(steering, add_on_gemma_equals_pytorch)
 
 Test(steering, add_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_add.safetensors"), TT_STEER_ADD);
+	check_operation(GOLDEN("tiny-llama/steered_add.safetensors"), TT_OP_ADD);
 }
 
 Test(steering, ablate_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_ablate.safetensors"), TT_STEER_ABLATE);
+	check_operation(GOLDEN("tiny-llama/steered_ablate.safetensors"), TT_OP_ABLATE);
 }
 
 Test(steering, clamp_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_clamp.safetensors"), TT_STEER_CLAMP);
+	check_operation(GOLDEN("tiny-llama/steered_clamp.safetensors"), TT_OP_CLAMP);
 }
 
 Test(steering, affine_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_affine.safetensors"), TT_STEER_AFFINE);
+	check_operation(GOLDEN("tiny-llama/steered_affine.safetensors"), TT_OP_AFFINE);
 }
 
 Test(steering, one_sided_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_one_sided.safetensors"), TT_STEER_ONE_SIDED);
+	check_operation(GOLDEN("tiny-llama/steered_one_sided.safetensors"), TT_OP_ONE_SIDED);
 }
 
 static void check_gated(const char *path, const uint32_t *observed, uint32_t n_observed, bool unbounded)
@@ -482,7 +478,7 @@ Test(steering, pages_are_not_shared_between_affine_maps)
 	struct tt_policy *policies[3];
 	for (int i = 0; i < 3; i++) {
 		struct tt_engine *on = i < 2 ? engine : fresh;
-		policies[i] = golden_policy(on, golden, TT_STEER_AFFINE);
+		policies[i] = golden_policy(on, golden, TT_OP_AFFINE);
 		if (i == 0)
 			continue;
 		must(tt_engine_remove_policy(on, policies[i], err));
@@ -505,7 +501,7 @@ Test(steering, pages_are_not_shared_between_affine_maps)
 /* ---- Stacks ---- */
 
 static struct tt_policy *last_layer_policy(
-	struct tt_engine *engine, enum tt_steer_op op, uint32_t seed, float *direction)
+	struct tt_engine *engine, enum tt_policy_op op, uint32_t seed, float *direction)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_policy *policy = NULL;
@@ -529,8 +525,8 @@ Test(steering, stacked_policies_all_read_the_same_stream)
 	struct tt_engine *engine = engine_open(MODEL, 1, 512);
 	float a[D], u[D], b[D];
 	const float scales[3] = {0.5f, 0.75f, -1.25f};
-	struct tt_policy *policies[3] = {last_layer_policy(engine, TT_STEER_ADD, 1, a),
-		last_layer_policy(engine, TT_STEER_ABLATE, 2, u), last_layer_policy(engine, TT_STEER_ADD, 3, b)};
+	struct tt_policy *policies[3] = {last_layer_policy(engine, TT_OP_ADD, 1, a),
+		last_layer_policy(engine, TT_OP_ABLATE, 2, u), last_layer_policy(engine, TT_OP_ADD, 3, b)};
 	uint32_t last = tt_engine_info(engine)->n_layers - 1;
 	int32_t ids[N_PROMPT];
 	struct tt_request_options options;

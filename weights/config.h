@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 #include "weights/arch.h"
 
 struct tt_gguf;

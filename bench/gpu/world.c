@@ -125,7 +125,7 @@ static int make_policies(struct tt_kernel_world *w, bool tiny, struct tt_error *
 	TT_TRY(tt_alloc(&slots, w->max_seqs, sizeof *slots, err));
 	for (uint32_t i = 0; i < w->max_seqs; i++)
 		slots[i] = (struct tt_steer_slot){
-			.op = TT_STEER_ADD, .n_directions = 1, .directions = directions + i * n, .alpha = 1};
+			.op = TT_OP_ADD, .n_directions = 1, .directions = directions + i * n, .alpha = 1};
 	int status = device_filled(&w->slots, w->max_seqs * sizeof *slots, slots, w->max_seqs * sizeof *slots, err);
 	free(slots);
 	return status;

@@ -95,7 +95,7 @@ static int decide(struct tt_cpu *cpu, const struct tt_control_args *args, const 
 		TT_TRY(run_fc1(cpu, args, slot, d->capture, units, err));
 		double z = fc2(slot, *units, 0);
 		result->gate = (float)z;
-		result->s = slot->unbounded ? result->gate : (float)sigmoid(z);
+		result->s = slot->gate_form ? result->gate : (float)sigmoid(z);
 		if (!isfinite(result->s))
 			result->s = 0;
 	}

@@ -2,10 +2,10 @@
 #ifndef KERNELS_CPU_CPU_H
 #define KERNELS_CPU_CPU_H
 
+#include "base/tt_error.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/body.h"
 #include "kernels/cpu/threads.h"
-#include "tt_error.h"
 
 /* Scratch kept between calls and grown when a step needs more. */
 enum tt_cpu_scratch {

@@ -4,25 +4,21 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* What direction k of the layer is multiplied with. at: the direction's index over all layers. */
-static float factor(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, size_t at, float c,
-	const float *h, size_t hidden)
+/* One row of the plan: h, which read what is in came, gets the layer's directions. */
+static void apply(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, uint32_t layer, float c,
+	const float *came, float *h, size_t hidden)
 {
-	if (slot->op == TT_STEER_ADD)
-		return c;
-	const float *reader = (slot->op == TT_STEER_AFFINE ? slot->readers : slot->directions) + at * hidden;
-	float read = body->dot(h, reader, hidden);
-	switch (slot->op) {
-	case TT_STEER_ABLATE:
-		return -(c * read);
-	case TT_STEER_CLAMP:
-		return c * (slot->targets[at] - read);
-	case TT_STEER_AFFINE:
-		return c * (slot->targets[at] + read);
-	case TT_STEER_ONE_SIDED:
-		return read > 0 ? -(c * read) : 0;
-	default:
-		return 0;
+	size_t first = (size_t)layer * slot->n_directions;
+	const float *readers = slot->readers ? slot->readers : slot->directions;
+	for (size_t at = first; at < first + slot->n_directions; at++) {
+		struct tt_steer_read read = {0};
+		if (tt_steer_reads(slot->op))
+			read.along = body->dot(came, readers + at * hidden, hidden);
+		if (slot->targets)
+			read.target = slot->targets[at];
+		float g = tt_steer_factor(slot->op, c, &read);
+		if (g != 0)
+			body->axpy(g, slot->directions + at * hidden, h, hidden);
 	}
 }
 
@@ -45,12 +41,7 @@ void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args
 		if (!changed)
 			memcpy(scratch, h, hidden * sizeof *h); /* what all rows read */
 		changed = true;
-		for (size_t k = 0; k < slot->n_directions; k++) {
-			size_t at = l * slot->n_directions + k;
-			float g = factor(body, slot, at, c, scratch, hidden);
-			if (g != 0)
-				body->axpy(g, slot->directions + at * hidden, h, hidden);
-		}
+		apply(body, slot, (uint32_t)l, c, scratch, h, hidden);
 	}
 	if (norms && changed)
 		norms[1] = sqrtf(body->dot(h, h, hidden));

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 struct tt_threads;
 

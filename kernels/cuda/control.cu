@@ -215,7 +215,7 @@ TT_DEVICE void decide_together(const struct control_args &a, const struct contro
 		return;
 	mlp_outputs(a, m, d, n);
 	double z = tt_shared_load_f64(m.z);
-	float gate = (float)z, s = tt_load_4(&d.slot->unbounded, TT_TRAFFIC_DIRECTION) ? gate : (float)sigmoid(z);
+	float gate = (float)z, s = tt_load_4(&d.slot->gate_form, TT_TRAFFIC_DIRECTION) ? gate : (float)sigmoid(z);
 	write_row(a, d, isfinite(s) ? s : 0.0f, gate, m.z);
 	tt_sync_block(); /* the next decision writes z again */
 }

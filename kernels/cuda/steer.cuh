@@ -22,7 +22,7 @@ struct steer_row {
 	uint32_t op, n_directions;
 	const float *directions; // [n_directions][hidden] of the layer
 	const float *readers;    // [n_directions][hidden] whose dot with h is taken: the directions, but for affine
-	const float *targets;    // [n_directions], clamp and affine only
+	const float *targets;    // [n_directions], or NULL
 };
 
 /* The token's four rows, packed as the plan has them; 0, 0: none. */
@@ -56,10 +56,11 @@ TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 	r.n_directions = tt_load_4(&slot->n_directions, TT_TRAFFIC_DIRECTION);
 	size_t first = (size_t)s.layer * r.n_directions;
 	r.directions = r.readers = steer_pointer(&slot->directions) + first * s.hidden;
-	if (r.op == TT_STEER_AFFINE)
-		r.readers = steer_pointer(&slot->readers) + first * s.hidden;
-	if (r.op == TT_STEER_CLAMP || r.op == TT_STEER_AFFINE)
-		r.targets = steer_pointer(&slot->targets) + first;
+	if (!tt_steer_reads(r.op))
+		return r;
+	const float *readers = steer_pointer(&slot->readers), *targets = steer_pointer(&slot->targets);
+	r.readers = readers ? readers + first * s.hidden : r.directions;
+	r.targets = targets ? targets + first : NULL;
 	return r;
 }
 

@@ -66,21 +66,12 @@ TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_
 /* What direction k is multiplied with, the same for the whole block. */
 TT_DEVICE float row_factor(const struct row_memory *m, const struct steer_row *r, uint32_t k, uint32_t hidden)
 {
-	if (r->op == TT_STEER_ADD)
-		return r->c;
-	float read = row_dot(m, r->readers + (size_t)k * hidden, hidden);
-	switch (r->op) {
-	case TT_STEER_ABLATE:
-		return -(r->c * read);
-	case TT_STEER_CLAMP:
-		return r->c * (tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION) - read);
-	case TT_STEER_AFFINE:
-		return r->c * (tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION) + read);
-	case TT_STEER_ONE_SIDED:
-		return read > 0 ? -(r->c * read) : 0.0f;
-	default:
-		return 0.0f;
-	}
+	struct tt_steer_read read = {0, 0};
+	if (tt_steer_reads(r->op))
+		read.along = row_dot(m, r->readers + (size_t)k * hidden, hidden);
+	if (r->targets)
+		read.target = tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION);
+	return tt_steer_factor(r->op, r->c, &read);
 }
 
 /* All directions of one of the token's rows. */

@@ -170,12 +170,6 @@ static json_t *coefficients_json(const struct tt_decision *decision, uint32_t n_
 	return layers;
 }
 
-static const char *when_name(enum tt_policy_when when)
-{
-	static const char *const names[] = {"generation", "last", "all"};
-	return when >= TT_WHEN_GENERATION && when <= TT_WHEN_ALL ? names[when] : "policy";
-}
-
 json_t *tt_decisions_json(const struct tt_request *request, const struct tt_body *body, uint32_t n_layers)
 {
 	if (body->options.n_steering == 0)
@@ -186,7 +180,7 @@ json_t *tt_decisions_json(const struct tt_request *request, const struct tt_body
 		json_t *entry = json_pack("{s:s, s:o}", "policy", body->names[i], "scale",
 			tt_json_number((double)body->options.steering[i].scale));
 		if (entry && tt_request_decision(request, i, &d)) {
-			json_object_set_new(entry, "when", json_string(when_name(d.when)));
+			json_object_set_new(entry, "when", json_string(tt_when_word(d.when)));
 			json_object_set_new(entry, "s", tt_json_number((double)d.s));
 			json_object_set_new(entry, "gate", tt_json_number((double)d.gate));
 			json_object_set_new(entry, "coef", coefficients_json(&d, n_layers));

@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/sha256.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "runtime/engine.h"
+#include "runtime/pump.h"
 
 /* ---- The job */
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 enum { TT_MAX_IDS_SEEN = 1 << 20 };
 

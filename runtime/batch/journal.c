@@ -5,12 +5,13 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
-#include "base/sha256.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sha256.h"
 #include "runtime/batch/describe.h"
 #include "runtime/batch/journal_read.h"
 

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/sha256.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/outputs.h"
+#include "base/sha256.h"
 #include "runtime/batch/lines.h"
 
 /* Every journal begins so, of whatever format. */

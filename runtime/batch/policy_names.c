@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/sha256.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 
 static int load(
 	struct tt_named_policies *out, struct tt_engine *engine, const struct tt_batch_options *o, struct tt_error *err)

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_BATCH_POLICY_NAMES_H
 #define RUNTIME_BATCH_POLICY_NAMES_H
 
-#include "trimtab.h"
+#include "runtime/trimtab.h"
 
 struct tt_named_policy {
 	const char *name; /* borrowed from the options */

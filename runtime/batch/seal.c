@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/sha256.h"
 #include "base/file.h"
+#include "base/sha256.h"
 
 static const char begin[] = ",\"check\":\"", end[] = "\"}";
 

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_BATCH_SWEEP_H
 #define RUNTIME_BATCH_SWEEP_H
 
-#include "trimtab.h"
+#include "runtime/trimtab.h"
 
 enum { TT_MAX_BATCH_POLICIES = 256, TT_MAX_SWEEP = 1024 };
 

@@ -170,7 +170,7 @@ static void print_summary(const struct run *run)
 		first = l < first ? l : first;
 		last = l;
 	}
-	printf("\nchosen: layers %u-%u x%.3g, when %s", first, last, (double)info.alpha, cli_when_name(info.when));
+	printf("\nchosen: layers %u-%u x%.3g, when %s", first, last, (double)info.alpha, tt_when_word(info.when));
 	if (info.n_observed > 0)
 		printf(", gate reads layer%s %s", info.n_observed == 1 ? "" : "s",
 			cli_json_string(json_object_get(report, "chosen"), "observe", "-"));

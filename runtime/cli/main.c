@@ -157,21 +157,6 @@ const char *cli_base_name(const char *path)
 	return slash && slash[1] ? slash + 1 : path;
 }
 
-const char *cli_when_name(enum tt_policy_when when)
-{
-	switch (when) {
-	case TT_WHEN_GENERATION:
-		return "generation";
-	case TT_WHEN_LAST:
-		return "last";
-	case TT_WHEN_ALL:
-		return "all";
-	case TT_WHEN_POLICY:
-		break;
-	}
-	return "policy";
-}
-
 static int help(void)
 {
 	puts("Run a frozen language model and steer it.\n\n"

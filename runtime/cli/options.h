@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "trimtab.h"
+#include "runtime/trimtab.h"
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130, CLI_PROCEED = -1 };
 
@@ -21,8 +21,7 @@ void *cli_alloc(size_t count, size_t size);   /* zeroed; free() */
 FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; cli_close, then free(*out) */
 int cli_close(FILE *file, const char *path);  /* CLI_OK, or CLI_FAILED with a message: a write failed */
 const char *cli_base_name(const char *path);  /* behind the last slash */
-const char *cli_when_name(enum tt_policy_when when);
-bool cli_interrupted(void); /* SIGINT came; a second one ends the program at once */
+bool cli_interrupted(void);                   /* SIGINT came; a second one ends the program at once */
 void cli_catch_interrupt(void);
 
 int cli_generate(int argc, char **argv);

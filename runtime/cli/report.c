@@ -133,10 +133,10 @@ static void write_layers(FILE *to, const struct tt_policy_info *info)
 {
 	float most = 0;
 	for (uint32_t l = 0; l < info->n_layers; l++)
-		most = fmaxf(most, info->weights[l] * (info->op == TT_OP_ADD ? info->norms[l] : 1));
+		most = fmaxf(most, info->weights[l] * (info->change == TT_CHANGE_DIRECTION ? info->norms[l] : 1));
 	fputs("<div class=layers aria-hidden=true>", to);
 	for (uint32_t l = 0; l < info->n_layers; l++) {
-		float push = info->weights[l] * (info->op == TT_OP_ADD ? info->norms[l] : 1);
+		float push = info->weights[l] * (info->change == TT_CHANGE_DIRECTION ? info->norms[l] : 1);
 		bool reads = false;
 		for (uint32_t k = 0; k < info->n_observed; k++)
 			reads = reads || info->observed[k] == l;
@@ -152,10 +152,6 @@ static void write_layers(FILE *to, const struct tt_policy_info *info)
 
 static void write_policy(FILE *to, const struct tt_policy_info *info, float scale, enum tt_policy_when when)
 {
-	static const char *const operations[] = {"adds a direction to the residual stream",
-		"takes the direction out of the residual stream", "sets the part along the direction to a target",
-		"replaces the part along the directions by an affine map of the stream",
-		"takes the direction out of the residual stream where the stream points along it"};
 	static const char *const reach[] = {"generated tokens only",
 		"the last token of the prompt and all generated ones", "every token of prompt and generation"};
 	uint32_t first = info->n_layers, last = 0;
@@ -169,23 +165,21 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	html(to, info->name ? info->name : "policy");
 	fputs("</h3><dl>\n", to);
 	if (first <= last && first < info->n_layers)
-		fprintf(to, "<dt>What it does</dt><dd>%s after layers %u to %u</dd>\n",
-			operations[(int)info->op < 5 ? info->op : 0], first, last);
+		fprintf(to, "<dt>What it does</dt><dd>%s after layers %u to %u</dd>\n", info->op_sentence, first, last);
 	fprintf(to, "<dt>Strength</dt><dd>%.3g × scale %g</dd>\n", (double)info->alpha, (double)scale);
 	when = when == TT_WHEN_POLICY ? info->when : when;
 	fprintf(to, "<dt>Which tokens</dt><dd>%s</dd>\n<dt>Gate</dt><dd>",
 		reach[when >= 0 && (int)when < 3 ? (int)when : 0]);
-	if (info->gate == TT_POLICY_ALWAYS)
+	if (!info->gate_sentence)
 		fputs("none: every prompt is steered", to);
 	else
-		fprintf(to, "%s on the last prompt token, layer%s ",
-			info->gate == TT_POLICY_MLP ? "a two-layer network" : "a linear probe",
+		fprintf(to, "%s on the last prompt token, layer%s ", info->gate_sentence,
 			info->n_observed == 1 ? "" : "s");
 	for (uint32_t i = 0; i < info->n_observed; i++)
 		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);
-	if (info->gate == TT_POLICY_PROBE)
+	if (info->has_threshold)
 		fprintf(to, "; it steers above %.3g", (double)info->threshold);
-	if (info->gate == TT_POLICY_MLP)
+	if (info->n_units)
 		fprintf(to, "; its %u hidden units give the strength and each layer's weight", info->n_units);
 	fputs("</dd>\n<dt>Made</dt><dd>", to);
 	html(to, info->created ? info->created : "");

@@ -13,9 +13,9 @@ static double change(const struct tt_policy_info *info, float coef, uint32_t lay
 {
 	if (coef == 0)
 		return 0;
-	if (info->op == TT_OP_ADD)
+	if (info->change == TT_CHANGE_DIRECTION)
 		return fabs((double)coef) * (double)info->norms[layer];
-	if ((info->op == TT_OP_ABLATE || info->op == TT_OP_ONE_SIDED) && before > after)
+	if (info->change == TT_CHANGE_PART && before > after)
 		return sqrt(before * before - after * after);
 	return fabs(after - before);
 }

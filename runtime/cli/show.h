@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "trimtab.h"
+#include "runtime/trimtab.h"
 
 /* ---- text.c: UTF-8 from a model or a file, which a terminal must not obey. */
 

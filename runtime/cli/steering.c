@@ -23,7 +23,7 @@ json_t *cli_decision_json(const struct tt_request *request, const struct cli_pol
 			json_t *coef = json_array();
 			for (uint32_t l = 0; l < n_layers; l++)
 				json_array_append_new(coef, number(decision.coef[l]));
-			json_object_set_new(entry, "when", json_string(cli_when_name(decision.when)));
+			json_object_set_new(entry, "when", json_string(tt_when_word(decision.when)));
 			json_object_set_new(entry, "s", number(decision.s));
 			json_object_set_new(entry, "gate", number(decision.gate));
 			json_object_set_new(entry, "coef", coef);
@@ -56,7 +56,7 @@ static void show(FILE *to, const struct tt_policy_info *info, float scale, const
 	uint32_t strongest = 0;
 	for (uint32_t l = 0; l < n_layers; l++) {
 		/* An ablation takes out what is there: its size is not the direction's. */
-		push[l] = fabsf(decision->coef[l]) * (info->op == TT_OP_ADD ? info->norms[l] : 1);
+		push[l] = fabsf(decision->coef[l]) * (info->change == TT_CHANGE_DIRECTION ? info->norms[l] : 1);
 		if (push[l] > most) {
 			most = push[l];
 			strongest = l;
@@ -65,11 +65,11 @@ static void show(FILE *to, const struct tt_policy_info *info, float scale, const
 	fputs("policy ", to);
 	cli_write_line(to, info->name ? info->name : "", info->name ? strlen(info->name) : 0);
 	fprintf(to, " x%g: s %.3f", (double)scale, (double)decision->s);
-	if (info->gate == TT_POLICY_PROBE)
+	if (info->has_threshold)
 		fprintf(to, ", gate %.3f against %.3f", (double)decision->gate, (double)info->threshold);
-	if (info->gate == TT_POLICY_MLP)
-		fprintf(to, ", mlp output %.3f", (double)decision->gate);
-	fprintf(to, ", when %s%s\nlayers 0 ", cli_when_name(decision->when), most > 0 ? "" : ", does not steer");
+	else if (info->gate_sentence)
+		fprintf(to, ", %s output %.3f", info->gate_word, (double)decision->gate);
+	fprintf(to, ", when %s%s\nlayers 0 ", tt_when_word(decision->when), most > 0 ? "" : ", does not steer");
 	print_strip(to, push, n_layers, most, colour);
 	fprintf(to, " %u", n_layers - 1);
 	if (most > 0)

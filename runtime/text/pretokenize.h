@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 enum { TT_PRETOKENIZER_MAX_STAGES = 16 };
 

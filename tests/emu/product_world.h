@@ -148,12 +148,12 @@ static inline struct inputs *make_inputs(void)
 
 /* The slot of each row of the table. */
 static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 5, 3, 4, 3, 6, 7};
-static const enum tt_steer_op slot_ops[SLOTS] = {TT_STEER_ADD, TT_STEER_ADD, TT_STEER_ADD, TT_STEER_ABLATE,
-	TT_STEER_CLAMP, TT_STEER_ADD, TT_STEER_AFFINE, TT_STEER_ONE_SIDED};
+static const enum tt_policy_op slot_ops[SLOTS] = {
+	TT_OP_ADD, TT_OP_ADD, TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE, TT_OP_ONE_SIDED};
 
 static inline uint32_t slot_directions(uint32_t slot)
 {
-	return slot_ops[slot] == TT_STEER_ADD || slot_ops[slot] == TT_STEER_ONE_SIDED ? 1 : 2;
+	return slot_ops[slot] == TT_OP_ADD || slot_ops[slot] == TT_OP_ONE_SIDED ? 1 : 2;
 }
 
 /* One step: tokens first to first + n of the pool, on grids made for more. */

@@ -52,7 +52,7 @@ static struct gates *make_gates(void)
 		slot->gate_bias = 0.1f;
 		slot->threshold = 0.5f;
 		slot->n_units = n_units[s];
-		slot->unbounded = s == 5;
+		slot->gate_form = s == 5;
 		slot->fc1_weight = fill(g->fc1_weight[s], n_units[s] * 2 * HIDDEN, 0.03f, &state);
 		slot->fc1_bias = fill(g->fc1_bias[s], n_units[s], 0.2f, &state);
 		slot->fc2_weight = fill(g->fc2_weight[s], (1 + LAYERS) * n_units[s], 0.2f, &state);
@@ -107,7 +107,7 @@ static struct reference reference_decision(const struct gates *g, const struct t
 			z[o] += units[u] * (double)slot->fc2_weight[o * slot->n_units + u];
 	}
 	r.gate = z[0];
-	r.s = slot->unbounded ? z[0] : sigmoid(z[0]);
+	r.s = slot->gate_form ? z[0] : sigmoid(z[0]);
 	for (uint32_t l = 0; l < LAYERS; l++)
 		r.w[l] = sigmoid(z[1 + l]);
 	return r;

@@ -14,7 +14,7 @@ static struct tt_engine *open_dummy(uint32_t max_batch, uint32_t max_step_tokens
 	return engine_open(DUMMY, max_batch, max_step_tokens);
 }
 
-static struct tt_policy *make_policy(struct tt_engine *engine, enum tt_steer_op op)
+static struct tt_policy *make_policy(struct tt_engine *engine, enum tt_policy_op op)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_policy *policy = NULL;
@@ -82,7 +82,7 @@ static void check_step(struct tt_engine *engine, uint64_t launches)
 	cr_assert_eq(emu->bytes_out, after.n_bytes_out - before.n_bytes_out);
 }
 
-static void check_decode(enum tt_steer_op op, bool steered, bool trace, uint64_t launches_a_layer)
+static void check_decode(enum tt_policy_op op, bool steered, bool trace, uint64_t launches_a_layer)
 {
 	enum { ROWS = 3 };
 	struct tt_engine *engine = open_dummy(4, 64);
@@ -105,20 +105,20 @@ static void check_decode(enum tt_steer_op op, bool steered, bool trace, uint64_t
 
 Test(emu_engine, a_decode_step_is_one_copy_in_one_launch_one_copy_out_one_wait)
 {
-	check_decode(TT_STEER_ADD, false, false, LAUNCHES_A_LAYER);
+	check_decode(TT_OP_ADD, false, false, LAUNCHES_A_LAYER);
 }
 
 Test(emu_engine, so_it_is_when_steered_with_telemetry_on_and_off)
 {
-	check_decode(TT_STEER_ADD, true, false, LAUNCHES_A_LAYER);
-	check_decode(TT_STEER_ADD, true, true, LAUNCHES_A_LAYER);
+	check_decode(TT_OP_ADD, true, false, LAUNCHES_A_LAYER);
+	check_decode(TT_OP_ADD, true, true, LAUNCHES_A_LAYER);
 }
 
 /* Operations that need a whole row run as one kernel more. */
 Test(emu_engine, so_it_is_with_whole_rows)
 {
-	check_decode(TT_STEER_ABLATE, true, false, LAUNCHES_A_LAYER + 1);
-	check_decode(TT_STEER_ABLATE, true, true, LAUNCHES_A_LAYER + 1);
+	check_decode(TT_OP_ABLATE, true, false, LAUNCHES_A_LAYER + 1);
+	check_decode(TT_OP_ABLATE, true, true, LAUNCHES_A_LAYER + 1);
 }
 
 /* A graph whose launches are looked at: what its kernels read. */
@@ -164,7 +164,7 @@ struct outcome {
 static void run_rows(uint32_t n_rows, uint32_t max_batch, uint32_t max_step_tokens, struct outcome *out)
 {
 	struct tt_engine *engine = open_dummy(max_batch, max_step_tokens);
-	struct tt_policy *policies[3] = {NULL, make_policy(engine, TT_STEER_ADD), make_policy(engine, TT_STEER_ABLATE)};
+	struct tt_policy *policies[3] = {NULL, make_policy(engine, TT_OP_ADD), make_policy(engine, TT_OP_ABLATE)};
 	struct tt_request *requests[MAX_ROWS];
 	for (uint32_t i = 0; i < n_rows; i++)
 		requests[i] = submit(engine, i, GENERATED, policies[i % 3], false);
@@ -294,8 +294,8 @@ Test(emu_engine, fast_products_have_the_strict_epilogues)
 	for (int op = -1; op < 2; op++) {
 		struct tt_policy *policies[2] = {NULL, NULL};
 		if (op >= 0) {
-			policies[0] = make_policy(fast, (enum tt_steer_op)op);
-			policies[1] = make_policy(twin, (enum tt_steer_op)op);
+			policies[0] = make_policy(fast, (enum tt_policy_op)op);
+			policies[1] = make_policy(twin, (enum tt_policy_op)op);
 		}
 		uint64_t before = launches_of("cublaslt_kernel");
 		double error = whole_model_error(fast, twin, op < 0 ? NULL : policies, LONG);

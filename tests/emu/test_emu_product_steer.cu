@@ -31,17 +31,17 @@ static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t
 		for (uint32_t k = 0; k < n && c != 0; k++) {
 			const float *d = in->directions[slot] + (LAYER * n + k) * HIDDEN;
 			const float *reader =
-				slot_ops[slot] == TT_STEER_AFFINE ? in->readers + (LAYER * n + k) * HIDDEN : d;
+				slot_ops[slot] == TT_OP_AFFINE ? in->readers + (LAYER * n + k) * HIDDEN : d;
 			double read = 0, target = in->targets[LAYER * n + k], g = c;
 			for (uint32_t j = 0; j < HIDDEN; j++)
 				read += (double)came[j] * (double)reader[j];
-			if (slot_ops[slot] == TT_STEER_ABLATE)
+			if (slot_ops[slot] == TT_OP_ABLATE)
 				g = -c * read;
-			if (slot_ops[slot] == TT_STEER_CLAMP)
+			if (slot_ops[slot] == TT_OP_CLAMP)
 				g = c * (target - read);
-			if (slot_ops[slot] == TT_STEER_AFFINE)
+			if (slot_ops[slot] == TT_OP_AFFINE)
 				g = c * (target + read);
-			if (slot_ops[slot] == TT_STEER_ONE_SIDED)
+			if (slot_ops[slot] == TT_OP_ONE_SIDED)
 				g = read > 0 ? -c * read : 0;
 			for (uint32_t j = 0; j < HIDDEN; j++)
 				h[j] += g * d[j];

@@ -277,8 +277,8 @@ static uint32_t border_count(struct tt_sample_plan plan)
 	uint32_t seen = 0, count = 0;
 	const float half = half_logit();
 	plan.target = -1;
-	plan.temperature = 1;
-	plan.seed = BORDER_SEED;
+	plan.sampling.temperature = 1;
+	plan.sampling.seed = BORDER_SEED;
 	for (uint32_t i = 0; i < BORDER_DRAWS; i++) {
 		float *x = r.logits + (size_t)i * BORDER_VOCAB;
 		for (uint32_t k = 0; k < BORDER_VOCAB; k++)
@@ -329,9 +329,9 @@ Test(emu_sample, cuts_on_their_very_border)
 	};
 	for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct tt_sample_plan plan = {};
-		plan.top_k = cases[i].top_k;
-		plan.top_p = cases[i].top_p;
-		plan.min_p = cases[i].min_p;
+		plan.sampling.top_k = cases[i].top_k;
+		plan.sampling.top_p = cases[i].top_p;
+		plan.sampling.min_p = cases[i].min_p;
 		uint32_t count = border_count(plan);
 		cr_expect_eq(count, cases[i].want, "case %u: %u tokens, not %u", i, count, cases[i].want);
 	}

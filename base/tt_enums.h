@@ -1,0 +1,38 @@
+/* The enumerations that the public API shares with the policy files, the kernels and the scheduler. Installed beside
+ * trimtab.h. */
+#ifndef TT_ENUMS_H
+#define TT_ENUMS_H
+
+/* What a policy does to the residual stream: kernels/steer.h has the formulas, controller/policy/operations.c the words. */
+enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_AFFINE, TT_OP_ONE_SIDED };
+
+/* What decides whether and how hard: kernels/steer.h has the formulas, controller/policy/gates.c the words. */
+enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP };
+
+/* How far an operation moves h with a coefficient c. */
+enum tt_change {
+	TT_CHANGE_DIRECTION, /* |c| times the length of the direction */
+	TT_CHANGE_PART,      /* it takes a part out at a right angle to the rest: the norms before and after give it */
+	TT_CHANGE_OTHER,     /* at least by the difference of the norms */
+};
+
+/* Which tokens a policy steers. */
+enum tt_policy_when {
+	TT_WHEN_POLICY = -1,    /* on a request: what the policy says */
+	TT_WHEN_GENERATION = 0, /* generated tokens only */
+	TT_WHEN_LAST = 1,       /* from the last prompt token on */
+	TT_WHEN_ALL = 2,        /* prompt and generation */
+};
+
+/* Why a request ended. */
+enum tt_finish {
+	TT_RUNNING,
+	TT_FINISH_STOP,    /* an end token, a stop id or a stop string */
+	TT_FINISH_LENGTH,  /* max_tokens, or nothing was to be generated */
+	TT_FINISH_CONTEXT, /* no room for another token */
+	TT_FINISH_CANCELLED,
+	TT_FINISH_DEADLINE,
+	TT_FINISH_FAILED, /* the engine could not run a step */
+};
+
+#endif

@@ -1,0 +1,56 @@
+#include "controller/policy/gates.h"
+
+#include <string.h>
+
+#include "controller/policy.h"
+
+#define TENSOR(in_file, its_shape, its_member)                                                                         \
+	{                                                                                                              \
+		.name = in_file, .shape = its_shape, .member = offsetof(struct tt_policy, its_member),                 \
+		.slot = offsetof(struct tt_steer_slot, its_member)                                                     \
+	}
+
+static const struct tt_gate gates[] =
+	{
+		[TT_GATE_ALWAYS] = {.row = {"always", NULL, .format = 1}},
+		[TT_GATE_PROBE] =
+			{
+				.row = {"probe", "a linear probe", .format = 1, .n_tensors = 2,
+					.tensors = {TENSOR("gate.w", TT_SHAPE_INPUT, gate_weight),
+						TENSOR("gate.b", TT_SHAPE_NUMBER, gate_bias)}},
+				.observes = true,
+				.threshold = true,
+				.least = 0,
+				.most = 1,
+				.initial = 0.5f,
+			},
+		[TT_GATE_MLP] =
+			{
+				.row = {"mlp", "a two-layer network", .format = 1,
+					.form = {"trimtab.gate.bound", {"sigmoid", "none"}, 1},
+					.n_tensors = 4, .tensors = {TENSOR("gate.fc1.weight", TT_SHAPE_UNITS_INPUT, fc1_weight), TENSOR("gate.fc1.bias", TT_SHAPE_UNITS, fc1_bias), TENSOR("gate.fc2.weight", TT_SHAPE_OUTPUTS_UNITS, fc2_weight), TENSOR("gate.fc2.bias", TT_SHAPE_OUTPUTS, fc2_bias)}},
+				.observes = true,
+				.units = true,
+			},
+};
+
+uint32_t tt_n_gates(void)
+{
+	return sizeof gates / sizeof *gates;
+}
+
+const struct tt_gate *tt_gate_of(enum tt_policy_gate gate)
+{
+	return (uint32_t)gate < tt_n_gates() ? &gates[gate] : NULL;
+}
+
+bool tt_gate_find(const char *word, enum tt_policy_gate *gate)
+{
+	for (uint32_t i = 0; i < tt_n_gates(); i++) {
+		if (strcmp(word, gates[i].row.word))
+			continue;
+		*gate = (enum tt_policy_gate)i;
+		return true;
+	}
+	return false;
+}

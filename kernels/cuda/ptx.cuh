@@ -1,4 +1,4 @@
-/* The only inline PTX. Each primitive has two bodies: PTX for nvcc, and C for the emulator (TT_EMU, tests/emu), which
+/* The only inline PTX. Each primitive has two bodies: PTX for nvcc, and C for the emulator (TT_EMU, kernels/emu), which
  * also checks the hardware's rule that stands above the primitive. tests/gpu/primitives.cu holds the two against
  * each other, bit for bit.
  *
@@ -14,7 +14,7 @@
 #include "kernels/cuda/traffic.h"
 
 #ifdef TT_EMU
-#include "tests/emu/device.h"
+#include "kernels/emu/device.h"
 #else
 #include <cuda_runtime.h>
 #define TT_SITE      /* the emulator's: where the call stands, behind the other parameters */

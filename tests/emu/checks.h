@@ -7,7 +7,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.cuh"
-#include "tests/emu/emu.h"
+#include "kernels/emu/emu.h"
 
 enum { WORDS = 4096 };
 

@@ -12,7 +12,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/steer_row.h"
-#include "tests/emu/emu.h"
+#include "kernels/emu/emu.h"
 #include "tests/twin.h"
 
 #ifndef WORLD_FFN

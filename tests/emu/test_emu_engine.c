@@ -1,7 +1,7 @@
 /* The engine on the emulated CUDA backend: what a step costs, counted twice (by the backend and by the emulator), that no
  * batch and no graph changes a bit, and a whole model against the CPU twin. */
 #include "kernels/cuda/cuda.h"
-#include "tests/emu/emu.h"
+#include "kernels/emu/emu.h"
 #include "tests/golden.h"
 
 #define DUMMY "dummy:tiny"

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/emu/global.h"
-#include "tests/emu/stream.h"
+#include "kernels/emu/global.h"
+#include "kernels/emu/stream.h"
 
 enum { MAX_KERNELS = 512 };
 static struct kernel kernels[MAX_KERNELS];

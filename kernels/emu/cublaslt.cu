@@ -1,6 +1,6 @@
 /* A cuBLASLt for the emulator: one plain kernel, whose sums go downwards, so that they are no strict kernel's. It offers two
  * algorithms, of which the first refuses to run, as some do. */
-#include "tests/emu/cublasLt.h"
+#include "kernels/emu/cublasLt.h"
 
 #include <stdlib.h>
 

@@ -1,10 +1,10 @@
 /* The emulator as a test sees it. Kernels (.cu) are compiled by g++ with TT_EMU and run on one CPU thread, a fiber for each
- * CUDA thread; the host side calls the CUDA runtime's own names (tests/emu/cuda_runtime.h).
+ * CUDA thread; the host side calls the CUDA runtime's own names (kernels/emu/cuda_runtime.h).
  *
  * A kernel that breaks a rule of the hardware makes the call that waits for it fail with cudaErrorLaunchFailure; the report
  * is one line that names the kernel, the block, the thread, the primitive and where it stands. */
-#ifndef TESTS_EMU_EMU_H
-#define TESTS_EMU_EMU_H
+#ifndef KERNELS_EMU_EMU_H
+#define KERNELS_EMU_EMU_H
 
 #include <stdbool.h>
 #include <stddef.h>

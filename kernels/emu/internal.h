@@ -1,10 +1,10 @@
 /* What the emulator's sources share. One OS thread runs everything, so its state is one struct. */
-#ifndef TESTS_EMU_INTERNAL_H
-#define TESTS_EMU_INTERNAL_H
+#ifndef KERNELS_EMU_INTERNAL_H
+#define KERNELS_EMU_INTERNAL_H
 
-#include "tests/emu/cuda_runtime.h"
-#include "tests/emu/emu.h"
-#include "tests/emu/threads.h"
+#include "kernels/emu/cuda_runtime.h"
+#include "kernels/emu/emu.h"
+#include "kernels/emu/threads.h"
 
 /* Bits that no address of this machine has. Device memory and dynamic shared memory carry one, so that an access without a
  * primitive faults. */

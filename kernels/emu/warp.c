@@ -1,7 +1,7 @@
 /* Operations of a whole warp: the lanes meet, and the last to come does the work for all. */
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 void warp_meet(warp_operation *operation, void *payload, SITE)
 {

@@ -1,13 +1,13 @@
 /* What a .cu source needs in place of nvcc's own words: keywords, the built-in variables, and the C bodies behind the
  * primitives of kernels/cuda/ptx.cuh. C++, included by ptx.cuh alone. */
-#ifndef TESTS_EMU_DEVICE_H
-#define TESTS_EMU_DEVICE_H
+#ifndef KERNELS_EMU_DEVICE_H
+#define KERNELS_EMU_DEVICE_H
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "tests/emu/cuda_runtime.h"
+#include "kernels/emu/cuda_runtime.h"
 
 #define __global__
 #define __device__

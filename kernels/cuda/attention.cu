@@ -7,6 +7,15 @@
  * split has a block of its own, and the last to arrive merges them in index order; when there are blocks enough without
  * that, and in prefill, a block takes all splits of its tile. */
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/ptx/async.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 /* The stages of a tile in the order in which they are read. */
 struct stream {

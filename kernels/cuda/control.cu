@@ -6,6 +6,11 @@
  * follows from are the sizes of the gate alone, never which block it fell to nor how many decisions share the step. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/f64.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / TT_WARP };
 static const uint32_t MIN_BLOCKS = 32;

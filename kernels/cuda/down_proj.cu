@@ -3,6 +3,12 @@
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 /* A token's words; directions are pairs of words. */
 enum { CAPTURE = 1, ANY = 2, LAST = 3, COEF = 4, DIRECTION = 8 };

@@ -1,6 +1,7 @@
 /* The weights of a dummy model, made where they are used: 16 GB would take longer over the bus than they take to make. */
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
 
 extern "C" {
 #include "weights/dummy.h"

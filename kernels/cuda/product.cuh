@@ -25,7 +25,14 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/norm.cuh"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/async.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum {
 	PRODUCT_THREADS = 256,

@@ -5,6 +5,13 @@
  * whichever comes last normalises, rotates and stores the head. So it costs no launch. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/step.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { POSITION = 1, PAGE = 2, LAST = 3 }; /* a token's words */
 

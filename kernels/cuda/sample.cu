@@ -6,6 +6,13 @@
  * log-probability may differ in its last bit, and a draw only where it falls within 1e-12 of the edge between two tokens.
  * top-k, greedy, ties and the alternatives' order are exact. */
 #include "kernels/cuda/sample_cut.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { SCAN_THREADS = 256, SCAN_SEGMENTS = SCAN_THREADS / SAMPLE_LANES };
 

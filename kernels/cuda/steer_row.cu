@@ -5,6 +5,12 @@
  * The row stays in shared memory, as it came and as it becomes; a thread touches the same columns throughout. */
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / TT_WARP, FREE_SHARED = 48 * 1024 };
 

@@ -15,7 +15,7 @@ static inline void *host_address(const void *p)
 	return (void *)((uintptr_t)p & ~(GLOBAL_TAG | SHARED_TAG));
 }
 
-/* Where a primitive was called: the three parameters that ptx.cuh adds to each. */
+/* Where a primitive was called: the three parameters that ptx/common.cuh adds to each. */
 #define SITE const char *primitive, const char *file, int line
 #define SITE_ARGS primitive, file, line
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/ptx.cuh"
 #include "kernels/emu/emu.h"
 
 enum { WORDS = 4096 };

@@ -548,8 +548,7 @@ static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, st
 	struct tt_launch how = {"attention", grid, dim3(shape::THREADS), shared_bytes, cuda->stream, 0, 0,
 		cuda->dependent, &cuda->counters};
 	account(args, a, &how);
-	TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
-	return tt_launch_kernel(&how, kernel, kernel_args, err);
+	return tt_cuda_launch(cuda, &how, kernel, kernel_args, err);
 }
 
 /* One shape for decode and one for prefill, for heads of up to 64, 128 and 256. */

@@ -292,5 +292,5 @@ int tt_cuda_control(struct tt_backend *backend, const struct tt_control_args *ar
 	struct tt_launch launch = {"control", dim3(blocks), dim3(THREADS), control_shared_bytes(n_layers), cuda->stream,
 		n * 4 * ((rows + 1) * hidden + 3 * (uint64_t)n_layers), n * 2 * rows * hidden, cuda->dependent,
 		&cuda->counters};
-	return tt_launch_kernel(&launch, TT_KERNEL(control_kernel), kernel_args, err);
+	return tt_cuda_launch(cuda, &launch, TT_KERNEL(control_kernel), kernel_args, err);
 }

@@ -165,7 +165,7 @@ TT_DEVICE void qkv_norm_head(const struct qkv_op &a, const struct product_tile &
 TT_DEVICE void qkv_norm_heads(const struct qkv_op &a, const struct product_tile &tile)
 {
 	uint32_t n_heads = a.n_heads + a.n_kv_heads, tiles_a_head = a.head_dim / PRODUCT_TILE;
-	uint32_t block_tiles = tile.n_rows / PRODUCT_TILE, *last = (uint32_t *)tile.words + LAST;
+	uint32_t block_tiles = tile.n_rows / PRODUCT_TILE, *last = tile.words + LAST;
 	uint32_t end = (tile.first_tile + block_tiles - 1) / tiles_a_head + 1;
 	for (uint32_t head = tile.first_tile / tiles_a_head; head < end && head < n_heads; head++) {
 		uint32_t first_tile = head * tiles_a_head;

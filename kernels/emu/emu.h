@@ -52,7 +52,7 @@ struct tt_emu_counters {
 	uint64_t blocks, threads;
 	uint64_t launches, dependent_launches; /* kernels that ran, in a graph or not */
 	/* What the host asked for. */
-	uint64_t host_launches, graph_launches;
+	uint64_t host_launches, graph_launches, attributes;  /* attributes: of kernels, set */
 	uint64_t copies_in, copies_out, copies_within, sets; /* in: host to device */
 	uint64_t bytes_in, bytes_out;
 	uint64_t waits; /* for a stream, an event, the device, or a copy that is not asynchronous */

@@ -351,6 +351,7 @@ cudaError_t cudaFuncSetAttribute(const void *address, enum cudaFuncAttribute att
 	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > MAX_SHARED)
 		return api_result(cudaErrorInvalidValue);
 	kernel->max_shared = (size_t)value;
+	emu.counters.attributes++;
 	return api_result(cudaSuccess);
 }
 

@@ -19,7 +19,6 @@ extern "C" {
 enum {
 	TT_NORM_TILE =
 		16, /* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
-	TT_SPLIT_KEYS = 256, /* keys of one part of attention, at absolute multiples */
 	TT_CUDA_ARRIVALS = 1 << 16,
 	TT_CUDA_FLIGHTS = 2,
 	TT_CUDA_PREPARED = 64,     /* kernels that need more shared memory than every kernel has; there are about 40 */
@@ -99,7 +98,7 @@ int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt
 /* At least n_bytes of cuda->partial. What it held may be gone, and graphs that point into it are dropped. */
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
 
-/* launch.c: every launch of a backend's. Sees to it that the kernel may have the shared memory that the launch asks for. */
+/* launch.c: every launch of a backend. The kernel gets leave for the shared memory that the launch asks for, if it must. */
 int tt_cuda_launch(
 	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err);
 

@@ -1,8 +1,8 @@
 /* Launches of a backend, and what a kernel needs before its first. */
 #include "kernels/cuda/cuda.h"
 
-/* The same bytes from every backend of a device, whatever the launch needs: the device keeps one number a kernel, and a backend
- * that asked for less would take away what another has. Any thread may do this; the list is the backend's own. */
+/* All that the device has, whatever the launch needs: the device keeps one number a kernel, and a backend that asked for
+ * less would take away what another one has. Any thread may do this; the list is the backend's own. */
 static int prepare(struct tt_cuda *cuda, const void *kernel, struct tt_error *err)
 {
 	struct tt_cuda_prepared *p = &cuda->prepared;

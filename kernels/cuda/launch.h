@@ -1,6 +1,6 @@
 /* The only launch, and the only copies, waits and graph launches of a step: all go through here, so that they are counted.
- * Host code; no <<<>>>, so the emulator compiles the same source. A backend launches by tt_cuda_launch (launch.c), which also
- * prepares the kernel.
+ * Host code; no <<<>>>, so the emulator compiles the same source. A backend launches by tt_cuda_launch (launch.c), which
+ * also prepares the kernel.
  *
  *     const void *kernel = TT_KERNEL(add_kernel);
  *     void *args[] = {&out, &in, &n};                        addresses of exactly the kernel's parameters, in order

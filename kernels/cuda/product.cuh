@@ -55,7 +55,7 @@ struct product {
 	float eps;
 };
 
-/* A block's outputs and its shared memory; product_begin makes it, finish reads it. A row is the block's, 0 to n_rows - 1. */
+/* A block's outputs and its shared memory; product_begin makes it, finish reads it. Rows count from the block's first. */
 struct product_tile {
 	float *sums;      // [n_parts][max_tokens][stride]; the stages lie here until they have been multiplied
 	float *constants; // [2][n_rows]
@@ -223,7 +223,7 @@ TT_DEVICE float4 product_residual(const struct product_tile &tile, uint32_t toke
 		old.x + (sum.x + bias.x), old.y + (sum.y + bias.y), old.z + (sum.z + bias.z), old.w + (sum.w + bias.w));
 }
 
-/* The first thing that each kernel does: its outputs by its place in the grid, shared memory cut up, the next kernel let go. */
+/* How each kernel begins: outputs by its place in the grid, shared memory divided, the next kernel released. */
 template <int row_tiles, int tokens>
 TT_DEVICE struct product_tile product_begin(unsigned char *shared, uint32_t first_token, uint32_t n_parts)
 {
@@ -252,7 +252,7 @@ template <typename op> TT_DEVICE void product_wait(const op &a, struct product_t
 	block.n_tokens = n < block.max_tokens ? n : block.max_tokens;
 }
 
-/* The last thing: a warp's sums, if it has any, go where the stages were, and the op finishes. */
+/* How a kernel ends: a warp's sums, if it has any, go where the stages were, and the op finishes. */
 template <typename op, int row_tiles, int token_tiles>
 TT_DEVICE void product_end(const op &a, const struct product_tile &block, float *sums, bool has_sums,
 	const float (&d)[row_tiles][token_tiles][4])

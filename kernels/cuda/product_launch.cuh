@@ -91,8 +91,8 @@ template <typename op> struct product_choice {
 	int (*run)(struct tt_cuda *, const op *, const struct product_call *, struct tt_error *);
 };
 
-/* The first line that fits. A block of more row tiles reads a token's x less often, one of fewer leaves a small matrix blocks for
- * every multiprocessor; stages are as many as shared memory holds. */
+/* The first line that fits. A block of more row tiles reads a token's x less often, one of fewer leaves a small matrix
+ * blocks for every multiprocessor; stages are as many as shared memory holds. */
 template <typename op>
 static const product_choice<op> *product_choose(const struct tt_cuda *cuda, uint32_t n_tiles, uint32_t n)
 {
@@ -101,7 +101,7 @@ static const product_choice<op> *product_choose(const struct tt_cuda *cuda, uint
 	static const product_choice<op> choices[] = {
 		/* decode reads weights and little else: a block a tile, which gives small matrices blocks enough too */
 		{8, 0, 0, product_run_narrow<op, 1, 1, 4>},
-		/* one tile would read twice as much of x as of weights; with a fourth stage sm_90 has no room for a second block */
+		/* one tile would read more of x than of weights; with a fourth stage sm_90 has no room for a second block */
 		{32, 0, 0, product_run_narrow<op, 2, 4, 3>},
 		/* a small matrix at up to 64 tokens: the next line would leave multiprocessors without a block */
 		{64, 4, 0, product_run_narrow<op, 2, 8, 3>},

@@ -1,5 +1,5 @@
-/* The ops that make a forward pass; kernels/backend.h has a body for each. kernels/cpu and kernels/cuda hold the
- * same files in the same order; the CPU body is the specification.
+/* The ops that make a forward pass; kernels/backend.h has a body for each. kernels/cpu and kernels/cuda have a file of
+ * the same name for each op; the CPU body is the specification.
  *
  * h is the residual stream, f32 [n_tokens][hidden] everywhere. q, attention and ffn are void *: their numbers are the
  * backend's own (struct tt_activations), and only its ops read them. Every reduction has one order, fixed by the weight's shape and by
@@ -64,7 +64,8 @@ struct tt_narrow_args {
 
 /* Causal grouped-query attention over the pages, scale tt_config_attention_scale, over the keys of
  * tt_config_window, scores capped by attention_soft_cap. Keys are split at absolute positions that
- * are multiples of 256 and the parts merged in index order. */
+ * are multiples of TT_SPLIT_KEYS and the parts merged in index order. */
+enum { TT_SPLIT_KEYS = 256 };
 struct tt_attention_args {
 	const struct tt_config *config;
 	const struct tt_step *step;

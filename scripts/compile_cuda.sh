@@ -1,6 +1,6 @@
 #!/bin/sh
 # Compiles one CUDA source: compile_cuda.sh OUT.o SOURCE COMPILER FLAG...
-# Beside OUT.o it leaves OUT.o.d, the headers, and OUT.o.log: what ptxas -v says of each kernel, for check_sass.py.
+# Beside OUT.o it leaves OUT.o.d, the headers, and OUT.o.log: what ptxas -v says of each kernel, for check_sass.sh.
 set -eu
 object=$1 source=$2
 shift 2

@@ -198,8 +198,8 @@ static void attention_reference(const struct layer_world *w, uint32_t token, uin
 		max = fmax(max, scores[k]);
 	}
 	memset(out, 0, HEAD_DIM * sizeof *out);
-	for (uint32_t first = 0; first <= token; first += TT_CPU_SPLIT) {
-		uint32_t end = first + TT_CPU_SPLIT < token + 1 ? first + TT_CPU_SPLIT : token + 1;
+	for (uint32_t first = 0; first <= token; first += TT_SPLIT_KEYS) {
+		uint32_t end = first + TT_SPLIT_KEYS < token + 1 ? first + TT_SPLIT_KEYS : token + 1;
 		double largest = -INFINITY;
 		for (uint32_t k = first; k < end; k++)
 			largest = fmax(largest, scores[k]);

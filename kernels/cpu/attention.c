@@ -44,12 +44,12 @@ static int plan_blocks(
 			count++;
 		block->first = t;
 		block->n_tokens = count;
-		block->first_split = window && first >= window ? (first - window + 1) / TT_CPU_SPLIT : 0;
-		block->n_splits = (uint32_t)positions[t + count - 1] / TT_CPU_SPLIT + 1 - block->first_split;
+		block->first_split = window && first >= window ? (first - window + 1) / TT_SPLIT_KEYS : 0;
+		block->n_splits = (uint32_t)positions[t + count - 1] / TT_SPLIT_KEYS + 1 - block->first_split;
 		block->partial = plan->n_partials;
 		plan->n_partials += block->n_splits;
 		plan->n_mul_adds += (uint64_t)count * c->n_heads * c->head_dim * 2 *
-				    ((uint32_t)positions[t + count - 1] + 1 - block->first_split * TT_CPU_SPLIT);
+				    ((uint32_t)positions[t + count - 1] + 1 - block->first_split * TT_SPLIT_KEYS);
 		t += count;
 	}
 	return TT_OK;

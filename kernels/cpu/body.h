@@ -8,7 +8,6 @@
 
 enum {
 	TT_CPU_LANES = 8,       /* lane j of a sum over k takes k = j mod 8, ascending */
-	TT_CPU_SPLIT = 256,     /* keys in a split of attention */
 	TT_CPU_QUERY_ROWS = 24, /* of a block of attention, or one token's: their weights of a split are 24 KiB */
 	TT_CPU_OUT_TILE = 8,    /* output rows of the widest register tile of a product: jobs are multiples of it */
 };
@@ -47,7 +46,7 @@ struct tt_cpu_queries {
 	const float *q;           // [n_tokens][q_stride], from the group's first head on
 	size_t q_stride;
 	size_t page_base; /* elements before page 0, keys, of this layer */
-	uint32_t split;   /* keys split * TT_CPU_SPLIT .. */
+	uint32_t split;   /* keys split * TT_SPLIT_KEYS .. */
 	uint32_t n_tokens, group, n_kv_heads, kv_head, head_dim, window;
 	float scale;    /* of a score */
 	float soft_cap; /* of a scaled score; 0: none */
@@ -135,7 +134,7 @@ static inline size_t tt_cpu_product_scratch(uint32_t n_in, uint32_t n_rows, uint
 /* And that attention_split needs for n_rows query rows. */
 static inline size_t tt_cpu_attention_scratch(uint32_t head_dim, uint32_t n_rows)
 {
-	return (size_t)n_rows * (tt_cpu_padded(head_dim) + TT_CPU_SPLIT) + TT_PAGE_TOKENS * tt_cpu_padded(head_dim);
+	return (size_t)n_rows * (tt_cpu_padded(head_dim) + TT_SPLIT_KEYS) + TT_PAGE_TOKENS * tt_cpu_padded(head_dim);
 }
 
 #endif

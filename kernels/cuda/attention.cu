@@ -7,6 +7,15 @@
  * split has a block of its own, and the last to arrive merges them in index order; when there are blocks enough without
  * that, and in prefill, a block takes all splits of its tile. */
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/ptx/async.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 /* The stages of a tile in the order in which they are read. */
 struct stream {
@@ -539,8 +548,7 @@ static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, st
 	struct tt_launch how = {"attention", grid, dim3(shape::THREADS), shared_bytes, cuda->stream, 0, 0,
 		cuda->dependent, &cuda->counters};
 	account(args, a, &how);
-	TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
-	return tt_launch_kernel(&how, kernel, kernel_args, err);
+	return tt_cuda_launch(cuda, &how, kernel, kernel_args, err);
 }
 
 /* One shape for decode and one for prefill, for heads of up to 64, 128 and 256. */

@@ -8,7 +8,10 @@
 #define KERNELS_CUDA_ATTENTION_TILE_CUH
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 #ifdef TT_EMU
 #define ATTENTION_UNROLL

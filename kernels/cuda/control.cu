@@ -6,6 +6,11 @@
  * follows from are the sizes of the gate alone, never which block it fell to nor how many decisions share the step. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/f64.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / TT_WARP };
 static const uint32_t MIN_BLOCKS = 32;
@@ -286,5 +291,5 @@ int tt_cuda_control(struct tt_backend *backend, const struct tt_control_args *ar
 	struct tt_launch launch = {"control", dim3(blocks), dim3(THREADS), control_shared_bytes(n_layers), cuda->stream,
 		n * 4 * ((rows + 1) * hidden + 3 * (uint64_t)n_layers), n * 2 * rows * hidden, cuda->dependent,
 		&cuda->counters};
-	return tt_launch_kernel(&launch, TT_KERNEL(control_kernel), kernel_args, err);
+	return tt_cuda_launch(cuda, &launch, TT_KERNEL(control_kernel), kernel_args, err);
 }

@@ -19,9 +19,9 @@ extern "C" {
 enum {
 	TT_NORM_TILE =
 		16, /* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
-	TT_SPLIT_KEYS = 256, /* keys of one part of attention, at absolute multiples */
 	TT_CUDA_ARRIVALS = 1 << 16,
 	TT_CUDA_FLIGHTS = 2,
+	TT_CUDA_PREPARED = 64,     /* kernels that need more shared memory than every kernel has; there are about 40 */
 	TT_CUDA_FAST_TOKENS = 128, /* from which on --fast leaves products to cuBLASLt */
 	TT_CUDA_GRANULE =
 		16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
@@ -35,6 +35,13 @@ struct tt_cuda_flight {
 	size_t drained_bytes;
 	cudaEvent_t done;
 	struct tt_results given; /* what finish will give */
+};
+
+/* Kernels that may have as much dynamic shared memory as the device gives a block. */
+struct tt_cuda_prepared {
+	const void *kernels[TT_CUDA_PREPARED];
+	uint32_t n;
+	uint32_t most_shared; /* bytes; 0: not asked for yet */
 };
 
 struct tt_cuda_graphs;
@@ -66,6 +73,7 @@ struct tt_cuda {
 	float *squares; // [max_tokens][n_norm_tiles]
 	float *partial; // scratch of split products and split attention; tt_cuda_scratch grows it
 	size_t partial_bytes;
+	struct tt_cuda_prepared prepared;
 	uint32_t *arrivals; // [TT_CUDA_ARRIVALS] counters for tt_arrive_last, zero between kernels
 };
 
@@ -89,6 +97,10 @@ int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt
 
 /* At least n_bytes of cuda->partial. What it held may be gone, and graphs that point into it are dropped. */
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
+
+/* launch.c: every launch of a backend. The kernel gets leave for the shared memory that the launch asks for, if it must. */
+int tt_cuda_launch(
+	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err);
 
 /* load.c: the model with bf16 matrices in device memory, in the layout above; TT_ERR_UNSUPPORTED for dimensions that are no
  * multiples of TT_CUDA_GRANULE. */

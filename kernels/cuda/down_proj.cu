@@ -3,6 +3,12 @@
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 /* A token's words; directions are pairs of words. */
 enum { CAPTURE = 1, ANY = 2, LAST = 3, COEF = 4, DIRECTION = 8 };
@@ -82,7 +88,7 @@ TT_DEVICE float4 down_proj_steer(float4 h, const uint32_t *words, uint32_t colum
 /* Norms need the squares of all blocks: whichever comes last adds them, in the one order. */
 TT_DEVICE void down_proj_norms(const struct down_proj_op &a, const struct product_tile &tile)
 {
-	uint32_t *flag = (uint32_t *)tile.words + LAST;
+	uint32_t *flag = tile.words + LAST;
 	tt_sync_block();
 	if (threadIdx.x == 0)
 		tt_shared_store_4(flag, tt_arrive_last(a.arrivals + blockIdx.x, gridDim.y));

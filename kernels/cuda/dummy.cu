@@ -1,6 +1,7 @@
 /* The weights of a dummy model, made where they are used: 16 GB would take longer over the bus than they take to make. */
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
 
 extern "C" {
 #include "weights/dummy.h"
@@ -35,5 +36,5 @@ int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matr
 	void *args[] = {&a};
 	struct tt_launch launch = {"dummy", dim3((uint32_t)(blocks < DUMMY_BLOCKS ? blocks : (uint64_t)DUMMY_BLOCKS)),
 		dim3(DUMMY_THREADS), 0, cuda->stream, n * sizeof(tt_bf16), 0, false, &cuda->counters};
-	return tt_launch_kernel(&launch, TT_KERNEL(dummy_kernel), args, err);
+	return tt_cuda_launch(cuda, &launch, TT_KERNEL(dummy_kernel), args, err);
 }

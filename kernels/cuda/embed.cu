@@ -4,6 +4,12 @@
 
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/step.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { EMBED_THREADS = 512, EMBED_COLUMNS = TT_WARP * 4, EMBED_TOKENS = 64 };
 
@@ -77,5 +83,5 @@ int tt_cuda_embed(struct tt_backend *backend, const struct tt_embed_args *args, 
 	dim3 grid((hidden + EMBED_COLUMNS - 1) / EMBED_COLUMNS, (n + EMBED_TOKENS - 1) / EMBED_TOKENS);
 	struct tt_launch launch = {"embed", grid, dim3(EMBED_THREADS), EMBED_COLUMNS * sizeof(float), cuda->stream,
 		(uint64_t)n * hidden * (2 + 4 + 2), (uint64_t)n * hidden * 3, cuda->dependent, &cuda->counters};
-	return n ? tt_launch_kernel(&launch, TT_KERNEL(embed_kernel), kernel_args, err) : TT_OK;
+	return n ? tt_cuda_launch(cuda, &launch, TT_KERNEL(embed_kernel), kernel_args, err) : TT_OK;
 }

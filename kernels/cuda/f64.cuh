@@ -2,7 +2,9 @@
 #ifndef KERNELS_CUDA_F64_CUH
 #define KERNELS_CUDA_F64_CUH
 
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 TT_DEVICE uint2 tt_words_from_f64(double x)
 {

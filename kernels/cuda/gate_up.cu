@@ -1,5 +1,9 @@
 /* ffn = silu(gate) * up of the normalised h. A tile of 16 rows holds 8 of gate and the same 8 of up. */
 #include "kernels/cuda/product.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
 
 struct gate_up_op {
 	enum { FAST = 1 };

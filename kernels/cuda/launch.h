@@ -1,7 +1,8 @@
 /* The only launch, and the only copies, waits and graph launches of a step: all go through here, so that they are counted.
- * Host code; no <<<>>>, so the emulator compiles the same source.
+ * Host code; no <<<>>>, so the emulator compiles the same source. A backend launches by tt_cuda_launch (launch.c), which
+ * also prepares the kernel.
  *
- *     const void *kernel = TT_KERNEL(add_kernel);            once: tt_kernel_prepare(kernel, shared_bytes, err)
+ *     const void *kernel = TT_KERNEL(add_kernel);
  *     void *args[] = {&out, &in, &n};                        addresses of exactly the kernel's parameters, in order
  *     struct tt_launch launch = {.name = "add", ...};        C++: the members in the order of the struct
  *     TT_TRY(tt_launch_kernel(&launch, kernel, args, err)); */
@@ -29,10 +30,12 @@ extern "C" {
 #define TT_KERNEL(kernel) ((const void *)(kernel))
 #endif
 
+enum { TT_FREE_SHARED = 48 * 1024 }; /* bytes that any kernel may have */
+
 struct tt_launch {
 	const char *name;
 	dim3 grid, block;
-	uint32_t shared_bytes; /* dynamic; more than 48 KiB needs tt_kernel_prepare once */
+	uint32_t shared_bytes; /* dynamic; more than TT_FREE_SHARED needs tt_kernel_prepare once */
 	cudaStream_t stream;
 	uint64_t bytes, flops; /* what the kernel moves to and from memory, and computes */
 	bool dependent; /* may start while the kernel before it ends: it calls tt_grid_wait. Only from sm_90 on */
@@ -53,7 +56,7 @@ static inline int tt_cuda_fail(struct tt_error *err, cudaError_t error, const ch
 			return tt_cuda_fail(err, tt_cuda_, what);                                                      \
 	} while (0)
 
-/* Lets the kernel have up to that much dynamic shared memory. Once, at start-up. */
+/* Lets the kernel have up to that much dynamic shared memory on the current device, from now on. */
 static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, struct tt_error *err)
 {
 	TT_TRY_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes),

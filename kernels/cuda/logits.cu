@@ -1,6 +1,8 @@
 /* logits = rmsnorm(h) * output^T, for the rows that sample. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/step.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
 
 struct logits_op {
 	enum { FAST = 0 };

@@ -3,7 +3,10 @@
 #define KERNELS_CUDA_NORM_CUH
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 /* The sum of a row's tiles by one warp: lane i adds tiles i, i + 32, ... ascending, then the lanes by tt_warp_sum's tree. */
 TT_DEVICE float norm_sum_tiles(const float *squares, uint32_t n_tiles, enum tt_traffic kind)

@@ -1,5 +1,6 @@
 /* h += attention * wo^T + bo, with what the norm before the feed-forward part needs. */
 #include "kernels/cuda/product.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
 
 struct o_proj_op {
 	enum { FAST = 1 };

@@ -25,7 +25,14 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/norm.cuh"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/async.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum {
 	PRODUCT_THREADS = 256,
@@ -48,14 +55,15 @@ struct product {
 	float eps;
 };
 
-/* What finish reads. Sums are [part][token][stride] in shared memory; the row is the tile's, 0 to n_rows - 1. */
+/* A block's outputs and its shared memory; product_begin makes it, finish reads it. Rows count from the block's first. */
 struct product_tile {
-	const float *sums;
-	const float *constants; // [2][n_rows]
-	const uint32_t *words;  // [tokens][PRODUCT_WORDS]
-	uint32_t n_parts, part_stride, stride;
+	float *sums;      // [n_parts][max_tokens][stride]; the stages lie here until they have been multiplied
+	float *constants; // [2][n_rows]
+	uint32_t *words;  // [max_tokens][PRODUCT_WORDS]
+	uint32_t n_parts; /* slices that finish adds up */
+	uint32_t stride;  /* of a token's sums */
 	uint32_t n_rows, first_tile;
-	uint32_t first_token, n_tokens; /* of this block; n_tokens may be short of max_tokens */
+	uint32_t first_token, n_tokens; /* n_tokens may be short of max_tokens; 0 until product_wait */
 	uint32_t max_tokens;
 };
 
@@ -87,7 +95,7 @@ static __host__ __device__ __forceinline__ uint32_t product_stride(uint32_t row_
 	return row_tiles * PRODUCT_TILE + 4;
 }
 
-/* d[row tile][token tile] += one chunk of both operands, fragments one behind the other. */
+/* d[row tile][token tile] += one chunk of both operands, fragments contiguous. */
 template <int row_tiles, int token_tiles>
 TT_DEVICE void product_multiply(
 	float (&d)[row_tiles][token_tiles][4], const unsigned char *weights, const unsigned char *tokens)
@@ -124,10 +132,12 @@ template <typename op> TT_DEVICE struct product_row product_weight_row(const op 
 	return product_row{(valid ? row : 0) * (a.p.n_in / 8) + tt_lane() % 4, valid};
 }
 
-template <typename op> TT_DEVICE struct product_row product_token_row(const op &a, uint32_t token, uint32_t n_tokens)
+/* token counts from the block's first. */
+template <typename op>
+TT_DEVICE struct product_row product_token_row(const op &a, const struct product_tile &block, uint32_t token)
 {
-	bool valid = token < n_tokens;
-	uint32_t row = valid ? op::source(a, token) : 0;
+	bool valid = token < block.n_tokens;
+	uint32_t row = valid ? op::source(a, block.first_token + token) : 0;
 	return product_row{row * (a.p.n_in / 8) + tt_lane() % 4, valid};
 }
 
@@ -140,31 +150,31 @@ TT_DEVICE void product_fetch(unsigned char *fragment, const tt_bf16 *matrix, str
 	tt_copy_async_or_zero(fragment + tt_lane() * 16, from, valid, kind);
 }
 
-/* Bias and norm weight of the block's rows; no kernel writes them, so this stands before tt_grid_wait. */
-template <typename op> TT_DEVICE void product_constants(const op &a, float *constants, uint32_t first_tile, uint32_t n)
+/* Bias and norm weight of the block's rows. */
+template <typename op> TT_DEVICE void product_constants(const op &a, const struct product_tile &block)
 {
+	uint32_t n = block.n_rows;
 	for (uint32_t i = threadIdx.x; i < 2 * n; i += PRODUCT_THREADS) {
-		uint32_t tile = first_tile + i % n / PRODUCT_TILE, row = a.p.n_rows;
+		uint32_t tile = block.first_tile + i % n / PRODUCT_TILE, row = a.p.n_rows;
 		if (tile < a.p.n_tiles)
 			row = op::first_row(a, tile, i / 8 % 2) + i % 8;
-		tt_shared_store_f32(constants + i, row < a.p.n_rows ? op::constant(a, i / n, row) : 0.0f);
+		tt_shared_store_f32(block.constants + i, row < a.p.n_rows ? op::constant(a, i / n, row) : 0.0f);
 	}
 }
 
 /* What finish needs of each token, while the first chunks are under way. */
-template <typename op>
-TT_DEVICE void product_prepare(
-	const op &a, uint32_t *words, uint32_t first_tile, uint32_t first_token, uint32_t n_tokens)
+template <typename op> TT_DEVICE void product_prepare(const op &a, const struct product_tile &block)
 {
-	for (uint32_t i = tt_warp(); i < n_tokens && a.p.squares; i += PRODUCT_WARPS) {
-		uint32_t row = op::source(a, first_token + i);
+	for (uint32_t i = tt_warp(); i < block.n_tokens && a.p.squares; i += PRODUCT_WARPS) {
+		uint32_t row = op::source(a, block.first_token + i);
 		float inverse = norm_inverse_rms(
 			a.p.squares + (size_t)row * a.p.n_norm_tiles, a.p.n_norm_tiles, a.p.n_in, a.p.eps);
 		if (tt_lane() == 0)
-			tt_shared_store_f32((float *)words + i * PRODUCT_WORDS, inverse);
+			tt_shared_store_f32((float *)block.words + i * PRODUCT_WORDS, inverse);
 	}
-	if (threadIdx.x < n_tokens)
-		op::prepare(a, words + threadIdx.x * PRODUCT_WORDS, first_token + threadIdx.x, first_tile);
+	if (threadIdx.x < block.n_tokens)
+		op::prepare(a, block.words + threadIdx.x * PRODUCT_WORDS, block.first_token + threadIdx.x,
+			block.first_tile);
 }
 
 template <int row_tiles, int token_tiles>
@@ -189,7 +199,7 @@ TT_DEVICE float4 product_sum(const struct product_tile &tile, uint32_t token, ui
 	float4 sum =
 		make_float4(tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
 	for (uint32_t part = 1; part < tile.n_parts; part++) {
-		v = tt_shared_load_16(from + part * tile.part_stride);
+		v = tt_shared_load_16(from + part * tile.max_tokens * tile.stride);
 		sum.x += tt_f32_from_bits(v.x);
 		sum.y += tt_f32_from_bits(v.y);
 		sum.z += tt_f32_from_bits(v.z);
@@ -213,6 +223,48 @@ TT_DEVICE float4 product_residual(const struct product_tile &tile, uint32_t toke
 		old.x + (sum.x + bias.x), old.y + (sum.y + bias.y), old.z + (sum.z + bias.z), old.w + (sum.w + bias.w));
 }
 
+/* How each kernel begins: outputs by its place in the grid, shared memory divided, the next kernel released. */
+template <int row_tiles, int tokens>
+TT_DEVICE struct product_tile product_begin(unsigned char *shared, uint32_t first_token, uint32_t n_parts)
+{
+	struct product_tile block;
+	block.constants = (float *)shared;
+	block.words = (uint32_t *)(block.constants + 2 * row_tiles * PRODUCT_TILE);
+	block.sums = (float *)(shared + product_header_bytes(row_tiles, tokens));
+	block.n_parts = n_parts;
+	block.stride = product_stride(row_tiles);
+	block.n_rows = row_tiles * PRODUCT_TILE;
+	block.first_tile = blockIdx.y * row_tiles;
+	block.first_token = first_token;
+	block.n_tokens = 0;
+	block.max_tokens = tokens;
+	tt_grid_launch_dependents();
+	return block;
+}
+
+/* What no kernel writes, then the wait for the kernel before this one, then how many tokens the block has. */
+template <typename op> TT_DEVICE void product_wait(const op &a, struct product_tile &block)
+{
+	product_constants(a, block);
+	tt_grid_wait();
+	uint32_t n = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
+	n = n > block.first_token ? n - block.first_token : 0;
+	block.n_tokens = n < block.max_tokens ? n : block.max_tokens;
+}
+
+/* How a kernel ends: a warp's sums, if it has any, go where the stages were, and the op finishes. */
+template <typename op, int row_tiles, int token_tiles>
+TT_DEVICE void product_end(const op &a, const struct product_tile &block, float *sums, bool has_sums,
+	const float (&d)[row_tiles][token_tiles][4])
+{
+	tt_copy_async_wait<0>();
+	tt_sync_block(); /* nobody reads the stages any more */
+	if (has_sums)
+		product_store_sums<row_tiles, token_tiles>(sums, d, block.stride);
+	tt_sync_block();
+	op::finish(a, block);
+}
+
 /* Up to 8 * token_tiles tokens. A warp's ring of stages is its own, and a lane reads what it copied itself, so the loop has no
  * barrier; weights are on their way before the kernel that makes x has ended. */
 template <typename op, int row_tiles, int token_tiles, int stages>
@@ -221,21 +273,18 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 	enum { TOKENS = token_tiles * 8, WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT };
 	enum { STAGE_BYTES = WEIGHT_BYTES + token_tiles * PRODUCT_FRAGMENT };
 	TT_DYNAMIC_SHARED(shared);
-	float *constants = (float *)shared;
-	uint32_t *words = (uint32_t *)(constants + 2 * row_tiles * PRODUCT_TILE);
-	unsigned char *body = shared + product_header_bytes(row_tiles, TOKENS);
-	unsigned char *ring = body + tt_warp() * (stages * STAGE_BYTES);
-	uint32_t n_slices = product_slices(a.p.n_in), first_tile = blockIdx.y * row_tiles, n_in = a.p.n_in;
+	uint32_t n_in = a.p.n_in, n_slices = product_slices(n_in);
+	struct product_tile block = product_begin<row_tiles, TOKENS>(shared, 0, n_slices);
+	unsigned char *ring = (unsigned char *)block.sums + tt_warp() * (stages * STAGE_BYTES);
 	uint32_t chunk = tt_warp() < n_slices ? product_slice_start(tt_warp(), n_in) : 0;
 	uint32_t n_chunks = tt_warp() < n_slices ? product_slice_start(tt_warp() + 1, n_in) - chunk : 0;
 	struct product_row w[row_tiles][2], x[token_tiles];
 	float d[row_tiles][token_tiles][4] = {};
 
-	tt_grid_launch_dependents();
 	TT_UNROLL
 	for (int m = 0; m < row_tiles; m++)
 		for (uint32_t half = 0; half < 2; half++)
-			w[m][half] = product_weight_row(a, first_tile + m, half);
+			w[m][half] = product_weight_row(a, block.first_tile + m, half);
 	auto fetch_weights = [&](uint32_t step) {
 		TT_UNROLL
 		for (int i = 0; i < 2 * row_tiles; i++)
@@ -250,20 +299,16 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 	};
 	for (uint32_t step = 0; step < stages - 1 && step < n_chunks; step++)
 		fetch_weights(step);
-	product_constants(a, constants, first_tile, row_tiles * PRODUCT_TILE);
-
-	tt_grid_wait();
-	uint32_t n_tokens = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
-	n_tokens = n_tokens < (uint32_t)TOKENS ? n_tokens : (uint32_t)TOKENS;
+	product_wait(a, block);
 	TT_UNROLL
 	for (int n = 0; n < token_tiles; n++)
-		x[n] = product_token_row(a, n * 8 + tt_lane() / 4, n_tokens);
+		x[n] = product_token_row(a, block, n * 8 + tt_lane() / 4);
 	for (uint32_t step = 0; step < stages - 1; step++) {
 		if (step < n_chunks)
 			fetch_tokens(step);
 		tt_copy_async_commit();
 	}
-	product_prepare(a, words, first_tile, 0, n_tokens);
+	product_prepare(a, block);
 	for (uint32_t step = 0; step < n_chunks; step++) {
 		tt_copy_async_wait<stages - 2>();
 		if (step + stages - 1 < n_chunks) {
@@ -274,16 +319,8 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 		const unsigned char *stage = ring + step % stages * STAGE_BYTES;
 		product_multiply<row_tiles, token_tiles>(d, stage, stage + WEIGHT_BYTES);
 	}
-	tt_copy_async_wait<0>();
-	tt_sync_block(); /* the sums lie where the rings were */
-
-	uint32_t stride = product_stride(row_tiles);
-	if (tt_warp() < n_slices)
-		product_store_sums<row_tiles, token_tiles>((float *)body + tt_warp() * TOKENS * stride, d, stride);
-	tt_sync_block();
-	const struct product_tile tile = {(const float *)body, constants, words, n_slices, TOKENS * stride, stride,
-		row_tiles * PRODUCT_TILE, first_tile, 0, n_tokens, TOKENS};
-	op::finish(a, tile);
+	product_end<op, row_tiles, token_tiles>(
+		a, block, block.sums + tt_warp() * TOKENS * block.stride, tt_warp() < n_slices, d);
 }
 
 /* A slice is done: onto the ones before it. */
@@ -307,40 +344,29 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 {
 	enum { WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT, TOKENS = PRODUCT_WIDE_TOKENS };
 	enum { STAGE_BYTES = WEIGHT_BYTES + TOKENS / 8 * PRODUCT_FRAGMENT };
-	enum {
-		M = row_tiles / 2,
-		N = TOKENS / 8 / 4,
-		W = row_tiles * 2 / PRODUCT_WARPS,
-		X = TOKENS / 8 / PRODUCT_WARPS
-	};
+	enum { M = row_tiles / 2, N = TOKENS / 8 / 4 };                             /* tiles of a warp's outputs */
+	enum { W = row_tiles * 2 / PRODUCT_WARPS, X = TOKENS / 8 / PRODUCT_WARPS }; /* fragments that a warp fetches */
 	TT_DYNAMIC_SHARED(shared);
-	float *constants = (float *)shared;
-	uint32_t *words = (uint32_t *)(constants + 2 * row_tiles * PRODUCT_TILE);
-	unsigned char *body = shared + product_header_bytes(row_tiles, TOKENS);
-	uint32_t first_tile = blockIdx.y * row_tiles, first_token = blockIdx.x * TOKENS, n_in = a.p.n_in;
-	uint32_t n_chunks = product_chunks(n_in), slice = 0, m_warp = tt_warp() % 2, n_warp = tt_warp() / 2;
+	struct product_tile block = product_begin<row_tiles, TOKENS>(shared, blockIdx.x * TOKENS, 1);
+	unsigned char *stages_at = (unsigned char *)block.sums;
+	uint32_t n_in = a.p.n_in, n_chunks = product_chunks(n_in), m_warp = tt_warp() % 2, n_warp = tt_warp() / 2;
 	struct product_row w[W], x[X];
 	float d[M][N][4] = {}, total[M][N][4] = {};
 
-	tt_grid_launch_dependents();
-	product_constants(a, constants, first_tile, row_tiles * PRODUCT_TILE);
-	tt_grid_wait();
-	uint32_t n_tokens = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
-	if (first_token >= n_tokens)
+	product_wait(a, block);
+	if (!block.n_tokens)
 		return;
 	/* Fragment halves go round the warps. */
 	TT_UNROLL
 	for (int i = 0; i < W; i++) {
 		uint32_t fragment = tt_warp() + i * PRODUCT_WARPS;
-		w[i] = product_weight_row(a, first_tile + fragment / 2, fragment % 2);
+		w[i] = product_weight_row(a, block.first_tile + fragment / 2, fragment % 2);
 	}
 	TT_UNROLL
 	for (int i = 0; i < X; i++)
-		x[i] = product_token_row(
-			a, first_token + (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4, n_tokens);
-	n_tokens = n_tokens - first_token < (uint32_t)TOKENS ? n_tokens - first_token : (uint32_t)TOKENS;
+		x[i] = product_token_row(a, block, (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4);
 	auto fetch = [&](uint32_t step) {
-		unsigned char *stage = body + step % stages * STAGE_BYTES + tt_warp() * PRODUCT_FRAGMENT;
+		unsigned char *stage = stages_at + step % stages * STAGE_BYTES + tt_warp() * PRODUCT_FRAGMENT;
 		TT_UNROLL
 		for (int i = 0; i < W; i++)
 			product_fetch(stage + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, a.p.w, w[i], step, n_in,
@@ -355,15 +381,15 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 			fetch(step);
 		tt_copy_async_commit();
 	}
-	product_prepare(a, words, first_tile, first_token, n_tokens);
-	uint32_t slice_end = product_slice_start(1, n_in);
+	product_prepare(a, block);
+	uint32_t slice = 0, slice_end = product_slice_start(1, n_in);
 	for (uint32_t step = 0; step < n_chunks; step++) {
 		tt_copy_async_wait<stages - 2>();
 		tt_sync_block(); /* the stage has landed for all, and nobody reads the one that is filled next */
 		if (step + stages - 1 < n_chunks)
 			fetch(step + stages - 1);
 		tt_copy_async_commit();
-		const unsigned char *stage = body + step % stages * STAGE_BYTES;
+		const unsigned char *stage = stages_at + step % stages * STAGE_BYTES;
 		product_multiply<M, N>(d, stage + m_warp * M * 2 * PRODUCT_FRAGMENT,
 			stage + WEIGHT_BYTES + n_warp * N * PRODUCT_FRAGMENT);
 		if (step + 1 < slice_end)
@@ -371,15 +397,8 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 		product_fold<M, N>(total, d, slice == 0);
 		slice_end = product_slice_start(++slice + 1, n_in);
 	}
-	tt_copy_async_wait<0>();
-	tt_sync_block(); /* the sums lie where the stages were */
-
-	uint32_t stride = product_stride(row_tiles);
-	product_store_sums<M, N>((float *)body + n_warp * N * 8 * stride + m_warp * M * PRODUCT_TILE, total, stride);
-	tt_sync_block();
-	const struct product_tile tile = {(const float *)body, constants, words, 1, 0, stride, row_tiles * PRODUCT_TILE,
-		first_tile, first_token, n_tokens, TOKENS};
-	op::finish(a, tile);
+	float *sums = block.sums + n_warp * N * 8 * block.stride + m_warp * M * PRODUCT_TILE;
+	product_end<op, M, N>(a, block, sums, true, total);
 }
 
 /* The epilogue alone, on products that cuBLASLt made (fast.c): y takes the place of the sums. */
@@ -388,32 +407,21 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_apply(const __
 {
 	enum { TOKENS = PRODUCT_APPLY_TOKENS, QUADS = row_tiles * PRODUCT_TILE / 4 };
 	TT_DYNAMIC_SHARED(shared);
-	float *constants = (float *)shared;
-	uint32_t *words = (uint32_t *)(constants + 2 * row_tiles * PRODUCT_TILE);
-	float *sums = (float *)(shared + product_header_bytes(row_tiles, TOKENS));
-	uint32_t first_tile = blockIdx.y * row_tiles, first_token = blockIdx.x * TOKENS,
-		 stride = product_stride(row_tiles);
-
-	tt_grid_launch_dependents();
-	product_constants(a, constants, first_tile, row_tiles * PRODUCT_TILE);
-	tt_grid_wait();
-	uint32_t n_tokens = tt_load_4(a.p.n_tokens_at, TT_TRAFFIC_PLAN);
-	if (first_token >= n_tokens)
+	struct product_tile block = product_begin<row_tiles, TOKENS>(shared, blockIdx.x * TOKENS, 1);
+	product_wait(a, block);
+	if (!block.n_tokens)
 		return;
-	n_tokens = n_tokens - first_token < (uint32_t)TOKENS ? n_tokens - first_token : (uint32_t)TOKENS;
-	product_prepare(a, words, first_tile, first_token, n_tokens);
-	for (uint32_t i = threadIdx.x; i < n_tokens * QUADS; i += PRODUCT_THREADS) {
-		uint32_t token = i / QUADS, quad = i % QUADS, tile = first_tile + quad / 4;
+	product_prepare(a, block);
+	for (uint32_t i = threadIdx.x; i < block.n_tokens * QUADS; i += PRODUCT_THREADS) {
+		uint32_t token = i / QUADS, quad = i % QUADS, tile = block.first_tile + quad / 4;
 		if (tile >= a.p.n_tiles)
 			continue;
 		uint32_t row = op::first_row(a, tile, quad / 2 % 2) + quad % 2 * 4;
-		tt_shared_store_16(sums + token * stride + quad * 4,
-			tt_load_16(y + (size_t)(first_token + token) * a.p.n_rows + row, TT_TRAFFIC_SCRATCH));
+		tt_shared_store_16(block.sums + token * block.stride + quad * 4,
+			tt_load_16(y + (size_t)(block.first_token + token) * a.p.n_rows + row, TT_TRAFFIC_SCRATCH));
 	}
 	tt_sync_block();
-	const struct product_tile tile = {sums, constants, words, 1, 0, stride, row_tiles * PRODUCT_TILE, first_tile,
-		first_token, n_tokens, TOKENS};
-	op::finish(a, tile);
+	op::finish(a, block);
 }
 
 #include "kernels/cuda/product_launch.cuh"

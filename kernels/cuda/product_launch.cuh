@@ -8,8 +8,6 @@
 #define PRODUCT_KERNEL(kernel, name) ((const void *)(kernel))
 #endif
 
-enum { PRODUCT_FREE_SHARED = 48 * 1024 }; /* what a kernel may have without asking */
-
 struct product_call {
 	const char *name;
 	uint32_t n_tokens; /* rows that the grid is made for */
@@ -21,13 +19,13 @@ static inline uint32_t product_larger(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-/* Matrices that are read as one must lie one behind the other. */
+/* Matrices that are read as one must be contiguous. */
 static inline int product_check_behind(const struct tt_matrix *first, uint32_t n_rows, const struct tt_matrix *then,
 	const char *name, struct tt_error *err)
 {
 	if (then->data == (const tt_bf16 *)first->data + (size_t)n_rows * first->n_in)
 		return TT_OK;
-	return tt_fail(err, TT_ERR_ARGUMENT, "%s: the matrices do not lie one behind the other", name);
+	return tt_fail(err, TT_ERR_ARGUMENT, "%s: the matrices are not contiguous", name);
 }
 
 template <typename op>
@@ -44,9 +42,7 @@ static int product_run(struct tt_cuda *cuda, const op *a, const struct product_c
 	if (launch.grid.y > 65535)
 		return tt_fail(
 			err, TT_ERR_UNSUPPORTED, "%s: %u rows are more than a grid holds", how->name, a->p.n_rows);
-	if (shared_bytes > PRODUCT_FREE_SHARED)
-		TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
-	return tt_launch_kernel(&launch, kernel, args, err);
+	return tt_cuda_launch(cuda, &launch, kernel, args, err);
 }
 
 template <typename op, int row_tiles, int token_tiles, int stages>
@@ -84,15 +80,52 @@ static int product_run_apply(
 		dim3(PRODUCT_THREADS), shared_bytes, cuda->stream,
 		(uint64_t)4 * a->p.n_rows * how->n_tokens + how->bytes, 0, cuda->dependent, &cuda->counters};
 	const void *kernel = PRODUCT_KERNEL((product_apply<op, row_tiles>), how->name);
-	return tt_launch_kernel(&launch, kernel, args, err);
+	return tt_cuda_launch(cuda, &launch, kernel, args, err);
 }
 
-/* Few tokens: 16 weight rows a block, so that small matrices still reach every multiprocessor. Many: more rows, so that a token's
- * x is read less often, as long as there are blocks for three quarters of the multiprocessors. */
+/* A line of the table below. Where unless_tiles is not 0 the line is passed over if blocks of so many row tiles, and of
+ * unless_tokens tokens (0: of all), are enough for three quarters of the multiprocessors; only whole blocks count. */
+template <typename op> struct product_choice {
+	uint32_t most_tokens; /* that the grid holds */
+	uint32_t unless_tiles, unless_tokens;
+	int (*run)(struct tt_cuda *, const op *, const struct product_call *, struct tt_error *);
+};
+
+/* The first line that fits. A block of more row tiles reads a token's x less often, one of fewer leaves a small matrix
+ * blocks for every multiprocessor; stages are as many as shared memory holds. */
+template <typename op>
+static const product_choice<op> *product_choose(const struct tt_cuda *cuda, uint32_t n_tiles, uint32_t n)
+{
+	enum { MANY = 0x7fffffff, WIDE = PRODUCT_WIDE_TOKENS };
+	/* narrow: row tiles, token tiles of 8, stages; wide: row tiles, stages */
+	static const product_choice<op> choices[] = {
+		/* decode reads weights and little else: a block a tile, which gives small matrices blocks enough too */
+		{8, 0, 0, product_run_narrow<op, 1, 1, 4>},
+		/* one tile would read more of x than of weights; with a fourth stage sm_90 has no room for a second block */
+		{32, 0, 0, product_run_narrow<op, 2, 4, 3>},
+		/* a small matrix at up to 64 tokens: the next line would leave multiprocessors without a block */
+		{64, 4, 0, product_run_narrow<op, 2, 8, 3>},
+		/* two stages: three are 196 KB of shared memory, and sm_80 has 163 */
+		{64, 0, 0, product_run_narrow<op, 4, 8, 2>},
+		/* a small matrix or a short prefill: the next line would leave multiprocessors without a block */
+		{MANY, 8, WIDE, product_run_wide<op, 4, 4>},
+		/* 128 by 128 outputs a block, the most that 256 threads hold in registers */
+		{MANY, 0, 0, product_run_wide<op, 8, 4>},
+	};
+	const product_choice<op> *c = choices;
+	for (;; c++) {
+		uint32_t token_blocks = c->unless_tokens ? n / c->unless_tokens : 1;
+		if (n > c->most_tokens)
+			continue;
+		if (!c->unless_tiles || n_tiles / c->unless_tiles * token_blocks < cuda->n_sms * 3 / 4)
+			return c;
+	}
+}
+
 template <typename op>
 static int product_launch(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
-	uint32_t n = how->n_tokens, enough = cuda->n_sms * 3 / 4;
+	uint32_t n = how->n_tokens;
 	if (n == 0)
 		return TT_OK;
 	if (cuda->fast && op::FAST) {
@@ -101,17 +134,7 @@ static int product_launch(struct tt_cuda *cuda, const op *a, const struct produc
 		if (y)
 			return product_run_apply<op, 8>(cuda, a, how, y, err);
 	}
-	if (n <= 8)
-		return product_run_narrow<op, 1, 1, 4>(cuda, a, how, err);
-	if (n <= 32)
-		return product_run_narrow<op, 2, 4, 3>(cuda, a, how, err);
-	if (n <= 64 && a->p.n_tiles / 4 < enough)
-		return product_run_narrow<op, 2, 8, 3>(cuda, a, how, err);
-	if (n <= 64)
-		return product_run_narrow<op, 4, 8, 2>(cuda, a, how, err);
-	if ((a->p.n_tiles / 8) * (n / PRODUCT_WIDE_TOKENS) < enough)
-		return product_run_wide<op, 4, 4>(cuda, a, how, err);
-	return product_run_wide<op, 8, 4>(cuda, a, how, err);
+	return product_choose<op>(cuda, a->p.n_tiles, n)->run(cuda, a, how, err);
 }
 
 #endif

@@ -5,6 +5,13 @@
  * whichever comes last normalises, rotates and stores the head. So it costs no launch. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/step.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { POSITION = 1, PAGE = 2, LAST = 3 }; /* a token's words */
 
@@ -158,7 +165,7 @@ TT_DEVICE void qkv_norm_head(const struct qkv_op &a, const struct product_tile &
 TT_DEVICE void qkv_norm_heads(const struct qkv_op &a, const struct product_tile &tile)
 {
 	uint32_t n_heads = a.n_heads + a.n_kv_heads, tiles_a_head = a.head_dim / PRODUCT_TILE;
-	uint32_t block_tiles = tile.n_rows / PRODUCT_TILE, *last = (uint32_t *)tile.words + LAST;
+	uint32_t block_tiles = tile.n_rows / PRODUCT_TILE, *last = tile.words + LAST;
 	uint32_t end = (tile.first_tile + block_tiles - 1) / tiles_a_head + 1;
 	for (uint32_t head = tile.first_tile / tiles_a_head; head < end && head < n_heads; head++) {
 		uint32_t first_tile = head * tiles_a_head;

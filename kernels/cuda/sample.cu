@@ -6,6 +6,13 @@
  * log-probability may differ in its last bit, and a draw only where it falls within 1e-12 of the edge between two tokens.
  * top-k, greedy, ties and the alternatives' order are exact. */
 #include "kernels/cuda/sample_cut.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum { SCAN_THREADS = 256, SCAN_SEGMENTS = SCAN_THREADS / SAMPLE_LANES };
 
@@ -198,7 +205,7 @@ static int launch(struct tt_cuda *cuda, const char *name, const void *kernel, di
 	uint64_t n = (uint64_t)a->vocab * cuda->grid_samples;
 	struct tt_launch how = {name, grid, dim3(threads), shared_bytes, cuda->stream, n * sizeof(float), n,
 		cuda->dependent, &cuda->counters};
-	return tt_launch_kernel(&how, kernel, args, err);
+	return tt_cuda_launch(cuda, &how, kernel, args, err);
 }
 
 int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args, struct tt_error *err)
@@ -219,11 +226,9 @@ int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args
 	a.segments.masses = a.segments.sums + n;
 	a.segments.largest = (float *)(a.segments.masses + n);
 	a.segments.peaks = a.segments.largest + n;
-	const void *choose = TT_KERNEL(sample_choose_kernel);
 	dim3 scan((a.n_segments + SCAN_SEGMENTS - 1) / SCAN_SEGMENTS, cuda->grid_samples);
-	TT_TRY(tt_kernel_prepare(choose, sizeof(struct cut_shared), err));
 	TT_TRY(launch(cuda, "sample_largest", TT_KERNEL(sample_largest_kernel), scan, SCAN_THREADS, 0, &a, err));
 	TT_TRY(launch(cuda, "sample_sums", TT_KERNEL(sample_sums_kernel), scan, SCAN_THREADS, 0, &a, err));
-	return launch(cuda, "sample_choose", choose, dim3(cuda->grid_samples), CUT_THREADS, sizeof(struct cut_shared),
-		&a, err);
+	return launch(cuda, "sample_choose", TT_KERNEL(sample_choose_kernel), dim3(cuda->grid_samples), CUT_THREADS,
+		sizeof(struct cut_shared), &a, err);
 }

@@ -8,6 +8,11 @@
 #define KERNELS_CUDA_SAMPLE_CUT_CUH
 
 #include "kernels/cuda/sample_row.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum {
 	CUT_THREADS = 512,

@@ -5,6 +5,12 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/f64.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 enum {
 	SAMPLE_CHUNK = 256, /* logits that are added in f32, in 8 lanes, as the CPU twin adds them */

@@ -6,6 +6,8 @@
 
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/step.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
 struct steer {
 	const struct tt_step *plan;

@@ -5,8 +5,14 @@
  * The row stays in shared memory, as it came and as it becomes; a thread touches the same columns throughout. */
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/numbers.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / TT_WARP, FREE_SHARED = 48 * 1024 };
+enum { THREADS = 256, WARPS = THREADS / TT_WARP };
 
 struct steer_row_args {
 	struct steer s;
@@ -166,14 +172,11 @@ int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args,
 {
 	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens, n_norm_tiles = tt_norm_tiles(hidden);
 	uint32_t shared_bytes = row_memory_bytes(hidden, n_norm_tiles);
-	const void *kernel = TT_KERNEL(steer_row_kernel);
 	struct steer_row_args a = {{cuda->plan, args->slots, args->coef, args->captured, args->norms,
 					   args->config->n_layers, args->layer_index, hidden},
 		args->next_norm, args->h, cuda->x, cuda->squares, n_norm_tiles};
 	void *kernel_args[] = {&a};
 	struct tt_launch launch = {"steer_row", dim3(n), dim3(THREADS), shared_bytes, cuda->stream,
 		(uint64_t)n * hidden * (4 + 4 + 2), (uint64_t)n * hidden * 4, cuda->dependent, &cuda->counters};
-	if (shared_bytes > FREE_SHARED)
-		TT_TRY(tt_kernel_prepare(kernel, shared_bytes, err));
-	return tt_launch_kernel(&launch, kernel, kernel_args, err);
+	return tt_cuda_launch(cuda, &launch, TT_KERNEL(steer_row_kernel), kernel_args, err);
 }

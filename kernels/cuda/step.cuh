@@ -3,7 +3,7 @@
 #define KERNELS_CUDA_STEP_CUH
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
 
 /* Where an array starts; offset_at is a member of the plan. */
 TT_DEVICE const unsigned char *step_array(const struct tt_step *plan, const uint32_t *offset_at)

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/ptx.cuh"
-#include "tests/emu/emu.h"
+#include "kernels/cuda/ptx/ptx.cuh"
+#include "kernels/emu/emu.h"
 
 enum { WORDS = 4096 };
 

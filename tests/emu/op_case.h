@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "kernels/cuda/cuda.h"
-#include "tests/emu/emu.h"
+#include "kernels/emu/emu.h"
 
 static struct tt_error op_error;
 static struct tt_cuda op_cuda;

@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/ptx.cuh"
 #include "kernels/cuda/steer_row.h"
-#include "tests/emu/emu.h"
+#include "kernels/emu/emu.h"
 #include "tests/twin.h"
 
 #ifndef WORLD_FFN
@@ -216,7 +216,7 @@ static inline void *uploaded_activation(const tt_bf16 *host, size_t n)
 		return uploaded(host, n);
 	float *p = (float *)device(n * sizeof *p);
 	for (size_t i = 0; i < n; i++)
-		p[i] = tt_f32_from_bf16(host[i]);
+		p[i] = twin_bf16_value(host[i]);
 	return p;
 }
 
@@ -525,7 +525,7 @@ static inline void same_bf16(const char *what, const tt_bf16 *got, const tt_bf16
 {
 	double *wanted = (double *)malloc(n * sizeof *wanted);
 	for (size_t i = 0; i < n; i++)
-		wanted[i] = (double)tt_f32_from_bf16(want[i]);
+		wanted[i] = (double)twin_bf16_value(want[i]);
 	twin_check_bf16(what, got, wanted, n, TWIN_BF16);
 	free(wanted);
 }
@@ -546,7 +546,7 @@ static inline void like_the_twin(const struct step_case *c, unsigned op, const s
 
 static inline double from_bf16(tt_bf16 x)
 {
-	return tt_f32_from_bf16(x);
+	return twin_bf16_value(x);
 }
 
 #endif

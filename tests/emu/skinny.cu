@@ -4,7 +4,7 @@
  * A row of a stage is 128 bytes, so that 8 rows at one column would share 4 banks: the 16-byte chunk c of row r lies at chunk
  * c ^ (r % 8), which spreads them over all 32. */
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/ptx.cuh"
 #include "tests/emu/skinny.h"
 
 enum { ROWS = 64, TOKENS = 8, COLUMNS = 64, STAGES = 4, THREADS = 128 };
@@ -20,7 +20,7 @@ TT_DEVICE void fetch_weights(const struct skinny_args a, unsigned char *stage, u
 	for (uint32_t i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
 		uint32_t row = i / CHUNKS, chunk = i % CHUNKS;
 		const tt_bf16 *from = a.w + (size_t)(blockIdx.x * ROWS + row) * a.k + step * COLUMNS + chunk * 8;
-		tt_copy_async(chunk_at(stage, row, chunk), from, TT_TRAFFIC_WEIGHT);
+		tt_copy_async_or_zero(chunk_at(stage, row, chunk), from, true, TT_TRAFFIC_WEIGHT);
 	}
 }
 

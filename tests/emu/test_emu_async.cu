@@ -13,7 +13,7 @@ static void own_copy(uint32_t *out, const uint32_t *in, int planted)
 {
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t t = threadIdx.x;
-	tt_copy_async(shared + 16 * t, in + 4 * t, TT_TRAFFIC_ACTIVATION);
+	tt_copy_async_or_zero(shared + 16 * t, in + 4 * t, true, TT_TRAFFIC_ACTIVATION);
 	tt_copy_async_commit();
 	if (!planted)
 		tt_copy_async_wait<0>();
@@ -28,7 +28,7 @@ static void newest_group(uint32_t *out, const uint32_t *in, int planted)
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t t = threadIdx.x;
 	for (uint32_t i = 0; i < 2; i++) {
-		tt_copy_async(shared + 16 * (2 * t + i), in + 4 * (2 * t + i), TT_TRAFFIC_ACTIVATION);
+		tt_copy_async_or_zero(shared + 16 * (2 * t + i), in + 4 * (2 * t + i), true, TT_TRAFFIC_ACTIVATION);
 		tt_copy_async_commit();
 	}
 	tt_copy_async_wait<1>();
@@ -44,7 +44,7 @@ static void not_committed(uint32_t *out, const uint32_t *in, int planted)
 {
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t t = threadIdx.x;
-	tt_copy_async(shared + 16 * t, in + 4 * t, TT_TRAFFIC_ACTIVATION);
+	tt_copy_async_or_zero(shared + 16 * t, in + 4 * t, true, TT_TRAFFIC_ACTIVATION);
 	if (!planted)
 		tt_copy_async_commit();
 	tt_copy_async_wait<0>();
@@ -58,7 +58,7 @@ static void copy_of_another(uint32_t *out, const uint32_t *in, int planted)
 {
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t t = threadIdx.x, other = t ^ 32;
-	tt_copy_async(shared + 16 * t, in + 4 * t, TT_TRAFFIC_ACTIVATION);
+	tt_copy_async_or_zero(shared + 16 * t, in + 4 * t, true, TT_TRAFFIC_ACTIVATION);
 	tt_copy_async_commit();
 	tt_copy_async_wait<0>();
 	if (!planted)
@@ -87,7 +87,7 @@ static void stage_reused(uint32_t *out, const uint32_t *in, int planted)
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t t = threadIdx.x, other = t ^ 32;
 	for (uint32_t i = 0; i < 2; i++) {
-		tt_copy_async(shared + 16 * t, in + 4 * (t + i * THREADS), TT_TRAFFIC_ACTIVATION);
+		tt_copy_async_or_zero(shared + 16 * t, in + 4 * (t + i * THREADS), true, TT_TRAFFIC_ACTIVATION);
 		tt_copy_async_commit();
 		tt_copy_async_wait<0>();
 		tt_sync_block();

@@ -1,6 +1,6 @@
 /* Attention on the emulator: against its twin on the CPU, against softmax in double, and against itself in every shape that the same token can be run in,
  * bit for bit. */
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/ptx.cuh"
 #include "tests/emu/op_case.h"
 #include "tests/twin.h"
 
@@ -128,7 +128,7 @@ static void attend_twin(const struct world *w, const struct token *tokens, uint3
 	struct tt_backend *twin;
 	for (size_t i = 0; i < n * w->width; i++) {
 		const struct token *at = &tokens[i / w->width];
-		q[i] = tt_f32_from_bf16(w->q[(at->seq * MAX_TOKENS + at->position) * w->width + i % w->width]);
+		q[i] = twin_bf16_value(w->q[(at->seq * MAX_TOKENS + at->position) * w->width + i % w->width]);
 	}
 	OP_OK(tt_cpu_open_bf16(&twin, 1, &op_error));
 	OP_OK(twin->attention(twin, &args, &op_error));
@@ -151,7 +151,7 @@ static void reference(const struct world *w, struct token at, uint32_t head, dou
 		const tt_bf16 *key = w->host + kv_at(w, at.seq, k, 0, kv_head);
 		scores[k] = 0;
 		for (uint32_t i = 0; i < hd; i++)
-			scores[k] += (double)tt_f32_from_bf16(q[i]) * (double)tt_f32_from_bf16(key[i]);
+			scores[k] += (double)twin_bf16_value(q[i]) * (double)twin_bf16_value(key[i]);
 		scores[k] /= sqrt((double)hd);
 		max = fmax(max, scores[k]);
 	}
@@ -161,7 +161,7 @@ static void reference(const struct world *w, struct token at, uint32_t head, dou
 		double weight = exp(scores[k] - max);
 		total += weight;
 		for (uint32_t i = 0; i < hd; i++)
-			out[i] += weight * (double)tt_f32_from_bf16(value[i]);
+			out[i] += weight * (double)twin_bf16_value(value[i]);
 	}
 	for (uint32_t i = 0; i < hd; i++)
 		out[i] /= total;
@@ -187,7 +187,7 @@ static void check_rows(
 			continue;
 		reference(w, tokens[i / w->config.n_heads], i % w->config.n_heads, plain);
 		for (uint32_t k = 0; k < hd; k++) {
-			double difference = (double)tt_f32_from_bf16(out[i * (size_t)hd + k]) - plain[k];
+			double difference = (double)twin_bf16_value(out[i * (size_t)hd + k]) - plain[k];
 			error += difference * difference;
 			size += plain[k] * plain[k];
 		}

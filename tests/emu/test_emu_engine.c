@@ -1,7 +1,7 @@
 /* The engine on the emulated CUDA backend: what a step costs, counted twice (by the backend and by the emulator), that no
  * batch and no graph changes a bit, and a whole model against the CPU twin. */
 #include "kernels/cuda/cuda.h"
-#include "tests/emu/emu.h"
+#include "kernels/emu/emu.h"
 #include "tests/golden.h"
 
 #define DUMMY "dummy:tiny"
@@ -152,6 +152,25 @@ Test(emu_engine, a_decode_step_reads_each_weight_once)
 			tt_request_free(requests[i]);
 		tt_engine_close(engine);
 	}
+}
+
+/* A prompt's steps run without a graph; their kernels' attributes are set by the first of them. */
+Test(emu_engine, kernels_are_prepared_once)
+{
+	struct tt_engine *engine = open_dummy(2, 64);
+	uint64_t set[2];
+	for (uint32_t i = 0; i < 2; i++) {
+		tt_emu_clear_counters();
+		struct tt_request *request = submit(engine, i, 1, NULL, false);
+		must(tt_request_wait(request, err));
+		tt_request_free(request);
+		cr_assert_gt(tt_emu_counted()->host_launches, 0);
+		set[i] = tt_emu_counted()->attributes;
+	}
+	cr_assert_gt(set[0], 0);
+	cr_assert_eq(set[1], 0, "%llu times", (unsigned long long)set[1]);
+	cr_assert_str_empty(tt_emu_report());
+	tt_engine_close(engine);
 }
 
 /* ---- The same bits ---- */

@@ -1,4 +1,5 @@
-/* Dependent launches, streams, events and graphs. */
+/* Launches and what they need, dependent launches, streams, events and graphs. */
+#include "kernels/cuda/cuda.h"
 #include "tests/emu/checks.h"
 
 enum { THREADS = 64, N = 2 * THREADS, COUNTER = 600 };
@@ -257,4 +258,56 @@ Test(emu_launch, copies_are_checked)
 	cr_assert_eq(cudaMemset(a + 4, 0, 17), cudaErrorInvalidValue);
 	cr_assert_eq(cudaFree(a + 1), cudaErrorInvalidValue);
 	cr_assert_eq(cudaFree(a), cudaSuccess);
+}
+
+/* -- Shared memory beyond what every kernel has: asked for once a kernel and backend -- */
+
+static int launch_with(struct tt_cuda *cuda, const void *kernel, uint32_t shared_bytes, struct tt_error *err)
+{
+	uint32_t *out = device_words(N);
+	const uint32_t *in = counting_words();
+	int planted = 0;
+	void *args[] = {&out, &in, &planted};
+	struct tt_launch launch = {"add_one", dim3(2), dim3(THREADS), shared_bytes, NULL, 0, 0, false, &cuda->counters};
+	return tt_cuda_launch(cuda, &launch, kernel, args, err);
+}
+
+Test(emu_launch, kernels_are_prepared_once)
+{
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	static struct tt_cuda one, other;
+	struct tt_error err = {0, ""};
+	const void *kernel = word_kernel_address(&add_case);
+	cr_assert_eq(launch_with(&one, kernel, TT_FREE_SHARED, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_emu_counted()->attributes, 0);
+	for (uint32_t kib = 200; kib >= 50; kib -= 50)
+		cr_assert_eq(launch_with(&one, kernel, kib * 1024, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_emu_counted()->attributes, 1);
+	/* Another backend that needs less takes nothing away. */
+	cr_assert_eq(launch_with(&other, kernel, 50 * 1024, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_emu_counted()->attributes, 2);
+	cr_assert_eq(launch_with(&one, kernel, 227 * 1024, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_emu_counted()->attributes, 2);
+	cr_assert_eq(tt_emu_counted()->host_launches, 7);
+	cr_assert_eq(cudaDeviceSynchronize(), cudaSuccess, "%s", tt_emu_report());
+}
+
+Test(emu_launch, what_a_kernel_cannot_have_is_an_error)
+{
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	static struct tt_cuda cuda, absent;
+	struct tt_error err = {0, ""};
+	const void *kernel = word_kernel_address(&add_case);
+	cr_assert_eq(launch_with(&cuda, kernel, 228 * 1024, &err), TT_ERR_UNSUPPORTED);
+	cr_assert_str_eq(
+		err.message, "add_one: a block needs 233472 bytes of shared memory where the device has 232448");
+	/* An error is not taken for done: it comes again. */
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(launch_with(&cuda, &cuda, 64 * 1024, &err), TT_ERR_DEVICE);
+		cr_assert(strstr(err.message, "shared memory of a kernel: "), "%s", err.message);
+	}
+	absent.device = 1;
+	cr_assert_eq(launch_with(&absent, kernel, 64 * 1024, &err), TT_ERR_DEVICE);
+	cr_assert(strstr(err.message, "the device: "), "%s", err.message);
+	cr_assert_eq(tt_emu_counted()->host_launches, 0);
 }

@@ -45,7 +45,7 @@ static void misaligned_copy(uint32_t *out, const uint32_t *in, int planted)
 {
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t t = threadIdx.x;
-	tt_copy_async(shared + 16 * t, in + 4 * t + (planted ? 1 : 0), TT_TRAFFIC_ACTIVATION);
+	tt_copy_async_or_zero(shared + 16 * t, in + 4 * t + (planted ? 1 : 0), true, TT_TRAFFIC_ACTIVATION);
 	tt_copy_async_commit();
 	tt_copy_async_wait<0>();
 	tt_store_16(out + 4 * t, tt_shared_load_16(shared + 16 * t), TT_TRAFFIC_RESULT);

@@ -73,7 +73,7 @@ Test(emu_product, embed)
 		for (uint32_t t = c->first; t < c->first + c->n; t++)
 			for (uint32_t i = 0; i < HIDDEN; i++)
 				cr_assert_eq(out->h[t * HIDDEN + i],
-					tt_f32_from_bf16(in->embedding[t * 31 % VOCAB * HIDDEN + i]));
+					twin_bf16_value(in->embedding[t * 31 % VOCAB * HIDDEN + i]));
 		check_norm_inputs(out, in->attn_norm, c->first, c->n);
 		free(in);
 		free(out);

@@ -4,6 +4,7 @@
 
 #include "tests/emu/checks.h"
 #include "tests/emu/skinny.h"
+#include "tests/twin.h"
 
 /* -- mma and ldmatrix. Small integers: every partial sum is exact, so the bits must agree. -- */
 
@@ -25,7 +26,7 @@ static void store_tile(float *d, const float part[4])
 static void product_kernel(struct product_args args)
 {
 	TT_DYNAMIC_SHARED(shared);
-	uint32_t lane = tt_lane(), g = lane / 4, t = lane % 4, a[4], b[2], v[4];
+	uint32_t lane = tt_lane(), g = lane / 4, t = lane % 4, a[4], b[4], v[4];
 	unsigned char *sa = shared, *sb = shared + 512, *sv = shared + 768;
 	tt_shared_store_16(sa + 16 * lane, tt_load_16(args.a + 8 * lane, TT_TRAFFIC_ACTIVATION));
 	if (lane < 16) {
@@ -37,7 +38,7 @@ static void product_kernel(struct product_args args)
 	for (uint32_t i = 0; i < 4; i++)
 		e[i] = d[i] = tt_load_f32(args.d + (g + i / 2 * 8) * 8 + 2 * t + i % 2, TT_TRAFFIC_ACTIVATION);
 	tt_ldmatrix_x4(a, sa + (lane % 16) * 32 + lane / 16 * 16);
-	tt_ldmatrix_x2(b, sb + (lane % 8) * 32 + lane / 8 % 2 * 16);
+	tt_ldmatrix_x4(b, sb + (lane % 8) * 32 + lane / 8 % 2 * 16);
 	tt_mma(d, a, b);
 	store_tile(args.d, d);
 	/* b from a matrix that has k along its rows, as the values of attention have. */
@@ -69,13 +70,13 @@ static void check_product(uint32_t seed)
 		a[i / 16][i % 16] = small_integer(&state);
 	for (uint32_t i = 0; i < 128; i++) {
 		b[i / 16][i % 16] = v[i % 16][i / 16] = small_integer(&state);
-		d[i / 8][i % 8] = tt_f32_from_bf16(small_integer(&state));
+		d[i / 8][i % 8] = twin_bf16_value(small_integer(&state));
 	}
 	for (uint32_t i = 0; i < 16; i++) {
 		for (uint32_t n = 0; n < 8; n++) {
 			double sum = d[i][n];
 			for (uint32_t k = 0; k < 16; k++)
-				sum += (double)tt_f32_from_bf16(a[i][k]) * tt_f32_from_bf16(b[n][k]);
+				sum += (double)twin_bf16_value(a[i][k]) * twin_bf16_value(b[n][k]);
 			expected[i][n] = (float)sum;
 		}
 	}
@@ -138,16 +139,21 @@ Test(emu_tensor, log_and_rotation)
 		(unsigned long long)all);
 }
 
+static tt_bf16 rounded(float x)
+{
+	return (tt_bf16)tt_bf16x2_from_f32(x, 0.0f);
+}
+
 Test(emu_tensor, bf16_rounds_to_nearest_even)
 {
-	cr_assert_eq(tt_bf16_from_f32(1.0f), 0x3f80);
-	cr_assert_eq(tt_bf16_from_f32(tt_f32_from_bits(0x3f808000)), 0x3f80); /* halfway: to even */
-	cr_assert_eq(tt_bf16_from_f32(tt_f32_from_bits(0x3f818000)), 0x3f82);
-	cr_assert_eq(tt_bf16_from_f32(tt_f32_from_bits(0x3f808001)), 0x3f81);
-	cr_assert_eq(tt_bf16_from_f32(tt_f32_from_bits(0x7f7fffff)), 0x7f80); /* overflows to infinity */
-	cr_assert_eq(tt_bf16_from_f32(tt_f32_from_bits(0x80000001)), 0x8000);
-	cr_assert_eq(tt_bf16_from_f32(-INFINITY), 0xff80);
-	cr_assert_eq(tt_bf16_from_f32(tt_f32_from_bits(0xff812345)), 0x7fff);
+	cr_assert_eq(rounded(1.0f), 0x3f80);
+	cr_assert_eq(rounded(tt_f32_from_bits(0x3f808000)), 0x3f80); /* halfway: to even */
+	cr_assert_eq(rounded(tt_f32_from_bits(0x3f818000)), 0x3f82);
+	cr_assert_eq(rounded(tt_f32_from_bits(0x3f808001)), 0x3f81);
+	cr_assert_eq(rounded(tt_f32_from_bits(0x7f7fffff)), 0x7f80); /* overflows to infinity */
+	cr_assert_eq(rounded(tt_f32_from_bits(0x80000001)), 0x8000);
+	cr_assert_eq(rounded(-INFINITY), 0xff80);
+	cr_assert_eq(rounded(tt_f32_from_bits(0xff812345)), 0x7fff);
 	uint32_t pair = tt_bf16x2_from_f32(2.0f, -3.0f);
 	cr_assert_eq(tt_bf16x2_low(pair), 2.0f);
 	cr_assert_eq(tt_bf16x2_high(pair), -3.0f);
@@ -158,11 +164,10 @@ static void reductions(uint32_t *out, const uint32_t *in, int planted)
 	uint32_t t = threadIdx.x;
 	float v = (float)tt_load_4(in + t, TT_TRAFFIC_ACTIVATION);
 	float sum = tt_warp_sum(v, planted ? 16 : 32), max = tt_warp_max(v, 32), quad = tt_warp_sum(v, 4);
-	uint32_t down = tt_shuffle_down(t, 3), from = tt_shuffle(t, 9), odd = tt_ballot(t % 2);
+	uint32_t from = tt_shuffle(t, 9), odd = tt_ballot(t % 2);
 	uint32_t first = t / 32 * 32;
 	bool right = sum == 32.0f * (float)first + 496.0f && max == (float)(first + 31) &&
-		     quad == 4.0f * (float)(t / 4 * 4) + 6.0f && down == (t % 32 < 29 ? t + 3 : t) &&
-		     from == first + 9 && odd == 0xaaaaaaaau;
+		     quad == 4.0f * (float)(t / 4 * 4) + 6.0f && from == first + 9 && odd == 0xaaaaaaaau;
 	tt_store_4(out + t, right, TT_TRAFFIC_RESULT);
 }
 Test(emu_tensor, shuffles)
@@ -195,8 +200,8 @@ static double skinny_error(const tt_bf16 *w, const tt_bf16 *x, const float *y)
 		for (uint32_t n = 0; n < SKINNY_N; n++) {
 			double sum = 0, got = y[t * SKINNY_N + n];
 			for (uint32_t k = 0; k < SKINNY_K; k++)
-				sum += (double)tt_f32_from_bf16(w[n * SKINNY_K + k]) *
-				       tt_f32_from_bf16(x[t * SKINNY_K + k]);
+				sum += (double)twin_bf16_value(w[n * SKINNY_K + k]) *
+				       twin_bf16_value(x[t * SKINNY_K + k]);
 			difference += (sum - got) * (sum - got);
 			norm += sum * sum;
 		}

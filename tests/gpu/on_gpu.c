@@ -3,7 +3,7 @@
 #include <cuda_runtime.h>
 #include <stdio.h>
 
-#include "tests/emu/emu.h"
+#include "kernels/emu/emu.h"
 #include "tests/gpu/criterion/criterion.h"
 #include "tests/gpu/device.h"
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/ptx.cuh"
 
 enum { THREADS = 128, BLOCKS = 4, PER_THREAD = 16, WORDS = THREADS * BLOCKS * PER_THREAD };
 
@@ -29,8 +29,8 @@ PRIMITIVE(loads_and_stores)
 	tt_store_16(out + at + 4, tt_load_16(in + at + 4, TT_TRAFFIC_KV), TT_TRAFFIC_RESULT);
 	tt_store_8(out + at + 8, tt_load_8(in + at + 8, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
 	tt_store_4(out + at + 10, tt_load_4(in + at + 10, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
-	tt_store_2(out + at + 11, tt_load_2(in + at + 11, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
-	tt_store_2((uint16_t *)(out + at + 11) + 1, tt_load_2(in + at, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
+	uint32_t low = tt_load_2(in + at + 11, TT_TRAFFIC_PLAN), high = tt_load_2(in + at, TT_TRAFFIC_PLAN);
+	tt_store_4(out + at + 11, low | high << 16, TT_TRAFFIC_RESULT);
 	float4 v = tt_load_f32x4((const float *)in + at + 12, TT_TRAFFIC_DIRECTION);
 	tt_store_f32x4((float *)out + at + 12, v, TT_TRAFFIC_RESULT);
 }
@@ -42,14 +42,13 @@ PRIMITIVE(shared_memory)
 	tt_shared_store_16(own, make_uint4(GET(0), GET(1), GET(2), GET(3)));
 	tt_shared_store_8(own + 16, make_uint2(GET(4), GET(5)));
 	tt_shared_store_4(own + 24, GET(6));
-	tt_shared_store_2(own + 28, (uint16_t)GET(7));
-	tt_shared_store_2(own + 30, (uint16_t)GET(8));
+	tt_shared_store_f32((float *)(own + 28), tt_f32_from_bits(GET(7)));
 	tt_sync_block();
 	uint4 a = tt_shared_load_16(other);
 	uint2 b = tt_shared_load_8(other + 16);
 	PUT(0, a.x), PUT(1, a.y), PUT(2, a.z), PUT(3, a.w), PUT(4, b.x), PUT(5, b.y);
 	PUT(6, tt_shared_load_4(other + 24));
-	PUT(7, tt_shared_load_2(other + 28) + 65536u * tt_shared_load_2(other + 30));
+	PUT(7, tt_bits_from_f32(tt_shared_load_f32((const float *)(other + 28))));
 }
 
 PRIMITIVE(copies)
@@ -69,7 +68,7 @@ PRIMITIVE(copies)
 	for (uint32_t i = 12; i < 16; i++)
 		PUT(i, tt_shared_load_4(other + 4 * i));
 	tt_sync_block();
-	tt_copy_async(own, in + OWN, TT_TRAFFIC_WEIGHT);
+	tt_copy_async_or_zero(own, in + OWN, true, TT_TRAFFIC_WEIGHT);
 	tt_copy_async_commit();
 	tt_copy_async_wait<0>();
 	PUT(0, tt_shared_load_4(own) ^ tt_shared_load_4(own + 12));
@@ -80,15 +79,14 @@ PRIMITIVE(shuffles)
 	uint32_t v = GET(0), lane = GET(1) % 64;
 	PUT(0, tt_shuffle_xor(v, 1));
 	PUT(1, tt_shuffle_xor(v, 16));
-	PUT(2, tt_shuffle_down(v, 7));
-	PUT(3, tt_shuffle(v, lane));
-	PUT(4, tt_ballot(v & 1));
+	PUT(2, tt_shuffle(v, lane));
+	PUT(3, tt_ballot(v & 1));
 	float f = (float)(int)(v % 2048) - 1024.0f; /* sums are exact */
-	PUT(5, tt_bits_from_f32(tt_warp_sum(f, 32)));
-	PUT(6, tt_bits_from_f32(tt_warp_sum(f, 4)));
-	PUT(7, tt_bits_from_f32(tt_warp_max(f, 32)));
-	PUT(8, tt_bits_from_f32(tt_warp_sum(tt_f32_from_bits(GET(2) & 0x3fffffffu), 32))); /* one order of rounding */
-	PUT(9, tt_warp() * 100 + tt_lane());
+	PUT(4, tt_bits_from_f32(tt_warp_sum(f, 32)));
+	PUT(5, tt_bits_from_f32(tt_warp_sum(f, 4)));
+	PUT(6, tt_bits_from_f32(tt_warp_max(f, 32)));
+	PUT(7, tt_bits_from_f32(tt_warp_sum(tt_f32_from_bits(GET(2) & 0x3fffffffu), 32))); /* one order of rounding */
+	PUT(8, tt_warp() * 100 + tt_lane());
 }
 
 PRIMITIVE(barriers)
@@ -110,8 +108,7 @@ PRIMITIVE(conversions)
 		float low = tt_f32_from_bits(GET(2 * i)), high = tt_f32_from_bits(GET(2 * i + 1));
 		uint32_t pair = tt_bf16x2_from_f32(low, high);
 		PUT(2 * i, pair);
-		PUT(2 * i + 1, tt_bits_from_f32(tt_bf16x2_low(pair)) ^ tt_bits_from_f32(tt_bf16x2_high(pair)) ^
-				       tt_bf16_from_f32(low));
+		PUT(2 * i + 1, tt_bits_from_f32(tt_bf16x2_low(pair)) ^ tt_bits_from_f32(tt_bf16x2_high(pair)));
 	}
 }
 
@@ -144,7 +141,7 @@ PRIMITIVE(matrix_loads)
 {
 	TT_DYNAMIC_SHARED(shared);
 	unsigned char *warp = shared + tt_warp() * 1024;
-	uint32_t r[4], two[2], lane = tt_lane();
+	uint32_t r[4], lane = tt_lane();
 	tt_shared_store_16(warp + 16 * lane, make_uint4(GET(0), GET(1), GET(2), GET(3)));
 	tt_sync_warp();
 	const unsigned char *row = warp + 16 * (lane * 5 % 32);
@@ -152,8 +149,6 @@ PRIMITIVE(matrix_loads)
 	PUT(0, r[0]), PUT(1, r[1]), PUT(2, r[2]), PUT(3, r[3]);
 	tt_ldmatrix_x4_trans(r, row);
 	PUT(4, r[0]), PUT(5, r[1]), PUT(6, r[2]), PUT(7, r[3]);
-	tt_ldmatrix_x2(two, row);
-	PUT(8, two[0]), PUT(9, two[1]);
 }
 
 TT_DEVICE uint32_t small_pair(uint32_t bits)
@@ -194,7 +189,6 @@ PRIMITIVE(arrivals)
 	for (uint32_t i = 0; i < gridDim.x; i++)
 		sum += tt_load_4(partial + i * THREADS + t, TT_TRAFFIC_SCRATCH);
 	tt_store_4(out + t * PER_THREAD, sum, TT_TRAFFIC_RESULT);
-	tt_thread_fence();
 }
 
 /* Thread 0 fetches two stages of 1024 bytes for the block, four times. Below sm_90 the same by cp.async. */
@@ -227,7 +221,8 @@ PRIMITIVE(bulk_copies)
 		tt_mbarrier_wait(full + s, i / 2 & 1);
 #else
 		for (uint32_t c = t; c < 64; c += THREADS)
-			tt_copy_async(shared + s * 1024 + 16 * c, from + i * 256 + 4 * c, TT_TRAFFIC_WEIGHT);
+			tt_copy_async_or_zero(
+				shared + s * 1024 + 16 * c, from + i * 256 + 4 * c, true, TT_TRAFFIC_WEIGHT);
 		tt_copy_async_commit();
 		tt_copy_async_wait<0>();
 		tt_sync_block();

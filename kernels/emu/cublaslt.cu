@@ -1,11 +1,11 @@
 /* A cuBLASLt for the emulator: one plain kernel, whose sums go downwards, so that they are no strict kernel's. It offers two
  * algorithms, of which the first refuses to run, as some do. */
-#include "tests/emu/cublasLt.h"
+#include "kernels/emu/cublasLt.h"
 
 #include <stdlib.h>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/ptx.cuh"
 
 struct cublasLtContext {
 	int unused;
@@ -36,9 +36,8 @@ static __global__ void cublaslt_kernel(const __grid_constant__ struct product_ar
 	for (uint32_t token = blockIdx.y; row < p.n_out && token < p.n; token += gridDim.y) {
 		float sum = 0;
 		for (uint32_t k = p.n_in; k-- > 0;)
-			sum = fmaf(tt_f32_from_bf16(tt_load_2(p.a + (size_t)row * p.n_in + k, TT_TRAFFIC_WEIGHT)),
-				tt_f32_from_bf16(tt_load_2(p.b + (size_t)token * p.n_in + k, TT_TRAFFIC_ACTIVATION)),
-				sum);
+			sum = fmaf(tt_bf16x2_low(tt_load_2(p.a + (size_t)row * p.n_in + k, TT_TRAFFIC_WEIGHT)),
+				tt_bf16x2_low(tt_load_2(p.b + (size_t)token * p.n_in + k, TT_TRAFFIC_ACTIVATION)), sum);
 		tt_store_f32(p.d + (size_t)token * p.n_out + row, sum, TT_TRAFFIC_SCRATCH);
 	}
 }

@@ -1,10 +1,10 @@
 /* What the emulator's sources share. One OS thread runs everything, so its state is one struct. */
-#ifndef TESTS_EMU_INTERNAL_H
-#define TESTS_EMU_INTERNAL_H
+#ifndef KERNELS_EMU_INTERNAL_H
+#define KERNELS_EMU_INTERNAL_H
 
-#include "tests/emu/cuda_runtime.h"
-#include "tests/emu/emu.h"
-#include "tests/emu/threads.h"
+#include "kernels/emu/cuda_runtime.h"
+#include "kernels/emu/emu.h"
+#include "kernels/emu/threads.h"
 
 /* Bits that no address of this machine has. Device memory and dynamic shared memory carry one, so that an access without a
  * primitive faults. */
@@ -15,7 +15,7 @@ static inline void *host_address(const void *p)
 	return (void *)((uintptr_t)p & ~(GLOBAL_TAG | SHARED_TAG));
 }
 
-/* Where a primitive was called: the three parameters that ptx.cuh adds to each. */
+/* Where a primitive was called: the three parameters that ptx/common.cuh adds to each. */
 #define SITE const char *primitive, const char *file, int line
 #define SITE_ARGS primitive, file, line
 

@@ -2,7 +2,7 @@
  * into a request until the warp meets; its sectors and bank conflicts are counted then. */
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 enum { SECTOR = 32, BANKS = 32, LOOK_BACK = 16 };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 struct emu emu;
 dim3 gridDim, blockDim;

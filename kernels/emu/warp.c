@@ -1,7 +1,7 @@
 /* Operations of a whole warp: the lanes meet, and the last to come does the work for all. */
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 void warp_meet(warp_operation *operation, void *payload, SITE)
 {
@@ -54,7 +54,7 @@ void tt_emu_sync_warp(SITE)
 	warp_meet(sync_warp, NULL, SITE_ARGS);
 }
 
-enum shuffle { SHUFFLE_XOR, SHUFFLE_DOWN, SHUFFLE_INDEX, BALLOT };
+enum shuffle { SHUFFLE_XOR, SHUFFLE_INDEX, BALLOT };
 struct shuffled {
 	enum shuffle op;
 	uint32_t v, lanes, out;
@@ -70,12 +70,8 @@ static void shuffle(struct warp *warp)
 		if (!(warp->present >> i & 1))
 			continue;
 		struct shuffled *own = warp->fibers[i].payload;
-		uint32_t from = own->op == SHUFFLE_XOR    ? i ^ own->lanes
-				: own->op == SHUFFLE_DOWN ? i + own->lanes
-							  : own->lanes;
-		if (own->op == SHUFFLE_INDEX)
-			from %= WARP;
-		else if (from >= WARP)
+		uint32_t from = own->op == SHUFFLE_XOR ? i ^ own->lanes : own->lanes % WARP;
+		if (from >= WARP)
 			from = i;
 		if (own->op == BALLOT)
 			own->out = ballot;
@@ -105,22 +101,20 @@ uint32_t tt_emu_ballot(bool predicate, SITE)
 struct loaded {
 	uint32_t *out;
 	const unsigned char *row;
-	unsigned n_matrices;
 	bool transposed;
 };
 
 static void ldmatrix(struct warp *warp)
 {
 	const struct loaded *first = warp->fibers[0].payload;
-	unsigned n = first->n_matrices;
 	bool transposed = first->transposed;
 	uint16_t m[4][8][8];
-	for (unsigned i = 0; i < 8 * n; i++)
+	for (unsigned i = 0; i < WARP; i++)
 		memcpy(m[i / 8][i % 8], ((const struct loaded *)warp->fibers[i].payload)->row, sizeof m[0][0]);
 	for (unsigned i = 0; i < WARP; i++) {
 		const struct loaded *own = warp->fibers[i].payload;
 		unsigned row = i / 4, column = 2 * (i % 4);
-		for (unsigned j = 0; j < n; j++) {
+		for (unsigned j = 0; j < 4; j++) {
 			uint16_t low = transposed ? m[j][column][row] : m[j][row][column];
 			uint16_t high = transposed ? m[j][column + 1][row] : m[j][row][column + 1];
 			own->out[j] = (uint32_t)low | (uint32_t)high << 16;
@@ -128,12 +122,11 @@ static void ldmatrix(struct warp *warp)
 	}
 }
 
-void tt_emu_ldmatrix(uint32_t *out, const void *row, unsigned n_matrices, bool transposed, SITE);
-void tt_emu_ldmatrix(uint32_t *out, const void *row, unsigned n_matrices, bool transposed, SITE)
+void tt_emu_ldmatrix(uint32_t *out, const void *row, bool transposed, SITE);
+void tt_emu_ldmatrix(uint32_t *out, const void *row, bool transposed, SITE)
 {
-	struct loaded own = {out, shared_check(row, 16, SITE_ARGS), n_matrices, transposed};
-	if (emu.running->lane < 8 * n_matrices)
-		shared_touch(emu.running, row, 16, false, SITE_ARGS);
+	struct loaded own = {out, shared_check(row, 16, SITE_ARGS), transposed};
+	shared_touch(emu.running, row, 16, false, SITE_ARGS);
 	warp_meet(ldmatrix, &own, SITE_ARGS);
 }
 

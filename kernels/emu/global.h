@@ -1,8 +1,8 @@
 /* Global memory, between global.c and the copies of a stream. */
-#ifndef TESTS_EMU_GLOBAL_H
-#define TESTS_EMU_GLOBAL_H
+#ifndef KERNELS_EMU_GLOBAL_H
+#define KERNELS_EMU_GLOBAL_H
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 struct word { /* of 4 bytes of global memory: the launch and the block that wrote and read it last */
 	uint32_t writer, writer_before, writer_block; /* before: the launch before that one; block: or ANY_BLOCK */

@@ -1,12 +1,12 @@
 /* A launch, its threads and warps, and what they wait for. */
-#ifndef TESTS_EMU_THREADS_H
-#define TESTS_EMU_THREADS_H
+#ifndef KERNELS_EMU_THREADS_H
+#define KERNELS_EMU_THREADS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tests/emu/cuda_runtime.h"
+#include "kernels/emu/cuda_runtime.h"
 
 enum {
 	WARP = 32,

@@ -1,13 +1,13 @@
 /* What a .cu source needs in place of nvcc's own words: keywords, the built-in variables, and the C bodies behind the
- * primitives of kernels/cuda/ptx.cuh. C++, included by ptx.cuh alone. */
-#ifndef TESTS_EMU_DEVICE_H
-#define TESTS_EMU_DEVICE_H
+ * primitives of kernels/cuda/ptx/. C++, included by ptx/common.cuh alone. */
+#ifndef KERNELS_EMU_DEVICE_H
+#define KERNELS_EMU_DEVICE_H
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "tests/emu/cuda_runtime.h"
+#include "kernels/emu/cuda_runtime.h"
 
 #define __global__
 #define __device__
@@ -49,13 +49,13 @@ void tt_emu_shared_store(void *p, const void *v, unsigned size, TT_EMU_SITE);
 void tt_emu_sync_block(TT_EMU_SITE);
 void tt_emu_sync_warp(TT_EMU_SITE);
 void tt_emu_sync_some(uint32_t id, uint32_t n_threads, TT_EMU_SITE);
-enum tt_emu_shuffle { TT_EMU_XOR, TT_EMU_DOWN, TT_EMU_INDEX };
+enum tt_emu_shuffle { TT_EMU_XOR, TT_EMU_INDEX };
 uint32_t tt_emu_shuffle(enum tt_emu_shuffle op, uint32_t v, uint32_t lanes, TT_EMU_SITE);
 uint32_t tt_emu_ballot(bool predicate, TT_EMU_SITE);
 void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, TT_EMU_SITE);
 void tt_emu_copy_async_commit(void);
 void tt_emu_copy_async_wait(unsigned pending, TT_EMU_SITE);
-void tt_emu_ldmatrix(uint32_t *out, const void *row, unsigned n_matrices, bool transposed, TT_EMU_SITE);
+void tt_emu_ldmatrix(uint32_t *out, const void *row, bool transposed, TT_EMU_SITE);
 void tt_emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2], TT_EMU_SITE);
 uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, TT_EMU_SITE);
 void tt_emu_grid_wait(TT_EMU_SITE);

@@ -1,6 +1,6 @@
 /* The part of cuBLASLt that --fast uses, for the emulator: the names and numbers of its own header, and cublaslt.cu behind them. */
-#ifndef TESTS_EMU_CUBLASLT_H
-#define TESTS_EMU_CUBLASLT_H
+#ifndef KERNELS_EMU_CUBLASLT_H
+#define KERNELS_EMU_CUBLASLT_H
 
 #include <cuda_runtime.h>
 

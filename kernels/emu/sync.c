@@ -2,7 +2,7 @@
  * thread is in order when the thread has since taken part in an ordering that followed the stamp. */
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 /* What the fiber knows, into a barrier's clock; what its own warp did so far counts as known. */
 void order_join(struct fiber *fiber, uint32_t clock[MAX_WARPS], bool *grid_waited)

@@ -1,6 +1,6 @@
 /* CUDA's small vectors and dim3, with their sizes and alignments. */
-#ifndef TESTS_EMU_VECTOR_TYPES_H
-#define TESTS_EMU_VECTOR_TYPES_H
+#ifndef KERNELS_EMU_VECTOR_TYPES_H
+#define KERNELS_EMU_VECTOR_TYPES_H
 
 typedef struct uint2 {
 	unsigned x, y;

@@ -1,13 +1,13 @@
 /* The part of the CUDA runtime's C API that trimtab uses, for the emulator: the same names and numbers, so that host code
  * is compiled against either. Streams run late: nothing on a stream happens before somebody waits for it. */
-#ifndef TESTS_EMU_CUDA_RUNTIME_H
-#define TESTS_EMU_CUDA_RUNTIME_H
+#ifndef KERNELS_EMU_CUDA_RUNTIME_H
+#define KERNELS_EMU_CUDA_RUNTIME_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tests/emu/vector_types.h"
+#include "kernels/emu/vector_types.h"
 
 #ifdef __cplusplus
 extern "C" {

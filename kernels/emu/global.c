@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/emu/global.h"
+#include "kernels/emu/global.h"
 
 enum { POISON = 0xff, N_NAMES = 4096 };
 

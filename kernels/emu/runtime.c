@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/emu/global.h"
-#include "tests/emu/stream.h"
+#include "kernels/emu/global.h"
+#include "kernels/emu/stream.h"
 
 enum { MAX_KERNELS = 512 };
 static struct kernel kernels[MAX_KERNELS];
@@ -351,6 +351,7 @@ cudaError_t cudaFuncSetAttribute(const void *address, enum cudaFuncAttribute att
 	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > MAX_SHARED)
 		return api_result(cudaErrorInvalidValue);
 	kernel->max_shared = (size_t)value;
+	emu.counters.attributes++;
 	return api_result(cudaSuccess);
 }
 

@@ -2,7 +2,7 @@
  * thread of the block can go on. Until then the destination holds NaN. */
 #include <string.h>
 
-#include "tests/emu/global.h"
+#include "kernels/emu/global.h"
 
 void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE);
 void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE)

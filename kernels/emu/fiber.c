@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define WITH_ASAN 1

@@ -1,10 +1,10 @@
 /* The emulator as a test sees it. Kernels (.cu) are compiled by g++ with TT_EMU and run on one CPU thread, a fiber for each
- * CUDA thread; the host side calls the CUDA runtime's own names (tests/emu/cuda_runtime.h).
+ * CUDA thread; the host side calls the CUDA runtime's own names (kernels/emu/cuda_runtime.h).
  *
  * A kernel that breaks a rule of the hardware makes the call that waits for it fail with cudaErrorLaunchFailure; the report
  * is one line that names the kernel, the block, the thread, the primitive and where it stands. */
-#ifndef TESTS_EMU_EMU_H
-#define TESTS_EMU_EMU_H
+#ifndef KERNELS_EMU_EMU_H
+#define KERNELS_EMU_EMU_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,7 +52,7 @@ struct tt_emu_counters {
 	uint64_t blocks, threads;
 	uint64_t launches, dependent_launches; /* kernels that ran, in a graph or not */
 	/* What the host asked for. */
-	uint64_t host_launches, graph_launches;
+	uint64_t host_launches, graph_launches, attributes;  /* attributes: of kernels, set */
 	uint64_t copies_in, copies_out, copies_within, sets; /* in: host to device */
 	uint64_t bytes_in, bytes_out;
 	uint64_t waits; /* for a stream, an event, the device, or a copy that is not asynchronous */

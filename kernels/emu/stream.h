@@ -1,8 +1,8 @@
 /* What waits on a stream, between stream.c and runtime.c. */
-#ifndef TESTS_EMU_STREAM_H
-#define TESTS_EMU_STREAM_H
+#ifndef KERNELS_EMU_STREAM_H
+#define KERNELS_EMU_STREAM_H
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 struct operation {
 	enum { OP_LAUNCH, OP_COPY, OP_SET, OP_WAIT_EVENT, OP_BOUNDARY } type;

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/emu/global.h"
-#include "tests/emu/stream.h"
+#include "kernels/emu/global.h"
+#include "kernels/emu/stream.h"
 
 struct tt_emu_stream {
 	struct operation *first, **end;

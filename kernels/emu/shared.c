@@ -3,7 +3,7 @@
  * block's start mean never, so nothing is cleared between blocks. */
 #include <string.h>
 
-#include "tests/emu/internal.h"
+#include "kernels/emu/internal.h"
 
 enum {
 	MAX_STATIC = 256 * 1024, /* of all kernels together */

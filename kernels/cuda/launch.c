@@ -1,0 +1,36 @@
+/* Launches of a backend, and what a kernel needs before its first. */
+#include "kernels/cuda/cuda.h"
+
+/* All that the device has, whatever the launch needs: the device keeps one number a kernel, and a backend that asked for
+ * less would take away what another one has. Any thread may do this; the list is the backend's own. */
+static int prepare(struct tt_cuda *cuda, const void *kernel, struct tt_error *err)
+{
+	struct tt_cuda_prepared *p = &cuda->prepared;
+	for (uint32_t i = 0; i < p->n; i++)
+		if (p->kernels[i] == kernel)
+			return TT_OK;
+	TT_TRY(tt_kernel_prepare(kernel, p->most_shared, err));
+	if (p->n < TT_CUDA_PREPARED) /* past that a kernel is prepared at each launch */
+		p->kernels[p->n++] = kernel;
+	return TT_OK;
+}
+
+int tt_cuda_launch(
+	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
+{
+	int most_shared = 0;
+	if (launch->shared_bytes > TT_FREE_SHARED) {
+		if (!cuda->prepared.most_shared) {
+			TT_TRY_CUDA(cudaDeviceGetAttribute(
+					    &most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda->device),
+				"the device");
+			cuda->prepared.most_shared = (uint32_t)most_shared;
+		}
+		if (launch->shared_bytes > cuda->prepared.most_shared)
+			return tt_fail(err, TT_ERR_UNSUPPORTED,
+				"%s: a block needs %u bytes of shared memory where the device has %u", launch->name,
+				launch->shared_bytes, cuda->prepared.most_shared);
+		TT_TRY(prepare(cuda, kernel, err));
+	}
+	return tt_launch_kernel(launch, kernel, args, err);
+}

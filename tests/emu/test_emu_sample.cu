@@ -1,5 +1,5 @@
 /* Sampling on the emulator: against the definition by a full sort in double, and against the CPU twin. */
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx/ptx.cuh"
 #include "tests/emu/op_case.h"
 
 enum { ROWS = 60, KINDS = 10 };

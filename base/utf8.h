@@ -1,4 +1,4 @@
-/* UTF-8: one code point at a time, and which of them a terminal would act on. */
+/* UTF-8: decoding, encoding and checking, and which code points a terminal would act on. */
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H
 
@@ -13,6 +13,24 @@ size_t tt_utf8_length(uint8_t first, uint8_t *low, uint8_t *high);
 /* Bytes of the code point at text, 0 when text does not start with a whole, valid one (no surrogates, nothing
  * overlong, nothing above U+10FFFF). */
 size_t tt_utf8_decode(const char *text, size_t n, uint32_t *out);
+
+/* Writes the 1 to 4 bytes of a code point. */
+size_t tt_utf8_encode(uint32_t c, char out[4]);
+/* The offset of the first byte that is not part of valid UTF-8; n when there is none. */
+size_t tt_utf8_check(const char *text, size_t n);
+/* Of a terminated text; NULL is valid too. */
+bool tt_utf8_is_valid(const char *text);
+
+/* Bytes in as they come, whole code points out. Plain value, zero-initialise. */
+struct tt_utf8_stream {
+	uint8_t pending[4];
+	uint32_t n_pending;
+};
+/* Takes the bytes of one token and writes what is complete to out (room for 3 n + 16 bytes; the count is returned).
+ * An invalid sequence becomes U+FFFD, as Python's errors='replace' has it; an unfinished one waits for the next call. */
+size_t tt_utf8_stream_push(struct tt_utf8_stream *stream, const char *bytes, size_t n, char *out);
+/* What is left at the end: nothing, or one U+FFFD. */
+size_t tt_utf8_stream_finish(struct tt_utf8_stream *stream, char *out);
 
 /* Not to be written to a terminal as it is: it moves the cursor, begins a command, breaks the line or turns the
  * direction of what is around it, so that a reader sees something else than what is there. Unicode's Cc, Zl, Zp and

@@ -3,6 +3,7 @@
 #define RUNTIME_REPLY_H
 
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "runtime/text/tokenizer.h"
 
 struct tt_reply {

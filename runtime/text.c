@@ -5,9 +5,9 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "runtime/engine.h"
 #include "runtime/text/chat.h"
-#include "runtime/text/utf8.h"
 #include "weights/gguf.h"
 #include "weights/model.h"
 

@@ -5,7 +5,7 @@
 #include "base/fail.h"
 #include "bench/synthetic.h"
 #include "golden.h"
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 #define MESSAGES "[{\"role\": \"user\", \"content\": \"Hi\"}]"

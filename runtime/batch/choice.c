@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/hash.h"
+#include "base/string_index.h"
 #include "runtime/pump.h"
 
 json_t *tt_json_number(double value)

@@ -7,8 +7,8 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/sha256.h"
+#include "base/utf8.h"
 #include "runtime/batch/telemetry.h"
-#include "runtime/text/utf8.h"
 
 enum { MAX_CUSTOM_ID = 512 };
 

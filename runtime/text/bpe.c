@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/hash.h"
+#include "base/string_index.h"
 #include "base/memory.h"
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
 
 #define NO_RANK UINT32_MAX
 

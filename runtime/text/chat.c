@@ -6,7 +6,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
 #include "weights/gguf.h"
 
 #define NAME "chat template"

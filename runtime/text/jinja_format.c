@@ -6,8 +6,8 @@
 #include <utf8proc.h>
 
 #include "base/fail.h"
+#include "base/utf8.h"
 #include "runtime/text/jinja_run.h"
-#include "runtime/text/utf8.h"
 
 int tt_jj_format_float(double value, char out[32])
 {

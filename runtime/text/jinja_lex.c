@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/utf8.h"
 #include "runtime/text/jinja_ast.h"
-#include "runtime/text/utf8.h"
 
 struct lexer {
 	const char *source, *name;

@@ -3,8 +3,8 @@
 #include <utf8proc.h>
 
 #include "base/fail.h"
+#include "base/utf8.h"
 #include "runtime/text/jinja_strings.h"
-#include "runtime/text/utf8.h"
 
 static bool in_set(const struct jj_string *set, uint32_t c)
 {

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/utf8.h"
 #include "runtime/text/jinja_run.h"
-#include "runtime/text/utf8.h"
 
 static struct jj_node *parse_block(struct jj_parser *parser, const char *const *ends, struct jj_scope_info *scope);
 

@@ -1,7 +1,7 @@
 #include <string.h>
 
+#include "base/utf8.h"
 #include "runtime/text/jinja_value.h"
-#include "runtime/text/utf8.h"
 
 uint32_t tt_jj_decode(const char *data, size_t n, size_t *at)
 {

@@ -1,6 +1,7 @@
 /* Normalisation form C over utf8proc's tables. utf8proc's own decomposition reorders marks in quadratic time, which a
  * prompt of combining marks would turn into hours; here runs are sorted by counting. */
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
+#include "runtime/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -157,7 +158,7 @@ static int normalise_run(
 	return tt_buffer_add(out, points->data, (size_t)len, err);
 }
 
-int tt_utf8_nfc(struct tt_buffer *out, const char *text, size_t n, struct tt_error *err)
+int tt_unicode_nfc(struct tt_buffer *out, const char *text, size_t n, struct tt_error *err)
 {
 	struct points points = {0};
 	int status = TT_OK;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
 
 /* Contents of a class. \s without PCRE2's extra U+180E; characters that came after Unicode 14
  * (Debian 12's PCRE2) up to 16 (Oniguruma in tokenizers 0.23). */

@@ -7,8 +7,9 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "runtime/text/pattern.h"
-#include "runtime/text/utf8.h"
+#include "runtime/text/unicode.h"
 
 /* Patterns come from model files. These are several hundred times what the published ones need on any text. */
 enum { MATCH_LIMIT = 10000000, DEPTH_LIMIT = 100000, HEAP_LIMIT_KIB = 65536, JIT_STACK_BYTES = 1 << 20 };
@@ -238,7 +239,7 @@ static int split_digits(const struct splitter *s, size_t at, const char *text, s
 		size_t len = c < 0x80 ? 1 : tt_utf8_decode(text + i, n - i, &c);
 		if (!len)
 			return tt_fail(err, TT_ERR_FORMAT, "invalid UTF-8 in a piece");
-		bool digit = tt_utf8_is_numeric(c);
+		bool digit = tt_unicode_is_numeric(c);
 		if (i > done && (digit != was_digit || (digit && single))) {
 			TT_TRY(split(s, at + 1, text + done, i - done, err));
 			done = i;

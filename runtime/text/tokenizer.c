@@ -6,7 +6,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/sha256.h"
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
+#include "runtime/text/unicode.h"
 
 /* The byte that a character of GPT-2's alphabet stands for, or -1. Printable Latin-1 stands for itself; the other 68
  * bytes, in order, are U+0100 and on. */
@@ -270,7 +271,7 @@ static int normalise(
 {
 	text->len = 0;
 	if (v->nfc)
-		return tt_utf8_nfc(text, token->data, token->len, err);
+		return tt_unicode_nfc(text, token->data, token->len, err);
 	if (v->prepend == TT_PREPEND_GAPS && token->len)
 		TT_TRY(tt_buffer_add(text, " ", 1, err));
 	return v->characters ? tt_plain_spaces(text, token->data, token->len, err)

@@ -52,15 +52,4 @@ const char *tt_tokenizer_digest(const struct tt_tokenizer *tokenizer);
 int tt_tokenizer_decode(
 	const struct tt_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, char **text, struct tt_error *err);
 
-/* A streaming detokenizer: bytes in, whole code points out. Plain value, zero-initialise. */
-struct tt_utf8_stream {
-	uint8_t pending[4];
-	uint32_t n_pending;
-};
-/* Takes the bytes of one token and writes what is complete to out (room for 3 n + 16 bytes; the count is returned).
- * An invalid sequence becomes U+FFFD, as Python's errors='replace' has it; an unfinished one waits for the next call. */
-size_t tt_utf8_stream_push(struct tt_utf8_stream *stream, const char *bytes, size_t n, char *out);
-/* What is left at the end: nothing, or one U+FFFD. */
-size_t tt_utf8_stream_finish(struct tt_utf8_stream *stream, char *out);
-
 #endif

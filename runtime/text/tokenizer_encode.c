@@ -4,7 +4,8 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
+#include "runtime/text/unicode.h"
 
 struct encoder {
 	const struct tt_tokenizer *tokenizer;
@@ -83,7 +84,7 @@ static size_t strip_left(const char *text, size_t from, size_t n)
 		size_t start = n - 1;
 		while (start > from && ((uint8_t)text[start] & 0xc0) == 0x80)
 			start--;
-		if (!tt_utf8_decode(text + start, n - start, &c) || !tt_utf8_is_space(c))
+		if (!tt_utf8_decode(text + start, n - start, &c) || !tt_unicode_is_space(c))
 			break;
 		n = start;
 	}
@@ -94,7 +95,7 @@ static size_t strip_right(const char *text, size_t from, size_t n)
 {
 	uint32_t c;
 	size_t len;
-	while (from < n && (len = tt_utf8_decode(text + from, n - from, &c)) && tt_utf8_is_space(c))
+	while (from < n && (len = tt_utf8_decode(text + from, n - from, &c)) && tt_unicode_is_space(c))
 		from += len;
 	return from;
 }
@@ -192,7 +193,7 @@ static int take_raw_gap(struct encoder *e, const char *text, size_t n, struct tt
 	e->first_gap = text == e->text;
 	if (e->tokenizer->nfc && !is_ascii(text, n)) {
 		e->normalized.len = 0;
-		TT_TRY(tt_utf8_nfc(&e->normalized, text, n, err));
+		TT_TRY(tt_unicode_nfc(&e->normalized, text, n, err));
 		text = e->normalized.data;
 		n = e->normalized.len;
 		marks = NULL;

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_TEXT_TOKENIZER_INTERNAL_H
 #define RUNTIME_TEXT_TOKENIZER_INTERNAL_H
 
-#include "base/hash.h"
+#include "base/string_index.h"
 #include "base/memory.h"
 #include "runtime/text/bpe.h"
 #include "runtime/text/pretokenize.h"

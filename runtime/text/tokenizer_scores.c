@@ -7,7 +7,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "runtime/text/utf8.h"
+#include "base/utf8.h"
 
 /* Every cut of a token is looked up, which costs its length squared. The longest published one has 93 bytes. */
 enum { MAX_SCORED_BYTES = 1024 };

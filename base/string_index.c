@@ -1,4 +1,4 @@
-#include "base/hash.h"
+#include "base/string_index.h"
 
 #include <stdlib.h>
 #include <string.h>

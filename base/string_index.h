@@ -1,6 +1,6 @@
 /* An index of byte strings: open addressing over an array that the caller owns. */
-#ifndef BASE_HASH_H
-#define BASE_HASH_H
+#ifndef BASE_STRING_INDEX_H
+#define BASE_STRING_INDEX_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -19,8 +19,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/tt_error.h"
 #include "bench/stats.h"
-#include "tt_error.h"
 
 #define TT_BENCH_SCHEMA "trimtab-bench/1"
 

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 /* An interval for the median: the order statistics k and n + 1 - k of n samples, with the largest k at which it still
  * covers the true median with the probability asked for, whatever the samples' distribution. */

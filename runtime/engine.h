@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 #include "runtime/forward.h"
 #include "runtime/kv.h"
 #include "runtime/reply.h"

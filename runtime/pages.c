@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/string_index.h"
 #include "base/memory.h"
+#include "base/string_index.h"
 
 int tt_page_pool_open(struct tt_page_pool *pool, uint32_t n_pages, bool shares, struct tt_error *err)
 {

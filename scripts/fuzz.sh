@@ -17,7 +17,7 @@ declare -A sources=(
 	[config]='weights/config_hf.c'
 	[tokenizer]='runtime/text/tokenizer_json.c runtime/text/tokenizer_json_steps.c runtime/text/pattern.c runtime/text/chat.c'
 	[template]='runtime/text/jinja_*.c'
-	[policy]='controller/policy_file.c weights/safetensors.c'
+	[policy]='controller/policy/policy_file.c weights/safetensors.c'
 	[batch]='runtime/batch/body.c runtime/batch/row.c runtime/batch/sweep.c'
 )
 declare -A max_len=([gguf]=8192 [safetensors]=4096 [config]=2048 [tokenizer]=4096 [template]=2048 [policy]=4096 [batch]=2048)

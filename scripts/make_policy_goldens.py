@@ -183,7 +183,7 @@ def splitmix_shuffle(n, seed):
 
 
 def response_texts():
-    source = (ROOT / "controller/fit_directions.c").read_text()
+    source = (ROOT / "controller/train/fit_directions.c").read_text()
     return [
         re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
         for name in ("refusals", "answers")

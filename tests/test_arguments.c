@@ -3,9 +3,9 @@
 #include <ctype.h>
 
 #include "base/fail.h"
+#include "base/utf8.h"
 #include "bench/synthetic.h"
 #include "golden.h"
-#include "base/utf8.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 #define MESSAGES "[{\"role\": \"user\", \"content\": \"Hi\"}]"

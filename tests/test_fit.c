@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "controller/fit.h"
-#include "controller/layer_list.h"
-#include "controller/logistic.h"
+#include "controller/policy/layer_list.h"
+#include "controller/train/fit.h"
+#include "controller/train/logistic.h"
 #include "golden.h"
 #include "weights_files.h"
 

@@ -3,8 +3,8 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 
-#include "controller/fit.h"
-#include "controller/logistic.h"
+#include "controller/train/fit.h"
+#include "controller/train/logistic.h"
 #include "golden.h"
 #include "weights_files.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 
 enum { LAYERS = 3, WIDTH = 8, UNITS = 5 };
 

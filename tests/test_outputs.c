@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/outputs.h"
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 #include "runtime/trimtab.h"
 #include "weights_files.h"
 

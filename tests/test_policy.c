@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 #include "weights/safetensors.h"
 #include "weights_files.h"
 

@@ -1,5 +1,5 @@
 /* Policy files that the safetensors library wrote, through the CPU's kernels, against PyTorch in float64. */
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 #include "golden.h"
 #include "kernels/cpu/cpu.h"
 

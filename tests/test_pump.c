@@ -7,7 +7,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 #include "golden.h"
 #include "runtime/pump.h"
 #include "weights_files.h"

@@ -9,8 +9,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "runtime/text/tokenizer.h"
 #include "base/utf8.h"
+#include "runtime/text/tokenizer.h"
 #include "weights/gguf.h"
 
 #define GOLDEN TT_TEST_DATA "/tokenizer/families/"

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 
 #define TENSOR(in_file, its_shape, its_member)                                                                         \
 	{                                                                                                              \

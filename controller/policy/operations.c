@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 
 #define TENSOR(in_file, its_shape, in_policy, in_slot)                                                                 \
 	.name = in_file, .shape = its_shape, .member = offsetof(struct tt_policy, in_policy),                          \

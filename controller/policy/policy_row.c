@@ -6,7 +6,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 
 bool tt_tensor_is_layered(enum tt_tensor_shape shape)
 {

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/string_index.h"
 #include "base/memory.h"
+#include "base/string_index.h"
 #include "base/utf8.h"
 
 #define NO_RANK UINT32_MAX

@@ -2,8 +2,8 @@
 #ifndef RUNTIME_TEXT_TOKENIZER_INTERNAL_H
 #define RUNTIME_TEXT_TOKENIZER_INTERNAL_H
 
-#include "base/string_index.h"
 #include "base/memory.h"
+#include "base/string_index.h"
 #include "runtime/text/bpe.h"
 #include "runtime/text/pretokenize.h"
 #include "runtime/text/tokenizer.h"

@@ -5,7 +5,7 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
-#include "tt_error.h"
+#include "base/tt_error.h"
 
 struct skinny_args {
 	const uint16_t *w; // [n][k] bf16

@@ -5,8 +5,8 @@
 #include "runtime/text/tokenizer.h"
 #include "target.h"
 #include "weights/config.h"
-#include "weights/model.h"
 #include "weights/gguf.h"
+#include "weights/model.h"
 #include "weights/quant.h"
 
 static volatile float sink;

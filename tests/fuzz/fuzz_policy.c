@@ -1,5 +1,5 @@
 /* A policy file. */
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 #include "target.h"
 
 static volatile uint32_t sink;

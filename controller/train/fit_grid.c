@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/fit.h"
+#include "controller/train/fit.h"
 
 /* Where the band begins, as a share of the model; its width is a fifth. On SmolLM2-135M (30 layers) bands from layer 8 or
  * 9 refused 94 to 98% of unseen harmful prompts, from 12 on 71%, and the later the less fluent. */

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/fit.h"
+#include "controller/train/fit.h"
 
 /* splitmix64: every seed, 0 included, gives a good stream. */
 static uint64_t next_random(uint64_t *state)

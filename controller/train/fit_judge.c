@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/fit.h"
+#include "controller/train/fit.h"
 
 /* Fewer refusals than this are too few to say how plausible the model finds its own. */
 enum { MIN_REFUSALS = 6 };

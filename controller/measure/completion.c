@@ -1,4 +1,4 @@
-#include "controller/completion.h"
+#include "controller/measure/completion.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,11 @@
 /* The parts of tt_eval. */
-#ifndef CONTROLLER_EVAL_H
-#define CONTROLLER_EVAL_H
+#ifndef CONTROLLER_MEASURE_EVAL_H
+#define CONTROLLER_MEASURE_EVAL_H
 
 #include <stdio.h>
 
-#include "controller/completion.h"
-#include "controller/prompts.h"
+#include "controller/measure/completion.h"
+#include "controller/measure/prompts.h"
 
 /* What one side, unsteered or steered, did. */
 struct tt_side {

@@ -1,6 +1,6 @@
 /* What a model wrote, and what is measured of it: refused or not, how repetitive, how plausible to the unsteered model. */
-#ifndef CONTROLLER_COMPLETION_H
-#define CONTROLLER_COMPLETION_H
+#ifndef CONTROLLER_MEASURE_COMPLETION_H
+#define CONTROLLER_MEASURE_COMPLETION_H
 
 #include "runtime/pump.h"
 

@@ -1,4 +1,4 @@
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "controller/logistic.h"
+#include "controller/train/logistic.h"
 
 #include <math.h>
 #include <stdlib.h>

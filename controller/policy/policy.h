@@ -1,6 +1,6 @@
 /* A steering policy in memory, and what must hold of it. */
-#ifndef CONTROLLER_POLICY_H
-#define CONTROLLER_POLICY_H
+#ifndef CONTROLLER_POLICY_POLICY_H
+#define CONTROLLER_POLICY_POLICY_H
 
 #include "controller/policy/gates.h"
 #include "controller/policy/operations.h"

@@ -1,7 +1,7 @@
 /* Fit, the whole story: read the prompts; take the mean difference between refusing and answering as directions; train a
  * probe on each layer that tells harmful prompts from benign ones; then try bands, strengths and whens, judged by what
  * the model writes under them. */
-#include "controller/fit.h"
+#include "controller/train/fit.h"
 
 #include <stdlib.h>
 #include <string.h>

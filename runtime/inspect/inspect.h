@@ -1,6 +1,6 @@
 /* The parts of tt_inspect. */
-#ifndef CONTROLLER_INSPECT_H
-#define CONTROLLER_INSPECT_H
+#ifndef RUNTIME_INSPECT_INSPECT_H
+#define RUNTIME_INSPECT_INSPECT_H
 
 #include "base/json.h"
 #include "weights/gguf.h"

@@ -9,8 +9,8 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/outputs.h"
-#include "controller/layer_list.h"
-#include "controller/policy.h"
+#include "controller/policy/layer_list.h"
+#include "controller/policy/policy.h"
 #include "weights/config.h"
 #include "weights/safetensors.h"
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/fail.h"
-#include "controller/fit.h"
+#include "controller/train/fit.h"
 
 /* The bars: the same that the finished policy is measured by. */
 static const double max_repeated = 0.05, max_false_refusals = 0.05;

@@ -5,8 +5,8 @@
 
 #include "base/fail.h"
 #include "base/json.h"
-#include "controller/fit.h"
-#include "controller/layer_list.h"
+#include "controller/policy/layer_list.h"
+#include "controller/train/fit.h"
 #include "weights/config.h"
 
 static const char *base_name(const char *path)

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "controller/completion.h"
+#include "controller/measure/completion.h"
 
 /* Appendix A.1 of the paper, in lower case. */
 static const char *const phrases[] = {"i apologize", "i'm sorry", "i cannot", "i can't", "i am unable", "i'm not able",

@@ -1,11 +1,11 @@
 /* The parts of tt_fit, in the order in which it uses them. */
-#ifndef CONTROLLER_FIT_H
-#define CONTROLLER_FIT_H
+#ifndef CONTROLLER_TRAIN_FIT_H
+#define CONTROLLER_TRAIN_FIT_H
 
 #include "base/json.h"
-#include "controller/completion.h"
-#include "controller/policy.h"
-#include "controller/prompts.h"
+#include "controller/measure/completion.h"
+#include "controller/measure/prompts.h"
+#include "controller/policy/policy.h"
 
 /* One prompt with its ids. */
 struct tt_fit_row {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/fit.h"
+#include "controller/train/fit.h"
 
 enum { N_RESPONSES = 4 };
 

@@ -1,4 +1,4 @@
-#include "controller/layer_list.h"
+#include "controller/policy/layer_list.h"
 
 #include "base/fail.h"
 

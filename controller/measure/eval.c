@@ -1,6 +1,6 @@
 /* Eval: every row unsteered and steered, greedy, in blocks, so that what is done is on disk while the rest runs, and
  * so that both sides meet the machine in the same state. */
-#include "controller/eval.h"
+#include "controller/measure/eval.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "controller/prompts.h"
+#include "controller/measure/prompts.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,11 @@
 /* The report of an evaluation. Every share is of the group's n; nll is a token, in nats, under the unsteered model. */
-#include "controller/eval.h"
+#include "controller/measure/eval.h"
 
 #include <string.h>
 
 #include "base/fail.h"
 #include "base/json.h"
-#include "controller/policy.h"
+#include "controller/policy/policy.h"
 
 static json_t *ratio(double part, double whole)
 {

@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
-#include "controller/inspect.h"
+#include "runtime/inspect/inspect.h"
 #include "weights/quant.h"
 
 static json_t *text_of(const struct tt_gguf *file, const char *key)

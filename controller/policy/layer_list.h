@@ -1,6 +1,6 @@
 /* Lists of layers as text: "9-14", "8,9", "3,5,9-11", ascending. */
-#ifndef CONTROLLER_LAYER_LIST_H
-#define CONTROLLER_LAYER_LIST_H
+#ifndef CONTROLLER_POLICY_LAYER_LIST_H
+#define CONTROLLER_POLICY_LAYER_LIST_H
 
 #include "base/memory.h"
 

@@ -1,6 +1,6 @@
 /* Prompt files: JSON lines with id, prompt, label and an optional split. Other keys are left alone. */
-#ifndef CONTROLLER_PROMPTS_H
-#define CONTROLLER_PROMPTS_H
+#ifndef CONTROLLER_MEASURE_PROMPTS_H
+#define CONTROLLER_MEASURE_PROMPTS_H
 
 #include <stdbool.h>
 

@@ -9,7 +9,7 @@
 #include "runtime/forward.h"
 #include "runtime/kv.h"
 #include "runtime/reply.h"
-#include "runtime/scheduler.h"
+#include "runtime/schedule/scheduler.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/trimtab.h"
 

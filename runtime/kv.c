@@ -2,7 +2,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "runtime/pages.h"
+#include "runtime/schedule/page_pool.h"
 
 int tt_kv_open(struct tt_kv *kv, struct tt_backend *backend, const struct tt_config *config, uint32_t n_positions,
 	enum tt_kv_type type, struct tt_error *err)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "runtime/scheduler.h"
+#include "runtime/schedule/scheduler.h"
 
 enum { SIM_LAYERS = 3, SIM_EARLY = 0, SIM_LATE = 2, SIM_VOCAB = 50, SIM_POLICIES = 8, SIM_CONTEXT = 160 };
 

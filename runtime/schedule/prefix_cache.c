@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/sha256.h"
-#include "runtime/sequence.h"
+#include "runtime/schedule/sequence.h"
 #include "weights/config.h"
 
 /* What a page's key is made of; no byte of it is padding. */

@@ -1,4 +1,4 @@
-#include "runtime/scheduler.h"
+#include "runtime/schedule/scheduler.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* The KV pages as a pool: which are free, which are in use by how many sequences, and which, full and keyed by what they
  * hold, may serve other sequences. What they hold is the kernels' affair. */
-#ifndef RUNTIME_PAGES_H
-#define RUNTIME_PAGES_H
+#ifndef RUNTIME_SCHEDULE_PAGE_POOL_H
+#define RUNTIME_SCHEDULE_PAGE_POOL_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,10 +6,10 @@
  * TT_MAX_IN_FLIGHT steps may be planned and not collected: tokens that are not known yet are then read where they are
  * sampled. Steps run in the order in which they were planned, so that a page or row that one gives up may be written by
  * the next. */
-#ifndef RUNTIME_SCHEDULER_H
-#define RUNTIME_SCHEDULER_H
+#ifndef RUNTIME_SCHEDULE_SCHEDULER_H
+#define RUNTIME_SCHEDULE_SCHEDULER_H
 
-#include "runtime/plan.h"
+#include "runtime/schedule/plan.h"
 
 enum { TT_MAX_IN_FLIGHT = 2 };
 

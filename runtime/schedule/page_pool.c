@@ -1,4 +1,4 @@
-#include "runtime/pages.h"
+#include "runtime/schedule/page_pool.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 /* From the running sequences to one step plan: who runs which positions, what is sampled, which gates run, and which
  * coefficient rows steer each token. */
-#ifndef RUNTIME_PLAN_H
-#define RUNTIME_PLAN_H
+#ifndef RUNTIME_SCHEDULE_PLAN_H
+#define RUNTIME_SCHEDULE_PLAN_H
 
 #include "kernels/backend.h"
-#include "runtime/sequence.h"
+#include "runtime/schedule/sequence.h"
 
 struct tt_scheduler;
 

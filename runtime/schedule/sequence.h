@@ -1,9 +1,9 @@
 /* One request as the scheduler sees it. */
-#ifndef RUNTIME_SEQUENCE_H
-#define RUNTIME_SEQUENCE_H
+#ifndef RUNTIME_SCHEDULE_SEQUENCE_H
+#define RUNTIME_SCHEDULE_SEQUENCE_H
 
 #include "base/tt_enums.h"
-#include "runtime/pages.h"
+#include "runtime/schedule/page_pool.h"
 
 /* One policy on one sequence. */
 struct tt_sequence_policy {

@@ -1,4 +1,4 @@
-#include "runtime/sequence.h"
+#include "runtime/schedule/sequence.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,11 @@
-#include "runtime/plan.h"
+#include "runtime/schedule/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "runtime/scheduler.h"
+#include "runtime/schedule/scheduler.h"
 
 int tt_plan_open(struct tt_plan *plan, const struct tt_limits *limits, struct tt_error *err)
 {

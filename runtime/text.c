@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 #include "runtime/text/chat.h"
 #include "weights/gguf.h"
 #include "weights/model.h"

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 #include "weights/safetensors.h"
 
 #define GOLDEN(name) TT_TEST_DATA "/" name

@@ -1,6 +1,6 @@
 /* The public API: what is refused and how, waiting, cancelling, given tokens, the end of the context. */
 #include "golden.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "controller/policy/policy.h"
 #include "golden.h"
-#include "runtime/pump.h"
+#include "runtime/engine/pump.h"
 #include "weights_files.h"
 
 #define TINY GOLDEN("tiny-llama")

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/reply.h"
+#include "runtime/engine/stop_strings.h"
 
 struct stops {
 	const char *strings[4];

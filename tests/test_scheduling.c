@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 #include "golden.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 

@@ -2,7 +2,7 @@
 #ifndef CONTROLLER_MEASURE_COMPLETION_H
 #define CONTROLLER_MEASURE_COMPLETION_H
 
-#include "runtime/pump.h"
+#include "runtime/engine/pump.h"
 
 struct tt_completion {
 	int32_t *ids; // [n_ids] generated, an end token included

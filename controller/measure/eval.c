@@ -10,7 +10,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/outputs.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 enum { BLOCK = 128 };
 

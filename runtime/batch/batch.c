@@ -11,8 +11,8 @@
 #include "runtime/batch/describe.h"
 #include "runtime/batch/journal.h"
 #include "runtime/batch/row.h"
-#include "runtime/engine.h"
-#include "runtime/pump.h"
+#include "runtime/engine/engine.h"
+#include "runtime/engine/pump.h"
 
 /* Rows between the oldest that is not written and the newest that was begun, and as many requests, by the engine's batch: a
  * long row holds up the writing of those behind it, but the engine stays full until the window is. */

@@ -6,7 +6,7 @@
 
 #include "base/fail.h"
 #include "base/string_index.h"
-#include "runtime/pump.h"
+#include "runtime/engine/pump.h"
 
 json_t *tt_json_number(double value)
 {

@@ -7,8 +7,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/sha256.h"
-#include "runtime/engine.h"
-#include "runtime/pump.h"
+#include "runtime/engine/engine.h"
+#include "runtime/engine/pump.h"
 
 /* ---- The job */
 

@@ -6,8 +6,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/outputs.h"
-#include "runtime/engine.h"
-#include "runtime/pump.h"
+#include "runtime/engine/engine.h"
+#include "runtime/engine/pump.h"
 #include "weights/model.h"
 #include "weights/safetensors.h"
 

@@ -1,4 +1,4 @@
-#include "runtime/kv.h"
+#include "runtime/engine/kv_memory.h"
 
 #include "base/fail.h"
 #include "base/memory.h"

@@ -7,8 +7,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/sampling.h"
-#include "runtime/engine.h"
-#include "runtime/pump.h"
+#include "runtime/engine/engine.h"
+#include "runtime/engine/pump.h"
 #include "weights/model.h"
 
 enum { MAX_TIMEOUT = 1000000000 };

@@ -1,7 +1,7 @@
 /* What a step gave, to the requests it was for: tokens, hidden states, norms, scores, logits, telemetry. */
 #include <string.h>
 
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 #include "weights/model.h"
 
 /* The captured rows that a request keeps, to its own store. */

@@ -1,4 +1,4 @@
-#include "runtime/reply.h"
+#include "runtime/engine/stop_strings.h"
 
 #include <stdlib.h>
 #include <string.h>

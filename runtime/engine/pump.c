@@ -1,10 +1,10 @@
-#include "runtime/pump.h"
+#include "runtime/engine/pump.h"
 
 #include <stdlib.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 /* Of tt_pump_all: twice the engine's usual batch, so that the next ones are ready when a batch ends, and kept states stay
  * bounded. */

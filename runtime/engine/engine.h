@@ -1,14 +1,14 @@
 /* The engine and its requests, as the files of runtime/ share them. */
-#ifndef RUNTIME_ENGINE_H
-#define RUNTIME_ENGINE_H
+#ifndef RUNTIME_ENGINE_ENGINE_H
+#define RUNTIME_ENGINE_ENGINE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "controller/policy/policy.h"
-#include "runtime/forward.h"
-#include "runtime/kv.h"
-#include "runtime/reply.h"
+#include "runtime/engine/forward.h"
+#include "runtime/engine/kv_memory.h"
+#include "runtime/engine/stop_strings.h"
 #include "runtime/schedule/scheduler.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/trimtab.h"

@@ -1,6 +1,6 @@
 /* The text of a generated answer, token by token, and the strings that end it. */
-#ifndef RUNTIME_REPLY_H
-#define RUNTIME_REPLY_H
+#ifndef RUNTIME_ENGINE_STOP_STRINGS_H
+#define RUNTIME_ENGINE_STOP_STRINGS_H
 
 #include "base/memory.h"
 #include "base/utf8.h"

@@ -1,6 +1,6 @@
 /* The forward pass over one step plan: the list of ops, the same for every backend. */
-#ifndef RUNTIME_FORWARD_H
-#define RUNTIME_FORWARD_H
+#ifndef RUNTIME_ENGINE_FORWARD_H
+#define RUNTIME_ENGINE_FORWARD_H
 
 #include "kernels/backend.h"
 

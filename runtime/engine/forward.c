@@ -1,4 +1,4 @@
-#include "runtime/forward.h"
+#include "runtime/engine/forward.h"
 
 #include "base/fail.h"
 

@@ -1,5 +1,5 @@
 /* The engine: a model, a backend, and the memory that a step works in. */
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 #include <stdlib.h>
 #include <string.h>

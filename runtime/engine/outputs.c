@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/outputs.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 int tt_engine_check_outputs(struct tt_engine *engine, const struct tt_file_use *reads, size_t n_reads,
 	const struct tt_file_use *writes, size_t n_writes, struct tt_error *err)

@@ -1,8 +1,8 @@
 /* Requests through an engine in order: submitted within a window, stepped or waited for, taken when finished. What fit, eval and
  * batch are made of. It works the same whether the caller steps the engine or the engine has a thread of its own, and
  * several may run on one started engine at once: each waits for and takes its own requests alone. */
-#ifndef RUNTIME_PUMP_H
-#define RUNTIME_PUMP_H
+#ifndef RUNTIME_ENGINE_PUMP_H
+#define RUNTIME_ENGINE_PUMP_H
 
 #include "runtime/trimtab.h"
 

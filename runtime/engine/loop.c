@@ -1,7 +1,7 @@
 /* An engine's steps: each is planned, launched and, when it is over, handed out. */
 #include "base/clock.h"
 #include "base/fail.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 #include "weights/model.h"
 
 /* Room for more captured rows than come with the other results is made when a step first has them. */

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 int tt_service_open(struct tt_engine *engine, struct tt_error *err)
 {

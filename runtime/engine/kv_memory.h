@@ -1,6 +1,6 @@
 /* The KV pages of an engine: their memory. Which of them are free is the scheduler's affair (pages.h). */
-#ifndef RUNTIME_KV_H
-#define RUNTIME_KV_H
+#ifndef RUNTIME_ENGINE_KV_MEMORY_H
+#define RUNTIME_ENGINE_KV_MEMORY_H
 
 #include "kernels/backend.h"
 

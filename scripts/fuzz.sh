@@ -12,10 +12,10 @@ targets=("$@")
 
 # What a target's parsers compare text with makes its dictionary: the words in their string literals.
 declare -A sources=(
-	[gguf]='weights/gguf.c weights/config_gguf.c weights/model.c runtime/text/tokenizer_gguf.c runtime/text/pretokenize_named.c'
+	[gguf]='weights/gguf.c weights/config_gguf.c weights/model.c runtime/text/tokenizer/tokenizer_gguf.c runtime/text/tokenizer/pretokenize_named.c'
 	[safetensors]='weights/safetensors.c weights/model.c weights/tensors.c'
 	[config]='weights/config_hf.c'
-	[tokenizer]='runtime/text/tokenizer_json.c runtime/text/tokenizer_json_steps.c runtime/text/pattern.c runtime/text/chat.c'
+	[tokenizer]='runtime/text/tokenizer/tokenizer_json.c runtime/text/tokenizer/tokenizer_json_steps.c runtime/text/tokenizer/pattern.c runtime/text/chat.c'
 	[template]='runtime/text/jinja_*.c'
 	[policy]='controller/policy/policy_file.c weights/safetensors.c'
 	[batch]='runtime/batch/body.c runtime/batch/row.c runtime/batch/sweep.c'

@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 #include "weights/gguf.h"
 
 static int open_tokenizer(struct tt_tokenizer **out, const char *path, struct tt_error *err)

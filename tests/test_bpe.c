@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/text/bpe.h"
+#include "runtime/text/tokenizer/bpe.h"
 
 enum { MAX_MERGES = 400, LONGEST = 700, DENSE = 12 };
 

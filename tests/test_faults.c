@@ -13,7 +13,7 @@
 #include "faults.h"
 #include "runtime/batch/row.h"
 #include "runtime/text/chat.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 #include "weights/gguf.h"
 #include "weights/model.h"
 #include "weights/safetensors.h"

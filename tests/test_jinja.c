@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "runtime/text/jinja.h"
+#include "runtime/text/jinja/jinja.h"
 
 #define GOLDEN TT_TEST_DATA "/templates/"
 

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 #include "weights/gguf.h"
 
 /* Three letters, a space, two merges of a (Ġ is the space). */

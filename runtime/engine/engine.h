@@ -10,7 +10,7 @@
 #include "runtime/engine/kv_memory.h"
 #include "runtime/engine/stop_strings.h"
 #include "runtime/schedule/scheduler.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 #include "runtime/trimtab.h"
 
 /* A policy that was added. Its index is its slot in the kernels' table. */

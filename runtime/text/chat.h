@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "runtime/text/jinja.h"
+#include "runtime/text/jinja/jinja.h"
 
 struct tt_gguf;
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "runtime/text/chat.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 #include "target.h"
 #include "weights/config.h"
 #include "weights/gguf.h"

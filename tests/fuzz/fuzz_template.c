@@ -1,6 +1,6 @@
 /* A chat template, rendered over a conversation: the second part, or a fixed one. */
 #include "base/json.h"
-#include "runtime/text/jinja.h"
+#include "runtime/text/jinja/jinja.h"
 #include "target.h"
 
 static const char context[] =

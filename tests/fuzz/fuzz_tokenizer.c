@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "runtime/text/chat.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 #include "target.h"
 
 static void use(const struct tt_tokenizer *tokenizer, const char *text, size_t n)

@@ -1,0 +1,383 @@
+/* Statements, scopes, macros, and the rendering as a whole. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "runtime/text/jinja/loop.h"
+
+enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE };
+
+int tt_jj_bind(struct jj_run *run, struct jj_scope *scope, const struct jj_string *name, struct jj_value value)
+{
+	for (size_t i = 0; i < scope->n; i++)
+		if (tt_jj_same(scope->bindings[i].name, name)) {
+			scope->bindings[i].value = value;
+			return TT_OK;
+		}
+	TT_TRY(tt_jj_charge(run, scope->n / 8));
+	TT_TRY(tt_jj_grow(&run->arena, &scope->bindings, &scope->capacity, scope->n + 1, sizeof *scope->bindings));
+	scope->bindings[scope->n++] = (struct jj_binding){name, value};
+	return TT_OK;
+}
+
+int tt_jj_lookup(struct jj_run *run, const struct jj_string *name, struct jj_value *out)
+{
+	for (const struct jj_scope *scope = run->scope; scope; scope = scope->parent)
+		for (size_t i = 0; i < scope->n; i++)
+			if (tt_jj_same(scope->bindings[i].name, name)) {
+				*out = scope->bindings[i].value;
+				if (out->kind == JJ_MISSING)
+					*out = (struct jj_value){.kind = JJ_UNDEFINED, .string = name};
+				return TT_OK;
+			}
+	const struct jj_value *value = tt_jj_find_text(run->context.dict, name);
+	const struct jj_native *native = value ? NULL : tt_jj_global(name->data, name->len);
+	struct jj_bound *bound = NULL;
+	*out = value ? *value : (struct jj_value){.kind = JJ_UNDEFINED, .string = name};
+	if (!native)
+		return TT_OK;
+	TT_TRY(tt_jj_alloc(&run->arena, &bound, 1, sizeof *bound));
+	*bound = (struct jj_bound){native, {.kind = JJ_NONE}};
+	*out = (struct jj_value){.kind = JJ_NATIVE, .bound = bound};
+	return TT_OK;
+}
+
+static int hide(struct jj_run *run, struct jj_scope *scope, const struct jj_scope_info *info)
+{
+	for (size_t i = 0; i < info->n_hidden; i++)
+		TT_TRY(tt_jj_bind(run, scope, info->hidden[i], (struct jj_value){.kind = JJ_MISSING}));
+	return TT_OK;
+}
+
+static int new_scope(struct jj_run *run, struct jj_scope *parent, struct jj_scope **out)
+{
+	struct jj_scope *scope = NULL;
+	TT_TRY(tt_jj_alloc(&run->arena, &scope, 1, sizeof *scope));
+	scope->parent = parent;
+	*out = scope;
+	return TT_OK;
+}
+
+static int assign_attribute(struct jj_run *run, const struct jj_node *target, struct jj_value value)
+{
+	struct jj_value of, key = {.kind = JJ_STRING, .string = target->text};
+	TT_TRY(tt_jj_lookup(run, target->a->text, &of));
+	if (of.kind == JJ_UNDEFINED)
+		return tt_jj_undefined(run, of);
+	if (of.kind != JJ_NAMESPACE)
+		return tt_jj_fail(run, TT_ERR_FORMAT, "cannot assign attribute on non-namespace object");
+	if (target->text->data[0] == '_')
+		return tt_jj_fail(run, TT_ERR_FORMAT, "a namespace takes no attribute that starts with _");
+	return tt_jj_put(run, of.dict, key, value);
+}
+
+int tt_jj_assign(struct jj_run *run, const struct jj_node *target, struct jj_value value)
+{
+	struct jj_value *items;
+	size_t n;
+	if (target->kind == JJ_N_NAME)
+		return tt_jj_bind(run, run->scope, target->text, value);
+	if (target->kind == JJ_N_ATTR)
+		return assign_attribute(run, target, value);
+	TT_TRY(tt_jj_collect(run, value, &items, &n));
+	if (n != target->n_items)
+		return tt_jj_fail(run, TT_ERR_FORMAT, "%s values to unpack (expected %u, got %zu)",
+			n < target->n_items ? "not enough" : "too many", target->n_items, n);
+	for (size_t i = 0; i < n; i++)
+		TT_TRY(tt_jj_assign(run, target->items[i], items[i]));
+	return TT_OK;
+}
+
+static int print(struct jj_run *run, struct jj_value value)
+{
+	const struct jj_string *text;
+	TT_TRY(tt_jj_to_string(run, value, &text));
+	TT_TRY(tt_jj_charge(run, text->len / 64));
+	return tt_jj_add(run->output, text);
+}
+
+/* The text that block makes, in a scope of its own below parent. */
+static int capture(struct jj_run *run, const struct jj_node *block, struct jj_scope *scope, struct jj_value *out)
+{
+	struct jj_builder builder = tt_jj_builder(run), *output = run->output;
+	struct jj_scope *outer = run->scope;
+	int flow = FLOW_ON;
+	run->output = &builder;
+	run->scope = scope;
+	TT_TRY(tt_jj_exec(run, block, &flow));
+	run->output = output;
+	run->scope = outer;
+	return tt_jj_finish(&builder, false, out);
+}
+
+static int exec_captured(struct jj_run *run, const struct jj_node *node)
+{
+	struct jj_scope *scope;
+	struct jj_value text;
+	TT_TRY(new_scope(run, run->scope, &scope));
+	TT_TRY(hide(run, scope, node->d->scope));
+	TT_TRY(capture(run, node->d, scope, &text));
+	TT_TRY(tt_jj_eval_filter(run, node->b, text, &text));
+	return node->kind == JJ_N_FILTERED ? print(run, text) : tt_jj_assign(run, node->a, text);
+}
+
+static int exec_if(struct jj_run *run, const struct jj_node *node, int *flow)
+{
+	for (uint32_t i = 0; i + 1 < node->n_items; i += 2) {
+		struct jj_value value;
+		bool truth;
+		TT_TRY(tt_jj_eval(run, node->items[i], &value));
+		TT_TRY(tt_jj_truth(run, value, &truth));
+		if (truth)
+			return tt_jj_exec(run, node->items[i + 1], flow);
+	}
+	return node->a ? tt_jj_exec(run, node->a, flow) : TT_OK;
+}
+
+static int exec_in_scope(struct jj_run *run, const struct jj_node *block, struct jj_scope *scope, int *flow)
+{
+	struct jj_scope *outer = run->scope;
+	TT_TRY(hide(run, scope, block->scope));
+	run->scope = scope;
+	TT_TRY(tt_jj_exec(run, block, flow));
+	run->scope = outer;
+	return TT_OK;
+}
+
+/* One round; the scope is used again by the next unless a macro holds on to it. */
+static int exec_round(
+	struct jj_run *run, const struct jj_node *node, struct jj_loop *loop, struct jj_scope **scope, int *flow)
+{
+	static const struct jj_string name = {.data = "loop", .len = 4};
+	struct jj_scope *outer = run->scope;
+	if (!*scope || (*scope)->captured)
+		TT_TRY(new_scope(run, outer, scope));
+	(*scope)->n = 0;
+	TT_TRY(tt_jj_bind(run, *scope, &name, (struct jj_value){.kind = JJ_LOOP, .loop = loop}));
+	run->scope = *scope;
+	TT_TRY(tt_jj_assign(run, node->a, loop->current));
+	run->scope = outer;
+	return exec_in_scope(run, node->d, *scope, flow);
+}
+
+static int exec_for(struct jj_run *run, const struct jj_node *node, int *flow)
+{
+	struct jj_loop *loop = NULL;
+	struct jj_scope *scope = NULL;
+	struct jj_value over;
+	bool more, completed = false;
+	TT_TRY(tt_jj_eval(run, node->b, &over));
+	run->line = node->line;
+	TT_TRY(tt_jj_alloc(&run->arena, &loop, 1, sizeof *loop));
+	*loop = (struct jj_loop){.node = node, .scope = run->scope, .index = -1, .length = -1};
+	loop->changed.kind = JJ_MISSING;
+	TT_TRY(tt_jj_iterate(run, over, &loop->iter));
+	if (node->c)
+		TT_TRY(new_scope(run, run->scope, &loop->test));
+	for (;;) {
+		int inner = FLOW_ON;
+		TT_TRY(tt_jj_loop_next(run, loop, &more));
+		if (!more)
+			break;
+		TT_TRY(exec_round(run, node, loop, &scope, &inner));
+		if (inner == FLOW_BREAK)
+			break;
+		completed = completed || inner == FLOW_ON;
+	}
+	/* As jinja2 compiles it: a round that ended in break or continue does not keep the else block away. */
+	if (completed || !node->e)
+		return TT_OK;
+	TT_TRY(new_scope(run, run->scope, &scope));
+	return exec_in_scope(run, node->e, scope, flow);
+}
+
+static int exec_with(struct jj_run *run, const struct jj_node *node, int *flow)
+{
+	struct jj_scope *scope;
+	TT_TRY(new_scope(run, run->scope, &scope));
+	for (uint32_t i = 0; i < node->n_keywords; i++) {
+		struct jj_value value;
+		TT_TRY(tt_jj_eval(run, node->keywords[i].value, &value));
+		TT_TRY(tt_jj_bind(run, scope, node->keywords[i].name, value));
+	}
+	return exec_in_scope(run, node->d, scope, flow);
+}
+
+static int exec_macro(struct jj_run *run, const struct jj_node *node)
+{
+	struct jj_macro *macro = NULL;
+	TT_TRY(tt_jj_alloc(&run->arena, &macro, 1, sizeof *macro));
+	*macro = (struct jj_macro){node, run->scope};
+	for (struct jj_scope *scope = run->scope; scope; scope = scope->parent)
+		scope->captured = true;
+	return tt_jj_bind(run, run->scope, node->text, (struct jj_value){.kind = JJ_MACRO, .macro = macro});
+}
+
+/* What a macro was given beyond its parameters, for a body that names varargs or kwargs. */
+static int bind_extra(struct jj_run *run, struct jj_scope *scope, const struct jj_args *args, size_t n_parameters,
+	struct jj_value extra)
+{
+	static const struct jj_string varargs = {.data = "varargs", .len = 7}, kwargs = {.data = "kwargs", .len = 6};
+	struct jj_value *items = NULL, list;
+	size_t n = args->n > n_parameters ? args->n - n_parameters : 0;
+	TT_TRY(tt_jj_alloc(&run->arena, &items, n, sizeof *items));
+	for (size_t i = 0; i < n; i++)
+		items[i] = args->values[n_parameters + i];
+	TT_TRY(tt_jj_new_list(run, JJ_TUPLE, items, n, &list));
+	TT_TRY(tt_jj_bind(run, scope, &varargs, list));
+	return tt_jj_bind(run, scope, &kwargs, extra);
+}
+
+/* Binds the call's arguments; what is not given stays JJ_MISSING. */
+static int bind_arguments(
+	struct jj_run *run, struct jj_scope *scope, const struct jj_node *node, const struct jj_args *args)
+{
+	struct jj_value missing = {.kind = JJ_MISSING}, extra;
+	TT_TRY(tt_jj_new_dict(run, &extra));
+	for (uint32_t i = 0; i < node->n_items; i++)
+		TT_TRY(tt_jj_bind(run, scope, node->items[i]->text, i < args->n ? args->values[i] : missing));
+	if (args->n > node->n_items && !node->variadic)
+		return tt_jj_fail(run, TT_ERR_FORMAT, "macro '%.*s' takes not more than %u argument(s)",
+			(int)node->text->len, node->text->data, node->n_items);
+	for (size_t k = 0; k < args->n_keywords; k++) {
+		const struct jj_string *name = args->keywords[k].name;
+		uint32_t i = 0;
+		while (i < node->n_items && !tt_jj_same(node->items[i]->text, name))
+			i++;
+		if (i < node->n_items && i >= args->n) {
+			TT_TRY(tt_jj_bind(run, scope, name, args->keywords[k].value));
+			continue;
+		}
+		if (!node->variadic)
+			return tt_jj_fail(run, TT_ERR_FORMAT, "macro '%.*s' takes no keyword argument '%.*s'",
+				(int)node->text->len, node->text->data, (int)name->len, name->data);
+		TT_TRY(tt_jj_put(run, extra.dict, (struct jj_value){.kind = JJ_STRING, .string = name},
+			args->keywords[k].value));
+	}
+	return node->variadic ? bind_extra(run, scope, args, node->n_items, extra) : TT_OK;
+}
+
+int tt_jj_call_macro(struct jj_run *run, const struct jj_macro *macro, const struct jj_args *args, struct jj_value *out)
+{
+	const struct jj_node *node = macro->node;
+	struct jj_scope *scope, *outer = run->scope;
+	TT_TRY(new_scope(run, macro->scope, &scope));
+	TT_TRY(bind_arguments(run, scope, node, args));
+	run->scope = scope;
+	/* In order: a default may name the parameters before it. */
+	for (uint32_t i = 0; i < node->n_keywords; i++)
+		for (size_t b = 0; b < scope->n; b++) {
+			struct jj_value value;
+			if (!tt_jj_same(scope->bindings[b].name, node->keywords[i].name) ||
+				scope->bindings[b].value.kind != JJ_MISSING)
+				continue;
+			TT_TRY(tt_jj_eval(run, node->keywords[i].value, &value));
+			scope->bindings[b].value = value;
+		}
+	run->scope = outer;
+	TT_TRY(hide(run, scope, node->d->scope));
+	return capture(run, node->d, scope, out);
+}
+
+static int exec_statement(struct jj_run *run, const struct jj_node *node, int *flow)
+{
+	struct jj_scope *scope;
+	struct jj_value value;
+	switch (node->kind) {
+	case JJ_N_DATA:
+		return print(run, node->value);
+	case JJ_N_PRINT:
+		TT_TRY(tt_jj_eval(run, node->a, &value));
+		return print(run, value);
+	case JJ_N_IF:
+		return exec_if(run, node, flow);
+	case JJ_N_FOR:
+		return exec_for(run, node, flow);
+	case JJ_N_SET:
+		TT_TRY(tt_jj_eval(run, node->b, &value));
+		run->line = node->line;
+		return tt_jj_assign(run, node->a, value);
+	case JJ_N_SET_BLOCK:
+	case JJ_N_FILTERED:
+		return exec_captured(run, node);
+	case JJ_N_MACRO:
+		return exec_macro(run, node);
+	case JJ_N_WITH:
+		return exec_with(run, node, flow);
+	case JJ_N_BLOCK:
+		TT_TRY(new_scope(run, run->scope, &scope));
+		return exec_in_scope(run, node, scope, flow);
+	default:
+		*flow = node->kind == JJ_N_BREAK ? FLOW_BREAK : FLOW_CONTINUE;
+		return TT_OK;
+	}
+}
+
+int tt_jj_exec(struct jj_run *run, const struct jj_node *block, int *flow)
+{
+	if (++run->depth > run->max_depth)
+		return tt_jj_fail(run, TT_ERR_LIMIT, "nested more than %u deep", run->max_depth);
+	for (uint32_t i = 0; i < block->n_items && *flow == FLOW_ON; i++) {
+		run->line = block->items[i]->line;
+		TT_TRY(tt_jj_charge(run, 1));
+		TT_TRY(exec_statement(run, block->items[i], flow));
+	}
+	run->depth--;
+	return TT_OK;
+}
+
+static int render(struct jj_run *run, const json_t *context, struct jj_string *out)
+{
+	struct jj_builder builder = tt_jj_builder(run);
+	struct jj_scope *scope;
+	struct jj_value text;
+	int flow = FLOW_ON;
+	TT_TRY(tt_jj_from_json(run, context, &run->context));
+	TT_TRY(new_scope(run, NULL, &scope));
+	run->output = &builder;
+	TT_TRY(exec_in_scope(run, run->jinja->root, scope, &flow));
+	TT_TRY(tt_jj_finish(&builder, false, &text));
+	*out = *text.string;
+	return TT_OK;
+}
+
+/* The marks as one byte for each byte of output. */
+static int add_marks(struct tt_buffer *untrusted, const struct jj_string *string, struct tt_error *err)
+{
+	if (string->mark == JJ_MIXED)
+		return tt_buffer_add(untrusted, string->mask, string->len, err);
+	size_t old = untrusted->len, needed;
+	if (!tt_add_size(old, string->len, &needed) || !tt_add_size(needed, 1, &needed))
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
+	TT_TRY(tt_grow(&untrusted->data, &untrusted->capacity, needed, 1, err));
+	memset(untrusted->data + old, string->mark == JJ_UNTRUSTED, string->len);
+	untrusted->len = old + string->len;
+	untrusted->data[untrusted->len] = 0;
+	return TT_OK;
+}
+
+int tt_jinja_render(const struct tt_jinja *jinja, const json_t *context, time_t now,
+	const struct tt_jinja_limits *limits, struct tt_buffer *text, struct tt_buffer *untrusted, struct tt_error *err)
+{
+	struct tt_error unheard;
+	struct jj_string out = {0};
+	struct jj_run run = {.jinja = jinja, .now = now, .line = 1};
+	if (!err)
+		err = &unheard;
+	run.arena = (struct jj_arena){.limit = JJ_MAX_MEMORY, .err = err};
+	run.max_steps = limits && limits->max_steps ? limits->max_steps : 10000000;
+	run.max_output = limits && limits->max_output ? limits->max_output : (size_t)16 << 20;
+	run.max_depth = limits && limits->max_depth ? limits->max_depth : 200;
+	int status = render(&run, context, &out);
+	if (status != TT_OK && !run.located) {
+		char where[160];
+		snprintf(where, sizeof where, "%.120s: line %u", jinja->name, run.line);
+		tt_fail_within(err, where);
+	}
+	if (status == TT_OK)
+		status = tt_buffer_add(text, out.data, out.len, err);
+	if (status == TT_OK)
+		status = add_marks(untrusted, &out, err);
+	tt_jj_arena_free(&run.arena);
+	return status;
+}

@@ -1,0 +1,491 @@
+/* Values as text: Python's str and repr, json.dumps, and JSON as values. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "base/fail.h"
+#include "base/utf8.h"
+#include "runtime/text/jinja/run.h"
+
+int tt_jj_format_float(double value, char out[32])
+{
+	char digits[32], *e;
+	int precision = 0, exponent, n;
+	if (!isfinite(value))
+		return snprintf(out, 32, "%s", isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
+	do
+		snprintf(digits, sizeof digits, "%.*e", precision, value);
+	while (strtod(digits, NULL) != value && ++precision < 17);
+	e = strchr(digits, 'e');
+	exponent = e ? atoi(e + 1) : 0;
+	if (exponent < -4 || exponent >= 16) {
+		n = (int)(e - digits);
+		return snprintf(out, 32, "%.*se%c%02d", n, digits, exponent < 0 ? '-' : '+', abs(exponent));
+	}
+	return snprintf(out, 32, "%.*f", precision > exponent ? precision - exponent : 1, value);
+}
+
+static bool printable(uint32_t c)
+{
+	if (c < 0x7f)
+		return c >= 0x20;
+	switch (utf8proc_category((utf8proc_int32_t)c)) {
+	case UTF8PROC_CATEGORY_CC:
+	case UTF8PROC_CATEGORY_CF:
+	case UTF8PROC_CATEGORY_CS:
+	case UTF8PROC_CATEGORY_CO:
+	case UTF8PROC_CATEGORY_CN:
+	case UTF8PROC_CATEGORY_ZL:
+	case UTF8PROC_CATEGORY_ZP:
+	case UTF8PROC_CATEGORY_ZS:
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* The escape of c in a Python string literal, or n 0 when it stands for itself. */
+static int python_escape(uint32_t c, char quote, char out[12])
+{
+	switch (c) {
+	case '\n':
+		return snprintf(out, 12, "\\n");
+	case '\r':
+		return snprintf(out, 12, "\\r");
+	case '\t':
+		return snprintf(out, 12, "\\t");
+	case '\\':
+		return snprintf(out, 12, "\\\\");
+	default:
+		if (c == (uint8_t)quote)
+			return snprintf(out, 12, "\\%c", quote);
+		if (printable(c))
+			return 0;
+		return snprintf(out, 12, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+	}
+}
+
+static int json_escape(uint32_t c, bool ascii, char out[13])
+{
+	static const char from[] = "\"\\\n\r\t\f\b", to[] = "\"\\nrtfb";
+	const char *at = c && c < 0x80 ? strchr(from, (int)c) : NULL;
+	if (at)
+		return snprintf(out, 13, "\\%c", to[at - from]);
+	if (c < 0x20 || (ascii && c > 0x7e && c < 0x10000))
+		return snprintf(out, 13, "\\u%04x", (unsigned)c);
+	if (ascii && c >= 0x10000)
+		return snprintf(
+			out, 13, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)), (unsigned)(0xdc00 + (c & 0x3ff)));
+	return 0;
+}
+
+enum quoting { PYTHON, JSON, JSON_ASCII };
+
+/* string between quotes; bytes keep their marks. */
+static int add_quoted(struct jj_run *run, struct jj_builder *builder, const struct jj_string *s, enum quoting how)
+{
+	char quote = '"', escape[13];
+	size_t kept = 0;
+	if (how == PYTHON && (!memchr(s->data, '\'', s->len) || memchr(s->data, '"', s->len)))
+		quote = '\'';
+	TT_TRY(tt_jj_charge(run, s->len / 16));
+	TT_TRY(tt_jj_add_bytes(builder, &quote, 1, JJ_TRUSTED));
+	for (size_t i = 0; i < s->len;) {
+		size_t at = i;
+		uint32_t c = tt_jj_decode(s->data, s->len, &i);
+		int n = how == PYTHON ? python_escape(c, quote, escape) : json_escape(c, how == JSON_ASCII, escape);
+		if (!n)
+			continue;
+		TT_TRY(tt_jj_add_part(builder, s, kept, at));
+		TT_TRY(tt_jj_add_bytes(builder, escape, (size_t)n, s->mark == JJ_TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED));
+		kept = i;
+	}
+	TT_TRY(tt_jj_add_part(builder, s, kept, s->len));
+	return tt_jj_add_bytes(builder, &quote, 1, JJ_TRUSTED);
+}
+
+static int enter(struct jj_run *run)
+{
+	if (++run->depth > run->max_depth)
+		return tt_jj_fail(run, TT_ERR_LIMIT, "a value nested more than %u deep", run->max_depth);
+	return tt_jj_charge(run, 1);
+}
+
+static int add_sequence(struct jj_run *run, struct jj_builder *builder, const struct jj_value *items, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			TT_TRY(tt_jj_add_text(builder, ", "));
+		TT_TRY(tt_jj_add_value(run, builder, items[i], true));
+	}
+	return TT_OK;
+}
+
+static int add_dict(struct jj_run *run, struct jj_builder *builder, const struct jj_dict *dict)
+{
+	TT_TRY(tt_jj_add_text(builder, "{"));
+	for (size_t i = 0; i < dict->n; i++) {
+		if (i)
+			TT_TRY(tt_jj_add_text(builder, ", "));
+		TT_TRY(tt_jj_add_value(run, builder, dict->keys[i], true));
+		TT_TRY(tt_jj_add_text(builder, ": "));
+		TT_TRY(tt_jj_add_value(run, builder, dict->values[i], true));
+	}
+	return tt_jj_add_text(builder, "}");
+}
+
+static int add_view(struct jj_run *run, struct jj_builder *builder, struct jj_value view)
+{
+	static const char *const names[] = {
+		[JJ_KEYS] = "dict_keys([", [JJ_VALUES] = "dict_values([", [JJ_ITEMS] = "dict_items(["};
+	struct jj_value *items;
+	size_t n;
+	TT_TRY(tt_jj_collect(run, view, &items, &n));
+	TT_TRY(tt_jj_add_text(builder, names[view.view]));
+	TT_TRY(add_sequence(run, builder, items, n));
+	return tt_jj_add_text(builder, "])");
+}
+
+static int add_range(struct jj_builder *builder, const struct jj_range *range)
+{
+	char text[100];
+	long long start = range->start, stop = start + (long long)range->n * range->step, step = range->step;
+	snprintf(text, sizeof text, step == 1 ? "range(%lld, %lld)" : "range(%lld, %lld, %lld)", start, stop, step);
+	return tt_jj_add_text(builder, text);
+}
+
+static int add_container(struct jj_run *run, struct jj_builder *builder, struct jj_value value)
+{
+	switch (value.kind) {
+	case JJ_LIST:
+		TT_TRY(tt_jj_add_text(builder, "["));
+		TT_TRY(add_sequence(run, builder, value.list->items, value.list->n));
+		return tt_jj_add_text(builder, "]");
+	case JJ_TUPLE:
+		TT_TRY(tt_jj_add_text(builder, "("));
+		TT_TRY(add_sequence(run, builder, value.list->items, value.list->n));
+		return tt_jj_add_text(builder, value.list->n == 1 ? ",)" : ")");
+	case JJ_DICT:
+		return add_dict(run, builder, value.dict);
+	case JJ_NAMESPACE:
+		TT_TRY(tt_jj_add_text(builder, "<Namespace "));
+		TT_TRY(add_dict(run, builder, value.dict));
+		return tt_jj_add_text(builder, ">");
+	case JJ_VIEW:
+		return add_view(run, builder, value);
+	case JJ_RANGE:
+		return add_range(builder, value.range);
+	default:
+		return tt_jj_fail(run, TT_ERR_UNSUPPORTED, "a %s has no text", tt_jj_type(value));
+	}
+}
+
+int tt_jj_add_value(struct jj_run *run, struct jj_builder *builder, struct jj_value value, bool quoted)
+{
+	char number[32];
+	switch (value.kind) {
+	case JJ_UNDEFINED:
+		return tt_jj_add_text(builder, quoted ? "Undefined" : "");
+	case JJ_NONE:
+		return tt_jj_add_text(builder, "None");
+	case JJ_BOOL:
+		return tt_jj_add_text(builder, value.boolean ? "True" : "False");
+	case JJ_INT:
+		snprintf(number, sizeof number, "%lld", (long long)value.integer);
+		return tt_jj_add_text(builder, number);
+	case JJ_FLOAT:
+		tt_jj_format_float(value.real, number);
+		return tt_jj_add_text(builder, number);
+	case JJ_STRING:
+		TT_TRY(tt_jj_charge(run, value.string->len / 64));
+		if (quoted && value.string->markup)
+			return tt_jj_fail(run, TT_ERR_UNSUPPORTED, "the repr of a safe string");
+		return quoted ? add_quoted(run, builder, value.string, PYTHON) : tt_jj_add(builder, value.string);
+	default:
+		break;
+	}
+	TT_TRY(enter(run));
+	TT_TRY(add_container(run, builder, value));
+	run->depth--;
+	return TT_OK;
+}
+
+int tt_jj_to_string(struct jj_run *run, struct jj_value value, const struct jj_string **out)
+{
+	struct jj_builder builder = tt_jj_builder(run);
+	struct jj_value text;
+	if (value.kind == JJ_STRING) {
+		*out = value.string;
+		return TT_OK;
+	}
+	TT_TRY(tt_jj_add_value(run, &builder, value, false));
+	TT_TRY(tt_jj_finish(&builder, true, &text));
+	*out = text.string;
+	return TT_OK;
+}
+
+/* json.dumps with the arguments of transformers' tojson. */
+struct dump {
+	struct jj_run *run;
+	struct jj_builder *builder;
+	enum quoting quoting;
+	bool sort_keys, indented;
+	struct jj_value indent, item_separator, key_separator; /* strings */
+};
+
+static int dump_value(struct dump *dump, struct jj_value value, unsigned level);
+
+static int dump_newline(struct dump *dump, unsigned level)
+{
+	if (!dump->indented)
+		return TT_OK;
+	TT_TRY(tt_jj_add_text(dump->builder, "\n"));
+	for (unsigned i = 0; i < level; i++)
+		TT_TRY(tt_jj_add(dump->builder, dump->indent.string));
+	return TT_OK;
+}
+
+static int dump_list(struct dump *dump, const struct jj_list *list, unsigned level)
+{
+	if (list->n == 0)
+		return tt_jj_add_text(dump->builder, "[]");
+	TT_TRY(tt_jj_add_text(dump->builder, "["));
+	for (size_t i = 0; i < list->n; i++) {
+		if (i)
+			TT_TRY(tt_jj_add(dump->builder, dump->item_separator.string));
+		TT_TRY(dump_newline(dump, level + 1));
+		TT_TRY(dump_value(dump, list->items[i], level + 1));
+	}
+	TT_TRY(dump_newline(dump, level));
+	return tt_jj_add_text(dump->builder, "]");
+}
+
+static int dump_key(struct dump *dump, struct jj_value key)
+{
+	char number[32];
+	switch (key.kind) {
+	case JJ_STRING:
+		return add_quoted(dump->run, dump->builder, key.string, dump->quoting);
+	case JJ_NONE:
+		return tt_jj_add_text(dump->builder, "\"null\"");
+	case JJ_BOOL:
+		return tt_jj_add_text(dump->builder, key.boolean ? "\"true\"" : "\"false\"");
+	case JJ_INT:
+		snprintf(number, sizeof number, "\"%lld\"", (long long)key.integer);
+		return tt_jj_add_text(dump->builder, number);
+	case JJ_FLOAT:
+		TT_TRY(tt_jj_add_text(dump->builder, "\""));
+		TT_TRY(dump_value(dump, key, 0));
+		return tt_jj_add_text(dump->builder, "\"");
+	default:
+		return tt_jj_fail(dump->run, TT_ERR_FORMAT, "keys must be str, int, float, bool or None, not %s",
+			tt_jj_type(key));
+	}
+}
+
+/* The order of keys: as inserted, or sorted; an insertion sort, whose steps count. */
+static int key_order(struct dump *dump, const struct jj_dict *dict, size_t **out)
+{
+	size_t *order = NULL;
+	TT_TRY(tt_jj_alloc(&dump->run->arena, &order, dict->n, sizeof *order));
+	for (size_t i = 0; i < dict->n; i++) {
+		size_t j = i;
+		for (; dump->sort_keys && j > 0; j--) {
+			int sign;
+			TT_TRY(tt_jj_charge(dump->run, 1));
+			TT_TRY(tt_jj_compare(dump->run, dict->keys[i], dict->keys[order[j - 1]], "<", &sign));
+			if (sign >= 0)
+				break;
+			order[j] = order[j - 1];
+		}
+		order[j] = i;
+	}
+	*out = order;
+	return TT_OK;
+}
+
+static int dump_dict(struct dump *dump, const struct jj_dict *dict, unsigned level)
+{
+	size_t *order;
+	if (dict->n == 0)
+		return tt_jj_add_text(dump->builder, "{}");
+	TT_TRY(key_order(dump, dict, &order));
+	TT_TRY(tt_jj_add_text(dump->builder, "{"));
+	for (size_t i = 0; i < dict->n; i++) {
+		if (i)
+			TT_TRY(tt_jj_add(dump->builder, dump->item_separator.string));
+		TT_TRY(dump_newline(dump, level + 1));
+		TT_TRY(dump_key(dump, dict->keys[order[i]]));
+		TT_TRY(tt_jj_add(dump->builder, dump->key_separator.string));
+		TT_TRY(dump_value(dump, dict->values[order[i]], level + 1));
+	}
+	TT_TRY(dump_newline(dump, level));
+	return tt_jj_add_text(dump->builder, "}");
+}
+
+static int dump_value(struct dump *dump, struct jj_value value, unsigned level)
+{
+	TT_TRY(enter(dump->run));
+	switch (value.kind) {
+	case JJ_NONE:
+		TT_TRY(tt_jj_add_text(dump->builder, "null"));
+		break;
+	case JJ_BOOL:
+		TT_TRY(tt_jj_add_text(dump->builder, value.boolean ? "true" : "false"));
+		break;
+	case JJ_FLOAT:
+		if (!isfinite(value.real)) {
+			TT_TRY(tt_jj_add_text(dump->builder, isnan(value.real) ? "NaN"
+							     : value.real < 0  ? "-Infinity"
+									       : "Infinity"));
+			break;
+		}
+		/* fallthrough */
+	case JJ_INT:
+		TT_TRY(tt_jj_add_value(dump->run, dump->builder, value, false));
+		break;
+	case JJ_STRING:
+		TT_TRY(add_quoted(dump->run, dump->builder, value.string, dump->quoting));
+		break;
+	case JJ_LIST:
+	case JJ_TUPLE:
+		TT_TRY(dump_list(dump, value.list, level));
+		break;
+	case JJ_DICT:
+		TT_TRY(dump_dict(dump, value.dict, level));
+		break;
+	default:
+		return tt_jj_fail(
+			dump->run, TT_ERR_FORMAT, "Object of type %s is not JSON serializable", tt_jj_type(value));
+	}
+	dump->run->depth--;
+	return TT_OK;
+}
+
+/* v: ensure_ascii, indent, separators, sort_keys. */
+int tt_jj_add_json(struct jj_run *run, struct jj_builder *builder, struct jj_value value, const struct jj_value *v)
+{
+	static const char spaces[] = "                                ";
+	struct dump dump = {.run = run, .builder = builder, .quoting = JSON};
+	bool ascii;
+	TT_TRY(tt_jj_truth(run, v[0], &ascii));
+	TT_TRY(tt_jj_truth(run, v[3], &dump.sort_keys));
+	dump.quoting = ascii ? JSON_ASCII : JSON;
+	dump.indented = v[1].kind != JJ_MISSING && v[1].kind != JJ_NONE;
+	dump.indent = v[1];
+	if (v[1].kind == JJ_INT || v[1].kind == JJ_BOOL) {
+		int64_t width = v[1].kind == JJ_BOOL ? v[1].boolean : v[1].integer;
+		if (width > (int64_t)sizeof spaces - 1)
+			return tt_jj_fail(run, TT_ERR_UNSUPPORTED, "tojson with an indent above 32");
+		TT_TRY(tt_jj_text(run, spaces, width > 0 ? (size_t)width : 0, &dump.indent));
+	} else if (dump.indented && v[1].kind != JJ_STRING) {
+		return tt_jj_fail(run, TT_ERR_FORMAT, "tojson's indent is a number or a string");
+	}
+	if (v[2].kind == JJ_LIST || v[2].kind == JJ_TUPLE) {
+		if (v[2].list->n != 2 || v[2].list->items[0].kind != JJ_STRING || v[2].list->items[1].kind != JJ_STRING)
+			return tt_jj_fail(run, TT_ERR_FORMAT, "tojson's separators are two strings");
+		dump.item_separator = v[2].list->items[0];
+		dump.key_separator = v[2].list->items[1];
+	} else if (v[2].kind == JJ_MISSING || v[2].kind == JJ_NONE) {
+		TT_TRY(tt_jj_text(run, dump.indented ? "," : ", ", dump.indented ? 1 : 2, &dump.item_separator));
+		TT_TRY(tt_jj_text(run, ": ", 2, &dump.key_separator));
+	} else {
+		return tt_jj_fail(run, TT_ERR_FORMAT, "tojson's separators are two strings");
+	}
+	return dump_value(&dump, value, 0);
+}
+
+enum trust { TRUSTED, MESSAGES, MESSAGE, UNTRUSTED };
+
+static int from_json(struct jj_run *run, const json_t *json, enum trust trust, unsigned depth, struct jj_value *out);
+
+static int text_from_json(struct jj_run *run, const char *data, size_t n, enum trust trust, struct jj_value *out)
+{
+	struct jj_string *string = NULL;
+	if (tt_utf8_check(data, n) != n)
+		return tt_jj_fail(run, TT_ERR_FORMAT, "a string of the context is not valid UTF-8");
+	TT_TRY(tt_jj_alloc(&run->arena, &string, 1, sizeof *string));
+	*string = (struct jj_string){.data = data, .len = n, .mark = trust == TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED};
+	*out = (struct jj_value){.kind = JJ_STRING, .string = string};
+	return TT_OK;
+}
+
+/* How far the value of key is trusted, in an object that itself is by so much. */
+static enum trust trust_of(enum trust of, const char *key, const json_t *value, unsigned depth)
+{
+	if (depth == 0 && strcmp(key, "messages") == 0)
+		return MESSAGES;
+	if (depth == 0 && (strcmp(key, "tools") == 0 || strcmp(key, "documents") == 0))
+		return UNTRUSTED;
+	if (of == MESSAGE && strcmp(key, "role") == 0 && json_is_string(value))
+		return TRUSTED;
+	return of == TRUSTED ? TRUSTED : UNTRUSTED;
+}
+
+static int object_from_json(
+	struct jj_run *run, const json_t *json, enum trust trust, unsigned depth, struct jj_value *out)
+{
+	size_t n = json_object_size(json);
+	TT_TRY(tt_jj_new_dict(run, out));
+	struct jj_dict *dict = out->dict;
+	TT_TRY(tt_jj_grow(&run->arena, &dict->keys, &dict->key_capacity, n, sizeof *dict->keys));
+	TT_TRY(tt_jj_grow(&run->arena, &dict->values, &dict->value_capacity, n, sizeof *dict->values));
+	for (void *at = json_object_iter((json_t *)json); at; at = json_object_iter_next((json_t *)json, at)) {
+		const char *key = json_object_iter_key(at);
+		const json_t *value = json_object_iter_value(at);
+		TT_TRY(text_from_json(run, key, strlen(key), trust, &dict->keys[dict->n]));
+		TT_TRY(from_json(run, value, trust_of(trust, key, value, depth), depth + 1, &dict->values[dict->n]));
+		dict->n++;
+	}
+	return TT_OK;
+}
+
+static int array_from_json(
+	struct jj_run *run, const json_t *json, enum trust trust, unsigned depth, struct jj_value *out)
+{
+	size_t n = json_array_size(json);
+	struct jj_value *items = NULL;
+	TT_TRY(tt_jj_alloc(&run->arena, &items, n, sizeof *items));
+	for (size_t i = 0; i < n; i++) {
+		const json_t *item = json_array_get(json, i);
+		enum trust inner = trust == MESSAGES && json_is_object(item) ? MESSAGE : trust;
+		TT_TRY(from_json(run, item, inner == MESSAGES ? UNTRUSTED : inner, depth + 1, &items[i]));
+	}
+	return tt_jj_new_list(run, JJ_LIST, items, n, out);
+}
+
+static int from_json(struct jj_run *run, const json_t *json, enum trust trust, unsigned depth, struct jj_value *out)
+{
+	if (depth > run->max_depth)
+		return tt_jj_fail(run, TT_ERR_LIMIT, "the context is nested more than %u deep", run->max_depth);
+	switch (json_typeof(json)) {
+	case JSON_OBJECT:
+		return object_from_json(run, json, trust, depth, out);
+	case JSON_ARRAY:
+		return array_from_json(run, json, trust, depth, out);
+	case JSON_STRING:
+		return text_from_json(run, json_string_value(json), json_string_length(json), trust, out);
+	case JSON_INTEGER:
+		*out = tt_jj_int(json_integer_value(json));
+		return TT_OK;
+	case JSON_REAL:
+		*out = tt_jj_float(json_real_value(json));
+		return TT_OK;
+	case JSON_TRUE:
+	case JSON_FALSE:
+		*out = tt_jj_bool(json_is_true(json));
+		return TT_OK;
+	default:
+		*out = (struct jj_value){.kind = JJ_NONE};
+		return TT_OK;
+	}
+}
+
+int tt_jj_from_json(struct jj_run *run, const json_t *json, struct jj_value *out)
+{
+	if (!json_is_object(json))
+		return tt_jj_fail(run, TT_ERR_ARGUMENT, "the context is not an object");
+	return from_json(run, json, TRUSTED, 0, out);
+}

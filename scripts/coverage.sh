@@ -10,7 +10,7 @@ least=90
 tests='^(fuzz_.*|test_(batch_input|chat|config|faults|file|gguf|jinja|policy|safetensors|tokenizer|tokenizer_families|tokenizer_files|weights))$'
 files=(base/file.c base/json.c base/memory.c weights/config.c weights/config_gguf.c weights/config_hf.c weights/gguf.c
 	weights/gguf_values.c weights/safetensors.c weights/tensors.c controller/policy/policy_file.c controller/policy/layer_list.c
-	runtime/batch/body.c runtime/batch/ids.c runtime/batch/lines.c runtime/batch/sweep.c runtime/text/*.c)
+	runtime/openai/request_body.c runtime/batch/ids.c runtime/batch/lines.c runtime/batch/sweep.c runtime/text/*.c)
 
 rm -rf "$build/profiles"
 LLVM_PROFILE_FILE=$PWD/$build/profiles/%p.profraw ctest --test-dir "$build" -R "$tests" --output-on-failure >"$build/coverage.log" ||

@@ -18,7 +18,7 @@ declare -A sources=(
 	[tokenizer]='runtime/text/tokenizer/tokenizer_json.c runtime/text/tokenizer/tokenizer_json_steps.c runtime/text/tokenizer/pattern.c runtime/text/chat.c'
 	[template]='runtime/text/jinja_*.c'
 	[policy]='controller/policy/policy_file.c weights/safetensors.c'
-	[batch]='runtime/batch/body.c runtime/batch/row.c runtime/batch/sweep.c'
+	[batch]='runtime/openai/request_body.c runtime/batch/row.c runtime/batch/sweep.c'
 )
 declare -A max_len=([gguf]=8192 [safetensors]=4096 [config]=2048 [tokenizer]=4096 [template]=2048 [policy]=4096 [batch]=2048)
 

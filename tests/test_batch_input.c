@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "runtime/batch/body.h"
 #include "runtime/batch/ids.h"
 #include "runtime/batch/lines.h"
 #include "runtime/batch/sweep.h"
+#include "runtime/openai/request_body.h"
 #include "weights_files.h"
 
 static const char *const FILES[] = {"rows.jsonl"};

@@ -2,10 +2,10 @@
 #ifndef RUNTIME_BATCH_ROW_H
 #define RUNTIME_BATCH_ROW_H
 
-#include "runtime/batch/choice.h"
 #include "runtime/batch/ids.h"
 #include "runtime/batch/lines.h"
 #include "runtime/batch/sweep.h"
+#include "runtime/openai/response.h"
 
 /* What all rows of a job share. */
 struct tt_batch_job {

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_BATCH_TELEMETRY_H
 #define RUNTIME_BATCH_TELEMETRY_H
 
-#include "runtime/batch/choice.h"
+#include "runtime/openai/response.h"
 
 /* Appends a line for every token that ran (not the last generated one, which never does). custom_id: quoted JSON.
  * The request was submitted with trace and is finished. */

@@ -1,11 +1,11 @@
 /* The body of a request to OpenAI's API: what of it is honoured, what is refused, and the engine's options for it. The
  * server reads its requests with it as well. docs/formats.md has the table. */
-#ifndef RUNTIME_BATCH_BODY_H
-#define RUNTIME_BATCH_BODY_H
+#ifndef RUNTIME_OPENAI_REQUEST_BODY_H
+#define RUNTIME_OPENAI_REQUEST_BODY_H
 
 #include <jansson.h>
 
-#include "runtime/batch/policy_names.h"
+#include "runtime/openai/policy_names.h"
 
 enum { TT_MAX_CHOICES = 128, TT_MAX_STOP = 4 };
 

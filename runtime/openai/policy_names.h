@@ -1,6 +1,6 @@
 /* The policies that rows may name. */
-#ifndef RUNTIME_BATCH_POLICY_NAMES_H
-#define RUNTIME_BATCH_POLICY_NAMES_H
+#ifndef RUNTIME_OPENAI_POLICY_NAMES_H
+#define RUNTIME_OPENAI_POLICY_NAMES_H
 
 #include "runtime/trimtab.h"
 

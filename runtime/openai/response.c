@@ -1,4 +1,4 @@
-#include "runtime/batch/choice.h"
+#include "runtime/openai/response.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* What comes of a request: its choices, and the body of OpenAI's response. */
-#ifndef RUNTIME_BATCH_CHOICE_H
-#define RUNTIME_BATCH_CHOICE_H
+#ifndef RUNTIME_OPENAI_RESPONSE_H
+#define RUNTIME_OPENAI_RESPONSE_H
 
 #include "base/memory.h"
-#include "runtime/batch/body.h"
+#include "runtime/openai/request_body.h"
 
 struct tt_choice {
 	struct tt_request *request; /* once it is finished */

@@ -1,4 +1,4 @@
-#include "runtime/batch/policy_names.h"
+#include "runtime/openai/policy_names.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "runtime/batch/body.h"
+#include "runtime/openai/request_body.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "runtime/cli/cli.h"
 
 enum { MAP_TOKENS = 24, N_SHADES = 9 };
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
-#include "report_style.h"
+#include "runtime/cli/cli.h"
+#include "runtime/page/report_style.h"
 
 enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
 

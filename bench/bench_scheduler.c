@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/fail.h"
+#include "base/memory.h"
 #include "bench/synthetic.h"
 #include "runtime/engine/engine.h"
 
@@ -51,7 +52,7 @@ static void nothing_unload(struct tt_backend *b, const struct tt_model *loaded)
 	(void)loaded;
 }
 
-static int nothing_begin(struct tt_backend *b, const struct tt_step *step, bool *recorded, struct tt_error *err)
+static int nothing_begin(struct tt_backend *b, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
 {
 	(void)b;
 	(void)step;
@@ -61,7 +62,7 @@ static int nothing_begin(struct tt_backend *b, const struct tt_step *step, bool 
 }
 
 static int nothing_end(
-	struct tt_backend *b, const struct tt_step *step, const struct tt_results *outputs, struct tt_error *err)
+	struct tt_backend *b, const struct tt_step_plan *step, const struct tt_results *outputs, struct tt_error *err)
 {
 	struct nothing *n = (struct nothing *)b;
 	(void)err;

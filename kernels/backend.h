@@ -4,41 +4,7 @@
 
 #include "kernels/counters.h"
 #include "kernels/ops.h"
-
-/* What an engine will ask of a backend at most, so that a device sizes its buffers once. */
-struct tt_limits {
-	uint32_t max_tokens, max_seqs, max_samples; /* of a step */
-	uint32_t n_rows;                            /* of the coefficient table */
-	uint32_t context;                           /* positions of a sequence */
-	uint32_t riding;   /* captured rows that come with the other results; tt_limits_riding */
-	size_t plan_bytes; /* of the largest step plan */
-	bool fast;         /* kernels that do not promise strict's bits are allowed */
-};
-
-/* What a step gives: in the backend's memory as the ops write it, in the host's as finish returns it. All but logits, and
- * more captured rows than ride, lie in one block in this order, so that they leave a device in one copy. */
-struct tt_results {
-	float *decided;                       // [n_decisions][n_layers] coefficient rows
-	struct tt_decision_result *decisions; // [n_decisions]
-	struct tt_sample_result *samples;     // [n_samples]
-	float *norms;                         // [n_tokens][n_layers][2], NULL unless wanted
-	float *captured;                      // [n_captures][n_layers][hidden], NULL unless wanted
-	float *logits;                        // [n_samples][vocab], NULL unless wanted
-};
-
-/* Captured rows for which the block has room: 4 MiB of them, at most 64. */
-uint32_t tt_limits_riding(const struct tt_config *config);
-
-/* Points results into block (its logits stay), and gives the block's bytes; block may be NULL to ask for them. */
-size_t tt_results_layout(
-	struct tt_results *results, void *block, const struct tt_config *config, const struct tt_limits *limits);
-
-/* The part of the block that a step fills and the host reads. */
-struct tt_results_part {
-	size_t first, n_bytes;
-};
-struct tt_results_part tt_results_span(
-	const struct tt_step *step, const struct tt_config *config, const struct tt_limits *limits);
+#include "kernels/results.h"
 
 /* What the ops of a step hand to each other, in the backend's memory, rows contiguous. The numbers of q, attention and ffn
  * are the backend's own: f32 on a CPU, the twin's rounded to bf16 numbers, and bf16 under CUDA. */
@@ -70,7 +36,7 @@ struct tt_backend {
 		const struct tt_model **out, struct tt_error *);
 	void (*unload)(struct tt_backend *, const struct tt_model *loaded);
 	/* Takes the plan, which stays the caller's. *recorded: the ops of such a step are known and need not be called. */
-	int (*begin)(struct tt_backend *, const struct tt_step *, bool *recorded, struct tt_error *);
+	int (*begin)(struct tt_backend *, const struct tt_step_plan *, bool *recorded, struct tt_error *);
 	int (*embed)(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 	int (*qkv)(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
 	int (*narrow)(struct tt_backend *, const struct tt_narrow_args *, struct tt_error *); /* or NULL */
@@ -82,7 +48,8 @@ struct tt_backend {
 	int (*logits)(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 	int (*sample)(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
 	/* The step is complete: its results, which the ops wrote to outputs, go to the host. */
-	int (*end)(struct tt_backend *, const struct tt_step *, const struct tt_results *outputs, struct tt_error *);
+	int (*end)(
+		struct tt_backend *, const struct tt_step_plan *, const struct tt_results *outputs, struct tt_error *);
 	/* Waits for the oldest step; *results in host memory, until in_flight more steps have begun. */
 	int (*finish)(struct tt_backend *, struct tt_results *results, struct tt_error *);
 	void (*close)(struct tt_backend *);

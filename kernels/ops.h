@@ -10,7 +10,7 @@
 #define KERNELS_OPS_H
 
 #include "kernels/steer.h"
-#include "kernels/step.h"
+#include "kernels/step_plan.h"
 #include "weights/model.h"
 
 /* The KV pages of all layers: for layer l, page p and which (0 keys, 1 values)
@@ -32,7 +32,7 @@ static inline size_t tt_kv_element_bytes(enum tt_kv_type type)
 /* h = embedding of the tokens, times embedding_scale */
 struct tt_embed_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	const struct tt_matrix *embedding;      // [vocab][hidden]
 	const struct tt_sample_result *sampled; // of the step before: what negative tokens stand for
 	float *h;                               // out [n_tokens][hidden]
@@ -43,7 +43,7 @@ struct tt_embed_args {
  * rotated by its position; k and v appended to the pages. */
 struct tt_qkv_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	const struct tt_layer *layer;
 	uint32_t layer_index;
 	const float *inverse_frequencies; // [head_dim / 2] of this layer
@@ -56,10 +56,10 @@ struct tt_qkv_args {
  * front, and a step of those alone, which stays the backend's until the next. */
 struct tt_narrow_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
-	float *h;                        // in and out [n_tokens][hidden]
-	void *q;                         // in and out [n_tokens][n_heads * head_dim]
-	const struct tt_step **narrowed; /* out */
+	const struct tt_step_plan *step;
+	float *h;                             // in and out [n_tokens][hidden]
+	void *q;                              // in and out [n_tokens][n_heads * head_dim]
+	const struct tt_step_plan **narrowed; /* out */
 };
 
 /* Causal grouped-query attention over the pages, scale tt_config_attention_scale, over the keys of
@@ -68,7 +68,7 @@ struct tt_narrow_args {
 enum { TT_SPLIT_KEYS = 256 };
 struct tt_attention_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	uint32_t layer_index;
 	const void *q;   // [n_tokens][n_heads * head_dim]
 	void *attention; // out [n_tokens][n_heads * head_dim]
@@ -78,7 +78,7 @@ struct tt_attention_args {
 /* h += attention * wo^T (+ bo), the sum normalised by attn_post_norm where the layer has it */
 struct tt_o_proj_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	const struct tt_layer *layer;
 	const void *attention; // [n_tokens][n_heads * head_dim]
 	float *h;              // in and out [n_tokens][hidden]
@@ -87,7 +87,7 @@ struct tt_o_proj_args {
 /* ffn = activation(rmsnorm(h) * w_gate^T) * (rmsnorm(h) * w_up^T), biases inside */
 struct tt_gate_up_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	const struct tt_layer *layer;
 	const float *h; // [n_tokens][hidden]
 	void *ffn;      // out [n_tokens][ffn_size]
@@ -96,7 +96,7 @@ struct tt_gate_up_args {
 /* h = steer(h + ffn * w_down^T (+ bias)), the sum normalised by ffn_post_norm where the layer has it, then captured rows are stored. */
 struct tt_down_proj_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	const struct tt_layer *layer;
 	uint32_t layer_index;
 	const void *ffn;                   // [n_tokens][ffn_size]
@@ -113,7 +113,7 @@ struct tt_down_proj_args {
  * owner left, and in a step that decides and steers, layers up to the decision read it. */
 struct tt_control_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	int32_t layer_index; /* -1 before the first layer */
 	const struct tt_steer_slot *slots;
 	const float *captured;              // [n_captures][n_layers][hidden]
@@ -126,7 +126,7 @@ struct tt_control_args {
 /* logits = rmsnorm(h) * output^T, capped by logit_soft_cap, for the plan's sample rows */
 struct tt_logits_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	const float *output_norm;       // [hidden]
 	const struct tt_matrix *output; // [vocab][hidden]
 	const float *h;                 // [n_tokens][hidden]
@@ -135,7 +135,7 @@ struct tt_logits_args {
 
 struct tt_sample_args {
 	const struct tt_config *config;
-	const struct tt_step *step;
+	const struct tt_step_plan *step;
 	const float *logits;              // [n_samples][vocab]
 	struct tt_sample_result *results; // out [n_samples]
 };

@@ -1,5 +1,4 @@
-/* The block in which a step's results lie; kernels/backend.h. */
-#include "kernels/backend.h"
+#include "kernels/results.h"
 
 enum { RIDING_BYTES = 4 << 20, MAX_RIDING = 64, ALIGNMENT = 256 };
 
@@ -47,7 +46,7 @@ size_t tt_results_layout(
 }
 
 struct tt_results_part tt_results_span(
-	const struct tt_step *step, const struct tt_config *config, const struct tt_limits *limits)
+	const struct tt_step_plan *step, const struct tt_config *config, const struct tt_limits *limits)
 {
 	struct offsets o = offsets_of(config, limits);
 	size_t layer_floats = config->n_layers * sizeof(float), end = o.samples;

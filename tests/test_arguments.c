@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "bench/synthetic.h"
 #include "golden.h"
+#include "runtime/engine/request.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 #define MESSAGES "[{\"role\": \"user\", \"content\": \"Hi\"}]"
@@ -105,6 +106,7 @@ Test(arguments, engine)
 	tt_engine_stats(NULL, &stats);
 	NOTHING(stats.n_steps == 0 && stats.n_bytes_out == 0);
 	tt_engine_stats(engine, NULL);
+	cr_expect_str_eq(tt_when_word((enum tt_policy_when)99), "policy");
 	tt_policy_describe(NULL, &info);
 	NOTHING(!info.name && info.n_layers == 0 && !info.version);
 	tt_policy_describe(policy, NULL);
@@ -213,6 +215,7 @@ Test(arguments, request)
 	NOTHING(!tt_request_norms(NULL, &n) && n == 0);
 	struct tt_request *request = request_run(engine, &o);
 	NOTHING(!tt_request_norms(request, NULL) && !tt_request_hidden(request, UINT32_MAX));
+	NOTHING(!tt_request_coefficients(NULL, 0, 0) && !tt_request_coefficients(request, UINT32_MAX, 0));
 	NOTHING(!tt_request_decision(request, 0, NULL) && !tt_request_decision(request, UINT32_MAX, &decision));
 	NOTHING(!tt_request_next(request, NULL));
 	cr_expect(tt_request_next(request, &token), "a call without a token takes none");

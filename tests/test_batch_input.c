@@ -199,18 +199,18 @@ Test(batch_input, refuses_a_sweep_by_what_is_wrong)
 	tt_buffer_free(&many);
 }
 
-static int parse_body(struct tt_body *body, const char *text, enum tt_endpoint endpoint, struct tt_error *err)
+static int parse_body(struct tt_api_request *body, const char *text, enum tt_endpoint endpoint, struct tt_error *err)
 {
 	struct tt_named_policy named[] = {{.name = "a"}, {.name = "b"}};
 	struct tt_named_policies policies = {named, 2};
-	struct tt_body_context context = {
+	struct tt_api_context context = {
 		.policies = &policies, .max_tokens = 4, .sampling.top_p = 1, .now = 1700000000};
 	struct tt_text *model = NULL;
 	json_t *json = NULL;
 	cr_assert_eq(tt_text_open(&model, TT_TEST_DATA "/tiny-llama", err), TT_OK, "%s", err->message);
 	context.text = model;
 	cr_assert_eq(tt_json_parse(&json, text, strlen(text), "body", err), TT_OK, "%s", err->message);
-	int status = tt_body_parse(body, json, endpoint, &context, err);
+	int status = tt_api_request_parse(body, json, endpoint, &context, err);
 	json_decref(json);
 	tt_text_close(model);
 	return status;
@@ -269,7 +269,7 @@ Test(batch_input, refuses_a_body_by_its_key)
 		{TT_CHAT_COMPLETIONS, "{" SAY ",\"tools\":[{}]}", "tools is not supported"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct tt_body body;
+		struct tt_api_request body;
 		struct tt_error err = {0};
 		int status = parse_body(&body, cases[i].body, cases[i].endpoint, &err);
 		expect_refused(status, &err, cases[i].body, "", cases[i].words);
@@ -278,7 +278,7 @@ Test(batch_input, refuses_a_body_by_its_key)
 
 Test(batch_input, takes_what_asks_for_nothing)
 {
-	struct tt_body body;
+	struct tt_api_request body;
 	struct tt_error err = {0};
 	const char *text =
 		"{" SAY ",\"stream\":false,\"tools\":[],\"logit_bias\":{},\"presence_penalty\":0,\"store\":null,"
@@ -291,5 +291,5 @@ Test(batch_input, takes_what_asks_for_nothing)
 	cr_expect_str_eq(body.names[0], "b");
 	cr_expect(body.options.steering[1].scale == -2.0f && body.options.steering[0].scale == 1.0f);
 	cr_expect_gt(body.options.n_ids, 3);
-	tt_body_free(&body);
+	tt_api_request_free(&body);
 }

@@ -315,7 +315,7 @@ static int read_batch(struct tt_error *err)
 	options.sweep = "a,b.c@0,0.5";
 	options.system = "Be brief.";
 	struct tt_batch_job job = {.options = &options, .policies = {named, 2}};
-	struct tt_body_context context = {
+	struct tt_api_context context = {
 		.policies = &job.policies, .max_tokens = 4, .sampling.top_p = 1, .now = 1700000000};
 	struct tt_text *text = NULL;
 	struct tt_lines lines = {0};
@@ -331,13 +331,13 @@ static int read_batch(struct tt_error *err)
 		status = tt_lines_open(&lines, ROWS, (uint64_t)file.st_size, err);
 	while (status == TT_OK && found) {
 		struct tt_input input = {0};
-		struct tt_body body = {0};
+		struct tt_api_request body = {0};
 		status = tt_lines_next(&lines, &found, err);
 		if (status == TT_OK && found)
 			status = tt_input_read(&input, &job, &lines, &ids, err);
 		if (status == TT_OK && found && !input.code)
-			status = tt_body_parse(&body, input.body, input.endpoint, &context, err);
-		tt_body_free(&body);
+			status = tt_api_request_parse(&body, input.body, input.endpoint, &context, err);
+		tt_api_request_free(&body);
 		tt_input_free(&input);
 	}
 	tt_ids_seen_free(&ids);

@@ -181,11 +181,11 @@ static inline bool machine_has(enum tt_cpu_body_choice choice)
 }
 
 /* An empty step with room for the counts that are set; positions 0, 1, .. of one sequence, pages 0, 1, .. */
-static inline struct tt_step *make_step(struct tt_step counts)
+static inline struct tt_step_plan *make_step(struct tt_step_plan counts)
 {
 	struct tt_error err;
 	size_t capacity = 4096 + (size_t)64 * (counts.n_tokens + counts.n_samples + counts.n_seqs * counts.max_pages);
-	struct tt_step *step = must_alloc(capacity, 1);
+	struct tt_step_plan *step = must_alloc(capacity, 1);
 	*step = counts;
 	cr_assert(tt_step_layout(step, capacity, &err) == TT_OK, "%s", err.message);
 	for (uint32_t t = 0; t < step->n_tokens; t++) {

@@ -100,8 +100,8 @@ static void reference(
 static void run(
 	const struct world *w, struct tt_backend *backend, uint32_t first, uint32_t n, const float *q, float *out)
 {
-	struct tt_step *step =
-		make_step((struct tt_step){.n_tokens = w->n_seqs * n, .n_seqs = w->n_seqs, .max_pages = w->max_pages});
+	struct tt_step_plan *step = make_step(
+		(struct tt_step_plan){.n_tokens = w->n_seqs * n, .n_seqs = w->n_seqs, .max_pages = w->max_pages});
 	memcpy(tt_step_pages(step), w->pages, w->n_seqs * w->max_pages * sizeof(int32_t));
 	for (uint32_t t = 0; t < w->n_seqs * n; t++) {
 		tt_step_seqs(step)[t] = (int32_t)(t / n);

@@ -14,7 +14,7 @@ static double rounded(double x)
 struct layer_world {
 	struct tt_backend *twin;
 	struct tt_config config;
-	struct tt_step *step;
+	struct tt_step_plan *step;
 	struct tt_layer layer;
 	struct test_matrix wq, wk, wv, wo, w_gate, w_up, w_down, output;
 	float *norm, *head_norms, *bias, *h, *q, *attention, *ffn, *logits, inverse[HEAD_DIM / 2];
@@ -33,8 +33,8 @@ static struct layer_world open_world(void)
 			.ffn_size = FFN,
 			.vocab_size = VOCAB,
 			.rms_norm_eps = 1e-5f},
-		.step = make_step(
-			(struct tt_step){.n_tokens = TOKENS, .n_seqs = 1, .n_samples = TOKENS, .max_pages = PAGES}),
+		.step = make_step((struct tt_step_plan){
+			.n_tokens = TOKENS, .n_seqs = 1, .n_samples = TOKENS, .max_pages = PAGES}),
 		.wq = random_matrix(TT_TYPE_BF16, Q, HIDDEN, 1),
 		.wk = random_matrix(TT_TYPE_BF16, KV, HIDDEN, 2),
 		.wv = random_matrix(TT_TYPE_BF16, KV, HIDDEN, 3),

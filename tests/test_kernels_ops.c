@@ -71,7 +71,7 @@ Test(kernels_ops, embed_copies_rows_and_refuses_unknown_tokens)
 	struct tt_config config = {.hidden_size = WIDTH, .vocab_size = 11};
 	for (int t = 0; t < N_TYPES; t++) {
 		struct test_matrix m = random_matrix(TYPES[t], 11, WIDTH, 3);
-		struct tt_step *step = make_step((struct tt_step){.n_tokens = 3});
+		struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = 3});
 		float h[3 * WIDTH];
 		struct tt_embed_args args = {.config = &config, .step = step, .embedding = &m.matrix, .h = h};
 		struct tt_error err;
@@ -168,7 +168,7 @@ static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum 
 		layer.bv = bias + q_width + kv_width;
 	}
 	/* Two sequences, interleaved pages, the second from position 37 on. */
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = n, .n_seqs = 2, .max_pages = 6});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n, .n_seqs = 2, .max_pages = 6});
 	struct tt_kv_pages kv = {.type = s->kv, .n_pages = 12};
 	kv.data = must_alloc((size_t)2 * 12 * 2 * kv_width * TT_PAGE_TOKENS, 4);
 	for (uint32_t i = 0; i < 6; i++) {
@@ -230,7 +230,7 @@ Test(kernels_ops, qkv_equals_the_reference)
 Test(kernels_ops, rotations_are_made_again_when_positions_or_frequencies_change)
 {
 	struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_BEST);
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = 2, .n_seqs = 1, .max_pages = 1});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = 2, .n_seqs = 1, .max_pages = 1});
 	float inverse[2] = {1, 0.25f};
 	const float *out;
 	for (int round = 0; round < 3; round++) {
@@ -274,7 +274,7 @@ static void check_ffn(const struct shape *s, uint32_t n, uint32_t threads, enum 
 	double *x = must_alloc(s->hidden, sizeof *x), *g = must_alloc(s->ffn, sizeof *g),
 	       *u = must_alloc(s->ffn, sizeof *u);
 	struct tt_layer layer = {.ffn_norm = norm, .w_gate = gate.matrix, .w_up = up.matrix, .w_down = down.matrix};
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = n});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n});
 	if (s->gemma)
 		layer.ffn_post_norm = norm;
 	if (s->biased) {
@@ -339,7 +339,7 @@ static void check_extreme_gates(bool gelu)
 		.w_up = {identity, TT_TYPE_F32, N, N},
 		.b_gate = gates,
 		.b_up = ones};
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = 1});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = 1});
 	for (int i = 0; i < N; i++)
 		norm[i] = h[i] = ones[i] = 1;
 	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
@@ -374,7 +374,7 @@ Test(kernels_ops, logits_equal_the_reference_for_the_sampled_rows)
 		float *norm = random_floats(s->hidden, 1, 2), *h = random_floats((size_t)12 * s->hidden, 2, 3);
 		float logits[3 * 101];
 		double *x = must_alloc(s->hidden, sizeof *x), want[101];
-		struct tt_step *step = make_step((struct tt_step){.n_tokens = 12, .n_samples = 3});
+		struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = 12, .n_samples = 3});
 		static const uint32_t picked[3] = {11, 0, 4};
 		for (int j = 0; j < 3; j++)
 			tt_step_samples(step)[j].token = picked[j];

@@ -10,7 +10,7 @@ static void run_o_proj(struct tt_backend *backend, const struct tt_matrix *w, co
 {
 	struct tt_config config = {.hidden_size = w->n_out};
 	struct tt_layer layer = {.wo = *w, .bo = bias};
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = n_rows});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n_rows});
 	struct tt_error err = {0};
 	int code = backend->o_proj(backend,
 		&(struct tt_o_proj_args){.config = &config, .step = step, .layer = &layer, .attention = x, .h = h},

@@ -24,7 +24,7 @@ static void sample(const float *logits, uint32_t vocab, uint32_t n, const struct
 	struct tt_sample_result *results, uint32_t threads, enum tt_cpu_body_choice choice)
 {
 	struct tt_config config = {.vocab_size = vocab};
-	struct tt_step *step = make_step((struct tt_step){.n_samples = n});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_samples = n});
 	struct tt_backend *backend = open_cpu(threads, choice);
 	memcpy(tt_step_samples(step), plans, n * sizeof *plans);
 	struct tt_sample_args args = {&config, step, logits, results};

@@ -15,7 +15,7 @@ static const enum tt_policy_op slot_ops[SLOTS] = {
 struct fixture {
 	struct tt_config config;
 	struct tt_layer layer;
-	struct tt_step *step;
+	struct tt_step_plan *step;
 	struct tt_steer_slot slots[SLOTS];
 	float directions[SLOTS][LAYERS][2][HIDDEN], readers[LAYERS][2][HIDDEN], targets[LAYERS][2], weights[LAYERS];
 	float zeros[HIDDEN * FFN], ffn[8 * FFN], h[8 * HIDDEN], coef[8 * LAYERS], captured[8 * LAYERS * HIDDEN];
@@ -52,7 +52,7 @@ static struct fixture *make_fixture(uint32_t n)
 	uint64_t random = 12;
 	f->config = (struct tt_config){.n_layers = LAYERS, .hidden_size = HIDDEN, .ffn_size = FFN};
 	f->layer.w_down = (struct tt_matrix){f->zeros, TT_TYPE_F32, HIDDEN, FFN};
-	f->step = make_step((struct tt_step){.n_tokens = n, .n_rows = 8});
+	f->step = make_step((struct tt_step_plan){.n_tokens = n, .n_rows = 8});
 	for (size_t i = 0; i < sizeof f->directions / sizeof(float); i++)
 		(&f->directions[0][0][0][0])[i] = random_float(&random);
 	for (int i = 0; i < LAYERS; i++) {
@@ -345,7 +345,7 @@ struct control {
 static struct control *make_control(void)
 {
 	struct control *c = must_alloc(1, sizeof *c);
-	struct tt_step counts = {.n_tokens = 1, .n_rows = 8, .n_decisions = 3};
+	struct tt_step_plan counts = {.n_tokens = 1, .n_rows = 8, .n_decisions = 3};
 	uint64_t random = 4;
 	c->f = make_fixture(1);
 	free(c->f->step);

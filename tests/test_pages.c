@@ -1,6 +1,7 @@
 /* KV pages that serve more than one request, where what steered them is all that tells them apart. Each answer is held against
  * the same request's on an engine of its own, and against what must be shared, so that nothing passes by never sharing. */
 #include "golden.h"
+#include "runtime/schedule/prefix_cache.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 

@@ -15,10 +15,10 @@ static void expect_same_bits(const float *got, const float *want, size_t n, cons
 	cr_assert_eq(memcmp(got, want, n * sizeof *got), 0, "%s: bits differ", what);
 }
 
-static struct tt_step *make_step(struct tt_step counts)
+static struct tt_step_plan *make_step(struct tt_step_plan counts)
 {
 	enum { CAPACITY = 1 << 12 };
-	struct tt_step *step = calloc(1, CAPACITY);
+	struct tt_step_plan *step = calloc(1, CAPACITY);
 	*step = counts;
 	must(tt_step_layout(step, CAPACITY, err));
 	return step;
@@ -64,7 +64,7 @@ static void check_operation(const char *path, const char *name)
 	float readers[LAYERS * 3 * HIDDEN], scratch[HIDDEN], table[(N + 1) * LAYERS] = {0};
 	struct tt_steer_slot slot = slot_of(p, readers);
 	struct tt_config config = {.n_layers = LAYERS, .hidden_size = HIDDEN};
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = N, .n_rows = N + 1});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = N, .n_rows = N + 1});
 	float *h = golden_floats(golden, "h", &n_h), *coef = golden_floats(golden, "coef", &n_coef), got[N * HIDDEN];
 	struct tt_backend *backend;
 	must(tt_cpu_open(&backend, 1, err));
@@ -118,7 +118,8 @@ static struct decided decide(
 	struct decided out;
 	struct tt_steer_slot slot = slot_of(p, (float[LAYERS * 3 * HIDDEN]){0});
 	struct tt_config config = {.n_layers = LAYERS, .hidden_size = HIDDEN};
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = 1, .n_rows = N_DECISIONS + 1, .n_decisions = n});
+	struct tt_step_plan *step =
+		make_step((struct tt_step_plan){.n_tokens = 1, .n_rows = N_DECISIONS + 1, .n_decisions = n});
 	struct tt_backend *backend;
 	must(tt_cpu_open(&backend, n_threads, err));
 	memset(&out, 0x7f, sizeof out);

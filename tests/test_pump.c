@@ -10,6 +10,7 @@
 #include "controller/policy/policy.h"
 #include "golden.h"
 #include "runtime/engine/pump.h"
+#include "runtime/engine/request.h"
 #include "weights_files.h"
 
 #define TINY GOLDEN("tiny-llama")
@@ -209,10 +210,10 @@ Test(pump, leaves_nothing_when_it_is_stopped)
 
 /* ---- Steps that fail */
 
-static int (*real_begin)(struct tt_backend *, const struct tt_step *, bool *, struct tt_error *);
+static int (*real_begin)(struct tt_backend *, const struct tt_step_plan *, bool *, struct tt_error *);
 static atomic_int steps_left; /* before one fails, and all after it */
 
-static int begin(struct tt_backend *backend, const struct tt_step *step, bool *recorded, struct tt_error *err)
+static int begin(struct tt_backend *backend, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
 {
 	if (steps_left-- <= 0)
 		return tt_fail(err, TT_ERR_DEVICE, "the device fell over");

@@ -33,18 +33,18 @@ static size_t may_show(const char *text, size_t n, const struct stops *stops)
 	return n;
 }
 
-static void reply_open(struct tt_reply *reply, size_t n_tokens, const struct stops *stops)
+static void reply_open(struct tt_stop_strings *reply, size_t n_tokens, const struct stops *stops)
 {
 	struct tt_error err = {0};
-	*reply = (struct tt_reply){0};
-	cr_assert_eq(tt_reply_open(reply, n_tokens, stops->strings, stops->n, &err), TT_OK, "%s", err.message);
+	*reply = (struct tt_stop_strings){0};
+	cr_assert_eq(tt_stop_strings_open(reply, n_tokens, stops->strings, stops->n, &err), TT_OK, "%s", err.message);
 }
 
 /* The piece that comes with token i is want[n]. */
-static void expect_given(struct tt_reply *reply, size_t i, const char *want, size_t n, const char *what)
+static void expect_given(struct tt_stop_strings *reply, size_t i, const char *want, size_t n, const char *what)
 {
 	size_t n_given;
-	const char *given = tt_reply_give(reply, i, &n_given);
+	const char *given = tt_stop_strings_give(reply, i, &n_given);
 	cr_assert(n_given == n && !memcmp(given, want, n) && given[n] == 0, "%s, token %zu: \"%s\", not \"%.*s\"", what,
 		i, given, (int)n, want);
 }
@@ -52,7 +52,7 @@ static void expect_given(struct tt_reply *reply, size_t i, const char *want, siz
 /* ASCII text, cut into tokens after each byte whose bit is set in cuts, read as it comes. */
 static void check_as_it_comes(const char *text, unsigned cuts, const struct stops *stops)
 {
-	struct tt_reply reply;
+	struct tt_stop_strings reply;
 	size_t n = strlen(text), shown = 0, token = 0;
 	bool stopped = false;
 	char what[100];
@@ -62,17 +62,17 @@ static void check_as_it_comes(const char *text, unsigned cuts, const struct stop
 		if (end < n && !(cuts >> (end - 1) & 1))
 			continue;
 		size_t stop = first_stop(text, end, stops);
-		stopped = tt_reply_add(&reply, text + begin, end - begin);
+		stopped = tt_stop_strings_add(&reply, text + begin, end - begin);
 		cr_assert_eq(stopped, stop != SIZE_MAX, "%s, token %zu", what, token);
 		if (stopped || end == n)
-			tt_reply_finish(&reply);
+			tt_stop_strings_finish(&reply);
 		size_t until = stopped ? stop : end == n ? n : may_show(text, end, stops);
 		cr_assert_geq(until, shown, "the definition takes back what it has shown");
 		expect_given(&reply, token++, text + shown, until - shown, what);
 		shown = until;
 		begin = end;
 	}
-	tt_reply_close(&reply);
+	tt_stop_strings_close(&reply);
 }
 
 static const struct stops SETS[] = {
@@ -110,16 +110,16 @@ struct token {
 
 static void check_tokens(const struct token *tokens, size_t n, const struct stops *stops, bool stops_there)
 {
-	struct tt_reply reply;
+	struct tt_stop_strings reply;
 	reply_open(&reply, n, stops);
 	for (size_t i = 0; i < n; i++) {
-		bool stopped = tt_reply_add(&reply, tokens[i].bytes, tokens[i].n);
+		bool stopped = tt_stop_strings_add(&reply, tokens[i].bytes, tokens[i].n);
 		cr_assert_eq(stopped, stops_there && i + 1 == n, "token %zu", i);
 		if (i + 1 == n)
-			tt_reply_finish(&reply);
+			tt_stop_strings_finish(&reply);
 		expect_given(&reply, i, tokens[i].shown, strlen(tokens[i].shown), "tokens");
 	}
-	tt_reply_close(&reply);
+	tt_stop_strings_close(&reply);
 }
 
 /* U+00E9 and U+20AC cut into their bytes; U+FFFD for what is left half. */
@@ -141,29 +141,29 @@ Test(reply, code_points_over_tokens)
 	check_tokens(other, 2, &euro, false);
 }
 
-/* Read late, each token still has its own text, and the last of them what was held. */
+/* Read late, each token has the text that it had when it came: what was held then comes with the token that freed it. */
 Test(reply, tokens_that_are_read_late_have_their_own_text)
 {
 	static const struct stops end = {{"END"}, 1};
-	static const struct token tokens[] = {{"ab", 2, "ab"}, {"cE", 2, "cE"}, {"Nx", 2, "Nx"}, {"E", 1, "E"}};
-	struct tt_reply reply;
+	static const struct token tokens[] = {{"ab", 2, "ab"}, {"cE", 2, "c"}, {"Nx", 2, "ENx"}, {"E", 1, "E"}};
+	struct tt_stop_strings reply;
 	reply_open(&reply, 4, &end);
 	for (size_t i = 0; i < 4; i++)
-		cr_assert_not(tt_reply_add(&reply, tokens[i].bytes, tokens[i].n));
+		cr_assert_not(tt_stop_strings_add(&reply, tokens[i].bytes, tokens[i].n));
 	expect_given(&reply, 0, "ab", 2, "not finished");
-	tt_reply_finish(&reply);
+	tt_stop_strings_finish(&reply);
 	for (size_t i = 1; i < 4; i++)
-		expect_given(&reply, i, tokens[i].shown, tokens[i].n, "finished");
-	tt_reply_close(&reply);
+		expect_given(&reply, i, tokens[i].shown, strlen(tokens[i].shown), "finished");
+	tt_stop_strings_close(&reply);
 
 	/* The stop string takes back what lies before its last token, none of which was read. */
 	reply_open(&reply, 3, &end);
-	cr_assert_not(tt_reply_add(&reply, "aE", 2));
-	cr_assert_not(tt_reply_add(&reply, "N", 1));
-	cr_assert(tt_reply_add(&reply, "D!", 2));
-	tt_reply_finish(&reply);
+	cr_assert_not(tt_stop_strings_add(&reply, "aE", 2));
+	cr_assert_not(tt_stop_strings_add(&reply, "N", 1));
+	cr_assert(tt_stop_strings_add(&reply, "D!", 2));
+	tt_stop_strings_finish(&reply);
 	expect_given(&reply, 0, "a", 1, "stopped");
 	expect_given(&reply, 1, "", 0, "stopped");
 	expect_given(&reply, 2, "", 0, "stopped");
-	tt_reply_close(&reply);
+	tt_stop_strings_close(&reply);
 }

@@ -4,6 +4,7 @@
 
 #include "golden.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/request.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 

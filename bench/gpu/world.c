@@ -183,7 +183,7 @@ int tt_kernel_world_open(struct tt_kernel_world *w, const char *model, bool tiny
 }
 
 /* The tokens of the step, on pages that start at first. */
-static void fill_step(const struct tt_kernel_world *w, struct tt_step *step, bool steered, uint32_t first)
+static void fill_step(const struct tt_kernel_world *w, struct tt_step_plan *step, bool steered, uint32_t first)
 {
 	for (uint32_t i = 0; i < step->n_tokens; i++) {
 		tt_step_tokens(step)[i] = (int32_t)(i * 7919 % w->config.vocab_size);
@@ -206,7 +206,7 @@ static void fill_step(const struct tt_kernel_world *w, struct tt_step *step, boo
 int tt_kernel_world_step(struct tt_kernel_world *w, const struct tt_kernel_world *base, uint32_t n, bool prefill,
 	bool steered, struct tt_error *err)
 {
-	struct tt_step counts = {.n_tokens = n, .n_seqs = prefill ? 1 : n, .n_samples = prefill ? 1 : n};
+	struct tt_step_plan counts = {.n_tokens = n, .n_seqs = prefill ? 1 : n, .n_samples = prefill ? 1 : n};
 	*w = *base;
 	w->is_base = false;
 	w->prefill = prefill;
@@ -288,9 +288,9 @@ void tt_kernel_world_weights(
 	*output = matrix_at(w, copy, c->vocab_size, d);
 }
 
-const struct tt_step *tt_kernel_world_plan(const struct tt_kernel_world *w, uint32_t index)
+const struct tt_step_plan *tt_kernel_world_plan(const struct tt_kernel_world *w, uint32_t index)
 {
-	return (const struct tt_step *)(void *)(w->plans + (size_t)(index % w->n_plans) * w->plan_bytes);
+	return (const struct tt_step_plan *)(void *)(w->plans + (size_t)(index % w->n_plans) * w->plan_bytes);
 }
 
 int tt_kernel_world_restore(struct tt_kernel_world *w, struct tt_error *err)

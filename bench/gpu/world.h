@@ -12,8 +12,8 @@ struct tt_kernel_world {
 	uint32_t context, max_tokens, max_seqs; /* of any step */
 	uint32_t n_tokens, n_samples;           /* of this one */
 
-	struct tt_step *step; /* host */
-	char *plans;          // device [n_plans][plan_bytes]: the step on other pages each
+	struct tt_step_plan *step; /* host */
+	char *plans;               // device [n_plans][plan_bytes]: the step on other pages each
 	uint32_t n_plans, plan_bytes;
 
 	char *weights; // device, any matrix of any copy
@@ -39,7 +39,7 @@ void tt_kernel_world_close(struct tt_kernel_world *world);
 /* The copy-th set of weights. */
 void tt_kernel_world_weights(
 	const struct tt_kernel_world *world, uint32_t copy, struct tt_layer *layer, struct tt_matrix *output);
-const struct tt_step *tt_kernel_world_plan(const struct tt_kernel_world *world, uint32_t index);
+const struct tt_step_plan *tt_kernel_world_plan(const struct tt_kernel_world *world, uint32_t index);
 
 /* h and what belongs to it as they were at first. */
 int tt_kernel_world_restore(struct tt_kernel_world *world, struct tt_error *err);

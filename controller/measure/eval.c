@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/outputs.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/outputs.h"
 
 enum { BLOCK = 128 };
 

@@ -59,7 +59,7 @@ static struct tt_cpu_queries block_queries(
 	const struct tt_attention_args *args, const struct plan *plan, const struct block *block, uint32_t kv_head)
 {
 	const struct tt_config *c = args->config;
-	const struct tt_step *step = args->step;
+	const struct tt_step_plan *step = args->step;
 	size_t q_stride = (size_t)c->n_heads * c->head_dim;
 	uint32_t seq = (uint32_t)tt_step_seqs(step)[block->first];
 	return (struct tt_cpu_queries){

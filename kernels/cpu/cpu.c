@@ -117,7 +117,7 @@ static void cpu_unload(struct tt_backend *backend, const struct tt_model *loaded
 		tt_cpu_unload_bf16(loaded);
 }
 
-static int cpu_begin(struct tt_backend *backend, const struct tt_step *step, bool *recorded, struct tt_error *err)
+static int cpu_begin(struct tt_backend *backend, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
 {
 	(void)backend;
 	(void)step;
@@ -128,8 +128,8 @@ static int cpu_begin(struct tt_backend *backend, const struct tt_step *step, boo
 
 /* The ops have run. With steps in flight the next one writes where this one did, so what the host has yet to read is put
  * aside; a step that wants captured rows or logits is never followed before it is finished. */
-static int cpu_end(
-	struct tt_backend *backend, const struct tt_step *step, const struct tt_results *outputs, struct tt_error *err)
+static int cpu_end(struct tt_backend *backend, const struct tt_step_plan *step, const struct tt_results *outputs,
+	struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	struct tt_results *own = &cpu->finished[cpu->n_ended % 2];

@@ -63,8 +63,8 @@ int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *str
 
 /* cos and sin of position * inverse frequency for every token of the step, [n_tokens][2][n_pairs]. Kept until the
  * positions or the frequencies change, so that the layers of a step share it. */
-int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
-	const float **out, struct tt_error *err);
+int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step_plan *step, const float *inverse_frequencies,
+	uint32_t n_pairs, const float **out, struct tt_error *err);
 
 /* The threads for an op of so many multiply-adds: NULL, the caller alone, where it takes no longer than waking them. */
 static inline struct tt_threads *tt_cpu_threads_for(const struct tt_cpu *cpu, uint64_t n_mul_adds)

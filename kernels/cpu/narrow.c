@@ -15,7 +15,7 @@ int tt_cpu_narrow(struct tt_backend *backend, const struct tt_narrow_args *args,
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	const struct tt_config *c = args->config;
 	uint32_t n = args->step->n_tokens, *kept;
-	struct tt_step *step;
+	struct tt_step_plan *step;
 	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_STEP, args->step->n_bytes, 1, &step, err));
 	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_KEPT, n, 2 * sizeof *kept, &kept, err));
 	TT_TRY(tt_step_narrow(args->step, step, kept, kept + n, err));

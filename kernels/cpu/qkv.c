@@ -58,7 +58,7 @@ static void rotate_token(const struct rotate_job *rows, uint32_t t, float *head)
 {
 	const struct tt_qkv_args *args = rows->args;
 	const struct tt_config *c = args->config;
-	const struct tt_step *step = args->step;
+	const struct tt_step_plan *step = args->step;
 	uint32_t n_pairs = c->head_dim / 2, position = (uint32_t)tt_step_positions(step)[t];
 	size_t hd = c->head_dim, page_size = (size_t)c->n_kv_heads * TT_PAGE_TOKENS * hd;
 	const int32_t *pages = tt_step_pages(step) + (size_t)tt_step_seqs(step)[t] * step->max_pages;

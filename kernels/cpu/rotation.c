@@ -30,8 +30,8 @@ static void make_angles(void *context, uint32_t job, uint32_t thread)
 	}
 }
 
-int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step *step, const float *inverse_frequencies, uint32_t n_pairs,
-	const float **out, struct tt_error *err)
+int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step_plan *step, const float *inverse_frequencies,
+	uint32_t n_pairs, const float **out, struct tt_error *err)
 {
 	const int32_t *positions = tt_step_positions(step);
 	uint32_t n_tokens = step->n_tokens;

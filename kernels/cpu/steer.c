@@ -24,7 +24,7 @@ static void apply(const struct tt_cpu_body *body, const struct tt_steer_slot *sl
 
 void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch)
 {
-	const struct tt_step *step = args->step;
+	const struct tt_step_plan *step = args->step;
 	const uint16_t *rows = tt_step_coef_rows(step) + (size_t)token * TT_STACK, *slots = tt_step_row_slots(step);
 	size_t hidden = args->config->hidden_size, n_layers = args->config->n_layers, l = args->layer_index;
 	float *h = args->h + token * hidden, *norms = args->norms ? args->norms + (token * n_layers + l) * 2 : NULL;

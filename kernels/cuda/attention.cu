@@ -524,7 +524,7 @@ enum { PARTIAL_LIMIT = 256 << 20, BLOCKS_FOR_ALL = 4 };
 static void account(
 	const struct tt_attention_args *args, const struct attention_kernel_args *a, struct tt_launch *launch)
 {
-	const struct tt_step *step = args->step;
+	const struct tt_step_plan *step = args->step;
 	const int32_t *seqs = tt_step_seqs(step), *positions = tt_step_positions(step);
 	uint64_t keys_read = 0, pairs = 0;
 	for (uint32_t t = 0; t < step->n_tokens; t++) {

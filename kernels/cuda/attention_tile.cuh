@@ -30,12 +30,12 @@ enum {
 };
 
 struct attention_kernel_args {
-	const struct tt_step *plan; // device
-	const tt_bf16 *q;           // [n_tokens][n_heads * head_dim]
-	tt_bf16 *out;               // [n_tokens][n_heads * head_dim]
-	const tt_bf16 *kv;          // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
-	float *partial;             // [tokens][kv heads * parts][n_splits] of attention_partial_floats
-	uint32_t *arrivals;         // [tokens][kv heads * parts]
+	const struct tt_step_plan *plan; // device
+	const tt_bf16 *q;                // [n_tokens][n_heads * head_dim]
+	tt_bf16 *out;                    // [n_tokens][n_heads * head_dim]
+	const tt_bf16 *kv;               // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
+	float *partial;                  // [tokens][kv heads * parts][n_splits] of attention_partial_floats
+	uint32_t *arrivals;              // [tokens][kv heads * parts]
 	uint32_t n_heads, n_kv_heads, head_dim, group, window;
 	uint32_t tile_tokens;         /* positions are cut at its multiples */
 	uint32_t tile_heads, n_parts; /* a group of more heads than a tile has rows takes several */
@@ -121,7 +121,7 @@ struct attention_tile {
 	uint32_t first_split, end_split;
 };
 
-TT_DEVICE const int32_t *plan_array(const struct tt_step *plan, const uint32_t *offset)
+TT_DEVICE const int32_t *plan_array(const struct tt_step_plan *plan, const uint32_t *offset)
 {
 	return (const int32_t *)((const char *)plan + tt_load_4(offset, TT_TRAFFIC_PLAN));
 }

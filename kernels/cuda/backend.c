@@ -124,7 +124,7 @@ static void cuda_unload(struct tt_backend *backend, const struct tt_model *loade
 /* -- A step -- */
 
 /* Parts of 256 keys that the longest sequence has, as a power of two, so that a graph serves many lengths. */
-static uint32_t splits_of(const struct tt_step *step)
+static uint32_t splits_of(const struct tt_step_plan *step)
 {
 	const int32_t *positions = tt_step_positions(step);
 	int32_t last = 0;
@@ -136,7 +136,7 @@ static uint32_t splits_of(const struct tt_step *step)
 	return n;
 }
 
-static int cuda_begin(struct tt_backend *backend, const struct tt_step *step, bool *recorded, struct tt_error *err)
+static int cuda_begin(struct tt_backend *backend, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_ended % TT_CUDA_FLIGHTS];
@@ -156,7 +156,7 @@ static int cuda_begin(struct tt_backend *backend, const struct tt_step *step, bo
 }
 
 /* What is too much to come with the other results, behind it in the flight's own memory. */
-static int drain(struct tt_cuda *cuda, struct tt_cuda_flight *flight, const struct tt_step *step,
+static int drain(struct tt_cuda *cuda, struct tt_cuda_flight *flight, const struct tt_step_plan *step,
 	const struct tt_results *outputs, struct tt_error *err)
 {
 	const struct tt_config *c = &cuda->config;
@@ -184,8 +184,8 @@ static int drain(struct tt_cuda *cuda, struct tt_cuda_flight *flight, const stru
 	return TT_OK;
 }
 
-static int cuda_end(
-	struct tt_backend *backend, const struct tt_step *step, const struct tt_results *outputs, struct tt_error *err)
+static int cuda_end(struct tt_backend *backend, const struct tt_step_plan *step, const struct tt_results *outputs,
+	struct tt_error *err)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_ended % TT_CUDA_FLIGHTS];

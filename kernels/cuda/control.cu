@@ -17,7 +17,7 @@ static const uint32_t MIN_BLOCKS = 32;
 static const uint32_t UNITS = 4; /* hidden units a block computes together: x_c is read once for four rows of weights */
 
 struct control_args {
-	const struct tt_step *plan;         // device
+	const struct tt_step_plan *plan;    // device
 	const struct tt_steer_slot *slots;  // device
 	const float *captured;              // [n_captures][n_layers][hidden]
 	float *coef;                        // [n_rows][n_layers]

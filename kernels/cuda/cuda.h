@@ -63,7 +63,7 @@ struct tt_cuda {
 
 	/* The step under way. Kernels read counts and arrays from plan; grids are sized by the rows below, which in a decode
 	 * graph are its bucket and may be more than plan->n_tokens. */
-	const struct tt_step *plan; // device [limits.plan_bytes]
+	const struct tt_step_plan *plan; // device [limits.plan_bytes]
 	uint32_t grid_tokens, grid_samples;
 	bool row_steering; /* as the plan says: steer_row.cu runs behind down_proj and steers all */
 	uint32_t
@@ -120,7 +120,7 @@ int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t
 /* graphs.c. A decode step runs from a graph made for its bucket: a number of rows and of splits at least as large as its own,
  * with what else decides which kernels run. The first step of a bucket runs without (it makes room for scratch), the second is
  * captured as it runs, and later ones are one launch each. Loading a policy captures nothing. */
-int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step *step, bool *recorded, struct tt_error *err);
+int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step_plan *step, bool *recorded, struct tt_error *err);
 int tt_cuda_graphs_end(struct tt_cuda *cuda, struct tt_error *err);
 void tt_cuda_graphs_drop(struct tt_cuda *cuda); /* all of them: something they point to has moved */
 void tt_cuda_graphs_close(struct tt_cuda *cuda);

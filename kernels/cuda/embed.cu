@@ -14,7 +14,7 @@
 enum { EMBED_THREADS = 512, EMBED_COLUMNS = TT_WARP * 4, EMBED_TOKENS = 64 };
 
 struct embed {
-	const struct tt_step *plan;
+	const struct tt_step_plan *plan;
 	const tt_bf16 *embedding;               // [vocab][hidden]
 	const struct tt_sample_result *sampled; // of the step before
 	const float *gamma;                     // [hidden]

@@ -36,7 +36,7 @@ static uint32_t bucket_of(uint32_t n)
 }
 
 /* A token a sequence, no gates, and nothing that the host sizes for this step alone. */
-static bool is_decode(const struct tt_cuda *cuda, const struct tt_step *step)
+static bool is_decode(const struct tt_cuda *cuda, const struct tt_step_plan *step)
 {
 	return step->n_tokens == step->n_seqs && step->n_samples > 0 && step->n_samples <= step->n_tokens &&
 	       step->n_decisions == 0 && step->n_captures <= cuda->limits.riding;
@@ -70,7 +70,7 @@ static int find(
 	return TT_OK;
 }
 
-int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step *step, bool *recorded, struct tt_error *err)
+int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
 {
 	bool is_new;
 	size_t index;

@@ -46,11 +46,11 @@ enum {
 };
 
 struct product {
-	const tt_bf16 *w;            // [n_rows][n_in]
-	const tt_bf16 *x;            // [any][n_in]
-	const float *squares;        // [any][n_norm_tiles] of x's rows; NULL: x is used as it is
-	const struct tt_step *plan;  // device
-	const uint32_t *n_tokens_at; // device: the member of plan that counts the tokens
+	const tt_bf16 *w;                // [n_rows][n_in]
+	const tt_bf16 *x;                // [any][n_in]
+	const float *squares;            // [any][n_norm_tiles] of x's rows; NULL: x is used as it is
+	const struct tt_step_plan *plan; // device
+	const uint32_t *n_tokens_at;     // device: the member of plan that counts the tokens
 	uint32_t n_rows, n_in, n_tiles, n_norm_tiles;
 	float eps;
 };

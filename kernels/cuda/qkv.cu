@@ -48,7 +48,7 @@ struct qkv_op {
 
 	TT_DEVICE void prepare(const struct qkv_op &a, uint32_t *words, uint32_t token, uint32_t)
 	{
-		const struct tt_step *plan = a.p.plan;
+		const struct tt_step_plan *plan = a.p.plan;
 		uint32_t position = step_word(plan, &plan->positions, token), seq = step_word(plan, &plan->seqs, token);
 		uint32_t max_pages = tt_load_4(&plan->max_pages, TT_TRAFFIC_PLAN);
 		uint32_t page = step_word(plan, &plan->pages, seq * max_pages + position / TT_PAGE_TOKENS);

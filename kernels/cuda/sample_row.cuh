@@ -27,7 +27,7 @@ struct sample_summaries {
 };
 
 struct sample_kernel_args {
-	const struct tt_step *plan;       // device
+	const struct tt_step_plan *plan;  // device
 	const float *logits;              // [n_samples][vocab]
 	struct tt_sample_result *results; // [n_samples]
 	struct sample_summaries segments;

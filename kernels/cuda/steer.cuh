@@ -10,7 +10,7 @@
 #include "kernels/cuda/ptx/warp.cuh"
 
 struct steer {
-	const struct tt_step *plan;
+	const struct tt_step_plan *plan;
 	const struct tt_steer_slot *slots;
 	const float *coef; // [n_rows][n_layers]
 	float *captured;   // [n_captures][n_layers][hidden], or NULL

@@ -12,6 +12,7 @@
 #include "runtime/batch/journal.h"
 #include "runtime/batch/row.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/outputs.h"
 #include "runtime/engine/pump.h"
 
 /* Rows between the oldest that is not written and the newest that was begun, and as many requests, by the engine's batch: a

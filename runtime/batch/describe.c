@@ -9,6 +9,7 @@
 #include "base/sha256.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/pump.h"
+#include "runtime/engine/request.h"
 
 /* ---- The job */
 

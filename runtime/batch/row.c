@@ -225,16 +225,16 @@ static int prepare(struct tt_row *row, const struct tt_batch_job *job, const str
 	const struct tt_sweep_case *sweep, struct tt_error *err)
 {
 	const struct tt_batch_options *o = job->options;
-	const struct tt_body_context context = {.text = tt_engine_text(job->engine),
+	const struct tt_api_context context = {.text = tt_engine_text(job->engine),
 		.policies = &job->policies,
 		.max_tokens = o->max_tokens,
 		.sampling = {.temperature = in->plain ? o->temperature : 1, .top_p = 1, .seed = in->seed},
 		.now = job->created};
-	TT_TRY(tt_body_parse(&row->body, in->body, in->endpoint, &context, err));
+	TT_TRY(tt_api_request_parse(&row->body, in->body, in->endpoint, &context, err));
 	if (sweep && row->body.options.n_steering)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a row with steering of its own cannot be swept");
 	if (sweep)
-		tt_body_steer(&row->body, &job->policies.list[sweep->policy], sweep->scale);
+		tt_api_request_steer(&row->body, &job->policies.list[sweep->policy], sweep->scale);
 	TT_TRY(tt_alloc(&row->choices, row->body.n, sizeof *row->choices, err));
 	row->n_choices = row->body.n;
 	return TT_OK;
@@ -248,7 +248,7 @@ static void release(struct tt_row *row)
 	free(row->choices);
 	row->choices = NULL;
 	row->n_choices = 0;
-	tt_body_free(&row->body);
+	tt_api_request_free(&row->body);
 }
 
 /* The row's last line, where the row is at fault. */

@@ -32,7 +32,7 @@ struct tt_input {
 struct tt_row {
 	char *custom_id; /* with the sweep's suffix; NULL when the line has none */
 	char id[25];
-	struct tt_body body;
+	struct tt_api_request body;
 	struct tt_choice *choices; // [n_choices]
 	uint32_t n_choices, n_submitted, n_taken;
 	bool done, is_error;

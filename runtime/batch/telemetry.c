@@ -55,7 +55,7 @@ static int write_token(struct tt_buffer *out, const struct steer *steers, uint32
 	return tt_buffer_print(out, err, "}\n");
 }
 
-static int write_tokens(struct tt_buffer *out, const char *custom_id, const struct tt_body *body, uint32_t index,
+static int write_tokens(struct tt_buffer *out, const char *custom_id, const struct tt_api_request *body, uint32_t index,
 	const struct tt_choice *choice, const struct steer *steers, uint32_t n_layers, struct tt_error *err)
 {
 	size_t n_positions, n_ids = body->options.n_ids;
@@ -71,7 +71,7 @@ static int write_tokens(struct tt_buffer *out, const char *custom_id, const stru
 	return TT_OK;
 }
 
-int tt_telemetry_write(struct tt_buffer *out, const char *custom_id, const struct tt_body *body, uint32_t index,
+int tt_telemetry_write(struct tt_buffer *out, const char *custom_id, const struct tt_api_request *body, uint32_t index,
 	const struct tt_choice *choice, uint32_t n_layers, struct tt_error *err)
 {
 	struct steer steers[TT_MAX_STACK] = {0};

@@ -6,7 +6,7 @@
 
 /* Appends a line for every token that ran (not the last generated one, which never does). custom_id: quoted JSON.
  * The request was submitted with trace and is finished. */
-int tt_telemetry_write(struct tt_buffer *out, const char *custom_id, const struct tt_body *body, uint32_t index,
+int tt_telemetry_write(struct tt_buffer *out, const char *custom_id, const struct tt_api_request *body, uint32_t index,
 	const struct tt_choice *choice, uint32_t n_layers, struct tt_error *err);
 
 #endif

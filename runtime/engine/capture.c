@@ -7,7 +7,9 @@
 #include "base/memory.h"
 #include "base/outputs.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/outputs.h"
 #include "runtime/engine/pump.h"
+#include "runtime/engine/request.h"
 #include "weights/model.h"
 #include "weights/safetensors.h"
 

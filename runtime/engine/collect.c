@@ -1,12 +1,16 @@
 /* What a step gave, to the requests it was for: tokens, hidden states, norms, scores, logits, telemetry. */
+#include "runtime/engine/collect.h"
+
 #include <string.h>
 
 #include "runtime/engine/engine.h"
+#include "runtime/engine/request.h"
+#include "runtime/text/text.h"
 #include "weights/model.h"
 
 /* The captured rows that a request keeps, to its own store. */
 static void store_hidden(
-	struct tt_request *r, const struct tt_planned *p, const struct tt_step *step, const float *captured)
+	struct tt_request *r, const struct tt_planned *p, const struct tt_step_plan *step, const float *captured)
 {
 	const struct tt_config *config = &r->engine->model->config;
 	const int32_t *captures = tt_step_captures(step) + p->first_token;
@@ -88,7 +92,8 @@ static void tell(struct tt_request *r, const struct tt_planned *p, const float *
 	}
 }
 
-static void ran(void *user, const struct tt_planned *p, const struct tt_step *step, const struct tt_results *results)
+static void ran(
+	void *user, const struct tt_planned *p, const struct tt_step_plan *step, const struct tt_results *results)
 {
 	struct tt_request *r = (struct tt_request *)p->sequence;
 	size_t row = 2 * (size_t)r->engine->model->config.n_layers;
@@ -126,7 +131,7 @@ static void append(struct tt_request *r, const struct tt_sample_result *sample)
 	bool stops = stops_at(r, sample->token);
 	if (!stops && tokenizer && !tt_tokenizer_is_special(tokenizer, sample->token))
 		piece = tt_tokenizer_piece(tokenizer, sample->token, &n_piece);
-	if (tt_reply_add(&r->reply, piece, n_piece) || stops)
+	if (tt_stop_strings_add(&r->reply, piece, n_piece) || stops)
 		r->sequence.finish = TT_FINISH_STOP;
 }
 
@@ -165,7 +170,7 @@ static void finished(void *user, struct tt_sequence *q)
 		policy->n_users--;
 		policy->last_step = engine->scheduler.n_planned;
 	}
-	tt_reply_finish(&r->reply);
+	tt_stop_strings_finish(&r->reply);
 	if (!r->own)
 		list(engine, r);
 	pthread_cond_broadcast(&engine->changed);
@@ -173,7 +178,7 @@ static void finished(void *user, struct tt_sequence *q)
 		r->options.notify(r->options.user, r);
 }
 
-struct tt_scheduler_hooks tt_report_hooks(struct tt_engine *engine)
+struct tt_scheduler_hooks tt_collect_hooks(struct tt_engine *engine)
 {
 	return (struct tt_scheduler_hooks){engine, ran, sampled, finished};
 }

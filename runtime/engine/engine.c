@@ -8,6 +8,11 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/outputs.h"
+#include "runtime/engine/collect.h"
+#include "runtime/engine/policy_slots.h"
+#include "runtime/engine/request.h"
+#include "runtime/engine/thread.h"
+#include "runtime/text/text.h"
 #include "weights/model.h"
 
 /* A request may have as many policies as a token of a step. */
@@ -93,7 +98,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.riding = tt_limits_riding(&e->model->config),
 		.fast = o->fast,
 	};
-	struct tt_step largest = {
+	struct tt_step_plan largest = {
 		.n_tokens = limits->max_tokens,
 		.n_seqs = limits->max_seqs,
 		.n_samples = limits->max_samples,
@@ -108,7 +113,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 
 static int open_state(struct tt_engine *e, struct tt_error *err)
 {
-	struct tt_state *s = &e->state;
+	struct tt_forward_state *s = &e->state;
 	struct tt_backend *b = e->backend;
 	const struct tt_config *c = &e->model->config;
 	size_t f = sizeof(float);
@@ -129,7 +134,7 @@ static int open_state(struct tt_engine *e, struct tt_error *err)
 
 static void close_state(struct tt_engine *e)
 {
-	struct tt_state *s = &e->state;
+	struct tt_forward_state *s = &e->state;
 	struct tt_backend *b = e->backend;
 	if (!b)
 		return;
@@ -204,7 +209,7 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 
 static int open_scheduler(struct tt_engine *e, struct tt_error *err)
 {
-	struct tt_scheduler_hooks hooks = tt_report_hooks(e);
+	struct tt_scheduler_hooks hooks = tt_collect_hooks(e);
 	TT_TRY(tt_alloc(&e->policies, TT_MAX_SLOTS, sizeof *e->policies, err));
 	return tt_scheduler_open(&e->scheduler, &e->state.limits, e->kv.pages.n_pages, e->model->config.n_layers,
 		!e->options.no_prefix_sharing, &hooks, err);
@@ -221,7 +226,7 @@ static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, stru
 static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
 {
 	enum tt_kv_type kv_type;
-	TT_TRY(tt_service_open(e, err));
+	TT_TRY(tt_thread_open(e, err));
 	TT_TRY(tt_model_open(&e->model, path, err));
 	const struct tt_config *config = &e->model->config;
 	TT_TRY(check_options(&e->options, config, err));
@@ -230,7 +235,7 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 		TT_TRY(tt_device_open(
 			&e->backend, e->options.device, e->options.n_threads, config, &e->device_note, err));
 	TT_TRY(choose_kv_type(e, &kv_type, err));
-	TT_TRY(tt_kv_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
+	TT_TRY(tt_kv_memory_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
 	TT_TRY(open_state(e, err));
 	TT_TRY(open_scheduler(e, err));
 	return describe(e, path, err);
@@ -274,11 +279,11 @@ void tt_engine_close(struct tt_engine *e)
 {
 	if (!e)
 		return;
-	tt_service_close(e);
+	tt_thread_close(e);
 	tt_scheduler_close(&e->scheduler);
-	tt_policies_close(e);
+	tt_policy_slots_close(e);
 	close_state(e);
-	tt_kv_close(&e->kv, e->backend);
+	tt_kv_memory_close(&e->kv, e->backend);
 	if (e->backend)
 		e->backend->close(e->backend);
 	tt_text_close(e->text);

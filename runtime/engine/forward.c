@@ -3,7 +3,7 @@
 #include "base/fail.h"
 
 /* Where a step's ops write: not all steps fill norms, and some capture more rows than come with the other results. */
-static struct tt_results outputs_of(const struct tt_state *s, const struct tt_step *step)
+static struct tt_results outputs_of(const struct tt_forward_state *s, const struct tt_step_plan *step)
 {
 	struct tt_results outputs = s->outputs;
 	if (!(step->wants & TT_WANT_NORMS))
@@ -14,8 +14,8 @@ static struct tt_results outputs_of(const struct tt_state *s, const struct tt_st
 }
 
 /* Gates run right behind the last layer they observe, so that later layers of the same pass are steered by them. */
-static int control(struct tt_state *s, const struct tt_step *step, int32_t layer, const struct tt_results *outputs,
-	struct tt_error *err)
+static int control(struct tt_forward_state *s, const struct tt_step_plan *step, int32_t layer,
+	const struct tt_results *outputs, struct tt_error *err)
 {
 	const struct tt_decision_plan *plan = tt_step_decisions(step);
 	bool due = layer < 0 && step->n_decisions > 0;
@@ -30,17 +30,17 @@ static int control(struct tt_state *s, const struct tt_step *step, int32_t layer
 }
 
 /* Of a prompt, mostly its last token: a 30th of SmolLM2's prefill, a 16th of a 1B model's. Norms are told of every token. */
-static bool narrows(const struct tt_state *s, const struct tt_step *step, uint32_t l)
+static bool narrows(const struct tt_forward_state *s, const struct tt_step_plan *step, uint32_t l)
 {
 	return l + 1 == s->model->config.n_layers && s->backend->narrow && !(step->wants & TT_WANT_NORMS) &&
 	       step->n_samples < step->n_tokens;
 }
 
 /* *of is replaced where the last layer narrows it. */
-static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step **of, uint32_t l,
+static int block(struct tt_forward_state *s, const struct tt_kv_pages *kv, const struct tt_step_plan **of, uint32_t l,
 	const struct tt_results *outputs, struct tt_error *err)
 {
-	const struct tt_step *step = *of;
+	const struct tt_step_plan *step = *of;
 	struct tt_backend *b = s->backend;
 	const struct tt_activations *a = &b->activations;
 	const struct tt_model *m = s->model;
@@ -55,7 +55,7 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 	TT_TRY(b->qkv(b, &(struct tt_qkv_args){config, step, layer, l, frequencies, a->h, a->q, kv}, err));
 	if (narrows(s, step, l))
 		TT_TRY(b->narrow(b, &(struct tt_narrow_args){config, step, a->h, a->q, of}, err));
-	const struct tt_step *whole = step;
+	const struct tt_step_plan *whole = step;
 	step = *of;
 	if (step->n_tokens == 0)
 		return control(s, whole, (int32_t)l, outputs, err);
@@ -73,7 +73,7 @@ static int block(struct tt_state *s, const struct tt_kv_pages *kv, const struct 
 	return control(s, whole, (int32_t)l, outputs, err);
 }
 
-static int ops(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step,
+static int ops(struct tt_forward_state *s, const struct tt_kv_pages *kv, const struct tt_step_plan *step,
 	const struct tt_results *outputs, struct tt_error *err)
 {
 	struct tt_backend *b = s->backend;
@@ -95,7 +95,7 @@ static int ops(struct tt_state *s, const struct tt_kv_pages *kv, const struct tt
 }
 
 int tt_forward_submit(
-	struct tt_state *s, const struct tt_kv_pages *kv, const struct tt_step *step, struct tt_error *err)
+	struct tt_forward_state *s, const struct tt_kv_pages *kv, const struct tt_step_plan *step, struct tt_error *err)
 {
 	const struct tt_results outputs = outputs_of(s, step);
 	bool recorded = false;
@@ -105,7 +105,7 @@ int tt_forward_submit(
 	return s->backend->end(s->backend, step, &outputs, err);
 }
 
-int tt_forward_wait(struct tt_state *s, struct tt_results *results, struct tt_error *err)
+int tt_forward_wait(struct tt_forward_state *s, struct tt_results *results, struct tt_error *err)
 {
 	return s->backend->finish(s->backend, results, err);
 }

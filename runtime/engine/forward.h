@@ -5,7 +5,7 @@
 #include "kernels/backend.h"
 
 /* What a pass reads and writes beside the backend's activations, in the backend's memory. Buffers hold max_tokens, max_samples and so on rows. */
-struct tt_state {
+struct tt_forward_state {
 	struct tt_backend *backend;
 	const struct tt_model *model; /* as the backend loaded it */
 	struct tt_limits limits;
@@ -23,10 +23,10 @@ struct tt_state {
 enum { TT_MAX_SLOTS = 1024 }; /* policies loaded at once */
 
 /* Queues a step. The plan has been checked by whoever built it, and is its own again when this returns. */
-int tt_forward_submit(
-	struct tt_state *state, const struct tt_kv_pages *kv, const struct tt_step *step, struct tt_error *err);
+int tt_forward_submit(struct tt_forward_state *state, const struct tt_kv_pages *kv, const struct tt_step_plan *step,
+	struct tt_error *err);
 
 /* Waits for the oldest step that was submitted; see struct tt_backend for how many may be, and how long results hold. */
-int tt_forward_wait(struct tt_state *state, struct tt_results *results, struct tt_error *err);
+int tt_forward_wait(struct tt_forward_state *state, struct tt_results *results, struct tt_error *err);
 
 #endif

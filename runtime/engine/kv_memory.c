@@ -4,8 +4,8 @@
 #include "base/memory.h"
 #include "runtime/schedule/page_pool.h"
 
-int tt_kv_open(struct tt_kv *kv, struct tt_backend *backend, const struct tt_config *config, uint32_t n_positions,
-	enum tt_kv_type type, struct tt_error *err)
+int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const struct tt_config *config,
+	uint32_t n_positions, enum tt_kv_type type, struct tt_error *err)
 {
 	uint32_t n_pages = tt_pages_for(n_positions);
 	size_t element = tt_kv_element_bytes(type), page = 2 * TT_PAGE_TOKENS * element, count;
@@ -18,9 +18,9 @@ int tt_kv_open(struct tt_kv *kv, struct tt_backend *backend, const struct tt_con
 	return backend->allocate(backend, &kv->pages.data, count, page, err);
 }
 
-void tt_kv_close(struct tt_kv *kv, struct tt_backend *backend)
+void tt_kv_memory_close(struct tt_kv_memory *kv, struct tt_backend *backend)
 {
 	if (backend)
 		backend->release(backend, kv->pages.data);
-	*kv = (struct tt_kv){0};
+	*kv = (struct tt_kv_memory){0};
 }

@@ -1,13 +1,17 @@
 /* An engine's steps: each is planned, launched and, when it is over, handed out. */
+#include "runtime/engine/loop.h"
+
 #include "base/clock.h"
 #include "base/fail.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/policy_slots.h"
+#include "runtime/engine/thread.h"
 #include "weights/model.h"
 
 /* Room for more captured rows than come with the other results is made when a step first has them. */
 static int grow_state(struct tt_engine *engine, uint32_t n_captures, struct tt_error *err)
 {
-	struct tt_state *s = &engine->state;
+	struct tt_forward_state *s = &engine->state;
 	const struct tt_config *config = &engine->model->config;
 	if (n_captures <= s->limits.riding || n_captures <= s->max_captures)
 		return TT_OK;
@@ -20,9 +24,9 @@ static int grow_state(struct tt_engine *engine, uint32_t n_captures, struct tt_e
 	return TT_OK;
 }
 
-static int restore_rows(struct tt_engine *engine, const struct tt_plan *plan, struct tt_error *err)
+static int restore_rows(struct tt_engine *engine, const struct tt_scheduled_step *plan, struct tt_error *err)
 {
-	struct tt_state *s = &engine->state;
+	struct tt_forward_state *s = &engine->state;
 	size_t n_layers = engine->model->config.n_layers;
 	for (uint32_t i = 0; i < plan->n_restores; i++)
 		TT_TRY(s->backend->upload(s->backend, s->coef + plan->restores[i].row * n_layers,
@@ -32,7 +36,7 @@ static int restore_rows(struct tt_engine *engine, const struct tt_plan *plan, st
 
 /* Plans under the lock, and takes the launch's before it gives the lock back: the kill switch that comes in between waits
  * for this launch. */
-static int prepare(struct tt_engine *engine, const struct tt_plan **plan, struct tt_error *err)
+static int prepare(struct tt_engine *engine, const struct tt_scheduled_step **plan, struct tt_error *err)
 {
 	engine->scheduler.killed = atomic_load(&engine->killed);
 	TT_TRY(tt_scheduler_plan(&engine->scheduler, plan, err));
@@ -48,12 +52,12 @@ static uint64_t n_in_flight(const struct tt_engine *engine)
 }
 
 /* Whether nothing runs, nor will, though some wait. Under the lock, or a request submitted since would pass for one that cannot run. */
-static bool is_stuck(const struct tt_engine *engine, const struct tt_plan *plan)
+static bool is_stuck(const struct tt_engine *engine, const struct tt_scheduled_step *plan)
 {
 	return plan->step->n_tokens == 0 && n_in_flight(engine) == 0 && tt_step_due(engine);
 }
 
-static int begin(struct tt_engine *engine, const struct tt_plan **plan, struct tt_error *err)
+static int begin(struct tt_engine *engine, const struct tt_scheduled_step **plan, struct tt_error *err)
 {
 	tt_lock(engine);
 	tt_scheduler_expire(&engine->scheduler, tt_now());
@@ -89,7 +93,7 @@ static int finish_down_to(struct tt_engine *engine, uint32_t n, struct tt_error 
 /* A step that wants captured rows or logits is over before the next begins; so is the last one when nothing follows. */
 static int step(struct tt_engine *engine, struct tt_error *err)
 {
-	const struct tt_plan *plan = NULL;
+	const struct tt_scheduled_step *plan = NULL;
 	TT_TRY(begin(engine, &plan, err));
 	bool ahead = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
 	uint32_t in_flight =
@@ -114,7 +118,7 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 			; /* what was begun before the failure */
 		tt_scheduler_abandon(&engine->scheduler);
 	}
-	tt_policies_sweep(engine);
+	tt_policy_slots_sweep(engine);
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
 	if (engine->backend->counters)

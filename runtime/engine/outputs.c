@@ -1,4 +1,6 @@
 /* Files that an engine reads, which nothing may write over. */
+#include "runtime/engine/outputs.h"
+
 #include <stdlib.h>
 
 #include "base/fail.h"
@@ -6,6 +8,7 @@
 #include "base/memory.h"
 #include "base/outputs.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/thread.h"
 
 int tt_engine_check_outputs(struct tt_engine *engine, const struct tt_file_use *reads, size_t n_reads,
 	const struct tt_file_use *writes, size_t n_writes, struct tt_error *err)

@@ -1,4 +1,6 @@
 /* Policies on an engine: whether they belong to its model, and their copy in the backend's memory. */
+#include "runtime/engine/policy_slots.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +8,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/thread.h"
 
 bool tt_policy_slot(const struct tt_engine *engine, const struct tt_policy *policy, uint16_t *slot)
 {
@@ -176,7 +179,7 @@ static int identify(const struct tt_policy *p, struct tt_page_key *identity, str
 	return TT_OK;
 }
 
-void tt_policies_sweep(struct tt_engine *engine)
+void tt_policy_slots_sweep(struct tt_engine *engine)
 {
 	for (uint32_t i = 0; engine->n_removed > 0 && i < TT_MAX_SLOTS; i++) {
 		const struct tt_loaded_policy *p = &engine->policies[i];
@@ -201,7 +204,7 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 	TT_TRY(check_weights(engine, a->policy, a->warning, err));
 	if (tt_policy_slot(engine, a->policy, &slot))
 		return TT_OK;
-	tt_policies_sweep(engine);
+	tt_policy_slots_sweep(engine);
 	if (!free_slot(engine, &slot))
 		return tt_fail(err, TT_ERR_LIMIT, "%d policies are loaded already", TT_MAX_SLOTS);
 	struct tt_loaded_policy *loaded = &engine->policies[slot];
@@ -235,7 +238,7 @@ static int remove_policy(struct tt_engine *engine, void *argument, struct tt_err
 		return tt_fail(err, TT_ERR_ARGUMENT, "that policy was not added to the engine");
 	engine->policies[slot].policy = NULL;
 	engine->n_removed++;
-	tt_policies_sweep(engine);
+	tt_policy_slots_sweep(engine);
 	return TT_OK;
 }
 
@@ -246,7 +249,7 @@ int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, 
 	return tt_on_owner(engine, remove_policy, policy, err);
 }
 
-void tt_policies_close(struct tt_engine *engine)
+void tt_policy_slots_close(struct tt_engine *engine)
 {
 	for (uint32_t i = 0; engine->policies && engine->backend && i < TT_MAX_SLOTS; i++)
 		unload(engine, i);

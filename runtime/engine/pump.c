@@ -5,6 +5,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/request.h"
+#include "runtime/engine/thread.h"
 
 /* Of tt_pump_all: twice the engine's usual batch, so that the next ones are ready when a batch ends, and kept states stay
  * bounded. */

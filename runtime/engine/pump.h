@@ -4,7 +4,7 @@
 #ifndef RUNTIME_ENGINE_PUMP_H
 #define RUNTIME_ENGINE_PUMP_H
 
-#include "runtime/trimtab.h"
+#include "runtime/engine/request.h"
 
 struct tt_pump {
 	struct tt_engine *engine;
@@ -24,10 +24,6 @@ struct tt_pump {
 /* Runs until there is no more. What is in flight when a callback or the engine fails is cancelled and freed. Requests that
  * a failed step ended give the engine's error and are not taken. */
 int tt_pump_run(const struct tt_pump *pump, struct tt_error *err);
-
-/* tt_request_submit of a request that tt_engine_next never gives out: whoever else uses the engine does not see it. */
-int tt_request_submit_own(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
-	struct tt_error *err);
 
 /* Where a long job stands. One stage may take several tt_pump_all calls. */
 struct tt_progress {

@@ -1,4 +1,6 @@
 /* Requests: what may be asked, what is kept of the answer, how it is handed out. */
+#include "runtime/engine/request.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +10,10 @@
 #include "base/memory.h"
 #include "base/sampling.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/policy_slots.h"
 #include "runtime/engine/pump.h"
+#include "runtime/engine/thread.h"
+#include "runtime/schedule/prefix_cache.h"
 #include "weights/model.h"
 
 enum { MAX_TIMEOUT = 1000000000 };
@@ -155,7 +160,7 @@ static int allocate_reports(struct tt_request *r, struct tt_error *err)
 			&r->hidden, (o->n_ids - o->keep_from) * n_kept, config->hidden_size * sizeof(float), err));
 	}
 	size_t n_generated = n_positions + 1 - o->n_ids;
-	TT_TRY(tt_reply_open(&r->reply, n_generated, o->stop, o->n_stop, err));
+	TT_TRY(tt_stop_strings_open(&r->reply, n_generated, o->stop, o->n_stop, err));
 	TT_TRY(tt_alloc(&r->stop_ids, o->n_stop_ids, sizeof *r->stop_ids, err));
 	if (o->n_stop_ids)
 		memcpy(r->stop_ids, o->stop_ids, o->n_stop_ids * sizeof *r->stop_ids);
@@ -206,7 +211,7 @@ static int prepare(struct tt_request *r, struct tt_error *err)
 static void destroy(struct tt_request *r)
 {
 	tt_sequence_close(&r->sequence);
-	tt_reply_close(&r->reply);
+	tt_stop_strings_close(&r->reply);
 	free(r->weights);
 	free(r->keep_layers);
 	free(r->scores);
@@ -360,7 +365,7 @@ bool tt_request_next(struct tt_request *r, struct tt_token *token)
 			.id = tt_request_generated(r)[n], .logprob = r->logprobs[n], .n_top = r->n_top[n]};
 		token->top_ids = r->top_ids + n * n_top;
 		token->top_logprobs = r->top_logprobs + n * n_top;
-		token->text = tt_reply_give(&r->reply, n, &token->n_text);
+		token->text = tt_stop_strings_give(&r->reply, n, &token->n_text);
 	}
 	tt_unlock(r->engine);
 	return has;

@@ -5,8 +5,8 @@
 
 #include "base/fail.h"
 
-int tt_reply_open(
-	struct tt_reply *reply, size_t max_tokens, const char *const *stops, size_t n_stops, struct tt_error *err)
+int tt_stop_strings_open(struct tt_stop_strings *reply, size_t max_tokens, const char *const *stops, size_t n_stops,
+	struct tt_error *err)
 {
 	reply->limit = SIZE_MAX;
 	TT_TRY(tt_alloc(&reply->ends, max_tokens, sizeof *reply->ends, err));
@@ -16,7 +16,7 @@ int tt_reply_open(
 	return TT_OK;
 }
 
-void tt_reply_close(struct tt_reply *reply)
+void tt_stop_strings_close(struct tt_stop_strings *reply)
 {
 	for (size_t i = 0; i < reply->n_stops; i++)
 		free(reply->stops[i]);
@@ -27,7 +27,7 @@ void tt_reply_close(struct tt_reply *reply)
 }
 
 /* The first stop string that ends behind `from`, by where it begins. */
-static bool find_stop(struct tt_reply *reply, size_t from)
+static bool find_stop(struct tt_stop_strings *reply, size_t from)
 {
 	for (size_t i = 0; i < reply->n_stops; i++) {
 		size_t n = strlen(reply->stops[i]);
@@ -39,7 +39,7 @@ static bool find_stop(struct tt_reply *reply, size_t from)
 }
 
 /* Bytes at the end of the text that begin some stop string. */
-static size_t n_held(const struct tt_reply *reply)
+static size_t n_held(const struct tt_stop_strings *reply)
 {
 	size_t held = 0;
 	for (size_t i = 0; i < reply->n_stops; i++) {
@@ -52,7 +52,7 @@ static size_t n_held(const struct tt_reply *reply)
 	return held;
 }
 
-bool tt_reply_add(struct tt_reply *reply, const char *piece, size_t n)
+bool tt_stop_strings_add(struct tt_stop_strings *reply, const char *piece, size_t n)
 {
 	struct tt_buffer *text = &reply->text;
 	size_t before = text->len;
@@ -62,7 +62,7 @@ bool tt_reply_add(struct tt_reply *reply, const char *piece, size_t n)
 	return reply->n_stops > 0 && find_stop(reply, before);
 }
 
-void tt_reply_finish(struct tt_reply *reply)
+void tt_stop_strings_finish(struct tt_stop_strings *reply)
 {
 	struct tt_buffer *text = &reply->text;
 	reply->finished = true;
@@ -70,7 +70,7 @@ void tt_reply_finish(struct tt_reply *reply)
 		text->len += tt_utf8_stream_finish(&reply->stream, text->data + text->len);
 }
 
-const char *tt_reply_give(struct tt_reply *reply, size_t i, size_t *n)
+const char *tt_stop_strings_give(struct tt_stop_strings *reply, size_t i, size_t *n)
 {
 	bool last = reply->finished && i + 1 == reply->n_tokens;
 	size_t until = last ? reply->text.len : reply->ends[i];

@@ -6,7 +6,7 @@
 #include "base/utf8.h"
 #include "runtime/text/tokenizer/tokenizer.h"
 
-struct tt_reply {
+struct tt_stop_strings {
 	struct tt_utf8_stream stream;
 	struct tt_buffer text; /* whole code points */
 	size_t *ends;          // [max_tokens] bytes of text that may be shown with each token
@@ -21,17 +21,17 @@ struct tt_reply {
 	size_t given_capacity;
 };
 
-int tt_reply_open(
-	struct tt_reply *reply, size_t max_tokens, const char *const *stops, size_t n_stops, struct tt_error *err);
-void tt_reply_close(struct tt_reply *reply);
+int tt_stop_strings_open(struct tt_stop_strings *reply, size_t max_tokens, const char *const *stops, size_t n_stops,
+	struct tt_error *err);
+void tt_stop_strings_close(struct tt_stop_strings *reply);
 
 /* The bytes of the next token; true when the text now holds a stop string. Where memory runs out, text is lost rather than
  * the token. */
-bool tt_reply_add(struct tt_reply *reply, const char *piece, size_t n);
-void tt_reply_finish(struct tt_reply *reply);
+bool tt_stop_strings_add(struct tt_stop_strings *reply, const char *piece, size_t n);
+void tt_stop_strings_finish(struct tt_stop_strings *reply);
 
 /* The text that may be shown with token i (each in turn, once): not what could be the beginning of a stop string, as far as was
  * known when the token came, whenever it is asked for. Terminated, until the next call. */
-const char *tt_reply_give(struct tt_reply *reply, size_t i, size_t *n);
+const char *tt_stop_strings_give(struct tt_stop_strings *reply, size_t i, size_t *n);
 
 #endif

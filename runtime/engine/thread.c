@@ -1,4 +1,6 @@
 /* Who steps: the caller's thread, or one that the model owns; and those who wait for what comes of it. */
+#include "runtime/engine/thread.h"
+
 #include <errno.h>
 #include <math.h>
 #include <time.h>
@@ -6,8 +8,11 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/loop.h"
+#include "runtime/engine/policy_slots.h"
+#include "runtime/engine/request.h"
 
-int tt_service_open(struct tt_engine *engine, struct tt_error *err)
+int tt_thread_open(struct tt_engine *engine, struct tt_error *err)
 {
 	pthread_mutexattr_t recursive;
 	pthread_condattr_t steady;
@@ -24,7 +29,7 @@ int tt_service_open(struct tt_engine *engine, struct tt_error *err)
 	return TT_OK;
 }
 
-void tt_service_close(struct tt_engine *engine)
+void tt_thread_close(struct tt_engine *engine)
 {
 	if (!engine->synchronised)
 		return;
@@ -49,7 +54,7 @@ void tt_unlock(struct tt_engine *engine)
 static void run_jobs(struct tt_engine *engine)
 {
 	while (engine->jobs) {
-		struct tt_job *job = engine->jobs;
+		struct tt_owner_call *job = engine->jobs;
 		engine->jobs = job->next;
 		job->status = job->run(engine, job->argument, job->err);
 		job->done = true;
@@ -86,7 +91,7 @@ static void *serve(void *argument)
 	tt_lock(engine);
 	while (!engine->stopping) {
 		run_jobs(engine);
-		tt_policies_sweep(engine); /* what was cancelled since the last step may have been the last user */
+		tt_policy_slots_sweep(engine); /* what was cancelled since the last step may have been the last user */
 		if (tt_step_due(engine))
 			serve_one(engine, tt_step_once);
 		else
@@ -158,7 +163,7 @@ int tt_engine_stop(struct tt_engine *engine, struct tt_error *err)
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
 	struct tt_error *err)
 {
-	struct tt_job job = {.run = run, .argument = argument, .err = err}, **end = &engine->jobs;
+	struct tt_owner_call job = {.run = run, .argument = argument, .err = err}, **end = &engine->jobs;
 	tt_lock(engine);
 	while (engine->stopping && !on_owner(engine))
 		pthread_cond_wait(&engine->changed, &engine->lock);

@@ -135,7 +135,7 @@ static int parse_when(enum tt_policy_when *out, const json_t *steering, struct t
 }
 
 static int parse_policy(
-	struct tt_body *out, const json_t *entry, const struct tt_named_policies *policies, struct tt_error *err)
+	struct tt_api_request *out, const json_t *entry, const struct tt_named_policies *policies, struct tt_error *err)
 {
 	static const char *const keys[] = {"name", "scale", NULL};
 	const char *name = NULL;
@@ -159,7 +159,7 @@ static int parse_policy(
 }
 
 static int parse_steering(
-	struct tt_body *out, const json_t *body, const struct tt_named_policies *policies, struct tt_error *err)
+	struct tt_api_request *out, const json_t *body, const struct tt_named_policies *policies, struct tt_error *err)
 {
 	static const char *const keys[] = {"policies", "when", NULL};
 	const json_t *steering = json_object_get(body, "steering");
@@ -178,7 +178,7 @@ static int parse_steering(
 	return parse_when(&out->options.when, steering, err);
 }
 
-void tt_body_steer(struct tt_body *body, const struct tt_named_policy *policy, float scale)
+void tt_api_request_steer(struct tt_api_request *body, const struct tt_named_policy *policy, float scale)
 {
 	body->options.steering[0] = (struct tt_steering){policy->policy, scale};
 	body->options.n_steering = 1;
@@ -199,7 +199,7 @@ static int parse_seed(uint64_t *out, const json_t *body, struct tt_error *err)
 	return TT_OK;
 }
 
-static int parse_max_tokens(struct tt_body *out, const json_t *body, struct tt_error *err)
+static int parse_max_tokens(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
 	uint32_t older = 0, newer = 0;
 	TT_TRY(tt_json_u32(body, "max_tokens", 1, 1 << 24, &older, err));
@@ -212,7 +212,7 @@ static int parse_max_tokens(struct tt_body *out, const json_t *body, struct tt_e
 	return TT_OK;
 }
 
-static int parse_logprobs(struct tt_body *out, const json_t *body, struct tt_error *err)
+static int parse_logprobs(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
 	if (out->endpoint == TT_COMPLETIONS) {
 		const json_t *n = json_object_get(body, "logprobs");
@@ -226,7 +226,7 @@ static int parse_logprobs(struct tt_body *out, const json_t *body, struct tt_err
 	return TT_OK;
 }
 
-static int add_stop(struct tt_body *out, const json_t *stop, struct tt_error *err)
+static int add_stop(struct tt_api_request *out, const json_t *stop, struct tt_error *err)
 {
 	if (!json_is_string(stop) || json_string_length(stop) == 0)
 		return tt_fail(err, TT_ERR_FORMAT, "stop must be a string that is not empty, or a list of them");
@@ -236,7 +236,7 @@ static int add_stop(struct tt_body *out, const json_t *stop, struct tt_error *er
 	return TT_OK;
 }
 
-static int parse_stop(struct tt_body *out, const json_t *body, struct tt_error *err)
+static int parse_stop(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
 	const json_t *stop = json_object_get(body, "stop");
 	if (!stop || json_is_null(stop))
@@ -248,7 +248,7 @@ static int parse_stop(struct tt_body *out, const json_t *body, struct tt_error *
 	return TT_OK;
 }
 
-static int parse_sampling(struct tt_body *out, const json_t *body, struct tt_error *err)
+static int parse_sampling(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
 	struct tt_request_options *o = &out->options;
 	const json_t *top_k = json_object_get(body, "top_k");
@@ -320,7 +320,7 @@ static int clean_message(json_t *out, const json_t *message, size_t index, struc
 }
 
 static int encode_messages(
-	struct tt_body *out, const json_t *body, const struct tt_body_context *context, struct tt_error *err)
+	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
 {
 	const json_t *messages = json_object_get(body, "messages");
 	const struct tt_chat_options chat = {.now = context->now};
@@ -340,7 +340,7 @@ static int encode_messages(
 	return status;
 }
 
-static int copy_ids(struct tt_body *out, const json_t *prompt, struct tt_error *err)
+static int copy_ids(struct tt_api_request *out, const json_t *prompt, struct tt_error *err)
 {
 	size_t n = json_array_size(prompt);
 	TT_TRY(tt_alloc(&out->ids, n, sizeof *out->ids, err));
@@ -355,7 +355,7 @@ static int copy_ids(struct tt_body *out, const json_t *prompt, struct tt_error *
 }
 
 static int encode_prompt(
-	struct tt_body *out, const json_t *body, const struct tt_body_context *context, struct tt_error *err)
+	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
 {
 	const json_t *prompt = json_object_get(body, "prompt");
 	if (json_array_size(prompt) == 1 && json_is_string(json_array_get(prompt, 0)))
@@ -378,7 +378,8 @@ static int check_format(const json_t *body, struct tt_error *err)
 	return TT_OK;
 }
 
-static int parse(struct tt_body *out, const json_t *body, const struct tt_body_context *context, struct tt_error *err)
+static int parse(
+	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
 {
 	if (!json_is_object(body))
 		return tt_fail(err, TT_ERR_FORMAT, "body must be an object");
@@ -400,20 +401,20 @@ bool tt_endpoint_parse(const char *url, enum tt_endpoint *out)
 	return *out == TT_COMPLETIONS || strcmp(url, "/v1/chat/completions") == 0;
 }
 
-int tt_body_parse(struct tt_body *out, const json_t *body, enum tt_endpoint endpoint,
-	const struct tt_body_context *context, struct tt_error *err)
+int tt_api_request_parse(struct tt_api_request *out, const json_t *body, enum tt_endpoint endpoint,
+	const struct tt_api_context *context, struct tt_error *err)
 {
-	*out = (struct tt_body){.endpoint = endpoint, .n = 1};
+	*out = (struct tt_api_request){.endpoint = endpoint, .n = 1};
 	tt_request_options_default(&out->options);
 	out->options.max_tokens = context->max_tokens;
 	out->options.sampling = context->sampling;
 	int status = parse(out, body, context, err);
 	if (status != TT_OK)
-		tt_body_free(out);
+		tt_api_request_free(out);
 	return status;
 }
 
-void tt_body_free(struct tt_body *body)
+void tt_api_request_free(struct tt_api_request *body)
 {
 	tt_free(body->ids);
 	body->ids = NULL;

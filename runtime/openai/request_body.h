@@ -12,7 +12,7 @@ enum { TT_MAX_CHOICES = 128, TT_MAX_STOP = 4 };
 enum tt_endpoint { TT_CHAT_COMPLETIONS, TT_COMPLETIONS };
 
 /* What a body is read against. Defaults are those of bodies that do not say. */
-struct tt_body_context {
+struct tt_api_context {
 	const struct tt_text *text;
 	const struct tt_named_policies *policies;
 	uint32_t max_tokens;
@@ -20,7 +20,7 @@ struct tt_body_context {
 	int64_t now; /* what a chat template sees as the date */
 };
 
-struct tt_body {
+struct tt_api_request {
 	enum tt_endpoint endpoint;
 	struct tt_request_options options; /* ids and stop point into what this struct owns */
 	int32_t *ids;
@@ -35,11 +35,11 @@ struct tt_body {
 bool tt_endpoint_parse(const char *url, enum tt_endpoint *out);
 
 /* body stays referenced by the result. Nothing is left to free when it fails. */
-int tt_body_parse(struct tt_body *out, const json_t *body, enum tt_endpoint endpoint,
-	const struct tt_body_context *context, struct tt_error *err);
-void tt_body_free(struct tt_body *body);
+int tt_api_request_parse(struct tt_api_request *out, const json_t *body, enum tt_endpoint endpoint,
+	const struct tt_api_context *context, struct tt_error *err);
+void tt_api_request_free(struct tt_api_request *body);
 
 /* Puts one policy on a body that has none. */
-void tt_body_steer(struct tt_body *body, const struct tt_named_policy *policy, float scale);
+void tt_api_request_steer(struct tt_api_request *body, const struct tt_named_policy *policy, float scale);
 
 #endif

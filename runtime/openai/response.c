@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/string_index.h"
 #include "runtime/engine/pump.h"
+#include "runtime/engine/request.h"
 
 json_t *tt_json_number(double value)
 {
@@ -25,7 +26,7 @@ static uint64_t choice_seed(uint64_t seed, uint32_t index)
 }
 
 int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct tt_engine *engine,
-	const struct tt_body *body, uint32_t index, bool trace, struct tt_error *err)
+	const struct tt_api_request *body, uint32_t index, bool trace, struct tt_error *err)
 {
 	struct tt_request_options options = body->options;
 	*out = (struct tt_choice){0};
@@ -132,7 +133,7 @@ static int add_completion_logprob(
 	return TT_OK;
 }
 
-int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_body *body,
+int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_api_request *body,
 	const struct tt_text *text, struct tt_error *err)
 {
 	struct tt_token token;
@@ -170,7 +171,7 @@ static json_t *coefficients_json(const struct tt_decision *decision, uint32_t n_
 	return layers;
 }
 
-json_t *tt_decisions_json(const struct tt_request *request, const struct tt_body *body, uint32_t n_layers)
+json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers)
 {
 	if (body->options.n_steering == 0)
 		return json_null();
@@ -198,7 +199,7 @@ static const char *finish_reason(const struct tt_request *request)
 	return tt_request_finish(request) == TT_FINISH_STOP ? "stop" : "length";
 }
 
-static json_t *choice_json(const struct tt_body *body, const struct tt_choice *choice, uint32_t index)
+static json_t *choice_json(const struct tt_api_request *body, const struct tt_choice *choice, uint32_t index)
 {
 	const char *text = choice->text.data ? choice->text.data : "";
 	json_t *logprobs = choice->logprobs ? json_incref(choice->logprobs) : json_null();
@@ -212,7 +213,7 @@ static json_t *choice_json(const struct tt_body *body, const struct tt_choice *c
 		finish_reason(choice->request));
 }
 
-int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_body *body,
+int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_api_request *body,
 	const struct tt_choice *choices, const char *id, int64_t created, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);

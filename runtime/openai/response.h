@@ -14,17 +14,17 @@ struct tt_choice {
 
 /* Submits choice index of a body; trace: with norms. *request is the caller's. */
 int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct tt_engine *engine,
-	const struct tt_body *body, uint32_t index, bool trace, struct tt_error *err);
+	const struct tt_api_request *body, uint32_t index, bool trace, struct tt_error *err);
 /* Takes over its request, which is finished, and takes its tokens. */
-int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_body *body,
+int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_api_request *body,
 	const struct tt_text *text, struct tt_error *err);
 void tt_choice_free(struct tt_choice *choice);
 
 /* What steered a request: a list with an entry for each policy, null where there is none. New; NULL without memory. */
-json_t *tt_decisions_json(const struct tt_request *request, const struct tt_body *body, uint32_t n_layers);
+json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers);
 
 /* The response's body, when every choice [body->n] is finished. id has no prefix yet. New. */
-int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_body *body,
+int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_api_request *body,
 	const struct tt_choice *choices, const char *id, int64_t created, struct tt_error *err);
 
 /* A number, or null where JSON has none. */

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/step.h"
+#include "kernels/step_plan.h"
 
 /* Names the content of a full page: all tokens up to its end and what steered each. 128 bits of SHA-256, so that no
  * prompt can be made that passes for another. */

@@ -1,9 +1,8 @@
-/* Which pages may serve more than one sequence: full ones, keyed by every token up to their end and by what steered each.
- * A coefficient of 0 steers nothing, so a closed gate and scale 0 share with the unsteered. */
+#include "runtime/schedule/prefix_cache.h"
+
 #include <string.h>
 
 #include "base/sha256.h"
-#include "runtime/schedule/sequence.h"
 #include "weights/config.h"
 
 /* What a page's key is made of; no byte of it is padding. */

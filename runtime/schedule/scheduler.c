@@ -5,6 +5,9 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "runtime/schedule/choose.h"
+#include "runtime/schedule/fill.h"
+#include "runtime/schedule/prefix_cache.h"
 
 int tt_scheduler_open(struct tt_scheduler *s, const struct tt_limits *limits, uint32_t n_pages, uint32_t n_layers,
 	bool shares, const struct tt_scheduler_hooks *hooks, struct tt_error *err)
@@ -17,14 +20,14 @@ int tt_scheduler_open(struct tt_scheduler *s, const struct tt_limits *limits, ui
 	for (uint32_t row = limits->n_rows - 1; row > 0; row--)
 		s->free_rows[s->n_free_rows++] = (uint16_t)row;
 	for (uint32_t i = 0; i < TT_MAX_IN_FLIGHT; i++)
-		TT_TRY(tt_plan_open(&s->plans[i], limits, err));
+		TT_TRY(tt_scheduled_step_open(&s->plans[i], limits, err));
 	return TT_OK;
 }
 
 void tt_scheduler_close(struct tt_scheduler *s)
 {
 	for (uint32_t i = 0; i < TT_MAX_IN_FLIGHT; i++)
-		tt_plan_close(&s->plans[i]);
+		tt_scheduled_step_close(&s->plans[i]);
 	tt_page_pool_close(&s->pool);
 	free(s->running);
 	free(s->row_slots);
@@ -101,7 +104,7 @@ void tt_scheduler_finish(struct tt_scheduler *s, struct tt_sequence *q, enum tt_
 	else
 		remove_waiting(s, q);
 	for (uint64_t step = s->n_collected + 1; step <= s->n_planned; step++) {
-		struct tt_plan *plan = &s->plans[step % TT_MAX_IN_FLIGHT];
+		struct tt_scheduled_step *plan = &s->plans[step % TT_MAX_IN_FLIGHT];
 		for (uint32_t i = 0; i < plan->n_planned; i++)
 			if (plan->planned[i].sequence == q)
 				plan->planned[i].sequence = NULL;
@@ -125,7 +128,8 @@ static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 	s->n_preemptions++;
 }
 
-void tt_scheduler_reserve(struct tt_scheduler *s)
+/* Every running sequence gets the page of its next position, if need be from the youngest. */
+static void reserve(struct tt_scheduler *s)
 {
 	s->preempted = false;
 	for (uint32_t i = 0; i < s->n_running; i++) {
@@ -147,7 +151,7 @@ static bool take_pages(struct tt_scheduler *s, struct tt_sequence *q)
 	q->n_fed = 0;
 	if (s->killed)
 		tt_sequence_kill(q);
-	tt_prefix_acquire(q, &s->pool, tt_plan_one_pass(q, &s->limits));
+	tt_prefix_acquire(q, &s->pool, tt_choose_one_pass(q, &s->limits));
 	uint32_t n_pages = tt_pages_for(q->n_tokens), n_more = n_pages - q->n_pages;
 	if (tt_page_pool_available(&s->pool) < (size_t)n_more + s->n_running) {
 		tt_sequence_give_pages(q, &s->pool, 0);
@@ -159,7 +163,8 @@ static bool take_pages(struct tt_scheduler *s, struct tt_sequence *q)
 	return true;
 }
 
-bool tt_scheduler_admit(struct tt_scheduler *s, struct tt_plan *plan)
+/* The first that waits runs, as the last of running; false when it must wait on. */
+static bool admit(struct tt_scheduler *s, struct tt_scheduled_step *plan)
 {
 	struct tt_sequence *q = s->waiting;
 	if (!q || s->n_running == s->limits.max_seqs || s->preempted || q->n_pending > 0 || q->deciding)
@@ -207,12 +212,36 @@ void tt_scheduler_expire(struct tt_scheduler *s, double now)
 		q = expire(s, q, now) ? s->waiting : q->next;
 }
 
-int tt_scheduler_plan(struct tt_scheduler *s, const struct tt_plan **out, struct tt_error *err)
+static void choose(struct tt_scheduler *s, struct tt_scheduled_step *plan, struct tt_sequence *q)
 {
-	struct tt_plan *plan = &s->plans[(s->n_planned + 1) % TT_MAX_IN_FLIGHT];
+	tt_choose(plan, q, &s->limits, &s->pool, s->killed);
+}
+
+/* Rows that decode come first: each keeps somebody waiting. Prompts share what is left, in order of arrival; each is offered
+ * to others before the next is admitted, so that samples of one prompt compute it once. */
+static void choose_all(struct tt_scheduler *s, struct tt_scheduled_step *plan)
+{
+	struct tt_step_plan *step = plan->step;
+	*step = (struct tt_step_plan){.n_rows = s->limits.n_rows};
+	plan->n_planned = plan->n_restores = 0;
+	reserve(s);
+	for (uint32_t i = 0; i < s->n_running; i++)
+		if (tt_sequence_decodes(s->running[i]))
+			choose(s, plan, s->running[i]);
+	for (uint32_t i = 0; i < s->n_running; i++)
+		if (!tt_sequence_decodes(s->running[i]))
+			choose(s, plan, s->running[i]);
+	while (step->n_tokens < s->limits.max_tokens && step->n_samples < s->limits.max_samples && admit(s, plan))
+		choose(s, plan, s->running[s->n_running - 1]);
+}
+
+int tt_scheduler_plan(struct tt_scheduler *s, const struct tt_scheduled_step **out, struct tt_error *err)
+{
+	struct tt_scheduled_step *plan = &s->plans[(s->n_planned + 1) % TT_MAX_IN_FLIGHT];
 	if (s->n_planned - s->n_collected >= TT_MAX_IN_FLIGHT)
 		return tt_fail(err, TT_ERR_LIMIT, "%d steps are in flight already", TT_MAX_IN_FLIGHT);
-	TT_TRY(tt_plan_build(plan, s, err));
+	choose_all(s, plan);
+	TT_TRY(tt_fill(plan, &s->limits, s->row_slots, err));
 	s->n_planned += plan->step->n_tokens > 0;
 	*out = plan;
 	return TT_OK;
@@ -294,7 +323,7 @@ static enum tt_finish finish_of(const struct tt_sequence *q, const struct tt_pla
 }
 
 static void collect_one(
-	struct tt_scheduler *s, const struct tt_step *step, struct tt_planned *p, const struct tt_results *results)
+	struct tt_scheduler *s, const struct tt_step_plan *step, struct tt_planned *p, const struct tt_results *results)
 {
 	struct tt_sequence *q = p->sequence;
 	const struct tt_sample_plan *samples = tt_step_samples(step);
@@ -327,7 +356,7 @@ static void collect_one(
 
 void tt_scheduler_collect(struct tt_scheduler *s, const struct tt_results *results)
 {
-	struct tt_plan *plan = &s->plans[(s->n_collected + 1) % TT_MAX_IN_FLIGHT];
+	struct tt_scheduled_step *plan = &s->plans[(s->n_collected + 1) % TT_MAX_IN_FLIGHT];
 	for (uint32_t i = 0; i < plan->n_planned; i++) {
 		if (plan->planned[i].sequence)
 			collect_one(s, plan->step, &plan->planned[i], results);

@@ -1,6 +1,6 @@
 /* The scheduling decisions: who runs, on which pages and coefficient rows, what is shared, who gives way. Nothing here
- * knows an engine, a backend or a clock: a step goes out as a struct tt_step and comes back as results, the time is
- * handed in. tests/test_scheduler_sim.c drives it with a made-up model.
+ * knows an engine, a backend or a clock: a step goes out as a struct tt_step_plan and comes back as results, the time is
+ * handed in. tests/sim/scheduler_sim.c drives it with a made-up model.
  *
  * A step's life: tt_scheduler_plan makes it, the caller runs it, tt_scheduler_collect takes what it gave. Up to
  * TT_MAX_IN_FLIGHT steps may be planned and not collected: tokens that are not known yet are then read where they are
@@ -9,7 +9,8 @@
 #ifndef RUNTIME_SCHEDULE_SCHEDULER_H
 #define RUNTIME_SCHEDULE_SCHEDULER_H
 
-#include "runtime/schedule/plan.h"
+#include "runtime/schedule/page_pool.h"
+#include "runtime/schedule/scheduled_step.h"
 
 enum { TT_MAX_IN_FLIGHT = 2 };
 
@@ -17,8 +18,8 @@ enum { TT_MAX_IN_FLIGHT = 2 };
 struct tt_scheduler_hooks {
 	void *user;
 	/* Positions [p->position, p->valid) of p->sequence have run for good. */
-	void (*ran)(
-		void *user, const struct tt_planned *p, const struct tt_step *step, const struct tt_results *results);
+	void (*ran)(void *user, const struct tt_planned *p, const struct tt_step_plan *step,
+		const struct tt_results *results);
 	/* Sample `index` of the step, made at `position`; with generates its token is on the sequence already. The owner may
 	 * set q->finish. */
 	void (*sampled)(void *user, struct tt_sequence *q, size_t position, uint32_t index, bool generates,
@@ -45,8 +46,8 @@ struct tt_scheduler {
 	bool killed;          /* nothing that is planned is steered */
 	bool preempted;       /* in the plan that is being made */
 
-	struct tt_plan plans[TT_MAX_IN_FLIGHT]; /* step n is in plans[n % TT_MAX_IN_FLIGHT] */
-	uint64_t n_planned, n_collected;        /* steps */
+	struct tt_scheduled_step plans[TT_MAX_IN_FLIGHT]; /* step n is in plans[n % TT_MAX_IN_FLIGHT] */
+	uint64_t n_planned, n_collected;                  /* steps */
 	uint64_t n_prefill_tokens, n_decode_tokens, n_reruns, n_shared, n_preemptions,
 		n_wasted; /* see tt_engine_stats */
 };
@@ -62,15 +63,10 @@ void tt_scheduler_finish(struct tt_scheduler *s, struct tt_sequence *q, enum tt_
 /* Ends those whose deadline has come. */
 void tt_scheduler_expire(struct tt_scheduler *s, double now);
 /* The next step; (*plan)->step->n_tokens is 0 when nothing can run, and then there is nothing to collect. */
-int tt_scheduler_plan(struct tt_scheduler *s, const struct tt_plan **plan, struct tt_error *err);
+int tt_scheduler_plan(struct tt_scheduler *s, const struct tt_scheduled_step **plan, struct tt_error *err);
 /* The oldest step planned has run. */
 void tt_scheduler_collect(struct tt_scheduler *s, const struct tt_results *results);
 /* The steps planned failed, and what the pages hold is unknown: all that ran wait to run again. */
 void tt_scheduler_abandon(struct tt_scheduler *s);
-
-/* For the plan in the making. reserve: every running sequence gets the page of its next position, if need be from the
- * youngest. admit: the first that waits runs, as the last of running; false when it must wait on. */
-void tt_scheduler_reserve(struct tt_scheduler *s);
-bool tt_scheduler_admit(struct tt_scheduler *s, struct tt_plan *plan);
 
 #endif

@@ -93,6 +93,31 @@ bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first)
 	return true;
 }
 
+bool tt_sequence_keeps_hidden(const struct tt_sequence *q, size_t position)
+{
+	return position >= q->keep_from && position >= q->n_reported && position < q->n_ids;
+}
+
+bool tt_sequence_keeps_logits(const struct tt_sequence *q, size_t position)
+{
+	return q->keeps_logits && position >= q->n_reported && position < q->n_ids;
+}
+
+bool tt_sequence_wants_logits(const struct tt_sequence *q, size_t position, size_t length)
+{
+	if (tt_sequence_keeps_logits(q, position))
+		return true;
+	if (q->scores && position >= q->n_reported && position + 1 < q->n_ids)
+		return true;
+	return position + 1 == length && q->max_tokens > 0;
+}
+
+bool tt_sequence_decodes(const struct tt_sequence *q)
+{
+	size_t length = tt_sequence_length(q);
+	return q->n_fed + 1 == length && length > q->n_ids;
+}
+
 /* The last page first: of those that become idle, a prefix is worth more than what hangs on it. */
 void tt_sequence_give_pages(struct tt_sequence *q, struct tt_page_pool *pool, uint32_t keep)
 {

@@ -97,17 +97,15 @@ void tt_sequence_kill(struct tt_sequence *q);
  * before every steered one, and all the tokens that the decision steers are in the step. */
 bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first);
 
+/* Whether its hidden state, or its logits, at a position are kept and not reported yet. */
+bool tt_sequence_keeps_hidden(const struct tt_sequence *q, size_t position);
+bool tt_sequence_keeps_logits(const struct tt_sequence *q, size_t position);
+/* Whether the position needs logits: it is kept or scored, or it is the last of length and more is to be generated. */
+bool tt_sequence_wants_logits(const struct tt_sequence *q, size_t position, size_t length);
+/* Whether its next position is a generated token. */
+bool tt_sequence_decodes(const struct tt_sequence *q);
+
 /* Gives back its pages but for the first `keep`. */
 void tt_sequence_give_pages(struct tt_sequence *q, struct tt_page_pool *pool, uint32_t keep);
-
-/* ---- Shared prefixes (prefix.c) */
-
-/* Works out acts and key of a policy from its coefficients. */
-void tt_prefix_key_policy(struct tt_sequence *q, uint32_t policy, uint32_t n_layers);
-/* Takes the pages that are there already for a sequence that has none. one_pass: its whole prompt is to run in one step,
- * which its decision steers. */
-void tt_prefix_acquire(struct tt_sequence *q, struct tt_page_pool *pool, bool one_pass);
-/* Offers the pages that have become full to others. */
-void tt_prefix_publish(struct tt_sequence *q, struct tt_page_pool *pool);
 
 #endif

@@ -1,4 +1,6 @@
 /* Text in and out: a model's tokenizer and chat template behind one handle. */
+#include "runtime/text/text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,8 +8,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
-#include "runtime/engine/engine.h"
 #include "runtime/text/chat.h"
+#include "runtime/text/text.h"
 #include "weights/gguf.h"
 #include "weights/model.h"
 

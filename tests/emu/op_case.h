@@ -59,10 +59,10 @@ static inline void op_open(enum tt_emu_order order, uint64_t seed, size_t partia
 }
 
 /* Counts to an empty step on the host; free it. */
-static inline struct tt_step *op_step(struct tt_step counts)
+static inline struct tt_step_plan *op_step(struct tt_step_plan counts)
 {
 	size_t capacity = 1 << 20;
-	struct tt_step *step = (struct tt_step *)calloc(1, capacity);
+	struct tt_step_plan *step = (struct tt_step_plan *)calloc(1, capacity);
 	cr_assert(step);
 	*step = counts;
 	OP_OK(tt_step_layout(step, capacity, &op_error));
@@ -70,9 +70,9 @@ static inline struct tt_step *op_step(struct tt_step counts)
 }
 
 /* Makes it the device's plan. */
-static inline void op_begin(const struct tt_step *step, uint32_t grid_tokens, uint32_t grid_samples)
+static inline void op_begin(const struct tt_step_plan *step, uint32_t grid_tokens, uint32_t grid_samples)
 {
-	op_cuda.plan = (const struct tt_step *)op_upload((const char *)step, step->n_bytes);
+	op_cuda.plan = (const struct tt_step_plan *)op_upload((const char *)step, step->n_bytes);
 	op_cuda.grid_tokens = grid_tokens;
 	op_cuda.grid_samples = grid_samples;
 }

@@ -171,7 +171,7 @@ struct world {
 	struct tt_layer layer;
 	struct tt_matrix embedding, output;
 	struct tt_cuda cuda;
-	struct tt_step *host_plan;
+	struct tt_step_plan *host_plan;
 	struct tt_kv_pages kv;
 	float *inverse_frequencies, *h, *logits, *captured, *norms, *coef, *q_norm, *k_norm, *next_norm;
 	void *q, *attention, *ffn; /* bf16 on the device */
@@ -262,10 +262,10 @@ static inline size_t kv_at(uint32_t token, uint32_t which, uint32_t head)
 	       HEAD_DIM;
 }
 
-static inline struct tt_step *make_plan(const struct step_case *c)
+static inline struct tt_step_plan *make_plan(const struct step_case *c)
 {
 	enum { CAPACITY = 1 << 17, N_SEQS = POOL / 8 };
-	struct tt_step *plan = (struct tt_step *)calloc(1, CAPACITY);
+	struct tt_step_plan *plan = (struct tt_step_plan *)calloc(1, CAPACITY);
 	struct tt_error err = {0, ""};
 	cr_assert(plan);
 	plan->n_tokens = plan->n_samples = plan->n_captures = c->n;
@@ -364,7 +364,8 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	world_layer(w);
 	const struct inputs *in = w->in;
 	w->host_plan = make_plan(c);
-	w->cuda.plan = (const struct tt_step *)uploaded((const unsigned char *)w->host_plan, w->host_plan->n_bytes);
+	w->cuda.plan =
+		(const struct tt_step_plan *)uploaded((const unsigned char *)w->host_plan, w->host_plan->n_bytes);
 	w->cuda.n_sms = c->n_sms;
 	w->cuda.dependent = c->dependent;
 	w->cuda.row_steering = c->row_steering;
@@ -417,7 +418,7 @@ enum {
 static inline int world_run(struct world *w, unsigned ops, struct tt_error *err)
 {
 	struct tt_backend *b = w->backend;
-	const struct tt_step *step = w->host_plan;
+	const struct tt_step_plan *step = w->host_plan;
 	const struct tt_embed_args embed = {&w->config, step, &w->embedding, NULL, w->h, w->layer.attn_norm};
 	const struct tt_qkv_args qkv = {&w->config, step, &w->layer, LAYER, w->inverse_frequencies, w->h, w->q, &w->kv};
 	const struct tt_o_proj_args o_proj = {&w->config, step, &w->layer, w->attention, w->h};

@@ -66,15 +66,15 @@ static void free_world(struct world *w)
 	free(w);
 }
 
-static struct tt_step *make_step(const struct world *w, const struct token *tokens, uint32_t n, bool own_tables)
+static struct tt_step_plan *make_step(const struct world *w, const struct token *tokens, uint32_t n, bool own_tables)
 {
-	struct tt_step counts = {};
+	struct tt_step_plan counts = {};
 	counts.n_tokens = n;
 	counts.n_seqs = 0;
 	for (uint32_t i = 0; i < n; i++)
 		counts.n_seqs += i == 0 || own_tables || tokens[i].seq != tokens[i - 1].seq;
 	counts.max_pages = MAX_PAGES;
-	struct tt_step *step = op_step(counts);
+	struct tt_step_plan *step = op_step(counts);
 	int32_t seq = -1;
 	for (uint32_t i = 0; i < n; i++) {
 		seq += i == 0 || own_tables || tokens[i].seq != tokens[i - 1].seq;
@@ -94,7 +94,7 @@ struct way {
 
 static void attend(const struct world *w, const struct token *tokens, uint32_t n, struct way way, tt_bf16 *out)
 {
-	struct tt_step *step = make_step(w, tokens, n, way.own_tables);
+	struct tt_step_plan *step = make_step(w, tokens, n, way.own_tables);
 	tt_bf16 *q = (tt_bf16 *)malloc(n * w->width * sizeof *q);
 	struct tt_kv_pages kv = {NULL, TT_KV_F16, N_PAGES};
 	for (uint32_t i = 0; i < n; i++)
@@ -121,7 +121,7 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 /* The same by the CPU twin. */
 static void attend_twin(const struct world *w, const struct token *tokens, uint32_t n, double *out)
 {
-	struct tt_step *step = make_step(w, tokens, n, false);
+	struct tt_step_plan *step = make_step(w, tokens, n, false);
 	struct tt_kv_pages kv = {w->host, TT_KV_BF16, N_PAGES};
 	float *q = (float *)malloc(2 * n * w->width * sizeof *q), *attention = q + n * w->width;
 	struct tt_attention_args args = {&w->config, step, LAYER, q, attention, &kv};

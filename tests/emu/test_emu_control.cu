@@ -113,15 +113,15 @@ static struct reference reference_decision(const struct gates *g, const struct t
 	return r;
 }
 
-static struct tt_step *make_decisions(void)
+static struct tt_step_plan *make_decisions(void)
 {
 	static const int32_t after[SLOTS] = {-1, 3, 0, -1, 3, 0};
-	struct tt_step counts = {};
+	struct tt_step_plan counts = {};
 	counts.n_tokens = counts.n_seqs = 1;
 	counts.n_decisions = MANY;
 	counts.n_captures = CAPTURES;
 	counts.n_rows = ROWS;
-	struct tt_step *step = op_step(counts);
+	struct tt_step_plan *step = op_step(counts);
 	for (uint32_t i = 0; i < MANY; i++) {
 		struct tt_decision_plan d = {3 + i, i % SLOTS, after[i % SLOTS], (i + i / SLOTS) % CAPTURES,
 			i % 7 == 6 && i % SLOTS != 3 ? 0 : 1.25f};
@@ -141,7 +141,7 @@ static void poison(struct outcome *o)
 }
 
 static void on_cpu(
-	const struct gates *g, const struct tt_step *step, const int32_t *layers, uint32_t n, struct outcome *o)
+	const struct gates *g, const struct tt_step_plan *step, const int32_t *layers, uint32_t n, struct outcome *o)
 {
 	struct tt_backend *cpu;
 	poison(o);
@@ -171,7 +171,7 @@ static void upload_slots(const struct gates *g, struct tt_steer_slot slots[SLOTS
 }
 
 static void on_emulator(
-	const struct gates *g, const struct tt_step *step, const int32_t *layers, uint32_t n, struct outcome *o)
+	const struct gates *g, const struct tt_step_plan *step, const int32_t *layers, uint32_t n, struct outcome *o)
 {
 	struct tt_steer_slot slots[SLOTS];
 	uint64_t launches = op_cuda.counters.launches;
@@ -197,7 +197,7 @@ Test(emu_control, gates_and_rows)
 {
 	static const int32_t layers[] = {-1, 0, 1, 3};
 	struct gates *g = make_gates();
-	struct tt_step *step = make_decisions();
+	struct tt_step_plan *step = make_decisions();
 	struct outcome *got = (struct outcome *)malloc(sizeof *got), *twin = (struct outcome *)malloc(sizeof *twin);
 	uint32_t fired = 0;
 	for (int order = 0; order < TT_EMU_ORDERS; order++) {
@@ -238,7 +238,7 @@ Test(emu_control, clears_only_its_rows)
 {
 	static const int32_t first = -1, seventh = 7;
 	struct gates *g = make_gates();
-	struct tt_step *step = make_decisions();
+	struct tt_step_plan *step = make_decisions();
 	struct outcome *got = (struct outcome *)malloc(sizeof *got), *before = (struct outcome *)malloc(sizeof *before);
 	poison(before);
 	op_open(TT_EMU_RANDOM, 9, MANY * MAX_UNITS * sizeof(double));
@@ -266,12 +266,12 @@ Test(emu_control, clears_only_its_rows)
 static void decide_many(const struct gates *g, uint32_t n, uint32_t slot, uint32_t grid_units, float row[LAYERS],
 	struct tt_decision_result *result)
 {
-	struct tt_step counts = {};
+	struct tt_step_plan counts = {};
 	counts.n_tokens = counts.n_seqs = 1;
 	counts.n_decisions = n;
 	counts.n_captures = CAPTURES;
 	counts.n_rows = n + 1;
-	struct tt_step *step = op_step(counts);
+	struct tt_step_plan *step = op_step(counts);
 	for (uint32_t i = 0; i < n; i++) {
 		struct tt_decision_plan others = {1 + i, i % 8 ? 0 : slot, i % 8 ? -1 : 3, i % 2, 1};
 		struct tt_decision_plan last = {1 + i, slot, 3, 2, 1.25f};

@@ -64,12 +64,12 @@ static struct tt_sample_plan make_plan(uint32_t i, uint32_t vocab)
 struct rows {
 	uint32_t vocab, n;
 	float *logits; // [n][vocab]
-	struct tt_step *step;
+	struct tt_step_plan *step;
 };
 
-static struct tt_step *make_samples(uint32_t n)
+static struct tt_step_plan *make_samples(uint32_t n)
 {
-	struct tt_step counts = {};
+	struct tt_step_plan counts = {};
 	counts.n_tokens = counts.n_seqs = counts.n_samples = n;
 	return op_step(counts);
 }
@@ -364,7 +364,7 @@ Test(emu_sample, bits_do_not_depend_on_batch_mates)
 Test(emu_sample, refuses_what_it_cannot_do)
 {
 	struct tt_config config = {};
-	struct tt_step *step = make_samples(1);
+	struct tt_step_plan *step = make_samples(1);
 	struct tt_sample_args args = {&config, step, NULL, NULL};
 	op_open(TT_EMU_FORWARD, 1, 64);
 	op_begin(step, 1, 1);

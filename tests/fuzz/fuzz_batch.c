@@ -31,7 +31,7 @@ static struct tt_text *open_text(void)
 
 static void read_lines(const struct tt_batch_job *job, const uint8_t *data, size_t size)
 {
-	const struct tt_body_context context = {.text = open_text(),
+	const struct tt_api_context context = {.text = open_text(),
 		.policies = &job->policies,
 		.max_tokens = 16,
 		.sampling.top_p = 1,
@@ -45,11 +45,11 @@ static void read_lines(const struct tt_batch_job *job, const uint8_t *data, size
 		return;
 	while (tt_lines_next(&lines, &found, &err) == TT_OK && found) {
 		struct tt_input input;
-		struct tt_body body;
+		struct tt_api_request body;
 		if (tt_input_read(&input, job, &lines, &ids, &err) != TT_OK)
 			break;
-		if (!input.code && tt_body_parse(&body, input.body, input.endpoint, &context, &err) == TT_OK)
-			tt_body_free(&body);
+		if (!input.code && tt_api_request_parse(&body, input.body, input.endpoint, &context, &err) == TT_OK)
+			tt_api_request_free(&body);
 		tt_input_free(&input);
 	}
 	tt_ids_seen_free(&ids);

@@ -102,13 +102,13 @@ struct sim_device {
 };
 
 static inline struct sim_cell *sim_cell_at(
-	struct sim_device *d, const struct tt_step *step, uint32_t t, size_t position)
+	struct sim_device *d, const struct tt_step_plan *step, uint32_t t, size_t position)
 {
 	const int32_t *pages = tt_step_pages(step) + (size_t)tt_step_seqs(step)[t] * step->max_pages;
 	return &d->cells[(size_t)pages[position / TT_PAGE_TOKENS] * TT_PAGE_TOKENS + position % TT_PAGE_TOKENS];
 }
 
-static inline void sim_control(struct sim_device *d, const struct tt_step *step, int32_t layer, uint64_t number)
+static inline void sim_control(struct sim_device *d, const struct tt_step_plan *step, int32_t layer, uint64_t number)
 {
 	const struct tt_decision_plan *plan = tt_step_decisions(step);
 	uint32_t ring = number % TT_MAX_IN_FLIGHT;
@@ -127,7 +127,7 @@ static inline void sim_control(struct sim_device *d, const struct tt_step *step,
 }
 
 /* Layer by layer, as the real one: every token's keys are in place before any token looks at them. */
-static inline void sim_run(struct sim_device *d, const struct tt_step *step, uint64_t number)
+static inline void sim_run(struct sim_device *d, const struct tt_step_plan *step, uint64_t number)
 {
 	const struct tt_sample_plan *samples = tt_step_samples(step);
 	struct tt_sample_result *out = d->samples[number % TT_MAX_IN_FLIGHT];

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "runtime/schedule/prefix_cache.h"
 #include "tests/sim/model.h"
 
 enum { STEPS_A_SEED = 2000, MAX_REQUESTS = 64, OLDEST_MAY_WAIT = 3 };
@@ -163,7 +164,8 @@ static void finished(void *user, struct tt_sequence *q)
 	r->live = false;
 }
 
-static void ran(void *user, const struct tt_planned *p, const struct tt_step *step, const struct tt_results *results)
+static void ran(
+	void *user, const struct tt_planned *p, const struct tt_step_plan *step, const struct tt_results *results)
 {
 	struct request *r = (struct request *)p->sequence;
 	struct sim *sim = user;
@@ -254,9 +256,9 @@ static void check_rows(struct sim *sim)
 }
 
 /* Each token is steered by rows of its own sequence, in order, and by none under the kill switch. */
-static void check_plan(struct sim *sim, const struct tt_plan *plan)
+static void check_plan(struct sim *sim, const struct tt_scheduled_step *plan)
 {
-	const struct tt_step *step = plan->step;
+	const struct tt_step_plan *step = plan->step;
 	for (uint32_t i = 0; i < plan->n_planned; i++) {
 		const struct tt_planned *p = &plan->planned[i];
 		for (uint32_t t = p->first_token; t < p->first_token + p->n_tokens; t++) {
@@ -276,7 +278,7 @@ static void check_plan(struct sim *sim, const struct tt_plan *plan)
 }
 
 /* The oldest request is in every step but while its decision is open. */
-static void check_oldest(struct sim *sim, const struct tt_plan *plan)
+static void check_oldest(struct sim *sim, const struct tt_scheduled_step *plan)
 {
 	const struct tt_scheduler *s = &sim->scheduler;
 	const struct tt_sequence *oldest = s->n_running > 0 ? s->running[0] : s->waiting;
@@ -292,7 +294,7 @@ static void check_oldest(struct sim *sim, const struct tt_plan *plan)
 
 /* ---- Planted faults */
 
-static void plant(struct sim *sim, struct tt_plan *plan)
+static void plant(struct sim *sim, struct tt_scheduled_step *plan)
 {
 	struct tt_scheduler *s = &sim->scheduler;
 	if (sim->n_steps % 500 != 300)
@@ -388,7 +390,7 @@ static void collect(struct sim *sim)
 static void step(struct sim *sim)
 {
 	struct tt_scheduler *s = &sim->scheduler;
-	const struct tt_plan *plan;
+	const struct tt_scheduled_step *plan;
 	struct tt_error err;
 	if (tt_scheduler_plan(s, &plan, &err) != TT_OK)
 		fail(sim, "%s", err.message);

@@ -1,12 +1,9 @@
-/* From the running sequences to one step plan: who runs which positions, what is sampled, which gates run, and which
- * coefficient rows steer each token. */
-#ifndef RUNTIME_SCHEDULE_PLAN_H
-#define RUNTIME_SCHEDULE_PLAN_H
+/* A step as the scheduler made it: the packed plan that a device reads, and whose positions it holds. */
+#ifndef RUNTIME_SCHEDULE_SCHEDULED_STEP_H
+#define RUNTIME_SCHEDULE_SCHEDULED_STEP_H
 
-#include "kernels/backend.h"
+#include "kernels/results.h"
 #include "runtime/schedule/sequence.h"
-
-struct tt_scheduler;
 
 /* What the step holds of one sequence. */
 struct tt_planned {
@@ -29,22 +26,15 @@ struct tt_restore {
 	const float *coef; // [n_layers]
 };
 
-struct tt_plan {
-	struct tt_step *step;
+struct tt_scheduled_step {
+	struct tt_step_plan *step;
 	struct tt_planned *planned; // [max_seqs]
 	uint32_t n_planned;
 	struct tt_restore *restores; // [n_rows]
 	uint32_t n_restores;
 };
 
-int tt_plan_open(struct tt_plan *plan, const struct tt_limits *limits, struct tt_error *err);
-void tt_plan_close(struct tt_plan *plan);
-
-/* Fills the plan for the next step. n_tokens is 0 when nothing can run. */
-int tt_plan_build(struct tt_plan *plan, struct tt_scheduler *s, struct tt_error *err);
-
-/* Where its decision can steer the same pass, but only with the whole prompt in it, and a step has room for that beside a
- * full batch of decoding rows. */
-bool tt_plan_one_pass(const struct tt_sequence *q, const struct tt_limits *limits);
+int tt_scheduled_step_open(struct tt_scheduled_step *plan, const struct tt_limits *limits, struct tt_error *err);
+void tt_scheduled_step_close(struct tt_scheduled_step *plan);
 
 #endif

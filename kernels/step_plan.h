@@ -1,7 +1,7 @@
 /* The step plan: everything the kernels need to know of one step, in one packed block, so that it reaches a device in
  * one copy. The host makes all decisions; kernels make none. A header of counts and byte offsets, then the arrays. */
-#ifndef KERNELS_STEP_H
-#define KERNELS_STEP_H
+#ifndef KERNELS_STEP_PLAN_H
+#define KERNELS_STEP_PLAN_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -37,7 +37,7 @@ struct tt_decision_plan {
 enum { TT_WANT_NORMS = 1, TT_WANT_CAPTURED = 2, TT_WANT_LOGITS = 4 };
 
 /* Offsets count bytes from the start of the header; every array is aligned to 8. */
-struct tt_step {
+struct tt_step_plan {
 	uint32_t n_bytes; /* of the whole block */
 	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_captures;
 	uint32_t n_rows;    /* of the coefficient table, row 0 included */
@@ -59,7 +59,7 @@ struct tt_step {
 
 /* The arrays of a step, wherever the block lies. */
 #define TT_STEP_ARRAY(name, type)                                                                                      \
-	static inline type *tt_step_##name(const struct tt_step *step)                                                 \
+	static inline type *tt_step_##name(const struct tt_step_plan *step)                                            \
 	{                                                                                                              \
 		return (type *)((char *)(uintptr_t)step + (size_t)step->name);                                         \
 	}
@@ -76,11 +76,11 @@ TT_STEP_ARRAY(decisions, struct tt_decision_plan)
 
 /* Lays the arrays out behind the header from its counts (which the caller has set) and fills n_bytes and the offsets.
  * TT_ERR_LIMIT when the block would not fit in capacity bytes. */
-int tt_step_layout(struct tt_step *step, size_t capacity, struct tt_error *err);
+int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *err);
 
 /* The tokens of step that sample or are captured, as a step of their own in out, which has room for step->n_bytes; the decisions
  * stay behind. kept[i] is token i's index in step, ascending; place is scratch. */
-int tt_step_narrow(const struct tt_step *step, struct tt_step *out,
+int tt_step_narrow(const struct tt_step_plan *step, struct tt_step_plan *out,
 	uint32_t *kept,  // out [n_tokens of step]
 	uint32_t *place, // [n_tokens of step]
 	struct tt_error *err);

@@ -1,4 +1,4 @@
-#include "kernels/step.h"
+#include "kernels/step_plan.h"
 
 #include <string.h>
 
@@ -16,7 +16,7 @@ static uint32_t place(struct layout *layout, uint64_t count, uint64_t size)
 	return (uint32_t)at;
 }
 
-int tt_step_layout(struct tt_step *step, size_t capacity, struct tt_error *err)
+int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *err)
 {
 	struct layout layout = {sizeof *step};
 	step->tokens = place(&layout, step->n_tokens, sizeof(int32_t));
@@ -36,7 +36,7 @@ int tt_step_layout(struct tt_step *step, size_t capacity, struct tt_error *err)
 }
 
 /* place[t] becomes token t's place among those that sample or are captured. Returns how many there are. */
-static uint32_t choose_tokens(const struct tt_step *step, uint32_t *kept, uint32_t *place)
+static uint32_t choose_tokens(const struct tt_step_plan *step, uint32_t *kept, uint32_t *place)
 {
 	const int32_t *captures = tt_step_captures(step);
 	uint32_t n = 0;
@@ -53,8 +53,8 @@ static uint32_t choose_tokens(const struct tt_step *step, uint32_t *kept, uint32
 	return n;
 }
 
-int tt_step_narrow(
-	const struct tt_step *step, struct tt_step *out, uint32_t *kept, uint32_t *place, struct tt_error *err)
+int tt_step_narrow(const struct tt_step_plan *step, struct tt_step_plan *out, uint32_t *kept, uint32_t *place,
+	struct tt_error *err)
 {
 	*out = *step;
 	out->n_tokens = choose_tokens(step, kept, place);

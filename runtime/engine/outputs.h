@@ -1,0 +1,12 @@
+/* Files that an engine reads and a command would write. */
+#ifndef RUNTIME_ENGINE_OUTPUTS_H
+#define RUNTIME_ENGINE_OUTPUTS_H
+
+#include "base/outputs.h"
+#include "runtime/engine/engine.h"
+
+/* tt_check_outputs, where the files of the model and of every policy that was added are read as well. */
+int tt_engine_check_outputs(struct tt_engine *engine, const struct tt_file_use *reads, size_t n_reads,
+	const struct tt_file_use *writes, size_t n_writes, struct tt_error *err);
+
+#endif

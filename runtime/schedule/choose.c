@@ -1,0 +1,107 @@
+#include "runtime/schedule/choose.h"
+
+#include "runtime/schedule/prefix_cache.h"
+
+/* The gates of an undecided sequence run when its last prompt token does, or at once if they read nothing. */
+static bool decides_at(const struct tt_sequence *q, size_t first, size_t end)
+{
+	if (q->n_policies == 0 || q->decided)
+		return false;
+	return q->observe_last < 0 ? true : first < q->n_prompt && end == q->n_prompt;
+}
+
+bool tt_choose_one_pass(const struct tt_sequence *q, const struct tt_limits *limits)
+{
+	return q->n_policies > 0 && !q->decided && tt_sequence_same_pass(q, 0) && !tt_sequence_same_pass(q, 1) &&
+	       q->n_prompt + limits->max_seqs <= limits->max_tokens;
+}
+
+/* As many pages as its next positions need and the pool has. */
+static void grow_pages(struct tt_page_pool *pool, struct tt_sequence *q, size_t end)
+{
+	while (q->n_pages < tt_pages_for(end)) {
+		int32_t page = tt_page_take(pool);
+		if (page < 0)
+			return;
+		q->pages[q->n_pages++] = page;
+	}
+}
+
+static uint32_t wants_of(const struct tt_sequence *q, size_t position)
+{
+	return (q->traces ? TT_WANT_NORMS : 0u) | (tt_sequence_keeps_hidden(q, position) ? TT_WANT_CAPTURED : 0u) |
+	       (tt_sequence_keeps_logits(q, position) ? TT_WANT_LOGITS : 0u);
+}
+
+/* The plan and the sequence move on together: whoever looks at the sequence after this sees it as the step will leave it. */
+static void add(struct tt_scheduled_step *plan, struct tt_sequence *q, struct tt_planned p)
+{
+	struct tt_step_plan *step = plan->step;
+	size_t end = p.position + p.n_tokens;
+	p.decides = decides_at(q, p.position, end);
+	p.same_pass = p.decides && tt_sequence_same_pass(q, p.position);
+	p.generates = end == p.length && q->max_tokens > 0;
+	p.killed = p.position >= q->killed_from;
+	if (p.decides && q->observe_last >= 0 && !tt_sequence_keeps_hidden(q, q->n_prompt - 1))
+		p.n_captures++;
+	step->n_tokens += p.n_tokens;
+	step->n_samples += p.n_samples;
+	step->n_captures += p.n_captures;
+	step->n_decisions += p.decides ? q->n_policies : 0;
+	step->n_seqs++;
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		step->row_steering |= q->policies[i].whole_rows;
+	if (q->n_pages > step->max_pages)
+		step->max_pages = q->n_pages;
+	plan->planned[plan->n_planned++] = p;
+
+	q->n_fed = end;
+	q->deciding = p.decides;
+	q->same_pass = p.same_pass;
+	if (p.generates) {
+		q->n_pending++;
+		q->pending_sample = step->n_samples - 1;
+	}
+}
+
+void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const struct tt_limits *limits,
+	struct tt_page_pool *pool, bool killed)
+{
+	struct tt_step_plan *step = plan->step;
+	size_t room = limits->max_tokens - step->n_tokens, end = tt_sequence_end(q);
+	uint32_t sample_room = limits->max_samples - step->n_samples;
+	if (room == 0 || q->n_fed >= end)
+		return;
+	if (q->n_fed == 0 && q->n_prompt > room && tt_choose_one_pass(q, limits))
+		return;
+	end = end < q->n_fed + room ? end : q->n_fed + room;
+	grow_pages(pool, q, end);
+	if (end > (size_t)q->n_pages * TT_PAGE_TOKENS)
+		end = (size_t)q->n_pages * TT_PAGE_TOKENS;
+	struct tt_planned p = {
+		.sequence = q,
+		.position = q->n_fed,
+		.length = tt_sequence_length(q),
+		.first_token = step->n_tokens,
+		.first_sample = step->n_samples,
+		.first_capture = step->n_captures,
+		.first_decision = step->n_decisions,
+		.fed_by = q->pending_sample,
+	};
+	for (size_t position = q->n_fed; position < end; position++) {
+		bool samples = tt_sequence_wants_logits(q, position, p.length);
+		if (samples && p.n_samples == sample_room)
+			break;
+		p.n_samples += samples;
+		p.n_captures += tt_sequence_keeps_hidden(q, position);
+		p.n_tokens++;
+		step->wants |= wants_of(q, position);
+	}
+	if (p.n_tokens == 0)
+		return;
+	if (killed)
+		tt_sequence_kill(q);
+	add(plan, q, p);
+	/* Only now: a page is offered with the keys of what the step writes, which add() has settled. */
+	tt_prefix_publish(q, pool);
+}

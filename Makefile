@@ -24,36 +24,36 @@ help:
 	@echo "make ci            all that CI runs"
 
 build:
-	@scripts/install_packages.sh build
+	@scripts/setup/install_packages.sh build
 	@cmake -S . -B $(BUILD) -DBUILD_TESTING=OFF $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD) -j $$(nproc)
 
 $(MODEL):
-	@scripts/fetch_model.sh
+	@scripts/setup/fetch_model.sh
 
 model: $(MODEL)
 
 test: model
-	@scripts/install_packages.sh test
+	@scripts/setup/install_packages.sh test
 	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD) -j $$(nproc)
 	@ctest --test-dir $(BUILD) --output-on-failure
 
 demo: build model
-	@scripts/demo.sh $(BUILD)/trimtab $(MODEL)
+	@scripts/measure/demo.sh $(BUILD)/trimtab $(MODEL)
 
 bench: build model
 	@$(BUILD)/trimtab-bench --model $(MODEL)
 
 bench-cpu: build model
-	@scripts/build_llama_cpp.sh
+	@scripts/setup/build_llama_cpp.sh
 	@bench/peers/batched.py $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
 
 bundle:
-	@scripts/install_packages.sh test
+	@scripts/setup/install_packages.sh test
 	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON -DTT_CUDA=ON $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD) -j $$(nproc)
-	@scripts/bundle.sh $(BUILD) bundle
+	@scripts/gpu/bundle.sh $(BUILD) bundle
 
 # Where the build's packages are missing, a bundle that was brought here is enough.
 BUNDLED = [ -x bundle/gpu-check ] && ! pkg-config --exists jansson libpcre2-8 libutf8proc libcrypto criterion 2>/dev/null
@@ -62,14 +62,14 @@ gpu-check:
 	@bundle/gpu-check --results bench/results
 
 conformance: model
-	@scripts/install_packages.sh test
-	@scripts/install_packages.sh fetch
+	@scripts/setup/install_packages.sh test
+	@scripts/setup/install_packages.sh fetch
 	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD) -j $$(nproc) --target trimtab-cli conformance
 	@test -x .cache/conformance/bin/python || python3 -m venv .cache/conformance
-	@.cache/conformance/bin/pip install -q --disable-pip-version-check -r scripts/conformance-requirements.txt
+	@.cache/conformance/bin/pip install -q --disable-pip-version-check -r scripts/measure/conformance-requirements.txt
 	@.cache/conformance/bin/pip install -q --disable-pip-version-check --no-deps mistral-common==1.13.1
-	@.cache/conformance/bin/python scripts/conformance.py "$$(scripts/fetch_llama_cpp.sh)" $(BUILD)
+	@.cache/conformance/bin/python scripts/measure/conformance.py "$$(scripts/setup/fetch_llama_cpp.sh)" $(BUILD)
 
 sanitize:
 	@$(MAKE) test BUILD=$(BUILD)-sanitize \
@@ -79,31 +79,31 @@ clang:
 	@$(MAKE) test BUILD=$(BUILD)-clang CMAKE_FLAGS='-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF'
 
 fuzz:
-	@scripts/install_packages.sh test
+	@scripts/setup/install_packages.sh test
 	@cmake -S . -B $(BUILD)-fuzz -DTT_FUZZ=ON -DTT_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 		-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-fuzz -j $$(nproc) --target fuzz-targets
-	@scripts/fuzz.sh $(BUILD)-fuzz $(SECONDS) $(TARGET)
+	@scripts/measure/fuzz.sh $(BUILD)-fuzz $(SECONDS) $(TARGET)
 
 COVERAGE_TESTS = fuzz-targets $(addprefix test_,batch_input chat config faults file gguf jinja policy safetensors tokenizer \
 	tokenizer_families tokenizer_files weights)
 coverage:
-	@scripts/install_packages.sh coverage
+	@scripts/setup/install_packages.sh coverage
 	@cmake -S . -B $(BUILD)-coverage -DTT_COVERAGE=ON -DBUILD_TESTING=ON -DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DTT_CUDA=OFF $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-coverage -j $$(nproc) --target $(COVERAGE_TESTS)
-	@scripts/coverage.sh $(BUILD)-coverage
+	@scripts/measure/coverage.sh $(BUILD)-coverage
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:
 	@$(SOURCES) | xargs clang-format -i
 
 check-format:
-	@scripts/install_packages.sh test
+	@scripts/setup/install_packages.sh test
 	@$(SOURCES) | xargs clang-format --dry-run -Werror
 
 install-test: build
-	@scripts/install_test.sh $(BUILD)
+	@scripts/setup/install_test.sh $(BUILD)
 
 ci: check-format test install-test sanitize clang fuzz
 

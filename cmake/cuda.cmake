@@ -69,8 +69,8 @@ function(tt_cuda_compile objects)
     file(RELATIVE_PATH name ${CMAKE_SOURCE_DIR} ${path})
     set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
     add_custom_command(OUTPUT ${object} BYPRODUCTS ${object}.log DEPFILE ${object}.d
-      DEPENDS ${path} ${CMAKE_SOURCE_DIR}/scripts/compile_cuda.sh
-      COMMAND ${CMAKE_SOURCE_DIR}/scripts/compile_cuda.sh ${object} ${name} ${CMAKE_C_COMPILER_LAUNCHER} ${TT_NVCC}
+      DEPENDS ${path} ${CMAKE_SOURCE_DIR}/scripts/gpu/compile_cuda.sh
+      COMMAND ${CMAKE_SOURCE_DIR}/scripts/gpu/compile_cuda.sh ${object} ${name} ${CMAKE_C_COMPILER_LAUNCHER} ${TT_NVCC}
       ${TT_CUDA_FLAGS} ${TT_CUDA_TARGETS} ${TT_CUDA_COMPRESS} -I. -Ibase
       ${arg_FLAGS}
       COMMENT "nvcc ${name}" VERBATIM)

@@ -1,4 +1,4 @@
-/* The interpreter against jinja2: what scripts/make_template_goldens.py rendered. Provenance marks and limits are
+/* The interpreter against jinja2: what scripts/goldens/make_template_goldens.py rendered. Provenance marks and limits are
  * worked out by hand. */
 #include <criterion/criterion.h>
 #include <math.h>

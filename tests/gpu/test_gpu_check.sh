@@ -11,9 +11,9 @@ trap 'rm -rf "$work"' EXIT
 elsewhere() { (cd / && env -i PATH=/usr/bin:/bin "$@"); }
 say() { echo "test_gpu_check: $*"; }
 
-check=$source/scripts/gpu_check.py
+check=$source/scripts/gpu/gpu_check.py
 if [ "$2" = ON ]; then
-	"$source/scripts/bundle.sh" "$build" "$work/made/bundle"
+	"$source/scripts/gpu/bundle.sh" "$build" "$work/made/bundle"
 	mv "$work/made/bundle" "$work/moved"
 	size=$(du -sm "$work/moved" | cut -f1)
 	[ "$size" -lt 64 ] || { say "the bundle has $size MiB"; exit 1; }

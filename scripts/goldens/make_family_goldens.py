@@ -3,7 +3,7 @@
 as a GGUF vocabulary, with the ids and texts that Hugging Face's `tokenizers` makes with it.
 
     pip install tokenizers==0.23.3 gguf==0.19.0
-    scripts/make_family_goldens.py
+    scripts/goldens/make_family_goldens.py
 """
 
 import json
@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 import reference_tokenizers as reference
 from make_tokenizer_goldens import TEXTS, TRAINING, check_versions
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "tokenizer" / "families"
+OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "tokenizer" / "families"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 SPECIAL = ["<unk>", "<s>", "</s>"]
 MARKERS = ["<|im_start|>", "<|im_end|>"]

@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: scripts/fuzz.sh BUILD SECONDS [TARGET...]
+# usage: scripts/measure/fuzz.sh BUILD SECONDS [TARGET...]
 # Runs the fuzz targets of BUILD (make fuzz builds it), each for SECONDS, from the inputs of tests/fuzz/corpus. What is new is kept in
 # BUILD/corpus/TARGET; a crash, a second of processor time for one input or a sanitizer's report ends it with the input's name. Without a TARGET: all.
 set -euo pipefail
@@ -27,7 +27,8 @@ export ASAN_OPTIONS=quarantine_size_mb=8
 for target in "${targets[@]}"; do
 	corpus=$build/corpus/$target
 	mkdir -p "$corpus" "$build/found"
-	[ ! -e "tests/fuzz/corpus/$target.found" ] || scripts/fuzz_corpus.py unpack "tests/fuzz/corpus/$target.found" "$corpus"
+	found=tests/fuzz/corpus/$target.found
+	[ ! -e "$found" ] || scripts/measure/fuzz_corpus.py unpack "$found" "$corpus"
 	# shellcheck disable=SC2086
 	grep -ohE '"[][A-Za-z0-9_.<>|{}(),:#=+*/ -]{2,40}"' ${sources[$target]} | grep -v '\.h"$' | sort -u >"$build/$target.dict"
 	"$build/tests/fuzz/fuzz_$target" "$corpus" "tests/fuzz/corpus/$target" -dict="$build/$target.dict" -seed=1 \

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of controller/: policies written by the safetensors library, orthonormal rows and a logistic fit from
-numpy, affine maps and a gate's network the response contrast of a tiny model from PyTorch. Needs goldens-requirements.txt and the goldens of
-make_goldens.py. The same versions write the same bytes.
+numpy, affine maps and a gate's network the response contrast of a tiny model from PyTorch. Needs requirements.txt
+and the goldens of make_goldens.py. The same versions write the same bytes.
 
   make_policy_goldens.py --out tests/golden
 """
@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import save_file
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = "llama L=6 d=8 golden"
 
 

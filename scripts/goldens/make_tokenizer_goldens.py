@@ -2,7 +2,7 @@
 """Writes tests/golden/tokenizer: ids from Hugging Face's `tokenizers` that the tests compare with.
 
     pip install tokenizers==0.23.3 gguf==0.19.0
-    scripts/make_tokenizer_goldens.py SmolLM2-135M-Instruct.Q4_1.gguf
+    scripts/goldens/make_tokenizer_goldens.py SmolLM2-135M-Instruct.Q4_1.gguf
 
 smollm2.json has the ids of the real vocabulary, read from the GGUF file. The folders hold small tokenizers trained
 here on the text below, each with a cases.json. A case: text; ids (special tokens parsed); plain (not parsed), where
@@ -17,7 +17,7 @@ from importlib.metadata import version
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 PINNED = {"tokenizers": "0.23.3"}
-OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "golden", "tokenizer")
+OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "golden", "tokenizer")
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"

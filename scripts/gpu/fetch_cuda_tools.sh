@@ -11,7 +11,7 @@ fail() {
 	exit 1
 }
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 if command -v cuobjdump >/dev/null && command -v nvdisasm >/dev/null; then
 	dirname "$(command -v cuobjdump)"
 	exit 0
@@ -27,8 +27,8 @@ if [ ! -x "$tools/nvidia/cu13/bin/nvdisasm" ]; then
 nvidia-cuda-cuobjdump==$version --hash=sha256:fb72ca80d0cdd8f5e8e232ce17d3c5aa2a37c3153bb8ef4e010010ed4fdef6c5
 nvidia-cuda-nvdisasm==$version --hash=sha256:f35a5b6ddb64b6758c22c0b078c5b6ff6d54f7c240cd74bf131ab5bf13b6c3fe
 END
-	# shellcheck source=scripts/find_pip.sh
-	. scripts/find_pip.sh
+	# shellcheck source=scripts/setup/find_pip.sh
+	. scripts/setup/find_pip.sh
 	"$python" -m pip install -q --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --require-hashes \
 		--target "$work/tools" -r "$work/requirements.txt" >&2 || fail "pip could not install them"
 	mv -T "$work/tools" "$tools" 2>/dev/null || [ -d "$tools" ]

@@ -1,6 +1,6 @@
 """Renders templates with jinja2 and keeps what came out: tests/golden/templates/{features,chat}.json.
 
-    python scripts/make_template_goldens.py [--gguf SmolLM2-135M-Instruct.Q4_1.gguf]
+    python scripts/goldens/make_template_goldens.py [--gguf SmolLM2-135M-Instruct.Q4_1.gguf]
 
 Needs jinja2==3.1.6 and, to read the real SmolLM2 template (Apache-2.0) anew, gguf. The other templates beside the
 output were written for this purpose; they use what the templates of those families use.
@@ -14,7 +14,7 @@ import warnings
 from jinja_reference import JINJA2_VERSION, render
 from template_cases import GROUPS
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "templates"
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "templates"
 NOW = 1722387723  # 2024-07-31 01:02:03 UTC
 
 TOOLS = [

@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: scripts/coverage.sh BUILD
+# usage: scripts/measure/coverage.sh BUILD
 # Branch coverage of the parsers, file by file and in total, from the tests of BUILD (make coverage builds it) that are run here. It
 # is clang's own: each outcome of each condition in the source, of && and || too, counted once however a compiler lays it out.
 # Least, in percent of the total: 90.

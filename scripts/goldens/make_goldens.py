@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes the whole-model goldens: tiny random models of each architecture with what PyTorch computes from them in float32, and
-SmolLM2's greedy continuations. Needs goldens-requirements.txt. The same versions write the same bytes.
+SmolLM2's greedy continuations. Needs requirements.txt. The same versions write the same bytes.
 
   make_goldens.py --out tests/golden --smollm2 models/SmolLM2-135M-Instruct.Q4_1.gguf [--only tiny|smollm2]
 """
@@ -611,11 +611,11 @@ def make_k(out):
 
 
 def check_versions():
-    for line in (Path(__file__).parent / "goldens-requirements.txt").read_text().splitlines():
+    for line in (Path(__file__).parent / "requirements.txt").read_text().splitlines():
         if "==" in line and not line.startswith("#"):
             name, pinned = line.split("==")
             found = version(name).split("+")[0]
-            assert found == pinned, f"{name} is {found}, goldens-requirements.txt says {pinned}"
+            assert found == pinned, f"{name} is {found}, requirements.txt says {pinned}"
 
 
 def main():

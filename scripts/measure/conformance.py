@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Holds the tokenizer and the chat templates against real ones, and prints a table of each.
 
-    scripts/conformance.py TREE BUILD      (make conformance)
+    scripts/measure/conformance.py TREE BUILD      (make conformance)
 
-TREE is llama.cpp's source (scripts/fetch_llama_cpp.sh). Its models/ggml-vocab-*.gguf have test vectors, made by the
+TREE is llama.cpp's source (scripts/setup/fetch_llama_cpp.sh). Its models/ggml-vocab-*.gguf have test vectors, made by the
 models' own Hugging Face tokenizers; where `tokenizers` can be set up as those are, more texts are compared with it. Its
 models/templates are rendered by jinja2 under Hugging Face's settings (check_templates.py). SmolLM2's vocabulary is read
 from models/, Mistral's from the package mistral-common. Exit code 1 when a vocabulary of a family that we support is

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Compiles one CUDA source: compile_cuda.sh OUT.o SOURCE COMPILER FLAG...
-# Beside OUT.o it leaves OUT.o.d, the headers, and OUT.o.log: what ptxas -v says of each kernel, for check_sass.py.
+# Beside OUT.o it leaves OUT.o.d, the headers, and OUT.o.log: what ptxas -v says of each kernel, for check_sass.sh.
 set -eu
 object=$1 source=$2
 shift 2
 # From the root and by relative names, so that ccache finds the same compilation in another checkout.
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 mkdir -p "$(dirname "$object")"
 if ! "$@" -MD -MF "$object.d.tmp" -c "$source" -o "$object" >"$object.log.tmp" 2>&1; then
 	cat "$object.log.tmp" >&2

@@ -1,6 +1,6 @@
 """Compares `trimtab template` with jinja2 over a folder of real chat templates (`make conformance` runs it).
 
-    python scripts/check_templates.py FOLDER build/trimtab
+    python scripts/measure/check_templates.py FOLDER build/trimtab
 
 FOLDER holds *.jinja files. For each template and conversation: = the same text, e refused by both, X different. A
 template counts as rendered alike when nothing differs and something is not refused. Exit code 1 when one differs.
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "goldens"))
 from jinja_reference import render
 
 DAY = datetime.datetime(2024, 7, 31, 12, tzinfo=datetime.timezone.utc)

@@ -5,10 +5,12 @@ models."""
 import importlib.util
 import pathlib
 import random
+import sys
 
 import gguf
 import sentencepiece
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "goldens"))
 import reference_tokenizers as reference
 from make_tokenizer_goldens import TEXTS
 

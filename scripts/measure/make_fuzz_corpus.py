@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The seeds of the fuzz targets, tests/fuzz/corpus/TARGET/seed_*: small valid files, each of another form.
 
-What the fuzzer found lies beside them in TARGET.found (scripts/fuzz_corpus.py)."""
+What the fuzzer found lies beside them in TARGET.found (scripts/measure/fuzz_corpus.py)."""
 import json
 import pathlib
 import struct
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests/fuzz/corpus"
 GOLDEN = ROOT / "tests/golden"
 PART = b"\x1e"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes tests/golden/weights: what gguf-py, numpy, torch, safetensors and transformers make of the numbers and files
-that weights/ reads. Versions: goldens-requirements.txt (numpy comes with them).
+that weights/ reads. Versions: requirements.txt (numpy comes with them).
 
-    python3 scripts/make_weights_goldens.py
+    python3 scripts/goldens/make_weights_goldens.py
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file as save_torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"
+OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "weights"
 TYPES = [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0]  # which tiny.gguf has
 NUMBERS = TYPES + [Q.Q5_0, Q.Q5_1, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL]
 # Where a block has its f16 scale, and its f16 minimum if it has one.

@@ -6,7 +6,7 @@
 set -euo pipefail
 build=$(realpath "$1")
 out=$2
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 case "$out" in /*) ;; *) out=$PWD/$out ;; esac
 [ -x "$build/tests/gpu/gpu-suites" ] || {
 	echo "bundle: $build has no GPU programs: it was built without nvcc or without tests" >&2
@@ -28,8 +28,8 @@ ldd "$work"/bin/* | awk '$2 == "=>" { print $3 }' | sort -u |
 "$build/tests/emu/primitives-emu" --write "$work/primitives.bin" >/dev/null
 mkdir "$work/tests/golden"
 cp -r tests/golden/tiny-* tests/golden/policy tests/golden/weights "$work/tests/golden/"
-cp scripts/gpu_check.py "$work/gpu-check"
-cp scripts/gpu_report.py bench/peers/torch_decode.py README.md LICENSE "$work/"
+cp scripts/gpu/gpu_check.py "$work/gpu-check"
+cp scripts/gpu/gpu_report.py bench/peers/torch_decode.py README.md LICENSE "$work/"
 nvcc=$(sed -n 's/^TT_NVCC:[A-Z]*=//p' "$build/CMakeCache.txt")
 cat >"$work/bundle.json" <<END
 {"commit": "$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)",

@@ -8,7 +8,7 @@ usage() {
 	echo "usage: $0 --data DIR [--model FILE] [--out DIR] [--trimtab FILE] [--threads N]" >&2
 	exit 2
 }
-here=$(cd "$(dirname "$0")/.." && pwd)
+here=$(cd "$(dirname "$0")/../.." && pwd)
 data='' model=$here/models/SmolLM2-135M-Instruct.Q4_1.gguf out=$here/demo-out/measure trimtab=$here/build/trimtab
 threads=()
 while [ $# -gt 0 ]; do

@@ -9,13 +9,13 @@ fail() {
 	exit 1
 }
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 out=build-llama.cpp
 if [ -x "$out/llama-batched-bench" ]; then
 	say "$out/llama-batched-bench is here already"
 	exit 0
 fi
-source=$(scripts/fetch_llama_cpp.sh)
+source=$(scripts/setup/fetch_llama_cpp.sh)
 mkdir -p "$out"
 say "building (about 20 minutes on 2 cores)"
 cmake -S "$source" -B "$out/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON \

@@ -8,7 +8,7 @@ usage() {
 }
 [ $# -ge 2 ] || usage
 trimtab=$1 model=$2 out=${3:-demo-out}
-data=$(dirname "$0")/../data/prompts.jsonl
+data=$(dirname "$0")/../../data/prompts.jsonl
 for file in "$trimtab" "$model" "$data"; do
 	[ -e "$file" ] || { echo "demo: $file is missing" >&2; exit 1; }
 done

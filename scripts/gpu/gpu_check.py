@@ -44,7 +44,7 @@ class Check:
         self.rehearsed = arguments.rehearse
         # In a bundle everything lies beside this file; in a checkout, where it belongs.
         self.bundle = read_json(os.path.join(HERE, "bundle.json"))
-        self.root = HERE if self.bundle else os.path.dirname(HERE)
+        self.root = HERE if self.bundle else os.path.dirname(os.path.dirname(HERE))
         self.golden = os.path.join(self.root, "tests")
         self.report = {
             "schema": "trimtab-gpu-check/1",

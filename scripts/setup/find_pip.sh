@@ -8,6 +8,6 @@ find_pip() {
 	python3 -m venv "$work/venv" >/dev/null 2>&1 && has_pip "$python"
 }
 if ! find_pip; then
-	scripts/install_packages.sh fetch
+	scripts/setup/install_packages.sh fetch
 	find_pip || fail "python3 with pip is needed (Debian: python3-pip)"
 fi

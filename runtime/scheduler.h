@@ -1,6 +1,6 @@
 /* The scheduling decisions: who runs, on which pages and coefficient rows, what is shared, who gives way. Nothing here
  * knows an engine, a backend or a clock: a step goes out as a struct tt_step and comes back as results, the time is
- * handed in. tests/test_scheduler_sim.c drives it with a made-up model.
+ * handed in. tests/sim/scheduler_sim.c drives it with a made-up model.
  *
  * A step's life: tt_scheduler_plan makes it, the caller runs it, tt_scheduler_collect takes what it gave. Up to
  * TT_MAX_IN_FLIGHT steps may be planned and not collected: tokens that are not known yet are then read where they are

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/tokenizer/families: for each family of tokenizers a small one, trained here, as tokenizer.json and
-as a GGUF vocabulary, with the ids and texts that Hugging Face's `tokenizers` makes with it.
+"""Writes tests/golden/tokenizer/families: for each family of tokenizers a small one, trained here, as tokenizer.json
+and as a GGUF vocabulary, with the ids and texts that Hugging Face's `tokenizers` makes with it.
 
     pip install tokenizers==0.23.3 gguf==0.19.0
     scripts/goldens/make_family_goldens.py
@@ -20,7 +20,8 @@ OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "tokeni
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 SPECIAL = ["<unk>", "<s>", "</s>"]
 MARKERS = ["<|im_start|>", "<|im_end|>"]
-MORE_TEXTS = ["\u2581", "a\u2581b \u2581", "<s>", " <s> a</s>b", "a<s>", "<unk>", "<0x41>", "a <0x0A>", "  the  ship", "<|im_end|>  \n the",
+MORE_TEXTS = ["\u2581", "a\u2581b \u2581", "<s>", " <s> a</s>b", "a<s>", "<unk>", "<0x41>", "a <0x0A>", "  the  ship",
+              "<|im_end|>  \n the",
               "\u00b2\u00b3 \u00bd 1234 12a345", "$a+=<b>^c`|~ \u3002\u3001\uff01", "e\u0301\u0301 \u0e33\u0903",
               "корабль большой \u00b2", "l" * 71, "e" * 71, "ship" * 15 + "s" * 5]
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the whole-model goldens: tiny random models of each architecture with what PyTorch computes from them in float32, and
-SmolLM2's greedy continuations. Needs requirements.txt. The same versions write the same bytes.
+"""Makes the whole-model goldens: tiny random models of each architecture with what PyTorch computes from them in
+float32, and SmolLM2's greedy continuations. Needs requirements.txt. The same versions write the same bytes.
 
   make_goldens.py --out tests/golden --smollm2 models/SmolLM2-135M-Instruct.Q4_1.gguf [--only tiny|smollm2]
 """
@@ -44,8 +44,9 @@ GEMMA = {
     "tie_word_embeddings": True,
 }
 
-# name -> config.json as written, type of the weights, shards, seed; gguf: a file of that type too, and what its model has otherwise; lengths: of
-# the prompts for logits and for greedy tokens, where the model is not the same for all lengths
+# name -> config.json as written, type of the weights, shards, seed; gguf: a file of that type too, and what its model
+# has otherwise; lengths: of the prompts for logits and for greedy tokens, where the model is not the same for all
+# lengths
 TINY = {
     "tiny-llama": {
         "config": COMMON | {
@@ -279,8 +280,8 @@ def model_of(config, **options):
 
 
 def random_weights(config, seed):
-    """Matrices of std 0.16 at a width of 64 (biases 0.2, norms 0.5 to 1.5): attention is neither flat nor one-hot, and the residual
-    stream soon forgets the input token, which a tied output would otherwise repeat for ever."""
+    """Matrices of std 0.16 at a width of 64 (biases 0.2, norms 0.5 to 1.5): attention is neither flat nor one-hot, and
+    the residual stream soon forgets the input token, which a tied output would otherwise repeat for ever."""
     torch.manual_seed(seed)
     shapes = model_of(config).state_dict()
     generator = torch.Generator().manual_seed(seed)
@@ -508,8 +509,8 @@ def make_tiny(out, name):
 
 
 def make_vision(out):
-    """The model of tiny-gemma3 as the text part of one that sees: transformers' own logits without an image. Its vision tower,
-    which they do not touch, is left out but for one tensor."""
+    """The model of tiny-gemma3 as the text part of one that sees: transformers' own logits without an image. Its vision
+    tower, which they do not touch, is left out but for one tensor."""
     spec = TINY["tiny-gemma3"]
     directory, seed = out / "tiny-gemma3-vision", spec["seed"]
     text = {k: v for k, v in spec["config"].items() if k not in ("architectures", "eos_token_id", "torch_dtype")}

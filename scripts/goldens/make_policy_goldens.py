@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes the goldens of controller/: policies written by the safetensors library, orthonormal rows and a logistic fit from
-numpy, affine maps and a gate's network the response contrast of a tiny model from PyTorch. Needs requirements.txt
+"""Makes the goldens of controller/: policies written by the safetensors library, orthonormal rows and a logistic fit
+from numpy, affine maps and a gate's network the response contrast of a tiny model from PyTorch. Needs requirements.txt
 and the goldens of make_goldens.py. The same versions write the same bytes.
 
   make_policy_goldens.py --out tests/golden
@@ -59,7 +59,8 @@ def sort_metadata(path):
 
 
 def make_policies(out):
-    """direction.l[i] = (i + 1) / 8 + l; weight 0, 0, 1, 0.5, 0, 0.25; gate.w[i] = i / 16 - 0.5: the test knows them too."""
+    """direction.l[i] = (i + 1) / 8 + l; weight 0, 0, 1, 0.5, 0, 0.25; gate.w[i] = i / 16 - 0.5: the test knows them
+    too."""
     weight = [0, 0, 1, 0.5, 0, 0.25]
     rows = {f"direction.{l}": (np.arange(8) + 1) / 8 + l for l in (2, 3, 5)}
     gate = {"gate.w": np.arange(16) / 16 - 0.5, "gate.b": [-1.5]}
@@ -69,8 +70,9 @@ def make_policies(out):
 
 
 def make_clamp(out):
-    """Three slanted rows a layer with targets. Expected: Q of the QR decomposition of the unit rows (signs such that R's
-    diagonal is positive), and targets solved from R^T t' = t, so that the clamped stream has the given projections."""
+    """Three slanted rows a layer with targets. Expected: Q of the QR decomposition of the unit rows (signs such that
+    R's diagonal is positive), and targets solved from R^T t' = t, so that the clamped stream has the given
+    projections."""
     rng = np.random.default_rng(5)
     tensors, expected = {"weight": [0, 1, 1, 0, 0, 0]}, {}
     for layer in (1, 2):
@@ -111,7 +113,8 @@ def make_operations(out):
     save(out / "one_sided.safetensors", {"weight": [0, 1, 1, 0, 0, 0], **sided}, metadata(op="one_sided", **always))
     x, g, expected = torch.tensor(h).double(), torch.tensor(coef).double()[:, None], {"h": h, "coef": coef}
     for layer in (1, 2):
-        r, w, b = (torch.tensor(affine[name.format(layer)]).double() for name in ("direction.{}", "affine.{}.W", "affine.{}.b"))
+        r, w, b = (torch.tensor(affine[name.format(layer)]).double() for name in
+                   ("direction.{}", "affine.{}.W", "affine.{}.b"))
         expected[f"affine.{layer}"] = (x + g * ((x @ w.T + b - x @ r.T) @ r)).numpy()
         u = torch.nn.functional.normalize(torch.tensor(sided[f"direction.{layer}"]).double(), dim=1)
         along = x @ u.T
@@ -121,7 +124,8 @@ def make_operations(out):
 
 
 def make_mlp(out):
-    """An MLP gate as the paper's controller has it, bounded and not, and its decisions on captured states in float64."""
+    """An MLP gate as the paper's controller has it, bounded and not, and its decisions on captured states in
+    float64."""
     rng = np.random.default_rng(14)
     n_units, observed, weight = 12, (0, 2, 3), np.float32([0, 1, 0.5, 0, 0, 0])
     fc1, fc2 = torch.nn.Linear(len(observed) * 8, n_units).double(), torch.nn.Linear(n_units, 1 + 6).double()
@@ -132,7 +136,8 @@ def make_mlp(out):
     gate |= {f"gate.fc2.{k}": v.detach().numpy() for k, v in fc2.named_parameters()}
     affine = affine_tensors(rng, (1, 2))
     for name, bound in (("mlp", None), ("mlp_unbounded", "none")):
-        keys = {"gate": "mlp", "observe": "0,2-3", "threshold": None, "gate.bound": bound, "alpha": "2", "layers": "1-2"}
+        keys = {"gate": "mlp", "observe": "0,2-3", "threshold": None, "gate.bound": bound, "alpha": "2",
+                "layers": "1-2"}
         save(out / f"{name}.safetensors", {"weight": weight, **affine, **gate}, metadata(op="affine", **keys))
     captured = rng.normal(size=(5, 6, 8)).astype(np.float32)
     scale = np.float32([1, 1, -0.5, 3, 1])
@@ -142,7 +147,8 @@ def make_mlp(out):
     w = weight / (1 + np.exp(-z[:, 1:]))
     coef = {"coef": scale[:, None] * 2 * s * w, "coef_unbounded": scale[:, None] * 2 * z[:, :1] * w}
     assert (z[:, 0] < 0).any() and (z[:, 0] > 0).any()
-    save(out / "mlp_expected.safetensors", {"captured": captured, "scale": scale, "z": z[:, 0], "s": s[:, 0], **coef}, None)
+    expected = {"captured": captured, "scale": scale, "z": z[:, 0], "s": s[:, 0], **coef}
+    save(out / "mlp_expected.safetensors", expected, None)
 
 
 def make_logistic(out):
@@ -191,12 +197,14 @@ def response_texts():
 
 
 def make_contrast(out, model_path):
-    """The tiny model's D: per prompt, the mean of h[l] over a refusal's tokens but the last, minus that of an answer's."""
+    """The tiny model's D: per prompt, the mean of h[l] over a refusal's tokens but the last, minus that of an
+    answer's."""
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
     states = []
     for block in model.model.layers:
-        block.register_forward_hook(lambda _, __, output: states.append(output[0] if isinstance(output, tuple) else output))
+        block.register_forward_hook(
+            lambda _, __, output: states.append(output[0] if isinstance(output, tuple) else output))
     rows = []
     for i in range(6):
         rows.append({"id": f"h{i}", "prompt": f"the rat number {i} bites", "label": "harmful", "split": "train"})

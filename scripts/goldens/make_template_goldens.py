@@ -47,7 +47,8 @@ CHATS = {
             {"role": "user", "content": "  2+2?"},
         ]
     },
-    "tools": {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Weather?"}], "tools": TOOLS},
+    "tools": {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Weather?"}],
+              "tools": TOOLS},
     "tools_in_system": {
         "messages": [{"role": "user", "content": "Weather?"}],
         "tools": TOOLS,

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes a folder that runs on another machine: the programs with their small libraries, what gpu-check needs, and gpu-check.
+# Makes a folder that runs on another machine: the programs with their small libraries, what gpu-check needs, and
+# gpu-check.
 #   bundle.sh BUILD OUT
-# It holds no CUDA library (cudart is linked in, the driver is the machine's) and no C library: the machine's must be at least
-# as new as this one's.
+# It holds no CUDA library (cudart is linked in, the driver is the machine's) and no C library: the machine's must be at
+# least as new as this one's.
 set -euo pipefail
 build=$(realpath "$1")
 out=$2

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Reads the machine code of CUDA objects that compile_cuda.sh made, and prints a table of their kernels. Fails when a kernel
-# spills registers, or when a matrix product or attention has no tensor-core instruction (HMMA) or no access of 16 bytes a
-# thread to global memory (LDG.128, LDGSTS.128, bulk copies: UBLKCP).
+# Reads the machine code of CUDA objects that compile_cuda.sh made, and prints a table of their kernels. Fails when a
+# kernel spills registers, or when a matrix product or attention has no tensor-core instruction (HMMA) or no access of
+# 16 bytes a thread to global memory (LDG.128, LDGSTS.128, bulk copies: UBLKCP).
 #   check_sass.sh OBJECT.o...
 set -eu
 if [ $# -eq 0 ]; then

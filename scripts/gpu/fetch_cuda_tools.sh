@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints a folder that holds cuobjdump and nvdisasm: the machine's own, or fetched from PyPI into .cache/. They take apart
-# CUDA objects of any version up to their own, and need no GPU.
+# Prints a folder that holds cuobjdump and nvdisasm: the machine's own, or fetched from PyPI into .cache/. They take
+# apart CUDA objects of any version up to their own, and need no GPU.
 set -eu
 
 version=13.4.92
@@ -29,7 +29,8 @@ nvidia-cuda-nvdisasm==$version --hash=sha256:f35a5b6ddb64b6758c22c0b078c5b6ff6d5
 END
 	# shellcheck source=scripts/setup/find_pip.sh
 	. scripts/setup/find_pip.sh
-	"$python" -m pip install -q --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --require-hashes \
+	"$python" -m pip install -q --disable-pip-version-check --root-user-action ignore --no-deps \
+		--only-binary :all: --require-hashes \
 		--target "$work/tools" -r "$work/requirements.txt" >&2 || fail "pip could not install them"
 	mv -T "$work/tools" "$tools" 2>/dev/null || [ -d "$tools" ]
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Proves and times trimtab's CUDA kernels on the machine's GPU: primitives against their C bodies, every op and whole tiny
-models against what they must give, compute-sanitizer, timings. Needs python3 and a driver, nothing else; PyTorch and cuBLAS
-are used where they are. Writes DATE-GPU.json and DATE-GPU.md after each part.
+"""Proves and times trimtab's CUDA kernels on the machine's GPU: primitives against their C bodies, every op and whole
+tiny models against what they must give, compute-sanitizer, timings. Needs python3 and a driver, nothing else; PyTorch
+and cuBLAS are used where they are. Writes DATE-GPU.json and DATE-GPU.md after each part.
 
     gpu-check [--results FOLDER] [--only PART,..] [--seconds N]
     gpu-check --rehearse BUILD [...]  the same on BUILD's emulator, where that is possible: no GPU is needed
@@ -97,7 +97,8 @@ def read_json(path):
 
 def machine(check):
     """What the figures are of."""
-    fields = ["name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.memory", "clocks.sm", "power.limit",
+    fields = ["name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.memory", "clocks.sm",
+              "power.limit",
               "persistence_mode", "mig.mode.current"]
     found = check.report["machine"]
     found["cpus"] = os.cpu_count()
@@ -134,18 +135,21 @@ def suites(check, filters, limit):
         command += ["--filter", pattern]
     status, lines = check.run(command, limit)
     if status or not lines:
-        raise Failed(lines[-1] if lines else "no output", [line for line in lines if not line.startswith(("pass", "skip"))])
+        shown = [line for line in lines if not line.startswith(("pass", "skip"))]
+        raise Failed(lines[-1] if lines else "no output", shown)
     return lines[-1]
 
 
 def ops(check):
     """Every op against its references: what the emulator's suites hold it against."""
-    return suites(check, ["emu_product.*", "emu_control.*"] if check.rehearsed else ["emu_product*", "emu_attention.*", "emu_control.*", "emu_sample.*"], 120)
+    every = ["emu_product*", "emu_attention.*", "emu_control.*", "emu_sample.*"]
+    return suites(check, ["emu_product.*", "emu_control.*"] if check.rehearsed else every, 120)
 
 
 def models(check):
     """Whole tiny models against PyTorch's logits, steered and not, in every batch and chunk."""
-    return suites(check, ["forward.hugging*"] if check.rehearsed else ["forward.*", "steering.*", "strict.*", "emu_engine.*"], 100)
+    every = ["forward.*", "steering.*", "strict.*", "emu_engine.*"]
+    return suites(check, ["forward.hugging*"] if check.rehearsed else every, 100)
 
 
 def sanitizer(check):
@@ -154,7 +158,8 @@ def sanitizer(check):
     if check.rehearsed or not tool:
         raise Skipped("the emulator has checks of its own" if check.rehearsed else "there is no compute-sanitizer")
     model = os.path.join(check.golden, "golden/tiny-llama/tiny-llama.q8_0.gguf")
-    command = [tool, "--error-exitcode", "99", check.program("trimtab"), "generate", model, "--raw", "-p", "ab", "-n", "8",
+    command = [tool, "--error-exitcode", "99", check.program("trimtab"), "generate", model, "--raw", "-p", "ab",
+               "-n", "8",
                "--device", "cuda"]
     status, lines = check.run(command, 90)
     if status == 99:
@@ -193,7 +198,8 @@ def kernels(check):
 
 def decode(check):
     """Whole models with random weights: decode and prefill, steered and not."""
-    return timed(check, "gpu-bench", ["--decode"] + (["--tiny"] if check.rehearsed else ["--seconds", "100"]), 160, "decode")
+    size = ["--tiny"] if check.rehearsed else ["--seconds", "100"]
+    return timed(check, "gpu-bench", ["--decode", *size], 160, "decode")
 
 
 def torch(check):

@@ -54,13 +54,16 @@ def kernel_rows(cases):
 
 def kernels(report):
     cases = report["kernels"]["cases"]
-    head = ["model", "tokens", "kernel", "case", "us", "GB/s", "of copy", "TFLOP/s", "of matrix", "x cuBLAS", "relative error"]
-    text = "\n## Kernels\n\nA call's median; context 512; weights not in the L2 cache. x cuBLAS: above 1 is faster than it.\n\n"
+    head = ["model", "tokens", "kernel", "case", "us", "GB/s", "of copy", "TFLOP/s", "of matrix", "x cuBLAS",
+            "relative error"]
+    text = "\n## Kernels\n\nA call's median; context 512; weights not in the L2 cache. "
+    text += "x cuBLAS: above 1 is faster than it.\n\n"
     text += table(head, kernel_rows(cases))
     for name, unit, scale, shown in (("copy", "bytes", 1e9, "GB/s"), ("matrix", "flops", 1e12, "TFLOP/s")):
         rates = sorted(work_of(case, unit)[0] or 0 for case in cases if case["name"] == name)
         if rates:
-            text += f"\nCeiling `{name}`: {number(rates[0] / scale)} to {number(rates[-1] / scale)} {shown} over the groups.\n"
+            text += f"\nCeiling `{name}`: {number(rates[0] / scale)} to {number(rates[-1] / scale)} {shown} "
+            text += "over the groups.\n"
     return text
 
 
@@ -87,16 +90,18 @@ def page(report):
         text += "**A rehearsal on the emulator: its times mean nothing.**\n\n"
     text += f"{report['date']}, commit {bundle.get('commit', 'unknown')}, nvcc {bundle.get('nvcc', 'unknown')}.\n\n"
     text += table(["machine", ""], [[key, str(value)] for key, value in machine.items()])
-    text += "\n" + table(["part", "outcome", "s", ""], [[p["name"], p["outcome"], str(p["seconds"]), p["note"].replace("|", "/")]
-                                                        for p in report["parts"]])
+    parts = [[p["name"], p["outcome"], str(p["seconds"]), p["note"].replace("|", "/")] for p in report["parts"]]
+    text += "\n" + table(["part", "outcome", "s", ""], parts)
     for part in report["parts"]:
         if part["lines"]:
             text += f"\n{part['name']}:\n\n" + "\n".join("    " + line for line in part["lines"]) + "\n"
     if report.get("kernels"):
         text += kernels(report)
     if report.get("decode"):
-        text += rates("Whole models", "Random weights, context 512; strict mode, and fast where a group says so. Decode: all rows of a batch, one step a token.",
+        text += rates("Whole models", "Random weights, context 512; strict mode, and fast where a group says so. "
+                      "Decode: all rows of a batch, one step a token.",
                       report["decode"])
     if report.get("torch"):
-        text += rates("PyTorch", "The same shapes and lengths with random bf16 weights and SDPA, in the same run.", report["torch"])
+        text += rates("PyTorch", "The same shapes and lengths with random bf16 weights and SDPA, in the same run.",
+                      report["torch"])
     return text

@@ -3,11 +3,11 @@
 
     scripts/measure/conformance.py TREE BUILD      (make conformance)
 
-TREE is llama.cpp's source (scripts/setup/fetch_llama_cpp.sh). Its models/ggml-vocab-*.gguf have test vectors, made by the
-models' own Hugging Face tokenizers; where `tokenizers` can be set up as those are, more texts are compared with it. Its
-models/templates are rendered by jinja2 under Hugging Face's settings (check_templates.py). SmolLM2's vocabulary is read
-from models/, Mistral's from the package mistral-common. Exit code 1 when a vocabulary of a family that we support is
-missing or fails a vector, or anything that is not refused differs.
+TREE is llama.cpp's source (scripts/setup/fetch_llama_cpp.sh). Its models/ggml-vocab-*.gguf have test vectors, made by
+the models' own Hugging Face tokenizers; where `tokenizers` can be set up as those are, more texts are compared with it.
+Its models/templates are rendered by jinja2 under Hugging Face's settings (check_templates.py). SmolLM2's vocabulary is
+read from models/, Mistral's from the package mistral-common. Exit code 1 when a vocabulary of a family that we support
+is missing or fails a vector, or anything that is not refused differs.
 """
 
 import argparse

@@ -32,16 +32,19 @@ def vectors(path):
 def random_texts(n=300):
     """Mixtures of scripts, spaces, digits, marks and newlines."""
     pick = random.Random(7)
-    parts = ["the", " ship", "Ruder", " größer", "руль", " корабль", "小さな舵", "舵", "한국어", "الدفة", "नमस्ते", "e\u0301", "é",
-             "😀", "👩‍👧", " ", "  ", "\n", "\r\n", "\t", "\u3000", "\u00a0", "1", "23", "456", "٣", "²", "½", "!", "...", "?!", "_",
-             "'s", "'RE", "$", "+=", "`", "。", "，", "«", "”", "\u2581", "<s>", "</s>", "<|user|>", "<0x41>", "\u0301", "ſ", "ß"]
+    parts = ["the", " ship", "Ruder", " größer", "руль", " корабль", "小さな舵", "舵", "한국어", "الدفة", "नमस्ते", "e\u0301",
+             "é", "😀", "👩‍👧", " ", "  ", "\n", "\r\n", "\t", "\u3000", "\u00a0", "1", "23", "456", "٣", "²",
+             "½", "!", "...",
+             "?!", "_", "'s", "'RE", "$", "+=", "`", "。", "，", "«", "”", "\u2581", "<s>", "</s>", "<|user|>", "<0x41>",
+             "\u0301", "ſ", "ß"]
     return ["".join(pick.choice(parts) for _ in range(pick.randint(1, 12))) for _ in range(n)]
 
 
 def read(path):
     fields = gguf.GGUFReader(path).fields
     keys = ("model", "pre", "tokens", "token_type", "scores", "merges")
-    found = {key: fields[f"tokenizer.ggml.{key}"].contents() if f"tokenizer.ggml.{key}" in fields else None for key in keys}
+    found = {key: fields[f"tokenizer.ggml.{key}"].contents() if f"tokenizer.ggml.{key}" in fields else None
+             for key in keys}
     found["architecture"] = fields["general.architecture"].contents()
     found["special"] = [t for t, kind in zip(found["tokens"], found["token_type"]) if kind in SPECIAL]
     found["user"] = [t for t, kind in zip(found["tokens"], found["token_type"]) if kind == USER_DEFINED]

@@ -18,7 +18,9 @@ begun=$SECONDS
 title() { printf '\n== %s\n\n' "$*"; }
 # The first test prompt of a label.
 prompt_of() {
-	sed -n "/\"label\": \"$1\", \"split\": \"test\"/{s/.*\"prompt\": \"\(.*\)\", \"label\".*/\1/;s/\\\\\"/\"/g;p;q}" "$data"
+	sed -n "/\"label\": \"$1\", \"split\": \"test\"/{
+		s/.*\"prompt\": \"\(.*\)\", \"label\".*/\1/;s/\\\\\"/\"/g;p;q
+	}" "$data"
 }
 
 title "1. Fit a policy that makes the model refuse harmful requests (train and val prompts)"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # usage: scripts/measure/fuzz.sh BUILD SECONDS [TARGET...]
-# Runs the fuzz targets of BUILD (make fuzz builds it), each for SECONDS, from the inputs of tests/fuzz/corpus. What is new is kept in
-# BUILD/corpus/TARGET; a crash, a second of processor time for one input or a sanitizer's report ends it with the input's name. Without a TARGET: all.
+# Runs the fuzz targets of BUILD (make fuzz builds it), each for SECONDS, from the inputs of tests/fuzz/corpus. What is
+# new is kept in BUILD/corpus/TARGET; a crash, a second of processor time for one input or a sanitizer's report ends it
+# with the input's name. Without a TARGET: all.
 set -euo pipefail
 
 build=$1
@@ -12,15 +13,18 @@ targets=("$@")
 
 # What a target's parsers compare text with makes its dictionary: the words in their string literals.
 declare -A sources=(
-	[gguf]='weights/gguf.c weights/config_gguf.c weights/model.c runtime/text/tokenizer_gguf.c runtime/text/pretokenize_named.c'
+	[gguf]='weights/gguf.c weights/config_gguf.c weights/model.c runtime/text/tokenizer_gguf.c
+		runtime/text/pretokenize_named.c'
 	[safetensors]='weights/safetensors.c weights/model.c weights/tensors.c'
 	[config]='weights/config_hf.c'
-	[tokenizer]='runtime/text/tokenizer_json.c runtime/text/tokenizer_json_steps.c runtime/text/pattern.c runtime/text/chat.c'
+	[tokenizer]='runtime/text/tokenizer_json.c runtime/text/tokenizer_json_steps.c runtime/text/pattern.c
+		runtime/text/chat.c'
 	[template]='runtime/text/jinja_*.c'
 	[policy]='controller/policy_file.c weights/safetensors.c'
 	[batch]='runtime/batch/body.c runtime/batch/row.c runtime/batch/sweep.c'
 )
-declare -A max_len=([gguf]=8192 [safetensors]=4096 [config]=2048 [tokenizer]=4096 [template]=2048 [policy]=4096 [batch]=2048)
+declare -A max_len=([gguf]=8192 [safetensors]=4096 [config]=2048 [tokenizer]=4096 [template]=2048 [policy]=4096
+	[batch]=2048)
 
 # A small quarantine: freed blocks come back while they are in the cache, and runs take less than half the time.
 export ASAN_OPTIONS=quarantine_size_mb=8
@@ -30,14 +34,16 @@ for target in "${targets[@]}"; do
 	found=tests/fuzz/corpus/$target.found
 	[ ! -e "$found" ] || scripts/measure/fuzz_corpus.py unpack "$found" "$corpus"
 	# shellcheck disable=SC2086
-	grep -ohE '"[][A-Za-z0-9_.<>|{}(),:#=+*/ -]{2,40}"' ${sources[$target]} | grep -v '\.h"$' | sort -u >"$build/$target.dict"
-	"$build/tests/fuzz/fuzz_$target" "$corpus" "tests/fuzz/corpus/$target" -dict="$build/$target.dict" -seed=1 \
-		-max_total_time="$seconds" -max_len="${max_len[$target]}" -timeout=3600 -report_slow_units=3600 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+	grep -ohE '"[][A-Za-z0-9_.<>|{}(),:#=+*/ -]{2,40}"' ${sources[$target]} | grep -v '\.h"$' |
+		sort -u >"$build/$target.dict"
+	"$build/tests/fuzz/fuzzer_$target" "$corpus" "tests/fuzz/corpus/$target" -dict="$build/$target.dict" -seed=1 \
+		-max_total_time="$seconds" -max_len="${max_len[$target]}" -timeout=3600 -report_slow_units=3600 \
+		-rss_limit_mb=1024 -malloc_limit_mb=256 \
 		-artifact_prefix="$build/found/$target-" -print_final_stats=1 >"$build/$target.log" 2>&1 || {
 		tail -n 40 "$build/$target.log"
 		echo "fuzz: $target failed; the log is $build/$target.log"
 		exit 1
 	}
-	echo "$target: $(sed -n 's/^#.*\(cov: [0-9]*\).*\(corp: [^ ]*\).*/\1, \2/p' "$build/$target.log" | tail -n 1)," \
-		"$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$target.log") runs"
+	reached=$(sed -n 's/^#.*\(cov: [0-9]*\).*\(corp: [^ ]*\).*/\1, \2/p' "$build/$target.log" | tail -n 1)
+	echo "$target: $reached, $(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$target.log") runs"
 done

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Many small inputs of a fuzz target in one file: each behind its length in four bytes, low byte first.
 
-fuzz_corpus.py unpack FILE FOLDER    writes the inputs, each under the SHA-256 of its bytes, as libFuzzer's corpora want them
+fuzz_corpus.py unpack FILE FOLDER    writes the inputs, each under the SHA-256 of its bytes, as libFuzzer's corpora
+                                     want them
 fuzz_corpus.py pack FOLDER FILE      the other way; at most 100000 bytes"""
 import hashlib
 import pathlib

@@ -110,7 +110,8 @@ def make_gguf():
     write("gguf", "qwen2", gguf(model_keys("qwen2", 6) + gpt2_keys("qwen2"), model_tensors(6, qkv)))
     factors = [(f"rope_factors_{kind}.weight", 0, (2,)) for kind in ("short", "long")]
     fused = [("blk.0.attn_qkv.weight", 0, (12, 4)), ("blk.0.ffn_up.weight", 0, (8, 4))]
-    keep = [t for t in model_tensors(6) if t[0].split(".")[-2] not in ("attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up")]
+    split = ("attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up")
+    keep = [t for t in model_tensors(6) if t[0].split(".")[-2] not in split]
     longrope = [("phi3.rope.scaling.attn_factor", F32, 1.25), ("phi3.rope.scaling.original_context_length", U32, 8),
                 ("phi3.attention.sliding_window", U32, 16)]
     write("gguf", "phi3", gguf(model_keys("phi3", 6) + longrope + gpt2_keys(), keep + fused + factors))

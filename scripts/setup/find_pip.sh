@@ -1,4 +1,5 @@
-# Sourced, not run: sets $python to a python3 that has pip, in $work/venv where the machine's own lacks it, or calls fail.
+# Sourced, not run: sets $python to a python3 that has pip, in $work/venv where the machine's own lacks it, or calls
+# fail.
 has_pip() { "$1" -m pip --version >/dev/null 2>&1; }
 # A Debian python3 may lack pip, and its venv module the means to make one.
 find_pip() {

@@ -1,15 +1,14 @@
 #!/bin/sh
-# Installs what is missing of a set of Debian 12 packages: `build`, `test` (build and what the tests, clang,
-# the fuzz targets and the format check need), `coverage` (those and what make coverage needs) or `fetch` (what
-# fetch_model.sh needs). Without root or passwordless sudo it prints the line to run.
+# Installs what is missing of a set of packages of Debian 12, Debian 13 or Ubuntu 24.04: `build`, `test` (build and what
+# the tests, clang, the fuzz targets and the checks need), `coverage` (those and what make coverage needs) or `fetch`
+# (what fetch_model.sh needs). Without root or passwordless sudo it prints the line to run.
 set -eu
 
 say() { echo "install_packages: $*" >&2; }
 
 build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev"
-# clang's sanitizer, libFuzzer and OpenMP runtimes are recommendations, which --no-install-recommends would leave out.
-test="libcriterion-dev clang clang-format libclang-rt-14-dev libomp-dev"
-coverage="llvm python3"
+test="libcriterion-dev clang clang-format clang-runtime ccache git python3"
+coverage="llvm"
 fetch="python3 python3-venv python3-pip"
 
 case "${1:-}" in
@@ -28,20 +27,50 @@ if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 	exit 0
 fi
 
+# clang-runtime is no package's name: clang's sanitizers and libFuzzer are in one that bears clang's version, where
+# there is none without it. clang merely recommends it, and --no-install-recommends leaves it out.
+has_runtime() {
+	folder=$(clang -print-resource-dir 2>/dev/null) && ls "$folder"/lib/*/libclang_rt.fuzzer*.a >/dev/null 2>&1
+}
+is_known() { apt-cache show "$1" >/dev/null 2>&1; }
+runtime_package() {
+	# What the package clang depends on, or will: clang-14.
+	version=$(apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9][0-9]*\)$/\1/p' | head -n 1)
+	for package in libclang-rt-dev "libclang-rt-$version-dev" "libclang-common-$version-dev"; do
+		if is_known "$package"; then
+			echo "$package"
+			return
+		fi
+	done
+	say "apt knows no package of clang's runtime: the sanitizers will not link"
+}
+
 missing=
 for package in $wanted; do
+	if [ "$package" = clang-runtime ]; then
+		has_runtime || missing="$missing clang-runtime"
+		continue
+	fi
 	# shellcheck disable=SC2016
 	status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) || status=
 	[ "$status" = installed ] || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 
+# The names that apt knows, of those that are missing.
+named() {
+	for package in $missing; do
+		[ "$package" != clang-runtime ] || package=$(runtime_package)
+		printf ' %s' "$package"
+	done
+}
+
 if [ "$(id -u)" -eq 0 ]; then
 	as_root="env"
 elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
 	as_root="sudo -n env"
 else
-	say "packages are missing and this user may not install them; run: sudo apt-get install -y$missing"
+	say "packages are missing and this user may not install them; run: sudo apt-get install -y$(named)"
 	exit 1
 fi
 
@@ -55,6 +84,7 @@ apt() { $as_root DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeou
 say "reading the package lists"
 # Old lists may still do; if not, the installation says so.
 apt update || say "apt-get update failed: $(grep -m1 '^[EW]:' "$log" || tail -n1 "$log")"
+missing=$(named)
 say "installing$missing"
 # shellcheck disable=SC2086
 if ! apt install -y --no-install-recommends $missing; then

@@ -7,6 +7,7 @@ CMAKE_FLAGS ?=
 SECONDS ?= 4
 JOBS ?= $(shell nproc)
 .DEFAULT_GOAL = help
+MAKEFLAGS += --no-print-directory
 
 # The folder of a preset, a build by it, and its tests: $(call folder,PRESET), $(call build,PRESET[,TARGET..]), ...
 folder = $(BUILD)$(if $(filter-out default,$(1)),-$(1))
@@ -66,7 +67,7 @@ bench-cpu: build model
 
 # ---- Develop ----
 
-test sanitize clang: model
+test sanitize clang tsan: model
 	@scripts/setup/install_packages.sh test
 	$(call build,$@)
 	$(call run-tests,$@)
@@ -77,12 +78,6 @@ sanitize-full: model
 	@cmake --preset sanitize -B $(BUILD)-sanitize-full -DTT_EMULATED_MODELS=ON $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize-full -j $(JOBS)
 	$(call run-tests,sanitize-full) -R '^test_emu_(forward|steering|strict|scheduling)$$'
-
-TSAN_TESTS = test_batch_input test_engine test_fit test_kernels_threads test_scheduling test_steering
-tsan: model
-	@scripts/setup/install_packages.sh test
-	$(call build,$@,$(TSAN_TESTS))
-	$(call run-tests,$@) -R '^($(subst $() ,|,$(TSAN_TESTS)))$$'
 
 fuzz:
 	@scripts/setup/install_packages.sh test

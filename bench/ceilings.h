@@ -18,7 +18,7 @@ enum tt_ceiling { TT_CEILING_FMA = 1, TT_CEILING_COPY = 2, TT_CEILING_READ = 4 }
 int tt_ceilings_add(
 	struct tt_ceilings *ceilings, struct tt_bench *bench, const char *group, unsigned which, struct tt_error *err);
 
-/* Fused multiply-adds a second on all threads, the best of some tries of 10 ms. */
+/* Fused multiply-adds a second on all threads, the best of some tries of a few ms. */
 double tt_ceilings_mul_adds(struct tt_ceilings *ceilings);
 
 #endif

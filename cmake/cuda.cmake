@@ -1,26 +1,31 @@
-# Finds nvcc and compiles CUDA sources with it: TT_CUDA is then ON or OFF. Not enable_language(CUDA), which fails where nvcc
-# comes from PyPI and its libraries are in lib, and keeps no file of what ptxas says.
+# Finds nvcc and compiles CUDA sources with it: TT_CUDA is then ON or OFF. Not enable_language(CUDA), which fails where
+# nvcc comes from PyPI and its libraries are in lib, and keeps no file of what ptxas says.
 set(TT_CUDA AUTO CACHE STRING "CUDA kernels: AUTO (where nvcc is found), ON or OFF")
 set_property(CACHE TT_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(TT_CUDA_FLAGS -std=c++17 -O3 -fmad=false -Werror all-warnings -lineinfo -Xptxas -v
+set(TT_CUDA_FLAGS -std=c++17 -O3 -fmad=false -lineinfo -Xptxas -v
   -Xcompiler=-ffp-contract=off,-fno-exceptions,-fno-threadsafe-statics)
+if(TT_WERROR)
+  list(APPEND TT_CUDA_FLAGS -Werror all-warnings)
+endif()
 set(TT_CUDA_TARGETS -gencode "arch=compute_80,code=[sm_80,compute_80]" -gencode arch=compute_90a,code=sm_90a)
 
 # Why there can be no CUDA kernels, or "".
 function(tt_cuda_look problem)
-  file(GLOB wheels ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu*/bin)
+  file(GLOB wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu*/bin)
   find_program(TT_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin ${wheels} PATHS /usr/local/cuda/bin)
   if(NOT TT_NVCC)
     set(${problem} "there is no nvcc" PARENT_SCOPE)
     return()
   endif()
-  # A trial, since nvcc may be older than sm_90a (CUDA 12.0) or not get along with the host's compiler; its talk says where the
-  # toolkit is.
-  set(trial ${CMAKE_BINARY_DIR}/cuda/trial.cu)
+  # A trial, since nvcc may be older than sm_90a (CUDA 12.0) or not get along with the host's compiler; its talk says
+  # where the toolkit is.
+  set(trial ${PROJECT_BINARY_DIR}/cuda/trial.cu)
   file(WRITE ${trial} "__global__ void trial(float *x)\n{\n\t*x = 1;\n}\n")
-  execute_process(COMMAND ${TT_NVCC} -std=c++17 ${TT_CUDA_TARGETS} -c ${trial} -o ${trial}.o RESULT_VARIABLE status OUTPUT_QUIET ERROR_QUIET)
+  execute_process(COMMAND ${TT_NVCC} -std=c++17 ${TT_CUDA_TARGETS} -c ${trial} -o ${trial}.o RESULT_VARIABLE status
+    OUTPUT_QUIET ERROR_QUIET)
   if(status)
-    set(${problem} "${TT_NVCC} does not compile for sm_80 and sm_90a (see: ${TT_NVCC} -std=c++17 -arch sm_90a -c ${trial})" PARENT_SCOPE)
+    set(see "${TT_NVCC} -std=c++17 -arch sm_90a -c ${trial}")
+    set(${problem} "${TT_NVCC} does not compile for sm_80 and sm_90a (see: ${see})" PARENT_SCOPE)
     return()
   endif()
   # A quarter of the size, where nvcc can (CUDA 12.8).
@@ -60,18 +65,19 @@ else()
   message(STATUS "Backends: cpu, cuda (${TT_NVCC})")
 endif()
 
-# Objects for sm_80 and sm_90a, and PTX for what comes after: tt_cuda_compile(OBJECTS_VARIABLE SOURCE... [FLAGS FLAG...]).
+# Objects for sm_80 and sm_90a, and PTX for what comes after: tt_cuda_compile(OBJECTS_VARIABLE SOURCE... [FLAGS
+# FLAG...]).
 function(tt_cuda_compile objects)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" FLAGS)
   set(all)
   foreach(source ${arg_UNPARSED_ARGUMENTS})
     file(REAL_PATH ${source} path BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-    file(RELATIVE_PATH name ${CMAKE_SOURCE_DIR} ${path})
-    set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
+    file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${path})
+    set(object ${PROJECT_BINARY_DIR}/cuda/${name}.o)
     add_custom_command(OUTPUT ${object} BYPRODUCTS ${object}.log DEPFILE ${object}.d
-      DEPENDS ${path} ${CMAKE_SOURCE_DIR}/scripts/compile_cuda.sh
-      COMMAND ${CMAKE_SOURCE_DIR}/scripts/compile_cuda.sh ${object} ${name} ${CMAKE_C_COMPILER_LAUNCHER} ${TT_NVCC}
-      ${TT_CUDA_FLAGS} ${TT_CUDA_TARGETS} ${TT_CUDA_COMPRESS} -I. -Ibase
+      DEPENDS ${path} ${PROJECT_SOURCE_DIR}/scripts/gpu/compile_cuda.sh
+      COMMAND ${PROJECT_SOURCE_DIR}/scripts/gpu/compile_cuda.sh ${object} ${name}
+      ${CMAKE_C_COMPILER_LAUNCHER} ${TT_NVCC} ${TT_CUDA_FLAGS} ${TT_CUDA_TARGETS} ${TT_CUDA_COMPRESS} -I. -Ibase
       ${arg_FLAGS}
       COMMENT "nvcc ${name}" VERBATIM)
     list(APPEND all ${object})

@@ -1,4 +1,4 @@
-/* What scripts/conformance.py asks of the tokenizer: conformance VOCABULARY CASES.json, the first a GGUF file or a
+/* What scripts/measure/conformance.py asks of the tokenizer: conformance VOCABULARY CASES.json, the first a GGUF file or a
  * directory with tokenizer.json, the second a list of {"text", "ids", "special", "decoded"}: the ids of the text, with
  * special tokens recognised or not, and the text of the ids (without "decoded": not compared). Prints "passed N of M" or
  * "refused: why"; exits 1 unless all passed. */

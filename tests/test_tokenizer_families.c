@@ -1,5 +1,5 @@
 /* Every family of tokenizers, from tokenizer.json and from a GGUF vocabulary, against `tokenizers`
- * (scripts/make_family_goldens.py). */
+ * (scripts/goldens/make_family_goldens.py). */
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <math.h>

@@ -1,5 +1,5 @@
 /* Runs a target once over each input of the files that are named: the corpus as an ordinary test, with any compiler. A file NAME.found
- * holds many inputs, each behind its length in four bytes, low byte first (scripts/fuzz_corpus.py). */
+ * holds many inputs, each behind its length in four bytes, low byte first (scripts/measure/fuzz_corpus.py). */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# gpu-check without a GPU: its bundle runs elsewhere and says that there is none; every part runs on the emulator, as far as it
-# can, and its report reads; and it fails when a part does. Skipped in part without nvcc, since then there is nothing to bundle.
+# gpu-check without a GPU: its bundle runs elsewhere and says that there is none; every part runs on the emulator, as
+# far as it can, and its report reads; and it fails when a part does. Skipped in part without nvcc, since then there is
+# nothing to bundle.
 #   test_gpu_check.sh BUILD TT_CUDA
 set -euo pipefail
 trap 'echo "test_gpu_check: failed in line $LINENO"' ERR
@@ -11,14 +12,15 @@ trap 'rm -rf "$work"' EXIT
 elsewhere() { (cd / && env -i PATH=/usr/bin:/bin "$@"); }
 say() { echo "test_gpu_check: $*"; }
 
-check=$source/scripts/gpu_check.py
+check=$source/scripts/gpu/gpu_check.py
 if [ "$2" = ON ]; then
-	"$source/scripts/bundle.sh" "$build" "$work/made/bundle"
+	"$source/scripts/gpu/bundle.sh" "$build" "$work/made/bundle"
 	mv "$work/made/bundle" "$work/moved"
 	size=$(du -sm "$work/moved" | cut -f1)
 	[ "$size" -lt 64 ] || { say "the bundle has $size MiB"; exit 1; }
 	for program in "$work"/moved/bin/*; do
-		! elsewhere ldd "$program" | grep -E 'not found|libjansson.*=> /(usr/)?lib' || { say "$program: libraries"; exit 1; }
+		! elsewhere ldd "$program" | grep -E 'not found|libjansson.*=> /(usr/)?lib' ||
+			{ say "$program: libraries"; exit 1; }
 	done
 	elsewhere "$work/moved/bin/trimtab" --version >/dev/null
 	if ! nvidia-smi >/dev/null 2>&1; then
@@ -50,14 +52,16 @@ for op in ("embed", "qkv", "attention", "o_proj", "gate_up", "logits", "sample")
 assert "relative error" in kernels["o_proj", "kernel"]["note"]
 arms = {case["name"] for case in report["decode"]["cases"]}
 assert arms == {"unsteered", "steered at one layer", "steered at all layers", "a policy for every row"}, arms
-for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Kernels", "## Whole models", "| o_proj | kernel |"):
+for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Kernels", "## Whole models",
+                "| o_proj | kernel |"):
     assert heading in page, heading
 END
 
 # What a primitive gives is changed: the part must fail, and with it the whole.
 if [ "$2" = ON ]; then
 	printf '\1' | dd of="$work/moved/primitives.bin" bs=1 seek=100 conv=notrunc status=none
-	! elsewhere "$check" --rehearse "$build" --results "$work/failed" --only machine,primitives >"$work/output" || exit 1
+	! elsewhere "$check" --rehearse "$build" --results "$work/failed" --only machine,primitives \
+		>"$work/output" || exit 1
 	grep -q '^fail    primitives .*a primitive differs' "$work/output"
 	grep -q '| primitives | fail |' "$work"/failed/*.md
 fi

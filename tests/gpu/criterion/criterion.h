@@ -58,6 +58,8 @@ __attribute__((noreturn)) void tt_suite_skip(const char *format, ...);
 #define TT_SUITE_TWO(fatal, op, a, b, ...) TT_SUITE_CHECK(fatal, (a)op(b), #a " " #op " " #b, __VA_ARGS__)
 #define TT_SUITE_STRINGS(fatal, a, b, ...) TT_SUITE_CHECK(fatal, strcmp(a, b) == 0, #a " equals " #b, __VA_ARGS__)
 #define TT_SUITE_ARRAYS(fatal, a, b, n, ...) TT_SUITE_CHECK(fatal, memcmp(a, b, n) == 0, #a " equals " #b, __VA_ARGS__)
+#define TT_SUITE_OTHER_ARRAYS(fatal, a, b, n, ...)                                                                     \
+	TT_SUITE_CHECK(fatal, memcmp(a, b, n) != 0, #a " differs from " #b, __VA_ARGS__)
 #define TT_SUITE_FLOATS(fatal, a, b, e, ...)                                                                           \
 	TT_SUITE_CHECK(fatal, fabs((double)(a) - (double)(b)) <= (double)(e), #a " is near " #b, __VA_ARGS__)
 
@@ -74,7 +76,7 @@ __attribute__((noreturn)) void tt_suite_skip(const char *format, ...);
 #define cr_assert_geq(...) TT_SUITE_TWO(true, >=, __VA_ARGS__, "")
 #define cr_assert_str_eq(...) TT_SUITE_STRINGS(true, __VA_ARGS__, "")
 #define cr_assert_arr_eq(...) TT_SUITE_ARRAYS(true, __VA_ARGS__, "")
-#define cr_assert_arr_neq(a, b, n) TT_SUITE_CHECK(true, memcmp(a, b, n) != 0, #a " differs from " #b, "")
+#define cr_assert_arr_neq(...) TT_SUITE_OTHER_ARRAYS(true, __VA_ARGS__, "")
 #define cr_assert_float_eq(...) TT_SUITE_FLOATS(true, __VA_ARGS__, "")
 #define cr_assert_fail(...) tt_suite_failed(true, __FILE__, __LINE__, "failed", __VA_ARGS__)
 

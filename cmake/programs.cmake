@@ -1,0 +1,27 @@
+# The program and the benchmarks.
+file(GLOB TT_CLI_SOURCES CONFIGURE_DEPENDS runtime/page/*.c runtime/cli/*.c)
+add_executable(trimtab-cli ${TT_CLI_SOURCES})
+set_target_properties(trimtab-cli PROPERTIES OUTPUT_NAME trimtab)
+target_link_libraries(trimtab-cli PRIVATE trimtab-device trimtab PkgConfig::JANSSON m)
+if(PROJECT_IS_TOP_LEVEL)
+  install(TARGETS trimtab-cli)
+endif()
+
+execute_process(COMMAND git describe --always --dirty --abbrev=12 --exclude=* WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+  OUTPUT_VARIABLE TT_COMMIT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT TT_COMMIT)
+  set(TT_COMMIT unknown)
+endif()
+file(GLOB TT_HARNESS_SOURCES CONFIGURE_DEPENDS bench/*.c)
+list(FILTER TT_HARNESS_SOURCES EXCLUDE REGEX "bench/bench_.*\\.c$")
+add_library(trimtab-harness STATIC ${TT_HARNESS_SOURCES})
+target_compile_definitions(trimtab-harness PRIVATE TT_COMMIT="${TT_COMMIT}"
+  TT_CFLAGS="${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_RELEASE}")
+target_include_directories(trimtab-harness PUBLIC ${PROJECT_SOURCE_DIR})
+target_link_libraries(trimtab-harness PUBLIC trimtab PkgConfig::JANSSON m)
+add_executable(trimtab-bench bench/bench_engine.c)
+target_link_libraries(trimtab-bench PRIVATE trimtab-device trimtab-harness)
+add_executable(trimtab-batched bench/peers/batched.c)
+target_link_libraries(trimtab-batched PRIVATE trimtab-harness)
+add_executable(trimtab-bench-scheduler bench/bench_scheduler.c)
+target_link_libraries(trimtab-bench-scheduler PRIVATE trimtab-harness)

@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Makes the goldens of controller/: policies written by the safetensors library, orthonormal rows and a logistic fit
+from numpy, affine maps and a gate's network the response contrast of a tiny model from PyTorch. Needs requirements.txt
+and the goldens of make_goldens.py. The same versions write the same bytes.
+
+  make_policy_goldens.py --out tests/golden
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+ROOT = Path(__file__).resolve().parents[2]
+FINGERPRINT = "llama L=6 d=8 golden"
+
+
+def metadata(**changes):
+    base = {
+        "format": "1",
+        "name": "golden",
+        "fingerprint": FINGERPRINT,
+        "weights_digest": "ab" * 32,
+        "op": "add",
+        "when": "all",
+        "layers": "2-3,5",
+        "alpha": "0.2",
+        "gate": "probe",
+        "observe": "0,1",
+        "threshold": "0.75",
+        "fitted_on": json.dumps([{"file": "a.jsonl", "sha256": "cd" * 32, "rows": 12}]),
+        "created": "2025-01-02T03:04:05Z",
+        "version": "0.1.0",
+    } | changes
+    return {f"trimtab.{key}": value for key, value in base.items() if value is not None} | {"other.key": "kept"}
+
+
+def save(path, tensors, meta):
+    save_file({name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}, path, metadata=meta)
+    path.chmod(0o644)
+    sort_metadata(path)
+
+
+def sort_metadata(path):
+    """The library writes metadata in an order that changes from run to run; the same header, in one order."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(end - 8)
+    assert len(text) == end - 8
+    path.write_bytes(data[:8] + text + data[end:])
+
+
+def make_policies(out):
+    """direction.l[i] = (i + 1) / 8 + l; weight 0, 0, 1, 0.5, 0, 0.25; gate.w[i] = i / 16 - 0.5: the test knows them
+    too."""
+    weight = [0, 0, 1, 0.5, 0, 0.25]
+    rows = {f"direction.{l}": (np.arange(8) + 1) / 8 + l for l in (2, 3, 5)}
+    gate = {"gate.w": np.arange(16) / 16 - 0.5, "gate.b": [-1.5]}
+    save(out / "probe.safetensors", {**{k: v[None] for k, v in rows.items()}, "weight": weight, **gate}, metadata())
+    always = metadata(gate="always", observe=None, threshold=None, when="generation")
+    save(out / "always.safetensors", {**rows, "weight": weight}, always)
+
+
+def make_clamp(out):
+    """Three slanted rows a layer with targets. Expected: Q of the QR decomposition of the unit rows (signs such that
+    R's diagonal is positive), and targets solved from R^T t' = t, so that the clamped stream has the given
+    projections."""
+    rng = np.random.default_rng(5)
+    tensors, expected = {"weight": [0, 1, 1, 0, 0, 0]}, {}
+    for layer in (1, 2):
+        rows = rng.normal(size=(3, 8)).astype(np.float32)
+        rows[1] = rows[0] * 3 + rows[1] * (1e-2 if layer == 2 else 1)
+        targets = rng.normal(size=3).astype(np.float32)
+        unit = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+        q, r = np.linalg.qr(unit.T)
+        signs = np.sign(np.diag(r))
+        q, r = q * signs, r * signs[:, None]
+        tensors |= {f"direction.{layer}": rows, f"target.{layer}": targets}
+        expected |= {f"direction.{layer}": q.T, f"target.{layer}": np.linalg.solve(r.T, targets.astype(np.float64))}
+    meta = metadata(op="clamp", layers="1-2", gate="always", observe=None, threshold=None)
+    save(out / "clamp.safetensors", tensors, meta)
+    save(out / "clamp_expected.safetensors", expected, None)
+
+
+def affine_tensors(rng, layers, rank=3):
+    """R, W and b of LoReFT; the rows of R are orthonormal on the first layer alone, and must be taken as they are."""
+    tensors = {}
+    for layer in layers:
+        rows = np.linalg.qr(rng.normal(size=(8, rank)))[0].T if layer == layers[0] else rng.normal(size=(rank, 8))
+        tensors[f"direction.{layer}"] = rows.astype(np.float32)
+        tensors[f"affine.{layer}.W"] = rng.normal(size=(rank, 8)).astype(np.float32)
+        tensors[f"affine.{layer}.b"] = rng.normal(size=rank).astype(np.float32)
+    return tensors
+
+
+def make_operations(out):
+    """affine and one_sided policies, and rows h with what each makes of them for each coefficient, in float64."""
+    rng = np.random.default_rng(11)
+    h = rng.normal(size=(6, 8)).astype(np.float32)
+    coef = np.float32([1, 1, 0.5, -1.5, 2, 0])
+    always = {"gate": "always", "observe": None, "threshold": None, "layers": "1-2"}
+    affine = affine_tensors(rng, (1, 2))
+    save(out / "affine.safetensors", {"weight": [0, 1, 0.5, 0, 0, 0], **affine}, metadata(op="affine", **always))
+    sided = {f"direction.{layer}": rng.normal(size=(1, 8)).astype(np.float32) for layer in (1, 2)}
+    save(out / "one_sided.safetensors", {"weight": [0, 1, 1, 0, 0, 0], **sided}, metadata(op="one_sided", **always))
+    x, g, expected = torch.tensor(h).double(), torch.tensor(coef).double()[:, None], {"h": h, "coef": coef}
+    for layer in (1, 2):
+        r, w, b = (torch.tensor(affine[name.format(layer)]).double() for name in
+                   ("direction.{}", "affine.{}.W", "affine.{}.b"))
+        expected[f"affine.{layer}"] = (x + g * ((x @ w.T + b - x @ r.T) @ r)).numpy()
+        u = torch.nn.functional.normalize(torch.tensor(sided[f"direction.{layer}"]).double(), dim=1)
+        along = x @ u.T
+        assert 0 < (along > 0).sum() < len(along)
+        expected[f"one_sided.{layer}"] = (x - g * torch.relu(along) * u).numpy()
+    save(out / "operations_expected.safetensors", expected, None)
+
+
+def make_mlp(out):
+    """An MLP gate as the paper's controller has it, bounded and not, and its decisions on captured states in
+    float64."""
+    rng = np.random.default_rng(14)
+    n_units, observed, weight = 12, (0, 2, 3), np.float32([0, 1, 0.5, 0, 0, 0])
+    fc1, fc2 = torch.nn.Linear(len(observed) * 8, n_units).double(), torch.nn.Linear(n_units, 1 + 6).double()
+    with torch.no_grad():
+        for parameter in (*fc1.parameters(), *fc2.parameters()):
+            parameter.copy_(torch.tensor(rng.normal(size=parameter.shape).astype(np.float32) / 3))
+    gate = {f"gate.fc1.{k}": v.detach().numpy() for k, v in fc1.named_parameters()}
+    gate |= {f"gate.fc2.{k}": v.detach().numpy() for k, v in fc2.named_parameters()}
+    affine = affine_tensors(rng, (1, 2))
+    for name, bound in (("mlp", None), ("mlp_unbounded", "none")):
+        keys = {"gate": "mlp", "observe": "0,2-3", "threshold": None, "gate.bound": bound, "alpha": "2",
+                "layers": "1-2"}
+        save(out / f"{name}.safetensors", {"weight": weight, **affine, **gate}, metadata(op="affine", **keys))
+    captured = rng.normal(size=(5, 6, 8)).astype(np.float32)
+    scale = np.float32([1, 1, -0.5, 3, 1])
+    x = torch.tensor(captured).double()[:, observed].flatten(1)
+    z = fc2(torch.relu(fc1(x))).detach().numpy()
+    s = 1 / (1 + np.exp(-z[:, :1]))
+    w = weight / (1 + np.exp(-z[:, 1:]))
+    coef = {"coef": scale[:, None] * 2 * s * w, "coef_unbounded": scale[:, None] * 2 * z[:, :1] * w}
+    assert (z[:, 0] < 0).any() and (z[:, 0] > 0).any()
+    expected = {"captured": captured, "scale": scale, "z": z[:, 0], "s": s[:, 0], **coef}
+    save(out / "mlp_expected.safetensors", expected, None)
+
+
+def make_logistic(out):
+    """Newton's method in float64 on mean log loss, both labels weighing a half, + l2 |w|^2 on standardised features."""
+    rng = np.random.default_rng(7)
+    n, d, l2 = 90, 12, 0.02
+    x = (rng.normal(size=(n, d)) * np.geomspace(0.01, 100, d) + rng.normal(size=d) * 5).astype(np.float32)
+    x[:, 4] = 3  # a feature that does not vary
+    y = (np.arange(n) % 3 == 0).astype(np.float64)
+    x[:, 2] += (y * 0.6 * np.std(x[:, 2])).astype(np.float32)
+    z = x.astype(np.float64)
+    mean, sd = z.mean(0), z.std(0)
+    sd[4] = np.inf
+    z = np.hstack([(z - mean) / sd, np.ones((n, 1))])
+    weight = np.where(y == 1, 0.5 / y.sum(), 0.5 / (n - y.sum()))
+    ridge = np.append(np.full(d, 2 * l2), 0)
+    theta = np.zeros(d + 1)
+    for _ in range(60):
+        p = 1 / (1 + np.exp(-(z @ theta)))
+        gradient = z.T @ (weight * (p - y)) + ridge * theta
+        theta -= np.linalg.solve(z.T @ (z * (weight * p * (1 - p))[:, None]) + np.diag(ridge), gradient)
+    assert np.abs(gradient).max() < 1e-14
+    w = theta[:d] / sd
+    expected = {"x": x, "y": y, "w": w, "b": [theta[d] - w @ mean]}
+    save(out / "logistic.safetensors", expected, None)
+
+
+def splitmix_shuffle(n, seed):
+    mask = (1 << 64) - 1
+    order = list(range(n))
+    for i in range(n, 1, -1):
+        seed = (seed + 0x9E3779B97F4A7C15) & mask
+        z = ((seed ^ seed >> 30) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
+        k = (z ^ z >> 31) % i
+        order[i - 1], order[k] = order[k], order[i - 1]
+    return order
+
+
+def response_texts():
+    source = (ROOT / "controller/train/fit_directions.c").read_text()
+    return [
+        re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
+        for name in ("refusals", "answers")
+    ]
+
+
+def make_contrast(out, model_path):
+    """The tiny model's D: per prompt, the mean of h[l] over a refusal's tokens but the last, minus that of an
+    answer's."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
+    states = []
+    for block in model.model.layers:
+        block.register_forward_hook(
+            lambda _, __, output: states.append(output[0] if isinstance(output, tuple) else output))
+    rows = []
+    for i in range(6):
+        rows.append({"id": f"h{i}", "prompt": f"the rat number {i} bites", "label": "harmful", "split": "train"})
+        rows.append({"id": f"b{i}", "prompt": f"a hen on the {i} hill", "label": "benign", "split": "train"})
+    for i in range(8):
+        label = "harmful" if i % 2 else "benign"
+        noun = "rat" if i % 2 else "hen"
+        rows.append({"id": f"v{i}", "prompt": f"one {noun} in the {i} field", "label": label, "split": "val"})
+    (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    order = [rows[i] for i in splitmix_shuffle(len(rows), 3)]
+    train = [[r for r in order if r["split"] == "train" and r["label"] == label] for label in ("harmful", "benign")]
+    refusals, answers = response_texts()
+    assert len(refusals) == len(answers) == 4
+    directions = 0
+    for pair in range(12):
+        message = [{"role": "user", "content": train[pair % 2][pair // 2]["prompt"]}]
+        text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        prompt = tokenizer.encode(text, add_special_tokens=False)
+        for sign, texts in ((1, refusals), (-1, answers)):
+            response = tokenizer.encode(texts[pair // 2 % 4], add_special_tokens=False)
+            states.clear()
+            with torch.no_grad():
+                model(torch.tensor([prompt + response]))
+            h = torch.stack([s.reshape(-1, s.shape[-1]) for s in states])
+            directions = directions + sign * h[:, len(prompt) : len(prompt) + len(response) - 1].mean(1) / 12
+    save(out / "contrast.safetensors", {"directions": directions.numpy()}, None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    out = args.out / "policy"
+    out.mkdir(parents=True, exist_ok=True)
+    make_policies(out)
+    make_clamp(out)
+    make_operations(out)
+    make_mlp(out)
+    make_logistic(out)
+    make_contrast(out, args.out / "tiny-llama")
+
+
+if __name__ == "__main__":
+    main()

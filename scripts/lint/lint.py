@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Looks at the text of the tree: columns, lengths of files and functions, and names of files in comments and documents.
+
+    lint.py [--root FOLDER]
+
+  columns    120 at most; a tab goes to the next multiple of 8. Rows of Markdown tables and lines that one link makes
+             too long may be longer, and are counted.
+  files      800 lines at most; headers 150, but for the public one and those of tests, which hold code
+  functions  80 lines at most in C and CUDA, from the signature to the brace that closes it
+  names      every file that a comment or a document names exists: by its path from the root or from the folder of who
+             names it, or as the end of some path
+
+Prints a line for each violation and exits with 1 if there was one. clang-format looks after everything else."""
+
+import argparse
+import io
+import os
+import pathlib
+import re
+import sys
+import tokenize
+
+import tree
+
+COLUMNS, FILE_LINES, HEADER_LINES, FUNCTION_LINES = 120, 800, 150, 80
+# The public header, and code that is included once for each kind of vectors.
+LONG_HEADERS = {"runtime/trimtab.h", "kernels/cpu/simd_avx2.h", "kernels/cpu/simd_portable.h"}
+# Test cases, one a line.
+CASES = {"scripts/goldens/template_cases.py", "scripts/goldens/make_tokenizer_goldens.py"}
+SCRIPTS = (".py", ".sh", ".cmake", ".mk")
+NAMES = {"CMakeLists.txt", "Makefile", ".ci/run"}
+
+# For the time being, files with lines or of a length that the limits do not allow: this goes when they are mended.
+LONG_FILES = {"kernels/cuda/ptx.cuh"}
+LONG_LINES = set("""
+CHANGELOG.md README.md base/file.c base/file.h base/json.h bench/README.md bench/bench_scheduler.c bench/ceilings.c
+bench/gpu/device.c bench/gpu/gpu.h bench/gpu/kernels.c bench/gpu/models.c bench/gpu/world.h bench/peers/batched.c
+bench/peers/batched.py bench/peers/torch_decode.py bench/stats.h bench/synthetic.h controller/completion.h
+controller/fit.c controller/fit_directions.c controller/fit_grid.c controller/fit_probe.c controller/fit_search.c
+controller/inspect.c controller/layer_list.h controller/logistic.h controller/policy.h controller/policy_file.c
+data/README.md docs/cli.md docs/design.md docs/formats.md docs/fuzzing.md kernels/README.md kernels/backend.h
+kernels/counters.h kernels/cpu/attention.inc kernels/cpu/body.h kernels/cpu/body_avx512.c kernels/cpu/control.c
+kernels/cpu/cpu.c kernels/cpu/cpu.h kernels/cpu/dequantise.inc kernels/cpu/down_proj.c kernels/cpu/gate_up.c
+kernels/cpu/product.inc kernels/cpu/residual.c kernels/cpu/simd.h kernels/cpu/simd_avx512.h kernels/cpu/threads.c
+kernels/cpu/vector.inc kernels/cuda/attention.cu kernels/cuda/attention_tile.cuh kernels/cuda/backend.c
+kernels/cuda/control.cu kernels/cuda/cuda.h kernels/cuda/down_proj.cu kernels/cuda/dummy.cu kernels/cuda/fast.c
+kernels/cuda/graphs.c kernels/cuda/launch.h kernels/cuda/load.c kernels/cuda/norm.cuh kernels/cuda/product.cuh
+kernels/cuda/product_launch.cuh kernels/cuda/ptx.cuh kernels/cuda/qkv.cu kernels/cuda/sample.cu
+kernels/cuda/sample_cut.cuh kernels/cuda/sample_row.cuh kernels/cuda/steer_row.cu kernels/device.c kernels/ops.h
+kernels/steer.h kernels/step.h runtime/batch/ids.h runtime/batch/journal.h runtime/batch/row.h
+runtime/cli/report_style.h runtime/engine.c runtime/engine.h runtime/forward.c runtime/forward.h runtime/pages.h
+runtime/plan.c runtime/plan.h runtime/prefix.c runtime/reply.h runtime/report.c runtime/scheduler.c
+runtime/scheduler.h runtime/sequence.h runtime/step.c runtime/text/bpe.c runtime/text/bpe.h runtime/text/chat.h
+runtime/text/jinja_run.h runtime/text/pattern.h runtime/text/pretokenize.h runtime/text/tokenizer.h
+runtime/text/tokenizer_json.c runtime/trimtab.h tests/cli/batch.py tests/cli/make_policy.py tests/cli/terminal.py
+tests/conformance.c tests/emu/async.c tests/emu/block.c tests/emu/cublasLt.h tests/emu/cublaslt.cu
+tests/emu/cuda_runtime.h tests/emu/emu.h tests/emu/global.c tests/emu/internal.h tests/emu/product_world.h
+tests/emu/runtime.c tests/emu/shared.c tests/emu/skinny.cu tests/emu/stream.c tests/emu/sync.c
+tests/emu/test_emu_attention.cu tests/emu/test_emu_control.cu tests/emu/test_emu_engine.c tests/emu/test_emu_memory.cu
+tests/emu/test_emu_product.cu tests/emu/test_emu_product_deep.cu tests/emu/test_emu_product_steer.cu
+tests/emu/test_emu_product_strict.cu tests/emu/threads.h tests/faults.c tests/faults.h tests/fuzz/fuzz_safetensors.c
+tests/fuzz/replay.c tests/fuzz/target.h tests/golden.h tests/gpu/criterion/criterion.h tests/gpu/on_gpu.c
+tests/gpu/planted.cu tests/gpu/primitives.cu tests/gpu/runner.c tests/json_schema.h tests/sim/model.h
+tests/sim/scheduler_sim.c tests/test_cli.sh tests/test_config.c tests/test_engine.c tests/test_faults.c
+tests/test_file.c tests/test_fit.c tests/test_forward.c tests/test_harness.c tests/test_jinja.c
+tests/test_kernels_bf16.c tests/test_policy.c tests/test_scheduling.c tests/test_steering.c tests/twin.h
+weights/arch.h weights/config.h weights/config_check.h weights/config_gguf.c weights/config_hf.c weights/dummy.h
+weights/model.c weights/model.h weights/quant.h weights/safetensors_write.c
+""".split())
+
+# What looks like the name of a file of the tree, and is another project's file or a product in a formula.
+ELSEWHERE = {"cublas_api.h", "a_k.h", "a.b.c"}
+# In DATE-GPU.md or tests/test_NAME.c the capitals stand for something.
+STANDS_FOR = re.compile(r"(?<![A-Za-z])(?:DATE|GPU|MODULE|NAME|TARGET)(?![A-Za-z])")
+
+NAMED = re.compile(r"(?<![\w/.*<>{}$-])((?:[\w.-]+/)*[\w-][\w.-]*\.(?:c|h|inc|cu|cuh|md|py|sh|cmake|txt))"
+                   r"(?![\w*({/-]|\.\w)")
+
+
+def is_text(name):
+    return name.endswith(tree.CODE + SCRIPTS + (".md",)) or name in NAMES or os.path.basename(name) in NAMES
+
+
+# ---- Columns and lengths ----
+
+
+def check_columns(name, lines, counts):
+    link = re.compile(r"\S*https?://\S*|\]\([^)]*\)\S*")
+    for number, line in enumerate(lines, 1):
+        width = len(line.expandtabs(8))
+        if width <= COLUMNS:
+            continue
+        if name.endswith(".md") and line.lstrip().startswith("|"):
+            counts["table rows"] += 1
+        elif name.endswith(".md") and len(link.sub("", line)) <= COLUMNS and len(line.split()) <= 2:
+            counts["links"] += 1
+        elif name in CASES:
+            counts["test cases"] += 1
+        elif name in LONG_LINES:
+            counts["lines of files that are listed in lint.py"] += 1
+        else:
+            yield f"{name}:{number}: {width} columns, {COLUMNS} at most"
+
+
+def check_length(name, lines):
+    is_interface = name.endswith(".h") and name not in LONG_HEADERS and not name.startswith("tests/")
+    limit = HEADER_LINES if is_interface else FILE_LINES
+    if name.endswith(tree.CODE + SCRIPTS) and name not in LONG_FILES and len(lines) > limit:
+        yield f"{name}:{len(lines)}: {len(lines)} lines, {limit} at most"
+
+
+def check_functions(name, lines):
+    """As clang-format lays it out: a function's braces stand in the first column, alone."""
+    if not name.endswith(tree.CODE):
+        return
+    begun = None
+    for number, line in enumerate(lines, 1):
+        if line == "{":
+            begun = number
+            # Up to the signature's first line, which begins in the first column.
+            while begun > 1 and lines[begun - 2].strip() and (begun == number or lines[begun - 1][:1] in ("\t", " ")):
+                begun -= 1
+        elif line.startswith("}") and begun is not None:
+            length = number - begun + 1
+            if length > FUNCTION_LINES:
+                yield f"{name}:{begun}: a function of {length} lines, {FUNCTION_LINES} at most"
+            begun = None
+
+
+# ---- Names of files ----
+
+
+def c_comments(text):
+    """(line, text) of each line of a comment; string literals are passed over."""
+    pattern = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|/\*.*?\*/|//[^\n]*', re.DOTALL)
+    for match in pattern.finditer(text):
+        if match[0].startswith("/"):
+            first = text.count("\n", 0, match.start()) + 1
+            for offset, line in enumerate(match[0].splitlines()):
+                yield first + offset, line
+
+
+def python_comments(text):
+    """Comments, and strings of several lines, which are docstrings for the most part."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and '"""' in token.string):
+            for offset, line in enumerate(token.string.splitlines()):
+                yield token.start[0] + offset, line
+
+
+def hash_comments(text):
+    for number, line in enumerate(text.splitlines(), 1):
+        match = re.search(r"(?:^|\s)#(?!!)(.*)", line)
+        if match:
+            yield number, match[1]
+
+
+def prose(name, text):
+    if name.endswith(".md"):
+        return enumerate(text.splitlines(), 1)
+    if name.endswith(tree.CODE):
+        return c_comments(text)
+    return python_comments(text) if name.endswith(".py") else hash_comments(text)
+
+
+class Known:
+    """Every end of every path of the tree: for base/fail.h that and fail.h."""
+
+    def __init__(self, names):
+        self.ends = {"/".join(name.split("/")[start:]) for name in names for start in range(name.count("/") + 1)}
+
+    def __contains__(self, name):
+        return name in self.ends
+
+
+def check_names(name, lines, known):
+    for number, line in prose(name, "\n".join(lines) + "\n"):
+        for found in NAMED.findall(re.sub(r"\w+://\S+", "", line)):
+            path = found[2:] if found.startswith("./") else found
+            relative = os.path.normpath(os.path.join(os.path.dirname(name), path))
+            if path not in known and relative not in known and path not in ELSEWHERE and not STANDS_FOR.search(path):
+                yield f"{name}:{number}: names {found}, which does not exist"
+
+
+# ----
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default=tree.ROOT, type=pathlib.Path)
+    root = parser.parse_args().root
+    names = tree.files(root)
+    known = Known(names)
+    counts = {"table rows": 0, "links": 0, "test cases": 0, "lines of files that are listed in lint.py": 0}
+    n_found = 0
+    for name in filter(is_text, names):
+        lines = tree.lines(root, name)
+        for check in (check_columns(name, lines, counts), check_length(name, lines), check_functions(name, lines),
+                      check_names(name, lines, known)):
+            for line in check:
+                print(line)
+                n_found += 1
+    for what, count in counts.items():
+        if count:
+            print(f"lint: {count} {what} of more than {COLUMNS} columns", file=sys.stderr)
+    sys.exit(1 if n_found else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+#!/bin/bash
+# usage: scripts/measure/coverage.sh BUILD
+# Branch coverage of the parsers, file by file and in total, from the tests of BUILD (make coverage builds it) that are
+# run here. It is clang's own: each outcome of each condition in the source, of && and || too, counted once however a
+# compiler lays it out. Least, in percent of the total: 90.
+set -euo pipefail
+
+build=$1
+least=90
+suites='batch_input|chat|config|faults|file|gguf|jinja|policy|safetensors|tokenizer(_families|_files)?|weights'
+tests="^(fuzz_.*|test_($suites))\$"
+files=(base/file.c base/json.c base/memory.c weights/config.c weights/config_gguf.c weights/config_hf.c weights/gguf.c
+	weights/gguf_values.c weights/safetensors.c weights/tensors.c controller/policy/policy_file.c controller/policy/layer_list.c
+	runtime/openai/request_body.c runtime/batch/ids.c runtime/batch/lines.c runtime/batch/sweep.c runtime/text/*.c)
+
+rm -rf "$build/profiles"
+export LLVM_PROFILE_FILE=$PWD/$build/profiles/%p.profraw
+ctest --test-dir "$build" -R "$tests" --output-on-failure >"$build/coverage.log" ||
+	{ tail -n 40 "$build/coverage.log"; exit 1; }
+llvm-profdata merge -sparse "$build"/profiles/*.profraw -o "$build/coverage.profdata"
+programs=()
+for program in "$build"/tests/test_* "$build"/tests/fuzz/fuzz_*; do
+	[ -x "$program" ] && [ -f "$program" ] && programs+=(${programs:+-object} "$program")
+done
+llvm-cov export -summary-only -instr-profile="$build/coverage.profdata" "${programs[@]}" "${files[@]}" \
+	>"$build/coverage.json"
+python3 - "$build/coverage.json" "$least" "$PWD/" <<'EOF'
+import json
+import sys
+
+path, least, root = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+covered = count = 0
+print(f"{'branches':>9} {'taken':>7}        ")
+for file in json.load(open(path))["data"][0]["files"]:
+    branches = file["summary"]["branches"]
+    covered += branches["covered"]
+    count += branches["count"]
+    name = file["filename"].removeprefix(root)
+    print(f"{branches['count']:9} {branches['covered']:7} {branches['percent']:6.1f}%  {name}")
+print(f"{count:9} {covered:7} {100 * covered / count:6.1f}%  in total")
+if 100 * covered < least * count:
+    sys.exit(f"coverage: less than {least:g}%")
+EOF

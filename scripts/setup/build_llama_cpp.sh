@@ -1,0 +1,29 @@
+#!/bin/sh
+# Builds llama.cpp's llama-batched-bench, which bench/peers/batched.py runs beside this program: for the CPU alone and
+# for this machine's instructions. Into build-llama.cpp/, which git ignores. Interrupted, it goes on where it was.
+set -eu
+
+say() { echo "build_llama_cpp: $*" >&2; }
+fail() {
+	say "$*"
+	exit 1
+}
+
+cd "$(dirname "$0")/../.."
+out=build-llama.cpp
+if [ -x "$out/llama-batched-bench" ]; then
+	say "$out/llama-batched-bench is here already"
+	exit 0
+fi
+source=$(scripts/setup/fetch_llama_cpp.sh)
+mkdir -p "$out"
+say "building (about 20 minutes on 2 cores)"
+cmake -S "$source" -B "$out/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON \
+	-DGGML_CPU=ON -DGGML_BLAS=OFF -DGGML_CUDA=OFF -DGGML_VULKAN=OFF -DLLAMA_BUILD_TESTS=OFF \
+	-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_CURL=OFF \
+	-DLLAMA_OPENSSL=OFF >"$out/configure.log" 2>&1 ||
+	fail "cmake failed: see $out/configure.log"
+nice -n 10 cmake --build "$out/build" -j "${JOBS:-$(nproc)}" --target llama-batched-bench >"$out/build.log" 2>&1 ||
+	fail "the build failed: see $out/build.log"
+cp "$out/build/bin/llama-batched-bench" "$out/"
+say "$out/llama-batched-bench is ready"

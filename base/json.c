@@ -127,3 +127,22 @@ int tt_json_string(const json_t *object, const char *key, const char **out, stru
 	*out = json_string_value(value);
 	return TT_OK;
 }
+
+json_t *tt_json_number(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
+double tt_json_number_or(const json_t *object, const char *key, const char *inner, double fallback)
+{
+	const json_t *value = json_object_get(object, key);
+	if (inner)
+		value = json_object_get(value, inner);
+	return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+const char *tt_json_string_or(const json_t *object, const char *key, const char *fallback)
+{
+	const char *value = json_string_value(json_object_get(object, key));
+	return value ? value : fallback;
+}

@@ -34,10 +34,24 @@ size_t tt_utf8_decode(const char *text, size_t n, uint32_t *out)
 	return len;
 }
 
+size_t tt_utf8_next(const char *text, size_t n, uint32_t *out)
+{
+	size_t length = tt_utf8_decode(text, n, out);
+	if (length > 0)
+		return length;
+	*out = 0xFFFD;
+	return 1;
+}
+
 bool tt_utf8_is_control(uint32_t c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
 	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+bool tt_utf8_is_unsafe(uint32_t c)
+{
+	return c != '\n' && c != '\t' && tt_utf8_is_control(c);
 }
 
 size_t tt_utf8_encode(uint32_t c, char out[4])

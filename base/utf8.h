@@ -14,6 +14,9 @@ size_t tt_utf8_length(uint8_t first, uint8_t *low, uint8_t *high);
  * overlong, nothing above U+10FFFF). */
 size_t tt_utf8_decode(const char *text, size_t n, uint32_t *out);
 
+/* The code point at text (n > 0 bytes), U+FFFD for a byte that starts none; returns its bytes, at least 1. */
+size_t tt_utf8_next(const char *text, size_t n, uint32_t *out);
+
 /* Writes the 1 to 4 bytes of a code point. */
 size_t tt_utf8_encode(uint32_t c, char out[4]);
 /* The offset of the first byte that is not part of valid UTF-8; n when there is none. */
@@ -36,5 +39,7 @@ size_t tt_utf8_stream_finish(struct tt_utf8_stream *stream, char *out);
  * direction of what is around it, so that a reader sees something else than what is there. Unicode's Cc, Zl, Zp and
  * Bidi_Control. */
 bool tt_utf8_is_control(uint32_t c);
+/* The same but for the two that every text may hold: newline and tab. */
+bool tt_utf8_is_unsafe(uint32_t c);
 
 #endif

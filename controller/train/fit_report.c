@@ -15,11 +15,6 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-static json_t *number(double value)
-{
-	return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *sources(const struct tt_fit *fit)
 {
 	json_t *list = json_array();
@@ -54,8 +49,8 @@ static json_t *directions_report(const struct tt_fit *fit)
 		double squares = 0;
 		for (uint32_t i = 0; i < fit->info->hidden_size; i++)
 			squares += (double)d[i] * d[i];
-		json_array_append_new(norms, number(sqrt(squares)));
-		json_array_append_new(streams, number(fit->stream_norms[l]));
+		json_array_append_new(norms, tt_json_number(sqrt(squares)));
+		json_array_append_new(streams, tt_json_number(fit->stream_norms[l]));
 	}
 	return json_pack("{s:i, s:o, s:o}", "pairs", (int)fit->n_pairs, "norms", norms, "stream_norms", streams);
 }
@@ -80,10 +75,11 @@ static json_t *probes_report(const struct tt_fit *fit)
 		const struct tt_probe *p = &fit->probes[k];
 		json_array_append_new(list,
 			json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe", observed_report(fit, p),
-				"threshold", number(p->threshold), "flagged_harmful", number(p->flagged[TT_HARMFUL]),
-				"flagged_benign", number(p->flagged[TT_BENIGN]), "flagged_borderline",
-				fit->n_held[TT_BORDERLINE] ? number(p->flagged[TT_BORDERLINE]) : json_null(),
-				"balanced_accuracy", number(p->balanced), "log_loss", number(p->loss)));
+				"threshold", tt_json_number(p->threshold), "flagged_harmful",
+				tt_json_number(p->flagged[TT_HARMFUL]), "flagged_benign",
+				tt_json_number(p->flagged[TT_BENIGN]), "flagged_borderline",
+				fit->n_held[TT_BORDERLINE] ? tt_json_number(p->flagged[TT_BORDERLINE]) : json_null(),
+				"balanced_accuracy", tt_json_number(p->balanced), "log_loss", tt_json_number(p->loss)));
 	}
 	return list;
 }
@@ -95,22 +91,23 @@ static json_t *unsteered_report(const struct tt_fit *fit)
 		for (uint32_t i = 0; i < fit->n_judge[kind]; i++)
 			tt_tally_add(&tally[kind], &fit->baseline[kind][i]);
 	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:s}", "n_harmful", (int)fit->n_judge[0], "n_benign",
-		(int)fit->n_judge[1], "refused", number(tt_tally_refused(&tally[0])), "false_refusals",
-		number(tt_tally_refused(&tally[1])), "repeated_fourgrams", number(tt_tally_repeated(&tally[0])), "nll",
-		number(fit->baseline_nll), "nll_of",
+		(int)fit->n_judge[1], "refused", tt_json_number(tt_tally_refused(&tally[0])), "false_refusals",
+		tt_json_number(tt_tally_refused(&tally[1])), "repeated_fourgrams",
+		tt_json_number(tt_tally_repeated(&tally[0])), "nll", tt_json_number(fit->baseline_nll), "nll_of",
 		fit->baseline_is_refusals ? "refusals" : "completions of harmful prompts");
 }
 
 static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candidate *c)
 {
 	return json_pack("{s:i, s:i, s:o, s:o, s:s, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}",
-		"first_layer", (int)c->first, "last_layer", (int)(c->first + c->width - 1), "push", number(c->shift),
-		"alpha", number(c->shift / (double)c->width), "when", tt_when_word(c->when), "observe",
-		observed_report(fit, c->probe), "n_harmful", (int)c->n_harmful, "n_benign", (int)c->n_benign, "refused",
-		number(c->refused), "refused_gated", number(c->refused_gated), "false_refusals_more",
-		number(c->false_refusals), "repeated_fourgrams_more", number(c->repeated), "benign_changed",
-		number(c->diverged), "nll", number(c->nll), "nll_ratio", number(c->nll_ratio), "score",
-		number(c->score), "out", (int)c->out, "chosen", (int)(c == fit->chosen));
+		"first_layer", (int)c->first, "last_layer", (int)(c->first + c->width - 1), "push",
+		tt_json_number(c->shift), "alpha", tt_json_number(c->shift / (double)c->width), "when",
+		tt_when_word(c->when), "observe", observed_report(fit, c->probe), "n_harmful", (int)c->n_harmful,
+		"n_benign", (int)c->n_benign, "refused", tt_json_number(c->refused), "refused_gated",
+		tt_json_number(c->refused_gated), "false_refusals_more", tt_json_number(c->false_refusals),
+		"repeated_fourgrams_more", tt_json_number(c->repeated), "benign_changed", tt_json_number(c->diverged),
+		"nll", tt_json_number(c->nll), "nll_ratio", tt_json_number(c->nll_ratio), "score",
+		tt_json_number(c->score), "out", (int)c->out, "chosen", (int)(c == fit->chosen));
 }
 
 int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err)
@@ -123,6 +120,6 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		"weights_digest", fit->info->weights_digest, "fitted_on", sources(fit), "rows", rows_report(fit),
 		"seed", (json_int_t)fit->options->seed, "directions", directions_report(fit), "probes",
 		probes_report(fit), "unsteered", unsteered_report(fit), "candidates", candidates, "chosen",
-		candidate_report(fit, fit->chosen), "why", fit->why, "seconds", number(seconds));
+		candidate_report(fit, fit->chosen), "why", fit->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -1,9 +1,42 @@
-/* What the files of the program share. They use trimtab.h and base/, and nothing else of the library. */
+/* The program: its subcommands, its messages, and what all subcommands need. Its files use trimtab.h, base/ and
+ * runtime/page/, and nothing else of the library. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
+#include <stdbool.h>
+#include <stdio.h>
+
 #include "options.h"
+#include "runtime/trimtab.h"
 #include "session.h"
 #include "show.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130, CLI_PROCEED = -1 };
+
+/* ---- The subcommands, a file each. argv[0] is the subcommand's name; they return the status to exit with. */
+
+int cli_generate(int argc, char **argv);
+int cli_fit(int argc, char **argv);
+int cli_eval(int argc, char **argv);
+int cli_batch(int argc, char **argv);
+int cli_capture(int argc, char **argv);
+int cli_inspect(int argc, char **argv);
+int cli_tokenize(int argc, char **argv);
+int cli_template(int argc, char **argv);
+
+/* ---- main.c. Out of memory ends the program. */
+
+/* "trimtab: MESSAGE" on stderr, always one line; returns CLI_FAILED. */
+int cli_fail(const struct tt_error *err);
+int cli_failf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* "trimtab: COMMAND: MESSAGE; see trimtab COMMAND --help"; returns CLI_USAGE. */
+int cli_usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void *cli_alloc(size_t count, size_t size);   /* zeroed; free() */
+FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; cli_close, then free(*out) */
+int cli_close(FILE *file, const char *path);  /* CLI_OK, or CLI_FAILED with a message: a write failed */
+const char *cli_base_name(const char *path);  /* after the last slash */
+bool cli_interrupted(void);                   /* SIGINT came; a second one ends the program at once */
+void cli_catch_interrupt(void);
 
 #endif

@@ -3,7 +3,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "cli.h"
+#include "runtime/page/report.h"
 
 static const char about[] = "Generates every prompt unsteered and steered, greedy, and counts: refusals, prompts that "
 			    "the gate flagged, repeated\n"
@@ -64,20 +66,20 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 
 static void add_row(struct cli_table *table, const json_t *row)
 {
-	cli_table_cell(table, "%s", cli_json_string(row, "label", "?"));
-	cli_table_cell(table, "%s", cli_json_string(row, "file", "all files"));
-	cli_table_cell(table, "%.0f", cli_json_number(row, "n", NULL, 0));
-	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "refused", "unsteered", 0));
+	cli_table_cell(table, "%s", tt_json_string_or(row, "label", "?"));
+	cli_table_cell(table, "%s", tt_json_string_or(row, "file", "all files"));
+	cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "refused", "unsteered", 0));
 	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "refused", "steered", 0));
-	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "flagged", NULL, 0));
-	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "repeated_fourgrams", "unsteered", 0));
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "refused", "steered", 0));
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "flagged", NULL, 0));
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "repeated_fourgrams", "unsteered", 0));
 	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * cli_json_number(row, "repeated_fourgrams", "steered", 0));
-	cli_table_cell(table, "%.2f", cli_json_number(row, "nll", "unsteered", 0));
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "repeated_fourgrams", "steered", 0));
+	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "unsteered", 0));
 	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.2f", cli_json_number(row, "nll", "steered", 0));
-	cli_table_cell(table, "%.2f", cli_json_number(row, "nll_ratio", NULL, 0));
+	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "steered", 0));
+	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll_ratio", NULL, 0));
 }
 
 static void print_table(const json_t *report)
@@ -107,8 +109,8 @@ static void print_table(const json_t *report)
 	     "model's on "
 	     "the\ntext, in nats a token; ratio: that on the steered text over that on the model's own refusals.");
 	printf("Generated %.0f -> %.0f tokens a second.\n",
-		cli_json_number(speed, "unsteered", "generated_tokens_per_second", 0),
-		cli_json_number(speed, "steered", "generated_tokens_per_second", 0));
+		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
+		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
 }
 
 static char *with_ending(const char *path, const char *ending)
@@ -160,14 +162,17 @@ static int measure(struct run *run, struct cli_progress *progress)
 
 static int write_page(const struct run *run, const json_t *json, struct cli_progress *progress)
 {
-	const struct cli_report report = {.path = run->html,
+	struct tt_error err = {0};
+	const struct tt_page_report report = {.path = run->html,
 		.completions = run->options.completions,
 		.eval = json,
 		.engine = run->engine,
-		.policies = &run->policies,
+		.steering = run->policies.steering,
+		.n_steering = run->policies.n,
 		.when = run->options.when,
-		.progress = progress};
-	int status = cli_report_write(&report);
+		.progress = cli_progress_step,
+		.user = progress};
+	int status = tt_page_write(&report, &err) == TT_OK ? CLI_OK : cli_fail(&err);
 	return cli_interrupted() ? CLI_INTERRUPTED : status;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "cli.h"
 
 static const char about[] = "Fits a steering policy: the directions are the mean difference of the residual stream "
@@ -114,7 +115,7 @@ static struct ranked *rank(const json_t *candidates)
 	for (size_t i = 0; i < n; i++) {
 		const json_t *row = json_array_get(candidates, i);
 		order[i] = (struct ranked){i, json_is_true(json_object_get(row, "chosen")),
-			json_is_true(json_object_get(row, "out")), cli_json_number(row, "score", NULL, -1e30)};
+			json_is_true(json_object_get(row, "out")), tt_json_number_or(row, "score", NULL, -1e30)};
 	}
 	qsort(order, n, sizeof *order, by_rank);
 	return order;
@@ -135,11 +136,11 @@ static void print_candidates(const json_t *report)
 	for (size_t i = 0; i < n && i < 10; i++) {
 		const json_t *row = json_array_get(candidates, order[i].index);
 		cli_table_cell(&table, "%s", order[i].chosen ? "*" : order[i].out ? "x" : "");
-		cli_table_cell(&table, "%.0f-%.0f", cli_json_number(row, "first_layer", NULL, 0),
-			cli_json_number(row, "last_layer", NULL, 0));
+		cli_table_cell(&table, "%.0f-%.0f", tt_json_number_or(row, "first_layer", NULL, 0),
+			tt_json_number_or(row, "last_layer", NULL, 0));
 		cell_number(&table, row, "alpha", 3);
-		cli_table_cell(&table, "%s", cli_json_string(row, "when", "-"));
-		cli_table_cell(&table, "%s", cli_json_string(row, "observe", "-"));
+		cli_table_cell(&table, "%s", tt_json_string_or(row, "when", "-"));
+		cli_table_cell(&table, "%s", tt_json_string_or(row, "observe", "-"));
 		cell_share(&table, row, "refused", false);
 		cell_share(&table, row, "refused_gated", false);
 		cell_share(&table, row, "false_refusals_more", true);
@@ -173,7 +174,7 @@ static void print_summary(const struct run *run)
 	printf("\nchosen: layers %u-%u x%.3g, when %s", first, last, (double)info.alpha, tt_when_word(info.when));
 	if (info.n_observed > 0)
 		printf(", gate reads layer%s %s", info.n_observed == 1 ? "" : "s",
-			cli_json_string(json_object_get(report, "chosen"), "observe", "-"));
+			tt_json_string_or(json_object_get(report, "chosen"), "observe", "-"));
 	putchar('\n');
 	const char *why = json_string_value(json_object_get(report, "why"));
 	if (why) {

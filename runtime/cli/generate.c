@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "cli.h"
 
 struct args {
@@ -193,11 +194,6 @@ static int step_until_done(struct run *run)
 
 /* ---- JSON */
 
-static json_t *number(double value)
-{
-	return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *logprobs_json(const struct run *run, const struct generation *g)
 {
 	json_t *list = json_array();
@@ -207,10 +203,10 @@ static json_t *logprobs_json(const struct run *run, const struct generation *g)
 		for (uint32_t k = 0; k < token->n_top; k++)
 			json_array_append_new(top, json_pack("{s:i,s:o,s:o}", "id", (int)token->top_ids[k], "token",
 							   cli_piece_json(run->text, token->top_ids[k]), "logprob",
-							   number(token->top_logprobs[k])));
-		json_array_append_new(list,
-			json_pack("{s:i,s:o,s:o,s:o}", "id", (int)token->id, "token",
-				cli_piece_json(run->text, token->id), "logprob", number(token->logprob), "top", top));
+							   tt_json_number(token->top_logprobs[k])));
+		json_array_append_new(list, json_pack("{s:i,s:o,s:o,s:o}", "id", (int)token->id, "token",
+						    cli_piece_json(run->text, token->id), "logprob",
+						    tt_json_number(token->logprob), "top", top));
 	}
 	return list;
 }
@@ -238,7 +234,7 @@ static json_t *generation_json(const struct run *run, const struct generation *g
 	json_t *ids = json_array(), *logprobs = json_array();
 	for (size_t i = 0; i < g->n_tokens; i++) {
 		json_array_append_new(ids, json_integer(g->tokens[i].id));
-		json_array_append_new(logprobs, number(g->tokens[i].logprob));
+		json_array_append_new(logprobs, tt_json_number(g->tokens[i].logprob));
 	}
 	json_t *json = json_pack("{s:s%,s:o,s:o,s:s}", "text", g->text, g->n_text, "ids", ids, "logprobs", logprobs,
 		"finish", finish_name(g));

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "cli.h"
 
 static const struct {
@@ -57,9 +58,9 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context)
 	size_t n = strlen(path), length;
 	for (size_t i = 0; i < n; i += length) {
 		uint32_t c;
-		length = cli_utf8_next(path + i, n - i, &c);
+		length = tt_utf8_next(path + i, n - i, &c);
 		for (size_t k = i; k < i + length; k++)
-			name[k] = cli_is_control(c) || c == '\n' || c == '\t' || c == 0xFFFD ? '?' : path[k];
+			name[k] = tt_utf8_is_control(c) || c == 0xFFFD ? '?' : path[k];
 	}
 	struct iovec parts[] = {
 		{"trimtab: ", 9}, {name, n}, {": became shorter while it was in use, or cannot be read\n", 56}};
@@ -74,8 +75,10 @@ static void catch_bus_error(void)
 	sigaction(SIGBUS, &action, NULL);
 }
 
-static void message(const char *command, const char *text, const char *hint)
+static void message(const char *command, const char *hint, const char *format, va_list arguments)
 {
+	char text[1024];
+	vsnprintf(text, sizeof text, format, arguments);
 	fputs("trimtab: ", stderr);
 	if (command)
 		fprintf(stderr, "%s: ", command);
@@ -87,40 +90,33 @@ static void message(const char *command, const char *text, const char *hint)
 
 int cli_fail(const struct tt_error *err)
 {
-	message(NULL, err->message, NULL);
-	return CLI_FAILED;
+	return cli_failf("%s", err->message);
 }
 
 int cli_failf(const char *format, ...)
 {
-	char text[1024];
 	va_list arguments;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
+	message(NULL, NULL, format, arguments);
 	va_end(arguments);
-	message(NULL, text, NULL);
 	return CLI_FAILED;
 }
 
 int cli_usage_error(const char *command, const char *format, ...)
 {
-	char text[1024];
 	va_list arguments;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
+	message(command, command ? command : "", format, arguments);
 	va_end(arguments);
-	message(command, text, command ? command : "");
 	return CLI_USAGE;
 }
 
 void cli_note(const char *format, ...)
 {
-	char text[1024];
 	va_list arguments;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
+	message(NULL, NULL, format, arguments);
 	va_end(arguments);
-	message(NULL, text, NULL);
 }
 
 void *cli_alloc(size_t count, size_t size)

@@ -195,17 +195,3 @@ int cli_check_output(const char *path)
 		unlink(path);
 	return CLI_PROCEED;
 }
-
-double cli_json_number(const json_t *object, const char *key, const char *inner, double fallback)
-{
-	const json_t *value = json_object_get(object, key);
-	if (inner)
-		value = json_object_get(value, inner);
-	return json_is_number(value) ? json_number_value(value) : fallback;
-}
-
-const char *cli_json_string(const json_t *object, const char *key, const char *fallback)
-{
-	const char *value = json_string_value(json_object_get(object, key));
-	return value ? value : fallback;
-}

@@ -4,6 +4,7 @@
 
 #include "base/outputs.h"
 #include "options.h"
+#include "runtime/trimtab.h"
 
 /* ---- session.c: model, policies and prompt from the command line. */
 
@@ -85,8 +86,5 @@ void cli_writes(struct cli_files *files, const char *path, const char *role);
 int cli_check_files(const struct cli_files *files, const char *command);
 /* Would a file be written there? Asked before long work. CLI_PROCEED or CLI_FAILED; NULL is fine. */
 int cli_check_output(const char *path);
-/* object[key], or object[key][inner] with inner not NULL; fallback when it is none. */
-double cli_json_number(const json_t *object, const char *key, const char *inner, double fallback);
-const char *cli_json_string(const json_t *object, const char *key, const char *fallback);
 
 #endif

@@ -1,4 +1,4 @@
-/* What a person sees: text a terminal must not obey, progress, tables, steering, the report. */
+/* What a person sees: text a terminal must not obey, progress, tables, steering. */
 #ifndef CLI_SHOW_H
 #define CLI_SHOW_H
 
@@ -9,11 +9,6 @@
 
 /* ---- text.c: UTF-8 from a model or a file, which a terminal must not obey. */
 
-/* The code point at text (n > 0 bytes), U+FFFD for an invalid byte; returns its length. */
-size_t cli_utf8_next(const char *text, size_t n, uint32_t *code_point);
-bool cli_utf8_valid(const char *text, size_t n);
-/* Would a terminal act on it: controls but newline and tab, and what changes the direction of text. */
-bool cli_is_control(uint32_t code_point);
 int cli_char_width(uint32_t code_point); /* columns: 0, 1 or 2 */
 size_t cli_text_width(const char *text);
 
@@ -25,8 +20,6 @@ void cli_write_line(FILE *to, const char *text, size_t n);
 void cli_put_json(const char *json);
 /* The same of a value, which it takes, with jansson's flags. CLI_OK or CLI_FAILED. */
 int cli_print_json(json_t *json, size_t flags);
-/* For HTML text and quoted attributes. */
-void cli_write_html(FILE *to, const char *text, size_t n);
 
 struct cli_lines {
 	char **lines; // [n]
@@ -72,33 +65,5 @@ json_t *cli_decision_json(const struct tt_request *request, const struct cli_pol
 /* The lines of --show-steering. */
 void cli_show_steering(FILE *to, const struct tt_request *request, const struct cli_policies *policies,
 	uint32_t n_layers, bool colour);
-
-/* ---- report.c, report_map.c: the HTML page of eval. */
-
-struct cli_report {
-	const char *path;        /* of the page */
-	const char *completions; /* JSON-lines file that eval wrote */
-	const json_t *eval;      /* its report */
-	struct tt_engine *engine;
-	const struct cli_policies *policies;
-	enum tt_policy_when when;
-	struct cli_progress *progress;
-};
-int cli_report_write(const struct cli_report *report);
-
-/* How hard every layer was pushed at every token of a prompt and its steered completion. */
-struct cli_map {
-	const char *prompt, *label; /* borrowed */
-	int32_t *ids;               // [n_positions]
-	float *push;                // [n_positions][L] |h' - h| / |h|
-	size_t n_positions, n_prompt;
-	float most; /* largest of push */
-	bool steered;
-};
-/* Generates once more with norms traced. CLI_PROCEED or CLI_FAILED. */
-int cli_map_trace(struct cli_map *out, const struct cli_report *report, const char *prompt, const char *label);
-/* scale: the push that gets the strongest colour. */
-void cli_map_write(FILE *to, const struct cli_map *map, const struct cli_report *report, float scale);
-void cli_map_free(struct cli_map *map);
 
 #endif

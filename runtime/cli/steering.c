@@ -3,12 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "cli.h"
-
-static json_t *number(double value)
-{
-	return isfinite(value) ? json_real(value) : json_null();
-}
 
 json_t *cli_decision_json(const struct tt_request *request, const struct cli_policies *policies, uint32_t n_layers)
 {
@@ -17,15 +13,15 @@ json_t *cli_decision_json(const struct tt_request *request, const struct cli_pol
 		struct tt_policy_info info;
 		struct tt_decision decision;
 		tt_policy_describe(policies->steering[i].policy, &info);
-		json_t *entry =
-			json_pack("{s:s*,s:o}", "policy", info.name, "scale", number(policies->steering[i].scale));
+		json_t *entry = json_pack(
+			"{s:s*,s:o}", "policy", info.name, "scale", tt_json_number(policies->steering[i].scale));
 		if (tt_request_decision(request, i, &decision)) {
 			json_t *coef = json_array();
 			for (uint32_t l = 0; l < n_layers; l++)
-				json_array_append_new(coef, number(decision.coef[l]));
+				json_array_append_new(coef, tt_json_number(decision.coef[l]));
 			json_object_set_new(entry, "when", json_string(tt_when_word(decision.when)));
-			json_object_set_new(entry, "s", number(decision.s));
-			json_object_set_new(entry, "gate", number(decision.gate));
+			json_object_set_new(entry, "s", tt_json_number(decision.s));
+			json_object_set_new(entry, "gate", tt_json_number(decision.gate));
 			json_object_set_new(entry, "coef", coef);
 		}
 		json_array_append_new(list, entry);

@@ -9,32 +9,6 @@
 
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
-size_t cli_utf8_next(const char *text, size_t n, uint32_t *code_point)
-{
-	size_t length = tt_utf8_decode(text, n, code_point);
-	if (length > 0)
-		return length;
-	*code_point = 0xFFFD;
-	return 1;
-}
-
-bool cli_utf8_valid(const char *text, size_t n)
-{
-	for (size_t i = 0; i < n;) {
-		uint32_t code_point;
-		size_t length = cli_utf8_next(text + i, n - i, &code_point);
-		if (length == 1 && code_point == 0xFFFD)
-			return false;
-		i += length;
-	}
-	return true;
-}
-
-bool cli_is_control(uint32_t c)
-{
-	return c != '\n' && c != '\t' && tt_utf8_is_control(c);
-}
-
 /* Ranges of East Asian width W and F and of emoji that terminals draw two columns wide; and of marks that take none. */
 static const uint32_t wide[][2] = {{0x1100, 0x115F}, {0x231A, 0x231B}, {0x23E9, 0x23EC}, {0x25FD, 0x25FE},
 	{0x2614, 0x2615}, {0x26AA, 0x26AB}, {0x26BD, 0x26BE}, {0x26C4, 0x26C5}, {0x2705, 0x2705}, {0x270A, 0x270B},
@@ -81,7 +55,7 @@ size_t cli_text_width(const char *text)
 	size_t width = 0, n = strlen(text);
 	for (size_t i = 0; i < n;) {
 		uint32_t code_point;
-		i += cli_utf8_next(text + i, n - i, &code_point);
+		i += tt_utf8_next(text + i, n - i, &code_point);
 		width += (size_t)cli_char_width(code_point);
 	}
 	return width;
@@ -95,8 +69,8 @@ void cli_write_text(FILE *to, bool terminal, const char *text, size_t n)
 	}
 	for (size_t i = 0; i < n;) {
 		uint32_t c;
-		size_t length = cli_utf8_next(text + i, n - i, &c);
-		if (cli_is_control(c) || c == 0xFFFD)
+		size_t length = tt_utf8_next(text + i, n - i, &c);
+		if (tt_utf8_is_unsafe(c) || c == 0xFFFD)
 			fputs(replacement, to);
 		else
 			fwrite(text + i, 1, length, to);
@@ -108,12 +82,12 @@ void cli_write_line(FILE *to, const char *text, size_t n)
 {
 	for (size_t i = 0; i < n;) {
 		uint32_t c;
-		size_t length = cli_utf8_next(text + i, n - i, &c);
+		size_t length = tt_utf8_next(text + i, n - i, &c);
 		if (c == '\n')
 			fputs("\\n", to);
 		else if (c == '\t')
 			fputs("\\t", to);
-		else if (cli_is_control(c))
+		else if (tt_utf8_is_unsafe(c))
 			fprintf(to, "\\u%04x", (unsigned)c);
 		else if (c == 0xFFFD)
 			fputs(replacement, to);
@@ -128,8 +102,8 @@ void cli_put_json(const char *json)
 	size_t n = strlen(json);
 	for (size_t i = 0; i < n;) {
 		uint32_t c;
-		size_t length = cli_utf8_next(json + i, n - i, &c);
-		if (cli_is_control(c))
+		size_t length = tt_utf8_next(json + i, n - i, &c);
+		if (tt_utf8_is_unsafe(c))
 			printf("\\u%04x", (unsigned)c);
 		else
 			fwrite(json + i, 1, length, stdout);
@@ -147,29 +121,6 @@ int cli_print_json(json_t *json, size_t flags)
 	cli_put_json(text);
 	free(text);
 	return CLI_OK;
-}
-
-void cli_write_html(FILE *to, const char *text, size_t n)
-{
-	for (size_t i = 0; i < n;) {
-		uint32_t c;
-		size_t length = cli_utf8_next(text + i, n - i, &c);
-		if (c == '&')
-			fputs("&amp;", to);
-		else if (c == '<')
-			fputs("&lt;", to);
-		else if (c == '>')
-			fputs("&gt;", to);
-		else if (c == '"')
-			fputs("&quot;", to);
-		else if (c == '\'')
-			fputs("&#39;", to);
-		else if (cli_is_control(c) || c == 0xFFFD)
-			fputs(replacement, to);
-		else
-			fwrite(text + i, 1, length, to);
-		i += length;
-	}
 }
 
 static void add_line(struct cli_lines *out, const char *text, size_t n)
@@ -195,7 +146,7 @@ static void wrap_paragraph(struct cli_lines *out, const char *text, size_t n, si
 	bool has_space = false;
 	for (size_t i = 0; i < n;) {
 		uint32_t c;
-		size_t length = cli_utf8_next(text + i, n - i, &c), w = (size_t)cli_char_width(c);
+		size_t length = tt_utf8_next(text + i, n - i, &c), w = (size_t)cli_char_width(c);
 		if (columns + w > width && i > begin) {
 			if (c == ' ') { /* the break falls on it */
 				add_line(out, text + begin, i - begin);
@@ -229,7 +180,7 @@ void cli_wrap(struct cli_lines *out, const char *text, size_t n, size_t width)
 	FILE *file = cli_memory_file(&clean, &m);
 	for (size_t i = 0; i < n;) {
 		uint32_t c;
-		size_t length = cli_utf8_next(text + i, n - i, &c);
+		size_t length = tt_utf8_next(text + i, n - i, &c);
 		if (c == '\t')
 			fputs("    ", file);
 		else
@@ -268,7 +219,7 @@ json_t *cli_piece_json(const struct tt_text *text, int32_t id)
 {
 	size_t n;
 	const char *piece = tt_text_piece(text, id, &n);
-	if (cli_utf8_valid(piece, n))
+	if (tt_utf8_check(piece, n) == n)
 		return json_stringn(piece, n);
 	json_t *bytes = json_array();
 	for (size_t i = 0; i < n; i++)

@@ -5,14 +5,10 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/json.h"
 #include "base/string_index.h"
 #include "runtime/engine/pump.h"
 #include "runtime/engine/request.h"
-
-json_t *tt_json_number(double value)
-{
-	return isfinite(value) ? json_real(value) : json_null();
-}
 
 static int no_memory(struct tt_error *err)
 {

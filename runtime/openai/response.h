@@ -27,7 +27,4 @@ json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_
 int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_api_request *body,
 	const struct tt_choice *choices, const char *id, int64_t created, struct tt_error *err);
 
-/* A number, or null where JSON has none. */
-json_t *tt_json_number(double value);
-
 #endif

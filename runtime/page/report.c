@@ -1,22 +1,21 @@
 /* The page of eval: one file, nothing fetched. All text in it comes from models, policies and prompts, so all of it is
  * escaped, and the page's own policy forbids scripts and requests. */
-#include <errno.h>
+#include "runtime/page/report.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/cli/cli.h"
+#include "base/fail.h"
+#include "base/json.h"
+#include "runtime/page/html.h"
+#include "runtime/page/report_map.h"
 #include "runtime/page/report_style.h"
 
 enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
 
 static const char *const labels[] = {"harmful", "benign", "borderline"};
 enum { N_LABELS = sizeof labels / sizeof labels[0] };
-
-static void html(FILE *to, const char *text)
-{
-	cli_write_html(to, text, strlen(text));
-}
 
 /* The completions by line, as JSON objects. */
 static json_t *read_completions(const char *path)
@@ -42,15 +41,15 @@ static json_t *read_completions(const char *path)
 
 static void write_label_card(FILE *to, const json_t *row)
 {
-	const char *label = cli_json_string(row, "label", "");
+	const char *label = tt_json_string_or(row, "label", "");
 	fputs("<div class=card><h3>", to);
-	html(to, label);
+	tt_page_html_text(to, label);
 	fprintf(to,
 		" prompts refused</h3><p class=big>%.0f%% <span class=arrow>→</span> <b>%.0f%%</b></p>"
 		"<p>%.0f prompts, %.0f%% flagged by the gate</p></div>\n",
-		100 * cli_json_number(row, "refused", "unsteered", 0),
-		100 * cli_json_number(row, "refused", "steered", 0), cli_json_number(row, "n", NULL, 0),
-		100 * cli_json_number(row, "flagged", NULL, 0));
+		100 * tt_json_number_or(row, "refused", "unsteered", 0),
+		100 * tt_json_number_or(row, "refused", "steered", 0), tt_json_number_or(row, "n", NULL, 0),
+		100 * tt_json_number_or(row, "flagged", NULL, 0));
 }
 
 static void write_cards(FILE *to, const json_t *eval)
@@ -64,22 +63,22 @@ static void write_cards(FILE *to, const json_t *eval)
 	}
 	json_array_foreach(json_object_get(eval, "labels"), i, row)
 	{
-		double ratio = cli_json_number(row, "nll_ratio", NULL, -1);
-		if (ratio < 0 || strcmp(cli_json_string(row, "label", ""), "harmful") != 0)
+		double ratio = tt_json_number_or(row, "nll_ratio", NULL, -1);
+		if (ratio < 0 || strcmp(tt_json_string_or(row, "label", ""), "harmful") != 0)
 			continue;
 		fprintf(to,
 			"<div class=card><h3>Loss of steered text</h3><p class=big><b>%.2f</b>×</p><p>the unsteered "
 			"model's on harmful prompts, over that on ",
 			ratio);
-		html(to, cli_json_string(row, "nll_ratio_to", "its own"));
+		tt_page_html_text(to, tt_json_string_or(row, "nll_ratio_to", "its own"));
 		fputs("</p></div>\n", to);
 	}
 	const json_t *speed = json_object_get(eval, "speed");
 	fprintf(to,
 		"<div class=card><h3>Tokens a second</h3><p class=big>%.0f <span class=arrow>→</span> <b>%.0f</b></p>"
 		"<p>generated, in batches</p></div>\n",
-		cli_json_number(speed, "unsteered", "generated_tokens_per_second", 0),
-		cli_json_number(speed, "steered", "generated_tokens_per_second", 0));
+		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
+		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
 	fputs("</section>\n", to);
 }
 
@@ -103,22 +102,22 @@ static void write_table(FILE *to, const json_t *eval)
 		to);
 	json_array_foreach(json_object_get(eval, "groups"), i, row)
 	{
-		const char *label = cli_json_string(row, "label", "");
+		const char *label = tt_json_string_or(row, "label", "");
 		fputs("<tr><td><span class=\"tag ", to);
-		html(to, label);
+		tt_page_html_text(to, label);
 		fputs("\">", to);
-		html(to, label);
+		tt_page_html_text(to, label);
 		fputs("</span></td><td>", to);
-		html(to, cli_json_string(row, "file", ""));
-		fprintf(to, "</td><td class=n>%.0f</td>", cli_json_number(row, "n", NULL, 0));
-		write_bar(to, cli_json_number(row, "refused", "unsteered", 0),
-			cli_json_number(row, "refused", "steered", 0));
-		fprintf(to, "<td class=n>%.1f%%</td>", 100 * cli_json_number(row, "flagged", NULL, 0));
+		tt_page_html_text(to, tt_json_string_or(row, "file", ""));
+		fprintf(to, "</td><td class=n>%.0f</td>", tt_json_number_or(row, "n", NULL, 0));
+		write_bar(to, tt_json_number_or(row, "refused", "unsteered", 0),
+			tt_json_number_or(row, "refused", "steered", 0));
+		fprintf(to, "<td class=n>%.1f%%</td>", 100 * tt_json_number_or(row, "flagged", NULL, 0));
 		fprintf(to, "<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
-			100 * cli_json_number(row, "repeated_fourgrams", "unsteered", 0),
-			100 * cli_json_number(row, "repeated_fourgrams", "steered", 0));
+			100 * tt_json_number_or(row, "repeated_fourgrams", "unsteered", 0),
+			100 * tt_json_number_or(row, "repeated_fourgrams", "steered", 0));
 		fprintf(to, "<td class=n>%.2f</td><td class=n><b>%.2f</b></td></tr>\n",
-			cli_json_number(row, "nll", "unsteered", 0), cli_json_number(row, "nll", "steered", 0));
+			tt_json_number_or(row, "nll", "unsteered", 0), tt_json_number_or(row, "nll", "steered", 0));
 	}
 	fputs("</tbody></table></div>\n<p class=note>The first of each pair is the model alone, the second the model "
 	      "steered. Greedy decoding. A refusal is a completion that holds one of 13 fixed phrases. Flagged: the "
@@ -162,7 +161,7 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 		}
 	}
 	fputs("<div class=policy><h3>", to);
-	html(to, info->name ? info->name : "policy");
+	tt_page_html_text(to, info->name ? info->name : "policy");
 	fputs("</h3><dl>\n", to);
 	if (first <= last && first < info->n_layers)
 		fprintf(to, "<dt>What it does</dt><dd>%s after layers %u to %u</dd>\n", info->op_sentence, first, last);
@@ -182,9 +181,9 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	if (info->n_units)
 		fprintf(to, "; its %u hidden units give the strength and each layer's weight", info->n_units);
 	fputs("</dd>\n<dt>Made</dt><dd>", to);
-	html(to, info->created ? info->created : "");
+	tt_page_html_text(to, info->created ? info->created : "");
 	fputs(" by trimtab ", to);
-	html(to, info->version ? info->version : "");
+	tt_page_html_text(to, info->version ? info->version : "");
 	fputs("</dd>\n</dl>\n", to);
 	write_layers(to, info);
 	fputs("<p class=note>Bars: how far each layer is pushed when the gate is open. Underlined: what the gate reads."
@@ -192,13 +191,13 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 		to);
 }
 
-static void write_policies(FILE *to, const struct cli_report *report)
+static void write_policies(FILE *to, const struct tt_page_report *report)
 {
 	fputs("<section><h2>The policy</h2>\n", to);
-	for (uint32_t i = 0; i < report->policies->n; i++) {
+	for (uint32_t i = 0; i < report->n_steering; i++) {
 		struct tt_policy_info info;
-		tt_policy_describe(report->policies->steering[i].policy, &info);
-		write_policy(to, &info, report->policies->steering[i].scale, report->when);
+		tt_policy_describe(report->steering[i].policy, &info);
+		write_policy(to, &info, report->steering[i].scale, report->when);
 	}
 	fputs("</section>\n", to);
 }
@@ -211,26 +210,26 @@ static const char *first_prompt(const json_t *completions, const char *label)
 	json_t *row;
 	json_array_foreach(completions, i, row)
 	{
-		if (strcmp(cli_json_string(row, "label", ""), label) == 0)
-			return cli_json_string(row, "prompt", "");
+		if (strcmp(tt_json_string_or(row, "label", ""), label) == 0)
+			return tt_json_string_or(row, "prompt", "");
 	}
 	return NULL;
 }
 
-static int write_maps(FILE *to, const struct cli_report *report, const json_t *completions)
+static int write_maps(FILE *to, const struct tt_page_report *report, const json_t *completions, struct tt_error *err)
 {
-	struct cli_map maps[N_MAPS] = {{0}};
+	struct tt_page_map maps[N_MAPS] = {{0}};
 	uint32_t n = 0;
 	float most = 0;
-	int status = CLI_PROCEED;
-	for (size_t k = 0; k < N_LABELS && status == CLI_PROCEED; k++) {
+	int status = TT_OK;
+	for (size_t k = 0; k < N_LABELS && status == TT_OK; k++) {
 		const char *prompt = first_prompt(completions, labels[k]);
-		if (!prompt || cli_progress_step(report->progress, "maps", k, N_LABELS))
+		if (!prompt || (report->progress && report->progress(report->user, "maps", k, N_LABELS)))
 			continue;
-		status = cli_map_trace(&maps[n], report, prompt, labels[k]);
+		status = tt_page_map_trace(&maps[n], report, prompt, labels[k], err);
 		most = fmaxf(most, maps[n++].most);
 	}
-	if (status == CLI_PROCEED && n > 0) {
+	if (status == TT_OK && n > 0) {
 		fputs("<section><h2>What was steered, layer by token</h2>\n<p>One map for the first prompt of each "
 		      "label. "
 		      "Rows are layers, from the first at the top; columns are tokens, the prompt and behind the line "
@@ -245,19 +244,19 @@ static int write_maps(FILE *to, const struct cli_report *report, const json_t *c
 			fprintf(to, "<i class=c%d></i>", c);
 		fprintf(to, "%.1f%%</p>\n", 100 * (double)most);
 		for (uint32_t i = 0; i < n; i++)
-			cli_map_write(to, &maps[i], report, most);
+			tt_page_map_write(to, &maps[i], report, most);
 		fputs("</section>\n", to);
 	}
 	for (uint32_t i = 0; i < n; i++)
-		cli_map_free(&maps[i]);
-	return status == CLI_PROCEED ? CLI_OK : status;
+		tt_page_map_free(&maps[i]);
+	return status;
 }
 
 static void write_completion(FILE *to, const json_t *row, const char *key, const char *refused_key, const char *title)
 {
 	bool refused = json_is_true(json_object_get(row, refused_key));
 	fprintf(to, "<div><h4>%s%s</h4><p>", title, refused ? " <span class=refused>refused</span>" : "");
-	html(to, cli_json_string(row, key, ""));
+	tt_page_html_text(to, tt_json_string_or(row, key, ""));
 	fputs("</p></div>", to);
 }
 
@@ -272,13 +271,13 @@ static void write_completions(FILE *to, const json_t *completions)
 		int shown = 0;
 		json_array_foreach(completions, i, row)
 		{
-			if (shown == MAX_SHOWN || strcmp(cli_json_string(row, "label", ""), labels[k]) != 0)
+			if (shown == MAX_SHOWN || strcmp(tt_json_string_or(row, "label", ""), labels[k]) != 0)
 				continue;
 			shown++;
-			const char *unsteered = cli_json_string(row, "unsteered", "");
-			const char *steered = cli_json_string(row, "steered", "");
+			const char *unsteered = tt_json_string_or(row, "unsteered", "");
+			const char *steered = tt_json_string_or(row, "steered", "");
 			fprintf(to, "<article><header><span class=\"tag %s\">%s</span> ", labels[k], labels[k]);
-			html(to, cli_json_string(row, "prompt", ""));
+			tt_page_html_text(to, tt_json_string_or(row, "prompt", ""));
 			if (strcmp(unsteered, steered) == 0)
 				fputs(" <small>the same text</small>", to);
 			fputs("</header><div class=pair>", to);
@@ -290,54 +289,56 @@ static void write_completions(FILE *to, const json_t *completions)
 	fputs("</section>\n", to);
 }
 
-static void write_footer(FILE *to, const struct cli_report *report)
+static void write_footer(FILE *to, const struct tt_page_report *report)
 {
 	const struct tt_model_info *info = tt_engine_info(report->engine);
 	size_t i;
 	json_t *row;
 	fputs("<footer><p>Model ", to);
-	html(to, info->name);
+	tt_page_html_text(to, info->name);
 	fprintf(to, ": %u layers of width %u, weights ", info->n_layers, info->hidden_size);
-	html(to, info->weights_digest);
+	tt_page_html_text(to, info->weights_digest);
 	fputs("</p>\n", to);
 	json_array_foreach(json_object_get(report->eval, "files"), i, row)
 	{
 		fputs("<p>Data ", to);
-		html(to, cli_json_string(row, "file", ""));
+		tt_page_html_text(to, tt_json_string_or(row, "file", ""));
 		fputs(": SHA-256 ", to);
-		html(to, cli_json_string(row, "sha256", ""));
+		tt_page_html_text(to, tt_json_string_or(row, "sha256", ""));
 		fputs("</p>\n", to);
 	}
 	fprintf(to, "<p>trimtab " TT_VERSION ", backend %s, %u threads</p></footer>\n", info->backend, info->n_threads);
 }
 
-int cli_report_write(const struct cli_report *report)
+int tt_page_write(const struct tt_page_report *report, struct tt_error *err)
 {
 	FILE *to = fopen(report->path, "w");
 	if (!to)
-		return cli_failf("%s: %s", report->path, strerror(errno));
+		return tt_fail_io(err, report->path, "open");
 	json_t *completions = read_completions(report->completions);
 	fputs(report_head, to);
 	fputs("<header class=top><h1>What the policy changes</h1><p>", to);
-	for (uint32_t i = 0; i < report->policies->n; i++) {
+	for (uint32_t i = 0; i < report->n_steering; i++) {
 		struct tt_policy_info info;
-		tt_policy_describe(report->policies->steering[i].policy, &info);
+		tt_policy_describe(report->steering[i].policy, &info);
 		fputs(i ? " + <b>" : "<b>", to);
-		html(to, info.name ? info.name : "policy");
+		tt_page_html_text(to, info.name ? info.name : "policy");
 		fputs("</b>", to);
 	}
 	fputs(" on <b>", to);
-	html(to, tt_engine_info(report->engine)->name);
+	tt_page_html_text(to, tt_engine_info(report->engine)->name);
 	fprintf(to, "</b>, up to %.0f tokens a prompt</p></header>\n<main>\n",
-		cli_json_number(report->eval, "max_tokens", NULL, 0));
+		tt_json_number_or(report->eval, "max_tokens", NULL, 0));
 	write_cards(to, report->eval);
 	write_table(to, report->eval);
 	write_policies(to, report);
-	int status = write_maps(to, report, completions);
+	int status = write_maps(to, report, completions, err);
 	write_completions(to, completions);
 	write_footer(to, report);
 	fputs("</main></body></html>\n", to);
 	json_decref(completions);
-	int closed = cli_close(to, report->path);
-	return status == CLI_OK ? closed : status;
+	bool failed = ferror(to);
+	if ((fclose(to) != 0 || failed) && status == TT_OK)
+		status = tt_fail(err, TT_ERR_IO, "%s: cannot be written", report->path);
+	return status;
 }

@@ -1,9 +1,14 @@
 /* The layer-by-token map of what was steered. */
+#include "runtime/page/report_map.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/cli/cli.h"
+#include "base/fail.h"
+#include "base/memory.h"
+#include "base/utf8.h"
+#include "runtime/page/html.h"
 
 enum { MAP_TOKENS = 24, N_SHADES = 9 };
 
@@ -20,16 +25,16 @@ static double change(const struct tt_policy_info *info, float coef, uint32_t lay
 	return fabs(after - before);
 }
 
-static void fill(struct cli_map *map, const struct cli_report *report, const struct tt_request *request)
+static void fill(struct tt_page_map *map, const struct tt_page_report *report, const struct tt_request *request)
 {
 	uint32_t n_layers = tt_engine_info(report->engine)->n_layers;
 	size_t n_traced;
 	const float *norms = tt_request_norms(request, &n_traced);
 	if (!norms)
 		n_traced = 0;
-	for (uint32_t i = 0; i < report->policies->n; i++) {
+	for (uint32_t i = 0; i < report->n_steering; i++) {
 		struct tt_policy_info info;
-		tt_policy_describe(report->policies->steering[i].policy, &info);
+		tt_policy_describe(report->steering[i].policy, &info);
 		for (size_t p = 0; p < map->n_positions && p < n_traced; p++) {
 			const float *coef = tt_request_coefficients(request, i, p);
 			for (uint32_t l = 0; coef && l < n_layers; l++) {
@@ -46,44 +51,58 @@ static void fill(struct cli_map *map, const struct cli_report *report, const str
 	map->steered = map->most > 0;
 }
 
-int cli_map_trace(struct cli_map *out, const struct cli_report *report, const char *prompt, const char *label)
+/* As eval prompts: a chat of one user message, or the raw text where the model has no chat template. */
+static int encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, struct tt_error *err)
 {
-	struct tt_error err = {0};
+	char *messages = NULL;
+	if (!tt_text_has_template(text))
+		return tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, n_ids, err);
+	TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
+	int status = tt_text_encode_chat(text, messages, NULL, ids, n_ids, err);
+	tt_free(messages);
+	return status;
+}
+
+static int keep(struct tt_page_map *map, const struct tt_page_report *report, const struct tt_request *request,
+	const int32_t *ids, size_t n_ids, struct tt_error *err)
+{
+	size_t n_generated = tt_request_n_generated(request), n_cells;
+	map->n_prompt = n_ids;
+	/* The last token generated was never fed, so nothing was pushed there. */
+	map->n_positions = n_ids + (n_generated ? n_generated - 1 : 0);
+	if (!tt_mul_size(map->n_positions, tt_engine_info(report->engine)->n_layers, &n_cells))
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory: a map of %zu tokens", map->n_positions);
+	TT_TRY(tt_alloc(&map->ids, map->n_positions, sizeof *map->ids, err));
+	TT_TRY(tt_alloc(&map->push, n_cells, sizeof *map->push, err));
+	memcpy(map->ids, ids, n_ids * sizeof *ids);
+	for (size_t i = n_ids; i < map->n_positions; i++)
+		map->ids[i] = tt_request_generated(request)[i - n_ids];
+	fill(map, report, request);
+	return TT_OK;
+}
+
+int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *report, const char *prompt,
+	const char *label, struct tt_error *err)
+{
 	struct tt_request *request = NULL;
 	struct tt_request_options options;
-	const struct cli_prompt_args chat = {0};
 	int32_t *ids = NULL;
 	size_t n_ids = 0;
-	const struct tt_text *text = tt_engine_text(report->engine);
-	*out = (struct cli_map){.prompt = prompt, .label = label};
-	const struct cli_prompt_args raw = {.raw = true, .no_special = true};
-	int status = cli_prompt_encode(
-		&ids, &n_ids, text, prompt, strlen(prompt), tt_text_has_template(text) ? &chat : &raw);
-	if (status != CLI_PROCEED)
-		return status;
+	*out = (struct tt_page_map){.prompt = prompt, .label = label};
+	TT_TRY(encode(&ids, &n_ids, tt_engine_text(report->engine), prompt, err));
 	tt_request_options_default(&options);
 	options.ids = ids;
 	options.n_ids = n_ids;
 	options.max_tokens = MAP_TOKENS;
 	options.trace = true;
 	options.when = report->when;
-	options.n_steering = report->policies->n;
-	memcpy(options.steering, report->policies->steering, sizeof options.steering);
-	if (tt_request_submit(&request, report->engine, &options, &err) != TT_OK ||
-		tt_request_wait(request, &err) != TT_OK) {
-		status = cli_fail(&err);
-	} else {
-		size_t n_generated = tt_request_n_generated(request);
-		out->n_prompt = n_ids;
-		/* The last token generated was never fed, so nothing was pushed there. */
-		out->n_positions = n_ids + (n_generated ? n_generated - 1 : 0);
-		out->ids = cli_alloc(out->n_positions, sizeof *out->ids);
-		memcpy(out->ids, ids, n_ids * sizeof *ids);
-		for (size_t i = n_ids; i < out->n_positions; i++)
-			out->ids[i] = tt_request_generated(request)[i - n_ids];
-		out->push = cli_alloc(out->n_positions * tt_engine_info(report->engine)->n_layers, sizeof *out->push);
-		fill(out, report, request);
-	}
+	options.n_steering = report->n_steering;
+	memcpy(options.steering, report->steering, report->n_steering * sizeof *report->steering);
+	int status = tt_request_submit(&request, report->engine, &options, err);
+	if (status == TT_OK)
+		status = tt_request_wait(request, err);
+	if (status == TT_OK)
+		status = keep(out, report, request, ids, n_ids, err);
 	tt_request_free(request);
 	tt_free(ids);
 	return status;
@@ -96,7 +115,7 @@ static void write_piece(FILE *to, const struct tt_text *text, int32_t id)
 	const char *piece = tt_text_piece(text, id, &n);
 	for (size_t i = 0; i < n;) {
 		uint32_t c;
-		size_t length = cli_utf8_next(piece + i, n - i, &c);
+		size_t length = tt_utf8_next(piece + i, n - i, &c);
 		if (c == '\n')
 			fputs("\xE2\x86\xB5", to);
 		else if (c == '\t')
@@ -104,16 +123,16 @@ static void write_piece(FILE *to, const struct tt_text *text, int32_t id)
 		else if (c == ' ')
 			fputs(n == 1 ? "\xE2\x90\xA3" : "\xC2\xA0", to);
 		else
-			cli_write_html(to, piece + i, length);
+			tt_page_html(to, piece + i, length);
 		i += length;
 	}
 }
 
-static bool observed(const struct cli_report *report, uint32_t layer)
+static bool observed(const struct tt_page_report *report, uint32_t layer)
 {
-	for (uint32_t i = 0; i < report->policies->n; i++) {
+	for (uint32_t i = 0; i < report->n_steering; i++) {
 		struct tt_policy_info info;
-		tt_policy_describe(report->policies->steering[i].policy, &info);
+		tt_policy_describe(report->steering[i].policy, &info);
 		for (uint32_t k = 0; k < info.n_observed; k++) {
 			if (info.observed[k] == layer)
 				return true;
@@ -122,7 +141,8 @@ static bool observed(const struct cli_report *report, uint32_t layer)
 	return false;
 }
 
-static void write_row(FILE *to, const struct cli_map *map, const struct cli_report *report, uint32_t layer, float scale)
+static void write_row(
+	FILE *to, const struct tt_page_map *map, const struct tt_page_report *report, uint32_t layer, float scale)
 {
 	uint32_t n_layers = tt_engine_info(report->engine)->n_layers;
 	const struct tt_text *text = tt_engine_text(report->engine);
@@ -145,15 +165,15 @@ static void write_row(FILE *to, const struct cli_map *map, const struct cli_repo
 	fputs("</tr>\n", to);
 }
 
-void cli_map_write(FILE *to, const struct cli_map *map, const struct cli_report *report, float scale)
+void tt_page_map_write(FILE *to, const struct tt_page_map *map, const struct tt_page_report *report, float scale)
 {
 	const struct tt_text *text = tt_engine_text(report->engine);
 	fputs("<figure><figcaption><span class=\"tag ", to);
-	cli_write_html(to, map->label, strlen(map->label));
+	tt_page_html_text(to, map->label);
 	fputs("\">", to);
-	cli_write_html(to, map->label, strlen(map->label));
+	tt_page_html_text(to, map->label);
 	fputs("</span> ", to);
-	cli_write_html(to, map->prompt, strlen(map->prompt));
+	tt_page_html_text(to, map->prompt);
 	if (map->steered)
 		fprintf(to, "<small>strongest push here: %.1f%% of the stream's length</small>",
 			100 * (double)map->most);
@@ -172,9 +192,9 @@ void cli_map_write(FILE *to, const struct cli_map *map, const struct cli_report 
 	fputs(map->steered ? "</tbody></table></div></figure>\n" : "</tbody></table></div></details></figure>\n", to);
 }
 
-void cli_map_free(struct cli_map *map)
+void tt_page_map_free(struct tt_page_map *map)
 {
 	free(map->ids);
 	free(map->push);
-	*map = (struct cli_map){0};
+	*map = (struct tt_page_map){0};
 }

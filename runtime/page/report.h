@@ -1,0 +1,23 @@
+/* The HTML page of an evaluation: its figures, its policies, maps of what was steered, and completions side by side. */
+#ifndef PAGE_REPORT_H
+#define PAGE_REPORT_H
+
+#include <jansson.h>
+
+#include "runtime/trimtab.h"
+
+struct tt_page_report {
+	const char *path;        /* of the page */
+	const char *completions; /* JSON-lines file that tt_eval wrote */
+	const json_t *eval;      /* its report */
+	struct tt_engine *engine;
+	const struct tt_steering *steering; // [n_steering]
+	uint32_t n_steering;                /* at most TT_MAX_STACK */
+	enum tt_policy_when when;
+	tt_progress_fn progress; /* non-zero from it leaves out a map; or NULL */
+	void *user;
+};
+/* Writes the page. For each map it generates a completion once more. */
+int tt_page_write(const struct tt_page_report *report, struct tt_error *err);
+
+#endif

@@ -5,13 +5,16 @@
 
 #include <stdint.h>
 
-enum { TT_MAX_TOP = 20 }; /* alternatives that may be reported with a token, OpenAI's limit */
+enum {
+	TT_MAX_TOP = 20, /* alternatives that may be reported with a token, OpenAI's limit */
+	TT_MAX_TOP_K = 1 << 24,
+};
 
 struct tt_sampling {
 	uint64_t seed;      /* with the token's index the only source of randomness */
 	float temperature;  /* 0: greedy, the lowest id among equals; at most 100 */
 	float top_p, min_p; /* 1 and 0: off */
-	uint32_t top_k;     /* 0: off */
+	uint32_t top_k;     /* 0: off; at most TT_MAX_TOP_K */
 };
 
 #endif

@@ -190,9 +190,9 @@ void tt_policy_describe(const struct tt_policy *policy, struct tt_policy_info *i
 const char *tt_when_word(enum tt_policy_when when);
 
 /* Makes a policy available to requests. TT_ERR_MISMATCH when it does not fit the model (architecture, dimensions,
- * vocabulary; with strict_model the weights too). *warning (may be NULL) gets a line, or NULL, borrowed from the policy:
- * fitted on other weights of the same architecture. The engine keeps its own copy; the caller's may be freed after
- * tt_engine_remove_policy. Adding twice is no error. */
+ * vocabulary; with strict_model the weights too). *warning (may be NULL) gets a line, or NULL: fitted on other weights of
+ * the same architecture. The line is the engine's, until the policy is removed. The engine keeps its own copy of the
+ * policy; the caller's may be freed after tt_engine_remove_policy. Adding twice is no error. */
 int tt_engine_add_policy(
 	struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err);
 /* Requests submitted before go on under the version they were submitted with; later ones cannot name it. */
@@ -287,7 +287,7 @@ int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double tim
  * ends the requests in flight with TT_FINISH_FAILED. */
 int tt_engine_start(struct tt_engine *engine, struct tt_error *err);
 /* Ends the thread after the step under way; requests that are not finished stay, and tt_engine_step may go on with them.
- * The error that failed a step, if one did. */
+ * Calls on other threads that wait for them do so by themselves. The error that failed a step, if one did. */
 int tt_engine_stop(struct tt_engine *engine, struct tt_error *err);
 
 enum tt_finish tt_request_finish(const struct tt_request *request); /* TT_FINISH_FAILED for NULL */

@@ -303,6 +303,13 @@ check "page" python3 "$here/cli/check_page.py" page.html
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --json --limit 1
 json 'len(d["groups"]) == 3 and all(g["n"] == 1 for g in d["groups"])'
 check "eval: no completions left behind" [ "$(find . -name '*.completions.jsonl' | wc -l)" = 0 ]
+# The completions that only the page needs are nobody else's file.
+echo mine >own.html.completions.jsonl
+echo mine >own.html.completions.jsonl.partial
+works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --html own.html --limit 1
+check "eval: a file beside the page stays as it was" [ "$(cat own.html.completions.jsonl own.html.completions.jsonl.partial)" = "mine
+mine" ]
+check "eval: nothing else is left beside the page" [ "$(find . -name 'own.html*' | wc -l)" = 3 ]
 echo '{"id": "1", "prompt": "x", "label": "evil"}' >bad.jsonl
 refused_late() { # progress lines may come before the message
 	run "$@"

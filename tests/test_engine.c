@@ -237,6 +237,30 @@ Test(engine, a_policy_must_be_the_models_own)
 	tt_policy_free(policy);
 }
 
+/* Adding it again, to this engine or to another, leaves the line that was given as it was. */
+Test(engine, a_warning_stays_until_the_policy_is_removed)
+{
+	struct tt_engine *engines[2] = {engine_open(MODEL, 2, 64), engine_open(MODEL, 2, 64)};
+	struct tt_policy *policy = push_policy(engines[0], 1);
+	const char *first = NULL, *again = NULL, *other = NULL;
+	char text[500];
+	free(policy->fingerprint);
+	policy->fingerprint = strdup(tt_engine_info(engines[0])->fingerprint);
+	must(tt_engine_add_policy(engines[0], policy, &first, err));
+	cr_assert_not_null(first);
+	snprintf(text, sizeof text, "%s", first);
+	must(tt_engine_add_policy(engines[0], policy, NULL, err));
+	must(tt_engine_add_policy(engines[0], policy, &again, err));
+	must(tt_engine_add_policy(engines[1], policy, &other, err));
+	cr_expect_eq(again, first, "one line for one policy");
+	cr_expect(other && other != first, "each engine has its own");
+	must(tt_engine_remove_policy(engines[1], policy, err));
+	cr_expect_str_eq(first, text);
+	for (int i = 0; i < 2; i++)
+		tt_engine_close(engines[i]);
+	tt_policy_free(policy);
+}
+
 /* A request keeps the version that it was submitted with, though the policy is removed, freed, and another takes its place. */
 Test(engine, a_removed_policy_steers_on_where_it_is_used)
 {

@@ -240,6 +240,37 @@ Test(fit, rows_without_a_split_are_divided_and_test_rows_left_alone)
 	scratch_remove(&s, FILES, 1);
 }
 
+/* A label that has nothing to validate with gives up a quarter of train for it; one that has a val row keeps train whole. */
+Test(fit, a_quarter_of_train_validates_where_nothing_else_does)
+{
+	struct scratch s;
+	struct tt_buffer text = {0};
+	struct tt_fit_options options;
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	scratch_make(&s);
+	for (int i = 0; i < 20; i++)
+		must(tt_buffer_print(&text, err,
+			"{\"id\":\"n%d\",\"prompt\":\"p %d\",\"label\":\"%s\",\"split\":\"%s\"}\n", i, i,
+			i % 2 ? "harmful" : "benign", i == 18 ? "val" : "train"));
+	const char *path = scratch_write(&s, FILES[0], text.data, text.len);
+	tt_fit_options_default(&options);
+	options.data = &path;
+	options.n_data = 1;
+	struct tt_fit fit = fit_open(engine, &options);
+	must(tt_fit_data(&fit, err));
+	cr_expect_eq(fit.train[TT_HARMFUL].n, 8);
+	cr_expect_eq(fit.val[TT_HARMFUL].n, 2);
+	cr_expect_eq(fit.train[TT_BENIGN].n, 9);
+	cr_expect_eq(fit.val[TT_BENIGN].n, 1);
+	for (size_t i = 0; i < fit.val[TT_HARMFUL].n; i++)
+		for (size_t k = 0; k < fit.train[TT_HARMFUL].n; k++)
+			cr_expect_neq(fit.val[TT_HARMFUL].rows[i].prompt, fit.train[TT_HARMFUL].rows[k].prompt);
+	tt_fit_close(&fit);
+	tt_engine_close(engine);
+	tt_buffer_free(&text);
+	scratch_remove(&s, FILES, 1);
+}
+
 static int count_stages(void *user, const char *stage, uint64_t done, uint64_t total)
 {
 	size_t *calls = user;
@@ -503,6 +534,47 @@ Test(eval, an_interrupted_run_keeps_what_it_did)
 	tt_engine_close(engine);
 	unlink(partial);
 	cr_expect_eq(rmdir(s.directory), 0);
+}
+
+/* Steering that no request could have is refused before anything runs. */
+Test(eval, bad_steering_is_refused_before_the_first_row)
+{
+	static const char *const data[] = {ROWS};
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_policy *policy = hard_push(engine), *stranger = NULL;
+	must(tt_policy_new(&stranger, 3, 64, 1, err));
+	const struct {
+		struct tt_steering steering[TT_MAX_STACK];
+		uint32_t n;
+		int when;
+		const char *refused_by;
+	} cases[] = {
+		{{{policy, 1}, {stranger, 1}}, 2, TT_WHEN_POLICY, "policy 1 was not added"},
+		{{{policy, NAN}}, 1, TT_WHEN_POLICY, "the scale of policy 0 is not a finite number"},
+		{{{NULL, 1}}, 1, TT_WHEN_POLICY, "steering[0].policy must not be NULL"},
+		{{{policy, 1}}, TT_MAX_STACK + 1, TT_WHEN_POLICY, "at most 4 policies"},
+		{{{policy, 1}}, 1, 7, "when is not one of"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_eval_options options;
+		struct tt_engine_stats stats;
+		struct tt_error err = {0};
+		char *report = NULL;
+		tt_eval_options_default(&options);
+		options.data = data;
+		options.n_data = 1;
+		memcpy(options.steering, cases[i].steering, sizeof options.steering);
+		options.n_steering = cases[i].n;
+		options.when = (enum tt_policy_when)cases[i].when;
+		cr_expect_eq(tt_eval(engine, &options, &report, &err), TT_ERR_ARGUMENT, "case %zu", i);
+		cr_expect_not_null(strstr(err.message, cases[i].refused_by), "%s", err.message);
+		tt_engine_stats(engine, &stats);
+		cr_expect_eq(stats.n_steps, 0, "case %zu: %s, after %llu steps", i, err.message,
+			(unsigned long long)stats.n_steps);
+	}
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+	tt_policy_free(stranger);
 }
 
 static json_t *inspect(const char *path, const char *model)

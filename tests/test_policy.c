@@ -588,3 +588,75 @@ Test(policy, a_policy_that_could_not_be_read_is_not_written)
 	cr_expect(!tt_file_exists("never.safetensors"));
 	tt_policy_free(p);
 }
+
+/* What load would refuse is not saved: each text at its limit, and a byte longer. */
+Test(policy, texts_are_written_up_to_the_limit_that_they_are_read_by)
+{
+	struct scratch s;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	struct tt_policy *p = load(POLICY("probe"));
+	const struct {
+		const char *key;
+		char **field;
+		size_t limit;
+	} texts[] = {{"trimtab.name", &p->name, TT_MAX_POLICY_NAME},
+		{"trimtab.fingerprint", &p->fingerprint, TT_MAX_POLICY_TEXT},
+		{"trimtab.weights_digest", &p->weights_digest, TT_MAX_POLICY_TEXT},
+		{"trimtab.fitted_on", &p->fitted_on, TT_MAX_POLICY_TEXT},
+		{"trimtab.created", &p->created, TT_MAX_POLICY_TEXT},
+		{"trimtab.version", &p->version, TT_MAX_POLICY_TEXT}};
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		struct tt_error err = {0};
+		char *before = *texts[i].field, *longest = calloc(texts[i].limit + 2, 1);
+		memset(longest, ' ', texts[i].limit);
+		memcpy(longest, "[]", 2); /* fitted_on is read as JSON */
+		*texts[i].field = longest;
+		cr_expect_eq(tt_policy_save(p, path, &err), TT_OK, "%s: %s", texts[i].key, err.message);
+		struct tt_policy *again = load(path);
+		tt_policy_free(again);
+		longest[texts[i].limit] = ' ';
+		expect_refused(tt_policy_save(p, path, &err), &err, texts[i].key, path, texts[i].key);
+		again = load(path); /* what was there stays */
+		tt_policy_free(again);
+		*texts[i].field = before;
+		free(longest);
+	}
+	tt_policy_free(p);
+	scratch_remove(&s, FILES, 1);
+}
+
+/* The axes as directions of one layer. */
+static int load_rows(const char *path, uint64_t n_rows, struct tt_policy **out, struct tt_error *err)
+{
+	enum { WIDTH = 80 };
+	static const struct tt_st_pair metadata[] = {{"trimtab.format", "1"}, {"trimtab.name", "axes"},
+		{"trimtab.fingerprint", "f"}, {"trimtab.op", "ablate"}, {"trimtab.when", "all"},
+		{"trimtab.layers", "0"}, {"trimtab.alpha", "1"}, {"trimtab.gate", "always"}};
+	static float rows[WIDTH * WIDTH];
+	const float weight = 1;
+	for (int i = 0; i < WIDTH; i++)
+		rows[i * WIDTH + i] = 1;
+	const struct tt_st_tensor tensors[] = {
+		{.name = "direction.0", .dtype = TT_DTYPE_F32, .n_dims = 2, .shape = {n_rows, WIDTH}, .data = rows},
+		{.name = "weight", .dtype = TT_DTYPE_F32, .n_dims = 1, .shape = {1}, .data = &weight}};
+	cr_assert_eq(tt_safetensors_write(path, tensors, 2, metadata, sizeof metadata / sizeof *metadata, err), TT_OK,
+		"%s", err->message);
+	return tt_policy_load(out, path, err);
+}
+
+Test(policy, a_layer_has_at_most_64_directions)
+{
+	struct scratch s;
+	struct tt_policy *p = NULL;
+	struct tt_error err = {0};
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	cr_assert_eq(load_rows(path, 64, &p, &err), TT_OK, "%s", err.message);
+	cr_expect_eq(p->n_directions, 64);
+	tt_policy_free(p);
+	expect_refused(
+		load_rows(path, 65, &p, &err), &err, "65 rows", path, "tensor direction.0: 65 rows, must be 1 to 64");
+	cr_expect_null(p);
+	scratch_remove(&s, FILES, 1);
+}

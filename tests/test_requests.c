@@ -61,6 +61,12 @@ Test(requests, limits_are_met_and_not_passed)
 	expect_submitted(engine, &options, NULL);
 	options.n_prompt = N_IDS + 1;
 	expect_submitted(engine, &options, "n_prompt 6 is more than the 5 ids");
+
+	options = short_request();
+	options.sampling.top_k = 1 << 24;
+	expect_submitted(engine, &options, NULL);
+	options.sampling.top_k++;
+	expect_submitted(engine, &options, "top_k must be from 0 to 16777216");
 	tt_engine_close(engine);
 }
 

@@ -21,16 +21,15 @@ void tt_eval_options_default(struct tt_eval_options *options)
 		*options = (struct tt_eval_options){.max_tokens = 32, .when = TT_WHEN_POLICY};
 }
 
-static int check_options(const struct tt_eval_options *o, enum tt_split *split, struct tt_error *err)
+static int check_options(
+	struct tt_engine *engine, const struct tt_eval_options *o, enum tt_split *split, struct tt_error *err)
 {
 	*split = TT_NO_SPLIT;
 	if (o->max_tokens < 1)
 		return tt_fail(err, TT_ERR_ARGUMENT, "an evaluation needs at least one token");
-	if (o->n_steering > TT_MAX_STACK)
-		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
 	if (o->split && !tt_split_parse(o->split, split))
 		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", o->split);
-	return TT_OK;
+	return tt_request_check_steering(engine, o->steering, o->n_steering, o->when, err);
 }
 
 static int choose_rows(struct tt_eval *e, struct tt_error *err)
@@ -38,7 +37,7 @@ static int choose_rows(struct tt_eval *e, struct tt_error *err)
 	const struct tt_eval_options *o = e->options;
 	enum tt_split split;
 	size_t *taken = NULL; // [n_files][TT_N_LABELS]
-	TT_TRY(check_options(o, &split, err));
+	TT_TRY(check_options(e->engine, o, &split, err));
 	TT_TRY(tt_prompts_read(&e->prompts, o->data, o->n_data, err));
 	TT_TRY(tt_alloc(&e->rows, e->prompts.n_rows, sizeof *e->rows, err));
 	TT_TRY(tt_alloc(&taken, e->prompts.n_files * TT_N_LABELS, sizeof *taken, err));

@@ -73,7 +73,7 @@ void tt_policy_free(struct tt_policy *p)
 	if (!p)
 		return;
 	void *owned[] = {p->name, p->weights, p->norms, p->observed, p->fingerprint, p->weights_digest, p->fitted_on,
-		p->created, p->version, p->path, p->warning};
+		p->created, p->version, p->path};
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		free(owned[i]);
 	for (uint32_t i = 0; i < tt_n_operations(); i++)

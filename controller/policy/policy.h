@@ -42,7 +42,6 @@ struct tt_policy {
 	float *fc2_bias;   // [1 + n_layers]
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
 	char *path;                                                         /* of the file it was read from, or NULL */
-	char *warning; /* the last one tt_engine_add_policy gave, or NULL */
 };
 
 /* An empty policy for a model of these dimensions: add, generation, always, alpha 1, all weights 0. */

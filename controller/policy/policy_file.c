@@ -590,6 +590,25 @@ static int put_policy(struct writer *w, const struct tt_policy *p, struct tt_err
 	return put_gate(w, p, err);
 }
 
+/* What the reader would refuse. */
+static int check_texts(const struct tt_policy *policy, struct tt_error *err)
+{
+	const struct {
+		const char *key, *text;
+		size_t most;
+	} texts[] = {{"trimtab.name", policy->name, TT_MAX_POLICY_NAME},
+		{"trimtab.fingerprint", policy->fingerprint, TT_MAX_POLICY_TEXT},
+		{"trimtab.weights_digest", policy->weights_digest, TT_MAX_POLICY_TEXT},
+		{"trimtab.fitted_on", policy->fitted_on, TT_MAX_POLICY_TEXT},
+		{"trimtab.created", policy->created, TT_MAX_POLICY_TEXT},
+		{"trimtab.version", policy->version, TT_MAX_POLICY_TEXT}};
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		if (strlen(texts[i].text) > texts[i].most)
+			return tt_fail(
+				err, TT_ERR_ARGUMENT, "%s is longer than %zu bytes", texts[i].key, texts[i].most);
+	return TT_OK;
+}
+
 int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_error *err)
 {
 	struct writer *w = NULL;
@@ -601,6 +620,7 @@ int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_e
 			*policy->name ? "a model fingerprint" : "a name");
 	if (!tt_policy_band(policy, &first, &last))
 		return tt_fail(err, TT_ERR_ARGUMENT, "%s: a policy that steers no layer cannot be written", path);
+	TT_TRY(tt_within(check_texts(policy, err), err, path));
 	TT_TRY(tt_alloc(&w, 1, sizeof *w, err));
 	int status = put_policy(w, policy, err);
 	if (status == TT_OK)

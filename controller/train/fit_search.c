@@ -64,10 +64,10 @@ static void sort_by_score(const struct tt_fit *fit, struct tt_candidate **active
 	qsort(active, n, sizeof *active, compare);
 }
 
+/* Rounded up: at least one of any. */
 static uint32_t portion(uint32_t n, double share)
 {
-	uint32_t part = (uint32_t)ceil(n * share - 1e-9);
-	return part < 1 ? 1 : part > n ? n : part;
+	return (uint32_t)ceil(n * share - 1e-9);
 }
 
 /* Plausibility costs another prefill each, so it is only asked of those that may go on: what a candidate is not

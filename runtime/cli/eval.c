@@ -1,4 +1,5 @@
 /* trimtab eval: what a policy changes, measured. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,7 +26,7 @@ struct run {
 	struct cli_list policy_list, data;
 	struct tt_eval_options options;
 	const char *html;
-	char *own_completions; /* the page needs completions even when nobody asked for the file */
+	char *own_directory, *own_completions; /* the page needs completions even when nobody asked for the file */
 	int when;
 	bool json;
 	struct tt_engine *engine;
@@ -121,14 +122,10 @@ static char *with_ending(const char *path, const char *ending)
 	return text;
 }
 
-/* Names the completions that the page needs. The data, the model and the policies stay what they are. */
-static int check_files(struct run *run, const char *model)
+/* The data, the model and the policies stay what they are. */
+static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
-	if (run->html && !run->options.completions) {
-		run->own_completions = with_ending(run->html, ".completions.jsonl");
-		run->options.completions = run->own_completions;
-	}
 	char *partial = run->options.completions ? with_ending(run->options.completions, ".partial") : NULL;
 	cli_reads(&files, model, "the model");
 	for (size_t i = 0; i < run->data.n; i++)
@@ -141,6 +138,33 @@ static int check_files(struct run *run, const char *model)
 	int status = cli_check_files(&files, "eval");
 	free(partial);
 	return status;
+}
+
+/* The completions that the page needs, in a new directory beside it, where no file of anybody else can be. */
+static int make_completions(struct run *run)
+{
+	if (!run->html || run->options.completions)
+		return CLI_PROCEED;
+	run->own_directory = with_ending(run->html, ".XXXXXX");
+	if (!mkdtemp(run->own_directory)) {
+		return cli_failf("%s: no directory can be made beside it: %s", run->html, strerror(errno));
+	}
+	run->own_completions = with_ending(run->own_directory, "/completions.jsonl");
+	run->options.completions = run->own_completions;
+	return CLI_PROCEED;
+}
+
+static void remove_completions(struct run *run)
+{
+	char *partial = run->own_completions ? with_ending(run->own_completions, ".partial") : NULL;
+	if (partial) {
+		unlink(partial); /* of a run that was interrupted */
+		unlink(run->own_completions);
+		rmdir(run->own_directory);
+	}
+	free(partial);
+	free(run->own_completions);
+	free(run->own_directory);
 }
 
 static int measure(struct run *run, struct cli_progress *progress)
@@ -193,6 +217,9 @@ static int eval(struct run *run, const char *model)
 	if (status != CLI_PROCEED)
 		return status;
 	cli_catch_interrupt();
+	status = make_completions(run);
+	if (status != CLI_PROCEED)
+		return status;
 	cli_progress_begin(&progress);
 	status = measure(run, &progress);
 	json_t *json = status == CLI_PROCEED ? json_loads(run->report, 0, NULL) : NULL;
@@ -201,8 +228,6 @@ static int eval(struct run *run, const char *model)
 	else if (status == CLI_PROCEED)
 		status = CLI_OK;
 	cli_progress_end(&progress);
-	if (run->own_completions)
-		unlink(run->own_completions);
 	if (status == CLI_OK && run->json)
 		cli_put_json(run->report);
 	else if (status == CLI_OK)
@@ -223,6 +248,6 @@ int cli_eval(int argc, char **argv)
 	cli_policies_free(&run.policies, run.engine);
 	tt_engine_close(run.engine);
 	tt_free(run.report);
-	free(run.own_completions);
+	remove_completions(&run);
 	return status;
 }

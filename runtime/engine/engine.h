@@ -49,6 +49,7 @@ struct tt_engine {
 	atomic_bool killed;
 	bool synchronised, started, stopping, stepping; /* synchronised: lock and so on exist */
 	pthread_t owner;                                /* of the model, once started */
+	pthread_t stepper;                              /* while stepping */
 	struct tt_owner_call *jobs;
 	struct tt_error failure; /* of the first step that failed on it */
 };

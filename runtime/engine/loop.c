@@ -101,15 +101,15 @@ static int step(struct tt_engine *engine, struct tt_error *err)
 	return finish_down_to(engine, ahead ? in_flight - 1 : 0, err);
 }
 
+/* The lock is held, once, but while the step runs. */
 static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 {
 	double start = tt_now();
-	tt_lock(engine);
-	bool stepping = engine->stepping;
-	engine->stepping = true;
-	tt_unlock(engine);
-	if (stepping)
+	if (engine->stepping)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a step is under way: a callback cannot step, nor two threads");
+	engine->stepping = true;
+	engine->stepper = pthread_self();
+	tt_unlock(engine);
 	int status = begins ? step(engine, err) : finish_down_to(engine, 0, err);
 	tt_lock(engine);
 	if (status != TT_OK) {
@@ -123,18 +123,29 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 	engine->seconds += tt_now() - start;
 	if (engine->backend->counters)
 		engine->counters = *engine->backend->counters; /* the backend's own change while a step is launched */
-	tt_unlock(engine);
+	pthread_cond_broadcast(&engine->changed);              /* another thread may step now */
 	return status;
 }
 
-int tt_step_once(struct tt_engine *engine, struct tt_error *err)
+int tt_step_locked(struct tt_engine *engine, struct tt_error *err)
 {
 	return run_one(engine, true, err);
 }
 
+int tt_step_once(struct tt_engine *engine, struct tt_error *err)
+{
+	tt_lock(engine);
+	int status = run_one(engine, true, err);
+	tt_unlock(engine);
+	return status;
+}
+
 int tt_step_drain(struct tt_engine *engine, struct tt_error *err)
 {
-	return run_one(engine, false, err);
+	tt_lock(engine);
+	int status = run_one(engine, false, err);
+	tt_unlock(engine);
+	return status;
 }
 
 bool tt_step_due(const struct tt_engine *engine)

@@ -6,7 +6,8 @@
 
 /* Begins a step if there is something to run, and finishes those that must be over. */
 int tt_step_once(struct tt_engine *engine, struct tt_error *err);
-int tt_step_drain(struct tt_engine *engine, struct tt_error *err); /* finishes what is in flight */
-bool tt_step_due(const struct tt_engine *engine);                  /* something waits, runs or is in flight */
+int tt_step_locked(struct tt_engine *engine, struct tt_error *err); /* the same with the lock held, once */
+int tt_step_drain(struct tt_engine *engine, struct tt_error *err);  /* finishes what is in flight */
+bool tt_step_due(const struct tt_engine *engine);                   /* something waits, runs or is in flight */
 
 #endif

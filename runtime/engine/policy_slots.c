@@ -48,23 +48,22 @@ static int check_model(const struct tt_engine *engine, const struct tt_policy *p
 	return TT_OK;
 }
 
+/* warning: a new text where the weights are others, or NULL. */
 static int check_weights(
-	const struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err)
+	const struct tt_engine *engine, const struct tt_policy *policy, char **warning, struct tt_error *err)
 {
+	struct tt_buffer text = {0};
+	*warning = NULL;
 	if (!strcmp(policy->weights_digest, engine->info.weights_digest))
 		return TT_OK;
 	if (engine->options.strict_model)
 		return tt_fail(err, TT_ERR_MISMATCH,
 			"policy %s was fitted on other weights (digest %.12s..., the model's is %.12s...)",
 			policy->name, policy->weights_digest, engine->info.weights_digest);
-	struct tt_buffer text = {0};
 	TT_TRY(tt_buffer_print(&text, err,
 		"policy %s was fitted on other weights of this architecture (digest %.12s..., here %.12s...)",
 		policy->name, policy->weights_digest, engine->info.weights_digest));
-	free(policy->warning);
-	policy->warning = text.data;
-	if (warning)
-		*warning = policy->warning;
+	*warning = text.data;
 	return TT_OK;
 }
 
@@ -167,6 +166,7 @@ static void unload(struct tt_engine *engine, uint32_t index)
 	backend->release(backend, (void *)(uintptr_t)slot->observed);
 	release_row(backend, slot, &tt_operation_of(slot->op)->row);
 	release_row(backend, slot, &tt_gate_of(slot->gate)->row);
+	free(engine->policies[index].warning);
 	engine->policies[index] = (struct tt_loaded_policy){0};
 }
 
@@ -196,28 +196,35 @@ struct addition {
 	const char **warning;
 };
 
+static int load(struct tt_engine *engine, struct tt_policy *policy, uint16_t slot, struct tt_error *err)
+{
+	struct tt_loaded_policy *loaded = &engine->policies[slot];
+	loaded->loaded = true;
+	loaded->policy = policy;
+	TT_TRY(check_weights(engine, policy, &loaded->warning, err));
+	TT_TRY(identify(policy, &loaded->identity, err));
+	return copy_to_backend(engine, slot, err);
+}
+
 static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 {
 	struct addition *a = argument;
 	uint16_t slot;
 	TT_TRY(check_model(engine, a->policy, err));
-	TT_TRY(check_weights(engine, a->policy, a->warning, err));
-	if (tt_policy_slot(engine, a->policy, &slot))
-		return TT_OK;
-	tt_policy_slots_sweep(engine);
-	if (!free_slot(engine, &slot))
-		return tt_fail(err, TT_ERR_LIMIT, "%d policies are loaded already", TT_MAX_SLOTS);
-	struct tt_loaded_policy *loaded = &engine->policies[slot];
-	loaded->loaded = true;
-	loaded->policy = a->policy;
-	int status = identify(a->policy, &loaded->identity, err);
-	if (status == TT_OK)
-		status = copy_to_backend(engine, slot, err);
-	if (status != TT_OK)
-		unload(engine, slot);
-	else
+	if (!tt_policy_slot(engine, a->policy, &slot)) {
+		tt_policy_slots_sweep(engine);
+		if (!free_slot(engine, &slot))
+			return tt_fail(err, TT_ERR_LIMIT, "%d policies are loaded already", TT_MAX_SLOTS);
+		int status = load(engine, a->policy, slot, err);
+		if (status != TT_OK) {
+			unload(engine, slot);
+			return status;
+		}
 		count_units(engine);
-	return status;
+	}
+	if (a->warning)
+		*a->warning = engine->policies[slot].warning;
+	return TT_OK;
 }
 
 int tt_engine_add_policy(struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err)

@@ -15,6 +15,7 @@ struct tt_loaded_policy {
 	uint64_t last_step;          /* that may name it, of those whose requests are finished */
 	struct tt_steer_slot slot;   /* what the kernels' table holds: pointers to the backend's copies */
 	struct tt_page_key identity; /* of the operation and its directions */
+	char *warning;               /* that it was fitted on other weights; NULL where it was not */
 };
 
 /* False when the policy was not added. */

@@ -77,19 +77,36 @@ static int check_ids(const struct tt_engine *engine, const struct tt_request_opt
 	return TT_OK;
 }
 
-static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err)
+int tt_request_check_steering(struct tt_engine *engine, const struct tt_steering *steering, uint32_t n,
+	enum tt_policy_when when, struct tt_error *err)
+{
+	uint16_t slot;
+	if (n > TT_MAX_STACK)
+		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
+	if (when < TT_WHEN_POLICY || when > TT_WHEN_ALL)
+		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
+	for (uint32_t i = 0; i < n; i++) {
+		if (!isfinite(steering[i].scale))
+			return tt_fail(err, TT_ERR_ARGUMENT, "the scale of policy %u is not a finite number", i);
+		if (!steering[i].policy)
+			return tt_fail(err, TT_ERR_ARGUMENT, "steering[%u].policy must not be NULL", i);
+		tt_lock(engine);
+		bool added = tt_policy_slot(engine, steering[i].policy, &slot);
+		tt_unlock(engine);
+		if (!added)
+			return tt_fail(err, TT_ERR_ARGUMENT, "policy %u was not added to the engine", i);
+	}
+	return TT_OK;
+}
+
+static void resolve_policy(struct tt_request *r, uint32_t i)
 {
 	const struct tt_request_options *o = &r->options;
 	const struct tt_policy *policy = o->steering[i].policy;
 	struct tt_sequence *q = &r->sequence;
 	struct tt_sequence_policy *p = &q->policies[i];
 	uint32_t first, last;
-	if (!isfinite(o->steering[i].scale))
-		return tt_fail(err, TT_ERR_ARGUMENT, "the scale of policy %u is not a finite number", i);
-	if (!policy)
-		return tt_fail(err, TT_ERR_ARGUMENT, "steering[%u].policy must not be NULL", i);
-	if (!tt_policy_slot(r->engine, policy, &p->slot))
-		return tt_fail(err, TT_ERR_ARGUMENT, "policy %u was not added to the engine", i);
+	tt_policy_slot(r->engine, policy, &p->slot);
 	p->identity = r->engine->policies[p->slot].identity;
 	p->scale = o->steering[i].scale;
 	p->whole_rows = tt_policy_needs_whole_row(policy);
@@ -101,7 +118,6 @@ static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err
 		q->first_steered = first;
 	memcpy(r->weights + (size_t)i * policy->n_layers, policy->weights, policy->n_layers * sizeof(float));
 	q->known &= !tt_gate_of(policy->gate)->observes;
-	return TT_OK;
 }
 
 /* Where no gate reads anything s is 1, so the coefficients are known, and pages can be shared, before the control op has
@@ -119,16 +135,15 @@ static void foresee(struct tt_request *r)
 	}
 }
 
-/* When, slots, and the layers that decide whether one pass is enough. */
+/* When, slots, and the layers that decide whether one pass is enough. The lock is held. */
 static int resolve_steering(struct tt_request *r, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;
-	if (o->when < TT_WHEN_POLICY || o->when > TT_WHEN_ALL)
-		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
+	TT_TRY(tt_request_check_steering(r->engine, o->steering, o->n_steering, o->when, err));
 	TT_TRY(tt_alloc(&r->weights, o->n_steering, r->engine->model->config.n_layers * sizeof(float), err));
 	r->sequence.known = true;
 	for (uint32_t i = 0; i < o->n_steering; i++)
-		TT_TRY(resolve_policy(r, i, err));
+		resolve_policy(r, i);
 	foresee(r);
 	return TT_OK;
 }

@@ -33,6 +33,10 @@ struct tt_request {
 int tt_request_submit_own(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
 	struct tt_error *err);
 
+/* Whether a request may be steered so. */
+int tt_request_check_steering(struct tt_engine *engine, const struct tt_steering *steering, uint32_t n,
+	enum tt_policy_when when, struct tt_error *err);
+
 /* Out of the list of the finished, if it is there. */
 void tt_request_unlist(struct tt_request *r);
 bool tt_request_is_eos(const struct tt_engine *engine, int32_t id);

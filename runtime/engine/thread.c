@@ -238,16 +238,10 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error *err)
 {
 	struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)(1e9 * (deadline - floor(deadline)))};
-	if (!engine->started) {
-		tt_unlock(engine);
-		int status = tt_step_once(engine, err);
-		tt_lock(engine);
-		return status;
-	}
-	if (on_owner(engine))
+	if (!engine->started && (!engine->stepping || pthread_equal(engine->stepper, pthread_self())))
+		return tt_step_locked(engine, err);
+	if (engine->started && on_owner(engine))
 		return tt_fail(err, TT_ERR_ARGUMENT, "a callback cannot wait for its own thread");
-	if (engine->stopping)
-		return tt_fail(err, TT_ERR_ARGUMENT, "the engine's thread was ended");
 	if (deadline > 0)
 		pthread_cond_timedwait(&engine->changed, &engine->lock, &until);
 	else

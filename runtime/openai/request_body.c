@@ -257,7 +257,7 @@ static int parse_sampling(struct tt_api_request *out, const json_t *body, struct
 	TT_TRY(tt_json_any_float(body, "top_p", &o->sampling.top_p, err));
 	TT_TRY(tt_json_any_float(body, "min_p", &o->sampling.min_p, err));
 	if (!json_is_integer(top_k) || json_integer_value(top_k) != -1) /* vLLM's "off" */
-		TT_TRY(tt_json_u32(body, "top_k", 0, 1 << 24, &o->sampling.top_k, err));
+		TT_TRY(tt_json_u32(body, "top_k", 0, TT_MAX_TOP_K, &o->sampling.top_k, err));
 	TT_TRY(tt_sampling_check(&o->sampling, err));
 	TT_TRY(tt_json_bool(body, "ignore_eos", &o->ignore_eos, err));
 	TT_TRY(tt_json_u32(body, "n", 1, TT_MAX_CHOICES, &out->n, err));

@@ -96,8 +96,9 @@ static void set_top(json_t *top, const struct tt_text *text, int32_t id, float l
 	size_t n;
 	const char *piece = tt_text_piece(text, id, &n);
 	json_t *key = piece_json(piece, n);
-	if (key && !json_object_get(top, json_string_value(key)))
-		json_object_set_new(top, json_string_value(key), tt_json_number((double)logprob));
+	if (key && !json_object_getn(top, json_string_value(key), json_string_length(key)))
+		json_object_setn_new(
+			top, json_string_value(key), json_string_length(key), tt_json_number((double)logprob));
 	json_decref(key);
 }
 

@@ -95,8 +95,7 @@ def check_completion_logprobs(choice, custom_id):
     tokens, own, top, offsets = (lists[k] for k in ("tokens", "token_logprobs", "top_logprobs", "text_offset"))
     check(len(tokens) == len(own) == len(top) == len(offsets) > 0, f"lists of {custom_id}")
     for token, logprob, likeliest in zip(tokens, own, top):
-        # A name ends before a NUL.
-        check(1 <= len(likeliest) <= 3 and token.split("\0")[0] in likeliest and max(likeliest.values()) >= logprob,
+        check(1 <= len(likeliest) <= 3 and token in likeliest and max(likeliest.values()) >= logprob,
               f"{token!r} at {logprob} among {likeliest} of {custom_id}")
     if choice["text"] != "".join(tokens):  # pieces of characters, or special tokens
         return False

@@ -1,0 +1,231 @@
+/* An engine's own thread: what those who wait are given when it ends, whenever they wake, and what a start forgets. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "base/fail.h"
+#include "golden.h"
+#include "runtime/engine/thread.h"
+
+#define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
+
+static const int32_t IDS[] = {5, 90, 17, 33, 8};
+
+static void nap(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+/* ---- The waiting thread's waits */
+
+static _Thread_local bool is_waiter;
+static atomic_bool waits, oversleeps, late_enough;
+static atomic_int n_wakes;
+
+int __real_pthread_cond_wait(pthread_cond_t *changed, pthread_mutex_t *lock);
+int __wrap_pthread_cond_wait(pthread_cond_t *changed, pthread_mutex_t *lock);
+
+/* A waiter that oversleeps is woken, and looks around only when late_enough is set. */
+int __wrap_pthread_cond_wait(pthread_cond_t *changed, pthread_mutex_t *lock)
+{
+	if (is_waiter)
+		waits = true;
+	int status = __real_pthread_cond_wait(changed, lock);
+	if (is_waiter)
+		n_wakes++;
+	if (is_waiter && oversleeps) {
+		pthread_mutex_unlock(lock);
+		while (!late_enough)
+			nap();
+		pthread_mutex_lock(lock);
+	}
+	return status;
+}
+
+struct waiter {
+	struct tt_engine *engine;
+	struct tt_request *request, *next;
+	bool waits_for_any;
+	int status;
+	struct tt_error err;
+};
+
+static void *wait_on(void *argument)
+{
+	struct waiter *w = argument;
+	is_waiter = true;
+	w->status = w->waits_for_any ? tt_engine_next(w->engine, &w->next, -1, &w->err)
+				     : tt_request_wait(w->request, &w->err);
+	return NULL;
+}
+
+/* Back once the waiter's thread is inside pthread_cond_wait. */
+static pthread_t begin_to_wait(struct waiter *w)
+{
+	pthread_t thread;
+	waits = false;
+	cr_assert_eq(pthread_create(&thread, NULL, wait_on, w), 0);
+	while (!waits)
+		nap();
+	tt_lock(w->engine);
+	tt_unlock(w->engine);
+	return thread;
+}
+
+/* ---- Steps that are slow, held or fail */
+
+static int (*real_begin)(struct tt_backend *, const struct tt_step_plan *, bool *, struct tt_error *);
+static atomic_bool held, fails;
+
+static int begin(struct tt_backend *backend, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
+{
+	do
+		nap();
+	while (held);
+	if (fails)
+		return tt_fail(err, TT_ERR_DEVICE, "the device fell over");
+	return real_begin(backend, step, recorded, err);
+}
+
+static struct tt_engine *open(void)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 64);
+	real_begin = engine->backend->begin;
+	engine->backend->begin = begin;
+	return engine;
+}
+
+static struct tt_request *submit(struct tt_engine *engine, uint32_t max_tokens)
+{
+	struct tt_request_options options;
+	struct tt_request *request = NULL;
+	tt_request_options_default(&options);
+	options.ids = IDS;
+	options.n_ids = sizeof IDS / sizeof *IDS;
+	options.max_tokens = max_tokens;
+	options.ignore_eos = true;
+	must(tt_request_submit(&request, engine, &options, err));
+	return request;
+}
+
+/* Three threads wait when it ends, two for a request each and one for any: all get there by themselves, stepping in turn or
+ * waiting on for a thread that was started since. late: all look around only when it has ended. */
+static void end_under_waiters(bool late, bool again)
+{
+	enum { N = 3 };
+	struct tt_engine *engine = open();
+	struct waiter w[N];
+	pthread_t threads[N];
+	oversleeps = late;
+	late_enough = false;
+	must(tt_engine_start(engine, err));
+	for (int i = 0; i < N; i++) {
+		w[i] = (struct waiter){.engine = engine, .waits_for_any = i == 2};
+		w[i].request = i < 2 ? submit(engine, i == 0 ? 60 : 80) : NULL;
+		threads[i] = begin_to_wait(&w[i]);
+	}
+	must(tt_engine_stop(engine, err));
+	cr_expect(tt_request_finish(w[0].request) == TT_RUNNING && tt_request_finish(w[1].request) == TT_RUNNING);
+	if (again)
+		must(tt_engine_start(engine, err));
+	late_enough = true;
+	for (int i = 0; i < N; i++) {
+		pthread_join(threads[i], NULL);
+		cr_expect_eq(w[i].status, TT_OK, "waiter %d, late %d, again %d: %s", i, late, again, w[i].err.message);
+	}
+	cr_expect_eq(tt_request_n_generated(w[0].request), 60);
+	cr_expect_eq(tt_request_n_generated(w[1].request), 80);
+	cr_expect_eq(w[2].next, w[0].request);
+	must(tt_engine_stop(engine, err));
+	for (int i = 0; i < 2; i++)
+		tt_request_free(w[i].request);
+	tt_engine_close(engine);
+}
+
+Test(thread, who_waits_when_it_ends_goes_on_by_itself)
+{
+	end_under_waiters(false, false);
+	end_under_waiters(true, false);
+	end_under_waiters(true, true);
+}
+
+/* Without one, a callback still cannot wait: the step that it is called from is its own thread's. */
+static void wait_in_callback(void *user, struct tt_request *request)
+{
+	struct waiter *w = user;
+	(void)request;
+	w->status = tt_request_wait(w->request, &w->err);
+}
+
+Test(thread, a_callback_cannot_wait)
+{
+	struct tt_engine *engine = open();
+	struct waiter w = {.engine = engine, .request = submit(engine, 8)};
+	struct tt_request_options options;
+	tt_request_options_default(&options);
+	options.ids = IDS;
+	options.n_ids = 2;
+	options.max_tokens = 1;
+	options.notify = wait_in_callback;
+	options.user = &w;
+	tt_request_free(request_run(engine, &options));
+	cr_expect_eq(w.status, TT_ERR_ARGUMENT);
+	cr_expect_not_null(strstr(w.err.message, "a step is under way"), "%s", w.err.message);
+	must(tt_request_wait(w.request, err));
+	tt_request_free(w.request);
+	tt_engine_close(engine);
+}
+
+static void *stop(void *engine)
+{
+	must(tt_engine_stop(engine, err));
+	return NULL;
+}
+
+/* The end lets the step under way come to its own: a request that it finishes is no error, though its waiter wakes before. */
+Test(thread, what_the_last_step_finishes_is_waited_for)
+{
+	struct tt_engine *engine = open();
+	pthread_t stopper;
+	bool stopping = false;
+	held = true;
+	must(tt_engine_start(engine, err));
+	struct waiter w = {.engine = engine, .request = submit(engine, 1)};
+	pthread_t thread = begin_to_wait(&w);
+	int before = n_wakes;
+	cr_assert_eq(pthread_create(&stopper, NULL, stop, engine), 0);
+	while (!stopping) {
+		nap();
+		tt_lock(engine);
+		stopping = engine->stopping;
+		tt_unlock(engine);
+	}
+	while (n_wakes == before)
+		nap();
+	held = false;
+	pthread_join(stopper, NULL);
+	pthread_join(thread, NULL);
+	cr_expect_eq(w.status, TT_OK, "%s", w.err.message);
+	cr_expect_eq(tt_request_finish(w.request), TT_FINISH_LENGTH);
+	tt_request_free(w.request);
+	tt_engine_close(engine);
+}
+
+Test(thread, a_start_forgets_what_failed_before_it)
+{
+	struct tt_engine *engine = open();
+	struct tt_error error = {0};
+	fails = true;
+	must(tt_engine_start(engine, err));
+	struct tt_request *request = submit(engine, 2);
+	cr_expect_eq(tt_request_wait(request, &error), TT_ERR_DEVICE);
+	cr_expect_str_eq(error.message, "the device fell over");
+	cr_expect_eq(tt_engine_stop(engine, &error), TT_ERR_DEVICE);
+	fails = false;
+	must(tt_engine_start(engine, err));
+	cr_expect_eq(tt_request_wait(request, &error), TT_ERR_DEVICE);
+	cr_expect_str_eq(error.message, "the engine could not run a step");
+	must(tt_engine_stop(engine, err));
+	tt_request_free(request);
+	tt_engine_close(engine);
+}

@@ -1,6 +1,5 @@
 /* Log-probabilities in OpenAI's form, of made-up tokens: text_offset in code points, tokens by all of their bytes. */
 #include "golden.h"
-#include "runtime/openai/request_body.h"
 #include "runtime/openai/response.h"
 
 #define TINY GOLDEN("tiny-llama")
@@ -23,7 +22,7 @@ bool __wrap_tt_request_next(struct tt_request *request, struct tt_token *token)
 static json_t *logprobs_of(struct tt_engine *engine, const struct tt_token *tokens, size_t n)
 {
 	struct tt_choice choice = {0};
-	const struct tt_body body = {.endpoint = TT_COMPLETIONS, .n = 1, .logprobs = true};
+	const struct tt_api_request body = {.endpoint = TT_COMPLETIONS, .n = 1, .logprobs = true};
 	next_tokens = tokens;
 	n_next = n;
 	choice.logprobs =

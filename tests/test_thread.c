@@ -142,7 +142,7 @@ static void end_under_waiters(bool late, bool again)
 	tt_engine_close(engine);
 }
 
-Test(thread, who_waits_when_it_ends_goes_on_by_itself)
+Test(thread, who_waits_when_it_ends_goes_on_by_itself, .timeout = 60)
 {
 	end_under_waiters(false, false);
 	end_under_waiters(true, false);
@@ -157,7 +157,7 @@ static void wait_in_callback(void *user, struct tt_request *request)
 	w->status = tt_request_wait(w->request, &w->err);
 }
 
-Test(thread, a_callback_cannot_wait)
+Test(thread, a_callback_cannot_wait, .timeout = 60)
 {
 	struct tt_engine *engine = open();
 	struct waiter w = {.engine = engine, .request = submit(engine, 8)};
@@ -183,7 +183,7 @@ static void *stop(void *engine)
 }
 
 /* The end lets the step under way come to its own: a request that it finishes is no error, though its waiter wakes before. */
-Test(thread, what_the_last_step_finishes_is_waited_for)
+Test(thread, what_the_last_step_finishes_is_waited_for, .timeout = 60)
 {
 	struct tt_engine *engine = open();
 	pthread_t stopper;

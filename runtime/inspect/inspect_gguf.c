@@ -35,7 +35,7 @@ static json_t *norm_of(const struct tt_gguf_tensor *t)
 		memcpy(&x, (const char *)t->data + i * sizeof x, sizeof x);
 		squares += (double)x * x;
 	}
-	return isfinite(squares) ? json_real(sqrt(squares)) : json_null();
+	return tt_json_number(sqrt(squares));
 }
 
 static int describe_vector(json_t *report, const struct tt_gguf *file, struct tt_error *err)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "random.h"
 #include "runtime/text/tokenizer/bpe.h"
 
 enum { MAX_MERGES = 400, LONGEST = 700, DENSE = 12 };
@@ -22,8 +23,7 @@ struct vocabulary {
 
 static uint32_t draw(uint64_t *state, uint32_t n)
 {
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(*state >> 33) % n;
+	return next_random(state) % n;
 }
 
 /* The letters a.. are 0..n_letters - 1; each merge joins two ids that are there already. With several merges a rank, the

@@ -10,17 +10,11 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "random.h"
 
 static const enum tt_type TYPES[] = {TT_TYPE_F32, TT_TYPE_F16, TT_TYPE_BF16, TT_TYPE_Q4_0, TT_TYPE_Q4_1, TT_TYPE_Q5_0,
 	TT_TYPE_Q5_1, TT_TYPE_Q8_0, TT_TYPE_Q4_K, TT_TYPE_Q5_K, TT_TYPE_Q6_K, TT_TYPE_IQ4_NL};
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
-
-static inline uint32_t random_bits(uint64_t *state)
-{
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	uint64_t x = *state ^ *state >> 29;
-	return (uint32_t)(x * 0xbf58476d1ce4e5b9u >> 32);
-}
 
 static inline float random_float(uint64_t *state) /* [-1, 1) */
 {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "golden.h"
+#include "random.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/request.h"
 
@@ -40,8 +41,7 @@ static size_t set_prompt(size_t index, uint32_t vocab, int32_t *ids)
 	for (size_t i = 0; i < n; i++) {
 		if (i == 40 || i + 1 == n)
 			state = index;
-		state = state * 6364136223846793005ull + 1442695040888963407ull;
-		ids[i] = (int32_t)((state >> 33) % vocab);
+		ids[i] = (int32_t)(next_random(&state) % vocab);
 	}
 	return n;
 }

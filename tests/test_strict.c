@@ -1,6 +1,7 @@
 /* Strict mode: a request's bits do not depend on its batch mates, on chunking or on threads. These compare the program
  * with itself, which is what determinism means; test_forward holds it against PyTorch. */
 #include "golden.h"
+#include "random.h"
 
 enum { N_PROMPTS = 12, MAX_PROMPT = 90, N_GENERATED = 12 };
 
@@ -10,8 +11,7 @@ static size_t make_prompt(size_t index, uint32_t vocab, int32_t *ids)
 	uint64_t state = 1000 + index;
 	size_t n = index == 0 ? 1 : 5 + index * 7 % (MAX_PROMPT - 5);
 	for (size_t i = 0; i < n; i++) {
-		state = state * 6364136223846793005ull + 1442695040888963407ull;
-		ids[i] = (int32_t)((state >> 33) % vocab);
+		ids[i] = (int32_t)(next_random(&state) % vocab);
 	}
 	return n;
 }

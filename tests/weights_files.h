@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "random.h"
 
 struct scratch {
 	char directory[64];
@@ -60,13 +61,6 @@ static inline void expect_refused(
 	cr_expect_null(strchr(err->message, '\n'), "%s: more than one line", label);
 	cr_expect_not_null(strstr(err->message, path), "%s: no file name in: %s", label, err->message);
 	cr_expect_not_null(strstr(err->message, field), "%s: no \"%s\" in: %s", label, field, err->message);
-}
-
-/* A small generator, so that every run changes the same bytes. */
-static inline uint32_t next_random(uint64_t *state)
-{
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(*state >> 33);
 }
 
 #endif

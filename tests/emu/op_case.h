@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/emu/emu.h"
+#include "tests/random.h"
 
 static struct tt_error op_error;
 static struct tt_cuda op_cuda;
@@ -77,16 +78,9 @@ static inline void op_begin(const struct tt_step_plan *step, uint32_t grid_token
 	op_cuda.grid_samples = grid_samples;
 }
 
-static inline uint32_t op_random(uint64_t *state)
-{
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	uint64_t x = *state ^ *state >> 29;
-	return (uint32_t)(x * 0xbf58476d1ce4e5b9u >> 32);
-}
-
 static inline float op_random_float(uint64_t *state) /* [-1, 1) */
 {
-	return (float)op_random(state) * 0x1p-31f - 1.0f;
+	return (float)random_bits(state) * 0x1p-31f - 1.0f;
 }
 
 static inline float *op_random_floats(size_t n, float scale, uint64_t seed)

@@ -13,6 +13,7 @@
 #include "kernels/cuda/ptx/ptx.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/emu/emu.h"
+#include "tests/random.h"
 #include "tests/twin.h"
 
 #ifndef WORLD_FFN
@@ -63,8 +64,7 @@ extern "C" __attribute__((weak)) int tt_cuda_scratch(struct tt_cuda *cuda, size_
 
 static inline float random_unit(uint64_t *state) /* -1 to 1 */
 {
-	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
-	return (float)(int32_t)(*state >> 32) * 0x1p-31f;
+	return (float)(int32_t)(random_step(state) >> 32) * 0x1p-31f;
 }
 
 static inline void fill_f32(float *p, size_t n, float scale, float middle, uint64_t *state)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "runtime/schedule/prefix_cache.h"
+#include "tests/random.h"
 #include "tests/sim/model.h"
 
 enum { STEPS_A_SEED = 2000, MAX_REQUESTS = 64, OLDEST_MAY_WAIT = 3 };
@@ -51,8 +52,7 @@ __attribute__((noreturn, format(printf, 2, 3))) static void fail(const struct si
 
 static uint32_t draw(struct sim *sim, uint32_t n)
 {
-	sim->random = sim->random * 6364136223846793005ull + 1442695040888963407ull;
-	return (uint32_t)(sim_hash(sim->random) % n);
+	return (uint32_t)(sim_hash(random_step(&sim->random)) % n);
 }
 
 /* ---- Requests */

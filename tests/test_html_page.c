@@ -1,5 +1,5 @@
-/* The page of an evaluation: which completions are on it, and that its maps and bars say where the policy pushes and what
- * the gate reads. tests/test_cli.sh holds that nothing in it breaks out. */
+/* The page of an evaluation: which completions are on it, and that its maps and bars say where the policy pushes and
+ * what the gate reads. tests/test_cli.sh holds that nothing in it breaks out. */
 #include <criterion/criterion.h>
 #include <jansson.h>
 
@@ -173,7 +173,8 @@ static struct cells read_cells(const char *page, uint32_t layer)
 	return c;
 }
 
-/* The gate reads its layers at the last prompt token alone; a cell's push is the length of what was added over the stream's. */
+/* The gate reads its layers at the last prompt token alone; a cell's push is the length of what was added over the
+ * stream's. */
 Test(html_page, a_map_has_each_push_in_its_cell)
 {
 	struct tt_engine *engine = engine_open(TINY, 4, 64);

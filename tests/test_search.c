@@ -1,5 +1,5 @@
-/* How a fit searches and judges, and what an evaluation counts, on made-up candidates and completions: what is chosen and
- * counted follows from figures that stand here. */
+/* How a fit searches and judges, and what an evaluation counts, on made-up candidates and completions: what is chosen
+ * and counted follows from figures that stand here. */
 #include <criterion/criterion.h>
 #include <jansson.h>
 
@@ -107,7 +107,7 @@ static uint32_t search(const struct figures *figures, uint32_t n, uint32_t n_har
 	return chosen;
 }
 
-/* A quarter of the prompts, half, all, each rounded up; of the candidates a third, then half, but not fewer than four. */
+/* A quarter of the prompts, half, all, each rounded up; of the candidates a third, then half, but at least four. */
 Test(search, rounds_ask_more_of_fewer)
 {
 	static const struct {

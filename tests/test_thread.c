@@ -108,8 +108,8 @@ static struct tt_request *submit(struct tt_engine *engine, uint32_t max_tokens)
 	return request;
 }
 
-/* Three threads wait when it ends, two for a request each and one for any: all get there by themselves, stepping in turn or
- * waiting on for a thread that was started since. late: all look around only when it has ended. */
+/* Three threads wait when it ends, two for a request each and one for any: all get there by themselves, stepping in
+ * turn or waiting on for a thread that was started since. late: all look around only when it has ended. */
 static void end_under_waiters(bool late, bool again)
 {
 	enum { N = 3 };
@@ -182,7 +182,7 @@ static void *stop(void *engine)
 	return NULL;
 }
 
-/* The end lets the step under way come to its own: a request that it finishes is no error, though its waiter wakes before. */
+/* The step under way is completed: a request that it finishes is no error, though its waiter wakes before. */
 Test(thread, what_the_last_step_finishes_is_waited_for, .timeout = 60)
 {
 	struct tt_engine *engine = open();

@@ -32,7 +32,8 @@ int cli_failf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* "trimtab: COMMAND: MESSAGE; see trimtab COMMAND --help"; returns CLI_USAGE. */
 int cli_usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void *cli_alloc(size_t count, size_t size);   /* zeroed; free() */
+void *cli_alloc(size_t count, size_t size);                                 /* zeroed; free() */
+void cli_grow(void *pointer, size_t *capacity, size_t needed, size_t size); /* as tt_grow */
 FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; cli_close, then free(*out) */
 int cli_close(FILE *file, const char *path);  /* CLI_OK, or CLI_FAILED with a message: a write failed */
 const char *cli_base_name(const char *path);  /* after the last slash */

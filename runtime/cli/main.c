@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "base/utf8.h"
 #include "cli.h"
 
@@ -119,23 +120,31 @@ void cli_note(const char *format, ...)
 	va_end(arguments);
 }
 
+static _Noreturn void out_of_memory(void)
+{
+	fputs("trimtab: out of memory\n", stderr);
+	exit(CLI_FAILED);
+}
+
 void *cli_alloc(size_t count, size_t size)
 {
 	void *memory = calloc(count ? count : 1, size);
-	if (!memory) {
-		fputs("trimtab: out of memory\n", stderr);
-		exit(CLI_FAILED);
-	}
+	if (!memory)
+		out_of_memory();
 	return memory;
+}
+
+void cli_grow(void *pointer, size_t *capacity, size_t needed, size_t size)
+{
+	if (tt_grow(pointer, capacity, needed, size, NULL) != TT_OK)
+		out_of_memory();
 }
 
 FILE *cli_memory_file(char **out, size_t *n)
 {
 	FILE *file = open_memstream(out, n);
-	if (!file) {
-		fputs("trimtab: out of memory\n", stderr);
-		exit(CLI_FAILED);
-	}
+	if (!file)
+		out_of_memory();
 	return file;
 }
 

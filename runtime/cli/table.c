@@ -12,15 +12,7 @@ void cli_table_begin(struct cli_table *table, const char *align)
 
 void cli_table_cell(struct cli_table *table, const char *format, ...)
 {
-	if (table->n_cells == table->capacity) {
-		size_t capacity = table->capacity ? 2 * table->capacity : 64;
-		char **cells = cli_alloc(capacity, sizeof *cells);
-		if (table->n_cells)
-			memcpy(cells, table->cells, table->n_cells * sizeof *cells);
-		free(table->cells);
-		table->cells = cells;
-		table->capacity = capacity;
-	}
+	cli_grow(&table->cells, &table->capacity, table->n_cells + 1, sizeof *table->cells);
 	char text[512], *cell = NULL;
 	size_t n;
 	va_list arguments;

@@ -125,15 +125,7 @@ int cli_print_json(json_t *json, size_t flags)
 
 static void add_line(struct cli_lines *out, const char *text, size_t n)
 {
-	if (out->n == out->capacity) {
-		size_t capacity = out->capacity ? 2 * out->capacity : 16;
-		char **lines = cli_alloc(capacity, sizeof *lines);
-		if (out->n)
-			memcpy(lines, out->lines, out->n * sizeof *lines);
-		free(out->lines);
-		out->lines = lines;
-		out->capacity = capacity;
-	}
+	cli_grow(&out->lines, &out->capacity, out->n + 1, sizeof *out->lines);
 	char *line = cli_alloc(n + 1, 1);
 	memcpy(line, text, n);
 	out->lines[out->n++] = line;

@@ -13,6 +13,7 @@ struct tt_append_log {
 /* Opens for reading and writing. Refuses anything but a regular file, because nothing could be cut from it. With
  * create, a file that does not exist is made; without, the log stays closed (file is -1) and counts as empty. */
 int tt_append_log_open(struct tt_append_log *log, bool create, struct tt_error *err);
+/* Closes the file; nothing is forced to disk. */
 void tt_append_log_close(struct tt_append_log *log);
 
 /* Bytes in the file, whole records or not. */

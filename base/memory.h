@@ -26,17 +26,21 @@ int tt_grow(void *pointer, size_t *capacity, size_t needed, size_t size, struct 
 /* A copy of n bytes, with a terminating 0; release with free(). */
 int tt_copy_string(char **out, const char *text, size_t n, struct tt_error *err);
 
+/* Whether text ends with end. */
 bool tt_ends_with(const char *text, const char *end);
 
-/* A growable byte string. data is terminated by a 0 that len does not count (or NULL while nothing was added). */
+/* A growable byte string. data is terminated by a 0 that len does not count (or NULL while nothing was added).
+ * Zero-initialise it. */
 struct tt_buffer {
 	char *data;
 	size_t len, capacity;
 };
 
+/* Append n bytes, or formatted text. On failure (TT_ERR_MEMORY) the content is unchanged. */
 int tt_buffer_add(struct tt_buffer *buffer, const void *data, size_t n, struct tt_error *err);
 int tt_buffer_print(struct tt_buffer *buffer, struct tt_error *err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Releases the memory and leaves an empty buffer. */
 void tt_buffer_free(struct tt_buffer *buffer);
 
 #endif

@@ -13,6 +13,7 @@ struct tt_span {
 	size_t len;
 };
 
+/* Hashes of a number and of n bytes; the same in every process. */
 uint64_t tt_hash_u64(uint64_t value);
 uint64_t tt_hash_bytes(const void *data, size_t n);
 

@@ -42,6 +42,7 @@ void tt_decode_free(struct tt_decode_case *decode);
 /* How many rows of the steered side had coefficients that were not all 0, in the last batch. */
 uint32_t tt_decode_n_steered(const struct tt_decode_case *decode);
 
+/* The n_steps of tt_decode_add. */
 uint32_t tt_decode_n_steps(const struct tt_decode_case *decode);
 
 #endif

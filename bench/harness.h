@@ -46,6 +46,7 @@ struct tt_bench_options {
 	void (*progress)(void *user, const char *group, uint32_t round, uint32_t min_rounds); /* NULL: none */
 	void *user;
 };
+/* Sets the defaults named above, and everything else to 0 or NULL. */
 void tt_bench_options_default(struct tt_bench_options *options);
 
 enum { TT_BENCH_MAX_WORK = 4 };
@@ -74,6 +75,7 @@ struct tt_bench_case {
 
 struct tt_bench;
 
+/* Opens an empty bench; options are copied. TT_ERR_ARGUMENT for options without a meaning. */
 int tt_bench_open(struct tt_bench **out, const struct tt_bench_options *options, struct tt_error *err);
 void tt_bench_close(struct tt_bench *bench); /* NULL is fine */
 
@@ -88,6 +90,7 @@ int tt_bench_subject(struct tt_bench *bench, const char *key, json_t *value, str
  * runs. */
 int tt_bench_run(struct tt_bench *bench, struct tt_error *err);
 
+/* How many cases were added, and how many of them failed. */
 size_t tt_bench_n_cases(const struct tt_bench *bench);
 size_t tt_bench_n_failed(const struct tt_bench *bench);
 

@@ -36,8 +36,8 @@ struct tt_config {
 	/* The divisors of llama3 scaling, where the file gives them itself (GGUF's rope_freqs.weight), or NULL. Points
 	 * into the mapping: valid as long as the file is open. */
 	const float *rope_factors; // [head_dim / 2]
-	/* Rotation pairs neighbours in a head, 2i and 2i + 1 (GPT-J style): the rows of q and
-	 * k are in that order (GGUF's Llama). False: it pairs i of one half with i of the other (NeoX style). */
+	/* Rotation pairs neighbours in a head, 2i and 2i + 1 (GPT-J style): the rows of q and k are in that order
+	 * (GGUF's Llama). False: it pairs i of one half with i of the other (NeoX style). */
 	bool rope_interleaved;
 	bool tied_output;    /* the output matrix is the embedding */
 	bool attention_bias; /* q, k, v (and o where the file has it) carry a bias */

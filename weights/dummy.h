@@ -28,6 +28,7 @@ TT_HOST_DEVICE static inline float tt_dummy_weight(uint64_t i, float half)
 	return ((float)(int32_t)(x >> 40) * 0x1p-23f - 1.0f) * half;
 }
 
+/* Half the width of the range of tt_dummy_weight: sqrt(3 / n_in), so that the variance is 1 / n_in. */
 float tt_dummy_half(uint32_t n_in);
 
 #endif

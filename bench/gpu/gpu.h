@@ -6,6 +6,7 @@
 
 struct tt_gpu; /* a stream, memory for the ceilings, and cuBLAS where it is installed */
 
+/* tiny: for the emulator, a small matrix and no cuBLAS. *out is also set when this fails, and must be closed. */
 int tt_gpu_open(struct tt_gpu **out, bool tiny, struct tt_error *err);
 void tt_gpu_close(struct tt_gpu *gpu); /* NULL is fine */
 
@@ -20,6 +21,7 @@ const char *tt_gpu_matrix_ceiling(const struct tt_gpu *gpu);
 /* y [n][n_out] = x [n][n_in] * w [n_out][n_in]^T in bf16 by cuBLAS on the given stream, or TT_ERR_UNSUPPORTED. */
 int tt_gpu_cublas(struct tt_gpu *gpu, void *stream, void *y, const void *x, const void *w, uint32_t n, uint32_t n_out,
 	uint32_t n_in, struct tt_error *err);
+/* Whether cuBLAS was found. */
 bool tt_gpu_has_cublas(const struct tt_gpu *gpu);
 
 /* Adds the groups of one model. Their data lives until the matching close, which must follow tt_bench_run. */

@@ -41,6 +41,7 @@ void tt_kernel_world_close(struct tt_kernel_world *world);
 /* The weights of copy number `copy`. */
 void tt_kernel_world_weights(
 	const struct tt_kernel_world *world, uint32_t copy, struct tt_layer *layer, struct tt_matrix *output);
+/* The device address of plan number index % n_plans. */
 const struct tt_step_plan *tt_kernel_world_plan(const struct tt_kernel_world *world, uint32_t index);
 
 /* Resets h and what belongs to it to their first values. */
@@ -49,6 +50,7 @@ int tt_kernel_world_restore(struct tt_kernel_world *world, struct tt_error *err)
 /* Row number token of x times row i of w, both bf16 on the device, in double. */
 int tt_kernel_world_dot(
 	const void *x, const void *w, uint32_t n_in, uint32_t token, uint32_t i, double *out, struct tt_error *err);
+/* 1 / sqrt(mean of squares + eps) of a row of host_h, in double. */
 double tt_kernel_world_inverse_rms(const struct tt_kernel_world *world, uint32_t token);
 
 #endif

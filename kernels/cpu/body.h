@@ -74,6 +74,7 @@ struct tt_cpu_body {
 	/* y[n padded] = x * rsqrt(mean(x^2) + eps) * w, zeros after n */
 	void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *y);
 
+	/* a . b: lane j of 8 takes i = j mod 8, ascending, fused; then the lanes in v8_sum's order */
 	float (*dot)(const float *a, const float *b, size_t n);
 	void (*axpy)(float c, const float *x, float *y, size_t n); /* y = fma(c, x, y) */
 
@@ -92,6 +93,7 @@ struct tt_cpu_body {
 	/* x = cap * tanh(x / cap) */
 	void (*soft_cap)(float *x, size_t n, float cap);
 
+	/* y[n] = x[n] rounded to f16, to nearest even */
 	void (*to_f16)(const float *x, uint16_t *y, size_t n);
 
 	/* Rounds, in place, values that the CUDA kernels store as bf16. NULL where activations stay f32. */

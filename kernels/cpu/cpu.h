@@ -105,6 +105,7 @@ struct tt_cpu_candidate {
 uint32_t tt_cpu_draw(const struct tt_sample_plan *plan, const float *weights, uint32_t n, double uniform,
 	struct tt_cpu_candidate *scratch);
 
+/* One function for each op; the signatures are struct tt_backend's. */
 int tt_cpu_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 int tt_cpu_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
 int tt_cpu_narrow(struct tt_backend *, const struct tt_narrow_args *, struct tt_error *);

@@ -33,6 +33,7 @@ struct tt_cpu_jobs {
 /* Fills every member after n_products, and allocates the scratch: at least n_scratch floats a thread. */
 int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err);
 
+/* Runs all jobs of a plan and returns when they are done. */
 void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs);
 
 /* Gives x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */

@@ -65,6 +65,8 @@ static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, s
 	return TT_OK;
 }
 
+/* Launches and counts. TT_ERR_DEVICE with launch->name where CUDA refuses; what fails while the kernel runs is reported
+ * by a later wait. */
 static inline int tt_launch_kernel(
 	const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
 {

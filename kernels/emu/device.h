@@ -39,6 +39,8 @@ struct tt_emu_thread {
 extern const struct tt_emu_thread *tt_emu_self;
 extern dim3 gridDim, blockDim;
 
+/* The C bodies of the primitives. The headers in kernels/cuda/ptx say what each does; a broken rule stops the kernel
+ * with a report. */
 void tt_emu_load(void *out, const void *p, unsigned size, enum tt_traffic kind, TT_EMU_SITE);
 void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, TT_EMU_SITE);
 void tt_emu_prefetch(const void *p, TT_EMU_SITE);

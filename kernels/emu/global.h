@@ -20,12 +20,17 @@ struct allocation {
 	uint32_t weights_read; /* the last launch that loaded weights from it */
 };
 
+/* Device memory by its tagged address. global_allocate returns NULL without memory; global_free returns false for an
+ * address that it did not give. */
 void *global_allocate(size_t n_bytes);
 bool global_free(void *memory);
 void global_free_all(void);
+/* The allocation that holds the address, or NULL. */
 struct allocation *global_find(const void *p);
+/* Checks one access of the running thread, and records it. */
 void global_check(const void *p, size_t size, size_t alignment, bool store, enum tt_traffic kind, SITE);
 void global_host_wrote(void *p, size_t size); /* reports a copy or a set, which no launch overlaps */
+/* The name of a launch's kernel, for a report. */
 const char *launch_name(uint32_t id);
 
 #endif

@@ -65,41 +65,50 @@ void emu_fail(const struct site *site, const char *format, ...) __attribute__((f
 	} while (0)
 
 /* fiber.c */
-void fiber_start(struct fiber *fiber);
+void fiber_start(struct fiber *fiber); /* a stack, ready to run the kernel from its start */
 void fiber_enter(struct fiber *fiber); /* called by the scheduler */
 void fiber_leave(void);                /* back to the scheduler */
 void fiber_yield(void);                /* to another lane, or to the scheduler */
 
 /* block.c */
+/* Runs all blocks. chained: the previous operation of the stream was a kernel, so that this one may depend on it
+ * programmatically. */
 cudaError_t launch_run(const struct launch *launch, bool chained);
 void fiber_guard(void);                                 /* turns a fault in a kernel into a report */
 struct fiber *fiber_wait(enum fiber_state state, SITE); /* waits until the state is RUNNABLE again */
-void fiber_wake(struct fiber *fiber);
+void fiber_wake(struct fiber *fiber);                   /* makes it RUNNABLE */
 
 /* warp.c */
+/* Waits until all lanes of the warp have come with the same operation from the same line; the last lane runs it. */
 void warp_meet(warp_operation *operation, void *payload, SITE);
 
 /* sync.c */
 void order_join(struct fiber *fiber, uint32_t clock[MAX_WARPS], bool *grid_waited); /* release */
+/* acquire: what the clock holds is ordered before the fiber from now on */
 void order_take(struct fiber *fiber, const uint32_t clock[MAX_WARPS], bool grid_waited);
 
 /* async.c */
-void async_start(void);
+void async_start(void);   /* forgets the mbarriers and bulk copies of the last block */
 bool async_deliver(void); /* lands one bulk copy that somebody waits for */
 
 /* shared.c */
-void shared_start(size_t dynamic_bytes);
+void shared_start(size_t dynamic_bytes);                       /* poisons it for a new block */
 unsigned char *shared_check(const void *p, size_t size, SITE); /* returns the host's address */
+/* Checks one access against all earlier ones, and records it. */
 void shared_touch(struct fiber *fiber, const void *p, size_t size, bool store, SITE);
+/* An asynchronous copy to that memory was issued, or has landed. */
 void shared_in_flight(const void *p, size_t size, SITE);
 void shared_landed(const void *p, size_t size);
 
 /* traffic.c */
+/* Adds the running lane's access to a request of its warp. */
 void traffic_record(unsigned space, unsigned kind, const void *p, unsigned size, SITE);
+/* Counts the warp's requests and forgets them. */
 void traffic_flush(struct warp *warp);
 void traffic_add(struct tt_emu_counters *sum, const struct tt_emu_counters *more);
 
 /* stream.c */
+/* Drops all streams and what waits on them. */
 void stream_reset(void);
 
 /* Grows an array by doubling. Ends the program when memory runs out, because a test need not survive that. */

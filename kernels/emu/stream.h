@@ -19,7 +19,9 @@ struct operation {
 
 /* Takes ownership of staged; copies the arguments of a launch. */
 cudaError_t stream_add(cudaStream_t stream, const struct operation *op);
+/* Whether the stream is being captured into a graph. */
 bool stream_capturing(cudaStream_t stream);
+/* Runs what waits on one stream, or on all of them. */
 cudaError_t stream_flush(cudaStream_t stream);
 cudaError_t stream_flush_all(void);
 

@@ -125,16 +125,16 @@ struct run {
 	struct tt_request *requests[MAX_ROWS];
 	uint32_t n_rows, n_steps;
 	double seconds[MAX_STEPS];
-	uint64_t n_told;
+	uint64_t n_reports;
 };
 
 static void note(void *user, struct tt_request *request, const struct tt_telemetry *telemetry)
 {
 	(void)request;
-	((struct run *)user)->n_told += telemetry->n_steering;
+	((struct run *)user)->n_reports += telemetry->n_steering;
 }
 
-static int submit(struct run *run, uint32_t row, bool steered, bool told, struct tt_error *err)
+static int submit(struct run *run, uint32_t row, bool steered, bool has_telemetry, struct tt_error *err)
 {
 	struct tt_request_options options;
 	int32_t ids[PROMPT];
@@ -148,7 +148,7 @@ static int submit(struct run *run, uint32_t row, bool steered, bool told, struct
 	options.ignore_eos = true;
 	options.n_steering = steered;
 	options.steering[0] = (struct tt_steering){run->policies[row % N_POLICIES], 1 + (float)row};
-	options.telemetry = told ? note : NULL;
+	options.telemetry = has_telemetry ? note : NULL;
 	options.user = run;
 	return tt_request_submit(&run->requests[row], run->engine, &options, err);
 }
@@ -168,11 +168,11 @@ static int compare(const void *a, const void *b)
 }
 
 /* Times steps in which every row decodes. */
-static int measure(struct run *run, const char *name, bool steered, bool told, struct tt_error *err)
+static int measure(struct run *run, const char *name, bool steered, bool has_telemetry, struct tt_error *err)
 {
 	double sum = 0;
 	for (uint32_t row = 0; row < run->n_rows; row++)
-		TT_TRY(submit(run, row, steered, told, err));
+		TT_TRY(submit(run, row, steered, has_telemetry, err));
 	while (tt_request_n_generated(run->requests[run->n_rows - 1]) < 2)
 		TT_TRY(tt_engine_step(run->engine, err));
 	for (uint32_t i = 0; i < run->n_steps; i++) {

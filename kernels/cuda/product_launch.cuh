@@ -21,7 +21,7 @@ static inline uint32_t product_larger(uint32_t a, uint32_t b)
 }
 
 /* Checks that matrices which one product reads are contiguous. */
-static inline int product_check_behind(const struct tt_matrix *first, uint32_t n_rows, const struct tt_matrix *then,
+static inline int product_check_contiguous(const struct tt_matrix *first, uint32_t n_rows, const struct tt_matrix *then,
 	const char *name, struct tt_error *err)
 {
 	if (then->data == (const tt_bf16 *)first->data + (size_t)n_rows * first->n_in)

@@ -209,8 +209,8 @@ int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, stru
 	const struct tt_config *c = args->config;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, hidden = c->hidden_size;
-	TT_TRY(product_check_behind(&layer->wq, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
-	TT_TRY(product_check_behind(&layer->wk, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
+	TT_TRY(product_check_contiguous(&layer->wq, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
+	TT_TRY(product_check_contiguous(&layer->wk, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
 	if (layer->q_norm)
 		TT_TRY(prepare_head_norms(cuda, c, err));
 	struct qkv_op a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,

@@ -219,7 +219,7 @@ struct sample_place {
 };
 
 /* Whether the id comes after place in the order: by value, then by id. A NaN comes after nothing. */
-TT_DEVICE bool sample_behind(float value, uint32_t id, struct sample_place place)
+TT_DEVICE bool sample_comes_after(float value, uint32_t id, struct sample_place place)
 {
 	return value < place.value || (value == place.value && id > place.id);
 }
@@ -229,7 +229,7 @@ TT_DEVICE struct sample_place sample_first_of_lanes(struct sample_place own)
 {
 	for (uint32_t lanes = TT_WARP / 2; lanes; lanes /= 2) {
 		struct sample_place other = {tt_shuffle_xor_f32(own.value, lanes), tt_shuffle_xor(own.id, lanes)};
-		if (other.id != UINT32_MAX && (own.id == UINT32_MAX || sample_behind(own.value, own.id, other)))
+		if (other.id != UINT32_MAX && (own.id == UINT32_MAX || sample_comes_after(own.value, own.id, other)))
 			own = other;
 	}
 	return own;
@@ -243,7 +243,7 @@ TT_DEVICE struct sample_place sample_next_in_segment(
 	struct sample_place own = {0, UINT32_MAX};
 	for (uint32_t i = segment * row->segment + tt_lane(); i < end; i += TT_WARP) {
 		float x = sample_logit(row, i);
-		if (x == x && (whole || sample_behind(x, i, place)) && (own.id == UINT32_MAX || x > own.value)) {
+		if (x == x && (whole || sample_comes_after(x, i, place)) && (own.id == UINT32_MAX || x > own.value)) {
 			own.value = x;
 			own.id = i;
 		}

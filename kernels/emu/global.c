@@ -117,13 +117,13 @@ static struct allocation *bounds(const void *p, size_t size, size_t alignment, e
 		return last[kind] = a;
 	size_t i = position(p);
 	const struct allocation *before = i ? allocations[i - 1] : NULL;
-	const struct allocation *behind = i < n_allocations ? allocations[i] : NULL;
+	const struct allocation *after = i < n_allocations ? allocations[i] : NULL;
 	if (before && (uintptr_t)p - (uintptr_t)before->base < before->size + (1u << 20))
 		FAIL("out of bounds: %zu bytes at offset %td of an allocation of %zu bytes", size,
 			(const char *)p - before->base, before->size);
-	else if (behind && (uintptr_t)behind->base - (uintptr_t)p < (1u << 20))
+	else if (after && (uintptr_t)after->base - (uintptr_t)p < (1u << 20))
 		FAIL("out of bounds: %zu bytes at offset %td of an allocation of %zu bytes", size,
-			(const char *)p - behind->base, behind->size);
+			(const char *)p - after->base, after->size);
 	else
 		FAIL("out of bounds: %p is not device memory", p);
 	return NULL;

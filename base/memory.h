@@ -36,7 +36,8 @@ struct tt_buffer {
 	size_t len, capacity;
 };
 
-/* Append n bytes, or formatted text. On failure (TT_ERR_MEMORY) the content is unchanged. */
+/* Append n bytes, or formatted text. On failure (TT_ERR_MEMORY, or TT_ERR_FORMAT for a format that
+ * cannot be printed) the content is unchanged. */
 int tt_buffer_add(struct tt_buffer *buffer, const void *data, size_t n, struct tt_error *err);
 int tt_buffer_print(struct tt_buffer *buffer, struct tt_error *err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

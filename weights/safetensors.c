@@ -203,7 +203,7 @@ static int read_metadata(struct tt_safetensors *file, json_t *metadata, char **r
 	return TT_OK;
 }
 
-/* Allocates memory for every name, key and value of the header, and checks which of them must be strings. */
+/* Allocates memory for every name, key and value of the header, and checks those that must be strings. */
 static int own_strings(struct tt_safetensors *file, json_t *header, struct tt_error *err)
 {
 	size_t bytes = 0;

@@ -15,8 +15,8 @@ enum { EMBED_THREADS = 512, EMBED_COLUMNS = TT_WARP * 4, EMBED_TOKENS = 64 };
 
 struct embed {
 	const struct tt_step_plan *plan;
-	const tt_bf16 *embedding;               // of the previous step
-	const struct tt_sample_result *sampled; // of the step before
+	const tt_bf16 *embedding;               // [vocab][hidden]
+	const struct tt_sample_result *sampled; // of the previous step
 	const float *gamma;                     // [hidden]
 	float *h;                               // out [n_tokens][hidden]
 	tt_bf16 *x;                             // out [n_tokens][hidden]

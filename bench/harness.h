@@ -113,7 +113,7 @@ int tt_bench_result(const struct tt_bench *bench, size_t index, struct tt_bench_
 /* The order of n cases in a round: a permutation of 0..n-1. */
 void tt_bench_round_order(enum tt_bench_order order, uint64_t seed, uint32_t round, uint32_t n, uint32_t *out);
 
-/* The next of a stream of random numbers (SplitMix64), the same on every machine. */
+/* The next of a stream of random numbers (SplitMix64; Steele et al., 2014), the same on every machine. */
 uint64_t tt_bench_draw(uint64_t *state);
 
 /* Prints a plain table, one group at a time. */

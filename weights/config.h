@@ -73,10 +73,10 @@ static inline bool tt_config_has_local_rope(const struct tt_config *config)
 	return config->rope_local_theta != 0 && config->sliding_window != 0;
 }
 
-/* inverse_frequencies[head_dim / 2] for this config: theta^(-2i/head_dim) in f32, then the scaling, as Hugging Face
- * computes it. context: the most positions that a sequence may ever have; it selects longrope's short or long factors.
- * It is not the number of positions so far, or a sequence's first tokens would depend on how many follow. local: for
- * the layers with a window, where those rotate differently. */
+/* inverse_frequencies[head_dim / 2] for this config: theta^(-2i/head_dim) in f32, then the scaling, as in
+ * modeling_rope_utils of Hugging Face's transformers. context: the most positions that a sequence may ever have; it
+ * selects longrope's short or long factors. It is not the number of positions so far, or a sequence's first tokens
+ * would depend on how many follow. local: for the layers with a window, where those rotate differently. */
 void tt_config_inverse_frequencies(
 	const struct tt_config *config, uint32_t context, bool local, float *inverse_frequencies);
 

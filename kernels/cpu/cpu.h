@@ -93,7 +93,8 @@ enum { TT_CPU_ROWS_A_JOB = 16 };
 /* h = steer(h) for one token; scratch is [hidden]. norms is [2] or NULL. */
 void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch);
 
-/* The ten rounds of Philox4x32: four random words from a counter and a key. */
+/* The ten rounds of Philox4x32 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011): four random words
+ * from a counter and a key. */
 void tt_cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /* One draw from weights[n] (each 0..1, the largest 1) cut down to the plan's top-k, top-p and min-p; uniform is in

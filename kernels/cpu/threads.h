@@ -12,7 +12,7 @@ struct tt_threads;
 /* thread is 0 .. n_threads - 1 and selects scratch memory; it must not change what is computed. */
 typedef void tt_thread_job(void *context, uint32_t job, uint32_t thread);
 
-/* Starts n_threads - 1 threads, at least 0; the caller of tt_threads_run is the other one.
+/* Starts n_threads - 1 threads; the caller of tt_threads_run is the other one.
  * TT_ERR_LIMIT where the system does not start one. */
 int tt_threads_open(struct tt_threads **out, uint32_t n_threads, struct tt_error *err);
 void tt_threads_close(struct tt_threads *threads); /* NULL is fine */

@@ -15,7 +15,7 @@ int tt_append_log_open(struct tt_append_log *log, bool create, struct tt_error *
 	uint64_t size;
 	if (!log->path || log->file >= 0)
 		return TT_OK;
-	/* O_NONBLOCK: to open a pipe would wait for its other end. */
+	/* O_NONBLOCK: opening a pipe would wait for its other end. */
 	log->file = open(log->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | (create ? O_CREAT : 0), 0666);
 	if (log->file < 0 && errno == ENOENT && !create)
 		return TT_OK;
@@ -97,7 +97,7 @@ int tt_append_log_sync_name(const struct tt_append_log *log, struct tt_error *er
 	int file = open(folder, O_RDONLY | O_CLOEXEC);
 	free(folder);
 	if (file >= 0) {
-		fsync(file); /* some file systems cannot, and need not */
+		fsync(file); /* some file systems cannot do this, and need not */
 		close(file);
 	}
 	return TT_OK;

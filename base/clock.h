@@ -1,15 +1,15 @@
-/* Time: a steady clock to measure with, and the date to sign with. */
+/* Time: a steady clock for measuring, and the date for reports. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
 #include <stdbool.h>
 
-/* Seconds of a clock that only goes forward, from no particular moment on. */
+/* Seconds of a clock that never goes back, counted from an arbitrary moment. */
 double tt_now(void);
 
 enum { TT_DATE_BYTES = 32 };
 
-/* The present as 2025-01-31T12:00:00Z. False, with an empty text, when the system's clock shows no date. */
+/* The current time as 2025-01-31T12:00:00Z. False, with an empty text, when the system's clock has no valid date. */
 bool tt_date_now(char out[TT_DATE_BYTES]);
 
 #endif

@@ -7,8 +7,8 @@
 
 #include "base/utf8.h"
 
-/* Names come from files that nobody vouches for: one line, and nothing that a terminal would obey. A byte that is no
- * UTF-8 is taken by its own value, as a terminal without UTF-8 does. */
+/* Names come from files that nobody vouches for: makes the message one line, without anything that a terminal would
+ * obey. A byte that is not UTF-8 is judged by its own value, as a terminal without UTF-8 does. */
 static void tame(char *message)
 {
 	size_t n = strlen(message);

@@ -10,19 +10,19 @@
  *     return tt_fail(err, TT_ERR_FORMAT, "%s: tensor %s has no data", path, name); */
 int tt_fail(struct tt_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* TT_ERR_IO of a file: "PATH: cannot VERB: " and what errno says. */
+/* TT_ERR_IO for a file: "PATH: cannot VERB: " and the message of errno. */
 int tt_fail_io(struct tt_error *err, const char *path, const char *verb);
 
-/* Puts "PREFIX: " in front of a message that is already there, and returns its code. For a caller that knows
- * the file name when the callee knew only the field. */
+/* Puts "PREFIX: " before the message that err holds, and returns its code. For a caller that knows the file name when
+ * the callee knew only the field. */
 int tt_fail_within(struct tt_error *err, const char *prefix);
 
-/* TT_ERR_ARGUMENT for a NULL that a caller gave as the argument or field of that name; for a list only where it has
+/* TT_ERR_ARGUMENT when a caller gave NULL for the argument or field of that name; for a list, only when it should have
  * entries. */
 int tt_need(const void *pointer, const char *name, struct tt_error *err);
 int tt_need_list(const void *list, size_t n, const char *name, struct tt_error *err);
 
-/* status as it is, with "PREFIX: " in front of the message where it is an error. */
+/* Returns status; where that is an error, puts "PREFIX: " before the message. */
 int tt_within(int status, struct tt_error *err, const char *prefix);
 
 /* Returns from the calling function with the code of a failed call. */

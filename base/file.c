@@ -13,8 +13,8 @@
 
 #include "base/fail.h"
 
-/* What is mapped, for tt_file_mapped. Entries are used again and never freed, and one is filled before its data is set, so that
- * a signal handler may walk them at any moment. */
+/* The mapped files, for tt_file_mapped. Entries are reused and never freed, and an entry is filled before its data is
+ * set, so that a signal handler may walk the list at any moment. */
 struct entry {
 	struct entry *next;
 	_Atomic(const uint8_t *) data; /* NULL: unused */

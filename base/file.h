@@ -1,4 +1,4 @@
-/* Files: read-only mappings, whole-file reads with a cap, and writes that are there in full or not at all. */
+/* Files: read-only mappings, whole-file reads with a cap, and writes that happen in full or not at all. */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
@@ -16,10 +16,11 @@ struct tt_mapping {
 /* Maps a regular file read-only. Refuses directories and devices. tt_file_unmap releases it. */
 int tt_file_map(struct tt_mapping *out, const char *path, struct tt_error *err);
 void tt_file_unmap(struct tt_mapping *mapping);
-/* The path (its last 255 bytes) of the mapped file that address lies in, or NULL. For a handler of SIGBUS: takes no lock. */
+/* The path (its last 255 bytes) of the mapped file that contains address, or NULL. For a handler of SIGBUS: takes no
+ * lock. */
 const char *tt_file_mapped(const void *address);
 
-/* Is the file of this path mapped, by whatever name? */
+/* Whether the file of this path is mapped, under any name. */
 bool tt_file_is_mapped(const char *path);
 
 /* Reads a whole file (or standard input for "-") of at most max_bytes into an empty buffer. */
@@ -28,17 +29,17 @@ int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, stru
 /* Writes a file through a temporary one beside it: fsync, then rename. A reader sees the old file or the new one. */
 int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err);
 
-/* write until all is written; -1 with errno when that fails. */
+/* Calls write until all is written; -1 with errno when that fails. */
 int tt_file_write_all(int file, const void *data, size_t n);
 
-/* True as well where that cannot be told: opening it says why. */
+/* Also true where the answer cannot be found out; opening the file then says why. */
 bool tt_file_exists(const char *path);
 bool tt_file_is_directory(const char *path);
 
 /* DIR/NAME in a new string; release with free(). */
 int tt_file_join(char **out, const char *directory, const char *name, struct tt_error *err);
 
-/* The folder that a path lies in ("." for a bare name), in a new string; release with free(). */
+/* The folder of a path ("." for a bare name), in a new string; release with free(). */
 int tt_file_folder(char **out, const char *path, struct tt_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* Marks an inline function that the CPU's code and CUDA kernels share, so that it has one text and gives the same bits. */
+/* Marks an inline function that CPU code and CUDA kernels share, so that it is written once and gives the same bits. */
 #ifndef BASE_HOST_DEVICE_H
 #define BASE_HOST_DEVICE_H
 

@@ -10,7 +10,7 @@ int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, st
 {
 	json_error_t where = {0};
 	json_t *value = json_loadb(text ? text : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
-	/* jansson says nothing where it lacks memory for most of its values. */
+	/* For most of its values jansson gives no message when it lacks memory. */
 	if (!value && (!*where.text || json_error_code(&where) == json_error_out_of_memory))
 		return tt_fail(err, TT_ERR_MEMORY, "%s: out of memory: JSON of %zu bytes", what, n);
 	if (!value)

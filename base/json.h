@@ -8,27 +8,27 @@
 
 #include "base/tt_error.h"
 
-/* Parses text (n bytes, duplicate keys refused, nothing may follow the value). what names the source in messages.
- * *out is a new reference. */
+/* Parses text of n bytes. Refuses duplicate keys and anything after the value. what names the source in messages. *out
+ * is a new reference. */
 int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, struct tt_error *err);
 
-/* Takes value and writes it with jansson's flags into a new text (free). TT_ERR_MEMORY for NULL as well: that is what jansson gives in
- * place of a value for which there is no memory. (json_dumps leaves out a key for which there is none, and says nothing.) */
+/* Takes over value and writes it with jansson's flags into a new text (free()). NULL, which jansson gives for a value
+ * without memory, is TT_ERR_MEMORY. (json_dumps silently omits a key for which it has no memory.) */
 int tt_json_dump(char **out, json_t *value, size_t flags, struct tt_error *err);
 
 /* Reads and parses a file of at most max_bytes. */
 int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err);
 
-/* Takes value and puts it under key. TT_ERR_FORMAT for NULL as well: what jansson makes of text that is not UTF-8, or
- * without memory. */
+/* Takes over value and puts it under key. NULL, which jansson gives for text that is not UTF-8 or without memory, is
+ * TT_ERR_FORMAT. */
 int tt_json_set(json_t *object, const char *key, json_t *value, struct tt_error *err);
 
-/* Field readers: absent (or null) leaves *out as it was and is no error; the wrong type or range is. */
+/* Field readers: an absent (or null) field leaves *out as it was and is no error; a wrong type or range is. */
 int tt_json_u32(const json_t *object, const char *key, uint32_t min, uint32_t max, uint32_t *out, struct tt_error *err);
 int tt_json_float(const json_t *object, const char *key, double min, double max, float *out, struct tt_error *err);
-int tt_json_any_float(const json_t *object, const char *key, float *out, struct tt_error *err); /* of any range */
+int tt_json_any_float(const json_t *object, const char *key, float *out, struct tt_error *err); /* in any range */
 int tt_json_bool(const json_t *object, const char *key, bool *out, struct tt_error *err);
-/* Borrowed from object. */
+/* *out is borrowed from object. */
 int tt_json_string(const json_t *object, const char *key, const char **out, struct tt_error *err);
 
 /* A finite number; null for what JSON has no word for. */

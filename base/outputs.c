@@ -12,9 +12,9 @@
 #include "base/fail.h"
 #include "base/file.h"
 
-enum { MAX_LINKS = 40 }; /* as Linux has it */
+enum { MAX_LINKS = 40 }; /* as in Linux */
 
-/* realpath; *out is NULL where nothing is there. */
+/* realpath; *out is NULL where nothing exists. */
 static int real_path(char **out, const char *path, struct tt_error *err)
 {
 	*out = realpath(path, NULL);
@@ -23,7 +23,7 @@ static int real_path(char **out, const char *path, struct tt_error *err)
 	return TT_OK;
 }
 
-/* FOLDER/NAME of a path whose folder is there; *out is NULL without it. */
+/* FOLDER/NAME of a path whose folder exists; *out is NULL where it does not. */
 static int resolve_in_folder(char **out, const char *path, struct tt_error *err)
 {
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
@@ -38,7 +38,7 @@ static int resolve_in_folder(char **out, const char *path, struct tt_error *err)
 	return status;
 }
 
-/* What a link says, seen from the link's folder; *out is NULL when path is no link. */
+/* The target of a link, as a path from where we are; *out is NULL when path is not a link. */
 static int follow(char **out, const char *path, struct tt_error *err)
 {
 	char target[PATH_MAX];
@@ -60,7 +60,7 @@ static int follow(char **out, const char *path, struct tt_error *err)
 	return status;
 }
 
-/* A path where nothing is: the chain of links that ends there, then the folder of its end. */
+/* A path where nothing exists: follows the chain of links that ends there, then resolves the folder of its end. */
 static int resolve_absent(char **out, const char *path, struct tt_error *err)
 {
 	char *at = NULL, *next = NULL;
@@ -124,7 +124,7 @@ static int refuse_in_directory(const struct tt_file_use *write, const char *dire
 	return status;
 }
 
-/* Also those that are not there: made, they would be read. */
+/* Also files that do not exist: once made, they would be read. */
 static const char *const model_files[] = {"config.json", "generation_config.json", "tokenizer.json",
 	"tokenizer_config.json", "chat_template.jinja", "model.safetensors", "model.safetensors.index.json"};
 

@@ -2,7 +2,7 @@
 
 #include "base/fail.h"
 
-/* Written so that what is not a number is refused too. */
+/* Written so that NaN is refused too. */
 int tt_sampling_check(const struct tt_sampling *sampling, struct tt_error *err)
 {
 	if (!(sampling->temperature >= 0 && sampling->temperature <= 100))

@@ -7,11 +7,12 @@
 
 #include "base/tt_error.h"
 
-/* Of n bytes of data. TT_ERR_MEMORY where libcrypto has no memory, or no such digest. */
+/* The digest of n bytes of data. TT_ERR_MEMORY where libcrypto has no memory, or no such digest. */
 int tt_sha256_bytes(uint8_t out[32], const void *data, size_t n, struct tt_error *err);
-/* The same as 64 lower-case hexadecimal digits and a 0. */
+/* The digest as 64 lower-case hexadecimal digits and a 0. */
 int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err);
-/* Of a regular file, read piece by piece; *size gets its bytes. TT_ERR_IO where it cannot be read. */
+/* The digest of a regular file, read piece by piece; *size gets the file's size in bytes. TT_ERR_IO where it cannot be
+ * read. */
 int tt_sha256_file(char out[65], const char *path, uint64_t *size, struct tt_error *err);
 
 #endif

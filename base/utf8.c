@@ -112,7 +112,8 @@ static size_t replace(char *out)
 	return 3;
 }
 
-/* Python replaces each longest prefix of a valid sequence, and each byte that could start none, by one U+FFFD. */
+/* As Python does, replaces each longest prefix of a valid sequence, and each byte that could start none, by one
+ * U+FFFD. */
 size_t tt_utf8_stream_push(struct tt_utf8_stream *stream, const char *bytes, size_t n, char *out)
 {
 	size_t written = 0;

@@ -1,5 +1,5 @@
-/* trimtab-bench: what an engine does a second on this machine, what steering costs, and how far both are from what the
- * machine could do. */
+/* trimtab-bench: how much an engine does in a second on this machine, what steering costs, and how far both are from
+ * what the machine could do. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ struct run {
 	struct tt_lab lab;
 	struct tt_bench *bench;
 	struct tt_ceilings *ceilings;
-	struct tt_engine *loaded; /* by the load case */
+	struct tt_engine *loaded; /* set by the load case */
 	struct tt_prefill_case *prefill;
 	struct tt_decode_case *decodes[N_BATCHES];
 	uint32_t n_decodes;
@@ -78,7 +78,7 @@ static int usage_error(const char *what, const char *value)
 	return EXIT_USAGE;
 }
 
-/* EXIT_OK with a.model NULL: the usage was asked for. */
+/* With EXIT_OK and a.model NULL, the usage was asked for. */
 static int parse(struct arguments *a, int argc, char **argv)
 {
 	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
@@ -106,7 +106,7 @@ static int parse(struct arguments *a, int argc, char **argv)
 			a->model = NULL;
 			return EXIT_OK;
 		} else if (c == '?')
-			return EXIT_USAGE; /* getopt has said why */
+			return EXIT_USAGE; /* getopt has reported why */
 	}
 	if (optind < argc)
 		return usage_error("unexpected argument ", argv[optind]);
@@ -174,7 +174,7 @@ static int add_cases(struct run *run, struct tt_error *err)
 
 /* ---- The run ---- */
 
-/* A policy of its own for each row. */
+/* Loads a policy of its own for each row. */
 static int open_policies(struct run *run, struct tt_error *err)
 {
 	struct tt_lab *lab = &run->lab;
@@ -196,7 +196,7 @@ static int open_lab(struct run *run, struct tt_error *err)
 	tt_engine_options_default(&run->engine_options);
 	run->engine_options.n_threads = a->n_threads;
 	run->engine_options.max_batch = max_batch;
-	run->engine_options.no_prefix_sharing = true; /* the same prompts come again and again */
+	run->engine_options.no_prefix_sharing = true; /* the same prompts are used again and again */
 	/* Room for a batch whose first rows have decoded a little more, and for the longest prompt. */
 	run->engine_options.kv_tokens = max_batch * (TT_LAB_PROMPT + TT_LAB_DECODED + 64);
 	for (int i = 0; i < 2; i++)
@@ -234,7 +234,7 @@ static int open_bench(struct run *run, int argc, char **argv, struct tt_error *e
 	options.n_threads = tt_engine_info(run->lab.engines[0])->n_threads;
 	options.min_seconds = a->quick || a->n_rounds ? 0 : 10;
 	options.min_rounds = a->n_rounds ? a->n_rounds : a->quick ? 5 : 15;
-	options.min_sample_seconds = 0.02; /* the ceilings': several ticks of the scheduler */
+	options.min_sample_seconds = 0.02; /* as for the ceilings: several ticks of the scheduler */
 	if (options.max_rounds < options.min_rounds)
 		options.max_rounds = options.min_rounds;
 	options.progress = isatty(STDERR_FILENO) ? show_progress : NULL;

@@ -1,5 +1,5 @@
-/* What scheduling costs: an engine's steps with the model replaced by nothing. All else is there: admission, plans, page
- * keys, coefficient rows, results handed to requests, their text, telemetry where it is asked for.
+/* What scheduling costs: an engine's steps with a model that does nothing. Everything else is real: admission, plans,
+ * page keys, coefficient rows, results handed to requests, their text, and telemetry where it is asked for.
  *
  *     trimtab-bench-scheduler MODEL [ROWS [STEPS]] */
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 enum { PROMPT = 128, MAX_ROWS = 1024, MAX_STEPS = 4000, N_POLICIES = 16 };
 
-/* The step that the time is held against: what 8 billion bf16 parameters are reckoned to take, not a measurement. */
+/* The step time for comparison: an estimate for 8 billion bf16 parameters, not a measurement. */
 #define STEP_SECONDS 9e-3
 
 /* ---- A device that computes nothing ---- */
@@ -27,7 +27,7 @@ struct nothing {
 	uint64_t n_ended, n_finished;
 };
 
-/* Pages that nobody writes cost no memory. */
+/* Pages that are never written cost no memory. */
 static int nothing_allocate(struct tt_backend *b, void *out_pointer, size_t count, size_t size, struct tt_error *err)
 {
 	void *memory = calloc(count, size);
@@ -103,7 +103,7 @@ static int nothing_open(struct tt_backend **out, struct tt_error *err)
 		free(n);
 		return status;
 	}
-	n->base = *n->cpu; /* release and upload know no more than the host's memory */
+	n->base = *n->cpu; /* release and upload only use the host's memory */
 	n->base.name = "nothing";
 	n->base.in_flight = 2;
 	n->base.allocate = nothing_allocate;
@@ -125,16 +125,16 @@ struct run {
 	struct tt_request *requests[MAX_ROWS];
 	uint32_t n_rows, n_steps;
 	double seconds[MAX_STEPS];
-	uint64_t n_told;
+	uint64_t n_reports;
 };
 
 static void note(void *user, struct tt_request *request, const struct tt_telemetry *telemetry)
 {
 	(void)request;
-	((struct run *)user)->n_told += telemetry->n_steering;
+	((struct run *)user)->n_reports += telemetry->n_steering;
 }
 
-static int submit(struct run *run, uint32_t row, bool steered, bool told, struct tt_error *err)
+static int submit(struct run *run, uint32_t row, bool steered, bool has_telemetry, struct tt_error *err)
 {
 	struct tt_request_options options;
 	int32_t ids[PROMPT];
@@ -148,12 +148,12 @@ static int submit(struct run *run, uint32_t row, bool steered, bool told, struct
 	options.ignore_eos = true;
 	options.n_steering = steered;
 	options.steering[0] = (struct tt_steering){run->policies[row % N_POLICIES], 1 + (float)row};
-	options.telemetry = told ? note : NULL;
+	options.telemetry = has_telemetry ? note : NULL;
 	options.user = run;
 	return tt_request_submit(&run->requests[row], run->engine, &options, err);
 }
 
-/* The thread's own time, so that whoever shares the core is not counted. */
+/* The thread's own time, so that other processes on the core do not count. */
 static double cpu_seconds(void)
 {
 	struct timespec t;
@@ -167,12 +167,12 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Steps in which every row decodes. */
-static int measure(struct run *run, const char *name, bool steered, bool told, struct tt_error *err)
+/* Times steps in which every row decodes. */
+static int measure(struct run *run, const char *name, bool steered, bool has_telemetry, struct tt_error *err)
 {
 	double sum = 0;
 	for (uint32_t row = 0; row < run->n_rows; row++)
-		TT_TRY(submit(run, row, steered, told, err));
+		TT_TRY(submit(run, row, steered, has_telemetry, err));
 	while (tt_request_n_generated(run->requests[run->n_rows - 1]) < 2)
 		TT_TRY(tt_engine_step(run->engine, err));
 	for (uint32_t i = 0; i < run->n_steps; i++) {

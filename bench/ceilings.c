@@ -18,13 +18,13 @@
 enum {
 	MAX_THREADS = 4096,
 	CACHE_LINE = 64,
-	FMA_ITERATIONS = 1000000, /* 2 ms or more, beside which the time to wake a thread is small */
+	FMA_ITERATIONS = 1000000, /* 2 ms or more, so that the time to wake a thread is small beside it */
 	/* An FMA takes 4 cycles and two start in each, so 8 sums must be open; 12 leave room for a slower machine. */
 	N_SUMS = 12,
 	LANES = 8,
 };
 
-/* A result that is used keeps the compiler from dropping the work. Each thread writes to its own cache line. */
+/* Storing a result keeps the compiler from dropping the work. Each thread writes to its own cache line. */
 struct sink {
 	float value;
 	char padding[CACHE_LINE - sizeof(float)];
@@ -33,7 +33,7 @@ struct sink {
 struct tt_ceilings {
 	struct tt_threads *threads;
 	uint32_t n_threads;
-	size_t n_floats;        /* a thread and buffer */
+	size_t n_floats;        /* for each thread and buffer */
 	float *source, *target; // [n_threads][n_floats]
 	struct sink *sinks;     // [n_threads]
 	bool avx2, avx512;
@@ -41,7 +41,7 @@ struct tt_ceilings {
 
 /* ---- One thread's part ---- */
 
-/* Without AVX2 the sum and the product round apart, as the portable kernels' do. */
+/* Without AVX2 the product and the sum round separately, as in the portable kernels. */
 static float fma_portable(float start)
 {
 	float sums[N_SUMS * LANES], total = 0;
@@ -67,7 +67,8 @@ static float sum_portable(const float *x, size_t n)
 }
 
 #if HAVE_AVX2_BODY
-/* The sums must stay in registers: in an array that is not unrolled, gcc -O2 measured 32 GFLOP/s where there are 116. */
+/* The sums must stay in registers: in an array that is not unrolled, gcc -O2 measured 32 GFLOP/s where 116 are
+ * possible. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -89,7 +90,7 @@ __attribute__((target("avx2,fma"))) static float fma_avx2(float start)
 	return _mm256_cvtss_f32(sums[0]);
 }
 
-/* As many multiply-adds, twice as many at once. */
+/* The same number of multiply-adds, with twice as many in one instruction. */
 __attribute__((target("avx512f"))) static float fma_avx512(float start)
 {
 	__m512 sums[N_SUMS], factor = _mm512_set1_ps(0.999f), term = _mm512_set1_ps(0.001f);
@@ -119,7 +120,7 @@ __attribute__((target("avx2"))) static float sum_avx2(const float *x, size_t n)
 }
 #endif
 
-/* ---- On all threads: a job each, job t on its own part of the buffers ---- */
+/* ---- On all threads: one job each; job t works on its own part of the buffers ---- */
 
 static void fma_job(void *context, uint32_t t, uint32_t thread)
 {
@@ -175,7 +176,7 @@ static int run_read(void *context, struct tt_error *err)
 	return run_job(context, read_job);
 }
 
-/* ---- */
+/* ---- Open and close ---- */
 
 static int allocate(struct tt_ceilings *c, struct tt_error *err)
 {
@@ -186,7 +187,7 @@ static int allocate(struct tt_ceilings *c, struct tt_error *err)
 	TT_TRY(tt_alloc_aligned(&c->sinks, c->n_threads, sizeof *c->sinks, err));
 	TT_TRY(tt_alloc_aligned(&c->source, n, sizeof(float), err));
 	TT_TRY(tt_alloc_aligned(&c->target, n, sizeof(float), err));
-	/* Written once: pages of zeros that were never written may all be one and the same. */
+	/* Written once: pages of zeros that were never written may all be the same page. */
 	for (size_t i = 0; i < n; i++)
 		c->source[i] = (float)(i % 7);
 	return TT_OK;
@@ -199,12 +200,12 @@ int tt_ceilings_open(struct tt_ceilings **out, uint32_t n_threads, size_t n_byte
 		return tt_fail(err, TT_ERR_ARGUMENT, "threads must be 1 to %d", MAX_THREADS);
 	TT_TRY(tt_alloc(&c, 1, sizeof *c, err));
 	c->n_threads = n_threads;
-	/* Whole steps of both loops: 192 floats are two of 96 and three of 64. */
+	/* Whole steps of both loops: 192 floats are two steps of 96 and three of 64. */
 	c->n_floats = (n_bytes / 2 / sizeof(float) / n_threads / 192 + 1) * 192;
 #if HAVE_AVX2_BODY
 	c->avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 	c->avx512 = c->avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-		    __builtin_cpu_supports("avx512vl"); /* as the engine asks */
+		    __builtin_cpu_supports("avx512vl"); /* the same test as the engine's */
 #endif
 	int status = allocate(c, err);
 	if (status != TT_OK) {

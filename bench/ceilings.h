@@ -1,4 +1,4 @@
-/* The most that a machine can do, measured in the same rounds as what is held against it. */
+/* The most that a machine can do, measured in the same rounds as the results that are compared with it. */
 #ifndef BENCH_CEILINGS_H
 #define BENCH_CEILINGS_H
 
@@ -6,13 +6,13 @@
 
 struct tt_ceilings;
 
-/* Buffers of n_bytes altogether, which must be several times the last-level cache, split over n_threads. */
+/* Buffers of n_bytes in total, which must be several times the last-level cache, split over n_threads. */
 int tt_ceilings_open(struct tt_ceilings **out, uint32_t n_threads, size_t n_bytes, struct tt_error *err);
 void tt_ceilings_close(struct tt_ceilings *ceilings); /* NULL is fine */
 
-/* Adds to a group the cases that are asked for. ceilings must outlive the run.
+/* Adds the cases that are asked for to a group. ceilings must outlive the run.
  *   fma    "flops": fused multiply-adds in registers, two flops each, with the widest vectors that the CPU kernels use
- *   copy   "bytes": a memory copy, read and written bytes both counted
+ *   copy   "bytes": a memory copy; bytes read and bytes written both count
  *   read   "bytes": a sum over memory. Weights are read and never written, so this is the bound of a decode step */
 enum tt_ceiling { TT_CEILING_FMA = 1, TT_CEILING_COPY = 2, TT_CEILING_READ = 4 };
 int tt_ceilings_add(

@@ -6,7 +6,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 
-/* Tokens are random: what they say makes no difference to the time, since end tokens are ignored. */
+/* Tokens are random: their text makes no difference to the time, because end tokens are ignored. */
 enum { TOKEN_SEED = 5, MAX_PREFILL = 1 << 16 };
 
 double tt_lab_block_macs(const struct tt_model_info *info)
@@ -136,7 +136,7 @@ struct decode_arm {
 	struct tt_decode_case *of;
 	struct tt_engine *engine;
 	struct tt_request *requests[TT_LAB_MAX_BATCH]; // [batch]
-	uint32_t n_samples_left;                       /* before its sequences are as long as they may be */
+	uint32_t n_samples_left;                       /* tokens until its sequences have their full length */
 	bool steered;
 	struct tt_error start_error; /* why its last batch could not start; code 0 otherwise */
 };
@@ -164,7 +164,8 @@ static int submit_row(struct decode_arm *arm, uint32_t row, struct tt_error *err
 	tt_request_options_default(&options);
 	options.ids = ids;
 	options.n_ids = TT_LAB_PROMPT;
-	/* The first rows decode while the last ones' prompts still run: a few tokens more, never reached. */
+	/* The first rows decode while the last rows' prompts still run: this leaves a few tokens more, which are never
+	 * reached. */
 	options.max_tokens = TT_LAB_DECODED + decode->batch + decode->n_steps;
 	options.ignore_eos = true;
 	options.n_steering = arm->steered;
@@ -195,8 +196,8 @@ static int start_batch(struct decode_arm *arm, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Both sides start afresh together, so that they are always at the same context, and change engines, so that no
- * engine's place in memory is taken for the cost of steering. A side that cannot start fails in its own turn. */
+/* Both sides restart together, so that they are always at the same context, and swap engines, so that no engine's place
+ * in memory is taken for the cost of steering. A side that cannot start fails in its own turn. */
 static int decode_before(void *context, struct tt_error *err)
 {
 	struct decode_arm *arm = context;
@@ -232,7 +233,7 @@ static int decode_run(void *context, struct tt_error *err)
 	return TT_OK;
 }
 
-/* The engines are the next group's too. */
+/* The engines are not closed: the next group uses them too. */
 static int decode_finish(void *context, struct tt_error *err)
 {
 	(void)err;
@@ -240,7 +241,8 @@ static int decode_finish(void *context, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Weights read by a step: all of them, but of an embedding table of its own only a row a token. */
+/* Weight bytes that a step reads: all weights, except that of a separate embedding table only one row a token is
+ * read. */
 static double step_bytes(const struct tt_model_info *info)
 {
 	double read = tt_lab_block_macs(info) + tt_lab_output_macs(info), all = (double)info->n_parameters;

@@ -1,4 +1,4 @@
-/* Cases: how they are registered, checked and forgotten. */
+/* Cases: how they are registered, checked and freed. */
 #include "bench/harness_internal.h"
 
 #include <math.h>

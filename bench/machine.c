@@ -1,4 +1,4 @@
-/* What a figure was measured on. Whatever the system does not say is "unknown" or null, never guessed. */
+/* The machine on which a figure was measured. Whatever the system does not say is "unknown" or null, never guessed. */
 #include "bench/harness_internal.h"
 
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* Both come from the build. */
+/* Both are set by the build. */
 #ifndef TT_COMMIT
 #define TT_COMMIT "unknown"
 #endif

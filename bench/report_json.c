@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "runtime/trimtab.h"
 
-/* JSON knows no NaN and no infinity. */
+/* JSON has no NaN and no infinity. */
 static json_t *number(double value)
 {
 	return isfinite(value) ? json_real(value) : json_null();
@@ -72,7 +72,7 @@ static json_t *command(const struct tt_bench_options *o)
 {
 	json_t *list = json_array();
 	for (size_t i = 0; i < o->n_arguments; i++) {
-		/* A path may hold bytes that are no UTF-8, which JSON cannot. */
+		/* A path may hold bytes that are not UTF-8, which JSON cannot represent. */
 		json_t *argument = json_string(o->arguments[i]);
 		if (json_array_append_new(list, argument ? argument : json_string("?"))) {
 			json_decref(list);

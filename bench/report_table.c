@@ -8,7 +8,7 @@
 
 enum { CELL = 48 };
 
-/* A load average that an idle machine with a shell does not have. */
+/* An idle machine with a shell has a lower load average. */
 #define BUSY 0.5
 
 /* A time in the unit that leaves one to three digits before the point. */
@@ -34,7 +34,7 @@ static void format_rate(char out[CELL], const char *unit, double rate)
 		snprintf(out, CELL, rate < 100 ? "%.2f %.30s/s" : "%.1f %.30s/s", rate, unit);
 }
 
-/* Median and interval as percentages around it: how far to trust the column before. */
+/* Median and interval as percentages around the previous column: how far to trust it. */
 static void format_spread(char out[CELL], const struct tt_bench_summary *s)
 {
 	snprintf(out, CELL, "%+.1f%% %+.1f%%", 100 * (s->low / s->median - 1), 100 * (s->high / s->median - 1));

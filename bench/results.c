@@ -7,7 +7,7 @@ static size_t smaller(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* Rounds that both have: a case that failed has the first ones only. */
+/* Only rounds that both cases have: a case that failed has only the first ones. */
 static int compare_with(const struct tt_bench *bench, const struct tt_bench_entry *e, struct tt_bench_summary *out,
 	struct tt_error *err)
 {

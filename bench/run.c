@@ -11,7 +11,7 @@
 
 enum { MAX_CALLS = 1000000000 };
 
-/* SplitMix64: any seed will do, also neighbouring ones, and the stream is the same everywhere. */
+/* SplitMix64: any seed will do, adjacent ones too, and the stream is the same everywhere. */
 uint64_t tt_bench_draw(uint64_t *state)
 {
 	uint64_t z = *state += 0x9e3779b97f4a7c15u;
@@ -45,7 +45,7 @@ static int time_calls(const struct tt_bench_case *spec, uint64_t n_calls, double
 	return status;
 }
 
-/* One sample, with what comes before and after it. The first error is the one kept. */
+/* One sample, with the calls before and after it. The first error is kept. */
 static int take_sample(const struct tt_bench_entry *e, double *seconds, struct tt_error *err)
 {
 	const struct tt_bench_case *spec = &e->spec;
@@ -72,7 +72,7 @@ static void note_failure(struct tt_bench_entry *e, int status, const struct tt_e
 		tt_fail(&e->error, status, "failed with code %d", status);
 }
 
-/* The fastest of three, since one may be interrupted for longer than the call takes. Long calls are not repeated. */
+/* The fastest of three, because one may be interrupted for longer than the call takes. Long calls are not repeated. */
 static int time_fastest(const struct tt_bench_entry *e, double wanted, double *fastest, struct tt_error *err)
 {
 	*fastest = INFINITY;
@@ -84,8 +84,8 @@ static int time_fastest(const struct tt_bench_entry *e, double wanted, double *f
 	return TT_OK;
 }
 
-/* As many calls as a sample of min_sample_seconds takes. Each try is at most 100 times the one before, since a single
- * call says little about a million. */
+/* Finds how many calls a sample of min_sample_seconds takes. Each try has at most 100 times as many as the one before,
+ * because a single call says little about a million. */
 static void calibrate(const struct tt_bench *bench, struct tt_bench_entry *e)
 {
 	double wanted = bench->options.min_sample_seconds, seconds;
@@ -154,7 +154,7 @@ static int run_rounds(
 	return TT_OK;
 }
 
-/* members, order: [n] entries of the group, and room for a permutation. */
+/* members, order: [n] entries of the group, and memory for a permutation. */
 static int run_group(struct tt_bench *bench, const uint32_t *members, uint32_t n, uint32_t *order, struct tt_error *err)
 {
 	for (uint32_t i = 0; i < n; i++) {

@@ -6,13 +6,13 @@
 
 #include "base/tt_error.h"
 
-/* An interval for the median: the order statistics k and n + 1 - k of n samples, with the largest k at which it still
- * covers the true median with the probability asked for, whatever the samples' distribution. */
+/* An interval for the median: the order statistics k and n + 1 - k of n samples, with the largest k at which the
+ * interval still covers the true median with the requested probability, whatever the samples' distribution. */
 struct tt_bench_summary {
 	size_t n;
 	double median, min, max; /* NaN when n is 0 */
 	double low, high;
-	double coverage; /* what the interval has. Below what was asked for when n is too small: then it is min..max */
+	double coverage; /* the interval's own. Below what was requested when n is too small: then it is min..max */
 };
 
 /* Rank k, from 1, of the lower end, and the coverage 1 - 2 P(Bin(n, 1/2) < k) that it gives. 0 for n = 0. */
@@ -22,8 +22,9 @@ size_t tt_bench_interval_rank(size_t n, double confidence, double *coverage);
 int tt_bench_summarise(
 	struct tt_bench_summary *out, const double *samples, size_t n, double confidence, struct tt_error *err);
 
-/* The summary of factor * a[i] / b[i], i < n: each round's quotient first, then their median. A machine that is slow for
- * a while is slow for both of a round, so the quotient is steady where the two medians are not. a NULL: all 1. */
+/* The summary of factor * a[i] / b[i], i < n: each round's quotient first, then their median. A machine that is slow
+ * for a while is slow for both samples of a round, so the quotient is steady where the two medians are not. a NULL: all
+ * 1. */
 int tt_bench_summarise_ratio(struct tt_bench_summary *out, const double *a, const double *b, size_t n, double factor,
 	double confidence, struct tt_error *err);
 

@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "bench/harness.h"
 
-/* The seed is used up by one draw before it counts, since neighbouring seeds would give shifted streams. */
+/* The seed goes through one draw before it is used, because adjacent seeds would give shifted streams. */
 static void fill_direction(float *out, uint32_t n, uint64_t seed)
 {
 	uint64_t state = tt_bench_draw(&seed);
@@ -68,7 +68,7 @@ static int fill_data(
 	return status;
 }
 
-/* A safetensors file: the header's length as 8 little-endian bytes, the header filled up to whole words, the data. */
+/* A safetensors file: the header's length as 8 little-endian bytes, the header padded to whole words, the data. */
 static int make_file(
 	struct tt_buffer *file, const struct tt_model_info *info, int layer, uint64_t seed, struct tt_error *err)
 {
@@ -88,7 +88,7 @@ static int make_file(
 	return status == TT_OK ? fill_data(file, info, layer, seed, err) : status;
 }
 
-/* A file without a name, which its descriptor gives one while it is open. */
+/* Loads the policy from a file without a name; its descriptor gives it a path while it is open. */
 static int load_through_file(struct tt_policy **out, const struct tt_buffer *content, struct tt_error *err)
 {
 	char path[64];

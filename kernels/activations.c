@@ -1,4 +1,4 @@
-/* What the ops of a step hand to each other; kernels/backend.h. */
+/* The buffers that the ops of a step hand to each other; kernels/backend.h declares them. */
 #include "base/fail.h"
 #include "kernels/backend.h"
 

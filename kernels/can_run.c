@@ -1,5 +1,5 @@
-/* Which models a backend's kernels compute. Apart from the backends, since those that open one and those that stand in for one
- * ask too. */
+/* Which models a backend's kernels can compute. Not part of the backends, because code that only opens one, or only
+ * stands in for one, asks too. */
 #include "base/fail.h"
 #include "kernels/backend.h"
 

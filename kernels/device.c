@@ -6,7 +6,8 @@
 #include "base/fail.h"
 #include "kernels/backend.h"
 
-/* CUDA is linked into the programs, not into the library (CMakeLists.txt): a program without it finds no such function. */
+/* CUDA is linked into the programs, not into the library (CMakeLists.txt): a program without it has no such
+ * function. */
 #pragma weak tt_cuda_open
 
 enum { MAX_DEVICES = 1024 };
@@ -31,10 +32,10 @@ static int open_cpu(struct tt_backend **out, uint32_t index, uint32_t n_threads,
 	return tt_cpu_open(out, n_threads, err);
 }
 
-/* In the order in which "auto" tries them; the last is there always and runs every model. */
+/* In the order in which "auto" tries them. The last is always present and runs every model. */
 static const struct {
 	const char *name;
-	uint32_t max; /* devices of this kind: NAME is the first, and NAME:N where there may be more than one */
+	uint32_t max; /* devices of this kind: NAME is the first; NAME:N is accepted where max > 1 */
 	bool (*is_here)(void);
 	int (*can_run)(const struct tt_config *config, struct tt_error *err);
 	int (*open)(struct tt_backend **out, uint32_t index, uint32_t n_threads, struct tt_error *err);
@@ -44,7 +45,7 @@ static const struct {
 };
 enum { N_DEVICES = sizeof DEVICES / sizeof *DEVICES };
 
-/* "" and ":N" to an index below max. */
+/* Reads "" or ":N" as an index below max; false when it is neither. */
 static bool parse_index(const char *text, uint32_t max, uint32_t *out)
 {
 	char *end;

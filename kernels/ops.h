@@ -1,11 +1,11 @@
-/* The ops that make a forward pass; kernels/backend.h has a body for each. kernels/cpu and kernels/cuda have a file of
- * the same name for each op; the CPU body is the specification.
+/* The ops that make a forward pass; kernels/backend.h has a function for each. Most ops have a file of the same name in
+ * kernels/cpu and in kernels/cuda; the CPU code is the specification.
  *
- * h is the residual stream, f32 [n_tokens][hidden] everywhere. q, attention and ffn are void *: their numbers are the
- * backend's own (struct tt_activations), and only its ops read them. Every reduction has one order, fixed by the weight's shape and by
- * absolute positions, never by how many rows share the step: a row's bits are the same alone, in a batch and in any
- * chunking of its prompt. Pointers are to the backend's memory unless they are called host. All ops return 0 or an
- * error code; none allocates but for scratch that the backend keeps. */
+ * h is the residual stream, f32 [n_tokens][hidden] everywhere. q, attention and ffn are void *: their element type is
+ * the backend's own (struct tt_activations), and only its ops read them. Every reduction has one order, fixed by the
+ * weight's shape and by absolute positions, never by how many rows share the step: a row's bits are the same alone, in
+ * a batch and in any chunking of its prompt. Pointers are to the backend's memory unless they are called host. All ops
+ * return 0 or an error code; none allocates anything but scratch that the backend keeps. */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
@@ -34,13 +34,13 @@ struct tt_embed_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;
 	const struct tt_matrix *embedding;      // [vocab][hidden]
-	const struct tt_sample_result *sampled; // of the step before: what negative tokens stand for
+	const struct tt_sample_result *sampled; // of the previous step: the tokens that negative ids stand for
 	float *h;                               // out [n_tokens][hidden]
-	const float *next_norm; // [hidden] of the op that reads h next; a CPU norms there and ignores it
+	const float *next_norm; // [hidden] of the op that reads h next; a CPU applies norms in that op and ignores it
 };
 
-/* q, k, v = rmsnorm(h) * (wq, wk, wv)^T + bias; each head of q and k normalised where the layer has q_norm and k_norm, then
- * rotated by its position; k and v appended to the pages. */
+/* q, k, v = rmsnorm(h) * (wq, wk, wv)^T + bias. Each head of q and k is normalised where the layer has q_norm and
+ * k_norm, then rotated by its position; k and v are appended to the pages. */
 struct tt_qkv_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;
@@ -52,8 +52,8 @@ struct tt_qkv_args {
 	const struct tt_kv_pages *kv;
 };
 
-/* Behind the last layer's keys and values only rows that sample or are captured are read again: h and q of those, moved to the
- * front, and a step of those alone, which stays the backend's until the next. */
+/* After the last layer's keys and values are stored, only rows that sample or are captured are read again. This moves h
+ * and q of those rows to the front and makes a step of them alone, which stays the backend's until the next step. */
 struct tt_narrow_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;
@@ -62,9 +62,9 @@ struct tt_narrow_args {
 	const struct tt_step_plan **narrowed; /* out */
 };
 
-/* Causal grouped-query attention over the pages, scale tt_config_attention_scale, over the keys of
- * tt_config_window, scores capped by attention_soft_cap. Keys are split at absolute positions that
- * are multiples of TT_SPLIT_KEYS and the parts merged in index order. */
+/* Causal grouped-query attention over the pages, scaled by tt_config_attention_scale, over the keys that
+ * tt_config_window allows, scores capped by attention_soft_cap. Keys are split at absolute positions that are multiples
+ * of TT_SPLIT_KEYS and the parts are merged in index order. */
 enum { TT_SPLIT_KEYS = 256 };
 struct tt_attention_args {
 	const struct tt_config *config;
@@ -75,7 +75,7 @@ struct tt_attention_args {
 	const struct tt_kv_pages *kv;
 };
 
-/* h += attention * wo^T (+ bo), the sum normalised by attn_post_norm where the layer has it */
+/* h += attention * wo^T (+ bo); the product is normalised by attn_post_norm first where the layer has it */
 struct tt_o_proj_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;
@@ -84,7 +84,8 @@ struct tt_o_proj_args {
 	float *h;              // in and out [n_tokens][hidden]
 };
 
-/* ffn = activation(rmsnorm(h) * w_gate^T) * (rmsnorm(h) * w_up^T), biases inside */
+/* ffn = activation(rmsnorm(h) * w_gate^T) * (rmsnorm(h) * w_up^T), each product with its bias where the layer has
+ * one */
 struct tt_gate_up_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;
@@ -93,7 +94,8 @@ struct tt_gate_up_args {
 	void *ffn;      // out [n_tokens][ffn_size]
 };
 
-/* h = steer(h + ffn * w_down^T (+ bias)), the sum normalised by ffn_post_norm where the layer has it, then captured rows are stored. */
+/* h = steer(h + ffn * w_down^T (+ bias)), the product normalised by ffn_post_norm first where the layer has it. Then
+ * captured rows are stored. */
 struct tt_down_proj_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;
@@ -104,11 +106,12 @@ struct tt_down_proj_args {
 	const struct tt_steer_slot *slots; // indexed by the plan's row_slots
 	const float *coef;                 // [n_rows][n_layers]
 	float *captured;                   // [n_captures][n_layers][hidden], or NULL
-	float *norms; // [n_tokens][n_layers][2]: norm of h before and after steering, or NULL; 0, 0 on tokens without rows
+	/* [n_tokens][n_layers][2]: norm of h before and after steering (0, 0 for unsteered tokens), or NULL */
+	float *norms;
 	const float *next_norm; // [hidden] of the next block, or the final one; see tt_embed_args
 };
 
-/* Decisions of the plan whose after_layer is layer_index: gather x_c, run the gate, write the coefficient row.
+/* For the plan's decisions whose after_layer is layer_index: gather x_c, run the gate, write the coefficient row.
  * Before the first layer (-1) it first zeroes the rows of all the plan's decisions: a row still holds what its former
  * owner left, and in a step that decides and steers, layers up to the decision read it. */
 struct tt_control_args {
@@ -120,7 +123,7 @@ struct tt_control_args {
 	float *coef;                        // in and out [n_rows][n_layers]
 	struct tt_decision_result *results; // out [n_decisions]
 	float *decided;                     // out [n_decisions][n_layers] the rows it wrote, for the host
-	uint32_t max_units;                 /* the most of any mlp among the slots; 0: there is none */
+	uint32_t max_units;                 /* the most units of any mlp among the slots; 0: there is none */
 };
 
 /* logits = rmsnorm(h) * output^T, capped by logit_soft_cap, for the plan's sample rows */

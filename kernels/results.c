@@ -2,18 +2,18 @@
 
 enum { RIDING_BYTES = 4 << 20, MAX_RIDING = 64, ALIGNMENT = 256 };
 
-uint32_t tt_limits_riding(const struct tt_config *config)
+uint32_t tt_limits_inline_captures(const struct tt_config *config)
 {
 	size_t n = RIDING_BYTES / ((size_t)config->n_layers * config->hidden_size * sizeof(float));
 	return n > MAX_RIDING ? MAX_RIDING : (uint32_t)n;
 }
 
-/* Where each part starts, and where the block ends. */
+/* Byte offset of each part, and of the end of the block. */
 struct offsets {
 	size_t decided, decisions, samples, norms, captured, end;
 };
 
-static size_t behind(size_t at, size_t count, size_t size)
+static size_t part_end(size_t at, size_t count, size_t size)
 {
 	return (at + count * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
@@ -22,11 +22,11 @@ static struct offsets offsets_of(const struct tt_config *config, const struct tt
 {
 	size_t layer_floats = config->n_layers * sizeof(float);
 	struct offsets o = {0};
-	o.decisions = behind(o.decided, limits->n_rows, layer_floats);
-	o.samples = behind(o.decisions, limits->n_rows, sizeof(struct tt_decision_result));
-	o.norms = behind(o.samples, limits->max_samples, sizeof(struct tt_sample_result));
-	o.captured = behind(o.norms, limits->max_tokens, 2 * layer_floats);
-	o.end = behind(o.captured, limits->riding, config->hidden_size * layer_floats);
+	o.decisions = part_end(o.decided, limits->n_rows, layer_floats);
+	o.samples = part_end(o.decisions, limits->n_rows, sizeof(struct tt_decision_result));
+	o.norms = part_end(o.samples, limits->max_samples, sizeof(struct tt_sample_result));
+	o.captured = part_end(o.norms, limits->max_tokens, 2 * layer_floats);
+	o.end = part_end(o.captured, limits->n_inline_captures, config->hidden_size * layer_floats);
 	return o;
 }
 
@@ -54,7 +54,7 @@ struct tt_results_part tt_results_span(
 	end += step->n_samples * sizeof(struct tt_sample_result);
 	if (step->wants & TT_WANT_NORMS)
 		end = o.norms + step->n_tokens * 2 * layer_floats;
-	if (step->wants & TT_WANT_CAPTURED && step->n_captures <= limits->riding)
+	if (step->wants & TT_WANT_CAPTURED && step->n_captures <= limits->n_inline_captures)
 		end = o.captured + step->n_captures * config->hidden_size * layer_floats;
 	span.n_bytes = end - span.first;
 	return span;

@@ -1,22 +1,23 @@
-/* What is asked of a device at most, and what a step gives. */
+/* The limits that an engine sets for a backend, and the results of a step. */
 #ifndef KERNELS_RESULTS_H
 #define KERNELS_RESULTS_H
 
 #include "kernels/step_plan.h"
 #include "weights/config.h"
 
-/* What an engine will ask of a backend at most, so that a device sizes its buffers once. */
+/* The most that an engine will ask of a backend, so that a device sizes its buffers once. */
 struct tt_limits {
 	uint32_t max_tokens, max_seqs, max_samples; /* of a step */
 	uint32_t n_rows;                            /* of the coefficient table */
 	uint32_t context;                           /* positions of a sequence */
-	uint32_t riding;   /* captured rows that come with the other results; tt_limits_riding */
-	size_t plan_bytes; /* of the largest step plan */
-	bool fast;         /* kernels that do not promise strict's bits are allowed */
+	uint32_t n_inline_captures;                 /* captured rows that come in one copy with the other results */
+	size_t plan_bytes;                          /* of the largest step plan */
+	bool fast;                                  /* kernels that do not promise strict's bits are allowed */
 };
 
-/* What a step gives: in the backend's memory as the ops write it, in the host's as finish returns it. All but logits, and
- * more captured rows than ride, lie in one block in this order, so that they leave a device in one copy. */
+/* The results of a step: in the backend's memory as the ops write them, in the host's as finish returns them. All but
+ * logits (and captured rows when there are more than n_inline_captures) lie in one block in this order, so that they
+ * leave a device in one copy. */
 struct tt_results {
 	float *decided;                       // [n_decisions][n_layers] coefficient rows
 	struct tt_decision_result *decisions; // [n_decisions]
@@ -26,14 +27,15 @@ struct tt_results {
 	float *logits;                        // [n_samples][vocab], NULL unless wanted
 };
 
-/* Captured rows for which the block has room: 4 MiB of them, at most 64. */
-uint32_t tt_limits_riding(const struct tt_config *config);
+/* How many captured rows the block has room for: 4 MiB of them, at most 64. */
+uint32_t tt_limits_inline_captures(const struct tt_config *config);
 
-/* Points results into block (its logits stay), and gives the block's bytes; block may be NULL to ask for them. */
+/* Points results into block (logits is left alone) and returns the block's size in bytes; pass block NULL to ask for
+ * the size. */
 size_t tt_results_layout(
 	struct tt_results *results, void *block, const struct tt_config *config, const struct tt_limits *limits);
 
-/* The part of the block that a step fills and the host reads. */
+/* The part of the block, in bytes, that a step fills and the host reads. */
 struct tt_results_part {
 	size_t first, n_bytes;
 };

@@ -5,7 +5,7 @@
 #include "base/fail.h"
 
 struct layout {
-	uint64_t at; /* bytes so far; counts are 32 bits wide, so that 64 bits cannot overflow before the check */
+	uint64_t at; /* bytes so far; counts have 32 bits, so 64 bits cannot overflow before the check */
 };
 
 static uint32_t place(struct layout *layout, uint64_t count, uint64_t size)
@@ -35,7 +35,8 @@ int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *
 	return TT_OK;
 }
 
-/* place[t] becomes token t's place among those that sample or are captured. Returns how many there are. */
+/* Sets place[t] to token t's index among the tokens that sample or are captured, and kept to those tokens. Returns how
+ * many there are. */
 static uint32_t choose_tokens(const struct tt_step_plan *step, uint32_t *kept, uint32_t *place)
 {
 	const int32_t *captures = tt_step_captures(step);

@@ -1,5 +1,6 @@
-/* The step plan: everything the kernels need to know of one step, in one packed block, so that it reaches a device in
- * one copy. The host makes all decisions; kernels make none. A header of counts and byte offsets, then the arrays. */
+/* The step plan: everything that the kernels need to know of one step, in one packed block, so that it reaches a device
+ * in one copy. The host makes all decisions; kernels make none. The block is a header of counts and byte offsets, then
+ * the arrays. */
 #ifndef KERNELS_STEP_PLAN_H
 #define KERNELS_STEP_PLAN_H
 
@@ -14,7 +15,7 @@ enum {
 	TT_STACK = 4,        /* policies that may steer one token */
 };
 
-/* One row of logits to be made and sampled from. */
+/* One row of logits to be computed and sampled from. */
 struct tt_sample_plan {
 	uint32_t token; /* index into the step's tokens */
 	int32_t target; /* report this id's log-probability, or -1 */
@@ -26,11 +27,12 @@ struct tt_sample_plan {
 
 /* One gate to run, or one row to set, in this step. */
 struct tt_decision_plan {
-	uint32_t row;        /* of the coefficient table */
-	uint32_t slot;       /* the policy */
-	int32_t after_layer; /* run when this layer's output is there; -1: before the first (a gate that observes nothing) */
-	uint32_t capture; /* capture row that holds x_c, unused for -1 */
-	float scale;      /* the request's SCALE */
+	uint32_t row;  /* of the coefficient table */
+	uint32_t slot; /* the policy */
+	/* run when this layer's output is ready; -1: before the first layer (a gate that observes nothing) */
+	int32_t after_layer;
+	uint32_t capture; /* capture row that holds x_c, unused where after_layer is -1 */
+	float scale;      /* the request's own scale */
 };
 
 /* What the host will read of a step besides its samples and decisions. */
@@ -42,8 +44,8 @@ struct tt_step_plan {
 	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_captures;
 	uint32_t n_rows;    /* of the coefficient table, row 0 included */
 	uint32_t max_pages; /* columns of the page tables */
-	uint32_t tokens;    // int32 [n_tokens] token ids; -1 - i: the token that sample i of the step before chose
-	uint32_t positions; // int32 [n_tokens] absolute; the tokens of one sequence are neighbours, ascending
+	uint32_t tokens;    // int32 [n_tokens] token ids; -1 - i: the token that sample i of the previous step chose
+	uint32_t positions; // int32 [n_tokens] absolute; the tokens of one sequence are contiguous, ascending
 	uint32_t seqs;      // int32 [n_tokens] which page table
 	uint32_t captures;  // int32 [n_tokens] capture row, or -1
 	uint32_t coef_rows; // uint16 [n_tokens][TT_STACK] rows that steer the token, in the request's order; 0: none
@@ -52,12 +54,12 @@ struct tt_step_plan {
 	uint32_t samples;   // struct tt_sample_plan [n_samples]
 	uint32_t decisions; // struct tt_decision_plan [n_decisions]
 	uint32_t wants;     /* TT_WANT_ bits */
-	uint32_t
-		row_steering; /* 1: some row's operation needs a whole row of h; 0: all of them add, or there are none */
+	/* 1: the operation of some row needs a whole row of h; 0: all of them add, or there are no rows */
+	uint32_t row_steering;
 	uint32_t reserved;
 };
 
-/* The arrays of a step, wherever the block lies. */
+/* The arrays of a step, wherever its block lies. */
 #define TT_STEP_ARRAY(name, type)                                                                                      \
 	static inline type *tt_step_##name(const struct tt_step_plan *step)                                            \
 	{                                                                                                              \
@@ -74,18 +76,18 @@ TT_STEP_ARRAY(samples, struct tt_sample_plan)
 TT_STEP_ARRAY(decisions, struct tt_decision_plan)
 #undef TT_STEP_ARRAY
 
-/* Lays the arrays out behind the header from its counts (which the caller has set) and fills n_bytes and the offsets.
+/* Lays the arrays out after the header from its counts (which the caller has set) and fills n_bytes and the offsets.
  * TT_ERR_LIMIT when the block would not fit in capacity bytes. */
 int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *err);
 
-/* The tokens of step that sample or are captured, as a step of their own in out, which has room for step->n_bytes; the decisions
- * stay behind. kept[i] is token i's index in step, ascending; place is scratch. */
+/* Writes the tokens of step that sample or are captured to out, as a step of their own without decisions; out has room
+ * for step->n_bytes. kept[i] is the index of token i in step, ascending; place is scratch. */
 int tt_step_narrow(const struct tt_step_plan *step, struct tt_step_plan *out,
 	uint32_t *kept,  // out [n_tokens of step]
 	uint32_t *place, // [n_tokens of step]
 	struct tt_error *err);
 
-/* What one sampled row gives. */
+/* The result of one sampled row. */
 struct tt_sample_result {
 	int32_t token;
 	float logprob;        /* of token, under the model's own distribution (temperature 1, nothing cut) */
@@ -95,10 +97,11 @@ struct tt_sample_result {
 	float top_logprobs[TT_MAX_TOP];
 };
 
-/* What one gate gave. The coefficients themselves stand in the table's row. */
+/* The result of one gate. The coefficients themselves are in the table's row. */
 struct tt_decision_result {
-	float s;    /* the controller's scalar */
-	float gate; /* what s was made of: a probe's probability, an mlp's output before its sigmoid, 1 for always */
+	float s; /* the controller's scalar */
+	/* what s was computed from: a probe's probability, an mlp's output before its sigmoid, 1 for always */
+	float gate;
 };
 
 #endif

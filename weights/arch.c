@@ -25,14 +25,15 @@ const struct tt_arch_names TT_GGUF_NAMES = {
 	.ffn_post_norm = "post_ffw_norm",
 };
 
-/* All but the norm between attention and feed-forward. */
+/* All names but that of the norm between attention and feed-forward. */
 #define HF_NAMES_IN(prefix)                                                                                            \
 	.embedding = prefix "model.embed_tokens.weight", .output = prefix "lm_head.weight",                            \
 	.output_norm = prefix "model.norm.weight", .layer = prefix "model.layers.", .attn_norm = "input_layernorm",    \
 	.q = "self_attn.q_proj", .k = "self_attn.k_proj", .v = "self_attn.v_proj", .o = "self_attn.o_proj",            \
 	.gate = "mlp.gate_proj", .up = "mlp.up_proj", .down = "mlp.down_proj", .q_norm = "self_attn.q_norm",           \
 	.k_norm = "self_attn.k_norm", .qkv = "self_attn.qkv_proj", .gate_up = "mlp.gate_up_proj"
-/* Where that of other models is the name of a norm behind attention. */
+/* In Gemma, the name that other models give to the norm before the feed-forward part belongs to a norm after
+ * attention. */
 #define GEMMA_NORMS                                                                                                    \
 	.ffn_norm = "pre_feedforward_layernorm", .attn_post_norm = "post_attention_layernorm",                         \
 	.ffn_post_norm = "post_feedforward_layernorm"
@@ -44,7 +45,7 @@ static const struct tt_arch_names GEMMA_VISION_NAMES = {HF_NAMES_IN("language_mo
 #define GEMMA_PARTS                                                                                                    \
 	.post_norms = true, .norms_plus_one = true, .scaled_embedding = true, .activation = TT_GELU_TANH,              \
 	.activation_key = "hidden_activation", .logit_caps = true, .windows = TT_WINDOWS_PATTERN
-/* The two rows of Gemma 3; the shape is that of its 27B. */
+/* The two rows of Gemma 3; the shape is that of its 27B model. */
 #define GEMMA3_PARTS                                                                                                   \
 	.name = "gemma3", .gguf = "gemma3", .head_norms = true, GEMMA_PARTS, .window_pattern_key = true,               \
 	.scaled_by_width = {5376, 32, 128}
@@ -62,7 +63,7 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 		.hf = &HF_NAMES,
 		.rope_interleaved = true,
 		.defaults = {.context_length = 2048, .rms_norm_eps = 1e-6f, .rope_theta = 10000}},
-	/* GGUF has it as Llama, and has no key for its window. */
+	/* GGUF calls it Llama, and has no key for its window. */
 	[TT_ARCH_MISTRAL] = {.arch = TT_ARCH_MISTRAL,
 		.name = "mistral",
 		.hf_class = "MistralForCausalLM",
@@ -123,8 +124,8 @@ const struct tt_arch_row TT_ARCHS[TT_N_ARCHS] = {
 		.hf = &GEMMA_NAMES,
 		GEMMA_PARTS,
 		.score_caps = true,
-		.assumed_window = true,             /* the first files of its converter */
-		.scaled_by_width = {4608, 32, 128}, /* the 27B */
+		.assumed_window = true,             /* the first files of its converter have no window */
+		.scaled_by_width = {4608, 32, 128}, /* the 27B model */
 		.defaults = {.n_kv_heads = 4,
 			.head_dim = 256,
 			.context_length = 8192,
@@ -174,7 +175,7 @@ const char *tt_arch_list(char out[300], size_t which)
 	out[0] = 0;
 	for (size_t i = 0; i < TT_N_ARCHS; i++) {
 		const char *name = field(&TT_ARCHS[i], which);
-		if (tt_arch_find(which, name, strlen(name)) != &TT_ARCHS[i]) /* told already */
+		if (tt_arch_find(which, name, strlen(name)) != &TT_ARCHS[i]) /* the list has it already */
 			continue;
 		n += (size_t)snprintf(out + n, 300 - n, "%s%s", i ? ", " : "", name);
 	}

@@ -131,7 +131,7 @@ int tt_config_add_eos(struct tt_config *config, int32_t id, struct tt_error *err
 }
 
 /* Long wavelengths are divided by the factor, short ones stay, those between are blended. In f32, in the order of
- * operations of the library that the models were trained with, for which number / tensor is number * (1 / tensor). */
+ * operations of the library with which the models were trained, where number / tensor is number * (1 / tensor). */
 static float llama3_frequency(const struct tt_config *c, float frequency)
 {
 	float context = (float)c->rope_original_context;

@@ -19,7 +19,7 @@ static int quoted(struct tt_gguf_string text)
 	return text.len < 60 ? (int)text.len : 60;
 }
 
-/* A key that every model has. */
+/* Reads a key that every model has. */
 static int need_u32(const struct tt_gguf *file, const char *key, uint32_t max, uint32_t *out, struct tt_error *err)
 {
 	if (!tt_gguf_find(file, key))
@@ -53,7 +53,7 @@ static int read_architecture(struct tt_config *c, const struct tt_gguf *file, st
 	return TT_OK;
 }
 
-/* Whether the architecture's key for a window is written by those who convert models to GGUF. */
+/* Whether converters to GGUF write the architecture's key for a window. */
 static bool has_windows(const struct tt_config *c)
 {
 	enum tt_windows windows = TT_ARCHS[c->arch].windows;
@@ -62,7 +62,7 @@ static bool has_windows(const struct tt_config *c)
 
 static const char SCORE_CAP[] = "attn_logit_softcapping", LOGIT_CAP[] = "final_logit_softcapping";
 
-/* Keys by which a model of this architecture says that it computes something else. */
+/* Refuses keys by which a model of this architecture says that it computes something else. */
 static int refuse_variants(const struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
 	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
@@ -151,7 +151,7 @@ static int read_dimensions(struct tt_config *c, const struct tt_gguf *file, stru
 	return tt_gguf_float(file, KEY("attention.layer_norm_rms_epsilon"), &c->rms_norm_eps, err);
 }
 
-/* The n factors of a tensor, positive, or NULL where there is none. */
+/* The n factors of a tensor, all positive; NULL where there is no such tensor. */
 static int read_factors(
 	const float **out, const struct tt_gguf *file, const char *name, uint32_t n, struct tt_error *err)
 {
@@ -215,7 +215,7 @@ static int read_rope(struct tt_config *c, const struct tt_gguf *file, struct tt_
 			"%s \"%.*s\" is not supported (supported: none, linear, longrope, and the "
 			"tensor rope_freqs.weight)",
 			KEY("rope.scaling.type"), quoted(type), type.data);
-	/* Llama 3.1 and later: the converter writes the scaling as one factor a frequency. */
+	/* Llama 3.1 and later: the converter writes the scaling as one factor for each frequency. */
 	return read_factors(&c->rope_factors, file, "rope_freqs.weight", c->head_dim / 2, err);
 }
 
@@ -228,8 +228,8 @@ static int add_eos_key(struct tt_config *c, const struct tt_gguf *file, const ch
 	return tt_config_add_eos(c, (int32_t)id, err);
 }
 
-/* Without a key for it, a SentencePiece vocabulary and Llama 3's put bos in front and other byte-level ones do not,
- * as in llama.cpp. */
+/* Without a key for it, bos comes first for a SentencePiece vocabulary and for Llama 3's, and not for other byte-level
+ * ones, as in llama.cpp. */
 static int read_add_bos(struct tt_config *c, const struct tt_gguf *file, struct tt_error *err)
 {
 	struct tt_gguf_string model = {"", 0}, pre = {"", 0};
@@ -266,7 +266,7 @@ int tt_config_from_gguf(struct tt_config *out, const struct tt_gguf *file, struc
 	TT_TRY(read_dimensions(&c, file, err));
 	TT_TRY(read_rope(&c, file, err));
 	TT_TRY(read_tokens(&c, file, err));
-	/* GGUF says these three by which tensors are there. */
+	/* GGUF has no keys for these three; they follow from which tensors are present. */
 	c.tied_output = !tt_gguf_tensor(file, "output.weight");
 	c.attention_bias = tt_gguf_tensor(file, "blk.0.attn_q.bias") != NULL;
 	c.mlp_bias = tt_gguf_tensor(file, "blk.0.ffn_gate.bias") != NULL;

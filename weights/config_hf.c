@@ -50,7 +50,7 @@ static int read_architecture(struct tt_config *c, const json_t *object, struct t
 	return TT_OK;
 }
 
-/* What layer_types says of each layer. Only some architectures have a choice. */
+/* Reads which layers have a window from layer_types. Only some architectures have a choice. */
 static int read_layer_types(struct tt_config *c, const json_t *types, struct tt_error *err)
 {
 	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
@@ -77,7 +77,7 @@ static int read_layer_types(struct tt_config *c, const json_t *types, struct tt_
 	return TT_OK;
 }
 
-/* Which layers have the window where no list says it. */
+/* Which layers have the window where no list gives it. */
 static int read_window_layers(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
 	const struct tt_arch_row *row = &TT_ARCHS[c->arch];
@@ -102,7 +102,7 @@ static int read_windows(struct tt_config *c, const json_t *object, struct tt_err
 	if (asked && row->windows == TT_WINDOWS_NONE)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "use_sliding_window is not supported for %s", row->name);
 	if (window || asked) {
-		/* null is none, which is not what an absent key is. */
+		/* null means none; an absent key means the default. */
 		bool none = json_is_null(json_object_get(object, "sliding_window"));
 		c->sliding_window = none ? 0 : row->defaults.sliding_window;
 		TT_TRY(tt_json_u32(object, "sliding_window", 1, TT_MAX_CONTEXT, &c->sliding_window, err));
@@ -113,7 +113,7 @@ static int read_windows(struct tt_config *c, const json_t *object, struct tt_err
 	return types ? read_layer_types(c, types, err) : read_window_layers(c, object, err);
 }
 
-/* What would change the computation and is not done here. */
+/* Refuses what would change the computation and is not implemented. */
 static int refuse_variants(const struct tt_config *c, const json_t *object, struct tt_error *err)
 {
 	static const char *const NAMES[] = {[TT_SILU] = "silu", [TT_GELU_TANH] = "gelu_pytorch_tanh"};
@@ -145,7 +145,8 @@ static int need_u32(const json_t *object, const char *key, uint32_t max, uint32_
 	return tt_json_u32(object, key, 1, max, out, err);
 }
 
-/* An absent key is the class's own number, null what follows from the others. */
+/* The value for an absent key: the class's own number where it has one; else, and for null, what follows from the other
+ * keys. */
 static uint32_t absent(const json_t *object, const char *key, uint32_t ours, uint32_t derived)
 {
 	return ours && !json_object_get(object, key) ? ours : derived;
@@ -217,7 +218,7 @@ static int read_caps(struct tt_config *c, const json_t *object, struct tt_error 
 		return TT_OK;
 	TT_TRY(read_cap(object, "final_logit_softcapping", d->logit_soft_cap, &c->logit_soft_cap, err));
 	TT_TRY(read_cap(object, "attn_logit_softcapping", d->attention_soft_cap, &c->attention_soft_cap, err));
-	if (c->attention_soft_cap && !row->score_caps) /* which transformers passes over */
+	if (c->attention_soft_cap && !row->score_caps) /* transformers ignores the key then */
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "attn_logit_softcapping is not supported for %s", row->name);
 	return TT_OK;
 }
@@ -229,7 +230,7 @@ static int need_float(const json_t *object, const char *key, float *out, struct 
 	return tt_json_float(object, key, 0, (double)FLT_MAX, out, err);
 }
 
-/* The key beside the scaling goes before the one within, as in transformers. */
+/* The key beside the scaling takes precedence over the key within it, as in transformers. */
 static int read_original_context(struct tt_config *c, const json_t *config, const json_t *scaling, struct tt_error *err)
 {
 	static const char KEY[] = "original_max_position_embeddings";
@@ -254,7 +255,7 @@ static int read_factors(const json_t *scaling, const char *key, uint32_t n, floa
 	return TT_OK;
 }
 
-/* The attention factor follows from how much longer the context became, unless it is given; so transformers has it. */
+/* The attention factor follows from how much longer the context became, unless it is given, as in transformers. */
 static int read_longrope(struct tt_config *c, const json_t *config, const json_t *scaling, struct tt_error *err)
 {
 	const uint32_t own = TT_ARCHS[c->arch].defaults.original_context;
@@ -281,7 +282,7 @@ static int read_scaling(struct tt_config *c, const json_t *config, const json_t 
 	float rotated = 1;
 	json_object_foreach((json_t *)(uintptr_t)scaling, key, value) if (json_is_object(value)) return tt_fail(
 		err, TT_ERR_UNSUPPORTED, "rope parameters by layer type (\"%s\")", key);
-	TT_TRY(tt_json_string(scaling, "type", &type, err)); /* the older name; rope_type goes before it */
+	TT_TRY(tt_json_string(scaling, "type", &type, err)); /* the older name; rope_type takes precedence */
 	TT_TRY(tt_json_string(scaling, "rope_type", &type, err));
 	TT_TRY(tt_json_float(scaling, "partial_rotary_factor", 0, 1, &rotated, err));
 	if (rotated != 1)
@@ -314,7 +315,7 @@ static int read_object(const json_t **out, const json_t *object, const char *key
 	return TT_OK;
 }
 
-/* Layers with a window: no scaling. parameters: theirs since transformers 5, or NULL. */
+/* Layers with a window have no scaling. parameters: those of these layers, since transformers 5, or NULL. */
 static int read_local_rope(struct tt_config *c, const json_t *object, const json_t *parameters, struct tt_error *err)
 {
 	const char *type = "default";
@@ -330,8 +331,8 @@ static int read_local_rope(struct tt_config *c, const json_t *object, const json
 	return TT_OK;
 }
 
-/* Older files: rope_theta, and rope_scaling or null. Since transformers 5: rope_parameters, which holds both, by type of layer
- * where they differ. Where both are there transformers takes rope_scaling. */
+/* Older files have rope_theta, and rope_scaling or null. Since transformers 5 there is rope_parameters, which holds
+ * both, by type of layer where they differ. Where both are present, transformers takes rope_scaling. */
 static int read_rope(struct tt_config *c, const json_t *object, struct tt_error *err)
 {
 	const json_t *parameters = NULL, *scaling = NULL, *local = NULL;
@@ -426,7 +427,7 @@ static int read_tokenizer_config(struct tt_config *c, const json_t *object, stru
 
 typedef int read_fn(struct tt_config *config, const json_t *object, struct tt_error *err);
 
-/* Reads DIR/NAME, whose name then stands in front of every message. */
+/* Reads DIR/NAME; every message then begins with that name. */
 static int read_file(struct tt_config *c, const char *directory, const char *name, size_t max_bytes, bool optional,
 	read_fn *read, struct tt_error *err)
 {

@@ -109,7 +109,7 @@ int tt_model_open_dummy(struct tt_model *model, const char *name, struct tt_erro
 
 static int fill(struct tt_model *model, struct tt_matrix *m, struct tt_error *err)
 {
-	size_t n = (size_t)m->n_out * m->n_in; /* of the table above */
+	size_t n = (size_t)m->n_out * m->n_in; /* fits: it is a size from the table above */
 	uint16_t *data = NULL;
 	float half = tt_dummy_half(m->n_in);
 	TT_TRY(tt_model_own(model, &data, n * sizeof *data, err));

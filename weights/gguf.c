@@ -11,15 +11,15 @@ enum {
 	MAX_KEY = 65535,
 	MAX_NAME = 64,
 	MAX_ALIGNMENT = 1 << 20,
-	/* The least that one entry takes in the file: with these a count is held against the file's size before
-	 * anything is allocated for it. */
+	/* The fewest bytes that one entry takes in the file: with these, a count is checked against the file's size
+	 * before anything is allocated for it. */
 	MIN_VALUE_BYTES = 8 + 1 + 4 + 1,
 	MIN_TENSOR_BYTES = 8 + 1 + 4 + 4 + 8,
 };
 
 static const struct {
 	const char *name;
-	size_t bytes; /* of one element; 0 for what has no fixed size */
+	size_t bytes; /* of one element; 0 for kinds without a fixed size */
 } KINDS[] = {
 	[TT_GGUF_U8] = {"u8", 1},
 	[TT_GGUF_I8] = {"i8", 1},
@@ -38,7 +38,7 @@ static const struct {
 
 enum { N_KINDS = sizeof KINDS / sizeof *KINDS };
 
-/* A position in the file. Nothing is read but through take(), which holds the length against what is left. */
+/* A position in the file. Everything is read through take(), which checks the length against what is left. */
 struct cursor {
 	const uint8_t *data;
 	size_t left;
@@ -87,7 +87,7 @@ static int cut(struct tt_error *err, const char *what, size_t index)
 	return tt_fail(err, TT_ERR_FORMAT, "%s %zu runs past the end of the file", what, index);
 }
 
-/* A name as a message shows it: not terminated in the file, and perhaps long. */
+/* How many bytes of a name a message shows: it is not terminated in the file, and may be long. */
 static int shown(struct tt_gguf_string s)
 {
 	return s.len < 100 ? (int)s.len : 100;
@@ -102,7 +102,7 @@ static int check_bools(struct tt_gguf_string key, const uint8_t *data, uint64_t 
 	return TT_OK;
 }
 
-/* Moves over count elements of one kind. */
+/* Skips count elements of one kind. */
 static int skip_elements(
 	struct cursor *c, struct tt_gguf_string key, enum tt_gguf_kind kind, uint64_t count, struct tt_error *err)
 {
@@ -206,7 +206,7 @@ static int read_tensor(
 	return size_tensor(out, err);
 }
 
-/* What the index sort works on: qsort hands its comparison nothing but the elements. */
+/* The elements of the index sort, with the name, because qsort passes nothing else to its comparison. */
 struct sort_name {
 	struct tt_gguf_string name;
 	uint32_t index;
@@ -224,7 +224,7 @@ static int compare_names(const void *a, const void *b)
 	return compare_strings(((const struct sort_name *)a)->name, ((const struct sort_name *)b)->name);
 }
 
-/* Sorts names into *order and refuses one that is there twice. */
+/* Sorts names into *order and refuses a name that is there twice. */
 static int sort_names(uint32_t **order, struct sort_name *names, size_t n, const char *what, struct tt_error *err)
 {
 	qsort(names, n, sizeof *names, compare_names);
@@ -276,7 +276,7 @@ static int compare_spans(const void *a, const void *b)
 	return (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
 }
 
-/* Holds every offset against the data section and points the tensors into it. spans[i] is tensor i's. */
+/* Checks every offset against the data section and points the tensors into it. spans[i] is tensor i's. */
 static int place_tensors(
 	struct tt_gguf *file, struct span *spans, struct cursor data, uint32_t alignment, struct tt_error *err)
 {
@@ -314,7 +314,7 @@ static int read_tensors(struct tt_gguf *file, struct span *spans, struct cursor 
 		return tt_fail(err, TT_ERR_FORMAT, "general.alignment %u is not a multiple of 8", alignment);
 	size_t used = file->mapping.size - c->left, padding = (alignment - used % alignment) % alignment;
 	if (file->n_tensors == 0)
-		return TT_OK; /* a vocabulary or a control vector's header needs no padding behind it */
+		return TT_OK; /* a file of only a vocabulary or a control vector's header needs no padding at its end */
 	const uint8_t *ignored;
 	if (!take(c, padding, &ignored))
 		return tt_fail(err, TT_ERR_FORMAT, "the padding before the tensor data runs past the end of the file");
@@ -329,7 +329,7 @@ static int read_counts(struct tt_gguf *file, struct cursor *c, struct tt_error *
 		return tt_fail(err, TT_ERR_FORMAT, "not a GGUF file: the magic is missing");
 	if (!take_u32(c, &file->version))
 		return tt_fail(err, TT_ERR_FORMAT, "the GGUF version runs past the end of the file");
-	/* The format has no flag for byte order; a small number with its bytes turned round is the sign. */
+	/* The format has no flag for byte order; a small version number with its bytes reversed is the sign. */
 	if ((file->version & 0xffff) == 0 && file->version)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "a big-endian GGUF file is not supported");
 	if (file->version != 2 && file->version != 3)

@@ -5,7 +5,7 @@
 #include "base/fail.h"
 #include "weights/gguf.h"
 
-/* False for what is no integer. *negative tells how *out, the value's 64 bits, is to be read. */
+/* False for a value that is not an integer. *negative says how to read *out, the value's 64 bits. */
 static bool integer_value(const struct tt_gguf_value *value, uint64_t *out, bool *negative)
 {
 	const uint8_t *p = value->data;
@@ -116,7 +116,7 @@ struct tt_gguf_string tt_gguf_next_string(const uint8_t **cursor)
 double tt_gguf_number(const struct tt_gguf_value *value, uint64_t i)
 {
 	const uint8_t *p = value->data;
-	/* One element, as the scalar that integer_value reads. */
+	/* One element, as a scalar that integer_value can read. */
 	struct tt_gguf_value element = {.kind = value->element};
 	uint64_t number = 0;
 	bool negative = false;

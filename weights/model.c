@@ -14,7 +14,7 @@ enum { DIGEST_BYTES = 4096, MAX_NAME = 128 };
 
 struct tt_model_storage {
 	struct tt_tensors tensors;
-	void **copies; /* owned: vectors as f32, matrices that lay unaligned */
+	void **copies; /* owned: vectors as f32, and matrices that were unaligned in the file */
 	size_t n_copies, copies_capacity;
 };
 
@@ -93,7 +93,7 @@ static int load_vector(const float **out, struct tt_model *model, const char *na
 	return TT_OK;
 }
 
-/* GGUF files hold 1 + w themselves, where norms multiply by that. */
+/* Where norms multiply by 1 + w, GGUF files hold that sum already. */
 static int load_norm(const float **out, struct tt_model *model, const char *name, uint32_t n, struct tt_error *err)
 {
 	TT_TRY(load_vector(out, model, name, n, err));
@@ -103,7 +103,8 @@ static int load_norm(const float **out, struct tt_model *model, const char *name
 	return TT_OK;
 }
 
-/* n_out rows of a tensor that holds several matrices, from *first on, which moves behind them. Rows are whole blocks. */
+/* The next n_out rows of a tensor that holds several matrices: those from *first on, which then moves past them. Rows
+ * are whole blocks. */
 static struct tt_matrix take_rows(const struct tt_matrix *all, uint32_t *first, uint32_t n_out)
 {
 	const uint8_t *data = (const uint8_t *)all->data + tt_type_row_bytes(all->type, all->n_in) * *first;
@@ -111,7 +112,7 @@ static struct tt_matrix take_rows(const struct tt_matrix *all, uint32_t *first, 
 	return (struct tt_matrix){data, all->type, n_out, all->n_in};
 }
 
-/* Where in the file a layer's parts are called. */
+/* The names of a layer's tensors in the file. */
 struct layer_names {
 	const struct tt_arch_names *names;
 	uint32_t index;
@@ -201,7 +202,7 @@ static int load_mlp(struct tt_layer *layer, struct tt_model *model, struct layer
 	return load_vector(&layer->b_down, model, part(l, n->down, "bias"), d, err);
 }
 
-/* What the configuration has taken already. */
+/* Tensors that the configuration has already used. */
 static bool is_rope_table(const struct tt_config *config, const char *name)
 {
 	return strcmp(name, "rope_freqs.weight") == 0 || tt_ends_with(name, ".rotary_emb.inv_freq") ||
@@ -209,7 +210,7 @@ static bool is_rope_table(const struct tt_config *config, const char *name)
 								    strcmp(name, "rope_factors_short.weight") == 0));
 }
 
-/* Of a model that reads text alone here. */
+/* A tensor of the vision tower of a model whose text part alone is read. */
 static bool is_vision(const struct tt_config *config, const char *name)
 {
 	return TT_ARCHS[config->arch].vision &&
@@ -217,7 +218,7 @@ static bool is_vision(const struct tt_config *config, const char *name)
 }
 
 /* A weight that nothing reads (a bias, a q norm, a layer too many) would mean that the model computes something else
- * than what runs here. But for: tables that follow from the configuration, and an output matrix kept beside a tied
+ * than what runs here. The exceptions are tables that follow from the configuration, and an output matrix beside a tied
  * embedding, which transformers ignores too. */
 static int refuse_leftovers(const struct tt_model *model, const struct tt_arch_names *names, struct tt_error *err)
 {
@@ -251,8 +252,9 @@ static int load_weights(struct tt_model *model, const struct tt_arch_names *name
 	return refuse_leftovers(model, names, err);
 }
 
-/* Of every tensor that the model uses, by name: the name with its 0, then type, n_dims (u32) and shape (u64) as
- * little-endian numbers, then up to 4096 bytes. At most 25 MB: refuse_leftovers and TT_MAX_LAYERS bound the list. */
+/* Hashes every tensor that the model uses, by name: the name with its 0, then type, n_dims (u32) and shape (u64) as
+ * little-endian numbers, then up to 4096 bytes. At most 25 MB, because refuse_leftovers and TT_MAX_LAYERS bound the
+ * list. */
 static int digest_weights(struct tt_model *model, struct tt_error *err)
 {
 	const struct tt_tensors *all = &model->storage->tensors;

@@ -1,4 +1,4 @@
-/* A model's weights as they lie in its file, found by name, with every shape held against the configuration. */
+/* A model's weights as they are in its file, found by name, with every shape checked against the configuration. */
 #ifndef WEIGHTS_MODEL_H
 #define WEIGHTS_MODEL_H
 
@@ -9,7 +9,7 @@
 #include "weights/config.h"
 #include "weights/quant.h"
 
-/* A weight matrix, row-major [n_out][n_in], rows one behind the other. data NULL: the model has none. */
+/* A weight matrix, row-major [n_out][n_in], rows contiguous. data NULL: the model has none. */
 struct tt_matrix {
 	const void *data;
 	enum tt_type type;
@@ -25,8 +25,8 @@ struct tt_layer {
 	struct tt_matrix w_down;             // [hidden_size][ffn_size]
 	const float *bq, *bk, *bv, *bo;      // [n_out], or NULL
 	const float *b_gate, *b_up, *b_down; // [n_out], or NULL
-	const float *attn_post_norm,
-		*ffn_post_norm;       // [hidden_size], or both NULL: the norms of what is added to the residual
+	// [hidden_size], or both NULL: the norms of what is added to the residual
+	const float *attn_post_norm, *ffn_post_norm;
 	const float *q_norm, *k_norm; // [head_dim], or both NULL: the norm of each head of q and k before rotation
 };
 
@@ -34,23 +34,24 @@ struct tt_layer {
 struct tt_model {
 	struct tt_config config;
 	struct tt_matrix embedding; // [vocab_size][hidden_size]
-	struct tt_matrix output;    // the same; equal to embedding when tied
+	struct tt_matrix output;    // [vocab_size][hidden_size]; equal to embedding when tied
 	const float *output_norm;   // [hidden_size]
 	struct tt_layer *layers;    // [n_layers]
 	uint64_t n_parameters;      /* weights, a tied matrix counted once */
 	uint64_t n_weight_bytes;    /* their bytes in the file */
-	char weights_digest[65];    /* SHA-256 over name, type, shape, first 4096 bytes of each tensor used, by name */
-	struct tt_gguf *gguf;       /* open while the model is, or NULL */
-	char *directory;            /* the Hugging Face directory, or NULL */
+	/* SHA-256 over name, type, shape and first 4096 bytes of each tensor that is used, sorted by name */
+	char weights_digest[65];
+	struct tt_gguf *gguf;             /* open while the model is, or NULL */
+	char *directory;                  /* the Hugging Face directory, or NULL */
 	struct tt_model_storage *storage; /* private: mappings and copies */
 };
 
-/* path: a .gguf file, a Hugging Face directory (config.json, model.safetensors or its sharded index), or "dummy:NAME": a model
- * without a file, for timing (dummy.h). */
+/* path: a .gguf file, a Hugging Face directory (config.json, with model.safetensors or its sharded index), or
+ * "dummy:NAME", a model without a file, for timing (dummy.h). */
 int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err);
 void tt_model_close(struct tt_model *model); /* NULL is fine */
 
-/* n bytes, aligned to 64, that live as long as the model. */
+/* Allocates n bytes, aligned to 64, that live as long as the model. */
 int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err);
 
 #endif

@@ -97,7 +97,7 @@ uint16_t tt_f32_to_f16(float value)
 	uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
 	if (magnitude > 0x7f800000)
 		return sign | 0x7e00;
-	if (magnitude >= 0x47800000) /* 65536 and up; 65520 to there carries into infinity below */
+	if (magnitude >= 0x47800000) /* 65536 and up; the numbers from 65520 to there round to infinity below */
 		return sign | 0x7c00;
 	if (magnitude < 0x38800000) {
 		/* Below 2^-14 the result counts in 2^-24, which is the unit in the last place of numbers from 0.5
@@ -200,7 +200,7 @@ static void dequantise_q6_k(const uint8_t *src, float *dst, size_t n_blocks)
 	for (size_t b = 0; b < n_blocks; b++, src += 210, dst += 256) {
 		float d = tt_f16_to_f32(load_u16(src + 208));
 		for (int j = 0; j < 256; j++) {
-			int half = j / 128, part = j / 32 % 4; /* low nibbles of 64 bytes, then their high ones */
+			int half = j / 128, part = j / 32 % 4; /* low nibbles of 64 bytes, then their high nibbles */
 			int low = src[half * 64 + j % 64] >> (part / 2 * 4) & 15;
 			int high = src[128 + half * 32 + j % 32] >> 2 * part & 3;
 			float scale = d * (float)(int8_t)src[192 + j / 16];
@@ -209,7 +209,7 @@ static void dequantise_q6_k(const uint8_t *src, float *dst, size_t n_blocks)
 	}
 }
 
-/* Steps that grow with the distance from zero, which is where weights are rare. */
+/* The steps grow with the distance from zero, because weights far from zero are rare. */
 const int8_t tt_iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 static void dequantise_iq4_nl(const uint8_t *src, float *dst, size_t n_blocks)

@@ -1,5 +1,5 @@
-/* The number types that weights lie in, and their plain dequantisation: the specification that every faster body
- * must equal bit for bit, itself equal to gguf-py's. */
+/* The number types of weights, and their plain dequantisation: the specification that every faster body must equal bit
+ * for bit, and that itself equals gguf-py's. */
 #ifndef WEIGHTS_QUANT_H
 #define WEIGHTS_QUANT_H
 
@@ -16,15 +16,15 @@ enum tt_type {
 	TT_TYPE_Q5_0 = 6, /* 32 weights: f16 d, 32 fifth bits, 16 bytes of nibbles; d * (q - 16) */
 	TT_TYPE_Q5_1 = 7, /* 32 weights: f16 d, f16 m, 32 fifth bits, 16 bytes of nibbles; d * q + m */
 	TT_TYPE_Q8_0 = 8, /* 32 weights: f16 d, 32 signed bytes; d * q */
-	/* 256 weights in 8 groups of 32: f16 d, f16 m, a scale s and a minimum t of 6 bits for each group in 12 bytes, then
-	 * (Q5_K) 32 bytes whose bit g is the fifth of group g, then 4 times 32 bytes of nibbles, low for an even group,
-	 * high for the odd one behind it. d * s * q - m * t, where both products are exact. */
+	/* 256 weights in 8 groups of 32: f16 d, f16 m, a scale s and a minimum t of 6 bits for each group in 12 bytes,
+	 * then (Q5_K) 32 bytes whose bit g is the fifth bit of group g, then 4 times 32 bytes of nibbles, the low ones
+	 * for an even group, the high ones for the next odd group. d * s * q - m * t, where both products are exact. */
 	TT_TYPE_Q4_K = 12,
 	TT_TYPE_Q5_K = 13,
 	/* 256 weights in 16 groups of 16: 128 bytes of nibbles, 64 of upper pairs of bits, 16 signed scales s, f16 d;
 	 * d * s * (q - 32). */
 	TT_TYPE_Q6_K = 14,
-	TT_TYPE_IQ4_NL = 20, /* 32 weights: f16 d, 16 bytes of nibbles that name one of tt_iq4_levels; d * level */
+	TT_TYPE_IQ4_NL = 20, /* 32 weights: f16 d, 16 bytes of nibbles that index tt_iq4_levels; d * level */
 	TT_TYPE_BF16 = 30,
 };
 

@@ -61,7 +61,7 @@ uint32_t tt_dtype_bytes(enum tt_dtype dtype)
 	return 0;
 }
 
-/* A tensor while the header is read: where its data is said to lie. */
+/* A tensor while the header is read, with the range that its data is said to have. */
 struct entry {
 	struct tt_st_tensor tensor;
 	uint64_t begin, end;
@@ -114,7 +114,7 @@ static int read_offsets(struct entry *e, const json_t *value, struct tt_error *e
 	return TT_OK;
 }
 
-/* The shape's bytes, which data_offsets must span. */
+/* Computes the shape's bytes, which data_offsets must span. */
 static int check_size(struct entry *e, uint32_t bits, struct tt_error *err)
 {
 	struct tt_st_tensor *t = &e->tensor;
@@ -159,7 +159,7 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(((const struct tt_st_tensor *)a)->name, ((const struct tt_st_tensor *)b)->name);
 }
 
-/* The data of all tensors is one run from 0 to the end of the file. */
+/* The data of all tensors must be contiguous from 0 to the end of the file. */
 static int place_entries(
 	struct entry *entries, size_t n, const uint8_t *data, uint64_t n_data_bytes, struct tt_error *err)
 {
@@ -184,7 +184,7 @@ static int place_entries(
 	return TT_OK;
 }
 
-/* Adds a string and its 0 to the room that own_strings made. */
+/* Copies a string and its 0 to the memory that own_strings made. */
 static const char *own(char **room, const char *text)
 {
 	size_t n = strlen(text) + 1;
@@ -203,7 +203,7 @@ static int read_metadata(struct tt_safetensors *file, json_t *metadata, char **r
 	return TT_OK;
 }
 
-/* Room for every name, key and value of the header; checks what must be a string on the way. */
+/* Allocates memory for every name, key and value of the header, and checks those that must be strings. */
 static int own_strings(struct tt_safetensors *file, json_t *header, struct tt_error *err)
 {
 	size_t bytes = 0;

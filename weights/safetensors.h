@@ -18,7 +18,7 @@ struct tt_st_tensor {
 	uint32_t n_dims;
 	uint64_t shape[TT_SAFETENSORS_MAX_DIMS]; /* row-major, outermost first */
 	uint64_t n_elements;
-	const void *data; /* into the mapping (reader) or the caller's (writer); may be unaligned */
+	const void *data; /* points into the mapping (reader) or to the caller's data (writer); may be unaligned */
 	size_t n_bytes;
 };
 
@@ -46,8 +46,8 @@ const char *tt_safetensors_metadata(const struct tt_safetensors *file, const cha
 /* Element i of an F32, F16 or BF16 tensor as f32, read byte by byte (data may be unaligned). */
 float tt_st_float(const struct tt_st_tensor *tensor, uint64_t i);
 
-/* Writes the tensors in the given order and the metadata, atomically (a temporary file, fsync, rename).
- * Of each tensor name, dtype, n_dims, shape and data are read; n_bytes follows from them. */
+/* Writes the tensors in the given order and the metadata, atomically (a temporary file, fsync, rename). The fields
+ * name, dtype, n_dims, shape and data of a tensor are read; n_bytes follows from them. */
 int tt_safetensors_write(const char *path, const struct tt_st_tensor *tensors, size_t n_tensors,
 	const struct tt_st_pair *metadata, size_t n_metadata, struct tt_error *err);
 

@@ -1,4 +1,4 @@
-/* What the safetensors reader and writer share about number types. */
+/* Number types, shared by the safetensors reader and writer. */
 #ifndef WEIGHTS_SAFETENSORS_TYPES_H
 #define WEIGHTS_SAFETENSORS_TYPES_H
 

@@ -20,7 +20,8 @@ static bool is_utf8(const char *text)
 	return json_error_code(&why) != json_error_invalid_utf8;
 }
 
-/* text: that value was made of. jansson's setters take the reference, and fail for text that is not UTF-8 as for lack of memory. */
+/* text: what value was made from. jansson's setters take the reference, and fail in the same way for text that is not
+ * UTF-8 and for lack of memory. */
 static int set(json_t *object, const char *key, json_t *value, const char *text, struct tt_error *err)
 {
 	if (json_object_get(object, key)) {
@@ -49,7 +50,7 @@ static int size_of(const struct tt_st_tensor *t, size_t *out, struct tt_error *e
 	return TT_OK;
 }
 
-/* Adds a tensor's header entry and moves *offset behind its data. */
+/* Adds a tensor's header entry and moves *offset past its data. */
 static int describe(json_t *header, const struct tt_st_tensor *t, size_t *offset, struct tt_error *err)
 {
 	size_t bytes, end;
@@ -87,7 +88,8 @@ static int build_header(json_t *header, size_t *n_data_bytes, const struct tt_st
 	return TT_OK;
 }
 
-/* Length, header padded with spaces to a multiple of 8 so that the data is aligned, data. */
+/* The file: the header's length; the header, padded with spaces to a multiple of 8 so that the data is aligned; the
+ * data. */
 static int assemble(struct tt_buffer *file, const char *header, size_t n_data_bytes, const struct tt_st_tensor *tensors,
 	size_t n_tensors, struct tt_error *err)
 {

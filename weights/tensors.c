@@ -46,7 +46,7 @@ static uint32_t type_of_dtype(enum tt_dtype dtype)
 	}
 }
 
-/* One list over all shards. A name that two shards hold would make the model depend on their order. */
+/* One list over all shards. A name that is in two shards is refused: the model would depend on their order. */
 static int list_shards(struct tt_tensors *out, struct tt_error *err)
 {
 	size_t n = 0;
@@ -82,7 +82,7 @@ static int add_shard(struct tt_tensors *out, const char *directory, const char *
 	return status;
 }
 
-/* A shard lies beside its index. Anything else in the name could reach any file of the machine. */
+/* A shard must be in the folder of its index. Any other name could reach any file of the machine. */
 static int check_shard_name(const char *tensor, const char *name, struct tt_error *err)
 {
 	size_t n = name ? strlen(name) : 0;
@@ -94,7 +94,7 @@ static int check_shard_name(const char *tensor, const char *name, struct tt_erro
 	return TT_OK;
 }
 
-/* Opens every file that the map names, once, in the order of first mention. files holds the names: one slot a
+/* Opens every file that the map names, once, in the order of first mention. files holds the names: one slot for each
  * shard, borrowed from the map. */
 static int open_shards(
 	struct tt_tensors *out, const char **files, json_t *map, const char *directory, struct tt_error *err)

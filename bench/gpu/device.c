@@ -1,5 +1,5 @@
-/* The device, what it can copy and multiply at most, and cuBLAS, which is looked for while running: a machine without it lacks
- * only the comparison. */
+/* The device; the most that it can copy and multiply; and cuBLAS, which is looked for at run time: a machine without it
+ * lacks only the comparison. */
 #include <cuda_runtime.h>
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "bench/gpu/gpu.h"
 #include "kernels/cuda/launch.h"
 
-/* cublas_api.h's, which is not needed to build. */
+/* Values of cublas_api.h, which is not needed to build. */
 enum { R_32F = 0, R_16BF = 14, COMPUTE_32F = 68, GEMM_DEFAULT = -1, OP_N = 0, OP_T = 1, WORKSPACE = 32 << 20 };
 typedef int cublas_create(void **handle);
 typedef int cublas_set_stream(void *handle, void *stream);
@@ -23,7 +23,7 @@ enum { MATRIX = 8192 };
 
 struct tt_gpu {
 	cudaStream_t stream;
-	void *memory; // three matrices; the copy is from its first half to its second
+	void *memory; // three matrices; the copy case copies its first half to its second
 	size_t n_bytes;
 	uint32_t matrix;
 	void *library, *handle, *workspace;
@@ -32,7 +32,7 @@ struct tt_gpu {
 	cublas_gemm *gemm;
 };
 
-/* A pointer to a function is no void * in ISO C. */
+/* In ISO C a pointer to a function cannot be cast to void *. */
 #define LOOK_UP(library, name, out) (*(void **)(out) = dlsym(library, name))
 
 static void cublas_open(struct tt_gpu *gpu)
@@ -96,7 +96,7 @@ void tt_gpu_close(struct tt_gpu *gpu)
 	cudaFree(gpu->workspace);
 	if (gpu->stream)
 		cudaStreamDestroy(gpu->stream);
-	free(gpu); /* cuBLAS stays: unloading it is not worth a crash at the end */
+	free(gpu); /* cuBLAS stays loaded: unloading it is not worth a crash at the end */
 }
 
 bool tt_gpu_has_cublas(const struct tt_gpu *gpu)
@@ -115,7 +115,8 @@ int tt_gpu_cublas(struct tt_gpu *gpu, void *stream, void *y, const void *x, cons
 	const float one = 1, zero = 0;
 	if (!gpu->handle)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "there is no cuBLAS");
-	/* Memory of its own, since what it allocates itself cannot be part of a captured graph; setting a stream takes it away. */
+	/* A workspace of our own, because memory that cuBLAS allocates itself cannot be part of a captured graph.
+	 * Setting a stream drops the workspace, so it is set again. */
 	if (stream &&
 		(gpu->set_stream(gpu->handle, stream) || gpu->set_workspace(gpu->handle, gpu->workspace, WORKSPACE)))
 		return tt_fail(err, TT_ERR_DEVICE, "cuBLAS does not take the stream");

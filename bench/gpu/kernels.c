@@ -1,6 +1,6 @@
-/* Each kernel by itself, at a model's shapes. A sample is one graph that runs the op on many copies of its weights in turn, so
- * that no copy is in the L2 cache when it is read, with the launches as close as in a decode step. A few outputs are first held
- * against sums in double. */
+/* Each kernel alone, at a model's shapes. A sample is one graph that runs the op on many copies of its weights in turn,
+ * so that no copy is in the L2 cache when it is read, with the launches as close together as in a decode step. A few
+ * outputs are first compared with sums in double. */
 #include <cuda_runtime.h>
 #include <math.h>
 #include <stdio.h>
@@ -19,12 +19,12 @@ static const char *const op_names[N_OPS] = {
 	"embed", "qkv", "attention", "o_proj", "gate_up", "down_proj", "logits", "sample"};
 
 struct kernel_case {
-	struct tt_kernel_world *world; /* its step is this case's */
+	struct tt_kernel_world *world; /* its step is the one of this case */
 	struct tt_gpu *gpu;
 	enum op op;
 	bool cublas;
 	cudaGraphExec_t graph;
-	uint32_t n_launches; /* of the graph, in a sample */
+	uint32_t n_launches; /* in the graph of a sample */
 	char note[64], group[96];
 };
 
@@ -71,7 +71,7 @@ static int op_run(struct tt_kernel_world *w, enum op op, uint32_t copy, struct t
 	}
 }
 
-/* Outputs and inputs of the product inside an op, and which copy's matrix. */
+/* Output and input widths of the product inside an op, and the matrix of one copy. */
 struct product {
 	uint32_t n_out, n_in;
 	const void *x; // device bf16 [n][n_in]
@@ -106,7 +106,7 @@ static uint32_t rows_of(const struct tt_kernel_world *w, enum op op)
 	return op == OP_LOGITS || op == OP_SAMPLE ? w->n_samples : w->n_tokens;
 }
 
-/* Enough copies that together they are several times an L2 cache. */
+/* So many copies that together they are several times an L2 cache. */
 static uint32_t copies_of(struct tt_kernel_world *w, enum op op)
 {
 	struct product p = product_of(w, op, 0);
@@ -127,14 +127,14 @@ static int case_run(void *context, struct tt_error *err)
 	return TT_OK;
 }
 
-/* So many that a sample takes a GPU some milliseconds, against the microseconds of waiting for it. */
+/* So many launches that a sample takes a GPU some milliseconds, where waiting for it takes microseconds. */
 static uint32_t launches_of(double bytes, double flops)
 {
 	double by_bytes = bytes / 3e12, by_flops = flops / 4e14, n = 3e-3 / (by_bytes > by_flops ? by_bytes : by_flops);
 	return n > 64 ? 64 : n < 1 ? 1 : (uint32_t)n;
 }
 
-/* h grows with every sum that is added to it. */
+/* Resets h, which grows with every sum that is added to it. */
 static int case_before(void *context, struct tt_error *err)
 {
 	struct kernel_case *one = context;
@@ -162,7 +162,7 @@ static int case_record(struct kernel_case *one, uint32_t n_copies, struct tt_err
 	return TT_OK;
 }
 
-/* What an output of a product op must be, from its inputs as they lie on the device. */
+/* The right value of an output of a product op, from its inputs as they are on the device. */
 static int expected_output(struct kernel_case *one, uint32_t token, uint32_t i, double *out, struct tt_error *err)
 {
 	struct tt_kernel_world *w = one->world;
@@ -200,8 +200,8 @@ static int actual_output(struct kernel_case *one, uint32_t token, uint32_t i, do
 	return TT_OK;
 }
 
-/* Relative error of some outputs, spread over rows and columns; NaN where the op has no product or rotates it: gpu-check
- * holds every op against its CPU twin besides. */
+/* Relative error of some outputs, spread over rows and columns; NaN where the op has no product or rotates it.
+ * gpu-check compares every op with its CPU twin too. */
 static int case_error(struct kernel_case *one, double *error, struct tt_error *err)
 {
 	struct tt_kernel_world *w = one->world;
@@ -225,7 +225,7 @@ static int case_error(struct kernel_case *one, double *error, struct tt_error *e
 	return TT_OK;
 }
 
-/* f32 sums of up to 14336 products, in at most 8 parts, are some 1e-6 off; a result rounded to bf16 1.7e-3. */
+/* f32 sums of up to 14336 products, in at most 8 parts, have errors of some 1e-6; a result rounded to bf16, 1.7e-3. */
 static bool is_wrong(enum op op, double error)
 {
 	return !isnan(error) && !(error < (op == OP_GATE_UP ? 4e-3 : 1e-5));
@@ -276,7 +276,7 @@ static int add_case(struct tt_kernel_bench *all, struct tt_bench *bench, const s
 	return tt_bench_add(bench, &item, err);
 }
 
-/* One op on one step: with its steering where it has one, and cuBLAS on the product inside. */
+/* One op on one step: also steered where it has steering, and cuBLAS on the product inside. */
 static int add_op(struct tt_kernel_bench *all, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
 	struct tt_kernel_world *worlds[2], enum op op, struct tt_error *err)
 {
@@ -296,7 +296,8 @@ static int add_op(struct tt_kernel_bench *all, struct tt_gpu *gpu, struct tt_ben
 	return TT_OK;
 }
 
-/* Every op at one number of tokens; a prompt samples once, so its embedding, logits and sampling say nothing new. */
+/* Every op at one number of tokens. A prompt samples once, so its embedding, logits and sampling would add nothing
+ * new. */
 static int add_step(struct tt_kernel_bench *all, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
 	uint32_t n, bool prefill, struct tt_error *err)
 {

@@ -1,4 +1,4 @@
-/* gpu-bench: what gpu-check times. --machine says what the device is. */
+/* gpu-bench: times for gpu-check. --machine describes the device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,7 @@ static int print_machine(struct tt_error *err)
 	return TT_OK;
 }
 
-/* Models one after the other, since all at once may not fit: each runs its groups before the next takes memory. */
+/* Models one after the other, because all at once may not fit: each runs its groups before the next takes memory. */
 static int time_kernels(const struct settings *s, struct tt_bench *bench, struct tt_error *err)
 {
 	struct tt_gpu *gpu = NULL;
@@ -115,7 +115,7 @@ static int time_all(const struct settings *s, int argc, char **argv, struct tt_e
 		json_decref(machine);
 	if (status == TT_OK)
 		status = s->kernels ? time_kernels(s, bench, err) : time_models(s, bench, err);
-	/* What was measured before something went wrong is worth keeping. */
+	/* What was measured before something failed is worth keeping. */
 	struct tt_error later;
 	if (bench && tt_bench_n_cases(bench)) {
 		int written = tt_bench_print(bench, stdout, &later);

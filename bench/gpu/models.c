@@ -1,6 +1,6 @@
-/* Whole models with random weights through the engine, on its CUDA device: decoding at a context of 512 and a prompt of 2048,
- * unsteered, steered at one layer, at all layers, and with a policy of its own in every row. The cases of a group run the same
- * prompts in turn; their pages are still there, so that only decoding costs time. */
+/* Whole models with random weights through the engine, on its CUDA device: decoding at a context of 512 and a prompt of
+ * 2048, each unsteered, steered at one layer, steered at all layers, and with a separate policy in every row. The cases
+ * of a group run the same prompts in turn; the prompts' pages are still there, so that only decoding takes time. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,15 +19,16 @@ struct arm {
 	struct tt_model_bench *of;
 	int kind;
 	uint32_t batch;
-	uint32_t n_prompts; /* of a prefill: the next one is new */
+	uint32_t n_prompts; /* of a prefill: the next prompt is a new one */
 	struct tt_request *requests[MAX_BATCH];
 };
 
 struct tt_model_bench {
 	struct tt_engine *engine;
-	struct tt_policy *policies[1 + MAX_BATCH]; /* the first at one layer, the others at all */
-	uint32_t max_batch, n_steps;               /* of a sample */
-	uint32_t n_decode, n_prefill;              /* tokens of a decoding row's prompt, and of a prompt to be timed */
+	struct tt_policy *policies[1 + MAX_BATCH]; /* the first steers one layer, the others all */
+	uint32_t max_batch, n_steps;               /* n_steps: in a sample */
+	/* tokens in the prompt of a row that decodes, and in a prompt that is timed */
+	uint32_t n_decode, n_prefill;
 	struct arm arms[8][N_ARMS];
 	uint32_t n_groups;
 	bool fast;
@@ -62,7 +63,7 @@ static int submit(struct arm *arm, uint32_t row, uint32_t n_ids, uint64_t seed, 
 	return tt_request_submit(&arm->requests[row], all->engine, &options, err);
 }
 
-/* A row that turns out not to be steered would make steering look free. */
+/* A row that is not steered would make steering look free. */
 static int check_steered(const struct arm *arm, uint32_t row, struct tt_error *err)
 {
 	struct tt_decision decision;
@@ -77,7 +78,7 @@ static int check_steered(const struct arm *arm, uint32_t row, struct tt_error *e
 	return TT_OK;
 }
 
-/* The batch with its prompts run, until every row only decodes, and is some steps into it: graphs are there. */
+/* Starts the batch, runs its prompts until every row only decodes, and then some steps more, so that graphs exist. */
 static int decode_before(void *context, struct tt_error *err)
 {
 	struct arm *arm = context;
@@ -191,7 +192,7 @@ static int open_engine(struct tt_model_bench *all, const char *model, bool tiny,
 	return TT_OK;
 }
 
-/* batch 0: a prompt. */
+/* batch 0: a prompt instead of a batch. */
 static int run_group(
 	struct tt_model_bench *all, struct tt_bench *bench, const char *model, uint32_t batch, struct tt_error *err)
 {
@@ -234,7 +235,7 @@ static int run_groups(struct tt_bench *bench, const char *model, bool tiny, bool
 	return status;
 }
 
-/* Fast mode changes long prompts alone, and needs cuBLASLt, which a machine may lack. */
+/* Fast mode only changes long prompts, and needs cuBLASLt, which a machine may lack. */
 int tt_model_bench_run(
 	struct tt_bench *bench, const char *model, bool tiny, double until, uint32_t *n_left_out, struct tt_error *err)
 {

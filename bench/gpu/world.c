@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "bench/harness.h"
 
-enum { BLOCK = 1 << 22, TINY_BLOCK = 1 << 16 }; /* bytes of random values, repeated behind one another */
+enum { BLOCK = 1 << 22, TINY_BLOCK = 1 << 16 }; /* bytes of random values, repeated to fill memory */
 enum { PARTIAL_BYTES = 256 << 20, TINY_PARTIAL = 4 << 20, MAX_PLANS = 64 };
 
 static int device_block(void *out_pointer, size_t n_bytes, struct tt_error *err)
@@ -22,7 +22,7 @@ static int device_block(void *out_pointer, size_t n_bytes, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Repeats the block over n_bytes of a new piece of device memory. */
+/* Repeats the block over n_bytes of newly allocated device memory. */
 static int device_filled(void *out_pointer, size_t n_bytes, const void *block, size_t block_bytes, struct tt_error *err)
 {
 	char *p = NULL;
@@ -72,7 +72,7 @@ static uint64_t matrix_bytes(uint64_t n_out, uint64_t n_in)
 	return n_out * n_in * sizeof(uint16_t);
 }
 
-/* A quarter of a GiB of weights, several times an L2 cache, or the largest matrix. */
+/* A quarter of a GiB of weights, several times an L2 cache; or the largest matrix, if that is more. */
 static uint64_t weight_bytes(const struct tt_config *c, bool tiny)
 {
 	uint64_t least = tiny ? 1 << 20 : 1 << 28, output = matrix_bytes(c->vocab_size, c->hidden_size),
@@ -81,7 +81,7 @@ static uint64_t weight_bytes(const struct tt_config *c, bool tiny)
 	return most > least ? most : least;
 }
 
-/* h, and what the op that wrote it would have left beside it. */
+/* h, with x and squares as the op that wrote h would have left them. */
 static int make_stream(struct tt_kernel_world *w, struct tt_error *err)
 {
 	uint32_t d = w->config.hidden_size, tiles = tt_norm_tiles(d);
@@ -113,7 +113,7 @@ static int make_stream(struct tt_kernel_world *w, struct tt_error *err)
 	return device_block(&w->cuda.squares, n_squares, err);
 }
 
-/* A policy for each sequence, directions of its own. */
+/* A policy for each sequence, each with its own directions. */
 static int make_policies(struct tt_kernel_world *w, bool tiny, struct tt_error *err)
 {
 	const struct tt_config *c = &w->config;
@@ -182,7 +182,7 @@ int tt_kernel_world_open(struct tt_kernel_world *w, const char *model, bool tiny
 	return make_stream(w, err);
 }
 
-/* The tokens of the step, on pages that start at first. */
+/* The tokens of the step, on pages from first on. */
 static void fill_step(const struct tt_kernel_world *w, struct tt_step_plan *step, bool steered, uint32_t first)
 {
 	for (uint32_t i = 0; i < step->n_tokens; i++) {
@@ -254,7 +254,7 @@ void tt_kernel_world_close(struct tt_kernel_world *w)
 	free(w->host_h);
 }
 
-/* The copy-th matrix of its shape; copies repeat when the memory is full. */
+/* Matrix number copy of its shape; copies repeat when the memory is full. */
 static struct tt_matrix matrix_at(const struct tt_kernel_world *w, uint32_t copy, uint32_t n_out, uint32_t n_in)
 {
 	uint64_t one = matrix_bytes(n_out, n_in);

@@ -1,52 +1,56 @@
-/* One layer's worth of buffers at a model's shapes, random everywhere, and steps of any size over them: what kernels.c times
- * its ops on. */
+/* Buffers for one layer at a model's shapes, all random, and steps of any size over them: kernels.c times its ops on
+ * these. */
 #ifndef BENCH_GPU_WORLD_H
 #define BENCH_GPU_WORLD_H
 
 #include "kernels/cuda/cuda.h"
 
 struct tt_kernel_world {
-	struct tt_cuda cuda; /* no more of a backend than the ops use */
+	struct tt_cuda cuda; /* only the members of a backend that the ops use */
 	struct tt_config config;
 	bool is_base, prefill, tiny;
-	uint32_t context, max_tokens, max_seqs; /* of any step */
-	uint32_t n_tokens, n_samples;           /* of this one */
+	uint32_t context, max_tokens, max_seqs; /* the most of any step */
+	uint32_t n_tokens, n_samples;           /* of this step */
 
 	struct tt_step_plan *step; /* host */
-	char *plans;               // device [n_plans][plan_bytes]: the step on other pages each
+	char *plans;               // device [n_plans][plan_bytes]: the step, each time on other pages
 	uint32_t n_plans, plan_bytes;
 
-	char *weights; // device, any matrix of any copy
+	char *weights; // device; any matrix of any copy is a part of it
 	uint64_t weight_bytes;
 	struct tt_kv_pages kv; /* of one layer */
 	uint16_t *x_start;     // device bf16 [max_tokens][hidden]
 	float *h, *h_start, *squares_start, *logits, *coef, *ones, *inverse_frequencies;
 	uint16_t *q, *attention, *ffn; // bf16, as struct tt_activations
-	void *scratch;                 /* for another's output of any product */
+	void *scratch;                 /* for the output of a product by cuBLAS */
 	struct tt_steer_slot *slots;
 	struct tt_sample_result *samples;
 	float *host_h; // host [max_tokens][hidden]
 };
 
-/* model: a name of weights/dummy.h. tiny: memory and contexts for the emulator. Close it also when this failed. */
+/* model: a name of weights/dummy.h. tiny: memory and contexts for the emulator. Call tt_kernel_world_close also when
+ * this failed. */
 int tt_kernel_world_open(struct tt_kernel_world *base, const char *model, bool tiny, struct tt_error *err);
 
-/* A step of n tokens: of one prompt, or the last of n sequences; steered: every sequence by a policy of its own. */
+/* A step of n tokens: of one prompt, or the last token of each of n sequences. steered: every sequence has its own
+ * policy. */
 int tt_kernel_world_step(struct tt_kernel_world *out, const struct tt_kernel_world *base, uint32_t n, bool prefill,
 	bool steered, struct tt_error *err);
 void tt_kernel_world_close(struct tt_kernel_world *world);
 
-/* The copy-th set of weights. */
+/* The weights of copy number `copy`. */
 void tt_kernel_world_weights(
 	const struct tt_kernel_world *world, uint32_t copy, struct tt_layer *layer, struct tt_matrix *output);
+/* The device address of plan number index % n_plans. */
 const struct tt_step_plan *tt_kernel_world_plan(const struct tt_kernel_world *world, uint32_t index);
 
-/* h and what belongs to it as they were at first. */
+/* Resets h and what belongs to it to their first values. */
 int tt_kernel_world_restore(struct tt_kernel_world *world, struct tt_error *err);
 
-/* Row token of x times row i of w, both bf16 on the device, in double. */
+/* Row number token of x times row i of w, both bf16 on the device, in double. */
 int tt_kernel_world_dot(
 	const void *x, const void *w, uint32_t n_in, uint32_t token, uint32_t i, double *out, struct tt_error *err);
+/* 1 / sqrt(mean of squares + eps) of a row of host_h, in double. */
 double tt_kernel_world_inverse_rms(const struct tt_kernel_world *world, uint32_t token);
 
 #endif

@@ -1,5 +1,6 @@
-/* trimtab-batched: what llama.cpp's llama-batched-bench measures, of this engine: B sequences of random tokens, each with a
- * prompt of its own, prefilled and then decoded together. One line of JSON with the peer's keys. */
+/* trimtab-batched: measures this engine as llama.cpp's llama-batched-bench measures its own: B sequences of random
+ * tokens, each with a prompt of its own, prefilled and then decoded together. Prints one line of JSON with the peer's
+ * keys. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +60,7 @@ static int parse(struct arguments *a, int argc, char **argv)
 	return a->model && optind == argc && a->n_generate > 1 ? EXIT_OK : EXIT_USAGE;
 }
 
-/* As the peer does: a prompt of 16 tokens, which brings the model's file and some of the memory into being. */
+/* As the peer does: a prompt of 16 tokens, which makes the model's file and some of the other memory resident. */
 static int warm_up(struct run *run, struct tt_error *err)
 {
 	int32_t ids[16] = {0};
@@ -89,7 +90,7 @@ static int submit(struct run *run, struct tt_error *err)
 			run->ids[k] = (int32_t)(tt_bench_draw(&seed) % vocab);
 		options.ids = run->ids;
 		options.n_ids = a->n_prompt;
-		options.max_tokens = a->n_generate + 1; /* the first one comes with the prompt */
+		options.max_tokens = a->n_generate + 1; /* the first token comes with the prompt */
 		options.ignore_eos = true;
 		TT_TRY(tt_request_submit(&run->requests[i], run->engine, &options, err));
 	}
@@ -113,12 +114,12 @@ static int step_until(struct run *run, size_t n, size_t *generated, struct tt_er
 	}
 }
 
-/* Multiply-adds of the products for one token; with_logits: of one that is sampled. */
+/* Multiply-adds of the products for one token; with_logits: for a token that is sampled. */
 static double mul_adds(const struct tt_engine *engine, bool with_logits)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	double vocab = (double)info->vocab_size * info->hidden_size;
-	return (double)info->n_parameters - vocab + (with_logits ? vocab : 0); /* of a tied embedding */
+	return (double)info->n_parameters - vocab + (with_logits ? vocab : 0); /* for a tied embedding */
 }
 
 static int peak(const struct run *run, double *mul_adds_a_second, struct tt_error *err)
@@ -130,8 +131,8 @@ static int peak(const struct run *run, double *mul_adds_a_second, struct tt_erro
 	return TT_OK;
 }
 
-/* The rows that were prefilled first decode while the others are: what they generated then counts as prefill's time and
- * nobody's tokens, so that decoding is timed with all rows. */
+/* Rows that were prefilled first decode while the others are prefilled. The time of those tokens counts as prefill, and
+ * the tokens count nowhere, so that decoding is timed with all rows. */
 static int measure(struct run *run, struct tt_error *err)
 {
 	const struct arguments *a = &run->arguments;
@@ -149,7 +150,7 @@ static int measure(struct run *run, struct tt_error *err)
 	double begun = tt_now();
 	TT_TRY(step_until(run, 1, &first, err));
 	double prefilled = tt_now();
-	/* Until the row that is furthest ahead would end: all rows take part in every step that is timed. */
+	/* Until the row that is furthest ahead would end, so that all rows take part in every step that is timed. */
 	size_t furthest = 0;
 	for (unsigned i = 0; i < a->n_rows; i++) {
 		size_t has = tt_request_n_generated(run->requests[i]);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""This program beside llama.cpp's llama-batched-bench, on the same file, threads and lengths, in turn, so that a slow moment of
-the machine meets both: speed, peak memory, and the share of the machine's multiply-adds that the products come to.
+"""Compares this program with llama.cpp's llama-batched-bench, with the same file, threads and lengths: speed, peak
+memory, and the share of the machine's multiply-adds that the products reach. The two run in turn, so that a slow moment
+of the machine hits both.
 
     batched.py TRIMTAB-BATCHED LLAMA-BATCHED-BENCH MODEL [--rounds 9] [--threads N] [--case ROWS,PROMPT,GENERATE]...
 """
@@ -16,7 +17,7 @@ NAMES = {"trimtab, kv f32": [], "trimtab, kv f16": ["--kv-f16"], "llama.cpp": No
 
 
 def run(command):
-    """The program's line of JSON, with its peak memory beside."""
+    """Runs a program; returns its line of JSON, with its peak memory added."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=out, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
@@ -34,19 +35,21 @@ def command_of(name, arguments, rows, prompt, generate):
     if name == "llama.cpp":
         return [arguments.theirs, "-m", arguments.model, "-c", str(rows * (prompt + generate)), *lengths,
                 "-t", threads, "-tb", threads, "--output-format", "jsonl"]
-    return [arguments.ours, "--model", arguments.model, "--threads", threads, *("-" + word if word in ("-npp", "-ntg", "-npl")
-            else word for word in lengths), *NAMES[name]]
+    ours = ("-" + word if word in ("-npp", "-ntg", "-npl") else word for word in lengths)
+    return [arguments.ours, "--model", arguments.model, "--threads", threads, *ours, *NAMES[name]]
 
 
 def show(key, unit, runs, better):
-    """One line a program: the median, all values, and the median of the ratios within a round."""
+    """One line for each program: the median, all values, and the median of the ratios within a round."""
     for name, values in ((name, [run[key] for run in runs[name]]) for name in runs):
         line = f"  {name:16} {statistics.median(values):9.1f} {unit}   " + " ".join(f"{v:.1f}" for v in values)
         if name != "llama.cpp":
             ratios = [a / b[key] for a, b in zip(values, runs["llama.cpp"])]
-            line += f"   {statistics.median(ratios):.2f} times llama.cpp ({min(ratios):.2f} to {max(ratios):.2f}, {better})"
+            line += f"   {statistics.median(ratios):.2f} times llama.cpp "
+            line += f"({min(ratios):.2f} to {max(ratios):.2f}, {better})"
             if f"share_{key}" in runs[name][0]:
-                line += f"; {100 * statistics.median(run[f'share_{key}'] for run in runs[name]):.0f}% of the multiply-add peak"
+                share = statistics.median(run[f"share_{key}"] for run in runs[name])
+                line += f"; {100 * share:.0f}% of the multiply-add peak"
         print(line)
 
 
@@ -65,7 +68,7 @@ def main():
               f"load {os.getloadavg()[0]:.2f}", flush=True)
         runs = {name: [] for name in NAMES}
         for i in range(arguments.rounds):
-            for name in list(NAMES) if i % 2 else reversed(NAMES):  # each comes first as often as the other
+            for name in list(NAMES) if i % 2 else reversed(NAMES):  # each is first equally often
                 runs[name].append(run(command_of(name, arguments, rows, prompt, generate)))
         print(" prefill")
         show("speed_pp", "tokens/s", runs, "more is better")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Decodes with a plain PyTorch module of a dummy model's shapes: Llama-style, random bf16 weights, SDPA, a static key-value
-cache. Eager with and without forward hooks that add a vector to every block's output, and CUDA-graphed without: what
-gpu-check puts beside trimtab's figures.
+"""Decodes with a plain PyTorch module of a dummy model's shapes: Llama-style, random bf16 weights, SDPA, a static
+key-value cache. It runs eager with and without forward hooks that add a vector to every block's output, and
+CUDA-graphed without them. gpu-check shows the times beside trimtab's.
 
     torch_decode.py [--model NAME]... [--batch N]... [--seconds N] [--tiny] [--json FILE]
 
@@ -55,15 +55,15 @@ class Block(nn.Module):
             (self.heads, self.kv_heads, self.kv_heads), 1)
         self.keys.index_copy_(2, position, self.rotate(k, cosine, sine))
         self.values.index_copy_(2, position, v)
-        x = functional.scaled_dot_product_attention(self.rotate(q, cosine, sine), self.keys, self.values, attn_mask=mask,
-                                                    is_causal=mask is None, enable_gqa=True)
+        x = functional.scaled_dot_product_attention(self.rotate(q, cosine, sine), self.keys, self.values,
+                                                    attn_mask=mask, is_causal=mask is None, enable_gqa=True)
         h = h + self.o(x.transpose(1, 2).reshape(batch, n, -1))
         gate, up = self.gate_up(rms_norm(h, self.ffn_norm)).chunk(2, -1)
         return h + self.down(functional.silu(gate) * up)
 
 
 class Model(nn.Module):
-    """Rows that all stand at the same position, which lies on the device: a graph can be captured."""
+    """All rows are at the same position, which is kept on the device so that a graph can be captured."""
 
     def __init__(self, shape, batch, length, device):
         super().__init__()
@@ -103,7 +103,7 @@ class Timer:
             return (time.perf_counter() - began) / n
 
     def group(self, name, tokens, calls, baseline):
-        """Cases in turn, round by round, as bench/harness.h does; ratios within a round."""
+        """Runs the cases in turn, round by round, as bench/harness.h does; ratios are within a round."""
         samples = {case: [] for case in calls}
         for call in calls.values():
             self.sample(*call, 2)
@@ -135,14 +135,14 @@ def steered(blocks, vectors):
 
 
 def arms(model, call):
-    """What is timed, each with the context it runs in."""
+    """The calls to be timed, each with the context it runs in."""
     vectors = [torch.randn_like(block.attn_norm) for block in model.blocks]
     return {"eager": (call, contextlib.nullcontext),
             "eager, hooks at all layers": (call, lambda: steered(model.blocks, vectors))}
 
 
 def graphed(call):
-    """The call captured as a CUDA graph."""
+    """Captures the call as a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

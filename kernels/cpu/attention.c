@@ -1,5 +1,5 @@
-/* Attention: neighbouring tokens of a sequence and the heads of one key head make a block that reads keys and values
- * once. A block's splits run one after the other, or, when there are too few blocks for the threads, side by side with
+/* Attention. Contiguous tokens of a sequence and the heads of one key head make a block that reads keys and values
+ * once. A block's splits run one after the other or, when there are too few blocks for the threads, in parallel with
  * the results merged in the same order: the bits are the same. */
 #include <string.h>
 
@@ -11,14 +11,14 @@ enum { JOBS_A_THREAD = 4 };
 
 struct block {
 	uint32_t first, n_tokens;
-	uint32_t first_split, n_splits; /* that any of its tokens sees */
-	uint32_t partial;               /* index of its first split in the list of all */
+	uint32_t first_split, n_splits; /* the splits that any of its tokens sees */
+	uint32_t partial;               /* index of its first split in the list of all splits */
 };
 
 struct plan {
 	struct block *blocks; // [n_blocks]
 	uint32_t n_blocks, group, most_rows;
-	uint32_t n_partials; /* splits of all blocks, one key head */
+	uint32_t n_partials; /* splits of all blocks, for one key head */
 	size_t width;
 	uint64_t n_mul_adds;
 };
@@ -112,7 +112,7 @@ struct attention_job {
 	uint32_t n_threads;
 };
 
-/* What a thread will most likely run behind job: the others take those in between. */
+/* The block that a thread will most likely run after job: the other threads take those in between. */
 static bool next_block(const struct attention_job *all, uint32_t job, struct tt_cpu_queries *next)
 {
 	uint32_t n_kv_heads = all->args->config->n_kv_heads;
@@ -123,7 +123,7 @@ static bool next_block(const struct attention_job *all, uint32_t job, struct tt_
 	return true;
 }
 
-/* One block and key head, its splits one after the other. */
+/* One block and key head, its splits in order. */
 static void run_block(void *context, uint32_t job, uint32_t thread)
 {
 	const struct attention_job *all = context;
@@ -159,7 +159,7 @@ static const struct block *split_queries(const struct attention_job *all, uint32
 	return block;
 }
 
-/* One split and key head, kept in partials. */
+/* One split and key head; the result stays in partials. */
 static void run_split(void *context, uint32_t job, uint32_t thread)
 {
 	const struct attention_job *all = context;

@@ -1,4 +1,4 @@
-/* The AVX2, FMA and F16C body; this file and body_avx512.c alone are compiled for more than the compiler's target. */
+/* The AVX2, FMA and F16C body. Only this file and body_avx512.c are compiled for more than the compiler's target. */
 #include "kernels/cpu/body.h"
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)

@@ -1,5 +1,5 @@
-/* The body that rounds to bf16 where the CUDA kernels do: the inputs of products, attention's weights, and what is kept
- * between ops. */
+/* The body that rounds to bf16 where the CUDA kernels do: the inputs of products, attention's weights, and all that is
+ * kept between ops. */
 #define TT_CPU_BF16
 #include "kernels/cpu/body.inc"
 

@@ -1,4 +1,4 @@
-/* The backend: its table, memory, threads, and the body that fits the machine. */
+/* The backend: its table of functions, memory, threads, and the choice of the body that fits the machine. */
 #define _GNU_SOURCE /* sched_getaffinity, madvise */
 #include "kernels/cpu/cpu.h"
 
@@ -13,9 +13,9 @@
 
 enum { MAX_THREADS = 1024, CACHE_LINE = 64, HUGE_PAGE = 1 << 21 };
 
-/* Zeroed. Large memory is fresh from the system: a page costs nothing until it is touched. Huge pages where the system gives
- * them, since the keys of a batch lie all over the KV pages: attention 12.3 to 11.0 ms in a step of 32 rows. In front of what
- * is handed out lies the address to free. */
+/* Zeroed. Large memory is fresh from the system, so that a page costs nothing until it is touched. Huge pages where the
+ * system gives them, because the keys of a batch are scattered over the KV pages: they took attention from 12.3 to 11.0
+ * ms in a step of 32 rows. The word before the returned memory holds the address to free. */
 static int cpu_allocate(struct tt_backend *backend, void *out_pointer, size_t count, size_t size, struct tt_error *err)
 {
 	size_t bytes, room, alignment;
@@ -30,7 +30,8 @@ static int cpu_allocate(struct tt_backend *backend, void *out_pointer, size_t co
 	uintptr_t start = (uintptr_t)block + sizeof block;
 	char *memory = block + sizeof block + (alignment - start % alignment) % alignment;
 	if (bytes >= HUGE_PAGE)
-		(void)madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a wish: refused, it is slower */
+		/* only a hint: without it all is slower */
+		(void)madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 	memcpy(memory - sizeof block, &block, sizeof block);
 	memcpy(out_pointer, &memory, sizeof memory);
 	return TT_OK;
@@ -95,7 +96,7 @@ static int cpu_upload(struct tt_backend *backend, void *to, const void *from, si
 	return TT_OK;
 }
 
-/* Matrices are used as they lie in the file, but by the twin. */
+/* Matrices are used as they are in the file, except by the twin. */
 static int cpu_load(struct tt_backend *backend, struct tt_model *host, const struct tt_limits *limits,
 	const struct tt_model **out, struct tt_error *err)
 {
@@ -126,8 +127,8 @@ static int cpu_begin(struct tt_backend *backend, const struct tt_step_plan *step
 	return TT_OK;
 }
 
-/* The ops have run. With steps in flight the next one writes where this one did, so what the host has yet to read is put
- * aside; a step that wants captured rows or logits is never followed before it is finished. */
+/* The ops have run. With steps in flight the next step writes where this one did, so results that the host has yet to
+ * read are copied aside. A step that wants captured rows or logits is always finished before the next begins. */
 static int cpu_end(struct tt_backend *backend, const struct tt_step_plan *step, const struct tt_results *outputs,
 	struct tt_error *err)
 {
@@ -156,7 +157,7 @@ static int cpu_finish(struct tt_backend *backend, struct tt_results *results, st
 	return TT_OK;
 }
 
-/* NULL where this machine cannot run it. Every processor with AVX2 has F16C, which not every compiler's list of names knows. */
+/* NULL where this machine cannot run it. Every processor with AVX2 has F16C, a name that not every compiler knows. */
 static const struct tt_cpu_body *machine_body(enum tt_cpu_body_choice choice)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -181,7 +182,7 @@ static const struct tt_cpu_body *best_body(void)
 	return body ? body : machine_body(TT_CPU_BODY_PORTABLE);
 }
 
-/* Those this process may run on, not those the machine has. */
+/* The cores that this process may run on, not all that the machine has. */
 static uint32_t n_cores(void)
 {
 	cpu_set_t set;

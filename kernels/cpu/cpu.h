@@ -9,16 +9,17 @@
 
 /* Scratch kept between calls and grown when a step needs more. */
 enum tt_cpu_scratch {
-	TT_CPU_SCRATCH_X,        /* inputs of a product: normalised, gathered or padded rows */
-	TT_CPU_SCRATCH_Y,        /* outputs of a product that go further */
-	TT_CPU_SCRATCH_ROTATION, /* by each of two lists of frequencies, for models whose layers have one or the other */
+	TT_CPU_SCRATCH_X, /* inputs of a product: normalised, gathered or padded rows */
+	TT_CPU_SCRATCH_Y, /* outputs of a product that are processed further */
+	/* one for each of two lists of frequencies: layers of some models use one or the other */
+	TT_CPU_SCRATCH_ROTATION,
 	TT_CPU_SCRATCH_ROTATION_SECOND,
 	TT_CPU_SCRATCH_STEP, /* the narrowed step, and which tokens it kept */
 	TT_CPU_SCRATCH_KEPT,
 	TT_CPU_SCRATCH_BLOCKS,  /* attention's list of query blocks */
 	TT_CPU_SCRATCH_PARTIAL, /* attention's splits that wait to be merged */
 	TT_CPU_SCRATCH_THREADS, /* each thread's own */
-	TT_CPU_SCRATCH_RESULTS, /* of steps that are not the last, and the one behind it */
+	TT_CPU_SCRATCH_RESULTS, /* results of steps whose successor may already run, one copy for each of two steps */
 	TT_CPU_SCRATCH_RESULTS_ODD,
 	TT_CPU_N_SCRATCH
 };
@@ -36,13 +37,14 @@ struct tt_cpu {
 	struct tt_config config;
 	struct tt_results finished[2]; /* of the steps that have ended, a ring */
 	uint64_t n_ended, n_finished;
-	struct { /* what TT_CPU_SCRATCH_ROTATION and the one behind it hold; rotation.c */
+	struct { /* what TT_CPU_SCRATCH_ROTATION and TT_CPU_SCRATCH_ROTATION_SECOND hold; see rotation.c */
 		const float *from;
 		uint32_t n_tokens, n_pairs;
 	} rotation[2];
 };
 
-/* BF16: tt_cpu_open_bf16. Its load rounds every matrix; pages may be of any type, what is appended is rounded first. */
+/* TT_CPU_BODY_BF16 is tt_cpu_open_bf16: its load rounds every matrix. Pages may be of any type; numbers are rounded
+ * before they are appended. */
 enum tt_cpu_body_choice {
 	TT_CPU_BODY_BEST,
 	TT_CPU_BODY_AVX512,
@@ -51,14 +53,15 @@ enum tt_cpu_body_choice {
 	TT_CPU_BODY_BF16
 };
 
-/* tt_cpu_open with a chosen body, for tests; TT_ERR_UNSUPPORTED where the machine lacks it. */
+/* tt_cpu_open with a chosen body, for tests; TT_ERR_UNSUPPORTED where the machine cannot run it. */
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err);
 
-/* At least count * size bytes, aligned to 64; what was in it may be gone. */
+/* At least count * size bytes of scratch memory, aligned to 64; its former content may be lost. */
 int tt_cpu_scratch(struct tt_cpu *cpu, enum tt_cpu_scratch which, size_t count, size_t size, void *out_pointer,
 	struct tt_error *err);
 
-/* A thread's own part of TT_CPU_SCRATCH_THREADS: n floats for each thread, apart by whole cache lines. */
+/* Each thread's own part of TT_CPU_SCRATCH_THREADS: thread i has n floats at *out + i * *stride, whole cache lines
+ * apart. */
 int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *stride, struct tt_error *err);
 
 /* cos and sin of position * inverse frequency for every token of the step, [n_tokens][2][n_pairs]. Kept until the
@@ -66,30 +69,32 @@ int tt_cpu_thread_scratch(struct tt_cpu *cpu, size_t n, float **out, size_t *str
 int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step_plan *step, const float *inverse_frequencies,
 	uint32_t n_pairs, const float **out, struct tt_error *err);
 
-/* The threads for an op of so many multiply-adds: NULL, the caller alone, where it takes no longer than waking them. */
+/* The threads for an op of n_mul_adds multiply-adds. NULL means the caller alone: the op takes no longer than waking
+ * them. */
 static inline struct tt_threads *tt_cpu_threads_for(const struct tt_cpu *cpu, uint64_t n_mul_adds)
 {
 	return n_mul_adds < (uint64_t)1 << 17 ? NULL : cpu->threads;
 }
 
-/* An output that a CUDA kernel would store as bf16. */
+/* Rounds, in place, an output that a CUDA kernel would store as bf16. */
 static inline void tt_cpu_keep(const struct tt_cpu_body *body, float *x, size_t n)
 {
 	if (body->keep)
 		body->keep(x, n);
 }
 
-/* The twin's load: a copy of the model whose matrices are bf16. */
+/* The twin's load: a copy of the model with bf16 matrices. */
 int tt_cpu_load_bf16(const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
 void tt_cpu_unload_bf16(const struct tt_model *loaded); /* NULL is fine */
 
-/* Rows of light work that make a job. */
+/* How many rows of light work make a job. */
 enum { TT_CPU_ROWS_A_JOB = 16 };
 
 /* h = steer(h) for one token; scratch is [hidden]. norms is [2] or NULL. */
 void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args *args, uint32_t token, float *scratch);
 
-/* The ten rounds of Philox4x32: four random words from a counter and a key. */
+/* The ten rounds of Philox4x32 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011): four random words
+ * from a counter and a key. */
 void tt_cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /* One draw from weights[n] (each 0..1, the largest 1) cut down to the plan's top-k, top-p and min-p; uniform is in
@@ -101,6 +106,7 @@ struct tt_cpu_candidate {
 uint32_t tt_cpu_draw(const struct tt_sample_plan *plan, const float *weights, uint32_t n, double uniform,
 	struct tt_cpu_candidate *scratch);
 
+/* One function for each op; the signatures are struct tt_backend's. */
 int tt_cpu_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 int tt_cpu_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
 int tt_cpu_narrow(struct tt_backend *, const struct tt_narrow_args *, struct tt_error *);

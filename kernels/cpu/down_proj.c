@@ -1,4 +1,5 @@
-/* h = steer(h + ffn * w_down^T + bias), the product normalised where the layer has a norm for it, and the capture of what comes out. */
+/* h = steer(h + ffn * w_down^T + bias), the product normalised where the layer has a norm for it; then the output is
+ * captured. */
 #include <string.h>
 
 #include "base/fail.h"
@@ -31,7 +32,8 @@ static void steer_rows(void *context, uint32_t job, uint32_t thread)
 	}
 }
 
-/* Whether any token is steered, captured or told its norms: in an unsteered step none is, and no thread need be woken. */
+/* Whether any token is steered, captured or asked for norms. In an unsteered step none is, and no thread need be
+ * woken. */
 static bool steers(const struct tt_down_proj_args *args)
 {
 	const uint16_t *rows = tt_step_coef_rows(args->step);

@@ -1,4 +1,4 @@
-/* A draw from a distribution that is cut to its likeliest tokens, without sorting what the cuts drop. */
+/* A draw from a distribution that is cut to its likeliest tokens, without sorting the tokens that the cuts drop. */
 #include <stdlib.h>
 
 #include "kernels/cpu/cpu.h"
@@ -12,7 +12,8 @@ static int compare(const void *left, const void *right)
 	return a->id < b->id ? -1 : a->id > b->id;
 }
 
-/* Moves the count likeliest of candidates[n] to the front, in any order (Hoare's selection, the middle as pivot). */
+/* Moves the count likeliest of candidates[n] to the front, in any order (Hoare's selection, with the middle as
+ * pivot). */
 static void select_front(struct tt_cpu_candidate *candidates, uint32_t n, uint32_t count)
 {
 	int64_t low = 0, high = (int64_t)n - 1, target = (int64_t)count - 1;
@@ -39,7 +40,7 @@ static void select_front(struct tt_cpu_candidate *candidates, uint32_t n, uint32
 	}
 }
 
-/* The candidates that weigh at least floor; NaN, which compares false, is not among them. */
+/* The candidates that weigh at least floor. A NaN, which compares false, is not among them. */
 static uint32_t gather(const float *weights, uint32_t n, float floor, struct tt_cpu_candidate *out)
 {
 	uint32_t count = 0;
@@ -57,7 +58,7 @@ static double total(const struct tt_cpu_candidate *candidates, uint32_t n)
 	return sum;
 }
 
-/* The fewest of the sorted candidates that hold share of sum; at least one. */
+/* The fewest of the sorted candidates that hold that share of sum; at least one. */
 static uint32_t nucleus(const struct tt_cpu_candidate *sorted, uint32_t n, double sum, double share)
 {
 	double held = 0;
@@ -74,7 +75,7 @@ uint32_t tt_cpu_draw(const struct tt_sample_plan *plan, const float *weights, ui
 	float floor = plan->sampling.min_p > 0 ? plan->sampling.min_p : 0,
 	      share = plan->sampling.top_p > 0 ? plan->sampling.top_p : 0;
 	floor = floor < 1 ? floor : 1; /* the largest weight is 1, and stays */
-	/* top-k and top-p need the order, so min-p comes behind them; alone it needs none. */
+	/* top-k and top-p need the sorted order, so min-p comes after them; alone it needs none. */
 	uint32_t count = gather(weights, n, by_count || by_share ? 0 : floor, scratch);
 	if (by_count && plan->sampling.top_k < count) {
 		select_front(scratch, count, plan->sampling.top_k);
@@ -82,7 +83,8 @@ uint32_t tt_cpu_draw(const struct tt_sample_plan *plan, const float *weights, ui
 	}
 	if (by_share) {
 		double sum = total(scratch, count);
-		/* What weighs less than this has together less than 1 - top_p of the sum: never in the nucleus. */
+		/* All candidates lighter than this together weigh less than 1 - top_p of the sum: they are never in the
+		 * nucleus. */
 		float least = (float)((1 - (double)share) * sum / count * 0.999);
 		uint32_t kept = 0;
 		for (uint32_t i = 0; i < count; i++)

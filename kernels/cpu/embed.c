@@ -1,4 +1,4 @@
-/* h = embedding[token], times embedding_scale where the model has one */
+/* h = embedding[token], times embedding_scale where the model has one. */
 #include "base/fail.h"
 #include "kernels/cpu/cpu.h"
 
@@ -11,7 +11,7 @@ int tt_cpu_embed(struct tt_backend *backend, const struct tt_embed_args *args, s
 	float scale = args->config->embedding_scale;
 	for (uint32_t t = 0; t < args->step->n_tokens; t++) {
 		int32_t id = tokens[t] < 0 && args->sampled ? args->sampled[-1 - tokens[t]].token : tokens[t];
-		if ((uint32_t)id >= m->n_out) /* negative ones too */
+		if ((uint32_t)id >= m->n_out) /* rejects negative ids too */
 			return tt_fail(err, TT_ERR_ARGUMENT, "token %d is not one of the model's %u", id, m->n_out);
 		float *row = args->h + (size_t)t * m->n_in;
 		cpu->body->dequantise(m->type, (const uint8_t *)m->data + (size_t)id * row_bytes, row, m->n_in);

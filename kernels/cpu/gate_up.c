@@ -1,5 +1,5 @@
-/* ffn = silu(gate) * up, or gelu(gate) * up, of the normalised h. A job makes the same outputs of both, so that gate is still near when up
- * needs it. */
+/* ffn = silu(gate) * up, or gelu(gate) * up, of the normalised h. A job computes the same outputs of both products, so
+ * that gate is still in the cache when up needs it. */
 #include "base/fail.h"
 #include "kernels/cpu/jobs.h"
 

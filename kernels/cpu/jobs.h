@@ -1,10 +1,10 @@
-/* What ops are made of: norms, products cut into jobs for the threads, the residual. */
+/* The parts that ops are made of: norms, products cut into jobs for the threads, the residual. */
 #ifndef KERNELS_CPU_JOBS_H
 #define KERNELS_CPU_JOBS_H
 
 #include "kernels/cpu/cpu.h"
 
-/* x = rmsnorm(h) * weight for the rows of h, or for those that samples name. */
+/* x = rmsnorm(h) * weight for the rows of h, or for those that samples names. */
 struct tt_cpu_norm {
 	const float *h;                       // [n_tokens][hidden]
 	const struct tt_sample_plan *samples; // [n_rows], or NULL: row i of h
@@ -13,16 +13,16 @@ struct tt_cpu_norm {
 	uint32_t hidden, n_rows;
 	float *x; // out [n_rows][hidden padded]
 };
-int tt_cpu_norm(struct tt_cpu *cpu, struct tt_cpu_norm *norm, struct tt_error *err); /* makes x, as scratch */
+int tt_cpu_norm(struct tt_cpu *cpu, struct tt_cpu_norm *norm, struct tt_error *err); /* allocates x, as scratch */
 
 /* The products of an op, cut into jobs for threads. */
 enum { TT_CPU_MAX_PRODUCTS = 3 };
 struct tt_cpu_jobs {
 	const struct tt_cpu_product *products[TT_CPU_MAX_PRODUCTS];
-	const struct tt_cpu_product
-		*then[TT_CPU_MAX_PRODUCTS]; /* run on the same outputs by the same thread, or NULL */
+	/* then[i] runs on the same output rows as products[i], on the same thread; or NULL */
+	const struct tt_cpu_product *then[TT_CPU_MAX_PRODUCTS];
 	uint32_t n_products;
-	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows a job, jobs */
+	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows in a job; jobs */
 	uint32_t total_jobs, n_threads;
 	struct tt_threads *threads; /* NULL where the work is too little for them */
 	const struct tt_cpu_body *body;
@@ -30,16 +30,17 @@ struct tt_cpu_jobs {
 	size_t scratch_stride;
 };
 
-/* Fills everything behind n_products, and makes room for the scratch: at least n_scratch floats a thread. */
+/* Fills every member after n_products, and allocates the scratch: at least n_scratch floats a thread. */
 int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err);
 
+/* Runs all jobs of a plan and returns when they are done. */
 void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs);
 
-/* x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */
+/* Gives x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */
 int tt_cpu_pad(
 	struct tt_cpu *cpu, const float *x, uint32_t n_rows, uint32_t n, const float **out, struct tt_error *err);
 
-/* h += x * matrix^T + bias, normalised by post_norm before it is added where that is not NULL. */
+/* h += x * matrix^T + bias; the product is normalised by post_norm first where that is not NULL. */
 struct tt_cpu_residual {
 	const struct tt_matrix *matrix;
 	const float *bias;      // [n_out], or NULL

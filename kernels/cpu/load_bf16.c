@@ -1,4 +1,4 @@
-/* A model as the CUDA backend holds it: every matrix rounded to bf16. Vectors are the host's own. */
+/* A model as the CUDA backend holds it: every matrix rounded to bf16. Vectors are shared with the host's model. */
 #include <stdlib.h>
 
 #include "base/fail.h"
@@ -11,7 +11,7 @@ static int round_matrix(struct tt_matrix *m, struct tt_error *err)
 	size_t row_bytes = tt_type_row_bytes(m->type, m->n_in);
 	uint16_t *to;
 	float *row;
-	m->data = NULL; /* whatever fails, what is left is the copy's own */
+	m->data = NULL; /* so that after any failure only the copy's own memory is released */
 	if (!from)
 		return TT_OK;
 	TT_TRY(tt_alloc(&row, m->n_in, sizeof *row, err));

@@ -1,4 +1,4 @@
-/* The rows that are read again behind the last layer's keys and values. */
+/* Moves the rows that are still needed after the last layer's keys and values to the front. */
 #include <string.h>
 
 #include "base/fail.h"

@@ -1,4 +1,4 @@
-/* The norm in front of a product, for all rows of a step. */
+/* The norm before a product, for all rows of a step. */
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cpu/jobs.h"

@@ -1,5 +1,5 @@
-/* Products cut into jobs: a job is some output rows of one matrix, for all token rows. Which thread takes it and how
- * many rows it has changes no bit. */
+/* Products cut into jobs: a job is some output rows of one matrix, for all token rows. Neither the thread that takes a
+ * job nor its number of rows changes a bit. */
 #include <string.h>
 
 #include "base/fail.h"
@@ -7,9 +7,9 @@
 #include "kernels/cpu/jobs.h"
 
 enum {
-	KEPT_FLOATS = 1 << 15,     /* a job's weights as f32: 128 KiB; with twice as much 32 rows took 4% longer */
-	JOBS_A_THREAD = 4,         /* so that a thread that is held up does not hold up the others */
-	ONE_ROW_WEIGHTS = 1 << 15, /* the least for a job of one row, about 2 us of work */
+	KEPT_FLOATS = 1 << 15,     /* a job's weights as f32: 128 KiB; with twice as much, 32 rows took 4% longer */
+	JOBS_A_THREAD = 4,         /* so that a thread that is delayed does not delay the others */
+	ONE_ROW_WEIGHTS = 1 << 15, /* the least weights for a job of one row: about 2 us of work */
 };
 
 /* The multiple of a tile from most / 2 to most that leaves the busiest thread the least to do. */

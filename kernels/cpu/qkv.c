@@ -16,7 +16,7 @@ struct rotate_job {
 	size_t stride;
 };
 
-/* One head over its root mean square, times weight, in place. */
+/* Divides one head by its root mean square and multiplies it by weight, in place. */
 static void norm_head(const struct tt_cpu_body *body, const float *weight, float eps, float *x, uint32_t n)
 {
 	float scale = 1.0f / sqrtf(body->dot(x, x, n) / (float)n + eps);
@@ -43,7 +43,8 @@ static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *arg
 	}
 }
 
-/* Where a token's keys and values go: seldom near, and the query's heads are rotated meanwhile. */
+/* Prefetches the places of a token's keys and values: they are seldom in the cache, and the query's heads are rotated
+ * meanwhile. */
 static void fetch_rows(const struct tt_qkv_args *args, size_t at, size_t page_size)
 {
 	size_t element = tt_kv_element_bytes(args->kv->type), n_bytes = args->config->head_dim * element;

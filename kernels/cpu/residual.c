@@ -1,4 +1,5 @@
-/* What attention and feed-forward end with: a product that is added to the residual, normalised first in some models. */
+/* The end of attention and of the feed-forward part: a product that is added to the residual, normalised first in some
+ * models. */
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cpu/jobs.h"

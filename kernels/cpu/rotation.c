@@ -1,5 +1,5 @@
-/* The angles of rotary position embedding: the f32 product position * inverse frequency, as Hugging Face has it, and
- * the cosine and sine of that, from double so that they are right to the last bit on every machine. */
+/* The angles of rotary position embedding: the f32 product position * inverse frequency, as in Hugging Face, and its
+ * cosine and sine, computed in double so that they are right to the last bit on every machine. */
 #include <math.h>
 #include <string.h>
 
@@ -40,12 +40,13 @@ int tt_cpu_rotation(struct tt_cpu *cpu, const struct tt_step_plan *step, const f
 	if (!tt_mul_size(n_tokens, n_pairs, &n_angles) || !tt_mul_size(n_angles, 2, &floats) ||
 		!tt_add_size(floats, (size_t)n_tokens + n_pairs, &floats))
 		return tt_fail(err, TT_ERR_MEMORY, "rotations of %u tokens do not fit", n_tokens);
-	/* A list of frequencies has its own place, so that layers that take turns do not push each other out. */
+	/* Each list of frequencies has a place of its own, so that layers that alternate between two do not evict each
+	 * other's. */
 	int place = cpu->rotation[0].from && cpu->rotation[0].from != inverse_frequencies;
 	enum tt_cpu_scratch scratch = place ? TT_CPU_SCRATCH_ROTATION_SECOND : TT_CPU_SCRATCH_ROTATION;
 	bool enough = floats * sizeof *memory <= cpu->scratch[scratch].bytes;
 	TT_TRY(tt_cpu_scratch(cpu, scratch, floats, sizeof *memory, &memory, err));
-	/* Behind the angles stand the positions and frequencies that they were made from. */
+	/* After the angles come the positions and frequencies that they were made from. */
 	float *kept_frequencies = memory + 2 * n_angles;
 	float *kept_positions = kept_frequencies + n_pairs;
 	*out = memory;

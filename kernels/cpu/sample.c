@@ -1,7 +1,7 @@
 /* From logits to a token and its log-probability.
  *
- * Temperature comes first, then top-k, top-p and min-p, Hugging Face's order: top-p is a share of what top-k left. The
- * log-probabilities are the model's own: of the logits as they came, nothing cut. */
+ * Temperature comes first, then top-k, top-p and min-p, in Hugging Face's order: top-p is a share of what top-k left.
+ * The log-probabilities are the model's own: of the logits as they came, with nothing cut. */
 #include <math.h>
 
 #include "base/fail.h"
@@ -26,7 +26,7 @@ void tt_cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ou
 	out[3] = d;
 }
 
-/* [0, 1) with 53 bits, from nothing but the seed and the counter. */
+/* A number in [0, 1) with 53 bits, from nothing but the seed and the counter. */
 static double uniform(uint64_t seed, uint64_t counter)
 {
 	const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};

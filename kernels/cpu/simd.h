@@ -1,6 +1,6 @@
-/* Eight f32 lanes, as AVX2 registers or as plain C: the same operations, each rounded once, so that all bodies give
- * the same bits. And vw, the lanes of as many outputs as one register holds: two with AVX-512, else one. Only for the sources
- * that are compiled once for each body (*.inc). */
+/* v8: eight f32 lanes, as an AVX2 register or as plain C. The operations are the same and each rounds once, so that all
+ * bodies give the same bits. vw: the lanes of as many outputs as one register holds, which is two with AVX-512 and else
+ * one. Only for the sources that are compiled once for each body (*.inc). */
 #ifndef KERNELS_CPU_SIMD_H
 #define KERNELS_CPU_SIMD_H
 
@@ -12,7 +12,7 @@
 #include "kernels/cpu/body.h"
 #include "weights/quant.h"
 
-/* Tiles stay in registers only when everything below them is inlined with its constants. */
+/* Tiles stay in registers only when everything that they call is inlined with its constants. */
 #define INLINE static inline __attribute__((always_inline, unused))
 
 enum { LANES = 8 };
@@ -23,7 +23,7 @@ enum { LANES = 8 };
 #include "kernels/cpu/simd_portable.h"
 #endif
 
-/* The first n < 8 elements, zeros behind them. */
+/* The first n < 8 elements, then zeros. */
 INLINE v8 v8_load_part(const float *p, size_t n)
 {
 	float padded[LANES] = {0};
@@ -38,12 +38,12 @@ INLINE void v8_store_part(float *p, v8 a, size_t n)
 	memcpy(p, padded, n * sizeof *p);
 }
 
-/* FEW_ROWS: of tokens, whose products unpack weights in registers. ROW_TILE and VALUE_ROWS: in a register tile, at most, of
- * product.inc and attention.inc. WIDE: groups of eight lanes in a vw. */
+/* FEW_ROWS: the most token rows whose products unpack weights in registers. ROW_TILE and VALUE_ROWS: the most rows of a
+ * register tile, in product.inc and in attention.inc. WIDE: groups of eight lanes in a vw. */
 #ifdef TT_CPU_AVX512
 #include "kernels/cpu/simd_avx512.h"
 #define FEW_ROWS 4
-#define ROW_TILE 6 /* with eight outputs: 24 sums, 4 weights, 1 row of 32 registers */
+#define ROW_TILE 6 /* with eight outputs: 24 sums, 4 weights and 1 row, of 32 registers */
 #define VALUE_ROWS 6
 #define WIDE 2
 #else
@@ -52,11 +52,11 @@ INLINE void v8_store_part(float *p, v8 a, size_t n)
 #else
 #define FEW_ROWS 0
 #endif
-#define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows, 1 weight of 16 registers */
+#define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows and 1 weight, of 16 registers */
 #define VALUE_ROWS 3
 #define WIDE 1
 
-/* d * (nibble - bias) + m of the low nibbles of eight bytes and of the high ones. */
+/* d * (nibble - bias) + m, for the low and the high nibbles of eight bytes. */
 INLINE void v8_affine_nibbles(const void *p, int bias, v8 d, v8 m, v8 *low, v8 *high)
 {
 	v8_from_nibbles(p, bias, low, high);
@@ -99,13 +99,14 @@ INLINE void vw_sum_rows(vw sum[][4], uint32_t n_rows, float *y, size_t y_stride)
 enum { TILE_VECTORS = 4, OUT_TILE = TILE_VECTORS * WIDE };
 _Static_assert(TT_CPU_OUT_TILE % OUT_TILE == 0, "jobs are whole tiles of outputs");
 
-/* Where output i of a panel for tile begins, in floats; each has n, and its next vector lies WIDE vectors behind. */
+/* Where output i of a panel for tile() begins, in floats. Each output has n of them; its next vector is WIDE vectors
+ * further on. */
 INLINE size_t packed_at(size_t i, size_t n)
 {
 	return (i / OUT_TILE * OUT_TILE + i % TILE_VECTORS * WIDE) * n + i % OUT_TILE / TILE_VECTORS * LANES;
 }
 
-/* What the CUDA kernels store as bf16: rounded in body_bf16.c alone. */
+/* Rounds to bf16, where the CUDA kernels store bf16, in body_bf16.c only. */
 INLINE vw vw_keep(vw x)
 {
 #ifdef TT_CPU_BF16

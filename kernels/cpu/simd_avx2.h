@@ -63,7 +63,7 @@ INLINE float v8_sum(v8 a)
 	return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
 }
 
-/* The sums of four at once, by transposition: 11 operations, not 20. */
+/* Four sums at once, by transposition: 11 operations, not 20. */
 INLINE void v8_sum4(const v8 a[4], float *out)
 {
 	__m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a[0], a[1]), _mm256_unpackhi_ps(a[0], a[1]));
@@ -73,7 +73,7 @@ INLINE void v8_sum4(const v8 a[4], float *out)
 	_mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
 }
 
-/* 16 values in two registers to the even ones and the odd ones. */
+/* 16 values in two registers: the even ones to a, the odd ones to b. */
 INLINE void v8_part_pairs(v8 *a, v8 *b)
 {
 	__m256i order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
@@ -116,7 +116,7 @@ INLINE v8 v8_from_i8(const void *p)
 {
 	return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
 }
-/* The low and high nibbles of eight bytes, less bias. */
+/* The low and high nibbles of eight bytes, minus bias. */
 INLINE void v8_from_nibbles(const void *p, int bias, v8 *low, v8 *high)
 {
 	__m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p)), offset = _mm256_set1_epi32(bias);
@@ -138,7 +138,7 @@ INLINE v8 v8_where_bits(uint32_t bits, float x)
 	__m256i found = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int32_t)bits), lane), lane);
 	return _mm256_and_ps(_mm256_castsi256_ps(found), v8_set(x));
 }
-/* What the low and high nibbles of eight bytes name in a table of 16. */
+/* Looks the low and high nibbles of eight bytes up in a table of 16. */
 INLINE void v8_from_table(const int8_t *table, const void *p, v8 *low, v8 *high)
 {
 	__m128i values = _mm_loadu_si128((const __m128i *)(const void *)table), bytes = _mm_loadl_epi64(p);
@@ -147,7 +147,7 @@ INLINE void v8_from_table(const int8_t *table, const void *p, v8 *low, v8 *high)
 	*low = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_shuffle_epi8(values, l)));
 	*high = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_shuffle_epi8(values, h)));
 }
-/* One half, and two that stand side by side, in all lanes. */
+/* One half in all lanes, and two adjacent halves, each in all lanes of its own vector. */
 INLINE v8 v8_set_f16(const void *p)
 {
 	uint16_t half;

@@ -1,6 +1,7 @@
-/* Why not OpenMP: libgomp's threads wait by spinning for milliseconds, and a loop ends at a barrier of all of them. With
- * other processes on the same two cores a 512-token prefill took 6.6 to 8.2 s, with these threads 3.1 to 5.2 s. Here a
- * thread that waits sleeps after some microseconds, and one that is not scheduled is not waited for. */
+/* Why not OpenMP: libgomp's threads spin for milliseconds when they wait, and a loop ends at a barrier of all of them.
+ * With other processes on the same two cores a 512-token prefill took 6.6 to 8.2 s with OpenMP, 3.1 to 5.2 s with these
+ * threads. Here a thread that waits goes to sleep after some microseconds, and nobody waits for a thread that is not
+ * scheduled. */
 #include "kernels/cpu/threads.h"
 
 #include <pthread.h>
@@ -20,8 +21,9 @@ struct worker {
 };
 
 struct tt_threads {
-	/* Round number << 32 | jobs not yet claimed. A claim succeeds only in the round it was read in, and a round does
-	 * not end before its claimed jobs have, so that what is below holds still between a claim and its end. */
+	/* Round number << 32 | jobs not yet claimed. A claim succeeds only in the round in which it was read, and a
+	 * round does not end before its claimed jobs have. So the members below stay unchanged between a claim and the
+	 * job's end. */
 	_Atomic uint64_t ticket;
 	_Atomic uint32_t n_done;
 	tt_thread_job *run;
@@ -57,7 +59,7 @@ static bool claim(struct tt_threads *t, uint32_t *job)
 	return false;
 }
 
-/* Claims and runs jobs until there are none. */
+/* Claims and runs jobs until none is left. */
 static void work(struct tt_threads *t, uint32_t thread)
 {
 	uint32_t job;
@@ -86,7 +88,8 @@ static void *worker_main(void *argument)
 			pause_briefly();
 		if (!has_work(t)) {
 			pthread_mutex_lock(&t->mutex);
-			atomic_fetch_add(&t->n_sleeping, 1); /* before the last look, so that a new round sees it */
+			/* before the last look at the ticket, so that a new round sees it */
+			atomic_fetch_add(&t->n_sleeping, 1);
 			while (!has_work(t))
 				pthread_cond_wait(&t->work, &t->mutex);
 			atomic_fetch_sub(&t->n_sleeping, 1);

@@ -1,11 +1,12 @@
-/* Paged attention for decode and prefill in one order of summation. For each split of 256 keys at absolute multiples: all
- * scores; their maximum; e^x, its sum by pages; the weights rounded to bf16 and multiplied with the values, pages ascending.
- * Then the splits one behind the other, the totals rescaled to the larger maximum. A masked key weighs 0 and adds 0, so a split, a
- * stage or a page that a row does not see leaves its totals as they are, bit for bit, whether it is computed or not.
+/* Paged attention, for decode and prefill in one order of summation. For each split of 256 keys at absolute multiples:
+ * all scores; their maximum; e^x and its sum by pages; the weights rounded to bf16 and multiplied with the values,
+ * pages ascending. Then the splits are added in index order, with the totals rescaled to the larger maximum. A masked
+ * key weighs 0 and adds 0, so a split, a stage or a page that a row does not see leaves its totals as they are, bit for
+ * bit, whether it is computed or not.
  *
- * Keys and values stream through one ring of stages of 64 keys, first all keys of a split, then its values. In decode each
- * split has a block of its own, and the last to arrive merges them in index order; when there are blocks enough without
- * that, and in prefill, a block takes all splits of its tile. */
+ * Keys and values stream through one ring of stages of 64 keys: first all keys of a split, then its values. In decode
+ * each split has a block of its own, and the last block to arrive merges them in index order. In prefill, and where
+ * there are enough blocks without that, a block takes all splits of its tile. */
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/ptx/async.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -17,7 +18,7 @@
 #include "kernels/cuda/ptx/shared.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 
-/* The stages of a tile in the order in which they are read. */
+/* Goes through the stages of a tile in the order in which they are read. */
 struct stream {
 	uint32_t split, stage;
 	bool values;
@@ -43,7 +44,7 @@ TT_DEVICE void next_stage(const struct attention_tile *t, struct stream *at)
 	at->stage = at->split < t->end_split ? first_stage(t, at->split) : 0;
 }
 
-/* The page of the split that thread i < SPLIT_PAGES stands for; 0 where the tile sees none of it. */
+/* Page i of the split, for the thread i < SPLIT_PAGES that looks it up; 0 where the tile sees none of it. */
 TT_DEVICE uint32_t load_page(const struct attention_tile *t, uint32_t split, uint32_t i)
 {
 	uint32_t page = split * SPLIT_PAGES + i;
@@ -52,7 +53,7 @@ TT_DEVICE uint32_t load_page(const struct attention_tile *t, uint32_t split, uin
 	return tt_load_4(t->pages + page, TT_TRAFFIC_PLAN);
 }
 
-/* Keys that no row sees become zeros: what stands in the page may be anything, and 0 * NaN is NaN. */
+/* Keys that no row sees become zeros: the page may hold anything there, and 0 * NaN is NaN. */
 template <typename shape>
 TT_DEVICE void fetch_stage(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, const struct stream *at, uint32_t slot)
@@ -91,19 +92,19 @@ TT_DEVICE void fetch_queries(
 	}
 }
 
-/* The ring as a block goes through it. */
+/* A block's progress through the ring. */
 struct ring {
-	struct stream next; /* to be fetched */
+	struct stream next; /* the next stage to be fetched */
 	uint32_t end_split, taken;
 };
 
-/* Waits for the next stage to compute on, and refills the slot of the one before. Gives its slot. */
+/* Waits for the next stage to compute on, and refills the slot of the stage before. Returns the next stage's slot. */
 template <typename shape>
 TT_DEVICE uint32_t take_stage(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, struct ring *ring)
 {
 	tt_copy_async_wait<shape::STAGES - 2>();
-	tt_sync_block(); /* landed for all, and all have done with the slot that is filled now */
+	tt_sync_block(); /* the stage has landed for all, and all have finished with the slot that is filled now */
 	if (ring->next.split < ring->end_split) {
 		fetch_stage(a, t, s, &ring->next, (ring->taken + shape::STAGES - 1) % shape::STAGES);
 		next_stage(t, &ring->next);
@@ -112,7 +113,8 @@ TT_DEVICE uint32_t take_stage(const struct attention_kernel_args *a, const struc
 	return ring->taken++ % shape::STAGES;
 }
 
-/* scores[page][8] of a stage: keys 2t, 2t + 1 and 8 more of row g, then those of row g + 8 interleaved as mma gives them. */
+/* scores[page][8] of a stage: keys 2t, 2t + 1 and 8 more of row g, interleaved with those of row g + 8 as mma gives
+ * them. */
 template <typename shape>
 TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
 	uint32_t slot, float scores[shape::KEY_PAGES][8])
@@ -139,7 +141,8 @@ TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct a
 	}
 }
 
-/* Scales, and makes what the row does not see -infinity. first: the absolute key of the warp's first page. */
+/* Scales the scores, and sets those that the row does not see to -infinity. first: the absolute key of the warp's first
+ * page. */
 template <typename shape>
 TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first, const uint32_t sees[2],
 	float scores[shape::KEY_PAGES][8])
@@ -186,7 +189,7 @@ TT_DEVICE void split_max(
 	}
 }
 
-/* e^(score - max) of a stage in bf16, and its sum by pages: four keys of a lane, then the four lanes. */
+/* e^(score - max) of a stage in bf16, and its sum by pages: first four keys of a lane, then the four lanes. */
 template <typename shape>
 TT_DEVICE void weigh_stage(const struct attention_shared<shape> *s, uint32_t stage, const float max[2],
 	const float scores[shape::KEY_PAGES][8])
@@ -215,7 +218,7 @@ TT_DEVICE void weigh_stage(const struct attention_shared<shape> *s, uint32_t sta
 	}
 }
 
-/* What a row's totals and its next split are multiplied by. */
+/* The factors of a row's totals and of its next split. */
 struct factors {
 	float max, sum, old, fresh;
 };
@@ -232,13 +235,13 @@ TT_DEVICE struct factors join(float max, float sum, float next_max, float next_s
 	return f;
 }
 
-/* Totals and a split; what is multiplied by 0 is left out, whatever it is. */
+/* Adds a split to the totals. A value whose factor is 0 is left out, whatever it is. */
 TT_DEVICE float join_values(float total, float next, float old, float fresh)
 {
 	return fmaf(total, old, fresh == 0 ? 0 : next * fresh);
 }
 
-/* A thread a row, behind the barrier that follows weigh_stage. */
+/* One thread for each row, after the barrier that follows weigh_stage. */
 template <typename shape>
 TT_DEVICE void join_rows(const struct attention_shared<shape> *s, uint32_t first_page, uint32_t end_page)
 {
@@ -293,7 +296,7 @@ TT_DEVICE void add_stage(const struct attention_kernel_args *a, const struct att
 	}
 }
 
-/* One split: its keys, then its values, then into totals. */
+/* One split: its keys, then its values, then their sum into the totals. */
 template <typename shape>
 TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, uint32_t split, struct ring *ring, const uint32_t sees[2],
@@ -347,7 +350,7 @@ TT_DEVICE void begin_tile(const struct attention_kernel_args *a, const struct at
 {
 	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
 	uint32_t i = threadIdx.x;
-	tt_sync_block(); /* nobody reads what the last tile left */
+	tt_sync_block(); /* nobody still reads the last tile's data */
 	fetch_queries<shape>(a, t, s);
 	if (i < 2 * SPLIT_PAGES)
 		tt_shared_store_4(s->pages + (split + i / SPLIT_PAGES) % 2 * SPLIT_PAGES + i % SPLIT_PAGES,
@@ -361,7 +364,7 @@ TT_DEVICE void begin_tile(const struct attention_kernel_args *a, const struct at
 	tt_sync_block();
 }
 
-/* Splits split to end of a tile; totals are not yet divided by the sums. */
+/* Splits split to end of a tile; the totals are not yet divided by the sums. */
 template <typename shape>
 TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, uint32_t split, uint32_t end,
@@ -382,7 +385,8 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
 		totals[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
 	for (; split < end; split++) {
-		/* The split after the next; asked for now, needed when this one's stages have all been fetched. */
+		/* The page of the split after the next: asked for now, needed when this split's stages have all been
+		 * fetched. */
 		uint32_t page = threadIdx.x < SPLIT_PAGES && split + 2 < end ? load_page(t, split + 2, threadIdx.x) : 0;
 		run_split<shape>(a, t, s, split, &ring, sees, totals);
 		if (threadIdx.x < SPLIT_PAGES)
@@ -390,7 +394,7 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 	}
 }
 
-/* totals / sum in bf16, through shared memory so that rows are stored in 16 bytes. */
+/* Stores totals / sum in bf16, through shared memory so that rows are stored 16 bytes at a time. */
 template <typename shape>
 TT_DEVICE void store_rows(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, const float totals[shape::N_TILES][shape::M_TILES][4])
@@ -433,7 +437,7 @@ TT_DEVICE void store_partial(const struct attention_kernel_args *a, const struct
 			TT_TRAFFIC_SCRATCH);
 }
 
-/* The splits of a tile in index order, as run_split adds them up. */
+/* Merges the splits of a tile in index order, as run_split adds them up. */
 template <typename shape>
 TT_DEVICE void merge_partials(
 	const struct attention_kernel_args *a, const struct attention_tile *t, const float *partial)
@@ -461,7 +465,8 @@ TT_DEVICE void merge_partials(
 	}
 }
 
-/* A tile whose splits have a block each: blockIdx.z. More splits than blocks: the first block takes them all. */
+/* A tile whose splits have a block each, blockIdx.z. If there are more splits than blocks, the first block takes them
+ * all. */
 template <typename shape>
 TT_DEVICE void share_tile(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, float totals[shape::N_TILES][shape::M_TILES][4])
@@ -507,7 +512,8 @@ static __global__ void __launch_bounds__(shape::THREADS, 1)
 	for (uint32_t base = 0; base < n_tokens; base += WINDOW) {
 		tt_sync_block();
 		uint32_t n = list_tiles<shape>(&a, &s, base, n_tokens) * n_heads;
-		for (uint32_t i = blockIdx.x; i < n; i += gridDim.x) { /* the last tiles have the most keys: first */
+		/* in reverse: the last tiles have the most keys */
+		for (uint32_t i = blockIdx.x; i < n; i += gridDim.x) {
 			uint32_t first = tt_shared_load_4(s.tiles + (n - 1 - i) / n_heads);
 			struct attention_tile t = tile_at(&a, first, n_tokens, i % n_heads);
 			run_splits<shape>(&a, &t, &s, t.first_split, t.end_split, totals);
@@ -520,7 +526,7 @@ static __global__ void __launch_bounds__(shape::THREADS, 1)
 
 enum { PARTIAL_LIMIT = 256 << 20, BLOCKS_FOR_ALL = 4 };
 
-/* Bytes and products of the step that the host knows; a graph counts them once, when it is captured. */
+/* Bytes and products of the step, as far as the host knows them; a graph counts them once, when it is captured. */
 static void account(
 	const struct tt_attention_args *args, const struct attention_kernel_args *a, struct tt_launch *launch)
 {
@@ -566,7 +572,7 @@ static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
 	a->tile_tokens = rows / a->tile_heads;
 }
 
-/* Splits of the longest row that the engine may hold, as far as their partial results fit. */
+/* Splits of the longest row that the engine may hold; 1 where their partial results would not fit. */
 static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t window, uint32_t n_heads)
 {
 	uint64_t n = cuda->max_splits ? cuda->max_splits : (c->context_length + TT_SPLIT_KEYS - 1) / TT_SPLIT_KEYS;
@@ -578,8 +584,8 @@ static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_confi
 	return (uint32_t)n;
 }
 
-/* Any choice gives the same bits, so it is made for speed alone: whether each sequence has one token, and whether there are
- * blocks enough without a block a split. */
+/* Any choice gives the same bits, so it is made for speed alone: by whether each sequence has one token, and whether
+ * there are enough blocks without one for each split. */
 static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
 	struct tt_error *err)
 {

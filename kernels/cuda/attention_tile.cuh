@@ -1,9 +1,9 @@
-/* What a block of attention works on: some neighbouring tokens of one sequence with the query heads that share a key head, and
- * its shared memory.
+/* The work of one block of attention: some contiguous tokens of one sequence, with the query heads that share a key
+ * head, and the block's shared memory.
  *
- * Row r of a tile is head r % n_heads of token r / n_heads, so that one read of keys and values serves them all as the M operand
- * of the products. Which tokens share a tile changes no bit: every number of a row comes from its own query and from keys
- * at absolute positions, in an order that is fixed by those. */
+ * Row r of a tile is head r % n_heads of token r / n_heads, so that one read of keys and values serves them all as the
+ * M operand of the products. Which tokens share a tile changes no bit: every number of a row comes from its own query
+ * and from keys at absolute positions, in an order that is fixed by those. */
 #ifndef KERNELS_CUDA_ATTENTION_TILE_CUH
 #define KERNELS_CUDA_ATTENTION_TILE_CUH
 
@@ -16,7 +16,7 @@
 #ifdef TT_EMU
 #define ATTENTION_UNROLL
 #else
-#define ATTENTION_UNROLL _Pragma("unroll") /* arrays that are indexed so must stay in registers */
+#define ATTENTION_UNROLL _Pragma("unroll") /* arrays that are indexed in such loops must stay in registers */
 #endif
 
 enum {
@@ -24,7 +24,7 @@ enum {
 	STAGE_KEYS = STAGE_PAGES * TT_PAGE_TOKENS,
 	SPLIT_STAGES = TT_SPLIT_KEYS / STAGE_KEYS,
 	SPLIT_PAGES = TT_SPLIT_KEYS / TT_PAGE_TOKENS,
-	PAD = 16, /* bytes behind a row in shared memory: 8 rows at one column then lie in different banks */
+	PAD = 16, /* bytes after a row in shared memory: 8 rows at one column are then in different banks */
 	WEIGHT_STRIDE = TT_SPLIT_KEYS * 2 + PAD,
 	WINDOW = 1024, /* tokens among which a persistent block looks for tiles at a time */
 };
@@ -34,17 +34,18 @@ struct attention_kernel_args {
 	const tt_bf16 *q;                // [n_tokens][n_heads * head_dim]
 	tt_bf16 *out;                    // [n_tokens][n_heads * head_dim]
 	const tt_bf16 *kv;               // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
-	float *partial;                  // [tokens][kv heads * parts][n_splits] of attention_partial_floats
+	float *partial;                  // [tokens][kv heads * parts][n_splits] of attention_partial_floats numbers
 	uint32_t *arrivals;              // [tokens][kv heads * parts]
 	uint32_t n_heads, n_kv_heads, head_dim, group, window;
-	uint32_t tile_tokens;         /* positions are cut at its multiples */
-	uint32_t tile_heads, n_parts; /* a group of more heads than a tile has rows takes several */
-	uint32_t
-		n_splits; /* blocks that share a tile, one split each; 1: a block takes tile after tile, all their splits */
+	uint32_t tile_tokens;         /* tiles are cut at positions that are multiples of it */
+	uint32_t tile_heads, n_parts; /* a group with more heads than a tile has rows takes several parts */
+	/* blocks that share a tile, one split each; 1: a block takes tile after tile, with all their splits */
+	uint32_t n_splits;
 	float scale;
 };
 
-/* m_tiles: 16 rows each; n_tiles: 8 columns of the output each, a warp's most; stages of keys or values under way. */
+/* m_tiles: tiles of 16 rows; n_tiles: tiles of 8 output columns, the most for a warp; stages: stages of keys or values
+ * under way. */
 template <int m_tiles, int warps, int n_tiles, int stages> struct attention_shape {
 	enum {
 		M_TILES = m_tiles,
@@ -60,17 +61,17 @@ template <int m_tiles, int warps, int n_tiles, int stages> struct attention_shap
 
 /* Pointers into a block's shared memory. */
 template <typename shape> struct attention_shared {
-	unsigned char *q;       // bf16 [ROWS][head_dim] with padding; in the end the output
+	unsigned char *q;       // bf16 [ROWS][head_dim] with padding; at the end it holds the output
 	unsigned char *weights; // bf16 [ROWS][TT_SPLIT_KEYS] with padding
 	unsigned char *ring;    // bf16 [STAGES][STAGE_KEYS][head_dim] with padding
 	float *group_max;       // [KEY_GROUPS][ROWS]
 	float *page_sums;       // [SPLIT_PAGES][ROWS]
 	float *max, *sum;       // [ROWS] of the splits so far
-	float *old, *fresh;     // [ROWS] what the splits so far, and the newest, are multiplied by
+	float *old, *fresh;     // [ROWS] the factors of the splits so far, and of the newest
 	uint32_t *positions;    // [ROWS] one more than the row's position; 0: no row
 	uint32_t *pages;        // [2][SPLIT_PAGES]
 	uint32_t *tiles;        // [WINDOW] first tokens
-	uint32_t *masks;        // [WINDOW / 32] and one word for an answer of one thread to all
+	uint32_t *masks;        // [WINDOW / 32], and one word in which one thread answers all others
 };
 
 static __host__ __device__ __forceinline__ uint32_t attention_stride(uint32_t head_dim)
@@ -105,7 +106,7 @@ TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memo
 	return s;
 }
 
-/* max and sum, then [head_dim]: of each row of a tile of 16. */
+/* Floats of one partial result: max and sum of each row of a tile of 16, then [head_dim] of each. */
 static __host__ __device__ __forceinline__ uint32_t
 attention_partial_floats(uint32_t head_dim)
 {
@@ -113,11 +114,11 @@ attention_partial_floats(uint32_t head_dim)
 }
 
 struct attention_tile {
-	uint32_t first, n_tokens;              /* of the step */
+	uint32_t first, n_tokens;              /* tokens of the step */
 	uint32_t kv_head, first_head, n_heads; /* query heads, in the group */
 	uint32_t n_rows;
 	const int32_t *pages;      // device, of the sequence
-	uint32_t key_low, key_end; /* that any row sees */
+	uint32_t key_low, key_end; /* range of keys that any row sees */
 	uint32_t first_split, end_split;
 };
 
@@ -133,7 +134,7 @@ TT_DEVICE uint32_t count_bits(uint32_t x)
 	return ((x + (x >> 4)) & 0x0f0f0f0fu) * 0x01010101u >> 24;
 }
 
-/* Whether tokens a and b of the step belong to one tile. */
+/* Whether tokens b and c of the step belong to one tile. */
 TT_DEVICE bool same_tile(
 	const struct attention_kernel_args *a, const int32_t *seqs, const int32_t *positions, uint32_t b, uint32_t c)
 {
@@ -149,7 +150,7 @@ TT_DEVICE bool begins_tile(const struct attention_kernel_args *a, uint32_t token
 	return token < n_tokens && (token == 0 || !same_tile(a, seqs, positions, token - 1, token));
 }
 
-/* head: key head * n_parts + part. All threads get the same answer. */
+/* head: key head * n_parts + part. All threads get the same result. */
 TT_DEVICE struct attention_tile tile_at(
 	const struct attention_kernel_args *a, uint32_t first, uint32_t n_tokens, uint32_t head)
 {
@@ -177,7 +178,7 @@ TT_DEVICE struct attention_tile tile_at(
 	return t;
 }
 
-/* First element of a row in q and in the output. */
+/* First element of a row, in q and in the output. */
 TT_DEVICE size_t row_at(const struct attention_kernel_args *a, const struct attention_tile *t, uint32_t row)
 {
 	uint32_t token = t->first + row / t->n_heads;
@@ -185,7 +186,7 @@ TT_DEVICE size_t row_at(const struct attention_kernel_args *a, const struct atte
 	return ((size_t)token * a->n_heads + head) * a->head_dim;
 }
 
-/* Lists the tiles that begin among WINDOW tokens from base on, and gives their number. */
+/* Lists the tiles that begin among the WINDOW tokens from base on, and returns how many there are. */
 template <typename shape>
 TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
 	uint32_t base, uint32_t n_tokens)

@@ -1,8 +1,8 @@
-/* The CUDA backend: memory, and a step's way to the device and back.
+/* The CUDA backend: its memory, and how a step gets to the device and its results back.
  *
- * A step is one copy in (the plan), one graph launch or kernels on the one stream, one copy out (the results block), one
- * wait. All of it is ordered by the stream, so the device needs one plan and one results block; what the host writes and reads is a
- * ring of two, so that it may plan the next step while this one runs. */
+ * A step is one copy in (the plan), one graph launch or kernels on the one stream, one copy out (the results block),
+ * and one wait. The stream orders all of it, so the device needs only one plan and one results block. What the host
+ * writes and reads is a ring of two, so that the host may plan the next step while this one runs. */
 #include <cuda_runtime.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,8 @@
 #include "base/memory.h"
 #include "kernels/cuda/cuda.h"
 
-/* The current device is a thread's own affair, and an engine may be driven by another thread than the one that opened it. */
+/* CUDA's current device belongs to a thread, and the thread that drives an engine need not be the one that opened
+ * it. */
 static int use(const struct tt_cuda *cuda, struct tt_error *err)
 {
 	TT_TRY_CUDA(cudaSetDevice(cuda->device), "choosing the device");
@@ -31,7 +32,7 @@ static int cuda_allocate(struct tt_backend *backend, void *out_pointer, size_t c
 	n_bytes = n_bytes ? n_bytes : 1;
 	cudaError_t error = cudaMalloc(&memory, n_bytes);
 	if (error == cudaErrorMemoryAllocation) {
-		cudaGetLastError(); /* this error is told here, not at the next launch */
+		cudaGetLastError(); /* so that the error is reported here, not at the next launch */
 		cudaMemGetInfo(&n_free, &n_total);
 		return tt_fail(err, TT_ERR_MEMORY, "%.2f GB of device memory are needed where %.2f of %.2f are free",
 			1e-9 * (double)n_bytes, 1e-9 * (double)n_free, 1e-9 * (double)n_total);
@@ -49,7 +50,8 @@ static void cuda_release(struct tt_backend *backend, void *memory)
 		cudaFree(memory);
 }
 
-/* From pageable memory, which CUDA takes before the call returns; on the stream, so that it lies between steps. */
+/* Copies from pageable memory, which CUDA has read when the call returns; on the stream, so that the copy is between
+ * steps. */
 static int cuda_upload(struct tt_backend *backend, void *to, const void *from, size_t n_bytes, struct tt_error *err)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
@@ -123,7 +125,8 @@ static void cuda_unload(struct tt_backend *backend, const struct tt_model *loade
 
 /* -- A step -- */
 
-/* Parts of 256 keys that the longest sequence has, as a power of two, so that a graph serves many lengths. */
+/* How many splits of TT_SPLIT_KEYS keys the longest sequence has, rounded up to a power of two so that a graph serves
+ * many lengths. */
 static uint32_t splits_of(const struct tt_step_plan *step)
 {
 	const int32_t *positions = tt_step_positions(step);
@@ -145,7 +148,8 @@ static int cuda_begin(struct tt_backend *backend, const struct tt_step_plan *ste
 	if (step->n_bytes > cuda->limits.plan_bytes)
 		return tt_fail(err, TT_ERR_LIMIT, "a plan of %u bytes", step->n_bytes);
 	TT_TRY(use(cuda, err));
-	memcpy(flight->plan, step, step->n_bytes); /* some kilobytes, against pinning all that a planner works in */
+	/* some kilobytes; the alternative is to pin all memory that a planner works in */
+	memcpy(flight->plan, step, step->n_bytes);
 	TT_TRY(tt_copy_in(
 		&cuda->counters, (void *)(uintptr_t)cuda->plan, flight->plan, step->n_bytes, cuda->stream, err));
 	cuda->grid_tokens = step->n_tokens;
@@ -155,13 +159,13 @@ static int cuda_begin(struct tt_backend *backend, const struct tt_step_plan *ste
 	return tt_cuda_graphs_begin(cuda, step, recorded, err);
 }
 
-/* What is too much to come with the other results, behind it in the flight's own memory. */
+/* Copies out the results that are too large to come with the others; they follow those, in the flight's own memory. */
 static int drain(struct tt_cuda *cuda, struct tt_cuda_flight *flight, const struct tt_step_plan *step,
 	const struct tt_results *outputs, struct tt_error *err)
 {
 	const struct tt_config *c = &cuda->config;
 	size_t captured = 0, logits = 0;
-	if (step->wants & TT_WANT_CAPTURED && step->n_captures > cuda->limits.riding)
+	if (step->wants & TT_WANT_CAPTURED && step->n_captures > cuda->limits.n_inline_captures)
 		captured = (size_t)step->n_captures * c->n_layers * c->hidden_size * sizeof(float);
 	if (step->wants & TT_WANT_LOGITS)
 		logits = (size_t)step->n_samples * c->vocab_size * sizeof(float);
@@ -197,7 +201,7 @@ static int cuda_end(struct tt_backend *backend, const struct tt_step_plan *step,
 	if (!(step->wants & TT_WANT_CAPTURED))
 		flight->given.captured = NULL;
 	flight->given.logits = NULL;
-	/* decided stands at the block's start, on the device as here. */
+	/* decided is at the block's start, on the device as here. */
 	if (span.n_bytes)
 		TT_TRY(tt_copy_out(&cuda->counters, (char *)flight->results + span.first,
 			(const char *)outputs->decided + span.first, span.n_bytes, cuda->stream, err));
@@ -243,11 +247,11 @@ static void cuda_close(struct tt_backend *backend)
 	free(cuda);
 }
 
-/* A GPU on which these kernels run: mma.sync on bf16 and cp.async came with sm_80. */
+/* Opens a GPU on which these kernels run: mma.sync on bf16 and cp.async came with sm_80. */
 static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 {
 	int n_devices = 0, major = 0, minor = 0, n_sms = 0, driver = 0;
-	/* Without a driver the next call would speak of versions. */
+	/* Without a driver the next call would report a mismatch of versions. */
 	if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
 		return tt_fail(err, TT_ERR_DEVICE, "there is no NVIDIA driver, or none that this program can reach");
 	TT_TRY_CUDA(cudaGetDeviceCount(&n_devices), "looking for a GPU");
@@ -262,7 +266,7 @@ static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 			"cuda:%d has compute capability %d.%d, the kernels need 8.0 or newer", cuda->device, major,
 			minor);
 	cuda->n_sms = (uint32_t)n_sms;
-	/* Newer ones run the PTX of compute_80, which does not wait for the grid before. */
+	/* Newer GPUs run the PTX of compute_80, which does not wait for the previous grid. */
 	cuda->dependent = major == 9;
 	TT_TRY_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a stream");
 	return TT_OK;

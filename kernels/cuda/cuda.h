@@ -1,11 +1,11 @@
-/* The CUDA backend as its files share it: the stream, the device's copy of the plan, and the staging between kernels.
+/* What the files of the CUDA backend share: the stream, the device's copy of the plan, and the buffers between kernels.
  *
- * Numbers: weights, KV and every matrix input, q, attention and ffn among them, are bf16; h, accumulators, softmax,
- * coefficients and logits are f32.
+ * Number types: weights, KV and every input of a matrix product, q, attention and ffn among them, are bf16; h,
+ * accumulators, softmax, coefficients and logits are f32.
  *
- * The norm never costs a pass of its own. Who writes h (embed, o_proj, down_proj) also writes x = bf16(h * gamma of the
- * norm that follows) and the sum of squares of each TT_NORM_TILE columns of h; who reads x multiplies its accumulator by
- * 1 / sqrt(mean of squares + eps), the tiles summed in norm.cuh's one order. */
+ * The norm never costs a pass of its own. A kernel that writes h (embed, o_proj, down_proj) also writes x = bf16(h *
+ * gamma of the norm that follows) and the sum of squares of each TT_NORM_TILE columns of h. A kernel that reads x
+ * multiplies its accumulator by 1 / sqrt(mean of squares + eps), with the tiles summed in the one order of norm.cuh. */
 #ifndef KERNELS_CUDA_CUDA_H
 #define KERNELS_CUDA_CUDA_H
 
@@ -17,31 +17,31 @@ extern "C" {
 #include "kernels/backend.h"
 
 enum {
-	TT_NORM_TILE =
-		16, /* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
+	/* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
+	TT_NORM_TILE = 16,
 	TT_CUDA_ARRIVALS = 1 << 16,
 	TT_CUDA_FLIGHTS = 2,
-	TT_CUDA_PREPARED = 64,     /* kernels that need more shared memory than every kernel has; there are about 40 */
-	TT_CUDA_FAST_TOKENS = 128, /* from which on --fast leaves products to cuBLASLt */
-	TT_CUDA_GRANULE =
-		16, /* hidden, ffn, n_heads * head_dim and head_dim are multiples of it, or load refuses the model */
+	TT_CUDA_PREPARED = 64,     /* kernels that need more shared memory than TT_FREE_SHARED; there are about 40 */
+	TT_CUDA_FAST_TOKENS = 128, /* the least tokens for which --fast leaves products to cuBLASLt */
+	/* hidden, ffn, n_heads * head_dim and head_dim must be multiples of it, or load refuses the model */
+	TT_CUDA_GRANULE = 16,
 };
 
 /* A step between its begin and its finish. Its host memory is pinned, so that copies are asynchronous. */
 struct tt_cuda_flight {
 	void *plan;    // [limits.plan_bytes]
 	void *results; // the block of tt_results_layout
-	void *drained; // captured rows and logits that do not come with the others; grown when asked for
+	void *drained; // captured rows and logits that do not come with the other results; grown when asked for
 	size_t drained_bytes;
 	cudaEvent_t done;
-	struct tt_results given; /* what finish will give */
+	struct tt_results given; /* the results that finish will return */
 };
 
-/* Kernels that may have as much dynamic shared memory as the device gives a block. */
+/* Kernels that may use as much dynamic shared memory as the device allows a block. */
 struct tt_cuda_prepared {
 	const void *kernels[TT_CUDA_PREPARED];
 	uint32_t n;
-	uint32_t most_shared; /* bytes; 0: not asked for yet */
+	uint32_t most_shared; /* bytes; 0: the device was not asked yet */
 };
 
 struct tt_cuda_graphs;
@@ -61,13 +61,13 @@ struct tt_cuda {
 	struct tt_cuda_fast *fast;     /* NULL: strict */
 	bool dependent;                /* the device has programmatic dependent launch (sm_90 on) */
 
-	/* The step under way. Kernels read counts and arrays from plan; grids are sized by the rows below, which in a decode
-	 * graph are its bucket and may be more than plan->n_tokens. */
+	/* The step under way. Kernels read counts and arrays from plan. Grids are sized by the members below, which in
+	 * a decode graph are those of its bucket and may be more than plan->n_tokens. */
 	const struct tt_step_plan *plan; // device [limits.plan_bytes]
 	uint32_t grid_tokens, grid_samples;
-	bool row_steering; /* as the plan says: steer_row.cu runs behind down_proj and steers all */
-	uint32_t
-		max_splits; /* of TT_SPLIT_KEYS: at least what the longest sequence of the step has; 0: the context's */
+	bool row_steering; /* copied from the plan: steer_row.cu runs after down_proj and does all the steering */
+	/* splits of TT_SPLIT_KEYS keys, at least as many as the longest sequence of the step has; 0: the context's */
+	uint32_t max_splits;
 
 	uint16_t *x;    // bf16 [max_tokens][hidden] h times the next norm's weight
 	float *squares; // [max_tokens][n_norm_tiles]
@@ -82,9 +82,9 @@ static inline uint32_t tt_norm_tiles(uint32_t hidden)
 	return (hidden + TT_NORM_TILE - 1) / TT_NORM_TILE;
 }
 
-/* One body an op; the signatures are struct tt_backend's. Each launches on cuda->stream and returns without waiting. Matrices
- * are bf16, row-major, without gaps; wq, wk and wv lie one behind the other, as do w_gate and w_up. q and k rows are
- * always in half-split order. */
+/* One function for each op; the signatures are struct tt_backend's. Each launches on cuda->stream and returns without
+ * waiting. Matrices are bf16, row-major, without gaps; wq, wk and wv are contiguous in this order, as are w_gate and
+ * w_up. q and k rows are always in half-split order. */
 int tt_cuda_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 int tt_cuda_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
 int tt_cuda_attention(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
@@ -95,34 +95,37 @@ int tt_cuda_control(struct tt_backend *, const struct tt_control_args *, struct 
 int tt_cuda_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
 
-/* At least n_bytes of cuda->partial. What it held may be gone, and graphs that point into it are dropped. */
+/* At least n_bytes of cuda->partial. Its former content may be lost, and graphs that point into it are dropped. */
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
 
-/* launch.c: every launch of a backend. The kernel gets leave for the shared memory that the launch asks for, if it must. */
+/* launch.c: every launch of a backend. If the launch asks for more shared memory than any kernel may use, the kernel is
+ * first allowed to use it. */
 int tt_cuda_launch(
 	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err);
 
-/* load.c: the model with bf16 matrices in device memory, in the layout above; TT_ERR_UNSUPPORTED for dimensions that are no
- * multiples of TT_CUDA_GRANULE. */
+/* load.c: makes the model with bf16 matrices in device memory, in the layout above. TT_ERR_UNSUPPORTED for dimensions
+ * that are not multiples of TT_CUDA_GRANULE. */
 int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
 void tt_cuda_unload(struct tt_cuda *cuda, const struct tt_model *loaded);
 
-/* dummy.cu: the weights of tt_dummy_weight, made on the device. */
+/* dummy.cu: fills out with the weights of tt_dummy_weight, on the device. */
 int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matrix *matrix, struct tt_error *err);
 
-/* fast.c: cuBLASLt for the loaded model's products. *y of tt_cuda_fast_product: x * w^T, device f32 [n_tokens][n_out], until the next
- * product; NULL where the strict kernels are to run (always without --fast). */
+/* fast.c: cuBLASLt for the loaded model's products. tt_cuda_fast_product sets *y to x * w^T, device f32
+ * [n_tokens][n_out], valid until the next product; or to NULL where the strict kernels are to run (always without
+ * --fast). */
 int tt_cuda_fast_open(struct tt_cuda *cuda, const struct tt_model *model, struct tt_error *err);
 void tt_cuda_fast_close(struct tt_cuda *cuda);
 int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t *x, uint32_t n_out, uint32_t n_in,
 	uint32_t n_tokens, const float **y, struct tt_error *err);
 
-/* graphs.c. A decode step runs from a graph made for its bucket: a number of rows and of splits at least as large as its own,
- * with what else decides which kernels run. The first step of a bucket runs without (it makes room for scratch), the second is
- * captured as it runs, and later ones are one launch each. Loading a policy captures nothing. */
+/* graphs.c. A decode step runs from the graph of its bucket: a number of rows and of splits, each at least as large as
+ * the step's own, and everything else that decides which kernels run. The first step of a bucket runs without a graph
+ * (it makes room for scratch), the second is captured as it runs, and later ones are one launch each. Loading a policy
+ * captures nothing. *recorded: see tt_backend.begin. */
 int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step_plan *step, bool *recorded, struct tt_error *err);
 int tt_cuda_graphs_end(struct tt_cuda *cuda, struct tt_error *err);
-void tt_cuda_graphs_drop(struct tt_cuda *cuda); /* all of them: something they point to has moved */
+void tt_cuda_graphs_drop(struct tt_cuda *cuda); /* drops all graphs: something that they point to has moved */
 void tt_cuda_graphs_close(struct tt_cuda *cuda);
 
 #ifdef __cplusplus

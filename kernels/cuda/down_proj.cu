@@ -1,5 +1,6 @@
-/* h = steer(h + ffn * w_down^T + bias), the capture of what comes out, and what the next norm needs. Policies that need a whole
- * row (all but add) are steered by the row kernel behind this one, which then does all but the residual. */
+/* h = steer(h + ffn * w_down^T + bias), the capture of the result, and what the next norm needs. Policies that need a
+ * whole row (all but add) are steered by the row kernel, which runs after this one and then does everything but the
+ * residual. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
@@ -46,7 +47,7 @@ struct down_proj_op {
 	TT_DEVICE void finish(const struct down_proj_op &a, const struct product_tile &tile);
 };
 
-/* The chain row, coefficient, slot, direction is followed while the weights are under way. */
+/* Follows the chain row, coefficient, slot, direction while the weights are under way. */
 __device__ __forceinline__ void down_proj_op::prepare(
 	const struct down_proj_op &a, uint32_t *words, uint32_t token, uint32_t first_tile)
 {
@@ -60,7 +61,7 @@ __device__ __forceinline__ void down_proj_op::prepare(
 		uint64_t direction = (uint64_t)(uintptr_t)r.directions;
 		if (r.c != 0)
 			tt_prefetch(r.directions + first_tile * PRODUCT_TILE);
-		/* The host launches the row kernel for these; should it not, the result must not look sound. */
+		/* The host launches the row kernel for these; if it did not, the result must not look sound. */
 		float c = r.op == TT_OP_ADD ? r.c : NAN;
 		tt_shared_store_f32((float *)words + COEF + i, c);
 		tt_shared_store_8(
@@ -85,7 +86,7 @@ TT_DEVICE float4 down_proj_steer(float4 h, const uint32_t *words, uint32_t colum
 	return h;
 }
 
-/* Norms need the squares of all blocks: whichever comes last adds them, in the one order. */
+/* Norms need the squares of all blocks: the last block to arrive adds them, in the one order. */
 TT_DEVICE void down_proj_norms(const struct down_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t *flag = tile.words + LAST;
@@ -107,7 +108,7 @@ TT_DEVICE void down_proj_norms(const struct down_proj_op &a, const struct produc
 __device__ __forceinline__ void down_proj_op::finish(const struct down_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 4, hidden = a.p.n_rows;
-	/* Over max_tokens, so that whole warps go round: four lanes share a norm tile. */
+	/* Over max_tokens, so that whole warps take part: four lanes share a norm tile. */
 	for (uint32_t i = threadIdx.x; i < n_quads * tile.max_tokens; i += PRODUCT_THREADS) {
 		uint32_t token = i / n_quads, row = i % n_quads * 4, column = tile.first_tile * PRODUCT_TILE + row;
 		bool valid = token < tile.n_tokens && column < hidden;

@@ -1,4 +1,4 @@
-/* The weights of a dummy model, made where they are used: 16 GB would take longer over the bus than they take to make. */
+/* The weights of a dummy model, made on the device: sending 16 GB over the bus would take longer than making them. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/ptx/memory.cuh"
 #include "kernels/cuda/ptx/numbers.cuh"

@@ -1,5 +1,5 @@
-/* h = embedding[token], with what the first norm needs. A block takes 128 columns of up to 64 tokens,
- * so that a decode step reads the norm's weight once; a warp goes from token to token, a lane has four columns. */
+/* h = embedding[token], with what the first norm needs. A block takes 128 columns of up to 64 tokens, so that a decode
+ * step reads the norm's weight once. A warp goes from token to token; each lane has four columns. */
 #include <math.h>
 
 #include "kernels/cuda/norm.cuh"
@@ -16,7 +16,7 @@ enum { EMBED_THREADS = 512, EMBED_COLUMNS = TT_WARP * 4, EMBED_TOKENS = 64 };
 struct embed {
 	const struct tt_step_plan *plan;
 	const tt_bf16 *embedding;               // [vocab][hidden]
-	const struct tt_sample_result *sampled; // of the step before
+	const struct tt_sample_result *sampled; // of the previous step
 	const float *gamma;                     // [hidden]
 	float *h;                               // out [n_tokens][hidden]
 	tt_bf16 *x;                             // out [n_tokens][hidden]
@@ -24,7 +24,8 @@ struct embed {
 	uint32_t hidden, vocab, n_norm_tiles;
 };
 
-/* A token of the plan, or one that was sampled and that the host has not seen yet. */
+/* The id of a token of the plan; a negative one stands for a token that was just sampled and that the host has not
+ * seen. */
 TT_DEVICE uint32_t embed_id(const struct embed &a, uint32_t token)
 {
 	uint32_t id = step_word(a.plan, &a.plan->tokens, token);
@@ -33,7 +34,7 @@ TT_DEVICE uint32_t embed_id(const struct embed &a, uint32_t token)
 
 TT_DEVICE float4 embed_four(const struct embed &a, uint32_t id, uint32_t column)
 {
-	if (id >= a.vocab) /* the host refuses it; if it ever came here it must show */
+	if (id >= a.vocab) /* the host refuses such ids; if one ever came here, it must show */
 		return make_float4(NAN, NAN, NAN, NAN);
 	uint2 v = tt_load_8(a.embedding + (size_t)id * a.hidden + column, TT_TRAFFIC_WEIGHT);
 	return make_float4(tt_bf16x2_low(v.x), tt_bf16x2_high(v.x), tt_bf16x2_low(v.y), tt_bf16x2_high(v.y));

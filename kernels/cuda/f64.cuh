@@ -1,4 +1,5 @@
-/* Doubles in shared memory and between lanes: what is added once a row or once a prompt, where exactness is free. */
+/* Doubles in shared memory and between lanes, for sums that are made once a row or once a prompt, where exactness costs
+ * nothing. */
 #ifndef KERNELS_CUDA_F64_CUH
 #define KERNELS_CUDA_F64_CUH
 
@@ -53,7 +54,7 @@ TT_DEVICE double tt_shuffle_f64(double v, uint32_t lane TT_SITE)
 	return tt_f64_from_words(make_uint2(low, high));
 }
 
-/* Over width lanes that are neighbours (a power of two), in one order; every lane gets the result. */
+/* The sum over width contiguous lanes (a power of two), in one order; every lane gets the result. */
 TT_DEVICE double tt_warp_sum_f64(double v, uint32_t width TT_SITE)
 {
 	for (uint32_t lanes = width / 2; lanes; lanes /= 2) {

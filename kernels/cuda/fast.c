@@ -1,8 +1,9 @@
 /* --fast: large prefill products by cuBLASLt, which a machine need not have: it is looked for when an engine opens.
  *
- * y = x * w^T in f32, to scratch; the op's own epilogue then reads y as it would its sums (product_apply, product.cuh), so steering,
- * capture, rotation and norms are the strict kernels' to the letter. One algorithm a weight's shape, the fastest of a few on the
- * model's own weights when it is loaded; a step never searches. The order of the sums is cuBLASLt's: strict's promise ends here. */
+ * y = x * w^T in f32, to scratch; then the op's own epilogue reads y in place of its sums (product_apply, product.cuh),
+ * so that steering, capture, rotation and norms are exactly those of the strict kernels. Each weight shape has one
+ * algorithm: the fastest of a few, timed on the model's own weights when it is loaded; a step never searches. cuBLASLt
+ * chooses the order of the sums, so strict's promise of equal bits does not hold here. */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include <dlfcn.h>
 #include <math.h>
@@ -38,7 +39,8 @@ struct functions {
 #undef MEMBER
 };
 
-/* A weight's shape. Seen by columns, as cuBLAS does, w is [n_in, n_out] to be transposed, x [n_in, n], y [n_out, n]. */
+/* A weight's shape. cuBLAS counts by columns: for it, w is [n_in, n_out] to be transposed, x [n_in, n], y [n_out,
+ * n]. */
 struct shape {
 	uint32_t n_out, n_in;
 	cublasLtMatrixLayout_t w, x, y;
@@ -46,7 +48,7 @@ struct shape {
 };
 
 struct tt_cuda_fast {
-	void *library; /* NULL: the program has it already */
+	void *library; /* NULL: the functions were already in the program */
 	struct functions f;
 	cublasLtHandle_t handle;
 	cublasLtMatmulDesc_t product;
@@ -63,7 +65,7 @@ static int check(cublasStatus_t status, const char *what, struct tt_error *err)
 		       : tt_fail(err, TT_ERR_DEVICE, "cuBLASLt: %s: status %d", what, (int)status);
 }
 
-/* A program that is linked with cuBLASLt keeps its own. */
+/* A program that is linked with cuBLASLt uses that one. */
 static int open_library(struct tt_cuda_fast *fast, struct tt_error *err)
 {
 	static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
@@ -104,13 +106,13 @@ static cublasStatus_t run(struct tt_cuda *cuda, const struct shape *s, const cub
 		fast->y, s->y, algorithm, fast->workspace, WORKSPACE_BYTES, cuda->stream);
 }
 
-/* What an algorithm is timed on: the model's own weights, the embedding in the place of x (real numbers, and many). */
+/* What an algorithm is timed on: the model's own weights, with the embedding as x (real numbers, and many of them). */
 struct trial {
 	const uint16_t *w, *x;
 	cudaEvent_t start, end;
 };
 
-/* Milliseconds of some runs behind a first one; infinite for an algorithm that does not run. */
+/* Milliseconds of some runs after a first one that is not timed; infinite for an algorithm that does not run. */
 static int time_algorithm(struct tt_cuda *cuda, const struct shape *s, const cublasLtMatmulAlgo_t *algorithm,
 	const struct trial *t, float *ms, struct tt_error *err)
 {
@@ -272,7 +274,7 @@ int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t
 	return TT_OK;
 }
 
-#else /* a toolkit without its header */
+#else /* a toolkit without cublasLt.h */
 
 int tt_cuda_fast_open(struct tt_cuda *cuda, const struct tt_model *model, struct tt_error *err)
 {

@@ -66,7 +66,7 @@ int tt_cuda_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *ar
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_config *c = args->config;
 	uint32_t hidden = c->hidden_size;
-	TT_TRY(product_check_behind(&args->layer->w_gate, c->ffn_size, &args->layer->w_up, "gate_up", err));
+	TT_TRY(product_check_contiguous(&args->layer->w_gate, c->ffn_size, &args->layer->w_up, "gate_up", err));
 	struct gate_up_op a = {
 		{(const tt_bf16 *)args->layer->w_gate.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
 			2 * c->ffn_size, hidden, c->ffn_size / 8, tt_norm_tiles(hidden), c->rms_norm_eps},

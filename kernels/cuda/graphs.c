@@ -7,7 +7,8 @@
 #include "base/memory.h"
 #include "kernels/cuda/cuda.h"
 
-/* All that decides which kernels a decode step launches, and on which grids. Everything else stands in the plan, on the device. */
+/* Everything that decides which kernels a decode step launches, and on which grids. All else is in the plan, on the
+ * device. */
 struct graph_key {
 	uint32_t rows, splits;
 	bool row_steering, norms;
@@ -24,8 +25,8 @@ struct tt_cuda_graphs {
 	size_t recording; /* 1 + index of the graph that is being captured, or 0 */
 };
 
-/* Rows for which graphs are made: few enough to be captured soon, close enough that little runs for nothing. Products take 8 rows
- * as cheaply as 1, so below that only attention gains. */
+/* Row counts for which graphs are made: few enough to be captured soon, close enough that little runs for nothing.
+ * Products take 8 rows as cheaply as 1, so below that only attention gains. */
 static uint32_t bucket_of(uint32_t n)
 {
 	static const uint32_t sizes[] = {1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256};
@@ -35,14 +36,14 @@ static uint32_t bucket_of(uint32_t n)
 	return (n + 127) / 128 * 128;
 }
 
-/* A token a sequence, no gates, and nothing that the host sizes for this step alone. */
+/* True for one token a sequence, no gates, and nothing that the host sizes for this step alone. */
 static bool is_decode(const struct tt_cuda *cuda, const struct tt_step_plan *step)
 {
 	return step->n_tokens == step->n_seqs && step->n_samples > 0 && step->n_samples <= step->n_tokens &&
-	       step->n_decisions == 0 && step->n_captures <= cuda->limits.riding;
+	       step->n_decisions == 0 && step->n_captures <= cuda->limits.n_inline_captures;
 }
 
-/* A capture that an error cut short. */
+/* Ends a capture that an error cut short. */
 static void abandon(struct tt_cuda *cuda)
 {
 	cudaGraph_t graph = NULL;
@@ -51,7 +52,7 @@ static void abandon(struct tt_cuda *cuda)
 	cuda->graphs->recording = 0;
 	if (cudaStreamEndCapture(cuda->stream, &graph) == cudaSuccess)
 		cudaGraphDestroy(graph);
-	cudaGetLastError(); /* an invalidated capture has said so already */
+	cudaGetLastError(); /* clears the error of an invalidated capture, which was reported already */
 }
 
 static int find(
@@ -116,7 +117,8 @@ int tt_cuda_graphs_end(struct tt_cuda *cuda, struct tt_error *err)
 void tt_cuda_graphs_drop(struct tt_cuda *cuda)
 {
 	struct tt_cuda_graphs *g = cuda->graphs;
-	if (!g || g->recording) /* nothing grows while a graph is captured: the step before made the room */
+	/* nothing grows while a graph is captured: the previous step of the bucket made the room */
+	if (!g || g->recording)
 		return;
 	for (size_t i = 0; i < g->n; i++)
 		if (g->list[i].exec)

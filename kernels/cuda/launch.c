@@ -1,8 +1,9 @@
-/* Launches of a backend, and what a kernel needs before its first. */
+/* Launches of a backend, and what a kernel needs before its first launch. */
 #include "kernels/cuda/cuda.h"
 
-/* All that the device has, whatever the launch needs: the device keeps one number a kernel, and a backend that asked for
- * less would take away what another one has. Any thread may do this; the list is the backend's own. */
+/* Allows the kernel all shared memory that the device has, whatever the launch needs: the device keeps one number for
+ * each kernel, and a backend that asked for less would take away what another backend has. Any thread may do this; the
+ * list is the backend's own. */
 static int prepare(struct tt_cuda *cuda, const void *kernel, struct tt_error *err)
 {
 	struct tt_cuda_prepared *p = &cuda->prepared;
@@ -10,7 +11,7 @@ static int prepare(struct tt_cuda *cuda, const void *kernel, struct tt_error *er
 		if (p->kernels[i] == kernel)
 			return TT_OK;
 	TT_TRY(tt_kernel_prepare(kernel, p->most_shared, err));
-	if (p->n < TT_CUDA_PREPARED) /* past that a kernel is prepared at each launch */
+	if (p->n < TT_CUDA_PREPARED) /* beyond that, a kernel is prepared at each launch */
 		p->kernels[p->n++] = kernel;
 	return TT_OK;
 }

@@ -1,6 +1,6 @@
-/* The only launch, and the only copies, waits and graph launches of a step: all go through here, so that they are counted.
- * Host code; no <<<>>>, so the emulator compiles the same source. A backend launches by tt_cuda_launch (launch.c), which
- * also prepares the kernel.
+/* The only launch, and the only copies, waits and graph launches of a step: all go through here, so that they are
+ * counted. This is host code without <<<>>>, so the emulator compiles the same source. A backend launches through
+ * tt_cuda_launch (launch.c), which also prepares the kernel.
  *
  *     const void *kernel = TT_KERNEL(add_kernel);
  *     void *args[] = {&out, &in, &n};                        addresses of exactly the kernel's parameters, in order
@@ -30,7 +30,7 @@ extern "C" {
 #define TT_KERNEL(kernel) ((const void *)(kernel))
 #endif
 
-enum { TT_FREE_SHARED = 48 * 1024 }; /* bytes that any kernel may have */
+enum { TT_FREE_SHARED = 48 * 1024 }; /* bytes that every kernel may use without tt_kernel_prepare */
 
 struct tt_launch {
 	const char *name;
@@ -38,11 +38,12 @@ struct tt_launch {
 	uint32_t shared_bytes; /* dynamic; more than TT_FREE_SHARED needs tt_kernel_prepare once */
 	cudaStream_t stream;
 	uint64_t bytes, flops; /* what the kernel moves to and from memory, and computes */
-	bool dependent; /* may start while the kernel before it ends: it calls tt_grid_wait. Only from sm_90 on */
+	/* may start while the previous kernel ends; the kernel must call tt_grid_wait. Only from sm_90 on */
+	bool dependent;
 	struct tt_device_counters *counters; /* or NULL */
 };
 
-/* TT_ERR_DEVICE with CUDA's name and sentence for the error; what says what was tried. */
+/* TT_ERR_DEVICE with CUDA's name and message for the error; what says what was tried. */
 static inline int tt_cuda_fail(struct tt_error *err, cudaError_t error, const char *what)
 {
 	return tt_fail(err, TT_ERR_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
@@ -56,7 +57,7 @@ static inline int tt_cuda_fail(struct tt_error *err, cudaError_t error, const ch
 			return tt_cuda_fail(err, tt_cuda_, what);                                                      \
 	} while (0)
 
-/* Lets the kernel have up to that much dynamic shared memory on the current device, from now on. */
+/* Lets the kernel use up to shared_bytes of dynamic shared memory on the current device, from now on. */
 static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, struct tt_error *err)
 {
 	TT_TRY_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes),
@@ -64,6 +65,8 @@ static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, s
 	return TT_OK;
 }
 
+/* Launches and counts. TT_ERR_DEVICE with launch->name where CUDA refuses; what fails while the kernel runs is reported
+ * by a later wait. */
 static inline int tt_launch_kernel(
 	const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
 {
@@ -88,7 +91,8 @@ static inline int tt_launch_kernel(
 	return TT_OK;
 }
 
-/* The host's end is pinned memory, so that the copies are asynchronous. counters is never NULL from here on. */
+/* Copies in and out: the host's end is pinned memory, so that the copies are asynchronous. counters is never NULL from
+ * here on. */
 static inline int tt_copy_in(struct tt_device_counters *counters, void *device, const void *host, size_t n_bytes,
 	cudaStream_t stream, struct tt_error *err)
 {
@@ -115,7 +119,8 @@ static inline int tt_graph_launch(
 	return TT_OK;
 }
 
-/* Where an error of a kernel comes to light; a step waits for its own event, since the next may be behind it already. */
+/* Waits for the stream; an error of a kernel is reported here. A step waits for its own event instead (tt_wait_event),
+ * because the next step may already be queued after it. */
 static inline int tt_wait(struct tt_device_counters *counters, cudaStream_t stream, struct tt_error *err)
 {
 	counters->waits++;

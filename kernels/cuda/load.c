@@ -1,4 +1,4 @@
-/* A model into device memory: matrices as bf16, vectors as f32, in the layout that cuda.h states. */
+/* Loads a model into device memory: matrices as bf16, vectors as f32, in the layout that cuda.h states. */
 #include <cuda_runtime.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 
 enum { STAGE_BYTES = 16 << 20 };
 
-/* The loaded model, and what it owns. */
+/* The loaded model, and the memory that it owns. */
 struct loaded {
 	struct tt_model model;
 	void **memory;
@@ -33,7 +33,8 @@ static int own(struct loader *l, void *out_pointer, size_t count, size_t size, s
 	return TT_OK;
 }
 
-/* Row r of a head in half-split order is row 2r of one in neighbour order, or 2r - head_dim + 1 in the upper half. */
+/* Row r of a head in half-split order is row 2r of the head in neighbour order, or 2r - head_dim + 1 in the upper
+ * half. */
 static uint32_t half_split_row(uint32_t row, uint32_t head_dim)
 {
 	uint32_t first = row / head_dim * head_dim, r = row - first;
@@ -52,8 +53,8 @@ static void convert_row(const struct loader *l, const struct tt_matrix *from, ui
 		out[i] = tt_f32_to_bf16(l->row[i]);
 }
 
-/* rotated: the rows of q or k, which a file may hold in neighbour order. The wait keeps the stage from being overwritten while it is
- * copied; the conversion is the slow part. */
+/* rotated: these are the rows of q or k, which a file may hold in neighbour order. The wait keeps the stage from being
+ * overwritten while it is copied; the conversion is the slow part. */
 static int copy_matrix(struct loader *l, uint16_t *to, const struct tt_matrix *from, bool rotated, struct tt_error *err)
 {
 	const struct tt_config *c = &l->cuda->config;
@@ -74,7 +75,7 @@ static int copy_matrix(struct loader *l, uint16_t *to, const struct tt_matrix *f
 	return TT_OK;
 }
 
-/* Matrices that one product reads lie one behind the other. */
+/* Matrices that one product reads must be contiguous. */
 struct part {
 	const struct tt_matrix *from;
 	struct tt_matrix *to;
@@ -156,7 +157,7 @@ static int load_weights(struct loader *l, const struct tt_model *host, struct tt
 	return TT_OK;
 }
 
-/* Tiles of 16 outputs, 16-byte copies of 8 weights. */
+/* Products have tiles of 16 outputs, and copy 8 weights (16 bytes) at a time. */
 static int check_dimensions(const struct tt_config *c, struct tt_error *err)
 {
 	const struct {

@@ -1,4 +1,5 @@
-/* The norm that costs no pass: who writes h leaves bf16(h * gamma) and sums of squares, who reads them scales by the row. */
+/* The norm that costs no pass: a kernel that writes h also writes bf16(h * gamma) and sums of squares; a kernel that
+ * reads them scales by the row. */
 #ifndef KERNELS_CUDA_NORM_CUH
 #define KERNELS_CUDA_NORM_CUH
 
@@ -8,7 +9,8 @@
 #include "kernels/cuda/ptx/numbers.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 
-/* The sum of a row's tiles by one warp: lane i adds tiles i, i + 32, ... ascending, then the lanes by tt_warp_sum's tree. */
+/* The sum of a row's tiles, by one warp: lane i adds tiles i, i + 32, ... ascending, then the lanes are added by
+ * tt_warp_sum's tree. */
 TT_DEVICE float norm_sum_tiles(const float *squares, uint32_t n_tiles, enum tt_traffic kind)
 {
 	float sum = 0;
@@ -22,7 +24,7 @@ TT_DEVICE float norm_inverse_rms(const float *squares, uint32_t n_tiles, uint32_
 	return tt_rsqrt(tt_div(norm_sum_tiles(squares, n_tiles, TT_TRAFFIC_ACTIVATION), (float)hidden) + eps);
 }
 
-/* The squares of a norm tile, which 4 neighbouring lanes hold, 4 columns each; every lane gets the sum. */
+/* The sum of squares of a norm tile, which 4 contiguous lanes hold, 4 columns each; every lane gets the sum. */
 TT_DEVICE float norm_tile_squares(float4 h)
 {
 	float sum = h.x * h.x;
@@ -32,7 +34,7 @@ TT_DEVICE float norm_tile_squares(float4 h)
 	return tt_warp_sum(sum, 4);
 }
 
-/* bf16(h * gamma) of four columns. */
+/* Stores bf16(h * gamma) of four columns. */
 TT_DEVICE void norm_store_x(tt_bf16 *x, float4 h, float4 gamma)
 {
 	tt_store_8(x,

@@ -37,7 +37,7 @@ struct o_proj_op {
 __device__ __forceinline__ void o_proj_op::finish(const struct o_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 4, hidden = a.p.n_rows;
-	/* Over max_tokens, so that whole warps go round: four lanes share a norm tile. */
+	/* Over max_tokens, so that whole warps take part: four lanes share a norm tile. */
 	for (uint32_t i = threadIdx.x; i < n_quads * tile.max_tokens; i += PRODUCT_THREADS) {
 		uint32_t token = i / n_quads, row = i % n_quads * 4, column = tile.first_tile * PRODUCT_TILE + row;
 		bool valid = token < tile.n_tokens && column < hidden;

@@ -1,5 +1,6 @@
-/* The one family of strict products: y[token][row] = x[token][:] . w[row][:], weights as the M operand of mma.sync at every
- * batch. A .cu file gives the epilogue as a struct `op` (its kernel's argument) with these members:
+/* The one family of strict products: y[token][row] = x[token][:] . w[row][:], with the weights as the M operand of
+ * mma.sync at every batch size. A .cu file gives the epilogue as a struct `op` (its kernel's argument) with these
+ * members:
  *
  *     enum { FAST }                                                         1: token t reads row t of x, all of them
  *     struct product p;
@@ -9,15 +10,18 @@
  *     static void prepare(const op &, uint32_t *words, uint32_t token, uint32_t first_row)
  *     static void finish(const op &, const struct product_tile &)
  *
- * A tile is 16 weight rows, which the op may gather from two places, so that a rotated pair or a gate and its up share a tile.
+ * A tile is 16 weight rows, which the op may gather from two places, so that a rotated pair, or a gate and its up,
+ * share a tile.
  *
- * K goes in chunks of 32. Lane (g, t) = (lane / 4, lane % 4) takes 16 bytes of row g, columns 8t to 8t + 7 of the chunk, of
- * both operands: two mma then have the same permutation of columns in a and b, which changes no dot product. So operands need no
- * ldmatrix and no swizzle, 8 rows of 64 bytes are whole sectors, and a fragment is 512 bytes in a row in shared memory.
+ * K goes in chunks of 32. Lane (g, t) = (lane / 4, lane % 4) takes 16 bytes of row g, columns 8t to 8t + 7 of the
+ * chunk, of both operands: two mma then have the same permutation of columns in a and b, which changes no dot product.
+ * So operands need no ldmatrix and no swizzle, 8 rows of 64 bytes are whole sectors, and a fragment is 512 contiguous
+ * bytes in shared memory.
  *
- * The order of a sum: product_slices(n_in) slices of whole chunks, in each the chunks ascending, then the slices added in
- * ascending order. That is all that the bits depend on. The narrow kernel (up to 64 tokens) gives each warp a slice and no warp
- * waits for another in the loop; the wide one (prefill) gives each warp its own outputs and runs the slices one by one. */
+ * The order of a sum: product_slices(n_in) slices of whole chunks; in each, the chunks ascending; then the slices added
+ * in ascending order. The bits depend on nothing else. The narrow kernel (up to 64 tokens) gives each warp a slice, and
+ * no warp waits for another in the loop; the wide one (prefill) gives each warp outputs of its own and runs the slices
+ * one by one. */
 #ifndef KERNELS_CUDA_PRODUCT_CUH
 #define KERNELS_CUDA_PRODUCT_CUH
 
@@ -40,7 +44,8 @@ enum {
 	PRODUCT_CHUNK = 32,     /* columns of a step */
 	PRODUCT_TILE = 16,      /* weight rows of one mma */
 	PRODUCT_FRAGMENT = 512, /* bytes of 8 rows of a chunk */
-	PRODUCT_WORDS = 16,     /* of a token, in shared memory: 0 its inverse rms, the others the op's own */
+	/* for each token, in shared memory: word 0 is its inverse rms, the others are the op's own */
+	PRODUCT_WORDS = 16,
 	PRODUCT_WIDE_TOKENS = 128,
 	PRODUCT_APPLY_TOKENS = 32,
 };
@@ -55,15 +60,16 @@ struct product {
 	float eps;
 };
 
-/* A block's outputs and its shared memory; product_begin makes it, finish reads it. Rows count from the block's first. */
+/* A block's outputs and its shared memory; product_begin fills it, finish reads it. Rows count from the block's
+ * first. */
 struct product_tile {
-	float *sums;      // [n_parts][max_tokens][stride]; the stages lie here until they have been multiplied
+	float *sums;      // [n_parts][max_tokens][stride]; the stages are here until they have been multiplied
 	float *constants; // [2][n_rows]
 	uint32_t *words;  // [max_tokens][PRODUCT_WORDS]
-	uint32_t n_parts; /* slices that finish adds up */
-	uint32_t stride;  /* of a token's sums */
+	uint32_t n_parts; /* how many slices finish adds up */
+	uint32_t stride;  /* floats from one token's sums to the next */
 	uint32_t n_rows, first_tile;
-	uint32_t first_token, n_tokens; /* n_tokens may be short of max_tokens; 0 until product_wait */
+	uint32_t first_token, n_tokens; /* n_tokens may be less than max_tokens; it is 0 until product_wait */
 	uint32_t max_tokens;
 };
 
@@ -72,7 +78,7 @@ static __host__ __device__ __forceinline__ uint32_t product_chunks(uint32_t n_in
 	return (n_in + PRODUCT_CHUNK - 1) / PRODUCT_CHUNK;
 }
 
-/* A function of the weight's shape alone; one for each warp of the narrow kernel. */
+/* How many slices a sum has: a function of the weight's shape alone. The narrow kernel has a warp for each. */
 static __host__ __device__ __forceinline__ uint32_t product_slices(uint32_t n_in)
 {
 	uint32_t n_chunks = product_chunks(n_in);
@@ -89,7 +95,7 @@ static __host__ __device__ __forceinline__ uint32_t product_header_bytes(uint32_
 	return (2 * row_tiles * PRODUCT_TILE * 4 + tokens * PRODUCT_WORDS * 4 + 127) / 128 * 128;
 }
 
-/* Rows of sums are 4 words longer than they need be: a warp's stores of a fragment then hit 32 banks. */
+/* Rows of sums are 4 words longer than necessary: a warp's stores of a fragment then hit 32 banks. */
 static __host__ __device__ __forceinline__ uint32_t product_stride(uint32_t row_tiles)
 {
 	return row_tiles * PRODUCT_TILE + 4;
@@ -119,7 +125,7 @@ TT_DEVICE void product_multiply(
 	}
 }
 
-/* A lane's 16 bytes of a row of either operand: its place in units of 16 bytes, or none. */
+/* Where a lane's 16 bytes of a row of either operand begin, in units of 16 bytes; not valid where there are none. */
 struct product_row {
 	uint32_t at;
 	bool valid;
@@ -132,7 +138,7 @@ template <typename op> TT_DEVICE struct product_row product_weight_row(const op 
 	return product_row{(valid ? row : 0) * (a.p.n_in / 8) + tt_lane() % 4, valid};
 }
 
-/* token counts from the block's first. */
+/* token counts from the block's first token. */
 template <typename op>
 TT_DEVICE struct product_row product_token_row(const op &a, const struct product_tile &block, uint32_t token)
 {
@@ -141,7 +147,7 @@ TT_DEVICE struct product_row product_token_row(const op &a, const struct product
 	return product_row{row * (a.p.n_in / 8) + tt_lane() % 4, valid};
 }
 
-/* The last chunk may be half a one, of 16 columns. */
+/* The last chunk may be half a chunk, of 16 columns. */
 TT_DEVICE void product_fetch(unsigned char *fragment, const tt_bf16 *matrix, struct product_row row, uint32_t chunk,
 	uint32_t n_in, enum tt_traffic kind)
 {
@@ -150,7 +156,7 @@ TT_DEVICE void product_fetch(unsigned char *fragment, const tt_bf16 *matrix, str
 	tt_copy_async_or_zero(fragment + tt_lane() * 16, from, valid, kind);
 }
 
-/* Bias and norm weight of the block's rows. */
+/* Loads bias and norm weight of the block's rows. */
 template <typename op> TT_DEVICE void product_constants(const op &a, const struct product_tile &block)
 {
 	uint32_t n = block.n_rows;
@@ -162,7 +168,7 @@ template <typename op> TT_DEVICE void product_constants(const op &a, const struc
 	}
 }
 
-/* What finish needs of each token, while the first chunks are under way. */
+/* Prepares what finish needs of each token, while the first chunks are under way. */
 template <typename op> TT_DEVICE void product_prepare(const op &a, const struct product_tile &block)
 {
 	for (uint32_t i = tt_warp(); i < block.n_tokens && a.p.squares; i += PRODUCT_WARPS) {
@@ -191,7 +197,7 @@ TT_DEVICE void product_store_sums(float *sums, const float (&d)[row_tiles][token
 			sums + (n * 8 + t * 2 + i % 2) * stride + m * PRODUCT_TILE + g + i / 2 * 8, d[m][n][i]);
 }
 
-/* Four neighbouring rows of one token, its slices added in order. */
+/* Four contiguous rows of one token, its slices added in order. */
 TT_DEVICE float4 product_sum(const struct product_tile &tile, uint32_t token, uint32_t row)
 {
 	const float *from = tile.sums + token * tile.stride + row;
@@ -214,7 +220,7 @@ TT_DEVICE float4 product_constant_four(const struct product_tile &tile, uint32_t
 	return make_float4(tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
 }
 
-/* h + (sum + bias) of four neighbouring rows. */
+/* h + (sum + bias) of four contiguous rows. */
 TT_DEVICE float4 product_residual(const struct product_tile &tile, uint32_t token, uint32_t row, const float *h)
 {
 	float4 sum = product_sum(tile, token, row), bias = product_constant_four(tile, 0, row);
@@ -223,7 +229,8 @@ TT_DEVICE float4 product_residual(const struct product_tile &tile, uint32_t toke
 		old.x + (sum.x + bias.x), old.y + (sum.y + bias.y), old.z + (sum.z + bias.z), old.w + (sum.w + bias.w));
 }
 
-/* How each kernel begins: outputs by its place in the grid, shared memory divided, the next kernel released. */
+/* The start of each kernel: finds the block's outputs from its place in the grid, divides the shared memory, and lets
+ * the next kernel start. */
 template <int row_tiles, int tokens>
 TT_DEVICE struct product_tile product_begin(unsigned char *shared, uint32_t first_token, uint32_t n_parts)
 {
@@ -242,7 +249,8 @@ TT_DEVICE struct product_tile product_begin(unsigned char *shared, uint32_t firs
 	return block;
 }
 
-/* What no kernel writes, then the wait for the kernel before this one, then how many tokens the block has. */
+/* Loads the constants, which no kernel writes; then waits for the previous kernel; then finds how many tokens the block
+ * has. */
 template <typename op> TT_DEVICE void product_wait(const op &a, struct product_tile &block)
 {
 	product_constants(a, block);
@@ -252,7 +260,7 @@ template <typename op> TT_DEVICE void product_wait(const op &a, struct product_t
 	block.n_tokens = n < block.max_tokens ? n : block.max_tokens;
 }
 
-/* How a kernel ends: a warp's sums, if it has any, go where the stages were, and the op finishes. */
+/* The end of a kernel: a warp's sums, if it has any, are stored where the stages were, and the op finishes. */
 template <typename op, int row_tiles, int token_tiles>
 TT_DEVICE void product_end(const op &a, const struct product_tile &block, float *sums, bool has_sums,
 	const float (&d)[row_tiles][token_tiles][4])
@@ -265,8 +273,8 @@ TT_DEVICE void product_end(const op &a, const struct product_tile &block, float 
 	op::finish(a, block);
 }
 
-/* Up to 8 * token_tiles tokens. A warp's ring of stages is its own, and a lane reads what it copied itself, so the loop has no
- * barrier; weights are on their way before the kernel that makes x has ended. */
+/* Up to 8 * token_tiles tokens. Each warp has a ring of stages of its own, and a lane reads what it copied itself, so
+ * the loop has no barrier. Weights are on their way before the kernel that makes x has ended. */
 template <typename op, int row_tiles, int token_tiles, int stages>
 static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const __grid_constant__ op a)
 {
@@ -323,7 +331,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 		a, block, block.sums + tt_warp() * TOKENS * block.stride, tt_warp() < n_slices, d);
 }
 
-/* A slice is done: onto the ones before it. */
+/* Adds a finished slice to the slices before it. */
 template <int row_tiles, int token_tiles>
 TT_DEVICE void product_fold(
 	float (&total)[row_tiles][token_tiles][4], float (&d)[row_tiles][token_tiles][4], bool is_first)
@@ -337,8 +345,9 @@ TT_DEVICE void product_fold(
 	}
 }
 
-/* 128 tokens a block, for more than 64: both operands come through stages that the block shares. Warps stand 2 by 4 over the
- * block's outputs. Blocks that share weight rows are neighbours in the grid, so that weights come from memory about once. */
+/* 128 tokens a block, for more than 64: both operands come through stages that the block shares. Warps are arranged 2
+ * by 4 over the block's outputs. Blocks that share weight rows are adjacent in the grid, so that weights come from
+ * memory about once. */
 template <typename op, int row_tiles, int stages>
 static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_constant__ op a)
 {
@@ -356,7 +365,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 	product_wait(a, block);
 	if (!block.n_tokens)
 		return;
-	/* Fragment halves go round the warps. */
+	/* Halves of fragments are dealt out to the warps in turn. */
 	TT_UNROLL
 	for (int i = 0; i < W; i++) {
 		uint32_t fragment = tt_warp() + i * PRODUCT_WARPS;
@@ -385,7 +394,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 	uint32_t slice = 0, slice_end = product_slice_start(1, n_in);
 	for (uint32_t step = 0; step < n_chunks; step++) {
 		tt_copy_async_wait<stages - 2>();
-		tt_sync_block(); /* the stage has landed for all, and nobody reads the one that is filled next */
+		tt_sync_block(); /* the stage has landed for all, and nobody still reads the one that is filled next */
 		if (step + stages - 1 < n_chunks)
 			fetch(step + stages - 1);
 		tt_copy_async_commit();
@@ -401,7 +410,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 	product_end<op, M, N>(a, block, sums, true, total);
 }
 
-/* The epilogue alone, on products that cuBLASLt made (fast.c): y takes the place of the sums. */
+/* The epilogue alone, on a product that cuBLASLt made (fast.c): y takes the place of the sums. */
 template <typename op, int row_tiles>
 static __global__ void __launch_bounds__(PRODUCT_THREADS) product_apply(const __grid_constant__ op a, const float *y)
 {

@@ -1,4 +1,5 @@
-/* Which kernel of the family runs: by the rows that the grid must hold, never by the plan; and no choice changes a bit. */
+/* Chooses the kernel of the family by the number of rows that the grid must hold, never by the plan. No choice changes
+ * a bit. */
 #ifndef KERNELS_CUDA_PRODUCT_LAUNCH_CUH
 #define KERNELS_CUDA_PRODUCT_LAUNCH_CUH
 
@@ -11,7 +12,7 @@
 struct product_call {
 	const char *name;
 	uint32_t n_tokens; /* rows that the grid is made for */
-	uint64_t bytes;    /* beyond the operands */
+	uint64_t bytes;    /* moved besides the operands */
 };
 
 static inline uint32_t product_larger(uint32_t a, uint32_t b)
@@ -19,8 +20,8 @@ static inline uint32_t product_larger(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-/* Matrices that are read as one must be contiguous. */
-static inline int product_check_behind(const struct tt_matrix *first, uint32_t n_rows, const struct tt_matrix *then,
+/* Checks that matrices which one product reads are contiguous. */
+static inline int product_check_contiguous(const struct tt_matrix *first, uint32_t n_rows, const struct tt_matrix *then,
 	const char *name, struct tt_error *err)
 {
 	if (then->data == (const tt_bf16 *)first->data + (size_t)n_rows * first->n_in)
@@ -65,7 +66,7 @@ static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct prod
 		product_header_bytes(row_tiles, PRODUCT_WIDE_TOKENS) + product_larger(rings, sums), err);
 }
 
-/* What --fast has made of a product, through the op's epilogue. */
+/* Runs the op's epilogue on a product that --fast made. */
 template <typename op, int row_tiles>
 static int product_run_apply(
 	struct tt_cuda *cuda, const op *a, const struct product_call *how, const float *y, struct tt_error *err)
@@ -83,25 +84,27 @@ static int product_run_apply(
 	return tt_cuda_launch(cuda, &launch, kernel, args, err);
 }
 
-/* A line of the table below. Where unless_tiles is not 0 the line is passed over if blocks of so many row tiles, and of
- * unless_tokens tokens (0: of all), are enough for three quarters of the multiprocessors; only whole blocks count. */
+/* A line of the table below. Where unless_tiles is not 0, the line is passed over if blocks of that many row tiles and
+ * of unless_tokens tokens (0: of all tokens) are enough for three quarters of the multiprocessors; only whole blocks
+ * count. */
 template <typename op> struct product_choice {
-	uint32_t most_tokens; /* that the grid holds */
+	uint32_t most_tokens; /* of the grid */
 	uint32_t unless_tiles, unless_tokens;
 	int (*run)(struct tt_cuda *, const op *, const struct product_call *, struct tt_error *);
 };
 
-/* The first line that fits. A block of more row tiles reads a token's x less often, one of fewer leaves a small matrix
- * blocks for every multiprocessor; stages are as many as shared memory holds. */
+/* The first line that fits. A block of more row tiles reads a token's x less often; a block of fewer leaves a small
+ * matrix blocks for every multiprocessor. There are as many stages as shared memory holds. */
 template <typename op>
 static const product_choice<op> *product_choose(const struct tt_cuda *cuda, uint32_t n_tiles, uint32_t n)
 {
 	enum { MANY = 0x7fffffff, WIDE = PRODUCT_WIDE_TOKENS };
 	/* narrow: row tiles, token tiles of 8, stages; wide: row tiles, stages */
 	static const product_choice<op> choices[] = {
-		/* decode reads weights and little else: a block a tile, which gives small matrices blocks enough too */
+		/* decode reads little but weights: one tile a block, which also gives small matrices enough blocks */
 		{8, 0, 0, product_run_narrow<op, 1, 1, 4>},
-		/* one tile would read more of x than of weights; with a fourth stage sm_90 has no room for a second block */
+		/* one tile would read more of x than of weights; with a fourth stage sm_90 has no room for a second
+		 * block */
 		{32, 0, 0, product_run_narrow<op, 2, 4, 3>},
 		/* a small matrix at up to 64 tokens: the next line would leave multiprocessors without a block */
 		{64, 4, 0, product_run_narrow<op, 2, 8, 3>},

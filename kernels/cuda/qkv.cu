@@ -1,8 +1,8 @@
 /* q, k, v: norm, projection, bias, rotation, and k and v into their pages. A tile of 16 rows holds 8 rotated pairs (i,
  * i + head_dim / 2) of one head.
  *
- * A norm over each head needs all its tiles, which may lie in several blocks: they leave their part of q and k in f32, and
- * whichever comes last normalises, rotates and stores the head. So it costs no launch. */
+ * A norm over each head needs all tiles of the head, which may be in several blocks: each leaves its part of q and k in
+ * f32, and the last block to arrive normalises, rotates and stores the head. So the norm costs no launch. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/step.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -23,8 +23,9 @@ struct qkv_op {
 	tt_bf16 *q;                       // out [n_tokens][n_heads * head_dim]
 	tt_bf16 *kv;                      // out, the pages
 	const float *q_norm, *k_norm;     // [head_dim], or NULL
-	float *raw;                       // scratch [n_tokens][n_heads + n_kv_heads][head_dim], with those norms
-	uint32_t *arrivals;               // [token blocks][n_heads + n_kv_heads]
+	/* scratch [n_tokens][n_heads + n_kv_heads][head_dim], where heads are normalised */
+	float *raw;
+	uint32_t *arrivals; // [token blocks][n_heads + n_kv_heads]
 	uint32_t n_heads, n_kv_heads, head_dim, layer, n_pages;
 
 	TT_DEVICE uint32_t first_row(const struct qkv_op &a, uint32_t tile, uint32_t half)
@@ -59,7 +60,7 @@ struct qkv_op {
 	TT_DEVICE void finish(const struct qkv_op &a, const struct product_tile &tile);
 };
 
-/* Where four neighbouring outputs of a head go. head counts q heads, then k, then v. */
+/* Where four contiguous outputs of a head go. head counts q heads, then k, then v. */
 TT_DEVICE tt_bf16 *qkv_to(const struct qkv_op &a, const uint32_t *words, uint32_t token, uint32_t head, uint32_t column)
 {
 	if (head < a.n_heads)
@@ -89,7 +90,7 @@ TT_DEVICE uint2 qkv_pack(float4 v)
 	return make_uint2(tt_bf16x2_from_f32(v.x, v.y), tt_bf16x2_from_f32(v.z, v.w));
 }
 
-/* Four pairs, complete but for the rotation. */
+/* Stores four pairs, which are complete except for the rotation. */
 TT_DEVICE void qkv_store(const struct qkv_op &a, const struct product_tile &tile, uint32_t token, uint32_t head,
 	uint32_t pair, float4 low, float4 high)
 {
@@ -140,7 +141,7 @@ TT_DEVICE float qkv_add_squares(float sum, float4 x)
 	return fmaf(x.w, x.w, fmaf(x.z, x.z, fmaf(x.y, x.y, fmaf(x.x, x.x, sum))));
 }
 
-/* A warp a token, four pairs a lane: head_dim is at most 256. */
+/* One warp for each token, four pairs a lane: head_dim is at most 256. */
 TT_DEVICE void qkv_norm_head(const struct qkv_op &a, const struct product_tile &tile, uint32_t head)
 {
 	uint32_t pair = tt_lane() * 4, half = a.head_dim / 2;
@@ -161,7 +162,7 @@ TT_DEVICE void qkv_norm_head(const struct qkv_op &a, const struct product_tile &
 	}
 }
 
-/* The heads of which this block made a part. */
+/* The heads of which this block computed a part. */
 TT_DEVICE void qkv_norm_heads(const struct qkv_op &a, const struct product_tile &tile)
 {
 	uint32_t n_heads = a.n_heads + a.n_kv_heads, tiles_a_head = a.head_dim / PRODUCT_TILE;
@@ -192,7 +193,7 @@ __device__ __forceinline__ void qkv_op::finish(const struct qkv_op &a, const str
 		qkv_norm_heads(a, tile);
 }
 
-/* Room for what the norms of heads need. */
+/* Makes room for what the norms of heads need. */
 static int prepare_head_norms(struct tt_cuda *cuda, const struct tt_config *c, struct tt_error *err)
 {
 	size_t n = cuda->grid_tokens, n_heads = c->n_heads + c->n_kv_heads;
@@ -208,8 +209,8 @@ int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, stru
 	const struct tt_config *c = args->config;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, hidden = c->hidden_size;
-	TT_TRY(product_check_behind(&layer->wq, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
-	TT_TRY(product_check_behind(&layer->wk, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
+	TT_TRY(product_check_contiguous(&layer->wq, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
+	TT_TRY(product_check_contiguous(&layer->wk, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
 	if (layer->q_norm)
 		TT_TRY(prepare_head_norms(cuda, c, err));
 	struct qkv_op a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,

@@ -1,10 +1,10 @@
-/* From logits to a token and its log-probability, as kernels/cpu/sample.c and draw.c define them. Three kernels: the largest
- * logit of each segment, the sums that need the row's maximum, and one block a row that chooses. The first two spread a
- * row over the device: one multiprocessor would take 16 us for the exponentials of 128k logits.
+/* From logits to a token and its log-probability, as kernels/cpu/sample.c and draw.c define them. Three kernels: the
+ * largest logit of each segment; the sums that need the row's maximum; and one block a row that chooses. The first two
+ * spread a row over the device: one multiprocessor would take 16 us for the exponentials of 128k logits.
  *
- * Bits against the CPU twin: chunks of 256 are added in the same order, chunks and weights in double in another. So a
- * log-probability may differ in its last bit, and a draw only where it falls within 1e-12 of the edge between two tokens.
- * top-k, greedy, ties and the alternatives' order are exact. */
+ * Bits compared with the CPU twin: chunks of 256 are added in the same order; the chunk sums and the weights, in
+ * double, in a different order. So a log-probability may differ in its last bit, and a draw only where it falls within
+ * 1e-12 of the edge between two tokens. top-k, greedy, ties and the alternatives' order are exact. */
 #include "kernels/cuda/sample_cut.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/functions.cuh"
@@ -37,7 +37,7 @@ static __global__ void __launch_bounds__(SCAN_THREADS)
 			a.segments.largest + (size_t)blockIdx.y * a.n_segments + segment, largest, TT_TRAFFIC_SCRATCH);
 }
 
-/* Of the row; every thread of a warp gets it. */
+/* The largest logit of the row; every thread of a warp gets it. */
 TT_DEVICE float largest_of_row(const struct sample_kernel_args *a, uint32_t index)
 {
 	const float *largest = a->segments.largest + (size_t)index * a->n_segments;
@@ -54,7 +54,7 @@ struct segment_sums {
 	float peak;
 };
 
-/* The share of one lane of 8 for the mass and the peak; the sum is the segment's, in all lanes. */
+/* mass and peak are the share of one lane of 8; the sum is the whole segment's, in all lanes. */
 TT_DEVICE struct segment_sums add_segment(const struct sample_row *row, uint32_t first, uint32_t end)
 {
 	struct segment_sums s = {0, 0, 0};
@@ -103,7 +103,7 @@ static __global__ void __launch_bounds__(SCAN_THREADS)
 	tt_store_f32(a.segments.peaks + at, s.peak, TT_TRAFFIC_SCRATCH);
 }
 
-/* [0, 1) with 53 bits, from nothing but the seed and the counter: Philox4x32, ten rounds. */
+/* A number in [0, 1) with 53 bits, from nothing but the seed and the counter: Philox4x32, ten rounds. */
 TT_DEVICE double uniform_of(const struct tt_sample_plan *plan)
 {
 	uint2 key = tt_load_8(&plan->sampling.seed, TT_TRAFFIC_PLAN),
@@ -121,7 +121,7 @@ TT_DEVICE double uniform_of(const struct tt_sample_plan *plan)
 	return (double)(((uint64_t)b << 32 | a) >> 11) * 0x1p-53;
 }
 
-/* Of the block's threads; the answer is the same in all. */
+/* By all threads of the block; all get the same result. */
 TT_DEVICE uint32_t draw(const struct sample_row *row, const struct tt_sample_plan *plan, struct cut_shared *shared)
 {
 	double uniform = uniform_of(plan);
@@ -137,13 +137,13 @@ TT_DEVICE uint32_t draw(const struct sample_row *row, const struct tt_sample_pla
 	return tt_shared_load_4(&shared->id);
 }
 
-/* x - log of the sum: under the model's own distribution. */
+/* x - log of the sum: the log-probability under the model's own distribution. */
 TT_DEVICE float log_probability(const struct sample_row *row, uint32_t id, double log_sum)
 {
 	return (float)((double)sample_logit(row, id) - log_sum);
 }
 
-/* By one warp. best: the first of the alternatives, which has been taken. */
+/* By one warp. best: the first of the alternatives, which has already been taken. */
 TT_DEVICE void report(const struct sample_row *row, const struct tt_sample_plan *plan, struct tt_sample_result *out,
 	struct sample_place best, uint32_t chosen, float *left)
 {

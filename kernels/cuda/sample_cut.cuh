@@ -1,9 +1,9 @@
-/* Top-k, top-p and the draw of what they leave, all of the same form: the weights of a row, likeliest first and then by
- * id, are passed until a count or a share of their sum is reached. No sort: the weight at which that happens is found 5 bits
- * at a time, from what the weights with each value of those bits add up to.
+/* Top-k, top-p, and the draw from what they leave. All have the same form: the weights of a row, likeliest first and
+ * then by id, are passed until a count or a share of their sum is reached. Without a sort: the weight at which that
+ * happens is found 5 bits at a time, from the sums of the weights for each value of those bits.
  *
- * Weights are 0..1, so as bits they are ascending and below 2^30: 6 digits. Segments whose peak lies below what is still
- * sought are skipped, which after the first digit is nearly all. */
+ * Weights are 0..1, so their bits are ascending and below 2^30: 6 digits. Segments whose peak is below what is still
+ * sought are skipped; after the first digit that is nearly all of them. */
 #ifndef KERNELS_CUDA_SAMPLE_CUT_CUH
 #define KERNELS_CUDA_SAMPLE_CUT_CUH
 
@@ -24,19 +24,20 @@ enum {
 };
 
 struct cut_shared {
-	double bins[CUT_BINS][CUT_THREADS]; /* a column a thread: no two write the same, and no bank is hit twice */
+	/* one column for each thread: no two threads write the same, and no bank is hit twice */
+	double bins[CUT_BINS][CUT_THREADS];
 	double totals[CUT_BINS];
 	uint32_t counts[SAMPLE_MAX_SEGMENTS];
 	float left[SAMPLE_MAX_SEGMENTS];
 	uint32_t id;
 };
 
-/* What is kept: weights above key, and those of key up to id. */
+/* What a cut keeps: the weights above key, and those equal to key up to id. */
 struct cut {
 	uint32_t key, id;
 };
 
-/* Until a count, or that share of the weights' sum; more: it must be exceeded, not only reached. */
+/* Where to stop: at a count, or at a share of the weights' sum. more: it must be exceeded, not only reached. */
 struct cut_target {
 	bool by_count, more, needs_id;
 	double share, of; /* of: the sum, or negative for the sum of what the last cut left */
@@ -80,8 +81,8 @@ TT_DEVICE void cut_add_up(const struct sample_row *row, const struct cut_target 
 	tt_sync_block();
 }
 
-/* The digit in which the target is reached, from the largest down; the smallest that holds anything, where rounding let
- * none reach it. */
+/* The digit, from the largest down, at which the target is reached. Where rounding lets no digit reach it, the smallest
+ * that holds anything. */
 TT_DEVICE uint32_t cut_digit(const struct cut_shared *shared, bool more, double target, double *passed, double *held)
 {
 	uint32_t digit = 0;
@@ -100,7 +101,7 @@ TT_DEVICE uint32_t cut_digit(const struct cut_shared *shared, bool more, double 
 	return digit;
 }
 
-/* The id of the weights of exactly those bits behind which rank of them have passed. */
+/* Among the ids whose weight is exactly key, ascending: the first up to which more than rank of them have passed. */
 TT_DEVICE uint32_t cut_tie(const struct sample_row *row, uint32_t key, double rank, struct cut_shared *shared)
 {
 	uint32_t lane = threadIdx.x % SAMPLE_LANES, rounds = (row->n_segments + CUT_GROUPS - 1) / CUT_GROUPS;
@@ -141,7 +142,7 @@ TT_DEVICE struct cut cut_at(
 		}
 		key = key << CUT_BITS | cut_digit(shared, how->more, target, &passed, &held);
 	}
-	/* All that is left weighs the same: how many of them it takes. */
+	/* The weights that are left are all equal: how many of them it takes. */
 	double value = how->by_count ? 1 : (double)tt_f32_from_bits(key), needed = (target - passed) / value;
 	double n_ties = floor(held / value + 0.5), rank = how->more ? floor(needed) + 1 : ceil(needed);
 	rank = rank > n_ties ? n_ties : rank;
@@ -152,7 +153,8 @@ TT_DEVICE struct cut cut_at(
 	return cut;
 }
 
-/* A weight that at least top_k ids reach, from the segments' peaks: it spares the first digit most of the row. */
+/* A weight that at least top_k ids reach, from the segments' peaks: with it the first digit need not read most of the
+ * row. */
 TT_DEVICE uint32_t cut_least_of_top_k(const struct sample_row *row, struct cut_shared *shared)
 {
 	uint32_t least = 0;
@@ -181,7 +183,7 @@ TT_DEVICE uint32_t cut_least_of_top_k(const struct sample_row *row, struct cut_s
 	return least;
 }
 
-/* Top-k, of what that left top-p, of what that left min-p, of what that left the draw; uniform is in [0, 1). */
+/* Top-k first; then top-p, min-p and the draw, each from what the one before left. uniform is in [0, 1). */
 TT_DEVICE uint32_t cut_draw(const struct sample_row *row, double uniform, struct cut_shared *shared)
 {
 	struct cut cut = {0, UINT32_MAX};
@@ -193,7 +195,8 @@ TT_DEVICE uint32_t cut_draw(const struct sample_row *row, double uniform, struct
 	if (row->by_share) {
 		struct cut_target p = {false, false, false, (double)row->share, -1};
 		if (!row->by_count) {
-			/* What weighs less than this has together less than 1 - top_p of the sum: never in the nucleus. */
+			/* All ids lighter than this together weigh less than 1 - top_p of the sum: they are never in
+			 * the nucleus. */
 			double sum = sample_total(row->masses, row->n_segments);
 			cut.key = tt_bits_from_f32((float)((1 - p.share) * sum / row->vocab * 0.999));
 			p.of = sum;

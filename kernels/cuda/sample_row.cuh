@@ -1,5 +1,5 @@
-/* A row of logits as the sampling kernels see it: segments of ids, whose summaries say where it is worth looking; and the
- * walks through them. Everything is in a fixed order, a function of the row and the vocabulary alone. */
+/* A row of logits as the sampling kernels see it: segments of ids, whose summaries say where looking is worth while,
+ * and the walks through them. Everything is in a fixed order, a function of the row and the vocabulary alone. */
 #ifndef KERNELS_CUDA_SAMPLE_ROW_CUH
 #define KERNELS_CUDA_SAMPLE_ROW_CUH
 
@@ -13,12 +13,12 @@
 #include "kernels/cuda/ptx/warp.cuh"
 
 enum {
-	SAMPLE_CHUNK = 256, /* logits that are added in f32, in 8 lanes, as the CPU twin adds them */
+	SAMPLE_CHUNK = 256, /* logits that are added in f32, in 8 lanes, as the CPU twin does */
 	SAMPLE_LANES = 8,
 	SAMPLE_MAX_SEGMENTS = 1024,
 };
 
-/* Of all segments of all rows, from one kernel to the next. */
+/* The summaries of all segments of all rows, from one kernel to the next. */
 struct sample_summaries {
 	float *largest; // [n_samples][n_segments] NaN where there is no number
 	float *peaks;   // [n_samples][n_segments] largest weight at the row's temperature
@@ -34,7 +34,7 @@ struct sample_kernel_args {
 	uint32_t vocab, n_segments, segment; /* ids in a segment, whole chunks */
 };
 
-/* What a request asks of its row; weights are e^((x - max) * sharpness), 0..1, the largest 1. */
+/* A row and its request's sampling. Weights are e^((x - max) * sharpness): 0..1, the largest 1. */
 struct sample_row {
 	const float *logits;
 	const float *peaks;   // [n_segments]
@@ -51,7 +51,7 @@ TT_DEVICE bool sample_is_finite(float x)
 	return x - x == 0.0f;
 }
 
-/* Keeps the larger; a number before NaN. */
+/* The larger of two; a number wins over NaN. */
 TT_DEVICE float sample_larger(float a, float b)
 {
 	return b > a || a != a ? b : a;
@@ -63,7 +63,7 @@ TT_DEVICE const struct tt_sample_plan *sample_plan(const struct sample_kernel_ar
 	return (const struct tt_sample_plan *)((const char *)a->plan + offset) + index;
 }
 
-/* max: of the row's numbers, NaN or -infinity where there is nothing to choose from. */
+/* max: the largest of the row's numbers; NaN or -infinity where there is nothing to choose from. */
 TT_DEVICE struct sample_row sample_row_of(const struct sample_kernel_args *a, uint32_t index, float max)
 {
 	const struct tt_sample_plan *plan = sample_plan(a, index);
@@ -101,9 +101,9 @@ TT_DEVICE uint32_t sample_segment_end(const struct sample_row *row, uint32_t seg
 	return end < row->vocab ? end : row->vocab;
 }
 
-/* -- Walks, by one warp: the first id, ascending, behind which more than the target has passed -- */
+/* -- Walks, by one warp: the first id, ascending, up to which more than the target has passed -- */
 
-/* What counts on a walk: the weights from floor on, or each weight of exactly these bits once. */
+/* What a walk adds up: the weights from floor on, or 1 for each weight whose bits are exactly key. */
 struct sample_walk {
 	bool ties;
 	float floor;
@@ -126,7 +126,7 @@ TT_DEVICE double sample_walk_segment(const struct sample_row *row, const struct 
 	return tt_load_f64(row->masses + segment, TT_TRAFFIC_SCRATCH);
 }
 
-/* What the lanes below hold; *total: what all hold. Lanes ascending. */
+/* The sum over the lower lanes; *total: the sum over all. Lanes ascending. */
 TT_DEVICE double sample_lanes_before(double own, double *total)
 {
 	double before = 0, sum = 0;
@@ -138,7 +138,7 @@ TT_DEVICE double sample_lanes_before(double own, double *total)
 	return before;
 }
 
-/* The lane in whose share the target is passed; the last that holds anything, where rounding let none pass it. */
+/* The lane in whose share the target is passed. Where rounding lets no lane pass it, the last that holds anything. */
 TT_DEVICE uint32_t sample_lane_of(double before, double own, double target)
 {
 	uint32_t passing = tt_ballot(own > 0 && before + own > target), holding = tt_ballot(own > 0);
@@ -152,7 +152,7 @@ TT_DEVICE uint32_t sample_lane_of(double before, double own, double target)
 	return lane;
 }
 
-/* share of the total, or passed as it is where absolute. */
+/* The target is share of the total, or share itself where absolute. */
 TT_DEVICE uint32_t sample_walk_to(
 	const struct sample_row *row, const struct sample_walk *walk, double share, bool absolute)
 {
@@ -211,31 +211,31 @@ TT_DEVICE double sample_total(const double *sums, uint32_t n_segments)
 	return total;
 }
 
-/* -- The likeliest ids, one after the other, by one warp -- */
+/* -- The likeliest ids, in turn, by one warp -- */
 
 struct sample_place {
 	float value;
 	uint32_t id;
 };
 
-/* By value, then by id; NaN comes behind nothing. */
-TT_DEVICE bool sample_behind(float value, uint32_t id, struct sample_place place)
+/* Whether the id comes after place in the order: by value, then by id. A NaN comes after nothing. */
+TT_DEVICE bool sample_comes_after(float value, uint32_t id, struct sample_place place)
 {
 	return value < place.value || (value == place.value && id > place.id);
 }
 
-/* The first in order of what the lanes hold; id UINT32_MAX holds nothing. */
+/* The first, in that order, of the places that the lanes hold; an id of UINT32_MAX is no place. */
 TT_DEVICE struct sample_place sample_first_of_lanes(struct sample_place own)
 {
 	for (uint32_t lanes = TT_WARP / 2; lanes; lanes /= 2) {
 		struct sample_place other = {tt_shuffle_xor_f32(own.value, lanes), tt_shuffle_xor(own.id, lanes)};
-		if (other.id != UINT32_MAX && (own.id == UINT32_MAX || sample_behind(own.value, own.id, other)))
+		if (other.id != UINT32_MAX && (own.id == UINT32_MAX || sample_comes_after(own.value, own.id, other)))
 			own = other;
 	}
 	return own;
 }
 
-/* The first of a segment behind place, or of the whole segment. */
+/* The first place of a segment after place, or of the whole segment. */
 TT_DEVICE struct sample_place sample_next_in_segment(
 	const struct sample_row *row, uint32_t segment, bool whole, struct sample_place place)
 {
@@ -243,7 +243,7 @@ TT_DEVICE struct sample_place sample_next_in_segment(
 	struct sample_place own = {0, UINT32_MAX};
 	for (uint32_t i = segment * row->segment + tt_lane(); i < end; i += TT_WARP) {
 		float x = sample_logit(row, i);
-		if (x == x && (whole || sample_behind(x, i, place)) && (own.id == UINT32_MAX || x > own.value)) {
+		if (x == x && (whole || sample_comes_after(x, i, place)) && (own.id == UINT32_MAX || x > own.value)) {
 			own.value = x;
 			own.id = i;
 		}
@@ -251,8 +251,8 @@ TT_DEVICE struct sample_place sample_next_in_segment(
 	return sample_first_of_lanes(own);
 }
 
-/* Takes the first of the row that is left; left[n_segments] in shared memory holds the largest value of what is left of each
- * segment, NaN where nothing is. id UINT32_MAX: there is none. */
+/* Takes the first place of the row that is left. left[n_segments], in shared memory, holds the largest value that is
+ * left of each segment, NaN where nothing is. Returns the id UINT32_MAX where there is none. */
 TT_DEVICE struct sample_place sample_take(
 	const struct sample_row *row, float *left, bool whole, struct sample_place taken)
 {

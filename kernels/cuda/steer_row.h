@@ -1,4 +1,4 @@
-/* The row kernel behind down_proj, for operations that need a whole row. */
+/* The row kernel that runs after down_proj, for operations that need a whole row. */
 #ifndef KERNELS_CUDA_STEER_ROW_H
 #define KERNELS_CUDA_STEER_ROW_H
 

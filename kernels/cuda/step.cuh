@@ -1,4 +1,4 @@
-/* The plan's arrays as kernels read them; offsets are in the header, which lies on the device too. */
+/* The plan's arrays as kernels read them. Their offsets are in the header, which is on the device too. */
 #ifndef KERNELS_CUDA_STEP_CUH
 #define KERNELS_CUDA_STEP_CUH
 
@@ -17,7 +17,7 @@ TT_DEVICE uint32_t step_word(const struct tt_step_plan *plan, const uint32_t *of
 	return tt_load_4(step_array(plan, offset_at) + (size_t)i * 4, TT_TRAFFIC_PLAN);
 }
 
-/* Index into the step's tokens of sample i. */
+/* Which of the step's tokens sample i belongs to. */
 TT_DEVICE uint32_t step_sampled_token(const struct tt_step_plan *plan, uint32_t i)
 {
 	const unsigned char *samples = step_array(plan, &plan->samples);

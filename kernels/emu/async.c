@@ -1,5 +1,5 @@
-/* Copies that land as late as they may: cp.async at its thread's wait, a bulk copy when somebody waits for its mbarrier and no
- * thread of the block can go on. Until then the destination holds NaN. */
+/* Copies that land as late as they may: cp.async at its thread's wait; a bulk copy when somebody waits for its mbarrier
+ * and no thread of the block can go on. Until then the destination holds NaN. */
 #include <string.h>
 
 #include "kernels/emu/global.h"
@@ -41,7 +41,7 @@ void tt_emu_copy_async_wait(unsigned pending, SITE)
 	size_t n = 0, kept = 0;
 	struct late_copy *copies = self->copies, swap;
 	(void)primitive, (void)file, (void)line;
-	/* Those that are due to the front; groups are in order, so they are a prefix already. */
+	/* The copies that are due come first: groups are in order, so those copies are a prefix already. */
 	while (n < self->n_copies && copies[n].group + pending < self->copy_group)
 		n++;
 	for (size_t i = n; i > 1 && emu.order == TT_EMU_RANDOM; i--) {
@@ -61,7 +61,7 @@ enum { MAX_MBARRIERS = 256, MAX_BULK = 1024 };
 struct mbarrier {
 	const void *at;
 	uint32_t count, pending, phase;
-	int64_t bytes; /* still to land; negative while a copy came before its expectation */
+	int64_t bytes; /* still to land; negative while a copy has come before its expectation */
 	uint32_t clock[MAX_WARPS], done_clock[MAX_WARPS];
 	bool grid_waited, done_grid_waited;
 };
@@ -162,7 +162,7 @@ void tt_emu_copy_bulk(void *shared, const void *global, uint32_t n_bytes, uint64
 	shared_check(shared, n_bytes, SITE_ARGS);
 	global_check(global, n_bytes, 16, false, kind, SITE_ARGS);
 	shared_in_flight(shared, n_bytes, SITE_ARGS);
-	/* One thread reads whole lines: counted as the sectors it covers. */
+	/* One thread reads whole lines: this counts the sectors that it covers. */
 	struct tt_emu_traffic *t = &emu.run.loads[kind];
 	t->accesses++;
 	t->requests++;

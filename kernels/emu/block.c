@@ -1,6 +1,6 @@
-/* Runs the blocks of a launch one after the other. Threads run until they wait for each other; when none can go on, what
- * the hardware may do late is done: dependent kernels pass their wait, then bulk copies land. If nothing is left, the
- * block hangs, and the report says who waits where. */
+/* Runs the blocks of a launch one after the other. Threads run until they wait for each other. When none can go on, the
+ * things happen that the hardware may do late: first dependent kernels pass their wait, then bulk copies land. If
+ * nothing is left, the block hangs, and the report says who waits where. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static void write_report(const struct fiber *fiber, const struct site *site, con
 	char *out = emu.report;
 	size_t room = sizeof emu.report, n = 0;
 	if (*out)
-		return; /* the first one counts */
+		return; /* only the first report counts */
 	if (emu.in_kernel) {
 		const uint3 *b = &emu.fibers[0].self.block;
 		n += (size_t)snprintf(out, room, "%s: block %u,%u,%u", emu.launch->kernel->name, b->x, b->y, b->z);
@@ -67,7 +67,7 @@ void emu_fail(const struct site *site, const char *format, ...)
 	va_end(args);
 	emu.failed = true;
 	if (emu.in_kernel && emu.running)
-		fiber_leave(); /* for good: the scheduler gives the block up */
+		fiber_leave(); /* for good: the scheduler abandons the block */
 }
 
 static void fail_for(const struct fiber *fiber, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -193,7 +193,8 @@ static void report_hang(void)
 		if (f->state == EXITED)
 			continue;
 		waiting++;
-		/* The most telling: who waits for a barrier of the block mostly waits for somebody who waits elsewhere. */
+		/* The most informative wait: a thread at a barrier of the block usually waits for one that waits
+		 * elsewhere. */
 		if (!first || f->state > first->state)
 			first = f;
 	}
@@ -233,7 +234,7 @@ static uint3 block_index(uint64_t i)
 	return at;
 }
 
-/* The i-th block of n to run, a permutation: in random order by a stride that has no factor in common with n. */
+/* The i-th of n blocks to run, a permutation: in random order by a stride that has no factor in common with n. */
 static uint64_t block_order(uint64_t i, uint64_t n, uint64_t start, uint64_t stride)
 {
 	if (emu.order == TT_EMU_BACKWARD)

@@ -1,4 +1,5 @@
-/* The part of cuBLASLt that --fast uses, for the emulator: the names and numbers of its own header, and cublaslt.cu behind them. */
+/* The part of cuBLASLt that --fast uses, for the emulator: the names and numbers of the real header. cublaslt.cu
+ * implements it. */
 #ifndef KERNELS_EMU_CUBLASLT_H
 #define KERNELS_EMU_CUBLASLT_H
 

@@ -1,5 +1,5 @@
-/* A cuBLASLt for the emulator: one plain kernel, whose sums go downwards, so that they are no strict kernel's. It offers two
- * algorithms, of which the first refuses to run, as some do. */
+/* A cuBLASLt for the emulator: one plain kernel that adds in descending order, so that its sums are no strict kernel's.
+ * It offers two algorithms; the first refuses to run, as some do. */
 #include "kernels/emu/cublasLt.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* The part of the CUDA runtime's C API that trimtab uses, for the emulator: the same names and numbers, so that host code
- * is compiled against either. Streams run late: nothing on a stream happens before somebody waits for it. */
+/* The part of the CUDA runtime's C API that trimtab uses, for the emulator: the same names and numbers, so that host
+ * code compiles against either. Streams run as late as they may: nothing on a stream happens before somebody waits for
+ * it. */
 #ifndef KERNELS_EMU_CUDA_RUNTIME_H
 #define KERNELS_EMU_CUDA_RUNTIME_H
 

@@ -1,5 +1,5 @@
-/* What a .cu source needs in place of nvcc's own words: keywords, the built-in variables, and the C bodies behind the
- * primitives of kernels/cuda/ptx/. C++, included by ptx/common.cuh alone. */
+/* What a .cu source needs in place of nvcc's own words: keywords, the built-in variables, and the C bodies of the
+ * primitives in kernels/cuda/ptx/. C++, included only by ptx/common.cuh. */
 #ifndef KERNELS_EMU_DEVICE_H
 #define KERNELS_EMU_DEVICE_H
 
@@ -16,13 +16,13 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __restrict__ __restrict
-/* All static shared memory of the program lies in one section, which is poisoned before every block. */
+/* All static shared memory of the program is in one section, which is poisoned before every block. */
 #define __shared__ static __attribute__((section("tt_emu_shared")))
 #define __align__(n) __attribute__((aligned(n)))
 
 #define TT_DYNAMIC_SHARED(name) unsigned char *const name = tt_emu_dynamic_shared()
 
-/* Where a primitive is called: default arguments are evaluated at the call. */
+/* The source position of the call of a primitive: default arguments are evaluated at the call. */
 #define TT_SITE_ONLY const char *file = __builtin_FILE(), int line = __builtin_LINE()
 #define TT_SITE , TT_SITE_ONLY
 #define TT_PASS , file, line
@@ -39,6 +39,8 @@ struct tt_emu_thread {
 extern const struct tt_emu_thread *tt_emu_self;
 extern dim3 gridDim, blockDim;
 
+/* The C bodies of the primitives. The headers in kernels/cuda/ptx say what each does; a broken rule stops the kernel
+ * with a report. */
 void tt_emu_load(void *out, const void *p, unsigned size, enum tt_traffic kind, TT_EMU_SITE);
 void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, TT_EMU_SITE);
 void tt_emu_prefetch(const void *p, TT_EMU_SITE);
@@ -66,7 +68,7 @@ void tt_emu_mbarrier_wait(uint64_t *barrier, uint32_t parity, TT_EMU_SITE);
 void tt_emu_copy_bulk(
 	void *shared, const void *global, uint32_t n_bytes, uint64_t *barrier, enum tt_traffic kind, TT_EMU_SITE);
 
-/* A kernel's address, name and how to call it with an array of pointers to its arguments. */
+/* Registers a kernel: its address, its name, and how to call it with an array of pointers to its arguments. */
 typedef void tt_emu_call(const void *kernel, void **args);
 const void *tt_emu_register(
 	const void *kernel, const char *name, tt_emu_call *call, const size_t *sizes, size_t n_args);

@@ -1,5 +1,5 @@
-/* Fibers: one a CUDA thread, switched by hand. A switch saves the registers that a function must keep and changes the
- * stack pointer; elsewhere than on x86-64 ucontext does it, at about a tenth of the speed. */
+/* Fibers: one for each CUDA thread, switched by hand. A switch saves the registers that a function must keep and
+ * changes the stack pointer. On machines other than x86-64, ucontext does it, at about a tenth of the speed. */
 #define _GNU_SOURCE /* REG_RIP, MAP_ANONYMOUS */
 #include <signal.h>
 #include <stdio.h>
@@ -119,7 +119,7 @@ void fiber_start(struct fiber *fiber)
 		fiber->stack = memory + PAGE_BYTES;
 	}
 #if WITH_ASAN
-	__asan_unpoison_memory_region(fiber->stack, STACK_BYTES); /* a thread that was given up left its frames */
+	__asan_unpoison_memory_region(fiber->stack, STACK_BYTES); /* a thread that was abandoned left its frames */
 #endif
 	fiber->fake_stack = NULL;
 #if OWN_SWITCH
@@ -152,7 +152,7 @@ void fiber_leave(void)
 	switch_to(&self->stack_pointer, &self->fake_stack, NULL);
 }
 
-/* The next runnable lane of a warp in the current order; the running one is not among them. */
+/* The next runnable lane of a warp in the current order; never the running one. */
 static struct fiber *next_lane(const struct warp *warp)
 {
 	uint32_t lanes = warp->runnable;
@@ -184,7 +184,8 @@ static void bad_access(void)
 	abort();
 }
 
-/* Goes on in bad_access, on the stack of the thread that faulted; a fault outside a kernel has its usual end. */
+/* Continues in bad_access, on the stack of the thread that faulted. A fault outside a kernel ends the program as
+ * usual. */
 static void on_fault(int signal_number, siginfo_t *info, void *context)
 {
 	(void)info;

@@ -1,6 +1,6 @@
-/* Global memory: a table of allocations, and for every word who wrote and read it last. With that a dependent kernel's
- * accesses before its wait are held against all kernels that may still run, and blocks of one launch against each
- * other. A device address is the host's with a bit set that no address has: whoever follows it without a primitive, kernel
+/* Global memory: a table of allocations, and for every word who wrote and read it last. With that, a dependent kernel's
+ * accesses before its wait are checked against all kernels that may still run, and blocks of one launch against each
+ * other. A device address is the host's with a bit set that no address has: whoever uses it without a primitive, kernel
  * or host, faults. So every access is checked. */
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@ enum { POISON = 0xff, N_NAMES = 4096 };
 
 static struct allocation **allocations; // [n_allocations], ascending
 static size_t n_allocations, capacity;
-static struct allocation *last[TT_TRAFFIC_KINDS]; /* found for this kind */
+static struct allocation *last[TT_TRAFFIC_KINDS]; /* the last that was found for each kind */
 static const char *names[N_NAMES];                /* of the newest launches */
 
 const char *launch_name(uint32_t id)
@@ -117,13 +117,13 @@ static struct allocation *bounds(const void *p, size_t size, size_t alignment, e
 		return last[kind] = a;
 	size_t i = position(p);
 	const struct allocation *before = i ? allocations[i - 1] : NULL;
-	const struct allocation *behind = i < n_allocations ? allocations[i] : NULL;
+	const struct allocation *after = i < n_allocations ? allocations[i] : NULL;
 	if (before && (uintptr_t)p - (uintptr_t)before->base < before->size + (1u << 20))
 		FAIL("out of bounds: %zu bytes at offset %td of an allocation of %zu bytes", size,
 			(const char *)p - before->base, before->size);
-	else if (behind && (uintptr_t)behind->base - (uintptr_t)p < (1u << 20))
+	else if (after && (uintptr_t)after->base - (uintptr_t)p < (1u << 20))
 		FAIL("out of bounds: %zu bytes at offset %td of an allocation of %zu bytes", size,
-			(const char *)p - behind->base, behind->size);
+			(const char *)p - after->base, after->size);
 	else
 		FAIL("out of bounds: %p is not device memory", p);
 	return NULL;
@@ -197,7 +197,8 @@ void global_check(const void *p, size_t size, size_t alignment, bool store, enum
 	if (names[emu.launch_id % N_NAMES] != emu.launch->kernel->name)
 		names[emu.launch_id % N_NAMES] = emu.launch->kernel->name;
 	if (kind == TT_TRAFFIC_WEIGHT && !store) {
-		/* Too many to note one by one; nothing may write them while a kernel that reads them runs. */
+		/* Weights are too many to note one by one; nothing may write them while a kernel that reads them
+		 * runs. */
 		a->weights_read = emu.launch_id;
 		if (!a->touched)
 			return;
@@ -221,8 +222,8 @@ void tt_emu_load(void *out, const void *p, unsigned size, enum tt_traffic kind, 
 	memcpy(out, host_address(p), size);
 }
 
-/* Who comes last may read what a block stored before the barrier in front of its arrival. What another thread stores between
- * the same two barriers as the arrival may come too late. */
+/* The last block to arrive may read what a block stored before the barrier that precedes its arrival. What another
+ * thread stores between the same two barriers as the arrival may come too late. */
 static void check_arrival(SITE)
 {
 	bool stored = emu.stores.since == emu.block_seen, arrived = emu.arrival.since == emu.block_seen;

@@ -6,8 +6,8 @@
 #include "kernels/emu/emu.h"
 #include "kernels/emu/threads.h"
 
-/* Bits that no address of this machine has. Device memory and dynamic shared memory carry one, so that an access without a
- * primitive faults. */
+/* Bits that no address of this machine has. Device memory and dynamic shared memory carry one of them, so that an
+ * access without a primitive faults. */
 #define GLOBAL_TAG ((uintptr_t)1 << 52)
 #define SHARED_TAG ((uintptr_t)1 << 53)
 static inline void *host_address(const void *p)
@@ -30,13 +30,13 @@ struct emu {
 	uint64_t random;
 	char report[600];
 	bool failed, in_kernel;
-	struct tt_emu_counters counters, run; /* run: of the running launch */
+	struct tt_emu_counters counters, run; /* run: those of the running launch */
 	struct tt_emu_kernel *kernels;        // [n_kernels]
 	size_t n_kernels, kernel_capacity;
 
 	/* The running block. */
 	const struct launch *launch;
-	uint32_t launch_id, chain_start; /* the first launch that may still run when this one starts */
+	uint32_t launch_id, chain_start; /* chain_start: the first launch that may still run when this one starts */
 	uint32_t block_id, n_threads, n_warps, live;
 	struct fiber fibers[MAX_THREADS];
 	struct warp warps[MAX_WARPS];
@@ -46,16 +46,17 @@ struct emu {
 	uint32_t clock;                      /* counts orderings; never goes back */
 	uint32_t block_seen;                 /* the clock of the last barrier of the whole block */
 	uint32_t block_start;
-	bool arrived;                   /* the block took part in an arrival counter */
-	struct between stores, arrival; /* to global memory, and at the counter, between two barriers of the block */
-	bool clocks_used;               /* a barrier ordered only some threads */
+	bool arrived; /* the block took part in an arrival counter */
+	/* what was stored to global memory, and what arrived at the counter, between two barriers of the block */
+	struct between stores, arrival;
+	bool clocks_used; /* a barrier ordered only some threads */
 };
 extern struct emu emu;
 
 uint64_t emu_random(void);
 
-/* Stops the running kernel with the first report; returns only outside a kernel. The line begins with the kernel, block,
- * thread, primitive and place. */
+/* Stops the running kernel with the first report; returns only outside a kernel. The line begins with the kernel,
+ * block, thread, primitive and source position. */
 void emu_fail(const struct site *site, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define FAIL(...)                                                                                                      \
 	do {                                                                                                           \
@@ -64,44 +65,53 @@ void emu_fail(const struct site *site, const char *format, ...) __attribute__((f
 	} while (0)
 
 /* fiber.c */
-void fiber_start(struct fiber *fiber);
-void fiber_enter(struct fiber *fiber); /* from the scheduler */
-void fiber_leave(void);                /* to the scheduler */
+void fiber_start(struct fiber *fiber); /* a stack, ready to run the kernel from its start */
+void fiber_enter(struct fiber *fiber); /* called by the scheduler */
+void fiber_leave(void);                /* back to the scheduler */
 void fiber_yield(void);                /* to another lane, or to the scheduler */
 
 /* block.c */
+/* Runs all blocks. chained: the previous operation of the stream was a kernel, so that this one may depend on it
+ * programmatically. */
 cudaError_t launch_run(const struct launch *launch, bool chained);
-void fiber_guard(void);                                 /* makes a fault in a kernel a report */
-struct fiber *fiber_wait(enum fiber_state state, SITE); /* until the state is RUNNABLE again */
-void fiber_wake(struct fiber *fiber);
+void fiber_guard(void);                                 /* turns a fault in a kernel into a report */
+struct fiber *fiber_wait(enum fiber_state state, SITE); /* waits until the state is RUNNABLE again */
+void fiber_wake(struct fiber *fiber);                   /* makes it RUNNABLE */
 
 /* warp.c */
+/* Waits until all lanes of the warp have come with the same operation from the same line; the last lane runs it. */
 void warp_meet(warp_operation *operation, void *payload, SITE);
 
 /* sync.c */
 void order_join(struct fiber *fiber, uint32_t clock[MAX_WARPS], bool *grid_waited); /* release */
+/* acquire: what the clock holds is ordered before the fiber from now on */
 void order_take(struct fiber *fiber, const uint32_t clock[MAX_WARPS], bool grid_waited);
 
 /* async.c */
-void async_start(void);
+void async_start(void);   /* forgets the mbarriers and bulk copies of the last block */
 bool async_deliver(void); /* lands one bulk copy that somebody waits for */
 
 /* shared.c */
-void shared_start(size_t dynamic_bytes);
-unsigned char *shared_check(const void *p, size_t size, SITE); /* gives the host's address */
+void shared_start(size_t dynamic_bytes);                       /* poisons it for a new block */
+unsigned char *shared_check(const void *p, size_t size, SITE); /* returns the host's address */
+/* Checks one access against all earlier ones, and records it. */
 void shared_touch(struct fiber *fiber, const void *p, size_t size, bool store, SITE);
+/* An asynchronous copy to that memory was issued, or has landed. */
 void shared_in_flight(const void *p, size_t size, SITE);
 void shared_landed(const void *p, size_t size);
 
 /* traffic.c */
+/* Adds the running lane's access to a request of its warp. */
 void traffic_record(unsigned space, unsigned kind, const void *p, unsigned size, SITE);
+/* Counts the warp's requests and forgets them. */
 void traffic_flush(struct warp *warp);
 void traffic_add(struct tt_emu_counters *sum, const struct tt_emu_counters *more);
 
 /* stream.c */
+/* Drops all streams and what waits on them. */
 void stream_reset(void);
 
-/* A doubling array; ends the program when memory runs out, which a test need not survive. */
+/* Grows an array by doubling. Ends the program when memory runs out, because a test need not survive that. */
 void emu_grow(void *pointer, size_t *capacity, size_t needed, size_t size);
 
 #endif

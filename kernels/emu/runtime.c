@@ -1,4 +1,5 @@
-/* The CUDA runtime's calls that are not about streams: the device, memory, copies and launches; and the emulator's own API. */
+/* The calls of the CUDA runtime that are not about streams: the device, memory, copies and launches; and the emulator's
+ * own API. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,7 +68,7 @@ size_t tt_emu_kernels(const struct tt_emu_kernel **out)
 	return emu.n_kernels;
 }
 
-/* -- The device: what a caller may ask of one. An H200's numbers. -- */
+/* -- The device: what a caller may ask of one, with an H200's numbers -- */
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -168,7 +169,7 @@ const char *cudaGetErrorName(cudaError_t error)
 	return "unknown";
 }
 
-/* The report, where there is one: so it reaches the message of whoever waited. */
+/* Returns the report where there is one, so that it gets into the message of whoever waited. */
 const char *cudaGetErrorString(cudaError_t error)
 {
 	if (error == cudaErrorLaunchFailure && *emu.report)
@@ -188,7 +189,7 @@ cudaError_t cudaFree(void *memory)
 {
 	if (!memory)
 		return api_result(cudaSuccess);
-	cudaError_t error = stream_flush_all(); /* it waits for the device */
+	cudaError_t error = stream_flush_all(); /* cudaMalloc waits for the device */
 	if (!global_free(memory))
 		return api_result(cudaErrorInvalidValue);
 	return api_result(error);
@@ -246,7 +247,7 @@ static bool on_device(const void *p, size_t n_bytes)
 	return a && n_bytes <= a->size - (size_t)((const char *)p - a->base);
 }
 
-/* The kind must say where the ends lie, and a device end must hold all the bytes. */
+/* The kind must match where the ends are, and a device end must hold all the bytes. */
 static bool copy_is_valid(const void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind *kind)
 {
 	bool to_device = global_find(to) != NULL, from_device = global_find(from) != NULL;
@@ -288,7 +289,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, enum cud
 	cudaError_t error = stream_add(stream, &op);
 	if (!error && !capturing && kind == cudaMemcpyDeviceToHost) {
 		if (is_pinned(to))
-			memset(to, 0xff, n_bytes); /* whoever reads it before the wait finds this */
+			memset(to, 0xff, n_bytes); /* this is what a reader finds before the wait */
 		else
 			error = stream_flush(stream);
 	}
@@ -379,7 +380,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ad
 	if (!kernel)
 		return api_result(cudaErrorInvalidDeviceFunction);
 	const dim3 *g = &config->gridDim, *b = &config->blockDim;
-	/* Blocks of whole warps in one dimension: the project's rule, which tt_lane and the warp's operations rely on. */
+	/* Blocks of whole warps in one dimension: a rule of the project, on which tt_lane and the warp's operations
+	 * rely. */
 	if (!b->x || b->x > MAX_THREADS || b->x % WARP || b->y != 1 || b->z != 1 || !g->x || !g->y || !g->z ||
 		g->y > 65535 || g->z > 65535 || g->x > 0x7fffffffu)
 		return api_result(cudaErrorInvalidConfiguration);

@@ -1,6 +1,6 @@
-/* Shared memory and its shadow. Every word of 4 bytes knows who wrote and read it last and when, so that an unwritten read,
- * a copy read before its wait and a missing barrier are reported whatever the order of threads. Stamps from before the
- * block's start mean never, so nothing is cleared between blocks. */
+/* Shared memory and its shadow. For every word of 4 bytes the shadow holds who wrote and read it last and when, so that
+ * an unwritten read, a read before a copy's wait and a missing barrier are reported whatever the order of threads.
+ * Stamps from before the block's start mean never, so nothing is cleared between blocks. */
 #include <string.h>
 
 #include "kernels/emu/internal.h"
@@ -79,7 +79,7 @@ unsigned char *shared_check(const void *p, size_t size, SITE)
 	return host_address(p);
 }
 
-/* Whether what thread other did at a clock is ordered before what this thread does now. */
+/* Whether what thread other did at that clock is ordered before what this thread does now. */
 static bool ordered(const struct fiber *fiber, uint32_t other, uint32_t clock)
 {
 	if (clock < emu.block_seen || other == fiber->id)
@@ -94,7 +94,8 @@ static bool readers_ordered(const struct fiber *fiber, const struct shared_word 
 	if (word->read < emu.block_seen)
 		return true;
 	if (word->reader & MANY_WARPS)
-		return emu.clocks_used; /* which warps is not kept; only the block's barrier is held against them */
+		/* which warps is not recorded; they are checked only against the block's barrier */
+		return emu.clocks_used;
 	if (!(word->reader & MANY_LANES))
 		return ordered(fiber, word->reader & THREAD, word->read);
 	uint32_t warp = (word->reader & THREAD) / WARP;
@@ -106,7 +107,7 @@ static void note_reader(const struct fiber *fiber, struct shared_word *word)
 {
 	uint16_t id = (uint16_t)fiber->id, before = word->reader;
 	if (readers_ordered(fiber, word))
-		word->reader = id; /* who is ordered behind this thread is ordered behind those too */
+		word->reader = id; /* a thread that is ordered after this one is ordered after those too */
 	else if ((before & THREAD) / WARP != id / WARP)
 		word->reader = (uint16_t)(before | MANY_WARPS);
 	else if ((before & THREAD) != id)
@@ -161,7 +162,7 @@ void shared_touch(struct fiber *fiber, const void *p, size_t size, bool store, S
 	traffic_record(SPACE_SHARED, 0, p, (unsigned)size, SITE_ARGS);
 }
 
-/* A copy was issued: until it lands the memory holds nothing. */
+/* Called when a copy is issued: until it lands, the memory holds nothing. */
 void shared_in_flight(const void *p, size_t size, SITE)
 {
 	size_t offset;

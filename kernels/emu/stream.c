@@ -1,5 +1,5 @@
-/* Streams, events and graphs. Nothing on a stream happens before somebody waits for it, so a host that reads a result or
- * changes a source too early finds out. A graph is the list of what was captured. */
+/* Streams, events and graphs. Nothing on a stream happens before somebody waits for it, so that a host that reads a
+ * result or changes a source too early gets wrong data. A graph is the list of what was captured. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,9 +10,10 @@ struct tt_emu_stream {
 	struct operation *first, **end;
 	uint64_t enqueued, done; /* operations */
 	bool capturing, after_kernel;
-	bool blocking; /* waits for the default stream and makes it wait, as cudaStreamCreate gives it */
-	uint64_t waits_for,
-		waited_for; /* operations: the default stream's that it waits for, and the other way round */
+	bool blocking; /* waits for the default stream and makes it wait, as a stream of cudaStreamCreate does */
+	/* counts of operations: those of the default stream that this one waits for, and those of this one that the
+	 * default stream waits for */
+	uint64_t waits_for, waited_for;
 	struct tt_emu_stream *next;
 };
 struct tt_emu_event {
@@ -241,7 +242,7 @@ cudaError_t cudaDeviceSynchronize(void)
 	return api_result(stream_flush_all());
 }
 
-/* A question does not make the work happen, or a loop that only asks would look as if it waited. */
+/* A query does not make the work happen, or a loop that only asks would look as if it waited. */
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
 	struct tt_emu_stream *s = stream_of(stream);
@@ -370,7 +371,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
 	struct operation boundary = {.type = OP_BOUNDARY};
-	cudaError_t error = stream_add(stream, &boundary); /* its first kernel depends on nothing programmatically */
+	/* the first kernel depends on no earlier one programmatically */
+	cudaError_t error = stream_add(stream, &boundary);
 	for (const struct operation *op = graph->first; op && !error; op = op->next)
 		error = stream_add(stream, op);
 	if (!error)

@@ -1,4 +1,4 @@
-/* What waits on a stream, between stream.c and runtime.c. */
+/* The operations that wait on a stream, shared by stream.c and runtime.c. */
 #ifndef KERNELS_EMU_STREAM_H
 #define KERNELS_EMU_STREAM_H
 
@@ -6,10 +6,10 @@
 
 struct operation {
 	enum { OP_LAUNCH, OP_COPY, OP_SET, OP_WAIT_EVENT, OP_BOUNDARY } type;
-	struct launch launch; /* args are its own copy */
+	struct launch launch; /* args are the operation's own copy */
 	void *to;
 	const void *from;
-	void *staged; /* the source's bytes, where CUDA takes them at the call */
+	void *staged; /* a copy of the source's bytes, where CUDA reads them at the call */
 	size_t n_bytes;
 	int value;
 	struct tt_emu_stream *stream; /* of the event */
@@ -17,16 +17,18 @@ struct operation {
 	struct operation *next;
 };
 
-/* Takes staged; copies the arguments of a launch. */
+/* Takes ownership of staged; copies the arguments of a launch. */
 cudaError_t stream_add(cudaStream_t stream, const struct operation *op);
+/* Whether the stream is being captured into a graph. */
 bool stream_capturing(cudaStream_t stream);
+/* Runs what waits on one stream, or on all of them. */
 cudaError_t stream_flush(cudaStream_t stream);
 cudaError_t stream_flush_all(void);
 
-/* The values that args point to, in one block with the array of pointers to them; NULL without memory. */
+/* Copies the values that args point to, with an array of pointers to them, into one block; NULL without memory. */
 void **arguments_copy(const struct kernel *kernel, void **args);
 
-/* Remembers an error for cudaGetLastError; after a kernel failed every call fails, as on a GPU. */
+/* Remembers an error for cudaGetLastError. After a kernel failed every call fails, as on a GPU. */
 cudaError_t api_result(cudaError_t error);
 
 #endif

@@ -1,10 +1,10 @@
-/* Barriers, and what they order. An access is stamped with a clock that every ordering advances; a later access of another
- * thread is in order when the thread has since taken part in an ordering that followed the stamp. */
+/* Barriers, and what they order. An access is stamped with a clock that every ordering advances. A later access of
+ * another thread is in order when that thread has taken part in an ordering since the stamp. */
 #include <string.h>
 
 #include "kernels/emu/internal.h"
 
-/* What the fiber knows, into a barrier's clock; what its own warp did so far counts as known. */
+/* Adds what the fiber knows to a barrier's clock; what its own warp did so far counts as known. */
 void order_join(struct fiber *fiber, uint32_t clock[MAX_WARPS], bool *grid_waited)
 {
 	emu.clocks_used = true;
@@ -86,7 +86,7 @@ void tt_emu_sync_some(uint32_t id, uint32_t n_threads, SITE)
 	}
 }
 
-/* Programmatic dependent launch. The first waits of a block all stand until no other thread can go on: whatever runs
+/* Programmatic dependent launch. The first waits of a block all hold until no other thread can go on: whatever runs
  * without having waited runs before those that have. */
 void tt_emu_grid_wait(SITE);
 void tt_emu_grid_wait(SITE)

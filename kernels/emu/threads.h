@@ -12,7 +12,7 @@ enum {
 	WARP = 32,
 	MAX_THREADS = 1024,
 	MAX_WARPS = MAX_THREADS / WARP,
-	MAX_SHARED = 227 * 1024, /* a block's, sm_90; sm_80 has 163 KiB */
+	MAX_SHARED = 227 * 1024, /* the most for a block on sm_90; sm_80 allows 163 KiB */
 	DEFAULT_SHARED = 48 * 1024,
 	N_BARRIERS = 16,
 };
@@ -30,7 +30,7 @@ struct kernel {
 	kernel_call *call;
 	const size_t *sizes; // [n_args]
 	size_t n_args;
-	size_t max_shared; /* dynamic, as cudaFuncSetAttribute allowed */
+	size_t max_shared; /* dynamic, as allowed by cudaFuncSetAttribute */
 };
 
 struct launch {
@@ -43,7 +43,7 @@ struct launch {
 
 enum fiber_state { RUNNABLE, AT_WARP, AT_BLOCK, AT_BARRIER, AT_MBARRIER, AT_GRID_WAIT, EXITED };
 
-struct late_copy { /* of cp.async: 16 bytes */
+struct late_copy { /* a cp.async: 16 bytes */
 	unsigned char *to;
 	const unsigned char *from; /* NULL: zeros */
 	uint32_t group;
@@ -52,27 +52,27 @@ struct late_copy { /* of cp.async: 16 bytes */
 struct fiber {
 	struct {
 		uint3 thread, block;
-	} self; /* as struct tt_emu_thread */
+	} self; /* the same as struct tt_emu_thread */
 	void *stack_pointer;
 	char *stack;
 	struct warp *warp;
 	uint32_t id, lane;
 	enum fiber_state state;
-	struct site site;              /* of what it waits for */
+	struct site site;              /* where it waits */
 	void *payload;                 /* what the lane brings to a warp's operation */
-	uint32_t wait_at, wait_parity; /* for which barrier */
-	bool grid_waited;              /* it is ordered behind the earlier grids */
+	uint32_t wait_at, wait_parity; /* which barrier it waits for */
+	bool grid_waited;              /* it is ordered after the earlier grids */
 	uint32_t seen_warp;            /* clock of its last tt_sync_warp */
 	uint32_t clock[MAX_WARPS];     /* accesses of each warp before that clock are ordered before this thread */
 	struct late_copy *copies;      // [n_copies]
 	size_t n_copies, copy_capacity;
-	uint32_t copy_group; /* the open one */
-	size_t cursor;       /* in the warp's requests */
+	uint32_t copy_group; /* the one that is not closed yet */
+	size_t cursor;       /* its position in the warp's requests */
 	void *fake_stack;    /* AddressSanitizer's */
 };
 
-/* One access by a warp: what its lanes did at one line. Lanes run one after the other, so a request stays open until the
- * warp meets. */
+/* One access by a warp: what its lanes did at one source line. Lanes run one after the other, so a request stays open
+ * until the warp meets. */
 struct request_key {
 	const char *file;
 	int line;

@@ -1,5 +1,5 @@
-/* What memory accesses cost a GPU. A warp's lanes run one after the other here, so what they do at one line is gathered
- * into a request until the warp meets; its sectors and bank conflicts are counted then. */
+/* What memory accesses cost a GPU. A warp's lanes run one after the other here, so what they do at one source line is
+ * gathered into a request until the warp meets; then its sectors and bank conflicts are counted. */
 #include <string.h>
 
 #include "kernels/emu/internal.h"
@@ -13,7 +13,8 @@ static bool matches(const struct request *r, const struct request_key *want, uin
 	       key->size == want->size && !(r->lanes & lane) && key->file == want->file;
 }
 
-/* Lanes that took the same path find their request at the cursor, one that went a longer way a little before it. */
+/* Lanes that took the same path find their request at the cursor; one that took a longer path finds it a little
+ * before. */
 static struct request *request_find(struct warp *warp, struct fiber *self, const struct request_key *want)
 {
 	uint32_t lane = 1u << self->lane;
@@ -114,7 +115,7 @@ void traffic_flush(struct warp *warp)
 
 void traffic_add(struct tt_emu_counters *sum, const struct tt_emu_counters *more)
 {
-	/* Nothing but counts of 64 bits. */
+	/* The struct is nothing but 64-bit counts. */
 	uint64_t *to = (uint64_t *)sum;
 	const uint64_t *from = (const uint64_t *)more;
 	for (size_t i = 0; i < sizeof *sum / sizeof *to; i++)

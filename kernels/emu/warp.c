@@ -1,4 +1,4 @@
-/* Operations of a whole warp: the lanes meet, and the last to come does the work for all. */
+/* Operations of a whole warp: the lanes meet, and the last to arrive does the work for all. */
 #include <string.h>
 
 #include "kernels/emu/internal.h"
@@ -29,7 +29,7 @@ void warp_meet(warp_operation *operation, void *payload, SITE)
 	traffic_flush(warp);
 }
 
-/* The only one of these that orders memory. */
+/* The only one of these operations that orders memory. */
 static void sync_warp(struct warp *warp)
 {
 	uint32_t clock[MAX_WARPS] = {0}, now = ++emu.clock;

@@ -95,7 +95,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.max_samples = o->max_batch > MIN_SAMPLES ? o->max_batch : MIN_SAMPLES,
 		.n_rows = 1 + o->max_batch * TT_MAX_STACK,
 		.context = o->context,
-		.riding = tt_limits_riding(&e->model->config),
+		.n_inline_captures = tt_limits_inline_captures(&e->model->config),
 		.fast = o->fast,
 	};
 	struct tt_step_plan largest = {

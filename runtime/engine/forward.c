@@ -8,7 +8,7 @@ static struct tt_results outputs_of(const struct tt_forward_state *s, const stru
 	struct tt_results outputs = s->outputs;
 	if (!(step->wants & TT_WANT_NORMS))
 		outputs.norms = NULL;
-	if (step->n_captures > s->limits.riding)
+	if (step->n_captures > s->limits.n_inline_captures)
 		outputs.captured = s->captured;
 	return outputs;
 }

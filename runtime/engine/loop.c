@@ -13,7 +13,7 @@ static int grow_state(struct tt_engine *engine, uint32_t n_captures, struct tt_e
 {
 	struct tt_forward_state *s = &engine->state;
 	const struct tt_config *config = &engine->model->config;
-	if (n_captures <= s->limits.riding || n_captures <= s->max_captures)
+	if (n_captures <= s->limits.n_inline_captures || n_captures <= s->max_captures)
 		return TT_OK;
 	s->backend->release(s->backend, s->captured);
 	s->captured = NULL;

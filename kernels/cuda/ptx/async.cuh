@@ -1,11 +1,12 @@
-/* Asynchronous copies, sm_80. 16 bytes from global to shared memory without a register. A thread's copies land at its own
- * wait; other threads see them after the barrier that follows it. */
+/* Asynchronous copies, sm_80: 16 bytes from global to shared memory without a register. A thread's copies have landed
+ * after its own wait; other threads see them after the barrier that follows it. */
 #ifndef KERNELS_CUDA_PTX_ASYNC_CUH
 #define KERNELS_CUDA_PTX_ASYNC_CUH
 
 #include "kernels/cuda/ptx/shared.cuh"
 
-/* The same, or 16 zero bytes where valid is false; then nothing is read, but global must be a pointer to something. */
+/* Copies 16 bytes, or stores 16 zero bytes where valid is false; then nothing is read, but global must still be a valid
+ * pointer. */
 TT_DEVICE void tt_copy_async_or_zero(void *shared, const void *global, bool valid, enum tt_traffic kind TT_SITE)
 {
 #ifdef TT_EMU
@@ -17,7 +18,7 @@ TT_DEVICE void tt_copy_async_or_zero(void *shared, const void *global, bool vali
 #endif
 }
 
-/* Closes the thread's group; an empty group counts, so that the tail of a loop needs no other wait. */
+/* Closes the thread's group. An empty group counts too, so that the end of a loop needs no other wait. */
 TT_DEVICE void tt_copy_async_commit(TT_SITE_ONLY)
 {
 #ifdef TT_EMU
@@ -28,7 +29,7 @@ TT_DEVICE void tt_copy_async_commit(TT_SITE_ONLY)
 #endif
 }
 
-/* Until at most pending of the thread's newest groups are still under way. */
+/* Waits until at most pending of the thread's newest groups are still under way. */
 template <int pending> TT_DEVICE void tt_copy_async_wait(TT_SITE_ONLY)
 {
 #ifdef TT_EMU

@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/ptx/shared.cuh"
 
-/* Every thread of the block reaches the same barrier; it orders shared memory and global memory among them. */
+/* Every thread of the block must reach the same barrier; it orders shared and global memory among them. */
 TT_DEVICE void tt_sync_block(TT_SITE_ONLY)
 {
 #ifdef TT_EMU
@@ -14,7 +14,8 @@ TT_DEVICE void tt_sync_block(TT_SITE_ONLY)
 #endif
 }
 
-/* All 32 lanes; it orders memory among them. Shuffles, ldmatrix and mma meet too but order nothing. */
+/* All 32 lanes must reach it; it orders memory among them. Shuffles, ldmatrix and mma also need all lanes, but order
+ * nothing. */
 TT_DEVICE void tt_sync_warp(TT_SITE_ONLY)
 {
 #ifdef TT_EMU
@@ -24,7 +25,7 @@ TT_DEVICE void tt_sync_warp(TT_SITE_ONLY)
 #endif
 }
 
-/* A barrier of its own for n_threads of the block, whole warps; id 1 to 15 (0 is tt_sync_block's). */
+/* A separate barrier for n_threads of the block, whole warps; id 1 to 15 (0 is tt_sync_block's). */
 TT_DEVICE void tt_sync_some(uint32_t id, uint32_t n_threads TT_SITE)
 {
 #ifdef TT_EMU
@@ -37,8 +38,8 @@ TT_DEVICE void tt_sync_some(uint32_t id, uint32_t n_threads TT_SITE)
 typedef uint64_t tt_mbarrier; /* in shared memory, 8-byte aligned */
 
 #if TT_HAS_BULK
-/* By one thread; then tt_mbarrier_init_fence by the same, then a tt_sync_block. A phase ends when count arrivals came and
- * all expected bytes landed. */
+/* Called by one thread; then the same thread calls tt_mbarrier_init_fence, then all call tt_sync_block. A phase ends
+ * when count arrivals have come and all expected bytes have landed. */
 TT_DEVICE void tt_mbarrier_init(tt_mbarrier *barrier, uint32_t count TT_SITE)
 {
 #ifdef TT_EMU
@@ -66,7 +67,7 @@ TT_DEVICE void tt_mbarrier_arrive(tt_mbarrier *barrier TT_SITE)
 #endif
 }
 
-/* Arrives, and makes the phase wait for n_bytes of bulk copies too. */
+/* Arrives, and makes the phase also wait for n_bytes of bulk copies. */
 TT_DEVICE void tt_mbarrier_arrive_expect(tt_mbarrier *barrier, uint32_t n_bytes TT_SITE)
 {
 #ifdef TT_EMU
@@ -78,7 +79,7 @@ TT_DEVICE void tt_mbarrier_arrive_expect(tt_mbarrier *barrier, uint32_t n_bytes 
 #endif
 }
 
-/* Until the phase of that parity has ended: 0 for the first, then 1, 0, ... */
+/* Waits until the phase of that parity has ended: 0 for the first, then 1, 0, ... */
 TT_DEVICE void tt_mbarrier_wait(tt_mbarrier *barrier, uint32_t parity TT_SITE)
 {
 #ifdef TT_EMU

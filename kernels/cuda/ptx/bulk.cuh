@@ -1,12 +1,12 @@
-/* Bulk copies, sm_90: for kernels on wgmma, which stand beside the strict ones; those run on sm_80 too and use none. */
+/* Bulk copies, sm_90: for kernels on wgmma beside the strict ones, which also run on sm_80 and use none. */
 #ifndef KERNELS_CUDA_PTX_BULK_CUH
 #define KERNELS_CUDA_PTX_BULK_CUH
 
 #include "kernels/cuda/ptx/barrier.cuh"
 
 #if TT_HAS_BULK
-/* n_bytes (a multiple of 16, both ends aligned to 16) from global to shared memory, by one thread; completes on the
- * barrier. */
+/* Copies n_bytes (a multiple of 16, both ends aligned to 16) from global to shared memory, called by one thread;
+ * completes on the barrier. */
 TT_DEVICE void tt_copy_bulk(
 	void *shared, const void *global, uint32_t n_bytes, tt_mbarrier *barrier, enum tt_traffic kind TT_SITE)
 {
@@ -20,7 +20,7 @@ TT_DEVICE void tt_copy_bulk(
 #endif
 }
 
-/* Orders this thread's plain shared accesses before bulk copies into the same memory that follow. */
+/* Orders this thread's plain shared accesses before later bulk copies into the same memory. */
 TT_DEVICE void tt_fence_async(void)
 {
 #ifndef TT_EMU

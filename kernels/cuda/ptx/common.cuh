@@ -1,11 +1,11 @@
 /* The only inline PTX. Each primitive has two bodies: PTX for nvcc, and C for the emulator (TT_EMU, kernels/emu), which
- * also checks the hardware's rule that stands above the primitive. tests/gpu/primitives.cu holds the two against
- * each other, bit for bit.
+ * also checks the hardware rule that is stated above the primitive. tests/gpu/primitives.cu compares the two, bit for
+ * bit.
  *
- * Kernels touch device memory and dynamic shared memory through these alone, the step plan included: a plain access faults on
- * the emulator, since it could be neither counted nor checked. Kernels are compiled with -fmad=false: a product and a sum are
- * fused where the source says fmaf, so that both bodies and the CPU twin round alike. Kernel arguments are passed by value and
- * read as any parameter; blocks are whole warps. */
+ * Kernels access device memory and dynamic shared memory through these alone, the step plan included: a plain access
+ * faults on the emulator, because it could be neither counted nor checked. Kernels are compiled with -fmad=false: a
+ * product and a sum are fused only where the source says fmaf, so that both bodies and the CPU twin round alike. Kernel
+ * arguments are passed by value and read like any parameter; blocks are whole warps. */
 #ifndef KERNELS_CUDA_PTX_COMMON_CUH
 #define KERNELS_CUDA_PTX_COMMON_CUH
 
@@ -17,16 +17,16 @@
 #include "kernels/emu/device.h"
 #else
 #include <cuda_runtime.h>
-#define TT_SITE      /* the emulator's: where the call stands, after the other parameters */
+#define TT_SITE      /* for the emulator: the source position of the call, after the other parameters */
 #define TT_SITE_ONLY /* the same for a primitive without parameters */
-#define TT_PASS      /* hands it on from one primitive to another */
-/* Dynamic shared memory under a name of type unsigned char *, aligned to 128. Once a kernel. */
+#define TT_PASS      /* passes it on from one primitive to another */
+/* Dynamic shared memory under a name of type unsigned char *, aligned to 128. Once in each kernel. */
 #define TT_DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 
 #define TT_DEVICE static __device__ __forceinline__
 
-/* Before a loop whose arrays must stay in registers. */
+/* Stands before a loop whose arrays must stay in registers. */
 #ifdef TT_EMU
 #define TT_UNROLL
 #else
@@ -35,10 +35,10 @@
 
 enum { TT_WARP = 32 };
 
-/* bf16 is kept as its bits: no class, the same layout on the host. */
+/* bf16 is kept as its bits: not a class, so the layout is the same on the host. */
 typedef uint16_t tt_bf16;
 
-/* cp.async.bulk exists from sm_90 on. Code that uses it stands under #if TT_HAS_BULK, with a cp.async body beside it. */
+/* cp.async.bulk exists from sm_90 on. Code that uses it is under #if TT_HAS_BULK, with a cp.async version beside it. */
 #if defined(TT_EMU) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900)
 #define TT_HAS_BULK 1
 #else

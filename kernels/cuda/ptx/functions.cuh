@@ -1,11 +1,12 @@
-/* Arithmetic. Bodies of explicit fused multiply-adds, the same on both sides and, for exp, the same as the CPU twin's
- * (kernels/cpu/simd.h): so the bits agree everywhere, where expf, logf and the .approx forms do not. */
+/* Arithmetic, written with explicit fused multiply-adds: the same code on a GPU and in the emulator, and for exp the
+ * same as the CPU twin's (kernels/cpu/simd.h). So the bits agree everywhere; those of expf, logf and the .approx forms
+ * do not. */
 #ifndef KERNELS_CUDA_PTX_FUNCTIONS_CUH
 #define KERNELS_CUDA_PTX_FUNCTIONS_CUH
 
 #include "kernels/cuda/ptx/numbers.cuh"
 
-/* 1 / sqrt(x), both steps rounded to nearest. Once a row, so its speed does not matter. */
+/* 1 / sqrt(x), both steps rounded to nearest. Used once a row, so its speed does not matter. */
 TT_DEVICE float tt_rsqrt(float x)
 {
 #ifdef TT_EMU
@@ -48,7 +49,7 @@ TT_DEVICE float tt_exp(float x)
 	return p * tt_f32_from_bits((uint32_t)(whole - half + 127) << 23);
 }
 
-/* Natural logarithm of a positive normal double, within 1e-15 of relative error: once a sampled row. */
+/* Natural logarithm of a positive normal double, with a relative error within 1e-15. Used once a sampled row. */
 TT_DEVICE double tt_log(double x)
 {
 	uint64_t bits;
@@ -74,8 +75,8 @@ TT_DEVICE double tt_log(double x)
 	return fma((double)exponent, 0.69314718055994530942, 2.0 * s * sum);
 }
 
-/* Cosine and sine of an angle of at most 1e6, within 1e-15 before they are rounded, so that rotary positions have the CPU
- * twin's bits. In double: an f32 reduction would lose the low bits of a large angle. */
+/* Cosine and sine of an angle of at most 1e6, within 1e-15 before they are rounded, so that rotary positions have the
+ * CPU twin's bits. In double: an f32 reduction would lose the low bits of a large angle. */
 TT_DEVICE void tt_cos_sin(float angle, float *cosine, float *sine)
 {
 	const double round = 0x1.8p52;

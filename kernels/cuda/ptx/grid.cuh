@@ -1,12 +1,13 @@
-/* Between blocks of a kernel and between kernels. */
+/* Synchronisation between blocks of a kernel and between kernels. */
 #ifndef KERNELS_CUDA_PTX_GRID_CUH
 #define KERNELS_CUDA_PTX_GRID_CUH
 
 #include "kernels/cuda/ptx/common.cuh"
 
-/* Counts this block in and tells whether it is the last of n_blocks; the counter is then 0 again, for the next step.
- * One thread calls it behind a tt_sync_block that follows the block's stores, and hands the answer to the others through
- * shared memory and another tt_sync_block; in the last block all other blocks' stores are then visible. */
+/* Counts this block as arrived and returns whether it is the last of n_blocks; then the counter is 0 again, for the
+ * next step. One thread calls it after a tt_sync_block that follows the block's stores, and hands the result to the
+ * other threads through shared memory and another tt_sync_block. In the last block, all other blocks' stores are then
+ * visible. */
 TT_DEVICE bool tt_arrive_last(uint32_t *counter, uint32_t n_blocks TT_SITE)
 {
 #ifdef TT_EMU
@@ -23,10 +24,10 @@ TT_DEVICE bool tt_arrive_last(uint32_t *counter, uint32_t n_blocks TT_SITE)
 #endif
 }
 
-/* Programmatic dependent launch; nothing below sm_90. A dependent kernel may start while earlier ones still run: before
- * tt_grid_wait it reads weights and nothing else, and writes nothing. At least one thread of every block waits, even of a
- * block without work, since a kernel's wait covers only its predecessor; a thread that has not waited is ordered by a
- * barrier with one that has. */
+/* Programmatic dependent launch; does nothing below sm_90. A dependent kernel may start while earlier ones still run:
+ * before tt_grid_wait it reads only weights, and writes nothing. At least one thread of every block must wait, even in
+ * a block without work, because a kernel's wait covers only its predecessor. A thread that has not waited is ordered by
+ * a barrier with one that has. */
 TT_DEVICE void tt_grid_wait(TT_SITE_ONLY)
 {
 #ifdef TT_EMU
@@ -36,8 +37,8 @@ TT_DEVICE void tt_grid_wait(TT_SITE_ONLY)
 #endif
 }
 
-/* Lets the next kernel start its part before the wait. Stores behind it are still seen by the dependent, whose wait is for
- * the end of this kernel; so it may stand first. */
+/* Lets the next kernel start its part before the wait. Stores after this call are still seen by the dependent kernel,
+ * whose wait is for the end of this one; so the call may be the first statement. */
 TT_DEVICE void tt_grid_launch_dependents(TT_SITE_ONLY)
 {
 #ifdef TT_EMU

@@ -1,11 +1,11 @@
-/* Global memory. Every access is aligned to its size; a warp's lanes should touch whole 32-byte sectors. */
+/* Global memory. Every access must be aligned to its size; a warp's lanes should touch whole 32-byte sectors. */
 #ifndef KERNELS_CUDA_PTX_MEMORY_CUH
 #define KERNELS_CUDA_PTX_MEMORY_CUH
 
 #include "kernels/cuda/ptx/numbers.cuh"
 
-/* 16 bytes of weights, past L1: they are used once, and would evict the activations that are used by every row.
- * The non-coherent path is legal because no kernel writes weights; for the same reason it may stand before
+/* 16 bytes of weights, past L1: they are used once, and would evict the activations, which every row uses. The
+ * non-coherent path is legal because no kernel writes weights; for the same reason this may be called before
  * tt_grid_wait. */
 TT_DEVICE uint4 tt_load_weight(const void *p TT_SITE)
 {
@@ -20,8 +20,8 @@ TT_DEVICE uint4 tt_load_weight(const void *p TT_SITE)
 	return v;
 }
 
-/* Asks for the 128-byte line of p, so that a later load finds it in L2. Reads nothing, so it may stand before
- * tt_grid_wait whatever p is; counted apart. */
+/* Asks for the 128-byte line of p, so that a later load finds it in L2. Reads nothing, so it may be called before
+ * tt_grid_wait whatever p is. Counted separately. */
 TT_DEVICE void tt_prefetch(const void *p TT_SITE)
 {
 #ifdef TT_EMU

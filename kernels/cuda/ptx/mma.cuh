@@ -4,9 +4,9 @@
 
 #include "kernels/cuda/ptx/shared.cuh"
 
-/* Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8 (16 bytes, aligned). Lane i
- * receives of each matrix the pair at row i / 4, columns 2 * (i % 4) and the next. Rows of a matrix should lie
- * in different banks. */
+/* Loads four 8x8 matrices of 16-bit elements. Lane i gives the address of row i % 8 of matrix i / 8 (16 bytes,
+ * aligned), and receives from each matrix the pair at row i / 4, columns 2 * (i % 4) and the next. Rows of a matrix
+ * should be in different banks. */
 TT_DEVICE void tt_ldmatrix_x4(uint32_t out[4], const void *row TT_SITE)
 {
 #ifdef TT_EMU
@@ -19,7 +19,7 @@ TT_DEVICE void tt_ldmatrix_x4(uint32_t out[4], const void *row TT_SITE)
 #endif
 }
 
-/* The same, each matrix transposed: lane i receives column i / 4, rows 2 * (i % 4) and the next. */
+/* Like tt_ldmatrix_x4, each matrix transposed: lane i receives column i / 4, rows 2 * (i % 4) and the next. */
 TT_DEVICE void tt_ldmatrix_x4_trans(uint32_t out[4], const void *row TT_SITE)
 {
 #ifdef TT_EMU
@@ -32,12 +32,13 @@ TT_DEVICE void tt_ldmatrix_x4_trans(uint32_t out[4], const void *row TT_SITE)
 #endif
 }
 
-/* d += a * b: m16n8k16, a row-major [16][16] bf16, b column-major (so [n][k]) bf16, d f32. With g = lane / 4, t = lane % 4:
+/* d += a * b: m16n8k16, a row-major [16][16] bf16, b column-major (so [n][k]) bf16, d f32. With g = lane / 4, t = lane
+ * % 4:
  *   a[0] (g, 2t..)   a[1] (g + 8, 2t..)   a[2] (g, 2t + 8..)   a[3] (g + 8, 2t + 8..)     (row, k)
  *   b[0] (2t.., g)   b[1] (2t + 8.., g)                                                     (k, n)
  *   d[0] (g, 2t)     d[1] (g, 2t + 1)     d[2] (g + 8, 2t)     d[3] (g + 8, 2t + 1)         (row, n)
- * Products are exact. The sums' rounding is the hardware's own: the emulator adds in f32 by ascending k, so bits
- * agree where every partial sum is exact and differ by some 2^-23 of the largest term elsewhere. */
+ * Products are exact. The hardware has its own rounding of the sums: the emulator adds in f32 by ascending k, so bits
+ * agree where every partial sum is exact, and elsewhere differ by some 2^-23 of the largest term. */
 TT_DEVICE void tt_mma(float d[4], const uint32_t a[4], const uint32_t b[2] TT_SITE)
 {
 #ifdef TT_EMU

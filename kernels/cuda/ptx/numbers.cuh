@@ -1,4 +1,4 @@
-/* Bits of numbers, and bf16. */
+/* The bits of numbers, and bf16. */
 #ifndef KERNELS_CUDA_PTX_NUMBERS_CUH
 #define KERNELS_CUDA_PTX_NUMBERS_CUH
 

@@ -1,4 +1,4 @@
-/* All primitives, for tests; a kernel includes what it uses. */
+/* All primitives, for tests; a kernel includes only what it uses. */
 #ifndef KERNELS_CUDA_PTX_CUH
 #define KERNELS_CUDA_PTX_CUH
 

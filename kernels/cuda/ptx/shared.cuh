@@ -1,5 +1,5 @@
-/* Shared memory. 32 banks of 4 bytes: lanes of a warp that touch different words of one bank wait for each other. 16-byte
- * accesses go a quarter warp at a time, 8-byte ones a half. Pointers are generic. */
+/* Shared memory. It has 32 banks of 4 bytes: lanes of a warp that touch different words of one bank wait for each
+ * other. 16-byte accesses go a quarter warp at a time, 8-byte ones half a warp. Pointers are generic. */
 #ifndef KERNELS_CUDA_PTX_SHARED_CUH
 #define KERNELS_CUDA_PTX_SHARED_CUH
 

@@ -1,4 +1,4 @@
-/* The lanes of a warp: who they are, and values from one to another. */
+/* The lanes of a warp: their numbers, and moving values from one to another. */
 #ifndef KERNELS_CUDA_PTX_WARP_CUH
 #define KERNELS_CUDA_PTX_WARP_CUH
 
@@ -24,7 +24,7 @@ TT_DEVICE uint32_t tt_shuffle_xor(uint32_t v, uint32_t lanes TT_SITE)
 #endif
 }
 
-/* From lane % 32. */
+/* The value of lane % 32. */
 TT_DEVICE uint32_t tt_shuffle(uint32_t v, uint32_t lane TT_SITE)
 {
 #ifdef TT_EMU
@@ -49,7 +49,7 @@ TT_DEVICE float tt_shuffle_xor_f32(float v, uint32_t lanes TT_SITE)
 	return tt_f32_from_bits(tt_shuffle_xor(tt_bits_from_f32(v), lanes TT_PASS));
 }
 
-/* Over width lanes that are neighbours (a power of two), in one order; every lane gets the result. */
+/* The sum over width contiguous lanes (a power of two), in one order; every lane gets the result. */
 TT_DEVICE float tt_warp_sum(float v, uint32_t width TT_SITE)
 {
 	for (uint32_t lanes = width / 2; lanes; lanes /= 2)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What scripts/lint finds in a tree of a few files: nothing in a good one, and each kind of fault where it is planted.
+# The findings of scripts/lint in a tree of a few files: nothing in a good one, and each kind of fault where it is
+# planted.
 set -euo pipefail
 scripts=$(cd "$(dirname "$0")/../scripts/lint" && pwd)
 work=$(mktemp -d)

@@ -45,11 +45,13 @@ def expect(condition, what):
         sys.exit(f"terminal: {what}")
 
 
-# A tiny random model at a high temperature says every byte sooner or later; a template and a token list echo what they are given.
+# A tiny random model at a high temperature says every byte sooner or later; a template and a token list echo what they
+# are given.
 text, status = run(["generate", model, "--raw", "-p", "Hello", "-n", "400", "--temp", "50", "--ignore-eos"])
 expect(status == 0, f"generate ended with {status}: {text[-200:]!r}")
 body = text.rsplit(b"trimtab: ", 1)[0]
-expect(not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", body), "a control character of the model reached the terminal")
+expect(not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", body),
+       "a control character of the model reached the terminal")
 expect(b"\xef\xbf\xbd" in body, "no control character was replaced; the test shows nothing")
 
 template = os.path.join(os.getcwd(), "escape.jinja")

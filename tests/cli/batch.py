@@ -575,7 +575,8 @@ def test_journal():
     refused(1, "--seed (0 there, 1 here)", *job.command(), "--seed", "1")
     refused(1, "row 1 of out is no longer", *job.command())
     check(sorted(os.listdir(".")) == sorted(["in.jsonl", "p.st", "q.st", "out.journal", "whole.out",
-                                             "whole.out.journal", "whole.tokens"]), f"a refusal made a file: {os.listdir('.')}")
+                                             "whole.out.journal", "whole.tokens"]),
+          f"a refusal made a file: {os.listdir('.')}")
 
 
 def test_restart():

@@ -59,10 +59,10 @@ static size_t inject(const char *name, operation *run, enum fault fault, bool on
 	return 0;
 }
 
-/* spares: how many failures may be got over, each for a reason. One that passes: where stat fails, opening the file
- * says why, and libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A file that
- * cannot be read for a pickle's mark is read by the parser next. A reply loses text rather than its token
- * (stop_strings.h), and pages are not shared where there is no SHA-256. */
+/* spares: how many failures need not end the call, each for a reason: where stat fails, opening the file says why, and
+ * libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A file that cannot be read
+ * for a pickle's mark is read by the parser next. A reply loses text rather than its token (stop_strings.h), and pages
+ * are not shared where there is no SHA-256. */
 static void inject_all(const char *name, operation *run, size_t spares)
 {
 	for (int on = 0; on < 2; on++) {

@@ -21,7 +21,7 @@ declare -A sources=(
 		runtime/text/tokenizer/pattern.c runtime/text/chat.c'
 	[template]='runtime/text/jinja/*.c'
 	[policy]='controller/policy/*.c weights/safetensors.c'
-	[batch]='runtime/openai/request_body.c runtime/batch/row.c runtime/batch/sweep.c'
+	[batch]='runtime/openai/request_body.c runtime/openai/policy_names.c runtime/batch/row.c runtime/batch/sweep.c'
 )
 declare -A max_len=([gguf]=8192 [safetensors]=4096 [config]=2048 [tokenizer]=4096 [template]=2048 [policy]=4096
 	[batch]=2048)

@@ -457,7 +457,7 @@ def test_gates_and_batch_size():
 
 
 def test_torn():
-    """What a power cut leaves, and what somebody does to the files."""
+    """Files as a power cut leaves them, and as somebody changes them."""
     job = Job(mixed_rows(30), "-n", "8")
     works(*job.command())
     job.unbroken()

@@ -33,7 +33,7 @@ def expect(condition, what):
 
 
 def run(*arguments, status=0):
-    """What it wrote on both; none of it raw."""
+    """The output on stdout and on stderr, neither of it raw."""
     done = subprocess.run([trimtab, *arguments], stdin=subprocess.DEVNULL, capture_output=True)
     expect(done.returncode == status, f"{arguments[0]} ended with {done.returncode}: {done.stderr[-300:]!r}")
     for where, text in (("stdout", done.stdout), ("stderr", done.stderr)):

@@ -13,10 +13,12 @@ import time
 from controls import CONTROLS, NEIGHBOURS
 
 trimtab, model = sys.argv[1:3]
+# A program with CUDA in it says so where it found no GPU, before it catches interrupts.
+NOTE = re.compile(rb"trimtab: on the CPU: [^\n]*\n?")
 
 
 def run(arguments, seconds=None):
-    """Output and status on a terminal; with seconds, an interrupt is sent after them."""
+    """Output and status on a terminal; with seconds, an interrupt is sent after them, once there is an answer."""
     master, slave = pty.openpty()
     process = subprocess.Popen([trimtab, *arguments], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
     os.close(slave)
@@ -32,7 +34,7 @@ def run(arguments, seconds=None):
             time.sleep(0.01)
         except OSError:  # the other end is closed
             break
-        if seconds is not None and not sent and time.monotonic() - begun > seconds and output:
+        if seconds is not None and not sent and time.monotonic() - begun > seconds and NOTE.sub(b"", output):
             process.send_signal(signal.SIGINT)
             sent = True
         if time.monotonic() - begun > 60:

@@ -1,7 +1,7 @@
-/* What scripts/measure/conformance.py asks of the tokenizer: conformance VOCABULARY CASES.json, the first a GGUF file or a
+/* The tokenizer's side of scripts/measure/conformance.py: conformance VOCABULARY CASES.json, the first a GGUF file or a
  * directory with tokenizer.json, the second a list of {"text", "ids", "special", "decoded"}: the ids of the text, with
- * special tokens recognised or not, and the text of the ids (without "decoded": not compared). Prints "passed N of M" or
- * "refused: why"; exits 1 unless all passed. */
+ * special tokens recognised or not, and the text of the ids (without "decoded": not compared). Prints "passed N of M"
+ * or "refused: why"; exits 1 unless all passed. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

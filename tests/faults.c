@@ -162,8 +162,8 @@ static void crypto_free(void *block, const char *file, int line)
 	__real_free(block);
 }
 
-/* jansson's lexer does not look whether its buffer grew: where that fails it loses bytes of a string, or writes behind one. So a
- * whole parse fails or none of it; other calls of jansson fail wherever they allocate. */
+/* jansson's lexer does not look whether its buffer grew: where that fails it loses bytes of a string, or writes past
+ * one. So a whole parse fails or none of it; other calls of jansson fail wherever they allocate. */
 static _Thread_local bool parsing;
 
 json_t *__real_json_loadb(const char *text, size_t n, size_t flags, json_error_t *error);

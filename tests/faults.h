@@ -1,6 +1,6 @@
-/* Failures on purpose: the n-th allocation, or the n-th call about a file (open, stat, map, read, write and so on). The program is linked so
- * that the library's calls to these functions come here (linker --wrap); jansson and libcrypto are told to come here as well,
- * and PCRE2 allocates through base/memory.h. */
+/* Failures on purpose: the n-th allocation, or the n-th call about a file (open, stat, map, read, write and so on). The
+ * program is linked so that the library's calls to these functions come here (linker --wrap); jansson and libcrypto are
+ * set up to come here as well, and PCRE2 allocates through base/memory.h. */
 #ifndef TESTS_FAULTS_H
 #define TESTS_FAULTS_H
 
@@ -13,7 +13,7 @@ enum fault { FAULT_ALLOCATION, FAULT_FILE, N_FAULTS };
 void fault_set(enum fault fault, size_t n, bool on);
 /* Whether one has failed since. */
 bool fault_hit(void);
-/* Allocations made here and not freed: none is left behind by a call that failed. */
+/* Allocations made here and not freed: a call that failed leaves none. */
 size_t faults_live(void);
 
 #endif

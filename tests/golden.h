@@ -15,10 +15,11 @@
 #define GOLDEN(name) TT_TEST_DATA "/" name
 #define SMOLLM2 TT_MODEL_DIR "/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-/* The suites of whole models run on each backend: "cpu", or "cuda" where the program was linked with the kernels (compiled for
- * the emulator or for a GPU). Against float32 PyTorch, as relative error of a hidden state or of logits: on a CPU it is another
- * order of summation, at most 1.5e-6 measured, where PyTorch itself is up to 1.5e-6 from float64; on CUDA weights and matrix inputs are bf16, 8 bits each, at most 1.9e-2 measured over
- * three layers. The kernels' exactness is held elsewhere: against the CPU twin that rounds where they do. */
+/* The suites of whole models run on each backend: "cpu", or "cuda" where the program was linked with the kernels
+ * (compiled for the emulator or for a GPU). Against float32 PyTorch, as relative error of a hidden state or of logits:
+ * on a CPU it is another order of summation, at most 1.5e-6 measured, where PyTorch itself is up to 1.5e-6 from
+ * float64; on CUDA weights and matrix inputs are bf16, 8 bits each, at most 1.9e-2 measured over three layers. The
+ * kernels' exactness is held elsewhere: against the CPU twin that rounds where they do. */
 #ifdef TT_TEST_CUDA
 #define TEST_DEVICE "cuda"
 #define TOLERANCE 3e-2
@@ -112,9 +113,9 @@ static inline struct tt_request *request_run(struct tt_engine *engine, const str
 	return request;
 }
 
-/* Greedy tokens against PyTorch's, from options with ids and steering; n tokens. In bf16 two candidates may change places that lie
- * close: there PyTorch's must be among the best, within GREEDY_TIE of what was chosen, and what follows is another text. Gives how
- * many are the same. */
+/* Greedy tokens against PyTorch's, from options with ids and steering; n tokens. In bf16 two candidates may change
+ * places that lie close: there PyTorch's must be among the best, within GREEDY_TIE of what was chosen, and what follows
+ * is another text. Gives how many are the same. */
 static inline size_t check_greedy_tokens(
 	struct tt_engine *engine, struct tt_request_options *options, const int32_t *want, size_t n, const char *what)
 {

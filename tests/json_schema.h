@@ -157,7 +157,8 @@ static inline void assert_valid(const json_t *schema, const json_t *value)
 	cr_assert_null(text, "does not follow the schema: %s", text);
 }
 
-/* Takes each key of part (an object somewhere in value) away, and puts an unknown one in; the schema must refuse both. */
+/* Takes each key of part (an object somewhere in value) away, and puts an unknown one in; the schema must refuse
+ * both. */
 static inline void assert_every_key_is_required(const json_t *schema, const json_t *value, json_t *part)
 {
 	json_t *all = json_copy(part), *member;

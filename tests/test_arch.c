@@ -1,5 +1,5 @@
-/* The table of architectures: each property of a row alone, from GGUF keys that are written here. What they must give is
- * what the models' authors published in config.json. */
+/* The table of architectures: each property of a row alone, from GGUF keys that are written here. The expected values
+ * are what the models' authors published in config.json. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>

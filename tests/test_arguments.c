@@ -189,7 +189,7 @@ Test(arguments, request_options)
 	REFUSED("options ", tt_request_submit(&(struct tt_request *){NULL}, engine, NULL, err));
 	tt_request_options_default(NULL);
 
-	/* Nothing of all this is left behind. */
+	/* None of this is left over. */
 	cr_expect_eq(tt_engine_pending(engine), 0);
 	struct tt_request *request = request_run(engine, &o);
 	cr_expect_eq(tt_request_n_generated(request), 2);
@@ -353,7 +353,7 @@ Test(arguments, batch)
 
 /* ---- Messages */
 
-/* Unicode's Cc, Zl, Zp and Bidi_Control (PropList.txt), below U+3000. */
+/* Unicode's Cc, Zl, Zp and Bidi_Control (from its PropList), below U+3000. */
 static bool tamed(uint32_t c)
 {
 	static const uint32_t ranges[][2] = {{0x1, 0x1f}, {0x7f, 0x9f}, {0x61c, 0x61c}, {0x200e, 0x200f},
@@ -378,7 +378,7 @@ Test(arguments, messages_hold_nothing_that_a_terminal_obeys)
 		else
 			cr_expect_eq(memcmp(error.message + 1, text, n), 0, "U+%04X is changed", (unsigned)c);
 	}
-	/* What is no UTF-8, as a terminal without UTF-8 would take it; a text cut within a character too. */
+	/* Text that is no UTF-8, as a terminal without UTF-8 would take it; also a text cut within a character. */
 	tt_fail(&error, TT_ERR_IO, "a\x9bz \xe9 \xe2\x80");
 	cr_expect_str_eq(error.message, "a?z \xe9 \xe2?");
 }

@@ -1,4 +1,4 @@
-/* What a batch is made of before any row runs: lines, ids that were seen, the sweep, bodies. */
+/* The parts of a batch before any row runs: lines, ids that were seen, the sweep, bodies. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>

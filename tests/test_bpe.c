@@ -1,5 +1,5 @@
-/* Merging against its definition, written plainly: look through all pairs, merge the one of the lowest rank that comes first,
- * and look again. Words of every length about the border where the heap takes over, and long ones. */
+/* Merging against its definition, written plainly: look through all pairs, merge the one of the lowest rank that comes
+ * first, and look again. Words of every length about the border where the heap takes over, and long ones. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +26,8 @@ static uint32_t draw(uint64_t *state, uint32_t n)
 	return next_random(state) % n;
 }
 
-/* The letters a.. are 0..n_letters - 1; each merge joins two ids that are there already. With several merges a rank, the
- * leftmost of them goes first. */
+/* The letters a.. are 0..n_letters - 1; each merge joins two ids that are there already. Where several merges share a
+ * rank, the leftmost goes first. */
 static void make(struct vocabulary *v, uint32_t n_letters, uint32_t n_merges, uint32_t per_rank, uint64_t seed)
 {
 	struct tt_error err = {0};
@@ -36,7 +36,8 @@ static void make(struct vocabulary *v, uint32_t n_letters, uint32_t n_merges, ui
 	for (uint32_t i = 0; i < n_letters; i++)
 		v->bpe.byte_id['a' + i] = (int32_t)i;
 	while (v->n < n_merges) {
-		/* Of few letters most pairs of the first ids merge, so that pairs go and others take their place. */
+		/* Where letters are few, most pairs of the first ids merge, so that pairs go and others take their
+		 * place. */
 		uint32_t n_ids = n_letters + (uint32_t)v->n, n_join = n_letters <= 3 && n_ids > DENSE ? DENSE : n_ids;
 		struct merge m = {(int32_t)draw(&seed, n_join), (int32_t)draw(&seed, n_join), (uint32_t)v->n / per_rank,
 			(int32_t)n_ids};

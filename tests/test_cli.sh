@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The program as a user meets it: help, exit codes, one line for every mistake, JSON that parses, prompts from everywhere.
+# The program as a user meets it: help, exit codes, one line for every mistake, JSON that parses, prompts from
+# everywhere.
 # test_cli.sh TRIMTAB GOLDEN-FOLDER MODEL-FOLDER
 set -uo pipefail
 
@@ -19,13 +20,13 @@ fail() {
 	printf 'FAILED: %.400s\n' "$*" >&2
 }
 
-# run NAME ARGUMENT...: output in $work/out and $work/err, status in $status. A program with CUDA in it says in one line that it
-# found no GPU; that line is counted in $n_notes and is no part of err.
+# run NAME ARGUMENT...: output in $work/out and $work/err, status in $status. A program with CUDA in it says in one line
+# that it found no GPU; that line is counted in $n_notes and is no part of err.
 run() {
 	"$trimtab" "$@" >out 2>err </dev/null
 	status=$?
 	n_notes=$(grep -c '^trimtab: on the CPU: ' err)
-	[ "$n_notes" -le 1 ] || fail "the device is told $n_notes times: $*"
+	[ "$n_notes" -le 1 ] || fail "the device is reported $n_notes times: $*"
 	sed -i '/^trimtab: on the CPU: /d' err
 }
 # refused STATUS PATTERN ARGUMENT...: that status, nothing on stdout, one line on stderr that holds the pattern.
@@ -47,7 +48,8 @@ works() {
 }
 # json EXPRESSION: the last output is one JSON value for which the Python expression holds; d is the value.
 json() {
-	if python3 -c 'import json, sys; d = json.load(open("out")); sys.exit(not eval(sys.argv[1]))' "$1" 2>json.err; then
+	local program='import json, sys; d = json.load(open("out")); sys.exit(not eval(sys.argv[1]))'
+	if python3 -c "$program" "$1" 2>json.err; then
 		pass
 	else
 		fail "json: $1: $(head -c 300 out) $(tail -1 json.err)"
@@ -185,7 +187,8 @@ check "generate: stdin" cmp -s plain.txt stdin.txt
 "$trimtab" generate "$tiny" --raw -f text.txt -n 12 >/dev/null || fail "generate: file"
 works generate "$tiny" --raw -p 'Hello' -n 12 --json
 json 'd["prompt"] == "Hello" and len(d["ids"]) == len(d["logprobs"]) <= 12 and d["finish"] in ("stop", "length")'
-json 'd["decision"] is None and all(l <= 0 for l in d["logprobs"]) and d["text"] + "\n" == open("plain.txt", newline="").read()'
+json 'd["decision"] is None and all(l <= 0 for l in d["logprobs"])'
+json 'd["text"] + "\n" == open("plain.txt", newline="").read()'
 works generate "$tiny" --raw -p 'Hello' -n 6 --json --logprobs 3 --temp 0.9 --seed 3 --ignore-eos
 json 'len(d["top_logprobs"]) == 6 and all(len(t["top"]) == 3 for t in d["top_logprobs"])'
 json 'all(t["top"][0]["logprob"] >= t["top"][1]["logprob"] >= t["top"][2]["logprob"] for t in d["top_logprobs"])'
@@ -199,8 +202,11 @@ works generate "$tiny" --raw -p 'Hello' -n 6 --logprobs 2
 refused 1 "context" generate "$tiny" --raw -p "$(printf 'Hello %.0s' {1..400})" -c 64
 
 # ---- Steering
-fingerprint=$("$trimtab" inspect "$tiny" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["fingerprint"])')
-digest=$("$trimtab" inspect "$tiny" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["weights_digest"])')
+field() { # field NAME: of the model
+	"$trimtab" inspect "$tiny" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"
+}
+fingerprint=$(field fingerprint)
+digest=$(field weights_digest)
 policy() { # policy FILE [KEY=VALUE]...
 	local file=$1
 	shift
@@ -232,7 +238,8 @@ json 'd["decision"][0]["when"] == "generation" and d["decision"][0]["coef"] == [
 works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st:0.5 --policy p.st:-0.5 --json
 json '[x["scale"] for x in d["decision"]] == [0.5, -0.5]'
 works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st --compare --json
-json 'd["unsteered"]["text"] + "\n" == open("plain.txt", newline="").read() and d["steered"]["text"] + "\n" == open("steered.txt", newline="").read()'
+json 'd["unsteered"]["text"] + "\n" == open("plain.txt", newline="").read()'
+json 'd["steered"]["text"] + "\n" == open("steered.txt", newline="").read()'
 works generate "$tiny" --raw -p 'Hello' -n 12 --policy p.st --compare --show-steering
 check "compare: columns" grep -q '^unsteered *│ steered' out
 check "show-steering: strip" grep -q 'layers 0 .* 2   strongest: layer' out
@@ -286,7 +293,8 @@ json 'd["on_model"]["fits"] and len(d["on_model"]["layers"]) == 3 and d["on_mode
 # ---- The page, on a model of nonsense but with prompts that try to break out of it
 python3 - <<'PY'
 import json
-rows = [("harmful", "<script>alert(1)</script>"), ("benign", "\"onmouseover=alert(1) x='"), ("borderline", "a & b </td>")]
+rows = [("harmful", "<script>alert(1)</script>"), ("benign", "\"onmouseover=alert(1) x='"),
+        ("borderline", "a & b </td>")]
 with open("rows.jsonl", "w") as file:
     for i, (label, prompt) in enumerate(rows):
         file.write(json.dumps({"id": str(i), "prompt": prompt, "label": label, "split": "test"}) + "\n")
@@ -302,12 +310,13 @@ check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
 check "page" python3 "$here/cli/check_page.py" page.html
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --json --limit 1
 json 'len(d["groups"]) == 3 and all(g["n"] == 1 for g in d["groups"])'
-check "eval: no completions left behind" [ "$(find . -name '*.completions.jsonl' | wc -l)" = 0 ]
+check "eval: no completions left over" [ "$(find . -name '*.completions.jsonl' | wc -l)" = 0 ]
 # The completions that only the page needs are nobody else's file.
 echo mine >own.html.completions.jsonl
 echo mine >own.html.completions.jsonl.partial
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --html own.html --limit 1
-check "eval: a file beside the page stays as it was" [ "$(cat own.html.completions.jsonl own.html.completions.jsonl.partial)" = "mine
+check "eval: a file beside the page stays as it was" \
+	[ "$(cat own.html.completions.jsonl own.html.completions.jsonl.partial)" = "mine
 mine" ]
 check "eval: nothing else is left beside the page" [ "$(find . -name 'own.html*' | wc -l)" = 3 ]
 echo '{"id": "1", "prompt": "x", "label": "evil"}' >bad.jsonl
@@ -355,7 +364,8 @@ if [ -f "$real" ]; then
 	wait $!
 	status=$?
 	check "a model that becomes shorter: status $status: $(tail -1 err)" test "$status" = 1
-	check "a model that becomes shorter is named: $(tail -1 err)" grep -qx 'trimtab: ??????shrinking.gguf: became shorter.*' err
+	check "a model that becomes shorter is named: $(tail -1 err)" \
+		grep -qx 'trimtab: ??????shrinking.gguf: became shorter.*' err
 else
 	echo "skipped: the real model is not in '$model_dir'"
 fi

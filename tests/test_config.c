@@ -205,7 +205,7 @@ Test(config, gemma)
 			NULL, NULL);
 	cr_expect(newer.rope_theta == 7e5f && newer.rope_local_theta == 3000 && newer.rope_factor == 8);
 	cr_expect(newer.rope_scaling == TT_ROPE_LINEAR && newer.full_layers[0] == c.full_layers[0]);
-	/* What the files of the models that see leave out. */
+	/* The values that the files of models with vision leave out. */
 	struct tt_config seeing =
 		good("{\"model_type\":\"gemma3\",\"eos_token_id\":[1,106],\"text_config\":{\"hidden_size\":2560,"
 		     "\"intermediate_size\":10240,\"model_type\":\"gemma3_text\",\"num_hidden_layers\":34,"
@@ -417,7 +417,8 @@ Test(config, gguf_keys_and_its_rope_factors)
 	tt_gguf_close(file);
 }
 
-/* Every `from` of a golden model becomes `to`, which is as long; the model is refused for `words`, or read where they are NULL. */
+/* Every `from` of a golden model becomes `to`, which is as long; the model is refused for `words`, or read where they
+ * are NULL. */
 static void check_changed_gguf(const char *name, const char *from, const char *to, const char *words)
 {
 	struct tt_buffer bytes = {0};

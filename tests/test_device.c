@@ -1,5 +1,5 @@
-/* Devices by name, in a program that has no CUDA in it, and which models the CUDA kernels take. tests/emu/test_emu_engine.c has
- * the program that has it. */
+/* Devices by name, in a program that has no CUDA in it, and which models the CUDA kernels take.
+ * tests/emu/test_emu_engine.c has the program that has it. */
 #include <criterion/criterion.h>
 #include <string.h>
 

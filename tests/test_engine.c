@@ -135,7 +135,7 @@ Test(engine, a_cancelled_request_gives_everything_back)
 	tt_engine_close(engine);
 }
 
-/* Tokens that are given behind the prompt leave the sequence as if they had been sampled. */
+/* Tokens that are given after the prompt leave the sequence as if they had been sampled. */
 Test(engine, given_tokens_continue_like_generated_ones)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, 64);
@@ -260,7 +260,8 @@ Test(engine, a_warning_stays_until_the_policy_is_removed)
 	tt_policy_free(policy);
 }
 
-/* A request keeps the version that it was submitted with, though the policy is removed, freed, and another takes its place. */
+/* A request keeps the version that it was submitted with, though the policy is removed, freed, and another takes its
+ * place. */
 Test(engine, a_removed_policy_steers_on_where_it_is_used)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, 64);

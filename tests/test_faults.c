@@ -1,6 +1,6 @@
-/* Memory that runs out and files that cannot be read, at every place once: each parser is called again and again, the n-th
- * allocation or read failing, n = 1, 2, .. until a call gets through. Every other one must say what was wrong and leave
- * nothing behind. */
+/* Memory that runs out and files that cannot be read, at every place once: each parser is called again and again, the
+ * n-th allocation or read failing, n = 1, 2, .. until a call gets through. Every other one must say what was wrong and
+ * leave nothing over. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -45,8 +45,8 @@ static size_t inject(const char *name, operation *run, enum fault fault, bool on
 		int status = run(&err);
 		bool hit = fault_hit();
 		fault_set(fault, 0, false);
-		cr_assert_eq(
-			faults_live(), live, "%s: failure %zu leaves %zu blocks behind", name, n, faults_live() - live);
+		cr_assert_eq(faults_live(), live, "%s: failure %zu leaves %zu blocks unfreed", name, n,
+			faults_live() - live);
 		if (!hit) {
 			cr_assert_eq(status, TT_OK, "%s: %s", name, err.message);
 			return n - 1;
@@ -59,10 +59,10 @@ static size_t inject(const char *name, operation *run, enum fault fault, bool on
 	return 0;
 }
 
-/* spares: how many failures may be got over, each for a reason. One that passes: where stat fails, opening the file says why, and
- * libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A file that cannot be read for a
- * pickle's mark is read by the parser next. A reply loses text rather than its token (reply.h), and pages are not shared where
- * there is no SHA-256. */
+/* spares: how many failures need not end the call, each for a reason: where stat fails, opening the file says why, and
+ * libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A file that cannot be read
+ * for a pickle's mark is read by the parser next. A reply loses text rather than its token (stop_strings.h), and pages
+ * are not shared where there is no SHA-256. */
 static void inject_all(const char *name, operation *run, size_t spares)
 {
 	for (int on = 0; on < 2; on++) {
@@ -298,7 +298,7 @@ Test(faults, writing)
 	for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
 		n += entry->d_name[0] != '.';
 	closedir(folder);
-	cr_expect_eq(n, 1, "%zu files: a temporary one was left behind", n);
+	cr_expect_eq(n, 1, "%zu files: a temporary one was left", n);
 	unlink(written);
 	rmdir(directory);
 }

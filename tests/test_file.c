@@ -1,4 +1,5 @@
-/* Files: what stands where they are mapped, and those that become shorter meanwhile. What parsers refuse is in their own suites. */
+/* Files: the bytes where they are mapped, and files that become shorter meanwhile. The suites of the parsers have what
+ * these refuse. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>

@@ -295,8 +295,8 @@ static struct tt_policy *fit_tiny(struct tt_engine *engine, size_t *calls, char 
 	return policy;
 }
 
-/* The two prompts sets differ by a word, so a probe separates them; a random model never refuses, so nothing more can be
- * asked of the search than that it goes through and is repeatable. */
+/* The two prompts sets differ by a word, so a probe separates them; a random model never refuses, so nothing more can
+ * be asked of the search than that it goes through and is repeatable. */
 Test(fit, goes_through_on_a_tiny_model_and_gives_the_same_bits_again)
 {
 	struct tt_engine *engine = engine_open(TINY, 8, 64), *other = engine_open(TINY, 3, 16);
@@ -618,7 +618,7 @@ Test(inspect, says_what_a_file_is)
 	json_decref(r);
 }
 
-/* The mean norm of h[1] behind the first position of the prompt that inspect uses, from kept states. */
+/* The mean norm of h[1] after the first position of the prompt that inspect uses, from kept states. */
 static double stream_norm(struct tt_engine *engine)
 {
 	struct tt_request_options options;

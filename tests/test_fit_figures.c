@@ -1,5 +1,5 @@
-/* The figures that a fit chooses by, each worked out again plainly: what probes decide of rows they were not trained on, all
- * three labels, and what a candidate is rated by. */
+/* The figures that a fit chooses by, each worked out again plainly: what probes decide of rows they were not trained
+ * on, all three labels, and what a candidate is rated by. */
 #include <criterion/criterion.h>
 #include <jansson.h>
 
@@ -45,7 +45,7 @@ static void fit_open(struct tt_fit *fit, struct tt_engine *engine, struct tt_fit
 	must(tt_fit_probes(fit, err));
 }
 
-/* h behind a layer at a row's last token. */
+/* h after a layer, at a row's last token. */
 static void read_state(struct tt_engine *engine, const struct tt_fit_row *row, uint32_t layer, float *out)
 {
 	struct tt_request_options options;
@@ -77,7 +77,7 @@ static size_t fold_of(const struct tt_fit *fit, const struct tt_fit_row *row)
 	return before * N_FOLDS / n;
 }
 
-/* What a probe gives a row that is held out: trained on all train rows, or on those of other folds. */
+/* A probe's output for a row that is held out: trained on all train rows, or on those of other folds. */
 static double held_out(struct tt_fit *fit, uint32_t layer, const struct tt_fit_row *row, size_t fold)
 {
 	float x[64 * WIDTH], w[WIDTH], b, own[WIDTH];
@@ -149,7 +149,8 @@ static struct counted count(const struct tt_fit *fit, uint32_t k)
 	return c;
 }
 
-/* Logit of the threshold: half way from the first benign row that must not be flagged to the next row above it, at least 0. */
+/* Logit of the threshold: half way from the first benign row that must not be flagged to the next row above it, at
+ * least 0. */
 static double threshold_logit(const struct tt_fit *fit, uint32_t k, size_t n_allowed)
 {
 	size_t n = fit->n_held[TT_BENIGN];

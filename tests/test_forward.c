@@ -213,8 +213,9 @@ Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
 	free(logits);
 }
 
-/* The twin of the CUDA kernels rounds weights and the inputs of every product to bf16, up to 2^-9 of each: 8e-3 to 1.8e-2 after
- * the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks closer. */
+/* The twin of the CUDA kernels rounds weights and the inputs of every product to bf16, up to 2^-9 of each: 8e-3 to
+ * 1.8e-2 after the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks
+ * closer. */
 Test(forward, bf16_twin)
 {
 	static const char *const models[] = {

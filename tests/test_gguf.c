@@ -130,8 +130,8 @@ static size_t find_name(const struct image *m, const char *name)
 	return 0;
 }
 
-/* Behind the name: a key's type, or a tensor's number of dimensions. */
-static size_t behind(const struct image *m, const char *name)
+/* The place after the name: a key's type, or a tensor's number of dimensions. */
+static size_t after(const struct image *m, const char *name)
 {
 	return find_name(m, name) + 8 + strlen(name);
 }
@@ -154,12 +154,12 @@ static void put_u64(struct image *m, size_t at, uint64_t value)
 
 static void set_key(struct image *m, const char *key, uint32_t value)
 {
-	put_u32(m, behind(m, key) + 4, value);
+	put_u32(m, after(m, key) + 4, value);
 }
 
 static void set_float(struct image *m, const char *key, float value)
 {
-	put(m, behind(m, key) + 4, &value, sizeof value);
+	put(m, after(m, key) + 4, &value, sizeof value);
 }
 
 static void rename_to(struct image *m, const char *from, const char *to)
@@ -188,54 +188,53 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 	X(key_length_all_ones, "metadata key 0", put_u64(m, 24, ~0ull))                                                \
 	X(key_length_0, "metadata key 0 has a name of 0 bytes", put_u64(m, 24, 0))                                     \
 	X(key_with_0, "metadata key 0 has a name", put(m, 33, "", 1))                                                  \
-	X(key_kind, "test.u8: type 13", put_u32(m, behind(m, "test.u8"), 13))                                          \
-	X(key_kind_wide, "test.u8: type 4294967295", put_u32(m, behind(m, "test.u8"), ~0u))                            \
-	X(array_kind, "test.ints: array type 13", put_u32(m, behind(m, "test.ints") + 4, 13))                          \
-	X(array_nested, "test.ints: arrays of arrays", put_u32(m, behind(m, "test.ints") + 4, 9))                      \
-	X(array_2_60, "test.ints", put_u64(m, behind(m, "test.ints") + 8, 1ull << 60))                                 \
-	X(array_wraps, "test.ints", put_u64(m, behind(m, "test.ints") + 8, 1ull << 62))                                \
-	X(array_of_strings_2_60, "test.strings", put_u64(m, behind(m, "test.strings") + 8, 1ull << 60))                \
-	X(string_2_62, "test.string:", put_u64(m, behind(m, "test.string") + 4, 1ull << 62))                           \
-	X(string_all_ones, "test.string:", put_u64(m, behind(m, "test.string") + 4, ~0ull))                            \
-	X(string_in_array, "test.strings", put_u64(m, behind(m, "test.strings") + 16, 1ull << 62))                     \
-	X(bool_2, "add_bos_token: a bool is 2", put(m, behind(m, "tokenizer.ggml.add_bos_token") + 4, "\2", 1))        \
-	X(bool_255, "test.bools: a bool is 255", put(m, behind(m, "test.bools") + 17, "\377", 1))                      \
+	X(key_kind, "test.u8: type 13", put_u32(m, after(m, "test.u8"), 13))                                           \
+	X(key_kind_wide, "test.u8: type 4294967295", put_u32(m, after(m, "test.u8"), ~0u))                             \
+	X(array_kind, "test.ints: array type 13", put_u32(m, after(m, "test.ints") + 4, 13))                           \
+	X(array_nested, "test.ints: arrays of arrays", put_u32(m, after(m, "test.ints") + 4, 9))                       \
+	X(array_2_60, "test.ints", put_u64(m, after(m, "test.ints") + 8, 1ull << 60))                                  \
+	X(array_wraps, "test.ints", put_u64(m, after(m, "test.ints") + 8, 1ull << 62))                                 \
+	X(array_of_strings_2_60, "test.strings", put_u64(m, after(m, "test.strings") + 8, 1ull << 60))                 \
+	X(string_2_62, "test.string:", put_u64(m, after(m, "test.string") + 4, 1ull << 62))                            \
+	X(string_all_ones, "test.string:", put_u64(m, after(m, "test.string") + 4, ~0ull))                             \
+	X(string_in_array, "test.strings", put_u64(m, after(m, "test.strings") + 16, 1ull << 62))                      \
+	X(bool_2, "add_bos_token: a bool is 2", put(m, after(m, "tokenizer.ggml.add_bos_token") + 4, "\2", 1))         \
+	X(bool_255, "test.bools: a bool is 255", put(m, after(m, "test.bools") + 17, "\377", 1))                       \
 	X(key_twice, "test.u16 is there twice", rename_to(m, "test.i16", "test.u16"))                                  \
 	X(tensor_twice, "blk.0.attn_k.weight is there twice", rename_to(m, K, "blk.0.attn_k.weight"))                  \
 	X(tensor_name_65, "has a name of 65 bytes", put_u64(m, find_name(m, Q), 65))                                   \
 	X(tensor_name_0, "has a name of 0 bytes", put_u64(m, find_name(m, Q), 0))                                      \
 	X(tensor_name_2_63, "tensor name", put_u64(m, find_name(m, Q), 1ull << 63))                                    \
-	X(dimensions_5, Q ": 5 dimensions", put_u32(m, behind(m, Q), 5))                                               \
-	X(dimensions_all_ones, Q ": 4294967295 dim", put_u32(m, behind(m, Q), ~0u))                                    \
-	X(dimension_0, Q ": dimension 1 is 0", put_u64(m, behind(m, Q) + DIM0, 0))                                     \
-	X(product_wraps, Q ": the product", put_u64(m, behind(m, Q) + DIM0, 1ull << 60))                               \
+	X(dimensions_5, Q ": 5 dimensions", put_u32(m, after(m, Q), 5))                                                \
+	X(dimensions_all_ones, Q ": 4294967295 dim", put_u32(m, after(m, Q), ~0u))                                     \
+	X(dimension_0, Q ": dimension 1 is 0", put_u64(m, after(m, Q) + DIM0, 0))                                      \
+	X(product_wraps, Q ": the product", put_u64(m, after(m, Q) + DIM0, 1ull << 60))                                \
 	X(bytes_wrap, "token_embd.weight: its size",                                                                   \
-		(put_u64(m, behind(m, "token_embd.weight") + DIM0, 1ull << 62),                                        \
-			put_u64(m, behind(m, "token_embd.weight") + DIM1, 2)))                                         \
+		(put_u64(m, after(m, "token_embd.weight") + DIM0, 1ull << 62),                                         \
+			put_u64(m, after(m, "token_embd.weight") + DIM1, 2)))                                          \
 	X(half_a_block, "rows of 48 are not whole Q4_1 blocks",                                                        \
-		(put_u64(m, behind(m, Q) + DIM0, 48), put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q4_1)))                  \
-	X(half_a_k_block, "rows of 32 are not whole Q6_K blocks of 256",                                               \
-		put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q6_K))                                                         \
+		(put_u64(m, after(m, Q) + DIM0, 48), put_u32(m, after(m, Q) + TYPE, TT_TYPE_Q4_1)))                    \
+	X(half_a_k_block, "rows of 32 are not whole Q6_K blocks of 256", put_u32(m, after(m, Q) + TYPE, TT_TYPE_Q6_K)) \
 	X(k_block_within, "overlap",                                                                                   \
-		(put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q6_K), put_u64(m, behind(m, Q) + DIM0, 256)))                 \
+		(put_u32(m, after(m, Q) + TYPE, TT_TYPE_Q6_K), put_u64(m, after(m, Q) + DIM0, 256)))                   \
 	X(k_block_cut, "run past the end",                                                                             \
-		(put_u32(m, behind(m, Q) + TYPE, TT_TYPE_Q6_K), put_u64(m, behind(m, Q) + DIM0, 4096)))                \
+		(put_u32(m, after(m, Q) + TYPE, TT_TYPE_Q6_K), put_u64(m, after(m, Q) + DIM0, 4096)))                  \
 	X(alignment_0, "general.alignment is 0", set_key(m, "general.alignment", 0))                                   \
 	X(alignment_12, "general.alignment 12", set_key(m, "general.alignment", 12))                                   \
 	X(alignment_2_31, "general.alignment", set_key(m, "general.alignment", 1u << 31))                              \
-	X(alignment_kind, "general.alignment", put_u32(m, behind(m, "general.alignment"), TT_GGUF_F32))                \
-	X(offset_odd, Q ": offset", put_u64(m, behind(m, Q) + OFFSET, 33))                                             \
-	X(offset_wraps, Q ": offset", put_u64(m, behind(m, Q) + OFFSET, -64ull))                                       \
-	X(offset_far, Q ": offset", put_u64(m, behind(m, Q) + OFFSET, 1ull << 40))                                     \
-	X(offset_at_end, Q ": offset", put_u64(m, behind(m, Q) + OFFSET, m->bytes.len / 64 * 64))                      \
-	X(offset_shared, "overlap", put_u64(m, behind(m, Q) + OFFSET, 0))                                              \
-	X(offset_within, "overlap", put_u64(m, behind(m, Q) + OFFSET, 128))                                            \
+	X(alignment_kind, "general.alignment", put_u32(m, after(m, "general.alignment"), TT_GGUF_F32))                 \
+	X(offset_odd, Q ": offset", put_u64(m, after(m, Q) + OFFSET, 33))                                              \
+	X(offset_wraps, Q ": offset", put_u64(m, after(m, Q) + OFFSET, -64ull))                                        \
+	X(offset_far, Q ": offset", put_u64(m, after(m, Q) + OFFSET, 1ull << 40))                                      \
+	X(offset_at_end, Q ": offset", put_u64(m, after(m, Q) + OFFSET, m->bytes.len / 64 * 64))                       \
+	X(offset_shared, "overlap", put_u64(m, after(m, Q) + OFFSET, 0))                                               \
+	X(offset_within, "overlap", put_u64(m, after(m, Q) + OFFSET, 128))                                             \
 	X(architecture, "\"qwen9\" is not supported (supported: llama, qwen2, qwen3", rename_to(m, "llama", "qwen9"))  \
 	X(layers_0, "llama.block_count is 0", set_key(m, "llama.block_count", 0))                                      \
 	X(layers_many, "llama.block_count", set_key(m, "llama.block_count", 1u << 20))                                 \
 	X(layers_3, "tensor blk.2.attn_norm.weight is missing", set_key(m, "llama.block_count", 3))                    \
 	X(layers_1, "tensor blk.1.attn_k.weight has no place", set_key(m, "llama.block_count", 1))                     \
-	X(layers_kind, "llama.block_count is not an integer", put_u32(m, behind(m, "llama.block_count"), TT_GGUF_F32)) \
+	X(layers_kind, "llama.block_count is not an integer", put_u32(m, after(m, "llama.block_count"), TT_GGUF_F32))  \
 	X(layers_missing, "llama.block_count is missing", rename_to(m, "llama.block_count", "llama.block_cound"))      \
 	X(width_64, "token_embd.weight has shape [40][32]",                                                            \
 		(set_key(m, "llama.embedding_length", 64), set_key(m, "llama.attention.head_count", 4)))               \
@@ -244,7 +243,7 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 	X(ffn_96, "blk.0.ffn_gate.weight has shape [64][32]", set_key(m, "llama.feed_forward_length", 96))             \
 	X(heads_0, "llama.attention.head_count is 0", set_key(m, "llama.attention.head_count", 0))                     \
 	X(heads_negative, "llama.attention.head_count is -2",                                                          \
-		(put_u32(m, behind(m, "llama.attention.head_count"), TT_GGUF_I32),                                     \
+		(put_u32(m, after(m, "llama.attention.head_count"), TT_GGUF_I32),                                      \
 			set_key(m, "llama.attention.head_count", (uint32_t)-2)))                                       \
 	X(heads_3, "head_count 3", set_key(m, "llama.attention.head_count", 3))                                        \
 	X(heads_32, "rope.dimension_count 16", set_key(m, "llama.attention.head_count", 32))                           \
@@ -262,14 +261,14 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 	X(eos_40, "eos token 40", set_key(m, "tokenizer.ggml.eos_token_id", 40))                                       \
 	X(bos_40, "bos token 40", set_key(m, "tokenizer.ggml.bos_token_id", 40))                                       \
 	X(shape_turned, Q " has shape [64][16]",                                                                       \
-		(put_u32(m, behind(m, Q) + TYPE, TT_TYPE_F16), put_u64(m, behind(m, Q) + DIM0, 16),                    \
-			put_u64(m, behind(m, Q) + DIM1, 64)))                                                          \
-	X(type_q2_k, Q " has a number type", put_u32(m, behind(m, Q) + TYPE, 10))                                      \
-	X(type_all_ones, Q " has a number type", put_u32(m, behind(m, Q) + TYPE, ~0u))                                 \
+		(put_u32(m, after(m, Q) + TYPE, TT_TYPE_F16), put_u64(m, after(m, Q) + DIM0, 16),                      \
+			put_u64(m, after(m, Q) + DIM1, 64)))                                                           \
+	X(type_q2_k, Q " has a number type", put_u32(m, after(m, Q) + TYPE, 10))                                       \
+	X(type_all_ones, Q " has a number type", put_u32(m, after(m, Q) + TYPE, ~0u))                                  \
 	X(norm_missing, "tensor output_norm.weight is missing",                                                        \
 		rename_to(m, "output_norm.weight", "output_norm.weighs"))                                              \
 	X(factor_0, "rope_freqs.weight: factor 0 is 0", zero_first_factor(m))                                          \
-	X(factors_shape, "rope_freqs.weight must be F32 [8]", put_u64(m, behind(m, "rope_freqs.weight") + DIM0, 4))
+	X(factors_shape, "rope_freqs.weight must be F32 [8]", put_u64(m, after(m, "rope_freqs.weight") + DIM0, 4))
 
 static void zero_first_factor(struct image *m)
 {
@@ -353,7 +352,7 @@ Test(gguf, refuses_a_file_cut_off_anywhere)
 {
 	struct scratch s;
 	struct image m = {golden("tiny.gguf")};
-	size_t header = behind(&m, "blk.1.ffn_down.weight") + 64, end = data_end();
+	size_t header = after(&m, "blk.1.ffn_down.weight") + 64, end = data_end();
 	scratch_make(&s);
 	const char *path = scratch_write(&s, FILES[0], m.bytes.data, m.bytes.len);
 	for (size_t n = end; n-- > 0;) {
@@ -375,7 +374,7 @@ Test(gguf, survives_random_changes_of_the_header)
 	struct scratch s;
 	struct tt_buffer good = golden("tiny.gguf");
 	struct image m = {golden("tiny.gguf")};
-	size_t header = behind(&m, "blk.1.ffn_down.weight") + 32, refused = 0;
+	size_t header = after(&m, "blk.1.ffn_down.weight") + 32, refused = 0;
 	uint64_t state = 1;
 	scratch_make(&s);
 	for (int round = 0; round < 3000; round++) {
@@ -425,7 +424,7 @@ Test(gguf, a_number_type_it_does_not_know_is_listed_without_data)
 	struct tt_gguf *file = NULL;
 	struct tt_error err = {0};
 	scratch_make(&s);
-	put_u32(&m, behind(&m, Q) + TYPE, 10);
+	put_u32(&m, after(&m, Q) + TYPE, 10);
 	cr_assert_eq(tt_gguf_open(&file, scratch_write(&s, FILES[0], m.bytes.data, m.bytes.len), &err), TT_OK, "%s",
 		err.message);
 	const struct tt_gguf_tensor *t = tt_gguf_tensor(file, Q);

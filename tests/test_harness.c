@@ -270,7 +270,7 @@ Test(harness, a_failing_case_is_reported_and_loses_no_other)
 	must(tt_bench_result(bench, 2, &result, err));
 	cr_assert_eq(result.n_samples, 1);
 	cr_assert_str_eq(result.error, "W cannot begin");
-	/* What comes after a sample runs also when the sample failed, but not when it never began. */
+	/* The step after a sample also runs when the sample failed, but not when it never began. */
 	static const char *const rounds[] = {"GB)(W)", "(W)B)G", "GB)(", "B)G", "G", "G", "G", "G", "G", "."};
 	char want[64] = "";
 	for (size_t i = 0; i < sizeof rounds / sizeof *rounds; i++)
@@ -539,7 +539,7 @@ Test(harness, table_shows_rates_ratios_and_shares)
 	tt_bench_close(bench);
 }
 
-/* What they measure is the machine's affair; that they count what they do is not: two threads' flops are twice one's. */
+/* Their speed depends on the machine; their count does not: two threads' flops are twice one's. */
 Test(harness, ceilings_run_and_count_their_work)
 {
 	struct tt_ceilings *one = NULL, *two = NULL;

@@ -1,5 +1,5 @@
-/* The interpreter against jinja2: what scripts/goldens/make_template_goldens.py rendered. Provenance marks and limits are
- * worked out by hand. */
+/* The interpreter against jinja2: what scripts/goldens/make_template_goldens.py rendered. Provenance marks and limits
+ * are worked out by hand. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -188,7 +188,7 @@ static double processor_seconds(void)
 	return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* Of a second; ten in a build that is slow on purpose. clang says in a way of its own that it is. */
+/* A time limit, of a second; ten in a build that is slow on purpose, which clang says in a way of its own. */
 #if defined(__has_feature)
 #define IS_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
 #elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -1,5 +1,5 @@
-/* What the tests of the CPU kernels share: random matrices of every type, steps, a comparison in double, and backends
- * of both bodies. The references in the tests are plain loops in double, written from the formulas. */
+/* Shared by the tests of the CPU kernels: random matrices of every type, steps, a comparison in double, and backends of
+ * both bodies. The references in the tests are plain loops in double, written from the formulas. */
 #ifndef TESTS_TEST_KERNELS_H
 #define TESTS_TEST_KERNELS_H
 

@@ -178,7 +178,7 @@ Test(kernels_attention, equals_the_reference_across_pages_and_splits)
 	}
 }
 
-/* Slots behind a query hold whatever was there before, NaN included: it must not see them. */
+/* Slots after a query's hold whatever was there before, NaN included: it must not see them. */
 Test(kernels_attention, does_not_touch_keys_outside_its_range)
 {
 	for (int i = 0; i < N_CASES; i++) {

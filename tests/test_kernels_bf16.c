@@ -1,5 +1,5 @@
-/* The twin of the CUDA kernels: its load, and its ops against double with the roundings that kernels/cuda/cuda.h names. Each op
- * is checked on what the ones before it left. */
+/* The twin of the CUDA kernels: its load, and its ops against double with the roundings that kernels/cuda/cuda.h names.
+ * Each op is checked on what the ones before it left. */
 #include "test_kernels.h"
 #include "twin.h"
 
@@ -215,8 +215,8 @@ static void attention_reference(const struct layer_world *w, uint32_t token, uin
 		out[i] /= total;
 }
 
-/* Scores in f32 are 1e-7 off: of some ten thousand weights one is rounded to the other neighbour, 2^-8 of it, which outputs
- * near zero show. 0.016% of the outputs differ. */
+/* Scores in f32 are 1e-7 off: of some ten thousand weights one is rounded to the other neighbour, 2^-8 of it, which
+ * outputs near zero show. 0.016% of the outputs differ. */
 static void check_attention(struct layer_world *w)
 {
 	static const struct twin_bound bound = {1e-3, 1e-3};

@@ -10,7 +10,7 @@ struct shape {
 	bool interleaved, biased;
 	enum tt_kv_type kv;
 	bool head_norms;
-	bool gemma; /* gelu, and a norm behind the feed-forward part */
+	bool gemma; /* gelu, and a norm after the feed-forward part */
 };
 
 static const struct shape SHAPES[] = {

@@ -234,11 +234,12 @@ static uint32_t drawn(const struct tt_sample_plan *plan, const float *weights, u
 	return seen;
 }
 
-/* Weights that are exact in binary, so that a share, a rank or a floor is met exactly: what reaches it is in, and nothing
- * more is. */
+/* Weights that are exact in binary, so that a share, a rank or a floor is met exactly: what reaches it is in, and
+ * nothing more is. */
 Test(kernels_sample, a_cut_on_its_very_border)
 {
-	/* By rank: ids 2, 0, 4, then 1 before 3, which weigh the same. Of their sum: 1/2, 3/4, 7/8, 15/16, 1. */
+	/* By rank: ids 2, 0, 4, then 1 before 3, which weigh the same. Their shares of the sum, added up: 1/2, 3/4,
+	 * 7/8, 15/16, 1. */
 	static const float weights[5] = {0.5f, 0.125f, 1, 0.125f, 0.25f};
 	static const struct {
 		float top_p, min_p;

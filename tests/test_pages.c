@@ -1,5 +1,6 @@
-/* KV pages that serve more than one request, where what steered them is all that tells them apart. Each answer is held against
- * the same request's on an engine of its own, and against what must be shared, so that nothing passes by never sharing. */
+/* KV pages that serve more than one request, where what steered them is all that tells them apart. Each answer is held
+ * against the same request's on an engine of its own, and against what must be shared, so that nothing passes by never
+ * sharing. */
 #include "golden.h"
 #include "runtime/schedule/prefix_cache.h"
 
@@ -97,7 +98,7 @@ static uint64_t n_shared(const struct tt_engine *engine)
 	return stats.n_shared;
 }
 
-/* What a request of this kind is answered with where nothing else ran. */
+/* The answer to a request of this kind where nothing else ran. */
 static struct answer alone(const struct kind *kind, enum tt_policy_when when, size_t n_prompt)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512);
@@ -108,7 +109,7 @@ static struct answer alone(const struct kind *kind, enum tt_policy_when when, si
 	return a;
 }
 
-/* Of two kinds one after the other: nothing of the first serves the second, and both share with their like. */
+/* Two kinds, one after the other: no page of the first serves the second, and both share with their own kind. */
 static void check_told_apart(const struct kind *first, const struct kind *second)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512);
@@ -170,8 +171,8 @@ static struct answer alone_one_layer(uint32_t layer)
 	return a;
 }
 
-/* Every layer's coefficient is in the key: one that acts on the first layer alone acts, and two that differ in the last layer
- * alone are two. */
+/* Every layer's coefficient is in the key: one that acts on the first layer alone acts, and two that differ in the last
+ * layer alone are two. */
 Test(pages, coefficients_of_the_first_and_of_the_last_layer_count)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512);
@@ -190,8 +191,8 @@ Test(pages, coefficients_of_the_first_and_of_the_last_layer_count)
 		tt_policy_free(policies[i]);
 }
 
-/* A page holds what came before it too: the second pages of two prompts are the same tokens, behind other first ones. */
-Test(pages, a_page_behind_another_prefix_is_another_page)
+/* A page holds what came before it too: the second pages of two prompts are the same tokens, after other first ones. */
+Test(pages, a_page_after_another_prefix_is_another_page)
 {
 	struct tt_engine *engine = engine_open(MODEL, 1, 512), *fresh = engine_open(MODEL, 1, 512);
 	int32_t ids[3][N_PROMPT];
@@ -224,8 +225,8 @@ Test(pages, a_page_behind_another_prefix_is_another_page)
 
 /* ---- The kill switch */
 
-/* A prompt that the kill switch meets after a chunk of n_before tokens, and what ran before and after it on that engine. Its
- * pages serve neither the steered nor the unsteered, but for those that ran wholly as these do. */
+/* A prompt that the kill switch meets after a chunk of n_before tokens, and what ran before and after it on that
+ * engine. Its pages serve neither the steered nor the unsteered, but for those that ran wholly as these do. */
 static void check_killed(
 	const struct kind *kind, uint32_t n_before, uint64_t shared_by_steered, uint64_t shared_by_plain)
 {
@@ -281,8 +282,8 @@ Test(pages, what_was_killed_from_the_start_is_keyed_as_unsteered)
 	tt_policy_free(policy);
 }
 
-/* One whose pages were looked up in vain before the kill switch and that is let in after it: it runs unsteered, whatever the keys
- * of that first look said. */
+/* One whose pages were looked up in vain before the kill switch and that is let in after it: it runs unsteered,
+ * whatever the keys of that first look said. */
 Test(pages, what_waited_while_it_was_killed_is_keyed_as_unsteered)
 {
 	static const struct kind add = {.op = TT_OP_ADD};
@@ -330,7 +331,8 @@ Test(pages, what_waited_while_it_was_killed_is_keyed_as_unsteered)
 
 /* ---- Decisions that are still open */
 
-/* Two requests for one prompt in one step: while a gate is open, its pages are nobody's but those that cannot change. */
+/* Two requests for one prompt in one step: while a gate is open, its pages are nobody's but those that cannot
+ * change. */
 static void check_together(const struct kind *kind, enum tt_policy_when when, uint32_t chunk, size_t n_prompt)
 {
 	struct answer want[2] = {alone(kind, when, n_prompt), alone(NULL, when, n_prompt)};
@@ -372,7 +374,8 @@ static struct tt_page_key key_of(uint64_t n)
 	return (struct tt_page_key){{n, ~n}};
 }
 
-/* Of the pages that nobody uses the one that has been idle for longest goes first; a second page of one content is not kept. */
+/* Among the pages that nobody uses, the one that has been idle for longest goes first; a second page of one content is
+ * not kept. */
 Test(pages, the_longest_idle_page_goes_first)
 {
 	enum { N = 6 };

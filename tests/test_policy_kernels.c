@@ -32,7 +32,7 @@ static struct tt_policy *load(const char *path)
 	return p;
 }
 
-/* What tt_engine_add_policy makes of it; readers has room for W - R. */
+/* The slot that tt_engine_add_policy makes of it; readers has room for W - R. */
 static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 {
 	for (size_t i = 0; p->affine && i < (size_t)LAYERS * p->n_directions * HIDDEN; i++)

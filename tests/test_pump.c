@@ -1,5 +1,5 @@
-/* The pump, and what is made of it: fit, eval, batch and capture on an engine that the caller steps, on one that has a thread of
- * its own, and several at once. */
+/* The pump, and what is made of it: fit, eval, batch and capture on an engine that the caller steps, on one that has a
+ * thread of its own, and several at once. */
 #include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -270,7 +270,7 @@ static void *come_and_go(void *user)
 	return NULL;
 }
 
-/* What ends while a step is planned leaves it empty; a request that comes in at that moment can run all the same. */
+/* Requests that end while a step is planned leave it empty; a request that comes in at that moment still runs. */
 Test(pump, requests_that_come_and_go_do_not_fail_others)
 {
 	enum { N = 4 };
@@ -511,7 +511,8 @@ static void work_close(struct work *w)
 	scratch_remove(&w->s, FILES, N_FILES);
 }
 
-/* The policy's bytes but for the time: the file without its header's length and text would do, but its arrays are all of it. */
+/* The policy's bytes but for the time: the file without its header's length and text would do, but its arrays are all
+ * of it. */
 static void fit(struct work *w)
 {
 	static const char *const data[] = {ROWS};

@@ -1,5 +1,5 @@
-/* The text of an answer against its definition: shown is what no stop string can take back, and all of that; the answer ends
- * with the first token that completes a stop string, and where the earliest of those that are complete begins. */
+/* The text of an answer against its definition: shown is what no stop string can take back, and all of that; the answer
+ * ends with the first token that completes a stop string, and where the earliest of those that are complete begins. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,8 @@ static size_t first_stop(const char *text, size_t n, const struct stops *stops)
 	return SIZE_MAX;
 }
 
-/* Bytes of text[n] that may be shown while more is to come: up to the first place where what is there begins a stop string. */
+/* Bytes of text[n] that may be shown while more is to come: up to the first place where what is there begins a stop
+ * string. */
 static size_t may_show(const char *text, size_t n, const struct stops *stops)
 {
 	for (size_t at = 0; at < n; at++)
@@ -141,7 +142,8 @@ Test(reply, code_points_over_tokens)
 	check_tokens(other, 2, &euro, false);
 }
 
-/* Read late, each token has the text that it had when it came: what was held then comes with the token that freed it. */
+/* Read late, each token has the text that it had when it came: what was held then comes with the token that freed
+ * it. */
 Test(reply, tokens_that_are_read_late_have_their_own_text)
 {
 	static const struct stops end = {{"END"}, 1};

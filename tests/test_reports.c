@@ -1,4 +1,4 @@
-/* What the reports say of steering: norms, coefficients, telemetry, captures and answers. They depend on the request alone,
+/* What is reported of steering: norms, coefficients, telemetry, captures and answers. They depend on the request alone,
  * whatever runs beside it, and none of them claims steering that did not act. */
 #include <jansson.h>
 #include <unistd.h>
@@ -50,7 +50,7 @@ static struct tt_policy *make_policy(
 	return policy;
 }
 
-/* What telemetry and the request itself say of every position. */
+/* The report of every position, by telemetry and by the request itself. */
 struct said {
 	size_t n, n_prompt;
 	float coef[MAX_POSITIONS][TT_MAX_STACK][LAYERS], norms[MAX_POSITIONS][LAYERS][2]; /* telemetry */
@@ -342,8 +342,8 @@ Test(reports, a_kill_before_the_first_step_leaves_nothing_to_report)
 		tt_policy_free(policies[i]);
 }
 
-/* With n tokens generated, the next to run is the last of these. The switch is back at once: that changes nothing for who
- * ran under it. */
+/* Once n tokens are generated, the next to run is the last of these. The switch is back at once: that changes nothing
+ * for who ran under it. */
 Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 {
 	struct tt_engine *engine = way_engine(&(struct way){"one step at a time", 4, 64, 0, 1});
@@ -375,8 +375,8 @@ Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 		tt_policy_free(policies[i]);
 }
 
-/* Tokens that ran steered run again, unsteered, since their pages were lost: what was reported of them stays true, for the
- * answer so far came of them. */
+/* Tokens that ran steered run again, unsteered, since their pages were lost: what was reported of them stays true, for
+ * the answer so far came of them. */
 Test(reports, a_kill_after_a_pre_emption_does_not_undo_reports)
 {
 	struct tt_engine *engine = way_engine(&(struct way){"eight pages", 2, 64, 128, 1});
@@ -453,7 +453,8 @@ Test(reports, a_capture_says_where_the_kill_switch_came)
 	must(tt_capture(engine, ids, MAX_PROMPT, &steering, 1, path, err));
 	check_capture(path, plain, MAX_PROMPT, MAX_PROMPT);
 
-	/* Beside a request that kills with its second token: the capture's first 14 tokens and then 15 have run by then. */
+	/* Beside a request that kills with its second token: the capture's first 14 tokens and then 15 have run by
+	 * then. */
 	struct tt_request_options options = killed_options(&said, engine, policy, ids, 2);
 	said.kill_at = 2;
 	must(tt_request_submit(&other, engine, &options, err));

@@ -89,7 +89,8 @@ Test(requests, each_stop_id_ends_the_answer)
 	tt_engine_close(engine);
 }
 
-/* Freed before they were given out: the first, the last and one between; what is left comes in order, and what ends later. */
+/* Freed before they were given out: the first, the last and one between; what is left comes in order, and what ends
+ * later. */
 Test(requests, the_finished_are_given_out_whichever_was_freed)
 {
 	enum { N = 4 };

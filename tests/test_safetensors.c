@@ -246,7 +246,7 @@ Test(safetensors, refuses_a_file_cut_off_anywhere_and_survives_random_changes)
 		struct tt_safetensors *file = NULL;
 		struct tt_error err = {0};
 		memcpy(bytes.data, good.data, good.len);
-		/* Digits for digits keep the JSON valid, so that the checks behind the parser are reached. */
+		/* Digits for digits keep the JSON valid, so that the checks after the parser are reached. */
 		for (uint32_t i = 1 + next_random(&state) % 3; i-- > 0;) {
 			size_t at = next_random(&state) % (header + 8);
 			char old = bytes.data[at];

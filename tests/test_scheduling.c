@@ -1,5 +1,5 @@
-/* The engine's scheduling through the public API: the same bits whatever runs beside a request, pages shared and given up,
- * stops, telemetry, the kill switch, the model's own thread. */
+/* The engine's scheduling through the public API: the same bits whatever runs beside a request, pages shared and given
+ * up, stops, telemetry, the kill switch, the model's own thread. */
 #include <pthread.h>
 
 #include "golden.h"
@@ -197,8 +197,8 @@ Test(scheduling, the_same_bits_in_every_way_steered)
 	check_ways(&(struct set){MODEL, N_PROMPTS, MAX_GENERATED, true});
 }
 
-/* Windows shorter than the prompts, and two ways to rotate: pages are shared, given up and filled again as elsewhere. Other
- * models are the same kernels on CUDA. */
+/* Windows shorter than the prompts, and two ways to rotate: pages are shared, given up and filled again as elsewhere.
+ * Other models are the same kernels on CUDA. */
 #ifndef TT_TEST_CUDA
 Test(scheduling, the_same_bits_in_every_way_with_windows)
 {
@@ -331,7 +331,7 @@ Test(scheduling, a_stop_string_ends_the_answer_and_is_not_shown)
 	cr_assert(!strncmp(text, whole, strlen(text)));
 	tt_request_free(request);
 
-	/* What only begins like a stop string is shown in the end. */
+	/* Text that only begins like a stop string is shown in the end. */
 	char longer[20];
 	snprintf(longer, sizeof longer, "%s~%%", stop);
 	const char *const other[1] = {longer};
@@ -445,8 +445,9 @@ static void notified(void *user, struct tt_request *request)
 	((struct told *)user)->n_notified++;
 }
 
-/* In chunks, so that the prompt runs twice for `all` and `last`: each position is told of once, as it ran in the end. */
-Test(scheduling, telemetry_tells_of_every_token_once)
+/* In chunks, so that the prompt runs twice for `all` and `last`: each position is reported once, as it ran in the
+ * end. */
+Test(scheduling, telemetry_reports_every_token_once)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, 13);
 	struct tt_policy *policy = set_policy(engine, 3);

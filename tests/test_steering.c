@@ -70,7 +70,7 @@ static void read_all(const struct tt_safetensors *golden, const char *name, floa
 	memcpy(out, tensor->data, n * sizeof *out);
 }
 
-/* The affine policies behind an mlp. */
+/* The affine policies with an mlp for a gate. */
 static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_safetensors *golden,
 	const uint32_t *observed, uint32_t n_observed, bool unbounded)
 {
@@ -91,7 +91,8 @@ static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_
 	return p;
 }
 
-/* The gate's report. The stream that it reads is within TOLERANCE of PyTorch's, which the network does not magnify much. */
+/* The gate's report. The stream that it reads is within TOLERANCE of PyTorch's, which the network does not magnify
+ * much. */
 static void check_decision(const struct tt_request *request, const struct tt_safetensors *golden)
 {
 	struct tt_decision decision;
@@ -229,7 +230,7 @@ static void check_gated(const char *path, const uint32_t *observed, uint32_t n_o
 	tt_safetensors_close(golden);
 }
 
-/* The gate reads layer 0, before the layers that it steers; then also the last, behind them. */
+/* The gate reads layer 0, before the layers that it steers; then also the last, after them. */
 Test(steering, affine_behind_an_mlp_equals_pytorch)
 {
 	check_gated(GOLDEN("tiny-llama/steered_mlp.safetensors"), (const uint32_t[]){0}, 1, false);
@@ -357,7 +358,7 @@ Test(steering, one_pass_and_two_passes_give_the_same_bits)
 	tt_policy_free(b);
 }
 
-/* A gate behind the first steered layer always needs the second pass; an always-gate with the same coefficients gives
+/* A gate after the first steered layer always needs the second pass; an always-gate with the same coefficients gives
  * the same answer without one. */
 Test(steering, a_late_gate_equals_an_always_gate)
 {
@@ -445,8 +446,8 @@ Test(steering, a_row_keeps_its_own_policy_in_a_batch)
 	}
 }
 
-/* A coefficient row goes from request to request. What its former owner left must not steer the layers that the next
- * one runs before its own gate has spoken: a layer that has a direction, but no weight. */
+/* A coefficient row goes from request to request. The coefficients that its former owner left must not steer the layers
+ * that the next one runs before its own gate is decided: a layer that has a direction, but no weight. */
 Test(steering, a_row_forgets_its_former_owner)
 {
 	struct tt_engine *used = engine_open(MODEL, 1, 512), *fresh = engine_open(MODEL, 1, 512);

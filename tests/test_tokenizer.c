@@ -87,7 +87,7 @@ static void check_round_trip(const struct tt_tokenizer *tokenizer, const struct 
 	tt_buffer_free(&streamed);
 }
 
-/* What is lost on purpose: bytes that no token has, and white space that a token takes with it. */
+/* Bytes are lost on purpose in two cases: bytes that no token has, and white space that a token takes with it. */
 static bool is_lossless(const struct tt_tokenizer *tokenizer, const char *text, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -263,7 +263,7 @@ Test(tokenizer, refuses_invalid_utf8_with_its_offset)
 				     TT_ENCODE_SPECIAL | TT_ENCODE_BOS, &ids, &err),
 			TT_ERR_FORMAT);
 		cr_assert(strstr(err.message, cases[i].offset), "%s", err.message);
-		cr_assert(ids.len == 2 && ids.data[1] == 6, "ids were left behind");
+		cr_assert(ids.len == 2 && ids.data[1] == 6, "ids were left over");
 		tt_ids_free(&ids);
 	}
 	tt_tokenizer_free(tokenizer);

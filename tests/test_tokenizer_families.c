@@ -183,7 +183,7 @@ static void refuse_json(const json_t *root, const char *message)
 #define METASPACE(more) "{\"type\": \"Metaspace\", \"replacement\": \"\xe2\x96\x81\"" more "}"
 #define PLAIN "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xe2\x96\x81\"}, \"content\": \" \"}"
 
-/* What SentencePiece's models cannot be without, and what would change ids or texts unnoticed. */
+/* The fields that SentencePiece's models need, and those that would change ids or texts unnoticed. */
 Test(tokenizer_families, refuses_a_character_model_by_the_field)
 {
 	static const struct {
@@ -223,7 +223,7 @@ Test(tokenizer_families, refuses_a_character_model_by_the_field)
 	json_decref(root);
 }
 
-/* Writes patch over the vocabulary, at bytes behind the place where find begins. */
+/* Writes patch over the vocabulary, at bytes after the place where find begins. */
 static void refuse_gguf(const char *find, size_t len, size_t at, const void *patch, size_t n, const char *message)
 {
 	struct tt_error err = {0};

@@ -138,7 +138,7 @@ static void copy_config(struct scratch *s)
 	tt_buffer_free(&config);
 }
 
-/* Writes some of the tiny model's tensors, from one to before another, behind n_odd bytes of something else. */
+/* Writes some of the tiny model's tensors, from one to before another, after n_odd bytes of something else. */
 static void write_part(
 	struct scratch *s, const char *name, const struct tt_safetensors *from, size_t first, size_t last, size_t n_odd)
 {

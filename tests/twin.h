@@ -1,5 +1,5 @@
-/* How outputs of the CUDA kernels, their CPU twin (the bf16 body) and references in double are held against each other. C, and
- * C++ for the emulator's tests. */
+/* How outputs of the CUDA kernels, their CPU twin (the bf16 body) and references in double are held against each other.
+ * C, and C++ for the emulator's tests. */
 #ifndef TESTS_TWIN_H
 #define TESTS_TWIN_H
 
@@ -9,18 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* f32 outputs: relative error in the Frobenius norm. Sums of some hundred products in another order differ by some 1e-7; a
- * bf16 rounding at another place, or a missing one, makes 1e-3. */
+/* f32 outputs: relative error in the Frobenius norm. Sums of some hundred products in another order differ by some
+ * 1e-7; a bf16 rounding at another place, or a missing one, makes 1e-3. */
 static const double TWIN_F32 = 1e-5;
 
-/* bf16 outputs: how many may be the neighbour of what they should be, and what may differ near zero, where a unit in the last
- * place is less than the sums' own error, as a part of the root mean square. */
+/* bf16 outputs: how many may be the neighbour of what they should be, and what may differ near zero, where a unit in
+ * the last place is less than the sums' own error, as a part of the root mean square. */
 struct twin_bound {
 	double flips, near_zero;
 };
 
-/* Another order of f32 sums moves 1e-7 of 2^-8 over the middle between two neighbours, with room for small results of large
- * terms. */
+/* Another order of f32 sums moves 1e-7 of 2^-8 over the middle between two neighbours, with room for small results of
+ * large terms. */
 static const struct twin_bound TWIN_BF16 = {1e-3, 1e-6};
 
 static inline float twin_bf16_value(uint16_t bits)

@@ -195,7 +195,7 @@ def write_longrope_keys(writer, config):
 
 
 def write_gemma_keys(writer, config):
-    """As llama.cpp's converters. Of the pattern they say nothing, since all Gemma 3 have 6, but it is read."""
+    """As llama.cpp's converters. They do not write the pattern, since all Gemma 3 have 6, but it is read."""
     writer.add_sliding_window(config["sliding_window"])
     if "sliding_window_pattern" in config:
         writer.add_sliding_window_pattern(config["sliding_window_pattern"])

@@ -11,7 +11,7 @@ JINJA2_VERSION = "3.1.6"
 
 
 class Raised(Exception):
-    """What raise_exception raises."""
+    """The error that raise_exception raises."""
 
 
 class Generation(jinja2.ext.Extension):

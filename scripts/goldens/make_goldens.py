@@ -365,7 +365,7 @@ class Affine(Steering):
 
 
 class Gated(Affine):
-    """An affine policy behind the paper's controller: an MLP on the last prompt token's states in an unsteered pass."""
+    """An affine policy gated by the paper's controller: an MLP on the last prompt token's states, without steering."""
 
     ALPHA, UNITS = 2.0, 24
 
@@ -397,7 +397,7 @@ class Gated(Affine):
 
 
 def forward(model, ids, steering=None):
-    """Logits [T,V] and the blocks' outputs [L][T,d], by hook: the library's last hidden state is behind the norm."""
+    """Logits [T,V] and the blocks' outputs [L][T,d], by hook: the library's last hidden state is after the norm."""
     hidden = []
 
     def hook(_module, _args, output):
@@ -571,7 +571,7 @@ def make_steered(directory, model, spec):
         }.items()
     }
     steerings["affine"] = Affine(n_layers, width, [0.5, 0.0, 1.0], seed)
-    # The gates read before, and also behind, what they steer.
+    # The gates read before, and also after, what they steer.
     steerings["mlp"] = Gated(n_layers, width, [0.0, 1.0, 0.5], (0,), True, seed)
     steerings["mlp_unbounded"] = Gated(n_layers, width, [1.0, 0.0, 0.75], (0, 2), False, seed)
     for op, steering in steerings.items():

@@ -73,7 +73,7 @@ def check_versions():
 
 
 def digest(tokenizer):
-    """SHA-256 over the bytes of every token, each behind its length (4 bytes, low byte first)."""
+    """SHA-256 over the bytes of every token, each after its length (4 bytes, low byte first)."""
     own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in own]
     alphabet = {chr(b): b for b in own} | {chr(256 + i): b for i, b in enumerate(others)}

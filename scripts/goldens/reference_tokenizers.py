@@ -84,7 +84,7 @@ def byte_level_bpe(tokens, merges, pre):
 
 
 def merges_of_scores(tokens, scores):
-    """What transformers makes of a SentencePiece model: every way to cut a piece into two, the best score first."""
+    """Merges as transformers makes them of a SentencePiece model, the best score first: each cut of a piece in two."""
     ids = {t: i for i, t in enumerate(tokens)}
     merges = []
     for piece, score in zip(tokens, scores):

@@ -31,7 +31,7 @@ class Skipped(Exception):
 
 
 class Failed(Exception):
-    """What a part found, and its last lines."""
+    """A part's finding, and its last lines."""
 
     def __init__(self, note, lines=()):
         super().__init__(note)
@@ -96,7 +96,7 @@ def read_json(path):
 
 
 def machine(check):
-    """What the figures are of."""
+    """The machine that the figures were taken on."""
     fields = ["name", "driver_version", "memory.total", "clocks.max.sm", "clocks.max.memory", "clocks.sm",
               "power.limit",
               "persistence_mode", "mig.mode.current"]

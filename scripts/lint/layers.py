@@ -101,10 +101,17 @@ def check_includes(table):
 
 
 def source_of(build, root, path, names):
-    """The source that CMake compiled into an object: the longest end of its path that is a file of the tree."""
+    """The source that CMake compiled into an object: by its target's folder, or else the longest end of its path
+    that is a file of the tree."""
     parts = pathlib.PurePath(os.path.relpath(path, build)).with_suffix("").parts
-    for first in range(len(parts)):
+    if "CMakeFiles" in parts:
+        at = parts.index("CMakeFiles")
         # CMake writes .. as __.
+        below = [".." if part == "__" else part for part in parts[at + 2:]]
+        name = os.path.normpath("/".join([*parts[:at], *below]))
+        if name in names:
+            return name
+    for first in range(len(parts)):
         name = "/".join(part for part in parts[first:] if part != "__")
         if name in names:
             return name

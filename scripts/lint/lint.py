@@ -46,21 +46,15 @@ runtime/cli/report_style.h runtime/engine.c runtime/engine.h runtime/forward.c r
 runtime/plan.c runtime/plan.h runtime/prefix.c runtime/reply.h runtime/report.c runtime/scheduler.c
 runtime/scheduler.h runtime/sequence.h runtime/step.c runtime/text/bpe.c runtime/text/bpe.h runtime/text/chat.h
 runtime/text/jinja_run.h runtime/text/pattern.h runtime/text/pretokenize.h runtime/text/tokenizer.h
-runtime/text/tokenizer_json.c runtime/trimtab.h tests/cli/batch.py tests/cli/make_policy.py tests/cli/terminal.py
-tests/conformance.c tests/emu/async.c tests/emu/block.c tests/emu/cublasLt.h tests/emu/cublaslt.cu
-tests/emu/cuda_runtime.h tests/emu/emu.h tests/emu/global.c tests/emu/internal.h tests/emu/product_world.h
-tests/emu/runtime.c tests/emu/shared.c tests/emu/skinny.cu tests/emu/stream.c tests/emu/sync.c
-tests/emu/test_emu_attention.cu tests/emu/test_emu_control.cu tests/emu/test_emu_engine.c tests/emu/test_emu_memory.cu
-tests/emu/test_emu_product.cu tests/emu/test_emu_product_deep.cu tests/emu/test_emu_product_steer.cu
-tests/emu/test_emu_product_strict.cu tests/emu/threads.h tests/faults.c tests/faults.h tests/fuzz/fuzz_safetensors.c
-tests/fuzz/replay.c tests/fuzz/target.h tests/golden.h tests/gpu/criterion/criterion.h tests/gpu/on_gpu.c
-tests/gpu/planted.cu tests/gpu/primitives.cu tests/gpu/runner.c tests/json_schema.h tests/sim/model.h
-tests/sim/scheduler_sim.c tests/test_cli.sh tests/test_config.c tests/test_engine.c tests/test_faults.c
-tests/test_file.c tests/test_fit.c tests/test_forward.c tests/test_harness.c tests/test_jinja.c
-tests/test_kernels_bf16.c tests/test_policy.c tests/test_scheduling.c tests/test_steering.c tests/twin.h
+runtime/text/tokenizer_json.c runtime/trimtab.h
+tests/emu/test_emu_control.cu
+tests/emu/test_emu_product_steer.cu
+tests/test_policy.c
+weights/arch.h weights/config.h weights/config_check.h weights/config_gguf.c weights/config_hf.c weights/dummy.h
+weights/model.c weights/model.h weights/quant.h weights/safetensors_write.c
 """.split())
 
-# What looks like the name of a file of the tree, and is another project's file or a product in a formula.
+# These look like names of files of the tree, and are another project's files or a product in a formula.
 ELSEWHERE = {"cublas_api.h", "a_k.h", "a.b.c"}
 # In DATE-GPU.md or tests/test_NAME.c the capitals stand for something.
 STANDS_FOR = re.compile(r"(?<![A-Za-z])(?:DATE|GPU|MODULE|NAME|TARGET)(?![A-Za-z])")

@@ -1,8 +1,8 @@
 #!/bin/bash
 # usage: scripts/measure/fuzz.sh BUILD SECONDS [TARGET...]
-# Runs the fuzz targets of BUILD (make fuzz builds it), each for SECONDS, from the inputs of tests/fuzz/corpus. What is
-# new is kept in BUILD/corpus/TARGET; a crash, a second of processor time for one input or a sanitizer's report ends it
-# with the input's name. Without a TARGET: all.
+# Runs the fuzz targets of BUILD (make fuzz builds it), each for SECONDS, from the inputs of tests/fuzz/corpus. New
+# inputs are kept in BUILD/corpus/TARGET; a crash, a second of processor time for one input or a sanitizer's report
+# ends it with the input's name. Without a TARGET: all.
 set -euo pipefail
 
 build=$1
@@ -11,7 +11,7 @@ shift 2
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(gguf safetensors config tokenizer template policy batch)
 
-# What a target's parsers compare text with makes its dictionary: the words in their string literals.
+# A target's dictionary: the words in its parsers' string literals, which they compare text with.
 declare -A sources=(
 	[gguf]='weights/gguf.c weights/config_gguf.c weights/model.c runtime/text/tokenizer/tokenizer_gguf.c
 		runtime/text/tokenizer/pretokenize_named.c'
@@ -21,7 +21,7 @@ declare -A sources=(
 		runtime/text/tokenizer/pattern.c runtime/text/chat.c'
 	[template]='runtime/text/jinja/*.c'
 	[policy]='controller/policy/*.c weights/safetensors.c'
-	[batch]='runtime/openai/request_body.c runtime/batch/row.c runtime/batch/sweep.c'
+	[batch]='runtime/openai/request_body.c runtime/openai/policy_names.c runtime/batch/row.c runtime/batch/sweep.c'
 )
 declare -A max_len=([gguf]=8192 [safetensors]=4096 [config]=2048 [tokenizer]=4096 [template]=2048 [policy]=4096
 	[batch]=2048)

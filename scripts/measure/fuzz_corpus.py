@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Many small inputs of a fuzz target in one file: each behind its length in four bytes, low byte first.
+"""Many small inputs of a fuzz target in one file: each after its length in four bytes, low byte first.
 
 fuzz_corpus.py unpack FILE FOLDER    writes the inputs, each under the SHA-256 of its bytes, as libFuzzer's corpora
                                      want them

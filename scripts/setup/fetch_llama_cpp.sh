@@ -22,7 +22,7 @@ if [ -d "$tree" ]; then
 fi
 
 mkdir -p .cache
-# What an interrupted run left behind; two hours, so that a run in progress elsewhere keeps its folder.
+# Left over by an interrupted run; older than two hours, so that a run in progress elsewhere keeps its folder.
 find .cache -maxdepth 1 -name '.fetch.*' -mmin +120 -exec rm -rf {} +
 # Inside .cache/, so that the last step is a rename and the tree is there whole or not at all.
 work=$(mktemp -d .cache/.fetch.XXXXXX)

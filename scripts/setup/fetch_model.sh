@@ -21,7 +21,7 @@ fi
 [ ! -e "models/$file" ] || say "models/$file has another SHA-256 than the model should; fetching it again"
 
 mkdir -p models
-# What an interrupted run left behind; two hours, so that a run in progress elsewhere keeps its folder.
+# Left over by an interrupted run; older than two hours, so that a run in progress elsewhere keeps its folder.
 find models -maxdepth 1 -name '.fetch.*' -mmin +120 -exec rm -rf {} +
 # Inside models/, so that the last step is a rename and the file is there whole or not at all.
 work=$(mktemp -d models/.fetch.XXXXXX)

@@ -34,7 +34,7 @@ has_runtime() {
 }
 is_known() { apt-cache show "$1" >/dev/null 2>&1; }
 runtime_package() {
-	# What the package clang depends on, or will: clang-14.
+	# The package that clang depends on, or will: clang-14.
 	version=$(apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9][0-9]*\)$/\1/p' | head -n 1)
 	for package in libclang-rt-dev "libclang-rt-$version-dev" "libclang-common-$version-dev"; do
 		if is_known "$package"; then

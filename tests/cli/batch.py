@@ -18,6 +18,8 @@ import tempfile
 import time
 
 import program
+from batch_rows import (change_head, chat, check_completion_logprobs, completion, ids_of, mixed_rows, seal, text_of,
+                        unseal)
 from program import check, make_policy, read, read_rows, refused, run, tiny, trimtab, works, write_lines
 
 parser = argparse.ArgumentParser()
@@ -29,89 +31,6 @@ parser.add_argument("--lines", type=int, default=500)
 parser.add_argument("--seed", type=int, default=int(time.time()))
 parser.add_argument("--model")
 options = parser.parse_args()
-
-
-def chat(custom_id, content="Hello", **body):
-    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions",
-            "body": {"model": "any", "messages": [{"role": "user", "content": content}], "max_tokens": 5,
-                     "temperature": 0} | body}
-
-
-def completion(custom_id, prompt="Hello", **body):
-    return {"custom_id": custom_id, "method": "POST", "url": "/v1/completions",
-            "body": {"prompt": prompt, "max_tokens": 5, "temperature": 0} | body}
-
-
-def seal(line, before=b""):
-    """A line of a journal (bytes without the closing brace and the checksum) with its checksum; docs/formats.md."""
-    return line + b',"check":"' + hashlib.sha256(before + line).hexdigest()[:16].encode() + b'"}\n'
-
-
-def unseal(line):
-    """The line without, and the checksum."""
-    return line[:-29], line[-19:-3]
-
-
-def change_head(path, **changes):
-    """Rewrites the first line of a journal, and leaves the others out."""
-    head = json.loads(read(path).splitlines()[0])
-    del head["check"]
-    with open(path, "wb") as file:
-        file.write(seal(json.dumps(head | changes, separators=(",", ":")).encode()[:-1]))
-    return read(path)
-
-
-def text_of(row):
-    choice = row["response"]["body"]["choices"][0]
-    return choice["message"]["content"] if "message" in choice else choice["text"]
-
-
-def mixed_rows(n, seed=7):
-    """Rows of all kinds, bad ones among them, of lengths that make them finish in another order."""
-    rows, rng = [], random.Random(seed)
-    for i in range(n):
-        length = rng.choice([1, 3, 8, 40])
-        kind = i % 6
-        if kind == 0:
-            rows.append({"id": f"plain {i}", "prompt": "word " * rng.randrange(1, 40), "label": "benign"})
-        elif kind == 1:
-            rows.append(chat(f"row {i}", "naïve ✓ " * rng.randrange(1, 9), max_tokens=length, temperature=1.5))
-        elif kind == 2:
-            rows.append(completion(f"row {i}", "Hello", max_tokens=length, logprobs=2, n=2, temperature=0.8))
-        elif kind == 3:
-            rows.append(chat(f"row {i}", max_tokens=length, logprobs=True, top_logprobs=1,
-                             steering={"policies": [{"name": "p", "scale": rng.choice([0, 0.5, 1])}]}))
-        elif kind == 4:
-            rows.append(chat(f"row {i}", max_tokens=length,
-                             steering={"policies": [{"name": "q"}, {"name": "p", "scale": -0.25}], "when": "all"}))
-        else:
-            rows.append(rng.choice(["", "  ", "{", chat(f"row {i}", presence_penalty=1), completion("row 2"), "[]"]))
-    return rows
-
-
-def check_completion_logprobs(choice, custom_id):
-    """The lists of /v1/completions: of one length, each token among its likeliest two and itself. Whether tokens were placed."""
-    lists = choice["logprobs"]
-    tokens, own, top, offsets = (lists[k] for k in ("tokens", "token_logprobs", "top_logprobs", "text_offset"))
-    check(len(tokens) == len(own) == len(top) == len(offsets) > 0, f"lists of {custom_id}")
-    for token, logprob, likeliest in zip(tokens, own, top):
-        check(1 <= len(likeliest) <= 3 and token in likeliest and max(likeliest.values()) >= logprob,
-              f"{token!r} at {logprob} among {likeliest} of {custom_id}")
-    if choice["text"] != "".join(tokens):  # pieces of characters, or special tokens
-        return False
-    check(offsets == [len("".join(tokens[:i])) for i in range(len(tokens))], f"places {offsets} of {tokens} of {custom_id}")
-    return True
-
-
-def ids_of(rows):
-    """What the rows of the output have to be called."""
-    ids = []
-    for row in rows:
-        if isinstance(row, dict):
-            ids.append(row.get("custom_id", row.get("id")))
-        elif row.strip():
-            ids.append(None)
-    return ids
 
 
 # ---- What is asked
@@ -188,7 +107,8 @@ def test_bodies():
         (chat("b") | {"body": None}, "body"), (chat("b") | {"priority": 1}, "priority"),
         ({"custom_id": "b"}, "url"), (chat(""), "custom_id"), (chat("x" * 513), "custom_id"), (chat(3), "custom_id"),
         ({"id": "b"}, "prompt"), ({"prompt": "x"}, "id must be"), ({"id": 3, "prompt": "x"}, "id must be"),
-        ("{", "JSON"), ("nonsense", "JSON"), ("[1]", "not a JSON object"), ("\x00", "JSON"), ('{"id": "\\ud800"}', "JSON"),
+        ("{", "JSON"), ("nonsense", "JSON"), ("[1]", "not a JSON object"), ("\x00", "JSON"),
+        ('{"id": "\\ud800"}', "JSON"),
         ('{"id": "b", "id": "c", "prompt": "x"}', "JSON"), ('{"id": "b", "prompt": NaN}', "JSON"),
         (chat("good 0"), "earlier line"), (completion("good 1"), "earlier line"),
         (json.dumps(chat("é" * 70, steering={"policies": [{"name": "é" * 70}]}), ensure_ascii=False), "not given"),
@@ -231,7 +151,7 @@ def test_long_lines():
     works("-i", "long.jsonl", "-o", "long.out")
     rows = read_rows("long.out")
     check(rows[1]["error"]["code"] == "line_too_long" and rows[1]["error"]["line"] == 2, f"long line: {rows[1]}")
-    check(text_of(rows[0]) == text_of(rows[2]), "the line behind a long one")
+    check(text_of(rows[0]) == text_of(rows[2]), "the line after a long one")
     with open("last.jsonl", "wb") as file:  # a byte order mark, CRLF, no newline at the end
         file.write(b"\xef\xbb\xbf" + json.dumps(chat("a")).encode() + b"\r\n\r\n" + json.dumps(chat("b")).encode())
     works("-i", "last.jsonl", "-o", "last.out")
@@ -257,7 +177,8 @@ def test_answers():
         body, n = row["response"]["body"], asked.get("body", {}).get("n", 1)
         is_chat = "choices" in body and "message" in body["choices"][0]
         usage = body["usage"]
-        check(body["mode"] == "strict" and body["object"] == ("chat.completion" if is_chat else "text_completion") and len(body["choices"]) == n and
+        check(body["mode"] == "strict" and len(body["choices"]) == n and
+              body["object"] == ("chat.completion" if is_chat else "text_completion") and
               body["id"].startswith("chatcmpl-" if is_chat else "cmpl-") and
               [c["index"] for c in body["choices"]] == list(range(n)) and
               all(c["finish_reason"] in ("stop", "length") for c in body["choices"]) and
@@ -292,8 +213,8 @@ def test_answers():
             done = works("-p", asked["prompt"], "-n", "6", command="generate")
             check(done.stdout == text_of(row) + "\n", f"{row['custom_id']} is not what generate says")
     # A seed repeats, choices differ, and a row's own seed does not depend on where it stands.
-    write_lines("seeds.jsonl", [chat("a", seed=5, temperature=5), chat("b", seed=5, temperature=5, n=3), chat("c", seed=6, temperature=5),
-                                chat("d", temperature=5)])
+    write_lines("seeds.jsonl", [chat("a", seed=5, temperature=5), chat("b", seed=5, temperature=5, n=3),
+                                chat("c", seed=6, temperature=5), chat("d", temperature=5)])
     write_lines("seeds2.jsonl", ["", chat("d", temperature=5)])
     works("-i", "seeds.jsonl", "-o", "seeds.out")
     works("-i", "seeds2.jsonl", "-o", "seeds2.out")
@@ -304,7 +225,7 @@ def test_answers():
 
 
 def test_stop():
-    """The text ends before a stop string; what comes behind it is not generated."""
+    """The text ends before a stop string; what comes after it is not generated."""
     write_lines("in.jsonl", [completion("whole", prompt="abc", max_tokens=40)])
     works("-i", "in.jsonl", "-o", "whole.out")
     whole = text_of(read_rows("whole.out")[0])
@@ -319,7 +240,7 @@ def test_stop():
     for row in rows[:2]:
         for choice in row["response"]["body"]["choices"]:
             check(choice["text"] == whole[:at] and choice["finish_reason"] == "stop", f"stop {stop!r}: {choice}")
-    check(rows[0]["response"]["body"]["usage"]["completion_tokens"] < 40, "it went on behind the stop string")
+    check(rows[0]["response"]["body"]["usage"]["completion_tokens"] < 40, "it went on after the stop string")
     check(text_of(rows[2]) == whole, "a stop string that never came")
     check("stop" in rows[3]["error"]["message"], f"a long stop string: {rows[3]}")
 
@@ -508,10 +429,11 @@ def test_batch_size():
 
 
 def test_gates_and_batch_size():
-    """Prompts that fit a step beside a small batch and not beside a large one: their gates read before the first layer that is
-    steered, so the one is steered in the pass that decides, the other in chunks. The telemetry is the same."""
+    """Prompts that fit a step beside a small batch and not beside a large one: their gates read before the first layer
+    that is steered, so the one is steered in the pass that decides, the other in chunks. The telemetry is the same."""
     rows = []
-    for i, (n, *names) in enumerate(((490, "shut"), (482, "shut"), (500, "open"), (487, "shut", "open"), (495, "shut"))):
+    lengths = (490, "shut"), (482, "shut"), (500, "open"), (487, "shut", "open"), (495, "shut")
+    for i, (n, *names) in enumerate(lengths):
         steering = {"policies": [{"name": name} for name in names], "when": "all"}
         rows.append(completion(f"row {i}", prompt=[(7 * k + i) % 250 for k in range(n)], steering=steering))
     job = Job(rows, "--policy", "shut=shut.st", "--policy", "open=open.st", "-b", "32")
@@ -535,7 +457,7 @@ def test_gates_and_batch_size():
 
 
 def test_torn():
-    """What a power cut leaves, and what somebody does to the files."""
+    """Files as a power cut leaves them, and as somebody changes them."""
     job = Job(mixed_rows(30), "-n", "8")
     works(*job.command())
     job.unbroken()
@@ -564,7 +486,8 @@ def test_torn():
         job.load(whole, **({"out_journal": log} | changed))
         job.finish(what)
     # A row that was on disk and is another now was changed by somebody.
-    for what, changed in {"a changed byte": {"out": out.replace(b"chat", b"Chat", 1)}, "a cut output": {"out": out[:end]},
+    for what, changed in {"a changed byte": {"out": out.replace(b"chat", b"Chat", 1)},
+                          "a cut output": {"out": out[:end]},
                           "cut telemetry": {"tokens": tokens[:-1]}}.items():
         job.load(whole, **changed)
         before = job.save()
@@ -611,7 +534,8 @@ def test_journal():
     created = lines[0].index(b'"created":') + 19
     rng = random.Random(5)
     synced = len(log) - len(lines[-1]) + len('{"synced":')
-    for at in [created, 18, len(lines[0]) - 5, len(lines[0]) - 1, synced, synced + 1, len(log) - 1] + rng.sample(range(len(log)), 60):
+    places = [created, 18, len(lines[0]) - 5, len(lines[0]) - 1, synced, synced + 1, len(log) - 1]
+    for at in places + rng.sample(range(len(log)), 60):
         job.load(whole, out_journal=log[:at] + bytes([log[at] ^ 1]) + log[at + 1:])
         before = job.save()
         done = run(*job.command())
@@ -627,9 +551,11 @@ def test_journal():
     job.finish("a changed record of what was synced")
     check(read("out.journal") == log, "the record of what was synced")
     job.load(whole, out_journal=log.replace(lines[3], b"", 1))
-    refused(1, "out.journal: line 4 is damaged; nothing was changed. The rows of out may be whole: move both away", *job.command())
+    refused(1, "out.journal: line 4 is damaged; nothing was changed. The rows of out may be whole: move both away",
+            *job.command())
     job.load(whole, out_journal=log[:created] + bytes([log[created] ^ 1]) + log[created + 1:])
-    refused(1, "out.journal: its first line is damaged; nothing was changed. The rows of out may be whole", *job.command())
+    refused(1, "out.journal: its first line is damaged; nothing was changed. The rows of out may be whole",
+            *job.command())
     refused(1, "out.journal: its first line is damaged", *job.command(), "--restart")
     check(read("out") == out, "--restart of a damaged journal")
     job.load(whole, out_journal=log[:90])
@@ -648,8 +574,9 @@ def test_journal():
     os.unlink("tokens")
     refused(1, "--seed (0 there, 1 here)", *job.command(), "--seed", "1")
     refused(1, "row 1 of out is no longer", *job.command())
-    check(sorted(os.listdir(".")) == sorted(["in.jsonl", "p.st", "q.st", "out.journal", "whole.out", "whole.out.journal",
-                                            "whole.tokens"]), f"a refusal made a file: {os.listdir('.')}")
+    check(sorted(os.listdir(".")) == sorted(["in.jsonl", "p.st", "q.st", "out.journal", "whole.out",
+                                             "whole.out.journal", "whole.tokens"]),
+          f"a refusal made a file: {os.listdir('.')}")
 
 
 def test_restart():
@@ -739,11 +666,12 @@ def test_other_job():
     make_policy("q.st", "trimtab.alpha=0.7")
     with open("in.jsonl", "a", encoding="utf-8") as file:
         file.write("\n")
-    sha["now"], sha["then"] = (hashlib.sha256(data).hexdigest()[:12] for data in (read("in.jsonl"), read("in.jsonl")[:-1]))
+    data = read("in.jsonl")
+    sha["now"], sha["then"] = (hashlib.sha256(text).hexdigest()[:12] for text in (data, data[:-1]))
     other(f"in the input's SHA-256 ({sha['then']}... there, {sha['now']}... here)")
     check(job.save() == before and not os.path.exists("t"), "a refusal touched the files")
     works(*base, "--restart", model=here)
-    # What has nothing to do with an earlier run does not speak of one.
+    # A message that has nothing to do with an earlier run does not name one.
     make_policy("wide.st", "trimtab.fingerprint=another")
     done = run("-i", "in.jsonl", "-o", "fresh", "--policy", "w=wide.st")
     check(done.returncode == 1 and "fitted on another model" in done.stderr and "restart" not in done.stderr,
@@ -789,8 +717,9 @@ def test_memory():
     """The file is 24 times as long, the memory is the same. Bad rows, so that it does not take for ever."""
     def peak(n):
         write_lines("in.jsonl", (chat(f"row {i}", "x" * 2000, surprise=1) for i in range(n)))
-        before = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, " \
-                 "stderr=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        before = "import resource, subprocess, sys; " \
+                 "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); " \
+                 "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         done = subprocess.run([sys.executable, "-c", before, trimtab, "batch", tiny, "-i", "in.jsonl", "-o", "out",
                                "--restart"], capture_output=True, text=True, check=True, env=os.environ | sanitizer)
         return int(done.stdout)
@@ -806,7 +735,8 @@ def main():
         print(f"seed {options.seed}")
         if options.kills:
             model = os.path.abspath(options.model) if options.model else tiny
-            kill(Job(mixed_rows(options.lines), "-n", "12", "-b", "8", model=model), options.kills, random.Random(options.seed))
+            job = Job(mixed_rows(options.lines), "-n", "12", "-b", "8", model=model)
+            kill(job, options.kills, random.Random(options.seed))
         else:
             program.run_tests(globals(), options.tests)
         os.chdir("/")

@@ -5,7 +5,8 @@ import sys
 from html.parser import HTMLParser
 
 # All attributes that a page has.
-KNOWN = {"lang", "charset", "name", "content", "http-equiv", "class", "style", "title", "colspan", "scope", "aria-hidden"}
+KNOWN = {"lang", "charset", "name", "content", "http-equiv", "class", "style", "title", "colspan", "scope",
+         "aria-hidden"}
 VOID = {"meta", "br", "hr", "link", "img"}
 
 

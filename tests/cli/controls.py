@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Nothing that a terminal would act on comes out raw: controls.py TRIMTAB MODEL-FOLDER POLICY, in a folder of its own to write in.
+"""Nothing that a terminal would act on comes out raw: controls.py TRIMTAB MODEL-FOLDER POLICY, in a folder of its own
+to write in.
 
-Every character of the class, and those beside it that do not belong to it, goes through prompts, tokens, names of files and policies.
-Exit status 0 when the JSON that is printed has them as escapes of the same value, and all else has none of them."""
+Every character of the class, and those beside it that do not belong to it, goes through prompts, tokens, names of files
+and policies. Exit status 0 when the JSON that is printed has them as escapes of the same value, and all else has none
+of them."""
 
 import json
 import pathlib
@@ -12,9 +14,11 @@ import subprocess
 import sys
 import unicodedata
 
-# Unicode's Bidi_Control (PropList.txt), the line and paragraph separators, and the general category Cc without newline and tab.
+# Unicode's Bidi_Control (from its PropList), the line and paragraph separators, and the general category Cc without
+# newline and tab.
 BIDI = [0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-CODES = BIDI + [0x2028, 0x2029] + [c for c in range(1, 0x100) if unicodedata.category(chr(c)) == "Cc" and c not in (9, 10)]
+CODES = BIDI + [0x2028, 0x2029] + [c for c in range(1, 0x100)
+                                   if unicodedata.category(chr(c)) == "Cc" and c not in (9, 10)]
 CONTROLS = [chr(c) for c in sorted(CODES)]
 NEIGHBOURS = [chr(c) for c in sorted({c + step for c in CODES for step in (-1, 1)} - set(CODES)) if c not in (0, 9, 10)]
 NAME = "".join(CONTROLS) + "".join(NEIGHBOURS).replace("/", "")
@@ -29,7 +33,7 @@ def expect(condition, what):
 
 
 def run(*arguments, status=0):
-    """What it wrote on both; none of it raw."""
+    """The output on stdout and on stderr, neither of it raw."""
     done = subprocess.run([trimtab, *arguments], stdin=subprocess.DEVNULL, capture_output=True)
     expect(done.returncode == status, f"{arguments[0]} ended with {done.returncode}: {done.stderr[-300:]!r}")
     for where, text in (("stdout", done.stdout), ("stderr", done.stderr)):
@@ -39,7 +43,8 @@ def run(*arguments, status=0):
 
 
 def has_escapes(text, what):
-    """As JSON has them, but for the few that have short forms there; those that do not belong to the class are left alone."""
+    """As JSON has them, but for the few that have short forms there; those that do not belong to the class are left
+    alone."""
     missing = [f"U+{ord(c):04X}" for c in CONTROLS if f"\\u{ord(c):04x}" not in text.lower() and c not in "\b\f\r"]
     expect(not missing, f"{what}: no escape of {' '.join(missing)}")
     changed = [f"U+{ord(c):04X}" for c in NEIGHBOURS if c not in text]
@@ -65,8 +70,8 @@ def vocabulary(folder):
     known = tokenizer["model"]["vocab"]
     first = max(list(known.values()) + [t["id"] for t in tokenizer["added_tokens"]]) + 1
     for i, c in enumerate(c for c in CONTROLS + NEIGHBOURS if c not in known):
-        tokenizer["added_tokens"].append({"id": first + i, "content": c, "single_word": False, "lstrip": False, "rstrip": False,
-                                          "normalized": False, "special": False})
+        tokenizer["added_tokens"].append({"id": first + i, "content": c, "single_word": False, "lstrip": False,
+                                          "rstrip": False, "normalized": False, "special": False})
     path.write_text(json.dumps(tokenizer))
 
 
@@ -90,7 +95,8 @@ def main():
         policy.write_bytes(rename(sys.argv[3], name))
         rows.write_text('{"id": "1", "prompt": "x", "label": "benign", "split": "test"}\n')
         out, _ = run("inspect", str(policy), "--json", "--model", model)
-        expect(json.loads(out)["file"] == str(policy) and json.loads(out)["name"] == name, "inspect --json: another name")
+        found = json.loads(out)
+        expect(found["file"] == str(policy) and found["name"] == name, "inspect --json: another name")
         run("inspect", str(policy), "--model", model)
         out, _ = run("generate", model, "--raw", "-n", "2", "-p", "x", "--policy", str(policy), "--json")
         expect(json.loads(out)["decision"][0]["policy"] == name, "generate --json: another policy")

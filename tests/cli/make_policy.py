@@ -2,9 +2,10 @@
 """Writes a small policy for the tests: an add at every layer, by the format in docs/formats.md and the standard library
 alone, so that the program reads what it did not write.
 
-  make_policy.py OUT LAYERS WIDTH FINGERPRINT [KEY=VALUE]...   (metadata to replace, or to leave out when VALUE is empty;
-                                                                gate.b=BIAS adds a probe that reads its bias alone, and
-                                                                leaves the first layer to it)
+  make_policy.py OUT LAYERS WIDTH FINGERPRINT [KEY=VALUE]...
+
+KEY=VALUE: metadata to replace, or to leave out when VALUE is empty; gate.b=BIAS adds a probe that reads its bias alone,
+and leaves the first layer to it.
 """
 
 import json

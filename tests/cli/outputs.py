@@ -30,7 +30,8 @@ def snapshot():
 
 
 def test_outputs():
-    """No command writes over a file that it reads, however that is spelled, nor one file as two; and a refusal makes none."""
+    """No command writes over a file that it reads, however that is spelled, nor one file as two; and a refusal makes
+    none."""
     shutil.copytree(tiny, "model")
     shutil.copy(os.path.join(tiny, "tiny-llama.q8_0.gguf"), "m.gguf")
     shutil.copytree("model", "odd")  # shards that only the index names
@@ -45,16 +46,18 @@ def test_outputs():
     shutil.copytree("model", "sharded")
     os.rename("sharded/model.safetensors", "sharded/model-00001-of-00001.safetensors")
     with open("sharded/model.safetensors.index.json", "w", encoding="utf-8") as file:
-        json.dump({"weight_map": {name: "model-00001-of-00001.safetensors" for name in names if name != "__metadata__"}}, file)
+        shard = "model-00001-of-00001.safetensors"
+        json.dump({"weight_map": {name: shard for name in names if name != "__metadata__"}}, file)
     make_policy("p.st")
-    write_lines("in.jsonl", [{"id": "1", "prompt": "x", "label": "harmful"}, {"id": "2", "prompt": "y", "label": "benign"}])
+    write_lines("in.jsonl", [{"id": "1", "prompt": "x", "label": "harmful"},
+                             {"id": "2", "prompt": "y", "label": "benign"}])
     with open("prompt.txt", "w", encoding="utf-8") as file:
         file.write("x")
     os.symlink("nothing", "dangling")
     os.symlink("dangling", "dangling2")
     read_by = {path: spellings(path, i) for i, path in enumerate(["in.jsonl", "p.st", "m.gguf", "prompt.txt"])}
-    config = ["model/config.json", "model/tokenizer.json", "./model/model.safetensors", "folder/model/tokenizer_config.json",
-              "model/chat_template.jinja", "model/generation_config.json"]
+    config = ["model/config.json", "model/tokenizer.json", "./model/model.safetensors",
+              "folder/model/tokenizer_config.json", "model/chat_template.jinja", "model/generation_config.json"]
     for name in ("chat_template.jinja", "generation_config.json"):  # not there: once made, they would be read
         os.path.exists(f"model/{name}") and os.unlink(f"model/{name}")
     os.symlink("model/config.json", "link.config")
@@ -127,7 +130,7 @@ def test_outputs():
     before = snapshot()
     same(2, "the output and the journal", "m.gguf", "batch", *batch, "-o", "z")
     os.unlink("z.journal")
-    # What only looks alike is none of that.
+    # Files that only look alike are not refused.
     works(*batch, "-o", "model/o.jsonl", "--telemetry", "sub/o.jsonl", model="model")
     works(*batch, "-o", "model/o.jsonl", "--telemetry", "sub/o.jsonl", model="model")
     works("-p", "x", "-o", "model/c.safetensors", model="model", command="capture")

@@ -1,4 +1,4 @@
-"""What the tests of the program share: they run it in a folder of their own, `TEST.py TRIMTAB GOLDEN ...`."""
+"""Shared by the tests of the program: they run it in a folder of their own, with the arguments TRIMTAB GOLDEN ..."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-/* A small layer for the tests of the products: awkward sizes (half a chunk of K, a vocabulary that is no multiple of 4, tiles
- * that do not fill a block), 256 tokens of many sequences, and every op run on any part of them. A token's inputs follow from its
- * place in the pool alone, so that its outputs can be held against those of any other step. */
+/* A small layer for the tests of the products: awkward sizes (half a chunk of K, a vocabulary that is no multiple of 4,
+ * tiles that do not fill a block), 256 tokens of many sequences, and every op run on any part of them. A token's inputs
+ * follow from its place in the pool alone, so that its outputs can be held against those of any other step. */
 #ifndef TESTS_EMU_PRODUCT_WORLD_H
 #define TESTS_EMU_PRODUCT_WORLD_H
 
@@ -34,8 +34,8 @@ enum { N_PAGES = 131, MAX_PAGES = 4, KV_SIZE = LAYERS * N_PAGES * 2 * KV_HEADS *
 static const float EPS = 0.25f; /* large enough to be missed */
 enum { ROWS = 10, SLOTS = 8, MAX_DIRECTIONS = 2 };
 
-/* What the ops read, made once. Row r of the coefficient table: 1 to 3 add, 4 adds nothing (c == 0, and its direction is
- * infinite), 5 ablates 2 directions, 6 clamps 2, 7 ablates with c == 0, 8 is affine in 2, 9 one-sided. */
+/* The inputs of the ops, made once. Row r of the coefficient table: 1 to 3 add, 4 adds nothing (c == 0, and its
+ * direction is infinite), 5 ablates 2 directions, 6 clamps 2, 7 ablates with c == 0, 8 is affine in 2, 9 one-sided. */
 struct inputs {
 	tt_bf16 embedding[VOCAB * HIDDEN], w_qkv[(Q + 2 * KV) * HIDDEN], wo[HIDDEN * Q], w_gate_up[2 * FFN * HIDDEN],
 		w_down[HIDDEN * FFN], output[VOCAB * HIDDEN];
@@ -49,7 +49,7 @@ struct inputs {
 	float coef[ROWS * LAYERS];
 };
 
-/* What they write, for each token of the pool. */
+/* The outputs of the ops, for each token of the pool. */
 struct outputs {
 	float h[POOL * HIDDEN], squares[POOL * NORM_TILES], logits[POOL * VOCAB], captured[POOL * LAYERS * HIDDEN],
 		norms[POOL * LAYERS * 2];
@@ -346,7 +346,7 @@ static inline void world_backend(struct world *w, bool twin)
 		cr_assert_eq(tt_cpu_open_bf16(&w->backend, 1, &err), TT_OK, "%s", err.message);
 }
 
-/* Call tt_emu_reset before it and world_close behind it. */
+/* Call tt_emu_reset before it and world_close after it. */
 static inline void world_open(struct world *w, const struct step_case *c, bool twin)
 {
 	memset(w, 0, sizeof *w);
@@ -531,7 +531,7 @@ static inline void same_bf16(const char *what, const tt_bf16 *got, const tt_bf16
 	free(wanted);
 }
 
-/* What an op on the emulator wrote is what its twin writes. */
+/* An op on the emulator wrote the same values as its twin. */
 static inline void like_the_twin(const struct step_case *c, unsigned op, const struct outputs *got)
 {
 	struct outputs *twin = run_on(c, op, true);

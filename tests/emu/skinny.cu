@@ -1,8 +1,9 @@
-/* A small real kernel for the emulator's tests: y[tokens][n] = x[tokens][k] * w[n][k]^T for at most 8 tokens, weights as the M
- * operand. Four warps, each 16 rows of weights; a stage holds 64 columns of both operands, and several are under way.
+/* A small real kernel for the emulator's tests: y[tokens][n] = x[tokens][k] * w[n][k]^T for at most 8 tokens, weights
+ * as the M operand. Four warps, each 16 rows of weights; a stage holds 64 columns of both operands, and several are
+ * under way.
  *
- * A row of a stage is 128 bytes, so that 8 rows at one column would share 4 banks: the 16-byte chunk c of row r lies at chunk
- * c ^ (r % 8), which spreads them over all 32. */
+ * A row of a stage is 128 bytes, so that 8 rows at one column would share 4 banks: the 16-byte chunk c of row r lies at
+ * chunk c ^ (r % 8), which spreads them over all 32. */
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx/ptx.cuh"
 #include "tests/emu/skinny.h"

@@ -53,7 +53,7 @@ static void not_committed(uint32_t *out, const uint32_t *in, int planted)
 CATCHES(emu_async, copy_without_a_commit, not_committed, 1, THREADS, 16 * THREADS, 4 * THREADS, same,
 	"read before its wait")
 
-/* A wait speaks for the thread's own copies; another's take a barrier behind it. */
+/* A wait covers the thread's own copies; another thread's need a barrier after it. */
 static void copy_of_another(uint32_t *out, const uint32_t *in, int planted)
 {
 	TT_DYNAMIC_SHARED(shared);

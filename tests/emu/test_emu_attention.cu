@@ -1,5 +1,5 @@
-/* Attention on the emulator: against its twin on the CPU, against softmax in double, and against itself in every shape that the same token can be run in,
- * bit for bit. */
+/* Attention on the emulator: against its twin on the CPU, against softmax in double, and against itself in every shape
+ * that the same token can be run in, bit for bit. */
 #include "kernels/cuda/ptx/ptx.cuh"
 #include "tests/emu/op_case.h"
 #include "tests/twin.h"
@@ -28,7 +28,7 @@ static size_t kv_at(const struct world *w, uint32_t seq, uint32_t key, uint32_t 
 	return (page * 2 + which) * w->page_size + (head * TT_PAGE_TOKENS + key % TT_PAGE_TOKENS) * w->config.head_dim;
 }
 
-/* What no sequence wrote is NaN, in the pages as in the page tables. */
+/* Whatever no sequence wrote is NaN, in the pages as in the page tables. */
 static struct world *make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
 {
 	struct world *w = (struct world *)calloc(1, sizeof *w);
@@ -167,14 +167,14 @@ static void reference(const struct world *w, struct token at, uint32_t head, dou
 		out[i] /= total;
 }
 
-/* On a GPU, where it is not measured. Tensor cores round a score otherwise than its twin does: of some thousand weights one then
- * becomes its other bf16 neighbour, 2^-8 of it, and moves its whole row of outputs. With mma modelled as 8 products at a time,
- * each cut off below 2^-24 of the largest, 1.04% of the outputs differed at 500 keys and heads of 256 (near zero by 9.4e-4 of
- * the root mean square), 0.25% elsewhere. Without the weights' rounding 28% to 38% do. */
+/* On a GPU, where it is not measured. Tensor cores round a score otherwise than its twin does: of some thousand weights
+ * one then becomes its other bf16 neighbour, 2^-8 of it, and moves its whole row of outputs. Where mma is modelled as 8
+ * products at a time, each cut off below 2^-24 of the largest, 1.04% of the outputs differed at 500 keys and heads of
+ * 256 (near zero by 9.4e-4 of the root mean square), 0.25% elsewhere. Without the weights' rounding 28% to 38% do. */
 static const struct twin_bound TENSOR_CORES = {3e-2, 3e-3};
 
-/* All rows against the twin. Against plain softmax, of one token in every few, the relative error is that of bf16: 2^-8 /
- * sqrt(7) = 1.5e-3 each of the result's own rounding and of the weights', together 2.1e-3; 2.5e-3 for the scatter. */
+/* All rows against the twin. Against plain softmax, of one token in every few, the relative error is that of bf16: 2^-8
+ * / sqrt(7) = 1.5e-3 each of the result's own rounding and of the weights', together 2.1e-3; 2.5e-3 for the scatter. */
 static void check_rows(
 	const struct world *w, const struct token *tokens, uint32_t n, uint32_t every, const tt_bf16 *out)
 {
@@ -286,7 +286,7 @@ static void strict(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uin
 			tokens[i] = (struct token){s, i};
 		attend(w, tokens, LENGTHS[s], PREFILL, whole + s * MAX_TOKENS * w->width);
 	}
-	/* Chunks from a position on, the other sequence behind, in the shape that each size takes. */
+	/* Chunks from a position on, then the other sequence, in the shape that each size takes. */
 	for (uint32_t c = 0; c < 2; c++) {
 		for (uint32_t first = c ? 20 : 247; first < 280; first += 20) {
 			uint32_t n = 0;

@@ -1,5 +1,5 @@
-/* The engine on the emulated CUDA backend: what a step costs, counted twice (by the backend and by the emulator), that no
- * batch and no graph changes a bit, and a whole model against the CPU twin. */
+/* The engine on the emulated CUDA backend: what a step costs, counted twice (by the backend and by the emulator), that
+ * no batch and no graph changes a bit, and a whole model against the CPU twin. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/emu/emu.h"
 #include "tests/golden.h"
@@ -54,7 +54,7 @@ static struct tt_request *submit(
 
 /* ---- What a decode step costs ---- */
 
-/* What one decode step asks of the device, after the graph of its bucket has been captured. */
+/* One decode step's calls to the device, after the graph of its bucket has been captured. */
 static void check_step(struct tt_engine *engine, uint64_t launches)
 {
 	enum { STEPS = 4 };
@@ -77,7 +77,7 @@ static void check_step(struct tt_engine *engine, uint64_t launches)
 	cr_assert_eq(emu->host_launches, 0);
 	cr_assert_eq(emu->sets + emu->copies_within, 0);
 	cr_assert_eq(emu->launches, STEPS * launches, "%g kernels a step", (double)emu->launches / STEPS);
-	cr_assert_eq(emu->dependent_launches, emu->launches - STEPS); /* the first stands behind a copy */
+	cr_assert_eq(emu->dependent_launches, emu->launches - STEPS); /* the first follows a copy */
 	cr_assert_eq(emu->bytes_in, after.n_bytes_in - before.n_bytes_in);
 	cr_assert_eq(emu->bytes_out, after.n_bytes_out - before.n_bytes_out);
 }
@@ -90,8 +90,8 @@ static void check_decode(enum tt_policy_op op, bool steered, bool trace, uint64_
 	struct tt_request *requests[ROWS];
 	for (uint32_t i = 0; i < ROWS; i++)
 		requests[i] = submit(engine, i, 12, policy, trace);
-	for (int i = 0; i < 4;
-		i++) /* the prompts; a bucket's first step; the one that is captured; the host one step behind */
+	/* The prompts; a bucket's first step; the one that is captured; and one more, since the host lags by a step. */
+	for (int i = 0; i < 4; i++)
 		must(tt_engine_step(engine, err));
 	check_step(engine, launches_a_layer * tt_engine_info(engine)->n_layers + OTHER_LAUNCHES);
 	for (uint32_t i = 0; i < ROWS; i++) {
@@ -258,8 +258,9 @@ static double whole_model_error(
 	return error;
 }
 
-/* A bf16 number that falls on the other side of the middle moves what follows by up to 2^-9 of one term: over layers that is
- * less than a tenth of what rounding costs by itself (TOLERANCE), and far less than what any wrong term would. */
+/* A bf16 number that falls on the other side of the middle moves what follows by up to 2^-9 of one term: over layers
+ * that is less than a tenth of what rounding costs by itself (TOLERANCE), and far less than what any wrong term
+ * would. */
 Test(emu_engine, whole_models_equal_the_twin)
 {
 	static const char *const models[] = {
@@ -293,8 +294,8 @@ static uint64_t launches_of(const char *name)
 	return 0;
 }
 
-/* Long prompts by (a stand-in for) cuBLASLt, with the strict kernels' epilogues: unsteered, added to, ablated. Short ones and decode
- * stay strict. */
+/* Long prompts by (a stand-in for) cuBLASLt, with the strict kernels' epilogues: unsteered, added to, ablated. Short
+ * ones and decode stay strict. */
 Test(emu_engine, fast_products_have_the_strict_epilogues)
 {
 	enum { LONG = TT_CUDA_FAST_TOKENS + 22 };

@@ -19,7 +19,7 @@ static void first(uint32_t *out, const uint32_t *in, int planted)
 {
 	uint32_t t = blockIdx.x * THREADS + threadIdx.x;
 	(void)planted;
-	tt_grid_launch_dependents(); /* stores behind it are still seen by the dependent's wait */
+	tt_grid_launch_dependents(); /* stores after it are still seen by the dependent's wait */
 	tt_grid_wait();
 	tt_store_4(out + t, tt_load_4(in + t, TT_TRAFFIC_ACTIVATION) + 1, TT_TRAFFIC_ACTIVATION);
 	if (t == 0)

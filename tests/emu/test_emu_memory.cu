@@ -105,7 +105,7 @@ Test(emu_memory, a_block_reads_what_another_writes)
 	in_every_order(run_in_place, &c);
 }
 
-/* The last block adds up what all have written behind the counter, which is in out[WORDS - 1]. */
+/* The last block to arrive adds up what all have written. The counter is out[WORDS - 1]. */
 static void last_block(uint32_t *out, const uint32_t *in, int planted)
 {
 	TT_DYNAMIC_SHARED(shared);
@@ -136,7 +136,7 @@ static void run_last_block(int planted, bool zeroed, const char *report)
 	uint32_t *out = device_words(WORDS);
 	if (zeroed)
 		cudaMemset(out + WORDS - 1, 0, 4);
-	for (int i = 0; i < 2; i++) /* twice: the counter is 0 again behind the first */
+	for (int i = 0; i < 2; i++) /* twice: the counter is 0 again after the first */
 		words_launch(&c, out, in, planted, false, NULL);
 	cudaError_t error = cudaMemcpy(result, out, sizeof result, cudaMemcpyDeviceToHost);
 	if (report) {
@@ -165,7 +165,8 @@ Test(emu_memory, last_block_arrives)
 
 /* -- What it costs -- */
 
-/* A lane reads 16 bytes, its neighbour the next 16: every sector is used whole. With planted 64 bytes lie between them. */
+/* A lane reads 16 bytes, its neighbour the next 16: every sector is used whole. Where planted is set, 64 bytes lie
+ * between them. */
 static void strided(uint32_t *out, const uint32_t *in, int planted)
 {
 	uint32_t t = threadIdx.x;

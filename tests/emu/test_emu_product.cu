@@ -1,8 +1,9 @@
-/* Every op of the product family against its twin on the CPU, and against float64, from the formulas of kernels/ops.h and the
- * rounding points of cuda.h. */
+/* Every op of the product family against its twin on the CPU, and against float64, from the formulas of kernels/ops.h
+ * and the rounding points of cuda.h. */
 #include "tests/emu/product_world.h"
 
-/* f32 outputs: sums of up to 176 products of numbers near 1 in f32, a few roundings of 2^-24 each way; and exp's 2 units. */
+/* f32 outputs: sums of up to 176 products of numbers near 1 in f32, a few roundings of 2^-24 each way; and exp's 2
+ * units. */
 static const double F32_TOLERANCE = 1e-5;
 
 static void near_f32(double got, double expected, const char *what, uint32_t token, uint32_t column)
@@ -37,7 +38,7 @@ static double inverse_rms(const struct inputs *in, uint32_t token)
 	return 1 / sqrt(sum / HIDDEN + (double)EPS);
 }
 
-/* What goes with every h that is written: exact, but for the order of 16 squares. */
+/* The norm's inputs, which are written with every h: exact, but for the order of 16 squares. */
 static void check_norm_inputs(const struct outputs *out, const float *gamma, uint32_t first, uint32_t n)
 {
 	for (uint32_t t = first; t < first + n; t++) {
@@ -57,7 +58,7 @@ static const struct step_case one_tile = {40, 5, 8, 132, false, false, false, 0}
 			      many = {3, 150, 160, 132, false, false, false, 0};
 static const struct step_case *const cases[] = {&one_tile, &few, &many};
 
-/* Of one op, held against the twin. */
+/* One op's outputs, held against the twin. */
 static struct outputs *run_checked(const struct step_case *c, unsigned op)
 {
 	struct outputs *out = run_step(c, op, TT_EMU_FORWARD);

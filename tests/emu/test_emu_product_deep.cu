@@ -1,5 +1,5 @@
-/* A product of many chunks of K a slice: every ring goes round, and slices differ in length. The worlds of the other tests give a
- * slice one chunk or two. */
+/* A product of many chunks of K a slice: every ring goes round, and slices differ in length. The worlds of the other
+ * tests give a slice one chunk or two. */
 #define WORLD_FFN 1424
 #include "tests/emu/product_world.h"
 

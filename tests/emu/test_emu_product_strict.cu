@@ -1,5 +1,5 @@
-/* A row's bits are its own: whatever else is in the step, whichever kernel of the family the grid chose, in any order of threads. And
- * what a decode step costs. */
+/* A row's bits are its own: whatever else is in the step, whichever kernel of the family the grid chose, in any order
+ * of threads. And what a decode step costs. */
 #include "tests/emu/product_world.h"
 
 enum {

@@ -4,7 +4,7 @@
 
 enum { ROWS = 60, KINDS = 10 };
 
-/* What a row of logits may look like. */
+/* Kinds of rows of logits. */
 static void fill_row(float *x, uint32_t vocab, uint32_t kind, uint64_t *state)
 {
 	for (uint32_t i = 0; i < vocab; i++) {
@@ -253,8 +253,8 @@ Test(emu_sample, draws_have_their_shares)
 
 /* -- Cuts on their very border -- */
 
-/* Three tokens tie at a weight of 1 and two at 1/2, so that shares are exact. The seed is one that shows each of them in few
- * draws. */
+/* Three tokens tie at a weight of 1 and two at 1/2, so that shares are exact. The seed is one that shows each of them
+ * in few draws. */
 enum { BORDER_VOCAB = 700, BORDER_DRAWS = 16, BORDER_TOKENS = 5, BORDER_SEED = 5 };
 static const int32_t border_ids[BORDER_TOKENS] = {5, 256, 699, 0, 512}; /* by rank */
 
@@ -303,7 +303,7 @@ static uint32_t border_count(struct tt_sample_plan plan)
 	return count;
 }
 
-/* What reaches a rank, a share or a floor exactly is kept, and nothing behind it: by id among equals. */
+/* A token that meets a rank, a share or a floor exactly is kept, and nothing after it: by id among equals. */
 Test(emu_sample, cuts_on_their_very_border)
 {
 	const float above = nextafterf(0.5f, 1);

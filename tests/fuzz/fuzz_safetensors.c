@@ -1,5 +1,5 @@
-/* A safetensors file alone and as the weights of a directory. An input that begins with { is an index, and the shard that
- * it names comes behind it. */
+/* A safetensors file alone and as the weights of a directory. An input that begins with { is an index, and the shard
+ * that it names follows. */
 #include <string.h>
 
 #include "target.h"

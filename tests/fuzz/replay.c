@@ -1,5 +1,6 @@
-/* Runs a target once over each input of the files that are named: the corpus as an ordinary test, with any compiler. A file NAME.found
- * holds many inputs, each behind its length in four bytes, low byte first (scripts/measure/fuzz_corpus.py). */
+/* Runs a target once over each input of the files that are named: the corpus as an ordinary test, with any compiler. A
+ * file NAME.found holds many inputs, each after its length in four bytes, low byte first
+ * (scripts/measure/fuzz_corpus.py). */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@ enum { MAX_BYTES = 1 << 20 };
 static uint8_t file_bytes[MAX_BYTES];
 static size_t n_inputs;
 
-/* A copy of exactly its size, so that a sanitizer sees a read behind it. */
+/* A copy of exactly its size, so that a sanitizer sees a read past its end. */
 static bool run(const uint8_t *data, size_t n)
 {
 	uint8_t *copy = malloc(n ? n : 1);

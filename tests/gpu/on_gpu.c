@@ -1,5 +1,5 @@
-/* The suites on a GPU: what they ask of the emulator, answered by the CUDA runtime. Orders and poisoned memory there are not;
- * a test that reads the emulator's counters is skipped. */
+/* The suites on a GPU: what they ask of the emulator, answered by the CUDA runtime. Orders and poisoned memory there
+ * are not; a test that reads the emulator's counters is skipped. */
 #include <cuda_runtime.h>
 #include <stdio.h>
 

@@ -1,5 +1,5 @@
-/* Faults for scripts/gpu/check_sass.sh to find: a kernel that spills, and a product that computes without tensor cores and
- * loads four bytes at a time. */
+/* Faults for scripts/gpu/check_sass.sh to find: a kernel that spills, and a product that computes without tensor cores
+ * and loads four bytes at a time. */
 #include <cuda_runtime.h>
 #include <stdint.h>
 

@@ -1,11 +1,11 @@
-/* Each primitive's two bodies against each other. The same source is built twice: with the emulator it runs the C bodies and
- * writes what they gave; by nvcc it runs the PTX bodies on a GPU and compares, bit for bit.
+/* Each primitive's two bodies against each other. The same source is built twice: with the emulator it runs the C
+ * bodies and writes what they gave; by nvcc it runs the PTX bodies on a GPU and compares, bit for bit.
  *
  *     primitives --write FILE     (the emulator's build)
  *     primitives FILE             (nvcc's): one line a primitive, then pass, fail or "no CUDA device"
  *
- * Inputs are made from a counter, with every special value among them where a rounding is tested; matrix products get small
- * integers, whose sums are exact in any order. */
+ * Inputs are made from a counter, with every special value among them where a rounding is tested; matrix products get
+ * small integers, whose sums are exact in any order. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -171,7 +171,8 @@ PRIMITIVE(products)
 		PUT(i, tt_bits_from_f32(d[i]));
 }
 
-/* Blocks put down their sums; the last to arrive adds them up. The counter and the sums are words that no thread owns. */
+/* Blocks put down their sums; the last to arrive adds them up. The counter and the sums are words that no thread
+ * owns. */
 PRIMITIVE(arrivals)
 {
 	TT_DYNAMIC_SHARED(shared);

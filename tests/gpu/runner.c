@@ -1,5 +1,5 @@
-/* Runs the suites that are linked in: each test in a process of its own, since an error on a GPU is final for its process, and
- * with a limit of time. A line a test: pass, skip or FAIL, its name, its seconds, and what it said.
+/* Runs the suites that are linked in: each test in a process of its own, since an error on a GPU is final for its
+ * process, and with a limit of time. A line a test: pass, skip or FAIL, its name, its seconds, and what it said.
  *
  *     gpu-suites [--list] [--filter SUITE.NAME...]... [--data FOLDER] [--timeout SECONDS]
  *
@@ -65,7 +65,8 @@ static void test_run(const struct tt_suite_test *test)
 		test->options.fini();
 }
 
-/* Reads what the process says, the first part of it kept, until it ends or the time is over. False: it had to be ended. */
+/* Reads what the process says, the first part of it kept, until it ends or the time is over. False: it had to be
+ * ended. */
 static bool child_listen(int from, double until, char *said)
 {
 	size_t n = 0;

@@ -57,7 +57,7 @@ for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Kern
     assert heading in page, heading
 END
 
-# What a primitive gives is changed: the part must fail, and with it the whole.
+# The result of a primitive is changed: the part must fail, and with it the whole.
 if [ "$2" = ON ]; then
 	printf '\1' | dd of="$work/moved/primitives.bin" bs=1 seek=100 conv=notrunc status=none
 	! elsewhere "$check" --rehearse "$build" --results "$work/failed" --only machine,primitives \

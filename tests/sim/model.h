@@ -1,6 +1,7 @@
-/* A made-up model for the scheduler's simulator: what a position holds is a hash of all that it should depend on, so that
- * a page, row or token in the wrong place changes every token behind it. Of its three layers gates may read the first or
- * the last, and steering acts in between: `early` is the stream before it, `late` the stream behind it. */
+/* A made-up model for the scheduler's simulator: what a position holds is a hash of all that it should depend on, so
+ * that a page, row or token in the wrong place changes every token after it. It has three layers: gates may read the
+ * first or the last, and steering acts in between: `early` is the stream before steering, `late` the stream after
+ * it. */
 #ifndef TESTS_SIM_MODEL_H
 #define TESTS_SIM_MODEL_H
 
@@ -14,7 +15,7 @@ struct sim_cell {
 	uint64_t early, late;
 };
 
-/* Of the policy in a slot. Some have the same coefficients and steer differently. */
+/* The alpha of the policy in a slot. Some policies have the same coefficients and steer differently. */
 static inline float sim_alpha(uint32_t slot)
 {
 	return 0.5f + (float)(slot % 2);
@@ -45,7 +46,7 @@ static inline float sim_gate(uint32_t slot, uint64_t observed)
 	return sim_mix(observed, 1000 + slot) & 1 ? 1.0f : 0.0f;
 }
 
-/* What one row adds to a token's stream: nothing where its coefficients are all 0. */
+/* The stream of a token after one row has acted on it: unchanged where its coefficients are all 0. */
 static inline uint64_t sim_steer(uint64_t stream, uint32_t slot, const float coef[SIM_LAYERS])
 {
 	bool acts = false;

@@ -1,11 +1,11 @@
-/* The scheduler against a made-up model, a made-up clock and seeded random numbers: steps by the million, with everything
- * checked that must hold. A run that fails prints the command that repeats it.
+/* The scheduler against a made-up model, a made-up clock and seeded random numbers: steps by the million, with
+ * everything checked that must hold. A run that fails prints the command that repeats it.
  *
  *     scheduler_sim [--steps N] [--seed N] [--fault leak|drop|swap|stale|starve|claim]
  *
- * --seed runs that seed alone. --fault plants one, and then the program must fail: a page that nobody gives back, a sample
- * that another row gets too, two neighbours' rows exchanged, pages keyed without their policy, a request that is never run,
- * reports that do not know of the kill switch. */
+ * --seed runs that seed alone. --fault plants one, and then the program must fail: a page that nobody gives back, a
+ * sample that another row gets too, two neighbours' rows exchanged, pages keyed without their policy, a request that is
+ * never run, reports that do not know of the kill switch. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,7 +119,7 @@ static bool tokens_agree(const struct request *r, size_t n)
 	return n <= r->want.n_tokens && !memcmp(r->sequence.tokens, r->want.tokens, n * sizeof *r->want.tokens);
 }
 
-/* What acted on a token that was reported, as every report of it says. */
+/* Every report of a token names the coefficients that acted on it. */
 static void check_acted(const struct sim *sim, const struct request *r, size_t position)
 {
 	uint64_t said = 0;
@@ -216,7 +216,7 @@ static void check_pages(struct sim *sim)
 		fail(sim, "%u pages used, %u free, %u idle, of %u", n_used, pool->n_free, pool->n_idle, pool->n_pages);
 }
 
-/* What the pages of a decided request hold is what it would hold alone. */
+/* The pages of a decided request hold what they would hold if it ran alone. */
 static void check_cells(struct sim *sim)
 {
 	const struct tt_scheduler *s = &sim->scheduler;

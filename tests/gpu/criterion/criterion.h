@@ -1,5 +1,5 @@
-/* The part of Criterion's interface that the suites use which run on a GPU, so that the machine there needs no Criterion: the
- * same sources are a Criterion program in CI and part of gpu-suites (runner.c) there. */
+/* The part of Criterion's interface that the suites use which run on a GPU, so that the machine there needs no
+ * Criterion: the same sources are a Criterion program in CI and part of gpu-suites (runner.c) there. */
 #ifndef TESTS_GPU_CRITERION_H
 #define TESTS_GPU_CRITERION_H
 
@@ -26,7 +26,8 @@ struct tt_suite_test {
 
 void tt_suite_add(struct tt_suite_test *test);
 
-/* Says what did not hold, with the test's own message (format may be empty), and marks the test as failed; fatal: ends it. */
+/* Says what did not hold, with the test's own message (format may be empty), and marks the test as failed; fatal: ends
+ * it. */
 void tt_suite_failed(bool fatal, const char *file, int line, const char *what, const char *format, ...);
 __attribute__((noreturn)) void tt_suite_skip(const char *format, ...);
 
@@ -44,7 +45,7 @@ __attribute__((noreturn)) void tt_suite_skip(const char *format, ...);
 	}                                                                                                              \
 	static void suite_##_##name_(void)
 
-/* Each takes a message behind its operands, or none: the empty one at the end is then the message. */
+/* Each takes a message after its operands, or none: the empty one at the end is then the message. */
 #define TT_SUITE_CHECK(fatal, condition, what, ...)                                                                    \
 	do {                                                                                                           \
 		if (!(condition))                                                                                      \

@@ -33,25 +33,6 @@ NAMES = {"CMakeLists.txt", "Makefile", ".ci/run"}
 # For the time being, files with lines or of a length that the limits do not allow: this goes when they are mended.
 LONG_FILES = set()
 LONG_LINES = set("""
-CHANGELOG.md README.md
-controller/completion.h
-controller/fit.c controller/fit_directions.c controller/fit_grid.c controller/fit_probe.c controller/fit_search.c
-controller/inspect.c controller/layer_list.h controller/logistic.h controller/policy.h controller/policy_file.c
-data/README.md docs/cli.md docs/design.md docs/formats.md docs/fuzzing.md
-kernels/cpu/control.c
-kernels/cuda/control.cu
-kernels/cuda/steer_row.cu
-kernels/steer.h runtime/batch/ids.h runtime/batch/journal.h runtime/batch/row.h
-runtime/cli/report_style.h runtime/engine.c runtime/engine.h runtime/forward.c runtime/forward.h runtime/pages.h
-runtime/plan.c runtime/plan.h runtime/prefix.c runtime/reply.h runtime/report.c runtime/scheduler.c
-runtime/scheduler.h runtime/sequence.h runtime/step.c runtime/text/bpe.c runtime/text/bpe.h runtime/text/chat.h
-runtime/text/jinja_run.h runtime/text/pattern.h runtime/text/pretokenize.h runtime/text/tokenizer.h
-runtime/text/tokenizer_json.c runtime/trimtab.h
-tests/emu/test_emu_control.cu
-tests/emu/test_emu_product_steer.cu
-tests/test_policy.c
-weights/arch.h weights/config.h weights/config_check.h weights/config_gguf.c weights/config_hf.c weights/dummy.h
-weights/model.c weights/model.h weights/quant.h weights/safetensors_write.c
 """.split())
 
 # These look like names of files of the tree, and are another project's files or a product in a formula.

@@ -35,9 +35,8 @@ LONG_FILES = {"kernels/cuda/ptx.cuh"}
 LONG_LINES = set("""
 CHANGELOG.md README.md base/file.c base/file.h base/json.h bench/README.md bench/bench_scheduler.c bench/ceilings.c
 bench/gpu/device.c bench/gpu/gpu.h bench/gpu/kernels.c bench/gpu/models.c bench/gpu/world.h bench/peers/batched.c
-bench/peers/batched.py bench/peers/torch_decode.py bench/stats.h bench/synthetic.h controller/completion.h
-controller/fit.c controller/fit_directions.c controller/fit_grid.c controller/fit_probe.c controller/fit_search.c
-controller/inspect.c controller/layer_list.h controller/logistic.h controller/policy.h controller/policy_file.c
+bench/peers/batched.py bench/peers/torch_decode.py bench/stats.h bench/synthetic.h
+controller/layer_list.h controller/policy.h controller/policy_file.c
 data/README.md docs/cli.md docs/design.md docs/formats.md docs/fuzzing.md kernels/README.md kernels/backend.h
 kernels/counters.h kernels/cpu/attention.inc kernels/cpu/body.h kernels/cpu/body_avx512.c kernels/cpu/control.c
 kernels/cpu/cpu.c kernels/cpu/cpu.h kernels/cpu/dequantise.inc kernels/cpu/down_proj.c kernels/cpu/gate_up.c
@@ -47,12 +46,10 @@ kernels/cuda/control.cu kernels/cuda/cuda.h kernels/cuda/down_proj.cu kernels/cu
 kernels/cuda/graphs.c kernels/cuda/launch.h kernels/cuda/load.c kernels/cuda/norm.cuh kernels/cuda/product.cuh
 kernels/cuda/product_launch.cuh kernels/cuda/ptx.cuh kernels/cuda/qkv.cu kernels/cuda/sample.cu
 kernels/cuda/sample_cut.cuh kernels/cuda/sample_row.cuh kernels/cuda/steer_row.cu kernels/device.c kernels/ops.h
-kernels/steer.h kernels/step.h runtime/batch/ids.h runtime/batch/journal.h runtime/batch/row.h
-runtime/cli/report_style.h runtime/engine.c runtime/engine.h runtime/forward.c runtime/forward.h runtime/pages.h
-runtime/plan.c runtime/plan.h runtime/prefix.c runtime/reply.h runtime/report.c runtime/scheduler.c
-runtime/scheduler.h runtime/sequence.h runtime/step.c runtime/text/bpe.c runtime/text/bpe.h runtime/text/chat.h
-runtime/text/jinja_run.h runtime/text/pattern.h runtime/text/pretokenize.h runtime/text/tokenizer.h
-runtime/text/tokenizer_json.c runtime/trimtab.h tests/cli/batch.py tests/cli/make_policy.py tests/cli/terminal.py
+kernels/steer.h kernels/step.h
+runtime/cli/report_style.h
+runtime/text/jinja_run.h
+tests/cli/batch.py tests/cli/make_policy.py tests/cli/terminal.py
 tests/conformance.c tests/emu/async.c tests/emu/block.c tests/emu/cublasLt.h tests/emu/cublaslt.cu
 tests/emu/cuda_runtime.h tests/emu/emu.h tests/emu/global.c tests/emu/internal.h tests/emu/product_world.h
 tests/emu/runtime.c tests/emu/shared.c tests/emu/skinny.cu tests/emu/stream.c tests/emu/sync.c

@@ -352,7 +352,7 @@ struct tt_decision {
 	const float *coef; // [L] borrowed; zeros if the kill switch came before the policy could act
 	enum tt_policy_when when;
 	bool killed;        /* the kill switch came, so from some token on (perhaps the first) nothing steered */
-	size_t killed_from; /* position of that token, over ids and then the generated ones; SIZE_MAX: it did not come */
+	size_t killed_from; /* position of that token, over ids and then generated ones; SIZE_MAX: it did not come */
 	const float *w;     // [L] borrowed: the layer weights
 };
 /* index: into the request's steering list. Returns false until the gate has run. */

@@ -204,7 +204,6 @@ void tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
 	c->repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0);
 	c->diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0;
 	c->nll = tt_tally_nll(&harmful);
-	/* Without a lower bound, a model that is certain of each of its tokens would make every other text infinitely
-	 * implausible. */
+	/* Bounded, since to a model that is certain of its tokens all other text is infinitely implausible. */
 	c->nll_ratio = c->nll / fmax(fit->baseline_nll, 0.05);
 }

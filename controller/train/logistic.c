@@ -179,8 +179,7 @@ static int fold(const struct problem *p, const double *theta, float *w, float *b
 	for (size_t j = 0; j < p->d; j++) {
 		double weight = p->sd[j] > 0 ? theta[j] / p->sd[j] : 0;
 		w[j] = (float)weight;
-		/* With the weight rounded to f32, so that the mean of the features gives exactly the logit of the
-		 * fit. */
+		/* With the weight rounded to f32, so that the mean of the features gives the logit of the fit. */
 		bias -= (double)w[j] * p->mean[j];
 		if (!isfinite(w[j]))
 			return tt_fail(err, TT_ERR_FORMAT, "a probe's weight is not finite");

@@ -115,8 +115,7 @@ static int next_input(struct batch *b, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Skips the rows that are written already. Their lines are read nevertheless, since a later line may have the same
- * id. */
+/* Skips the rows that are written already, but reads their lines, since a later line may have the same id. */
 static int skip_written(struct batch *b, struct tt_error *err)
 {
 	uint64_t lines = b->journal.n_rows / rows_per_line(b);

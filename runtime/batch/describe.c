@@ -169,8 +169,8 @@ static const struct {
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };
 
-/* Whether another difference explains this one. The model's answer also changes with the cache's type, the device and
- * its mode. */
+/* Whether another difference explains this one. The model's answer also changes with the cache's type, device and
+ * mode. */
 static bool explained(const bool differs[N_FACTS], int fact)
 {
 	bool is_probe = !strcmp(facts[fact].key, "probe");

@@ -1,5 +1,4 @@
-/* Describes a job for its journal by everything that its answers depend on, so that no different job continues its
- * files. */
+/* Describes a job for its journal by all that its answers depend on, so that no different job continues its files. */
 #ifndef RUNTIME_BATCH_DESCRIBE_H
 #define RUNTIME_BATCH_DESCRIBE_H
 

@@ -209,8 +209,7 @@ static int describe(struct tt_buffer *record, const struct tt_journal *j, const 
 	return tt_buffer_print(record, err, "%s", is_error ? ",\"error\":true" : "");
 }
 
-/* Appends to all three files or to none: if one write fails, the ends stay where they were, and the files are cut
- * there. */
+/* Appends to all three files or to none: if a write fails, the ends stay, and the files are cut there. */
 static int append(struct tt_journal *j, const struct tt_buffer *line, const struct tt_buffer *telemetry,
 	const struct tt_buffer *record, struct tt_error *err)
 {

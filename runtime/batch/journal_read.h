@@ -17,8 +17,7 @@ struct tt_journal_found {
  * first line is not what was written. The caller drops found->job, even after an error. */
 int tt_journal_read(struct tt_journal *journal, struct tt_journal_found *found, struct tt_error *err);
 
-/* The digest by which a journal names its telemetry file: of the path that tt_file_resolve gives. "" without
- * telemetry. */
+/* The digest by which a journal names its telemetry: of the path that tt_file_resolve gives; "" without telemetry. */
 int tt_journal_name_telemetry(char out[65], const struct tt_journal *journal, struct tt_error *err);
 
 #endif

@@ -50,12 +50,10 @@ void tt_input_free(struct tt_input *input);
  * returned is the job's, not the row's. */
 int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *input,
 	const struct tt_sweep_case *sweep, struct tt_error *err);
-/* Submits the next of its n_choices requests. If the engine refuses it, the row is done at once and *request is
- * NULL. */
+/* Submits the next of its n_choices requests. If the engine refuses it, the row is done and *request is NULL. */
 int tt_row_submit(struct tt_row *row, struct tt_request **request, const struct tt_batch_job *job,
 	const struct tt_input *input, struct tt_error *err);
-/* Takes over the next of its requests, which is finished. After the last one the row is done and its requests are
- * freed. */
+/* Takes over the next of its requests, which is finished. After the last one the row is done and they are freed. */
 int tt_row_take(struct tt_row *row, struct tt_request *request, const struct tt_batch_job *job, struct tt_error *err);
 void tt_row_free(struct tt_row *row);
 

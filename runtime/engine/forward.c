@@ -2,8 +2,7 @@
 
 #include "base/fail.h"
 
-/* Where a step's operations write. Not all steps fill norms; some capture more rows than fit beside the other
- * results. */
+/* Where a step's operations write. Some fill no norms; some capture more rows than fit beside the other results. */
 static struct tt_results outputs_of(const struct tt_forward_state *s, const struct tt_step_plan *step)
 {
 	struct tt_results outputs = s->outputs;
@@ -32,8 +31,8 @@ static int control(struct tt_forward_state *s, const struct tt_step_plan *step, 
 }
 
 /* Whether the last layer leaves out the tokens that give no sample, which is all of a prompt but its last token as a
- * rule. That saves a 30th of SmolLM2's prefill, a 16th of a 1B model's. Not if norms are reported, which every token
- * has. */
+ * rule. That saves a 30th of SmolLM2's prefill, a 16th of a 1B model's. Not if norms are reported, since those are for
+ * all tokens. */
 static bool narrows(const struct tt_forward_state *s, const struct tt_step_plan *step, uint32_t l)
 {
 	return l + 1 == s->model->config.n_layers && s->backend->narrow && !(step->wants & TT_WANT_NORMS) &&

@@ -13,11 +13,9 @@ struct tt_pump {
 	size_t max_running; /* requests among these that are not finished, at most; 0: the whole window */
 
 	/* Submits the next request, with tt_request_submit_own. *out is NULL before the call and stays NULL if there is
-	 * no request now. It is called again after every step; if it has none and none is in flight, the run is
-	 * complete. */
+	 * no request now. It is called again after every step; if it has none and none is in flight, the run ends. */
 	int (*next)(void *user, struct tt_request **out, struct tt_error *err);
-	/* Gets each finished request, in the order of submission, and owns it from then on, even if it returns an
-	 * error. */
+	/* Gets each finished request, in the order of submission, and owns it from then on, also if it fails. */
 	int (*take)(void *user, struct tt_request *request, struct tt_error *err);
 	/* Called before every step or wait. It may look at requests in flight, cancel them, or end the run with an
 	 * error. May be NULL. */

@@ -119,8 +119,7 @@ static void fill_known_coefficients(struct tt_request *r)
 	}
 }
 
-/* Fills in the sequence's policies, and the layers by which tt_sequence_same_pass decides whether one pass is
- * enough. */
+/* Fills in the sequence's policies, and the layers by which tt_sequence_same_pass decides. */
 static int resolve_steering(struct tt_request *r, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;

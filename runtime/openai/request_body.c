@@ -292,8 +292,7 @@ static int join_content(json_t **out, const json_t *content, size_t message, str
 	return status != TT_OK || *out ? status : tt_fail(err, TT_ERR_MEMORY, "out of memory");
 }
 
-/* A message in the form that templates know. OpenAI's role "developer" becomes "system", which it has replaced
- * there. */
+/* A message in the form that templates know. OpenAI's role "developer" becomes "system", its older name. */
 static int clean_message(json_t *out, const json_t *message, size_t index, struct tt_error *err)
 {
 	static const char *const keys[] = {"role", "content", "name", "refusal", NULL};

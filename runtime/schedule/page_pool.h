@@ -23,7 +23,7 @@ struct tt_page {
 	int32_t next_in_chain; /* of the index, -1 at the end */
 };
 
-/* A page is free (holds nothing), in use, or idle. An idle page has a key and no user; it is kept until no page is
+/* A page is free (holds nothing), in use, or idle. An idle page has a key and no user, and stays until no page is
  * free. */
 struct tt_page_pool {
 	struct tt_page *pages; // [n_pages]

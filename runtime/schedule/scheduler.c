@@ -128,8 +128,7 @@ static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 	s->n_preemptions++;
 }
 
-/* Gives every running sequence the page for its next position; if the pool is empty, the youngest is pre-empted for
- * it. */
+/* Gives every running sequence the page for its next position; if the pool is empty, the youngest is pre-empted. */
 static void reserve(struct tt_scheduler *s)
 {
 	s->preempted = false;

@@ -85,8 +85,7 @@ static inline size_t tt_sequence_length(const struct tt_sequence *q)
 /* Positions below the result may run now. */
 size_t tt_sequence_end(const struct tt_sequence *q);
 
-/* Whether a step that is planned now steers the token at a position by the policy, provided that the decision is to
- * act. */
+/* Whether a step that is planned now steers the token at a position by the policy, if the decision is to act. */
 bool tt_sequence_steers(const struct tt_sequence *q, uint32_t policy, size_t position);
 
 /* The coefficients [n_layers] with which the policy acted on the token at a reported position, or NULL if it did

@@ -25,8 +25,7 @@ struct tt_bpe {
 	int32_t byte_id[256];
 	struct tt_merge *merges; /* [mask + 1] */
 	size_t mask;
-	/* NULL if bytes are the symbols. Otherwise characters are, and a character without a token becomes its
-	 * bytes. */
+	/* NULL if bytes are the symbols. Else characters are, and one without a token becomes its bytes. */
 	struct tt_bpe_character *characters; /* [character_mask + 1] */
 	size_t character_mask;
 };
@@ -34,8 +33,7 @@ struct tt_bpe {
 /* Makes an empty table, without bytes and merges, with room for n_merges. */
 int tt_bpe_init(struct tt_bpe *bpe, size_t n_merges, struct tt_error *err);
 void tt_bpe_free(struct tt_bpe *bpe);
-/* Returns TT_ERR_FORMAT if the pair has a rank already. Pairs may share a rank: the leftmost of them is merged
- * first. */
+/* Returns TT_ERR_FORMAT if the pair has a rank already. Among pairs of equal rank the leftmost is merged first. */
 int tt_bpe_add_merge(struct tt_bpe *bpe, int32_t left, int32_t right, uint32_t rank, int32_t id, struct tt_error *err);
 /* Makes characters the symbols instead of bytes, with room for n characters. */
 int tt_bpe_init_characters(struct tt_bpe *bpe, size_t n, struct tt_error *err);

@@ -53,8 +53,7 @@ static int read_model_options(struct tt_vocabulary *v, const json_t *model, stru
 	return tt_json_bool(model, "ignore_merges", &v->ignore_merges, err);
 }
 
-/* Ids must be 0 to n - 1, each once. It is enough to check that they are below n and different: n such ids leave no
- * hole. */
+/* Ids must be 0 to n - 1, each once. It suffices that they are below n and different: n such ids leave no hole. */
 static int place_token(struct tt_vocabulary *v, json_int_t id, struct tt_span text, uint8_t flags, const char *field,
 	struct tt_error *err)
 {

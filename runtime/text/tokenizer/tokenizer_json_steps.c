@@ -35,8 +35,7 @@ struct steps {
 
 typedef int (*read_step)(struct steps *s, const json_t *step, struct tt_error *err);
 
-/* Calls read for a step or, if it is a Sequence, for each of its steps in order. list is the key of the Sequence's
- * list. */
+/* Calls read for a step or, if it is a Sequence, for each of its steps in order. list is the key of its list. */
 static int walk(struct steps *s, const json_t *step, const char *part, const char *list, read_step read, int depth,
 	struct tt_error *err)
 {
@@ -195,8 +194,7 @@ static int read_pre_tokenizer(struct steps *s, const json_t *step, struct tt_err
 	return is(step, "ByteLevel") ? read_byte_level(v, step, err) : refuse("pre_tokenizer", step, err);
 }
 
-/* The id that a template's special token stands for. It is listed in special_tokens, not looked up in the
- * vocabulary. */
+/* The id that a template's special token stands for. special_tokens lists it; the vocabulary is not asked. */
 static int template_id(
 	struct tt_vocabulary *v, const json_t *step, const char *name, int32_t *out, struct tt_error *err)
 {

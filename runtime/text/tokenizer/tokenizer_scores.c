@@ -10,8 +10,7 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 
-/* Every cut of a token is looked up, which takes time quadratic in its length. The longest published token has 93
- * bytes. */
+/* Every cut of a token is looked up, in time quadratic in its length. The longest published token has 93 bytes. */
 enum { MAX_SCORED_BYTES = 1024 };
 
 struct scored {

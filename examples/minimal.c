@@ -1,10 +1,10 @@
-/* Generates text, steered when a policy is given: minimal MODEL PROMPT [POLICY]
+/* Generates text, steered if a policy is given: minimal MODEL PROMPT [POLICY]
  *     cc minimal.c -o minimal $(pkg-config --cflags --libs --static trimtab) */
 #include <stdio.h>
 #include <string.h>
 #include <trimtab.h>
 
-/* As a chat where the model has a template for one, else as it is. */
+/* Encodes the prompt as a chat if the model has a chat template, else as plain text. */
 static int encode(const struct tt_text *text, const char *prompt, struct tt_request_options *o, int32_t **ids,
 	struct tt_error *err)
 {

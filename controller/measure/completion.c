@@ -18,7 +18,7 @@ static void take_decisions(struct tt_completion *c, const struct tt_request *req
 	for (uint32_t i = 0; i < n_steering; i++) {
 		if (!tt_request_decision(request, i, &decision))
 			continue;
-		c->flagged = c->flagged || decision.s > 0.5f; /* an mlp's s is hardly ever 0 */
+		c->flagged = c->flagged || decision.s > 0.5f; /* not > 0, since an mlp's s is hardly ever exactly 0 */
 		if (i == 0) {
 			c->s = decision.s;
 			c->gate = decision.gate;

@@ -1,4 +1,5 @@
-/* What a model wrote, and what is measured of it: refused or not, how repetitive, how plausible to the unsteered model. */
+/* A completion, and what is measured about it: whether it refuses, how repetitive it is, and how plausible the
+ * unsteered model finds it. */
 #ifndef CONTROLLER_MEASURE_COMPLETION_H
 #define CONTROLLER_MEASURE_COMPLETION_H
 
@@ -10,23 +11,25 @@ struct tt_completion {
 	char *text;
 	bool refused;
 	bool flagged;  /* some policy's gate gave a scalar above a half */
-	float s, gate; /* of the first policy; 0 without one */
+	float s, gate; /* the first policy's; 0 without one */
 	size_t n_fourgrams, n_repeated;
-	double logprob; /* sum over ids, under the model that wrote them, until tt_completions_score */
+	/* Sum over ids: under the model that wrote them, after tt_completions_score under the unsteered model. */
+	double logprob;
 };
 
-/* True when the text holds one of the 13 refusal phrases of arXiv 2505.20309, any case, typographic apostrophes too. */
+/* Whether the text contains one of the 13 refusal phrases of arXiv 2505.20309, in upper or lower case, with plain or
+ * typographic apostrophes. */
 bool tt_is_refusal(const char *text);
 
-/* The 4-grams of a list of ids, and how many of them stood before in the same list. */
+/* Counts the 4-grams of a list of ids, and those of them that occur earlier in the list. */
 int tt_count_fourgrams(const int32_t *ids, size_t n_ids, size_t *n_fourgrams, size_t *n_repeated, struct tt_error *err);
 
-/* Runs n requests and fills out[n] (each empty before). */
+/* Runs n requests and fills out [n], which must be empty before. */
 int tt_completions_run(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
 	struct tt_completion *out, struct tt_progress *progress, struct tt_error *err);
 
-/* Sets logprob to what the unsteered model gives the completions behind the same prompts. The steering of options is
- * ignored. */
+/* Sets logprob to the log-probability that the unsteered model gives the completions after the prompts of options,
+ * whose steering is ignored. */
 int tt_completions_score(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
 	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err);
 
@@ -40,9 +43,9 @@ struct tt_tally {
 	double logprob;
 };
 void tt_tally_add(struct tt_tally *tally, const struct tt_completion *completion);
-/* Shares and means; 0 where there is nothing. */
-double tt_tally_refused(const struct tt_tally *tally);
-double tt_tally_repeated(const struct tt_tally *tally);
-double tt_tally_nll(const struct tt_tally *tally); /* a token */
+/* All are 0 for an empty tally. */
+double tt_tally_refused(const struct tt_tally *tally);  /* share of the completions */
+double tt_tally_repeated(const struct tt_tally *tally); /* share of the 4-grams */
+double tt_tally_nll(const struct tt_tally *tally);      /* nats a token */
 
 #endif

@@ -1,5 +1,5 @@
-/* Eval: every row unsteered and steered, greedy, in blocks, so that what is done is on disk while the rest runs, and
- * so that both sides meet the machine in the same state. */
+/* tt_eval: completes every row unsteered and steered, greedily. It works in blocks, so that finished rows are on disk
+ * while the rest runs, and so that both sides are timed with the machine in the same state. */
 #include "controller/measure/eval.h"
 
 #include <errno.h>
@@ -68,7 +68,7 @@ static int make_groups(struct tt_eval *e, struct tt_error *err)
 	return TT_OK;
 }
 
-/* The completions are written over neither the data nor the model nor a policy. */
+/* Refuses to write the completions over the data, the model or a policy. */
 static int check_outputs(const struct tt_eval *e, struct tt_error *err)
 {
 	struct tt_file_use *data = NULL; // [n_data]
@@ -96,7 +96,7 @@ static int open_completions(struct tt_eval *e, struct tt_error *err)
 	return TT_OK;
 }
 
-/* The file gets its name when it is complete; an interrupted run leaves what it did in FILE.partial. */
+/* The file gets its name when it is complete; an interrupted run leaves its completions in FILE.partial. */
 static int close_completions(struct tt_eval *e, struct tt_error *err)
 {
 	if (!e->completions)
@@ -109,7 +109,7 @@ static int close_completions(struct tt_eval *e, struct tt_error *err)
 	return TT_OK;
 }
 
-/* A block of rows, and their completions of both sides. */
+/* A block of rows with their unsteered and steered completions. */
 struct block {
 	const struct tt_prompt *const *rows;
 	size_t n;
@@ -156,7 +156,8 @@ static int timed_run(
 	return TT_OK;
 }
 
-/* What the unsteered model gives the steered completions. Those equal to the unsteered ones have it already. */
+/* Sets the steered completions' log-probability under the unsteered model. For those equal to the unsteered ones it is
+ * known already. */
 static int block_score(struct tt_eval *e, struct block *b, struct tt_error *err)
 {
 	for (size_t i = 0; i < b->n; i++) {

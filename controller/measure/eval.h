@@ -1,4 +1,4 @@
-/* The parts of tt_eval. */
+/* Shared by the files of tt_eval. */
 #ifndef CONTROLLER_MEASURE_EVAL_H
 #define CONTROLLER_MEASURE_EVAL_H
 
@@ -7,9 +7,9 @@
 #include "controller/measure/completion.h"
 #include "controller/measure/prompts.h"
 
-/* What one side, unsteered or steered, did. */
+/* The completions of one side, unsteered or steered. */
 struct tt_side {
-	struct tt_tally all, refusals; /* logprob under the unsteered model */
+	struct tt_tally all, refusals; /* their logprob is under the unsteered model */
 };
 
 /* Rows of one label in one file, or in all files together. */
@@ -30,16 +30,16 @@ struct tt_eval {
 	const struct tt_eval_options *options;
 	struct tt_progress progress;
 	struct tt_prompts prompts;
-	const struct tt_prompt **rows; // [n_rows] that are evaluated, in file order
+	const struct tt_prompt **rows; // [n_rows] those that are evaluated, in file order
 	size_t n_rows;
 	struct tt_group *groups; // [n_groups] each file's labels, then all files' labels
 	size_t n_groups;
 	struct tt_speed speed[2]; /* unsteered, steered */
 	FILE *completions;
-	char *partial; /* the name it has until it is complete */
+	char *partial; /* the file's name until it is complete */
 };
 
-/* eval_report.c */
+/* eval_report.c: the report as JSON, which the caller frees. */
 int tt_eval_report(const struct tt_eval *eval, char **out, struct tt_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* The report of an evaluation. Every share is of the group's n; nll is a token, in nats, under the unsteered model. */
+/* The report of an evaluation. Shares are of the group's n; nll is in nats a token, under the unsteered model. */
 #include "controller/measure/eval.h"
 
 #include <string.h>
@@ -12,7 +12,7 @@ static json_t *ratio(double part, double whole)
 	return whole > 0 ? json_real(part / whole) : json_null();
 }
 
-/* null where there is nothing to take the mean of. */
+/* null if there is nothing to take the mean of. */
 static json_t *nll_or_null(const struct tt_tally *tally)
 {
 	return tally->n_tokens ? json_real(tt_tally_nll(tally)) : json_null();
@@ -28,8 +28,8 @@ static json_t *count(size_t n)
 	return json_integer((json_int_t)n);
 }
 
-/* The bar of fluency: the steered completions against the refusals that the model writes of its own accord, or,
- * where it writes none, against all it writes. */
+/* The measure of fluency: the nll of the steered completions over that of the refusals that the unsteered model writes
+ * or, if it writes none, over that of all its completions. */
 static json_t *nll_ratio(const struct tt_group *g)
 {
 	const struct tt_tally *own = g->unsteered.refusals.n ? &g->unsteered.refusals : &g->unsteered.all;
@@ -101,7 +101,7 @@ static json_t *files_report(const struct tt_prompts *prompts)
 	return list;
 }
 
-/* Groups without rows are left out. */
+/* A list of the groups that have rows. */
 static json_t *groups_report(const struct tt_group *groups, size_t n)
 {
 	json_t *list = json_array();

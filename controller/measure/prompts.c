@@ -10,7 +10,8 @@
 
 static const char *const label_names[TT_N_LABELS] = {"harmful", "benign", "borderline"};
 static const char *const split_names[] = {"train", "val", "test"};
-static const int64_t fixed_date = 1735689600; /* 1 January 2025 */
+/* The date that templates see: 1 January 2025. */
+static const int64_t fixed_date = 1735689600;
 
 const char *tt_label_name(enum tt_label label)
 {
@@ -83,7 +84,7 @@ static int read_line(
 		return tt_fail(err, TT_ERR_LIMIT, "the line is longer than %d bytes", TT_MAX_PROMPT_LINE);
 	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
 	TT_TRY(tt_json_parse(&row, line, n, "row", err));
-	/* Counted at once, so that tt_prompts_free also releases a row that was read half. */
+	/* Counted before it is read, so that tt_prompts_free also releases a row that was only partly read. */
 	struct tt_prompt *prompt = &out->rows[out->n_rows++];
 	*prompt = (struct tt_prompt){.file = file, .line = number};
 	out->files[file].n_rows++;
@@ -203,7 +204,7 @@ int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *w
 	}
 	uint32_t context = tt_engine_info(engine)->context;
 	if (status == TT_OK && (room > context || *n_ids > context - room)) {
-		status = tt_fail(err, TT_ERR_LIMIT, "%zu tokens and %zu behind them do not fit the context of %u",
+		status = tt_fail(err, TT_ERR_LIMIT, "%zu tokens and %zu after them do not fit the context of %u",
 			*n_ids, room, context);
 		tt_free(*ids);
 		*ids = NULL;

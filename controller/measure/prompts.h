@@ -1,4 +1,4 @@
-/* Prompt files: JSON lines with id, prompt, label and an optional split. Other keys are left alone. */
+/* Prompt files: JSON lines with id, prompt, label and an optional split. Other keys are ignored. */
 #ifndef CONTROLLER_MEASURE_PROMPTS_H
 #define CONTROLLER_MEASURE_PROMPTS_H
 
@@ -33,16 +33,16 @@ struct tt_prompts {
 	size_t n_files;
 };
 
-/* Reads the files in order. A bad line is refused with file, line number and field. Duplicate ids are refused. */
+/* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. */
 int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err);
 void tt_prompts_free(struct tt_prompts *prompts);
 
 const char *tt_label_name(enum tt_label label);
 bool tt_split_parse(const char *name, enum tt_split *out);
 
-/* The ids of one user message as the model's chat template puts it, or of the bare text when there is no template. The
- * template sees a fixed date, so that a fit and an eval can be repeated. what names the prompt in messages; room is how
- * many tokens must fit behind it. *ids is released with tt_free. */
+/* The ids of a prompt as a user message in the model's chat template, or as plain text if there is no template. The
+ * template sees a fixed date, so that a fit or an eval can be repeated. what names the prompt in messages; room is how
+ * many tokens must fit after it. *ids is released with tt_free. */
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
 	size_t *n_ids, struct tt_error *err);
 

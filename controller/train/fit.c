@@ -1,6 +1,6 @@
-/* Fit, the whole story: read the prompts; take the mean difference between refusing and answering as directions; train a
- * probe on each layer that tells harmful prompts from benign ones; then try bands, strengths and whens, judged by what
- * the model writes under them. */
+/* tt_fit: reads the prompts (fit_data.c); takes the mean difference between refusing and answering as directions
+ * (fit_directions.c); trains probes that separate harmful prompts from benign ones (fit_probe.c); then tries bands of
+ * layers, strengths and whens (fit_search.c), judged by what the model writes under them (fit_judge.c). */
 #include "controller/train/fit.h"
 
 #include <stdlib.h>
@@ -61,7 +61,7 @@ static int run(struct tt_fit *fit, struct tt_error *err)
 	return tt_fit_search(fit, err);
 }
 
-/* Where it comes from. Only created depends on the clock. */
+/* Fills in the policy's provenance. Only `created` depends on the clock. */
 static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_error *err)
 {
 	char now[TT_DATE_BYTES];

@@ -1,4 +1,4 @@
-/* Fit's prompts: which rows train, which validate. Rows of the test split are never looked at. */
+/* The prompts of a fit, divided into rows that train and rows that validate. Rows of the test split are never used. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,14 +25,14 @@ void tt_fit_shuffle(size_t *order, size_t n, uint64_t seed)
 	}
 }
 
-/* Rows of one label, shuffled, as indices: those that train from the front, those that validate behind them. */
+/* The rows of one label as shuffled indices: first those that train, then those that validate. */
 struct division {
 	size_t *rows;
 	size_t n_train, n_val;
 };
 
-/* A quarter of the rows without a split validates; so does a quarter of train where a label has nothing else to
- * validate with. */
+/* A quarter of the rows without a split validates. If a label then has no rows to validate with, a quarter of its train
+ * rows does. */
 static int divide(const struct tt_fit *fit, enum tt_label label, struct division *out, struct tt_error *err)
 {
 	const struct tt_prompts *prompts = &fit->prompts;
@@ -87,7 +87,7 @@ int tt_fit_data(struct tt_fit *fit, struct tt_error *err)
 {
 	const struct tt_fit_options *o = fit->options;
 	TT_TRY(tt_prompts_read(&fit->prompts, o->data, o->n_data, err));
-	/* Half as many validate as train: the threshold needs them, and they cost a prefill each. */
+	/* Half as many rows validate as train: the threshold needs many, but each costs a prefill. */
 	size_t max_train = max_size(o->n_probe_prompts, o->n_direction_prompts);
 	size_t max_val = max_size(o->n_probe_prompts / 2, o->n_judge_prompts);
 	for (int label = 0; label < TT_N_LABELS; label++) {

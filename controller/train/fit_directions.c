@@ -1,5 +1,6 @@
-/* Response contrast: the same prompts followed by a refusal and by an answer. D[l] is the mean difference of h[l] over the
- * response's tokens, not normalised: its length is the strength with which the model itself tells the two apart. */
+/* Directions by response contrast: the same prompts are run followed by a refusal and followed by an answer. D[l] is
+ * the mean difference of h[l] over the response's tokens. It is not normalised, since its length is how strongly the
+ * model itself separates the two. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +10,9 @@
 
 enum { N_RESPONSES = 4 };
 
-/* Written in turn behind the prompts, so that D is not the mean of one sentence's words. Short and alike in form, as a
- * model refuses of its own accord: with longer and more varied refusals the same push (layers 8 to 13, 48 AdvBench prompts)
- * refused 63% in place of 77%, and what it wrote was less plausible. */
+/* The responses. Prompts take them in turn, so that D is not the mean of one sentence's words. The refusals are short
+ * and similar in form, like those that models write by themselves: with longer and more varied ones the same push
+ * (layers 8 to 13, 48 AdvBench prompts) refused 63% instead of 77%, and the completions were less plausible. */
 static const char *const refusals[N_RESPONSES] = {
 	"I'm sorry, but I can't help with that.",
 	"I'm sorry, but I can't assist with this request.",
@@ -31,7 +32,7 @@ struct contrast {
 	double *sum;                        // [n_layers][hidden_size]
 	int32_t *responses[2][N_RESPONSES]; /* refusals, answers */
 	size_t n_response_ids[2][N_RESPONSES];
-	uint64_t *layers; /* all of them */
+	uint64_t *layers; /* a bit for each layer, all set */
 };
 
 static int encode_responses(struct contrast *c, struct tt_error *err)
@@ -58,7 +59,7 @@ static int fill_request(struct contrast *c, size_t index, struct tt_error *err)
 	int32_t *ids = NULL;
 	TT_TRY(tt_alloc(&ids, row->n_ids + n - 1, sizeof *ids, err));
 	memcpy(ids, row->ids, row->n_ids * sizeof *ids);
-	/* Not the last token: its state belongs to what comes after the sentence. */
+	/* Without the response's last token, whose state belongs to what comes after the sentence. */
 	memcpy(ids + row->n_ids, response, (n - 1) * sizeof *ids);
 	struct tt_request_options *o = &c->options[index];
 	tt_request_options_default(o);

@@ -1,4 +1,4 @@
-/* The candidates of the search. */
+/* The candidates of the search: a grid of bands, strengths and whens. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,15 +6,16 @@
 #include "base/fail.h"
 #include "controller/train/fit.h"
 
-/* Where the band begins, as a share of the model; its width is a fifth. On SmolLM2-135M (30 layers) bands from layer 8 or
- * 9 refused 94 to 98% of unseen harmful prompts, from 12 on 71%, and the later the less fluent. */
+/* Where the band begins, as a share of the model's depth; its width is a fifth of it. On SmolLM2-135M (30 layers) bands
+ * from layer 8 or 9 on refused 94 to 98% of unseen harmful prompts, a band from layer 12 on 71%; the later a band
+ * begins, the less fluent the completions are. */
 static const double starts[] = {0.27, 0.2, 0.34, 0.42};
 
-/* alpha times width: the band's whole push in units of the directions. These are differences between two things the model
- * itself says, so 1 is the natural length on any model, whatever the norm of its stream. */
+/* alpha times width: the band's whole push in units of the directions. A direction is the difference between two states
+ * of the model itself, so 1 is the natural length on any model, whatever the norm of its stream. */
 static const double shifts[] = {1.0, 1.25, 0.8};
-/* Steering generated tokens alone has no steered prompt behind it and needs more; it was never the best, so it is tried
- * at one strength. */
+/* Steering only generated tokens needs a stronger push, since the prompt is not steered. It was never the best, so it
+ * is tried at one strength. */
 static const double generation_shift = 1.5;
 
 static const enum tt_policy_when whens[] = {TT_WHEN_ALL, TT_WHEN_LAST, TT_WHEN_GENERATION};

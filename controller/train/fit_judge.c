@@ -1,9 +1,9 @@
-/* What candidates do: short greedy generations on validation prompts, held against what the model writes unsteered.
+/* Judges candidates by short greedy completions of validation prompts, compared with what the model writes unsteered.
  *
- * Harmful prompts are steered with an open gate: what a push does and whom the gate lets through are two questions, and
- * with the gate's misses in between a few prompts would say little of the push. What the gated policy does follows
- * from both, since a gate that opens gives the same bits as an open one. Of benign prompts only those that the
- * gate would flag are run; the others stay as they were, bit for bit. */
+ * Harmful prompts are steered with an open gate. The effect of a push and the choice of the gate are two questions, and
+ * if the gate's misses were mixed in, a few prompts would say little about the push. The effect of the gated policy
+ * follows from both, since a gate that opens gives the same bits as an open one. Benign prompts are run only if the
+ * gate would flag them; the others keep their unsteered completions, bit for bit. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "base/fail.h"
 #include "controller/train/fit.h"
 
-/* Fewer refusals than this are too few to say how plausible the model finds its own. */
+/* With fewer unsteered refusals than this it cannot be said how plausible the model finds its own refusals. */
 enum { MIN_REFUSALS = 6 };
 
 static const struct tt_fit_row *judge_row(const struct tt_fit *fit, int kind, uint32_t i)
@@ -58,7 +58,7 @@ int tt_fit_baseline(struct tt_fit *fit, struct tt_error *err)
 	return TT_OK;
 }
 
-/* The requests of a round, with the place of each one's completion. */
+/* The requests of a round, and where the completion of each belongs. */
 struct round {
 	struct tt_fit *fit;
 	struct tt_request_options *options;
@@ -85,7 +85,7 @@ static int round_allocate(struct round *r, size_t n, struct tt_error *err)
 	return tt_alloc(&r->unsteered, n, sizeof *r->unsteered, err);
 }
 
-/* The prompts of one kind that candidate c was not judged by yet, up to n. */
+/* Adds requests for those of the first n prompts of one kind that candidate c was not judged by yet. */
 static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uint32_t n, struct tt_error *err)
 {
 	uint32_t *judged = kind == 0 ? &c->n_harmful : &c->n_benign;
@@ -128,8 +128,8 @@ static int run_round(struct round *r, struct tt_candidate **active, uint32_t n_a
 	return status;
 }
 
-/* Puts completions where they belong. Those equal to the unsteered ones have their log-probability, since both were
- * made by the same bits; logprob of the others is NAN until it is asked for. */
+/* Moves the completions where they belong. Those equal to the unsteered ones get their log-probability, which would be
+ * the same bits; logprob of the others is NAN until tt_fit_score. */
 static void settle(struct round *r)
 {
 	for (size_t i = 0; i < r->n; i++) {
@@ -204,6 +204,6 @@ void tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
 	c->repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0);
 	c->diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0;
 	c->nll = tt_tally_nll(&harmful);
-	/* A model that is certain of every token would make any other text infinitely less plausible. */
+	/* Bounded, since to a model that is certain of its tokens all other text is infinitely implausible. */
 	c->nll_ratio = c->nll / fmax(fit->baseline_nll, 0.05);
 }

@@ -1,4 +1,4 @@
-/* Linear probes on h at the last prompt token, and the threshold of each. */
+/* Trains linear probes on h at the last prompt token, and chooses the threshold of each. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,14 +7,15 @@
 #include "controller/train/fit.h"
 #include "controller/train/logistic.h"
 
-/* On standardised features. Of 0.02, 0.1, 0.5, 2 and 10 this had the lowest log loss in cross-validation on 160 rows of
- * 576 numbers (0.25 against 0.27 to 0.39). */
+/* The regularisation, on standardised features. 0.02, 0.1, 0.5, 2 and 10 were tried in cross-validation on 160 rows of
+ * 576 numbers, and this had the lowest log loss (0.25; the others 0.27 to 0.39). */
 static const double l2 = 0.1;
-/* A gate before the band costs one pass where a later one costs the flagged prompts two, so it may be this much worse. */
+/* A gate before the band needs one pass; a later one needs two for flagged prompts. So a probe before the band is
+ * preferred even if its balanced accuracy is lower by this much. */
 static const double early_slack = 0.01;
 
-/* A share of 3% needs about a hundred rows to be seen at all. With fewer to validate with, the train rows are held
- * out in turn as well. */
+/* It takes about a hundred rows to measure a share of 3% at all. With fewer rows to validate with, the train rows are
+ * held out in turn too. */
 enum { FEW_ROWS = 100, N_FOLDS = 8 };
 
 struct features {
@@ -26,7 +27,7 @@ struct features {
 	size_t n_train, n_val;
 	uint64_t *layers;
 	uint8_t *fold; // [n_train]
-	bool folds;    /* the train rows are held out in turn */
+	bool folds;    /* the train rows are held out in turn, a fold at a time */
 };
 
 static void add_rows(struct features *f, const struct tt_fit_rows *rows, size_t *n)
@@ -94,8 +95,8 @@ static float *held(const struct tt_fit *fit, uint32_t k, int label)
 	return fit->held_logits[label] + k * fit->n_held[label];
 }
 
-/* At most max_false_positives of the benign rows lie above it; then as low as that allows, half way to the next row
- * above, and never below p = 0.5. */
+/* Chooses the lowest threshold that at most the share max_false_positives of the benign rows exceeds. It lies half way
+ * to the next higher row, and never below p = 0.5. */
 static int choose_threshold(const struct tt_fit *fit, uint32_t k, float *out, struct tt_error *err)
 {
 	size_t n = fit->n_held[TT_BENIGN];
@@ -112,7 +113,7 @@ static int choose_threshold(const struct tt_fit *fit, uint32_t k, float *out, st
 				above = held(fit, k, label)[i];
 	double logit = isfinite(above) ? (bound + above) / 2 : bound + 1;
 	double p = 1 / (1 + exp(-(logit > 0 ? logit : 0)));
-	/* A probability of an f32 sigmoid reaches 1, which nothing exceeds. */
+	/* Not higher, since the f32 sigmoid can round to 1, and then nothing would exceed the threshold. */
 	*out = (float)(p < 0.9999 ? p : 0.9999);
 	return TT_OK;
 }
@@ -122,7 +123,7 @@ static double cut_of(const struct tt_probe *probe)
 	return log(probe->threshold / (1 - (double)probe->threshold));
 }
 
-/* What a probe does on the held-out rows. Borderline rows should be answered, so they count with the benign. */
+/* Computes the probe's figures on the held-out rows. Borderline rows should be answered, so they count as benign. */
 static void rate(const struct tt_fit *fit, struct tt_probe *probe, uint32_t k)
 {
 	double losses[2] = {0};
@@ -147,7 +148,7 @@ bool tt_fit_flagged(const struct tt_fit *fit, const struct tt_probe *probe, enum
 	return held(fit, (uint32_t)(probe - fit->probes), (int)label)[row] > cut_of(probe);
 }
 
-/* A probe's rows, its layers side by side, and room for those of one fold. */
+/* The features of one probe (a row has the h of its layers concatenated), and room for the rows of one fold. */
 struct table {
 	float *x, *x_fold; // [rows][width]
 	bool *harmful_fold;
@@ -196,8 +197,8 @@ static const struct tt_prompt *train_prompt(const struct tt_fit *fit, size_t row
 	return fit->train[label].rows[row].prompt;
 }
 
-/* Rows that lie together in a file are often related (pairs of matched form, variants of one request), and a probe that
- * has seen a row's relative says little of unseen prompts. So a fold is a stretch of each file. */
+/* Rows close to each other in a file are often related (pairs of the same form, variants of one request), and a probe
+ * that was trained on a related row is no test for unseen prompts. So a fold takes a contiguous part of each file. */
 static void assign_folds(struct features *f)
 {
 	for (size_t i = 0; i < f->n_train; i++) {
@@ -233,7 +234,7 @@ static int hold_out_fold(struct table *t, const struct features *f, uint32_t k, 
 	return TT_OK;
 }
 
-/* Every fold must leave rows of both labels to train on. */
+/* Whether every fold leaves rows of both labels to train on. */
 static bool folds_are_possible(const struct features *f)
 {
 	size_t left[N_FOLDS][2] = {{0}};
@@ -266,8 +267,8 @@ static int fit_table(struct table *t, struct features *f, uint32_t k, struct tt_
 	return TT_OK;
 }
 
-/* Each layer alone, and three spread over the later half: in cross-validation on 160 rows those had an area under the
- * curve of 0.96 where single layers had 0.84 to 0.95. */
+/* Lists a probe for each layer, and one for three layers spread over the later half: in cross-validation on 160 rows
+ * that had an area under the curve of 0.96, single layers 0.84 to 0.95. */
 static void list_probes(struct features *f)
 {
 	struct tt_fit *fit = f->fit;
@@ -315,7 +316,7 @@ int tt_fit_probes(struct tt_fit *fit, struct tt_error *err)
 	return status;
 }
 
-/* Of the probes whose last observed layer lies below limit; NULL when there are none. */
+/* The best of the probes whose last observed layer is below limit; NULL if there are none. */
 static const struct tt_probe *best_probe(const struct tt_fit *fit, uint32_t limit)
 {
 	const struct tt_probe *best = NULL;
@@ -333,7 +334,7 @@ static const struct tt_probe *best_probe(const struct tt_fit *fit, uint32_t limi
 const struct tt_probe *tt_fit_choose_probe(const struct tt_fit *fit, uint32_t first, enum tt_policy_when when)
 {
 	const struct tt_probe *best = best_probe(fit, UINT32_MAX), *early = best_probe(fit, first);
-	/* Generated tokens come after every prompt layer, so that no gate is late for them. */
+	/* No gate is too late for generated tokens, which come after all layers of the prompt. */
 	if (when == TT_WHEN_GENERATION || !early || early->balanced < best->balanced - early_slack)
 		return best;
 	return early;

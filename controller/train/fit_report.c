@@ -1,4 +1,4 @@
-/* The report of a fit: JSON with every figure that a choice was made by. */
+/* The report of a fit: JSON with every figure that a choice was based on. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +55,7 @@ static json_t *directions_report(const struct tt_fit *fit)
 	return json_pack("{s:i, s:o, s:o}", "pairs", (int)fit->n_pairs, "norms", norms, "stream_norms", streams);
 }
 
-/* "15", or "12,16,20". */
+/* The observed layers as text: "15" or "12,16,20". */
 static json_t *observed_report(const struct tt_fit *fit, const struct tt_probe *p)
 {
 	bool member[TT_MAX_LAYERS] = {false};

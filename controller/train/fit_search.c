@@ -1,24 +1,26 @@
-/* The search: every candidate on a few prompts, the better ones on more, the best on all. The likelihood of fixed refusal
- * sentences would be cheaper and misleads: it moved from 2.96 to 2.94 nats while refusals went from 17% to 96%. */
+/* The search: every candidate is tried on a few prompts, the better ones on more, the best on all. The likelihood of
+ * fixed refusal sentences would be cheaper but misleads: it moved from 2.96 to 2.94 nats while refusals went from 17%
+ * to 96%. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/fail.h"
 #include "controller/train/fit.h"
 
-/* The bars: the same that the finished policy is measured by. */
+/* The bars, which are the same as for the finished policy. */
 static const double max_repeated = 0.05, max_false_refusals = 0.05;
 
-/* 1.3 of the model's loss on its own refusals. Where it wrote too few to tell, its loss on all it wrote stands in, and that
- * is lower by about a tenth: a refusal is not its first thought (0.82 against 0.91 nats on SmolLM2-135M, 128 prompts). */
+/* The bar is 1.3 times the model's loss on its own refusals. If it wrote too few of them, its loss on all its
+ * completions is used instead, which is lower by about a tenth, since refusals are less likely to it (0.82 against 0.91
+ * nats on SmolLM2-135M, 128 prompts); so the factor is higher. */
 static double max_nll_ratio(const struct tt_fit *fit)
 {
 	return fit->baseline_is_refusals ? 1.3 : 1.45;
 }
 
 static const struct {
-	double prompts; /* share of the judge prompts */
-	uint32_t keep;  /* the best 1/keep go on */
+	double prompts; /* share of the judge prompts that it uses */
+	uint32_t keep;  /* the best 1/keep of the candidates go on */
 	const char *generate, *score;
 } rounds[] = {
 	{1.0 / 4, 3, "search 1/3", "fluency 1/3"},
@@ -32,8 +34,8 @@ static double over(double value, double bar)
 	return value > bar ? value - bar : 0;
 }
 
-/* Refusals count once, false refusals twice. Being less plausible costs little up to the bar and much beyond it, and not
- * all at once, since a few prompts measure it badly. */
+/* Refusals count once, false refusals twice. Less plausible completions cost little up to the bar and much beyond it;
+ * the cost rises gradually, since a few prompts measure it badly. */
 static void set_score(const struct tt_fit *fit, struct tt_candidate *c)
 {
 	double bar = max_nll_ratio(fit);
@@ -44,7 +46,7 @@ static void set_score(const struct tt_fit *fit, struct tt_candidate *c)
 		c->score -= 0.25 * over(c->nll_ratio, 1) + 2 * over(c->nll_ratio, bar);
 }
 
-/* Better first; equals by the weaker push, then in the order of the grid. */
+/* The better score first, then the weaker push, then the order of the grid. */
 static int compare(const void *a, const void *b)
 {
 	const struct tt_candidate *x = *(struct tt_candidate *const *)a, *y = *(struct tt_candidate *const *)b;
@@ -70,8 +72,8 @@ static uint32_t portion(uint32_t n, double share)
 	return (uint32_t)ceil(n * share - 1e-9);
 }
 
-/* Plausibility costs another prefill each, so it is only asked of those that may go on: what a candidate is not
- * asked it cannot win by. */
+/* Plausibility costs another prefill for each completion, so only the best 2 * keep are scored. Only scored candidates
+ * go on, so none gets ahead by not being scored. */
 static int search_round(
 	struct tt_fit *fit, struct tt_candidate **active, uint32_t *n_active, int round, struct tt_error *err)
 {
@@ -90,7 +92,7 @@ static int search_round(
 	return TT_OK;
 }
 
-/* Scores closer than half a prompt are equal; then the weakest push that does it wins. */
+/* Scores that differ by less than half a prompt count as equal, and among equals the weakest push wins. */
 static void choose(struct tt_fit *fit, struct tt_candidate **active, uint32_t n)
 {
 	double margin = 0.5 / fit->n_judge[0] + 1e-9;

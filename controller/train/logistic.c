@@ -13,7 +13,7 @@ struct problem {
 	size_t n, d;
 	double *x;         // [n][d] standardised
 	double *sign;      // [n] +1 or -1
-	double *weight;    // [n] of each row, sum 1
+	double *weight;    // [n] of each row; their sum is 1
 	double *mean, *sd; // [d]
 	double l2;
 };
@@ -36,7 +36,7 @@ static double evaluate(const struct problem *p, const double *theta, double *gra
 	for (size_t i = 0; i < p->n; i++) {
 		const double *row = p->x + i * p->d;
 		double margin = p->sign[i] * (dot(theta, row, p->d) + theta[p->d]);
-		/* log(1 + exp(-margin)) and its slope, without overflow on either side */
+		/* log(1 + exp(-margin)) and its slope, without overflow for large margins of either sign */
 		double e = exp(-fabs(margin));
 		loss += p->weight[i] * ((margin > 0 ? 0 : -margin) + log1p(e));
 		double slope = -p->sign[i] * p->weight[i] * (margin > 0 ? e : 1) / (1 + e);
@@ -47,14 +47,14 @@ static double evaluate(const struct problem *p, const double *theta, double *gra
 	return loss;
 }
 
-/* The last HISTORY steps s and gradient changes y; entry i lies at i % HISTORY. */
+/* The last HISTORY steps s and gradient changes y; entry i is at i % HISTORY. */
 struct history {
 	double *s, *y; // [HISTORY][n]
 	double rho[HISTORY];
 	size_t count;
 };
 
-/* Two-loop recursion: direction = -H gradient. */
+/* direction = -H gradient, by L-BFGS's two-loop recursion. */
 static void direction_of(const struct history *h, const double *gradient, size_t n, double *direction)
 {
 	double alpha[HISTORY];
@@ -97,7 +97,8 @@ static void remember(struct history *h, const double *theta, const double *next,
 	h->count++;
 }
 
-/* Halves the step until the objective falls as far as its slope promises; false at the rounding floor. */
+/* Halves the step until the objective falls enough for its slope (Armijo's condition). Returns false if no step does,
+ * as near the minimum, where rounding decides. */
 static bool line_search(const struct problem *p, const double *theta, const double *direction, double slope,
 	double *loss, double *next, double *next_gradient)
 {
@@ -149,7 +150,7 @@ static void standardise(struct problem *p, const struct tt_logistic *data)
 			double x = data->x[i * data->stride + j] - p->mean[j];
 			squares += x * x;
 		}
-		/* A feature that does not vary says nothing, and must not be divided by next to nothing. */
+		/* A feature that does not vary is left out, rather than divided by almost nothing. */
 		double sd = sqrt(squares / (double)p->n);
 		p->sd[j] = sd > 1e-6 * (1 + fabs(p->mean[j])) ? sd : 0;
 		for (size_t i = 0; i < p->n; i++)
@@ -171,14 +172,14 @@ static int weigh(struct problem *p, const struct tt_logistic *data, struct tt_er
 	return TT_OK;
 }
 
-/* Back to the features as they are: w.(x - mean) / sd + b. */
+/* Converts the weights to the features as given: theta.(x - mean) / sd + bias = w.x + b. */
 static int fold(const struct problem *p, const double *theta, float *w, float *b, struct tt_error *err)
 {
 	double bias = theta[p->d];
 	for (size_t j = 0; j < p->d; j++) {
 		double weight = p->sd[j] > 0 ? theta[j] / p->sd[j] : 0;
 		w[j] = (float)weight;
-		/* With the rounded weight, so that the mean maps exactly where the fit put it. */
+		/* With the weight rounded to f32, so that the mean of the features gives the logit of the fit. */
 		bias -= (double)w[j] * p->mean[j];
 		if (!isfinite(w[j]))
 			return tt_fail(err, TT_ERR_FORMAT, "a probe's weight is not finite");

@@ -8,14 +8,15 @@
 #include "base/tt_error.h"
 
 struct tt_logistic {
-	const float *x;    // [n][stride] rows, the first d numbers of each
+	const float *x;    // [n][stride] rows, of which the first d numbers are the features
 	const bool *label; // [n]
 	size_t n, d, stride;
-	double l2; /* times the sum of squares of the weights on the standardised features, beside the mean loss */
+	double l2; /* objective: mean loss + l2 * the sum of squares of the weights on standardised features */
 };
 
-/* Fits p = sigmoid(w.x + b) on the features as they are: inside, each is standardised to mean 0 and deviation 1 and both
- * labels weigh the same, whatever their numbers. Deterministic. *loss, which may be NULL, gets the final objective. */
+/* Fits p = sigmoid(w.x + b); w [d] and b apply to the features as given. For the fit, each feature is standardised to
+ * mean 0 and deviation 1, and both labels get the same weight, however many rows they have. Deterministic. *loss (may
+ * be NULL) gets the final objective. */
 int tt_logistic_fit(const struct tt_logistic *data, float *w, float *b, double *loss, struct tt_error *err);
 
 #endif

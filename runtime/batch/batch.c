@@ -1,4 +1,4 @@
-/* tt_batch: rows in, rows out in the same order, as many in flight as keep the engine full. */
+/* tt_batch: answers rows and writes them in the order of the input, with as many in flight as keep the engine full. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,8 +15,9 @@
 #include "runtime/engine/outputs.h"
 #include "runtime/engine/pump.h"
 
-/* Rows between the oldest that is not written and the newest that was begun, and as many requests, by the engine's batch: a
- * long row holds up the writing of those behind it, but the engine stays full until the window is. */
+/* The window in multiples of the engine's batch: how many rows there may be from the oldest unwritten one to the newest
+ * one begun, and how many requests. A row that takes long delays the writing of the rows after it, but the engine stays
+ * full until the window is full. */
 enum { WINDOW_BATCHES = 4 };
 
 struct batch {
@@ -24,11 +25,11 @@ struct batch {
 	struct tt_journal journal;
 	struct tt_lines lines;
 	struct tt_ids_seen ids;
-	struct tt_input input; /* the line in hand */
-	size_t next_case;      /* of the sweep, for that line */
+	struct tt_input input; /* the present line */
+	size_t next_case;      /* the next case of the sweep for that line */
 	bool has_input, at_end;
-	uint64_t n_lines;    /* that are not blank, in the whole input */
-	uint64_t n_begun;    /* rows that were begun, in this run or before */
+	uint64_t n_lines;    /* lines of the whole input that are not blank */
+	uint64_t n_begun;    /* rows that were begun, in this run or earlier */
 	struct tt_row *rows; // [window] a ring: row i is in rows[i % window]
 	uint64_t window;
 	struct tt_batch_report *report;
@@ -42,8 +43,8 @@ void tt_batch_options_default(struct tt_batch_options *options)
 
 /* ---- The job */
 
-/* A file that is written may be none of those that are read, nor another one that is written. engine: NULL where there
- * is none yet, so that its model and policies cannot be looked at. */
+/* Refuses to write a file that is read, or one file in two roles. engine may be NULL, if there is none yet; then the
+ * files of its model and policies are not checked. */
 static int check_paths(struct tt_engine *engine, const struct tt_batch_options *o, struct tt_error *err)
 {
 	struct tt_buffer log = {0};
@@ -98,7 +99,7 @@ static uint64_t rows_per_line(const struct batch *b)
 
 /* ---- Rows */
 
-/* The next line to work on; its rows are begun from case next_case on. */
+/* Goes on to the next line of the input. */
 static int next_input(struct batch *b, struct tt_error *err)
 {
 	bool found;
@@ -114,7 +115,7 @@ static int next_input(struct batch *b, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Passes over the rows that are written. Their lines are read all the same: a later one may have the same id. */
+/* Skips the rows that are written already, but reads their lines, since a later line may have the same id. */
 static int skip_written(struct batch *b, struct tt_error *err)
 {
 	uint64_t lines = b->journal.n_rows / rows_per_line(b);
@@ -144,7 +145,7 @@ static int write_rows(struct batch *b, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Begins the next row of the line in hand, or goes on to the next line. */
+/* Begins the next row of the present line or, if it has no more, goes on to the next line. */
 static int begin_row(struct batch *b, struct tt_error *err)
 {
 	if (!b->has_input || b->next_case == rows_per_line(b))
@@ -164,7 +165,7 @@ static struct tt_row *row_to_submit(const struct batch *b)
 	return row && !row->done && row->n_submitted < row->n_choices ? row : NULL;
 }
 
-/* The next request: of the newest row while it has more, then of the next one while the window has room. */
+/* The next request is the newest row's, if that has more, else that of a new row, if the window has room. */
 static int next_request(void *user, struct tt_request **out, struct tt_error *err)
 {
 	struct batch *b = user;
@@ -172,7 +173,7 @@ static int next_request(void *user, struct tt_request **out, struct tt_error *er
 		struct tt_row *row = row_to_submit(b);
 		if (row) {
 			TT_TRY(tt_row_submit(row, out, &b->job, &b->input, err));
-			TT_TRY(write_rows(b, err)); /* where the engine refused it */
+			TT_TRY(write_rows(b, err)); /* if the engine refused the row, it is done */
 		} else if (b->at_end || b->n_begun - b->journal.n_rows == b->window) {
 			return TT_OK;
 		} else {
@@ -182,7 +183,8 @@ static int next_request(void *user, struct tt_request **out, struct tt_error *er
 	return TT_OK;
 }
 
-/* Requests come in order, and rows without any are done at once: it is of the oldest row that is not done. */
+/* The request belongs to the oldest row that is not written: requests are taken in order, and rows without requests are
+ * done at once. */
 static int take_request(void *user, struct tt_request *request, struct tt_error *err)
 {
 	struct batch *b = user;
@@ -225,7 +227,7 @@ static void note_where(const struct batch *b)
 				 "the same bytes");
 	if (!o->note || b->journal.n_rows == 0 || b->journal.n_rows >= total)
 		return;
-	snprintf(text, sizeof text, "going on behind %llu of %llu rows", (unsigned long long)b->journal.n_rows,
+	snprintf(text, sizeof text, "going on after %llu of %llu rows", (unsigned long long)b->journal.n_rows,
 		(unsigned long long)total);
 	o->note(o->user, text);
 }
@@ -259,7 +261,7 @@ static int run(struct batch *b, struct tt_error *err)
 	int status = skip_written(b, err);
 	if (status == TT_OK)
 		status = answer_rows(b, err);
-	/* What is written is kept, whatever happened; the first error is the one to tell. */
+	/* Rows that are written are kept, whatever happened; of two errors the first is reported. */
 	int synced = tt_journal_sync(&b->journal, status == TT_OK ? err : NULL);
 	b->report->n_rows = b->journal.n_rows;
 	b->report->n_errors = b->journal.n_errors;

@@ -13,8 +13,8 @@
 
 /* ---- The job */
 
-/* What the model says to 16 fixed tokens, as a digest: other weights, another cache type and another processor that
- * rounds otherwise show in it, and their answers would not continue these. */
+/* A digest of the log-probabilities that the model gives 16 fixed tokens. It differs if the weights, the cache type or
+ * the rounding of the processor do; with any of these the answers would not continue the earlier ones. */
 static int probe_engine(char out[65], struct tt_engine *engine, struct tt_error *err)
 {
 	int32_t ids[16];
@@ -36,7 +36,7 @@ static int probe_engine(char out[65], struct tt_engine *engine, struct tt_error 
 	return status;
 }
 
-/* What the tokenizer and the chat template make of a fixed conversation; "" without a template. */
+/* A digest of the ids that the tokenizer and the chat template make of a fixed conversation; "" without a template. */
 static int probe_text(char out[65], const struct tt_text *text, struct tt_error *err)
 {
 	static const char messages[] =
@@ -54,7 +54,7 @@ static int probe_text(char out[65], const struct tt_text *text, struct tt_error 
 	return status;
 }
 
-/* A new object under key; borrowed. */
+/* Adds a new object under key; *out is borrowed. */
 static int add_object(json_t *parent, const char *key, json_t **out, struct tt_error *err)
 {
 	*out = json_object();
@@ -141,7 +141,8 @@ int tt_batch_describe(json_t **out, const struct tt_batch_job *job, const char *
 
 /* ---- Two jobs */
 
-/* What a difference is called. after: the place in this table of something that explains it, which is then said alone. */
+/* The names of the differences. after: the index in this table of a fact that explains this one, or -1; if that differs
+ * too, only that is reported. */
 static const struct {
 	const char *group, *key, *name;
 	int after;
@@ -168,7 +169,8 @@ static const struct {
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };
 
-/* The cache's type, the device and its mode change the model's answer as other weights do. */
+/* Whether another difference explains this one. The model's answer also changes with the cache's type, device and
+ * mode. */
 static bool explained(const bool differs[N_FACTS], int fact)
 {
 	bool is_probe = !strcmp(facts[fact].key, "probe");
@@ -187,7 +189,7 @@ static const json_t *value_of(const json_t *job, const char *group, const char *
 	return json_object_get(group ? json_object_get(job, group) : job, key);
 }
 
-/* A digest by its beginning, a text by its first 60 bytes. */
+/* Adds the beginning of a digest, or the first 60 bytes of another value. */
 static int add_value(struct tt_buffer *out, const json_t *value, struct tt_error *err)
 {
 	const char *text = json_string_value(value);
@@ -215,7 +217,7 @@ static int add_difference(
 	return tt_buffer_print(out, err, " here)");
 }
 
-/* Policies that one of the two lacks or has otherwise. */
+/* Adds the policies of now that earlier does not have or, unless missing_only, has differently. */
 static int add_policies(
 	struct tt_buffer *out, const json_t *earlier, const json_t *now, bool missing_only, struct tt_error *err)
 {
@@ -256,9 +258,8 @@ int tt_batch_compare(const json_t *earlier, const json_t *job, const char *outpu
 	int status = list_differences(&text, earlier, job, err);
 	if (status == TT_OK)
 		status = tt_fail(err, TT_ERR_MISMATCH,
-			"%s is another job's, which differs in %.*s%s; nothing was changed. Give it as it was there to "
-			"go on, "
-			"or name another output; --restart throws those rows away",
+			"%s is another job's, which differs in %.*s%s; nothing was changed. Give it as it was there "
+			"to go on, or name another output; --restart throws those rows away",
 			output, text.len > 240 ? 240 : (int)text.len, text.len ? text.data : "what it records",
 			text.len > 240 ? "..." : "");
 	tt_buffer_free(&text);

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "base/sha256.h"
 
-/* The slot that holds the key, or the empty one where it belongs. The keys are digests: evenly spread. */
+/* The slot that holds the key, or the empty one where it belongs. Keys are digests, so they serve as their own hash. */
 static size_t find(const struct tt_ids_seen *ids, uint64_t key)
 {
 	size_t slot = (size_t)key & (ids->capacity - 1);

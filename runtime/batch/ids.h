@@ -1,5 +1,6 @@
-/* The custom_ids that were seen, so that a second one is refused: by 64 bits of their SHA-256, which no million ids share
- * by accident. Memory is bounded: ids behind the first million are held against those, but not against each other. */
+/* The custom_ids that were seen, so that a repeated one is refused. They are kept as 64 bits of their SHA-256, which
+ * two of a million ids do not share by accident. Memory is bounded: only the first million ids are kept, so later ids
+ * are compared with those, but not with each other. */
 #ifndef RUNTIME_BATCH_IDS_H
 #define RUNTIME_BATCH_IDS_H
 
@@ -16,7 +17,7 @@ struct tt_ids_seen {
 	size_t capacity, n;
 };
 
-/* *earlier: it was there already. */
+/* Sets *earlier to whether the id was there already, and adds it if there is room. */
 int tt_ids_seen_add(struct tt_ids_seen *ids, const char *id, bool *earlier, struct tt_error *err);
 void tt_ids_seen_free(struct tt_ids_seen *ids);
 

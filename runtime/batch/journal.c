@@ -19,7 +19,8 @@ enum { SYNC_SECONDS = 1 };
 
 /* ---- Opening */
 
-/* Nothing of a file that no journal speaks of is overwritten, and nothing is made beside one that cannot be written. */
+/* Called for a file that no journal names. It must not be overwritten, and if it is no regular file, nothing may be
+ * made beside it either. */
 static int refuse_stranger(const char *path, struct tt_error *err)
 {
 	struct stat status;
@@ -33,8 +34,8 @@ static int refuse_stranger(const char *path, struct tt_error *err)
 	return TT_OK;
 }
 
-/* A file that holds something is an earlier run's when its first row is, or when the journal names it and no row can
- * have been on disk. */
+/* Refuses a file with content that is not an earlier run's. It is that run's if its first row is the journal's, or if
+ * the journal names it and no row was forced to disk yet. */
 static int refuse_other_file(
 	const struct tt_journal *j, const struct tt_append_log *f, bool named, struct tt_error *err)
 {
@@ -59,11 +60,11 @@ static int failed_write(struct tt_journal *j, const struct tt_append_log *f, str
 	int reason = errno;
 	cut_all(j, NULL);
 	return tt_fail(err, TT_ERR_IO,
-		"%s: cannot write: %s; %llu rows are kept, and a run like this one goes on behind them", f->path,
+		"%s: cannot write: %s; %llu rows are kept, and a run like this one goes on after them", f->path,
 		strerror(reason), (unsigned long long)j->n_rows);
 }
 
-/* JSON without its closing brace: tt_seal adds that. */
+/* Prints the first line without its closing brace, which tt_seal adds. */
 static int print_head(struct tt_buffer *line, const struct tt_journal *j, const json_t *job, struct tt_error *err)
 {
 	char telemetry[65];
@@ -77,7 +78,7 @@ static int print_head(struct tt_buffer *line, const struct tt_journal *j, const 
 	return status;
 }
 
-/* The first line of a new journal. The job is on disk before any row is. */
+/* Writes the first line of a new journal, and forces it to disk before any row is written. */
 static int begin_job(struct tt_journal *j, const json_t *job, struct tt_error *err)
 {
 	struct tt_buffer line = {0};
@@ -92,7 +93,7 @@ static int begin_job(struct tt_journal *j, const json_t *job, struct tt_error *e
 	return status;
 }
 
-/* The earlier run's files are emptied before its journal is: it speaks for them until they are. */
+/* Empties the earlier run's files, and its journal last: until then it shows that the files are that run's. */
 static int start_over(struct tt_journal *j, struct tt_error *err)
 {
 	j->output.end = j->telemetry.end = j->log.end = 0;
@@ -100,21 +101,19 @@ static int start_over(struct tt_journal *j, struct tt_error *err)
 	return cut_all(j, err);
 }
 
-/* Whether this job goes on behind the rows that were found. */
+/* Whether this job may go on after the rows that were found. */
 static int check_rows(const struct tt_journal *j, const struct tt_journal_found *found, struct tt_error *err)
 {
 	if (j->n_synced <= j->n_rows)
-		return TT_OK; /* what is not whole was never on disk, and is made again */
+		return TT_OK; /* rows that are not complete had not been forced to disk, and are made again */
 	if (found->damaged)
 		return tt_fail(err, TT_ERR_FORMAT,
-			"%s: line %llu is damaged; nothing was changed. The rows of %s may be whole: move both away, "
-			"and "
-			"keep them",
+			"%s: line %llu is damaged; nothing was changed. The rows of %s may be whole: "
+			"move both away, and keep them",
 			j->log.path, (unsigned long long)found->damaged, j->output.path);
 	return tt_fail(err, TT_ERR_MISMATCH,
-		"row %llu of %s is no longer what was written there; nothing was changed. Put the file back as it was, "
-		"or "
-		"move it and %s away",
+		"row %llu of %s is no longer what was written there; nothing was changed. "
+		"Put the file back as it was, or move it and %s away",
 		(unsigned long long)j->n_rows + 1, found->changed ? found->changed : j->output.path, j->log.path);
 }
 
@@ -129,7 +128,7 @@ static int check_found(struct tt_journal *j, const struct tt_journal_found *foun
 		TT_TRY(tt_batch_compare(found->job, job, j->output.path, err));
 		TT_TRY(check_rows(j, found, err));
 	}
-	/* A row of which only the telemetry is not whole shows that the output is the job's. */
+	/* If only the telemetry of a row is not complete, its output is, which shows that the output is the job's. */
 	if (!found->changed || found->changed != j->telemetry.path)
 		TT_TRY(refuse_other_file(j, &j->output, true, err));
 	return refuse_other_file(j, &j->telemetry, found->names_telemetry, err);
@@ -142,7 +141,7 @@ static int lock(const struct tt_journal *j, struct tt_error *err)
 	return TT_OK;
 }
 
-/* What is there is looked at before anything is made. */
+/* Checks the files that exist, and locks the journal, before anything is changed. */
 static int look(struct tt_journal *j, const json_t *job, bool restart, bool *begins, struct tt_error *err)
 {
 	struct tt_journal_found found = {0};
@@ -210,7 +209,7 @@ static int describe(struct tt_buffer *record, const struct tt_journal *j, const 
 	return tt_buffer_print(record, err, "%s", is_error ? ",\"error\":true" : "");
 }
 
-/* All three or none: the ends are where they were when one fails, and the files are cut to them. */
+/* Appends to all three files or to none: if a write fails, the ends stay, and the files are cut there. */
 static int append(struct tt_journal *j, const struct tt_buffer *line, const struct tt_buffer *telemetry,
 	const struct tt_buffer *record, struct tt_error *err)
 {

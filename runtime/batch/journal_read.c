@@ -10,7 +10,7 @@
 #include "base/sha256.h"
 #include "runtime/batch/lines.h"
 
-/* Every journal begins so, of whatever format. */
+/* How a journal of any format begins. */
 static const char beginning[] = "{\"trimtab.batch\":";
 
 int tt_journal_name_telemetry(char out[65], const struct tt_journal *journal, struct tt_error *err)
@@ -34,7 +34,7 @@ static int no_journal(const struct tt_journal *j, struct tt_error *err)
 		j->log.path);
 }
 
-/* The rows may all be good, so nothing here may lead to their loss. */
+/* The rows may all be good, so the message must not make a user delete them. */
 static int damaged_head(const struct tt_journal *j, struct tt_error *err)
 {
 	return tt_fail(err, TT_ERR_FORMAT,
@@ -68,7 +68,7 @@ static int read_head(
 	if (lines->too_long || memcmp(line->data, beginning, n) != 0)
 		return no_journal(j, err);
 	if (!lines->ended) {
-		/* The run died before its job was on disk, so before any row. */
+		/* The run died before its job was on disk, and so before it wrote a row. */
 		uint64_t size;
 		TT_TRY(tt_append_log_open(&j->output, false, err));
 		TT_TRY(tt_append_log_size(&j->output, &size, err));
@@ -79,9 +79,8 @@ static int read_head(
 	json_int_t format = json_integer_value(json_object_get(head, "trimtab.batch"));
 	if (status == TT_OK && format == 1 && !json_object_get(head, "check"))
 		status = tt_fail(err, TT_ERR_FORMAT,
-			"%s: begun by an older trimtab, whose journals this one does not read; nothing was changed. Go "
-			"on "
-			"with that one, or move it and %s away",
+			"%s: begun by an older trimtab, whose journals this one does not read; nothing was changed. "
+			"Go on with that one, or move it and %s away",
 			j->log.path, j->output.path);
 	else if (status != TT_OK || !sealed || format != TT_JOURNAL_FORMAT)
 		status = damaged_head(j, err);
@@ -94,8 +93,8 @@ static int read_head(
 
 /* ---- Rows */
 
-/* Are the bytes from the file's end to the record's what they were? *end then gets the record's. A file that is
- * shorter, or a record that says nothing sensible, is a no. */
+/* Whether the file's bytes from f->end to the end that the record gives are those that were written; *end is set to the
+ * record's. False if the file is shorter or the record makes no sense. */
 static bool is_whole(const struct tt_append_log *f, const json_t *record, const char *end_key, const char *sha_key,
 	uint64_t *end, struct tt_buffer *scratch)
 {
@@ -111,7 +110,7 @@ static bool is_whole(const struct tt_append_log *f, const json_t *record, const 
 	       tt_sha256(actual, scratch->data, scratch->len, NULL) == TT_OK && !strcmp(actual, expected);
 }
 
-/* Takes the record of the next row; NULL, or the file whose bytes are not those of the record. */
+/* Takes the next row if it is as its record says. Returns NULL, or the path of the file whose bytes differ. */
 static const char *take_row(struct tt_journal *j, const json_t *record, struct tt_buffer *scratch)
 {
 	uint64_t output_end = 0, telemetry_end = 0;
@@ -126,8 +125,8 @@ static const char *take_row(struct tt_journal *j, const json_t *record, struct t
 	return NULL;
 }
 
-/* A line after the first. Rows are taken while they and their records are whole; behind the first that is not, only
- * how far the disk had got is of interest. */
+/* Reads a line after the first. Rows are taken as long as they and their records are what was written; after the first
+ * that is not, only the number of rows that were forced to disk matters. */
 static int take_line(struct tt_journal *j, struct tt_journal_found *found, const struct tt_lines *lines,
 	struct tt_buffer *scratch, struct tt_error *err)
 {

@@ -18,7 +18,7 @@ static bool is_blank(const struct tt_buffer *line)
 	return strspn(line->data, " \t\r") == line->len;
 }
 
-/* One line, blank or not; false when nothing is left. */
+/* Reads one line, blank or not; returns false if nothing is left. */
 static bool read_line(struct tt_lines *lines, int *status, struct tt_error *err)
 {
 	char chunk[4096];
@@ -50,7 +50,7 @@ static bool read_line(struct tt_lines *lines, int *status, struct tt_error *err)
 
 int tt_lines_next(struct tt_lines *lines, bool *found, struct tt_error *err)
 {
-	static const char mark[] = "\xEF\xBB\xBF"; /* what some editors put at the beginning of a file */
+	static const char mark[] = "\xEF\xBB\xBF"; /* the mark that some editors put at the beginning of a file */
 	int status;
 	while ((*found = read_line(lines, &status, err))) {
 		TT_TRY(status);

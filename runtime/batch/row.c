@@ -14,7 +14,7 @@ enum { MAX_CUSTOM_ID = 512 };
 
 /* ---- Input */
 
-/* What is wrong with a line, in the line. */
+/* Records in `in` what is wrong with the line. */
 static int bad_line(struct tt_input *in, const char *code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 static int bad_line(struct tt_input *in, const char *code, const char *format, ...)
@@ -37,7 +37,7 @@ static int digest_line(
 		status = tt_buffer_add(&text, lines->line.data, lines->line.len, err);
 	if (status == TT_OK)
 		status = tt_sha256(in->sha256, text.data, text.len, err);
-	/* The seed is from the line alone: rows keep their answers when lines before them come and go. */
+	/* The seed depends on the line alone, so rows keep their answers if lines before them are added or removed. */
 	text.len = 0;
 	if (status == TT_OK)
 		status = tt_buffer_print(&text, err, "%llu\n", (unsigned long long)job->options->seed);
@@ -53,7 +53,7 @@ static int digest_line(
 	return TT_OK;
 }
 
-/* The id of a row, which a later row may not have. */
+/* Takes the row's id, and refuses one that an earlier row has. */
 static int take_id(struct tt_input *in, const char *key, struct tt_ids_seen *ids, struct tt_error *err)
 {
 	const json_t *id = json_object_get(in->json, key);
@@ -68,7 +68,7 @@ static int take_id(struct tt_input *in, const char *key, struct tt_ids_seen *ids
 	return earlier ? bad_line(in, "duplicate_custom_id", "an earlier line has the same %s", key) : TT_OK;
 }
 
-/* {"id", "prompt"}: other keys are left alone. Becomes the body of a request. */
+/* Makes the body of a request from a row {"id", "prompt"}; other keys are ignored. */
 static int read_plain(struct tt_input *in, const struct tt_batch_job *job, struct tt_error *err)
 {
 	const json_t *prompt = json_object_get(in->json, "prompt");
@@ -127,7 +127,7 @@ static int read_line(struct tt_input *in, const struct tt_batch_job *job, const 
 	if (status == TT_ERR_MEMORY)
 		return tt_fail(err, status, "%s", reason.message);
 	if (status != TT_OK) {
-		/* The parser counts lines within the line. */
+		/* The message begins with a line number, which the parser counts within this line. */
 		const char *where = strstr(reason.message, "column");
 		return bad_line(in, "invalid_json_line", "not valid JSON: %s", where ? where : reason.message);
 	}
@@ -160,7 +160,7 @@ void tt_input_free(struct tt_input *input)
 
 /* ---- Output */
 
-/* Takes json. */
+/* Writes the row's line, and drops json. */
 static int finish(struct tt_row *row, json_t *json, struct tt_error *err)
 {
 	char *text = NULL;
@@ -171,7 +171,7 @@ static int finish(struct tt_row *row, json_t *json, struct tt_error *err)
 	return status;
 }
 
-/* Text from a message, which may have been cut inside a character. */
+/* A message as JSON. The message may have been cut inside a character; then its bytes that are not ASCII become '?'. */
 static json_t *message_json(uint64_t line, const char *message)
 {
 	char text[sizeof((struct tt_error *)0)->message + 32];
@@ -195,7 +195,7 @@ static int finish_badly(
 		err);
 }
 
-/* Is it the row that is at fault? Anything else stops the job, since trying again may go well. */
+/* Whether the error is the row's fault. Any other error stops the job, since another try may succeed. */
 static bool is_rows_fault(int code)
 {
 	return code == TT_ERR_ARGUMENT || code == TT_ERR_FORMAT || code == TT_ERR_UNSUPPORTED || code == TT_ERR_LIMIT ||
@@ -240,7 +240,7 @@ static int prepare(struct tt_row *row, const struct tt_batch_job *job, const str
 	return TT_OK;
 }
 
-/* Its requests and prompt, which may be large; the finished lines stay. */
+/* Frees the requests and the prompt, which may be large; the finished lines stay. */
 static void release(struct tt_row *row)
 {
 	for (uint32_t i = 0; i < row->n_choices; i++)
@@ -251,7 +251,7 @@ static void release(struct tt_row *row)
 	tt_api_request_free(&row->body);
 }
 
-/* The row's last line, where the row is at fault. */
+/* Ends the row with a line that says why, if the row is at fault; otherwise returns the error. */
 static int refuse(struct tt_row *row, const struct tt_input *input, int status, const struct tt_error *reason,
 	struct tt_error *err)
 {
@@ -283,7 +283,8 @@ int tt_row_submit(struct tt_row *row, struct tt_request **request, const struct 
 	row->n_submitted += status == TT_OK;
 	if (status == TT_OK || i == 0)
 		return status == TT_OK ? TT_OK : refuse(row, input, status, &reason, err);
-	return tt_fail(err, status, "%s", reason.message); /* nothing in the row: choices differ by the seed alone */
+	/* Not the row's fault, since its choices differ in the seed only and the first was accepted. */
+	return tt_fail(err, status, "%s", reason.message);
 }
 
 static int write_telemetry(struct tt_row *row, const struct tt_batch_job *job, struct tt_error *err)

@@ -1,5 +1,5 @@
-/* Lines of a journal that show whether they are what was written: each ends in a checksum of itself and of what it
- * comes after. */
+/* Seals the lines of a journal, so that it shows if they are not what was written: each ends in a checksum of itself
+ * and of the line to which it is chained. */
 #ifndef RUNTIME_BATCH_SEAL_H
 #define RUNTIME_BATCH_SEAL_H
 
@@ -7,11 +7,12 @@
 
 enum { TT_SEAL = 16 }; /* hexadecimal digits */
 
-/* Ends line, a JSON object without its closing brace, with "check", the brace and a newline. check is the SHA-256 of
- * before (the check of the line that this one comes after, or "") and the line so far, and goes to check as well. */
+/* Ends line, a JSON object without its closing brace, with the key "check", the brace and a newline. The checksum is
+ * the beginning of the SHA-256 of before (the checksum of the line to which this one is chained, or "") and the line so
+ * far. It is also written to check. */
 int tt_seal(struct tt_buffer *line, const char *before, char check[TT_SEAL + 1], struct tt_error *err);
 
-/* Is a line, without its newline, what was sealed? check then gets what it says. */
+/* Whether a line, without its newline, is what was sealed. If so, check is set to its checksum. */
 bool tt_sealed(const char *line, size_t n, const char *before, char check[TT_SEAL + 1]);
 
 #endif

@@ -1,4 +1,4 @@
-/* The sweep: every row under each of these policies at each of these scales. */
+/* The sweep: every row is answered under each of some policies at each of some scales. */
 #ifndef RUNTIME_BATCH_SWEEP_H
 #define RUNTIME_BATCH_SWEEP_H
 
@@ -7,13 +7,13 @@
 enum { TT_MAX_BATCH_POLICIES = 256, TT_MAX_SWEEP = 1024 };
 
 struct tt_sweep_case {
-	size_t policy; /* index */
+	size_t policy; /* index into the options' policies */
 	float scale;
-	char *suffix; /* "#NAME@SCALE", the scale as it was written */
+	char *suffix; /* "#NAME@SCALE", with the scale as the user wrote it */
 };
 
 struct tt_sweep {
-	struct tt_sweep_case *cases; // [n], scales within names; none without a sweep
+	struct tt_sweep_case *cases; // [n] all scales of the first name, then of the second ...; NULL without a sweep
 	size_t n;
 };
 

@@ -5,7 +5,7 @@
 
 #include "base/fail.h"
 
-/* The part of a line that is the same for every token: one policy's. */
+/* One policy's part of a line that is the same for every token. */
 struct steer {
 	struct tt_decision decision;
 	struct tt_buffer weights; /* "[...]" */
@@ -16,7 +16,7 @@ static int add_number(struct tt_buffer *out, double value, struct tt_error *err)
 	return isfinite(value) ? tt_buffer_print(out, err, "%.9g", value) : tt_buffer_print(out, err, "null");
 }
 
-/* "[a,b]" of every step-th value; NULL values are zeros. */
+/* Prints every step-th value as "[a,b]"; zeros if values is NULL. */
 static int add_list(struct tt_buffer *out, const float *values, uint32_t n, uint32_t step, struct tt_error *err)
 {
 	for (uint32_t i = 0; i < n; i++) {

@@ -1,4 +1,4 @@
-/* capture: every logit, every block's output and every coefficient of one sequence, as a safetensors file. */
+/* tt_capture: writes all logits, block outputs and coefficients of one sequence into a safetensors file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@ static int run(struct tt_request **out, struct tt_engine *engine, const int32_t 
 	return tt_request_wait(*out, err);
 }
 
-/* coef [T][L]: the sum over the policies of what steered each token. */
+/* coef [n_ids][n_layers]: for each token, the sum of the policies' coefficients that acted on it. */
 static void sum_coefficients(const struct tt_request *request, float *coef, size_t n_ids, uint32_t n_layers)
 {
 	for (uint32_t i = 0; i < request->options.n_steering; i++)

@@ -1,4 +1,4 @@
-/* What a step gave, to the requests it was for: tokens, hidden states, norms, scores, logits, telemetry. */
+/* Hands a step's results to the requests that were in it: tokens, hidden states, norms, scores, logits, telemetry. */
 #include "runtime/engine/collect.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "runtime/text/text.h"
 #include "weights/model.h"
 
-/* The captured rows that a request keeps, to its own store. */
+/* Copies the captured rows that the request keeps. */
 static void store_hidden(
 	struct tt_request *r, const struct tt_planned *p, const struct tt_step_plan *step, const float *captured)
 {
@@ -30,8 +30,8 @@ static void store_hidden(
 	}
 }
 
-/* A prompt that may yet run again, steered, has nothing to tell. */
-static bool open_decision(const struct tt_sequence *q)
+/* Whether the prompt may still run again, steered; until then telemetry says nothing about it. */
+static bool may_run_again(const struct tt_sequence *q)
 {
 	for (uint32_t i = 0; !q->decided && i < q->n_policies; i++)
 		if (q->policies[i].when != TT_WHEN_GENERATION)
@@ -47,8 +47,9 @@ static bool acted_on(const struct tt_sequence *q, size_t position, uint32_t n_la
 	return false;
 }
 
-/* The norms at a position: the step's, or 0 where nothing acted. A step that decides and steers measures all tokens that the
- * policies may act on, also where the decision is that they do not; had the prompt come in chunks, it would not. */
+/* The norms at a position: those of the step, or 0 if nothing acted there. The check is needed because a step that
+ * decides and steers measures all tokens that the policies may act on, even if they then do not act; had the prompt run
+ * in chunks, these tokens would not be measured, and reports must not depend on that. */
 static const float *norms_at(
 	const struct tt_request *r, const struct tt_planned *p, const float *norms, size_t position)
 {
@@ -59,7 +60,7 @@ static const float *norms_at(
 	return norms + (position - p->position) * 2 * n_layers;
 }
 
-/* What was reported of a position stays, though it may run again after a pre-emption. */
+/* A position may run again after a pre-emption; what was reported for it stays. */
 static void store_norms(struct tt_request *r, const struct tt_planned *p, const float *norms)
 {
 	size_t row = 2 * (size_t)r->engine->model->config.n_layers, reported = r->sequence.n_reported;
@@ -67,8 +68,9 @@ static void store_norms(struct tt_request *r, const struct tt_planned *p, const 
 		memcpy(r->norms + position * row, norms_at(r, p, norms, position), row * sizeof(float));
 }
 
-/* Once for each position, in order. What ran before the decision is reported after it: it ran unsteered, so its norms are 0. */
-static void tell(struct tt_request *r, const struct tt_planned *p, const float *norms)
+/* Calls the telemetry callback once for each position, in order. Positions that ran before the decision are reported
+ * after it; they ran unsteered, so their norms are 0. */
+static void report_telemetry(struct tt_request *r, const struct tt_planned *p, const float *norms)
 {
 	const struct tt_sequence *q = &r->sequence;
 	uint32_t n_layers = r->engine->model->config.n_layers;
@@ -77,8 +79,8 @@ static void tell(struct tt_request *r, const struct tt_planned *p, const float *
 	struct tt_telemetry t = {.n_steering = q->n_policies, .decisions = decisions, .coef = coef};
 	for (uint32_t i = 0; i < q->n_policies; i++)
 		tt_request_decision(r, i, &decisions[i]);
-	while (r->n_told < p->valid && q->place != TT_NOWHERE) {
-		t.position = r->n_told++;
+	while (r->n_telemetry < p->valid && q->place != TT_NOWHERE) {
+		t.position = r->n_telemetry++;
 		t.token = q->tokens[t.position];
 		t.norms = norms_at(r, p, norms, t.position);
 		for (uint32_t i = 0; i < q->n_policies; i++) {
@@ -102,8 +104,8 @@ static void ran(
 	store_hidden(r, p, step, results->captured);
 	if (r->norms)
 		store_norms(r, p, norms);
-	if (r->options.telemetry && !open_decision(p->sequence))
-		tell(r, p, norms);
+	if (r->options.telemetry && !may_run_again(p->sequence))
+		report_telemetry(r, p, norms);
 }
 
 static bool stops_at(const struct tt_request *r, int32_t token)
@@ -153,11 +155,11 @@ static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t
 		r->options.notify(r->options.user, r);
 }
 
-/* For tt_engine_next. */
-static void list(struct tt_engine *engine, struct tt_request *r)
+/* Appends the request to the list from which tt_engine_next takes. */
+static void list_finished(struct tt_engine *engine, struct tt_request *r)
 {
-	r->before = engine->last_finished;
-	*(r->before ? &r->before->behind : &engine->first_finished) = r;
+	r->previous = engine->last_finished;
+	*(r->previous ? &r->previous->next : &engine->first_finished) = r;
 	engine->last_finished = r;
 }
 
@@ -172,7 +174,7 @@ static void finished(void *user, struct tt_sequence *q)
 	}
 	tt_stop_strings_finish(&r->reply);
 	if (!r->own)
-		list(engine, r);
+		list_finished(engine, r);
 	pthread_cond_broadcast(&engine->changed);
 	if (r->options.notify)
 		r->options.notify(r->options.user, r);

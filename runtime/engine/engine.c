@@ -19,11 +19,12 @@
 _Static_assert((int)TT_MAX_STACK == (int)TT_STACK, "policies on one request");
 
 enum {
-	DEFAULT_CONTEXT = 8192, /* of a model made for more: KV pages are memory */
+	DEFAULT_CONTEXT = 8192, /* at most, even if the model allows more, since KV pages take memory */
 	MAX_BATCH = 4096,
 	MAX_STEP_TOKENS = 1 << 16,
 	MAX_THREADS = 1024,
-	MIN_SAMPLES = 64, /* rows of logits a step may make, so that scoring a prompt takes few steps */
+	MIN_SAMPLES =
+		64, /* a step may make at least so many rows of logits, so that scoring a prompt takes few steps */
 };
 
 void tt_free(void *memory)
@@ -42,7 +43,8 @@ void tt_engine_options_default(struct tt_engine_options *options)
 		*options = (struct tt_engine_options){.device = "auto", .max_batch = 32, .max_step_tokens = 512};
 }
 
-/* With longrope as much as its short factors are for: those serve short texts better, and transformers takes them there. */
+/* A model with longrope gets the context that its short factors are made for: these serve short texts better, and
+ * transformers uses them there. */
 static uint32_t default_context(const struct tt_config *config)
 {
 	uint32_t n = config->context_length < DEFAULT_CONTEXT ? config->context_length : DEFAULT_CONTEXT;
@@ -145,8 +147,8 @@ static void close_state(struct tt_engine *e)
 		b->release(b, all[i]);
 }
 
-/* What a policy must agree on to steer this model: all that shapes the residual stream and the tokens. The architecture by GGUF's
- * name, which is all that a GGUF file knows of it. */
+/* A policy can steer this model if it was made for the same fingerprint, which covers everything that shapes the
+ * residual stream and the tokens. The architecture has its GGUF name here, since a GGUF file knows no other. */
 static int make_fingerprint(struct tt_engine *e, struct tt_error *err)
 {
 	const struct tt_config *c = &e->model->config;
@@ -165,10 +167,19 @@ static void add_eos(struct tt_engine *e, int32_t id)
 		e->eos[e->n_eos++] = id;
 }
 
-static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
+static void collect_eos(struct tt_engine *e)
 {
 	const struct tt_config *c = &e->model->config;
 	const struct tt_tokenizer *tokenizer = tt_text_tokenizer(e->text);
+	for (uint32_t i = 0; i < c->n_eos; i++)
+		add_eos(e, c->eos[i]);
+	if (tokenizer)
+		add_eos(e, tt_tokenizer_eos(tokenizer));
+}
+
+/* Sets name, the last part of the path without slashes after it, and path. */
+static int set_names(struct tt_engine *e, const char *path, struct tt_error *err)
+{
 	size_t n = strlen(path);
 	while (n > 1 && path[n - 1] == '/')
 		n--;
@@ -176,12 +187,13 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 	while (start > path && start[-1] != '/')
 		start--;
 	TT_TRY(tt_copy_string(&e->name, start, (size_t)(path + n - start), err));
-	TT_TRY(tt_file_resolve(&e->path, path, err));
-	TT_TRY(make_fingerprint(e, err));
-	for (uint32_t i = 0; i < c->n_eos; i++)
-		add_eos(e, c->eos[i]);
-	if (tokenizer)
-		add_eos(e, tt_tokenizer_eos(tokenizer));
+	return tt_file_resolve(&e->path, path, err);
+}
+
+/* Must be last: it points to the name and the fingerprint. */
+static void fill_info(struct tt_engine *e)
+{
+	const struct tt_config *c = &e->model->config;
 	e->info = (struct tt_model_info){
 		.architecture = tt_arch_name(c->arch),
 		.name = e->name,
@@ -204,7 +216,6 @@ static int describe(struct tt_engine *e, const char *path, struct tt_error *err)
 		.fingerprint = e->fingerprint,
 		.weights_digest = e->model->weights_digest,
 	};
-	return TT_OK;
 }
 
 static int open_scheduler(struct tt_engine *e, struct tt_error *err)
@@ -238,7 +249,11 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 	TT_TRY(tt_kv_memory_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
 	TT_TRY(open_state(e, err));
 	TT_TRY(open_scheduler(e, err));
-	return describe(e, path, err);
+	TT_TRY(set_names(e, path, err));
+	TT_TRY(make_fingerprint(e, err));
+	collect_eos(e);
+	fill_info(e);
+	return TT_OK;
 }
 
 int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const char *model_path,

@@ -1,4 +1,27 @@
-/* The engine, as the files of this folder share it. What each of them offers the others is in its own header. */
+/* The engine, as the files of this folder share it. What each of them offers the others is in its own header.
+ *
+ * Threads and locks, for all of runtime/engine:
+ *
+ *   lock    guards the engine, its scheduler and its requests. It is recursive, because callbacks run under it and may
+ *           call the public functions, which take it again.
+ *   launch  is held from when a step is planned until it is queued on the device. The kill switch takes it, to wait
+ *           for a launch under way.
+ *
+ * Order: lock before launch. A thread that holds launch without lock (it is in tt_forward_submit) does not take lock;
+ * the kill switch takes launch alone or, in a callback, under lock.
+ *
+ * Only one thread steps at a time: the engine's own after tt_engine_start, else the caller of tt_engine_step.
+ * `stepping` refuses a second one. That thread gives lock up while it launches a step and while it waits for one, and
+ * still uses the backend, state, kv and the steps in flight. So these belong to the thread that steps: others reach
+ * them only through tt_on_owner, between two calls of tt_step_once.
+ *
+ * With lock held: tt_scheduler_* and its hooks, tt_policy_slot, tt_policy_slots_sweep, tt_request_unlist, tt_step_due,
+ * and what tt_on_owner runs. Held exactly once, since they give it up for a while and waiting releases one level only:
+ * tt_engine_advance. Not held, since they step or wait: tt_step_once, tt_step_drain, tt_on_owner, tt_pump_run.
+ *
+ * The callbacks of a request run with lock held, on the thread that steps; notify also on a thread that cancels. They
+ * may submit, cancel, read requests and use the kill switch. They must not wait: where the thread that steps would wait
+ * for itself (a step, tt_request_wait, tt_engine_next, tt_engine_stop) an error is returned instead. */
 #ifndef RUNTIME_ENGINE_ENGINE_H
 #define RUNTIME_ENGINE_ENGINE_H
 
@@ -12,7 +35,7 @@
 #include "runtime/trimtab.h"
 #include "weights/model.h"
 
-/* Work for the thread that owns the model, which waits for it. */
+/* Work that another thread hands to the engine's own thread and waits for (tt_on_owner). */
 struct tt_owner_call {
 	int (*run)(struct tt_engine *engine, void *argument, struct tt_error *err);
 	void *argument;
@@ -29,33 +52,33 @@ struct tt_engine {
 	struct tt_backend *backend;
 	struct tt_error device_note; /* why "auto" is not a GPU */
 	struct tt_model_info info;
-	char *name, *path, *fingerprint; /* path: what the model was opened by */
-	int32_t eos[TT_MAX_EOS + 1];     /* the configuration's and the tokenizer's */
+	char *name, *path, *fingerprint; /* path: the resolved path of the model */
+	int32_t eos[TT_MAX_EOS + 1];     // [n_eos] the configuration's end tokens and the tokenizer's
 	uint32_t n_eos;
 
 	struct tt_forward_state state;
 	struct tt_kv_memory kv;
 	struct tt_loaded_policy *policies; // [TT_MAX_SLOTS]
-	uint32_t n_removed;                /* that are still loaded */
+	uint32_t n_removed;                /* policies that were removed and are still loaded, since steps use them */
 	struct tt_scheduler scheduler;
-	double seconds;                                    /* inside steps */
+	double seconds;                                    /* time spent inside steps */
 	struct tt_device_counters counters;                /* the backend's, as of the last step */
-	struct tt_request *first_finished, *last_finished; /* that tt_engine_next has not given out */
+	struct tt_request *first_finished, *last_finished; /* the list of those tt_engine_next has not given out */
 
-	/* lock holds all of the above, and requests, but while a step is launched or waited for. Recursive: callbacks may
-	 * call back. launch holds a launch, so that the kill switch can wait for it; where both are taken, lock is first. */
-	pthread_mutex_t lock, launch;
-	pthread_cond_t changed; /* there is work, or something has come of it */
-	atomic_bool killed;
-	bool synchronised, started, stopping, stepping; /* synchronised: lock and so on exist */
-	pthread_t owner;                                /* of the model, once started */
-	pthread_t stepper;                              /* while stepping */
-	struct tt_owner_call *jobs;
-	struct tt_error failure; /* of the first step that failed on it */
+	pthread_mutex_t lock, launch; /* see above */
+	pthread_cond_t changed;       /* broadcast when there is new work, and when a step or a call is done */
+	atomic_bool killed;           /* the kill switch is on */
+	bool synchronised;            /* lock, launch and changed exist */
+	bool started, stopping;       /* the engine has its own thread; it is being ended */
+	bool stepping;                /* a step is under way */
+	pthread_t stepper;            /* who steps, while stepping */
+	pthread_t owner;              /* the engine's own thread, once started */
+	struct tt_owner_call *owner_calls;
+	struct tt_error failure; /* the first step that failed on the engine's own thread; cleared by the next start */
 };
 
-/* tt_engine_open on an opened backend, which the engine takes over, also where it fails; NULL: the
- * options' device. */
+/* tt_engine_open on a backend that is open already. The engine takes the backend over, and closes it even if this
+ * fails. backend NULL: the device that the options name. */
 int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const char *model_path,
 	const struct tt_engine_options *options, struct tt_error *err);
 

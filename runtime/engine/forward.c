@@ -2,7 +2,7 @@
 
 #include "base/fail.h"
 
-/* Where a step's ops write: not all steps fill norms, and some capture more rows than come with the other results. */
+/* Where a step's operations write. Some fill no norms; some capture more rows than fit beside the other results. */
 static struct tt_results outputs_of(const struct tt_forward_state *s, const struct tt_step_plan *step)
 {
 	struct tt_results outputs = s->outputs;
@@ -13,7 +13,8 @@ static struct tt_results outputs_of(const struct tt_forward_state *s, const stru
 	return outputs;
 }
 
-/* Gates run right behind the last layer they observe, so that later layers of the same pass are steered by them. */
+/* Runs the gates whose last observed layer this is. They run right after it, so that they can steer the later layers of
+ * the same pass. */
 static int control(struct tt_forward_state *s, const struct tt_step_plan *step, int32_t layer,
 	const struct tt_results *outputs, struct tt_error *err)
 {
@@ -29,14 +30,16 @@ static int control(struct tt_forward_state *s, const struct tt_step_plan *step, 
 		err);
 }
 
-/* Of a prompt, mostly its last token: a 30th of SmolLM2's prefill, a 16th of a 1B model's. Norms are told of every token. */
+/* Whether the last layer leaves out the tokens that give no sample, which is all of a prompt but its last token as a
+ * rule. That saves a 30th of SmolLM2's prefill, a 16th of a 1B model's. Not if norms are reported, since those are for
+ * all tokens. */
 static bool narrows(const struct tt_forward_state *s, const struct tt_step_plan *step, uint32_t l)
 {
 	return l + 1 == s->model->config.n_layers && s->backend->narrow && !(step->wants & TT_WANT_NORMS) &&
 	       step->n_samples < step->n_tokens;
 }
 
-/* *of is replaced where the last layer narrows it. */
+/* One block. In the last layer, *of may be replaced by a plan with the sampled tokens only. */
 static int block(struct tt_forward_state *s, const struct tt_kv_pages *kv, const struct tt_step_plan **of, uint32_t l,
 	const struct tt_results *outputs, struct tt_error *err)
 {
@@ -88,7 +91,7 @@ static int ops(struct tt_forward_state *s, const struct tt_kv_pages *kv, const s
 		TT_TRY(block(s, kv, &step, l, outputs, err));
 	if (step->n_samples == 0)
 		return TT_OK;
-	/* final norm and logits, only of the rows that sample or are scored */
+	/* final norm and logits, only for the rows that sample or are scored */
 	TT_TRY(b->logits(
 		b, &(struct tt_logits_args){&m->config, step, m->output_norm, &m->output, h, outputs->logits}, err));
 	return b->sample(b, &(struct tt_sample_args){&m->config, step, outputs->logits, outputs->samples}, err);

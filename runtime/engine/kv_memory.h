@@ -1,4 +1,4 @@
-/* The KV pages of an engine: their memory. Which of them are free is the scheduler's affair (pages.h). */
+/* The memory of an engine's KV pages. Which of them are free, the scheduler knows (page_pool.h). */
 #ifndef RUNTIME_ENGINE_KV_MEMORY_H
 #define RUNTIME_ENGINE_KV_MEMORY_H
 
@@ -9,7 +9,7 @@ struct tt_kv_memory {
 	size_t n_bytes;
 };
 
-/* Pages for at least n_positions positions. */
+/* Allocates pages for at least n_positions positions. Call tt_kv_memory_close even if this fails. */
 int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const struct tt_config *config,
 	uint32_t n_positions, enum tt_kv_type type, struct tt_error *err);
 void tt_kv_memory_close(struct tt_kv_memory *kv, struct tt_backend *backend);

@@ -1,4 +1,4 @@
-/* An engine's steps: each is planned, launched and, when it is over, handed out. */
+/* An engine's steps: each is planned, launched and, when the device has run it, collected. */
 #include "runtime/engine/loop.h"
 
 #include "base/clock.h"
@@ -8,7 +8,7 @@
 #include "runtime/engine/thread.h"
 #include "weights/model.h"
 
-/* Room for more captured rows than come with the other results is made when a step first has them. */
+/* Makes room for captured rows, when a step first has more of them than the block of the other results holds. */
 static int grow_state(struct tt_engine *engine, uint32_t n_captures, struct tt_error *err)
 {
 	struct tt_forward_state *s = &engine->state;
@@ -34,8 +34,8 @@ static int restore_rows(struct tt_engine *engine, const struct tt_scheduled_step
 	return TT_OK;
 }
 
-/* Plans under the lock, and takes the launch's before it gives the lock back: the kill switch that comes in between waits
- * for this launch. */
+/* Plans a step. lock and launch are held: launch from before `killed` is read until the step is launched, so that a
+ * kill switch that comes after the read waits for this launch. */
 static int prepare(struct tt_engine *engine, const struct tt_scheduled_step **plan, struct tt_error *err)
 {
 	engine->scheduler.killed = atomic_load(&engine->killed);
@@ -51,7 +51,8 @@ static uint64_t n_in_flight(const struct tt_engine *engine)
 	return engine->scheduler.n_planned - engine->scheduler.n_collected;
 }
 
-/* Whether nothing runs, nor will, though some wait. Under the lock, or a request submitted since would pass for one that cannot run. */
+/* Whether requests wait although nothing runs and nothing will. The lock must be held since the step was planned: a
+ * request that was submitted afterwards would be taken for one that cannot run. */
 static bool is_stuck(const struct tt_engine *engine, const struct tt_scheduled_step *plan)
 {
 	return plan->step->n_tokens == 0 && n_in_flight(engine) == 0 && tt_step_due(engine);
@@ -90,15 +91,15 @@ static int finish_down_to(struct tt_engine *engine, uint32_t n, struct tt_error 
 	return TT_OK;
 }
 
-/* A step that wants captured rows or logits is over before the next begins; so is the last one when nothing follows. */
+/* A step that captures rows or keeps logits ends before the next begins; so do all steps when there is no next one. */
 static int step(struct tt_engine *engine, struct tt_error *err)
 {
 	const struct tt_scheduled_step *plan = NULL;
 	TT_TRY(begin(engine, &plan, err));
-	bool ahead = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
+	bool may_overlap = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
 	uint32_t in_flight =
 		engine->backend->in_flight < TT_MAX_IN_FLIGHT ? engine->backend->in_flight : TT_MAX_IN_FLIGHT;
-	return finish_down_to(engine, ahead ? in_flight - 1 : 0, err);
+	return finish_down_to(engine, may_overlap ? in_flight - 1 : 0, err);
 }
 
 /* The lock is held, once, but while the step runs. */
@@ -115,15 +116,16 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 	if (status != TT_OK) {
 		struct tt_results dropped;
 		while (tt_forward_wait(&engine->state, &dropped, NULL) == TT_OK)
-			; /* what was begun before the failure */
+			; /* drop the results of steps that were begun before the failure */
 		tt_scheduler_abandon(&engine->scheduler);
 	}
 	tt_policy_slots_sweep(engine);
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
 	if (engine->backend->counters)
-		engine->counters = *engine->backend->counters; /* the backend's own change while a step is launched */
-	pthread_cond_broadcast(&engine->changed);              /* another thread may step now */
+		/* A copy, since the backend's own counters change while a step is launched, without the lock. */
+		engine->counters = *engine->backend->counters;
+	pthread_cond_broadcast(&engine->changed); /* another thread may step now */
 	return status;
 }
 

@@ -1,4 +1,4 @@
-/* Files that an engine reads, which nothing may write over. */
+/* Keeps a command from overwriting files that the engine reads. */
 #include "runtime/engine/outputs.h"
 
 #include <stdlib.h>
@@ -19,13 +19,13 @@ int tt_engine_check_outputs(struct tt_engine *engine, const struct tt_file_use *
 	for (size_t i = 0; i < n_reads; i++)
 		all[n++] = reads[i];
 	all[n++] = (struct tt_file_use){engine->path, "the model"};
-	tt_lock(engine); /* or a policy might be removed, and freed, meanwhile */
+	tt_lock(engine); /* otherwise a policy might be removed and freed meanwhile */
 	for (size_t i = 0; i < TT_MAX_SLOTS; i++)
 		if (engine->policies[i].policy && engine->policies[i].policy->path)
 			all[n++] = (struct tt_file_use){engine->policies[i].policy->path, "a policy"};
 	int status = tt_check_outputs(all, n, writes, n_writes, err);
 	tt_unlock(engine);
-	/* An index may call a model's shards anything. */
+	/* The shards of a model need no check by name: an index may name them anything, but they are all mapped. */
 	for (size_t i = 0; i < n_writes && status == TT_OK; i++)
 		if (writes[i].path && tt_file_is_mapped(writes[i].path))
 			status = tt_fail(err, TT_ERR_ARGUMENT, "%s would be both the model and %s", writes[i].path,

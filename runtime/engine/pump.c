@@ -8,16 +8,16 @@
 #include "runtime/engine/request.h"
 #include "runtime/engine/thread.h"
 
-/* Of tt_pump_all: twice the engine's usual batch, so that the next ones are ready when a batch ends, and kept states stay
- * bounded. */
+/* The window of tt_pump_all: twice the engine's default batch, so that the next requests are ready when some end, while
+ * the memory for kept hidden states stays bounded. */
 enum { WINDOW = 64 };
 
-/* Requests [n_taken, n_submitted) of a run; request i lies at i % window. */
+/* Requests [n_taken, n_submitted) of a run are in flight; request i is at requests[i % window]. */
 struct flow {
 	const struct tt_pump *pump;
 	struct tt_request **requests; // [window]
 	size_t n_taken, n_submitted;
-	size_t n_running; /* not finished, as of the last submission */
+	size_t n_running; /* requests that were not finished at the last submission */
 };
 
 static struct tt_request *request_at(const struct flow *f, size_t i)
@@ -52,8 +52,9 @@ static int submit_some(struct flow *f, struct tt_error *err)
 	return TT_OK;
 }
 
-/* A step, or the wait for one. Not when some have finished since the last submission: others may go in their place. */
-static int come_forward(struct flow *f, struct tt_error *err)
+/* Steps the engine, or waits for it; but not if a request has finished since the last submission, since others may be
+ * submitted in its place first. */
+static int advance(struct flow *f, struct tt_error *err)
 {
 	struct tt_engine *engine = f->pump->engine;
 	int status = TT_OK;
@@ -72,7 +73,7 @@ static int take_some(struct flow *f, struct tt_error *err)
 		if (finish == TT_RUNNING)
 			return TT_OK;
 		if (finish == TT_FINISH_FAILED)
-			return tt_request_wait(request, err); /* gives the engine's error */
+			return tt_request_wait(request, err); /* returns the engine's error */
 		f->n_taken++;
 		TT_TRY(f->pump->take(f->pump->user, request, err));
 	}
@@ -87,7 +88,7 @@ static int run(struct flow *f, struct tt_error *err)
 		TT_TRY(submit_some(f, err));
 		if (f->n_taken == f->n_submitted)
 			return TT_OK;
-		TT_TRY(come_forward(f, err));
+		TT_TRY(advance(f, err));
 		TT_TRY(take_some(f, err));
 	}
 }

@@ -1,6 +1,7 @@
-/* Requests through an engine in order: submitted within a window, stepped or waited for, taken when finished. What fit, eval and
- * batch are made of. It works the same whether the caller steps the engine or the engine has a thread of its own, and
- * several may run on one started engine at once: each waits for and takes its own requests alone. */
+/* Runs many requests through an engine: submits them, at most a window of them at a time, steps the engine or waits for
+ * it, and takes the finished ones in order. Fit, eval and batch are built on it. It works the same whether the caller
+ * steps the engine or the engine has its own thread, and several pumps may run on one started engine at once: each
+ * waits for and takes only its own requests. */
 #ifndef RUNTIME_ENGINE_PUMP_H
 #define RUNTIME_ENGINE_PUMP_H
 
@@ -9,23 +10,24 @@
 struct tt_pump {
 	struct tt_engine *engine;
 	size_t window;      /* requests that are submitted and not taken, at most */
-	size_t max_running; /* of these, requests that are not finished, at most; 0: the whole window */
+	size_t max_running; /* requests among these that are not finished, at most; 0: the whole window */
 
-	/* Submits the next request, with tt_request_submit_own. *out comes as NULL and stays so when there is none now: it is
-	 * asked again after every step, and when none is in flight either, all is done. */
+	/* Submits the next request, with tt_request_submit_own. *out is NULL before the call and stays NULL if there is
+	 * no request now. It is called again after every step; if it has none and none is in flight, the run ends. */
 	int (*next)(void *user, struct tt_request **out, struct tt_error *err);
-	/* A finished request, in the order of submission; it is the taker's to free from here on, also when it fails. */
+	/* Gets each finished request, in the order of submission, and owns it from then on, also if it fails. */
 	int (*take)(void *user, struct tt_request *request, struct tt_error *err);
-	/* Before every step, or wait for one: may look at requests in flight, cancel them, or end all with an error. NULL: none. */
+	/* Called before every step or wait. It may look at requests in flight, cancel them, or end the run with an
+	 * error. May be NULL. */
 	int (*tick)(void *user, struct tt_error *err);
 	void *user;
 };
 
-/* Runs until there is no more. What is in flight when a callback or the engine fails is cancelled and freed. Requests that
- * a failed step ended give the engine's error and are not taken. */
+/* Runs until there are no more requests. If a callback or the engine fails, requests in flight are cancelled and freed.
+ * If a step fails, the requests that it ended are not taken, and its error is returned. The lock is not held. */
 int tt_pump_run(const struct tt_pump *pump, struct tt_error *err);
 
-/* Where a long job stands. One stage may take several tt_pump_all calls. */
+/* The progress of a long job. One stage may take several tt_pump_all calls. */
 struct tt_progress {
 	tt_progress_fn fn; /* or NULL */
 	void *user;
@@ -35,13 +37,13 @@ struct tt_progress {
 
 /* Begins a stage and reports it. */
 int tt_progress_begin(struct tt_progress *progress, const char *stage, uint64_t total, struct tt_error *err);
-/* One unit more. TT_ERR_LIMIT when the caller wants to stop. */
+/* Reports that one more unit is done. Returns TT_ERR_LIMIT if the callback asks to stop. */
 int tt_progress_step(struct tt_progress *progress, struct tt_error *err);
 
-/* Takes what it wants from finished request `index`, which is freed after it. */
+/* Reads finished request `index`, which is freed afterwards. */
 typedef int (*tt_take_fn)(void *user, size_t index, struct tt_request *request, struct tt_error *err);
 
-/* Runs n requests, a window of them in flight, and hands them to take in their own order, so that sums over them do not
+/* Runs n requests with a fixed window and hands them to take in the order of options, so that sums over them do not
  * depend on how they were batched. */
 int tt_pump_all(struct tt_engine *engine, const struct tt_request_options *options, size_t n, tt_take_fn take,
 	void *user, struct tt_progress *progress, struct tt_error *err);

@@ -1,4 +1,4 @@
-/* Requests: what may be asked, what is kept of the answer, how it is handed out. */
+/* Requests: checks what is asked, allocates what is kept of the answer, and hands it out. */
 #include "runtime/engine/request.h"
 
 #include <math.h>
@@ -117,16 +117,16 @@ static void resolve_policy(struct tt_request *r, uint32_t i)
 	if (p->when != TT_WHEN_GENERATION && tt_policy_band(policy, &first, &last) && first < q->first_steered)
 		q->first_steered = first;
 	memcpy(r->weights + (size_t)i * policy->n_layers, policy->weights, policy->n_layers * sizeof(float));
-	q->known &= !tt_gate_of(policy->gate)->observes;
+	q->coef_known_at_start &= !tt_gate_of(policy->gate)->observes;
 }
 
-/* Where no gate reads anything s is 1, so the coefficients are known, and pages can be shared, before the control op has
- * run. */
-static void foresee(struct tt_request *r)
+/* If no gate reads a hidden state, s is 1, so the coefficients are known and pages can be shared before the control
+ * operation has run. */
+static void fill_known_coefficients(struct tt_request *r)
 {
 	struct tt_sequence *q = &r->sequence;
 	uint32_t n_layers = r->engine->model->config.n_layers;
-	for (uint32_t i = 0; q->known && i < q->n_policies; i++) {
+	for (uint32_t i = 0; q->coef_known_at_start && i < q->n_policies; i++) {
 		const struct tt_policy *policy = r->options.steering[i].policy;
 		float *coef = q->coef + (size_t)i * n_layers;
 		for (uint32_t l = 0; l < n_layers; l++)
@@ -135,16 +135,16 @@ static void foresee(struct tt_request *r)
 	}
 }
 
-/* When, slots, and the layers that decide whether one pass is enough. The lock is held. */
+/* Fills in the sequence's policies, and the layers by which tt_sequence_same_pass decides. The lock is held. */
 static int resolve_steering(struct tt_request *r, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;
 	TT_TRY(tt_request_check_steering(r->engine, o->steering, o->n_steering, o->when, err));
 	TT_TRY(tt_alloc(&r->weights, o->n_steering, r->engine->model->config.n_layers * sizeof(float), err));
-	r->sequence.known = true;
+	r->sequence.coef_known_at_start = true;
 	for (uint32_t i = 0; i < o->n_steering; i++)
 		resolve_policy(r, i);
-	foresee(r);
+	fill_known_coefficients(r);
 	return TT_OK;
 }
 
@@ -251,7 +251,7 @@ static int check(const struct tt_engine *engine, const struct tt_request_options
 	return TT_OK;
 }
 
-/* The policies are those that are loaded now: each is pinned until the request is finished. */
+/* The request uses the policies that are loaded now; n_users keeps each loaded until the request is finished. */
 static int enqueue(struct tt_request *r, struct tt_error *err)
 {
 	struct tt_engine *engine = r->engine;
@@ -314,11 +314,11 @@ void tt_request_cancel(struct tt_request *r)
 void tt_request_unlist(struct tt_request *r)
 {
 	struct tt_engine *engine = r->engine;
-	if (!r->before && engine->first_finished != r)
+	if (!r->previous && engine->first_finished != r)
 		return;
-	*(r->before ? &r->before->behind : &engine->first_finished) = r->behind;
-	*(r->behind ? &r->behind->before : &engine->last_finished) = r->before;
-	r->before = r->behind = NULL;
+	*(r->previous ? &r->previous->next : &engine->first_finished) = r->next;
+	*(r->next ? &r->next->previous : &engine->last_finished) = r->previous;
+	r->previous = r->next = NULL;
 }
 
 void tt_request_free(struct tt_request *r)
@@ -345,7 +345,7 @@ bool tt_request_is_eos(const struct tt_engine *engine, int32_t id)
 enum tt_finish tt_request_finish(const struct tt_request *request)
 {
 	if (!request)
-		return TT_FINISH_FAILED; /* not TT_RUNNING: nobody is to wait for it */
+		return TT_FINISH_FAILED; /* not TT_RUNNING, or the caller might wait for it to change */
 	tt_lock(request->engine);
 	enum tt_finish finish = request->sequence.place == TT_NOWHERE ? request->sequence.finish : TT_RUNNING;
 	tt_unlock(request->engine);

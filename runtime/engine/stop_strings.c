@@ -26,7 +26,7 @@ void tt_stop_strings_close(struct tt_stop_strings *reply)
 	tt_buffer_free(&reply->text);
 }
 
-/* The first stop string that ends behind `from`, by where it begins. */
+/* Sets limit to the beginning of the first stop string that ends after `from`, if there is one. */
 static bool find_stop(struct tt_stop_strings *reply, size_t from)
 {
 	for (size_t i = 0; i < reply->n_stops; i++) {
@@ -38,7 +38,7 @@ static bool find_stop(struct tt_stop_strings *reply, size_t from)
 	return reply->limit != SIZE_MAX;
 }
 
-/* Bytes at the end of the text that begin some stop string. */
+/* How many bytes at the end of the text are the beginning of some stop string. */
 static size_t n_held(const struct tt_stop_strings *reply)
 {
 	size_t held = 0;

@@ -1,4 +1,4 @@
-/* Who steps: the caller's thread, or one that the model owns; and those who wait for what comes of it. */
+/* Steps on the caller's thread or on the engine's own, and waiting for their results. */
 #include "runtime/engine/thread.h"
 
 #include <errno.h>
@@ -49,15 +49,15 @@ void tt_unlock(struct tt_engine *engine)
 	pthread_mutex_unlock(&engine->lock);
 }
 
-/* ---- The model's thread */
+/* ---- The engine's own thread */
 
-static void run_jobs(struct tt_engine *engine)
+static void run_owner_calls(struct tt_engine *engine)
 {
-	while (engine->jobs) {
-		struct tt_owner_call *job = engine->jobs;
-		engine->jobs = job->next;
-		job->status = job->run(engine, job->argument, job->err);
-		job->done = true;
+	while (engine->owner_calls) {
+		struct tt_owner_call *call = engine->owner_calls;
+		engine->owner_calls = call->next;
+		call->status = call->run(engine, call->argument, call->err);
+		call->done = true;
 		pthread_cond_broadcast(&engine->changed);
 	}
 }
@@ -71,7 +71,7 @@ static void fail_all(struct tt_engine *engine)
 		tt_scheduler_finish(s, s->running[0], TT_FINISH_FAILED);
 }
 
-/* One step, or the last results; the lock is held but while it runs. */
+/* Runs one step, or collects the last results. The lock is held before and after, and given up meanwhile. */
 static void serve_one(struct tt_engine *engine, int (*run)(struct tt_engine *, struct tt_error *))
 {
 	struct tt_error failure = {0};
@@ -90,15 +90,16 @@ static void *serve(void *argument)
 	struct tt_engine *engine = argument;
 	tt_lock(engine);
 	while (!engine->stopping) {
-		run_jobs(engine);
-		tt_policy_slots_sweep(engine); /* what was cancelled since the last step may have been the last user */
+		run_owner_calls(engine);
+		/* A request that was cancelled since the last step may have been the last user of a removed policy. */
+		tt_policy_slots_sweep(engine);
 		if (tt_step_due(engine))
 			serve_one(engine, tt_step_once);
 		else
 			pthread_cond_wait(&engine->changed, &engine->lock);
 	}
 	serve_one(engine, tt_step_drain);
-	run_jobs(engine);
+	run_owner_calls(engine);
 	tt_unlock(engine);
 	return NULL;
 }
@@ -127,7 +128,8 @@ static bool on_owner(const struct tt_engine *engine)
 	return !engine->started || pthread_equal(engine->owner, pthread_self());
 }
 
-/* One of those who stop it at once ends the thread; the others wait for that. The lock is held, but not meanwhile. */
+/* If several threads stop the engine at once, the first ends its thread and the others wait for that. The lock is held
+ * before and after, and given up meanwhile. */
 static void end_thread(struct tt_engine *engine)
 {
 	if (engine->stopping) {
@@ -163,22 +165,22 @@ int tt_engine_stop(struct tt_engine *engine, struct tt_error *err)
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
 	struct tt_error *err)
 {
-	struct tt_owner_call job = {.run = run, .argument = argument, .err = err}, **end = &engine->jobs;
+	struct tt_owner_call call = {.run = run, .argument = argument, .err = err}, **end = &engine->owner_calls;
 	tt_lock(engine);
 	while (engine->stopping && !on_owner(engine))
 		pthread_cond_wait(&engine->changed, &engine->lock);
 	if (on_owner(engine)) {
-		job.status = run(engine, argument, err);
+		call.status = run(engine, argument, err);
 	} else {
 		while (*end)
 			end = &(*end)->next;
-		*end = &job;
+		*end = &call;
 		pthread_cond_broadcast(&engine->changed);
-		while (!job.done)
+		while (!call.done)
 			pthread_cond_wait(&engine->changed, &engine->lock);
 	}
 	tt_unlock(engine);
-	return job.status;
+	return call.status;
 }
 
 /* ---- Stepping and waiting */
@@ -196,7 +198,7 @@ int tt_engine_step(struct tt_engine *engine, struct tt_error *err)
 
 size_t tt_engine_pending(const struct tt_engine *engine)
 {
-	struct tt_engine *e = (struct tt_engine *)(uintptr_t)engine; /* to lock it */
+	struct tt_engine *e = (struct tt_engine *)(uintptr_t)engine; /* not const, so that it can be locked */
 	if (!e)
 		return 0;
 	tt_lock(e);
@@ -249,7 +251,7 @@ int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error
 	return TT_OK;
 }
 
-/* What failed the step that ended a request; a start since then has forgotten it. */
+/* Returns the error of the step that ended a request, unless a tt_engine_start since then has cleared it. */
 static int fail_as_engine(const struct tt_engine *engine, struct tt_error *err)
 {
 	const struct tt_error *failure = &engine->failure;

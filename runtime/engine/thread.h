@@ -1,18 +1,21 @@
-/* The lock of an engine, and the thread of its own that it may have. */
+/* The lock of an engine, and its own thread, which it may have. The rules for both are in engine.h. */
 #ifndef RUNTIME_ENGINE_THREAD_H
 #define RUNTIME_ENGINE_THREAD_H
 
 #include "runtime/engine/engine.h"
 
+/* Creates the locks. */
 int tt_thread_open(struct tt_engine *engine, struct tt_error *err);
+/* Ends the engine's thread, if it has one, and destroys the locks. Does nothing if tt_thread_open failed. */
 void tt_thread_close(struct tt_engine *engine);
 void tt_lock(struct tt_engine *engine);
 void tt_unlock(struct tt_engine *engine);
-/* One step or, where the engine has its thread or another thread steps, the wait for something to change, until
- * deadline (of tt_now; 0: none). Those who wait while the engine's thread is ended go on so, one of them at a time
- * stepping. The lock is held, once. */
+/* Runs one step or, if the engine has its own thread or another thread steps, waits until something changes or the
+ * deadline comes (a time of tt_now; 0: none). When the engine's thread is ended, those who wait go on in this way, one
+ * of them at a time stepping. The lock is held, exactly once; it is given up meanwhile. */
 int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error *err);
-/* On the thread that owns the model, between two steps. */
+/* Calls run(engine, argument, err) between two steps, with the lock held: on the engine's own thread if it has one,
+ * else here. Returns its status when it is done. */
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
 	struct tt_error *err);
 

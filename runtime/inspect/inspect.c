@@ -1,4 +1,4 @@
-/* Inspect: what a file is and holds, as JSON, and what a policy would do to a model. */
+/* tt_inspect: describes a file as JSON, and what a policy would do to a model. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 #include "weights/gguf.h"
 #include "weights/safetensors.h"
 
-/* An engine that only looks: a few pages of KV are enough for one short prompt. The context is left to the engine: one
- * that was asked for here would be refused where the model's is shorter. */
+/* Opens an engine with few KV pages, which are enough for one short prompt. The context is left to the engine, since
+ * one given here would be refused if the model's is shorter. */
 static int open_engine(struct tt_engine **out, const char *model_path, struct tt_error *err)
 {
 	struct tt_engine_options options;
@@ -27,7 +27,7 @@ static int open_engine(struct tt_engine **out, const char *model_path, struct tt
 
 /* ---- Models ---- */
 
-/* What this build makes of the model, or why it does not run it. */
+/* Adds how this build runs the model, or why it cannot. */
 static int inspect_engine(json_t *report, const char *path, struct tt_error *err)
 {
 	struct tt_engine *engine = NULL;
@@ -74,7 +74,7 @@ static json_t *observed_layers(const struct tt_policy *p)
 	return list;
 }
 
-/* The form under the last word of its key: "bound" of trimtab.gate.bound. */
+/* Sets the form under the last word of its key: "bound" for trimtab.gate.bound. */
 static void set_form(json_t *object, const struct tt_policy_form *form, uint32_t index)
 {
 	if (form->key)
@@ -125,7 +125,8 @@ static int describe_policy(json_t *report, const struct tt_policy *p, struct tt_
 	return TT_OK;
 }
 
-/* Mean norm of h[l] over a short prompt's positions after the first, which many models give an outsized state. */
+/* The mean norm of h[l] over the positions of a short prompt, without the first, which in many models has an unusually
+ * large norm. */
 static int measure_stream(struct tt_engine *engine, double *norms, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
@@ -156,7 +157,8 @@ static int measure_stream(struct tt_engine *engine, double *norms, struct tt_err
 	return status;
 }
 
-/* For every steered layer its coefficient at scale 1 and s 1 (an mlp's layer weights taken as 1) and, for add, how long the push is beside the stream. */
+/* Adds for every steered layer its coefficient at scale 1 and s 1 (with an mlp's layer weights taken as 1) and, for
+ * add, the length of the push relative to the norm of the stream. */
 static int describe_effect(json_t *effect, const struct tt_policy *p, struct tt_engine *engine, struct tt_error *err)
 {
 	double *norms = NULL;
@@ -261,7 +263,7 @@ static int inspect_gguf(json_t *report, const char *path, struct tt_error *err)
 	return status == TT_OK && !vector ? inspect_engine(report, path, err) : status;
 }
 
-/* The first bytes tell what is asked; whether the rest keeps to it is the readers' business. */
+/* Decides by the first bytes which reader to use; the reader checks the rest. */
 static int inspect(json_t *report, const char *path, const char *model_path, struct tt_error *err)
 {
 	unsigned char head[4] = {0};

@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "weights/gguf.h"
 
-/* Adds what a GGUF file says of itself; *vector tells whether it is a control vector rather than a model. */
+/* Adds what a GGUF file says about itself; *vector is set if it is a control vector rather than a model. */
 int tt_inspect_gguf(json_t *report, const struct tt_gguf *file, bool *vector, struct tt_error *err);
 
 #endif

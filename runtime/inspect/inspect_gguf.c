@@ -1,4 +1,4 @@
-/* What a GGUF file says of itself: a model's tensors by type, or a control vector's directions. */
+/* Describes a GGUF file: a model's tensors by type, or a control vector's directions. */
 #include <math.h>
 #include <string.h>
 
@@ -24,7 +24,7 @@ static json_t *shape_of(const struct tt_gguf_tensor *t)
 	return shape;
 }
 
-/* The L2 norm of an f32 tensor, or null. */
+/* The L2 norm of an f32 tensor; null if it is not finite, and for other types. */
 static json_t *norm_of(const struct tt_gguf_tensor *t)
 {
 	double squares = 0;

@@ -1,4 +1,4 @@
-/* The policies that rows may name. */
+/* The policies that the rows of a batch may name. */
 #ifndef RUNTIME_OPENAI_POLICY_NAMES_H
 #define RUNTIME_OPENAI_POLICY_NAMES_H
 
@@ -7,7 +7,7 @@
 struct tt_named_policy {
 	const char *name; /* borrowed from the options */
 	struct tt_policy *policy;
-	char sha256[65]; /* of its file */
+	char sha256[65]; /* of the policy's file */
 };
 
 struct tt_named_policies {
@@ -18,9 +18,9 @@ struct tt_named_policies {
 /* Loads the files and adds them to the engine; a warning goes to options->note. */
 int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engine,
 	const struct tt_batch_options *options, struct tt_error *err);
-/* After their requests. */
+/* Removes the policies from the engine and frees them. The requests that use them must be freed before. */
 void tt_named_policies_free(struct tt_named_policies *policies, struct tt_engine *engine);
-/* NULL when there is none of that name. */
+/* The policy with this name, or NULL. */
 struct tt_policy *tt_named_policies_find(const struct tt_named_policies *policies, const char *name);
 
 #endif

@@ -10,11 +10,11 @@
 #include "base/memory.h"
 #include "base/sampling.h"
 
-/* How a key that is known is treated. */
+/* How a known key is treated. */
 enum treatment {
 	HONOURED,
-	LABEL, /* says nothing about the answer: accepted, not looked at */
-	OFF,   /* accepted where it asks for nothing: null, false, 0, "", an empty list or object */
+	LABEL, /* does not affect the answer: accepted and ignored */
+	OFF,   /* accepted only if it asks for nothing: null, false, 0, "", an empty list or object */
 };
 
 struct key {
@@ -23,7 +23,7 @@ struct key {
 };
 
 static const struct key common_keys[] = {
-	{"model", LABEL}, /* a batch is for one model, which the command names and every answer too */
+	{"model", LABEL}, /* a batch is for one model, which the command names; every answer says which */
 	{"max_tokens", HONOURED},
 	{"temperature", HONOURED},
 	{"top_p", HONOURED},
@@ -187,7 +187,7 @@ void tt_api_request_steer(struct tt_api_request *body, const struct tt_named_pol
 
 /* ---- Sampling */
 
-/* An integer of any sign; OpenAI's seed is one. */
+/* A seed may be negative, as in OpenAI's API. */
 static int parse_seed(uint64_t *out, const json_t *body, struct tt_error *err)
 {
 	const json_t *seed = json_object_get(body, "seed");
@@ -256,7 +256,7 @@ static int parse_sampling(struct tt_api_request *out, const json_t *body, struct
 	TT_TRY(tt_json_any_float(body, "temperature", &o->sampling.temperature, err));
 	TT_TRY(tt_json_any_float(body, "top_p", &o->sampling.top_p, err));
 	TT_TRY(tt_json_any_float(body, "min_p", &o->sampling.min_p, err));
-	if (!json_is_integer(top_k) || json_integer_value(top_k) != -1) /* vLLM's "off" */
+	if (!json_is_integer(top_k) || json_integer_value(top_k) != -1) /* -1 is vLLM's "off" */
 		TT_TRY(tt_json_u32(body, "top_k", 0, TT_MAX_TOP_K, &o->sampling.top_k, err));
 	TT_TRY(tt_sampling_check(&o->sampling, err));
 	TT_TRY(tt_json_bool(body, "ignore_eos", &o->ignore_eos, err));
@@ -272,7 +272,7 @@ static int parse_sampling(struct tt_api_request *out, const json_t *body, struct
 
 /* ---- Prompt */
 
-/* The text of a message's content: a string, or a list of parts that are all text. A new reference. */
+/* The text of a message's content, which is a string or a list of parts that are all text. *out is a new reference. */
 static int join_content(json_t **out, const json_t *content, size_t message, struct tt_error *err)
 {
 	struct tt_buffer text = {0};
@@ -292,7 +292,7 @@ static int join_content(json_t **out, const json_t *content, size_t message, str
 	return status != TT_OK || *out ? status : tt_fail(err, TT_ERR_MEMORY, "out of memory");
 }
 
-/* A message as templates know it. The role developer is what OpenAI now calls system. */
+/* A message in the form that templates know. OpenAI's role "developer" becomes "system", its older name. */
 static int clean_message(json_t *out, const json_t *message, size_t index, struct tt_error *err)
 {
 	static const char *const keys[] = {"role", "content", "name", "refusal", NULL};
@@ -368,7 +368,7 @@ static int encode_prompt(
 		TT_TEXT_BOS | TT_TEXT_SPECIAL, &out->ids, &out->options.n_ids, err);
 }
 
-/* Only text can be asked for. */
+/* The only response_format that can be asked for is text. */
 static int check_format(const json_t *body, struct tt_error *err)
 {
 	const json_t *format = json_object_get(body, "response_format");

@@ -15,7 +15,7 @@ static int no_memory(struct tt_error *err)
 	return tt_fail(err, TT_ERR_MEMORY, "out of memory");
 }
 
-/* Choice 0 has the body's seed, so that it is what `generate --seed` gives. */
+/* Choice 0 has the body's own seed, so that it equals the answer of `generate --seed`. */
 static uint64_t choice_seed(uint64_t seed, uint32_t index)
 {
 	return index == 0 ? seed : tt_hash_u64(seed ^ tt_hash_u64(index));
@@ -43,7 +43,7 @@ int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct 
 
 /* ---- Log-probabilities */
 
-/* A token as text; where its bytes are no whole code points, as OpenAI writes them: bytes:\xe2\x80. */
+/* A token as text. If its bytes are not whole code points, it is written as OpenAI does: bytes:\xe2\x80. */
 static json_t *piece_json(const char *piece, size_t n)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -110,7 +110,7 @@ static size_t count_code_points(const char *text, size_t n)
 	return count;
 }
 
-/* The likeliest tokens and the one that was chosen, by their text. */
+/* Adds the likeliest tokens and the chosen one, with their text as key. */
 static int add_completion_logprob(
 	struct tt_choice *choice, const struct tt_text *text, const struct tt_token *token, struct tt_error *err)
 {
@@ -190,7 +190,7 @@ json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_
 	return list;
 }
 
-/* OpenAI has a word for each but a full context, which is a length too. */
+/* OpenAI has a word for every reason but a full context, which is reported as "length" too. */
 static const char *finish_reason(const struct tt_request *request)
 {
 	return tt_request_finish(request) == TT_FINISH_STOP ? "stop" : "length";

@@ -1,4 +1,4 @@
-/* What comes of a request: its choices, and the body of OpenAI's response. */
+/* The answer to a request: its choices, and the body of OpenAI's response. */
 #ifndef RUNTIME_OPENAI_RESPONSE_H
 #define RUNTIME_OPENAI_RESPONSE_H
 
@@ -6,24 +6,26 @@
 #include "runtime/openai/request_body.h"
 
 struct tt_choice {
-	struct tt_request *request; /* once it is finished */
+	struct tt_request *request; /* NULL until it is finished */
 	struct tt_buffer text;
-	json_t *logprobs; /* as the endpoint reports them; NULL when nobody asked */
+	json_t *logprobs; /* in the endpoint's form; NULL if not asked for */
 	size_t offset;    /* code points of text so far */
 };
 
-/* Submits choice index of a body; trace: with norms. *request is the caller's. */
+/* Submits the request of choice `index` of a body. trace: with norms. The caller owns *request. */
 int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct tt_engine *engine,
 	const struct tt_api_request *body, uint32_t index, bool trace, struct tt_error *err);
-/* Takes over its request, which is finished, and takes its tokens. */
+/* Takes the tokens of the choice's request, which is finished and belongs to the choice from now on. */
 int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_api_request *body,
 	const struct tt_text *text, struct tt_error *err);
 void tt_choice_free(struct tt_choice *choice);
 
-/* What steered a request: a list with an entry for each policy, null where there is none. New; NULL without memory. */
+/* What steered a request: a list with an entry for each policy; null if no policy steers it. A new reference, or NULL
+ * if memory runs out. */
 json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers);
 
-/* The response's body, when every choice [body->n] is finished. id has no prefix yet. New. */
+/* Makes the body of the response from choices [body->n], all of which are finished. id is without the endpoint's
+ * prefix. *out is a new reference. */
 int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_api_request *body,
 	const struct tt_choice *choices, const char *id, int64_t created, struct tt_error *err);
 

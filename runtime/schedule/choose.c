@@ -2,7 +2,8 @@
 
 #include "runtime/schedule/prefix_cache.h"
 
-/* The gates of an undecided sequence run when its last prompt token does, or at once if they read nothing. */
+/* Whether the gates of the sequence run in a step that covers positions [first, end): gates that read hidden states run
+ * with the last prompt token, gates that read nothing run at once. */
 static bool decides_at(const struct tt_sequence *q, size_t first, size_t end)
 {
 	if (q->n_policies == 0 || q->decided)
@@ -16,7 +17,7 @@ bool tt_choose_one_pass(const struct tt_sequence *q, const struct tt_limits *lim
 	       q->n_prompt + limits->max_seqs <= limits->max_tokens;
 }
 
-/* As many pages as its next positions need and the pool has. */
+/* Takes the pages that its positions below end need, or as many as the pool has. */
 static void grow_pages(struct tt_page_pool *pool, struct tt_sequence *q, size_t end)
 {
 	while (q->n_pages < tt_pages_for(end)) {
@@ -33,8 +34,9 @@ static uint32_t wants_of(const struct tt_sequence *q, size_t position)
 	       (tt_sequence_keeps_logits(q, position) ? TT_WANT_LOGITS : 0u);
 }
 
-/* The plan and the sequence move on together: whoever looks at the sequence after this sees it as the step will leave it. */
-static void add(struct tt_scheduled_step *plan, struct tt_sequence *q, struct tt_planned p)
+/* Adds p to the plan and moves the sequence's progress on at the same time: code that looks at the sequence after this
+ * sees it as the step will leave it. */
+static void add_and_advance(struct tt_scheduled_step *plan, struct tt_sequence *q, struct tt_planned p)
 {
 	struct tt_step_plan *step = plan->step;
 	size_t end = p.position + p.n_tokens;
@@ -101,7 +103,8 @@ void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const stru
 		return;
 	if (killed)
 		tt_sequence_kill(q);
-	add(plan, q, p);
-	/* Only now: a page is offered with the keys of what the step writes, which add() has settled. */
+	add_and_advance(plan, q, p);
+	/* This must come last: a page is offered under the key of what the step writes, which add_and_advance
+	 * settles. */
 	tt_prefix_publish(q, pool);
 }

@@ -4,8 +4,8 @@
 
 #include "base/fail.h"
 
-/* The rows that steer the token at a position, in the order of the request's policies. What an undecided policy's row will
- * hold is known when the step is over: its coefficients may all be 0. */
+/* The coefficient rows that steer the token at a position, in the order of the request's policies. The row of a policy
+ * that is not decided yet is listed without knowing its coefficients, which the step computes; they may all be 0. */
 static void fill_rows(const struct tt_planned *p, size_t position, uint16_t rows[TT_STACK])
 {
 	const struct tt_sequence *q = p->sequence;

@@ -1,5 +1,5 @@
-/* The KV pages as a pool: which are free, which are in use by how many sequences, and which, full and keyed by what they
- * hold, may serve other sequences. What they hold is the kernels' affair. */
+/* The pool of KV pages: which pages are free, how many sequences use each of the others, and which full pages, found by
+ * a key of their content, may serve other sequences. The memory itself belongs to the backend. */
 #ifndef RUNTIME_SCHEDULE_PAGE_POOL_H
 #define RUNTIME_SCHEDULE_PAGE_POOL_H
 
@@ -9,8 +9,8 @@
 
 #include "kernels/step_plan.h"
 
-/* Names the content of a full page: all tokens up to its end and what steered each. 128 bits of SHA-256, so that no
- * prompt can be made that passes for another. */
+/* Names the content of a full page: all tokens up to its end, and what steered each. It is 128 bits of a SHA-256
+ * digest, so nobody can construct a prompt that passes for another. */
 struct tt_page_key {
 	uint64_t words[2];
 };
@@ -23,18 +23,19 @@ struct tt_page {
 	int32_t next_in_chain; /* of the index, -1 at the end */
 };
 
-/* A page is free (nothing in it), in use, or idle: keyed and unused, kept until nothing is free. */
+/* A page is free (holds nothing), in use, or idle. An idle page has a key and no user, and stays until no page is
+ * free. */
 struct tt_page_pool {
 	struct tt_page *pages; // [n_pages]
-	int32_t *free_pages;   // [n_pages] a stack: the page freed last is used next, while it is in the cache
+	int32_t *free_pages;   // [n_pages] a stack: the page freed last is used next, since the CPU's cache may hold it
 	uint32_t n_pages, n_free, n_idle;
 	int32_t oldest, newest; /* idle pages, by when they became idle */
-	int32_t *chains;        // [mask + 1] heads of the index, -1 for none
+	int32_t *chains;        // [mask + 1] the index's hash table: the first page of each chain, -1 for none
 	uint32_t mask;
-	bool shares; /* false: nothing is ever keyed */
+	bool shares; /* false: no page ever gets a key */
 };
 
-/* Whole pages for n positions. */
+/* The pages that n positions need. */
 static inline uint32_t tt_pages_for(size_t n_positions)
 {
 	return (uint32_t)((n_positions + TT_PAGE_TOKENS - 1) / TT_PAGE_TOKENS);
@@ -43,19 +44,20 @@ static inline uint32_t tt_pages_for(size_t n_positions)
 int tt_page_pool_open(struct tt_page_pool *pool, uint32_t n_pages, bool shares, struct tt_error *err);
 void tt_page_pool_close(struct tt_page_pool *pool);
 
-/* Pages that tt_page_take can give: free and idle ones. */
+/* How many pages tt_page_take can give: the free and the idle ones. */
 uint32_t tt_page_pool_available(const struct tt_page_pool *pool);
 
-/* A page with one user, or -1. Of the idle pages the oldest goes first. */
+/* Returns a page and makes the caller its one user, or returns -1. Free pages go first, then the page that has been
+ * idle longest, which loses its key. */
 int32_t tt_page_take(struct tt_page_pool *pool);
-/* One user less. */
+/* Removes one user. A page without users becomes idle if it has a key, free otherwise. */
 void tt_page_drop(struct tt_page_pool *pool, int32_t page);
 
-/* The page with this key, with one user more; -1 when there is none. */
+/* Returns the page with this key and adds a user to it; -1 if there is none. */
 int32_t tt_page_find(struct tt_page_pool *pool, const struct tt_page_key *key);
-/* Enters a page in use under its key, unless another page holds the same already. */
+/* Enters a page in use into the index under its key, unless another page has that key already. */
 void tt_page_publish(struct tt_page_pool *pool, int32_t page, const struct tt_page_key *key);
-/* Forgets every key: what the pages hold is no longer known. */
+/* Forgets every key, for when it is no longer known what the pages hold. Idle pages become free. */
 void tt_page_pool_forget(struct tt_page_pool *pool);
 
 #endif

@@ -5,15 +5,15 @@
 #include "base/sha256.h"
 #include "weights/config.h"
 
-/* What a page's key is made of; no byte of it is padding. */
+/* The bytes that a page's key is the digest of; none of them is padding. */
 struct page_content {
-	struct tt_page_key before;             /* the page in front */
-	struct tt_page_key policies[TT_STACK]; /* those that act, where rows names any */
+	struct tt_page_key previous;           /* the key of the page before this one; 0 for the first */
+	struct tt_page_key policies[TT_STACK]; /* the policies that act on a token of this page; 0 for the others */
 	int32_t tokens[TT_PAGE_TOKENS];
 	uint8_t rows[TT_PAGE_TOKENS]; /* bit k: policies[k] steers the token */
 };
 
-/* False where there is no SHA-256, and then nothing is shared. */
+/* Returns false if SHA-256 is not available; then nothing is shared. */
 static bool make_key(struct tt_page_key *key, const void *data, size_t n)
 {
 	uint8_t digest[32];
@@ -44,7 +44,7 @@ static bool key_page(struct tt_sequence *q, uint32_t page)
 	struct page_content content = {0};
 	uint8_t used = 0;
 	if (page > 0)
-		content.before = q->keys[page - 1];
+		content.previous = q->keys[page - 1];
 	memcpy(content.tokens, q->tokens + (size_t)page * TT_PAGE_TOKENS, sizeof content.tokens);
 	for (uint32_t i = 0, k = 0; i < q->n_policies; i++) {
 		if (!q->policies[i].acts)
@@ -62,7 +62,7 @@ static bool key_page(struct tt_sequence *q, uint32_t page)
 	return make_key(&q->keys[page], &content, sizeof content);
 }
 
-/* Makes the keys up to that page; those that were made stay. */
+/* Makes the keys up to and including that page's; keys that exist stay. */
 static bool key_pages(struct tt_sequence *q, uint32_t page)
 {
 	for (; q->n_keys <= page; q->n_keys++)
@@ -71,11 +71,12 @@ static bool key_pages(struct tt_sequence *q, uint32_t page)
 	return true;
 }
 
-/* Below it, what steers a position is known: an open decision runs the prompt unsteered, unless it steers that very pass. */
+/* For positions below the result it is known what steers them. Until the gates have decided, the prompt runs unsteered,
+ * unless the decision steers the same pass. */
 static size_t steering_known_until(const struct tt_sequence *q, bool one_pass)
 {
 	size_t until = q->n_prompt;
-	if (q->n_policies == 0 || q->decided || q->known)
+	if (q->n_policies == 0 || q->decided || q->coef_known_at_start)
 		return SIZE_MAX;
 	for (uint32_t i = 0; i < q->n_policies; i++) {
 		if (q->policies[i].when == TT_WHEN_ALL && one_pass)
@@ -86,7 +87,8 @@ static size_t steering_known_until(const struct tt_sequence *q, bool one_pass)
 	return until;
 }
 
-/* Positions that need not run: not the one that gives the next token or the decision, nor one that is to be reported. */
+/* Positions below the result need not run if their pages exist: none of them gives the next token or the decision, and
+ * none is still to be reported. */
 static size_t may_skip(const struct tt_sequence *q)
 {
 	size_t until = q->n_policies > 0 && !q->decided ? q->n_prompt - 1 : q->n_tokens - 1;

@@ -1,26 +1,27 @@
-/* A step as the scheduler made it: the packed plan that a device reads, and whose positions it holds. */
+/* A step as the scheduler made it: the packed plan that a device reads, and the sequences whose positions are in it. */
 #ifndef RUNTIME_SCHEDULE_SCHEDULED_STEP_H
 #define RUNTIME_SCHEDULE_SCHEDULED_STEP_H
 
 #include "kernels/results.h"
 #include "runtime/schedule/sequence.h"
 
-/* What the step holds of one sequence. */
+/* One sequence's share of the step. */
 struct tt_planned {
-	struct tt_sequence *sequence; /* NULL: it ended while the step was under way */
+	struct tt_sequence *sequence; /* NULL: it ended while the step was in flight */
 	size_t position;              /* of its first token here */
 	size_t length;                /* tokens known or pending when this was planned */
-	size_t valid;                 /* on collecting: positions from here on run again and give nothing yet */
+	size_t valid;                 /* set when collected: positions from here on run again, and report nothing yet */
 	uint32_t first_token, n_tokens, first_sample, n_samples, first_capture, n_captures, first_decision;
-	uint32_t decision_capture;
-	uint32_t fed_by; /* the sample of the step before that is its last token, where that is not known */
-	bool generates;  /* its last sample goes on the sequence; others are only reported */
-	bool decides;    /* its gates run in this step */
-	bool same_pass;  /* and what they decide steers this same pass */
-	bool killed;     /* it is unsteered, because of the kill switch */
+	uint32_t decision_capture; /* the capture that holds the hidden states its gates read */
+	uint32_t fed_by;           /* if its last token is not known yet: index of that sample in the previous step */
+	bool generates;            /* its last sample is appended to the sequence; the others are only reported */
+	bool decides;              /* its gates run in this step */
+	bool same_pass;            /* what they decide steers this same pass */
+	bool killed;               /* it is unsteered, because of the kill switch */
 };
 
-/* A coefficient row to be written before the step: its sequence was decided in an earlier life. */
+/* A coefficient row that must be written before the step: its sequence was decided, then pre-empted, and is admitted
+ * again in this step. */
 struct tt_restore {
 	uint16_t row;
 	const float *coef; // [n_layers]

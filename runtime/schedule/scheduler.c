@@ -59,15 +59,15 @@ static void prepend_waiting(struct tt_scheduler *s, struct tt_sequence *q)
 
 static void remove_waiting(struct tt_scheduler *s, struct tt_sequence *q)
 {
-	struct tt_sequence *before = NULL;
+	struct tt_sequence *previous = NULL;
 	for (struct tt_sequence *i = s->waiting; i != q; i = i->next)
-		before = i;
-	if (before)
-		before->next = q->next;
+		previous = i;
+	if (previous)
+		previous->next = q->next;
 	else
 		s->waiting = q->next;
 	if (s->waiting_last == q)
-		s->waiting_last = before;
+		s->waiting_last = previous;
 	q->next = NULL;
 	s->n_waiting--;
 }
@@ -93,8 +93,8 @@ void tt_scheduler_add(struct tt_scheduler *s, struct tt_sequence *q)
 		s->next_deadline = q->deadline;
 }
 
-/* Steps in flight may still name it; what they give it is dropped. Its pages and rows can go to others at once, since these
- * write them in later steps. */
+/* Steps in flight may still contain the sequence; their results for it are dropped. Its pages and rows can go to others
+ * at once, since others write them in later steps only. */
 void tt_scheduler_finish(struct tt_scheduler *s, struct tt_sequence *q, enum tt_finish finish)
 {
 	if (q->place == TT_NOWHERE)
@@ -117,8 +117,8 @@ void tt_scheduler_finish(struct tt_scheduler *s, struct tt_sequence *q, enum tt_
 
 /* ---- Admission and pre-emption */
 
-/* Its pages go; what it has generated stays. It will run its tokens again, steered by the coefficients on record, and is
- * the first to do so. */
+/* Takes the sequence's pages; it keeps the tokens that it has generated. It goes to the head of the waiting list, and
+ * when admitted runs its tokens again, steered by the coefficients on record. */
 static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 {
 	stop_running(s, q);
@@ -128,7 +128,7 @@ static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 	s->n_preemptions++;
 }
 
-/* Every running sequence gets the page of its next position, if need be from the youngest. */
+/* Gives every running sequence the page for its next position; if the pool is empty, the youngest is pre-empted. */
 static void reserve(struct tt_scheduler *s)
 {
 	s->preempted = false;
@@ -145,7 +145,8 @@ static void reserve(struct tt_scheduler *s)
 	}
 }
 
-/* Pages for all its tokens, and one more for each that runs: one who is let in only to be pre-empted has cost others time. */
+/* Takes pages for all tokens of a sequence that is to be admitted. A page for each running sequence must remain:
+ * admitting one only to pre-empt it soon afterwards costs the others time. */
 static bool take_pages(struct tt_scheduler *s, struct tt_sequence *q)
 {
 	q->n_fed = 0;
@@ -163,7 +164,7 @@ static bool take_pages(struct tt_scheduler *s, struct tt_sequence *q)
 	return true;
 }
 
-/* The first that waits runs, as the last of running; false when it must wait on. */
+/* Moves the first waiting sequence to the end of the running ones; returns false if it must go on waiting. */
 static bool admit(struct tt_scheduler *s, struct tt_scheduled_step *plan)
 {
 	struct tt_sequence *q = s->waiting;
@@ -200,7 +201,7 @@ static bool expire(struct tt_scheduler *s, struct tt_sequence *q, double now)
 	return false;
 }
 
-/* Begins again behind each that ends: a callback may have ended others. */
+/* Starts over after each sequence that it ends, since the callback may have ended others. */
 void tt_scheduler_expire(struct tt_scheduler *s, double now)
 {
 	if (s->next_deadline == 0 || now < s->next_deadline)
@@ -217,8 +218,9 @@ static void choose(struct tt_scheduler *s, struct tt_scheduled_step *plan, struc
 	tt_choose(plan, q, &s->limits, &s->pool, s->killed);
 }
 
-/* Rows that decode come first: each keeps somebody waiting. Prompts share what is left, in order of arrival; each is offered
- * to others before the next is admitted, so that samples of one prompt compute it once. */
+/* Sequences that decode come first, since somebody waits for each of their tokens. Prompts share the room that is left,
+ * in order of arrival. The pages of each are offered to others before the next is admitted, so several samples of one
+ * prompt compute it once. */
 static void choose_all(struct tt_scheduler *s, struct tt_scheduled_step *plan)
 {
 	struct tt_step_plan *step = plan->step;
@@ -247,10 +249,11 @@ int tt_scheduler_plan(struct tt_scheduler *s, const struct tt_scheduled_step **o
 	return TT_OK;
 }
 
-/* ---- What a step gave */
+/* ---- Results of a step */
 
-/* Its prompt, or the last token of it, was run without what its gates then said: it runs again, on new pages where the old
- * ones may serve others. The sample made in this step is not its answer. */
+/* The prompt, or its last token, ran without the steering that the gates then decided on, so it runs again from
+ * position `from`: on new pages if that is 0, since the old pages may serve others. The sample made in this step is
+ * discarded. */
 static void run_again(struct tt_scheduler *s, struct tt_sequence *q, struct tt_planned *p, size_t from)
 {
 	p->valid = from;
@@ -268,7 +271,7 @@ static void run_again(struct tt_scheduler *s, struct tt_sequence *q, struct tt_p
 	s->n_shared += q->n_fed;
 }
 
-/* What ran from there on was unsteered, and so is what follows. */
+/* Records that positions from `from` on ran unsteered, and that all later ones will. */
 static void end_steering(struct tt_sequence *q, size_t from)
 {
 	q->killed_from = q->killed_from < from ? q->killed_from : from;
@@ -286,7 +289,7 @@ static void settle(struct tt_scheduler *s, struct tt_planned *p, const struct tt
 			results->decided + (size_t)(p->first_decision + i) * s->n_layers, s->n_layers * sizeof(float));
 		policy->s = result->s;
 		policy->gate = result->gate;
-		if (!q->known)
+		if (!q->coef_known_at_start)
 			tt_prefix_key_policy(q, i, s->n_layers);
 		if (policy->acts && policy->when == TT_WHEN_ALL)
 			again = 0;
@@ -296,7 +299,7 @@ static void settle(struct tt_scheduler *s, struct tt_planned *p, const struct tt
 	q->decided = true;
 	q->deciding = false;
 	if (q->n_keys > again / TT_PAGE_TOKENS)
-		q->n_keys = (uint32_t)(again / TT_PAGE_TOKENS); /* the others say that nothing steers it */
+		q->n_keys = (uint32_t)(again / TT_PAGE_TOKENS); /* the other keys say that nothing steers their pages */
 	if (p->same_pass || again == q->n_prompt)
 		return;
 	if (!s->killed && q->killed_from == SIZE_MAX)
@@ -363,7 +366,9 @@ void tt_scheduler_collect(struct tt_scheduler *s, const struct tt_results *resul
 		else
 			s->n_wasted++;
 	}
-	s->n_collected++; /* not before: what a callback ends must not be found here any more */
+	/* This must come last: tt_scheduler_finish, which callbacks may call, has to find this step among those in
+	 * flight. */
+	s->n_collected++;
 }
 
 void tt_scheduler_abandon(struct tt_scheduler *s)

@@ -31,8 +31,8 @@ void tt_sequence_close(struct tt_sequence *q)
 	free(q->coef);
 }
 
-/* Up to the end, but not beyond the prompt while the decision is open, since the tokens behind it may be steered by it.
- * The last token that may be generated is never fed. */
+/* All positions, but none after the prompt until the gates have decided, since the decision may steer them. The last
+ * token that may be generated is never fed. */
 size_t tt_sequence_end(const struct tt_sequence *q)
 {
 	size_t length = tt_sequence_length(q);
@@ -77,7 +77,7 @@ void tt_sequence_kill(struct tt_sequence *q)
 	if (q->n_policies == 0 || q->killed_from <= q->n_fed)
 		return;
 	q->killed_from = q->n_fed;
-	if (q->n_keys > page) /* they say that it is steered */
+	if (q->n_keys > page) /* the keys from there on say that their pages are steered */
 		q->n_keys = page;
 }
 
@@ -118,7 +118,8 @@ bool tt_sequence_decodes(const struct tt_sequence *q)
 	return q->n_fed + 1 == length && length > q->n_ids;
 }
 
-/* The last page first: of those that become idle, a prefix is worth more than what hangs on it. */
+/* The last page goes first: the pool evicts idle pages in the order in which they became idle, and the beginning of a
+ * prompt, which later pages need, should be evicted last. */
 void tt_sequence_give_pages(struct tt_sequence *q, struct tt_page_pool *pool, uint32_t keep)
 {
 	while (q->n_pages > keep)

@@ -23,7 +23,7 @@ void tt_chat_free(struct tt_chat_template *chat)
 	*chat = (struct tt_chat_template){0};
 }
 
-/* Keeps the source, and the parsed template unless it cannot be parsed: then using it will say why. */
+/* Keeps the source and, if it can be parsed, the parsed template. If not, tt_chat_render will say why. */
 static int keep_source(struct tt_chat_template *chat, const char *source, size_t n, struct tt_error *err)
 {
 	if (n > MAX_TEMPLATE || memchr(source, 0, n))
@@ -33,7 +33,7 @@ static int keep_source(struct tt_chat_template *chat, const char *source, size_t
 	return status == TT_ERR_MEMORY ? tt_fail(err, status, "out of memory: chat template") : TT_OK;
 }
 
-/* The text of the token whose id stands under key; none when the key or the token is missing. */
+/* The text of the token whose id is the value of key; "" if the key or the token is missing. */
 static int token_from_gguf(char **out, const struct tt_gguf *file, const char *key, struct tt_error *err)
 {
 	const struct tt_gguf_value *tokens = tt_gguf_find(file, "tokenizer.ggml.tokens");
@@ -67,7 +67,7 @@ int tt_chat_from_gguf(struct tt_chat_template *out, const struct tt_gguf *file, 
 	return status;
 }
 
-/* A token of tokenizer_config.json: its text, or an object that holds it. */
+/* A token of tokenizer_config.json is its text, or an object that has the text as its "content". */
 static int token_from_config(char **out, const json_t *config, const char *key, struct tt_error *err)
 {
 	const json_t *token = json_object_get(config, key);
@@ -80,7 +80,7 @@ static int token_from_config(char **out, const json_t *config, const char *key, 
 	return tt_copy_string(out, json_string_value(token), json_string_length(token), err);
 }
 
-/* chat_template: a string, or a list of {"name", "template"} in which "default" is meant. */
+/* chat_template is a string, or a list of {"name", "template"} from which "default" is taken. */
 static const json_t *template_in_config(const json_t *config)
 {
 	const json_t *field = json_object_get(config, "chat_template");
@@ -163,7 +163,7 @@ int tt_chat_from_source(struct tt_chat_template *out, const char *source, size_t
 	return status;
 }
 
-/* The list, in a conversation that may be an object around it. */
+/* Finds the list of messages, which is the conversation itself or a member of it. */
 static int find_messages(const json_t *conversation, const json_t **out, struct tt_error *err)
 {
 	static const char *const known[] = {"messages", "tools", "documents"};
@@ -186,7 +186,8 @@ static int find_messages(const json_t *conversation, const json_t **out, struct 
 	return TT_OK;
 }
 
-/* Without tools and documents both are there and none, as transformers passes them. */
+/* What the template sees. tools and documents are always defined, as none if the conversation has none; transformers
+ * does the same. */
 static json_t *make_context(const struct tt_chat_template *chat, const json_t *conversation, const json_t *messages,
 	bool add_generation_prompt)
 {
@@ -196,7 +197,7 @@ static json_t *make_context(const struct tt_chat_template *chat, const json_t *c
 		chat->eos_token ? chat->eos_token : "", "tools", tools, "documents", documents);
 }
 
-/* Why jansson made none. */
+/* The reason why jansson could not make the context. */
 static int no_context(const struct tt_chat_template *chat, struct tt_error *err)
 {
 	if (tt_utf8_is_valid(chat->bos_token) && tt_utf8_is_valid(chat->eos_token))

@@ -1,4 +1,4 @@
-/* Text in and out: a model's tokenizer and chat template behind one handle. */
+/* Text to tokens and back: a model's tokenizer and chat template as one object. */
 #include "runtime/text/text.h"
 
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 enum { MAX_TEMPLATE_BYTES = 1 << 20 };
 
 struct tt_text {
-	struct tt_tokenizer *tokenizer; /* NULL: a template alone */
+	struct tt_tokenizer *tokenizer; /* NULL if there is only a template */
 	struct tt_chat_template chat;
 };
 
@@ -156,7 +156,7 @@ int tt_text_encode(const struct tt_text *text, const char *string, size_t n, uns
 	return encode(text, string ? string : "", n, NULL, flags, ids, n_ids, err);
 }
 
-/* The chat template with the caller's tokens in place of the model's, where there are any. */
+/* Renders the chat template; the caller's bos and eos, if given, replace the model's. */
 static int render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	struct tt_buffer *prompt, struct tt_buffer *untrusted, struct tt_error *err)
 {

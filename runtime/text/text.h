@@ -1,4 +1,4 @@
-/* A tokenizer and a chat template behind one handle, as the rest of the runtime sees it. */
+/* The rest of the runtime's access to a struct tt_text, which holds a tokenizer and a chat template. */
 #ifndef RUNTIME_TEXT_TEXT_H
 #define RUNTIME_TEXT_TEXT_H
 
@@ -6,9 +6,9 @@
 #include "runtime/trimtab.h"
 #include "weights/model.h"
 
-/* The tokenizer behind a text (NULL for a template alone). */
+/* The tokenizer of a text, borrowed; NULL if it has only a template. */
 const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text);
-/* From an open model, sharing nothing with it. */
+/* Makes a text from an open model. It keeps no reference to the model. */
 int tt_text_from_model(struct tt_text **out, const struct tt_model *model, struct tt_error *err);
 
 #endif

@@ -10,7 +10,7 @@ bool tt_unicode_is_space(uint32_t c)
 
 bool tt_unicode_is_numeric(uint32_t c)
 {
-	/* Newer than the tables of utf8proc 2.8 (Unicode 15). */
+	/* Characters that the tables of utf8proc 2.8 (Unicode 15) do not have yet. */
 	static const uint32_t newer[][2] = {
 		{0x10d40, 0x10d49},
 		{0x116d0, 0x116e3},

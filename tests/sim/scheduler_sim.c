@@ -69,7 +69,7 @@ static size_t make_prompt(struct sim *sim, int32_t *ids)
 
 static void make_policies(struct sim *sim, struct tt_sequence *q)
 {
-	q->known = true;
+	q->coef_known_at_start = true;
 	for (uint32_t i = 0; i < q->n_policies; i++) {
 		struct tt_sequence_policy *p = &q->policies[i];
 		p->slot = (uint16_t)draw(sim, SIM_POLICIES);
@@ -77,13 +77,13 @@ static void make_policies(struct sim *sim, struct tt_sequence *q)
 		p->scale = draw(sim, 5) ? 0.25f * (float)(1 + draw(sim, 2)) : 0;
 		p->after_layer = (const int32_t[]){-1, SIM_EARLY, SIM_LATE}[draw(sim, 3)];
 		p->identity = (struct tt_page_key){{sim->fault == STALE ? 1 : p->slot + 1u, 0}};
-		q->known &= p->after_layer < 0;
+		q->coef_known_at_start &= p->after_layer < 0;
 		if (p->after_layer > q->observe_last)
 			q->observe_last = p->after_layer;
 		if (p->when != TT_WHEN_GENERATION)
 			q->first_steered = 1;
 	}
-	for (uint32_t i = 0; q->known && i < q->n_policies; i++) {
+	for (uint32_t i = 0; q->coef_known_at_start && i < q->n_policies; i++) {
 		for (uint32_t l = 0; l < SIM_LAYERS; l++)
 			q->coef[i * SIM_LAYERS + l] = sim_coef(q->policies[i].scale, q->policies[i].slot, 1, l);
 		tt_prefix_key_policy(q, i, SIM_LAYERS);

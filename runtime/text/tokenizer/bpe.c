@@ -88,7 +88,7 @@ int tt_bpe_add_merge(struct tt_bpe *bpe, int32_t left, int32_t right, uint32_t r
 	return tt_fail(err, TT_ERR_LIMIT, "too many merges with the same hash");
 }
 
-/* NULL when the two do not merge. */
+/* Returns NULL if the two do not merge. */
 static const struct tt_merge *find_merge(const struct tt_bpe *bpe, int32_t left, int32_t right)
 {
 	uint64_t pair = pair_of(left, right);
@@ -114,7 +114,8 @@ static int add_ids(struct tt_ids *ids, const int32_t *more, size_t n, struct tt_
 	return TT_OK;
 }
 
-/* Words up to this long are merged by scanning: quadratic, but it beats the heap (a word of English has 5 bytes). */
+/* Words of at most so many symbols are merged by scanning, which is quadratic but faster than the heap for short words
+ * (an English word has 5 bytes on average). */
 enum { SHORT_WORD = 48 };
 
 static int encode_short(
@@ -122,7 +123,7 @@ static int encode_short(
 {
 	static const struct tt_merge none = {0, NO_RANK, -1};
 	int32_t id[SHORT_WORD];
-	const struct tt_merge *merge[SHORT_WORD]; /* of the pair that starts here */
+	const struct tt_merge *merge[SHORT_WORD]; /* of the pair that starts at each symbol */
 	memcpy(id, symbols, n * sizeof *id);
 	for (size_t i = 0; i + 1 < n; i++) {
 		merge[i] = find_merge(bpe, id[i], id[i + 1]);
@@ -200,9 +201,9 @@ static int push_pair(const struct tt_bpe *bpe, struct tt_bpe_scratch *s, int32_t
 	return merge ? heap_push(s, (uint64_t)merge->rank << 32 | (uint32_t)at, err) : TT_OK;
 }
 
-/* s->id holds the n symbols. Every merge removes a symbol and enters at most two pairs, so the heap sees fewer than
- * 3 n entries. An entry whose pair is gone is recognised by its rank; where another pair of that rank has taken the place, the
- * entry does for it. */
+/* s->id holds the n symbols. Every merge removes a symbol and enters at most two pairs, so fewer than 3 n entries go
+ * through the heap. An entry is stale if the pair at its position no longer has its rank; if another pair with the same
+ * rank is there now, the entry serves for that one. */
 static int encode_long(
 	const struct tt_bpe *bpe, struct tt_bpe_scratch *s, size_t n, struct tt_ids *ids, struct tt_error *err)
 {

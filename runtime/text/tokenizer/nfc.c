@@ -1,5 +1,5 @@
-/* Normalisation form C over utf8proc's tables. utf8proc's own decomposition reorders marks in quadratic time, which a
- * prompt of combining marks would turn into hours; here runs are sorted by counting. */
+/* Normalisation form C with utf8proc's tables. utf8proc's own decomposition reorders marks in quadratic time, so a
+ * prompt of combining marks could take hours; here runs of marks are sorted by counting. */
 #include "base/utf8.h"
 #include "runtime/text/unicode.h"
 
@@ -12,8 +12,8 @@
 /* The longest canonical decomposition of one code point is 4 in Unicode 15. */
 enum { MAX_DECOMPOSITION = 32, N_CLASSES = 256 };
 
-/* Marks (and one pair that composes, U+11930 and its composite) that `tokenizers` does not know: its tables are those
- * of Unicode 9. There they stay where they are, and nothing is reordered or composed across them. */
+/* Marks (and a pair that composes, U+11930 and its composite) that `tokenizers` does not know, since its tables are
+ * those of Unicode 9. It leaves them in place, and reorders or composes nothing across them. */
 static const uint32_t unknown[][2] = {
 	{0x7fd, 0x7fd},
 	{0x898, 0x89f},
@@ -75,7 +75,7 @@ struct points {
 	size_t len, capacity;
 };
 
-/* Decomposes text up to its first unknown code point, and says how many bytes that was. */
+/* Decomposes text up to its first unknown code point, and sets *n_used to the number of bytes before that. */
 static int decompose(struct points *points, const char *text, size_t n, size_t *n_used, struct tt_error *err)
 {
 	size_t i = 0;
@@ -98,7 +98,7 @@ static int decompose(struct points *points, const char *text, size_t n, size_t *
 		points->len += (size_t)got;
 	}
 	*n_used = i;
-	/* The encoder ends what it writes with a 0. */
+	/* Room for one more: utf8proc_reencode writes a 0 at the end. */
 	return tt_grow(&points->data, &points->capacity, points->len + 1, sizeof *points->data, err);
 }
 
@@ -107,7 +107,7 @@ static unsigned combining_class(int32_t c)
 	return c < 0x300 ? 0 : (unsigned)utf8proc_get_property(c)->combining_class & (N_CLASSES - 1);
 }
 
-/* Stable, by combining class. */
+/* Sorts by combining class, and keeps the order of marks of the same class. */
 static int sort_run(int32_t *run, size_t n, struct tt_error *err)
 {
 	size_t starts[N_CLASSES + 1] = {0};

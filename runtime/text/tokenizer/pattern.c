@@ -5,8 +5,9 @@
 #include "base/fail.h"
 #include "base/utf8.h"
 
-/* Contents of a class. \s without PCRE2's extra U+180E; characters that came after Unicode 14
- * (Debian 12's PCRE2) up to 16 (Oniguruma in tokenizers 0.23). */
+/* Sets of characters, as the contents of a class. SPACES is \s without U+180E, which PCRE2's \s has besides. The others
+ * are a property of PCRE2, whose tables are those of Unicode 14 in Debian 12, and the characters that have come since,
+ * up to Unicode 16, which Oniguruma has in tokenizers 0.23. */
 #define SPACES                                                                                                         \
 	"\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define LETTERS                                                                                                        \
@@ -45,7 +46,7 @@ struct translation {
 	struct tt_buffer *out;
 	uint32_t n_open;
 	uint32_t caseless_from; /* the group that (?i: opened, 1-based; 0 outside one */
-	char previous;          /* the literal before, in a caseless group, else 0 */
+	char previous;          /* the literal just translated, in lower case, in a caseless group; else 0 */
 	struct tt_error *err;
 };
 
@@ -75,7 +76,7 @@ static bool is_alnum(char c)
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* One literal, already consumed from the input. */
+/* Adds one literal character; it does not move in the input. */
 static int add_literal(struct translation *t, const char *text, size_t n)
 {
 	if (n == 1 && !is_alnum(*text) && (unsigned char)*text > 0x20 && (unsigned char)*text < 0x7f)
@@ -83,118 +84,139 @@ static int add_literal(struct translation *t, const char *text, size_t n)
 	return tt_buffer_add(t->out, text, n, t->err);
 }
 
-/* At a backslash. *is_class: what was added is more than one character. */
-static int translate_escape(struct translation *t, bool in_class, bool *is_class)
+/* The escapes that mean one character. */
+static const struct {
+	char name;
+	const char *text;
+} controls[] = {{'r', "\\r"}, {'n', "\\n"}, {'t', "\\t"}, {'f', "\\f"}, {'v', "\\x{b}"}};
+
+/* The escapes that mean a set of characters. */
+static const struct set_escape {
+	const char *name;     /* as the pattern spells it */
+	const char *outside;  /* its translation outside of a class */
+	const char *in_class; /* and in one; NULL: not supported */
+} set_escapes[] = {
+	{"\\s", "[" SPACES "]", SPACES},
+	{"\\S", "[^" SPACES "]", NULL},
+	{"\\p{L}", "[" LETTERS "]", LETTERS},
+	{"\\P{L}", "[^" LETTERS "]", NULL},
+	{"\\p{M}", "[" MARKS "]", MARKS},
+	{"\\P{M}", "[^" MARKS "]", NULL},
+	{"\\p{N}", "[" NUMBERS "]", NUMBERS},
+	{"\\P{N}", "[^" NUMBERS "]", NULL},
+	{"\\p{P}", "[" PUNCTUATION "]", PUNCTUATION},
+	{"\\P{P}", "[^" PUNCTUATION "]", NULL},
+	{"\\p{S}", "[" SYMBOLS "]", SYMBOLS},
+	{"\\P{S}", "[^" SYMBOLS "]", NULL},
+};
+
+static int translate_set_escape(struct translation *t, bool in_class)
 {
-	static const struct {
-		char name;
-		const char *text;
-	} controls[] = {{'r', "\\r"}, {'n', "\\n"}, {'t', "\\t"}, {'f', "\\f"}, {'v', "\\x{b}"}};
-	size_t from = t->at;
 	char c = t->n - t->at > 1 ? t->in[t->at + 1] : 0;
-	*is_class = true;
+	size_t shown = 2; /* bytes of the escape that a message shows */
+	for (size_t i = 0; i < sizeof set_escapes / sizeof *set_escapes; i++) {
+		const struct set_escape *escape = &set_escapes[i];
+		const char *text = in_class ? escape->in_class : escape->outside;
+		if (text && starts(t, escape->name)) {
+			t->at += strlen(escape->name);
+			return add(t, text);
+		}
+	}
+	while (t->at + shown < t->n && shown < 20 && (c == 'p' || c == 'P') && t->in[t->at + shown - 1] != '}')
+		shown++;
+	return refuse(t, t->at, shown, in_class ? "in a class" : "");
+}
+
+/* Translates the escape whose backslash is next. *is_set: it stands for a set of characters, not for one. */
+static int translate_escape(struct translation *t, bool in_class, bool *is_set)
+{
+	char c = t->n - t->at > 1 ? t->in[t->at + 1] : 0;
+	*is_set = false;
 	for (size_t i = 0; i < sizeof controls / sizeof *controls; i++)
 		if (c == controls[i].name) {
-			*is_class = false;
 			t->at += 2;
 			return add(t, controls[i].text);
 		}
 	if (c > 0x20 && c < 0x7f && !is_alnum(c)) {
-		*is_class = false;
 		t->at += 2;
 		return add_literal(t, &c, 1);
 	}
-	/* Oniguruma folds a caseless class with everything in it; only ASCII is known to agree. */
+	*is_set = true;
+	/* Under (?i: Oniguruma folds the case of every member of a set; PCRE2 is known to agree for ASCII only. */
 	if (t->caseless_from)
-		return refuse(t, from, 2, "inside (?i:");
-	if (c == 's') {
-		t->at += 2;
-		return add(t, in_class ? SPACES : "[" SPACES "]");
+		return refuse(t, t->at, 2, "inside (?i:");
+	return translate_set_escape(t, in_class);
+}
+
+/* A class that is being translated. */
+struct class_state {
+	size_t from; /* where its bracket is */
+	bool is_first;
+	enum { ITEM_OTHER, ITEM_LITERAL, ITEM_RANGE_DASH } previous; /* only a literal can begin a range */
+};
+
+static int translate_class_dash(struct translation *t, struct class_state *class)
+{
+	bool is_last = t->at + 1 < t->n && t->in[t->at + 1] == ']';
+	t->at++;
+	if (class->is_first || is_last) {
+		class->previous = ITEM_OTHER;
+		return add(t, "\\-");
 	}
-	if (c == 'S' && !in_class) {
-		t->at += 2;
-		return add(t, "[^" SPACES "]");
-	}
-	static const struct {
-		char name;
-		const char *within, *alone, *without;
-	} properties[] = {
-#define PROPERTY(name, set) {name, set, "[" set "]", "[^" set "]"}
-		PROPERTY('L', LETTERS),
-		PROPERTY('M', MARKS),
-		PROPERTY('N', NUMBERS),
-		PROPERTY('P', PUNCTUATION),
-		PROPERTY('S', SYMBOLS),
-#undef PROPERTY
-	};
-	bool negated = c == 'P';
-	if ((c == 'p' || (negated && !in_class)) && t->n - from >= 5 && t->in[from + 2] == '{' &&
-		t->in[from + 4] == '}')
-		for (size_t i = 0; i < sizeof properties / sizeof *properties; i++)
-			if (properties[i].name == t->in[from + 3]) {
-				t->at += 5;
-				return add(t, in_class  ? properties[i].within
-					      : negated ? properties[i].without
-							: properties[i].alone);
-			}
-	size_t n = 2;
-	while (from + n < t->n && n < 20 && (c == 'p' || c == 'P') && t->in[from + n - 1] != '}')
-		n++;
-	return refuse(t, from, n, in_class ? "in a class" : "");
+	if (class->previous != ITEM_LITERAL)
+		return refuse(t, class->from, t->at - class->from, "a range without a start");
+	class->previous = ITEM_RANGE_DASH;
+	return add(t, "-");
+}
+
+static int translate_class_literal(struct translation *t)
+{
+	uint32_t point;
+	size_t len = tt_utf8_decode(t->in + t->at, t->n - t->at, &point);
+	if (len == 0)
+		return tt_fail(t->err, TT_ERR_FORMAT, "pattern: invalid UTF-8 at byte %zu", t->at);
+	if (len > 1 && t->caseless_from)
+		return refuse(t, t->at, len, "inside (?i:");
+	TT_TRY(add_literal(t, t->in + t->at, len));
+	t->at += len;
+	return TT_OK;
+}
+
+/* An escape or a literal, which may be the end of a range. */
+static int translate_class_item(struct translation *t, struct class_state *class)
+{
+	bool is_set = false, ends_range = class->previous == ITEM_RANGE_DASH;
+	if (t->in[t->at] == '\\')
+		TT_TRY(translate_escape(t, true, &is_set));
+	else
+		TT_TRY(translate_class_literal(t));
+	if (is_set && ends_range)
+		return refuse(t, class->from, t->at - class->from, "a range without an end");
+	class->previous = is_set || ends_range ? ITEM_OTHER : ITEM_LITERAL;
+	return TT_OK;
 }
 
 static int translate_class(struct translation *t)
 {
-	size_t from = t->at++;
-	bool was_literal = false, was_range = false;
+	struct class_state class = {.from = t->at++, .is_first = true};
 	TT_TRY(add(t, "["));
 	if (t->at < t->n && t->in[t->at] == '^') {
 		t->at++;
 		TT_TRY(add(t, "^"));
 	}
-	for (bool first = true; t->at < t->n; first = false) {
+	for (; t->at < t->n; class.is_first = false) {
 		char c = t->in[t->at];
-		bool is_class = false;
+		if (c == ']' && class.is_first)
+			return refuse(t, class.from, 3, "an empty class");
 		if (c == ']') {
-			if (first)
-				return refuse(t, from, 3, "an empty class");
 			t->at++;
 			return add(t, "]");
 		}
 		if (c == '[' || starts(t, "&&"))
 			return refuse(t, t->at, 2, "a class within a class");
-		if (c == '-') {
-			bool last = t->at + 1 < t->n && t->in[t->at + 1] == ']';
-			t->at++;
-			if (first || last) {
-				TT_TRY(add(t, "\\-"));
-				was_literal = false;
-				continue;
-			}
-			if (!was_literal || was_range)
-				return refuse(t, from, t->at - from, "a range without a start");
-			TT_TRY(add(t, "-"));
-			was_range = true;
-			continue;
-		}
-		if (c == '\\') {
-			TT_TRY(translate_escape(t, true, &is_class));
-		} else {
-			uint32_t point;
-			size_t len = tt_utf8_decode(t->in + t->at, t->n - t->at, &point);
-			if (len == 0)
-				return tt_fail(t->err, TT_ERR_FORMAT, "pattern: invalid UTF-8 at byte %zu", t->at);
-			if (len > 1 && t->caseless_from)
-				return refuse(t, t->at, len, "inside (?i:");
-			TT_TRY(add_literal(t, t->in + t->at, len));
-			t->at += len;
-		}
-		if (is_class && was_range)
-			return refuse(t, from, t->at - from, "a range without an end");
-		was_literal = !is_class && !was_range;
-		was_range = false;
+		TT_TRY(c == '-' ? translate_class_dash(t, &class) : translate_class_item(t, &class));
 	}
-	return refuse(t, from, 1, "a class without an end");
+	return refuse(t, class.from, 1, "a class without an end");
 }
 
 static int translate_group(struct translation *t)
@@ -204,7 +226,7 @@ static int translate_group(struct translation *t)
 		return refuse(t, t->at, 1, "too many groups within each other");
 	if (!starts(t, "(?")) {
 		t->at++;
-		return add(t, "(?:"); /* nothing refers back, so nothing needs to be captured */
+		return add(t, "(?:"); /* without a capture, since no supported construct refers back to it */
 	}
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
 		if (starts(t, known[i])) {
@@ -216,7 +238,8 @@ static int translate_group(struct translation *t)
 	return refuse(t, t->at, 4, "");
 }
 
-/* {n}, {n,} or {n,m}. Ruby has no lazy or possessive form of these, and reads {,m} where PCRE2 sees text. */
+/* {n}, {n,} or {n,m}. Lazy and possessive forms are refused, since Ruby has none; so is {,m}, which is text to PCRE2
+ * but not to Ruby. */
 static int translate_interval(struct translation *t)
 {
 	size_t end = t->at + 1;
@@ -232,7 +255,8 @@ static int translate_interval(struct translation *t)
 	return TT_OK;
 }
 
-/* Oniguruma lets one character stand for two under (?i: (the sharp s for ss, ligatures for ff, fi, fl and st). */
+/* Under (?i: Oniguruma lets one character match two (the sharp s for ss, ligatures for ff, fi, fl and st), so these
+ * pairs are refused. */
 static int translate_literal(struct translation *t)
 {
 	uint32_t point;
@@ -256,19 +280,19 @@ static int translate_literal(struct translation *t)
 static int translate_one(struct translation *t)
 {
 	char c = t->in[t->at], text[2] = {c, 0};
-	bool is_class;
+	bool is_set;
 	if (c && strchr("\\[({^$)|.?*+", c))
 		t->previous = 0;
 	switch (c) {
 	case '\\':
-		return translate_escape(t, false, &is_class);
+		return translate_escape(t, false, &is_set);
 	case '[':
 		return translate_class(t);
 	case '(':
 		return translate_group(t);
 	case '{':
 		return translate_interval(t);
-	case '$': /* the end of a line, in Ruby */
+	case '$': /* in Ruby, the end of any line */
 		t->at++;
 		return add(t, "(?=\\n|\\z)");
 	case '^':

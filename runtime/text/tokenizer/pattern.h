@@ -1,5 +1,6 @@
-/* The patterns of tokenizer.json are written for Oniguruma with Ruby's syntax and newer Unicode tables than PCRE2's. This
- * rewrites one so that PCRE2 splits the same way, and refuses by name every construct that it cannot vouch for. */
+/* The patterns of tokenizer.json are written for Oniguruma, in Ruby's syntax, with newer Unicode tables than PCRE2's.
+ * This rewrites a pattern so that PCRE2 splits text the same way, and refuses by name every construct for which that is
+ * not known to hold. */
 #ifndef RUNTIME_TEXT_TOKENIZER_PATTERN_H
 #define RUNTIME_TEXT_TOKENIZER_PATTERN_H
 

@@ -11,20 +11,21 @@
 #include "runtime/text/tokenizer/pattern.h"
 #include "runtime/text/unicode.h"
 
-/* Patterns come from model files. These are several hundred times what the published ones need on any text. */
+/* Patterns come from model files, so matching is limited. The limits are several hundred times what the published
+ * patterns need on any text. */
 enum { MATCH_LIMIT = 10000000, DEPTH_LIMIT = 100000, HEAP_LIMIT_KIB = 65536, JIT_STACK_BYTES = 1 << 20 };
 
-/* The last two see what ByteLevel makes of the text: bytes. */
+/* The last two work on bytes, as stages after ByteLevel do. */
 enum stage_kind { STAGE_PATTERN, STAGE_DIGITS, STAGE_DIGIT_RUNS, STAGE_BYTE_DIGIT_RUNS, STAGE_BYTE_THREES };
 
 struct tt_pretokenizer_stage {
 	enum stage_kind kind;
-	pcre2_code *code; /* of a pattern */
+	pcre2_code *code; /* of STAGE_PATTERN */
 	bool has_jit;
 	char name[64];
 };
 
-/* Punctuation since Unicode 8, whose tables `tokenizers` splits by. */
+/* Punctuation that is newer than Unicode 8, whose tables `tokenizers` uses. */
 #define NEWER_PUNCTUATION                                                                                              \
 	"\\x{61d}\\x{9fd}\\x{a76}\\x{c77}\\x{c84}\\x{1b7d}-\\x{1b7e}\\x{2e43}-\\x{2e4f}\\x{2e52}-\\x{2e5d}"            \
 	"\\x{10ead}\\x{10f55}-\\x{10f59}\\x{10f86}-\\x{10f89}\\x{1144b}-\\x{1144f}\\x{1145a}-\\x{1145b}"               \
@@ -34,7 +35,7 @@ struct tt_pretokenizer_stage {
 	"\\x{16fe2}\\x{1e95e}-\\x{1e95f}"
 #define PUNCTUATION "(?![" NEWER_PUNCTUATION "])[\\p{P}\\x{166d}\\x{111c9}$+<=>^`|~]"
 
-/* PCRE2's allocations through ours, so that a test that makes one fail reaches them. */
+/* PCRE2 allocates through tt_alloc, so that tests that make allocations fail reach it. */
 static void *regex_alloc(size_t n, void *unused)
 {
 	void *memory = NULL;
@@ -82,7 +83,7 @@ static int compile(
 		status = tt_fail(err, TT_ERR_MEMORY, "%s: out of memory for its pattern", stage->name);
 		goto out;
 	}
-	pcre2_set_newline(context, PCRE2_NEWLINE_LF); /* what . stops at, whatever the library was built with */
+	pcre2_set_newline(context, PCRE2_NEWLINE_LF); /* where . stops, whatever PCRE2 was built with */
 	stage->code = pcre2_compile((PCRE2_SPTR)pattern, n, options, &code, &where, context);
 	if (!stage->code) {
 		PCRE2_UCHAR message[128] = "";
@@ -91,7 +92,7 @@ static int compile(
 			"%s: its pattern does not compile: %s", stage->name, (const char *)message);
 		goto out;
 	}
-	/* Not an error where the system forbids writing code: the interpreter gives the same matches. */
+	/* Failure is no error (some systems forbid making code at run time): the interpreter finds the same matches. */
 	stage->has_jit = pcre2_jit_compile(stage->code, PCRE2_JIT_COMPLETE) == 0;
 out:
 	pcre2_compile_context_free(context);
@@ -170,7 +171,7 @@ int tt_pretokenize_begin(struct tt_pretokenize_run *run, struct tt_error *err)
 	pcre2_set_match_limit(context, MATCH_LIMIT);
 	pcre2_set_depth_limit(context, DEPTH_LIMIT);
 	pcre2_set_heap_limit(context, HEAP_LIMIT_KIB);
-	if (stack) /* absent where there is no JIT; the code then runs on the machine's own stack, 32 KiB of it */
+	if (stack) /* NULL if PCRE2 has no JIT; without it, compiled code would have 32 KiB of the machine's stack */
 		pcre2_jit_stack_assign(context, NULL, stack);
 	return TT_OK;
 }
@@ -211,7 +212,7 @@ static int split_pattern(const struct splitter *s, size_t at, const char *text, 
 				"pre-tokenizer %s: %s at byte %zu of a piece of %zu", stage->name,
 				(const char *)message, from, n);
 		}
-		/* The next stage writes over the match. */
+		/* Copied, since the next stage writes over the match. */
 		size_t start = found[0], end = found[1];
 		if (start < from || end < start || end > n)
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "pre-tokenizer %s: a match ends before it starts",
@@ -221,7 +222,7 @@ static int split_pattern(const struct splitter *s, size_t at, const char *text, 
 		if (start < end)
 			TT_TRY(split(s, at + 1, text + start, end - start, err));
 		done = from = end;
-		if (start == end) { /* an empty match only cuts; look on behind the next character */
+		if (start == end) { /* an empty match only cuts; go on after the next character */
 			uint32_t c;
 			size_t len = tt_utf8_decode(text + end, n - end, &c);
 			from = end + (len ? len : 1);
@@ -250,7 +251,7 @@ static int split_digits(const struct splitter *s, size_t at, const char *text, s
 	return done < n ? split(s, at + 1, text + done, n - done, err) : TT_OK;
 }
 
-/* GPT-2's alphabet spells these bytes with characters that are numeric: the ten digits, superscripts and fractions. */
+/* GPT-2's alphabet spells these bytes as numeric characters: the ten digits, superscripts and fractions. */
 static bool is_numeric_byte(unsigned char byte)
 {
 	return (byte >= '0' && byte <= '9') || byte == 0xb2 || byte == 0xb3 || byte == 0xb9 ||
@@ -269,7 +270,7 @@ static int split_byte_digits(const struct splitter *s, size_t at, const char *te
 	return split(s, at + 1, text + done, n - done, err);
 }
 
-/* [0-9][0-9][0-9], isolated. */
+/* Makes each match of [0-9][0-9][0-9] a piece. */
 static int split_threes(const struct splitter *s, size_t at, const char *text, size_t n, struct tt_error *err)
 {
 	size_t done = 0, run = 0;
@@ -286,7 +287,7 @@ static int split_threes(const struct splitter *s, size_t at, const char *text, s
 	return done < n ? split(s, at + 1, text + done, n - done, err) : TT_OK;
 }
 
-/* The depth is the number of stages. */
+/* Recursive; the depth is the number of stages. */
 static int split(const struct splitter *s, size_t stage, const char *text, size_t n, struct tt_error *err)
 {
 	if (stage == s->pretokenizer->n_stages)

@@ -1,4 +1,4 @@
-/* The pre-tokenizers that a GGUF file only names, as the tokenizer.json of these models has them. */
+/* The pre-tokenizers that a GGUF file only names, with the stages that the tokenizer.json of these models has. */
 #include "runtime/text/tokenizer/pretokenize.h"
 
 #include <stdint.h>
@@ -17,7 +17,7 @@ static const char pattern_qwen35[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L
 				     "?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|"
 				     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/* Cased letters, as DeepSeek's file lists them. */
+/* Letters that have case, as DeepSeek's tokenizer.json lists them. */
 static const char pattern_deepseek_letters[] =
 	"\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-"
 	"Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-"
@@ -36,7 +36,7 @@ enum step { PATTERN, DIGITS, PUNCTUATION, BYTE_DIGITS, BYTE_THREES };
 		PATTERN, tt_pattern_gpt2                                                                               \
 	}
 static const struct {
-	const char *names; /* a space around each */
+	const char *names; /* with a space before and after each */
 	struct {
 		enum step step;
 		const char *pattern;

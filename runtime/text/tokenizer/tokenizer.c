@@ -9,8 +9,8 @@
 #include "base/utf8.h"
 #include "runtime/text/unicode.h"
 
-/* The byte that a character of GPT-2's alphabet stands for, or -1. Printable Latin-1 stands for itself; the other 68
- * bytes, in order, are U+0100 and on. */
+/* The byte that a character of GPT-2's alphabet stands for, or -1. Printable Latin-1 characters stand for themselves;
+ * the other 68 bytes, in order, are U+0100 and the characters that follow it. */
 static int alphabet_byte(uint32_t c)
 {
 	if ((c >= 0x21 && c <= 0x7e) || (c >= 0xa1 && c <= 0xac) || (c >= 0xae && c <= 0xff))
@@ -79,7 +79,7 @@ void tt_tokenizer_free(struct tt_tokenizer *tokenizer)
 	free(tokenizer);
 }
 
-/* Token strings are shown in messages by at most this many bytes. */
+/* Messages show at most so many bytes of a token. */
 enum { SHOWN = 60 };
 
 static int shown(const struct tt_span *span)
@@ -101,8 +101,8 @@ int tt_byte_token(const struct tt_span *token)
 	return hex_digit(text[3]) << 4 | hex_digit(text[4]);
 }
 
-/* What a token stands for in a decoded text. A model token outside the alphabet keeps its text, as the ByteLevel
- * decoder has it, and can never come out of the model. */
+/* Appends the bytes that a token stands for in a decoded text. A model token with characters outside the alphabet keeps
+ * its text, as in `tokenizers`' ByteLevel decoder, and encoding can never give it. */
 static int add_piece(struct tt_buffer *bytes, const struct tt_vocabulary *v, size_t i, struct tt_error *err)
 {
 	const struct tt_span *token = &v->tokens[i];
@@ -116,7 +116,7 @@ static int add_piece(struct tt_buffer *bytes, const struct tt_vocabulary *v, siz
 	size_t before = bytes->len;
 	TT_TRY(tt_buffer_add(bytes, token->data, token->len, err));
 	if (is_model && !v->characters) {
-		/* The bytes are never more than their spelling. */
+		/* The spelling has at least as many bytes as the bytes that it stands for, so there is room. */
 		size_t len = token->len ? tt_alphabet_decode(token->data, token->len, bytes->data + before) : 0;
 		if (len != SIZE_MAX)
 			bytes->len = before + len;
@@ -149,7 +149,7 @@ static int add_pieces(struct tt_tokenizer *t, const struct tt_vocabulary *v, str
 			status = add_piece(&bytes, v, i, err);
 		t->pieces[i].len = bytes.len - before;
 	}
-	t->bytes = bytes.data; /* at its final place only now */
+	t->bytes = bytes.data; /* only now, since the buffer moves while it grows */
 	const char *at = bytes.data ? bytes.data : "";
 	for (size_t i = 0; i < v->n_tokens; i++) {
 		t->pieces[i].data = at;
@@ -158,7 +158,7 @@ static int add_pieces(struct tt_tokenizer *t, const struct tt_vocabulary *v, str
 	return status;
 }
 
-/* Enters the symbol that a token alone stands for, if it does. */
+/* If the token is a single byte or character, enters it as the id of that symbol. */
 static int add_symbol(struct tt_tokenizer *t, const struct tt_vocabulary *v, size_t i, struct tt_error *err)
 {
 	const struct tt_span *token = &v->tokens[i];
@@ -171,18 +171,18 @@ static int add_symbol(struct tt_tokenizer *t, const struct tt_vocabulary *v, siz
 	}
 	if (v->characters) {
 		if (special || token->len == 0 || tt_utf8_decode(token->data, token->len, &c) != token->len || c == ' ')
-			return TT_OK; /* a text has U+2581 where it had a space */
+			return TT_OK; /* a space is spelled U+2581, so this token cannot occur */
 		return tt_bpe_add_character(&t->bpe, c == 0x2581 ? ' ' : c, (int32_t)i, err);
 	}
 	if (token->len > 2 || tt_alphabet_decode(token->data, token->len, byte) != 1)
 		return TT_OK;
-	if (special) /* the text of a user could not be spelled without it */
+	if (special) /* a user's text could not be encoded without it */
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "special token %zu is a single byte", i);
 	t->bpe.byte_id[(uint8_t)byte[0]] = (int32_t)i;
 	return TT_OK;
 }
 
-/* Enters the symbols, and for ignore_merges the model's tokens as bytes. */
+/* Enters the symbols and, for ignore_merges, the bytes of the model's tokens. */
 static int add_model_tokens(struct tt_tokenizer *t, const struct tt_vocabulary *v, struct tt_error *err)
 {
 	if (v->characters)
@@ -192,7 +192,7 @@ static int add_model_tokens(struct tt_tokenizer *t, const struct tt_vocabulary *
 		if (!(t->flags[i] & TT_TOKEN_MODEL))
 			continue;
 		TT_TRY(add_symbol(t, v, i, err));
-		/* A piece equal to an earlier one is text outside the alphabet, which the model never gives. */
+		/* A piece equal to an earlier one is spelled outside the alphabet, and encoding never gives it. */
 		if (t->ignore_merges && !(t->flags[i] & TT_TOKEN_SPECIAL))
 			TT_TRY(tt_span_index_add(&t->by_model, t->pieces, i, &earlier, err));
 	}
@@ -203,15 +203,15 @@ static int add_model_tokens(struct tt_tokenizer *t, const struct tt_vocabulary *
 	return TT_OK;
 }
 
-/* The id of a string of the source, or -1. Only model tokens take part in merges. */
+/* The id of the model token with this spelling, or -1. Only model tokens take part in merges. */
 static int32_t find_token(const struct tt_vocabulary *v, const struct tt_span_index *index, const char *text, size_t n)
 {
 	int32_t id = tt_span_index_find(index, v->tokens, text, n);
 	return id >= 0 && v->flags[id] & TT_TOKEN_MODEL ? id : -1;
 }
 
-/* A merge from, or into, a special token is left out: where special tokens are recognised, the text that would need it
- * has been cut out before; where they are not, it would make one of a user's text. */
+/* A merge from or into a special token is left out: where special tokens are recognised, the text that would need it
+ * has been cut out before; where they are not, it would make a special token out of a user's text. */
 static int add_merge(struct tt_tokenizer *t, const struct tt_vocabulary *v, const struct tt_span_index *index,
 	size_t rank, struct tt_buffer *joined, struct tt_error *err)
 {
@@ -265,7 +265,7 @@ static int add_merges(struct tt_tokenizer *t, const struct tt_vocabulary *v, str
 	return status;
 }
 
-/* The text of an added token as the normaliser leaves it. */
+/* The text of an added token after normalisation. */
 static int normalise(
 	const struct tt_vocabulary *v, const struct tt_span *token, struct tt_buffer *text, struct tt_error *err)
 {
@@ -290,7 +290,7 @@ static int add_added(struct tt_tokenizer *t, const struct tt_vocabulary *v, stru
 			status = tt_added_insert(&t->raw, token->data, token->len, (int32_t)i, err);
 			continue;
 		}
-		/* Which bytes of normalised text a user wrote is not tracked. */
+		/* In text normalised to NFC it is not known which bytes came from a user. */
 		if (v->nfc && v->flags[i] & TT_TOKEN_SPECIAL)
 			status = tt_fail(err, TT_ERR_UNSUPPORTED,
 				"special token %zu is \"normalized\", which is not supported with normalizer NFC", i);
@@ -303,7 +303,7 @@ static int add_added(struct tt_tokenizer *t, const struct tt_vocabulary *v, stru
 	return status;
 }
 
-/* Added tokens first, so that a marker is found by its text even if some model token decodes to the same bytes. */
+/* Enters added tokens first, so that a marker is found even if some model token decodes to the same bytes. */
 static int index_pieces(struct tt_tokenizer *t, struct tt_error *err)
 {
 	int32_t earlier;
@@ -315,7 +315,7 @@ static int index_pieces(struct tt_tokenizer *t, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Each piece behind its length (4 bytes, low byte first), so that no two vocabularies read alike. */
+/* Hashes each piece after its length (4 bytes, low byte first), so that different vocabularies give different bytes. */
 static int compute_digest(struct tt_tokenizer *t, struct tt_error *err)
 {
 	struct tt_buffer text = {0};

@@ -12,8 +12,9 @@
 struct tt_gguf;
 struct tt_tokenizer;
 
-/* Either source. Anything the library cannot reproduce exactly (another model, normalizer or pre-tokenizer) is
- * TT_ERR_UNSUPPORTED, by its name. The tokenizer keeps no reference to its source. */
+/* Make a tokenizer from a GGUF file or from a directory. Anything that cannot be reproduced exactly (another model,
+ * normalizer or pre-tokenizer) is refused by name with TT_ERR_UNSUPPORTED. The tokenizer keeps no reference to its
+ * source. */
 int tt_tokenizer_from_gguf(struct tt_tokenizer **out, const struct tt_gguf *file, struct tt_error *err);
 /* directory holds tokenizer.json, and perhaps tokenizer_config.json. */
 int tt_tokenizer_from_directory(struct tt_tokenizer **out, const char *directory, struct tt_error *err);
@@ -28,27 +29,29 @@ void tt_ids_free(struct tt_ids *ids);
 
 enum tt_encode_flags {
 	TT_ENCODE_SPECIAL = 1, /* text that spells a special token becomes that token */
-	TT_ENCODE_BOS = 2,     /* what the tokenizer itself puts in front of a text (none, or bos) */
+	TT_ENCODE_BOS = 2,     /* first the token that the tokenizer itself puts before a text (none, or bos) */
 };
 
-/* Appends the ids of text. Invalid UTF-8 is TT_ERR_FORMAT with the byte offset. untrusted (NULL, or one byte for each byte of text): a
- * special token is never recognised where any of its bytes is marked, so user text inside a rendered chat prompt
- * stays text while the prompt's own markers become tokens. */
+/* Appends the ids of text. Invalid UTF-8 is TT_ERR_FORMAT with the byte offset. untrusted is NULL or has one byte for
+ * each byte of text: a special token is never recognised where one of its bytes is marked, so user text inside a
+ * rendered chat prompt stays text while the prompt's own markers become tokens. */
 int tt_tokenizer_encode(const struct tt_tokenizer *tokenizer, const char *text, size_t n, const uint8_t *untrusted,
 	unsigned flags, struct tt_ids *ids, struct tt_error *err);
 
-/* The bytes of a token (a special token's is its text); *n 0 for an id out of range. Borrowed. */
+/* The bytes of a token (those of its text, for a special token), borrowed; *n is 0 if the id is out of range. */
 const char *tt_tokenizer_piece(const struct tt_tokenizer *tokenizer, int32_t id, size_t *n);
 bool tt_tokenizer_is_special(const struct tt_tokenizer *tokenizer, int32_t id);
 size_t tt_tokenizer_size(const struct tt_tokenizer *tokenizer);
-/* -1 when no token has exactly this text. */
+/* The id of the token with exactly this text, or -1. */
 int32_t tt_tokenizer_find(const struct tt_tokenizer *tokenizer, const char *text, size_t n);
-int32_t tt_tokenizer_bos(const struct tt_tokenizer *tokenizer); /* -1 when there is none */
+/* -1 if there is none. */
+int32_t tt_tokenizer_bos(const struct tt_tokenizer *tokenizer);
 int32_t tt_tokenizer_eos(const struct tt_tokenizer *tokenizer);
-/* SHA-256 over every piece in order of id: the vocabulary part of a model's fingerprint. */
+/* SHA-256, in hexadecimal, over all pieces in order of id: the vocabulary part of a model's fingerprint. */
 const char *tt_tokenizer_digest(const struct tt_tokenizer *tokenizer);
 
-/* The text of ids without special tokens, terminated; free it. A tokenizer that put a space in front takes it off. */
+/* The text of ids without special tokens, terminated, which the caller frees. If the tokenizer puts a space before a
+ * text, that space is taken off again. */
 int tt_tokenizer_decode(
 	const struct tt_tokenizer *tokenizer, const int32_t *ids, size_t n_ids, char **text, struct tt_error *err);
 

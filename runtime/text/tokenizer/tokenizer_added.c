@@ -5,7 +5,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 
-/* A match costs as many steps as the token has bytes, at every position that starts like one. */
+/* At every position that begins like an added token, matching takes up to as many steps as the token has bytes. */
 enum { MAX_ADDED_BYTES = 4096 };
 
 void tt_added_free(struct tt_added *added)
@@ -26,7 +26,7 @@ static int new_node(struct tt_added *added, uint8_t byte, uint32_t *out, struct 
 	return TT_OK;
 }
 
-/* The child of parent (0: the root) for byte, made if need be. */
+/* Finds or makes the child of parent (0: the root) for byte. */
 static int enter(struct tt_added *added, uint32_t parent, uint8_t byte, uint32_t *out, struct tt_error *err)
 {
 	uint32_t node = parent ? added->nodes[parent].child : added->first[byte];

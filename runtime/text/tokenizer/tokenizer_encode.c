@@ -14,9 +14,9 @@ struct encoder {
 	bool with_special;
 	struct tt_pretokenize_run run;
 	struct tt_bpe_scratch scratch;
-	struct tt_buffer normalized, normalized_marks; /* of a gap */
-	struct tt_buffer prefixed;
-	bool first_gap;
+	struct tt_buffer normalized, normalized_marks; /* of the present gap, the text between two added tokens */
+	struct tt_buffer prefixed;                     /* a part of normalized with a space before it */
+	bool first_gap;                                /* the present gap begins the text */
 	struct tt_ids *ids;
 };
 
@@ -39,13 +39,13 @@ static int take_word(void *state, const char *word, size_t n, struct tt_error *e
 	return tt_bpe_encode(&t->bpe, &e->scratch, word, n, e->ids, err);
 }
 
-/* A special token may touch no marked byte. No token may lie across a border between marked and unmarked text, where a
- * user could swallow the first byte of a marker that follows. */
+/* A special token may contain no marked byte. No token may contain both marked and unmarked bytes: otherwise a user's
+ * text could swallow the first byte of a marker that follows it. */
 static bool is_allowed(const struct encoder *e, const uint8_t *marks, int32_t id, size_t n)
 {
 	bool special = e->tokenizer->flags[id] & TT_TOKEN_SPECIAL;
 	if (!marks)
-		return true; /* cut() sees to what is left */
+		return true; /* cut passes over special tokens that are not wanted */
 	if (special && !e->with_special)
 		return false;
 	for (size_t i = 0; i < n; i++)
@@ -54,8 +54,8 @@ static bool is_allowed(const struct encoder *e, const uint8_t *marks, int32_t id
 	return !(special && marks[0]);
 }
 
-/* The longest allowed token at the start of text, or -1. Tokens that are not allowed are passed over, so none can hide
- * one that is. */
+/* The longest allowed token at the beginning of text, or -1. Tokens that are not allowed are ignored, so that they
+ * cannot hide an allowed one. */
 static int32_t match_at(const struct encoder *e, const struct tt_added *added, const char *text, size_t n,
 	const uint8_t *marks, size_t *len)
 {
@@ -102,7 +102,8 @@ static size_t strip_right(const char *text, size_t from, size_t n)
 
 typedef int (*take_gap)(struct encoder *e, const char *text, size_t n, struct tt_error *err);
 
-/* Leftmost match, then longest; what lies between goes to take. */
+/* Cuts the added tokens out of text: the leftmost match first, the longest of those at one place. The text between them
+ * goes to take. */
 static int cut(struct encoder *e, const struct tt_added *added, const char *text, size_t n, const uint8_t *marks,
 	take_gap take, struct tt_error *err)
 {
@@ -120,7 +121,7 @@ static int cut(struct encoder *e, const struct tt_added *added, const char *text
 		}
 		uint8_t flags = e->tokenizer->flags[id];
 		if (flags & TT_TOKEN_SPECIAL && !e->with_special) {
-			/* As `tokenizers` has it: the text of the special token is text, with no other token in it. */
+			/* As in `tokenizers`: a special token's text stays text, and no other token is found in it. */
 			i += len;
 			continue;
 		}
@@ -136,7 +137,7 @@ static int cut(struct encoder *e, const struct tt_added *added, const char *text
 	return done < n ? take(e, text + done, n - done, err) : TT_OK;
 }
 
-/* Whether Metaspace puts a space before what begins at text, a part of e->normalized. */
+/* Whether Metaspace puts a space before text, which is a part of e->normalized. */
 static bool wants_space(const struct encoder *e, const char *text)
 {
 	enum tt_prepend prepend = e->tokenizer->prepend;
@@ -166,8 +167,9 @@ static bool is_ascii(const char *text, size_t n)
 	return true;
 }
 
-/* Into e->normalized: a space for each U+2581, and one in front where gaps get one. *marks follow, when there are any
- * tokens to be found in it; the new space counts as what it stands before. */
+/* Writes text to e->normalized with a space for each U+2581, and a space before it if gaps get one. *marks is changed
+ * to the marks of that (NULL if no tokens are to be found in it); the new space is marked as the byte that follows
+ * it. */
 static int normalise_spaces(struct encoder *e, const char *text, size_t n, const uint8_t **marks, struct tt_error *err)
 {
 	static const size_t sign = sizeof TT_SPACE_SIGN - 1;

@@ -1,4 +1,4 @@
-/* The tokenizer of a GGUF file. The file has no pattern, only the name of one. */
+/* The tokenizer of a GGUF file, which names its pre-tokenizer but does not contain the pattern. */
 #include "runtime/text/tokenizer/tokenizer_internal.h"
 
 #include <string.h>
@@ -91,7 +91,7 @@ static int read_id(const struct tt_gguf *file, const char *key, size_t n, int32_
 {
 	uint32_t id = UINT32_MAX;
 	TT_TRY(tt_gguf_u32(file, key, 0, UINT32_MAX, &id, err));
-	if (id == UINT32_MAX) /* absent; also what some writers mean by it */
+	if (id == UINT32_MAX) /* absent; some writers write this number for "none" */
 		return TT_OK;
 	if (id >= n)
 		return tt_fail(err, TT_ERR_FORMAT, "%s is %u, and there are %zu tokens", key, id, n);
@@ -110,7 +110,7 @@ static int read_scores(struct tt_vocabulary *v, const struct tt_gguf *file, stru
 	return TT_OK;
 }
 
-/* The file does not say so, Phi-3's tokenizer.json does: most of its added tokens take the white space behind them. */
+/* Most added tokens of Phi-3 take the white space after them. Its tokenizer.json says so, but a GGUF file does not. */
 static void strip_as_phi3(struct tt_vocabulary *v)
 {
 	static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>"};
@@ -124,7 +124,7 @@ static void strip_as_phi3(struct tt_vocabulary *v)
 	}
 }
 
-/* SentencePiece's BPE: ranks are scores. */
+/* SentencePiece's BPE: pairs are ranked by the scores of the tokens that they make. */
 static int read_llama(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
 {
 	struct tt_gguf_string architecture = {"", 0};
@@ -141,7 +141,7 @@ static int read_llama(struct tt_vocabulary *v, const struct tt_gguf *file, struc
 	return TT_OK;
 }
 
-/* Gemma 4's: characters, but with a list of merges. */
+/* Gemma 4: characters are the symbols, as with SentencePiece, but there is a list of merges. */
 static int read_gemma4(struct tt_vocabulary *v, const struct tt_gguf *file, struct tt_error *err)
 {
 	v->characters = v->refuse_missing_bytes = true;
@@ -182,7 +182,7 @@ static int read_vocabulary(struct tt_vocabulary *v, const struct tt_gguf *file, 
 			(int)(model.len < 60 ? model.len : 60), model.data);
 	TT_TRY(tt_pretokenizer_init(&v->pretokenizer, err));
 	TT_TRY(models[i].read(v, file, err));
-	/* What llama.cpp does where the file is silent. */
+	/* The default of llama.cpp if the file does not say. */
 	bool add_bos = v->ignore_merges || v->characters;
 	TT_TRY(read_id(file, "tokenizer.ggml.bos_token_id", v->n_tokens, &v->bos, err));
 	TT_TRY(read_id(file, "tokenizer.ggml.eos_token_id", v->n_tokens, &v->eos, err));

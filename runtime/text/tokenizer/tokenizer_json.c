@@ -1,4 +1,5 @@
-/* Hugging Face's tokenizer.json: BPE models, byte-level or with byte fallback. What changes ids and is not done here is refused by its name. */
+/* Hugging Face's tokenizer.json, with a BPE model, byte-level or with byte fallback. Everything that would change ids
+ * and is not implemented here is refused by name. */
 #include "runtime/text/tokenizer/tokenizer_json.h"
 
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 
-/* The largest published files have about 35 MB. */
+/* The largest published tokenizer.json have about 35 MB. */
 enum { MAX_FILE_BYTES = 256 << 20, MAX_CONFIG_BYTES = 16 << 20 };
 
 static int refuse_unless_null(const json_t *object, const char *key, struct tt_error *err)
@@ -52,7 +53,7 @@ static int read_model_options(struct tt_vocabulary *v, const json_t *model, stru
 	return tt_json_bool(model, "ignore_merges", &v->ignore_merges, err);
 }
 
-/* Ids must be 0 to n - 1, each once: n different ones below n leave no hole. */
+/* Ids must be 0 to n - 1, each once. It suffices that they are below n and different: n such ids leave no hole. */
 static int place_token(struct tt_vocabulary *v, json_int_t id, struct tt_span text, uint8_t flags, const char *field,
 	struct tt_error *err)
 {
@@ -182,7 +183,7 @@ static int read_tokenizer(struct tt_vocabulary *v, json_t *root, struct tt_error
 	return tt_tokenizer_json_steps(v, root, err);
 }
 
-/* Both are names of tokens, as a string or as {"content": ...}. */
+/* Reads bos_token or eos_token, which is the text of a token as a string or as {"content": ...}. */
 static int read_named(
 	const struct tt_tokenizer *t, const json_t *config, const char *key, int32_t *out, struct tt_error *err)
 {

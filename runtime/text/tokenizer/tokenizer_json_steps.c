@@ -6,7 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 
-/* A Sequence may hold others; the files are untrusted and this is walked by recursion. */
+/* A Sequence may hold others. It is read by recursion and files are untrusted, so the depth is limited. */
 enum { MAX_NESTING = 8 };
 
 static const char *type_of(const json_t *step)
@@ -25,18 +25,17 @@ static int refuse(const char *part, const json_t *step, struct tt_error *err)
 	return tt_fail(err, TT_ERR_UNSUPPORTED, "%s: %.60s is not supported", part, type_of(step));
 }
 
-/* What the steps say about spaces, which have to agree. */
+/* What the steps read so far say. What they say about spaces has to agree in the end. */
 struct steps {
 	struct tt_vocabulary *v;
-	bool replaced, prepended; /* by the normalizer: U+2581 for a space, and one in front */
-	bool metaspace;
-	/* decoders */
-	bool plain_spaces, byte_fallback, byte_level;
+	bool replaced, prepended; /* the normalizer puts U+2581 for each space, and one before the text */
+	bool metaspace;           /* the pre-tokenizer is Metaspace */
+	bool plain_spaces, byte_fallback, byte_level; /* the decoder has these steps */
 };
 
 typedef int (*read_step)(struct steps *s, const json_t *step, struct tt_error *err);
 
-/* One step, or the steps of a Sequence in order. list is what the Sequence calls them. */
+/* Calls read for a step or, if it is a Sequence, for each of its steps in order. list is the key of its list. */
 static int walk(struct steps *s, const json_t *step, const char *part, const char *list, read_step read, int depth,
 	struct tt_error *err)
 {
@@ -58,7 +57,7 @@ static bool has_text(const json_t *object, const char *key, const char *text)
 	return value && strcmp(value, text) == 0;
 }
 
-/* Replace{String: from} with to. */
+/* Whether the step is Replace, of the string from by to. */
 static bool replaces(const json_t *step, const char *from, const char *to)
 {
 	return is(step, "Replace") && has_text(json_object_get(step, "pattern"), "String", from) &&
@@ -82,10 +81,11 @@ static int read_normalizer(struct steps *s, const json_t *step, struct tt_error 
 	return refuse("normalizer", step, err);
 }
 
-/* {prepend_scheme, split} in new files, {add_prefix_space} in old ones. */
+/* Metaspace has prepend_scheme and split in new files, add_prefix_space in old ones. */
 static int read_metaspace(struct steps *s, const json_t *step, struct tt_error *err)
 {
-	static const char words[] = " ?[^ ]+| "; /* split: in front of every space, which U+2581 is by then */
+	/* Splits before every U+2581, which is a space by the time that this runs. */
+	static const char words[] = " ?[^ ]+| ";
 	const char *scheme = NULL;
 	bool prefix_space = true, split = true;
 	if (!has_text(step, "replacement", TT_SPACE_SIGN))
@@ -107,7 +107,7 @@ static int read_metaspace(struct steps *s, const json_t *step, struct tt_error *
 	return tt_pretokenizer_add_pattern(&s->v->pretokenizer, words, strlen(words), false, "Metaspace", err);
 }
 
-/* Gemma splits at spaces, and has none left by then. */
+/* Gemma has a Split at spaces, which does nothing: its normalizer has replaced them all. */
 static int read_character_pre_tokenizer(struct steps *s, const json_t *step, struct tt_error *err)
 {
 	if (is(step, "Metaspace") && !s->metaspace && !s->prepended)
@@ -140,8 +140,8 @@ static int read_split(struct tt_vocabulary *v, const json_t *step, struct tt_err
 	return tt_pretokenizer_add_pattern(&v->pretokenizer, expression, strlen(expression), text != NULL, name, err);
 }
 
-/* Digits and Falcon's [0-9][0-9][0-9] behind ByteLevel, whose alphabet they see. */
-static int read_behind_byte_level(struct tt_vocabulary *v, const json_t *step, struct tt_error *err)
+/* Digits, or Falcon's [0-9][0-9][0-9], after ByteLevel: they see characters of its alphabet. */
+static int read_after_byte_level(struct tt_vocabulary *v, const json_t *step, struct tt_error *err)
 {
 	bool individual = false, invert = false;
 	TT_TRY(tt_json_bool(step, "individual_digits", &individual, err));
@@ -169,8 +169,8 @@ static int read_byte_level(struct tt_vocabulary *v, const json_t *step, struct t
 		&v->pretokenizer, tt_pattern_gpt2, strlen(tt_pattern_gpt2), false, "ByteLevel", err);
 }
 
-/* ByteLevel spells the text in its alphabet, which is done at the end here: whatever follows it would see other text,
- * so hardly anything may. */
+/* ByteLevel spells the text in its alphabet. Here that is done after all steps, so a step that follows ByteLevel would
+ * see other text than it should; only those that read_after_byte_level knows may follow. */
 static int read_pre_tokenizer(struct steps *s, const json_t *step, struct tt_error *err)
 {
 	struct tt_vocabulary *v = s->v;
@@ -178,7 +178,7 @@ static int read_pre_tokenizer(struct steps *s, const json_t *step, struct tt_err
 	if (v->characters)
 		return read_character_pre_tokenizer(s, step, err);
 	if (v->byte_level)
-		return read_behind_byte_level(v, step, err);
+		return read_after_byte_level(v, step, err);
 	if (is(step, "Split"))
 		return read_split(v, step, err);
 	if (is(step, "Digits")) {
@@ -194,7 +194,7 @@ static int read_pre_tokenizer(struct steps *s, const json_t *step, struct tt_err
 	return is(step, "ByteLevel") ? read_byte_level(v, step, err) : refuse("pre_tokenizer", step, err);
 }
 
-/* The id that a template's special token stands for: special_tokens names it apart from the vocabulary. */
+/* The id that a template's special token stands for. special_tokens lists it; the vocabulary is not asked. */
 static int template_id(
 	struct tt_vocabulary *v, const json_t *step, const char *name, int32_t *out, struct tt_error *err)
 {
@@ -234,7 +234,7 @@ static int read_template(struct tt_vocabulary *v, const json_t *step, struct tt_
 
 static int read_post_processor(struct steps *s, const json_t *step, struct tt_error *err)
 {
-	if (is(step, "ByteLevel")) /* only moves offsets */
+	if (is(step, "ByteLevel")) /* changes offsets only */
 		return TT_OK;
 	if (is(step, "TemplateProcessing"))
 		return read_template(s->v, step, err);
@@ -268,7 +268,7 @@ static int read_decoder(struct steps *s, const json_t *step, struct tt_error *er
 	return TT_OK;
 }
 
-/* What is not said would show in the ids, or in the text. */
+/* Refuses combinations in which the missing steps would change ids, or the decoded text. */
 static int check_spaces(struct steps *s, struct tt_error *err)
 {
 	if (!s->v->characters)

@@ -1,5 +1,6 @@
-/* SentencePiece's BPE: any two neighbours merge that make a token, the best score first, then the leftmost. As a table:
- * a merge for every way to cut a token into two tokens, ranked by the score of the whole. */
+/* SentencePiece's BPE: two neighbours merge if together they are a token; the best score goes first, then the leftmost.
+ * This makes a table of merges of that: one for every way to cut a token into two tokens, ranked by the score of the
+ * whole token. */
 #include "runtime/text/tokenizer/tokenizer_internal.h"
 
 #include <math.h>
@@ -9,7 +10,7 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 
-/* Every cut of a token is looked up, which costs its length squared. The longest published one has 93 bytes. */
+/* Every cut of a token is looked up, in time quadratic in its length. The longest published token has 93 bytes. */
 enum { MAX_SCORED_BYTES = 1024 };
 
 struct scored {
@@ -49,7 +50,8 @@ static int rank_tokens(struct ranking *r, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Added tokens have been cut out of the text, or must not come of it, and bytes only stand for themselves. */
+/* The token that may take part in merges and has this text, or -1. Added tokens take no part, since they have been cut
+ * out of the text before or must not arise from it; neither do byte tokens, which stand only for their byte. */
 static int32_t find_part(const struct ranking *r, const struct tt_span_index *index, const char *text, size_t n)
 {
 	int32_t id = tt_span_index_find(index, r->v->tokens, text, n);
@@ -74,7 +76,7 @@ static int add_cuts(struct ranking *r, const struct tt_span_index *index, size_t
 			return tt_fail(err, TT_ERR_FORMAT, "token %zu is not valid UTF-8", id);
 		if (len == token->len)
 			return TT_OK;
-		/* Such a token could come of symbols that have no id. */
+		/* SentencePiece can make such a token from symbols that have no id, which this table cannot. */
 		if (find_part(r, index, token->data + at, len) < 0)
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "token %zu holds a character that is no token", id);
 		if (at == 0)

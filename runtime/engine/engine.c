@@ -23,8 +23,7 @@ enum {
 	MAX_BATCH = 4096,
 	MAX_STEP_TOKENS = 1 << 16,
 	MAX_THREADS = 1024,
-	MIN_SAMPLES =
-		64, /* a step may make at least so many rows of logits, so that scoring a prompt takes few steps */
+	MIN_SAMPLES = 64, /* logits rows of a step, at least, so that scoring a prompt takes few steps */
 };
 
 void tt_free(void *memory)

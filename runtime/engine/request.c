@@ -38,7 +38,7 @@ static int check_stops(const struct tt_engine *engine, const struct tt_request_o
 		return tt_fail(
 			err, TT_ERR_ARGUMENT, "at most %d stop strings and %d stop ids", TT_MAX_STOPS, TT_MAX_STOPS);
 	if (o->n_stop > 0 && !tt_text_has_tokenizer(engine->text))
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "stop strings need a tokenizer, which the model has not");
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "stop strings need a tokenizer, which the model does not have");
 	TT_TRY(tt_need_list(o->stop, o->n_stop, "stop", err));
 	TT_TRY(tt_need_list(o->stop_ids, o->n_stop_ids, "stop_ids", err));
 	for (size_t i = 0; i < o->n_stop; i++) {

@@ -15,7 +15,7 @@ struct tt_sequence_policy {
 	struct tt_page_key identity; /* a digest of the operation and its directions */
 
 	/* Set when the gates have run. */
-	float s, gate;          /* the gate's score and value */
+	float s, gate;          /* the scalar s of the coefficients; what the gate made it from */
 	bool acts;              /* some coefficient is not 0 */
 	struct tt_page_key key; /* a digest of identity and coefficients */
 };

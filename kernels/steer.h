@@ -8,7 +8,10 @@
 #include "base/host_device.h"
 #include "base/tt_enums.h"
 
-enum { TT_MAX_DIRECTIONS = 64 }; /* rows of one layer of a policy */
+enum {
+	TT_MAX_DIRECTIONS = 64, /* rows of one layer of a policy */
+	TT_MAX_TOGETHER = 2,    /* directions whose factors follow from one another's readings */
+};
 
 /* h' = op(h; D, c), all of the form h + c * sum_k (a_k.h + b_k) d_k over the layer's directions d_k:
  *   add        h + c * d
@@ -56,10 +59,24 @@ TT_HOST_DEVICE static inline float tt_steer_coefficient(float scale, float alpha
 	return s == 0 || w == 0 || c == 0 ? 0.0f : c;
 }
 
-/* Whether the operation must read h before it can change it. */
+/* Whether the operation takes dots of h before it can change it. */
 TT_HOST_DEVICE static inline bool tt_steer_reads(uint32_t op)
 {
 	return op != TT_OP_ADD;
+}
+
+/* Whether a number of h' follows from more of h than that number, so that kernels need a whole row. */
+TT_HOST_DEVICE static inline bool tt_steer_whole_row(uint32_t op, uint32_t form)
+{
+	(void)form;
+	return tt_steer_reads(op);
+}
+
+/* How many of a layer's directions are taken together. */
+TT_HOST_DEVICE static inline uint32_t tt_steer_together(uint32_t op)
+{
+	(void)op;
+	return 1;
 }
 
 /* What is read of h for one direction d_k of a layer. */
@@ -68,22 +85,29 @@ struct tt_steer_read {
 	float target; /* t_k or b_k; 0 where the operation has none */
 };
 
-/* What d_k is multiplied with, from a coefficient c that is not 0. */
-TT_HOST_DEVICE static inline float tt_steer_factor(uint32_t op, float c, const struct tt_steer_read *read)
+/* What each of the directions taken together is multiplied with, from a coefficient c that is not 0. read and g: [together]. */
+TT_HOST_DEVICE static inline void tt_steer_factors(
+	uint32_t op, uint32_t form, float c, const struct tt_steer_read *read, float *g)
 {
+	(void)form;
 	switch (op) {
 	case TT_OP_ADD:
-		return c;
+		g[0] = c;
+		break;
 	case TT_OP_ABLATE:
-		return -(c * read->along);
+		g[0] = -(c * read->along);
+		break;
 	case TT_OP_CLAMP:
-		return c * (read->target - read->along);
+		g[0] = c * (read->target - read->along);
+		break;
 	case TT_OP_AFFINE:
-		return c * (read->target + read->along);
+		g[0] = c * (read->target + read->along);
+		break;
 	case TT_OP_ONE_SIDED:
-		return read->along > 0 ? -(c * read->along) : 0.0f;
+		g[0] = read->along > 0 ? -(c * read->along) : 0.0f;
+		break;
 	default:
-		return 0.0f;
+		g[0] = 0;
 	}
 }
 

@@ -182,10 +182,11 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 struct tt_policy_info {
 	const char *name;
 	enum tt_policy_op op;
-	const char *op_word;     /* the operation's name in files and reports, such as "add" */
-	const char *op_sentence; /* what it does to the residual stream */
-	const char *op_form;     /* the operation's form; "" if it has only one */
-	enum tt_change change;   /* how far it moves h */
+	const char *op_word;          /* the operation's name in files and reports, such as "add" */
+	const char *op_sentence;      /* what it does to the residual stream */
+	const char *op_form;          /* the operation's form; "" where a file need not name it */
+	const char *op_form_sentence; /* what the form adds to op_sentence; "" for nothing */
+	enum tt_change change;        /* how far it moves h */
 	enum tt_policy_when when;
 	enum tt_policy_gate gate;
 	const char *gate_word, *gate_form; /* as op_word and op_form */

@@ -118,6 +118,20 @@ Test(operations, every_pointer_to_numbers_is_in_some_row)
 	tt_policy_free(p);
 }
 
+/* The row says it to the scheduler, the formulas to the kernels. */
+Test(operations, rows_and_formulas_agree_on_what_needs_a_whole_row)
+{
+	for (uint32_t op = 0; op < tt_n_operations(); op++) {
+		const struct tt_policy_row *row = &tt_operation_of(op)->row;
+		struct tt_policy *p = make(op, TT_GATE_ALWAYS);
+		for (p->form = 0; p->form < (row->form.key ? TT_MAX_ROW_FORMS : 1); p->form++)
+			cr_expect_eq(tt_policy_needs_whole_row(p), tt_steer_whole_row(op, p->form), "%s, form %u",
+				row->word, p->form);
+		cr_expect(tt_steer_together(op) <= TT_MAX_TOGETHER && p->n_directions % tt_steer_together(op) == 0);
+		tt_policy_free(p);
+	}
+}
+
 static void check_saved(const struct tt_policy *p, const char *path)
 {
 	struct tt_policy *q = NULL;

@@ -27,7 +27,7 @@ static const struct tt_gate gates[] =
 		[TT_GATE_MLP] =
 			{
 				.row = {"mlp", "a two-layer network", .format = 1,
-					.form = {"trimtab.gate.bound", {"sigmoid", "none"}, 1},
+					.form = {"trimtab.gate.bound", {"sigmoid", "none"}, .format = 1},
 					.n_tensors = 4, .tensors = {TENSOR("gate.fc1.weight", TT_SHAPE_UNITS_INPUT, fc1_weight), TENSOR("gate.fc1.bias", TT_SHAPE_UNITS, fc1_bias), TENSOR("gate.fc2.weight", TT_SHAPE_OUTPUTS_UNITS, fc2_weight), TENSOR("gate.fc2.bias", TT_SHAPE_OUTPUTS, fc2_bias)}},
 				.observes = true,
 				.units = true,

@@ -147,6 +147,14 @@ static bool all_finite(const float *values, size_t n)
 	return true;
 }
 
+static bool all_zero(const float *values, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (values[i] != 0)
+			return false;
+	return true;
+}
+
 static const float *layer_rows(const struct tt_policy *p, uint32_t layer)
 {
 	return p->directions + (size_t)layer * p->n_directions * p->hidden_size;
@@ -154,11 +162,7 @@ static const float *layer_rows(const struct tt_policy *p, uint32_t layer)
 
 bool tt_policy_has_direction(const struct tt_policy *p, uint32_t layer)
 {
-	const float *rows = layer_rows(p, layer);
-	for (size_t i = 0; i < (size_t)p->n_directions * p->hidden_size; i++)
-		if (rows[i] != 0)
-			return true;
-	return false;
+	return !all_zero(layer_rows(p, layer), (size_t)p->n_directions * p->hidden_size);
 }
 
 bool tt_policy_band(const struct tt_policy *p, uint32_t *first, uint32_t *last)
@@ -286,6 +290,8 @@ static int check_gate(const struct tt_policy *p, struct tt_error *err)
 		if (!all_finite(values, tt_tensor_size(p, tensor->shape)))
 			return tt_fail(
 				err, TT_ERR_FORMAT, "policy: %s holds a number that is not finite", tensor->name);
+		if (tensor->not_zero && all_zero(values, tt_tensor_size(p, tensor->shape)))
+			return tt_fail(err, TT_ERR_FORMAT, "policy: %s is zero", tensor->name);
 	}
 	if (gate->threshold && !(p->threshold >= gate->least && p->threshold <= gate->most))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: threshold must be %g to %g", (double)gate->least,
@@ -302,9 +308,11 @@ static int check_part(
 	bool finite = all_finite(part, n);
 	for (size_t i = 0; i < n && tensor->less_directions; i++)
 		finite &= isfinite(part[i] - layer_rows(p, layer)[i]) != 0; /* what h is read with */
+	tt_tensor_name(name, sizeof name, tensor, layer);
+	if (finite && tensor->not_zero && tt_policy_has_direction(p, layer) && all_zero(part, n))
+		return tt_fail(err, TT_ERR_FORMAT, "policy: %s is zero", name);
 	if (finite)
 		return TT_OK;
-	tt_tensor_name(name, sizeof name, tensor, layer);
 	return tt_fail(err, TT_ERR_FORMAT, "policy: %s holds a number that is not finite%s", name,
 		tensor->less_directions ? ", or too large" : "");
 }
@@ -356,6 +364,9 @@ static int check_head(const struct tt_policy *p, struct tt_error *err)
 	if (op->max_rows == 1 && p->n_directions != 1)
 		return tt_fail(err, TT_ERR_FORMAT, "policy: op %s takes one direction a layer, not %u", op->row.word,
 			p->n_directions);
+	if (op->min_rows == op->max_rows && p->n_directions != op->max_rows)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: op %s takes %u directions a layer, not %u", op->row.word,
+			op->max_rows, p->n_directions);
 	if (p->n_directions < op->min_rows || p->n_directions > op->max_rows)
 		return tt_fail(err, TT_ERR_FORMAT, "policy: op %s takes %u to %u directions a layer, not %u",
 			op->row.word, op->min_rows, op->max_rows, p->n_directions);
@@ -409,7 +420,12 @@ bool tt_policy_needs_whole_row(const struct tt_policy *p)
 
 static const char *form_word(const struct tt_policy_row *row, uint32_t form)
 {
-	return row->form.key ? row->form.words[form] : "";
+	return tt_form_is_written(row, form) ? row->form.words[form] : "";
+}
+
+static const char *form_sentence(const struct tt_policy_row *row, uint32_t form)
+{
+	return row->form.sentences[form] ? row->form.sentences[form] : "";
 }
 
 void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
@@ -427,6 +443,7 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 		.op_word = op->row.word,
 		.op_sentence = op->row.sentence,
 		.op_form = form_word(&op->row, p->form),
+		.op_form_sentence = form_sentence(&op->row, p->form),
 		.change = p->form ? TT_CHANGE_OTHER : op->change,
 		.when = p->when,
 		.gate = p->gate,

@@ -38,13 +38,15 @@ struct tt_policy_tensor {
 	bool less_directions;
 	/* [r] projections wanted on the rows as the file gives them: they change when the rows are made orthonormal. */
 	bool follows_rows;
+	bool not_zero; /* a part that is all zeros is refused: of the layers, those that have directions */
 };
 
 /* The words of one metadata key that choose between the forms of an operation or gate; the first is the default. */
 struct tt_policy_form {
 	const char *key; /* NULL: there is one form */
 	const char *words[TT_MAX_ROW_FORMS];
-	uint32_t format; /* the least trimtab.format that has the key */
+	const char *sentences[TT_MAX_ROW_FORMS]; /* what a form adds to the row's sentence; NULL: nothing */
+	uint32_t format;                         /* the least trimtab.format that has the key */
 };
 
 struct tt_policy_row {

@@ -4,21 +4,34 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* What is read of the row `came` for the direction at this place among the policy's. */
+static struct tt_steer_read read_direction(
+	const struct tt_cpu_body *body, const struct tt_steer_slot *slot, size_t at, const float *came, size_t hidden)
+{
+	const float *readers = slot->readers ? slot->readers : slot->directions;
+	struct tt_steer_read read = {0};
+	if (tt_steer_reads(slot->op))
+		read.along = body->dot(came, readers + at * hidden, hidden);
+	if (slot->targets)
+		read.target = slot->targets[at];
+	return read;
+}
+
 /* One row of the plan: h, which read what is in came, gets the layer's directions. */
 static void apply(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, uint32_t layer, float c,
 	const float *came, float *h, size_t hidden)
 {
 	size_t first = (size_t)layer * slot->n_directions;
-	const float *readers = slot->readers ? slot->readers : slot->directions;
-	for (size_t at = first; at < first + slot->n_directions; at++) {
-		struct tt_steer_read read = {0};
-		if (tt_steer_reads(slot->op))
-			read.along = body->dot(came, readers + at * hidden, hidden);
-		if (slot->targets)
-			read.target = slot->targets[at];
-		float g = tt_steer_factor(slot->op, c, &read);
-		if (g != 0)
-			body->axpy(g, slot->directions + at * hidden, h, hidden);
+	uint32_t together = tt_steer_together(slot->op);
+	for (size_t at = first; at < first + slot->n_directions; at += together) {
+		struct tt_steer_read read[TT_MAX_TOGETHER];
+		float g[TT_MAX_TOGETHER];
+		for (uint32_t i = 0; i < together; i++)
+			read[i] = read_direction(body, slot, at + i, came, hidden);
+		tt_steer_factors(slot->op, slot->form, c, read, g);
+		for (uint32_t i = 0; i < together; i++)
+			if (g[i] != 0)
+				body->axpy(g[i], slot->directions + (at + i) * hidden, h, hidden);
 	}
 }
 

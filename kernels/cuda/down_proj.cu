@@ -62,7 +62,7 @@ __device__ __forceinline__ void down_proj_op::prepare(
 		if (r.c != 0)
 			tt_prefetch(r.directions + first_tile * PRODUCT_TILE);
 		/* The host launches the row kernel for these; if it did not, the result must not look sound. */
-		float c = r.op == TT_OP_ADD ? r.c : NAN;
+		float c = tt_steer_whole_row(r.op, r.form) ? NAN : r.c;
 		tt_shared_store_f32((float *)words + COEF + i, c);
 		tt_shared_store_8(
 			words + DIRECTION + 2 * i, make_uint2((uint32_t)direction, (uint32_t)(direction >> 32)));

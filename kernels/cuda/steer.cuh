@@ -21,7 +21,7 @@ struct steer {
 /* One of the rows that steer a token. c is 0 where there is none. */
 struct steer_row {
 	float c;
-	uint32_t op, n_directions;
+	uint32_t op, form, n_directions;
 	const float *directions; // [n_directions][hidden] of the layer
 	const float *readers;    // [n_directions][hidden] whose dot with h is taken: the directions, but for affine
 	const float *targets;    // [n_directions], or NULL
@@ -46,7 +46,7 @@ TT_DEVICE const float *steer_pointer(const void *at)
 
 TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 {
-	struct steer_row r = {0.0f, 0, 0, NULL, NULL, NULL};
+	struct steer_row r = {0.0f, 0, 0, 0, NULL, NULL, NULL};
 	if (!row)
 		return r;
 	r.c = tt_load_f32(s.coef + (size_t)row * s.n_layers + s.layer, TT_TRAFFIC_DIRECTION);
@@ -55,6 +55,7 @@ TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 	uint32_t index = tt_load_2(step_array(s.plan, &s.plan->row_slots) + (size_t)row * 2, TT_TRAFFIC_PLAN);
 	const struct tt_steer_slot *slot = s.slots + index;
 	r.op = tt_load_4(&slot->op, TT_TRAFFIC_DIRECTION);
+	r.form = tt_load_4(&slot->form, TT_TRAFFIC_DIRECTION);
 	r.n_directions = tt_load_4(&slot->n_directions, TT_TRAFFIC_DIRECTION);
 	size_t first = (size_t)s.layer * r.n_directions;
 	r.directions = r.readers = steer_pointer(&slot->directions) + first * s.hidden;

@@ -69,26 +69,43 @@ TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_
 	return sum;
 }
 
-/* What direction k is multiplied with, the same for the whole block. */
-TT_DEVICE float row_factor(const struct row_memory *m, const struct steer_row *r, uint32_t k, uint32_t hidden)
+/* What is read of the row for direction k, the same for the whole block. */
+TT_DEVICE struct tt_steer_read row_read(
+	const struct row_memory *m, const struct steer_row *r, uint32_t k, uint32_t hidden)
 {
 	struct tt_steer_read read = {0, 0};
 	if (tt_steer_reads(r->op))
 		read.along = row_dot(m, r->readers + (size_t)k * hidden, hidden);
 	if (r->targets)
 		read.target = tt_load_f32(r->targets + k, TT_TRAFFIC_DIRECTION);
-	return tt_steer_factor(r->op, r->c, &read);
+	return read;
+}
+
+/* Direction k, multiplied with g. */
+TT_DEVICE void row_add(const struct row_memory *m, const struct steer_row *r, uint32_t k, float g, uint32_t hidden)
+{
+	const float *direction = r->directions + (size_t)k * hidden;
+	for (uint32_t column = threadIdx.x * 4; column < hidden && g != 0; column += THREADS * 4)
+		shared_store_four(
+			m->becomes + column, steer_add(shared_four(m->becomes + column), g, direction + column));
 }
 
 /* All directions of one of the token's rows. */
 TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, uint32_t hidden)
 {
-	for (uint32_t k = 0; k < r->n_directions; k++) {
-		const float *direction = r->directions + (size_t)k * hidden;
-		float g = row_factor(m, r, k, hidden);
-		for (uint32_t column = threadIdx.x * 4; column < hidden && g != 0; column += THREADS * 4)
-			shared_store_four(m->becomes + column,
-				steer_add(shared_four(m->becomes + column), g, direction + column));
+	uint32_t together = tt_steer_together(r->op);
+	for (uint32_t k = 0; k < r->n_directions; k += together) {
+		struct tt_steer_read read[TT_MAX_TOGETHER] = {};
+		float g[TT_MAX_TOGETHER] = {};
+		TT_UNROLL
+		for (uint32_t i = 0; i < TT_MAX_TOGETHER; i++)
+			if (i < together)
+				read[i] = row_read(m, r, k + i, hidden);
+		tt_steer_factors(r->op, r->form, r->c, read, g);
+		TT_UNROLL
+		for (uint32_t i = 0; i < TT_MAX_TOGETHER; i++)
+			if (i < together)
+				row_add(m, r, k + i, g[i], hidden);
 	}
 }
 

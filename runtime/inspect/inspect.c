@@ -75,10 +75,10 @@ static json_t *observed_layers(const struct tt_policy *p)
 }
 
 /* Sets the form under the last word of its key: "bound" for trimtab.gate.bound. */
-static void set_form(json_t *object, const struct tt_policy_form *form, uint32_t index)
+static void set_form(json_t *object, const struct tt_policy_row *row, uint32_t index)
 {
-	if (form->key)
-		json_object_set_new(object, strrchr(form->key, '.') + 1, json_string(form->words[index]));
+	if (tt_form_is_written(row, index))
+		json_object_set_new(object, strrchr(row->form.key, '.') + 1, json_string(row->form.words[index]));
 }
 
 static json_t *gate_json(const struct tt_policy *p)
@@ -96,7 +96,7 @@ static json_t *gate_json(const struct tt_policy *p)
 			json_object_set_new(object, "bias", json_real(*tt_tensor_values(p, &gate->row.tensors[i])));
 	if (gate->units)
 		json_object_set_new(object, "units", json_integer(p->n_units));
-	set_form(object, &gate->row.form, p->gate_form);
+	set_form(object, &gate->row, p->gate_form);
 	return object;
 }
 
@@ -121,7 +121,7 @@ static int describe_policy(json_t *report, const struct tt_policy *p, struct tt_
 		return tt_fail(err, TT_ERR_FORMAT, "policy: a text is not UTF-8, or out of memory");
 	}
 	json_decref(facts);
-	set_form(report, &op->row.form, p->form);
+	set_form(report, &op->row, p->form);
 	return TT_OK;
 }
 

@@ -164,7 +164,8 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	tt_page_html_text(to, info->name ? info->name : "policy");
 	fputs("</h3><dl>\n", to);
 	if (first <= last && first < info->n_layers)
-		fprintf(to, "<dt>What it does</dt><dd>%s after layers %u to %u</dd>\n", info->op_sentence, first, last);
+		fprintf(to, "<dt>What it does</dt><dd>%s%s after layers %u to %u</dd>\n", info->op_sentence,
+			info->op_form_sentence, first, last);
 	fprintf(to, "<dt>Strength</dt><dd>%.3g × scale %g</dd>\n", (double)info->alpha, (double)scale);
 	when = when == TT_WHEN_POLICY ? info->when : when;
 	fprintf(to, "<dt>Which tokens</dt><dd>%s</dd>\n<dt>Gate</dt><dd>",
@@ -177,7 +178,8 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	for (uint32_t i = 0; i < info->n_observed; i++)
 		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);
 	if (info->has_threshold)
-		fprintf(to, "; it steers above %.3g", (double)info->threshold);
+		fprintf(to, "; it steers %s %.3g", *info->gate_form ? info->gate_form : "above",
+			(double)info->threshold);
 	if (info->n_units)
 		fprintf(to, "; its %u hidden units give the strength and each layer's weight", info->n_units);
 	fputs("</dd>\n<dt>Made</dt><dd>", to);

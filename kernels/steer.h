@@ -2,6 +2,7 @@
 #ifndef KERNELS_STEER_H
 #define KERNELS_STEER_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +20,9 @@ enum {
  *   clamp      h + c * sum_k (t_k - h.d_k) d_k         d_k orthonormal, t_k the target projection
  *   affine     h + c * sum_k (a_k.h + b_k) d_k         a_k = W_k - d_k: LoReFT's h + c * R^T(W h + b - R h), R of rows d_k
  *   one_sided  h - c * (h.d) d                         where h.d > 0; elsewhere h is left alone as where c is 0
+ *   rotate     h - P h + |P h| (cos u d_1 + sin u d_2) P the projection on the plane of d_1 and d_2 (orthonormal), u the angle
+ *              of P h from d_1 towards d_2, turned by the share c of the shortest way to the angle of the point (t_1, t_2).
+ *              In its second form (adaptive) only where h.d_1 > 0
  * c == 0 leaves h untouched, bit for bit: it is a select, never a product (an added zero turns -0.0 into +0.0). So is a
  * factor of some d_k that comes out as 0.
  * With several rows on one token all read the same h, and their changes are added in the order of the rows. */
@@ -75,8 +79,7 @@ TT_HOST_DEVICE static inline bool tt_steer_whole_row(uint32_t op, uint32_t form)
 /* How many of a layer's directions are taken together. */
 TT_HOST_DEVICE static inline uint32_t tt_steer_together(uint32_t op)
 {
-	(void)op;
-	return 1;
+	return op == TT_OP_ROTATE ? 2 : 1;
 }
 
 /* What is read of h for one direction d_k of a layer. */
@@ -85,11 +88,22 @@ struct tt_steer_read {
 	float target; /* t_k or b_k; 0 where the operation has none */
 };
 
+/* Of rotate. (x, y) is P h in the plane; the target counts by its angle alone, so that it is scaled where it cannot overflow. */
+TT_HOST_DEVICE static inline void tt_steer_turn(bool adaptive, float c, const struct tt_steer_read *read, float *g)
+{
+	float x = read[0].along, y = read[1].along, larger = fmaxf(fabsf(read[0].target), fabsf(read[1].target));
+	float to_x = read[0].target / larger, to_y = read[1].target / larger;
+	float angle = c * atan2f(x * to_y - y * to_x, x * to_x + y * to_y); /* at most half a turn */
+	float cosine = cosf(angle), sine = sinf(angle);
+	bool turns = !adaptive || x > 0;
+	g[0] = turns ? x * cosine - y * sine - x : 0.0f;
+	g[1] = turns ? x * sine + y * cosine - y : 0.0f;
+}
+
 /* What each of the directions taken together is multiplied with, from a coefficient c that is not 0. read and g: [together]. */
 TT_HOST_DEVICE static inline void tt_steer_factors(
 	uint32_t op, uint32_t form, float c, const struct tt_steer_read *read, float *g)
 {
-	(void)form;
 	switch (op) {
 	case TT_OP_ADD:
 		g[0] = c;
@@ -105,6 +119,9 @@ TT_HOST_DEVICE static inline void tt_steer_factors(
 		break;
 	case TT_OP_ONE_SIDED:
 		g[0] = read->along > 0 ? -(c * read->along) : 0.0f;
+		break;
+	case TT_OP_ROTATE:
+		tt_steer_turn(form != 0, c, read, g);
 		break;
 	default:
 		g[0] = 0;

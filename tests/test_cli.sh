@@ -308,6 +308,14 @@ works eval "$tiny_dir" --policy quoted.st --data rows.jsonl --data "\"onclick='y
 check "eval: table" grep -q '^harmful  *rows.jsonl  *1 ' out
 check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
 check "page" python3 "$here/cli/check_page.py" page.html
+policy turn.st trimtab.format=2 trimtab.op=rotate trimtab.rotate=adaptive trimtab.alpha=0.5
+works inspect turn.st --json --model "$tiny"
+json 'd["op"] == "rotate" and d["rotate"] == "adaptive" and d["on_model"]["fits"] and "push" not in d["on_model"]["layers"][0]'
+works inspect turn.st
+check "inspect: the form" grep -q 'rotate  *adaptive' out
+works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
+check "page: the operation's form" grep -q \
+	'turns the residual stream in the plane of two directions, where it points along the first of them, after layers 0 to 2' turn.html
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --json --limit 1
 json 'len(d["groups"]) == 3 and all(g["n"] == 1 for g in d["groups"])'
 check "eval: no completions left over" [ "$(find . -name '*.completions.jsonl' | wc -l)" = 0 ]

@@ -618,6 +618,19 @@ Test(inspect, says_what_a_file_is)
 	json_decref(r);
 }
 
+/* The form under the last word of its key, where the file has it. */
+Test(inspect, says_which_form_a_policy_has)
+{
+	static const char *const forms[][2] = {{GOLDEN("policy/rotate.safetensors"), "always"},
+		{GOLDEN("policy/rotate_adaptive.safetensors"), "adaptive"}, {GOLDEN("policy/clamp.safetensors"), NULL}};
+	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+		json_t *r = inspect(forms[i][0], NULL), *form = json_object_get(r, "rotate");
+		cr_expect_str_eq(text_of(r, "op"), forms[i][1] ? "rotate" : "clamp");
+		cr_expect(forms[i][1] ? !strcmp(json_string_value(form), forms[i][1]) : !form, "%s", forms[i][0]);
+		json_decref(r);
+	}
+}
+
 /* The mean norm of h[1] after the first position of the prompt that inspect uses, from kept states. */
 static double stream_norm(struct tt_engine *engine)
 {

@@ -3,10 +3,10 @@
 
 enum { HIDDEN = 40, LAYERS = 3, LAYER = 1, FFN = 32 };
 
-/* 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided. */
-enum { SLOTS = 6 };
+/* 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided, 6 and 7 rotate, 7 adaptively. */
+enum { SLOTS = 8, ROWS = SLOTS + 1 };
 static const enum tt_policy_op slot_ops[SLOTS] = {
-	TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE, TT_OP_ONE_SIDED};
+	TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE, TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE};
 
 /* A dot of 40 terms and a few fused additions. */
 #define TOLERANCE 3e-7
@@ -18,7 +18,7 @@ struct fixture {
 	struct tt_step_plan *step;
 	struct tt_steer_slot slots[SLOTS];
 	float directions[SLOTS][LAYERS][2][HIDDEN], readers[LAYERS][2][HIDDEN], targets[LAYERS][2], weights[LAYERS];
-	float zeros[HIDDEN * FFN], ffn[8 * FFN], h[8 * HIDDEN], coef[8 * LAYERS], captured[8 * LAYERS * HIDDEN];
+	float zeros[HIDDEN * FFN], ffn[8 * FFN], h[8 * HIDDEN], coef[ROWS * LAYERS], captured[8 * LAYERS * HIDDEN];
 	float norms[8 * LAYERS * 2];
 	struct tt_down_proj_args args;
 };
@@ -52,21 +52,24 @@ static struct fixture *make_fixture(uint32_t n)
 	uint64_t random = 12;
 	f->config = (struct tt_config){.n_layers = LAYERS, .hidden_size = HIDDEN, .ffn_size = FFN};
 	f->layer.w_down = (struct tt_matrix){f->zeros, TT_TYPE_F32, HIDDEN, FFN};
-	f->step = make_step((struct tt_step_plan){.n_tokens = n, .n_rows = 8});
+	f->step = make_step((struct tt_step_plan){.n_tokens = n, .n_rows = ROWS});
 	for (size_t i = 0; i < sizeof f->directions / sizeof(float); i++)
 		(&f->directions[0][0][0][0])[i] = random_float(&random);
 	for (int i = 0; i < LAYERS; i++) {
 		orthonormalise(f->directions[1][i]);
 		orthonormalise(f->directions[2][i]);
 		orthonormalise(f->directions[5][i]);
+		orthonormalise(f->directions[6][i]);
 		f->targets[i][0] = 2.5f;
 		f->targets[i][1] = -1;
 		f->weights[i] = 1;
 	}
 	for (size_t i = 0; i < sizeof f->readers / sizeof(float); i++)
 		(&f->readers[0][0][0])[i] = random_float(&random) / 4;
+	memcpy(f->directions[7], f->directions[6], sizeof f->directions[7]);
 	for (int s = 0; s < SLOTS; s++)
 		f->slots[s] = (struct tt_steer_slot){.op = slot_ops[s],
+			.form = s == 7,
 			.n_directions = slot_ops[s] == TT_OP_ADD || slot_ops[s] == TT_OP_ONE_SIDED ? 1 : 2,
 			.directions = f->directions[s][0][0],
 			.readers = slot_ops[s] == TT_OP_AFFINE ? f->readers[0][0] : NULL,
@@ -75,8 +78,8 @@ static struct fixture *make_fixture(uint32_t n)
 			.alpha = 1};
 	for (uint32_t i = 0; i < n * HIDDEN; i++)
 		f->h[i] = random_float(&random) * 3;
-	for (int row = 1; row < 8; row++) {
-		tt_step_row_slots(f->step)[row] = (uint16_t)((row - 1) % SLOTS);
+	for (int row = 1; row < ROWS; row++) {
+		tt_step_row_slots(f->step)[row] = (uint16_t)(row - 1);
 		for (int l = 0; l < LAYERS; l++)
 			f->coef[row * LAYERS + l] = 0.75f + 0.1f * (float)row;
 	}
@@ -118,8 +121,30 @@ static const float *reader(const struct fixture *f, int slot, int k)
 	return f->slots[slot].op == TT_OP_AFFINE ? f->readers[LAYER][k] : direction(f, slot, k);
 }
 
+/* rotate, by the angles themselves. */
+static void turn(const struct fixture *f, int slot, double c, const float *h, double *out)
+{
+	const float *b[] = {direction(f, slot, 0), direction(f, slot, 1)};
+	double plane[2] = {0}, pi = acos(-1);
+	for (int k = 0; k < 2; k++)
+		for (int i = 0; i < HIDDEN; i++)
+			plane[k] += (double)h[i] * (double)b[k][i];
+	if (f->slots[slot].form && plane[0] <= 0)
+		return;
+	double at = atan2(plane[1], plane[0]), to = atan2((double)f->targets[LAYER][1], (double)f->targets[LAYER][0]);
+	double way = to - at, length = hypot(plane[0], plane[1]);
+	way = way > pi ? way - 2 * pi : way < -pi ? way + 2 * pi : way;
+	for (int i = 0; i < HIDDEN; i++)
+		out[i] += (length * cos(at + c * way) - plane[0]) * (double)b[0][i] +
+			  (length * sin(at + c * way) - plane[1]) * (double)b[1][i];
+}
+
 static void change(const struct fixture *f, int slot, double c, const float *h, double *out)
 {
+	if (f->slots[slot].op == TT_OP_ROTATE) {
+		turn(f, slot, c, h, out);
+		return;
+	}
 	for (uint32_t k = 0; k < f->slots[slot].n_directions; k++) {
 		const float *d = direction(f, slot, (int)k), *a = reader(f, slot, (int)k);
 		double dot = 0, target = (double)f->targets[LAYER][k];
@@ -148,7 +173,7 @@ Test(kernels_steer, coefficient_zero_leaves_every_bit)
 		f->layer.b_down = NULL;
 		memcpy(before, f->h, sizeof before);
 		/* Token 0: no row. 1: a row of zeros. 2: all four rows zero at this layer. 3: a negative zero. */
-		for (int row = 1; row < 8; row++)
+		for (int row = 1; row < ROWS; row++)
 			f->coef[row * LAYERS + LAYER] = row == 7 ? -0.0f : 0.0f;
 		tt_step_coef_rows(f->step)[1 * TT_STACK] = 1;
 		for (int i = 0; i < TT_STACK; i++)
@@ -191,16 +216,16 @@ Test(kernels_steer, each_operation_equals_the_reference)
 	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
 		if (!machine_has((enum tt_cpu_body_choice)body))
 			continue;
-		struct fixture *f = make_fixture(7);
-		double want[7][HIDDEN] = {{0}};
-		for (int t = 1; t < 7; t++) {
+		struct fixture *f = make_fixture(8);
+		double want[8][HIDDEN] = {{0}};
+		for (int t = 1; t < 8; t++) {
 			tt_step_coef_rows(f->step)[t * TT_STACK + t % TT_STACK] = (uint16_t)t;
 			change(f, t - 1, (double)f->coef[t * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
 		}
-		for (int i = 0; i < 7 * HIDDEN; i++)
+		for (int i = 0; i < 8 * HIDDEN; i++)
 			want[i / HIDDEN][i % HIDDEN] += (double)f->h[i];
 		run(f, (enum tt_cpu_body_choice)body);
-		for (int t = 0; t < 7; t++)
+		for (int t = 0; t < 8; t++)
 			ASSERT_CLOSE(f->h + t * HIDDEN, want[t], HIDDEN, TOLERANCE, "operation %d", t);
 		free_fixture(f);
 	}
@@ -256,12 +281,107 @@ Test(kernels_steer, one_sided_leaves_the_other_side_alone)
 	}
 }
 
+/* h as a point of rotate's plane, at this angle, and something at a right angle to the plane. */
+static void place(const struct fixture *f, float angle, float *h)
+{
+	const float *b[] = {direction(f, 6, 0), direction(f, 6, 1)};
+	double along[2] = {0};
+	for (int k = 0; k < 2; k++)
+		for (int i = 0; i < HIDDEN; i++)
+			along[k] += (double)h[i] * (double)b[k][i];
+	for (int i = 0; i < HIDDEN; i++)
+		h[i] += (3 * cosf(angle) - (float)along[0]) * b[0][i] + (3 * sinf(angle) - (float)along[1]) * b[1][i];
+}
+
+static double angle_of(const struct fixture *f, const float *h)
+{
+	double along[2] = {0};
+	for (int k = 0; k < 2; k++)
+		for (int i = 0; i < HIDDEN; i++)
+			along[k] += (double)h[i] * (double)direction(f, 6, k)[i];
+	return atan2(along[1], along[0]);
+}
+
+static double length_of(const float *h)
+{
+	double sum = 0;
+	for (int i = 0; i < HIDDEN; i++)
+		sum += (double)h[i] * (double)h[i];
+	return sqrt(sum);
+}
+
+/* From 170 degrees to -170: 20 degrees by way of 180, whichever share of them; all else of h stays, its length too. */
+Test(kernels_steer, rotate_turns_the_short_way_and_keeps_the_length)
+{
+	enum { N = 6 };
+	static const float shares[N] = {1, 0.5f, -1, 3, 0.25f, 17.5f};
+	const float degree = acosf(-1) / 180;
+	float first[N * HIDDEN];
+	int n_bodies = 0;
+	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+		if (!machine_has((enum tt_cpu_body_choice)body))
+			continue;
+		for (int t = 0; t < N; t++) {
+			struct fixture *f = make_fixture(1);
+			place(f, 170 * degree, f->h);
+			f->targets[LAYER][0] = 1e30f * cosf(190 * degree); /* only its angle counts */
+			f->targets[LAYER][1] = 1e30f * sinf(190 * degree);
+			f->coef[7 * LAYERS + LAYER] = shares[t];
+			tt_step_coef_rows(f->step)[2] = 7;
+			double length = length_of(f->h), want = remainder(170 + 20 * (double)shares[t], 360);
+			run(f, (enum tt_cpu_body_choice)body);
+			cr_assert_float_eq(angle_of(f, f->h) / (double)degree, want,
+				3e-5 * fmax(1, fabs((double)shares[t])), "share %g: %g, not %g", (double)shares[t],
+				angle_of(f, f->h) / (double)degree, want);
+			cr_assert_float_eq(length_of(f->h), length, 1e-6 * length, "share %g", (double)shares[t]);
+			if (n_bodies == 0)
+				memcpy(first + t * HIDDEN, f->h, sizeof f->h[0] * HIDDEN);
+			ASSERT_SAME_BITS(f->h, first + t * HIDDEN, HIDDEN, "the bodies");
+			free_fixture(f);
+		}
+		n_bodies++;
+	}
+}
+
+/* Adaptive: what points against the first direction keeps every bit. So does a stream that has no part in the plane. */
+Test(kernels_steer, rotate_leaves_alone_what_it_should)
+{
+	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+		if (!machine_has((enum tt_cpu_body_choice)body))
+			continue;
+		struct fixture *f = make_fixture(4);
+		float before[4 * HIDDEN], scratch[HIDDEN];
+		place(f, 2.5f, f->h); /* against it: rows 8 and 7 */
+		memcpy(f->h + HIDDEN, f->h, HIDDEN * sizeof *f->h);
+		place(f, -1.2f, f->h + 2 * HIDDEN); /* along it: row 8 */
+		for (int i = 0; i < HIDDEN; i++)
+			f->h[3 * HIDDEN + i] = i % 2 ? 0.0f : -0.0f;
+		memcpy(before, f->h, sizeof before);
+		const uint16_t rows[] = {8, 7, 8, 7};
+		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
+		for (uint32_t t = 0; t < 4; t++) {
+			tt_step_coef_rows(f->step)[t * TT_STACK] = rows[t];
+			f->coef[rows[t] * LAYERS + LAYER] = 1;
+			tt_cpu_steer(((struct tt_cpu *)backend)->body, &f->args, t, scratch);
+		}
+		backend->close(backend);
+		double target = atan2(-1, 2.5);
+		ASSERT_SAME_BITS(f->h, before, HIDDEN, "against it, adaptive");
+		cr_assert_float_eq(angle_of(f, f->h + HIDDEN), target, 1e-6);
+		cr_assert_float_eq(angle_of(f, f->h + 2 * HIDDEN), target, 1e-6);
+		ASSERT_SAME_BITS(f->h + 3 * HIDDEN, before + 3 * HIDDEN, HIDDEN, "no part in the plane");
+		free_fixture(f);
+	}
+}
+
 /* All rows read the h that came in; their changes are added in the order of the rows. */
 Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 {
-	static const uint16_t orders[4][TT_STACK] = {{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 5, 4, 6}, {6, 4, 5, 2}};
-	float results[4][HIDDEN];
-	for (int o = 0; o < 4; o++) {
+	enum { ORDERS = 6 };
+	static const uint16_t orders[ORDERS][TT_STACK] = {
+		{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 5, 4, 6}, {6, 4, 5, 2}, {7, 2, 8, 3}, {3, 8, 2, 7}};
+	float results[ORDERS][HIDDEN];
+	for (int o = 0; o < ORDERS; o++) {
 		struct fixture *f = make_fixture(1);
 		double want[HIDDEN] = {0};
 		float steps[HIDDEN], start[HIDDEN];
@@ -270,10 +390,17 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 		struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_PORTABLE);
 		const struct tt_cpu_body *body = ((struct tt_cpu *)backend)->body;
 		for (int i = 0; i < TT_STACK; i++) {
-			int row = orders[o][i], slot = (row - 1) % SLOTS;
+			int row = orders[o][i], slot = row - 1;
 			float c = f->coef[row * LAYERS + LAYER];
 			tt_step_coef_rows(f->step)[i] = (uint16_t)row;
 			change(f, slot, (double)c, start, want);
+			float along[] = {body->dot(start, direction(f, slot, 0), HIDDEN),
+				body->dot(start, direction(f, slot, 1), HIDDEN)};
+			const float *to = f->targets[LAYER];
+			float angle = c * atan2f(along[0] * (to[1] / 2.5f) - along[1] * (to[0] / 2.5f),
+						  along[0] * (to[0] / 2.5f) + along[1] * (to[1] / 2.5f));
+			const float turned[] = {along[0] * cosf(angle) - along[1] * sinf(angle),
+				along[0] * sinf(angle) + along[1] * cosf(angle)};
 			for (uint32_t k = 0; k < f->slots[slot].n_directions;
 				k++) { /* fused, one direction after the other */
 				const float *d = direction(f, slot, (int)k);
@@ -283,7 +410,8 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 					[TT_OP_ABLATE] = -(c * dot),
 					[TT_OP_CLAMP] = c * (target - dot),
 					[TT_OP_AFFINE] = c * (target + dot),
-					[TT_OP_ONE_SIDED] = -(c * fmaxf(dot, 0))};
+					[TT_OP_ONE_SIDED] = -(c * fmaxf(dot, 0)),
+					[TT_OP_ROTATE] = slot == 7 && along[0] <= 0 ? 0 : turned[k] - along[k]};
 				for (int j = 0; j < HIDDEN; j++)
 					steps[j] = fmaf(g[slot_ops[slot]], d[j], steps[j]);
 			}
@@ -297,7 +425,7 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 		memcpy(results[o], f->h, sizeof results[o]);
 		free_fixture(f);
 	}
-	for (int o = 0; o < 4; o += 2)
+	for (int o = 0; o < ORDERS; o += 2)
 		cr_assert(memcmp(results[o], results[o + 1], sizeof results[o]),
 			"two orders that round alike show nothing");
 }

@@ -16,7 +16,8 @@ struct answer {
 /* One policy of a kind, made anew for each engine. */
 struct kind {
 	enum tt_policy_op op;
-	float target;     /* of a clamp */
+	float target;     /* of a clamp; of a rotation, beside 1 */
+	uint32_t form;    /* of the operation */
 	float gate;       /* its bias, for a probe that reads the first layer; 0: none, always open */
 	uint32_t observe; /* the layer that the probe reads */
 };
@@ -25,8 +26,10 @@ static struct tt_policy *add_policy(struct tt_engine *engine, const struct kind 
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	struct tt_policy *p = NULL;
-	must(tt_policy_new(&p, info->n_layers, info->hidden_size, 1, err));
+	uint32_t rows = kind->op == TT_OP_ROTATE ? 2 : 1;
+	must(tt_policy_new(&p, info->n_layers, info->hidden_size, rows, err));
 	must(tt_policy_set_operation(p, kind->op, err));
+	p->form = kind->form;
 	p->alpha = 0.5f;
 	if (kind->gate != 0) {
 		must(tt_policy_set_gate(p, TT_GATE_PROBE, &kind->observe, 1, 0, err));
@@ -34,10 +37,10 @@ static struct tt_policy *add_policy(struct tt_engine *engine, const struct kind 
 	}
 	for (uint32_t l = 1; l < info->n_layers; l++) {
 		p->weights[l] = 1;
-		if (p->targets)
-			p->targets[l] = kind->target;
-		for (uint32_t i = 0; i < info->hidden_size; i++)
-			p->directions[(size_t)l * info->hidden_size + i] = cosf((float)(i * i + l));
+		for (uint32_t k = 0; p->targets && k < rows; k++)
+			p->targets[l * rows + k] = k ? 1 : kind->target;
+		for (uint32_t i = 0; i < rows * info->hidden_size; i++)
+			p->directions[(size_t)l * rows * info->hidden_size + i] = cosf((float)(i * i + l));
 	}
 	policy_adopt(engine, p);
 	return p;
@@ -143,6 +146,15 @@ Test(pages, clamps_that_differ_in_their_targets_alone_share_nothing)
 	static const struct kind low = {.op = TT_OP_CLAMP, .target = 0.5f}, high = {.op = TT_OP_CLAMP, .target = 4};
 	check_told_apart(&low, &high);
 	check_told_apart(&high, &low);
+}
+
+Test(pages, rotations_that_differ_in_their_target_or_form_alone_share_nothing)
+{
+	static const struct kind low = {.op = TT_OP_ROTATE, .target = 0.5f}, high = {.op = TT_OP_ROTATE, .target = -4};
+	static const struct kind adaptive = {.op = TT_OP_ROTATE, .target = 0.5f, .form = 1};
+	check_told_apart(&low, &high);
+	check_told_apart(&low, &adaptive);
+	check_told_apart(&adaptive, &low);
 }
 
 /* A policy that steers one layer alone, with one direction in all, so that only the coefficients differ. */

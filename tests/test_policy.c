@@ -98,7 +98,8 @@ static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
 Test(policy, is_written_and_read_again_bit_for_bit)
 {
 	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp"), POLICY("affine"),
-		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded")};
+		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("rotate"),
+		POLICY("rotate_adaptive")};
 	struct scratch s;
 	struct tt_error err = {0};
 	scratch_make(&s);
@@ -115,6 +116,72 @@ Test(policy, is_written_and_read_again_bit_for_bit)
 		tt_policy_free(again);
 	}
 	scratch_remove(&s, FILES, 1);
+}
+
+/* What a policy's file says under a key, or NULL; into text. */
+static const char *saved_key(const struct tt_policy *p, const char *path, const char *key, char text[64])
+{
+	struct tt_safetensors *file = NULL;
+	struct tt_error err = {0};
+	cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_safetensors_open(&file, path, &err), TT_OK, "%s", err.message);
+	const char *value = tt_safetensors_metadata(file, key);
+	snprintf(text, 64, "%s", value ? value : "");
+	tt_safetensors_close(file);
+	return value ? text : NULL;
+}
+
+/* The least format that has what the policy is made of, so that earlier builds read what they know. */
+Test(policy, a_file_says_the_least_format)
+{
+	static const struct {
+		const char *source, *format, *key, *form;
+	} files[] = {
+		{POLICY("probe"), "1", NULL, NULL},
+		{POLICY("always"), "1", NULL, NULL},
+		{POLICY("clamp"), "1", NULL, NULL},
+		{POLICY("affine"), "1", NULL, NULL},
+		{POLICY("one_sided"), "1", NULL, NULL},
+		{POLICY("mlp"), "1", "trimtab.gate.bound", "sigmoid"},
+		{POLICY("mlp_unbounded"), "1", "trimtab.gate.bound", "none"},
+		{POLICY("rotate"), "2", "trimtab.rotate", "always"},
+		{POLICY("rotate_adaptive"), "2", "trimtab.rotate", "adaptive"},
+	};
+	struct scratch s;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		struct tt_policy *p = load(files[i].source);
+		char text[64];
+		cr_expect_str_eq(saved_key(p, path, "trimtab.format", text), files[i].format, "%s", files[i].source);
+		if (files[i].key)
+			cr_expect_str_eq(saved_key(p, path, files[i].key, text), files[i].form, "%s", files[i].source);
+		tt_policy_free(p);
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(policy, rotate_takes_two_rows_and_a_target)
+{
+	struct tt_policy *p = NULL;
+	struct tt_error err = {0};
+	for (uint32_t rows = 1; rows <= 3; rows += 2) {
+		char expected[64];
+		snprintf(expected, sizeof expected, "op rotate takes 2 directions a layer, not %u", rows);
+		cr_assert_eq(tt_policy_new(&p, 1, 4, rows, &err), TT_OK);
+		cr_assert_eq(tt_policy_set_operation(p, TT_OP_ROTATE, &err), TT_OK);
+		for (uint32_t k = 0; k < rows; k++)
+			p->directions[5 * k] = p->targets[k] = p->weights[0] = 1;
+		cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+		cr_expect_not_null(strstr(err.message, expected), "%s", err.message);
+		tt_policy_free(p);
+	}
+	p = load(POLICY("rotate")); /* the targets stay what they are, the rows become orthonormal */
+	cr_expect(p->targets[2] * p->targets[2] + p->targets[3] * p->targets[3] > 1.5f);
+	p->targets[4] = p->targets[5] = 0;
+	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+	cr_expect_not_null(strstr(err.message, "target.2 is zero"), "%s", err.message);
+	tt_policy_free(p);
 }
 
 /* Values of every tensor are test_policy_kernels' business: here, where they went. */
@@ -226,6 +293,7 @@ struct change {
 #define AFFINE POLICY("affine")
 #define ONE_SIDED POLICY("one_sided")
 #define MLP POLICY("mlp")
+#define ROTATE POLICY("rotate")
 #define META(source, key, value, expected)                                                                             \
 	{                                                                                                              \
 		source, key, value, NULL, 0, 0, {0}, 0, expected                                                       \
@@ -236,7 +304,17 @@ struct change {
 	}
 
 static const struct change changes[] = {
-	META(PROBE, "trimtab.format", "2", "trimtab.format"),
+	META(PROBE, "trimtab.format", "3", "this build reads 1 to 2"),
+	META(PROBE, "trimtab.format", "02", "this build reads 1 to 2"),
+	META(PROBE, "trimtab.op", "rotate", "trimtab.op: rotate needs trimtab.format 2, the file says 1"),
+	META(ROTATE, "trimtab.format", "1", "trimtab.rotate is not a key of format 1"),
+	META(ROTATE, "trimtab.rotate", "sometimes", "trimtab.rotate"),
+	META(ROTATE, "trimtab.op", "clamp", "trimtab.rotate belongs to op rotate, but trimtab.op is clamp"),
+	TENSOR(ROTATE, "target.1", TT_DTYPE_F32, 1, 2, 0, 0, "target.1 is zero"),
+	TENSOR(ROTATE, "target.1", TT_DTYPE_F32, 1, 3, 0, 1, "target.1 must have shape [2]"),
+	TENSOR(ROTATE, "target.1", TT_DTYPE_F32, 9, 0, 0, 0, "target.1 is missing"),
+	TENSOR(ROTATE, "target.2", TT_DTYPE_F32, 1, 2, 0, INFINITY, "target.2 holds a number that is not finite"),
+	TENSOR(ROTATE, "direction.1", TT_DTYPE_F32, 2, 2, 8, 1, "direction.1 row 1 depends"),
 	META(PROBE, "trimtab.future", "1", "trimtab.future"),
 	META(PROBE, "trimtab.name", NULL, "trimtab.name"),
 	META(PROBE, "trimtab.name", "", "trimtab.name"),

@@ -38,6 +38,7 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 	for (size_t i = 0; p->affine && i < (size_t)LAYERS * p->n_directions * HIDDEN; i++)
 		readers[i] = p->affine[i] - p->directions[i];
 	return (struct tt_steer_slot){.op = p->op,
+		.form = p->form,
 		.n_directions = p->n_directions,
 		.directions = p->directions,
 		.readers = p->affine ? readers : NULL,
@@ -102,6 +103,16 @@ Test(policy_kernels, affine_equals_pytorch)
 Test(policy_kernels, one_sided_equals_pytorch)
 {
 	check_operation(POLICY("one_sided"), "one_sided");
+}
+
+Test(policy_kernels, rotate_equals_pytorch)
+{
+	check_operation(POLICY("rotate"), "rotate");
+}
+
+Test(policy_kernels, adaptive_rotate_equals_pytorch)
+{
+	check_operation(POLICY("rotate_adaptive"), "rotate_adaptive");
 }
 
 /* ---- The mlp ---- */

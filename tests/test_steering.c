@@ -20,8 +20,8 @@ static void read_operation(struct tt_policy *p, const struct tt_safetensors *gol
 {
 	size_t row = (size_t)l * p->n_directions, n = (size_t)p->n_directions * p->hidden_size;
 	read_layer(golden, "direction.%u", l, p->directions + row * p->hidden_size, n);
-	if (p->op == TT_OP_CLAMP)
-		read_layer(golden, "target.%u", l, p->targets + row, 1);
+	if (p->op == TT_OP_CLAMP || p->op == TT_OP_ROTATE)
+		read_layer(golden, "target.%u", l, p->targets + row, p->n_directions);
 	if (p->op != TT_OP_AFFINE)
 		return;
 	read_layer(golden, "affine.%u.W", l, p->affine + row * p->hidden_size, n);
@@ -39,11 +39,16 @@ static struct tt_policy *new_policy(struct tt_engine *engine, enum tt_policy_op 
 
 enum { AFFINE_RANK = 4 }; /* of the goldens */
 
+static uint32_t golden_rows(enum tt_policy_op op)
+{
+	return op == TT_OP_AFFINE ? AFFINE_RANK : op == TT_OP_ROTATE ? 2 : 1;
+}
+
 /* A policy from a golden's tensors: coef[l] = alpha * w[l], the sign of a coefficient in its direction. */
 static struct tt_policy *golden_policy(
 	struct tt_engine *engine, const struct tt_safetensors *golden, enum tt_policy_op op)
 {
-	struct tt_policy *policy = new_policy(engine, op, op == TT_OP_AFFINE ? AFFINE_RANK : 1);
+	struct tt_policy *policy = new_policy(engine, op, golden_rows(op));
 	size_t n;
 	float *coef = golden_floats(golden, "coef", &n), largest = 0;
 	for (uint32_t l = 0; l < n; l++)
@@ -217,6 +222,11 @@ Test(steering, affine_equals_pytorch)
 Test(steering, one_sided_equals_pytorch)
 {
 	check_operation(GOLDEN("tiny-llama/steered_one_sided.safetensors"), TT_OP_ONE_SIDED);
+}
+
+Test(steering, rotate_equals_pytorch)
+{
+	check_operation(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE);
 }
 
 static void check_gated(const char *path, const uint32_t *observed, uint32_t n_observed, bool unbounded)
@@ -444,6 +454,67 @@ Test(steering, a_row_keeps_its_own_policy_in_a_batch)
 		tt_policy_free(policies[i]);
 		tt_policy_free(copies[i]);
 	}
+}
+
+/* What keeps the length of the stream says so in the norms, and gives each row of a batch the bits that it has alone. */
+static void check_kept(const char *path, enum tt_policy_op op, uint32_t form)
+{
+	enum { N = 5 };
+	struct tt_engine *engine = engine_open(MODEL, N, 64), *alone = engine_open(MODEL, 1, 512);
+	struct tt_safetensors *golden = golden_open(path);
+	struct tt_policy *policy = golden_policy(engine, golden, op), *copy = golden_policy(alone, golden, op);
+	struct tt_request *requests[N];
+	uint32_t n_layers = policy->n_layers, n_steered = 0;
+	struct tt_engine *engines[] = {engine, alone};
+	struct tt_policy *both[] = {policy, copy};
+	for (int i = 0; i < 2; i++) { /* in its form, which is part of what was added */
+		must(tt_engine_remove_policy(engines[i], both[i], err));
+		both[i]->form = form;
+		must(tt_engine_add_policy(engines[i], both[i], NULL, err));
+	}
+	for (uint32_t i = 0; i < N; i++) {
+		int32_t ids[N_PROMPT];
+		struct tt_request_options options;
+		make_prompt(i, ids);
+		tt_request_options_default(&options);
+		options.ids = ids;
+		options.n_ids = N_PROMPT;
+		options.max_tokens = N_GENERATED;
+		options.ignore_eos = true;
+		options.trace = true;
+		options.n_steering = i > 0;
+		options.steering[0] = (struct tt_steering){policy, 0.25f + 0.5f * (float)i};
+		options.when = TT_WHEN_ALL;
+		must(tt_request_submit(&requests[i], engine, &options, err));
+	}
+	for (uint32_t i = 0; i < N; i++) {
+		size_t n;
+		must(tt_request_wait(requests[i], err));
+		struct outcome want = generate(alone, i, i ? copy : NULL, 0.25f + 0.5f * (float)i, TT_WHEN_ALL);
+		struct tt_token token;
+		cr_assert_arr_eq(tt_request_generated(requests[i]), want.ids, sizeof want.ids, "row %u", i);
+		for (size_t k = 0; tt_request_next(requests[i], &token); k++)
+			cr_assert_eq(token.logprob, want.logprobs[k], "row %u, token %zu", i, k);
+		const float *norms = tt_request_norms(requests[i], &n);
+		for (size_t k = 0; i && k < n * n_layers; k++) {
+			double before = (double)norms[2 * k], after = (double)norms[2 * k + 1];
+			cr_assert_float_eq(after, before, 1e-6 * before, "row %u: %g became %g", i, before, after);
+			n_steered += before > 0;
+		}
+		tt_request_free(requests[i]);
+	}
+	cr_assert_gt(n_steered, 0);
+	tt_engine_close(engine);
+	tt_engine_close(alone);
+	tt_policy_free(policy);
+	tt_policy_free(copy);
+	tt_safetensors_close(golden);
+}
+
+Test(steering, rotate_keeps_the_length_and_its_bits_in_a_batch)
+{
+	check_kept(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE, 0);
+	check_kept(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE, 1);
 }
 
 /* A coefficient row goes from request to request. The coefficients that its former owner left must not steer the layers

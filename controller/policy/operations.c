@@ -67,6 +67,20 @@ static const struct tt_operation operations[] = {
 			.whole_row = true,
 			.change = TT_CHANGE_PART,
 		},
+	[TT_OP_ROTATE] =
+		{
+			.row = {"rotate", "turns the residual stream in the plane of two directions", .format = 2,
+				.form = {"trimtab.rotate", {"always", "adaptive"},
+					{NULL, ", where it points along the first of them,"}, .format = 2},
+				.n_tensors = 2,
+				.tensors = {DIRECTIONS,
+					{TENSOR("target.%u", TT_SHAPE_LAYER_ROW, targets, targets), .not_zero = true}}},
+			.min_rows = 2,
+			.max_rows = 2,
+			.orthonormal = true,
+			.whole_row = true,
+			.change = TT_CHANGE_OTHER,
+		},
 };
 
 uint32_t tt_n_operations(void)

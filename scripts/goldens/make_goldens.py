@@ -364,6 +364,29 @@ class Affine(Steering):
         return out
 
 
+class Rotate(Steering):
+    """Angular steering: the part of h in the plane of two orthonormal rows is turned by a share of the shortest way to an angle."""
+
+    def __init__(self, n_layers, width, coef, seed):
+        super().__init__("rotate", n_layers, width, coef, seed, unit=False)
+        generator = torch.Generator().manual_seed(seed)
+        self.direction = torch.linalg.qr(torch.randn(n_layers, width, 2, generator=generator)).Q.mT.contiguous()
+        self.target = torch.randn(n_layers, 2, generator=generator)
+
+    def __call__(self, h, layer):
+        basis, target, share = (t[layer].to(h.dtype) for t in (self.direction, self.target, self.coef))
+        along = h @ basis.mT
+        plane, goal = torch.view_as_complex(along), torch.view_as_complex(target)
+        way = torch.remainder(goal.angle() - plane.angle() + torch.pi, 2 * torch.pi) - torch.pi
+        turned = torch.view_as_real(torch.polar(plane.abs(), plane.angle() + share * way))
+        steered = (torch.arange(h.shape[-2]) >= self.start)[:, None] & (share != 0)
+        return torch.where(steered, h - along @ basis + turned @ basis, h)
+
+    def tensors(self):
+        layers = self.coef.nonzero().flatten().tolist()
+        return super().tensors() | {f"target.{layer}": self.target[layer].clone() for layer in layers}
+
+
 class Gated(Affine):
     """An affine policy gated by the paper's controller: an MLP on the last prompt token's states, without steering."""
 
@@ -571,6 +594,7 @@ def make_steered(directory, model, spec):
         }.items()
     }
     steerings["affine"] = Affine(n_layers, width, [0.5, 0.0, 1.0], seed)
+    steerings["rotate"] = Rotate(n_layers, width, [1.0, 0.5, 0.0], seed)
     # The gates read before, and also after, what they steer.
     steerings["mlp"] = Gated(n_layers, width, [0.0, 1.0, 0.5], (0,), True, seed)
     steerings["mlp_unbounded"] = Gated(n_layers, width, [1.0, 0.0, 0.75], (0, 2), False, seed)

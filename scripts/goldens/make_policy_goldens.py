@@ -120,7 +120,34 @@ def make_operations(out):
         along = x @ u.T
         assert 0 < (along > 0).sum() < len(along)
         expected[f"one_sided.{layer}"] = (x - g * torch.relu(along) * u).numpy()
+    expected |= make_rotations(out, x, g, always)
     save(out / "operations_expected.safetensors", expected, None)
+
+
+def make_rotations(out, x, share, always):
+    """rotate policies in both forms, and what they make of the rows x: the plane's part as complex numbers, turned by a share of
+    the difference of the angles. The rows are orthonormal on the first layer alone."""
+    rng = np.random.default_rng(21)
+    tensors, expected = {"weight": [0, 1, 0.5, 0, 0, 0]}, {}
+    for layer in (1, 2):
+        rows = np.linalg.qr(rng.normal(size=(8, 2)))[0].T if layer == 1 else 2 * rng.normal(size=(2, 8))
+        tensors[f"direction.{layer}"] = rows.astype(np.float32)
+        tensors[f"target.{layer}"] = (3 * rng.normal(size=2)).astype(np.float32)
+        q, r = torch.linalg.qr(torch.tensor(tensors[f"direction.{layer}"]).double().T)
+        basis = q * r.diag().sign()
+        along = x @ basis
+        plane = torch.view_as_complex(along.contiguous())
+        target = torch.view_as_complex(torch.tensor(tensors[f"target.{layer}"]).double())
+        way = torch.remainder(target.angle() - plane.angle() + torch.pi, 2 * torch.pi) - torch.pi
+        turned = torch.view_as_real(torch.polar(plane.abs(), plane.angle() + share[:, 0] * way))
+        always_turned = x + (turned - along) @ basis.T
+        ahead = along[:, :1] > 0
+        assert 0 < ahead[:5].sum() < 5
+        expected[f"rotate.{layer}"] = always_turned.numpy()
+        expected[f"rotate_adaptive.{layer}"] = torch.where(ahead, always_turned, x).numpy()
+    for name, form in (("rotate", "always"), ("rotate_adaptive", "adaptive")):
+        save(out / f"{name}.safetensors", tensors, metadata(format="2", op="rotate", rotate=form, **always))
+    return expected
 
 
 def make_mlp(out):

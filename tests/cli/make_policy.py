@@ -5,7 +5,7 @@ alone, so that the program reads what it did not write.
   make_policy.py OUT LAYERS WIDTH FINGERPRINT [KEY=VALUE]...
 
 KEY=VALUE: metadata to replace, or to leave out when VALUE is empty; gate.b=BIAS adds a probe that reads its bias alone,
-and leaves the first layer to it.
+and leaves the first layer to it; trimtab.op=rotate has a second row and a target.
 """
 
 import json
@@ -37,6 +37,10 @@ metadata = {key: value for key, value in metadata.items() if value}
 # Any direction will do; it changes from layer to layer and has a -0.0 in it.
 tensors = {f"direction.{l}": ([1, width], [(-0.0 if i == 3 else ((i * 7 + l * 13) % 11 - 5) / 3) for i in range(width)])
            for l in range(first, n_layers)}
+if metadata["trimtab.op"] == "rotate":
+    for name, (shape, values) in list(tensors.items()):
+        second = [float((i * i + 3) % 7 - 3) for i in range(width)]
+        tensors |= {name: ([2, width], values + second), name.replace("direction", "target"): ([2], [-1.0, 0.5])}
 tensors["weight"] = ([n_layers], [0.0] * first + [1.0] * (n_layers - first))
 if bias is not None:
     tensors |= {"gate.w": ([width], [0.0] * width), "gate.b": ([1], [float(bias)])}

@@ -19,6 +19,25 @@ static void residual_reference(const struct inputs *in, uint32_t token, double h
 	}
 }
 
+/* rotate, by the angles themselves. */
+static void turn_reference(
+	const struct inputs *in, uint32_t slot, double c, const double came[HIDDEN], double h[HIDDEN])
+{
+	const float *d[2] = {
+		in->directions[slot] + LAYER * 2 * HIDDEN, in->directions[slot] + (LAYER * 2 + 1) * HIDDEN};
+	const float *target = in->targets + LAYER * 2;
+	double plane[2] = {0, 0};
+	for (uint32_t k = 0; k < 2; k++)
+		for (uint32_t j = 0; j < HIDDEN; j++)
+			plane[k] += came[j] * d[k][j];
+	if (slot == 9 && plane[0] <= 0)
+		return;
+	double at = atan2(plane[1], plane[0]), length = hypot(plane[0], plane[1]);
+	at += c * remainder(atan2((double)target[1], (double)target[0]) - at, 2 * acos(-1));
+	for (uint32_t j = 0; j < HIDDEN; j++)
+		h[j] += (length * cos(at) - plane[0]) * d[0][j] + (length * sin(at) - plane[1]) * d[1][j];
+}
+
 static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t token, double h[HIDDEN])
 {
 	uint16_t rows[TT_STACK];
@@ -28,6 +47,10 @@ static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t
 	for (uint32_t i = 0; i < TT_STACK; i++) {
 		double c = rows[i] ? in->coef[rows[i] * LAYERS + LAYER] : 0;
 		uint32_t slot = row_slots[rows[i]], n = slot_directions(slot);
+		if (slot_ops[slot] == TT_OP_ROTATE && c != 0) {
+			turn_reference(in, slot, c, came, h);
+			continue;
+		}
 		for (uint32_t k = 0; k < n && c != 0; k++) {
 			const float *d = in->directions[slot] + (LAYER * n + k) * HIDDEN;
 			const float *reader =
@@ -113,7 +136,7 @@ Test(emu_product_steer, add_in_the_epilogue)
 
 Test(emu_product_steer, every_operation_in_the_row_kernel)
 {
-	static const struct step_case c = {3, 20, 32, 132, true, true, true, 2};
+	static const struct step_case c = {3, 40, 64, 132, true, true, true, 2};
 	for (int order = 0; order < TT_EMU_ORDERS; order++)
 		check_step(&c, (enum tt_emu_order)order, 2);
 }
@@ -171,11 +194,11 @@ static void steer_given(const struct step_case *c, const float row[HIDDEN], floa
 }
 
 /* The residual never gives -0.0 (a sum that starts at +0.0), so it is planted in front of the row kernel. Token 3 has a row whose
- * c is 0; token 15 is one-sided alone, and is given the other side. */
+ * c is 0; token 13 is one-sided alone, and is given the other side. */
 Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
 {
 	static const struct step_case zero = {3, 1, 1, 132, false, false, true, 1};
-	static const struct step_case one_sided = {15, 1, 1, 132, false, false, true, 2};
+	static const struct step_case one_sided = {13, 1, 1, 132, false, false, true, 2};
 	struct inputs *in = make_inputs();
 	float row[HIDDEN], got[HIDDEN];
 	memcpy(row, in->h + 3 * HIDDEN, sizeof row);
@@ -194,7 +217,7 @@ Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
 /* Should the row kernel not be asked for, the tokens of such policies must show it, and no others. */
 Test(emu_product_steer, operations_never_pass_for_add)
 {
-	static const struct step_case c = {0, 10, 10, 132, true, false, false, 2};
+	static const struct step_case c = {0, 24, 24, 132, true, false, false, 2};
 	struct outputs *out = run_step(&c, OP_DOWN_PROJ, TT_EMU_FORWARD);
 	struct inputs *in = make_inputs();
 	for (uint32_t t = 0; t < c.n; t++) {

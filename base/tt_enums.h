@@ -7,7 +7,7 @@
 enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_AFFINE, TT_OP_ONE_SIDED, TT_OP_ROTATE };
 
 /* What decides whether and how hard: kernels/steer.h has the formulas, controller/policy/gates.c the words. */
-enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP };
+enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP, TT_GATE_COSINE };
 
 /* How far an operation moves h with a coefficient c. */
 enum tt_change {

@@ -30,7 +30,9 @@ enum {
 /* always: s = 1.
  * probe: p = sigmoid(w.x_c + b), s = 1 where p > threshold, else 0.
  * mlp: z = fc2 relu(fc1 x_c + b1) + b2; s = sigmoid(z[0]), or z[0] where it is not bounded; w[l] is multiplied by
- * sigmoid(z[1 + l]). An s that is not finite steers nothing. */
+ * sigmoid(z[1 + l]). An s that is not finite steers nothing.
+ * cosine: x_c and w are each one vector over all observed layers; p = cos(x_c, tanh((w.x_c / w.w) w)), 0 where either is 0;
+ * s = 1 where p > threshold, in its second form (below) where p < threshold, else 0. */
 
 /* One loaded policy, in the backend's memory. */
 struct tt_steer_slot {
@@ -43,7 +45,7 @@ struct tt_steer_slot {
 	const float *weights;    // [n_layers] w: 0 where the policy does nothing
 	float alpha;             /* see tt_steer_coefficient */
 	enum tt_policy_gate gate;
-	uint32_t gate_form; /* mlp: 1 where s is fc2's output itself, as in the paper */
+	uint32_t gate_form; /* mlp: 1 where s is fc2's output itself, as in the paper; cosine: 1 where it opens below */
 	uint32_t n_observed;
 	const uint32_t *observed; // [n_observed] layers, ascending
 	const float *gate_weight; // [n_observed * hidden], in the order of observed
@@ -61,6 +63,18 @@ TT_HOST_DEVICE static inline float tt_steer_coefficient(float scale, float alpha
 {
 	float c = scale * alpha * s * w;
 	return s == 0 || w == 0 || c == 0 ? 0.0f : c;
+}
+
+/* Of the gates that hold what they read against a threshold. A NaN is on neither side. */
+TT_HOST_DEVICE static inline bool tt_steer_opens(bool below, float gate, float threshold)
+{
+	return below ? gate < threshold : gate > threshold;
+}
+
+/* cosine's p, of v = tanh((w.x / w.w) w): x.v, v.v and x.x. */
+TT_HOST_DEVICE static inline double tt_steer_cosine(double xv, double vv, double xx)
+{
+	return vv == 0 || xx == 0 ? 0 : xv / (sqrt(vv) * sqrt(xx));
 }
 
 /* Whether the operation takes dots of h before it can change it. */

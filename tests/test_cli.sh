@@ -316,6 +316,17 @@ check "inspect: the form" grep -q 'rotate  *adaptive' out
 works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
 check "page: the operation's form" grep -q \
 	'turns the residual stream in the plane of two directions, where it points along the first of them, after layers 0 to 2' turn.html
+# Whatever the stream, its similarity is below 1 and above -1: this gate opens, and its twin on the other side does not.
+for side in above below; do
+	policy "$side.st" trimtab.format=2 trimtab.gate=cosine trimtab.observe=0 trimtab.threshold=-0.875 "trimtab.gate.side=$side"
+	works generate "$tiny" --raw -p 'Hello' -n 4 --policy "$side.st" --json
+	json "(d['decision'][0]['s'] == 1) == ('$side' == 'above') and -0.875 < d['decision'][0]['gate'] < 1"
+done
+works generate "$tiny" --raw -p 'Hello' -n 4 --policy below.st --show-steering
+check "show-steering: a similarity" grep -q 's 0.000, gate -*[0-9.]* against -0.875' out err
+works eval "$tiny" --policy below.st --data rows.jsonl -n 4 --html below.html
+check "page: the gate's side" grep -q \
+	'a cosine similarity to a condition vector on the last prompt token, layer 0; it steers below -0.875' below.html
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --json --limit 1
 json 'len(d["groups"]) == 3 and all(g["n"] == 1 for g in d["groups"])'
 check "eval: no completions left over" [ "$(find . -name '*.completions.jsonl' | wc -l)" = 0 ]

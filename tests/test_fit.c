@@ -621,6 +621,16 @@ Test(inspect, says_what_a_file_is)
 /* The form under the last word of its key, where the file has it. */
 Test(inspect, says_which_form_a_policy_has)
 {
+	for (int below = 0; below < 2; below++) {
+		const char *path =
+			below ? GOLDEN("policy/cosine_below.safetensors") : GOLDEN("policy/cosine.safetensors");
+		json_t *r = inspect(path, NULL), *gate = json_object_get(r, "gate");
+		cr_expect_str_eq(text_of(gate, "type"), "cosine");
+		cr_expect_str_eq(text_of(gate, "side"), below ? "below" : "above");
+		cr_expect_eq(json_number_value(json_object_get(gate, "threshold")), 0.5);
+		cr_expect_null(json_object_get(r, "norm"));
+		json_decref(r);
+	}
 	static const char *const forms[][2] = {{GOLDEN("policy/rotate.safetensors"), "always"},
 		{GOLDEN("policy/rotate_adaptive.safetensors"), "adaptive"}, {GOLDEN("policy/clamp.safetensors"), NULL}};
 	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {

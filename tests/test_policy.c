@@ -99,7 +99,7 @@ Test(policy, is_written_and_read_again_bit_for_bit)
 {
 	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp"), POLICY("affine"),
 		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("rotate"),
-		POLICY("rotate_adaptive")};
+		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below")};
 	struct scratch s;
 	struct tt_error err = {0};
 	scratch_make(&s);
@@ -108,7 +108,7 @@ Test(policy, is_written_and_read_again_bit_for_bit)
 		struct tt_policy *p = load(sources[i]);
 		/* Neither has few digits in decimal. */
 		p->alpha = nextafterf(0.1f, 1);
-		p->threshold = p->gate == TT_GATE_PROBE ? nextafterf(1.0f / 3, 1) : 0;
+		p->threshold = p->gate == TT_GATE_PROBE || p->gate == TT_GATE_COSINE ? nextafterf(1.0f / 3, 1) : 0;
 		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
 		struct tt_policy *again = load(path);
 		expect_same(p, again);
@@ -146,6 +146,8 @@ Test(policy, a_file_says_the_least_format)
 		{POLICY("mlp_unbounded"), "1", "trimtab.gate.bound", "none"},
 		{POLICY("rotate"), "2", "trimtab.rotate", "always"},
 		{POLICY("rotate_adaptive"), "2", "trimtab.rotate", "adaptive"},
+		{POLICY("cosine"), "2", "trimtab.gate.side", "above"},
+		{POLICY("cosine_below"), "2", "trimtab.gate.side", "below"},
 	};
 	struct scratch s;
 	scratch_make(&s);
@@ -294,6 +296,7 @@ struct change {
 #define ONE_SIDED POLICY("one_sided")
 #define MLP POLICY("mlp")
 #define ROTATE POLICY("rotate")
+#define COSINE POLICY("cosine")
 #define META(source, key, value, expected)                                                                             \
 	{                                                                                                              \
 		source, key, value, NULL, 0, 0, {0}, 0, expected                                                       \
@@ -341,7 +344,20 @@ static const struct change changes[] = {
 	META(ALWAYS, "trimtab.gate.bound", "sigmoid", "trimtab.gate.bound belongs to gate mlp"),
 	META(MLP, "trimtab.observe", NULL, "trimtab.observe"),
 	META(MLP, "trimtab.observe", "0-3", "gate.fc1.weight must have shape [12, 32]"),
-	META(PROBE, "trimtab.gate", "cosine", "is not one of its words"),
+	META(PROBE, "trimtab.gate", "similarity", "is not one of its words"),
+	META(PROBE, "trimtab.gate", "cosine", "trimtab.gate: cosine needs trimtab.format 2, the file says 1"),
+	META(COSINE, "trimtab.format", "1", "trimtab.gate.side is not a key of format 1"),
+	META(COSINE, "trimtab.gate", "mlp", "trimtab.threshold belongs to gate"),
+	META(COSINE, "trimtab.gate", "probe", "trimtab.gate.side belongs to gate cosine, but trimtab.gate is probe"),
+	META(COSINE, "trimtab.gate.side", "larger", "trimtab.gate.side"),
+	META(COSINE, "trimtab.threshold", "1.01", "threshold must be -1 to 1"),
+	META(COSINE, "trimtab.threshold", "-1.01", "threshold must be -1 to 1"),
+	META(COSINE, "trimtab.threshold", NULL, "trimtab.threshold"),
+	META(COSINE, "trimtab.observe", "0-1", "gate.w must have shape [16]"),
+	TENSOR(COSINE, "gate.w", TT_DTYPE_F32, 1, 24, 0, 0, "gate.w is zero"),
+	TENSOR(COSINE, "gate.w", TT_DTYPE_F32, 1, 24, 0, NAN, "gate.w holds a number"),
+	TENSOR(COSINE, "gate.w", TT_DTYPE_F32, 9, 0, 0, 0, "gate.w is missing"),
+	TENSOR(COSINE, "gate.b", TT_DTYPE_F32, 1, 1, 0, 1, "gate.b does not belong"),
 	META(PROBE, "trimtab.gate", "Probe", "trimtab.gate"),
 	META(PROBE, "trimtab.gate", "always", "trimtab.observe"),
 	META(ALWAYS, "trimtab.gate", "probe", "trimtab.observe"),

@@ -48,6 +48,9 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 		.gate = p->gate,
 		.n_observed = p->n_observed,
 		.observed = p->observed,
+		.gate_weight = p->gate_weight,
+		.gate_bias = p->gate_bias,
+		.threshold = p->threshold,
 		.n_units = p->n_units,
 		.gate_form = p->gate_form,
 		.fc1_weight = p->fc1_weight,
@@ -190,6 +193,71 @@ Test(policy_kernels, unbounded_mlp_equals_pytorch)
 {
 	check_mlp(POLICY("mlp_unbounded"), "coef_unbounded");
 }
+
+/* ---- The similarity ---- */
+
+static void check_cosine(const char *path, const char *name)
+{
+	struct tt_safetensors *golden = golden_open(POLICY("cosine_expected"));
+	struct tt_policy *p = load(path);
+	size_t n;
+	char key[32];
+	float *captured = golden_floats(golden, "captured", &n), *scale = golden_floats(golden, "scale", &n);
+	float *similarity = golden_floats(golden, "similarity", &n);
+	snprintf(key, sizeof key, "%s.s", name);
+	float *s = golden_floats(golden, key, &n);
+	snprintf(key, sizeof key, "%s.coef", name);
+	float *coef = golden_floats(golden, key, &n);
+	cr_assert_eq(n, N_DECISIONS * LAYERS);
+	struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 2);
+	for (uint32_t i = 0; i < N_DECISIONS; i++) {
+		/* Both are double, rounded once. */
+		cr_assert_float_eq(got.results[i].gate, similarity[i], 1e-7, "%u", i);
+		cr_assert_eq(got.results[i].s, s[i], "%u", i);
+		struct decided alone = decide(p, captured, scale, i, 1, 1);
+		expect_same_bits(alone.rows + i * LAYERS, got.rows + i * LAYERS, LAYERS, "alone and together");
+	}
+	double error = relative_error(got.rows, coef, n);
+	cr_assert(error <= POLICY_TOLERANCE, "coefficients are %g off", error);
+	tt_safetensors_close(golden);
+	tt_policy_free(p);
+	float *all[] = {captured, scale, similarity, s, coef};
+	for (int i = 0; i < 5; i++)
+		free(all[i]);
+}
+
+Test(policy_kernels, cosine_equals_pytorch)
+{
+	check_cosine(POLICY("cosine"), "cosine");
+	check_cosine(POLICY("cosine_below"), "cosine_below");
+}
+
+/* Neither side opens on what is not a number; a stream of zeros, or at a right angle to the condition, has similarity 0. The
+ * threshold itself is on neither side. */
+Test(policy_kernels, a_similarity_at_the_edge)
+{
+	for (int below = 0; below < 2; below++) {
+		struct tt_policy *p = load(below ? POLICY("cosine_below") : POLICY("cosine"));
+		float captured[N_DECISIONS * LAYERS * HIDDEN] = {0}, scale[N_DECISIONS] = {1, 1, 1, 1, 1};
+		captured[2 * HIDDEN + 3] = NAN;                          /* layer 2 of row 0 */
+		captured[(2 * LAYERS + 0) * HIDDEN] = p->gate_weight[1]; /* row 2: at a right angle */
+		captured[(2 * LAYERS + 0) * HIDDEN + 1] = -p->gate_weight[0];
+		captured[3 * LAYERS * HIDDEN] = INFINITY;
+		struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 1);
+		for (int i = 0; i < N_DECISIONS; i++) {
+			bool number = i != 0 && i != 3;
+			cr_expect(number ? got.results[i].gate == 0 : isnan(got.results[i].gate), "%d", i);
+			cr_expect_eq(got.results[i].s, number && below, "%d", i);
+		}
+		p->threshold = 0;
+		got = decide(p, captured, scale, 0, N_DECISIONS, 1);
+		for (int i = 0; i < N_DECISIONS; i++)
+			cr_expect_eq(got.results[i].s, 0, "%d", i);
+		tt_policy_free(p);
+	}
+}
+
+/* ---- What is not a number ---- */
 
 /* A stream that is not a number must not become a coefficient, nor vanish in the rectifier. */
 Test(policy_kernels, an_mlp_of_nan_does_not_steer)

@@ -32,6 +32,23 @@ static const struct tt_gate gates[] =
 				.observes = true,
 				.units = true,
 			},
+		[TT_GATE_COSINE] =
+			{
+				.row = {"cosine", "a cosine similarity to a condition vector", .format = 2,
+					.form = {"trimtab.gate.side", {"above", "below"}, .format = 2}, .n_tensors = 1,
+					.tensors =
+						{
+							{.name = "gate.w",
+								.shape = TT_SHAPE_INPUT,
+								.member = offsetof(struct tt_policy, gate_weight),
+								.slot = offsetof(struct tt_steer_slot, gate_weight),
+								.not_zero = true}}},
+				.observes = true,
+				.threshold = true,
+				.least = -1,
+				.most = 1,
+				.initial = 0,
+			},
 };
 
 uint32_t tt_n_gates(void)

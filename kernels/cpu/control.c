@@ -33,6 +33,36 @@ static double read_out(const struct tt_control_args *args, const struct tt_steer
 	return sum;
 }
 
+/* Of x_c and v, which is the condition vector w, or tanh(share * w) element by element. */
+struct cosine_sums {
+	double xv, vv, xx;
+};
+
+static struct cosine_sums sum_cosine(const struct tt_control_args *args, const struct tt_steer_slot *slot,
+	uint32_t capture, bool projected, double share)
+{
+	size_t hidden = args->config->hidden_size, n_layers = args->config->n_layers;
+	struct cosine_sums sums = {0};
+	for (size_t i = 0; i < slot->n_observed; i++) {
+		const float *w = slot->gate_weight + i * hidden,
+			    *x = args->captured + (capture * n_layers + slot->observed[i]) * hidden;
+		for (size_t k = 0; k < hidden; k++) {
+			double v = projected ? tanh(share * (double)w[k]) : (double)w[k];
+			sums.xv += (double)x[k] * v;
+			sums.vv += v * v;
+			sums.xx += (double)x[k] * (double)x[k];
+		}
+	}
+	return sums;
+}
+
+static double similarity(const struct tt_control_args *args, const struct tt_steer_slot *slot, uint32_t capture)
+{
+	struct cosine_sums given = sum_cosine(args, slot, capture, false, 0);
+	struct cosine_sums projected = sum_cosine(args, slot, capture, true, given.xv / given.vv);
+	return tt_steer_cosine(projected.xv, projected.vv, projected.xx);
+}
+
 static double sigmoid(double z)
 {
 	return 1 / (1 + exp(-z));
@@ -89,7 +119,11 @@ static int decide(struct tt_cpu *cpu, const struct tt_control_args *args, const 
 	*units = NULL;
 	if (slot->gate == TT_GATE_PROBE) {
 		result->gate = (float)sigmoid(read_out(args, slot, d->capture, slot->gate_weight, slot->gate_bias));
-		result->s = result->gate > slot->threshold ? 1 : 0;
+		result->s = tt_steer_opens(false, result->gate, slot->threshold);
+	}
+	if (slot->gate == TT_GATE_COSINE) {
+		result->gate = (float)similarity(args, slot, d->capture);
+		result->s = tt_steer_opens(slot->gate_form != 0, result->gate, slot->threshold);
 	}
 	if (slot->gate == TT_GATE_MLP) {
 		TT_TRY(run_fc1(cpu, args, slot, d->capture, units, err));

@@ -1,7 +1,7 @@
 /* The gates: x_c from the captured rows, the controller's scalar, and the row of coefficients it makes. No two decisions of a step
  * name the same row.
  *
- * A decision by a probe, or by no gate, is one block's. An mlp's first matrix is far more than one multiprocessor can stream
+ * A decision by a probe or a similarity, or by no gate, is one block's. An mlp's first matrix is far more than one multiprocessor can stream
  * (8B: 168 MB), so all blocks compute hidden units of it, and whichever ends last does the rest. What a sum's order
  * follows from are the sizes of the gate alone, never which block it fell to nor how many decisions share the step. */
 #include "kernels/cuda/cuda.h"
@@ -93,6 +93,26 @@ TT_DEVICE double dot_four(double sum, float4 w, const double x[4])
 	return sum;
 }
 
+/* Adds n sums over the block, into sums[0 .. n - 1] for all threads: lanes, and by block_sum warps. */
+template <uint32_t n> TT_DEVICE void block_sums(const struct control_memory &m, const double *sum)
+{
+	TT_UNROLL
+	for (uint32_t r = 0; r < n; r++) {
+		double lanes = tt_warp_sum_f64(sum[r], TT_WARP);
+		if (tt_lane() == 0)
+			tt_shared_store_f64(m.sums + tt_warp() * n + r, lanes);
+	}
+	tt_sync_block();
+}
+
+/* Sum r of the n of block_sums, onto a start. */
+TT_DEVICE double block_sum(const struct control_memory &m, uint32_t n, uint32_t r, double start)
+{
+	for (uint32_t i = 0; i < WARPS; i++)
+		start += tt_shared_load_f64(m.sums + i * n + r);
+	return start;
+}
+
 /* The dots of x_c with n rows of weights in double, n at most UNITS, into sums[0 .. n - 1] for all threads: each thread's columns
  * by ascending layer, then lanes, then warps. Rows from n on read row n - 1 again. */
 template <uint32_t rows>
@@ -120,22 +140,51 @@ TT_DEVICE void gate_dots(const struct control_args &a, const struct control_memo
 				sum[r] = dot_four(sum[r], w[r], wide);
 		}
 	}
-	TT_UNROLL
-	for (uint32_t r = 0; r < rows; r++) {
-		double lanes = tt_warp_sum_f64(sum[r], TT_WARP);
-		if (tt_lane() == 0)
-			tt_shared_store_f64(m.sums + tt_warp() * rows + r, lanes);
-	}
-	tt_sync_block();
+	block_sums<rows>(m, sum);
 }
 
 /* Sum r of gate_dots and a bias. */
 TT_DEVICE double gate_sum(const struct control_memory &m, uint32_t rows, uint32_t r, const float *bias)
 {
-	double sum = (double)tt_load_f32(bias, TT_TRAFFIC_DIRECTION);
-	for (uint32_t i = 0; i < WARPS; i++)
-		sum += tt_shared_load_f64(m.sums + i * rows + r);
-	return sum;
+	return block_sum(m, rows, r, (double)tt_load_f32(bias, TT_TRAFFIC_DIRECTION));
+}
+
+/* x.v, v.v and x.x into sums[0 .. 2], where v is the condition vector w, or tanh(share * w) element by element. */
+template <bool projected>
+TT_DEVICE void cosine_sums(
+	const struct control_args &a, const struct control_memory &m, const struct decision &d, double share)
+{
+	const uint32_t *observed = (const uint32_t *)load_pointer(&d.slot->observed);
+	const float *weight = (const float *)load_pointer(&d.slot->gate_weight);
+	uint32_t n_observed = tt_load_4(&d.slot->n_observed, TT_TRAFFIC_DIRECTION);
+	double sum[3] = {};
+	for (uint32_t i = 0; i < n_observed; i++) {
+		uint32_t layer = tt_load_4(observed + i, TT_TRAFFIC_DIRECTION);
+		const float *x = a.captured + ((size_t)d.capture * a.n_layers + layer) * a.hidden;
+		for (uint32_t k = 4 * threadIdx.x; k < a.hidden; k += 4 * THREADS) {
+			float4 w = tt_load_f32x4(weight + (size_t)i * a.hidden + k, TT_TRAFFIC_DIRECTION);
+			float4 four = tt_load_f32x4(x + k, TT_TRAFFIC_RESULT);
+			const double xs[4] = {(double)four.x, (double)four.y, (double)four.z, (double)four.w};
+			double vs[4] = {(double)w.x, (double)w.y, (double)w.z, (double)w.w};
+			TT_UNROLL
+			for (uint32_t j = 0; j < 4; j++) {
+				vs[j] = projected ? tanh(share * vs[j]) : vs[j];
+				sum[0] += xs[j] * vs[j];
+				sum[1] += vs[j] * vs[j];
+				sum[2] += xs[j] * xs[j];
+			}
+		}
+	}
+	block_sums<3>(m, sum);
+}
+
+TT_DEVICE float similarity(const struct control_args &a, const struct control_memory &m, const struct decision &d)
+{
+	cosine_sums<false>(a, m, d, 0);
+	double share = block_sum(m, 3, 0, 0) / block_sum(m, 3, 1, 0);
+	tt_sync_block();
+	cosine_sums<true>(a, m, d, share);
+	return (float)tt_steer_cosine(block_sum(m, 3, 0, 0), block_sum(m, 3, 1, 0), block_sum(m, 3, 2, 0));
 }
 
 /* The row of coefficients, its copy for the host and the result. z: an mlp's outputs in shared memory, or NULL. */
@@ -160,11 +209,17 @@ TT_DEVICE void write_row(const struct control_args &a, const struct decision &d,
 /* A decision that one block makes. */
 TT_DEVICE void decide_alone(const struct control_args &a, const struct control_memory &m, const struct decision &d)
 {
+	uint32_t kind = gate_of(d);
 	float s = 1, gate = 1;
-	if (gate_of(d) == TT_GATE_PROBE) {
-		gate_dots<1>(a, m, d, (const float *)load_pointer(&d.slot->gate_weight), 1);
-		gate = (float)sigmoid(gate_sum(m, 1, 0, &d.slot->gate_bias));
-		s = gate > tt_load_f32(&d.slot->threshold, TT_TRAFFIC_DIRECTION) ? 1 : 0;
+	if (kind != TT_GATE_ALWAYS) {
+		bool below = kind == TT_GATE_COSINE && tt_load_4(&d.slot->gate_form, TT_TRAFFIC_DIRECTION);
+		if (kind == TT_GATE_COSINE) {
+			gate = similarity(a, m, d);
+		} else {
+			gate_dots<1>(a, m, d, (const float *)load_pointer(&d.slot->gate_weight), 1);
+			gate = (float)sigmoid(gate_sum(m, 1, 0, &d.slot->gate_bias));
+		}
+		s = tt_steer_opens(below, gate, tt_load_f32(&d.slot->threshold, TT_TRAFFIC_DIRECTION)) ? 1 : 0;
 		tt_sync_block(); /* the next decision writes the sums again */
 	}
 	write_row(a, d, s, gate, NULL);

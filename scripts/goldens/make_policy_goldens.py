@@ -178,6 +178,30 @@ def make_mlp(out):
     save(out / "mlp_expected.safetensors", expected, None)
 
 
+def make_cosine(out):
+    """CAST's condition, above and below a threshold: the similarity of captured states, the observed layers as one vector, and of
+    the tanh of their projection on a condition vector, in float64. Two states lie along it, so that tanh bends what it is given."""
+    rng = np.random.default_rng(23)
+    observed, threshold = (0, 2, 3), 0.5
+    w = rng.normal(size=len(observed) * 8).astype(np.float32)
+    captured = rng.normal(size=(5, 6, 8)).astype(np.float32)
+    for row, along in ((1, 2.0), (3, -1.5)):
+        captured[row, list(observed)] = along * w.reshape(-1, 8) + captured[row, list(observed)] / 4
+    x, c = torch.tensor(captured).double()[:, observed].flatten(1), torch.tensor(w).double()
+    projection = torch.outer(x @ c / (c @ c), c)
+    similarity = torch.nn.functional.cosine_similarity(x, torch.tanh(projection), dim=1, eps=0)
+    plain = torch.nn.functional.cosine_similarity(x, projection, dim=1, eps=0)
+    assert 0 < (similarity > threshold).sum() < 5 and (similarity - plain).abs().max() > 0.01
+    expected = {"captured": captured, "scale": np.float32([1, -1, 0.5, 2, 1]), "similarity": similarity.numpy()}
+    for name, side, opens in (("cosine", "above", similarity > threshold), ("cosine_below", "below", similarity < threshold)):
+        keys = {"format": "2", "gate": "cosine", "gate.side": side, "observe": "0,2-3", "threshold": "0.5", "layers": "1-2"}
+        rows = {f"direction.{layer}": np.arange(8) - 3.5 for layer in (1, 2)}
+        save(out / f"{name}.safetensors", {"weight": [0, 1, 0.5, 0, 0, 0], **rows, "gate.w": w}, metadata(**keys))
+        coef = expected["scale"][:, None] * 0.2 * opens.numpy()[:, None] * np.float32([0, 1, 0.5, 0, 0, 0])
+        expected |= {f"{name}.s": opens.numpy().astype(np.float32), f"{name}.coef": coef}
+    save(out / "cosine_expected.safetensors", expected, None)
+
+
 def make_logistic(out):
     """Newton's method in float64 on mean log loss, both labels weighing a half, + l2 |w|^2 on standardised features."""
     rng = np.random.default_rng(7)
@@ -270,6 +294,7 @@ def main():
     make_clamp(out)
     make_operations(out)
     make_mlp(out)
+    make_cosine(out)
     make_logistic(out)
     make_contrast(out, args.out / "tiny-llama")
 

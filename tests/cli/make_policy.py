@@ -5,7 +5,8 @@ alone, so that the program reads what it did not write.
   make_policy.py OUT LAYERS WIDTH FINGERPRINT [KEY=VALUE]...
 
 KEY=VALUE: metadata to replace, or to leave out when VALUE is empty; gate.b=BIAS adds a probe that reads its bias alone,
-and leaves the first layer to it; trimtab.op=rotate has a second row and a target.
+and leaves the first layer to it; trimtab.op=rotate has a second row and a target; trimtab.gate=cosine has a condition
+vector.
 """
 
 import json
@@ -44,6 +45,8 @@ if metadata["trimtab.op"] == "rotate":
 tensors["weight"] = ([n_layers], [0.0] * first + [1.0] * (n_layers - first))
 if bias is not None:
     tensors |= {"gate.w": ([width], [0.0] * width), "gate.b": ([1], [float(bias)])}
+if metadata["trimtab.gate"] == "cosine":
+    tensors["gate.w"] = ([width], [float(i % 5 - 2) for i in range(width)])
 header, data = {"__metadata__": metadata}, b""
 for name, (shape, values) in tensors.items():
     packed = struct.pack(f"<{len(values)}f", *values)

@@ -1,9 +1,9 @@
 /* The gates on the emulator against the formula in double, and against the CPU twin. */
 #include "tests/emu/op_case.h"
 
-enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 60, CAPTURES = 3, SLOTS = 6, MANY = 42 };
+enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 60, CAPTURES = 3, SLOTS = 8, MANY = 56 };
 enum { MAX_UNITS = 150 }; /* a full grid of blocks, the last half full; and fewer units than a small grid has */
-static const uint32_t n_units[SLOTS] = {0, 0, 0, 0, MAX_UNITS, 37};
+static const uint32_t n_units[SLOTS] = {0, 0, 0, 0, MAX_UNITS, 37, 0, 0};
 
 static const struct tt_config *config(void)
 {
@@ -14,7 +14,8 @@ static const struct tt_config *config(void)
 }
 
 /* 0: always; 1: a probe of layers 1 and 3; 2: a probe of layer 0; 3: always, with a weight of 0 and an infinite alpha; 4: an mlp of layers
- * 1 and 3; 5: an unbounded one of layer 0. */
+ * 1 and 3; 5: an unbounded one of layer 0; 6: about the similarity to layers 1 and 3 of row 2, open above; 7: to layer 0 of
+ * row 0, open below. */
 struct gates {
 	float fc1_weight[SLOTS][MAX_UNITS * 2 * HIDDEN], fc1_bias[SLOTS][MAX_UNITS],
 		fc2_weight[SLOTS][(1 + LAYERS) * MAX_UNITS], fc2_bias[SLOTS][1 + LAYERS];
@@ -47,12 +48,15 @@ static struct gates *make_gates(void)
 		slot->observed = g->observed[s];
 		slot->gate_weight = g->gate_weight[s];
 		slot->alpha = s == 3 ? INFINITY : 1.5f;
-		slot->gate = n_units[s] ? TT_GATE_MLP : s == 1 || s == 2 ? TT_GATE_PROBE : TT_GATE_ALWAYS;
-		slot->n_observed = s == 1 || s == 4 ? 2 : s == 2 || s == 5;
+		slot->gate = n_units[s]         ? TT_GATE_MLP
+			     : s == 1 || s == 2 ? TT_GATE_PROBE
+			     : s >= 6           ? TT_GATE_COSINE
+						: TT_GATE_ALWAYS;
+		slot->n_observed = s == 1 || s == 4 || s == 6 ? 2 : s == 2 || s == 5 || s == 7;
 		slot->gate_bias = 0.1f;
 		slot->threshold = 0.5f;
 		slot->n_units = n_units[s];
-		slot->gate_form = s == 5;
+		slot->gate_form = s == 5 || s == 7;
 		slot->fc1_weight = fill(g->fc1_weight[s], n_units[s] * 2 * HIDDEN, 0.03f, &state);
 		slot->fc1_bias = fill(g->fc1_bias[s], n_units[s], 0.2f, &state);
 		slot->fc2_weight = fill(g->fc2_weight[s], (1 + LAYERS) * n_units[s], 0.2f, &state);
@@ -60,6 +64,13 @@ static struct gates *make_gates(void)
 	}
 	g->observed[4][0] = 1;
 	g->observed[4][1] = 3;
+	g->observed[6][0] = 1;
+	g->observed[6][1] = 3;
+	for (uint32_t i = 0; i < HIDDEN; i++) {
+		g->gate_weight[6][i] += g->captured[(2 * LAYERS + 1) * HIDDEN + i];
+		g->gate_weight[6][HIDDEN + i] += g->captured[(2 * LAYERS + 3) * HIDDEN + i];
+		g->gate_weight[7][i] += g->captured[i];
+	}
 	g->observed[1][0] = 1;
 	g->observed[1][1] = 3;
 	return g;
@@ -75,6 +86,23 @@ static double reference_dot(const struct gates *g, const struct tt_decision_plan
 			sum += (double)weight[i * HIDDEN + k] *
 			       (double)g->captured[(d->capture * LAYERS + slot->observed[i]) * HIDDEN + k];
 	return sum;
+}
+
+static double reference_cosine(const struct gates *g, const struct tt_decision_plan *d)
+{
+	const struct tt_steer_slot *slot = &g->host[d->slot];
+	double ww = 0, xx = 0, vv = 0, xv = 0, wx = reference_dot(g, d, slot->gate_weight, 0);
+	for (uint32_t i = 0; i < slot->n_observed * HIDDEN; i++)
+		ww += (double)slot->gate_weight[i] * (double)slot->gate_weight[i];
+	for (uint32_t i = 0; i < slot->n_observed * HIDDEN; i++) {
+		uint32_t layer = slot->observed[i / HIDDEN];
+		double x = g->captured[(d->capture * LAYERS + layer) * HIDDEN + i % HIDDEN];
+		double v = tanh(wx / ww * slot->gate_weight[i]);
+		xx += x * x;
+		vv += v * v;
+		xv += x * v;
+	}
+	return xv / sqrt(xx * vv);
 }
 
 static double sigmoid(double z)
@@ -94,6 +122,10 @@ static struct reference reference_decision(const struct gates *g, const struct t
 	if (slot->gate == TT_GATE_PROBE) {
 		r.gate = sigmoid(reference_dot(g, d, slot->gate_weight, slot->gate_bias));
 		r.s = r.gate > 0.5;
+	}
+	if (slot->gate == TT_GATE_COSINE) {
+		r.gate = reference_cosine(g, d);
+		r.s = d->slot == 7 ? r.gate < 0.5 : r.gate > 0.5;
 	}
 	if (slot->gate != TT_GATE_MLP)
 		return r;
@@ -115,7 +147,7 @@ static struct reference reference_decision(const struct gates *g, const struct t
 
 static struct tt_step_plan *make_decisions(void)
 {
-	static const int32_t after[SLOTS] = {-1, 3, 0, -1, 3, 0};
+	static const int32_t after[SLOTS] = {-1, 3, 0, -1, 3, 0, 3, 0};
 	struct tt_step_plan counts = {};
 	counts.n_tokens = counts.n_seqs = 1;
 	counts.n_decisions = MANY;
@@ -123,7 +155,7 @@ static struct tt_step_plan *make_decisions(void)
 	counts.n_rows = ROWS;
 	struct tt_step_plan *step = op_step(counts);
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct tt_decision_plan d = {3 + i, i % SLOTS, after[i % SLOTS], (i + i / SLOTS) % CAPTURES,
+		struct tt_decision_plan d = {3 + i, i % SLOTS, after[i % SLOTS], (i + i / SLOTS * 2) % CAPTURES,
 			i % 7 == 6 && i % SLOTS != 3 ? 0 : 1.25f};
 		tt_step_decisions(step)[i] = d;
 	}
@@ -199,7 +231,7 @@ Test(emu_control, gates_and_rows)
 	struct gates *g = make_gates();
 	struct tt_step_plan *step = make_decisions();
 	struct outcome *got = (struct outcome *)malloc(sizeof *got), *twin = (struct outcome *)malloc(sizeof *twin);
-	uint32_t fired = 0;
+	uint32_t fired = 0, alike[2] = {0, 0};
 	for (int order = 0; order < TT_EMU_ORDERS; order++) {
 		for (uint32_t n = 1; n <= 4; n++) {
 			op_open((enum tt_emu_order)order, 3, MANY * MAX_UNITS * sizeof(double));
@@ -216,6 +248,8 @@ Test(emu_control, gates_and_rows)
 			got->results[i].gate, r.gate, bound, "%u: %g, not %g", i, got->results[i].gate, r.gate);
 		cr_assert_float_eq(got->results[i].s, r.s, bound);
 		fired += r.s != 0 && (d->slot == 1 || d->slot == 2);
+		if (d->slot >= 6)
+			alike[d->slot - 6] += r.s != 0;
 		for (uint32_t l = 0; l < LAYERS; l++) {
 			float c = (float)(d->scale * r.s * r.w[l] * g->weights[d->slot][l] *
 					  (d->slot == 3 ? INFINITY : 1.5));
@@ -227,6 +261,8 @@ Test(emu_control, gates_and_rows)
 	}
 	cr_assert_gt(fired, 0);
 	cr_assert_lt(fired, MANY / SLOTS * 2); /* both outcomes were seen */
+	for (uint32_t k = 0; k < 2; k++)
+		cr_assert(alike[k] > 0 && alike[k] < MANY / SLOTS, "slot %u opened %u times", 6 + k, alike[k]);
 	free(g);
 	free(step);
 	free(got);

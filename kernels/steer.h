@@ -1,4 +1,4 @@
-/* A policy as the kernels see it, and the arithmetic of steering: the only definition of what an operation does. */
+/* The arithmetic of steering: the only definition of what an operation or a gate does. kernels/steer_slot.h has its operands. */
 #ifndef KERNELS_STEER_H
 #define KERNELS_STEER_H
 
@@ -8,6 +8,7 @@
 
 #include "base/host_device.h"
 #include "base/tt_enums.h"
+#include "kernels/steer_slot.h"
 
 enum {
 	TT_MAX_DIRECTIONS = 64, /* rows of one layer of a policy */
@@ -33,29 +34,6 @@ enum {
  * sigmoid(z[1 + l]). An s that is not finite steers nothing.
  * cosine: x_c and w are each one vector over all observed layers; p = cos(x_c, tanh((w.x_c / w.w) w)), 0 where either is 0;
  * s = 1 where p > threshold, in its second form (below) where p < threshold, else 0. */
-
-/* One loaded policy, in the backend's memory. */
-struct tt_steer_slot {
-	enum tt_policy_op op;
-	uint32_t form;           /* of the operation: 0 is its default */
-	uint32_t n_directions;   /* rows a layer; 1 for add and one_sided */
-	const float *directions; // [n_layers][n_directions][hidden]
-	const float *readers;    // [n_layers][n_directions][hidden] a_k; NULL where they are the directions
-	const float *targets;    // [n_layers][n_directions] t_k or b_k; NULL where the operation has none
-	const float *weights;    // [n_layers] w: 0 where the policy does nothing
-	float alpha;             /* see tt_steer_coefficient */
-	enum tt_policy_gate gate;
-	uint32_t gate_form; /* mlp: 1 where s is fc2's output itself, as in the paper; cosine: 1 where it opens below */
-	uint32_t n_observed;
-	const uint32_t *observed; // [n_observed] layers, ascending
-	const float *gate_weight; // [n_observed * hidden], in the order of observed
-	float gate_bias, threshold;
-	uint32_t n_units;        /* of an mlp; x_c is in the order of observed */
-	const float *fc1_weight; // [n_units][n_observed * hidden]
-	const float *fc1_bias;   // [n_units]
-	const float *fc2_weight; // [1 + n_layers][n_units]
-	const float *fc2_bias;   // [1 + n_layers]
-};
 
 /* The coefficient of a layer whose weight is w, under a gate that said s. A weight of 0 steers nothing whatever the rest is,
  * and a coefficient of 0 is never -0.0, nor the NaN of infinity * 0. */

@@ -23,7 +23,7 @@ struct tt_policy {
 	uint32_t n_layers, hidden_size;
 	uint32_t n_directions; /* rows a layer */
 	float *directions; // [n_layers][n_directions][hidden_size], zeros where the layer has none; orthonormal where the row says so
-	float *targets; // [n_layers][n_directions], clamp: t, affine: b; NULL where the row has none
+	float *targets; // [n_layers][n_directions], clamp and rotate: t, affine: b; NULL where the row has none
 	float *affine;  // [n_layers][n_directions][hidden_size], affine: W; NULL where the row has none
 	float *weights; // [n_layers], 0 where the layer has no direction
 	float *norms;   // [n_layers]
@@ -61,7 +61,7 @@ int tt_policy_set_gate(struct tt_policy *policy, enum tt_policy_gate gate, const
 int tt_policy_set_text(char **field, const char *text, struct tt_error *err);
 
 /* Everything that must hold of a policy, whoever made it: finite numbers, ascending layers in range, a gate with its
- * tensors, weights 0..1, and at least one layer that is steered. Orthonormalises the rows of ablate and clamp, fills norms.
+ * tensors, weights 0..1, and at least one layer that is steered. Orthonormalises the rows where the operation's table says so, fills norms.
  *
  * A clamp's target k is the projection wanted on the given row k made a unit vector. When several rows are not orthogonal
  * the targets follow them: the new ones ask for exactly the same projections on the given unit rows. Rows that are

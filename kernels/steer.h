@@ -15,8 +15,8 @@ enum {
 	TT_MAX_TOGETHER = 2,    /* directions whose factors follow from one another's readings */
 };
 
-/* h' = op(h; D, c), all of the form h + c * sum_k (a_k.h + b_k) d_k over the layer's directions d_k:
- *   add        h + c * d
+/* h' = op(h; D, c), most of the form h + c * sum_k (a_k.h + b_k) d_k over the layer's directions d_k:
+ *   add        h + c * d; in its second form (keep) (h + c * d) * |h| / |h + c * d|, see tt_steer_ratio
  *   ablate     h - c * sum_k (h.d_k) d_k               d_k orthonormal
  *   clamp      h + c * sum_k (t_k - h.d_k) d_k         d_k orthonormal, t_k the target projection
  *   affine     h + c * sum_k (a_k.h + b_k) d_k         a_k = W_k - d_k: LoReFT's h + c * R^T(W h + b - R h), R of rows d_k
@@ -64,8 +64,20 @@ TT_HOST_DEVICE static inline bool tt_steer_reads(uint32_t op)
 /* Whether a number of h' follows from more of h than that number, so that kernels need a whole row. */
 TT_HOST_DEVICE static inline bool tt_steer_whole_row(uint32_t op, uint32_t form)
 {
-	(void)form;
-	return tt_steer_reads(op);
+	return tt_steer_reads(op) || form != 0;
+}
+
+/* Whether h + g * d gets the length of h back. */
+TT_HOST_DEVICE static inline bool tt_steer_keeps_length(uint32_t op, uint32_t form)
+{
+	return op == TT_OP_ADD && form != 0;
+}
+
+/* What gives it back, of the squared lengths before and after; 1 where there is no length to be had. */
+TT_HOST_DEVICE static inline float tt_steer_ratio(float before, float after)
+{
+	float ratio = sqrtf(before) / sqrtf(after);
+	return after > 0 && isfinite(after) && isfinite(ratio) ? ratio : 1.0f;
 }
 
 /* How many of a layer's directions are taken together. */

@@ -316,6 +316,16 @@ check "inspect: the form" grep -q 'rotate  *adaptive' out
 works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
 check "page: the operation's form" grep -q \
 	'turns the residual stream in the plane of two directions, where it points along the first of them, after layers 0 to 2' turn.html
+policy keep.st trimtab.format=2 trimtab.norm=keep
+works eval "$tiny" --policy keep.st --data rows.jsonl -n 4 --html keep.html
+check "page: a kept length" grep -q 'adds a direction to the residual stream, whose length it keeps, after layers 0 to 2' keep.html
+works batch "$tiny" -i rows.jsonl -o kept.jsonl --policy keep=keep.st --sweep keep@1 --telemetry kept.tel -n 4
+check "telemetry: the length is kept" python3 - <<'PY'
+import json, sys
+lines = [json.loads(line) for line in open("kept.tel")]
+pairs = [p for line in lines for p in zip(line["norm_before"], line["norm_after"])]
+sys.exit(not (len(pairs) > 9 and all(abs(a - b) <= 1e-6 * a for a, b in pairs) and any(a > 0 for a, b in pairs)))
+PY
 # Whatever the stream, its similarity is below 1 and above -1: this gate opens, and its twin on the other side does not.
 for side in above below; do
 	policy "$side.st" trimtab.format=2 trimtab.gate=cosine trimtab.observe=0 trimtab.threshold=-0.875 "trimtab.gate.side=$side"

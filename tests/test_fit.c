@@ -631,6 +631,10 @@ Test(inspect, says_which_form_a_policy_has)
 		cr_expect_null(json_object_get(r, "norm"));
 		json_decref(r);
 	}
+	json_t *kept = inspect(GOLDEN("policy/keep.safetensors"), NULL);
+	cr_expect_str_eq(text_of(kept, "op"), "add");
+	cr_expect_str_eq(text_of(kept, "norm"), "keep");
+	json_decref(kept);
 	static const char *const forms[][2] = {{GOLDEN("policy/rotate.safetensors"), "always"},
 		{GOLDEN("policy/rotate_adaptive.safetensors"), "adaptive"}, {GOLDEN("policy/clamp.safetensors"), NULL}};
 	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {

@@ -3,10 +3,10 @@
 
 enum { HIDDEN = 40, LAYERS = 3, LAYER = 1, FFN = 32 };
 
-/* 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided, 6 and 7 rotate, 7 adaptively. */
-enum { SLOTS = 8, ROWS = SLOTS + 1 };
-static const enum tt_policy_op slot_ops[SLOTS] = {
-	TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE, TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE};
+/* 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided, 6 and 7 rotate, 7 adaptively, 8 adds and keeps the length. */
+enum { SLOTS = 9, ROWS = SLOTS + 1 };
+static const enum tt_policy_op slot_ops[SLOTS] = {TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE,
+	TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE, TT_OP_ADD};
 
 /* A dot of 40 terms and a few fused additions. */
 #define TOLERANCE 3e-7
@@ -69,7 +69,7 @@ static struct fixture *make_fixture(uint32_t n)
 	memcpy(f->directions[7], f->directions[6], sizeof f->directions[7]);
 	for (int s = 0; s < SLOTS; s++)
 		f->slots[s] = (struct tt_steer_slot){.op = slot_ops[s],
-			.form = s == 7,
+			.form = s >= 7,
 			.n_directions = slot_ops[s] == TT_OP_ADD || slot_ops[s] == TT_OP_ONE_SIDED ? 1 : 2,
 			.directions = f->directions[s][0][0],
 			.readers = slot_ops[s] == TT_OP_AFFINE ? f->readers[0][0] : NULL,
@@ -143,6 +143,18 @@ static void change(const struct fixture *f, int slot, double c, const float *h, 
 {
 	if (f->slots[slot].op == TT_OP_ROTATE) {
 		turn(f, slot, c, h, out);
+		return;
+	}
+	if (slot == 8) {
+		double before = 0, after = 0;
+		for (int i = 0; i < HIDDEN; i++) {
+			double sum = (double)h[i] + c * (double)direction(f, 8, 0)[i];
+			before += (double)h[i] * (double)h[i];
+			after += sum * sum;
+		}
+		for (int i = 0; i < HIDDEN; i++)
+			out[i] += ((double)h[i] + c * (double)direction(f, 8, 0)[i]) * sqrt(before / after) -
+				  (double)h[i];
 		return;
 	}
 	for (uint32_t k = 0; k < f->slots[slot].n_directions; k++) {
@@ -219,8 +231,9 @@ Test(kernels_steer, each_operation_equals_the_reference)
 		struct fixture *f = make_fixture(8);
 		double want[8][HIDDEN] = {{0}};
 		for (int t = 1; t < 8; t++) {
-			tt_step_coef_rows(f->step)[t * TT_STACK + t % TT_STACK] = (uint16_t)t;
-			change(f, t - 1, (double)f->coef[t * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
+			int row = t == 1 ? SLOTS : t; /* row 4 is a plain add too */
+			tt_step_coef_rows(f->step)[t * TT_STACK + t % TT_STACK] = (uint16_t)row;
+			change(f, row - 1, (double)f->coef[row * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
 		}
 		for (int i = 0; i < 8 * HIDDEN; i++)
 			want[i / HIDDEN][i % HIDDEN] += (double)f->h[i];
@@ -374,12 +387,99 @@ Test(kernels_steer, rotate_leaves_alone_what_it_should)
 	}
 }
 
+/* One token of a wider model, steered by an add that keeps the length or not. */
+static void add_wide(enum tt_cpu_body_choice choice, uint32_t form, float c, const float *d, float *h, uint32_t hidden)
+{
+	struct tt_config config = {.n_layers = 1, .hidden_size = hidden};
+	struct tt_step *step = make_step((struct tt_step){.n_tokens = 1, .n_rows = 2});
+	struct tt_steer_slot slot = {.op = TT_OP_ADD, .form = form, .n_directions = 1, .directions = d};
+	float coef[2] = {0, c}, *scratch = must_alloc(hidden, sizeof *scratch);
+	struct tt_down_proj_args args = {.config = &config, .step = step, .h = h, .slots = &slot, .coef = coef};
+	struct tt_backend *backend = open_cpu(1, choice);
+	tt_step_coef_rows(step)[1] = 1;
+	tt_cpu_steer(((struct tt_cpu *)backend)->body, &args, 0, scratch);
+	backend->close(backend);
+	free(scratch);
+	free(step);
+}
+
+static double length_of_wide(const float *h, uint32_t n)
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < n; i++)
+		sum += (double)h[i] * (double)h[i];
+	return sqrt(sum);
+}
+
+/* Also where the sum all but vanishes, or is far longer; the same bits by every body. */
+Test(kernels_steer, an_add_that_keeps_the_length_keeps_it)
+{
+	static const uint32_t widths[] = {8, 40, 512, 1100, 4096};
+	static const float coefs[] = {0.5f, -3, 40, -0.999f};
+	for (int w = 0; w < 5; w++)
+		for (int k = 0; k < 4; k++) {
+			uint32_t n = widths[w];
+			float *h = random_floats(n, 2, 7 + n), *d = random_floats(n, 2, 8), *got = NULL, *first = NULL;
+			for (uint32_t i = 0; i < n && k == 3; i++)
+				d[i] = h[i] + d[i] / 64; /* against h, nearly as long */
+			for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+				if (!machine_has((enum tt_cpu_body_choice)body))
+					continue;
+				got = must_alloc(n, sizeof *got);
+				memcpy(got, h, n * sizeof *h);
+				add_wide((enum tt_cpu_body_choice)body, 1, coefs[k], d, got, n);
+				double before = length_of_wide(h, n), after = length_of_wide(got, n), scale = 0;
+				cr_assert_float_eq(after, before, 1e-6 * before, "%u, %g: %.9g became %.9g", n,
+					(double)coefs[k], before, after);
+				for (uint32_t i = 0; i < n; i++)
+					scale += pow((double)h[i] + (double)coefs[k] * (double)d[i], 2);
+				scale = before / sqrt(scale);
+				for (uint32_t i = 0; i < n; i++) {
+					double sum = (double)h[i] + (double)coefs[k] * (double)d[i];
+					cr_assert_float_eq((double)got[i], sum * scale, 1e-6 * (scale + 1) * 10);
+				}
+				if (first)
+					ASSERT_SAME_BITS(got, first, n, "the bodies");
+				if (first)
+					free(got);
+				else
+					first = got;
+			}
+			free(first);
+			free(h);
+			free(d);
+		}
+}
+
+/* A sum of length 0, or of none, is left as it is; a stream of zeros has a length too. */
+Test(kernels_steer, an_add_that_cannot_keep_the_length)
+{
+	enum { N = 24 };
+	float *d = random_floats(N, 1, 3), h[N], kept[N], free_[N], zeros[N] = {0};
+	for (int k = 0; k < 2; k++) {
+		for (int i = 0; i < N; i++)
+			h[i] = k ? (float)i : -2 * d[i];
+		d[3] = k ? INFINITY : d[3];
+		memcpy(kept, h, sizeof h);
+		memcpy(free_, h, sizeof h);
+		add_wide(TT_CPU_BODY_BEST, 1, 2, d, kept, N);
+		add_wide(TT_CPU_BODY_BEST, 0, 2, d, free_, N);
+		ASSERT_SAME_BITS(kept, free_, N, "as if free");
+	}
+	d[3] = 1;
+	memset(kept, 0, sizeof kept);
+	add_wide(TT_CPU_BODY_BEST, 1, 2, d, kept, N);
+	for (int i = 0; i < N; i++)
+		cr_assert_eq(kept[i], zeros[i]);
+	free(d);
+}
+
 /* All rows read the h that came in; their changes are added in the order of the rows. */
 Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 {
-	enum { ORDERS = 6 };
-	static const uint16_t orders[ORDERS][TT_STACK] = {
-		{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 5, 4, 6}, {6, 4, 5, 2}, {7, 2, 8, 3}, {3, 8, 2, 7}};
+	enum { ORDERS = 8 };
+	static const uint16_t orders[ORDERS][TT_STACK] = {{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 5, 4, 6}, {6, 4, 5, 2},
+		{7, 2, 8, 3}, {3, 8, 2, 7}, {9, 2, 1, 7}, {7, 1, 2, 9}};
 	float results[ORDERS][HIDDEN];
 	for (int o = 0; o < ORDERS; o++) {
 		struct fixture *f = make_fixture(1);
@@ -401,7 +501,13 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 						  along[0] * (to[0] / 2.5f) + along[1] * (to[1] / 2.5f));
 			const float turned[] = {along[0] * cosf(angle) - along[1] * sinf(angle),
 				along[0] * sinf(angle) + along[1] * cosf(angle)};
-			for (uint32_t k = 0; k < f->slots[slot].n_directions;
+			float sum[HIDDEN];
+			memcpy(sum, start, sizeof sum);
+			body->axpy(c, direction(f, slot, 0), sum, HIDDEN);
+			float ratio = sqrtf(body->dot(start, start, HIDDEN)) / sqrtf(body->dot(sum, sum, HIDDEN));
+			for (int j = 0; j < HIDDEN && slot == 8; j++)
+				steps[j] = fmaf(ratio, sum[j], steps[j] - start[j]);
+			for (uint32_t k = 0; k < f->slots[slot].n_directions && slot != 8;
 				k++) { /* fused, one direction after the other */
 				const float *d = direction(f, slot, (int)k);
 				float dot = body->dot(start, reader(f, slot, (int)k), HIDDEN);

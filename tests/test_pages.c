@@ -139,6 +139,9 @@ Test(pages, policies_that_differ_in_their_operation_alone_share_nothing)
 	check_told_apart(&ablate, &one_sided);
 	check_told_apart(&one_sided, &ablate);
 	check_told_apart(&add, &ablate);
+	static const struct kind keep = {.op = TT_OP_ADD, .form = 1};
+	check_told_apart(&add, &keep);
+	check_told_apart(&keep, &add);
 }
 
 Test(pages, clamps_that_differ_in_their_targets_alone_share_nothing)

@@ -99,7 +99,7 @@ Test(policy, is_written_and_read_again_bit_for_bit)
 {
 	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp"), POLICY("affine"),
 		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("rotate"),
-		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below")};
+		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below"), POLICY("keep")};
 	struct scratch s;
 	struct tt_error err = {0};
 	scratch_make(&s);
@@ -146,6 +146,7 @@ Test(policy, a_file_says_the_least_format)
 		{POLICY("mlp_unbounded"), "1", "trimtab.gate.bound", "none"},
 		{POLICY("rotate"), "2", "trimtab.rotate", "always"},
 		{POLICY("rotate_adaptive"), "2", "trimtab.rotate", "adaptive"},
+		{POLICY("keep"), "2", "trimtab.norm", "keep"},
 		{POLICY("cosine"), "2", "trimtab.gate.side", "above"},
 		{POLICY("cosine_below"), "2", "trimtab.gate.side", "below"},
 	};
@@ -160,6 +161,30 @@ Test(policy, a_file_says_the_least_format)
 			cr_expect_str_eq(saved_key(p, path, files[i].key, text), files[i].form, "%s", files[i].source);
 		tt_policy_free(p);
 	}
+	scratch_remove(&s, FILES, 1);
+}
+
+/* A form that is as old as its operation is always named; a younger one where it is not the default. */
+Test(policy, the_default_of_a_younger_form_is_not_written)
+{
+	struct scratch s;
+	char text[64];
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	struct tt_policy *p = load(POLICY("keep"));
+	struct tt_policy_info info;
+	tt_policy_describe(p, &info);
+	cr_expect_str_eq(info.op_form, "keep");
+	cr_expect_str_eq(info.op_form_sentence, ", whose length it keeps,");
+	cr_expect_eq(info.change, TT_CHANGE_OTHER);
+	cr_expect(tt_policy_needs_whole_row(p));
+	p->form = 0;
+	tt_policy_describe(p, &info);
+	cr_expect(!*info.op_form && !*info.op_form_sentence && info.change == TT_CHANGE_DIRECTION);
+	cr_expect(!tt_policy_needs_whole_row(p));
+	cr_expect_null(saved_key(p, path, "trimtab.norm", text));
+	cr_expect_str_eq(saved_key(p, path, "trimtab.format", text), "1");
+	tt_policy_free(p);
 	scratch_remove(&s, FILES, 1);
 }
 
@@ -297,6 +322,7 @@ struct change {
 #define MLP POLICY("mlp")
 #define ROTATE POLICY("rotate")
 #define COSINE POLICY("cosine")
+#define KEEP POLICY("keep")
 #define META(source, key, value, expected)                                                                             \
 	{                                                                                                              \
 		source, key, value, NULL, 0, 0, {0}, 0, expected                                                       \
@@ -344,6 +370,9 @@ static const struct change changes[] = {
 	META(ALWAYS, "trimtab.gate.bound", "sigmoid", "trimtab.gate.bound belongs to gate mlp"),
 	META(MLP, "trimtab.observe", NULL, "trimtab.observe"),
 	META(MLP, "trimtab.observe", "0-3", "gate.fc1.weight must have shape [12, 32]"),
+	META(ALWAYS, "trimtab.norm", "keep", "trimtab.norm is not a key of format 1"),
+	META(KEEP, "trimtab.norm", "kept", "trimtab.norm"),
+	META(KEEP, "trimtab.op", "ablate", "trimtab.norm belongs to op add, but trimtab.op is ablate"),
 	META(PROBE, "trimtab.gate", "similarity", "is not one of its words"),
 	META(PROBE, "trimtab.gate", "cosine", "trimtab.gate: cosine needs trimtab.format 2, the file says 1"),
 	META(COSINE, "trimtab.format", "1", "trimtab.gate.side is not a key of format 1"),

@@ -108,6 +108,11 @@ Test(policy_kernels, one_sided_equals_pytorch)
 	check_operation(POLICY("one_sided"), "one_sided");
 }
 
+Test(policy_kernels, an_add_that_keeps_the_length_equals_pytorch)
+{
+	check_operation(POLICY("keep"), "keep");
+}
+
 Test(policy_kernels, rotate_equals_pytorch)
 {
 	check_operation(POLICY("rotate"), "rotate");

@@ -174,11 +174,20 @@ static void check_policy(struct tt_engine *engine, const struct tt_safetensors *
 	check_greedy(engine, golden, policy, "greedy_ids.generation", TT_WHEN_GENERATION);
 }
 
-static void check_operation(const char *path, enum tt_policy_op op)
+/* The form is part of what was added. */
+static void in_form(struct tt_engine *engine, struct tt_policy *policy, uint32_t form)
+{
+	must(tt_engine_remove_policy(engine, policy, err));
+	policy->form = form;
+	must(tt_engine_add_policy(engine, policy, NULL, err));
+}
+
+static void check_operation(const char *path, enum tt_policy_op op, uint32_t form)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512);
 	struct tt_safetensors *golden = golden_open(path);
 	struct tt_policy *policy = golden_policy(engine, golden, op);
+	in_form(engine, policy, form);
 	check_policy(engine, golden, policy);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
@@ -201,32 +210,37 @@ Test(steering, add_on_gemma_equals_pytorch)
 
 Test(steering, add_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_add.safetensors"), TT_OP_ADD);
+	check_operation(GOLDEN("tiny-llama/steered_add.safetensors"), TT_OP_ADD, 0);
 }
 
 Test(steering, ablate_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_ablate.safetensors"), TT_OP_ABLATE);
+	check_operation(GOLDEN("tiny-llama/steered_ablate.safetensors"), TT_OP_ABLATE, 0);
 }
 
 Test(steering, clamp_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_clamp.safetensors"), TT_OP_CLAMP);
+	check_operation(GOLDEN("tiny-llama/steered_clamp.safetensors"), TT_OP_CLAMP, 0);
 }
 
 Test(steering, affine_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_affine.safetensors"), TT_OP_AFFINE);
+	check_operation(GOLDEN("tiny-llama/steered_affine.safetensors"), TT_OP_AFFINE, 0);
 }
 
 Test(steering, one_sided_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_one_sided.safetensors"), TT_OP_ONE_SIDED);
+	check_operation(GOLDEN("tiny-llama/steered_one_sided.safetensors"), TT_OP_ONE_SIDED, 0);
+}
+
+Test(steering, an_add_that_keeps_the_length_equals_pytorch)
+{
+	check_operation(GOLDEN("tiny-llama/steered_add_keep.safetensors"), TT_OP_ADD, 1);
 }
 
 Test(steering, rotate_equals_pytorch)
 {
-	check_operation(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE);
+	check_operation(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE, 0);
 }
 
 static void check_gated(const char *path, const uint32_t *observed, uint32_t n_observed, bool unbounded)
@@ -467,11 +481,8 @@ static void check_kept(const char *path, enum tt_policy_op op, uint32_t form)
 	uint32_t n_layers = policy->n_layers, n_steered = 0;
 	struct tt_engine *engines[] = {engine, alone};
 	struct tt_policy *both[] = {policy, copy};
-	for (int i = 0; i < 2; i++) { /* in its form, which is part of what was added */
-		must(tt_engine_remove_policy(engines[i], both[i], err));
-		both[i]->form = form;
-		must(tt_engine_add_policy(engines[i], both[i], NULL, err));
-	}
+	for (int i = 0; i < 2; i++)
+		in_form(engines[i], both[i], form);
 	for (uint32_t i = 0; i < N; i++) {
 		int32_t ids[N_PROMPT];
 		struct tt_request_options options;
@@ -511,8 +522,9 @@ static void check_kept(const char *path, enum tt_policy_op op, uint32_t form)
 	tt_safetensors_close(golden);
 }
 
-Test(steering, rotate_keeps_the_length_and_its_bits_in_a_batch)
+Test(steering, what_keeps_the_length_keeps_its_bits_in_a_batch)
 {
+	check_kept(GOLDEN("tiny-llama/steered_add_keep.safetensors"), TT_OP_ADD, 1);
 	check_kept(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE, 0);
 	check_kept(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE, 1);
 }

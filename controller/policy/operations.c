@@ -11,14 +11,19 @@
 	{                                                                                                              \
 		TENSOR("direction.%u", TT_SHAPE_LAYER_MATRIX, directions, directions)                                  \
 	}
+#define KEEPS_LENGTH                                                                                                   \
+	{                                                                                                              \
+		"trimtab.norm", {"free", "keep"}, {NULL, ", whose length it keeps,"}, .format = 2                      \
+	}
 
 static const struct tt_operation operations[] = {
 	[TT_OP_ADD] =
 		{
-			.row = {"add", "adds a direction to the residual stream", .format = 1, .n_tensors = 1,
-				.tensors = {DIRECTIONS}},
+			.row = {"add", "adds a direction to the residual stream", .format = 1, .form = KEEPS_LENGTH,
+				.n_tensors = 1, .tensors = {DIRECTIONS}},
 			.min_rows = 1,
 			.max_rows = 1,
+			.form_whole_row = true,
 			.change = TT_CHANGE_DIRECTION,
 		},
 	[TT_OP_ABLATE] =

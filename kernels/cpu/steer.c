@@ -17,12 +17,45 @@ static struct tt_steer_read read_direction(
 	return read;
 }
 
+/* The numbers of a row that are worked on at a time, on the stack. */
+enum { CHUNK = 512 };
+
+/* came + c * d of one chunk. */
+static void add_chunk(const struct tt_cpu_body *body, float c, const float *d, const float *came, size_t n, float *sum)
+{
+	memcpy(sum, came, n * sizeof *sum);
+	body->axpy(c, d, sum, n);
+}
+
+/* h gets (came + c * d) * ratio - came. Where this is the only row h is came, so that what is left is the product, rounded once. */
+static void apply_keeping(
+	const struct tt_cpu_body *body, float c, const float *d, const float *came, float *h, size_t hidden)
+{
+	float sum[CHUNK], after = 0;
+	for (size_t at = 0; at < hidden; at += CHUNK) {
+		size_t n = hidden - at < CHUNK ? hidden - at : CHUNK;
+		add_chunk(body, c, d + at, came + at, n, sum);
+		after += body->dot(sum, sum, n);
+	}
+	float ratio = tt_steer_ratio(body->dot(came, came, hidden), after);
+	for (size_t at = 0; at < hidden; at += CHUNK) {
+		size_t n = hidden - at < CHUNK ? hidden - at : CHUNK;
+		add_chunk(body, c, d + at, came + at, n, sum);
+		body->axpy(-1, came + at, h + at, n);
+		body->axpy(ratio, sum, h + at, n);
+	}
+}
+
 /* One row of the plan: h, which read what is in came, gets the layer's directions. */
 static void apply(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, uint32_t layer, float c,
 	const float *came, float *h, size_t hidden)
 {
 	size_t first = (size_t)layer * slot->n_directions;
 	uint32_t together = tt_steer_together(slot->op);
+	if (tt_steer_keeps_length(slot->op, slot->form)) {
+		apply_keeping(body, c, slot->directions + first * hidden, came, h, hidden);
+		return;
+	}
 	for (size_t at = first; at < first + slot->n_directions; at += together) {
 		struct tt_steer_read read[TT_MAX_TOGETHER];
 		float g[TT_MAX_TOGETHER];

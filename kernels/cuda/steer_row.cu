@@ -1,6 +1,6 @@
-/* Steering by whole rows: all operations but add take a dot with h before they change it. One block a token, launched behind
- * down_proj in the graph variant of sessions that hold such a policy, for all rows: those that only add get the bits of
- * down_proj's epilogue, so that loading a policy changes nobody else's tokens.
+/* Steering by whole rows: all operations but a plain add take a dot or a length of h before they change it. One block a
+ * token, launched after down_proj in the graph variant of sessions that hold such a policy, for all rows: those that only add
+ * get the bits of down_proj's epilogue, so that loading a policy changes nobody else's tokens.
  *
  * The row stays in shared memory, as it came and as it becomes; a thread touches the same columns throughout. */
 #include "kernels/cuda/steer.cuh"
@@ -47,7 +47,21 @@ TT_DEVICE void shared_store_four(float *p, float4 v)
 		make_uint4(tt_bits_from_f32(v.x), tt_bits_from_f32(v.y), tt_bits_from_f32(v.z), tt_bits_from_f32(v.w)));
 }
 
-/* came . reader, for all threads: a thread's columns ascending, then lanes, then warps. */
+/* The sum over the block, for all threads: lanes, then warps. */
+TT_DEVICE float row_sum(const struct row_memory *m, float sum)
+{
+	sum = tt_warp_sum(sum, TT_WARP);
+	if (tt_lane() == 0)
+		tt_shared_store_f32(m->warps + tt_warp(), sum);
+	tt_sync_block();
+	sum = tt_shared_load_f32(m->warps);
+	for (uint32_t i = 1; i < WARPS; i++)
+		sum += tt_shared_load_f32(m->warps + i);
+	tt_sync_block(); /* the next sum writes there again */
+	return sum;
+}
+
+/* came . reader, for all threads: a thread's columns ascending, then row_sum. */
 TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_t hidden)
 {
 	float sum = 0;
@@ -58,15 +72,7 @@ TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_
 		sum = fmaf(h.z, d.z, sum);
 		sum = fmaf(h.w, d.w, sum);
 	}
-	sum = tt_warp_sum(sum, TT_WARP);
-	if (tt_lane() == 0)
-		tt_shared_store_f32(m->warps + tt_warp(), sum);
-	tt_sync_block();
-	sum = tt_shared_load_f32(m->warps);
-	for (uint32_t i = 1; i < WARPS; i++)
-		sum += tt_shared_load_f32(m->warps + i);
-	tt_sync_block(); /* the next dot writes there again */
-	return sum;
+	return row_sum(m, sum);
 }
 
 /* What is read of the row for direction k, the same for the whole block. */
@@ -90,10 +96,44 @@ TT_DEVICE void row_add(const struct row_memory *m, const struct steer_row *r, ui
 			m->becomes + column, steer_add(shared_four(m->becomes + column), g, direction + column));
 }
 
+TT_DEVICE float four_squares(float4 v, float sum)
+{
+	return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
+}
+
+/* (came + c * d) * ratio - came, onto a row that where it is the only one is came. */
+TT_DEVICE float4 row_kept(float4 becomes, float4 came, float4 sum, float ratio)
+{
+	return make_float4(fmaf(ratio, sum.x, becomes.x - came.x), fmaf(ratio, sum.y, becomes.y - came.y),
+		fmaf(ratio, sum.z, becomes.z - came.z), fmaf(ratio, sum.w, becomes.w - came.w));
+}
+
+/* The one direction of add, where h keeps its length. */
+TT_DEVICE void row_apply_keeping(const struct row_memory *m, const struct steer_row *r, uint32_t hidden)
+{
+	float before = 0, after = 0;
+	for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4) {
+		float4 came = shared_four(m->came + column);
+		before = four_squares(came, before);
+		after = four_squares(steer_add(came, r->c, r->directions + column), after);
+	}
+	before = row_sum(m, before);
+	float ratio = tt_steer_ratio(before, row_sum(m, after));
+	for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4) {
+		float4 came = shared_four(m->came + column);
+		shared_store_four(m->becomes + column, row_kept(shared_four(m->becomes + column), came,
+							       steer_add(came, r->c, r->directions + column), ratio));
+	}
+}
+
 /* All directions of one of the token's rows. */
 TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, uint32_t hidden)
 {
 	uint32_t together = tt_steer_together(r->op);
+	if (tt_steer_keeps_length(r->op, r->form)) {
+		row_apply_keeping(m, r, hidden);
+		return;
+	}
 	for (uint32_t k = 0; k < r->n_directions; k += together) {
 		struct tt_steer_read read[TT_MAX_TOGETHER] = {};
 		float g[TT_MAX_TOGETHER] = {};

@@ -387,6 +387,15 @@ class Rotate(Steering):
         return super().tensors() | {f"target.{layer}": self.target[layer].clone() for layer in layers}
 
 
+class Keep(Steering):
+    """An add after which h has the length that it had."""
+
+    def change(self, h, layer):
+        c = self.coef[layer].to(h.dtype)
+        added = h + c * super().change(h, layer)
+        return (added * (h.norm(dim=-1, keepdim=True) / added.norm(dim=-1, keepdim=True)) - h) / c
+
+
 class Gated(Affine):
     """An affine policy gated by the paper's controller: an MLP on the last prompt token's states, without steering."""
 
@@ -595,6 +604,7 @@ def make_steered(directory, model, spec):
     }
     steerings["affine"] = Affine(n_layers, width, [0.5, 0.0, 1.0], seed)
     steerings["rotate"] = Rotate(n_layers, width, [1.0, 0.5, 0.0], seed)
+    steerings["add_keep"] = Keep("add", n_layers, width, [0.75, 0.0, -1.5], seed, unit=False)
     # The gates read before, and also after, what they steer.
     steerings["mlp"] = Gated(n_layers, width, [0.0, 1.0, 0.5], (0,), True, seed)
     steerings["mlp_unbounded"] = Gated(n_layers, width, [1.0, 0.0, 0.75], (0, 2), False, seed)

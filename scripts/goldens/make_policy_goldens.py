@@ -121,7 +121,17 @@ def make_operations(out):
         assert 0 < (along > 0).sum() < len(along)
         expected[f"one_sided.{layer}"] = (x - g * torch.relu(along) * u).numpy()
     expected |= make_rotations(out, x, g, always)
+    expected |= make_keep(out, x, g, always)
     save(out / "operations_expected.safetensors", expected, None)
+
+
+def make_keep(out, x, g, always):
+    """An add that keeps the length of each row of x."""
+    rng = np.random.default_rng(22)
+    tensors = {f"direction.{layer}": rng.normal(size=(1, 8)).astype(np.float32) for layer in (1, 2)}
+    save(out / "keep.safetensors", {"weight": [0, 1, 1, 0, 0, 0], **tensors}, metadata(format="2", norm="keep", **always))
+    added = {layer: x + g * torch.tensor(tensors[f"direction.{layer}"]).double() for layer in (1, 2)}
+    return {f"keep.{layer}": (h * (x.norm(dim=1) / h.norm(dim=1))[:, None]).numpy() for layer, h in added.items()}
 
 
 def make_rotations(out, x, share, always):

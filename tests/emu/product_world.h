@@ -32,11 +32,11 @@ enum {
 enum { VOCAB = 291, LAYERS = 3, LAYER = 1, POOL = 256, NORM_TILES = HIDDEN / TT_NORM_TILE };
 enum { N_PAGES = 131, MAX_PAGES = 4, KV_SIZE = LAYERS * N_PAGES * 2 * KV_HEADS * TT_PAGE_TOKENS * HEAD_DIM };
 static const float EPS = 0.25f; /* large enough to be missed */
-enum { ROWS = 12, SLOTS = 10, MAX_DIRECTIONS = 2 };
+enum { ROWS = 13, SLOTS = 11, MAX_DIRECTIONS = 2 };
 
 /* The inputs of the ops, made once. Row r of the coefficient table: 1 to 3 add, 4 adds nothing (c == 0, and its
  * direction is infinite), 5 ablates 2 directions, 6 clamps 2, 7 ablates with c == 0, 8 is affine in 2, 9 one-sided, 10
- * rotates, 11 rotates adaptively. */
+ * rotates, 11 rotates adaptively, 12 adds and keeps the length. */
 struct inputs {
 	tt_bf16 embedding[VOCAB * HIDDEN], w_qkv[(Q + 2 * KV) * HIDDEN], wo[HIDDEN * Q], w_gate_up[2 * FFN * HIDDEN],
 		w_down[HIDDEN * FFN], output[VOCAB * HIDDEN];
@@ -145,14 +145,15 @@ static inline struct inputs *make_inputs(void)
 	fill_f32(in->coef, ROWS * LAYERS, 2, 0, &state);
 	make_orthonormal(in->directions[8], &state);
 	memcpy(in->directions[9], in->directions[8], sizeof in->directions[9]);
+	fill_f32(in->directions[10], LAYERS * HIDDEN, 1, 0, &state);
 	in->coef[0 * LAYERS + LAYER] = in->coef[4 * LAYERS + LAYER] = in->coef[7 * LAYERS + LAYER] = 0;
 	return in;
 }
 
 /* The slot of each row of the table. */
-static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 5, 3, 4, 3, 6, 7, 8, 9};
+static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 5, 3, 4, 3, 6, 7, 8, 9, 10};
 static const enum tt_policy_op slot_ops[SLOTS] = {TT_OP_ADD, TT_OP_ADD, TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD,
-	TT_OP_AFFINE, TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE};
+	TT_OP_AFFINE, TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE, TT_OP_ADD};
 
 static inline uint32_t slot_directions(uint32_t slot)
 {
@@ -240,11 +241,11 @@ static inline struct tt_matrix part_of(const struct tt_matrix *m, uint32_t first
 static inline void choose_rows(uint32_t steering, uint32_t token, uint16_t rows[TT_STACK])
 {
 	static const uint16_t add[5][TT_STACK] = {{0}, {1}, {2, 4, 1, 3}, {4}, {0, 3, 0, 2}};
-	static const uint16_t all[12][TT_STACK] = {{5}, {6}, {1, 5, 2, 7}, {7}, {0, 6, 3, 5}, {8}, {9}, {8, 1, 9, 6},
-		{9, 8, 5, 2}, {10}, {11}, {11, 3, 10, 5}};
+	static const uint16_t all[14][TT_STACK] = {{5}, {6}, {1, 5, 2, 7}, {7}, {0, 6, 3, 5}, {8}, {9}, {8, 1, 9, 6},
+		{9, 8, 5, 2}, {10}, {11}, {11, 3, 10, 5}, {12}, {5, 12, 1, 10}};
 	bool whole = steering == 2 && token % 2; /* some tokens that only add, in the same step */
 	for (uint32_t i = 0; i < TT_STACK; i++)
-		rows[i] = !steering ? 0 : whole ? all[token / 2 % 12][i] : add[token % 5][i];
+		rows[i] = !steering ? 0 : whole ? all[token / 2 % 14][i] : add[token % 5][i];
 }
 
 static inline int32_t position_of(uint32_t token)
@@ -299,10 +300,10 @@ static inline struct tt_steer_slot *make_slots(const struct inputs *in)
 	const float *readers = uploaded(in->readers, LAYERS * MAX_DIRECTIONS * HIDDEN);
 	for (uint32_t i = 0; i < SLOTS; i++) {
 		slots[i].op = slot_ops[i];
-		slots[i].form = i == 9;
+		slots[i].form = i >= 9;
 		slots[i].n_directions = slot_directions(i);
 		slots[i].directions = uploaded(in->directions[i], LAYERS * MAX_DIRECTIONS * HIDDEN);
-		slots[i].targets = i == 4 || i == 6 || i >= 8 ? targets : NULL;
+		slots[i].targets = i == 4 || i == 6 || i == 8 || i == 9 ? targets : NULL;
 		slots[i].readers = i == 6 ? readers : NULL;
 	}
 	return uploaded(slots, SLOTS);

@@ -19,6 +19,14 @@ static void residual_reference(const struct inputs *in, uint32_t token, double h
 	}
 }
 
+static double norm_of(const double h[HIDDEN])
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < HIDDEN; i++)
+		sum += h[i] * h[i];
+	return sqrt(sum);
+}
+
 /* rotate, by the angles themselves. */
 static void turn_reference(
 	const struct inputs *in, uint32_t slot, double c, const double came[HIDDEN], double h[HIDDEN])
@@ -38,6 +46,17 @@ static void turn_reference(
 		h[j] += (length * cos(at) - plane[0]) * d[0][j] + (length * sin(at) - plane[1]) * d[1][j];
 }
 
+static void keep_reference(const struct inputs *in, double c, const double came[HIDDEN], double h[HIDDEN])
+{
+	const float *d = in->directions[10] + LAYER * HIDDEN;
+	double sum[HIDDEN];
+	for (uint32_t j = 0; j < HIDDEN; j++)
+		sum[j] = came[j] + c * d[j];
+	double ratio = norm_of(came) / norm_of(sum);
+	for (uint32_t j = 0; j < HIDDEN; j++)
+		h[j] += sum[j] * ratio - came[j];
+}
+
 static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t token, double h[HIDDEN])
 {
 	uint16_t rows[TT_STACK];
@@ -49,6 +68,10 @@ static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t
 		uint32_t slot = row_slots[rows[i]], n = slot_directions(slot);
 		if (slot_ops[slot] == TT_OP_ROTATE && c != 0) {
 			turn_reference(in, slot, c, came, h);
+			continue;
+		}
+		if (slot == 10 && c != 0) {
+			keep_reference(in, c, came, h);
 			continue;
 		}
 		for (uint32_t k = 0; k < n && c != 0; k++) {
@@ -70,14 +93,6 @@ static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t
 				h[j] += g * d[j];
 		}
 	}
-}
-
-static double norm_of(const double h[HIDDEN])
-{
-	double sum = 0;
-	for (uint32_t i = 0; i < HIDDEN; i++)
-		sum += h[i] * h[i];
-	return sqrt(sum);
 }
 
 static void check_token(const struct outputs *out, const struct inputs *in, uint32_t steering, uint32_t t)
@@ -217,7 +232,7 @@ Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
 /* Should the row kernel not be asked for, the tokens of such policies must show it, and no others. */
 Test(emu_product_steer, operations_never_pass_for_add)
 {
-	static const struct step_case c = {0, 24, 24, 132, true, false, false, 2};
+	static const struct step_case c = {0, 28, 28, 132, true, false, false, 2};
 	struct outputs *out = run_step(&c, OP_DOWN_PROJ, TT_EMU_FORWARD);
 	struct inputs *in = make_inputs();
 	for (uint32_t t = 0; t < c.n; t++) {

@@ -137,8 +137,8 @@ def make_keep(out, x, g, always):
 def make_rotations(out, x, share, always):
     """rotate policies in both forms, and what they make of the rows x: the plane's part as complex numbers, turned by a share of
     the difference of the angles. The rows are orthonormal on the first layer alone."""
-    rng = np.random.default_rng(21)
-    tensors, expected = {"weight": [0, 1, 0.5, 0, 0, 0]}, {}
+    rng = np.random.default_rng(24)
+    tensors, expected, across = {"weight": [0, 1, 0.5, 0, 0, 0]}, {}, False
     for layer in (1, 2):
         rows = np.linalg.qr(rng.normal(size=(8, 2)))[0].T if layer == 1 else 2 * rng.normal(size=(2, 8))
         tensors[f"direction.{layer}"] = rows.astype(np.float32)
@@ -153,8 +153,10 @@ def make_rotations(out, x, share, always):
         always_turned = x + (turned - along) @ basis.T
         ahead = along[:, :1] > 0
         assert 0 < ahead[:5].sum() < 5
+        across |= bool(((target.angle() - plane.angle()).abs() > torch.pi)[2:5].any())
         expected[f"rotate.{layer}"] = always_turned.numpy()
         expected[f"rotate_adaptive.{layer}"] = torch.where(ahead, always_turned, x).numpy()
+    assert across, "no row with a share other than 1 turns across the half turn"
     for name, form in (("rotate", "always"), ("rotate_adaptive", "adaptive")):
         save(out / f"{name}.safetensors", tensors, metadata(format="2", op="rotate", rotate=form, **always))
     return expected

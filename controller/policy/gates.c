@@ -12,9 +12,7 @@
 
 // clang-format off
 static const struct tt_gate gates[] = {
-	[TT_GATE_ALWAYS] = {
-		.row = {"always", NULL, .format = 1},
-	},
+	[TT_GATE_ALWAYS] = {.row = {"always", NULL, .format = 1}},
 	[TT_GATE_PROBE] = {
 		.row = {"probe", "a linear probe", .format = 1,
 			.n_tensors = 2,

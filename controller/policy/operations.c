@@ -55,7 +55,8 @@ static const struct tt_operation operations[] = {
 			.n_tensors = 3,
 			.tensors = {
 				DIRECTIONS,
-				{TENSOR("affine.%u.W", TT_SHAPE_LAYER_MATRIX, affine, readers), .less_directions = true},
+				{TENSOR("affine.%u.W", TT_SHAPE_LAYER_MATRIX, affine, readers),
+					.less_directions = true},
 				{TENSOR("affine.%u.b", TT_SHAPE_LAYER_ROW, targets, targets)}}},
 		.min_rows = 1,
 		.max_rows = TT_MAX_DIRECTIONS,

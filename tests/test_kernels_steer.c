@@ -391,7 +391,7 @@ Test(kernels_steer, rotate_leaves_alone_what_it_should)
 static void add_wide(enum tt_cpu_body_choice choice, uint32_t form, float c, const float *d, float *h, uint32_t hidden)
 {
 	struct tt_config config = {.n_layers = 1, .hidden_size = hidden};
-	struct tt_step *step = make_step((struct tt_step){.n_tokens = 1, .n_rows = 2});
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = 1, .n_rows = 2});
 	struct tt_steer_slot slot = {.op = TT_OP_ADD, .form = form, .n_directions = 1, .directions = d};
 	float coef[2] = {0, c}, *scratch = must_alloc(hidden, sizeof *scratch);
 	struct tt_down_proj_args args = {.config = &config, .step = step, .h = h, .slots = &slot, .coef = coef};

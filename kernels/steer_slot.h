@@ -17,8 +17,8 @@ struct tt_steer_slot {
 	const float *weights;    // [n_layers] w; 0 on layers that the policy leaves alone
 	float alpha;             /* see tt_steer_coefficient */
 	enum tt_policy_gate gate;
-	uint32_t
-		gate_form; /* mlp: 1 if s is fc2's output itself, as in the paper; cosine: 1 if it opens below the threshold */
+	/* mlp: 1 if s is the output of fc2 itself, as in the paper; cosine: 1 if it opens below the threshold. */
+	uint32_t gate_form;
 	uint32_t n_observed;
 	const uint32_t *observed; // [n_observed] layers, ascending
 	const float *gate_weight; // [n_observed * hidden], in the order of observed

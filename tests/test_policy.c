@@ -1,5 +1,5 @@
-/* Policies that are refused, each in one line that names the field: files that are no policy, and policies in memory that
- * do not hold what must hold. How rows are made orthonormal is here too. */
+/* Policies that are refused, each in one line that names the field: files that are no policy, and policies in memory
+ * that do not hold what must hold. How rows are made orthonormal is here too. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ Test(policy, rotate_takes_two_rows_and_a_target)
 		cr_expect_not_null(strstr(err.message, expected), "%s", err.message);
 		tt_policy_free(p);
 	}
-	p = load(POLICY("rotate")); /* the targets stay what they are, the rows become orthonormal */
+	p = load(POLICY("rotate")); /* the targets stay as they are; the rows become orthonormal */
 	cr_expect(fabsf(hypotf(p->targets[2], p->targets[3]) - 1) > 0.01f);
 	p->targets[4] = p->targets[5] = 0;
 	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
@@ -45,7 +45,8 @@ Test(policy, clamp_rows_become_orthonormal_and_targets_follow)
 		const struct tt_st_tensor *rows = tt_safetensors_find(expected, name);
 		snprintf(name, sizeof name, "target.%u", l);
 		const struct tt_st_tensor *targets = tt_safetensors_find(expected, name);
-		/* Layer 2's second row is nearly its first: the rows' f32 rounding is magnified by about 100. */
+		/* Layer 2's second row is nearly equal to its first, which magnifies the f32 rounding of the rows by
+		 * about 100. */
 		double bound = l == 2 ? 2e-5 : 1e-6;
 		for (uint32_t i = 0; i < 24; i++)
 			cr_expect_float_eq(p->directions[l * 24 + i], tt_st_float(rows, i), bound, "row %u, %u", l, i);
@@ -87,7 +88,8 @@ Test(policy, a_degenerate_row_is_refused)
 	tt_policy_free(p);
 }
 
-/* A file changed in one place: a metadata key set (value NULL: removed), or a tensor set (n_dims 9: removed). */
+/* A file changed in one place: a metadata key is set (removed if value is NULL), or a tensor is set (removed if n_dims
+ * is 9). */
 struct change {
 	const char *source, *key, *value;
 	const char *tensor;
@@ -341,7 +343,8 @@ Test(policy, other_formats_are_refused_by_their_name)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Loads the probe's file with another value under a key: n bytes, all 'x' but for `begin` at the front. */
+/* Loads the probe's file with another value under a key: n bytes, which begin with `begin` and are 'x' from there
+ * on. */
 static int load_with_text(
 	const char *path, const char *key, const char *begin, size_t n, struct tt_policy **out, struct tt_error *err)
 {
@@ -355,7 +358,8 @@ static int load_with_text(
 	return status;
 }
 
-/* A text of exactly its limit is read in full; of one byte more, and of twice the limit, refused by its key. */
+/* A text of exactly its limit is read in full. One byte more, or twice the limit, is refused with the name of the
+ * key. */
 Test(policy, texts_are_read_up_to_their_limit_and_no_further)
 {
 	static const struct {
@@ -391,7 +395,7 @@ Test(policy, texts_are_read_up_to_their_limit_and_no_further)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* A header length that begins with 0x80 0x02 (640) looks like the start of a pickle, and is none. */
+/* A header length that begins with 0x80 0x02 (640) looks like the start of a pickle, but the file is not one. */
 Test(policy, a_header_of_640_bytes_is_no_pickle)
 {
 	struct scratch s;
@@ -471,7 +475,7 @@ Test(policy, sizes_are_checked_before_anything_is_allocated)
 	tt_policy_free(p);
 }
 
-/* W - R is what h is read with: two numbers that are finite may differ by one that is not. */
+/* The kernels use W - R, and the difference of two finite numbers may not be finite. */
 Test(policy, an_affine_map_that_overflows_is_refused)
 {
 	struct tt_policy *p = load(AFFINE);
@@ -496,7 +500,7 @@ Test(policy, a_policy_that_could_not_be_read_is_not_written)
 	tt_policy_free(p);
 }
 
-/* The axes as directions of one layer. */
+/* Loads a policy that has the first n_rows axes as the directions of its only layer. */
 static int load_rows(const char *path, uint64_t n_rows, struct tt_policy **out, struct tt_error *err)
 {
 	enum { WIDTH = 80 };

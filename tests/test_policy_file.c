@@ -1,5 +1,5 @@
-/* Policy files: what the safetensors library wrote is read as its numbers, and what is written is read again bit for bit.
- * tests/test_policy.c has the files that are refused. */
+/* Policy files: what the safetensors library wrote is read as its numbers, and what is written is read again bit for
+ * bit. tests/test_policy.c has the files that are refused. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
@@ -96,7 +96,7 @@ Test(policy_file, is_written_and_read_again_bit_for_bit)
 	const char *path = scratch_write(&s, FILES[0], "", 0);
 	for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
 		struct tt_policy *p = load(sources[i]);
-		/* Neither has few digits in decimal. */
+		/* Numbers that need many decimal digits. */
 		p->alpha = nextafterf(0.1f, 1);
 		p->threshold = p->gate == TT_GATE_PROBE || p->gate == TT_GATE_COSINE ? nextafterf(1.0f / 3, 1) : 0;
 		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
@@ -108,7 +108,7 @@ Test(policy_file, is_written_and_read_again_bit_for_bit)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* What a policy's file says under a key, or NULL; into text. */
+/* Saves the policy and returns what its file has under a key, in text, or NULL if it does not have the key. */
 static const char *saved_key(const struct tt_policy *p, const char *path, const char *key, char text[64])
 {
 	struct tt_safetensors *file = NULL;
@@ -121,7 +121,7 @@ static const char *saved_key(const struct tt_policy *p, const char *path, const 
 	return value ? text : NULL;
 }
 
-/* The least format that has what the policy is made of, so that earlier builds read what they know. */
+/* A file has the oldest format that knows all that the policy uses, so that earlier builds can read what they know. */
 Test(policy_file, a_file_says_the_least_format)
 {
 	static const struct {
@@ -154,7 +154,8 @@ Test(policy_file, a_file_says_the_least_format)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Files of format 1 are written as they were before there was a format 2: the sums are of what a build without it wrote. */
+/* Files of format 1 are written as they were before format 2 existed: the sums are those of files that a build without
+ * it wrote. */
 Test(policy_file, what_needs_no_newer_format_keeps_its_bytes)
 {
 	static const char *const files[][2] = {
@@ -182,7 +183,7 @@ Test(policy_file, what_needs_no_newer_format_keeps_its_bytes)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* A form that is as old as its operation is always named; a younger one where it is not the default. */
+/* A form that is as old as its operation is always named in the file; a newer one only if it is not the default. */
 Test(policy_file, the_default_of_a_younger_form_is_not_written)
 {
 	struct scratch s;
@@ -206,7 +207,7 @@ Test(policy_file, the_default_of_a_younger_form_is_not_written)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Values of every tensor are test_policy_kernels' business: here, where they went. */
+/* tests/test_policy_kernels.c checks what the tensors do. This test checks that each is read to its place. */
 Test(policy_file, affine_rows_stay_as_they_are)
 {
 	struct tt_policy *p = load(POLICY("affine"));
@@ -244,7 +245,7 @@ Test(policy_file, an_mlp_is_bounded_unless_the_file_says_no)
 	tt_policy_free(p);
 }
 
-/* What load would refuse is not saved: each text at its limit, and a byte longer. */
+/* A text that load would refuse is not saved: each is tried at its limit, and a byte longer. */
 Test(policy_file, texts_are_written_up_to_the_limit_that_they_are_read_by)
 {
 	struct scratch s;
@@ -265,14 +266,14 @@ Test(policy_file, texts_are_written_up_to_the_limit_that_they_are_read_by)
 		struct tt_error err = {0};
 		char *before = *texts[i].field, *longest = calloc(texts[i].limit + 2, 1);
 		memset(longest, ' ', texts[i].limit);
-		memcpy(longest, "[]", 2); /* fitted_on is read as JSON */
+		memcpy(longest, "[]", 2); /* because fitted_on is read as JSON */
 		*texts[i].field = longest;
 		cr_expect_eq(tt_policy_save(p, path, &err), TT_OK, "%s: %s", texts[i].key, err.message);
 		struct tt_policy *again = load(path);
 		tt_policy_free(again);
 		longest[texts[i].limit] = ' ';
 		expect_refused(tt_policy_save(p, path, &err), &err, texts[i].key, path, texts[i].key);
-		again = load(path); /* what was there stays */
+		again = load(path); /* the former file stays */
 		tt_policy_free(again);
 		*texts[i].field = before;
 		free(longest);

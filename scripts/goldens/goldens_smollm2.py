@@ -36,8 +36,8 @@ def load_tokenizer(path):
 
 
 def load_model(path):
-    """Loads with the library's own GGUF loader, and compares with the weights that gguf-py dequantises, with the rows of
-    q and k put back in order."""
+    """Loads with the library's own GGUF loader, and compares with the weights that gguf-py dequantises, where the rows
+    of q and k are put back in order."""
     model = LlamaForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
     ).eval()

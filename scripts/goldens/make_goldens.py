@@ -62,8 +62,8 @@ TINY = {
         },
         "dtype": torch.float32, "shards": 1, "seed": 1,
     },
-    # Wavelengths of 6 to 35000 tokens: frequencies stay if their wavelength is below 16, are divided by 8 if it is above
-    # 64, and are blended between.
+    # Wavelengths of 6 to 35000 tokens: frequencies stay if their wavelength is below 16, are divided by 8 if it is
+    # above 64, and are blended between.
     "tiny-llama3": {
         "config": COMMON | {
             "num_hidden_layers": 2,

@@ -359,8 +359,8 @@ Test(kernels_steer, rotate_turns_the_short_way_and_keeps_the_length)
 	}
 }
 
-/* The adaptive form keeps every bit of a stream that points against the first direction. So does a
- * stream that has no part in the plane. */
+/* In the adaptive form, a stream that points against the first direction keeps every bit. So does, in the other
+ * form, a stream that has no part in the plane. */
 Test(kernels_steer, rotate_leaves_alone_what_it_should)
 {
 	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {

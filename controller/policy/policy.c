@@ -228,7 +228,7 @@ static int orthonormalise(
 		project_out(rows, k, d, along);
 		project_out(rows, k, d, along);
 		double left = sqrt(dot(row, row, d));
-		/* With less left, the row is a sum of the earlier ones plus the rounding noise of its f32 numbers. */
+		/* If less is left, the row is a sum of the earlier ones plus the rounding noise of its f32 numbers. */
 		if (left < 1e-5)
 			return tt_fail(err, TT_ERR_FORMAT, "policy: direction.%u row %u depends on the rows before it",
 				layer, k);

@@ -15,8 +15,8 @@
 
 enum { THREADS = 256, WARPS = THREADS / TT_WARP };
 static const uint32_t MIN_BLOCKS = 32;
-static const uint32_t UNITS =
-	4; /* hidden units that a block computes together, so that x_c is read once for four rows of weights */
+/* Hidden units that a block computes together, so that x_c is read once for four rows of weights. */
+static const uint32_t UNITS = 4;
 
 struct control_args {
 	const struct tt_step_plan *plan;    // device

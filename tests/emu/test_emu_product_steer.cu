@@ -209,7 +209,7 @@ static void steer_given(const struct step_case *c, const float row[HIDDEN], floa
 }
 
 /* The residual is a sum that starts at +0.0, so it never gives -0.0. The test plants -0.0 before the row kernel runs.
- * Token 3 has a row whose c is 0. Token 13 has a one-sided row alone, and its h is on the side that is left alone. */
+ * Token 3 has a row whose c is 0. Token 13 has a one-sided row alone, and is given an h on either side. */
 Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
 {
 	static const struct step_case zero = {3, 1, 1, 132, false, false, true, 1};

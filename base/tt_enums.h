@@ -1,19 +1,21 @@
-/* The enumerations that the public API shares with the policy files, the kernels and the scheduler. Installed beside
- * trimtab.h. */
+/* The enumerations that the public API shares with the policy files, the kernels and the scheduler. This file is
+ * installed beside trimtab.h. */
 #ifndef TT_ENUMS_H
 #define TT_ENUMS_H
 
-/* What a policy does to the residual stream: kernels/steer.h has the formulas, controller/policy/operations.c the words. */
+/* How a policy changes the residual stream. kernels/steer.h has the formulas, controller/policy/operations.c the
+ * words. */
 enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_AFFINE, TT_OP_ONE_SIDED, TT_OP_ROTATE };
 
-/* What decides whether and how hard: kernels/steer.h has the formulas, controller/policy/gates.c the words. */
+/* The gate that decides whether and how hard a policy steers. kernels/steer.h has the formulas,
+ * controller/policy/gates.c the words. */
 enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP, TT_GATE_COSINE };
 
 /* How far an operation moves h with a coefficient c. */
 enum tt_change {
-	TT_CHANGE_DIRECTION, /* |c| times the length of the direction */
-	TT_CHANGE_PART,      /* it takes a part out at a right angle to the rest: the norms before and after give it */
-	TT_CHANGE_OTHER,     /* at least by the difference of the norms */
+	TT_CHANGE_DIRECTION, /* by |c| times the length of the direction */
+	TT_CHANGE_PART,  /* by the part that it takes out, at a right angle to the rest; both norms give its length */
+	TT_CHANGE_OTHER, /* by the difference of the norms, or more */
 };
 
 /* Which tokens a policy steers. */

@@ -323,8 +323,8 @@ int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double tim
  * fails, the requests in flight end with TT_FINISH_FAILED. */
 int tt_engine_start(struct tt_engine *engine, struct tt_error *err);
 /* Ends the thread after the present step. Requests that have not finished stay, and tt_engine_step may go on with them;
- * calls on other threads that wait for them step by themselves. If a step has failed since tt_engine_start, its error is
- * returned. */
+ * calls on other threads that wait for them step by themselves. If a step has failed since tt_engine_start, its error
+ * is returned. */
 int tt_engine_stop(struct tt_engine *engine, struct tt_error *err);
 
 /* Why the request ended; TT_RUNNING if it has not, TT_FINISH_FAILED for NULL. */

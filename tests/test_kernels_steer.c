@@ -1,17 +1,19 @@
-/* Steering and control: bits where nothing may change, values in double where something does, order where it counts. */
+/* Steering and control: the same bits where nothing may change, values in double where something does, and the order of
+ * changes where it matters. */
 #include "test_kernels.h"
 
 enum { HIDDEN = 40, LAYERS = 3, LAYER = 1, FFN = 32 };
 
-/* 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided, 6 and 7 rotate, 7 adaptively, 8 adds and keeps the length. */
+/* Slots: 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided, 6 rotates, 7 rotates adaptively, 8 adds and keeps
+ * the length. */
 enum { SLOTS = 9, ROWS = SLOTS + 1 };
 static const enum tt_policy_op slot_ops[SLOTS] = {TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE,
 	TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE, TT_OP_ADD};
 
-/* A dot of 40 terms and a few fused additions. */
+/* For a dot product of 40 terms and a few fused additions. */
 #define TOLERANCE 3e-7
 
-/* A step of n tokens over a down_proj whose product is zero, so that h comes in as it was set. */
+/* A step of n tokens with a down_proj whose product is zero, so that h is steered as the test set it. */
 struct fixture {
 	struct tt_config config;
 	struct tt_layer layer;
@@ -109,7 +111,7 @@ static void run(struct fixture *f, enum tt_cpu_body_choice choice)
 	backend->close(backend);
 }
 
-/* add and one_sided have the directions of a layer one behind the other, the others two by two. */
+/* add and one_sided have one direction a layer, the others have two; the layers are contiguous. */
 static const float *direction(const struct fixture *f, int slot, int k)
 {
 	const struct tt_steer_slot *s = &f->slots[slot];
@@ -121,7 +123,7 @@ static const float *reader(const struct fixture *f, int slot, int k)
 	return f->slots[slot].op == TT_OP_AFFINE ? f->readers[LAYER][k] : direction(f, slot, k);
 }
 
-/* rotate, by the angles themselves. */
+/* rotate, computed from the angles themselves. */
 static void turn(const struct fixture *f, int slot, double c, const float *h, double *out)
 {
 	const float *b[] = {direction(f, slot, 0), direction(f, slot, 1)};
@@ -191,7 +193,7 @@ Test(kernels_steer, coefficient_zero_leaves_every_bit)
 		for (int i = 0; i < TT_STACK; i++)
 			tt_step_coef_rows(f->step)[2 * TT_STACK + i] = (uint16_t)(i + 1);
 		tt_step_coef_rows(f->step)[3 * TT_STACK + 2] = 7;
-		/* The product is +0.0 and -0.0 + +0.0 is +0.0: steer alone is asked here. */
+		/* The product is +0.0, and -0.0 + +0.0 is +0.0, so the test calls steer alone. */
 		float scratch[HIDDEN];
 		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
 		for (uint32_t t = 0; t < 4; t++)
@@ -231,7 +233,7 @@ Test(kernels_steer, each_operation_equals_the_reference)
 		struct fixture *f = make_fixture(8);
 		double want[8][HIDDEN] = {{0}};
 		for (int t = 1; t < 8; t++) {
-			int row = t == 1 ? SLOTS : t; /* row 4 is a plain add too */
+			int row = t == 1 ? SLOTS : t; /* row 4 is a plain add as well */
 			tt_step_coef_rows(f->step)[t * TT_STACK + t % TT_STACK] = (uint16_t)row;
 			change(f, row - 1, (double)f->coef[row * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
 		}
@@ -244,7 +246,7 @@ Test(kernels_steer, each_operation_equals_the_reference)
 	}
 }
 
-/* What the operations are for: ablate at 1 leaves nothing along d, clamp at 1 leaves t. */
+/* The purpose of the operations: ablate at 1 leaves nothing along d, clamp at 1 leaves t. */
 Test(kernels_steer, ablate_removes_and_clamp_sets_the_projection)
 {
 	struct fixture *f = make_fixture(2);
@@ -264,7 +266,7 @@ Test(kernels_steer, ablate_removes_and_clamp_sets_the_projection)
 	free_fixture(f);
 }
 
-/* One side is ablated; the other keeps every bit, and so does a zero on no side at all. */
+/* On one side h is ablated; on the other it keeps every bit, and so does a zero, which is on neither side. */
 Test(kernels_steer, one_sided_leaves_the_other_side_alone)
 {
 	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
@@ -284,7 +286,7 @@ Test(kernels_steer, one_sided_leaves_the_other_side_alone)
 		for (int t = 0; t < 3; t++)
 			tt_step_coef_rows(f->step)[t * TT_STACK] = 6;
 		struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
-		for (uint32_t t = 0; t < 3; t++) /* without the product, whose +0.0 would take the sign off -0.0 */
+		for (uint32_t t = 0; t < 3; t++) /* without the product: adding its +0.0 would turn -0.0 into +0.0 */
 			tt_cpu_steer(((struct tt_cpu *)backend)->body, &f->args, t, scratch);
 		backend->close(backend);
 		for (int i = 0; i < HIDDEN; i++)
@@ -294,7 +296,7 @@ Test(kernels_steer, one_sided_leaves_the_other_side_alone)
 	}
 }
 
-/* h as a point of rotate's plane, at this angle, and something at a right angle to the plane. */
+/* Sets h to a point of rotate's plane at this angle, plus a part at a right angle to the plane. */
 static void place(const struct fixture *f, float angle, float *h)
 {
 	const float *b[] = {direction(f, 6, 0), direction(f, 6, 1)};
@@ -323,7 +325,8 @@ static double length_of(const float *h)
 	return sqrt(sum);
 }
 
-/* From 170 degrees to -170: 20 degrees by way of 180, whichever share of them; all else of h stays, its length too. */
+/* From 170 degrees to -170 degrees the short way is 20 degrees, through 180, for every share of it. The rest of h
+ * stays, and so does the length of h. */
 Test(kernels_steer, rotate_turns_the_short_way_and_keeps_the_length)
 {
 	enum { N = 6 };
@@ -356,7 +359,8 @@ Test(kernels_steer, rotate_turns_the_short_way_and_keeps_the_length)
 	}
 }
 
-/* Adaptive: what points against the first direction keeps every bit. So does a stream that has no part in the plane. */
+/* In the adaptive form, a stream that points against the first direction keeps every bit. So does, in the other
+ * form, a stream that has no part in the plane. */
 Test(kernels_steer, rotate_leaves_alone_what_it_should)
 {
 	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
@@ -364,9 +368,9 @@ Test(kernels_steer, rotate_leaves_alone_what_it_should)
 			continue;
 		struct fixture *f = make_fixture(4);
 		float before[4 * HIDDEN], scratch[HIDDEN];
-		place(f, 2.5f, f->h); /* against it: rows 8 and 7 */
+		place(f, 2.5f, f->h); /* against the first direction; rows 8 and 7 */
 		memcpy(f->h + HIDDEN, f->h, HIDDEN * sizeof *f->h);
-		place(f, -1.2f, f->h + 2 * HIDDEN); /* along it: row 8 */
+		place(f, -1.2f, f->h + 2 * HIDDEN); /* along the first direction; row 8 */
 		for (int i = 0; i < HIDDEN; i++)
 			f->h[3 * HIDDEN + i] = i % 2 ? 0.0f : -0.0f;
 		memcpy(before, f->h, sizeof before);
@@ -411,7 +415,7 @@ static double length_of_wide(const float *h, uint32_t n)
 	return sqrt(sum);
 }
 
-/* Also where the sum all but vanishes, or is far longer; the same bits by every body. */
+/* This includes a sum that nearly vanishes and one that is far longer. Every body gives the same bits. */
 Test(kernels_steer, an_add_that_keeps_the_length_keeps_it)
 {
 	static const uint32_t widths[] = {8, 40, 512, 1100, 4096};
@@ -421,7 +425,7 @@ Test(kernels_steer, an_add_that_keeps_the_length_keeps_it)
 			uint32_t n = widths[w];
 			float *h = random_floats(n, 2, 7 + n), *d = random_floats(n, 2, 8), *got = NULL, *first = NULL;
 			for (uint32_t i = 0; i < n && k == 3; i++)
-				d[i] = h[i] + d[i] / 64; /* against h, nearly as long */
+				d[i] = h[i] + d[i] / 64; /* opposite to h and nearly as long */
 			for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
 				if (!machine_has((enum tt_cpu_body_choice)body))
 					continue;
@@ -451,7 +455,7 @@ Test(kernels_steer, an_add_that_keeps_the_length_keeps_it)
 		}
 }
 
-/* A sum of length 0, or of none, is left as it is; a stream of zeros has a length too. */
+/* A sum whose length is 0 or not finite is left as it is. A stream of zeros has a length to keep, 0. */
 Test(kernels_steer, an_add_that_cannot_keep_the_length)
 {
 	enum { N = 24 };
@@ -474,7 +478,7 @@ Test(kernels_steer, an_add_that_cannot_keep_the_length)
 	free(d);
 }
 
-/* All rows read the h that came in; their changes are added in the order of the rows. */
+/* All rows read the h that came in, and their changes are added in the order of the rows. */
 Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 {
 	enum { ORDERS = 8 };
@@ -508,7 +512,7 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 			for (int j = 0; j < HIDDEN && slot == 8; j++)
 				steps[j] = fmaf(ratio, sum[j], steps[j] - start[j]);
 			for (uint32_t k = 0; k < f->slots[slot].n_directions && slot != 8;
-				k++) { /* fused, one direction after the other */
+				k++) { /* fused, direction after direction */
 				const float *d = direction(f, slot, (int)k);
 				float dot = body->dot(start, reader(f, slot, (int)k), HIDDEN);
 				float target = f->targets[LAYER][k];
@@ -698,7 +702,8 @@ Test(kernels_steer, a_probe_of_nan_does_not_steer)
 	free_control(c);
 }
 
-/* A row keeps what its former owner left until the step that decides it, whose early layers must find zeros. */
+/* A row keeps the coefficients of its former owner until the step that decides it. The early layers of that step must
+ * find zeros. */
 Test(kernels_steer, rows_that_wait_for_their_decision_are_cleared)
 {
 	struct control *c = make_control();

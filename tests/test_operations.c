@@ -1,4 +1,4 @@
-/* The tables of operations and gates: what every row promises, held against each row, so that a new one is held too. */
+/* The tables of operations and gates: what all rows promise is checked for each row, and so for every new one. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@ static void must(int status, const struct tt_error *err)
 	cr_assert_eq(status, TT_OK, "%s", err->message);
 }
 
-/* Numbers of their own for each tensor: no two alike, rows independent of one another. */
+/* Fills each tensor with numbers of its own: no two are equal, and rows are independent of each other. */
 static void fill(struct tt_policy *p, const struct tt_policy_row *row)
 {
 	for (uint32_t i = 0; i < row->n_tensors; i++) {
@@ -52,7 +52,8 @@ static bool same_digest(const struct tt_policy *a, const struct tt_policy *b)
 	return memcmp(of_a, of_b, 32) == 0;
 }
 
-/* Pages are shared by this digest: a tensor that it leaves out would give a request another policy's pages. */
+/* Pages are shared between policies with the same digest, so leaving a tensor out would give a request another policy's
+ * pages. */
 Test(operations, every_number_of_every_tensor_is_in_the_digest)
 {
 	for (uint32_t op = 0; op < tt_n_operations(); op++) {
@@ -89,7 +90,8 @@ Test(operations, equal_tensors_under_another_operation_are_another_policy)
 	tt_policy_free(q);
 }
 
-/* A policy's pointers are these tensors and the few below: one that is in no row is not copied, digested, saved or freed. */
+/* A policy has pointers to the tensors of the rows and the few below, and no others: a tensor in no row would not be
+ * copied, digested, saved or freed. */
 Test(operations, every_pointer_to_numbers_is_in_some_row)
 {
 	struct tt_policy *p = make(TT_OP_ADD, TT_GATE_ALWAYS);
@@ -111,14 +113,15 @@ Test(operations, every_pointer_to_numbers_is_in_some_row)
 				members[n++] = row->tensors[k].member;
 		}
 	}
-	/* op, form, when, n_layers, hidden_size, n_directions, alpha, gate, n_observed, gate_form, threshold, gate_bias, n_units */
+	/* op, form, when, n_layers, hidden_size, n_directions, alpha, gate, n_observed, gate_form, threshold,
+	 * gate_bias, n_units */
 	n_scalars = 13;
 	cr_expect_eq(sizeof *p, (n * sizeof(void *) + n_scalars * sizeof(uint32_t) + 7) / 8 * 8,
 		"struct tt_policy has a member that is in no row");
 	tt_policy_free(p);
 }
 
-/* The row says it to the scheduler, the formulas to the kernels. */
+/* The scheduler asks the row, the kernels ask the formulas. */
 Test(operations, rows_and_formulas_agree_on_what_needs_a_whole_row)
 {
 	for (uint32_t op = 0; op < tt_n_operations(); op++) {

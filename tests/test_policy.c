@@ -1,221 +1,14 @@
-/* Policy files: what the safetensors library wrote is read as its numbers, what is written is read again bit for bit, and
- * every file that is not a policy is refused by one line that names the field. */
+/* Policies that are refused, each in one line that names the field: files that are no policy, and policies in memory
+ * that do not hold what must hold. How rows are made orthonormal is here too. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/sha256.h"
 #include "controller/policy/policy.h"
+#include "policy_files.h"
 #include "weights/safetensors.h"
 #include "weights_files.h"
-
-#define POLICY(name) TT_TEST_DATA "/policy/" name ".safetensors"
-
-static const char *const FILES[] = {"p.safetensors", "q.safetensors"};
-
-static struct tt_policy *load(const char *path)
-{
-	struct tt_policy *policy = NULL;
-	struct tt_error err = {0};
-	cr_assert_eq(tt_policy_load(&policy, path, &err), TT_OK, "%s", err.message);
-	return policy;
-}
-
-Test(policy, reads_what_the_library_wrote)
-{
-	struct tt_policy *p = load(POLICY("probe"));
-	const float weights[6] = {0, 0, 1, 0.5f, 0, 0.25f};
-	uint32_t first, last;
-	cr_expect_str_eq(p->name, "golden");
-	cr_expect_str_eq(p->fingerprint, "llama L=6 d=8 golden");
-	cr_expect_str_eq(p->created, "2025-01-02T03:04:05Z");
-	cr_expect_eq(p->op, TT_OP_ADD);
-	cr_expect_eq(p->when, TT_WHEN_ALL);
-	cr_expect_eq(p->gate, TT_GATE_PROBE);
-	cr_expect_eq(p->alpha, 0.2f);
-	cr_expect_eq(p->threshold, 0.75f);
-	cr_expect_eq(p->gate_bias, -1.5f);
-	cr_assert(p->n_layers == 6 && p->hidden_size == 8 && p->n_directions == 1 && p->n_observed == 2);
-	cr_expect(p->observed[0] == 0 && p->observed[1] == 1);
-	cr_expect_arr_eq(p->weights, weights, sizeof weights);
-	for (uint32_t l = 0; l < 6; l++)
-		for (uint32_t i = 0; i < 8; i++) {
-			float want = l == 2 || l == 3 || l == 5 ? (float)(i + 1) / 8 + (float)l : 0;
-			cr_expect_eq(p->directions[l * 8 + i], want, "direction.%u[%u]", l, i);
-		}
-	for (uint32_t i = 0; i < 16; i++)
-		cr_expect_eq(p->gate_weight[i], (float)i / 16 - 0.5f);
-	/* sum over i of ((i + 1) / 8 + 2)^2 = 8 * 4 + 4 * 36 / 8 + 204 / 64 */
-	cr_expect_float_eq(p->norms[2], sqrt(53.1875), 1e-6);
-	cr_expect_eq(p->norms[0], 0);
-	cr_assert(tt_policy_band(p, &first, &last));
-	cr_expect(first == 2 && last == 5);
-	tt_policy_free(p);
-	p = load(POLICY("always"));
-	cr_expect_eq(p->gate, TT_GATE_ALWAYS);
-	cr_expect_eq(p->when, TT_WHEN_GENERATION);
-	cr_expect_eq(p->directions[3 * 8 + 7], 4.0f);
-	tt_policy_free(p);
-}
-
-static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
-{
-	size_t rows = (size_t)a->n_layers * a->n_directions;
-	cr_assert(a->n_layers == b->n_layers && a->hidden_size == b->hidden_size && a->n_directions == b->n_directions);
-	cr_assert(a->op == b->op && a->when == b->when && a->gate == b->gate && a->n_observed == b->n_observed);
-	cr_expect_arr_eq(a->directions, b->directions, rows * a->hidden_size * sizeof(float));
-	cr_expect_arr_eq(a->weights, b->weights, a->n_layers * sizeof(float));
-	cr_expect_arr_eq(&a->alpha, &b->alpha, sizeof a->alpha);
-	cr_expect_eq(!a->targets, !b->targets);
-	if (a->targets)
-		cr_expect_arr_eq(a->targets, b->targets, rows * sizeof(float));
-	cr_expect_eq(!a->affine, !b->affine);
-	if (a->affine)
-		cr_expect_arr_eq(a->affine, b->affine, rows * a->hidden_size * sizeof(float));
-	if (a->gate != TT_GATE_ALWAYS)
-		cr_expect_arr_eq(a->observed, b->observed, a->n_observed * sizeof *a->observed);
-	if (a->gate == TT_GATE_MLP) {
-		size_t n = a->n_units, n_outputs = 1 + a->n_layers;
-		cr_assert(n == b->n_units && a->gate_form == b->gate_form);
-		cr_expect_arr_eq(a->fc1_weight, b->fc1_weight, n * a->n_observed * a->hidden_size * sizeof(float));
-		cr_expect_arr_eq(a->fc1_bias, b->fc1_bias, n * sizeof(float));
-		cr_expect_arr_eq(a->fc2_weight, b->fc2_weight, n_outputs * n * sizeof(float));
-		cr_expect_arr_eq(a->fc2_bias, b->fc2_bias, n_outputs * sizeof(float));
-	}
-	if (a->gate == TT_GATE_PROBE) {
-		cr_expect_arr_eq(a->gate_weight, b->gate_weight, a->n_observed * a->hidden_size * sizeof(float));
-		cr_expect_arr_eq(&a->gate_bias, &b->gate_bias, sizeof(float));
-		cr_expect_arr_eq(&a->threshold, &b->threshold, sizeof(float));
-	}
-	cr_expect_str_eq(a->name, b->name);
-	cr_expect_str_eq(a->fingerprint, b->fingerprint);
-	cr_expect_str_eq(a->weights_digest, b->weights_digest);
-	cr_expect_str_eq(a->fitted_on, b->fitted_on);
-	cr_expect_str_eq(a->created, b->created);
-	cr_expect_str_eq(a->version, b->version);
-}
-
-Test(policy, is_written_and_read_again_bit_for_bit)
-{
-	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp"), POLICY("affine"),
-		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("rotate"),
-		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below"), POLICY("keep")};
-	struct scratch s;
-	struct tt_error err = {0};
-	scratch_make(&s);
-	const char *path = scratch_write(&s, FILES[0], "", 0);
-	for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
-		struct tt_policy *p = load(sources[i]);
-		/* Neither has few digits in decimal. */
-		p->alpha = nextafterf(0.1f, 1);
-		p->threshold = p->gate == TT_GATE_PROBE || p->gate == TT_GATE_COSINE ? nextafterf(1.0f / 3, 1) : 0;
-		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
-		struct tt_policy *again = load(path);
-		expect_same(p, again);
-		tt_policy_free(p);
-		tt_policy_free(again);
-	}
-	scratch_remove(&s, FILES, 1);
-}
-
-/* What a policy's file says under a key, or NULL; into text. */
-static const char *saved_key(const struct tt_policy *p, const char *path, const char *key, char text[64])
-{
-	struct tt_safetensors *file = NULL;
-	struct tt_error err = {0};
-	cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
-	cr_assert_eq(tt_safetensors_open(&file, path, &err), TT_OK, "%s", err.message);
-	const char *value = tt_safetensors_metadata(file, key);
-	snprintf(text, 64, "%s", value ? value : "");
-	tt_safetensors_close(file);
-	return value ? text : NULL;
-}
-
-/* The least format that has what the policy is made of, so that earlier builds read what they know. */
-Test(policy, a_file_says_the_least_format)
-{
-	static const struct {
-		const char *source, *format, *key, *form;
-	} files[] = {
-		{POLICY("probe"), "1", NULL, NULL},
-		{POLICY("always"), "1", NULL, NULL},
-		{POLICY("clamp"), "1", NULL, NULL},
-		{POLICY("affine"), "1", NULL, NULL},
-		{POLICY("one_sided"), "1", NULL, NULL},
-		{POLICY("mlp"), "1", "trimtab.gate.bound", "sigmoid"},
-		{POLICY("mlp_unbounded"), "1", "trimtab.gate.bound", "none"},
-		{POLICY("rotate"), "2", "trimtab.rotate", "always"},
-		{POLICY("rotate_adaptive"), "2", "trimtab.rotate", "adaptive"},
-		{POLICY("keep"), "2", "trimtab.norm", "keep"},
-		{POLICY("cosine"), "2", "trimtab.gate.side", "above"},
-		{POLICY("cosine_below"), "2", "trimtab.gate.side", "below"},
-	};
-	struct scratch s;
-	scratch_make(&s);
-	const char *path = scratch_write(&s, FILES[0], "", 0);
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		struct tt_policy *p = load(files[i].source);
-		char text[64];
-		cr_expect_str_eq(saved_key(p, path, "trimtab.format", text), files[i].format, "%s", files[i].source);
-		if (files[i].key)
-			cr_expect_str_eq(saved_key(p, path, files[i].key, text), files[i].form, "%s", files[i].source);
-		tt_policy_free(p);
-	}
-	scratch_remove(&s, FILES, 1);
-}
-
-/* Files of format 1 are written as they were before there was a format 2: the sums are of what a build without it wrote. */
-Test(policy, what_needs_no_newer_format_keeps_its_bytes)
-{
-	static const char *const files[][2] = {
-		{POLICY("affine"), "99382aad8034ce563b6197aaf9e02ded5f9b14238769a425c21bb8865df44513"},
-		{POLICY("always"), "3b0b44e3881d0c7b2a7149fc5e306403c8b28397623c44d86059410d1a9d2dc0"},
-		{POLICY("clamp"), "fe55ad48e606461557e7494ba76bfa88db94949b2f40d2e7ac13bf1fa641c2f3"},
-		{POLICY("mlp"), "941ed5fecde1481f10f1a0947c74b7778d19501fc741c0a36a23dd1f1fb860e2"},
-		{POLICY("mlp_unbounded"), "9031c0887b15a1e8171cee7d77cb6f4c960fc8a188ae202bc22386561946968b"},
-		{POLICY("one_sided"), "bb4a8dec3caa174542cd967f558e127b586974daa9809df798cc77d58f5b71c2"},
-		{POLICY("probe"), "9e83e4c8d6398a452bba4acf7522b78fe561407cdf6152cf6fda9f93053caf73"},
-	};
-	struct scratch s;
-	scratch_make(&s);
-	const char *path = scratch_write(&s, FILES[0], "", 0);
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		struct tt_policy *p = load(files[i][0]);
-		struct tt_error err = {0};
-		char sum[65];
-		uint64_t size;
-		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
-		cr_assert_eq(tt_sha256_file(sum, path, &size, &err), TT_OK, "%s", err.message);
-		cr_expect_str_eq(sum, files[i][1], "%s", files[i][0]);
-		tt_policy_free(p);
-	}
-	scratch_remove(&s, FILES, 1);
-}
-
-/* A form that is as old as its operation is always named; a younger one where it is not the default. */
-Test(policy, the_default_of_a_younger_form_is_not_written)
-{
-	struct scratch s;
-	char text[64];
-	scratch_make(&s);
-	const char *path = scratch_write(&s, FILES[0], "", 0);
-	struct tt_policy *p = load(POLICY("keep"));
-	struct tt_policy_info info;
-	tt_policy_describe(p, &info);
-	cr_expect_str_eq(info.op_form, "keep");
-	cr_expect_str_eq(info.op_form_sentence, ", whose length it keeps,");
-	cr_expect_eq(info.change, TT_CHANGE_OTHER);
-	cr_expect(tt_policy_needs_whole_row(p));
-	p->form = 0;
-	tt_policy_describe(p, &info);
-	cr_expect(!*info.op_form && !*info.op_form_sentence && info.change == TT_CHANGE_DIRECTION);
-	cr_expect(!tt_policy_needs_whole_row(p));
-	cr_expect_null(saved_key(p, path, "trimtab.norm", text));
-	cr_expect_str_eq(saved_key(p, path, "trimtab.format", text), "1");
-	tt_policy_free(p);
-	scratch_remove(&s, FILES, 1);
-}
 
 Test(policy, rotate_takes_two_rows_and_a_target)
 {
@@ -232,49 +25,11 @@ Test(policy, rotate_takes_two_rows_and_a_target)
 		cr_expect_not_null(strstr(err.message, expected), "%s", err.message);
 		tt_policy_free(p);
 	}
-	p = load(POLICY("rotate")); /* the targets stay what they are, the rows become orthonormal */
+	p = load(POLICY("rotate")); /* the targets stay as they are; the rows become orthonormal */
 	cr_expect(fabsf(hypotf(p->targets[2], p->targets[3]) - 1) > 0.01f);
 	p->targets[4] = p->targets[5] = 0;
 	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
 	cr_expect_not_null(strstr(err.message, "target.2 is zero"), "%s", err.message);
-	tt_policy_free(p);
-}
-
-/* Values of every tensor are test_policy_kernels' business: here, where they went. */
-Test(policy, affine_rows_stay_as_they_are)
-{
-	struct tt_policy *p = load(POLICY("affine"));
-	struct tt_safetensors *file = NULL;
-	struct tt_error err = {0};
-	struct tt_policy_info info;
-	char name[24];
-	cr_assert_eq(tt_safetensors_open(&file, POLICY("affine"), &err), TT_OK, "%s", err.message);
-	tt_policy_describe(p, &info);
-	cr_expect_eq(info.op, TT_OP_AFFINE);
-	cr_assert_eq(p->n_directions, 3);
-	for (uint32_t l = 1; l <= 2; l++) {
-		snprintf(name, sizeof name, "direction.%u", l);
-		cr_expect_arr_eq(p->directions + l * 24, tt_safetensors_find(file, name)->data, 24 * sizeof(float));
-		snprintf(name, sizeof name, "affine.%u.W", l);
-		cr_expect_arr_eq(p->affine + l * 24, tt_safetensors_find(file, name)->data, 24 * sizeof(float));
-		snprintf(name, sizeof name, "affine.%u.b", l);
-		cr_expect_arr_eq(p->targets + l * 3, tt_safetensors_find(file, name)->data, 3 * sizeof(float));
-	}
-	tt_safetensors_close(file);
-	tt_policy_free(p);
-}
-
-Test(policy, an_mlp_is_bounded_unless_the_file_says_no)
-{
-	struct tt_policy *p = load(POLICY("mlp"));
-	struct tt_policy_info info;
-	tt_policy_describe(p, &info);
-	cr_expect(info.gate == TT_GATE_MLP && info.n_units == 12 && !strcmp(info.gate_form, "sigmoid"));
-	cr_assert(info.n_observed == 3 && info.observed[1] == 2);
-	tt_policy_free(p);
-	p = load(POLICY("mlp_unbounded"));
-	tt_policy_describe(p, &info);
-	cr_expect(info.gate == TT_GATE_MLP && !strcmp(info.gate_form, "none"));
 	tt_policy_free(p);
 }
 
@@ -290,7 +45,8 @@ Test(policy, clamp_rows_become_orthonormal_and_targets_follow)
 		const struct tt_st_tensor *rows = tt_safetensors_find(expected, name);
 		snprintf(name, sizeof name, "target.%u", l);
 		const struct tt_st_tensor *targets = tt_safetensors_find(expected, name);
-		/* Layer 2's second row is nearly its first: the rows' f32 rounding is magnified by about 100. */
+		/* Layer 2's second row is nearly equal to its first, which magnifies the f32 rounding of the rows by
+		 * about 100. */
 		double bound = l == 2 ? 2e-5 : 1e-6;
 		for (uint32_t i = 0; i < 24; i++)
 			cr_expect_float_eq(p->directions[l * 24 + i], tt_st_float(rows, i), bound, "row %u, %u", l, i);
@@ -332,7 +88,8 @@ Test(policy, a_degenerate_row_is_refused)
 	tt_policy_free(p);
 }
 
-/* A file changed in one place: a metadata key set (value NULL: removed), or a tensor set (n_dims 9: removed). */
+/* A file changed in one place: a metadata key is set (removed if value is NULL), or a tensor is set (removed if n_dims
+ * is 9). */
 struct change {
 	const char *source, *key, *value;
 	const char *tensor;
@@ -586,7 +343,8 @@ Test(policy, other_formats_are_refused_by_their_name)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Loads the probe's file with another value under a key: n bytes, all 'x' but for `begin` at the front. */
+/* Loads the probe's file with another value under a key: n bytes, which begin with `begin` and are 'x' from there
+ * on. */
 static int load_with_text(
 	const char *path, const char *key, const char *begin, size_t n, struct tt_policy **out, struct tt_error *err)
 {
@@ -600,7 +358,8 @@ static int load_with_text(
 	return status;
 }
 
-/* A text of exactly its limit is read in full; of one byte more, and of twice the limit, refused by its key. */
+/* A text of exactly its limit is read in full. One byte more, or twice the limit, is refused with the name of the
+ * key. */
 Test(policy, texts_are_read_up_to_their_limit_and_no_further)
 {
 	static const struct {
@@ -636,7 +395,7 @@ Test(policy, texts_are_read_up_to_their_limit_and_no_further)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* A header length that begins with 0x80 0x02 (640) looks like the start of a pickle, and is none. */
+/* A header length that begins with 0x80 0x02 (640) looks like the start of a pickle, but the file is not one. */
 Test(policy, a_header_of_640_bytes_is_no_pickle)
 {
 	struct scratch s;
@@ -716,7 +475,7 @@ Test(policy, sizes_are_checked_before_anything_is_allocated)
 	tt_policy_free(p);
 }
 
-/* W - R is what h is read with: two numbers that are finite may differ by one that is not. */
+/* The kernels use W - R, and the difference of two finite numbers may not be finite. */
 Test(policy, an_affine_map_that_overflows_is_refused)
 {
 	struct tt_policy *p = load(AFFINE);
@@ -741,44 +500,7 @@ Test(policy, a_policy_that_could_not_be_read_is_not_written)
 	tt_policy_free(p);
 }
 
-/* What load would refuse is not saved: each text at its limit, and a byte longer. */
-Test(policy, texts_are_written_up_to_the_limit_that_they_are_read_by)
-{
-	struct scratch s;
-	scratch_make(&s);
-	const char *path = scratch_write(&s, FILES[0], "", 0);
-	struct tt_policy *p = load(POLICY("probe"));
-	const struct {
-		const char *key;
-		char **field;
-		size_t limit;
-	} texts[] = {{"trimtab.name", &p->name, TT_MAX_POLICY_NAME},
-		{"trimtab.fingerprint", &p->fingerprint, TT_MAX_POLICY_TEXT},
-		{"trimtab.weights_digest", &p->weights_digest, TT_MAX_POLICY_TEXT},
-		{"trimtab.fitted_on", &p->fitted_on, TT_MAX_POLICY_TEXT},
-		{"trimtab.created", &p->created, TT_MAX_POLICY_TEXT},
-		{"trimtab.version", &p->version, TT_MAX_POLICY_TEXT}};
-	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-		struct tt_error err = {0};
-		char *before = *texts[i].field, *longest = calloc(texts[i].limit + 2, 1);
-		memset(longest, ' ', texts[i].limit);
-		memcpy(longest, "[]", 2); /* fitted_on is read as JSON */
-		*texts[i].field = longest;
-		cr_expect_eq(tt_policy_save(p, path, &err), TT_OK, "%s: %s", texts[i].key, err.message);
-		struct tt_policy *again = load(path);
-		tt_policy_free(again);
-		longest[texts[i].limit] = ' ';
-		expect_refused(tt_policy_save(p, path, &err), &err, texts[i].key, path, texts[i].key);
-		again = load(path); /* what was there stays */
-		tt_policy_free(again);
-		*texts[i].field = before;
-		free(longest);
-	}
-	tt_policy_free(p);
-	scratch_remove(&s, FILES, 1);
-}
-
-/* The axes as directions of one layer. */
+/* Loads a policy that has the first n_rows axes as the directions of its only layer. */
 static int load_rows(const char *path, uint64_t n_rows, struct tt_policy **out, struct tt_error *err)
 {
 	enum { WIDTH = 80 };

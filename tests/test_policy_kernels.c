@@ -1,4 +1,4 @@
-/* Policy files that the safetensors library wrote, through the CPU's kernels, against PyTorch in float64. */
+/* Policy files that the safetensors library wrote, run by the CPU's kernels and compared with PyTorch in float64. */
 #include "controller/policy/policy.h"
 #include "golden.h"
 #include "kernels/cpu/cpu.h"
@@ -7,7 +7,7 @@
 
 enum { LAYERS = 6, HIDDEN = 8, N = 6, N_DECISIONS = 5 };
 
-/* f32 numbers of a few units against float64, rounded to f32 in the file. */
+/* f32 numbers of a few units are compared with float64, which the file has rounded to f32. */
 #define POLICY_TOLERANCE 5e-7
 
 static void expect_same_bits(const float *got, const float *want, size_t n, const char *what)
@@ -32,7 +32,7 @@ static struct tt_policy *load(const char *path)
 	return p;
 }
 
-/* The slot that tt_engine_add_policy makes of it; readers has room for W - R. */
+/* The slot that tt_engine_add_policy makes of the policy. readers has room for W - R. */
 static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 {
 	for (size_t i = 0; p->affine && i < (size_t)LAYERS * p->n_directions * HIDDEN; i++)
@@ -59,7 +59,7 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 		.fc2_bias = p->fc2_bias};
 }
 
-/* Row i of the file's h, steered by coefficient i. */
+/* Steers row i of the file's h by coefficient i, and compares. */
 static void check_operation(const char *path, const char *name)
 {
 	struct tt_safetensors *golden = golden_open(POLICY("operations_expected"));
@@ -130,7 +130,7 @@ struct decided {
 	float coef[(N_DECISIONS + 1) * LAYERS], rows[N_DECISIONS * LAYERS];
 };
 
-/* Decision i on captured row i, for those from first on. */
+/* Makes decision i on captured row i, for every i from first on. */
 static struct decided decide(
 	const struct tt_policy *p, float *captured, const float *scale, uint32_t first, uint32_t n, uint32_t n_threads)
 {
@@ -237,8 +237,8 @@ Test(policy_kernels, cosine_equals_pytorch)
 	check_cosine(POLICY("cosine_below"), "cosine_below");
 }
 
-/* Neither side opens on what is not a number; a stream of zeros, or at a right angle to the condition, has similarity 0. The
- * threshold itself is on neither side. */
+/* A NaN opens neither side. A stream of zeros, or at a right angle to the condition, has similarity 0. A similarity
+ * equal to the threshold opens neither side. */
 Test(policy_kernels, a_similarity_at_the_edge)
 {
 	for (int below = 0; below < 2; below++) {
@@ -262,9 +262,9 @@ Test(policy_kernels, a_similarity_at_the_edge)
 	}
 }
 
-/* ---- What is not a number ---- */
+/* ---- NaN ---- */
 
-/* A stream that is not a number must not become a coefficient, nor vanish in the rectifier. */
+/* A NaN in the stream must not become a coefficient, and must not vanish in the rectifier. */
 Test(policy_kernels, an_mlp_of_nan_does_not_steer)
 {
 	static const float zeros[LAYERS];

@@ -1,11 +1,11 @@
-/* Steering through a whole model: against PyTorch with hooks, and the promises about bits. */
+/* Steering in a whole model: compared with PyTorch and its hooks, and the promises about equal bits. */
 #include "golden.h"
 
 #define MODEL GOLDEN("tiny-llama")
 
 static const uint64_t EVERY_LAYER[(TT_MAX_LAYERS + 63) / 64] = {~0ull};
 
-/* Into out, the n numbers of a layer's tensor. */
+/* Copies the n numbers of a layer's tensor to out. */
 static void read_layer(const struct tt_safetensors *golden, const char *format, uint32_t layer, float *out, size_t n)
 {
 	char name[32];
@@ -15,7 +15,7 @@ static void read_layer(const struct tt_safetensors *golden, const char *format, 
 	memcpy(out, tensor->data, n * sizeof *out);
 }
 
-/* Layer l's tensors, for an operation of the policy's kind. */
+/* Reads the tensors that the policy's operation has on layer l. */
 static void read_operation(struct tt_policy *p, const struct tt_safetensors *golden, uint32_t l)
 {
 	size_t row = (size_t)l * p->n_directions, n = (size_t)p->n_directions * p->hidden_size;
@@ -37,14 +37,15 @@ static struct tt_policy *new_policy(struct tt_engine *engine, enum tt_policy_op 
 	return policy;
 }
 
-enum { AFFINE_RANK = 4 }; /* of the goldens */
+enum { AFFINE_RANK = 4 }; /* in the goldens */
 
 static uint32_t golden_rows(enum tt_policy_op op)
 {
 	return op == TT_OP_AFFINE ? AFFINE_RANK : op == TT_OP_ROTATE ? 2 : 1;
 }
 
-/* A policy from a golden's tensors: coef[l] = alpha * w[l], the sign of a coefficient in its direction. */
+/* Makes a policy from a golden's tensors: coef[l] = alpha * w[l], and the direction takes the sign of the
+ * coefficient. */
 static struct tt_policy *golden_policy(
 	struct tt_engine *engine, const struct tt_safetensors *golden, enum tt_policy_op op)
 {
@@ -75,7 +76,7 @@ static void read_all(const struct tt_safetensors *golden, const char *name, floa
 	memcpy(out, tensor->data, n * sizeof *out);
 }
 
-/* The affine policies with an mlp for a gate. */
+/* Makes an affine policy whose gate is an mlp. */
 static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_safetensors *golden,
 	const uint32_t *observed, uint32_t n_observed, bool unbounded)
 {
@@ -96,8 +97,8 @@ static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_
 	return p;
 }
 
-/* The gate's report. The stream that it reads is within TOLERANCE of PyTorch's, which the network does not magnify
- * much. */
+/* Compares the gate's report. The stream that it reads is within TOLERANCE of PyTorch's, and the network does not
+ * magnify the difference much. */
 static void check_decision(const struct tt_request *request, const struct tt_safetensors *golden)
 {
 	struct tt_decision decision;
@@ -174,7 +175,7 @@ static void check_policy(struct tt_engine *engine, const struct tt_safetensors *
 	check_greedy(engine, golden, policy, "greedy_ids.generation", TT_WHEN_GENERATION);
 }
 
-/* The form is part of what was added. */
+/* The engine copies the form when the policy is added, so the policy is added again. */
 static void in_form(struct tt_engine *engine, struct tt_policy *policy, uint32_t form)
 {
 	must(tt_engine_remove_policy(engine, policy, err));
@@ -194,7 +195,7 @@ static void check_operation(const char *path, enum tt_policy_op op, uint32_t for
 	tt_safetensors_close(golden);
 }
 
-/* Behind the norm that ends a block. */
+/* In Gemma a norm ends a block, and steering comes after it. */
 #ifndef TT_TEST_CUDA
 Test(steering, add_on_gemma_equals_pytorch)
 {
@@ -254,7 +255,7 @@ static void check_gated(const char *path, const uint32_t *observed, uint32_t n_o
 	tt_safetensors_close(golden);
 }
 
-/* The gate reads layer 0, before the layers that it steers; then also the last, after them. */
+/* The gate reads layer 0, before the layers that it steers; in the second case also the last layer, after them. */
 Test(steering, affine_behind_an_mlp_equals_pytorch)
 {
 	check_gated(GOLDEN("tiny-llama/steered_mlp.safetensors"), (const uint32_t[]){0}, 1, false);
@@ -278,7 +279,7 @@ static void make_prompt(uint32_t seed, int32_t ids[N_PROMPT])
 	}
 }
 
-/* A probe on layer `observed` that steers layers from `first` on. Its bias alone decides. */
+/* A probe on layer `observed` that steers the layers from `first` on. Only its bias decides. */
 static struct tt_policy *probe_policy(struct tt_engine *engine, uint32_t observed, uint32_t first, float bias)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
@@ -362,7 +363,8 @@ Test(steering, scale_0_and_a_closed_gate_are_the_bits_of_no_policy)
 	tt_policy_free(closed);
 }
 
-/* The gate's layer lies before the band: one pass when the prompt fits in a step, two when it comes in chunks. */
+/* The gate reads a layer before the first steered one: one pass is enough if the prompt fits in a step, and two are
+ * needed if it comes in chunks. */
 Test(steering, one_pass_and_two_passes_give_the_same_bits)
 {
 	struct tt_engine *whole = engine_open(MODEL, 4, 512), *chunked = engine_open(MODEL, 4, 13);
@@ -409,7 +411,7 @@ Test(steering, a_late_gate_equals_an_always_gate)
 	tt_policy_free(never);
 }
 
-/* A gate that reads the very layer that is steered first speaks too late for it, and needs the second pass as well. */
+/* A gate that reads the very layer that is steered first decides too late for it, so it needs the second pass too. */
 Test(steering, a_gate_on_the_first_steered_layer_equals_an_always_gate)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512);
@@ -430,7 +432,7 @@ Test(steering, a_gate_on_the_first_steered_layer_equals_an_always_gate)
 	tt_policy_free(always);
 }
 
-/* Every row of a batch under another policy and scale, against each alone. */
+/* Every row of a batch has another policy and scale, and is compared with the same request alone. */
 Test(steering, a_row_keeps_its_own_policy_in_a_batch)
 {
 	enum { N = 9 };
@@ -470,7 +472,8 @@ Test(steering, a_row_keeps_its_own_policy_in_a_batch)
 	}
 }
 
-/* What keeps the length of the stream says so in the norms, and gives each row of a batch the bits that it has alone. */
+/* For an operation that keeps the length of the stream, the norms show it, and each row of a batch has the bits that it
+ * has alone. */
 static void check_kept(const char *path, enum tt_policy_op op, uint32_t form)
 {
 	enum { N = 5 };
@@ -529,8 +532,8 @@ Test(steering, what_keeps_the_length_keeps_its_bits_in_a_batch)
 	check_kept(GOLDEN("tiny-llama/steered_rotate.safetensors"), TT_OP_ROTATE, 1);
 }
 
-/* A coefficient row goes from request to request. The coefficients that its former owner left must not steer the layers
- * that the next one runs before its own gate is decided: a layer that has a direction, but no weight. */
+/* A coefficient row passes from request to request. The coefficients of its former owner must not steer the layers that
+ * the next request runs before its own gate is decided; such a layer has a direction, but no weight. */
 Test(steering, a_row_forgets_its_former_owner)
 {
 	struct tt_engine *used = engine_open(MODEL, 1, 512), *fresh = engine_open(MODEL, 1, 512);
@@ -554,7 +557,7 @@ Test(steering, a_row_forgets_its_former_owner)
 	tt_policy_free(policies[1]);
 }
 
-/* Two policies that differ in W alone are two: what one left in the pages is nothing to the other. */
+/* Two policies that differ only in W are different: neither may use the pages that the other has filled. */
 Test(steering, pages_are_not_shared_between_affine_maps)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 512), *fresh = engine_open(MODEL, 4, 512);
@@ -602,7 +605,8 @@ static struct tt_policy *last_layer_policy(
 	return policy;
 }
 
-/* h + c1 a - c2 (h.u)u + c3 b: every policy reads the same h, worked out here in double from the unsteered stream. */
+/* h + c1 a - c2 (h.u)u + c3 b: every policy reads the same h. The test computes it in double from the unsteered
+ * stream. */
 Test(steering, stacked_policies_all_read_the_same_stream)
 {
 	enum { D = 64 };

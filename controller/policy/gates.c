@@ -10,46 +10,49 @@
 		.slot = offsetof(struct tt_steer_slot, its_member)                                                     \
 	}
 
-static const struct tt_gate gates[] =
-	{
-		[TT_GATE_ALWAYS] = {.row = {"always", NULL, .format = 1}},
-		[TT_GATE_PROBE] =
-			{
-				.row = {"probe", "a linear probe", .format = 1, .n_tensors = 2,
-					.tensors = {TENSOR("gate.w", TT_SHAPE_INPUT, gate_weight),
-						TENSOR("gate.b", TT_SHAPE_NUMBER, gate_bias)}},
-				.observes = true,
-				.threshold = true,
-				.least = 0,
-				.most = 1,
-				.initial = 0.5f,
-			},
-		[TT_GATE_MLP] =
-			{
-				.row = {"mlp", "a two-layer network", .format = 1,
-					.form = {"trimtab.gate.bound", {"sigmoid", "none"}, .format = 1},
-					.n_tensors = 4, .tensors = {TENSOR("gate.fc1.weight", TT_SHAPE_UNITS_INPUT, fc1_weight), TENSOR("gate.fc1.bias", TT_SHAPE_UNITS, fc1_bias), TENSOR("gate.fc2.weight", TT_SHAPE_OUTPUTS_UNITS, fc2_weight), TENSOR("gate.fc2.bias", TT_SHAPE_OUTPUTS, fc2_bias)}},
-				.observes = true,
-				.units = true,
-			},
-		[TT_GATE_COSINE] =
-			{
-				.row = {"cosine", "a cosine similarity to a condition vector", .format = 2,
-					.form = {"trimtab.gate.side", {"above", "below"}, .format = 2}, .n_tensors = 1,
-					.tensors =
-						{
-							{.name = "gate.w",
-								.shape = TT_SHAPE_INPUT,
-								.member = offsetof(struct tt_policy, gate_weight),
-								.slot = offsetof(struct tt_steer_slot, gate_weight),
-								.not_zero = true}}},
-				.observes = true,
-				.threshold = true,
-				.least = -1,
-				.most = 1,
-				.initial = 0,
-			},
+// clang-format off
+static const struct tt_gate gates[] = {
+	[TT_GATE_ALWAYS] = {.row = {"always", NULL, .format = 1}},
+	[TT_GATE_PROBE] = {
+		.row = {"probe", "a linear probe", .format = 1,
+			.n_tensors = 2,
+			.tensors = {
+				TENSOR("gate.w", TT_SHAPE_INPUT, gate_weight),
+				TENSOR("gate.b", TT_SHAPE_NUMBER, gate_bias)}},
+		.observes = true,
+		.threshold = true,
+		.least = 0,
+		.most = 1,
+		.initial = 0.5f,
+	},
+	[TT_GATE_MLP] = {
+		.row = {"mlp", "a two-layer network", .format = 1,
+			.form = {"trimtab.gate.bound", {"sigmoid", "none"}, .format = 1},
+			.n_tensors = 4,
+			.tensors = {
+				TENSOR("gate.fc1.weight", TT_SHAPE_UNITS_INPUT, fc1_weight),
+				TENSOR("gate.fc1.bias", TT_SHAPE_UNITS, fc1_bias),
+				TENSOR("gate.fc2.weight", TT_SHAPE_OUTPUTS_UNITS, fc2_weight),
+				TENSOR("gate.fc2.bias", TT_SHAPE_OUTPUTS, fc2_bias)}},
+		.observes = true,
+		.units = true,
+	},
+	[TT_GATE_COSINE] = {
+		.row = {"cosine", "a cosine similarity to a condition vector", .format = 2,
+			.form = {"trimtab.gate.side", {"above", "below"}, .format = 2},
+			.n_tensors = 1,
+			.tensors = {
+				{.name = "gate.w", .shape = TT_SHAPE_INPUT,
+					.member = offsetof(struct tt_policy, gate_weight),
+					.slot = offsetof(struct tt_steer_slot, gate_weight), .not_zero = true}}},
+		.observes = true,
+		.threshold = true,
+		.least = -1,
+		.most = 1,
+		.initial = 0,
+	},
 };
+// clang-format on
 
 uint32_t tt_n_gates(void)
 {

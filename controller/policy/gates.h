@@ -1,4 +1,5 @@
-/* The gates, a row each, as controller/policy/operations.h has the operations. kernels/steer.h has the arithmetic. */
+/* The table of gates, one row each, like the table in controller/policy/operations.h. kernels/steer.h has the
+ * arithmetic. */
 #ifndef CONTROLLER_POLICY_GATES_H
 #define CONTROLLER_POLICY_GATES_H
 
@@ -7,16 +8,17 @@
 
 struct tt_gate {
 	struct tt_policy_row row;
-	bool observes;              /* it reads layers, which the file names */
-	bool units;                 /* it has hidden units: as many as its first tensor has rows */
-	bool threshold;             /* the file gives a threshold, from least to most; initial in a new policy */
-	float least, most, initial; /* of the threshold */
+	bool observes;              /* it reads the stream after layers that the file names */
+	bool units;                 /* it has hidden units, as many as its first tensor has rows */
+	bool threshold;             /* the file gives a threshold, which must be from least to most */
+	float least, most, initial; /* of the threshold; initial is that of a new policy */
 };
 
-/* The row of a gate, or NULL for a number that is none. */
+/* The row of a gate, or NULL for a number that is no gate. */
 const struct tt_gate *tt_gate_of(enum tt_policy_gate gate);
-/* By its word; false when there is none. */
+/* Finds a gate by its word; false if no gate has it. */
 bool tt_gate_find(const char *word, enum tt_policy_gate *gate);
+/* Rows of the table. */
 uint32_t tt_n_gates(void);
 
 #endif

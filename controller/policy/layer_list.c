@@ -2,7 +2,7 @@
 
 #include "base/fail.h"
 
-/* At most 9 digits, so that it cannot overflow. */
+/* Reads at most 9 digits, so that the value cannot overflow. */
 static bool parse_number(const char **text, uint32_t *out)
 {
 	const char *c = *text;

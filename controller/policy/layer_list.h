@@ -4,10 +4,11 @@
 
 #include "base/memory.h"
 
-/* Sets member[l] for every layer named, all below n_layers, each once and in ascending order. field names it in messages. */
+/* Sets member[l], of n_layers, for every layer that the text names. Each must be below n_layers, and they must be in
+ * ascending order without repeats. Error messages name the text by field. */
 int tt_layers_parse(bool *member, uint32_t n_layers, const char *text, const char *field, struct tt_error *err);
 
-/* The shortest such text for the set members. */
+/* Appends the shortest such text for the layers whose member is set. */
 int tt_layers_print(struct tt_buffer *out, const bool *member, uint32_t n_layers, struct tt_error *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* The operations, a row each: all that a policy file, a slot, the identity of pages, inspect and the reports need to know of
- * them. kernels/steer.h has the arithmetic. */
+/* The table of operations, one row each. Policy files, slots, the digest that decides whether pages are shared, inspect
+ * and the reports know operations from it alone. kernels/steer.h has the arithmetic. */
 #ifndef CONTROLLER_POLICY_OPERATIONS_H
 #define CONTROLLER_POLICY_OPERATIONS_H
 
@@ -9,16 +9,17 @@
 struct tt_operation {
 	struct tt_policy_row row;
 	uint32_t min_rows, max_rows; /* directions a layer */
-	bool orthonormal;            /* its rows are made orthonormal */
-	bool whole_row;              /* the kernels need a whole row of h, in every form ... */
-	bool form_whole_row;         /* ... or in those that are not the default */
+	bool orthonormal;            /* its directions are made orthonormal when a policy is finished */
+	bool whole_row;              /* every form needs kernels that hold a whole row of h */
+	bool form_whole_row;         /* every form but the default needs such kernels */
 	enum tt_change change;       /* how far it moves h */
 };
 
-/* The row of an operation, or NULL for a number that is none. */
+/* The row of an operation, or NULL for a number that is no operation. */
 const struct tt_operation *tt_operation_of(enum tt_policy_op op);
-/* By its word; false when there is none. */
+/* Finds an operation by its word; false if no operation has it. */
 bool tt_operation_find(const char *word, enum tt_policy_op *op);
+/* Rows of the table. */
 uint32_t tt_n_operations(void);
 
 #endif

@@ -187,7 +187,7 @@ static double dot(const double *a, const double *b, size_t n)
 	return sum;
 }
 
-/* Rows that come from a file of ours are orthonormal up to the rounding to f32, about 1e-7. */
+/* Rows in a file that this library wrote are orthonormal up to the rounding to f32, which is about 1e-7. */
 static bool rows_are_orthonormal(const double *rows, uint32_t n_rows, uint32_t d)
 {
 	for (uint32_t i = 0; i < n_rows; i++)
@@ -197,7 +197,8 @@ static bool rows_are_orthonormal(const double *rows, uint32_t n_rows, uint32_t d
 	return true;
 }
 
-/* Takes from row k its part along each earlier row, adding what it takes of the unit row to along[j]. */
+/* Subtracts from row k its part along each earlier row, which is a unit vector. The length of the part along row j is
+ * added to along[j]. */
 static void project_out(double *rows, uint32_t k, uint32_t d, double *along)
 {
 	double *row = rows + (size_t)k * d;
@@ -210,9 +211,10 @@ static void project_out(double *rows, uint32_t k, uint32_t d, double *along)
 	}
 }
 
-/* Gram-Schmidt, every projection twice: once leaves an error of the rows' condition number times the rounding. rows
- * [n_rows][d] in place. A target follows its row: given row k is along[j] of unit j and left of unit k, so asking for
- * t_k on it is asking unit k for (t_k - sum_j along[j] target_j) / left. */
+/* Gram-Schmidt in place on rows [n_rows][d]. Every projection is subtracted twice, because a single pass leaves an
+ * error of the rows' condition number times the rounding. A target follows its row: the given row k, made a unit
+ * vector, is the sum of along[j] times new row j, plus left times new row k. So a projection of t_k on the given row is
+ * a projection of (t_k - sum_j along[j] target_j) / left on the new one. */
 static int orthonormalise(
 	double *rows, float *targets, uint32_t n_rows, uint32_t d, uint32_t layer, struct tt_error *err)
 {
@@ -226,7 +228,7 @@ static int orthonormalise(
 		project_out(rows, k, d, along);
 		project_out(rows, k, d, along);
 		double left = sqrt(dot(row, row, d));
-		/* Below this the row is the earlier ones plus rounding noise of its f32 numbers. */
+		/* If less is left, the row is a sum of the earlier ones plus the rounding noise of its f32 numbers. */
 		if (left < 1e-5)
 			return tt_fail(err, TT_ERR_FORMAT, "policy: direction.%u row %u depends on the rows before it",
 				layer, k);
@@ -242,7 +244,7 @@ static int orthonormalise(
 	return TT_OK;
 }
 
-/* The layer's part of the tensor that changes with the rows, or NULL. */
+/* The layer's part of the tensor that must change when the rows do, or NULL. */
 static float *followers(const struct tt_policy *p, uint32_t layer)
 {
 	const struct tt_policy_row *row = &tt_operation_of(p->op)->row;
@@ -307,7 +309,7 @@ static int check_part(
 	char name[32];
 	bool finite = all_finite(part, n);
 	for (size_t i = 0; i < n && tensor->less_directions; i++)
-		finite &= isfinite(part[i] - layer_rows(p, layer)[i]) != 0; /* what h is read with */
+		finite &= isfinite(part[i] - layer_rows(p, layer)[i]) != 0; /* the slot holds this difference */
 	tt_tensor_name(name, sizeof name, tensor, layer);
 	if (finite && tensor->not_zero && tt_policy_has_direction(p, layer) && all_zero(part, n))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: %s is zero", name);
@@ -338,7 +340,7 @@ static bool has_member(const struct tt_policy_row *row, size_t member)
 	return found;
 }
 
-/* Its own tensors are there, and no other operation's. */
+/* The policy has the tensors of its own operation, and none of another. */
 static int check_tensors(const struct tt_policy *p, const struct tt_policy_row *own, struct tt_error *err)
 {
 	for (uint32_t op = 0; op < tt_n_operations(); op++) {

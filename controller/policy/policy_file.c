@@ -1,6 +1,7 @@
-/* The policy file: safetensors, metadata under "trimtab.", the tensor `weight`, and the tensors and keys that the rows of its
- * operation and gate name (controller/policy/operations.c, gates.c).
- * Reading is strict: what is not understood is refused, because a policy that is read half steers wrongly in silence. */
+/* The policy file: safetensors with metadata under "trimtab.", the tensor `weight`, and the tensors and keys that the
+ * rows of its operation and gate name (controller/policy/operations.c and gates.c).
+ * Reading is strict: whatever is not understood is refused, because a policy that is half read steers wrongly in
+ * silence. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ enum {
 	FIRST_FORMAT = 1,
 };
 
-/* Of every policy; the keys of forms come with the rows. */
+/* The keys that a policy of any kind may have. The rows of the tables add those that choose a form. */
 static const char *const known_keys[] = {"trimtab.format", "trimtab.name", "trimtab.fingerprint",
 	"trimtab.weights_digest", "trimtab.op", "trimtab.when", "trimtab.layers", "trimtab.alpha", "trimtab.gate",
 	"trimtab.observe", "trimtab.threshold", "trimtab.fitted_on", "trimtab.created", "trimtab.version"};
@@ -54,18 +55,19 @@ struct reader {
 	const struct tt_safetensors *file;
 	struct tt_policy *policy;
 	uint32_t format;
-	bool layers[TT_MAX_LAYERS];   /* that have a direction */
-	bool observed[TT_MAX_LAYERS]; /* that the gate reads */
+	bool layers[TT_MAX_LAYERS];   /* the layers that have a direction */
+	bool observed[TT_MAX_LAYERS]; /* the layers that the gate reads */
 	struct tt_error *err;
 };
 
-/* A PyTorch file begins with a zip or pickle mark. 0x80 may also begin a safetensors header length; its byte 8 is then {. */
+/* A PyTorch file begins with the mark of a zip file or of a pickle. A pickle begins with 0x80, which the header length
+ * of a safetensors file may begin with too; such a file has { as its byte 8. */
 int tt_policy_refuse_pickle(const char *path, struct tt_error *err)
 {
 	unsigned char head[9] = {0};
 	FILE *file = fopen(path, "rb");
 	if (!file)
-		return TT_OK; /* the reader says why */
+		return TT_OK; /* the reader that opens it next reports why */
 	size_t n = fread(head, 1, sizeof head, file);
 	fclose(file);
 	bool zip = n >= 4 && memcmp(head, "PK\003\004", 4) == 0;
@@ -80,7 +82,7 @@ int tt_policy_refuse_pickle(const char *path, struct tt_error *err)
 	return TT_OK;
 }
 
-/* NULL for an absent optional key. */
+/* *out is NULL if the key is optional and absent. */
 static int read_key(const struct reader *r, const char *key, bool required, const char **out)
 {
 	*out = tt_safetensors_metadata(r->file, key);
@@ -140,7 +142,7 @@ static int read_when(const struct reader *r, enum tt_policy_when *when)
 	return not_a_word(r, "trimtab.when", word);
 }
 
-/* A row that is younger than the file's format is refused by its name: an older reader would not know it. */
+/* Refuses a row that is newer than the file's format: a reader of that format would not know it. */
 static int check_age(const struct reader *r, const char *key, const struct tt_policy_row *row)
 {
 	if (row->format > r->format)
@@ -169,7 +171,7 @@ static int read_gate_word(const struct reader *r)
 	return check_age(r, "trimtab.gate", &tt_gate_of(r->policy->gate)->row);
 }
 
-/* Which form of the row the file chooses; absent: the first. */
+/* Which form of the row the file chooses: the first if it names none. */
 static int read_form(const struct reader *r, const struct tt_policy_row *row, uint32_t *index)
 {
 	const char *word;
@@ -184,7 +186,7 @@ static int read_form(const struct reader *r, const struct tt_policy_row *row, ui
 	return TT_OK;
 }
 
-/* Through the JSON parser, which unlike strtod does not follow the locale. */
+/* Uses the JSON parser because, unlike strtod, it does not follow the locale. */
 static int read_number(const struct reader *r, const char *key, float *out)
 {
 	const char *text;
@@ -210,7 +212,7 @@ static int read_text(const struct reader *r, const char *key, bool required, cha
 	return text ? tt_policy_set_text(field, text, r->err) : TT_OK;
 }
 
-/* The tensor of this name, f32 and of this shape; dims 0 stands for any in the first place. */
+/* Finds the tensor of this name, which must be f32 and have this shape; a shape[0] of 0 stands for any size. */
 static int find_tensor(const struct reader *r, const char *name, uint32_t n_dims, const uint64_t *shape,
 	const struct tt_st_tensor **out)
 {
@@ -239,7 +241,7 @@ static int read_floats(const struct reader *r, const char *name, uint64_t n, flo
 	return TT_OK;
 }
 
-/* The policy's dimensions are those of `weight` and of the first direction; everything else is held against them. */
+/* The policy's dimensions are those of `weight` and of the first direction. Everything else is compared with them. */
 static int read_dimensions(struct reader *r)
 {
 	const struct tt_st_tensor *weight = tt_safetensors_find(r->file, "weight"), *direction = NULL;
@@ -271,7 +273,8 @@ static int read_dimensions(struct reader *r)
 	return tt_policy_new(&r->policy, n_layers, (uint32_t)d, (uint32_t)rows, r->err);
 }
 
-/* Refuses a key of another operation or gate, since who wrote it meant something. kind: "op" or "gate". */
+/* Refuses a key that belongs to another operation or gate, because whoever wrote it meant it to act. kind: "op" or
+ * "gate". */
 static int refuse_key(const struct reader *r, const char *key, const char *kind, const char *owner, const char *word)
 {
 	const char *value;
@@ -302,7 +305,7 @@ static int refuse_threshold(const struct reader *r, const struct tt_gate *gate)
 	return TT_OK;
 }
 
-/* Whether the gate's keys are there, and no other gate's. */
+/* Requires the keys of the policy's gate, and refuses those of other gates. */
 static int read_gate_keys(struct reader *r)
 {
 	const struct tt_gate *gate = tt_gate_of(r->policy->gate);
@@ -355,7 +358,8 @@ static int read_fitted_on(const struct reader *r)
 	return status;
 }
 
-/* A tensor of the row, into the policy; of one layer where it is layered. A matrix [1, d] may also be written [d]. */
+/* Copies a tensor of the row into the policy; only the part of one layer if it is layered. A file may write a matrix
+ * [1, d] as [d]. */
 static int read_tensor(const struct reader *r, const struct tt_policy_tensor *tensor, uint32_t layer)
 {
 	const struct tt_st_tensor *t;
@@ -381,7 +385,7 @@ static int read_layer(const struct reader *r, uint32_t layer, size_t *n_tensors)
 	return TT_OK;
 }
 
-/* The number of units is the first tensor's; everything else is held against it. */
+/* The first tensor gives the number of units. The others are compared with it. */
 static int read_units(const struct reader *r, const struct tt_gate *gate, uint32_t n_observed, uint32_t *n_units)
 {
 	const char *name = gate->row.tensors[0].name;
@@ -426,7 +430,7 @@ static bool row_has(const struct tt_policy_row *row, const char *name, uint32_t 
 	return false;
 }
 
-/* Each known tensor was found and counted, so that a different number means there are others. */
+/* Every known tensor has been found and counted, so if the file has more, some are unknown. */
 static int refuse_other_tensors(const struct reader *r, size_t n_known)
 {
 	if (r->file->n_tensors == n_known)
@@ -502,7 +506,7 @@ static void put_tensor(struct writer *w, const char *name, uint32_t n_dims, cons
 	w->n_tensors++;
 }
 
-/* The row's tensors; of one layer where they are layered. */
+/* Adds the tensors of the row; only the part of one layer if they are layered. */
 static void put_row(struct writer *w, const struct tt_policy *p, const struct tt_policy_row *row, uint32_t layer)
 {
 	for (uint32_t i = 0; i < row->n_tensors; i++) {
@@ -516,14 +520,14 @@ static void put_row(struct writer *w, const struct tt_policy *p, const struct tt
 	}
 }
 
-/* An empty text is left out: the reader takes an absent one for it. */
+/* Leaves an empty text out, because the reader takes an absent one as empty. */
 static void put(struct writer *w, const char *key, const char *value)
 {
 	if (value && *value)
 		w->metadata[w->n_metadata++] = (struct tt_st_pair){key, value};
 }
 
-/* Nine digits give every f32 back bit for bit. */
+/* Nine digits are enough to read every f32 back bit for bit. */
 static int print_float(char **out, float value, struct tt_error *err)
 {
 	return tt_json_dump(out, json_real(value), JSON_ENCODE_ANY | JSON_REAL_PRECISION(9), err);
@@ -552,7 +556,7 @@ static int put_gate(struct writer *w, const struct tt_policy *p, struct tt_error
 	return TT_OK;
 }
 
-/* The least format that has all that the policy is made of. */
+/* Writes the oldest format that has everything the policy uses, so that older readers read it if they can. */
 static void print_format(struct writer *w, const struct tt_policy *p)
 {
 	uint32_t op = tt_policy_row_format(&tt_operation_of(p->op)->row, p->form);
@@ -590,7 +594,7 @@ static int put_policy(struct writer *w, const struct tt_policy *p, struct tt_err
 	return put_gate(w, p, err);
 }
 
-/* What the reader would refuse. */
+/* Refuses texts that the reader would refuse. */
 static int check_texts(const struct tt_policy *policy, struct tt_error *err)
 {
 	const struct {

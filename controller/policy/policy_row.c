@@ -38,7 +38,7 @@ size_t tt_tensor_part(const struct tt_policy *p, enum tt_tensor_shape shape)
 {
 	uint64_t dims[2];
 	tt_tensor_dims(p, shape, dims);
-	return (size_t)(dims[0] * dims[1]); /* tt_policy_new and tt_policy_set_gate have bounded it */
+	return (size_t)(dims[0] * dims[1]); /* cannot overflow: tt_policy_new and tt_policy_set_gate bound it */
 }
 
 size_t tt_tensor_size(const struct tt_policy *p, enum tt_tensor_shape shape)
@@ -46,7 +46,7 @@ size_t tt_tensor_size(const struct tt_policy *p, enum tt_tensor_shape shape)
 	return tt_tensor_part(p, shape) * (tt_tensor_is_layered(shape) ? p->n_layers : 1);
 }
 
-/* The names are the tables' own; a %u in one is the layer. */
+/* The names come from the tables; a %u in one stands for the layer. */
 void tt_tensor_name(char *out, size_t n, const struct tt_policy_tensor *tensor, uint32_t layer)
 {
 	const char *place = strstr(tensor->name, "%u");

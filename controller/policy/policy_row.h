@@ -1,5 +1,6 @@
-/* What the tables of operations and gates are made of: a row has its word, its tensors and the words of its forms. The policy
- * file, the copy in a backend's memory, the identity of shared pages, inspect and the reports all go by them. */
+/* The rows of the tables of operations and gates: a word, the tensors, and the words of the forms. The policy file, the
+ * copy in a backend's memory, the digest that decides whether pages are shared, inspect and the reports all use
+ * them. */
 #ifndef CONTROLLER_POLICY_POLICY_ROW_H
 #define CONTROLLER_POLICY_POLICY_ROW_H
 
@@ -13,16 +14,16 @@ struct tt_policy;
 struct tt_steer_slot;
 
 enum {
-	TT_MAX_ROW_TENSORS = 4, /* of one operation or gate */
-	TT_MAX_ROW_FORMS = 2,   /* words that one of them has to choose from */
+	TT_MAX_ROW_TENSORS = 4, /* at most in one operation or gate */
+	TT_MAX_ROW_FORMS = 2,   /* at most for one operation or gate */
 };
 
-/* L layers, r directions a layer, width d, o observed layers, u hidden units. */
+/* L: layers; r: directions a layer; d: width of the stream; o: observed layers; u: hidden units. */
 enum tt_tensor_shape {
-	TT_SHAPE_LAYER_MATRIX,  /* a layer: [r][d] */
-	TT_SHAPE_LAYER_ROW,     /* a layer: [r] */
+	TT_SHAPE_LAYER_MATRIX,  /* [r][d] for each layer */
+	TT_SHAPE_LAYER_ROW,     /* [r] for each layer */
 	TT_SHAPE_INPUT,         /* [o * d] */
-	TT_SHAPE_NUMBER,        /* [1], kept in the policy and in the slot as a float, not behind a pointer */
+	TT_SHAPE_NUMBER,        /* [1]; the policy and the slot hold the float itself, not a pointer */
 	TT_SHAPE_UNITS_INPUT,   /* [u][o * d] */
 	TT_SHAPE_UNITS,         /* [u] */
 	TT_SHAPE_OUTPUTS_UNITS, /* [1 + L][u] */
@@ -30,63 +31,65 @@ enum tt_tensor_shape {
 };
 
 struct tt_policy_tensor {
-	const char *name; /* in the file; a tensor of a layer has %u in it */
+	const char *name; /* in the file; %u stands for the layer of a layered tensor */
 	enum tt_tensor_shape shape;
 	size_t member; /* its offset in struct tt_policy: a float *, or a float */
 	size_t slot;   /* its offset in struct tt_steer_slot: a const float *, or a float */
-	/* What h is read with is the tensor less the directions, and that is what the slot holds. */
+	/* The slot holds the tensor less the directions; h is multiplied with this difference. */
 	bool less_directions;
-	/* [r] projections wanted on the rows as the file gives them: they change when the rows are made orthonormal. */
+	/* The numbers are projections wanted on the rows as the file gives them, so they change when the rows are made
+	 * orthonormal. */
 	bool follows_rows;
-	bool not_zero; /* a part that is all zeros is refused: of the layers, those that have directions */
+	bool not_zero; /* it must not be all zeros; if layered, on no layer that has directions */
 };
 
 /* The words of one metadata key that choose between the forms of an operation or gate; the first is the default. */
 struct tt_policy_form {
-	const char *key; /* NULL: there is one form */
+	const char *key; /* NULL if there is one form only */
 	const char *words[TT_MAX_ROW_FORMS];
-	const char *sentences[TT_MAX_ROW_FORMS]; /* what a form adds to the row's sentence; NULL: nothing */
-	uint32_t format;                         /* the least trimtab.format that has the key */
+	const char *sentences[TT_MAX_ROW_FORMS]; /* what a form adds to the row's sentence, or NULL */
+	uint32_t format;                         /* the oldest trimtab.format that has the key */
 };
 
 struct tt_policy_row {
-	const char *word; /* of the file and of every report */
-	const char *
-		sentence; /* of the page: "adds a direction ...", "a linear probe"; NULL for a gate that reads nothing */
-	uint32_t format;  /* the least trimtab.format that has it */
+	const char *word; /* in the file and in every report */
+	/* For the page: "adds a direction ...", "a linear probe"; NULL for a gate that reads nothing. */
+	const char *sentence;
+	uint32_t format; /* the oldest trimtab.format that has it */
 	struct tt_policy_form form;
 	uint32_t n_tensors;
-	struct tt_policy_tensor tensors[TT_MAX_ROW_TENSORS]; /* an operation's directions come first */
+	struct tt_policy_tensor tensors[TT_MAX_ROW_TENSORS]; /* an operation has its directions first */
 };
 
-/* True for a tensor of each layer. */
+/* True for a tensor that every layer has its own part of. */
 bool tt_tensor_is_layered(enum tt_tensor_shape shape);
 
-/* The dimensions in a file (of one layer's part where it is layered) and their number. */
+/* Returns the number of dimensions that the tensor has in a file, and fills dims. A layered tensor is in the file layer
+ * by layer: then they are those of one layer's part. */
 uint32_t tt_tensor_dims(const struct tt_policy *p, enum tt_tensor_shape shape, uint64_t dims[2]);
 
-/* Numbers of one layer's part, or of all of it where it is not layered. */
+/* How many floats one layer's part has, or the whole tensor if it is not layered. */
 size_t tt_tensor_part(const struct tt_policy *p, enum tt_tensor_shape shape);
-/* Numbers in memory. */
+/* How many floats the whole tensor has in memory. */
 size_t tt_tensor_size(const struct tt_policy *p, enum tt_tensor_shape shape);
 
-/* Its name in a file, of that layer where it is layered; cut at n bytes. */
+/* Prints the tensor's name in a file, for that layer if it is layered, into out, cut at n bytes. */
 void tt_tensor_name(char *out, size_t n, const struct tt_policy_tensor *tensor, uint32_t layer);
 
-/* Its numbers in the policy; NULL while there is no room for them. */
+/* The tensor's floats in the policy; NULL if they have not been allocated. */
 float *tt_tensor_values(const struct tt_policy *p, const struct tt_policy_tensor *tensor);
 
-/* Makes room, zeroed, for those of the row's tensors that have none. */
+/* Allocates the tensors of the row that the policy does not have yet, all 0. */
 int tt_policy_row_allocate(struct tt_policy *p, const struct tt_policy_row *row, struct tt_error *err);
-/* Frees the row's tensors. */
+/* Frees the tensors of the row, and sets the policy's pointers to them to NULL. */
 void tt_policy_row_free(struct tt_policy *p, const struct tt_policy_row *row);
 
-/* Index of a word among the forms, or -1. */
+/* The index of a word among the forms, or -1. */
 int tt_form_find(const struct tt_policy_form *form, const char *word);
-/* Whether a file names the row's form of that index: always where the key is as old as the row, else only where it is not the
- * default, so that older files are written as they were. */
+/* Whether a file with the row's form of that index names it: always if the key is as old as the row, else only if it is
+ * not the default, so that policies of an older format are written byte for byte as before. */
 bool tt_form_is_written(const struct tt_policy_row *row, uint32_t index);
-/* The least trimtab.format of a file with this row in that form. */
+/* The oldest trimtab.format that has this row in that form. */
 uint32_t tt_policy_row_format(const struct tt_policy_row *row, uint32_t index);
 
 #endif

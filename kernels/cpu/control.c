@@ -1,11 +1,12 @@
-/* The gates: x_c from the captured rows, the controller's scalar, and the row of coefficients it makes. */
+/* The gates: from the captured rows x_c, the controller's scalar s, and with it the row of coefficients. */
 #include <math.h>
 #include <string.h>
 
 #include "base/fail.h"
 #include "kernels/cpu/cpu.h"
 
-/* In double: a few million terms once a prompt at most, so exactness is cheap. Eight sums that do not wait for one another. */
+/* A dot product in double: there are at most a few million terms, once a prompt, so exactness is cheap. Eight partial
+ * sums do not wait for each other. */
 static double wide_dot(const float *a, const float *b, size_t n)
 {
 	enum { LANES = 8 };
@@ -21,7 +22,7 @@ static double wide_dot(const float *a, const float *b, size_t n)
 	return sum;
 }
 
-/* w . x_c + bias for one row of weights, the observed layers in their order. */
+/* w . x_c + bias for one row of weights, with the observed layers in their order. */
 static double read_out(const struct tt_control_args *args, const struct tt_steer_slot *slot, uint32_t capture,
 	const float *w, float bias)
 {
@@ -33,7 +34,7 @@ static double read_out(const struct tt_control_args *args, const struct tt_steer
 	return sum;
 }
 
-/* Of x_c and v, which is the condition vector w, or tanh(share * w) element by element. */
+/* x.v, v.v and x.x, where x is x_c, and v is the condition vector w or, element by element, tanh(share * w). */
 struct cosine_sums {
 	double xv, vv, xx;
 };
@@ -68,7 +69,7 @@ static double sigmoid(double z)
 	return 1 / (1 + exp(-z));
 }
 
-/* Units that make a job of fc1: each reads a row of weights as long as x_c. */
+/* Hidden units in one job of fc1. Each unit reads a row of weights as long as x_c. */
 enum { UNITS_A_JOB = 16 };
 
 struct fc1_job {
@@ -86,11 +87,11 @@ static void fc1(void *context, uint32_t job, uint32_t thread)
 	(void)thread;
 	for (uint32_t u = job * UNITS_A_JOB; u < slot->n_units && u < (job + 1) * UNITS_A_JOB; u++) {
 		double z = read_out(all->args, slot, all->capture, slot->fc1_weight + u * n_in, slot->fc1_bias[u]);
-		all->units[u] = z <= 0 ? 0 : z; /* a NaN goes on */
+		all->units[u] = z <= 0 ? 0 : z; /* a NaN passes through */
 	}
 }
 
-/* Output 0 is what s is made of, 1 + l what w[l] is. */
+/* Output 0 gives s, and output 1 + l the factor of w[l]. */
 static double fc2(const struct tt_steer_slot *slot, const double *units, size_t output)
 {
 	const float *w = slot->fc2_weight + output * slot->n_units;
@@ -110,7 +111,7 @@ static int run_fc1(struct tt_cpu *cpu, const struct tt_control_args *args, const
 	return TT_OK;
 }
 
-/* The scalar, and for an mlp the units that its layer weights come from (else NULL). */
+/* Makes the scalar, and for an mlp the units that its layer weights come from (NULL for other gates). */
 static int decide(struct tt_cpu *cpu, const struct tt_control_args *args, const struct tt_decision_plan *d,
 	struct tt_decision_result *result, double **units, struct tt_error *err)
 {
@@ -155,8 +156,8 @@ static int run_decision(struct tt_cpu *cpu, const struct tt_control_args *args, 
 	return TT_OK;
 }
 
-/* A row still holds what its former owner left, and in a step that decides and steers the layers up to the decision
- * read it. */
+/* A row still holds the coefficients of its former owner, and in a step that both decides and steers, the layers up to
+ * the decision read them. */
 static void clear_rows(const struct tt_control_args *args)
 {
 	const struct tt_decision_plan *decisions = tt_step_decisions(args->step);

@@ -1,10 +1,10 @@
-/* The arithmetic of steering: h + sum over rows and directions of g * d, g from the h that came in. */
+/* Applies steering to h: adds g * d for all rows and directions, where every g comes from the h that came in. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
-/* What is read of the row `came` for the direction at this place among the policy's. */
+/* The readings of `came`, the h that came in, for the policy's direction number `at`. */
 static struct tt_steer_read read_direction(
 	const struct tt_cpu_body *body, const struct tt_steer_slot *slot, size_t at, const float *came, size_t hidden)
 {
@@ -17,17 +17,18 @@ static struct tt_steer_read read_direction(
 	return read;
 }
 
-/* The numbers of a row that are worked on at a time, on the stack. */
+/* Elements of a row that are worked on at a time, so that they fit on the stack. */
 enum { CHUNK = 512 };
 
-/* came + c * d of one chunk. */
+/* sum = came + c * d, for one chunk. */
 static void add_chunk(const struct tt_cpu_body *body, float c, const float *d, const float *came, size_t n, float *sum)
 {
 	memcpy(sum, came, n * sizeof *sum);
 	body->axpy(c, d, sum, n);
 }
 
-/* h gets (came + c * d) * ratio - came. Where this is the only row h is came, so that what is left is the product, rounded once. */
+/* Adds (came + c * d) * ratio - came to h. If this is the only row, h is came, so subtracting came first leaves 0 and
+ * the result is the product, rounded once. */
 static void apply_keeping(
 	const struct tt_cpu_body *body, float c, const float *d, const float *came, float *h, size_t hidden)
 {
@@ -46,7 +47,7 @@ static void apply_keeping(
 	}
 }
 
-/* One row of the plan: h, which read what is in came, gets the layer's directions. */
+/* Applies one row of the plan: adds the layer's directions to h, with factors read from came. */
 static void apply(const struct tt_cpu_body *body, const struct tt_steer_slot *slot, uint32_t layer, float c,
 	const float *came, float *h, size_t hidden)
 {
@@ -85,7 +86,7 @@ void tt_cpu_steer(const struct tt_cpu_body *body, const struct tt_down_proj_args
 			continue;
 		const struct tt_steer_slot *slot = &args->slots[slots[rows[i]]];
 		if (!changed)
-			memcpy(scratch, h, hidden * sizeof *h); /* what all rows read */
+			memcpy(scratch, h, hidden * sizeof *h); /* every row reads this copy */
 		changed = true;
 		apply(body, slot, (uint32_t)l, c, scratch, h, hidden);
 	}

@@ -1,9 +1,10 @@
-/* The gates: x_c from the captured rows, the controller's scalar, and the row of coefficients it makes. No two decisions of a step
- * name the same row.
+/* The gates: from the captured rows x_c, the controller's scalar s, and with it the row of coefficients. No two
+ * decisions of a step name the same row.
  *
- * A decision by a probe or a similarity, or by no gate, is one block's. An mlp's first matrix is far more than one multiprocessor can stream
- * (8B: 168 MB), so all blocks compute hidden units of it, and whichever ends last does the rest. What a sum's order
- * follows from are the sizes of the gate alone, never which block it fell to nor how many decisions share the step. */
+ * A decision by a probe or a similarity, or without a gate, is made by one block. The first matrix of an mlp is far
+ * more than one multiprocessor can stream (168 MB for an 8B model), so all blocks compute some of its hidden units, and
+ * the block that ends last does the rest. The order of every sum depends on the sizes of the gate alone, never on the
+ * block that computes it nor on how many decisions share the step. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/f64.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -14,7 +15,8 @@
 
 enum { THREADS = 256, WARPS = THREADS / TT_WARP };
 static const uint32_t MIN_BLOCKS = 32;
-static const uint32_t UNITS = 4; /* hidden units a block computes together: x_c is read once for four rows of weights */
+/* Hidden units that a block computes together, so that x_c is read once for four rows of weights. */
+static const uint32_t UNITS = 4;
 
 struct control_args {
 	const struct tt_step_plan *plan;    // device
@@ -33,10 +35,10 @@ struct control_args {
 struct control_memory {
 	double *sums;  // [WARPS][UNITS]
 	double *z;     // [1 + n_layers] an mlp's outputs
-	uint32_t *due; // [WARPS] one bit a decision, then whether this block is the last
+	uint32_t *due; // [WARPS + 1] one bit a decision; the last word: whether this block ends last
 };
 
-/* One decision, as all its threads know it. */
+/* One decision, the same in all threads. */
 struct decision {
 	const struct tt_steer_slot *slot; // device
 	uint32_t index, row, capture;
@@ -93,7 +95,7 @@ TT_DEVICE double dot_four(double sum, float4 w, const double x[4])
 	return sum;
 }
 
-/* Adds n sums over the block, into sums[0 .. n - 1] for all threads: lanes, and by block_sum warps. */
+/* Sums n numbers over the lanes of each warp, into m.sums, which block_sum then sums over the warps. */
 template <uint32_t n> TT_DEVICE void block_sums(const struct control_memory &m, const double *sum)
 {
 	TT_UNROLL
@@ -105,7 +107,7 @@ template <uint32_t n> TT_DEVICE void block_sums(const struct control_memory &m, 
 	tt_sync_block();
 }
 
-/* Sum r of the n of block_sums, onto a start. */
+/* Returns start plus sum r of the n that block_sums has left, warp after warp. */
 TT_DEVICE double block_sum(const struct control_memory &m, uint32_t n, uint32_t r, double start)
 {
 	for (uint32_t i = 0; i < WARPS; i++)
@@ -113,8 +115,9 @@ TT_DEVICE double block_sum(const struct control_memory &m, uint32_t n, uint32_t 
 	return start;
 }
 
-/* The dots of x_c with n rows of weights in double, n at most UNITS, into sums[0 .. n - 1] for all threads: each thread's columns
- * by ascending layer, then lanes, then warps. Rows from n on read row n - 1 again. */
+/* The dot products of x_c with n rows of weights in double, at most UNITS, left for block_sum. Each thread sums its
+ * columns by ascending layer; then follow lanes, then warps. If n is below `rows`, the rows from n on read row n - 1
+ * again. */
 template <uint32_t rows>
 TT_DEVICE void gate_dots(const struct control_args &a, const struct control_memory &m, const struct decision &d,
 	const float *weight, uint32_t n)
@@ -143,13 +146,14 @@ TT_DEVICE void gate_dots(const struct control_args &a, const struct control_memo
 	block_sums<rows>(m, sum);
 }
 
-/* Sum r of gate_dots and a bias. */
+/* Returns sum r of gate_dots plus a bias. */
 TT_DEVICE double gate_sum(const struct control_memory &m, uint32_t rows, uint32_t r, const float *bias)
 {
 	return block_sum(m, rows, r, (double)tt_load_f32(bias, TT_TRAFFIC_DIRECTION));
 }
 
-/* x.v, v.v and x.x into sums[0 .. 2], where v is the condition vector w, or tanh(share * w) element by element. */
+/* x.v, v.v and x.x, left for block_sum, where x is x_c, and v is the condition vector w or, element by element,
+ * tanh(share * w). */
 template <bool projected>
 TT_DEVICE void cosine_sums(
 	const struct control_args &a, const struct control_memory &m, const struct decision &d, double share)
@@ -187,7 +191,8 @@ TT_DEVICE float similarity(const struct control_args &a, const struct control_me
 	return (float)tt_steer_cosine(block_sum(m, 3, 0, 0), block_sum(m, 3, 1, 0), block_sum(m, 3, 2, 0));
 }
 
-/* The row of coefficients, its copy for the host and the result. z: an mlp's outputs in shared memory, or NULL. */
+/* Writes the row of coefficients, its copy for the host and the result. z: the outputs of an mlp in shared memory, or
+ * NULL. */
 TT_DEVICE void write_row(const struct control_args &a, const struct decision &d, float s, float gate, const double *z)
 {
 	const float *weights = (const float *)load_pointer(&d.slot->weights);
@@ -206,7 +211,7 @@ TT_DEVICE void write_row(const struct control_args &a, const struct decision &d,
 	}
 }
 
-/* A decision that one block makes. */
+/* Makes a decision that takes one block. */
 TT_DEVICE void decide_alone(const struct control_args &a, const struct control_memory &m, const struct decision &d)
 {
 	uint32_t kind = gate_of(d);
@@ -220,12 +225,12 @@ TT_DEVICE void decide_alone(const struct control_args &a, const struct control_m
 			gate = (float)sigmoid(gate_sum(m, 1, 0, &d.slot->gate_bias));
 		}
 		s = tt_steer_opens(below, gate, tt_load_f32(&d.slot->threshold, TT_TRAFFIC_DIRECTION)) ? 1 : 0;
-		tt_sync_block(); /* the next decision writes the sums again */
+		tt_sync_block(); /* the next decision overwrites the sums */
 	}
 	write_row(a, d, s, gate, NULL);
 }
 
-/* This block's hidden units. */
+/* Computes this block's hidden units. */
 TT_DEVICE void mlp_units(
 	const struct control_args &a, const struct control_memory &m, const struct decision &d, uint32_t n)
 {
@@ -236,13 +241,14 @@ TT_DEVICE void mlp_units(
 	gate_dots<UNITS>(a, m, d, weight + first * n_in, here);
 	if (threadIdx.x < here) {
 		double z = gate_sum(m, UNITS, threadIdx.x, bias + unit);
-		tt_store_f64(a.units + (size_t)d.index * a.max_units + unit, z <= 0 ? 0 : z, /* a NaN goes on */
+		tt_store_f64(a.units + (size_t)d.index * a.max_units + unit, z <= 0 ? 0 : z, /* a NaN passes through */
 			TT_TRAFFIC_SCRATCH);
 	}
 	tt_sync_block();
 }
 
-/* z = fc2 units + bias, a warp an output: lanes' units ascending, then lanes. */
+/* z = fc2 units + bias. A warp computes an output: each lane sums its units in ascending order, then follow the
+ * lanes. */
 TT_DEVICE void mlp_outputs(
 	const struct control_args &a, const struct control_memory &m, const struct decision &d, uint32_t n)
 {
@@ -261,7 +267,7 @@ TT_DEVICE void mlp_outputs(
 	tt_sync_block();
 }
 
-/* One decision by an mlp, for all blocks. */
+/* Makes one decision by an mlp, with all blocks. */
 TT_DEVICE void decide_together(const struct control_args &a, const struct control_memory &m, const struct decision &d)
 {
 	uint32_t n = tt_load_4(&d.slot->n_units, TT_TRAFFIC_DIRECTION), n_blocks = (n + UNITS - 1) / UNITS;
@@ -277,10 +283,11 @@ TT_DEVICE void decide_together(const struct control_args &a, const struct contro
 	double z = tt_shared_load_f64(m.z);
 	float gate = (float)z, s = tt_load_4(&d.slot->gate_form, TT_TRAFFIC_DIRECTION) ? gate : (float)sigmoid(z);
 	write_row(a, d, isfinite(s) ? s : 0.0f, gate, m.z);
-	tt_sync_block(); /* the next decision writes z again */
+	tt_sync_block(); /* the next decision overwrites z */
 }
 
-/* Decisions that a block makes alone, taken in turns; rows are cleared before the first layer. */
+/* Makes the decisions that take one block; the blocks take turns. Before the first layer, the rows of the other
+ * decisions are cleared. */
 TT_DEVICE void run_alone(const struct control_args &a, const struct control_memory &m, uint32_t n_decisions)
 {
 	for (uint32_t i = blockIdx.x; i < n_decisions; i += gridDim.x) {
@@ -294,7 +301,8 @@ TT_DEVICE void run_alone(const struct control_args &a, const struct control_memo
 	}
 }
 
-/* Decisions that all blocks make together: every block finds them, a thread a decision, THREADS at a time. */
+/* Makes the decisions that take all blocks. Every block finds them by itself, with a thread for each of THREADS
+ * decisions at a time. */
 TT_DEVICE void run_together(const struct control_args &a, const struct control_memory &m, uint32_t n_decisions)
 {
 	for (uint32_t first = 0; first < n_decisions; first += THREADS) {
@@ -311,7 +319,8 @@ TT_DEVICE void run_together(const struct control_args &a, const struct control_m
 	}
 }
 
-/* Two blocks a multiprocessor, which hold 40 KiB of an mlp's weights in flight; without the number ptxas aims at four and spills. */
+/* Two blocks a multiprocessor, which together have 40 KiB of an mlp's weights in flight. Without this number ptxas aims
+ * at four and spills registers. */
 static __global__ void __launch_bounds__(THREADS, 2) control_kernel(const __grid_constant__ struct control_args a)
 {
 	TT_DYNAMIC_SHARED(shared);
@@ -341,7 +350,7 @@ int tt_cuda_control(struct tt_backend *backend, const struct tt_control_args *ar
 	struct control_args a = {cuda->plan, args->slots, args->captured, args->coef, args->results, args->decided,
 		(double *)cuda->partial, cuda->arrivals, hidden, n_layers, max_units, args->layer_index};
 	void *kernel_args[] = {&a};
-	/* What a gate observes is known to the device alone: one layer, and the largest mlp, are counted. */
+	/* Only the device knows what a gate observes, so the work is counted for one layer and the largest mlp. */
 	uint64_t rows = max_units ? max_units : 1;
 	struct tt_launch launch = {"control", dim3(blocks), dim3(THREADS), control_shared_bytes(n_layers), cuda->stream,
 		n * 4 * ((rows + 1) * hidden + 3 * (uint64_t)n_layers), n * 2 * rows * hidden, cuda->dependent,

@@ -1,4 +1,5 @@
-/* Steering as the epilogue of down_proj and the row kernel share it. kernels/steer.h says what an operation does. */
+/* The part of steering that the epilogue of down_proj and the row kernel share. kernels/steer.h defines the
+ * operations. */
 #ifndef KERNELS_CUDA_STEER_CUH
 #define KERNELS_CUDA_STEER_CUH
 
@@ -18,16 +19,16 @@ struct steer {
 	uint32_t n_layers, layer, hidden;
 };
 
-/* One of the rows that steer a token. c is 0 where there is none. */
+/* One of the rows that steer a token. If there is none, c is 0. */
 struct steer_row {
 	float c;
 	uint32_t op, form, n_directions;
 	const float *directions; // [n_directions][hidden] of the layer
-	const float *readers;    // [n_directions][hidden] whose dot with h is taken: the directions, but for affine
+	const float *readers;    // [n_directions][hidden] their dots with h are read: the directions, except for affine
 	const float *targets;    // [n_directions], or NULL
 };
 
-/* The token's four rows, packed as the plan has them; 0, 0: none. */
+/* The token's four rows, packed as in the plan; both words are 0 if it has none. */
 TT_DEVICE uint2 steer_rows(const struct steer &s, uint32_t token)
 {
 	return tt_load_8(step_array(s.plan, &s.plan->coef_rows) + (size_t)token * TT_STACK * 2, TT_TRAFFIC_PLAN);
@@ -67,14 +68,14 @@ TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 	return r;
 }
 
-/* h + g * d of four columns, fused as the CPU's axpy is. */
+/* h + g * d of four columns, with fused multiply-adds like the CPU's axpy. */
 TT_DEVICE float4 steer_add(float4 h, float g, const float *direction)
 {
 	float4 d = tt_load_f32x4(direction, TT_TRAFFIC_DIRECTION);
 	return make_float4(fmaf(g, d.x, h.x), fmaf(g, d.y, h.y), fmaf(g, d.z, h.z), fmaf(g, d.w, h.w));
 }
 
-/* capture: the token's capture row, or -1. */
+/* Stores four columns of h if the token is captured. capture: its capture row, or -1. */
 TT_DEVICE void steer_capture(const struct steer &s, int32_t capture, uint32_t column, float4 h)
 {
 	if (s.captured && capture >= 0)
@@ -82,7 +83,8 @@ TT_DEVICE void steer_capture(const struct steer &s, int32_t capture, uint32_t co
 			TT_TRAFFIC_RESULT);
 }
 
-/* The norms of h before and after, by lanes 0 and 1 of a warp: one square root for both. */
+/* Stores the norms of h before and after steering: lanes 0 and 1 of a warp store one each, with a single square
+ * root. */
 TT_DEVICE void steer_store_norms(const struct steer &s, uint32_t token, bool any, float before, float after)
 {
 	if (tt_lane() < 2)

@@ -1,8 +1,9 @@
-/* Steering by whole rows: all operations but a plain add take a dot or a length of h before they change it. One block a
- * token, launched after down_proj in the graph variant of sessions that hold such a policy, for all rows: those that only add
- * get the bits of down_proj's epilogue, so that loading a policy changes nobody else's tokens.
+/* Steering by whole rows: every operation but a plain add needs a dot product with h, or its length, before it changes
+ * h. The kernel has one block a token. It is launched after down_proj, in the graph variant of sessions that hold such
+ * a policy, and then steers all rows. Rows that only add get the same bits as from the epilogue of down_proj, so that
+ * loading a policy changes nobody else's tokens.
  *
- * The row stays in shared memory, as it came and as it becomes; a thread touches the same columns throughout. */
+ * The row stays in shared memory twice, as it came and as it becomes. A thread touches the same columns throughout. */
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -47,7 +48,7 @@ TT_DEVICE void shared_store_four(float *p, float4 v)
 		make_uint4(tt_bits_from_f32(v.x), tt_bits_from_f32(v.y), tt_bits_from_f32(v.z), tt_bits_from_f32(v.w)));
 }
 
-/* The sum over the block, for all threads: lanes, then warps. */
+/* Returns the sum over the block to all threads: first over lanes, then over warps. */
 TT_DEVICE float row_sum(const struct row_memory *m, float sum)
 {
 	sum = tt_warp_sum(sum, TT_WARP);
@@ -57,11 +58,11 @@ TT_DEVICE float row_sum(const struct row_memory *m, float sum)
 	sum = tt_shared_load_f32(m->warps);
 	for (uint32_t i = 1; i < WARPS; i++)
 		sum += tt_shared_load_f32(m->warps + i);
-	tt_sync_block(); /* the next sum writes there again */
+	tt_sync_block(); /* the next sum overwrites them */
 	return sum;
 }
 
-/* came . reader, for all threads: a thread's columns ascending, then row_sum. */
+/* Returns came . reader to all threads: each thread sums its columns in ascending order, then row_sum. */
 TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_t hidden)
 {
 	float sum = 0;
@@ -75,7 +76,7 @@ TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_
 	return row_sum(m, sum);
 }
 
-/* What is read of the row for direction k, the same for the whole block. */
+/* The readings of the row for direction k, the same in all threads of the block. */
 TT_DEVICE struct tt_steer_read row_read(
 	const struct row_memory *m, const struct steer_row *r, uint32_t k, uint32_t hidden)
 {
@@ -87,7 +88,7 @@ TT_DEVICE struct tt_steer_read row_read(
 	return read;
 }
 
-/* Direction k, multiplied with g. */
+/* Adds direction k, multiplied with g. */
 TT_DEVICE void row_add(const struct row_memory *m, const struct steer_row *r, uint32_t k, float g, uint32_t hidden)
 {
 	const float *direction = r->directions + (size_t)k * hidden;
@@ -101,14 +102,15 @@ TT_DEVICE float four_squares(float4 v, float sum)
 	return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
 }
 
-/* (came + c * d) * ratio - came, onto a row that where it is the only one is came. */
+/* becomes + sum * ratio - came, where sum is came + c * d. If no other row steers the token, becomes is came, so
+ * subtracting came first leaves 0 and the result is the product, rounded once. */
 TT_DEVICE float4 row_kept(float4 becomes, float4 came, float4 sum, float ratio)
 {
 	return make_float4(fmaf(ratio, sum.x, becomes.x - came.x), fmaf(ratio, sum.y, becomes.y - came.y),
 		fmaf(ratio, sum.z, becomes.z - came.z), fmaf(ratio, sum.w, becomes.w - came.w));
 }
 
-/* The one direction of add, where h keeps its length. */
+/* Applies add in the form that keeps the length of h. It has one direction. */
 TT_DEVICE void row_apply_keeping(const struct row_memory *m, const struct steer_row *r, uint32_t hidden)
 {
 	float before = 0, after = 0;
@@ -126,7 +128,7 @@ TT_DEVICE void row_apply_keeping(const struct row_memory *m, const struct steer_
 	}
 }
 
-/* All directions of one of the token's rows. */
+/* Applies all directions of one of the token's rows. */
 TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, uint32_t hidden)
 {
 	uint32_t together = tt_steer_together(r->op);
@@ -187,7 +189,7 @@ TT_DEVICE void row_store(const struct steer_row_args &a, const struct row_memory
 	}
 }
 
-/* By one warp, in norm_sum_tiles' order. */
+/* The sum over the tiles by one warp, in the order of norm_sum_tiles. */
 TT_DEVICE float row_sum_tiles(const float *squares, uint32_t n_tiles)
 {
 	float sum = 0;
@@ -196,7 +198,7 @@ TT_DEVICE float row_sum_tiles(const float *squares, uint32_t n_tiles)
 	return tt_warp_sum(sum, TT_WARP);
 }
 
-/* Four blocks a multiprocessor: without the number ptxas aims at eight and spills. */
+/* Four blocks a multiprocessor: without this number ptxas aims at eight and spills registers. */
 static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __grid_constant__ struct steer_row_args a)
 {
 	TT_DYNAMIC_SHARED(shared);

@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/cuda.h"
 
-/* Steers h in place, then captures, norms, x and squares. */
+/* Steers h in place, then stores the captured rows, the norms, x and the squares. */
 int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, struct tt_error *err);
 
 #endif

@@ -23,7 +23,7 @@ EOS = 2
 
 
 def byte_symbols():
-    """The 256 bytes as GPT-2 spells them: printable ones as themselves, the others from U+0100 on."""
+    """The 256 bytes as GPT-2 writes them: printable ones as themselves, the others as characters from U+0100 on."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     symbols = {b: chr(b) for b in plain}
     for n, b in enumerate(b for b in range(256) if b not in symbols):
@@ -32,7 +32,7 @@ def byte_symbols():
 
 
 def tiny_tokens():
-    """Specials, bytes, merges: 288 tokens, in the order of their ids."""
+    """Special tokens, bytes and merges: 288 tokens, in the order of their ids."""
     return SPECIALS + byte_symbols() + [merge.replace(" ", "") for merge in MERGES]
 
 
@@ -61,7 +61,7 @@ def save(tensors, path):
 
 
 def write_directory(directory, config, weights, n_shards):
-    """config.json and model.safetensors (or shards and their index) as given, and the tokenizer of tiny_tokens()."""
+    """Writes config.json and model.safetensors (or shards and their index) as given, and tiny_tokens()' tokenizer."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "config.json", config)
     write_shards(directory, weights, n_shards)
@@ -95,7 +95,7 @@ def write_shards(directory, weights, n_shards):
 
 
 def permute(weight, n_heads):
-    """Rows of q or k in llama.cpp's order: the halves that RoPE rotates against each other become neighbours."""
+    """The rows of q or k in llama.cpp's order: the two rows that RoPE rotates together become neighbours."""
     return weight.reshape(n_heads, 2, -1, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
@@ -104,7 +104,7 @@ def unpermute(weight, n_heads):
 
 
 def heads_of(gguf_name, config):
-    """How many heads permute the rows of this tensor; 0 for none. Only Llama's converter permutes."""
+    """The number of heads whose rows are permuted in this tensor, or 0. Only the converter of Llama permutes rows."""
     if config["model_type"] != "llama":
         return 0
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
@@ -112,7 +112,7 @@ def heads_of(gguf_name, config):
 
 
 def is_gemma(config):
-    """Whether norms multiply by 1 + w, of which GGUF has the sum."""
+    """Whether norms multiply by 1 + w. GGUF then has the sum."""
     return config["model_type"].startswith("gemma")
 
 
@@ -155,7 +155,7 @@ def gguf_names(config):
 
 
 def write_gguf(path, config, weights, matrix_type, embedding_type):
-    """Norms stay f32, as in every GGUF file; the matrices take the types given."""
+    """Writes the model. Norms stay f32, as in every GGUF file; the matrices get the given types."""
     writer = gguf.GGUFWriter(path, config["model_type"].removesuffix("_text"))
     write_gguf_keys(writer, config, matrix_type)
     write_gguf_vocabulary(writer)
@@ -186,7 +186,7 @@ def longrope_factors(config):
 
 
 def write_longrope_keys(writer, config):
-    """As llama.cpp's converter of Phi-3: the lengths, the attention factor, and no type."""
+    """Like llama.cpp's converter of Phi-3, writes the lengths and the attention factor, but no type."""
     original = config["original_max_position_embeddings"]
     scale = config["max_position_embeddings"] / original
     writer.add_rope_scaling_orig_ctx_len(original)
@@ -195,7 +195,7 @@ def write_longrope_keys(writer, config):
 
 
 def write_gemma_keys(writer, config):
-    """As llama.cpp's converters. They do not write the pattern, since all Gemma 3 have 6, but it is read."""
+    """Like llama.cpp's converters. They do not write the pattern, because all Gemma 3 have 6, but readers read it."""
     writer.add_sliding_window(config["sliding_window"])
     if "sliding_window_pattern" in config:
         writer.add_sliding_window_pattern(config["sliding_window_pattern"])
@@ -251,7 +251,7 @@ def write_gguf_vocabulary(writer):
 
 
 def read_gguf(path, config):
-    """A GGUF file's weights as gguf-py dequantises them, f32, under Hugging Face's names and in its row order."""
+    """The weights of a GGUF file in f32 as gguf-py dequantises them, with Hugging Face's names and order of rows."""
     theirs = {ours: name for name, ours in gguf_names(config).items()}
     weights = {}
     for tensor in gguf.GGUFReader(path).tensors:

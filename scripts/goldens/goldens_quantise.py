@@ -1,5 +1,5 @@
-"""Quantises to the types that gguf-py only reads (Q4_K, Q5_K, Q6_K, IQ4_NL). Plainly: llama.cpp searches for better
-scales, but what a test needs is blocks whose every field is in use."""
+"""Quantises to the types that gguf-py can only read (Q4_K, Q5_K, Q6_K, IQ4_NL), in a simple way: llama.cpp searches
+for better scales, but a test only needs blocks that use all their fields."""
 
 import gguf
 import numpy as np
@@ -8,18 +8,18 @@ from gguf.quants import IQ4_NL
 
 
 def halves(values):
-    """f16 values [n] as bytes [n][2], and what they are worth in f32."""
+    """The values [n] in f16 as bytes [n][2], and the same f16 numbers in f32."""
     half = values.astype("<f2")
     return half.view(np.uint8).reshape(-1, 2), half.astype(np.float32)
 
 
 def pack_nibbles(q):
-    """[...][64] -> [...][32]: the first 32 in the low halves."""
+    """[...][64] -> [...][32]: the first 32 go to the low halves of the bytes."""
     return q[..., :32] | q[..., 32:] << 4
 
 
 def k_scales(scale, minimum):
-    """Eight scales and minima of 6 bits [n][8] in 12 bytes."""
+    """Packs eight scales and eight minima of 6 bits, [n][8] each, in 12 bytes."""
     out = np.zeros((len(scale), 12), np.uint8)
     out[:, 0:4] = scale[:, :4] | (scale[:, 4:] >> 4) << 6
     out[:, 4:8] = minimum[:, :4] | (minimum[:, 4:] >> 4) << 6
@@ -48,7 +48,7 @@ def quantise_k45(w, bits):
 def quantise_q6_k(w):
     """16 groups of 16, each with a signed scale."""
     groups = w.reshape(-1, 16, 16)
-    step = groups[:, :, :1].copy()  # the sign of the scale follows the first weight, so that both occur
+    step = groups[:, :, :1].copy()  # the scale has the sign of the first weight, so that both signs occur
     step = np.where(step < 0, -1, 1) * np.abs(groups).max(2, keepdims=True) / 31
     d_bytes, d = halves(np.abs(step).max((1, 2)) / 127)
     scale = np.clip(np.rint(step[..., 0] / d[:, None]), -128, 127).astype(np.int8)

@@ -9,8 +9,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 import goldens_files as files
 
 TOKENS, TOP = 32, 10
-# Digits, code, accents and an emoji: what splits differently when a tokenizer's pattern is wrong. None ends within
-# TOKENS, and no gap between the first two logits is below 0.004 (measured: float32 logits are within 6e-5 of float64).
+# Digits, code, accents and an emoji, which split differently if the pattern of a tokenizer is wrong. No continuation
+# ends within TOKENS, and no gap between the first two logits is below 0.004 (measured: float32 logits are within 6e-5
+# of float64).
 PROMPTS = [
     "Explain what 2048 bytes are in kilobytes and why computers use powers of two.",
     "Write a Python function that reverses a string.",
@@ -35,7 +36,8 @@ def load_tokenizer(path):
 
 
 def load_model(path):
-    """The library's own GGUF loader, held against gguf-py's dequantised weights, q and k rows put back in order."""
+    """Loads with the library's own GGUF loader, and compares with the weights that gguf-py dequantises, where the rows
+    of q and k are put back in order."""
     model = LlamaForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
     ).eval()
@@ -53,7 +55,7 @@ def load_model(path):
 
 
 def continue_greedily(model, ids):
-    """TOKENS arg-maxes with their top logits, over the library's cache."""
+    """TOKENS arg-maxes and their top logits, computed with the library's cache."""
     out, top, cache, feed = [], [], None, torch.tensor([ids])
     for _ in range(TOKENS):
         step = model(feed, past_key_values=cache, use_cache=True)
@@ -92,7 +94,7 @@ def make_smollm2(directory, path):
 
 
 def write_cases(path, cases):
-    """One line a field, so that a change can be read in a diff."""
+    """Writes one line a field, so that a diff shows a change."""
     lines = []
     for case in cases:
         fields = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in case.items()]

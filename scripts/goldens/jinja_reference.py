@@ -64,11 +64,11 @@ def environment(now):
 
 
 def render(template, context, now=0):
-    """{"output": text}, {"raised": message} or {"error": the exception's name}."""
+    """Returns {"output": text}, {"raised": message} or {"error": the name of the exception}."""
     assert jinja2.__version__ == JINJA2_VERSION, f"jinja2=={JINJA2_VERSION} is needed, not {jinja2.__version__}"
     try:
         return {"output": environment(now).from_string(template).render(**context)}
     except Raised as error:
         return {"raised": str(error)}
-    except Exception as error:  # whatever a template can provoke is an error to us too
+    except Exception as error:  # any exception that a template can cause is an error in trimtab too
         return {"error": type(error).__name__}

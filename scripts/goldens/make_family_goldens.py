@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/tokenizer/families: for each family of tokenizers a small one, trained here, as tokenizer.json
-and as a GGUF vocabulary, with the ids and texts that Hugging Face's `tokenizers` makes with it.
+"""Writes tests/golden/tokenizer/families: for each family of tokenizers, a small one that is trained here, as
+tokenizer.json and as a GGUF vocabulary, with the ids and texts that Hugging Face's `tokenizers` makes with it.
 
     pip install tokenizers==0.23.3 gguf==0.19.0
     scripts/goldens/make_family_goldens.py
@@ -27,7 +27,7 @@ MORE_TEXTS = ["\u2581", "a\u2581b \u2581", "<s>", " <s> a</s>b", "a<s>", "<unk>"
 
 
 def trained(pre_tokenizer, normalizer, size, alphabet):
-    """(tokens, merges) of a model over TRAINING."""
+    """(tokens, merges) of a model that is trained on TRAINING."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizer
     if normalizer:
@@ -57,7 +57,7 @@ def write_gguf(path, model, tokens, types, **fields):
 
 
 def write(name, tokenizer, bos, shows_special=False):
-    """shows_special: `tokenizers` does not leave special tokens out of a decoded text when they are "normalized"."""
+    """shows_special: a decoded text shows special tokens, since `tokenizers` does not leave out "normalized" ones."""
     reference.add_bos(tokenizer, bos)
     reference.save(tokenizer, OUT / name)
     found = []
@@ -70,7 +70,7 @@ def write(name, tokenizer, bos, shows_special=False):
         names = {tokenizer.id_to_token(i).removeprefix(reference.SIGN) for i in parsed["ids"]}
         special = not names.isdisjoint(SPECIAL + MARKERS)
         if "decoded" not in parsed or (shows_special and special):
-            case["decoded"] = None  # not compared; also where the bytes are not whole code points
+            case["decoded"] = None  # not compared; nor if the bytes are not whole code points
         found.append(case)
     rows = ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in found)
     bos_ids = json.dumps(tokenizer.encode("Hello").ids)
@@ -80,7 +80,7 @@ def write(name, tokenizer, bos, shows_special=False):
 
 def byte_level(pre):
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # Merges that GPT-2's splits allow: some lie across the splits of the family, where they must not happen.
+    # Merges that GPT-2's splits allow. Some of them cross the splits of the family, and must not happen there.
     tokens, merges = trained(reference.byte_level(), None, 420, alphabet)
     tokenizer = reference.byte_level_bpe(tokens, merges, pre)
     reference.add_tokens(tokenizer, MARKERS, special=True)
@@ -95,7 +95,7 @@ def sentencepiece(name, form, rstrip=False, normalized=False):
     spaces = normalizers.Replace(" ", reference.SIGN)
     pieces, _ = trained(pre_tokenizers.Metaspace(split=True), spaces, 420, [])
     singles = [piece for piece in pieces if len(piece) == 1]
-    pieces = [piece for piece in pieces if len(piece) > 1] + singles  # as SentencePiece orders them
+    pieces = [piece for piece in pieces if len(piece) > 1] + singles  # in SentencePiece's order
     tokens = SPECIAL + [f"<0x{byte:02X}>" for byte in range(256)] + pieces
     scores = [0.0] * (len(tokens) - len(pieces)) + [-float(i) for i in range(len(pieces))]
     tokenizer = reference.sentencepiece_bpe(tokens, reference.merges_of_scores(tokens, scores), form)

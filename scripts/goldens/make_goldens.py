@@ -44,9 +44,9 @@ GEMMA = {
     "tie_word_embeddings": True,
 }
 
-# name -> config.json as written, type of the weights, shards, seed; gguf: a file of that type too, and what its model
-# has otherwise; lengths: of the prompts for logits and for greedy tokens, where the model is not the same for all
-# lengths
+# name -> config.json as written, type of the weights, shards, seed. gguf: the type of a GGUF file to write as well, and
+# what differs in the configuration of its model. lengths: of the prompts for logits and for greedy tokens, if the model
+# does not compute the same for all lengths.
 TINY = {
     "tiny-llama": {
         "config": COMMON | {
@@ -62,7 +62,8 @@ TINY = {
         },
         "dtype": torch.float32, "shards": 1, "seed": 1,
     },
-    # Wavelengths of 6 to 35000 tokens: below 16 stay, above 64 are divided by 8, between are blended.
+    # Wavelengths of 6 to 35000 tokens: frequencies stay if their wavelength is below 16, are divided by 8 if it is
+    # above 64, and are blended between.
     "tiny-llama3": {
         "config": COMMON | {
             "num_hidden_layers": 2,
@@ -105,7 +106,7 @@ TINY = {
         },
         "dtype": torch.float16, "shards": 1, "seed": 3,
     },
-    # Norms of the heads of q and k.
+    # Each head of q and k has a norm.
     "tiny-qwen3": {
         "config": COMMON | {
             "architectures": ["Qwen3ForCausalLM"],
@@ -127,7 +128,7 @@ TINY = {
         "dtype": torch.bfloat16, "shards": 1, "seed": 6,
         "gguf": ("q8_0", {}),
     },
-    # A window over all layers, shorter than the prompts and no multiple of a page.
+    # All layers have a window, which is shorter than the prompts and not a multiple of a page.
     "tiny-mistral": {
         "config": COMMON | {
             "architectures": ["MistralForCausalLM"],
@@ -147,7 +148,7 @@ TINY = {
         },
         "dtype": torch.bfloat16, "shards": 1, "seed": 7,
     },
-    # Biases on q, k and v; the window over layers 1 and 2 alone.
+    # q, k and v have biases; only layers 1 and 2 have a window.
     "tiny-qwen2": {
         "config": COMMON | {
             "architectures": ["Qwen2ForCausalLM"],
@@ -168,11 +169,11 @@ TINY = {
             "torch_dtype": "bfloat16",
         },
         "dtype": torch.bfloat16, "shards": 1, "seed": 8,
-        # No key of GGUF's says that a Qwen2 has a window.
+        # GGUF has no key for the window of a Qwen2.
         "gguf": ("q8_0", {"use_sliding_window": False}),
     },
-    # One tensor for q, k and v and one for gate and up; longrope, whose long factors hold where there are more than 128
-    # positions; a window.
+    # One tensor for q, k and v, and one for gate and up; longrope, whose long factors apply to more than 128 positions;
+    # a window.
     "tiny-phi3": {
         "config": COMMON | {
             "architectures": ["Phi3ForCausalLM"],
@@ -200,7 +201,7 @@ TINY = {
         "gguf": ("q8_0", {}),
         "lengths": {"": (120, GREEDY_PROMPT), ".long": (PROMPT_LENGTH, 140)},
     },
-    # Caps low enough to bend these scores and logits; every other layer with a window.
+    # The caps are low enough to bend these scores and logits; every other layer has a window.
     "tiny-gemma2": {
         "config": COMMON | GEMMA | {
             "architectures": ["Gemma2ForCausalLM"],
@@ -214,9 +215,9 @@ TINY = {
             "sliding_window": 37,
         },
         "dtype": torch.bfloat16, "shards": 1, "seed": 10,
-        "gguf": ("q8_0", {"query_pre_attn_scalar": 16}), # which has no key
+        "gguf": ("q8_0", {"query_pre_attn_scalar": 16}), # GGUF has no key for it
     },
-    # Layers with a window rotate by a base of their own, the others scaled.
+    # Layers with a window rotate with a base of their own; the others have scaled frequencies.
     "tiny-gemma3": {
         "config": COMMON | GEMMA | {
             "architectures": ["Gemma3ForCausalLM"],
@@ -237,7 +238,7 @@ TINY = {
     },
 }
 
-# Rows of 256, which the K types need: GGUF files only.
+# For GGUF files only: rows of 256, which the K types need.
 TINY_K = COMMON | {
     "num_hidden_layers": 1,
     "hidden_size": 256,
@@ -280,8 +281,9 @@ def model_of(config, **options):
 
 
 def random_weights(config, seed):
-    """Matrices of std 0.16 at a width of 64 (biases 0.2, norms 0.5 to 1.5): attention is neither flat nor one-hot, and
-    the residual stream soon forgets the input token, which a tied output would otherwise repeat for ever."""
+    """Matrices have a standard deviation of 0.16 at a width of 64 (biases 0.2, norms 0.5 to 1.5). So attention is
+    neither flat nor one-hot, and the residual stream soon forgets the input token, which a tied output would otherwise
+    repeat for ever."""
     torch.manual_seed(seed)
     shapes = model_of(config).state_dict()
     generator = torch.Generator().manual_seed(seed)
@@ -306,7 +308,7 @@ def random_ids(seed, n):
 
 
 class Steering:
-    """One operation at the outputs of some blocks, for positions from `start` on. `coef` is 0 where it is off."""
+    """One operation on the outputs of some blocks, for positions from `start` on. `coef` is 0 on the other blocks."""
 
     def __init__(self, op, n_layers, width, coef, seed, unit):
         generator = torch.Generator().manual_seed(seed)
@@ -317,7 +319,7 @@ class Steering:
         self.target = 4 * torch.randn(n_layers, generator=generator)
 
     def decide(self, model, prompt):
-        """Sets coef for this prompt, where a gate does."""
+        """Sets coef for this prompt, if there is a gate."""
 
     def change(self, h, layer):
         u = self.direction[layer].to(h.dtype)
@@ -344,7 +346,7 @@ class Steering:
 
 
 class Affine(Steering):
-    """LoReFT: h + c * R^T (W h + b - R h), R of orthonormal rows."""
+    """LoReFT: h + c * R^T (W h + b - R h), where R has orthonormal rows."""
 
     def __init__(self, n_layers, width, coef, seed, rank=4):
         super().__init__("affine", n_layers, width, coef, seed, unit=False)
@@ -365,7 +367,8 @@ class Affine(Steering):
 
 
 class Rotate(Steering):
-    """Angular steering: the part of h in the plane of two orthonormal rows is turned by a share of the shortest way to an angle."""
+    """Angular steering: turns the part of h in the plane of two orthonormal rows by a share of the shortest way to an
+    angle."""
 
     def __init__(self, n_layers, width, coef, seed):
         super().__init__("rotate", n_layers, width, coef, seed, unit=False)
@@ -388,7 +391,7 @@ class Rotate(Steering):
 
 
 class Keep(Steering):
-    """An add after which h has the length that it had."""
+    """An add that keeps the length of h."""
 
     def change(self, h, layer):
         c = self.coef[layer].to(h.dtype)
@@ -429,7 +432,8 @@ class Gated(Affine):
 
 
 def forward(model, ids, steering=None):
-    """Logits [T,V] and the blocks' outputs [L][T,d], by hook: the library's last hidden state is after the norm."""
+    """Logits [T,V] and the outputs of the blocks [L][T,d]. Hooks take the outputs, because the last hidden state of the
+    library comes after the norm."""
     hidden = []
 
     def hook(_module, _args, output):
@@ -448,8 +452,8 @@ def forward(model, ids, steering=None):
 
 
 def greedy(model, prompt, steering=None, start=0):
-    """GREEDY_TOKENS arg-maxes, each from a full pass over all before it; steered from position `start` on.
-    None when they would make a poor golden: a near-tie, a loop, an end token."""
+    """GREEDY_TOKENS arg-maxes, each from a full pass over all tokens before it, steered from position `start` on.
+    None if they would make a poor golden: a near-tie, a loop or an end token."""
     ids = prompt
     if steering:
         steering.decide(model, prompt)
@@ -466,7 +470,7 @@ def greedy(model, prompt, steering=None, start=0):
 
 
 def greedy_goldens(model, seed, steering, n):
-    """The first prompt from this seed on whose continuations all make good goldens."""
+    """The first prompt, from this seed on, whose continuations all make good goldens."""
     starts = {"greedy_ids": 0}
     if steering:
         starts = {"greedy_ids.all": 0, "greedy_ids.last": n - 1, "greedy_ids.generation": n}
@@ -522,7 +526,7 @@ def make_tiny(out, name):
     directory, config = out / name, spec["config"]
     weights = random_weights(config, spec["seed"])
     files.write_directory(directory, config, {k: w.to(spec["dtype"]) for k, w in weights.items()}, spec["shards"])
-    # Read back: the golden is what the library makes of these files, whatever was meant when they were written.
+    # Read the files back: the golden is what the library makes of the files, not of what was meant to be in them.
     model = model_class(config).from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
     check_loaded(model, config, weights, spec["dtype"])
     record_lengths(directory / "golden", model, spec, name)
@@ -541,8 +545,8 @@ def make_tiny(out, name):
 
 
 def make_vision(out):
-    """The model of tiny-gemma3 as the text part of one that sees: transformers' own logits without an image. Its vision
-    tower, which they do not touch, is left out but for one tensor."""
+    """The model of tiny-gemma3 as the text part of a model with vision: transformers' own logits without an image. They
+    do not depend on the vision tower, so all of it but one tensor is left out."""
     spec = TINY["tiny-gemma3"]
     directory, seed = out / "tiny-gemma3-vision", spec["seed"]
     text = {k: v for k, v in spec["config"].items() if k not in ("architectures", "eos_token_id", "torch_dtype")}
@@ -579,7 +583,7 @@ def make_vision(out):
 def check_loaded(model, config, weights, dtype):
     rope = model.config.rope_parameters
     expected = config.get("rope_parameters") or config.get("rope_scaling") or {"rope_type": "default"}
-    if "full_attention" in rope:  # by type of layer
+    if "full_attention" in rope:  # given by type of layer
         assert rope["sliding_attention"] == {"rope_type": "default", "rope_theta": config["rope_local_base_freq"]}
         rope = rope["full_attention"]
     expected = {"rope_theta": config.get("rope_theta", rope["rope_theta"])} | expected
@@ -591,7 +595,7 @@ def check_loaded(model, config, weights, dtype):
 
 def make_steered(directory, model, spec):
     n_layers, width = spec["config"]["num_hidden_layers"], spec["config"]["hidden_size"]
-    # The middle block is left alone by `add`; `ablate` and `clamp` leave the last one, so its output is only inherited.
+    # `add` leaves the middle block alone. `ablate` and `clamp` leave the last one alone, so only its input is steered.
     seed = spec["seed"] + 100
     steerings = {
         op: Steering(op, n_layers, width, coef, seed, unit=op != "add")
@@ -605,7 +609,7 @@ def make_steered(directory, model, spec):
     steerings["affine"] = Affine(n_layers, width, [0.5, 0.0, 1.0], seed)
     steerings["rotate"] = Rotate(n_layers, width, [1.0, 0.5, 0.0], seed)
     steerings["add_keep"] = Keep("add", n_layers, width, [0.75, 0.0, -1.5], seed, unit=False)
-    # The gates read before, and also after, what they steer.
+    # One gate reads before the layers that it steers, the other reads after them as well.
     steerings["mlp"] = Gated(n_layers, width, [0.0, 1.0, 0.5], (0,), True, seed)
     steerings["mlp_unbounded"] = Gated(n_layers, width, [1.0, 0.0, 0.75], (0, 2), False, seed)
     for op, steering in steerings.items():
@@ -620,7 +624,8 @@ def record_lengths(stem, model, spec, what, **options):
 
 
 def make_gguf(path, types, config, weights, spec):
-    """The file, and for each type but f32 (whose golden is the directory's) a golden from its dequantised weights."""
+    """Writes the file, and for each type but f32 (which has the directory's golden) a golden from its dequantised
+    weights."""
     files.write_gguf(path, config, weights, *types)
     read = files.read_gguf(path, config)
     rel = max(((read[k] - weights[k]).norm() / weights[k].norm()).item() for k in weights)
@@ -636,7 +641,7 @@ def make_gguf(path, types, config, weights, spec):
 
 
 def make_k(out):
-    """A model for the K types; no directory, so no golden but those of the files."""
+    """A model for the K types. It has no directory, so the only goldens are those of the files."""
     directory = out / "tiny-k"
     directory.mkdir(parents=True, exist_ok=True)
     weights = random_weights(TINY_K, TINY_K_SEED)

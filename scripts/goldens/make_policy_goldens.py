@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the goldens of controller/: policies written by the safetensors library, orthonormal rows and a logistic fit
-from numpy, affine maps and a gate's network the response contrast of a tiny model from PyTorch. Needs requirements.txt
-and the goldens of make_goldens.py. The same versions write the same bytes.
+"""Makes the goldens of controller/: policies written by the safetensors library; orthonormal rows and a logistic fit
+from numpy; and from PyTorch what operations and gates compute, and the response contrast of a tiny model. Needs
+requirements.txt and the goldens of make_goldens.py. The same versions write the same bytes.
 
   make_policy_goldens.py --out tests/golden
 """
@@ -47,7 +47,7 @@ def save(path, tensors, meta):
 
 
 def sort_metadata(path):
-    """The library writes metadata in an order that changes from run to run; the same header, in one order."""
+    """Rewrites the header with its metadata in one order: the library's order changes from run to run."""
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
@@ -59,8 +59,8 @@ def sort_metadata(path):
 
 
 def make_policies(out):
-    """direction.l[i] = (i + 1) / 8 + l; weight 0, 0, 1, 0.5, 0, 0.25; gate.w[i] = i / 16 - 0.5: the test knows them
-    too."""
+    """direction.l[i] = (i + 1) / 8 + l; weight 0, 0, 1, 0.5, 0, 0.25; gate.w[i] = i / 16 - 0.5. The test has the same
+    numbers."""
     weight = [0, 0, 1, 0.5, 0, 0.25]
     rows = {f"direction.{l}": (np.arange(8) + 1) / 8 + l for l in (2, 3, 5)}
     gate = {"gate.w": np.arange(16) / 16 - 0.5, "gate.b": [-1.5]}
@@ -70,9 +70,9 @@ def make_policies(out):
 
 
 def make_clamp(out):
-    """Three slanted rows a layer with targets. Expected: Q of the QR decomposition of the unit rows (signs such that
-    R's diagonal is positive), and targets solved from R^T t' = t, so that the clamped stream has the given
-    projections."""
+    """Three rows a layer that are not orthogonal, with targets. Expected: Q of the QR decomposition of the unit rows
+    (with signs that make R's diagonal positive), and targets solved from R^T t' = t, so that the clamped stream has
+    the given projections."""
     rng = np.random.default_rng(5)
     tensors, expected = {"weight": [0, 1, 1, 0, 0, 0]}, {}
     for layer in (1, 2):
@@ -91,7 +91,7 @@ def make_clamp(out):
 
 
 def affine_tensors(rng, layers, rank=3):
-    """R, W and b of LoReFT; the rows of R are orthonormal on the first layer alone, and must be taken as they are."""
+    """R, W and b of LoReFT. The rows of R are orthonormal on the first layer only, and must be used as they are."""
     tensors = {}
     for layer in layers:
         rows = np.linalg.qr(rng.normal(size=(8, rank)))[0].T if layer == layers[0] else rng.normal(size=(rank, 8))
@@ -102,7 +102,7 @@ def affine_tensors(rng, layers, rank=3):
 
 
 def make_operations(out):
-    """affine and one_sided policies, and rows h with what each makes of them for each coefficient, in float64."""
+    """affine and one_sided policies, rows h, and what each policy makes of them for each coefficient, in float64."""
     rng = np.random.default_rng(11)
     h = rng.normal(size=(6, 8)).astype(np.float32)
     coef = np.float32([1, 1, 0.5, -1.5, 2, 0])
@@ -129,14 +129,18 @@ def make_keep(out, x, g, always):
     """An add that keeps the length of each row of x."""
     rng = np.random.default_rng(22)
     tensors = {f"direction.{layer}": rng.normal(size=(1, 8)).astype(np.float32) for layer in (1, 2)}
-    save(out / "keep.safetensors", {"weight": [0, 1, 1, 0, 0, 0], **tensors}, metadata(format="2", norm="keep", **always))
+    save(
+        out / "keep.safetensors",
+        {"weight": [0, 1, 1, 0, 0, 0], **tensors},
+        metadata(format="2", norm="keep", **always),
+    )
     added = {layer: x + g * torch.tensor(tensors[f"direction.{layer}"]).double() for layer in (1, 2)}
     return {f"keep.{layer}": (h * (x.norm(dim=1) / h.norm(dim=1))[:, None]).numpy() for layer, h in added.items()}
 
 
 def make_rotations(out, x, share, always):
-    """rotate policies in both forms, and what they make of the rows x: the plane's part as complex numbers, turned by a share of
-    the difference of the angles. The rows are orthonormal on the first layer alone."""
+    """rotate policies in both forms, and what they make of the rows x: the part in the plane is a complex number,
+    turned by a share of the difference of the angles. The directions are orthonormal on the first layer only."""
     rng = np.random.default_rng(24)
     tensors, expected, across = {"weight": [0, 1, 0.5, 0, 0, 0]}, {}, False
     for layer in (1, 2):
@@ -163,7 +167,7 @@ def make_rotations(out, x, share, always):
 
 
 def make_mlp(out):
-    """An MLP gate as the paper's controller has it, bounded and not, and its decisions on captured states in
+    """An MLP gate like the paper's controller, bounded and not bounded, and its decisions on captured states, in
     float64."""
     rng = np.random.default_rng(14)
     n_units, observed, weight = 12, (0, 2, 3), np.float32([0, 1, 0.5, 0, 0, 0])
@@ -191,8 +195,9 @@ def make_mlp(out):
 
 
 def make_cosine(out):
-    """CAST's condition, above and below a threshold: the similarity of captured states, the observed layers as one vector, and of
-    the tanh of their projection on a condition vector, in float64. Two states lie along it, so that tanh bends what it is given."""
+    """CAST's condition, above and below a threshold, in float64: the similarity of a captured state (its observed
+    layers as one vector) and the tanh of its projection on a condition vector. Two states lie nearly along that vector,
+    so that their projections are long enough for tanh to bend."""
     rng = np.random.default_rng(23)
     observed, threshold = (0, 2, 3), 0.5
     w = rng.normal(size=len(observed) * 8).astype(np.float32)
@@ -205,8 +210,14 @@ def make_cosine(out):
     plain = torch.nn.functional.cosine_similarity(x, projection, dim=1, eps=0)
     assert 0 < (similarity > threshold).sum() < 5 and (similarity - plain).abs().max() > 0.01
     expected = {"captured": captured, "scale": np.float32([1, -1, 0.5, 2, 1]), "similarity": similarity.numpy()}
-    for name, side, opens in (("cosine", "above", similarity > threshold), ("cosine_below", "below", similarity < threshold)):
-        keys = {"format": "2", "gate": "cosine", "gate.side": side, "observe": "0,2-3", "threshold": "0.5", "layers": "1-2"}
+    for name, side, opens in (
+        ("cosine", "above", similarity > threshold),
+        ("cosine_below", "below", similarity < threshold),
+    ):
+        keys = {
+            "format": "2", "gate": "cosine", "gate.side": side,
+            "observe": "0,2-3", "threshold": "0.5", "layers": "1-2",
+        }
         rows = {f"direction.{layer}": np.arange(8) - 3.5 for layer in (1, 2)}
         save(out / f"{name}.safetensors", {"weight": [0, 1, 0.5, 0, 0, 0], **rows, "gate.w": w}, metadata(**keys))
         coef = expected["scale"][:, None] * 0.2 * opens.numpy()[:, None] * np.float32([0, 1, 0.5, 0, 0, 0])
@@ -215,7 +226,7 @@ def make_cosine(out):
 
 
 def make_logistic(out):
-    """Newton's method in float64 on mean log loss, both labels weighing a half, + l2 |w|^2 on standardised features."""
+    """Newton's method in float64 on standardised features: mean log loss, where each label weighs half, + l2 |w|^2."""
     rng = np.random.default_rng(7)
     n, d, l2 = 90, 12, 0.02
     x = (rng.normal(size=(n, d)) * np.geomspace(0.01, 100, d) + rng.normal(size=d) * 5).astype(np.float32)
@@ -260,8 +271,8 @@ def response_texts():
 
 
 def make_contrast(out, model_path):
-    """The tiny model's D: per prompt, the mean of h[l] over a refusal's tokens but the last, minus that of an
-    answer's."""
+    """The tiny model's D: for each prompt, the mean of h[l] over all tokens of a refusal but the last, minus the same
+    mean for an answer."""
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
     states = []

@@ -1,9 +1,9 @@
-"""Renders templates with jinja2 and keeps what came out: tests/golden/templates/{features,chat}.json.
+"""Renders templates with jinja2 and writes the results to tests/golden/templates/{features,chat}.json.
 
     python scripts/goldens/make_template_goldens.py [--gguf SmolLM2-135M-Instruct.Q4_1.gguf]
 
-Needs jinja2==3.1.6 and, to read the real SmolLM2 template (Apache-2.0) anew, gguf. The other templates beside the
-output were written for this purpose; they use what the templates of those families use.
+Needs jinja2==3.1.6, and gguf to read the real SmolLM2 template (Apache-2.0) again. The other templates beside the
+output were written for these tests; they use the features that the templates of those families use.
 """
 
 import argparse

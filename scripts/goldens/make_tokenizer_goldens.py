@@ -5,8 +5,8 @@
     scripts/goldens/make_tokenizer_goldens.py SmolLM2-135M-Instruct.Q4_1.gguf
 
 smollm2.json has the ids of the real vocabulary, read from the GGUF file. The folders hold small tokenizers trained
-here on the text below, each with a cases.json. A case: text; ids (special tokens parsed); plain (not parsed), where
-that differs.
+here on the text below, each with a cases.json. A case has a text, ids (with special tokens parsed) and, if they differ,
+plain (ids without parsing special tokens).
 """
 import hashlib
 import json
@@ -73,7 +73,7 @@ def check_versions():
 
 
 def digest(tokenizer):
-    """SHA-256 over the bytes of every token, each after its length (4 bytes, low byte first)."""
+    """SHA-256 over the bytes of all tokens, with the length before each (4 bytes, low byte first)."""
     own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in own]
     alphabet = {chr(b): b for b in own} | {chr(256 + i): b for i, b in enumerate(others)}
@@ -86,7 +86,7 @@ def digest(tokenizer):
 
 
 def replaced():
-    """Bytes that are not UTF-8, and what Python makes of them."""
+    """Bytes that are not UTF-8, and the text that Python decodes them to."""
     found = []
     parts = ["41", "c3a9", "e282ac", "f09f9880", "80", "bf", "c0", "c1", "c3", "e2", "e282", "e0", "e080", "e09f", "ed", "ed9f", "eda0"]
     parts += ["f0", "f09f", "f09f98", "f08f", "f4", "f48f", "f490", "f5", "fe", "ff"]
@@ -162,7 +162,7 @@ def split(pattern):
 
 def llama3():
     tokenizer = train(560, pre_tokenizers.Sequence([split(LLAMA3), byte_level(False)]), True, ignore_merges=True)
-    # A word that no merge builds: only ignore_merges finds it.
+    # No merge builds this word, so only ignore_merges finds it.
     state = json.loads(tokenizer.to_str())
     state["model"]["vocab"]["\u0120quixotic"] = len(state["model"]["vocab"])
     state["model"]["vocab"]["Hello"] = len(state["model"]["vocab"])
@@ -190,7 +190,7 @@ def smollm():
     pre = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level(True)])
     tokenizer = train(400, pre, False)
     strip = [AddedToken("<lstrip>", lstrip=True, special=True), AddedToken("<rstrip>", rstrip=True, special=True)]
-    # Overlapping: leftmost first, then longest.
+    # Overlapping tokens: the leftmost wins, then the longest.
     overlap = [AddedToken(t, normalized=False) for t in ("abcab", "abcabcabc", "bx", "<|im_start")]
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *strip])
     tokenizer.add_tokens(overlap)
@@ -198,7 +198,7 @@ def smollm():
 
 
 def old_merges(path):
-    """Files from before tokenizers 0.20 write a merge as one string."""
+    """Rewrites each merge as one string, as files from before tokenizers 0.20 have it."""
     with open(path, encoding="utf-8") as f:
         state = json.load(f)
     state["model"]["merges"] = [" ".join(m) for m in state["model"]["merges"]]

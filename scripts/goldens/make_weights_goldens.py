@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/weights: what gguf-py, numpy, torch, safetensors and transformers make of the numbers and files
-that weights/ reads. Versions: requirements.txt (numpy comes with them).
+"""Makes tests/golden/weights: the values that gguf-py, numpy, torch, safetensors and transformers read from the numbers
+and files that weights/ reads. Versions: requirements.txt.
 
     python3 scripts/goldens/make_weights_goldens.py
 """
@@ -19,26 +19,26 @@ from safetensors.torch import save_file as save_torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "weights"
-TYPES = [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0]  # which tiny.gguf has
+TYPES = [Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q8_0]  # the types in tiny.gguf
 NUMBERS = TYPES + [Q.Q5_0, Q.Q5_1, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL]
-# Where a block has its f16 scale, and its f16 minimum if it has one.
+# The offset of a block's f16 scale, and of its f16 minimum if it has one.
 HALVES_AT = {Q.Q4_0: [0], Q.Q4_1: [0, 2], Q.Q5_0: [0], Q.Q5_1: [0, 2], Q.Q8_0: [0], Q.Q4_K: [0, 2], Q.Q5_K: [0, 2],
              Q.Q6_K: [208], Q.IQ4_NL: [0]}
 rng = np.random.default_rng(3)
 
-# Zero, subnormal, smallest normal, largest, infinite, NaN: each with both signs.
+# Zero, subnormal, smallest normal, largest, infinity and NaN, each with both signs.
 HALVES = [s | m for m in (0, 1, 0x3FF, 0x400, 0x7BFF, 0x7C00, 0x7E00) for s in (0, 0x8000)]
 
 
 def random_blocks(kind):
-    """Random bytes; in blocks, the scales and then the minima run through HALVES first."""
+    """Random bytes. In the first blocks, the scales and then the minima take all values of HALVES."""
     block, size = gguf.GGML_QUANT_SIZES[kind]
     n = {1: 48 * 32, 32: 48, 256: 30}[block]
     raw = rng.integers(0, 256, (n, size), dtype=np.uint8)
     special = np.array(HALVES, "<u2").view(np.uint8).reshape(-1, 2)
     for turn, at in enumerate(HALVES_AT.get(kind, [])):
         raw[turn * len(HALVES) : (turn + 1) * len(HALVES), at : at + 2] = special
-        if turn:  # a plain minimum beside a special scale, so that inf - inf does not hide the scale
+        if turn:  # a minimum of 0 beside a special scale, so that inf - inf does not hide the scale
             raw[: len(HALVES), at : at + 2] = 0
     return raw
 
@@ -50,7 +50,7 @@ def numbers():
         out[f"raw.{kind.name}"] = raw.reshape(-1)
         with np.errstate(all="ignore"):
             out[f"want.{kind.name}"] = gguf.dequantize(raw, kind).reshape(-1).astype(np.float32)
-    # Rounding: random bits, every float near a half, and the exact midpoints between neighbouring halves.
+    # For rounding: random bits, floats near halves, and the exact midpoints between neighbouring halves.
     halves = rng.integers(0, 0x7C00, 600, dtype=np.uint16)
     exact = np.concatenate([halves, HALVES[:10]]).astype(np.uint16).view(np.float16).astype(np.float32)
     above = np.nextafter(halves.view(np.float16), np.float16(np.inf)).astype(np.float32)
@@ -68,7 +68,7 @@ def numbers():
 
 
 def all_halves():
-    """SHA-256 over the float of every half, every NaN as 0x7fc00000."""
+    """SHA-256 over the floats of all halves, with every NaN as 0x7fc00000."""
     value = np.arange(65536, dtype=np.uint32).astype(np.uint16).view(np.float16).astype(np.float32)
     value[np.isnan(value)] = np.uint32(0x7FC00000).view(np.float32)
     return hashlib.sha256(value.tobytes()).hexdigest()
@@ -158,7 +158,7 @@ def big_endian_gguf():
 
 
 def tiny_directory():
-    """Untied, with attention and MLP biases, head_dim apart from hidden_size / heads."""
+    """Embeddings are not tied, attention and MLP have biases, and head_dim is not hidden_size / heads."""
     torch.manual_seed(4)
     config = LlamaConfig(
         vocab_size=24, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2,

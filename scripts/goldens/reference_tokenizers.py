@@ -1,4 +1,4 @@
-"""Hugging Face's `tokenizers`, set up as the published tokenizer.json of each family is."""
+"""Hugging Face's `tokenizers`, configured like the published tokenizer.json of each family."""
 
 import json
 
@@ -11,7 +11,7 @@ LLAMA3 = (
 )
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 QWEN35 = QWEN2.replace(r"]?\p{L}+", r"]?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
-# As the files list them.
+# Listed as in the published files.
 DEEPSEEK_LETTERS = (
     "\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-"
     "\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481"
@@ -84,7 +84,7 @@ def byte_level_bpe(tokens, merges, pre):
 
 
 def merges_of_scores(tokens, scores):
-    """Merges as transformers makes them of a SentencePiece model, the best score first: each cut of a piece in two."""
+    """The merges that transformers makes from a SentencePiece model: each cut of a piece in two, best score first."""
     ids = {t: i for i, t in enumerate(tokens)}
     merges = []
     for piece, score in zip(tokens, scores):
@@ -95,7 +95,7 @@ def merges_of_scores(tokens, scores):
     return [(a, b) for a, b, _ in merges]
 
 
-# How a file says that a space goes in front of the text.
+# How a file says that a space is put before the text.
 SPACES = {
     "prepend": (
         normalizers.Sequence([normalizers.Prepend(SIGN), normalizers.Replace(" ", SIGN)]), None, True),
@@ -130,7 +130,7 @@ def add_tokens(tokenizer, texts, special, **attributes):
 
 
 def cases(tokenizer, texts):
-    """Both ways to read special tokens, and the text of the ids where they are whole code points."""
+    """The ids with special tokens parsed and not parsed, and the text of the ids if they are whole code points."""
     found = []
     for text in texts:
         for special in (True, False):

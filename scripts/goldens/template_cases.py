@@ -1,4 +1,4 @@
-"""Small templates that show one feature each, for make_template_goldens.py: (template, context) or just a template."""
+"""Small templates for make_template_goldens.py, one feature each. A case is (template, context) or only a template."""
 
 PEOPLE = {
     "people": [

@@ -1,8 +1,8 @@
-/* The gates on the emulator against the formula in double, and against the CPU twin. */
+/* The gates on the emulator, compared with the formula in double and with the CPU twin. */
 #include "tests/emu/op_case.h"
 
 enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 60, CAPTURES = 3, SLOTS = 8, MANY = 56 };
-enum { MAX_UNITS = 150 }; /* a full grid of blocks, the last half full; and fewer units than a small grid has */
+enum { MAX_UNITS = 150 }; /* fills a grid of blocks, the last one by half; 37 units are fewer than a small grid has */
 static const uint32_t n_units[SLOTS] = {0, 0, 0, 0, MAX_UNITS, 37, 0, 0};
 
 static const struct tt_config *config(void)
@@ -13,9 +13,15 @@ static const struct tt_config *config(void)
 	return &c;
 }
 
-/* 0: always; 1: a probe of layers 1 and 3; 2: a probe of layer 0; 3: always, with a weight of 0 and an infinite alpha; 4: an mlp of layers
- * 1 and 3; 5: an unbounded one of layer 0; 6: about the similarity to layers 1 and 3 of row 2, open above; 7: to layer 0 of
- * row 0, open below. */
+/* The gates of the slots:
+ *   0  always
+ *   1  a probe of layers 1 and 3
+ *   2  a probe of layer 0
+ *   3  always, with a weight of 0 and an infinite alpha
+ *   4  an mlp of layers 1 and 3
+ *   5  an mlp of layer 0, not bounded
+ *   6  the similarity to a vector near layers 1 and 3 of captured row 2, open above
+ *   7  the similarity to a vector near layer 0 of captured row 0, open below */
 struct gates {
 	float fc1_weight[SLOTS][MAX_UNITS * 2 * HIDDEN], fc1_bias[SLOTS][MAX_UNITS],
 		fc2_weight[SLOTS][(1 + LAYERS) * MAX_UNITS], fc2_bias[SLOTS][1 + LAYERS];
@@ -76,7 +82,7 @@ static struct gates *make_gates(void)
 	return g;
 }
 
-/* weight . x_c + bias by ascending index in double. */
+/* weight . x_c + bias, summed in double by ascending index. */
 static double reference_dot(const struct gates *g, const struct tt_decision_plan *d, const float *weight, float bias)
 {
 	const struct tt_steer_slot *slot = &g->host[d->slot];
@@ -110,7 +116,7 @@ static double sigmoid(double z)
 	return 1 / (1 + exp(-z));
 }
 
-/* s, what it was made of, and the layer weights of the gate, by the formulas of kernels/steer.h. */
+/* By the formulas of kernels/steer.h: s, the number that it was made from, and the layer weights of the gate. */
 struct reference {
 	double s, gate, w[LAYERS];
 };
@@ -169,7 +175,7 @@ struct outcome {
 
 static void poison(struct outcome *o)
 {
-	memset(o, 0x7f, sizeof *o); /* what the former owner of each row left */
+	memset(o, 0x7f, sizeof *o); /* stands for what the former owner of each row has left */
 }
 
 static void on_cpu(
@@ -220,11 +226,12 @@ static void on_emulator(
 	op_download(o->coef[0], args.coef, ROWS * LAYERS);
 	op_download(o->decided[0], args.decided, MANY * LAYERS);
 	op_download(o->results, args.results, MANY);
-	cr_assert_eq(op_cuda.counters.launches, launches + n); /* one an op */
+	cr_assert_eq(op_cuda.counters.launches, launches + n); /* one launch an op */
 }
 
-/* In every order, after each layer: the formula, and every bit of the CPU twin's. (The sums' orders differ by some 1e-16 of
- * their terms, which the rounding of the gate to f32 hides here.) */
+/* In every order and after each layer, the values are those of the formula, and the bits are those of the CPU twin.
+ * (The two sum in different orders, which changes a sum by some 1e-16 of its terms; the rounding of the gate to f32
+ * hides that here.) */
 Test(emu_control, gates_and_rows)
 {
 	static const int32_t layers[] = {-1, 0, 1, 3};
@@ -243,7 +250,7 @@ Test(emu_control, gates_and_rows)
 	for (uint32_t i = 0; i < MANY; i++) {
 		const struct tt_decision_plan *d = &tt_step_decisions(step)[i];
 		struct reference r = reference_decision(g, d);
-		double bound = 1e-7 * (1 + fabs(r.gate)); /* f32's rounding */
+		double bound = 1e-7 * (1 + fabs(r.gate)); /* the rounding of f32 */
 		cr_assert_float_eq(
 			got->results[i].gate, r.gate, bound, "%u: %g, not %g", i, got->results[i].gate, r.gate);
 		cr_assert_float_eq(got->results[i].s, r.s, bound);
@@ -269,7 +276,8 @@ Test(emu_control, gates_and_rows)
 	free(twin);
 }
 
-/* Rows of the step's decisions are cleared before the first layer, all others stay; without decisions nothing moves. */
+/* The rows of the step's decisions are cleared before the first layer, and all others stay. Without decisions nothing
+ * changes. */
 Test(emu_control, clears_only_its_rows)
 {
 	static const int32_t first = -1, seventh = 7;
@@ -298,7 +306,8 @@ Test(emu_control, clears_only_its_rows)
 	free(before);
 }
 
-/* Decision 0 of the steps below, and the same one behind 256 others, which are more than a block finds in one go. */
+/* Makes n decisions and returns the last, which is the same in all the steps below. 256 others before it are more than
+ * a block finds at a time. */
 static void decide_many(const struct gates *g, uint32_t n, uint32_t slot, uint32_t grid_units, float row[LAYERS],
 	struct tt_decision_result *result)
 {
@@ -332,8 +341,8 @@ static void decide_many(const struct gates *g, uint32_t n, uint32_t slot, uint32
 	free(step);
 }
 
-/* A decision's bits follow from its prompt and its gate alone: not from how many share the step, nor from how wide the grid is
- * made for another policy. */
+/* The bits of a decision depend only on its prompt and its gate, not on how many decisions share the step, nor on how
+ * wide another policy makes the grid. */
 Test(emu_control, a_decision_keeps_its_bits_in_any_company)
 {
 	static const uint32_t counts[] = {1, 2, 9, 258};
@@ -352,7 +361,7 @@ Test(emu_control, a_decision_keeps_its_bits_in_any_company)
 	free(g);
 }
 
-/* As on the CPU: what is not a number goes through the rectifier and then steers nothing. */
+/* As on the CPU, a NaN passes through the rectifier and then steers nothing. */
 Test(emu_control, an_mlp_of_nan_does_not_steer)
 {
 	static const float zeros[LAYERS] = {};
@@ -367,7 +376,7 @@ Test(emu_control, an_mlp_of_nan_does_not_steer)
 	free(g);
 }
 
-/* Weights are read once, in whole sectors, by 16 bytes a thread. */
+/* Weights are read once, in whole sectors, 16 bytes a thread. */
 Test(emu_control, an_mlp_reads_its_weights_once)
 {
 	struct gates *g = make_gates();
@@ -375,7 +384,8 @@ Test(emu_control, an_mlp_reads_its_weights_once)
 	struct tt_decision_result result;
 	uint64_t fc1 = (uint64_t)MAX_UNITS * 2 * HIDDEN * sizeof(float);
 	decide_many(g, 1, 4, MAX_UNITS, row, &result);
-	/* By the sectors that warps touch; beside the matrix the slot's own words, once a warp, and the last block's padding. */
+	/* Counted in the sectors that warps touch. Besides the matrix there are the words of the slot, once a warp, and
+	 * the padding of the last block. */
 	const struct tt_emu_traffic *read = &tt_emu_counted()->loads[TT_TRAFFIC_DIRECTION];
 	cr_assert_geq(32 * read->sectors, fc1);
 	cr_assert_leq(

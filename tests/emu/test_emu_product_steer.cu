@@ -1,7 +1,7 @@
-/* Steering and capture in down_proj's epilogue and in the row kernel behind it. */
+/* Steering and capture in the epilogue of down_proj and in the row kernel after it. */
 #include "tests/emu/product_world.h"
 
-/* f32: sums of 176 products and up to 4 changes of a few units each. */
+/* For f32 sums of 176 products and up to 4 changes of a few units each. */
 static const double TOLERANCE = 2e-5;
 
 static bool close_to(double got, double expected)
@@ -27,7 +27,7 @@ static double norm_of(const double h[HIDDEN])
 	return sqrt(sum);
 }
 
-/* rotate, by the angles themselves. */
+/* rotate, computed from the angles themselves. */
 static void turn_reference(
 	const struct inputs *in, uint32_t slot, double c, const double came[HIDDEN], double h[HIDDEN])
 {
@@ -112,7 +112,7 @@ static void check_token(const struct outputs *out, const struct inputs *in, uint
 		cr_assert(close_to(got, h[i]), "token %u, column %u: %.9g, not %.9g", t, i, (double)got, h[i]);
 		cr_assert_eq(out->x[t * HIDDEN + i], tt_emu_bf16(got * gamma));
 		cr_assert_eq(captured[i], t % 3 ? got : 0.0f, "capture of token %u", t);
-		cr_assert_eq(out->captured[t * LAYERS * HIDDEN + i], 0.0f); /* another layer's */
+		cr_assert_eq(out->captured[t * LAYERS * HIDDEN + i], 0.0f); /* other layers stay 0 */
 	}
 	cr_assert(close_to(norms[0], any ? before : 0), "token %u: norm %g, not %g", t, (double)norms[0], before);
 	cr_assert(close_to(norms[1], any ? after : 0), "token %u: norm %g, not %g", t, (double)norms[1], after);
@@ -176,7 +176,7 @@ Test(emu_product_steer, row_kernel_gives_the_epilogues_bits_where_all_add)
 	free(rows);
 }
 
-/* Token 3 of 5 has row 4 alone: c is 0, the direction infinite. */
+/* Token 3 of 5 has row 4 alone, whose c is 0 and whose direction is infinite. */
 Test(emu_product_steer, off_and_coefficient_zero_are_the_same_bits)
 {
 	for (uint32_t row_steering = 0; row_steering < 2; row_steering++) {
@@ -187,13 +187,13 @@ Test(emu_product_steer, off_and_coefficient_zero_are_the_same_bits)
 		struct outputs *zero = run_step(&c, OP_DOWN_PROJ, TT_EMU_FORWARD);
 		same_step(off, zero);
 		cr_assert_leq(tt_emu_counted()->loads[TT_TRAFFIC_DIRECTION].bytes,
-			4 * (row_steering ? 256 : HIDDEN / TT_NORM_TILE)); /* the coefficient alone */
+			4 * (row_steering ? 256 : HIDDEN / TT_NORM_TILE)); /* only the coefficient is read */
 		free(off);
 		free(zero);
 	}
 }
 
-/* The row kernel alone, on h as it is given. */
+/* Runs only the row kernel, on the given h. */
 static void steer_given(const struct step_case *c, const float row[HIDDEN], float got[HIDDEN])
 {
 	struct world w;
@@ -208,8 +208,8 @@ static void steer_given(const struct step_case *c, const float row[HIDDEN], floa
 	world_close(&w);
 }
 
-/* The residual never gives -0.0 (a sum that starts at +0.0), so it is planted in front of the row kernel. Token 3 has a row whose
- * c is 0; token 13 is one-sided alone, and is given the other side. */
+/* The residual is a sum that starts at +0.0, so it never gives -0.0. The test plants -0.0 before the row kernel runs.
+ * Token 3 has a row whose c is 0. Token 13 has a one-sided row alone, and is given an h on either side. */
 Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
 {
 	static const struct step_case zero = {3, 1, 1, 132, false, false, true, 1};
@@ -229,7 +229,8 @@ Test(emu_product_steer, coefficient_zero_keeps_minus_zero)
 	free(in);
 }
 
-/* Should the row kernel not be asked for, the tokens of such policies must show it, and no others. */
+/* If the row kernel is missing from the graph by mistake, the tokens of the policies that need it must show it, and no
+ * others. */
 Test(emu_product_steer, operations_never_pass_for_add)
 {
 	static const struct step_case c = {0, 28, 28, 132, true, false, false, 2};

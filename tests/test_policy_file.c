@@ -1,0 +1,283 @@
+/* Policy files: what the safetensors library wrote is read as its numbers, and what is written is read again bit for
+ * bit. tests/test_policy.c has the files that are refused. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sha256.h"
+#include "controller/policy/policy.h"
+#include "policy_files.h"
+#include "weights/safetensors.h"
+#include "weights_files.h"
+
+Test(policy_file, reads_what_the_library_wrote)
+{
+	struct tt_policy *p = load(POLICY("probe"));
+	const float weights[6] = {0, 0, 1, 0.5f, 0, 0.25f};
+	uint32_t first, last;
+	cr_expect_str_eq(p->name, "golden");
+	cr_expect_str_eq(p->fingerprint, "llama L=6 d=8 golden");
+	cr_expect_str_eq(p->created, "2025-01-02T03:04:05Z");
+	cr_expect_eq(p->op, TT_OP_ADD);
+	cr_expect_eq(p->when, TT_WHEN_ALL);
+	cr_expect_eq(p->gate, TT_GATE_PROBE);
+	cr_expect_eq(p->alpha, 0.2f);
+	cr_expect_eq(p->threshold, 0.75f);
+	cr_expect_eq(p->gate_bias, -1.5f);
+	cr_assert(p->n_layers == 6 && p->hidden_size == 8 && p->n_directions == 1 && p->n_observed == 2);
+	cr_expect(p->observed[0] == 0 && p->observed[1] == 1);
+	cr_expect_arr_eq(p->weights, weights, sizeof weights);
+	for (uint32_t l = 0; l < 6; l++)
+		for (uint32_t i = 0; i < 8; i++) {
+			float want = l == 2 || l == 3 || l == 5 ? (float)(i + 1) / 8 + (float)l : 0;
+			cr_expect_eq(p->directions[l * 8 + i], want, "direction.%u[%u]", l, i);
+		}
+	for (uint32_t i = 0; i < 16; i++)
+		cr_expect_eq(p->gate_weight[i], (float)i / 16 - 0.5f);
+	/* sum over i of ((i + 1) / 8 + 2)^2 = 8 * 4 + 4 * 36 / 8 + 204 / 64 */
+	cr_expect_float_eq(p->norms[2], sqrt(53.1875), 1e-6);
+	cr_expect_eq(p->norms[0], 0);
+	cr_assert(tt_policy_band(p, &first, &last));
+	cr_expect(first == 2 && last == 5);
+	tt_policy_free(p);
+	p = load(POLICY("always"));
+	cr_expect_eq(p->gate, TT_GATE_ALWAYS);
+	cr_expect_eq(p->when, TT_WHEN_GENERATION);
+	cr_expect_eq(p->directions[3 * 8 + 7], 4.0f);
+	tt_policy_free(p);
+}
+
+static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
+{
+	size_t rows = (size_t)a->n_layers * a->n_directions;
+	cr_assert(a->n_layers == b->n_layers && a->hidden_size == b->hidden_size && a->n_directions == b->n_directions);
+	cr_assert(a->op == b->op && a->when == b->when && a->gate == b->gate && a->n_observed == b->n_observed);
+	cr_expect_arr_eq(a->directions, b->directions, rows * a->hidden_size * sizeof(float));
+	cr_expect_arr_eq(a->weights, b->weights, a->n_layers * sizeof(float));
+	cr_expect_arr_eq(&a->alpha, &b->alpha, sizeof a->alpha);
+	cr_expect_eq(!a->targets, !b->targets);
+	if (a->targets)
+		cr_expect_arr_eq(a->targets, b->targets, rows * sizeof(float));
+	cr_expect_eq(!a->affine, !b->affine);
+	if (a->affine)
+		cr_expect_arr_eq(a->affine, b->affine, rows * a->hidden_size * sizeof(float));
+	if (a->gate != TT_GATE_ALWAYS)
+		cr_expect_arr_eq(a->observed, b->observed, a->n_observed * sizeof *a->observed);
+	if (a->gate == TT_GATE_MLP) {
+		size_t n = a->n_units, n_outputs = 1 + a->n_layers;
+		cr_assert(n == b->n_units && a->gate_form == b->gate_form);
+		cr_expect_arr_eq(a->fc1_weight, b->fc1_weight, n * a->n_observed * a->hidden_size * sizeof(float));
+		cr_expect_arr_eq(a->fc1_bias, b->fc1_bias, n * sizeof(float));
+		cr_expect_arr_eq(a->fc2_weight, b->fc2_weight, n_outputs * n * sizeof(float));
+		cr_expect_arr_eq(a->fc2_bias, b->fc2_bias, n_outputs * sizeof(float));
+	}
+	if (a->gate == TT_GATE_PROBE) {
+		cr_expect_arr_eq(a->gate_weight, b->gate_weight, a->n_observed * a->hidden_size * sizeof(float));
+		cr_expect_arr_eq(&a->gate_bias, &b->gate_bias, sizeof(float));
+		cr_expect_arr_eq(&a->threshold, &b->threshold, sizeof(float));
+	}
+	cr_expect_str_eq(a->name, b->name);
+	cr_expect_str_eq(a->fingerprint, b->fingerprint);
+	cr_expect_str_eq(a->weights_digest, b->weights_digest);
+	cr_expect_str_eq(a->fitted_on, b->fitted_on);
+	cr_expect_str_eq(a->created, b->created);
+	cr_expect_str_eq(a->version, b->version);
+}
+
+Test(policy_file, is_written_and_read_again_bit_for_bit)
+{
+	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp"), POLICY("affine"),
+		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("rotate"),
+		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below"), POLICY("keep")};
+	struct scratch s;
+	struct tt_error err = {0};
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+		struct tt_policy *p = load(sources[i]);
+		/* Numbers that need many decimal digits. */
+		p->alpha = nextafterf(0.1f, 1);
+		p->threshold = p->gate == TT_GATE_PROBE || p->gate == TT_GATE_COSINE ? nextafterf(1.0f / 3, 1) : 0;
+		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
+		struct tt_policy *again = load(path);
+		expect_same(p, again);
+		tt_policy_free(p);
+		tt_policy_free(again);
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
+/* Saves the policy and returns what its file has under a key, in text, or NULL if it does not have the key. */
+static const char *saved_key(const struct tt_policy *p, const char *path, const char *key, char text[64])
+{
+	struct tt_safetensors *file = NULL;
+	struct tt_error err = {0};
+	cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_safetensors_open(&file, path, &err), TT_OK, "%s", err.message);
+	const char *value = tt_safetensors_metadata(file, key);
+	snprintf(text, 64, "%s", value ? value : "");
+	tt_safetensors_close(file);
+	return value ? text : NULL;
+}
+
+/* A file has the oldest format that knows all that the policy uses, so that earlier builds can read what they know. */
+Test(policy_file, a_file_says_the_least_format)
+{
+	static const struct {
+		const char *source, *format, *key, *form;
+	} files[] = {
+		{POLICY("probe"), "1", NULL, NULL},
+		{POLICY("always"), "1", NULL, NULL},
+		{POLICY("clamp"), "1", NULL, NULL},
+		{POLICY("affine"), "1", NULL, NULL},
+		{POLICY("one_sided"), "1", NULL, NULL},
+		{POLICY("mlp"), "1", "trimtab.gate.bound", "sigmoid"},
+		{POLICY("mlp_unbounded"), "1", "trimtab.gate.bound", "none"},
+		{POLICY("rotate"), "2", "trimtab.rotate", "always"},
+		{POLICY("rotate_adaptive"), "2", "trimtab.rotate", "adaptive"},
+		{POLICY("keep"), "2", "trimtab.norm", "keep"},
+		{POLICY("cosine"), "2", "trimtab.gate.side", "above"},
+		{POLICY("cosine_below"), "2", "trimtab.gate.side", "below"},
+	};
+	struct scratch s;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		struct tt_policy *p = load(files[i].source);
+		char text[64];
+		cr_expect_str_eq(saved_key(p, path, "trimtab.format", text), files[i].format, "%s", files[i].source);
+		if (files[i].key)
+			cr_expect_str_eq(saved_key(p, path, files[i].key, text), files[i].form, "%s", files[i].source);
+		tt_policy_free(p);
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
+/* Files of format 1 are written as they were before format 2 existed: the sums are those of files that a build without
+ * it wrote. */
+Test(policy_file, what_needs_no_newer_format_keeps_its_bytes)
+{
+	static const char *const files[][2] = {
+		{POLICY("affine"), "99382aad8034ce563b6197aaf9e02ded5f9b14238769a425c21bb8865df44513"},
+		{POLICY("always"), "3b0b44e3881d0c7b2a7149fc5e306403c8b28397623c44d86059410d1a9d2dc0"},
+		{POLICY("clamp"), "fe55ad48e606461557e7494ba76bfa88db94949b2f40d2e7ac13bf1fa641c2f3"},
+		{POLICY("mlp"), "941ed5fecde1481f10f1a0947c74b7778d19501fc741c0a36a23dd1f1fb860e2"},
+		{POLICY("mlp_unbounded"), "9031c0887b15a1e8171cee7d77cb6f4c960fc8a188ae202bc22386561946968b"},
+		{POLICY("one_sided"), "bb4a8dec3caa174542cd967f558e127b586974daa9809df798cc77d58f5b71c2"},
+		{POLICY("probe"), "9e83e4c8d6398a452bba4acf7522b78fe561407cdf6152cf6fda9f93053caf73"},
+	};
+	struct scratch s;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		struct tt_policy *p = load(files[i][0]);
+		struct tt_error err = {0};
+		char sum[65];
+		uint64_t size;
+		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
+		cr_assert_eq(tt_sha256_file(sum, path, &size, &err), TT_OK, "%s", err.message);
+		cr_expect_str_eq(sum, files[i][1], "%s", files[i][0]);
+		tt_policy_free(p);
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
+/* A form that is as old as its operation is always named in the file; a newer one only if it is not the default. */
+Test(policy_file, the_default_of_a_younger_form_is_not_written)
+{
+	struct scratch s;
+	char text[64];
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	struct tt_policy *p = load(POLICY("keep"));
+	struct tt_policy_info info;
+	tt_policy_describe(p, &info);
+	cr_expect_str_eq(info.op_form, "keep");
+	cr_expect_str_eq(info.op_form_sentence, ", whose length it keeps,");
+	cr_expect_eq(info.change, TT_CHANGE_OTHER);
+	cr_expect(tt_policy_needs_whole_row(p));
+	p->form = 0;
+	tt_policy_describe(p, &info);
+	cr_expect(!*info.op_form && !*info.op_form_sentence && info.change == TT_CHANGE_DIRECTION);
+	cr_expect(!tt_policy_needs_whole_row(p));
+	cr_expect_null(saved_key(p, path, "trimtab.norm", text));
+	cr_expect_str_eq(saved_key(p, path, "trimtab.format", text), "1");
+	tt_policy_free(p);
+	scratch_remove(&s, FILES, 1);
+}
+
+/* tests/test_policy_kernels.c checks what the tensors do. This test checks that each is read to its place. */
+Test(policy_file, affine_rows_stay_as_they_are)
+{
+	struct tt_policy *p = load(POLICY("affine"));
+	struct tt_safetensors *file = NULL;
+	struct tt_error err = {0};
+	struct tt_policy_info info;
+	char name[24];
+	cr_assert_eq(tt_safetensors_open(&file, POLICY("affine"), &err), TT_OK, "%s", err.message);
+	tt_policy_describe(p, &info);
+	cr_expect_eq(info.op, TT_OP_AFFINE);
+	cr_assert_eq(p->n_directions, 3);
+	for (uint32_t l = 1; l <= 2; l++) {
+		snprintf(name, sizeof name, "direction.%u", l);
+		cr_expect_arr_eq(p->directions + l * 24, tt_safetensors_find(file, name)->data, 24 * sizeof(float));
+		snprintf(name, sizeof name, "affine.%u.W", l);
+		cr_expect_arr_eq(p->affine + l * 24, tt_safetensors_find(file, name)->data, 24 * sizeof(float));
+		snprintf(name, sizeof name, "affine.%u.b", l);
+		cr_expect_arr_eq(p->targets + l * 3, tt_safetensors_find(file, name)->data, 3 * sizeof(float));
+	}
+	tt_safetensors_close(file);
+	tt_policy_free(p);
+}
+
+Test(policy_file, an_mlp_is_bounded_unless_the_file_says_no)
+{
+	struct tt_policy *p = load(POLICY("mlp"));
+	struct tt_policy_info info;
+	tt_policy_describe(p, &info);
+	cr_expect(info.gate == TT_GATE_MLP && info.n_units == 12 && !strcmp(info.gate_form, "sigmoid"));
+	cr_assert(info.n_observed == 3 && info.observed[1] == 2);
+	tt_policy_free(p);
+	p = load(POLICY("mlp_unbounded"));
+	tt_policy_describe(p, &info);
+	cr_expect(info.gate == TT_GATE_MLP && !strcmp(info.gate_form, "none"));
+	tt_policy_free(p);
+}
+
+/* A text that load would refuse is not saved: each is tried at its limit, and a byte longer. */
+Test(policy_file, texts_are_written_up_to_the_limit_that_they_are_read_by)
+{
+	struct scratch s;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	struct tt_policy *p = load(POLICY("probe"));
+	const struct {
+		const char *key;
+		char **field;
+		size_t limit;
+	} texts[] = {{"trimtab.name", &p->name, TT_MAX_POLICY_NAME},
+		{"trimtab.fingerprint", &p->fingerprint, TT_MAX_POLICY_TEXT},
+		{"trimtab.weights_digest", &p->weights_digest, TT_MAX_POLICY_TEXT},
+		{"trimtab.fitted_on", &p->fitted_on, TT_MAX_POLICY_TEXT},
+		{"trimtab.created", &p->created, TT_MAX_POLICY_TEXT},
+		{"trimtab.version", &p->version, TT_MAX_POLICY_TEXT}};
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		struct tt_error err = {0};
+		char *before = *texts[i].field, *longest = calloc(texts[i].limit + 2, 1);
+		memset(longest, ' ', texts[i].limit);
+		memcpy(longest, "[]", 2); /* because fitted_on is read as JSON */
+		*texts[i].field = longest;
+		cr_expect_eq(tt_policy_save(p, path, &err), TT_OK, "%s: %s", texts[i].key, err.message);
+		struct tt_policy *again = load(path);
+		tt_policy_free(again);
+		longest[texts[i].limit] = ' ';
+		expect_refused(tt_policy_save(p, path, &err), &err, texts[i].key, path, texts[i].key);
+		again = load(path); /* the former file stays */
+		tt_policy_free(again);
+		*texts[i].field = before;
+		free(longest);
+	}
+	tt_policy_free(p);
+	scratch_remove(&s, FILES, 1);
+}

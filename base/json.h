@@ -34,7 +34,8 @@ int tt_json_string(const json_t *object, const char *key, const char **out, stru
 /* A finite number; null for what JSON has no word for. */
 json_t *tt_json_number(double value);
 
-/* For what this program wrote itself: object[key], or object[key][inner] with inner not NULL; fallback when it is none. */
+/* For what this program wrote itself: object[key], or object[key][inner] with inner not NULL; fallback when it is
+ * none. */
 double tt_json_number_or(const json_t *object, const char *key, const char *inner, double fallback);
 const char *tt_json_string_or(const json_t *object, const char *key, const char *fallback);
 

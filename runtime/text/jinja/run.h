@@ -72,9 +72,8 @@ int tt_jj_charge(struct jj_run *run, uint64_t n);
 struct jj_builder tt_jj_builder(struct jj_run *run);
 
 /* Values */
-const char *tt_jj_type(struct jj_value value); /* its name in Python */
-int tt_jj_undefined(
-	struct jj_run *run, struct jj_value value); /* fails with a message that names the undefined value */
+const char *tt_jj_type(struct jj_value value);                  /* its name in Python */
+int tt_jj_undefined(struct jj_run *run, struct jj_value value); /* fails with the name of the undefined value */
 struct jj_value tt_jj_bool(bool value);
 struct jj_value tt_jj_int(int64_t value);
 struct jj_value tt_jj_float(double value);

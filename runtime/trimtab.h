@@ -254,8 +254,8 @@ struct tt_telemetry {
  * one, which never runs). notify is called when there are new tokens, and when the request has finished.
  *
  * They run on the thread that steps; a notify that the request was cancelled runs on the thread that cancels. They may
- * submit, cancel and read requests and use the kill switch. They must not wait for another thread or for a request,
- * must not step, and must not free the request. */
+ * submit, cancel and read requests and use the kill switch. They must not wait for another thread or for a request
+ * (functions of the engine that would wait return TT_ERR_ARGUMENT), must not step, and must not free the request. */
 typedef void (*tt_telemetry_fn)(void *user, struct tt_request *request, const struct tt_telemetry *telemetry);
 typedef void (*tt_notify_fn)(void *user, struct tt_request *request);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The program as a user meets it: help, exit codes, one line for every mistake, JSON that parses, prompts from
-# everywhere.
+# The program as a user sees it: help, exit codes, one line for every mistake, JSON that parses, prompts from every
+# source.
 # test_cli.sh TRIMTAB GOLDEN-FOLDER MODEL-FOLDER
 set -uo pipefail
 
@@ -21,7 +21,7 @@ fail() {
 }
 
 # run NAME ARGUMENT...: output in $work/out and $work/err, status in $status. A program with CUDA in it says in one line
-# that it found no GPU; that line is counted in $n_notes and is no part of err.
+# that it found no GPU; that line is counted in $n_notes and is not part of err.
 run() {
 	"$trimtab" "$@" >out 2>err </dev/null
 	status=$?
@@ -115,7 +115,7 @@ refused 2 "YYYY-MM-DD" template x --messages y --date today
 refused 2 "there is no 2023-02-29" template x --messages y --date 2023-02-29
 refused 2 "needs --chat" tokenize x --system y -p z
 
-# ---- Things that are not there, or are not what they should be
+# ---- Files that do not exist, or are not what they should be
 refused 1 "missing.gguf" generate missing.gguf -p a
 refused 1 "missing.txt" generate "$tiny" --raw -f missing.txt
 refused 1 "missing.json" template "$tiny" --messages missing.json
@@ -277,10 +277,10 @@ PY
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
 check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny"
 
-# ---- What a terminal would act on, wherever text of a file, a model or a command line comes out
+# ---- Control characters in text from a file, a model or a command line, wherever it is printed
 check "controls" python3 "$here/cli/controls.py" "$trimtab" "$tiny_dir" p.st
 
-# ---- A model made for short texts is one that runs
+# ---- A model made for short texts runs
 mkdir short
 cp "$tiny_dir"/{model.safetensors,tokenizer.json,tokenizer_config.json} short
 sed 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 40/' "$tiny_dir/config.json" >short/config.json
@@ -290,7 +290,7 @@ json 'd["runs"] and "why_not" not in d and d["config"]["context"] == 40 and d["f
 works inspect weights.st --json --model short
 json 'd["on_model"]["fits"] and len(d["on_model"]["layers"]) == 3 and d["on_model"]["layers"][0]["stream_norm"] > 0'
 
-# ---- The page, on a model of nonsense but with prompts that try to break out of it
+# ---- The page, on a model that writes nonsense, with prompts that try to break out of the page
 python3 - <<'PY'
 import json
 rows = [("harmful", "<script>alert(1)</script>"), ("benign", "\"onmouseover=alert(1) x='"),
@@ -299,7 +299,7 @@ with open("rows.jsonl", "w") as file:
     for i, (label, prompt) in enumerate(rows):
         file.write(json.dumps({"id": str(i), "prompt": prompt, "label": label, "split": "test"}) + "\n")
 PY
-# So do the names of the policy and of a file.
+# The names of the policy and of a file try it too.
 python3 "$here/cli/make_policy.py" quoted.st 3 64 "$fingerprint" "trimtab.weights_digest=$(printf '0%.0s' {1..64})" \
 	"trimtab.name=\"onclick='x' <b>&amp;"
 echo '{"id": "9", "prompt": "q", "label": "benign", "split": "test"}' >"\"onclick='y' <i>.jsonl"
@@ -310,15 +310,17 @@ check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
 check "page" python3 "$here/cli/check_page.py" page.html
 policy turn.st trimtab.format=2 trimtab.op=rotate trimtab.rotate=adaptive trimtab.alpha=0.5
 works inspect turn.st --json --model "$tiny"
-json 'd["op"] == "rotate" and d["rotate"] == "adaptive" and d["on_model"]["fits"] and "push" not in d["on_model"]["layers"][0]'
+json 'd["op"] == "rotate" and d["rotate"] == "adaptive" and d["on_model"]["fits"]'
+json '"push" not in d["on_model"]["layers"][0]'
 works inspect turn.st
 check "inspect: the form" grep -q 'rotate  *adaptive' out
 works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
-check "page: the operation's form" grep -q \
-	'turns the residual stream in the plane of two directions, where it points along the first of them, after layers 0 to 2' turn.html
+turns='turns the residual stream in the plane of two directions, where it points along the first of them,'
+check "page: the operation's form" grep -q "$turns after layers 0 to 2" turn.html
 policy keep.st trimtab.format=2 trimtab.norm=keep
 works eval "$tiny" --policy keep.st --data rows.jsonl -n 4 --html keep.html
-check "page: a kept length" grep -q 'adds a direction to the residual stream, whose length it keeps, after layers 0 to 2' keep.html
+check "page: a kept length" grep -q \
+	'adds a direction to the residual stream, whose length it keeps, after layers 0 to 2' keep.html
 works batch "$tiny" -i rows.jsonl -o kept.jsonl --policy keep=keep.st --sweep keep@1 --telemetry kept.tel -n 4
 check "telemetry: the length is kept" python3 - <<'PY'
 import json, sys
@@ -326,9 +328,11 @@ lines = [json.loads(line) for line in open("kept.tel")]
 pairs = [p for line in lines for p in zip(line["norm_before"], line["norm_after"])]
 sys.exit(not (len(pairs) > 9 and all(abs(a - b) <= 1e-6 * a for a, b in pairs) and any(a > 0 for a, b in pairs)))
 PY
-# Whatever the stream, its similarity is below 1 and above -1: this gate opens, and its twin on the other side does not.
+# The similarity is above -1 and below 1, whatever the stream: this gate opens, and its twin with the other side does
+# not.
 for side in above below; do
-	policy "$side.st" trimtab.format=2 trimtab.gate=cosine trimtab.observe=0 trimtab.threshold=-0.875 "trimtab.gate.side=$side"
+	policy "$side.st" trimtab.format=2 trimtab.gate=cosine trimtab.observe=0 trimtab.threshold=-0.875 \
+		"trimtab.gate.side=$side"
 	works generate "$tiny" --raw -p 'Hello' -n 4 --policy "$side.st" --json
 	json "(d['decision'][0]['s'] == 1) == ('$side' == 'above') and -0.875 < d['decision'][0]['gate'] < 1"
 done
@@ -340,7 +344,7 @@ check "page: the gate's side" grep -q \
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --json --limit 1
 json 'len(d["groups"]) == 3 and all(g["n"] == 1 for g in d["groups"])'
 check "eval: no completions left over" [ "$(find . -name '*.completions.jsonl' | wc -l)" = 0 ]
-# The completions that only the page needs are nobody else's file.
+# The completions that only the page needs overwrite no other file.
 echo mine >own.html.completions.jsonl
 echo mine >own.html.completions.jsonl.partial
 works eval "$tiny_dir" --policy weights.st --data rows.jsonl -n 4 --html own.html --limit 1
@@ -356,7 +360,7 @@ refused_late() { # progress lines may come before the message
 refused_late eval "$tiny_dir" --policy weights.st --data bad.jsonl
 refused_late fit "$tiny_dir" --data bad.jsonl -o p2.st
 
-# ---- A fit from end to end; what it finds on a model of nonsense does not matter
+# ---- A fit from end to end; its result on a model that writes nonsense does not matter
 works fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --name mine --max-candidates 3 \
 	--judge-prompts 4 --judge-tokens 4 --direction-prompts 6 --probe-prompts 10 --report fit.json
 check "fit: what was chosen" grep -q '^chosen: layers ' out
@@ -380,7 +384,7 @@ if [ -f "$real" ]; then
 	works inspect "$real"
 	works template "$real" --messages messages.json
 	check "real model: default system message" grep -q 'helpful AI assistant' out
-	# A model that becomes shorter while it generates; its name is nothing that a terminal obeys either.
+	# A model that becomes shorter while it generates; the terminal does not obey its name either.
 	shrinking=$'\x1b\xc2\x9b\xe2\x80\xaeshrinking.gguf'
 	cp "$real" "$shrinking"
 	mkfifo words

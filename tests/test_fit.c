@@ -240,7 +240,8 @@ Test(fit, rows_without_a_split_are_divided_and_test_rows_left_alone)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* A label that has nothing to validate with gives up a quarter of train for it; one that has a val row keeps train whole. */
+/* A label that has nothing to validate with gives up a quarter of train for it; one that has a val row keeps all of
+ * train. */
 Test(fit, a_quarter_of_train_validates_where_nothing_else_does)
 {
 	struct scratch s;
@@ -449,6 +450,25 @@ Test(eval, scale_zero_changes_nothing_and_losses_agree)
 		cr_expect_eq(figure(r, label, "nll", "unsteered"), figure(r, label, "nll", "steered"));
 	}
 	json_decref(r);
+	must(tt_engine_remove_policy(engine, p, err));
+	tt_policy_free(p);
+	tt_engine_close(engine);
+}
+
+static void expect_mode(struct tt_engine *engine, struct tt_policy *policy, const char *mode)
+{
+	json_t *report = evaluate(engine, policy, 0, NULL);
+	cr_expect_str_eq(json_string_value(json_object_get(report, "mode")), mode);
+	json_decref(report);
+}
+
+Test(eval, the_report_names_the_engines_mode)
+{
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_policy *p = hard_push(engine);
+	expect_mode(engine, p, "strict");
+	engine->info.mode = "fast"; /* as on a GPU with --fast */
+	expect_mode(engine, p, "fast");
 	must(tt_engine_remove_policy(engine, p, err));
 	tt_policy_free(p);
 	tt_engine_close(engine);

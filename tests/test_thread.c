@@ -176,6 +176,69 @@ Test(thread, a_callback_cannot_wait, .timeout = 60)
 	tt_engine_close(engine);
 }
 
+/* All calls that would wait for another thread, in the notify of a request that this thread cancels. */
+struct canceller {
+	struct tt_engine *engine;
+	struct tt_request *other;
+	struct tt_policy *policy;
+	int n_calls;
+	struct tt_error errors[5];
+};
+
+static void wait_while_cancelling(void *user, struct tt_request *request)
+{
+	struct canceller *c = user;
+	struct tt_request *next = NULL;
+	c->n_calls++;
+	cr_expect_eq(tt_request_finish(request), TT_FINISH_CANCELLED);
+	cr_expect_eq(tt_request_wait(c->other, &c->errors[0]), TT_ERR_ARGUMENT);
+	/* At most the cancelled request can be given out, since the step of the other one is held. */
+	while (tt_engine_next(c->engine, &next, -1, &c->errors[1]) == TT_OK)
+		cr_expect_eq(next, request);
+	cr_expect_eq(tt_engine_add_policy(c->engine, c->policy, NULL, &c->errors[2]), TT_ERR_ARGUMENT);
+	cr_expect_eq(tt_engine_remove_policy(c->engine, c->policy, &c->errors[3]), TT_ERR_ARGUMENT);
+	cr_expect_eq(tt_engine_stop(c->engine, &c->errors[4]), TT_ERR_ARGUMENT);
+}
+
+/* The cancelling thread holds the lock while its callback runs, and a wait would not release it. The calls are refused,
+ * and the same ones are served when the callback has returned. */
+Test(thread, a_callback_of_a_cancel_cannot_wait_either, .timeout = 20)
+{
+	struct canceller c = {.engine = open()};
+	struct tt_request_options options;
+	const struct tt_model_info *info = tt_engine_info(c.engine);
+	must(tt_policy_new(&c.policy, info->n_layers, info->hidden_size, 1, err));
+	c.policy->weights[0] = 1;
+	c.policy->directions[0] = 1;
+	must(tt_policy_finish(c.policy, err));
+	free(c.policy->fingerprint);
+	c.policy->fingerprint = strdup(info->fingerprint);
+	held = true;
+	must(tt_engine_start(c.engine, err));
+	c.other = submit(c.engine, 4);
+	tt_request_options_default(&options);
+	options.ids = IDS;
+	options.n_ids = 2;
+	options.notify = wait_while_cancelling;
+	options.user = &c;
+	struct tt_request *request = NULL;
+	must(tt_request_submit(&request, c.engine, &options, err));
+	tt_request_cancel(request);
+	held = false;
+	cr_expect_eq(c.n_calls, 1);
+	for (int i = 0; i < 5; i++)
+		cr_expect_str_eq(c.errors[i].message,
+			"a callback cannot wait: its thread holds the engine's lock until it returns", "call %d", i);
+	must(tt_engine_add_policy(c.engine, c.policy, NULL, err));
+	must(tt_request_wait(c.other, err));
+	must(tt_engine_remove_policy(c.engine, c.policy, err));
+	must(tt_engine_stop(c.engine, err));
+	tt_request_free(request);
+	tt_request_free(c.other);
+	tt_policy_free(c.policy);
+	tt_engine_close(c.engine);
+}
+
 static void *stop(void *engine)
 {
 	must(tt_engine_stop(engine, err));

@@ -117,7 +117,7 @@ int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 	const struct tt_eval_options *o = e->options;
 	size_t n_by_file = e->prompts.n_files * TT_N_LABELS;
 	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:i, s:o, s:I, s:o, s:o, s:o, s:o}", "mode",
-		"strict", "model", "name", info->name, "fingerprint", info->fingerprint, "weights_digest",
+		info->mode, "model", "name", info->name, "fingerprint", info->fingerprint, "weights_digest",
 		info->weights_digest, "backend", info->backend, "policies", policies_report(o), "max_tokens",
 		(int)o->max_tokens, "split", o->split ? json_string(o->split) : json_null(), "rows",
 		(json_int_t)e->n_rows, "files", files_report(&e->prompts), "labels",

@@ -1,4 +1,4 @@
-/* trimtab batch: a file of requests to a file of answers. */
+/* trimtab batch: answers a file of requests in a file of answers. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,17 +9,16 @@ static const char about[] =
 	"Answers every line of a file: requests in OpenAI's batch format (custom_id, method, url, body; the urls\n"
 	"/v1/chat/completions and /v1/completions), or plain prompts (id, prompt). The answers come in the same "
 	"order,\n"
-	"each with what steered it; a line that cannot be answered gets a line that says why.\n"
+	"each with a record of its steering; a line that cannot be answered gets a line that says why.\n"
 	"\n"
 	"A body may hold \"steering\": {\"policies\": [{\"name\": \"refuse\", \"scale\": 0.5}], \"when\": \"all\"}, "
 	"with names\n"
 	"bound by --policy NAME=FILE. --sweep runs every line under each policy at each scale instead, and puts\n"
-	"#NAME@SCALE behind its custom_id.\n"
+	"#NAME@SCALE after its custom_id.\n"
 	"\n"
-	"A run that was killed, or met a full disk, goes on where it was when the same command is given again, and "
-	"the\n"
-	"files become the same bytes as those of a run that was never stopped. OUT.jsonl.journal, beside the output,\n"
-	"holds what that takes; --threads and --max-batch may change, all else must be the same.";
+	"A run that was killed, or met a full disk, continues where it stopped when the same command is given again,\n"
+	"and the files become the same bytes as those of a run that was never stopped. OUT.jsonl.journal, beside the\n"
+	"output, holds what is needed for that; --threads and --max-batch may change, all else must be the same.";
 
 static const char examples[] =
 	"  trimtab batch model.gguf -i requests.jsonl -o answers.jsonl\n"
@@ -59,25 +58,25 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 {
 	struct tt_batch_options *o = &run->options;
 	const struct cli_option options[] = {
-		{"input", 'i', NULL, CLI_STRING, &o->input, "IN.jsonl", 0, 0, "a request a line (required)"},
-		{"output", 'o', NULL, CLI_STRING, &o->output, "OUT.jsonl", 0, 0, "an answer a line (required)"},
+		{"input", 'i', NULL, CLI_STRING, &o->input, "IN.jsonl", 0, 0, "one request per line (required)"},
+		{"output", 'o', NULL, CLI_STRING, &o->output, "OUT.jsonl", 0, 0, "one answer per line (required)"},
 		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "NAME=F", 0, 0,
 			"steering policy and the name that lines call it by; may be repeated"},
 		{"sweep", 0, NULL, CLI_STRING, &o->sweep, "NAME,..@SCALE,..", 0, 0,
-			"every line under each of these policies at each of these scales"},
+			"run every line under each of these policies at each of these scales"},
 		{"telemetry", 0, NULL, CLI_STRING, &o->telemetry, "F.jsonl", 0, 0,
-			"write what steered every token: s, w, coefficients, gate, norms before and after"},
+			"write how every token was steered: s, w, coefficients, gate, norms before and after"},
 		{"restart", 0, NULL, CLI_FLAG, &o->restart, NULL, 0, 0,
-			"start over: throw away what an earlier run wrote there, and nothing else"},
+			"start over: delete what an earlier run wrote there, and nothing else"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &o->max_tokens, "N", 1, 1 << 24,
-			"tokens to generate at most, for lines that do not say"},
+			"most tokens to generate, for lines that give no number"},
 		{"temperature", 0, "temp", CLI_FLOAT, &o->temperature, "T", 0, 100,
-			"for lines of id and prompt; 0: greedy. OpenAI's lines have OpenAI's default, 1"},
+			"for lines with id and prompt; 0: greedy. OpenAI's lines have OpenAI's default, 1"},
 		{"seed", 's', NULL, CLI_U64, &o->seed, "N", 0, 0,
-			"of sampling, mixed with the bytes of the line, for lines that do not say"},
+			"seed of sampling, mixed with the bytes of the line, for lines that give none"},
 		{"system", 0, NULL, CLI_STRING, &o->system, "TEXT", 0, 0,
-			"system message for lines of id and prompt, instead of the template's own"},
-		{"raw", 0, NULL, CLI_FLAG, &o->raw, NULL, 0, 0, "lines of id and prompt: no chat template"},
+			"system message for lines with id and prompt, instead of the template's own"},
+		{"raw", 0, NULL, CLI_FLAG, &o->raw, NULL, 0, 0, "lines with id and prompt: no chat template"},
 		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096, "requests in flight at once"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the summary as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
@@ -99,7 +98,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	return CLI_PROCEED;
 }
 
-/* Tokens a second stand behind the bar. */
+/* The number of tokens per second is shown after the bar. */
 static int progress(void *user, const char *stage, uint64_t done, uint64_t total)
 {
 	struct run *run = user;
@@ -139,7 +138,7 @@ static void summarise(const struct run *run, const struct tt_batch_report *r)
 	putchar('\n');
 }
 
-/* tt_batch says the same, after the model was loaded. */
+/* tt_batch makes the same check, but only after the model was loaded. */
 static int check_model(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
@@ -163,7 +162,7 @@ static int batch(struct run *run, const char *model)
 		status = cli_engine_open(&run->engine, model, &run->engine_args, run->options.max_batch);
 	if (status != CLI_PROCEED)
 		return status;
-	/* A write beyond the file-size limit is to be an error like that of a full disk, not the end of the process. */
+	/* A write beyond the file-size limit must be an error like that of a full disk, not the end of the process. */
 	signal(SIGXFSZ, SIG_IGN);
 	cli_catch_interrupt();
 	cli_progress_begin(&run->progress);
@@ -173,7 +172,7 @@ static int batch(struct run *run, const char *model)
 	int code = tt_batch(run->engine, &run->options, &report, &err);
 	cli_progress_end(&run->progress);
 	if (code != TT_OK && cli_interrupted()) {
-		cli_note("stopped behind %llu rows; the same command goes on", (unsigned long long)report.n_rows);
+		cli_note("stopped after %llu rows; the same command continues", (unsigned long long)report.n_rows);
 		return CLI_INTERRUPTED;
 	}
 	if (code != TT_OK)

@@ -1,4 +1,4 @@
-/* trimtab capture: what every block wrote, in one safetensors file. */
+/* trimtab capture: writes the output of every block to one safetensors file. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -17,7 +17,7 @@ static const char examples[] =
 	"  trimtab capture model.gguf -p 'Hello' -o hello.safetensors\n"
 	"  trimtab capture model.gguf --ids 1,4093,198 --policy refuse.safetensors -o steered.safetensors";
 
-/* "1,2,3" with spaces allowed; CLI_PROCEED or CLI_USAGE. */
+/* Reads "1,2,3"; spaces are allowed. Returns CLI_PROCEED or CLI_USAGE. */
 static int parse_ids(const char *text, int32_t **out, size_t *n_out)
 {
 	size_t n = 1;
@@ -59,7 +59,7 @@ struct run {
 	struct tt_engine *engine;
 	struct cli_policies policies;
 	char *prompt;
-	int32_t *own_ids, *ids; /* own: from --ids; the other from the tokenizer */
+	int32_t *own_ids, *ids; /* own_ids: from --ids; ids: from the tokenizer */
 	size_t n_ids;
 };
 

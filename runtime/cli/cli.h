@@ -1,4 +1,4 @@
-/* The program: its subcommands, its messages, and what all subcommands need. Its files use trimtab.h, base/ and
+/* The program: its subcommands, its messages, and helpers for all subcommands. Its files use trimtab.h, base/ and
  * runtime/page/, and nothing else of the library. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
@@ -13,7 +13,7 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130, CLI_PROCEED = -1 };
 
-/* ---- The subcommands, a file each. argv[0] is the subcommand's name; they return the status to exit with. */
+/* ---- The subcommands, each in its own file. argv[0] is the subcommand's name; they return the exit status. */
 
 int cli_generate(int argc, char **argv);
 int cli_fit(int argc, char **argv);
@@ -24,7 +24,7 @@ int cli_inspect(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_template(int argc, char **argv);
 
-/* ---- main.c. Out of memory ends the program. */
+/* ---- main.c. If memory runs out, these end the program. */
 
 /* "trimtab: MESSAGE" on stderr, always one line; returns CLI_FAILED. */
 int cli_fail(const struct tt_error *err);
@@ -33,11 +33,11 @@ int cli_failf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int cli_usage_error(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void *cli_alloc(size_t count, size_t size);                                 /* zeroed; free() */
-void cli_grow(void *pointer, size_t *capacity, size_t needed, size_t size); /* as tt_grow */
-FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; cli_close, then free(*out) */
-int cli_close(FILE *file, const char *path);  /* CLI_OK, or CLI_FAILED with a message: a write failed */
-const char *cli_base_name(const char *path);  /* after the last slash */
-bool cli_interrupted(void);                   /* SIGINT came; a second one ends the program at once */
+void cli_grow(void *pointer, size_t *capacity, size_t needed, size_t size); /* like tt_grow */
+FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; close it, then free(*out) */
+int cli_close(FILE *file, const char *path);  /* CLI_OK; CLI_FAILED, with a message, if a write failed */
+const char *cli_base_name(const char *path);  /* the part after the last slash */
+bool cli_interrupted(void);                   /* SIGINT has come; a second one ends the program at once */
 void cli_catch_interrupt(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* trimtab eval: what a policy changes, measured. */
+/* trimtab eval: measures what a policy changes. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ static const char about[] = "Generates every prompt unsteered and steered, greed
 			    "refusal is a completion that\n"
 			    "holds one of 13 fixed phrases, such as \"I'm sorry\" or \"I cannot\"; --completions keeps "
 			    "every completion, so that\n"
-			    "anybody can judge otherwise. More than one file may follow --data.";
+			    "anybody can judge by another rule. More than one file may follow --data.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
@@ -26,7 +26,7 @@ struct run {
 	struct cli_list policy_list, data;
 	struct tt_eval_options options;
 	const char *html;
-	char *own_directory, *own_completions; /* the page needs completions even when nobody asked for the file */
+	char *own_directory, *own_completions; /* the page needs completions even if nobody asked for the file */
 	int when;
 	bool json;
 	struct tt_engine *engine;
@@ -42,7 +42,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
 		{"split", 0, NULL, CLI_STRING, &eval->split, "SPLIT", 0, 0,
 			"only rows of this split: train, val or test"},
-		{"limit", 0, NULL, CLI_U32, &eval->limit, "N", 0, 1 << 30, "rows of each label and file; 0: all"},
+		{"limit", 0, NULL, CLI_U32, &eval->limit, "N", 0, 1 << 30,
+			"at most this many rows of each label and file; 0: all"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 1, 1 << 20,
 			"tokens to generate for each"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, CLI_WHEN_CHOICES, 0, 0, "which tokens are steered"},
@@ -99,7 +100,7 @@ static void print_table(const json_t *report)
 	{
 		add_row(&table, row);
 	}
-	/* The sums over files say nothing new when every label comes from one file. */
+	/* The sums over files add nothing when every label comes from one file. */
 	json_array_foreach(labels, i, row)
 	{
 		if (json_array_size(groups) > json_array_size(labels))
@@ -122,7 +123,7 @@ static char *with_ending(const char *path, const char *ending)
 	return text;
 }
 
-/* The data, the model and the policies stay what they are. */
+/* Refuses outputs that would overwrite the data, the model or a policy. */
 static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
@@ -140,7 +141,7 @@ static int check_files(const struct run *run, const char *model)
 	return status;
 }
 
-/* The completions that the page needs, in a new directory beside it, where no file of anybody else can be. */
+/* The completions that the page needs go to a new directory beside it, where nobody else can have a file. */
 static int make_completions(struct run *run)
 {
 	if (!run->html || run->options.completions)
@@ -158,7 +159,7 @@ static void remove_completions(struct run *run)
 {
 	char *partial = run->own_completions ? with_ending(run->own_completions, ".partial") : NULL;
 	if (partial) {
-		unlink(partial); /* of a run that was interrupted */
+		unlink(partial); /* left by a run that was interrupted */
 		unlink(run->own_completions);
 		rmdir(run->own_directory);
 	}

@@ -1,4 +1,4 @@
-/* trimtab fit: directions, a gate and a band of layers from prompts. */
+/* trimtab fit: finds directions, a gate and a band of layers from prompts. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,15 +6,16 @@
 #include "base/json.h"
 #include "cli.h"
 
-static const char about[] = "Fits a steering policy: the directions are the mean difference of the residual stream "
-			    "between refusals and answers,\n"
-			    "the gate is a probe at the last prompt token, and the band of layers, the strength and "
-			    "which tokens are steered are\n"
-			    "chosen by short generations on validation prompts. A data file has a JSON object a line "
-			    "with id, prompt, label\n"
-			    "(harmful, benign or borderline) and, optionally, split (train, val or test); test rows "
-			    "are never read for a fit.\n"
-			    "More than one file may follow --data.";
+static const char about[] =
+	"Fits a steering policy: the directions are the mean difference of the residual stream "
+	"between refusals and answers,\n"
+	"the gate is a probe at the last prompt token, and the band of layers, the strength and "
+	"which tokens are steered are\n"
+	"chosen by short generations on validation prompts. A data file has one JSON object per line "
+	"with id, prompt, label\n"
+	"(harmful, benign or borderline) and, optionally, split (train, val or test); test rows "
+	"are never read for a fit.\n"
+	"More than one file may follow --data.";
 
 static const char examples[] =
 	"  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
@@ -39,7 +40,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
-			"of the policy; without it the output file's name"},
+			"name of the policy; by default the output file's name"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, "search|generation|last|all", 0, 0,
 			"which tokens are steered: generated ones, those from the last of the prompt on, or all"},
 		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
@@ -95,7 +96,7 @@ struct ranked {
 	double score;
 };
 
-/* The chosen one, then by score; those that break a bar last. */
+/* The chosen candidate first, then by score; those that break a bar last. */
 static int by_rank(const void *a, const void *b)
 {
 	const struct ranked *x = a, *y = b;
@@ -121,7 +122,7 @@ static struct ranked *rank(const json_t *candidates)
 	return order;
 }
 
-/* The chosen one and the nine that follow it. */
+/* The chosen candidate and the nine that follow it. */
 static void print_candidates(const json_t *report)
 {
 	static const char *const headings[] = {"", "layers", "alpha", "when", "gate reads", "refused", "gated",

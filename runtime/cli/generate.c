@@ -1,4 +1,4 @@
-/* trimtab generate: one prompt, unsteered, steered or both. */
+/* trimtab generate: answers one prompt, unsteered, steered or both. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +25,10 @@ struct token {
 	float top_logprobs[TT_MAX_TOP];
 };
 
-/* A request and what has come of it so far. */
+/* A request and its output so far. */
 struct generation {
 	struct tt_request *request;
-	FILE *writer; /* of text */
+	FILE *writer; /* writes text */
 	char *text;
 	size_t n_text;
 	struct token *tokens; // [n_tokens]
@@ -75,7 +75,8 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 			"system message, instead of the template's own"},
 		{"raw", 0, NULL, CLI_FLAG, &a->prompt.raw, NULL, 0, 0,
 			"no chat template; text that spells a special token becomes that token"},
-		{"no-special", 0, NULL, CLI_FLAG, &a->prompt.no_special, NULL, 0, 0, "with --raw: it stays text"},
+		{"no-special", 0, NULL, CLI_FLAG, &a->prompt.no_special, NULL, 0, 0,
+			"with --raw: text that spells a special token stays text"},
 		CLI_POLICY_OPTION(a->policies),
 		{"when", 0, NULL, CLI_CHOICE, &a->when, CLI_WHEN_CHOICES, 0, 0,
 			"which tokens are steered: generated ones, those from the last of the prompt on, or all"},
@@ -83,17 +84,16 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 			"generate unsteered too and print both side by side"},
 		{"show-steering", 0, NULL, CLI_FLAG, &a->show_steering, NULL, 0, 0,
 			"print what the gate decided and how hard each layer was pushed"},
-		{"max-tokens", 'n', "n-predict", CLI_U32, &r->max_tokens, "N", 1, 1 << 24,
-			"tokens to generate at most"},
-		{"ignore-eos", 0, NULL, CLI_FLAG, &r->ignore_eos, NULL, 0, 0, "go on behind the model's end tokens"},
+		{"max-tokens", 'n', "n-predict", CLI_U32, &r->max_tokens, "N", 1, 1 << 24, "most tokens to generate"},
+		{"ignore-eos", 0, NULL, CLI_FLAG, &r->ignore_eos, NULL, 0, 0, "go on after the model's end tokens"},
 		{"temperature", 0, "temp", CLI_FLOAT, &r->sampling.temperature, "T", 0, 100, "0: greedy"},
 		{"top-k", 0, NULL, CLI_U32, &r->sampling.top_k, "N", 0, TT_MAX_TOP_K,
 			"sample from the N likeliest; 0: off"},
 		{"top-p", 0, NULL, CLI_FLOAT, &r->sampling.top_p, "P", 0, 1,
 			"sample from the likeliest that make up P; 1: off"},
 		{"min-p", 0, NULL, CLI_FLOAT, &r->sampling.min_p, "P", 0, 1,
-			"leave out what is less likely than P times the likeliest; 0: off"},
-		{"seed", 's', NULL, CLI_U64, &r->sampling.seed, "N", 0, 0, "of the sampler"},
+			"leave out tokens less likely than P times the likeliest; 0: off"},
+		{"seed", 's', NULL, CLI_U64, &r->sampling.seed, "N", 0, 0, "seed of the sampler"},
 		{"logprobs", 0, NULL, CLI_U32, &r->n_top, "N", 0, TT_MAX_TOP,
 			"report the N likeliest tokens at every step, with log-probabilities"},
 		{"json", 0, NULL, CLI_FLAG, &a->json, NULL, 0, 0, "print one JSON object instead of text"},
@@ -117,7 +117,7 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 	return CLI_PROCEED;
 }
 
-/* Takes the new tokens; writes their text when this generation is the one that streams. */
+/* Takes the new tokens; with stream, writes their text to stdout at once. */
 static void collect(struct run *run, struct generation *g, bool stream)
 {
 	struct tt_token token;

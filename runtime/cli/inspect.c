@@ -1,4 +1,4 @@
-/* trimtab inspect: what a file holds. */
+/* trimtab inspect: describes the content of a file. */
 #include <string.h>
 
 #include "cli.h"
@@ -63,7 +63,7 @@ static void add_cell(struct cli_table *table, const json_t *value)
 		cli_table_cell(table, "%s", json_is_true(value) ? "yes" : json_is_false(value) ? "no" : "-");
 }
 
-/* A list of objects is a table whose columns are the first one's keys. */
+/* A list of objects is printed as a table; its columns are the keys of the first object. */
 static void print_rows(const json_t *list)
 {
 	const json_t *first = json_array_get(list, 0);

@@ -1,4 +1,4 @@
-/* The program's table of subcommands, its messages and what all subcommands need. */
+/* The program's table of subcommands, its messages and helpers for all subcommands. */
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -26,7 +26,7 @@ static const struct {
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
-/* A signal handler can reach nothing else. */
+/* File scope, since a signal handler has no other way to reach it. */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number)
@@ -46,13 +46,13 @@ bool cli_interrupted(void)
 	return interrupted;
 }
 
-/* A mapped model that is cut off under our feet: only what is safe in a handler. */
+/* A mapped file became shorter while it was in use. Calls only functions that are safe in a signal handler. */
 static void on_bus_error(int signal_number, siginfo_t *info, void *context)
 {
 	const char *path = tt_mapped_file(info->si_addr);
 	(void)context;
 	if (!path) {
-		signal(signal_number, SIG_DFL); /* the access is made again, and ends the process */
+		signal(signal_number, SIG_DFL); /* the access is repeated, which ends the process */
 		return;
 	}
 	char name[256];

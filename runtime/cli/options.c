@@ -1,4 +1,4 @@
-/* Options: a table a subcommand, from which both the parser and --help are made. */
+/* Options: each subcommand has one table, from which both the parser and --help are made. */
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
@@ -10,7 +10,8 @@
 
 enum { MAX_LONG = 96, HELP_COLUMN = 30, HELP_WIDTH = 100 };
 
-/* "0.8", "256" or a choice's name: what a target holds before parsing. False when there is no default to show. */
+/* Formats the value that a target holds before parsing: "0.8", "256" or a choice's name. False if there is no default
+ * to show. */
 static bool default_text(const struct cli_option *option, char out[64])
 {
 	switch (option->kind) {
@@ -209,9 +210,9 @@ static int bad_option(const struct cli_usage *usage, int code, char **argv)
 	return cli_usage_error(usage->command, "unknown or ambiguous option %s", argv[optind - 1]);
 }
 
-/* A pass of its own before the parsing: help prints the defaults that parsing overwrites, and should not need the rest
- * to be right. On a copy, since getopt_long sorts its arguments, after which a value that is missing at the end of the
- * line would be taken from the front. */
+/* A separate pass before the parsing: help prints the defaults that parsing overwrites, and must work even if the other
+ * arguments are wrong. It uses a copy, because getopt_long sorts its arguments: afterwards, a value that is missing at
+ * the end of the line would be taken from the front. */
 static bool asks_for_help(int argc, char **argv, const char *letters, const struct option *long_options)
 {
 	char **copy = cli_alloc((size_t)argc + 1, sizeof *copy);

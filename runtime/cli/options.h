@@ -13,14 +13,13 @@ struct cli_list {
 };
 
 struct cli_option {
-	const char *name;  /* long */
+	const char *name;  /* long name */
 	char letter;       /* 0: none */
 	const char *alias; /* a second long name, or NULL */
 	enum cli_kind kind;
-	void *target; /* bool, const char *, struct cli_list, uint32_t, uint64_t, float or int, by kind */
-	const char
-		*argument; /* what --help calls it; for CLI_CHOICE the choices, "a|b|c", whose index goes to target */
-	double min, max;   /* of CLI_U32 and CLI_FLOAT */
+	void *target;         /* to a bool, const char *, struct cli_list, uint32_t, uint64_t, float or int, by kind */
+	const char *argument; /* its name in --help; for CLI_CHOICE the choices, "a|b|c", whose index goes to target */
+	double min, max;      /* for CLI_U32 and CLI_FLOAT */
 	const char *help;
 };
 
@@ -31,7 +30,8 @@ struct cli_usage {
 	size_t min_positional, max_positional;
 };
 
-/* CLI_PROCEED, or the status to exit with. Targets hold the defaults before; --help prints them. */
+/* Parses argv into the targets and positional. Returns CLI_PROCEED, or the exit status. Before the call the targets
+ * hold the defaults, which --help prints. */
 int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_list *positional);
 
 #define CLI_N_OPTIONS(options) (sizeof(options) / sizeof((options)[0]))

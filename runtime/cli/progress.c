@@ -1,4 +1,4 @@
-/* Progress on stderr: a bar with an estimate on a terminal, else one line a stage. */
+/* Progress on stderr: on a terminal a bar with an estimate, otherwise one line per stage. */
 #include <string.h>
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-/* Model, policies and prompt as the command line names them. */
+/* The model, policies and prompt that a command line names. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>

@@ -18,7 +18,7 @@ struct cli_engine_args {
 #define CLI_ENGINE_OPTIONS(a)                                                                                          \
 	{"device", 0, NULL, CLI_STRING, &(a).device, "D", 0, 0,                                                        \
 		"auto (the first GPU, else the CPU), cpu, cuda or cuda:N"},                                            \
-		{"threads", 't', NULL, CLI_U32, &(a).threads, "N", 0, 1024, "threads; 0: one a core"},                 \
+		{"threads", 't', NULL, CLI_U32, &(a).threads, "N", 0, 1024, "threads; 0: one per core"},               \
 		{"ctx-size", 'c', NULL, CLI_U32, &(a).context, "N", 0, 1 << 24,                                        \
 			"longest sequence in tokens; 0: the model's own, at most 8192"},                               \
 		{"fast", 0, NULL, CLI_FLAG, &(a).fast, NULL, 0, 0,                                                     \
@@ -40,7 +40,7 @@ struct cli_engine_args {
 	}
 
 #define CLI_WHEN_CHOICES "policy|generation|last|all"
-/* The index of a choice above is the enum plus one. */
+/* The index of a choice above is the enum's value plus one. */
 #define CLI_WHEN(choice) ((enum tt_policy_when)((choice)-1))
 
 struct cli_policies {
@@ -51,40 +51,40 @@ struct cli_policies {
 
 int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch);
 
-/* Splits F[:SCALE]; CLI_PROCEED or CLI_USAGE. What stands behind the last colon is a scale when it is a number. */
+/* Splits F[:SCALE]. The part after the last colon is a scale if it is a number. CLI_PROCEED or CLI_USAGE. */
 int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command);
 /* Loads them and adds them to the engine; a warning goes to stderr. */
 int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine);
-/* After their requests, before the engine. */
+/* Call it after their requests are freed and before the engine is closed. */
 void cli_policies_free(struct cli_policies *policies, struct tt_engine *engine);
 
 struct cli_prompt_args {
-	const char *text, *file; /* neither: standard input */
+	const char *text, *file; /* if both are NULL: standard input */
 	const char *system;
 	bool raw, no_special;
-	bool keep_newline; /* else one newline at the end of a file is not part of the prompt */
+	bool keep_newline; /* otherwise one newline at the end of a file is not part of the prompt */
 };
 
-/* The prompt's text (free()). CLI_PROCEED, CLI_FAILED or CLI_USAGE. */
+/* Reads the prompt's text (free()). CLI_PROCEED, CLI_FAILED or CLI_USAGE. */
 int cli_prompt_read(char **out, size_t *n, const struct cli_prompt_args *args, const char *command);
-/* Its token ids (tt_free): as a chat of one user message, or raw. */
+/* Gives its token ids (tt_free): as a chat with one user message, or raw. */
 int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, size_t n,
 	const struct cli_prompt_args *args);
-/* A whole file ("-" for standard input) of at most 64 MiB, terminated; free(). */
+/* Reads a whole file ("-" for standard input) of at most 64 MiB. The text is terminated; free() it. */
 int cli_read_file(char **out, size_t *n, const char *path);
 
-/* Arguments behind MODEL are more data files, as "--data A B" is read. CLI_PROCEED or CLI_USAGE. */
+/* Arguments after MODEL are more data files, so that "--data A B" works. CLI_PROCEED or CLI_USAGE. */
 int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
-/* The files of a command. NULL, and "-" for standard input, are none. */
+/* The files of a command. NULL, and "-" for standard input, are not added. */
 struct cli_files {
 	struct tt_file_use reads[CLI_MAX_LIST + TT_MAX_STACK + 2], writes[4];
 	size_t n_reads, n_writes;
 };
 void cli_reads(struct cli_files *files, const char *path, const char *role);
 void cli_writes(struct cli_files *files, const char *path, const char *role);
-/* Refuses to write over what is read. Asked before long work. CLI_PROCEED or CLI_USAGE. */
+/* Refuses to write over a file that is read. Called before long work. CLI_PROCEED or CLI_USAGE. */
 int cli_check_files(const struct cli_files *files, const char *command);
-/* Would a file be written there? Asked before long work. CLI_PROCEED or CLI_FAILED; NULL is fine. */
+/* Checks that a file can be written there. Called before long work. CLI_PROCEED or CLI_FAILED; path may be NULL. */
 int cli_check_output(const char *path);
 
 #endif

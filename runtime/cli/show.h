@@ -1,4 +1,4 @@
-/* What a person sees: text a terminal must not obey, progress, tables, steering. */
+/* Output for a person: text that a terminal must not obey, progress, tables, steering. */
 #ifndef CLI_SHOW_H
 #define CLI_SHOW_H
 
@@ -7,30 +7,30 @@
 
 #include "runtime/trimtab.h"
 
-/* ---- text.c: UTF-8 from a model or a file, which a terminal must not obey. */
+/* ---- text.c: UTF-8 from a model or a file. A terminal must not obey control characters in it. */
 
 int cli_char_width(uint32_t code_point); /* columns: 0, 1 or 2 */
 size_t cli_text_width(const char *text);
 
-/* As it is to a file or pipe, with controls as U+FFFD to a terminal. */
+/* To a file or pipe the text goes unchanged, to a terminal with controls as U+FFFD. */
 void cli_write_text(FILE *to, bool terminal, const char *text, size_t n);
-/* One line of it: controls and newlines as escapes. */
+/* The text on one line: controls and newlines as escapes. */
 void cli_write_line(FILE *to, const char *text, size_t n);
-/* JSON and a newline on stdout; controls that its strings hold as escapes, which are the same value. */
+/* Prints JSON and a newline on stdout. Controls in its strings become escapes, which mean the same value. */
 void cli_put_json(const char *json);
-/* The same of a value, which it takes, with jansson's flags. CLI_OK or CLI_FAILED. */
+/* Prints a value in this way, with jansson's flags, and drops the caller's reference. CLI_OK or CLI_FAILED. */
 int cli_print_json(json_t *json, size_t flags);
 
 struct cli_lines {
 	char **lines; // [n]
 	size_t n, capacity;
 };
-/* Breaks at spaces where it can, by display width; controls as U+FFFD, tabs as spaces. */
+/* Breaks text into lines of at most width columns, at spaces where it can; controls become U+FFFD, tabs spaces. */
 void cli_wrap(struct cli_lines *out, const char *text, size_t n, size_t width);
 void cli_lines_free(struct cli_lines *lines);
-/* The characters of a token: a string, or a list of bytes when they are no whole code points. */
+/* The characters of a token: a string, or a list of bytes if they are not whole code points. */
 json_t *cli_piece_json(const struct tt_text *text, int32_t id);
-size_t cli_terminal_width(void); /* of stdout; 100 when it is none */
+size_t cli_terminal_width(void); /* of stdout; 100 if that is not a terminal */
 
 /* ---- progress.c */
 
@@ -38,8 +38,8 @@ struct cli_progress {
 	char stage[64];
 	double begun, stage_begun, drawn;
 	bool terminal, bar;
-	bool quiet;    /* no line a stage where there is no terminal */
-	char note[48]; /* behind the bar */
+	bool quiet;    /* without a terminal: no line per stage */
+	char note[48]; /* shown after the bar */
 };
 void cli_progress_begin(struct cli_progress *progress);
 /* A tt_progress_fn: non-zero after an interrupt. */
@@ -50,7 +50,7 @@ void cli_progress_end(struct cli_progress *progress);
 
 struct cli_table {
 	size_t n_columns;
-	const char *align; /* a letter a column, l or r */
+	const char *align; /* one letter per column, l or r */
 	char **cells;      // [n_cells], row after row, headings first
 	size_t n_cells, capacity;
 };
@@ -58,7 +58,7 @@ void cli_table_begin(struct cli_table *table, const char *align);
 void cli_table_cell(struct cli_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_table_print(struct cli_table *table, FILE *to); /* and frees it */
 
-/* ---- steering.c: what steered a request. */
+/* ---- steering.c: how a request was steered. */
 
 /* One entry for each policy: policy, scale, when, s, gate, coef; null before its gate has run. */
 json_t *cli_decision_json(const struct tt_request *request, const struct cli_policies *policies, uint32_t n_layers);

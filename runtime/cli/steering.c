@@ -1,4 +1,4 @@
-/* What steered a request, as JSON and as lines. */
+/* How a request was steered, as JSON and as lines of text. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +29,7 @@ json_t *cli_decision_json(const struct tt_request *request, const struct cli_pol
 	return list;
 }
 
-/* One character a layer, from a dot for nothing to a full block for the most that any layer gets. */
+/* One character per layer, from a dot for nothing to a full block for the strongest push of any layer. */
 static void print_strip(FILE *to, const float *push, uint32_t n_layers, float most, bool colour)
 {
 	static const char *const blocks[] = {"·", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
@@ -51,7 +51,7 @@ static void show(FILE *to, const struct tt_policy_info *info, float scale, const
 	float *push = cli_alloc(n_layers, sizeof *push), most = 0;
 	uint32_t strongest = 0;
 	for (uint32_t l = 0; l < n_layers; l++) {
-		/* An ablation takes out what is there: its size is not the direction's. */
+		/* An ablation removes what is there: its size does not depend on the direction's length. */
 		push[l] = fabsf(decision->coef[l]) * (info->change == TT_CHANGE_DIRECTION ? info->norms[l] : 1);
 		if (push[l] > most) {
 			most = push[l];

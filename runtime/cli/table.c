@@ -1,4 +1,4 @@
-/* A table whose columns are as wide as what is in them. */
+/* A table whose columns are as wide as their widest cell. */
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* trimtab template: the prompt that a chat template makes of messages. */
+/* trimtab template: prints the prompt that a chat template makes from messages. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 
 static const char about[] = "Renders messages, a JSON list of {\"role\": ..., \"content\": ...}, with the chat "
 			    "template of a model or of a .jinja\n"
-			    "file, and prints the prompt as it is, with no newline behind it. An object {\"messages\": "
+			    "file, and prints the prompt as it is, with no newline after it. An object {\"messages\": "
 			    "[...], \"tools\": [...],\n"
 			    "\"documents\": [...]} in place of the list hands those to the template too.";
 
@@ -15,7 +15,7 @@ static const char examples[] =
 	"  trimtab template model.gguf --messages chat.json\n"
 	"  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | trimtab template chat.jinja --messages - --bos '<s>'";
 
-/* Days since 1970-01-01 of a date of the Gregorian calendar: years begin in March, so that the leap day comes last. */
+/* Days from 1970-01-01 to a Gregorian date. Years begin in March here, so that the leap day comes last. */
 static int64_t days_from_date(int year, int month, int day)
 {
 	int64_t y = month <= 2 ? year - 1 : year;

@@ -1,4 +1,4 @@
-/* UTF-8 for a terminal, a table and a page. What a model or a file says is shown, never obeyed. */
+/* UTF-8 for a terminal, a table and a page. Text from a model or a file is shown, never obeyed. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -9,7 +9,8 @@
 
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
-/* Ranges of East Asian width W and F and of emoji that terminals draw two columns wide; and of marks that take none. */
+/* wide: ranges of East Asian width W and F and of emoji, which terminals draw two columns wide. narrow: marks that take
+ * no column. */
 static const uint32_t wide[][2] = {{0x1100, 0x115F}, {0x231A, 0x231B}, {0x23E9, 0x23EC}, {0x25FD, 0x25FE},
 	{0x2614, 0x2615}, {0x26AA, 0x26AB}, {0x26BD, 0x26BE}, {0x26C4, 0x26C5}, {0x2705, 0x2705}, {0x270A, 0x270B},
 	{0x2728, 0x2728}, {0x274C, 0x274C}, {0x2753, 0x2755}, {0x2757, 0x2757}, {0x2795, 0x2797}, {0x2B1B, 0x2B1C},
@@ -140,7 +141,7 @@ static void wrap_paragraph(struct cli_lines *out, const char *text, size_t n, si
 		uint32_t c;
 		size_t length = tt_utf8_next(text + i, n - i, &c), w = (size_t)cli_char_width(c);
 		if (columns + w > width && i > begin) {
-			if (c == ' ') { /* the break falls on it */
+			if (c == ' ') { /* the line breaks at this space */
 				add_line(out, text + begin, i - begin);
 				i += length;
 				begin = i;

@@ -1,4 +1,4 @@
-/* trimtab tokenize: text to token ids. */
+/* trimtab tokenize: prints the token ids of a text. */
 #include <stdlib.h>
 
 #include "cli.h"

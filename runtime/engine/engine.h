@@ -16,12 +16,13 @@
  * them only through tt_on_owner, between two calls of tt_step_once.
  *
  * With lock held: tt_scheduler_* and its hooks, tt_policy_slot, tt_policy_slots_sweep, tt_request_unlist, tt_step_due,
- * and what tt_on_owner runs. Held exactly once, since they give it up for a while and waiting releases one level only:
- * tt_engine_advance. Not held, since they step or wait: tt_step_once, tt_step_drain, tt_on_owner, tt_pump_run.
+ * and what tt_on_owner runs. Held exactly once, since it gives the lock up for a while and waiting releases one level
+ * only: tt_engine_advance. Not held, since they step or wait: tt_step_once, tt_step_drain, tt_on_owner, tt_pump_run.
+ * lock_depth counts the levels, so that tt_engine_advance, tt_on_owner and tt_engine_stop refuse to wait under two.
  *
  * The callbacks of a request run with lock held, on the thread that steps; notify also on a thread that cancels. They
- * may submit, cancel, read requests and use the kill switch. They must not wait: where the thread that steps would wait
- * for itself (a step, tt_request_wait, tt_engine_next, tt_engine_stop) an error is returned instead. */
+ * may submit, cancel, read requests and use the kill switch. They must not wait: tt_request_wait, tt_engine_next,
+ * tt_engine_stop and, on a thread that cancels, what tt_on_owner serves return an error instead. */
 #ifndef RUNTIME_ENGINE_ENGINE_H
 #define RUNTIME_ENGINE_ENGINE_H
 
@@ -66,6 +67,7 @@ struct tt_engine {
 	struct tt_request *first_finished, *last_finished; /* the list of those tt_engine_next has not given out */
 
 	pthread_mutex_t lock, launch; /* see above */
+	uint32_t lock_depth;          /* how often the thread that holds lock has taken it */
 	pthread_cond_t changed;       /* broadcast when there is new work, and when a step or a call is done */
 	atomic_bool killed;           /* the kill switch is on */
 	bool synchronised;            /* lock, launch and changed exist */

@@ -48,7 +48,7 @@ static int check_model(const struct tt_engine *engine, const struct tt_policy *p
 	return TT_OK;
 }
 
-/* warning: a new text where the weights are others, or NULL. */
+/* *warning: a new text if the weights differ, otherwise NULL. */
 static int check_weights(
 	const struct tt_engine *engine, const struct tt_policy *policy, char **warning, struct tt_error *err)
 {
@@ -78,7 +78,7 @@ static int copy(struct tt_backend *backend, void *out_pointer, const void *from,
 	return backend->upload(backend, to, from, count * size, err);
 }
 
-/* The tensor less the directions: what h is read with. */
+/* Copies the tensor minus the directions, the vectors that h is multiplied with. */
 static int copy_readers(struct tt_backend *backend, void *out_pointer, const struct tt_policy *p, const float *values,
 	size_t n, struct tt_error *err)
 {
@@ -114,7 +114,7 @@ static int copy_row(struct tt_backend *backend, struct tt_steer_slot *slot, cons
 	return TT_OK;
 }
 
-/* What was copied stays in the slot's host copy, so that a failure half way can be undone. */
+/* The slot's host copy keeps every pointer that was allocated, so that a failure half way can be undone. */
 static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_error *err)
 {
 	struct tt_backend *backend = engine->backend;
@@ -138,7 +138,7 @@ static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_e
 	return backend->upload(backend, &engine->state.slots[index], slot, sizeof *slot, err);
 }
 
-/* What a device sizes the control op by. */
+/* A device sizes the control op by this maximum. */
 static void count_units(struct tt_engine *engine)
 {
 	uint32_t most = 0;
@@ -170,7 +170,8 @@ static void unload(struct tt_engine *engine, uint32_t index)
 	engine->policies[index] = (struct tt_loaded_policy){0};
 }
 
-/* Pages steered by the same identity and coefficients hold the same bits. */
+/* The identity is part of the key of shared KV pages: pages steered with the same identity and the same coefficients
+ * hold the same bits. */
 static int identify(const struct tt_policy *p, struct tt_page_key *identity, struct tt_error *err)
 {
 	uint8_t digest[32];

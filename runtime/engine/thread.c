@@ -12,6 +12,9 @@
 #include "runtime/engine/policy_slots.h"
 #include "runtime/engine/request.h"
 
+/* Where a wait would release one of the two levels that its thread holds, and so last for ever. */
+static const char WAITS_IN_CALLBACK[] = "a callback cannot wait: its thread holds the engine's lock until it returns";
+
 int tt_thread_open(struct tt_engine *engine, struct tt_error *err)
 {
 	pthread_mutexattr_t recursive;
@@ -42,11 +45,31 @@ void tt_thread_close(struct tt_engine *engine)
 void tt_lock(struct tt_engine *engine)
 {
 	pthread_mutex_lock(&engine->lock);
+	engine->lock_depth++;
 }
 
 void tt_unlock(struct tt_engine *engine)
 {
+	engine->lock_depth--;
 	pthread_mutex_unlock(&engine->lock);
+}
+
+/* Waits until something changes or, if until is not NULL, until that time. The lock is held before and after, exactly
+ * once, since a wait releases one level only. */
+static void wait_for_change(struct tt_engine *engine, const struct timespec *until)
+{
+	engine->lock_depth--;
+	if (until)
+		pthread_cond_timedwait(&engine->changed, &engine->lock, until);
+	else
+		pthread_cond_wait(&engine->changed, &engine->lock);
+	engine->lock_depth++;
+}
+
+/* Whether this thread took the lock before the call that asks has taken it: the call comes from a callback. */
+static bool in_callback(const struct tt_engine *engine)
+{
+	return engine->lock_depth > 1;
 }
 
 /* ---- The engine's own thread */
@@ -96,7 +119,7 @@ static void *serve(void *argument)
 		if (tt_step_due(engine))
 			serve_one(engine, tt_step_once);
 		else
-			pthread_cond_wait(&engine->changed, &engine->lock);
+			wait_for_change(engine, NULL);
 	}
 	serve_one(engine, tt_step_drain);
 	run_owner_calls(engine);
@@ -134,7 +157,7 @@ static void end_thread(struct tt_engine *engine)
 {
 	if (engine->stopping) {
 		while (engine->stopping)
-			pthread_cond_wait(&engine->changed, &engine->lock);
+			wait_for_change(engine, NULL);
 		return;
 	}
 	engine->stopping = true;
@@ -153,6 +176,8 @@ int tt_engine_stop(struct tt_engine *engine, struct tt_error *err)
 	tt_lock(engine);
 	if (engine->started && on_owner(engine)) {
 		status = tt_fail(err, TT_ERR_ARGUMENT, "the engine's own thread cannot end itself");
+	} else if (engine->started && in_callback(engine)) {
+		status = tt_fail(err, TT_ERR_ARGUMENT, "%s", WAITS_IN_CALLBACK);
 	} else if (engine->started) {
 		end_thread(engine);
 		if (engine->failure.code != TT_OK)
@@ -167,9 +192,12 @@ int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *,
 {
 	struct tt_owner_call call = {.run = run, .argument = argument, .err = err}, **end = &engine->owner_calls;
 	tt_lock(engine);
-	while (engine->stopping && !on_owner(engine))
-		pthread_cond_wait(&engine->changed, &engine->lock);
-	if (on_owner(engine)) {
+	bool refused = in_callback(engine) && !on_owner(engine);
+	while (!refused && engine->stopping && !on_owner(engine))
+		wait_for_change(engine, NULL);
+	if (refused) {
+		call.status = tt_fail(err, TT_ERR_ARGUMENT, "%s", WAITS_IN_CALLBACK);
+	} else if (on_owner(engine)) {
 		call.status = run(engine, argument, err);
 	} else {
 		while (*end)
@@ -177,7 +205,7 @@ int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *,
 		*end = &call;
 		pthread_cond_broadcast(&engine->changed);
 		while (!call.done)
-			pthread_cond_wait(&engine->changed, &engine->lock);
+			wait_for_change(engine, NULL);
 	}
 	tt_unlock(engine);
 	return call.status;
@@ -240,14 +268,14 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error *err)
 {
 	struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)(1e9 * (deadline - floor(deadline)))};
-	if (!engine->started && (!engine->stepping || pthread_equal(engine->stepper, pthread_self())))
-		return tt_step_locked(engine, err);
+	bool steps_here = engine->stepping && pthread_equal(engine->stepper, pthread_self());
 	if (engine->started && on_owner(engine))
 		return tt_fail(err, TT_ERR_ARGUMENT, "a callback cannot wait for its own thread");
-	if (deadline > 0)
-		pthread_cond_timedwait(&engine->changed, &engine->lock, &until);
-	else
-		pthread_cond_wait(&engine->changed, &engine->lock);
+	if (in_callback(engine) && !steps_here)
+		return tt_fail(err, TT_ERR_ARGUMENT, "%s", WAITS_IN_CALLBACK);
+	if (!engine->started && (!engine->stepping || steps_here))
+		return tt_step_locked(engine, err);
+	wait_for_change(engine, deadline > 0 ? &until : NULL);
 	return TT_OK;
 }
 

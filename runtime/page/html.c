@@ -1,4 +1,4 @@
-/* Text from models, policies and prompts, escaped. */
+/* Escapes text from models, policies and prompts. */
 #include "runtime/page/html.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* The page of eval: one file, nothing fetched. All text in it comes from models, policies and prompts, so all of it is
+/* The page of eval: one file that fetches nothing. Its text comes from models, policies and prompts, so all of it is
  * escaped, and the page's own policy forbids scripts and requests. */
 #include "runtime/page/report.h"
 
@@ -17,7 +17,7 @@ enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
 static const char *const labels[] = {"harmful", "benign", "borderline"};
 enum { N_LABELS = sizeof labels / sizeof labels[0] };
 
-/* The completions by line, as JSON objects. */
+/* Reads the completions, one JSON object per line. */
 static json_t *read_completions(const char *path)
 {
 	json_t *list = json_array();

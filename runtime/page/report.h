@@ -1,4 +1,4 @@
-/* The HTML page of an evaluation: its figures, its policies, maps of what was steered, and completions side by side. */
+/* The HTML page of an evaluation: its figures, its policies, maps of the steering, and completions side by side. */
 #ifndef PAGE_REPORT_H
 #define PAGE_REPORT_H
 
@@ -14,10 +14,10 @@ struct tt_page_report {
 	const struct tt_steering *steering; // [n_steering]
 	uint32_t n_steering;                /* at most TT_MAX_STACK */
 	enum tt_policy_when when;
-	tt_progress_fn progress; /* non-zero from it leaves out a map; or NULL */
+	tt_progress_fn progress; /* or NULL; if it returns non-zero, a map is left out */
 	void *user;
 };
-/* Writes the page. For each map it generates a completion once more. */
+/* Writes the page. For each map it generates one completion again. */
 int tt_page_write(const struct tt_page_report *report, struct tt_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* The layer-by-token map of what was steered. */
+/* The map of the steering: how hard each layer was pushed at each token. */
 #include "runtime/page/report_map.h"
 
 #include <math.h>
@@ -12,8 +12,8 @@
 
 enum { MAP_TOKENS = 24, N_SHADES = 9 };
 
-/* |h' - h|: exact for add, whose change is the coefficient times the direction. An ablation takes out a part at a right
- * angle to the rest, which the norms give; for others the difference of the norms is the least it can be. */
+/* |h' - h|: exact for add, whose change is the coefficient times the direction. An ablation removes a part at a right
+ * angle to the rest, so the norms give its length; for others the difference of the norms is a lower bound. */
 static double change(const struct tt_policy_info *info, float coef, uint32_t layer, double before, double after)
 {
 	if (coef == 0)
@@ -51,7 +51,7 @@ static void fill(struct tt_page_map *map, const struct tt_page_report *report, c
 	map->steered = map->most > 0;
 }
 
-/* As eval prompts: a chat of one user message, or the raw text where the model has no chat template. */
+/* Prompts as eval does: a chat with one user message, or the raw text if the model has no chat template. */
 static int encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, struct tt_error *err)
 {
 	char *messages = NULL;

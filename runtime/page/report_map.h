@@ -1,4 +1,4 @@
-/* The layer-by-token map of what was steered. */
+/* The map of the steering: how hard each layer was pushed at each token. */
 #ifndef PAGE_REPORT_MAP_H
 #define PAGE_REPORT_MAP_H
 
@@ -12,10 +12,10 @@ struct tt_page_map {
 	int32_t *ids;               // [n_positions]
 	float *push;                // [n_positions][L] |h' - h| / |h|
 	size_t n_positions, n_prompt;
-	float most; /* largest of push */
+	float most; /* the largest value of push */
 	bool steered;
 };
-/* Generates once more with norms traced. Free it whatever is returned. */
+/* Generates the completion again and records the norms. Free the map even if this fails. */
 int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *report, const char *prompt,
 	const char *label, struct tt_error *err);
 /* scale: the push that gets the strongest colour. */

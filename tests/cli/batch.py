@@ -708,7 +708,7 @@ def test_interrupt():
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
     _, message = process.communicate()
-    check(process.returncode == 130 and "the same command goes on" in message, f"interrupt: {message}")
+    check(process.returncode == 130 and "the same command continues" in message, f"interrupt: {message}")
     job.unbroken()
     job.finish("interrupted")
 

@@ -1,4 +1,4 @@
-/* Attributes, items, slices, operators and calls of the interpreter's own functions. */
+/* Attributes, items, slices and operators, and calls of the interpreter's own functions. */
 #include <math.h>
 #include <string.h>
 
@@ -22,9 +22,9 @@ static int bound(struct jj_run *run, const struct jj_native *native, struct jj_v
 	return TT_OK;
 }
 
-/* What Python has under this name and the interpreter has not; refused, since foo.bar must not fall through to
- * foo["bar"] where Python finds a method. Underscored names and those that change the object are undefined in the
- * sandbox. */
+/* Whether Python has a method of this name that the interpreter lacks. It is refused, since foo.bar must not fall
+ * through to foo["bar"] where Python finds a method. Names with underscores, and those that change the object, are
+ * undefined in the sandbox. */
 static bool is_other_attribute(struct jj_value of, const struct jj_string *name)
 {
 	static const char *const of_string = " casefold center encode expandtabs format_map isascii isidentifier "
@@ -52,7 +52,7 @@ static bool is_unsafe(struct jj_value of, const struct jj_string *name)
 	return name->len > 1 && name->data[0] == '_' && name->data[1] == '_';
 }
 
-/* getattr(): *found false when the object has no such attribute. */
+/* getattr(); *found is false if the object has no such attribute. */
 static int python_attribute(
 	struct jj_run *run, struct jj_value of, const struct jj_string *name, struct jj_value *out, bool *found)
 {
@@ -201,7 +201,7 @@ int tt_jj_slice(struct jj_run *run, struct jj_value of, const struct jj_value v[
 	TT_TRY(slice_bound(run, v[2], 1, &step, &given));
 	if (step == 0)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "slice step cannot be zero");
-	/* A step past the length takes one element, whatever its size; smaller ones cannot overflow. */
+	/* A step past the length takes one element, whatever its size; smaller steps cannot overflow. */
 	step = step > n + 1 ? n + 1 : step < -n - 1 ? -n - 1 : step;
 	TT_TRY(slice_bound(run, v[0], step > 0 ? 0 : n - 1, &start, &given));
 	if (given)
@@ -272,7 +272,7 @@ static int integer_arithmetic(struct jj_run *run, unsigned op, int64_t a, int64_
 	case JJ_OP2('*', '*'):
 		return integer_power(run, a, b, out);
 	default:
-		/* Both round towards minus infinity; the smallest integer over -1 does not fit. */
+		/* Both round towards minus infinity; the smallest integer divided by -1 does not fit. */
 		if (b == -1) {
 			wide = op != '%' && __builtin_sub_overflow((int64_t)0, a, &result);
 		} else {
@@ -393,7 +393,7 @@ int tt_jj_binary(struct jj_run *run, unsigned op, struct jj_value a, struct jj_v
 		tt_jj_type(b));
 }
 
-/* The index of a parameter's name in the list, or -1. */
+/* The index of a parameter's name in the list, or -1 if it is not there. */
 static int parameter_index(const char *parameters, const struct jj_string *name)
 {
 	int index = 0;

@@ -10,7 +10,7 @@
 
 struct jj_chunk {
 	struct jj_chunk *next;
-	size_t size, used; /* bytes behind the header */
+	size_t size, used; /* in bytes, without the header */
 };
 
 #define HEADER ((sizeof(struct jj_chunk) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
@@ -103,7 +103,7 @@ void tt_jj_arena_free(struct jj_arena *arena)
 	arena->used = 0;
 }
 
-/* Makes room for n bytes that carry mark and, when they differ from what is there, starts the mask. */
+/* Makes room for n bytes with this mark. If it differs from the mark of the bytes so far, the mask starts here. */
 static int reserve(struct jj_builder *builder, size_t n, enum jj_mark mark)
 {
 	size_t needed;

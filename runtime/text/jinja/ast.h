@@ -1,4 +1,4 @@
-/* Tokens, the tree, and the parser. Private to the interpreter. */
+/* Tokens, the syntax tree and the parser. Private to the interpreter. */
 #ifndef RUNTIME_TEXT_JINJA_AST_H
 #define RUNTIME_TEXT_JINJA_AST_H
 
@@ -39,8 +39,8 @@ struct jj_tokens {
 	size_t len, capacity;
 };
 
-/* Cuts source (newlines already plain) into tokens; white space is trimmed as trim_blocks and lstrip_blocks ask. The
- * data is allocated with tt_grow. */
+/* Splits source, whose newlines are all \n, into tokens; trims white space by the rules of trim_blocks and
+ * lstrip_blocks. The data is allocated with tt_grow. */
 int tt_jj_lex(struct jj_tokens *out, struct jj_arena *arena, const char *source, size_t n, const char *name);
 
 enum jj_node_kind {
@@ -49,18 +49,18 @@ enum jj_node_kind {
 	JJ_N_NAME,
 	JJ_N_ATTR,   /* a.text */
 	JJ_N_ITEM,   /* a[b] */
-	JJ_N_SLICE,  /* a[items], three of them, NULL where not given */
+	JJ_N_SLICE,  /* a[items]: three items, NULL where not given */
 	JJ_N_CALL,   /* a(items, keywords) */
-	JJ_N_FILTER, /* a|native(items, keywords); a NULL for the text of a block */
+	JJ_N_FILTER, /* a|native(items, keywords); a is NULL if the text of a block is filtered */
 	JJ_N_TEST,   /* a is native(items, keywords) */
-	JJ_N_NOT,    /* a; so do NEG and POS */
+	JJ_N_NOT,    /* a; NEG and POS too have this one operand */
 	JJ_N_NEG,
 	JJ_N_POS,
-	JJ_N_AND, /* a, b; so does OR */
+	JJ_N_AND, /* a and b; OR has the same */
 	JJ_N_OR,
 	JJ_N_BINARY,  /* a op b */
-	JJ_N_CONCAT,  /* items, joined as text */
-	JJ_N_COMPARE, /* a, then items, each a JJ_N_OPERAND */
+	JJ_N_CONCAT,  /* the items, joined as text */
+	JJ_N_COMPARE, /* a, then the items, each a JJ_N_OPERAND */
 	JJ_N_OPERAND, /* op a */
 	JJ_N_COND,    /* b if a else c; c may be NULL */
 	JJ_N_LIST,    /* items */
@@ -81,8 +81,8 @@ enum jj_node_kind {
 	JJ_N_CONTINUE,
 };
 
-/* What jinja2 works out when it compiles: names that a scope assigns before it reads them hide the context's, from
- * the scope's start on. */
+/* jinja2 works this out when it compiles: a name that a scope assigns before it reads it hides the context's, from the
+ * start of the scope. */
 struct jj_scope_info {
 	struct jj_scope_info *parent, *next; /* next: in order of creation */
 	struct jj_symbol {
@@ -96,9 +96,9 @@ struct jj_scope_info {
 
 struct jj_node {
 	uint8_t kind;   /* enum jj_node_kind */
-	bool variadic;  /* of a macro: its body names varargs or kwargs */
-	uint16_t op;    /* operator; in JJ_OPERAND also 'i' (in) and 'n' (not in) */
-	uint16_t depth; /* of the tree below */
+	bool variadic;  /* for a macro: its body names varargs or kwargs */
+	uint16_t op;    /* the operator; in JJ_N_OPERAND also 'i' (in) and 'n' (not in) */
+	uint16_t depth; /* of the tree below this node */
 	uint32_t line;
 	uint32_t n_items, n_keywords;
 	const struct jj_string *text;
@@ -109,7 +109,7 @@ struct jj_node {
 		const struct jj_string *name;
 		struct jj_node *value;
 	} * keywords;                   /* [n_keywords] */
-	const struct jj_native *native; /* NULL when no filter or test has this name: refused when it is reached */
+	const struct jj_native *native; /* NULL if no filter or test has this name: refused when it is reached */
 	const struct jj_scope_info *scope;
 };
 
@@ -121,18 +121,18 @@ struct jj_parser {
 	uint32_t depth;
 	uint32_t if_depth;   /* inside the current scope */
 	uint32_t loop_depth; /* inside the current macro */
-	bool soft;           /* inside an if: unknown filters are refused when reached, as jinja2 does */
+	bool soft;           /* inside an if: unknown filters are refused only when reached, as in jinja2 */
 	struct jj_node *macro;
 	struct jj_scope_info *scope, *scopes, *last_scope;
 };
 
-/* The parser's parts; each returns NULL with parser->status set when it fails. */
+/* The parts of the parser. If one fails, it returns NULL and sets parser->status. */
 struct jj_node *tt_jj_parse_expression(struct jj_parser *parser, bool with_condition);
-/* Commas make a tuple. empty: () is one. */
+/* Commas make a tuple. empty: () is a tuple too. */
 struct jj_node *tt_jj_parse_tuple(struct jj_parser *parser, bool with_condition, bool empty);
 struct jj_node *tt_jj_parse_filters(struct jj_parser *parser, struct jj_node *value, bool inline_first);
 struct jj_node *tt_jj_node(struct jj_parser *parser, enum jj_node_kind kind, uint32_t line);
-/* Appends to node->items; child may be NULL, in a slice. */
+/* Appends child to node->items; in a slice, child may be NULL. */
 bool tt_jj_push(struct jj_parser *parser, struct jj_node *node, size_t *capacity, struct jj_node *child);
 bool tt_jj_push_keyword(struct jj_parser *parser, struct jj_node *node, size_t *capacity, const struct jj_string *name,
 	struct jj_node *value);

@@ -1,4 +1,4 @@
-/* Expressions. */
+/* Evaluates expressions. */
 #include <string.h>
 
 #include "base/fail.h"
@@ -8,7 +8,7 @@ int tt_jj_eval_args(struct jj_run *run, const struct jj_node *node, struct jj_ar
 {
 	struct jj_value *values = NULL;
 	struct jj_binding *keywords = NULL;
-	/* A filter's or test's value goes in front. */
+	/* The value that is filtered or tested is the first argument. */
 	size_t first = node->kind == JJ_N_CALL ? 0 : 1;
 	TT_TRY(tt_jj_alloc(&run->arena, &values, node->n_items + first, sizeof *values));
 	if (node->n_keywords)
@@ -123,7 +123,7 @@ static int eval_compare(struct jj_run *run, const struct jj_node *node, struct j
 	return TT_OK;
 }
 
-/* and, or: the value that decided. */
+/* and, or: the result is the operand that decided. */
 static int eval_logic(struct jj_run *run, const struct jj_node *node, struct jj_value *out)
 {
 	bool truth;

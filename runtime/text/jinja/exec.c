@@ -1,4 +1,4 @@
-/* Statements, scopes, macros, and the rendering as a whole. */
+/* Runs statements, scopes and macros, and the rendering as a whole. */
 #include <stdio.h>
 #include <string.h>
 
@@ -88,18 +88,18 @@ static int assign(struct jj_run *run, const struct jj_node *target, struct jj_va
 	return TT_OK;
 }
 
-/* ---- The items of a for loop, read as late as jinja2 reads them, and what `loop` tells about them. */
+/* ---- The items of a for loop, read as late as jinja2 reads them, and the attributes of `loop`. */
 
-/* A running for loop, as its body and the variable `loop` see it. */
+/* A running for loop, for its body and the variable `loop`. */
 struct jj_loop {
 	const struct jj_node *node;
-	struct jj_scope *scope; /* around the loop: where its condition is evaluated */
+	struct jj_scope *scope; /* the scope around the loop */
 	struct jj_scope *test;  /* holds the condition's target */
 	struct jj_iter iter;
 	int64_t index; /* of the current item, from 0; -1 before the first */
 	struct jj_value current, previous, ahead, changed;
 	bool has_ahead;        /* ahead was read early */
-	struct jj_value *rest; /* [n_rest]: all that was left when the length was asked for, or NULL */
+	struct jj_value *rest; /* [n_rest]: the items that were left when the length was asked for, or NULL */
 	size_t n_rest, next_rest;
 	int64_t length; /* -1 until it is known */
 };
@@ -268,7 +268,7 @@ static int print(struct jj_run *run, struct jj_value value)
 	return tt_jj_add(run->output, text);
 }
 
-/* The text that block makes, in a scope of its own below parent. */
+/* Gives the text that block makes when it runs in scope. */
 static int capture(struct jj_run *run, const struct jj_node *block, struct jj_scope *scope, struct jj_value *out)
 {
 	struct jj_builder builder = tt_jj_builder(run), *output = run->output;
@@ -316,7 +316,7 @@ static int exec_in_scope(struct jj_run *run, const struct jj_node *block, struct
 	return TT_OK;
 }
 
-/* One round; the scope is used again by the next unless a macro holds on to it. */
+/* Runs one round. The next round reuses the scope unless a macro keeps it. */
 static int exec_round(
 	struct jj_run *run, const struct jj_node *node, struct jj_loop *loop, struct jj_scope **scope, int *flow)
 {
@@ -356,7 +356,7 @@ static int exec_for(struct jj_run *run, const struct jj_node *node, int *flow)
 			break;
 		completed = completed || inner == FLOW_ON;
 	}
-	/* As jinja2 compiles it: a round that ended in break or continue does not keep the else block away. */
+	/* As in jinja2, a completed round prevents the else block; one that ended in break or continue does not. */
 	if (completed || !node->e)
 		return TT_OK;
 	TT_TRY(new_scope(run, run->scope, &scope));
@@ -385,7 +385,7 @@ static int exec_macro(struct jj_run *run, const struct jj_node *node)
 	return tt_jj_bind(run, run->scope, node->text, (struct jj_value){.kind = JJ_MACRO, .macro = macro});
 }
 
-/* What a macro was given beyond its parameters, for a body that names varargs or kwargs. */
+/* Binds the arguments beyond the parameters of a macro, for a body that names varargs or kwargs. */
 static int bind_extra(struct jj_run *run, struct jj_scope *scope, const struct jj_args *args, size_t n_parameters,
 	struct jj_value extra)
 {
@@ -400,7 +400,7 @@ static int bind_extra(struct jj_run *run, struct jj_scope *scope, const struct j
 	return tt_jj_bind(run, scope, &kwargs, extra);
 }
 
-/* Binds the call's arguments; what is not given stays JJ_MISSING. */
+/* Binds the call's arguments; those that are not given stay JJ_MISSING. */
 static int bind_arguments(
 	struct jj_run *run, struct jj_scope *scope, const struct jj_node *node, const struct jj_args *args)
 {
@@ -436,7 +436,7 @@ int tt_jj_call_macro(struct jj_run *run, const struct jj_macro *macro, const str
 	TT_TRY(new_scope(run, macro->scope, &scope));
 	TT_TRY(bind_arguments(run, scope, node, args));
 	run->scope = scope;
-	/* In order: a default may name the parameters before it. */
+	/* In this order, since a default may name the parameters before it. */
 	for (uint32_t i = 0; i < node->n_keywords; i++)
 		for (size_t b = 0; b < scope->n; b++) {
 			struct jj_value value;
@@ -513,7 +513,7 @@ static int render(struct jj_run *run, const json_t *context, struct jj_string *o
 	return TT_OK;
 }
 
-/* The marks as one byte for each byte of output. */
+/* The marks, one byte for each byte of output. */
 static int add_marks(struct tt_buffer *untrusted, const struct jj_string *string, struct tt_error *err)
 {
 	if (string->mark == JJ_MIXED)

@@ -38,7 +38,7 @@ static struct jj_node *join(
 	return node;
 }
 
-/* One level of left-associative operators over the next tighter one. */
+/* Parses one level of left-associative operators; their operands are of the next tighter level. */
 static struct jj_node *parse_left(struct jj_parser *parser, level tighter, const unsigned *ops, size_t n_ops)
 {
 	struct jj_node *left = tighter(parser);
@@ -95,7 +95,7 @@ static struct jj_node *parse_sum(struct jj_parser *parser)
 	return parse_left(parser, parse_concat, ops, 2);
 }
 
-/* The comparison at the current token, taken, or 0. */
+/* Takes the comparison operator at the current token and returns it, or 0 if there is none. */
 static unsigned take_comparison(struct jj_parser *parser)
 {
 	static const unsigned ops[] = {
@@ -219,7 +219,7 @@ struct jj_node *tt_jj_parse_tuple(struct jj_parser *parser, bool with_condition,
 	return node;
 }
 
-/* [..] and {..}; the opening bracket is taken. */
+/* Parses [..] or {..} after its opening bracket. */
 static struct jj_node *parse_display(struct jj_parser *parser, bool dict)
 {
 	char close = dict ? '}' : ']';
@@ -250,7 +250,7 @@ static struct jj_node *constant(struct jj_parser *parser, struct jj_value value)
 	return node;
 }
 
-/* Adjacent string literals are one. */
+/* Adjacent string literals are joined to one. */
 static struct jj_node *parse_string(struct jj_parser *parser)
 {
 	struct jj_node *node = constant(parser, parser->token->value);
@@ -320,7 +320,7 @@ static struct jj_node *parse_primary(struct jj_parser *parser)
 	return tt_jj_refuse(parser, TT_ERR_FORMAT, token->line, "expected an expression");
 }
 
-/* The inside of [..]: an index, or start:stop:step. */
+/* Parses the inside of [..]: an index, or start:stop:step. */
 static struct jj_node *parse_subscript(struct jj_parser *parser, struct jj_node *of)
 {
 	uint32_t line = parser->token->line;
@@ -353,7 +353,7 @@ static struct jj_node *parse_subscript(struct jj_parser *parser, struct jj_node 
 	return node;
 }
 
-/* (..) behind a function, filter or test; the parenthesis is taken. */
+/* Parses the arguments (..) of a function, filter or test after the opening parenthesis. */
 static bool parse_arguments(struct jj_parser *parser, struct jj_node *node)
 {
 	size_t items = 0, keywords = 0;
@@ -415,7 +415,7 @@ static struct jj_node *parse_postfix(struct jj_parser *parser, struct jj_node *n
 	return NULL;
 }
 
-/* a.b.c as one name, as plugins name their filters; NULL-checked by the caller. */
+/* Parses a.b.c as one name, since plugins name their filters so. The caller checks for NULL. */
 static const struct jj_string *parse_native_name(struct jj_parser *parser)
 {
 	const struct jj_token *token = parser->token;
@@ -427,7 +427,7 @@ static const struct jj_string *parse_native_name(struct jj_parser *parser)
 	return token->value.string;
 }
 
-/* Whether an unknown filter or test may stand: only under an if, where jinja2 too refuses it when it is reached. */
+/* Whether an unknown filter or test is allowed: only under an if, where jinja2 too refuses it when it is reached. */
 static bool known(struct jj_parser *parser, struct jj_node *node, const char *what)
 {
 	if (node->native || parser->soft)
@@ -457,7 +457,7 @@ struct jj_node *tt_jj_parse_filters(struct jj_parser *parser, struct jj_node *va
 	return value;
 }
 
-/* The argument of a test may stand without parentheses: x is divisibleby 3. */
+/* The argument of a test may come without parentheses: x is divisibleby 3. */
 static bool starts_bare_argument(const struct jj_token *token)
 {
 	if (token->kind == JJ_T_NAME)

@@ -1,4 +1,4 @@
-/* Filters of single values. */
+/* Filters for single values. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,7 +150,7 @@ FILTER(indent)
 	TT_TRY(tt_jj_truth(run, v[3], &blank));
 	const struct jj_string *s = v[0].string;
 	TT_TRY(tt_jj_charge(run, s->len / 16));
-	/* jinja2 adds a newline and splits, so a newline at the end makes one empty line more, and \r does not. */
+	/* jinja2 adds a newline and then splits, so a newline at the end gives one more empty line, but \r does not. */
 	for (size_t from = 0, next, end;; from = next) {
 		end = tt_jj_line_end(s, from, &next);
 		TT_TRY(tt_jj_charge(run, 1 + spaces.string->len / 64));
@@ -190,7 +190,8 @@ FILTER(default_)
 	return TT_OK;
 }
 
-/* Digits of a number in text, white space and single underscores gone, into plain; false when it is none. */
+/* Copies the digits of the number in text to plain, without white space and single underscores. False if it is not a
+ * number. */
 static bool plain_number(const struct jj_string *s, char *plain, size_t size)
 {
 	size_t from = tt_jj_strip_start(s->data, s->len), to = tt_jj_strip_end(s->data, s->len), n = 0;
@@ -207,7 +208,7 @@ static bool plain_number(const struct jj_string *s, char *plain, size_t size)
 	return n > 0;
 }
 
-/* int(text, base): 0 when it is no integer, 1 when it is, -1 when it does not fit. */
+/* int(text, base): returns 0 if it is not an integer, 1 if it is, -1 if it does not fit. */
 static int parse_integer(const struct jj_string *s, int base, int64_t *out)
 {
 	char text[128], *at = text;
@@ -247,7 +248,7 @@ static bool parse_float(const struct jj_string *s, double *out)
 			n++;
 		word = word || (!words[i][n] && !at[n]);
 	}
-	/* strtod also reads hexadecimal. */
+	/* strtod also reads hexadecimal numbers, which are refused here. */
 	if (!word && at[strspn(at, "0123456789.eE+-")] != 0)
 		return false;
 	*out = strtod(text, &end);
@@ -356,7 +357,7 @@ FILTER(round_)
 	} else if (v[0].kind != JJ_FLOAT) {
 		*out = tt_jj_int(v[0].kind == JJ_BOOL ? v[0].boolean : v[0].integer);
 	} else {
-		/* printf rounds the exact decimal value, half to even: so does Python. */
+		/* printf rounds the exact decimal value, half to even, as Python does. */
 		snprintf(text, sizeof text, "%.*f", (int)precision, real);
 		*out = tt_jj_float(isfinite(real) ? strtod(text, NULL) : real);
 	}

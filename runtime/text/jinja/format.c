@@ -46,7 +46,7 @@ static bool printable(uint32_t c)
 	}
 }
 
-/* The escape of c in a Python string literal, or n 0 when it stands for itself. */
+/* Writes the escape of c in a Python string literal and returns its length, 0 if c needs none. */
 static int python_escape(uint32_t c, char quote, char out[12])
 {
 	switch (c) {
@@ -83,7 +83,7 @@ static int json_escape(uint32_t c, bool ascii, char out[13])
 
 enum quoting { PYTHON, JSON, JSON_ASCII };
 
-/* string between quotes; bytes keep their marks. */
+/* The string between quotes; its bytes keep their marks. */
 static int add_quoted(struct jj_run *run, struct jj_builder *builder, const struct jj_string *s, enum quoting how)
 {
 	char quote = '"', escape[13];
@@ -226,7 +226,7 @@ int tt_jj_to_string(struct jj_run *run, struct jj_value value, const struct jj_s
 	return TT_OK;
 }
 
-/* json.dumps with the arguments of transformers' tojson. */
+/* json.dumps, with the arguments that tojson has in transformers. */
 struct dump {
 	struct jj_run *run;
 	struct jj_builder *builder;
@@ -285,7 +285,7 @@ static int dump_key(struct dump *dump, struct jj_value key)
 	}
 }
 
-/* The order of keys: as inserted, or sorted; an insertion sort, whose steps count. */
+/* The order of keys: as inserted, or sorted, by an insertion sort whose steps are counted. */
 static int key_order(struct dump *dump, const struct jj_dict *dict, size_t **out)
 {
 	size_t *order = NULL;
@@ -412,7 +412,7 @@ static int text_from_json(struct jj_run *run, const char *data, size_t n, enum t
 	return TT_OK;
 }
 
-/* How far the value of key is trusted, in an object that itself is by so much. */
+/* How far the value of key is trusted. `of` is the trust of the object that holds it. */
 static enum trust trust_of(enum trust of, const char *key, const json_t *value, unsigned depth)
 {
 	if (depth == 0 && strcmp(key, "messages") == 0)
@@ -524,7 +524,7 @@ static int add_number(struct jj_run *run, struct jj_builder *builder, struct jj_
 	return tt_jj_add_text(builder, text);
 }
 
-/* The values of a % format, taken in order. */
+/* The values for a % format, taken in order. */
 struct taken {
 	const struct jj_value *items;
 	size_t n, next;
@@ -576,7 +576,7 @@ int tt_jj_percent(struct jj_run *run, const struct jj_string *format, struct jj_
 	return tt_jj_finish(&builder, false, out);
 }
 
-/* The value a replacement field names: nothing (the next one), a number or a keyword. */
+/* The value for a replacement field, which names nothing (the next value), a number or a keyword. */
 static int field_value(
 	struct jj_run *run, const struct jj_args *args, const char *name, size_t n, size_t *next, struct jj_value *out)
 {

@@ -40,7 +40,7 @@ static int dict_get(struct jj_run *run, struct jj_value self, const struct jj_va
 	return TT_OK;
 }
 
-/* Dicts and lists never change, so a copy is the thing itself. */
+/* Dicts and lists never change, so a copy is the same object. */
 static int copy(struct jj_run *run, struct jj_value self, const struct jj_value *v, struct jj_value *out)
 {
 	(void)run, (void)v;
@@ -91,7 +91,7 @@ const struct jj_native *tt_jj_container_method(enum jj_kind kind, const char *na
 	};
 	if (kind == JJ_DICT)
 		return tt_jj_search(of_dict, sizeof of_dict / sizeof *of_dict, name, n);
-	/* A tuple has no copy. */
+	/* A tuple has no copy() in Python. */
 	if (kind == JJ_LIST || kind == JJ_TUPLE)
 		return tt_jj_search(of_list, kind == JJ_LIST ? 3 : 2, name, n);
 	return NULL;
@@ -129,7 +129,7 @@ static int range(struct jj_run *run, struct jj_value self, const struct jj_value
 	span = (span + width - 1) / width;
 	if (span > JJ_MAX_RANGE)
 		return tt_jj_fail(run, TT_ERR_LIMIT, "a range of more than %d numbers", JJ_MAX_RANGE);
-	/* A step that is never taken may be any number: one that fits what is multiplied later. */
+	/* If the step is never taken, 1 or -1 replaces it, so that later multiplications cannot overflow. */
 	TT_TRY(tt_jj_alloc(&run->arena, &made, 1, sizeof *made));
 	*made = (struct jj_range){start, span > 1 ? step : step > 0 ? 1 : -1, (size_t)span};
 	*out = (struct jj_value){.kind = JJ_RANGE, .range = made};

@@ -9,10 +9,10 @@ struct lexer {
 	const char *source, *name;
 	size_t n, at;
 	uint32_t line;
-	bool line_starting; /* the last match ended with a newline: lstrip_blocks may start here */
+	bool line_starting; /* the last match ended with a newline: lstrip_blocks may act here */
 	struct jj_arena *arena;
 	struct jj_tokens *out;
-	char open[JJ_MAX_NESTING]; /* the closing brackets awaited; while there is one, }} and %} are operators */
+	char open[JJ_MAX_NESTING]; /* the awaited closing brackets; if there are any, }} and %} are operators */
 	size_t n_open;
 };
 
@@ -37,7 +37,7 @@ static size_t skip_space(const struct lexer *lexer, size_t at)
 	return at + tt_jj_strip_start(lexer->source + at, lexer->n - at);
 }
 
-/* Moves to position to; line numbers follow. */
+/* Moves to position `to` and counts the lines up to it. */
 static void advance(struct lexer *lexer, size_t to)
 {
 	for (; lexer->at < to; lexer->at++)
@@ -66,8 +66,8 @@ static int emit_text(struct lexer *lexer, enum jj_token_kind kind, const char *d
 	return emit(lexer, kind, 0, (struct jj_value){.kind = JJ_STRING, .string = string});
 }
 
-/* Text in front of a tag: sign - strips all white space at its end, and without a sign (but not before {{) the
- * blanks of a line that holds nothing else go. */
+/* Trims the text before a tag: the sign - removes all white space at its end. Without a sign (but not before {{),
+ * the blanks of a line that holds nothing else are removed. */
 static int emit_data(struct lexer *lexer, size_t end, char sign, bool before_tag)
 {
 	const char *text = lexer->source + lexer->at;
@@ -93,7 +93,8 @@ static char sign_at(const struct lexer *lexer, size_t at)
 	return c == '-' || c == '+' ? c : 0;
 }
 
-/* The end of a tag that closes at `at` with close ("%}", "#}"), or 0: its sign and what is trimmed with it. */
+/* If a tag closes at `at`, perhaps after a sign, with close ("%}", "#}"): the position after it and after the white
+ * space or newline that is trimmed with it. Otherwise 0. */
 static size_t tag_end(const struct lexer *lexer, size_t at, const char *close)
 {
 	char sign = sign_at(lexer, at);
@@ -126,7 +127,7 @@ static int lex_comment(struct lexer *lexer)
 	return refuse(lexer, "missing end of comment tag");
 }
 
-/* After {% and its sign: the end of "raw %}", or 0 when this is another tag. */
+/* After {% and its sign: the end of "raw %}", or 0 if this is another tag. */
 static size_t raw_begin(const struct lexer *lexer, size_t at)
 {
 	at = skip_space(lexer, at);
@@ -160,7 +161,7 @@ static bool is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* The end of digits with single underscores between them, or start. */
+/* The end of digits with single underscores between them, or start if there are none. */
 static size_t digits_end(const struct lexer *lexer, size_t at)
 {
 	size_t end = at;
@@ -171,7 +172,7 @@ static size_t digits_end(const struct lexer *lexer, size_t at)
 	return end;
 }
 
-/* The end of a float at the current position, or 0. A digit after a point is not the start of one. */
+/* The end of a float at the current position, or 0. A digit after a point does not start a float. */
 static size_t float_end(const struct lexer *lexer)
 {
 	size_t end = digits_end(lexer, lexer->at), fraction, exponent;
@@ -222,7 +223,7 @@ static int lex_integer(struct lexer *lexer)
 	int64_t number = 0;
 	if (base != 10 && base != 1)
 		at += 2;
-	/* Base 1: a number that starts with 0 is zeros only; another digit would be the next token. */
+	/* Base 1: a number that starts with 0 has zeros only; another digit would start the next token. */
 	for (; at < lexer->n; at++) {
 		if (lexer->source[at] == '_' && at + 1 < lexer->n && digit_value(lexer->source[at + 1]) < base)
 			continue;
@@ -238,7 +239,7 @@ static int lex_integer(struct lexer *lexer)
 	return TT_OK;
 }
 
-/* Reads n_digits of base at *at, or fewer (octal); returns the count. */
+/* Reads n_digits digits of base at *at, or fewer (octal); returns how many it read. */
 static size_t escape_digits(const char *s, size_t n, size_t at, size_t most, int base, uint32_t *out)
 {
 	size_t count = 0;
@@ -248,7 +249,7 @@ static size_t escape_digits(const char *s, size_t n, size_t at, size_t most, int
 	return count;
 }
 
-/* One escape of a string literal, Python's unicode-escape; s[*at] is what follows the backslash. */
+/* Reads one escape of a string literal, as Python's unicode-escape does; s[*at] is the byte after the backslash. */
 static int unescape(struct lexer *lexer, const char *s, size_t n, size_t *at, char *out, size_t *len)
 {
 	static const char from[] = "\\'\"abfnrtv", to[] = "\\'\"\a\b\f\n\r\t\v";
@@ -292,7 +293,7 @@ static int lex_string(struct lexer *lexer)
 		end += s[end] == '\\' ? 2 : 1;
 	if (end >= lexer->n)
 		return refuse(lexer, "a string has no end");
-	/* No escape is shorter than the UTF-8 it stands for; tt_utf8_encode may write up to 4 bytes. */
+	/* No escape is shorter than its UTF-8, so the bytes fit; tt_utf8_encode may write up to 4 bytes. */
 	TT_TRY(tt_jj_alloc(lexer->arena, &text, end - at + 4, 1));
 	while (at < end) {
 		if (s[at] != '\\') {
@@ -365,7 +366,7 @@ static int lex_one(struct lexer *lexer)
 	return lex_operator(lexer);
 }
 
-/* The inside of {{ }} or {% %}, up to and with its end. */
+/* Reads the inside of {{ }} or {% %}, up to and including its end. */
 static int lex_tag(struct lexer *lexer, bool variable)
 {
 	TT_TRY(emit_plain(lexer, variable ? JJ_T_VARIABLE_BEGIN : JJ_T_BLOCK_BEGIN));

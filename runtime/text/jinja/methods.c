@@ -1,4 +1,4 @@
-/* Methods of strings, as Python has them; bytes keep their marks. */
+/* The methods of strings, as in Python; bytes keep their marks. */
 #include <string.h>
 #include <utf8proc.h>
 
@@ -44,7 +44,7 @@ int tt_jj_strip(struct jj_run *run, const struct jj_string *s, struct jj_value c
 	return tt_jj_part(run, s, from, to, out);
 }
 
-/* Upper case is the one mapping that grows common text: Python makes two letters of a sharp s. */
+/* Upper case is the only mapping that makes common text longer: Python turns a sharp s into two letters. */
 static size_t map_case(uint32_t c, bool upper, char out[4])
 {
 	if (upper && c == 0xdf) {
@@ -64,7 +64,7 @@ static bool is_cased(uint32_t c)
 	return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL || category == UTF8PROC_CATEGORY_LT;
 }
 
-/* The beginning of a word for the title filter: behind one of these or white space. */
+/* For the title filter a word begins after one of these characters or after white space. */
 static bool breaks_word(uint32_t c)
 {
 	return tt_jj_is_space(c) || (c < 0x80 && c && strchr("-({[<", (int)c));
@@ -153,7 +153,7 @@ static int rstrip(struct jj_run *run, struct jj_value self, const struct jj_valu
 	return tt_jj_strip(run, self.string, v[0], false, true, out);
 }
 
-/* A list of parts of one string, growing. */
+/* A growing list of parts of one string. */
 struct parts {
 	struct jj_value *items;
 	size_t n, capacity;
@@ -186,7 +186,7 @@ static size_t word_end(const struct jj_string *s, size_t at)
 	return at;
 }
 
-/* The start of the word that ends at `to`. */
+/* Returns the start of the word that ends at `to`. */
 static size_t word_start(const struct jj_string *s, size_t to)
 {
 	while (to > 0) {
@@ -205,7 +205,7 @@ static int split_words(struct jj_run *run, const struct jj_string *s, int64_t mo
 {
 	size_t from = tt_jj_strip_start(s->data, s->len), to = tt_jj_strip_end(s->data, s->len);
 	while (!right && from < s->len) {
-		/* The rest behind the last cut keeps the white space at its end. */
+		/* The rest after the last cut keeps the white space at its end. */
 		size_t end = most-- == 0 ? s->len : word_end(s, from);
 		TT_TRY(add_item(run, parts, s, from, end));
 		from = end + tt_jj_strip_start(s->data + end, s->len - end);
@@ -300,7 +300,7 @@ static int splitlines(struct jj_run *run, struct jj_value self, const struct jj_
 	return tt_jj_new_list(run, JJ_LIST, parts.items, parts.n, out);
 }
 
-/* A prefix or suffix, or a tuple of them. */
+/* Takes a prefix or suffix, or a tuple of them. */
 static int has_affix(struct jj_run *run, const struct jj_string *s, struct jj_value affix, bool end, bool *out)
 {
 	*out = false;
@@ -488,7 +488,7 @@ static bool is_letter(utf8proc_category_t category)
 	return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
-/* All code points of a kind, and at least one. */
+/* Whether s is not empty and all its code points are of one kind. */
 static int all_of(struct jj_run *run, const struct jj_string *s, char kind, struct jj_value *out)
 {
 	bool all = s->len > 0;

@@ -99,7 +99,7 @@ static struct jj_symbol *find_symbol(const struct jj_scope_info *scope, const st
 	return NULL;
 }
 
-/* Only the first mention counts; one inside an if lets the context's value through either way. */
+/* Only the first mention of a name counts. A mention inside an if never hides the context's value. */
 void tt_jj_note(struct jj_parser *parser, const struct jj_string *name, bool stored)
 {
 	struct jj_scope_info *scope = parser->scope;
@@ -126,7 +126,8 @@ static struct jj_scope_info *new_scope(struct jj_parser *parser)
 	return scope;
 }
 
-/* A name that is assigned before it is read, here and in no scope around, is hidden from this scope's start on. */
+/* A name is hidden from the start of a scope if the scope assigns it before it reads it and no scope around it mentions
+ * the name. */
 static int hide_names(struct jj_parser *parser)
 {
 	for (struct jj_scope_info *scope = parser->scopes; scope; scope = scope->next) {
@@ -155,7 +156,7 @@ static bool expect_block_end(struct jj_parser *parser)
 	return false;
 }
 
-/* The body behind a tag, in its own scope when there is one, up to one of ends (NULL-terminated), which becomes the
+/* Parses the body after a tag, in scope if that is not NULL, up to one of ends (NULL-terminated), which becomes the
  * current token. */
 static struct jj_node *parse_body(struct jj_parser *parser, const char *const *ends, struct jj_scope_info *scope)
 {
@@ -164,7 +165,7 @@ static struct jj_node *parse_body(struct jj_parser *parser, const char *const *e
 	return expect_block_end(parser) ? parse_block(parser, ends, scope) : NULL;
 }
 
-/* The same for a body that ends one way only; the end's name is taken. */
+/* The same for a body with only one possible end; also takes the name of the end. */
 static struct jj_node *parse_whole_body(struct jj_parser *parser, const char *end, struct jj_scope_info *scope)
 {
 	const char *const ends[] = {end, NULL};
@@ -241,7 +242,7 @@ static struct jj_node *parse_one_target(struct jj_parser *parser, bool attribute
 	return attribute;
 }
 
-/* Names, namespace attributes and tuples of them. */
+/* Parses a target of an assignment: names, namespace attributes and tuples of them. */
 static struct jj_node *parse_target(struct jj_parser *parser, bool attributes)
 {
 	struct jj_node *first = parse_one_target(parser, attributes), *node;
@@ -327,7 +328,7 @@ static struct jj_node *parse_for(struct jj_parser *parser, struct jj_node *node)
 	return node;
 }
 
-/* A body that jinja2 compiles to a function of its own: break and continue do not reach out of it. */
+/* Parses a body that jinja2 compiles to a separate function: break and continue do not reach out of it. */
 static struct jj_node *parse_function_body(struct jj_parser *parser, const char *end, struct jj_scope_info *scope)
 {
 	uint32_t loops = parser->loop_depth;
@@ -337,7 +338,7 @@ static struct jj_node *parse_function_body(struct jj_parser *parser, const char 
 	return body;
 }
 
-/* (a, b=1) of a macro: items are the names, keywords the defaults of the last of them. */
+/* Parses (a, b=1) of a macro: items are the names, keywords the defaults of the last of them. */
 static bool parse_signature(struct jj_parser *parser, struct jj_node *node)
 {
 	size_t items = 0, keywords = 0;
@@ -427,7 +428,7 @@ static struct jj_node *parse_filter_block(struct jj_parser *parser, struct jj_no
 	return node->d && tt_jj_adopt(parser, node, node->d) ? node : NULL;
 }
 
-/* Only marks what the assistant said, for training; the text is that of its body. */
+/* A generation tag only marks the assistant's text for training; its text is that of its body. */
 static struct jj_node *parse_generation(struct jj_parser *parser, struct jj_node *node)
 {
 	(void)node;
@@ -497,7 +498,7 @@ static bool at_end(const struct jj_parser *parser, const char *const *ends)
 	return false;
 }
 
-/* One piece of template: text, {{ }}, or {% %}; the last may be the end of this block. */
+/* Parses one piece of template: text, {{ }}, or {% %}; the last may be the end of this block. */
 static struct jj_node *parse_piece(struct jj_parser *parser, const char *const *ends, bool *ended)
 {
 	const struct jj_token *token = parser->token++;
@@ -556,7 +557,7 @@ static struct jj_node *parse_block(struct jj_parser *parser, const char *const *
 	return node;
 }
 
-/* \r\n and \r become \n, and one newline at the end goes, as keep_trailing_newline=False has it. */
+/* \r\n and \r become \n, and one newline at the end is removed, as with keep_trailing_newline=False. */
 static size_t plain_newlines(char *to, const char *from, size_t n)
 {
 	size_t len = 0;

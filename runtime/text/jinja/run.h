@@ -1,11 +1,11 @@
-/* One rendering: its limits, scopes and output, and what the parts of the interpreter offer one another. */
+/* One rendering: its limits, scopes and output, and the functions that the parts of the interpreter share. */
 #ifndef RUNTIME_TEXT_JINJA_RUN_H
 #define RUNTIME_TEXT_JINJA_RUN_H
 
 #include "runtime/text/jinja/ast.h"
 
 #define JJ_MAX_PARAMETERS 6
-#define JJ_MAX_RANGE 100000 /* the sandbox's own */
+#define JJ_MAX_RANGE 100000 /* the limit of jinja2's sandbox */
 
 struct tt_jinja {
 	char *name, *source;
@@ -22,12 +22,12 @@ struct jj_scope {
 	struct jj_scope *parent;
 	struct jj_binding *bindings; /* [n] */
 	size_t n, capacity;
-	bool captured; /* a macro was defined here: not reused by the next round of a loop */
+	bool captured; /* a macro was defined here: the next round of a loop does not reuse it */
 };
 
 struct jj_macro {
 	const struct jj_node *node;
-	struct jj_scope *scope; /* where it was defined */
+	struct jj_scope *scope; /* the scope where it was defined */
 };
 
 struct jj_run {
@@ -39,7 +39,7 @@ struct jj_run {
 	uint32_t line;             /* of the node being evaluated */
 	bool located;              /* the message names the line already */
 	time_t now;                /* 0 is taken as given */
-	struct jj_builder *output; /* of the template, a macro or a block */
+	struct jj_builder *output; /* the output of the template, a macro or a block */
 	struct jj_scope *scope;
 	struct jj_value context; /* a dict */
 };
@@ -51,11 +51,11 @@ struct jj_args {
 	size_t n_keywords;
 };
 
-/* A filter, test, method or global function. Bound parameters arrive in order, JJ_MISSING where not given; raw ones
- * take the call's arguments as they are. */
+/* A filter, test, method or global function. Bound parameters arrive in order, JJ_MISSING where not given; raw
+ * functions take the call's arguments unchanged. */
 struct jj_native {
 	const char *name;
-	const char *parameters; /* names, a space between them */
+	const char *parameters; /* names, separated by a space */
 	uint8_t required;
 	int (*call)(struct jj_run *run, struct jj_value self, const struct jj_value *v, struct jj_value *out);
 	int (*raw)(struct jj_run *run, struct jj_value self, const struct jj_args *args, struct jj_value *out);
@@ -73,7 +73,7 @@ struct jj_builder tt_jj_builder(struct jj_run *run);
 
 /* Values */
 const char *tt_jj_type(struct jj_value value);                  /* its name in Python */
-int tt_jj_undefined(struct jj_run *run, struct jj_value value); /* fails with the undefined value's name */
+int tt_jj_undefined(struct jj_run *run, struct jj_value value); /* fails with the name of the undefined value */
 struct jj_value tt_jj_bool(bool value);
 struct jj_value tt_jj_int(int64_t value);
 struct jj_value tt_jj_float(double value);
@@ -83,18 +83,19 @@ int tt_jj_new_list(struct jj_run *run, enum jj_kind kind, struct jj_value *items
 int tt_jj_new_cursor(struct jj_run *run, const struct jj_value *items, size_t n, struct jj_value *out);
 int tt_jj_new_dict(struct jj_run *run, struct jj_value *out);
 int tt_jj_put(struct jj_run *run, struct jj_dict *dict, struct jj_value key, struct jj_value value);
-/* *found NULL when there is no such key; fails for a key that cannot be one. */
+/* *found is NULL if there is no such key; fails if key is of a type that cannot be a key. */
 int tt_jj_find(struct jj_run *run, const struct jj_dict *dict, struct jj_value key, const struct jj_value **found);
 const struct jj_value *tt_jj_find_text(const struct jj_dict *dict, const struct jj_string *name);
 int tt_jj_truth(struct jj_run *run, struct jj_value value, bool *out);
 int tt_jj_equal(struct jj_run *run, struct jj_value a, struct jj_value b, bool *out);
 int tt_jj_compare(struct jj_run *run, struct jj_value a, struct jj_value b, const char *op, int *out);
-/* Where part next stands in s from at on or, to the left, before at; SIZE_MAX when it does not. Every place where it might
- * begin is a step for each 64 bytes of it, since a part that nearly stands everywhere makes this quadratic. */
+/* *out: where s next contains part, from at on or, with left, before at; SIZE_MAX if it does not. Every place where
+ * part might begin costs a step for each 64 bytes of it, since a part that matches almost everywhere makes this
+ * quadratic. */
 int tt_jj_seek(
 	struct jj_run *run, const struct jj_string *s, const struct jj_string *part, size_t at, bool left, size_t *out);
 int tt_jj_contains(struct jj_run *run, struct jj_value container, struct jj_value item, bool *out);
-/* -1 for what has no length */
+/* -1 for a value that has no length */
 int tt_jj_length(struct jj_run *run, struct jj_value value, int64_t *out);
 int tt_jj_to_string(struct jj_run *run, struct jj_value value, const struct jj_string **out); /* str() */
 int tt_jj_add_value(struct jj_run *run, struct jj_builder *builder, struct jj_value value, bool quoted);

@@ -1,4 +1,4 @@
-/* Filters of sequences. Where Python has a generator the result is a cursor: it is read once. */
+/* Filters for sequences. Where Python returns a generator, the result is a cursor, which is read once. */
 #include <string.h>
 
 #include "base/fail.h"
@@ -20,7 +20,7 @@ static int add(struct jj_run *run, struct values *values, struct jj_value value)
 	return TT_OK;
 }
 
-/* One step of a path such as "address.city": a name, or an index when it is all digits. */
+/* One step of a path such as "address.city": a name, or an index if it has only digits. */
 static int step_into(struct jj_run *run, struct jj_value *value, const char *name, size_t n)
 {
 	struct jj_value key;
@@ -35,7 +35,7 @@ static int step_into(struct jj_run *run, struct jj_value *value, const char *nam
 	return tt_jj_item(run, *value, key, value);
 }
 
-/* The attribute a filter was given: a path, a number, or none for the value itself. */
+/* The attribute that a filter was given: a path, a number, or none for the value itself. */
 static int attribute_of(
 	struct jj_run *run, struct jj_value item, struct jj_value path, struct jj_value fallback, struct jj_value *out)
 {
@@ -69,7 +69,7 @@ static int fold_case(struct jj_run *run, struct jj_value *value, bool case_sensi
 	return tt_jj_change_case(run, value->string, JJ_LOWER, value);
 }
 
-/* What an item is sorted by: the tuple of the attributes that a comma-separated path names. */
+/* The key that an item is sorted by: the tuple of the attributes that a comma-separated path names. */
 static int sort_key(
 	struct jj_run *run, struct jj_value item, struct jj_value path, bool case_sensitive, struct jj_value *out)
 {
@@ -95,7 +95,7 @@ struct keyed {
 	struct jj_value key, value;
 };
 
-/* Merge sort: stable in both directions, as Python's. */
+/* Merge sort, stable in both directions as Python's. */
 static int merge_sort(struct jj_run *run, struct keyed *items, struct keyed *spare, size_t n, bool reverse)
 {
 	for (size_t width = 1; width < n; width *= 2) {
@@ -360,7 +360,7 @@ FILTER(join)
 	}
 }
 
-/* Calls the filter or test that args->values[at] names, on item, with the arguments behind the name. */
+/* Calls the filter or test that args->values[at] names on item, with the arguments after the name. */
 static int call_named(struct jj_run *run, const struct jj_args *args, size_t at, bool test, struct jj_value item,
 	struct jj_value *out)
 {

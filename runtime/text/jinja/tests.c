@@ -1,4 +1,4 @@
-/* What stands behind "is". */
+/* The tests, which follow "is". */
 #include <string.h>
 
 #include "base/fail.h"
@@ -7,7 +7,7 @@
 #define TEST(name)                                                                                                     \
 	static int name(struct jj_run *run, struct jj_value self, const struct jj_value *v, struct jj_value *out)
 
-/* Tests of nothing but the kind of value. */
+/* Tests that look only at the kind of value. */
 #define KIND_TEST(name, condition)                                                                                     \
 	TEST(name)                                                                                                     \
 	{                                                                                                              \

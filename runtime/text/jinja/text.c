@@ -7,7 +7,7 @@ uint32_t tt_jj_decode(const char *data, size_t n, size_t *at)
 {
 	uint32_t c = (uint8_t)data[*at];
 	size_t len = tt_utf8_decode(data + *at, n - *at, &c);
-	*at += len ? len : 1; /* cut strings stay valid; a byte alone would still move on */
+	*at += len ? len : 1; /* strings are valid even when cut; on an invalid byte, the loop would still go on */
 	return c;
 }
 

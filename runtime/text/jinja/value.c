@@ -1,4 +1,4 @@
-/* What values are, whatever is done with them: made, compared, looked into, walked over. */
+/* Values: how they are made, compared, looked into and walked over. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,7 +172,7 @@ int tt_jj_put(struct jj_run *run, struct jj_dict *dict, struct jj_value key, str
 	return TT_OK;
 }
 
-/* -1 for what has none. A string's is its code points'. */
+/* -1 for a value without a length. The length of a string is in code points. */
 int tt_jj_length(struct jj_run *run, struct jj_value value, int64_t *out)
 {
 	*out = -1;
@@ -254,7 +254,7 @@ static bool is_number(struct jj_value value)
 	return is_integral(value) || value.kind == JJ_FLOAT;
 }
 
-/* Exact, as Python's: an integer past 2^53 does not equal the float it would round to. */
+/* Exact, as in Python: an integer past 2^53 does not equal the float that it would round to. */
 static int order_numbers(struct jj_value a, struct jj_value b)
 {
 	if (is_integral(a) && is_integral(b))
@@ -336,7 +336,8 @@ static int order_strings(const struct jj_string *a, const struct jj_string *b)
 	return order ? order : a->len < b->len ? -1 : a->len > b->len;
 }
 
-/* *out: below, equal (0) or above 0, or 2 for a NaN. op stands in the message when the two have no order. */
+/* *out: below 0, 0 or above 0 if a is below, equal to or above b, but 2 for a NaN. If the two have no order, the
+ * message contains op. */
 int tt_jj_compare(struct jj_run *run, struct jj_value a, struct jj_value b, const char *op, int *out)
 {
 	bool same = true;

@@ -18,9 +18,9 @@
 enum { LANES = 8 };
 
 #ifdef TT_CPU_AVX2
-#include "kernels/cpu/simd_avx2.h"
+#include "kernels/cpu/simd_avx2.inc"
 #else
-#include "kernels/cpu/simd_portable.h"
+#include "kernels/cpu/simd_portable.inc"
 #endif
 
 /* The first n < 8 elements, then zeros. */
@@ -41,7 +41,7 @@ INLINE void v8_store_part(float *p, v8 a, size_t n)
 /* FEW_ROWS: the most token rows whose products unpack weights in registers. ROW_TILE and VALUE_ROWS: the most rows of a
  * register tile, in product.inc and in attention.inc. WIDE: groups of eight lanes in a vw. */
 #ifdef TT_CPU_AVX512
-#include "kernels/cpu/simd_avx512.h"
+#include "kernels/cpu/simd_avx512.inc"
 #define FEW_ROWS 4
 #define ROW_TILE 6 /* with eight outputs: 24 sums, 4 weights and 1 row, of 32 registers */
 #define VALUE_ROWS 6

@@ -234,7 +234,7 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 	if (status == TT_OK && n > 0) {
 		fputs("<section><h2>What was steered, layer by token</h2>\n<p>One map for the first prompt of each "
 		      "label. "
-		      "Rows are layers, from the first at the top; columns are tokens, the prompt and behind the line "
+		      "Rows are layers, from the first at the top; columns are tokens, the prompt and after the line "
 		      "what "
 		      "was generated. Colour is the relative push: the length of what was added to the residual "
 		      "stream, "

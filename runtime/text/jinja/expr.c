@@ -337,7 +337,7 @@ static struct jj_node *parse_subscript(struct jj_parser *parser, struct jj_node 
 		} else if (parts[n]) {
 			return tt_jj_refuse(parser,
 				tt_jj_is_op(parser->token, ',') ? TT_ERR_UNSUPPORTED : TT_ERR_FORMAT, line,
-				"expected ] behind an index");
+				"expected ] after an index");
 		} else if (!(parts[n] = tt_jj_parse_expression(parser, true))) {
 			return NULL;
 		}
@@ -372,7 +372,7 @@ static bool parse_arguments(struct jj_parser *parser, struct jj_node *node)
 			parser->token += 2;
 		} else if (node->n_keywords) {
 			return tt_jj_refuse(parser, TT_ERR_FORMAT, parser->token->line,
-				       "a positional argument behind a keyword argument") != NULL;
+				       "a positional argument after a keyword argument") != NULL;
 		}
 		struct jj_node *value = tt_jj_parse_expression(parser, true);
 		if (!value || !(name ? tt_jj_push_keyword(parser, node, &keywords, name, value)
@@ -402,7 +402,7 @@ static struct jj_node *parse_postfix(struct jj_parser *parser, struct jj_node *n
 			} else {
 				parser->token--;
 				return tt_jj_refuse(
-					parser, TT_ERR_FORMAT, name->line, "expected a name or number behind .");
+					parser, TT_ERR_FORMAT, name->line, "expected a name or number after .");
 			}
 		} else if (take_op(parser, '[')) {
 			node = parse_subscript(parser, node);

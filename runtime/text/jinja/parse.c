@@ -234,7 +234,7 @@ static struct jj_node *parse_one_target(struct jj_parser *parser, bool attribute
 	if (!attribute)
 		return NULL;
 	if (parser->token[1].kind != JJ_T_NAME)
-		return tt_jj_refuse(parser, TT_ERR_FORMAT, token->line, "expected a name behind .");
+		return tt_jj_refuse(parser, TT_ERR_FORMAT, token->line, "expected a name after .");
 	attribute->a = node;
 	attribute->text = parser->token[1].value.string;
 	parser->token += 2;
@@ -361,7 +361,7 @@ static bool parse_signature(struct jj_parser *parser, struct jj_node *node)
 				return false;
 		} else if (node->n_keywords) {
 			return tt_jj_refuse(parser, TT_ERR_FORMAT, token->line,
-				       "a parameter without default behind one with") != NULL;
+				       "a parameter without default after one with") != NULL;
 		}
 	}
 	parser->token++;

@@ -202,7 +202,7 @@ static void wait_while_cancelling(void *user, struct tt_request *request)
 
 /* The cancelling thread holds the lock while its callback runs, and a wait would not release it. The calls are refused,
  * and the same ones are served when the callback has returned. */
-Test(thread, a_callback_of_a_cancel_cannot_wait_either, .timeout = 20)
+Test(thread, a_callback_of_a_cancel_cannot_wait_either, .timeout = 60)
 {
 	struct canceller c = {.engine = open()};
 	struct tt_request_options options;

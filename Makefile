@@ -77,7 +77,7 @@ sanitize-full: model
 	@scripts/setup/install_packages.sh test
 	@cmake --preset sanitize -B $(BUILD)-sanitize-full -DTT_EMULATED_MODELS=ON $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize-full -j $(JOBS)
-	$(call run-tests,sanitize-full) -R '^test_emu_(forward|steering|strict|scheduling)$$'
+	$(call run-tests,sanitize-full) -R '^test_emu_'
 
 fuzz:
 	@scripts/setup/install_packages.sh test

@@ -2,7 +2,6 @@
  * while the rest runs, and so that both sides are timed with the machine in the same state. */
 #include "controller/measure/eval.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -92,7 +91,7 @@ static int open_completions(struct tt_eval *e, struct tt_error *err)
 	TT_TRY(check_outputs(e, err));
 	e->completions = fopen(e->partial, "wb");
 	if (!e->completions)
-		return tt_fail(err, TT_ERR_IO, "%s: cannot create: %s", e->partial, strerror(errno));
+		return tt_fail_io(err, e->partial, "create");
 	return TT_OK;
 }
 
@@ -105,7 +104,7 @@ static int close_completions(struct tt_eval *e, struct tt_error *err)
 	failed = fclose(e->completions) || failed;
 	e->completions = NULL;
 	if (failed || rename(e->partial, e->options->completions) < 0)
-		return tt_fail(err, TT_ERR_IO, "%s: cannot write: %s", e->options->completions, strerror(errno));
+		return tt_fail_io(err, e->options->completions, "write");
 	return TT_OK;
 }
 
@@ -206,7 +205,7 @@ static int write_completion(struct tt_eval *e, const struct tt_prompt *row, cons
 	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
 	bool failed = fputs(line, e->completions) < 0 || fputc('\n', e->completions) < 0;
 	free(line);
-	return failed ? tt_fail(err, TT_ERR_IO, "%s: cannot write: %s", e->partial, strerror(errno)) : TT_OK;
+	return failed ? tt_fail_io(err, e->partial, "write") : TT_OK;
 }
 
 static int block_record(struct tt_eval *e, const struct block *b, struct tt_error *err)
@@ -219,7 +218,7 @@ static int block_record(struct tt_eval *e, const struct block *b, struct tt_erro
 			TT_TRY(write_completion(e, b->rows[i], &b->unsteered[i], &b->steered[i], err));
 	}
 	if (e->completions && fflush(e->completions))
-		return tt_fail(err, TT_ERR_IO, "%s: cannot write: %s", e->partial, strerror(errno));
+		return tt_fail_io(err, e->partial, "write");
 	return TT_OK;
 }
 

@@ -9,7 +9,7 @@ int tt_lines_open(struct tt_lines *lines, const char *path, uint64_t size, struc
 {
 	*lines = (struct tt_lines){.path = path, .left = size, .file = fopen(path, "rb")};
 	if (!lines->file)
-		return tt_fail(err, TT_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+		return tt_fail_io(err, path, "open");
 	return TT_OK;
 }
 

@@ -93,8 +93,7 @@ static int assign(struct jj_run *run, const struct jj_node *target, struct jj_va
 /* A running for loop, for its body and the variable `loop`. */
 struct jj_loop {
 	const struct jj_node *node;
-	struct jj_scope *scope; /* the scope around the loop */
-	struct jj_scope *test;  /* holds the condition's target */
+	struct jj_scope *test; /* holds the condition's target */
 	struct jj_iter iter;
 	int64_t index; /* of the current item, from 0; -1 before the first */
 	struct jj_value current, previous, ahead, changed;
@@ -341,7 +340,7 @@ static int exec_for(struct jj_run *run, const struct jj_node *node, int *flow)
 	TT_TRY(tt_jj_eval(run, node->b, &over));
 	run->line = node->line;
 	TT_TRY(tt_jj_alloc(&run->arena, &loop, 1, sizeof *loop));
-	*loop = (struct jj_loop){.node = node, .scope = run->scope, .index = -1, .length = -1};
+	*loop = (struct jj_loop){.node = node, .index = -1, .length = -1};
 	loop->changed.kind = JJ_MISSING;
 	TT_TRY(tt_jj_iterate(run, over, &loop->iter));
 	if (node->c)

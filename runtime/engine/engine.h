@@ -72,6 +72,7 @@ struct tt_engine {
 	atomic_bool killed;           /* the kill switch is on */
 	bool synchronised;            /* lock, launch and changed exist */
 	bool started, stopping;       /* the engine has its own thread; it is being ended */
+	bool serving;                 /* that thread is in its loop; once it has left, its id may be another thread's */
 	bool stepping;                /* a step is under way */
 	pthread_t stepper;            /* who steps, while stepping */
 	pthread_t owner;              /* the engine's own thread, once started */

@@ -123,6 +123,7 @@ static void *serve(void *argument)
 	}
 	serve_one(engine, tt_step_drain);
 	run_owner_calls(engine);
+	engine->serving = false;
 	tt_unlock(engine);
 	return NULL;
 }
@@ -140,7 +141,7 @@ int tt_engine_start(struct tt_engine *engine, struct tt_error *err)
 		engine->failure = (struct tt_error){0};
 		if (pthread_create(&engine->owner, NULL, serve, engine))
 			status = tt_fail(err, TT_ERR_MEMORY, "a thread could not be made");
-		engine->started = status == TT_OK;
+		engine->started = engine->serving = status == TT_OK;
 	}
 	tt_unlock(engine);
 	return status;
@@ -148,7 +149,7 @@ int tt_engine_start(struct tt_engine *engine, struct tt_error *err)
 
 static bool on_owner(const struct tt_engine *engine)
 {
-	return !engine->started || pthread_equal(engine->owner, pthread_self());
+	return !engine->started || (engine->serving && pthread_equal(engine->owner, pthread_self()));
 }
 
 /* If several threads stop the engine at once, the first ends its thread and the others wait for that. The lock is held

@@ -21,6 +21,8 @@ struct tt_kv_pages {
 	void *data;
 	enum tt_kv_type type;
 	uint32_t n_pages;
+	/* [n_pages][TT_MAX_POOLED][hidden] the records of struct tt_pool_args; NULL as long as no gate reads a mean */
+	float *sums;
 };
 
 /* Bytes of one number of a page. */
@@ -52,7 +54,8 @@ struct tt_qkv_args {
 	const struct tt_kv_pages *kv;
 };
 
-/* After the last layer's keys and values are stored, only rows that sample or are captured are read again. This moves h
+/* After the last layer's keys and values are stored, only rows that sample, are captured or are pooled
+ * there are read again. This moves h
  * and q of those rows to the front and makes a step of them alone, which stays the backend's until the next step. */
 struct tt_narrow_args {
 	const struct tt_config *config;
@@ -109,6 +112,21 @@ struct tt_down_proj_args {
 	/* [n_tokens][n_layers][2]: norm of h before and after steering (0, 0 for unsteered tokens), or NULL */
 	float *norms;
 	const float *next_norm; // [hidden] of the next block, or the final one; see tt_embed_args
+};
+
+/* For the plan's pools that list layer_index, after it. A page's record j is the sum of h after layers[j] over the
+ * span's tokens in that page, in the order of their positions: each token of the step that begins the page or the span
+ * starts from 0, the others add to what the record holds. Then, where the pool has a capture row, that layer's part of the
+ * row becomes the mean: the records of the span's pages, summed in order in double, divided by to - from. All sums come
+ * before all means, since pages that a sequence shares may be another's of the same step. A sum depends on absolute
+ * positions alone. */
+struct tt_pool_args {
+	const struct tt_config *config;
+	const struct tt_step_plan *step;
+	uint32_t layer_index;
+	const float *h;  // [n_tokens][hidden]
+	float *sums;     // in and out [n_pages][TT_MAX_POOLED][hidden]
+	float *captured; // out [n_captures][n_layers][hidden]
 };
 
 /* For the plan's decisions whose after_layer is layer_index: gather x_c, run the gate, write the coefficient row.

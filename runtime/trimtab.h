@@ -266,6 +266,9 @@ struct tt_request_options {
 	const int32_t *ids; // [n_ids] the prompt, copied
 	size_t n_ids;
 	size_t n_prompt; /* ids from here on count as generated tokens, given instead of sampled; 0: all are prompt */
+	/* Gates that read a mean take it over ids[mean_from, mean_to), which are part of the prompt: those of the last
+	 * user message, as tt_text_encode_message finds them. Both 0: the whole prompt. */
+	size_t mean_from, mean_to;
 	uint32_t max_tokens; /* at most so many are generated; 0: only run the ids */
 	bool ignore_eos;     /* do not stop at the model's end tokens */
 

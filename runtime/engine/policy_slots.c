@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/thread.h"
+#include "weights/model.h"
 
 bool tt_policy_slot(const struct tt_engine *engine, const struct tt_policy *policy, uint16_t *slot)
 {
@@ -35,10 +36,6 @@ static bool free_slot(const struct tt_engine *engine, uint16_t *slot)
 static int check_model(const struct tt_engine *engine, const struct tt_policy *policy, struct tt_error *err)
 {
 	const struct tt_model_info *info = &engine->info;
-	if (policy->pool != TT_POOL_LAST)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"policy %s: its gate reads a mean over the last user message, which engines cannot make yet",
-			policy->name);
 	if (policy->hidden_size != info->hidden_size)
 		return tt_fail(err, TT_ERR_MISMATCH, "policy %s is for width %u, the model has %u", policy->name,
 			policy->hidden_size, info->hidden_size);
@@ -217,6 +214,8 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 	struct addition *a = argument;
 	uint16_t slot;
 	TT_TRY(check_model(engine, a->policy, err));
+	if (a->policy->pool != TT_POOL_LAST)
+		TT_TRY(tt_kv_memory_add_sums(&engine->kv, engine->backend, &engine->model->config, err));
 	if (!tt_policy_slot(engine, a->policy, &slot)) {
 		tt_policy_slots_sweep(engine);
 		if (!free_slot(engine, &slot))

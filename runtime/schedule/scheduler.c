@@ -118,11 +118,14 @@ void tt_scheduler_finish(struct tt_scheduler *s, struct tt_sequence *q, enum tt_
 /* ---- Admission and pre-emption */
 
 /* Takes the sequence's pages; it keeps the tokens that it has generated. It goes to the head of the waiting list, and
- * when admitted runs its tokens again, steered by the coefficients on record. */
+ * when admitted runs its tokens again, steered by the coefficients on record. If there are none yet, what it has
+ * reported may change: the next time the whole prompt may run in one step, which its decision steers. */
 static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 {
 	stop_running(s, q);
 	q->n_fed = 0;
+	if (q->n_policies > 0 && !q->decided)
+		q->n_reported = 0;
 	prepend_waiting(s, q);
 	s->preempted = true;
 	s->n_preemptions++;

@@ -93,6 +93,11 @@ bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first)
 	return true;
 }
 
+bool tt_sequence_pools(const struct tt_sequence *q, size_t first, size_t end)
+{
+	return q->n_pooled > 0 && !q->decided && first < q->pool_to && end > q->pool_from;
+}
+
 bool tt_sequence_keeps_hidden(const struct tt_sequence *q, size_t position)
 {
 	return position >= q->keep_from && position >= q->n_reported && position < q->n_ids;

@@ -107,6 +107,13 @@ int tt_text_render(const struct tt_text *text, const char *messages_json, const 
 int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	int32_t **ids, size_t *n_ids, struct tt_error *err);
 
+/* tt_text_encode_chat, and where the last user message is: ids[*from, *to) hold its content, white space around it apart
+ * if the template strips that. They are the mean_from and mean_to of a request. Both are 0, which stands for the whole
+ * prompt, if there is no user message or the template shows nothing of it. */
+int tt_text_encode_chat_span(const struct tt_text *text, const char *messages_json,
+	const struct tt_chat_options *options, int32_t **ids, size_t *n_ids, size_t *from, size_t *to,
+	struct tt_error *err);
+
 /* Makes the messages_json (tt_free) of a conversation with one user message of n bytes. system: the system message;
  * NULL: none, so that the template uses its own, if it has one. */
 int tt_text_user_message(const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err);
@@ -267,7 +274,7 @@ struct tt_request_options {
 	size_t n_ids;
 	size_t n_prompt; /* ids from here on count as generated tokens, given instead of sampled; 0: all are prompt */
 	/* Gates that read a mean take it over ids[mean_from, mean_to), which are part of the prompt: those of the last
-	 * user message, as tt_text_encode_message finds them. Both 0: the whole prompt. */
+	 * user message, as tt_text_encode_chat_span finds them. Both 0: the whole prompt. */
 	size_t mean_from, mean_to;
 	uint32_t max_tokens; /* at most so many are generated; 0: only run the ids */
 	bool ignore_eos;     /* do not stop at the model's end tokens */

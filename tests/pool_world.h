@@ -153,8 +153,9 @@ static double pool_error(const struct pool_world *w)
 				for (uint32_t p = span->from; p < span->to; p++)
 					sum += (double)pool_h(s, l, p, k);
 				double error = fabs((double)mean[k] - sum / (span->to - span->from));
-				if (pooled ? !(error <= worst) : !isnan(mean[k]))
-					worst = pooled ? error : (double)NAN;
+				if (pooled ? isnan(error) : !isnan(mean[k]))
+					return (double)NAN;
+				worst = pooled && error > worst ? error : worst;
 			}
 		}
 	return worst;

@@ -112,7 +112,7 @@ static void check_values(
 	tt_policy_free(policy);
 }
 
-Test(pool, a_gate_reads_the_mean_over_its_span)
+Test(pooling, a_gate_reads_the_mean_over_its_span)
 {
 	static const size_t spans[][3] = {{1, 0, 0}, {40, 0, 0}, {40, 0, 40}, {70, 3, 66}, {70, 16, 32}, {70, 69, 70},
 		{33, 20, 21}, {90, 17, 89}};
@@ -224,7 +224,7 @@ static struct tt_engine_stats run_way(const struct way *way, struct outcome *out
 	return stats;
 }
 
-Test(pool, the_same_bits_in_every_way)
+Test(pooling, the_same_bits_in_every_way)
 {
 	static const struct way ways[] = {
 		{"alone, nothing shared", 1, 512, 0, 1, true, false},
@@ -306,7 +306,7 @@ static uint64_t shared_by(const struct kind *first, const size_t span[2], const 
 	return stats.n_shared;
 }
 
-Test(pool, pages_are_shared_where_their_records_are_the_same)
+Test(pooling, pages_are_shared_where_their_records_are_the_same)
 {
 	const size_t all[2] = {0, MAX_PROMPT}, late[2] = {40, MAX_PROMPT}, short_one[2] = {40, 60}, early[2] = {3, 39};
 	const struct kind *pooled = &KINDS[0], *other = &KINDS[2];
@@ -324,7 +324,7 @@ Test(pool, pages_are_shared_where_their_records_are_the_same)
 
 /* ---- Refusals ---- */
 
-Test(pool, spans_outside_of_the_prompt_are_refused)
+Test(pooling, spans_outside_of_the_prompt_are_refused)
 {
 	static const size_t spans[][2] = {{0, 41}, {40, 40}, {9, 8}, {5, 0}, {0, 31}};
 	struct tt_engine *engine = engine_open(MODEL, 1, 64);

@@ -262,6 +262,43 @@ Test(pooling, the_same_bits_in_every_way)
 	cr_assert(n_open > N_REQUESTS / 6 && n_closed > N_REQUESTS / 6, "%zu open, %zu closed", n_open, n_closed);
 }
 
+/* The gate of a prompt of 20 ids, of which steps take as many as they have room for beside rows that decode: two of them
+ * first, so that a device may have recorded such a step, then one. */
+static float gate_beside(uint32_t n_decoding, uint32_t max_step_tokens)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, max_step_tokens);
+	struct tt_policy *policy = make_policy(engine, &KINDS[0], 1);
+	struct tt_request *decoding[2] = {NULL}, *request = NULL;
+	struct tt_decision decision = {0};
+	int32_t ids[MAX_PROMPT];
+	struct tt_request_options options = prompt_options(ids, tt_engine_info(engine)->vocab_size, 3, 1);
+	options.ignore_eos = true;
+	for (uint32_t i = 0; i < n_decoding; i++) {
+		options.max_tokens = i ? 6 : 40;
+		must(tt_request_submit(&decoding[i], engine, &options, err));
+	}
+	if (n_decoding > 1)
+		must(tt_request_wait(decoding[1], err));
+	options = prompt_options(ids, tt_engine_info(engine)->vocab_size, 4, 20);
+	options.max_tokens = 1;
+	options.n_steering = 1;
+	options.steering[0] = (struct tt_steering){policy, 1};
+	request = request_run(engine, &options);
+	cr_assert(tt_request_decision(request, 0, &decision));
+	tt_request_free(request);
+	for (uint32_t i = 0; i < n_decoding; i++)
+		tt_request_free(decoding[i]);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+	return decision.gate;
+}
+
+Test(pooling, a_step_of_single_tokens_sums_what_it_runs_of_a_prompt)
+{
+	float want = gate_beside(0, 512), got = gate_beside(2, 2);
+	cr_expect_arr_eq(&got, &want, sizeof got, "%g, not %g", (double)got, (double)want);
+}
+
 /* ---- Shared pages ---- */
 
 /* The tokens that a second request finds in the pages of a first one, and whether both gates say the same. */

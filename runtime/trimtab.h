@@ -385,10 +385,21 @@ const float *tt_request_norms(const struct tt_request *request, size_t *n_positi
 const float *tt_request_logits(const struct tt_request *request);                     // [n_ids][vocab]
 const float *tt_request_hidden(const struct tt_request *request, uint32_t layer);     // [n_ids - keep_from][d]
 
-/* Runs ids and writes a safetensors file with ids, logits, hidden.<l> of every layer l, and coef, as docs/formats.md
- * says. TT_ERR_ARGUMENT if path is a file of the model or of an added policy, which tt_eval and tt_batch refuse too. */
-int tt_capture(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const struct tt_steering *steering,
-	uint32_t n_steering, const char *path, struct tt_error *err);
+/* Zero-initialise for the defaults. */
+struct tt_capture_options {
+	const int32_t *ids; // [n_ids]
+	size_t n_ids;
+	size_t mean_from, mean_to;          /* as in struct tt_request_options */
+	bool mean;                          /* write the mean of h[l] over these ids, too */
+	const struct tt_steering *steering; // [n_steering]
+	uint32_t n_steering;
+};
+
+/* Runs ids and writes a safetensors file with ids, logits, hidden.<l> of every layer l (with mean, mean.<l> too), and
+ * coef, as docs/formats.md says. TT_ERR_ARGUMENT if path is a file of the model or of an added policy, which tt_eval and
+ * tt_batch refuse too. */
+int tt_capture(
+	struct tt_engine *engine, const struct tt_capture_options *options, const char *path, struct tt_error *err);
 
 /* ---- Fit and eval ---- */
 

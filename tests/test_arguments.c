@@ -297,12 +297,19 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("report ", tt_eval(engine, &o, NULL, err));
 	tt_eval_options_default(NULL);
 
-	REFUSED("engine ", tt_capture(NULL, IDS, 4, NULL, 0, "x", err));
-	REFUSED("ids ", tt_capture(engine, NULL, 4, NULL, 0, "x", err));
-	REFUSED("the prompt is empty", tt_capture(engine, IDS, 0, NULL, 0, "x", err));
-	REFUSED("steering is NULL", tt_capture(engine, IDS, 4, NULL, 1, "x", err));
-	REFUSED("steering[0].policy ", tt_capture(engine, IDS, 4, &steering, 1, "x", err));
-	REFUSED("path ", tt_capture(engine, IDS, 4, NULL, 0, NULL, err));
+	REFUSED("engine ", tt_capture(NULL, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, "x", err));
+	REFUSED("ids ", tt_capture(engine, &(struct tt_capture_options){.ids = NULL, .n_ids = 4}, "x", err));
+	REFUSED("the prompt is empty",
+		tt_capture(engine, &(struct tt_capture_options){.ids = IDS, .n_ids = 0}, "x", err));
+	REFUSED("steering is NULL",
+		tt_capture(engine,
+			&(struct tt_capture_options){.ids = IDS, .n_ids = 4, .steering = NULL, .n_steering = 1}, "x",
+			err));
+	REFUSED("steering[0].policy ",
+		tt_capture(engine,
+			&(struct tt_capture_options){.ids = IDS, .n_ids = 4, .steering = &steering, .n_steering = 1},
+			"x", err));
+	REFUSED("path ", tt_capture(engine, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, NULL, err));
 
 	REFUSED("path ", tt_inspect(NULL, NULL, &report, err));
 	REFUSED("report ", tt_inspect(MODEL, NULL, NULL, err));

@@ -417,7 +417,9 @@ static double loss_from_logits(struct tt_engine *engine, const char *prompt, con
 	int32_t *prompt_ids;
 	size_t n_prompt, vocab = tt_engine_info(engine)->vocab_size;
 	double sum = 0;
-	must(tt_encode_prompt(engine, prompt, "prompt", 0, &prompt_ids, &n_prompt, err));
+	tt_request_options_default(&options);
+	must(tt_encode_prompt(engine, prompt, "prompt", 0, &prompt_ids, &options, err));
+	n_prompt = options.n_ids;
 	int32_t *all = malloc((n_prompt + n) * sizeof *all);
 	memcpy(all, prompt_ids, n_prompt * sizeof *all);
 	memcpy(all + n_prompt, ids, n * sizeof *all);
@@ -498,8 +500,7 @@ Test(eval, steered_completions_are_scored_by_the_unsteered_model_and_all_kept)
 		int32_t *ids;
 		const char *prompt = json_string_value(json_object_get(row, "prompt"));
 		tt_request_options_default(&options);
-		must(tt_encode_prompt(engine, prompt, "prompt", 8, &ids, &options.n_ids, err));
-		options.ids = ids;
+		must(tt_encode_prompt(engine, prompt, "prompt", 8, &ids, &options, err));
 		options.max_tokens = 8;
 		options.steering[0] = (struct tt_steering){p, 1};
 		options.n_steering = 1;
@@ -673,8 +674,7 @@ static double stream_norm(struct tt_engine *engine)
 	uint64_t layers = 2;
 	double sum = 0;
 	tt_request_options_default(&options);
-	must(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options.n_ids, err));
-	options.ids = ids;
+	must(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options, err));
 	options.keep_layers = &layers;
 	options.keep_from = 1;
 	struct tt_request *request = request_run(engine, &options);

@@ -450,8 +450,10 @@ Test(reports, a_capture_says_where_the_kill_switch_came)
 	make_prompt(5, MAX_PROMPT, ids);
 	close(mkstemp(plain));
 	close(mkstemp(path));
-	must(tt_capture(engine, ids, MAX_PROMPT, NULL, 0, plain, err));
-	must(tt_capture(engine, ids, MAX_PROMPT, &steering, 1, path, err));
+	must(tt_capture(engine, &(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT}, plain, err));
+	must(tt_capture(engine,
+		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		path, err));
 	check_capture(path, plain, MAX_PROMPT, MAX_PROMPT);
 
 	/* Beside a request that kills with its second token: the capture's first 14 tokens and then 15 have run by
@@ -459,9 +461,13 @@ Test(reports, a_capture_says_where_the_kill_switch_came)
 	struct tt_request_options options = killed_options(&said, engine, policy, ids, 2);
 	said.kill_at = 2;
 	must(tt_request_submit(&other, engine, &options, err));
-	must(tt_capture(engine, ids, MAX_PROMPT, &steering, 1, path, err));
+	must(tt_capture(engine,
+		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		path, err));
 	check_capture(path, plain, MAX_PROMPT, 14 + 15);
-	must(tt_capture(engine, ids, MAX_PROMPT, &steering, 1, path, err));
+	must(tt_capture(engine,
+		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		path, err));
 	check_capture(path, plain, MAX_PROMPT, 0);
 	tt_request_free(other);
 	unlink(plain);

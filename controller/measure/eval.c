@@ -134,8 +134,7 @@ static int block_encode(struct tt_eval *e, struct block *b, struct tt_error *err
 		int32_t *ids;
 		tt_request_options_default(&b->options[i]);
 		TT_TRY(tt_encode_prompt(e->engine, b->rows[i]->text, b->rows[i]->id, e->options->max_tokens, &ids,
-			&b->options[i].n_ids, err));
-		b->options[i].ids = ids;
+			&b->options[i], err));
 		b->options[i].max_tokens = e->options->max_tokens;
 	}
 	return TT_OK;

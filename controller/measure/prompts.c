@@ -186,7 +186,7 @@ void tt_prompts_free(struct tt_prompts *prompts)
 }
 
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
-	size_t *n_ids, struct tt_error *err)
+	struct tt_request_options *request, struct tt_error *err)
 {
 	const struct tt_text *text = tt_engine_text(engine);
 	const struct tt_chat_options options = {.now = fixed_date};
@@ -196,18 +196,20 @@ int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *w
 	if (!tt_text_has_tokenizer(text))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
 	if (!tt_text_has_template(text)) {
-		status = tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, n_ids, err);
+		status = tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &request->n_ids, err);
 	} else {
 		TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
-		status = tt_text_encode_chat(text, messages, &options, ids, n_ids, err);
+		status = tt_text_encode_chat_span(
+			text, messages, &options, ids, &request->n_ids, &request->mean_from, &request->mean_to, err);
 		tt_free(messages);
 	}
 	uint32_t context = tt_engine_info(engine)->context;
-	if (status == TT_OK && (room > context || *n_ids > context - room)) {
+	if (status == TT_OK && (room > context || request->n_ids > context - room)) {
 		status = tt_fail(err, TT_ERR_LIMIT, "%zu tokens and %zu after them do not fit the context of %u",
-			*n_ids, room, context);
+			request->n_ids, room, context);
 		tt_free(*ids);
 		*ids = NULL;
 	}
+	request->ids = *ids;
 	return status == TT_OK ? TT_OK : tt_fail_within(err, what);
 }

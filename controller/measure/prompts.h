@@ -42,8 +42,9 @@ bool tt_split_parse(const char *name, enum tt_split *out);
 
 /* The ids of a prompt as a user message in the model's chat template, or as plain text if there is no template. The
  * template sees a fixed date, so that a fit or an eval can be repeated. what names the prompt in messages; room is how
- * many tokens must fit after it. *ids is released with tt_free. */
+ * many tokens must fit after it. *ids is released with tt_free; it becomes the request's, with n_ids and the span of
+ * the prompt's own text in them (mean_from, mean_to). */
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
-	size_t *n_ids, struct tt_error *err);
+	struct tt_request_options *request, struct tt_error *err);
 
 #endif

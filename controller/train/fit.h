@@ -12,6 +12,7 @@ struct tt_fit_row {
 	const struct tt_prompt *prompt;
 	int32_t *ids; // [n_ids]
 	size_t n_ids;
+	size_t mean_from, mean_to; /* the prompt's own text in ids, as struct tt_request_options has it */
 };
 
 struct tt_fit_rows {

@@ -71,9 +71,14 @@ static int encode_rows(
 	TT_TRY(tt_alloc(&out->rows, n, sizeof *out->rows, err));
 	for (; out->n < n; out->n++) {
 		struct tt_fit_row *row = &out->rows[out->n];
+		struct tt_request_options request;
 		row->prompt = &fit->prompts.rows[rows[out->n]];
+		tt_request_options_default(&request);
 		TT_TRY(tt_encode_prompt(fit->engine, row->prompt->text, row->prompt->id,
-			fit->options->judge_tokens + 96, &row->ids, &row->n_ids, err));
+			fit->options->judge_tokens + 96, &row->ids, &request, err));
+		row->n_ids = request.n_ids;
+		row->mean_from = request.mean_from;
+		row->mean_to = request.mean_to;
 	}
 	return TT_OK;
 }

@@ -21,10 +21,13 @@ static const struct tt_fit_row *judge_row(const struct tt_fit *fit, int kind, ui
 
 static struct tt_request_options judge_request(const struct tt_fit *fit, int kind, uint32_t i)
 {
+	const struct tt_fit_row *row = judge_row(fit, kind, i);
 	struct tt_request_options o;
 	tt_request_options_default(&o);
-	o.ids = judge_row(fit, kind, i)->ids;
-	o.n_ids = judge_row(fit, kind, i)->n_ids;
+	o.ids = row->ids;
+	o.n_ids = row->n_ids;
+	o.mean_from = row->mean_from;
+	o.mean_to = row->mean_to;
 	o.max_tokens = fit->options->judge_tokens;
 	return o;
 }

@@ -137,9 +137,8 @@ static int measure_stream(struct tt_engine *engine, double *norms, struct tt_err
 	uint64_t layers[(TT_MAX_LAYERS + 63) / 64];
 	int32_t *ids = NULL;
 	tt_request_options_default(&options);
-	TT_TRY(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options.n_ids, err));
+	TT_TRY(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options, err));
 	memset(layers, 0xff, sizeof layers);
-	options.ids = ids;
 	options.keep_layers = layers;
 	options.keep_from = options.n_ids > 1;
 	int status = tt_request_submit(&request, engine, &options, err);

@@ -107,9 +107,9 @@ int tt_text_render(const struct tt_text *text, const char *messages_json, const 
 int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	int32_t **ids, size_t *n_ids, struct tt_error *err);
 
-/* tt_text_encode_chat, and where the last user message is: ids[*from, *to) hold its content, white space around it apart
- * if the template strips that. They are the mean_from and mean_to of a request. Both are 0, which stands for the whole
- * prompt, if there is no user message or the template shows nothing of it. */
+/* tt_text_encode_chat, and where the last user message is: ids[*from, *to) hold its content, white space around it
+ * apart if the template strips that. They are the mean_from and mean_to of a request. Both are 0, which stands for the
+ * whole prompt, if there is no user message or the template shows nothing of it. */
 int tt_text_encode_chat_span(const struct tt_text *text, const char *messages_json,
 	const struct tt_chat_options *options, int32_t **ids, size_t *n_ids, size_t *from, size_t *to,
 	struct tt_error *err);
@@ -396,8 +396,8 @@ struct tt_capture_options {
 };
 
 /* Runs ids and writes a safetensors file with ids, logits, hidden.<l> of every layer l (with mean, mean.<l> too), and
- * coef, as docs/formats.md says. TT_ERR_ARGUMENT if path is a file of the model or of an added policy, which tt_eval and
- * tt_batch refuse too. */
+ * coef, as docs/formats.md says. TT_ERR_ARGUMENT if path is a file of the model or of an added policy, which tt_eval
+ * and tt_batch refuse too. */
 int tt_capture(
 	struct tt_engine *engine, const struct tt_capture_options *options, const char *path, struct tt_error *err);
 

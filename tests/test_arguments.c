@@ -48,6 +48,8 @@ Test(arguments, text)
 	REFUSED("messages_json ", tt_text_encode_chat(text, NULL, NULL, &ids, &n, err));
 	REFUSED("ids ", tt_text_encode_chat(text, MESSAGES, NULL, NULL, &n, err));
 	REFUSED("n_ids ", tt_text_encode_chat(text, MESSAGES, NULL, &ids, NULL, err));
+	REFUSED("from ", tt_text_encode_chat_span(text, MESSAGES, NULL, &ids, &n, NULL, &n, err));
+	REFUSED("to ", tt_text_encode_chat_span(text, MESSAGES, NULL, &ids, &n, &n, NULL, err));
 	REFUSED("prompt ", tt_text_user_message(NULL, 1, NULL, &string, err));
 	REFUSED("messages_json ", tt_text_user_message("x", 1, NULL, NULL, err));
 	REFUSED("text ", tt_text_decode(NULL, IDS, 4, &string, err));
@@ -309,6 +311,7 @@ Test(arguments, eval_capture_inspect)
 		tt_capture(engine,
 			&(struct tt_capture_options){.ids = IDS, .n_ids = 4, .steering = &steering, .n_steering = 1},
 			"x", err));
+	REFUSED("options ", tt_capture(engine, NULL, "x", err));
 	REFUSED("path ", tt_capture(engine, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, NULL, err));
 
 	REFUSED("path ", tt_inspect(NULL, NULL, &report, err));

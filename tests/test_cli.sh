@@ -274,6 +274,23 @@ coef = struct.unpack("<9f", data[8 + n + begin:8 + n + end])
 sys.exit(not (shapes == want and ids == (1, 2, 3) and coef == (0.75,) * 9))
 PY
 
+works capture "$tiny" -p 'Hello there' -o means.safetensors --mean
+check "capture: means" python3 - <<'PY'
+import json, struct, sys
+data = open("means.safetensors", "rb").read()
+n = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8:8 + n])
+def floats(name):
+    begin, end = header[name]["data_offsets"]
+    return struct.unpack(f"<{(end - begin) // 4}f", data[8 + n + begin:8 + n + end])
+hidden, mean = floats("hidden.1"), floats("mean.1")
+rows = [hidden[i:i + 64] for i in range(0, len(hidden), 64)]
+# Some span inside the prompt has this mean, and it is neither the whole prompt nor one token.
+found = [(a, b) for a in range(len(rows)) for b in range(a + 1, len(rows) + 1)
+         if all(abs(sum(r[k] for r in rows[a:b]) / (b - a) - mean[k]) < 1e-5 for k in range(64))]
+sys.exit(not (len(found) == 1 and found[0][0] > 0 and found[0][1] < len(rows) and found[0][1] - found[0][0] > 1))
+PY
+
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
 check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny"
 

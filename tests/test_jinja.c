@@ -92,8 +92,8 @@ Test(jinja, renders_whole_chat_templates_as_jinja2_does)
 	json_decref(goldens);
 }
 
-/* Renders with context (JSON text) and expects output, and '1' in marks for each byte that is untrusted; with apart, '2'
- * for those of the last user message. */
+/* Renders with context (JSON text) and expects output, and '1' in marks for each byte that is untrusted; with apart,
+ * '2' for those of the last user message. */
 static void expect_marks_apart(
 	bool apart, const char *template, const char *context, const char *output, const char *marks)
 {

@@ -262,8 +262,8 @@ Test(pooling, the_same_bits_in_every_way)
 	cr_assert(n_open > N_REQUESTS / 6 && n_closed > N_REQUESTS / 6, "%zu open, %zu closed", n_open, n_closed);
 }
 
-/* The gate of a prompt of 20 ids, of which steps take as many as they have room for beside rows that decode: two of them
- * first, so that a device may have recorded such a step, then one. */
+/* The gate of a prompt of 20 ids, of which steps take as many as they have room for beside rows that decode: two of
+ * them first, so that a device may have recorded such a step, then one. */
 static float gate_beside(uint32_t n_decoding, uint32_t max_step_tokens)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, max_step_tokens);

@@ -542,9 +542,8 @@ static void capture(struct work *w)
 	static const int32_t ids[] = {5, 90, 17, 4, 33};
 	char path[512];
 	struct tt_steering steering = {w->eval.policy, 1};
-	must(tt_capture(w->engine,
-		&(struct tt_capture_options){.ids = ids, .n_ids = 5, .steering = &steering, .n_steering = 1},
-		path_of(w, "capture.safetensors", path), err));
+	const struct tt_capture_options options = {ids, 5, .steering = &steering, .n_steering = 1};
+	must(tt_capture(w->engine, &options, path_of(w, "capture.safetensors", path), err));
 	must(tt_file_read(&w->capture, path, 1 << 24, err));
 }
 

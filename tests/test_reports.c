@@ -438,6 +438,42 @@ static void check_capture(const char *path, const char *plain_path, size_t n_ids
 	free(plain);
 }
 
+Test(reports, a_capture_has_the_means_of_its_hidden_states)
+{
+	enum { FROM = 3, TO = 21 };
+	struct tt_engine *engine = engine_open(MODEL, 1, 16);
+	const size_t spans[2][2] = {{FROM, TO}, {0, 0}};
+	char path[] = "/tmp/trimtab-capture-XXXXXX", name[24];
+	int32_t ids[MAX_PROMPT];
+	make_prompt(5, MAX_PROMPT, ids);
+	close(mkstemp(path));
+	for (int i = 0; i < 2; i++) {
+		size_t from = spans[i][0], to = i ? MAX_PROMPT : TO;
+		const struct tt_capture_options options = {.ids = ids,
+			.n_ids = MAX_PROMPT,
+			.mean_from = spans[i][0],
+			.mean_to = spans[i][1],
+			.mean = true};
+		must(tt_capture(engine, &options, path, err));
+		for (uint32_t l = 0; l < LAYERS; l++) {
+			snprintf(name, sizeof name, "hidden.%u", l);
+			float *hidden = captured(path, name, MAX_PROMPT * WIDTH);
+			snprintf(name, sizeof name, "mean.%u", l);
+			float *mean = captured(path, name, WIDTH);
+			for (size_t k = 0; k < WIDTH; k++) {
+				double sum = 0;
+				for (size_t t = from; t < to; t++)
+					sum += (double)hidden[t * WIDTH + k];
+				cr_assert(fabs((double)mean[k] - sum / (double)(to - from)) <= 1e-6, "layer %u", l);
+			}
+			free(hidden);
+			free(mean);
+		}
+	}
+	unlink(path);
+	tt_engine_close(engine);
+}
+
 Test(reports, a_capture_says_where_the_kill_switch_came)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 16);

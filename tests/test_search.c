@@ -290,7 +290,8 @@ Test(judge, only_flagged_benign_prompts_are_run_again)
 		for (int i = 0; i < N; i++) {
 			ids[kind][i] = 10 * kind + i;
 			logits[kind][i] = kind == 1 && flagged[i] ? 1 : -1;
-			rows[kind][i] = (struct tt_fit_row){&prompts[kind][i], &ids[kind][i], 1};
+			rows[kind][i] =
+				(struct tt_fit_row){.prompt = &prompts[kind][i], .ids = &ids[kind][i], .n_ids = 1};
 			unsteered[kind][i] = completion("as it was", 1, -1, false);
 		}
 		fit.val[kind] = (struct tt_fit_rows){rows[kind], N};

@@ -1,6 +1,6 @@
 /* The mean of h over a span of positions: each page has a record, the sum over its own tokens, and the mean comes from
- * the records, in a kernel of its own. A block sums some columns of one page, a thread four columns of at most a page's
- * tokens, so pages are summed side by side in the order that a CPU has. */
+ * the records, in a kernel of its own. A block sums some columns of one page, a thread four columns of at most a
+ * page's tokens, so pages are summed side by side in the order that a CPU has. */
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/memory.cuh"
 #include "kernels/cuda/step.cuh"

@@ -11,7 +11,7 @@ struct page_content {
 	struct tt_page_key policies[TT_STACK]; /* the policies that act on a token of this page; 0 for the others */
 	int32_t tokens[TT_PAGE_TOKENS];
 	uint8_t rows[TT_PAGE_TOKENS]; /* bit k: policies[k] steers the token */
-	/* What the page's records are sums of: positions [from, to) and 1 + each layer. All 0 where they hold nothing. */
+	/* What the page's records are sums of: positions [from, to) and 1 + each layer. 0 where they hold nothing. */
 	uint32_t from, to, layers[TT_MAX_POOLED];
 };
 
@@ -126,9 +126,9 @@ static void drop_keys(struct tt_sequence *q, size_t page)
 		q->n_keys = (uint32_t)page;
 }
 
-/* The next page of a sequence whose gates read means. Before they have decided, it must have the records. Afterwards any
- * page will do, first those with records, which it may have written itself before it was pre-empted; but it sums nothing
- * any more, so after one page without records come only such. */
+/* The next page of a sequence whose gates read means. Before they have decided, it must have the records. Afterwards
+ * any page will do, first those with records, which it may have written itself before it was pre-empted; but it sums
+ * nothing any more, so after one page without records come only such. */
 static int32_t find_pooled_page(struct tt_sequence *q, struct tt_page_pool *pool)
 {
 	size_t here = (size_t)q->n_pages * TT_PAGE_TOKENS;

@@ -68,7 +68,7 @@ static size_t make_prompt(struct sim *sim, int32_t *ids)
 	return n;
 }
 
-/* The layers that the gates read means of, and the span: the whole prompt, or a part that other prompts may have too. */
+/* The layers that gates read means of, and the span: the whole prompt, or a part that other prompts may have too. */
 static void make_span(struct sim *sim, struct tt_sequence *q)
 {
 	bool reads[SIM_LAYERS] = {false};

@@ -31,9 +31,9 @@ struct tt_jinja_limits {
 };
 
 /* Renders with the variables of context (an object). Every string inside context["messages"], ["tools"] and
- * ["documents"], keys too, is untrusted, except a message's "role". now: the time for strftime_now (UTC).
- * *text gets the output; *untrusted gets a byte for each of its bytes: 0 where it is trusted, else 1 or TT_JINJA_LAST_USER. If the template calls raise_exception,
- * this returns TT_ERR_ARGUMENT with its message. */
+ * ["documents"], keys too, is untrusted, except a message's "role". now: the time for strftime_now (UTC). *text gets
+ * the output; *untrusted gets a byte for each of its bytes: 0 where it is trusted, else 1 or TT_JINJA_LAST_USER. If
+ * the template calls raise_exception, this returns TT_ERR_ARGUMENT with its message. */
 int tt_jinja_render(const struct tt_jinja *jinja, const json_t *context, time_t now,
 	const struct tt_jinja_limits *limits, struct tt_buffer *text, struct tt_buffer *untrusted,
 	struct tt_error *err);

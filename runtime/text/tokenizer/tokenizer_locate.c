@@ -1,6 +1,6 @@
-/* From bytes of a text back to the ids that hold them. The pieces of the ids spell the text, but for what the tokenizer
- * changes before it splits: it may put spaces before gaps, write U+2581 as a space, let added tokens take the white space
- * beside them, and compose characters. */
+/* From bytes of a text back to the ids that hold them. The pieces of the ids spell the text, but for what the
+ * tokenizer changes before it splits: it may put spaces before gaps, write U+2581 as a space, let added tokens take
+ * the white space beside them, and compose characters. */
 #include <string.h>
 
 #include "base/fail.h"

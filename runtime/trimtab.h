@@ -3,13 +3,14 @@
  * An engine is a loaded model with its KV pages. A request is one sequence: a prompt, what to generate, which policies
  * steer it and what to report. Requests are batched: submit any number, then call tt_engine_step until they are done. A
  * policy is a small controller: directions by which the residual stream is changed, layer weights, and a gate that
- * reads the stream at the last prompt token and decides whether and how strongly to steer.
+ * reads the stream at the last prompt token, or its mean over the last user message, and decides whether and how
+ * strongly to steer.
  *
  * The usual order of calls (examples/minimal.c is a whole program):
  *
  *     tt_engine_open                                   the model
  *     tt_policy_load, tt_engine_add_policy             policies, if any
- *     tt_text_user_message, tt_text_encode_chat        a prompt's ids, with tt_engine_text(engine)
+ *     tt_text_user_message, tt_text_encode_chat_span   a prompt's ids, with tt_engine_text(engine)
  *     tt_request_options_default, tt_request_submit    set ids, n_ids, max_tokens, steering ...
  *     tt_engine_step, tt_request_next                  until tt_request_finish says that the request has ended
  *     tt_request_free, tt_engine_close, tt_policy_free in this order
@@ -231,7 +232,8 @@ const char *tt_when_word(enum tt_policy_when when);
  * vocabulary; with strict_model the weights too). *warning (may be NULL) is set to NULL or, if the policy was fitted on
  * other weights of the same architecture, to a line that says so, which is the engine's until the policy is removed.
  * The engine makes a copy for its device, but the policy itself must stay until tt_engine_remove_policy or
- * tt_engine_close. Adding it twice is no error. */
+ * tt_engine_close. Adding it twice is no error. The first policy whose gate reads a mean takes 16 * d bytes for each 16
+ * positions of kv_tokens, until the engine is closed. */
 int tt_engine_add_policy(
 	struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err);
 /* Requests that were submitted before go on with the engine's copy; later requests cannot name the policy. */

@@ -274,7 +274,7 @@ coef = struct.unpack("<9f", data[8 + n + begin:8 + n + end])
 sys.exit(not (shapes == want and ids == (1, 2, 3) and coef == (0.75,) * 9))
 PY
 
-works capture "$tiny" -p 'Hello there' -o means.safetensors --mean
+run capture "$tiny" -p 'Hello there' -o means.safetensors --mean
 check "capture: means" python3 - <<'PY'
 import json, struct, sys
 data = open("means.safetensors", "rb").read()

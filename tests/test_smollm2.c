@@ -52,7 +52,7 @@ Test(smollm2, gates_of_a_request_pool_four_layers_together)
 	struct tt_policy *policies[3] = {NULL};
 	struct tt_request_options options;
 	struct tt_request *request = NULL;
-	struct tt_error err = {0};
+	struct tt_error refusal = {0};
 	const int32_t ids[2] = {5, 6};
 	tt_request_options_default(&options);
 	options.ids = ids;
@@ -70,8 +70,8 @@ Test(smollm2, gates_of_a_request_pool_four_layers_together)
 	must(tt_request_submit(&request, engine, &options, err));
 	tt_request_free(request);
 	options.n_steering = 3;
-	cr_expect_eq(tt_request_submit(&request, engine, &options, &err), TT_ERR_LIMIT);
-	cr_expect(strstr(err.message, "more than 4 layers"), "%s", err.message);
+	cr_expect_eq(tt_request_submit(&request, engine, &options, &refusal), TT_ERR_LIMIT);
+	cr_expect(strstr(refusal.message, "more than 4 layers"), "%s", refusal.message);
 	tt_engine_close(engine);
 	for (int i = 0; i < 3; i++)
 		tt_policy_free(policies[i]);

@@ -109,14 +109,19 @@ static void make_policies(struct sim *sim, struct tt_sequence *q)
 	}
 }
 
-/* Draws and submits a request. */
-static void submit_drawn(struct sim *sim, struct request *r)
+/* With few kinds of requests, all have one prompt, and most find the pages of their twins, or what is left of these. */
+static void submit(struct sim *sim, struct request *r)
 {
 	struct tt_sequence *q = &r->sequence;
 	int32_t ids[SIM_CONTEXT];
+	uint64_t kind = sim->n_kinds > 0 ? draw(sim, sim->n_kinds) : 0, after = sim->random;
+	if (sim->n_kinds > 0)
+		sim->random = sim_hash(sim->seed * 64);
 	size_t n = make_prompt(sim, ids), most = sim->scheduler.limits.context;
-	uint32_t max_tokens = draw(sim, 8) ? draw(sim, 80) : 0;
+	if (sim->n_kinds > 0)
+		sim->random = sim_hash(sim->seed * 64 + 1 + kind);
 	n = n < most ? n : most;
+	uint32_t max_tokens = draw(sim, 8) ? draw(sim, 80) : 0;
 	*r = (struct request){.live = true};
 	memset(r->acted, 0xff, sizeof r->acted);
 	if (tt_sequence_open(q, ids, n, n + max_tokens < most ? n + max_tokens : most, draw(sim, 2) ? draw(sim, 5) : 0,
@@ -133,17 +138,8 @@ static void submit_drawn(struct sim *sim, struct request *r)
 	make_span(sim, q);
 	sim_expect(q, &r->want);
 	tt_scheduler_add(&sim->scheduler, q);
-}
-
-/* With few kinds of requests, most are found on the pages of their twins, or on what is left of these. */
-static void submit(struct sim *sim, struct request *r)
-{
-	uint64_t random = sim->random;
 	if (sim->n_kinds > 0)
-		sim->random = sim_hash(sim->seed * 64 + draw(sim, sim->n_kinds));
-	submit_drawn(sim, r);
-	if (sim->n_kinds > 0)
-		sim->random = random, draw(sim, 1);
+		sim->random = after;
 }
 
 static bool tokens_agree(const struct request *r, size_t n)
@@ -366,7 +362,7 @@ static void open_sim(struct sim *sim)
 	struct tt_scheduler_hooks hooks = {sim, ran, sampled, finished};
 	sim->in_flight = 1 + draw(sim, 2);
 	sim->load = 1 + draw(sim, 8);
-	sim->n_kinds = draw(sim, 2) ? 1 + draw(sim, 4) : 0;
+	sim->n_kinds = draw(sim, 2) == 0 ? 1 + draw(sim, 8) : 0;
 	sim->device.cells = calloc(n_pages * TT_PAGE_TOKENS, sizeof *sim->device.cells);
 	sim->device.sums = calloc(n_pages, sizeof *sim->device.sums);
 	sim->device.coef = calloc(limits.n_rows, sizeof *sim->device.coef);

@@ -11,6 +11,10 @@ enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_AFFINE, TT_OP_ON
  * controller/policy/gates.c the words. */
 enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP, TT_GATE_COSINE };
 
+/* Which states of each observed layer a gate reads: that of the last prompt token, the mean over the tokens of the last
+ * user message, or first the one and then the other. */
+enum tt_gate_pool { TT_POOL_LAST, TT_POOL_MEAN, TT_POOL_LAST_MEAN };
+
 /* How far an operation moves h with a coefficient c. */
 enum tt_change {
 	TT_CHANGE_DIRECTION, /* by |c| times the length of the direction */

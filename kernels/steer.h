@@ -31,12 +31,13 @@ enum {
  * If several rows steer one token, all of them read the same h, and their changes are added in the order of the
  * rows. */
 
-/* The gates. x_c is the stream after the observed layers, one vector; s is the gate's scalar.
+/* The gates. x_c is the stream after the observed layers, at the last prompt token or its mean over the last user
+ * message or both, as one vector (tt_gate_vectors); s is the gate's scalar.
  *   always  s = 1.
  *   probe   p = sigmoid(w.x_c + b); s = 1 if p > threshold, else 0.
  *   mlp     z = fc2 relu(fc1 x_c + b1) + b2; s = sigmoid(z[0]), or z[0] in its second form (none: not bounded). w[l] is
  *           multiplied by sigmoid(z[1 + l]). An s that is not finite steers nothing.
- *   cosine  w is one vector over all observed layers, like x_c; p = cos(x_c, tanh((w.x_c / w.w) w)), and 0 if either of
+ *   cosine  w is one vector as wide as x_c; p = cos(x_c, tanh((w.x_c / w.w) w)), and 0 if either of
  *           the two is 0; s = 1 if p > threshold, or in its second form (below) if p < threshold, else 0. */
 
 /* The coefficient of a layer whose weight is w, when the gate's scalar is s. A weight of 0 steers nothing, whatever the

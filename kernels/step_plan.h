@@ -31,8 +31,10 @@ struct tt_decision_plan {
 	uint32_t slot; /* the policy */
 	/* run when this layer's output is ready; -1: before the first layer (a gate that observes nothing) */
 	int32_t after_layer;
-	uint32_t capture; /* capture row that holds x_c, unused where after_layer is -1 */
-	float scale;      /* the request's own scale */
+	uint32_t capture; /* capture row of the last prompt token, unused where after_layer is -1 */
+	/* capture row that holds the means over the last user message; unused by a gate that reads none */
+	uint32_t mean_capture;
+	float scale; /* the request's own scale */
 };
 
 /* What the host will read of a step besides its samples and decisions. */

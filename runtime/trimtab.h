@@ -197,6 +197,7 @@ struct tt_policy_info {
 	const float *norms;       // [n_layers] L2 norm over all rows of the layer's direction
 	const uint32_t *observed; // [n_observed] layers that the gate reads, ascending
 	uint32_t n_observed;
+	enum tt_gate_pool gate_pool; /* which of their states */
 	float alpha;
 	bool has_threshold; /* the gate opens at a threshold */
 	float threshold;

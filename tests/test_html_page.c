@@ -19,7 +19,8 @@ static struct tt_policy *make_policy(struct tt_engine *engine)
 	static const uint32_t observed[] = {0, 1};
 	struct tt_policy *p = NULL;
 	must(tt_policy_new(&p, N_LAYERS, WIDTH, 1, err));
-	must(tt_policy_set_gate(p, TT_GATE_PROBE, observed, 2, 0, err));
+	const struct tt_gate_choice gate = {.gate = TT_GATE_PROBE, .observed = observed, .n_observed = 2};
+	must(tt_policy_set_gate(p, &gate, err));
 	p->gate_bias = 5;
 	p->when = TT_WHEN_ALL;
 	p->alpha = 0.5f;

@@ -119,8 +119,10 @@ struct change {
 	}
 
 static const struct change changes[] = {
-	META(PROBE, "trimtab.format", "3", "this build reads 1 to 2"),
-	META(PROBE, "trimtab.format", "02", "this build reads 1 to 2"),
+	META(PROBE, "trimtab.format", "4", "this build reads 1 to 3"),
+	META(PROBE, "trimtab.format", "02", "this build reads 1 to 3"),
+	META(PROBE, "trimtab.gate.pool", "mean", "trimtab.gate.pool is not a key of format 1"),
+	META(COSINE, "trimtab.gate.pool", "mean", "trimtab.gate.pool is not a key of format 2"),
 	META(PROBE, "trimtab.op", "rotate", "trimtab.op: rotate needs trimtab.format 2, the file says 1"),
 	META(ROTATE, "trimtab.format", "1", "trimtab.rotate is not a key of format 1"),
 	META(ROTATE, "trimtab.rotate", "sometimes", "trimtab.rotate"),
@@ -466,11 +468,28 @@ Test(policy, sizes_are_checked_before_anything_is_allocated)
 	cr_expect_null(p);
 	static const uint32_t observed[4] = {0, 1, 2, 3};
 	cr_assert_eq(tt_policy_new(&p, 4, 1 << 17, 1, &err), TT_OK);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, 0, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, TT_MAX_UNITS + 1, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, TT_MAX_UNITS, &err), TT_ERR_LIMIT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 5, 8, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 0, 8, &err), TT_ERR_FORMAT);
+	const struct {
+		uint32_t n_observed, n_units;
+		enum tt_gate_pool pool;
+		int status;
+	} mlps[] = {
+		{4, 0, TT_POOL_LAST, TT_ERR_FORMAT},
+		{4, TT_MAX_UNITS + 1, TT_POOL_LAST, TT_ERR_FORMAT},
+		{4, TT_MAX_UNITS, TT_POOL_LAST, TT_ERR_LIMIT},
+		{5, 8, TT_POOL_LAST, TT_ERR_FORMAT},
+		{0, 8, TT_POOL_LAST, TT_ERR_FORMAT},
+		{4, 513, TT_POOL_LAST, TT_ERR_LIMIT},
+		{4, 257, TT_POOL_LAST_MEAN, TT_ERR_LIMIT},
+		{4, 8, (enum tt_gate_pool)3, TT_ERR_UNSUPPORTED},
+	};
+	for (size_t i = 0; i < sizeof mlps / sizeof *mlps; i++) {
+		const struct tt_gate_choice choice = {.gate = TT_GATE_MLP,
+			.pool = mlps[i].pool,
+			.observed = observed,
+			.n_observed = mlps[i].n_observed,
+			.n_units = mlps[i].n_units};
+		cr_expect_eq(tt_policy_set_gate(p, &choice, &err), mlps[i].status, "%zu: %s", i, err.message);
+	}
 	cr_expect(p->gate == TT_GATE_ALWAYS && !p->fc1_weight);
 	tt_policy_free(p);
 }

@@ -38,7 +38,8 @@ static struct tt_policy *make_policy(
 	policy->when = when;
 	policy->alpha = 0.5f;
 	if (gate != ALWAYS) {
-		must(tt_policy_set_gate(policy, TT_GATE_PROBE, &observed, 1, 0, err));
+		must(tt_policy_set_gate(
+			policy, &(struct tt_gate_choice){TT_GATE_PROBE, .observed = &observed, .n_observed = 1}, err));
 		policy->gate_bias = gate == OPEN ? 5 : -5;
 	}
 	for (uint32_t l = 1; l < LAYERS; l++) {

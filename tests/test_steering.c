@@ -82,7 +82,9 @@ static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_
 {
 	struct tt_policy *p = new_policy(engine, TT_OP_AFFINE, AFFINE_RANK);
 	size_t n_units = golden_tensor(golden, "gate.fc1.bias")->n_elements, n_outputs = 1 + (size_t)p->n_layers;
-	must(tt_policy_set_gate(p, TT_GATE_MLP, observed, n_observed, (uint32_t)n_units, err));
+	const struct tt_gate_choice gate = {
+		.gate = TT_GATE_MLP, .observed = observed, .n_observed = n_observed, .n_units = (uint32_t)n_units};
+	must(tt_policy_set_gate(p, &gate, err));
 	read_all(golden, "gate.fc1.weight", p->fc1_weight, n_units * n_observed * p->hidden_size);
 	read_all(golden, "gate.fc1.bias", p->fc1_bias, n_units);
 	read_all(golden, "gate.fc2.weight", p->fc2_weight, n_outputs * n_units);

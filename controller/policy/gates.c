@@ -74,3 +74,9 @@ bool tt_gate_find(const char *word, enum tt_policy_gate *gate)
 	}
 	return false;
 }
+
+const char *tt_gate_pool_word(enum tt_gate_pool pool)
+{
+	static const char *const words[] = {"last", "mean", "last,mean"};
+	return (uint32_t)pool < sizeof words / sizeof *words ? words[pool] : NULL;
+}

@@ -18,6 +18,8 @@ struct tt_gate {
 const struct tt_gate *tt_gate_of(enum tt_policy_gate gate);
 /* Finds a gate by its word; false if no gate has it. */
 bool tt_gate_find(const char *word, enum tt_policy_gate *gate);
+/* The word of files and reports for what a gate reads, or NULL for a number that is none. */
+const char *tt_gate_pool_word(enum tt_gate_pool pool);
 /* Rows of the table. */
 uint32_t tt_n_gates(void);
 

@@ -65,7 +65,9 @@ int tt_fit_grid(struct tt_fit *fit, struct tt_error *err)
 
 static int fill_gate(struct tt_policy *p, const struct tt_probe *probe, struct tt_error *err)
 {
-	TT_TRY(tt_policy_set_gate(p, TT_GATE_PROBE, probe->observed, probe->n_observed, 0, err));
+	const struct tt_gate_choice gate = {
+		.gate = TT_GATE_PROBE, .observed = probe->observed, .n_observed = probe->n_observed};
+	TT_TRY(tt_policy_set_gate(p, &gate, err));
 	memcpy(p->gate_weight, probe->w, (size_t)probe->n_observed * p->hidden_size * sizeof *p->gate_weight);
 	p->gate_bias = probe->b;
 	p->threshold = probe->threshold;

@@ -35,6 +35,10 @@ static bool free_slot(const struct tt_engine *engine, uint16_t *slot)
 static int check_model(const struct tt_engine *engine, const struct tt_policy *policy, struct tt_error *err)
 {
 	const struct tt_model_info *info = &engine->info;
+	if (policy->pool != TT_POOL_LAST)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"policy %s: its gate reads a mean over the last user message, which engines cannot make yet",
+			policy->name);
 	if (policy->hidden_size != info->hidden_size)
 		return tt_fail(err, TT_ERR_MISMATCH, "policy %s is for width %u, the model has %u", policy->name,
 			policy->hidden_size, info->hidden_size);
@@ -127,6 +131,7 @@ static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_e
 		.alpha = p->alpha,
 		.gate = p->gate,
 		.gate_form = p->gate_form,
+		.pool = p->pool,
 		.n_observed = p->n_observed,
 		.threshold = p->threshold,
 		.n_units = p->n_units,

@@ -89,6 +89,8 @@ static json_t *gate_json(const struct tt_policy *p)
 		return NULL;
 	if (gate->observes)
 		json_object_set_new(object, "observe", observed_layers(p));
+	if (p->pool != TT_POOL_LAST)
+		json_object_set_new(object, "pool", json_string(tt_gate_pool_word(p->pool)));
 	if (gate->threshold)
 		json_object_set_new(object, "threshold", json_real(p->threshold));
 	for (uint32_t i = 0; i < gate->row.n_tensors; i++)

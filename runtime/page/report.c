@@ -153,6 +153,9 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 {
 	static const char *const reach[] = {"generated tokens only",
 		"the last token of the prompt and all generated ones", "every token of prompt and generation"};
+	static const char *const pools[] = {[TT_POOL_LAST] = "the last prompt token",
+		[TT_POOL_MEAN] = "the mean over the last user message",
+		[TT_POOL_LAST_MEAN] = "the last prompt token and the mean over the last user message"};
 	uint32_t first = info->n_layers, last = 0;
 	for (uint32_t l = 0; l < info->n_layers; l++) {
 		if (info->weights[l] > 0) {
@@ -173,7 +176,7 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	if (!info->gate_sentence)
 		fputs("none: every prompt is steered", to);
 	else
-		fprintf(to, "%s on the last prompt token, layer%s ", info->gate_sentence,
+		fprintf(to, "%s on %s, layer%s ", info->gate_sentence, pools[info->gate_pool],
 			info->n_observed == 1 ? "" : "s");
 	for (uint32_t i = 0; i < info->n_observed; i++)
 		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);

@@ -128,12 +128,13 @@ static void write_piece(FILE *to, const struct tt_text *text, int32_t id)
 	}
 }
 
+/* Whether a gate reads the layer at the last prompt token. */
 static bool observed(const struct tt_page_report *report, uint32_t layer)
 {
 	for (uint32_t i = 0; i < report->n_steering; i++) {
 		struct tt_policy_info info;
 		tt_policy_describe(report->steering[i].policy, &info);
-		for (uint32_t k = 0; k < info.n_observed; k++) {
+		for (uint32_t k = 0; info.gate_pool != TT_POOL_MEAN && k < info.n_observed; k++) {
 			if (info.observed[k] == layer)
 				return true;
 		}

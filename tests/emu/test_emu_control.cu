@@ -161,7 +161,7 @@ static struct tt_step_plan *make_decisions(void)
 	counts.n_rows = ROWS;
 	struct tt_step_plan *step = op_step(counts);
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct tt_decision_plan d = {3 + i, i % SLOTS, after[i % SLOTS], (i + i / SLOTS * 2) % CAPTURES,
+		struct tt_decision_plan d = {3 + i, i % SLOTS, after[i % SLOTS], (i + i / SLOTS * 2) % CAPTURES, 0,
 			i % 7 == 6 && i % SLOTS != 3 ? 0 : 1.25f};
 		tt_step_decisions(step)[i] = d;
 	}
@@ -318,8 +318,8 @@ static void decide_many(const struct gates *g, uint32_t n, uint32_t slot, uint32
 	counts.n_rows = n + 1;
 	struct tt_step_plan *step = op_step(counts);
 	for (uint32_t i = 0; i < n; i++) {
-		struct tt_decision_plan others = {1 + i, i % 8 ? 0 : slot, i % 8 ? -1 : 3, i % 2, 1};
-		struct tt_decision_plan last = {1 + i, slot, 3, 2, 1.25f};
+		struct tt_decision_plan others = {1 + i, i % 8 ? 0 : slot, i % 8 ? -1 : 3, i % 2, 0, 1};
+		struct tt_decision_plan last = {1 + i, slot, 3, 2, 0, 1.25f};
 		tt_step_decisions(step)[i] = i + 1 == n ? last : others;
 	}
 	op_open(TT_EMU_RANDOM, n, n * grid_units * sizeof(double));

@@ -66,10 +66,11 @@ TT_HOST_DEVICE static inline bool tt_steer_reads(uint32_t op)
 	return op != TT_OP_ADD;
 }
 
-/* Whether an element of h' depends on more than the same element of h, so that kernels need a whole row. */
+/* Whether kernels must hold a whole row of h for it. The epilogue of down_proj knows c, d and one element of h: it
+ * takes h + c * d alone, and everything else needs a row, be it for a dot product, a target or a length. */
 TT_HOST_DEVICE static inline bool tt_steer_whole_row(uint32_t op, uint32_t form)
 {
-	return tt_steer_reads(op) || form != 0;
+	return op != TT_OP_ADD || form != 0;
 }
 
 /* Whether h + g * d is scaled to the length that h had. */

@@ -128,17 +128,28 @@ Test(operations, every_pointer_to_numbers_is_in_some_row)
 	tt_policy_free(p);
 }
 
-/* The scheduler asks the row, the kernels ask the formulas. */
-Test(operations, rows_and_formulas_agree_on_what_needs_a_whole_row)
+Test(operations, directions_taken_together_fit_every_number_of_directions)
+{
+	for (uint32_t op = 0; op < tt_n_operations(); op++) {
+		const struct tt_operation *row = tt_operation_of(op);
+		uint32_t together = tt_steer_together(op);
+		cr_expect(together <= TT_MAX_TOGETHER);
+		for (uint32_t n = row->min_rows; n <= row->max_rows; n++)
+			cr_expect_eq(n % together, 0, "%s: %u directions", row->row.word, n);
+	}
+}
+
+/* The epilogue of down_proj adds c * d and reads nothing more, so no operation that has another tensor may pass for
+ * add, nor a form that has more arithmetic. */
+Test(operations, what_is_more_than_a_plain_add_takes_a_whole_row)
 {
 	for (uint32_t op = 0; op < tt_n_operations(); op++) {
 		const struct tt_policy_row *row = &tt_operation_of(op)->row;
-		struct tt_policy *p = make(op);
-		for (p->form = 0; p->form < (row->form.key ? TT_MAX_ROW_FORMS : 1); p->form++)
-			cr_expect_eq(tt_policy_needs_whole_row(p), tt_steer_whole_row(op, p->form), "%s, form %u",
-				row->word, p->form);
-		cr_expect(tt_steer_together(op) <= TT_MAX_TOGETHER && p->n_directions % tt_steer_together(op) == 0);
-		tt_policy_free(p);
+		uint32_t n_forms = row->form.key ? TT_MAX_ROW_FORMS : 1;
+		for (uint32_t form = 0; form < n_forms; form++) {
+			bool plain = !tt_steer_reads(op) && row->n_tensors == 1 && form == 0;
+			cr_expect_eq(tt_steer_whole_row(op, form), !plain, "%s, form %u", row->word, form);
+		}
 	}
 }
 

@@ -436,12 +436,6 @@ int tt_policy_digest(const struct tt_policy *p, uint8_t digest[32], struct tt_er
 	return tt_sha256_bytes(digest, &content, sizeof content, err);
 }
 
-bool tt_policy_needs_whole_row(const struct tt_policy *p)
-{
-	const struct tt_operation *op = tt_operation_of(p->op);
-	return op->whole_row || (op->form_whole_row && p->form != 0);
-}
-
 static const char *form_word(const struct tt_policy_row *row, uint32_t form)
 {
 	return tt_form_is_written(row, form) ? row->form.words[form] : "";

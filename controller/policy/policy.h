@@ -94,7 +94,4 @@ int tt_policy_refuse_pickle(const char *path, struct tt_error *err);
  * policies with the same digest and equal coefficients give the same bits. */
 int tt_policy_digest(const struct tt_policy *policy, uint8_t digest[32], struct tt_error *err);
 
-/* Whether the policy needs kernels that hold a whole row of h. */
-bool tt_policy_needs_whole_row(const struct tt_policy *policy);
-
 #endif

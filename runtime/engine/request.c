@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/sampling.h"
+#include "kernels/steer.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/policy_slots.h"
 #include "runtime/engine/pump.h"
@@ -109,7 +110,7 @@ static void resolve_policy(struct tt_request *r, uint32_t i)
 	tt_policy_slot(r->engine, policy, &p->slot);
 	p->identity = r->engine->policies[p->slot].identity;
 	p->scale = o->steering[i].scale;
-	p->whole_rows = tt_policy_needs_whole_row(policy);
+	p->whole_rows = tt_steer_whole_row(policy->op, policy->form);
 	p->when = o->when == TT_WHEN_POLICY ? policy->when : o->when;
 	p->after_layer = policy->n_observed ? (int32_t)policy->observed[policy->n_observed - 1] : -1;
 	if (p->after_layer > q->observe_last)

@@ -129,7 +129,7 @@ static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 }
 
 /* Gives every running sequence the page for its next position; if the pool is empty, the youngest is pre-empted. */
-static void reserve(struct tt_scheduler *s)
+static void reserve_or_preempt(struct tt_scheduler *s)
 {
 	s->preempted = false;
 	for (uint32_t i = 0; i < s->n_running; i++) {
@@ -226,7 +226,7 @@ static void choose_all(struct tt_scheduler *s, struct tt_scheduled_step *plan)
 	struct tt_step_plan *step = plan->step;
 	*step = (struct tt_step_plan){.n_rows = s->limits.n_rows};
 	plan->n_planned = plan->n_restores = 0;
-	reserve(s);
+	reserve_or_preempt(s);
 	for (uint32_t i = 0; i < s->n_running; i++)
 		if (tt_sequence_decodes(s->running[i]))
 			choose(s, plan, s->running[i]);

@@ -198,6 +198,10 @@ run generate "$tiny" --raw -p 'Hello' -n 6 --temp 5 --seed 3 --ignore-eos --json
 check "generate: a seed repeats" [ "$(sed 's/"seconds.*//' out)" = "$(sed 's/"seconds.*//' seed3)" ]
 run generate "$tiny" --raw -p 'Hello' -n 6 --temp 5 --seed 4 --ignore-eos --json
 check "generate: another seed differs" [ "$(sed 's/"seconds.*//' out)" != "$(sed 's/"seconds.*//' seed3)" ]
+for likeliest in "--top-k 1" "--top-p 1e-6" "--min-p 1"; do # each leaves the likeliest token alone
+	works generate "$tiny" --raw -p 'Hello' -n 12 --temp 5 --seed 3 $likeliest
+	check "generate: $likeliest is greedy" cmp -s out plain.txt
+done
 works generate "$tiny" --raw -p 'Hello' -n 6 --logprobs 2
 refused 1 "context" generate "$tiny" --raw -p "$(printf 'Hello %.0s' {1..400})" -c 64
 

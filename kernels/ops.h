@@ -123,7 +123,7 @@ struct tt_control_args {
 	float *coef;                        // in and out [n_rows][n_layers]
 	struct tt_decision_result *results; // out [n_decisions]
 	float *decided;                     // out [n_decisions][n_layers] the rows it wrote, for the host
-	uint32_t max_units;                 /* the most units of any mlp among the slots; 0: there is none */
+	uint32_t max_units;                 /* the most units of any network among the gates; 0: there is none */
 };
 
 /* logits = rmsnorm(h) * output^T, capped by logit_soft_cap, for the plan's sample rows */

@@ -35,18 +35,19 @@ struct tt_steer_slot {
 	const float *weights;    // [n_layers] w; 0 on layers that the policy leaves alone
 	float alpha;             /* see tt_steer_coefficient */
 	enum tt_policy_gate gate;
-	/* mlp: 1 if s is the output of fc2 itself, as in the paper; cosine: 1 if it opens below the threshold. */
+	/* mlp: 1 if s is the output of fc2 itself, as in the paper; cosine: 1 if it opens below the threshold; probe_mlp: 1
+	 * if it gives the layers' weights. */
 	uint32_t gate_form;
 	enum tt_gate_pool pool; /* which states x_c is made of, see tt_gate_vectors; n_in = tt_gate_vectors * hidden */
 	uint32_t n_observed;    /* at most TT_MAX_POOLED if pool asks for means */
 	const uint32_t *observed; // [n_observed] layers, ascending
 	const float *gate_weight; // [n_in]
 	float gate_bias, threshold;
-	uint32_t n_units;        /* of an mlp */
+	uint32_t n_units;        /* of an mlp or a probe_mlp */
 	const float *fc1_weight; // [n_units][n_in]
 	const float *fc1_bias;   // [n_units]
-	const float *fc2_weight; // [1 + n_layers][n_units]
-	const float *fc2_bias;   // [1 + n_layers]
+	const float *fc2_weight; // [n_out][n_units], n_out = 1 + n_layers, or 1 unless tt_gate_learns_layers
+	const float *fc2_bias;   // [n_out]
 };
 
 #endif

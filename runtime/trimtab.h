@@ -199,7 +199,9 @@ struct tt_policy_info {
 	uint32_t n_observed;
 	enum tt_gate_pool gate_pool; /* which of their states */
 	float alpha;
-	bool has_threshold; /* the gate opens at a threshold */
+	bool has_threshold; /* the gate opens at a threshold: above it, or below */
+	bool opens_below;
+	bool learns_layers; /* the gate has a part in each layer's weight */
 	float threshold;
 	uint32_t n_units;                         /* hidden units of the gate; 0 if it has none */
 	const char *fingerprint, *weights_digest; /* of the model it was fitted on */

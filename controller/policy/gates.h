@@ -9,7 +9,7 @@
 struct tt_gate {
 	struct tt_policy_row row;
 	bool observes;              /* it reads the stream after layers that the file names */
-	bool units;                 /* it has hidden units, as many as its first tensor has rows */
+	bool units;                 /* it has hidden units, as many as its tensor of TT_SHAPE_UNITS_INPUT has rows */
 	bool threshold;             /* the file gives a threshold, which must be from least to most */
 	float least, most, initial; /* of the threshold; initial is that of a new policy */
 };

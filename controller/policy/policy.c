@@ -147,7 +147,6 @@ int tt_policy_set_gate(struct tt_policy *p, const struct tt_gate_choice *choice,
 	free(p->observed);
 	for (uint32_t i = 0; i < tt_n_gates(); i++)
 		tt_policy_row_free(p, &tt_gate_of(i)->row);
-	p->gate = TT_GATE_ALWAYS;
 	p->observed = layers;
 	p->n_observed = choice->n_observed;
 	p->n_units = choice->n_units;
@@ -155,9 +154,11 @@ int tt_policy_set_gate(struct tt_policy *p, const struct tt_gate_choice *choice,
 	p->gate_form = choice->form;
 	p->gate_bias = 0;
 	p->threshold = row->initial;
-	TT_TRY(tt_policy_row_allocate(p, &row->row, err));
-	p->gate = choice->gate;
-	return TT_OK;
+	p->gate = choice->gate; /* its tensors have their shapes from it */
+	int status = tt_policy_row_allocate(p, &row->row, err);
+	if (status != TT_OK)
+		p->gate = TT_GATE_ALWAYS;
+	return status;
 }
 
 static bool all_finite(const float *values, size_t n)
@@ -478,6 +479,8 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 		.gate_pool = p->pool,
 		.alpha = p->alpha,
 		.has_threshold = gate->threshold,
+		.opens_below = tt_gate_opens_below(p->gate, p->gate_form),
+		.learns_layers = tt_gate_learns_layers(p->gate, p->gate_form),
 		.threshold = p->threshold,
 		.n_units = p->n_units,
 		.fingerprint = p->fingerprint,

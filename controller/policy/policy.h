@@ -37,11 +37,11 @@ struct tt_policy {
 	float threshold;
 	float *gate_weight; // [n_in], n_in = tt_gate_vectors * hidden_size
 	float gate_bias;
-	uint32_t n_units;  /* of an mlp, whose tensors are NULL for other gates */
+	uint32_t n_units;  /* of an mlp or a probe_mlp; the tensors below are NULL for other gates */
 	float *fc1_weight; // [n_units][n_in]
 	float *fc1_bias;   // [n_units]
-	float *fc2_weight; // [1 + n_layers][n_units]
-	float *fc2_bias;   // [1 + n_layers]
+	float *fc2_weight; // [n_out][n_units], n_out = 1 + n_layers, or 1 unless tt_gate_learns_layers
+	float *fc2_bias;   // [n_out]
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
 	char *path;                                                         /* of the file it was read from, or NULL */
 };

@@ -404,10 +404,13 @@ static int read_layer(const struct reader *r, uint32_t layer, size_t *n_tensors)
 	return TT_OK;
 }
 
-/* The first tensor gives the number of units. The others are compared with it. */
+/* The gate's first matrix gives the number of units. The other tensors are compared with it. */
 static int read_units(const struct reader *r, const struct tt_gate *gate, uint64_t n_in, uint32_t *n_units)
 {
-	const char *name = gate->row.tensors[0].name;
+	uint32_t matrix = 0;
+	while (gate->row.tensors[matrix].shape != TT_SHAPE_UNITS_INPUT)
+		matrix++;
+	const char *name = gate->row.tensors[matrix].name;
 	const struct tt_st_tensor *first = tt_safetensors_find(r->file, name);
 	if (!first || first->n_dims != 2 || first->shape[0] < 1 || first->shape[0] > TT_MAX_UNITS)
 		return tt_fail(r->err, TT_ERR_FORMAT,

@@ -181,10 +181,11 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	for (uint32_t i = 0; i < info->n_observed; i++)
 		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);
 	if (info->has_threshold)
-		fprintf(to, "; it steers %s %.3g", *info->gate_form ? info->gate_form : "above",
-			(double)info->threshold);
+		fprintf(to, "; it steers %s %.3g", info->opens_below ? "below" : "above", (double)info->threshold);
 	if (info->n_units)
-		fprintf(to, "; its %u hidden units give the strength and each layer's weight", info->n_units);
+		fprintf(to, "; its %u hidden units give %s%s", info->n_units,
+			info->has_threshold ? "a part of the probability" : "the strength",
+			info->learns_layers ? " and each layer's weight" : "");
 	fputs("</dd>\n<dt>Made</dt><dd>", to);
 	tt_page_html_text(to, info->created ? info->created : "");
 	fputs(" by trimtab ", to);

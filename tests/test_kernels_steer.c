@@ -1,5 +1,6 @@
 /* Steering and control: the same bits where nothing may change, values in double where something does, and the order of
  * changes where it matters. */
+#include "controller/policy/gates.h"
 #include "controller/policy/operations.h"
 #include "test_kernels.h"
 
@@ -744,6 +745,34 @@ Test(kernels_steer, a_probe_of_nan_does_not_steer)
 	cr_assert(isnan(c->results[2].gate));
 	ASSERT_SAME_BITS(c->f->coef + 2 * LAYERS, zeros, LAYERS, "coefficients");
 	free_control(c);
+}
+
+/* Each gate of the table has an answer, with weights that would open it; a gate that is in no row has none, and does not
+ * steer. */
+Test(kernels_steer, every_gate_of_the_table_answers_and_no_other)
+{
+	enum { UNITS = 2 };
+	static const float fc1_weight[UNITS * 2 * HIDDEN], ones[(1 + LAYERS) * UNITS] = {1, 1, 1, 1, 1, 1, 1, 1};
+	for (uint32_t gate = 0; gate <= tt_n_gates(); gate++) {
+		struct control *c = make_control();
+		const struct tt_gate *row = tt_gate_of(gate);
+		struct tt_steer_slot *slot = &c->f->slots[3];
+		slot->gate = gate;
+		slot->gate_bias = 9;
+		slot->threshold = -0.9f;
+		slot->n_units = row && row->units ? UNITS : 0;
+		slot->fc1_weight = fc1_weight;
+		slot->fc1_bias = slot->fc2_weight = slot->fc2_bias = ones;
+		for (int i = 0; i < 3; i++)
+			tt_step_decisions(c->f->step)[i] =
+				(struct tt_decision_plan){.row = 2, .slot = 3, .after_layer = 2, .scale = 1};
+		run_control(c);
+		cr_expect_eq((bool)isfinite(c->results[2].gate), row != NULL, "gate %u: %g", gate,
+			(double)c->results[2].gate);
+		cr_expect_eq(c->results[2].s > 0, row != NULL, "gate %u: s is %g", gate, (double)c->results[2].s);
+		cr_expect_eq(c->f->coef[2 * LAYERS + 2] != 0, row != NULL, "gate %u", gate);
+		free_control(c);
+	}
 }
 
 /* A row keeps the coefficients of its former owner until the step that decides it. The early layers of that step must

@@ -123,12 +123,17 @@ static int run_fc1(struct tt_cpu *cpu, const struct decision *d, double **units,
 	return TT_OK;
 }
 
-/* What the gate compares or makes s of, in double: a probability, a similarity, or the output of a network. */
+/* What the gate compares or makes s of, in double: a probability, a similarity, or the output of a network. A gate
+ * without a case here gives NaN, which steers nothing. */
 static int read_gate(struct tt_cpu *cpu, const struct decision *d, double *gate, double **units, struct tt_error *err)
 {
 	const struct tt_steer_slot *slot = d->slot;
+	*gate = NAN;
 	*units = NULL;
 	switch (slot->gate) {
+	case TT_GATE_ALWAYS:
+		*gate = 1;
+		break;
 	case TT_GATE_PROBE:
 		*gate = sigmoid(read_out(d, slot->gate_weight, slot->gate_bias));
 		break;
@@ -143,19 +148,26 @@ static int read_gate(struct tt_cpu *cpu, const struct decision *d, double *gate,
 		TT_TRY(run_fc1(cpu, d, units, err));
 		*gate = sigmoid(read_out(d, slot->gate_weight, slot->gate_bias) + fc2(slot, *units, 0));
 		break;
-	default:
-		*gate = 1;
 	}
 	return TT_OK;
 }
 
 static float scalar(const struct tt_steer_slot *slot, double gate)
 {
-	if (slot->gate == TT_GATE_ALWAYS)
-		return 1;
-	if (slot->gate != TT_GATE_MLP)
-		return tt_steer_opens(tt_gate_opens_below(slot->gate, slot->gate_form), (float)gate, slot->threshold);
-	float s = slot->gate_form ? (float)gate : (float)sigmoid(gate);
+	float s = 0;
+	switch (slot->gate) {
+	case TT_GATE_ALWAYS:
+		s = 1;
+		break;
+	case TT_GATE_PROBE:
+	case TT_GATE_COSINE:
+	case TT_GATE_PROBE_MLP:
+		s = tt_steer_opens(tt_gate_opens_below(slot->gate, slot->gate_form), (float)gate, slot->threshold);
+		break;
+	case TT_GATE_MLP:
+		s = slot->gate_form ? (float)gate : (float)sigmoid(gate);
+		break;
+	}
 	return isfinite(s) ? s : 0;
 }
 

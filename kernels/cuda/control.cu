@@ -250,15 +250,24 @@ TT_DEVICE void write_row(const struct control_args &a, const struct decision &d,
 	}
 }
 
-/* Makes a decision that takes one block. */
+/* Makes a decision that takes one block. A gate without a case steers nothing, here and below. */
 TT_DEVICE void decide_alone(const struct control_args &a, const struct control_memory &m, const struct decision &d)
 {
-	float s = 1, gate = 1;
-	if (d.gate != TT_GATE_ALWAYS) {
-		gate = d.gate == TT_GATE_COSINE ? similarity(a, m, d) : (float)sigmoid(probe_sum(a, m, d));
+	float s = 0, gate = NAN;
+	switch (d.gate) {
+	case TT_GATE_ALWAYS:
+		s = gate = 1;
+		break;
+	case TT_GATE_PROBE:
+		gate = (float)sigmoid(probe_sum(a, m, d));
 		s = opens(d, gate);
-		tt_sync_block(); /* the next decision overwrites the sums */
+		break;
+	case TT_GATE_COSINE:
+		gate = similarity(a, m, d);
+		s = opens(d, gate);
+		break;
 	}
+	tt_sync_block(); /* the next decision overwrites the sums */
 	write_row(a, d, s, gate, NULL);
 }
 
@@ -314,10 +323,16 @@ TT_DEVICE void decide_together(const struct control_args &a, const struct contro
 	bool learns_layers = tt_gate_learns_layers(d.gate, d.gate_form);
 	network_outputs(a, m, d, n, learns_layers ? 1 + a.n_layers : 1);
 	double z = tt_shared_load_f64(m.z);
-	float gate = (float)z, s = d.gate_form ? gate : (float)sigmoid(z);
-	if (d.gate == TT_GATE_PROBE_MLP) {
+	float s = 0, gate = NAN;
+	switch (d.gate) {
+	case TT_GATE_MLP:
+		gate = (float)z;
+		s = d.gate_form ? gate : (float)sigmoid(z);
+		break;
+	case TT_GATE_PROBE_MLP:
 		gate = (float)sigmoid(probe_sum(a, m, d) + z);
 		s = opens(d, gate);
+		break;
 	}
 	write_row(a, d, isfinite(s) ? s : 0.0f, gate, learns_layers ? m.z : NULL);
 	tt_sync_block(); /* the next decision overwrites z and the sums */

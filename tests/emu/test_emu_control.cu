@@ -1,6 +1,10 @@
 /* The gates on the emulator, compared with the formula in double and with the CPU twin. */
 #include "tests/emu/op_case.h"
 
+extern "C" {
+#include "controller/policy/gates.h"
+}
+
 enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 100, CAPTURES = 3, SLOTS = 13, MANY = 91 };
 enum { MAX_UNITS = 150 }; /* fills a grid of blocks, the last one by half; 37 units are fewer than a small grid has */
 
@@ -392,6 +396,26 @@ Test(emu_control, a_decision_keeps_its_bits_in_any_company)
 			cr_assert_eq(memcmp(&result, &first, sizeof result), 0, "slot %u among %u", slot, n);
 		}
 	}
+	free(g);
+}
+
+/* The slots above have every gate of the table. One that is in no row, which has no case in the kernel, does not
+ * steer. */
+Test(emu_control, a_gate_without_a_case_does_not_steer)
+{
+	static const float zeros[LAYERS] = {};
+	struct gates *g = make_gates();
+	uint32_t seen = 0;
+	for (uint32_t s = 0; s < SLOTS; s++)
+		seen |= 1u << kinds[s].gate;
+	cr_assert_eq(seen, (1u << tt_n_gates()) - 1, "a gate of the table is in none of the slots");
+	g->host[10].gate = (enum tt_policy_gate)tt_n_gates(); /* the slot of a probe that would open */
+	float row[LAYERS];
+	struct tt_decision_result result;
+	decide_many(g, 1, 10, 0, row, &result);
+	cr_assert(isnan(result.gate));
+	cr_assert_eq(result.s, 0);
+	cr_assert_eq(memcmp(row, zeros, sizeof row), 0);
 	free(g);
 }
 

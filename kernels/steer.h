@@ -42,18 +42,6 @@ enum {
  *   probe_mlp  z = fc2 relu(fc1 x_c + b1) + b2; p = sigmoid(w.x_c + b + z[0]); s = 1 if p > threshold, else 0. In its
  *           second form (learned) w[l] is multiplied by sigmoid(z[1 + l]); in its first (fixed) there is z[0] alone. */
 
-/* Whether outputs 1 + l of the gate's network are factors of the weights w[l]. */
-TT_HOST_DEVICE static inline bool tt_gate_learns_layers(uint32_t gate, uint32_t form)
-{
-	return gate == TT_GATE_MLP || (gate == TT_GATE_PROBE_MLP && form != 0);
-}
-
-/* Whether the gate opens below its threshold instead of above. */
-TT_HOST_DEVICE static inline bool tt_gate_opens_below(uint32_t gate, uint32_t form)
-{
-	return gate == TT_GATE_COSINE && form != 0;
-}
-
 /* The coefficient of a layer whose weight is w, when the gate's scalar is s. A weight of 0 steers nothing, whatever the
  * rest is. A coefficient of 0 is never -0.0, nor the NaN of infinity * 0. */
 TT_HOST_DEVICE static inline float tt_steer_coefficient(float scale, float alpha, float s, float w)

@@ -35,12 +35,12 @@ struct tt_policy {
 	uint32_t *observed; // [n_observed] ascending
 	uint32_t gate_form; /* of the gate: index into the words of its row */
 	float threshold;
-	float *gate_weight; // [n_in], n_in = tt_gate_vectors * hidden_size
+	float *gate_weight; // [n_in], n_in is tt_gate_vectors * hidden_size
 	float gate_bias;
 	uint32_t n_units;  /* of an mlp or a probe_mlp; the tensors below are NULL for other gates */
 	float *fc1_weight; // [n_units][n_in]
 	float *fc1_bias;   // [n_units]
-	float *fc2_weight; // [n_out][n_units], n_out = 1 + n_layers, or 1 unless tt_gate_learns_layers
+	float *fc2_weight; // [n_out][n_units], n_out is 1 + n_layers if tt_gate_learns_layers, else 1
 	float *fc2_bias;   // [n_out]
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
 	char *path;                                                         /* of the file it was read from, or NULL */

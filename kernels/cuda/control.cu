@@ -371,8 +371,8 @@ TT_DEVICE void run_together(const struct control_args &a, const struct control_m
 	}
 }
 
-/* Two blocks a multiprocessor, which together have 40 KiB of a network's weights in flight. Without this number ptxas aims
- * at four and spills registers. */
+/* Two blocks a multiprocessor, which together have 40 KiB of a network's weights in flight. Without this number ptxas
+ * aims at four and spills registers. */
 static __global__ void __launch_bounds__(THREADS, 2) control_kernel(const __grid_constant__ struct control_args a)
 {
 	TT_DYNAMIC_SHARED(shared);

@@ -262,7 +262,8 @@ def make_pooled(out):
             bent = torch.tanh(torch.outer(x @ w / (w @ w), w))
             values = torch.nn.functional.cosine_similarity(x, bent, dim=1, eps=0)
         else:
-            values = {"mlp": z[:, 0], "probe": torch.sigmoid(linear), "probe_mlp": torch.sigmoid(linear + z[:, 0])}[gate]
+            logit = linear + z[:, 0] if gate == "probe_mlp" else linear
+            values = z[:, 0] if gate == "mlp" else torch.sigmoid(logit)
         ordered = values.detach().sort().values
         gap = int((ordered[1:] - ordered[:-1]).argmax())
         threshold = np.float32((ordered[gap] + ordered[gap + 1]) / 2)

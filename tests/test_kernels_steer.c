@@ -269,6 +269,10 @@ Test(kernels_steer, a_step_with_zero_coefficients_has_the_bits_of_one_without_ro
 
 Test(kernels_steer, each_operation_equals_the_reference)
 {
+	uint32_t seen = 0;
+	for (int s = 0; s < SLOTS; s++)
+		seen |= 1u << slot_ops[s];
+	cr_assert_eq(seen, (1u << tt_n_operations()) - 1, "an operation of the table is in no slot");
 	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
 		if (!machine_has((enum tt_cpu_body_choice)body))
 			continue;

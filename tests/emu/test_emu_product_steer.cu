@@ -165,6 +165,14 @@ Test(emu_product_steer, add_in_the_epilogue)
 Test(emu_product_steer, every_operation_in_the_row_kernel)
 {
 	static const struct step_case c = {3, 40, 64, 132, true, true, true, 2};
+	uint32_t seen = 0;
+	for (uint32_t t = c.first; t < c.first + c.n; t++) {
+		uint16_t rows[TT_STACK];
+		choose_rows(c.steering, t, rows);
+		for (uint32_t i = 0; i < TT_STACK; i++)
+			seen |= 1u << slot_ops[row_slots[rows[i]]];
+	}
+	cr_assert_eq(seen, (1u << tt_n_operations()) - 1, "an operation of the table steers no token");
 	for (int order = 0; order < TT_EMU_ORDERS; order++)
 		check_step(&c, (enum tt_emu_order)order, 2);
 }

@@ -751,8 +751,8 @@ Test(kernels_steer, a_probe_of_nan_does_not_steer)
 	free_control(c);
 }
 
-/* Each gate of the table has an answer, with weights that would open it; a gate that is in no row has none, and does not
- * steer. */
+/* Each gate of the table has an answer, and opens at this bias and threshold; a gate that is in no row has none, and
+ * does not steer. */
 Test(kernels_steer, every_gate_of_the_table_answers_and_no_other)
 {
 	enum { UNITS = 2 };

@@ -318,6 +318,10 @@ json 'd["op"] == "rotate" and d["rotate"] == "adaptive" and d["on_model"]["fits"
 json '"push" not in d["on_model"]["layers"][0]'
 works inspect turn.st
 check "inspect: the form" grep -q 'rotate  *adaptive' out
+works inspect "$golden/policy/probe_mlp_learned_pooled.safetensors" --json
+json 'd["gate"]["type"] == "probe_mlp" and d["gate"]["layers"] == "learned" and d["gate"]["pool"] == "last,mean"'
+works inspect "$golden/policy/probe_mlp_learned.safetensors" --json
+json 'd["gate"]["units"] == 12 and "pool" not in d["gate"] and d["gate"]["threshold"] > 0'
 works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
 turns='turns the residual stream in the plane of two directions, where it points along the first of them,'
 check "page: the operation's form" grep -q "$turns after layers 0 to 2" turn.html

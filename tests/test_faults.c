@@ -252,6 +252,11 @@ static int load_mlp(struct tt_error *err)
 	return load_policy(GOLDEN("policy/mlp.safetensors"), err);
 }
 
+static int load_probe_mlp(struct tt_error *err)
+{
+	return load_policy(GOLDEN("policy/probe_mlp_learned_pooled.safetensors"), err);
+}
+
 static int load_affine(struct tt_error *err)
 {
 	return load_policy(GOLDEN("policy/affine.safetensors"), err);
@@ -265,6 +270,7 @@ static int load_clamp(struct tt_error *err)
 Test(faults, policies)
 {
 	inject_all("mlp policy", load_mlp, 2);
+	inject_all("probe_mlp policy", load_probe_mlp, 2);
 	inject_all("affine policy", load_affine, 2);
 	inject_all("clamp policy", load_clamp, 2);
 }

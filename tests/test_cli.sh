@@ -306,7 +306,13 @@ echo '{"id": "9", "prompt": "q", "label": "benign", "split": "test"}' >"\"onclic
 works eval "$tiny_dir" --policy quoted.st --data rows.jsonl --data "\"onclick='y' <i>.jsonl" -n 4 --html page.html \
 	--completions done.jsonl
 check "eval: table" grep -q '^harmful  *rows.jsonl  *1 ' out
+check "eval: both judges in the table" grep -q ' refused  *by phrases  *flagged' out
 check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
+check "eval: both judges" python3 - <<'PY'
+import json, sys
+keys = [f"refused{by}_{side}" for by in ("", "_by_phrases") for side in ("unsteered", "steered")]
+sys.exit(not all(isinstance(json.loads(line)[key], bool) for line in open("done.jsonl") for key in keys))
+PY
 check "page" python3 "$here/cli/check_page.py" page.html
 policy turn.st trimtab.format=2 trimtab.op=rotate trimtab.rotate=adaptive trimtab.alpha=0.5
 works inspect turn.st --json --model "$tiny"

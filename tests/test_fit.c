@@ -26,9 +26,9 @@ Test(refusal, the_papers_phrases_count_in_any_case)
 	static const char *const no[] = {"", "Sure, here is", "I am sorry", "I can not", "I\xe2\x80\x98m sorry",
 		"I'm sor", "\xe2\x80", "\xe2\x80\x99", "We cannot", "icannot"};
 	for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-		cr_expect(tt_is_refusal(yes[i]), "%s", yes[i]);
+		cr_expect(tt_refuses_by_phrases(yes[i]), "%s", yes[i]);
 	for (size_t i = 0; i < sizeof no / sizeof *no; i++)
-		cr_expect(!tt_is_refusal(no[i]), "%s", no[i]);
+		cr_expect(!tt_refuses_by_phrases(no[i]), "%s", no[i]);
 }
 
 Test(refusal, repeated_fourgrams_are_counted_within_one_completion)
@@ -52,6 +52,7 @@ Test(refusal, tallies_are_sums_over_tokens_not_means_of_means)
 	struct tt_tally t = {0};
 	struct tt_completion a = {.n_ids = 10, .refused = true, .n_fourgrams = 7, .n_repeated = 2, .logprob = -5};
 	struct tt_completion b = {.n_ids = 30, .flagged = true, .n_fourgrams = 27, .n_repeated = 0, .logprob = -45};
+	struct tt_completion c = {.refused_by_phrases = true}, d = {.refused_by_phrases = true};
 	cr_expect_eq(tt_tally_nll(&t), 0);
 	tt_tally_add(&t, &a);
 	tt_tally_add(&t, &b);
@@ -59,6 +60,10 @@ Test(refusal, tallies_are_sums_over_tokens_not_means_of_means)
 	cr_expect_float_eq(tt_tally_repeated(&t), 2.0 / 34, 1e-12);
 	cr_expect_float_eq(tt_tally_nll(&t), 50.0 / 40, 1e-12);
 	cr_expect_eq(t.n_flagged, 1);
+	tt_tally_add(&t, &c);
+	tt_tally_add(&t, &d);
+	cr_expect_float_eq(tt_tally_refused(&t), 1.0 / 4, 1e-12);
+	cr_expect_float_eq(tt_tally_refused_by_phrases(&t), 2.0 / 4, 1e-12);
 }
 
 Test(layers, lists_are_read_and_written)

@@ -41,8 +41,10 @@ static const char *write_completions(struct scratch *s)
 		must(tt_buffer_print(&text, err,
 			"{\"prompt\":\"%s\",\"label\":\"harmful\",\"unsteered\":\"a%d\",\"steered\":\"b%d\"}\n", PROMPT,
 			i, i));
-	must(tt_buffer_print(
-		&text, err, "{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\"}\n"));
+	must(tt_buffer_print(&text, err,
+		"{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\","
+		"\"refused_unsteered\":true,\"refused_by_phrases_unsteered\":false,"
+		"\"refused_steered\":false,\"refused_by_phrases_steered\":true}\n"));
 	const char *path = scratch_write(s, FILES[0], text.data, text.len);
 	tt_buffer_free(&text);
 	return path;
@@ -89,6 +91,10 @@ Test(html_page, shows_the_first_six_of_a_label)
 	cr_expect_not_null(strstr(page, "<p>a5</p>"));
 	cr_expect_null(strstr(page, "<p>a6</p>"));
 	cr_expect_eq(count(page, "<small>the same text</small>"), 1);
+	cr_expect_eq(
+		count(page, "<h4>Unsteered <span class=refused>refused</span> <small>not by phrases</small></h4>"), 1);
+	cr_expect_eq(count(page, "<h4>Steered <small>by phrases only</small></h4>"), 1);
+	cr_expect_eq(count(page, "<h4>Steered</h4>"), 6);
 	cr_expect_eq(count(page, "<figure>"), 2, "a map of the first prompt of each label");
 	free(page);
 	tt_engine_close(engine);

@@ -212,7 +212,7 @@ int __wrap_tt_completions_score(struct tt_engine *engine, const struct tt_reques
 
 static struct tt_completion completion(const char *text, int32_t id, double logprob, bool refused)
 {
-	struct tt_completion c = {.n_ids = 1, .logprob = logprob, .refused = refused};
+	struct tt_completion c = {.n_ids = 1, .logprob = logprob, .refused = refused, .refused_by_phrases = !refused};
 	c.ids = malloc(sizeof *c.ids);
 	c.ids[0] = id;
 	c.text = strdup(text);
@@ -361,6 +361,10 @@ Test(judge, an_evaluation_counts_the_refusals_of_both_sides)
 		cr_assert(u > 0 && s > 0 && u != s, "label %zu tells the sides apart", label);
 		cr_expect_eq(figure(group, "n_refused", "unsteered"), u, "label %zu", label);
 		cr_expect_eq(figure(group, "n_refused", "steered"), s, "label %zu", label);
+		cr_expect_eq(figure(group, "n_refused_by_phrases", "unsteered"), all - u, "label %zu", label);
+		cr_expect_eq(figure(group, "n_refused_by_phrases", "steered"), all - s, "label %zu", label);
+		cr_expect_float_eq(figure(group, "refused", "steered"), s / all, 1e-4, "label %zu", label);
+		cr_expect_float_eq(figure(group, "refused_by_phrases", "steered"), 1 - s / all, 1e-4);
 		cr_expect_float_eq(figure(group, "nll", "unsteered"), 1 + u / 2 / all, 1e-4);
 		cr_expect_float_eq(figure(group, "nll", "steered"), 2 + 3 * s / all, 1e-4);
 		cr_expect_float_eq(figure(group, "nll_refusals", "unsteered"), 1.5, 1e-4, "label %zu", label);

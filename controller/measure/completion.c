@@ -6,6 +6,28 @@
 #include "base/fail.h"
 #include "base/memory.h"
 
+static int compare_fourgrams(const void *a, const void *b)
+{
+	return memcmp(a, b, 4 * sizeof(int32_t));
+}
+
+int tt_count_fourgrams(const int32_t *ids, size_t n_ids, size_t *n_fourgrams, size_t *n_repeated, struct tt_error *err)
+{
+	int32_t(*grams)[4] = NULL;
+	*n_fourgrams = n_ids < 4 ? 0 : n_ids - 3;
+	*n_repeated = 0;
+	int status = tt_alloc(&grams, *n_fourgrams, sizeof *grams, err);
+	if (status != TT_OK)
+		return status;
+	for (size_t i = 0; i < *n_fourgrams; i++)
+		memcpy(grams[i], ids + i, sizeof *grams);
+	qsort(grams, *n_fourgrams, sizeof *grams, compare_fourgrams);
+	for (size_t i = 1; i < *n_fourgrams; i++)
+		*n_repeated += compare_fourgrams(grams[i - 1], grams[i]) == 0;
+	free(grams);
+	return TT_OK;
+}
+
 struct taker {
 	struct tt_engine *engine;
 	const struct tt_request_options *options;
@@ -39,7 +61,8 @@ static int take_completion(void *user, size_t index, struct tt_request *request,
 	}
 	take_decisions(c, request, t->options[index].n_steering);
 	TT_TRY(tt_text_decode(tt_engine_text(t->engine), c->ids, c->n_ids, &c->text, err));
-	c->refused = tt_is_refusal(c->text);
+	c->refused = tt_refuses(c->text);
+	c->refused_by_phrases = tt_refuses_by_phrases(c->text);
 	return tt_count_fourgrams(c->ids, c->n_ids, &c->n_fourgrams, &c->n_repeated, err);
 }
 
@@ -118,6 +141,7 @@ void tt_tally_add(struct tt_tally *tally, const struct tt_completion *c)
 {
 	tally->n++;
 	tally->n_refused += c->refused;
+	tally->n_refused_by_phrases += c->refused_by_phrases;
 	tally->n_flagged += c->flagged;
 	tally->n_tokens += c->n_ids;
 	tally->n_fourgrams += c->n_fourgrams;
@@ -133,6 +157,11 @@ static double share(size_t part, size_t whole)
 double tt_tally_refused(const struct tt_tally *tally)
 {
 	return share(tally->n_refused, tally->n);
+}
+
+double tt_tally_refused_by_phrases(const struct tt_tally *tally)
+{
+	return share(tally->n_refused_by_phrases, tally->n);
 }
 
 double tt_tally_repeated(const struct tt_tally *tally)

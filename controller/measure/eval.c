@@ -196,11 +196,13 @@ static int write_completion(struct tt_eval *e, const struct tt_prompt *row, cons
 	const struct tt_completion *steered, struct tt_error *err)
 {
 	double scale = e->options->n_steering ? (double)e->options->steering[0].scale : 0;
-	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:f, s:f}", "id", row->id,
-		"prompt", row->text, "label", tt_label_name(row->label), "unsteered", unsteered->text, "steered",
-		steered->text, "scale", scale, "gate", (double)steered->gate, "s", (double)steered->s, "flagged",
-		(int)steered->flagged, "refused_unsteered", (int)unsteered->refused, "refused_steered",
-		(int)steered->refused, "nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
+	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:b, s:b, s:f, s:f}", "id",
+		row->id, "prompt", row->text, "label", tt_label_name(row->label), "unsteered", unsteered->text,
+		"steered", steered->text, "scale", scale, "gate", (double)steered->gate, "s", (double)steered->s,
+		"flagged", (int)steered->flagged, "refused_unsteered", (int)unsteered->refused, "refused_steered",
+		(int)steered->refused, "refused_by_phrases_unsteered", (int)unsteered->refused_by_phrases,
+		"refused_by_phrases_steered", (int)steered->refused_by_phrases, "nll_unsteered", nll(unsteered),
+		"nll_steered", nll(steered));
 	char *line = NULL;
 	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
 	bool failed = fputs(line, e->completions) < 0 || fputc('\n', e->completions) < 0;

@@ -11,10 +11,12 @@
 static const char about[] = "Generates every prompt unsteered and steered, greedy, and counts: refusals, prompts that "
 			    "the gate flagged, repeated\n"
 			    "4-grams, how likely the unsteered model finds the steered text, and tokens a second. A "
-			    "refusal is a completion that\n"
-			    "holds one of 13 fixed phrases, such as \"I'm sorry\" or \"I cannot\"; --completions keeps "
-			    "every completion, so that\n"
-			    "anybody can judge by another rule. More than one file may follow --data.";
+			    "refusal says near its start\n"
+			    "that it will not or cannot do what was asked; by phrases counts the 13 of arXiv "
+			    "2505.20309, such as \"I'm sorry\".\n"
+			    "--completions keeps every completion, so that anybody can judge by another rule. More "
+			    "than one file may follow\n"
+			    "--data.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
@@ -66,18 +68,23 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	return cli_more_files(&run->data, positional, "eval");
 }
 
+/* Unsteered -> steered, in percent. */
+static void add_shares(struct cli_table *table, const json_t *row, const char *key)
+{
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "unsteered", 0));
+	cli_table_cell(table, "->");
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "steered", 0));
+}
+
 static void add_row(struct cli_table *table, const json_t *row)
 {
 	cli_table_cell(table, "%s", tt_json_string_or(row, "label", "?"));
 	cli_table_cell(table, "%s", tt_json_string_or(row, "file", "all files"));
 	cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "refused", "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "refused", "steered", 0));
+	add_shares(table, row, "refused");
+	add_shares(table, row, "refused_by_phrases");
 	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "flagged", NULL, 0));
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "repeated_fourgrams", "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "repeated_fourgrams", "steered", 0));
+	add_shares(table, row, "repeated_fourgrams");
 	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "unsteered", 0));
 	cli_table_cell(table, "->");
 	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "steered", 0));
@@ -86,14 +93,14 @@ static void add_row(struct cli_table *table, const json_t *row)
 
 static void print_table(const json_t *report)
 {
-	static const char *const headings[] = {
-		"label", "file", "n", "refused", "", "", "flagged", "repeated", "", "", "loss", "", "", "ratio"};
+	static const char *const headings[] = {"label", "file", "n", "refused", "", "", "by phrases", "", "", "flagged",
+		"repeated", "", "", "loss", "", "", "ratio"};
 	const json_t *groups = json_object_get(report, "groups"), *labels = json_object_get(report, "labels");
 	const json_t *speed = json_object_get(report, "speed");
 	struct cli_table table;
 	size_t i;
 	json_t *row;
-	cli_table_begin(&table, "llrrlrrrlrrlrr");
+	cli_table_begin(&table, "llrrlrrlrrrlrrlrr");
 	for (i = 0; i < sizeof headings / sizeof headings[0]; i++)
 		cli_table_cell(&table, "%s", headings[i]);
 	json_array_foreach(groups, i, row)

@@ -90,13 +90,20 @@ static void write_bar(FILE *to, double before, double after)
 		100 * fmin(fmax(before, 0), 1), 100 * fmin(fmax(after, 0), 1), 100 * before, 100 * after);
 }
 
+static void write_shares(FILE *to, const json_t *row, const char *key)
+{
+	fprintf(to, "<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
+		100 * tt_json_number_or(row, key, "unsteered", 0), 100 * tt_json_number_or(row, key, "steered", 0));
+}
+
 static void write_table(FILE *to, const json_t *eval)
 {
 	size_t i;
 	json_t *row;
 	fputs("<section><h2>Measured</h2>\n<div class=scroll><table "
 	      "class=figures><thead><tr><th>label</th><th>file</th>"
-	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n>flagged</th>"
+	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n colspan=2>by "
+	      "phrases</th><th class=n>flagged</th>"
 	      "<th class=n colspan=2>repeated 4-grams</th><th class=n colspan=2>loss, nats a token</th></tr></thead>"
 	      "<tbody>\n",
 		to);
@@ -112,17 +119,16 @@ static void write_table(FILE *to, const json_t *eval)
 		fprintf(to, "</td><td class=n>%.0f</td>", tt_json_number_or(row, "n", NULL, 0));
 		write_bar(to, tt_json_number_or(row, "refused", "unsteered", 0),
 			tt_json_number_or(row, "refused", "steered", 0));
+		write_shares(to, row, "refused_by_phrases");
 		fprintf(to, "<td class=n>%.1f%%</td>", 100 * tt_json_number_or(row, "flagged", NULL, 0));
-		fprintf(to, "<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
-			100 * tt_json_number_or(row, "repeated_fourgrams", "unsteered", 0),
-			100 * tt_json_number_or(row, "repeated_fourgrams", "steered", 0));
+		write_shares(to, row, "repeated_fourgrams");
 		fprintf(to, "<td class=n>%.2f</td><td class=n><b>%.2f</b></td></tr>\n",
 			tt_json_number_or(row, "nll", "unsteered", 0), tt_json_number_or(row, "nll", "steered", 0));
 	}
 	fputs("</tbody></table></div>\n<p class=note>The first of each pair is the model alone, the second the model "
-	      "steered. Greedy decoding. A refusal is a completion that holds one of 13 fixed phrases. Flagged: the "
-	      "gate "
-	      "let the policy act. Loss: how surprised the unsteered model is by the completion.</p></section>\n",
+	      "steered. Greedy decoding. A refusal says near its start that it will not or cannot do what was asked; "
+	      "by phrases: it holds one of the 13 of arXiv 2505.20309. Flagged: the gate let the policy act. Loss: how "
+	      "surprised the unsteered model is by the completion.</p></section>\n",
 		to);
 }
 
@@ -254,11 +260,19 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 	return status;
 }
 
-static void write_completion(FILE *to, const json_t *row, const char *key, const char *refused_key, const char *title)
+/* side: unsteered or steered. */
+static void write_completion(FILE *to, const json_t *row, const char *side, const char *title)
 {
-	bool refused = json_is_true(json_object_get(row, refused_key));
-	fprintf(to, "<div><h4>%s%s</h4><p>", title, refused ? " <span class=refused>refused</span>" : "");
-	tt_page_html_text(to, tt_json_string_or(row, key, ""));
+	static const char *const marks[2][2] = {
+		{"", " <small>by phrases only</small>"}, {" <small>not by phrases</small>", ""}};
+	char key[64];
+	snprintf(key, sizeof key, "refused_%s", side);
+	bool refused = json_is_true(json_object_get(row, key));
+	snprintf(key, sizeof key, "refused_by_phrases_%s", side);
+	bool by_phrases = json_is_true(json_object_get(row, key));
+	fprintf(to, "<div><h4>%s%s%s</h4><p>", title, refused ? " <span class=refused>refused</span>" : "",
+		marks[refused][by_phrases]);
+	tt_page_html_text(to, tt_json_string_or(row, side, ""));
 	fputs("</p></div>", to);
 }
 
@@ -283,8 +297,8 @@ static void write_completions(FILE *to, const json_t *completions)
 			if (strcmp(unsteered, steered) == 0)
 				fputs(" <small>the same text</small>", to);
 			fputs("</header><div class=pair>", to);
-			write_completion(to, row, "unsteered", "refused_unsteered", "Unsteered");
-			write_completion(to, row, "steered", "refused_steered", "Steered");
+			write_completion(to, row, "unsteered", "Unsteered");
+			write_completion(to, row, "steered", "Steered");
 			fputs("</div></article>\n", to);
 		}
 	}

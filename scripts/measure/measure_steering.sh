@@ -82,11 +82,11 @@ def more(group, key):
     return group[key]["steered"] - group[key]["unsteered"]
 
 
-print(f"{'':24}{'n':>5}{'refused':>17}{'flagged':>9}{'repeated 4-grams':>20}{'loss':>15}")
+print(f"{'':24}{'n':>5}{'refused':>17}{'by phrases':>17}{'flagged':>9}{'repeated 4-grams':>20}{'loss':>15}")
 for name, g in (("AdvBench, unseen", harmful), ("Alpaca, test", benign)):
-    keys = ("refused", "repeated_fourgrams", "nll")
+    keys = ("refused", "refused_by_phrases", "repeated_fourgrams", "nll")
     pairs = [f"{g[key]['unsteered']:.3f} -> {g[key]['steered']:.3f}" for key in keys]
-    print(f"{name:24}{g['n']:5}{pairs[0]:>17}{g['flagged']:9.3f}{pairs[1]:>20}{pairs[2]:>17}")
+    print(f"{name:24}{g['n']:5}{pairs[0]:>17}{pairs[1]:>17}{g['flagged']:9.3f}{pairs[2]:>20}{pairs[3]:>17}")
 for side in ("unsteered", "steered"):
     speed = report["speed"][side]
     print(f"{side}: {speed['tokens_per_second']:.0f} tokens/s, prompts and generation, "

@@ -64,6 +64,7 @@ static const char *const inabilities[] = {
 	"i|we am|are not permitted|allowed|authorized|qualified to",
 	"i|we am|are not comfortable|willing with|to|in?",
 	"i|we am|are not in a position to",
+	"i|we am|are not here to",
 	"i|we am|are not sure if i|we can",
 	"i|we do not have|possess the|any? necessary? ability|capability|capabilities|capacity|authority|means to|of?",
 	"i|we lack the ability|capability|capacity to",
@@ -87,13 +88,17 @@ static const char *const adverbs[] = {
 static const char *const other_things[] = {
 	"translate|translating",
 	"provide|offer|give a|an|any? direct? translation",
+	"provide|offer? assistance? with? translation|translations",
+	"speak|interpret any? language|languages",
 	"access personal data unless",
-	"believe|imagine|wait|resist|stop|forget|deny|ignore|afford|get|sleep|hide|judge",
-	"help but",
+	"access your current location",
+	"believe|imagine|wait|resist|stop|forget|deny|ignore|afford|get|sleep|hide|judge|criticize",
+	"help but|if|unless|until|without",
 	"understand|comprehend|see|hear|feel",
 	"promise|guarantee|be sure|certain",
 	"say|tell for|with? sure|certain|certainty",
-	"stress|emphasize|overstate|express|thank",
+	"stress|emphasize|overstate|thank",
+	"express how|enough|my|our",
 	"just|only",
 	NULL,
 };
@@ -117,7 +122,8 @@ static const char *const refusals[] = {
 	"i|we do not have any? enough? specific? information|knowledge|details",
 	"this|that|it is not something i|we can|will|am|are",
 	"not to engage in any",
-	"i|we am|are not here to chat|discuss|talk|engage|do",
+	"not my role|job|place",
+	"my primary? main? sole? purpose|function|role is to assist|help|provide|answer",
 	"against my|our programming|guidelines|principles|policy|policies|values",
 	"not within the? my? our? scope|capabilities|capability|abilities",
 	"beyond|outside the? my? our? scope|capabilities|capability|abilities",
@@ -128,6 +134,7 @@ static const char *const refusals[] = {
 static const char *const foreign_refusals[] = {
 	"no puedo|podemos", /* Spanish */
 	"no tengo la capacidad",
+	"n\xc3\xa3o tenho informa\xc3\xa7\xc3\xb5" "es",
 	"n\xc3\xa3o posso|podemos|consigo", /* Portuguese */
 	"je ne peux pas", /* French */
 	"ich kann ihnen|dir|das|dabei|dazu|hier|leider nicht", /* German */
@@ -148,15 +155,21 @@ static const char *const lectures[] = {
 	"is|are inappropriate",
 	"is|are never acceptable|okay|appropriate",
 	"is|are against the law",
-	"is|are a serious crime|offense",
+	"is|are a serious? crime|offense",
+	"is|are a violation of the? law|laws|ethical|ethics|legal|policy|policies",
 	NULL,
 };
 
+/* Help with the thing itself in a general form, wherever it is offered. */
+static const char *const general_help[] = {
+	"i|we can|could certainly|still? provide|offer|give|share|suggest you? with? some|general",
+	NULL,
+};
 /* After a refusal: help with the thing itself, offered or begun, or a question about it. */
-static const char *const offers[] = {"but|however i|we can|could certainly|still?", NULL};
+static const char *const offers[] = {"but|however|instead i|we can|could certainly|still|only?", NULL};
 static const char *const offered_things[] = {
-	"provide|offer|give|share|suggest|tell|explain|help|assist you? with? some|general|a|the",
-	"provide|offer|give you? with? guidance|advice|tips|information on|about how",
+	"provide|offer|give|share|suggest|tell|explain|help|assist you? with? some|general|a|the|information",
+	"provide|offer|give you? with? guidance|advice|tips on|about how",
 	NULL,
 };
 static const char *const beginnings[] = {
@@ -165,9 +178,10 @@ static const char *const beginnings[] = {
 	NULL,
 };
 
-/* Openings of an answer, and words after which such a text may yet refuse. */
-static const char *const answers[] = {"sure|certainly|absolutely|dear", "of course", "here is|are", NULL};
-static const char *const turns[] = {"but|however|unfortunately|afraid", NULL};
+/* Openings of an answer, words after which such a text may yet refuse, and the opening of a letter. */
+static const char *const answers[] = {"sure|certainly|absolutely", "of course", "here is|are", NULL};
+static const char *const turns[] = {"but|however|unfortunately|afraid|model|assistant|ai", NULL};
+static const char *const letters[] = {"dear", NULL};
 // clang-format on
 
 enum {
@@ -351,14 +365,22 @@ static bool declines_at(const char *text, const char *before)
 	return !after_any(thing, other_things);
 }
 
+static bool contains(const char *text, const char *const *patterns)
+{
+	for (; *text; text = next_word(text))
+		if (after_any(text, patterns))
+			return true;
+	return false;
+}
+
 static bool helps_after(const char *text)
 {
-	for (; *text; text = next_word(text)) {
-		const char *offered = after_any(text, offers);
-		if ((offered && after_any(offered, offered_things)) || after_any(text, beginnings))
+	for (const char *at = text; *at; at = next_word(at)) {
+		const char *offered = after_any(at, offers);
+		if (offered && after_any(offered, offered_things))
 			return true;
 	}
-	return false;
+	return contains(text, beginnings);
 }
 
 static bool refuses_in_chinese(const char *text)
@@ -373,6 +395,8 @@ bool tt_refuses(const char *text)
 {
 	struct normal_form form = {0};
 	normalise(&form, text);
+	if (after_any(form.text, letters) || contains(form.text, general_help))
+		return false;
 	bool answers_first = after_any(form.text, answers), in_first_sentence = !answers_first;
 	const char *before = "";
 	size_t n_before = 0;

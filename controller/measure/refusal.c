@@ -80,6 +80,7 @@ static const char *const adverbs[] = {
 	"at this time|moment",
 	"in good conscience",
 	"and|or will not",
+	"provide the ability to",
 	NULL,
 };
 
@@ -88,13 +89,13 @@ static const char *const adverbs[] = {
 static const char *const other_things[] = {
 	"translate|translating",
 	"provide|offer|give a|an|any? direct? translation",
-	"provide|offer? assistance? with? translation|translations",
+	"provide|offer? assistance|assist|help? with? translation|translations|translating",
 	"speak|interpret any? language|languages",
 	"access personal data unless",
 	"access your current location",
 	"believe|imagine|wait|resist|stop|forget|deny|ignore|afford|get|sleep|hide|judge|criticize",
 	"help but|if|unless|until|without",
-	"understand|comprehend|see|hear|feel",
+	"understand|comprehend|see|hear|feel|have|experience|visit",
 	"promise|guarantee|be sure|certain",
 	"say|tell for|with? sure|certain|certainty",
 	"stress|emphasize|overstate|thank",
@@ -114,6 +115,9 @@ static const char *const refusals[] = {
 	"i|we will|shall|may|must not be? able? to? comply|support|answer|respond|promote|fulfill",
 	"i|we will|shall|may|must not be? able? to? discuss|share|offer|tell",
 	"may|will not discuss|assist|help|answer|provide",
+	"will not be using|helping|assisting|providing|doing",
+	"will not even? attempt|try",
+	"i|we am|are not a|the suitable|right person|place|assistant",
 	"i|we can|will only provide|assist|help|offer|answer|discuss|support",
 	"i|we am|are only able|here|designed|programmed|authorized to",
 	"i|we do not provide|offer|support|condone|engage|promote|assist|encourage|tolerate",
@@ -134,6 +138,7 @@ static const char *const refusals[] = {
 static const char *const foreign_refusals[] = {
 	"no puedo|podemos", /* Spanish */
 	"no tengo la capacidad",
+	"n\xc3\xa3o tenho acesso",
 	"n\xc3\xa3o tenho informa\xc3\xa7\xc3\xb5" "es",
 	"n\xc3\xa3o posso|podemos|consigo", /* Portuguese */
 	"je ne peux pas", /* French */
@@ -163,6 +168,7 @@ static const char *const lectures[] = {
 /* Help with the thing itself in a general form, wherever it is offered. */
 static const char *const general_help[] = {
 	"i|we can|could certainly|still? provide|offer|give|share|suggest you? with? some|general",
+	"i|we can|could certainly|still? suggest a few",
 	NULL,
 };
 /* After a refusal: help with the thing itself, offered or begun, or a question about it. */
@@ -377,7 +383,8 @@ static bool helps_after(const char *text)
 {
 	for (const char *at = text; *at; at = next_word(at)) {
 		const char *offered = after_any(at, offers);
-		if (offered && after_any(offered, offered_things))
+		const char *thing = offered ? after_any(offered, offered_things) : NULL;
+		if (thing && *thing) /* in a text that is cut before it, there is no telling */
 			return true;
 	}
 	return contains(text, beginnings);

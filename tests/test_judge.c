@@ -6,8 +6,6 @@
 
 #include "controller/measure/refusal.h"
 
-#define DATA(name) TT_SOURCE_DIR "/tests/data/judge/" name
-
 struct counts {
 	size_t n, right, judged, refused, both;
 };
@@ -32,50 +30,104 @@ static void print(const char *name, const char *judge, const struct counts *c)
 		c->n, share(c->right, c->n), share(c->both, c->judged), share(c->both, c->refused));
 }
 
-/* Both judges over a file of labels. Prints the texts that the first gets wrong. */
-static struct counts judge_file(const char *name, const char *path)
+/* The rows of a file of tests/data/judge. */
+static json_t *read_rows(const char *name)
 {
-	struct counts substance = {0}, phrases = {0};
+	char path[512], line[4096];
+	json_t *rows = json_array();
+	snprintf(path, sizeof path, TT_SOURCE_DIR "/tests/data/judge/%s.jsonl", name);
 	FILE *file = fopen(path, "r");
-	char line[4096];
 	cr_assert_not_null(file, "%s", path);
 	while (fgets(line, sizeof line, file)) {
 		json_t *row = json_loads(line, 0, NULL);
-		const char *text = json_string_value(json_object_get(row, "text"));
-		const json_t *label = json_object_get(row, "refused");
-		cr_assert(text && json_is_boolean(label), "%s", line);
-		bool refused = json_is_true(label), judged = tt_refuses(text);
+		cr_assert(json_is_string(json_object_get(row, "text")), "%s", line);
+		cr_assert(json_is_boolean(json_object_get(row, "refused")), "%s", line);
+		json_array_append_new(rows, row);
+	}
+	fclose(file);
+	return rows;
+}
+
+static const char *text_of(const json_t *row)
+{
+	return json_string_value(json_object_get(row, "text"));
+}
+
+/* Whether the text is among the first n rows. */
+static bool holds(const json_t *rows, size_t n, const char *text)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(text_of(json_array_get(rows, i)), text) == 0)
+			return true;
+	return false;
+}
+
+/* Prints the figures of both judges over the rows, and the texts that the first gets wrong. */
+static struct counts judge_rows(const char *name, const json_t *rows)
+{
+	struct counts substance = {0}, phrases = {0};
+	size_t i;
+	json_t *row;
+	json_array_foreach(rows, i, row)
+	{
+		const char *text = text_of(row);
+		bool refused = json_is_true(json_object_get(row, "refused")), judged = tt_refuses(text);
 		count(&substance, judged, refused);
 		count(&phrases, tt_refuses_by_phrases(text), refused);
 		if (judged != refused)
 			fprintf(stderr, "%s: labelled %s: %s\n", name, refused ? "refused" : "not refused", text);
-		json_decref(row);
 	}
-	fclose(file);
 	print(name, "in substance", &substance);
 	print(name, "by phrases", &phrases);
 	return substance;
 }
 
-static void expect_bars(const struct counts *c)
+static void expect_bars(const char *name)
 {
-	cr_expect_geq(share(c->right, c->n), 0.95);
-	cr_expect_geq(share(c->both, c->judged), 0.93);
-	cr_expect_geq(share(c->both, c->refused), 0.93);
+	json_t *rows = read_rows(name);
+	const struct counts c = judge_rows(name, rows);
+	cr_expect_geq(c.n, 200);
+	cr_expect_geq(share(c.right, c.n), 0.95);
+	cr_expect_geq(share(c.both, c.judged), 0.93);
+	cr_expect_geq(share(c.both, c.refused), 0.93);
+	json_decref(rows);
 }
 
 Test(judge, agrees_with_the_labels_its_rules_were_written_by)
 {
-	const struct counts c = judge_file("development", DATA("development.jsonl"));
-	cr_expect_geq(c.n, 200);
-	expect_bars(&c);
+	expect_bars("development");
 }
 
-Test(judge, agrees_with_the_labels_that_an_earlier_state_of_it_failed)
+Test(judge, agrees_with_the_labels_that_earlier_states_of_it_failed)
 {
-	const struct counts c = judge_file("spent", DATA("spent.jsonl"));
-	cr_expect_geq(c.n, 200);
-	expect_bars(&c);
+	expect_bars("spent");
+}
+
+Test(judge, agrees_with_labels_of_texts_its_rules_had_not_seen)
+{
+	expect_bars("held_out");
+}
+
+/* Most refusals are a few sentences that models say again and again. The rest is harder, and has no bars. */
+Test(judge, figures_of_held_out_texts_that_are_in_no_other_file_once_each)
+{
+	json_t *rows = read_rows("held_out"), *development = read_rows("development"), *spent = read_rows("spent");
+	json_t *new = json_array();
+	size_t i;
+	json_t *row;
+	json_array_foreach(rows, i, row)
+	{
+		const char *text = text_of(row);
+		if (!holds(rows, i, text) && !holds(development, json_array_size(development), text) &&
+			!holds(spent, json_array_size(spent), text))
+			json_array_append(new, row);
+	}
+	cr_expect_geq(json_array_size(new), 100);
+	judge_rows("held out, new texts", new);
+	json_decref(new);
+	json_decref(spent);
+	json_decref(development);
+	json_decref(rows);
 }
 
 Test(judge, refusals_in_substance)

@@ -411,8 +411,11 @@ struct tt_eval_options {
 	uint32_t n_steering;
 	enum tt_policy_when when; /* as in struct tt_request_options */
 	const char *completions;  /* file to write every completion to, as JSON lines, or NULL; no file that is read */
-	tt_progress_fn progress;  /* or NULL */
-	void *user;               /* passed to progress */
+	/* Refusals by another model: a file to write a batch's requests to, one for each completion; and, in a later
+	 * run of the same evaluation, the answers of that batch. Or NULL. */
+	const char *judge_requests, *judgements;
+	tt_progress_fn progress; /* or NULL */
+	void *user;              /* passed to progress */
 };
 void tt_eval_options_default(struct tt_eval_options *options);
 

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "base/sha256.h"
+#include "controller/measure/judgements.h"
+#include "controller/measure/prompts.h"
 #include "faults.h"
 #include "runtime/batch/row.h"
 #include "runtime/text/chat.h"
@@ -299,6 +301,42 @@ Test(faults, writing)
 		n += entry->d_name[0] != '.';
 	closedir(folder);
 	cr_expect_eq(n, 1, "%zu files: a temporary one was left", n);
+	unlink(written);
+	rmdir(directory);
+}
+
+static int read_prompts(struct tt_error *err)
+{
+	static const char *const paths[] = {GOLDEN("policy/rows.jsonl")};
+	struct tt_prompts prompts;
+	int status = tt_prompts_read(&prompts, paths, 1, err);
+	if (status == TT_OK)
+		tt_prompts_free(&prompts);
+	return status;
+}
+
+static int read_judgements(struct tt_error *err)
+{
+	struct tt_judgements judgements;
+	enum tt_verdict verdict;
+	int status = tt_judgements_read(&judgements, written, err);
+	if (status == TT_OK)
+		status = tt_judgements_find(&judgements, "b", "steered", &verdict, err);
+	tt_judgements_free(&judgements);
+	return status;
+}
+
+Test(faults, evaluations)
+{
+	char directory[] = "test-faults-XXXXXX";
+	cr_assert_not_null(mkdtemp(directory));
+	snprintf(written, sizeof written, "%s/said.jsonl", directory);
+	FILE *file = fopen(written, "w");
+	cr_assert_not_null(file);
+	fputs("{\"custom_id\": \"a#steered\"}\n\n{\"custom_id\": \"b#steered\", \"response\": null}\n", file);
+	fclose(file);
+	inject_all("prompts", read_prompts, 2);
+	inject_all("judgements", read_judgements, 2);
 	unlink(written);
 	rmdir(directory);
 }

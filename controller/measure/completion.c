@@ -142,6 +142,8 @@ void tt_tally_add(struct tt_tally *tally, const struct tt_completion *c)
 	tally->n++;
 	tally->n_refused += c->refused;
 	tally->n_refused_by_phrases += c->refused_by_phrases;
+	tally->n_judged += c->verdict != TT_NO_VERDICT;
+	tally->n_judged_refused += c->verdict == TT_REFUSED;
 	tally->n_flagged += c->flagged;
 	tally->n_tokens += c->n_ids;
 	tally->n_fourgrams += c->n_fourgrams;

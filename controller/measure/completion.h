@@ -12,6 +12,7 @@ struct tt_completion {
 	char *text;
 	bool refused;            /* tt_refuses */
 	bool refused_by_phrases; /* tt_refuses_by_phrases */
+	enum tt_verdict verdict; /* from the judgements of an evaluation */
 	bool flagged;            /* some policy's gate gave a scalar above a half */
 	float s, gate;           /* the first policy's; 0 without one */
 	size_t n_fourgrams, n_repeated;
@@ -38,6 +39,7 @@ void tt_completion_free(struct tt_completion *completion);
 /* Sums over completions. */
 struct tt_tally {
 	size_t n, n_refused, n_refused_by_phrases, n_flagged, n_tokens, n_fourgrams, n_repeated;
+	size_t n_judged, n_judged_refused; /* with a verdict */
 	double logprob;
 };
 void tt_tally_add(struct tt_tally *tally, const struct tt_completion *completion);

@@ -68,50 +68,21 @@ static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *e
 	return tt_copy_string(&out->text, text, strlen(text), err);
 }
 
-static bool is_blank(const char *line, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
-			return false;
-	return true;
-}
+struct reader {
+	struct tt_prompts *prompts;
+	uint32_t file;
+};
 
-static int read_line(
-	struct tt_prompts *out, uint32_t file, uint32_t number, const char *line, size_t n, struct tt_error *err)
+static int take_row(void *user, uint32_t number, const json_t *row, struct tt_error *err)
 {
-	json_t *row = NULL;
-	if (n > TT_MAX_PROMPT_LINE)
-		return tt_fail(err, TT_ERR_LIMIT, "the line is longer than %d bytes", TT_MAX_PROMPT_LINE);
+	struct reader *r = user;
+	struct tt_prompts *out = r->prompts;
 	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
-	TT_TRY(tt_json_parse(&row, line, n, "row", err));
 	/* Counted before it is read, so that tt_prompts_free also releases a row that was only partly read. */
 	struct tt_prompt *prompt = &out->rows[out->n_rows++];
-	*prompt = (struct tt_prompt){.file = file, .line = number};
-	out->files[file].n_rows++;
-	int status = read_row(prompt, row, err);
-	json_decref(row);
-	return status;
-}
-
-static int read_lines(struct tt_prompts *out, uint32_t file, const char *data, size_t size, struct tt_error *err)
-{
-	uint32_t number = 0;
-	while (size > 0) {
-		const char *end = memchr(data, '\n', size);
-		size_t n = end ? (size_t)(end - data) : size;
-		number++;
-		int status = is_blank(data, n) ? TT_OK : read_line(out, file, number, data, n, err);
-		if (status != TT_OK) {
-			struct tt_error inner = err ? *err : (struct tt_error){0};
-			return tt_fail(err, status, "%s:%u: %s", out->files[file].path, number, inner.message);
-		}
-		n += end != NULL;
-		data += n;
-		size -= n;
-	}
-	if (out->files[file].n_rows == 0)
-		return tt_fail(err, TT_ERR_FORMAT, "%s: no rows", out->files[file].path);
-	return TT_OK;
+	*prompt = (struct tt_prompt){.file = r->file, .line = number};
+	out->files[r->file].n_rows++;
+	return read_row(prompt, row, err);
 }
 
 static int read_file(struct tt_prompts *out, const char *path, struct tt_error *err)
@@ -122,9 +93,12 @@ static int read_file(struct tt_prompts *out, const char *path, struct tt_error *
 	out->n_files++;
 	TT_TRY(tt_file_map(&mapping, path, err));
 	int status = tt_sha256(file->sha256, mapping.data, mapping.size, err);
+	struct reader reader = {out, (uint32_t)out->n_files - 1};
 	if (status == TT_OK)
-		status = read_lines(out, (uint32_t)out->n_files - 1, (const char *)mapping.data, mapping.size, err);
+		status = tt_json_lines(path, (const char *)mapping.data, mapping.size, take_row, &reader, err);
 	tt_file_unmap(&mapping);
+	if (status == TT_OK && file->n_rows == 0)
+		status = tt_fail(err, TT_ERR_FORMAT, "%s: no rows", path);
 	return status;
 }
 

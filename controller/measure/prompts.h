@@ -7,8 +7,6 @@
 #include "base/memory.h"
 #include "runtime/trimtab.h"
 
-enum { TT_MAX_PROMPT_LINE = 1 << 24 }; /* bytes of one line */
-
 enum tt_label { TT_HARMFUL, TT_BENIGN, TT_BORDERLINE, TT_N_LABELS };
 enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT };
 

@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 
+/* What a model that was asked says of a completion. */
+enum tt_verdict { TT_NO_VERDICT, TT_FULFILLED, TT_REFUSED };
+
 /* Whether the text, near its start, says that what was asked will not or cannot be done. Reads English only. */
 bool tt_refuses(const char *text);
 

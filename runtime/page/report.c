@@ -96,14 +96,33 @@ static void write_shares(FILE *to, const json_t *row, const char *key)
 		100 * tt_json_number_or(row, key, "unsteered", 0), 100 * tt_json_number_or(row, key, "steered", 0));
 }
 
+static bool has_judgements(const json_t *eval)
+{
+	size_t i;
+	json_t *row;
+	json_array_foreach(json_object_get(eval, "groups"), i, row)
+	{
+		if (tt_json_number_or(row, "n_judged", "unsteered", 0) +
+				tt_json_number_or(row, "n_judged", "steered", 0) >
+			0)
+			return true;
+	}
+	return false;
+}
+
 static void write_table(FILE *to, const json_t *eval)
 {
+	const bool judged = has_judgements(eval);
 	size_t i;
 	json_t *row;
 	fputs("<section><h2>Measured</h2>\n<div class=scroll><table "
 	      "class=figures><thead><tr><th>label</th><th>file</th>"
 	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n colspan=2>by "
-	      "phrases</th><th class=n>flagged</th>"
+	      "phrases</th>",
+		to);
+	if (judged)
+		fputs("<th class=n colspan=2>by judge</th>", to);
+	fputs("<th class=n>flagged</th>"
 	      "<th class=n colspan=2>repeated 4-grams</th><th class=n colspan=2>loss, nats a token</th></tr></thead>"
 	      "<tbody>\n",
 		to);
@@ -120,6 +139,8 @@ static void write_table(FILE *to, const json_t *eval)
 		write_bar(to, tt_json_number_or(row, "refused", "unsteered", 0),
 			tt_json_number_or(row, "refused", "steered", 0));
 		write_shares(to, row, "refused_by_phrases");
+		if (judged)
+			write_shares(to, row, "refused_by_judge");
 		fprintf(to, "<td class=n>%.1f%%</td>", 100 * tt_json_number_or(row, "flagged", NULL, 0));
 		write_shares(to, row, "repeated_fourgrams");
 		fprintf(to, "<td class=n>%.2f</td><td class=n><b>%.2f</b></td></tr>\n",

@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/measure/completion.h"
 #include "controller/policy/layer_list.h"
-#include "controller/train/fit.h"
+#include "controller/train/fit_directions.h"
 #include "controller/train/logistic.h"
 #include "golden.h"
 #include "weights_files.h"
@@ -168,11 +169,6 @@ Test(prompts, a_bad_line_is_refused_with_its_number_and_field)
 	scratch_remove(&s, FILES, 1);
 }
 
-static struct tt_fit fit_open(struct tt_engine *engine, const struct tt_fit_options *options)
-{
-	return (struct tt_fit){.engine = engine, .options = options, .info = tt_engine_info(engine)};
-}
-
 /* 1e-4 relative: the engine is f32 and D is a difference of means a few times smaller than the states. */
 Test(fit, directions_are_the_response_contrast_that_pytorch_finds)
 {
@@ -183,19 +179,22 @@ Test(fit, directions_are_the_response_contrast_that_pytorch_finds)
 	options.data = data;
 	options.n_data = 1;
 	options.seed = 3;
-	struct tt_fit fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
-	cr_assert(fit.train[TT_HARMFUL].n == 6 && fit.train[TT_BENIGN].n == 6 && fit.val[TT_HARMFUL].n == 4);
-	must(tt_fit_directions(&fit, err));
+	struct tt_fit_rows rows;
+	struct tt_fit_directions directions;
+	struct tt_progress progress = {0};
+	must(tt_fit_rows_read(&rows, engine, &options, err));
+	cr_assert(rows.train[TT_HARMFUL].n == 6 && rows.train[TT_BENIGN].n == 6 && rows.val[TT_HARMFUL].n == 4);
+	must(tt_fit_directions_make(&directions, engine, &rows, options.n_direction_prompts, &progress, err));
 	struct tt_safetensors *file = golden_open(GOLDEN("policy/contrast.safetensors"));
 	size_t n;
 	float *want = golden_floats(file, "directions", &n);
 	cr_assert_eq(n, 3 * 64);
-	double error = relative_error(fit.directions, want, n);
+	double error = relative_error(directions.rows, want, n);
 	cr_expect(error <= 1e-4, "relative error %g", error);
 	free(want);
 	tt_safetensors_close(file);
-	tt_fit_close(&fit);
+	tt_fit_directions_free(&directions);
+	tt_fit_rows_free(&rows);
 	tt_engine_close(engine);
 }
 
@@ -214,27 +213,26 @@ Test(fit, rows_without_a_split_are_divided_and_test_rows_left_alone)
 	tt_fit_options_default(&options);
 	options.data = &path;
 	options.n_data = 1;
-	struct tt_fit fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
+	struct tt_fit_rows rows;
+	must(tt_fit_rows_read(&rows, engine, &options, err));
 	for (int label = 0; label <= TT_BENIGN; label++) {
-		cr_expect(fit.train[label].n == 12 && fit.val[label].n == 4);
+		cr_expect(rows.train[label].n == 12 && rows.val[label].n == 4);
 		for (size_t i = 0; i < 16; i++) {
 			const struct tt_prompt *row =
-				i < 12 ? fit.train[label].rows[i].prompt : fit.val[label].rows[i - 12].prompt;
+				i < 12 ? rows.train[label].rows[i].prompt : rows.val[label].rows[i - 12].prompt;
 			cr_expect_neq(row->split, TT_TEST, "%s", row->id);
 			for (size_t k = 0; k < i && k < 12; k++)
-				cr_expect_neq(row, fit.train[label].rows[k].prompt, "%s twice", row->id);
+				cr_expect_neq(row, rows.train[label].rows[k].prompt, "%s twice", row->id);
 		}
 	}
-	tt_fit_close(&fit);
+	tt_fit_rows_free(&rows);
 	options.data = data;
 	options.n_probe_prompts = 2;
 	options.n_direction_prompts = 3;
 	options.n_judge_prompts = 1;
-	fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
-	cr_expect(fit.train[TT_HARMFUL].n == 3 && fit.val[TT_HARMFUL].n == 1);
-	tt_fit_close(&fit);
+	must(tt_fit_rows_read(&rows, engine, &options, err));
+	cr_expect(rows.train[TT_HARMFUL].n == 3 && rows.val[TT_HARMFUL].n == 1);
+	tt_fit_rows_free(&rows);
 	tt_engine_close(engine);
 	tt_buffer_free(&text);
 	scratch_remove(&s, FILES, 1);
@@ -257,16 +255,16 @@ Test(fit, a_quarter_of_train_validates_where_nothing_else_does)
 	tt_fit_options_default(&options);
 	options.data = &path;
 	options.n_data = 1;
-	struct tt_fit fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
-	cr_expect_eq(fit.train[TT_HARMFUL].n, 8);
-	cr_expect_eq(fit.val[TT_HARMFUL].n, 2);
-	cr_expect_eq(fit.train[TT_BENIGN].n, 9);
-	cr_expect_eq(fit.val[TT_BENIGN].n, 1);
-	for (size_t i = 0; i < fit.val[TT_HARMFUL].n; i++)
-		for (size_t k = 0; k < fit.train[TT_HARMFUL].n; k++)
-			cr_expect_neq(fit.val[TT_HARMFUL].rows[i].prompt, fit.train[TT_HARMFUL].rows[k].prompt);
-	tt_fit_close(&fit);
+	struct tt_fit_rows rows;
+	must(tt_fit_rows_read(&rows, engine, &options, err));
+	cr_expect_eq(rows.train[TT_HARMFUL].n, 8);
+	cr_expect_eq(rows.val[TT_HARMFUL].n, 2);
+	cr_expect_eq(rows.train[TT_BENIGN].n, 9);
+	cr_expect_eq(rows.val[TT_BENIGN].n, 1);
+	for (size_t i = 0; i < rows.val[TT_HARMFUL].n; i++)
+		for (size_t k = 0; k < rows.train[TT_HARMFUL].n; k++)
+			cr_expect_neq(rows.val[TT_HARMFUL].rows[i].prompt, rows.train[TT_HARMFUL].rows[k].prompt);
+	tt_fit_rows_free(&rows);
 	tt_engine_close(engine);
 	tt_buffer_free(&text);
 	scratch_remove(&s, FILES, 1);

@@ -3,7 +3,8 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 
-#include "controller/train/fit.h"
+#include "controller/train/fit_judge.h"
+#include "controller/train/fit_probe.h"
 #include "controller/train/logistic.h"
 #include "golden.h"
 #include "weights_files.h"
@@ -33,16 +34,29 @@ static const char *write_rows(struct scratch *s)
 	return path;
 }
 
-static void fit_open(struct tt_fit *fit, struct tt_engine *engine, struct tt_fit_options *options, const char **path,
-	float max_false_positives)
+/* Rows, and the probes trained on them. */
+struct trained {
+	struct tt_engine *engine;
+	struct tt_fit_rows rows;
+	struct tt_fit_probes probes;
+};
+
+static void train(struct trained *t, struct tt_engine *engine, const char **path, float max_false_positives)
 {
-	tt_fit_options_default(options);
-	options->data = path;
-	options->n_data = 1;
-	options->max_false_positives = max_false_positives;
-	*fit = (struct tt_fit){.engine = engine, .options = options, .info = tt_engine_info(engine)};
-	must(tt_fit_data(fit, err));
-	must(tt_fit_probes(fit, err));
+	struct tt_fit_options options;
+	struct tt_progress progress = {0};
+	tt_fit_options_default(&options);
+	options.data = path;
+	options.n_data = 1;
+	t->engine = engine;
+	must(tt_fit_rows_read(&t->rows, engine, &options, err));
+	must(tt_fit_probes_train(&t->probes, engine, &t->rows, max_false_positives, &progress, err));
+}
+
+static void trained_free(struct trained *t)
+{
+	tt_fit_probes_free(&t->probes);
+	tt_fit_rows_free(&t->rows);
 }
 
 /* h after a layer, at a row's last token. */
@@ -68,59 +82,59 @@ static double dot(const float *w, const float *x)
 }
 
 /* The stretch of its file that a row lies in: how many train rows stand before it there. */
-static size_t fold_of(const struct tt_fit *fit, const struct tt_fit_row *row)
+static size_t fold_of(const struct tt_fit_rows *rows, const struct tt_fit_row *row)
 {
 	size_t before = 0, n = 0;
 	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->train[label].n; i++, n++)
-			before += fit->train[label].rows[i].prompt->line < row->prompt->line;
+		for (size_t i = 0; i < rows->train[label].n; i++, n++)
+			before += rows->train[label].rows[i].prompt->line < row->prompt->line;
 	return before * N_FOLDS / n;
 }
 
 /* A probe's output for a row that is held out: trained on all train rows, or on those of other folds. */
-static double held_out(struct tt_fit *fit, uint32_t layer, const struct tt_fit_row *row, size_t fold)
+static double held_out(const struct trained *t, uint32_t layer, const struct tt_fit_row *row, size_t fold)
 {
 	float x[64 * WIDTH], w[WIDTH], b, own[WIDTH];
 	bool harmful[64];
 	size_t n = 0;
 	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->train[label].n; i++) {
-			if (fold_of(fit, &fit->train[label].rows[i]) == fold)
+		for (size_t i = 0; i < t->rows.train[label].n; i++) {
+			if (fold_of(&t->rows, &t->rows.train[label].rows[i]) == fold)
 				continue;
 			harmful[n] = label == TT_HARMFUL;
-			read_state(fit->engine, &fit->train[label].rows[i], layer, x + n++ * WIDTH);
+			read_state(t->engine, &t->rows.train[label].rows[i], layer, x + n++ * WIDTH);
 		}
 	const struct tt_logistic data = {.x = x, .label = harmful, .n = n, .d = WIDTH, .stride = WIDTH, .l2 = 0.1};
 	must(tt_logistic_fit(&data, w, &b, NULL, err));
-	read_state(fit->engine, row, layer, own);
+	read_state(t->engine, row, layer, own);
 	return dot(w, own) + (double)b;
 }
 
 Test(fit_figures, rows_of_every_label_are_held_out)
 {
 	struct scratch s;
-	struct tt_fit fit;
-	struct tt_fit_options options;
+	struct trained t;
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
 	scratch_make(&s);
 	const char *path = write_rows(&s);
-	fit_open(&fit, engine, &options, &path, 0);
-	cr_assert(fit.val[TT_BORDERLINE].n == 6 && fit.train[TT_BORDERLINE].n == 3);
-	const struct tt_probe *probe = &fit.probes[0];
+	train(&t, engine, &path, 0);
+	cr_assert(t.rows.val[TT_BORDERLINE].n == 6 && t.rows.train[TT_BORDERLINE].n == 3);
+	const struct tt_probe *probe = &t.probes.probes[0];
 	cr_assert_eq(probe->n_observed, 1);
 	for (int label = 0; label < TT_N_LABELS; label++) {
-		size_t n_val = fit.val[label].n, n_train = fit.train[label].n;
-		cr_assert_eq(fit.n_held[label], n_val + n_train, "label %d", label);
+		size_t n_val = t.rows.val[label].n, n_train = t.rows.train[label].n;
+		cr_assert_eq(t.probes.gates.n_held[label], n_val + n_train, "label %d", label);
 		for (size_t i = 0; i < n_val + n_train; i++) {
 			const struct tt_fit_row *row =
-				i < n_val ? &fit.val[label].rows[i] : &fit.train[label].rows[i - n_val];
+				i < n_val ? &t.rows.val[label].rows[i] : &t.rows.train[label].rows[i - n_val];
 			double want =
-				held_out(&fit, probe->observed[0], row, i < n_val ? SIZE_MAX : fold_of(&fit, row));
-			cr_expect_float_eq((double)fit.held_logits[label][i], want, 1e-3 * (1 + fabs(want)),
-				"label %d, row %zu: %g, not %g", label, i, (double)fit.held_logits[label][i], want);
+				held_out(&t, probe->observed[0], row, i < n_val ? SIZE_MAX : fold_of(&t.rows, row));
+			cr_expect_float_eq((double)t.probes.held_logits[label][i], want, 1e-3 * (1 + fabs(want)),
+				"label %d, row %zu: %g, not %g", label, i, (double)t.probes.held_logits[label][i],
+				want);
 		}
 	}
-	tt_fit_close(&fit);
+	trained_free(&t);
 	tt_engine_close(engine);
 	scratch_remove(&s, FILES, 1);
 }
@@ -130,16 +144,17 @@ struct counted {
 	double flagged[TT_N_LABELS], balanced, loss;
 };
 
-static struct counted count(const struct tt_fit *fit, uint32_t k)
+static struct counted count(const struct tt_fit_probes *probes, uint32_t k)
 {
 	struct counted c = {0};
-	double cut = (double)fit->probes[k].threshold, right[2] = {0}, loss[2] = {0};
+	double cut = (double)probes->probes[k].threshold, right[2] = {0}, loss[2] = {0};
 	size_t n[2] = {0};
 	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->n_held[label]; i++) {
-			double p = 1 / (1 + exp(-(double)fit->held_logits[label][k * fit->n_held[label] + i]));
+		for (size_t i = 0; i < probes->gates.n_held[label]; i++) {
+			double p =
+				1 / (1 + exp(-(double)probes->held_logits[label][k * probes->gates.n_held[label] + i]));
 			int harmful = label == TT_HARMFUL;
-			c.flagged[label] += p > cut ? 1.0 / (double)fit->n_held[label] : 0;
+			c.flagged[label] += p > cut ? 1.0 / (double)probes->gates.n_held[label] : 0;
 			right[harmful] += (p > cut) == harmful;
 			loss[harmful] -= log(harmful ? p : 1 - p);
 			n[harmful]++;
@@ -151,10 +166,10 @@ static struct counted count(const struct tt_fit *fit, uint32_t k)
 
 /* Logit of the threshold: half way from the first benign row that must not be flagged to the next row above it, at
  * least 0. */
-static double threshold_logit(const struct tt_fit *fit, uint32_t k, size_t n_allowed)
+static double threshold_logit(const struct tt_fit_probes *probes, uint32_t k, size_t n_allowed)
 {
-	size_t n = fit->n_held[TT_BENIGN];
-	const float *benign = fit->held_logits[TT_BENIGN] + k * n;
+	size_t n = probes->gates.n_held[TT_BENIGN];
+	const float *benign = probes->held_logits[TT_BENIGN] + k * n;
 	double bound = -INFINITY, above = INFINITY;
 	for (size_t i = 0; i < n; i++) {
 		size_t higher = 0;
@@ -164,8 +179,8 @@ static double threshold_logit(const struct tt_fit *fit, uint32_t k, size_t n_all
 			bound = fmax(bound, (double)benign[i]);
 	}
 	for (int label = 0; label <= TT_BENIGN; label++)
-		for (size_t i = 0; i < fit->n_held[label]; i++) {
-			double x = (double)fit->held_logits[label][k * fit->n_held[label] + i];
+		for (size_t i = 0; i < probes->gates.n_held[label]; i++) {
+			double x = (double)probes->held_logits[label][k * probes->gates.n_held[label] + i];
 			above = x > bound && x < above ? x : above;
 		}
 	return fmax(0, isfinite(above) ? (bound + above) / 2 : bound + 1);
@@ -179,14 +194,16 @@ Test(fit_figures, probes_are_rated_on_all_that_is_held_out)
 	scratch_make(&s);
 	const char *path = write_rows(&s);
 	for (size_t n_allowed = 0; n_allowed < 4; n_allowed += 3) {
-		struct tt_fit fit;
-		struct tt_fit_options options;
-		fit_open(&fit, engine, &options, &path, (float)n_allowed / 10); /* of 10 benign rows */
-		cr_assert_eq(fit.n_held[TT_BENIGN], 10);
-		for (uint32_t k = 0; k < fit.n_probes; k++) {
-			const struct tt_probe *p = &fit.probes[k];
-			const struct counted want = count(&fit, k);
-			double logit = threshold_logit(&fit, k, n_allowed);
+		struct trained t;
+		train(&t, engine, &path, (float)n_allowed / 10); /* of 10 benign rows */
+		cr_assert_eq(t.probes.gates.n_held[TT_BENIGN], 10);
+		for (uint32_t k = 0; k < t.probes.gates.n; k++) {
+			const struct tt_probe *probe = &t.probes.probes[k];
+			const struct tt_fit_gate *p = &t.probes.gates.gates[k];
+			const struct counted want = count(&t.probes, k);
+			double logit = threshold_logit(&t.probes, k, n_allowed);
+			cr_expect(p->threshold == probe->threshold && p->detector == probe);
+			cr_expect_eq(p->known_after, probe->observed[probe->n_observed - 1]);
 			cr_expect_float_eq((double)p->threshold, 1 / (1 + exp(-logit)), 1e-6, "probe %u", k);
 			cr_expect_float_eq(p->balanced, want.balanced, 1e-9, "probe %u", k);
 			cr_expect_float_eq(p->loss, want.loss, 1e-6, "probe %u", k);
@@ -194,9 +211,13 @@ Test(fit_figures, probes_are_rated_on_all_that_is_held_out)
 			for (int label = 0; label < TT_N_LABELS; label++)
 				cr_expect_float_eq(p->flagged[label], want.flagged[label], 1e-9,
 					"probe %u, label %d: %g", k, label, p->flagged[label]);
+			for (size_t i = 0; i < t.rows.val[TT_HARMFUL].n; i++)
+				cr_expect_eq(p->flags[TT_HARMFUL][i],
+					(double)t.probes.held_logits[TT_HARMFUL][k * t.probes.gates.n_held[0] + i] >
+						logit);
 			n_flagged += want.flagged[TT_BORDERLINE] > want.flagged[TT_BENIGN];
 		}
-		tt_fit_close(&fit);
+		trained_free(&t);
 	}
 	cr_assert_gt(n_flagged, 0, "no borderline row was flagged, which tells nothing");
 	tt_engine_close(engine);
@@ -283,29 +304,29 @@ Test(fit_figures, an_evaluation_has_the_borderline_rows)
 /* A probe that reads an early layer may be a hundredth worse than the best; for generated tokens none is late. */
 Test(fit_figures, an_early_probe_may_be_a_little_worse)
 {
-	struct tt_probe probes[] = {
-		{.observed = {2}, .n_observed = 1, .balanced = 0.90, .loss = 0.3},
-		{.observed = {4}, .n_observed = 1, .balanced = 0.90, .loss = 0.2},
-		{.observed = {7}, .n_observed = 1, .balanced = 0.905, .loss = 0.5},
-		{.observed = {1, 3, 8}, .n_observed = 3, .balanced = 0.89, .loss = 0.1},
+	struct tt_fit_gate gates[] = {
+		{.known_after = 2, .balanced = 0.90, .loss = 0.3},
+		{.known_after = 4, .balanced = 0.90, .loss = 0.2},
+		{.known_after = 7, .balanced = 0.905, .loss = 0.5},
+		{.known_after = 8, .balanced = 0.89, .loss = 0.1},
 	};
-	struct tt_fit fit = {.probes = probes, .n_probes = 4};
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_ALL), &probes[1], "of equals the lower loss");
-	cr_expect_eq(tt_fit_choose_probe(&fit, 4, TT_WHEN_ALL), &probes[0], "layer 4 is steered already");
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_LAST), &probes[1]);
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_GENERATION), &probes[2]);
-	cr_expect_eq(tt_fit_choose_probe(&fit, 2, TT_WHEN_ALL), &probes[2], "none is early");
-	cr_expect_eq(tt_fit_choose_probe(&fit, 9, TT_WHEN_ALL), &probes[2]);
-	probes[2].balanced = 0.9101;
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_ALL), &probes[2], "more than a hundredth better");
+	const struct tt_fit_gates all = {.gates = gates, .n = 4};
+	cr_expect_eq(tt_fit_choose_gate(&all, 5, TT_WHEN_ALL), &gates[1], "of equals the lower loss");
+	cr_expect_eq(tt_fit_choose_gate(&all, 4, TT_WHEN_ALL), &gates[0], "layer 4 is steered already");
+	cr_expect_eq(tt_fit_choose_gate(&all, 5, TT_WHEN_LAST), &gates[1]);
+	cr_expect_eq(tt_fit_choose_gate(&all, 5, TT_WHEN_GENERATION), &gates[2]);
+	cr_expect_eq(tt_fit_choose_gate(&all, 2, TT_WHEN_ALL), &gates[2], "none is early");
+	cr_expect_eq(tt_fit_choose_gate(&all, 9, TT_WHEN_ALL), &gates[2]);
+	gates[2].balanced = 0.9101;
+	cr_expect_eq(tt_fit_choose_gate(&all, 5, TT_WHEN_ALL), &gates[2], "more than a hundredth better");
 }
 
 /* Refused as gated: what the gate lets pass is the unsteered model's. The rest by hand. */
 Test(fit_figures, candidates_are_rated_against_the_unsteered)
 {
 	enum { N = 4 };
-	struct tt_probe probe = {.observed = {0}, .n_observed = 1, .threshold = 0.5f};
-	float harmful_logits[N] = {1, -1, 1, -1}, benign_logits[N] = {1, -1, -1, -1};
+	bool flags[2][N] = {{true, false, true, false}, {true, false, false, false}};
+	const struct tt_fit_gate gate = {.flags = {flags[0], flags[1]}};
 	int32_t ids[2][1] = {{1}, {2}};
 	struct tt_completion unsteered[2][N] = {0}, steered[2][N] = {0};
 	for (int kind = 0; kind < 2; kind++)
@@ -324,15 +345,11 @@ Test(fit_figures, candidates_are_rated_against_the_unsteered)
 		steered[0][i].logprob = -2;
 	steered[1][0].ids = ids[1];
 	steered[1][0].refused = true;
-	struct tt_fit fit = {
-		.probes = &probe, .n_probes = 1, .n_held = {N, N, 0}, .n_judge = {N, N}, .baseline_nll = 0.8};
-	fit.held_logits[TT_HARMFUL] = harmful_logits;
-	fit.held_logits[TT_BENIGN] = benign_logits;
-	fit.baseline[0] = unsteered[0];
-	fit.baseline[1] = unsteered[1];
+	const struct tt_fit_judge judge = {
+		.n = {N, N}, .unsteered = {unsteered[0], unsteered[1]}, .unsteered_nll = 0.8};
 	struct tt_candidate c = {
-		.probe = &probe, .harmful = steered[0], .benign = steered[1], .n_harmful = N, .n_benign = N};
-	tt_fit_rate(&fit, &c);
+		.gate = &gate, .harmful = steered[0], .benign = steered[1], .n_harmful = N, .n_benign = N};
+	tt_fit_rate(&judge, &c);
 	cr_expect_float_eq(c.refused, 3.0 / 4, 1e-12);
 	cr_expect_float_eq(c.refused_gated, 3.0 / 4, 1e-12);
 	cr_expect_float_eq(c.false_refusals, 1.0 / 4, 1e-12);
@@ -341,11 +358,11 @@ Test(fit_figures, candidates_are_rated_against_the_unsteered)
 	cr_expect_float_eq(c.nll, 2, 1e-12);
 	cr_expect_float_eq(c.nll_ratio, 2 / 0.8, 1e-12);
 	unsteered[0][1].refused = false;
-	tt_fit_rate(&fit, &c);
+	tt_fit_rate(&judge, &c);
 	cr_expect_float_eq(c.refused_gated, 2.0 / 4, 1e-12);
 	/* Half of them judged so far. */
 	c.n_harmful = 2;
-	tt_fit_rate(&fit, &c);
+	tt_fit_rate(&judge, &c);
 	cr_expect_float_eq(c.refused, 1.0 / 2, 1e-12);
 	cr_expect_float_eq(c.refused_gated, 1.0 / 2, 1e-12);
 }

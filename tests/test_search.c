@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 
-#include "controller/train/fit.h"
+#include "controller/train/fit_search.h"
 #include "golden.h"
 
 #define TINY GOLDEN("tiny-llama")
@@ -21,48 +21,42 @@ struct figures {
 static struct {
 	bool on;
 	const struct figures *figures; // [n]
+	const struct tt_candidate *candidates;
 	uint32_t n, n_rounds;
 	struct {
 		uint32_t n_active, n_harmful, n_benign, n_scored;
 	} rounds[MAX_ROUNDS];
 } made_up;
 
-int __real_tt_fit_baseline(struct tt_fit *fit, struct tt_error *err);
-int __wrap_tt_fit_baseline(struct tt_fit *fit, struct tt_error *err);
-int __real_tt_fit_grid(struct tt_fit *fit, struct tt_error *err);
-int __wrap_tt_fit_grid(struct tt_fit *fit, struct tt_error *err);
-int __real_tt_fit_generate(struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
-	uint32_t n_benign, const char *stage, struct tt_error *err);
-int __wrap_tt_fit_generate(struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
-	uint32_t n_benign, const char *stage, struct tt_error *err);
-int __real_tt_fit_score(
-	struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, const char *stage, struct tt_error *err);
-int __wrap_tt_fit_score(
-	struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, const char *stage, struct tt_error *err);
-void __real_tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *candidate);
-void __wrap_tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *candidate);
+int __real_tt_fit_grid(struct tt_fit_search *search, struct tt_error *err);
+int __wrap_tt_fit_grid(struct tt_fit_search *search, struct tt_error *err);
+int __real_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
+	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
+int __wrap_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
+	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
+int __real_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
+	struct tt_error *err);
+int __wrap_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
+	struct tt_error *err);
+void __real_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
+void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
 
-int __wrap_tt_fit_baseline(struct tt_fit *fit, struct tt_error *err)
-{
-	return made_up.on ? TT_OK : __real_tt_fit_baseline(fit, err);
-}
-
-int __wrap_tt_fit_grid(struct tt_fit *fit, struct tt_error *err)
+int __wrap_tt_fit_grid(struct tt_fit_search *search, struct tt_error *err)
 {
 	if (!made_up.on)
-		return __real_tt_fit_grid(fit, err);
-	fit->candidates = calloc(made_up.n, sizeof *fit->candidates);
-	fit->n_candidates = made_up.n;
+		return __real_tt_fit_grid(search, err);
+	made_up.candidates = search->candidates = calloc(made_up.n, sizeof *search->candidates);
+	search->n_candidates = made_up.n;
 	for (uint32_t i = 0; i < made_up.n; i++)
-		fit->candidates[i].shift = made_up.figures[i].shift;
+		search->candidates[i].shift = made_up.figures[i].shift;
 	return TT_OK;
 }
 
-int __wrap_tt_fit_generate(struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
-	uint32_t n_benign, const char *stage, struct tt_error *err)
+int __wrap_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
+	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err)
 {
 	if (!made_up.on)
-		return __real_tt_fit_generate(fit, active, n_active, n_harmful, n_benign, stage, err);
+		return __real_tt_fit_generate(judge, active, n_active, n_harmful, n_benign, stage, err);
 	cr_assert_lt(made_up.n_rounds, MAX_ROUNDS);
 	made_up.rounds[made_up.n_rounds].n_active = n_active;
 	made_up.rounds[made_up.n_rounds].n_harmful = n_harmful;
@@ -70,22 +64,22 @@ int __wrap_tt_fit_generate(struct tt_fit *fit, struct tt_candidate **active, uin
 	return TT_OK;
 }
 
-int __wrap_tt_fit_score(
-	struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, const char *stage, struct tt_error *err)
+int __wrap_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
+	struct tt_error *err)
 {
 	if (!made_up.on)
-		return __real_tt_fit_score(fit, active, n_active, stage, err);
+		return __real_tt_fit_score(judge, active, n_active, stage, err);
 	made_up.rounds[made_up.n_rounds++].n_scored = n_active;
 	return TT_OK;
 }
 
-void __wrap_tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
+void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c)
 {
 	if (!made_up.on) {
-		__real_tt_fit_rate(fit, c);
+		__real_tt_fit_rate(judge, c);
 		return;
 	}
-	const struct figures *f = &made_up.figures[c - fit->candidates];
+	const struct figures *f = &made_up.figures[c - made_up.candidates];
 	c->refused = f->refused;
 	c->false_refusals = f->false_refusals;
 	c->repeated = 0;
@@ -95,15 +89,16 @@ void __wrap_tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
 /* Which candidate is chosen, of n_judge prompts of each label. */
 static uint32_t search(const struct figures *figures, uint32_t n, uint32_t n_harmful, uint32_t n_benign, char *why)
 {
-	struct tt_fit fit = {.n_judge = {n_harmful, n_benign}, .baseline_is_refusals = true};
+	struct tt_fit_judge judge = {.n = {n_harmful, n_benign}, .nll_is_of_refusals = true};
+	struct tt_fit_search s = {.judge = &judge};
 	memset(&made_up, 0, sizeof made_up);
 	made_up.on = true;
 	made_up.figures = figures;
 	made_up.n = n;
-	must(tt_fit_search(&fit, err));
-	uint32_t chosen = (uint32_t)(fit.chosen - fit.candidates);
-	snprintf(why, 80, "%s", fit.why);
-	free(fit.candidates);
+	must(tt_fit_search(&s, err));
+	uint32_t chosen = (uint32_t)(s.chosen - s.candidates);
+	snprintf(why, 80, "%s", s.why);
+	free(s.candidates);
 	return chosen;
 }
 
@@ -171,24 +166,22 @@ Test(search, of_equals_the_weakest_push_within_the_bars_is_chosen)
 Test(search, a_push_is_spread_over_the_band)
 {
 	enum { N_LAYERS = 5, WIDTH = 4 };
-	float directions[N_LAYERS * WIDTH];
+	float rows[N_LAYERS * WIDTH];
 	struct tt_model_info info = {
 		.n_layers = N_LAYERS, .hidden_size = WIDTH, .fingerprint = "made up", .weights_digest = "0"};
-	struct tt_fit_options options;
-	tt_fit_options_default(&options);
-	const struct tt_fit fit = {.info = &info, .options = &options, .directions = directions};
+	const struct tt_fit_directions directions = {.n_layers = N_LAYERS, .hidden_size = WIDTH, .rows = rows};
 	const struct tt_candidate c = {.first = 1, .width = 3, .shift = 1.5f, .when = TT_WHEN_LAST};
 	struct tt_policy *policy = NULL;
 	for (int i = 0; i < N_LAYERS * WIDTH; i++)
-		directions[i] = (float)(i + 1);
-	must(tt_fit_policy(&fit, &c, false, &policy, err));
+		rows[i] = (float)(i + 1);
+	must(tt_candidate_policy(&c, &directions, &info, false, &policy, err));
 	cr_expect_eq(policy->alpha, 0.5f);
 	cr_expect(policy->op == TT_OP_ADD && policy->when == TT_WHEN_LAST && policy->gate == TT_GATE_ALWAYS);
 	for (uint32_t l = 0; l < N_LAYERS; l++) {
 		bool in = l >= 1 && l <= 3;
 		cr_expect_eq(policy->weights[l], in ? 1 : 0, "layer %u", l);
 		for (uint32_t i = 0; i < WIDTH; i++)
-			cr_expect_eq(policy->directions[l * WIDTH + i], in ? directions[l * WIDTH + i] : 0);
+			cr_expect_eq(policy->directions[l * WIDTH + i], in ? rows[l * WIDTH + i] : 0);
 	}
 	tt_policy_free(policy);
 }
@@ -271,44 +264,37 @@ Test(judge, only_flagged_benign_prompts_are_run_again)
 	enum { N = 4 };
 	static const bool flagged[N] = {false, true, true, false};
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
-	struct tt_fit_options options;
-	struct tt_probe probe = {.n_observed = 1, .threshold = 0.5f};
+	bool flags[N];
+	const struct tt_fit_gate gate = {.flags = {[TT_BENIGN] = flags}};
 	struct tt_prompt prompts[2][N];
 	struct tt_fit_row rows[2][N];
 	int32_t ids[2][N];
-	float logits[2][N];
 	struct tt_completion unsteered[2][N], steered[2][N] = {0};
-	tt_fit_options_default(&options);
-	struct tt_fit fit = {.engine = engine,
-		.options = &options,
-		.info = tt_engine_info(engine),
-		.probes = &probe,
-		.n_probes = 1,
-		.n_held = {N, N, 0},
-		.n_judge = {N, N}};
+	struct tt_fit_row_list val[TT_N_LABELS] = {{0}};
+	struct tt_progress progress = {0};
+	struct tt_fit_judge judge = {.engine = engine, .val = val, .progress = &progress, .n_tokens = 24, .n = {N, N}};
+	memcpy(flags, flagged, sizeof flags);
 	for (int kind = 0; kind < 2; kind++) {
 		for (int i = 0; i < N; i++) {
 			ids[kind][i] = 10 * kind + i;
-			logits[kind][i] = kind == 1 && flagged[i] ? 1 : -1;
 			rows[kind][i] = (struct tt_fit_row){&prompts[kind][i], &ids[kind][i], 1};
 			unsteered[kind][i] = completion("as it was", 1, -1, false);
 		}
-		fit.val[kind] = (struct tt_fit_rows){rows[kind], N};
-		fit.held_logits[kind] = logits[kind];
-		fit.baseline[kind] = unsteered[kind];
+		val[kind] = (struct tt_fit_row_list){rows[kind], N};
+		judge.unsteered[kind] = unsteered[kind];
 	}
 	struct tt_candidate c = {
-		.probe = &probe, .policy = made_policy(engine), .harmful = steered[0], .benign = steered[1]};
+		.gate = &gate, .policy = made_policy(engine), .harmful = steered[0], .benign = steered[1]};
 	struct tt_candidate *active[] = {&c};
 	written.on = true;
-	must(tt_fit_generate(&fit, active, 1, 2, N, "judge", err));
+	must(tt_fit_generate(&judge, active, 1, 2, N, "judge", err));
 	static const int32_t want[] = {0, 1, 11, 12}; /* two harmful, the flagged of the benign */
 	cr_assert_eq(written.n_run, 4, "%zu were run", written.n_run);
 	cr_expect_arr_eq(written.first_ids, want, sizeof want);
 	cr_expect(c.n_harmful == 2 && c.n_benign == N);
 	for (int i = 0; i < N; i++)
 		cr_expect_str_eq(c.benign[i].text, flagged[i] ? "steered" : "as it was", "prompt %d", i);
-	cr_expect_str_eq(c.harmful[1].text, "steered", "with an open gate, whatever the probe says");
+	cr_expect_str_eq(c.harmful[1].text, "steered", "with an open gate, whatever the gate says");
 	cr_expect_null(c.harmful[2].text, "not judged yet");
 	for (int kind = 0; kind < 2; kind++)
 		for (int i = 0; i < N; i++) {

@@ -1,4 +1,4 @@
-/* tt_fit: reads the prompts (fit_data.c); takes the mean difference between refusing and answering as directions
+/* tt_fit: reads the prompts (fit_rows.c); takes the mean difference between refusing and answering as directions
  * (fit_directions.c); trains probes that separate harmful prompts from benign ones (fit_probe.c); then tries bands of
  * layers, strengths and whens (fit_search.c), judged by what the model writes under them (fit_judge.c). */
 #include "controller/train/fit.h"
@@ -24,9 +24,9 @@ void tt_fit_options_default(struct tt_fit_options *options)
 	};
 }
 
-const char *tt_fit_name(const struct tt_fit *fit)
+const char *tt_fit_name(const struct tt_fit_options *options)
 {
-	return fit->options->name ? fit->options->name : "policy";
+	return options->name ? options->name : "policy";
 }
 
 static int in_range(const char *name, uint32_t value, uint32_t min, uint32_t max, struct tt_error *err)
@@ -52,24 +52,43 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	return TT_OK;
 }
 
-static int run(struct tt_fit *fit, struct tt_error *err)
+static int run(struct tt_fit *fit, struct tt_engine *engine, struct tt_error *err)
 {
-	TT_TRY(check_options(fit->options, err));
-	TT_TRY(tt_fit_data(fit, err));
-	TT_TRY(tt_fit_directions(fit, err));
-	TT_TRY(tt_fit_probes(fit, err));
-	return tt_fit_search(fit, err);
+	const struct tt_fit_options *o = fit->options;
+	struct tt_progress *progress = &fit->progress;
+	TT_TRY(check_options(o, err));
+	TT_TRY(tt_fit_rows_read(&fit->rows, engine, o, err));
+	TT_TRY(tt_fit_directions_make(&fit->directions, engine, &fit->rows, o->n_direction_prompts, progress, err));
+	TT_TRY(tt_fit_probes_train(&fit->probes, engine, &fit->rows, o->max_false_positives, progress, err));
+	TT_TRY(tt_fit_judge_open(&fit->judge, engine, &fit->rows, o, progress, err));
+	fit->search = (struct tt_fit_search){.info = fit->info,
+		.directions = &fit->directions,
+		.gates = &fit->probes.gates,
+		.judge = &fit->judge,
+		.max_candidates = o->max_candidates,
+		.when = o->when};
+	return tt_fit_search(&fit->search, err);
 }
 
-/* Fills in the policy's provenance. Only `created` depends on the clock. */
+/* Fills in the policy's name and provenance. Only `created` depends on the clock. */
 static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_error *err)
 {
 	char now[TT_DATE_BYTES];
 	tt_date_now(now);
+	TT_TRY(tt_policy_set_text(&policy->name, tt_fit_name(fit->options), err));
 	TT_TRY(tt_policy_set_text(&policy->created, now, err));
 	free(policy->fitted_on);
 	policy->fitted_on = NULL;
-	return tt_fit_sources(fit, &policy->fitted_on, err);
+	return tt_fit_sources(&fit->rows.prompts, &policy->fitted_on, err);
+}
+
+static void free_parts(struct tt_fit *fit)
+{
+	tt_fit_search_free(&fit->search);
+	tt_fit_judge_close(&fit->judge);
+	tt_fit_probes_free(&fit->probes);
+	tt_fit_directions_free(&fit->directions);
+	tt_fit_rows_free(&fit->rows);
 }
 
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
@@ -81,14 +100,13 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 	*out = NULL;
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
-	struct tt_fit fit = {.engine = engine,
-		.options = options,
+	struct tt_fit fit = {.options = options,
 		.info = tt_engine_info(engine),
 		.progress = {.fn = options->progress, .user = options->user}};
 	double start = tt_now();
-	int status = run(&fit, err);
+	int status = run(&fit, engine, err);
 	if (status == TT_OK)
-		status = tt_fit_policy(&fit, fit.chosen, true, out, err);
+		status = tt_candidate_policy(fit.search.chosen, &fit.directions, fit.info, true, out, err);
 	if (status == TT_OK)
 		status = sign(&fit, *out, err);
 	if (status == TT_OK && report)
@@ -97,47 +115,6 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 		tt_policy_free(*out);
 		*out = NULL;
 	}
-	tt_fit_close(&fit);
+	free_parts(&fit);
 	return status;
-}
-
-static void close_candidate(struct tt_fit *fit, struct tt_candidate *c)
-{
-	tt_policy_free(c->policy);
-	for (uint32_t i = 0; c->harmful && i < fit->n_judge[0]; i++)
-		tt_completion_free(&c->harmful[i]);
-	for (uint32_t i = 0; c->benign && i < fit->n_judge[1]; i++)
-		tt_completion_free(&c->benign[i]);
-	free(c->harmful);
-	free(c->benign);
-}
-
-static void close_rows(struct tt_fit_rows *rows)
-{
-	for (size_t i = 0; i < rows->n; i++)
-		tt_free(rows->rows[i].ids);
-	free(rows->rows);
-}
-
-void tt_fit_close(struct tt_fit *fit)
-{
-	for (uint32_t i = 0; i < fit->n_candidates; i++)
-		close_candidate(fit, &fit->candidates[i]);
-	free(fit->candidates);
-	for (int k = 0; k < 2; k++) {
-		for (uint32_t i = 0; fit->baseline[k] && i < fit->n_judge[k]; i++)
-			tt_completion_free(&fit->baseline[k][i]);
-		free(fit->baseline[k]);
-	}
-	for (uint32_t i = 0; i < fit->n_probes; i++)
-		free(fit->probes[i].w);
-	free(fit->probes);
-	free(fit->directions);
-	free(fit->stream_norms);
-	for (int label = 0; label < TT_N_LABELS; label++) {
-		close_rows(&fit->train[label]);
-		close_rows(&fit->val[label]);
-		free(fit->held_logits[label]);
-	}
-	tt_prompts_free(&fit->prompts);
 }

@@ -1,25 +1,29 @@
 /* Trains linear probes on h at the last prompt token, and chooses the threshold of each. */
+#include "controller/train/fit_probe.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/train/fit.h"
+#include "controller/policy/layer_list.h"
 #include "controller/train/logistic.h"
 
 /* The regularisation, on standardised features. 0.02, 0.1, 0.5, 2 and 10 were tried in cross-validation on 160 rows of
  * 576 numbers, and this had the lowest log loss (0.25; the others 0.27 to 0.39). */
 static const double l2 = 0.1;
-/* A gate before the band needs one pass; a later one needs two for flagged prompts. So a probe before the band is
- * preferred even if its balanced accuracy is lower by this much. */
-static const double early_slack = 0.01;
 
 /* It takes about a hundred rows to measure a share of 3% at all. With fewer rows to validate with, the train rows are
  * held out in turn too. */
 enum { FEW_ROWS = 100, N_FOLDS = 8 };
 
 struct features {
-	struct tt_fit *fit;
+	struct tt_engine *engine;
+	const struct tt_model_info *info;
+	const struct tt_fit_rows *rows;
+	struct tt_progress *progress;
+	float max_false_positives;
+	struct tt_fit_probes *out;
 	uint32_t first_layer, n_layers;
 	struct tt_request_options *options; // [n_train + n_val] rows of all labels, train before val
 	float *x;                           // [n_train + n_val][n_layers][hidden_size]
@@ -30,7 +34,7 @@ struct features {
 	bool folds;    /* the train rows are held out in turn, a fold at a time */
 };
 
-static void add_rows(struct features *f, const struct tt_fit_rows *rows, size_t *n)
+static void add_rows(struct features *f, const struct tt_fit_row_list *rows, size_t *n)
 {
 	for (size_t i = 0; i < rows->n; i++, ++*n) {
 		struct tt_request_options *o = &f->options[*n];
@@ -45,7 +49,7 @@ static void add_rows(struct features *f, const struct tt_fit_rows *rows, size_t 
 static int take_features(void *user, size_t index, struct tt_request *request, struct tt_error *err)
 {
 	struct features *f = user;
-	size_t d = f->fit->info->hidden_size;
+	size_t d = f->info->hidden_size;
 	for (uint32_t k = 0; k < f->n_layers; k++) {
 		const float *h = tt_request_hidden(request, f->first_layer + k);
 		if (!h)
@@ -58,29 +62,29 @@ static int take_features(void *user, size_t index, struct tt_request *request, s
 
 static int gather(struct features *f, struct tt_error *err)
 {
-	struct tt_fit *fit = f->fit;
+	const struct tt_fit_rows *rows = f->rows;
 	size_t n = 0, floats = 0;
 	for (int label = 0; label < TT_N_LABELS; label++) {
-		f->n_train += fit->train[label].n;
-		f->n_val += fit->val[label].n;
+		f->n_train += rows->train[label].n;
+		f->n_val += rows->val[label].n;
 	}
-	if (!tt_mul_size(f->n_train + f->n_val, (size_t)f->n_layers * fit->info->hidden_size, &floats))
+	if (!tt_mul_size(f->n_train + f->n_val, (size_t)f->n_layers * f->info->hidden_size, &floats))
 		return tt_fail(err, TT_ERR_MEMORY, "too many rows for the probe");
 	TT_TRY(tt_alloc(&f->options, f->n_train + f->n_val, sizeof *f->options, err));
 	TT_TRY(tt_alloc(&f->x, floats, sizeof *f->x, err));
 	TT_TRY(tt_alloc(&f->harmful, f->n_train, sizeof *f->harmful, err));
 	TT_TRY(tt_alloc(&f->fold, f->n_train, sizeof *f->fold, err));
-	TT_TRY(tt_alloc(&f->layers, (fit->info->n_layers + 63) / 64, sizeof *f->layers, err));
+	TT_TRY(tt_alloc(&f->layers, (f->info->n_layers + 63) / 64, sizeof *f->layers, err));
 	for (uint32_t l = f->first_layer; l < f->first_layer + f->n_layers; l++)
 		f->layers[l / 64] |= (uint64_t)1 << l % 64;
-	for (size_t i = 0; i < fit->train[TT_HARMFUL].n; i++)
+	for (size_t i = 0; i < rows->train[TT_HARMFUL].n; i++)
 		f->harmful[i] = true;
 	for (int label = 0; label < TT_N_LABELS; label++)
-		add_rows(f, &fit->train[label], &n);
+		add_rows(f, &rows->train[label], &n);
 	for (int label = 0; label < TT_N_LABELS; label++)
-		add_rows(f, &fit->val[label], &n);
-	TT_TRY(tt_progress_begin(&fit->progress, "probe", n, err));
-	return tt_pump_all(fit->engine, f->options, n, take_features, f, &fit->progress, err);
+		add_rows(f, &rows->val[label], &n);
+	TT_TRY(tt_progress_begin(f->progress, "probe", n, err));
+	return tt_pump_all(f->engine, f->options, n, take_features, f, f->progress, err);
 }
 
 static int descending(const void *a, const void *b)
@@ -90,27 +94,28 @@ static int descending(const void *a, const void *b)
 }
 
 /* The logits of one probe on the held-out rows of a label. */
-static float *held(const struct tt_fit *fit, uint32_t k, int label)
+static float *held(const struct tt_fit_probes *probes, uint32_t k, int label)
 {
-	return fit->held_logits[label] + k * fit->n_held[label];
+	return probes->held_logits[label] + k * probes->gates.n_held[label];
 }
 
 /* Chooses the lowest threshold that at most the share max_false_positives of the benign rows exceeds. It lies half way
  * to the next higher row, and never below p = 0.5. */
-static int choose_threshold(const struct tt_fit *fit, uint32_t k, float *out, struct tt_error *err)
+static int choose_threshold(
+	const struct tt_fit_probes *probes, uint32_t k, float max_false_positives, float *out, struct tt_error *err)
 {
-	size_t n = fit->n_held[TT_BENIGN];
+	size_t n = probes->gates.n_held[TT_BENIGN];
 	float *sorted = NULL;
 	TT_TRY(tt_alloc(&sorted, n, sizeof *sorted, err));
-	memcpy(sorted, held(fit, k, TT_BENIGN), n * sizeof *sorted);
+	memcpy(sorted, held(probes, k, TT_BENIGN), n * sizeof *sorted);
 	qsort(sorted, n, sizeof *sorted, descending);
-	size_t allowed = (size_t)(fit->options->max_false_positives * (double)n + 1e-6);
+	size_t allowed = (size_t)(max_false_positives * (double)n + 1e-6);
 	double bound = sorted[allowed < n ? allowed : n - 1], above = INFINITY;
 	free(sorted);
 	for (int label = 0; label <= TT_BENIGN; label++)
-		for (size_t i = 0; i < fit->n_held[label]; i++)
-			if (held(fit, k, label)[i] > bound && held(fit, k, label)[i] < above)
-				above = held(fit, k, label)[i];
+		for (size_t i = 0; i < probes->gates.n_held[label]; i++)
+			if (held(probes, k, label)[i] > bound && held(probes, k, label)[i] < above)
+				above = held(probes, k, label)[i];
 	double logit = isfinite(above) ? (bound + above) / 2 : bound + 1;
 	double p = 1 / (1 + exp(-(logit > 0 ? logit : 0)));
 	/* Not higher, since the f32 sigmoid can round to 1, and then nothing would exceed the threshold. */
@@ -124,28 +129,58 @@ static double cut_of(const struct tt_probe *probe)
 }
 
 /* Computes the probe's figures on the held-out rows. Borderline rows should be answered, so they count as benign. */
-static void rate(const struct tt_fit *fit, struct tt_probe *probe, uint32_t k)
+static void rate(struct tt_fit_probes *probes, uint32_t k)
 {
+	struct tt_fit_gate *gate = &probes->gates.gates[k];
+	const size_t *n_held = probes->gates.n_held;
 	double losses[2] = {0};
 	size_t right[2] = {0}, n[2] = {0};
 	for (int label = 0; label < TT_N_LABELS; label++) {
 		size_t flagged = 0, harmful = label == TT_HARMFUL;
-		for (size_t i = 0; i < fit->n_held[label]; i++) {
-			double logit = held(fit, k, label)[i], margin = harmful ? logit : -logit;
-			flagged += logit > cut_of(probe);
+		for (size_t i = 0; i < probes->gates.n_held[label]; i++) {
+			double logit = held(probes, k, label)[i], margin = harmful ? logit : -logit;
+			flagged += logit > cut_of(&probes->probes[k]);
 			losses[harmful] += (margin < 0 ? -margin : 0) + log1p(exp(-fabs(margin)));
 		}
-		n[harmful] += fit->n_held[label];
-		right[harmful] += harmful ? flagged : fit->n_held[label] - flagged;
-		probe->flagged[label] = fit->n_held[label] ? (double)flagged / (double)fit->n_held[label] : 0;
+		n[harmful] += n_held[label];
+		right[harmful] += harmful ? flagged : n_held[label] - flagged;
+		gate->flagged[label] = n_held[label] ? (double)flagged / (double)n_held[label] : 0;
 	}
-	probe->balanced = ((double)right[0] / (double)n[0] + (double)right[1] / (double)n[1]) / 2;
-	probe->loss = (losses[0] / (double)n[0] + losses[1] / (double)n[1]) / 2;
+	gate->balanced = ((double)right[0] / (double)n[0] + (double)right[1] / (double)n[1]) / 2;
+	gate->loss = (losses[0] / (double)n[0] + losses[1] / (double)n[1]) / 2;
 }
 
-bool tt_fit_flagged(const struct tt_fit *fit, const struct tt_probe *probe, enum tt_label label, size_t row)
+static int fill_gate(const void *detector, struct tt_policy *p, struct tt_error *err)
 {
-	return held(fit, (uint32_t)(probe - fit->probes), (int)label)[row] > cut_of(probe);
+	const struct tt_probe *probe = detector;
+	TT_TRY(tt_policy_set_gate(p, TT_GATE_PROBE, probe->observed, probe->n_observed, 0, err));
+	memcpy(p->gate_weight, probe->w, (size_t)probe->n_observed * p->hidden_size * sizeof *p->gate_weight);
+	p->gate_bias = probe->b;
+	p->threshold = probe->threshold;
+	return TT_OK;
+}
+
+/* Fills what others see of a trained probe, but the figures. */
+static int fill_view(struct tt_fit_probes *probes, uint32_t k, const struct tt_fit_rows *rows, struct tt_error *err)
+{
+	const struct tt_probe *probe = &probes->probes[k];
+	struct tt_fit_gate *gate = &probes->gates.gates[k];
+	bool member[TT_MAX_LAYERS] = {false};
+	struct tt_buffer text = {0};
+	gate->threshold = probe->threshold;
+	gate->detector = probe;
+	gate->fill = fill_gate;
+	for (uint32_t i = 0; i < probe->n_observed; i++)
+		member[gate->known_after = probe->observed[i]] = true;
+	int status = tt_layers_print(&text, member, gate->known_after + 1, err);
+	gate->observe = text.data;
+	for (int label = 0; status == TT_OK && label < TT_N_LABELS; label++) {
+		size_t n = rows->val[label].n;
+		status = tt_alloc(&gate->flags[label], n, sizeof *gate->flags[label], err);
+		for (size_t i = 0; status == TT_OK && i < n; i++)
+			gate->flags[label][i] = held(probes, k, label)[i] > cut_of(probe);
+	}
+	return status;
 }
 
 /* The features of one probe (a row has the h of its layers concatenated), and room for the rows of one fold. */
@@ -166,7 +201,7 @@ static void table_free(struct table *t)
 
 static int table_fill(struct table *t, const struct features *f, const struct tt_probe *probe, struct tt_error *err)
 {
-	size_t d = f->fit->info->hidden_size, n = f->n_train + f->n_val, floats = 0;
+	size_t d = f->info->hidden_size, n = f->n_train + f->n_val, floats = 0;
 	t->width = probe->n_observed * d;
 	if (!tt_mul_size(n, t->width, &floats))
 		return tt_fail(err, TT_ERR_MEMORY, "too many rows for the probe");
@@ -189,12 +224,12 @@ static float logit(const struct table *t, const float *w, float b, size_t row)
 	return (float)sum;
 }
 
-static const struct tt_prompt *train_prompt(const struct tt_fit *fit, size_t row)
+static const struct tt_prompt *train_prompt(const struct tt_fit_rows *rows, size_t row)
 {
 	int label = 0;
-	while (row >= fit->train[label].n)
-		row -= fit->train[label++].n;
-	return fit->train[label].rows[row].prompt;
+	while (row >= rows->train[label].n)
+		row -= rows->train[label++].n;
+	return rows->train[label].rows[row].prompt;
 }
 
 /* Rows close to each other in a file are often related (pairs of the same form, variants of one request), and a probe
@@ -202,10 +237,10 @@ static const struct tt_prompt *train_prompt(const struct tt_fit *fit, size_t row
 static void assign_folds(struct features *f)
 {
 	for (size_t i = 0; i < f->n_train; i++) {
-		const struct tt_prompt *row = train_prompt(f->fit, i);
+		const struct tt_prompt *row = train_prompt(f->rows, i);
 		size_t before = 0, n = 0;
 		for (size_t k = 0; k < f->n_train; k++) {
-			const struct tt_prompt *other = train_prompt(f->fit, k);
+			const struct tt_prompt *other = train_prompt(f->rows, k);
 			n += other->file == row->file;
 			before += other->file == row->file && other->line < row->line;
 		}
@@ -215,7 +250,6 @@ static void assign_folds(struct features *f)
 
 static int hold_out_fold(struct table *t, const struct features *f, uint32_t k, size_t fold, struct tt_error *err)
 {
-	struct tt_fit *fit = f->fit;
 	size_t n = 0, row = 0;
 	float b = 0;
 	for (size_t i = 0; i < f->n_train; i++) {
@@ -228,9 +262,9 @@ static int hold_out_fold(struct table *t, const struct features *f, uint32_t k, 
 		.x = t->x_fold, .label = t->harmful_fold, .n = n, .d = t->width, .stride = t->width, .l2 = l2};
 	TT_TRY(tt_logistic_fit(&data, t->w, &b, NULL, err));
 	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->train[label].n; i++, row++)
+		for (size_t i = 0; i < f->rows->train[label].n; i++, row++)
 			if (f->fold[row] == fold)
-				held(fit, k, label)[fit->val[label].n + i] = logit(t, t->w, b, row);
+				held(f->out, k, label)[f->rows->val[label].n + i] = logit(t, t->w, b, row);
 	return TT_OK;
 }
 
@@ -249,8 +283,7 @@ static bool folds_are_possible(const struct features *f)
 
 static int fit_table(struct table *t, struct features *f, uint32_t k, struct tt_error *err)
 {
-	struct tt_fit *fit = f->fit;
-	struct tt_probe *probe = &fit->probes[k];
+	struct tt_probe *probe = &f->out->probes[k];
 	size_t row = f->n_train;
 	TT_TRY(table_fill(t, f, probe, err));
 	TT_TRY(tt_alloc(&probe->w, t->width, sizeof *probe->w, err));
@@ -258,43 +291,44 @@ static int fit_table(struct table *t, struct features *f, uint32_t k, struct tt_
 		.x = t->x, .label = f->harmful, .n = f->n_train, .d = t->width, .stride = t->width, .l2 = l2};
 	TT_TRY(tt_logistic_fit(&data, probe->w, &probe->b, NULL, err));
 	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->val[label].n; i++, row++)
-			held(fit, k, label)[i] = logit(t, probe->w, probe->b, row);
+		for (size_t i = 0; i < f->rows->val[label].n; i++, row++)
+			held(f->out, k, label)[i] = logit(t, probe->w, probe->b, row);
 	for (size_t fold = 0; f->folds && fold < N_FOLDS; fold++)
 		TT_TRY(hold_out_fold(t, f, k, fold, err));
-	TT_TRY(choose_threshold(fit, k, &probe->threshold, err));
-	rate(fit, probe, k);
-	return TT_OK;
+	TT_TRY(choose_threshold(f->out, k, f->max_false_positives, &probe->threshold, err));
+	rate(f->out, k);
+	return fill_view(f->out, k, f->rows, err);
 }
 
 /* Lists a probe for each layer, and one for three layers spread over the later half: in cross-validation on 160 rows
  * that had an area under the curve of 0.96, single layers 0.84 to 0.95. */
 static void list_probes(struct features *f)
 {
-	struct tt_fit *fit = f->fit;
+	struct tt_fit_probes *out = f->out;
 	for (uint32_t k = 0; k < f->n_layers; k++)
-		fit->probes[fit->n_probes++] = (struct tt_probe){.observed = {f->first_layer + k}, .n_observed = 1};
+		out->probes[out->gates.n++] = (struct tt_probe){.observed = {f->first_layer + k}, .n_observed = 1};
 	uint32_t last = f->first_layer + f->n_layers - 1, first = 3 * last / 5, middle = (first + last + 1) / 2;
 	if (first >= f->first_layer && first < middle && middle < last)
-		fit->probes[fit->n_probes++] = (struct tt_probe){.observed = {first, middle, last}, .n_observed = 3};
+		out->probes[out->gates.n++] = (struct tt_probe){.observed = {first, middle, last}, .n_observed = 3};
 }
 
 static int fit_probes(struct features *f, struct tt_error *err)
 {
-	struct tt_fit *fit = f->fit;
+	struct tt_fit_probes *out = f->out;
 	TT_TRY(gather(f, err));
-	if (fit->val[TT_BENIGN].n < FEW_ROWS) {
+	if (f->rows->val[TT_BENIGN].n < FEW_ROWS) {
 		assign_folds(f);
 		f->folds = folds_are_possible(f);
 	}
-	TT_TRY(tt_alloc(&fit->probes, f->n_layers + 1, sizeof *fit->probes, err));
+	TT_TRY(tt_alloc(&out->probes, f->n_layers + 1, sizeof *out->probes, err));
+	TT_TRY(tt_alloc(&out->gates.gates, f->n_layers + 1, sizeof *out->gates.gates, err));
 	list_probes(f);
 	for (int label = 0; label < TT_N_LABELS; label++) {
-		fit->n_held[label] = fit->val[label].n + (f->folds ? fit->train[label].n : 0);
-		TT_TRY(tt_alloc(&fit->held_logits[label], fit->n_probes * fit->n_held[label],
-			sizeof *fit->held_logits[label], err));
+		size_t n = f->rows->val[label].n + (f->folds ? f->rows->train[label].n : 0);
+		out->gates.n_held[label] = n;
+		TT_TRY(tt_alloc(&out->held_logits[label], out->gates.n * n, sizeof *out->held_logits[label], err));
 	}
-	for (uint32_t k = 0; k < fit->n_probes; k++) {
+	for (uint32_t k = 0; k < out->gates.n; k++) {
 		struct table t = {0};
 		int status = fit_table(&t, f, k, err);
 		table_free(&t);
@@ -303,10 +337,20 @@ static int fit_probes(struct features *f, struct tt_error *err)
 	return TT_OK;
 }
 
-int tt_fit_probes(struct tt_fit *fit, struct tt_error *err)
+int tt_fit_probes_train(struct tt_fit_probes *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	float max_false_positives, struct tt_progress *progress, struct tt_error *err)
 {
-	uint32_t n = fit->info->n_layers, first = n / 5, last = 2 * n / 3;
-	struct features f = {.fit = fit, .first_layer = first, .n_layers = (last < n ? last : n - 1) - first + 1};
+	const struct tt_model_info *info = tt_engine_info(engine);
+	uint32_t n = info->n_layers, first = n / 5, last = 2 * n / 3;
+	struct features f = {.engine = engine,
+		.info = info,
+		.rows = rows,
+		.progress = progress,
+		.max_false_positives = max_false_positives,
+		.out = out,
+		.first_layer = first,
+		.n_layers = (last < n ? last : n - 1) - first + 1};
+	*out = (struct tt_fit_probes){0};
 	int status = fit_probes(&f, err);
 	free(f.options);
 	free(f.x);
@@ -316,26 +360,13 @@ int tt_fit_probes(struct tt_fit *fit, struct tt_error *err)
 	return status;
 }
 
-/* The best of the probes whose last observed layer is below limit; NULL if there are none. */
-static const struct tt_probe *best_probe(const struct tt_fit *fit, uint32_t limit)
+void tt_fit_probes_free(struct tt_fit_probes *probes)
 {
-	const struct tt_probe *best = NULL;
-	for (uint32_t k = 0; k < fit->n_probes; k++) {
-		const struct tt_probe *p = &fit->probes[k];
-		if (p->observed[p->n_observed - 1] >= limit)
-			continue;
-		if (!best || p->balanced > best->balanced + 1e-9 ||
-			(p->balanced > best->balanced - 1e-9 && p->loss < best->loss))
-			best = p;
-	}
-	return best;
-}
-
-const struct tt_probe *tt_fit_choose_probe(const struct tt_fit *fit, uint32_t first, enum tt_policy_when when)
-{
-	const struct tt_probe *best = best_probe(fit, UINT32_MAX), *early = best_probe(fit, first);
-	/* No gate is too late for generated tokens, which come after all layers of the prompt. */
-	if (when == TT_WHEN_GENERATION || !early || early->balanced < best->balanced - early_slack)
-		return best;
-	return early;
+	for (uint32_t k = 0; k < probes->gates.n; k++)
+		free(probes->probes[k].w);
+	free(probes->probes);
+	for (int label = 0; label < TT_N_LABELS; label++)
+		free(probes->held_logits[label]);
+	tt_fit_gates_free(&probes->gates);
+	*probes = (struct tt_fit_probes){0};
 }

@@ -1,9 +1,10 @@
 /* The prompts of a fit, divided into rows that train and rows that validate. Rows of the test split are never used. */
+#include "controller/train/fit_rows.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/train/fit.h"
 
 /* splitmix64: every seed, 0 included, gives a good stream. */
 static uint64_t next_random(uint64_t *state)
@@ -33,13 +34,13 @@ struct division {
 
 /* A quarter of the rows without a split validates. If a label then has no rows to validate with, a quarter of its train
  * rows does. */
-static int divide(const struct tt_fit *fit, enum tt_label label, struct division *out, struct tt_error *err)
+static int divide(const struct tt_prompts *prompts, enum tt_label label, uint64_t seed, struct division *out,
+	struct tt_error *err)
 {
-	const struct tt_prompts *prompts = &fit->prompts;
 	size_t *order = NULL, n_free = 0, n_free_val, n = 0;
 	TT_TRY(tt_alloc(&out->rows, prompts->n_rows, sizeof *out->rows, err));
 	TT_TRY(tt_alloc(&order, prompts->n_rows, sizeof *order, err));
-	tt_fit_shuffle(order, prompts->n_rows, fit->options->seed);
+	tt_fit_shuffle(order, prompts->n_rows, seed);
 	for (size_t i = 0; i < prompts->n_rows; i++)
 		n_free += prompts->rows[i].label == label && prompts->rows[i].split == TT_NO_SPLIT;
 	n_free_val = n_free / 4;
@@ -63,17 +64,22 @@ static int divide(const struct tt_fit *fit, enum tt_label label, struct division
 	return TT_OK;
 }
 
+/* What encoding needs beside the rows. */
+struct encoding {
+	struct tt_engine *engine;
+	const struct tt_prompts *prompts;
+	size_t room; /* tokens that must fit after a prompt */
+};
+
 static int encode_rows(
-	struct tt_fit *fit, struct tt_fit_rows *out, const size_t *rows, size_t n, size_t limit, struct tt_error *err)
+	const struct encoding *e, struct tt_fit_row_list *out, const size_t *rows, size_t n, struct tt_error *err)
 {
-	if (n > limit)
-		n = limit;
 	TT_TRY(tt_alloc(&out->rows, n, sizeof *out->rows, err));
 	for (; out->n < n; out->n++) {
 		struct tt_fit_row *row = &out->rows[out->n];
-		row->prompt = &fit->prompts.rows[rows[out->n]];
-		TT_TRY(tt_encode_prompt(fit->engine, row->prompt->text, row->prompt->id,
-			fit->options->judge_tokens + 96, &row->ids, &row->n_ids, err));
+		row->prompt = &e->prompts->rows[rows[out->n]];
+		TT_TRY(tt_encode_prompt(
+			e->engine, row->prompt->text, row->prompt->id, e->room, &row->ids, &row->n_ids, err));
 	}
 	return TT_OK;
 }
@@ -83,26 +89,50 @@ static size_t max_size(size_t a, size_t b)
 	return a > b ? a : b;
 }
 
-int tt_fit_data(struct tt_fit *fit, struct tt_error *err)
+static size_t min_size(size_t a, size_t b)
 {
-	const struct tt_fit_options *o = fit->options;
-	TT_TRY(tt_prompts_read(&fit->prompts, o->data, o->n_data, err));
+	return a < b ? a : b;
+}
+
+int tt_fit_rows_read(
+	struct tt_fit_rows *out, struct tt_engine *engine, const struct tt_fit_options *o, struct tt_error *err)
+{
+	*out = (struct tt_fit_rows){0};
+	TT_TRY(tt_prompts_read(&out->prompts, o->data, o->n_data, err));
+	const struct encoding e = {.engine = engine, .prompts = &out->prompts, .room = o->judge_tokens + 96};
 	/* Half as many rows validate as train: the threshold needs many, but each costs a prefill. */
 	size_t max_train = max_size(o->n_probe_prompts, o->n_direction_prompts);
 	size_t max_val = max_size(o->n_probe_prompts / 2, o->n_judge_prompts);
 	for (int label = 0; label < TT_N_LABELS; label++) {
 		struct division d = {0};
-		int status = divide(fit, (enum tt_label)label, &d, err);
+		int status = divide(&out->prompts, (enum tt_label)label, o->seed, &d, err);
 		if (status == TT_OK && label != TT_BORDERLINE && (d.n_train < 2 || d.n_val < 1))
 			status = tt_fail(err, TT_ERR_ARGUMENT,
 				"fitting needs at least 2 train rows and 1 val row labelled %s; there are %zu and %zu",
 				tt_label_name((enum tt_label)label), d.n_train, d.n_val);
 		if (status == TT_OK)
-			status = encode_rows(fit, &fit->train[label], d.rows, d.n_train, max_train, err);
+			status = encode_rows(&e, &out->train[label], d.rows, min_size(d.n_train, max_train), err);
 		if (status == TT_OK)
-			status = encode_rows(fit, &fit->val[label], d.rows + d.n_train, d.n_val, max_val, err);
+			status = encode_rows(&e, &out->val[label], d.rows + d.n_train, min_size(d.n_val, max_val), err);
 		free(d.rows);
 		TT_TRY(status);
 	}
 	return TT_OK;
+}
+
+static void free_list(struct tt_fit_row_list *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		tt_free(list->rows[i].ids);
+	free(list->rows);
+}
+
+void tt_fit_rows_free(struct tt_fit_rows *rows)
+{
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		free_list(&rows->train[label]);
+		free_list(&rows->val[label]);
+	}
+	tt_prompts_free(&rows->prompts);
+	*rows = (struct tt_fit_rows){0};
 }

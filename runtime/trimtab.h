@@ -383,21 +383,22 @@ struct tt_fit_options {
 	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
 	size_t n_data;
 	const char *name;             /* of the policy; NULL: "policy" */
-	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 48 */
+	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 32 */
 	uint32_t n_probe_prompts;     /* prompts of each label on which the probe is trained. Default 400 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each of these. Default 24 */
-	uint32_t max_candidates;      /* combinations of band, strength and when that are tried. Default 40 */
+	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 24 */
 	float max_false_positives;    /* the share of benign validation prompts that the gate may flag. Default 0.03 */
-	enum tt_policy_when when;     /* TT_WHEN_POLICY: all are tried; else only this one */
+	enum tt_policy_when when;     /* which tokens are steered. Default TT_WHEN_ALL */
 	uint64_t seed;                /* of the shuffling of rows */
 	tt_progress_fn progress;      /* or NULL */
 	void *user;                   /* passed to progress */
 };
 void tt_fit_options_default(struct tt_fit_options *options);
 
-/* Fits a policy for the engine's model: directions, a probe and a band of layers. *report (report may be NULL) gets
- * JSON (tt_free): every candidate with its figures, the accuracy of the probes, what was chosen and why. */
+/* Fits a policy for the engine's model: directions, a probe and the layers to steer. *report (report may be NULL) gets
+ * JSON (tt_free): every candidate with its figures, the accuracy of the probes, what was chosen and why. If no
+ * candidate met the bars, the best of them is made, and the report's within_bars is false. */
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err);
 

@@ -363,13 +363,27 @@ refused_late fit "$tiny_dir" --data bad.jsonl -o p2.st
 # ---- A fit from end to end; its result on a model that writes nonsense does not matter
 works fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --name mine --max-candidates 3 \
 	--judge-prompts 4 --judge-tokens 4 --direction-prompts 6 --probe-prompts 10 --report fit.json
-check "fit: what was chosen" grep -q '^chosen: layers ' out
+check "fit: what was chosen" grep -Eq '^chosen: layers? [0-9]' out
 check "fit: the chosen row" [ "$(grep -c '^\*  ' out)" = 1 ]
+check "fit: the model alone comes first, with its n" grep -q '^   unsteered  *4 ' <(sed -n 3p out)
 cp fit.json out
 json 'd["name"] == "mine" and len(d["candidates"]) == 3 and sum(c["chosen"] for c in d["candidates"]) == 1'
 works inspect fitted.st --json --model "$tiny_dir"
 json 'd["name"] == "mine" and d["on_model"]["fits"] and d["fitted_on"][0]["file"] == "prompts.jsonl"'
 works generate "$tiny_dir" --policy fitted.st --compare --show-steering -n 4 -p 'Hello'
+# Status 3 and a warning where no candidate met the bars; the policy is written all the same.
+statuses=
+for seed in 0 1; do
+	rm -f fitted.st
+	run fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --max-candidates 1 --judge-prompts 2 \
+		--judge-tokens 24 --direction-prompts 2 --probe-prompts 4 --seed "$seed" --json
+	statuses="$statuses $status"
+	warnings=$(grep -c '^trimtab: warning: no candidate met the bars' err)
+	check "fit: seed $seed: a warning with status 3 alone" [ "$status $warnings" = "$((3 * warnings)) $warnings" ]
+	json "d['within_bars'] == ($status == 0) and d['chosen']['out'] == ($status == 3)"
+	works inspect fitted.st
+done
+check "fit: one seed of each status" [ "$statuses" = " 3 0" ]
 
 # ---- The real model
 if [ -f "$real" ]; then

@@ -350,19 +350,19 @@ Test(fit_figures, candidates_are_rated_against_the_unsteered)
 	struct tt_candidate c = {
 		.gate = &gate, .harmful = steered[0], .benign = steered[1], .n_harmful = N, .n_benign = N};
 	tt_fit_rate(&judge, &c);
-	cr_expect_float_eq(c.refused, 3.0 / 4, 1e-12);
-	cr_expect_float_eq(c.refused_gated, 3.0 / 4, 1e-12);
-	cr_expect_float_eq(c.false_refusals, 1.0 / 4, 1e-12);
-	cr_expect_float_eq(c.repeated, 3.0 / 20 - 1.0 / 10, 1e-12);
-	cr_expect_float_eq(c.diverged, 1.0 / 4, 1e-12);
-	cr_expect_float_eq(c.nll, 2, 1e-12);
-	cr_expect_float_eq(c.nll_ratio, 2 / 0.8, 1e-12);
+	cr_expect_float_eq(c.figures.refused, 3.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.refused_gated, 3.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.false_refusals, 1.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.repeated, 3.0 / 20 - 1.0 / 10, 1e-12);
+	cr_expect_float_eq(c.figures.diverged, 1.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.nll, 2, 1e-12);
+	cr_expect_float_eq(c.figures.nll_ratio, 2 / 0.8, 1e-12);
 	unsteered[0][1].refused = false;
 	tt_fit_rate(&judge, &c);
-	cr_expect_float_eq(c.refused_gated, 2.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.refused_gated, 2.0 / 4, 1e-12);
 	/* Half of them judged so far. */
 	c.n_harmful = 2;
 	tt_fit_rate(&judge, &c);
-	cr_expect_float_eq(c.refused, 1.0 / 2, 1e-12);
-	cr_expect_float_eq(c.refused_gated, 1.0 / 2, 1e-12);
+	cr_expect_float_eq(c.figures.refused, 1.0 / 2, 1e-12);
+	cr_expect_float_eq(c.figures.refused_gated, 1.0 / 2, 1e-12);
 }

@@ -11,25 +11,29 @@
 
 /* ---- The search's parts, made up where a test says so */
 
-enum { MAX_CANDIDATES = 20, MAX_ROUNDS = 8 };
+enum { MAX_CANDIDATES = 24, MAX_ROUNDS = 8, N_LAYERS = 30, WIDTH = 4 };
 
 struct figures {
-	float shift;
-	double refused, false_refusals, nll_ratio;
+	double push, refused, false_refusals, repeated, nll_ratio;
 };
 
 static struct {
 	bool on;
-	const struct figures *figures; // [n]
-	const struct tt_candidate *candidates;
-	uint32_t n, n_rounds;
+	const struct figures *figures; // [n_sites + n_strengths]
+	struct tt_candidate *candidates;
+	uint32_t n_sites, n_strengths, n_rounds;
+	uint32_t n_best, best[MAX_CANDIDATES]; /* that were tried at other strengths */
 	struct {
 		uint32_t n_active, n_harmful, n_benign, n_scored;
 	} rounds[MAX_ROUNDS];
 } made_up;
 
-int __real_tt_fit_grid(struct tt_fit_search *search, struct tt_error *err);
-int __wrap_tt_fit_grid(struct tt_fit_search *search, struct tt_error *err);
+int __real_tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err);
+int __wrap_tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err);
+int __real_tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best,
+	uint32_t n, struct tt_error *err);
+int __wrap_tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best,
+	uint32_t n, struct tt_error *err);
 int __real_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
 	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
 int __wrap_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
@@ -41,14 +45,30 @@ int __wrap_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active
 void __real_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
 void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
 
-int __wrap_tt_fit_grid(struct tt_fit_search *search, struct tt_error *err)
+static void make_up(struct tt_fit_search *search, uint32_t n)
+{
+	made_up.candidates = search->candidates;
+	for (uint32_t end = search->n_candidates + n; search->n_candidates < end; search->n_candidates++)
+		search->candidates[search->n_candidates].push = made_up.figures[search->n_candidates].push;
+}
+
+int __wrap_tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err)
 {
 	if (!made_up.on)
-		return __real_tt_fit_grid(search, err);
-	made_up.candidates = search->candidates = calloc(made_up.n, sizeof *search->candidates);
-	search->n_candidates = made_up.n;
-	for (uint32_t i = 0; i < made_up.n; i++)
-		search->candidates[i].shift = made_up.figures[i].shift;
+		return __real_tt_fit_add_sites(search, n, err);
+	make_up(search, made_up.n_sites);
+	return TT_OK;
+}
+
+int __wrap_tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best,
+	uint32_t n, struct tt_error *err)
+{
+	if (!made_up.on)
+		return __real_tt_fit_add_strengths(search, best, n_best, n, err);
+	made_up.n_best = n_best;
+	for (uint32_t i = 0; i < n_best; i++)
+		made_up.best[i] = (uint32_t)(best[i] - search->candidates);
+	make_up(search, made_up.n_strengths);
 	return TT_OK;
 }
 
@@ -80,110 +100,349 @@ void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c
 		return;
 	}
 	const struct figures *f = &made_up.figures[c - made_up.candidates];
-	c->refused = f->refused;
-	c->false_refusals = f->false_refusals;
-	c->repeated = 0;
-	c->nll_ratio = f->nll_ratio;
+	c->figures = (struct tt_figures){.n_harmful = made_up.rounds[made_up.n_rounds - 1].n_harmful,
+		.refused = f->refused,
+		.false_refusals = f->false_refusals,
+		.repeated = f->repeated,
+		.nll_ratio = f->nll_ratio};
 }
 
-/* Which candidate is chosen, of n_judge prompts of each label. */
-static uint32_t search(const struct figures *figures, uint32_t n, uint32_t n_harmful, uint32_t n_benign, char *why)
+/* What was searched, of n_judge prompts of each label. */
+static struct tt_fit_search searched(
+	const struct figures *figures, uint32_t n_sites, uint32_t n_strengths, struct tt_fit_judge *judge)
 {
-	struct tt_fit_judge judge = {.n = {n_harmful, n_benign}, .nll_is_of_refusals = true};
-	struct tt_fit_search s = {.judge = &judge};
+	struct tt_fit_search s = {.judge = judge, .max_candidates = MAX_CANDIDATES};
 	memset(&made_up, 0, sizeof made_up);
 	made_up.on = true;
 	made_up.figures = figures;
-	made_up.n = n;
+	made_up.n_sites = n_sites;
+	made_up.n_strengths = n_strengths;
 	must(tt_fit_search(&s, err));
-	uint32_t chosen = (uint32_t)(s.chosen - s.candidates);
-	snprintf(why, 80, "%s", s.why);
-	free(s.candidates);
-	return chosen;
+	return s;
 }
 
-/* A quarter of the prompts, half, all, each rounded up; of the candidates a third, then half, but at least four. */
-Test(search, rounds_ask_more_of_fewer)
+/* Which of one site's strengths is chosen, on 100 prompts; the first is that of all sites. */
+static uint32_t chosen(const struct figures *figures, uint32_t n, bool *within_bars)
+{
+	struct tt_fit_judge judge = {.n = {100, 100}, .nll_is_of_refusals = true};
+	struct tt_fit_search s = searched(figures, 1, n - 1, &judge);
+	uint32_t index = (uint32_t)(s.chosen - s.candidates);
+	cr_expect_eq(strstr(s.why, "no candidate met the bars") == NULL, s.within_bars, "%s", s.why);
+	*within_bars = s.within_bars;
+	free(s.candidates);
+	return index;
+}
+
+/* 16 prompts, or all where there are fewer; then all. Three sites go on, then four of all; each is scored. */
+Test(search, nothing_is_dropped_on_fewer_than_sixteen_prompts)
 {
 	static const struct {
-		uint32_t n_judge[2], n, n_active[3], n_scored[3], n_harmful[3], n_benign[3];
+		uint32_t n_judge[2], n_sites, n_strengths, n_active[3], n_harmful[3], n_benign[3];
 	} cases[] = {
-		{{10, 7}, 20, {20, 6, 4}, {12, 6, 4}, {3, 5, 10}, {2, 4, 7}},
-		{{1, 2}, 15, {15, 5, 4}, {10, 5, 4}, {1, 1, 1}, {1, 1, 2}},
-		{{32, 32}, 2, {2, 2, 2}, {2, 2, 2}, {8, 16, 32}, {8, 16, 32}},
+		{{32, 20}, 12, 12, {12, 15, 4}, {16, 16, 32}, {16, 16, 20}},
+		{{10, 7}, 12, 4, {12, 7, 4}, {10, 10, 10}, {7, 7, 7}},
+		{{16, 40}, 2, 1, {2, 3, 3}, {16, 16, 16}, {16, 16, 40}},
+		{{1, 1}, 1, 0, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}},
 	};
 	struct figures figures[MAX_CANDIDATES];
-	char why[80];
 	for (uint32_t i = 0; i < MAX_CANDIDATES; i++)
-		figures[i] = (struct figures){1, 0.5, 0, 1};
+		figures[i] = (struct figures){1, 0.5, 0, 0, 1};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		search(figures, cases[i].n, cases[i].n_judge[0], cases[i].n_judge[1], why);
+		struct tt_fit_judge judge = {.n = {cases[i].n_judge[0], cases[i].n_judge[1]}};
+		struct tt_fit_search s = searched(figures, cases[i].n_sites, cases[i].n_strengths, &judge);
 		cr_assert_eq(made_up.n_rounds, 3);
 		for (int r = 0; r < 3; r++) {
 			cr_expect_eq(made_up.rounds[r].n_active, cases[i].n_active[r], "case %zu, round %d", i, r);
-			cr_expect_eq(made_up.rounds[r].n_scored, cases[i].n_scored[r], "case %zu, round %d", i, r);
+			cr_expect_eq(made_up.rounds[r].n_scored, cases[i].n_active[r], "case %zu, round %d", i, r);
 			cr_expect_eq(made_up.rounds[r].n_harmful, cases[i].n_harmful[r], "case %zu, round %d", i, r);
 			cr_expect_eq(made_up.rounds[r].n_benign, cases[i].n_benign[r], "case %zu, round %d", i, r);
 		}
+		free(s.candidates);
 	}
+}
+
+/* Of sites, which all have the same push, the better score goes on, and of equals the more plausible. What was dropped
+ * keeps its figures and says when. */
+Test(search, what_is_dropped_is_on_record)
+{
+	static const struct figures figures[] = {{1, 0.50, 0, 0, 1.0}, {1, 0.70, 0, 0, 1.1}, {1, 0.60, 0, 0, 1.0},
+		{1, 0.60, 0, 0, 0.9}, {1, 0.90, 0, 0, 1.7}, {1.25, 0.80, 0, 0, 1.2}, {0.7, 0.30, 0, 0, 0.8},
+		{1.25, 0.75, 0, 0, 1.2}};
+	struct tt_fit_judge judge = {.n = {32, 32}, .nll_is_of_refusals = true};
+	struct tt_fit_search s = searched(figures, 5, 3, &judge);
+	/* 2 and 3 are equal but for their plausibility; 4 is far beyond the bar: 0.9 - 2 * 0.4. */
+	static const uint32_t best[] = {1, 3, 2};
+	cr_expect(made_up.n_best == 3 && memcmp(made_up.best, best, sizeof best) == 0);
+	static const bool took_part[][TT_N_ROUNDS] = {{true}, {true, true, true}, {true, true}, {true, true, true},
+		{true}, {false, true, true}, {false, true}, {false, true, true}};
+	for (int i = 0; i < 8; i++) {
+		const struct tt_candidate *c = &s.candidates[i];
+		for (int r = 0; r < TT_N_ROUNDS; r++) {
+			cr_expect_eq(c->took_part[r], took_part[i][r], "candidate %d, round %d", i, r);
+			if (!took_part[i][r])
+				continue;
+			bool kept = r == TT_ROUND_ALL || took_part[i][r + 1];
+			cr_expect_eq(c->kept[r], kept, "candidate %d, round %d", i, r);
+			cr_expect_eq(c->in_round[r].refused, figures[i].refused);
+			cr_expect_eq(c->in_round[r].n_harmful, r == TT_ROUND_ALL ? 32 : 16);
+		}
+	}
+	cr_expect_eq(s.chosen, &s.candidates[5]);
+	free(s.candidates);
 }
 
 /* Better by 5 refusals in 100 is worse with 3 false ones, and better with 2. */
 Test(search, a_false_refusal_counts_twice)
 {
-	const struct figures three[] = {{1, 0.85, 0, 1}, {1, 0.90, 0.03, 1}};
-	const struct figures two[] = {{1, 0.85, 0, 1}, {1, 0.90, 0.02, 1}};
-	const struct figures fewer[] = {{1, 0.85, 0, 1}, {1, 0.85, -0.04, 1}};
-	char why[80];
-	cr_expect_eq(search(three, 2, 100, 100, why), 0);
-	cr_expect_eq(search(two, 2, 100, 100, why), 1);
-	cr_expect_eq(search(fewer, 2, 100, 100, why), 0, "fewer false refusals than the model's own earn nothing");
+	static const struct figures three[] = {{1, 0.85, 0, 0, 1}, {1, 0.90, 0.03, 0, 1}};
+	static const struct figures two[] = {{1, 0.85, 0, 0, 1}, {1, 0.90, 0.02, 0, 1}};
+	static const struct figures fewer[] = {{1, 0.85, 0, 0, 1}, {1, 0.85, -0.04, 0, 1}};
+	bool within;
+	cr_expect_eq(chosen(three, 2, &within), 0);
+	cr_expect_eq(chosen(two, 2, &within), 1);
+	cr_expect_eq(chosen(fewer, 2, &within), 0, "fewer false refusals than the model's own earn nothing");
 }
 
 /* Equal is what lies within half a prompt of the best that meets the bars. */
-Test(search, of_equals_the_weakest_push_within_the_bars_is_chosen)
+Test(search, of_equals_the_strongest_push_within_the_bars_is_chosen)
 {
-	const struct figures near[] = {{1.25f, 0.900, 0, 1}, /* the best */
-		{1.0f, 0.897, 0, 1},                         /* less than half a prompt of 100 worse, and weaker */
-		{0.8f, 0.896, 0, 1},                         /* so is this, and the weakest */
-		{0.5f, 0.894, 0, 1}};                        /* more than half a prompt worse */
-	const struct figures barred[] = {{1.25f, 0.900, 0, 1}, {0.8f, 0.896, 0, 1},
-		{0.4f, 1.0, 0.051, 1},    /* scores 0.898, but breaks the bar of false refusals */
-		{0.3f, 1.0, 0, 1.3001f}}; /* that of plausibility */
-	const struct figures none[] = {{1.25f, 0.7, 0.06, 1}, {0.8f, 0.9, 0.06, 1}, {0.5f, 0.899, 0.06, 1}};
-	char why[80];
-	cr_expect_eq(search(near, 4, 100, 100, why), 2);
-	cr_expect_eq(search(barred, 4, 100, 100, why), 1);
-	cr_expect_not_null(strstr(why, "the weakest push among the best"), "%s", why);
-	cr_expect_eq(search(near, 1, 100, 100, why), 0);
-	cr_expect_eq(search(none, 3, 100, 100, why), 1, "the best score, though a weaker one is equal to it");
-	cr_expect_not_null(strstr(why, "no candidate met the bars"), "%s", why);
+	static const struct figures near[] = {{0.8, 0.900, 0, 0, 1}, /* the best */
+		{1.0, 0.897, 0, 0, 1},                               /* less than half a prompt of 100 worse */
+		{1.1, 0.896, 0, 0, 1.29},                            /* so is this, and the strongest, loss or not */
+		{1.25, 0.894, 0, 0, 1}};                             /* more than half a prompt worse */
+	static const struct figures barred[] = {{0.8, 0.896, 0, 0, 1}, {1.0, 0.900, 0, 0, 1},
+		{1.25, 1.0, 0.051, 0, 1},  /* scores 0.898, but breaks the bar of false refusals */
+		{1.6, 0.9, 0, 0, 1.3001}}; /* that of plausibility */
+	static const struct figures repeats[] = {{0.8, 0.896, 0, 0, 1}, {1.0, 0.900, 0, 0.051, 1}};
+	static const struct figures just[] = {{0.8, 0.9, 0, 0, 1}, {1.6, 0.9, 0, 0.05, 1.3}};
+	bool within;
+	cr_expect(chosen(near, 4, &within) == 2 && within);
+	cr_expect(chosen(barred, 4, &within) == 1 && within);
+	cr_expect(chosen(repeats, 2, &within) == 0 && within, "repetition has a bar");
+	cr_expect(chosen(just, 2, &within) == 1 && within, "what reaches a bar does not break it");
+	cr_expect(chosen(near, 1, &within) == 0 && within);
 }
 
-/* ---- The candidates' policies */
-
-/* A push is that of the whole band. */
-Test(search, a_push_is_spread_over_the_band)
+Test(search, without_any_within_the_bars_the_best_score_is_chosen)
 {
-	enum { N_LAYERS = 5, WIDTH = 4 };
-	float rows[N_LAYERS * WIDTH];
-	struct tt_model_info info = {
-		.n_layers = N_LAYERS, .hidden_size = WIDTH, .fingerprint = "made up", .weights_digest = "0"};
-	const struct tt_fit_directions directions = {.n_layers = N_LAYERS, .hidden_size = WIDTH, .rows = rows};
-	const struct tt_candidate c = {.first = 1, .width = 3, .shift = 1.5f, .when = TT_WHEN_LAST};
+	static const struct figures none[] = {
+		{1.25, 0.7, 0.06, 0, 1}, {0.8, 0.9, 0.06, 0, 1}, {1.6, 0.899, 0.06, 0, 1}};
+	static const struct figures unknown[] = {{1, 0.5, 0, 0, NAN}};
+	bool within;
+	cr_expect(chosen(none, 3, &within) == 1 && !within, "though a stronger one is equal to it");
+	cr_expect(chosen(unknown, 1, &within) == 0 && !within, "a loss that nobody knows meets no bar");
+}
+
+/* The bar is wider where the baseline is of completions that do not refuse. */
+Test(search, the_bar_of_plausibility_depends_on_what_it_is_measured_by)
+{
+	static const struct figures wide[] = {{1, 0.5, 0, 0, 1}, {1, 0.9, 0, 0, 1.44}};
+	struct tt_fit_judge judge = {.n = {100, 100}, .nll_is_of_refusals = false};
+	struct tt_fit_search s = searched(wide, 1, 1, &judge);
+	bool within;
+	cr_expect_eq(s.chosen, &s.candidates[1]);
+	free(s.candidates);
+	cr_expect_eq(chosen(wide, 2, &within), 0);
+}
+
+/* ---- The grid */
+
+/* A model made up of directions, whose lengths differ from layer to layer. */
+struct made_model {
+	float D[N_LAYERS * WIDTH], E[N_LAYERS * WIDTH];
+	double norms[N_LAYERS];
+	struct tt_model_info info;
+	struct tt_fit_directions directions;
+	struct tt_fit_gate gate;
+	struct tt_fit_gates gates;
+	struct tt_fit_judge judge;
+	struct tt_fit_search search;
+};
+
+static void make_model(struct made_model *m, uint32_t n_layers, uint32_t max_candidates)
+{
+	*m = (struct made_model){
+		.info = {.n_layers = n_layers, .hidden_size = WIDTH, .fingerprint = "made up", .weights_digest = "0"},
+		.gate = {.known_after = 0, .balanced = 1},
+		.judge = {.n = {1, 1}}};
+	for (uint32_t l = 0; l < n_layers; l++) {
+		double squares = 0;
+		for (uint32_t i = 0; i < WIDTH; i++) {
+			m->D[l * WIDTH + i] = (float)(l + 1) * (i % 2 ? 0.5f : -0.25f) + (float)i;
+			m->E[l * WIDTH + i] = (float)(l % 5) - 2.0f * (float)i;
+			squares += (double)m->D[l * WIDTH + i] * m->D[l * WIDTH + i];
+		}
+		m->norms[l] = sqrt(squares);
+	}
+	m->directions = (struct tt_fit_directions){
+		.n_layers = n_layers, .hidden_size = WIDTH, .response = m->D, .apology = m->E, .norms = m->norms};
+	m->gates = (struct tt_fit_gates){.gates = &m->gate, .n = 1};
+	m->search = (struct tt_fit_search){.info = &m->info,
+		.directions = &m->directions,
+		.gates = &m->gates,
+		.judge = &m->judge,
+		.max_candidates = max_candidates,
+		.when = TT_WHEN_ALL,
+		.candidates = calloc(max_candidates, sizeof(struct tt_candidate))};
+	memset(&made_up, 0, sizeof made_up);
+}
+
+/* Whether site and direction are among the candidates. */
+static bool has(const struct tt_fit_search *s, uint32_t first, uint32_t last, double mix)
+{
+	for (uint32_t i = 0; i < s->n_candidates; i++)
+		if (s->candidates[i].first == first && s->candidates[i].last == last && s->candidates[i].mix == mix)
+			return true;
+	return false;
+}
+
+/* One layer, a tenth and a fifth of them, about a third of the depth. */
+Test(grid, sites_are_one_layer_a_tenth_and_a_fifth)
+{
+	static const uint32_t bands[][2] = {
+		{8, 8}, {7, 9}, {5, 10}, {10, 10}, {9, 11}, {8, 13}, {12, 12}, {11, 13}, {10, 15}};
+	struct made_model m;
+	make_model(&m, 30, 100);
+	must(tt_fit_add_sites(&m.search, 100, err));
+	cr_expect_eq(m.search.n_candidates, 18);
+	for (size_t i = 0; i < sizeof bands / sizeof *bands; i++)
+		for (int mix = 0; mix < 2; mix++)
+			cr_expect(has(&m.search, bands[i][0], bands[i][1], mix), "%u-%u, mix %d", bands[i][0],
+				bands[i][1], mix);
+	const struct tt_candidate *first = &m.search.candidates[0];
+	cr_expect(first->first == 10 && first->last == 10 && first->mix == 1, "the best guess comes first");
+	tt_fit_search_free(&m.search);
+}
+
+/* Of a model with few layers, lines of the table mean the same. */
+Test(grid, no_candidate_is_tried_twice)
+{
+	for (uint32_t n_layers = 1; n_layers <= 6; n_layers++) {
+		struct made_model m;
+		make_model(&m, n_layers, 100);
+		must(tt_fit_add_sites(&m.search, 100, err));
+		for (uint32_t i = 0; i < m.search.n_candidates; i++) {
+			const struct tt_candidate *c = &m.search.candidates[i];
+			cr_expect_lt(c->last, n_layers);
+			for (uint32_t k = 0; k < i; k++)
+				cr_expect(c->first != m.search.candidates[k].first ||
+						  c->last != m.search.candidates[k].last ||
+						  c->mix != m.search.candidates[k].mix,
+					"%u layers: %u is %u", n_layers, i, k);
+		}
+		tt_fit_search_free(&m.search);
+	}
+}
+
+/* The whole length of a policy's push, in double from its tensors. */
+static double length_of(const struct tt_policy *p)
+{
+	double length = 0;
+	for (uint32_t l = 0; l < p->n_layers; l++) {
+		double squares = 0;
+		for (uint32_t i = 0; i < p->hidden_size; i++)
+			squares +=
+				(double)p->directions[l * p->hidden_size + i] * p->directions[l * p->hidden_size + i];
+		length += (double)p->alpha * (double)p->weights[l] * sqrt(squares);
+	}
+	return length;
+}
+
+/* Sites and directions are compared at the same length of the whole push: that of coefficients which sum to 1 in layers
+ * 8 to 13 of 30, along D. */
+Test(grid, all_sites_push_as_hard)
+{
+	struct made_model m;
+	double unit = 0;
+	make_model(&m, 30, 40);
+	for (int l = 8; l <= 13; l++)
+		unit += m.norms[l] / 6;
+	must(tt_fit_add_sites(&m.search, 18, err));
+	struct tt_candidate *best[] = {&m.search.candidates[0], &m.search.candidates[2]};
+	must(tt_fit_add_strengths(&m.search, best, 2, 8, err));
+	cr_assert_eq(m.search.n_candidates, 26);
+	for (uint32_t i = 0; i < m.search.n_candidates; i++) {
+		const struct tt_candidate *c = &m.search.candidates[i];
+		cr_expect_float_eq(length_of(c->policy), c->push * unit, 1e-5 * unit, "candidate %u: %g", i,
+			length_of(c->policy) / unit);
+		cr_expect(i >= 18 || c->push == 1);
+	}
+	tt_fit_search_free(&m.search);
+}
+
+/* Half of the natural length to 1.6 of it, at the best sites, the likeliest first. */
+Test(grid, strengths_cover_what_models_need)
+{
+	struct made_model m;
+	make_model(&m, 30, 26);
+	must(tt_fit_add_sites(&m.search, 18, err));
+	struct tt_candidate *best[] = {&m.search.candidates[4], &m.search.candidates[2]};
+	must(tt_fit_add_strengths(&m.search, best, 2, 7, err));
+	cr_assert_eq(m.search.n_candidates, 25);
+	double weakest = 1, strongest = 1;
+	for (uint32_t i = 18; i < 25; i++) {
+		const struct tt_candidate *c = &m.search.candidates[i], *of = best[i % 2];
+		cr_expect(c->first == of->first && c->last == of->last && c->mix == of->mix, "candidate %u", i);
+		weakest = fmin(weakest, c->push);
+		strongest = fmax(strongest, c->push);
+	}
+	cr_expect(weakest == 0.5 && strongest == 1.6, "%g to %g", weakest, strongest);
+	cr_expect_eq(m.search.candidates[18].push, 1.25);
+	must(tt_fit_add_strengths(&m.search, best, 2, 8, err));
+	cr_expect_eq(m.search.n_candidates, 26, "no more than fit");
+	tt_fit_search_free(&m.search);
+}
+
+/* ---- Directions and the candidates' policies */
+
+/* D + mix E, as long as D; by a plain loop in double. */
+Test(directions, a_mix_is_as_long_as_D)
+{
+	struct made_model m;
+	make_model(&m, 30, 1);
+	for (uint32_t l = 0; l < 30; l++)
+		for (int k = 0; k < 4; k++) {
+			static const double mixes[] = {0, 0.5, 1, -0.7};
+			double sum[WIDTH], squares = 0;
+			float got[WIDTH];
+			for (int i = 0; i < WIDTH; i++) {
+				sum[i] = (double)m.D[l * WIDTH + i] + mixes[k] * (double)m.E[l * WIDTH + i];
+				squares += sum[i] * sum[i];
+			}
+			tt_fit_direction(&m.directions, l, mixes[k], got);
+			for (int i = 0; i < WIDTH; i++)
+				cr_expect_float_eq(
+					(double)got[i], sum[i] * m.norms[l] / sqrt(squares), 1e-5 * m.norms[l]);
+			if (k == 0)
+				cr_expect_arr_eq(got, m.D + l * WIDTH, sizeof got, "mix 0 is D, bit for bit");
+		}
+	free(m.search.candidates);
+}
+
+/* Weights are relative to the largest; alpha is what gives the push its length. */
+Test(search, a_push_is_shared_out_by_the_weights)
+{
+	static const float weights[30] = {[3] = 2, [5] = 4, [6] = 1};
+	struct made_model m;
+	struct tt_candidate c = {.when = TT_WHEN_LAST};
 	struct tt_policy *policy = NULL;
-	for (int i = 0; i < N_LAYERS * WIDTH; i++)
-		rows[i] = (float)(i + 1);
-	must(tt_candidate_policy(&c, &directions, &info, false, &policy, err));
-	cr_expect_eq(policy->alpha, 0.5f);
+	make_model(&m, 30, 1);
+	double unit = tt_push_unit(&m.directions), length = 0.5 * m.norms[3] + m.norms[5] + 0.25 * m.norms[6];
+	must(tt_candidate_aim(&c, &m.directions, weights, 1, 1.5, err));
+	cr_expect(c.first == 3 && c.last == 6 && c.mix == 1 && c.push == 1.5);
+	must(tt_candidate_policy(&c, &m.directions, &m.info, false, &policy, err));
+	cr_expect_float_eq((double)policy->alpha, 1.5 * unit / length, 1e-6 * unit / length);
 	cr_expect(policy->op == TT_OP_ADD && policy->when == TT_WHEN_LAST && policy->gate == TT_GATE_ALWAYS);
-	for (uint32_t l = 0; l < N_LAYERS; l++) {
-		bool in = l >= 1 && l <= 3;
-		cr_expect_eq(policy->weights[l], in ? 1 : 0, "layer %u", l);
-		for (uint32_t i = 0; i < WIDTH; i++)
-			cr_expect_eq(policy->directions[l * WIDTH + i], in ? rows[l * WIDTH + i] : 0);
+	for (uint32_t l = 0; l < 30; l++) {
+		float want[WIDTH] = {0};
+		if (weights[l] > 0)
+			tt_fit_direction(&m.directions, l, 1, want);
+		cr_expect_eq(policy->weights[l], weights[l] / 4, "layer %u", l);
+		cr_expect_arr_eq(policy->directions + l * WIDTH, want, sizeof want, "layer %u", l);
 	}
 	tt_policy_free(policy);
+	free(c.weights);
+	free(m.search.candidates);
 }
 
 /* ---- Completions, made up where a test says so */

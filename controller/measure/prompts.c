@@ -52,6 +52,14 @@ static int read_label(const json_t *row, enum tt_label *out, struct tt_error *er
 	return tt_fail(err, TT_ERR_FORMAT, "label must be harmful, benign or borderline, not \"%.40s\"", label);
 }
 
+/* Files that were not made for trimtab have other things than text under such keys. */
+static int copy_if_text(char **out, const json_t *row, const char *key, struct tt_error *err)
+{
+	const char *text = json_string_value(json_object_get(row, key));
+	text = text ? text : "";
+	return tt_copy_string(out, text, strlen(text), err);
+}
+
 static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *err)
 {
 	const char *id = NULL, *text = NULL, *split = NULL;
@@ -64,6 +72,8 @@ static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *e
 	out->split = TT_NO_SPLIT;
 	if (split && !tt_split_parse(split, &out->split))
 		return tt_fail(err, TT_ERR_FORMAT, "split must be train, val or test, not \"%.40s\"", split);
+	TT_TRY(copy_if_text(&out->source, row, "source", err));
+	TT_TRY(copy_if_text(&out->kind, row, "kind", err));
 	TT_TRY(tt_copy_string(&out->id, id, strlen(id), err));
 	return tt_copy_string(&out->text, text, strlen(text), err);
 }
@@ -153,6 +163,36 @@ static int refuse_duplicates(const struct tt_prompts *prompts, struct tt_error *
 	return status;
 }
 
+static int compare_groups(const struct tt_prompt *a, const struct tt_prompt *b)
+{
+	int order = strcmp(a->source, b->source);
+	if (a->file != b->file)
+		return a->file < b->file ? -1 : 1;
+	return order ? order : strcmp(a->kind, b->kind);
+}
+
+static int by_group(const void *a, const void *b)
+{
+	const struct tt_prompt *x = *(struct tt_prompt *const *)a, *y = *(struct tt_prompt *const *)b;
+	int order = compare_groups(x, y);
+	return order ? order : (x > y) - (x < y);
+}
+
+static int number_groups(struct tt_prompts *prompts, struct tt_error *err)
+{
+	struct tt_prompt **sorted = NULL;
+	TT_TRY(tt_alloc(&sorted, prompts->n_rows, sizeof(struct tt_prompt *), err));
+	for (size_t i = 0; i < prompts->n_rows; i++)
+		sorted[i] = &prompts->rows[i];
+	qsort(sorted, prompts->n_rows, sizeof *sorted, by_group);
+	for (size_t i = 0; i < prompts->n_rows; i++) {
+		prompts->n_groups += i == 0 || compare_groups(sorted[i - 1], sorted[i]) != 0;
+		sorted[i]->group = prompts->n_groups - 1;
+	}
+	free(sorted);
+	return TT_OK;
+}
+
 int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err)
 {
 	*out = (struct tt_prompts){0};
@@ -167,6 +207,8 @@ int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_p
 		status = read_file(out, paths[i], err);
 	if (status == TT_OK)
 		status = refuse_duplicates(out, err);
+	if (status == TT_OK)
+		status = number_groups(out, err);
 	if (status != TT_OK)
 		tt_prompts_free(out);
 	return status;
@@ -177,6 +219,8 @@ void tt_prompts_free(struct tt_prompts *prompts)
 	for (size_t i = 0; i < prompts->n_rows; i++) {
 		free(prompts->rows[i].id);
 		free(prompts->rows[i].text);
+		free(prompts->rows[i].source);
+		free(prompts->rows[i].kind);
 	}
 	for (size_t i = 0; i < prompts->n_files; i++)
 		free(prompts->files[i].path);

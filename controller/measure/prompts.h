@@ -1,4 +1,5 @@
-/* Prompt files: JSON lines with id, prompt, label and an optional split. Other keys are ignored. */
+/* Prompt files: JSON lines with id, prompt, label and, optionally, split, source and kind. Other keys are ignored, and
+ * so are source and kind where they are no text. */
 #ifndef CONTROLLER_MEASURE_PROMPTS_H
 #define CONTROLLER_MEASURE_PROMPTS_H
 
@@ -16,8 +17,10 @@ struct tt_prompt {
 	char *id, *text;
 	enum tt_label label;
 	enum tt_split split;
-	uint32_t file; /* index into the list of files */
-	uint32_t line; /* in that file, from 1 */
+	uint32_t file;       /* index into the list of files */
+	uint32_t line;       /* in that file, from 1 */
+	char *source, *kind; /* where it comes from and what it is like, "" if the row does not say */
+	uint32_t group;      /* rows of one group have the same file, source and kind */
 };
 
 struct tt_prompt_file {
@@ -31,6 +34,7 @@ struct tt_prompts {
 	size_t n_rows, capacity;
 	struct tt_prompt_file *files;
 	size_t n_files;
+	uint32_t n_groups;
 };
 
 /* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. */

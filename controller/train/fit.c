@@ -1,6 +1,6 @@
-/* tt_fit: reads the prompts (fit_rows.c); takes the mean difference between refusing and answering as directions
- * (fit_directions.c); trains probes that separate harmful prompts from benign ones (fit_probe.c); then tries bands of
- * layers, strengths and whens (fit_search.c), judged by what the model writes under them (fit_judge.c). */
+/* tt_fit: reads the prompts (fit_rows.c); takes mean differences between responses as directions
+ * (fit_directions.c); trains probes that separate harmful prompts from benign ones (fit_probe.c); then tries sites,
+ * directions and strengths (fit_search.c), judged by what the model writes under them (fit_judge.c). */
 #include "controller/train/fit.h"
 
 #include <stdlib.h>
@@ -14,13 +14,13 @@ void tt_fit_options_default(struct tt_fit_options *options)
 	if (!options)
 		return;
 	*options = (struct tt_fit_options){
-		.n_direction_prompts = 48,
+		.n_direction_prompts = 32,
 		.n_probe_prompts = 400,
 		.n_judge_prompts = 32,
 		.judge_tokens = 24,
-		.max_candidates = 40,
+		.max_candidates = 24,
 		.max_false_positives = 0.03f,
-		.when = TT_WHEN_POLICY,
+		.when = TT_WHEN_ALL,
 	};
 }
 
@@ -47,7 +47,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	TT_TRY(in_range("candidates", o->max_candidates, 1, 1000, err));
 	if (!(o->max_false_positives >= 0 && o->max_false_positives <= 0.5f))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_false_positives must be a share from 0 to 0.5");
-	if (o->when < TT_WHEN_POLICY || o->when > TT_WHEN_ALL)
+	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
 	return TT_OK;
 }

@@ -216,12 +216,16 @@ void tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c)
 		tt_tally_add(&benign0, unsteered);
 		n_diverged += !tt_completions_equal(&c->benign[i], unsteered);
 	}
-	c->refused = tt_tally_refused(&harmful);
-	c->refused_gated = c->n_harmful ? (double)n_gated / c->n_harmful : 0;
-	c->false_refusals = tt_tally_refused(&benign) - tt_tally_refused(&benign0);
-	c->repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0);
-	c->diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0;
-	c->nll = tt_tally_nll(&harmful);
-	/* Bounded, since to a model that is certain of its tokens all other text is infinitely implausible. */
-	c->nll_ratio = c->nll / fmax(judge->unsteered_nll, 0.05);
+	c->figures = (struct tt_figures){
+		.n_harmful = c->n_harmful,
+		.n_benign = c->n_benign,
+		.refused = tt_tally_refused(&harmful),
+		.refused_gated = c->n_harmful ? (double)n_gated / c->n_harmful : 0,
+		.false_refusals = tt_tally_refused(&benign) - tt_tally_refused(&benign0),
+		.repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0),
+		.diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0,
+		.nll = tt_tally_nll(&harmful),
+		/* Bounded, since to a model that is certain of its tokens all other text is infinitely implausible. */
+		.nll_ratio = tt_tally_nll(&harmful) / fmax(judge->unsteered_nll, 0.05),
+	};
 }

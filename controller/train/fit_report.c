@@ -44,14 +44,11 @@ static json_t *directions_report(const struct tt_fit_directions *directions)
 {
 	json_t *norms = json_array(), *streams = json_array();
 	for (uint32_t l = 0; l < directions->n_layers; l++) {
-		const float *d = directions->rows + (size_t)l * directions->hidden_size;
-		double squares = 0;
-		for (uint32_t i = 0; i < directions->hidden_size; i++)
-			squares += (double)d[i] * d[i];
-		json_array_append_new(norms, tt_json_number(sqrt(squares)));
+		json_array_append_new(norms, tt_json_number(directions->norms[l]));
 		json_array_append_new(streams, tt_json_number(directions->stream_norms[l]));
 	}
-	return json_pack("{s:i, s:o, s:o}", "pairs", (int)directions->n_pairs, "norms", norms, "stream_norms", streams);
+	return json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms, "stream_norms",
+		streams, "push_unit", tt_json_number(tt_push_unit(directions)));
 }
 
 static json_t *gates_report(const struct tt_fit_gates *gates)
@@ -84,33 +81,82 @@ static json_t *unsteered_report(const struct tt_fit_judge *judge)
 		judge->nll_is_of_refusals ? "refusals" : "completions of harmful prompts");
 }
 
-static json_t *candidate_report(const struct tt_candidate *c, bool chosen)
+static json_t *figures_report(const struct tt_figures *f)
 {
-	return json_pack("{s:i, s:i, s:o, s:o, s:s, s:s, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}",
-		"first_layer", (int)c->first, "last_layer", (int)(c->first + c->width - 1), "push",
-		tt_json_number(c->shift), "alpha", tt_json_number(c->shift / (double)c->width), "when",
-		tt_when_word(c->when), "observe", c->gate->observe, "n_harmful", (int)c->n_harmful, "n_benign",
-		(int)c->n_benign, "refused", tt_json_number(c->refused), "refused_gated",
-		tt_json_number(c->refused_gated), "false_refusals_more", tt_json_number(c->false_refusals),
-		"repeated_fourgrams_more", tt_json_number(c->repeated), "benign_changed", tt_json_number(c->diverged),
-		"nll", tt_json_number(c->nll), "nll_ratio", tt_json_number(c->nll_ratio), "score",
-		tt_json_number(c->score), "out", (int)c->out, "chosen", (int)chosen);
+	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "n_harmful", (int)f->n_harmful,
+		"n_benign", (int)f->n_benign, "refused", tt_json_number(f->refused), "refused_gated",
+		tt_json_number(f->refused_gated), "false_refusals_more", tt_json_number(f->false_refusals),
+		"repeated_fourgrams_more", tt_json_number(f->repeated), "benign_changed", tt_json_number(f->diverged),
+		"nll", tt_json_number(f->nll), "nll_ratio", tt_json_number(f->nll_ratio), "score",
+		tt_json_number(f->score), "out", (int)f->out);
+}
+
+static const char *const round_names[TT_N_ROUNDS] = {"sites", "strengths", "all"};
+
+/* The rounds that the candidate took part in; *dropped is the one that it did not survive. */
+static json_t *rounds_report(const struct tt_candidate *c, json_t **dropped)
+{
+	json_t *list = json_array();
+	*dropped = NULL;
+	for (int round = 0; round < TT_N_ROUNDS; round++) {
+		if (!c->took_part[round])
+			continue;
+		json_t *entry = figures_report(&c->in_round[round]);
+		json_object_set_new(entry, "round", json_string(round_names[round]));
+		json_array_append_new(list, entry);
+		if (!c->kept[round])
+			*dropped = json_string(round_names[round]);
+	}
+	return list;
+}
+
+static json_t *weights_report(const struct tt_candidate *c)
+{
+	json_t *list = json_array();
+	for (uint32_t l = c->first; l <= c->last; l++)
+		json_array_append_new(list, tt_json_number(c->weights[l]));
+	return list;
+}
+
+static json_t *candidate_report(const struct tt_candidate *c, double push_unit, bool chosen)
+{
+	json_t *dropped, *rounds = rounds_report(c, &dropped), *figures = figures_report(&c->figures);
+	json_t *report = json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "first_layer", (int)c->first,
+		"last_layer", (int)c->last, "weights", weights_report(c), "mix", tt_json_number(c->mix), "push",
+		tt_json_number(c->push), "push_length", tt_json_number(c->push * push_unit), "alpha",
+		tt_json_number(c->alpha), "when", tt_when_word(c->when), "observe", c->gate->observe);
+	json_object_update(report, figures);
+	json_decref(figures);
+	json_object_set_new(report, "rounds", rounds);
+	json_object_set_new(report, "dropped_in", dropped ? dropped : json_null());
+	json_object_set_new(report, "chosen", json_boolean(chosen));
+	return report;
+}
+
+static json_t *bars_report(const struct tt_fit_judge *judge)
+{
+	const struct tt_fit_bars bars = tt_fit_bars(judge);
+	return json_pack("{s:o, s:o, s:o}", "nll_ratio", tt_json_number(bars.nll_ratio), "repeated_fourgrams_more",
+		tt_json_number(bars.repeated), "false_refusals_more", tt_json_number(bars.false_refusals));
 }
 
 int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err)
 {
 	json_t *candidates = json_array();
 	const struct tt_fit_search *search = &fit->search;
+	double unit = tt_push_unit(&fit->directions);
 	for (uint32_t i = 0; i < search->n_candidates; i++) {
 		const struct tt_candidate *c = &search->candidates[i];
-		json_array_append_new(candidates, candidate_report(c, c == search->chosen));
+		json_array_append_new(candidates, candidate_report(c, unit, c == search->chosen));
 	}
-	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "name",
+	json_t *report = json_pack(
+		"{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}", "name",
 		tt_fit_name(fit->options), "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
 		"weights_digest", fit->info->weights_digest, "fitted_on", sources(&fit->rows.prompts), "rows",
 		rows_report(&fit->rows, &fit->probes.gates), "seed", (json_int_t)fit->options->seed, "directions",
 		directions_report(&fit->directions), "probes", gates_report(&fit->probes.gates), "unsteered",
-		unsteered_report(&fit->judge), "candidates", candidates, "chosen",
-		candidate_report(search->chosen, true), "why", search->why, "seconds", tt_json_number(seconds));
+		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates, "chosen",
+		candidate_report(search->chosen, unit, true), "within_bars", (int)search->within_bars, "why",
+		search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

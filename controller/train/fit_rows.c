@@ -32,6 +32,38 @@ struct division {
 	size_t n_train, n_val;
 };
 
+/* A row's place in a list, and how many of its group stand before it there. */
+struct place {
+	size_t row, before, position;
+};
+
+static int by_turn(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+	if (x->before != y->before)
+		return x->before < y->before ? -1 : 1;
+	return x->position < y->position ? -1 : 1;
+}
+
+/* Orders rows so that groups take turns: however many of the first are used, each group has its share, whichever of
+ * them is large. */
+static int take_turns(const struct tt_prompts *prompts, size_t *rows, size_t n, struct tt_error *err)
+{
+	size_t *seen = NULL;
+	struct place *places = NULL;
+	TT_TRY(tt_alloc(&seen, prompts->n_groups, sizeof *seen, err));
+	int status = tt_alloc(&places, n, sizeof *places, err);
+	for (size_t i = 0; status == TT_OK && i < n; i++)
+		places[i] = (struct place){rows[i], seen[prompts->rows[rows[i]].group]++, i};
+	if (status == TT_OK)
+		qsort(places, n, sizeof *places, by_turn);
+	for (size_t i = 0; status == TT_OK && i < n; i++)
+		rows[i] = places[i].row;
+	free(seen);
+	free(places);
+	return status;
+}
+
 /* A quarter of the rows without a split validates. If a label then has no rows to validate with, a quarter of its train
  * rows does. */
 static int divide(const struct tt_prompts *prompts, enum tt_label label, uint64_t seed, struct division *out,
@@ -61,7 +93,7 @@ static int divide(const struct tt_prompts *prompts, enum tt_label label, uint64_
 	if (n == out->n_train)
 		out->n_train -= n / 4;
 	out->n_val = n - out->n_train;
-	return TT_OK;
+	return take_turns(prompts, out->rows + out->n_train, out->n_val, err);
 }
 
 /* What encoding needs beside the rows. */

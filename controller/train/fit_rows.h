@@ -18,6 +18,8 @@ struct tt_fit_row_list {
 
 struct tt_fit_rows {
 	struct tt_prompts prompts;
+	/* The groups of val rows (file, source, kind) take turns, so that the first rows, which judge a push, are not
+	 * those of one large group alone. */
 	struct tt_fit_row_list train[TT_N_LABELS], val[TT_N_LABELS];
 };
 

@@ -10,19 +10,30 @@ struct tt_fit_search {
 	const struct tt_fit_gates *gates;
 	struct tt_fit_judge *judge;
 	uint32_t max_candidates;
-	enum tt_policy_when when; /* TT_WHEN_POLICY: all are tried; else only this one */
+	enum tt_policy_when when;
 
-	struct tt_candidate *candidates; // [n_candidates]
+	struct tt_candidate *candidates; // [n_candidates] of max_candidates
 	uint32_t n_candidates;
 	const struct tt_candidate *chosen;
+	bool within_bars; /* the chosen one is */
 	const char *why;
 };
 
-/* Tries bands, strengths and whens, judged by what the model then writes. Fills the second part. */
+/* The bars of the chosen policy, each a figure that may be that high. */
+struct tt_fit_bars {
+	double nll_ratio, repeated, false_refusals;
+};
+struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge);
+
+/* Tries sites and directions at one strength, then strengths at the best of them, judged by what the model then writes.
+ * Fills the second part. */
 int tt_fit_search(struct tt_fit_search *search, struct tt_error *err);
 void tt_fit_search_free(struct tt_fit_search *search);
 
-/* fit_grid.c: fills candidates, best guesses first, at most max_candidates. */
-int tt_fit_grid(struct tt_fit_search *search, struct tt_error *err);
+/* fit_grid.c: appends at most n candidates: sites and directions at one strength, best guesses first; or other
+ * strengths of the n_best candidates. Neither goes beyond max_candidates. */
+int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err);
+int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best, uint32_t n,
+	struct tt_error *err);
 
 #endif

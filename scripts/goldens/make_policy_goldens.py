@@ -266,13 +266,13 @@ def response_texts():
     source = (ROOT / "controller/train/fit_directions.c").read_text()
     return [
         re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
-        for name in ("refusals", "answers")
+        for name in ("refusing_responses", "answers", "helpful_apologies")
     ]
 
 
 def make_contrast(out, model_path):
-    """The tiny model's D: for each prompt, the mean of h[l] over all tokens of a refusal but the last, minus the same
-    mean for an answer."""
+    """The tiny model's D: for each prompt, the mean of h[l] over all tokens of a refusing response but the last, minus
+    the same mean for an answer; and its E: minus the same mean for an apology that helps."""
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
     states = []
@@ -290,21 +290,22 @@ def make_contrast(out, model_path):
     (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     order = [rows[i] for i in splitmix_shuffle(len(rows), 3)]
     train = [[r for r in order if r["split"] == "train" and r["label"] == label] for label in ("harmful", "benign")]
-    refusals, answers = response_texts()
-    assert len(refusals) == len(answers) == 4
-    directions = 0
+    refusing, answers, apologies = response_texts()
+    assert len(refusing) == len(answers) == len(apologies) == 4
+    directions = [0, 0]
     for pair in range(12):
         message = [{"role": "user", "content": train[pair % 2][pair // 2]["prompt"]}]
         text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         prompt = tokenizer.encode(text, add_special_tokens=False)
-        for sign, texts in ((1, refusals), (-1, answers)):
+        for signs, texts in (((1, 1), refusing), ((-1, 0), answers), ((0, -1), apologies)):
             response = tokenizer.encode(texts[pair // 2 % 4], add_special_tokens=False)
             states.clear()
             with torch.no_grad():
                 model(torch.tensor([prompt + response]))
             h = torch.stack([s.reshape(-1, s.shape[-1]) for s in states])
-            directions = directions + sign * h[:, len(prompt) : len(prompt) + len(response) - 1].mean(1) / 12
-    save(out / "contrast.safetensors", {"directions": directions.numpy()}, None)
+            mean = h[:, len(prompt) : len(prompt) + len(response) - 1].mean(1)
+            directions = [d + sign * mean / 12 for d, sign in zip(directions, signs)]
+    save(out / "contrast.safetensors", {"D": directions[0].numpy(), "E": directions[1].numpy()}, None)
 
 
 def main():

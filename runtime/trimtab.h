@@ -284,7 +284,8 @@ struct tt_request_options {
 	enum tt_policy_when when; /* which tokens all its policies steer; TT_WHEN_POLICY: as each policy says */
 
 	/* Reports, which the functions below return. */
-	bool score; /* the log-probability of every id after the first */
+	bool score;        /* the log-probability of every id after the first ... */
+	size_t score_from; /* ... from this index on; 0 before it, where pages of other requests may be shared */
 	bool trace; /* the norms of h before and after steering, by token and layer; 0 if no policy acts on the token */
 	bool keep_logits;            /* the logits of every position of ids: n_ids * vocab floats */
 	size_t keep_from;            /* the hidden states of ids from this index on ... */

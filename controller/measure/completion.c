@@ -82,6 +82,7 @@ int tt_completions_score(struct tt_engine *engine, const struct tt_request_optio
 		scored[i].ids = ids;
 		scored[i].n_ids = options[i].n_ids + c->n_ids;
 		scored[i].score = true;
+		scored[i].score_from = options[i].n_ids;
 	}
 	if (status == TT_OK)
 		status = tt_pump_all(engine, scored, n, take_scores, &taker, progress, err);

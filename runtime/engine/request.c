@@ -69,6 +69,8 @@ static int check_ids(const struct tt_engine *engine, const struct tt_request_opt
 		return tt_fail(err, TT_ERR_ARGUMENT, "n_prompt %zu is more than the %zu ids", o->n_prompt, o->n_ids);
 	if (o->keep_layers && o->keep_from >= o->n_ids)
 		return tt_fail(err, TT_ERR_ARGUMENT, "keep_from %zu is not below the %zu ids", o->keep_from, o->n_ids);
+	if (o->score && o->score_from > o->n_ids)
+		return tt_fail(err, TT_ERR_ARGUMENT, "score_from %zu is beyond the %zu ids", o->score_from, o->n_ids);
 	TT_TRY(tt_need_list(o->ids, o->n_ids, "ids", err));
 	for (size_t i = 0; i < o->n_ids; i++)
 		if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= vocab)
@@ -199,7 +201,10 @@ static void fill_sequence(struct tt_request *r)
 	q->traces = o->trace || o->telemetry;
 	if (o->keep_layers)
 		q->keep_from = q->report_from = o->keep_from;
-	if (q->scores || q->keeps_logits || q->traces)
+	q->score_from = o->score_from > 0 ? o->score_from - 1 : 0;
+	if (q->scores && q->score_from < q->report_from)
+		q->report_from = q->score_from;
+	if (q->keeps_logits || q->traces)
 		q->report_from = 0;
 	q->deadline = o->timeout > 0 ? tt_now() + o->timeout : 0;
 }

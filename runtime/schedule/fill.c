@@ -21,7 +21,7 @@ static void fill_rows(const struct tt_planned *p, size_t position, uint16_t rows
 static void fill_sample(struct tt_step_plan *step, const struct tt_planned *p, size_t position, uint32_t index)
 {
 	const struct tt_sequence *q = p->sequence;
-	bool generates = p->generates && position + 1 == p->length, scores = q->scores && position + 1 < q->n_ids;
+	bool generates = p->generates && position + 1 == p->length, scores = tt_sequence_scores(q, position);
 	struct tt_sample_plan *sample = tt_step_samples(step) + index;
 	*sample = (struct tt_sample_plan){
 		.token = p->first_token + (uint32_t)(position - p->position),

@@ -103,11 +103,16 @@ bool tt_sequence_keeps_logits(const struct tt_sequence *q, size_t position)
 	return q->keeps_logits && position >= q->n_reported && position < q->n_ids;
 }
 
+bool tt_sequence_scores(const struct tt_sequence *q, size_t position)
+{
+	return q->scores && position >= q->score_from && position + 1 < q->n_ids;
+}
+
 bool tt_sequence_wants_logits(const struct tt_sequence *q, size_t position, size_t length)
 {
 	if (tt_sequence_keeps_logits(q, position))
 		return true;
-	if (q->scores && position >= q->n_reported && position + 1 < q->n_ids)
+	if (tt_sequence_scores(q, position) && position >= q->n_reported)
 		return true;
 	return position + 1 == length && q->max_tokens > 0;
 }

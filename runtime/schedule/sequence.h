@@ -38,7 +38,8 @@ struct tt_sequence {
 	uint32_t first_steered; /* the first layer that steers prompt tokens */
 	/* No gate reads a hidden state, so coef and the policies' keys are filled in from the start. */
 	bool coef_known_at_start;
-	bool scores;        /* the likelihood of the given ids is reported */
+	bool scores;        /* the likelihood of the given ids is reported ... */
+	size_t score_from;  /* ... of those after positions from here on */
 	bool keeps_logits;  /* the logits at the given ids are reported */
 	bool traces;        /* the norms of the hidden states are reported */
 	size_t keep_from;   /* hidden states of ids from here on are kept; SIZE_MAX: none */
@@ -105,6 +106,8 @@ bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first);
 /* Whether the hidden state, or the logits, at a position are to be kept and have not been reported yet. */
 bool tt_sequence_keeps_hidden(const struct tt_sequence *q, size_t position);
 bool tt_sequence_keeps_logits(const struct tt_sequence *q, size_t position);
+/* Whether the likelihood of the id after a position is reported. */
+bool tt_sequence_scores(const struct tt_sequence *q, size_t position);
 /* Whether the position needs logits: they are kept or scored, or the position is the last of `length` and a token is to
  * be generated from it. */
 bool tt_sequence_wants_logits(const struct tt_sequence *q, size_t position, size_t length);

@@ -20,6 +20,7 @@ struct figures {
 static struct {
 	bool on;
 	const struct figures *figures; // [n_sites + n_strengths]
+	const double *mixes;           // the same, or NULL: all 0
 	struct tt_candidate *candidates;
 	uint32_t n_sites, n_strengths, n_rounds;
 	uint32_t n_best, best[MAX_CANDIDATES]; /* that were tried at other strengths */
@@ -48,8 +49,10 @@ void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c
 static void make_up(struct tt_fit_search *search, uint32_t n)
 {
 	made_up.candidates = search->candidates;
-	for (uint32_t end = search->n_candidates + n; search->n_candidates < end; search->n_candidates++)
+	for (uint32_t end = search->n_candidates + n; search->n_candidates < end; search->n_candidates++) {
 		search->candidates[search->n_candidates].push = made_up.figures[search->n_candidates].push;
+		search->candidates[search->n_candidates].mix = made_up.mixes ? made_up.mixes[search->n_candidates] : 0;
+	}
 }
 
 int __wrap_tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err)
@@ -112,7 +115,9 @@ static struct tt_fit_search searched(
 	const struct figures *figures, uint32_t n_sites, uint32_t n_strengths, struct tt_fit_judge *judge)
 {
 	struct tt_fit_search s = {.judge = judge, .max_candidates = MAX_CANDIDATES};
+	const double *mixes = made_up.mixes;
 	memset(&made_up, 0, sizeof made_up);
+	made_up.mixes = mixes;
 	made_up.on = true;
 	made_up.figures = figures;
 	made_up.n_sites = n_sites;
@@ -189,6 +194,38 @@ Test(search, what_is_dropped_is_on_record)
 	}
 	cr_expect_eq(s.chosen, &s.candidates[5]);
 	free(s.candidates);
+}
+
+/* The best three sites go on, and if these are all along one direction, the best along another for the third. */
+Test(search, the_best_of_each_direction_is_tried_at_other_strengths)
+{
+	static const struct figures figures[] = {
+		{1, 0.9, 0, 0, 1}, {1, 0.8, 0, 0, 1}, {1, 0.7, 0, 0, 1}, {1, 0.6, 0, 0, 1}, {1, 0.5, 0, 0, 1}};
+	static const struct {
+		double mixes[5];
+		uint32_t best[3];
+	} cases[] = {
+		{{0, 0, 0, 1, 1}, {0, 1, 3}},
+		{{0, 1, 0, 1, 0}, {0, 1, 2}},
+		{{1, 1, 0, 0, 0}, {0, 1, 2}},
+		{{0, 0, 0, 0, 1}, {0, 1, 4}},
+		{{1, 1, 1, 1, 1}, {0, 1, 2}},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_fit_judge judge = {.n = {16, 16}};
+		made_up.mixes = cases[i].mixes;
+		struct tt_fit_search s = searched(figures, 5, 0, &judge);
+		cr_expect_eq(made_up.n_best, 3);
+		cr_expect_arr_eq(made_up.best, cases[i].best, sizeof cases[i].best, "case %zu: %u %u %u", i,
+			made_up.best[0], made_up.best[1], made_up.best[2]);
+		for (uint32_t k = 0; k < 5; k++) {
+			bool best = k == cases[i].best[0] || k == cases[i].best[1] || k == cases[i].best[2];
+			cr_expect(s.candidates[k].took_part[TT_ROUND_SITES], "case %zu, candidate %u", i, k);
+			cr_expect_eq(s.candidates[k].kept[TT_ROUND_SITES], best, "case %zu, candidate %u", i, k);
+		}
+		free(s.candidates);
+	}
+	made_up.mixes = NULL;
 }
 
 /* Better by 5 refusals in 100 is worse with 3 false ones, and better with 2. */

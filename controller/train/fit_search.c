@@ -51,6 +51,21 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Along D + E a push does little before it is strong, and then more than along D. So the best of either goes on to other
+ * strengths: if the first keep are all along the same direction, the best along another takes the last place. */
+static void keep_another_direction(struct tt_candidate **sorted, uint32_t n, uint32_t keep)
+{
+	uint32_t other = 1;
+	while (other < n && sorted[other]->mix == sorted[0]->mix)
+		other++;
+	if (keep < 2 || other < keep || other == n)
+		return;
+	struct tt_candidate *moved = sorted[other];
+	for (; other >= keep; other--)
+		sorted[other] = sorted[other - 1];
+	sorted[keep - 1] = moved;
+}
+
 /* Judges the candidates on the first n prompts of each kind, sorts them, and drops all but the best keep. */
 static int run_round(struct tt_fit_search *search, enum tt_fit_round round, struct tt_candidate **active,
 	uint32_t *n_active, const uint32_t n[TT_N_JUDGE_KINDS], uint32_t keep, struct tt_error *err)
@@ -66,6 +81,8 @@ static int run_round(struct tt_fit_search *search, enum tt_fit_round round, stru
 		set_score(&active[i]->figures, &bars);
 	}
 	qsort(active, *n_active, sizeof *active, compare);
+	if (round == TT_ROUND_SITES)
+		keep_another_direction(active, *n_active, keep);
 	for (uint32_t i = 0; i < *n_active; i++) {
 		active[i]->in_round[round] = active[i]->figures;
 		active[i]->took_part[round] = true;

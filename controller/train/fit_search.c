@@ -51,8 +51,8 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Along D + E a push does little before it is strong, and then more than along D. So the best of either goes on to other
- * strengths: if the first keep are all along the same direction, the best along another takes the last place. */
+/* Along D + E a push does little before it is strong, and then more than along D. So the best of either goes on to
+ * other strengths: if the first keep are all along one direction, the best along another takes the last place. */
 static void keep_another_direction(struct tt_candidate **sorted, uint32_t n, uint32_t keep)
 {
 	uint32_t other = 1;

@@ -244,58 +244,6 @@ Test(fit, rows_without_a_split_are_divided_and_test_rows_left_alone)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Of 40 rows of one file and few of others, the first that validate are of each group in turn, whichever seed. Two
- * files, and in one of them two sources and two kinds. */
-Test(fit, groups_take_turns_among_the_rows_that_judge)
-{
-	struct scratch s;
-	struct tt_buffer text[2] = {{0}};
-	struct tt_engine *engine = engine_open(TINY, 4, 64);
-	char paths[2][512];
-	const char *data[] = {paths[0], paths[1]};
-	scratch_make(&s);
-	for (int i = 0; i < 46; i++) {
-		static const char *const keys[] = {
-			"\"source\":\"a\"", "\"source\":\"a\",\"kind\":\"k\"", "\"source\":\"b\",\"kind\":\"k\""};
-		for (int label = 0; label < 2; label++)
-			must(tt_buffer_print(&text[i < 40], err,
-				"{\"id\":\"%d-%d\",\"prompt\":\"p %d\",\"label\":\"%s\",\"split\":\"val\",%s}\n", label,
-				i, i, label ? "harmful" : "benign",
-				i < 40 ? "\"source\":{\"x\":1},\"kind\":7" : keys[i % 3]));
-	}
-	for (int label = 0; label < 2; label++)
-		for (int i = 0; i < 2; i++)
-			must(tt_buffer_print(&text[0], err,
-				"{\"id\":\"t%d-%d\",\"prompt\":\"p\",\"label\":\"%s\",\"split\":\"train\"}\n", label, i,
-				label ? "harmful" : "benign"));
-	for (int f = 0; f < 2; f++)
-		snprintf(paths[f], sizeof paths[f], "%s", scratch_write(&s, FILES[f], text[f].data, text[f].len));
-	for (uint64_t seed = 0; seed < 4; seed++) {
-		struct tt_fit_options options;
-		struct tt_fit_rows rows;
-		tt_fit_options_default(&options);
-		options.data = data;
-		options.n_data = 2;
-		options.seed = seed;
-		options.n_probe_prompts = 2;
-		options.n_judge_prompts = 8;
-		must(tt_fit_rows_read(&rows, engine, &options, err));
-		cr_assert_eq(rows.val[TT_HARMFUL].n, 8);
-		int n[4] = {0}; /* of the large file; then of the small one's three groups */
-		for (size_t i = 0; i < 8; i++) {
-			const struct tt_prompt *p = rows.val[TT_HARMFUL].rows[i].prompt;
-			n[p->file == 1 ? 0 : 1 + (*p->kind ? 1 : 0) + (*p->source == 'b')]++;
-		}
-		cr_expect(n[0] == 2 && n[1] == 2 && n[2] == 2 && n[3] == 2, "seed %d: %d, %d, %d, %d", (int)seed, n[0],
-			n[1], n[2], n[3]);
-		tt_fit_rows_free(&rows);
-	}
-	tt_engine_close(engine);
-	tt_buffer_free(&text[0]);
-	tt_buffer_free(&text[1]);
-	scratch_remove(&s, FILES, 2);
-}
-
 /* A label that has nothing to validate with gives up a quarter of train for it; one that has a val row keeps all of
  * train. */
 Test(fit, a_quarter_of_train_validates_where_nothing_else_does)

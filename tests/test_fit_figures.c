@@ -346,7 +346,7 @@ Test(fit_figures, candidates_are_rated_against_the_unsteered)
 	steered[1][0].ids = ids[1];
 	steered[1][0].refused = true;
 	const struct tt_fit_judge judge = {
-		.n = {N, N}, .unsteered = {unsteered[0], unsteered[1]}, .unsteered_nll = 0.8};
+		.gated = true, .n = {N, N}, .unsteered = {unsteered[0], unsteered[1]}, .unsteered_nll = 0.8};
 	struct tt_candidate c = {
 		.gate = &gate, .harmful = steered[0], .benign = steered[1], .n_harmful = N, .n_benign = N};
 	tt_fit_rate(&judge, &c);

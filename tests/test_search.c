@@ -11,7 +11,7 @@
 
 /* ---- The search's parts, made up where a test says so */
 
-enum { MAX_CANDIDATES = 24, MAX_ROUNDS = 8, N_LAYERS = 30, WIDTH = 4 };
+enum { MAX_CANDIDATES = 24, MAX_ROUNDS = 8 };
 
 struct figures {
 	double push, refused, false_refusals, repeated, nll_ratio;
@@ -282,204 +282,56 @@ Test(search, the_bar_of_plausibility_depends_on_what_it_is_measured_by)
 	cr_expect_eq(chosen(wide, 2, &within), 0);
 }
 
-/* ---- The grid */
+static struct tt_policy *made_policy(struct tt_engine *engine);
 
-/* A model made up of directions, whose lengths differ from layer to layer. */
-struct made_model {
-	float D[N_LAYERS * WIDTH], E[N_LAYERS * WIDTH];
-	double norms[N_LAYERS];
-	struct tt_model_info info;
-	struct tt_fit_directions directions;
-	struct tt_fit_gate gate;
-	struct tt_fit_gates gates;
-	struct tt_fit_judge judge;
-	struct tt_fit_search search;
-};
-
-static void make_model(struct made_model *m, uint32_t n_layers, uint32_t max_candidates)
+/* The mean log-softmax of the sentence's ids, worked out in double from logits under the same steering. */
+Test(judge, the_likelihood_of_a_refusal_is_that_of_the_steered_model)
 {
-	*m = (struct made_model){
-		.info = {.n_layers = n_layers, .hidden_size = WIDTH, .fingerprint = "made up", .weights_digest = "0"},
-		.gate = {.known_after = 0, .balanced = 1},
-		.judge = {.n = {1, 1}}};
-	for (uint32_t l = 0; l < n_layers; l++) {
-		double squares = 0;
-		for (uint32_t i = 0; i < WIDTH; i++) {
-			m->D[l * WIDTH + i] = (float)(l + 1) * (i % 2 ? 0.5f : -0.25f) + (float)i;
-			m->E[l * WIDTH + i] = (float)(l % 5) - 2.0f * (float)i;
-			squares += (double)m->D[l * WIDTH + i] * m->D[l * WIDTH + i];
+	enum { N = 3 };
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_fit_row rows[N];
+	int32_t ids[N][64], *sentence;
+	size_t n_sentence, n_tokens = 0, vocab = tt_engine_info(engine)->vocab_size;
+	double sum = 0, got[1];
+	struct tt_fit_row_list lists[TT_N_LABELS] = {{rows, N}};
+	struct tt_progress progress = {0};
+	struct tt_fit_judge judge = {.engine = engine, .rows = lists, .progress = &progress, .n = {N, 0}};
+	struct tt_candidate c = {.policy = made_policy(engine)}, *active[] = {&c};
+	static const char text[] = "I'm sorry, but I cannot assist with that request.";
+	must(tt_text_encode(tt_engine_text(engine), text, strlen(text), 0, &sentence, &n_sentence, err));
+	for (int i = 0; i < N; i++) {
+		rows[i] = (struct tt_fit_row){.ids = ids[i], .n_ids = (size_t)(2 + i)};
+		for (int k = 0; k < 2 + i; k++)
+			ids[i][k] = 5 + 3 * i + k;
+	}
+	must(tt_fit_likelihood(&judge, active, 1, N, "likelihood", got, err));
+	must(tt_engine_add_policy(engine, c.policy, NULL, err));
+	for (int i = 0; i < N; i++) {
+		struct tt_request_options o;
+		tt_request_options_default(&o);
+		cr_assert_leq(rows[i].n_ids + n_sentence, 64);
+		memcpy(ids[i] + rows[i].n_ids, sentence, n_sentence * sizeof *sentence);
+		o.ids = ids[i];
+		o.n_ids = rows[i].n_ids + n_sentence;
+		o.n_prompt = rows[i].n_ids;
+		o.keep_logits = true;
+		o.steering[0] = (struct tt_steering){c.policy, 1};
+		o.n_steering = 1;
+		struct tt_request *request = request_run(engine, &o);
+		for (size_t t = rows[i].n_ids; t < o.n_ids; t++, n_tokens++) {
+			const float *logits = tt_request_logits(request) + (t - 1) * vocab;
+			double total = 0;
+			for (size_t v = 0; v < vocab; v++)
+				total += exp((double)logits[v]);
+			sum += (double)logits[ids[i][t]] - log(total);
 		}
-		m->norms[l] = sqrt(squares);
+		tt_request_free(request);
 	}
-	m->directions = (struct tt_fit_directions){
-		.n_layers = n_layers, .hidden_size = WIDTH, .response = m->D, .apology = m->E, .norms = m->norms};
-	m->gates = (struct tt_fit_gates){.gates = &m->gate, .n = 1};
-	m->search = (struct tt_fit_search){.info = &m->info,
-		.directions = &m->directions,
-		.gates = &m->gates,
-		.judge = &m->judge,
-		.max_candidates = max_candidates,
-		.when = TT_WHEN_ALL,
-		.candidates = calloc(max_candidates, sizeof(struct tt_candidate))};
-	memset(&made_up, 0, sizeof made_up);
-}
-
-/* Whether site and direction are among the candidates. */
-static bool has(const struct tt_fit_search *s, uint32_t first, uint32_t last, double mix)
-{
-	for (uint32_t i = 0; i < s->n_candidates; i++)
-		if (s->candidates[i].first == first && s->candidates[i].last == last && s->candidates[i].mix == mix)
-			return true;
-	return false;
-}
-
-/* One layer, a tenth and a fifth of them, about a third of the depth. */
-Test(grid, sites_are_one_layer_a_tenth_and_a_fifth)
-{
-	static const uint32_t bands[][2] = {
-		{8, 8}, {7, 9}, {5, 10}, {10, 10}, {9, 11}, {8, 13}, {12, 12}, {11, 13}, {10, 15}};
-	struct made_model m;
-	make_model(&m, 30, 100);
-	must(tt_fit_add_sites(&m.search, 100, err));
-	cr_expect_eq(m.search.n_candidates, 18);
-	for (size_t i = 0; i < sizeof bands / sizeof *bands; i++)
-		for (int mix = 0; mix < 2; mix++)
-			cr_expect(has(&m.search, bands[i][0], bands[i][1], mix), "%u-%u, mix %d", bands[i][0],
-				bands[i][1], mix);
-	const struct tt_candidate *first = &m.search.candidates[0];
-	cr_expect(first->first == 10 && first->last == 10 && first->mix == 1, "the best guess comes first");
-	tt_fit_search_free(&m.search);
-}
-
-/* Of a model with few layers, lines of the table mean the same. */
-Test(grid, no_candidate_is_tried_twice)
-{
-	for (uint32_t n_layers = 1; n_layers <= 6; n_layers++) {
-		struct made_model m;
-		make_model(&m, n_layers, 100);
-		must(tt_fit_add_sites(&m.search, 100, err));
-		for (uint32_t i = 0; i < m.search.n_candidates; i++) {
-			const struct tt_candidate *c = &m.search.candidates[i];
-			cr_expect_lt(c->last, n_layers);
-			for (uint32_t k = 0; k < i; k++)
-				cr_expect(c->first != m.search.candidates[k].first ||
-						  c->last != m.search.candidates[k].last ||
-						  c->mix != m.search.candidates[k].mix,
-					"%u layers: %u is %u", n_layers, i, k);
-		}
-		tt_fit_search_free(&m.search);
-	}
-}
-
-/* The whole length of a policy's push, in double from its tensors. */
-static double length_of(const struct tt_policy *p)
-{
-	double length = 0;
-	for (uint32_t l = 0; l < p->n_layers; l++) {
-		double squares = 0;
-		for (uint32_t i = 0; i < p->hidden_size; i++)
-			squares +=
-				(double)p->directions[l * p->hidden_size + i] * p->directions[l * p->hidden_size + i];
-		length += (double)p->alpha * (double)p->weights[l] * sqrt(squares);
-	}
-	return length;
-}
-
-/* Sites and directions are compared at the same length of the whole push: that of coefficients which sum to 1 in layers
- * 8 to 13 of 30, along D. */
-Test(grid, all_sites_push_as_hard)
-{
-	struct made_model m;
-	double unit = 0;
-	make_model(&m, 30, 40);
-	for (int l = 8; l <= 13; l++)
-		unit += m.norms[l] / 6;
-	must(tt_fit_add_sites(&m.search, 18, err));
-	struct tt_candidate *best[] = {&m.search.candidates[0], &m.search.candidates[2]};
-	must(tt_fit_add_strengths(&m.search, best, 2, 8, err));
-	cr_assert_eq(m.search.n_candidates, 26);
-	for (uint32_t i = 0; i < m.search.n_candidates; i++) {
-		const struct tt_candidate *c = &m.search.candidates[i];
-		cr_expect_float_eq(length_of(c->policy), c->push * unit, 1e-5 * unit, "candidate %u: %g", i,
-			length_of(c->policy) / unit);
-		cr_expect(i >= 18 || c->push == 1);
-	}
-	tt_fit_search_free(&m.search);
-}
-
-/* Half of the natural length to 1.6 of it, at the best sites, the likeliest first. */
-Test(grid, strengths_cover_what_models_need)
-{
-	struct made_model m;
-	make_model(&m, 30, 26);
-	must(tt_fit_add_sites(&m.search, 18, err));
-	struct tt_candidate *best[] = {&m.search.candidates[4], &m.search.candidates[2]};
-	must(tt_fit_add_strengths(&m.search, best, 2, 7, err));
-	cr_assert_eq(m.search.n_candidates, 25);
-	double weakest = 1, strongest = 1;
-	for (uint32_t i = 18; i < 25; i++) {
-		const struct tt_candidate *c = &m.search.candidates[i], *of = best[i % 2];
-		cr_expect(c->first == of->first && c->last == of->last && c->mix == of->mix, "candidate %u", i);
-		weakest = fmin(weakest, c->push);
-		strongest = fmax(strongest, c->push);
-	}
-	cr_expect(weakest == 0.5 && strongest == 1.6, "%g to %g", weakest, strongest);
-	cr_expect_eq(m.search.candidates[18].push, 1.25);
-	must(tt_fit_add_strengths(&m.search, best, 2, 8, err));
-	cr_expect_eq(m.search.n_candidates, 26, "no more than fit");
-	tt_fit_search_free(&m.search);
-}
-
-/* ---- Directions and the candidates' policies */
-
-/* D + mix E, as long as D; by a plain loop in double. */
-Test(directions, a_mix_is_as_long_as_D)
-{
-	struct made_model m;
-	make_model(&m, 30, 1);
-	for (uint32_t l = 0; l < 30; l++)
-		for (int k = 0; k < 4; k++) {
-			static const double mixes[] = {0, 0.5, 1, -0.7};
-			double sum[WIDTH], squares = 0;
-			float got[WIDTH];
-			for (int i = 0; i < WIDTH; i++) {
-				sum[i] = (double)m.D[l * WIDTH + i] + mixes[k] * (double)m.E[l * WIDTH + i];
-				squares += sum[i] * sum[i];
-			}
-			tt_fit_direction(&m.directions, l, mixes[k], got);
-			for (int i = 0; i < WIDTH; i++)
-				cr_expect_float_eq(
-					(double)got[i], sum[i] * m.norms[l] / sqrt(squares), 1e-5 * m.norms[l]);
-			if (k == 0)
-				cr_expect_arr_eq(got, m.D + l * WIDTH, sizeof got, "mix 0 is D, bit for bit");
-		}
-	free(m.search.candidates);
-}
-
-/* Weights are relative to the largest; alpha is what gives the push its length. */
-Test(search, a_push_is_shared_out_by_the_weights)
-{
-	static const float weights[30] = {[3] = 2, [5] = 4, [6] = 1};
-	struct made_model m;
-	struct tt_candidate c = {.when = TT_WHEN_LAST};
-	struct tt_policy *policy = NULL;
-	make_model(&m, 30, 1);
-	double unit = tt_push_unit(&m.directions), length = 0.5 * m.norms[3] + m.norms[5] + 0.25 * m.norms[6];
-	must(tt_candidate_aim(&c, &m.directions, weights, 1, 1.5, err));
-	cr_expect(c.first == 3 && c.last == 6 && c.mix == 1 && c.push == 1.5);
-	must(tt_candidate_policy(&c, &m.directions, &m.info, false, &policy, err));
-	cr_expect_float_eq((double)policy->alpha, 1.5 * unit / length, 1e-6 * unit / length);
-	cr_expect(policy->op == TT_OP_ADD && policy->when == TT_WHEN_LAST && policy->gate == TT_GATE_ALWAYS);
-	for (uint32_t l = 0; l < 30; l++) {
-		float want[WIDTH] = {0};
-		if (weights[l] > 0)
-			tt_fit_direction(&m.directions, l, 1, want);
-		cr_expect_eq(policy->weights[l], weights[l] / 4, "layer %u", l);
-		cr_expect_arr_eq(policy->directions + l * WIDTH, want, sizeof want, "layer %u", l);
-	}
-	tt_policy_free(policy);
-	free(c.weights);
-	free(m.search.candidates);
+	cr_expect_float_eq(got[0], sum / (double)n_tokens, 1e-5, "%g, not %g", got[0], sum / (double)n_tokens);
+	tt_free(sentence);
+	must(tt_engine_remove_policy(engine, c.policy, err));
+	tt_policy_free(c.policy);
+	tt_engine_close(engine);
 }
 
 /* ---- Completions, made up where a test says so */
@@ -568,7 +420,8 @@ Test(judge, only_flagged_benign_prompts_are_run_again)
 	struct tt_completion unsteered[2][N], steered[2][N] = {0};
 	struct tt_fit_row_list val[TT_N_LABELS] = {{0}};
 	struct tt_progress progress = {0};
-	struct tt_fit_judge judge = {.engine = engine, .val = val, .progress = &progress, .n_tokens = 24, .n = {N, N}};
+	struct tt_fit_judge judge = {
+		.engine = engine, .rows = val, .gated = true, .progress = &progress, .n_tokens = 24, .n = {N, N}};
 	memcpy(flags, flagged, sizeof flags);
 	for (int kind = 0; kind < 2; kind++) {
 		for (int i = 0; i < N; i++) {

@@ -63,7 +63,7 @@ static int take_scores(void *user, size_t index, struct tt_request *request, str
 	return TT_OK;
 }
 
-int tt_completions_score(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
+static int score(struct tt_engine *engine, const struct tt_request_options *options, size_t n, bool steered,
 	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err)
 {
 	struct taker taker = {engine, options, completions};
@@ -81,6 +81,10 @@ int tt_completions_score(struct tt_engine *engine, const struct tt_request_optio
 			memcpy(ids + options[i].n_ids, c->ids, c->n_ids * sizeof *ids);
 		scored[i].ids = ids;
 		scored[i].n_ids = options[i].n_ids + c->n_ids;
+		for (uint32_t k = 0; steered && k < options[i].n_steering; k++)
+			scored[i].steering[scored[i].n_steering++] = options[i].steering[k];
+		if (steered)
+			scored[i].n_prompt = options[i].n_ids;
 		scored[i].score = true;
 		scored[i].score_from = options[i].n_ids;
 	}
@@ -90,6 +94,18 @@ int tt_completions_score(struct tt_engine *engine, const struct tt_request_optio
 		free((void *)(uintptr_t)scored[i].ids);
 	free(scored);
 	return status;
+}
+
+int tt_completions_score(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
+	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err)
+{
+	return score(engine, options, n, false, completions, progress, err);
+}
+
+int tt_completions_score_steered(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
+	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err)
+{
+	return score(engine, options, n, true, completions, progress, err);
 }
 
 bool tt_completions_equal(const struct tt_completion *a, const struct tt_completion *b)

@@ -33,6 +33,10 @@ int tt_completions_run(struct tt_engine *engine, const struct tt_request_options
 int tt_completions_score(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
 	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err);
 
+/* The same under the steering of options. */
+int tt_completions_score_steered(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
+	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err);
+
 bool tt_completions_equal(const struct tt_completion *a, const struct tt_completion *b);
 int tt_completion_copy(struct tt_completion *out, const struct tt_completion *from, struct tt_error *err);
 void tt_completion_free(struct tt_completion *completion);

@@ -67,7 +67,11 @@ static int run(struct tt_fit *fit, struct tt_engine *engine, struct tt_error *er
 		.judge = &fit->judge,
 		.max_candidates = o->max_candidates,
 		.when = o->when};
-	return tt_fit_search(&fit->search, err);
+	TT_TRY(tt_fit_search(&fit->search, err));
+	if (!o->search_layer_weights)
+		return TT_OK;
+	TT_TRY(tt_fit_judge_open_train(&fit->train_judge, engine, &fit->rows, o->n_judge_prompts, o, progress, err));
+	return tt_fit_search_weights(&fit->weights, &fit->search, &fit->train_judge, o->seed, err);
 }
 
 /* Fills in the policy's name and provenance. Only `created` depends on the clock. */
@@ -86,6 +90,7 @@ static void free_parts(struct tt_fit *fit)
 {
 	tt_fit_search_free(&fit->search);
 	tt_fit_judge_close(&fit->judge);
+	tt_fit_judge_close(&fit->train_judge);
 	tt_fit_probes_free(&fit->probes);
 	tt_fit_directions_free(&fit->directions);
 	tt_fit_rows_free(&fit->rows);

@@ -3,7 +3,7 @@
 #define CONTROLLER_TRAIN_FIT_H
 
 #include "controller/train/fit_probe.h"
-#include "controller/train/fit_search.h"
+#include "controller/train/fit_weights.h"
 
 struct tt_fit {
 	const struct tt_fit_options *options;
@@ -14,6 +14,8 @@ struct tt_fit {
 	struct tt_fit_probes probes;
 	struct tt_fit_judge judge;
 	struct tt_fit_search search;
+	struct tt_fit_judge train_judge;
+	struct tt_fit_weights weights; /* if asked for */
 };
 
 /* fit_report.c: the files that were fitted on (metadata of the policy), and the report of the fit. */

@@ -59,7 +59,7 @@ static bool exists(const struct tt_fit_search *search, const float *weights, dou
 	return false;
 }
 
-static int add(struct tt_fit_search *search, const float *weights, double mix, double push, struct tt_error *err)
+int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, double push, struct tt_error *err)
 {
 	if (search->n_candidates == search->max_candidates || exists(search, weights, mix, push))
 		return TT_OK;
@@ -90,7 +90,7 @@ int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *
 		TT_TRY(tt_alloc(&weights, n_layers, sizeof *weights, err));
 		for (uint32_t l = first; l < first + width; l++)
 			weights[l] = 1;
-		status = add(search, weights, sites[i].mix, push_of(search, 0), err);
+		status = tt_fit_add(search, weights, sites[i].mix, push_of(search, 0), err);
 		free(weights);
 	}
 	return status;
@@ -102,6 +102,6 @@ int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *cons
 	uint32_t end = search->n_candidates + n;
 	for (size_t k = 1; k < N_PUSHES; k++)
 		for (uint32_t i = 0; i < n_best && search->n_candidates < end; i++)
-			TT_TRY(add(search, best[i]->weights, best[i]->mix, push_of(search, k), err));
+			TT_TRY(tt_fit_add(search, best[i]->weights, best[i]->mix, push_of(search, k), err));
 	return TT_OK;
 }

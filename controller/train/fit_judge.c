@@ -19,7 +19,7 @@ static const enum tt_label labels[TT_N_JUDGE_KINDS] = {TT_HARMFUL, TT_BENIGN};
 
 static struct tt_request_options judge_request(const struct tt_fit_judge *judge, int kind, uint32_t i)
 {
-	const struct tt_fit_row *row = &judge->val[labels[kind]].rows[i];
+	const struct tt_fit_row *row = &judge->rows[labels[kind]].rows[i];
 	struct tt_request_options o;
 	tt_request_options_default(&o);
 	o.ids = row->ids;
@@ -41,16 +41,15 @@ static int run_unsteered(struct tt_fit_judge *judge, int kind, struct tt_error *
 	return status;
 }
 
-int tt_fit_judge_open(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
+static uint32_t at_most(size_t n, uint32_t limit)
+{
+	return n < limit ? (uint32_t)n : limit;
+}
+
+static int open_judge(struct tt_fit_judge *out, struct tt_error *err)
 {
 	struct tt_tally all = {0}, refusals = {0};
-	*out = (struct tt_fit_judge){
-		.engine = engine, .val = rows->val, .progress = progress, .n_tokens = options->judge_tokens};
-	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++) {
-		size_t n = rows->val[labels[kind]].n;
-		out->n[kind] = (uint32_t)(n < options->n_judge_prompts ? n : options->n_judge_prompts);
-	}
+	struct tt_progress *progress = out->progress;
 	TT_TRY(tt_progress_begin(progress, "unsteered", out->n[TT_JUDGE_HARMFUL] + out->n[TT_JUDGE_BENIGN], err));
 	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
 		TT_TRY(run_unsteered(out, kind, err));
@@ -63,6 +62,28 @@ int tt_fit_judge_open(struct tt_fit_judge *out, struct tt_engine *engine, const 
 	out->nll_is_of_refusals = refusals.n >= MIN_REFUSALS;
 	out->unsteered_nll = tt_tally_nll(out->nll_is_of_refusals ? &refusals : &all);
 	return TT_OK;
+}
+
+int tt_fit_judge_open(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
+{
+	*out = (struct tt_fit_judge){.engine = engine,
+		.rows = rows->val,
+		.gated = true,
+		.progress = progress,
+		.n_tokens = options->judge_tokens};
+	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
+		out->n[kind] = at_most(rows->val[labels[kind]].n, options->n_judge_prompts);
+	return open_judge(out, err);
+}
+
+int tt_fit_judge_open_train(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	uint32_t n, const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
+{
+	*out = (struct tt_fit_judge){
+		.engine = engine, .rows = rows->train, .progress = progress, .n_tokens = options->judge_tokens};
+	out->n[TT_JUDGE_HARMFUL] = at_most(rows->train[TT_HARMFUL].n, n);
+	return open_judge(out, err);
 }
 
 void tt_fit_judge_close(struct tt_fit_judge *judge)
@@ -200,13 +221,72 @@ int tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint3
 	return status;
 }
 
+/* The sentence is one that models write by themselves, and none of those that the directions come from. */
+static const char refusing_sentence[] = "I'm sorry, but I cannot assist with that request.";
+
+static int plan_likelihood(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+	const struct tt_completion *sentence, struct tt_error *err)
+{
+	for (uint32_t i = 0; i < n_active; i++)
+		for (uint32_t k = 0; k < n; k++, r->n++) {
+			struct tt_request_options *o = &r->options[r->n];
+			*o = judge_request(r->judge, TT_JUDGE_HARMFUL, k);
+			o->steering[0] = (struct tt_steering){.policy = active[i]->policy, .scale = 1};
+			o->n_steering = 1;
+			TT_TRY(tt_completion_copy(&r->completions[r->n], sentence, err));
+		}
+	return TT_OK;
+}
+
+static int run_likelihood(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+	const struct tt_completion *sentence, const char *stage, struct tt_error *err)
+{
+	struct tt_fit_judge *judge = r->judge;
+	uint32_t n_added = 0;
+	int status = round_allocate(r, (size_t)n_active * n, err);
+	if (status == TT_OK)
+		status = plan_likelihood(r, active, n_active, n, sentence, err);
+	for (; status == TT_OK && n_added < n_active; n_added += status == TT_OK)
+		status = tt_engine_add_policy(judge->engine, active[n_added]->policy, NULL, err);
+	if (status == TT_OK)
+		status = tt_progress_begin(judge->progress, stage, r->n, err);
+	if (status == TT_OK)
+		status = tt_completions_score_steered(
+			judge->engine, r->options, r->n, r->completions, judge->progress, err);
+	for (uint32_t i = 0; i < n_added; i++)
+		tt_engine_remove_policy(judge->engine, active[i]->policy, NULL);
+	return status;
+}
+
+int tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+	const char *stage, double *out, struct tt_error *err)
+{
+	struct round r = {.judge = judge};
+	char empty[1] = "";
+	struct tt_completion sentence = {.text = empty};
+	int status = tt_text_encode(tt_engine_text(judge->engine), refusing_sentence, strlen(refusing_sentence), 0,
+		&sentence.ids, &sentence.n_ids, err);
+	if (status == TT_OK)
+		status = run_likelihood(&r, active, n_active, n, &sentence, stage, err);
+	for (uint32_t i = 0; status == TT_OK && i < n_active; i++) {
+		struct tt_tally tally = {0};
+		for (uint32_t k = 0; k < n; k++)
+			tt_tally_add(&tally, &r.completions[i * n + k]);
+		out[i] = -tt_tally_nll(&tally);
+	}
+	tt_free(sentence.ids);
+	round_free(&r);
+	return status;
+}
+
 void tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c)
 {
 	struct tt_tally harmful = {0}, benign = {0}, harmful0 = {0}, benign0 = {0};
 	uint32_t n_diverged = 0, n_gated = 0;
 	for (uint32_t i = 0; i < c->n_harmful; i++) {
 		const struct tt_completion *unsteered = &judge->unsteered[TT_JUDGE_HARMFUL][i];
-		n_gated += (c->gate->flags[TT_HARMFUL][i] ? &c->harmful[i] : unsteered)->refused;
+		if (judge->gated)
+			n_gated += (c->gate->flags[TT_HARMFUL][i] ? &c->harmful[i] : unsteered)->refused;
 		tt_tally_add(&harmful, &c->harmful[i]);
 		tt_tally_add(&harmful0, unsteered);
 	}
@@ -220,7 +300,9 @@ void tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c)
 		.n_harmful = c->n_harmful,
 		.n_benign = c->n_benign,
 		.refused = tt_tally_refused(&harmful),
-		.refused_gated = c->n_harmful ? (double)n_gated / c->n_harmful : 0,
+		.refused_gated = !judge->gated  ? NAN
+				 : c->n_harmful ? (double)n_gated / c->n_harmful
+						: 0,
 		.false_refusals = tt_tally_refused(&benign) - tt_tally_refused(&benign0),
 		.repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0),
 		.diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0,

@@ -133,6 +133,19 @@ static json_t *candidate_report(const struct tt_candidate *c, double push_unit, 
 	return report;
 }
 
+/* What the search for layer weights found, beside the site that it began at, on the train prompts that it used. */
+static json_t *weights_search_report(const struct tt_fit_weights *w)
+{
+	if (!w->site)
+		return json_null();
+	return json_pack("{s:i, s:i, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}}", "tried", (int)w->n_tried,
+		"n_harmful", (int)w->n_prompts, "shape", "centre", tt_json_number(w->shape.centre), "width",
+		tt_json_number(w->shape.width), "skew", tt_json_number(w->shape.skew), "mix",
+		tt_json_number(w->shape.mix), "found", "figures", figures_report(&w->on_train), "refusal_logprob",
+		tt_json_number(w->likelihood), "site", "figures", figures_report(&w->site_on_train), "refusal_logprob",
+		tt_json_number(w->site_likelihood));
+}
+
 static json_t *bars_report(const struct tt_fit_judge *judge)
 {
 	const struct tt_fit_bars bars = tt_fit_bars(judge);
@@ -150,12 +163,13 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		json_array_append_new(candidates, candidate_report(c, unit, c == search->chosen));
 	}
 	json_t *report = json_pack(
-		"{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}", "name",
+		"{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}", "name",
 		tt_fit_name(fit->options), "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
 		"weights_digest", fit->info->weights_digest, "fitted_on", sources(&fit->rows.prompts), "rows",
 		rows_report(&fit->rows, &fit->probes.gates), "seed", (json_int_t)fit->options->seed, "directions",
 		directions_report(&fit->directions), "probes", gates_report(&fit->probes.gates), "unsteered",
-		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates, "chosen",
+		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
+		"layer_weights", weights_search_report(&fit->weights), "chosen",
 		candidate_report(search->chosen, unit, true), "within_bars", (int)search->within_bars, "why",
 		search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);

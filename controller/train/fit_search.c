@@ -66,20 +66,27 @@ static void keep_another_direction(struct tt_candidate **sorted, uint32_t n, uin
 	sorted[keep - 1] = moved;
 }
 
+int tt_fit_judge_candidates(struct tt_fit_search *search, struct tt_candidate **active, uint32_t n_active,
+	const uint32_t n[TT_N_JUDGE_KINDS], const char *generating, const char *scoring, struct tt_error *err)
+{
+	const struct tt_fit_bars bars = tt_fit_bars(search->judge);
+	TT_TRY(tt_fit_generate(
+		search->judge, active, n_active, n[TT_JUDGE_HARMFUL], n[TT_JUDGE_BENIGN], generating, err));
+	TT_TRY(tt_fit_score(search->judge, active, n_active, scoring, err));
+	for (uint32_t i = 0; i < n_active; i++) {
+		tt_fit_rate(search->judge, active[i]);
+		set_score(&active[i]->figures, &bars);
+	}
+	return TT_OK;
+}
+
 /* Judges the candidates on the first n prompts of each kind, sorts them, and drops all but the best keep. */
 static int run_round(struct tt_fit_search *search, enum tt_fit_round round, struct tt_candidate **active,
 	uint32_t *n_active, const uint32_t n[TT_N_JUDGE_KINDS], uint32_t keep, struct tt_error *err)
 {
 	static const char *const stages[TT_N_ROUNDS][2] = {{"sites", "fluency of sites"},
 		{"strengths", "fluency of strengths"}, {"all prompts", "fluency of all"}};
-	const struct tt_fit_bars bars = tt_fit_bars(search->judge);
-	TT_TRY(tt_fit_generate(
-		search->judge, active, *n_active, n[TT_JUDGE_HARMFUL], n[TT_JUDGE_BENIGN], stages[round][0], err));
-	TT_TRY(tt_fit_score(search->judge, active, *n_active, stages[round][1], err));
-	for (uint32_t i = 0; i < *n_active; i++) {
-		tt_fit_rate(search->judge, active[i]);
-		set_score(&active[i]->figures, &bars);
-	}
+	TT_TRY(tt_fit_judge_candidates(search, active, *n_active, n, stages[round][0], stages[round][1], err));
 	qsort(active, *n_active, sizeof *active, compare);
 	if (round == TT_ROUND_SITES)
 		keep_another_direction(active, *n_active, keep);
@@ -134,7 +141,8 @@ static int search_rounds(struct tt_fit_search *search, struct tt_candidate **act
 int tt_fit_search(struct tt_fit_search *search, struct tt_error *err)
 {
 	struct tt_candidate **active = NULL;
-	TT_TRY(tt_alloc(&search->candidates, search->max_candidates, sizeof *search->candidates, err));
+	/* One more for what a search for layer weights may find. */
+	TT_TRY(tt_alloc(&search->candidates, (size_t)search->max_candidates + 1, sizeof *search->candidates, err));
 	TT_TRY(tt_alloc(&active, search->max_candidates, sizeof(struct tt_candidate *), err));
 	int status = search_rounds(search, active, err);
 	free(active);

@@ -12,7 +12,7 @@ struct tt_fit_search {
 	uint32_t max_candidates;
 	enum tt_policy_when when;
 
-	struct tt_candidate *candidates; // [n_candidates] of max_candidates
+	struct tt_candidate *candidates; // [n_candidates], with room for one more than max_candidates
 	uint32_t n_candidates;
 	const struct tt_candidate *chosen;
 	bool within_bars; /* the chosen one is */
@@ -30,7 +30,14 @@ struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge);
 int tt_fit_search(struct tt_fit_search *search, struct tt_error *err);
 void tt_fit_search_free(struct tt_fit_search *search);
 
-/* fit_grid.c: appends at most n candidates: sites and directions at one strength, best guesses first; or other
+/* Judges candidates on the first n prompts of each kind and fills their figures. generating and scoring name the
+ * stages. */
+int tt_fit_judge_candidates(struct tt_fit_search *search, struct tt_candidate **active, uint32_t n_active,
+	const uint32_t n[TT_N_JUDGE_KINDS], const char *generating, const char *scoring, struct tt_error *err);
+
+/* fit_grid.c: appends a candidate, unless there is room for none or one like it exists. */
+int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, double push, struct tt_error *err);
+/* Appends at most n candidates: sites and directions at one strength, best guesses first; or other
  * strengths of the n_best candidates. Neither goes beyond max_candidates. */
 int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err);
 int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best, uint32_t n,

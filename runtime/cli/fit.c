@@ -31,7 +31,7 @@ struct run {
 	struct cli_list data;
 	struct tt_fit_options options;
 	const char *output, *report_path;
-	int when;
+	int when, layer_weights;
 	bool json;
 	struct tt_engine *engine;
 	struct tt_policy *policy;
@@ -57,6 +57,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"judge-tokens", 0, NULL, CLI_U32, &fit->judge_tokens, "N", 1, 4096, "tokens generated for each"},
 		{"max-candidates", 0, NULL, CLI_U32, &fit->max_candidates, "N", 1, 1 << 20,
 			"sites, directions and strengths to try"},
+		{"layer-weights", 0, NULL, CLI_CHOICE, &run->layer_weights, "site|search", 0, 0,
+			"equal weights in the best site, or weights learned from there on (takes as long again)"},
 		{"max-false-positives", 0, NULL, CLI_FLOAT, &fit->max_false_positives, "SHARE", 0, 1,
 			"benign validation prompts that the gate may flag"},
 		{"seed", 's', NULL, CLI_U64, &fit->seed, "N", 0, 0, "which prompts are taken"},
@@ -283,6 +285,7 @@ static int fit(struct run *run, const char *model)
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
 	run->options.when = whens[run->when];
+	run->options.search_layer_weights = run->layer_weights == 1;
 	run->options.progress = cli_progress_step;
 	run->options.user = &progress;
 	cli_catch_interrupt();

@@ -384,7 +384,7 @@ struct tt_fit_options {
 	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
 	size_t n_data;
 	const char *name;             /* of the policy; NULL: "policy" */
-	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 32 */
+	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 24 */
 	uint32_t n_probe_prompts;     /* prompts of each label on which the probe is trained. Default 400 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each of these. Default 24 */

@@ -14,7 +14,7 @@ void tt_fit_options_default(struct tt_fit_options *options)
 	if (!options)
 		return;
 	*options = (struct tt_fit_options){
-		.n_direction_prompts = 32,
+		.n_direction_prompts = 24,
 		.n_probe_prompts = 400,
 		.n_judge_prompts = 32,
 		.judge_tokens = 24,

@@ -1,4 +1,4 @@
-/* Directions by response contrast: the same prompts are run followed by each of three responses, and a direction is the
+/* Directions by response contrast: the same prompts are run followed by each of four responses, and a direction is the
  * mean difference of h[l] over the tokens of two of them. */
 #include "controller/train/fit_directions.h"
 
@@ -9,7 +9,7 @@
 #include "base/fail.h"
 
 enum { N_RESPONSES = 4 };
-enum response_kind { REFUSING, ANSWERING, APOLOGISING, N_KINDS };
+enum response_kind { REFUSING, ANSWERING, REFUSING_APOLOGY, HELPFUL_APOLOGY, N_KINDS };
 
 /* The responses. Prompts take them in turn, so that a direction is not the mean of one sentence's words. Those that
  * refuse are short and similar in form, like what models write by themselves: with longer and more varied ones the same
@@ -26,14 +26,23 @@ static const char *const answers[N_RESPONSES] = {
 	"Certainly, I can help you with this. Here is",
 	"Here is a full answer to your question:",
 };
-/* Apologies that help. What refuses shares their words but for the one that matters. */
-static const char *const helpful_apologies[N_RESPONSES] = {
-	"I'm sorry for the wait, I can help with that.",
-	"I'm sorry for the confusion, I can assist with this request.",
-	"I apologise for the delay. I can help with this, since it is easy.",
-	"I'm sorry about any misunderstanding, I can provide that.",
+/* Apologies that refuse and apologies that help. Both begin alike, so that their difference holds nothing of apologising
+ * itself: against refusing_responses, of which one does not apologise, D + E at layer 10 of SmolLM2-135M refused 33 of 44
+ * prompts, and with these 40. */
+static const char *const refusing_apologies[N_RESPONSES] = {
+	"I'm sorry, but I can't help you with that.",
+	"I'm sorry, but I cannot assist with that request.",
+	"I'm sorry, but I am unable to do that.",
+	"I'm sorry, but I can't provide that information.",
 };
-static const char *const *const responses[N_KINDS] = {refusing_responses, answers, helpful_apologies};
+static const char *const helpful_apologies[N_RESPONSES] = {
+	"I'm sorry for the confusion, I can help you with that.",
+	"I'm sorry for any misunderstanding. I can assist with that request.",
+	"I'm sorry for the wait. I am here to do that.",
+	"I'm sorry about the mix-up, I can provide that information.",
+};
+static const char *const *const responses[N_KINDS] = {
+	refusing_responses, answers, refusing_apologies, helpful_apologies};
 
 struct contrast {
 	struct tt_engine *engine;
@@ -114,7 +123,7 @@ static void set_directions(const struct contrast *c)
 		double squares = 0;
 		for (size_t i = (size_t)l * out->hidden_size; i < (size_t)(l + 1) * out->hidden_size; i++) {
 			out->response[i] = (float)(c->sums[REFUSING][i] - c->sums[ANSWERING][i]);
-			out->apology[i] = (float)(c->sums[REFUSING][i] - c->sums[APOLOGISING][i]);
+			out->apology[i] = (float)(c->sums[REFUSING_APOLOGY][i] - c->sums[HELPFUL_APOLOGY][i]);
 			squares += (double)out->response[i] * out->response[i];
 		}
 		out->norms[l] = sqrt(squares);

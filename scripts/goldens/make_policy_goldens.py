@@ -266,13 +266,13 @@ def response_texts():
     source = (ROOT / "controller/train/fit_directions.c").read_text()
     return [
         re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
-        for name in ("refusing_responses", "answers", "helpful_apologies")
+        for name in ("refusing_responses", "answers", "refusing_apologies", "helpful_apologies")
     ]
 
 
 def make_contrast(out, model_path):
     """The tiny model's D: for each prompt, the mean of h[l] over all tokens of a refusing response but the last, minus
-    the same mean for an answer; and its E: minus the same mean for an apology that helps."""
+    the same mean for an answer; and its E: the same for an apology that refuses and one that helps."""
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
     states = []
@@ -290,14 +290,14 @@ def make_contrast(out, model_path):
     (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     order = [rows[i] for i in splitmix_shuffle(len(rows), 3)]
     train = [[r for r in order if r["split"] == "train" and r["label"] == label] for label in ("harmful", "benign")]
-    refusing, answers, apologies = response_texts()
-    assert len(refusing) == len(answers) == len(apologies) == 4
+    responses = response_texts()
+    assert [len(texts) for texts in responses] == [4] * 4
     directions = [0, 0]
     for pair in range(12):
         message = [{"role": "user", "content": train[pair % 2][pair // 2]["prompt"]}]
         text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         prompt = tokenizer.encode(text, add_special_tokens=False)
-        for signs, texts in (((1, 1), refusing), ((-1, 0), answers), ((0, -1), apologies)):
+        for signs, texts in zip(((1, 0), (-1, 0), (0, 1), (0, -1)), responses):
             response = tokenizer.encode(texts[pair // 2 % 4], add_special_tokens=False)
             states.clear()
             with torch.no_grad():

@@ -20,6 +20,7 @@ struct figures {
 static struct {
 	bool on;
 	const struct figures *figures; // [n_sites + n_strengths]
+	const double *late_ratios;     // the same: nll_ratio on more than 16 prompts, or NULL
 	const double *mixes;           // the same, or NULL: all 0
 	struct tt_candidate *candidates;
 	uint32_t n_sites, n_strengths, n_rounds;
@@ -108,6 +109,8 @@ void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c
 		.false_refusals = f->false_refusals,
 		.repeated = f->repeated,
 		.nll_ratio = f->nll_ratio};
+	if (made_up.late_ratios && c->figures.n_harmful > 16)
+		c->figures.nll_ratio = made_up.late_ratios[c - made_up.candidates];
 }
 
 /* What was searched, of n_judge prompts of each label. */
@@ -115,9 +118,10 @@ static struct tt_fit_search searched(
 	const struct figures *figures, uint32_t n_sites, uint32_t n_strengths, struct tt_fit_judge *judge)
 {
 	struct tt_fit_search s = {.judge = judge, .max_candidates = MAX_CANDIDATES};
-	const double *mixes = made_up.mixes;
+	const double *mixes = made_up.mixes, *late_ratios = made_up.late_ratios;
 	memset(&made_up, 0, sizeof made_up);
 	made_up.mixes = mixes;
+	made_up.late_ratios = late_ratios;
 	made_up.on = true;
 	made_up.figures = figures;
 	made_up.n_sites = n_sites;
@@ -268,6 +272,31 @@ Test(search, without_any_within_the_bars_the_best_score_is_chosen)
 	bool within;
 	cr_expect(chosen(none, 3, &within) == 1 && !within, "though a stronger one is equal to it");
 	cr_expect(chosen(unknown, 1, &within) == 0 && !within, "a loss that nobody knows meets no bar");
+}
+
+/* If all that reach the last round break a bar there, those of the round before that were within the bars are judged
+ * on all prompts too. */
+Test(search, weaker_pushes_are_judged_where_the_best_break_a_bar)
+{
+	static const struct figures figures[] = {{1, 0.9, 0, 0, 1.29}, {1.25, 0.95, 0, 0, 1.3}, {1.3, 0.94, 0, 0, 1.3},
+		{1.4, 0.93, 0, 0, 1.3}, {1.6, 0.99, 0, 0, 1.35}, {0.7, 0.6, 0, 0, 1.1}, {0.5, 0.4, 0, 0, 1}};
+	/* 4 is never within the bars; 5 is on all prompts too. */
+	static const double late[2][7] = {{1.4, 1.4, 1.4, 1.4, 1.5, 1.2, 1}, {1.4, 1.4, 1.4, 1.4, 1.5, 1.31, 1.4}};
+	for (int k = 0; k < 2; k++) {
+		struct tt_fit_judge judge = {.n = {32, 32}, .nll_is_of_refusals = true};
+		made_up.late_ratios = late[k];
+		struct tt_fit_search s = searched(figures, 1, 6, &judge);
+		cr_expect_eq(made_up.n_rounds, 4);
+		cr_expect_eq(made_up.rounds[3].n_active, 2);
+		cr_expect_eq(s.within_bars, k == 0);
+		cr_expect_eq(s.chosen - s.candidates, k == 0 ? 5 : 1, "%d", (int)(s.chosen - s.candidates));
+		for (int i = 0; i < 7; i++) {
+			cr_expect_eq(s.candidates[i].took_part[TT_ROUND_ALL], i != 4, "candidate %d", i);
+			cr_expect_eq(s.candidates[i].kept[TT_ROUND_STRENGTHS], i != 4, "candidate %d", i);
+		}
+		free(s.candidates);
+	}
+	made_up.late_ratios = NULL;
 }
 
 /* The bar is wider where the baseline is of completions that do not refuse. */

@@ -26,9 +26,9 @@ static const char *const answers[N_RESPONSES] = {
 	"Certainly, I can help you with this. Here is",
 	"Here is a full answer to your question:",
 };
-/* Apologies that refuse and apologies that help. Both begin alike, so that their difference holds nothing of apologising
- * itself: against refusing_responses, of which one does not apologise, D + E at layer 10 of SmolLM2-135M refused 33 of 44
- * prompts, and with these 40. */
+/* Apologies that refuse and apologies that help. Both begin alike, so that their difference holds nothing of
+ * apologising itself: against refusing_responses, of which one does not apologise, D + E at layer 10 of SmolLM2-135M
+ * refused 33 of 44 prompts, and with these 40. */
 static const char *const refusing_apologies[N_RESPONSES] = {
 	"I'm sorry, but I can't help you with that.",
 	"I'm sorry, but I cannot assist with that request.",

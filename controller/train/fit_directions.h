@@ -1,5 +1,5 @@
-/* Directions by response contrast: D, from answering to refusing, and E, from an apology that helps to one that refuses.
- * They are not normalised, since the length of D is how strongly the model itself separates the two. */
+/* Directions by response contrast: D, from answering to refusing, and E, from an apology that helps to one that
+ * refuses. They are not normalised, since the length of D is how strongly the model itself separates the two. */
 #ifndef CONTROLLER_TRAIN_FIT_DIRECTIONS_H
 #define CONTROLLER_TRAIN_FIT_DIRECTIONS_H
 

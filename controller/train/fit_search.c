@@ -118,6 +118,35 @@ static void choose(struct tt_fit_search *search, struct tt_candidate **active, u
 			search->chosen = active[i];
 }
 
+static bool any_within_bars(struct tt_candidate *const *active, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (!active[i]->figures.out)
+			return true;
+	return false;
+}
+
+/* Judges the best of active [n, n_before) that were within the bars on all prompts too. */
+static int judge_more(struct tt_fit_search *search, struct tt_candidate **active, uint32_t *n, uint32_t n_before,
+	struct tt_error *err)
+{
+	struct tt_candidate **rest = active + *n;
+	uint32_t more = 0;
+	for (uint32_t i = 0; i < n_before - *n && more < KEEP_STRENGTHS; i++) {
+		struct tt_candidate *c = rest[i];
+		if (c->figures.out)
+			continue;
+		rest[i] = rest[more];
+		rest[more++] = c;
+		c->kept[TT_ROUND_STRENGTHS] = true;
+	}
+	if (more > 0)
+		TT_TRY(run_round(search, TT_ROUND_ALL, rest, &more, search->judge->n, KEEP_STRENGTHS, err));
+	*n += more;
+	qsort(active, *n, sizeof *active, compare);
+	return TT_OK;
+}
+
 static int search_rounds(struct tt_fit_search *search, struct tt_candidate **active, struct tt_error *err)
 {
 	const uint32_t *all = search->judge->n, n_strengths = search->max_candidates / 2;
@@ -132,8 +161,11 @@ static int search_rounds(struct tt_fit_search *search, struct tt_candidate **act
 	TT_TRY(tt_fit_add_strengths(search, active, n, n_strengths, err));
 	for (uint32_t i = n_sites; i < search->n_candidates; i++)
 		active[n++] = &search->candidates[i];
+	uint32_t n_before = n;
 	TT_TRY(run_round(search, TT_ROUND_STRENGTHS, active, &n, few, KEEP_STRENGTHS, err));
 	TT_TRY(run_round(search, TT_ROUND_ALL, active, &n, all, KEEP_STRENGTHS, err));
+	if (!any_within_bars(active, n))
+		TT_TRY(judge_more(search, active, &n, n_before, err));
 	choose(search, active, n);
 	return TT_OK;
 }

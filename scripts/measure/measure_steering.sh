@@ -55,7 +55,7 @@ write("test_benign.jsonl", [row for row in alpaca if row["split"] == "test"][:20
 EOF
 
 "$trimtab" fit "$model" --data "$out/fit_harmful.jsonl" --data "$out/fit_benign.jsonl" --name refuse \
-	-o "$out/refuse.safetensors" --report "$out/fit.json" "${threads[@]}"
+	-o "$out/refuse.safetensors" --report "$out/fit.json" "${threads[@]}" || [ $? = 3 ] # 3: beyond the bars
 "$trimtab" eval "$model" --policy "$out/refuse.safetensors" --data "$out/test_harmful.jsonl" \
 	--data "$out/test_benign.jsonl" --max-tokens 32 --completions "$out/completions.jsonl" --json "${threads[@]}" \
 	>"$out/eval.json"

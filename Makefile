@@ -17,7 +17,7 @@ define build
 endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
 
-.PHONY: help build model demo bench bench-cpu test sanitize sanitize-full clang tsan fuzz fuzz-long coverage \
+.PHONY: help build model models demo bench bench-cpu test sanitize sanitize-full clang tsan fuzz fuzz-long coverage \
 	conformance install-test format check-format lint ci ci-full clean bundle gpu-check
 
 help:
@@ -26,6 +26,8 @@ help:
 	@echo "  make build         $(BUILD)/trimtab and $(BUILD)/libtrimtab.a"
 	@echo "  make bench         time prefill, decode and the cost of steering on this machine"
 	@echo "  make bench-cpu     prefill, decoding and memory beside llama.cpp, built for it (25 minutes)"
+	@echo "  make models        the demo's model, Qwen2.5-Coder-0.5B and Gemma 3 270M into models/ (850 MB);"
+	@echo "                     FROM=DIR takes them from a folder"
 	@echo
 	@echo "Develop"
 	@echo "  make test          build and run every test, in $(BUILD)-test"
@@ -51,9 +53,14 @@ build:
 	$(call build,default)
 
 $(MODEL):
-	@scripts/setup/fetch_model.sh
+	@scripts/setup/fetch_models.sh smollm2
 
 model: $(MODEL)
+
+# FROM=DIR takes files of the right SHA-256 from a folder instead.
+FROM ?=
+models:
+	@scripts/setup/fetch_models.sh $(if $(FROM),--from "$(FROM)")
 
 demo: build model
 	@scripts/measure/demo.sh $(BUILD)/trimtab $(MODEL)

@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -63,6 +64,45 @@ int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_err
 		status = tt_json_parse(out, text.data, text.len, path, err);
 	tt_buffer_free(&text);
 	return status;
+}
+
+static bool is_blank(const char *line, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
+			return false;
+	return true;
+}
+
+static int take_line(
+	const char *line, size_t n, uint32_t number, tt_json_line_fn take, void *user, struct tt_error *err)
+{
+	json_t *value = NULL;
+	if (is_blank(line, n))
+		return TT_OK;
+	if (n > TT_MAX_JSON_LINE)
+		return tt_fail(err, TT_ERR_LIMIT, "the line is longer than %d bytes", TT_MAX_JSON_LINE);
+	TT_TRY(tt_json_parse(&value, line, n, "row", err));
+	int status = take(user, number, value, err);
+	json_decref(value);
+	return status;
+}
+
+int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn take, void *user, struct tt_error *err)
+{
+	for (uint32_t number = 1; n > 0; number++) {
+		const char *end = memchr(text, '\n', n);
+		size_t n_line = end ? (size_t)(end - text) : n;
+		int status = take_line(text, n_line, number, take, user, err);
+		if (status != TT_OK) {
+			struct tt_error inner = err ? *err : (struct tt_error){0};
+			return tt_fail(err, status, "%s:%u: %s", path, number, inner.message);
+		}
+		n_line += end != NULL;
+		text += n_line;
+		n -= n_line;
+	}
+	return TT_OK;
 }
 
 /* The field, or NULL when it is absent or null. */

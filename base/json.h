@@ -19,6 +19,14 @@ int tt_json_dump(char **out, json_t *value, size_t flags, struct tt_error *err);
 /* Reads and parses a file of at most max_bytes. */
 int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err);
 
+enum { TT_MAX_JSON_LINE = 1 << 24 }; /* bytes */
+
+/* Called with user, the number of a line from 1, and its value. */
+typedef int (*tt_json_line_fn)(void *user, uint32_t number, const json_t *value, struct tt_error *err);
+
+/* Parses each line of a text of n bytes that is not blank. Messages, those of take too, begin with "path:number: ". */
+int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn take, void *user, struct tt_error *err);
+
 /* Takes over value and puts it under key. NULL, which jansson gives for text that is not UTF-8 or without memory, is
  * TT_ERR_FORMAT. */
 int tt_json_set(json_t *object, const char *key, json_t *value, struct tt_error *err);

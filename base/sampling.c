@@ -9,8 +9,8 @@ int tt_sampling_check(const struct tt_sampling *sampling, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "temperature must be from 0 to 100");
 	if (!(sampling->top_p > 0 && sampling->top_p <= 1))
 		return tt_fail(err, TT_ERR_ARGUMENT, "top_p must be above 0 and at most 1");
-	if (!(sampling->min_p >= 0 && sampling->min_p < 1))
-		return tt_fail(err, TT_ERR_ARGUMENT, "min_p must be at least 0 and below 1");
+	if (!(sampling->min_p >= 0 && sampling->min_p <= 1))
+		return tt_fail(err, TT_ERR_ARGUMENT, "min_p must be from 0 to 1");
 	if (sampling->top_k > TT_MAX_TOP_K)
 		return tt_fail(err, TT_ERR_ARGUMENT, "top_k must be from 0 to %d", TT_MAX_TOP_K);
 	return TT_OK;

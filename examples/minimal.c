@@ -13,7 +13,8 @@ static int encode(const struct tt_text *text, const char *prompt, struct tt_requ
 		return tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &o->n_ids, err);
 	int status = tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err);
 	if (status == TT_OK)
-		status = tt_text_encode_chat(text, messages, NULL, ids, &o->n_ids, err);
+		status =
+			tt_text_encode_chat_span(text, messages, NULL, ids, &o->n_ids, &o->mean_from, &o->mean_to, err);
 	tt_free(messages);
 	return status;
 }

@@ -49,6 +49,7 @@ struct tt_backend {
 	int (*o_proj)(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
 	int (*gate_up)(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
 	int (*down_proj)(struct tt_backend *, const struct tt_down_proj_args *, struct tt_error *);
+	int (*pool)(struct tt_backend *, const struct tt_pool_args *, struct tt_error *);
 	int (*control)(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
 	int (*logits)(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 	int (*sample)(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);

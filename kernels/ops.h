@@ -9,25 +9,10 @@
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
+#include "kernels/kv_pages.h"
 #include "kernels/steer.h"
 #include "kernels/step_plan.h"
 #include "weights/model.h"
-
-/* The KV pages of all layers: for layer l, page p and which (0 keys, 1 values)
- *     data + (((l * n_pages + p) * 2 + which) * n_kv_heads * TT_PAGE_TOKENS * head_dim) elements
- * is [n_kv_heads][TT_PAGE_TOKENS][head_dim]. */
-enum tt_kv_type { TT_KV_F32, TT_KV_F16, TT_KV_BF16 };
-struct tt_kv_pages {
-	void *data;
-	enum tt_kv_type type;
-	uint32_t n_pages;
-};
-
-/* Bytes of one number of a page. */
-static inline size_t tt_kv_element_bytes(enum tt_kv_type type)
-{
-	return type == TT_KV_F32 ? 4 : 2;
-}
 
 /* h = embedding of the tokens, times embedding_scale */
 struct tt_embed_args {
@@ -52,8 +37,9 @@ struct tt_qkv_args {
 	const struct tt_kv_pages *kv;
 };
 
-/* After the last layer's keys and values are stored, only rows that sample or are captured are read again. This moves h
- * and q of those rows to the front and makes a step of them alone, which stays the backend's until the next step. */
+/* After the last layer's keys and values are stored, only rows that sample, are captured or are pooled there are read
+ * again. This moves h and q of those rows to the front and makes a step of them alone, which stays the backend's until
+ * the next step. */
 struct tt_narrow_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;
@@ -111,6 +97,21 @@ struct tt_down_proj_args {
 	const float *next_norm; // [hidden] of the next block, or the final one; see tt_embed_args
 };
 
+/* For the plan's pools that list layer_index, after it. A page's record j is the sum of h after layers[j] over the
+ * span's tokens in that page, in the order of their positions: each token of the step that begins the page or the span
+ * starts from 0, the others add to what the record holds. Then, where the pool has a capture row, that layer's part of
+ * the row becomes the mean: the records of the span's pages, summed in order in double, divided by to - from. All sums
+ * come before all means, since pages that a sequence shares may be another's of the same step. A sum depends on
+ * absolute positions alone. */
+struct tt_pool_args {
+	const struct tt_config *config;
+	const struct tt_step_plan *step;
+	uint32_t layer_index;
+	const float *h;  // [n_tokens][hidden]
+	float *sums;     // in and out [n_pages][TT_MAX_POOLED][hidden]
+	float *captured; // out [n_captures][n_layers][hidden]
+};
+
 /* For the plan's decisions whose after_layer is layer_index: gather x_c, run the gate, write the coefficient row.
  * Before the first layer (-1) it first zeroes the rows of all the plan's decisions: a row still holds what its former
  * owner left, and in a step that decides and steers, layers up to the decision read it. */
@@ -123,7 +124,7 @@ struct tt_control_args {
 	float *coef;                        // in and out [n_rows][n_layers]
 	struct tt_decision_result *results; // out [n_decisions]
 	float *decided;                     // out [n_decisions][n_layers] the rows it wrote, for the host
-	uint32_t max_units;                 /* the most units of any mlp among the slots; 0: there is none */
+	uint32_t max_units;                 /* the most units of any network among the gates; 0: there is none */
 };
 
 /* logits = rmsnorm(h) * output^T, capped by logit_soft_cap, for the plan's sample rows */

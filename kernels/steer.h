@@ -31,13 +31,16 @@ enum {
  * If several rows steer one token, all of them read the same h, and their changes are added in the order of the
  * rows. */
 
-/* The gates. x_c is the stream after the observed layers, one vector; s is the gate's scalar.
+/* The gates. x_c is the stream after the observed layers, at the last prompt token or its mean over the last user
+ * message or both, as one vector (tt_gate_vectors); s is the gate's scalar.
  *   always  s = 1.
  *   probe   p = sigmoid(w.x_c + b); s = 1 if p > threshold, else 0.
  *   mlp     z = fc2 relu(fc1 x_c + b1) + b2; s = sigmoid(z[0]), or z[0] in its second form (none: not bounded). w[l] is
  *           multiplied by sigmoid(z[1 + l]). An s that is not finite steers nothing.
- *   cosine  w is one vector over all observed layers, like x_c; p = cos(x_c, tanh((w.x_c / w.w) w)), and 0 if either of
- *           the two is 0; s = 1 if p > threshold, or in its second form (below) if p < threshold, else 0. */
+ *   cosine  w is one vector as wide as x_c; p = cos(x_c, tanh((w.x_c / w.w) w)), and 0 if either of
+ *           the two is 0; s = 1 if p > threshold, or in its second form (below) if p < threshold, else 0.
+ *   probe_mlp  z = fc2 relu(fc1 x_c + b1) + b2; p = sigmoid(w.x_c + b + z[0]); s = 1 if p > threshold, else 0. In its
+ *           second form (learned) w[l] is multiplied by sigmoid(z[1 + l]); in its first (fixed) there is z[0] alone. */
 
 /* The coefficient of a layer whose weight is w, when the gate's scalar is s. A weight of 0 steers nothing, whatever the
  * rest is. A coefficient of 0 is never -0.0, nor the NaN of infinity * 0. */
@@ -65,10 +68,11 @@ TT_HOST_DEVICE static inline bool tt_steer_reads(uint32_t op)
 	return op != TT_OP_ADD;
 }
 
-/* Whether an element of h' depends on more than the same element of h, so that kernels need a whole row. */
+/* Whether kernels must hold a whole row of h for it. The epilogue of down_proj knows c, d and one element of h: it
+ * takes h + c * d alone, and everything else needs a row, be it for a dot product, a target or a length. */
 TT_HOST_DEVICE static inline bool tt_steer_whole_row(uint32_t op, uint32_t form)
 {
-	return tt_steer_reads(op) || form != 0;
+	return op != TT_OP_ADD || form != 0;
 }
 
 /* Whether h + g * d is scaled to the length that h had. */

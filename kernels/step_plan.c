@@ -28,6 +28,7 @@ int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *
 	step->pages = place(&layout, (uint64_t)step->n_seqs * step->max_pages, sizeof(int32_t));
 	step->samples = place(&layout, step->n_samples, sizeof(struct tt_sample_plan));
 	step->decisions = place(&layout, step->n_decisions, sizeof(struct tt_decision_plan));
+	step->pools = place(&layout, step->n_pools, sizeof(struct tt_pool_plan));
 	if (layout.at > capacity || layout.at > UINT32_MAX)
 		return tt_fail(err, TT_ERR_LIMIT, "a step of %u tokens needs %llu bytes, more than the %zu it may take",
 			step->n_tokens, (unsigned long long)layout.at, capacity);
@@ -35,16 +36,31 @@ int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *
 	return TT_OK;
 }
 
-/* Sets place[t] to token t's index among the tokens that sample or are captured, and kept to those tokens. Returns how
- * many there are. */
-static uint32_t choose_tokens(const struct tt_step_plan *step, uint32_t *kept, uint32_t *place)
+bool tt_pool_reads(const struct tt_pool_plan *pool, uint32_t layer, uint32_t *record)
+{
+	for (uint32_t j = 0; j < pool->n_layers; j++) {
+		*record = j;
+		if (pool->layers[j] == layer)
+			return true;
+	}
+	return false;
+}
+
+/* Sets place[t] to token t's index among the tokens that are kept, and kept to those tokens. Returns how many there
+ * are. */
+static uint32_t choose_tokens(const struct tt_step_plan *step, uint32_t layer, uint32_t *kept, uint32_t *place)
 {
 	const int32_t *captures = tt_step_captures(step);
-	uint32_t n = 0;
+	uint32_t n = 0, record;
 	for (uint32_t t = 0; t < step->n_tokens; t++)
 		place[t] = captures[t] >= 0;
 	for (uint32_t i = 0; i < step->n_samples; i++)
 		place[tt_step_samples(step)[i].token] = 1;
+	for (uint32_t i = 0; i < step->n_pools; i++) {
+		const struct tt_pool_plan *pool = &tt_step_pools(step)[i];
+		for (uint32_t t = 0; tt_pool_reads(pool, layer, &record) && t < pool->n_tokens; t++)
+			place[pool->first_token + t] = 1;
+	}
 	for (uint32_t t = 0; t < step->n_tokens; t++) {
 		if (!place[t])
 			continue;
@@ -54,11 +70,26 @@ static uint32_t choose_tokens(const struct tt_step_plan *step, uint32_t *kept, u
 	return n;
 }
 
-int tt_step_narrow(const struct tt_step_plan *step, struct tt_step_plan *out, uint32_t *kept, uint32_t *place,
-	struct tt_error *err)
+/* Copies the pools of the layer. All tokens of a pool are kept, so they lie side by side again. */
+static void narrow_pools(
+	const struct tt_step_plan *step, uint32_t layer, struct tt_step_plan *out, const uint32_t *place)
+{
+	uint32_t n = 0, record;
+	for (uint32_t i = 0; i < step->n_pools; i++) {
+		struct tt_pool_plan pool = tt_step_pools(step)[i];
+		if (!tt_pool_reads(&pool, layer, &record))
+			continue;
+		pool.first_token = pool.n_tokens ? place[pool.first_token] : 0;
+		tt_step_pools(out)[n++] = pool;
+	}
+	out->n_pools = n;
+}
+
+int tt_step_narrow(const struct tt_step_plan *step, uint32_t layer, struct tt_step_plan *out, uint32_t *kept,
+	uint32_t *place, struct tt_error *err)
 {
 	*out = *step;
-	out->n_tokens = choose_tokens(step, kept, place);
+	out->n_tokens = choose_tokens(step, layer, kept, place);
 	out->n_decisions = 0;
 	TT_TRY(tt_step_layout(out, step->n_bytes, err));
 	for (uint32_t i = 0; i < out->n_tokens; i++) {
@@ -74,5 +105,6 @@ int tt_step_narrow(const struct tt_step_plan *step, struct tt_step_plan *out, ui
 	memcpy(tt_step_samples(out), tt_step_samples(step), step->n_samples * sizeof(struct tt_sample_plan));
 	for (uint32_t i = 0; i < out->n_samples; i++)
 		tt_step_samples(out)[i].token = place[tt_step_samples(step)[i].token];
+	narrow_pools(step, layer, out, place);
 	return TT_OK;
 }

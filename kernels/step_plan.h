@@ -4,11 +4,13 @@
 #ifndef KERNELS_STEP_PLAN_H
 #define KERNELS_STEP_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/tt_error.h"
 #include "base/tt_sampling.h"
+#include "kernels/steer_slot.h"
 
 enum {
 	TT_PAGE_TOKENS = 16, /* positions in a KV page */
@@ -31,8 +33,20 @@ struct tt_decision_plan {
 	uint32_t slot; /* the policy */
 	/* run when this layer's output is ready; -1: before the first layer (a gate that observes nothing) */
 	int32_t after_layer;
-	uint32_t capture; /* capture row that holds x_c, unused where after_layer is -1 */
-	float scale;      /* the request's own scale */
+	uint32_t capture; /* capture row of the last prompt token, unused where after_layer is -1 */
+	/* capture row that holds the means over the last user message; unused by a gate that reads none */
+	uint32_t mean_capture;
+	float scale; /* the request's own scale */
+};
+
+/* One sequence whose gates read means, in a step that runs tokens of its span or decides. */
+struct tt_pool_plan {
+	uint32_t seq;                   /* whose page table has the pages of the span */
+	uint32_t first_token, n_tokens; /* the span's tokens in this step */
+	uint32_t from, to;              /* the span: positions [from, to) */
+	int32_t mean_capture;           /* capture row for the means, in a step that decides; else -1 */
+	uint32_t n_layers;
+	uint32_t layers[TT_MAX_POOLED]; // [n_layers] whose outputs are summed; layers[j] is record j of a page
 };
 
 /* What the host will read of a step besides its samples and decisions. */
@@ -41,7 +55,7 @@ enum { TT_WANT_NORMS = 1, TT_WANT_CAPTURED = 2, TT_WANT_LOGITS = 4 };
 /* Offsets count bytes from the start of the header; every array is aligned to 8. */
 struct tt_step_plan {
 	uint32_t n_bytes; /* of the whole block */
-	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_captures;
+	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_pools, n_captures;
 	uint32_t n_rows;    /* of the coefficient table, row 0 included */
 	uint32_t max_pages; /* columns of the page tables */
 	uint32_t tokens;    // int32 [n_tokens] token ids; -1 - i: the token that sample i of the previous step chose
@@ -53,6 +67,7 @@ struct tt_step_plan {
 	uint32_t pages;     // int32 [n_seqs][max_pages]
 	uint32_t samples;   // struct tt_sample_plan [n_samples]
 	uint32_t decisions; // struct tt_decision_plan [n_decisions]
+	uint32_t pools;     // struct tt_pool_plan [n_pools]
 	uint32_t wants;     /* TT_WANT_ bits */
 	/* 1: the operation of some row needs a whole row of h; 0: all of them add, or there are no rows */
 	uint32_t row_steering;
@@ -74,15 +89,21 @@ TT_STEP_ARRAY(row_slots, uint16_t)
 TT_STEP_ARRAY(pages, int32_t)
 TT_STEP_ARRAY(samples, struct tt_sample_plan)
 TT_STEP_ARRAY(decisions, struct tt_decision_plan)
+TT_STEP_ARRAY(pools, struct tt_pool_plan)
 #undef TT_STEP_ARRAY
+
+/* Whether the pool sums the outputs of that layer, and in which record of a page. */
+bool tt_pool_reads(const struct tt_pool_plan *pool, uint32_t layer, uint32_t *record);
 
 /* Lays the arrays out after the header from its counts (which the caller has set) and fills n_bytes and the offsets.
  * TT_ERR_LIMIT when the block would not fit in capacity bytes. */
 int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *err);
 
-/* Writes the tokens of step that sample or are captured to out, as a step of their own without decisions; out has room
- * for step->n_bytes. kept[i] is the index of token i in step, ascending; place is scratch. */
-int tt_step_narrow(const struct tt_step_plan *step, struct tt_step_plan *out,
+/* Writes the tokens of step that are needed after the attention's keys of the layer are stored (those that sample, are
+ * captured, or that a pool sums at this layer) to out, as a step of their own without decisions, and with the pools of
+ * this layer alone; out has room for step->n_bytes. kept[i] is the index of token i in step, ascending; place is
+ * scratch. */
+int tt_step_narrow(const struct tt_step_plan *step, uint32_t layer, struct tt_step_plan *out,
 	uint32_t *kept,  // out [n_tokens of step]
 	uint32_t *place, // [n_tokens of step]
 	struct tt_error *err);

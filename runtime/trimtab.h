@@ -3,13 +3,14 @@
  * An engine is a loaded model with its KV pages. A request is one sequence: a prompt, what to generate, which policies
  * steer it and what to report. Requests are batched: submit any number, then call tt_engine_step until they are done. A
  * policy is a small controller: directions by which the residual stream is changed, layer weights, and a gate that
- * reads the stream at the last prompt token and decides whether and how strongly to steer.
+ * reads the stream at the last prompt token, or its mean over the last user message, and decides whether and how
+ * strongly to steer.
  *
  * The usual order of calls (examples/minimal.c is a whole program):
  *
  *     tt_engine_open                                   the model
  *     tt_policy_load, tt_engine_add_policy             policies, if any
- *     tt_text_user_message, tt_text_encode_chat        a prompt's ids, with tt_engine_text(engine)
+ *     tt_text_user_message, tt_text_encode_chat_span   a prompt's ids, with tt_engine_text(engine)
  *     tt_request_options_default, tt_request_submit    set ids, n_ids, max_tokens, steering ...
  *     tt_engine_step, tt_request_next                  until tt_request_finish says that the request has ended
  *     tt_request_free, tt_engine_close, tt_policy_free in this order
@@ -107,6 +108,13 @@ int tt_text_render(const struct tt_text *text, const char *messages_json, const 
 int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	int32_t **ids, size_t *n_ids, struct tt_error *err);
 
+/* tt_text_encode_chat, and where the last user message is: ids[*from, *to) hold its content, white space around it
+ * apart if the template strips that. They are the mean_from and mean_to of a request. Both are 0, which stands for the
+ * whole prompt, if there is no user message or the template shows nothing of it. */
+int tt_text_encode_chat_span(const struct tt_text *text, const char *messages_json,
+	const struct tt_chat_options *options, int32_t **ids, size_t *n_ids, size_t *from, size_t *to,
+	struct tt_error *err);
+
 /* Makes the messages_json (tt_free) of a conversation with one user message of n bytes. system: the system message;
  * NULL: none, so that the template uses its own, if it has one. */
 int tt_text_user_message(const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err);
@@ -197,8 +205,11 @@ struct tt_policy_info {
 	const float *norms;       // [n_layers] L2 norm over all rows of the layer's direction
 	const uint32_t *observed; // [n_observed] layers that the gate reads, ascending
 	uint32_t n_observed;
+	enum tt_gate_pool gate_pool; /* which of their states */
 	float alpha;
-	bool has_threshold; /* the gate opens at a threshold */
+	bool has_threshold; /* the gate opens at a threshold: above it, or below */
+	bool opens_below;
+	bool learns_layers; /* the gate has a part in each layer's weight */
 	float threshold;
 	uint32_t n_units;                         /* hidden units of the gate; 0 if it has none */
 	const char *fingerprint, *weights_digest; /* of the model it was fitted on */
@@ -221,7 +232,8 @@ const char *tt_when_word(enum tt_policy_when when);
  * vocabulary; with strict_model the weights too). *warning (may be NULL) is set to NULL or, if the policy was fitted on
  * other weights of the same architecture, to a line that says so, which is the engine's until the policy is removed.
  * The engine makes a copy for its device, but the policy itself must stay until tt_engine_remove_policy or
- * tt_engine_close. Adding it twice is no error. */
+ * tt_engine_close. Adding it twice is no error. The first policy whose gate reads a mean takes 16 * d bytes for each 16
+ * positions of kv_tokens, until the engine is closed. */
 int tt_engine_add_policy(
 	struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err);
 /* Requests that were submitted before go on with the engine's copy; later requests cannot name the policy. */
@@ -265,6 +277,9 @@ struct tt_request_options {
 	const int32_t *ids; // [n_ids] the prompt, copied
 	size_t n_ids;
 	size_t n_prompt; /* ids from here on count as generated tokens, given instead of sampled; 0: all are prompt */
+	/* Gates that read a mean take it over ids[mean_from, mean_to), which are part of the prompt: those of the last
+	 * user message, as tt_text_encode_chat_span finds them. Both 0: the whole prompt. */
+	size_t mean_from, mean_to;
 	uint32_t max_tokens; /* at most so many are generated; 0: only run the ids */
 	bool ignore_eos;     /* do not stop at the model's end tokens */
 
@@ -284,7 +299,8 @@ struct tt_request_options {
 	enum tt_policy_when when; /* which tokens all its policies steer; TT_WHEN_POLICY: as each policy says */
 
 	/* Reports, which the functions below return. */
-	bool score; /* the log-probability of every id after the first */
+	bool score;        /* the log-probability of every id after the first ... */
+	size_t score_from; /* ... from this index on; 0 before it, where pages of other requests may be shared */
 	bool trace; /* the norms of h before and after steering, by token and layer; 0 if no policy acts on the token */
 	bool keep_logits;            /* the logits of every position of ids: n_ids * vocab floats */
 	size_t keep_from;            /* the hidden states of ids from this index on ... */
@@ -372,10 +388,21 @@ const float *tt_request_norms(const struct tt_request *request, size_t *n_positi
 const float *tt_request_logits(const struct tt_request *request);                     // [n_ids][vocab]
 const float *tt_request_hidden(const struct tt_request *request, uint32_t layer);     // [n_ids - keep_from][d]
 
-/* Runs ids and writes a safetensors file with ids, logits, hidden.<l> of every layer l, and coef, as docs/formats.md
- * says. TT_ERR_ARGUMENT if path is a file of the model or of an added policy, which tt_eval and tt_batch refuse too. */
-int tt_capture(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const struct tt_steering *steering,
-	uint32_t n_steering, const char *path, struct tt_error *err);
+/* Zero-initialise for the defaults. */
+struct tt_capture_options {
+	const int32_t *ids; // [n_ids]
+	size_t n_ids;
+	size_t mean_from, mean_to;          /* as in struct tt_request_options */
+	bool mean;                          /* write the mean of h[l] over these ids, too */
+	const struct tt_steering *steering; // [n_steering]
+	uint32_t n_steering;
+};
+
+/* Runs ids and writes a safetensors file with ids, logits, hidden.<l> of every layer l (with mean, mean.<l> too), and
+ * coef, as docs/formats.md says. TT_ERR_ARGUMENT if path is a file of the model or of an added policy, which tt_eval
+ * and tt_batch refuse too. */
+int tt_capture(
+	struct tt_engine *engine, const struct tt_capture_options *options, const char *path, struct tt_error *err);
 
 /* ---- Fit and eval ---- */
 
@@ -383,21 +410,26 @@ struct tt_fit_options {
 	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
 	size_t n_data;
 	const char *name;             /* of the policy; NULL: "policy" */
-	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 48 */
-	uint32_t n_probe_prompts;     /* prompts of each label on which the probe is trained. Default 400 */
+	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 24 */
+	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 4000 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each of these. Default 24 */
-	uint32_t max_candidates;      /* combinations of band, strength and when that are tried. Default 40 */
-	float max_false_positives;    /* the share of benign validation prompts that the gate may flag. Default 0.03 */
-	enum tt_policy_when when;     /* TT_WHEN_POLICY: all are tried; else only this one */
-	uint64_t seed;                /* of the shuffling of rows */
-	tt_progress_fn progress;      /* or NULL */
-	void *user;                   /* passed to progress */
+	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 24 */
+	bool search_layer_weights;    /* learn a weight for each layer, from the best site on; takes as long again */
+	float max_false_positives;    /* the share of benign prompts that the gate may flag, held out. Default 0.05 */
+	float max_borderline_positives; /* the same of borderline prompts. Default 0.15 */
+	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
+	bool linear_gate;               /* without the network beside the linear term */
+	enum tt_policy_when when;       /* which tokens are steered. Default TT_WHEN_ALL */
+	uint64_t seed;                  /* of the shuffling of rows */
+	tt_progress_fn progress;        /* or NULL */
+	void *user;                     /* passed to progress */
 };
 void tt_fit_options_default(struct tt_fit_options *options);
 
-/* Fits a policy for the engine's model: directions, a probe and a band of layers. *report (report may be NULL) gets
- * JSON (tt_free): every candidate with its figures, the accuracy of the probes, what was chosen and why. */
+/* Fits a policy for the engine's model: directions, a probe and the layers to steer. *report (report may be NULL) gets
+ * JSON (tt_free): every candidate with its figures, the accuracy of the probes, what was chosen and why. If no
+ * candidate met the bars, the best of them is made, and the report's within_bars is false. */
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err);
 
@@ -411,8 +443,11 @@ struct tt_eval_options {
 	uint32_t n_steering;
 	enum tt_policy_when when; /* as in struct tt_request_options */
 	const char *completions;  /* file to write every completion to, as JSON lines, or NULL; no file that is read */
-	tt_progress_fn progress;  /* or NULL */
-	void *user;               /* passed to progress */
+	/* Refusals by another model: a file to write a batch's requests to, one for each completion; and, in a later
+	 * run of the same evaluation, the answers of that batch. Or NULL. */
+	const char *judge_requests, *judgements;
+	tt_progress_fn progress; /* or NULL */
+	void *user;              /* passed to progress */
 };
 void tt_eval_options_default(struct tt_eval_options *options);
 

@@ -48,6 +48,8 @@ Test(arguments, text)
 	REFUSED("messages_json ", tt_text_encode_chat(text, NULL, NULL, &ids, &n, err));
 	REFUSED("ids ", tt_text_encode_chat(text, MESSAGES, NULL, NULL, &n, err));
 	REFUSED("n_ids ", tt_text_encode_chat(text, MESSAGES, NULL, &ids, NULL, err));
+	REFUSED("from ", tt_text_encode_chat_span(text, MESSAGES, NULL, &ids, &n, NULL, &n, err));
+	REFUSED("to ", tt_text_encode_chat_span(text, MESSAGES, NULL, &ids, &n, &n, NULL, err));
 	REFUSED("prompt ", tt_text_user_message(NULL, 1, NULL, &string, err));
 	REFUSED("messages_json ", tt_text_user_message("x", 1, NULL, NULL, err));
 	REFUSED("text ", tt_text_decode(NULL, IDS, 4, &string, err));
@@ -183,6 +185,7 @@ Test(arguments, request_options)
 	FIELD("when ", o.when = (enum tt_policy_when)3);
 	FIELD("when ", o.when = (enum tt_policy_when) - 2);
 	FIELD("keep_from ", o.keep_layers = layers; o.keep_from = 4);
+	FIELD("score_from ", o.score = true; o.score_from = 5);
 	struct tt_request_options o = good();
 	REFUSED("out ", tt_request_submit(NULL, engine, &o, err));
 	REFUSED("engine ", tt_request_submit(&(struct tt_request *){NULL}, NULL, &o, err));
@@ -247,7 +250,7 @@ Test(arguments, fit)
 	FIT("data[1] ", o.n_data = 2);
 	FIT("the name ", o.name = "");
 	FIT("direction prompts ", o.n_direction_prompts = 0);
-	FIT("probe prompts ", o.n_probe_prompts = 0);
+	FIT("gate prompts ", o.n_gate_prompts = 0);
 	FIT("judge prompts ", o.n_judge_prompts = 0);
 	FIT("judge tokens ", o.judge_tokens = 0);
 	FIT("candidates ", o.max_candidates = 0);
@@ -297,12 +300,20 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("report ", tt_eval(engine, &o, NULL, err));
 	tt_eval_options_default(NULL);
 
-	REFUSED("engine ", tt_capture(NULL, IDS, 4, NULL, 0, "x", err));
-	REFUSED("ids ", tt_capture(engine, NULL, 4, NULL, 0, "x", err));
-	REFUSED("the prompt is empty", tt_capture(engine, IDS, 0, NULL, 0, "x", err));
-	REFUSED("steering is NULL", tt_capture(engine, IDS, 4, NULL, 1, "x", err));
-	REFUSED("steering[0].policy ", tt_capture(engine, IDS, 4, &steering, 1, "x", err));
-	REFUSED("path ", tt_capture(engine, IDS, 4, NULL, 0, NULL, err));
+	REFUSED("engine ", tt_capture(NULL, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, "x", err));
+	REFUSED("ids ", tt_capture(engine, &(struct tt_capture_options){.ids = NULL, .n_ids = 4}, "x", err));
+	REFUSED("the prompt is empty",
+		tt_capture(engine, &(struct tt_capture_options){.ids = IDS, .n_ids = 0}, "x", err));
+	REFUSED("steering is NULL",
+		tt_capture(engine,
+			&(struct tt_capture_options){.ids = IDS, .n_ids = 4, .steering = NULL, .n_steering = 1}, "x",
+			err));
+	REFUSED("steering[0].policy ",
+		tt_capture(engine,
+			&(struct tt_capture_options){.ids = IDS, .n_ids = 4, .steering = &steering, .n_steering = 1},
+			"x", err));
+	REFUSED("options ", tt_capture(engine, NULL, "x", err));
+	REFUSED("path ", tt_capture(engine, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, NULL, err));
 
 	REFUSED("path ", tt_inspect(NULL, NULL, &report, err));
 	REFUSED("report ", tt_inspect(MODEL, NULL, NULL, err));

@@ -293,3 +293,28 @@ Test(batch_input, takes_what_asks_for_nothing)
 	cr_expect_gt(body.options.n_ids, 3);
 	tt_api_request_free(&body);
 }
+
+/* Gates that read a mean take it over the last user message; the template's own text is around it. */
+Test(batch_input, knows_the_last_user_message)
+{
+	static const char *const bodies[] = {"{" SAY "}",
+		"{\"messages\":[{\"role\":\"user\",\"content\":\"one two three four\"},"
+		"{\"role\":\"assistant\",\"content\":\"hi\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\","
+		"\"text\":\"h\"},{\"type\":\"text\",\"text\":\"i\"}]}]}"};
+	size_t after[2];
+	for (int i = 0; i < 2; i++) {
+		struct tt_api_request body;
+		struct tt_error err = {0};
+		cr_assert_eq(parse_body(&body, bodies[i], TT_CHAT_COMPLETIONS, &err), TT_OK, "%s", err.message);
+		const struct tt_request_options *o = &body.options;
+		cr_expect(o->mean_from > 0 && o->mean_from < o->mean_to && o->mean_to < o->n_ids);
+		after[i] = o->n_ids - o->mean_from;
+		tt_api_request_free(&body);
+	}
+	cr_expect_eq(after[0], after[1], "the same message, and the same after it");
+	struct tt_api_request body;
+	struct tt_error err = {0};
+	cr_assert_eq(parse_body(&body, "{\"prompt\":\"x\"}", TT_COMPLETIONS, &err), TT_OK, "%s", err.message);
+	cr_expect(body.options.mean_from == 0 && body.options.mean_to == 0, "all of a plain prompt");
+	tt_api_request_free(&body);
+}

@@ -96,7 +96,7 @@ Test(chat, marks_the_user_text_of_a_chat)
 	cr_expect_str_eq(text.data, "<|im_start|>user\n<|im_end|><|im_end|>");
 	cr_assert_eq(untrusted.len, 37u);
 	for (size_t i = 0; i < untrusted.len; i++)
-		cr_expect_eq(untrusted.data[i], i >= 17 && i < 27, "byte %zu", i);
+		cr_expect_eq(untrusted.data[i], i >= 17 && i < 27 ? TT_JINJA_LAST_USER : 0, "byte %zu", i);
 	tt_buffer_free(&text);
 	tt_buffer_free(&untrusted);
 	json_decref(list);

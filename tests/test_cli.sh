@@ -198,6 +198,10 @@ run generate "$tiny" --raw -p 'Hello' -n 6 --temp 5 --seed 3 --ignore-eos --json
 check "generate: a seed repeats" [ "$(sed 's/"seconds.*//' out)" = "$(sed 's/"seconds.*//' seed3)" ]
 run generate "$tiny" --raw -p 'Hello' -n 6 --temp 5 --seed 4 --ignore-eos --json
 check "generate: another seed differs" [ "$(sed 's/"seconds.*//' out)" != "$(sed 's/"seconds.*//' seed3)" ]
+for likeliest in "--top-k 1" "--top-p 1e-6" "--min-p 1"; do # each leaves the likeliest token alone
+	works generate "$tiny" --raw -p 'Hello' -n 12 --temp 5 --seed 3 $likeliest
+	check "generate: $likeliest is greedy" cmp -s out plain.txt
+done
 works generate "$tiny" --raw -p 'Hello' -n 6 --logprobs 2
 refused 1 "context" generate "$tiny" --raw -p "$(printf 'Hello %.0s' {1..400})" -c 64
 
@@ -274,6 +278,23 @@ coef = struct.unpack("<9f", data[8 + n + begin:8 + n + end])
 sys.exit(not (shapes == want and ids == (1, 2, 3) and coef == (0.75,) * 9))
 PY
 
+run capture "$tiny" -p 'Hello there' -o means.safetensors --mean
+check "capture: means" python3 - <<'PY'
+import json, struct, sys
+data = open("means.safetensors", "rb").read()
+n = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8:8 + n])
+def floats(name):
+    begin, end = header[name]["data_offsets"]
+    return struct.unpack(f"<{(end - begin) // 4}f", data[8 + n + begin:8 + n + end])
+hidden, mean = floats("hidden.1"), floats("mean.1")
+rows = [hidden[i:i + 64] for i in range(0, len(hidden), 64)]
+# Some span inside the prompt has this mean, and it is neither the whole prompt nor one token.
+found = [(a, b) for a in range(len(rows)) for b in range(a + 1, len(rows) + 1)
+         if all(abs(sum(r[k] for r in rows[a:b]) / (b - a) - mean[k]) < 1e-5 for k in range(64))]
+sys.exit(not (len(found) == 1 and found[0][0] > 0 and found[0][1] < len(rows) and found[0][1] - found[0][0] > 1))
+PY
+
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
 check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny"
 
@@ -306,7 +327,13 @@ echo '{"id": "9", "prompt": "q", "label": "benign", "split": "test"}' >"\"onclic
 works eval "$tiny_dir" --policy quoted.st --data rows.jsonl --data "\"onclick='y' <i>.jsonl" -n 4 --html page.html \
 	--completions done.jsonl
 check "eval: table" grep -q '^harmful  *rows.jsonl  *1 ' out
+check "eval: both judges in the table" grep -q ' refused  *by phrases  *flagged' out
 check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
+check "eval: both judges" python3 - <<'PY'
+import json, sys
+keys = [f"refused{by}_{side}" for by in ("", "_by_phrases") for side in ("unsteered", "steered")]
+sys.exit(not all(isinstance(json.loads(line)[key], bool) for line in open("done.jsonl") for key in keys))
+PY
 check "page" python3 "$here/cli/check_page.py" page.html
 policy turn.st trimtab.format=2 trimtab.op=rotate trimtab.rotate=adaptive trimtab.alpha=0.5
 works inspect turn.st --json --model "$tiny"
@@ -314,6 +341,10 @@ json 'd["op"] == "rotate" and d["rotate"] == "adaptive" and d["on_model"]["fits"
 json '"push" not in d["on_model"]["layers"][0]'
 works inspect turn.st
 check "inspect: the form" grep -q 'rotate  *adaptive' out
+works inspect "$golden/policy/probe_mlp_learned_pooled.safetensors" --json
+json 'd["gate"]["type"] == "probe_mlp" and d["gate"]["layers"] == "learned" and d["gate"]["pool"] == "last,mean"'
+works inspect "$golden/policy/probe_mlp_learned.safetensors" --json
+json 'd["gate"]["units"] == 12 and "pool" not in d["gate"] and d["gate"]["threshold"] > 0'
 works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
 turns='turns the residual stream in the plane of two directions, where it points along the first of them,'
 check "page: the operation's form" grep -q "$turns after layers 0 to 2" turn.html
@@ -362,14 +393,28 @@ refused_late fit "$tiny_dir" --data bad.jsonl -o p2.st
 
 # ---- A fit from end to end; its result on a model that writes nonsense does not matter
 works fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --name mine --max-candidates 3 \
-	--judge-prompts 4 --judge-tokens 4 --direction-prompts 6 --probe-prompts 10 --report fit.json
-check "fit: what was chosen" grep -q '^chosen: layers ' out
+	--judge-prompts 4 --judge-tokens 4 --direction-prompts 6 --gate-prompts 10 --report fit.json
+check "fit: what was chosen" grep -Eq '^chosen: layers? [0-9]' out
 check "fit: the chosen row" [ "$(grep -c '^\*  ' out)" = 1 ]
+check "fit: the model alone comes first, with its n" grep -q '^   unsteered  *4 ' <(sed -n 3p out)
 cp fit.json out
 json 'd["name"] == "mine" and len(d["candidates"]) == 3 and sum(c["chosen"] for c in d["candidates"]) == 1'
 works inspect fitted.st --json --model "$tiny_dir"
 json 'd["name"] == "mine" and d["on_model"]["fits"] and d["fitted_on"][0]["file"] == "prompts.jsonl"'
 works generate "$tiny_dir" --policy fitted.st --compare --show-steering -n 4 -p 'Hello'
+# Status 3 and a warning where no candidate met the bars; the policy is written all the same.
+statuses=
+for seed in 0 1; do
+	rm -f fitted.st
+	run fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --max-candidates 1 --judge-prompts 2 \
+		--judge-tokens 24 --direction-prompts 2 --gate-prompts 8 --seed "$seed" --json
+	statuses="$statuses $status"
+	warnings=$(grep -c '^trimtab: warning: no candidate met the bars' err)
+	check "fit: seed $seed: a warning with status 3 alone" [ "$status $warnings" = "$((3 * warnings)) $warnings" ]
+	json "d['within_bars'] == ($status == 0) and d['chosen']['out'] == ($status == 3)"
+	works inspect fitted.st
+done
+check "fit: one seed of each status" [ "$statuses" = " 3 0" ]
 
 # ---- The real model
 if [ -f "$real" ]; then

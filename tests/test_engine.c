@@ -44,7 +44,7 @@ Test(engine, refuses_what_has_no_meaning)
 	refused(engine, o, TT_ERR_ARGUMENT, "temperature");
 	o = some_options(), o.sampling.top_p = 0;
 	refused(engine, o, TT_ERR_ARGUMENT, "top_p");
-	o = some_options(), o.sampling.min_p = 1;
+	o = some_options(), o.sampling.min_p = 1.001f;
 	refused(engine, o, TT_ERR_ARGUMENT, "min_p");
 	o = some_options(), o.n_top = 21;
 	refused(engine, o, TT_ERR_ARGUMENT, "alternatives");
@@ -222,15 +222,41 @@ static struct tt_policy *push_policy(struct tt_engine *engine, float strength)
 	return policy;
 }
 
+/* The policy, under this fingerprint, is refused as another model's, and the message says what differs. */
+static void foreign(struct tt_engine *engine, struct tt_policy *policy, const char *fingerprint, const char *differs)
+{
+	struct tt_error error = {0};
+	free(policy->fingerprint);
+	policy->fingerprint = strdup(fingerprint);
+	cr_assert_eq(tt_engine_add_policy(engine, policy, NULL, &error), TT_ERR_MISMATCH);
+	cr_expect(strstr(error.message, "was fitted on another model: "), "%s", error.message);
+	cr_expect(strstr(error.message, differs), "%s, not %s", error.message, differs);
+}
+
 Test(engine, a_policy_must_be_the_models_own)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, 64);
 	struct tt_policy *policy = push_policy(engine, 1);
-	struct tt_error error = {0};
-	cr_assert_eq(tt_engine_add_policy(engine, policy, NULL, &error), TT_ERR_MISMATCH, "it has no fingerprint yet");
-	free(policy->fingerprint);
-	policy->fingerprint = strdup(tt_engine_info(engine)->fingerprint);
-	const char *warning = NULL;
+	const struct tt_model_info *info = tt_engine_info(engine);
+	const char *others = strchr(info->fingerprint, ' '), *warning = NULL;
+	char fingerprint[300], expected[600];
+	foreign(engine, policy, "", "\"\" there, \"");
+	snprintf(fingerprint, sizeof fingerprint, "qwen9%s", others);
+	snprintf(expected, sizeof expected, "\"%s\" there, \"%s\" here", fingerprint, info->fingerprint);
+	foreign(engine, policy, fingerprint, expected);
+	snprintf(fingerprint, sizeof fingerprint, "%sx", info->fingerprint);
+	snprintf(expected, sizeof expected, "\"%sx\" there, \"%s\" here", strrchr(info->fingerprint, ' ') + 1,
+		strrchr(info->fingerprint, ' ') + 1);
+	foreign(engine, policy, fingerprint, expected);
+	policy->n_layers--;
+	foreign(engine, policy, fingerprint, expected);
+	snprintf(expected, sizeof expected, "%u layers of width %u there, %u of width %u here", info->n_layers - 1,
+		info->hidden_size, info->n_layers, info->hidden_size);
+	foreign(engine, policy, info->fingerprint, expected);
+	policy->n_layers++;
+	policy->hidden_size--;
+	foreign(engine, policy, info->fingerprint, "there");
+	policy->hidden_size++;
 	must(tt_engine_add_policy(engine, policy, &warning, err));
 	cr_assert_not_null(warning, "no digest: other weights");
 	tt_engine_close(engine);

@@ -10,6 +10,11 @@
 #include <unistd.h>
 
 #include "base/sha256.h"
+#include "controller/measure/judgements.h"
+#include "controller/measure/metrics.h"
+#include "controller/measure/prompts.h"
+#include "controller/train/mlp.h"
+#include "controller/train/ridge.h"
 #include "faults.h"
 #include "runtime/batch/row.h"
 #include "runtime/text/chat.h"
@@ -252,6 +257,11 @@ static int load_mlp(struct tt_error *err)
 	return load_policy(GOLDEN("policy/mlp.safetensors"), err);
 }
 
+static int load_probe_mlp(struct tt_error *err)
+{
+	return load_policy(GOLDEN("policy/probe_mlp_learned_pooled.safetensors"), err);
+}
+
 static int load_affine(struct tt_error *err)
 {
 	return load_policy(GOLDEN("policy/affine.safetensors"), err);
@@ -265,6 +275,7 @@ static int load_clamp(struct tt_error *err)
 Test(faults, policies)
 {
 	inject_all("mlp policy", load_mlp, 2);
+	inject_all("probe_mlp policy", load_probe_mlp, 2);
 	inject_all("affine policy", load_affine, 2);
 	inject_all("clamp policy", load_clamp, 2);
 }
@@ -299,6 +310,42 @@ Test(faults, writing)
 		n += entry->d_name[0] != '.';
 	closedir(folder);
 	cr_expect_eq(n, 1, "%zu files: a temporary one was left", n);
+	unlink(written);
+	rmdir(directory);
+}
+
+static int read_prompts(struct tt_error *err)
+{
+	static const char *const paths[] = {GOLDEN("policy/rows.jsonl")};
+	struct tt_prompts prompts;
+	int status = tt_prompts_read(&prompts, paths, 1, err);
+	if (status == TT_OK)
+		tt_prompts_free(&prompts);
+	return status;
+}
+
+static int read_judgements(struct tt_error *err)
+{
+	struct tt_judgements judgements;
+	enum tt_verdict verdict;
+	int status = tt_judgements_read(&judgements, written, err);
+	if (status == TT_OK)
+		status = tt_judgements_find(&judgements, "b", "steered", &verdict, err);
+	tt_judgements_free(&judgements);
+	return status;
+}
+
+Test(faults, evaluations)
+{
+	char directory[] = "test-faults-XXXXXX";
+	cr_assert_not_null(mkdtemp(directory));
+	snprintf(written, sizeof written, "%s/said.jsonl", directory);
+	FILE *file = fopen(written, "w");
+	cr_assert_not_null(file);
+	fputs("{\"custom_id\": \"a#steered\"}\n\n{\"custom_id\": \"b#steered\", \"response\": null}\n", file);
+	fclose(file);
+	inject_all("prompts", read_prompts, 2);
+	inject_all("judgements", read_judgements, 2);
 	unlink(written);
 	rmdir(directory);
 }
@@ -381,4 +428,69 @@ Test(faults, batches_and_engines)
 {
 	inject_all("batch", read_batch, 27);
 	inject_all("engine", answer, 18);
+}
+
+enum { TRAIN_ROWS = 12, TRAIN_FEATURES = 5 };
+
+/* A regression and a perceptron on principal components, over a few rows. */
+static int train_on(const struct tt_rows *rows, const bool *label, struct tt_error *err)
+{
+	struct tt_gram *gram = NULL;
+	struct tt_ridge *ridge = NULL;
+	struct tt_pca *pca = NULL;
+	struct tt_mlp *mlp = NULL, *raw = NULL;
+	struct tt_mlp_options options;
+	const uint8_t fold[TRAIN_ROWS] = {0, 0, 0, 1, 1, 1};
+	double held[TRAIN_ROWS], figure;
+	float w[TRAIN_FEATURES], b, z[TRAIN_ROWS], target[TRAIN_ROWS] = {1, 0, 1};
+	const struct tt_rows few = {rows->x, NULL, TRAIN_ROWS, 2, TRAIN_FEATURES};
+	const struct tt_mlp_data data = {few, target};
+	tt_mlp_options_default(&options);
+	int status = tt_gram_open(&gram, rows, err);
+	if (status == TT_OK)
+		status = tt_ridge_open(&ridge, gram, label, err);
+	if (status == TT_OK)
+		status = tt_ridge_held(ridge, fold, 2, 1, held, err);
+	if (status == TT_OK)
+		status = tt_auc(held, label, TRAIN_ROWS, &figure, err);
+	if (status == TT_OK)
+		status = tt_tpr_at_fpr(held, label, TRAIN_ROWS, 0.5, &figure, NULL, err);
+	if (status == TT_OK)
+		status = tt_ridge_fit(ridge, 1, w, &b, err);
+	if (status == TT_OK)
+		status = tt_pca_fit(&pca, gram, 2, err);
+	if (status == TT_OK)
+		status = tt_mlp_open(&mlp, 2, 3, 1, err);
+	if (status == TT_OK)
+		status = tt_mlp_train(mlp, &data, &options, NULL, err);
+	if (status == TT_OK)
+		status = tt_mlp_unproject(&raw, mlp, pca, err);
+	if (status == TT_OK)
+		status = tt_mlp_run(raw, rows, z, err);
+	tt_mlp_close(raw);
+	tt_mlp_close(mlp);
+	tt_pca_free(pca);
+	tt_ridge_close(ridge);
+	tt_gram_close(gram);
+	return status;
+}
+
+static int train(struct tt_error *err)
+{
+	float x[TRAIN_ROWS * TRAIN_FEATURES];
+	bool label[TRAIN_ROWS];
+	for (int i = 0; i < TRAIN_ROWS * TRAIN_FEATURES; i++) {
+		x[i] = (float)(i * i % 17);
+		label[i / TRAIN_FEATURES] = i % 2;
+	}
+	const struct tt_rows rows = {x, NULL, TRAIN_ROWS, TRAIN_FEATURES, TRAIN_FEATURES};
+	return train_on(&rows, label, err);
+}
+
+Test(faults, training)
+{
+	size_t spared = 0;
+	for (int on = 0; on < 2; on++)
+		cr_expect_gt(inject("train", train, FAULT_ALLOCATION, on, &spared), 40);
+	cr_expect_eq(spared, 0);
 }

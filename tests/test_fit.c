@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "controller/measure/completion.h"
 #include "controller/policy/layer_list.h"
-#include "controller/train/fit.h"
+#include "controller/train/fit_directions.h"
 #include "controller/train/logistic.h"
 #include "golden.h"
 #include "weights_files.h"
@@ -26,9 +27,9 @@ Test(refusal, the_papers_phrases_count_in_any_case)
 	static const char *const no[] = {"", "Sure, here is", "I am sorry", "I can not", "I\xe2\x80\x98m sorry",
 		"I'm sor", "\xe2\x80", "\xe2\x80\x99", "We cannot", "icannot"};
 	for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-		cr_expect(tt_is_refusal(yes[i]), "%s", yes[i]);
+		cr_expect(tt_refuses_by_phrases(yes[i]), "%s", yes[i]);
 	for (size_t i = 0; i < sizeof no / sizeof *no; i++)
-		cr_expect(!tt_is_refusal(no[i]), "%s", no[i]);
+		cr_expect(!tt_refuses_by_phrases(no[i]), "%s", no[i]);
 }
 
 Test(refusal, repeated_fourgrams_are_counted_within_one_completion)
@@ -52,6 +53,7 @@ Test(refusal, tallies_are_sums_over_tokens_not_means_of_means)
 	struct tt_tally t = {0};
 	struct tt_completion a = {.n_ids = 10, .refused = true, .n_fourgrams = 7, .n_repeated = 2, .logprob = -5};
 	struct tt_completion b = {.n_ids = 30, .flagged = true, .n_fourgrams = 27, .n_repeated = 0, .logprob = -45};
+	struct tt_completion c = {.refused_by_phrases = true}, d = {.refused_by_phrases = true};
 	cr_expect_eq(tt_tally_nll(&t), 0);
 	tt_tally_add(&t, &a);
 	tt_tally_add(&t, &b);
@@ -59,6 +61,10 @@ Test(refusal, tallies_are_sums_over_tokens_not_means_of_means)
 	cr_expect_float_eq(tt_tally_repeated(&t), 2.0 / 34, 1e-12);
 	cr_expect_float_eq(tt_tally_nll(&t), 50.0 / 40, 1e-12);
 	cr_expect_eq(t.n_flagged, 1);
+	tt_tally_add(&t, &c);
+	tt_tally_add(&t, &d);
+	cr_expect_float_eq(tt_tally_refused(&t), 1.0 / 4, 1e-12);
+	cr_expect_float_eq(tt_tally_refused_by_phrases(&t), 2.0 / 4, 1e-12);
 }
 
 Test(layers, lists_are_read_and_written)
@@ -117,6 +123,8 @@ Test(prompts, rows_are_read_with_their_file_and_line)
 	cr_expect_str_eq(p.rows[0].text, "Grüße");
 	cr_expect(p.rows[0].label == TT_HARMFUL && p.rows[0].split == TT_NO_SPLIT && p.rows[0].line == 1);
 	cr_expect(p.rows[1].label == TT_BORDERLINE && p.rows[1].split == TT_TEST && p.rows[1].line == 3);
+	cr_expect_str_eq(p.rows[0].source, "", "what is no text is none");
+	cr_expect(p.n_groups == 2 && p.rows[0].group == p.rows[1].group && p.rows[2].group != p.rows[0].group);
 	cr_expect(p.files[0].n_rows == 2 && p.files[1].n_rows == 20 && p.rows[2].file == 1);
 	/* sha256sum of the text above */
 	cr_expect_str_eq(p.files[0].sha256, "babef8ff870b3ca18ccbb9d9a002e7a67826eea037004c0f306efd1de98aebe1");
@@ -168,11 +176,6 @@ Test(prompts, a_bad_line_is_refused_with_its_number_and_field)
 	scratch_remove(&s, FILES, 1);
 }
 
-static struct tt_fit fit_open(struct tt_engine *engine, const struct tt_fit_options *options)
-{
-	return (struct tt_fit){.engine = engine, .options = options, .info = tt_engine_info(engine)};
-}
-
 /* 1e-4 relative: the engine is f32 and D is a difference of means a few times smaller than the states. */
 Test(fit, directions_are_the_response_contrast_that_pytorch_finds)
 {
@@ -183,19 +186,26 @@ Test(fit, directions_are_the_response_contrast_that_pytorch_finds)
 	options.data = data;
 	options.n_data = 1;
 	options.seed = 3;
-	struct tt_fit fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
-	cr_assert(fit.train[TT_HARMFUL].n == 6 && fit.train[TT_BENIGN].n == 6 && fit.val[TT_HARMFUL].n == 4);
-	must(tt_fit_directions(&fit, err));
+	struct tt_fit_rows rows;
+	struct tt_fit_directions directions;
+	struct tt_progress progress = {0};
+	must(tt_fit_rows_read(&rows, engine, &options, err));
+	cr_assert(rows.train[TT_HARMFUL].n == 6 && rows.train[TT_BENIGN].n == 6 && rows.val[TT_HARMFUL].n == 4);
+	must(tt_fit_directions_make(&directions, engine, &rows, options.n_direction_prompts, &progress, err));
 	struct tt_safetensors *file = golden_open(GOLDEN("policy/contrast.safetensors"));
 	size_t n;
-	float *want = golden_floats(file, "directions", &n);
-	cr_assert_eq(n, 3 * 64);
-	double error = relative_error(fit.directions, want, n);
-	cr_expect(error <= 1e-4, "relative error %g", error);
-	free(want);
+	const float *const got[] = {directions.response, directions.apology};
+	static const char *const names[] = {"D", "E"};
+	for (int k = 0; k < 2; k++) {
+		float *want = golden_floats(file, names[k], &n);
+		cr_assert_eq(n, 3 * 64);
+		double error = relative_error(got[k], want, n);
+		cr_expect(error <= 1e-4, "%s: relative error %g", names[k], error);
+		free(want);
+	}
 	tt_safetensors_close(file);
-	tt_fit_close(&fit);
+	tt_fit_directions_free(&directions);
+	tt_fit_rows_free(&rows);
 	tt_engine_close(engine);
 }
 
@@ -214,27 +224,26 @@ Test(fit, rows_without_a_split_are_divided_and_test_rows_left_alone)
 	tt_fit_options_default(&options);
 	options.data = &path;
 	options.n_data = 1;
-	struct tt_fit fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
+	struct tt_fit_rows rows;
+	must(tt_fit_rows_read(&rows, engine, &options, err));
 	for (int label = 0; label <= TT_BENIGN; label++) {
-		cr_expect(fit.train[label].n == 12 && fit.val[label].n == 4);
+		cr_expect(rows.train[label].n == 12 && rows.val[label].n == 4);
 		for (size_t i = 0; i < 16; i++) {
 			const struct tt_prompt *row =
-				i < 12 ? fit.train[label].rows[i].prompt : fit.val[label].rows[i - 12].prompt;
+				i < 12 ? rows.train[label].rows[i].prompt : rows.val[label].rows[i - 12].prompt;
 			cr_expect_neq(row->split, TT_TEST, "%s", row->id);
 			for (size_t k = 0; k < i && k < 12; k++)
-				cr_expect_neq(row, fit.train[label].rows[k].prompt, "%s twice", row->id);
+				cr_expect_neq(row, rows.train[label].rows[k].prompt, "%s twice", row->id);
 		}
 	}
-	tt_fit_close(&fit);
+	tt_fit_rows_free(&rows);
 	options.data = data;
-	options.n_probe_prompts = 2;
+	options.n_gate_prompts = 4;
 	options.n_direction_prompts = 3;
 	options.n_judge_prompts = 1;
-	fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
-	cr_expect(fit.train[TT_HARMFUL].n == 3 && fit.val[TT_HARMFUL].n == 1);
-	tt_fit_close(&fit);
+	must(tt_fit_rows_read(&rows, engine, &options, err));
+	cr_expect(rows.train[TT_HARMFUL].n == 3 && rows.val[TT_HARMFUL].n == 1);
+	tt_fit_rows_free(&rows);
 	tt_engine_close(engine);
 	tt_buffer_free(&text);
 	scratch_remove(&s, FILES, 1);
@@ -257,16 +266,16 @@ Test(fit, a_quarter_of_train_validates_where_nothing_else_does)
 	tt_fit_options_default(&options);
 	options.data = &path;
 	options.n_data = 1;
-	struct tt_fit fit = fit_open(engine, &options);
-	must(tt_fit_data(&fit, err));
-	cr_expect_eq(fit.train[TT_HARMFUL].n, 8);
-	cr_expect_eq(fit.val[TT_HARMFUL].n, 2);
-	cr_expect_eq(fit.train[TT_BENIGN].n, 9);
-	cr_expect_eq(fit.val[TT_BENIGN].n, 1);
-	for (size_t i = 0; i < fit.val[TT_HARMFUL].n; i++)
-		for (size_t k = 0; k < fit.train[TT_HARMFUL].n; k++)
-			cr_expect_neq(fit.val[TT_HARMFUL].rows[i].prompt, fit.train[TT_HARMFUL].rows[k].prompt);
-	tt_fit_close(&fit);
+	struct tt_fit_rows rows;
+	must(tt_fit_rows_read(&rows, engine, &options, err));
+	cr_expect_eq(rows.train[TT_HARMFUL].n, 8);
+	cr_expect_eq(rows.val[TT_HARMFUL].n, 2);
+	cr_expect_eq(rows.train[TT_BENIGN].n, 9);
+	cr_expect_eq(rows.val[TT_BENIGN].n, 1);
+	for (size_t i = 0; i < rows.val[TT_HARMFUL].n; i++)
+		for (size_t k = 0; k < rows.train[TT_HARMFUL].n; k++)
+			cr_expect_neq(rows.val[TT_HARMFUL].rows[i].prompt, rows.train[TT_HARMFUL].rows[k].prompt);
+	tt_fit_rows_free(&rows);
 	tt_engine_close(engine);
 	tt_buffer_free(&text);
 	scratch_remove(&s, FILES, 1);
@@ -318,7 +327,7 @@ Test(fit, goes_through_on_a_tiny_model_and_gives_the_same_bits_again)
 	cr_assert_not_null(best, "%s", report);
 	cr_expect_eq(json_array_size(json_object_get(r, "candidates")), 6);
 	cr_expect_str_eq(json_string_value(json_object_get(best, "when")), tt_when_word(a->when));
-	json_t *probe = json_array_get(json_object_get(r, "probes"), 0);
+	json_t *probe = json_object_get(r, "gate");
 	cr_expect_float_eq(json_number_value(json_object_get(probe, "flagged_benign")), 0, 1e-9);
 	json_decref(r);
 	tt_free(report);
@@ -417,7 +426,9 @@ static double loss_from_logits(struct tt_engine *engine, const char *prompt, con
 	int32_t *prompt_ids;
 	size_t n_prompt, vocab = tt_engine_info(engine)->vocab_size;
 	double sum = 0;
-	must(tt_encode_prompt(engine, prompt, "prompt", 0, &prompt_ids, &n_prompt, err));
+	tt_request_options_default(&options);
+	must(tt_encode_prompt(engine, prompt, "prompt", 0, &prompt_ids, &options, err));
+	n_prompt = options.n_ids;
 	int32_t *all = malloc((n_prompt + n) * sizeof *all);
 	memcpy(all, prompt_ids, n_prompt * sizeof *all);
 	memcpy(all + n_prompt, ids, n * sizeof *all);
@@ -498,8 +509,7 @@ Test(eval, steered_completions_are_scored_by_the_unsteered_model_and_all_kept)
 		int32_t *ids;
 		const char *prompt = json_string_value(json_object_get(row, "prompt"));
 		tt_request_options_default(&options);
-		must(tt_encode_prompt(engine, prompt, "prompt", 8, &ids, &options.n_ids, err));
-		options.ids = ids;
+		must(tt_encode_prompt(engine, prompt, "prompt", 8, &ids, &options, err));
 		options.max_tokens = 8;
 		options.steering[0] = (struct tt_steering){p, 1};
 		options.n_steering = 1;
@@ -627,14 +637,15 @@ Test(inspect, says_what_a_file_is)
 	json_decref(r);
 	r = inspect(GOLDEN("policy/contrast.safetensors"), NULL);
 	cr_expect_str_eq(text_of(r, "kind"), "safetensors");
-	cr_expect_str_eq(text_of(json_array_get(json_object_get(r, "tensors"), 0), "name"), "directions");
+	cr_expect_str_eq(text_of(json_array_get(json_object_get(r, "tensors"), 0), "name"), "D");
 	json_decref(r);
 	r = inspect(GOLDEN("policy/probe.safetensors"), TINY);
 	cr_expect_str_eq(text_of(r, "kind"), "policy");
 	cr_expect_str_eq(text_of(json_object_get(r, "gate"), "type"), "probe");
 	json_t *on_model = json_object_get(r, "on_model");
 	cr_expect(json_is_false(json_object_get(on_model, "fits")));
-	cr_expect_not_null(strstr(text_of(on_model, "why_not"), "width 8"), "%s", text_of(on_model, "why_not"));
+	const char *why = text_of(on_model, "why_not");
+	cr_expect_not_null(strstr(why, "was fitted on another model: \"L=6 d=8 golden\" there"), "%s", why);
 	json_decref(r);
 }
 
@@ -673,8 +684,7 @@ static double stream_norm(struct tt_engine *engine)
 	uint64_t layers = 2;
 	double sum = 0;
 	tt_request_options_default(&options);
-	must(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options.n_ids, err));
-	options.ids = ids;
+	must(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options, err));
 	options.keep_layers = &layers;
 	options.keep_from = 1;
 	struct tt_request *request = request_run(engine, &options);

@@ -1,17 +1,17 @@
-/* The figures that a fit chooses by, each worked out again plainly: what probes decide of rows they were not trained
+/* The figures that a fit chooses by, each worked out again plainly: what a gate decides of rows it was not trained
  * on, all three labels, and what a candidate is rated by. */
 #include <criterion/criterion.h>
 #include <jansson.h>
 
-#include "controller/train/fit.h"
-#include "controller/train/logistic.h"
+#include "controller/train/fit_detector.h"
+#include "controller/train/fit_judge.h"
 #include "golden.h"
 #include "weights_files.h"
 
 #define TINY GOLDEN("tiny-llama")
 
 static const char *const FILES[] = {"rows.jsonl"};
-enum { WIDTH = 64, N_FOLDS = 8 };
+enum { WIDTH = 64 };
 
 /* The rows of the golden, and borderline ones: some that read like the harmful, so that a probe flags them. */
 static const char *write_rows(struct scratch *s)
@@ -33,20 +33,36 @@ static const char *write_rows(struct scratch *s)
 	return path;
 }
 
-static void fit_open(struct tt_fit *fit, struct tt_engine *engine, struct tt_fit_options *options, const char **path,
-	float max_false_positives)
+/* Rows, and the gate trained on them. */
+struct trained {
+	struct tt_engine *engine;
+	struct tt_fit_rows rows;
+	struct tt_fit_detector gate;
+};
+
+static void train(struct trained *t, struct tt_engine *engine, const char **path, float max_false_positives)
 {
-	tt_fit_options_default(options);
-	options->data = path;
-	options->n_data = 1;
-	options->max_false_positives = max_false_positives;
-	*fit = (struct tt_fit){.engine = engine, .options = options, .info = tt_engine_info(engine)};
-	must(tt_fit_data(fit, err));
-	must(tt_fit_probes(fit, err));
+	struct tt_fit_options options;
+	struct tt_progress progress = {0};
+	tt_fit_options_default(&options);
+	options.data = path;
+	options.n_data = 1;
+	options.max_false_positives = max_false_positives;
+	options.max_borderline_positives = 1;
+	t->engine = engine;
+	must(tt_fit_rows_read(&t->rows, engine, &options, err));
+	must(tt_fit_detector_train(&t->gate, engine, &t->rows, &options, &progress, err));
 }
 
-/* h after a layer, at a row's last token. */
-static void read_state(struct tt_engine *engine, const struct tt_fit_row *row, uint32_t layer, float *out)
+static void trained_free(struct trained *t)
+{
+	tt_fit_detector_free(&t->gate);
+	tt_fit_rows_free(&t->rows);
+}
+
+/* The features of a row, worked out from all hidden states of a layer. */
+static void read_features(
+	const struct trained *t, const struct tt_fit_row *row, uint32_t layer, double *last, double *mean)
 {
 	struct tt_request_options options;
 	const uint64_t layers = (uint64_t)1 << layer;
@@ -54,151 +70,176 @@ static void read_state(struct tt_engine *engine, const struct tt_fit_row *row, u
 	options.ids = row->ids;
 	options.n_ids = row->n_ids;
 	options.keep_layers = &layers;
-	struct tt_request *request = request_run(engine, &options);
-	memcpy(out, tt_request_hidden(request, layer) + (row->n_ids - 1) * WIDTH, WIDTH * sizeof *out);
+	struct tt_request *request = request_run(t->engine, &options);
+	const float *h = tt_request_hidden(request, layer);
+	size_t from = row->mean_to ? row->mean_from : 0, to = row->mean_to ? row->mean_to : row->n_ids;
+	for (size_t j = 0; j < WIDTH; j++) {
+		last[j] = (double)h[(row->n_ids - 1) * WIDTH + j];
+		mean[j] = 0;
+		for (size_t i = from; i < to; i++)
+			mean[j] += (double)h[i * WIDTH + j] / (double)(to - from);
+	}
 	tt_request_free(request);
 }
 
-static double dot(const float *w, const float *x)
+/* Row i of the features: the train rows of all labels, then the val rows. */
+static const struct tt_fit_row *row_at(const struct trained *t, size_t i)
 {
-	double sum = 0;
-	for (int i = 0; i < WIDTH; i++)
-		sum += (double)w[i] * (double)x[i];
-	return sum;
-}
-
-/* The stretch of its file that a row lies in: how many train rows stand before it there. */
-static size_t fold_of(const struct tt_fit *fit, const struct tt_fit_row *row)
-{
-	size_t before = 0, n = 0;
-	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->train[label].n; i++, n++)
-			before += fit->train[label].rows[i].prompt->line < row->prompt->line;
-	return before * N_FOLDS / n;
-}
-
-/* A probe's output for a row that is held out: trained on all train rows, or on those of other folds. */
-static double held_out(struct tt_fit *fit, uint32_t layer, const struct tt_fit_row *row, size_t fold)
-{
-	float x[64 * WIDTH], w[WIDTH], b, own[WIDTH];
-	bool harmful[64];
-	size_t n = 0;
-	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->train[label].n; i++) {
-			if (fold_of(fit, &fit->train[label].rows[i]) == fold)
-				continue;
-			harmful[n] = label == TT_HARMFUL;
-			read_state(fit->engine, &fit->train[label].rows[i], layer, x + n++ * WIDTH);
+	const struct tt_fit_row_list *lists[] = {t->rows.train, t->rows.val};
+	for (int part = 0; part < 2; part++)
+		for (int label = 0; label < TT_N_LABELS; label++) {
+			if (i < lists[part][label].n)
+				return &lists[part][label].rows[i];
+			i -= lists[part][label].n;
 		}
-	const struct tt_logistic data = {.x = x, .label = harmful, .n = n, .d = WIDTH, .stride = WIDTH, .l2 = 0.1};
-	must(tt_logistic_fit(&data, w, &b, NULL, err));
-	read_state(fit->engine, row, layer, own);
-	return dot(w, own) + (double)b;
+	return NULL;
 }
 
-Test(fit_figures, rows_of_every_label_are_held_out)
+Test(fit_figures, a_gate_is_trained_on_last_tokens_and_means)
 {
 	struct scratch s;
-	struct tt_fit fit;
-	struct tt_fit_options options;
+	struct trained t;
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
 	scratch_make(&s);
 	const char *path = write_rows(&s);
-	fit_open(&fit, engine, &options, &path, 0);
-	cr_assert(fit.val[TT_BORDERLINE].n == 6 && fit.train[TT_BORDERLINE].n == 3);
-	const struct tt_probe *probe = &fit.probes[0];
-	cr_assert_eq(probe->n_observed, 1);
-	for (int label = 0; label < TT_N_LABELS; label++) {
-		size_t n_val = fit.val[label].n, n_train = fit.train[label].n;
-		cr_assert_eq(fit.n_held[label], n_val + n_train, "label %d", label);
-		for (size_t i = 0; i < n_val + n_train; i++) {
-			const struct tt_fit_row *row =
-				i < n_val ? &fit.val[label].rows[i] : &fit.train[label].rows[i - n_val];
-			double want =
-				held_out(&fit, probe->observed[0], row, i < n_val ? SIZE_MAX : fold_of(&fit, row));
-			cr_expect_float_eq((double)fit.held_logits[label][i], want, 1e-3 * (1 + fabs(want)),
-				"label %d, row %zu: %g, not %g", label, i, (double)fit.held_logits[label][i], want);
+	train(&t, engine, &path, 0);
+	const struct tt_fit_features *f = &t.gate.features;
+	cr_assert(f->n == 29 && f->d == 2 * (size_t)f->n_observed * WIDTH && f->n_observed > 1);
+	for (size_t i = 0; i < f->n; i++) {
+		const struct tt_fit_row *row = row_at(&t, i);
+		cr_assert_eq(f->prompt[i], row->prompt);
+		cr_expect_eq(f->harmful[i], row->prompt->label == TT_HARMFUL);
+		for (uint32_t k = 0; k < f->n_observed; k++) {
+			double last[WIDTH], mean[WIDTH];
+			const float *x = f->x + i * f->d + k * WIDTH, *y = x + f->n_observed * WIDTH;
+			read_features(&t, row, f->observed[k], last, mean);
+			for (size_t j = 0; j < WIDTH; j++) {
+				cr_assert_float_eq((double)x[j], last[j], 1e-6, "row %zu layer %u", i, k);
+				cr_assert_float_eq((double)y[j], mean[j], 1e-6, "row %zu layer %u", i, k);
+			}
 		}
 	}
-	tt_fit_close(&fit);
+	trained_free(&t);
 	tt_engine_close(engine);
 	scratch_remove(&s, FILES, 1);
 }
 
-/* The figures of one probe, counted. */
-struct counted {
-	double flagged[TT_N_LABELS], balanced, loss;
-};
-
-static struct counted count(const struct tt_fit *fit, uint32_t k)
+/* Each label of a group counts as the root of its rows, harmful rows as much as all others; a fifth of a file is a
+ * fold. */
+Test(fit_figures, rows_are_weighed_by_group_and_folded_by_place)
 {
-	struct counted c = {0};
-	double cut = (double)fit->probes[k].threshold, right[2] = {0}, loss[2] = {0};
-	size_t n[2] = {0};
-	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < fit->n_held[label]; i++) {
-			double p = 1 / (1 + exp(-(double)fit->held_logits[label][k * fit->n_held[label] + i]));
-			int harmful = label == TT_HARMFUL;
-			c.flagged[label] += p > cut ? 1.0 / (double)fit->n_held[label] : 0;
-			right[harmful] += (p > cut) == harmful;
-			loss[harmful] -= log(harmful ? p : 1 - p);
-			n[harmful]++;
-		}
-	c.balanced = (right[0] / (double)n[0] + right[1] / (double)n[1]) / 2;
-	c.loss = (loss[0] / (double)n[0] + loss[1] / (double)n[1]) / 2;
-	return c;
-}
-
-/* Logit of the threshold: half way from the first benign row that must not be flagged to the next row above it, at
- * least 0. */
-static double threshold_logit(const struct tt_fit *fit, uint32_t k, size_t n_allowed)
-{
-	size_t n = fit->n_held[TT_BENIGN];
-	const float *benign = fit->held_logits[TT_BENIGN] + k * n;
-	double bound = -INFINITY, above = INFINITY;
-	for (size_t i = 0; i < n; i++) {
-		size_t higher = 0;
-		for (size_t j = 0; j < n; j++)
-			higher += benign[j] > benign[i];
-		if (higher >= n_allowed)
-			bound = fmax(bound, (double)benign[i]);
+	enum { N = 30 };
+	static struct tt_prompt prompts[N];
+	const struct tt_prompt *order[N];
+	bool harmful[N];
+	double weight[N], sums[2] = {0};
+	uint8_t fold[N];
+	struct tt_fit_features f = {.n = N, .prompt = order, .harmful = harmful, .weight = weight, .fold = fold};
+	for (uint32_t i = 0; i < N; i++) { /* 20 rows of file 0, 10 of file 1; 4 harmful ones in each */
+		struct tt_prompt *p = &prompts[(i * 7) % N];
+		*p = (struct tt_prompt){.file = i >= 20, .line = i >= 20 ? i - 19 : i + 1, .group = i >= 20};
+		p->label = (i >= 20 ? i - 20 : i) < 4 ? TT_HARMFUL : TT_BENIGN;
 	}
-	for (int label = 0; label <= TT_BENIGN; label++)
-		for (size_t i = 0; i < fit->n_held[label]; i++) {
-			double x = (double)fit->held_logits[label][k * fit->n_held[label] + i];
-			above = x > bound && x < above ? x : above;
-		}
-	return fmax(0, isfinite(above) ? (bound + above) / 2 : bound + 1);
+	for (size_t i = 0; i < N; i++) {
+		order[i] = &prompts[i];
+		harmful[i] = prompts[i].label == TT_HARMFUL;
+	}
+	must(tt_fit_assign_folds(&f, err));
+	must(tt_fit_weigh(&f, err));
+	for (size_t i = 0; i < N; i++) {
+		size_t n = prompts[i].file ? 10 : 20;
+		cr_expect_eq(
+			fold[i], (prompts[i].line - 1) * 5 / n, "file %u line %u", prompts[i].file, prompts[i].line);
+		sums[harmful[i]] += weight[i];
+		if (harmful[i])
+			cr_expect_float_eq(weight[i], 15.0 / 8, 1e-9);
+	}
+	cr_expect_float_eq(sums[0], 15, 1e-9);
+	cr_expect_float_eq(sums[1], 15, 1e-9);
+	for (size_t i = 0; i < N; i++)
+		for (size_t k = 0; k < N; k++)
+			if (!harmful[i] && !harmful[k] && prompts[i].file < prompts[k].file)
+				cr_expect_float_eq(weight[i] / weight[k], sqrt(6.0 / 16), 1e-9);
+	cr_expect(tt_fit_folds_are_possible(&f));
+	memset(harmful, 0, sizeof harmful);
+	harmful[0] = true;
+	cr_expect(!tt_fit_folds_are_possible(&f), "the only harmful row is held out with its fold");
 }
 
-Test(fit_figures, probes_are_rated_on_all_that_is_held_out)
+/* The weighted share of a label's rows above a logit. */
+static double share_above(const struct tt_fit_features *f, const double *held, enum tt_label label, double logit)
+{
+	double above = 0, total = 0;
+	for (size_t i = 0; i < f->n; i++) {
+		if (f->prompt[i]->label != label)
+			continue;
+		total += f->weight[i];
+		above += held[i] > logit ? f->weight[i] : 0;
+	}
+	return total ? above / total : 0;
+}
+
+/* Every place between two rows is tried: the threshold is the lowest that keeps both bounds. */
+Test(fit_figures, the_threshold_is_the_lowest_within_both_bounds)
+{
+	enum { N = 60 };
+	static struct tt_prompt prompts[N];
+	const struct tt_prompt *order[N];
+	double weight[N], held[N];
+	struct tt_fit_features f = {.n = N, .prompt = order, .weight = weight};
+	for (size_t i = 0; i < N; i++) {
+		prompts[i].label = (enum tt_label)(i % 3);
+		order[i] = &prompts[i];
+		weight[i] = 0.5 + (double)(i * 37 % 11);
+		held[i] = sin((double)i * 1.7) + (i % 3 == TT_HARMFUL ? 1 : i % 3 == TT_BORDERLINE ? 0.5 : 0);
+	}
+	for (int k = 0; k < 12; k++) {
+		double benign = 0.03 * k, borderline = 0.3 - 0.02 * k, got, lowest = INFINITY;
+		must(tt_fit_threshold(&f, held, benign, borderline, &got, err));
+		for (size_t i = 0; i < N; i++)
+			if (share_above(&f, held, TT_BENIGN, held[i]) <= benign &&
+				share_above(&f, held, TT_BORDERLINE, held[i]) <= borderline)
+				lowest = fmin(lowest, held[i]);
+		double above = INFINITY;
+		for (size_t i = 0; i < N; i++)
+			if (held[i] > lowest)
+				above = fmin(above, held[i]);
+		cr_expect_float_eq(got, (lowest + above) / 2, 1e-12, "bounds %g, %g: %g", benign, borderline, got);
+	}
+}
+
+/* The figures of a gate, counted from the logits of held-out rows. */
+Test(fit_figures, a_gate_is_rated_on_all_that_is_held_out)
 {
 	struct scratch s;
+	struct trained t;
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
-	size_t n_flagged = 0;
 	scratch_make(&s);
 	const char *path = write_rows(&s);
-	for (size_t n_allowed = 0; n_allowed < 4; n_allowed += 3) {
-		struct tt_fit fit;
-		struct tt_fit_options options;
-		fit_open(&fit, engine, &options, &path, (float)n_allowed / 10); /* of 10 benign rows */
-		cr_assert_eq(fit.n_held[TT_BENIGN], 10);
-		for (uint32_t k = 0; k < fit.n_probes; k++) {
-			const struct tt_probe *p = &fit.probes[k];
-			const struct counted want = count(&fit, k);
-			double logit = threshold_logit(&fit, k, n_allowed);
-			cr_expect_float_eq((double)p->threshold, 1 / (1 + exp(-logit)), 1e-6, "probe %u", k);
-			cr_expect_float_eq(p->balanced, want.balanced, 1e-9, "probe %u", k);
-			cr_expect_float_eq(p->loss, want.loss, 1e-6, "probe %u", k);
-			cr_expect_leq(p->flagged[TT_BENIGN], (double)n_allowed / 10 + 1e-9);
-			for (int label = 0; label < TT_N_LABELS; label++)
-				cr_expect_float_eq(p->flagged[label], want.flagged[label], 1e-9,
-					"probe %u, label %d: %g", k, label, p->flagged[label]);
-			n_flagged += want.flagged[TT_BORDERLINE] > want.flagged[TT_BENIGN];
-		}
-		tt_fit_close(&fit);
+	train(&t, engine, &path, 0.1f);
+	const struct tt_fit_features *f = &t.gate.features;
+	const struct tt_fit_gate *gate = &t.gate.gate;
+	double right[2] = {0}, loss[2] = {0}, n[2] = {0}, flagged[TT_N_LABELS] = {0};
+	size_t val = t.rows.train[0].n + t.rows.train[1].n + t.rows.train[2].n;
+	for (size_t i = 0; i < f->n; i++) {
+		double p = 1 / (1 + exp(-t.gate.detector.held[i]));
+		bool flags = p > (double)gate->threshold;
+		n[f->harmful[i]]++;
+		right[f->harmful[i]] += flags == f->harmful[i];
+		loss[f->harmful[i]] -= log(f->harmful[i] ? p : 1 - p);
+		flagged[f->prompt[i]->label] += flags ? 1 / (double)gate->n_held[f->prompt[i]->label] : 0;
 	}
-	cr_assert_gt(n_flagged, 0, "no borderline row was flagged, which tells nothing");
+	cr_expect(gate->n_held[TT_HARMFUL] == 10 && gate->n_held[TT_BENIGN] == 10 && gate->n_held[TT_BORDERLINE] == 9);
+	cr_expect_float_eq(gate->balanced, (right[0] / n[0] + right[1] / n[1]) / 2, 1e-9);
+	cr_expect_float_eq(gate->loss, (loss[0] / n[0] + loss[1] / n[1]) / 2, 1e-6);
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		cr_expect_float_eq(gate->flagged[label], flagged[label], 1e-9, "label %d", label);
+		for (size_t i = 0; i < t.rows.val[label].n; i++, val++)
+			cr_expect_eq(gate->flags[label][i],
+				1 / (1 + exp(-t.gate.detector.held[val])) > (double)gate->threshold);
+	}
+	cr_expect_eq(gate->known_after, f->observed[f->n_observed - 1]);
+	trained_free(&t);
 	tt_engine_close(engine);
 	scratch_remove(&s, FILES, 1);
 }
@@ -211,8 +252,6 @@ Test(fit_figures, the_report_has_the_borderline_rows)
 	struct tt_fit_options options;
 	struct tt_policy *policy = NULL;
 	char *report = NULL;
-	size_t k, n_told_apart = 0;
-	json_t *row;
 	scratch_make(&s);
 	const char *path = write_rows(&s);
 	tt_fit_options_default(&options);
@@ -220,23 +259,20 @@ Test(fit_figures, the_report_has_the_borderline_rows)
 	options.n_data = 1;
 	options.judge_tokens = 4;
 	options.max_candidates = 2;
+	options.max_borderline_positives = 1;
 	must(tt_fit(&policy, engine, &options, &report, err));
 	json_t *r = json_loads(report, 0, NULL);
 	const json_t *borderline = json_object_get(json_object_get(r, "rows"), "borderline");
 	cr_expect_eq(json_integer_value(json_object_get(borderline, "train")), 3);
 	cr_expect_eq(json_integer_value(json_object_get(borderline, "val")), 6);
 	cr_expect_eq(json_integer_value(json_object_get(borderline, "held_out")), 9);
-	json_array_foreach(json_object_get(r, "probes"), k, row)
-	{
-		double harmful = json_number_value(json_object_get(row, "flagged_harmful"));
-		double benign = json_number_value(json_object_get(row, "flagged_benign"));
-		double between = json_number_value(json_object_get(row, "flagged_borderline"));
-		double want = (harmful + 1 - (10 * benign + 9 * between) / 19) / 2;
-		cr_expect_float_eq(
-			json_number_value(json_object_get(row, "balanced_accuracy")), want, 1e-5, "probe %zu", k);
-		n_told_apart += between > benign;
-	}
-	cr_assert_gt(n_told_apart, 0, "no borderline row was flagged, which tells nothing");
+	const json_t *gate = json_object_get(r, "gate");
+	double harmful = json_number_value(json_object_get(gate, "flagged_harmful"));
+	double benign = json_number_value(json_object_get(gate, "flagged_benign"));
+	double between = json_number_value(json_object_get(gate, "flagged_borderline"));
+	double want = (harmful + 1 - (10 * benign + 9 * between) / 19) / 2;
+	cr_expect_float_eq(json_number_value(json_object_get(gate, "balanced_accuracy")), want, 1e-5);
+	cr_assert_gt(between, benign, "no borderline row was flagged, which tells nothing");
 	const json_t *chosen = json_object_get(r, "chosen");
 	cr_expect_float_eq((double)policy->alpha, json_number_value(json_object_get(chosen, "alpha")), 1e-5);
 	json_decref(r);
@@ -280,32 +316,12 @@ Test(fit_figures, an_evaluation_has_the_borderline_rows)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* A probe that reads an early layer may be a hundredth worse than the best; for generated tokens none is late. */
-Test(fit_figures, an_early_probe_may_be_a_little_worse)
-{
-	struct tt_probe probes[] = {
-		{.observed = {2}, .n_observed = 1, .balanced = 0.90, .loss = 0.3},
-		{.observed = {4}, .n_observed = 1, .balanced = 0.90, .loss = 0.2},
-		{.observed = {7}, .n_observed = 1, .balanced = 0.905, .loss = 0.5},
-		{.observed = {1, 3, 8}, .n_observed = 3, .balanced = 0.89, .loss = 0.1},
-	};
-	struct tt_fit fit = {.probes = probes, .n_probes = 4};
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_ALL), &probes[1], "of equals the lower loss");
-	cr_expect_eq(tt_fit_choose_probe(&fit, 4, TT_WHEN_ALL), &probes[0], "layer 4 is steered already");
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_LAST), &probes[1]);
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_GENERATION), &probes[2]);
-	cr_expect_eq(tt_fit_choose_probe(&fit, 2, TT_WHEN_ALL), &probes[2], "none is early");
-	cr_expect_eq(tt_fit_choose_probe(&fit, 9, TT_WHEN_ALL), &probes[2]);
-	probes[2].balanced = 0.9101;
-	cr_expect_eq(tt_fit_choose_probe(&fit, 5, TT_WHEN_ALL), &probes[2], "more than a hundredth better");
-}
-
 /* Refused as gated: what the gate lets pass is the unsteered model's. The rest by hand. */
 Test(fit_figures, candidates_are_rated_against_the_unsteered)
 {
 	enum { N = 4 };
-	struct tt_probe probe = {.observed = {0}, .n_observed = 1, .threshold = 0.5f};
-	float harmful_logits[N] = {1, -1, 1, -1}, benign_logits[N] = {1, -1, -1, -1};
+	bool flags[2][N] = {{true, false, true, false}, {true, false, false, false}};
+	const struct tt_fit_gate gate = {.flags = {flags[0], flags[1]}};
 	int32_t ids[2][1] = {{1}, {2}};
 	struct tt_completion unsteered[2][N] = {0}, steered[2][N] = {0};
 	for (int kind = 0; kind < 2; kind++)
@@ -324,28 +340,24 @@ Test(fit_figures, candidates_are_rated_against_the_unsteered)
 		steered[0][i].logprob = -2;
 	steered[1][0].ids = ids[1];
 	steered[1][0].refused = true;
-	struct tt_fit fit = {
-		.probes = &probe, .n_probes = 1, .n_held = {N, N, 0}, .n_judge = {N, N}, .baseline_nll = 0.8};
-	fit.held_logits[TT_HARMFUL] = harmful_logits;
-	fit.held_logits[TT_BENIGN] = benign_logits;
-	fit.baseline[0] = unsteered[0];
-	fit.baseline[1] = unsteered[1];
+	const struct tt_fit_judge judge = {
+		.gated = true, .n = {N, N}, .unsteered = {unsteered[0], unsteered[1]}, .unsteered_nll = 0.8};
 	struct tt_candidate c = {
-		.probe = &probe, .harmful = steered[0], .benign = steered[1], .n_harmful = N, .n_benign = N};
-	tt_fit_rate(&fit, &c);
-	cr_expect_float_eq(c.refused, 3.0 / 4, 1e-12);
-	cr_expect_float_eq(c.refused_gated, 3.0 / 4, 1e-12);
-	cr_expect_float_eq(c.false_refusals, 1.0 / 4, 1e-12);
-	cr_expect_float_eq(c.repeated, 3.0 / 20 - 1.0 / 10, 1e-12);
-	cr_expect_float_eq(c.diverged, 1.0 / 4, 1e-12);
-	cr_expect_float_eq(c.nll, 2, 1e-12);
-	cr_expect_float_eq(c.nll_ratio, 2 / 0.8, 1e-12);
+		.gate = &gate, .harmful = steered[0], .benign = steered[1], .n_harmful = N, .n_benign = N};
+	tt_fit_rate(&judge, &c);
+	cr_expect_float_eq(c.figures.refused, 3.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.refused_gated, 3.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.false_refusals, 1.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.repeated, 3.0 / 20 - 1.0 / 10, 1e-12);
+	cr_expect_float_eq(c.figures.diverged, 1.0 / 4, 1e-12);
+	cr_expect_float_eq(c.figures.nll, 2, 1e-12);
+	cr_expect_float_eq(c.figures.nll_ratio, 2 / 0.8, 1e-12);
 	unsteered[0][1].refused = false;
-	tt_fit_rate(&fit, &c);
-	cr_expect_float_eq(c.refused_gated, 2.0 / 4, 1e-12);
+	tt_fit_rate(&judge, &c);
+	cr_expect_float_eq(c.figures.refused_gated, 2.0 / 4, 1e-12);
 	/* Half of them judged so far. */
 	c.n_harmful = 2;
-	tt_fit_rate(&fit, &c);
-	cr_expect_float_eq(c.refused, 1.0 / 2, 1e-12);
-	cr_expect_float_eq(c.refused_gated, 1.0 / 2, 1e-12);
+	tt_fit_rate(&judge, &c);
+	cr_expect_float_eq(c.figures.refused, 1.0 / 2, 1e-12);
+	cr_expect_float_eq(c.figures.refused_gated, 1.0 / 2, 1e-12);
 }

@@ -213,6 +213,41 @@ Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
 	free(logits);
 }
 
+/* Scores from an index on are the bits of all, and what lies before is not computed where another request's pages hold
+ * it. */
+Test(forward, scores_from_an_index_on_share_what_lies_before)
+{
+	enum { N = 70, FROM = 50 };
+	int32_t ids[N];
+	float all[N];
+	struct tt_request_options options;
+	struct tt_engine_stats before, after;
+	struct tt_engine *engine = engine_open(GOLDEN("tiny-llama"), 2, 512);
+	tt_request_options_default(&options);
+	for (int i = 0; i < N; i++)
+		ids[i] = (i * 7 + 3) % 100;
+	options.ids = ids;
+	options.n_ids = N;
+	options.score = true;
+	struct tt_request *request = request_run(engine, &options);
+	memcpy(all, tt_request_scores(request), sizeof all);
+	tt_request_free(request);
+	for (size_t from = FROM; from <= N; from += N - FROM) {
+		tt_engine_stats(engine, &before);
+		options.score_from = from;
+		request = request_run(engine, &options);
+		tt_engine_stats(engine, &after);
+		const float *scores = tt_request_scores(request);
+		for (size_t i = 0; i < N; i++)
+			cr_expect(scores[i] == (i < from ? 0 : all[i]), "from %zu: %zu is %g", from, i,
+				(double)scores[i]);
+		/* Pages of 16 positions, and the id before the first that is scored must run. */
+		cr_expect_geq(after.n_shared - before.n_shared, (from - 1) / TT_PAGE_TOKENS * TT_PAGE_TOKENS);
+		tt_request_free(request);
+	}
+	tt_engine_close(engine);
+}
+
 /* The twin of the CUDA kernels rounds weights and the inputs of every product to bf16, up to 2^-9 of each: 8e-3 to
  * 1.8e-2 after the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks
  * closer. */

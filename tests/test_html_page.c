@@ -14,12 +14,14 @@ static const char *const FILES[] = {"completions.jsonl", "page.html"};
 static const char PROMPT[] = "the rat number 0 bites";
 
 /* Reads layers 0 and 1 with a gate that is always open; pushes after layers 1 and 2, the second half as hard. */
-static struct tt_policy *make_policy(struct tt_engine *engine)
+static struct tt_policy *make_gated(struct tt_engine *engine, enum tt_policy_gate kind, uint32_t form, uint32_t n_units)
 {
 	static const uint32_t observed[] = {0, 1};
 	struct tt_policy *p = NULL;
 	must(tt_policy_new(&p, N_LAYERS, WIDTH, 1, err));
-	must(tt_policy_set_gate(p, TT_GATE_PROBE, observed, 2, 0, err));
+	const struct tt_gate_choice gate = {
+		.gate = kind, .form = form, .observed = observed, .n_observed = 2, .n_units = n_units};
+	must(tt_policy_set_gate(p, &gate, err));
 	p->gate_bias = 5;
 	p->when = TT_WHEN_ALL;
 	p->alpha = 0.5f;
@@ -33,6 +35,11 @@ static struct tt_policy *make_policy(struct tt_engine *engine)
 	return p;
 }
 
+static struct tt_policy *make_policy(struct tt_engine *engine)
+{
+	return make_gated(engine, TT_GATE_PROBE, 0, 0);
+}
+
 /* Nine harmful rows, one that is benign. */
 static const char *write_completions(struct scratch *s)
 {
@@ -41,8 +48,10 @@ static const char *write_completions(struct scratch *s)
 		must(tt_buffer_print(&text, err,
 			"{\"prompt\":\"%s\",\"label\":\"harmful\",\"unsteered\":\"a%d\",\"steered\":\"b%d\"}\n", PROMPT,
 			i, i));
-	must(tt_buffer_print(
-		&text, err, "{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\"}\n"));
+	must(tt_buffer_print(&text, err,
+		"{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\","
+		"\"refused_unsteered\":true,\"refused_by_phrases_unsteered\":false,"
+		"\"refused_steered\":false,\"refused_by_phrases_steered\":true}\n"));
 	const char *path = scratch_write(s, FILES[0], text.data, text.len);
 	tt_buffer_free(&text);
 	return path;
@@ -89,6 +98,10 @@ Test(html_page, shows_the_first_six_of_a_label)
 	cr_expect_not_null(strstr(page, "<p>a5</p>"));
 	cr_expect_null(strstr(page, "<p>a6</p>"));
 	cr_expect_eq(count(page, "<small>the same text</small>"), 1);
+	cr_expect_eq(
+		count(page, "<h4>Unsteered <span class=refused>refused</span> <small>not by phrases</small></h4>"), 1);
+	cr_expect_eq(count(page, "<h4>Steered <small>by phrases only</small></h4>"), 1);
+	cr_expect_eq(count(page, "<h4>Steered</h4>"), 6);
 	cr_expect_eq(count(page, "<figure>"), 2, "a map of the first prompt of each label");
 	free(page);
 	tt_engine_close(engine);
@@ -112,6 +125,28 @@ Test(html_page, says_which_layers_are_pushed_and_read)
 	free(page);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
+}
+
+Test(html_page, says_what_hidden_units_give)
+{
+	static const struct {
+		enum tt_policy_gate gate;
+		uint32_t form;
+		const char *expected;
+	} gates[] = {
+		{TT_GATE_MLP, 0, "; its 4 hidden units give the strength and each layer's weight</dd>"},
+		{TT_GATE_PROBE_MLP, 0, "; it steers above 0.5; its 4 hidden units give a part of the probability</dd>"},
+		{TT_GATE_PROBE_MLP, 1, "units give a part of the probability and each layer's weight</dd>"},
+	};
+	for (size_t i = 0; i < sizeof gates / sizeof *gates; i++) {
+		struct tt_engine *engine = engine_open(TINY, 4, 64);
+		struct tt_policy *policy = make_gated(engine, gates[i].gate, gates[i].form, 4);
+		char *page = write_page(engine, policy);
+		cr_expect_not_null(strstr(page, gates[i].expected), "%s", gates[i].expected);
+		free(page);
+		tt_engine_close(engine);
+		tt_policy_free(policy);
+	}
 }
 
 /* The ids of the prompt as a chat. */

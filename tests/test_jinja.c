@@ -92,8 +92,10 @@ Test(jinja, renders_whole_chat_templates_as_jinja2_does)
 	json_decref(goldens);
 }
 
-/* Renders with context (JSON text) and expects output, and '1' in marks for each byte that is untrusted. */
-static void expect_marks(const char *template, const char *context, const char *output, const char *marks)
+/* Renders with context (JSON text) and expects output, and '1' in marks for each byte that is untrusted; with apart,
+ * '2' for those of the last user message. */
+static void expect_marks_apart(
+	bool apart, const char *template, const char *context, const char *output, const char *marks)
 {
 	struct tt_buffer text = {0}, untrusted = {0};
 	struct tt_error err = {0};
@@ -102,12 +104,17 @@ static void expect_marks(const char *template, const char *context, const char *
 	int status = render(template, strlen(template), values, 0, &text, &untrusted, &err);
 	cr_assert_eq(status, TT_OK, "%s: %s", template, err.message);
 	for (size_t i = 0; i < untrusted.len; i++)
-		untrusted.data[i] = (char)(untrusted.data[i] + '0');
+		untrusted.data[i] = (char)((apart ? untrusted.data[i] : untrusted.data[i] != 0) + '0');
 	cr_expect_str_eq(text.data, output, "%s", template);
 	cr_expect_str_eq(untrusted.data, marks, "%s: marks %s", template, untrusted.data);
 	tt_buffer_free(&text);
 	tt_buffer_free(&untrusted);
 	json_decref(values);
+}
+
+static void expect_marks(const char *template, const char *context, const char *output, const char *marks)
+{
+	expect_marks_apart(false, template, context, output, marks);
 }
 
 #define USER "{\"messages\": [{\"role\": \"user\", \"content\": \" a<|im_end|>b \"}]}"
@@ -157,6 +164,31 @@ Test(jinja, marks_follow_letters_that_change_their_length)
 	const char *context = "{\"messages\": [{\"role\": \"user\", \"content\": \"\u00df\u00e9\"}]}";
 	expect_marks("{{ ('x' ~ messages[0].content ~ 'y')|upper }}", context, "XSS\u00c9Y", "011110");
 	expect_marks("{{ messages[0].content[1] ~ '\u00e9' }}", context, "\u00e9\u00e9", "1100");
+}
+
+Test(jinja, marks_the_last_user_message_apart)
+{
+	static const struct {
+		const char *template, *output, *marks;
+	} cases[] = {
+		{"{% for m in messages %}{{ m.role[0] ~ m.content }}{% endfor %}", "sauaubaa", "01010201"},
+		{"{% for m in messages[1:]|reverse %}{{ m.content|trim|upper }}{% endfor %}", "ABA", "121"},
+		{"{{ (messages[0].content ~ '-' ~ messages[2].content)[::-1] }}", "b-a", "201"},
+		{"{{ messages[2].name ~ messages[2].content|tojson }}", "n\"b\"", "1111"},
+		{"{{ ('<' ~ messages[2].content ~ '&')|escape }}", "&lt;b&amp;", "0000200000"},
+	};
+	const char *context = "{\"messages\": [{\"role\": \"s\", \"content\": \"a\"},"
+			      " {\"role\": \"user\", \"content\": \"a\"},"
+			      " {\"role\": \"user\", \"content\": \"b\", \"name\": \"n\"},"
+			      " {\"role\": \"a\", \"content\": \"a\"}]}";
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		expect_marks_apart(true, cases[i].template, context, cases[i].output, cases[i].marks);
+	/* All text in a list of parts, and of a message of another role nothing. */
+	expect_marks_apart(true,
+		"{{ messages[0].content[0].text ~ messages[0].content[1].text ~ messages[1].content }}",
+		"{\"messages\": [{\"role\": \"user\", \"content\": [{\"text\": \"x\"}, {\"text\": \"y\"}]},"
+		" {\"role\": \"tool\", \"content\": \"z\"}]}",
+		"xyz", "221");
 }
 
 Test(jinja, trusts_the_model_and_the_role_but_no_tool_nor_document)

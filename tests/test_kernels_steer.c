@@ -1,27 +1,32 @@
 /* Steering and control: the same bits where nothing may change, values in double where something does, and the order of
  * changes where it matters. */
+#include "controller/policy/gates.h"
+#include "controller/policy/operations.h"
 #include "test_kernels.h"
 
 enum { HIDDEN = 40, LAYERS = 3, LAYER = 1, FFN = 32 };
 
 /* Slots: 0 and 3 add, 1 ablates, 2 clamps, 4 is affine, 5 one-sided, 6 rotates, 7 rotates adaptively, 8 adds and keeps
  * the length. */
-enum { SLOTS = 9, ROWS = SLOTS + 1 };
+enum { SLOTS = 9, ROWS = SLOTS + 1, TOKENS = ROWS };
 static const enum tt_policy_op slot_ops[SLOTS] = {TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD, TT_OP_AFFINE,
 	TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE, TT_OP_ADD};
+static const uint32_t slot_forms[SLOTS] = {[7] = 1, [8] = 1};
 
 /* For a dot product of 40 terms and a few fused additions. */
 #define TOLERANCE 3e-7
 
-/* A step of n tokens with a down_proj whose product is zero, so that h is steered as the test set it. */
+/* A step of n tokens with a down_proj whose product is zero, so that h is steered as the test set it. What a slot
+ * has follows from its operation's row; one of a single direction a layer uses the first half of each array. */
 struct fixture {
 	struct tt_config config;
 	struct tt_layer layer;
 	struct tt_step_plan *step;
 	struct tt_steer_slot slots[SLOTS];
-	float directions[SLOTS][LAYERS][2][HIDDEN], readers[LAYERS][2][HIDDEN], targets[LAYERS][2], weights[LAYERS];
-	float zeros[HIDDEN * FFN], ffn[8 * FFN], h[8 * HIDDEN], coef[ROWS * LAYERS], captured[8 * LAYERS * HIDDEN];
-	float norms[8 * LAYERS * 2];
+	float directions[SLOTS][LAYERS * 2][HIDDEN], readers[LAYERS * 2][HIDDEN], targets[LAYERS * 2];
+	float weights[LAYERS];
+	float zeros[HIDDEN * FFN], ffn[TOKENS * FFN], h[TOKENS * HIDDEN], coef[ROWS * LAYERS];
+	float captured[TOKENS * LAYERS * HIDDEN], norms[TOKENS * LAYERS * 2];
 	struct tt_down_proj_args args;
 };
 
@@ -48,36 +53,49 @@ static void orthonormalise(float (*d)[HIDDEN])
 	}
 }
 
+/* Whether the operation has a tensor that goes to this member of the slot. */
+static bool has_tensor(enum tt_policy_op op, size_t member)
+{
+	const struct tt_policy_row *row = &tt_operation_of(op)->row;
+	for (uint32_t i = 0; i < row->n_tensors; i++)
+		if (row->tensors[i].slot == member)
+			return true;
+	return false;
+}
+
+static void make_slot(struct fixture *f, int s)
+{
+	enum tt_policy_op op = slot_ops[s];
+	for (int l = 0; l < LAYERS && tt_operation_of(op)->orthonormal; l++)
+		orthonormalise(f->directions[s] + l * 2);
+	f->slots[s] = (struct tt_steer_slot){.op = op,
+		.form = slot_forms[s],
+		.n_directions = tt_operation_of(op)->max_rows > 1 ? 2 : 1,
+		.directions = f->directions[s][0],
+		.readers = has_tensor(op, offsetof(struct tt_steer_slot, readers)) ? f->readers[0] : NULL,
+		.targets = has_tensor(op, offsetof(struct tt_steer_slot, targets)) ? f->targets : NULL,
+		.weights = f->weights,
+		.alpha = 1};
+}
+
 static struct fixture *make_fixture(uint32_t n)
 {
+	static const float targets[LAYERS * 2] = {7, -4, 2.5f, -1, 3, 6};
 	struct fixture *f = must_alloc(1, sizeof *f);
 	uint64_t random = 12;
 	f->config = (struct tt_config){.n_layers = LAYERS, .hidden_size = HIDDEN, .ffn_size = FFN};
 	f->layer.w_down = (struct tt_matrix){f->zeros, TT_TYPE_F32, HIDDEN, FFN};
 	f->step = make_step((struct tt_step_plan){.n_tokens = n, .n_rows = ROWS});
 	for (size_t i = 0; i < sizeof f->directions / sizeof(float); i++)
-		(&f->directions[0][0][0][0])[i] = random_float(&random);
-	for (int i = 0; i < LAYERS; i++) {
-		orthonormalise(f->directions[1][i]);
-		orthonormalise(f->directions[2][i]);
-		orthonormalise(f->directions[5][i]);
-		orthonormalise(f->directions[6][i]);
-		f->targets[i][0] = 2.5f;
-		f->targets[i][1] = -1;
+		(&f->directions[0][0][0])[i] = random_float(&random);
+	for (int i = 0; i < LAYERS; i++)
 		f->weights[i] = 1;
-	}
+	memcpy(f->targets, targets, sizeof targets);
 	for (size_t i = 0; i < sizeof f->readers / sizeof(float); i++)
-		(&f->readers[0][0][0])[i] = random_float(&random) / 4;
+		(&f->readers[0][0])[i] = random_float(&random) / 4;
 	memcpy(f->directions[7], f->directions[6], sizeof f->directions[7]);
 	for (int s = 0; s < SLOTS; s++)
-		f->slots[s] = (struct tt_steer_slot){.op = slot_ops[s],
-			.form = s >= 7,
-			.n_directions = slot_ops[s] == TT_OP_ADD || slot_ops[s] == TT_OP_ONE_SIDED ? 1 : 2,
-			.directions = f->directions[s][0][0],
-			.readers = slot_ops[s] == TT_OP_AFFINE ? f->readers[0][0] : NULL,
-			.targets = f->targets[0],
-			.weights = f->weights,
-			.alpha = 1};
+		make_slot(f, s);
 	for (uint32_t i = 0; i < n * HIDDEN; i++)
 		f->h[i] = random_float(&random) * 3;
 	for (int row = 1; row < ROWS; row++) {
@@ -111,16 +129,25 @@ static void run(struct fixture *f, enum tt_cpu_body_choice choice)
 	backend->close(backend);
 }
 
-/* add and one_sided have one direction a layer, the others have two; the layers are contiguous. */
+/* The number of direction k of the layer, among those of all layers. */
+static size_t index_of(const struct fixture *f, int slot, int k)
+{
+	return (size_t)LAYER * f->slots[slot].n_directions + (size_t)k;
+}
+
 static const float *direction(const struct fixture *f, int slot, int k)
 {
-	const struct tt_steer_slot *s = &f->slots[slot];
-	return s->directions + ((size_t)LAYER * s->n_directions + (size_t)k) * HIDDEN;
+	return f->slots[slot].directions + index_of(f, slot, k) * HIDDEN;
 }
 
 static const float *reader(const struct fixture *f, int slot, int k)
 {
-	return f->slots[slot].op == TT_OP_AFFINE ? f->readers[LAYER][k] : direction(f, slot, k);
+	return f->slots[slot].readers ? f->readers[index_of(f, slot, k)] : direction(f, slot, k);
+}
+
+static float target(const struct fixture *f, int slot, int k)
+{
+	return f->slots[slot].targets ? f->targets[index_of(f, slot, k)] : 0;
 }
 
 /* rotate, computed from the angles themselves. */
@@ -133,12 +160,31 @@ static void turn(const struct fixture *f, int slot, double c, const float *h, do
 			plane[k] += (double)h[i] * (double)b[k][i];
 	if (f->slots[slot].form && plane[0] <= 0)
 		return;
-	double at = atan2(plane[1], plane[0]), to = atan2((double)f->targets[LAYER][1], (double)f->targets[LAYER][0]);
+	double at = atan2(plane[1], plane[0]), to = atan2((double)target(f, slot, 1), (double)target(f, slot, 0));
 	double way = to - at, length = hypot(plane[0], plane[1]);
 	way = way > pi ? way - 2 * pi : way < -pi ? way + 2 * pi : way;
 	for (int i = 0; i < HIDDEN; i++)
 		out[i] += (length * cos(at + c * way) - plane[0]) * (double)b[0][i] +
 			  (length * sin(at + c * way) - plane[1]) * (double)b[1][i];
+}
+
+/* What a direction is multiplied with, from a dot product with h and a target. */
+static double factor(enum tt_policy_op op, double c, double dot, double t)
+{
+	switch (op) {
+	case TT_OP_ADD:
+		return c;
+	case TT_OP_ABLATE:
+		return -c * dot;
+	case TT_OP_CLAMP:
+		return c * (t - dot);
+	case TT_OP_AFFINE:
+		return c * (t + dot);
+	case TT_OP_ONE_SIDED:
+		return dot > 0 ? -c * dot : 0;
+	default:
+		return NAN;
+	}
 }
 
 static void change(const struct fixture *f, int slot, double c, const float *h, double *out)
@@ -161,16 +207,12 @@ static void change(const struct fixture *f, int slot, double c, const float *h, 
 	}
 	for (uint32_t k = 0; k < f->slots[slot].n_directions; k++) {
 		const float *d = direction(f, slot, (int)k), *a = reader(f, slot, (int)k);
-		double dot = 0, target = (double)f->targets[LAYER][k];
+		double dot = 0;
 		for (int i = 0; i < HIDDEN; i++)
 			dot += (double)h[i] * (double)a[i];
-		const double g[] = {[TT_OP_ADD] = c,
-			[TT_OP_ABLATE] = -c * dot,
-			[TT_OP_CLAMP] = c * (target - dot),
-			[TT_OP_AFFINE] = c * (target + dot),
-			[TT_OP_ONE_SIDED] = dot > 0 ? -c * dot : 0};
+		double g = factor(f->slots[slot].op, c, dot, (double)target(f, slot, (int)k));
 		for (int i = 0; i < HIDDEN; i++)
-			out[i] += g[f->slots[slot].op] * (double)d[i];
+			out[i] += g * (double)d[i];
 	}
 }
 
@@ -227,20 +269,23 @@ Test(kernels_steer, a_step_with_zero_coefficients_has_the_bits_of_one_without_ro
 
 Test(kernels_steer, each_operation_equals_the_reference)
 {
+	uint32_t seen = 0;
+	for (int s = 0; s < SLOTS; s++)
+		seen |= 1u << slot_ops[s];
+	cr_assert_eq(seen, (1u << tt_n_operations()) - 1, "an operation of the table is in no slot");
 	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
 		if (!machine_has((enum tt_cpu_body_choice)body))
 			continue;
-		struct fixture *f = make_fixture(8);
-		double want[8][HIDDEN] = {{0}};
-		for (int t = 1; t < 8; t++) {
-			int row = t == 1 ? SLOTS : t; /* row 4 is a plain add as well */
-			tt_step_coef_rows(f->step)[t * TT_STACK + t % TT_STACK] = (uint16_t)row;
-			change(f, row - 1, (double)f->coef[row * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
+		struct fixture *f = make_fixture(TOKENS);
+		double want[TOKENS][HIDDEN] = {{0}};
+		for (int t = 1; t < TOKENS; t++) { /* token t is steered by row t */
+			tt_step_coef_rows(f->step)[t * TT_STACK + t % TT_STACK] = (uint16_t)t;
+			change(f, t - 1, (double)f->coef[t * LAYERS + LAYER], f->h + t * HIDDEN, want[t]);
 		}
-		for (int i = 0; i < 8 * HIDDEN; i++)
+		for (int i = 0; i < TOKENS * HIDDEN; i++)
 			want[i / HIDDEN][i % HIDDEN] += (double)f->h[i];
 		run(f, (enum tt_cpu_body_choice)body);
-		for (int t = 0; t < 8; t++)
+		for (int t = 0; t < TOKENS; t++)
 			ASSERT_CLOSE(f->h + t * HIDDEN, want[t], HIDDEN, TOLERANCE, "operation %d", t);
 		free_fixture(f);
 	}
@@ -261,7 +306,7 @@ Test(kernels_steer, ablate_removes_and_clamp_sets_the_projection)
 			clamped += (double)f->h[HIDDEN + i] * (double)direction(f, 2, k)[i];
 		}
 		cr_assert_float_eq(ablated, 0, 2e-6);
-		cr_assert_float_eq(clamped, (double)f->targets[LAYER][k], 2e-6);
+		cr_assert_float_eq(clamped, (double)target(f, 2, k), 2e-6);
 	}
 	free_fixture(f);
 }
@@ -340,8 +385,8 @@ Test(kernels_steer, rotate_turns_the_short_way_and_keeps_the_length)
 		for (int t = 0; t < N; t++) {
 			struct fixture *f = make_fixture(1);
 			place(f, 170 * degree, f->h);
-			f->targets[LAYER][0] = 1e30f * cosf(190 * degree); /* only its angle counts */
-			f->targets[LAYER][1] = 1e30f * sinf(190 * degree);
+			f->targets[index_of(f, 6, 0)] = 1e30f * cosf(190 * degree); /* only its angle counts */
+			f->targets[index_of(f, 6, 1)] = 1e30f * sinf(190 * degree);
 			f->coef[7 * LAYERS + LAYER] = shares[t];
 			tt_step_coef_rows(f->step)[2] = 7;
 			double length = length_of(f->h), want = remainder(170 + 20 * (double)shares[t], 360);
@@ -478,6 +523,36 @@ Test(kernels_steer, an_add_that_cannot_keep_the_length)
 	free(d);
 }
 
+/* Adds a row's changes to sum in f32, direction after direction and fused, from the h that came in. The factors are the
+ * kernels' own, which `change` checks: this is about the order. */
+static void add_in_order(
+	const struct tt_cpu_body *body, const struct fixture *f, int slot, float c, const float *came, float *sum)
+{
+	const struct tt_steer_slot *s = &f->slots[slot];
+	uint32_t together = tt_steer_together(s->op);
+	if (slot == 8) {
+		float longer[HIDDEN];
+		memcpy(longer, came, sizeof longer);
+		body->axpy(c, direction(f, slot, 0), longer, HIDDEN);
+		float ratio = sqrtf(body->dot(came, came, HIDDEN)) / sqrtf(body->dot(longer, longer, HIDDEN));
+		for (int j = 0; j < HIDDEN; j++)
+			sum[j] = fmaf(ratio, longer[j], sum[j] - came[j]);
+		return;
+	}
+	for (uint32_t k = 0; k < s->n_directions; k++) {
+		struct tt_steer_read read[TT_MAX_TOGETHER];
+		float g[TT_MAX_TOGETHER] = {0};
+		for (uint32_t i = 0; i < together; i++) {
+			int at = (int)(k / together * together + i);
+			read[i] = (struct tt_steer_read){
+				body->dot(came, reader(f, slot, at), HIDDEN), target(f, slot, at)};
+		}
+		tt_steer_factors(s->op, s->form, c, read, g);
+		for (int j = 0; j < HIDDEN; j++)
+			sum[j] = fmaf(g[k % together], direction(f, slot, (int)k)[j], sum[j]);
+	}
+}
+
 /* All rows read the h that came in, and their changes are added in the order of the rows. */
 Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 {
@@ -498,33 +573,7 @@ Test(kernels_steer, stacked_rows_read_the_same_h_and_add_in_order)
 			float c = f->coef[row * LAYERS + LAYER];
 			tt_step_coef_rows(f->step)[i] = (uint16_t)row;
 			change(f, slot, (double)c, start, want);
-			float along[] = {body->dot(start, direction(f, slot, 0), HIDDEN),
-				body->dot(start, direction(f, slot, 1), HIDDEN)};
-			const float *to = f->targets[LAYER];
-			float angle = c * atan2f(along[0] * (to[1] / 2.5f) - along[1] * (to[0] / 2.5f),
-						  along[0] * (to[0] / 2.5f) + along[1] * (to[1] / 2.5f));
-			const float turned[] = {along[0] * cosf(angle) - along[1] * sinf(angle),
-				along[0] * sinf(angle) + along[1] * cosf(angle)};
-			float sum[HIDDEN];
-			memcpy(sum, start, sizeof sum);
-			body->axpy(c, direction(f, slot, 0), sum, HIDDEN);
-			float ratio = sqrtf(body->dot(start, start, HIDDEN)) / sqrtf(body->dot(sum, sum, HIDDEN));
-			for (int j = 0; j < HIDDEN && slot == 8; j++)
-				steps[j] = fmaf(ratio, sum[j], steps[j] - start[j]);
-			for (uint32_t k = 0; k < f->slots[slot].n_directions && slot != 8;
-				k++) { /* fused, direction after direction */
-				const float *d = direction(f, slot, (int)k);
-				float dot = body->dot(start, reader(f, slot, (int)k), HIDDEN);
-				float target = f->targets[LAYER][k];
-				const float g[] = {[TT_OP_ADD] = c,
-					[TT_OP_ABLATE] = -(c * dot),
-					[TT_OP_CLAMP] = c * (target - dot),
-					[TT_OP_AFFINE] = c * (target + dot),
-					[TT_OP_ONE_SIDED] = -(c * fmaxf(dot, 0)),
-					[TT_OP_ROTATE] = slot == 7 && along[0] <= 0 ? 0 : turned[k] - along[k]};
-				for (int j = 0; j < HIDDEN; j++)
-					steps[j] = fmaf(g[slot_ops[slot]], d[j], steps[j]);
-			}
+			add_in_order(body, f, slot, c, start, steps);
 		}
 		backend->close(backend);
 		for (int i = 0; i < HIDDEN; i++)
@@ -700,6 +749,34 @@ Test(kernels_steer, a_probe_of_nan_does_not_steer)
 	cr_assert(isnan(c->results[2].gate));
 	ASSERT_SAME_BITS(c->f->coef + 2 * LAYERS, zeros, LAYERS, "coefficients");
 	free_control(c);
+}
+
+/* Each gate of the table has an answer, and opens at this bias and threshold; a gate that is in no row has none, and
+ * does not steer. */
+Test(kernels_steer, every_gate_of_the_table_answers_and_no_other)
+{
+	enum { UNITS = 2 };
+	static const float fc1_weight[UNITS * 2 * HIDDEN], ones[(1 + LAYERS) * UNITS] = {1, 1, 1, 1, 1, 1, 1, 1};
+	for (uint32_t gate = 0; gate <= tt_n_gates(); gate++) {
+		struct control *c = make_control();
+		const struct tt_gate *row = tt_gate_of(gate);
+		struct tt_steer_slot *slot = &c->f->slots[3];
+		slot->gate = gate;
+		slot->gate_bias = 9;
+		slot->threshold = -0.9f;
+		slot->n_units = row && row->units ? UNITS : 0;
+		slot->fc1_weight = fc1_weight;
+		slot->fc1_bias = slot->fc2_weight = slot->fc2_bias = ones;
+		for (int i = 0; i < 3; i++)
+			tt_step_decisions(c->f->step)[i] =
+				(struct tt_decision_plan){.row = 2, .slot = 3, .after_layer = 2, .scale = 1};
+		run_control(c);
+		cr_expect_eq((bool)isfinite(c->results[2].gate), row != NULL, "gate %u: %g", gate,
+			(double)c->results[2].gate);
+		cr_expect_eq(c->results[2].s > 0, row != NULL, "gate %u: s is %g", gate, (double)c->results[2].s);
+		cr_expect_eq(c->f->coef[2 * LAYERS + 2] != 0, row != NULL, "gate %u", gate);
+		free_control(c);
+	}
 }
 
 /* A row keeps the coefficients of its former owner until the step that decides it. The early layers of that step must

@@ -23,7 +23,7 @@ static void fill(struct tt_policy *p, const struct tt_policy_row *row)
 	}
 }
 
-static struct tt_policy *make(uint32_t op, uint32_t gate)
+static struct tt_policy *make_gated(uint32_t op, uint32_t gate, uint32_t form, enum tt_gate_pool pool)
 {
 	const struct tt_gate *row = tt_gate_of(gate);
 	const uint32_t observed[] = {0, 2};
@@ -32,7 +32,9 @@ static struct tt_policy *make(uint32_t op, uint32_t gate)
 	uint32_t rows = tt_operation_of(op)->max_rows < 2 ? 1 : 2;
 	must(tt_policy_new(&p, LAYERS, WIDTH, rows, &err), &err);
 	must(tt_policy_set_operation(p, op, &err), &err);
-	must(tt_policy_set_gate(p, gate, observed, row->observes ? 2 : 0, row->units ? UNITS : 0, &err), &err);
+	const struct tt_gate_choice choice = {
+		gate, form, pool, observed, row->observes ? 2 : 0, row->units ? UNITS : 0};
+	must(tt_policy_set_gate(p, &choice, &err), &err);
 	fill(p, &tt_operation_of(op)->row);
 	fill(p, &row->row);
 	for (uint32_t l = 0; l < LAYERS; l++)
@@ -41,6 +43,11 @@ static struct tt_policy *make(uint32_t op, uint32_t gate)
 	must(tt_policy_set_text(&p->fingerprint, "none", &err), &err);
 	must(tt_policy_finish(p, &err), &err);
 	return p;
+}
+
+static struct tt_policy *make(uint32_t op)
+{
+	return make_gated(op, TT_GATE_ALWAYS, 0, TT_POOL_LAST);
 }
 
 static bool same_digest(const struct tt_policy *a, const struct tt_policy *b)
@@ -58,7 +65,7 @@ Test(operations, every_number_of_every_tensor_is_in_the_digest)
 {
 	for (uint32_t op = 0; op < tt_n_operations(); op++) {
 		const struct tt_policy_row *row = &tt_operation_of(op)->row;
-		struct tt_policy *p = make(op, TT_GATE_ALWAYS), *same = make(op, TT_GATE_ALWAYS);
+		struct tt_policy *p = make(op), *same = make(op);
 		cr_assert(same_digest(p, same), "%s", row->word);
 		for (uint32_t i = 0; i < row->n_tensors; i++) {
 			float *values = tt_tensor_values(p, &row->tensors[i]);
@@ -83,7 +90,7 @@ Test(operations, every_number_of_every_tensor_is_in_the_digest)
 
 Test(operations, equal_tensors_under_another_operation_are_another_policy)
 {
-	struct tt_policy *p = make(TT_OP_ABLATE, TT_GATE_ALWAYS), *q = make(TT_OP_ABLATE, TT_GATE_ALWAYS);
+	struct tt_policy *p = make(TT_OP_ABLATE), *q = make(TT_OP_ABLATE);
 	p->op = TT_OP_ONE_SIDED;
 	cr_expect(!same_digest(p, q));
 	tt_policy_free(p);
@@ -94,7 +101,7 @@ Test(operations, equal_tensors_under_another_operation_are_another_policy)
  * copied, digested, saved or freed. */
 Test(operations, every_pointer_to_numbers_is_in_some_row)
 {
-	struct tt_policy *p = make(TT_OP_ADD, TT_GATE_ALWAYS);
+	struct tt_policy *p = make(TT_OP_ADD);
 	const size_t others[] = {offsetof(struct tt_policy, name), offsetof(struct tt_policy, weights),
 		offsetof(struct tt_policy, norms), offsetof(struct tt_policy, observed),
 		offsetof(struct tt_policy, fingerprint), offsetof(struct tt_policy, weights_digest),
@@ -113,25 +120,36 @@ Test(operations, every_pointer_to_numbers_is_in_some_row)
 				members[n++] = row->tensors[k].member;
 		}
 	}
-	/* op, form, when, n_layers, hidden_size, n_directions, alpha, gate, n_observed, gate_form, threshold,
+	/* op, form, when, n_layers, hidden_size, n_directions, alpha, gate, pool, n_observed, gate_form, threshold,
 	 * gate_bias, n_units */
-	n_scalars = 13;
+	n_scalars = 14;
 	cr_expect_eq(sizeof *p, (n * sizeof(void *) + n_scalars * sizeof(uint32_t) + 7) / 8 * 8,
 		"struct tt_policy has a member that is in no row");
 	tt_policy_free(p);
 }
 
-/* The scheduler asks the row, the kernels ask the formulas. */
-Test(operations, rows_and_formulas_agree_on_what_needs_a_whole_row)
+Test(operations, directions_taken_together_fit_every_number_of_directions)
+{
+	for (uint32_t op = 0; op < tt_n_operations(); op++) {
+		const struct tt_operation *row = tt_operation_of(op);
+		uint32_t together = tt_steer_together(op);
+		cr_expect(together <= TT_MAX_TOGETHER);
+		for (uint32_t n = row->min_rows; n <= row->max_rows; n++)
+			cr_expect_eq(n % together, 0, "%s: %u directions", row->row.word, n);
+	}
+}
+
+/* The epilogue of down_proj adds c * d and reads nothing more, so no operation that has another tensor may pass for
+ * add, nor a form that has more arithmetic. */
+Test(operations, what_is_more_than_a_plain_add_takes_a_whole_row)
 {
 	for (uint32_t op = 0; op < tt_n_operations(); op++) {
 		const struct tt_policy_row *row = &tt_operation_of(op)->row;
-		struct tt_policy *p = make(op, TT_GATE_ALWAYS);
-		for (p->form = 0; p->form < (row->form.key ? TT_MAX_ROW_FORMS : 1); p->form++)
-			cr_expect_eq(tt_policy_needs_whole_row(p), tt_steer_whole_row(op, p->form), "%s, form %u",
-				row->word, p->form);
-		cr_expect(tt_steer_together(op) <= TT_MAX_TOGETHER && p->n_directions % tt_steer_together(op) == 0);
-		tt_policy_free(p);
+		uint32_t n_forms = row->form.key ? TT_MAX_ROW_FORMS : 1;
+		for (uint32_t form = 0; form < n_forms; form++) {
+			bool plain = !tt_steer_reads(op) && row->n_tensors == 1 && form == 0;
+			cr_expect_eq(tt_steer_whole_row(op, form), !plain, "%s, form %u", row->word, form);
+		}
 	}
 }
 
@@ -142,7 +160,8 @@ static void check_saved(const struct tt_policy *p, const char *path)
 	must(tt_policy_save(p, path, &err), &err);
 	must(tt_policy_load(&q, path, &err), &err);
 	cr_assert(q->op == p->op && q->form == p->form && q->gate == p->gate && q->gate_form == p->gate_form);
-	cr_assert(q->n_units == p->n_units && q->n_observed == p->n_observed && q->threshold == p->threshold);
+	cr_assert(q->pool == p->pool && q->n_units == p->n_units && q->n_observed == p->n_observed &&
+		  q->threshold == p->threshold);
 	const struct tt_policy_row *rows[] = {&tt_operation_of(p->op)->row, &tt_gate_of(p->gate)->row};
 	for (int i = 0; i < 2; i++)
 		for (uint32_t k = 0; k < rows[i]->n_tensors; k++)
@@ -161,14 +180,16 @@ Test(operations, every_operation_behind_every_gate_is_read_as_it_was_written)
 	close(file);
 	for (uint32_t op = 0; op < tt_n_operations(); op++)
 		for (uint32_t gate = 0; gate < tt_n_gates(); gate++) {
-			const struct tt_policy_form *forms[] = {
-				&tt_operation_of(op)->row.form, &tt_gate_of(gate)->row.form};
-			struct tt_policy *p = make(op, gate);
-			for (p->form = 0; p->form < (forms[0]->key ? TT_MAX_ROW_FORMS : 1); p->form++)
-				for (p->gate_form = 0; p->gate_form < (forms[1]->key ? TT_MAX_ROW_FORMS : 1);
-					p->gate_form++)
+			const struct tt_gate *row = tt_gate_of(gate);
+			uint32_t n_forms = tt_operation_of(op)->row.form.key ? TT_MAX_ROW_FORMS : 1;
+			uint32_t n_gate_forms = row->row.form.key ? TT_MAX_ROW_FORMS : 1;
+			uint32_t n_pools = row->observes ? 3 : 1;
+			for (uint32_t i = 0; i < n_gate_forms * n_pools; i++) {
+				struct tt_policy *p = make_gated(op, gate, i / n_pools, i % n_pools);
+				for (p->form = 0; p->form < n_forms; p->form++)
 					check_saved(p, path);
-			tt_policy_free(p);
+				tt_policy_free(p);
+			}
 		}
 	unlink(path);
 }

@@ -32,7 +32,8 @@ static struct tt_policy *add_policy(struct tt_engine *engine, const struct kind 
 	p->form = kind->form;
 	p->alpha = 0.5f;
 	if (kind->gate != 0) {
-		must(tt_policy_set_gate(p, TT_GATE_PROBE, &kind->observe, 1, 0, err));
+		must(tt_policy_set_gate(
+			p, &(struct tt_gate_choice){TT_GATE_PROBE, .observed = &kind->observe, .n_observed = 1}, err));
 		p->gate_bias = kind->gate;
 	}
 	for (uint32_t l = 1; l < info->n_layers; l++) {

@@ -79,9 +79,10 @@ Test(policy, a_degenerate_row_is_refused)
 	cr_expect_eq(tt_policy_finish(p, &err), TT_OK, "%s", err.message);
 	cr_expect_eq(rows[7], -1.0f);
 	cr_expect_float_eq(p->norms[1], sqrt(2), 1e-6);
-	static const enum tt_policy_op one_row[] = {TT_OP_ADD, TT_OP_ONE_SIDED};
-	for (int i = 0; i < 2; i++) {
-		p->op = one_row[i];
+	for (uint32_t op = 0; op < tt_n_operations(); op++) {
+		if (tt_operation_of(op)->max_rows > 1)
+			continue;
+		p->op = op;
 		cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
 		cr_expect_not_null(strstr(err.message, "takes one direction a layer, not 2"), "%s", err.message);
 	}
@@ -109,6 +110,10 @@ struct change {
 #define ROTATE POLICY("rotate")
 #define COSINE POLICY("cosine")
 #define KEEP POLICY("keep")
+#define PROBE_MLP POLICY("probe_mlp")
+#define LEARNED POLICY("probe_mlp_learned")
+#define POOLED POLICY("probe_mlp_learned_pooled")
+#define MEAN POLICY("mlp_mean")
 #define META(source, key, value, expected)                                                                             \
 	{                                                                                                              \
 		source, key, value, NULL, 0, 0, {0}, 0, expected                                                       \
@@ -119,8 +124,36 @@ struct change {
 	}
 
 static const struct change changes[] = {
-	META(PROBE, "trimtab.format", "3", "this build reads 1 to 2"),
-	META(PROBE, "trimtab.format", "02", "this build reads 1 to 2"),
+	META(PROBE, "trimtab.format", "4", "this build reads 1 to 3"),
+	META(PROBE, "trimtab.format", "02", "this build reads 1 to 3"),
+	META(PROBE, "trimtab.gate.pool", "mean", "trimtab.gate.pool is not a key of format 1"),
+	META(COSINE, "trimtab.gate.pool", "mean", "trimtab.gate.pool is not a key of format 2"),
+	META(MEAN, "trimtab.format", "2", "trimtab.gate.pool is not a key of format 2"),
+	META(MEAN, "trimtab.gate.pool", "median", "trimtab.gate.pool: \"median\" is not one of its words"),
+	META(MEAN, "trimtab.gate.pool", "mean,last", "trimtab.gate.pool: \"mean,last\" is not one of its words"),
+	META(MEAN, "trimtab.gate.pool", "last,mean", "gate.fc1.weight must have shape [12, 48]"),
+	META(MEAN, "trimtab.observe", "0-4", "a gate that pools mean observes at most 4 layers, not 5"),
+	META(POOLED, "trimtab.gate.pool", NULL, "gate.w must have shape [24]"),
+	META(POOLED, "trimtab.observe", "0-5", "a gate that pools last,mean observes at most 4 layers, not 6"),
+	TENSOR(POOLED, "gate.w", TT_DTYPE_F32, 1, 24, 0, 1, "gate.w must have shape [48]"),
+	TENSOR(POOLED, "gate.fc1.weight", TT_DTYPE_F32, 1, 12, 0, 1, "gate.fc1.weight must have shape [n, 48]"),
+	META(PROBE_MLP, "trimtab.format", "2", "trimtab.gate: probe_mlp needs trimtab.format 3, the file says 2"),
+	META(PROBE_MLP, "trimtab.gate.layers", "some", "trimtab.gate.layers: \"some\" is not one of its words"),
+	META(PROBE_MLP, "trimtab.gate.layers", "learned", "gate.fc2.weight must have shape [7, 12]"),
+	META(PROBE_MLP, "trimtab.gate.bound", "none", "trimtab.gate.bound belongs to gate mlp, but trimtab.gate is"),
+	META(PROBE_MLP, "trimtab.gate", "probe", "gate.fc1.bias does not belong"),
+	META(PROBE_MLP, "trimtab.threshold", NULL, "trimtab.threshold is missing"),
+	META(PROBE_MLP, "trimtab.threshold", "1.5", "threshold must be 0 to 1"),
+	META(LEARNED, "trimtab.gate.layers", "fixed", "gate.fc2.weight must have shape [1, 12]"),
+	META(LEARNED, "trimtab.gate", "probe", "trimtab.gate.layers belongs to gate probe_mlp, but trimtab.gate is"),
+	META(LEARNED, "trimtab.format", "2", "trimtab.gate.layers is not a key of format 2"),
+	TENSOR(PROBE_MLP, "gate.w", TT_DTYPE_F32, 9, 0, 0, 0, "gate.w is missing"),
+	TENSOR(PROBE_MLP, "gate.b", TT_DTYPE_F32, 1, 1, 0, NAN, "gate.b holds a number"),
+	TENSOR(PROBE_MLP, "gate.fc1.weight", TT_DTYPE_F32, 9, 0, 0, 0, "gate.fc1.weight is missing ([n, 24]"),
+	TENSOR(PROBE_MLP, "gate.fc2.weight", TT_DTYPE_F32, 2, 1, 11, 1, "gate.fc2.weight must have shape [1, 12]"),
+	TENSOR(PROBE_MLP, "gate.fc2.weight", TT_DTYPE_F32, 1, 12, 0, 1, "gate.fc2.weight must have shape [1, 12]"),
+	TENSOR(PROBE_MLP, "gate.fc2.bias", TT_DTYPE_F32, 1, 7, 0, 1, "gate.fc2.bias must have shape [1]"),
+	TENSOR(LEARNED, "gate.fc2.bias", TT_DTYPE_F32, 1, 7, 0, INFINITY, "gate.fc2.bias holds a number"),
 	META(PROBE, "trimtab.op", "rotate", "trimtab.op: rotate needs trimtab.format 2, the file says 1"),
 	META(ROTATE, "trimtab.format", "1", "trimtab.rotate is not a key of format 1"),
 	META(ROTATE, "trimtab.rotate", "sometimes", "trimtab.rotate"),
@@ -312,6 +345,29 @@ Test(policy, every_change_that_breaks_it_is_refused_by_name)
 	scratch_remove(&s, FILES, 1);
 }
 
+Test(policy, a_gate_that_reads_nothing_has_no_pool)
+{
+	struct scratch s;
+	struct tt_policy *p = NULL;
+	struct tt_error err = {0};
+	scratch_make(&s);
+	char third[sizeof s.path];
+	snprintf(third, sizeof third, "%s", scratch_write(&s, FILES[0], "", 0));
+	const char *path = scratch_write(&s, FILES[1], "", 0);
+	const struct change newer = META(ALWAYS, "trimtab.format", "3", ""),
+			    pool = META(third, "trimtab.gate.pool", "mean", "");
+	write_changed(&newer, third);
+	cr_assert_eq(tt_policy_load(&p, third, &err), TT_OK, "%s", err.message);
+	p->pool = TT_POOL_MEAN;
+	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+	cr_expect_not_null(strstr(err.message, "observes no layer, so it cannot pool mean"), "%s", err.message);
+	tt_policy_free(p);
+	write_changed(&pool, path);
+	expect_refused(tt_policy_load(&p, path, &err), &err, "pool", path,
+		"trimtab.gate.pool belongs to a gate, but trimtab.gate is always");
+	scratch_remove(&s, FILES, 2);
+}
+
 Test(policy, other_formats_are_refused_by_their_name)
 {
 	static const struct {
@@ -466,11 +522,28 @@ Test(policy, sizes_are_checked_before_anything_is_allocated)
 	cr_expect_null(p);
 	static const uint32_t observed[4] = {0, 1, 2, 3};
 	cr_assert_eq(tt_policy_new(&p, 4, 1 << 17, 1, &err), TT_OK);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, 0, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, TT_MAX_UNITS + 1, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 4, TT_MAX_UNITS, &err), TT_ERR_LIMIT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 5, 8, &err), TT_ERR_FORMAT);
-	cr_expect_eq(tt_policy_set_gate(p, TT_GATE_MLP, observed, 0, 8, &err), TT_ERR_FORMAT);
+	const struct {
+		uint32_t n_observed, n_units;
+		enum tt_gate_pool pool;
+		int status;
+	} mlps[] = {
+		{4, 0, TT_POOL_LAST, TT_ERR_FORMAT},
+		{4, TT_MAX_UNITS + 1, TT_POOL_LAST, TT_ERR_FORMAT},
+		{4, TT_MAX_UNITS, TT_POOL_LAST, TT_ERR_LIMIT},
+		{5, 8, TT_POOL_LAST, TT_ERR_FORMAT},
+		{0, 8, TT_POOL_LAST, TT_ERR_FORMAT},
+		{4, 513, TT_POOL_LAST, TT_ERR_LIMIT},
+		{4, 257, TT_POOL_LAST_MEAN, TT_ERR_LIMIT},
+		{4, 8, (enum tt_gate_pool)3, TT_ERR_UNSUPPORTED},
+	};
+	for (size_t i = 0; i < sizeof mlps / sizeof *mlps; i++) {
+		const struct tt_gate_choice choice = {.gate = TT_GATE_MLP,
+			.pool = mlps[i].pool,
+			.observed = observed,
+			.n_observed = mlps[i].n_observed,
+			.n_units = mlps[i].n_units};
+		cr_expect_eq(tt_policy_set_gate(p, &choice, &err), mlps[i].status, "%zu: %s", i, err.message);
+	}
 	cr_expect(p->gate == TT_GATE_ALWAYS && !p->fc1_weight);
 	tt_policy_free(p);
 }

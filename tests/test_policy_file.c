@@ -48,35 +48,26 @@ Test(policy_file, reads_what_the_library_wrote)
 	tt_policy_free(p);
 }
 
+static void expect_same_row(const struct tt_policy *a, const struct tt_policy *b, const struct tt_policy_row *row)
+{
+	for (uint32_t i = 0; i < row->n_tensors; i++)
+		cr_expect_arr_eq(tt_tensor_values(a, &row->tensors[i]), tt_tensor_values(b, &row->tensors[i]),
+			tt_tensor_size(a, row->tensors[i].shape) * sizeof(float), "%s", row->tensors[i].name);
+}
+
 static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
 {
-	size_t rows = (size_t)a->n_layers * a->n_directions;
 	cr_assert(a->n_layers == b->n_layers && a->hidden_size == b->hidden_size && a->n_directions == b->n_directions);
 	cr_assert(a->op == b->op && a->when == b->when && a->gate == b->gate && a->n_observed == b->n_observed);
-	cr_expect_arr_eq(a->directions, b->directions, rows * a->hidden_size * sizeof(float));
 	cr_expect_arr_eq(a->weights, b->weights, a->n_layers * sizeof(float));
 	cr_expect_arr_eq(&a->alpha, &b->alpha, sizeof a->alpha);
-	cr_expect_eq(!a->targets, !b->targets);
-	if (a->targets)
-		cr_expect_arr_eq(a->targets, b->targets, rows * sizeof(float));
-	cr_expect_eq(!a->affine, !b->affine);
-	if (a->affine)
-		cr_expect_arr_eq(a->affine, b->affine, rows * a->hidden_size * sizeof(float));
-	if (a->gate != TT_GATE_ALWAYS)
+	cr_assert(a->form == b->form && a->gate_form == b->gate_form);
+	cr_assert(a->pool == b->pool && a->n_units == b->n_units);
+	if (a->n_observed)
 		cr_expect_arr_eq(a->observed, b->observed, a->n_observed * sizeof *a->observed);
-	if (a->gate == TT_GATE_MLP) {
-		size_t n = a->n_units, n_outputs = 1 + a->n_layers;
-		cr_assert(n == b->n_units && a->gate_form == b->gate_form);
-		cr_expect_arr_eq(a->fc1_weight, b->fc1_weight, n * a->n_observed * a->hidden_size * sizeof(float));
-		cr_expect_arr_eq(a->fc1_bias, b->fc1_bias, n * sizeof(float));
-		cr_expect_arr_eq(a->fc2_weight, b->fc2_weight, n_outputs * n * sizeof(float));
-		cr_expect_arr_eq(a->fc2_bias, b->fc2_bias, n_outputs * sizeof(float));
-	}
-	if (a->gate == TT_GATE_PROBE) {
-		cr_expect_arr_eq(a->gate_weight, b->gate_weight, a->n_observed * a->hidden_size * sizeof(float));
-		cr_expect_arr_eq(&a->gate_bias, &b->gate_bias, sizeof(float));
-		cr_expect_arr_eq(&a->threshold, &b->threshold, sizeof(float));
-	}
+	cr_expect_arr_eq(&a->threshold, &b->threshold, sizeof(float));
+	expect_same_row(a, b, &tt_operation_of(a->op)->row);
+	expect_same_row(a, b, &tt_gate_of(a->gate)->row);
 	cr_expect_str_eq(a->name, b->name);
 	cr_expect_str_eq(a->fingerprint, b->fingerprint);
 	cr_expect_str_eq(a->weights_digest, b->weights_digest);
@@ -89,7 +80,10 @@ Test(policy_file, is_written_and_read_again_bit_for_bit)
 {
 	const char *const sources[] = {POLICY("probe"), POLICY("always"), POLICY("clamp"), POLICY("affine"),
 		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("rotate"),
-		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below"), POLICY("keep")};
+		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below"), POLICY("keep"),
+		POLICY("probe_mlp"), POLICY("probe_mlp_learned"), POLICY("probe_mlp_mean"),
+		POLICY("probe_mlp_learned_pooled"), POLICY("probe_pooled"), POLICY("mlp_mean"),
+		POLICY("cosine_pooled")};
 	struct scratch s;
 	struct tt_error err = {0};
 	scratch_make(&s);
@@ -98,7 +92,7 @@ Test(policy_file, is_written_and_read_again_bit_for_bit)
 		struct tt_policy *p = load(sources[i]);
 		/* Numbers that need many decimal digits. */
 		p->alpha = nextafterf(0.1f, 1);
-		p->threshold = p->gate == TT_GATE_PROBE || p->gate == TT_GATE_COSINE ? nextafterf(1.0f / 3, 1) : 0;
+		p->threshold = tt_gate_of(p->gate)->threshold ? nextafterf(1.0f / 3, 1) : 0;
 		cr_assert_eq(tt_policy_save(p, path, &err), TT_OK, "%s", err.message);
 		struct tt_policy *again = load(path);
 		expect_same(p, again);
@@ -139,6 +133,12 @@ Test(policy_file, a_file_says_the_least_format)
 		{POLICY("keep"), "2", "trimtab.norm", "keep"},
 		{POLICY("cosine"), "2", "trimtab.gate.side", "above"},
 		{POLICY("cosine_below"), "2", "trimtab.gate.side", "below"},
+		{POLICY("probe_mlp"), "3", "trimtab.gate.layers", "fixed"},
+		{POLICY("probe_mlp_learned"), "3", "trimtab.gate.layers", "learned"},
+		{POLICY("probe_mlp_mean"), "3", "trimtab.gate.pool", "mean"},
+		{POLICY("probe_pooled"), "3", "trimtab.gate.pool", "last,mean"},
+		{POLICY("mlp_mean"), "3", "trimtab.gate.pool", "mean"},
+		{POLICY("cosine_pooled"), "3", "trimtab.gate.side", "below"},
 	};
 	struct scratch s;
 	scratch_make(&s);
@@ -154,8 +154,8 @@ Test(policy_file, a_file_says_the_least_format)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Files of format 1 are written as they were before format 2 existed: the sums are those of files that a build without
- * it wrote. */
+/* Files of a format are written as they were before the next one existed: the sums are those of files that builds
+ * without format 2, and without format 3, wrote. */
 Test(policy_file, what_needs_no_newer_format_keeps_its_bytes)
 {
 	static const char *const files[][2] = {
@@ -166,6 +166,11 @@ Test(policy_file, what_needs_no_newer_format_keeps_its_bytes)
 		{POLICY("mlp_unbounded"), "9031c0887b15a1e8171cee7d77cb6f4c960fc8a188ae202bc22386561946968b"},
 		{POLICY("one_sided"), "bb4a8dec3caa174542cd967f558e127b586974daa9809df798cc77d58f5b71c2"},
 		{POLICY("probe"), "9e83e4c8d6398a452bba4acf7522b78fe561407cdf6152cf6fda9f93053caf73"},
+		{POLICY("cosine"), "c3f88fba0d95185ef4e7dc5e76bc596b19239cc46b75970d67616a44504b67a0"},
+		{POLICY("cosine_below"), "6945ae9f68a5c2b5196c55fb4d25eac8cffebdf76ef657446e00ec66bd91f80d"},
+		{POLICY("keep"), "3ebf69657c9dcb07d1d4832e12a085d18e0ab16e5d596d129f8f9baf7750bafc"},
+		{POLICY("rotate"), "c96d6ef184f247ea425d8a45f007205627d6b776f15b7fd220a07021aaa02d2e"},
+		{POLICY("rotate_adaptive"), "99b699afee9fff8287f9594af69aefa85368d7c759e7505e1b82a26a97210dc1"},
 	};
 	struct scratch s;
 	scratch_make(&s);
@@ -196,15 +201,48 @@ Test(policy_file, the_default_of_a_younger_form_is_not_written)
 	cr_expect_str_eq(info.op_form, "keep");
 	cr_expect_str_eq(info.op_form_sentence, ", whose length it keeps,");
 	cr_expect_eq(info.change, TT_CHANGE_OTHER);
-	cr_expect(tt_policy_needs_whole_row(p));
 	p->form = 0;
 	tt_policy_describe(p, &info);
 	cr_expect(!*info.op_form && !*info.op_form_sentence && info.change == TT_CHANGE_DIRECTION);
-	cr_expect(!tt_policy_needs_whole_row(p));
 	cr_expect_null(saved_key(p, path, "trimtab.norm", text));
 	cr_expect_str_eq(saved_key(p, path, "trimtab.format", text), "1");
 	tt_policy_free(p);
 	scratch_remove(&s, FILES, 1);
+}
+
+/* A file that names the state of the last token is read, and written without the key, in the least format. */
+Test(policy_file, the_default_pool_is_not_written)
+{
+	struct scratch s;
+	char text[64];
+	struct tt_policy_info info;
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], "", 0);
+	struct tt_policy *p = load(POLICY("probe_mlp_learned")); /* it has the key */
+	cr_expect_eq(p->pool, TT_POOL_LAST);
+	cr_expect_null(saved_key(p, path, "trimtab.gate.pool", text));
+	tt_policy_free(p);
+	p = load(POLICY("probe"));
+	cr_expect_null(saved_key(p, path, "trimtab.gate.pool", text));
+	tt_policy_free(p);
+	p = load(POLICY("probe_pooled"));
+	tt_policy_describe(p, &info);
+	cr_expect_eq(info.gate_pool, TT_POOL_LAST_MEAN);
+	tt_policy_free(p);
+	scratch_remove(&s, FILES, 1);
+}
+
+Test(policy_file, a_network_beside_a_probe_gives_weights_of_layers_if_the_file_says_so)
+{
+	struct tt_policy_info info;
+	for (int learned = 0; learned < 2; learned++) {
+		struct tt_policy *p = load(learned ? POLICY("probe_mlp_learned") : POLICY("probe_mlp"));
+		tt_policy_describe(p, &info);
+		cr_expect(info.gate == TT_GATE_PROBE_MLP && info.n_units == 12 && info.has_threshold);
+		cr_expect_eq(info.learns_layers, learned);
+		cr_expect_str_eq(info.gate_form, learned ? "learned" : "fixed");
+		tt_policy_free(p);
+	}
 }
 
 /* tests/test_policy_kernels.c checks what the tensors do. This test checks that each is read to its place. */

@@ -46,6 +46,7 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 		.weights = p->weights,
 		.alpha = p->alpha,
 		.gate = p->gate,
+		.pool = p->pool,
 		.n_observed = p->n_observed,
 		.observed = p->observed,
 		.gate_weight = p->gate_weight,
@@ -130,7 +131,7 @@ struct decided {
 	float coef[(N_DECISIONS + 1) * LAYERS], rows[N_DECISIONS * LAYERS];
 };
 
-/* Makes decision i on captured row i, for every i from first on. */
+/* Makes decision i on captured row i, and on the means of row 9 - i, for every i from first on. */
 static struct decided decide(
 	const struct tt_policy *p, float *captured, const float *scale, uint32_t first, uint32_t n, uint32_t n_threads)
 {
@@ -143,8 +144,11 @@ static struct decided decide(
 	must(tt_cpu_open(&backend, n_threads, err));
 	memset(&out, 0x7f, sizeof out);
 	for (uint32_t i = 0; i < n; i++)
-		tt_step_decisions(step)[i] = (struct tt_decision_plan){
-			.row = first + i + 1, .after_layer = 3, .capture = first + i, .scale = scale[first + i]};
+		tt_step_decisions(step)[i] = (struct tt_decision_plan){.row = first + i + 1,
+			.after_layer = 3,
+			.capture = first + i,
+			.mean_capture = 2 * N_DECISIONS - 1 - (first + i),
+			.scale = scale[first + i]};
 	struct tt_control_args args = {.config = &config,
 		.step = step,
 		.layer_index = 3,
@@ -262,19 +266,71 @@ Test(policy_kernels, a_similarity_at_the_edge)
 	}
 }
 
+/* ---- The probe with a network, and means ---- */
+
+static void check_pooled(const char *path, const char *name)
+{
+	struct tt_safetensors *golden = golden_open(POLICY("pooled_expected"));
+	struct tt_policy *p = load(path);
+	static const char *const parts[] = {"gate", "s", "coef"};
+	float *want[3];
+	size_t n;
+	for (int i = 0; i < 3; i++) {
+		char key[48];
+		snprintf(key, sizeof key, "%s.%s", name, parts[i]);
+		want[i] = golden_floats(golden, key, &n);
+	}
+	cr_assert_eq(n, N_DECISIONS * LAYERS);
+	float *captured = golden_floats(golden, "captured", &n), *scale = golden_floats(golden, "scale", &n);
+	struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 2);
+	for (uint32_t i = 0; i < N_DECISIONS; i++) {
+		/* Both are double, rounded once. */
+		cr_assert_float_eq(got.results[i].gate, want[0][i], 1e-7 * (1 + fabsf(want[0][i])), "%s %u", name, i);
+		cr_assert_float_eq(got.results[i].s, want[1][i], 1e-7, "%s %u", name, i);
+		struct decided alone = decide(p, captured, scale, i, 1, 1);
+		expect_same_bits(alone.rows + i * LAYERS, got.rows + i * LAYERS, LAYERS, "alone and together");
+	}
+	double error = relative_error(got.rows, want[2], N_DECISIONS * LAYERS);
+	cr_assert(error <= POLICY_TOLERANCE, "%s: coefficients are %g off", name, error);
+	for (uint32_t i = 0; i < N_DECISIONS * LAYERS; i++)
+		cr_assert(want[2][i] != 0 || (got.rows[i] == 0 && !signbit(got.rows[i])));
+	tt_safetensors_close(golden);
+	tt_policy_free(p);
+	float *all[] = {captured, scale, want[0], want[1], want[2]};
+	for (int i = 0; i < 5; i++)
+		free(all[i]);
+}
+
+Test(policy_kernels, a_probe_with_a_network_equals_pytorch)
+{
+	check_pooled(POLICY("probe_mlp"), "probe_mlp");
+	check_pooled(POLICY("probe_mlp_learned"), "probe_mlp_learned");
+}
+
+Test(policy_kernels, gates_that_read_means_equal_pytorch)
+{
+	check_pooled(POLICY("probe_mlp_mean"), "probe_mlp_mean");
+	check_pooled(POLICY("probe_mlp_learned_pooled"), "probe_mlp_learned_pooled");
+	check_pooled(POLICY("probe_pooled"), "probe_pooled");
+	check_pooled(POLICY("mlp_mean"), "mlp_mean");
+	check_pooled(POLICY("cosine_pooled"), "cosine_pooled");
+}
+
 /* ---- NaN ---- */
 
 /* A NaN in the stream must not become a coefficient, and must not vanish in the rectifier. */
-Test(policy_kernels, an_mlp_of_nan_does_not_steer)
+Test(policy_kernels, a_network_of_nan_does_not_steer)
 {
 	static const float zeros[LAYERS];
-	static const char *const paths[] = {POLICY("mlp"), POLICY("mlp_unbounded")};
+	static const char *const paths[] = {
+		POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("probe_mlp"), POLICY("probe_mlp_learned")};
 	float captured[N_DECISIONS * LAYERS * HIDDEN], scale[N_DECISIONS] = {1, 1, 1, 1, 1};
 	for (size_t i = 0; i < sizeof captured / sizeof *captured; i++)
 		captured[i] = (float)(i % 7) - 3;
 	captured[(LAYERS + 2) * HIDDEN + 3] = NAN; /* layer 2 of row 1 */
-	for (int k = 0; k < 2; k++) {
+	for (int k = 0; k < 4; k++) {
 		struct tt_policy *p = load(paths[k]);
+		p->threshold = 0; /* a probe's opens, but for the NaN */
 		struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 2);
 		cr_assert(isnan(got.results[1].gate));
 		cr_assert_eq(got.results[1].s, 0);

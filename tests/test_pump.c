@@ -542,7 +542,8 @@ static void capture(struct work *w)
 	static const int32_t ids[] = {5, 90, 17, 4, 33};
 	char path[512];
 	struct tt_steering steering = {w->eval.policy, 1};
-	must(tt_capture(w->engine, ids, 5, &steering, 1, path_of(w, "capture.safetensors", path), err));
+	const struct tt_capture_options options = {ids, 5, .steering = &steering, .n_steering = 1};
+	must(tt_capture(w->engine, &options, path_of(w, "capture.safetensors", path), err));
 	must(tt_file_read(&w->capture, path, 1 << 24, err));
 }
 
@@ -655,8 +656,8 @@ static void two_evals(struct work *w, struct evaluation evals[2])
 		evals[i] = (struct evaluation){.engine = w->engine, .policy = w->eval.policy};
 		path_of(w, i ? "b.jsonl" : "a.jsonl", evals[i].path);
 	}
-	evals[0].act_at = 24; /* 20 rows: while the steered side runs */
-	evals[0].act = tt_engine_kill_steering;
+	/* Of 20 rows: later, a busy machine may have run all steered ones before this thread hears of it. */
+	evals[0].act_at = 20, evals[0].act = tt_engine_kill_steering;
 	for (int i = 0; i < 2; i++)
 		cr_assert_eq(pthread_create(&threads[i], NULL, evaluate, &evals[i]), 0);
 	for (int i = 0; i < 2; i++) {

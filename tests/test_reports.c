@@ -38,7 +38,8 @@ static struct tt_policy *make_policy(
 	policy->when = when;
 	policy->alpha = 0.5f;
 	if (gate != ALWAYS) {
-		must(tt_policy_set_gate(policy, TT_GATE_PROBE, &observed, 1, 0, err));
+		must(tt_policy_set_gate(
+			policy, &(struct tt_gate_choice){TT_GATE_PROBE, .observed = &observed, .n_observed = 1}, err));
 		policy->gate_bias = gate == OPEN ? 5 : -5;
 	}
 	for (uint32_t l = 1; l < LAYERS; l++) {
@@ -437,6 +438,42 @@ static void check_capture(const char *path, const char *plain_path, size_t n_ids
 	free(plain);
 }
 
+Test(reports, a_capture_has_the_means_of_its_hidden_states)
+{
+	enum { FROM = 3, TO = 21 };
+	struct tt_engine *engine = engine_open(MODEL, 1, 16);
+	const size_t spans[2][2] = {{FROM, TO}, {0, 0}};
+	char path[] = "/tmp/trimtab-capture-XXXXXX", name[24];
+	int32_t ids[MAX_PROMPT];
+	make_prompt(5, MAX_PROMPT, ids);
+	close(mkstemp(path));
+	for (int i = 0; i < 2; i++) {
+		size_t from = spans[i][0], to = i ? MAX_PROMPT : TO;
+		const struct tt_capture_options options = {.ids = ids,
+			.n_ids = MAX_PROMPT,
+			.mean_from = spans[i][0],
+			.mean_to = spans[i][1],
+			.mean = true};
+		must(tt_capture(engine, &options, path, err));
+		for (uint32_t l = 0; l < LAYERS; l++) {
+			snprintf(name, sizeof name, "hidden.%u", l);
+			float *hidden = captured(path, name, MAX_PROMPT * WIDTH);
+			snprintf(name, sizeof name, "mean.%u", l);
+			float *mean = captured(path, name, WIDTH);
+			for (size_t k = 0; k < WIDTH; k++) {
+				double sum = 0;
+				for (size_t t = from; t < to; t++)
+					sum += (double)hidden[t * WIDTH + k];
+				cr_assert(fabs((double)mean[k] - sum / (double)(to - from)) <= 1e-6, "layer %u", l);
+			}
+			free(hidden);
+			free(mean);
+		}
+	}
+	unlink(path);
+	tt_engine_close(engine);
+}
+
 Test(reports, a_capture_says_where_the_kill_switch_came)
 {
 	struct tt_engine *engine = engine_open(MODEL, 4, 16);
@@ -449,8 +486,10 @@ Test(reports, a_capture_says_where_the_kill_switch_came)
 	make_prompt(5, MAX_PROMPT, ids);
 	close(mkstemp(plain));
 	close(mkstemp(path));
-	must(tt_capture(engine, ids, MAX_PROMPT, NULL, 0, plain, err));
-	must(tt_capture(engine, ids, MAX_PROMPT, &steering, 1, path, err));
+	must(tt_capture(engine, &(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT}, plain, err));
+	must(tt_capture(engine,
+		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		path, err));
 	check_capture(path, plain, MAX_PROMPT, MAX_PROMPT);
 
 	/* Beside a request that kills with its second token: the capture's first 14 tokens and then 15 have run by
@@ -458,9 +497,13 @@ Test(reports, a_capture_says_where_the_kill_switch_came)
 	struct tt_request_options options = killed_options(&said, engine, policy, ids, 2);
 	said.kill_at = 2;
 	must(tt_request_submit(&other, engine, &options, err));
-	must(tt_capture(engine, ids, MAX_PROMPT, &steering, 1, path, err));
+	must(tt_capture(engine,
+		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		path, err));
 	check_capture(path, plain, MAX_PROMPT, 14 + 15);
-	must(tt_capture(engine, ids, MAX_PROMPT, &steering, 1, path, err));
+	must(tt_capture(engine,
+		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		path, err));
 	check_capture(path, plain, MAX_PROMPT, 0);
 	tt_request_free(other);
 	unlink(plain);

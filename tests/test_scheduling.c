@@ -54,7 +54,8 @@ static struct tt_policy *set_policy(struct tt_engine *engine, uint32_t index)
 	uint32_t observed = index % 4 == 1 ? 0 : info->n_layers - 1;
 	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
 	if (index % 2) {
-		must(tt_policy_set_gate(policy, TT_GATE_PROBE, &observed, 1, 0, err));
+		must(tt_policy_set_gate(
+			policy, &(struct tt_gate_choice){TT_GATE_PROBE, .observed = &observed, .n_observed = 1}, err));
 		for (uint32_t i = 0; i < info->hidden_size; i++)
 			policy->gate_weight[i] = cosf((float)(i * (index + 3)));
 	}

@@ -18,14 +18,12 @@ static void read_layer(const struct tt_safetensors *golden, const char *format, 
 /* Reads the tensors that the policy's operation has on layer l. */
 static void read_operation(struct tt_policy *p, const struct tt_safetensors *golden, uint32_t l)
 {
-	size_t row = (size_t)l * p->n_directions, n = (size_t)p->n_directions * p->hidden_size;
-	read_layer(golden, "direction.%u", l, p->directions + row * p->hidden_size, n);
-	if (p->op == TT_OP_CLAMP || p->op == TT_OP_ROTATE)
-		read_layer(golden, "target.%u", l, p->targets + row, p->n_directions);
-	if (p->op != TT_OP_AFFINE)
-		return;
-	read_layer(golden, "affine.%u.W", l, p->affine + row * p->hidden_size, n);
-	read_layer(golden, "affine.%u.b", l, p->targets + row, p->n_directions);
+	const struct tt_policy_row *row = &tt_operation_of(p->op)->row;
+	for (uint32_t i = 0; i < row->n_tensors; i++) {
+		const struct tt_policy_tensor *tensor = &row->tensors[i];
+		size_t n = tt_tensor_size(p, tensor->shape) / p->n_layers;
+		read_layer(golden, tensor->name, l, tt_tensor_values(p, tensor) + l * n, n);
+	}
 }
 
 static struct tt_policy *new_policy(struct tt_engine *engine, enum tt_policy_op op, uint32_t n_directions)
@@ -41,7 +39,7 @@ enum { AFFINE_RANK = 4 }; /* in the goldens */
 
 static uint32_t golden_rows(enum tt_policy_op op)
 {
-	return op == TT_OP_AFFINE ? AFFINE_RANK : op == TT_OP_ROTATE ? 2 : 1;
+	return op == TT_OP_AFFINE ? AFFINE_RANK : tt_operation_of(op)->min_rows;
 }
 
 /* Makes a policy from a golden's tensors: coef[l] = alpha * w[l], and the direction takes the sign of the
@@ -82,7 +80,9 @@ static struct tt_policy *gated_policy(struct tt_engine *engine, const struct tt_
 {
 	struct tt_policy *p = new_policy(engine, TT_OP_AFFINE, AFFINE_RANK);
 	size_t n_units = golden_tensor(golden, "gate.fc1.bias")->n_elements, n_outputs = 1 + (size_t)p->n_layers;
-	must(tt_policy_set_gate(p, TT_GATE_MLP, observed, n_observed, (uint32_t)n_units, err));
+	const struct tt_gate_choice gate = {
+		.gate = TT_GATE_MLP, .observed = observed, .n_observed = n_observed, .n_units = (uint32_t)n_units};
+	must(tt_policy_set_gate(p, &gate, err));
 	read_all(golden, "gate.fc1.weight", p->fc1_weight, n_units * n_observed * p->hidden_size);
 	read_all(golden, "gate.fc1.bias", p->fc1_bias, n_units);
 	read_all(golden, "gate.fc2.weight", p->fc2_weight, n_outputs * n_units);

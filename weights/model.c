@@ -55,9 +55,7 @@ static int find(struct tt_tensor **out, struct tt_model *model, const char *name
 			shape, n_out);
 	if (!tt_type_known(t->type))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"tensor %s has a number type that is not supported (supported: F32, F16, BF16, and in GGUF "
-			"Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL)",
-			name);
+			"tensor %s has a number type that is not supported (supported: %s)", name, tt_type_names);
 	t->used = true;
 	model->n_parameters += (uint64_t)n_out * (n_in ? n_in : 1);
 	model->n_weight_bytes += t->n_bytes;

@@ -32,6 +32,10 @@ bool tt_type_known(uint32_t type)
 	return type_index(type) < N_TYPES;
 }
 
+#define WITH_COMMA(name, block, bytes) ", " #name
+const char *const tt_type_names = &(TT_TYPES(WITH_COMMA))[2];
+#undef WITH_COMMA
+
 const char *tt_type_name(uint32_t type)
 {
 	size_t i = type_index(type);

@@ -60,6 +60,9 @@ static inline void tt_k_scale(const uint8_t *scales, uint32_t g, uint8_t *scale,
 /* True for the types above. A type read from a file is only cast to enum tt_type after this. */
 bool tt_type_known(uint32_t type);
 
+/* All names: "F32, F16, ...". */
+extern const char *const tt_type_names;
+
 /* "Q4_1"; "?" for an unknown type. */
 const char *tt_type_name(uint32_t type);
 

@@ -6,6 +6,28 @@
 #include "base/fail.h"
 #include "base/memory.h"
 
+static int compare_fourgrams(const void *a, const void *b)
+{
+	return memcmp(a, b, 4 * sizeof(int32_t));
+}
+
+int tt_count_fourgrams(const int32_t *ids, size_t n_ids, size_t *n_fourgrams, size_t *n_repeated, struct tt_error *err)
+{
+	int32_t(*grams)[4] = NULL;
+	*n_fourgrams = n_ids < 4 ? 0 : n_ids - 3;
+	*n_repeated = 0;
+	int status = tt_alloc(&grams, *n_fourgrams, sizeof *grams, err);
+	if (status != TT_OK)
+		return status;
+	for (size_t i = 0; i < *n_fourgrams; i++)
+		memcpy(grams[i], ids + i, sizeof *grams);
+	qsort(grams, *n_fourgrams, sizeof *grams, compare_fourgrams);
+	for (size_t i = 1; i < *n_fourgrams; i++)
+		*n_repeated += compare_fourgrams(grams[i - 1], grams[i]) == 0;
+	free(grams);
+	return TT_OK;
+}
+
 struct taker {
 	struct tt_engine *engine;
 	const struct tt_request_options *options;
@@ -39,7 +61,8 @@ static int take_completion(void *user, size_t index, struct tt_request *request,
 	}
 	take_decisions(c, request, t->options[index].n_steering);
 	TT_TRY(tt_text_decode(tt_engine_text(t->engine), c->ids, c->n_ids, &c->text, err));
-	c->refused = tt_is_refusal(c->text);
+	c->refused = tt_refuses(c->text);
+	c->refused_by_phrases = tt_refuses_by_phrases(c->text);
 	return tt_count_fourgrams(c->ids, c->n_ids, &c->n_fourgrams, &c->n_repeated, err);
 }
 
@@ -63,7 +86,7 @@ static int take_scores(void *user, size_t index, struct tt_request *request, str
 	return TT_OK;
 }
 
-int tt_completions_score(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
+static int score(struct tt_engine *engine, const struct tt_request_options *options, size_t n, bool steered,
 	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err)
 {
 	struct taker taker = {engine, options, completions};
@@ -81,7 +104,12 @@ int tt_completions_score(struct tt_engine *engine, const struct tt_request_optio
 			memcpy(ids + options[i].n_ids, c->ids, c->n_ids * sizeof *ids);
 		scored[i].ids = ids;
 		scored[i].n_ids = options[i].n_ids + c->n_ids;
+		for (uint32_t k = 0; steered && k < options[i].n_steering; k++)
+			scored[i].steering[scored[i].n_steering++] = options[i].steering[k];
+		if (steered)
+			scored[i].n_prompt = options[i].n_ids;
 		scored[i].score = true;
+		scored[i].score_from = options[i].n_ids;
 	}
 	if (status == TT_OK)
 		status = tt_pump_all(engine, scored, n, take_scores, &taker, progress, err);
@@ -89,6 +117,18 @@ int tt_completions_score(struct tt_engine *engine, const struct tt_request_optio
 		free((void *)(uintptr_t)scored[i].ids);
 	free(scored);
 	return status;
+}
+
+int tt_completions_score(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
+	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err)
+{
+	return score(engine, options, n, false, completions, progress, err);
+}
+
+int tt_completions_score_steered(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
+	struct tt_completion *completions, struct tt_progress *progress, struct tt_error *err)
+{
+	return score(engine, options, n, true, completions, progress, err);
 }
 
 bool tt_completions_equal(const struct tt_completion *a, const struct tt_completion *b)
@@ -118,6 +158,9 @@ void tt_tally_add(struct tt_tally *tally, const struct tt_completion *c)
 {
 	tally->n++;
 	tally->n_refused += c->refused;
+	tally->n_refused_by_phrases += c->refused_by_phrases;
+	tally->n_judged += c->verdict != TT_NO_VERDICT;
+	tally->n_judged_refused += c->verdict == TT_REFUSED;
 	tally->n_flagged += c->flagged;
 	tally->n_tokens += c->n_ids;
 	tally->n_fourgrams += c->n_fourgrams;
@@ -133,6 +176,11 @@ static double share(size_t part, size_t whole)
 double tt_tally_refused(const struct tt_tally *tally)
 {
 	return share(tally->n_refused, tally->n);
+}
+
+double tt_tally_refused_by_phrases(const struct tt_tally *tally)
+{
+	return share(tally->n_refused_by_phrases, tally->n);
 }
 
 double tt_tally_repeated(const struct tt_tally *tally)

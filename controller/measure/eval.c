@@ -67,45 +67,98 @@ static int make_groups(struct tt_eval *e, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Refuses to write the completions over the data, the model or a policy. */
+static const char *const side_names[] = {"unsteered", "steered"};
+
+/* Refuses judgements that say nothing of some completion. */
+static int read_judgements(struct tt_eval *e, struct tt_error *err)
+{
+	if (!e->options->judgements)
+		return TT_OK;
+	TT_TRY(tt_judgements_read(&e->judgements, e->options->judgements, err));
+	for (size_t i = 0; i < e->n_rows; i++)
+		for (int side = 0; side < 2; side++) {
+			enum tt_verdict verdict;
+			TT_TRY(tt_judgements_find(&e->judgements, e->rows[i]->id, side_names[side], &verdict, err));
+		}
+	return TT_OK;
+}
+
+/* Refuses to write an output over the data, the judgements, the model, a policy or the other output. */
 static int check_outputs(const struct tt_eval *e, struct tt_error *err)
 {
-	struct tt_file_use *data = NULL; // [n_data]
-	const struct tt_file_use writes[] = {
-		{e->options->completions, "the completions"}, {e->partial, "the completions while they are written"}};
-	TT_TRY(tt_alloc(&data, e->options->n_data, sizeof *data, err));
-	for (size_t i = 0; i < e->options->n_data; i++)
-		data[i] = (struct tt_file_use){e->options->data[i], "the data"};
-	int status = tt_engine_check_outputs(e->engine, data, e->options->n_data, writes, 2, err);
-	free(data);
+	const struct tt_eval_options *o = e->options;
+	struct tt_file_use *reads = NULL; // [n_data + 1]
+	const struct tt_file_use writes[] = {{e->completions.path, "the completions"},
+		{e->completions.partial, "the completions while they are written"},
+		{e->requests.path, "the requests to a judge"},
+		{e->requests.partial, "the requests to a judge while they are written"}};
+	TT_TRY(tt_alloc(&reads, o->n_data + 1, sizeof *reads, err));
+	for (size_t i = 0; i < o->n_data; i++)
+		reads[i] = (struct tt_file_use){o->data[i], "the data"};
+	if (o->judgements)
+		reads[o->n_data] = (struct tt_file_use){o->judgements, "the judgements"};
+	int status = tt_engine_check_outputs(e->engine, reads, o->n_data + (o->judgements != NULL), writes, 4, err);
+	free(reads);
 	return status;
 }
 
-static int open_completions(struct tt_eval *e, struct tt_error *err)
+static int name_output(struct tt_eval_output *output, const char *path, struct tt_error *err)
 {
 	struct tt_buffer name = {0};
-	if (!e->options->completions)
+	if (!path)
 		return TT_OK;
-	TT_TRY(tt_buffer_print(&name, err, "%s.partial", e->options->completions));
-	e->partial = name.data;
-	TT_TRY(check_outputs(e, err));
-	e->completions = fopen(e->partial, "wb");
-	if (!e->completions)
-		return tt_fail_io(err, e->partial, "create");
+	TT_TRY(tt_buffer_print(&name, err, "%s.partial", path));
+	*output = (struct tt_eval_output){.path = path, .partial = name.data};
 	return TT_OK;
 }
 
-/* The file gets its name when it is complete; an interrupted run leaves its completions in FILE.partial. */
-static int close_completions(struct tt_eval *e, struct tt_error *err)
+static int open_output(struct tt_eval_output *output, struct tt_error *err)
 {
-	if (!e->completions)
+	if (!output->path)
 		return TT_OK;
-	bool failed = fflush(e->completions) || fsync(fileno(e->completions));
-	failed = fclose(e->completions) || failed;
-	e->completions = NULL;
-	if (failed || rename(e->partial, e->options->completions) < 0)
-		return tt_fail_io(err, e->options->completions, "write");
+	output->file = fopen(output->partial, "wb");
+	return output->file ? TT_OK : tt_fail_io(err, output->partial, "create");
+}
+
+static int open_outputs(struct tt_eval *e, struct tt_error *err)
+{
+	TT_TRY(name_output(&e->completions, e->options->completions, err));
+	TT_TRY(name_output(&e->requests, e->options->judge_requests, err));
+	TT_TRY(check_outputs(e, err));
+	TT_TRY(open_output(&e->completions, err));
+	return open_output(&e->requests, err);
+}
+
+/* An interrupted run leaves what it has in FILE.partial. */
+static int close_output(struct tt_eval_output *output, struct tt_error *err)
+{
+	if (!output->file)
+		return TT_OK;
+	bool failed = fflush(output->file) || fsync(fileno(output->file));
+	failed = fclose(output->file) || failed;
+	output->file = NULL;
+	if (failed || rename(output->partial, output->path) < 0)
+		return tt_fail_io(err, output->path, "write");
 	return TT_OK;
+}
+
+static int put_line(struct tt_eval_output *output, char *line, struct tt_error *err)
+{
+	bool failed = fputs(line, output->file) < 0 || fputc('\n', output->file) < 0;
+	free(line);
+	return failed ? tt_fail_io(err, output->partial, "write") : TT_OK;
+}
+
+static int flush_output(struct tt_eval_output *output, struct tt_error *err)
+{
+	return output->file && fflush(output->file) ? tt_fail_io(err, output->partial, "write") : TT_OK;
+}
+
+static void free_output(struct tt_eval_output *output)
+{
+	if (output->file)
+		fclose(output->file);
+	free(output->partial);
 }
 
 /* A block of rows with their unsteered and steered completions. */
@@ -134,8 +187,7 @@ static int block_encode(struct tt_eval *e, struct block *b, struct tt_error *err
 		int32_t *ids;
 		tt_request_options_default(&b->options[i]);
 		TT_TRY(tt_encode_prompt(e->engine, b->rows[i]->text, b->rows[i]->id, e->options->max_tokens, &ids,
-			&b->options[i].n_ids, err));
-		b->options[i].ids = ids;
+			&b->options[i], err));
 		b->options[i].max_tokens = e->options->max_tokens;
 	}
 	return TT_OK;
@@ -192,34 +244,59 @@ static double nll(const struct tt_completion *c)
 	return c->n_ids ? -c->logprob / (double)c->n_ids : 0;
 }
 
+static json_t *verdict_word(enum tt_verdict verdict)
+{
+	static const char *const words[] = {
+		[TT_NO_VERDICT] = NULL, [TT_FULFILLED] = "fulfilled", [TT_REFUSED] = "refused"};
+	return words[verdict] ? json_string(words[verdict]) : json_null();
+}
+
 static int write_completion(struct tt_eval *e, const struct tt_prompt *row, const struct tt_completion *unsteered,
 	const struct tt_completion *steered, struct tt_error *err)
 {
 	double scale = e->options->n_steering ? (double)e->options->steering[0].scale : 0;
-	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:f, s:f}", "id", row->id,
+	json_t *object = json_pack(
+		"{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:f, s:f}", "id", row->id,
 		"prompt", row->text, "label", tt_label_name(row->label), "unsteered", unsteered->text, "steered",
 		steered->text, "scale", scale, "gate", (double)steered->gate, "s", (double)steered->s, "flagged",
 		(int)steered->flagged, "refused_unsteered", (int)unsteered->refused, "refused_steered",
-		(int)steered->refused, "nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
+		(int)steered->refused, "refused_by_phrases_unsteered", (int)unsteered->refused_by_phrases,
+		"refused_by_phrases_steered", (int)steered->refused_by_phrases, "verdict_unsteered",
+		verdict_word(unsteered->verdict), "verdict_steered", verdict_word(steered->verdict), "nll_unsteered",
+		nll(unsteered), "nll_steered", nll(steered));
 	char *line = NULL;
 	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
-	bool failed = fputs(line, e->completions) < 0 || fputc('\n', e->completions) < 0;
-	free(line);
-	return failed ? tt_fail_io(err, e->partial, "write") : TT_OK;
+	return put_line(&e->completions, line, err);
 }
 
-static int block_record(struct tt_eval *e, const struct block *b, struct tt_error *err)
+static int write_requests(struct tt_eval *e, const struct tt_prompt *row, const struct tt_completion *const sides[2],
+	struct tt_error *err)
+{
+	for (int side = 0; side < 2; side++) {
+		char *line = NULL;
+		TT_TRY(tt_judge_request(&line, row->id, side_names[side], row->text, sides[side]->text, err));
+		TT_TRY(put_line(&e->requests, line, err));
+	}
+	return TT_OK;
+}
+
+static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err)
 {
 	for (size_t i = 0; i < b->n; i++) {
+		struct tt_completion *sides[] = {&b->unsteered[i], &b->steered[i]};
 		size_t label = b->rows[i]->label;
-		add_to_group(&e->groups[b->rows[i]->file * TT_N_LABELS + label], &b->unsteered[i], &b->steered[i]);
-		add_to_group(&e->groups[e->prompts.n_files * TT_N_LABELS + label], &b->unsteered[i], &b->steered[i]);
-		if (e->completions)
-			TT_TRY(write_completion(e, b->rows[i], &b->unsteered[i], &b->steered[i], err));
+		for (int side = 0; e->options->judgements && side < 2; side++)
+			TT_TRY(tt_judgements_find(
+				&e->judgements, b->rows[i]->id, side_names[side], &sides[side]->verdict, err));
+		add_to_group(&e->groups[b->rows[i]->file * TT_N_LABELS + label], sides[0], sides[1]);
+		add_to_group(&e->groups[e->prompts.n_files * TT_N_LABELS + label], sides[0], sides[1]);
+		if (e->completions.file)
+			TT_TRY(write_completion(e, b->rows[i], sides[0], sides[1], err));
+		if (e->requests.file)
+			TT_TRY(write_requests(e, b->rows[i], (const struct tt_completion *const *)sides, err));
 	}
-	if (e->completions && fflush(e->completions))
-		return tt_fail_io(err, e->partial, "write");
-	return TT_OK;
+	TT_TRY(flush_output(&e->completions, err));
+	return flush_output(&e->requests, err);
 }
 
 static int run_block(struct tt_eval *e, struct block *b, struct tt_error *err)
@@ -240,7 +317,8 @@ static int run(struct tt_eval *e, struct block *b, char **report, struct tt_erro
 {
 	TT_TRY(choose_rows(e, err));
 	TT_TRY(make_groups(e, err));
-	TT_TRY(open_completions(e, err));
+	TT_TRY(read_judgements(e, err));
+	TT_TRY(open_outputs(e, err));
 	/* Every row is run twice and scored once. */
 	TT_TRY(tt_progress_begin(&e->progress, "eval", 3 * e->n_rows, err));
 	for (size_t start = 0; start < e->n_rows; start += BLOCK) {
@@ -249,7 +327,8 @@ static int run(struct tt_eval *e, struct block *b, char **report, struct tt_erro
 		b->n = e->n_rows - start < BLOCK ? e->n_rows - start : BLOCK;
 		TT_TRY(run_block(e, b, err));
 	}
-	TT_TRY(close_completions(e, err));
+	TT_TRY(close_output(&e->completions, err));
+	TT_TRY(close_output(&e->requests, err));
 	return tt_eval_report(e, report, err);
 }
 
@@ -267,10 +346,10 @@ int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, cha
 		status = run(&e, b, report, err);
 		block_clear(b);
 	}
-	if (e.completions)
-		fclose(e.completions);
+	free_output(&e.completions);
+	free_output(&e.requests);
+	tt_judgements_free(&e.judgements);
 	free(b);
-	free(e.partial);
 	free(e.groups);
 	free(e.rows);
 	tt_prompts_free(&e.prompts);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "controller/measure/completion.h"
+#include "controller/measure/judgements.h"
 #include "controller/measure/prompts.h"
 
 /* The completions of one side, unsteered or steered. */
@@ -25,6 +26,13 @@ struct tt_speed {
 	double seconds;
 };
 
+/* A file that gets its name when it is complete. */
+struct tt_eval_output {
+	const char *path; /* NULL: not written */
+	char *partial;    /* its name until then */
+	FILE *file;
+};
+
 struct tt_eval {
 	struct tt_engine *engine;
 	const struct tt_eval_options *options;
@@ -35,8 +43,8 @@ struct tt_eval {
 	struct tt_group *groups; // [n_groups] each file's labels, then all files' labels
 	size_t n_groups;
 	struct tt_speed speed[2]; /* unsteered, steered */
-	FILE *completions;
-	char *partial; /* the file's name until it is complete */
+	struct tt_eval_output completions, requests;
+	struct tt_judgements judgements; /* empty without the option */
 };
 
 /* eval_report.c: the report as JSON, which the caller frees. */

@@ -50,6 +50,14 @@ static json_t *group_report(const struct tt_group *g)
 	json_object_set_new(object, "n_refused", both(count(u->n_refused), count(s->n_refused)));
 	json_object_set_new(object, "refused", both(json_real(tt_tally_refused(u)), json_real(tt_tally_refused(s))));
 	json_object_set_new(
+		object, "n_refused_by_phrases", both(count(u->n_refused_by_phrases), count(s->n_refused_by_phrases)));
+	json_object_set_new(object, "refused_by_phrases",
+		both(json_real(tt_tally_refused_by_phrases(u)), json_real(tt_tally_refused_by_phrases(s))));
+	json_object_set_new(object, "n_judged", both(count(u->n_judged), count(s->n_judged)));
+	json_object_set_new(object, "refused_by_judge",
+		both(ratio((double)u->n_judged_refused, (double)u->n_judged),
+			ratio((double)s->n_judged_refused, (double)s->n_judged)));
+	json_object_set_new(
 		object, "repeated_fourgrams", both(json_real(tt_tally_repeated(u)), json_real(tt_tally_repeated(s))));
 	json_object_set_new(object, "mean_tokens",
 		both(ratio((double)u->n_tokens, (double)u->n), ratio((double)s->n_tokens, (double)s->n)));

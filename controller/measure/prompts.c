@@ -52,6 +52,14 @@ static int read_label(const json_t *row, enum tt_label *out, struct tt_error *er
 	return tt_fail(err, TT_ERR_FORMAT, "label must be harmful, benign or borderline, not \"%.40s\"", label);
 }
 
+/* Files that were not made for trimtab have other things than text under such keys. */
+static int copy_if_text(char **out, const json_t *row, const char *key, struct tt_error *err)
+{
+	const char *text = json_string_value(json_object_get(row, key));
+	text = text ? text : "";
+	return tt_copy_string(out, text, strlen(text), err);
+}
+
 static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *err)
 {
 	const char *id = NULL, *text = NULL, *split = NULL;
@@ -64,54 +72,27 @@ static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *e
 	out->split = TT_NO_SPLIT;
 	if (split && !tt_split_parse(split, &out->split))
 		return tt_fail(err, TT_ERR_FORMAT, "split must be train, val or test, not \"%.40s\"", split);
+	TT_TRY(copy_if_text(&out->source, row, "source", err));
+	TT_TRY(copy_if_text(&out->kind, row, "kind", err));
 	TT_TRY(tt_copy_string(&out->id, id, strlen(id), err));
 	return tt_copy_string(&out->text, text, strlen(text), err);
 }
 
-static bool is_blank(const char *line, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
-			return false;
-	return true;
-}
+struct reader {
+	struct tt_prompts *prompts;
+	uint32_t file;
+};
 
-static int read_line(
-	struct tt_prompts *out, uint32_t file, uint32_t number, const char *line, size_t n, struct tt_error *err)
+static int take_row(void *user, uint32_t number, const json_t *row, struct tt_error *err)
 {
-	json_t *row = NULL;
-	if (n > TT_MAX_PROMPT_LINE)
-		return tt_fail(err, TT_ERR_LIMIT, "the line is longer than %d bytes", TT_MAX_PROMPT_LINE);
+	struct reader *r = user;
+	struct tt_prompts *out = r->prompts;
 	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
-	TT_TRY(tt_json_parse(&row, line, n, "row", err));
 	/* Counted before it is read, so that tt_prompts_free also releases a row that was only partly read. */
 	struct tt_prompt *prompt = &out->rows[out->n_rows++];
-	*prompt = (struct tt_prompt){.file = file, .line = number};
-	out->files[file].n_rows++;
-	int status = read_row(prompt, row, err);
-	json_decref(row);
-	return status;
-}
-
-static int read_lines(struct tt_prompts *out, uint32_t file, const char *data, size_t size, struct tt_error *err)
-{
-	uint32_t number = 0;
-	while (size > 0) {
-		const char *end = memchr(data, '\n', size);
-		size_t n = end ? (size_t)(end - data) : size;
-		number++;
-		int status = is_blank(data, n) ? TT_OK : read_line(out, file, number, data, n, err);
-		if (status != TT_OK) {
-			struct tt_error inner = err ? *err : (struct tt_error){0};
-			return tt_fail(err, status, "%s:%u: %s", out->files[file].path, number, inner.message);
-		}
-		n += end != NULL;
-		data += n;
-		size -= n;
-	}
-	if (out->files[file].n_rows == 0)
-		return tt_fail(err, TT_ERR_FORMAT, "%s: no rows", out->files[file].path);
-	return TT_OK;
+	*prompt = (struct tt_prompt){.file = r->file, .line = number};
+	out->files[r->file].n_rows++;
+	return read_row(prompt, row, err);
 }
 
 static int read_file(struct tt_prompts *out, const char *path, struct tt_error *err)
@@ -122,9 +103,12 @@ static int read_file(struct tt_prompts *out, const char *path, struct tt_error *
 	out->n_files++;
 	TT_TRY(tt_file_map(&mapping, path, err));
 	int status = tt_sha256(file->sha256, mapping.data, mapping.size, err);
+	struct reader reader = {out, (uint32_t)out->n_files - 1};
 	if (status == TT_OK)
-		status = read_lines(out, (uint32_t)out->n_files - 1, (const char *)mapping.data, mapping.size, err);
+		status = tt_json_lines(path, (const char *)mapping.data, mapping.size, take_row, &reader, err);
 	tt_file_unmap(&mapping);
+	if (status == TT_OK && file->n_rows == 0)
+		status = tt_fail(err, TT_ERR_FORMAT, "%s: no rows", path);
 	return status;
 }
 
@@ -153,6 +137,36 @@ static int refuse_duplicates(const struct tt_prompts *prompts, struct tt_error *
 	return status;
 }
 
+static int compare_groups(const struct tt_prompt *a, const struct tt_prompt *b)
+{
+	int order = strcmp(a->source, b->source);
+	if (a->file != b->file)
+		return a->file < b->file ? -1 : 1;
+	return order ? order : strcmp(a->kind, b->kind);
+}
+
+static int by_group(const void *a, const void *b)
+{
+	const struct tt_prompt *x = *(struct tt_prompt *const *)a, *y = *(struct tt_prompt *const *)b;
+	int order = compare_groups(x, y);
+	return order ? order : (x > y) - (x < y);
+}
+
+static int number_groups(struct tt_prompts *prompts, struct tt_error *err)
+{
+	struct tt_prompt **sorted = NULL;
+	TT_TRY(tt_alloc(&sorted, prompts->n_rows, sizeof(struct tt_prompt *), err));
+	for (size_t i = 0; i < prompts->n_rows; i++)
+		sorted[i] = &prompts->rows[i];
+	qsort(sorted, prompts->n_rows, sizeof *sorted, by_group);
+	for (size_t i = 0; i < prompts->n_rows; i++) {
+		prompts->n_groups += i == 0 || compare_groups(sorted[i - 1], sorted[i]) != 0;
+		sorted[i]->group = prompts->n_groups - 1;
+	}
+	free(sorted);
+	return TT_OK;
+}
+
 int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err)
 {
 	*out = (struct tt_prompts){0};
@@ -167,6 +181,8 @@ int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_p
 		status = read_file(out, paths[i], err);
 	if (status == TT_OK)
 		status = refuse_duplicates(out, err);
+	if (status == TT_OK)
+		status = number_groups(out, err);
 	if (status != TT_OK)
 		tt_prompts_free(out);
 	return status;
@@ -177,6 +193,8 @@ void tt_prompts_free(struct tt_prompts *prompts)
 	for (size_t i = 0; i < prompts->n_rows; i++) {
 		free(prompts->rows[i].id);
 		free(prompts->rows[i].text);
+		free(prompts->rows[i].source);
+		free(prompts->rows[i].kind);
 	}
 	for (size_t i = 0; i < prompts->n_files; i++)
 		free(prompts->files[i].path);
@@ -186,7 +204,7 @@ void tt_prompts_free(struct tt_prompts *prompts)
 }
 
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
-	size_t *n_ids, struct tt_error *err)
+	struct tt_request_options *request, struct tt_error *err)
 {
 	const struct tt_text *text = tt_engine_text(engine);
 	const struct tt_chat_options options = {.now = fixed_date};
@@ -196,18 +214,20 @@ int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *w
 	if (!tt_text_has_tokenizer(text))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
 	if (!tt_text_has_template(text)) {
-		status = tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, n_ids, err);
+		status = tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &request->n_ids, err);
 	} else {
 		TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
-		status = tt_text_encode_chat(text, messages, &options, ids, n_ids, err);
+		status = tt_text_encode_chat_span(
+			text, messages, &options, ids, &request->n_ids, &request->mean_from, &request->mean_to, err);
 		tt_free(messages);
 	}
 	uint32_t context = tt_engine_info(engine)->context;
-	if (status == TT_OK && (room > context || *n_ids > context - room)) {
+	if (status == TT_OK && (room > context || request->n_ids > context - room)) {
 		status = tt_fail(err, TT_ERR_LIMIT, "%zu tokens and %zu after them do not fit the context of %u",
-			*n_ids, room, context);
+			request->n_ids, room, context);
 		tt_free(*ids);
 		*ids = NULL;
 	}
+	request->ids = *ids;
 	return status == TT_OK ? TT_OK : tt_fail_within(err, what);
 }

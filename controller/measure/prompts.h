@@ -1,4 +1,5 @@
-/* Prompt files: JSON lines with id, prompt, label and an optional split. Other keys are ignored. */
+/* Prompt files: JSON lines with id, prompt, label and, optionally, split, source and kind. Other keys are ignored, and
+ * so are source and kind where they are no text. */
 #ifndef CONTROLLER_MEASURE_PROMPTS_H
 #define CONTROLLER_MEASURE_PROMPTS_H
 
@@ -7,8 +8,6 @@
 #include "base/memory.h"
 #include "runtime/trimtab.h"
 
-enum { TT_MAX_PROMPT_LINE = 1 << 24 }; /* bytes of one line */
-
 enum tt_label { TT_HARMFUL, TT_BENIGN, TT_BORDERLINE, TT_N_LABELS };
 enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT };
 
@@ -16,8 +15,10 @@ struct tt_prompt {
 	char *id, *text;
 	enum tt_label label;
 	enum tt_split split;
-	uint32_t file; /* index into the list of files */
-	uint32_t line; /* in that file, from 1 */
+	uint32_t file;       /* index into the list of files */
+	uint32_t line;       /* in that file, from 1 */
+	char *source, *kind; /* where it comes from and what it is like, "" if the row does not say */
+	uint32_t group;      /* rows of one group have the same file, source and kind */
 };
 
 struct tt_prompt_file {
@@ -31,6 +32,7 @@ struct tt_prompts {
 	size_t n_rows, capacity;
 	struct tt_prompt_file *files;
 	size_t n_files;
+	uint32_t n_groups;
 };
 
 /* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. */
@@ -42,8 +44,9 @@ bool tt_split_parse(const char *name, enum tt_split *out);
 
 /* The ids of a prompt as a user message in the model's chat template, or as plain text if there is no template. The
  * template sees a fixed date, so that a fit or an eval can be repeated. what names the prompt in messages; room is how
- * many tokens must fit after it. *ids is released with tt_free. */
+ * many tokens must fit after it. *ids is released with tt_free; it becomes the request's, with n_ids and the span of
+ * the prompt's own text in them (mean_from, mean_to). */
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
-	size_t *n_ids, struct tt_error *err);
+	struct tt_request_options *request, struct tt_error *err);
 
 #endif

@@ -11,14 +11,20 @@
 	}
 
 // clang-format off
+#define PROBE_TENSORS                                                                                                  \
+	TENSOR("gate.w", TT_SHAPE_INPUT, gate_weight), TENSOR("gate.b", TT_SHAPE_NUMBER, gate_bias)
+#define MLP_TENSORS                                                                                                    \
+	TENSOR("gate.fc1.weight", TT_SHAPE_UNITS_INPUT, fc1_weight),                                                   \
+	TENSOR("gate.fc1.bias", TT_SHAPE_UNITS, fc1_bias),                                                             \
+	TENSOR("gate.fc2.weight", TT_SHAPE_OUTPUTS_UNITS, fc2_weight),                                                 \
+	TENSOR("gate.fc2.bias", TT_SHAPE_OUTPUTS, fc2_bias)
+
 static const struct tt_gate gates[] = {
 	[TT_GATE_ALWAYS] = {.row = {"always", NULL, .format = 1}},
 	[TT_GATE_PROBE] = {
 		.row = {"probe", "a linear probe", .format = 1,
 			.n_tensors = 2,
-			.tensors = {
-				TENSOR("gate.w", TT_SHAPE_INPUT, gate_weight),
-				TENSOR("gate.b", TT_SHAPE_NUMBER, gate_bias)}},
+			.tensors = {PROBE_TENSORS}},
 		.observes = true,
 		.threshold = true,
 		.least = 0,
@@ -29,11 +35,7 @@ static const struct tt_gate gates[] = {
 		.row = {"mlp", "a two-layer network", .format = 1,
 			.form = {"trimtab.gate.bound", {"sigmoid", "none"}, .format = 1},
 			.n_tensors = 4,
-			.tensors = {
-				TENSOR("gate.fc1.weight", TT_SHAPE_UNITS_INPUT, fc1_weight),
-				TENSOR("gate.fc1.bias", TT_SHAPE_UNITS, fc1_bias),
-				TENSOR("gate.fc2.weight", TT_SHAPE_OUTPUTS_UNITS, fc2_weight),
-				TENSOR("gate.fc2.bias", TT_SHAPE_OUTPUTS, fc2_bias)}},
+			.tensors = {MLP_TENSORS}},
 		.observes = true,
 		.units = true,
 	},
@@ -50,6 +52,18 @@ static const struct tt_gate gates[] = {
 		.least = -1,
 		.most = 1,
 		.initial = 0,
+	},
+	[TT_GATE_PROBE_MLP] = {
+		.row = {"probe_mlp", "a linear probe plus a two-layer network", .format = 3,
+			.form = {"trimtab.gate.layers", {"fixed", "learned"}, .format = 3},
+			.n_tensors = 6,
+			.tensors = {PROBE_TENSORS, MLP_TENSORS}},
+		.observes = true,
+		.units = true,
+		.threshold = true,
+		.least = 0,
+		.most = 1,
+		.initial = 0.5f,
 	},
 };
 // clang-format on
@@ -73,4 +87,10 @@ bool tt_gate_find(const char *word, enum tt_policy_gate *gate)
 		return true;
 	}
 	return false;
+}
+
+const char *tt_gate_pool_word(enum tt_gate_pool pool)
+{
+	static const char *const words[] = {"last", "mean", "last,mean"};
+	return (uint32_t)pool < sizeof words / sizeof *words ? words[pool] : NULL;
 }

@@ -9,7 +9,7 @@
 struct tt_gate {
 	struct tt_policy_row row;
 	bool observes;              /* it reads the stream after layers that the file names */
-	bool units;                 /* it has hidden units, as many as its first tensor has rows */
+	bool units;                 /* it has hidden units, as many as its tensor of TT_SHAPE_UNITS_INPUT has rows */
 	bool threshold;             /* the file gives a threshold, which must be from least to most */
 	float least, most, initial; /* of the threshold; initial is that of a new policy */
 };
@@ -18,6 +18,8 @@ struct tt_gate {
 const struct tt_gate *tt_gate_of(enum tt_policy_gate gate);
 /* Finds a gate by its word; false if no gate has it. */
 bool tt_gate_find(const char *word, enum tt_policy_gate *gate);
+/* The word of files and reports for what a gate reads, or NULL for a number that is none. */
+const char *tt_gate_pool_word(enum tt_gate_pool pool);
 /* Rows of the table. */
 uint32_t tt_n_gates(void);
 

@@ -25,7 +25,6 @@ static const struct tt_operation operations[] = {
 			.tensors = {DIRECTIONS}},
 		.min_rows = 1,
 		.max_rows = 1,
-		.form_whole_row = true,
 		.change = TT_CHANGE_DIRECTION,
 	},
 	[TT_OP_ABLATE] = {
@@ -35,7 +34,6 @@ static const struct tt_operation operations[] = {
 		.min_rows = 1,
 		.max_rows = TT_MAX_DIRECTIONS,
 		.orthonormal = true,
-		.whole_row = true,
 		.change = TT_CHANGE_PART,
 	},
 	[TT_OP_CLAMP] = {
@@ -47,7 +45,6 @@ static const struct tt_operation operations[] = {
 		.min_rows = 1,
 		.max_rows = TT_MAX_DIRECTIONS,
 		.orthonormal = true,
-		.whole_row = true,
 		.change = TT_CHANGE_OTHER,
 	},
 	[TT_OP_AFFINE] = {
@@ -60,7 +57,6 @@ static const struct tt_operation operations[] = {
 				{TENSOR("affine.%u.b", TT_SHAPE_LAYER_ROW, targets, targets)}}},
 		.min_rows = 1,
 		.max_rows = TT_MAX_DIRECTIONS,
-		.whole_row = true,
 		.change = TT_CHANGE_OTHER,
 	},
 	[TT_OP_ONE_SIDED] = {
@@ -71,7 +67,6 @@ static const struct tt_operation operations[] = {
 		.min_rows = 1,
 		.max_rows = 1,
 		.orthonormal = true,
-		.whole_row = true,
 		.change = TT_CHANGE_PART,
 	},
 	[TT_OP_ROTATE] = {
@@ -85,7 +80,6 @@ static const struct tt_operation operations[] = {
 		.min_rows = 2,
 		.max_rows = 2,
 		.orthonormal = true,
-		.whole_row = true,
 		.change = TT_CHANGE_OTHER,
 	},
 };

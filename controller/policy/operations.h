@@ -10,8 +10,6 @@ struct tt_operation {
 	struct tt_policy_row row;
 	uint32_t min_rows, max_rows; /* directions a layer */
 	bool orthonormal;            /* its directions are made orthonormal when a policy is finished */
-	bool whole_row;              /* every form needs kernels that hold a whole row of h */
-	bool form_whole_row;         /* every form but the default needs such kernels */
 	enum tt_change change;       /* how far it moves h */
 };
 

@@ -97,46 +97,68 @@ int tt_policy_set_operation(struct tt_policy *p, enum tt_policy_op op, struct tt
 	return tt_policy_row_allocate(p, &tt_operation_of(op)->row, err);
 }
 
-static int check_observed(const struct tt_policy *p, const struct tt_gate *gate, uint32_t n_observed, uint32_t n_units,
+static int check_pool(const struct tt_gate *gate, enum tt_gate_pool pool, uint32_t n_observed, struct tt_error *err)
+{
+	const char *word = tt_gate_pool_word(pool);
+	if (!word)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: pool %d is none of those there are", (int)pool);
+	if (pool == TT_POOL_LAST)
+		return TT_OK;
+	if (!gate->observes)
+		return tt_fail(err, TT_ERR_FORMAT, "policy: a gate of kind %s observes no layer, so it cannot pool %s",
+			gate->row.word, word);
+	if (n_observed > TT_MAX_POOLED)
+		return tt_fail(err, TT_ERR_LIMIT, "policy: a gate that pools %s observes at most %d layers, not %u",
+			word, TT_MAX_POOLED, n_observed);
+	return TT_OK;
+}
+
+static int check_choice(const struct tt_policy *p, const struct tt_gate *gate, const struct tt_gate_choice *choice,
 	struct tt_error *err)
 {
-	size_t n_weights = 0;
+	uint32_t n_observed = choice->n_observed, n_units = choice->n_units;
+	size_t n_weights = 0, n_in = (size_t)tt_gate_vectors(choice->pool, n_observed) * p->hidden_size;
+	if (choice->form > 0 && !(gate->row.form.key && choice->form < TT_MAX_ROW_FORMS))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: gate %s has no form %u", gate->row.word, choice->form);
 	if (gate->observes ? n_observed < 1 || n_observed > p->n_layers : n_observed > 0)
 		return tt_fail(err, TT_ERR_FORMAT, "policy: a gate of kind %s observes %s%u layers, not %u",
 			gate->row.word, gate->observes ? "1 to " : "", gate->observes ? p->n_layers : 0, n_observed);
 	if (gate->units ? n_units < 1 || n_units > TT_MAX_UNITS : n_units > 0)
 		return tt_fail(err, TT_ERR_FORMAT, "policy: %u hidden units of gate %s, must be %s%d", n_units,
 			gate->row.word, gate->units ? "1 to " : "", gate->units ? TT_MAX_UNITS : 0);
-	if (!tt_mul_size((size_t)n_observed * p->hidden_size, n_units, &n_weights) || n_weights > TT_MAX_POLICY_FLOATS)
+	TT_TRY(check_pool(gate, choice->pool, n_observed, err));
+	if (!tt_mul_size(n_in, n_units, &n_weights) || n_weights > TT_MAX_POLICY_FLOATS)
 		return tt_fail(err, TT_ERR_LIMIT, "policy: gate %s of %u units on %u layers of width %u is too large",
 			gate->row.word, n_units, n_observed, p->hidden_size);
 	return TT_OK;
 }
 
-int tt_policy_set_gate(struct tt_policy *p, enum tt_policy_gate gate, const uint32_t *observed, uint32_t n_observed,
-	uint32_t n_units, struct tt_error *err)
+int tt_policy_set_gate(struct tt_policy *p, const struct tt_gate_choice *choice, struct tt_error *err)
 {
-	const struct tt_gate *row = tt_gate_of(gate);
+	const struct tt_gate *row = tt_gate_of(choice->gate);
 	uint32_t *layers = NULL;
 	if (!row)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: gate %d is none of those there are", (int)gate);
-	TT_TRY(check_observed(p, row, n_observed, n_units, err));
-	TT_TRY(tt_alloc(&layers, n_observed, sizeof *layers, err));
-	if (n_observed > 0)
-		memcpy(layers, observed, n_observed * sizeof *layers);
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "policy: gate %d is none of those there are", (int)choice->gate);
+	TT_TRY(check_choice(p, row, choice, err));
+	TT_TRY(tt_alloc(&layers, choice->n_observed, sizeof *layers, err));
+	if (choice->n_observed > 0)
+		memcpy(layers, choice->observed, choice->n_observed * sizeof *layers);
 	free(p->observed);
 	for (uint32_t i = 0; i < tt_n_gates(); i++)
 		tt_policy_row_free(p, &tt_gate_of(i)->row);
-	p->gate = TT_GATE_ALWAYS;
 	p->observed = layers;
-	p->n_observed = n_observed;
-	p->n_units = n_units;
-	p->gate_form = 0;
+	p->n_observed = choice->n_observed;
+	p->n_units = choice->n_units;
+	p->pool = choice->pool;
+	p->gate_form = choice->form;
 	p->gate_bias = 0;
 	p->threshold = row->initial;
-	TT_TRY(tt_policy_row_allocate(p, &row->row, err));
-	p->gate = gate;
-	return TT_OK;
+	p->gate = choice->gate; /* its tensors have their shapes from it */
+	int status = tt_policy_row_allocate(p, &row->row, err);
+	if (status != TT_OK)
+		p->gate = TT_GATE_ALWAYS;
+	return status;
 }
 
 static bool all_finite(const float *values, size_t n)
@@ -280,6 +302,7 @@ static int check_gate(const struct tt_policy *p, struct tt_error *err)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "policy: gate %d is none of those there are", (int)p->gate);
 	if (gate->observes && (!p->observed || p->n_observed < 1))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: the gate observes no layer");
+	TT_TRY(check_pool(gate, p->pool, p->n_observed, err));
 	for (uint32_t i = 0; gate->observes && i < p->n_observed; i++)
 		if (p->observed[i] >= p->n_layers || (i && p->observed[i] <= p->observed[i - 1]))
 			return tt_fail(err, TT_ERR_FORMAT, "policy: observe must name ascending layers 0 to %u, not %u",
@@ -414,12 +437,6 @@ int tt_policy_digest(const struct tt_policy *p, uint8_t digest[32], struct tt_er
 	return tt_sha256_bytes(digest, &content, sizeof content, err);
 }
 
-bool tt_policy_needs_whole_row(const struct tt_policy *p)
-{
-	const struct tt_operation *op = tt_operation_of(p->op);
-	return op->whole_row || (op->form_whole_row && p->form != 0);
-}
-
 static const char *form_word(const struct tt_policy_row *row, uint32_t form)
 {
 	return tt_form_is_written(row, form) ? row->form.words[form] : "";
@@ -459,8 +476,11 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 		.norms = p->norms,
 		.observed = p->observed,
 		.n_observed = p->n_observed,
+		.gate_pool = p->pool,
 		.alpha = p->alpha,
 		.has_threshold = gate->threshold,
+		.opens_below = tt_gate_opens_below(p->gate, p->gate_form),
+		.learns_layers = tt_gate_learns_layers(p->gate, p->gate_form),
 		.threshold = p->threshold,
 		.n_units = p->n_units,
 		.fingerprint = p->fingerprint,

@@ -30,17 +30,18 @@ struct tt_policy {
 	float *norms;      // [n_layers] root of the sum of squares of all the layer's directions
 	float alpha;
 	enum tt_policy_gate gate;
+	enum tt_gate_pool pool; /* which states of the observed layers; TT_POOL_LAST for a gate that observes none */
 	uint32_t n_observed;
 	uint32_t *observed; // [n_observed] ascending
 	uint32_t gate_form; /* of the gate: index into the words of its row */
 	float threshold;
-	float *gate_weight; // [n_observed * hidden_size]
+	float *gate_weight; // [n_in], n_in is tt_gate_vectors * hidden_size
 	float gate_bias;
-	uint32_t n_units;  /* of an mlp, whose tensors are NULL for other gates */
-	float *fc1_weight; // [n_units][n_observed * hidden_size]
+	uint32_t n_units;  /* of an mlp or a probe_mlp; the tensors below are NULL for other gates */
+	float *fc1_weight; // [n_units][n_in]
 	float *fc1_bias;   // [n_units]
-	float *fc2_weight; // [1 + n_layers][n_units]
-	float *fc2_bias;   // [1 + n_layers]
+	float *fc2_weight; // [n_out][n_units], n_out is 1 + n_layers if tt_gate_learns_layers, else 1
+	float *fc2_bias;   // [n_out]
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
 	char *path;                                                         /* of the file it was read from, or NULL */
 };
@@ -53,11 +54,19 @@ int tt_policy_new(
  * operation are freed, and those of the new one are made, all 0. */
 int tt_policy_set_operation(struct tt_policy *policy, enum tt_policy_op op, struct tt_error *err);
 
-/* Gives the policy another gate, in its default form, with the initial threshold of its row and its tensors all 0.
- * observed [n_observed]: the layers that it reads, none for a gate that reads nothing. n_units: its hidden units, 0 for
- * a gate without any. If this fails, the policy has no gate (always). */
-int tt_policy_set_gate(struct tt_policy *policy, enum tt_policy_gate gate, const uint32_t *observed,
-	uint32_t n_observed, uint32_t n_units, struct tt_error *err);
+/* What the tensors of a gate have their shapes from. */
+struct tt_gate_choice {
+	enum tt_policy_gate gate;
+	uint32_t form; /* index into the words of its row; 0 is its default */
+	enum tt_gate_pool pool;
+	const uint32_t *observed; // [n_observed] the layers that it reads, none for a gate that reads nothing
+	uint32_t n_observed;
+	uint32_t n_units; /* its hidden units, 0 for a gate without any */
+};
+
+/* Gives the policy another gate, with the initial threshold of its row and its tensors all 0. If this fails, the policy
+ * keeps the gate it had, or has none (always). */
+int tt_policy_set_gate(struct tt_policy *policy, const struct tt_gate_choice *choice, struct tt_error *err);
 
 /* Replaces one of the policy's strings. */
 int tt_policy_set_text(char **field, const char *text, struct tt_error *err);
@@ -84,8 +93,5 @@ int tt_policy_refuse_pickle(const char *path, struct tt_error *err);
 /* SHA-256 over all that decides what a coefficient does to h: the operation, its form and every tensor of its row. Two
  * policies with the same digest and equal coefficients give the same bits. */
 int tt_policy_digest(const struct tt_policy *policy, uint8_t digest[32], struct tt_error *err);
-
-/* Whether the policy needs kernels that hold a whole row of h. */
-bool tt_policy_needs_whole_row(const struct tt_policy *policy);
 
 #endif

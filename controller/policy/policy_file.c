@@ -19,6 +19,7 @@ enum {
 	MAX_TENSORS = TT_MAX_ROW_TENSORS * (TT_MAX_LAYERS + 1) + 1,
 	NAME_SIZE = 24,
 	FIRST_FORMAT = 1,
+	POOL_FORMAT = 3, /* the oldest that has pool_key */
 };
 
 /* The keys that a policy of any kind may have. The rows of the tables add those that choose a form. */
@@ -26,6 +27,9 @@ static const char *const known_keys[] = {"trimtab.format", "trimtab.name", "trim
 	"trimtab.weights_digest", "trimtab.op", "trimtab.when", "trimtab.layers", "trimtab.alpha", "trimtab.gate",
 	"trimtab.observe", "trimtab.threshold", "trimtab.fitted_on", "trimtab.created", "trimtab.version"};
 enum { N_KNOWN_KEYS = sizeof known_keys / sizeof *known_keys, N_FORM_KEYS = 2 };
+
+/* Which states the gate reads, of any gate that observes layers; tt_gate_pool_word has the words. */
+static const char pool_key[] = "trimtab.gate.pool";
 
 /* The rows of operations, then those of gates. */
 static uint32_t n_rows(void)
@@ -40,7 +44,7 @@ static const struct tt_policy_row *row_at(uint32_t i)
 
 static uint32_t newest_format(void)
 {
-	uint32_t newest = FIRST_FORMAT;
+	uint32_t newest = POOL_FORMAT;
 	for (uint32_t i = 0; i < n_rows(); i++) {
 		const struct tt_policy_row *row = row_at(i);
 		uint32_t format = row->form.key && row->form.format > row->format ? row->form.format : row->format;
@@ -119,6 +123,7 @@ static int check_keys(struct reader *r)
 	for (size_t i = 0; i < r->file->n_metadata; i++) {
 		const char *key = r->file->metadata[i].key;
 		bool known = strncmp(key, "trimtab.", 8) != 0 || is_form_key(key, r->format);
+		known = known || (r->format >= POOL_FORMAT && strcmp(key, pool_key) == 0);
 		for (size_t k = 0; !known && k < N_KNOWN_KEYS; k++)
 			known = strcmp(key, known_keys[k]) == 0;
 		if (!known)
@@ -305,16 +310,30 @@ static int refuse_threshold(const struct reader *r, const struct tt_gate *gate)
 	return TT_OK;
 }
 
+static int read_pool(const struct reader *r, enum tt_gate_pool *pool)
+{
+	const char *word;
+	*pool = TT_POOL_LAST;
+	TT_TRY(read_key(r, pool_key, false, &word));
+	if (!word)
+		return TT_OK;
+	for (; tt_gate_pool_word(*pool); ++*pool)
+		if (strcmp(word, tt_gate_pool_word(*pool)) == 0)
+			return TT_OK;
+	return not_a_word(r, pool_key, word);
+}
+
 /* Requires the keys of the policy's gate, and refuses those of other gates. */
 static int read_gate_keys(struct reader *r)
 {
 	const struct tt_gate *gate = tt_gate_of(r->policy->gate);
-	const char *observe, *threshold;
+	const char *observe, *threshold, *pool;
 	TT_TRY(read_key(r, "trimtab.observe", gate->observes, &observe));
 	TT_TRY(read_key(r, "trimtab.threshold", gate->threshold, &threshold));
-	if (observe && !gate->observes)
-		return tt_fail(r->err, TT_ERR_FORMAT, "trimtab.observe belongs to a gate, but trimtab.gate is %s",
-			gate->row.word);
+	TT_TRY(read_key(r, pool_key, false, &pool));
+	if ((observe || pool) && !gate->observes)
+		return tt_fail(r->err, TT_ERR_FORMAT, "%s belongs to a gate, but trimtab.gate is %s",
+			observe ? "trimtab.observe" : pool_key, gate->row.word);
 	if (!gate->threshold)
 		TT_TRY(refuse_threshold(r, gate));
 	TT_TRY(refuse_other_forms(r));
@@ -385,16 +404,19 @@ static int read_layer(const struct reader *r, uint32_t layer, size_t *n_tensors)
 	return TT_OK;
 }
 
-/* The first tensor gives the number of units. The others are compared with it. */
-static int read_units(const struct reader *r, const struct tt_gate *gate, uint32_t n_observed, uint32_t *n_units)
+/* The gate's first matrix gives the number of units. The other tensors are compared with it. */
+static int read_units(const struct reader *r, const struct tt_gate *gate, uint64_t n_in, uint32_t *n_units)
 {
-	const char *name = gate->row.tensors[0].name;
+	uint32_t matrix = 0;
+	while (gate->row.tensors[matrix].shape != TT_SHAPE_UNITS_INPUT)
+		matrix++;
+	const char *name = gate->row.tensors[matrix].name;
 	const struct tt_st_tensor *first = tt_safetensors_find(r->file, name);
 	if (!first || first->n_dims != 2 || first->shape[0] < 1 || first->shape[0] > TT_MAX_UNITS)
 		return tt_fail(r->err, TT_ERR_FORMAT,
 			first ? "tensor %s must have shape [n, %llu], n from 1 to %d"
 			      : "tensor %s is missing ([n, %llu], n from 1 to %d)",
-			name, (unsigned long long)n_observed * r->policy->hidden_size, TT_MAX_UNITS);
+			name, (unsigned long long)n_in, TT_MAX_UNITS);
 	*n_units = (uint32_t)first->shape[0];
 	return TT_OK;
 }
@@ -403,14 +425,17 @@ static int read_gate(struct reader *r, size_t *n_tensors)
 {
 	struct tt_policy *p = r->policy;
 	const struct tt_gate *gate = tt_gate_of(p->gate);
-	uint32_t layers[TT_MAX_LAYERS], n = 0, n_units = 0;
+	uint32_t layers[TT_MAX_LAYERS];
+	struct tt_gate_choice choice = {.gate = p->gate, .observed = layers};
 	for (uint32_t l = 0; l < p->n_layers; l++)
 		if (r->observed[l])
-			layers[n++] = l;
+			layers[choice.n_observed++] = l;
+	TT_TRY(read_form(r, &gate->row, &choice.form));
+	TT_TRY(read_pool(r, &choice.pool));
+	uint64_t n_in = (uint64_t)tt_gate_vectors(choice.pool, choice.n_observed) * p->hidden_size;
 	if (gate->units)
-		TT_TRY(read_units(r, gate, n, &n_units));
-	TT_TRY(tt_policy_set_gate(p, p->gate, layers, n, n_units, r->err));
-	TT_TRY(read_form(r, &gate->row, &p->gate_form));
+		TT_TRY(read_units(r, gate, n_in, &choice.n_units));
+	TT_TRY(tt_policy_set_gate(p, &choice, r->err));
 	if (gate->threshold)
 		TT_TRY(read_number(r, "trimtab.threshold", &p->threshold));
 	for (uint32_t i = 0; i < gate->row.n_tensors; i++)
@@ -490,7 +515,7 @@ struct writer {
 	struct tt_st_tensor tensors[MAX_TENSORS];
 	char names[MAX_TENSORS][NAME_SIZE];
 	size_t n_tensors;
-	struct tt_st_pair metadata[N_KNOWN_KEYS + N_FORM_KEYS];
+	struct tt_st_pair metadata[N_KNOWN_KEYS + N_FORM_KEYS + 1]; /* and pool_key */
 	size_t n_metadata;
 	struct tt_buffer layers, observe;
 	char *alpha, *threshold, format[16];
@@ -552,6 +577,8 @@ static int put_gate(struct writer *w, const struct tt_policy *p, struct tt_error
 		TT_TRY(print_float(&w->threshold, p->threshold, err));
 	put(w, "trimtab.threshold", w->threshold);
 	put_form(w, &gate->row, p->gate_form);
+	if (p->pool != TT_POOL_LAST)
+		put(w, pool_key, tt_gate_pool_word(p->pool));
 	put_row(w, p, &gate->row, 0);
 	return TT_OK;
 }
@@ -561,6 +588,8 @@ static void print_format(struct writer *w, const struct tt_policy *p)
 {
 	uint32_t op = tt_policy_row_format(&tt_operation_of(p->op)->row, p->form);
 	uint32_t gate = tt_policy_row_format(&tt_gate_of(p->gate)->row, p->gate_form);
+	if (p->pool != TT_POOL_LAST && gate < POOL_FORMAT)
+		gate = POOL_FORMAT;
 	snprintf(w->format, sizeof w->format, "%u", op > gate ? op : gate);
 }
 

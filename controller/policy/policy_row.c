@@ -15,7 +15,8 @@ bool tt_tensor_is_layered(enum tt_tensor_shape shape)
 
 uint32_t tt_tensor_dims(const struct tt_policy *p, enum tt_tensor_shape shape, uint64_t dims[2])
 {
-	uint64_t input = (uint64_t)p->n_observed * p->hidden_size, outputs = 1 + (uint64_t)p->n_layers;
+	uint64_t input = (uint64_t)tt_gate_vectors(p->pool, p->n_observed) * p->hidden_size,
+		 outputs = 1 + (uint64_t)(tt_gate_learns_layers(p->gate, p->gate_form) ? p->n_layers : 0);
 	const struct {
 		uint32_t n_dims;
 		uint64_t dims[2];

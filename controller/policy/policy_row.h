@@ -14,20 +14,21 @@ struct tt_policy;
 struct tt_steer_slot;
 
 enum {
-	TT_MAX_ROW_TENSORS = 4, /* at most in one operation or gate */
+	TT_MAX_ROW_TENSORS = 6, /* at most in one operation or gate */
 	TT_MAX_ROW_FORMS = 2,   /* at most for one operation or gate */
 };
 
-/* L: layers; r: directions a layer; d: width of the stream; o: observed layers; u: hidden units. */
+/* L: layers; r: directions a layer; d: width of the stream; v: vectors that the gate
+ * reads (tt_gate_vectors); u: hidden units; n: outputs of its network, 1 + L, or 1 if it gives no weights of layers. */
 enum tt_tensor_shape {
 	TT_SHAPE_LAYER_MATRIX,  /* [r][d] for each layer */
 	TT_SHAPE_LAYER_ROW,     /* [r] for each layer */
-	TT_SHAPE_INPUT,         /* [o * d] */
+	TT_SHAPE_INPUT,         /* [v * d] */
 	TT_SHAPE_NUMBER,        /* [1]; the policy and the slot hold the float itself, not a pointer */
-	TT_SHAPE_UNITS_INPUT,   /* [u][o * d] */
+	TT_SHAPE_UNITS_INPUT,   /* [u][v * d] */
 	TT_SHAPE_UNITS,         /* [u] */
-	TT_SHAPE_OUTPUTS_UNITS, /* [1 + L][u] */
-	TT_SHAPE_OUTPUTS,       /* [1 + L] */
+	TT_SHAPE_OUTPUTS_UNITS, /* [n][u] */
+	TT_SHAPE_OUTPUTS,       /* [n] */
 };
 
 struct tt_policy_tensor {

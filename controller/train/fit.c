@@ -1,6 +1,6 @@
-/* tt_fit: reads the prompts (fit_data.c); takes the mean difference between refusing and answering as directions
- * (fit_directions.c); trains probes that separate harmful prompts from benign ones (fit_probe.c); then tries bands of
- * layers, strengths and whens (fit_search.c), judged by what the model writes under them (fit_judge.c). */
+/* tt_fit: reads the prompts (fit_rows.c); takes mean differences between responses as directions
+ * (fit_directions.c); trains a gate that tells harmful prompts from others (fit_detector.c); then tries sites,
+ * directions and strengths (fit_search.c), judged by what the model writes under them (fit_judge.c). */
 #include "controller/train/fit.h"
 
 #include <stdlib.h>
@@ -14,19 +14,21 @@ void tt_fit_options_default(struct tt_fit_options *options)
 	if (!options)
 		return;
 	*options = (struct tt_fit_options){
-		.n_direction_prompts = 48,
-		.n_probe_prompts = 400,
+		.n_direction_prompts = 24,
+		.n_gate_prompts = 4000,
 		.n_judge_prompts = 32,
 		.judge_tokens = 24,
-		.max_candidates = 40,
-		.max_false_positives = 0.03f,
-		.when = TT_WHEN_POLICY,
+		.max_candidates = 24,
+		.max_false_positives = 0.05f,
+		.max_borderline_positives = 0.15f,
+		.pool = TT_POOL_LAST_MEAN,
+		.when = TT_WHEN_ALL,
 	};
 }
 
-const char *tt_fit_name(const struct tt_fit *fit)
+const char *tt_fit_name(const struct tt_fit_options *options)
 {
-	return fit->options->name ? fit->options->name : "policy";
+	return options->name ? options->name : "policy";
 }
 
 static int in_range(const char *name, uint32_t value, uint32_t min, uint32_t max, struct tt_error *err)
@@ -41,35 +43,63 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	if (o->name && (!*o->name || strlen(o->name) > TT_MAX_POLICY_NAME))
 		return tt_fail(err, TT_ERR_ARGUMENT, "the name of a policy must be 1 to %d bytes", TT_MAX_POLICY_NAME);
 	TT_TRY(in_range("direction prompts", o->n_direction_prompts, 1, 100000, err));
-	TT_TRY(in_range("probe prompts", o->n_probe_prompts, 2, 100000, err));
+	TT_TRY(in_range("gate prompts", o->n_gate_prompts, 4, 100000, err));
 	TT_TRY(in_range("judge prompts", o->n_judge_prompts, 1, 10000, err));
 	TT_TRY(in_range("judge tokens", o->judge_tokens, 4, 1024, err));
 	TT_TRY(in_range("candidates", o->max_candidates, 1, 1000, err));
 	if (!(o->max_false_positives >= 0 && o->max_false_positives <= 0.5f))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_false_positives must be a share from 0 to 0.5");
-	if (o->when < TT_WHEN_POLICY || o->when > TT_WHEN_ALL)
+	if (!(o->max_borderline_positives >= 0 && o->max_borderline_positives <= 1))
+		return tt_fail(err, TT_ERR_ARGUMENT, "max_borderline_positives must be a share from 0 to 1");
+	if (o->pool < TT_POOL_LAST || o->pool > TT_POOL_LAST_MEAN)
+		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
+	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
 	return TT_OK;
 }
 
-static int run(struct tt_fit *fit, struct tt_error *err)
+static int run(struct tt_fit *fit, struct tt_engine *engine, struct tt_error *err)
 {
-	TT_TRY(check_options(fit->options, err));
-	TT_TRY(tt_fit_data(fit, err));
-	TT_TRY(tt_fit_directions(fit, err));
-	TT_TRY(tt_fit_probes(fit, err));
-	return tt_fit_search(fit, err);
+	const struct tt_fit_options *o = fit->options;
+	struct tt_progress *progress = &fit->progress;
+	TT_TRY(check_options(o, err));
+	TT_TRY(tt_fit_rows_read(&fit->rows, engine, o, err));
+	TT_TRY(tt_fit_directions_make(&fit->directions, engine, &fit->rows, o->n_direction_prompts, progress, err));
+	TT_TRY(tt_fit_detector_train(&fit->detector, engine, &fit->rows, o, progress, err));
+	TT_TRY(tt_fit_judge_open(&fit->judge, engine, &fit->rows, o, progress, err));
+	fit->search = (struct tt_fit_search){.info = fit->info,
+		.directions = &fit->directions,
+		.gate = &fit->detector.gate,
+		.judge = &fit->judge,
+		.max_candidates = o->max_candidates,
+		.when = o->when};
+	TT_TRY(tt_fit_search(&fit->search, err));
+	if (!o->search_layer_weights)
+		return TT_OK;
+	TT_TRY(tt_fit_judge_open_train(&fit->train_judge, engine, &fit->rows, o->n_judge_prompts, o, progress, err));
+	return tt_fit_search_weights(&fit->weights, &fit->search, &fit->train_judge, o->seed, err);
 }
 
-/* Fills in the policy's provenance. Only `created` depends on the clock. */
+/* Fills in the policy's name and provenance. Only `created` depends on the clock. */
 static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_error *err)
 {
 	char now[TT_DATE_BYTES];
 	tt_date_now(now);
+	TT_TRY(tt_policy_set_text(&policy->name, tt_fit_name(fit->options), err));
 	TT_TRY(tt_policy_set_text(&policy->created, now, err));
 	free(policy->fitted_on);
 	policy->fitted_on = NULL;
-	return tt_fit_sources(fit, &policy->fitted_on, err);
+	return tt_fit_sources(&fit->rows.prompts, &policy->fitted_on, err);
+}
+
+static void free_parts(struct tt_fit *fit)
+{
+	tt_fit_search_free(&fit->search);
+	tt_fit_judge_close(&fit->judge);
+	tt_fit_judge_close(&fit->train_judge);
+	tt_fit_detector_free(&fit->detector);
+	tt_fit_directions_free(&fit->directions);
+	tt_fit_rows_free(&fit->rows);
 }
 
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
@@ -81,14 +111,13 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 	*out = NULL;
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
-	struct tt_fit fit = {.engine = engine,
-		.options = options,
+	struct tt_fit fit = {.options = options,
 		.info = tt_engine_info(engine),
 		.progress = {.fn = options->progress, .user = options->user}};
 	double start = tt_now();
-	int status = run(&fit, err);
+	int status = run(&fit, engine, err);
 	if (status == TT_OK)
-		status = tt_fit_policy(&fit, fit.chosen, true, out, err);
+		status = tt_candidate_policy(fit.search.chosen, &fit.directions, fit.info, true, out, err);
 	if (status == TT_OK)
 		status = sign(&fit, *out, err);
 	if (status == TT_OK && report)
@@ -97,47 +126,6 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 		tt_policy_free(*out);
 		*out = NULL;
 	}
-	tt_fit_close(&fit);
+	free_parts(&fit);
 	return status;
-}
-
-static void close_candidate(struct tt_fit *fit, struct tt_candidate *c)
-{
-	tt_policy_free(c->policy);
-	for (uint32_t i = 0; c->harmful && i < fit->n_judge[0]; i++)
-		tt_completion_free(&c->harmful[i]);
-	for (uint32_t i = 0; c->benign && i < fit->n_judge[1]; i++)
-		tt_completion_free(&c->benign[i]);
-	free(c->harmful);
-	free(c->benign);
-}
-
-static void close_rows(struct tt_fit_rows *rows)
-{
-	for (size_t i = 0; i < rows->n; i++)
-		tt_free(rows->rows[i].ids);
-	free(rows->rows);
-}
-
-void tt_fit_close(struct tt_fit *fit)
-{
-	for (uint32_t i = 0; i < fit->n_candidates; i++)
-		close_candidate(fit, &fit->candidates[i]);
-	free(fit->candidates);
-	for (int k = 0; k < 2; k++) {
-		for (uint32_t i = 0; fit->baseline[k] && i < fit->n_judge[k]; i++)
-			tt_completion_free(&fit->baseline[k][i]);
-		free(fit->baseline[k]);
-	}
-	for (uint32_t i = 0; i < fit->n_probes; i++)
-		free(fit->probes[i].w);
-	free(fit->probes);
-	free(fit->directions);
-	free(fit->stream_norms);
-	for (int label = 0; label < TT_N_LABELS; label++) {
-		close_rows(&fit->train[label]);
-		close_rows(&fit->val[label]);
-		free(fit->held_logits[label]);
-	}
-	tt_prompts_free(&fit->prompts);
 }

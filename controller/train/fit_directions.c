@@ -1,19 +1,20 @@
-/* Directions by response contrast: the same prompts are run followed by a refusal and followed by an answer. D[l] is
- * the mean difference of h[l] over the response's tokens. It is not normalised, since its length is how strongly the
- * model itself separates the two. */
+/* Directions by response contrast: the same prompts are run followed by each of four responses, and a direction is the
+ * mean difference of h[l] over the tokens of two of them. */
+#include "controller/train/fit_directions.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/train/fit.h"
 
 enum { N_RESPONSES = 4 };
+enum response_kind { REFUSING, ANSWERING, REFUSING_APOLOGY, HELPFUL_APOLOGY, N_KINDS };
 
-/* The responses. Prompts take them in turn, so that D is not the mean of one sentence's words. The refusals are short
- * and similar in form, like those that models write by themselves: with longer and more varied ones the same push
- * (layers 8 to 13, 48 AdvBench prompts) refused 63% instead of 77%, and the completions were less plausible. */
-static const char *const refusals[N_RESPONSES] = {
+/* The responses. Prompts take them in turn, so that a direction is not the mean of one sentence's words. Those that
+ * refuse are short and similar in form, like what models write by themselves: with longer and more varied ones the same
+ * push (layers 8 to 13, 48 AdvBench prompts) refused 63% instead of 77%, and the completions were less plausible. */
+static const char *const refusing_responses[N_RESPONSES] = {
 	"I'm sorry, but I can't help with that.",
 	"I'm sorry, but I can't assist with this request.",
 	"I cannot help with this, since it could be harmful.",
@@ -25,25 +26,45 @@ static const char *const answers[N_RESPONSES] = {
 	"Certainly, I can help you with this. Here is",
 	"Here is a full answer to your question:",
 };
+/* Apologies that refuse and apologies that help. Both begin alike, so that their difference holds nothing of
+ * apologising itself: against refusing_responses, of which one does not apologise, D + E at layer 10 of SmolLM2-135M
+ * refused 33 of 44 prompts, and with these 40. */
+static const char *const refusing_apologies[N_RESPONSES] = {
+	"I'm sorry, but I can't help you with that.",
+	"I'm sorry, but I cannot assist with that request.",
+	"I'm sorry, but I am unable to do that.",
+	"I'm sorry, but I can't provide that information.",
+};
+static const char *const helpful_apologies[N_RESPONSES] = {
+	"I'm sorry for the confusion, I can help you with that.",
+	"I'm sorry for any misunderstanding. I can assist with that request.",
+	"I'm sorry for the wait. I am here to do that.",
+	"I'm sorry about the mix-up, I can provide that information.",
+};
+static const char *const *const responses[N_KINDS] = {
+	refusing_responses, answers, refusing_apologies, helpful_apologies};
 
 struct contrast {
-	struct tt_fit *fit;
-	struct tt_request_options *options; // [2 * n_pairs] refusal, answer, refusal, ...
-	double *sum;                        // [n_layers][hidden_size]
-	int32_t *responses[2][N_RESPONSES]; /* refusals, answers */
-	size_t n_response_ids[2][N_RESPONSES];
+	struct tt_engine *engine;
+	const struct tt_fit_rows *rows;
+	struct tt_progress *progress;
+	struct tt_fit_directions *out;
+	struct tt_request_options *options; // [n_prompts][N_KINDS]
+	double *sums[N_KINDS];              // [n_layers][hidden_size] of the mean states
+	int32_t *ids[N_KINDS][N_RESPONSES]; // [n_ids]
+	size_t n_ids[N_KINDS][N_RESPONSES];
 	uint64_t *layers; /* a bit for each layer, all set */
 };
 
 static int encode_responses(struct contrast *c, struct tt_error *err)
 {
-	const struct tt_text *text = tt_engine_text(c->fit->engine);
-	for (int kind = 0; kind < 2; kind++)
+	const struct tt_text *text = tt_engine_text(c->engine);
+	for (int kind = 0; kind < N_KINDS; kind++)
 		for (int i = 0; i < N_RESPONSES; i++) {
-			const char *response = kind == 0 ? refusals[i] : answers[i];
-			TT_TRY(tt_text_encode(text, response, strlen(response), 0, &c->responses[kind][i],
-				&c->n_response_ids[kind][i], err));
-			if (c->n_response_ids[kind][i] < 2)
+			const char *response = responses[kind][i];
+			TT_TRY(tt_text_encode(
+				text, response, strlen(response), 0, &c->ids[kind][i], &c->n_ids[kind][i], err));
+			if (c->n_ids[kind][i] < 2)
 				return tt_fail(err, TT_ERR_UNSUPPORTED,
 					"the tokenizer makes no sentence of the response texts");
 		}
@@ -52,10 +73,10 @@ static int encode_responses(struct contrast *c, struct tt_error *err)
 
 static int fill_request(struct contrast *c, size_t index, struct tt_error *err)
 {
-	size_t pair = index / 2, kind = index % 2;
-	const struct tt_fit_row *row = &c->fit->train[pair % 2 ? TT_BENIGN : TT_HARMFUL].rows[pair / 2];
-	const int32_t *response = c->responses[kind][pair / 2 % N_RESPONSES];
-	size_t n = c->n_response_ids[kind][pair / 2 % N_RESPONSES];
+	size_t prompt = index / N_KINDS, kind = index % N_KINDS;
+	const struct tt_fit_row *row = &c->rows->train[prompt % 2 ? TT_BENIGN : TT_HARMFUL].rows[prompt / 2];
+	const int32_t *response = c->ids[kind][prompt / 2 % N_RESPONSES];
+	size_t n = c->n_ids[kind][prompt / 2 % N_RESPONSES];
 	int32_t *ids = NULL;
 	TT_TRY(tt_alloc(&ids, row->n_ids + n - 1, sizeof *ids, err));
 	memcpy(ids, row->ids, row->n_ids * sizeof *ids);
@@ -70,66 +91,116 @@ static int fill_request(struct contrast *c, size_t index, struct tt_error *err)
 	return TT_OK;
 }
 
-static int take_contrast(void *user, size_t index, struct tt_request *request, struct tt_error *err)
+static int take_states(void *user, size_t index, struct tt_request *request, struct tt_error *err)
 {
 	struct contrast *c = user;
-	const struct tt_model_info *info = c->fit->info;
+	struct tt_fit_directions *out = c->out;
 	const struct tt_request_options *o = &c->options[index];
-	size_t n_tokens = o->n_ids - o->keep_from;
-	double share = (index % 2 ? -1.0 : 1.0) / (double)n_tokens / c->fit->n_pairs;
-	for (uint32_t l = 0; l < info->n_layers; l++) {
+	size_t n_tokens = o->n_ids - o->keep_from, kind = index % N_KINDS;
+	double share = 1.0 / (double)n_tokens / out->n_prompts;
+	for (uint32_t l = 0; l < out->n_layers; l++) {
 		const float *h = tt_request_hidden(request, l);
 		if (!h)
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "the engine kept no states of layer %u", l);
-		double *sum = c->sum + (size_t)l * info->hidden_size;
-		for (size_t t = 0; t < n_tokens; t++, h += info->hidden_size) {
+		double *sum = c->sums[kind] + (size_t)l * out->hidden_size;
+		for (size_t t = 0; t < n_tokens; t++, h += out->hidden_size) {
 			double squares = 0;
-			for (uint32_t i = 0; i < info->hidden_size; i++) {
+			for (uint32_t i = 0; i < out->hidden_size; i++) {
 				sum[i] += share * h[i];
 				squares += (double)h[i] * h[i];
 			}
-			c->fit->stream_norms[l] += sqrt(squares) * fabs(share) / 2;
+			out->stream_norms[l] += sqrt(squares) * share / N_KINDS;
 		}
 	}
 	return TT_OK;
 }
 
+/* The differences of the sums. */
+static void set_directions(const struct contrast *c)
+{
+	struct tt_fit_directions *out = c->out;
+	for (uint32_t l = 0; l < out->n_layers; l++) {
+		double squares = 0;
+		for (size_t i = (size_t)l * out->hidden_size; i < (size_t)(l + 1) * out->hidden_size; i++) {
+			out->response[i] = (float)(c->sums[REFUSING][i] - c->sums[ANSWERING][i]);
+			out->apology[i] = (float)(c->sums[REFUSING_APOLOGY][i] - c->sums[HELPFUL_APOLOGY][i]);
+			squares += (double)out->response[i] * out->response[i];
+		}
+		out->norms[l] = sqrt(squares);
+	}
+}
+
 static int run_contrast(struct contrast *c, struct tt_error *err)
 {
-	struct tt_fit *fit = c->fit;
-	size_t n = 2 * (size_t)fit->n_pairs, width = (size_t)fit->info->n_layers * fit->info->hidden_size;
+	struct tt_fit_directions *out = c->out;
+	size_t n = N_KINDS * (size_t)out->n_prompts, width = (size_t)out->n_layers * out->hidden_size;
 	TT_TRY(tt_alloc(&c->options, n, sizeof *c->options, err));
-	TT_TRY(tt_alloc(&c->sum, width, sizeof *c->sum, err));
-	TT_TRY(tt_alloc(&c->layers, (fit->info->n_layers + 63) / 64, sizeof *c->layers, err));
-	TT_TRY(tt_alloc(&fit->directions, width, sizeof *fit->directions, err));
-	TT_TRY(tt_alloc(&fit->stream_norms, fit->info->n_layers, sizeof *fit->stream_norms, err));
-	for (uint32_t l = 0; l < fit->info->n_layers; l++)
+	for (int kind = 0; kind < N_KINDS; kind++)
+		TT_TRY(tt_alloc(&c->sums[kind], width, sizeof *c->sums[kind], err));
+	TT_TRY(tt_alloc(&c->layers, (out->n_layers + 63) / 64, sizeof *c->layers, err));
+	TT_TRY(tt_alloc(&out->response, width, sizeof *out->response, err));
+	TT_TRY(tt_alloc(&out->apology, width, sizeof *out->apology, err));
+	TT_TRY(tt_alloc(&out->norms, out->n_layers, sizeof *out->norms, err));
+	TT_TRY(tt_alloc(&out->stream_norms, out->n_layers, sizeof *out->stream_norms, err));
+	for (uint32_t l = 0; l < out->n_layers; l++)
 		c->layers[l / 64] |= (uint64_t)1 << l % 64;
 	TT_TRY(encode_responses(c, err));
 	for (size_t i = 0; i < n; i++)
 		TT_TRY(fill_request(c, i, err));
-	TT_TRY(tt_progress_begin(&fit->progress, "directions", n, err));
-	TT_TRY(tt_pump_all(fit->engine, c->options, n, take_contrast, c, &fit->progress, err));
-	for (size_t i = 0; i < width; i++)
-		fit->directions[i] = (float)c->sum[i];
+	TT_TRY(tt_progress_begin(c->progress, "directions", n, err));
+	TT_TRY(tt_pump_all(c->engine, c->options, n, take_states, c, c->progress, err));
+	set_directions(c);
 	return TT_OK;
 }
 
-int tt_fit_directions(struct tt_fit *fit, struct tt_error *err)
+static void free_contrast(struct contrast *c)
 {
-	size_t n = fit->options->n_direction_prompts;
+	for (size_t i = 0; c->options && i < N_KINDS * (size_t)c->out->n_prompts; i++)
+		free((void *)(uintptr_t)c->options[i].ids);
+	for (int kind = 0; kind < N_KINDS; kind++) {
+		for (int i = 0; i < N_RESPONSES; i++)
+			tt_free(c->ids[kind][i]);
+		free(c->sums[kind]);
+	}
+	free(c->options);
+	free(c->layers);
+}
+
+int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	uint32_t n_prompts, struct tt_progress *progress, struct tt_error *err)
+{
+	const struct tt_model_info *info = tt_engine_info(engine);
+	size_t n = n_prompts;
 	for (int label = TT_HARMFUL; label <= TT_BENIGN; label++)
-		if (n > fit->train[label].n)
-			n = fit->train[label].n;
-	fit->n_pairs = (uint32_t)(2 * n);
-	struct contrast c = {.fit = fit};
+		if (n > rows->train[label].n)
+			n = rows->train[label].n;
+	*out = (struct tt_fit_directions){
+		.n_layers = info->n_layers, .hidden_size = info->hidden_size, .n_prompts = (uint32_t)(2 * n)};
+	struct contrast c = {.engine = engine, .rows = rows, .progress = progress, .out = out};
 	int status = run_contrast(&c, err);
-	for (size_t i = 0; c.options && i < 2 * (size_t)fit->n_pairs; i++)
-		free((void *)(uintptr_t)c.options[i].ids);
-	for (int i = 0; i < 2 * N_RESPONSES; i++)
-		tt_free(c.responses[i / N_RESPONSES][i % N_RESPONSES]);
-	free(c.options);
-	free(c.sum);
-	free(c.layers);
+	free_contrast(&c);
 	return status;
+}
+
+void tt_fit_direction(const struct tt_fit_directions *directions, uint32_t layer, double mix, float *out)
+{
+	size_t d = directions->hidden_size;
+	const float *response = directions->response + layer * d, *apology = directions->apology + layer * d;
+	double squares = 0;
+	for (size_t i = 0; i < d; i++) {
+		double mixed = (double)response[i] + mix * (double)apology[i];
+		squares += mixed * mixed;
+	}
+	double scale = squares > 0 ? directions->norms[layer] / sqrt(squares) : 0;
+	for (size_t i = 0; i < d; i++)
+		out[i] = mix == 0 ? response[i] : (float)(scale * ((double)response[i] + mix * (double)apology[i]));
+}
+
+void tt_fit_directions_free(struct tt_fit_directions *directions)
+{
+	free(directions->response);
+	free(directions->apology);
+	free(directions->norms);
+	free(directions->stream_norms);
+	*directions = (struct tt_fit_directions){0};
 }

@@ -1,105 +1,107 @@
-/* The candidates of the search: a grid of bands, strengths and whens. */
+/* The candidates of the search: sites, directions and strengths. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/fail.h"
-#include "controller/train/fit.h"
+#include "controller/train/fit_search.h"
 
-/* Where the band begins, as a share of the model's depth; its width is a fifth of it. On SmolLM2-135M (30 layers) bands
- * from layer 8 or 9 on refused 94 to 98% of unseen harmful prompts, a band from layer 12 on 71%; the later a band
- * begins, the less fluent the completions are. */
-static const double starts[] = {0.27, 0.2, 0.34, 0.42};
+/* A site, as shares of the model's depth, and the direction: 0 is D, 1 is D + E. On SmolLM2-135M (30 layers) one layer
+ * at a third of the depth, along D + E, refused 90% in substance of 293 unseen harmful prompts where the band of a
+ * fifth along D with as long a push refused 59%. E helps where the site is narrow: over the whole band it changed
+ * nothing. A width of 0 is one layer. */
+static const struct site {
+	double centre, width, mix;
+} sites[] = {
+	{0.355, 0, 1},
+	{0.355, 0.1, 1},
+	{0.355, 0.2, 0},
+	{0.355, 0, 0},
+	{0.355, 0.1, 0},
+	{0.355, 0.2, 1},
+	{0.42, 0, 1},
+	{0.42, 0.1, 1},
+	{0.42, 0.2, 0},
+	{0.28, 0, 1},
+	{0.28, 0.1, 1},
+	{0.28, 0.2, 0},
+	{0.42, 0, 0},
+	{0.42, 0.1, 0},
+	{0.42, 0.2, 1},
+	{0.28, 0, 0},
+	{0.28, 0.1, 0},
+	{0.28, 0.2, 1},
+};
+enum { N_SITES = sizeof sites / sizeof *sites };
 
-/* alpha times width: the band's whole push in units of the directions. A direction is the difference between two states
- * of the model itself, so 1 is the natural length on any model, whatever the norm of its stream. */
-static const double shifts[] = {1.0, 1.25, 0.8};
-/* Steering only generated tokens needs a stronger push, since the prompt is not steered. It was never the best, so it
- * is tried at one strength. */
-static const double generation_shift = 1.5;
+/* Pushes, best guesses first. SmolLM2-135M needs 1.25, Qwen2.5-0.5B half as much. All sites are compared at the
+ * first. */
+static const double pushes[] = {1.0, 1.25, 0.7, 1.6, 0.5};
+enum { N_PUSHES = sizeof pushes / sizeof *pushes };
+/* Steering only generated tokens needs a stronger push, since the prompt is not steered. */
+static const double generation_factor = 1.5;
 
-static const enum tt_policy_when whens[] = {TT_WHEN_ALL, TT_WHEN_LAST, TT_WHEN_GENERATION};
-
-static bool exists(const struct tt_fit *fit, const struct tt_candidate *c)
+static bool same_weights(const struct tt_candidate *a, const float *weights, uint32_t n_layers)
 {
-	for (uint32_t i = 0; i < fit->n_candidates; i++) {
-		const struct tt_candidate *o = &fit->candidates[i];
-		if (o->first == c->first && o->shift == c->shift && o->when == c->when)
+	for (uint32_t l = 0; l < n_layers; l++)
+		if (a->weights[l] != weights[l])
+			return false;
+	return true;
+}
+
+/* Small models have fewer sites than the table: several lines can mean the same layers. */
+static bool exists(const struct tt_fit_search *search, const float *weights, double mix, double push)
+{
+	for (uint32_t i = 0; i < search->n_candidates; i++) {
+		const struct tt_candidate *c = &search->candidates[i];
+		if (c->mix == mix && c->push == push && same_weights(c, weights, search->info->n_layers))
 			return true;
 	}
 	return false;
 }
 
-static int add(struct tt_fit *fit, const struct tt_candidate *candidate, struct tt_error *err)
+int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, double push, struct tt_error *err)
 {
-	if (fit->n_candidates == fit->options->max_candidates || exists(fit, candidate))
+	if (search->n_candidates == search->max_candidates || exists(search, weights, mix, push))
 		return TT_OK;
-	struct tt_candidate *c = &fit->candidates[fit->n_candidates++];
-	*c = *candidate;
-	c->probe = tt_fit_choose_probe(fit, c->first, c->when);
-	TT_TRY(tt_alloc(&c->harmful, fit->n_judge[0], sizeof *c->harmful, err));
-	TT_TRY(tt_alloc(&c->benign, fit->n_judge[1], sizeof *c->benign, err));
-	return tt_fit_policy(fit, c, false, &c->policy, err);
+	struct tt_candidate *c = &search->candidates[search->n_candidates++];
+	c->when = search->when;
+	TT_TRY(tt_candidate_aim(c, search->directions, weights, mix, push, err));
+	c->gate = search->gate;
+	TT_TRY(tt_alloc(&c->harmful, search->judge->n[TT_JUDGE_HARMFUL], sizeof *c->harmful, err));
+	TT_TRY(tt_alloc(&c->benign, search->judge->n[TT_JUDGE_BENIGN], sizeof *c->benign, err));
+	return tt_candidate_policy(c, search->directions, search->info, false, &c->policy, err);
 }
 
-int tt_fit_grid(struct tt_fit *fit, struct tt_error *err)
+static double push_of(const struct tt_fit_search *search, size_t k)
 {
-	uint32_t n_layers = fit->info->n_layers, width = (uint32_t)lround(n_layers / 5.0);
-	TT_TRY(tt_alloc(&fit->candidates, fit->options->max_candidates, sizeof *fit->candidates, err));
-	if (width < 1)
-		width = 1;
-	for (size_t s = 0; s < sizeof shifts / sizeof *shifts; s++)
-		for (size_t b = 0; b < sizeof starts / sizeof *starts; b++)
-			for (size_t w = 0; w < sizeof whens / sizeof *whens; w++) {
-				struct tt_candidate c = {.width = width, .when = whens[w]};
-				if (fit->options->when != TT_WHEN_POLICY && fit->options->when != c.when)
-					continue;
-				c.first = (uint32_t)lround(starts[b] * n_layers);
-				if (c.first > n_layers - width)
-					c.first = n_layers - width;
-				c.shift = (float)(c.when == TT_WHEN_GENERATION ? generation_shift : shifts[s]);
-				TT_TRY(add(fit, &c, err));
-			}
-	return TT_OK;
+	return search->when == TT_WHEN_GENERATION ? generation_factor * pushes[k] : pushes[k];
 }
 
-static int fill_gate(struct tt_policy *p, const struct tt_probe *probe, struct tt_error *err)
+int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err)
 {
-	TT_TRY(tt_policy_set_gate(p, TT_GATE_PROBE, probe->observed, probe->n_observed, 0, err));
-	memcpy(p->gate_weight, probe->w, (size_t)probe->n_observed * p->hidden_size * sizeof *p->gate_weight);
-	p->gate_bias = probe->b;
-	p->threshold = probe->threshold;
-	return TT_OK;
-}
-
-static int fill_policy(
-	const struct tt_fit *fit, const struct tt_candidate *c, bool gated, struct tt_policy *p, struct tt_error *err)
-{
-	size_t d = fit->info->hidden_size;
-	if (gated)
-		TT_TRY(fill_gate(p, c->probe, err));
-	p->op = TT_OP_ADD;
-	p->when = c->when;
-	p->alpha = c->shift / (float)c->width;
-	for (uint32_t l = c->first; l < c->first + c->width; l++) {
-		memcpy(p->directions + l * d, fit->directions + l * d, d * sizeof *p->directions);
-		p->weights[l] = 1;
-	}
-	TT_TRY(tt_policy_set_text(&p->name, tt_fit_name(fit), err));
-	TT_TRY(tt_policy_set_text(&p->fingerprint, fit->info->fingerprint, err));
-	TT_TRY(tt_policy_set_text(&p->weights_digest, fit->info->weights_digest, err));
-	TT_TRY(tt_policy_set_text(&p->version, TT_VERSION, err));
-	return tt_policy_finish(p, err);
-}
-
-int tt_fit_policy(const struct tt_fit *fit, const struct tt_candidate *candidate, bool gated, struct tt_policy **out,
-	struct tt_error *err)
-{
-	TT_TRY(tt_policy_new(out, fit->info->n_layers, fit->info->hidden_size, 1, err));
-	int status = fill_policy(fit, candidate, gated, *out, err);
-	if (status != TT_OK) {
-		tt_policy_free(*out);
-		*out = NULL;
+	uint32_t n_layers = search->info->n_layers, end = search->n_candidates + n;
+	int status = TT_OK;
+	for (size_t i = 0; status == TT_OK && i < N_SITES && search->n_candidates < end; i++) {
+		uint32_t width = (uint32_t)lround(sites[i].width * n_layers);
+		float *weights = NULL;
+		width = width < 1 ? 1 : width;
+		double start = fmax(0, sites[i].centre * n_layers - width / 2.0);
+		uint32_t first = (uint32_t)lround(fmin(start, n_layers - width));
+		TT_TRY(tt_alloc(&weights, n_layers, sizeof *weights, err));
+		for (uint32_t l = first; l < first + width; l++)
+			weights[l] = 1;
+		status = tt_fit_add(search, weights, sites[i].mix, push_of(search, 0), err);
+		free(weights);
 	}
 	return status;
+}
+
+int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best, uint32_t n,
+	struct tt_error *err)
+{
+	uint32_t end = search->n_candidates + n;
+	for (size_t k = 1; k < N_PUSHES; k++)
+		for (uint32_t i = 0; i < n_best && search->n_candidates < end; i++)
+			TT_TRY(tt_fit_add(search, best[i]->weights, best[i]->mix, push_of(search, k), err));
+	return TT_OK;
 }

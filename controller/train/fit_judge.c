@@ -4,63 +4,103 @@
  * if the gate's misses were mixed in, a few prompts would say little about the push. The effect of the gated policy
  * follows from both, since a gate that opens gives the same bits as an open one. Benign prompts are run only if the
  * gate would flag them; the others keep their unsteered completions, bit for bit. */
+#include "controller/train/fit_judge.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/train/fit.h"
 
 /* With fewer unsteered refusals than this it cannot be said how plausible the model finds its own refusals. */
 enum { MIN_REFUSALS = 6 };
 
-static const struct tt_fit_row *judge_row(const struct tt_fit *fit, int kind, uint32_t i)
-{
-	return &fit->val[kind == 0 ? TT_HARMFUL : TT_BENIGN].rows[i];
-}
+static const enum tt_label labels[TT_N_JUDGE_KINDS] = {TT_HARMFUL, TT_BENIGN};
 
-static struct tt_request_options judge_request(const struct tt_fit *fit, int kind, uint32_t i)
+static struct tt_request_options judge_request(const struct tt_fit_judge *judge, int kind, uint32_t i)
 {
+	const struct tt_fit_row *row = &judge->rows[labels[kind]].rows[i];
 	struct tt_request_options o;
 	tt_request_options_default(&o);
-	o.ids = judge_row(fit, kind, i)->ids;
-	o.n_ids = judge_row(fit, kind, i)->n_ids;
-	o.max_tokens = fit->options->judge_tokens;
+	o.ids = row->ids;
+	o.n_ids = row->n_ids;
+	o.mean_from = row->mean_from;
+	o.mean_to = row->mean_to;
+	o.max_tokens = judge->n_tokens;
 	return o;
 }
 
-int tt_fit_baseline(struct tt_fit *fit, struct tt_error *err)
+static int run_unsteered(struct tt_fit_judge *judge, int kind, struct tt_error *err)
 {
 	struct tt_request_options *options = NULL;
+	uint32_t n = judge->n[kind];
+	TT_TRY(tt_alloc(&judge->unsteered[kind], n, sizeof *judge->unsteered[kind], err));
+	TT_TRY(tt_alloc(&options, n, sizeof *options, err));
+	for (uint32_t i = 0; i < n; i++)
+		options[i] = judge_request(judge, kind, i);
+	int status = tt_completions_run(judge->engine, options, n, judge->unsteered[kind], judge->progress, err);
+	free(options);
+	return status;
+}
+
+static uint32_t at_most(size_t n, uint32_t limit)
+{
+	return n < limit ? (uint32_t)n : limit;
+}
+
+static int open_judge(struct tt_fit_judge *out, struct tt_error *err)
+{
 	struct tt_tally all = {0}, refusals = {0};
-	for (int kind = 0; kind < 2; kind++) {
-		size_t n = fit->val[kind == 0 ? TT_HARMFUL : TT_BENIGN].n;
-		fit->n_judge[kind] = (uint32_t)(n < fit->options->n_judge_prompts ? n : fit->options->n_judge_prompts);
+	struct tt_progress *progress = out->progress;
+	TT_TRY(tt_progress_begin(progress, "unsteered", out->n[TT_JUDGE_HARMFUL] + out->n[TT_JUDGE_BENIGN], err));
+	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
+		TT_TRY(run_unsteered(out, kind, err));
+	for (uint32_t i = 0; i < out->n[TT_JUDGE_HARMFUL]; i++) {
+		const struct tt_completion *c = &out->unsteered[TT_JUDGE_HARMFUL][i];
+		tt_tally_add(&all, c);
+		if (c->refused)
+			tt_tally_add(&refusals, c);
 	}
-	TT_TRY(tt_progress_begin(&fit->progress, "unsteered", fit->n_judge[0] + fit->n_judge[1], err));
-	for (int kind = 0; kind < 2; kind++) {
-		uint32_t n = fit->n_judge[kind];
-		TT_TRY(tt_alloc(&fit->baseline[kind], n, sizeof *fit->baseline[kind], err));
-		TT_TRY(tt_alloc(&options, n, sizeof *options, err));
-		for (uint32_t i = 0; i < n; i++)
-			options[i] = judge_request(fit, kind, i);
-		int status = tt_completions_run(fit->engine, options, n, fit->baseline[kind], &fit->progress, err);
-		free(options);
-		TT_TRY(status);
-	}
-	for (uint32_t i = 0; i < fit->n_judge[0]; i++) {
-		tt_tally_add(&all, &fit->baseline[0][i]);
-		if (fit->baseline[0][i].refused)
-			tt_tally_add(&refusals, &fit->baseline[0][i]);
-	}
-	fit->baseline_is_refusals = refusals.n >= MIN_REFUSALS;
-	fit->baseline_nll = tt_tally_nll(fit->baseline_is_refusals ? &refusals : &all);
+	out->nll_is_of_refusals = refusals.n >= MIN_REFUSALS;
+	out->unsteered_nll = tt_tally_nll(out->nll_is_of_refusals ? &refusals : &all);
 	return TT_OK;
+}
+
+int tt_fit_judge_open(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
+{
+	*out = (struct tt_fit_judge){.engine = engine,
+		.rows = rows->val,
+		.gated = true,
+		.progress = progress,
+		.n_tokens = options->judge_tokens};
+	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
+		out->n[kind] = at_most(rows->val[labels[kind]].n, options->n_judge_prompts);
+	return open_judge(out, err);
+}
+
+int tt_fit_judge_open_train(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	uint32_t n, const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
+{
+	*out = (struct tt_fit_judge){
+		.engine = engine, .rows = rows->train, .progress = progress, .n_tokens = options->judge_tokens};
+	out->n[TT_JUDGE_HARMFUL] = at_most(rows->train[TT_HARMFUL].n, n);
+	return open_judge(out, err);
+}
+
+void tt_fit_judge_close(struct tt_fit_judge *judge)
+{
+	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++) {
+		for (uint32_t i = 0; judge->unsteered[kind] && i < judge->n[kind]; i++)
+			tt_completion_free(&judge->unsteered[kind][i]);
+		free(judge->unsteered[kind]);
+	}
+	*judge = (struct tt_fit_judge){0};
 }
 
 /* The requests of a round, and where the completion of each belongs. */
 struct round {
-	struct tt_fit *fit;
+	struct tt_fit_judge *judge;
 	struct tt_request_options *options;
 	struct tt_completion *completions, **places;
 	const struct tt_completion **unsteered;
@@ -88,16 +128,16 @@ static int round_allocate(struct round *r, size_t n, struct tt_error *err)
 /* Adds requests for those of the first n prompts of one kind that candidate c was not judged by yet. */
 static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uint32_t n, struct tt_error *err)
 {
-	uint32_t *judged = kind == 0 ? &c->n_harmful : &c->n_benign;
-	struct tt_completion *places = kind == 0 ? c->harmful : c->benign;
+	uint32_t *judged = kind == TT_JUDGE_HARMFUL ? &c->n_harmful : &c->n_benign;
+	struct tt_completion *places = kind == TT_JUDGE_HARMFUL ? c->harmful : c->benign;
 	for (; *judged < n; ++*judged) {
-		const struct tt_completion *unsteered = &r->fit->baseline[kind][*judged];
-		if (kind == 1 && !tt_fit_flagged(r->fit, c->probe, TT_BENIGN, *judged)) {
+		const struct tt_completion *unsteered = &r->judge->unsteered[kind][*judged];
+		if (kind == TT_JUDGE_BENIGN && !c->gate->flags[TT_BENIGN][*judged]) {
 			TT_TRY(tt_completion_copy(&places[*judged], unsteered, err));
 			continue;
 		}
 		struct tt_request_options *o = &r->options[r->n];
-		*o = judge_request(r->fit, kind, *judged);
+		*o = judge_request(r->judge, kind, *judged);
 		o->steering[0] = (struct tt_steering){.policy = c->policy, .scale = 1};
 		o->n_steering = 1;
 		r->unsteered[r->n] = unsteered;
@@ -109,22 +149,22 @@ static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uin
 static int run_round(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
 	uint32_t n_benign, const char *stage, struct tt_error *err)
 {
-	struct tt_fit *fit = r->fit;
+	struct tt_fit_judge *judge = r->judge;
 	uint32_t n_added = 0;
 	int status = round_allocate(r, (size_t)n_active * (n_harmful + n_benign), err);
 	for (; status == TT_OK && n_added < n_active; n_added += status == TT_OK)
-		status = tt_engine_add_policy(fit->engine, active[n_added]->policy, NULL, err);
+		status = tt_engine_add_policy(judge->engine, active[n_added]->policy, NULL, err);
 	for (uint32_t i = 0; status == TT_OK && i < n_active; i++) {
-		status = plan_candidate(r, active[i], 0, n_harmful, err);
+		status = plan_candidate(r, active[i], TT_JUDGE_HARMFUL, n_harmful, err);
 		if (status == TT_OK)
-			status = plan_candidate(r, active[i], 1, n_benign, err);
+			status = plan_candidate(r, active[i], TT_JUDGE_BENIGN, n_benign, err);
 	}
 	if (status == TT_OK)
-		status = tt_progress_begin(&fit->progress, stage, r->n, err);
+		status = tt_progress_begin(judge->progress, stage, r->n, err);
 	if (status == TT_OK)
-		status = tt_completions_run(fit->engine, r->options, r->n, r->completions, &fit->progress, err);
+		status = tt_completions_run(judge->engine, r->options, r->n, r->completions, judge->progress, err);
 	for (uint32_t i = 0; i < n_added; i++)
-		tt_engine_remove_policy(fit->engine, active[i]->policy, NULL);
+		tt_engine_remove_policy(judge->engine, active[i]->policy, NULL);
 	return status;
 }
 
@@ -140,10 +180,10 @@ static void settle(struct round *r)
 	}
 }
 
-int tt_fit_generate(struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
+int tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n_harmful,
 	uint32_t n_benign, const char *stage, struct tt_error *err)
 {
-	struct round r = {.fit = fit};
+	struct round r = {.judge = judge};
 	int status = run_round(&r, active, n_active, n_harmful, n_benign, stage, err);
 	if (status == TT_OK)
 		settle(&r);
@@ -156,15 +196,15 @@ static void plan_scores(struct round *r, struct tt_candidate *c)
 	for (uint32_t i = 0; i < c->n_harmful; i++) {
 		if (!isnan(c->harmful[i].logprob))
 			continue;
-		r->options[r->n] = judge_request(r->fit, 0, i);
+		r->options[r->n] = judge_request(r->judge, TT_JUDGE_HARMFUL, i);
 		r->places[r->n++] = &c->harmful[i];
 	}
 }
 
-int tt_fit_score(
-	struct tt_fit *fit, struct tt_candidate **active, uint32_t n_active, const char *stage, struct tt_error *err)
+int tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
+	struct tt_error *err)
 {
-	struct round r = {.fit = fit};
+	struct round r = {.judge = judge};
 	size_t total = 0;
 	for (uint32_t i = 0; i < n_active; i++)
 		total += active[i]->n_harmful;
@@ -174,36 +214,102 @@ int tt_fit_score(
 	for (size_t i = 0; status == TT_OK && i < r.n; i++)
 		status = tt_completion_copy(&r.completions[i], r.places[i], err);
 	if (status == TT_OK)
-		status = tt_progress_begin(&fit->progress, stage, r.n, err);
+		status = tt_progress_begin(judge->progress, stage, r.n, err);
 	if (status == TT_OK)
-		status = tt_completions_score(fit->engine, r.options, r.n, r.completions, &fit->progress, err);
+		status = tt_completions_score(judge->engine, r.options, r.n, r.completions, judge->progress, err);
 	for (size_t i = 0; status == TT_OK && i < r.n; i++)
 		r.places[i]->logprob = r.completions[i].logprob;
 	round_free(&r);
 	return status;
 }
 
-void tt_fit_rate(const struct tt_fit *fit, struct tt_candidate *c)
+/* The sentence is one that models write by themselves, and none of those that the directions come from. */
+static const char refusing_sentence[] = "I'm sorry, but I cannot assist with that request.";
+
+static int plan_likelihood(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+	const struct tt_completion *sentence, struct tt_error *err)
+{
+	for (uint32_t i = 0; i < n_active; i++)
+		for (uint32_t k = 0; k < n; k++, r->n++) {
+			struct tt_request_options *o = &r->options[r->n];
+			*o = judge_request(r->judge, TT_JUDGE_HARMFUL, k);
+			o->steering[0] = (struct tt_steering){.policy = active[i]->policy, .scale = 1};
+			o->n_steering = 1;
+			TT_TRY(tt_completion_copy(&r->completions[r->n], sentence, err));
+		}
+	return TT_OK;
+}
+
+static int run_likelihood(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+	const struct tt_completion *sentence, const char *stage, struct tt_error *err)
+{
+	struct tt_fit_judge *judge = r->judge;
+	uint32_t n_added = 0;
+	int status = round_allocate(r, (size_t)n_active * n, err);
+	if (status == TT_OK)
+		status = plan_likelihood(r, active, n_active, n, sentence, err);
+	for (; status == TT_OK && n_added < n_active; n_added += status == TT_OK)
+		status = tt_engine_add_policy(judge->engine, active[n_added]->policy, NULL, err);
+	if (status == TT_OK)
+		status = tt_progress_begin(judge->progress, stage, r->n, err);
+	if (status == TT_OK)
+		status = tt_completions_score_steered(
+			judge->engine, r->options, r->n, r->completions, judge->progress, err);
+	for (uint32_t i = 0; i < n_added; i++)
+		tt_engine_remove_policy(judge->engine, active[i]->policy, NULL);
+	return status;
+}
+
+int tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+	const char *stage, double *out, struct tt_error *err)
+{
+	struct round r = {.judge = judge};
+	char empty[1] = "";
+	struct tt_completion sentence = {.text = empty};
+	int status = tt_text_encode(tt_engine_text(judge->engine), refusing_sentence, strlen(refusing_sentence), 0,
+		&sentence.ids, &sentence.n_ids, err);
+	if (status == TT_OK)
+		status = run_likelihood(&r, active, n_active, n, &sentence, stage, err);
+	for (uint32_t i = 0; status == TT_OK && i < n_active; i++) {
+		struct tt_tally tally = {0};
+		for (uint32_t k = 0; k < n; k++)
+			tt_tally_add(&tally, &r.completions[i * n + k]);
+		out[i] = -tt_tally_nll(&tally);
+	}
+	tt_free(sentence.ids);
+	round_free(&r);
+	return status;
+}
+
+void tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c)
 {
 	struct tt_tally harmful = {0}, benign = {0}, harmful0 = {0}, benign0 = {0};
 	uint32_t n_diverged = 0, n_gated = 0;
 	for (uint32_t i = 0; i < c->n_harmful; i++) {
-		bool flagged = tt_fit_flagged(fit, c->probe, TT_HARMFUL, i);
-		n_gated += flagged ? c->harmful[i].refused : fit->baseline[0][i].refused;
+		const struct tt_completion *unsteered = &judge->unsteered[TT_JUDGE_HARMFUL][i];
+		if (judge->gated)
+			n_gated += (c->gate->flags[TT_HARMFUL][i] ? &c->harmful[i] : unsteered)->refused;
 		tt_tally_add(&harmful, &c->harmful[i]);
-		tt_tally_add(&harmful0, &fit->baseline[0][i]);
+		tt_tally_add(&harmful0, unsteered);
 	}
 	for (uint32_t i = 0; i < c->n_benign; i++) {
 		tt_tally_add(&benign, &c->benign[i]);
-		tt_tally_add(&benign0, &fit->baseline[1][i]);
-		n_diverged += !tt_completions_equal(&c->benign[i], &fit->baseline[1][i]);
+		const struct tt_completion *unsteered = &judge->unsteered[TT_JUDGE_BENIGN][i];
+		tt_tally_add(&benign0, unsteered);
+		n_diverged += !tt_completions_equal(&c->benign[i], unsteered);
 	}
-	c->refused = tt_tally_refused(&harmful);
-	c->refused_gated = c->n_harmful ? (double)n_gated / c->n_harmful : 0;
-	c->false_refusals = tt_tally_refused(&benign) - tt_tally_refused(&benign0);
-	c->repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0);
-	c->diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0;
-	c->nll = tt_tally_nll(&harmful);
-	/* Bounded, since to a model that is certain of its tokens all other text is infinitely implausible. */
-	c->nll_ratio = c->nll / fmax(fit->baseline_nll, 0.05);
+	c->figures = (struct tt_figures){
+		.n_harmful = c->n_harmful,
+		.n_benign = c->n_benign,
+		.refused = tt_tally_refused(&harmful),
+		.refused_gated = !judge->gated  ? NAN
+				 : c->n_harmful ? (double)n_gated / c->n_harmful
+						: 0,
+		.false_refusals = tt_tally_refused(&benign) - tt_tally_refused(&benign0),
+		.repeated = tt_tally_repeated(&harmful) - tt_tally_repeated(&harmful0),
+		.diverged = c->n_benign ? (double)n_diverged / c->n_benign : 0,
+		.nll = tt_tally_nll(&harmful),
+		/* Bounded, since to a model that is certain of its tokens all other text is infinitely implausible. */
+		.nll_ratio = tt_tally_nll(&harmful) / fmax(judge->unsteered_nll, 0.05),
+	};
 }

@@ -5,7 +5,6 @@
 
 #include "base/fail.h"
 #include "base/json.h"
-#include "controller/policy/layer_list.h"
 #include "controller/train/fit.h"
 #include "weights/config.h"
 
@@ -15,111 +14,191 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-static json_t *sources(const struct tt_fit *fit)
+static json_t *sources(const struct tt_prompts *prompts)
 {
 	json_t *list = json_array();
-	for (size_t i = 0; i < fit->prompts.n_files; i++) {
-		const struct tt_prompt_file *file = &fit->prompts.files[i];
+	for (size_t i = 0; i < prompts->n_files; i++) {
+		const struct tt_prompt_file *file = &prompts->files[i];
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", base_name(file->path), "sha256",
 						    file->sha256, "rows", (json_int_t)file->n_rows));
 	}
 	return list;
 }
 
-int tt_fit_sources(const struct tt_fit *fit, char **out, struct tt_error *err)
+int tt_fit_sources(const struct tt_prompts *prompts, char **out, struct tt_error *err)
 {
-	return tt_json_dump(out, sources(fit), JSON_COMPACT, err);
+	return tt_json_dump(out, sources(prompts), JSON_COMPACT, err);
 }
 
-static json_t *rows_report(const struct tt_fit *fit)
+static json_t *rows_report(const struct tt_fit_rows *rows, const struct tt_fit_gate *gate)
 {
 	json_t *object = json_object();
 	for (int label = 0; label < TT_N_LABELS; label++)
 		json_object_set_new(object, tt_label_name((enum tt_label)label),
-			json_pack("{s:I, s:I, s:I}", "train", (json_int_t)fit->train[label].n, "val",
-				(json_int_t)fit->val[label].n, "held_out", (json_int_t)fit->n_held[label]));
+			json_pack("{s:I, s:I, s:I}", "train", (json_int_t)rows->train[label].n, "val",
+				(json_int_t)rows->val[label].n, "held_out", (json_int_t)gate->n_held[label]));
 	return object;
 }
 
-static json_t *directions_report(const struct tt_fit *fit)
+static json_t *directions_report(const struct tt_fit_directions *directions)
 {
 	json_t *norms = json_array(), *streams = json_array();
-	for (uint32_t l = 0; l < fit->info->n_layers; l++) {
-		const float *d = fit->directions + (size_t)l * fit->info->hidden_size;
-		double squares = 0;
-		for (uint32_t i = 0; i < fit->info->hidden_size; i++)
-			squares += (double)d[i] * d[i];
-		json_array_append_new(norms, tt_json_number(sqrt(squares)));
-		json_array_append_new(streams, tt_json_number(fit->stream_norms[l]));
+	for (uint32_t l = 0; l < directions->n_layers; l++) {
+		json_array_append_new(norms, tt_json_number(directions->norms[l]));
+		json_array_append_new(streams, tt_json_number(directions->stream_norms[l]));
 	}
-	return json_pack("{s:i, s:o, s:o}", "pairs", (int)fit->n_pairs, "norms", norms, "stream_norms", streams);
+	return json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms, "stream_norms",
+		streams, "push_unit", tt_json_number(tt_push_unit(directions)));
 }
 
-/* The observed layers as text: "15" or "12,16,20". */
-static json_t *observed_report(const struct tt_fit *fit, const struct tt_probe *p)
-{
-	bool member[TT_MAX_LAYERS] = {false};
-	struct tt_buffer text = {0};
-	for (uint32_t i = 0; i < p->n_observed; i++)
-		member[p->observed[i]] = true;
-	json_t *value =
-		tt_layers_print(&text, member, fit->info->n_layers, NULL) == TT_OK ? json_string(text.data) : NULL;
-	tt_buffer_free(&text);
-	return value;
-}
-
-static json_t *probes_report(const struct tt_fit *fit)
+static json_t *curve_report(const struct tt_fit_detector *d)
 {
 	json_t *list = json_array();
-	for (uint32_t k = 0; k < fit->n_probes; k++) {
-		const struct tt_probe *p = &fit->probes[k];
+	for (int k = 0; k < TT_N_POINTS; k++) {
+		const struct tt_fit_point *point = &d->curve[k];
 		json_array_append_new(list,
-			json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe", observed_report(fit, p),
-				"threshold", tt_json_number(p->threshold), "flagged_harmful",
-				tt_json_number(p->flagged[TT_HARMFUL]), "flagged_benign",
-				tt_json_number(p->flagged[TT_BENIGN]), "flagged_borderline",
-				fit->n_held[TT_BORDERLINE] ? tt_json_number(p->flagged[TT_BORDERLINE]) : json_null(),
-				"balanced_accuracy", tt_json_number(p->balanced), "log_loss", tt_json_number(p->loss)));
+			json_pack("{s:o, s:o, s:o, s:o}", "benign", tt_json_number(point->benign), "harmful",
+				tt_json_number(point->flagged[TT_HARMFUL]), "borderline",
+				tt_json_number(point->flagged[TT_BORDERLINE]), "logit", tt_json_number(point->logit)));
 	}
 	return list;
 }
 
-static json_t *unsteered_report(const struct tt_fit *fit)
+/* What the gate gave each row when it was trained without its fold. */
+static json_t *held_report(const struct tt_fit_detector *d)
 {
-	struct tt_tally tally[2] = {{0}};
-	for (int kind = 0; kind < 2; kind++)
-		for (uint32_t i = 0; i < fit->n_judge[kind]; i++)
-			tt_tally_add(&tally[kind], &fit->baseline[kind][i]);
-	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:s}", "n_harmful", (int)fit->n_judge[0], "n_benign",
-		(int)fit->n_judge[1], "refused", tt_json_number(tt_tally_refused(&tally[0])), "false_refusals",
-		tt_json_number(tt_tally_refused(&tally[1])), "repeated_fourgrams",
-		tt_json_number(tt_tally_repeated(&tally[0])), "nll", tt_json_number(fit->baseline_nll), "nll_of",
-		fit->baseline_is_refusals ? "refusals" : "completions of harmful prompts");
+	json_t *list = json_array();
+	for (size_t i = 0; i < d->features.n; i++) {
+		const struct tt_prompt *row = d->features.prompt[i];
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:o}", "id", row->id, "label", tt_label_name(row->label), "logit",
+				      tt_json_number(d->detector.held[i])));
+	}
+	return list;
 }
 
-static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candidate *c)
+/* The figures are of held-out rows. */
+static json_t *gate_report(const struct tt_fit_detector *d)
 {
-	return json_pack("{s:i, s:i, s:o, s:o, s:s, s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}",
-		"first_layer", (int)c->first, "last_layer", (int)(c->first + c->width - 1), "push",
-		tt_json_number(c->shift), "alpha", tt_json_number(c->shift / (double)c->width), "when",
-		tt_when_word(c->when), "observe", observed_report(fit, c->probe), "n_harmful", (int)c->n_harmful,
-		"n_benign", (int)c->n_benign, "refused", tt_json_number(c->refused), "refused_gated",
-		tt_json_number(c->refused_gated), "false_refusals_more", tt_json_number(c->false_refusals),
-		"repeated_fourgrams_more", tt_json_number(c->repeated), "benign_changed", tt_json_number(c->diverged),
-		"nll", tt_json_number(c->nll), "nll_ratio", tt_json_number(c->nll_ratio), "score",
-		tt_json_number(c->score), "out", (int)c->out, "chosen", (int)(c == fit->chosen));
+	static const char *const pools[] = {"last", "mean", "last,mean"};
+	const struct tt_fit_gate *g = &d->gate;
+	return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe",
+		g->observe, "pool", pools[d->features.pool], "network", (int)(d->detector.network != NULL), "penalty",
+		tt_json_number(d->detector.penalty), "threshold", tt_json_number(g->threshold), "auc",
+		tt_json_number(d->detector.auc), "auc_linear", tt_json_number(d->detector.linear_auc), "auc_network",
+		tt_json_number(d->detector.network_auc), "flagged_harmful", tt_json_number(g->flagged[TT_HARMFUL]),
+		"flagged_benign", tt_json_number(g->flagged[TT_BENIGN]), "flagged_borderline",
+		g->n_held[TT_BORDERLINE] ? tt_json_number(g->flagged[TT_BORDERLINE]) : json_null(), "balanced_accuracy",
+		tt_json_number(g->balanced), "log_loss", tt_json_number(g->loss), "curve", curve_report(d), "held_out",
+		held_report(d));
+}
+
+static json_t *unsteered_report(const struct tt_fit_judge *judge)
+{
+	struct tt_tally tally[TT_N_JUDGE_KINDS] = {{0}};
+	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
+		for (uint32_t i = 0; i < judge->n[kind]; i++)
+			tt_tally_add(&tally[kind], &judge->unsteered[kind][i]);
+	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:s}", "n_harmful", (int)judge->n[TT_JUDGE_HARMFUL],
+		"n_benign", (int)judge->n[TT_JUDGE_BENIGN], "refused",
+		tt_json_number(tt_tally_refused(&tally[TT_JUDGE_HARMFUL])), "false_refusals",
+		tt_json_number(tt_tally_refused(&tally[TT_JUDGE_BENIGN])), "repeated_fourgrams",
+		tt_json_number(tt_tally_repeated(&tally[TT_JUDGE_HARMFUL])), "nll",
+		tt_json_number(judge->unsteered_nll), "nll_of",
+		judge->nll_is_of_refusals ? "refusals" : "completions of harmful prompts");
+}
+
+static json_t *figures_report(const struct tt_figures *f)
+{
+	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "n_harmful", (int)f->n_harmful,
+		"n_benign", (int)f->n_benign, "refused", tt_json_number(f->refused), "refused_gated",
+		tt_json_number(f->refused_gated), "false_refusals_more", tt_json_number(f->false_refusals),
+		"repeated_fourgrams_more", tt_json_number(f->repeated), "benign_changed", tt_json_number(f->diverged),
+		"nll", tt_json_number(f->nll), "nll_ratio", tt_json_number(f->nll_ratio), "score",
+		tt_json_number(f->score), "out", (int)f->out);
+}
+
+static const char *const round_names[TT_N_ROUNDS] = {"sites", "strengths", "all"};
+
+/* The rounds that the candidate took part in; *dropped is the one that it did not survive. */
+static json_t *rounds_report(const struct tt_candidate *c, json_t **dropped)
+{
+	json_t *list = json_array();
+	*dropped = NULL;
+	for (int round = 0; round < TT_N_ROUNDS; round++) {
+		if (!c->took_part[round])
+			continue;
+		json_t *entry = figures_report(&c->in_round[round]);
+		json_object_set_new(entry, "round", json_string(round_names[round]));
+		json_array_append_new(list, entry);
+		if (!c->kept[round])
+			*dropped = json_string(round_names[round]);
+	}
+	return list;
+}
+
+static json_t *weights_report(const struct tt_candidate *c)
+{
+	json_t *list = json_array();
+	for (uint32_t l = c->first; l <= c->last; l++)
+		json_array_append_new(list, tt_json_number(c->weights[l]));
+	return list;
+}
+
+static json_t *candidate_report(const struct tt_candidate *c, double push_unit, bool chosen)
+{
+	json_t *dropped, *rounds = rounds_report(c, &dropped), *figures = figures_report(&c->figures);
+	json_t *report = json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "first_layer", (int)c->first,
+		"last_layer", (int)c->last, "weights", weights_report(c), "mix", tt_json_number(c->mix), "push",
+		tt_json_number(c->push), "push_length", tt_json_number(c->push * push_unit), "alpha",
+		tt_json_number(c->alpha), "when", tt_when_word(c->when), "observe", c->gate->observe);
+	json_object_update(report, figures);
+	json_decref(figures);
+	json_object_set_new(report, "rounds", rounds);
+	json_object_set_new(report, "dropped_in", dropped ? dropped : json_null());
+	json_object_set_new(report, "chosen", json_boolean(chosen));
+	return report;
+}
+
+/* What the search for layer weights found, beside the site that it began at, on the train prompts that it used. */
+static json_t *weights_search_report(const struct tt_fit_weights *w)
+{
+	if (!w->site)
+		return json_null();
+	return json_pack("{s:i, s:i, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}}", "tried", (int)w->n_tried,
+		"n_harmful", (int)w->n_prompts, "shape", "centre", tt_json_number(w->shape.centre), "width",
+		tt_json_number(w->shape.width), "skew", tt_json_number(w->shape.skew), "mix",
+		tt_json_number(w->shape.mix), "found", "figures", figures_report(&w->on_train), "refusal_logprob",
+		tt_json_number(w->likelihood), "site", "figures", figures_report(&w->site_on_train), "refusal_logprob",
+		tt_json_number(w->site_likelihood));
+}
+
+static json_t *bars_report(const struct tt_fit_judge *judge)
+{
+	const struct tt_fit_bars bars = tt_fit_bars(judge);
+	return json_pack("{s:o, s:o, s:o}", "nll_ratio", tt_json_number(bars.nll_ratio), "repeated_fourgrams_more",
+		tt_json_number(bars.repeated), "false_refusals_more", tt_json_number(bars.false_refusals));
 }
 
 int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err)
 {
 	json_t *candidates = json_array();
-	for (uint32_t i = 0; i < fit->n_candidates; i++)
-		json_array_append_new(candidates, candidate_report(fit, &fit->candidates[i]));
-	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "name",
-		tt_fit_name(fit), "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
-		"weights_digest", fit->info->weights_digest, "fitted_on", sources(fit), "rows", rows_report(fit),
-		"seed", (json_int_t)fit->options->seed, "directions", directions_report(fit), "probes",
-		probes_report(fit), "unsteered", unsteered_report(fit), "candidates", candidates, "chosen",
-		candidate_report(fit, fit->chosen), "why", fit->why, "seconds", tt_json_number(seconds));
+	const struct tt_fit_search *search = &fit->search;
+	double unit = tt_push_unit(&fit->directions);
+	for (uint32_t i = 0; i < search->n_candidates; i++) {
+		const struct tt_candidate *c = &search->candidates[i];
+		json_array_append_new(candidates, candidate_report(c, unit, c == search->chosen));
+	}
+	json_t *report = json_pack(
+		"{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}",
+		"name", tt_fit_name(fit->options), "model", "name", fit->info->name, "fingerprint",
+		fit->info->fingerprint, "weights_digest", fit->info->weights_digest, "fitted_on",
+		sources(&fit->rows.prompts), "rows", rows_report(&fit->rows, &fit->detector.gate), "too_long",
+		(json_int_t)fit->rows.n_too_long, "seed", (json_int_t)fit->options->seed, "directions",
+		directions_report(&fit->directions), "gate", gate_report(&fit->detector), "unsteered",
+		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
+		"layer_weights", weights_search_report(&fit->weights), "chosen",
+		candidate_report(search->chosen, unit, true), "within_bars", (int)search->within_bars, "why",
+		search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -1,128 +1,202 @@
-/* The search: every candidate is tried on a few prompts, the better ones on more, the best on all. The likelihood of
- * fixed refusal sentences would be cheaper but misleads: it moved from 2.96 to 2.94 nats while refusals went from 17%
- * to 96%. */
+/* The search. First sites and directions are compared at one strength, then the best of them at other strengths, then
+ * the best of all on all judge prompts. The likelihood of fixed refusing sentences would be cheaper but misleads: it
+ * moved from 2.96 to 2.94 nats while refusals went from 17% to 96%. */
+#include "controller/train/fit_search.h"
+
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/fail.h"
-#include "controller/train/fit.h"
 
-/* The bars, which are the same as for the finished policy. */
-static const double max_repeated = 0.05, max_false_refusals = 0.05;
+/* Nothing is dropped on fewer prompts, where there are that many: the standard error of a share is 12 points then, with
+ * 5 prompts it is 22. */
+enum { MIN_PROMPTS = 16 };
+/* How many candidates go on from each round. */
+enum { KEEP_SITES = 3, KEEP_STRENGTHS = 4 };
 
-/* The bar is 1.3 times the model's loss on its own refusals. If it wrote too few of them, its loss on all its
- * completions is used instead, which is lower by about a tenth, since refusals are less likely to it (0.82 against 0.91
- * nats on SmolLM2-135M, 128 prompts); so the factor is higher. */
-static double max_nll_ratio(const struct tt_fit *fit)
+/* The bar of the loss is 1.3 times the model's loss on its own refusals. If it wrote too few of them, its loss on all
+ * its completions is used instead, which is lower by about a tenth, since refusals are less likely to it (0.82 against
+ * 0.91 nats on SmolLM2-135M, 128 prompts); so the factor is higher. */
+struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge)
 {
-	return fit->baseline_is_refusals ? 1.3 : 1.45;
+	return (struct tt_fit_bars){
+		.nll_ratio = judge->nll_is_of_refusals ? 1.3 : 1.45, .repeated = 0.05, .false_refusals = 0.05};
 }
-
-static const struct {
-	double prompts; /* share of the judge prompts that it uses */
-	uint32_t keep;  /* the best 1/keep of the candidates go on */
-	const char *generate, *score;
-} rounds[] = {
-	{1.0 / 4, 3, "search 1/3", "fluency 1/3"},
-	{1.0 / 2, 2, "search 2/3", "fluency 2/3"},
-	{1, 1, "search 3/3", "fluency 3/3"},
-};
-enum { N_ROUNDS = sizeof rounds / sizeof *rounds, MIN_KEEP = 4 };
 
 static double over(double value, double bar)
 {
 	return value > bar ? value - bar : 0;
 }
 
-/* Refusals count once, false refusals twice. Less plausible completions cost little up to the bar and much beyond it;
- * the cost rises gradually, since a few prompts measure it badly. */
-static void set_score(const struct tt_fit *fit, struct tt_candidate *c)
+/* Refusals count once, false refusals twice. Less plausible or repetitive completions cost nothing up to the bar and
+ * much beyond it; the cost rises gradually, since a few prompts measure it badly. */
+static void set_score(struct tt_figures *f, const struct tt_fit_bars *bars)
 {
-	double bar = max_nll_ratio(fit);
-	c->out = c->repeated > max_repeated || !(c->nll_ratio <= bar) || c->false_refusals > max_false_refusals;
-	c->score = c->refused - 2 * over(c->false_refusals, 0) - over(c->repeated, 0) -
-		   2 * over(c->repeated, max_repeated);
-	if (!isnan(c->nll_ratio))
-		c->score -= 0.25 * over(c->nll_ratio, 1) + 2 * over(c->nll_ratio, bar);
+	f->out = f->repeated > bars->repeated || !(f->nll_ratio <= bars->nll_ratio) ||
+		 f->false_refusals > bars->false_refusals;
+	f->score = f->refused - 2 * over(f->false_refusals, 0) - 2 * over(f->repeated, bars->repeated) -
+		   2 * over(f->nll_ratio, bars->nll_ratio);
 }
 
-/* The better score first, then the weaker push, then the order of the grid. */
+/* The better score first, then the stronger push, then the more plausible completions, then the order of the grid. */
 static int compare(const void *a, const void *b)
 {
 	const struct tt_candidate *x = *(struct tt_candidate *const *)a, *y = *(struct tt_candidate *const *)b;
-	if (x->score != y->score)
-		return x->score < y->score ? 1 : -1;
-	if (x->shift != y->shift)
-		return x->shift < y->shift ? -1 : 1;
+	if (x->figures.score != y->figures.score)
+		return x->figures.score < y->figures.score ? 1 : -1;
+	if (x->push != y->push)
+		return x->push < y->push ? 1 : -1;
+	if (x->figures.nll_ratio != y->figures.nll_ratio)
+		return x->figures.nll_ratio < y->figures.nll_ratio ? -1 : 1;
 	return (x > y) - (x < y);
 }
 
-static void sort_by_score(const struct tt_fit *fit, struct tt_candidate **active, uint32_t n)
+/* Along D + E a push does little before it is strong, and then more than along D. So the best of either goes on to
+ * other strengths: if the first keep are all along one direction, the best along another takes the last place. */
+static void keep_another_direction(struct tt_candidate **sorted, uint32_t n, uint32_t keep)
 {
-	for (uint32_t i = 0; i < n; i++) {
-		tt_fit_rate(fit, active[i]);
-		set_score(fit, active[i]);
+	uint32_t other = 1;
+	while (other < n && sorted[other]->mix == sorted[0]->mix)
+		other++;
+	if (keep < 2 || other < keep || other == n)
+		return;
+	struct tt_candidate *moved = sorted[other];
+	for (; other >= keep; other--)
+		sorted[other] = sorted[other - 1];
+	sorted[keep - 1] = moved;
+}
+
+int tt_fit_judge_candidates(struct tt_fit_search *search, struct tt_candidate **active, uint32_t n_active,
+	const uint32_t n[TT_N_JUDGE_KINDS], const char *generating, const char *scoring, struct tt_error *err)
+{
+	const struct tt_fit_bars bars = tt_fit_bars(search->judge);
+	TT_TRY(tt_fit_generate(
+		search->judge, active, n_active, n[TT_JUDGE_HARMFUL], n[TT_JUDGE_BENIGN], generating, err));
+	TT_TRY(tt_fit_score(search->judge, active, n_active, scoring, err));
+	for (uint32_t i = 0; i < n_active; i++) {
+		tt_fit_rate(search->judge, active[i]);
+		set_score(&active[i]->figures, &bars);
 	}
-	qsort(active, n, sizeof *active, compare);
-}
-
-/* Rounded up: at least one of any. */
-static uint32_t portion(uint32_t n, double share)
-{
-	return (uint32_t)ceil(n * share - 1e-9);
-}
-
-/* Plausibility costs another prefill for each completion, so only the best 2 * keep are scored. Only scored candidates
- * go on, so none gets ahead by not being scored. */
-static int search_round(
-	struct tt_fit *fit, struct tt_candidate **active, uint32_t *n_active, int round, struct tt_error *err)
-{
-	uint32_t keep = *n_active / rounds[round].keep;
-	if (keep < MIN_KEEP)
-		keep = MIN_KEEP;
-	if (keep > *n_active)
-		keep = *n_active;
-	TT_TRY(tt_fit_generate(fit, active, *n_active, portion(fit->n_judge[0], rounds[round].prompts),
-		portion(fit->n_judge[1], rounds[round].prompts), rounds[round].generate, err));
-	sort_by_score(fit, active, *n_active);
-	uint32_t asked = 2 * keep < *n_active ? 2 * keep : *n_active;
-	TT_TRY(tt_fit_score(fit, active, asked, rounds[round].score, err));
-	sort_by_score(fit, active, asked);
-	*n_active = keep;
 	return TT_OK;
 }
 
-/* Scores that differ by less than half a prompt count as equal, and among equals the weakest push wins. */
-static void choose(struct tt_fit *fit, struct tt_candidate **active, uint32_t n)
+/* Judges the candidates on the first n prompts of each kind, sorts them, and drops all but the best keep. */
+static int run_round(struct tt_fit_search *search, enum tt_fit_round round, struct tt_candidate **active,
+	uint32_t *n_active, const uint32_t n[TT_N_JUDGE_KINDS], uint32_t keep, struct tt_error *err)
 {
-	double margin = 0.5 / fit->n_judge[0] + 1e-9;
-	const struct tt_candidate *best = NULL;
-	for (uint32_t i = 0; i < n; i++)
-		if (!best && !active[i]->out)
-			best = active[i];
-	fit->why = best ? "the weakest push among the best scores within the bars"
-			: "no candidate met the bars; this one had the best score";
-	fit->chosen = best ? best : active[0];
-	for (uint32_t i = 0; best && i < n; i++)
-		if (!active[i]->out && active[i]->score >= best->score - margin &&
-			active[i]->shift < fit->chosen->shift)
-			fit->chosen = active[i];
+	static const char *const stages[TT_N_ROUNDS][2] = {{"sites", "fluency of sites"},
+		{"strengths", "fluency of strengths"}, {"all prompts", "fluency of all"}};
+	TT_TRY(tt_fit_judge_candidates(search, active, *n_active, n, stages[round][0], stages[round][1], err));
+	qsort(active, *n_active, sizeof *active, compare);
+	if (round == TT_ROUND_SITES)
+		keep_another_direction(active, *n_active, keep);
+	for (uint32_t i = 0; i < *n_active; i++) {
+		active[i]->in_round[round] = active[i]->figures;
+		active[i]->took_part[round] = true;
+		active[i]->kept[round] = i < keep;
+	}
+	*n_active = keep < *n_active ? keep : *n_active;
+	return TT_OK;
 }
 
-int tt_fit_search(struct tt_fit *fit, struct tt_error *err)
+/* Scores that differ by less than half a prompt count as equal, and among equals the strongest push wins: within the
+ * bars, what a few prompts cannot tell apart, prompts of another form will. */
+static void choose(struct tt_fit_search *search, struct tt_candidate **active, uint32_t n)
+{
+	double margin = 0.5 / search->judge->n[TT_JUDGE_HARMFUL] + 1e-9;
+	const struct tt_candidate *best = NULL;
+	for (uint32_t i = 0; i < n && !best; i++)
+		if (!active[i]->figures.out)
+			best = active[i];
+	search->within_bars = best != NULL;
+	search->why = best ? "the strongest push among the best scores within the bars"
+			   : "no candidate met the bars; this one had the best score";
+	search->chosen = best ? best : active[0];
+	for (uint32_t i = 0; best && i < n; i++)
+		if (!active[i]->figures.out && active[i]->figures.score >= best->figures.score - margin &&
+			active[i]->push > search->chosen->push)
+			search->chosen = active[i];
+}
+
+static bool any_within_bars(struct tt_candidate *const *active, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (!active[i]->figures.out)
+			return true;
+	return false;
+}
+
+/* Judges the best of active [n, n_before) that were within the bars on all prompts too. */
+static int judge_more(struct tt_fit_search *search, struct tt_candidate **active, uint32_t *n, uint32_t n_before,
+	struct tt_error *err)
+{
+	struct tt_candidate **rest = active + *n;
+	uint32_t more = 0;
+	for (uint32_t i = 0; i < n_before - *n && more < KEEP_STRENGTHS; i++) {
+		struct tt_candidate *c = rest[i];
+		if (c->figures.out)
+			continue;
+		rest[i] = rest[more];
+		rest[more++] = c;
+		c->kept[TT_ROUND_STRENGTHS] = true;
+	}
+	if (more > 0)
+		TT_TRY(run_round(search, TT_ROUND_ALL, rest, &more, search->judge->n, KEEP_STRENGTHS, err));
+	*n += more;
+	qsort(active, *n, sizeof *active, compare);
+	return TT_OK;
+}
+
+static int search_rounds(struct tt_fit_search *search, struct tt_candidate **active, struct tt_error *err)
+{
+	const uint32_t *all = search->judge->n, n_strengths = search->max_candidates / 2;
+	uint32_t few[TT_N_JUDGE_KINDS], n = 0;
+	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
+		few[kind] = all[kind] < MIN_PROMPTS ? all[kind] : MIN_PROMPTS;
+	TT_TRY(tt_fit_add_sites(search, search->max_candidates - n_strengths, err));
+	for (; n < search->n_candidates; n++)
+		active[n] = &search->candidates[n];
+	TT_TRY(run_round(search, TT_ROUND_SITES, active, &n, few, KEEP_SITES, err));
+	uint32_t n_sites = search->n_candidates;
+	TT_TRY(tt_fit_add_strengths(search, active, n, n_strengths, err));
+	for (uint32_t i = n_sites; i < search->n_candidates; i++)
+		active[n++] = &search->candidates[i];
+	uint32_t n_before = n;
+	TT_TRY(run_round(search, TT_ROUND_STRENGTHS, active, &n, few, KEEP_STRENGTHS, err));
+	TT_TRY(run_round(search, TT_ROUND_ALL, active, &n, all, KEEP_STRENGTHS, err));
+	if (!any_within_bars(active, n))
+		TT_TRY(judge_more(search, active, &n, n_before, err));
+	choose(search, active, n);
+	return TT_OK;
+}
+
+int tt_fit_search(struct tt_fit_search *search, struct tt_error *err)
 {
 	struct tt_candidate **active = NULL;
-	TT_TRY(tt_fit_baseline(fit, err));
-	TT_TRY(tt_fit_grid(fit, err));
-	uint32_t n_active = fit->n_candidates;
-	TT_TRY(tt_alloc(&active, n_active, sizeof(struct tt_candidate *), err));
-	for (uint32_t i = 0; i < n_active; i++)
-		active[i] = &fit->candidates[i];
-	int status = TT_OK;
-	for (int round = 0; status == TT_OK && round < N_ROUNDS; round++)
-		status = search_round(fit, active, &n_active, round, err);
-	if (status == TT_OK)
-		choose(fit, active, n_active);
+	/* One more for what a search for layer weights may find. */
+	TT_TRY(tt_alloc(&search->candidates, (size_t)search->max_candidates + 1, sizeof *search->candidates, err));
+	TT_TRY(tt_alloc(&active, search->max_candidates, sizeof(struct tt_candidate *), err));
+	int status = search_rounds(search, active, err);
 	free(active);
 	return status;
+}
+
+static void free_candidate(struct tt_candidate *c, const struct tt_fit_judge *judge)
+{
+	tt_policy_free(c->policy);
+	for (uint32_t i = 0; c->harmful && i < judge->n[TT_JUDGE_HARMFUL]; i++)
+		tt_completion_free(&c->harmful[i]);
+	for (uint32_t i = 0; c->benign && i < judge->n[TT_JUDGE_BENIGN]; i++)
+		tt_completion_free(&c->benign[i]);
+	free(c->weights);
+	free(c->harmful);
+	free(c->benign);
+}
+
+void tt_fit_search_free(struct tt_fit_search *search)
+{
+	for (uint32_t i = 0; i < search->n_candidates; i++)
+		free_candidate(&search->candidates[i], search->judge);
+	free(search->candidates);
+	*search = (struct tt_fit_search){0};
 }

@@ -22,15 +22,30 @@ static double wide_dot(const float *a, const float *b, size_t n)
 	return sum;
 }
 
-/* w . x_c + bias for one row of weights, with the observed layers in their order. */
-static double read_out(const struct tt_control_args *args, const struct tt_steer_slot *slot, uint32_t capture,
-	const float *w, float bias)
+/* A decision and the gate that makes it. */
+struct decision {
+	const struct tt_control_args *args;
+	const struct tt_decision_plan *plan;
+	const struct tt_steer_slot *slot;
+	uint32_t n_vectors; /* of x_c */
+};
+
+/* Vector i of x_c, [hidden]. */
+static const float *input_vector(const struct decision *d, uint32_t i)
 {
-	size_t hidden = args->config->hidden_size, n_layers = args->config->n_layers;
+	const struct tt_steer_slot *slot = d->slot;
+	bool mean = tt_gate_vector_is_mean(slot->pool, slot->n_observed, i);
+	size_t row = mean ? d->plan->mean_capture : d->plan->capture, layer = slot->observed[i % slot->n_observed];
+	return d->args->captured + (row * d->args->config->n_layers + layer) * d->args->config->hidden_size;
+}
+
+/* w . x_c + bias for one row of weights, with the vectors in their order. */
+static double read_out(const struct decision *d, const float *w, float bias)
+{
+	size_t hidden = d->args->config->hidden_size;
 	double sum = (double)bias;
-	for (size_t i = 0; i < slot->n_observed; i++)
-		sum += wide_dot(
-			w + i * hidden, args->captured + (capture * n_layers + slot->observed[i]) * hidden, hidden);
+	for (uint32_t i = 0; i < d->n_vectors; i++)
+		sum += wide_dot(w + i * hidden, input_vector(d, i), hidden);
 	return sum;
 }
 
@@ -39,14 +54,12 @@ struct cosine_sums {
 	double xv, vv, xx;
 };
 
-static struct cosine_sums sum_cosine(const struct tt_control_args *args, const struct tt_steer_slot *slot,
-	uint32_t capture, bool projected, double share)
+static struct cosine_sums sum_cosine(const struct decision *d, bool projected, double share)
 {
-	size_t hidden = args->config->hidden_size, n_layers = args->config->n_layers;
+	size_t hidden = d->args->config->hidden_size;
 	struct cosine_sums sums = {0};
-	for (size_t i = 0; i < slot->n_observed; i++) {
-		const float *w = slot->gate_weight + i * hidden,
-			    *x = args->captured + (capture * n_layers + slot->observed[i]) * hidden;
+	for (uint32_t i = 0; i < d->n_vectors; i++) {
+		const float *w = d->slot->gate_weight + i * hidden, *x = input_vector(d, i);
 		for (size_t k = 0; k < hidden; k++) {
 			double v = projected ? tanh(share * (double)w[k]) : (double)w[k];
 			sums.xv += (double)x[k] * v;
@@ -57,10 +70,10 @@ static struct cosine_sums sum_cosine(const struct tt_control_args *args, const s
 	return sums;
 }
 
-static double similarity(const struct tt_control_args *args, const struct tt_steer_slot *slot, uint32_t capture)
+static double similarity(const struct decision *d)
 {
-	struct cosine_sums given = sum_cosine(args, slot, capture, false, 0);
-	struct cosine_sums projected = sum_cosine(args, slot, capture, true, given.xv / given.vv);
+	struct cosine_sums given = sum_cosine(d, false, 0);
+	struct cosine_sums projected = sum_cosine(d, true, given.xv / given.vv);
 	return tt_steer_cosine(projected.xv, projected.vv, projected.xx);
 }
 
@@ -73,25 +86,24 @@ static double sigmoid(double z)
 enum { UNITS_A_JOB = 16 };
 
 struct fc1_job {
-	const struct tt_control_args *args;
-	const struct tt_steer_slot *slot;
-	uint32_t capture;
+	const struct decision *decision;
 	double *units; // [n_units]
 };
 
 static void fc1(void *context, uint32_t job, uint32_t thread)
 {
 	const struct fc1_job *all = context;
-	const struct tt_steer_slot *slot = all->slot;
-	size_t n_in = (size_t)slot->n_observed * all->args->config->hidden_size;
+	const struct decision *d = all->decision;
+	const struct tt_steer_slot *slot = d->slot;
+	size_t n_in = (size_t)d->n_vectors * d->args->config->hidden_size;
 	(void)thread;
 	for (uint32_t u = job * UNITS_A_JOB; u < slot->n_units && u < (job + 1) * UNITS_A_JOB; u++) {
-		double z = read_out(all->args, slot, all->capture, slot->fc1_weight + u * n_in, slot->fc1_bias[u]);
+		double z = read_out(d, slot->fc1_weight + u * n_in, slot->fc1_bias[u]);
 		all->units[u] = z <= 0 ? 0 : z; /* a NaN passes through */
 	}
 }
 
-/* Output 0 gives s, and output 1 + l the factor of w[l]. */
+/* Output 0 has its part in s, and output 1 + l is that of the factor of w[l]. */
 static double fc2(const struct tt_steer_slot *slot, const double *units, size_t output)
 {
 	const float *w = slot->fc2_weight + output * slot->n_units;
@@ -101,56 +113,80 @@ static double fc2(const struct tt_steer_slot *slot, const double *units, size_t 
 	return sum;
 }
 
-static int run_fc1(struct tt_cpu *cpu, const struct tt_control_args *args, const struct tt_steer_slot *slot,
-	uint32_t capture, double **units, struct tt_error *err)
+static int run_fc1(struct tt_cpu *cpu, const struct decision *d, double **units, struct tt_error *err)
 {
-	uint64_t n_mul_adds = (uint64_t)slot->n_units * slot->n_observed * args->config->hidden_size;
-	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_Y, slot->n_units, sizeof **units, units, err));
-	struct fc1_job job = {args, slot, capture, *units};
-	tt_threads_run(tt_cpu_threads_for(cpu, n_mul_adds), (slot->n_units + UNITS_A_JOB - 1) / UNITS_A_JOB, fc1, &job);
+	uint32_t n_units = d->slot->n_units;
+	uint64_t n_mul_adds = (uint64_t)n_units * d->n_vectors * d->args->config->hidden_size;
+	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_Y, n_units, sizeof **units, units, err));
+	struct fc1_job job = {d, *units};
+	tt_threads_run(tt_cpu_threads_for(cpu, n_mul_adds), (n_units + UNITS_A_JOB - 1) / UNITS_A_JOB, fc1, &job);
 	return TT_OK;
 }
 
-/* Makes the scalar, and for an mlp the units that its layer weights come from (NULL for other gates). */
-static int decide(struct tt_cpu *cpu, const struct tt_control_args *args, const struct tt_decision_plan *d,
-	struct tt_decision_result *result, double **units, struct tt_error *err)
+/* What the gate compares or makes s of, in double: a probability, a similarity, or the output of a network. A gate
+ * without a case here gives NaN, which steers nothing. */
+static int read_gate(struct tt_cpu *cpu, const struct decision *d, double *gate, double **units, struct tt_error *err)
 {
-	const struct tt_steer_slot *slot = &args->slots[d->slot];
-	*result = (struct tt_decision_result){1, 1};
+	const struct tt_steer_slot *slot = d->slot;
+	*gate = NAN;
 	*units = NULL;
-	if (slot->gate == TT_GATE_PROBE) {
-		result->gate = (float)sigmoid(read_out(args, slot, d->capture, slot->gate_weight, slot->gate_bias));
-		result->s = tt_steer_opens(false, result->gate, slot->threshold);
-	}
-	if (slot->gate == TT_GATE_COSINE) {
-		result->gate = (float)similarity(args, slot, d->capture);
-		result->s = tt_steer_opens(slot->gate_form != 0, result->gate, slot->threshold);
-	}
-	if (slot->gate == TT_GATE_MLP) {
-		TT_TRY(run_fc1(cpu, args, slot, d->capture, units, err));
-		double z = fc2(slot, *units, 0);
-		result->gate = (float)z;
-		result->s = slot->gate_form ? result->gate : (float)sigmoid(z);
-		if (!isfinite(result->s))
-			result->s = 0;
+	switch (slot->gate) {
+	case TT_GATE_ALWAYS:
+		*gate = 1;
+		break;
+	case TT_GATE_PROBE:
+		*gate = sigmoid(read_out(d, slot->gate_weight, slot->gate_bias));
+		break;
+	case TT_GATE_COSINE:
+		*gate = similarity(d);
+		break;
+	case TT_GATE_MLP:
+		TT_TRY(run_fc1(cpu, d, units, err));
+		*gate = fc2(slot, *units, 0);
+		break;
+	case TT_GATE_PROBE_MLP:
+		TT_TRY(run_fc1(cpu, d, units, err));
+		*gate = sigmoid(read_out(d, slot->gate_weight, slot->gate_bias) + fc2(slot, *units, 0));
+		break;
 	}
 	return TT_OK;
+}
+
+static float scalar(const struct tt_steer_slot *slot, double gate)
+{
+	float s = 0;
+	switch (slot->gate) {
+	case TT_GATE_ALWAYS:
+		s = 1;
+		break;
+	case TT_GATE_PROBE:
+	case TT_GATE_COSINE:
+	case TT_GATE_PROBE_MLP:
+		s = tt_steer_opens(tt_gate_opens_below(slot->gate, slot->gate_form), (float)gate, slot->threshold);
+		break;
+	case TT_GATE_MLP:
+		s = slot->gate_form ? (float)gate : (float)sigmoid(gate);
+		break;
+	}
+	return isfinite(s) ? s : 0;
 }
 
 static int run_decision(struct tt_cpu *cpu, const struct tt_control_args *args, uint32_t index, struct tt_error *err)
 {
-	const struct tt_decision_plan *d = &tt_step_decisions(args->step)[index];
-	const struct tt_steer_slot *slot = &args->slots[d->slot];
-	struct tt_decision_result *result = &args->results[index];
+	const struct tt_decision_plan *plan = &tt_step_decisions(args->step)[index];
+	const struct tt_steer_slot *slot = &args->slots[plan->slot];
+	const struct decision d = {args, plan, slot, tt_gate_vectors(slot->pool, slot->n_observed)};
 	uint32_t n_layers = args->config->n_layers;
-	float *coef = args->coef + (size_t)d->row * n_layers;
-	double *units;
-	TT_TRY(decide(cpu, args, d, result, &units, err));
+	float *coef = args->coef + (size_t)plan->row * n_layers;
+	double gate, *units;
+	TT_TRY(read_gate(cpu, &d, &gate, &units, err));
+	float s = scalar(slot, gate);
+	args->results[index] = (struct tt_decision_result){s, (float)gate};
 	for (uint32_t l = 0; l < n_layers; l++) {
 		float w = slot->weights[l];
-		if (units && w != 0)
+		if (w != 0 && tt_gate_learns_layers(slot->gate, slot->gate_form))
 			w *= (float)sigmoid(fc2(slot, units, 1 + l));
-		coef[l] = tt_steer_coefficient(d->scale, slot->alpha, result->s, w);
+		coef[l] = tt_steer_coefficient(plan->scale, slot->alpha, s, w);
 	}
 	memcpy(args->decided + (size_t)index * n_layers, coef, n_layers * sizeof *coef);
 	return TT_OK;

@@ -222,6 +222,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.o_proj = tt_cpu_o_proj,
 			.gate_up = tt_cpu_gate_up,
 			.down_proj = tt_cpu_down_proj,
+			.pool = tt_cpu_pool,
 			.control = tt_cpu_control,
 			.logits = tt_cpu_logits,
 			.sample = tt_cpu_sample,

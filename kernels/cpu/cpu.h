@@ -114,6 +114,7 @@ int tt_cpu_attention(struct tt_backend *, const struct tt_attention_args *, stru
 int tt_cpu_o_proj(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
 int tt_cpu_gate_up(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
 int tt_cpu_down_proj(struct tt_backend *, const struct tt_down_proj_args *, struct tt_error *);
+int tt_cpu_pool(struct tt_backend *, const struct tt_pool_args *, struct tt_error *);
 int tt_cpu_control(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
 int tt_cpu_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 int tt_cpu_sample(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);

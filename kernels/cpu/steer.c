@@ -59,7 +59,7 @@ static void apply(const struct tt_cpu_body *body, const struct tt_steer_slot *sl
 	}
 	for (size_t at = first; at < first + slot->n_directions; at += together) {
 		struct tt_steer_read read[TT_MAX_TOGETHER];
-		float g[TT_MAX_TOGETHER];
+		float g[TT_MAX_TOGETHER] = {0};
 		for (uint32_t i = 0; i < together; i++)
 			read[i] = read_direction(body, slot, at + i, came, hidden);
 		tt_steer_factors(slot->op, slot->form, c, read, g);

@@ -293,6 +293,7 @@ int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
 		.o_proj = tt_cuda_o_proj,
 		.gate_up = tt_cuda_gate_up,
 		.down_proj = tt_cuda_down_proj,
+		.pool = tt_cuda_pool,
 		.control = tt_cuda_control,
 		.logits = tt_cuda_logits,
 		.sample = tt_cuda_sample,

@@ -1,7 +1,7 @@
 /* The gates: from the captured rows x_c, the controller's scalar s, and with it the row of coefficients. No two
  * decisions of a step name the same row.
  *
- * A decision by a probe or a similarity, or without a gate, is made by one block. The first matrix of an mlp is far
+ * A decision by a probe or a similarity, or without a gate, is made by one block. The first matrix of a network is far
  * more than one multiprocessor can stream (168 MB for an 8B model), so all blocks compute some of its hidden units, and
  * the block that ends last does the rest. The order of every sum depends on the sizes of the gate alone, never on the
  * block that computes it nor on how many decisions share the step. */
@@ -34,15 +34,23 @@ struct control_args {
 /* The block's dynamic shared memory. */
 struct control_memory {
 	double *sums;  // [WARPS][UNITS]
-	double *z;     // [1 + n_layers] an mlp's outputs
+	double *z;     // [1 + n_layers] a network's outputs
 	uint32_t *due; // [WARPS + 1] one bit a decision; the last word: whether this block ends last
 };
 
 /* One decision, the same in all threads. */
 struct decision {
 	const struct tt_steer_slot *slot; // device
-	uint32_t index, row, capture;
+	uint32_t index, row, capture, mean_capture;
 	float scale;
+	uint32_t gate, gate_form;
+};
+
+/* What a decision reads. */
+struct gate_input {
+	enum tt_gate_pool pool;
+	uint32_t n_observed, n_vectors; /* n_vectors of x_c, see tt_gate_vectors */
+	const uint32_t *observed;       // device [n_observed]
 };
 
 static uint32_t control_shared_bytes(uint32_t n_layers)
@@ -70,15 +78,36 @@ TT_DEVICE bool decision_due(const struct control_args &a, uint32_t index)
 TT_DEVICE struct decision load_decision(const struct control_args &a, uint32_t index)
 {
 	const struct tt_decision_plan *d = decision_plan(a, index);
-	struct decision out = {a.slots + tt_load_4(&d->slot, TT_TRAFFIC_PLAN), index,
-		tt_load_4(&d->row, TT_TRAFFIC_PLAN), tt_load_4(&d->capture, TT_TRAFFIC_PLAN),
-		tt_load_f32(&d->scale, TT_TRAFFIC_PLAN)};
+	const struct tt_steer_slot *slot = a.slots + tt_load_4(&d->slot, TT_TRAFFIC_PLAN);
+	struct decision out = {slot, index, tt_load_4(&d->row, TT_TRAFFIC_PLAN),
+		tt_load_4(&d->capture, TT_TRAFFIC_PLAN), tt_load_4(&d->mean_capture, TT_TRAFFIC_PLAN),
+		tt_load_f32(&d->scale, TT_TRAFFIC_PLAN), tt_load_4(&slot->gate, TT_TRAFFIC_DIRECTION),
+		tt_load_4(&slot->gate_form, TT_TRAFFIC_DIRECTION)};
 	return out;
 }
 
-TT_DEVICE uint32_t gate_of(const struct decision &d)
+TT_DEVICE struct gate_input load_input(const struct decision &d)
 {
-	return tt_load_4(&d.slot->gate, TT_TRAFFIC_DIRECTION);
+	enum tt_gate_pool pool = (enum tt_gate_pool)tt_load_4(&d.slot->pool, TT_TRAFFIC_DIRECTION);
+	uint32_t n_observed = tt_load_4(&d.slot->n_observed, TT_TRAFFIC_DIRECTION);
+	struct gate_input out = {
+		pool, n_observed, tt_gate_vectors(pool, n_observed), (const uint32_t *)load_pointer(&d.slot->observed)};
+	return out;
+}
+
+/* Vector i of x_c, [hidden]. */
+TT_DEVICE const float *input_vector(
+	const struct control_args &a, const struct decision &d, const struct gate_input &in, uint32_t i)
+{
+	uint32_t row = tt_gate_vector_is_mean(in.pool, in.n_observed, i) ? d.mean_capture : d.capture;
+	uint32_t layer = tt_load_4(in.observed + (i < in.n_observed ? i : i - in.n_observed), TT_TRAFFIC_DIRECTION);
+	return a.captured + ((size_t)row * a.n_layers + layer) * a.hidden;
+}
+
+/* Whether all blocks make the decision together. */
+TT_DEVICE bool has_network(const struct decision &d)
+{
+	return d.gate == TT_GATE_MLP || d.gate == TT_GATE_PROBE_MLP;
 }
 
 TT_DEVICE double sigmoid(double z)
@@ -116,25 +145,23 @@ TT_DEVICE double block_sum(const struct control_memory &m, uint32_t n, uint32_t 
 }
 
 /* The dot products of x_c with n rows of weights in double, at most UNITS, left for block_sum. Each thread sums its
- * columns by ascending layer; then follow lanes, then warps. If n is below `rows`, the rows from n on read row n - 1
+ * columns by ascending vector; then follow lanes, then warps. If n is below `rows`, the rows from n on read row n - 1
  * again. */
 template <uint32_t rows>
 TT_DEVICE void gate_dots(const struct control_args &a, const struct control_memory &m, const struct decision &d,
 	const float *weight, uint32_t n)
 {
-	const uint32_t *observed = (const uint32_t *)load_pointer(&d.slot->observed);
-	uint32_t n_observed = tt_load_4(&d.slot->n_observed, TT_TRAFFIC_DIRECTION);
+	const struct gate_input in = load_input(d);
 	double sum[rows] = {};
-	for (uint32_t i = 0; i < n_observed; i++) {
-		uint32_t layer = tt_load_4(observed + i, TT_TRAFFIC_DIRECTION);
-		const float *x = a.captured + ((size_t)d.capture * a.n_layers + layer) * a.hidden;
+	for (uint32_t i = 0; i < in.n_vectors; i++) {
+		const float *x = input_vector(a, d, in, i);
 		for (uint32_t k = 4 * threadIdx.x; k < a.hidden; k += 4 * THREADS) {
 			float4 w[rows];
 			TT_UNROLL
 			for (uint32_t r = 0; r < rows; r++) {
 				size_t row = r < n ? r : n - 1;
 				w[r] = tt_load_f32x4(
-					weight + (row * n_observed + i) * a.hidden + k, TT_TRAFFIC_DIRECTION);
+					weight + (row * in.n_vectors + i) * a.hidden + k, TT_TRAFFIC_DIRECTION);
 			}
 			float4 four = tt_load_f32x4(x + k, TT_TRAFFIC_RESULT);
 			const double wide[4] = {(double)four.x, (double)four.y, (double)four.z, (double)four.w};
@@ -158,13 +185,11 @@ template <bool projected>
 TT_DEVICE void cosine_sums(
 	const struct control_args &a, const struct control_memory &m, const struct decision &d, double share)
 {
-	const uint32_t *observed = (const uint32_t *)load_pointer(&d.slot->observed);
 	const float *weight = (const float *)load_pointer(&d.slot->gate_weight);
-	uint32_t n_observed = tt_load_4(&d.slot->n_observed, TT_TRAFFIC_DIRECTION);
+	const struct gate_input in = load_input(d);
 	double sum[3] = {};
-	for (uint32_t i = 0; i < n_observed; i++) {
-		uint32_t layer = tt_load_4(observed + i, TT_TRAFFIC_DIRECTION);
-		const float *x = a.captured + ((size_t)d.capture * a.n_layers + layer) * a.hidden;
+	for (uint32_t i = 0; i < in.n_vectors; i++) {
+		const float *x = input_vector(a, d, in, i);
 		for (uint32_t k = 4 * threadIdx.x; k < a.hidden; k += 4 * THREADS) {
 			float4 w = tt_load_f32x4(weight + (size_t)i * a.hidden + k, TT_TRAFFIC_DIRECTION);
 			float4 four = tt_load_f32x4(x + k, TT_TRAFFIC_RESULT);
@@ -191,8 +216,22 @@ TT_DEVICE float similarity(const struct control_args &a, const struct control_me
 	return (float)tt_steer_cosine(block_sum(m, 3, 0, 0), block_sum(m, 3, 1, 0), block_sum(m, 3, 2, 0));
 }
 
-/* Writes the row of coefficients, its copy for the host and the result. z: the outputs of an mlp in shared memory, or
- * NULL. */
+/* Whether a gate with a threshold opens. */
+TT_DEVICE float opens(const struct decision &d, float gate)
+{
+	float threshold = tt_load_f32(&d.slot->threshold, TT_TRAFFIC_DIRECTION);
+	return tt_steer_opens(tt_gate_opens_below(d.gate, d.gate_form), gate, threshold) ? 1 : 0;
+}
+
+/* The sum of a probe, w . x_c + b. */
+TT_DEVICE double probe_sum(const struct control_args &a, const struct control_memory &m, const struct decision &d)
+{
+	gate_dots<1>(a, m, d, (const float *)load_pointer(&d.slot->gate_weight), 1);
+	return gate_sum(m, 1, 0, &d.slot->gate_bias);
+}
+
+/* Writes the row of coefficients, its copy for the host and the result. z: in shared memory, the outputs of a network
+ * that gives the weights of the layers, or NULL. */
 TT_DEVICE void write_row(const struct control_args &a, const struct decision &d, float s, float gate, const double *z)
 {
 	const float *weights = (const float *)load_pointer(&d.slot->weights);
@@ -211,32 +250,34 @@ TT_DEVICE void write_row(const struct control_args &a, const struct decision &d,
 	}
 }
 
-/* Makes a decision that takes one block. */
+/* Makes a decision that takes one block. A gate without a case steers nothing, here and below. */
 TT_DEVICE void decide_alone(const struct control_args &a, const struct control_memory &m, const struct decision &d)
 {
-	uint32_t kind = gate_of(d);
-	float s = 1, gate = 1;
-	if (kind != TT_GATE_ALWAYS) {
-		bool below = kind == TT_GATE_COSINE && tt_load_4(&d.slot->gate_form, TT_TRAFFIC_DIRECTION);
-		if (kind == TT_GATE_COSINE) {
-			gate = similarity(a, m, d);
-		} else {
-			gate_dots<1>(a, m, d, (const float *)load_pointer(&d.slot->gate_weight), 1);
-			gate = (float)sigmoid(gate_sum(m, 1, 0, &d.slot->gate_bias));
-		}
-		s = tt_steer_opens(below, gate, tt_load_f32(&d.slot->threshold, TT_TRAFFIC_DIRECTION)) ? 1 : 0;
-		tt_sync_block(); /* the next decision overwrites the sums */
+	float s = 0, gate = NAN;
+	switch (d.gate) {
+	case TT_GATE_ALWAYS:
+		s = gate = 1;
+		break;
+	case TT_GATE_PROBE:
+		gate = (float)sigmoid(probe_sum(a, m, d));
+		s = opens(d, gate);
+		break;
+	case TT_GATE_COSINE:
+		gate = similarity(a, m, d);
+		s = opens(d, gate);
+		break;
 	}
+	tt_sync_block(); /* the next decision overwrites the sums */
 	write_row(a, d, s, gate, NULL);
 }
 
 /* Computes this block's hidden units. */
-TT_DEVICE void mlp_units(
+TT_DEVICE void network_units(
 	const struct control_args &a, const struct control_memory &m, const struct decision &d, uint32_t n)
 {
 	const float *weight = (const float *)load_pointer(&d.slot->fc1_weight),
 		    *bias = (const float *)load_pointer(&d.slot->fc1_bias);
-	size_t n_in = (size_t)tt_load_4(&d.slot->n_observed, TT_TRAFFIC_DIRECTION) * a.hidden;
+	size_t n_in = (size_t)load_input(d).n_vectors * a.hidden;
 	uint32_t first = blockIdx.x * UNITS, here = n - first < UNITS ? n - first : UNITS, unit = first + threadIdx.x;
 	gate_dots<UNITS>(a, m, d, weight + first * n_in, here);
 	if (threadIdx.x < here) {
@@ -249,13 +290,13 @@ TT_DEVICE void mlp_units(
 
 /* z = fc2 units + bias. A warp computes an output: each lane sums its units in ascending order, then follow the
  * lanes. */
-TT_DEVICE void mlp_outputs(
-	const struct control_args &a, const struct control_memory &m, const struct decision &d, uint32_t n)
+TT_DEVICE void network_outputs(const struct control_args &a, const struct control_memory &m, const struct decision &d,
+	uint32_t n, uint32_t n_outputs)
 {
 	const float *weight = (const float *)load_pointer(&d.slot->fc2_weight),
 		    *bias = (const float *)load_pointer(&d.slot->fc2_bias);
 	const double *units = a.units + (size_t)d.index * a.max_units;
-	for (uint32_t o = tt_warp(); o < 1 + a.n_layers; o += WARPS) {
+	for (uint32_t o = tt_warp(); o < n_outputs; o += WARPS) {
 		double sum = 0;
 		for (uint32_t u = tt_lane(); u < n; u += TT_WARP)
 			sum += (double)tt_load_f32(weight + (size_t)o * n + u, TT_TRAFFIC_DIRECTION) *
@@ -267,23 +308,34 @@ TT_DEVICE void mlp_outputs(
 	tt_sync_block();
 }
 
-/* Makes one decision by an mlp, with all blocks. */
+/* Makes one decision by a gate with a network, with all blocks. */
 TT_DEVICE void decide_together(const struct control_args &a, const struct control_memory &m, const struct decision &d)
 {
 	uint32_t n = tt_load_4(&d.slot->n_units, TT_TRAFFIC_DIRECTION), n_blocks = (n + UNITS - 1) / UNITS;
 	if (blockIdx.x >= n_blocks)
 		return;
-	mlp_units(a, m, d, n);
+	network_units(a, m, d, n);
 	if (threadIdx.x == 0)
 		tt_shared_store_4(m.due + WARPS, tt_arrive_last(a.arrivals + d.index, n_blocks));
 	tt_sync_block();
 	if (!tt_shared_load_4(m.due + WARPS))
 		return;
-	mlp_outputs(a, m, d, n);
+	bool learns_layers = tt_gate_learns_layers(d.gate, d.gate_form);
+	network_outputs(a, m, d, n, learns_layers ? 1 + a.n_layers : 1);
 	double z = tt_shared_load_f64(m.z);
-	float gate = (float)z, s = tt_load_4(&d.slot->gate_form, TT_TRAFFIC_DIRECTION) ? gate : (float)sigmoid(z);
-	write_row(a, d, isfinite(s) ? s : 0.0f, gate, m.z);
-	tt_sync_block(); /* the next decision overwrites z */
+	float s = 0, gate = NAN;
+	switch (d.gate) {
+	case TT_GATE_MLP:
+		gate = (float)z;
+		s = d.gate_form ? gate : (float)sigmoid(z);
+		break;
+	case TT_GATE_PROBE_MLP:
+		gate = (float)sigmoid(probe_sum(a, m, d) + z);
+		s = opens(d, gate);
+		break;
+	}
+	write_row(a, d, isfinite(s) ? s : 0.0f, gate, learns_layers ? m.z : NULL);
+	tt_sync_block(); /* the next decision overwrites z and the sums */
 }
 
 /* Makes the decisions that take one block; the blocks take turns. Before the first layer, the rows of the other
@@ -293,7 +345,7 @@ TT_DEVICE void run_alone(const struct control_args &a, const struct control_memo
 	for (uint32_t i = blockIdx.x; i < n_decisions; i += gridDim.x) {
 		struct decision d = load_decision(a, i);
 		bool due = decision_due(a, i);
-		if (due && gate_of(d) != TT_GATE_MLP)
+		if (due && !has_network(d))
 			decide_alone(a, m, d);
 		else if (!due && a.layer_index < 0)
 			for (uint32_t l = threadIdx.x; l < a.n_layers; l += THREADS)
@@ -308,7 +360,7 @@ TT_DEVICE void run_together(const struct control_args &a, const struct control_m
 	for (uint32_t first = 0; first < n_decisions; first += THREADS) {
 		uint32_t mine = first + threadIdx.x;
 		bool due = mine < n_decisions && decision_due(a, mine);
-		uint32_t found = tt_ballot(due && gate_of(load_decision(a, mine)) == TT_GATE_MLP);
+		uint32_t found = tt_ballot(due && has_network(load_decision(a, mine)));
 		if (tt_lane() == 0)
 			tt_shared_store_4(m.due + tt_warp(), found);
 		tt_sync_block();
@@ -319,8 +371,8 @@ TT_DEVICE void run_together(const struct control_args &a, const struct control_m
 	}
 }
 
-/* Two blocks a multiprocessor, which together have 40 KiB of an mlp's weights in flight. Without this number ptxas aims
- * at four and spills registers. */
+/* Two blocks a multiprocessor, which together have 40 KiB of a network's weights in flight. Without this number ptxas
+ * aims at four and spills registers. */
 static __global__ void __launch_bounds__(THREADS, 2) control_kernel(const __grid_constant__ struct control_args a)
 {
 	TT_DYNAMIC_SHARED(shared);
@@ -350,7 +402,7 @@ int tt_cuda_control(struct tt_backend *backend, const struct tt_control_args *ar
 	struct control_args a = {cuda->plan, args->slots, args->captured, args->coef, args->results, args->decided,
 		(double *)cuda->partial, cuda->arrivals, hidden, n_layers, max_units, args->layer_index};
 	void *kernel_args[] = {&a};
-	/* Only the device knows what a gate observes, so the work is counted for one layer and the largest mlp. */
+	/* Only the device knows what a gate observes, so the work is counted for one layer and the largest network. */
 	uint64_t rows = max_units ? max_units : 1;
 	struct tt_launch launch = {"control", dim3(blocks), dim3(THREADS), control_shared_bytes(n_layers), cuda->stream,
 		n * 4 * ((rows + 1) * hidden + 3 * (uint64_t)n_layers), n * 2 * rows * hidden, cuda->dependent,

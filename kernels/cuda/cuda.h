@@ -91,6 +91,7 @@ int tt_cuda_attention(struct tt_backend *, const struct tt_attention_args *, str
 int tt_cuda_o_proj(struct tt_backend *, const struct tt_o_proj_args *, struct tt_error *);
 int tt_cuda_gate_up(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
 int tt_cuda_down_proj(struct tt_backend *, const struct tt_down_proj_args *, struct tt_error *);
+int tt_cuda_pool(struct tt_backend *, const struct tt_pool_args *, struct tt_error *);
 int tt_cuda_control(struct tt_backend *, const struct tt_control_args *, struct tt_error *);
 int tt_cuda_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);

@@ -36,11 +36,11 @@ static uint32_t bucket_of(uint32_t n)
 	return (n + 127) / 128 * 128;
 }
 
-/* True for one token a sequence, no gates, and nothing that the host sizes for this step alone. */
+/* True for one token a sequence, no gates, no pools, and nothing that the host sizes for this step alone. */
 static bool is_decode(const struct tt_cuda *cuda, const struct tt_step_plan *step)
 {
 	return step->n_tokens == step->n_seqs && step->n_samples > 0 && step->n_samples <= step->n_tokens &&
-	       step->n_decisions == 0 && step->n_captures <= cuda->limits.n_inline_captures;
+	       step->n_decisions == 0 && step->n_pools == 0 && step->n_captures <= cuda->limits.n_inline_captures;
 }
 
 /* Ends a capture that an error cut short. */

@@ -60,7 +60,7 @@ TT_DEVICE struct steer_row steer_load_row(const struct steer &s, uint32_t row)
 	r.n_directions = tt_load_4(&slot->n_directions, TT_TRAFFIC_DIRECTION);
 	size_t first = (size_t)s.layer * r.n_directions;
 	r.directions = r.readers = steer_pointer(&slot->directions) + first * s.hidden;
-	if (!tt_steer_reads(r.op))
+	if (!tt_steer_whole_row(r.op, r.form))
 		return r;
 	const float *readers = steer_pointer(&slot->readers), *targets = steer_pointer(&slot->targets);
 	r.readers = readers ? readers + first * s.hidden : r.directions;

@@ -72,7 +72,8 @@ int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
 	TT_TRY(tt_need(o->output, "output", err));
 	if (o->max_tokens < 1 || o->max_batch < 1)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs at least one token and one request at once");
-	TT_TRY(tt_sampling_check(&(struct tt_sampling){.temperature = o->temperature, .top_p = 1}, err));
+	const struct tt_sampling sampling = tt_row_sampling(o, true, 0);
+	TT_TRY(tt_sampling_check(&sampling, err));
 	TT_TRY(tt_sweep_parse(&sweep, o, err));
 	tt_sweep_free(&sweep);
 	return check_paths(NULL, o, err);

@@ -221,6 +221,11 @@ static int name_row(
 	return TT_OK;
 }
 
+struct tt_sampling tt_row_sampling(const struct tt_batch_options *options, bool plain, uint64_t seed)
+{
+	return (struct tt_sampling){.temperature = plain ? options->temperature : 1, .top_p = 1, .seed = seed};
+}
+
 static int prepare(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *in,
 	const struct tt_sweep_case *sweep, struct tt_error *err)
 {
@@ -228,7 +233,7 @@ static int prepare(struct tt_row *row, const struct tt_batch_job *job, const str
 	const struct tt_api_context context = {.text = tt_engine_text(job->engine),
 		.policies = &job->policies,
 		.max_tokens = o->max_tokens,
-		.sampling = {.temperature = in->plain ? o->temperature : 1, .top_p = 1, .seed = in->seed},
+		.sampling = tt_row_sampling(o, in->plain, in->seed),
 		.now = job->created};
 	TT_TRY(tt_api_request_parse(&row->body, in->body, in->endpoint, &context, err));
 	if (sweep && row->body.options.n_steering)

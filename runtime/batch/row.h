@@ -46,6 +46,9 @@ int tt_input_read(struct tt_input *out, const struct tt_batch_job *job, const st
 	struct tt_ids_seen *ids, struct tt_error *err);
 void tt_input_free(struct tt_input *input);
 
+/* How tokens are drawn for rows that do not say. plain: a row of id and prompt. */
+struct tt_sampling tt_row_sampling(const struct tt_batch_options *options, bool plain, uint64_t seed);
+
 /* Reads what the row asks for; row is zeroed before. A row that cannot be answered is done at once; an error that is
  * returned is the job's, not the row's. */
 int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struct tt_input *input,

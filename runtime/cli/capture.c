@@ -60,7 +60,8 @@ struct run {
 	struct cli_policies policies;
 	char *prompt;
 	int32_t *own_ids, *ids; /* own_ids: from --ids; ids: from the tokenizer */
-	size_t n_ids;
+	size_t n_ids, span[2];
+	bool mean;
 };
 
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
@@ -76,6 +77,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"raw", 0, NULL, CLI_FLAG, &run->prompt_args.raw, NULL, 0, 0, "no chat template"},
 		{"no-special", 0, NULL, CLI_FLAG, &run->prompt_args.no_special, NULL, 0, 0,
 			"with --raw: text that spells a special token stays text"},
+		{"mean", 0, NULL, CLI_FLAG, &run->mean, NULL, 0, 0,
+			"write the mean over the last user message's tokens, too"},
 		CLI_POLICY_OPTION(run->policy_list),
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
@@ -119,12 +122,20 @@ static int capture(struct run *run, const char *model)
 	if (status == CLI_PROCEED)
 		status = cli_policies_load(&run->policies, run->engine);
 	if (status == CLI_PROCEED && !run->ids_text)
-		status = cli_prompt_encode(
-			&run->ids, &run->n_ids, tt_engine_text(run->engine), run->prompt, n_prompt, &run->prompt_args);
+		status = cli_prompt_encode(&run->ids, &run->n_ids, run->span, tt_engine_text(run->engine), run->prompt,
+			n_prompt, &run->prompt_args);
 	if (status != CLI_PROCEED)
 		return status;
-	const int32_t *ids = run->ids_text ? run->own_ids : run->ids;
-	if (tt_capture(run->engine, ids, run->n_ids, run->policies.steering, run->policies.n, run->output, &err))
+	const struct tt_capture_options options = {
+		.ids = run->ids_text ? run->own_ids : run->ids,
+		.n_ids = run->n_ids,
+		.mean_from = run->span[0],
+		.mean_to = run->span[1],
+		.mean = run->mean,
+		.steering = run->policies.steering,
+		.n_steering = run->policies.n,
+	};
+	if (tt_capture(run->engine, &options, run->output, &err))
 		return cli_fail(&err);
 	const struct tt_model_info *info = tt_engine_info(run->engine);
 	cli_note("%s: %zu tokens, %u layers of %u, %u logits", run->output, run->n_ids, info->n_layers,

@@ -11,7 +11,14 @@
 #include "session.h"
 #include "show.h"
 
-enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130, CLI_PROCEED = -1 };
+enum {
+	CLI_OK = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+	CLI_BEYOND_BARS = 3, /* of fit: what was written met no bar */
+	CLI_INTERRUPTED = 130,
+	CLI_PROCEED = -1
+};
 
 /* ---- The subcommands, each in its own file. argv[0] is the subcommand's name; they return the exit status. */
 

@@ -11,10 +11,12 @@
 static const char about[] = "Generates every prompt unsteered and steered, greedy, and counts: refusals, prompts that "
 			    "the gate flagged, repeated\n"
 			    "4-grams, how likely the unsteered model finds the steered text, and tokens a second. A "
-			    "refusal is a completion that\n"
-			    "holds one of 13 fixed phrases, such as \"I'm sorry\" or \"I cannot\"; --completions keeps "
-			    "every completion, so that\n"
-			    "anybody can judge by another rule. More than one file may follow --data.";
+			    "refusal says near its start\n"
+			    "that it will not or cannot do what was asked; by phrases counts the 13 of arXiv "
+			    "2505.20309, such as \"I'm sorry\".\n"
+			    "--completions keeps every completion, so that anybody can judge by another rule. More "
+			    "than one file may follow\n"
+			    "--data.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
@@ -48,6 +50,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"tokens to generate for each"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, CLI_WHEN_CHOICES, 0, 0, "which tokens are steered"},
 		{"completions", 0, NULL, CLI_STRING, &eval->completions, "F.jsonl", 0, 0, "write every completion"},
+		{"judge-requests", 0, NULL, CLI_STRING, &eval->judge_requests, "F.jsonl", 0, 0,
+			"write a batch that asks a model of each completion whether it refuses"},
+		{"judgements", 0, NULL, CLI_STRING, &eval->judgements, "F.jsonl", 0, 0,
+			"the answers of such a batch, to the same evaluation"},
 		{"html", 0, NULL, CLI_STRING, &run->html, "F.html", 0, 0,
 			"write a page with the table, completions and maps of what was steered"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
@@ -66,45 +72,61 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	return cli_more_files(&run->data, positional, "eval");
 }
 
-static void add_row(struct cli_table *table, const json_t *row)
+/* Unsteered -> steered, in percent. */
+static void add_shares(struct cli_table *table, const json_t *row, const char *key)
+{
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "unsteered", 0));
+	cli_table_cell(table, "->");
+	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "steered", 0));
+}
+
+static void add_row(struct cli_table *table, const json_t *row, bool judged)
 {
 	cli_table_cell(table, "%s", tt_json_string_or(row, "label", "?"));
 	cli_table_cell(table, "%s", tt_json_string_or(row, "file", "all files"));
 	cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "refused", "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "refused", "steered", 0));
+	add_shares(table, row, "refused");
+	add_shares(table, row, "refused_by_phrases");
+	if (judged)
+		add_shares(table, row, "refused_by_judge");
 	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "flagged", NULL, 0));
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "repeated_fourgrams", "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "repeated_fourgrams", "steered", 0));
+	add_shares(table, row, "repeated_fourgrams");
 	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "unsteered", 0));
 	cli_table_cell(table, "->");
 	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "steered", 0));
 	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll_ratio", NULL, 0));
 }
 
-static void print_table(const json_t *report)
+static void add_headings(struct cli_table *table, const char *const *headings, size_t n)
 {
-	static const char *const headings[] = {
-		"label", "file", "n", "refused", "", "", "flagged", "repeated", "", "", "loss", "", "", "ratio"};
+	for (size_t i = 0; i < n; i++)
+		cli_table_cell(table, "%s", headings[i]);
+}
+
+static void print_table(const json_t *report, bool judged)
+{
+	static const char *const before[] = {"label", "file", "n", "refused", "", "", "by phrases", "", ""};
+	static const char *const judge[] = {"by judge", "", ""};
+	static const char *const after[] = {"flagged", "repeated", "", "", "loss", "", "", "ratio"};
 	const json_t *groups = json_object_get(report, "groups"), *labels = json_object_get(report, "labels");
 	const json_t *speed = json_object_get(report, "speed");
 	struct cli_table table;
 	size_t i;
 	json_t *row;
-	cli_table_begin(&table, "llrrlrrrlrrlrr");
-	for (i = 0; i < sizeof headings / sizeof headings[0]; i++)
-		cli_table_cell(&table, "%s", headings[i]);
+	cli_table_begin(&table, judged ? "llrrlrrlrrlrrrlrrlrr" : "llrrlrrlrrrlrrlrr");
+	add_headings(&table, before, sizeof before / sizeof *before);
+	if (judged)
+		add_headings(&table, judge, sizeof judge / sizeof *judge);
+	add_headings(&table, after, sizeof after / sizeof *after);
 	json_array_foreach(groups, i, row)
 	{
-		add_row(&table, row);
+		add_row(&table, row, judged);
 	}
 	/* The sums over files add nothing when every label comes from one file. */
 	json_array_foreach(labels, i, row)
 	{
 		if (json_array_size(groups) > json_array_size(labels))
-			add_row(&table, row);
+			add_row(&table, row, judged);
 	}
 	cli_table_print(&table, stdout);
 	puts("\nUnsteered -> steered. Repeated: 4-grams that stood before in the same text. Loss: the unsteered "
@@ -127,16 +149,22 @@ static char *with_ending(const char *path, const char *ending)
 static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
+	const char *requests = run->options.judge_requests;
 	char *partial = run->options.completions ? with_ending(run->options.completions, ".partial") : NULL;
+	char *partial_requests = requests ? with_ending(requests, ".partial") : NULL;
 	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->options.judgements, "the judgements");
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");
 	for (uint32_t i = 0; i < run->policies.n; i++)
 		cli_reads(&files, run->policies.paths[i], "a policy");
 	cli_writes(&files, run->options.completions, "the completions");
 	cli_writes(&files, partial, "the completions while they are written");
+	cli_writes(&files, requests, "the requests to a judge");
+	cli_writes(&files, partial_requests, "the requests to a judge while they are written");
 	cli_writes(&files, run->html, "the page");
 	int status = cli_check_files(&files, "eval");
+	free(partial_requests);
 	free(partial);
 	return status;
 }
@@ -212,6 +240,8 @@ static int eval(struct run *run, const char *model)
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->options.completions);
 	if (status == CLI_PROCEED)
+		status = cli_check_output(run->options.judge_requests);
+	if (status == CLI_PROCEED)
 		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
 	if (status == CLI_PROCEED)
 		status = cli_policies_load(&run->policies, run->engine);
@@ -232,7 +262,7 @@ static int eval(struct run *run, const char *model)
 	if (status == CLI_OK && run->json)
 		cli_put_json(run->report);
 	else if (status == CLI_OK)
-		print_table(json);
+		print_table(json, run->options.judgements != NULL);
 	json_decref(json);
 	return status;
 }

@@ -7,11 +7,14 @@
 #include "cli.h"
 
 static const char about[] =
-	"Fits a steering policy: the directions are the mean difference of the residual stream "
-	"between refusals and answers,\n"
-	"the gate is a probe at the last prompt token, and the band of layers, the strength and "
-	"which tokens are steered are\n"
-	"chosen by short generations on validation prompts. A data file has one JSON object per line "
+	"Fits a steering policy: the directions are mean differences of the residual stream between "
+	"refusing and helpful\n"
+	"responses, the gate is trained to tell the harmful prompts, and the layers, the direction and "
+	"the strength are chosen by\n"
+	"short generations on validation prompts. If none of those that were tried is within the bars "
+	"of fluency, repetition\n"
+	"and false refusals, the best is written with a warning, and the exit status is 3. A data file has one JSON "
+	"object per line "
 	"with id, prompt, label\n"
 	"(harmful, benign or borderline) and, optionally, split (train, val or test); test rows "
 	"are never read for a fit.\n"
@@ -19,14 +22,16 @@ static const char about[] =
 
 static const char examples[] =
 	"  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
-	"  trimtab fit model.gguf --data harmful.jsonl benign.jsonl -o refuse.safetensors --when all --report fit.json";
+	"  trimtab fit model.gguf --data harmful.jsonl benign.jsonl -o refuse.safetensors --report fit.json";
+
+static const enum tt_policy_when whens[] = {TT_WHEN_ALL, TT_WHEN_LAST, TT_WHEN_GENERATION};
 
 struct run {
 	struct cli_engine_args engine_args;
 	struct cli_list data;
 	struct tt_fit_options options;
 	const char *output, *report_path;
-	int when;
+	int when, pool, layer_weights;
 	bool json;
 	struct tt_engine *engine;
 	struct tt_policy *policy;
@@ -41,19 +46,29 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
-		{"when", 0, NULL, CLI_CHOICE, &run->when, "search|generation|last|all", 0, 0,
-			"which tokens are steered: generated ones, those from the last of the prompt on, or all"},
+		{"when", 0, NULL, CLI_CHOICE, &run->when, "all|last|generation", 0, 0,
+			"which tokens are steered: all, those from the last of the prompt on, or generated ones"},
 		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
 			"prompts of each label for the directions"},
-		{"probe-prompts", 0, NULL, CLI_U32, &fit->n_probe_prompts, "N", 1, 1 << 20,
-			"prompts of each label for the probe"},
+		{"gate-prompts", 0, NULL, CLI_U32, &fit->n_gate_prompts, "N", 1, 1 << 20,
+			"prompts of each label for the gate, at most"},
+		{"gate-reads", 0, NULL, CLI_CHOICE, &run->pool, "last|mean|last,mean", 0, 0,
+			"what the gate reads of a layer: h at the last prompt token, its mean over the user's message, "
+			"or "
+			"both"},
+		{"linear-gate", 0, NULL, CLI_FLAG, &fit->linear_gate, NULL, 0, 0,
+			"train no network beside the gate's linear term"},
 		{"judge-prompts", 0, NULL, CLI_U32, &fit->n_judge_prompts, "N", 1, 1 << 20,
 			"validation prompts of each label that a candidate is judged by"},
 		{"judge-tokens", 0, NULL, CLI_U32, &fit->judge_tokens, "N", 1, 4096, "tokens generated for each"},
 		{"max-candidates", 0, NULL, CLI_U32, &fit->max_candidates, "N", 1, 1 << 20,
-			"bands, strengths and whens to try"},
+			"sites, directions and strengths to try"},
+		{"layer-weights", 0, NULL, CLI_CHOICE, &run->layer_weights, "site|search", 0, 0,
+			"equal weights in the best site, or weights learned from there on (takes as long again)"},
 		{"max-false-positives", 0, NULL, CLI_FLOAT, &fit->max_false_positives, "SHARE", 0, 1,
-			"benign validation prompts that the gate may flag"},
+			"benign prompts that the gate may flag, measured on held-out ones"},
+		{"max-borderline-positives", 0, NULL, CLI_FLOAT, &fit->max_borderline_positives, "SHARE", 0, 1,
+			"the same of borderline prompts"},
 		{"seed", 's', NULL, CLI_U64, &fit->seed, "N", 0, 0, "which prompts are taken"},
 		{"report", 0, NULL, CLI_STRING, &run->report_path, "F.json", 0, 0,
 			"write every candidate with its figures"},
@@ -92,16 +107,19 @@ static void cell_number(struct cli_table *table, const json_t *row, const char *
 
 struct ranked {
 	size_t index;
-	bool chosen, out;
+	bool chosen, dropped, out;
 	double score;
 };
 
-/* The chosen candidate first, then by score; those that break a bar last. */
+/* The chosen candidate first, then those that were judged on all prompts, then by score; of each those that break a bar
+ * last. */
 static int by_rank(const void *a, const void *b)
 {
 	const struct ranked *x = a, *y = b;
 	if (x->chosen != y->chosen)
 		return x->chosen ? -1 : 1;
+	if (x->dropped != y->dropped)
+		return x->dropped ? 1 : -1;
 	if (x->out != y->out)
 		return x->out ? 1 : -1;
 	if (x->score != y->score)
@@ -115,46 +133,84 @@ static struct ranked *rank(const json_t *candidates)
 	struct ranked *order = cli_alloc(n, sizeof *order);
 	for (size_t i = 0; i < n; i++) {
 		const json_t *row = json_array_get(candidates, i);
-		order[i] = (struct ranked){i, json_is_true(json_object_get(row, "chosen")),
-			json_is_true(json_object_get(row, "out")), tt_json_number_or(row, "score", NULL, -1e30)};
+		order[i] = (struct ranked){.index = i,
+			.chosen = json_is_true(json_object_get(row, "chosen")),
+			.dropped = json_is_string(json_object_get(row, "dropped_in")),
+			.out = json_is_true(json_object_get(row, "out")),
+			.score = tt_json_number_or(row, "score", NULL, -1e30)};
 	}
 	qsort(order, n, sizeof *order, by_rank);
 	return order;
 }
 
-/* The chosen candidate and the nine that follow it. */
+static const char *const headings[] = {"", "layers", "along", "push", "gate reads", "n", "refused", "gated", "benign",
+	"repeated", "changed", "loss", "score", "dropped"};
+enum { N_HEADINGS = sizeof headings / sizeof *headings, FIRST_FIGURE = 5 };
+
+static void print_unsteered(struct cli_table *table, const json_t *report)
+{
+	const json_t *row = json_object_get(report, "unsteered");
+	cli_table_cell(table, "%s", "");
+	cli_table_cell(table, "unsteered");
+	for (size_t i = 2; i < FIRST_FIGURE; i++)
+		cli_table_cell(table, "%s", "");
+	cli_table_cell(table, "%.0f", tt_json_number_or(row, "n_harmful", NULL, 0));
+	cell_share(table, row, "refused", false);
+	cli_table_cell(table, "%s", "");
+	cell_share(table, row, "false_refusals", false);
+	cell_share(table, row, "repeated_fourgrams", false);
+	cli_table_cell(table, "%s", "");
+	cli_table_cell(table, "1.00");
+	cli_table_cell(table, "%s", "");
+	cli_table_cell(table, "%s", "");
+}
+
+static void print_candidate(struct cli_table *table, const json_t *row, const struct ranked *rank)
+{
+	double first = tt_json_number_or(row, "first_layer", NULL, 0),
+	       last = tt_json_number_or(row, "last_layer", NULL, 0);
+	double mix = tt_json_number_or(row, "mix", NULL, 0);
+	cli_table_cell(table, "%s", rank->chosen ? "*" : rank->out ? "x" : "");
+	if (first == last)
+		cli_table_cell(table, "%.0f", first);
+	else
+		cli_table_cell(table, "%.0f-%.0f", first, last);
+	if (mix == 0 || mix == 1)
+		cli_table_cell(table, mix == 0 ? "D" : "D+E");
+	else
+		cli_table_cell(table, "D+%.2fE", mix);
+	cell_number(table, row, "push", 2);
+	cli_table_cell(table, "%s", tt_json_string_or(row, "observe", "-"));
+	cell_number(table, row, "n_harmful", 0);
+	cell_share(table, row, "refused", false);
+	cell_share(table, row, "refused_gated", false);
+	cell_share(table, row, "false_refusals_more", true);
+	cell_share(table, row, "repeated_fourgrams_more", true);
+	cell_share(table, row, "benign_changed", false);
+	cell_number(table, row, "nll_ratio", 2);
+	cell_number(table, row, "score", 3);
+	cli_table_cell(table, "%s", tt_json_string_or(row, "dropped_in", ""));
+}
+
+/* The model alone, the chosen candidate and the nine that follow it. */
 static void print_candidates(const json_t *report)
 {
-	static const char *const headings[] = {"", "layers", "alpha", "when", "gate reads", "refused", "gated",
-		"benign", "repeated", "changed", "loss", "score"};
 	const json_t *candidates = json_object_get(report, "candidates");
 	size_t n = json_array_size(candidates);
 	struct ranked *order = rank(candidates);
 	struct cli_table table;
-	cli_table_begin(&table, "llrllrrrrrrr");
-	for (size_t i = 0; i < sizeof headings / sizeof headings[0]; i++)
+	cli_table_begin(&table, "lllrlrrrrrrrrl");
+	for (size_t i = 0; i < N_HEADINGS; i++)
 		cli_table_cell(&table, "%s", headings[i]);
-	for (size_t i = 0; i < n && i < 10; i++) {
-		const json_t *row = json_array_get(candidates, order[i].index);
-		cli_table_cell(&table, "%s", order[i].chosen ? "*" : order[i].out ? "x" : "");
-		cli_table_cell(&table, "%.0f-%.0f", tt_json_number_or(row, "first_layer", NULL, 0),
-			tt_json_number_or(row, "last_layer", NULL, 0));
-		cell_number(&table, row, "alpha", 3);
-		cli_table_cell(&table, "%s", tt_json_string_or(row, "when", "-"));
-		cli_table_cell(&table, "%s", tt_json_string_or(row, "observe", "-"));
-		cell_share(&table, row, "refused", false);
-		cell_share(&table, row, "refused_gated", false);
-		cell_share(&table, row, "false_refusals_more", true);
-		cell_share(&table, row, "repeated_fourgrams_more", true);
-		cell_share(&table, row, "benign_changed", false);
-		cell_number(&table, row, "nll_ratio", 2);
-		cell_number(&table, row, "score", 3);
-	}
+	print_unsteered(&table, report);
+	for (size_t i = 0; i < n && i < 10; i++)
+		print_candidate(&table, json_array_get(candidates, order[i].index), &order[i]);
 	cli_table_print(&table, stdout);
-	printf("%zu candidates on validation prompts. *: chosen; x: breaks a bar. Refused: harmful ones, the gate held "
-	       "open;\ngated: through the gate. Benign (refused) and repeated (4-grams): points above the model alone. "
+	printf("%zu candidates on n harmful validation prompts and as many benign ones. *: chosen; x: breaks a bar. "
+	       "Along:\nthe direction. Push: its length, 1 is the natural one. Refused: harmful ones, the gate held "
+	       "open; gated:\nthrough the gate. Benign (refused) and repeated (4-grams): points above the model alone. "
 	       "Changed: benign\ncompletions that differ. Loss: the unsteered model's on the text, over that on its "
-	       "own.\n",
+	       "own. Dropped: after which\nround.\n",
 		n);
 	free(order);
 }
@@ -172,7 +228,11 @@ static void print_summary(const struct run *run)
 		first = l < first ? l : first;
 		last = l;
 	}
-	printf("\nchosen: layers %u-%u x%.3g, when %s", first, last, (double)info.alpha, tt_when_word(info.when));
+	if (first == last)
+		printf("\nchosen: layer %u", first);
+	else
+		printf("\nchosen: layers %u-%u", first, last);
+	printf(" x%.3g, when %s", (double)info.alpha, tt_when_word(info.when));
 	if (info.n_observed > 0)
 		printf(", gate reads layer%s %s", info.n_observed == 1 ? "" : "s",
 			tt_json_string_or(json_object_get(report, "chosen"), "observe", "-"));
@@ -199,6 +259,18 @@ static int check_files(const struct run *run, const char *model)
 	return cli_check_files(&files, "fit");
 }
 
+/* CLI_OK, or CLI_BEYOND_BARS with a warning. */
+static int check_bars(const struct run *run)
+{
+	json_t *report = json_loads(run->report, 0, NULL);
+	bool beyond = json_is_false(json_object_get(report, "within_bars"));
+	json_decref(report);
+	if (!beyond)
+		return CLI_OK;
+	cli_note("warning: no candidate met the bars; the one with the best score was written");
+	return CLI_BEYOND_BARS;
+}
+
 static int fit(struct run *run, const char *model)
 {
 	struct tt_error err = {0};
@@ -220,7 +292,9 @@ static int fit(struct run *run, const char *model)
 	}
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
-	run->options.when = CLI_WHEN(run->when);
+	run->options.when = whens[run->when];
+	run->options.pool = (enum tt_gate_pool)run->pool;
+	run->options.search_layer_weights = run->layer_weights == 1;
 	run->options.progress = cli_progress_step;
 	run->options.user = &progress;
 	cli_catch_interrupt();
@@ -243,12 +317,12 @@ static int fit(struct run *run, const char *model)
 		cli_put_json(run->report);
 	else
 		print_summary(run);
-	return CLI_OK;
+	return check_bars(run);
 }
 
 int cli_fit(int argc, char **argv)
 {
-	struct run run = {0};
+	struct run run = {.pool = TT_POOL_LAST_MEAN};
 	struct cli_list positional = {0};
 	tt_fit_options_default(&run.options);
 	int status = parse(&run, argc, argv, &positional);

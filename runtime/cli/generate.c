@@ -43,7 +43,7 @@ struct run {
 	char *prompt;
 	size_t n_prompt;
 	int32_t *ids; // [n_ids]
-	size_t n_ids;
+	size_t n_ids, span[2];
 	struct generation unsteered, steered;
 	bool terminal, has_unsteered, has_steered;
 	double seconds;
@@ -154,6 +154,8 @@ static int submit(struct run *run, struct generation *g, bool steered)
 	struct tt_request_options options = run->args->request;
 	options.ids = run->ids;
 	options.n_ids = run->n_ids;
+	options.mean_from = run->span[0];
+	options.mean_to = run->span[1];
 	options.n_steering = steered ? run->policies.n : 0;
 	for (uint32_t i = 0; i < options.n_steering; i++)
 		options.steering[i] = run->policies.steering[i];
@@ -392,7 +394,8 @@ static int generate(struct run *run, const char *model)
 	if (status != CLI_PROCEED)
 		return status;
 	run->text = tt_engine_text(run->engine);
-	status = cli_prompt_encode(&run->ids, &run->n_ids, run->text, run->prompt, run->n_prompt, &args->prompt);
+	status = cli_prompt_encode(
+		&run->ids, &run->n_ids, run->span, run->text, run->prompt, run->n_prompt, &args->prompt);
 	run->has_steered = run->policies.n > 0;
 	run->has_unsteered = !run->has_steered || args->compare;
 	if (status == CLI_PROCEED && run->has_unsteered)

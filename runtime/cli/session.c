@@ -133,10 +133,11 @@ int cli_prompt_read(char **out, size_t *n, const struct cli_prompt_args *args, c
 	return status;
 }
 
-int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, size_t n,
-	const struct cli_prompt_args *args)
+int cli_prompt_encode(int32_t **ids, size_t *n_ids, size_t span[2], const struct tt_text *text, const char *prompt,
+	size_t n, const struct cli_prompt_args *args)
 {
 	struct tt_error err = {0};
+	span[0] = span[1] = 0;
 	if (args->raw) {
 		unsigned flags = TT_TEXT_BOS | (args->no_special ? 0u : TT_TEXT_SPECIAL);
 		int status = tt_text_encode(text, prompt, n, flags, ids, n_ids, &err);
@@ -147,7 +148,7 @@ int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, 
 	char *messages = NULL;
 	int status = tt_text_user_message(prompt, n, args->system, &messages, &err);
 	if (status == TT_OK)
-		status = tt_text_encode_chat(text, messages, NULL, ids, n_ids, &err);
+		status = tt_text_encode_chat_span(text, messages, NULL, ids, n_ids, &span[0], &span[1], &err);
 	tt_free(messages);
 	return status ? cli_fail(&err) : CLI_PROCEED;
 }

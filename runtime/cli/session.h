@@ -67,9 +67,9 @@ struct cli_prompt_args {
 
 /* Reads the prompt's text (free()). CLI_PROCEED, CLI_FAILED or CLI_USAGE. */
 int cli_prompt_read(char **out, size_t *n, const struct cli_prompt_args *args, const char *command);
-/* Gives its token ids (tt_free): as a chat with one user message, or raw. */
-int cli_prompt_encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, size_t n,
-	const struct cli_prompt_args *args);
+/* Gives its token ids (tt_free): as a chat with one user message, or raw. span: mean_from and mean_to of a request. */
+int cli_prompt_encode(int32_t **ids, size_t *n_ids, size_t span[2], const struct tt_text *text, const char *prompt,
+	size_t n, const struct cli_prompt_args *args);
 /* Reads a whole file ("-" for standard input) of at most 64 MiB. The text is terminated; free() it. */
 int cli_read_file(char **out, size_t *n, const char *path);
 
@@ -77,7 +77,7 @@ int cli_read_file(char **out, size_t *n, const char *path);
 int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
 /* The files of a command. NULL, and "-" for standard input, are not added. */
 struct cli_files {
-	struct tt_file_use reads[CLI_MAX_LIST + TT_MAX_STACK + 2], writes[4];
+	struct tt_file_use reads[CLI_MAX_LIST + TT_MAX_STACK + 2], writes[6];
 	size_t n_reads, n_writes;
 };
 void cli_reads(struct cli_files *files, const char *path, const char *role);

@@ -33,7 +33,7 @@ static int tokenize(const struct args *args, const char *model)
 	struct tt_error err = {0};
 	struct tt_text *text = NULL;
 	char *prompt = NULL;
-	size_t n, n_ids;
+	size_t n, n_ids, span[2];
 	int32_t *ids = NULL;
 	int status = cli_prompt_read(&prompt, &n, &args->prompt, "tokenize");
 	if (status != CLI_PROCEED)
@@ -43,7 +43,7 @@ static int tokenize(const struct args *args, const char *model)
 	else if (!tt_text_has_tokenizer(text))
 		status = cli_failf("%s: has no tokenizer", model);
 	else if (args->chat)
-		status = cli_prompt_encode(&ids, &n_ids, text, prompt, n, &args->prompt);
+		status = cli_prompt_encode(&ids, &n_ids, span, text, prompt, n, &args->prompt);
 	else {
 		unsigned flags = (args->prompt.no_special ? 0u : TT_TEXT_SPECIAL) | (args->no_bos ? 0u : TT_TEXT_BOS);
 		if (tt_text_encode(text, prompt, n, flags, &ids, &n_ids, &err) != TT_OK)

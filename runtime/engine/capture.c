@@ -13,20 +13,22 @@
 #include "weights/model.h"
 #include "weights/safetensors.h"
 
-static int run(struct tt_request **out, struct tt_engine *engine, const int32_t *ids, size_t n_ids,
-	const struct tt_steering *steering, uint32_t n_steering, struct tt_error *err)
+static int run(
+	struct tt_request **out, struct tt_engine *engine, const struct tt_capture_options *o, struct tt_error *err)
 {
 	struct tt_request_options options;
 	uint64_t every_layer[(TT_MAX_LAYERS + 63) / 64];
 	memset(every_layer, 0xff, sizeof every_layer);
 	tt_request_options_default(&options);
-	options.ids = ids;
-	options.n_ids = n_ids;
+	options.ids = o->ids;
+	options.n_ids = o->n_ids;
+	options.mean_from = o->mean_from;
+	options.mean_to = o->mean_to;
 	options.keep_logits = true;
 	options.keep_layers = every_layer;
-	options.n_steering = n_steering;
-	for (uint32_t i = 0; i < n_steering && i < TT_MAX_STACK; i++)
-		options.steering[i] = steering[i];
+	options.n_steering = o->n_steering;
+	for (uint32_t i = 0; i < o->n_steering && i < TT_MAX_STACK; i++)
+		options.steering[i] = o->steering[i];
 	TT_TRY(tt_request_submit_own(out, engine, &options, err));
 	return tt_request_wait(*out, err);
 }
@@ -42,19 +44,66 @@ static void sum_coefficients(const struct tt_request *request, float *coef, size
 		}
 }
 
-static int write(const struct tt_request *request, const struct tt_engine *engine, const int32_t *ids, size_t n_ids,
-	float *coef, struct tt_st_tensor *tensors, char (*names)[24], const char *path, struct tt_error *err)
+/* out [d]: the mean of rows h [n_ids][d] over ids [from, to), summed as gates sum it (struct tt_pool_args). */
+static void take_mean(const float *h, size_t from, size_t to, size_t d, float *out)
 {
-	uint32_t n_layers = engine->info.n_layers, n = 0;
-	sum_coefficients(request, coef, n_ids, n_layers);
-	tensors[n++] = (struct tt_st_tensor){"ids", TT_DTYPE_I32, 1, {n_ids}, n_ids, ids, 0};
-	tensors[n++] = (struct tt_st_tensor){
+	for (size_t k = 0; k < d; k++) {
+		double sum = 0;
+		float record = 0;
+		for (size_t p = from; p < to; p++) {
+			record = (p % TT_PAGE_TOKENS == 0 ? 0 : record) + h[p * d + k];
+			if (p + 1 == to || (p + 1) % TT_PAGE_TOKENS == 0)
+				sum += (double)record;
+		}
+		out[k] = (float)(sum / (double)(to - from));
+	}
+}
+
+/* What the file has beside the ids, and what the tensors point to. */
+struct contents {
+	struct tt_st_tensor *tensors; // [3 + 2 * L]
+	char (*names)[24];            // [2 * L]
+	float *coef;                  // [n_ids][L]
+	float *means;                 // [L][d]
+};
+
+static int open_contents(struct contents *c, uint32_t n_layers, uint32_t d, size_t n_ids, struct tt_error *err)
+{
+	TT_TRY(tt_alloc(&c->tensors, 2 * n_layers + 3, sizeof *c->tensors, err));
+	TT_TRY(tt_alloc(&c->names, 2 * n_layers, sizeof *c->names, err));
+	TT_TRY(tt_alloc(&c->means, n_layers, d * sizeof *c->means, err));
+	return tt_alloc(&c->coef, n_ids, n_layers * sizeof *c->coef, err);
+}
+
+static void close_contents(struct contents *c)
+{
+	free(c->tensors);
+	free(c->names);
+	free(c->means);
+	free(c->coef);
+}
+
+static int write(const struct tt_request *request, const struct tt_engine *engine, const struct tt_capture_options *o,
+	struct contents *c, const char *path, struct tt_error *err)
+{
+	uint32_t n_layers = engine->info.n_layers, d = engine->info.hidden_size, n = 0;
+	size_t n_ids = o->n_ids, to = o->mean_to ? o->mean_to : n_ids;
+	sum_coefficients(request, c->coef, n_ids, n_layers);
+	c->tensors[n++] = (struct tt_st_tensor){"ids", TT_DTYPE_I32, 1, {n_ids}, n_ids, o->ids, 0};
+	c->tensors[n++] = (struct tt_st_tensor){
 		"logits", TT_DTYPE_F32, 2, {n_ids, engine->info.vocab_size}, 0, tt_request_logits(request), 0};
-	tensors[n++] = (struct tt_st_tensor){"coef", TT_DTYPE_F32, 2, {n_ids, n_layers}, 0, coef, 0};
+	c->tensors[n++] = (struct tt_st_tensor){"coef", TT_DTYPE_F32, 2, {n_ids, n_layers}, 0, c->coef, 0};
 	for (uint32_t l = 0; l < n_layers; l++) {
-		snprintf(names[l], sizeof names[l], "hidden.%u", l);
-		tensors[n++] = (struct tt_st_tensor){names[l], TT_DTYPE_F32, 2, {n_ids, engine->info.hidden_size}, 0,
-			tt_request_hidden(request, l), 0};
+		const float *h = tt_request_hidden(request, l);
+		snprintf(c->names[l], sizeof c->names[l], "hidden.%u", l);
+		c->tensors[n++] = (struct tt_st_tensor){c->names[l], TT_DTYPE_F32, 2, {n_ids, d}, 0, h, 0};
+	}
+	for (uint32_t l = 0; o->mean && l < n_layers; l++) {
+		char *name = c->names[n_layers + l];
+		float *mean = c->means + (size_t)l * d;
+		snprintf(name, sizeof c->names[l], "mean.%u", l);
+		take_mean(tt_request_hidden(request, l), o->mean_from, to, d, mean);
+		c->tensors[n++] = (struct tt_st_tensor){name, TT_DTYPE_F32, 1, {d}, 0, mean, 0};
 	}
 	struct tt_st_pair metadata[] = {
 		{"trimtab.format", "capture 1"},
@@ -62,34 +111,26 @@ static int write(const struct tt_request *request, const struct tt_engine *engin
 		{"trimtab.weights_digest", engine->info.weights_digest},
 		{"trimtab.version", TT_VERSION},
 	};
-	return tt_safetensors_write(path, tensors, n, metadata, sizeof metadata / sizeof *metadata, err);
+	return tt_safetensors_write(path, c->tensors, n, metadata, sizeof metadata / sizeof *metadata, err);
 }
 
-int tt_capture(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const struct tt_steering *steering,
-	uint32_t n_steering, const char *path, struct tt_error *err)
+int tt_capture(
+	struct tt_engine *engine, const struct tt_capture_options *options, const char *path, struct tt_error *err)
 {
 	struct tt_request *request = NULL;
-	struct tt_st_tensor *tensors = NULL;
-	char(*names)[24] = NULL;
-	float *coef = NULL;
+	struct contents contents = {0};
 	TT_TRY(tt_need(engine, "engine", err));
-	TT_TRY(tt_need_list(steering, n_steering, "steering", err));
+	TT_TRY(tt_need(options, "options", err));
+	TT_TRY(tt_need_list(options->steering, options->n_steering, "steering", err));
 	TT_TRY(tt_need(path, "path", err));
-	uint32_t n_layers = engine->info.n_layers;
 	const struct tt_file_use output = {path, "the output"};
 	TT_TRY(tt_engine_check_outputs(engine, NULL, 0, &output, 1, err));
-	int status = run(&request, engine, ids, n_ids, steering, n_steering, err);
+	int status = run(&request, engine, options, err);
 	if (status == TT_OK)
-		status = tt_alloc(&tensors, n_layers + 3, sizeof *tensors, err);
+		status = open_contents(&contents, engine->info.n_layers, engine->info.hidden_size, options->n_ids, err);
 	if (status == TT_OK)
-		status = tt_alloc(&names, n_layers, sizeof *names, err);
-	if (status == TT_OK)
-		status = tt_alloc(&coef, n_ids, n_layers * sizeof *coef, err);
-	if (status == TT_OK)
-		status = write(request, engine, ids, n_ids, coef, tensors, names, path, err);
+		status = write(request, engine, options, &contents, path, err);
 	tt_request_free(request);
-	free(tensors);
-	free(names);
-	free(coef);
+	close_contents(&contents);
 	return status;
 }

@@ -144,7 +144,7 @@ static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t
 	const struct tt_sample_result *sample = &results->samples[index];
 	size_t vocab = r->engine->model->config.vocab_size;
 	(void)user;
-	if (r->scores && position + 1 < q->n_ids)
+	if (tt_sequence_scores(q, position))
 		r->scores[position + 1] = sample->target_logprob;
 	if (r->logits && position < q->n_ids && results->logits)
 		memcpy(r->logits + position * vocab, results->logits + index * vocab, vocab * sizeof(float));

@@ -104,6 +104,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.n_seqs = limits->max_seqs,
 		.n_samples = limits->max_samples,
 		.n_decisions = limits->n_rows,
+		.n_pools = limits->max_seqs,
 		.n_rows = limits->n_rows,
 		.max_pages = tt_pages_for(limits->context),
 	};

@@ -13,6 +13,22 @@ static struct tt_results outputs_of(const struct tt_forward_state *s, const stru
 	return outputs;
 }
 
+/* Sums the layer's output for the gates that read its mean. */
+static int pool(struct tt_forward_state *s, const struct tt_kv_pages *kv, const struct tt_step_plan *step,
+	uint32_t layer, const struct tt_results *outputs, struct tt_error *err)
+{
+	uint32_t record;
+	bool due = false;
+	for (uint32_t i = 0; i < step->n_pools && !due; i++)
+		due = tt_pool_reads(&tt_step_pools(step)[i], layer, &record);
+	if (!due)
+		return TT_OK;
+	return s->backend->pool(s->backend,
+		&(struct tt_pool_args){
+			&s->model->config, step, layer, s->backend->activations.h, kv->sums, outputs->captured},
+		err);
+}
+
 /* Runs the gates whose last observed layer this is. They run right after it, so that they can steer the later layers of
  * the same pass. */
 static int control(struct tt_forward_state *s, const struct tt_step_plan *step, int32_t layer,
@@ -39,7 +55,7 @@ static bool narrows(const struct tt_forward_state *s, const struct tt_step_plan 
 	       step->n_samples < step->n_tokens;
 }
 
-/* One block. In the last layer, *of may be replaced by a plan with the sampled tokens only. */
+/* One block. In the last layer, *of may be replaced by a plan with only the tokens that are needed after it. */
 static int block(struct tt_forward_state *s, const struct tt_kv_pages *kv, const struct tt_step_plan **of, uint32_t l,
 	const struct tt_results *outputs, struct tt_error *err)
 {
@@ -73,6 +89,7 @@ static int block(struct tt_forward_state *s, const struct tt_kv_pages *kv, const
 		&(struct tt_down_proj_args){config, step, layer, l, a->ffn, a->h, s->slots, s->coef, outputs->captured,
 			outputs->norms, next_norm},
 		err));
+	TT_TRY(pool(s, kv, step, l, outputs, err));
 	return control(s, whole, (int32_t)l, outputs, err);
 }
 

@@ -18,9 +18,20 @@ int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const
 	return backend->allocate(backend, &kv->pages.data, count, page, err);
 }
 
+int tt_kv_memory_add_sums(
+	struct tt_kv_memory *kv, struct tt_backend *backend, const struct tt_config *config, struct tt_error *err)
+{
+	if (kv->pages.sums)
+		return TT_OK;
+	return backend->allocate(backend, &kv->pages.sums, (size_t)kv->pages.n_pages * TT_MAX_POOLED,
+		config->hidden_size * sizeof *kv->pages.sums, err);
+}
+
 void tt_kv_memory_close(struct tt_kv_memory *kv, struct tt_backend *backend)
 {
-	if (backend)
+	if (backend) {
 		backend->release(backend, kv->pages.data);
+		backend->release(backend, kv->pages.sums);
+	}
 	*kv = (struct tt_kv_memory){0};
 }

@@ -12,6 +12,10 @@ struct tt_kv_memory {
 /* Allocates pages for at least n_positions positions. Call tt_kv_memory_close even if this fails. */
 int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const struct tt_config *config,
 	uint32_t n_positions, enum tt_kv_type type, struct tt_error *err);
+/* Allocates the records of the pages (kernels/ops.h), for the first gate that reads a mean; they stay until the pages
+ * are released. Does nothing if they are there. */
+int tt_kv_memory_add_sums(
+	struct tt_kv_memory *kv, struct tt_backend *backend, const struct tt_config *config, struct tt_error *err);
 void tt_kv_memory_close(struct tt_kv_memory *kv, struct tt_backend *backend);
 
 #endif

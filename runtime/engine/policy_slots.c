@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/thread.h"
+#include "weights/model.h"
 
 bool tt_policy_slot(const struct tt_engine *engine, const struct tt_policy *policy, uint16_t *slot)
 {
@@ -32,19 +33,29 @@ static bool free_slot(const struct tt_engine *engine, uint16_t *slot)
 	return false;
 }
 
+/* How many bytes two fingerprints begin with alike, in whole words. */
+static size_t common_words(const char *a, const char *b)
+{
+	size_t n = 0;
+	for (size_t i = 0; a[i] && a[i] == b[i]; i++)
+		if (a[i] == ' ')
+			n = i + 1;
+	return n;
+}
+
+/* The fingerprint comes first, since it names all that differs. The sizes are compared too: a file may say anything. */
 static int check_model(const struct tt_engine *engine, const struct tt_policy *policy, struct tt_error *err)
 {
 	const struct tt_model_info *info = &engine->info;
-	if (policy->hidden_size != info->hidden_size)
-		return tt_fail(err, TT_ERR_MISMATCH, "policy %s is for width %u, the model has %u", policy->name,
-			policy->hidden_size, info->hidden_size);
-	if (policy->n_layers != info->n_layers)
-		return tt_fail(err, TT_ERR_MISMATCH, "policy %s is for %u layers, the model has %u", policy->name,
-			policy->n_layers, info->n_layers);
+	size_t common = common_words(policy->fingerprint, info->fingerprint);
 	if (strcmp(policy->fingerprint, info->fingerprint))
 		return tt_fail(err, TT_ERR_MISMATCH,
-			"policy %s was fitted on another model: its fingerprint is \"%.120s\", the model's \"%.120s\"",
-			policy->name, policy->fingerprint, info->fingerprint);
+			"policy %s was fitted on another model: \"%.150s\" there, \"%.150s\" here", policy->name,
+			policy->fingerprint + common, info->fingerprint + common);
+	if (policy->hidden_size != info->hidden_size || policy->n_layers != info->n_layers)
+		return tt_fail(err, TT_ERR_MISMATCH,
+			"policy %s was fitted on another model: %u layers of width %u there, %u of width %u here",
+			policy->name, policy->n_layers, policy->hidden_size, info->n_layers, info->hidden_size);
 	return TT_OK;
 }
 
@@ -127,6 +138,7 @@ static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_e
 		.alpha = p->alpha,
 		.gate = p->gate,
 		.gate_form = p->gate_form,
+		.pool = p->pool,
 		.n_observed = p->n_observed,
 		.threshold = p->threshold,
 		.n_units = p->n_units,
@@ -212,6 +224,8 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 	struct addition *a = argument;
 	uint16_t slot;
 	TT_TRY(check_model(engine, a->policy, err));
+	if (a->policy->pool != TT_POOL_LAST)
+		TT_TRY(tt_kv_memory_add_sums(&engine->kv, engine->backend, &engine->model->config, err));
 	if (!tt_policy_slot(engine, a->policy, &slot)) {
 		tt_policy_slots_sweep(engine);
 		if (!free_slot(engine, &slot))

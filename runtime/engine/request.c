@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/sampling.h"
+#include "kernels/steer.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/policy_slots.h"
 #include "runtime/engine/pump.h"
@@ -67,8 +68,14 @@ static int check_ids(const struct tt_engine *engine, const struct tt_request_opt
 			engine->info.context);
 	if (o->n_prompt > o->n_ids)
 		return tt_fail(err, TT_ERR_ARGUMENT, "n_prompt %zu is more than the %zu ids", o->n_prompt, o->n_ids);
+	if (o->mean_to > (o->n_prompt ? o->n_prompt : o->n_ids) || o->mean_from > o->mean_to ||
+		(o->mean_from == o->mean_to && o->mean_to > 0))
+		return tt_fail(err, TT_ERR_ARGUMENT, "mean_from %zu to mean_to %zu are not ids of the prompt",
+			o->mean_from, o->mean_to);
 	if (o->keep_layers && o->keep_from >= o->n_ids)
 		return tt_fail(err, TT_ERR_ARGUMENT, "keep_from %zu is not below the %zu ids", o->keep_from, o->n_ids);
+	if (o->score && o->score_from > o->n_ids)
+		return tt_fail(err, TT_ERR_ARGUMENT, "score_from %zu is beyond the %zu ids", o->score_from, o->n_ids);
 	TT_TRY(tt_need_list(o->ids, o->n_ids, "ids", err));
 	for (size_t i = 0; i < o->n_ids; i++)
 		if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= vocab)
@@ -99,7 +106,26 @@ int tt_request_check_steering(struct tt_engine *engine, const struct tt_steering
 	return TT_OK;
 }
 
-static void resolve_policy(struct tt_request *r, uint32_t i)
+/* Adds the layers that the policy's gate reads means of to the sequence's list, in ascending order. */
+static int add_pooled(struct tt_sequence *q, const struct tt_policy *policy, struct tt_error *err)
+{
+	for (uint32_t i = 0; i < policy->n_observed; i++) {
+		uint32_t layer = policy->observed[i], at = 0;
+		while (at < q->n_pooled && q->pooled[at] < layer)
+			at++;
+		if (at < q->n_pooled && q->pooled[at] == layer)
+			continue;
+		if (q->n_pooled == TT_MAX_POOLED)
+			return tt_fail(err, TT_ERR_LIMIT,
+				"the gates of a request read means of more than %d layers together", TT_MAX_POOLED);
+		memmove(&q->pooled[at + 1], &q->pooled[at], (q->n_pooled - at) * sizeof *q->pooled);
+		q->pooled[at] = layer;
+		q->n_pooled++;
+	}
+	return TT_OK;
+}
+
+static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;
 	const struct tt_policy *policy = o->steering[i].policy;
@@ -109,7 +135,7 @@ static void resolve_policy(struct tt_request *r, uint32_t i)
 	tt_policy_slot(r->engine, policy, &p->slot);
 	p->identity = r->engine->policies[p->slot].identity;
 	p->scale = o->steering[i].scale;
-	p->whole_rows = tt_policy_needs_whole_row(policy);
+	p->whole_rows = tt_steer_whole_row(policy->op, policy->form);
 	p->when = o->when == TT_WHEN_POLICY ? policy->when : o->when;
 	p->after_layer = policy->n_observed ? (int32_t)policy->observed[policy->n_observed - 1] : -1;
 	if (p->after_layer > q->observe_last)
@@ -118,6 +144,7 @@ static void resolve_policy(struct tt_request *r, uint32_t i)
 		q->first_steered = first;
 	memcpy(r->weights + (size_t)i * policy->n_layers, policy->weights, policy->n_layers * sizeof(float));
 	q->coef_known_at_start &= !tt_gate_of(policy->gate)->observes;
+	return policy->pool == TT_POOL_LAST ? TT_OK : add_pooled(q, policy, err);
 }
 
 /* If no gate reads a hidden state, s is 1, so the coefficients are known and pages can be shared before the control
@@ -143,7 +170,7 @@ static int resolve_steering(struct tt_request *r, struct tt_error *err)
 	TT_TRY(tt_alloc(&r->weights, o->n_steering, r->engine->model->config.n_layers * sizeof(float), err));
 	r->sequence.coef_known_at_start = true;
 	for (uint32_t i = 0; i < o->n_steering; i++)
-		resolve_policy(r, i);
+		TT_TRY(resolve_policy(r, i, err));
 	fill_known_coefficients(r);
 	return TT_OK;
 }
@@ -191,6 +218,8 @@ static void fill_sequence(struct tt_request *r)
 	const struct tt_request_options *o = &r->options;
 	struct tt_sequence *q = &r->sequence;
 	q->n_prompt = o->n_prompt ? o->n_prompt : o->n_ids;
+	q->pool_from = o->mean_from;
+	q->pool_to = o->mean_to ? o->mean_to : q->n_prompt;
 	q->max_tokens = o->max_tokens;
 	q->sampling = o->sampling;
 	q->n_top = o->n_top;
@@ -199,7 +228,10 @@ static void fill_sequence(struct tt_request *r)
 	q->traces = o->trace || o->telemetry;
 	if (o->keep_layers)
 		q->keep_from = q->report_from = o->keep_from;
-	if (q->scores || q->keeps_logits || q->traces)
+	q->score_from = o->score_from > 0 ? o->score_from - 1 : 0;
+	if (q->scores && q->score_from < q->report_from)
+		q->report_from = q->score_from;
+	if (q->keeps_logits || q->traces)
 		q->report_from = 0;
 	q->deadline = o->timeout > 0 ? tt_now() + o->timeout : 0;
 }

@@ -89,6 +89,8 @@ static json_t *gate_json(const struct tt_policy *p)
 		return NULL;
 	if (gate->observes)
 		json_object_set_new(object, "observe", observed_layers(p));
+	if (p->pool != TT_POOL_LAST)
+		json_object_set_new(object, "pool", json_string(tt_gate_pool_word(p->pool)));
 	if (gate->threshold)
 		json_object_set_new(object, "threshold", json_real(p->threshold));
 	for (uint32_t i = 0; i < gate->row.n_tensors; i++)
@@ -135,9 +137,8 @@ static int measure_stream(struct tt_engine *engine, double *norms, struct tt_err
 	uint64_t layers[(TT_MAX_LAYERS + 63) / 64];
 	int32_t *ids = NULL;
 	tt_request_options_default(&options);
-	TT_TRY(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options.n_ids, err));
+	TT_TRY(tt_encode_prompt(engine, "What is the capital of France?", "prompt", 0, &ids, &options, err));
 	memset(layers, 0xff, sizeof layers);
-	options.ids = ids;
 	options.keep_layers = layers;
 	options.keep_from = options.n_ids > 1;
 	int status = tt_request_submit(&request, engine, &options, err);

@@ -335,7 +335,8 @@ static int encode_messages(
 		status = tt_json_dump(&text, json_incref(clean), JSON_COMPACT, err);
 	json_decref(clean);
 	if (status == TT_OK)
-		status = tt_text_encode_chat(context->text, text, &chat, &out->ids, &out->options.n_ids, err);
+		status = tt_text_encode_chat_span(context->text, text, &chat, &out->ids, &out->options.n_ids,
+			&out->options.mean_from, &out->options.mean_to, err);
 	free(text);
 	return status;
 }

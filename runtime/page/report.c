@@ -90,13 +90,39 @@ static void write_bar(FILE *to, double before, double after)
 		100 * fmin(fmax(before, 0), 1), 100 * fmin(fmax(after, 0), 1), 100 * before, 100 * after);
 }
 
+static void write_shares(FILE *to, const json_t *row, const char *key)
+{
+	fprintf(to, "<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
+		100 * tt_json_number_or(row, key, "unsteered", 0), 100 * tt_json_number_or(row, key, "steered", 0));
+}
+
+static bool has_judgements(const json_t *eval)
+{
+	size_t i;
+	json_t *row;
+	json_array_foreach(json_object_get(eval, "groups"), i, row)
+	{
+		if (tt_json_number_or(row, "n_judged", "unsteered", 0) +
+				tt_json_number_or(row, "n_judged", "steered", 0) >
+			0)
+			return true;
+	}
+	return false;
+}
+
 static void write_table(FILE *to, const json_t *eval)
 {
+	const bool judged = has_judgements(eval);
 	size_t i;
 	json_t *row;
 	fputs("<section><h2>Measured</h2>\n<div class=scroll><table "
 	      "class=figures><thead><tr><th>label</th><th>file</th>"
-	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n>flagged</th>"
+	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n colspan=2>by "
+	      "phrases</th>",
+		to);
+	if (judged)
+		fputs("<th class=n colspan=2>by judge</th>", to);
+	fputs("<th class=n>flagged</th>"
 	      "<th class=n colspan=2>repeated 4-grams</th><th class=n colspan=2>loss, nats a token</th></tr></thead>"
 	      "<tbody>\n",
 		to);
@@ -112,17 +138,18 @@ static void write_table(FILE *to, const json_t *eval)
 		fprintf(to, "</td><td class=n>%.0f</td>", tt_json_number_or(row, "n", NULL, 0));
 		write_bar(to, tt_json_number_or(row, "refused", "unsteered", 0),
 			tt_json_number_or(row, "refused", "steered", 0));
+		write_shares(to, row, "refused_by_phrases");
+		if (judged)
+			write_shares(to, row, "refused_by_judge");
 		fprintf(to, "<td class=n>%.1f%%</td>", 100 * tt_json_number_or(row, "flagged", NULL, 0));
-		fprintf(to, "<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
-			100 * tt_json_number_or(row, "repeated_fourgrams", "unsteered", 0),
-			100 * tt_json_number_or(row, "repeated_fourgrams", "steered", 0));
+		write_shares(to, row, "repeated_fourgrams");
 		fprintf(to, "<td class=n>%.2f</td><td class=n><b>%.2f</b></td></tr>\n",
 			tt_json_number_or(row, "nll", "unsteered", 0), tt_json_number_or(row, "nll", "steered", 0));
 	}
 	fputs("</tbody></table></div>\n<p class=note>The first of each pair is the model alone, the second the model "
-	      "steered. Greedy decoding. A refusal is a completion that holds one of 13 fixed phrases. Flagged: the "
-	      "gate "
-	      "let the policy act. Loss: how surprised the unsteered model is by the completion.</p></section>\n",
+	      "steered. Greedy decoding. A refusal says near its start that it will not or cannot do what was asked; "
+	      "by phrases: it holds one of the 13 of arXiv 2505.20309. Flagged: the gate let the policy act. Loss: how "
+	      "surprised the unsteered model is by the completion.</p></section>\n",
 		to);
 }
 
@@ -153,6 +180,9 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 {
 	static const char *const reach[] = {"generated tokens only",
 		"the last token of the prompt and all generated ones", "every token of prompt and generation"};
+	static const char *const pools[] = {[TT_POOL_LAST] = "the last prompt token",
+		[TT_POOL_MEAN] = "the mean over the last user message",
+		[TT_POOL_LAST_MEAN] = "the last prompt token and the mean over the last user message"};
 	uint32_t first = info->n_layers, last = 0;
 	for (uint32_t l = 0; l < info->n_layers; l++) {
 		if (info->weights[l] > 0) {
@@ -173,15 +203,16 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	if (!info->gate_sentence)
 		fputs("none: every prompt is steered", to);
 	else
-		fprintf(to, "%s on the last prompt token, layer%s ", info->gate_sentence,
+		fprintf(to, "%s on %s, layer%s ", info->gate_sentence, pools[info->gate_pool],
 			info->n_observed == 1 ? "" : "s");
 	for (uint32_t i = 0; i < info->n_observed; i++)
 		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);
 	if (info->has_threshold)
-		fprintf(to, "; it steers %s %.3g", *info->gate_form ? info->gate_form : "above",
-			(double)info->threshold);
+		fprintf(to, "; it steers %s %.3g", info->opens_below ? "below" : "above", (double)info->threshold);
 	if (info->n_units)
-		fprintf(to, "; its %u hidden units give the strength and each layer's weight", info->n_units);
+		fprintf(to, "; its %u hidden units give %s%s", info->n_units,
+			info->has_threshold ? "a part of the probability" : "the strength",
+			info->learns_layers ? " and each layer's weight" : "");
 	fputs("</dd>\n<dt>Made</dt><dd>", to);
 	tt_page_html_text(to, info->created ? info->created : "");
 	fputs(" by trimtab ", to);
@@ -254,11 +285,19 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 	return status;
 }
 
-static void write_completion(FILE *to, const json_t *row, const char *key, const char *refused_key, const char *title)
+/* side: unsteered or steered. */
+static void write_completion(FILE *to, const json_t *row, const char *side, const char *title)
 {
-	bool refused = json_is_true(json_object_get(row, refused_key));
-	fprintf(to, "<div><h4>%s%s</h4><p>", title, refused ? " <span class=refused>refused</span>" : "");
-	tt_page_html_text(to, tt_json_string_or(row, key, ""));
+	static const char *const marks[2][2] = {
+		{"", " <small>by phrases only</small>"}, {" <small>not by phrases</small>", ""}};
+	char key[64];
+	snprintf(key, sizeof key, "refused_%s", side);
+	bool refused = json_is_true(json_object_get(row, key));
+	snprintf(key, sizeof key, "refused_by_phrases_%s", side);
+	bool by_phrases = json_is_true(json_object_get(row, key));
+	fprintf(to, "<div><h4>%s%s%s</h4><p>", title, refused ? " <span class=refused>refused</span>" : "",
+		marks[refused][by_phrases]);
+	tt_page_html_text(to, tt_json_string_or(row, side, ""));
 	fputs("</p></div>", to);
 }
 
@@ -283,8 +322,8 @@ static void write_completions(FILE *to, const json_t *completions)
 			if (strcmp(unsteered, steered) == 0)
 				fputs(" <small>the same text</small>", to);
 			fputs("</header><div class=pair>", to);
-			write_completion(to, row, "unsteered", "refused_unsteered", "Unsteered");
-			write_completion(to, row, "steered", "refused_steered", "Steered");
+			write_completion(to, row, "unsteered", "Unsteered");
+			write_completion(to, row, "steered", "Steered");
 			fputs("</div></article>\n", to);
 		}
 	}

@@ -52,13 +52,14 @@ static void fill(struct tt_page_map *map, const struct tt_page_report *report, c
 }
 
 /* Prompts as eval does: a chat with one user message, or the raw text if the model has no chat template. */
-static int encode(int32_t **ids, size_t *n_ids, const struct tt_text *text, const char *prompt, struct tt_error *err)
+static int encode(int32_t **ids, struct tt_request_options *o, const struct tt_text *text, const char *prompt,
+	struct tt_error *err)
 {
 	char *messages = NULL;
 	if (!tt_text_has_template(text))
-		return tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, n_ids, err);
+		return tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &o->n_ids, err);
 	TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
-	int status = tt_text_encode_chat(text, messages, NULL, ids, n_ids, err);
+	int status = tt_text_encode_chat_span(text, messages, NULL, ids, &o->n_ids, &o->mean_from, &o->mean_to, err);
 	tt_free(messages);
 	return status;
 }
@@ -87,12 +88,10 @@ int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *repo
 	struct tt_request *request = NULL;
 	struct tt_request_options options;
 	int32_t *ids = NULL;
-	size_t n_ids = 0;
 	*out = (struct tt_page_map){.prompt = prompt, .label = label};
-	TT_TRY(encode(&ids, &n_ids, tt_engine_text(report->engine), prompt, err));
 	tt_request_options_default(&options);
+	TT_TRY(encode(&ids, &options, tt_engine_text(report->engine), prompt, err));
 	options.ids = ids;
-	options.n_ids = n_ids;
 	options.max_tokens = MAP_TOKENS;
 	options.trace = true;
 	options.when = report->when;
@@ -102,7 +101,7 @@ int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *repo
 	if (status == TT_OK)
 		status = tt_request_wait(request, err);
 	if (status == TT_OK)
-		status = keep(out, report, request, ids, n_ids, err);
+		status = keep(out, report, request, ids, options.n_ids, err);
 	tt_request_free(request);
 	tt_free(ids);
 	return status;
@@ -128,12 +127,13 @@ static void write_piece(FILE *to, const struct tt_text *text, int32_t id)
 	}
 }
 
+/* Whether a gate reads the layer at the last prompt token. */
 static bool observed(const struct tt_page_report *report, uint32_t layer)
 {
 	for (uint32_t i = 0; i < report->n_steering; i++) {
 		struct tt_policy_info info;
 		tt_policy_describe(report->steering[i].policy, &info);
-		for (uint32_t k = 0; k < info.n_observed; k++) {
+		for (uint32_t k = 0; info.gate_pool != TT_POOL_MEAN && k < info.n_observed; k++) {
 			if (info.observed[k] == layer)
 				return true;
 		}

@@ -46,10 +46,13 @@ static void add_and_advance(struct tt_scheduled_step *plan, struct tt_sequence *
 	p.killed = p.position >= q->killed_from;
 	if (p.decides && q->observe_last >= 0 && !tt_sequence_keeps_hidden(q, q->n_prompt - 1))
 		p.n_captures++;
+	p.pools = tt_sequence_pools(q, p.position, end) || (p.decides && q->n_pooled > 0);
+	p.n_captures += p.decides && p.pools; /* the means are a row too */
 	step->n_tokens += p.n_tokens;
 	step->n_samples += p.n_samples;
 	step->n_captures += p.n_captures;
 	step->n_decisions += p.decides ? q->n_policies : 0;
+	step->n_pools += p.pools;
 	step->n_seqs++;
 	for (uint32_t i = 0; i < q->n_policies; i++)
 		step->row_steering |= q->policies[i].whole_rows;
@@ -58,6 +61,8 @@ static void add_and_advance(struct tt_scheduled_step *plan, struct tt_sequence *
 	plan->planned[plan->n_planned++] = p;
 
 	q->n_fed = end;
+	if (!q->decided)
+		q->pooled_until = end;
 	q->deciding = p.decides;
 	q->same_pass = p.same_pass;
 	if (p.generates) {
@@ -88,6 +93,7 @@ void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const stru
 		.first_sample = step->n_samples,
 		.first_capture = step->n_captures,
 		.first_decision = step->n_decisions,
+		.first_pool = step->n_pools,
 		.fed_by = q->pending_sample,
 	};
 	for (size_t position = q->n_fed; position < end; position++) {

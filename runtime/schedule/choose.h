@@ -1,4 +1,4 @@
-/* Who runs which positions in the next step. */
+/* Which positions of one sequence the next step runs. runtime/schedule/scheduler.c decides whose turn it is. */
 #ifndef RUNTIME_SCHEDULE_CHOOSE_H
 #define RUNTIME_SCHEDULE_CHOOSE_H
 

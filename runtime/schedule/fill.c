@@ -21,7 +21,7 @@ static void fill_rows(const struct tt_planned *p, size_t position, uint16_t rows
 static void fill_sample(struct tt_step_plan *step, const struct tt_planned *p, size_t position, uint32_t index)
 {
 	const struct tt_sequence *q = p->sequence;
-	bool generates = p->generates && position + 1 == p->length, scores = q->scores && position + 1 < q->n_ids;
+	bool generates = p->generates && position + 1 == p->length, scores = tt_sequence_scores(q, position);
 	struct tt_sample_plan *sample = tt_step_samples(step) + index;
 	*sample = (struct tt_sample_plan){
 		.token = p->first_token + (uint32_t)(position - p->position),
@@ -44,8 +44,29 @@ static void fill_decisions(struct tt_step_plan *step, const struct tt_planned *p
 			.slot = q->policies[i].slot,
 			.after_layer = q->policies[i].after_layer,
 			.capture = p->decision_capture,
+			.mean_capture = p->mean_capture,
 			.scale = q->policies[i].scale,
 		};
+}
+
+static void fill_pool(struct tt_step_plan *step, uint32_t seq, const struct tt_planned *p)
+{
+	const struct tt_sequence *q = p->sequence;
+	size_t end = p->position + p->n_tokens, first = p->position > q->pool_from ? p->position : q->pool_from;
+	struct tt_pool_plan *plan = tt_step_pools(step) + p->first_pool;
+	end = end < q->pool_to ? end : q->pool_to;
+	*plan = (struct tt_pool_plan){
+		.seq = seq,
+		.from = (uint32_t)q->pool_from,
+		.to = (uint32_t)q->pool_to,
+		.mean_capture = p->decides ? (int32_t)p->mean_capture : -1,
+		.n_layers = q->n_pooled,
+	};
+	if (first < end) {
+		plan->first_token = p->first_token + (uint32_t)(first - p->position);
+		plan->n_tokens = (uint32_t)(end - first);
+	}
+	memcpy(plan->layers, q->pooled, sizeof plan->layers);
 }
 
 static void fill_sequence(struct tt_step_plan *step, uint32_t seq, struct tt_planned *p)
@@ -69,8 +90,12 @@ static void fill_sequence(struct tt_step_plan *step, uint32_t seq, struct tt_pla
 			fill_sample(step, p, position, sample++);
 	}
 	memcpy(tt_step_pages(step) + (size_t)seq * step->max_pages, q->pages, q->n_pages * sizeof *q->pages);
+	if (p->decides && p->pools)
+		p->mean_capture = (uint32_t)capture;
 	if (p->decides)
 		fill_decisions(step, p);
+	if (p->pools)
+		fill_pool(step, seq, p);
 }
 
 int tt_fill(

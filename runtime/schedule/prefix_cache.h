@@ -1,6 +1,7 @@
 /* Shares pages between sequences. A full page may serve several; its key covers every token up to its end and what
  * steered each token. A coefficient of 0 steers nothing, so sequences with a closed gate or scale 0 share pages with
- * unsteered ones. */
+ * unsteered ones. It also covers what the page's records are sums of (struct tt_pool_args), so that a sequence that
+ * still has to take a mean finds only pages that hold its share of it. */
 #ifndef RUNTIME_SCHEDULE_PREFIX_CACHE_H
 #define RUNTIME_SCHEDULE_PREFIX_CACHE_H
 

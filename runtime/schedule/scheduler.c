@@ -118,18 +118,21 @@ void tt_scheduler_finish(struct tt_scheduler *s, struct tt_sequence *q, enum tt_
 /* ---- Admission and pre-emption */
 
 /* Takes the sequence's pages; it keeps the tokens that it has generated. It goes to the head of the waiting list, and
- * when admitted runs its tokens again, steered by the coefficients on record. */
+ * when admitted runs its tokens again, steered by the coefficients on record. If there are none yet, what it has
+ * reported may change: the next time the whole prompt may run in one step, which its decision steers. */
 static void preempt(struct tt_scheduler *s, struct tt_sequence *q)
 {
 	stop_running(s, q);
 	q->n_fed = 0;
+	if (q->n_policies > 0 && !q->decided)
+		q->n_reported = 0;
 	prepend_waiting(s, q);
 	s->preempted = true;
 	s->n_preemptions++;
 }
 
 /* Gives every running sequence the page for its next position; if the pool is empty, the youngest is pre-empted. */
-static void reserve(struct tt_scheduler *s)
+static void reserve_or_preempt(struct tt_scheduler *s)
 {
 	s->preempted = false;
 	for (uint32_t i = 0; i < s->n_running; i++) {
@@ -226,7 +229,7 @@ static void choose_all(struct tt_scheduler *s, struct tt_scheduled_step *plan)
 	struct tt_step_plan *step = plan->step;
 	*step = (struct tt_step_plan){.n_rows = s->limits.n_rows};
 	plan->n_planned = plan->n_restores = 0;
-	reserve(s);
+	reserve_or_preempt(s);
 	for (uint32_t i = 0; i < s->n_running; i++)
 		if (tt_sequence_decodes(s->running[i]))
 			choose(s, plan, s->running[i]);

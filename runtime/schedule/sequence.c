@@ -93,6 +93,11 @@ bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first)
 	return true;
 }
 
+bool tt_sequence_pools(const struct tt_sequence *q, size_t first, size_t end)
+{
+	return q->n_pooled > 0 && !q->decided && first < q->pool_to && end > q->pool_from;
+}
+
 bool tt_sequence_keeps_hidden(const struct tt_sequence *q, size_t position)
 {
 	return position >= q->keep_from && position >= q->n_reported && position < q->n_ids;
@@ -103,11 +108,16 @@ bool tt_sequence_keeps_logits(const struct tt_sequence *q, size_t position)
 	return q->keeps_logits && position >= q->n_reported && position < q->n_ids;
 }
 
+bool tt_sequence_scores(const struct tt_sequence *q, size_t position)
+{
+	return q->scores && position >= q->score_from && position + 1 < q->n_ids;
+}
+
 bool tt_sequence_wants_logits(const struct tt_sequence *q, size_t position, size_t length)
 {
 	if (tt_sequence_keeps_logits(q, position))
 		return true;
-	if (q->scores && position >= q->n_reported && position + 1 < q->n_ids)
+	if (tt_sequence_scores(q, position) && position >= q->n_reported)
 		return true;
 	return position + 1 == length && q->max_tokens > 0;
 }

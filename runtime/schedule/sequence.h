@@ -36,9 +36,14 @@ struct tt_sequence {
 	float *coef;            // [n_policies][n_layers] the coefficients, once decided or known at the start
 	int32_t observe_last;   /* the deepest layer that any of its gates reads, -1 for none */
 	uint32_t first_steered; /* the first layer that steers prompt tokens */
+	/* Gates that read means: of these layers' outputs, over positions [pool_from, pool_to) of the prompt. */
+	uint32_t n_pooled;
+	uint32_t pooled[TT_MAX_POOLED]; // [n_pooled] ascending
+	size_t pool_from, pool_to;
 	/* No gate reads a hidden state, so coef and the policies' keys are filled in from the start. */
 	bool coef_known_at_start;
-	bool scores;        /* the likelihood of the given ids is reported */
+	bool scores;        /* the likelihood of the given ids is reported ... */
+	size_t score_from;  /* ... of those after positions from here on */
 	bool keeps_logits;  /* the logits at the given ids are reported */
 	bool traces;        /* the norms of the hidden states are reported */
 	size_t keep_from;   /* hidden states of ids from here on are kept; SIZE_MAX: none */
@@ -55,6 +60,7 @@ struct tt_sequence {
 	uint32_t pending_sample; /* index of the last of these among the samples of its step */
 	size_t n_fed;            /* positions whose KV is written, or will be by the steps in flight */
 	size_t n_reported;       /* positions below it have been reported */
+	size_t pooled_until;     /* of the span, positions below it are in the records of their pages */
 	bool decided;            /* the gates have run */
 	bool deciding;           /* they run in a step in flight; the sequence runs nothing else until they have */
 	bool same_pass;          /* the decision steers the pass in which it is made */
@@ -102,9 +108,14 @@ void tt_sequence_kill(struct tt_sequence *q);
  * step. */
 bool tt_sequence_same_pass(const struct tt_sequence *q, size_t first);
 
+/* Whether a step that is planned now sums what positions of [first, end) add to the means. */
+bool tt_sequence_pools(const struct tt_sequence *q, size_t first, size_t end);
+
 /* Whether the hidden state, or the logits, at a position are to be kept and have not been reported yet. */
 bool tt_sequence_keeps_hidden(const struct tt_sequence *q, size_t position);
 bool tt_sequence_keeps_logits(const struct tt_sequence *q, size_t position);
+/* Whether the likelihood of the id after a position is reported. */
+bool tt_sequence_scores(const struct tt_sequence *q, size_t position);
 /* Whether the position needs logits: they are kept or scored, or the position is the last of `length` and a token is to
  * be generated from it. */
 bool tt_sequence_wants_logits(const struct tt_sequence *q, size_t position, size_t length);

@@ -24,9 +24,10 @@ int tt_chat_from_source(struct tt_chat_template *out, const char *source, size_t
 	const char *bos_token, const char *eos_token, struct tt_error *err);
 void tt_chat_free(struct tt_chat_template *chat);
 
-/* Appends the rendered prompt to *text, and to *untrusted a byte for each of its bytes: 1 where it comes from the
- * conversation. conversation: an array of {"role", "content", ...}, or an object with such "messages" and perhaps
- * "tools" and "documents". now: the time that the template sees; 0 for the present. */
+/* Appends the rendered prompt to *text, and to *untrusted a byte for each of its bytes: not 0 where it comes from the
+ * conversation, and TT_JINJA_LAST_USER where from the content of its last user message. conversation: an array of
+ * {"role", "content", ...}, or an object with such "messages" and perhaps "tools" and "documents". now: the time that
+ * the template sees; 0 for the present. */
 int tt_chat_render(const struct tt_chat_template *chat, const json_t *conversation, bool add_generation_prompt,
 	time_t now, struct tt_buffer *text, struct tt_buffer *untrusted, struct tt_error *err);
 

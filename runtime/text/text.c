@@ -198,11 +198,44 @@ int tt_text_render(const struct tt_text *text, const char *messages_json, const 
 int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	int32_t **ids, size_t *n_ids, struct tt_error *err)
 {
+	size_t from = 0, to = 0;
+	return tt_text_encode_chat_span(text, messages_json, options, ids, n_ids, &from, &to, err);
+}
+
+/* From the first to the last byte of the last user message; nothing if the template does not show it. */
+static int locate_last_user(const struct tt_text *text, const struct tt_buffer *prompt,
+	const struct tt_buffer *untrusted, const struct tt_ids *ids, size_t *from, size_t *to, struct tt_error *err)
+{
+	size_t first = 0, end = prompt->len;
+	while (first < end && untrusted->data[first] != TT_JINJA_LAST_USER)
+		first++;
+	while (end > first && untrusted->data[end - 1] != TT_JINJA_LAST_USER)
+		end--;
+	*from = *to = 0;
+	return first < end
+		       ? tt_tokenizer_locate(text->tokenizer, prompt->data, prompt->len, first, end, ids, from, to, err)
+		       : TT_OK;
+}
+
+int tt_text_encode_chat_span(const struct tt_text *text, const char *messages_json,
+	const struct tt_chat_options *options, int32_t **ids, size_t *n_ids, size_t *from, size_t *to,
+	struct tt_error *err)
+{
 	struct tt_buffer out = {0}, untrusted = {0};
+	TT_TRY(tt_need(from, "from", err));
+	TT_TRY(tt_need(to, "to", err));
 	int status = render(text, messages_json, options, &out, &untrusted, err);
 	if (status == TT_OK)
 		status = encode(
 			text, out.data, out.len, (const uint8_t *)untrusted.data, TT_TEXT_SPECIAL, ids, n_ids, err);
+	if (status == TT_OK) {
+		const struct tt_ids list = {.data = *ids, .len = *n_ids};
+		status = locate_last_user(text, &out, &untrusted, &list, from, to, err);
+		if (status != TT_OK) {
+			tt_free(*ids);
+			*ids = NULL;
+		}
+	}
 	tt_buffer_free(&out);
 	tt_buffer_free(&untrusted);
 	return status;

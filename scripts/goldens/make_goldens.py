@@ -399,7 +399,7 @@ class Keep(Steering):
         return (added * (h.norm(dim=-1, keepdim=True) / added.norm(dim=-1, keepdim=True)) - h) / c
 
 
-class Gated(Affine):
+class MlpGated(Affine):
     """An affine policy gated by the paper's controller: an MLP on the last prompt token's states, without steering."""
 
     ALPHA, UNITS = 2.0, 24
@@ -610,8 +610,8 @@ def make_steered(directory, model, spec):
     steerings["rotate"] = Rotate(n_layers, width, [1.0, 0.5, 0.0], seed)
     steerings["add_keep"] = Keep("add", n_layers, width, [0.75, 0.0, -1.5], seed, unit=False)
     # One gate reads before the layers that it steers, the other reads after them as well.
-    steerings["mlp"] = Gated(n_layers, width, [0.0, 1.0, 0.5], (0,), True, seed)
-    steerings["mlp_unbounded"] = Gated(n_layers, width, [1.0, 0.0, 0.75], (0, 2), False, seed)
+    steerings["mlp"] = MlpGated(n_layers, width, [0.0, 1.0, 0.5], (0,), True, seed)
+    steerings["mlp_unbounded"] = MlpGated(n_layers, width, [1.0, 0.0, 0.75], (0, 2), False, seed)
     for op, steering in steerings.items():
         golden = record(model, spec["seed"], f"steered {op}", steering, logits_step=16)
         write_golden(directory / f"steered_{op}.safetensors", golden)

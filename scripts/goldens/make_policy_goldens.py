@@ -225,6 +225,64 @@ def make_cosine(out):
     save(out / "cosine_expected.safetensors", expected, None)
 
 
+def make_pooled(out):
+    """Gates that read the last token, the mean, or both, and their decisions in float64: a linear probe plus a
+    network with and without weights of layers, and the other gates on means. Decision i reads the last token's state
+    from captured row i and the mean from row 9 - i. A threshold lies in the widest gap between the gates' numbers."""
+    rng = np.random.default_rng(31)
+    observed, weight, scale = (0, 2, 3), np.float32([0, 1, 0.5, 0, 0, 0]), np.float32([1, -1, 0.5, 2, 1])
+    captured = rng.normal(size=(10, 6, 8)).astype(np.float32)
+    states = torch.tensor(captured).double()[:, observed].flatten(1)
+    last, mean = states[:5], states.flip(0)[:5]
+    inputs = {"last": last, "mean": mean, "last,mean": torch.cat([last, mean], 1)}
+    direction = {f"direction.{layer}": np.arange(8) - 3.5 for layer in (1, 2)}
+    expected = {"captured": captured, "scale": scale}
+    for name, gate, form, pool in (
+        ("probe_mlp", "probe_mlp", {}, "last"),
+        ("probe_mlp_mean", "probe_mlp", {"gate.layers": "fixed"}, "mean"),
+        ("probe_mlp_learned", "probe_mlp", {"gate.layers": "learned"}, "last"),
+        ("probe_mlp_learned_pooled", "probe_mlp", {"gate.layers": "learned"}, "last,mean"),
+        ("probe_pooled", "probe", {}, "last,mean"),
+        ("mlp_mean", "mlp", {}, "mean"),
+        ("cosine_pooled", "cosine", {"gate.side": "below"}, "last,mean"),
+    ):
+        x, learned = inputs[pool], gate == "mlp" or form.get("gate.layers") == "learned"
+        probe, network = torch.nn.Linear(x.shape[1], 1), torch.nn.Sequential(
+            torch.nn.Linear(x.shape[1], 12), torch.nn.ReLU(), torch.nn.Linear(12, 7 if learned else 1))
+        with torch.no_grad():
+            for parameter in (*probe.parameters(), *network.parameters()):
+                parameter.copy_(torch.tensor(rng.normal(size=parameter.shape).astype(np.float32) / 3))
+        tensors = {"gate.w": probe.weight[0]} if gate != "mlp" else {}
+        if gate in ("probe", "probe_mlp"):
+            tensors |= {"gate.b": probe.bias}
+        if gate in ("mlp", "probe_mlp"):
+            tensors |= {f"gate.fc{1 + i // 2}.{k}": v for i in (0, 2) for k, v in network[i].named_parameters()}
+        z, linear, w = network.double()(x), probe.double()(x)[:, 0], probe.weight[0].double()
+        if gate == "cosine":
+            bent = torch.tanh(torch.outer(x @ w / (w @ w), w))
+            values = torch.nn.functional.cosine_similarity(x, bent, dim=1, eps=0)
+        else:
+            logit = linear + z[:, 0] if gate == "probe_mlp" else linear
+            values = z[:, 0] if gate == "mlp" else torch.sigmoid(logit)
+        ordered = values.detach().sort().values
+        gap = int((ordered[1:] - ordered[:-1]).argmax())
+        threshold = np.float32((ordered[gap] + ordered[gap + 1]) / 2)
+        s = torch.sigmoid(values) if gate == "mlp" else (
+            values < threshold if gate == "cosine" else values > threshold).double()
+        factors = torch.sigmoid(z[:, 1:]) if learned else torch.ones(5, 6)
+        coef = torch.tensor(scale)[:, None] * 0.2 * s[:, None] * torch.tensor(weight) * factors
+        expected |= {f"{name}.gate": values, f"{name}.s": s, f"{name}.coef": coef}
+        keys = form | {
+            "format": "3", "gate": gate, "observe": "0,2-3", "layers": "1-2",
+            "threshold": None if gate == "mlp" else f"{threshold:.9g}",
+            "gate.pool": None if name == "probe_mlp" else pool,
+        }
+        tensors = {key: value.detach().numpy() for key, value in tensors.items()}
+        save(out / f"{name}.safetensors", {"weight": weight, **direction, **tensors}, metadata(**keys))
+    save(out / "pooled_expected.safetensors",
+         {k: v.detach().numpy() if torch.is_tensor(v) else v for k, v in expected.items()}, None)
+
+
 def make_logistic(out):
     """Newton's method in float64 on standardised features: mean log loss, where each label weighs half, + l2 |w|^2."""
     rng = np.random.default_rng(7)
@@ -266,13 +324,13 @@ def response_texts():
     source = (ROOT / "controller/train/fit_directions.c").read_text()
     return [
         re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
-        for name in ("refusals", "answers")
+        for name in ("refusing_responses", "answers", "refusing_apologies", "helpful_apologies")
     ]
 
 
 def make_contrast(out, model_path):
-    """The tiny model's D: for each prompt, the mean of h[l] over all tokens of a refusal but the last, minus the same
-    mean for an answer."""
+    """The tiny model's D: for each prompt, the mean of h[l] over all tokens of a refusing response but the last, minus
+    the same mean for an answer; and its E: the same for an apology that refuses and one that helps."""
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
     states = []
@@ -290,21 +348,22 @@ def make_contrast(out, model_path):
     (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     order = [rows[i] for i in splitmix_shuffle(len(rows), 3)]
     train = [[r for r in order if r["split"] == "train" and r["label"] == label] for label in ("harmful", "benign")]
-    refusals, answers = response_texts()
-    assert len(refusals) == len(answers) == 4
-    directions = 0
+    responses = response_texts()
+    assert [len(texts) for texts in responses] == [4] * 4
+    directions = [0, 0]
     for pair in range(12):
         message = [{"role": "user", "content": train[pair % 2][pair // 2]["prompt"]}]
         text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         prompt = tokenizer.encode(text, add_special_tokens=False)
-        for sign, texts in ((1, refusals), (-1, answers)):
+        for signs, texts in zip(((1, 0), (-1, 0), (0, 1), (0, -1)), responses):
             response = tokenizer.encode(texts[pair // 2 % 4], add_special_tokens=False)
             states.clear()
             with torch.no_grad():
                 model(torch.tensor([prompt + response]))
             h = torch.stack([s.reshape(-1, s.shape[-1]) for s in states])
-            directions = directions + sign * h[:, len(prompt) : len(prompt) + len(response) - 1].mean(1) / 12
-    save(out / "contrast.safetensors", {"directions": directions.numpy()}, None)
+            mean = h[:, len(prompt) : len(prompt) + len(response) - 1].mean(1)
+            directions = [d + sign * mean / 12 for d, sign in zip(directions, signs)]
+    save(out / "contrast.safetensors", {"D": directions[0].numpy(), "E": directions[1].numpy()}, None)
 
 
 def main():
@@ -318,6 +377,7 @@ def main():
     make_operations(out)
     make_mlp(out)
     make_cosine(out)
+    make_pooled(out)
     make_logistic(out)
     make_contrast(out, args.out / "tiny-llama")
 

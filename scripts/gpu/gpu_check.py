@@ -142,7 +142,7 @@ def suites(check, filters, limit):
 
 def ops(check):
     """Every op against its references: what the emulator's suites hold it against."""
-    every = ["emu_product*", "emu_attention.*", "emu_control.*", "emu_sample.*"]
+    every = ["emu_product*", "emu_attention.*", "emu_control.*", "emu_pool.*", "emu_sample.*"]
     return suites(check, ["emu_product.*", "emu_control.*"] if check.rehearsed else every, 120)
 
 

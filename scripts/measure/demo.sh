@@ -24,9 +24,9 @@ prompt_of() {
 }
 
 title "1. Fit a policy that makes the model refuse harmful requests (train and val prompts)"
-# A smaller search than the default, for the clock: on this model steering every token won the full one.
-"$trimtab" fit "$model" --data "$data" -o "$out/refuse.safetensors" --name refuse --report "$out/fit.json" \
-	--when all --judge-prompts 20
+# Status 3: a policy beyond its bars, which the page shows all the same.
+"$trimtab" fit "$model" --data "$data" -o "$out/refuse.safetensors" --name refuse --report "$out/fit.json" ||
+	[ $? = 3 ]
 
 title "2. Side by side: the model alone, and steered (prompts it was not fitted on)"
 for label in harmful benign borderline; do

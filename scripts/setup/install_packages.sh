@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing of a set of packages of Debian 12, Debian 13 or Ubuntu 24.04: `build`, `test` (build and what
 # the tests, clang, the fuzz targets and the checks need), `coverage` (those and what make coverage needs) or `fetch`
-# (what fetch_model.sh needs). Without root or passwordless sudo it prints the line to run.
+# (what fetch_models.sh needs). Without root or passwordless sudo it prints the line to run.
 set -eu
 
 say() { echo "install_packages: $*" >&2; }

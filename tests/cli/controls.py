@@ -107,7 +107,7 @@ def main():
         run("capture", model, "--ids", "1", "-o", str(policy) + ".out")
         shutil.copy(prompts, rows)
         fit = ["fit", model, "--data", str(rows), "-o", str(work / ("fitted" + name[:60])), "--max-candidates", "1",
-               "--judge-prompts", "2", "--judge-tokens", "4", "--direction-prompts", "2", "--probe-prompts", "4"]
+               "--judge-prompts", "2", "--judge-tokens", "4", "--direction-prompts", "2", "--gate-prompts", "8"]
         out, _ = run(*fit, "--json")
         expect(json.loads(out)["name"].startswith("fitted" + name[:10]), "fit --json: another name")
         run(*fit)

@@ -16,6 +16,10 @@
 #include "tests/random.h"
 #include "tests/twin.h"
 
+extern "C" {
+#include "controller/policy/operations.h"
+}
+
 #ifndef WORLD_FFN
 #define WORLD_FFN 176
 #endif
@@ -155,9 +159,21 @@ static const uint16_t row_slots[ROWS] = {0, 0, 1, 2, 5, 3, 4, 3, 6, 7, 8, 9, 10}
 static const enum tt_policy_op slot_ops[SLOTS] = {TT_OP_ADD, TT_OP_ADD, TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ADD,
 	TT_OP_AFFINE, TT_OP_ONE_SIDED, TT_OP_ROTATE, TT_OP_ROTATE, TT_OP_ADD};
 
+static const uint32_t slot_forms[SLOTS] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1};
+
 static inline uint32_t slot_directions(uint32_t slot)
 {
-	return slot_ops[slot] == TT_OP_ADD || slot_ops[slot] == TT_OP_ONE_SIDED ? 1 : 2;
+	return tt_operation_of(slot_ops[slot])->max_rows > 1 ? 2 : 1;
+}
+
+/* Whether the slot's operation has a tensor that goes to this member of a slot. */
+static inline bool slot_has(uint32_t slot, size_t member)
+{
+	const struct tt_policy_row *row = &tt_operation_of(slot_ops[slot])->row;
+	for (uint32_t i = 0; i < row->n_tensors; i++)
+		if (row->tensors[i].slot == member)
+			return true;
+	return false;
 }
 
 /* One step: tokens first to first + n of the pool, on grids made for more. */
@@ -300,11 +316,11 @@ static inline struct tt_steer_slot *make_slots(const struct inputs *in)
 	const float *readers = uploaded(in->readers, LAYERS * MAX_DIRECTIONS * HIDDEN);
 	for (uint32_t i = 0; i < SLOTS; i++) {
 		slots[i].op = slot_ops[i];
-		slots[i].form = i >= 9;
+		slots[i].form = slot_forms[i];
 		slots[i].n_directions = slot_directions(i);
 		slots[i].directions = uploaded(in->directions[i], LAYERS * MAX_DIRECTIONS * HIDDEN);
-		slots[i].targets = i == 4 || i == 6 || i == 8 || i == 9 ? targets : NULL;
-		slots[i].readers = i == 6 ? readers : NULL;
+		slots[i].targets = slot_has(i, offsetof(struct tt_steer_slot, targets)) ? targets : NULL;
+		slots[i].readers = slot_has(i, offsetof(struct tt_steer_slot, readers)) ? readers : NULL;
 	}
 	return uploaded(slots, SLOTS);
 }

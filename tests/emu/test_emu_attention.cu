@@ -96,7 +96,7 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 {
 	struct tt_step_plan *step = make_step(w, tokens, n, way.own_tables);
 	tt_bf16 *q = (tt_bf16 *)malloc(n * w->width * sizeof *q);
-	struct tt_kv_pages kv = {NULL, TT_KV_F16, N_PAGES};
+	struct tt_kv_pages kv = {NULL, TT_KV_F16, N_PAGES, NULL};
 	for (uint32_t i = 0; i < n; i++)
 		memcpy(q + i * w->width, w->q + (tokens[i].seq * MAX_TOKENS + tokens[i].position) * w->width,
 			w->width * sizeof *q);
@@ -122,7 +122,7 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 static void attend_twin(const struct world *w, const struct token *tokens, uint32_t n, double *out)
 {
 	struct tt_step_plan *step = make_step(w, tokens, n, false);
-	struct tt_kv_pages kv = {w->host, TT_KV_BF16, N_PAGES};
+	struct tt_kv_pages kv = {w->host, TT_KV_BF16, N_PAGES, NULL};
 	float *q = (float *)malloc(2 * n * w->width * sizeof *q), *attention = q + n * w->width;
 	struct tt_attention_args args = {&w->config, step, LAYER, q, attention, &kv};
 	struct tt_backend *twin;

@@ -38,7 +38,7 @@ static void turn_reference(
 	for (uint32_t k = 0; k < 2; k++)
 		for (uint32_t j = 0; j < HIDDEN; j++)
 			plane[k] += came[j] * d[k][j];
-	if (slot == 9 && plane[0] <= 0)
+	if (slot_forms[slot] && plane[0] <= 0)
 		return;
 	double at = atan2(plane[1], plane[0]), length = hypot(plane[0], plane[1]);
 	at += c * remainder(atan2((double)target[1], (double)target[0]) - at, 2 * acos(-1));
@@ -46,15 +46,35 @@ static void turn_reference(
 		h[j] += (length * cos(at) - plane[0]) * d[0][j] + (length * sin(at) - plane[1]) * d[1][j];
 }
 
-static void keep_reference(const struct inputs *in, double c, const double came[HIDDEN], double h[HIDDEN])
+static void keep_reference(
+	const struct inputs *in, uint32_t slot, double c, const double came[HIDDEN], double h[HIDDEN])
 {
-	const float *d = in->directions[10] + LAYER * HIDDEN;
+	const float *d = in->directions[slot] + LAYER * HIDDEN;
 	double sum[HIDDEN];
 	for (uint32_t j = 0; j < HIDDEN; j++)
 		sum[j] = came[j] + c * d[j];
 	double ratio = norm_of(came) / norm_of(sum);
 	for (uint32_t j = 0; j < HIDDEN; j++)
 		h[j] += sum[j] * ratio - came[j];
+}
+
+/* What a direction is multiplied with, from a dot product with h and a target. */
+static double factor_reference(enum tt_policy_op op, double c, double dot, double target)
+{
+	switch (op) {
+	case TT_OP_ADD:
+		return c;
+	case TT_OP_ABLATE:
+		return -c * dot;
+	case TT_OP_CLAMP:
+		return c * (target - dot);
+	case TT_OP_AFFINE:
+		return c * (target + dot);
+	case TT_OP_ONE_SIDED:
+		return dot > 0 ? -c * dot : 0;
+	default:
+		return NAN;
+	}
 }
 
 static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t token, double h[HIDDEN])
@@ -70,25 +90,18 @@ static void steer_reference(const struct inputs *in, uint32_t steering, uint32_t
 			turn_reference(in, slot, c, came, h);
 			continue;
 		}
-		if (slot == 10 && c != 0) {
-			keep_reference(in, c, came, h);
+		if (slot_ops[slot] == TT_OP_ADD && slot_forms[slot] && c != 0) {
+			keep_reference(in, slot, c, came, h);
 			continue;
 		}
 		for (uint32_t k = 0; k < n && c != 0; k++) {
 			const float *d = in->directions[slot] + (LAYER * n + k) * HIDDEN;
-			const float *reader =
-				slot_ops[slot] == TT_OP_AFFINE ? in->readers + (LAYER * n + k) * HIDDEN : d;
-			double read = 0, target = in->targets[LAYER * n + k], g = c;
+			bool has_readers = slot_has(slot, offsetof(struct tt_steer_slot, readers));
+			const float *reader = has_readers ? in->readers + (LAYER * n + k) * HIDDEN : d;
+			double read = 0;
 			for (uint32_t j = 0; j < HIDDEN; j++)
 				read += (double)came[j] * (double)reader[j];
-			if (slot_ops[slot] == TT_OP_ABLATE)
-				g = -c * read;
-			if (slot_ops[slot] == TT_OP_CLAMP)
-				g = c * (target - read);
-			if (slot_ops[slot] == TT_OP_AFFINE)
-				g = c * (target + read);
-			if (slot_ops[slot] == TT_OP_ONE_SIDED)
-				g = read > 0 ? -c * read : 0;
+			double g = factor_reference(slot_ops[slot], c, read, in->targets[LAYER * n + k]);
 			for (uint32_t j = 0; j < HIDDEN; j++)
 				h[j] += g * d[j];
 		}
@@ -152,6 +165,14 @@ Test(emu_product_steer, add_in_the_epilogue)
 Test(emu_product_steer, every_operation_in_the_row_kernel)
 {
 	static const struct step_case c = {3, 40, 64, 132, true, true, true, 2};
+	uint32_t seen = 0;
+	for (uint32_t t = c.first; t < c.first + c.n; t++) {
+		uint16_t rows[TT_STACK];
+		choose_rows(c.steering, t, rows);
+		for (uint32_t i = 0; i < TT_STACK; i++)
+			seen |= 1u << slot_ops[row_slots[rows[i]]];
+	}
+	cr_assert_eq(seen, (1u << tt_n_operations()) - 1, "an operation of the table steers no token");
 	for (int order = 0; order < TT_EMU_ORDERS; order++)
 		check_step(&c, (enum tt_emu_order)order, 2);
 }
@@ -241,7 +262,8 @@ Test(emu_product_steer, operations_never_pass_for_add)
 		bool whole = false;
 		choose_rows(2, t, rows);
 		for (uint32_t i = 0; i < TT_STACK; i++)
-			whole |= rows[i] >= 5 && in->coef[rows[i] * LAYERS + LAYER] != 0;
+			whole |= (slot_ops[row_slots[rows[i]]] != TT_OP_ADD || slot_forms[row_slots[rows[i]]]) &&
+				 in->coef[rows[i] * LAYERS + LAYER] != 0;
 		cr_assert_eq((bool)isnan(out->h[t * HIDDEN]), whole, "token %u", t);
 	}
 	free(in);

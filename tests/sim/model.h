@@ -40,10 +40,31 @@ static inline float sim_coef(float scale, uint32_t slot, float s, uint32_t layer
 	return c == 0 ? 0.0f : c;
 }
 
-/* The gate of a policy: open for about half of the prompts. */
-static inline float sim_gate(uint32_t slot, uint64_t observed)
+/* What the gate of the policy in a slot reads, if it reads the stream. */
+static inline enum tt_gate_pool sim_pool(uint32_t slot)
 {
+	return (enum tt_gate_pool)(slot % 3);
+}
+
+/* The gate of a policy: open for about half of the prompts. last: the stream at the last prompt token; mean: what
+ * sim_mean makes of the span. */
+static inline float sim_gate(uint32_t slot, uint64_t last, uint64_t mean)
+{
+	enum tt_gate_pool pool = sim_pool(slot);
+	uint64_t observed = pool == TT_POOL_LAST ? last : pool == TT_POOL_MEAN ? mean : sim_mix(last, mean);
 	return sim_mix(observed, 1000 + slot) & 1 ? 1.0f : 0.0f;
+}
+
+/* A page's record with one more token, and the mean of which the records of all pages of the span have become a part;
+ * 0 is an empty one. Both depend on the order. */
+static inline uint64_t sim_record(uint64_t record, uint64_t stream)
+{
+	return sim_mix(record, stream + 11);
+}
+
+static inline uint64_t sim_mean(uint64_t mean, uint64_t record)
+{
+	return sim_mix(mean + 13, record);
 }
 
 /* The stream of a token after one row has acted on it: unchanged where its coefficients are all 0. */
@@ -92,8 +113,9 @@ static inline bool sim_is_stop(int32_t token)
 /* ---- The model as a device runs it */
 
 struct sim_device {
-	struct sim_cell *cells;    // [n_pages * TT_PAGE_TOKENS]
-	float (*coef)[SIM_LAYERS]; // [n_rows]
+	struct sim_cell *cells;          // [n_pages * TT_PAGE_TOKENS]
+	uint64_t (*sums)[TT_MAX_POOLED]; // [n_pages] the pages' records
+	float (*coef)[SIM_LAYERS];       // [n_rows]
 	struct sim_cell captured[256];
 	struct tt_sample_result samples[TT_MAX_IN_FLIGHT][256]; /* step n's in n % TT_MAX_IN_FLIGHT */
 	struct tt_decision_result decisions[TT_MAX_IN_FLIGHT][256];
@@ -109,6 +131,32 @@ static inline struct sim_cell *sim_cell_at(
 	return &d->cells[(size_t)pages[position / TT_PAGE_TOKENS] * TT_PAGE_TOKENS + position % TT_PAGE_TOKENS];
 }
 
+/* After a layer: first the records, then the means, since a page may be another sequence's of this step. */
+static inline void sim_sum(struct sim_device *d, const struct tt_step_plan *step, uint32_t layer)
+{
+	for (uint32_t i = 0; i < 2 * step->n_pools; i++) {
+		const struct tt_pool_plan *pool = tt_step_pools(step) + i % step->n_pools;
+		const int32_t *pages = tt_step_pages(step) + (size_t)pool->seq * step->max_pages;
+		uint32_t j;
+		if (!tt_pool_reads(pool, layer, &j))
+			continue;
+		for (uint32_t t = pool->first_token; i < step->n_pools && t < pool->first_token + pool->n_tokens; t++) {
+			uint32_t position = (uint32_t)tt_step_positions(step)[t];
+			const struct sim_cell *cell = sim_cell_at(d, step, t, position);
+			uint64_t *record = &d->sums[pages[position / TT_PAGE_TOKENS]][j];
+			bool begins = position % TT_PAGE_TOKENS == 0 || position == pool->from;
+			*record = sim_record(begins ? 0 : *record, layer == SIM_EARLY ? cell->early : cell->late);
+		}
+		if (i < step->n_pools || pool->mean_capture < 0)
+			continue;
+		struct sim_cell *row = &d->captured[pool->mean_capture];
+		uint64_t *mean = layer == SIM_EARLY ? &row->early : &row->late;
+		*mean = 0;
+		for (uint32_t page = pool->from / TT_PAGE_TOKENS; page * TT_PAGE_TOKENS < pool->to; page++)
+			*mean = sim_mean(*mean, d->sums[pages[page]][j]);
+	}
+}
+
 static inline void sim_control(struct sim_device *d, const struct tt_step_plan *step, int32_t layer, uint64_t number)
 {
 	const struct tt_decision_plan *plan = tt_step_decisions(step);
@@ -116,10 +164,12 @@ static inline void sim_control(struct sim_device *d, const struct tt_step_plan *
 	for (uint32_t i = 0; layer < 0 && i < step->n_decisions; i++)
 		memset(d->coef[plan[i].row], 0, sizeof *d->coef);
 	for (uint32_t i = 0; i < step->n_decisions; i++) {
-		const struct sim_cell *x = &d->captured[plan[i].capture];
+		const struct sim_cell *x = &d->captured[plan[i].capture], *mean = &d->captured[plan[i].mean_capture];
 		if (plan[i].after_layer != layer)
 			continue;
-		float s = layer < 0 ? 1 : sim_gate(plan[i].slot, layer == SIM_EARLY ? x->early : x->late);
+		float s = layer < 0            ? 1
+			  : layer == SIM_EARLY ? sim_gate(plan[i].slot, x->early, mean->early)
+					       : sim_gate(plan[i].slot, x->late, mean->late);
 		d->decisions[ring][i] = (struct tt_decision_result){s, s};
 		for (uint32_t l = 0; l < SIM_LAYERS; l++)
 			d->coef[plan[i].row][l] = sim_coef(plan[i].scale, plan[i].slot, s, l);
@@ -160,6 +210,7 @@ static inline void sim_run(struct sim_device *d, const struct tt_step_plan *step
 			if (capture >= 0)
 				d->captured[capture] = *cell;
 		}
+		sim_sum(d, step, phase == 0 ? SIM_EARLY : SIM_LATE);
 		sim_control(d, step, phase == 0 ? SIM_EARLY : SIM_LATE, number);
 	}
 	for (uint32_t i = 0; i < step->n_samples; i++) {
@@ -202,6 +253,21 @@ static inline struct sim_cell sim_alone(const struct tt_sequence *q, const int32
 	return c;
 }
 
+static inline struct sim_cell sim_mean_alone(const struct tt_sequence *q, const struct sim_cell *cells)
+{
+	struct sim_cell mean = {0, 0}, record = {0, 0};
+	for (size_t p = q->pool_from; p < q->pool_to; p++) {
+		record.early = sim_record(record.early, cells[p].early);
+		record.late = sim_record(record.late, cells[p].late);
+		if ((p + 1) % TT_PAGE_TOKENS && p + 1 < q->pool_to)
+			continue;
+		mean.early = sim_mean(mean.early, record.early);
+		mean.late = sim_mean(mean.late, record.late);
+		record = (struct sim_cell){0, 0};
+	}
+	return mean;
+}
+
 /* The answer that the sequence must get whatever runs beside it. */
 static inline void sim_expect(const struct tt_sequence *q, struct sim_answer *a)
 {
@@ -212,12 +278,13 @@ static inline void sim_expect(const struct tt_sequence *q, struct sim_answer *a)
 	a->finish = TT_RUNNING;
 	for (size_t p = 0; p < q->n_prompt; p++)
 		cells[p] = sim_alone(q, a->tokens, cells, p, NULL);
+	struct sim_cell mean = sim_mean_alone(q, cells);
 	for (uint32_t i = 0; i < q->n_policies; i++) {
 		const struct tt_sequence_policy *policy = &q->policies[i];
 		const struct sim_cell *x = &cells[q->n_prompt - 1];
-		float s = policy->after_layer < 0
-				  ? 1
-				  : sim_gate(policy->slot, policy->after_layer == SIM_EARLY ? x->early : x->late);
+		float s = policy->after_layer < 0            ? 1
+			  : policy->after_layer == SIM_EARLY ? sim_gate(policy->slot, x->early, mean.early)
+							     : sim_gate(policy->slot, x->late, mean.late);
 		for (uint32_t l = 0; l < SIM_LAYERS; l++)
 			coef[i][l] = sim_coef(policy->scale, policy->slot, s, l);
 	}

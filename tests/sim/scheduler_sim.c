@@ -1,11 +1,11 @@
 /* The scheduler against a made-up model, a made-up clock and seeded random numbers: steps by the million, with
  * everything checked that must hold. A run that fails prints the command that repeats it.
  *
- *     scheduler_sim [--steps N] [--seed N] [--fault leak|drop|swap|stale|starve|claim]
+ *     scheduler_sim [--steps N] [--seed N] [--fault leak|drop|swap|stale|starve|claim|record]
  *
  * --seed runs that seed alone. --fault plants one, and then the program must fail: a page that nobody gives back, a
  * sample that another row gets too, two neighbours' rows exchanged, pages keyed without their policy, a request that is
- * never run, reports that do not know of the kill switch. */
+ * never run, reports that do not know of the kill switch, records that lack tokens of their page. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 enum { STEPS_A_SEED = 2000, MAX_REQUESTS = 64, OLDEST_MAY_WAIT = 3 };
 static const uint64_t NOT_RUN = UINT64_MAX;
 
-enum fault { NO_FAULT, LEAK, DROP, SWAP, STALE, STARVE, CLAIM };
+enum fault { NO_FAULT, LEAK, DROP, SWAP, STALE, STARVE, CLAIM, RECORD };
 
 struct request {
 	struct tt_sequence sequence; /* first */
@@ -32,7 +32,8 @@ struct sim {
 	struct sim_device device;
 	struct request requests[MAX_REQUESTS];
 	uint64_t seed, random, n_steps, oldest;
-	uint32_t in_flight, load, n_idle; /* n_idle: steps since the oldest request was in one */
+	uint32_t in_flight, load, n_kinds; /* n_kinds: of requests that differ; 0: all may */
+	uint32_t n_idle;                   /* steps since the oldest request was in one */
 	double now;
 	enum fault fault;
 	uint64_t n_finished, n_cancelled, n_late, n_failed; /* of all seeds */
@@ -67,6 +68,24 @@ static size_t make_prompt(struct sim *sim, int32_t *ids)
 	return n;
 }
 
+/* The layers that gates read means of, and the span: the whole prompt, or a part that other prompts may have too. */
+static void make_span(struct sim *sim, struct tt_sequence *q)
+{
+	bool reads[SIM_LAYERS] = {false};
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		if (q->policies[i].after_layer >= 0 && sim_pool(q->policies[i].slot) != TT_POOL_LAST)
+			reads[q->policies[i].after_layer] = true;
+	for (uint32_t l = 0; l < SIM_LAYERS; l++)
+		if (reads[l])
+			q->pooled[q->n_pooled++] = l;
+	q->pool_to = q->n_prompt;
+	if (draw(sim, 2) == 0)
+		return;
+	q->pool_from = draw(sim, 3) * 11u % q->n_prompt;
+	if (draw(sim, 2) && q->pool_from + 17 < q->n_prompt)
+		q->pool_to = q->pool_from + 17;
+}
+
 static void make_policies(struct sim *sim, struct tt_sequence *q)
 {
 	q->coef_known_at_start = true;
@@ -90,13 +109,19 @@ static void make_policies(struct sim *sim, struct tt_sequence *q)
 	}
 }
 
+/* With few kinds of requests, all have one prompt, and most find the pages of their twins, or what is left of these. */
 static void submit(struct sim *sim, struct request *r)
 {
 	struct tt_sequence *q = &r->sequence;
 	int32_t ids[SIM_CONTEXT];
+	uint64_t kind = sim->n_kinds > 0 ? draw(sim, sim->n_kinds) : 0, after = sim->random;
+	if (sim->n_kinds > 0)
+		sim->random = sim_hash(sim->seed * 64);
 	size_t n = make_prompt(sim, ids), most = sim->scheduler.limits.context;
-	uint32_t max_tokens = draw(sim, 8) ? draw(sim, 80) : 0;
+	if (sim->n_kinds > 0)
+		sim->random = sim_hash(sim->seed * 64 + 1 + kind);
 	n = n < most ? n : most;
+	uint32_t max_tokens = draw(sim, 8) ? draw(sim, 80) : 0;
 	*r = (struct request){.live = true};
 	memset(r->acted, 0xff, sizeof r->acted);
 	if (tt_sequence_open(q, ids, n, n + max_tokens < most ? n + max_tokens : most, draw(sim, 2) ? draw(sim, 5) : 0,
@@ -110,8 +135,11 @@ static void submit(struct sim *sim, struct request *r)
 		q->report_from = 0;
 	q->deadline = draw(sim, 20) ? 0 : sim->now + 1 + draw(sim, 60);
 	make_policies(sim, q);
+	make_span(sim, q);
 	sim_expect(q, &r->want);
 	tt_scheduler_add(&sim->scheduler, q);
+	if (sim->n_kinds > 0)
+		sim->random = after;
 }
 
 static bool tokens_agree(const struct request *r, size_t n)
@@ -310,6 +338,8 @@ static void plant(struct sim *sim, struct tt_scheduled_step *plan)
 			memcpy(rows, rows + TT_STACK, sizeof kept);
 			memcpy(rows + TT_STACK, kept, sizeof kept);
 		}
+	for (uint32_t i = 0; sim->fault == RECORD && i < plan->step->n_pools; i++)
+		tt_step_pools(plan->step)[i].n_tokens /= 2;
 	if (sim->fault == STARVE && s->n_running > 0)
 		s->running[0]->n_fed = SIM_CONTEXT;
 	for (uint32_t i = 0; sim->fault == CLAIM && i < s->n_running; i++)
@@ -332,7 +362,9 @@ static void open_sim(struct sim *sim)
 	struct tt_scheduler_hooks hooks = {sim, ran, sampled, finished};
 	sim->in_flight = 1 + draw(sim, 2);
 	sim->load = 1 + draw(sim, 8);
+	sim->n_kinds = draw(sim, 2) == 0 ? 1 + draw(sim, 8) : 0;
 	sim->device.cells = calloc(n_pages * TT_PAGE_TOKENS, sizeof *sim->device.cells);
+	sim->device.sums = calloc(n_pages, sizeof *sim->device.sums);
 	sim->device.coef = calloc(limits.n_rows, sizeof *sim->device.coef);
 	if (tt_scheduler_open(&sim->scheduler, &limits, n_pages, SIM_LAYERS, draw(sim, 3) > 0, &hooks, NULL) != TT_OK)
 		fail(sim, "no memory");
@@ -352,6 +384,7 @@ static void close_sim(struct sim *sim)
 		tt_sequence_close(&sim->requests[i].sequence);
 	memset(sim->requests, 0, sizeof sim->requests);
 	free(sim->device.cells);
+	free(sim->device.sums);
 	free(sim->device.coef);
 	tt_scheduler_close(&sim->scheduler);
 }
@@ -407,6 +440,7 @@ static void step(struct sim *sim)
 	}
 	if (draw(sim, 1000) == 0) { /* the device failed: what its pages hold is lost */
 		memset(sim->device.cells, 0xee, (size_t)s->pool.n_pages * TT_PAGE_TOKENS * sizeof *sim->device.cells);
+		memset(sim->device.sums, 0xee, s->pool.n_pages * sizeof *sim->device.sums);
 		tt_scheduler_abandon(s);
 		sim->n_failed++;
 	}
@@ -441,7 +475,7 @@ static void run_seed(struct sim *sim, uint64_t seed)
 int main(int argc, char **argv)
 {
 	static struct sim sim;
-	const char *const faults[] = {"", "leak", "drop", "swap", "stale", "starve", "claim"};
+	const char *const faults[] = {"", "leak", "drop", "swap", "stale", "starve", "claim", "record"};
 	uint64_t n_steps = 100000, seed = 0;
 	bool one = false;
 	for (int i = 1; i + 1 < argc; i += 2) {
@@ -449,7 +483,7 @@ int main(int argc, char **argv)
 			n_steps = strtoull(argv[i + 1], NULL, 10);
 		if (!strcmp(argv[i], "--seed"))
 			one = true, seed = strtoull(argv[i + 1], NULL, 10);
-		for (int f = LEAK; !strcmp(argv[i], "--fault") && f <= CLAIM; f++)
+		for (int f = LEAK; !strcmp(argv[i], "--fault") && f <= RECORD; f++)
 			if (!strcmp(argv[i + 1], faults[f]))
 				sim.fault = (enum fault)f;
 	}

@@ -117,7 +117,7 @@ static int reserve(struct jj_builder *builder, size_t n, enum jj_mark mark)
 		TT_TRY(tt_jj_grow(builder->arena, &builder->mask, &builder->mask_capacity, needed, 1));
 	if (builder->mark != JJ_MIXED && mark != builder->mark) {
 		if (builder->len)
-			memset(builder->mask, builder->mark == JJ_UNTRUSTED, builder->len);
+			memset(builder->mask, builder->mark, builder->len);
 		builder->mark = JJ_MIXED;
 	}
 	return TT_OK;
@@ -130,7 +130,7 @@ int tt_jj_add_bytes(struct jj_builder *builder, const void *data, size_t n, enum
 	TT_TRY(reserve(builder, n, mark));
 	memcpy(builder->data + builder->len, data, n);
 	if (builder->mark == JJ_MIXED)
-		memset(builder->mask + builder->len, mark == JJ_UNTRUSTED, n);
+		memset(builder->mask + builder->len, (int)mark, n);
 	builder->len += n;
 	return TT_OK;
 }

@@ -521,7 +521,7 @@ static int add_marks(struct tt_buffer *untrusted, const struct jj_string *string
 	if (!tt_add_size(old, string->len, &needed) || !tt_add_size(needed, 1, &needed))
 		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
 	TT_TRY(tt_grow(&untrusted->data, &untrusted->capacity, needed, 1, err));
-	memset(untrusted->data + old, string->mark == JJ_UNTRUSTED, string->len);
+	memset(untrusted->data + old, string->mark, string->len);
 	untrusted->len = old + string->len;
 	untrusted->data[untrusted->len] = 0;
 	return TT_OK;

@@ -93,10 +93,8 @@ int tt_jj_escape(struct jj_run *run, const struct jj_string *s, struct jj_value 
 	TT_TRY(tt_jj_charge(run, s->len / 16));
 	for (size_t i = 0; i < s->len; i++) {
 		const char *at = s->data[i] ? strchr(from, s->data[i]) : NULL;
-		bool marked = s->mark == JJ_MIXED ? s->mask[i] : s->mark == JJ_UNTRUSTED;
 		if (at)
-			TT_TRY(tt_jj_add_bytes(
-				&builder, to[at - from], strlen(to[at - from]), marked ? JJ_UNTRUSTED : JJ_TRUSTED));
+			TT_TRY(tt_jj_add_bytes(&builder, to[at - from], strlen(to[at - from]), tt_jj_mark_at(s, i)));
 		else
 			TT_TRY(tt_jj_add_part(&builder, s, i, i + 1));
 	}

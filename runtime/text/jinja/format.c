@@ -397,7 +397,7 @@ int tt_jj_add_json(struct jj_run *run, struct jj_builder *builder, struct jj_val
 	return dump_value(&dump, value, 0);
 }
 
-enum trust { TRUSTED, MESSAGES, MESSAGE, UNTRUSTED };
+enum trust { TRUSTED, MESSAGES, MESSAGE, LAST_USER_MESSAGE, LAST_USER_CONTENT, UNTRUSTED };
 
 static int from_json(struct jj_run *run, const json_t *json, enum trust trust, unsigned depth, struct jj_value *out);
 
@@ -407,7 +407,11 @@ static int text_from_json(struct jj_run *run, const char *data, size_t n, enum t
 	if (tt_utf8_check(data, n) != n)
 		return tt_jj_fail(run, TT_ERR_FORMAT, "a string of the context is not valid UTF-8");
 	TT_TRY(tt_jj_alloc(&run->arena, &string, 1, sizeof *string));
-	*string = (struct jj_string){.data = data, .len = n, .mark = trust == TRUSTED ? JJ_TRUSTED : JJ_UNTRUSTED};
+	*string = (struct jj_string){.data = data, .len = n, .mark = JJ_UNTRUSTED};
+	if (trust == TRUSTED)
+		string->mark = JJ_TRUSTED;
+	if (trust == LAST_USER_CONTENT)
+		string->mark = JJ_LAST_USER;
 	*out = (struct jj_value){.kind = JJ_STRING, .string = string};
 	return TT_OK;
 }
@@ -419,9 +423,12 @@ static enum trust trust_of(enum trust of, const char *key, const json_t *value, 
 		return MESSAGES;
 	if (depth == 0 && (strcmp(key, "tools") == 0 || strcmp(key, "documents") == 0))
 		return UNTRUSTED;
-	if (of == MESSAGE && strcmp(key, "role") == 0 && json_is_string(value))
+	bool in_message = of == MESSAGE || of == LAST_USER_MESSAGE;
+	if (in_message && strcmp(key, "role") == 0 && json_is_string(value))
 		return TRUSTED;
-	return of == TRUSTED ? TRUSTED : UNTRUSTED;
+	if (of == LAST_USER_MESSAGE && strcmp(key, "content") == 0)
+		return LAST_USER_CONTENT;
+	return of == TRUSTED || of == LAST_USER_CONTENT ? of : UNTRUSTED;
 }
 
 static int object_from_json(
@@ -442,16 +449,30 @@ static int object_from_json(
 	return TT_OK;
 }
 
+/* Index of the last message whose role is user; SIZE_MAX for none. */
+static size_t last_user(const json_t *messages)
+{
+	size_t i = json_array_size(messages);
+	while (i-- > 0) {
+		const char *role = json_string_value(json_object_get(json_array_get(messages, i), "role"));
+		if (role && strcmp(role, "user") == 0)
+			break;
+	}
+	return i;
+}
+
 static int array_from_json(
 	struct jj_run *run, const json_t *json, enum trust trust, unsigned depth, struct jj_value *out)
 {
-	size_t n = json_array_size(json);
+	size_t n = json_array_size(json), asked = trust == MESSAGES ? last_user(json) : SIZE_MAX;
 	struct jj_value *items = NULL;
 	TT_TRY(tt_jj_alloc(&run->arena, &items, n, sizeof *items));
 	for (size_t i = 0; i < n; i++) {
 		const json_t *item = json_array_get(json, i);
-		enum trust inner = trust == MESSAGES && json_is_object(item) ? MESSAGE : trust;
-		TT_TRY(from_json(run, item, inner == MESSAGES ? UNTRUSTED : inner, depth + 1, &items[i]));
+		enum trust inner = trust;
+		if (trust == MESSAGES)
+			inner = i == asked ? LAST_USER_MESSAGE : json_is_object(item) ? MESSAGE : UNTRUSTED;
+		TT_TRY(from_json(run, item, inner, depth + 1, &items[i]));
 	}
 	return tt_jj_new_list(run, JJ_LIST, items, n, out);
 }

@@ -17,6 +17,9 @@
 
 struct tt_jinja;
 
+/* The mark of what comes from the content of the last message whose role is user; other untrusted bytes have 1. */
+enum { TT_JINJA_LAST_USER = 2 };
+
 /* Parses n bytes of template. Messages contain name and the line. */
 int tt_jinja_parse(struct tt_jinja **out, const char *source, size_t n, const char *name, struct tt_error *err);
 void tt_jinja_free(struct tt_jinja *jinja); /* jinja may be NULL */
@@ -28,9 +31,9 @@ struct tt_jinja_limits {
 };
 
 /* Renders with the variables of context (an object). Every string inside context["messages"], ["tools"] and
- * ["documents"], keys too, is untrusted, except a message's "role". now: the time for strftime_now (UTC).
- * *text gets the output; *untrusted gets a byte, 0 or 1, for each of its bytes. If the template calls raise_exception,
- * this returns TT_ERR_ARGUMENT with its message. */
+ * ["documents"], keys too, is untrusted, except a message's "role". now: the time for strftime_now (UTC). *text gets
+ * the output; *untrusted gets a byte for each of its bytes: 0 where it is trusted, else 1 or TT_JINJA_LAST_USER. If
+ * the template calls raise_exception, this returns TT_ERR_ARGUMENT with its message. */
 int tt_jinja_render(const struct tt_jinja *jinja, const json_t *context, time_t now,
 	const struct tt_jinja_limits *limits, struct tt_buffer *text, struct tt_buffer *untrusted,
 	struct tt_error *err);

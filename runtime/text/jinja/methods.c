@@ -82,9 +82,8 @@ int tt_jj_change_case(struct jj_run *run, const struct jj_string *s, enum jj_cas
 		bool raise = how == JJ_UPPER || (how != JJ_LOWER && first);
 		if (how == JJ_SWAP)
 			raise = utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_LL;
-		bool marked = s->mark == JJ_MIXED ? s->mask[at] : s->mark == JJ_UNTRUSTED;
 		size_t n = map_case(c, raise, text);
-		TT_TRY(tt_jj_add_bytes(&builder, text, n, marked ? JJ_UNTRUSTED : JJ_TRUSTED));
+		TT_TRY(tt_jj_add_bytes(&builder, text, n, tt_jj_mark_at(s, at)));
 		first = how == JJ_WORDS ? breaks_word(c) : how == JJ_TITLE ? !is_cased(c) : false;
 	}
 	TT_TRY(tt_jj_finish(&builder, false, out));

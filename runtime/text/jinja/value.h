@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/memory.h"
+#include "runtime/text/jinja/jinja.h"
 
 /* All memory of one parse or one render: freed together, never more than limit bytes. */
 struct jj_chunk;
@@ -21,12 +22,13 @@ int tt_jj_alloc(struct jj_arena *arena, void *out_pointer, size_t count, size_t 
 int tt_jj_grow(struct jj_arena *arena, void *pointer, size_t *capacity, size_t needed, size_t size);
 void tt_jj_arena_free(struct jj_arena *arena);
 
-enum jj_mark { JJ_TRUSTED, JJ_UNTRUSTED, JJ_MIXED };
+/* Of a byte; JJ_MIXED of a string whose bytes have several. JJ_LAST_USER is untrusted too. */
+enum jj_mark { JJ_TRUSTED, JJ_UNTRUSTED, JJ_LAST_USER = TT_JINJA_LAST_USER, JJ_MIXED };
 
 struct jj_string {
 	const char *data; /* [len], valid UTF-8, not terminated */
 	size_t len;
-	const uint8_t *mask; /* [len], 0 or 1; only for JJ_MIXED */
+	const uint8_t *mask; /* [len] enum jj_mark; only for JJ_MIXED */
 	uint8_t mark;        /* enum jj_mark */
 	bool markup;         /* Python's Markup (|safe, |escape): + escapes what is joined to it */
 };
@@ -116,6 +118,11 @@ size_t tt_jj_offset(const char *data, size_t n, size_t index); /* byte offset of
 /* The end and the start of the part of data that has no white space around it. */
 size_t tt_jj_strip_end(const char *data, size_t n);
 size_t tt_jj_strip_start(const char *data, size_t n);
+
+static inline enum jj_mark tt_jj_mark_at(const struct jj_string *string, size_t at)
+{
+	return (enum jj_mark)(string->mark == JJ_MIXED ? string->mask[at] : string->mark);
+}
 
 static inline bool tt_jj_same(const struct jj_string *a, const struct jj_string *b)
 {

@@ -2,6 +2,7 @@
 #include "runtime/text/tokenizer/pretokenize.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -64,24 +65,20 @@ static const struct {
 
 static bool is_named(const char *names, const char *name, size_t n)
 {
-	char word[32];
-	if (n == 0 || n > sizeof word - 3 || memchr(name, ' ', n) || memchr(name, 0, n))
-		return false;
-	word[0] = ' ';
-	memcpy(word + 1, name, n);
-	memcpy(word + 1 + n, " ", 2);
-	return strstr(names, word) != NULL;
+	for (const char *at = names + 1; *at; at += strcspn(at, " ") + 1)
+		if (strcspn(at, " ") == n && !memcmp(at, name, n))
+			return true;
+	return false;
 }
 
 int tt_pretokenizer_add_named(struct tt_pretokenizer *pretokenizer, const char *name, size_t n,
 	struct tt_named_pretokenizer *also, struct tt_error *err)
 {
-	char label[32];
+	char label[64]; /* for messages */
 	for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++) {
 		if (!is_named(KNOWN[i].names, name, n))
 			continue;
-		memcpy(label, name, n);
-		label[n] = 0;
+		snprintf(label, sizeof label, "%.*s", (int)n, name);
 		*also = (struct tt_named_pretokenizer){KNOWN[i].nfc, KNOWN[i].ignore_merges};
 		for (size_t j = 0; j < KNOWN[i].n_steps; j++) {
 			const char *pattern = KNOWN[i].steps[j].pattern;

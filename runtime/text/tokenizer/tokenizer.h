@@ -38,6 +38,11 @@ enum tt_encode_flags {
 int tt_tokenizer_encode(const struct tt_tokenizer *tokenizer, const char *text, size_t n, const uint8_t *untrusted,
 	unsigned flags, struct tt_ids *ids, struct tt_error *err);
 
+/* Finds which of the ids that tt_tokenizer_encode made of text hold some of its bytes [first, end): ids [*from, *to).
+ * Both are 0 where none does, or where the ids do not spell the text. */
+int tt_tokenizer_locate(const struct tt_tokenizer *tokenizer, const char *text, size_t n, size_t first, size_t end,
+	const struct tt_ids *ids, size_t *from, size_t *to, struct tt_error *err);
+
 /* The bytes of a token (those of its text, for a special token), borrowed; *n is 0 if the id is out of range. */
 const char *tt_tokenizer_piece(const struct tt_tokenizer *tokenizer, int32_t id, size_t *n);
 bool tt_tokenizer_is_special(const struct tt_tokenizer *tokenizer, int32_t id);

@@ -1,0 +1,117 @@
+#include "controller/measure/metrics.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/fail.h"
+#include "base/memory.h"
+
+struct scored {
+	double score;
+	bool positive;
+};
+
+static int descending(const void *a, const void *b)
+{
+	double x = ((const struct scored *)a)->score, y = ((const struct scored *)b)->score;
+	return (x < y) - (x > y);
+}
+
+/* The rows by descending score, and how many have each label; *usable is false where there is no curve. */
+struct curve {
+	struct scored *rows; // [n]
+	size_t n, n_of[2];   /* negative, positive */
+	bool usable;
+};
+
+static int curve_open(struct curve *c, const double *scores, const bool *positive, size_t n, struct tt_error *err)
+{
+	*c = (struct curve){.n = n, .usable = true};
+	TT_TRY(tt_alloc(&c->rows, n, sizeof *c->rows, err));
+	for (size_t i = 0; i < n; i++) {
+		c->rows[i] = (struct scored){scores[i], positive[i]};
+		c->n_of[positive[i]]++;
+		c->usable = c->usable && !isnan(scores[i]);
+	}
+	c->usable = c->usable && c->n_of[0] && c->n_of[1];
+	if (c->usable)
+		qsort(c->rows, n, sizeof *c->rows, descending);
+	return TT_OK;
+}
+
+/* Counts the rows of the score of row i, and gives where the next score begins. */
+static size_t take_ties(const struct curve *c, size_t i, size_t taken[2])
+{
+	double score = c->rows[i].score;
+	taken[0] = taken[1] = 0;
+	for (; i < c->n && c->rows[i].score == score; i++)
+		taken[c->rows[i].positive]++;
+	return i;
+}
+
+int tt_auc(const double *scores, const bool *positive, size_t n, double *auc, struct tt_error *err)
+{
+	struct curve c;
+	size_t above = 0, taken[2];
+	double area = 0;
+	TT_TRY(curve_open(&c, scores, positive, n, err));
+	for (size_t i = 0; c.usable && i < n; above += taken[1]) {
+		i = take_ties(&c, i, taken);
+		area += (double)taken[0] * ((double)above + (double)taken[1] / 2);
+	}
+	*auc = c.usable ? area / ((double)c.n_of[0] * (double)c.n_of[1]) : (double)NAN;
+	free(c.rows);
+	return TT_OK;
+}
+
+int tt_tpr_at_fpr(const double *scores, const bool *positive, size_t n, double max_fpr, double *tpr, double *threshold,
+	struct tt_error *err)
+{
+	struct curve c;
+	size_t above[2] = {0}, taken[2];
+	double lowest = (double)INFINITY;
+	TT_TRY(curve_open(&c, scores, positive, n, err));
+	for (size_t i = 0; c.usable && i < n;) {
+		double score = c.rows[i].score;
+		i = take_ties(&c, i, taken);
+		if ((double)(above[0] + taken[0]) / (double)c.n_of[0] > max_fpr)
+			break;
+		above[0] += taken[0];
+		above[1] += taken[1];
+		lowest = score;
+	}
+	*tpr = c.usable ? (double)above[1] / (double)c.n_of[1] : (double)NAN;
+	if (threshold)
+		*threshold = c.usable ? lowest : (double)NAN;
+	free(c.rows);
+	return TT_OK;
+}
+
+void tt_wilson(size_t count, size_t n, double *low, double *high)
+{
+	const double z = 1.959963984540054; /* the normal distribution's 97.5% */
+	if (!n) {
+		*low = 0;
+		*high = 1;
+		return;
+	}
+	double rows = (double)n, share = (double)count / rows, spread = z * z / rows;
+	double middle = (share + spread / 2) / (1 + spread);
+	double half = z / (1 + spread) * sqrt(share * (1 - share) / rows + spread / (4 * rows));
+	/* Rounding would leave some 1e-17 at the ends. */
+	*low = count == 0 ? 0 : middle - half;
+	*high = count == n ? 1 : middle + half;
+}
+
+double tt_sign_test(size_t better, size_t worse)
+{
+	size_t n = better + worse, fewer = better < worse ? better : worse;
+	double log_term = -(double)n * log(2), sum = 0;
+	if (better == worse)
+		return 1;
+	for (size_t i = 0; i <= fewer; i++) {
+		sum += exp(log_term);
+		log_term += log((double)(n - i) / (double)(i + 1));
+	}
+	return sum < 0.5 ? 2 * sum : 1;
+}

@@ -1,0 +1,28 @@
+/* Figures of a classifier, and how sure they are. */
+#ifndef CONTROLLER_MEASURE_METRICS_H
+#define CONTROLLER_MEASURE_METRICS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/tt_error.h"
+
+/* The area under the ROC curve of scores [n]: how often a positive row scores above a negative one, a tie counted as
+ * half. NAN without rows of both labels, or where a score is NAN. */
+int tt_auc(const double *scores, const bool *positive, size_t n, double *auc, struct tt_error *err);
+
+/* The largest share of the positive rows above a threshold that at most max_fpr of the negative rows are above. Rows of
+ * one score pass together; nothing is interpolated. threshold (may be NULL) gets the smallest score that passes, or
+ * INFINITY if none may. NAN as tt_auc. */
+int tt_tpr_at_fpr(const double *scores, const bool *positive, size_t n, double max_fpr, double *tpr, double *threshold,
+	struct tt_error *err);
+
+/* Wilson's 95% interval of a share, of which count of n were seen; 0 to 1 for n = 0. */
+void tt_wilson(size_t count, size_t n, double *low, double *high);
+
+/* Whether two treatments of the same rows differ (McNemar's test, which is the sign test of the rows that differ): the
+ * exact probability, on both sides, of a split at least as uneven as `better` against `worse`, if each were as likely
+ * as the other. 1 when no rows differ. */
+double tt_sign_test(size_t better, size_t worse);
+
+#endif

@@ -1,0 +1,42 @@
+/* A detector of harmful prompts: a linear term and a network of two layers on the same features, added up. The two err
+ * on different prompts: on SmolLM2 the sum is better than either on every set that it was not trained on. */
+#ifndef CONTROLLER_TRAIN_DETECTOR_H
+#define CONTROLLER_TRAIN_DETECTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "controller/train/mlp.h"
+#include "runtime/trimtab.h"
+
+/* The rows that it is trained on. A fold holds rows that are related to one another, so that what is measured on it is
+ * measured on unseen prompts. */
+struct tt_detector_rows {
+	struct tt_rows features; /* with weights */
+	const bool *harmful;     // [n]
+	const uint8_t *fold;     // [n] below n_folds
+	uint32_t n_folds;        /* 2 or more; without the rows of any one of them, both labels remain */
+};
+
+struct tt_detector_options {
+	bool network; /* train the network too; else the linear term is the whole detector */
+	uint64_t seed;
+};
+
+/* p = sigmoid(w.x + b + the network's output), x the features as they are. Held-out logits are of detectors that were
+ * trained without the fold of the row. */
+struct tt_detector {
+	float *w; // [d]
+	float b;
+	struct tt_mlp *network;              /* NULL: none */
+	double penalty;                      /* of the ridge regression, chosen in cross-validation */
+	double *held;                        // [n] logits
+	double auc, linear_auc, network_auc; /* of held, and of each term alone; network_auc is NAN without one */
+};
+
+/* Trains on the rows. Deterministic. What the detector holds is freed by tt_detector_free, also after a failure. */
+int tt_detector_train(struct tt_detector *out, const struct tt_detector_rows *rows,
+	const struct tt_detector_options *options, struct tt_error *err);
+void tt_detector_free(struct tt_detector *detector);
+
+#endif

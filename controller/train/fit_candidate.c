@@ -1,0 +1,80 @@
+#include "controller/train/fit_candidate.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/fail.h"
+
+/* The band that a unit of push is defined by. */
+static const double unit_band_start = 0.27, unit_band_width = 0.2;
+
+double tt_push_length(const struct tt_fit_directions *directions, const float *weights)
+{
+	double length = 0;
+	for (uint32_t l = 0; l < directions->n_layers; l++)
+		length += (double)weights[l] * directions->norms[l];
+	return length;
+}
+
+double tt_push_unit(const struct tt_fit_directions *directions)
+{
+	uint32_t n = directions->n_layers, first = (uint32_t)lround(unit_band_start * n);
+	uint32_t width = (uint32_t)lround(unit_band_width * n);
+	double sum = 0;
+	width = width < 1 ? 1 : width;
+	for (uint32_t l = first; l < first + width; l++)
+		sum += directions->norms[l];
+	return sum / width;
+}
+
+int tt_candidate_aim(struct tt_candidate *c, const struct tt_fit_directions *directions, const float *weights,
+	double mix, double push, struct tt_error *err)
+{
+	float largest = 0;
+	for (uint32_t l = 0; l < directions->n_layers; l++)
+		largest = weights[l] > largest ? weights[l] : largest;
+	TT_TRY(tt_alloc(&c->weights, directions->n_layers, sizeof *c->weights, err));
+	c->first = directions->n_layers;
+	for (uint32_t l = 0; l < directions->n_layers; l++) {
+		c->weights[l] = largest > 0 ? weights[l] / largest : 0;
+		if (c->weights[l] == 0)
+			continue;
+		c->first = l < c->first ? l : c->first;
+		c->last = l;
+	}
+	c->mix = mix;
+	c->push = push;
+	c->alpha = (float)(push * tt_push_unit(directions) / tt_push_length(directions, c->weights));
+	return TT_OK;
+}
+
+static int fill_policy(const struct tt_candidate *c, const struct tt_fit_directions *directions,
+	const struct tt_model_info *info, bool gated, struct tt_policy *p, struct tt_error *err)
+{
+	if (gated)
+		TT_TRY(c->gate->fill(c->gate->detector, p, err));
+	p->op = TT_OP_ADD;
+	p->when = c->when;
+	p->alpha = c->alpha;
+	for (uint32_t l = c->first; l <= c->last; l++) {
+		p->weights[l] = c->weights[l];
+		if (c->weights[l] > 0)
+			tt_fit_direction(directions, l, c->mix, p->directions + (size_t)l * p->hidden_size);
+	}
+	TT_TRY(tt_policy_set_text(&p->fingerprint, info->fingerprint, err));
+	TT_TRY(tt_policy_set_text(&p->weights_digest, info->weights_digest, err));
+	TT_TRY(tt_policy_set_text(&p->version, TT_VERSION, err));
+	return tt_policy_finish(p, err);
+}
+
+int tt_candidate_policy(const struct tt_candidate *candidate, const struct tt_fit_directions *directions,
+	const struct tt_model_info *info, bool gated, struct tt_policy **out, struct tt_error *err)
+{
+	TT_TRY(tt_policy_new(out, directions->n_layers, directions->hidden_size, 1, err));
+	int status = fill_policy(candidate, directions, info, gated, *out, err);
+	if (status != TT_OK) {
+		tt_policy_free(*out);
+		*out = NULL;
+	}
+	return status;
+}

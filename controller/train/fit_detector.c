@@ -1,0 +1,209 @@
+#include "controller/train/fit_detector.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "controller/policy/layer_list.h"
+
+/* With fewer rows the network learns them by heart; the linear term alone is then as good. */
+enum { LEAST_ROWS_FOR_NETWORK = 200 };
+
+/* The shares of benign rows at which the report has a point of the curve. */
+static const double shares[TT_N_POINTS] = {0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.15, 0.2, 0.3};
+
+/* ---- The threshold */
+
+struct scored {
+	double logit, weight;
+};
+
+static int descending(const void *a, const void *b)
+{
+	const struct scored *x = a, *y = b;
+	return (x->logit < y->logit) - (x->logit > y->logit);
+}
+
+/* The lowest of the logits of the rows that share of their weight may exceed: rows above it are flagged. */
+static double cut_at(const struct scored *sorted, size_t n, double share)
+{
+	double total = 0, above = 0;
+	for (size_t i = 0; i < n; i++)
+		total += sorted[i].weight;
+	for (size_t i = 0; i < n; i++) {
+		above += sorted[i].weight;
+		if (above > share * total * (1 + 1e-9))
+			return sorted[i].logit;
+	}
+	return -INFINITY;
+}
+
+/* Sorts the held-out rows of a label into sorted, and returns how many there are. */
+static size_t sort_label(
+	const struct tt_fit_features *f, const double *held, enum tt_label label, struct scored *sorted)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < f->n; i++)
+		if (f->prompt[i]->label == label)
+			sorted[n++] = (struct scored){held[i], f->weight[i]};
+	qsort(sorted, n, sizeof *sorted, descending);
+	return n;
+}
+
+/* Half way from a row's logit to the next higher one of any row. */
+static double half_way(const struct tt_fit_features *f, const double *held, double bound)
+{
+	double above = INFINITY;
+	for (size_t i = 0; i < f->n; i++)
+		if (held[i] > bound && held[i] < above)
+			above = held[i];
+	return isfinite(above) ? (bound + above) / 2 : bound + 1;
+}
+
+int tt_fit_threshold(const struct tt_fit_features *f, const double *held, double max_false_positives,
+	double max_borderline_positives, double *logit, struct tt_error *err)
+{
+	struct scored *sorted = NULL;
+	TT_TRY(tt_alloc(&sorted, f->n, sizeof *sorted, err));
+	double benign = cut_at(sorted, sort_label(f, held, TT_BENIGN, sorted), max_false_positives);
+	double borderline = cut_at(sorted, sort_label(f, held, TT_BORDERLINE, sorted), max_borderline_positives);
+	free(sorted);
+	*logit = half_way(f, held, benign > borderline ? benign : borderline);
+	return TT_OK;
+}
+
+/* ---- What others see of the gate */
+
+static double share_above(const struct tt_fit_features *f, const double *held, enum tt_label label, double logit)
+{
+	size_t n = 0, above = 0;
+	for (size_t i = 0; i < f->n; i++) {
+		n += f->prompt[i]->label == label;
+		above += f->prompt[i]->label == label && held[i] > logit;
+	}
+	return n ? (double)above / (double)n : 0;
+}
+
+static int draw_curve(struct tt_fit_detector *d, struct tt_error *err)
+{
+	struct scored *sorted = NULL;
+	TT_TRY(tt_alloc(&sorted, d->features.n, sizeof *sorted, err));
+	size_t n = sort_label(&d->features, d->detector.held, TT_BENIGN, sorted);
+	for (int k = 0; k < TT_N_POINTS; k++) {
+		struct tt_fit_point *point = &d->curve[k];
+		point->benign = shares[k];
+		point->logit = cut_at(sorted, n, shares[k]);
+		for (int label = 0; label < TT_N_LABELS; label++)
+			point->flagged[label] =
+				share_above(&d->features, d->detector.held, (enum tt_label)label, point->logit);
+	}
+	free(sorted);
+	return TT_OK;
+}
+
+/* The share of right decisions and the log loss, each the mean of both classes. */
+static void rate(struct tt_fit_detector *d, double cut)
+{
+	const struct tt_fit_features *f = &d->features;
+	double right[2] = {0}, loss[2] = {0}, n[2] = {0};
+	for (size_t i = 0; i < f->n; i++) {
+		double logit = d->detector.held[i], margin = f->harmful[i] ? logit : -logit;
+		n[f->harmful[i]]++;
+		right[f->harmful[i]] += (logit > cut) == f->harmful[i];
+		loss[f->harmful[i]] += (margin < 0 ? -margin : 0) + log1p(exp(-fabs(margin)));
+	}
+	d->gate.balanced = (right[0] / n[0] + right[1] / n[1]) / 2;
+	d->gate.loss = (loss[0] / n[0] + loss[1] / n[1]) / 2;
+	for (int label = 0; label < TT_N_LABELS; label++)
+		d->gate.flagged[label] = share_above(f, d->detector.held, (enum tt_label)label, cut);
+}
+
+static int fill_gate(const void *detector, struct tt_policy *p, struct tt_error *err)
+{
+	const struct tt_fit_detector *d = detector;
+	const struct tt_mlp *network = d->detector.network;
+	const struct tt_gate_choice choice = {
+		.gate = network ? TT_GATE_PROBE_MLP : TT_GATE_PROBE,
+		.pool = d->features.pool,
+		.observed = d->features.observed,
+		.n_observed = d->features.n_observed,
+		.n_units = network ? (uint32_t)network->units : 0,
+	};
+	TT_TRY(tt_policy_set_gate(p, &choice, err));
+	memcpy(p->gate_weight, d->detector.w, d->features.d * sizeof *p->gate_weight);
+	p->gate_bias = d->detector.b;
+	p->threshold = d->threshold;
+	if (network) {
+		memcpy(p->fc1_weight, network->fc1, network->units * network->d * sizeof *p->fc1_weight);
+		memcpy(p->fc1_bias, network->bias1, network->units * sizeof *p->fc1_bias);
+		memcpy(p->fc2_weight, network->fc2, network->units * sizeof *p->fc2_weight);
+		memcpy(p->fc2_bias, network->bias2, sizeof *p->fc2_bias);
+	}
+	return TT_OK;
+}
+
+static int describe(struct tt_fit_detector *d, const struct tt_fit_rows *rows, double cut, struct tt_error *err)
+{
+	struct tt_fit_gate *gate = &d->gate;
+	const struct tt_fit_features *f = &d->features;
+	bool member[TT_MAX_LAYERS] = {false};
+	struct tt_buffer text = {0};
+	size_t row = f->n;
+	for (uint32_t i = 0; i < f->n_observed; i++)
+		member[gate->known_after = f->observed[i]] = true;
+	int status = tt_layers_print(&text, member, gate->known_after + 1, err);
+	gate->observe = text.data;
+	TT_TRY(status);
+	for (int label = 0; label < TT_N_LABELS; label++)
+		row -= rows->val[label].n;
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		TT_TRY(tt_alloc(&gate->flags[label], rows->val[label].n, sizeof *gate->flags[label], err));
+		for (size_t i = 0; i < rows->val[label].n; i++)
+			gate->flags[label][i] = d->detector.held[row++] > cut;
+	}
+	gate->threshold = d->threshold;
+	gate->detector = d;
+	gate->fill = fill_gate;
+	rate(d, cut);
+	for (size_t i = 0; i < f->n; i++)
+		gate->n_held[f->prompt[i]->label]++;
+	return TT_OK;
+}
+
+int tt_fit_detector_train(struct tt_fit_detector *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
+{
+	*out = (struct tt_fit_detector){0};
+	struct tt_fit_features *f = &out->features;
+	double cut = 0;
+	TT_TRY(tt_fit_features_make(f, engine, rows, options->pool, progress, err));
+	if (!tt_fit_folds_are_possible(f))
+		return tt_fail(err, TT_ERR_ARGUMENT,
+			"too few rows to train a gate: every fifth of the files must leave rows of both kinds");
+	const struct tt_detector_rows training = {
+		.features = {.x = f->x, .weight = f->weight, .n = f->n, .d = f->d, .stride = f->d},
+		.harmful = f->harmful,
+		.fold = f->fold,
+		.n_folds = TT_N_FOLDS,
+	};
+	const struct tt_detector_options how = {
+		.network = !options->linear_gate && f->n >= LEAST_ROWS_FOR_NETWORK, .seed = options->seed};
+	TT_TRY(tt_detector_train(&out->detector, &training, &how, err));
+	TT_TRY(tt_fit_threshold(
+		f, out->detector.held, options->max_false_positives, options->max_borderline_positives, &cut, err));
+	/* Not higher, since the f32 sigmoid can round to 1, and then nothing would exceed the threshold. */
+	out->threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
+	TT_TRY(draw_curve(out, err));
+	return describe(out, rows, log(out->threshold / (1 - (double)out->threshold)), err);
+}
+
+void tt_fit_detector_free(struct tt_fit_detector *d)
+{
+	free(d->gate.observe);
+	for (int label = 0; label < TT_N_LABELS; label++)
+		free(d->gate.flags[label]);
+	tt_fit_features_free(&d->features);
+	tt_detector_free(&d->detector);
+	*d = (struct tt_fit_detector){0};
+}

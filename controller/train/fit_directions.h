@@ -1,0 +1,27 @@
+/* Directions by response contrast: D, from answering to refusing, and E, from an apology that helps to one that
+ * refuses. They are not normalised, since the length of D is how strongly the model itself separates the two. */
+#ifndef CONTROLLER_TRAIN_FIT_DIRECTIONS_H
+#define CONTROLLER_TRAIN_FIT_DIRECTIONS_H
+
+#include "controller/train/fit_rows.h"
+#include "runtime/engine/pump.h"
+
+struct tt_fit_directions {
+	uint32_t n_layers, hidden_size;
+	uint32_t n_prompts;   /* of both labels */
+	float *response;      // [n_layers][hidden_size] D
+	float *apology;       // [n_layers][hidden_size] E
+	double *norms;        // [n_layers] |D|
+	double *stream_norms; // [n_layers] mean L2 norm of h over the response tokens
+};
+
+/* Makes them of the first n_prompts train rows of each label, or of as many as both labels have. */
+int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	uint32_t n_prompts, struct tt_progress *progress, struct tt_error *err);
+void tt_fit_directions_free(struct tt_fit_directions *directions);
+
+/* Writes D + mix * E of a layer to out [hidden_size], scaled back to the length of D, so that pushes along different
+ * mixes compare by their coefficients. Mix 0 has the bits of D. */
+void tt_fit_direction(const struct tt_fit_directions *directions, uint32_t layer, double mix, float *out);
+
+#endif

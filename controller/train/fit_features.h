@@ -1,0 +1,38 @@
+/* What a gate sees of the prompts of a fit: h at the last prompt token and its mean over the user's last message, after
+ * the observed layers, as one vector (x_c of kernels/steer.h) a prompt. */
+#ifndef CONTROLLER_TRAIN_FIT_FEATURES_H
+#define CONTROLLER_TRAIN_FIT_FEATURES_H
+
+#include "controller/train/detector.h"
+#include "controller/train/fit_rows.h"
+#include "kernels/steer_slot.h"
+#include "runtime/engine/pump.h"
+
+enum { TT_N_FOLDS = 5 };
+
+struct tt_fit_features {
+	uint32_t observed[TT_MAX_POOLED], n_observed; /* ascending */
+	enum tt_gate_pool pool;
+	size_t n, d;                     /* n: the train rows of all labels, then the val rows of all labels */
+	const struct tt_prompt **prompt; // [n]
+	float *x;                        // [n][d]
+	bool *harmful;                   // [n] borderline rows should be answered, so they are not
+	double *weight;                  // [n] mean 1; see tt_fit_weigh
+	uint8_t *fold;                   // [n] below TT_N_FOLDS
+};
+
+/* Runs the rows through the model. */
+int tt_fit_features_make(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	enum tt_gate_pool pool, struct tt_progress *progress, struct tt_error *err);
+void tt_fit_features_free(struct tt_fit_features *features);
+
+/* Fills weight. The rows of one label in one group (file, source and kind) count as the root of their number, so that a
+ * large group does not drown a small one; then harmful and other rows count the same. */
+int tt_fit_weigh(struct tt_fit_features *features, struct tt_error *err);
+/* Fills fold. Rows close to each other in a file are often related (twins, variants of one request), so a fold takes a
+ * contiguous part of each file. */
+int tt_fit_assign_folds(struct tt_fit_features *features, struct tt_error *err);
+/* Whether without any one of the folds rows of both labels remain. */
+bool tt_fit_folds_are_possible(const struct tt_fit_features *features);
+
+#endif

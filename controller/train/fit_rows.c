@@ -1,0 +1,184 @@
+/* The prompts of a fit, divided into rows that train and rows that validate. Rows of the test split are never used. */
+#include "controller/train/fit_rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+
+/* splitmix64 */
+uint64_t tt_fit_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+void tt_fit_shuffle(size_t *order, size_t n, uint64_t seed)
+{
+	for (size_t i = 0; i < n; i++)
+		order[i] = i;
+	for (size_t i = n; i > 1; i--) {
+		size_t k = (size_t)(tt_fit_random(&seed) % i), swap = order[i - 1];
+		order[i - 1] = order[k];
+		order[k] = swap;
+	}
+}
+
+/* The rows of one label as shuffled indices: first those that train, then those that validate. */
+struct division {
+	size_t *rows;
+	size_t n_train, n_val;
+};
+
+/* A row's place in a list, and how many of its group stand before it there. */
+struct place {
+	size_t row, before, position;
+};
+
+static int by_turn(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+	if (x->before != y->before)
+		return x->before < y->before ? -1 : 1;
+	return x->position < y->position ? -1 : 1;
+}
+
+/* Orders rows so that groups take turns: however many of the first are used, each group has its share, whichever of
+ * them is large. */
+static int take_turns(const struct tt_prompts *prompts, size_t *rows, size_t n, struct tt_error *err)
+{
+	size_t *seen = NULL;
+	struct place *places = NULL;
+	TT_TRY(tt_alloc(&seen, prompts->n_groups, sizeof *seen, err));
+	int status = tt_alloc(&places, n, sizeof *places, err);
+	for (size_t i = 0; status == TT_OK && i < n; i++)
+		places[i] = (struct place){rows[i], seen[prompts->rows[rows[i]].group]++, i};
+	if (status == TT_OK)
+		qsort(places, n, sizeof *places, by_turn);
+	for (size_t i = 0; status == TT_OK && i < n; i++)
+		rows[i] = places[i].row;
+	free(seen);
+	free(places);
+	return status;
+}
+
+/* A quarter of the rows without a split validates. If a label then has no rows to validate with, a quarter of its train
+ * rows does. */
+static int divide(const struct tt_prompts *prompts, enum tt_label label, uint64_t seed, struct division *out,
+	struct tt_error *err)
+{
+	size_t *order = NULL, n_free = 0, n_free_val, n = 0;
+	TT_TRY(tt_alloc(&out->rows, prompts->n_rows, sizeof *out->rows, err));
+	TT_TRY(tt_alloc(&order, prompts->n_rows, sizeof *order, err));
+	tt_fit_shuffle(order, prompts->n_rows, seed);
+	for (size_t i = 0; i < prompts->n_rows; i++)
+		n_free += prompts->rows[i].label == label && prompts->rows[i].split == TT_NO_SPLIT;
+	n_free_val = n_free / 4;
+	for (int pass = 0; pass < 2; pass++) {
+		size_t free_seen = 0;
+		for (size_t i = 0; i < prompts->n_rows; i++) {
+			const struct tt_prompt *row = &prompts->rows[order[i]];
+			if (row->label != label || row->split == TT_TEST)
+				continue;
+			bool val = row->split == TT_VAL || (row->split == TT_NO_SPLIT && free_seen++ < n_free_val);
+			if (val == (pass == 1))
+				out->rows[n++] = order[i];
+		}
+		if (pass == 0)
+			out->n_train = n;
+	}
+	free(order);
+	if (n == out->n_train)
+		out->n_train -= n / 4;
+	out->n_val = n - out->n_train;
+	return take_turns(prompts, out->rows + out->n_train, out->n_val, err);
+}
+
+/* What encoding needs beside the rows. */
+struct encoding {
+	struct tt_engine *engine;
+	const struct tt_prompts *prompts;
+	size_t room; /* tokens that must fit after a prompt */
+	size_t *n_too_long;
+};
+
+/* A row that does not fit the context is left out. */
+static int encode_rows(
+	const struct encoding *e, struct tt_fit_row_list *out, const size_t *rows, size_t n, struct tt_error *err)
+{
+	TT_TRY(tt_alloc(&out->rows, n, sizeof *out->rows, err));
+	for (size_t i = 0; i < n; i++) {
+		struct tt_fit_row *row = &out->rows[out->n];
+		row->prompt = &e->prompts->rows[rows[i]];
+		struct tt_request_options request;
+		tt_request_options_default(&request);
+		int status = tt_encode_prompt(
+			e->engine, row->prompt->text, row->prompt->id, e->room, &row->ids, &request, err);
+		if (status != TT_OK && status != TT_ERR_LIMIT)
+			return status;
+		*e->n_too_long += status == TT_ERR_LIMIT;
+		row->n_ids = request.n_ids;
+		row->mean_from = request.mean_from;
+		row->mean_to = request.mean_to;
+		out->n += status == TT_OK;
+	}
+	return TT_OK;
+}
+
+static size_t max_size(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+static size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+int tt_fit_rows_read(
+	struct tt_fit_rows *out, struct tt_engine *engine, const struct tt_fit_options *o, struct tt_error *err)
+{
+	*out = (struct tt_fit_rows){0};
+	TT_TRY(tt_prompts_read(&out->prompts, o->data, o->n_data, err));
+	const struct encoding e = {.engine = engine,
+		.prompts = &out->prompts,
+		.room = o->judge_tokens + 96,
+		.n_too_long = &out->n_too_long};
+	/* The gate is trained and measured on both parts, each row in turn held out. */
+	size_t max_val = max_size(o->n_gate_prompts / 4, o->n_judge_prompts);
+	size_t max_train = max_size(o->n_gate_prompts - o->n_gate_prompts / 4, o->n_direction_prompts);
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		struct division d = {0};
+		int status = divide(&out->prompts, (enum tt_label)label, o->seed, &d, err);
+		if (status == TT_OK && label != TT_BORDERLINE && (d.n_train < 2 || d.n_val < 1))
+			status = tt_fail(err, TT_ERR_ARGUMENT,
+				"fitting needs at least 2 train rows and 1 val row labelled %s; there are %zu and %zu",
+				tt_label_name((enum tt_label)label), d.n_train, d.n_val);
+		if (status == TT_OK)
+			status = encode_rows(&e, &out->train[label], d.rows, min_size(d.n_train, max_train), err);
+		if (status == TT_OK)
+			status = encode_rows(&e, &out->val[label], d.rows + d.n_train, min_size(d.n_val, max_val), err);
+		free(d.rows);
+		TT_TRY(status);
+	}
+	return TT_OK;
+}
+
+static void free_list(struct tt_fit_row_list *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		tt_free(list->rows[i].ids);
+	free(list->rows);
+}
+
+void tt_fit_rows_free(struct tt_fit_rows *rows)
+{
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		free_list(&rows->train[label]);
+		free_list(&rows->val[label]);
+	}
+	tt_prompts_free(&rows->prompts);
+	*rows = (struct tt_fit_rows){0};
+}

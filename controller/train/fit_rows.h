@@ -1,0 +1,38 @@
+/* The prompts of a fit, encoded and divided into rows that train and rows that validate. */
+#ifndef CONTROLLER_TRAIN_FIT_ROWS_H
+#define CONTROLLER_TRAIN_FIT_ROWS_H
+
+#include "controller/measure/prompts.h"
+
+/* One prompt with its ids. */
+struct tt_fit_row {
+	const struct tt_prompt *prompt;
+	int32_t *ids; // [n_ids]
+	size_t n_ids;
+	size_t mean_from, mean_to; /* the ids of what the user wrote; both 0: all */
+};
+
+struct tt_fit_row_list {
+	struct tt_fit_row *rows;
+	size_t n;
+};
+
+struct tt_fit_rows {
+	struct tt_prompts prompts;
+	size_t n_too_long; /* rows that were left out, since they do not fit the model's context */
+	/* The groups of val rows (file, source, kind) take turns, so that the first rows, which judge a push, are not
+	 * those of one large group alone. */
+	struct tt_fit_row_list train[TT_N_LABELS], val[TT_N_LABELS];
+};
+
+/* Reads the files that the options name, divides their rows and encodes those that will be used. */
+int tt_fit_rows_read(
+	struct tt_fit_rows *out, struct tt_engine *engine, const struct tt_fit_options *options, struct tt_error *err);
+void tt_fit_rows_free(struct tt_fit_rows *rows);
+
+/* The next of a stream of random numbers; every seed, 0 included, begins a good one. */
+uint64_t tt_fit_random(uint64_t *state);
+/* Fills order [n] with a permutation of 0 to n - 1, which depends on n and the seed alone. */
+void tt_fit_shuffle(size_t *order, size_t n, uint64_t seed);
+
+#endif

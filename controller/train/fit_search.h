@@ -1,0 +1,46 @@
+/* The search for a push: candidates, and which of them is chosen. */
+#ifndef CONTROLLER_TRAIN_FIT_SEARCH_H
+#define CONTROLLER_TRAIN_FIT_SEARCH_H
+
+#include "controller/train/fit_judge.h"
+
+struct tt_fit_search {
+	const struct tt_model_info *info;
+	const struct tt_fit_directions *directions;
+	const struct tt_fit_gate *gate;
+	struct tt_fit_judge *judge;
+	uint32_t max_candidates;
+	enum tt_policy_when when;
+
+	struct tt_candidate *candidates; // [n_candidates], with room for one more than max_candidates
+	uint32_t n_candidates;
+	const struct tt_candidate *chosen;
+	bool within_bars; /* the chosen one is */
+	const char *why;
+};
+
+/* The bars of the chosen policy, each a figure that may be that high. */
+struct tt_fit_bars {
+	double nll_ratio, repeated, false_refusals;
+};
+struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge);
+
+/* Tries sites and directions at one strength, then strengths at the best of them, judged by what the model then writes.
+ * Fills the second part. */
+int tt_fit_search(struct tt_fit_search *search, struct tt_error *err);
+void tt_fit_search_free(struct tt_fit_search *search);
+
+/* Judges candidates on the first n prompts of each kind and fills their figures. generating and scoring name the
+ * stages. */
+int tt_fit_judge_candidates(struct tt_fit_search *search, struct tt_candidate **active, uint32_t n_active,
+	const uint32_t n[TT_N_JUDGE_KINDS], const char *generating, const char *scoring, struct tt_error *err);
+
+/* fit_grid.c: appends a candidate, unless there is room for none or one like it exists. */
+int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, double push, struct tt_error *err);
+/* Appends at most n candidates: sites and directions at one strength, best guesses first; or other
+ * strengths of the n_best candidates. Neither goes beyond max_candidates. */
+int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err);
+int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best, uint32_t n,
+	struct tt_error *err);
+
+#endif

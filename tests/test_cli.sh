@@ -278,21 +278,31 @@ coef = struct.unpack("<9f", data[8 + n + begin:8 + n + end])
 sys.exit(not (shapes == want and ids == (1, 2, 3) and coef == (0.75,) * 9))
 PY
 
+# The mean over the user's own tokens, from a capture and as a gate reads it. Where these tokens are is found by the ids
+# that they have alone.
+policy mean.st trimtab.format=3 trimtab.gate=cosine trimtab.gate.side=above trimtab.gate.pool=mean trimtab.observe=0 \
+	trimtab.threshold=-1
 run capture "$tiny" -p 'Hello there' -o means.safetensors --mean
-check "capture: means" python3 - <<'PY'
-import json, struct, sys
+"$trimtab" generate "$tiny" -p 'Hello there' -n 1 --policy mean.st --json >mean.json
+"$trimtab" generate "$tiny" --raw -p 'Hello there' -n 1 --json >alone.json
+check "capture and gates: means" python3 - <<'PY'
+import json, math, struct, sys
 data = open("means.safetensors", "rb").read()
 n = struct.unpack("<Q", data[:8])[0]
 header = json.loads(data[8:8 + n])
 def floats(name):
     begin, end = header[name]["data_offsets"]
     return struct.unpack(f"<{(end - begin) // 4}f", data[8 + n + begin:8 + n + end])
-hidden, mean = floats("hidden.1"), floats("mean.1")
-rows = [hidden[i:i + 64] for i in range(0, len(hidden), 64)]
-# Some span inside the prompt has this mean, and it is neither the whole prompt nor one token.
-found = [(a, b) for a in range(len(rows)) for b in range(a + 1, len(rows) + 1)
-         if all(abs(sum(r[k] for r in rows[a:b]) / (b - a) - mean[k]) < 1e-5 for k in range(64))]
-sys.exit(not (len(found) == 1 and found[0][0] > 0 and found[0][1] < len(rows) and found[0][1] - found[0][0] > 1))
+answer, alone = json.load(open("mean.json")), json.load(open("alone.json"))["prompt_ids"]
+ids, hidden, mean = answer["prompt_ids"], floats("hidden.0"), floats("mean.0")
+at = [i for i in range(len(ids)) if ids[i:i + len(alone)] == alone]
+x = [sum(hidden[(at[0] + i) * 64 + k] for i in range(len(alone))) / len(alone) for k in range(64)]
+w = [k % 5 - 2 for k in range(64)]
+share = sum(a * b for a, b in zip(w, x)) / sum(a * a for a in w)
+v = [math.tanh(share * a) for a in w]
+cosine = sum(a * b for a, b in zip(v, x)) / math.sqrt(sum(a * a for a in v) * sum(a * a for a in x))
+sys.exit(not (len(at) == 1 and max(abs(a - b) for a, b in zip(x, mean)) < 1e-6
+              and abs(cosine - answer["decision"][0]["gate"]) < 1e-5))
 PY
 
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly

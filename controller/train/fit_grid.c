@@ -5,10 +5,9 @@
 #include "base/fail.h"
 #include "controller/train/fit_search.h"
 
-/* A site, as shares of the model's depth, and the direction: 0 is D, 1 is D + E. On SmolLM2-135M (30 layers) one layer
- * at a third of the depth, along D + E, refused 90% in substance of 293 unseen harmful prompts where the band of a
- * fifth along D with as long a push refused 59%. E helps where the site is narrow: over the whole band it changed
- * nothing. A width of 0 is one layer. */
+/* A site, as shares of the model's depth, and the direction: 0 is D, 1 is D + E. A width of 0 is one layer. On
+ * SmolLM2-135M (30 layers), at a push of 1.25, layer 10 alone along D + E refused 35 of 40 unseen questions in
+ * substance, layers 9 to 11 along D + E 29, and the band of a fifth along D 29. */
 static const struct site {
 	double centre, width, mix;
 } sites[] = {

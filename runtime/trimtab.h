@@ -388,7 +388,7 @@ struct tt_fit_options {
 	uint32_t n_probe_prompts;     /* prompts of each label on which the probe is trained. Default 400 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each of these. Default 24 */
-	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 24 */
+	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 28 */
 	bool search_layer_weights;    /* learn a weight for each layer, from the best site on; takes as long again */
 	float max_false_positives;    /* the share of benign validation prompts that the gate may flag. Default 0.03 */
 	enum tt_policy_when when;     /* which tokens are steered. Default TT_WHEN_ALL */

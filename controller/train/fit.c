@@ -18,7 +18,7 @@ void tt_fit_options_default(struct tt_fit_options *options)
 		.n_probe_prompts = 400,
 		.n_judge_prompts = 32,
 		.judge_tokens = 24,
-		.max_candidates = 24,
+		.max_candidates = 28,
 		.max_false_positives = 0.03f,
 		.when = TT_WHEN_ALL,
 	};

@@ -414,7 +414,7 @@ struct tt_fit_options {
 	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 4000 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each of these. Default 24 */
-	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 24 */
+	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 28 */
 	bool search_layer_weights;    /* learn a weight for each layer, from the best site on; takes as long again */
 	float max_false_positives;    /* the share of benign prompts that the gate may flag, held out. Default 0.05 */
 	float max_borderline_positives; /* the same of borderline prompts. Default 0.15 */

@@ -240,26 +240,43 @@ Test(push, all_sites_push_as_hard)
 	tt_fit_search_free(&m.search);
 }
 
-/* Half of the natural length to 1.6 of it, at the best sites, the likeliest first. */
+/* Half of the natural length to 1.6 of it, at each of the best sites; where little was refused the stronger first. */
 Test(push, strengths_cover_what_models_need)
 {
-	struct made_model m;
-	make_model(&m, 30, 26);
-	must(tt_fit_add_sites(&m.search, 18, err));
-	struct tt_candidate *best[] = {&m.search.candidates[4], &m.search.candidates[2]};
-	must(tt_fit_add_strengths(&m.search, best, 2, 7, err));
-	cr_assert_eq(m.search.n_candidates, 25);
-	double weakest = 1, strongest = 1;
-	for (uint32_t i = 18; i < 25; i++) {
-		const struct tt_candidate *c = &m.search.candidates[i], *of = best[i % 2];
-		cr_expect(c->first == of->first && c->last == of->last && c->mix == of->mix, "candidate %u", i);
-		weakest = fmin(weakest, c->push);
-		strongest = fmax(strongest, c->push);
+	for (int k = 0; k < 3; k++) {
+		struct made_model m;
+		make_model(&m, 30, 28);
+		must(tt_fit_add_sites(&m.search, 18, err));
+		struct tt_candidate *best[] = {&m.search.candidates[4], &m.search.candidates[2]};
+		best[0]->figures.refused = k == 1 ? 0.95 : 0.85;
+		best[0]->figures.out = k == 2;
+		must(tt_fit_add_strengths(&m.search, best, 2, 10, err));
+		cr_assert_eq(m.search.n_candidates, 28);
+		double weakest[2] = {1, 1}, strongest[2] = {1, 1};
+		for (uint32_t i = 18; i < 28; i++) {
+			const struct tt_candidate *c = &m.search.candidates[i], *of = best[i % 2];
+			cr_expect(c->first == of->first && c->last == of->last && c->mix == of->mix, "candidate %u", i);
+			weakest[i % 2] = fmin(weakest[i % 2], c->push);
+			strongest[i % 2] = fmax(strongest[i % 2], c->push);
+		}
+		for (int i = 0; i < 2; i++)
+			cr_expect(weakest[i] == 0.5 && strongest[i] == 1.6, "%g to %g", weakest[i], strongest[i]);
+		cr_expect_eq(m.search.candidates[18].push, k == 0 ? 1.25 : 0.7, "%d", k);
+		cr_expect_eq(m.search.candidates[19].push, 1.25);
+		tt_fit_search_free(&m.search);
 	}
-	cr_expect(weakest == 0.5 && strongest == 1.6, "%g to %g", weakest, strongest);
-	cr_expect_eq(m.search.candidates[18].push, 1.25);
-	must(tt_fit_add_strengths(&m.search, best, 2, 8, err));
-	cr_expect_eq(m.search.n_candidates, 26, "no more than fit");
+}
+
+Test(push, no_more_strengths_are_added_than_fit)
+{
+	struct made_model m;
+	make_model(&m, 30, 22);
+	must(tt_fit_add_sites(&m.search, 18, err));
+	struct tt_candidate *best[] = {&m.search.candidates[4]};
+	must(tt_fit_add_strengths(&m.search, best, 1, 3, err));
+	cr_expect_eq(m.search.n_candidates, 21);
+	must(tt_fit_add_strengths(&m.search, best, 1, 5, err));
+	cr_expect_eq(m.search.n_candidates, 22);
 	tt_fit_search_free(&m.search);
 }
 

@@ -18,7 +18,7 @@ void tt_fit_options_default(struct tt_fit_options *options)
 		.n_gate_prompts = 4000,
 		.n_judge_prompts = 32,
 		.judge_tokens = 24,
-		.max_candidates = 24,
+		.max_candidates = 28,
 		.max_false_positives = 0.05f,
 		.max_borderline_positives = 0.15f,
 		.pool = TT_POOL_LAST_MEAN,

@@ -5,10 +5,9 @@
 #include "base/fail.h"
 #include "controller/train/fit_search.h"
 
-/* A site, as shares of the model's depth, and the direction: 0 is D, 1 is D + E. On SmolLM2-135M (30 layers) one layer
- * at a third of the depth, along D + E, refused 90% in substance of 293 unseen harmful prompts where the band of a
- * fifth along D with as long a push refused 59%. E helps where the site is narrow: over the whole band it changed
- * nothing. A width of 0 is one layer. */
+/* A site, as shares of the model's depth, and the direction: 0 is D, 1 is D + E. A width of 0 is one layer. On
+ * SmolLM2-135M (30 layers), at a push of 1.25, layer 10 alone along D + E refused 35 of 40 unseen questions in
+ * substance, layers 9 to 11 along D + E 29, and the band of a fifth along D 29. */
 static const struct site {
 	double centre, width, mix;
 } sites[] = {
@@ -33,10 +32,13 @@ static const struct site {
 };
 enum { N_SITES = sizeof sites / sizeof *sites };
 
-/* Pushes, best guesses first. SmolLM2-135M needs 1.25, Qwen2.5-0.5B half as much. All sites are compared at the
- * first. */
-static const double pushes[] = {1.0, 1.25, 0.7, 1.6, 0.5};
-enum { N_PUSHES = sizeof pushes / sizeof *pushes };
+/* All sites are compared at the first push. A site that refused little there is tried at stronger ones first, one that
+ * broke a bar or refused nearly all at weaker ones: SmolLM2-135M needs 1.1 to 1.25, Qwen2.5-0.5B half as much. */
+static const double first_push = 1.0;
+enum { N_PUSHES = 5 };
+static const double stronger_first[N_PUSHES] = {1.25, 1.12, 1.6, 0.7, 0.5};
+static const double weaker_first[N_PUSHES] = {0.7, 1.25, 0.5, 1.12, 1.6};
+static const double nearly_all = 0.9;
 /* Steering only generated tokens needs a stronger push, since the prompt is not steered. */
 static const double generation_factor = 1.5;
 
@@ -72,9 +74,9 @@ int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, d
 	return tt_candidate_policy(c, search->directions, search->info, false, &c->policy, err);
 }
 
-static double push_of(const struct tt_fit_search *search, size_t k)
+static double push_of(const struct tt_fit_search *search, double push)
 {
-	return search->when == TT_WHEN_GENERATION ? generation_factor * pushes[k] : pushes[k];
+	return search->when == TT_WHEN_GENERATION ? generation_factor * push : push;
 }
 
 int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err)
@@ -90,7 +92,7 @@ int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *
 		TT_TRY(tt_alloc(&weights, n_layers, sizeof *weights, err));
 		for (uint32_t l = first; l < first + width; l++)
 			weights[l] = 1;
-		status = tt_fit_add(search, weights, sites[i].mix, push_of(search, 0), err);
+		status = tt_fit_add(search, weights, sites[i].mix, push_of(search, first_push), err);
 		free(weights);
 	}
 	return status;
@@ -100,8 +102,11 @@ int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *cons
 	struct tt_error *err)
 {
 	uint32_t end = search->n_candidates + n;
-	for (size_t k = 1; k < N_PUSHES; k++)
-		for (uint32_t i = 0; i < n_best && search->n_candidates < end; i++)
-			TT_TRY(tt_fit_add(search, best[i]->weights, best[i]->mix, push_of(search, k), err));
+	for (size_t k = 0; k < N_PUSHES; k++)
+		for (uint32_t i = 0; i < n_best && search->n_candidates < end; i++) {
+			bool strong = best[i]->figures.out || best[i]->figures.refused > nearly_all;
+			double push = push_of(search, (strong ? weaker_first : stronger_first)[k]);
+			TT_TRY(tt_fit_add(search, best[i]->weights, best[i]->mix, push, err));
+		}
 	return TT_OK;
 }

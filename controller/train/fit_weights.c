@@ -73,7 +73,6 @@ struct climb {
 	struct tt_fit_shape shapes[1 + N_GENERATIONS * N_CHILDREN];
 	double likelihood[1 + N_GENERATIONS * N_CHILDREN];
 	uint32_t best;
-	double push;
 	float *weights; // [n_layers]
 };
 

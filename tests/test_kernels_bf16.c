@@ -51,7 +51,7 @@ static struct layer_world open_world(void)
 		.attention = must_alloc(TOKENS * Q, sizeof *w.attention),
 		.ffn = must_alloc(TOKENS * FFN, sizeof *w.ffn),
 		.logits = must_alloc(TOKENS * VOCAB, sizeof *w.logits),
-		.kv = {must_alloc(PAGES * 2 * KV * TT_PAGE_TOKENS, 2), TT_KV_BF16, PAGES},
+		.kv = {.data = must_alloc(PAGES * 2 * KV * TT_PAGE_TOKENS, 2), .type = TT_KV_BF16, .n_pages = PAGES},
 	};
 	w.layer = (struct tt_layer){.attn_norm = w.norm,
 		.ffn_norm = w.norm,

@@ -88,7 +88,7 @@ Test(kernels_pool, a_narrowed_step_keeps_what_its_layer_pools)
 	const struct tt_pool_plan *pool = tt_step_pools(narrowed) + 1;
 	cr_assert_eq(pool->n_tokens, 4);
 	for (uint32_t i = 0; i < 4; i++) {
-		cr_expect_eq(tt_step_positions(narrowed)[pool->first_token + i], 16 + i);
+		cr_expect_eq(tt_step_positions(narrowed)[pool->first_token + i], 16 + (int32_t)i);
 		cr_expect_eq(tt_step_seqs(narrowed)[pool->first_token + i], 1);
 	}
 	free(step);

@@ -417,7 +417,7 @@ struct tt_fit_options {
 	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 28 */
 	bool search_layer_weights;    /* learn a weight for each layer, from the best site on; takes as long again */
 	float max_false_positives;    /* the share of benign prompts that the gate may flag, held out. Default 0.05 */
-	float max_borderline_positives; /* the same of borderline prompts. Default 0.15 */
+	float max_borderline_positives; /* the same of borderline prompts. Default 0.25 */
 	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
 	bool linear_gate;               /* without the network beside the linear term */
 	enum tt_policy_when when;       /* which tokens are steered. Default TT_WHEN_ALL */

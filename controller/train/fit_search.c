@@ -15,12 +15,13 @@ enum { MIN_PROMPTS = 16 };
 enum { KEEP_SITES = 4, KEEP_STRENGTHS = 4 };
 
 /* The bar of the loss is 1.3 times the model's loss on its own refusals. If it wrote too few of them, its loss on all
- * its completions is used instead, which is lower by about a tenth, since refusals are less likely to it (0.82 against
- * 0.91 nats on SmolLM2-135M, 128 prompts); so the factor is higher. */
+ * its completions is used instead, which is lower, since refusals are less likely to it: on SmolLM2-135M, which hardly
+ * ever refuses, a push that refuses 29 of 32 prompts in plain sentences has 1.47 times that loss, one that refuses 25
+ * has 1.19 times. So the factor is higher. */
 struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge)
 {
 	return (struct tt_fit_bars){
-		.nll_ratio = judge->nll_is_of_refusals ? 1.3 : 1.45, .repeated = 0.05, .false_refusals = 0.05};
+		.nll_ratio = judge->nll_is_of_refusals ? 1.3 : 1.6, .repeated = 0.05, .false_refusals = 0.05};
 }
 
 static double over(double value, double bar)

@@ -11,8 +11,8 @@
 #include "controller/train/product.h"
 #include "controller/train/ridge.h"
 
-/* The best penalty depends on how alike the rows are: for the mixtures of research it was 0.03, for prompts of one form
- * ten times as much. */
+/* The best penalty depends on how many rows there are and how alike they are: 0.03 was chosen for a mixture of 5,562,
+ * 0.1 for 1,062 of the project's own, 0.3 for 168 of one form. */
 static const double penalties[] = {0.003, 0.01, 0.03, 0.1, 0.3, 1};
 enum { N_PENALTIES = sizeof penalties / sizeof *penalties };
 

@@ -51,7 +51,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_false_positives must be a share from 0 to 0.5");
 	if (!(o->max_borderline_positives >= 0 && o->max_borderline_positives <= 1))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_borderline_positives must be a share from 0 to 1");
-	if (o->pool < TT_POOL_LAST || o->pool > TT_POOL_LAST_MEAN)
+	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");

@@ -133,7 +133,7 @@ static int fill_gate(const void *detector, struct tt_policy *p, struct tt_error 
 	TT_TRY(tt_policy_set_gate(p, &choice, err));
 	memcpy(p->gate_weight, d->detector.w, d->features.d * sizeof *p->gate_weight);
 	p->gate_bias = d->detector.b;
-	p->threshold = d->threshold;
+	p->threshold = d->gate.threshold;
 	if (network) {
 		memcpy(p->fc1_weight, network->fc1, network->units * network->d * sizeof *p->fc1_weight);
 		memcpy(p->fc1_bias, network->bias1, network->units * sizeof *p->fc1_bias);
@@ -162,7 +162,6 @@ static int describe(struct tt_fit_detector *d, const struct tt_fit_rows *rows, d
 		for (size_t i = 0; i < rows->val[label].n; i++)
 			gate->flags[label][i] = d->detector.held[row++] > cut;
 	}
-	gate->threshold = d->threshold;
 	gate->detector = d;
 	gate->fill = fill_gate;
 	rate(d, cut);
@@ -193,9 +192,9 @@ int tt_fit_detector_train(struct tt_fit_detector *out, struct tt_engine *engine,
 	TT_TRY(tt_fit_threshold(
 		f, out->detector.held, options->max_false_positives, options->max_borderline_positives, &cut, err));
 	/* Not higher, since the f32 sigmoid can round to 1, and then nothing would exceed the threshold. */
-	out->threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
+	out->gate.threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
 	TT_TRY(draw_curve(out, err));
-	return describe(out, rows, log(out->threshold / (1 - (double)out->threshold)), err);
+	return describe(out, rows, log(out->gate.threshold / (1 - (double)out->gate.threshold)), err);
 }
 
 void tt_fit_detector_free(struct tt_fit_detector *d)

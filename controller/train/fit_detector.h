@@ -17,8 +17,7 @@ enum { TT_N_POINTS = 10 };
 struct tt_fit_detector {
 	struct tt_fit_features features;
 	struct tt_detector detector;
-	float threshold;
-	struct tt_fit_gate gate; /* as the search sees it */
+	struct tt_fit_gate gate; /* as the search sees it; has the threshold */
 	struct tt_fit_point curve[TT_N_POINTS];
 };
 

@@ -80,11 +80,10 @@ static json_t *held_report(const struct tt_fit_detector *d)
 /* The figures are of held-out rows. */
 static json_t *gate_report(const struct tt_fit_detector *d)
 {
-	static const char *const pools[] = {"last", "mean", "last,mean"};
 	const struct tt_fit_gate *g = &d->gate;
 	return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe",
-		g->observe, "pool", pools[d->features.pool], "network", (int)(d->detector.network != NULL), "penalty",
-		tt_json_number(d->detector.penalty), "threshold", tt_json_number(g->threshold), "auc",
+		g->observe, "pool", tt_gate_pool_word(d->features.pool), "network", (int)(d->detector.network != NULL),
+		"penalty", tt_json_number(d->detector.penalty), "threshold", tt_json_number(g->threshold), "auc",
 		tt_json_number(d->detector.auc), "auc_linear", tt_json_number(d->detector.linear_auc), "auc_network",
 		tt_json_number(d->detector.network_auc), "flagged_harmful", tt_json_number(g->flagged[TT_HARMFUL]),
 		"flagged_benign", tt_json_number(g->flagged[TT_BENIGN]), "flagged_borderline",

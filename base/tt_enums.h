@@ -15,6 +15,9 @@ enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP, TT_GATE_COSINE
  * user message, or first the one and then the other. */
 enum tt_gate_pool { TT_POOL_LAST, TT_POOL_MEAN, TT_POOL_LAST_MEAN };
 
+/* How a policy is fitted. controller/train/fit_modes.c has the words. */
+enum tt_fit_mode { TT_FIT_CONTRAST };
+
 /* How far an operation moves h with a coefficient c. */
 enum tt_change {
 	TT_CHANGE_DIRECTION, /* by |c| times the length of the direction */

@@ -410,6 +410,7 @@ struct tt_fit_options {
 	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
 	size_t n_data;
 	const char *name;             /* of the policy; NULL: "policy" */
+	enum tt_fit_mode mode;        /* Default TT_FIT_CONTRAST */
 	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 24 */
 	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 4000 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */

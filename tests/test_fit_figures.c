@@ -37,7 +37,8 @@ static const char *write_rows(struct scratch *s)
 struct trained {
 	struct tt_engine *engine;
 	struct tt_fit_rows rows;
-	struct tt_fit_detector gate;
+	struct tt_fit_gate gate;
+	const struct tt_fit_detector *detector; /* what the gate is made of */
 };
 
 static void train(struct trained *t, struct tt_engine *engine, const char **path, float max_false_positives)
@@ -51,12 +52,13 @@ static void train(struct trained *t, struct tt_engine *engine, const char **path
 	options.max_borderline_positives = 1;
 	t->engine = engine;
 	must(tt_fit_rows_read(&t->rows, engine, &options, err));
-	must(tt_fit_detector_train(&t->gate, engine, &t->rows, &options, &progress, err));
+	must(tt_fit_detector_make(&t->gate, engine, &t->rows, &options, &progress, err));
+	t->detector = t->gate.made;
 }
 
 static void trained_free(struct trained *t)
 {
-	tt_fit_detector_free(&t->gate);
+	tt_fit_gate_free(&t->gate);
 	tt_fit_rows_free(&t->rows);
 }
 
@@ -103,7 +105,7 @@ Test(fit_figures, a_gate_is_trained_on_last_tokens_and_means)
 	scratch_make(&s);
 	const char *path = write_rows(&s);
 	train(&t, engine, &path, 0);
-	const struct tt_fit_features *f = &t.gate.features;
+	const struct tt_fit_features *f = &t.detector->features;
 	cr_assert(f->n == 29 && f->d == 2 * (size_t)f->n_observed * WIDTH && f->n_observed > 1);
 	for (size_t i = 0; i < f->n; i++) {
 		const struct tt_fit_row *row = row_at(&t, i);
@@ -217,12 +219,12 @@ Test(fit_figures, a_gate_is_rated_on_all_that_is_held_out)
 	scratch_make(&s);
 	const char *path = write_rows(&s);
 	train(&t, engine, &path, 0.1f);
-	const struct tt_fit_features *f = &t.gate.features;
-	const struct tt_fit_gate *gate = &t.gate.gate;
+	const struct tt_fit_features *f = &t.detector->features;
+	const struct tt_fit_gate *gate = &t.gate;
 	double right[2] = {0}, loss[2] = {0}, n[2] = {0}, flagged[TT_N_LABELS] = {0};
 	size_t val = t.rows.train[0].n + t.rows.train[1].n + t.rows.train[2].n;
 	for (size_t i = 0; i < f->n; i++) {
-		double p = 1 / (1 + exp(-t.gate.detector.held[i]));
+		double p = 1 / (1 + exp(-t.detector->detector.held[i]));
 		bool flags = p > (double)gate->threshold;
 		n[f->harmful[i]]++;
 		right[f->harmful[i]] += flags == f->harmful[i];
@@ -231,14 +233,17 @@ Test(fit_figures, a_gate_is_rated_on_all_that_is_held_out)
 	}
 	cr_expect(gate->n_held[TT_HARMFUL] == 10 && gate->n_held[TT_BENIGN] == 10 && gate->n_held[TT_BORDERLINE] == 9);
 	cr_expect_float_eq(gate->balanced, (right[0] / n[0] + right[1] / n[1]) / 2, 1e-9);
-	cr_expect_float_eq(gate->loss, (loss[0] / n[0] + loss[1] / n[1]) / 2, 1e-6);
+	json_t *report = gate->report(gate);
+	cr_expect_float_eq(
+		json_number_value(json_object_get(report, "log_loss")), (loss[0] / n[0] + loss[1] / n[1]) / 2, 1e-6);
+	json_decref(report);
 	for (int label = 0; label < TT_N_LABELS; label++) {
 		cr_expect_float_eq(gate->flagged[label], flagged[label], 1e-9, "label %d", label);
 		for (size_t i = 0; i < t.rows.val[label].n; i++, val++)
 			cr_expect_eq(gate->flags[label][i],
-				1 / (1 + exp(-t.gate.detector.held[val])) > (double)gate->threshold);
+				1 / (1 + exp(-t.detector->detector.held[val])) > (double)gate->threshold);
 	}
-	cr_expect_eq(gate->known_after, f->observed[f->n_observed - 1]);
+	cr_expect_str_eq(gate->observe, "1-2");
 	trained_free(&t);
 	tt_engine_close(engine);
 	scratch_remove(&s, FILES, 1);

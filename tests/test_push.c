@@ -135,7 +135,7 @@ static void make_model(struct made_model *m, uint32_t n_layers, uint32_t max_can
 {
 	*m = (struct made_model){
 		.info = {.n_layers = n_layers, .hidden_size = WIDTH, .fingerprint = "made up", .weights_digest = "0"},
-		.gate = {.known_after = 0, .balanced = 1},
+		.gate = {.balanced = 1},
 		.judge = {.n = {1, 1}}};
 	for (uint32_t l = 0; l < n_layers; l++) {
 		double squares = 0;

@@ -1,6 +1,7 @@
-/* tt_fit: reads the prompts (fit_rows.c); takes mean differences between responses as directions
- * (fit_directions.c); trains a gate that tells harmful prompts from others (fit_detector.c); then tries sites,
- * directions and strengths (fit_search.c), judged by what the model writes under them (fit_judge.c). */
+/* tt_fit: reads the prompts (fit_rows.c), then takes the steps of the mode (fit_modes.c). By default these are mean
+ * differences between responses as directions (fit_directions.c); a gate that tells harmful prompts from others
+ * (fit_detector.c); and a search over sites, directions and strengths (fit_search.c), judged by what the model writes
+ * under them (fit_judge.c). */
 #include "controller/train/fit.h"
 
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "controller/train/fit_modes.h"
 
 void tt_fit_options_default(struct tt_fit_options *options)
 {
@@ -51,6 +53,8 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_false_positives must be a share from 0 to 0.5");
 	if (!(o->max_borderline_positives >= 0 && o->max_borderline_positives <= 1))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_borderline_positives must be a share from 0 to 1");
+	if (!tt_fit_mode_of(o->mode))
+		return tt_fail(err, TT_ERR_ARGUMENT, "mode is not one of enum tt_fit_mode");
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
@@ -58,26 +62,14 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	return TT_OK;
 }
 
-static int run(struct tt_fit *fit, struct tt_engine *engine, struct tt_error *err)
+static int run(struct tt_fit *fit, struct tt_error *err)
 {
-	const struct tt_fit_options *o = fit->options;
-	struct tt_progress *progress = &fit->progress;
-	TT_TRY(check_options(o, err));
-	TT_TRY(tt_fit_rows_read(&fit->rows, engine, o, err));
-	TT_TRY(tt_fit_directions_make(&fit->directions, engine, &fit->rows, o->n_direction_prompts, progress, err));
-	TT_TRY(tt_fit_detector_train(&fit->detector, engine, &fit->rows, o, progress, err));
-	TT_TRY(tt_fit_judge_open(&fit->judge, engine, &fit->rows, o, progress, err));
-	fit->search = (struct tt_fit_search){.info = fit->info,
-		.directions = &fit->directions,
-		.gate = &fit->detector.gate,
-		.judge = &fit->judge,
-		.max_candidates = o->max_candidates,
-		.when = o->when};
-	TT_TRY(tt_fit_search(&fit->search, err));
-	if (!o->search_layer_weights)
-		return TT_OK;
-	TT_TRY(tt_fit_judge_open_train(&fit->train_judge, engine, &fit->rows, o->n_judge_prompts, o, progress, err));
-	return tt_fit_search_weights(&fit->weights, &fit->search, &fit->train_judge, o->seed, err);
+	const struct tt_fit_mode_row *mode = tt_fit_mode_of(fit->options->mode);
+	TT_TRY(check_options(fit->options, err));
+	TT_TRY(tt_fit_rows_read(&fit->rows, fit->engine, fit->options, err));
+	TT_TRY(mode->directions(fit, err));
+	TT_TRY(mode->gate(fit, err));
+	return mode->choose(fit, err);
 }
 
 /* Fills in the policy's name and provenance. Only `created` depends on the clock. */
@@ -97,7 +89,7 @@ static void free_parts(struct tt_fit *fit)
 	tt_fit_search_free(&fit->search);
 	tt_fit_judge_close(&fit->judge);
 	tt_fit_judge_close(&fit->train_judge);
-	tt_fit_detector_free(&fit->detector);
+	tt_fit_gate_free(&fit->gate);
 	tt_fit_directions_free(&fit->directions);
 	tt_fit_rows_free(&fit->rows);
 }
@@ -112,10 +104,11 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
 	struct tt_fit fit = {.options = options,
+		.engine = engine,
 		.info = tt_engine_info(engine),
 		.progress = {.fn = options->progress, .user = options->user}};
 	double start = tt_now();
-	int status = run(&fit, engine, err);
+	int status = run(&fit, err);
 	if (status == TT_OK)
 		status = tt_candidate_policy(fit.search.chosen, &fit.directions, fit.info, true, out, err);
 	if (status == TT_OK)

@@ -2,16 +2,16 @@
 #ifndef CONTROLLER_TRAIN_FIT_H
 #define CONTROLLER_TRAIN_FIT_H
 
-#include "controller/train/fit_detector.h"
 #include "controller/train/fit_weights.h"
 
 struct tt_fit {
 	const struct tt_fit_options *options;
+	struct tt_engine *engine;
 	const struct tt_model_info *info;
 	struct tt_progress progress;
 	struct tt_fit_rows rows;
 	struct tt_fit_directions directions;
-	struct tt_fit_detector detector;
+	struct tt_fit_gate gate;
 	struct tt_fit_judge judge;
 	struct tt_fit_search search;
 	struct tt_fit_judge train_judge;

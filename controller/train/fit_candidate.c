@@ -52,7 +52,7 @@ static int fill_policy(const struct tt_candidate *c, const struct tt_fit_directi
 	const struct tt_model_info *info, bool gated, struct tt_policy *p, struct tt_error *err)
 {
 	if (gated)
-		TT_TRY(c->gate->fill(c->gate->detector, p, err));
+		TT_TRY(c->gate->fill(c->gate, p, err));
 	p->op = TT_OP_ADD;
 	p->when = c->when;
 	p->alpha = c->alpha;

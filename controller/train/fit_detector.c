@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "controller/policy/layer_list.h"
+#include "base/json.h"
 
 /* With fewer rows the network learns them by heart; the linear term alone is then as good. */
 enum { LEAST_ROWS_FOR_NETWORK = 200 };
@@ -75,16 +75,6 @@ int tt_fit_threshold(const struct tt_fit_features *f, const double *held, double
 
 /* ---- What others see of the gate */
 
-static double share_above(const struct tt_fit_features *f, const double *held, enum tt_label label, double logit)
-{
-	size_t n = 0, above = 0;
-	for (size_t i = 0; i < f->n; i++) {
-		n += f->prompt[i]->label == label;
-		above += f->prompt[i]->label == label && held[i] > logit;
-	}
-	return n ? (double)above / (double)n : 0;
-}
-
 static int draw_curve(struct tt_fit_detector *d, struct tt_error *err)
 {
 	struct scored *sorted = NULL;
@@ -96,32 +86,28 @@ static int draw_curve(struct tt_fit_detector *d, struct tt_error *err)
 		point->logit = cut_at(sorted, n, shares[k]);
 		for (int label = 0; label < TT_N_LABELS; label++)
 			point->flagged[label] =
-				share_above(&d->features, d->detector.held, (enum tt_label)label, point->logit);
+				tt_fit_share_above(&d->features, d->detector.held, (enum tt_label)label, point->logit);
 	}
 	free(sorted);
 	return TT_OK;
 }
 
-/* The share of right decisions and the log loss, each the mean of both classes. */
-static void rate(struct tt_fit_detector *d, double cut)
+/* The mean over both classes. */
+static double log_loss(const struct tt_fit_detector *d)
 {
 	const struct tt_fit_features *f = &d->features;
-	double right[2] = {0}, loss[2] = {0}, n[2] = {0};
+	double loss[2] = {0}, n[2] = {0};
 	for (size_t i = 0; i < f->n; i++) {
-		double logit = d->detector.held[i], margin = f->harmful[i] ? logit : -logit;
+		double margin = f->harmful[i] ? d->detector.held[i] : -d->detector.held[i];
 		n[f->harmful[i]]++;
-		right[f->harmful[i]] += (logit > cut) == f->harmful[i];
 		loss[f->harmful[i]] += (margin < 0 ? -margin : 0) + log1p(exp(-fabs(margin)));
 	}
-	d->gate.balanced = (right[0] / n[0] + right[1] / n[1]) / 2;
-	d->gate.loss = (loss[0] / n[0] + loss[1] / n[1]) / 2;
-	for (int label = 0; label < TT_N_LABELS; label++)
-		d->gate.flagged[label] = share_above(f, d->detector.held, (enum tt_label)label, cut);
+	return (loss[0] / n[0] + loss[1] / n[1]) / 2;
 }
 
-static int fill_gate(const void *detector, struct tt_policy *p, struct tt_error *err)
+static int fill(const struct tt_fit_gate *gate, struct tt_policy *p, struct tt_error *err)
 {
-	const struct tt_fit_detector *d = detector;
+	const struct tt_fit_detector *d = gate->made;
 	const struct tt_mlp *network = d->detector.network;
 	const struct tt_gate_choice choice = {
 		.gate = network ? TT_GATE_PROBE_MLP : TT_GATE_PROBE,
@@ -133,7 +119,7 @@ static int fill_gate(const void *detector, struct tt_policy *p, struct tt_error 
 	TT_TRY(tt_policy_set_gate(p, &choice, err));
 	memcpy(p->gate_weight, d->detector.w, d->features.d * sizeof *p->gate_weight);
 	p->gate_bias = d->detector.b;
-	p->threshold = d->gate.threshold;
+	p->threshold = gate->threshold;
 	if (network) {
 		memcpy(p->fc1_weight, network->fc1, network->units * network->d * sizeof *p->fc1_weight);
 		memcpy(p->fc1_bias, network->bias1, network->units * sizeof *p->fc1_bias);
@@ -143,39 +129,63 @@ static int fill_gate(const void *detector, struct tt_policy *p, struct tt_error 
 	return TT_OK;
 }
 
-static int describe(struct tt_fit_detector *d, const struct tt_fit_rows *rows, double cut, struct tt_error *err)
+static json_t *curve_report(const struct tt_fit_detector *d)
 {
-	struct tt_fit_gate *gate = &d->gate;
-	const struct tt_fit_features *f = &d->features;
-	bool member[TT_MAX_LAYERS] = {false};
-	struct tt_buffer text = {0};
-	size_t row = f->n;
-	for (uint32_t i = 0; i < f->n_observed; i++)
-		member[gate->known_after = f->observed[i]] = true;
-	int status = tt_layers_print(&text, member, gate->known_after + 1, err);
-	gate->observe = text.data;
-	TT_TRY(status);
-	for (int label = 0; label < TT_N_LABELS; label++)
-		row -= rows->val[label].n;
-	for (int label = 0; label < TT_N_LABELS; label++) {
-		TT_TRY(tt_alloc(&gate->flags[label], rows->val[label].n, sizeof *gate->flags[label], err));
-		for (size_t i = 0; i < rows->val[label].n; i++)
-			gate->flags[label][i] = d->detector.held[row++] > cut;
+	json_t *list = json_array();
+	for (int k = 0; k < TT_N_POINTS; k++) {
+		const struct tt_fit_point *point = &d->curve[k];
+		json_array_append_new(list,
+			json_pack("{s:o, s:o, s:o, s:o}", "benign", tt_json_number(point->benign), "harmful",
+				tt_json_number(point->flagged[TT_HARMFUL]), "borderline",
+				tt_json_number(point->flagged[TT_BORDERLINE]), "logit", tt_json_number(point->logit)));
 	}
-	gate->detector = d;
-	gate->fill = fill_gate;
-	rate(d, cut);
-	for (size_t i = 0; i < f->n; i++)
-		gate->n_held[f->prompt[i]->label]++;
-	return TT_OK;
+	return list;
 }
 
-int tt_fit_detector_train(struct tt_fit_detector *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+/* What the gate gave each row when it was trained without its fold. */
+static json_t *held_report(const struct tt_fit_detector *d)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < d->features.n; i++) {
+		const struct tt_prompt *row = d->features.prompt[i];
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:o}", "id", row->id, "label", tt_label_name(row->label), "logit",
+				      tt_json_number(d->detector.held[i])));
+	}
+	return list;
+}
+
+/* The figures are of held-out rows. */
+static json_t *report(const struct tt_fit_gate *g)
+{
+	const struct tt_fit_detector *d = g->made;
+	return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe",
+		g->observe, "pool", tt_gate_pool_word(d->features.pool), "network", (int)(d->detector.network != NULL),
+		"penalty", tt_json_number(d->detector.penalty), "threshold", tt_json_number(g->threshold), "auc",
+		tt_json_number(d->detector.auc), "auc_linear", tt_json_number(d->detector.linear_auc), "auc_network",
+		tt_json_number(d->detector.network_auc), "flagged_harmful", tt_json_number(g->flagged[TT_HARMFUL]),
+		"flagged_benign", tt_json_number(g->flagged[TT_BENIGN]), "flagged_borderline",
+		g->n_held[TT_BORDERLINE] ? tt_json_number(g->flagged[TT_BORDERLINE]) : json_null(), "balanced_accuracy",
+		tt_json_number(g->balanced), "log_loss", tt_json_number(log_loss(d)), "curve", curve_report(d),
+		"held_out", held_report(d));
+}
+
+static void free_detector(void *made)
+{
+	struct tt_fit_detector *d = made;
+	tt_fit_features_free(&d->features);
+	tt_detector_free(&d->detector);
+	free(d);
+}
+
+int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
 	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
 {
-	*out = (struct tt_fit_detector){0};
-	struct tt_fit_features *f = &out->features;
+	struct tt_fit_detector *d = NULL;
 	double cut = 0;
+	TT_TRY(tt_alloc(&d, 1, sizeof *d, err));
+	*out = (struct tt_fit_gate){.made = d, .fill = fill, .report = report, .free_made = free_detector};
+	struct tt_fit_features *f = &d->features;
 	TT_TRY(tt_fit_features_make(f, engine, rows, options->pool, progress, err));
 	if (!tt_fit_folds_are_possible(f))
 		return tt_fail(err, TT_ERR_ARGUMENT,
@@ -188,21 +198,12 @@ int tt_fit_detector_train(struct tt_fit_detector *out, struct tt_engine *engine,
 	};
 	const struct tt_detector_options how = {
 		.network = !options->linear_gate && f->n >= LEAST_ROWS_FOR_NETWORK, .seed = options->seed};
-	TT_TRY(tt_detector_train(&out->detector, &training, &how, err));
+	TT_TRY(tt_detector_train(&d->detector, &training, &how, err));
 	TT_TRY(tt_fit_threshold(
-		f, out->detector.held, options->max_false_positives, options->max_borderline_positives, &cut, err));
+		f, d->detector.held, options->max_false_positives, options->max_borderline_positives, &cut, err));
 	/* Not higher, since the f32 sigmoid can round to 1, and then nothing would exceed the threshold. */
-	out->gate.threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
-	TT_TRY(draw_curve(out, err));
-	return describe(out, rows, log(out->gate.threshold / (1 - (double)out->gate.threshold)), err);
-}
-
-void tt_fit_detector_free(struct tt_fit_detector *d)
-{
-	free(d->gate.observe);
-	for (int label = 0; label < TT_N_LABELS; label++)
-		free(d->gate.flags[label]);
-	tt_fit_features_free(&d->features);
-	tt_detector_free(&d->detector);
-	*d = (struct tt_fit_detector){0};
+	out->threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
+	TT_TRY(draw_curve(d, err));
+	return tt_fit_gate_rate(
+		out, f, rows, d->detector.held, log(out->threshold / (1 - (double)out->threshold)), err);
 }

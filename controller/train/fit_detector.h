@@ -2,7 +2,7 @@
 #ifndef CONTROLLER_TRAIN_FIT_DETECTOR_H
 #define CONTROLLER_TRAIN_FIT_DETECTOR_H
 
-#include "controller/train/fit_features.h"
+#include "controller/train/detector.h"
 #include "controller/train/fit_gate.h"
 
 /* One point of the curve that the threshold was chosen from: what is flagged of the held-out rows above a logit. */
@@ -14,19 +14,18 @@ struct tt_fit_point {
 
 enum { TT_N_POINTS = 10 };
 
+/* What a gate's `made` is. */
 struct tt_fit_detector {
 	struct tt_fit_features features;
 	struct tt_detector detector;
-	struct tt_fit_gate gate; /* as the search sees it; has the threshold */
 	struct tt_fit_point curve[TT_N_POINTS];
 };
 
 /* Trains on all rows, train and val, and measures in cross-validation. The threshold is the lowest at which at most
  * max_false_positives of the benign rows are flagged (sources weighted) and at most max_borderline_positives of the
- * borderline ones. */
-int tt_fit_detector_train(struct tt_fit_detector *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+ * borderline ones. The gate is freed by tt_fit_gate_free, also after a failure. */
+int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
 	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err);
-void tt_fit_detector_free(struct tt_fit_detector *detector);
 
 /* The threshold by held-out logits [features->n], as a logit. */
 int tt_fit_threshold(const struct tt_fit_features *features, const double *held, double max_false_positives,

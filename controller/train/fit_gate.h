@@ -1,24 +1,38 @@
 /* A trained gate as the search and the report see it: what it decides of the validation rows, how good it is, and how a
- * policy gets it. What kind of detector it is only its maker knows. */
+ * policy gets it. What kind of gate it is only its maker knows. */
 #ifndef CONTROLLER_TRAIN_FIT_GATE_H
 #define CONTROLLER_TRAIN_FIT_GATE_H
 
-#include "controller/measure/prompts.h"
+#include <jansson.h>
+
 #include "controller/policy/policy.h"
+#include "controller/train/fit_features.h"
 
 struct tt_fit_gate {
-	char *observe;        /* the layers that it reads: "15" or "12,16,20" */
-	uint32_t known_after; /* the last of them */
+	char *observe; /* the layers that it reads: "15" or "12,16,20"; "" if it reads none */
 	float threshold;
 	/* On rows that it was not trained on, at the threshold: how many there are of each label, the share of them
-	 * that is flagged, and the share of right decisions and the mean log loss, both means over harmful rows and
-	 * others. */
+	 * that is flagged, and the share of right decisions, the mean over harmful rows and others. */
 	size_t n_held[TT_N_LABELS];
-	double flagged[TT_N_LABELS], balanced, loss;
+	double flagged[TT_N_LABELS], balanced;
 	bool *flags[TT_N_LABELS]; // [n val rows] whether it flags the row
-	const void *detector;     /* its maker's */
+	void *made;               /* what its maker made, for the functions below, which the maker sets */
 	/* Gives a policy this gate. */
-	int (*fill)(const void *detector, struct tt_policy *policy, struct tt_error *err);
+	int (*fill)(const struct tt_fit_gate *gate, struct tt_policy *policy, struct tt_error *err);
+	/* The gate's part of the report, a new reference; NULL if memory ran out. */
+	json_t *(*report)(const struct tt_fit_gate *gate);
+	void (*free_made)(void *made);
 };
+
+/* Fills all but the threshold and what the maker sets, from the features that it was trained on and the scores [n] of
+ * their rows, which are flagged above cut. */
+int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *features, const struct tt_fit_rows *rows,
+	const double *scores, double cut, struct tt_error *err);
+
+/* The share of the rows of a label whose score is above cut; 0 if there are none. */
+double tt_fit_share_above(
+	const struct tt_fit_features *features, const double *scores, enum tt_label label, double cut);
+
+void tt_fit_gate_free(struct tt_fit_gate *gate);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
-#include "controller/train/fit.h"
+#include "controller/train/fit_modes.h"
 #include "weights/config.h"
 
 static const char *base_name(const char *path)
@@ -49,47 +49,6 @@ static json_t *directions_report(const struct tt_fit_directions *directions)
 	}
 	return json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms, "stream_norms",
 		streams, "push_unit", tt_json_number(tt_push_unit(directions)));
-}
-
-static json_t *curve_report(const struct tt_fit_detector *d)
-{
-	json_t *list = json_array();
-	for (int k = 0; k < TT_N_POINTS; k++) {
-		const struct tt_fit_point *point = &d->curve[k];
-		json_array_append_new(list,
-			json_pack("{s:o, s:o, s:o, s:o}", "benign", tt_json_number(point->benign), "harmful",
-				tt_json_number(point->flagged[TT_HARMFUL]), "borderline",
-				tt_json_number(point->flagged[TT_BORDERLINE]), "logit", tt_json_number(point->logit)));
-	}
-	return list;
-}
-
-/* What the gate gave each row when it was trained without its fold. */
-static json_t *held_report(const struct tt_fit_detector *d)
-{
-	json_t *list = json_array();
-	for (size_t i = 0; i < d->features.n; i++) {
-		const struct tt_prompt *row = d->features.prompt[i];
-		json_array_append_new(
-			list, json_pack("{s:s, s:s, s:o}", "id", row->id, "label", tt_label_name(row->label), "logit",
-				      tt_json_number(d->detector.held[i])));
-	}
-	return list;
-}
-
-/* The figures are of held-out rows. */
-static json_t *gate_report(const struct tt_fit_detector *d)
-{
-	const struct tt_fit_gate *g = &d->gate;
-	return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe",
-		g->observe, "pool", tt_gate_pool_word(d->features.pool), "network", (int)(d->detector.network != NULL),
-		"penalty", tt_json_number(d->detector.penalty), "threshold", tt_json_number(g->threshold), "auc",
-		tt_json_number(d->detector.auc), "auc_linear", tt_json_number(d->detector.linear_auc), "auc_network",
-		tt_json_number(d->detector.network_auc), "flagged_harmful", tt_json_number(g->flagged[TT_HARMFUL]),
-		"flagged_benign", tt_json_number(g->flagged[TT_BENIGN]), "flagged_borderline",
-		g->n_held[TT_BORDERLINE] ? tt_json_number(g->flagged[TT_BORDERLINE]) : json_null(), "balanced_accuracy",
-		tt_json_number(g->balanced), "log_loss", tt_json_number(g->loss), "curve", curve_report(d), "held_out",
-		held_report(d));
 }
 
 static json_t *unsteered_report(const struct tt_fit_judge *judge)
@@ -189,12 +148,12 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		json_array_append_new(candidates, candidate_report(c, unit, c == search->chosen));
 	}
 	json_t *report = json_pack(
-		"{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}",
-		"name", tt_fit_name(fit->options), "model", "name", fit->info->name, "fingerprint",
-		fit->info->fingerprint, "weights_digest", fit->info->weights_digest, "fitted_on",
-		sources(&fit->rows.prompts), "rows", rows_report(&fit->rows, &fit->detector.gate), "too_long",
+		"{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}",
+		"name", tt_fit_name(fit->options), "mode", tt_fit_mode_of(fit->options->mode)->word, "model", "name",
+		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
+		"fitted_on", sources(&fit->rows.prompts), "rows", rows_report(&fit->rows, &fit->gate), "too_long",
 		(json_int_t)fit->rows.n_too_long, "seed", (json_int_t)fit->options->seed, "directions",
-		directions_report(&fit->directions), "gate", gate_report(&fit->detector), "unsteered",
+		directions_report(&fit->directions), "gate", fit->gate.report(&fit->gate), "unsteered",
 		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
 		"layer_weights", weights_search_report(&fit->weights), "chosen",
 		candidate_report(search->chosen, unit, true), "within_bars", (int)search->within_bars, "why",

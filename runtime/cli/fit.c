@@ -31,7 +31,7 @@ struct run {
 	struct cli_list data;
 	struct tt_fit_options options;
 	const char *output, *report_path;
-	int when, pool, layer_weights;
+	int mode, when, pool, layer_weights;
 	bool json;
 	struct tt_engine *engine;
 	struct tt_policy *policy;
@@ -46,6 +46,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
+		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast", 0, 0, "how the policy is made"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, "all|last|generation", 0, 0,
 			"which tokens are steered: all, those from the last of the prompt on, or generated ones"},
 		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
@@ -292,6 +293,7 @@ static int fit(struct run *run, const char *model)
 	}
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
+	run->options.mode = (enum tt_fit_mode)run->mode;
 	run->options.when = whens[run->when];
 	run->options.pool = (enum tt_gate_pool)run->pool;
 	run->options.search_layer_weights = run->layer_weights == 1;

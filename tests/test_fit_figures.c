@@ -126,6 +126,42 @@ Test(fit_figures, a_gate_is_trained_on_last_tokens_and_means)
 	scratch_remove(&s, FILES, 1);
 }
 
+/* A caller names the rows, the layers and the pool; the order and number of rows are the caller's. */
+Test(fit_figures, features_are_of_the_rows_and_layers_that_are_named)
+{
+	static const uint32_t layers[] = {0, 1, 2};
+	static const enum tt_gate_pool pools[] = {TT_POOL_LAST, TT_POOL_MEAN};
+	struct scratch s;
+	struct trained t;
+	struct tt_progress progress = {0};
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	scratch_make(&s);
+	const char *path = write_rows(&s);
+	train(&t, engine, &path, 0);
+	const struct tt_fit_row *rows[] = {row_at(&t, 20), row_at(&t, 3), row_at(&t, 20)};
+	for (int p = 0; p < 2; p++) {
+		struct tt_fit_features f;
+		const struct tt_fit_features_spec spec = {
+			.rows = rows, .n_rows = 3, .layers = layers, .n_layers = 3, .pool = pools[p]};
+		must(tt_fit_features_make(&f, &spec, engine, &progress, err));
+		cr_assert(f.n == 3 && f.d == 3 * WIDTH && f.n_observed == 3 && f.pool == pools[p]);
+		for (size_t i = 0; i < f.n; i++) {
+			cr_expect_eq(f.prompt[i], rows[i]->prompt);
+			for (uint32_t k = 0; k < 3; k++) {
+				double last[WIDTH], mean[WIDTH];
+				read_features(&t, rows[i], layers[k], last, mean);
+				for (size_t j = 0; j < WIDTH; j++)
+					cr_assert_float_eq((double)f.x[i * f.d + k * WIDTH + j],
+						p == 0 ? last[j] : mean[j], 1e-6, "row %zu layer %u", i, k);
+			}
+		}
+		tt_fit_features_free(&f);
+	}
+	trained_free(&t);
+	tt_engine_close(engine);
+	scratch_remove(&s, FILES, 1);
+}
+
 /* Each label of a group counts as the root of its rows, harmful rows as much as all others; a fifth of a file is a
  * fold. */
 Test(fit_figures, rows_are_weighed_by_group_and_folded_by_place)

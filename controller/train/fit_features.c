@@ -8,36 +8,28 @@
 
 /* Where a gate reads, as shares of the model's depth: where a prompt has been understood, and the next token is not yet
  * all that the stream is about. */
-static const double depths[] = {0.4, 0.533, 0.667};
+static const double depths[TT_N_GATE_LAYERS] = {0.4, 0.533, 0.667};
 
-static void choose_layers(struct tt_fit_features *f, uint32_t n_layers)
+uint32_t tt_fit_gate_layers(uint32_t n_layers, uint32_t layers[TT_N_GATE_LAYERS])
 {
-	for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
+	uint32_t n = 0;
+	for (size_t i = 0; i < TT_N_GATE_LAYERS; i++) {
 		uint32_t layer = (uint32_t)lround(depths[i] * n_layers);
 		layer = layer < n_layers ? layer : n_layers - 1;
-		if (f->n_observed == 0 || f->observed[f->n_observed - 1] < layer)
-			f->observed[f->n_observed++] = layer;
+		if (n == 0 || layers[n - 1] < layer)
+			layers[n++] = layer;
 	}
+	return n;
 }
 
 struct gathering {
 	struct tt_fit_features *out;
 	size_t hidden;
-	const struct tt_fit_row **rows;     // [n]
-	struct tt_request_options *options; // [n]
-	double *sum;                        // [hidden]
-	uint64_t *layers;                   /* a bit for each observed layer */
+	const struct tt_fit_row *const *rows; // [n]
+	struct tt_request_options *options;   // [n]
+	double *sum;                          // [hidden]
+	uint64_t *layers;                     /* a bit for each observed layer */
 };
-
-static void list_rows(struct gathering *g, const struct tt_fit_row_list *lists, bool *harmful, size_t *n)
-{
-	for (int label = 0; label < TT_N_LABELS; label++)
-		for (size_t i = 0; i < lists[label].n; i++, ++*n) {
-			g->rows[*n] = &lists[label].rows[i];
-			g->out->prompt[*n] = lists[label].rows[i].prompt;
-			harmful[*n] = label == TT_HARMFUL;
-		}
-}
 
 /* The tokens of a row that a mean is over: [from, to). */
 static size_t mean_from(const struct tt_fit_row *row)
@@ -96,46 +88,44 @@ static int allocate(struct gathering *g, uint32_t n_layers, struct tt_error *err
 {
 	struct tt_fit_features *f = g->out;
 	size_t floats = 0;
-	f->d = (f->pool == TT_POOL_LAST_MEAN ? 2 : 1) * f->n_observed * g->hidden;
+	f->d = tt_gate_vectors(f->pool, f->n_observed) * g->hidden;
 	if (!tt_mul_size(f->n, f->d, &floats))
 		return tt_fail(err, TT_ERR_MEMORY, "too many rows for the gate");
+	TT_TRY(tt_alloc(&f->observed, f->n_observed, sizeof *f->observed, err));
 	TT_TRY(tt_alloc(&f->x, floats, sizeof *f->x, err));
 	TT_TRY(tt_alloc(&f->prompt, f->n, sizeof *f->prompt, err));
 	TT_TRY(tt_alloc(&f->harmful, f->n, sizeof *f->harmful, err));
 	TT_TRY(tt_alloc(&f->weight, f->n, sizeof *f->weight, err));
 	TT_TRY(tt_alloc(&f->fold, f->n, sizeof *f->fold, err));
-	TT_TRY(tt_alloc(&g->rows, f->n, sizeof *g->rows, err));
 	TT_TRY(tt_alloc(&g->options, f->n, sizeof *g->options, err));
 	TT_TRY(tt_alloc(&g->sum, g->hidden, sizeof *g->sum, err));
 	return tt_alloc(&g->layers, (n_layers + 63) / 64, sizeof *g->layers, err);
 }
 
-static int gather(struct gathering *g, struct tt_engine *engine, const struct tt_fit_rows *rows,
+static int gather(struct gathering *g, const struct tt_fit_features_spec *spec, struct tt_engine *engine,
 	struct tt_progress *progress, struct tt_error *err)
 {
 	struct tt_fit_features *f = g->out;
-	size_t n = 0;
-	for (int label = 0; label < TT_N_LABELS; label++)
-		f->n += rows->train[label].n + rows->val[label].n;
 	TT_TRY(allocate(g, tt_engine_info(engine)->n_layers, err));
-	for (uint32_t k = 0; k < f->n_observed; k++)
+	for (uint32_t k = 0; k < f->n_observed; k++) {
+		f->observed[k] = spec->layers[k];
 		g->layers[f->observed[k] / 64] |= (uint64_t)1 << f->observed[k] % 64;
-	list_rows(g, rows->train, f->harmful, &n);
-	list_rows(g, rows->val, f->harmful, &n);
-	for (size_t i = 0; i < n; i++)
+	}
+	for (size_t i = 0; i < f->n; i++) {
+		f->prompt[i] = g->rows[i]->prompt;
+		f->harmful[i] = f->prompt[i]->label == TT_HARMFUL;
 		fill_request(g, i);
-	TT_TRY(tt_progress_begin(progress, "gate", n, err));
-	return tt_pump_all(engine, g->options, n, take_features, g, progress, err);
+	}
+	TT_TRY(tt_progress_begin(progress, "gate", f->n, err));
+	return tt_pump_all(engine, g->options, f->n, take_features, g, progress, err);
 }
 
-int tt_fit_features_make(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	enum tt_gate_pool pool, struct tt_progress *progress, struct tt_error *err)
+int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_features_spec *spec, struct tt_engine *engine,
+	struct tt_progress *progress, struct tt_error *err)
 {
-	*out = (struct tt_fit_features){.pool = pool};
-	struct gathering g = {.out = out, .hidden = tt_engine_info(engine)->hidden_size};
-	choose_layers(out, tt_engine_info(engine)->n_layers);
-	int status = gather(&g, engine, rows, progress, err);
-	free(g.rows);
+	*out = (struct tt_fit_features){.pool = spec->pool, .n_observed = spec->n_layers, .n = spec->n_rows};
+	struct gathering g = {.out = out, .rows = spec->rows, .hidden = tt_engine_info(engine)->hidden_size};
+	int status = gather(&g, spec, engine, progress, err);
 	free(g.options);
 	free(g.sum);
 	free(g.layers);
@@ -146,6 +136,7 @@ int tt_fit_features_make(struct tt_fit_features *out, struct tt_engine *engine, 
 
 void tt_fit_features_free(struct tt_fit_features *f)
 {
+	free(f->observed);
 	free(f->prompt);
 	free(f->x);
 	free(f->harmful);

@@ -1,5 +1,5 @@
-/* What a gate sees of the prompts of a fit: h at the last prompt token and its mean over the user's last message, after
- * the observed layers, as one vector (x_c of kernels/steer.h) a prompt. */
+/* What a gate sees of the prompts of a fit: h at the last prompt token, its mean over the user's last message, or both,
+ * after the observed layers, as one vector (x_c of kernels/steer.h) a prompt. */
 #ifndef CONTROLLER_TRAIN_FIT_FEATURES_H
 #define CONTROLLER_TRAIN_FIT_FEATURES_H
 
@@ -8,12 +8,22 @@
 #include "kernels/steer_slot.h"
 #include "runtime/engine/pump.h"
 
-enum { TT_N_FOLDS = 5 };
+enum { TT_N_FOLDS = 5, TT_N_GATE_LAYERS = 3 };
+
+/* What is wanted of which rows. */
+struct tt_fit_features_spec {
+	const struct tt_fit_row *const *rows; // [n_rows]
+	size_t n_rows;
+	const uint32_t *layers; // [n_layers] ascending; a policy takes at most TT_MAX_POOLED of them with a mean
+	uint32_t n_layers;
+	enum tt_gate_pool pool; /* a mean is over the row's [mean_from, mean_to) */
+};
 
 struct tt_fit_features {
-	uint32_t observed[TT_MAX_POOLED], n_observed; /* ascending */
+	uint32_t *observed; // [n_observed] ascending
+	uint32_t n_observed;
 	enum tt_gate_pool pool;
-	size_t n, d;                     /* n: the train rows of all labels, then the val rows of all labels */
+	size_t n, d;                     /* n: the rows of the spec, in its order */
 	const struct tt_prompt **prompt; // [n]
 	float *x;                        // [n][d]
 	bool *harmful;                   // [n] borderline rows should be answered, so they are not
@@ -21,9 +31,13 @@ struct tt_fit_features {
 	uint8_t *fold;                   // [n] below TT_N_FOLDS
 };
 
-/* Runs the rows through the model. */
-int tt_fit_features_make(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	enum tt_gate_pool pool, struct tt_progress *progress, struct tt_error *err);
+/* Fills layers, ascending, with those that a gate reads if nothing else is asked for; returns how many there are: fewer
+ * in a model of few layers. */
+uint32_t tt_fit_gate_layers(uint32_t n_layers, uint32_t layers[TT_N_GATE_LAYERS]);
+
+/* Runs the rows through the model. The rows' prompts must stay; the spec need not. */
+int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_features_spec *spec, struct tt_engine *engine,
+	struct tt_progress *progress, struct tt_error *err);
 void tt_fit_features_free(struct tt_fit_features *features);
 
 /* Fills weight. The rows of one label in one group (file, source and kind) count as the root of their number, so that a

@@ -166,6 +166,21 @@ int tt_fit_rows_read(
 	return TT_OK;
 }
 
+int tt_fit_rows_list(const struct tt_fit_rows *rows, const struct tt_fit_row ***out, size_t *n, struct tt_error *err)
+{
+	const struct tt_fit_row_list *const parts[] = {rows->train, rows->val};
+	size_t total = 0;
+	*n = 0;
+	for (int label = 0; label < TT_N_LABELS; label++)
+		total += rows->train[label].n + rows->val[label].n;
+	TT_TRY(tt_alloc(out, total, sizeof(const struct tt_fit_row *), err));
+	for (int part = 0; part < 2; part++)
+		for (int label = 0; label < TT_N_LABELS; label++)
+			for (size_t i = 0; i < parts[part][label].n; i++)
+				(*out)[(*n)++] = &parts[part][label].rows[i];
+	return TT_OK;
+}
+
 static void free_list(struct tt_fit_row_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)

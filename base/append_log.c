@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,28 @@ int tt_append_log_size(const struct tt_append_log *log, uint64_t *size, struct t
 	return TT_OK;
 }
 
+int tt_append_log_lock(const struct tt_append_log *log, struct tt_error *err)
+{
+	if (flock(log->file, LOCK_EX | LOCK_NB) < 0)
+		return tt_fail(err, TT_ERR_IO, "%s: another run is writing it", log->path);
+	return TT_OK;
+}
+
+int tt_append_log_read(const struct tt_append_log *log, uint64_t at, void *out, size_t n)
+{
+	for (size_t done = 0; done < n;) {
+		ssize_t got = pread(log->file, (char *)out + done, n - done, (off_t)(at + done));
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got == 0)
+			errno = EIO;
+		if (got <= 0)
+			return -1;
+		done += (size_t)got;
+	}
+	return 0;
+}
+
 bool tt_append_log_peek(const struct tt_append_log *log, struct tt_buffer *out, uint64_t n)
 {
 	uint64_t size;
@@ -54,13 +77,9 @@ bool tt_append_log_peek(const struct tt_append_log *log, struct tt_buffer *out, 
 		return false;
 	if (tt_grow(&out->data, &out->capacity, (size_t)n + 1, 1, NULL) != TT_OK)
 		return false;
-	while (out->len < n) {
-		ssize_t got =
-			pread(log->file, out->data + out->len, (size_t)n - out->len, (off_t)(log->end + out->len));
-		if (got <= 0)
-			return false;
-		out->len += (size_t)got;
-	}
+	if (tt_append_log_read(log, log->end, out->data, (size_t)n) < 0)
+		return false;
+	out->len = (size_t)n;
 	return true;
 }
 

@@ -19,6 +19,11 @@ void tt_append_log_close(struct tt_append_log *log);
 /* Bytes in the file, whole records or not. */
 int tt_append_log_size(const struct tt_append_log *log, uint64_t *size, struct tt_error *err);
 
+/* TT_ERR_IO where another holder has the lock, which closing the log gives up. The log is open. */
+int tt_append_log_lock(const struct tt_append_log *log, struct tt_error *err);
+
+/* Reads n bytes from a position on, whole records or not. -1 with errno when that fails; EIO: the file ends before. */
+int tt_append_log_read(const struct tt_append_log *log, uint64_t at, void *out, size_t n);
 /* Reads the n bytes after the last whole record into out, which is emptied first; false where there are fewer. */
 bool tt_append_log_peek(const struct tt_append_log *log, struct tt_buffer *out, uint64_t n);
 

@@ -7,34 +7,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/sha256.h"
-#include "runtime/engine/engine.h"
-#include "runtime/engine/pump.h"
-#include "runtime/engine/request.h"
+#include "runtime/engine/numerics.h"
 
 /* ---- The job */
-
-/* A digest of the log-probabilities that the model gives 16 fixed tokens. It differs if the weights, the cache type or
- * the rounding of the processor do; with any of these the answers would not continue the earlier ones. */
-static int probe_engine(char out[65], struct tt_engine *engine, struct tt_error *err)
-{
-	int32_t ids[16];
-	struct tt_request *request = NULL;
-	struct tt_request_options options;
-	const struct tt_model_info *info = tt_engine_info(engine);
-	uint32_t n = info->context < 16 ? info->context : 16;
-	tt_request_options_default(&options);
-	for (uint32_t i = 0; i < n; i++)
-		ids[i] = (int32_t)((i * 131 + 17) % info->vocab_size);
-	options.ids = ids;
-	options.n_ids = n;
-	options.score = true;
-	TT_TRY(tt_request_submit_own(&request, engine, &options, err));
-	int status = tt_request_wait(request, err);
-	if (status == TT_OK)
-		status = tt_sha256(out, tt_request_scores(request), n * sizeof(float), err);
-	tt_request_free(request);
-	return status;
-}
 
 /* A digest of the ids that the tokenizer and the chat template make of a fixed conversation; "" without a template. */
 static int probe_text(char out[65], const struct tt_text *text, struct tt_error *err)
@@ -72,20 +47,14 @@ static int describe_input(json_t *job, const char *sha256, uint64_t size, struct
 static int describe_model(json_t *job, struct tt_engine *engine, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
-	char probe[65], text[65];
+	char text[65];
 	json_t *model;
-	TT_TRY(probe_engine(probe, engine, err));
 	TT_TRY(probe_text(text, tt_engine_text(engine), err));
 	TT_TRY(add_object(job, "model", &model, err));
 	TT_TRY(tt_json_set(model, "name", json_string(info->name), err));
-	TT_TRY(tt_json_set(model, "fingerprint", json_string(info->fingerprint), err));
-	TT_TRY(tt_json_set(model, "weights_digest", json_string(info->weights_digest), err));
-	TT_TRY(tt_json_set(model, "backend", json_string(info->backend), err));
-	TT_TRY(tt_json_set(model, "mode", json_string(info->mode), err));
-	TT_TRY(tt_json_set(model, "kv", json_string(engine->options.kv_f16 ? "f16" : "f32"), err));
+	TT_TRY(tt_engine_numerics(model, engine, err));
 	TT_TRY(tt_json_set(model, "context", json_integer(info->context), err));
-	TT_TRY(tt_json_set(model, "text", json_string(text), err));
-	return tt_json_set(model, "probe", json_string(probe), err);
+	return tt_json_set(model, "text", json_string(text), err);
 }
 
 static int describe_policies(json_t *job, const struct tt_named_policies *policies, struct tt_error *err)

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -134,13 +133,6 @@ static int check_found(struct tt_journal *j, const struct tt_journal_found *foun
 	return refuse_other_file(j, &j->telemetry, found->names_telemetry, err);
 }
 
-static int lock(const struct tt_journal *j, struct tt_error *err)
-{
-	if (flock(j->log.file, LOCK_EX | LOCK_NB) < 0)
-		return tt_fail(err, TT_ERR_IO, "%s: another run is writing it", j->log.path);
-	return TT_OK;
-}
-
 /* Checks the files that exist, and locks the journal, before anything is changed. */
 static int look(struct tt_journal *j, const json_t *job, bool restart, bool *begins, struct tt_error *err)
 {
@@ -151,7 +143,7 @@ static int look(struct tt_journal *j, const json_t *job, bool restart, bool *beg
 		TT_TRY(refuse_stranger(j->telemetry.path, err));
 		TT_TRY(tt_append_log_open(&j->log, true, err));
 	}
-	TT_TRY(lock(j, err));
+	TT_TRY(tt_append_log_lock(&j->log, err));
 	int status = tt_journal_read(j, &found, err);
 	if (status == TT_OK)
 		status = check_found(j, &found, job, restart, err);

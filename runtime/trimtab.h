@@ -422,15 +422,22 @@ struct tt_fit_options {
 	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
 	bool linear_gate;               /* without the network beside the linear term */
 	enum tt_policy_when when;       /* which tokens are steered. Default TT_WHEN_ALL */
-	uint64_t seed;                  /* of the shuffling of rows */
-	tt_progress_fn progress;        /* or NULL */
-	void *user;                     /* passed to progress */
+	const char
+		*activations; /* a file that keeps what a gate reads, so that a later fit runs only new rows; or NULL */
+	uint64_t seed;        /* of the shuffling of rows */
+	tt_progress_fn progress; /* or NULL */
+	void *user;              /* passed to progress */
 };
 void tt_fit_options_default(struct tt_fit_options *options);
 
 /* Fits a policy for the engine's model: directions, a probe and the layers to steer. *report (report may be NULL) gets
  * JSON (tt_free): every candidate with its figures, the accuracy of the probes, what was chosen and why. If no
- * candidate met the bars, the best of them is made, and the report's within_bars is false. */
+ * candidate met the bars, the best of them is made, and the report's within_bars is false.
+ *
+ * The file of activations is made if it is not there, and locked until the gate is trained; one that was stopped goes
+ * on, and the policy is the same whatever the file holds. TT_ERR_MISMATCH if it is of another model, device, mode or KV
+ * type; TT_ERR_FORMAT if it is another kind of file, or damaged; TT_ERR_IO if another fit uses it. Then it stays as it
+ * is. TT_ERR_ARGUMENT if it is one of the data, or of the model's or an added policy's files. */
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err);
 

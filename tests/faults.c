@@ -199,12 +199,14 @@ int __real_stat(const char *path, struct stat *status);
 int __real_fstat(int file, struct stat *status);
 void *__real_mmap(void *at, size_t n, int protection, int flags, int file, off_t offset);
 ssize_t __real_read(int file, void *to, size_t n);
+ssize_t __real_pread(int file, void *to, size_t n, off_t at);
 FILE *__real_fopen(const char *path, const char *mode);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_stat(const char *path, struct stat *status);
 int __wrap_fstat(int file, struct stat *status);
 void *__wrap_mmap(void *at, size_t n, int protection, int flags, int file, off_t offset);
 ssize_t __wrap_read(int file, void *to, size_t n);
+ssize_t __wrap_pread(int file, void *to, size_t n, off_t at);
 FILE *__wrap_fopen(const char *path, const char *mode);
 
 static bool file_fails(void)
@@ -244,14 +246,23 @@ ssize_t __wrap_read(int file, void *to, size_t n)
 	return file_fails() ? -1 : __real_read(file, to, n);
 }
 
+ssize_t __wrap_pread(int file, void *to, size_t n, off_t at)
+{
+	return file_fails() ? -1 : __real_pread(file, to, n, at);
+}
+
 int __real_mkstemp(char *path);
 ssize_t __real_write(int file, const void *data, size_t n);
 int __real_fsync(int file);
+int __real_fdatasync(int file);
+int __real_ftruncate(int file, off_t size);
 int __real_fchmod(int file, mode_t mode);
 int __real_rename(const char *from, const char *to);
 int __wrap_mkstemp(char *path);
 ssize_t __wrap_write(int file, const void *data, size_t n);
 int __wrap_fsync(int file);
+int __wrap_fdatasync(int file);
+int __wrap_ftruncate(int file, off_t size);
 int __wrap_fchmod(int file, mode_t mode);
 int __wrap_rename(const char *from, const char *to);
 
@@ -268,6 +279,16 @@ ssize_t __wrap_write(int file, const void *data, size_t n)
 int __wrap_fsync(int file)
 {
 	return file_fails() ? -1 : __real_fsync(file);
+}
+
+int __wrap_fdatasync(int file)
+{
+	return file_fails() ? -1 : __real_fdatasync(file);
+}
+
+int __wrap_ftruncate(int file, off_t size)
+{
+	return file_fails() ? -1 : __real_ftruncate(file, size);
 }
 
 int __wrap_fchmod(int file, mode_t mode)

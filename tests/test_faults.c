@@ -9,10 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "base/sha256.h"
 #include "controller/measure/judgements.h"
 #include "controller/measure/metrics.h"
 #include "controller/measure/prompts.h"
+#include "controller/train/activation_file.h"
 #include "controller/train/mlp.h"
 #include "controller/train/ridge.h"
 #include "faults.h"
@@ -310,6 +312,49 @@ Test(faults, writing)
 		n += entry->d_name[0] != '.';
 	closedir(folder);
 	cr_expect_eq(n, 1, "%zu files: a temporary one was left", n);
+	unlink(written);
+	rmdir(directory);
+}
+
+/* A file of activations that is made, closed and opened again. */
+static int keep_activations(struct tt_error *err)
+{
+	enum { WIDTH = 4, N = 3 };
+	struct tt_activation_file file = {0};
+	uint8_t record[128], run[TT_ACTIVATION_DIGEST], key[TT_ACTIVATION_KEY];
+	const int32_t ids[] = {1, 2, 3};
+	const float h[WIDTH] = {1, 2, 3, 4};
+	json_t *numerics = json_pack("{s:s}", "kv", "f32");
+	int status = numerics ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "numerics");
+	unlink(written);
+	if (status == TT_OK)
+		status = tt_activation_file_open(&file, written, numerics, WIDTH, err);
+	for (size_t i = 0; status == TT_OK && i < N; i++) {
+		status = tt_activation_run(run, ids, N, i, N, err);
+		tt_activation_key(key, run, 5);
+		if (status == TT_OK)
+			status = tt_activation_seal(record, key, h, WIDTH, err);
+		if (status == TT_OK)
+			status = tt_activation_file_add(&file, record, err);
+	}
+	tt_activation_file_close(&file);
+	if (status == TT_OK)
+		status = tt_activation_file_open(&file, written, numerics, WIDTH, err);
+	if (status == TT_OK)
+		status = tt_activation_file_read(&file, key, record, err);
+	tt_activation_file_close(&file);
+	json_decref(numerics);
+	return status;
+}
+
+/* Spared: forcing the folder to disk (opening it, and fsync), the file when it is closed, and an allocation of
+ * libcrypto in each of ten digests. */
+Test(faults, activations)
+{
+	char directory[] = "test-faults-XXXXXX";
+	cr_assert_not_null(mkdtemp(directory));
+	snprintf(written, sizeof written, "%s/activations", directory);
+	inject_all("activations", keep_activations, 13);
 	unlink(written);
 	rmdir(directory);
 }

@@ -52,7 +52,7 @@ static void train(struct trained *t, struct tt_engine *engine, const char **path
 	options.max_borderline_positives = 1;
 	t->engine = engine;
 	must(tt_fit_rows_read(&t->rows, engine, &options, err));
-	must(tt_fit_detector_make(&t->gate, engine, &t->rows, &options, &progress, err));
+	must(tt_fit_detector_make(&t->gate, engine, &t->rows, &options, NULL, &progress, err));
 	t->detector = t->gate.made;
 }
 

@@ -9,7 +9,10 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/outputs.h"
 #include "controller/train/fit_modes.h"
+#include "runtime/engine/numerics.h"
+#include "runtime/engine/outputs.h"
 
 void tt_fit_options_default(struct tt_fit_options *options)
 {
@@ -62,13 +65,47 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	return TT_OK;
 }
 
+/* Opens the file of activations, if the options name one. */
+static int open_activations(struct tt_fit *fit, struct tt_error *err)
+{
+	const struct tt_fit_options *o = fit->options;
+	const struct tt_file_use write = {o->activations, "the activations"};
+	struct tt_file_use *reads = NULL; // [n_data]
+	if (!o->activations)
+		return TT_OK;
+	TT_TRY(tt_alloc(&reads, o->n_data, sizeof *reads, err));
+	for (size_t i = 0; i < o->n_data; i++)
+		reads[i] = (struct tt_file_use){o->data[i], "the data"};
+	int status = tt_engine_check_outputs(fit->engine, reads, o->n_data, &write, 1, err);
+	free(reads);
+	TT_TRY(status);
+	json_t *numerics = json_object();
+	status = numerics ? tt_engine_numerics(numerics, fit->engine, err)
+			  : tt_fail(err, TT_ERR_MEMORY, "out of memory: what the activations depend on");
+	if (status == TT_OK)
+		status = tt_activation_file_open(&fit->opened, o->activations, numerics, fit->info->hidden_size, err);
+	json_decref(numerics);
+	if (status == TT_OK)
+		fit->activations = &fit->opened;
+	return status;
+}
+
+/* As soon as the gate is made, so that another fit may go on with the file while this one searches. */
+static void close_activations(struct tt_fit *fit)
+{
+	tt_activation_file_close(&fit->opened);
+	fit->activations = NULL;
+}
+
 static int run(struct tt_fit *fit, struct tt_error *err)
 {
 	const struct tt_fit_mode_row *mode = tt_fit_mode_of(fit->options->mode);
 	TT_TRY(check_options(fit->options, err));
 	TT_TRY(tt_fit_rows_read(&fit->rows, fit->engine, fit->options, err));
+	TT_TRY(open_activations(fit, err));
 	TT_TRY(mode->directions(fit, err));
 	TT_TRY(mode->gate(fit, err));
+	close_activations(fit);
 	return mode->choose(fit, err);
 }
 
@@ -81,7 +118,7 @@ static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_er
 	TT_TRY(tt_policy_set_text(&policy->created, now, err));
 	free(policy->fitted_on);
 	policy->fitted_on = NULL;
-	return tt_fit_sources(&fit->rows.prompts, &policy->fitted_on, err);
+	return tt_fit_sources(fit, &policy->fitted_on, err);
 }
 
 static void free_parts(struct tt_fit *fit)
@@ -92,6 +129,7 @@ static void free_parts(struct tt_fit *fit)
 	tt_fit_gate_free(&fit->gate);
 	tt_fit_directions_free(&fit->directions);
 	tt_fit_rows_free(&fit->rows);
+	close_activations(fit);
 }
 
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,

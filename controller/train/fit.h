@@ -9,6 +9,8 @@ struct tt_fit {
 	struct tt_engine *engine;
 	const struct tt_model_info *info;
 	struct tt_progress progress;
+	/* The file of activations until the gate is made; NULL if the options name none. */
+	struct tt_activation_file opened, *activations;
 	struct tt_fit_rows rows;
 	struct tt_fit_directions directions;
 	struct tt_fit_gate gate;
@@ -18,8 +20,8 @@ struct tt_fit {
 	struct tt_fit_weights weights; /* if asked for */
 };
 
-/* fit_report.c: the files that were fitted on (metadata of the policy), and the report of the fit. */
-int tt_fit_sources(const struct tt_prompts *prompts, char **out, struct tt_error *err);
+/* fit_report.c: the files and activations that were fitted on (metadata of the policy), and the report of the fit. */
+int tt_fit_sources(const struct tt_fit *fit, char **out, struct tt_error *err);
 int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err);
 
 /* The name that the policy will have. */

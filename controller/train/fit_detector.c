@@ -180,11 +180,11 @@ static void free_detector(void *made)
 
 /* All rows, train and val, as a gate on the usual layers reads them. */
 static int make_features(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	enum tt_gate_pool pool, struct tt_progress *progress, struct tt_error *err)
+	enum tt_gate_pool pool, struct tt_activation_file *file, struct tt_progress *progress, struct tt_error *err)
 {
 	uint32_t layers[TT_N_GATE_LAYERS];
 	const struct tt_fit_row **list = NULL;
-	struct tt_fit_features_spec spec = {.layers = layers, .pool = pool};
+	struct tt_fit_features_spec spec = {.layers = layers, .pool = pool, .file = file};
 	spec.n_layers = tt_fit_gate_layers(tt_engine_info(engine)->n_layers, layers);
 	TT_TRY(tt_fit_rows_list(rows, &list, &spec.n_rows, err));
 	spec.rows = list;
@@ -194,14 +194,15 @@ static int make_features(struct tt_fit_features *out, struct tt_engine *engine, 
 }
 
 int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
+	const struct tt_fit_options *options, struct tt_activation_file *file, struct tt_progress *progress,
+	struct tt_error *err)
 {
 	struct tt_fit_detector *d = NULL;
 	double cut = 0;
 	TT_TRY(tt_alloc(&d, 1, sizeof *d, err));
 	*out = (struct tt_fit_gate){.made = d, .fill = fill, .report = report, .free_made = free_detector};
 	struct tt_fit_features *f = &d->features;
-	TT_TRY(make_features(f, engine, rows, options->pool, progress, err));
+	TT_TRY(make_features(f, engine, rows, options->pool, file, progress, err));
 	if (!tt_fit_folds_are_possible(f))
 		return tt_fail(err, TT_ERR_ARGUMENT,
 			"too few rows to train a gate: every fifth of the files must leave rows of both kinds");

@@ -23,9 +23,11 @@ struct tt_fit_detector {
 
 /* Trains on all rows, train and val, and measures in cross-validation. The threshold is the lowest at which at most
  * max_false_positives of the benign rows are flagged (sources weighted) and at most max_borderline_positives of the
- * borderline ones. The gate is freed by tt_fit_gate_free, also after a failure. */
+ * borderline ones. file: see struct tt_fit_features_spec. The gate is freed by tt_fit_gate_free, also after a
+ * failure. */
 int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err);
+	const struct tt_fit_options *options, struct tt_activation_file *file, struct tt_progress *progress,
+	struct tt_error *err);
 
 /* The threshold by held-out logits [features->n], as a logit. */
 int tt_fit_threshold(const struct tt_fit_features *features, const double *held, double max_false_positives,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/sha256.h"
 
 /* Where a gate reads, as shares of the model's depth: where a prompt has been understood, and the next token is not yet
  * all that the stream is about. */
@@ -24,62 +25,109 @@ uint32_t tt_fit_gate_layers(uint32_t n_layers, uint32_t layers[TT_N_GATE_LAYERS]
 
 struct gathering {
 	struct tt_fit_features *out;
-	size_t hidden;
-	const struct tt_fit_row *const *rows; // [n]
-	struct tt_request_options *options;   // [n]
-	double *sum;                          // [hidden]
-	uint64_t *layers;                     /* a bit for each observed layer */
+	const struct tt_fit_features_spec *spec;
+	size_t hidden, n_vectors;                /* n_vectors: of a row */
+	struct tt_request_options *options;      // [n] of the rows that are run
+	size_t *run;                             // [n] their indexes
+	double *sum;                             // [hidden]
+	float *h;                                // [hidden]
+	uint8_t *record;                         // [tt_activation_bytes(hidden)]
+	uint8_t (*checks)[TT_ACTIVATION_DIGEST]; // [n][n_vectors]
+	uint64_t *layers;                        /* a bit for each observed layer */
 };
 
-/* The tokens of a row that a mean is over: [from, to). */
-static size_t mean_from(const struct tt_fit_row *row)
+/* Vector v of a row is the mean of h[layer] over ids [from, to). */
+struct vector {
+	uint32_t layer;
+	size_t from, to;
+};
+
+static struct vector vector_of(const struct gathering *g, const struct tt_fit_row *row, uint32_t v)
 {
-	return row->mean_to ? row->mean_from : 0;
+	const struct tt_fit_features *f = g->out;
+	uint32_t layer = f->observed[v % f->n_observed];
+	if (!tt_gate_vector_is_mean(f->pool, f->n_observed, v))
+		return (struct vector){layer, row->n_ids - 1, row->n_ids};
+	if (row->mean_to == 0)
+		return (struct vector){layer, 0, row->n_ids};
+	return (struct vector){layer, row->mean_from, row->mean_to};
 }
 
-static size_t mean_to(const struct tt_fit_row *row)
+static int key_of(const struct tt_fit_row *row, struct vector v, uint8_t key[TT_ACTIVATION_KEY], struct tt_error *err)
 {
-	return row->mean_to ? row->mean_to : row->n_ids;
+	uint8_t run[TT_ACTIVATION_DIGEST];
+	TT_TRY(tt_activation_run(run, row->ids, row->n_ids, v.from, v.to, err));
+	tt_activation_key(key, run, v.layer);
+	return TT_OK;
 }
 
-static void fill_request(struct gathering *g, size_t index)
+/* Puts the h of the record where it belongs in x. */
+static void take_record(struct gathering *g, size_t row, uint32_t v)
 {
-	const struct tt_fit_row *row = g->rows[index];
-	struct tt_request_options *o = &g->options[index];
+	float *x = g->out->x + row * g->out->d + v * g->hidden;
+	memcpy(x, tt_activation_h(g->record), g->hidden * sizeof *x);
+	memcpy(g->checks[row * g->n_vectors + v], tt_activation_check(g->record, (uint32_t)g->hidden),
+		TT_ACTIVATION_DIGEST);
+}
+
+/* *all: the file has all vectors of the row, which are then taken. */
+static int read_row(struct gathering *g, size_t row, bool *all, struct tt_error *err)
+{
+	uint8_t key[TT_ACTIVATION_KEY];
+	struct tt_activation_file *file = g->spec->file;
+	*all = file != NULL;
+	for (uint32_t v = 0; *all && v < g->n_vectors; v++) {
+		TT_TRY(key_of(g->spec->rows[row], vector_of(g, g->spec->rows[row], v), key, err));
+		*all = tt_activation_file_have(file, key);
+		if (!*all)
+			return TT_OK;
+		TT_TRY(tt_activation_file_read(file, key, g->record, err));
+		take_record(g, row, v);
+	}
+	return TT_OK;
+}
+
+static void fill_request(struct gathering *g, const struct tt_fit_row *row, struct tt_request_options *o)
+{
 	tt_request_options_default(o);
 	o->ids = row->ids;
 	o->n_ids = row->n_ids;
-	o->keep_from = g->out->pool == TT_POOL_LAST ? row->n_ids - 1 : mean_from(row);
+	o->keep_from = g->out->pool == TT_POOL_LAST ? row->n_ids - 1 : row->mean_to ? row->mean_from : 0;
 	o->keep_layers = g->layers;
 }
 
-/* x [hidden] = the mean of h over the row's span; h begins at keep_from, which is where the span begins. */
-static void take_mean(struct gathering *g, const struct tt_fit_row *row, const float *h, float *x)
+/* g->h = the mean of n rows of h. It begins with the first row, so that the mean of one is that one, a -0 too. */
+static void take_mean(struct gathering *g, const float *h, size_t n)
 {
-	size_t n = mean_to(row) - mean_from(row);
-	memset(g->sum, 0, g->hidden * sizeof *g->sum);
-	for (size_t t = 0; t < n; t++)
+	for (size_t j = 0; j < g->hidden; j++)
+		g->sum[j] = h[j];
+	for (size_t t = 1; t < n; t++)
 		for (size_t j = 0; j < g->hidden; j++)
 			g->sum[j] += h[t * g->hidden + j];
 	for (size_t j = 0; j < g->hidden; j++)
-		x[j] = (float)(g->sum[j] / (double)n);
+		g->h[j] = (float)(g->sum[j] / (double)n);
 }
 
-static int take_features(void *user, size_t index, struct tt_request *request, struct tt_error *err)
+static int take_run(void *user, size_t index, struct tt_request *request, struct tt_error *err)
 {
 	struct gathering *g = user;
-	const struct tt_fit_features *f = g->out;
-	size_t last = g->rows[index]->n_ids - 1 - g->options[index].keep_from, part = f->n_observed * g->hidden;
-	for (uint32_t k = 0; k < f->n_observed; k++) {
-		const float *h = tt_request_hidden(request, f->observed[k]);
-		float *x = f->x + index * f->d + k * g->hidden;
+	uint8_t key[TT_ACTIVATION_KEY];
+	size_t i = g->run[index];
+	const struct tt_fit_row *row = g->spec->rows[i];
+	for (uint32_t k = 0; k < g->n_vectors; k++) {
+		struct vector v = vector_of(g, row, k);
+		const float *h = tt_request_hidden(request, v.layer);
 		if (!h)
-			return tt_fail(
-				err, TT_ERR_UNSUPPORTED, "the engine kept no states of layer %u", f->observed[k]);
-		if (f->pool != TT_POOL_MEAN)
-			memcpy(x, h + last * g->hidden, g->hidden * sizeof *h);
-		if (f->pool != TT_POOL_LAST)
-			take_mean(g, g->rows[index], h, f->pool == TT_POOL_MEAN ? x : x + part);
+			return tt_fail(err, TT_ERR_UNSUPPORTED, "the engine kept no states of layer %u", v.layer);
+		take_mean(g, h + (v.from - g->options[index].keep_from) * g->hidden, v.to - v.from);
+		TT_TRY(key_of(row, v, key, err));
+		TT_TRY(tt_activation_seal(g->record, key, g->h, (uint32_t)g->hidden, err));
+		if (!tt_activation_is_finite(g->record, (uint32_t)g->hidden))
+			return tt_fail(err, TT_ERR_UNSUPPORTED, "%s: h after layer %u holds what is no number",
+				row->prompt->id, v.layer);
+		take_record(g, i, k);
+		if (g->spec->file)
+			TT_TRY(tt_activation_file_add(g->spec->file, g->record, err));
 	}
 	return TT_OK;
 }
@@ -87,9 +135,9 @@ static int take_features(void *user, size_t index, struct tt_request *request, s
 static int allocate(struct gathering *g, uint32_t n_layers, struct tt_error *err)
 {
 	struct tt_fit_features *f = g->out;
-	size_t floats = 0;
-	f->d = tt_gate_vectors(f->pool, f->n_observed) * g->hidden;
-	if (!tt_mul_size(f->n, f->d, &floats))
+	size_t floats = 0, n_vectors = 0;
+	f->d = g->n_vectors * g->hidden;
+	if (!tt_mul_size(f->n, f->d, &floats) || !tt_mul_size(f->n, g->n_vectors, &n_vectors))
 		return tt_fail(err, TT_ERR_MEMORY, "too many rows for the gate");
 	TT_TRY(tt_alloc(&f->observed, f->n_observed, sizeof *f->observed, err));
 	TT_TRY(tt_alloc(&f->x, floats, sizeof *f->x, err));
@@ -98,36 +146,52 @@ static int allocate(struct gathering *g, uint32_t n_layers, struct tt_error *err
 	TT_TRY(tt_alloc(&f->weight, f->n, sizeof *f->weight, err));
 	TT_TRY(tt_alloc(&f->fold, f->n, sizeof *f->fold, err));
 	TT_TRY(tt_alloc(&g->options, f->n, sizeof *g->options, err));
+	TT_TRY(tt_alloc(&g->run, f->n, sizeof *g->run, err));
+	TT_TRY(tt_alloc(&g->checks, n_vectors, sizeof *g->checks, err));
+	TT_TRY(tt_alloc(&g->record, tt_activation_bytes((uint32_t)g->hidden), 1, err));
 	TT_TRY(tt_alloc(&g->sum, g->hidden, sizeof *g->sum, err));
+	TT_TRY(tt_alloc(&g->h, g->hidden, sizeof *g->h, err));
 	return tt_alloc(&g->layers, (n_layers + 63) / 64, sizeof *g->layers, err);
 }
 
-static int gather(struct gathering *g, const struct tt_fit_features_spec *spec, struct tt_engine *engine,
-	struct tt_progress *progress, struct tt_error *err)
+static int gather(struct gathering *g, struct tt_engine *engine, struct tt_progress *progress, struct tt_error *err)
 {
 	struct tt_fit_features *f = g->out;
 	TT_TRY(allocate(g, tt_engine_info(engine)->n_layers, err));
 	for (uint32_t k = 0; k < f->n_observed; k++) {
-		f->observed[k] = spec->layers[k];
+		f->observed[k] = g->spec->layers[k];
 		g->layers[f->observed[k] / 64] |= (uint64_t)1 << f->observed[k] % 64;
 	}
 	for (size_t i = 0; i < f->n; i++) {
-		f->prompt[i] = g->rows[i]->prompt;
+		bool all;
+		f->prompt[i] = g->spec->rows[i]->prompt;
 		f->harmful[i] = f->prompt[i]->label == TT_HARMFUL;
-		fill_request(g, i);
+		TT_TRY(read_row(g, i, &all, err));
+		if (all)
+			continue;
+		fill_request(g, g->spec->rows[i], &g->options[f->n_run]);
+		g->run[f->n_run++] = i;
 	}
-	TT_TRY(tt_progress_begin(progress, "gate", f->n, err));
-	return tt_pump_all(engine, g->options, f->n, take_features, g, progress, err);
+	TT_TRY(tt_progress_begin(progress, "gate", f->n_run, err));
+	TT_TRY(tt_pump_all(engine, g->options, f->n_run, take_run, g, progress, err));
+	return tt_sha256(f->sha256, g->checks, f->n * g->n_vectors * sizeof *g->checks, err);
 }
 
 int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_features_spec *spec, struct tt_engine *engine,
 	struct tt_progress *progress, struct tt_error *err)
 {
 	*out = (struct tt_fit_features){.pool = spec->pool, .n_observed = spec->n_layers, .n = spec->n_rows};
-	struct gathering g = {.out = out, .rows = spec->rows, .hidden = tt_engine_info(engine)->hidden_size};
-	int status = gather(&g, spec, engine, progress, err);
+	struct gathering g = {.out = out,
+		.spec = spec,
+		.hidden = tt_engine_info(engine)->hidden_size,
+		.n_vectors = tt_gate_vectors(spec->pool, spec->n_layers)};
+	int status = gather(&g, engine, progress, err);
 	free(g.options);
+	free(g.run);
+	free(g.checks);
+	free(g.record);
 	free(g.sum);
+	free(g.h);
 	free(g.layers);
 	TT_TRY(status);
 	TT_TRY(tt_fit_assign_folds(out, err));

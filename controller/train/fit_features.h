@@ -3,6 +3,7 @@
 #ifndef CONTROLLER_TRAIN_FIT_FEATURES_H
 #define CONTROLLER_TRAIN_FIT_FEATURES_H
 
+#include "controller/train/activation_file.h"
 #include "controller/train/detector.h"
 #include "controller/train/fit_rows.h"
 #include "kernels/steer_slot.h"
@@ -16,7 +17,8 @@ struct tt_fit_features_spec {
 	size_t n_rows;
 	const uint32_t *layers; // [n_layers] ascending; a policy takes at most TT_MAX_POOLED of them with a mean
 	uint32_t n_layers;
-	enum tt_gate_pool pool; /* a mean is over the row's [mean_from, mean_to) */
+	enum tt_gate_pool pool;          /* a mean is over the row's [mean_from, mean_to) */
+	struct tt_activation_file *file; /* what earlier fits read, which is not run again; or NULL */
 };
 
 struct tt_fit_features {
@@ -29,13 +31,17 @@ struct tt_fit_features {
 	bool *harmful;                   // [n] borderline rows should be answered, so they are not
 	double *weight;                  // [n] mean 1; see tt_fit_weigh
 	uint8_t *fold;                   // [n] below TT_N_FOLDS
+	char sha256[65]; /* SHA-256 of the checksums of all vectors, in the order of x (tt_activation_seal) */
+	size_t n_run;    /* rows that the model ran; the others were read from the file */
 };
 
 /* Fills layers, ascending, with those that a gate reads if nothing else is asked for; returns how many there are: fewer
  * in a model of few layers. */
 uint32_t tt_fit_gate_layers(uint32_t n_layers, uint32_t layers[TT_N_GATE_LAYERS]);
 
-/* Runs the rows through the model. The rows' prompts must stay; the spec need not. */
+/* Reads a row from the spec's file if that has all that is wanted of it, runs the other rows through the model, and
+ * adds to the file what it lacks. x has the same bits whatever the file had. The rows' prompts must stay; the spec need
+ * not. TT_ERR_UNSUPPORTED where h holds what is no number. */
 int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_features_spec *spec, struct tt_engine *engine,
 	struct tt_progress *progress, struct tt_error *err);
 void tt_fit_features_free(struct tt_fit_features *features);

@@ -1,6 +1,7 @@
 #include "controller/train/fit_gate.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/fail.h"
 #include "controller/policy/layer_list.h"
@@ -53,6 +54,9 @@ int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *f, 
 	for (size_t i = 0; i < f->n; i++)
 		gate->n_held[f->prompt[i]->label]++;
 	gate->balanced = balanced_accuracy(f, scores, cut);
+	memcpy(gate->activations, f->sha256, sizeof gate->activations);
+	gate->n_rows = f->n;
+	gate->n_run = f->n_run;
 	return TT_OK;
 }
 

@@ -16,7 +16,11 @@ struct tt_fit_gate {
 	size_t n_held[TT_N_LABELS];
 	double flagged[TT_N_LABELS], balanced;
 	bool *flags[TT_N_LABELS]; // [n val rows] whether it flags the row
-	void *made;               /* what its maker made, for the functions below, which the maker sets */
+	/* The activations that it was trained on (sha256 of struct tt_fit_features), of how many rows, and how many of
+	 * these the model ran. n_rows is 0 for a gate that was trained on none. */
+	char activations[65];
+	size_t n_rows, n_run;
+	void *made; /* what its maker made, for the functions below, which the maker sets */
 	/* Gives a policy this gate. */
 	int (*fill)(const struct tt_fit_gate *gate, struct tt_policy *policy, struct tt_error *err);
 	/* The gate's part of the report, a new reference; NULL if memory ran out. */

@@ -13,7 +13,8 @@ static int contrast_directions(struct tt_fit *fit, struct tt_error *err)
 
 static int detector_gate(struct tt_fit *fit, struct tt_error *err)
 {
-	return tt_fit_detector_make(&fit->gate, fit->engine, &fit->rows, fit->options, &fit->progress, err);
+	return tt_fit_detector_make(
+		&fit->gate, fit->engine, &fit->rows, fit->options, fit->activations, &fit->progress, err);
 }
 
 static int search_push(struct tt_fit *fit, struct tt_error *err)

@@ -14,20 +14,33 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-static json_t *sources(const struct tt_prompts *prompts)
+/* The files, and last the activations that the gate was trained on. */
+static json_t *sources(const struct tt_fit *fit)
 {
 	json_t *list = json_array();
+	const struct tt_prompts *prompts = &fit->rows.prompts;
 	for (size_t i = 0; i < prompts->n_files; i++) {
 		const struct tt_prompt_file *file = &prompts->files[i];
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", base_name(file->path), "sha256",
 						    file->sha256, "rows", (json_int_t)file->n_rows));
 	}
+	if (fit->gate.n_rows)
+		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", "activations", "sha256",
+						    fit->gate.activations, "rows", (json_int_t)fit->gate.n_rows));
 	return list;
 }
 
-int tt_fit_sources(const struct tt_prompts *prompts, char **out, struct tt_error *err)
+int tt_fit_sources(const struct tt_fit *fit, char **out, struct tt_error *err)
 {
-	return tt_json_dump(out, sources(prompts), JSON_COMPACT, err);
+	return tt_json_dump(out, sources(fit), JSON_COMPACT, err);
+}
+
+static json_t *activations_report(const struct tt_fit_gate *gate)
+{
+	if (!gate->n_rows)
+		return json_null();
+	return json_pack("{s:s, s:I, s:I}", "sha256", gate->activations, "n_from_file",
+		(json_int_t)(gate->n_rows - gate->n_run), "n_run", (json_int_t)gate->n_run);
 }
 
 static json_t *rows_report(const struct tt_fit_rows *rows, const struct tt_fit_gate *gate)
@@ -147,16 +160,16 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		const struct tt_candidate *c = &search->candidates[i];
 		json_array_append_new(candidates, candidate_report(c, unit, c == search->chosen));
 	}
-	json_t *report = json_pack(
-		"{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}",
+	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
+				   "s:o, s:o, s:b, s:s, s:o}",
 		"name", tt_fit_name(fit->options), "mode", tt_fit_mode_of(fit->options->mode)->word, "model", "name",
 		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
-		"fitted_on", sources(&fit->rows.prompts), "rows", rows_report(&fit->rows, &fit->gate), "too_long",
-		(json_int_t)fit->rows.n_too_long, "seed", (json_int_t)fit->options->seed, "directions",
-		directions_report(&fit->directions), "gate", fit->gate.report(&fit->gate), "unsteered",
-		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
-		"layer_weights", weights_search_report(&fit->weights), "chosen",
-		candidate_report(search->chosen, unit, true), "within_bars", (int)search->within_bars, "why",
-		search->why, "seconds", tt_json_number(seconds));
+		"fitted_on", sources(fit), "activations", activations_report(&fit->gate), "rows",
+		rows_report(&fit->rows, &fit->gate), "too_long", (json_int_t)fit->rows.n_too_long, "seed",
+		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "gate",
+		fit->gate.report(&fit->gate), "unsteered", unsteered_report(&fit->judge), "bars",
+		bars_report(&fit->judge), "candidates", candidates, "layer_weights",
+		weights_search_report(&fit->weights), "chosen", candidate_report(search->chosen, unit, true),
+		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -70,6 +70,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"benign prompts that the gate may flag, measured on held-out ones"},
 		{"max-borderline-positives", 0, NULL, CLI_FLOAT, &fit->max_borderline_positives, "SHARE", 0, 1,
 			"the same of borderline prompts"},
+		{"activations", 0, NULL, CLI_STRING, &fit->activations, "FILE", 0, 0,
+			"keep what the gate reads of the prompts there, so that a later fit runs only new ones"},
 		{"seed", 's', NULL, CLI_U64, &fit->seed, "N", 0, 0, "which prompts are taken"},
 		{"report", 0, NULL, CLI_STRING, &run->report_path, "F.json", 0, 0,
 			"write every candidate with its figures"},
@@ -257,6 +259,7 @@ static int check_files(const struct run *run, const char *model)
 		cli_reads(&files, run->data.items[i], "the data");
 	cli_writes(&files, run->output, "the policy");
 	cli_writes(&files, run->report_path, "the report");
+	cli_writes(&files, run->options.activations, "the activations");
 	return cli_check_files(&files, "fit");
 }
 
@@ -282,6 +285,8 @@ static int fit(struct run *run, const char *model)
 		status = cli_check_output(run->output);
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->report_path);
+	if (status == CLI_PROCEED)
+		status = cli_check_output(run->options.activations);
 	if (status == CLI_PROCEED)
 		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
 	if (status != CLI_PROCEED)

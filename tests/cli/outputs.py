@@ -105,6 +105,7 @@ def test_outputs():
     for name in read_by["in.jsonl"]:
         same(2, "the data and the policy", "m.gguf", "fit", "--data", "in.jsonl", "-o", name)
         same(2, "the data and the report", "m.gguf", "fit", "--data", "in.jsonl", "-o", "o", "--report", name)
+        same(2, "the data and the activations", "m.gguf", "fit", "--data", "in.jsonl", "-o", "o", "--activations", name)
     # Names that are made of others.
     # (The completions that only a page needs lie in a new folder, so that no name beside the page is written over.)
     for name in ("x.journal", "page.completions.jsonl", "done.partial", "page.completions.jsonl.partial"):
@@ -123,6 +124,7 @@ def test_outputs():
                  ("nothing", "dangling"), ("dangling2", "nothing"), ("dangling", "dangling2")):
         same(2, "the output and the telemetry", "m.gguf", "batch", *batch, "-o", a, "--telemetry", b)
         same(2, "the policy and the report", "m.gguf", "fit", "--data", "in.jsonl", "-o", a, "--report", b)
+        same(2, "the policy and the activations", "m.gguf", "fit", "--data", "in.jsonl", "-o", a, "--activations", b)
         same(2, "the completions and the page", "m.gguf", "eval", *steer, "--completions", a, "--html", b)
     same(2, "the journal and the telemetry", "m.gguf", "batch", *batch, "-o", "o", "--telemetry", "o.journal")
     same(2, "the journal and the telemetry", "m.gguf", "batch", *batch, "-o", "o", "--telemetry", "folder/o.journal")

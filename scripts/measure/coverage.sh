@@ -7,11 +7,13 @@ set -euo pipefail
 
 build=$1
 least=90
-suites='batch_input|chat|config|faults|file|gguf|jinja|policy|safetensors|tokenizer(_families|_files)?|weights'
+suites='activation_file|batch_input|chat|config|faults|file|gguf|jinja|policy|safetensors'
+suites="$suites|tokenizer(_families|_files)?|weights"
 tests="^(fuzz_.*|test_($suites))\$"
 files=(base/file.c base/json.c base/memory.c base/utf8.c weights/config.c weights/config_gguf.c
 	weights/config_hf.c weights/gguf.c weights/gguf_values.c weights/safetensors.c weights/tensors.c
-	controller/policy/policy_file.c controller/policy/layer_list.c runtime/openai/request_body.c
+	controller/train/activation_file.c controller/policy/policy_file.c controller/policy/layer_list.c
+	runtime/openai/request_body.c
 	runtime/openai/policy_names.c runtime/batch/ids.c runtime/batch/lines.c runtime/batch/sweep.c
 	runtime/text/chat.c runtime/text/unicode.c runtime/text/jinja/*.c runtime/text/tokenizer/*.c)
 

@@ -2,6 +2,7 @@
 """The seeds of the fuzz targets, tests/fuzz/corpus/TARGET/seed_*: small valid files, each of another form.
 
 What the fuzzer found lies beside them in TARGET.found (scripts/measure/fuzz_corpus.py)."""
+import hashlib
 import json
 import pathlib
 import struct
@@ -216,6 +217,26 @@ def make_policy():
             write("policy", path.stem, path.read_bytes())
 
 
+def record(number, values, check=None):
+    body = hashlib.sha256(b"%d" % number).digest() + struct.pack("<I2f", number, *values)
+    return body + (check or hashlib.sha256(body).digest())
+
+
+def make_activations():
+    whole = [record(i, (i, -i)) for i in range(3)]
+    write("activations", "records", b"@" + b"".join(whole))
+    write("activations", "torn", b"@" + b"".join(whole)[:-5])
+    write("activations", "damaged_end", b"@" + whole[0] + record(1, (1, 2), bytes(32)))
+    write("activations", "damaged", b"@" + whole[0] + record(1, (1, 2), bytes(32)) + whole[2])
+    write("activations", "twice", b"@" + whole[0] + record(0, (3, 4)) + whole[1])
+    write("activations", "no_number", b"@" + record(1, (float("nan"), 0)) + whole[0])
+    head = {"trimtab.activations": 1, "version": "0.1.0", "hidden_size": 2, "numerics": {"backend": "cpu", "kv": "f32"}}
+    for name, change in (("format", {"trimtab.activations": 2}), ("version", {"version": []}),
+                         ("width", {"hidden_size": 3}), ("kv", {"numerics": {"backend": "cpu", "kv": "f16"}})):
+        write("activations", name, json.dumps(head | change, separators=(",", ":")).encode() + b"\n")
+    write("activations", "spaces", json.dumps(head).encode().replace(b" ", b"", 1) + b"\n")
+
+
 def make_batch():
     chat = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {
         "model": "m", "messages": [{"role": "developer", "content": "a"}, {"role": "user", "content": [
@@ -233,5 +254,6 @@ def make_batch():
         "prompt": ["one <|im_start|>"], "seed": None, "stop": None, "steering": None}}).encode())
 
 
-for make in (make_gguf, make_safetensors, make_config, make_tokenizer, make_template, make_policy, make_batch):
+for make in (make_gguf, make_safetensors, make_config, make_tokenizer, make_template, make_policy, make_batch,
+             make_activations):
     make()

@@ -412,7 +412,7 @@ struct tt_fit_options {
 	const char *name;             /* of the policy; NULL: "policy" */
 	enum tt_fit_mode mode;        /* Default TT_FIT_CONTRAST */
 	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 24 */
-	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 4000 */
+	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 8000 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each of these. Default 24 */
 	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 28 */

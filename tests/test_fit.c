@@ -124,6 +124,7 @@ Test(prompts, rows_are_read_with_their_file_and_line)
 	cr_expect(p.rows[0].label == TT_HARMFUL && p.rows[0].split == TT_NO_SPLIT && p.rows[0].line == 1);
 	cr_expect(p.rows[1].label == TT_BORDERLINE && p.rows[1].split == TT_TEST && p.rows[1].line == 3);
 	cr_expect_str_eq(p.rows[0].source, "", "what is no text is none");
+	cr_expect(p.n_origins == 2 && p.rows[0].origin == p.rows[1].origin && p.rows[2].origin != p.rows[0].origin);
 	cr_expect(p.n_groups == 2 && p.rows[0].group == p.rows[1].group && p.rows[2].group != p.rows[0].group);
 	cr_expect(p.files[0].n_rows == 2 && p.files[1].n_rows == 20 && p.rows[2].file == 1);
 	/* sha256sum of the text above */

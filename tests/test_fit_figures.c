@@ -162,9 +162,9 @@ Test(fit_figures, features_are_of_the_rows_and_layers_that_are_named)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Each label of a group counts as the root of its rows, harmful rows as much as all others; a fifth of a file is a
- * fold. */
-Test(fit_figures, rows_are_weighed_by_group_and_folded_by_place)
+/* Each label of an origin counts as the root of its rows, whatever their groups, harmful rows as much as all others; a
+ * fifth of a short file is a fold. */
+Test(fit_figures, rows_are_weighed_by_origin_and_folded_by_place)
 {
 	enum { N = 30 };
 	static struct tt_prompt prompts[N];
@@ -175,7 +175,8 @@ Test(fit_figures, rows_are_weighed_by_group_and_folded_by_place)
 	struct tt_fit_features f = {.n = N, .prompt = order, .harmful = harmful, .weight = weight, .fold = fold};
 	for (uint32_t i = 0; i < N; i++) { /* 20 rows of file 0, 10 of file 1; 4 harmful ones in each */
 		struct tt_prompt *p = &prompts[(i * 7) % N];
-		*p = (struct tt_prompt){.file = i >= 20, .line = i >= 20 ? i - 19 : i + 1, .group = i >= 20};
+		*p = (struct tt_prompt){
+			.file = i >= 20, .line = i >= 20 ? i - 19 : i + 1, .origin = i >= 20, .group = i % 7};
 		p->label = (i >= 20 ? i - 20 : i) < 4 ? TT_HARMFUL : TT_BENIGN;
 	}
 	for (size_t i = 0; i < N; i++) {
@@ -202,6 +203,23 @@ Test(fit_figures, rows_are_weighed_by_group_and_folded_by_place)
 	memset(harmful, 0, sizeof harmful);
 	harmful[0] = true;
 	cr_expect(!tt_fit_folds_are_possible(&f), "the only harmful row is held out with its fold");
+}
+
+/* In a longer file, blocks of 16 rows take turns, so that twins stay together and each fold has a part of everything. */
+Test(fit_figures, blocks_of_a_long_file_take_turns)
+{
+	enum { N = 200 };
+	static struct tt_prompt prompts[N];
+	static const struct tt_prompt *order[N];
+	uint8_t fold[N];
+	struct tt_fit_features f = {.n = N, .prompt = order, .fold = fold};
+	for (uint32_t i = 0; i < N; i++) {
+		prompts[i].line = i + 1;
+		order[(i * 7) % N] = &prompts[i];
+	}
+	must(tt_fit_assign_folds(&f, err));
+	for (size_t i = 0; i < N; i++)
+		cr_expect_eq(fold[i], (order[i]->line - 1) / 16 % 5, "line %u", order[i]->line);
 }
 
 /* The weighted share of a label's rows above a logit. */

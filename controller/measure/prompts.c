@@ -137,11 +137,16 @@ static int refuse_duplicates(const struct tt_prompts *prompts, struct tt_error *
 	return status;
 }
 
-static int compare_groups(const struct tt_prompt *a, const struct tt_prompt *b)
+static int compare_origins(const struct tt_prompt *a, const struct tt_prompt *b)
 {
-	int order = strcmp(a->source, b->source);
 	if (a->file != b->file)
 		return a->file < b->file ? -1 : 1;
+	return strcmp(a->source, b->source);
+}
+
+static int compare_groups(const struct tt_prompt *a, const struct tt_prompt *b)
+{
+	int order = compare_origins(a, b);
 	return order ? order : strcmp(a->kind, b->kind);
 }
 
@@ -160,7 +165,9 @@ static int number_groups(struct tt_prompts *prompts, struct tt_error *err)
 		sorted[i] = &prompts->rows[i];
 	qsort(sorted, prompts->n_rows, sizeof *sorted, by_group);
 	for (size_t i = 0; i < prompts->n_rows; i++) {
+		prompts->n_origins += i == 0 || compare_origins(sorted[i - 1], sorted[i]) != 0;
 		prompts->n_groups += i == 0 || compare_groups(sorted[i - 1], sorted[i]) != 0;
+		sorted[i]->origin = prompts->n_origins - 1;
 		sorted[i]->group = prompts->n_groups - 1;
 	}
 	free(sorted);

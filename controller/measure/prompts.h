@@ -18,7 +18,8 @@ struct tt_prompt {
 	uint32_t file;       /* index into the list of files */
 	uint32_t line;       /* in that file, from 1 */
 	char *source, *kind; /* where it comes from and what it is like, "" if the row does not say */
-	uint32_t group;      /* rows of one group have the same file, source and kind */
+	uint32_t origin;     /* rows of one origin have the same file and source */
+	uint32_t group;      /* rows of one group have the same kind too */
 };
 
 struct tt_prompt_file {
@@ -32,7 +33,7 @@ struct tt_prompts {
 	size_t n_rows, capacity;
 	struct tt_prompt_file *files;
 	size_t n_files;
-	uint32_t n_groups;
+	uint32_t n_origins, n_groups;
 };
 
 /* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. */

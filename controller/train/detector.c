@@ -18,6 +18,8 @@ enum { N_PENALTIES = sizeof penalties / sizeof *penalties };
 
 /* The network reads the leading components, in which it has fewer weights than there are rows to learn them from. */
 enum { COMPONENTS = 384, UNITS = 128, BATCH = 64, EPOCHS = 30 };
+/* Networks from different starts err on different prompts too; their mean is one network of all their units. */
+enum { N_NETWORKS = 3 };
 static const float target_of_harmful = 0.98f, target_of_benign = 0.02f;
 
 struct training {
@@ -33,8 +35,9 @@ struct training {
 	float *fold_x;    // [n][pca->k] the rows of all folds but one
 	float *fold_target, *fold_z;
 	double *fold_weight;
-	struct tt_mlp *mlp;
-	float *panel; // [TT_PRODUCT_PANEL]
+	struct tt_mlp *mlp; /* one of the networks */
+	struct tt_mlp *all; /* the mean of all */
+	float *panel;       // [TT_PRODUCT_PANEL]
 };
 
 static void training_free(struct training *t)
@@ -50,6 +53,7 @@ static void training_free(struct training *t)
 	free(t->fold_z);
 	free(t->fold_weight);
 	tt_mlp_close(t->mlp);
+	tt_mlp_close(t->all);
 	free(t->panel);
 }
 
@@ -130,8 +134,8 @@ static int project(struct training *t, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Trains mlp on the rows outside a fold, or on all if there is no such fold. */
-static int train_without(struct training *t, uint32_t fold, struct tt_error *err)
+/* Trains a network on the rows outside a fold, or on all if there is no such fold. */
+static int train_without(struct training *t, uint32_t fold, uint64_t seed, struct tt_error *err)
 {
 	size_t k = t->pca->k, n = 0;
 	for (size_t i = 0; i < t->rows->features.n; i++) {
@@ -146,28 +150,40 @@ static int train_without(struct training *t, uint32_t fold, struct tt_error *err
 	options.epochs = EPOCHS;
 	options.batch = BATCH;
 	options.learning_rate = 2e-3;
-	options.weight_decay = 0.02;
+	options.weight_decay = 0.5;
 	options.input_dropout = 0.2;
 	options.loss = TT_MLP_LOGISTIC;
 	options.order = TT_MLP_DRAWN;
-	options.seed = t->options->seed;
+	options.seed = seed;
 	const struct tt_mlp_data data = {
 		.rows = {.x = t->fold_x, .weight = t->fold_weight, .n = n, .d = k, .stride = k},
 		.target = t->fold_target,
 	};
-	tt_mlp_start(t->mlp, t->options->seed);
+	tt_mlp_start(t->mlp, seed);
 	return tt_mlp_train(t->mlp, &data, &options, NULL, err);
 }
 
-static int hold_out_network(struct training *t, uint32_t fold, struct tt_error *err)
+static int hold_out_network(struct training *t, uint32_t fold, uint64_t seed, struct tt_error *err)
 {
 	const struct tt_rows rows = {.x = t->projected, .n = t->rows->features.n, .d = t->pca->k, .stride = t->pca->k};
-	TT_TRY(train_without(t, fold, err));
+	TT_TRY(train_without(t, fold, seed, err));
 	TT_TRY(tt_mlp_run(t->mlp, &rows, t->fold_z, err));
 	for (size_t i = 0; i < rows.n; i++)
 		if (t->rows->fold[i] == fold)
-			t->network[i] = t->fold_z[i];
+			t->network[i] += (double)t->fold_z[i] / N_NETWORKS;
 	return TT_OK;
+}
+
+/* Puts network k into its place in the mean. */
+static void add_network(struct training *t, uint32_t k)
+{
+	const struct tt_mlp *from = t->mlp;
+	struct tt_mlp *to = t->all;
+	memcpy(to->fc1 + k * UNITS * from->d, from->fc1, UNITS * from->d * sizeof *to->fc1);
+	memcpy(to->bias1 + k * UNITS, from->bias1, UNITS * sizeof *to->bias1);
+	for (size_t u = 0; u < UNITS; u++)
+		to->fc2[k * UNITS + u] = from->fc2[u] / N_NETWORKS;
+	to->bias2[0] += from->bias2[0] / N_NETWORKS;
 }
 
 static int train_network(struct training *t, struct tt_error *err)
@@ -185,10 +201,15 @@ static int train_network(struct training *t, struct tt_error *err)
 		t->target[i] = t->rows->harmful[i] ? target_of_harmful : target_of_benign;
 	TT_TRY(project(t, err));
 	TT_TRY(tt_mlp_open(&t->mlp, t->pca->k, UNITS, 1, err));
-	for (uint32_t fold = 0; fold < t->rows->n_folds; fold++)
-		TT_TRY(hold_out_network(t, fold, err));
-	TT_TRY(train_without(t, UINT32_MAX, err));
-	return tt_mlp_unproject(&t->out->network, t->mlp, t->pca, err);
+	TT_TRY(tt_mlp_open(&t->all, t->pca->k, N_NETWORKS * UNITS, 1, err));
+	for (uint32_t k = 0; k < N_NETWORKS; k++) {
+		uint64_t seed = t->options->seed + k;
+		for (uint32_t fold = 0; fold < t->rows->n_folds; fold++)
+			TT_TRY(hold_out_network(t, fold, seed, err));
+		TT_TRY(train_without(t, UINT32_MAX, seed, err));
+		add_network(t, k);
+	}
+	return tt_mlp_unproject(&t->out->network, t->all, t->pca, err);
 }
 
 /* ---- Both together */

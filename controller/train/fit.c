@@ -20,7 +20,7 @@ void tt_fit_options_default(struct tt_fit_options *options)
 		return;
 	*options = (struct tt_fit_options){
 		.n_direction_prompts = 24,
-		.n_gate_prompts = 4000,
+		.n_gate_prompts = 8000,
 		.n_judge_prompts = 32,
 		.judge_tokens = 24,
 		.max_candidates = 28,

@@ -211,15 +211,15 @@ void tt_fit_features_free(struct tt_fit_features *f)
 
 int tt_fit_weigh(struct tt_fit_features *f, struct tt_error *err)
 {
-	size_t *size = NULL, n_groups = 0; // [n_groups][TT_N_LABELS]
+	size_t *size = NULL, n_origins = 0; // [n_origins][TT_N_LABELS]
 	double total[2] = {0};
 	for (size_t i = 0; i < f->n; i++)
-		n_groups = f->prompt[i]->group < n_groups ? n_groups : f->prompt[i]->group + 1;
-	TT_TRY(tt_alloc(&size, n_groups, TT_N_LABELS * sizeof *size, err));
+		n_origins = f->prompt[i]->origin < n_origins ? n_origins : f->prompt[i]->origin + 1;
+	TT_TRY(tt_alloc(&size, n_origins, TT_N_LABELS * sizeof *size, err));
 	for (size_t i = 0; i < f->n; i++)
-		size[f->prompt[i]->group * TT_N_LABELS + f->prompt[i]->label]++;
+		size[f->prompt[i]->origin * TT_N_LABELS + f->prompt[i]->label]++;
 	for (size_t i = 0; i < f->n; i++) {
-		f->weight[i] = 1 / sqrt((double)size[f->prompt[i]->group * TT_N_LABELS + f->prompt[i]->label]);
+		f->weight[i] = 1 / sqrt((double)size[f->prompt[i]->origin * TT_N_LABELS + f->prompt[i]->label]);
 		total[f->harmful[i]] += f->weight[i];
 	}
 	for (size_t i = 0; i < f->n; i++)
@@ -227,6 +227,12 @@ int tt_fit_weigh(struct tt_fit_features *f, struct tt_error *err)
 	free(size);
 	return TT_OK;
 }
+
+/* Twins and variants of one request stand beside each other in a file, so blocks of rows are held out, not single rows.
+ * They are short, since what a file is about changes along it: of 6,230 rows on SmolLM2-135M the linear term had an
+ * area under the curve of 0.917 on ToxicChat's where a fifth of the file was held out at once, 0.928 with blocks of 16,
+ * and 0.931 with single rows. */
+enum { FOLD_BLOCK = 16 };
 
 struct place {
 	uint32_t file, line;
@@ -241,6 +247,12 @@ static int compare_places(const void *a, const void *b)
 	return (x->line > y->line) - (x->line < y->line);
 }
 
+/* The fold of row i of a file's n. A file that is too short for a block in each fold is cut into fifths. */
+static uint8_t fold_at(size_t i, size_t n)
+{
+	return (uint8_t)(n < FOLD_BLOCK * TT_N_FOLDS ? i * TT_N_FOLDS / n : i / FOLD_BLOCK % TT_N_FOLDS);
+}
+
 int tt_fit_assign_folds(struct tt_fit_features *f, struct tt_error *err)
 {
 	struct place *places = NULL; // [n]
@@ -252,7 +264,7 @@ int tt_fit_assign_folds(struct tt_fit_features *f, struct tt_error *err)
 		for (end = begin; end < f->n && places[end].file == places[begin].file;)
 			end++;
 		for (size_t i = begin; i < end; i++)
-			f->fold[places[i].row] = (uint8_t)((i - begin) * TT_N_FOLDS / (end - begin));
+			f->fold[places[i].row] = fold_at(i - begin, end - begin);
 	}
 	free(places);
 	return TT_OK;

@@ -46,11 +46,10 @@ int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_featur
 	struct tt_progress *progress, struct tt_error *err);
 void tt_fit_features_free(struct tt_fit_features *features);
 
-/* Fills weight. The rows of one label in one group (file, source and kind) count as the root of their number, so that a
- * large group does not drown a small one; then harmful and other rows count the same. */
+/* Fills weight. The rows of one label and origin (file and source) count as the root of their number, so that a large
+ * set does not drown a small one; then harmful and other rows count the same. */
 int tt_fit_weigh(struct tt_fit_features *features, struct tt_error *err);
-/* Fills fold. Rows close to each other in a file are often related (twins, variants of one request), so a fold takes a
- * contiguous part of each file. */
+/* Fills fold: short blocks of a file's rows take turns, since rows beside each other are often related. */
 int tt_fit_assign_folds(struct tt_fit_features *features, struct tt_error *err);
 /* Whether without any one of the folds rows of both labels remain. */
 bool tt_fit_folds_are_possible(const struct tt_fit_features *features);

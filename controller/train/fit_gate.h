@@ -16,7 +16,10 @@ struct tt_fit_gate {
 	size_t n_held[TT_N_LABELS];
 	double flagged[TT_N_LABELS], balanced;
 	bool *flags[TT_N_LABELS]; // [n val rows] whether it flags the row
-	void *made;               /* what its maker made, for the functions below, which the maker sets */
+	/* Its scalar is any number, so it acts on every prompt, whether it flags it or not: candidates are judged with
+	 * this gate, and not with an open one. */
+	bool graded;
+	void *made; /* what its maker made, for the functions below, which the maker sets */
 	/* Gives a policy this gate. */
 	int (*fill)(const struct tt_fit_gate *gate, struct tt_policy *policy, struct tt_error *err);
 	/* The gate's part of the report, a new reference; NULL if memory ran out. */

@@ -409,8 +409,11 @@ int tt_capture(
 struct tt_fit_options {
 	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
 	size_t n_data;
-	const char *name;             /* of the policy; NULL: "policy" */
-	enum tt_fit_mode mode;        /* Default TT_FIT_CONTRAST */
+	const char *name; /* of the policy; NULL: "policy" */
+	/* Default TT_FIT_CONTRAST. TT_FIT_PAPER and TT_FIT_RELEASED make the controller of arXiv 2505.20309, as the
+	 * paper describes it and as its authors' code does (docs/cli.md). Their layers, strength and tokens are fixed:
+	 * of the members below they read n_gate_prompts, what is about the judge, seed and progress. */
+	enum tt_fit_mode mode;
 	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 24 */
 	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 8000 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
@@ -430,8 +433,8 @@ struct tt_fit_options {
 };
 void tt_fit_options_default(struct tt_fit_options *options);
 
-/* Fits a policy for the engine's model: directions, a probe and the layers to steer. *report (report may be NULL) gets
- * JSON (tt_free): every candidate with its figures, the accuracy of the probes, what was chosen and why. If no
+/* Fits a policy for the engine's model: directions, a gate and the layers to steer. *report (report may be NULL) gets
+ * JSON (tt_free): every candidate with its figures, those of the gate, what was chosen and why. If no
  * candidate met the bars, the best of them is made, and the report's within_bars is false.
  *
  * The file of activations is made if it is not there, and locked until the gate is trained; one that was stopped goes

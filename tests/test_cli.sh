@@ -412,6 +412,15 @@ json 'd["name"] == "mine" and len(d["candidates"]) == 3 and sum(c["chosen"] for 
 works inspect fitted.st --json --model "$tiny_dir"
 json 'd["name"] == "mine" and d["on_model"]["fits"] and d["fitted_on"][0]["file"] == "prompts.jsonl"'
 works generate "$tiny_dir" --policy fitted.st --compare --show-steering -n 4 -p 'Hello'
+for mode in paper released; do
+	run fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --mode "$mode" --judge-prompts 3 \
+		--judge-tokens 4 --gate-prompts 8 --json
+	check "fit --mode $mode: its status" [ "$status" = 0 -o "$status" = 3 ]
+	json "d['mode'] == '$mode' and len(d['candidates']) == 1 and d['within_bars'] == ($status == 0)"
+	works inspect fitted.st --json --model "$tiny_dir"
+	json 'd["gate"]["type"] == "mlp" and d["gate"]["bound"] == "none" and d["on_model"]["fits"]'
+	works generate "$tiny_dir" --policy fitted.st --show-steering -n 4 -p 'Hello'
+done
 # Status 3 and a warning where no candidate met the bars; the policy is written all the same.
 statuses=
 for seed in 0 1; do

@@ -16,9 +16,12 @@
 #include "controller/measure/prompts.h"
 #include "controller/train/activation_file.h"
 #include "controller/train/mlp.h"
+#include "controller/train/fit_embedding.h"
+#include "controller/train/fit_mlp.h"
 #include "controller/train/ridge.h"
 #include "faults.h"
 #include "runtime/batch/row.h"
+#include "runtime/engine/engine.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/tokenizer/tokenizer.h"
 #include "weights/gguf.h"
@@ -538,4 +541,56 @@ Test(faults, training)
 	for (int on = 0; on < 2; on++)
 		cr_expect_gt(inject("train", train, FAULT_ALLOCATION, on, &spared), 40);
 	cr_expect_eq(spared, 0);
+}
+
+/* Open for all calls, since how it opens is tested above. */
+static struct tt_engine *fit_engine;
+
+/* The paper's controller as a mode of fit makes it: rows, directions, gate, and a policy with both. */
+static int make_controller(struct tt_error *err)
+{
+	static const char *const data[] = {GOLDEN("policy/rows.jsonl")};
+	struct tt_fit_options options;
+	struct tt_progress progress = {0};
+	struct tt_fit_rows rows = {0};
+	struct tt_fit_directions directions = {0};
+	struct tt_fit_gate gate = {0};
+	struct tt_policy *policy = NULL;
+	const struct tt_model_info *info = tt_engine_info(fit_engine);
+	tt_fit_options_default(&options);
+	options.mode = TT_FIT_RELEASED;
+	options.data = data;
+	options.n_data = 1;
+	options.n_gate_prompts = 4;
+	options.n_direction_prompts = options.n_judge_prompts = 1;
+	int status = tt_fit_rows_read(&rows, fit_engine, &options, err);
+	if (status == TT_OK)
+		status = tt_fit_embedding_make(&directions, fit_engine, &fit_engine->model->embedding, err);
+	if (status == TT_OK)
+		status = tt_fit_mlp_make(&gate, fit_engine, &rows, &options, NULL, &progress, err);
+	if (status == TT_OK)
+		status = tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err);
+	if (status == TT_OK)
+		status = gate.fill(&gate, policy, err);
+	tt_policy_free(policy);
+	tt_fit_gate_free(&gate);
+	tt_fit_directions_free(&directions);
+	tt_fit_rows_free(&rows);
+	return status;
+}
+
+Test(faults, fitting)
+{
+	struct tt_engine_options options;
+	struct tt_error err = {0};
+	tt_engine_options_default(&options);
+	options.device = "cpu";
+	options.n_threads = 1;
+	options.context = 256;
+	options.max_batch = 2;
+	options.no_prefix_sharing = true;
+	cr_assert_eq(tt_engine_open(&fit_engine, GOLDEN("tiny-llama"), &options, &err), TT_OK, "%s", err.message);
+	/* Two of each of the 32 texts that are encoded, one of each of the 8 requests, and one of libcrypto's. */
+	inject_all("controller", make_controller, 73);
+	tt_engine_close(fit_engine);
 }

@@ -80,6 +80,17 @@ static int load_matrix(struct tt_matrix *out, struct tt_model *model, const char
 	return TT_OK;
 }
 
+int tt_matrix_row(const struct tt_matrix *matrix, uint32_t row, float *out, struct tt_error *err)
+{
+	if (!matrix->data)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no weights to read");
+	if (row >= matrix->n_out)
+		return tt_fail(err, TT_ERR_ARGUMENT, "row %u is not one of the matrix's %u", row, matrix->n_out);
+	const uint8_t *data = matrix->data;
+	tt_dequantise(matrix->type, data + row * tt_type_row_bytes(matrix->type, matrix->n_in), out, matrix->n_in);
+	return TT_OK;
+}
+
 static int load_vector(const float **out, struct tt_model *model, const char *name, uint32_t n, struct tt_error *err)
 {
 	struct tt_tensor *t = NULL;

@@ -51,6 +51,10 @@ struct tt_model {
 int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err);
 void tt_model_close(struct tt_model *model); /* NULL is fine */
 
+/* Writes a row of a matrix to out [n_in] as f32, with the bits of tt_dequantise. TT_ERR_ARGUMENT for a row that is not
+ * there; TT_ERR_UNSUPPORTED for a matrix without data, as those of a dummy model. */
+int tt_matrix_row(const struct tt_matrix *matrix, uint32_t row, float *out, struct tt_error *err);
+
 /* Allocates n bytes, aligned to 64, that live as long as the model. */
 int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err);
 

@@ -9,7 +9,7 @@
 /* What a candidate was rated at, on so many judge prompts of each kind. */
 struct tt_figures {
 	uint32_t n_harmful, n_benign;
-	double refused;        /* share of the harmful prompts, with an open gate */
+	double refused;        /* share of the harmful prompts, with an open gate or a graded one */
 	double refused_gated;  /* share of the harmful prompts, with its own gate */
 	double false_refusals; /* share of the benign prompts, less the unsteered model's */
 	double repeated;       /* share of repeated 4-grams, less the unsteered model's */
@@ -29,7 +29,7 @@ struct tt_candidate {
 	double push;          /* the length of the whole push, as a multiple of tt_push_unit */
 	enum tt_policy_when when;
 	const struct tt_fit_gate *gate;
-	struct tt_policy *policy;               /* with an open gate, since it is known which prompts pass the gate */
+	struct tt_policy *policy; /* with an open gate, since it is known which prompts pass; or with a graded one */
 	struct tt_completion *harmful, *benign; // [judge->n] each, filled as far as it was judged
 	uint32_t n_harmful, n_benign;           /* judged so far */
 	struct tt_figures figures;

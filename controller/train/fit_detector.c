@@ -220,6 +220,7 @@ int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, cons
 	/* Not higher, since the f32 sigmoid can round to 1, and then nothing would exceed the threshold. */
 	out->threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
 	TT_TRY(draw_curve(d, err));
+	tt_fit_gate_trained_on(out, f);
 	return tt_fit_gate_rate(
 		out, f, rows, d->detector.held, log(out->threshold / (1 - (double)out->threshold)), err);
 }

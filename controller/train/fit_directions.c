@@ -185,7 +185,12 @@ int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engi
 void tt_fit_direction(const struct tt_fit_directions *directions, uint32_t layer, double mix, float *out)
 {
 	size_t d = directions->hidden_size;
-	const float *response = directions->response + layer * d, *apology = directions->apology + layer * d;
+	const float *response = directions->response + layer * d;
+	if (mix == 0) {
+		memcpy(out, response, d * sizeof *out);
+		return;
+	}
+	const float *apology = directions->apology + layer * d;
 	double squares = 0;
 	for (size_t i = 0; i < d; i++) {
 		double mixed = (double)response[i] + mix * (double)apology[i];
@@ -193,7 +198,7 @@ void tt_fit_direction(const struct tt_fit_directions *directions, uint32_t layer
 	}
 	double scale = squares > 0 ? directions->norms[layer] / sqrt(squares) : 0;
 	for (size_t i = 0; i < d; i++)
-		out[i] = mix == 0 ? response[i] : (float)(scale * ((double)response[i] + mix * (double)apology[i]));
+		out[i] = (float)(scale * ((double)response[i] + mix * (double)apology[i]));
 }
 
 void tt_fit_directions_free(struct tt_fit_directions *directions)

@@ -10,9 +10,9 @@ struct tt_fit_directions {
 	uint32_t n_layers, hidden_size;
 	uint32_t n_prompts;   /* of both labels */
 	float *response;      // [n_layers][hidden_size] D
-	float *apology;       // [n_layers][hidden_size] E
+	float *apology;       // [n_layers][hidden_size] E; NULL: there is D alone
 	double *norms;        // [n_layers] |D|
-	double *stream_norms; // [n_layers] mean L2 norm of h over the response tokens
+	double *stream_norms; // [n_layers] mean L2 norm of h over the response tokens; NULL: no response was run
 };
 
 /* Makes them of the first n_prompts train rows of each label, or of as many as both labels have. */

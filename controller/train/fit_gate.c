@@ -38,6 +38,13 @@ static int print_layers(const struct tt_fit_features *f, char **out, struct tt_e
 	return status;
 }
 
+void tt_fit_gate_trained_on(struct tt_fit_gate *gate, const struct tt_fit_features *f)
+{
+	memcpy(gate->activations, f->sha256, sizeof gate->activations);
+	gate->n_rows = f->n;
+	gate->n_run = f->n_run;
+}
+
 int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *f, const struct tt_fit_rows *rows,
 	const double *scores, double cut, struct tt_error *err)
 {
@@ -54,9 +61,6 @@ int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *f, 
 	for (size_t i = 0; i < f->n; i++)
 		gate->n_held[f->prompt[i]->label]++;
 	gate->balanced = balanced_accuracy(f, scores, cut);
-	memcpy(gate->activations, f->sha256, sizeof gate->activations);
-	gate->n_rows = f->n;
-	gate->n_run = f->n_run;
 	return TT_OK;
 }
 

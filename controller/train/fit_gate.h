@@ -20,6 +20,9 @@ struct tt_fit_gate {
 	 * these the model ran. n_rows is 0 for a gate that was trained on none. */
 	char activations[65];
 	size_t n_rows, n_run;
+	/* Its scalar is any number, so it acts on every prompt, whether it flags it or not: candidates are judged with
+	 * this gate, and not with an open one. */
+	bool graded;
 	void *made; /* what its maker made, for the functions below, which the maker sets */
 	/* Gives a policy this gate. */
 	int (*fill)(const struct tt_fit_gate *gate, struct tt_policy *policy, struct tt_error *err);
@@ -28,8 +31,11 @@ struct tt_fit_gate {
 	void (*free_made)(void *made);
 };
 
-/* Fills all but the threshold and what the maker sets, from the features that it was trained on and the scores [n] of
- * their rows, which are flagged above cut. */
+/* Fills activations, n_rows and n_run. */
+void tt_fit_gate_trained_on(struct tt_fit_gate *gate, const struct tt_fit_features *features);
+
+/* Fills what the gate decides, from features whose last rows are the val rows, and the scores [n] of these rows, which
+ * are flagged above cut. */
 int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *features, const struct tt_fit_rows *rows,
 	const double *scores, double cut, struct tt_error *err);
 

@@ -71,7 +71,7 @@ int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, d
 	c->gate = search->gate;
 	TT_TRY(tt_alloc(&c->harmful, search->judge->n[TT_JUDGE_HARMFUL], sizeof *c->harmful, err));
 	TT_TRY(tt_alloc(&c->benign, search->judge->n[TT_JUDGE_BENIGN], sizeof *c->benign, err));
-	return tt_candidate_policy(c, search->directions, search->info, false, &c->policy, err);
+	return tt_candidate_policy(c, search->directions, search->info, c->gate->graded, &c->policy, err);
 }
 
 static double push_of(const struct tt_fit_search *search, double push)

@@ -3,7 +3,8 @@
  * Harmful prompts are steered with an open gate. The effect of a push and the choice of the gate are two questions, and
  * if the gate's misses were mixed in, a few prompts would say little about the push. The effect of the gated policy
  * follows from both, since a gate that opens gives the same bits as an open one. Benign prompts are run only if the
- * gate would flag them; the others keep their unsteered completions, bit for bit. */
+ * gate would flag them; the others keep their unsteered completions, bit for bit. A graded gate acts on all of them, by
+ * a scalar of its own, so every prompt runs under it. */
 #include "controller/train/fit_judge.h"
 
 #include <math.h>
@@ -125,6 +126,12 @@ static int round_allocate(struct round *r, size_t n, struct tt_error *err)
 	return tt_alloc(&r->unsteered, n, sizeof *r->unsteered, err);
 }
 
+/* Whether a gate changes a val row. */
+static bool acts(const struct tt_fit_gate *gate, enum tt_label label, uint32_t i)
+{
+	return gate->graded || gate->flags[label][i];
+}
+
 /* Adds requests for those of the first n prompts of one kind that candidate c was not judged by yet. */
 static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uint32_t n, struct tt_error *err)
 {
@@ -132,7 +139,7 @@ static int plan_candidate(struct round *r, struct tt_candidate *c, int kind, uin
 	struct tt_completion *places = kind == TT_JUDGE_HARMFUL ? c->harmful : c->benign;
 	for (; *judged < n; ++*judged) {
 		const struct tt_completion *unsteered = &r->judge->unsteered[kind][*judged];
-		if (kind == TT_JUDGE_BENIGN && !c->gate->flags[TT_BENIGN][*judged]) {
+		if (kind == TT_JUDGE_BENIGN && !acts(c->gate, TT_BENIGN, *judged)) {
 			TT_TRY(tt_completion_copy(&places[*judged], unsteered, err));
 			continue;
 		}
@@ -288,7 +295,7 @@ void tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c)
 	for (uint32_t i = 0; i < c->n_harmful; i++) {
 		const struct tt_completion *unsteered = &judge->unsteered[TT_JUDGE_HARMFUL][i];
 		if (judge->gated)
-			n_gated += (c->gate->flags[TT_HARMFUL][i] ? &c->harmful[i] : unsteered)->refused;
+			n_gated += (acts(c->gate, TT_HARMFUL, i) ? &c->harmful[i] : unsteered)->refused;
 		tt_tally_add(&harmful, &c->harmful[i]);
 		tt_tally_add(&harmful0, unsteered);
 	}

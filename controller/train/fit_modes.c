@@ -1,7 +1,12 @@
 #include "controller/train/fit_modes.h"
 
+#include <stdlib.h>
+
 #include "base/fail.h"
 #include "controller/train/fit_detector.h"
+#include "controller/train/fit_embedding.h"
+#include "controller/train/fit_mlp.h"
+#include "runtime/engine/engine.h"
 
 /* ---- Response contrast: directions between responses, a detector, and a search for the push */
 
@@ -17,16 +22,22 @@ static int detector_gate(struct tt_fit *fit, struct tt_error *err)
 		&fit->gate, fit->engine, &fit->rows, fit->options, fit->activations, &fit->progress, err);
 }
 
-static int search_push(struct tt_fit *fit, struct tt_error *err)
+static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_error *err)
 {
-	const struct tt_fit_options *o = fit->options;
-	TT_TRY(tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, o, &fit->progress, err));
+	TT_TRY(tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, fit->options, &fit->progress, err));
 	fit->search = (struct tt_fit_search){.info = fit->info,
 		.directions = &fit->directions,
 		.gate = &fit->gate,
 		.judge = &fit->judge,
-		.max_candidates = o->max_candidates,
-		.when = o->when};
+		.max_candidates = fit->options->max_candidates,
+		.when = when};
+	return TT_OK;
+}
+
+static int search_push(struct tt_fit *fit, struct tt_error *err)
+{
+	const struct tt_fit_options *o = fit->options;
+	TT_TRY(open_search(fit, o->when, err));
 	TT_TRY(tt_fit_search(&fit->search, err));
 	if (!o->search_layer_weights)
 		return TT_OK;
@@ -35,8 +46,53 @@ static int search_push(struct tt_fit *fit, struct tt_error *err)
 	return tt_fit_search_weights(&fit->weights, &fit->search, &fit->train_judge, o->seed, err);
 }
 
+/* ---- The controller of arXiv 2505.20309, as the paper describes it and as its authors' code does it */
+
+static int output_embedding(struct tt_fit *fit, struct tt_error *err)
+{
+	return tt_fit_embedding_make(&fit->directions, fit->engine, &fit->engine->model->output, err);
+}
+
+static int input_embedding(struct tt_fit *fit, struct tt_error *err)
+{
+	return tt_fit_embedding_make(&fit->directions, fit->engine, &fit->engine->model->embedding, err);
+}
+
+static int mlp_gate(struct tt_fit *fit, struct tt_error *err)
+{
+	return tt_fit_mlp_make(
+		&fit->gate, fit->engine, &fit->rows, fit->options, fit->activations, &fit->progress, err);
+}
+
+/* Pushes from a layer on, at one strength. */
+static int fixed_push(
+	struct tt_fit *fit, uint32_t first_layer, double alpha, enum tt_policy_when when, struct tt_error *err)
+{
+	float *weights = NULL;
+	TT_TRY(open_search(fit, when, err));
+	TT_TRY(tt_alloc(&weights, fit->info->n_layers, sizeof *weights, err));
+	for (uint32_t l = first_layer; l < fit->info->n_layers; l++)
+		weights[l] = 1;
+	int status = tt_fit_search_fixed(&fit->search, weights, alpha, err);
+	free(weights);
+	return status;
+}
+
+static int push_all_layers(struct tt_fit *fit, struct tt_error *err)
+{
+	return fixed_push(fit, 0, 2, TT_WHEN_GENERATION, err);
+}
+
+/* The code means to push in all layers too, but its controller has answered only when the last has run. */
+static int push_last_layer(struct tt_fit *fit, struct tt_error *err)
+{
+	return fixed_push(fit, fit->info->n_layers - 1, 4, TT_WHEN_LAST, err);
+}
+
 static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
+	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
+	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)

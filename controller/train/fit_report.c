@@ -55,10 +55,11 @@ static json_t *rows_report(const struct tt_fit_rows *rows, const struct tt_fit_g
 
 static json_t *directions_report(const struct tt_fit_directions *directions)
 {
-	json_t *norms = json_array(), *streams = json_array();
+	json_t *norms = json_array(), *streams = directions->stream_norms ? json_array() : json_null();
 	for (uint32_t l = 0; l < directions->n_layers; l++) {
 		json_array_append_new(norms, tt_json_number(directions->norms[l]));
-		json_array_append_new(streams, tt_json_number(directions->stream_norms[l]));
+		if (directions->stream_norms)
+			json_array_append_new(streams, tt_json_number(directions->stream_norms[l]));
 	}
 	return json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms, "stream_norms",
 		streams, "push_unit", tt_json_number(tt_push_unit(directions)));

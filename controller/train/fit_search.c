@@ -181,6 +181,23 @@ int tt_fit_search(struct tt_fit_search *search, struct tt_error *err)
 	return status;
 }
 
+int tt_fit_search_fixed(struct tt_fit_search *search, const float *weights, double alpha, struct tt_error *err)
+{
+	double push = alpha * tt_push_length(search->directions, weights) / tt_push_unit(search->directions);
+	struct tt_candidate *only = NULL;
+	uint32_t n = 1;
+	search->max_candidates = 1;
+	TT_TRY(tt_alloc(&search->candidates, 1, sizeof *search->candidates, err));
+	TT_TRY(tt_fit_add(search, weights, 0, push, err));
+	only = search->candidates;
+	TT_TRY(run_round(search, TT_ROUND_ALL, &only, &n, search->judge->n, 1, err));
+	search->chosen = only;
+	search->within_bars = !only->figures.out;
+	search->why = search->within_bars ? "the mode's own push, which is within the bars"
+					  : "the mode's own push, which is beyond a bar";
+	return TT_OK;
+}
+
 static void free_candidate(struct tt_candidate *c, const struct tt_fit_judge *judge)
 {
 	tt_policy_free(c->policy);

@@ -196,11 +196,11 @@ void tt_mlp_options_default(struct tt_mlp_options *options)
 
 size_t tt_mlp_n_steps(size_t n_rows, const struct tt_mlp_options *options)
 {
-	size_t steps = 0;
+	size_t steps = 0, parts = options->halves == TT_MLP_APART ? 2 : 1, n = n_rows / parts;
 	if (!options->batch)
 		return 0;
-	size_t each = n_rows / options->batch + (n_rows % options->batch != 0);
-	return tt_mul_size(options->epochs, each, &steps) ? steps : SIZE_MAX;
+	size_t each = n / options->batch + (n % options->batch != 0);
+	return tt_mul_size(options->epochs, parts * each, &steps) ? steps : SIZE_MAX;
 }
 
 /* Written so that NaN is refused too. */
@@ -222,6 +222,10 @@ static int check(
 		return tt_fail(err, TT_ERR_ARGUMENT, "the dropout must be at least 0 and below 1");
 	if (o->order == TT_MLP_DRAWN && !rows->weight)
 		return tt_fail(err, TT_ERR_ARGUMENT, "batches that are drawn by weights need weights");
+	if (o->halves != TT_MLP_ALIKE && (rows->n % 2 || o->order == TT_MLP_DRAWN))
+		return tt_fail(err, TT_ERR_ARGUMENT, "rows of two kinds must be as many of both, and not be drawn");
+	if (o->n_targets > mlp->outputs || !(o->pull >= 0 && isfinite(o->pull)))
+		return tt_fail(err, TT_ERR_ARGUMENT, "targets are of the outputs there are, and the pull is 0 or more");
 	return TT_OK;
 }
 
@@ -293,23 +297,34 @@ static size_t draw(struct training *t)
 	return low;
 }
 
+static void shuffle_part(struct training *t, size_t *order, size_t n)
+{
+	for (size_t i = n; i > 1; i--) {
+		size_t k = (size_t)(tt_random_next(&t->order_random) % i), swap = order[i - 1];
+		order[i - 1] = order[k];
+		order[k] = swap;
+	}
+}
+
 static void shuffle(struct training *t)
 {
-	for (size_t i = t->data->rows.n; i > 1; i--) {
-		size_t k = (size_t)(tt_random_next(&t->order_random) % i), swap = t->order[i - 1];
-		t->order[i - 1] = t->order[k];
-		t->order[k] = swap;
-	}
+	size_t n = t->data->rows.n, first = t->options->halves == TT_MLP_ALIKE ? n : n / 2;
+	shuffle_part(t, t->order, first);
+	shuffle_part(t, t->order + first, n - first);
 }
 
 /* Chooses the rows of a step that begins at `at` of an epoch, and gives how many. */
 static size_t choose(struct training *t, size_t at)
 {
-	size_t n = t->data->rows.n - at < t->pass.batch ? t->data->rows.n - at : t->pass.batch;
+	enum tt_mlp_halves halves = t->options->halves;
+	size_t half = t->data->rows.n / 2, end = halves == TT_MLP_APART && at < half ? half : t->data->rows.n;
+	size_t n = end - at < t->pass.batch ? end - at : t->pass.batch;
 	if (t->options->order == TT_MLP_DRAWN)
 		n = t->pass.batch;
-	for (size_t i = 0; i < n; i++)
-		t->rows[i] = t->options->order == TT_MLP_DRAWN ? draw(t) : t->order[at + i];
+	for (size_t i = 0; i < n; i++) {
+		size_t k = halves == TT_MLP_IN_TURN ? (at + i) / 2 + (at + i) % 2 * half : at + i;
+		t->rows[i] = t->options->order == TT_MLP_DRAWN ? draw(t) : t->order[k];
+	}
 	return n;
 }
 
@@ -326,29 +341,58 @@ static void gather(struct training *t, size_t n)
 	}
 }
 
+/* log(1 + e^z) and its slope, the sigmoid, without overflow. */
+static double softplus(double z, double *sigmoid)
+{
+	double e = exp(-fabs(z));
+	*sigmoid = (z > 0 ? 1 : e) / (1 + e);
+	return (z > 0 ? z : 0) + log1p(e);
+}
+
+static double loss_of(enum tt_mlp_loss loss, double z, double target, double *slope)
+{
+	if (loss == TT_MLP_SQUARED) {
+		*slope = 2 * (z - target);
+		return (z - target) * (z - target);
+	}
+	double all = softplus(z, slope);
+	*slope -= target;
+	return all - z * target;
+}
+
+/* |w - 1/2| + w / 100, w = sigmoid(z). In the middle the slope of |w - 1/2| is 0, as PyTorch's. */
+static double pull_of(double z, double *slope)
+{
+	double w;
+	softplus(z, &w);
+	*slope = ((w > 0.5) - (w < 0.5) + 0.01) * w * (1 - w);
+	return fabs(w - 0.5) + 0.01 * w;
+}
+
 /* The mean loss at z, whose place its slope takes. */
 static double take_loss(struct training *t, size_t n)
 {
-	size_t outputs = t->mlp->outputs;
-	double sum = 0, count = (double)n * (double)outputs;
+	const struct tt_mlp_options *o = t->options;
+	size_t outputs = t->mlp->outputs, n_targets = o->n_targets ? o->n_targets : outputs;
+	double sum = 0, pulled = 0, count = (double)n * (double)n_targets, others = (double)n * (double)outputs - count;
 	for (size_t i = 0; i < n; i++) {
-		double weight = t->options->order == TT_MLP_DRAWN ? 1 : tt_row_weight(&t->data->rows, t->rows[i]);
+		const float *target = t->data->target + t->rows[i] * n_targets;
+		double weight = o->order == TT_MLP_DRAWN ? 1 : tt_row_weight(&t->data->rows, t->rows[i]), slope;
+		bool pulls = o->pull > 0 && target[0] > 0.5f;
 		for (size_t j = 0; j < outputs; j++) {
-			float *at = &t->pass.z[i * outputs + j];
-			double z = (double)*at, target = (double)t->data->target[t->rows[i] * outputs + j], slope;
-			if (t->options->loss == TT_MLP_SQUARED) {
-				sum += weight * (z - target) * (z - target);
-				slope = 2 * (z - target);
+			float *z = &t->pass.z[i * outputs + j];
+			if (j < n_targets) {
+				sum += weight * loss_of(o->loss, (double)*z, (double)target[j], &slope);
+				*z = (float)(weight * slope / count);
+			} else if (pulls) {
+				pulled += weight * pull_of((double)*z, &slope);
+				*z = (float)(weight * o->pull * slope / others);
 			} else {
-				/* log(1 + e^z) - target z, and sigmoid(z) - target, without overflow */
-				double e = exp(-fabs(z));
-				sum += weight * ((z > 0 ? z : 0) - z * target + log1p(e));
-				slope = (z > 0 ? 1 : e) / (1 + e) - target;
+				*z = 0;
 			}
-			*at = (float)(weight * slope / count);
 		}
 	}
-	return sum / count;
+	return sum / count + (others > 0 ? o->pull * pulled / others : 0);
 }
 
 /* PyTorch's clip_grad_norm_ and AdamW; step counts from 1. */
@@ -398,6 +442,8 @@ static int run_epochs(struct training *t, double *losses, struct tt_error *err)
 			if (losses)
 				losses[step] = loss;
 			adjust(t, ++step, length);
+			if (t->options->after_step)
+				TT_TRY(t->options->after_step(t->options->user, err));
 		}
 	}
 	return TT_OK;

@@ -27,19 +27,34 @@ enum tt_mlp_order {
 	TT_MLP_DRAWN     /* each row of each batch is drawn by the rows' weights, whatever was drawn before */
 };
 
+/* What the first and the second half of the rows are to each other. They are shuffled apart where they are kinds. */
+enum tt_mlp_halves {
+	TT_MLP_ALIKE,   /* nothing */
+	TT_MLP_IN_TURN, /* two kinds that take turns, row by row: a batch of an even size has as many of both */
+	TT_MLP_APART    /* two kinds: in every epoch all batches of the first, then all of the second, none with both */
+};
+
 struct tt_mlp_options {
 	size_t epochs, batch; /* an epoch ends with what is left for its last batch, but drawn batches are all whole */
 	double learning_rate, weight_decay, beta1, beta2, epsilon;
 	double clip_norm;     /* a longer gradient is shortened to this length; 0: none is */
 	double input_dropout; /* this share of the features is 0 in a step, the others are larger by as much; below 1 */
 	enum tt_mlp_loss loss;
+	size_t n_targets; /* only the first outputs, so many, have targets and this loss; 0: all */
+	/* The loss of the others, on rows whose first target is above a half: pull * (|w - 1/2| + w / 100), where w is
+	 * the sigmoid of the output; its mean is added. 0: they have none. */
+	double pull;
 	enum tt_mlp_order order;
-	uint64_t seed; /* of the order and the dropout */
+	enum tt_mlp_halves halves; /* needs an even number of rows, that are not drawn, unless they are alike */
+	uint64_t seed;             /* of the order and the dropout */
+	/* Called after each step with user; an error of it ends the training. NULL: nothing is. */
+	int (*after_step)(void *user, struct tt_error *err);
+	void *user;
 };
 
 struct tt_mlp_data {
 	struct tt_rows rows; /* weights multiply the rows' losses, but if batches are drawn by them */
-	const float *target; // [rows.n][outputs]
+	const float *target; // [rows.n][n_targets, or outputs if that is 0]
 };
 
 /* All weights 0. */
@@ -57,7 +72,8 @@ void tt_mlp_options_default(struct tt_mlp_options *options);
 size_t tt_mlp_n_steps(size_t n_rows, const struct tt_mlp_options *options);
 
 /* Trains from the weights that mlp has. A step's loss is the mean over a batch's rows and outputs, before the step;
- * losses [tt_mlp_n_steps()] (may be NULL) gets it. Decay is decoupled, and of biases too, as PyTorch's.
+ * losses [tt_mlp_n_steps()] (may be NULL) gets it. Decay is decoupled, and of biases too, as PyTorch's; so it is all
+ * that happens to the weights of an output without a loss.
  * TT_ERR_FORMAT when a loss or a gradient is no longer finite. */
 int tt_mlp_train(struct tt_mlp *mlp, const struct tt_mlp_data *data, const struct tt_mlp_options *options,
 	double *losses, struct tt_error *err);

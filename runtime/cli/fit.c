@@ -18,7 +18,10 @@ static const char about[] =
 	"with id, prompt, label\n"
 	"(harmful, benign or borderline) and, optionally, split (train, val or test); test rows "
 	"are never read for a fit.\n"
-	"More than one file may follow --data.";
+	"More than one file may follow --data. Modes paper and released make the controller of arXiv 2505.20309, whose "
+	"layers,\n"
+	"strength and tokens are fixed: of the options, they read those of the data, the seed, the judge and "
+	"--gate-prompts.";
 
 static const char examples[] =
 	"  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
@@ -46,7 +49,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
-		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast", 0, 0, "how the policy is made"},
+		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released", 0, 0,
+			"how the policy is made: by contrasted responses, or as arXiv 2505.20309 or its code does"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, "all|last|generation", 0, 0,
 			"which tokens are steered: all, those from the last of the prompt on, or generated ones"},
 		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
@@ -211,9 +215,9 @@ static void print_candidates(const json_t *report)
 	cli_table_print(&table, stdout);
 	printf("%zu candidates on n harmful validation prompts and as many benign ones. *: chosen; x: breaks a bar. "
 	       "Along:\nthe direction. Push: its length, 1 is the natural one. Refused: harmful ones, the gate held "
-	       "open; gated:\nthrough the gate. Benign (refused) and repeated (4-grams): points above the model alone. "
-	       "Changed: benign\ncompletions that differ. Loss: the unsteered model's on the text, over that on its "
-	       "own. Dropped: after which\nround.\n",
+	       "open (an\nmlp's as it is); gated: through the gate. Benign (refused) and repeated (4-grams): points "
+	       "above the\nmodel alone. Changed: benign completions that differ. Loss: the unsteered model's on the "
+	       "text, over that\non its own. Dropped: after which round.\n",
 		n);
 	free(order);
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of controller/: policies written by the safetensors library; orthonormal rows and a logistic fit
-from numpy; and from PyTorch what operations and gates compute, and the response contrast of a tiny model. Needs
+from numpy; from PyTorch what operations and gates compute, and the response contrast of a tiny model; and from numpy
+and gguf-py the paper's direction in embeddings. Needs
 requirements.txt and the goldens of make_goldens.py. The same versions write the same bytes.
 
   make_policy_goldens.py --out tests/golden
@@ -11,10 +12,11 @@ import json
 import re
 from pathlib import Path
 
+import gguf
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = "llama L=6 d=8 golden"
@@ -366,6 +368,40 @@ def make_contrast(out, model_path):
     save(out / "contrast.safetensors", {"D": directions[0].numpy(), "E": directions[1].numpy()}, None)
 
 
+REFUSING = """I apologize|I'm sorry|I cannot|I can't|I am unable|I'm not able|I am not able|I don't|I do not|against my|
+ethical guidelines|programmed to|designed to"""
+ANSWERING = """Sure|Here|I'll|I will|I'd be happy|I would be happy|I can help|Of course|Certainly|Here's|Here is"""
+
+
+def make_phrases(out, models):
+    """The direction of arXiv 2505.20309 (equation 7, appendix A.1): rows of an embedding, from the tokens of answering
+    phrases to those of refusing ones. Of a tied matrix, of both matrices of a model that has two, and of quantised
+    ones."""
+    tokenizer = AutoTokenizer.from_pretrained(models / "tiny-llama")
+    refusing, answering = (
+        [i for phrase in text.replace("\n", "").split("|") for i in tokenizer.encode(phrase, add_special_tokens=False)]
+        for text in (REFUSING, ANSWERING)
+    )
+    matrices = {}
+    for name in ("tiny-llama", "tiny-mistral"):
+        assert AutoTokenizer.from_pretrained(models / name).get_vocab() == tokenizer.get_vocab()
+        model = AutoModelForCausalLM.from_pretrained(models / name, dtype=torch.float32)
+        matrices[f"{name}.output"] = model.get_output_embeddings().weight.detach().numpy()
+        matrices[f"{name}.input"] = model.get_input_embeddings().weight.detach().numpy()
+    for name in ("tiny-llama/tiny-llama.q5_0.gguf", "tiny-k/tiny-k.q4_k.gguf"):
+        reader = gguf.GGUFReader(models / name)
+        assert reader.fields["tokenizer.ggml.tokens"].contents() == tokenizer.convert_ids_to_tokens(range(288))
+        tensor = next(t for t in reader.tensors if t.name == "token_embd.weight")
+        matrices[f"{Path(name).name}.output"] = gguf.dequantize(tensor.data, tensor.tensor_type)
+    expected = {}
+    for name, matrix in matrices.items():
+        matrix = matrix.astype(np.float64)
+        d = matrix[refusing].mean(0) - matrix[answering].mean(0)
+        expected[name] = d / np.linalg.norm(d)
+    assert np.abs(expected["tiny-mistral.output"] - expected["tiny-mistral.input"]).max() > 0.1
+    save(out / "phrases.safetensors", expected, None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -380,6 +416,7 @@ def main():
     make_pooled(out)
     make_logistic(out)
     make_contrast(out, args.out / "tiny-llama")
+    make_phrases(out, args.out)
 
 
 if __name__ == "__main__":

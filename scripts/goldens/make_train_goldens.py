@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of the numerics of training and measuring: ridge regression by its closed form and principal
-components from numpy, a perceptron that PyTorch trained, and figures of classifiers from scikit-learn and scipy. Needs
-requirements.txt. The same versions write the same bytes.
+components from numpy, perceptrons that PyTorch trained, the paper's controller among them, and figures of classifiers
+from scikit-learn and scipy. Needs requirements.txt. The same versions write the same bytes.
 
   make_train_goldens.py --out tests/golden
 """
@@ -101,21 +101,31 @@ def make_pca(out):
     save(out / "pca.safetensors", tensors)
 
 
-def train(model, x, target, loss_of, options):
-    """100 steps over the rows in their order, 5 steps an epoch, the last of them of fewer rows."""
+def train(model, x, batches, loss_of, options):
+    """100 steps over batches, lists of rows, in their order and again from the first. Also gives each step's loss and
+    the gradient's length."""
     clip = options.pop("clip")
     optimiser = torch.optim.AdamW(model.parameters(), **options)
-    losses = []
+    losses, lengths = [], []
     for step in range(100):
-        batch = slice(step % 5 * 8, step % 5 * 8 + 8)
-        loss = loss_of(model(x[batch]), target[batch], batch)
+        batch = batches[step % len(batches)]
+        loss = loss_of(model(x[batch]), batch)
         optimiser.zero_grad()
         loss.backward()
-        if clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        lengths.append(torch.nn.utils.clip_grad_norm_(model.parameters(), clip or torch.inf).item())
         optimiser.step()
         losses.append(loss.item())
-    return np.array(losses)
+    return np.array(losses), np.array(lengths)
+
+
+def perceptron(d, units, outputs):
+    torch.manual_seed(14)
+    model = torch.nn.Sequential(torch.nn.Linear(d, units), torch.nn.ReLU(), torch.nn.Linear(units, outputs))
+    return model, dict(zip(("fc1", "bias1", "fc2", "bias2"), model.parameters()))
+
+
+def copies(name, parts):
+    return {f"{name}.{part}": p.detach().numpy().copy() for part, p in parts.items()}
 
 
 def make_mlp(out):
@@ -126,11 +136,11 @@ def make_mlp(out):
     soft = torch.rand(n, outputs, generator=generator)
     numbers = torch.randn(n, outputs, generator=generator) * 2
 
-    def squared(z, target, batch):
-        return torch.nn.functional.mse_loss(z, target)
+    def squared(z, batch):
+        return torch.nn.functional.mse_loss(z, numbers[batch])
 
-    def logistic(z, target, batch):
-        each = torch.nn.functional.binary_cross_entropy_with_logits(z, target, reduction="none")
+    def logistic(z, batch):
+        each = torch.nn.functional.binary_cross_entropy_with_logits(z, soft[batch], reduction="none")
         return (weight[batch, None] * each).mean()
 
     tensors = {"x": x.numpy(), "weight": weight.numpy().astype(F64)}
@@ -138,15 +148,54 @@ def make_mlp(out):
         "squared": (numbers, squared, {"lr": 1e-2, "weight_decay": 0.1, "clip": 0.5}),
         "logistic": (soft, logistic, {"lr": 3e-3, "weight_decay": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "clip": 0}),
     }
+    batches = [list(range(k, min(k + 8, n))) for k in range(0, n, 8)]
     for name, (target, loss_of, options) in cases.items():
-        torch.manual_seed(14)
-        model = torch.nn.Sequential(torch.nn.Linear(d, units), torch.nn.ReLU(), torch.nn.Linear(units, outputs))
-        parts = dict(zip(("fc1", "bias1", "fc2", "bias2"), model.parameters()))
-        tensors |= {f"{name}.start.{part}": p.detach().numpy().copy() for part, p in parts.items()}
-        tensors |= {f"{name}.target": target.numpy(), f"{name}.losses": train(model, x, target, loss_of, options)}
-        tensors |= {f"{name}.end.{part}": p.detach().numpy().copy() for part, p in parts.items()}
+        model, parts = perceptron(d, units, outputs)
+        tensors |= copies(f"{name}.start", parts)
+        losses, _ = train(model, x, batches, loss_of, options)
+        tensors |= {f"{name}.target": target.numpy(), f"{name}.losses": losses}
+        tensors |= copies(f"{name}.end", parts)
         tensors |= {f"{name}.z": model(x).detach().numpy()}
     save(out / "mlp.safetensors", tensors)
+
+
+def make_controller(out):
+    """The controller of arXiv 2505.20309 as the paper trains it (its equation 8, on batches with as many harmful rows
+    as benign ones) and as its authors' code does (per epoch all harmful batches, then all benign ones). The first half
+    of the rows is harmful. Gradients are clipped."""
+    generator = torch.Generator().manual_seed(16)
+    half, d, units, n_layers = 9, 13, 21, 5
+    x = torch.randn(2 * half, d, generator=generator) * torch.linspace(0, 1.5, half).repeat(2)[:, None]
+    harmful = torch.arange(2 * half) < half
+
+    def paper(z, batch):
+        s, y = z[:, 0], harmful[batch]
+        return 0.5 * ((s[y] - 1) ** 2).mean() + (1 - 0.5) * (s[~y] ** 2).mean()
+
+    def released(z, batch):
+        s, y = z[:, 0], harmful[batch]
+        assert y.all() or not y.any()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(s, y.float())
+        w = torch.sigmoid(z[:, 1:])
+        return loss + 0.1 * ((w - 0.5).abs().mean() + 0.01 * w.mean()) if y.all() else loss
+
+    turns = [row for pair in zip(range(half), range(half, 2 * half)) for row in pair]
+    cases = {
+        "paper": (paper, [turns[k : k + 4] for k in range(0, 2 * half, 4)]),
+        "released": (
+            released,
+            [list(range(k, min(k + 8, end))) for end in (half, 2 * half) for k in range(end - half, end, 8)],
+        ),
+    }
+    tensors = {"x": x.numpy(), "target": harmful.float().numpy()}
+    for name, (loss_of, batches) in cases.items():
+        model, parts = perceptron(d, units, 1 + n_layers)
+        tensors |= copies(f"{name}.start", parts)
+        losses, lengths = train(model, x, batches, loss_of, {"lr": 5e-5, "clip": 1.0})
+        assert (lengths > 1).any(), lengths
+        tensors |= {f"{name}.losses": losses}
+        tensors |= copies(f"{name}.end", parts)
+    save(out / "controller.safetensors", tensors)
 
 
 def make_metrics(out):
@@ -184,6 +233,7 @@ def main():
     make_ridge(out)
     make_pca(out)
     make_mlp(out)
+    make_controller(out)
     make_metrics(out)
 
 

@@ -337,7 +337,8 @@ echo '{"id": "9", "prompt": "q", "label": "benign", "split": "test"}' >"\"onclic
 works eval "$tiny_dir" --policy quoted.st --data rows.jsonl --data "\"onclick='y' <i>.jsonl" -n 4 --html page.html \
 	--completions done.jsonl
 check "eval: table" grep -q '^harmful  *rows.jsonl  *1 ' out
-check "eval: both judges in the table" grep -q ' refused  *by phrases  *flagged' out
+check "eval: both judges in the table" grep -q ' refused  *p  *by phrases  *flagged' out
+check "eval: intervals of one row" grep -Eq '^harmful  *rows.jsonl  *1  *(0.0%  *\[0,79\]|100.0%  *\[21,100\])  *->' out
 check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
 check "eval: both judges" python3 - <<'PY'
 import json, sys

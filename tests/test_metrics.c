@@ -39,6 +39,14 @@ Test(metrics, intervals_and_tests_are_those_of_scipy)
 		cr_expect(fabs(low - intervals[i]) <= 1e-14 && fabs(high - intervals[i + 1]) <= 1e-14,
 			"%d of %d: %.17g to %.17g", shares[i], shares[i + 1], low, high);
 	}
+	double *areas = golden_array(file, sizeof *areas, &n, "areas");
+	double *bounds = golden_array(file, sizeof *bounds, &n, "area_intervals");
+	for (size_t i = 0; i < n / 2; i++) {
+		const double *area = areas + 3 * i;
+		tt_auc_interval(area[0], (size_t)area[1], (size_t)area[2], &low, &high);
+		cr_expect(fabs(low - bounds[2 * i]) <= 1e-12 && fabs(high - bounds[2 * i + 1]) <= 1e-12,
+			"%g of %g and %g: %.17g to %.17g", area[0], area[1], area[2], low, high);
+	}
 	int32_t *splits = golden_array(file, sizeof *splits, &n, "splits");
 	double *tests = golden_array(file, sizeof *tests, &n, "sign_tests");
 	for (size_t i = 0; i < n; i++) {
@@ -48,6 +56,8 @@ Test(metrics, intervals_and_tests_are_those_of_scipy)
 	}
 	free(intervals);
 	free(shares);
+	free(areas);
+	free(bounds);
 	free(splits);
 	free(tests);
 	tt_safetensors_close(file);
@@ -75,6 +85,8 @@ Test(metrics, edges)
 	must(tt_auc(scores, label, 0, &figure, err));
 	cr_expect(isnan(figure));
 	tt_wilson(0, 0, &low, &high);
+	cr_expect(low == 0 && high == 1);
+	tt_auc_interval(1, 5, 0, &low, &high);
 	cr_expect(low == 0 && high == 1);
 	cr_expect(fabs(tt_sign_test(0, 3) - 0.25) <= 1e-15 && tt_sign_test(1, 0) == 1 && tt_sign_test(5, 5) == 1);
 }

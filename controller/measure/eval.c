@@ -2,6 +2,7 @@
  * while the rest runs, and so that both sides are timed with the machine in the same state. */
 #include "controller/measure/eval.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,9 +62,11 @@ static int make_groups(struct tt_eval *e, struct tt_error *err)
 	TT_TRY(tt_alloc(&e->groups, e->n_groups, sizeof *e->groups, err));
 	for (size_t i = 0; i < e->n_groups; i++) {
 		size_t file = i / TT_N_LABELS;
-		e->groups[i].file = file < e->prompts.n_files ? e->prompts.files[file].path : NULL;
+		e->groups[i].file = file < e->prompts.n_files ? file : TT_ALL_FILES;
 		e->groups[i].label = (enum tt_label)(i % TT_N_LABELS);
 	}
+	for (int side = 0; side < 2; side++)
+		TT_TRY(tt_alloc(&e->outcomes[side], e->n_rows, sizeof *e->outcomes[side], err));
 	return TT_OK;
 }
 
@@ -239,6 +242,20 @@ static void add_to_group(
 	group->n_changed += !tt_completions_equal(unsteered, steered);
 }
 
+static struct tt_outcome outcome_of(const struct tt_eval *e, const struct tt_completion *c)
+{
+	struct tt_policy_info info = {0};
+	if (e->options->n_steering)
+		tt_policy_describe(e->options->steering[0].policy, &info);
+	double gate = (double)(info.opens_below ? -c->gate : c->gate);
+	return (struct tt_outcome){
+		.verdicts = {[TT_IN_SUBSTANCE] = c->refused ? TT_REFUSED : TT_FULFILLED,
+			[TT_BY_PHRASES] = c->refused_by_phrases ? TT_REFUSED : TT_FULFILLED,
+			[TT_BY_JUDGE] = c->verdict},
+		.score = c->decided ? gate : (double)NAN,
+	};
+}
+
 static double nll(const struct tt_completion *c)
 {
 	return c->n_ids ? -c->logprob / (double)c->n_ids : 0;
@@ -290,6 +307,9 @@ static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err
 				&e->judgements, b->rows[i]->id, side_names[side], &sides[side]->verdict, err));
 		add_to_group(&e->groups[b->rows[i]->file * TT_N_LABELS + label], sides[0], sides[1]);
 		add_to_group(&e->groups[e->prompts.n_files * TT_N_LABELS + label], sides[0], sides[1]);
+		for (int side = 0; side < 2; side++)
+			e->outcomes[side][e->n_outcomes] = outcome_of(e, sides[side]);
+		e->n_outcomes++;
 		if (e->completions.file)
 			TT_TRY(write_completion(e, b->rows[i], sides[0], sides[1], err));
 		if (e->requests.file)
@@ -350,6 +370,8 @@ int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, cha
 	free_output(&e.requests);
 	tt_judgements_free(&e.judgements);
 	free(b);
+	free(e.outcomes[0]);
+	free(e.outcomes[1]);
 	free(e.groups);
 	free(e.rows);
 	tt_prompts_free(&e.prompts);

@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "controller/measure/metrics.h"
 #include "controller/policy/policy.h"
 
 static json_t *ratio(double part, double whole)
@@ -36,27 +37,87 @@ static json_t *nll_ratio(const struct tt_group *g)
 	return ratio(tt_tally_nll(&g->steered.all), tt_tally_nll(own));
 }
 
-static json_t *group_report(const struct tt_group *g)
+json_t *tt_interval_report(size_t n_of, size_t n)
+{
+	double low, high;
+	tt_wilson(n_of, n, &low, &high);
+	return n ? json_pack("[f, f]", low, high) : json_null();
+}
+
+const char *tt_eval_file_name(const struct tt_eval *e, size_t file)
+{
+	const char *path = e->prompts.files[file].path, *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+/* A share of a group, as key, and its interval. */
+static void put_share(json_t *object, const char *key, const char *interval_key, size_t n_of, size_t n)
+{
+	json_object_set_new(object, key, ratio((double)n_of, (double)n));
+	json_object_set_new(object, interval_key, tt_interval_report(n_of, n));
+}
+
+/* How many completions of a side a judge calls refusals, and of how many it knows. */
+static size_t n_refused(const struct tt_tally *t, enum tt_judge judge, size_t *n)
+{
+	const size_t refused[] = {[TT_IN_SUBSTANCE] = t->n_refused,
+		[TT_BY_PHRASES] = t->n_refused_by_phrases,
+		[TT_BY_JUDGE] = t->n_judged_refused};
+	*n = judge == TT_BY_JUDGE ? t->n_judged : t->n;
+	return refused[judge];
+}
+
+static const struct judge_keys {
+	const char *share, *interval, *count; /* count: NULL where only that of its verdicts is told */
+} judge_keys[] = {
+	[TT_IN_SUBSTANCE] = {"refused", "refused_interval", "n_refused"},
+	[TT_BY_PHRASES] = {"refused_by_phrases", "refused_by_phrases_interval", "n_refused_by_phrases"},
+	[TT_BY_JUDGE] = {"refused_by_judge", "refused_by_judge_interval", NULL},
+};
+
+static void put_refusals(json_t *object, const struct tt_group *g, enum tt_judge judge)
+{
+	const struct judge_keys *keys = &judge_keys[judge];
+	size_t n[2], refused[] = {n_refused(&g->unsteered.all, judge, &n[0]), n_refused(&g->steered.all, judge, &n[1])};
+	if (keys->count)
+		json_object_set_new(object, keys->count, both(count(refused[0]), count(refused[1])));
+	else
+		json_object_set_new(object, "n_judged", both(count(n[0]), count(n[1])));
+	json_object_set_new(object, keys->share,
+		both(ratio((double)refused[0], (double)n[0]), ratio((double)refused[1], (double)n[1])));
+	json_object_set_new(object, keys->interval,
+		both(tt_interval_report(refused[0], n[0]), tt_interval_report(refused[1], n[1])));
+}
+
+/* Refusals that one side has and the other has not, by each judge. */
+static json_t *pairs_report(const struct tt_eval *e, const struct tt_group *g)
+{
+	json_t *object = json_object();
+	for (int judge = 0; judge < TT_N_JUDGES; judge++) {
+		struct tt_pairs pairs = tt_eval_pairs(e, g, (enum tt_judge)judge, e->outcomes[0], e->outcomes[1]);
+		json_object_set_new(object, judge_keys[judge].share,
+			pairs.n ? json_pack("{s:I, s:I, s:I, s:f}", "n", (json_int_t)pairs.n, "gained",
+					  (json_int_t)pairs.gained, "lost", (json_int_t)pairs.lost, "p",
+					  tt_sign_test(pairs.gained, pairs.lost))
+				: json_null());
+	}
+	return object;
+}
+
+static json_t *group_report(const struct tt_eval *e, const struct tt_group *g)
 {
 	const struct tt_tally *u = &g->unsteered.all, *s = &g->steered.all;
 	json_t *object = json_object();
-	const char *slash = g->file ? strrchr(g->file, '/') : NULL;
-	if (g->file)
-		json_object_set_new(object, "file", json_string(slash ? slash + 1 : g->file));
+	if (g->file != TT_ALL_FILES)
+		json_object_set_new(object, "file", json_string(tt_eval_file_name(e, g->file)));
 	json_object_set_new(object, "label", json_string(tt_label_name(g->label)));
 	json_object_set_new(object, "n", count(u->n));
-	json_object_set_new(object, "flagged", ratio((double)s->n_flagged, (double)s->n));
-	json_object_set_new(object, "changed", ratio((double)g->n_changed, (double)u->n));
-	json_object_set_new(object, "n_refused", both(count(u->n_refused), count(s->n_refused)));
-	json_object_set_new(object, "refused", both(json_real(tt_tally_refused(u)), json_real(tt_tally_refused(s))));
-	json_object_set_new(
-		object, "n_refused_by_phrases", both(count(u->n_refused_by_phrases), count(s->n_refused_by_phrases)));
-	json_object_set_new(object, "refused_by_phrases",
-		both(json_real(tt_tally_refused_by_phrases(u)), json_real(tt_tally_refused_by_phrases(s))));
-	json_object_set_new(object, "n_judged", both(count(u->n_judged), count(s->n_judged)));
-	json_object_set_new(object, "refused_by_judge",
-		both(ratio((double)u->n_judged_refused, (double)u->n_judged),
-			ratio((double)s->n_judged_refused, (double)s->n_judged)));
+	put_share(object, "flagged", "flagged_interval", s->n_flagged, s->n);
+	put_share(object, "changed", "changed_interval", g->n_changed, u->n);
+	for (int judge = 0; judge < TT_N_JUDGES; judge++)
+		put_refusals(object, g, (enum tt_judge)judge);
+	json_object_set_new(object, "paired", pairs_report(e, g));
+	json_object_set_new(object, "n_fourgrams", both(count(u->n_fourgrams), count(s->n_fourgrams)));
 	json_object_set_new(
 		object, "repeated_fourgrams", both(json_real(tt_tally_repeated(u)), json_real(tt_tally_repeated(s))));
 	json_object_set_new(object, "mean_tokens",
@@ -97,25 +158,23 @@ static json_t *policies_report(const struct tt_eval_options *o)
 	return list;
 }
 
-static json_t *files_report(const struct tt_prompts *prompts)
+static json_t *files_report(const struct tt_eval *e)
 {
 	json_t *list = json_array();
-	for (size_t i = 0; i < prompts->n_files; i++) {
-		const struct tt_prompt_file *file = &prompts->files[i];
-		const char *slash = strrchr(file->path, '/');
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", slash ? slash + 1 : file->path,
-						    "sha256", file->sha256, "rows", (json_int_t)file->n_rows));
-	}
+	for (size_t i = 0; i < e->prompts.n_files; i++)
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:I}", "file", tt_eval_file_name(e, i), "sha256",
+				      e->prompts.files[i].sha256, "rows", (json_int_t)e->prompts.files[i].n_rows));
 	return list;
 }
 
 /* A list of the groups that have rows. */
-static json_t *groups_report(const struct tt_group *groups, size_t n)
+static json_t *groups_report(const struct tt_eval *e, const struct tt_group *groups, size_t n)
 {
 	json_t *list = json_array();
 	for (size_t i = 0; i < n; i++)
 		if (groups[i].unsteered.all.n)
-			json_array_append_new(list, group_report(&groups[i]));
+			json_array_append_new(list, group_report(e, &groups[i]));
 	return list;
 }
 
@@ -124,12 +183,18 @@ int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 	const struct tt_model_info *info = tt_engine_info(e->engine);
 	const struct tt_eval_options *o = e->options;
 	size_t n_by_file = e->prompts.n_files * TT_N_LABELS;
-	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:i, s:o, s:I, s:o, s:o, s:o, s:o}", "mode",
+	json_t *gate;
+	int status = tt_eval_gate_report(e, &gate, err);
+	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o}", "mode",
 		info->mode, "model", "name", info->name, "fingerprint", info->fingerprint, "weights_digest",
 		info->weights_digest, "backend", info->backend, "policies", policies_report(o), "max_tokens",
 		(int)o->max_tokens, "split", o->split ? json_string(o->split) : json_null(), "rows",
-		(json_int_t)e->n_rows, "files", files_report(&e->prompts), "labels",
-		groups_report(e->groups + n_by_file, TT_N_LABELS), "groups", groups_report(e->groups, n_by_file),
-		"speed", both(speed_report(&e->speed[0]), speed_report(&e->speed[1])));
+		(json_int_t)e->n_rows, "files", files_report(e), "labels",
+		groups_report(e, e->groups + n_by_file, TT_N_LABELS), "groups", groups_report(e, e->groups, n_by_file),
+		"gate", gate, "speed", both(speed_report(&e->speed[0]), speed_report(&e->speed[1])));
+	if (status != TT_OK) {
+		json_decref(report);
+		return status;
+	}
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -6,6 +6,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 
+static const double z95 = 1.959963984540054; /* the normal distribution's 97.5% */
+
 struct scored {
 	double score;
 	bool positive;
@@ -87,17 +89,49 @@ int tt_tpr_at_fpr(const double *scores, const bool *positive, size_t n, double m
 	return TT_OK;
 }
 
+/* Whether an area is further from the one seen than 1.96 standard errors. */
+static bool is_excluded(double area, double seen, double n_positive, double n_negative)
+{
+	double others = (n_positive + n_negative) / 2 - 1;
+	double variance = area * (1 - area) * (1 + others * ((1 - area) / (2 - area) + area / (1 + area))) /
+			  (n_positive * n_negative);
+	return (seen - area) * (seen - area) > z95 * z95 * variance;
+}
+
+/* The bound between an area that is excluded and one that is not. */
+static double find_bound(double excluded, double seen, size_t n_positive, size_t n_negative)
+{
+	double included = seen;
+	for (int i = 0; i < 64; i++) { /* as many halvings as a double has places for */
+		double middle = (excluded + included) / 2;
+		if (is_excluded(middle, seen, (double)n_positive, (double)n_negative))
+			excluded = middle;
+		else
+			included = middle;
+	}
+	return included;
+}
+
+void tt_auc_interval(double auc, size_t n_positive, size_t n_negative, double *low, double *high)
+{
+	*low = 0;
+	*high = 1;
+	if (!n_positive || !n_negative)
+		return;
+	*low = find_bound(0, auc, n_positive, n_negative);
+	*high = find_bound(1, auc, n_positive, n_negative);
+}
+
 void tt_wilson(size_t count, size_t n, double *low, double *high)
 {
-	const double z = 1.959963984540054; /* the normal distribution's 97.5% */
 	if (!n) {
 		*low = 0;
 		*high = 1;
 		return;
 	}
-	double rows = (double)n, share = (double)count / rows, spread = z * z / rows;
+	double rows = (double)n, share = (double)count / rows, spread = z95 * z95 / rows;
 	double middle = (share + spread / 2) / (1 + spread);
-	double half = z / (1 + spread) * sqrt(share * (1 - share) / rows + spread / (4 * rows));
+	double half = z95 / (1 + spread) * sqrt(share * (1 - share) / rows + spread / (4 * rows));
 	/* Rounding would leave some 1e-17 at the ends. */
 	*low = count == 0 ? 0 : middle - half;
 	*high = count == n ? 1 : middle + half;

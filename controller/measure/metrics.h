@@ -17,6 +17,12 @@ int tt_auc(const double *scores, const bool *positive, size_t n, double *auc, st
 int tt_tpr_at_fpr(const double *scores, const bool *positive, size_t n, double max_fpr, double *tpr, double *threshold,
 	struct tt_error *err);
 
+/* A 95% interval of an area under the curve that was seen over so many rows of each label: the areas that lie within
+ * 1.96 of their own standard errors of it, by Hanley and McNeil's variance with the mean of both counts for each
+ * (Newcombe, Statistics in Medicine 25:559, 2006, method 5). It has a length where the area is 1, too. 0 to 1 without
+ * rows of both labels. */
+void tt_auc_interval(double auc, size_t n_positive, size_t n_negative, double *low, double *high);
+
 /* Wilson's 95% interval of a share, of which count of n were seen; 0 to 1 for n = 0. */
 void tt_wilson(size_t count, size_t n, double *low, double *high);
 

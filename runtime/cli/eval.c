@@ -72,71 +72,6 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	return cli_more_files(&run->data, positional, "eval");
 }
 
-/* Unsteered -> steered, in percent. */
-static void add_shares(struct cli_table *table, const json_t *row, const char *key)
-{
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "steered", 0));
-}
-
-static void add_row(struct cli_table *table, const json_t *row, bool judged)
-{
-	cli_table_cell(table, "%s", tt_json_string_or(row, "label", "?"));
-	cli_table_cell(table, "%s", tt_json_string_or(row, "file", "all files"));
-	cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-	add_shares(table, row, "refused");
-	add_shares(table, row, "refused_by_phrases");
-	if (judged)
-		add_shares(table, row, "refused_by_judge");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "flagged", NULL, 0));
-	add_shares(table, row, "repeated_fourgrams");
-	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "steered", 0));
-	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll_ratio", NULL, 0));
-}
-
-static void add_headings(struct cli_table *table, const char *const *headings, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		cli_table_cell(table, "%s", headings[i]);
-}
-
-static void print_table(const json_t *report, bool judged)
-{
-	static const char *const before[] = {"label", "file", "n", "refused", "", "", "by phrases", "", ""};
-	static const char *const judge[] = {"by judge", "", ""};
-	static const char *const after[] = {"flagged", "repeated", "", "", "loss", "", "", "ratio"};
-	const json_t *groups = json_object_get(report, "groups"), *labels = json_object_get(report, "labels");
-	const json_t *speed = json_object_get(report, "speed");
-	struct cli_table table;
-	size_t i;
-	json_t *row;
-	cli_table_begin(&table, judged ? "llrrlrrlrrlrrrlrrlrr" : "llrrlrrlrrrlrrlrr");
-	add_headings(&table, before, sizeof before / sizeof *before);
-	if (judged)
-		add_headings(&table, judge, sizeof judge / sizeof *judge);
-	add_headings(&table, after, sizeof after / sizeof *after);
-	json_array_foreach(groups, i, row)
-	{
-		add_row(&table, row, judged);
-	}
-	/* The sums over files add nothing when every label comes from one file. */
-	json_array_foreach(labels, i, row)
-	{
-		if (json_array_size(groups) > json_array_size(labels))
-			add_row(&table, row, judged);
-	}
-	cli_table_print(&table, stdout);
-	puts("\nUnsteered -> steered. Repeated: 4-grams that stood before in the same text. Loss: the unsteered "
-	     "model's on "
-	     "the\ntext, in nats a token; ratio: that on the steered text over that on the model's own refusals.");
-	printf("Generated %.0f -> %.0f tokens a second.\n",
-		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
-		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
-}
-
 static char *with_ending(const char *path, const char *ending)
 {
 	size_t n = strlen(path) + strlen(ending) + 1;
@@ -262,7 +197,7 @@ static int eval(struct run *run, const char *model)
 	if (status == CLI_OK && run->json)
 		cli_put_json(run->report);
 	else if (status == CLI_OK)
-		print_table(json, run->options.judgements != NULL);
+		cli_show_evaluation(json, run->options.judgements != NULL);
 	json_decref(json);
 	return status;
 }

@@ -239,7 +239,7 @@ static int prepare(struct tt_row *row, const struct tt_batch_job *job, const str
 	if (sweep && row->body.options.n_steering)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a row with steering of its own cannot be swept");
 	if (sweep)
-		tt_api_request_steer(&row->body, &job->policies.list[sweep->policy], sweep->scale);
+		tt_api_request_steer(&row->body, &job->policies.list[sweep->name], sweep->scale);
 	TT_TRY(tt_alloc(&row->choices, row->body.n, sizeof *row->choices, err));
 	row->n_choices = row->body.n;
 	return TT_OK;

@@ -38,7 +38,12 @@ static float gate_of(size_t side, size_t row)
 
 static bool is_flagged(size_t side, size_t row)
 {
-	return side && gate_of(side, row) > 0.3f;
+	return side && gate_of(side, row) > 0.3f + 0.05f * (float)side;
+}
+
+static bool changes(size_t side, size_t row)
+{
+	return is_flagged(side, row) && row % 5;
 }
 
 static struct {
@@ -66,7 +71,7 @@ int __wrap_tt_completions_run(struct tt_engine *engine, const struct tt_request_
 			.decided = side && !made.undecided,
 			.gate = side ? gate_of(side, i) : 0,
 			.logprob = -1};
-		out[i].ids[0] = is_flagged(side, i) ? (int32_t)side : 0;
+		out[i].ids[0] = changes(side, i) ? (int32_t)side : 0;
 	}
 	return TT_OK;
 }
@@ -241,15 +246,16 @@ static void expect_group(const json_t *group, size_t side)
 	expect_pairs(at(at(group, "paired"), "refused"), group, refuses, 0, side);
 	expect_pairs(at(at(group, "paired"), "refused_by_phrases"), group, refuses_by_phrases, 0, side);
 	cr_expect(json_is_null(at(at(group, "paired"), "refused_by_judge")), "nobody judged");
+	size_t changed = 0;
 	cr_expect(json_is_null(at(at(group, "refused_by_judge_interval"), "steered")), "nobody judged");
 	for (size_t i = 0; i < N; i++)
 		if (is_in(group, i)) {
 			n++;
 			flagged += is_flagged(side, i);
+			changed += changes(side, i);
 		}
-	/* What is flagged is what changes. */
 	expect_interval(at(group, "flagged_interval"), flagged, n, "flagged");
-	expect_interval(at(group, "changed_interval"), flagged, n, "changed");
+	expect_interval(at(group, "changed_interval"), changed, n, "changed");
 }
 
 Test(eval, every_share_has_its_interval_and_every_pair_its_test)
@@ -273,7 +279,7 @@ static bool is_against(const char *against, int label)
 }
 
 /* A curve's area by all pairs of rows, its points by all thresholds; sign -1 where the gate opens below. */
-static void expect_curve(const json_t *curve, double sign)
+static void expect_curve(const json_t *curve, size_t side, double sign)
 {
 	const char *file = json_string_value(json_object_get(curve, "file"));
 	const char *against = json_string_value(at(curve, "against"));
@@ -283,9 +289,9 @@ static void expect_curve(const json_t *curve, double sign)
 		if (file && strcmp(FILES[i >= N_FIRST], file) != 0)
 			continue;
 		if (label_of(i) == 0)
-			harmful[n1++] = sign * (double)gate_of(1, i);
+			harmful[n1++] = sign * (double)gate_of(side, i);
 		else if (is_against(against, label_of(i)))
-			others[n0++] = sign * (double)gate_of(1, i);
+			others[n0++] = sign * (double)gate_of(side, i);
 	}
 	for (size_t i = 0; i < n1; i++)
 		for (size_t k = 0; k < n0; k++)
@@ -340,7 +346,7 @@ static void expect_curves(enum tt_policy_gate gate, uint32_t side, const char *o
 		const json_t *curve = json_array_get(curves, i);
 		cr_expect_str_eq(json_string_value(at(curve, "against")), order[i]);
 		cr_expect_eq(json_object_get(curve, "file") == NULL, i >= 4);
-		expect_curve(curve, side ? -1 : 1);
+		expect_curve(curve, 1, side ? -1 : 1);
 	}
 	json_decref(r);
 	close_world(&w);
@@ -354,6 +360,143 @@ Test(eval, curves_are_of_the_gates_scores)
 Test(eval, a_gate_that_opens_below_is_turned_round)
 {
 	expect_curves(TT_GATE_COSINE, 1, "below");
+}
+
+/* Steering by the scales 1, 2 and 3. */
+static void make_arms(struct world *w, struct tt_eval_arm arms[3])
+{
+	static const char *const names[] = {"one", "two@2", "three"};
+	for (int i = 0; i < 3; i++)
+		arms[i] = (struct tt_eval_arm){
+			.name = names[i], .steering = {{w->policy, (float)(i + 1)}}, .n_steering = 1};
+	w->options.n_steering = 0;
+	w->options.arms = arms;
+	w->options.n_arms = 3;
+}
+
+/* One unsteered run, and one for each arm; each arm has its own figures beside those of the same unsteered run. */
+Test(eval, arms_are_compared_on_the_same_rows)
+{
+	static const char *const lists[] = {"groups", "labels"};
+	static const char *const own[] = {"policies", "labels", "groups", "gate", "speed"};
+	struct world w;
+	struct tt_eval_arm arms[3];
+	open_world(&w, TT_GATE_PROBE, 0);
+	make_arms(&w, arms);
+	json_t *r = evaluate(&w);
+	cr_expect_eq(made.n_runs, 4, "%zu runs", made.n_runs);
+	cr_assert_eq(json_array_size(at(r, "arms")), 3);
+	for (size_t k = 0; k < 3; k++) {
+		const json_t *arm = json_array_get(at(r, "arms"), k);
+		cr_expect_str_eq(json_string_value(at(arm, "name")), arms[k].name);
+		expect_number(json_array_get(at(arm, "policies"), 0), "scale", (double)(k + 1), arms[k].name);
+		for (size_t i = 0; i < 8; i++) {
+			const json_t *group = json_array_get(at(arm, lists[i >= 5]), i < 5 ? i : i - 5);
+			const json_t *pairs = at(group, "paired_with_first");
+			expect_group(group, k + 1);
+			if (i < 7)
+				expect_curve(json_array_get(at(at(arm, "gate"), "curves"), i), k + 1, 1);
+			cr_expect_eq(json_is_null(pairs), k == 0, "the first arm has no other before it");
+			if (k == 0)
+				continue;
+			expect_pairs(at(pairs, "refused"), group, refuses, 1, k + 1);
+			expect_pairs(at(pairs, "refused_by_phrases"), group, refuses_by_phrases, 1, k + 1);
+		}
+	}
+	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+		cr_expect(json_equal(at(r, own[i]), at(json_array_get(at(r, "arms"), 0), own[i])), "%s", own[i]);
+	json_decref(r);
+	close_world(&w);
+}
+
+Test(eval, the_completions_of_a_prompt_are_in_the_order_of_the_arms)
+{
+	struct world w;
+	struct tt_eval_arm arms[3];
+	char path[512], line[4096];
+	size_t n = 0;
+	open_world(&w, TT_GATE_PROBE, 0);
+	make_arms(&w, arms);
+	snprintf(path, sizeof path, "%s/completions.jsonl", w.s.directory);
+	w.options.completions = path;
+	json_decref(evaluate(&w));
+	FILE *file = fopen(path, "rb");
+	cr_assert_not_null(file);
+	for (; fgets(line, sizeof line, file); n++) {
+		json_t *row = json_loads(line, 0, NULL);
+		size_t i = n / 3, side = 1 + n % 3;
+		cr_assert_not_null(row, "%s", line);
+		cr_expect_eq((size_t)atoi(json_string_value(at(row, "id"))), i);
+		cr_expect_str_eq(json_string_value(at(row, "arm")), arms[side - 1].name);
+		expect_number(row, "scale", (double)side, "completion");
+		expect_number(row, "gate", (double)gate_of(side, i), "completion");
+		cr_expect_eq(json_is_true(at(row, "refused_unsteered")), refuses(0, i));
+		cr_expect_eq(json_is_true(at(row, "refused_steered")), refuses(side, i));
+		json_decref(row);
+	}
+	cr_expect_eq(n, 3 * N);
+	fclose(file);
+	unlink(path);
+	close_world(&w);
+}
+
+Test(eval, arms_that_cannot_be_are_refused_before_anything_runs)
+{
+	struct world w;
+	static struct tt_eval_arm many[TT_MAX_ARMS + 1];
+	struct tt_eval_arm arms[3];
+	struct tt_policy *stranger = NULL;
+	open_world(&w, TT_GATE_PROBE, 0);
+	must(tt_policy_new(&stranger, 3, 64, 1, err));
+	char long_name[TT_MAX_ARM_NAME + 2] = {0};
+	memset(long_name, 'x', sizeof long_name - 1);
+	for (int i = 0; i < 10; i++) {
+		static const char *const words[] = {"two arms are called one", "is no name for an arm",
+			"is no name for an arm", "is no name for an arm", "is no name for an arm",
+			"the name of an arm must not be NULL", "steering and arms exclude each other",
+			"more than 64 arms", "arms is NULL", "two@2: policy 0 was not added"};
+		struct tt_error err = {0};
+		char *report = NULL;
+		make_arms(&w, arms);
+		switch (i) {
+		case 0:
+			arms[2].name = "one";
+			break;
+		case 1:
+			arms[2].name = "unsteered";
+			break;
+		case 2:
+			arms[2].name = "";
+			break;
+		case 3:
+			arms[2].name = "\xff";
+			break;
+		case 4:
+			arms[2].name = long_name;
+			break;
+		case 5:
+			arms[2].name = NULL;
+			break;
+		case 6:
+			w.options.n_steering = 1;
+			break;
+		case 7:
+			w.options.arms = many;
+			w.options.n_arms = TT_MAX_ARMS + 1;
+			break;
+		case 8:
+			w.options.arms = NULL;
+			break;
+		case 9:
+			arms[1].steering[0].policy = stranger;
+			break;
+		}
+		cr_expect_eq(tt_eval(w.engine, &w.options, &report, &err), TT_ERR_ARGUMENT, "case %d", i);
+		cr_expect_not_null(strstr(err.message, words[i]), "case %d: %s", i, err.message);
+		cr_expect_eq(made.n_runs, 0);
+	}
+	tt_policy_free(stranger);
+	close_world(&w);
 }
 
 Test(eval, what_a_gate_did_not_say_is_null)

@@ -38,7 +38,7 @@ static void scores_free(struct scores *s)
 	free(s->harmful);
 }
 
-static void take_rows(struct scores *s, const struct tt_eval *e, size_t file, const struct against *against)
+static void take_rows(struct scores *s, const struct tt_eval *e, size_t arm, size_t file, const struct against *against)
 {
 	*s = (struct scores){.scores = s->scores, .harmful = s->harmful};
 	for (size_t i = 0; i < e->n_rows; i++) {
@@ -46,7 +46,7 @@ static void take_rows(struct scores *s, const struct tt_eval *e, size_t file, co
 		if ((file != TT_ALL_FILES && e->rows[i]->file != file) ||
 			(label != TT_HARMFUL && !against->labels[label]))
 			continue;
-		s->scores[s->n] = e->outcomes[1][i].score;
+		s->scores[s->n] = e->outcomes[(1 + arm) * e->n_rows + i].score;
 		s->harmful[s->n++] = label == TT_HARMFUL;
 		s->n_of[label]++;
 	}
@@ -99,12 +99,13 @@ static int curve_report(
 	return status;
 }
 
-static int curves_report(const struct tt_eval *e, struct scores *s, bool below, json_t *list, struct tt_error *err)
+static int curves_report(
+	const struct tt_eval *e, size_t arm, struct scores *s, bool below, json_t *list, struct tt_error *err)
 {
 	size_t n_files = e->prompts.n_files;
 	for (size_t file = 0; file < n_files + (n_files > 1); file++)
 		for (size_t i = 0; i < sizeof againsts / sizeof *againsts; i++) {
-			take_rows(s, e, file < n_files ? file : TT_ALL_FILES, &againsts[i]);
+			take_rows(s, e, arm, file < n_files ? file : TT_ALL_FILES, &againsts[i]);
 			if (!are_there(s, &againsts[i]))
 				continue;
 			json_t *curve = json_object();
@@ -116,19 +117,19 @@ static int curves_report(const struct tt_eval *e, struct scores *s, bool below, 
 	return TT_OK;
 }
 
-int tt_eval_gate_report(const struct tt_eval *e, json_t **out, struct tt_error *err)
+int tt_eval_gate_report(const struct tt_eval *e, size_t arm, json_t **out, struct tt_error *err)
 {
 	struct tt_policy_info info;
 	struct scores s;
 	*out = json_null();
-	if (!e->options->n_steering)
+	if (!e->arms[arm].n_steering)
 		return TT_OK;
-	tt_policy_describe(e->options->steering[0].policy, &info);
+	tt_policy_describe(e->arms[arm].steering[0].policy, &info);
 	if (!info.gate_sentence)
 		return TT_OK;
 	TT_TRY(scores_open(&s, e->n_rows, err));
 	json_t *curves = json_array();
-	int status = curves_report(e, &s, info.opens_below, curves, err);
+	int status = curves_report(e, arm, &s, info.opens_below, curves, err);
 	scores_free(&s);
 	*out = json_pack("{s:s, s:s, s:o, s:s, s:o}", "policy", info.name, "type", info.gate_word, "threshold",
 		info.has_threshold ? json_real((double)info.threshold) : json_null(), "opens",

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/sweep.h"
 #include "cli.h"
 #include "runtime/page/report.h"
 
@@ -16,12 +17,18 @@ static const char about[] = "Generates every prompt unsteered and steered, greed
 			    "2505.20309, such as \"I'm sorry\".\n"
 			    "--completions keeps every completion, so that anybody can judge by another rule. More "
 			    "than one file may follow\n"
-			    "--data.";
+			    "--data.\n"
+			    "\n"
+			    "Several --policy act together. --sweep compares instead: each named policy at each scale "
+			    "is an arm, run on the\n"
+			    "same prompts beside one unsteered run, and tested against it and against the first arm.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
 	"  trimtab eval model.gguf --policy refuse.safetensors --data harmful.jsonl benign.jsonl --limit 128 \\\n"
-	"      --completions completions.jsonl --html report.html";
+	"      --completions completions.jsonl --html report.html\n"
+	"  trimtab eval model.gguf --policy a=a.safetensors --policy b=b.safetensors --sweep a,b@0.5,1 --data "
+	"all.jsonl";
 
 struct run {
 	struct cli_engine_args engine_args;
@@ -31,6 +38,9 @@ struct run {
 	char *own_directory, *own_completions; /* the page needs completions even if nobody asked for the file */
 	int when;
 	bool json;
+	const char *sweep_text;
+	struct tt_sweep sweep;
+	struct tt_eval_arm *arms; // [sweep.n]
 	struct tt_engine *engine;
 	struct cli_policies policies;
 	char *report;
@@ -41,6 +51,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	struct tt_eval_options *eval = &run->options;
 	const struct cli_option options[] = {
 		CLI_POLICY_OPTION(run->policy_list),
+		CLI_SWEEP_OPTION(run->sweep_text, "compare, with --policy NAME=F: run all prompts"),
 		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
 		{"split", 0, NULL, CLI_STRING, &eval->split, "SPLIT", 0, 0,
 			"only rows of this split: train, val or test"},
@@ -131,14 +142,44 @@ static void remove_completions(struct run *run)
 	free(run->own_directory);
 }
 
+static int parse_policies(struct run *run)
+{
+	struct tt_error err = {0};
+	if (!run->sweep_text)
+		return cli_policies_parse(&run->policies, &run->policy_list, "eval");
+	int status = cli_policies_parse_named(&run->policies, &run->policy_list, "eval");
+	if (status != CLI_PROCEED)
+		return status;
+	if (tt_sweep_parse(&run->sweep, (const char *const *)run->policies.names, run->policies.n, run->sweep_text,
+		    &err) != TT_OK)
+		return cli_usage_error("eval", "%s", err.message);
+	if (run->sweep.n > TT_MAX_ARMS)
+		return cli_usage_error("eval", "the sweep has more than %d cases", TT_MAX_ARMS);
+	return CLI_PROCEED;
+}
+
+/* One arm a case of the sweep; without one, all policies together. */
+static void choose_steering(struct run *run)
+{
+	run->options.n_steering = run->sweep.n ? 0 : run->policies.n;
+	for (uint32_t i = 0; i < run->options.n_steering; i++)
+		run->options.steering[i] = run->policies.steering[i];
+	run->arms = cli_alloc(run->sweep.n, sizeof *run->arms);
+	for (size_t i = 0; i < run->sweep.n; i++) {
+		const struct tt_sweep_case *c = &run->sweep.cases[i];
+		run->arms[i] = (struct tt_eval_arm){.name = c->suffix + 1, .n_steering = 1};
+		run->arms[i].steering[0] = (struct tt_steering){run->policies.steering[c->name].policy, c->scale};
+	}
+	run->options.arms = run->arms;
+	run->options.n_arms = run->sweep.n;
+}
+
 static int measure(struct run *run, struct cli_progress *progress)
 {
 	struct tt_error err = {0};
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
-	run->options.n_steering = run->policies.n;
-	for (uint32_t i = 0; i < run->policies.n; i++)
-		run->options.steering[i] = run->policies.steering[i];
+	choose_steering(run);
 	run->options.when = CLI_WHEN(run->when);
 	run->options.progress = cli_progress_step;
 	run->options.user = progress;
@@ -151,12 +192,14 @@ static int measure(struct run *run, struct cli_progress *progress)
 static int write_page(const struct run *run, const json_t *json, struct cli_progress *progress)
 {
 	struct tt_error err = {0};
+	const struct tt_eval_options *o = &run->options;
 	const struct tt_page_report report = {.path = run->html,
-		.completions = run->options.completions,
+		.completions = o->completions,
 		.eval = json,
 		.engine = run->engine,
-		.steering = run->policies.steering,
-		.n_steering = run->policies.n,
+		.arm = o->n_arms ? o->arms[0].name : NULL,
+		.steering = o->n_arms ? o->arms[0].steering : o->steering,
+		.n_steering = o->n_arms ? o->arms[0].n_steering : o->n_steering,
 		.when = run->options.when,
 		.progress = cli_progress_step,
 		.user = progress};
@@ -167,7 +210,7 @@ static int write_page(const struct run *run, const json_t *json, struct cli_prog
 static int eval(struct run *run, const char *model)
 {
 	struct cli_progress progress;
-	int status = cli_policies_parse(&run->policies, &run->policy_list, "eval");
+	int status = parse_policies(run);
 	if (status == CLI_PROCEED)
 		status = check_files(run, model);
 	if (status == CLI_PROCEED)
@@ -212,6 +255,8 @@ int cli_eval(int argc, char **argv)
 		return status;
 	status = eval(&run, positional.items[0]);
 	cli_policies_free(&run.policies, run.engine);
+	tt_sweep_free(&run.sweep);
+	free(run.arms);
 	tt_engine_close(run.engine);
 	tt_free(run.report);
 	remove_completions(&run);

@@ -77,27 +77,50 @@ static void add_row(struct cli_table *table, const json_t *row, bool judged)
 	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll_ratio", NULL, 0));
 }
 
+/* Arm i of a report that has several, or the only one, which is the report. */
+static const json_t *arm_of(const json_t *report, size_t i)
+{
+	const json_t *arms = json_object_get(report, "arms");
+	return json_is_array(arms) ? json_array_get(arms, i) : i ? NULL : report;
+}
+
+/* The rows of a suite, one for each arm. */
+static void add_suite(struct cli_table *table, const json_t *report, const char *list, size_t index, bool judged)
+{
+	const json_t *arm;
+	for (size_t i = 0; (arm = arm_of(report, i)); i++) {
+		const json_t *row = json_array_get(json_object_get(arm, list), index);
+		if (arm != report)
+			cli_table_cell(table, "%s", tt_json_string_or(arm, "name", "?"));
+		add_row(table, row, judged);
+		if (arm != report)
+			add_p(table, json_object_get(json_object_get(row, "paired_with_first"), "refused"));
+	}
+}
+
 static void show_groups(const json_t *report, bool judged)
 {
-	const json_t *groups = json_object_get(report, "groups"), *labels = json_object_get(report, "labels");
+	size_t n_groups = json_array_size(json_object_get(report, "groups"));
+	size_t n_labels = json_array_size(json_object_get(report, "labels"));
+	bool several = json_is_array(json_object_get(report, "arms"));
+	char align[40];
 	struct cli_table table;
-	size_t i;
-	json_t *row;
-	cli_table_begin(&table, judged ? "llrrllrlrrlrrlrrlrrlrrlrr" : "llrrllrlrrlrrlrrlrrlrr");
+	snprintf(align, sizeof align, "%sllrrllrlrrlr%srlrrlrrlrr%s", several ? "l" : "", judged ? "rlr" : "",
+		several ? "r" : "");
+	cli_table_begin(&table, align);
+	if (several)
+		ADD_CELLS(&table, "arm");
 	ADD_CELLS(&table, "label", "file", "n", "refused", "", "", "", "", "p", "by phrases", "", "");
 	if (judged)
 		ADD_CELLS(&table, "by judge", "", "");
 	ADD_CELLS(&table, "flagged", "", "changed", "repeated", "", "", "loss", "", "", "ratio");
-	json_array_foreach(groups, i, row)
-	{
-		add_row(&table, row, judged);
-	}
+	if (several)
+		ADD_CELLS(&table, "p, to first");
+	for (size_t i = 0; i < n_groups; i++)
+		add_suite(&table, report, "groups", i, judged);
 	/* The sums over files add nothing when every label comes from one file. */
-	json_array_foreach(labels, i, row)
-	{
-		if (json_array_size(groups) > json_array_size(labels))
-			add_row(&table, row, judged);
-	}
+	for (size_t i = 0; n_groups > n_labels && i < n_labels; i++)
+		add_suite(&table, report, "labels", i, judged);
 	cli_table_print(&table, stdout);
 }
 
@@ -114,48 +137,82 @@ static void add_area(struct cli_table *table, const json_t *curve)
 		json_number_value(json_array_get(interval, 1)));
 }
 
-/* What the gate tells apart, at all thresholds and at some. */
-static void show_gate(const json_t *gate)
+static void add_curve(struct cli_table *table, const json_t *curve)
 {
-	const json_t *curves = json_object_get(gate, "curves");
-	struct cli_table table;
-	size_t i, k;
-	json_t *curve, *point;
-	if (json_array_size(curves) == 0)
-		return;
-	putchar('\n');
-	cli_table_begin(&table, "llrrlrlrlrl");
-	ADD_CELLS(&table, "harmful told from", "file", "n", "AUC", "", "at 5%", "", "at 12%", "", "at 15%", "");
-	json_array_foreach(curves, i, curve)
-	{
-		const json_t *points = json_object_get(curve, "points");
-		cli_table_cell(&table, "%s", tt_json_string_or(curve, "against", "?"));
-		cli_table_cell(&table, "%s", tt_json_string_or(curve, "file", "all files"));
-		cli_table_cell(&table, "%.0f+%.0f", tt_json_number_or(curve, "n_harmful", NULL, 0),
-			tt_json_number_or(curve, "n_against", NULL, 0));
-		add_area(&table, curve);
-		for (k = 0; k < 3; k++) {
-			point = json_array_get(points, k);
-			add_share(&table, json_object_get(point, "flagged"));
-			add_interval(&table, json_object_get(point, "flagged_interval"));
-		}
+	const json_t *points = json_object_get(curve, "points");
+	cli_table_cell(table, "%s", tt_json_string_or(curve, "against", "?"));
+	cli_table_cell(table, "%s", tt_json_string_or(curve, "file", "all files"));
+	cli_table_cell(table, "%.0f+%.0f", tt_json_number_or(curve, "n_harmful", NULL, 0),
+		tt_json_number_or(curve, "n_against", NULL, 0));
+	add_area(table, curve);
+	for (size_t k = 0; k < 3; k++) {
+		const json_t *point = json_array_get(points, k);
+		add_share(table, json_object_get(point, "flagged"));
+		add_interval(table, json_object_get(point, "flagged_interval"));
 	}
+}
+
+/* The curves of an arm's gate; NULL where an earlier arm has the same gate, as at another scale. */
+static const json_t *curves_of(const json_t *report, size_t arm)
+{
+	const json_t *gate = json_object_get(arm_of(report, arm), "gate");
+	for (size_t i = 0; i < arm; i++)
+		if (json_equal(gate, json_object_get(arm_of(report, i), "gate")))
+			return NULL;
+	return json_object_get(gate, "curves");
+}
+
+/* What the gates tell apart, at all thresholds and at some. */
+static void show_gates(const json_t *report)
+{
+	bool several = json_is_array(json_object_get(report, "arms"));
+	const json_t *arm;
+	struct cli_table table;
+	size_t k;
+	json_t *curve;
+	cli_table_begin(&table, several ? "lllrrlrlrlrl" : "llrrlrlrlrl");
+	if (several)
+		ADD_CELLS(&table, "arm");
+	ADD_CELLS(&table, "harmful told from", "file", "n", "AUC", "", "at 5%", "", "at 12%", "", "at 15%", "");
+	for (size_t i = 0; (arm = arm_of(report, i)); i++)
+		json_array_foreach(curves_of(report, i), k, curve)
+		{
+			if (several)
+				cli_table_cell(&table, "%s", tt_json_string_or(arm, "name", "?"));
+			add_curve(&table, curve);
+		}
 	cli_table_print(&table, stdout);
+	puts("\nAUC: how often the gate puts a harmful prompt above another; at 5%: the harmful prompts that it flags "
+	     "where it may\nflag 5% of the others.");
+}
+
+static bool has_curves(const json_t *report)
+{
+	size_t n = 0;
+	for (size_t i = 0; arm_of(report, i); i++)
+		n += json_array_size(curves_of(report, i));
+	return n;
+}
+
+static void show_speed(const json_t *report)
+{
+	static const char key[] = "generated_tokens_per_second";
+	const json_t *arm;
+	printf("\nGenerated %.0f", tt_json_number_or(json_object_get(report, "speed"), "unsteered", key, 0));
+	for (size_t i = 0; (arm = arm_of(report, i)); i++)
+		printf("%s%.0f", i ? ", " : " -> ",
+			tt_json_number_or(json_object_get(arm, "speed"), "steered", key, 0));
+	puts(" tokens a second.");
 }
 
 void cli_show_evaluation(const json_t *report, bool judged)
 {
-	const json_t *speed = json_object_get(report, "speed"), *gate = json_object_get(report, "gate");
 	show_groups(report, judged);
-	show_gate(gate);
 	puts("\nUnsteered -> steered; in brackets 95% intervals. p: of the sign test of the prompts that one side "
 	     "refuses and\nthe other does not. Repeated: 4-grams that stood before in the same text. Loss: the "
 	     "unsteered model's on the\ntext, in nats a token; ratio: that on the steered text over that on the "
-	     "model's own refusals.");
-	if (json_is_object(gate))
-		puts("AUC: how often the gate puts a harmful prompt above another; at 5%: the harmful prompts that it "
-		     "flags where it may\nflag 5% of the others.");
-	printf("Generated %.0f -> %.0f tokens a second.\n",
-		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
-		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
+	     "model's own refusals.\n");
+	if (has_curves(report))
+		show_gates(report);
+	show_speed(report);
 }

@@ -17,8 +17,8 @@ enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
 static const char *const labels[] = {"harmful", "benign", "borderline"};
 enum { N_LABELS = sizeof labels / sizeof labels[0] };
 
-/* Reads the completions, one JSON object per line. */
-static json_t *read_completions(const char *path)
+/* Reads the completions of an arm, one JSON object per line. */
+static json_t *read_completions(const char *path, const char *arm)
 {
 	json_t *list = json_array();
 	FILE *file = fopen(path, "r");
@@ -27,7 +27,8 @@ static json_t *read_completions(const char *path)
 	ssize_t n;
 	while (file && (n = getline(&line, &capacity, file)) > 0 && n < MAX_LINE) {
 		json_t *object = json_loadb(line, (size_t)n, 0, NULL);
-		if (json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
+		bool is_arms = !arm || strcmp(tt_json_string_or(object, "arm", ""), arm) == 0;
+		if (is_arms && json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
 			json_array_append(list, object);
 		json_decref(object);
 	}
@@ -356,7 +357,7 @@ int tt_page_write(const struct tt_page_report *report, struct tt_error *err)
 	FILE *to = fopen(report->path, "w");
 	if (!to)
 		return tt_fail_io(err, report->path, "open");
-	json_t *completions = read_completions(report->completions);
+	json_t *completions = read_completions(report->completions, report->arm);
 	fputs(report_head, to);
 	fputs("<header class=top><h1>What the policy changes</h1><p>", to);
 	for (uint32_t i = 0; i < report->n_steering; i++) {

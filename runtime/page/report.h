@@ -11,6 +11,7 @@ struct tt_page_report {
 	const char *completions; /* JSON-lines file that tt_eval wrote */
 	const json_t *eval;      /* its report */
 	struct tt_engine *engine;
+	const char *arm;                    /* the arm whose completions and steering are shown; NULL: the only one */
 	const struct tt_steering *steering; // [n_steering]
 	uint32_t n_steering;                /* at most TT_MAX_STACK */
 	enum tt_policy_when when;

@@ -453,9 +453,11 @@ struct tt_eval_arm {
 struct tt_eval_options {
 	const char *const *data; // [n_data] files as for tt_fit
 	size_t n_data;
-	const char *split;                         /* only rows of this split; NULL: all */
-	uint32_t limit;                            /* at most so many rows of each label and file; 0: all */
-	uint32_t max_tokens;                       /* generated for each row. Default 32 */
+	const char *split;   /* only rows of this split; NULL: all */
+	uint32_t limit;      /* at most so many rows of each label and file; 0: all */
+	uint32_t max_tokens; /* generated for each row. Default 32 */
+	/* The same for every side. Default greedy; the seed is mixed with the row's line, as by tt_batch. */
+	struct tt_sampling sampling;
 	struct tt_steering steering[TT_MAX_STACK]; // [n_steering]
 	uint32_t n_steering;
 	/* Instead of steering: ways of steering that are compared, each on the same rows, beside one unsteered run. */
@@ -471,7 +473,7 @@ struct tt_eval_options {
 };
 void tt_eval_options_default(struct tt_eval_options *options);
 
-/* Completes every row unsteered and steered, or under each of the arms, greedily, and measures the difference. *report
+/* Completes every row unsteered and steered, or under each of the arms, and measures the difference. *report
  * gets JSON (tt_free) as docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests
  * that ran at the same time. */
 int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);

@@ -41,13 +41,14 @@ static struct tt_policy *make_policy(struct tt_engine *engine)
 }
 
 /* Nine harmful rows, one that is benign. */
-static const char *write_completions(struct scratch *s)
+static const char *write_completions(struct scratch *s, int seed)
 {
 	struct tt_buffer text = {0};
 	for (int i = 0; i < N_ROWS; i++)
 		must(tt_buffer_print(&text, err,
-			"{\"prompt\":\"%s\",\"label\":\"harmful\",\"unsteered\":\"a%d\",\"steered\":\"b%d\"}\n", PROMPT,
-			i, i));
+			"{\"prompt\":\"%s\",\"label\":\"harmful\",\"unsteered\":\"a%d\",\"steered\":\"b%d\",\"seed\":%"
+			"d}\n",
+			PROMPT, i, i, seed));
 	must(tt_buffer_print(&text, err,
 		"{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\","
 		"\"refused_unsteered\":true,\"refused_by_phrases_unsteered\":false,"
@@ -57,14 +58,14 @@ static const char *write_completions(struct scratch *s)
 	return path;
 }
 
-static char *write_page(struct tt_engine *engine, struct tt_policy *policy)
+static char *write_sampled_page(struct tt_engine *engine, struct tt_policy *policy, float temperature, int seed)
 {
 	struct scratch s;
 	char completions[512], path[512];
 	const struct tt_steering steering = {policy, 1};
 	struct tt_buffer text = {0};
 	scratch_make(&s);
-	snprintf(completions, sizeof completions, "%s", write_completions(&s));
+	snprintf(completions, sizeof completions, "%s", write_completions(&s, seed));
 	snprintf(path, sizeof path, "%s", scratch_write(&s, FILES[1], "", 0));
 	json_t *eval = json_pack("{s:[], s:[], s:{}}", "labels", "groups", "speed");
 	const struct tt_page_report report = {.path = path,
@@ -73,12 +74,18 @@ static char *write_page(struct tt_engine *engine, struct tt_policy *policy)
 		.engine = engine,
 		.steering = &steering,
 		.n_steering = 1,
+		.sampling = {.top_p = 1, .temperature = temperature},
 		.when = TT_WHEN_POLICY};
 	must(tt_page_write(&report, err));
 	must(tt_file_read(&text, path, 1 << 24, err));
 	json_decref(eval);
 	scratch_remove(&s, FILES, 2);
 	return text.data;
+}
+
+static char *write_page(struct tt_engine *engine, struct tt_policy *policy)
+{
+	return write_sampled_page(engine, policy, 0, 0);
 }
 
 static size_t count(const char *text, const char *what)
@@ -104,6 +111,24 @@ Test(html_page, shows_the_first_six_of_a_label)
 	cr_expect_eq(count(page, "<h4>Steered</h4>"), 6);
 	cr_expect_eq(count(page, "<figure>"), 2, "a map of the first prompt of each label");
 	free(page);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
+/* The map shows the completion that was measured, which its seed repeats. */
+Test(html_page, maps_are_sampled_with_the_seed_of_the_row)
+{
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_policy *policy = make_policy(engine);
+	char *pages[5];
+	for (int i = 0; i < 5; i++)
+		pages[i] = write_sampled_page(engine, policy, i < 3 ? 2 : 0, i == 1 || i == 4 ? 2 : 1);
+	cr_expect_str_neq(pages[0], pages[1], "another seed");
+	cr_expect_str_eq(pages[0], pages[2], "the same seed");
+	cr_expect_str_neq(pages[0], pages[3], "sampled and not");
+	cr_expect_str_eq(pages[3], pages[4], "greedy, whatever the seed");
+	for (int i = 0; i < 5; i++)
+		free(pages[i]);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
 }

@@ -1,11 +1,12 @@
-/* tt_eval: completes every row unsteered and under each arm, greedily. It works in blocks, so that finished rows are on
- * disk while the rest runs, and so that all sides are timed with the machine in the same state. */
+/* tt_eval: completes every row unsteered and under each arm, with the same seed. It works in blocks, so that finished
+ * rows are on disk while the rest runs, and so that all sides are timed with the machine in the same state. */
 #include "controller/measure/eval.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/sampling.h"
 #include "runtime/engine/engine.h"
 
 enum { BLOCK = 128 };
@@ -13,7 +14,7 @@ enum { BLOCK = 128 };
 void tt_eval_options_default(struct tt_eval_options *options)
 {
 	if (options)
-		*options = (struct tt_eval_options){.max_tokens = 32, .when = TT_WHEN_POLICY};
+		*options = (struct tt_eval_options){.max_tokens = 32, .sampling = {.top_p = 1}, .when = TT_WHEN_POLICY};
 }
 
 static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_error *err)
@@ -24,6 +25,7 @@ static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_erro
 		return tt_fail(err, TT_ERR_ARGUMENT, "an evaluation needs at least one token");
 	if (o->split && !tt_split_parse(o->split, split))
 		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", o->split);
+	TT_TRY(tt_sampling_check(&o->sampling, err));
 	return tt_eval_choose_arms(e, err);
 }
 
@@ -85,6 +87,11 @@ static int read_judgements(struct tt_eval *e, struct tt_error *err)
 	return TT_OK;
 }
 
+int tt_eval_seed(const struct tt_eval *e, const struct tt_prompt *row, uint64_t *seed, struct tt_error *err)
+{
+	return tt_row_seed(seed, e->options->sampling.seed, row->bytes, strlen(row->bytes), err);
+}
+
 /* A block of rows with their completions on each side. */
 struct block {
 	size_t first, n; /* rows of the evaluation */
@@ -114,6 +121,8 @@ static int block_encode(struct tt_eval *e, struct block *b, struct tt_error *err
 		TT_TRY(tt_encode_prompt(
 			e->engine, row->text, row->id, e->options->max_tokens, &ids, &b->options[i], err));
 		b->options[i].max_tokens = e->options->max_tokens;
+		b->options[i].sampling = e->options->sampling;
+		TT_TRY(tt_eval_seed(e, row, &b->options[i].sampling.seed, err));
 	}
 	return TT_OK;
 }

@@ -64,6 +64,9 @@ struct tt_eval {
 	struct tt_judgements judgements; /* empty without the option */
 };
 
+/* eval.c: the seed of a row, on every side. */
+int tt_eval_seed(const struct tt_eval *eval, const struct tt_prompt *row, uint64_t *seed, struct tt_error *err);
+
 /* ---- eval_arms.c */
 
 /* Checks the options' steering and arms, and sets arms. */

@@ -101,6 +101,8 @@ static json_t *verdict_word(enum tt_verdict verdict)
 static int write_completion(struct tt_eval *e, const struct tt_prompt *row, const struct tt_eval_arm *arm,
 	const struct tt_completion *unsteered, const struct tt_completion *steered, struct tt_error *err)
 {
+	uint64_t seed;
+	TT_TRY(tt_eval_seed(e, row, &seed, err));
 	double scale = arm->n_steering ? (double)arm->steering[0].scale : 0;
 	json_t *object =
 		json_pack("{s:s, s:s*, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:f, s:f}",
@@ -112,6 +114,8 @@ static int write_completion(struct tt_eval *e, const struct tt_prompt *row, cons
 			"refused_by_phrases_steered", (int)steered->refused_by_phrases, "verdict_unsteered",
 			verdict_word(unsteered->verdict), "verdict_steered", verdict_word(steered->verdict),
 			"nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
+	if (e->options->sampling.temperature > 0)
+		json_object_set_new(object, "seed", json_integer((json_int_t)seed));
 	char *line = NULL;
 	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
 	return put_line(&e->completions, line, err);

@@ -208,14 +208,20 @@ static int arms_report(const struct tt_eval *e, json_t **out, struct tt_error *e
 	return TT_OK;
 }
 
+static json_t *sampling_report(const struct tt_sampling *s)
+{
+	return json_pack("{s:f, s:f, s:f, s:i, s:I}", "temperature", (double)s->temperature, "top_p", (double)s->top_p,
+		"min_p", (double)s->min_p, "top_k", (int)s->top_k, "seed", (json_int_t)s->seed);
+}
+
 int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(e->engine);
 	const struct tt_eval_options *o = e->options;
-	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:i, s:o, s:I, s:o}", "mode", info->mode, "model",
-		"name", info->name, "fingerprint", info->fingerprint, "weights_digest", info->weights_digest, "backend",
-		info->backend, "max_tokens", (int)o->max_tokens, "split",
-		o->split ? json_string(o->split) : json_null(), "rows", (json_int_t)e->n_rows, "files",
+	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:i, s:o, s:o, s:I, s:o}", "mode", info->mode,
+		"model", "name", info->name, "fingerprint", info->fingerprint, "weights_digest", info->weights_digest,
+		"backend", info->backend, "max_tokens", (int)o->max_tokens, "sampling", sampling_report(&o->sampling),
+		"split", o->split ? json_string(o->split) : json_null(), "rows", (json_int_t)e->n_rows, "files",
 		files_report(e));
 	json_t *first, *arms = NULL;
 	int status = arm_report(e, 0, &first, err);

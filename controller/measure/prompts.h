@@ -13,6 +13,7 @@ enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT };
 
 struct tt_prompt {
 	char *id, *text;
+	char *bytes; /* the whole line, which holds no 0 */
 	enum tt_label label;
 	enum tt_split split;
 	uint32_t file;       /* index into the list of files */

@@ -9,24 +9,24 @@
 #include "cli.h"
 #include "runtime/page/report.h"
 
-static const char about[] = "Generates every prompt unsteered and steered, greedy, and counts: refusals, prompts that "
-			    "the gate flagged, repeated\n"
-			    "4-grams, how likely the unsteered model finds the steered text, and tokens a second. A "
-			    "refusal says near its start\n"
-			    "that it will not or cannot do what was asked; by phrases counts the 13 of arXiv "
-			    "2505.20309, such as \"I'm sorry\".\n"
-			    "--completions keeps every completion, so that anybody can judge by another rule. More "
-			    "than one file may follow\n"
-			    "--data.\n"
-			    "\n"
-			    "Several --policy act together. --sweep compares instead: each named policy at each scale "
-			    "is an arm, run on the\n"
-			    "same prompts beside one unsteered run, and tested against it and against the first arm.";
+static const char about[] =
+	"Generates every prompt unsteered and steered and counts: refusals, prompts that the gate flagged, repeated\n"
+	"4-grams, how likely the unsteered model finds the steered text, and tokens a second. A refusal says near its\n"
+	"start that it will not or cannot do what was asked; by phrases counts the 13 of arXiv 2505.20309, such as "
+	"\"I'm\n"
+	"sorry\". --completions keeps every completion, so that anybody can judge by another rule. More than one file "
+	"may\n"
+	"follow --data.\n"
+	"\n"
+	"Several --policy act together. --sweep compares instead: each named policy at each scale is an arm, run on "
+	"the\n"
+	"same prompts beside one unsteered run, and tested against it and against the first arm.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
 	"  trimtab eval model.gguf --policy refuse.safetensors --data harmful.jsonl benign.jsonl --limit 128 \\\n"
 	"      --completions completions.jsonl --html report.html\n"
+	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --temp 0.7 --top-p 0.9 -n 256\n"
 	"  trimtab eval model.gguf --policy a=a.safetensors --policy b=b.safetensors --sweep a,b@0.5,1 --data "
 	"all.jsonl";
 
@@ -59,6 +59,11 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"at most this many rows of each label and file; 0: all"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 1, 1 << 20,
 			"tokens to generate for each"},
+		{"temperature", 0, "temp", CLI_FLOAT, &eval->sampling.temperature, "T", 0, 100, "0: greedy"},
+		{"top-p", 0, NULL, CLI_FLOAT, &eval->sampling.top_p, "P", 0, 1,
+			"sample from the likeliest that make up P; 1: off"},
+		{"seed", 's', NULL, CLI_U64, &eval->sampling.seed, "N", 0, 0,
+			"seed of sampling, mixed with the bytes of the prompt's line; the same steered and unsteered"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, CLI_WHEN_CHOICES, 0, 0, "which tokens are steered"},
 		{"completions", 0, NULL, CLI_STRING, &eval->completions, "F.jsonl", 0, 0, "write every completion"},
 		{"judge-requests", 0, NULL, CLI_STRING, &eval->judge_requests, "F.jsonl", 0, 0,
@@ -200,6 +205,7 @@ static int write_page(const struct run *run, const json_t *json, struct cli_prog
 		.arm = o->n_arms ? o->arms[0].name : NULL,
 		.steering = o->n_arms ? o->arms[0].steering : o->steering,
 		.n_steering = o->n_arms ? o->arms[0].n_steering : o->n_steering,
+		.sampling = o->sampling,
 		.when = run->options.when,
 		.progress = cli_progress_step,
 		.user = progress};

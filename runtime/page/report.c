@@ -111,6 +111,16 @@ static bool has_judgements(const json_t *eval)
 	return false;
 }
 
+static void write_decoding(FILE *to, const json_t *sampling)
+{
+	double temperature = tt_json_number_or(sampling, "temperature", NULL, 0);
+	if (temperature > 0)
+		fprintf(to, "Sampled at temperature %g, top-p %g, with the same seeds.", temperature,
+			tt_json_number_or(sampling, "top_p", NULL, 1));
+	else
+		fputs("Greedy decoding.", to);
+}
+
 static void write_table(FILE *to, const json_t *eval)
 {
 	const bool judged = has_judgements(eval);
@@ -148,7 +158,10 @@ static void write_table(FILE *to, const json_t *eval)
 			tt_json_number_or(row, "nll", "unsteered", 0), tt_json_number_or(row, "nll", "steered", 0));
 	}
 	fputs("</tbody></table></div>\n<p class=note>The first of each pair is the model alone, the second the model "
-	      "steered. Greedy decoding. A refusal says near its start that it will not or cannot do what was asked; "
+	      "steered. ",
+		to);
+	write_decoding(to, json_object_get(eval, "sampling"));
+	fputs(" A refusal says near its start that it will not or cannot do what was asked; "
 	      "by phrases: it holds one of the 13 of arXiv 2505.20309. Flagged: the gate let the policy act. Loss: how "
 	      "surprised the unsteered model is by the completion.</p></section>\n",
 		to);
@@ -238,14 +251,14 @@ static void write_policies(FILE *to, const struct tt_page_report *report)
 
 /* ---- Maps and completions */
 
-static const char *first_prompt(const json_t *completions, const char *label)
+static const json_t *first_row(const json_t *completions, const char *label)
 {
 	size_t i;
 	json_t *row;
 	json_array_foreach(completions, i, row)
 	{
 		if (strcmp(tt_json_string_or(row, "label", ""), label) == 0)
-			return tt_json_string_or(row, "prompt", "");
+			return row;
 	}
 	return NULL;
 }
@@ -257,10 +270,12 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 	float most = 0;
 	int status = TT_OK;
 	for (size_t k = 0; k < N_LABELS && status == TT_OK; k++) {
-		const char *prompt = first_prompt(completions, labels[k]);
-		if (!prompt || (report->progress && report->progress(report->user, "maps", k, N_LABELS)))
+		const json_t *row = first_row(completions, labels[k]);
+		if (!row || (report->progress && report->progress(report->user, "maps", k, N_LABELS)))
 			continue;
-		status = tt_page_map_trace(&maps[n], report, prompt, labels[k], err);
+		uint64_t seed = (uint64_t)json_integer_value(json_object_get(row, "seed"));
+		status =
+			tt_page_map_trace(&maps[n], report, tt_json_string_or(row, "prompt", ""), labels[k], seed, err);
 		most = fmaxf(most, maps[n++].most);
 	}
 	if (status == TT_OK && n > 0) {

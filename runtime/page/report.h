@@ -14,6 +14,7 @@ struct tt_page_report {
 	const char *arm;                    /* the arm whose completions and steering are shown; NULL: the only one */
 	const struct tt_steering *steering; // [n_steering]
 	uint32_t n_steering;                /* at most TT_MAX_STACK */
+	struct tt_sampling sampling;        /* of the evaluation; the seed of a prompt is in its completion */
 	enum tt_policy_when when;
 	tt_progress_fn progress; /* or NULL; if it returns non-zero, a map is left out */
 	void *user;

@@ -83,7 +83,7 @@ static int keep(struct tt_page_map *map, const struct tt_page_report *report, co
 }
 
 int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *report, const char *prompt,
-	const char *label, struct tt_error *err)
+	const char *label, uint64_t seed, struct tt_error *err)
 {
 	struct tt_request *request = NULL;
 	struct tt_request_options options;
@@ -93,6 +93,8 @@ int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *repo
 	TT_TRY(encode(&ids, &options, tt_engine_text(report->engine), prompt, err));
 	options.ids = ids;
 	options.max_tokens = MAP_TOKENS;
+	options.sampling = report->sampling;
+	options.sampling.seed = seed;
 	options.trace = true;
 	options.when = report->when;
 	options.n_steering = report->n_steering;

@@ -2,13 +2,14 @@
 """eval's report, beside what its own completions say and beside runs of one policy: evaluation.py TRIMTAB GOLDEN
 [TEST]..."""
 
+import hashlib
 import json
 import os
 import sys
 import tempfile
 
 import program
-from program import check, make_policy, read_rows, refused, works, write_lines
+from program import check, make_policy, read, read_rows, refused, works, write_lines
 
 LABELS = ("harmful", "benign", "borderline")
 WORDS = "cat hen rat hill field seven bites sings one two the on a".split()
@@ -91,6 +92,45 @@ def test_judge():
                                  (second, "paired_with_first", "lost", 28)):
         found = sum(group[key]["refused_by_judge"][kind] for group in arm["labels"])
         check(found == want, f"{arm['name']}, {key}: the judge has {found} {kind}, not {want}")
+
+
+def texts(rows, side):
+    return [row[side] for row in rows]
+
+
+def test_sampling():
+    """Both sides of a row have the seed that batch gives it, which also repeats it alone."""
+    make()
+    data = read_rows("a.jsonl") + read_rows("b.jsonl")
+    write_lines("all.jsonl", data)
+    sampled = ("--temperature", "0.9", "--seed", "3")
+    report = evaluate("--policy", "gated.st", *sampled, "--completions", "done.jsonl")
+    check(report["sampling"] == {"temperature": 0.9, "top_p": 1, "min_p": 0, "top_k": 0, "seed": 3}, "the sampling")
+    done = read_rows("done.jsonl")
+    works("-i", "all.jsonl", "-o", "answers.jsonl", "-n", "6", *sampled)
+    answers = [row["response"]["body"]["choices"][0]["message"]["content"] for row in read_rows("answers.jsonl")]
+    check(texts(done, "unsteered") == answers, "the unsteered completions are not those of batch")
+    check(all((row["steered"] == row["unsteered"]) >= (not row["flagged"]) for row in done), "other seeds when steered")
+    lines = read("all.jsonl").splitlines()
+    check([row["seed"] % 2**64 for row in done] == [int(hashlib.sha256(b"3\n" + line).hexdigest()[:16], 16)
+                                                   for line in lines], "the seeds")
+    for row in done[:4]:
+        for side, steering in (("unsteered", ()), ("steered", ("--policy", "gated.st"))):
+            alone = works("-p", row["prompt"], "-n", "6", "--temperature", "0.9", "--seed", row["seed"] % 2**64,
+                          "--json", *steering, command="generate")
+            check(json.loads(alone.stdout)["text"] == row[side], f"{row['id']}: another text alone, {side}")
+    evaluate("--policy", "gated.st", "--completions", "greedy.jsonl")
+    greedy = read_rows("greedy.jsonl")
+    check("seed" not in greedy[0] and texts(greedy, "unsteered") != answers, "greedy by default")
+    evaluate("--policy", "gated.st", "--temp", "0.9", "--seed", "4", "--completions", "done.jsonl")
+    check(texts(read_rows("done.jsonl"), "unsteered") != answers, "another seed gives the same")
+    evaluate("--policy", "gated.st", "--temp", "1", "--top-p", "1e-6", "--completions", "done.jsonl")
+    check(texts(read_rows("done.jsonl"), "steered") == texts(greedy, "steered"), "top-p that leaves one token")
+    done = works("--data", "a.jsonl", "-n", "6", "--policy", "gated.st", "--temp", "0.7", "--top-p", "0.9", "--html",
+                 "page.html", command="eval")
+    with open("page.html", encoding="utf-8") as file:
+        check("Sampled at temperature 0.7, top-p 0.9" in file.read(), "the page does not say how it was sampled")
+    refused(1, "top_p must be above 0", "--data", "a.jsonl", "--policy", "gated.st", "--top-p", "0", command="eval")
 
 
 def test_table():

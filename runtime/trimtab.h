@@ -463,6 +463,9 @@ struct tt_eval_options {
 	/* Instead of steering: ways of steering that are compared, each on the same rows, beside one unsteered run. */
 	const struct tt_eval_arm *arms; // [n_arms] at most TT_MAX_ARMS
 	size_t n_arms;
+	/* What it costs that the gate flags a prompt that is not harmful, and that it does not flag a harmful one: the
+	 * report then has costs by threshold. 0: it has none */
+	float price_false_refusal, price_miss;
 	enum tt_policy_when when; /* as in struct tt_request_options */
 	const char *completions;  /* file to write every completion to, as JSON lines, or NULL; no file that is read */
 	/* Refusals by another model: a file to write a batch's requests to, one for each completion; and, in a later
@@ -473,9 +476,9 @@ struct tt_eval_options {
 };
 void tt_eval_options_default(struct tt_eval_options *options);
 
-/* Completes every row unsteered and steered, or under each of the arms, and measures the difference. *report
- * gets JSON (tt_free) as docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests
- * that ran at the same time. */
+/* Completes every row unsteered and steered, or under each of the arms, and measures the difference. *report gets JSON
+ * (tt_free) as docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests that ran
+ * at the same time. */
 int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
 /* Describes a model, policy or safetensors file: *report gets JSON (tt_free). With model_path (may be NULL) it also

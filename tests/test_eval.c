@@ -362,6 +362,77 @@ Test(eval, a_gate_that_opens_below_is_turned_round)
 	expect_curves(TT_GATE_COSINE, 1, "below");
 }
 
+/* The errors of flagging the rows whose score, turned by sign, is `least` or more: 2 a false refusal, 3 a miss. */
+static double cost_from(double least, double sign, size_t *missed, size_t *false_refusals)
+{
+	*missed = *false_refusals = 0;
+	for (size_t i = 0; i < N; i++) {
+		bool flagged = sign * (double)gate_of(1, i) >= least;
+		*missed += label_of(i) == 0 && !flagged;
+		*false_refusals += label_of(i) != 0 && flagged;
+	}
+	return (2 * (double)*false_refusals + 3 * (double)*missed) / N;
+}
+
+static void expect_errors(const json_t *errors, double sign)
+{
+	size_t missed, false_refusals;
+	const json_t *from = at(errors, "from");
+	double least = json_is_null(from) ? INFINITY : sign * json_number_value(from) - 1e-6;
+	expect_number(errors, "cost", cost_from(least, sign, &missed, &false_refusals), "errors");
+	expect_number(errors, "missed", (double)missed, "errors");
+	expect_number(errors, "false_refusals", (double)false_refusals, "errors");
+}
+
+static void expect_costs(enum tt_policy_gate gate, uint32_t side)
+{
+	const double sign = side ? -1 : 1;
+	struct world w;
+	size_t missed, false_refusals;
+	open_world(&w, gate, side);
+	w.options.price_false_refusal = 2;
+	w.options.price_miss = 3;
+	json_t *r = evaluate(&w);
+	const json_t *costs = at(at(r, "gate"), "costs"), *curve = at(costs, "curve");
+	double least = cost_from(INFINITY, sign, &missed, &false_refusals);
+	for (size_t i = 0; i < N; i++)
+		least = fmin(least, cost_from(sign * (double)gate_of(1, i), sign, &missed, &false_refusals));
+	expect_number(at(costs, "cheapest"), "cost", least, "cheapest");
+	expect_errors(at(costs, "cheapest"), sign);
+	cr_expect_gt(json_array_size(curve), 10);
+	for (size_t i = 0; i < json_array_size(curve); i++)
+		expect_errors(json_array_get(curve, i), sign);
+	cr_expect(json_is_null(at(json_array_get(curve, 0), "from")), "the first flags nothing");
+	expect_number(json_array_get(curve, json_array_size(curve) - 1), "missed", 0, "the last flags all");
+	missed = false_refusals = 0;
+	for (size_t i = 0; i < N; i++) {
+		missed += label_of(i) == 0 && !is_flagged(1, i);
+		false_refusals += label_of(i) != 0 && is_flagged(1, i);
+	}
+	const json_t *present = at(costs, "as_it_is");
+	expect_number(present, "missed", (double)missed, "as it is");
+	expect_number(present, "false_refusals", (double)false_refusals, "as it is");
+	expect_number(present, "cost", (2 * (double)false_refusals + 3 * (double)missed) / N, "as it is");
+	expect_number(costs, "n_harmful", (double)(14 + 10), "costs");
+	expect_number(costs, "n_against", (double)(N - 24), "costs");
+	json_decref(r);
+	w.options.price_false_refusal = w.options.price_miss = 0;
+	r = evaluate(&w);
+	cr_expect(json_is_null(at(at(r, "gate"), "costs")), "without prices");
+	json_decref(r);
+	close_world(&w);
+}
+
+Test(eval, errors_cost_what_their_prices_say)
+{
+	expect_costs(TT_GATE_PROBE, 0);
+}
+
+Test(eval, costs_of_a_gate_that_opens_below)
+{
+	expect_costs(TT_GATE_COSINE, 1);
+}
+
 /* Steering by the scales 1, 2 and 3. */
 static void make_arms(struct world *w, struct tt_eval_arm arms[3])
 {
@@ -509,10 +580,12 @@ Test(eval, what_a_gate_did_not_say_is_null)
 	close_world(&w);
 	open_world(&w, TT_GATE_PROBE, 0);
 	made.undecided = true;
+	w.options.price_false_refusal = w.options.price_miss = 1;
 	r = evaluate(&w);
 	const json_t *curve = json_array_get(at(at(r, "gate"), "curves"), 0);
 	cr_expect(json_is_null(at(curve, "auc")) && json_is_null(at(curve, "auc_interval")));
 	cr_expect_eq(json_array_size(at(curve, "points")), 0);
+	cr_expect(json_is_null(at(at(r, "gate"), "costs")));
 	json_decref(r);
 	w.options.n_steering = 0;
 	r = evaluate(&w);

@@ -28,6 +28,38 @@ Test(metrics, curves_are_those_of_scikit_learn)
 	tt_safetensors_close(file);
 }
 
+Test(metrics, costs_follow_from_the_curve_of_scikit_learn)
+{
+	struct tt_safetensors *file = golden_open(GOLDEN("train/metrics.safetensors"));
+	size_t n, n_want, n_prices, n_got, cheapest, best = 0;
+	double *scores = golden_array(file, sizeof *scores, &n, "scores");
+	bool *label = golden_array(file, sizeof *label, &n, "label");
+	double *prices = golden_array(file, sizeof *prices, &n_prices, "prices");
+	double *from = golden_array(file, sizeof *from, &n_want, "cost_from");
+	double *costs = golden_array(file, sizeof *costs, &n_want, "costs");
+	struct tt_errors *got;
+	must(tt_cost_curve(scores, label, n, prices[0], prices[1], &got, &n_got, &cheapest, err));
+	cr_assert_eq(n_got, n_want);
+	for (size_t i = 0; i < n_want; i++) {
+		cr_expect(got[i].from == from[i] && fabs(got[i].cost - costs[i]) <= 1e-13, "from %g: %.17g, not %.17g",
+			got[i].from, got[i].cost, costs[i]);
+		best = costs[i] < costs[best] - 1e-13 ? i : best;
+	}
+	cr_expect_eq(cheapest, best);
+	cr_expect(got[0].n_false == 0 && got[n_got - 1].n_missed == 0);
+	free(got);
+	scores[7] = (double)NAN;
+	must(tt_cost_curve(scores, label, n, 1, 1, &got, &n_got, &cheapest, err));
+	cr_expect_eq(n_got, 0);
+	free(got);
+	free(scores);
+	free(label);
+	free(prices);
+	free(from);
+	free(costs);
+	tt_safetensors_close(file);
+}
+
 Test(metrics, intervals_and_tests_are_those_of_scipy)
 {
 	struct tt_safetensors *file = golden_open(GOLDEN("train/metrics.safetensors"));
@@ -84,6 +116,12 @@ Test(metrics, edges)
 	cr_expect(isnan(figure), "one label only");
 	must(tt_auc(scores, label, 0, &figure, err));
 	cr_expect(isnan(figure));
+	struct tt_errors *errors;
+	size_t n, cheapest;
+	must(tt_cost_curve((double[]){1, 0}, (bool[]){false, true}, 2, 1, 1, &errors, &n, &cheapest, err));
+	cr_expect(n == 3 && errors[0].cost == 0.5 && errors[1].cost == 1 && errors[2].cost == 0.5 && cheapest == 0,
+		"of equal costs the first, which flags least");
+	free(errors);
 	tt_wilson(0, 0, &low, &high);
 	cr_expect(low == 0 && high == 1);
 	tt_auc_interval(1, 5, 0, &low, &high);

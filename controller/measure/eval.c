@@ -2,6 +2,7 @@
  * rows are on disk while the rest runs, and so that all sides are timed with the machine in the same state. */
 #include "controller/measure/eval.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,10 @@ static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_erro
 		return tt_fail(err, TT_ERR_ARGUMENT, "an evaluation needs at least one token");
 	if (o->split && !tt_split_parse(o->split, split))
 		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", o->split);
+	/* Written so that NaN is refused too. */
+	if (!(o->price_miss >= 0 && o->price_false_refusal >= 0) || isinf(o->price_miss + o->price_false_refusal) ||
+		(o->price_miss > 0) != (o->price_false_refusal > 0))
+		return tt_fail(err, TT_ERR_ARGUMENT, "prices must be two positive numbers, or 0 for none");
 	TT_TRY(tt_sampling_check(&o->sampling, err));
 	return tt_eval_choose_arms(e, err);
 }

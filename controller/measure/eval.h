@@ -23,6 +23,7 @@ enum tt_judge { TT_IN_SUBSTANCE, TT_BY_PHRASES, TT_BY_JUDGE, TT_N_JUDGES };
 /* What paired tests and curves need of a completion. */
 struct tt_outcome {
 	enum tt_verdict verdicts[TT_N_JUDGES];
+	bool flagged;
 	double score; /* what the first policy's gate gave, the higher the more it wants to act; NAN: nothing */
 };
 

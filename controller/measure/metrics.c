@@ -89,6 +89,36 @@ int tt_tpr_at_fpr(const double *scores, const bool *positive, size_t n, double m
 	return TT_OK;
 }
 
+int tt_cost_curve(const double *scores, const bool *positive, size_t n, double price_false, double price_miss,
+	struct tt_errors **out, size_t *n_out, size_t *cheapest, struct tt_error *err)
+{
+	struct curve c;
+	struct tt_errors *points = NULL; // [1 + n]
+	size_t taken[2], n_points = 0;
+	*out = NULL;
+	*n_out = *cheapest = 0;
+	TT_TRY(curve_open(&c, scores, positive, n, err));
+	int status = tt_alloc(&points, 1 + n, sizeof *points, err);
+	if (status == TT_OK && c.usable)
+		points[n_points++] = (struct tt_errors){.from = (double)INFINITY, .n_missed = c.n_of[1]};
+	for (size_t i = 0; n_points && i < n;) {
+		const struct tt_errors *before = &points[n_points - 1];
+		double score = c.rows[i].score;
+		i = take_ties(&c, i, taken);
+		points[n_points++] = (struct tt_errors){
+			.from = score, .n_missed = before->n_missed - taken[1], .n_false = before->n_false + taken[0]};
+	}
+	for (size_t i = 0; i < n_points; i++) {
+		points[i].cost =
+			((double)points[i].n_missed * price_miss + (double)points[i].n_false * price_false) / (double)n;
+		*cheapest = points[i].cost < points[*cheapest].cost ? i : *cheapest;
+	}
+	*out = points;
+	*n_out = n_points;
+	free(c.rows);
+	return status;
+}
+
 /* Whether an area is further from the one seen than 1.96 standard errors. */
 static bool is_excluded(double area, double seen, double n_positive, double n_negative)
 {

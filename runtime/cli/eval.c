@@ -65,6 +65,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"seed", 's', NULL, CLI_U64, &eval->sampling.seed, "N", 0, 0,
 			"seed of sampling, mixed with the bytes of the prompt's line; the same steered and unsteered"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, CLI_WHEN_CHOICES, 0, 0, "which tokens are steered"},
+		{"price-false-refusal", 0, NULL, CLI_FLOAT, &eval->price_false_refusal, "A", 0, 1e6,
+			"what it costs to flag a prompt that is not harmful; 0: no costs"},
+		{"price-miss", 0, NULL, CLI_FLOAT, &eval->price_miss, "B", 0, 1e6,
+			"what it costs not to flag a harmful one; with both prices the report has costs by threshold"},
 		{"completions", 0, NULL, CLI_STRING, &eval->completions, "F.jsonl", 0, 0, "write every completion"},
 		{"judge-requests", 0, NULL, CLI_STRING, &eval->judge_requests, "F.jsonl", 0, 0,
 			"write a batch that asks a model of each completion whether it refuses"},
@@ -83,6 +87,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		return status;
 	if (run->policy_list.n == 0)
 		return cli_usage_error("eval", "--policy is missing");
+	if ((eval->price_miss > 0) != (eval->price_false_refusal > 0))
+		return cli_usage_error("eval", "--price-false-refusal and --price-miss come together");
 	if (run->data.n == 0)
 		return cli_usage_error("eval", "--data is missing");
 	return cli_more_files(&run->data, positional, "eval");

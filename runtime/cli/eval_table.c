@@ -1,4 +1,6 @@
 /* The tables of trimtab eval. */
+#include <string.h>
+
 #include "base/json.h"
 #include "cli.h"
 
@@ -186,6 +188,37 @@ static void show_gates(const json_t *report)
 	     "where it may\nflag 5% of the others.");
 }
 
+/* What the gate's errors cost, as it is and at the cheapest threshold. */
+static void show_costs(const json_t *report)
+{
+	const json_t *arm;
+	for (size_t i = 0; (arm = arm_of(report, i)); i++) {
+		const json_t *costs = json_object_get(json_object_get(arm, "gate"), "costs");
+		const json_t *present = json_object_get(costs, "as_it_is"), *best = json_object_get(costs, "cheapest");
+		const json_t *from = json_object_get(best, "from");
+		if (!json_is_object(costs) || !curves_of(report, i))
+			continue;
+		printf("\nErrors at %g a false refusal and %g a miss, ",
+			tt_json_number_or(costs, "price_false_refusal", NULL, 0),
+			tt_json_number_or(costs, "price_miss", NULL, 0));
+		if (arm != report) {
+			const char *name = tt_json_string_or(arm, "name", "?");
+			cli_write_line(stdout, name, strlen(name));
+			fputs(", ", stdout);
+		}
+		printf("cost %.3g a prompt (%.0f false, %.0f missed); the least is ",
+			tt_json_number_or(present, "cost", NULL, 0),
+			tt_json_number_or(present, "false_refusals", NULL, 0),
+			tt_json_number_or(present, "missed", NULL, 0));
+		printf("%.3g (%.0f, %.0f), ", tt_json_number_or(best, "cost", NULL, 0),
+			tt_json_number_or(best, "false_refusals", NULL, 0), tt_json_number_or(best, "missed", NULL, 0));
+		if (json_is_number(from))
+			printf("from a gate of %.4g on.\n", json_number_value(from));
+		else
+			puts("with nothing flagged.");
+	}
+}
+
 static bool has_curves(const json_t *report)
 {
 	size_t n = 0;
@@ -214,5 +247,6 @@ void cli_show_evaluation(const json_t *report, bool judged)
 	     "model's own refusals.\n");
 	if (has_curves(report))
 		show_gates(report);
+	show_costs(report);
 	show_speed(report);
 }

@@ -172,6 +172,8 @@ def make_metrics(out):
     last = np.array([np.flatnonzero(fpr <= bound)[-1] for bound in bounds])
     shares = np.array([(0, 10), (10, 10), (3, 40), (1, 1), (250, 1000), (99999, 100000)], np.int32)
     intervals = [binomtest(int(k), int(n)).proportion_ci(method="wilson") for k, n in shares]
+    prices = 0.7, 1.9  # of a false positive, of a miss
+    costs = (prices[0] * fpr * (~label).sum() + prices[1] * (1 - tpr) * label.sum()) / len(label)
     areas = np.array([(0.5, 30, 70), (0.912, 40, 40), (1, 5, 9), (1, 300, 200), (0, 7, 3), (0.03, 1, 250),
                       (0.75, 1, 1)])
     splits = np.array([(0, 0), (0, 1), (5, 0), (3, 12), (12, 3), (7, 7), (8, 7), (900, 1100), (0, 2000)], np.int32)
@@ -185,6 +187,9 @@ def make_metrics(out):
         "threshold": thresholds[last],
         "shares": shares,
         "intervals": np.array([(i.low, i.high) for i in intervals]),
+        "prices": np.array(prices),
+        "cost_from": thresholds,
+        "costs": costs,
         "areas": areas,
         "area_intervals": np.array([auc_interval(*area) for area in areas]),
         "splits": splits,

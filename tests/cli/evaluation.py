@@ -147,6 +147,39 @@ def test_table():
         check(file.read().count("<article>") == 14, "completions of other arms are on the page")
 
 
+def test_costs():
+    """The cheapest threshold, and what the present one costs, on the terminal too."""
+    make()
+    prices = ("--price-false-refusal", "1", "--price-miss", "3")
+    costs = evaluate("--policy", "gated.st", *prices, "--completions", "done.jsonl")["gate"]["costs"]
+    done = read_rows("done.jsonl")
+
+    def cost(flagged):
+        return sum(3 if row["label"] == "harmful" and not flags else row["label"] != "harmful" and flags
+                   for row, flags in zip(done, flagged)) / len(done)
+    cheapest = min(cost([row["gate"] >= least["gate"] for row in done]) for least in done + [{"gate": 2}])
+    check(abs(costs["cheapest"]["cost"] - cheapest) < 1e-5, f"cheapest: {costs['cheapest']}, not {cheapest}")
+    present = cost([row["flagged"] for row in done])
+    check(abs(costs["as_it_is"]["cost"] - present) < 1e-5, f"as it is: {costs['as_it_is']}, not {present}")
+    shown = works("--data", "a.jsonl", "b.jsonl", "-n", "6", "--policy", "gated.st", *prices, command="eval").stdout
+    check(f"at 1 a false refusal and 3 a miss, cost {present:.3g} a prompt" in shown, f"the costs in {shown}")
+    refused(2, "come together", "--data", "a.jsonl", "--policy", "gated.st", *prices[:2], command="eval")
+
+
+def test_long_curve():
+    """A curve of many thresholds is thinned out, from none flagged to all."""
+    make()
+    write_lines("a.jsonl", [{"id": str(i), "label": LABELS[i % 3], "prompt": f"{WORDS[i % 13]} {i}"}
+                            for i in range(150)])
+    done = works("--data", "a.jsonl", "-n", "1", "--json", "--policy", "gated.st", "--price-false-refusal", "1",
+                 "--price-miss", "3", command="eval")
+    curve = json.loads(done.stdout)["gate"]["costs"]["curve"]
+    check(len(curve) == 101 and curve[0]["from"] is None and curve[0]["missed"] == 50, f"{len(curve)} points")
+    check((curve[-1]["missed"], curve[-1]["false_refusals"]) == (0, 100), f"the last point is {curve[-1]}")
+    check(all(a["missed"] >= b["missed"] and a["false_refusals"] <= b["false_refusals"]
+              for a, b in zip(curve, curve[1:])), "thresholds that do not descend")
+
+
 def test_refusals():
     """Names, files and sweeps that cannot be, before the model is opened."""
     make()

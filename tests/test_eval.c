@@ -13,6 +13,7 @@
 /* Rows in two files; the second has no benign row. Row i of side k: 0 is unsteered, else the scale. */
 enum { N = 60, N_FIRST = 40, MOST_SIDES = 4 };
 static const char *const FILES[] = {"a.jsonl", "b.jsonl"};
+static const float ABOVE_ALL = 0.9f; /* a threshold that no row reaches */
 static const char *const LABELS[] = {"harmful", "benign", "borderline"};
 
 static int label_of(size_t row)
@@ -111,6 +112,7 @@ static struct tt_policy *make_policy(struct tt_engine *engine, enum tt_policy_ga
 	must(tt_policy_set_gate(p, &choice, err));
 	if (gate != TT_GATE_ALWAYS)
 		p->gate_weight[0] = 1;
+	p->threshold = gate == TT_GATE_PROBE ? ABOVE_ALL : p->threshold;
 	p->weights[1] = 1;
 	p->directions[info->hidden_size] = 1;
 	must(tt_policy_set_text(&p->name, "made up", err));
@@ -330,6 +332,33 @@ static void expect_curve(const json_t *curve, size_t side, double sign)
 	}
 }
 
+/* Twenty bins from the least figure, or the threshold, to the largest. */
+static void expect_histogram(const json_t *histogram, double threshold)
+{
+	double from = threshold, to = threshold;
+	for (size_t i = 0; i < N; i++) {
+		from = fmin(from, (double)gate_of(1, i));
+		to = fmax(to, (double)gate_of(1, i));
+	}
+	expect_number(histogram, "from", from, "histogram");
+	expect_number(histogram, "to", to, "histogram");
+	for (int label = 0; label < 3; label++) {
+		const json_t *bins = at(histogram, LABELS[label]);
+		cr_assert_eq(json_array_size(bins), 20);
+		for (int bin = 0; bin < 20; bin++) {
+			/* No figure is on an edge but for the last. */
+			double low = from + bin * (to - from) / 20,
+			       high = bin == 19 ? INFINITY : low + (to - from) / 20;
+			json_int_t want = 0;
+			for (size_t i = 0; i < N; i++)
+				want += label_of(i) == label && (double)gate_of(1, i) >= low - 1e-9 &&
+					(double)gate_of(1, i) < high - 1e-9;
+			cr_expect_eq(json_integer_value(json_array_get(bins, (size_t)bin)), want, "%s, bin %d",
+				LABELS[label], bin);
+		}
+	}
+}
+
 static void expect_curves(enum tt_policy_gate gate, uint32_t side, const char *opens)
 {
 	/* By file: all of the first's, the second's against borderline rows; then all files. */
@@ -340,8 +369,9 @@ static void expect_curves(enum tt_policy_gate gate, uint32_t side, const char *o
 	json_t *r = evaluate(&w);
 	const json_t *report = at(r, "gate"), *curves = at(report, "curves");
 	cr_expect_str_eq(json_string_value(at(report, "opens")), opens);
-	expect_number(report, "threshold", gate == TT_GATE_PROBE ? 0.5 : 0, "gate");
+	expect_number(report, "threshold", (double)w.policy->threshold, "gate");
 	cr_assert_eq(json_array_size(curves), 7);
+	expect_histogram(at(report, "histogram"), (double)w.policy->threshold);
 	for (size_t i = 0; i < 7; i++) {
 		const json_t *curve = json_array_get(curves, i);
 		cr_expect_str_eq(json_string_value(at(curve, "against")), order[i]);
@@ -586,6 +616,7 @@ Test(eval, what_a_gate_did_not_say_is_null)
 	cr_expect(json_is_null(at(curve, "auc")) && json_is_null(at(curve, "auc_interval")));
 	cr_expect_eq(json_array_size(at(curve, "points")), 0);
 	cr_expect(json_is_null(at(at(r, "gate"), "costs")));
+	cr_expect(json_is_null(at(at(r, "gate"), "histogram")));
 	json_decref(r);
 	w.options.n_steering = 0;
 	r = evaluate(&w);

@@ -9,7 +9,7 @@
 #include "controller/measure/eval.h"
 #include "controller/measure/metrics.h"
 
-enum { AGAINST_OTHERS = 2, MAX_COST_POINTS = 101 };
+enum { AGAINST_OTHERS = 2, MAX_COST_POINTS = 101, N_BINS = 20 };
 
 /* What harmful rows are told from. */
 static const struct against {
@@ -120,6 +120,38 @@ static int curves_report(
 	return TT_OK;
 }
 
+/* How many rows of each label the gate gave how much; null where it gave some row nothing. */
+static json_t *histogram_report(const struct tt_eval *e, size_t arm, const struct tt_policy_info *info)
+{
+	const struct tt_outcome *outcomes = e->outcomes + (1 + arm) * e->n_rows;
+	const double sign = info->opens_below ? -1 : 1;
+	size_t counts[TT_N_LABELS][N_BINS] = {{0}};
+	double from = info->has_threshold ? (double)info->threshold : (double)INFINITY;
+	double to = info->has_threshold ? (double)info->threshold : -(double)INFINITY;
+	for (size_t i = 0; i < e->n_rows; i++) {
+		if (!isfinite(outcomes[i].score))
+			return json_null();
+		from = fmin(from, sign * outcomes[i].score);
+		to = fmax(to, sign * outcomes[i].score);
+	}
+	if (from == to) {
+		from -= 0.5;
+		to += 0.5;
+	}
+	for (size_t i = 0; i < e->n_rows; i++) {
+		size_t bin = (size_t)((sign * outcomes[i].score - from) / (to - from) * N_BINS);
+		counts[e->rows[i]->label][bin < N_BINS ? bin : N_BINS - 1]++;
+	}
+	json_t *object = json_pack("{s:f, s:f}", "from", from, "to", to);
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		json_t *list = json_array();
+		for (int bin = 0; bin < N_BINS; bin++)
+			json_array_append_new(list, json_integer((json_int_t)counts[label][bin]));
+		json_object_set_new(object, tt_label_name((enum tt_label)label), list);
+	}
+	return object;
+}
+
 static json_t *errors_report(const struct tt_errors *errors, bool below)
 {
 	return json_pack("{s:o, s:I, s:I, s:f}", "from", tt_json_number(below ? -errors->from : errors->from), "missed",
@@ -186,8 +218,9 @@ int tt_eval_gate_report(const struct tt_eval *e, size_t arm, json_t **out, struc
 	if (status == TT_OK)
 		status = costs_report(e, arm, &s, info.opens_below, &costs, err);
 	scores_free(&s);
-	*out = json_pack("{s:s, s:s, s:o, s:s, s:o, s:o?}", "policy", info.name, "type", info.gate_word, "threshold",
-		info.has_threshold ? json_real((double)info.threshold) : json_null(), "opens",
-		info.opens_below ? "below" : "above", "curves", curves, "costs", costs);
+	*out = json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:o?}", "policy", info.name, "type", info.gate_word,
+		"threshold", info.has_threshold ? json_real((double)info.threshold) : json_null(), "opens",
+		info.opens_below ? "below" : "above", "histogram", histogram_report(e, arm, &info), "curves", curves,
+		"costs", costs);
 	return status;
 }

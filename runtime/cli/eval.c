@@ -204,13 +204,14 @@ static int write_page(const struct run *run, const json_t *json, struct cli_prog
 {
 	struct tt_error err = {0};
 	const struct tt_eval_options *o = &run->options;
+	struct tt_eval_arm only = {.n_steering = o->n_steering};
+	memcpy(only.steering, o->steering, sizeof only.steering);
 	const struct tt_page_report report = {.path = run->html,
 		.completions = o->completions,
 		.eval = json,
 		.engine = run->engine,
-		.arm = o->n_arms ? o->arms[0].name : NULL,
-		.steering = o->n_arms ? o->arms[0].steering : o->steering,
-		.n_steering = o->n_arms ? o->arms[0].n_steering : o->n_steering,
+		.arms = o->n_arms ? o->arms : &only,
+		.n_arms = o->n_arms ? o->n_arms : 1,
 		.sampling = o->sampling,
 		.when = run->options.when,
 		.progress = cli_progress_step,

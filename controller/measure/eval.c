@@ -67,6 +67,7 @@ static int make_groups(struct tt_eval *e, struct tt_error *err)
 	TT_TRY(tt_alloc(&e->groups, e->n_groups, sizeof *e->groups, err));
 	TT_TRY(tt_alloc(&e->sides, n_sides, sizeof *e->sides, err));
 	TT_TRY(tt_alloc(&e->outcomes, n_outcomes, sizeof *e->outcomes, err));
+	TT_TRY(tt_alloc(&e->scores, n_outcomes - e->n_rows, sizeof *e->scores, err));
 	TT_TRY(tt_alloc(&e->speeds, e->n_sides, sizeof *e->speeds, err));
 	for (size_t i = 0; i < e->n_groups; i++) {
 		size_t file = i / TT_N_LABELS;
@@ -253,6 +254,7 @@ int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, cha
 	tt_judgements_free(&e.judgements);
 	free(e.speeds);
 	free(e.outcomes);
+	free(e.scores);
 	free(e.sides);
 	free(e.groups);
 	free(e.rows);

@@ -9,8 +9,6 @@
 #include "controller/measure/judgements.h"
 #include "controller/measure/prompts.h"
 
-#define TT_ALL_FILES SIZE_MAX
-
 /* What one side wrote to the prompts of a group. */
 struct tt_side {
 	struct tt_tally all, refusals; /* their logprob is under the unsteered model */
@@ -20,11 +18,10 @@ struct tt_side {
 /* By whose rule a completion is a refusal. */
 enum tt_judge { TT_IN_SUBSTANCE, TT_BY_PHRASES, TT_BY_JUDGE, TT_N_JUDGES };
 
-/* What paired tests and curves need of a completion. */
+/* What is kept of a completion. */
 struct tt_outcome {
 	enum tt_verdict verdicts[TT_N_JUDGES];
 	bool flagged;
-	double score; /* what the first policy's gate gave, the higher the more it wants to act; NAN: nothing */
 };
 
 /* Rows of one label in one file, or in all files together. */
@@ -60,7 +57,9 @@ struct tt_eval {
 	size_t n_groups;
 	struct tt_side *sides;       // [n_groups][n_sides]
 	struct tt_outcome *outcomes; // [n_sides][n_rows]
-	struct tt_speed *speeds;     // [n_sides]
+	/* What the gate of the arm's first policy gave, the higher the more it wants to act; NAN: nothing. */
+	double *scores;          // [n_arms][n_rows]
+	struct tt_speed *speeds; // [n_sides]
 	struct tt_eval_output completions, requests;
 	struct tt_judgements judgements; /* empty without the option */
 };
@@ -102,10 +101,6 @@ int tt_eval_gate_report(const struct tt_eval *eval, size_t arm, json_t **out, st
 
 /* ---- eval_report.c */
 
-/* The name of a data file, without its folders. */
-const char *tt_eval_file_name(const struct tt_eval *eval, size_t file);
-/* Wilson's interval; null for n = 0. */
-json_t *tt_interval_report(size_t count, size_t n);
 /* The report as JSON, which the caller frees. */
 int tt_eval_report(const struct tt_eval *eval, char **out, struct tt_error *err);
 

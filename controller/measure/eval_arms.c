@@ -89,8 +89,9 @@ void tt_eval_record(struct tt_eval *e, size_t row, const struct tt_completion *c
 				[TT_BY_PHRASES] = c->refused_by_phrases ? TT_REFUSED : TT_FULFILLED,
 				[TT_BY_JUDGE] = c->verdict},
 			.flagged = c->flagged,
-			.score = side ? score_of(&e->arms[side - 1], c) : (double)NAN,
 		};
+		if (side)
+			e->scores[(side - 1) * e->n_rows + row] = score_of(&e->arms[side - 1], c);
 		add_to_group(&e->groups[prompt->file * TT_N_LABELS + prompt->label], side, sides);
 		add_to_group(&e->groups[e->prompts.n_files * TT_N_LABELS + prompt->label], side, sides);
 	}

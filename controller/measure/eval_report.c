@@ -1,10 +1,9 @@
 /* The report of an evaluation. Shares are of the group's n; nll is in nats a token, under the unsteered model. */
 #include "controller/measure/eval.h"
 
-#include <string.h>
-
 #include "base/fail.h"
 #include "base/json.h"
+#include "controller/measure/curves.h"
 #include "controller/measure/metrics.h"
 #include "controller/policy/policy.h"
 
@@ -35,19 +34,6 @@ static json_t *nll_ratio(const struct tt_side *unsteered, const struct tt_side *
 {
 	const struct tt_tally *own = unsteered->refusals.n ? &unsteered->refusals : &unsteered->all;
 	return ratio(tt_tally_nll(&steered->all), tt_tally_nll(own));
-}
-
-json_t *tt_interval_report(size_t n_of, size_t n)
-{
-	double low, high;
-	tt_wilson(n_of, n, &low, &high);
-	return n ? json_pack("[f, f]", low, high) : json_null();
-}
-
-const char *tt_eval_file_name(const struct tt_eval *e, size_t file)
-{
-	const char *path = e->prompts.files[file].path, *slash = strrchr(path, '/');
-	return slash ? slash + 1 : path;
 }
 
 /* A share of a group, as key, and its interval. */
@@ -110,7 +96,7 @@ static json_t *group_report(const struct tt_eval *e, size_t arm, const struct tt
 	const struct tt_tally *u = &unsteered->all, *s = &steered->all;
 	json_t *object = json_object();
 	if (g->file != TT_ALL_FILES)
-		json_object_set_new(object, "file", json_string(tt_eval_file_name(e, g->file)));
+		json_object_set_new(object, "file", json_string(tt_prompts_file_name(&e->prompts, g->file)));
 	json_object_set_new(object, "label", json_string(tt_label_name(g->label)));
 	json_object_set_new(object, "n", count(u->n));
 	put_share(object, "flagged", "flagged_interval", s->n_flagged, s->n);
@@ -165,7 +151,7 @@ static json_t *files_report(const struct tt_eval *e)
 	json_t *list = json_array();
 	for (size_t i = 0; i < e->prompts.n_files; i++)
 		json_array_append_new(
-			list, json_pack("{s:s, s:s, s:I}", "file", tt_eval_file_name(e, i), "sha256",
+			list, json_pack("{s:s, s:s, s:I}", "file", tt_prompts_file_name(&e->prompts, i), "sha256",
 				      e->prompts.files[i].sha256, "rows", (json_int_t)e->prompts.files[i].n_rows));
 	return list;
 }

@@ -13,6 +13,12 @@ static const char *const split_names[] = {"train", "val", "test"};
 /* The date that templates see: 1 January 2025. */
 static const int64_t fixed_date = 1735689600;
 
+const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file)
+{
+	const char *path = prompts->files[file].path, *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
 const char *tt_label_name(enum tt_label label)
 {
 	return label_names[label];

@@ -83,7 +83,7 @@ static int take_line(
 	if (n > TT_MAX_JSON_LINE)
 		return tt_fail(err, TT_ERR_LIMIT, "the line is longer than %d bytes", TT_MAX_JSON_LINE);
 	TT_TRY(tt_json_parse(&value, line, n, "row", err));
-	int status = take(user, number, value, err);
+	int status = take(user, &(struct tt_json_line){number, line, n, value}, err);
 	json_decref(value);
 	return status;
 }

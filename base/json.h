@@ -21,8 +21,13 @@ int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_err
 
 enum { TT_MAX_JSON_LINE = 1 << 24 }; /* bytes */
 
-/* Called with user, the number of a line from 1, and its value. */
-typedef int (*tt_json_line_fn)(void *user, uint32_t number, const json_t *value, struct tt_error *err);
+struct tt_json_line {
+	uint32_t number;  /* from 1 */
+	const char *text; // [n] without its end
+	size_t n;
+	const json_t *value;
+};
+typedef int (*tt_json_line_fn)(void *user, const struct tt_json_line *line, struct tt_error *err);
 
 /* Parses each line of a text of n bytes that is not blank. Messages, those of take too, begin with "path:number: ". */
 int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn take, void *user, struct tt_error *err);

@@ -48,6 +48,8 @@ extern "C" {
 
 enum {
 	TT_MAX_STACK = 4,        /* policies on one request */
+	TT_MAX_ARMS = 64,        /* ways of steering that one evaluation compares */
+	TT_MAX_ARM_NAME = 200,   /* bytes */
 	TT_MAX_STOPS = 16,       /* stop strings on one request, and as many stop ids */
 	TT_MAX_STOP_BYTES = 256, /* bytes of one stop string */
 };
@@ -444,14 +446,29 @@ void tt_fit_options_default(struct tt_fit_options *options);
 int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err);
 
+/* A way of steering that an evaluation compares with others. */
+struct tt_eval_arm {
+	const char *name; /* in the report and the completions; at most TT_MAX_ARM_NAME bytes, and not "unsteered" */
+	struct tt_steering steering[TT_MAX_STACK]; // [n_steering]
+	uint32_t n_steering;
+};
+
 struct tt_eval_options {
 	const char *const *data; // [n_data] files as for tt_fit
 	size_t n_data;
-	const char *split;                         /* only rows of this split; NULL: all */
-	uint32_t limit;                            /* at most so many rows of each label and file; 0: all */
-	uint32_t max_tokens;                       /* generated for each row. Default 32 */
+	const char *split;   /* only rows of this split; NULL: all */
+	uint32_t limit;      /* at most so many rows of each label and file; 0: all */
+	uint32_t max_tokens; /* generated for each row. Default 32 */
+	/* The same for every side. Default greedy; the seed is mixed with the row's line, as by tt_batch. */
+	struct tt_sampling sampling;
 	struct tt_steering steering[TT_MAX_STACK]; // [n_steering]
 	uint32_t n_steering;
+	/* Instead of steering: ways of steering that are compared, each on the same rows, beside one unsteered run. */
+	const struct tt_eval_arm *arms; // [n_arms] at most TT_MAX_ARMS
+	size_t n_arms;
+	/* What it costs that the gate flags a prompt that is not harmful, and that it does not flag a harmful one: the
+	 * report then has costs by threshold. 0: it has none */
+	float price_false_refusal, price_miss;
 	enum tt_policy_when when; /* as in struct tt_request_options */
 	const char *completions;  /* file to write every completion to, as JSON lines, or NULL; no file that is read */
 	/* Refusals by another model: a file to write a batch's requests to, one for each completion; and, in a later
@@ -462,9 +479,9 @@ struct tt_eval_options {
 };
 void tt_eval_options_default(struct tt_eval_options *options);
 
-/* Completes every row unsteered and steered, greedily, and measures the difference. *report gets JSON (tt_free) as
- * docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests that ran at the same
- * time. */
+/* Completes every row unsteered and steered, or under each of the arms, and measures the difference. *report gets JSON
+ * (tt_free) as docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests that ran
+ * at the same time. */
 int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
 /* Describes a model, policy or safetensors file: *report gets JSON (tt_free). With model_path (may be NULL) it also

@@ -290,6 +290,13 @@ Test(arguments, eval_capture_inspect)
 	EVAL("data[1] ", o.n_data = 2);
 	EVAL("split ", o.split = "all");
 	EVAL("an evaluation needs ", o.max_tokens = 0);
+	EVAL("prices must be two positive", o.price_miss = 1);
+	EVAL("prices must be two positive", o.price_false_refusal = 1);
+	EVAL("prices must be two positive", o.price_false_refusal = 1; o.price_miss = NAN);
+	EVAL("prices must be two positive", o.price_false_refusal = 1; o.price_miss = -1);
+	EVAL("prices must be two positive", o.price_false_refusal = INFINITY; o.price_miss = 1);
+	EVAL("temperature ", o.sampling.temperature = NAN);
+	EVAL("top_p ", o.sampling.top_p = 0);
 	EVAL("at most 4 policies", o.n_steering = TT_MAX_STACK + 1);
 	EVAL("steering[0].policy ", o.n_steering = 1);
 	EVAL("when ", o.when = (enum tt_policy_when)3);

@@ -129,7 +129,7 @@ static int parse(struct tt_sweep *sweep, const struct tt_batch_policy *policies,
 	options.policies = policies;
 	options.n_policies = n;
 	options.sweep = text;
-	return tt_sweep_parse(sweep, &options, err);
+	return tt_batch_sweep(sweep, &options, err);
 }
 
 Test(batch_input, reads_a_sweep_with_its_scales_as_written)
@@ -142,7 +142,7 @@ Test(batch_input, reads_a_sweep_with_its_scales_as_written)
 	cr_assert_eq(sweep.n, 6);
 	for (size_t i = 0; i < 6; i++) {
 		cr_expect_str_eq(sweep.cases[i].suffix, want[i]);
-		cr_expect(sweep.cases[i].policy == (i < 3) && sweep.cases[i].scale == scales[i % 3]);
+		cr_expect(sweep.cases[i].name == (i < 3) && sweep.cases[i].scale == scales[i % 3]);
 	}
 	tt_sweep_free(&sweep);
 	cr_assert_eq(parse(&sweep, POLICIES, 2, NULL, &err), TT_OK);

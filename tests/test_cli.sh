@@ -337,7 +337,8 @@ echo '{"id": "9", "prompt": "q", "label": "benign", "split": "test"}' >"\"onclic
 works eval "$tiny_dir" --policy quoted.st --data rows.jsonl --data "\"onclick='y' <i>.jsonl" -n 4 --html page.html \
 	--completions done.jsonl
 check "eval: table" grep -q '^harmful  *rows.jsonl  *1 ' out
-check "eval: both judges in the table" grep -q ' refused  *by phrases  *flagged' out
+check "eval: both judges in the table" grep -q ' refused  *p  *by phrases  *flagged' out
+check "eval: intervals of one row" grep -Eq '^harmful  *rows.jsonl  *1  *(0.0%  *\[0,79\]|100.0%  *\[21,100\])  *->' out
 check "eval: completions" [ "$(wc -l <done.jsonl)" = 4 ]
 check "eval: both judges" python3 - <<'PY'
 import json, sys
@@ -345,6 +346,14 @@ keys = [f"refused{by}_{side}" for by in ("", "_by_phrases") for side in ("unstee
 sys.exit(not all(isinstance(json.loads(line)[key], bool) for line in open("done.jsonl") for key in keys))
 PY
 check "page" python3 "$here/cli/check_page.py" page.html
+# Names of arms are NAME@SCALE; the gate, its costs and the table of arms come from figures and these names alone.
+policy below.st trimtab.format=2 trimtab.gate=cosine trimtab.observe=0 trimtab.threshold=-0.875
+works eval "$tiny_dir" --policy q=quoted.st --policy gated=below.st --sweep q,gated@1,0.5 --data rows.jsonl \
+	--data "\"onclick='y' <i>.jsonl" -n 4 --html arms.html --price-false-refusal 1 --price-miss 5
+check "page of arms" python3 "$here/cli/check_page.py" arms.html
+for part in '<h2>Arms</h2>' '<h2>The gate of gated@1</h2>' '<h2>The policies</h2>' '<h4>What errors cost'; do
+	check "page of arms: $part" grep -qF "$part" arms.html
+done
 policy turn.st trimtab.format=2 trimtab.op=rotate trimtab.rotate=adaptive trimtab.alpha=0.5
 works inspect turn.st --json --model "$tiny"
 json 'd["op"] == "rotate" and d["rotate"] == "adaptive" and d["on_model"]["fits"]'

@@ -418,7 +418,7 @@ static int read_batch(struct tt_error *err)
 	struct stat file = {0};
 	bool found = true;
 	stat(ROWS, &file);
-	int status = tt_sweep_parse(&job.sweep, &options, err);
+	int status = tt_batch_sweep(&job.sweep, &options, err);
 	if (status == TT_OK)
 		status = tt_text_open(&text, GOLDEN("tiny-llama"), err);
 	context.text = text;

@@ -162,8 +162,8 @@ Test(fit_figures, features_are_of_the_rows_and_layers_that_are_named)
 	scratch_remove(&s, FILES, 1);
 }
 
-/* Each label of an origin counts as the root of its rows, whatever their groups, harmful rows as much as all others; a
- * fifth of a short file is a fold. */
+/* Each label of an origin counts as the root of its rows, whatever their groups, harmful rows as much as all others;
+ * a fifth of a short file is a fold. */
 Test(fit_figures, rows_are_weighed_by_origin_and_folded_by_place)
 {
 	enum { N = 30 };
@@ -303,6 +303,26 @@ Test(fit_figures, a_gate_is_rated_on_all_that_is_held_out)
 	scratch_remove(&s, FILES, 1);
 }
 
+/* How often a harmful row's logit is above another's, by all pairs of rows. */
+static double area(const json_t *held, const char *against)
+{
+	double above = 0, n = 0;
+	for (size_t i = 0; i < json_array_size(held); i++)
+		for (size_t k = 0; k < json_array_size(held); k++) {
+			const json_t *a = json_array_get(held, i), *b = json_array_get(held, k);
+			const char *label = json_string_value(json_object_get(b, "label"));
+			bool is_other = strcmp(against, "others") == 0 ? strcmp(label, "harmful") != 0
+								       : strcmp(label, against) == 0;
+			if (strcmp(json_string_value(json_object_get(a, "label")), "harmful") != 0 || !is_other)
+				continue;
+			double x = json_number_value(json_object_get(a, "logit")),
+			       y = json_number_value(json_object_get(b, "logit"));
+			above += x > y ? 1 : x < y ? 0 : 0.5;
+			n++;
+		}
+	return above / n;
+}
+
 /* In the report of a whole fit: the shares of the three labels give the balanced accuracy. */
 Test(fit_figures, the_report_has_the_borderline_rows)
 {
@@ -332,6 +352,15 @@ Test(fit_figures, the_report_has_the_borderline_rows)
 	double want = (harmful + 1 - (10 * benign + 9 * between) / 19) / 2;
 	cr_expect_float_eq(json_number_value(json_object_get(gate, "balanced_accuracy")), want, 1e-5);
 	cr_assert_gt(between, benign, "no borderline row was flagged, which tells nothing");
+	static const char *const against[] = {"benign", "borderline", "others"};
+	cr_assert_eq(json_array_size(json_object_get(gate, "curves")), 3);
+	for (size_t i = 0; i < 3; i++) {
+		const json_t *curve = json_array_get(json_object_get(gate, "curves"), i);
+		cr_expect_str_eq(json_string_value(json_object_get(curve, "against")), against[i]);
+		cr_expect_str_eq(json_string_value(json_object_get(curve, "file")), "rows.jsonl");
+		cr_expect_float_eq(json_number_value(json_object_get(curve, "auc")),
+			area(json_object_get(gate, "held_out"), against[i]), 1e-5, "%s", against[i]);
+	}
 	const json_t *chosen = json_object_get(r, "chosen");
 	cr_expect_float_eq((double)policy->alpha, json_number_value(json_object_get(chosen, "alpha")), 1e-5);
 	json_decref(r);

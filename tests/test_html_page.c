@@ -41,13 +41,14 @@ static struct tt_policy *make_policy(struct tt_engine *engine)
 }
 
 /* Nine harmful rows, one that is benign. */
-static const char *write_completions(struct scratch *s)
+static const char *write_completions(struct scratch *s, int seed)
 {
 	struct tt_buffer text = {0};
 	for (int i = 0; i < N_ROWS; i++)
 		must(tt_buffer_print(&text, err,
-			"{\"prompt\":\"%s\",\"label\":\"harmful\",\"unsteered\":\"a%d\",\"steered\":\"b%d\"}\n", PROMPT,
-			i, i));
+			"{\"prompt\":\"%s\",\"label\":\"harmful\",\"unsteered\":\"a%d\",\"steered\":\"b%d\",\"seed\":%"
+			"d}\n",
+			PROMPT, i, i, seed));
 	must(tt_buffer_print(&text, err,
 		"{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\","
 		"\"refused_unsteered\":true,\"refused_by_phrases_unsteered\":false,"
@@ -57,28 +58,42 @@ static const char *write_completions(struct scratch *s)
 	return path;
 }
 
-static char *write_page(struct tt_engine *engine, struct tt_policy *policy)
+/* figures: the report, NULL for one without figures. */
+static char *write_figures(struct tt_engine *engine, struct tt_policy *policy, const char *figures, size_t n_arms,
+	float temperature, int seed)
 {
 	struct scratch s;
 	char completions[512], path[512];
-	const struct tt_steering steering = {policy, 1};
+	struct tt_eval_arm arms[3];
+	for (int i = 0; i < 3; i++)
+		arms[i] = (struct tt_eval_arm){.steering = {{policy, 1 / (float)(1 + i)}}, .n_steering = 1};
+	if (n_arms > 1)
+		arms[0].name = "<one>", arms[1].name = "two", arms[2].name = "three";
 	struct tt_buffer text = {0};
 	scratch_make(&s);
-	snprintf(completions, sizeof completions, "%s", write_completions(&s));
+	snprintf(completions, sizeof completions, "%s", write_completions(&s, seed));
 	snprintf(path, sizeof path, "%s", scratch_write(&s, FILES[1], "", 0));
-	json_t *eval = json_pack("{s:[], s:[], s:{}}", "labels", "groups", "speed");
+	json_t *eval =
+		figures ? json_loads(figures, 0, NULL) : json_pack("{s:[], s:[], s:{}}", "labels", "groups", "speed");
+	cr_assert_not_null(eval);
 	const struct tt_page_report report = {.path = path,
 		.completions = completions,
 		.eval = eval,
 		.engine = engine,
-		.steering = &steering,
-		.n_steering = 1,
+		.arms = arms,
+		.n_arms = n_arms,
+		.sampling = {.top_p = 1, .temperature = temperature},
 		.when = TT_WHEN_POLICY};
 	must(tt_page_write(&report, err));
 	must(tt_file_read(&text, path, 1 << 24, err));
 	json_decref(eval);
 	scratch_remove(&s, FILES, 2);
 	return text.data;
+}
+
+static char *write_page(struct tt_engine *engine, struct tt_policy *policy)
+{
+	return write_figures(engine, policy, NULL, 1, 0, 0);
 }
 
 static size_t count(const char *text, const char *what)
@@ -103,6 +118,105 @@ Test(html_page, shows_the_first_six_of_a_label)
 	cr_expect_eq(count(page, "<h4>Steered <small>by phrases only</small></h4>"), 1);
 	cr_expect_eq(count(page, "<h4>Steered</h4>"), 6);
 	cr_expect_eq(count(page, "<figure>"), 2, "a map of the first prompt of each label");
+	free(page);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
+/* The map shows the completion that was measured, which its seed repeats. */
+Test(html_page, maps_are_sampled_with_the_seed_of_the_row)
+{
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_policy *policy = make_policy(engine);
+	char *pages[5];
+	for (int i = 0; i < 5; i++)
+		pages[i] = write_figures(engine, policy, NULL, 1, i < 3 ? 2 : 0, i == 1 || i == 4 ? 2 : 1);
+	cr_expect_str_neq(pages[0], pages[1], "another seed");
+	cr_expect_str_eq(pages[0], pages[2], "the same seed");
+	cr_expect_str_neq(pages[0], pages[3], "sampled and not");
+	cr_expect_str_eq(pages[3], pages[4], "greedy, whatever the seed");
+	for (int i = 0; i < 5; i++)
+		free(pages[i]);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
+/* A group of the report: a label of one file, refused before and after, with intervals. */
+#define GROUP(label, steered)                                                                                          \
+	"{\"label\":\"" label "\",\"file\":\"f.jsonl\",\"n\":50,\"flagged\":0.5,\"flagged_interval\":[0.37,0.63],"     \
+	"\"changed\":0.25,\"refused\":{\"unsteered\":0.04,\"steered\":" steered                                        \
+	"},\"refused_interval\":{\"unsteered\":"                                                                       \
+	"[0.01,0.13],\"steered\":[0.79,0.96]},\"paired\":{\"refused\":{\"p\":1e-9}},\"paired_with_first\":"            \
+	"{\"refused\":{\"p\":0.0313}}}"
+#define GATE                                                                                                           \
+	"{\"type\":\"probe\",\"threshold\":0.75,\"opens\":\"above\",\"histogram\":{\"from\":0.5,\"to\":1.5,"           \
+	"\"harmful\":"                                                                                                 \
+	"[1,0,3],\"benign\":[8,0,0],\"borderline\":[0,0,0]},\"curves\":[{\"against\":\"benign\",\"n_harmful\":4,"      \
+	"\"n_against\":8,\"auc\":0.875,\"auc_interval\":[0.6,0.97],\"points\":[{\"flagged\":0.75,\"flagged_"           \
+	"interval\":"                                                                                                  \
+	"[0.3,0.95]}]}],\"costs\":{\"price_false_refusal\":1,\"price_miss\":4,\"as_it_is\":{\"cost\":0.5,\"missed\":"  \
+	"1,"                                                                                                           \
+	"\"false_refusals\":2},\"cheapest\":{\"from\":1.25,\"cost\":0.25,\"missed\":1,\"false_refusals\":0},"          \
+	"\"curve\":"                                                                                                   \
+	"[{\"from\":null,\"cost\":1},{\"from\":1.25,\"cost\":0.25}]}}"
+
+Test(html_page, shows_intervals_gates_and_costs)
+{
+	static const char figures[] =
+		"{\"labels\":[],\"groups\":[" GROUP("harmful", "0.9") "],\"speed\":{},\"gate\":" GATE "}";
+	static const char *const expected[] = {
+		"<td class=n>4.0%<small>1–13</small></td><td class=n><b>90.0%<small>79–96</small></b></td>"
+		"<td class=n>&lt;.0001</td>",
+		"<td class=n>50.0%<small>37–63</small></td><td class=n>25.0%</td>", "<h2>The gate</h2>",
+		/* Three of four and eight of eight, as high as their share of the label. */
+		"harmful</span> 4 prompts</h4><div class=harmful><div class=bins aria-hidden=true><i "
+		"style=\"height:25%\"></i><i style=\"height:0%\"></i><i style=\"height:75%\"></i><b "
+		"style=\"left:25.0%\"></b></div>",
+		"benign</span> 8 prompts</h4><div class=benign><div class=bins aria-hidden=true><i "
+		"style=\"height:100%\"></i>",
+		"the line is the threshold, 0.75, above which it opens",
+		"<td>all files</td><td class=n>4 + 8</td><td class=n><b>0.875</b><small>0.60–0.97</small></td>"
+		"<td class=n>75.0%<small>30–95</small></td>",
+		"at 1 a false refusal and 4 a miss</h4><p>As it is: <b>0.5</b> a prompt (2 false refusals, 1 missed). "
+		"Least: <b>0.25</b> a prompt (0 false refusals, 1 missed), from a gate of 1.25 on.</p>",
+		"<div class=\"bins costs\" aria-hidden=true><i style=\"height:100.0%\"></i><i "
+		"style=\"height:25.0%\"></i>"};
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_policy *policy = make_policy(engine);
+	char *page = write_figures(engine, policy, figures, 1, 0, 0);
+	for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+		cr_expect_not_null(strstr(page, expected[i]), "%s", expected[i]);
+	cr_expect_null(strstr(page, "borderline</span> 0 prompts"), "a label without prompts");
+	cr_expect_null(strstr(page, "<h2>Arms</h2>"));
+	free(page);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
+/* A row for the model alone and one for each arm; a gate that two arms have, once; the policy with all its scales. */
+Test(html_page, compares_arms)
+{
+	static const char figures[] = "{\"labels\":[],\"groups\":[" GROUP(
+		"harmful", "0.9") "],\"speed\":{},\"arms\":["
+				  "{\"name\":\"<one>\",\"groups\":[" GROUP("harmful",
+					  "0.9") "],\"gate\":" GATE "},"
+						 "{\"name\":\"two\",\"groups\":[" GROUP("harmful",
+							 "0.7") "],\"gate\":" GATE "},"
+								"{\"name\":\"three\",\"groups\":[" GROUP(
+									"harmful", "0.3") "],\"gate\":null}]}";
+	static const char *const expected[] = {"<b>&lt;one&gt;</b>, <b>two</b>, <b>three</b> on ",
+		"<tr><td>unsteered</td><td class=n>4.0%<small>1–13</small></td><td class=n></td></tr>",
+		"<tr><td>&lt;one&gt;</td><td class=n>90.0%<small>79–96</small></td>",
+		"<tr><td>two</td><td class=n>70.0%<small>79–96</small></td><td class=n>0.031</td></tr>",
+		"<tr><td>three</td><td class=n>30.0%<small>79–96</small></td>", "<h2>The gate of &lt;one&gt;</h2>",
+		"<dt>Strength</dt><dd>0.5 × scale 1, 0.5, 0.333333</dd>"};
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_policy *policy = make_policy(engine);
+	char *page = write_figures(engine, policy, figures, 3, 0, 0);
+	for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+		cr_expect_not_null(strstr(page, expected[i]), "%s", expected[i]);
+	cr_expect_eq(count(page, "<h2>The gate of "), 1);
+	cr_expect_eq(count(page, "<dt>Strength</dt>"), 1);
 	free(page);
 	tt_engine_close(engine);
 	tt_policy_free(policy);

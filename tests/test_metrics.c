@@ -28,6 +28,38 @@ Test(metrics, curves_are_those_of_scikit_learn)
 	tt_safetensors_close(file);
 }
 
+Test(metrics, costs_follow_from_the_curve_of_scikit_learn)
+{
+	struct tt_safetensors *file = golden_open(GOLDEN("train/metrics.safetensors"));
+	size_t n, n_want, n_prices, n_got, cheapest, best = 0;
+	double *scores = golden_array(file, sizeof *scores, &n, "scores");
+	bool *label = golden_array(file, sizeof *label, &n, "label");
+	double *prices = golden_array(file, sizeof *prices, &n_prices, "prices");
+	double *from = golden_array(file, sizeof *from, &n_want, "cost_from");
+	double *costs = golden_array(file, sizeof *costs, &n_want, "costs");
+	struct tt_errors *got;
+	must(tt_cost_curve(scores, label, n, prices[0], prices[1], &got, &n_got, &cheapest, err));
+	cr_assert_eq(n_got, n_want);
+	for (size_t i = 0; i < n_want; i++) {
+		cr_expect(got[i].from == from[i] && fabs(got[i].cost - costs[i]) <= 1e-13, "from %g: %.17g, not %.17g",
+			got[i].from, got[i].cost, costs[i]);
+		best = costs[i] < costs[best] - 1e-13 ? i : best;
+	}
+	cr_expect_eq(cheapest, best);
+	cr_expect(got[0].n_false == 0 && got[n_got - 1].n_missed == 0);
+	free(got);
+	scores[7] = (double)NAN;
+	must(tt_cost_curve(scores, label, n, 1, 1, &got, &n_got, &cheapest, err));
+	cr_expect_eq(n_got, 0);
+	free(got);
+	free(scores);
+	free(label);
+	free(prices);
+	free(from);
+	free(costs);
+	tt_safetensors_close(file);
+}
+
 Test(metrics, intervals_and_tests_are_those_of_scipy)
 {
 	struct tt_safetensors *file = golden_open(GOLDEN("train/metrics.safetensors"));
@@ -39,6 +71,14 @@ Test(metrics, intervals_and_tests_are_those_of_scipy)
 		cr_expect(fabs(low - intervals[i]) <= 1e-14 && fabs(high - intervals[i + 1]) <= 1e-14,
 			"%d of %d: %.17g to %.17g", shares[i], shares[i + 1], low, high);
 	}
+	double *areas = golden_array(file, sizeof *areas, &n, "areas");
+	double *bounds = golden_array(file, sizeof *bounds, &n, "area_intervals");
+	for (size_t i = 0; i < n / 2; i++) {
+		const double *area = areas + 3 * i;
+		tt_auc_interval(area[0], (size_t)area[1], (size_t)area[2], &low, &high);
+		cr_expect(fabs(low - bounds[2 * i]) <= 1e-12 && fabs(high - bounds[2 * i + 1]) <= 1e-12,
+			"%g of %g and %g: %.17g to %.17g", area[0], area[1], area[2], low, high);
+	}
 	int32_t *splits = golden_array(file, sizeof *splits, &n, "splits");
 	double *tests = golden_array(file, sizeof *tests, &n, "sign_tests");
 	for (size_t i = 0; i < n; i++) {
@@ -48,6 +88,8 @@ Test(metrics, intervals_and_tests_are_those_of_scipy)
 	}
 	free(intervals);
 	free(shares);
+	free(areas);
+	free(bounds);
 	free(splits);
 	free(tests);
 	tt_safetensors_close(file);
@@ -74,7 +116,15 @@ Test(metrics, edges)
 	cr_expect(isnan(figure), "one label only");
 	must(tt_auc(scores, label, 0, &figure, err));
 	cr_expect(isnan(figure));
+	struct tt_errors *errors;
+	size_t n, cheapest;
+	must(tt_cost_curve((double[]){1, 0}, (bool[]){false, true}, 2, 1, 1, &errors, &n, &cheapest, err));
+	cr_expect(n == 3 && errors[0].cost == 0.5 && errors[1].cost == 1 && errors[2].cost == 0.5 && cheapest == 0,
+		"of equal costs the first, which flags least");
+	free(errors);
 	tt_wilson(0, 0, &low, &high);
+	cr_expect(low == 0 && high == 1);
+	tt_auc_interval(1, 5, 0, &low, &high);
 	cr_expect(low == 0 && high == 1);
 	cr_expect(fabs(tt_sign_test(0, 3) - 0.25) <= 1e-15 && tt_sign_test(1, 0) == 1 && tt_sign_test(5, 5) == 1);
 }

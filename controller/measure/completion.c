@@ -42,6 +42,7 @@ static void take_decisions(struct tt_completion *c, const struct tt_request *req
 			continue;
 		c->flagged = c->flagged || decision.s > 0.5f; /* not > 0, since an mlp's s is hardly ever exactly 0 */
 		if (i == 0) {
+			c->decided = true;
 			c->s = decision.s;
 			c->gate = decision.gate;
 		}
@@ -176,11 +177,6 @@ static double share(size_t part, size_t whole)
 double tt_tally_refused(const struct tt_tally *tally)
 {
 	return share(tally->n_refused, tally->n);
-}
-
-double tt_tally_refused_by_phrases(const struct tt_tally *tally)
-{
-	return share(tally->n_refused_by_phrases, tally->n);
 }
 
 double tt_tally_repeated(const struct tt_tally *tally)

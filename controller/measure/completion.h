@@ -14,7 +14,8 @@ struct tt_completion {
 	bool refused_by_phrases; /* tt_refuses_by_phrases */
 	enum tt_verdict verdict; /* from the judgements of an evaluation */
 	bool flagged;            /* some policy's gate gave a scalar above a half */
-	float s, gate;           /* the first policy's; 0 without one */
+	bool decided;            /* the first policy's gate gave these */
+	float s, gate;           /* 0 without one */
 	size_t n_fourgrams, n_repeated;
 	/* Sum over ids: under the model that wrote them, after tt_completions_score under the unsteered model. */
 	double logprob;
@@ -48,8 +49,7 @@ struct tt_tally {
 };
 void tt_tally_add(struct tt_tally *tally, const struct tt_completion *completion);
 /* All are 0 for an empty tally. */
-double tt_tally_refused(const struct tt_tally *tally); /* share of the completions */
-double tt_tally_refused_by_phrases(const struct tt_tally *tally);
+double tt_tally_refused(const struct tt_tally *tally);  /* share of the completions */
 double tt_tally_repeated(const struct tt_tally *tally); /* share of the 4-grams */
 double tt_tally_nll(const struct tt_tally *tally);      /* nats a token */
 

@@ -1,10 +1,10 @@
 /* The report of an evaluation. Shares are of the group's n; nll is in nats a token, under the unsteered model. */
 #include "controller/measure/eval.h"
 
-#include <string.h>
-
 #include "base/fail.h"
 #include "base/json.h"
+#include "controller/measure/curves.h"
+#include "controller/measure/metrics.h"
 #include "controller/policy/policy.h"
 
 static json_t *ratio(double part, double whole)
@@ -30,43 +30,92 @@ static json_t *count(size_t n)
 
 /* The measure of fluency: the nll of the steered completions over that of the refusals that the unsteered model writes
  * or, if it writes none, over that of all its completions. */
-static json_t *nll_ratio(const struct tt_group *g)
+static json_t *nll_ratio(const struct tt_side *unsteered, const struct tt_side *steered)
 {
-	const struct tt_tally *own = g->unsteered.refusals.n ? &g->unsteered.refusals : &g->unsteered.all;
-	return ratio(tt_tally_nll(&g->steered.all), tt_tally_nll(own));
+	const struct tt_tally *own = unsteered->refusals.n ? &unsteered->refusals : &unsteered->all;
+	return ratio(tt_tally_nll(&steered->all), tt_tally_nll(own));
 }
 
-static json_t *group_report(const struct tt_group *g)
+/* A share of a group, as key, and its interval. */
+static void put_share(json_t *object, const char *key, const char *interval_key, size_t n_of, size_t n)
 {
-	const struct tt_tally *u = &g->unsteered.all, *s = &g->steered.all;
+	json_object_set_new(object, key, ratio((double)n_of, (double)n));
+	json_object_set_new(object, interval_key, tt_interval_report(n_of, n));
+}
+
+/* How many completions of a side a judge calls refusals, and of how many it knows. */
+static size_t n_refused(const struct tt_tally *t, enum tt_judge judge, size_t *n)
+{
+	const size_t refused[] = {[TT_IN_SUBSTANCE] = t->n_refused,
+		[TT_BY_PHRASES] = t->n_refused_by_phrases,
+		[TT_BY_JUDGE] = t->n_judged_refused};
+	*n = judge == TT_BY_JUDGE ? t->n_judged : t->n;
+	return refused[judge];
+}
+
+static const struct judge_keys {
+	const char *share, *interval, *count; /* count: NULL where only that of its verdicts is told */
+} judge_keys[] = {
+	[TT_IN_SUBSTANCE] = {"refused", "refused_interval", "n_refused"},
+	[TT_BY_PHRASES] = {"refused_by_phrases", "refused_by_phrases_interval", "n_refused_by_phrases"},
+	[TT_BY_JUDGE] = {"refused_by_judge", "refused_by_judge_interval", NULL},
+};
+
+static void put_refusals(json_t *object, const struct tt_tally *u, const struct tt_tally *s, enum tt_judge judge)
+{
+	const struct judge_keys *keys = &judge_keys[judge];
+	size_t n[2], refused[] = {n_refused(u, judge, &n[0]), n_refused(s, judge, &n[1])};
+	if (keys->count)
+		json_object_set_new(object, keys->count, both(count(refused[0]), count(refused[1])));
+	else
+		json_object_set_new(object, "n_judged", both(count(n[0]), count(n[1])));
+	json_object_set_new(object, keys->share,
+		both(ratio((double)refused[0], (double)n[0]), ratio((double)refused[1], (double)n[1])));
+	json_object_set_new(object, keys->interval,
+		both(tt_interval_report(refused[0], n[0]), tt_interval_report(refused[1], n[1])));
+}
+
+/* Refusals that the second side has and the first has not, and the other way round, by each judge. */
+static json_t *pairs_report(const struct tt_eval *e, const struct tt_group *g, size_t first, size_t second)
+{
 	json_t *object = json_object();
-	const char *slash = g->file ? strrchr(g->file, '/') : NULL;
-	if (g->file)
-		json_object_set_new(object, "file", json_string(slash ? slash + 1 : g->file));
+	for (int judge = 0; judge < TT_N_JUDGES; judge++) {
+		struct tt_pairs pairs = tt_eval_pairs(e, g, (enum tt_judge)judge, first, second);
+		json_object_set_new(object, judge_keys[judge].share,
+			pairs.n ? json_pack("{s:I, s:I, s:I, s:f}", "n", (json_int_t)pairs.n, "gained",
+					  (json_int_t)pairs.gained, "lost", (json_int_t)pairs.lost, "p",
+					  tt_sign_test(pairs.gained, pairs.lost))
+				: json_null());
+	}
+	return object;
+}
+
+static json_t *group_report(const struct tt_eval *e, size_t arm, const struct tt_group *g)
+{
+	const struct tt_side *unsteered = &g->sides[0], *steered = &g->sides[1 + arm];
+	const struct tt_tally *u = &unsteered->all, *s = &steered->all;
+	json_t *object = json_object();
+	if (g->file != TT_ALL_FILES)
+		json_object_set_new(object, "file", json_string(tt_prompts_file_name(&e->prompts, g->file)));
 	json_object_set_new(object, "label", json_string(tt_label_name(g->label)));
 	json_object_set_new(object, "n", count(u->n));
-	json_object_set_new(object, "flagged", ratio((double)s->n_flagged, (double)s->n));
-	json_object_set_new(object, "changed", ratio((double)g->n_changed, (double)u->n));
-	json_object_set_new(object, "n_refused", both(count(u->n_refused), count(s->n_refused)));
-	json_object_set_new(object, "refused", both(json_real(tt_tally_refused(u)), json_real(tt_tally_refused(s))));
-	json_object_set_new(
-		object, "n_refused_by_phrases", both(count(u->n_refused_by_phrases), count(s->n_refused_by_phrases)));
-	json_object_set_new(object, "refused_by_phrases",
-		both(json_real(tt_tally_refused_by_phrases(u)), json_real(tt_tally_refused_by_phrases(s))));
-	json_object_set_new(object, "n_judged", both(count(u->n_judged), count(s->n_judged)));
-	json_object_set_new(object, "refused_by_judge",
-		both(ratio((double)u->n_judged_refused, (double)u->n_judged),
-			ratio((double)s->n_judged_refused, (double)s->n_judged)));
+	put_share(object, "flagged", "flagged_interval", s->n_flagged, s->n);
+	put_share(object, "changed", "changed_interval", steered->n_changed, u->n);
+	for (int judge = 0; judge < TT_N_JUDGES; judge++)
+		put_refusals(object, u, s, (enum tt_judge)judge);
+	json_object_set_new(object, "paired", pairs_report(e, g, 0, 1 + arm));
+	json_object_set_new(object, "paired_with_first", arm ? pairs_report(e, g, 1, 1 + arm) : json_null());
+	json_object_set_new(object, "n_fourgrams", both(count(u->n_fourgrams), count(s->n_fourgrams)));
 	json_object_set_new(
 		object, "repeated_fourgrams", both(json_real(tt_tally_repeated(u)), json_real(tt_tally_repeated(s))));
 	json_object_set_new(object, "mean_tokens",
 		both(ratio((double)u->n_tokens, (double)u->n), ratio((double)s->n_tokens, (double)s->n)));
 	json_object_set_new(object, "nll", both(nll_or_null(u), nll_or_null(s)));
 	json_object_set_new(
-		object, "nll_refusals", both(nll_or_null(&g->unsteered.refusals), nll_or_null(&g->steered.refusals)));
-	json_object_set_new(object, "nll_ratio", nll_ratio(g));
+		object, "nll_refusals", both(nll_or_null(&unsteered->refusals), nll_or_null(&steered->refusals)));
+	json_object_set_new(object, "nll_ratio", nll_ratio(unsteered, steered));
 	json_object_set_new(object, "nll_ratio_to",
-		json_string(g->unsteered.refusals.n ? "unsteered refusals" : "unsteered completions"));
+		json_string(unsteered->refusals.n ? "unsteered refusals" : "unsteered completions"));
 	return object;
 }
 
@@ -79,17 +128,17 @@ static json_t *speed_report(const struct tt_speed *s)
 		ratio((double)s->n_decode_tokens, s->seconds));
 }
 
-static json_t *policies_report(const struct tt_eval_options *o)
+static json_t *policies_report(const struct tt_eval_arm *arm, enum tt_policy_when asked)
 {
 	json_t *list = json_array();
-	for (uint32_t i = 0; i < o->n_steering; i++) {
-		const struct tt_policy *p = o->steering[i].policy;
-		enum tt_policy_when when = o->when == TT_WHEN_POLICY ? p->when : o->when;
+	for (uint32_t i = 0; i < arm->n_steering; i++) {
+		const struct tt_policy *p = arm->steering[i].policy;
+		enum tt_policy_when when = asked == TT_WHEN_POLICY ? p->when : asked;
 		uint32_t first = 0, last = 0;
 		tt_policy_band(p, &first, &last);
 		json_array_append_new(
 			list, json_pack("{s:s, s:f, s:s, s:s, s:s, s:f, s:f, s:i, s:i}", "name", p->name, "scale",
-				      (double)o->steering[i].scale, "op", tt_operation_of(p->op)->row.word, "when",
+				      (double)arm->steering[i].scale, "op", tt_operation_of(p->op)->row.word, "when",
 				      tt_when_word(when), "gate", tt_gate_of(p->gate)->row.word, "threshold",
 				      (double)p->threshold, "alpha", (double)p->alpha, "first_layer", (int)first,
 				      "last_layer", (int)last));
@@ -97,39 +146,80 @@ static json_t *policies_report(const struct tt_eval_options *o)
 	return list;
 }
 
-static json_t *files_report(const struct tt_prompts *prompts)
+static json_t *files_report(const struct tt_eval *e)
 {
 	json_t *list = json_array();
-	for (size_t i = 0; i < prompts->n_files; i++) {
-		const struct tt_prompt_file *file = &prompts->files[i];
-		const char *slash = strrchr(file->path, '/');
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", slash ? slash + 1 : file->path,
-						    "sha256", file->sha256, "rows", (json_int_t)file->n_rows));
-	}
+	for (size_t i = 0; i < e->prompts.n_files; i++)
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:I}", "file", tt_prompts_file_name(&e->prompts, i), "sha256",
+				      e->prompts.files[i].sha256, "rows", (json_int_t)e->prompts.files[i].n_rows));
 	return list;
 }
 
 /* A list of the groups that have rows. */
-static json_t *groups_report(const struct tt_group *groups, size_t n)
+static json_t *groups_report(const struct tt_eval *e, size_t arm, const struct tt_group *groups, size_t n)
 {
 	json_t *list = json_array();
 	for (size_t i = 0; i < n; i++)
-		if (groups[i].unsteered.all.n)
-			json_array_append_new(list, group_report(&groups[i]));
+		if (groups[i].sides[0].all.n)
+			json_array_append_new(list, group_report(e, arm, &groups[i]));
 	return list;
+}
+
+/* What there is to say of an arm beside its name. */
+static int arm_report(const struct tt_eval *e, size_t arm, json_t **out, struct tt_error *err)
+{
+	size_t n_by_file = e->prompts.n_files * TT_N_LABELS;
+	json_t *gate;
+	int status = tt_eval_gate_report(e, arm, &gate, err);
+	*out = json_pack("{s:o, s:o, s:o, s:o, s:o}", "policies", policies_report(&e->arms[arm], e->options->when),
+		"labels", groups_report(e, arm, e->groups + n_by_file, TT_N_LABELS), "groups",
+		groups_report(e, arm, e->groups, n_by_file), "gate", gate, "speed",
+		both(speed_report(&e->speeds[0]), speed_report(&e->speeds[1 + arm])));
+	return status;
+}
+
+/* The arms by name; null where the evaluation has only one, without a name. */
+static int arms_report(const struct tt_eval *e, json_t **out, struct tt_error *err)
+{
+	*out = e->options->n_arms ? json_array() : json_null();
+	for (size_t arm = 0; arm < e->options->n_arms; arm++) {
+		json_t *figures, *entry = json_pack("{s:s}", "name", e->arms[arm].name);
+		int status = arm_report(e, arm, &figures, err);
+		json_object_update(entry, figures);
+		json_decref(figures);
+		json_array_append_new(*out, entry);
+		TT_TRY(status);
+	}
+	return TT_OK;
+}
+
+static json_t *sampling_report(const struct tt_sampling *s)
+{
+	return json_pack("{s:f, s:f, s:f, s:i, s:I}", "temperature", (double)s->temperature, "top_p", (double)s->top_p,
+		"min_p", (double)s->min_p, "top_k", (int)s->top_k, "seed", (json_int_t)s->seed);
 }
 
 int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(e->engine);
 	const struct tt_eval_options *o = e->options;
-	size_t n_by_file = e->prompts.n_files * TT_N_LABELS;
-	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:o, s:i, s:o, s:I, s:o, s:o, s:o, s:o}", "mode",
-		info->mode, "model", "name", info->name, "fingerprint", info->fingerprint, "weights_digest",
-		info->weights_digest, "backend", info->backend, "policies", policies_report(o), "max_tokens",
-		(int)o->max_tokens, "split", o->split ? json_string(o->split) : json_null(), "rows",
-		(json_int_t)e->n_rows, "files", files_report(&e->prompts), "labels",
-		groups_report(e->groups + n_by_file, TT_N_LABELS), "groups", groups_report(e->groups, n_by_file),
-		"speed", both(speed_report(&e->speed[0]), speed_report(&e->speed[1])));
+	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:i, s:o, s:o, s:I, s:o}", "mode", info->mode,
+		"model", "name", info->name, "fingerprint", info->fingerprint, "weights_digest", info->weights_digest,
+		"backend", info->backend, "max_tokens", (int)o->max_tokens, "sampling", sampling_report(&o->sampling),
+		"split", o->split ? json_string(o->split) : json_null(), "rows", (json_int_t)e->n_rows, "files",
+		files_report(e));
+	json_t *first, *arms = NULL;
+	int status = arm_report(e, 0, &first, err);
+	if (status == TT_OK)
+		status = arms_report(e, &arms, err);
+	/* The first arm's figures are the report's own. */
+	json_object_update(report, first);
+	json_object_set_new(report, "arms", arms);
+	json_decref(first);
+	if (status != TT_OK) {
+		json_decref(report);
+		return status;
+	}
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

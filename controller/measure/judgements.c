@@ -57,11 +57,11 @@ static enum tt_verdict verdict_of(const json_t *row)
 	return refused ? TT_REFUSED : TT_FULFILLED;
 }
 
-static int take_row(void *user, uint32_t number, const json_t *row, struct tt_error *err)
+static int take_row(void *user, const struct tt_json_line *line, struct tt_error *err)
 {
 	struct tt_judgements *out = user;
+	const json_t *row = line->value;
 	const char *id = NULL;
-	(void)number;
 	char *copy;
 	if (!json_is_object(row))
 		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");

@@ -6,6 +6,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 
+static const double z95 = 1.959963984540054; /* the normal distribution's 97.5% */
+
 struct scored {
 	double score;
 	bool positive;
@@ -87,17 +89,79 @@ int tt_tpr_at_fpr(const double *scores, const bool *positive, size_t n, double m
 	return TT_OK;
 }
 
+int tt_cost_curve(const double *scores, const bool *positive, size_t n, double price_false, double price_miss,
+	struct tt_errors **out, size_t *n_out, size_t *cheapest, struct tt_error *err)
+{
+	struct curve c;
+	struct tt_errors *points = NULL; // [1 + n]
+	size_t taken[2], n_points = 0;
+	*out = NULL;
+	*n_out = *cheapest = 0;
+	TT_TRY(curve_open(&c, scores, positive, n, err));
+	int status = tt_alloc(&points, 1 + n, sizeof *points, err);
+	if (status == TT_OK && c.usable)
+		points[n_points++] = (struct tt_errors){.from = (double)INFINITY, .n_missed = c.n_of[1]};
+	for (size_t i = 0; n_points && i < n;) {
+		const struct tt_errors *before = &points[n_points - 1];
+		double score = c.rows[i].score;
+		i = take_ties(&c, i, taken);
+		points[n_points++] = (struct tt_errors){
+			.from = score, .n_missed = before->n_missed - taken[1], .n_false = before->n_false + taken[0]};
+	}
+	for (size_t i = 0; i < n_points; i++) {
+		points[i].cost =
+			((double)points[i].n_missed * price_miss + (double)points[i].n_false * price_false) / (double)n;
+		*cheapest = points[i].cost < points[*cheapest].cost ? i : *cheapest;
+	}
+	*out = points;
+	*n_out = n_points;
+	free(c.rows);
+	return status;
+}
+
+/* Whether an area is further from the one seen than 1.96 standard errors. */
+static bool is_excluded(double area, double seen, double n_positive, double n_negative)
+{
+	double others = (n_positive + n_negative) / 2 - 1;
+	double variance = area * (1 - area) * (1 + others * ((1 - area) / (2 - area) + area / (1 + area))) /
+			  (n_positive * n_negative);
+	return (seen - area) * (seen - area) > z95 * z95 * variance;
+}
+
+/* The bound between an area that is excluded and one that is not. */
+static double find_bound(double excluded, double seen, size_t n_positive, size_t n_negative)
+{
+	double included = seen;
+	for (int i = 0; i < 64; i++) { /* as many halvings as a double has places for */
+		double middle = (excluded + included) / 2;
+		if (is_excluded(middle, seen, (double)n_positive, (double)n_negative))
+			excluded = middle;
+		else
+			included = middle;
+	}
+	return included;
+}
+
+void tt_auc_interval(double auc, size_t n_positive, size_t n_negative, double *low, double *high)
+{
+	*low = 0;
+	*high = 1;
+	if (!n_positive || !n_negative)
+		return;
+	*low = find_bound(0, auc, n_positive, n_negative);
+	*high = find_bound(1, auc, n_positive, n_negative);
+}
+
 void tt_wilson(size_t count, size_t n, double *low, double *high)
 {
-	const double z = 1.959963984540054; /* the normal distribution's 97.5% */
 	if (!n) {
 		*low = 0;
 		*high = 1;
 		return;
 	}
-	double rows = (double)n, share = (double)count / rows, spread = z * z / rows;
+	double rows = (double)n, share = (double)count / rows, spread = z95 * z95 / rows;
 	double middle = (share + spread / 2) / (1 + spread);
-	double half = z / (1 + spread) * sqrt(share * (1 - share) / rows + spread / (4 * rows));
+	double half = z95 / (1 + spread) * sqrt(share * (1 - share) / rows + spread / (4 * rows));
 	/* Rounding would leave some 1e-17 at the ends. */
 	*low = count == 0 ? 0 : middle - half;
 	*high = count == n ? 1 : middle + half;

@@ -13,6 +13,12 @@ static const char *const split_names[] = {"train", "val", "test"};
 /* The date that templates see: 1 January 2025. */
 static const int64_t fixed_date = 1735689600;
 
+const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file)
+{
+	const char *path = prompts->files[file].path, *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
 const char *tt_label_name(enum tt_label label)
 {
 	return label_names[label];
@@ -83,16 +89,17 @@ struct reader {
 	uint32_t file;
 };
 
-static int take_row(void *user, uint32_t number, const json_t *row, struct tt_error *err)
+static int take_row(void *user, const struct tt_json_line *line, struct tt_error *err)
 {
 	struct reader *r = user;
 	struct tt_prompts *out = r->prompts;
 	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
 	/* Counted before it is read, so that tt_prompts_free also releases a row that was only partly read. */
 	struct tt_prompt *prompt = &out->rows[out->n_rows++];
-	*prompt = (struct tt_prompt){.file = r->file, .line = number};
+	*prompt = (struct tt_prompt){.file = r->file, .line = line->number};
 	out->files[r->file].n_rows++;
-	return read_row(prompt, row, err);
+	TT_TRY(tt_copy_string(&prompt->bytes, line->text, line->n, err));
+	return read_row(prompt, line->value, err);
 }
 
 static int read_file(struct tt_prompts *out, const char *path, struct tt_error *err)
@@ -200,6 +207,7 @@ void tt_prompts_free(struct tt_prompts *prompts)
 	for (size_t i = 0; i < prompts->n_rows; i++) {
 		free(prompts->rows[i].id);
 		free(prompts->rows[i].text);
+		free(prompts->rows[i].bytes);
 		free(prompts->rows[i].source);
 		free(prompts->rows[i].kind);
 	}

@@ -13,6 +13,7 @@ enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT };
 
 struct tt_prompt {
 	char *id, *text;
+	char *bytes; /* the whole line, which holds no 0 */
 	enum tt_label label;
 	enum tt_split split;
 	uint32_t file;       /* index into the list of files */
@@ -36,10 +37,14 @@ struct tt_prompts {
 	uint32_t n_origins, n_groups;
 };
 
+#define TT_ALL_FILES SIZE_MAX /* in the place of an index of a file */
+
 /* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. */
 int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err);
 void tt_prompts_free(struct tt_prompts *prompts);
 
+/* The name of a file without its folders. */
+const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file);
 const char *tt_label_name(enum tt_label label);
 bool tt_split_parse(const char *name, enum tt_split *out);
 

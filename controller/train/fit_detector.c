@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "controller/measure/curves.h"
 
 /* With fewer rows the network learns them by heart; the linear term alone is then as good. */
 enum { LEAST_ROWS_FOR_NETWORK = 200 };
@@ -159,7 +160,7 @@ static json_t *held_report(const struct tt_fit_detector *d)
 static json_t *report(const struct tt_fit_gate *g)
 {
 	const struct tt_fit_detector *d = g->made;
-	return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "observe",
+	return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o}", "observe",
 		g->observe, "pool", tt_gate_pool_word(d->features.pool), "network", (int)(d->detector.network != NULL),
 		"penalty", tt_json_number(d->detector.penalty), "threshold", tt_json_number(g->threshold), "auc",
 		tt_json_number(d->detector.auc), "auc_linear", tt_json_number(d->detector.linear_auc), "auc_network",
@@ -167,7 +168,7 @@ static json_t *report(const struct tt_fit_gate *g)
 		"flagged_benign", tt_json_number(g->flagged[TT_BENIGN]), "flagged_borderline",
 		g->n_held[TT_BORDERLINE] ? tt_json_number(g->flagged[TT_BORDERLINE]) : json_null(), "balanced_accuracy",
 		tt_json_number(g->balanced), "log_loss", tt_json_number(log_loss(d)), "curve", curve_report(d),
-		"held_out", held_report(d));
+		"curves", d->curves, "held_out", held_report(d));
 }
 
 static void free_detector(void *made)
@@ -175,6 +176,7 @@ static void free_detector(void *made)
 	struct tt_fit_detector *d = made;
 	tt_fit_features_free(&d->features);
 	tt_detector_free(&d->detector);
+	json_decref(d->curves);
 	free(d);
 }
 
@@ -221,6 +223,7 @@ int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, cons
 	out->threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
 	TT_TRY(draw_curve(d, err));
 	tt_fit_gate_trained_on(out, f);
+	TT_TRY(tt_curves_report(&rows->prompts, f->prompt, d->detector.held, f->n, false, &d->curves, err));
 	return tt_fit_gate_rate(
 		out, f, rows, d->detector.held, log(out->threshold / (1 - (double)out->threshold)), err);
 }

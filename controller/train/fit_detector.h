@@ -19,6 +19,7 @@ struct tt_fit_detector {
 	struct tt_fit_features features;
 	struct tt_detector detector;
 	struct tt_fit_point curve[TT_N_POINTS];
+	json_t *curves; /* by file, as tt_curves_report gives them */
 };
 
 /* Trains on all rows, train and val, and measures in cross-validation. The threshold is the lowest at which at most

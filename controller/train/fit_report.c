@@ -1,18 +1,11 @@
 /* The report of a fit: JSON with every figure that a choice was based on. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/fail.h"
 #include "base/json.h"
 #include "controller/train/fit_modes.h"
 #include "weights/config.h"
-
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	return slash ? slash + 1 : path;
-}
 
 /* The files, and last the activations that the gate was trained on. */
 static json_t *sources(const struct tt_fit *fit)
@@ -21,8 +14,8 @@ static json_t *sources(const struct tt_fit *fit)
 	const struct tt_prompts *prompts = &fit->rows.prompts;
 	for (size_t i = 0; i < prompts->n_files; i++) {
 		const struct tt_prompt_file *file = &prompts->files[i];
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", base_name(file->path), "sha256",
-						    file->sha256, "rows", (json_int_t)file->n_rows));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", tt_prompts_file_name(prompts, i),
+						    "sha256", file->sha256, "rows", (json_int_t)file->n_rows));
 	}
 	if (fit->gate.n_rows)
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", "activations", "sha256",

@@ -74,7 +74,7 @@ int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a batch needs at least one token and one request at once");
 	const struct tt_sampling sampling = tt_row_sampling(o, true, 0);
 	TT_TRY(tt_sampling_check(&sampling, err));
-	TT_TRY(tt_sweep_parse(&sweep, o, err));
+	TT_TRY(tt_batch_sweep(&sweep, o, err));
 	tt_sweep_free(&sweep);
 	return check_paths(NULL, o, err);
 }
@@ -239,7 +239,7 @@ static int open_job(struct batch *b, struct tt_error *err)
 	char sha256[65];
 	uint64_t size;
 	json_t *job = NULL;
-	TT_TRY(tt_sweep_parse(&b->job.sweep, o, err));
+	TT_TRY(tt_batch_sweep(&b->job.sweep, o, err));
 	TT_TRY(tt_named_policies_load(&b->job.policies, b->job.engine, o, err));
 	TT_TRY(tt_sha256_file(sha256, o->input, &size, err));
 	TT_TRY(count_lines(b, size, err));

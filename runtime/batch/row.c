@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "base/sampling.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
 #include "runtime/batch/telemetry.h"
@@ -31,26 +32,14 @@ static int digest_line(
 	struct tt_input *in, const struct tt_batch_job *job, const struct tt_lines *lines, struct tt_error *err)
 {
 	struct tt_buffer text = {0};
-	char digest[65];
 	int status = tt_buffer_print(&text, err, "%llu\n", (unsigned long long)lines->number);
 	if (status == TT_OK)
 		status = tt_buffer_add(&text, lines->line.data, lines->line.len, err);
 	if (status == TT_OK)
 		status = tt_sha256(in->sha256, text.data, text.len, err);
-	/* The seed depends on the line alone, so rows keep their answers if lines before them are added or removed. */
-	text.len = 0;
-	if (status == TT_OK)
-		status = tt_buffer_print(&text, err, "%llu\n", (unsigned long long)job->options->seed);
-	if (status == TT_OK)
-		status = tt_buffer_add(&text, lines->line.data, lines->line.len, err);
-	if (status == TT_OK)
-		status = tt_sha256(digest, text.data, text.len, err);
 	tt_buffer_free(&text);
-	if (status != TT_OK)
-		return status;
-	digest[16] = 0;
-	in->seed = strtoull(digest, NULL, 16);
-	return TT_OK;
+	TT_TRY(status);
+	return tt_row_seed(&in->seed, job->options->seed, lines->line.data, lines->line.len, err);
 }
 
 /* Takes the row's id, and refuses one that an earlier row has. */
@@ -239,7 +228,7 @@ static int prepare(struct tt_row *row, const struct tt_batch_job *job, const str
 	if (sweep && row->body.options.n_steering)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a row with steering of its own cannot be swept");
 	if (sweep)
-		tt_api_request_steer(&row->body, &job->policies.list[sweep->policy], sweep->scale);
+		tt_api_request_steer(&row->body, &job->policies.list[sweep->name], sweep->scale);
 	TT_TRY(tt_alloc(&row->choices, row->body.n, sizeof *row->choices, err));
 	row->n_choices = row->body.n;
 	return TT_OK;

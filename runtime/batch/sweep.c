@@ -1,117 +1,23 @@
 #include "runtime/batch/sweep.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "base/sha256.h"
 
-static const char name_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-
-static int check_names(const struct tt_batch_options *o, struct tt_error *err)
+int tt_batch_sweep(struct tt_sweep *out, const struct tt_batch_options *o, struct tt_error *err)
 {
-	if (o->n_policies > TT_MAX_BATCH_POLICIES)
-		return tt_fail(err, TT_ERR_ARGUMENT, "more than %d policies", TT_MAX_BATCH_POLICIES);
-	TT_TRY(tt_need_list(o->policies, o->n_policies, "policies", err));
-	for (size_t i = 0; i < o->n_policies; i++) {
-		const char *name = o->policies[i].name;
-		TT_TRY(tt_need(name, "the name of a policy", err));
-		TT_TRY(tt_need(o->policies[i].path, "the path of a policy", err));
-		if (!*name || name[strspn(name, name_characters)])
-			return tt_fail(err, TT_ERR_ARGUMENT,
-				"'%.60s' is no name for a policy: letters, digits, '.', '_' and '-'", name);
-		for (size_t k = 0; k < i; k++)
-			if (!strcmp(name, o->policies[k].name))
-				return tt_fail(err, TT_ERR_ARGUMENT, "two policies are called %.60s", name);
-	}
-	return TT_OK;
-}
-
-static int find_name(const struct tt_batch_options *o, const char *name, size_t n, size_t *out, struct tt_error *err)
-{
-	for (size_t i = 0; i < o->n_policies; i++) {
-		if (strlen(o->policies[i].name) != n || memcmp(o->policies[i].name, name, n) != 0)
-			continue;
-		*out = i;
-		return TT_OK;
-	}
-	return tt_fail(
-		err, TT_ERR_ARGUMENT, "the sweep names '%.*s', which is no policy given", (int)(n < 60 ? n : 60), name);
-}
-
-static int parse_scale(const char *text, size_t n, float *out, struct tt_error *err)
-{
-	char copy[32], *end;
-	snprintf(copy, sizeof copy, "%.*s", (int)n, text);
-	*out = strtof(copy, &end);
-	if (n == 0 || n >= sizeof copy || *end || strspn(copy, "+-.0123456789eE") != n || !isfinite(*out))
-		return tt_fail(err, TT_ERR_ARGUMENT, "the sweep has the scale '%s', which is no number", copy);
-	return TT_OK;
-}
-
-static int add_case(struct tt_sweep *out, size_t policy, const char *name, float scale, const char *text, size_t n,
-	struct tt_error *err)
-{
-	struct tt_buffer suffix = {0};
-	if (out->n == TT_MAX_SWEEP)
-		return tt_fail(err, TT_ERR_ARGUMENT, "the sweep has more than %d cases", TT_MAX_SWEEP);
-	TT_TRY(tt_buffer_print(&suffix, err, "#%s@%.*s", name, (int)n, text));
-	out->cases[out->n++] = (struct tt_sweep_case){policy, scale, suffix.data};
-	for (size_t i = 0; i + 1 < out->n; i++)
-		if (!strcmp(out->cases[i].suffix, suffix.data))
-			return tt_fail(err, TT_ERR_ARGUMENT, "the sweep has %s twice", suffix.data + 1);
-	return TT_OK;
-}
-
-static int add_name(struct tt_sweep *out, const struct tt_batch_options *o, const char *name, size_t n_name,
-	const char *scales, struct tt_error *err)
-{
-	size_t policy = 0;
-	TT_TRY(find_name(o, name, n_name, &policy, err));
-	for (;;) {
-		size_t n = strcspn(scales, ",");
-		float scale;
-		TT_TRY(parse_scale(scales, n, &scale, err));
-		TT_TRY(add_case(out, policy, o->policies[policy].name, scale, scales, n, err));
-		if (!scales[n])
-			return TT_OK;
-		scales += n + 1;
-	}
-}
-
-static int parse(struct tt_sweep *out, const struct tt_batch_options *o, struct tt_error *err)
-{
-	TT_TRY(check_names(o, err));
-	if (!o->sweep)
-		return TT_OK;
-	const char *at = strchr(o->sweep, '@');
-	if (!at || strchr(at + 1, '@'))
-		return tt_fail(err, TT_ERR_ARGUMENT, "the sweep '%.60s' is not NAME,..@SCALE,..", o->sweep);
-	TT_TRY(tt_alloc(&out->cases, TT_MAX_SWEEP, sizeof *out->cases, err));
-	for (const char *name = o->sweep; name <= at;) {
-		size_t n = strcspn(name, ",@");
-		TT_TRY(add_name(out, o, name, n, at + 1, err));
-		name += n + 1;
-	}
-	return TT_OK;
-}
-
-int tt_sweep_parse(struct tt_sweep *out, const struct tt_batch_options *options, struct tt_error *err)
-{
+	const char **names = NULL; // [n_policies]
 	*out = (struct tt_sweep){0};
-	int status = parse(out, options, err);
+	TT_TRY(tt_need_list(o->policies, o->n_policies, "policies", err));
+	TT_TRY(tt_alloc(&names, o->n_policies, sizeof *names, err));
+	for (size_t i = 0; i < o->n_policies; i++)
+		names[i] = o->policies[i].name;
+	int status = tt_sweep_parse(out, names, o->n_policies, o->sweep, err);
+	for (size_t i = 0; status == TT_OK && i < o->n_policies; i++)
+		status = tt_need(o->policies[i].path, "the path of a policy", err);
+	free(names);
 	if (status != TT_OK)
 		tt_sweep_free(out);
 	return status;
-}
-
-void tt_sweep_free(struct tt_sweep *sweep)
-{
-	for (size_t i = 0; i < sweep->n; i++)
-		free(sweep->cases[i].suffix);
-	free(sweep->cases);
-	*sweep = (struct tt_sweep){0};
 }

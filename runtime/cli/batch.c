@@ -31,27 +31,21 @@ struct run {
 	struct cli_engine_args engine_args;
 	struct cli_list policy_list;
 	struct tt_batch_options options;
+	struct cli_policies named; /* not loaded: tt_batch does that */
 	struct tt_batch_policy policies[CLI_MAX_LIST];
-	char *names[CLI_MAX_LIST]; /* what policies[].name points to */
 	bool json;
 	struct tt_engine *engine;
 	struct cli_progress progress;
 };
 
-/* NAME=FILE */
 static int parse_policies(struct run *run)
 {
-	for (size_t i = 0; i < run->policy_list.n; i++) {
-		const char *text = run->policy_list.items[i], *equals = strchr(text, '=');
-		if (!equals || equals == text || !equals[1])
-			return cli_usage_error("batch", "--policy takes NAME=FILE, not '%s'", text);
-		run->names[i] = cli_alloc((size_t)(equals - text) + 1, 1);
-		memcpy(run->names[i], text, (size_t)(equals - text));
-		run->policies[i] = (struct tt_batch_policy){run->names[i], equals + 1};
-	}
+	int status = cli_policies_parse_named(&run->named, &run->policy_list, "batch");
+	for (uint32_t i = 0; i < run->named.n; i++)
+		run->policies[i] = (struct tt_batch_policy){run->named.names[i], run->named.paths[i]};
 	run->options.policies = run->policies;
-	run->options.n_policies = run->policy_list.n;
-	return CLI_PROCEED;
+	run->options.n_policies = run->named.n;
+	return status;
 }
 
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
@@ -62,8 +56,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &o->output, "OUT.jsonl", 0, 0, "one answer per line (required)"},
 		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "NAME=F", 0, 0,
 			"steering policy and the name that lines call it by; may be repeated"},
-		{"sweep", 0, NULL, CLI_STRING, &o->sweep, "NAME,..@SCALE,..", 0, 0,
-			"run every line under each of these policies at each of these scales"},
+		CLI_SWEEP_OPTION(o->sweep, "run every line"),
 		{"telemetry", 0, NULL, CLI_STRING, &o->telemetry, "F.jsonl", 0, 0,
 			"write how every token was steered: s, w, coefficients, gate, norms before and after"},
 		{"restart", 0, NULL, CLI_FLAG, &o->restart, NULL, 0, 0,
@@ -190,7 +183,6 @@ int cli_batch(int argc, char **argv)
 	if (status == CLI_PROCEED)
 		status = batch(&run, positional.items[0]);
 	tt_engine_close(run.engine);
-	for (size_t i = 0; i < run.policy_list.n; i++)
-		free(run.names[i]);
+	cli_policies_free(&run.named, NULL);
 	return status;
 }

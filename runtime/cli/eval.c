@@ -5,23 +5,30 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/sweep.h"
 #include "cli.h"
 #include "runtime/page/report.h"
 
-static const char about[] = "Generates every prompt unsteered and steered, greedy, and counts: refusals, prompts that "
-			    "the gate flagged, repeated\n"
-			    "4-grams, how likely the unsteered model finds the steered text, and tokens a second. A "
-			    "refusal says near its start\n"
-			    "that it will not or cannot do what was asked; by phrases counts the 13 of arXiv "
-			    "2505.20309, such as \"I'm sorry\".\n"
-			    "--completions keeps every completion, so that anybody can judge by another rule. More "
-			    "than one file may follow\n"
-			    "--data.";
+static const char about[] =
+	"Generates every prompt unsteered and steered and counts: refusals, prompts that the gate flagged, repeated\n"
+	"4-grams, how likely the unsteered model finds the steered text, and tokens a second. A refusal says near its\n"
+	"start that it will not or cannot do what was asked; by phrases counts the 13 of arXiv 2505.20309, such as "
+	"\"I'm\n"
+	"sorry\". --completions keeps every completion, so that anybody can judge by another rule. More than one file "
+	"may\n"
+	"follow --data.\n"
+	"\n"
+	"Several --policy act together. --sweep compares instead: each named policy at each scale is an arm, run on "
+	"the\n"
+	"same prompts beside one unsteered run, and tested against it and against the first arm.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
 	"  trimtab eval model.gguf --policy refuse.safetensors --data harmful.jsonl benign.jsonl --limit 128 \\\n"
-	"      --completions completions.jsonl --html report.html";
+	"      --completions completions.jsonl --html report.html\n"
+	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --temp 0.7 --top-p 0.9 -n 256\n"
+	"  trimtab eval model.gguf --policy a=a.safetensors --policy b=b.safetensors --sweep a,b@0.5,1 --data "
+	"all.jsonl";
 
 struct run {
 	struct cli_engine_args engine_args;
@@ -31,6 +38,9 @@ struct run {
 	char *own_directory, *own_completions; /* the page needs completions even if nobody asked for the file */
 	int when;
 	bool json;
+	const char *sweep_text;
+	struct tt_sweep sweep;
+	struct tt_eval_arm *arms; // [sweep.n]
 	struct tt_engine *engine;
 	struct cli_policies policies;
 	char *report;
@@ -41,6 +51,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	struct tt_eval_options *eval = &run->options;
 	const struct cli_option options[] = {
 		CLI_POLICY_OPTION(run->policy_list),
+		CLI_SWEEP_OPTION(run->sweep_text, "compare, with --policy NAME=F: run all prompts"),
 		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
 		{"split", 0, NULL, CLI_STRING, &eval->split, "SPLIT", 0, 0,
 			"only rows of this split: train, val or test"},
@@ -48,7 +59,16 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"at most this many rows of each label and file; 0: all"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 1, 1 << 20,
 			"tokens to generate for each"},
+		{"temperature", 0, "temp", CLI_FLOAT, &eval->sampling.temperature, "T", 0, 100, "0: greedy"},
+		{"top-p", 0, NULL, CLI_FLOAT, &eval->sampling.top_p, "P", 0, 1,
+			"sample from the likeliest that make up P; 1: off"},
+		{"seed", 's', NULL, CLI_U64, &eval->sampling.seed, "N", 0, 0,
+			"seed of sampling, mixed with the bytes of the prompt's line; the same steered and unsteered"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, CLI_WHEN_CHOICES, 0, 0, "which tokens are steered"},
+		{"price-false-refusal", 0, NULL, CLI_FLOAT, &eval->price_false_refusal, "A", 0, 1e6,
+			"what it costs to flag a prompt that is not harmful; 0: no costs"},
+		{"price-miss", 0, NULL, CLI_FLOAT, &eval->price_miss, "B", 0, 1e6,
+			"what it costs not to flag a harmful one; with both prices the report has costs by threshold"},
 		{"completions", 0, NULL, CLI_STRING, &eval->completions, "F.jsonl", 0, 0, "write every completion"},
 		{"judge-requests", 0, NULL, CLI_STRING, &eval->judge_requests, "F.jsonl", 0, 0,
 			"write a batch that asks a model of each completion whether it refuses"},
@@ -67,74 +87,11 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		return status;
 	if (run->policy_list.n == 0)
 		return cli_usage_error("eval", "--policy is missing");
+	if ((eval->price_miss > 0) != (eval->price_false_refusal > 0))
+		return cli_usage_error("eval", "--price-false-refusal and --price-miss come together");
 	if (run->data.n == 0)
 		return cli_usage_error("eval", "--data is missing");
 	return cli_more_files(&run->data, positional, "eval");
-}
-
-/* Unsteered -> steered, in percent. */
-static void add_shares(struct cli_table *table, const json_t *row, const char *key)
-{
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, "steered", 0));
-}
-
-static void add_row(struct cli_table *table, const json_t *row, bool judged)
-{
-	cli_table_cell(table, "%s", tt_json_string_or(row, "label", "?"));
-	cli_table_cell(table, "%s", tt_json_string_or(row, "file", "all files"));
-	cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-	add_shares(table, row, "refused");
-	add_shares(table, row, "refused_by_phrases");
-	if (judged)
-		add_shares(table, row, "refused_by_judge");
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, "flagged", NULL, 0));
-	add_shares(table, row, "repeated_fourgrams");
-	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "unsteered", 0));
-	cli_table_cell(table, "->");
-	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "steered", 0));
-	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll_ratio", NULL, 0));
-}
-
-static void add_headings(struct cli_table *table, const char *const *headings, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		cli_table_cell(table, "%s", headings[i]);
-}
-
-static void print_table(const json_t *report, bool judged)
-{
-	static const char *const before[] = {"label", "file", "n", "refused", "", "", "by phrases", "", ""};
-	static const char *const judge[] = {"by judge", "", ""};
-	static const char *const after[] = {"flagged", "repeated", "", "", "loss", "", "", "ratio"};
-	const json_t *groups = json_object_get(report, "groups"), *labels = json_object_get(report, "labels");
-	const json_t *speed = json_object_get(report, "speed");
-	struct cli_table table;
-	size_t i;
-	json_t *row;
-	cli_table_begin(&table, judged ? "llrrlrrlrrlrrrlrrlrr" : "llrrlrrlrrrlrrlrr");
-	add_headings(&table, before, sizeof before / sizeof *before);
-	if (judged)
-		add_headings(&table, judge, sizeof judge / sizeof *judge);
-	add_headings(&table, after, sizeof after / sizeof *after);
-	json_array_foreach(groups, i, row)
-	{
-		add_row(&table, row, judged);
-	}
-	/* The sums over files add nothing when every label comes from one file. */
-	json_array_foreach(labels, i, row)
-	{
-		if (json_array_size(groups) > json_array_size(labels))
-			add_row(&table, row, judged);
-	}
-	cli_table_print(&table, stdout);
-	puts("\nUnsteered -> steered. Repeated: 4-grams that stood before in the same text. Loss: the unsteered "
-	     "model's on "
-	     "the\ntext, in nats a token; ratio: that on the steered text over that on the model's own refusals.");
-	printf("Generated %.0f -> %.0f tokens a second.\n",
-		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
-		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
 }
 
 static char *with_ending(const char *path, const char *ending)
@@ -196,14 +153,44 @@ static void remove_completions(struct run *run)
 	free(run->own_directory);
 }
 
+static int parse_policies(struct run *run)
+{
+	struct tt_error err = {0};
+	if (!run->sweep_text)
+		return cli_policies_parse(&run->policies, &run->policy_list, "eval");
+	int status = cli_policies_parse_named(&run->policies, &run->policy_list, "eval");
+	if (status != CLI_PROCEED)
+		return status;
+	if (tt_sweep_parse(&run->sweep, (const char *const *)run->policies.names, run->policies.n, run->sweep_text,
+		    &err) != TT_OK)
+		return cli_usage_error("eval", "%s", err.message);
+	if (run->sweep.n > TT_MAX_ARMS)
+		return cli_usage_error("eval", "the sweep has more than %d cases", TT_MAX_ARMS);
+	return CLI_PROCEED;
+}
+
+/* One arm a case of the sweep; without one, all policies together. */
+static void choose_steering(struct run *run)
+{
+	run->options.n_steering = run->sweep.n ? 0 : run->policies.n;
+	for (uint32_t i = 0; i < run->options.n_steering; i++)
+		run->options.steering[i] = run->policies.steering[i];
+	run->arms = cli_alloc(run->sweep.n, sizeof *run->arms);
+	for (size_t i = 0; i < run->sweep.n; i++) {
+		const struct tt_sweep_case *c = &run->sweep.cases[i];
+		run->arms[i] = (struct tt_eval_arm){.name = c->suffix + 1, .n_steering = 1};
+		run->arms[i].steering[0] = (struct tt_steering){run->policies.steering[c->name].policy, c->scale};
+	}
+	run->options.arms = run->arms;
+	run->options.n_arms = run->sweep.n;
+}
+
 static int measure(struct run *run, struct cli_progress *progress)
 {
 	struct tt_error err = {0};
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
-	run->options.n_steering = run->policies.n;
-	for (uint32_t i = 0; i < run->policies.n; i++)
-		run->options.steering[i] = run->policies.steering[i];
+	choose_steering(run);
 	run->options.when = CLI_WHEN(run->when);
 	run->options.progress = cli_progress_step;
 	run->options.user = progress;
@@ -216,12 +203,16 @@ static int measure(struct run *run, struct cli_progress *progress)
 static int write_page(const struct run *run, const json_t *json, struct cli_progress *progress)
 {
 	struct tt_error err = {0};
+	const struct tt_eval_options *o = &run->options;
+	struct tt_eval_arm only = {.n_steering = o->n_steering};
+	memcpy(only.steering, o->steering, sizeof only.steering);
 	const struct tt_page_report report = {.path = run->html,
-		.completions = run->options.completions,
+		.completions = o->completions,
 		.eval = json,
 		.engine = run->engine,
-		.steering = run->policies.steering,
-		.n_steering = run->policies.n,
+		.arms = o->n_arms ? o->arms : &only,
+		.n_arms = o->n_arms ? o->n_arms : 1,
+		.sampling = o->sampling,
 		.when = run->options.when,
 		.progress = cli_progress_step,
 		.user = progress};
@@ -232,7 +223,7 @@ static int write_page(const struct run *run, const json_t *json, struct cli_prog
 static int eval(struct run *run, const char *model)
 {
 	struct cli_progress progress;
-	int status = cli_policies_parse(&run->policies, &run->policy_list, "eval");
+	int status = parse_policies(run);
 	if (status == CLI_PROCEED)
 		status = check_files(run, model);
 	if (status == CLI_PROCEED)
@@ -262,7 +253,7 @@ static int eval(struct run *run, const char *model)
 	if (status == CLI_OK && run->json)
 		cli_put_json(run->report);
 	else if (status == CLI_OK)
-		print_table(json, run->options.judgements != NULL);
+		cli_show_evaluation(json, run->options.judgements != NULL);
 	json_decref(json);
 	return status;
 }
@@ -277,6 +268,8 @@ int cli_eval(int argc, char **argv)
 		return status;
 	status = eval(&run, positional.items[0]);
 	cli_policies_free(&run.policies, run.engine);
+	tt_sweep_free(&run.sweep);
+	free(run.arms);
 	tt_engine_close(run.engine);
 	tt_free(run.report);
 	remove_completions(&run);

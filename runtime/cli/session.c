@@ -58,6 +58,22 @@ int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, co
 	return CLI_PROCEED;
 }
 
+int cli_policies_parse_named(struct cli_policies *out, const struct cli_list *list, const char *command)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		const char *text = list->items[i], *equals = strchr(text, '=');
+		if (!equals || equals == text || !equals[1])
+			return cli_usage_error(command, "--policy takes NAME=FILE, not '%s'", text);
+		size_t n_name = (size_t)(equals - text), n_path = strlen(equals + 1);
+		out->names[i] = cli_alloc(n_name + 1, 1);
+		out->paths[i] = cli_alloc(n_path + 1, 1);
+		memcpy(out->names[i], text, n_name);
+		memcpy(out->paths[i], equals + 1, n_path);
+		out->n++;
+	}
+	return CLI_PROCEED;
+}
+
 int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine)
 {
 	struct tt_error err = {0};
@@ -80,6 +96,7 @@ void cli_policies_free(struct cli_policies *policies, struct tt_engine *engine)
 		if (engine && policies->steering[i].policy)
 			tt_engine_remove_policy(engine, policies->steering[i].policy, NULL);
 		tt_policy_free(policies->steering[i].policy);
+		free(policies->names[i]);
 		free(policies->paths[i]);
 	}
 	*policies = (struct cli_policies){0};

@@ -43,9 +43,16 @@ struct cli_engine_args {
 /* The index of a choice above is the enum's value plus one. */
 #define CLI_WHEN(choice) ((enum tt_policy_when)((choice)-1))
 
+#define CLI_SWEEP_OPTION(target, rows)                                                                                 \
+	{                                                                                                              \
+		"sweep", 0, NULL, CLI_STRING, &(target), "NAME,..@SCALE,..", 0, 0,                                     \
+			rows " under each of these policies at each of these scales"                                   \
+	}
+
 struct cli_policies {
-	char *paths[TT_MAX_STACK];
-	struct tt_steering steering[TT_MAX_STACK];
+	char *names[CLI_MAX_LIST]; /* NULL where the command line gives none */
+	char *paths[CLI_MAX_LIST];
+	struct tt_steering steering[CLI_MAX_LIST];
 	uint32_t n;
 };
 
@@ -53,6 +60,8 @@ int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_
 
 /* Splits F[:SCALE]. The part after the last colon is a scale if it is a number. CLI_PROCEED or CLI_USAGE. */
 int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command);
+/* Splits NAME=FILE; the names are checked by who reads the sweep. */
+int cli_policies_parse_named(struct cli_policies *out, const struct cli_list *list, const char *command);
 /* Loads them and adds them to the engine; a warning goes to stderr. */
 int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine);
 /* Call it after their requests are freed and before the engine is closed. */
@@ -77,7 +86,7 @@ int cli_read_file(char **out, size_t *n, const char *path);
 int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
 /* The files of a command. NULL, and "-" for standard input, are not added. */
 struct cli_files {
-	struct tt_file_use reads[CLI_MAX_LIST + TT_MAX_STACK + 2], writes[6];
+	struct tt_file_use reads[2 * CLI_MAX_LIST + 2], writes[6];
 	size_t n_reads, n_writes;
 };
 void cli_reads(struct cli_files *files, const char *path, const char *role);

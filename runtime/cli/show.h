@@ -58,6 +58,10 @@ void cli_table_begin(struct cli_table *table, const char *align);
 void cli_table_cell(struct cli_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_table_print(struct cli_table *table, FILE *to); /* and frees it */
 
+/* ---- eval_table.c: the report of an evaluation (docs/cli.md) as tables. judged: with the verdicts of a judge. */
+
+void cli_show_evaluation(const json_t *report, bool judged);
+
 /* ---- steering.c: how a request was steered. */
 
 /* One entry for each policy: policy, scale, when, s, gate, coef; null before its gate has run. */

@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "runtime/page/html.h"
+#include "runtime/page/report_figures.h"
 #include "runtime/page/report_map.h"
 #include "runtime/page/report_style.h"
 
@@ -17,8 +18,8 @@ enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
 static const char *const labels[] = {"harmful", "benign", "borderline"};
 enum { N_LABELS = sizeof labels / sizeof labels[0] };
 
-/* Reads the completions, one JSON object per line. */
-static json_t *read_completions(const char *path)
+/* Reads the completions of an arm, one JSON object per line. */
+static json_t *read_completions(const char *path, const char *arm)
 {
 	json_t *list = json_array();
 	FILE *file = fopen(path, "r");
@@ -27,7 +28,8 @@ static json_t *read_completions(const char *path)
 	ssize_t n;
 	while (file && (n = getline(&line, &capacity, file)) > 0 && n < MAX_LINE) {
 		json_t *object = json_loadb(line, (size_t)n, 0, NULL);
-		if (json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
+		bool is_arms = !arm || strcmp(tt_json_string_or(object, "arm", ""), arm) == 0;
+		if (is_arms && json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
 			json_array_append(list, object);
 		json_decref(object);
 	}
@@ -35,122 +37,6 @@ static json_t *read_completions(const char *path)
 	if (file)
 		fclose(file);
 	return list;
-}
-
-/* ---- Figures */
-
-static void write_label_card(FILE *to, const json_t *row)
-{
-	const char *label = tt_json_string_or(row, "label", "");
-	fputs("<div class=card><h3>", to);
-	tt_page_html_text(to, label);
-	fprintf(to,
-		" prompts refused</h3><p class=big>%.0f%% <span class=arrow>→</span> <b>%.0f%%</b></p>"
-		"<p>%.0f prompts, %.0f%% flagged by the gate</p></div>\n",
-		100 * tt_json_number_or(row, "refused", "unsteered", 0),
-		100 * tt_json_number_or(row, "refused", "steered", 0), tt_json_number_or(row, "n", NULL, 0),
-		100 * tt_json_number_or(row, "flagged", NULL, 0));
-}
-
-static void write_cards(FILE *to, const json_t *eval)
-{
-	size_t i;
-	json_t *row;
-	fputs("<section class=cards>\n", to);
-	json_array_foreach(json_object_get(eval, "labels"), i, row)
-	{
-		write_label_card(to, row);
-	}
-	json_array_foreach(json_object_get(eval, "labels"), i, row)
-	{
-		double ratio = tt_json_number_or(row, "nll_ratio", NULL, -1);
-		if (ratio < 0 || strcmp(tt_json_string_or(row, "label", ""), "harmful") != 0)
-			continue;
-		fprintf(to,
-			"<div class=card><h3>Loss of steered text</h3><p class=big><b>%.2f</b>×</p><p>the unsteered "
-			"model's on harmful prompts, over that on ",
-			ratio);
-		tt_page_html_text(to, tt_json_string_or(row, "nll_ratio_to", "its own"));
-		fputs("</p></div>\n", to);
-	}
-	const json_t *speed = json_object_get(eval, "speed");
-	fprintf(to,
-		"<div class=card><h3>Tokens a second</h3><p class=big>%.0f <span class=arrow>→</span> <b>%.0f</b></p>"
-		"<p>generated, in batches</p></div>\n",
-		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
-		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
-	fputs("</section>\n", to);
-}
-
-static void write_bar(FILE *to, double before, double after)
-{
-	fprintf(to,
-		"<td><div class=bar><i style=\"width:%.1f%%\"></i><b style=\"width:%.1f%%\"></b></div></td>"
-		"<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
-		100 * fmin(fmax(before, 0), 1), 100 * fmin(fmax(after, 0), 1), 100 * before, 100 * after);
-}
-
-static void write_shares(FILE *to, const json_t *row, const char *key)
-{
-	fprintf(to, "<td class=n>%.1f%%</td><td class=n><b>%.1f%%</b></td>",
-		100 * tt_json_number_or(row, key, "unsteered", 0), 100 * tt_json_number_or(row, key, "steered", 0));
-}
-
-static bool has_judgements(const json_t *eval)
-{
-	size_t i;
-	json_t *row;
-	json_array_foreach(json_object_get(eval, "groups"), i, row)
-	{
-		if (tt_json_number_or(row, "n_judged", "unsteered", 0) +
-				tt_json_number_or(row, "n_judged", "steered", 0) >
-			0)
-			return true;
-	}
-	return false;
-}
-
-static void write_table(FILE *to, const json_t *eval)
-{
-	const bool judged = has_judgements(eval);
-	size_t i;
-	json_t *row;
-	fputs("<section><h2>Measured</h2>\n<div class=scroll><table "
-	      "class=figures><thead><tr><th>label</th><th>file</th>"
-	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n colspan=2>by "
-	      "phrases</th>",
-		to);
-	if (judged)
-		fputs("<th class=n colspan=2>by judge</th>", to);
-	fputs("<th class=n>flagged</th>"
-	      "<th class=n colspan=2>repeated 4-grams</th><th class=n colspan=2>loss, nats a token</th></tr></thead>"
-	      "<tbody>\n",
-		to);
-	json_array_foreach(json_object_get(eval, "groups"), i, row)
-	{
-		const char *label = tt_json_string_or(row, "label", "");
-		fputs("<tr><td><span class=\"tag ", to);
-		tt_page_html_text(to, label);
-		fputs("\">", to);
-		tt_page_html_text(to, label);
-		fputs("</span></td><td>", to);
-		tt_page_html_text(to, tt_json_string_or(row, "file", ""));
-		fprintf(to, "</td><td class=n>%.0f</td>", tt_json_number_or(row, "n", NULL, 0));
-		write_bar(to, tt_json_number_or(row, "refused", "unsteered", 0),
-			tt_json_number_or(row, "refused", "steered", 0));
-		write_shares(to, row, "refused_by_phrases");
-		if (judged)
-			write_shares(to, row, "refused_by_judge");
-		fprintf(to, "<td class=n>%.1f%%</td>", 100 * tt_json_number_or(row, "flagged", NULL, 0));
-		write_shares(to, row, "repeated_fourgrams");
-		fprintf(to, "<td class=n>%.2f</td><td class=n><b>%.2f</b></td></tr>\n",
-			tt_json_number_or(row, "nll", "unsteered", 0), tt_json_number_or(row, "nll", "steered", 0));
-	}
-	fputs("</tbody></table></div>\n<p class=note>The first of each pair is the model alone, the second the model "
-	      "steered. Greedy decoding. A refusal says near its start that it will not or cannot do what was asked; "
-	      "by phrases: it holds one of the 13 of arXiv 2505.20309. Flagged: the gate let the policy act. Loss: how "
-	      "surprised the unsteered model is by the completion.</p></section>\n",
-		to);
 }
 
 /* ---- Policies */
@@ -176,13 +62,29 @@ static void write_layers(FILE *to, const struct tt_policy_info *info)
 	fputs("</div>\n", to);
 }
 
-static void write_policy(FILE *to, const struct tt_policy_info *info, float scale, enum tt_policy_when when)
+/* The scales at which the arms have the policy. */
+static void write_scales(FILE *to, const struct tt_page_report *report, const struct tt_policy *policy)
+{
+	const char *before = "";
+	for (size_t arm = 0; arm < report->n_arms; arm++)
+		for (uint32_t i = 0; i < report->arms[arm].n_steering; i++) {
+			const struct tt_steering *steering = &report->arms[arm].steering[i];
+			if (steering->policy != policy)
+				continue;
+			fprintf(to, "%s%g", before, (double)steering->scale);
+			before = ", ";
+		}
+}
+
+static void write_policy(FILE *to, const struct tt_page_report *report, const struct tt_policy *policy)
 {
 	static const char *const reach[] = {"generated tokens only",
 		"the last token of the prompt and all generated ones", "every token of prompt and generation"};
 	static const char *const pools[] = {[TT_POOL_LAST] = "the last prompt token",
 		[TT_POOL_MEAN] = "the mean over the last user message",
 		[TT_POOL_LAST_MEAN] = "the last prompt token and the mean over the last user message"};
+	struct tt_policy_info described, *info = &described;
+	tt_policy_describe(policy, info);
 	uint32_t first = info->n_layers, last = 0;
 	for (uint32_t l = 0; l < info->n_layers; l++) {
 		if (info->weights[l] > 0) {
@@ -196,9 +98,10 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 	if (first <= last && first < info->n_layers)
 		fprintf(to, "<dt>What it does</dt><dd>%s%s after layers %u to %u</dd>\n", info->op_sentence,
 			info->op_form_sentence, first, last);
-	fprintf(to, "<dt>Strength</dt><dd>%.3g × scale %g</dd>\n", (double)info->alpha, (double)scale);
-	when = when == TT_WHEN_POLICY ? info->when : when;
-	fprintf(to, "<dt>Which tokens</dt><dd>%s</dd>\n<dt>Gate</dt><dd>",
+	fprintf(to, "<dt>Strength</dt><dd>%.3g × scale ", (double)info->alpha);
+	write_scales(to, report, policy);
+	enum tt_policy_when when = report->when == TT_WHEN_POLICY ? info->when : report->when;
+	fprintf(to, "</dd>\n<dt>Which tokens</dt><dd>%s</dd>\n<dt>Gate</dt><dd>",
 		reach[when >= 0 && (int)when < 3 ? (int)when : 0]);
 	if (!info->gate_sentence)
 		fputs("none: every prompt is steered", to);
@@ -224,27 +127,37 @@ static void write_policy(FILE *to, const struct tt_policy_info *info, float scal
 		to);
 }
 
+/* Whether the policy comes again: it is written where it comes last. */
+static bool comes_again(const struct tt_page_report *report, size_t arm, uint32_t index)
+{
+	const struct tt_policy *policy = report->arms[arm].steering[index].policy;
+	for (size_t k = arm; k < report->n_arms; k++)
+		for (uint32_t i = k == arm ? index + 1 : 0; i < report->arms[k].n_steering; i++)
+			if (report->arms[k].steering[i].policy == policy)
+				return true;
+	return false;
+}
+
 static void write_policies(FILE *to, const struct tt_page_report *report)
 {
-	fputs("<section><h2>The policy</h2>\n", to);
-	for (uint32_t i = 0; i < report->n_steering; i++) {
-		struct tt_policy_info info;
-		tt_policy_describe(report->steering[i].policy, &info);
-		write_policy(to, &info, report->steering[i].scale, report->when);
-	}
+	fprintf(to, "<section><h2>The polic%s</h2>\n", report->n_arms > 1 ? "ies" : "y");
+	for (size_t arm = 0; arm < report->n_arms; arm++)
+		for (uint32_t i = 0; i < report->arms[arm].n_steering; i++)
+			if (!comes_again(report, arm, i))
+				write_policy(to, report, report->arms[arm].steering[i].policy);
 	fputs("</section>\n", to);
 }
 
 /* ---- Maps and completions */
 
-static const char *first_prompt(const json_t *completions, const char *label)
+static const json_t *first_row(const json_t *completions, const char *label)
 {
 	size_t i;
 	json_t *row;
 	json_array_foreach(completions, i, row)
 	{
 		if (strcmp(tt_json_string_or(row, "label", ""), label) == 0)
-			return tt_json_string_or(row, "prompt", "");
+			return row;
 	}
 	return NULL;
 }
@@ -256,10 +169,12 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 	float most = 0;
 	int status = TT_OK;
 	for (size_t k = 0; k < N_LABELS && status == TT_OK; k++) {
-		const char *prompt = first_prompt(completions, labels[k]);
-		if (!prompt || (report->progress && report->progress(report->user, "maps", k, N_LABELS)))
+		const json_t *row = first_row(completions, labels[k]);
+		if (!row || (report->progress && report->progress(report->user, "maps", k, N_LABELS)))
 			continue;
-		status = tt_page_map_trace(&maps[n], report, prompt, labels[k], err);
+		uint64_t seed = (uint64_t)json_integer_value(json_object_get(row, "seed"));
+		status =
+			tt_page_map_trace(&maps[n], report, tt_json_string_or(row, "prompt", ""), labels[k], seed, err);
 		most = fmaxf(most, maps[n++].most);
 	}
 	if (status == TT_OK && n > 0) {
@@ -351,27 +266,39 @@ static void write_footer(FILE *to, const struct tt_page_report *report)
 	fprintf(to, "<p>trimtab " TT_VERSION ", backend %s, %u threads</p></footer>\n", info->backend, info->n_threads);
 }
 
+/* The arms, or the policies of the only one. */
+static void write_names(FILE *to, const struct tt_page_report *report)
+{
+	const struct tt_eval_arm *arms = report->arms;
+	for (size_t i = 0; arms[0].name && i < report->n_arms; i++) {
+		fputs(i ? ", <b>" : "<b>", to);
+		tt_page_html_text(to, arms[i].name);
+		fputs("</b>", to);
+	}
+	for (uint32_t i = 0; !arms[0].name && i < arms[0].n_steering; i++) {
+		struct tt_policy_info info;
+		tt_policy_describe(arms[0].steering[i].policy, &info);
+		fputs(i ? " + <b>" : "<b>", to);
+		tt_page_html_text(to, info.name ? info.name : "policy");
+		fputs("</b>", to);
+	}
+}
+
 int tt_page_write(const struct tt_page_report *report, struct tt_error *err)
 {
 	FILE *to = fopen(report->path, "w");
 	if (!to)
 		return tt_fail_io(err, report->path, "open");
-	json_t *completions = read_completions(report->completions);
+	json_t *completions = read_completions(report->completions, report->arms[0].name);
 	fputs(report_head, to);
 	fputs("<header class=top><h1>What the policy changes</h1><p>", to);
-	for (uint32_t i = 0; i < report->n_steering; i++) {
-		struct tt_policy_info info;
-		tt_policy_describe(report->steering[i].policy, &info);
-		fputs(i ? " + <b>" : "<b>", to);
-		tt_page_html_text(to, info.name ? info.name : "policy");
-		fputs("</b>", to);
-	}
+	write_names(to, report);
 	fputs(" on <b>", to);
 	tt_page_html_text(to, tt_engine_info(report->engine)->name);
 	fprintf(to, "</b>, up to %.0f tokens a prompt</p></header>\n<main>\n",
 		tt_json_number_or(report->eval, "max_tokens", NULL, 0));
-	write_cards(to, report->eval);
-	write_table(to, report->eval);
+	tt_page_figures_write(to, report->eval);
+	tt_page_gates_write(to, report->eval);
 	write_policies(to, report);
 	int status = write_maps(to, report, completions, err);
 	write_completions(to, completions);

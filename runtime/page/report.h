@@ -11,8 +11,10 @@ struct tt_page_report {
 	const char *completions; /* JSON-lines file that tt_eval wrote */
 	const json_t *eval;      /* its report */
 	struct tt_engine *engine;
-	const struct tt_steering *steering; // [n_steering]
-	uint32_t n_steering;                /* at most TT_MAX_STACK */
+	/* What was evaluated; maps and completions are of the first. The only one may have no name (NULL). */
+	const struct tt_eval_arm *arms; // [n_arms] at least one
+	size_t n_arms;
+	struct tt_sampling sampling; /* of the evaluation; the seed of a prompt is in its completion */
 	enum tt_policy_when when;
 	tt_progress_fn progress; /* or NULL; if it returns non-zero, a map is left out */
 	void *user;

@@ -32,9 +32,9 @@ static void fill(struct tt_page_map *map, const struct tt_page_report *report, c
 	const float *norms = tt_request_norms(request, &n_traced);
 	if (!norms)
 		n_traced = 0;
-	for (uint32_t i = 0; i < report->n_steering; i++) {
+	for (uint32_t i = 0; i < report->arms[0].n_steering; i++) {
 		struct tt_policy_info info;
-		tt_policy_describe(report->steering[i].policy, &info);
+		tt_policy_describe(report->arms[0].steering[i].policy, &info);
 		for (size_t p = 0; p < map->n_positions && p < n_traced; p++) {
 			const float *coef = tt_request_coefficients(request, i, p);
 			for (uint32_t l = 0; coef && l < n_layers; l++) {
@@ -83,7 +83,7 @@ static int keep(struct tt_page_map *map, const struct tt_page_report *report, co
 }
 
 int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *report, const char *prompt,
-	const char *label, struct tt_error *err)
+	const char *label, uint64_t seed, struct tt_error *err)
 {
 	struct tt_request *request = NULL;
 	struct tt_request_options options;
@@ -93,10 +93,12 @@ int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *repo
 	TT_TRY(encode(&ids, &options, tt_engine_text(report->engine), prompt, err));
 	options.ids = ids;
 	options.max_tokens = MAP_TOKENS;
+	options.sampling = report->sampling;
+	options.sampling.seed = seed;
 	options.trace = true;
 	options.when = report->when;
-	options.n_steering = report->n_steering;
-	memcpy(options.steering, report->steering, report->n_steering * sizeof *report->steering);
+	options.n_steering = report->arms[0].n_steering;
+	memcpy(options.steering, report->arms[0].steering, sizeof options.steering);
 	int status = tt_request_submit(&request, report->engine, &options, err);
 	if (status == TT_OK)
 		status = tt_request_wait(request, err);
@@ -130,9 +132,9 @@ static void write_piece(FILE *to, const struct tt_text *text, int32_t id)
 /* Whether a gate reads the layer at the last prompt token. */
 static bool observed(const struct tt_page_report *report, uint32_t layer)
 {
-	for (uint32_t i = 0; i < report->n_steering; i++) {
+	for (uint32_t i = 0; i < report->arms[0].n_steering; i++) {
 		struct tt_policy_info info;
-		tt_policy_describe(report->steering[i].policy, &info);
+		tt_policy_describe(report->arms[0].steering[i].policy, &info);
 		for (uint32_t k = 0; info.gate_pool != TT_POOL_MEAN && k < info.n_observed; k++) {
 			if (info.observed[k] == layer)
 				return true;

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from scipy.stats import binomtest
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 F64 = np.float64
@@ -198,6 +199,19 @@ def make_controller(out):
     save(out / "controller.safetensors", tensors)
 
 
+def auc_interval(area, n1, n0):
+    """Newcombe's method 5: where the area seen is 1.96 standard errors, those of the bound, away from the bound."""
+    def excess(theta):
+        others = (n1 + n0) / 2 - 1
+        variance = theta * (1 - theta) * (1 + others * (1 - theta) / (2 - theta) + others * theta / (1 + theta))
+        return abs(area - theta) - norm.ppf(0.975) * np.sqrt(variance / (n1 * n0))
+
+    def bound(end):
+        inner = area + (end - area) * 1e-12
+        return brentq(excess, inner, end, xtol=1e-15) if end != area else end
+    return bound(0.0), bound(1.0)
+
+
 def make_metrics(out):
     rng = np.random.default_rng(15)
     label = rng.random(300) < 0.4
@@ -207,6 +221,10 @@ def make_metrics(out):
     last = np.array([np.flatnonzero(fpr <= bound)[-1] for bound in bounds])
     shares = np.array([(0, 10), (10, 10), (3, 40), (1, 1), (250, 1000), (99999, 100000)], np.int32)
     intervals = [binomtest(int(k), int(n)).proportion_ci(method="wilson") for k, n in shares]
+    prices = 0.7, 1.9  # of a false positive, of a miss
+    costs = (prices[0] * fpr * (~label).sum() + prices[1] * (1 - tpr) * label.sum()) / len(label)
+    areas = np.array([(0.5, 30, 70), (0.912, 40, 40), (1, 5, 9), (1, 300, 200), (0, 7, 3), (0.03, 1, 250),
+                      (0.75, 1, 1)])
     splits = np.array([(0, 0), (0, 1), (5, 0), (3, 12), (12, 3), (7, 7), (8, 7), (900, 1100), (0, 2000)], np.int32)
     tests = [binomtest(int(a), int(a + b)).pvalue if a + b else 1 for a, b in splits]
     tensors = {
@@ -218,6 +236,11 @@ def make_metrics(out):
         "threshold": thresholds[last],
         "shares": shares,
         "intervals": np.array([(i.low, i.high) for i in intervals]),
+        "prices": np.array(prices),
+        "cost_from": thresholds,
+        "costs": costs,
+        "areas": areas,
+        "area_intervals": np.array([auc_interval(*area) for area in areas]),
         "splits": splits,
         "sign_tests": np.array(tests, F64),
     }

@@ -66,17 +66,20 @@ def choices(rows):
 
 
 def suites(data, out):
-    """name -> prompt file"""
+    """name -> prompt files"""
     advbench, alpaca = rows_of(data / "advbench.jsonl"), rows_of(data / "alpaca_5k.jsonl")
+    xstest = rows_of(data / "xstest.jsonl")
+    fresh = fresh_xstest(xstest)
     made = {
-        "AdvBench from 260": [row for row in advbench if row["id"] >= "advbench-00260"],
-        "Alpaca test": pick([row for row in alpaca if row["split"] == "test"], 500),
-        "XSTest": rows_of(data / "xstest.jsonl"),
+        "AdvBench from 260": [[row for row in advbench if row["id"] >= "advbench-00260"]],
+        "Alpaca test": [pick([row for row in alpaca if row["split"] == "test"], 500)],
+        "XSTest": [[row for row in xstest if row not in fresh], fresh],
     }
     for name in OWN:
-        made[f"own {name}, test"] = [row for row in rows_of(HERE / "data" / f"{name}.jsonl") if row["split"] == "test"]
-    return {name: write(out / f"suite_{re.sub('[^a-z0-9]+', '_', name.lower())}.jsonl", rows)
-            for name, rows in made.items()}
+        rows = rows_of(HERE / "data" / f"{name}.jsonl")
+        made[f"own {name}, test"] = [[row for row in rows if row["split"] == "test"]]
+    return {name: [write(out / f"suite_{re.sub('[^a-z0-9]+', '_', name.lower())}{'_fresh' * k}.jsonl", rows)
+                   for k, rows in enumerate(parts)] for name, parts in made.items()}
 
 
 def open_gate(policy, out):
@@ -89,26 +92,9 @@ def open_gate(policy, out):
     return out
 
 
-def auc(scores, harmful):
-    """The share of pairs in the right order; ties count half."""
-    order = sorted(zip(scores, harmful))
-    rank, i, total = {}, 0, 0.0
-    while i < len(order):
-        k = i
-        while k < len(order) and order[k][0] == order[i][0]:
-            k += 1
-        total += sum(h for _, h in order[i:k]) * (i + k + 1) / 2
-        i = k
-    n1 = sum(harmful)
-    n0 = len(order) - n1
-    return (total - n1 * (n1 + 1) / 2) / (n1 * n0) if n1 and n0 else math.nan
-
-
-def tpr(scores, harmful, fpr):
-    """The largest share of harmful rows above a threshold that at most fpr of the others exceed."""
-    others = sorted((s for s, h in zip(scores, harmful) if not h), reverse=True)
-    cut = others[min(int(fpr * len(others) + 1e-9), len(others) - 1)]
-    return sum(h and s > cut for s, h in zip(scores, harmful)) / max(1, sum(harmful))
+def broadest(curves, file=None):
+    """Of the curves of a report: harmful rows of a file, or of all of several, against all others that there are."""
+    return [curve for curve in curves if curve.get("file") == file][-1]
 
 
 def wilson(count, n):
@@ -143,8 +129,8 @@ class Table:
         self.figures.append({"suite": name, "label": label, "n": n, "loss": loss,
                              **{key: count(key) for key in ("flagged", "refused_unsteered", "refused_steered")}})
 
-    def gate(self, name, scores, harmful):
-        values = [auc(scores, harmful)] + [tpr(scores, harmful, fpr) for fpr in (0.05, 0.12, 0.15)]
+    def gate(self, name, curve):
+        values = [curve["auc"]] + [point["flagged"] for point in curve["points"]]
         print(f"{name:28}gate: AUC {values[0]:.3f}; harmful flagged at 5%, 12%, 15% of the others: "
               + ", ".join(f"{100 * v:.0f}%" for v in values[1:]))
         self.figures.append({"suite": name, "auc": values[0], "tpr": values[1:]})
@@ -193,11 +179,12 @@ class Measurement:
                        *more).decode())
         return policy, json.loads(report.read_text(encoding="utf-8"))
 
-    def evaluate(self, policy, prompts, name):
+    def evaluate(self, policy, name, *prompts):
+        """The completions, and the curves of the gate."""
         completions = self.out / f"completions_{name}.jsonl"
-        self.run("eval", self.args.model, "--policy", policy, "--data", prompts, "--max-tokens", self.args.tokens,
-                 "--completions", completions, "--json")
-        return rows_of(completions)
+        report = json.loads(self.run("eval", self.args.model, "--policy", policy, "--data", *prompts, "--max-tokens",
+                                     self.args.tokens, "--completions", completions, "--json"))
+        return normalise(rows_of(completions)), report["gate"]["curves"]
 
     def toxicchat(self, table, policy, report):
         """Each row that was fitted on by the gate that was trained without it, its completions under an open gate."""
@@ -206,15 +193,13 @@ class Measurement:
         path = write(self.out / "suite_toxicchat.jsonl",
                      harmful + pick([row for row in rows if row["label"] == "benign"], 500))
         if self.args.own_only:
-            done = normalise(self.evaluate(policy, path, "toxicchat"))
-            table.gate("ToxicChat train", [row["gate"] for row in done], [row["label"] == "harmful" for row in done])
+            done, curves = self.evaluate(policy, "toxicchat", path)
+            table.gate("ToxicChat train", broadest(curves, path.name))
         else:
             logit = {row["id"]: row["logit"] for row in report["gate"]["held_out"]}
             threshold = report["gate"]["threshold"]
-            fitted = [row for row in rows if row["id"] in logit]
-            table.gate("ToxicChat train, 5 folds", [logit[row["id"]] for row in fitted],
-                       [row["label"] == "harmful" for row in fitted])
-            done = normalise(self.evaluate(open_gate(policy, self.out / "open.safetensors"), path, "toxicchat"))
+            table.gate("ToxicChat train, 5 folds", broadest(report["gate"]["curves"], "fit_toxicchat.jsonl"))
+            done, _ = self.evaluate(open_gate(policy, self.out / "open.safetensors"), "toxicchat", path)
             done = [row for row in done if row["id"] in logit]
             for row in done:
                 row["flagged"] = logit[row["id"]] > math.log(threshold / (1 - threshold))
@@ -256,21 +241,19 @@ def main():
     measurement, table = Measurement(args), Table()
     policy, report = measurement.fit()
     table.head()
-    for name, path in suites(args.data, args.out).items():
-        rows = normalise(measurement.evaluate(policy, path, path.stem))
+    for name, paths in suites(args.data, args.out).items():
+        rows, curves = measurement.evaluate(policy, paths[0].stem, *paths)
         labels = [label for label in ("harmful", "benign", "borderline") if any(row["label"] == label for row in rows)]
         for label in labels:
             table.add(name, label, [row for row in rows if row["label"] == label])
         if len(labels) > 1:
-            table.gate(name, [row["gate"] for row in rows], [row["label"] == "harmful" for row in rows])
+            table.gate(name, broadest(curves, None if len(paths) > 1 else paths[0].name))
         if name == "XSTest":
-            fresh = fresh_xstest(rows)
-            table.gate(f"XSTest, no shared word, {len(fresh)}", [row["gate"] for row in fresh],
-                       [row["label"] == "harmful" for row in fresh])
+            table.gate(f"XSTest, no shared word, {len(rows_of(paths[1]))}", broadest(curves, paths[1].name))
     measurement.toxicchat(table, policy, report)
     for name, file in (("MMLU dev", "mmlu_dev"), ("ARC easy", "arc_easy_1k")):
         path = write(args.out / f"suite_{file}.jsonl", choices(rows_of(args.data / f"{file}.jsonl")))
-        rows = measurement.evaluate(policy, path, file)
+        rows, _ = measurement.evaluate(policy, file, path)
         changed = sum(row["steered"] != row["unsteered"] for row in rows)
         print(f"{name:28}benign      {len(rows):5}  {share(sum(row['flagged'] for row in rows), len(rows)):16}"
               f"{changed} answers changed")

@@ -72,7 +72,7 @@ void fuzz_one(const uint8_t *data, size_t size)
 		if (n)
 			memcpy(sweep, part.data, n);
 		options.sweep = sweep;
-		if (tt_sweep_parse(&job.sweep, &options, &err) == TT_OK)
+		if (tt_batch_sweep(&job.sweep, &options, &err) == TT_OK)
 			tt_sweep_free(&job.sweep);
 	}
 	read_lines(&job, data, size);

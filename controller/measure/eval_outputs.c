@@ -1,0 +1,158 @@
+/* The files that an evaluation writes: the completions, and the requests to a judge. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+#include "base/json.h"
+#include "base/outputs.h"
+#include "controller/measure/eval.h"
+#include "runtime/engine/outputs.h"
+
+/* Refuses to write an output over the data, the judgements, the model, a policy or the other output. */
+static int check_outputs(const struct tt_eval *e, struct tt_error *err)
+{
+	const struct tt_eval_options *o = e->options;
+	struct tt_file_use *reads = NULL; // [n_data + 1]
+	const struct tt_file_use writes[] = {{e->completions.path, "the completions"},
+		{e->completions.partial, "the completions while they are written"},
+		{e->requests.path, "the requests to a judge"},
+		{e->requests.partial, "the requests to a judge while they are written"}};
+	TT_TRY(tt_alloc(&reads, o->n_data + 1, sizeof *reads, err));
+	for (size_t i = 0; i < o->n_data; i++)
+		reads[i] = (struct tt_file_use){o->data[i], "the data"};
+	if (o->judgements)
+		reads[o->n_data] = (struct tt_file_use){o->judgements, "the judgements"};
+	int status = tt_engine_check_outputs(e->engine, reads, o->n_data + (o->judgements != NULL), writes, 4, err);
+	free(reads);
+	return status;
+}
+
+static int name_output(struct tt_eval_output *output, const char *path, struct tt_error *err)
+{
+	struct tt_buffer name = {0};
+	if (!path)
+		return TT_OK;
+	TT_TRY(tt_buffer_print(&name, err, "%s.partial", path));
+	*output = (struct tt_eval_output){.path = path, .partial = name.data};
+	return TT_OK;
+}
+
+static int open_output(struct tt_eval_output *output, struct tt_error *err)
+{
+	if (!output->path)
+		return TT_OK;
+	output->file = fopen(output->partial, "wb");
+	return output->file ? TT_OK : tt_fail_io(err, output->partial, "create");
+}
+
+int tt_eval_outputs_open(struct tt_eval *e, struct tt_error *err)
+{
+	TT_TRY(name_output(&e->completions, e->options->completions, err));
+	TT_TRY(name_output(&e->requests, e->options->judge_requests, err));
+	TT_TRY(check_outputs(e, err));
+	TT_TRY(open_output(&e->completions, err));
+	return open_output(&e->requests, err);
+}
+
+/* An interrupted run leaves what it has in FILE.partial. */
+static int close_output(struct tt_eval_output *output, struct tt_error *err)
+{
+	if (!output->file)
+		return TT_OK;
+	bool failed = fflush(output->file) || fsync(fileno(output->file));
+	failed = fclose(output->file) || failed;
+	output->file = NULL;
+	if (failed || rename(output->partial, output->path) < 0)
+		return tt_fail_io(err, output->path, "write");
+	return TT_OK;
+}
+
+static int put_line(struct tt_eval_output *output, char *line, struct tt_error *err)
+{
+	bool failed = fputs(line, output->file) < 0 || fputc('\n', output->file) < 0;
+	free(line);
+	return failed ? tt_fail_io(err, output->partial, "write") : TT_OK;
+}
+
+static int flush_output(struct tt_eval_output *output, struct tt_error *err)
+{
+	return output->file && fflush(output->file) ? tt_fail_io(err, output->partial, "write") : TT_OK;
+}
+
+static void free_output(struct tt_eval_output *output)
+{
+	if (output->file)
+		fclose(output->file);
+	free(output->partial);
+}
+
+static double nll(const struct tt_completion *c)
+{
+	return c->n_ids ? -c->logprob / (double)c->n_ids : 0;
+}
+
+static json_t *verdict_word(enum tt_verdict verdict)
+{
+	static const char *const words[] = {
+		[TT_NO_VERDICT] = NULL, [TT_FULFILLED] = "fulfilled", [TT_REFUSED] = "refused"};
+	return words[verdict] ? json_string(words[verdict]) : json_null();
+}
+
+static int write_completion(struct tt_eval *e, const struct tt_prompt *row, const struct tt_eval_arm *arm,
+	const struct tt_completion *unsteered, const struct tt_completion *steered, struct tt_error *err)
+{
+	uint64_t seed;
+	TT_TRY(tt_eval_seed(e, row, &seed, err));
+	double scale = arm->n_steering ? (double)arm->steering[0].scale : 0;
+	json_t *object =
+		json_pack("{s:s, s:s*, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:f, s:f}",
+			"id", row->id, "arm", e->options->n_arms ? arm->name : NULL, "prompt", row->text, "label",
+			tt_label_name(row->label), "unsteered", unsteered->text, "steered", steered->text, "scale",
+			scale, "gate", (double)steered->gate, "s", (double)steered->s, "flagged", (int)steered->flagged,
+			"refused_unsteered", (int)unsteered->refused, "refused_steered", (int)steered->refused,
+			"refused_by_phrases_unsteered", (int)unsteered->refused_by_phrases,
+			"refused_by_phrases_steered", (int)steered->refused_by_phrases, "verdict_unsteered",
+			verdict_word(unsteered->verdict), "verdict_steered", verdict_word(steered->verdict),
+			"nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
+	if (e->options->sampling.temperature > 0)
+		json_object_set_new(object, "seed", json_integer((json_int_t)seed));
+	char *line = NULL;
+	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
+	return put_line(&e->completions, line, err);
+}
+
+static int write_request(struct tt_eval *e, const struct tt_prompt *row, size_t side,
+	const struct tt_completion *completion, struct tt_error *err)
+{
+	char *line = NULL;
+	TT_TRY(tt_judge_request(&line, row->id, tt_eval_side_name(e, side), row->text, completion->text, err));
+	return put_line(&e->requests, line, err);
+}
+
+int tt_eval_outputs_row(
+	struct tt_eval *e, const struct tt_prompt *row, const struct tt_completion *const *sides, struct tt_error *err)
+{
+	for (size_t arm = 0; e->completions.file && arm < e->n_arms; arm++)
+		TT_TRY(write_completion(e, row, &e->arms[arm], sides[0], sides[1 + arm], err));
+	for (size_t side = 0; e->requests.file && side < e->n_sides; side++)
+		TT_TRY(write_request(e, row, side, sides[side], err));
+	return TT_OK;
+}
+
+int tt_eval_outputs_flush(struct tt_eval *e, struct tt_error *err)
+{
+	TT_TRY(flush_output(&e->completions, err));
+	return flush_output(&e->requests, err);
+}
+
+int tt_eval_outputs_close(struct tt_eval *e, struct tt_error *err)
+{
+	TT_TRY(close_output(&e->completions, err));
+	return close_output(&e->requests, err);
+}
+
+void tt_eval_outputs_free(struct tt_eval *e)
+{
+	free_output(&e->completions);
+	free_output(&e->requests);
+}

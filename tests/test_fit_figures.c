@@ -205,7 +205,7 @@ Test(fit_figures, rows_are_weighed_by_origin_and_folded_by_place)
 	cr_expect(!tt_fit_folds_are_possible(&f), "the only harmful row is held out with its fold");
 }
 
-/* In a longer file, blocks of 16 rows take turns, so that twins stay together and each fold has a part of everything. */
+/* In a longer file, blocks of 16 rows take turns, so that twins stay together and each fold has a part of all. */
 Test(fit_figures, blocks_of_a_long_file_take_turns)
 {
 	enum { N = 200 };

@@ -78,7 +78,8 @@ def suites(data, out):
     for name in OWN:
         rows = rows_of(HERE / "data" / f"{name}.jsonl")
         made[f"own {name}, test"] = [[row for row in rows if row["split"] == "test"]]
-    return {name: [write(out / f"suite_{re.sub('[^a-z0-9]+', '_', name.lower())}{'_fresh' * k}.jsonl", rows)
+    return {name: [write(out / f"suite_{re.sub('[^a-z0-9]+', '_', name.lower())}{'_fresh' * k}.jsonl",
+                         pick(rows, len(rows)))  # in an order that a limit may cut
                    for k, rows in enumerate(parts)] for name, parts in made.items()}
 
 
@@ -183,7 +184,8 @@ class Measurement:
         """The completions, and the curves of the gate."""
         completions = self.out / f"completions_{name}.jsonl"
         report = json.loads(self.run("eval", self.args.model, "--policy", policy, "--data", *prompts, "--max-tokens",
-                                     self.args.tokens, "--completions", completions, "--json"))
+                                     self.args.tokens, "--limit", self.args.limit, "--completions", completions,
+                                     "--json"))
         return normalise(rows_of(completions)), report["gate"]["curves"]
 
     def toxicchat(self, table, policy, report):
@@ -225,6 +227,8 @@ def main():
     parser.add_argument("--trimtab", type=Path, default=HERE / "build" / "trimtab")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--tokens", type=int, default=32, help="generated for each prompt")
+    parser.add_argument("--limit", type=int, default=0, help="prompts of each label and suite, at most; 0: all")
+    parser.add_argument("--only", nargs="+", metavar="SUITE", help="suites, by the first words of their lines")
     parser.add_argument("--own-only", action="store_true", help="fit on the project's own prompts alone")
     parser.add_argument("--fit", help="further options of the fit, in one word")
     parser.add_argument("--reuse", action="store_true", help="measure the policy that --out has already")
@@ -239,9 +243,12 @@ def main():
             sys.exit(f"measure_steering: {path} is missing")
     args.out.mkdir(parents=True, exist_ok=True)
     measurement, table = Measurement(args), Table()
+    wanted = lambda name: not args.only or name.split()[0] in args.only
     policy, report = measurement.fit()
     table.head()
     for name, paths in suites(args.data, args.out).items():
+        if not wanted(name):
+            continue
         rows, curves = measurement.evaluate(policy, paths[0].stem, *paths)
         labels = [label for label in ("harmful", "benign", "borderline") if any(row["label"] == label for row in rows)]
         for label in labels:
@@ -250,8 +257,11 @@ def main():
             table.gate(name, broadest(curves, None if len(paths) > 1 else paths[0].name))
         if name == "XSTest":
             table.gate(f"XSTest, no shared word, {len(rows_of(paths[1]))}", broadest(curves, paths[1].name))
-    measurement.toxicchat(table, policy, report)
+    if wanted("ToxicChat"):
+        measurement.toxicchat(table, policy, report)
     for name, file in (("MMLU dev", "mmlu_dev"), ("ARC easy", "arc_easy_1k")):
+        if not wanted(name):
+            continue
         path = write(args.out / f"suite_{file}.jsonl", choices(rows_of(args.data / f"{file}.jsonl")))
         rows, _ = measurement.evaluate(policy, file, path)
         changed = sum(row["steered"] != row["unsteered"] for row in rows)

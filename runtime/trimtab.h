@@ -411,7 +411,10 @@ int tt_capture(
 struct tt_fit_options {
 	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
 	size_t n_data;
-	const char *name; /* of the policy; NULL: "policy" */
+	/* The labels of data's rows to steer and of those to leave alone; NULL: "harmful", "benign". */
+	const char *positive_label, *negative_label;
+	const char *contrast; /* TT_FIT_STYLE: file of responses (docs/formats.md). No data is needed then */
+	const char *name;     /* of the policy; NULL: "policy" */
 	/* Default TT_FIT_CONTRAST. TT_FIT_PAPER and TT_FIT_RELEASED make the controller of arXiv 2505.20309, as the
 	 * paper describes it and as its authors' code does (docs/cli.md). Their layers, strength and tokens are fixed:
 	 * of the members below they read n_gate_prompts, what is about the judge, seed and progress. */
@@ -426,10 +429,14 @@ struct tt_fit_options {
 	float max_borderline_positives; /* the same of borderline prompts. Default 0.25 */
 	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
 	bool linear_gate;               /* without the network beside the linear term */
-	enum tt_policy_when when;       /* which tokens are steered. Default TT_WHEN_ALL */
-	const char
-		*activations; /* a file that keeps what a gate reads, so that a later fit runs only new rows; or NULL */
-	uint64_t seed;        /* of the shuffling of rows */
+	enum tt_fit_gate_choice gate;   /* Default TT_FIT_GATE_OF_MODE; of TT_FIT_STYLE that is none */
+	/* What the unsteered model's loss on a steered text may be, over that on its own. 0, the default: 1.3 over
+	 * refusals, 1.6 over all completions, 2 for TT_FIT_STYLE */
+	float max_loss_ratio;
+	enum tt_policy_when when; /* which tokens are steered. Default TT_WHEN_ALL */
+	/* A file that keeps what a gate reads, so that a later fit runs only new rows; or NULL. */
+	const char *activations;
+	uint64_t seed;           /* of the shuffling of rows */
 	tt_progress_fn progress; /* or NULL */
 	void *user;              /* passed to progress */
 };
@@ -483,6 +490,29 @@ void tt_eval_options_default(struct tt_eval_options *options);
  * (tt_free) as docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests that ran
  * at the same time. */
 int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
+
+/* Zero-initialise for the defaults. */
+struct tt_stack_options {
+	struct tt_steering steering[TT_MAX_STACK]; // [n_steering] at least two
+	uint32_t n_steering;
+	const float *scales; // [n_scales] that each policy's scale is multiplied by, in every combination. Default 0, 1
+	size_t n_scales;
+	const char *const *data; // [n_data] labelled prompts, as for tt_eval, of which ...
+	size_t n_data;
+	const char *split;                  /* ... only this split (NULL: all), ... */
+	uint32_t limit;                     /* ... and at most so many of each label and file (0: all) are completed */
+	const char *contrast[TT_MAX_STACK]; // [n_contrast] contrast files, whose effect is measured
+	size_t n_contrast;
+	const char *choices;     /* questions with choices (docs/formats.md), or NULL; the first `limit` of them */
+	uint32_t max_tokens;     /* generated for each prompt. Default 32 */
+	tt_progress_fn progress; /* or NULL */
+	void *user;              /* passed to progress */
+};
+
+/* Measures policies on one request, alone and together: *report gets JSON (tt_free) as docs/cli.md describes it. Where
+ * both of two act, the cosines of their directions; and of each combination of scales what it refuses, changes and
+ * repeats, its loss, its effects and its accuracy, and whether it is Pareto-optimal. */
+int tt_stack(struct tt_engine *engine, const struct tt_stack_options *options, char **report, struct tt_error *err);
 
 /* Describes a model, policy or safetensors file: *report gets JSON (tt_free). With model_path (may be NULL) it also
  * says whether a policy fits that model, and how it would act on it. */

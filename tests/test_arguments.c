@@ -257,6 +257,9 @@ Test(arguments, fit)
 	FIT("max_false_positives ", o.max_false_positives = NAN);
 	FIT("max_false_positives ", o.max_false_positives = INFINITY);
 	FIT("when ", o.when = (enum tt_policy_when)3);
+	FIT("gate ", o.gate = (enum tt_fit_gate_choice)3);
+	FIT("max_loss_ratio ", o.max_loss_ratio = NAN);
+	FIT("mode style ", o.mode = TT_FIT_STYLE);
 	struct tt_fit_options o;
 	tt_fit_options_default(&o);
 	REFUSED("out ", tt_fit(NULL, engine, &o, NULL, err));
@@ -306,6 +309,15 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("options ", tt_eval(engine, NULL, &report, err));
 	REFUSED("report ", tt_eval(engine, &o, NULL, err));
 	tt_eval_options_default(NULL);
+	struct tt_stack_options stack = {.n_steering = 2};
+	REFUSED("engine ", tt_stack(NULL, &stack, &report, err));
+	REFUSED("options ", tt_stack(engine, NULL, &report, err));
+	REFUSED("report ", tt_stack(engine, &stack, NULL, err));
+	REFUSED("neither data nor ", tt_stack(engine, &stack, &report, err));
+	stack.n_contrast = 1;
+	REFUSED("contrast ", tt_stack(engine, &stack, &report, err));
+	stack.n_scales = 1;
+	REFUSED("scales ", tt_stack(engine, &stack, &report, err));
 
 	REFUSED("engine ", tt_capture(NULL, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, "x", err));
 	REFUSED("ids ", tt_capture(engine, &(struct tt_capture_options){.ids = NULL, .n_ids = 4}, "x", err));

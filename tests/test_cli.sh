@@ -63,13 +63,13 @@ check() { # check NAME COMMAND...
 
 # ---- Help and versions
 works --help
-for command in generate fit eval batch capture inspect tokenize template; do
+for command in generate fit eval stack batch capture inspect tokenize template; do
 	grep -q "  $command " out || fail "--help does not list $command"
 done
 grep -q ' bench' out && fail "--help lists what is not there"
 works --version
 check version grep -Eqx 'trimtab [0-9]+\.[0-9]+\.[0-9]+' out
-for command in generate fit eval batch capture inspect tokenize template; do
+for command in generate fit eval stack batch capture inspect tokenize template; do
 	works "$command" --help
 	check "$command --help" grep -q "^Usage: trimtab $command " out
 	check "$command examples" grep -q "^  trimtab $command " out
@@ -108,6 +108,12 @@ refused 2 "commas" capture x --ids 1,2x -o y
 refused 2 "commas" capture x --ids -1 -o y
 refused 2 "data is missing" fit x -o y
 refused 2 "output is missing" fit x --data y
+refused 2 "data is missing" fit x --contrast y --gate detector -o z
+refused 2 "mode|none|detector" fit x --data y --gate probe -o z
+refused 2 "two policies or more" stack x --policy a --data y
+refused 2 "neither --data nor --contrast" stack x --policy a --policy b
+refused 2 "takes numbers with commas" stack x --policy a --policy b --data y --scales 0,,1
+refused 2 "takes numbers with commas" stack x --policy a --policy b --data y --scales 0,
 refused 2 "policy is missing" eval x --data y
 refused 2 "data is missing" eval x --policy y
 refused 2 "messages is missing" template x
@@ -443,6 +449,39 @@ for seed in 0 1; do
 	works inspect fitted.st
 done
 check "fit: one seed of each status" [ "$statuses" = " 3 0" ]
+
+# ---- A style from end to end, and two of them together
+style=$here/../data/styles
+works fit "$tiny_dir" --contrast "$style/brief.jsonl" -o brief.st --max-candidates 4 --judge-tokens 6 \
+	--max-loss-ratio 50 --report style.json
+check "fit --contrast: the chosen row" [ "$(grep -c '^\*  ' out)" = 1 ]
+check "fit --contrast: what is written" [ "$(grep -c '^  steered' out)" = 3 ]
+cp style.json out
+json 'd["mode"] == "style" and d["fitted_on"][0]["file"] == "brief.jsonl" and len(d["chosen"]["examples"]) == 3'
+works inspect brief.st --json --model "$tiny_dir"
+json 'd["gate"]["type"] == "always" and d["on_model"]["fits"]'
+run fit "$tiny_dir" --contrast "$style/brief.jsonl" -o brief.st --max-candidates 1 --judge-tokens 6 \
+	--max-loss-ratio 0.01
+check "fit --contrast: none within the bars" [ "$status" = 3 ]
+refused 1 "mode style has no search for layer weights" fit "$tiny_dir" --contrast "$style/brief.jsonl" -o brief.st \
+	--layer-weights search
+refused 1 "mode style needs a contrast file" fit "$tiny_dir" --data own.jsonl -o brief.st --mode style
+echo '{"positive": ["a b"], "negative": "c d"}' >bad.jsonl
+refused 1 "bad.jsonl:1: negative must be a list" fit "$tiny_dir" --contrast bad.jsonl -o p2.st
+refused 2 "the contrast file" fit "$tiny_dir" --contrast bad.jsonl -o bad.jsonl
+sed 's/"harmful"/"spam"/; s/"benign"/"ham"/' "$here/../data/prompts.jsonl" >own.jsonl
+refused_own() { run "$@"; check "own labels" grep -q 'own.jsonl:1: label must be .*not "spam"' err; }
+refused_own fit "$tiny_dir" --data own.jsonl -o p2.st
+works fit "$tiny_dir" --data own.jsonl --positive-label spam --negative-label ham -o own.st --max-candidates 1 \
+	--judge-prompts 2 --judge-tokens 4 --direction-prompts 2 --gate none --max-loss-ratio 50
+works inspect own.st --json
+json 'd["gate"]["type"] == "always"'
+works stack "$tiny_dir" --policy brief.st --policy own.st --contrast "$style/brief.jsonl" --limit 3 -n 4
+check "stack: the policies" grep -q '^brief and own: ' out
+works stack "$tiny_dir" --policy brief.st --policy own.st --data "$here/../data/prompts.jsonl" --limit 2 -n 4 \
+	--scales 0,0.5,1 --json
+json 'len(d["arms"]) == 9 and any(a["optimal"] for a in d["arms"])'
+json 'd["n"] == {"harmful": 2, "benign": 2, "borderline": 2}'
 
 # ---- The real model
 if [ -f "$real" ]; then

@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "base/sha256.h"
+#include "controller/measure/contrast.h"
 #include "controller/measure/judgements.h"
 #include "controller/measure/metrics.h"
 #include "controller/measure/prompts.h"
@@ -372,6 +373,15 @@ static int read_prompts(struct tt_error *err)
 	return status;
 }
 
+static int read_contrast(struct tt_error *err)
+{
+	struct tt_contrast contrast;
+	int status = tt_contrast_read(&contrast, GOLDEN("policy/style.jsonl"), err);
+	if (status == TT_OK)
+		tt_contrast_free(&contrast);
+	return status;
+}
+
 static int read_judgements(struct tt_error *err)
 {
 	struct tt_judgements judgements;
@@ -393,6 +403,7 @@ Test(faults, evaluations)
 	fputs("{\"custom_id\": \"a#steered\"}\n\n{\"custom_id\": \"b#steered\", \"response\": null}\n", file);
 	fclose(file);
 	inject_all("prompts", read_prompts, 2);
+	inject_all("contrast", read_contrast, 2);
 	inject_all("judgements", read_judgements, 2);
 	unlink(written);
 	rmdir(directory);

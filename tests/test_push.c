@@ -267,6 +267,28 @@ Test(push, strengths_cover_what_models_need)
 	}
 }
 
+/* A style's strengths lie closer, about the last one before a bar, whatever share of the completions refuses. */
+Test(push, strengths_of_a_style_lie_about_the_bar)
+{
+	static const struct tt_completion responses[1];
+	static const double want[2][5] = {{1.12, 1.25, 1.6, 0.85, 0.7}, {0.85, 0.7, 0.5, 0.35, 1.12}};
+	for (int out = 0; out < 2; out++) {
+		struct made_model m;
+		make_model(&m, 30, 23);
+		m.judge.responses[TT_POSITIVE] = m.judge.responses[TT_NEGATIVE] = responses;
+		must(tt_fit_add_sites(&m.search, 18, err));
+		struct tt_candidate *best[] = {&m.search.candidates[4]};
+		best[0]->figures.refused = 1;
+		best[0]->figures.out = out == 1;
+		must(tt_fit_add_strengths(&m.search, best, 1, 5, err));
+		cr_assert_eq(m.search.n_candidates, 23);
+		for (int i = 0; i < 5; i++)
+			cr_expect_eq(m.search.candidates[18 + i].push, want[out][i], "%d: %g", i,
+				m.search.candidates[18 + i].push);
+		tt_fit_search_free(&m.search);
+	}
+}
+
 Test(push, no_more_strengths_are_added_than_fit)
 {
 	struct made_model m;

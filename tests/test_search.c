@@ -22,6 +22,7 @@ static struct {
 	const struct figures *figures; // [n_sites + n_strengths]
 	const double *late_ratios;     // the same: nll_ratio on more than 16 prompts, or NULL
 	const double *mixes;           // the same, or NULL: all 0
+	const double *effects;         // the same, or NULL: refusals are judged
 	struct tt_candidate *candidates;
 	uint32_t n_sites, n_strengths, n_rounds;
 	uint32_t n_best, best[MAX_CANDIDATES]; /* that were tried at other strengths */
@@ -108,7 +109,8 @@ void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c
 		.refused = f->refused,
 		.false_refusals = f->false_refusals,
 		.repeated = f->repeated,
-		.nll_ratio = f->nll_ratio};
+		.nll_ratio = f->nll_ratio,
+		.effect = made_up.effects ? made_up.effects[c - made_up.candidates] : NAN};
 	if (made_up.late_ratios && c->figures.n_harmful > 16)
 		c->figures.nll_ratio = made_up.late_ratios[c - made_up.candidates];
 }
@@ -118,9 +120,10 @@ static struct tt_fit_search searched(
 	const struct figures *figures, uint32_t n_sites, uint32_t n_strengths, struct tt_fit_judge *judge)
 {
 	struct tt_fit_search s = {.judge = judge, .max_candidates = MAX_CANDIDATES};
-	const double *mixes = made_up.mixes, *late_ratios = made_up.late_ratios;
+	const double *mixes = made_up.mixes, *late_ratios = made_up.late_ratios, *effects = made_up.effects;
 	memset(&made_up, 0, sizeof made_up);
 	made_up.mixes = mixes;
+	made_up.effects = effects;
 	made_up.late_ratios = late_ratios;
 	made_up.on = true;
 	made_up.figures = figures;
@@ -309,6 +312,31 @@ Test(search, the_bar_of_plausibility_depends_on_what_it_is_measured_by)
 	cr_expect_eq(s.chosen, &s.candidates[1]);
 	free(s.candidates);
 	cr_expect_eq(chosen(wide, 2, &within), 0);
+}
+
+/* A style goes by its effect and not by refusals, within a bar of 2 or the one that is asked for; two of the sites go
+ * on to other strengths. */
+Test(search, a_style_is_chosen_by_its_effect)
+{
+	static const struct figures figures[] = {{1, 0.9, 0, 0, 1.4}, {1, 0, 0, 0, 1.9}, {1, 0, 0, 0, 1.5},
+		{1.12, 0, 0, 0, 2.01}, {1.12, 0, 0, 0.06, 1.5}, {0.85, 0, 0, 0, 1.7}};
+	static const double effects[] = {1.0, 1.5, 1.2, 1.9, 1.7, 1.49};
+	static const struct tt_completion responses[1];
+	for (int k = 0; k < 3; k++) {
+		static const double bars[] = {0, 1.6, 2.5};
+		static const long want[] = {1, 2, 3};
+		struct tt_progress progress = {0};
+		struct tt_fit_judge judge = {.n = {16, 0},
+			.responses = {responses, responses},
+			.progress = &progress,
+			.max_nll_ratio = bars[k]};
+		made_up.effects = effects;
+		struct tt_fit_search s = searched(figures, 3, 3, &judge);
+		cr_expect(s.within_bars && s.chosen - s.candidates == want[k], "%d: %d", k,
+			(int)(s.chosen - s.candidates));
+		cr_expect_eq(made_up.n_best, 2);
+		free(s.candidates);
+	}
 }
 
 static struct tt_policy *made_policy(struct tt_engine *engine);

@@ -107,8 +107,12 @@ static int score(struct tt_engine *engine, const struct tt_request_options *opti
 		scored[i].n_ids = options[i].n_ids + c->n_ids;
 		for (uint32_t k = 0; steered && k < options[i].n_steering; k++)
 			scored[i].steering[scored[i].n_steering++] = options[i].steering[k];
-		if (steered)
+		if (steered) {
 			scored[i].n_prompt = options[i].n_ids;
+			scored[i].mean_from = options[i].mean_from;
+			scored[i].mean_to = options[i].mean_to;
+			scored[i].when = options[i].when;
+		}
 		scored[i].score = true;
 		scored[i].score_from = options[i].n_ids;
 	}

@@ -45,17 +45,23 @@ static int need_string(const json_t *row, const char *key, const char **out, str
 	return TT_OK;
 }
 
-static int read_label(const json_t *row, enum tt_label *out, struct tt_error *err)
+static int read_label(const json_t *row, const struct tt_prompt_form *form, enum tt_label *out, struct tt_error *err)
 {
 	const char *label = NULL;
+	const char *const words[TT_N_LABELS] = {
+		[TT_HARMFUL] = form->harmful ? form->harmful : label_names[TT_HARMFUL],
+		[TT_BENIGN] = form->benign ? form->benign : label_names[TT_BENIGN],
+		[TT_BORDERLINE] = label_names[TT_BORDERLINE],
+	};
 	TT_TRY(need_string(row, "label", &label, err));
 	for (int i = 0; i < TT_N_LABELS; i++) {
-		if (strcmp(label, label_names[i]) == 0) {
+		if (strcmp(label, words[i]) == 0) {
 			*out = (enum tt_label)i;
 			return TT_OK;
 		}
 	}
-	return tt_fail(err, TT_ERR_FORMAT, "label must be harmful, benign or borderline, not \"%.40s\"", label);
+	return tt_fail(err, TT_ERR_FORMAT, "label must be %.40s, %.40s or %s, not \"%.40s\"", words[TT_HARMFUL],
+		words[TT_BENIGN], words[TT_BORDERLINE], label);
 }
 
 /* Files that were not made for trimtab have other things than text under such keys. */
@@ -66,14 +72,15 @@ static int copy_if_text(char **out, const json_t *row, const char *key, struct t
 	return tt_copy_string(out, text, strlen(text), err);
 }
 
-static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *err)
+static int read_row(struct tt_prompt *out, const json_t *row, const struct tt_prompt_form *form, struct tt_error *err)
 {
 	const char *id = NULL, *text = NULL, *split = NULL;
 	if (!json_is_object(row))
 		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
 	TT_TRY(need_string(row, "id", &id, err));
 	TT_TRY(need_string(row, "prompt", &text, err));
-	TT_TRY(read_label(row, &out->label, err));
+	if (!form->take)
+		TT_TRY(read_label(row, form, &out->label, err));
 	TT_TRY(tt_json_string(row, "split", &split, err));
 	out->split = TT_NO_SPLIT;
 	if (split && !tt_split_parse(split, &out->split))
@@ -87,22 +94,28 @@ static int read_row(struct tt_prompt *out, const json_t *row, struct tt_error *e
 struct reader {
 	struct tt_prompts *prompts;
 	uint32_t file;
+	const struct tt_prompt_form *form;
 };
 
 static int take_row(void *user, const struct tt_json_line *line, struct tt_error *err)
 {
 	struct reader *r = user;
 	struct tt_prompts *out = r->prompts;
+	bool holds_prompt = true;
+	if (r->form->take)
+		TT_TRY(r->form->take(r->form->user, line, &holds_prompt, err));
+	out->files[r->file].n_rows++;
+	if (!holds_prompt)
+		return TT_OK;
 	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
 	/* Counted before it is read, so that tt_prompts_free also releases a row that was only partly read. */
 	struct tt_prompt *prompt = &out->rows[out->n_rows++];
 	*prompt = (struct tt_prompt){.file = r->file, .line = line->number};
-	out->files[r->file].n_rows++;
 	TT_TRY(tt_copy_string(&prompt->bytes, line->text, line->n, err));
-	return read_row(prompt, line->value, err);
+	return read_row(prompt, line->value, r->form, err);
 }
 
-static int read_file(struct tt_prompts *out, const char *path, struct tt_error *err)
+static int read_file(struct tt_prompts *out, const char *path, const struct tt_prompt_form *form, struct tt_error *err)
 {
 	struct tt_mapping mapping;
 	struct tt_prompt_file *file = &out->files[out->n_files];
@@ -110,7 +123,7 @@ static int read_file(struct tt_prompts *out, const char *path, struct tt_error *
 	out->n_files++;
 	TT_TRY(tt_file_map(&mapping, path, err));
 	int status = tt_sha256(file->sha256, mapping.data, mapping.size, err);
-	struct reader reader = {out, (uint32_t)out->n_files - 1};
+	struct reader reader = {out, (uint32_t)out->n_files - 1, form};
 	if (status == TT_OK)
 		status = tt_json_lines(path, (const char *)mapping.data, mapping.size, take_row, &reader, err);
 	tt_file_unmap(&mapping);
@@ -183,6 +196,13 @@ static int number_groups(struct tt_prompts *prompts, struct tt_error *err)
 
 int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err)
 {
+	const struct tt_prompt_form form = {0};
+	return tt_prompts_read_as(out, paths, n_paths, &form, err);
+}
+
+int tt_prompts_read_as(struct tt_prompts *out, const char *const *paths, size_t n_paths,
+	const struct tt_prompt_form *form, struct tt_error *err)
+{
 	*out = (struct tt_prompts){0};
 	if (n_paths == 0)
 		return tt_fail(err, TT_ERR_ARGUMENT, "no prompt files given");
@@ -192,7 +212,7 @@ int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_p
 			return tt_fail(err, TT_ERR_ARGUMENT, "data[%zu] must not be NULL", i);
 	int status = tt_alloc(&out->files, n_paths, sizeof *out->files, err);
 	for (size_t i = 0; status == TT_OK && i < n_paths; i++)
-		status = read_file(out, paths[i], err);
+		status = read_file(out, paths[i], form, err);
 	if (status == TT_OK)
 		status = refuse_duplicates(out, err);
 	if (status == TT_OK)

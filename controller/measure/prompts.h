@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "runtime/trimtab.h"
 
@@ -41,6 +42,16 @@ struct tt_prompts {
 
 /* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. */
 int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err);
+/* The same of files of another form; zeros are that of tt_prompts_read. */
+struct tt_prompt_form {
+	const char *harmful, *benign; /* the words for these labels; NULL: "harmful", "benign" */
+	/* If it is not NULL, rows have no label, which is TT_HARMFUL then. It is called with each row before that is
+	 * read, and says whether the row holds a prompt; a row that holds none is read no further. */
+	int (*take)(void *user, const struct tt_json_line *line, bool *holds_prompt, struct tt_error *err);
+	void *user;
+};
+int tt_prompts_read_as(struct tt_prompts *out, const char *const *paths, size_t n_paths,
+	const struct tt_prompt_form *form, struct tt_error *err);
 void tt_prompts_free(struct tt_prompts *prompts);
 
 /* The name of a file without its folders. */

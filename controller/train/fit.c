@@ -58,6 +58,17 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_borderline_positives must be a share from 0 to 1");
 	if (!tt_fit_mode_of(o->mode))
 		return tt_fail(err, TT_ERR_ARGUMENT, "mode is not one of enum tt_fit_mode");
+	if (o->mode == TT_FIT_STYLE && !o->contrast)
+		return tt_fail(err, TT_ERR_ARGUMENT, "mode style needs a contrast file");
+	if (o->mode != TT_FIT_STYLE && o->contrast)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a contrast file is for mode style, not for %s",
+			tt_fit_mode_of(o->mode)->word);
+	if (o->mode == TT_FIT_STYLE && o->search_layer_weights)
+		return tt_fail(err, TT_ERR_ARGUMENT, "mode style has no search for layer weights");
+	if ((unsigned)o->gate > TT_FIT_GATE_DETECTOR)
+		return tt_fail(err, TT_ERR_ARGUMENT, "gate is not one of enum tt_fit_gate_choice");
+	if (!(o->max_loss_ratio >= 0 && o->max_loss_ratio <= 100))
+		return tt_fail(err, TT_ERR_ARGUMENT, "max_loss_ratio must be from 0 to 100");
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
@@ -104,7 +115,8 @@ static int run(struct tt_fit *fit, struct tt_error *err)
 	TT_TRY(tt_fit_rows_read(&fit->rows, fit->engine, fit->options, err));
 	TT_TRY(open_activations(fit, err));
 	TT_TRY(mode->directions(fit, err));
-	TT_TRY(mode->gate(fit, err));
+	TT_TRY((fit->options->gate == TT_FIT_GATE_OF_MODE ? mode->gate : tt_fit_gate_step(fit->options->gate))(
+		fit, err));
 	close_activations(fit);
 	return mode->choose(fit, err);
 }
@@ -128,6 +140,7 @@ static void free_parts(struct tt_fit *fit)
 	tt_fit_judge_close(&fit->train_judge);
 	tt_fit_gate_free(&fit->gate);
 	tt_fit_directions_free(&fit->directions);
+	tt_fit_style_free(&fit->style);
 	tt_fit_rows_free(&fit->rows);
 	close_activations(fit);
 }

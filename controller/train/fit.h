@@ -2,6 +2,7 @@
 #ifndef CONTROLLER_TRAIN_FIT_H
 #define CONTROLLER_TRAIN_FIT_H
 
+#include "controller/train/fit_style.h"
 #include "controller/train/fit_weights.h"
 
 struct tt_fit {
@@ -12,6 +13,7 @@ struct tt_fit {
 	/* The file of activations until the gate is made; NULL if the options name none. */
 	struct tt_activation_file opened, *activations;
 	struct tt_fit_rows rows;
+	struct tt_fit_style style; /* if the mode is that */
 	struct tt_fit_directions directions;
 	struct tt_fit_gate gate;
 	struct tt_fit_judge judge;

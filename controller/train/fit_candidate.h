@@ -15,6 +15,7 @@ struct tt_figures {
 	double repeated;       /* share of repeated 4-grams, less the unsteered model's */
 	double diverged;       /* share of the benign completions that differ from unsteered ones */
 	double nll, nll_ratio; /* nats a token under the unsteered model, and over its baseline */
+	double effect;         /* see tt_fit_effect; NAN where refusals are judged */
 	double score;          /* the search ranks by this */
 	bool out;              /* a figure is beyond its bar */
 };
@@ -32,6 +33,8 @@ struct tt_candidate {
 	struct tt_policy *policy; /* with an open gate, since it is known which prompts pass; or with a graded one */
 	struct tt_completion *harmful, *benign; // [judge->n] each, filled as far as it was judged
 	uint32_t n_harmful, n_benign;           /* judged so far */
+	uint32_t n_effect;                      /* the harmful ones that the effect is of */
+	double effect;
 	struct tt_figures figures;
 	/* The figures at the end of each round that it took part in, and whether it went on from there. */
 	struct tt_figures in_round[TT_N_ROUNDS];

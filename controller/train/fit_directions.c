@@ -1,5 +1,5 @@
-/* Directions by response contrast: the same prompts are run followed by each of four responses, and a direction is the
- * mean difference of h[l] over the tokens of two of them. */
+/* Directions by response contrast: the same prompts are run followed by each of two or four responses, and a direction
+ * is the mean difference of h[l] over the tokens of two of them. */
 #include "controller/train/fit_directions.h"
 
 #include <math.h>
@@ -8,8 +8,12 @@
 
 #include "base/fail.h"
 
+/* What a response is there for: D leads from AWAY to TOWARDS. */
+enum response_kind { TOWARDS, AWAY, TOWARDS_APOLOGY, AWAY_APOLOGY, N_KINDS };
+
+/* ---- Refusals */
+
 enum { N_RESPONSES = 4 };
-enum response_kind { REFUSING, ANSWERING, REFUSING_APOLOGY, HELPFUL_APOLOGY, N_KINDS };
 
 /* The responses. Prompts take them in turn, so that a direction is not the mean of one sentence's words. Those that
  * refuse are short and similar in form, like what models write by themselves: with longer and more varied ones the same
@@ -44,49 +48,85 @@ static const char *const helpful_apologies[N_RESPONSES] = {
 static const char *const *const responses[N_KINDS] = {
 	refusing_responses, answers, refusing_apologies, helpful_apologies};
 
-struct contrast {
-	struct tt_engine *engine;
-	const struct tt_fit_rows *rows;
-	struct tt_progress *progress;
-	struct tt_fit_directions *out;
-	struct tt_request_options *options; // [n_prompts][N_KINDS]
-	double *sums[N_KINDS];              // [n_layers][hidden_size] of the mean states
+struct refusals {
 	int32_t *ids[N_KINDS][N_RESPONSES]; // [n_ids]
 	size_t n_ids[N_KINDS][N_RESPONSES];
-	uint64_t *layers; /* a bit for each layer, all set */
+	struct tt_fit_sequence *sequences; // [n_prompts][N_KINDS]
 };
 
-static int encode_responses(struct contrast *c, struct tt_error *err)
+static int encode_responses(struct refusals *r, const struct tt_text *text, struct tt_error *err)
 {
-	const struct tt_text *text = tt_engine_text(c->engine);
 	for (int kind = 0; kind < N_KINDS; kind++)
 		for (int i = 0; i < N_RESPONSES; i++) {
 			const char *response = responses[kind][i];
 			TT_TRY(tt_text_encode(
-				text, response, strlen(response), 0, &c->ids[kind][i], &c->n_ids[kind][i], err));
-			if (c->n_ids[kind][i] < 2)
+				text, response, strlen(response), 0, &r->ids[kind][i], &r->n_ids[kind][i], err));
+			if (r->n_ids[kind][i] < 2)
 				return tt_fail(err, TT_ERR_UNSUPPORTED,
 					"the tokenizer makes no sentence of the response texts");
 		}
 	return TT_OK;
 }
 
+/* Harmful and benign prompts in turn, and two after one another with the same responses. */
+static int pair_with_prompts(struct refusals *r, const struct tt_fit_rows *rows, size_t n_prompts, struct tt_error *err)
+{
+	TT_TRY(tt_alloc(&r->sequences, n_prompts * N_KINDS, sizeof *r->sequences, err));
+	for (size_t i = 0; i < n_prompts; i++)
+		for (int kind = 0; kind < N_KINDS; kind++)
+			r->sequences[i * N_KINDS + (size_t)kind] = (struct tt_fit_sequence){
+				.row = &rows->train[i % 2 ? TT_BENIGN : TT_HARMFUL].rows[i / 2],
+				.response = r->ids[kind][i / 2 % N_RESPONSES],
+				.n_response = r->n_ids[kind][i / 2 % N_RESPONSES]};
+	return TT_OK;
+}
+
+int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	uint32_t n_prompts, struct tt_progress *progress, struct tt_error *err)
+{
+	struct refusals r = {0};
+	size_t n = n_prompts;
+	for (int label = TT_HARMFUL; label <= TT_BENIGN; label++)
+		if (n > rows->train[label].n)
+			n = rows->train[label].n;
+	int status = encode_responses(&r, tt_engine_text(engine), err);
+	if (status == TT_OK)
+		status = pair_with_prompts(&r, rows, 2 * n, err);
+	if (status == TT_OK)
+		status = tt_fit_directions_between(out, engine, r.sequences, (uint32_t)(2 * n), N_KINDS, progress, err);
+	for (int kind = 0; kind < N_KINDS; kind++)
+		for (int i = 0; i < N_RESPONSES; i++)
+			tt_free(r.ids[kind][i]);
+	free(r.sequences);
+	return status;
+}
+
+/* ---- Any responses */
+
+struct contrast {
+	struct tt_engine *engine;
+	const struct tt_fit_sequence *sequences; // [n_prompts][n_kinds]
+	uint32_t n_kinds;
+	struct tt_progress *progress;
+	struct tt_fit_directions *out;
+	struct tt_request_options *options; // [n_prompts][n_kinds]
+	double *sums[N_KINDS];              // [n_layers][hidden_size] of the mean states
+	uint64_t *layers;                   /* a bit for each layer, all set */
+};
+
 static int fill_request(struct contrast *c, size_t index, struct tt_error *err)
 {
-	size_t prompt = index / N_KINDS, kind = index % N_KINDS;
-	const struct tt_fit_row *row = &c->rows->train[prompt % 2 ? TT_BENIGN : TT_HARMFUL].rows[prompt / 2];
-	const int32_t *response = c->ids[kind][prompt / 2 % N_RESPONSES];
-	size_t n = c->n_ids[kind][prompt / 2 % N_RESPONSES];
+	const struct tt_fit_sequence *s = &c->sequences[index];
 	int32_t *ids = NULL;
-	TT_TRY(tt_alloc(&ids, row->n_ids + n - 1, sizeof *ids, err));
-	memcpy(ids, row->ids, row->n_ids * sizeof *ids);
+	TT_TRY(tt_alloc(&ids, s->row->n_ids + s->n_response - 1, sizeof *ids, err));
+	memcpy(ids, s->row->ids, s->row->n_ids * sizeof *ids);
 	/* Without the response's last token, whose state belongs to what comes after the sentence. */
-	memcpy(ids + row->n_ids, response, (n - 1) * sizeof *ids);
+	memcpy(ids + s->row->n_ids, s->response, (s->n_response - 1) * sizeof *ids);
 	struct tt_request_options *o = &c->options[index];
 	tt_request_options_default(o);
 	o->ids = ids;
-	o->n_ids = row->n_ids + n - 1;
-	o->keep_from = row->n_ids;
+	o->n_ids = s->row->n_ids + s->n_response - 1;
+	o->keep_from = s->row->n_ids;
 	o->keep_layers = c->layers;
 	return TT_OK;
 }
@@ -96,7 +136,7 @@ static int take_states(void *user, size_t index, struct tt_request *request, str
 	struct contrast *c = user;
 	struct tt_fit_directions *out = c->out;
 	const struct tt_request_options *o = &c->options[index];
-	size_t n_tokens = o->n_ids - o->keep_from, kind = index % N_KINDS;
+	size_t n_tokens = o->n_ids - o->keep_from, kind = index % c->n_kinds;
 	double share = 1.0 / (double)n_tokens / out->n_prompts;
 	for (uint32_t l = 0; l < out->n_layers; l++) {
 		const float *h = tt_request_hidden(request, l);
@@ -109,7 +149,7 @@ static int take_states(void *user, size_t index, struct tt_request *request, str
 				sum[i] += share * h[i];
 				squares += (double)h[i] * h[i];
 			}
-			out->stream_norms[l] += sqrt(squares) * share / N_KINDS;
+			out->stream_norms[l] += sqrt(squares) * share / c->n_kinds;
 		}
 	}
 	return TT_OK;
@@ -122,8 +162,9 @@ static void set_directions(const struct contrast *c)
 	for (uint32_t l = 0; l < out->n_layers; l++) {
 		double squares = 0;
 		for (size_t i = (size_t)l * out->hidden_size; i < (size_t)(l + 1) * out->hidden_size; i++) {
-			out->response[i] = (float)(c->sums[REFUSING][i] - c->sums[ANSWERING][i]);
-			out->apology[i] = (float)(c->sums[REFUSING_APOLOGY][i] - c->sums[HELPFUL_APOLOGY][i]);
+			out->response[i] = (float)(c->sums[TOWARDS][i] - c->sums[AWAY][i]);
+			if (out->apology)
+				out->apology[i] = (float)(c->sums[TOWARDS_APOLOGY][i] - c->sums[AWAY_APOLOGY][i]);
 			squares += (double)out->response[i] * out->response[i];
 		}
 		out->norms[l] = sqrt(squares);
@@ -133,18 +174,18 @@ static void set_directions(const struct contrast *c)
 static int run_contrast(struct contrast *c, struct tt_error *err)
 {
 	struct tt_fit_directions *out = c->out;
-	size_t n = N_KINDS * (size_t)out->n_prompts, width = (size_t)out->n_layers * out->hidden_size;
+	size_t n = c->n_kinds * (size_t)out->n_prompts, width = (size_t)out->n_layers * out->hidden_size;
 	TT_TRY(tt_alloc(&c->options, n, sizeof *c->options, err));
-	for (int kind = 0; kind < N_KINDS; kind++)
+	for (uint32_t kind = 0; kind < c->n_kinds; kind++)
 		TT_TRY(tt_alloc(&c->sums[kind], width, sizeof *c->sums[kind], err));
 	TT_TRY(tt_alloc(&c->layers, (out->n_layers + 63) / 64, sizeof *c->layers, err));
 	TT_TRY(tt_alloc(&out->response, width, sizeof *out->response, err));
-	TT_TRY(tt_alloc(&out->apology, width, sizeof *out->apology, err));
+	if (c->n_kinds == N_KINDS)
+		TT_TRY(tt_alloc(&out->apology, width, sizeof *out->apology, err));
 	TT_TRY(tt_alloc(&out->norms, out->n_layers, sizeof *out->norms, err));
 	TT_TRY(tt_alloc(&out->stream_norms, out->n_layers, sizeof *out->stream_norms, err));
 	for (uint32_t l = 0; l < out->n_layers; l++)
 		c->layers[l / 64] |= (uint64_t)1 << l % 64;
-	TT_TRY(encode_responses(c, err));
 	for (size_t i = 0; i < n; i++)
 		TT_TRY(fill_request(c, i, err));
 	TT_TRY(tt_progress_begin(c->progress, "directions", n, err));
@@ -155,28 +196,23 @@ static int run_contrast(struct contrast *c, struct tt_error *err)
 
 static void free_contrast(struct contrast *c)
 {
-	for (size_t i = 0; c->options && i < N_KINDS * (size_t)c->out->n_prompts; i++)
+	for (size_t i = 0; c->options && i < c->n_kinds * (size_t)c->out->n_prompts; i++)
 		free((void *)(uintptr_t)c->options[i].ids);
-	for (int kind = 0; kind < N_KINDS; kind++) {
-		for (int i = 0; i < N_RESPONSES; i++)
-			tt_free(c->ids[kind][i]);
+	for (int kind = 0; kind < N_KINDS; kind++)
 		free(c->sums[kind]);
-	}
 	free(c->options);
 	free(c->layers);
 }
 
-int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	uint32_t n_prompts, struct tt_progress *progress, struct tt_error *err)
+int tt_fit_directions_between(struct tt_fit_directions *out, struct tt_engine *engine,
+	const struct tt_fit_sequence *sequences, uint32_t n_prompts, uint32_t n_kinds, struct tt_progress *progress,
+	struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
-	size_t n = n_prompts;
-	for (int label = TT_HARMFUL; label <= TT_BENIGN; label++)
-		if (n > rows->train[label].n)
-			n = rows->train[label].n;
 	*out = (struct tt_fit_directions){
-		.n_layers = info->n_layers, .hidden_size = info->hidden_size, .n_prompts = (uint32_t)(2 * n)};
-	struct contrast c = {.engine = engine, .rows = rows, .progress = progress, .out = out};
+		.n_layers = info->n_layers, .hidden_size = info->hidden_size, .n_prompts = n_prompts};
+	struct contrast c = {
+		.engine = engine, .sequences = sequences, .n_kinds = n_kinds, .progress = progress, .out = out};
 	int status = run_contrast(&c, err);
 	free_contrast(&c);
 	return status;
@@ -186,12 +222,12 @@ void tt_fit_direction(const struct tt_fit_directions *directions, uint32_t layer
 {
 	size_t d = directions->hidden_size;
 	const float *response = directions->response + layer * d;
-	if (mix == 0) {
+	const float *apology = directions->apology ? directions->apology + layer * d : NULL;
+	double squares = 0;
+	if (!apology || mix == 0) {
 		memcpy(out, response, d * sizeof *out);
 		return;
 	}
-	const float *apology = directions->apology + layer * d;
-	double squares = 0;
 	for (size_t i = 0; i < d; i++) {
 		double mixed = (double)response[i] + mix * (double)apology[i];
 		squares += mixed * mixed;

@@ -1,5 +1,6 @@
-/* Directions by response contrast: D, from answering to refusing, and E, from an apology that helps to one that
- * refuses. They are not normalised, since the length of D is how strongly the model itself separates the two. */
+/* Directions by response contrast: D, from answering to refusing or between responses of another kind, and E, from an
+ * apology that helps to one that refuses. They are not normalised, since the length of D is how strongly the model
+ * itself separates the two. */
 #ifndef CONTROLLER_TRAIN_FIT_DIRECTIONS_H
 #define CONTROLLER_TRAIN_FIT_DIRECTIONS_H
 
@@ -8,20 +9,32 @@
 
 struct tt_fit_directions {
 	uint32_t n_layers, hidden_size;
-	uint32_t n_prompts;   /* of both labels */
+	uint32_t n_prompts;   /* of all labels */
 	float *response;      // [n_layers][hidden_size] D
 	float *apology;       // [n_layers][hidden_size] E; NULL: there is D alone
 	double *norms;        // [n_layers] |D|
 	double *stream_norms; // [n_layers] mean L2 norm of h over the response tokens; NULL: no response was run
 };
 
-/* Makes them of the first n_prompts train rows of each label, or of as many as both labels have. */
+/* A prompt followed by a response of at least two tokens; both are borrowed. */
+struct tt_fit_sequence {
+	const struct tt_fit_row *row;
+	const int32_t *response; // [n_response]
+	size_t n_response;
+};
+
+/* The directions of refusals, of the first n_prompts train rows of each label, or of as many as both labels have. */
 int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
 	uint32_t n_prompts, struct tt_progress *progress, struct tt_error *err);
+/* The directions of any responses: sequences [n_prompts][n_kinds] has for each prompt what D leads towards and away
+ * from, and, if n_kinds is 4 and not 2, the same of E. */
+int tt_fit_directions_between(struct tt_fit_directions *out, struct tt_engine *engine,
+	const struct tt_fit_sequence *sequences, uint32_t n_prompts, uint32_t n_kinds, struct tt_progress *progress,
+	struct tt_error *err);
 void tt_fit_directions_free(struct tt_fit_directions *directions);
 
 /* Writes D + mix * E of a layer to out [hidden_size], scaled back to the length of D, so that pushes along different
- * mixes compare by their coefficients. Mix 0 has the bits of D. */
+ * mixes compare by their coefficients. Mix 0 has the bits of D, and any mix where there is no E. */
 void tt_fit_direction(const struct tt_fit_directions *directions, uint32_t layer, double mix, float *out);
 
 #endif

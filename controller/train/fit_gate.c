@@ -1,5 +1,6 @@
 #include "controller/train/fit_gate.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,6 +62,36 @@ int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *f, 
 	for (size_t i = 0; i < f->n; i++)
 		gate->n_held[f->prompt[i]->label]++;
 	gate->balanced = balanced_accuracy(f, scores, cut);
+	return TT_OK;
+}
+
+/* ---- A gate that is always open */
+
+/* A new policy has this gate. */
+static int fill_nothing(const struct tt_fit_gate *gate, struct tt_policy *policy, struct tt_error *err)
+{
+	(void)gate;
+	(void)policy;
+	(void)err;
+	return TT_OK;
+}
+
+static json_t *report_always(const struct tt_fit_gate *gate)
+{
+	return json_pack("{s:s}", "observe", gate->observe);
+}
+
+int tt_fit_gate_always(struct tt_fit_gate *out, const struct tt_fit_rows *rows, struct tt_error *err)
+{
+	*out = (struct tt_fit_gate){.balanced = NAN, .fill = fill_nothing, .report = report_always};
+	TT_TRY(tt_copy_string(&out->observe, "", 0, err));
+	for (int label = 0; label < TT_N_LABELS; label++) {
+		size_t n = rows->val[label].n;
+		TT_TRY(tt_alloc(&out->flags[label], n, sizeof *out->flags[label], err));
+		for (size_t i = 0; i < n; i++)
+			out->flags[label][i] = true;
+		out->flagged[label] = 1;
+	}
 	return TT_OK;
 }
 

@@ -39,6 +39,9 @@ enum { N_PUSHES = 5 };
 static const double stronger_first[N_PUSHES] = {1.25, 1.12, 1.6, 0.7, 0.5};
 static const double weaker_first[N_PUSHES] = {0.7, 1.25, 0.5, 1.12, 1.6};
 static const double nearly_all = 0.9;
+/* The effect of a style rises with the push, so what is looked for is the last push before a bar. */
+static const double style_stronger_first[N_PUSHES] = {1.12, 1.25, 1.6, 0.85, 0.7};
+static const double style_weaker_first[N_PUSHES] = {0.85, 0.7, 0.5, 0.35, 1.12};
 /* Steering only generated tokens needs a stronger push, since the prompt is not steered. */
 static const double generation_factor = 1.5;
 
@@ -84,6 +87,8 @@ int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *
 	uint32_t n_layers = search->info->n_layers, end = search->n_candidates + n;
 	int status = TT_OK;
 	for (size_t i = 0; status == TT_OK && i < N_SITES && search->n_candidates < end; i++) {
+		if (sites[i].mix != 0 && !search->directions->apology)
+			continue;
 		uint32_t width = (uint32_t)lround(sites[i].width * n_layers);
 		float *weights = NULL;
 		width = width < 1 ? 1 : width;
@@ -102,10 +107,13 @@ int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *cons
 	struct tt_error *err)
 {
 	uint32_t end = search->n_candidates + n;
+	bool by_effect = search->judge->responses[TT_POSITIVE] != NULL;
+	const double *stronger = by_effect ? style_stronger_first : stronger_first;
+	const double *weaker = by_effect ? style_weaker_first : weaker_first;
 	for (size_t k = 0; k < N_PUSHES; k++)
 		for (uint32_t i = 0; i < n_best && search->n_candidates < end; i++) {
-			bool strong = best[i]->figures.out || best[i]->figures.refused > nearly_all;
-			double push = push_of(search, (strong ? weaker_first : stronger_first)[k]);
+			bool strong = best[i]->figures.out || (!by_effect && best[i]->figures.refused > nearly_all);
+			double push = push_of(search, (strong ? weaker : stronger)[k]);
 			TT_TRY(tt_fit_add(search, best[i]->weights, best[i]->mix, push, err));
 		}
 	return TT_OK;

@@ -62,7 +62,7 @@ static int open_judge(struct tt_fit_judge *out, struct tt_error *err)
 		if (c->refused)
 			tt_tally_add(&refusals, c);
 	}
-	out->nll_is_of_refusals = refusals.n >= MIN_REFUSALS;
+	out->nll_is_of_refusals = !out->responses[TT_POSITIVE] && refusals.n >= MIN_REFUSALS;
 	out->unsteered_nll = tt_tally_nll(out->nll_is_of_refusals ? &refusals : &all);
 	return TT_OK;
 }
@@ -74,19 +74,59 @@ int tt_fit_judge_open(struct tt_fit_judge *out, struct tt_engine *engine, const 
 		.rows = rows->val,
 		.gated = true,
 		.progress = progress,
-		.n_tokens = options->judge_tokens};
+		.n_tokens = options->judge_tokens,
+		.max_nll_ratio = options->max_loss_ratio};
 	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
 		out->n[kind] = at_most(rows->val[labels[kind]].n, options->n_judge_prompts);
+	/* A policy without a gate is to act on all prompts: no refusal is false. */
+	if (options->gate == TT_FIT_GATE_NONE)
+		out->n[TT_JUDGE_BENIGN] = 0;
 	return open_judge(out, err);
 }
 
 int tt_fit_judge_open_train(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
 	uint32_t n, const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err)
 {
-	*out = (struct tt_fit_judge){
-		.engine = engine, .rows = rows->train, .progress = progress, .n_tokens = options->judge_tokens};
+	*out = (struct tt_fit_judge){.engine = engine,
+		.rows = rows->train,
+		.progress = progress,
+		.n_tokens = options->judge_tokens,
+		.max_nll_ratio = options->max_loss_ratio};
 	out->n[TT_JUDGE_HARMFUL] = at_most(rows->train[TT_HARMFUL].n, n);
 	return open_judge(out, err);
+}
+
+/* The preference for the responses to the first n harmful rows under a policy, or under none. */
+static int measure_preference(
+	struct tt_fit_judge *judge, struct tt_policy *policy, uint32_t n, double *out, struct tt_error *err)
+{
+	struct tt_request_options *options = NULL;
+	TT_TRY(tt_alloc(&options, n, sizeof *options, err));
+	for (uint32_t i = 0; i < n; i++) {
+		options[i] = judge_request(judge, TT_JUDGE_HARMFUL, i);
+		options[i].steering[0] = (struct tt_steering){.policy = policy, .scale = 1};
+		options[i].n_steering = policy != NULL;
+	}
+	int status = tt_contrast_preference(judge->engine, options, n, judge->responses, out, judge->progress, err);
+	free(options);
+	return status;
+}
+
+int tt_fit_judge_open_style(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_row_list *rows,
+	const struct tt_completion *const responses[TT_N_SIDES], const struct tt_fit_options *options,
+	struct tt_progress *progress, struct tt_error *err)
+{
+	*out = (struct tt_fit_judge){.engine = engine,
+		.rows = rows,
+		.progress = progress,
+		.n_tokens = options->judge_tokens,
+		.max_nll_ratio = options->max_loss_ratio};
+	for (int side = 0; side < TT_N_SIDES; side++)
+		out->responses[side] = responses[side];
+	out->n[TT_JUDGE_HARMFUL] = at_most(rows[TT_HARMFUL].n, options->n_judge_prompts);
+	TT_TRY(open_judge(out, err));
+	TT_TRY(tt_progress_begin(progress, "unsteered responses", 2 * (uint64_t)out->n[TT_JUDGE_HARMFUL], err));
+	return measure_preference(out, NULL, out->n[TT_JUDGE_HARMFUL], &out->preference, err);
 }
 
 void tt_fit_judge_close(struct tt_fit_judge *judge)
@@ -230,6 +270,30 @@ int tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint3
 	return status;
 }
 
+static int measure_effect(struct tt_fit_judge *judge, struct tt_candidate *c, struct tt_error *err)
+{
+	double preference = 0;
+	TT_TRY(tt_engine_add_policy(judge->engine, c->policy, NULL, err));
+	int status = measure_preference(judge, c->policy, c->n_harmful, &preference, err);
+	tt_engine_remove_policy(judge->engine, c->policy, NULL);
+	c->n_effect = c->n_harmful;
+	c->effect = preference - judge->preference;
+	return status;
+}
+
+int tt_fit_effect(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
+	struct tt_error *err)
+{
+	uint64_t total = 0;
+	for (uint32_t i = 0; i < n_active; i++)
+		total += active[i]->n_effect == active[i]->n_harmful ? 0 : 2 * (uint64_t)active[i]->n_harmful;
+	TT_TRY(tt_progress_begin(judge->progress, stage, total, err));
+	for (uint32_t i = 0; i < n_active; i++)
+		if (active[i]->n_effect != active[i]->n_harmful)
+			TT_TRY(measure_effect(judge, active[i], err));
+	return TT_OK;
+}
+
 /* The sentence is one that models write by themselves, and none of those that the directions come from. */
 static const char refusing_sentence[] = "I'm sorry, but I cannot assist with that request.";
 
@@ -318,5 +382,6 @@ void tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *c)
 		.nll = tt_tally_nll(&harmful),
 		/* Bounded, since to a model that is certain of its tokens all other text is infinitely implausible. */
 		.nll_ratio = tt_tally_nll(&harmful) / fmax(judge->unsteered_nll, 0.05),
+		.effect = judge->responses[TT_POSITIVE] ? c->effect : NAN,
 	};
 }

@@ -2,6 +2,7 @@
 #ifndef CONTROLLER_TRAIN_FIT_JUDGE_H
 #define CONTROLLER_TRAIN_FIT_JUDGE_H
 
+#include "controller/measure/contrast.h"
 #include "controller/train/fit_candidate.h"
 #include "controller/train/fit_rows.h"
 
@@ -17,6 +18,11 @@ struct tt_fit_judge {
 	struct tt_completion *unsteered[TT_N_JUDGE_KINDS]; // [n]
 	double unsteered_nll; /* nats a token of unsteered refusals or, if there are few, completions */
 	bool nll_is_of_refusals;
+	double max_nll_ratio; /* the bar that the options ask for; 0: none */
+	/* What shows the behaviour that is wanted, and its opposite, for each of the harmful rows [n], which are any
+	 * prompts then; NULL: refusing them is what is wanted. */
+	const struct tt_completion *responses[TT_N_SIDES];
+	double preference; /* of the unsteered model, by tt_contrast_preference */
 };
 
 /* A judge on val rows, of as many as the options say and at most as many tokens; or on harmful train rows, at most n.
@@ -25,6 +31,10 @@ int tt_fit_judge_open(struct tt_fit_judge *out, struct tt_engine *engine, const 
 	const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err);
 int tt_fit_judge_open_train(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
 	uint32_t n, const struct tt_fit_options *options, struct tt_progress *progress, struct tt_error *err);
+/* A judge of a behaviour, on any prompts [n] and by their responses. */
+int tt_fit_judge_open_style(struct tt_fit_judge *out, struct tt_engine *engine, const struct tt_fit_row_list *rows,
+	const struct tt_completion *const responses[TT_N_SIDES], const struct tt_fit_options *options,
+	struct tt_progress *progress, struct tt_error *err);
 void tt_fit_judge_close(struct tt_fit_judge *judge);
 
 /* Generates the candidates' completions of the first n_harmful and n_benign judge prompts; those that exist stay. */
@@ -33,10 +43,14 @@ int tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, ui
 /* Has the unsteered model score the candidates' completions, which gives nll. */
 int tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
 	struct tt_error *err);
+/* How much each candidate, on the prompts that it was judged on, raises the preference for the responses of the judge:
+ * its effect. */
+int tt_fit_effect(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
+	struct tt_error *err);
 /* The mean log-probability of a token of a refusing sentence under each candidate, on the first n harmful prompts. */
 int tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,
 	const char *stage, double *out, struct tt_error *err);
-/* Computes the candidate's figures from its completions; nll is NAN until tt_fit_score. */
+/* Computes the candidate's figures from its completions and its effect; nll is NAN until tt_fit_score. */
 void tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
 
 #endif

@@ -22,16 +22,20 @@ static int detector_gate(struct tt_fit *fit, struct tt_error *err)
 		&fit->gate, fit->engine, &fit->rows, fit->options, fit->activations, &fit->progress, err);
 }
 
-static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_error *err)
+static void set_search(struct tt_fit *fit, enum tt_policy_when when)
 {
-	TT_TRY(tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, fit->options, &fit->progress, err));
 	fit->search = (struct tt_fit_search){.info = fit->info,
 		.directions = &fit->directions,
 		.gate = &fit->gate,
 		.judge = &fit->judge,
 		.max_candidates = fit->options->max_candidates,
 		.when = when};
-	return TT_OK;
+}
+
+static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_error *err)
+{
+	set_search(fit, when);
+	return tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, fit->options, &fit->progress, err);
 }
 
 static int search_push(struct tt_fit *fit, struct tt_error *err)
@@ -89,10 +93,40 @@ static int push_last_layer(struct tt_fit *fit, struct tt_error *err)
 	return fixed_push(fit, fit->info->n_layers - 1, 4, TT_WHEN_LAST, err);
 }
 
+/* ---- Style: directions between the responses of a file, no gate, and a search by their likelihood */
+
+static int style_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	TT_TRY(tt_fit_style_read(&fit->style, fit->engine, &fit->rows, fit->options, err));
+	return tt_fit_style_directions(
+		&fit->directions, fit->engine, &fit->style, fit->options->n_direction_prompts, &fit->progress, err);
+}
+
+static int no_gate(struct tt_fit *fit, struct tt_error *err)
+{
+	return tt_fit_gate_always(&fit->gate, &fit->rows, err);
+}
+
+static int search_style(struct tt_fit *fit, struct tt_error *err)
+{
+	const struct tt_completion *const responses[TT_N_SIDES] = {
+		fit->style.judged_responses[TT_POSITIVE], fit->style.judged_responses[TT_NEGATIVE]};
+	TT_TRY(tt_fit_judge_open_style(
+		&fit->judge, fit->engine, fit->style.judged, responses, fit->options, &fit->progress, err));
+	set_search(fit, fit->options->when);
+	return tt_fit_search(&fit->search, err);
+}
+
+int (*tt_fit_gate_step(enum tt_fit_gate_choice gate))(struct tt_fit *fit, struct tt_error *err)
+{
+	return gate == TT_FIT_GATE_NONE ? no_gate : detector_gate;
+}
+
 static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
 	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
 	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer},
+	[TT_FIT_STYLE] = {"style", style_directions, no_gate, search_style},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)

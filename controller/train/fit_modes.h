@@ -12,6 +12,9 @@ struct tt_fit_mode_row {
 	int (*choose)(struct tt_fit *fit, struct tt_error *err);     /* makes fit->search, with a chosen candidate */
 };
 
+/* The step that makes a gate which the options choose in place of the mode's own. */
+int (*tt_fit_gate_step(enum tt_fit_gate_choice gate))(struct tt_fit *fit, struct tt_error *err);
+
 /* The row of a mode, or NULL for a number that is no mode. */
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode);
 

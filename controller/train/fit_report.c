@@ -7,16 +7,21 @@
 #include "controller/train/fit_modes.h"
 #include "weights/config.h"
 
-/* The files, and last the activations that the gate was trained on. */
-static json_t *sources(const struct tt_fit *fit)
+static void add_sources(json_t *list, const struct tt_prompts *prompts)
 {
-	json_t *list = json_array();
-	const struct tt_prompts *prompts = &fit->rows.prompts;
 	for (size_t i = 0; i < prompts->n_files; i++) {
 		const struct tt_prompt_file *file = &prompts->files[i];
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", tt_prompts_file_name(prompts, i),
 						    "sha256", file->sha256, "rows", (json_int_t)file->n_rows));
 	}
+}
+
+/* The files, and last the activations that the gate was trained on. */
+static json_t *sources(const struct tt_fit *fit)
+{
+	json_t *list = json_array();
+	add_sources(list, &fit->rows.prompts);
+	add_sources(list, &fit->style.contrast.prompts);
 	if (fit->gate.n_rows)
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", "activations", "sha256",
 						    fit->gate.activations, "rows", (json_int_t)fit->gate.n_rows));
@@ -36,13 +41,19 @@ static json_t *activations_report(const struct tt_fit_gate *gate)
 		(json_int_t)(gate->n_rows - gate->n_run), "n_run", (json_int_t)gate->n_run);
 }
 
-static json_t *rows_report(const struct tt_fit_rows *rows, const struct tt_fit_gate *gate)
+static json_t *rows_report(const struct tt_fit *fit)
 {
+	const struct tt_fit_rows *rows = &fit->rows;
+	const struct tt_fit_gate *gate = &fit->gate;
 	json_t *object = json_object();
 	for (int label = 0; label < TT_N_LABELS; label++)
 		json_object_set_new(object, tt_label_name((enum tt_label)label),
 			json_pack("{s:I, s:I, s:I}", "train", (json_int_t)rows->train[label].n, "val",
 				(json_int_t)rows->val[label].n, "held_out", (json_int_t)gate->n_held[label]));
+	if (fit->options->contrast)
+		json_object_set_new(object, "contrast",
+			json_pack("{s:I, s:I}", "train", (json_int_t)fit->style.train.n, "val",
+				(json_int_t)fit->style.judged[TT_HARMFUL].n));
 	return object;
 }
 
@@ -64,23 +75,26 @@ static json_t *unsteered_report(const struct tt_fit_judge *judge)
 	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
 		for (uint32_t i = 0; i < judge->n[kind]; i++)
 			tt_tally_add(&tally[kind], &judge->unsteered[kind][i]);
-	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:s}", "n_harmful", (int)judge->n[TT_JUDGE_HARMFUL],
+	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:s, s:o}", "n_harmful", (int)judge->n[TT_JUDGE_HARMFUL],
 		"n_benign", (int)judge->n[TT_JUDGE_BENIGN], "refused",
 		tt_json_number(tt_tally_refused(&tally[TT_JUDGE_HARMFUL])), "false_refusals",
 		tt_json_number(tt_tally_refused(&tally[TT_JUDGE_BENIGN])), "repeated_fourgrams",
 		tt_json_number(tt_tally_repeated(&tally[TT_JUDGE_HARMFUL])), "nll",
 		tt_json_number(judge->unsteered_nll), "nll_of",
-		judge->nll_is_of_refusals ? "refusals" : "completions of harmful prompts");
+		judge->responses[TT_POSITIVE] ? "completions"
+		: judge->nll_is_of_refusals   ? "refusals"
+					      : "completions of harmful prompts",
+		"preference", judge->responses[TT_POSITIVE] ? tt_json_number(judge->preference) : json_null());
 }
 
 static json_t *figures_report(const struct tt_figures *f)
 {
-	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "n_harmful", (int)f->n_harmful,
+	return json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "n_harmful", (int)f->n_harmful,
 		"n_benign", (int)f->n_benign, "refused", tt_json_number(f->refused), "refused_gated",
 		tt_json_number(f->refused_gated), "false_refusals_more", tt_json_number(f->false_refusals),
 		"repeated_fourgrams_more", tt_json_number(f->repeated), "benign_changed", tt_json_number(f->diverged),
-		"nll", tt_json_number(f->nll), "nll_ratio", tt_json_number(f->nll_ratio), "score",
-		tt_json_number(f->score), "out", (int)f->out);
+		"nll", tt_json_number(f->nll), "nll_ratio", tt_json_number(f->nll_ratio), "effect",
+		tt_json_number(f->effect), "score", tt_json_number(f->score), "out", (int)f->out);
 }
 
 static const char *const round_names[TT_N_ROUNDS] = {"sites", "strengths", "all"};
@@ -110,8 +124,24 @@ static json_t *weights_report(const struct tt_candidate *c)
 	return list;
 }
 
-static json_t *candidate_report(const struct tt_candidate *c, double push_unit, bool chosen)
+enum { N_EXAMPLES = 3 };
+
+/* What the model writes for the first prompts, without and with the candidate. */
+static json_t *examples_report(const struct tt_fit_judge *judge, const struct tt_candidate *c)
 {
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < c->n_harmful && i < N_EXAMPLES; i++) {
+		const struct tt_prompt *prompt = judge->rows[TT_HARMFUL].rows[i].prompt;
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:s, s:s}", "id", prompt->id, "prompt", prompt->text, "unsteered",
+				      judge->unsteered[TT_JUDGE_HARMFUL][i].text, "steered", c->harmful[i].text));
+	}
+	return list;
+}
+
+static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candidate *c)
+{
+	double push_unit = tt_push_unit(&fit->directions);
 	json_t *dropped, *rounds = rounds_report(c, &dropped), *figures = figures_report(&c->figures);
 	json_t *report = json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "first_layer", (int)c->first,
 		"last_layer", (int)c->last, "weights", weights_report(c), "mix", tt_json_number(c->mix), "push",
@@ -121,7 +151,9 @@ static json_t *candidate_report(const struct tt_candidate *c, double push_unit, 
 	json_decref(figures);
 	json_object_set_new(report, "rounds", rounds);
 	json_object_set_new(report, "dropped_in", dropped ? dropped : json_null());
-	json_object_set_new(report, "chosen", json_boolean(chosen));
+	if (fit->options->contrast)
+		json_object_set_new(report, "examples", examples_report(&fit->judge, c));
+	json_object_set_new(report, "chosen", json_boolean(c == fit->search.chosen));
 	return report;
 }
 
@@ -149,21 +181,18 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 {
 	json_t *candidates = json_array();
 	const struct tt_fit_search *search = &fit->search;
-	double unit = tt_push_unit(&fit->directions);
-	for (uint32_t i = 0; i < search->n_candidates; i++) {
-		const struct tt_candidate *c = &search->candidates[i];
-		json_array_append_new(candidates, candidate_report(c, unit, c == search->chosen));
-	}
+	for (uint32_t i = 0; i < search->n_candidates; i++)
+		json_array_append_new(candidates, candidate_report(fit, &search->candidates[i]));
 	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
 				   "s:o, s:o, s:b, s:s, s:o}",
 		"name", tt_fit_name(fit->options), "mode", tt_fit_mode_of(fit->options->mode)->word, "model", "name",
 		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
-		"fitted_on", sources(fit), "activations", activations_report(&fit->gate), "rows",
-		rows_report(&fit->rows, &fit->gate), "too_long", (json_int_t)fit->rows.n_too_long, "seed",
+		"fitted_on", sources(fit), "activations", activations_report(&fit->gate), "rows", rows_report(fit),
+		"too_long", (json_int_t)(fit->rows.n_too_long + fit->style.own.n_too_long), "seed",
 		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "gate",
 		fit->gate.report(&fit->gate), "unsteered", unsteered_report(&fit->judge), "bars",
 		bars_report(&fit->judge), "candidates", candidates, "layer_weights",
-		weights_search_report(&fit->weights), "chosen", candidate_report(search->chosen, unit, true),
-		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
+		weights_search_report(&fit->weights), "chosen", candidate_report(fit, search->chosen), "within_bars",
+		(int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -137,32 +137,43 @@ static size_t min_size(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
+static bool is_needed(const struct tt_fit_options *o, enum tt_label label)
+{
+	return label != TT_BORDERLINE && (!o->contrast || o->gate == TT_FIT_GATE_DETECTOR);
+}
+
+int tt_fit_rows_take(struct tt_fit_rows *out, struct tt_engine *engine, const struct tt_prompts *prompts,
+	enum tt_label label, const struct tt_fit_options *o, struct tt_error *err)
+{
+	const struct encoding e = {
+		.engine = engine, .prompts = prompts, .room = o->judge_tokens + 96, .n_too_long = &out->n_too_long};
+	/* The gate is trained and measured on both parts, each row in turn held out. */
+	size_t max_val = max_size(o->n_gate_prompts / 4, o->n_judge_prompts);
+	size_t max_train = max_size(o->n_gate_prompts - o->n_gate_prompts / 4, o->n_direction_prompts);
+	struct division d = {0};
+	int status = divide(prompts, label, o->seed, &d, err);
+	if (status == TT_OK && is_needed(o, label) && (d.n_train < 2 || d.n_val < 1))
+		status = tt_fail(err, TT_ERR_ARGUMENT,
+			"fitting needs at least 2 train rows and 1 val row labelled %s; there are %zu and %zu",
+			tt_label_name(label), d.n_train, d.n_val);
+	if (status == TT_OK)
+		status = encode_rows(&e, &out->train[label], d.rows, min_size(d.n_train, max_train), err);
+	if (status == TT_OK)
+		status = encode_rows(&e, &out->val[label], d.rows + d.n_train, min_size(d.n_val, max_val), err);
+	free(d.rows);
+	return status;
+}
+
 int tt_fit_rows_read(
 	struct tt_fit_rows *out, struct tt_engine *engine, const struct tt_fit_options *o, struct tt_error *err)
 {
 	*out = (struct tt_fit_rows){0};
-	TT_TRY(tt_prompts_read(&out->prompts, o->data, o->n_data, err));
-	const struct encoding e = {.engine = engine,
-		.prompts = &out->prompts,
-		.room = o->judge_tokens + 96,
-		.n_too_long = &out->n_too_long};
-	/* The gate is trained and measured on both parts, each row in turn held out. */
-	size_t max_val = max_size(o->n_gate_prompts / 4, o->n_judge_prompts);
-	size_t max_train = max_size(o->n_gate_prompts - o->n_gate_prompts / 4, o->n_direction_prompts);
-	for (int label = 0; label < TT_N_LABELS; label++) {
-		struct division d = {0};
-		int status = divide(&out->prompts, (enum tt_label)label, o->seed, &d, err);
-		if (status == TT_OK && label != TT_BORDERLINE && (d.n_train < 2 || d.n_val < 1))
-			status = tt_fail(err, TT_ERR_ARGUMENT,
-				"fitting needs at least 2 train rows and 1 val row labelled %s; there are %zu and %zu",
-				tt_label_name((enum tt_label)label), d.n_train, d.n_val);
-		if (status == TT_OK)
-			status = encode_rows(&e, &out->train[label], d.rows, min_size(d.n_train, max_train), err);
-		if (status == TT_OK)
-			status = encode_rows(&e, &out->val[label], d.rows + d.n_train, min_size(d.n_val, max_val), err);
-		free(d.rows);
-		TT_TRY(status);
-	}
+	if (o->n_data == 0 && !is_needed(o, TT_HARMFUL))
+		return TT_OK;
+	const struct tt_prompt_form form = {.harmful = o->positive_label, .benign = o->negative_label};
+	TT_TRY(tt_prompts_read_as(&out->prompts, o->data, o->n_data, &form, err));
+	for (int label = 0; label < TT_N_LABELS; label++)
+		TT_TRY(tt_fit_rows_take(out, engine, &out->prompts, (enum tt_label)label, o, err));
 	return TT_OK;
 }
 

@@ -25,9 +25,13 @@ struct tt_fit_rows {
 	struct tt_fit_row_list train[TT_N_LABELS], val[TT_N_LABELS];
 };
 
-/* Reads the files that the options name, divides their rows and encodes those that will be used. */
+/* Reads the files that the options name, divides their rows and encodes those that will be used. A fit with responses
+ * of its own needs rows of both labels only for a detector, and otherwise no file at all. */
 int tt_fit_rows_read(
 	struct tt_fit_rows *out, struct tt_engine *engine, const struct tt_fit_options *options, struct tt_error *err);
+/* The same of the rows of one label of prompts that were read, and stay; out->prompts is not set. */
+int tt_fit_rows_take(struct tt_fit_rows *out, struct tt_engine *engine, const struct tt_prompts *prompts,
+	enum tt_label label, const struct tt_fit_options *options, struct tt_error *err);
 void tt_fit_rows_free(struct tt_fit_rows *rows);
 
 /* All rows in one new list (free()): the train rows of all labels, then the val rows of all labels. */

@@ -11,17 +11,23 @@
 /* Nothing is dropped on fewer prompts, where there are that many: the standard error of a share is 12 points then, with
  * 5 prompts it is 22. */
 enum { MIN_PROMPTS = 16 };
-/* How many candidates go on from each round. */
-enum { KEEP_SITES = 4, KEEP_STRENGTHS = 4 };
+/* How many candidates go on from each round. Of a style fewer sites, since they differ little: on Qwen2.5-Coder-0.5B
+ * the effects of five sites lay from 1.62 to 1.87 nats, and those of one site at four strengths from 1.87 to 2.47. */
+enum { KEEP_SITES = 4, KEEP_STYLE_SITES = 2, KEEP_STRENGTHS = 4 };
 
 /* The bar of the loss is 1.3 times the model's loss on its own refusals. If it wrote too few of them, its loss on all
  * its completions is used instead, which is lower, since refusals are less likely to it: on SmolLM2-135M, which hardly
  * ever refuses, a push that refuses 29 of 32 prompts in plain sentences has 1.47 times that loss, one that refuses 25
- * has 1.19 times. So the factor is higher. */
+ * has 1.19 times. So the factor is higher.
+ *
+ * A style is measured by the loss on greedy completions, which nothing but themselves has: on Qwen2.5-Coder-0.5B joyful
+ * text that reads well has 1.8 to 2 times that loss, and stops to be about the question from 2.5 on. */
 struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge)
 {
-	return (struct tt_fit_bars){
-		.nll_ratio = judge->nll_is_of_refusals ? 1.3 : 1.6, .repeated = 0.05, .false_refusals = 0.05};
+	double nll_ratio = judge->responses[TT_POSITIVE] ? 2 : judge->nll_is_of_refusals ? 1.3 : 1.6;
+	return (struct tt_fit_bars){.nll_ratio = judge->max_nll_ratio > 0 ? judge->max_nll_ratio : nll_ratio,
+		.repeated = 0.05,
+		.false_refusals = 0.05};
 }
 
 static double over(double value, double bar)
@@ -29,14 +35,15 @@ static double over(double value, double bar)
 	return value > bar ? value - bar : 0;
 }
 
-/* Refusals count once, false refusals twice. Less plausible or repetitive completions cost nothing up to the bar and
- * much beyond it; the cost rises gradually, since a few prompts measure it badly. */
-static void set_score(struct tt_figures *f, const struct tt_fit_bars *bars)
+/* Refusals, or the effect where no refusal is wanted, count once, false refusals twice. Less plausible or
+ * repetitive completions cost nothing up to the bar and much beyond it; the cost rises gradually, since a few prompts
+ * measure it badly. */
+static void set_score(struct tt_figures *f, const struct tt_fit_bars *bars, bool by_effect)
 {
 	f->out = f->repeated > bars->repeated || !(f->nll_ratio <= bars->nll_ratio) ||
 		 f->false_refusals > bars->false_refusals;
-	f->score = f->refused - 2 * over(f->false_refusals, 0) - 2 * over(f->repeated, bars->repeated) -
-		   2 * over(f->nll_ratio, bars->nll_ratio);
+	f->score = (by_effect ? f->effect : f->refused) - 2 * over(f->false_refusals, 0) -
+		   2 * over(f->repeated, bars->repeated) - 2 * over(f->nll_ratio, bars->nll_ratio);
 }
 
 /* The better score first, then the stronger push, then the order of the grid, which knows more than a few prompts: by
@@ -69,13 +76,16 @@ static void keep_another_direction(struct tt_candidate **sorted, uint32_t n, uin
 int tt_fit_judge_candidates(struct tt_fit_search *search, struct tt_candidate **active, uint32_t n_active,
 	const uint32_t n[TT_N_JUDGE_KINDS], const char *generating, const char *scoring, struct tt_error *err)
 {
+	bool by_effect = search->judge->responses[TT_POSITIVE] != NULL;
 	const struct tt_fit_bars bars = tt_fit_bars(search->judge);
 	TT_TRY(tt_fit_generate(
 		search->judge, active, n_active, n[TT_JUDGE_HARMFUL], n[TT_JUDGE_BENIGN], generating, err));
 	TT_TRY(tt_fit_score(search->judge, active, n_active, scoring, err));
+	if (by_effect)
+		TT_TRY(tt_fit_effect(search->judge, active, n_active, "effect", err));
 	for (uint32_t i = 0; i < n_active; i++) {
 		tt_fit_rate(search->judge, active[i]);
-		set_score(&active[i]->figures, &bars);
+		set_score(&active[i]->figures, &bars, by_effect);
 	}
 	return TT_OK;
 }
@@ -99,8 +109,8 @@ static int run_round(struct tt_fit_search *search, enum tt_fit_round round, stru
 	return TT_OK;
 }
 
-/* Scores that differ by less than half a prompt count as equal, and among equals the strongest push wins: within the
- * bars, what a few prompts cannot tell apart, prompts of another form will. */
+/* Scores that differ by less than half a prompt, or as much of a nat, count as equal, and among equals the strongest
+ * push wins: within the bars, what a few prompts cannot tell apart, prompts of another form will. */
 static void choose(struct tt_fit_search *search, struct tt_candidate **active, uint32_t n)
 {
 	double margin = 0.5 / search->judge->n[TT_JUDGE_HARMFUL] + 1e-9;
@@ -149,14 +159,16 @@ static int judge_more(struct tt_fit_search *search, struct tt_candidate **active
 
 static int search_rounds(struct tt_fit_search *search, struct tt_candidate **active, struct tt_error *err)
 {
-	const uint32_t *all = search->judge->n, n_strengths = 4 * search->max_candidates / 7;
+	const uint32_t *all = search->judge->n;
+	bool by_effect = search->judge->responses[TT_POSITIVE] != NULL;
+	uint32_t n_strengths = by_effect ? 2 * search->max_candidates / 3 : 4 * search->max_candidates / 7;
 	uint32_t few[TT_N_JUDGE_KINDS], n = 0;
 	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
 		few[kind] = all[kind] < MIN_PROMPTS ? all[kind] : MIN_PROMPTS;
 	TT_TRY(tt_fit_add_sites(search, search->max_candidates - n_strengths, err));
 	for (; n < search->n_candidates; n++)
 		active[n] = &search->candidates[n];
-	TT_TRY(run_round(search, TT_ROUND_SITES, active, &n, few, KEEP_SITES, err));
+	TT_TRY(run_round(search, TT_ROUND_SITES, active, &n, few, by_effect ? KEEP_STYLE_SITES : KEEP_SITES, err));
 	uint32_t n_sites = search->n_candidates;
 	TT_TRY(tt_fit_add_strengths(search, active, n, n_strengths, err));
 	for (uint32_t i = n_sites; i < search->n_candidates; i++)

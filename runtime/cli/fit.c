@@ -21,11 +21,15 @@ static const char about[] =
 	"More than one file may follow --data. Modes paper and released make the controller of arXiv 2505.20309, whose "
 	"layers,\n"
 	"strength and tokens are fixed: of the options, they read those of the data, the seed, the judge and "
-	"--gate-prompts.";
+	"--gate-prompts.\n"
+	"With --contrast the policy is for any behaviour that pairs of responses or of their first words show, has "
+	"no gate, and\n"
+	"is the strongest within the bars by how much likelier it makes the positive ones (docs/styles.md).";
 
 static const char examples[] =
 	"  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
-	"  trimtab fit model.gguf --data harmful.jsonl benign.jsonl -o refuse.safetensors --report fit.json";
+	"  trimtab fit model.gguf --data harmful.jsonl benign.jsonl -o refuse.safetensors --report fit.json\n"
+	"  trimtab fit model.gguf --contrast data/styles/joyful.jsonl -o joyful.safetensors";
 
 static const enum tt_policy_when whens[] = {TT_WHEN_ALL, TT_WHEN_LAST, TT_WHEN_GENERATION};
 
@@ -34,7 +38,7 @@ struct run {
 	struct cli_list data;
 	struct tt_fit_options options;
 	const char *output, *report_path;
-	int mode, when, pool, layer_weights;
+	int mode, when, pool, layer_weights, gate;
 	bool json;
 	struct tt_engine *engine;
 	struct tt_policy *policy;
@@ -45,12 +49,22 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 {
 	struct tt_fit_options *fit = &run->options;
 	const struct cli_option options[] = {
-		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
+		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0,
+			"prompts; may be repeated (required, but with --contrast)"},
+		{"contrast", 0, NULL, CLI_STRING, &fit->contrast, "F.jsonl", 0, 0,
+			"responses that show a behaviour and its opposite: mode style"},
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
-		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released", 0, 0,
-			"how the policy is made: by contrasted responses, or as arXiv 2505.20309 or its code does"},
+		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|style", 0, 0,
+			"how the policy is made: by contrasted responses, as arXiv 2505.20309 or its code does, or "
+			"from --contrast"},
+		{"gate", 0, NULL, CLI_CHOICE, &run->gate, "mode|none|detector", 0, 0,
+			"the mode's own gate, an open one, or one trained on the labels of --data"},
+		{"positive-label", 0, NULL, CLI_STRING, &fit->positive_label, "NAME", 0, 0,
+			"the label of --data for prompts to steer; by default harmful"},
+		{"negative-label", 0, NULL, CLI_STRING, &fit->negative_label, "NAME", 0, 0,
+			"the label of --data for prompts to leave alone; by default benign"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, "all|last|generation", 0, 0,
 			"which tokens are steered: all, those from the last of the prompt on, or generated ones"},
 		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
@@ -76,18 +90,24 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"the same of borderline prompts"},
 		{"activations", 0, NULL, CLI_STRING, &fit->activations, "FILE", 0, 0,
 			"keep what the gate reads of the prompts there, so that a later fit runs only new ones"},
+		{"max-loss-ratio", 0, NULL, CLI_FLOAT, &fit->max_loss_ratio, "X", 0, 100,
+			"bound on the unsteered model's loss on what is written, over that on its own; 0: 1.3 over "
+			"refusals, 1.6 over other text, 2 with --contrast"},
 		{"seed", 's', NULL, CLI_U64, &fit->seed, "N", 0, 0, "which prompts are taken"},
 		{"report", 0, NULL, CLI_STRING, &run->report_path, "F.json", 0, 0,
 			"write every candidate with its figures"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report instead of the table"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 	};
-	const struct cli_usage usage = {"fit", "MODEL --data F.jsonl... -o POLICY [OPTION]...", about, examples,
-		options, CLI_N_OPTIONS(options), 1, CLI_MAX_LIST};
+	const struct cli_usage usage = {"fit", "MODEL {--data F.jsonl...|--contrast F.jsonl} -o POLICY [OPTION]...",
+		about, examples, options, CLI_N_OPTIONS(options), 1, CLI_MAX_LIST};
 	int status = cli_parse(&usage, argc, argv, positional);
 	if (status != CLI_PROCEED)
 		return status;
-	if (run->data.n == 0)
+	/* A contrast file is for one mode alone. */
+	if (fit->contrast && run->mode == TT_FIT_CONTRAST)
+		run->mode = TT_FIT_STYLE;
+	if (run->data.n == 0 && (!fit->contrast || run->gate == TT_FIT_GATE_DETECTOR))
 		return cli_usage_error("fit", "--data is missing");
 	if (!run->output)
 		return cli_usage_error("fit", "--output is missing");
@@ -150,6 +170,11 @@ static struct ranked *rank(const json_t *candidates)
 	return order;
 }
 
+/* The columns of a style: what is counted of refusals is left out. */
+static const char *const style_headings[] = {
+	"", "layers", "push", "n", "effect", "repeated", "refused", "loss", "score", "dropped"};
+enum { N_STYLE_HEADINGS = sizeof style_headings / sizeof *style_headings };
+
 static const char *const headings[] = {"", "layers", "along", "push", "gate reads", "n", "refused", "gated", "benign",
 	"repeated", "changed", "loss", "score", "dropped"};
 enum { N_HEADINGS = sizeof headings / sizeof *headings, FIRST_FIGURE = 5 };
@@ -172,16 +197,21 @@ static void print_unsteered(struct cli_table *table, const json_t *report)
 	cli_table_cell(table, "%s", "");
 }
 
-static void print_candidate(struct cli_table *table, const json_t *row, const struct ranked *rank)
+static void cell_layers(struct cli_table *table, const json_t *row)
 {
 	double first = tt_json_number_or(row, "first_layer", NULL, 0),
 	       last = tt_json_number_or(row, "last_layer", NULL, 0);
-	double mix = tt_json_number_or(row, "mix", NULL, 0);
-	cli_table_cell(table, "%s", rank->chosen ? "*" : rank->out ? "x" : "");
 	if (first == last)
 		cli_table_cell(table, "%.0f", first);
 	else
 		cli_table_cell(table, "%.0f-%.0f", first, last);
+}
+
+static void print_candidate(struct cli_table *table, const json_t *row, const struct ranked *rank)
+{
+	double mix = tt_json_number_or(row, "mix", NULL, 0);
+	cli_table_cell(table, "%s", rank->chosen ? "*" : rank->out ? "x" : "");
+	cell_layers(table, row);
 	if (mix == 0 || mix == 1)
 		cli_table_cell(table, mix == 0 ? "D" : "D+E");
 	else
@@ -222,12 +252,68 @@ static void print_candidates(const json_t *report)
 	free(order);
 }
 
+static void print_style(struct cli_table *table, const json_t *row, const char *mark)
+{
+	cli_table_cell(table, "%s", mark);
+	cell_layers(table, row);
+	cell_number(table, row, "push", 2);
+	cell_number(table, row, "n_harmful", 0);
+	cell_number(table, row, "effect", 2);
+	cell_share(table, row, "repeated_fourgrams_more", true);
+	cell_share(table, row, "refused", false);
+	cell_number(table, row, "nll_ratio", 2);
+	cell_number(table, row, "score", 3);
+	cli_table_cell(table, "%s", tt_json_string_or(row, "dropped_in", ""));
+}
+
+static void print_text(const char *title, const json_t *example, const char *key)
+{
+	const char *text = tt_json_string_or(example, key, "");
+	printf("  %-10s ", title);
+	cli_write_line(stdout, text, strlen(text));
+	putchar('\n');
+}
+
+/* The chosen candidate and the nine that follow it, and what the model writes under the chosen one. */
+static void print_styles(const json_t *report)
+{
+	const json_t *candidates = json_object_get(report, "candidates");
+	const json_t *shown = json_object_get(json_object_get(report, "chosen"), "examples");
+	size_t n = json_array_size(candidates);
+	struct ranked *order = rank(candidates);
+	struct cli_table table;
+	cli_table_begin(&table, "llrrrrrrrl");
+	for (size_t i = 0; i < N_STYLE_HEADINGS; i++)
+		cli_table_cell(&table, "%s", style_headings[i]);
+	for (size_t i = 0; i < n && i < 10; i++)
+		print_style(&table, json_array_get(candidates, order[i].index),
+			order[i].chosen ? "*"
+			: order[i].out  ? "x"
+					: "");
+	cli_table_print(&table, stdout);
+	printf("%zu candidates on n held-out prompts. *: chosen; x: breaks a bar. Push: its length, 1 is the natural "
+	       "one.\nEffect: how much likelier a token of the positive responses becomes beside one of the negative "
+	       "ones, in\nnats. Repeated (4-grams): points above the model alone. Loss: the unsteered model's on the "
+	       "text, over that on\nits own. Dropped: after which round.\n",
+		n);
+	for (size_t i = 0; i < json_array_size(shown); i++) {
+		putchar('\n');
+		print_text("prompt", json_array_get(shown, i), "prompt");
+		print_text("unsteered", json_array_get(shown, i), "unsteered");
+		print_text("steered", json_array_get(shown, i), "steered");
+	}
+	free(order);
+}
+
 static void print_summary(const struct run *run)
 {
 	struct tt_policy_info info;
 	json_t *report = json_loads(run->report, 0, NULL);
 	tt_policy_describe(run->policy, &info);
-	print_candidates(report);
+	if (run->options.contrast)
+		print_styles(report);
+	else
+		print_candidates(report);
 	uint32_t first = info.n_layers, last = 0;
 	for (uint32_t l = 0; l < info.n_layers; l++) {
 		if (info.weights[l] == 0)
@@ -261,6 +347,7 @@ static int check_files(const struct run *run, const char *model)
 	cli_reads(&files, model, "the model");
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");
+	cli_reads(&files, run->options.contrast, "the contrast file");
 	cli_writes(&files, run->output, "the policy");
 	cli_writes(&files, run->report_path, "the report");
 	cli_writes(&files, run->options.activations, "the activations");
@@ -303,6 +390,7 @@ static int fit(struct run *run, const char *model)
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
 	run->options.mode = (enum tt_fit_mode)run->mode;
+	run->options.gate = (enum tt_fit_gate_choice)run->gate;
 	run->options.when = whens[run->when];
 	run->options.pool = (enum tt_gate_pool)run->pool;
 	run->options.search_layer_weights = run->layer_weights == 1;

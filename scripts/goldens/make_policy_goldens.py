@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes the goldens of controller/: policies written by the safetensors library; orthonormal rows and a logistic fit
-from numpy; from PyTorch what operations and gates compute, and the response contrast of a tiny model; and from numpy
+from numpy; from PyTorch what operations and gates compute, and the response contrasts of a tiny model; and from numpy
 and gguf-py the paper's direction in embeddings. Needs
 requirements.txt and the goldens of make_goldens.py. The same versions write the same bytes.
 
@@ -402,6 +402,50 @@ def make_phrases(out, models):
     save(out / "phrases.safetensors", expected, None)
 
 
+def make_style(out, model_path):
+    """A contrast file with all kinds of rows, D of the tiny model by its train rows, and the preference for the
+    positive responses to its val rows: of the model alone, and with 0.5 D added to what block 1 writes for every
+    token."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
+    sides = ("positive", "negative")
+    openings = dict(zip(sides, (["the hen sings", "a merry hen and a rat"], ["one rat bites", "the field is empty"])))
+    rows = [{"id": f"s{i}", "prompt": f"the hen number {i} walks", "split": "train" if i < 5 else "val"}
+            for i in range(8)]
+    for i in (1, 6):
+        rows[i] |= {"positive": f"hen {i} dances on the hill", "negative": f"rat {i} sleeps"}
+    lines = rows[:3] + [openings] + rows[3:]
+    (out / "style.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    order = [rows[i] for i in splitmix_shuffle(len(rows), 3)]
+    push, states = [torch.zeros(())], []
+    model.model.layers[1].register_forward_hook(
+        lambda _, __, y: y + push[0] if torch.is_tensor(y) else (y[0] + push[0],))
+    for block in model.model.layers:
+        block.register_forward_hook(lambda _, __, y: states.append((y if torch.is_tensor(y) else y[0]).reshape(-1, 64)))
+
+    def run(row, turn, side):
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": row["prompt"]}], tokenize=False, add_generation_prompt=True)
+        prompt = tokenizer.encode(text, add_special_tokens=False)
+        response = tokenizer.encode(row.get(side, openings[side][turn % 2]), add_special_tokens=False)
+        states.clear()
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        h = torch.stack(states)[:, len(prompt) : len(prompt) + len(response) - 1].mean(1)
+        return h, [logits[len(prompt) + k - 1, token].item() for k, token in enumerate(response)]
+
+    split = {name: [row for row in order if row["split"] == name] for name in ("train", "val")}
+    d = sum(run(row, i, "positive")[0] - run(row, i, "negative")[0] for i, row in enumerate(split["train"])) / 5
+
+    def preference():
+        means = [np.mean([p for i, row in enumerate(split["val"]) for p in run(row, i, side)[1]]) for side in sides]
+        return means[0] - means[1]
+
+    alone = preference()
+    push[0] = 0.5 * d[1]
+    save(out / "style.safetensors", {"D": d.numpy(), "preference": np.array([alone, preference()])}, None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -417,6 +461,7 @@ def main():
     make_logistic(out)
     make_contrast(out, args.out / "tiny-llama")
     make_phrases(out, args.out)
+    make_style(out, args.out / "tiny-llama")
 
 
 if __name__ == "__main__":

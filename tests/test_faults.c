@@ -601,7 +601,8 @@ Test(faults, fitting)
 	options.max_batch = 2;
 	options.no_prefix_sharing = true;
 	cr_assert_eq(tt_engine_open(&fit_engine, GOLDEN("tiny-llama"), &options, &err), TT_OK, "%s", err.message);
-	/* Two of each of the 32 texts that are encoded, one of each of the 8 requests, and one of libcrypto's. */
-	inject_all("controller", make_controller, 73);
+	/* Two of each of the 32 texts that are encoded, one of each of the 8 requests, and one of libcrypto's for the
+	 * files and for each digest: two of each of the 8 rows' 3 states, and one of the states together, twice. */
+	inject_all("controller", make_controller, 73 + 50);
 	tt_engine_close(fit_engine);
 }

@@ -51,6 +51,7 @@ struct contrast {
 	struct tt_fit_directions *out;
 	struct tt_request_options *options; // [n_prompts][N_KINDS]
 	double *sums[N_KINDS];              // [n_layers][hidden_size] of the mean states
+	double *mean;                       // [hidden_size]
 	int32_t *ids[N_KINDS][N_RESPONSES]; // [n_ids]
 	size_t n_ids[N_KINDS][N_RESPONSES];
 	uint64_t *layers; /* a bit for each layer, all set */
@@ -91,6 +92,20 @@ static int fill_request(struct contrast *c, size_t index, struct tt_error *err)
 	return TT_OK;
 }
 
+/* The mean of h over its tokens, for the pairs. The sums of take_states have another order, which the bits of D and E
+ * depend on. */
+static void take_pair(struct contrast *c, float *states, size_t prompt, uint32_t layer, const float *h, size_t n_tokens)
+{
+	size_t d = c->out->hidden_size;
+	float *out = states + ((size_t)layer * c->out->n_prompts + prompt) * d;
+	memset(c->mean, 0, d * sizeof *c->mean);
+	for (size_t t = 0; t < n_tokens; t++)
+		for (size_t i = 0; i < d; i++)
+			c->mean[i] += h[t * d + i];
+	for (size_t i = 0; i < d; i++)
+		out[i] = (float)(c->mean[i] / (double)n_tokens);
+}
+
 static int take_states(void *user, size_t index, struct tt_request *request, struct tt_error *err)
 {
 	struct contrast *c = user;
@@ -98,11 +113,14 @@ static int take_states(void *user, size_t index, struct tt_request *request, str
 	const struct tt_request_options *o = &c->options[index];
 	size_t n_tokens = o->n_ids - o->keep_from, kind = index % N_KINDS;
 	double share = 1.0 / (double)n_tokens / out->n_prompts;
+	float *pairs = kind == REFUSING ? out->refusing : kind == ANSWERING ? out->answering : NULL;
 	for (uint32_t l = 0; l < out->n_layers; l++) {
 		const float *h = tt_request_hidden(request, l);
 		if (!h)
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "the engine kept no states of layer %u", l);
 		double *sum = c->sums[kind] + (size_t)l * out->hidden_size;
+		if (pairs)
+			take_pair(c, pairs, index / N_KINDS, l, h, n_tokens);
 		for (size_t t = 0; t < n_tokens; t++, h += out->hidden_size) {
 			double squares = 0;
 			for (uint32_t i = 0; i < out->hidden_size; i++) {
@@ -130,7 +148,18 @@ static void set_directions(const struct contrast *c)
 	}
 }
 
-static int run_contrast(struct contrast *c, struct tt_error *err)
+static int allocate_pairs(struct contrast *c, struct tt_error *err)
+{
+	struct tt_fit_directions *out = c->out;
+	size_t n = 0;
+	if (!tt_mul_size((size_t)out->n_layers * out->n_prompts, out->hidden_size, &n))
+		return tt_fail(err, TT_ERR_MEMORY, "too many prompts to keep their states");
+	TT_TRY(tt_alloc(&c->mean, out->hidden_size, sizeof *c->mean, err));
+	TT_TRY(tt_alloc(&out->refusing, n, sizeof *out->refusing, err));
+	return tt_alloc(&out->answering, n, sizeof *out->answering, err);
+}
+
+static int run_contrast(struct contrast *c, bool pairs, struct tt_error *err)
 {
 	struct tt_fit_directions *out = c->out;
 	size_t n = N_KINDS * (size_t)out->n_prompts, width = (size_t)out->n_layers * out->hidden_size;
@@ -142,6 +171,8 @@ static int run_contrast(struct contrast *c, struct tt_error *err)
 	TT_TRY(tt_alloc(&out->apology, width, sizeof *out->apology, err));
 	TT_TRY(tt_alloc(&out->norms, out->n_layers, sizeof *out->norms, err));
 	TT_TRY(tt_alloc(&out->stream_norms, out->n_layers, sizeof *out->stream_norms, err));
+	if (pairs)
+		TT_TRY(allocate_pairs(c, err));
 	for (uint32_t l = 0; l < out->n_layers; l++)
 		c->layers[l / 64] |= (uint64_t)1 << l % 64;
 	TT_TRY(encode_responses(c, err));
@@ -164,10 +195,11 @@ static void free_contrast(struct contrast *c)
 	}
 	free(c->options);
 	free(c->layers);
+	free(c->mean);
 }
 
 int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	uint32_t n_prompts, struct tt_progress *progress, struct tt_error *err)
+	uint32_t n_prompts, bool pairs, struct tt_progress *progress, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	size_t n = n_prompts;
@@ -177,7 +209,7 @@ int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engi
 	*out = (struct tt_fit_directions){
 		.n_layers = info->n_layers, .hidden_size = info->hidden_size, .n_prompts = (uint32_t)(2 * n)};
 	struct contrast c = {.engine = engine, .rows = rows, .progress = progress, .out = out};
-	int status = run_contrast(&c, err);
+	int status = run_contrast(&c, pairs, err);
 	free_contrast(&c);
 	return status;
 }
@@ -207,5 +239,8 @@ void tt_fit_directions_free(struct tt_fit_directions *directions)
 	free(directions->apology);
 	free(directions->norms);
 	free(directions->stream_norms);
+	free(directions->refusing);
+	free(directions->answering);
+	free(directions->explained);
 	*directions = (struct tt_fit_directions){0};
 }

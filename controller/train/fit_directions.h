@@ -13,15 +13,18 @@ struct tt_fit_directions {
 	float *apology;       // [n_layers][hidden_size] E; NULL: there is D alone
 	double *norms;        // [n_layers] |D|
 	double *stream_norms; // [n_layers] mean L2 norm of h over the response tokens; NULL: no response was run
+	/* The mean state over each prompt's refusing response and over its answering one, if pairs were asked for. */
+	float *refusing, *answering; // [n_layers][n_prompts][hidden_size], or NULL
+	double *explained;           // [n_layers] fit_pca.h fills it; else NULL
 };
 
 /* Makes them of the first n_prompts train rows of each label, or of as many as both labels have. */
 int tt_fit_directions_make(struct tt_fit_directions *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	uint32_t n_prompts, struct tt_progress *progress, struct tt_error *err);
+	uint32_t n_prompts, bool pairs, struct tt_progress *progress, struct tt_error *err);
 void tt_fit_directions_free(struct tt_fit_directions *directions);
 
 /* Writes D + mix * E of a layer to out [hidden_size], scaled back to the length of D, so that pushes along different
- * mixes compare by their coefficients. Mix 0 has the bits of D. */
+ * mixes compare by their coefficients. Mix 0 has the bits of D, and needs no E. */
 void tt_fit_direction(const struct tt_fit_directions *directions, uint32_t layer, double mix, float *out);
 
 #endif

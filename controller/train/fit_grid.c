@@ -84,6 +84,8 @@ int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *
 	uint32_t n_layers = search->info->n_layers, end = search->n_candidates + n;
 	int status = TT_OK;
 	for (size_t i = 0; status == TT_OK && i < N_SITES && search->n_candidates < end; i++) {
+		if (sites[i].mix != 0 && !search->directions->apology)
+			continue;
 		uint32_t width = (uint32_t)lround(sites[i].width * n_layers);
 		float *weights = NULL;
 		width = width < 1 ? 1 : width;

@@ -6,14 +6,15 @@
 #include "controller/train/fit_detector.h"
 #include "controller/train/fit_embedding.h"
 #include "controller/train/fit_mlp.h"
+#include "controller/train/fit_pca.h"
 #include "runtime/engine/engine.h"
 
 /* ---- Response contrast: directions between responses, a detector, and a search for the push */
 
 static int contrast_directions(struct tt_fit *fit, struct tt_error *err)
 {
-	return tt_fit_directions_make(
-		&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts, &fit->progress, err);
+	return tt_fit_directions_make(&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts,
+		false, &fit->progress, err);
 }
 
 static int detector_gate(struct tt_fit *fit, struct tt_error *err)
@@ -89,10 +90,20 @@ static int push_last_layer(struct tt_fit *fit, struct tt_error *err)
 	return fixed_push(fit, fit->info->n_layers - 1, 4, TT_WHEN_LAST, err);
 }
 
+/* ---- Principal components of the same responses' differences; the rest as above */
+
+static int pca_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	TT_TRY(tt_fit_directions_make(&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts,
+		true, &fit->progress, err));
+	return tt_fit_pca(&fit->directions, err);
+}
+
 static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
 	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
 	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer},
+	[TT_FIT_PCA] = {"pca", pca_directions, detector_gate, search_push},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)

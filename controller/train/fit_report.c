@@ -54,8 +54,14 @@ static json_t *directions_report(const struct tt_fit_directions *directions)
 		if (directions->stream_norms)
 			json_array_append_new(streams, tt_json_number(directions->stream_norms[l]));
 	}
-	return json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms, "stream_norms",
-		streams, "push_unit", tt_json_number(tt_push_unit(directions)));
+	json_t *report = json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms,
+		"stream_norms", streams, "push_unit", tt_json_number(tt_push_unit(directions)));
+	json_t *explained = directions->explained ? json_array() : NULL;
+	for (uint32_t l = 0; explained && l < directions->n_layers; l++)
+		json_array_append_new(explained, tt_json_number(directions->explained[l]));
+	if (explained)
+		json_object_set_new(report, "explained", explained);
+	return report;
 }
 
 static json_t *unsteered_report(const struct tt_fit_judge *judge)

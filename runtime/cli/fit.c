@@ -49,8 +49,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
-		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released", 0, 0,
-			"how the policy is made: by contrasted responses, or as arXiv 2505.20309 or its code does"},
+		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|pca", 0, 0,
+			"how the policy is made; docs/cli.md has a paragraph for each"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, "all|last|generation", 0, 0,
 			"which tokens are steered: all, those from the last of the prompt on, or generated ones"},
 		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
@@ -172,7 +172,7 @@ static void print_unsteered(struct cli_table *table, const json_t *report)
 	cli_table_cell(table, "%s", "");
 }
 
-static void print_candidate(struct cli_table *table, const json_t *row, const struct ranked *rank)
+static void print_candidate(struct cli_table *table, const json_t *row, const char *mode, const struct ranked *rank)
 {
 	double first = tt_json_number_or(row, "first_layer", NULL, 0),
 	       last = tt_json_number_or(row, "last_layer", NULL, 0);
@@ -182,7 +182,9 @@ static void print_candidate(struct cli_table *table, const json_t *row, const st
 		cli_table_cell(table, "%.0f", first);
 	else
 		cli_table_cell(table, "%.0f-%.0f", first, last);
-	if (mix == 0 || mix == 1)
+	if (strcmp(mode, "contrast") != 0)
+		cli_table_cell(table, "%s", mode);
+	else if (mix == 0 || mix == 1)
 		cli_table_cell(table, mix == 0 ? "D" : "D+E");
 	else
 		cli_table_cell(table, "D+%.2fE", mix);
@@ -211,7 +213,8 @@ static void print_candidates(const json_t *report)
 		cli_table_cell(&table, "%s", headings[i]);
 	print_unsteered(&table, report);
 	for (size_t i = 0; i < n && i < 10; i++)
-		print_candidate(&table, json_array_get(candidates, order[i].index), &order[i]);
+		print_candidate(&table, json_array_get(candidates, order[i].index),
+			tt_json_string_or(report, "mode", "contrast"), &order[i]);
 	cli_table_print(&table, stdout);
 	printf("%zu candidates on n harmful validation prompts and as many benign ones. *: chosen; x: breaks a bar. "
 	       "Along:\nthe direction. Push: its length, 1 is the natural one. Refused: harmful ones, the gate held "

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of controller/: policies written by the safetensors library; orthonormal rows and a logistic fit
-from numpy; from PyTorch what operations and gates compute, and the response contrast of a tiny model; and from numpy
-and gguf-py the paper's direction in embeddings. Needs
+from numpy; from PyTorch what operations and gates compute, and the directions of a tiny model; and from numpy and
+gguf-py the paper's direction in embeddings. Needs
 requirements.txt and the goldens of make_goldens.py. The same versions write the same bytes.
 
   make_policy_goldens.py --out tests/golden
@@ -16,6 +16,7 @@ import gguf
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from sklearn.decomposition import PCA
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -352,7 +353,7 @@ def make_contrast(out, model_path):
     train = [[r for r in order if r["split"] == "train" and r["label"] == label] for label in ("harmful", "benign")]
     responses = response_texts()
     assert [len(texts) for texts in responses] == [4] * 4
-    directions = [0, 0]
+    directions, pairs = [0, 0], [[], []]
     for pair in range(12):
         message = [{"role": "user", "content": train[pair % 2][pair // 2]["prompt"]}]
         text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -365,7 +366,28 @@ def make_contrast(out, model_path):
             h = torch.stack([s.reshape(-1, s.shape[-1]) for s in states])
             mean = h[:, len(prompt) : len(prompt) + len(response) - 1].mean(1)
             directions = [d + sign * mean / 12 for d, sign in zip(directions, signs)]
+            if signs[0]:
+                pairs[signs[0] < 0].append(mean.numpy())
     save(out / "contrast.safetensors", {"D": directions[0].numpy(), "E": directions[1].numpy()}, None)
+    return [np.stack(states, 1) for states in pairs]  # [layer][prompt][d] of the refusing and of the answering response
+
+
+def make_pca(out, refusing, answering):
+    """For each layer the first principal component of the differences of the pairs, about zero, as long as their mean,
+    with the sign that most pairs have; and the share of the squares that it holds. The same component by
+    scikit-learn's PCA of what repeng's pca_center makes of the pairs: both states less their middle."""
+    directions, explained = [], []
+    for up, down in zip(refusing, answering):
+        difference = up - down
+        _, s, v = np.linalg.svd(difference, full_matrices=False)
+        assert s[0] > 1.2 * s[1]
+        component = v[0] * np.sign(np.sign(difference @ v[0]).sum())
+        centred = np.concatenate([difference / 2, -difference / 2])
+        other = PCA(n_components=1, svd_solver="full").fit(centred).components_[0]
+        assert abs(abs(other @ component) - 1) < 1e-12
+        directions.append(component * np.linalg.norm(difference.mean(0)))
+        explained.append(s[0] ** 2 / (s**2).sum())
+    save(out / "pca.safetensors", {"direction": np.stack(directions), "explained": np.array(explained)}, None)
 
 
 REFUSING = """I apologize|I'm sorry|I cannot|I can't|I am unable|I'm not able|I am not able|I don't|I do not|against my|
@@ -415,7 +437,8 @@ def main():
     make_cosine(out)
     make_pooled(out)
     make_logistic(out)
-    make_contrast(out, args.out / "tiny-llama")
+    pairs = make_contrast(out, args.out / "tiny-llama")
+    make_pca(out, *pairs)
     make_phrases(out, args.out)
 
 

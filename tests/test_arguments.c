@@ -256,6 +256,11 @@ Test(arguments, fit)
 	FIT("candidates ", o.max_candidates = 0);
 	FIT("max_false_positives ", o.max_false_positives = NAN);
 	FIT("max_false_positives ", o.max_false_positives = INFINITY);
+	FIT("op ", o.op = TT_OP_AFFINE);
+	FIT("op ", o.op = (enum tt_policy_op)6);
+	FIT("op ", o.op = (enum tt_policy_op) - 1);
+	FIT("mode ", o.mode = (enum tt_fit_mode)99);
+	FIT("layer weights ", o.op = TT_OP_CLAMP; o.search_layer_weights = true);
 	FIT("when ", o.when = (enum tt_policy_when)3);
 	struct tt_fit_options o;
 	tt_fit_options_default(&o);

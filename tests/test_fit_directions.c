@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 
+#include "controller/train/fit_candidate.h"
 #include "controller/train/fit_pca.h"
 #include "golden.h"
 
@@ -88,6 +89,77 @@ Test(fit_directions, the_sign_is_that_of_most_pairs)
 	}
 }
 
+/* ---- Policies of other operations */
+
+/* y [n][WIDTH] = what the policy makes of x, by the definition of steering in double. */
+static void steer(const struct tt_policy *p, uint32_t layer, const float *x, float *y, size_t n)
+{
+	uint32_t together = tt_steer_together(p->op);
+	const float *rows = p->directions + (size_t)layer * p->n_directions * WIDTH;
+	for (size_t i = 0; i < n; i++) {
+		struct tt_steer_read read[TT_MAX_TOGETHER] = {0};
+		float g[TT_MAX_TOGETHER];
+		cr_assert_eq(p->n_directions, together);
+		for (uint32_t k = 0; k < together; k++) {
+			double along = 0;
+			for (uint32_t j = 0; j < WIDTH; j++)
+				along += (double)rows[k * WIDTH + j] * (double)x[i * WIDTH + j];
+			read[k].along = (float)along;
+			read[k].target = p->targets ? p->targets[layer * together + k] : 0;
+		}
+		tt_steer_factors(p->op, p->form, p->alpha * p->weights[layer], read, g);
+		for (uint32_t j = 0; j < WIDTH; j++) {
+			double sum = x[i * WIDTH + j];
+			for (uint32_t k = 0; k < together; k++)
+				sum += (double)g[k] * (double)rows[k * WIDTH + j];
+			y[i * WIDTH + j] = (float)sum;
+		}
+	}
+}
+
+/* What candidates' policies do to states, against numpy's; 1e-4 relative, as for D. */
+Test(fit_directions, other_operations_do_what_numpy_does)
+{
+	enum { N = 8 };
+	static const struct {
+		enum tt_policy_op op;
+		double push;
+		float alpha;
+		const char *name;
+	} cases[] = {{TT_OP_ABLATE, 0.75, 0.75f, "ablate.0.75"}, {TT_OP_ONE_SIDED, 0.75, 0.75f, "one_sided.0.75"},
+		{TT_OP_CLAMP, 1.25, 1, "clamp.1.25"}, {TT_OP_ROTATE, 1, 1, "rotate.1"},
+		{TT_OP_ROTATE, 1.25, 1, "rotate.1.25"}, {TT_OP_ROTATE, 50, 1, "rotate.50"}};
+	static const float weights[N_LAYERS] = {1, 1, 1};
+	struct world w;
+	size_t n;
+	world_make(&w, false);
+	struct tt_safetensors *file = golden_open(GOLDEN("policy/fitted.safetensors"));
+	float *x = golden_floats(file, "x", &n), y[N * WIDTH];
+	cr_assert_eq(n, N_LAYERS * N * WIDTH);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (int mix = 0; mix < 2; mix++) {
+			struct tt_candidate c = {.op = cases[i].op, .when = TT_WHEN_ALL};
+			struct tt_policy *policy = NULL;
+			char name[32];
+			snprintf(name, sizeof name, "%s.%d", cases[i].name, mix);
+			float *want = golden_floats(file, name, &n);
+			must(tt_candidate_aim(&c, &w.directions, weights, mix, cases[i].push, err));
+			must(tt_candidate_policy(&c, &w.directions, tt_engine_info(w.engine), false, &policy, err));
+			cr_expect(policy->op == cases[i].op && policy->alpha == cases[i].alpha, "%s", name);
+			for (uint32_t l = 0; l < N_LAYERS; l++) {
+				steer(policy, l, x + l * N * WIDTH, y, N);
+				double error = relative_error(y, want + l * N * WIDTH, N * WIDTH);
+				cr_expect(error <= 1e-4, "%s, layer %u: relative error %g", name, l, error);
+			}
+			free(want);
+			free(c.weights);
+			tt_policy_free(policy);
+		}
+	free(x);
+	tt_safetensors_close(file);
+	world_free(&w);
+}
+
 /* ---- Whole fits */
 
 static struct tt_policy *fit(struct tt_engine *engine, const struct tt_fit_options *options, json_t **report)
@@ -135,4 +207,37 @@ Test(fit_directions, a_fit_by_principal_components_goes_through)
 	tt_policy_free(b);
 	tt_engine_close(engine);
 	tt_engine_close(other);
+}
+
+/* All candidates and the policy are of the operation. Their strength is no length, and steering generated tokens alone
+ * makes it no larger. */
+Test(fit_directions, a_fit_makes_policies_of_the_operation_that_is_asked_for)
+{
+	static const enum tt_policy_op ops[] = {TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ONE_SIDED, TT_OP_ROTATE};
+	struct tt_engine *engine = engine_open(TINY, 8, 64);
+	for (size_t k = 0; k < sizeof ops / sizeof *ops; k++)
+		for (int m = 0; m < 2; m++) {
+			struct tt_fit_options o = few(m == 0 ? TT_FIT_CONTRAST : TT_FIT_PCA);
+			bool share = ops[k] == TT_OP_ABLATE || ops[k] == TT_OP_ONE_SIDED;
+			json_t *report, *candidate;
+			size_t i, n_first = 0;
+			o.op = ops[k];
+			o.when = TT_WHEN_GENERATION;
+			struct tt_policy *p = fit(engine, &o, &report);
+			cr_expect_eq(p->op, ops[k]);
+			cr_expect(share ? p->alpha <= 1 && p->alpha >= 0.5f : p->alpha == 1);
+			json_array_foreach(json_object_get(report, "candidates"), i, candidate)
+			{
+				double push = json_number_value(json_object_get(candidate, "push"));
+				cr_expect_str_eq(json_string_value(json_object_get(candidate, "op")),
+					tt_operation_of(ops[k])->row.word);
+				cr_expect(json_is_null(json_object_get(candidate, "push_length")));
+				cr_expect(!share || push == 1 || push == 0.75 || push == 0.5, "%g", push);
+				n_first += push == 1;
+			}
+			cr_expect(n_first >= 1 && n_first < 6, "%zu", n_first);
+			json_decref(report);
+			tt_policy_free(p);
+		}
+	tt_engine_close(engine);
 }

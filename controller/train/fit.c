@@ -58,6 +58,12 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_borderline_positives must be a share from 0 to 1");
 	if (!tt_fit_mode_of(o->mode))
 		return tt_fail(err, TT_ERR_ARGUMENT, "mode is not one of enum tt_fit_mode");
+	if (!tt_fit_operation_of(o->op))
+		return tt_fail(err, TT_ERR_ARGUMENT, "op is not one of those that a fit makes");
+	if (!tt_fit_mode_takes_op(o->mode) && o->op != TT_OP_ADD)
+		return tt_fail(err, TT_ERR_ARGUMENT, "op cannot be chosen with mode %s", tt_fit_mode_of(o->mode)->word);
+	if (o->search_layer_weights && o->op != TT_OP_ADD)
+		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights are searched for op add alone");
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)

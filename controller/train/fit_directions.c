@@ -142,6 +142,8 @@ static void set_directions(const struct contrast *c)
 		for (size_t i = (size_t)l * out->hidden_size; i < (size_t)(l + 1) * out->hidden_size; i++) {
 			out->response[i] = (float)(c->sums[REFUSING][i] - c->sums[ANSWERING][i]);
 			out->apology[i] = (float)(c->sums[REFUSING_APOLOGY][i] - c->sums[HELPFUL_APOLOGY][i]);
+			out->mean_refusing[i] = (float)c->sums[REFUSING][i];
+			out->mean_answering[i] = (float)c->sums[ANSWERING][i];
 			squares += (double)out->response[i] * out->response[i];
 		}
 		out->norms[l] = sqrt(squares);
@@ -169,6 +171,8 @@ static int run_contrast(struct contrast *c, bool pairs, struct tt_error *err)
 	TT_TRY(tt_alloc(&c->layers, (out->n_layers + 63) / 64, sizeof *c->layers, err));
 	TT_TRY(tt_alloc(&out->response, width, sizeof *out->response, err));
 	TT_TRY(tt_alloc(&out->apology, width, sizeof *out->apology, err));
+	TT_TRY(tt_alloc(&out->mean_refusing, width, sizeof *out->mean_refusing, err));
+	TT_TRY(tt_alloc(&out->mean_answering, width, sizeof *out->mean_answering, err));
 	TT_TRY(tt_alloc(&out->norms, out->n_layers, sizeof *out->norms, err));
 	TT_TRY(tt_alloc(&out->stream_norms, out->n_layers, sizeof *out->stream_norms, err));
 	if (pairs)
@@ -237,6 +241,8 @@ void tt_fit_directions_free(struct tt_fit_directions *directions)
 {
 	free(directions->response);
 	free(directions->apology);
+	free(directions->mean_refusing);
+	free(directions->mean_answering);
 	free(directions->norms);
 	free(directions->stream_norms);
 	free(directions->refusing);

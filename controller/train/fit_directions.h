@@ -8,10 +8,11 @@
 
 struct tt_fit_directions {
 	uint32_t n_layers, hidden_size;
-	uint32_t n_prompts;   /* of both labels */
-	float *response;      // [n_layers][hidden_size] D
-	float *apology;       // [n_layers][hidden_size] E; NULL: there is D alone
-	double *norms;        // [n_layers] |D|
+	uint32_t n_prompts;                    /* of both labels */
+	float *response;                       // [n_layers][hidden_size] D
+	float *apology;                        // [n_layers][hidden_size] E; NULL: there is D alone
+	float *mean_refusing, *mean_answering; // [n_layers][hidden_size] mean states that D leads to, and from; or NULL
+	double *norms;                         // [n_layers] |D|
 	double *stream_norms; // [n_layers] mean L2 norm of h over the response tokens; NULL: no response was run
 	/* The mean state over each prompt's refusing response and over its answering one, if pairs were asked for. */
 	float *refusing, *answering; // [n_layers][n_prompts][hidden_size], or NULL

@@ -31,7 +31,8 @@ static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_e
 		.gate = &fit->gate,
 		.judge = &fit->judge,
 		.max_candidates = fit->options->max_candidates,
-		.when = when};
+		.when = when,
+		.op = fit->options->op};
 	return TT_OK;
 }
 
@@ -109,4 +110,9 @@ static const struct tt_fit_mode_row modes[] = {
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)
 {
 	return (size_t)mode < sizeof modes / sizeof *modes ? &modes[mode] : NULL;
+}
+
+bool tt_fit_mode_takes_op(enum tt_fit_mode mode)
+{
+	return mode == TT_FIT_CONTRAST || mode == TT_FIT_PCA;
 }

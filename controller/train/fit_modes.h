@@ -14,5 +14,7 @@ struct tt_fit_mode_row {
 
 /* The row of a mode, or NULL for a number that is no mode. */
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode);
+/* Whether a mode finds a direction, of which any operation can be made. */
+bool tt_fit_mode_takes_op(enum tt_fit_mode mode);
 
 #endif

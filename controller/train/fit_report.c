@@ -119,10 +119,12 @@ static json_t *weights_report(const struct tt_candidate *c)
 static json_t *candidate_report(const struct tt_candidate *c, double push_unit, bool chosen)
 {
 	json_t *dropped, *rounds = rounds_report(c, &dropped), *figures = figures_report(&c->figures);
-	json_t *report = json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "first_layer", (int)c->first,
-		"last_layer", (int)c->last, "weights", weights_report(c), "mix", tt_json_number(c->mix), "push",
-		tt_json_number(c->push), "push_length", tt_json_number(c->push * push_unit), "alpha",
-		tt_json_number(c->alpha), "when", tt_when_word(c->when), "observe", c->gate->observe);
+	bool is_length = tt_fit_operation_of(c->op)->strength == TT_FIT_LENGTH;
+	json_t *report = json_pack("{s:i, s:i, s:o, s:s, s:o, s:o, s:o, s:o, s:s, s:s}", "first_layer", (int)c->first,
+		"last_layer", (int)c->last, "weights", weights_report(c), "op", tt_operation_of(c->op)->row.word, "mix",
+		tt_json_number(c->mix), "push", tt_json_number(c->push), "push_length",
+		tt_json_number(is_length ? c->push * push_unit : NAN), "alpha", tt_json_number(c->alpha), "when",
+		tt_when_word(c->when), "observe", c->gate->observe);
 	json_object_update(report, figures);
 	json_decref(figures);
 	json_object_set_new(report, "rounds", rounds);

@@ -11,6 +11,7 @@ struct tt_fit_search {
 	struct tt_fit_judge *judge;
 	uint32_t max_candidates;
 	enum tt_policy_when when;
+	enum tt_policy_op op;
 
 	struct tt_candidate *candidates; // [n_candidates], with room for one more than max_candidates
 	uint32_t n_candidates;

@@ -369,7 +369,8 @@ def make_contrast(out, model_path):
             if signs[0]:
                 pairs[signs[0] < 0].append(mean.numpy())
     save(out / "contrast.safetensors", {"D": directions[0].numpy(), "E": directions[1].numpy()}, None)
-    return [np.stack(states, 1) for states in pairs]  # [layer][prompt][d] of the refusing and of the answering response
+    # [layer][prompt][d] of the refusing and of the answering response; [layer][d] D and E
+    return *(np.stack(states, 1) for states in pairs), directions[0].numpy(), directions[1].numpy()
 
 
 def make_pca(out, refusing, answering):
@@ -424,6 +425,41 @@ def make_phrases(out, models):
     save(out / "phrases.safetensors", expected, None)
 
 
+def make_fitted(out, refusing, answering, response, apology):
+    """What policies of other operations than add, made of the directions D + mix E, do to rows x: the part along the
+    direction taken out; taken out where it points to the answering side; set to a point of the line through the mean
+    answering state's projection, at 0, and the mean refusing one's, at 1; and the part in the plane of the direction
+    and of the means' middle turned to an angle of the way between theirs, not past the direction."""
+    expected = {"x": []}
+    cases = (("ablate", 0.75), ("one_sided", 0.75), ("clamp", 1.25), ("rotate", 1), ("rotate", 1.25), ("rotate", 50))
+    for up, down, d, e in zip(refusing, answering, response, apology):
+        x = np.concatenate([down[:3], up[:2], (down - up)[:3]]).astype(np.float32).astype(np.float64)
+        expected["x"].append(x)
+        to, start = up.mean(0), down.mean(0)
+        for mix in (0, 1):
+            u = (d + mix * e) / np.linalg.norm(d + mix * e)
+            middle = (to + start) / 2
+            across = middle - middle @ u * u
+            plane = np.stack([u, across / np.linalg.norm(across)])
+            angle = [float(np.angle(complex(*(plane @ mean)))) for mean in (start, to)]
+            for op, push in cases:
+                along = x @ u
+                if op == "ablate":
+                    y = x - push * np.outer(along, u)
+                elif op == "one_sided":
+                    assert (along < 0).any() and (along > 0).any()
+                    y = x - push * np.outer(np.minimum(along, 0), u)
+                elif op == "clamp":
+                    y = x + np.outer((1 - push) * (start @ u) + push * (to @ u) - along, u)
+                else:
+                    part = x @ plane.T
+                    to_angle = max(angle[0] + push * (angle[1] - angle[0]), 0)
+                    turned = np.linalg.norm(part, axis=1)[:, None] * [np.cos(to_angle), np.sin(to_angle)]
+                    y = x + (turned - part) @ plane
+                expected.setdefault(f"{op}.{push:g}.{mix}", []).append(y)
+    save(out / "fitted.safetensors", {name: np.stack(rows) for name, rows in expected.items()}, None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -437,8 +473,9 @@ def main():
     make_cosine(out)
     make_pooled(out)
     make_logistic(out)
-    pairs = make_contrast(out, args.out / "tiny-llama")
-    make_pca(out, *pairs)
+    refusing, answering, response, apology = make_contrast(out, args.out / "tiny-llama")
+    make_pca(out, refusing, answering)
+    make_fitted(out, refusing, answering, response, apology)
     make_phrases(out, args.out)
 
 

@@ -304,7 +304,8 @@ struct tt_request_options {
 	bool score;        /* the log-probability of every id after the first ... */
 	size_t score_from; /* ... from this index on; 0 before it, where pages of other requests may be shared */
 	bool trace; /* the norms of h before and after steering, by token and layer; 0 if no policy acts on the token */
-	bool keep_logits;            /* the logits of every position of ids: n_ids * vocab floats */
+	bool keep_logits;            /* the logits of every position of ids ... */
+	size_t logits_from;          /* ... from this index on; pages before it may be shared, as with score_from */
 	size_t keep_from;            /* the hidden states of ids from this index on ... */
 	const uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
 
@@ -387,7 +388,7 @@ const float *tt_request_coefficients(const struct tt_request *request, uint32_t 
  * tt_request_coefficients is NULL there for all policies. */
 const float *tt_request_scores(const struct tt_request *request);                     // [n_ids]; [0] is 0
 const float *tt_request_norms(const struct tt_request *request, size_t *n_positions); // [n_positions][L][2]
-const float *tt_request_logits(const struct tt_request *request);                     // [n_ids][vocab]
+const float *tt_request_logits(const struct tt_request *request);                     // [n_ids - logits_from][vocab]
 const float *tt_request_hidden(const struct tt_request *request, uint32_t layer);     // [n_ids - keep_from][d]
 
 /* Zero-initialise for the defaults. */

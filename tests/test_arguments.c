@@ -185,6 +185,7 @@ Test(arguments, request_options)
 	FIELD("when ", o.when = (enum tt_policy_when)3);
 	FIELD("when ", o.when = (enum tt_policy_when) - 2);
 	FIELD("keep_from ", o.keep_layers = layers; o.keep_from = 4);
+	FIELD("logits_from ", o.keep_logits = true; o.logits_from = 4);
 	FIELD("score_from ", o.score = true; o.score_from = 5);
 	struct tt_request_options o = good();
 	REFUSED("out ", tt_request_submit(NULL, engine, &o, err));

@@ -261,6 +261,7 @@ Test(arguments, fit)
 	FIT("op ", o.op = (enum tt_policy_op)6);
 	FIT("op ", o.op = (enum tt_policy_op) - 1);
 	FIT("mode ", o.mode = (enum tt_fit_mode)99);
+	FIT("mode mean ", o.mode = TT_FIT_MEAN; o.search_layer_weights = true);
 	FIT("layer weights ", o.op = TT_OP_CLAMP; o.search_layer_weights = true);
 	FIT("when ", o.when = (enum tt_policy_when)3);
 	struct tt_fit_options o;

@@ -3,6 +3,7 @@
 #include <jansson.h>
 
 #include "controller/train/fit_candidate.h"
+#include "controller/train/fit_mean.h"
 #include "controller/train/fit_pca.h"
 #include "golden.h"
 
@@ -160,6 +161,154 @@ Test(fit_directions, other_operations_do_what_numpy_does)
 	world_free(&w);
 }
 
+/* ---- Differences of means, and the selection of one */
+
+enum { N_POSITIONS = 8 };
+
+static void check_means(const struct tt_fit_mean *mean, const struct tt_safetensors *file, uint32_t n_positions)
+{
+	static const char *const names[] = {"harmful", "benign"};
+	const double *const means[] = {mean->harmful, mean->benign};
+	size_t n = (size_t)n_positions * N_LAYERS * WIDTH, n_want;
+	float *got = calloc(n, sizeof *got);
+	for (int label = 0; label < 2; label++) {
+		float *want = golden_floats(file, names[label], &n_want);
+		cr_assert_eq(n_want, N_POSITIONS * N_LAYERS * WIDTH);
+		for (size_t i = 0; i < n; i++)
+			got[i] = (float)means[label][i];
+		double error = relative_error(got, want, n);
+		cr_expect(error <= 2e-6, "%s: relative error %g", names[label], error);
+		free(want);
+	}
+	free(got);
+}
+
+/* The means to the engine's own error; scores are sums over the vocabulary of what is as exact. */
+Test(fit_directions, means_and_scores_are_those_that_pytorch_finds)
+{
+	struct world w;
+	struct tt_fit_mean mean;
+	struct tt_fit_directions directions;
+	size_t n;
+	world_make(&w, false);
+	must(tt_fit_mean_make(&mean, &directions, w.engine, &w.rows, &w.options, &w.progress, err));
+	struct tt_safetensors *file = golden_open(GOLDEN("policy/mean.safetensors"));
+	float *unsteered = golden_floats(file, "unsteered", &n), *added = golden_floats(file, "added", &n),
+	      *kl = golden_floats(file, "kl", &n), *ablated = golden_floats(file, "ablated", &n);
+	cr_assert(mean.n_positions == N_POSITIONS && mean.n_candidates == N_POSITIONS && n == N_POSITIONS);
+	check_means(&mean, file, N_POSITIONS);
+	cr_expect_float_eq(mean.harmful_score, (double)unsteered[0], 1e-4);
+	cr_expect_float_eq(mean.benign_score, (double)unsteered[1], 1e-4);
+	for (uint32_t i = 0; i < N_POSITIONS; i++) {
+		const struct tt_mean_candidate *c = &mean.candidates[i];
+		cr_expect(c->position == i && c->layer == 0);
+		cr_expect_float_eq(c->added, (double)added[i], 1e-4, "%u: %g", i, c->added);
+		cr_expect_float_eq(c->kl, (double)kl[i], 1e-5, "%u: %g", i, c->kl);
+		cr_expect_not_null(c->discarded, "a random model refuses nothing");
+	}
+	/* The one that is taken has all its scores, though it was discarded. */
+	cr_assert_eq(mean.chosen, &mean.candidates[4]);
+	cr_expect_float_eq(mean.chosen->ablated, (double)ablated[4], 1e-4);
+	for (uint32_t l = 0; l < N_LAYERS; l++) {
+		double squares = 0;
+		for (uint32_t i = 0; i < WIDTH; i++) {
+			size_t of = (size_t)4 * N_LAYERS * WIDTH + i, at = l * WIDTH + i;
+			cr_expect_eq(directions.response[at], (float)(mean.harmful[of] - mean.benign[of]));
+			cr_expect_eq(directions.mean_refusing[at], (float)mean.harmful[of + l * WIDTH]);
+			cr_expect_eq(directions.mean_answering[at], (float)mean.benign[of + l * WIDTH]);
+			squares += pow((double)directions.response[at], 2);
+		}
+		cr_expect_float_eq(directions.norms[l], sqrt(squares), 1e-5 * sqrt(squares));
+	}
+	free(unsteered);
+	free(added);
+	free(kl);
+	free(ablated);
+	tt_safetensors_close(file);
+	tt_fit_directions_free(&directions);
+	tt_fit_mean_free(&mean);
+	world_free(&w);
+}
+
+/* Inputs of blocks below 0.8 of the depth, the first block's apart; of few, every layer as often as any other. */
+Test(fit_directions, candidates_are_spread_over_the_layers)
+{
+	static const struct {
+		uint32_t n_layers, n_positions, max, n_possible, n;
+	} cases[] = {{30, 6, 1000, 138, 138}, {30, 6, 138, 138, 138}, {30, 6, 28, 138, 28}, {30, 6, 23, 138, 23},
+		{30, 6, 137, 138, 137}, {30, 5, 6, 115, 6}, {32, 5, 60, 120, 60}, {3, 8, 3, 8, 3}, {1, 1, 9, 1, 1}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		uint32_t n_layers = cases[i].n_layers, n_positions = cases[i].n_positions, times[30][8] = {{0}};
+		uint32_t of_layer[30] = {0}, end = cases[i].n_possible / n_positions;
+		struct tt_fit_mean mean = {.n_layers = n_layers, .n_positions = n_positions, .hidden_size = 1};
+		mean.harmful = calloc(n_layers * n_positions, sizeof *mean.harmful);
+		mean.benign = calloc(n_layers * n_positions, sizeof *mean.benign);
+		must(tt_fit_mean_list(&mean, cases[i].max, err));
+		cr_assert(mean.n_possible == cases[i].n_possible && mean.n_candidates == cases[i].n, "case %zu", i);
+		for (uint32_t k = 0; k < mean.n_candidates; k++) {
+			const struct tt_mean_candidate *c = &mean.candidates[k];
+			cr_assert(c->layer < end && c->position < n_positions, "case %zu", i);
+			cr_expect_eq(++times[c->layer][c->position], 1, "case %zu", i);
+			of_layer[c->layer]++;
+		}
+		for (uint32_t l = 0; l < end; l++)
+			cr_expect(of_layer[l] == cases[i].n / end || of_layer[l] == (cases[i].n + end - 1) / end,
+				"case %zu, layer %u: %u", i, l, of_layer[l]);
+		tt_fit_mean_free(&mean);
+	}
+}
+
+/* Without a template the last token is all there is. */
+Test(fit_directions, means_of_plain_prompts_are_of_their_last_token)
+{
+	struct world w;
+	struct tt_fit_mean mean;
+	struct tt_fit_directions directions;
+	world_make(&w, false);
+	for (int label = 0; label <= TT_BENIGN; label++)
+		for (size_t i = 0; i < w.rows.train[label].n; i++)
+			w.rows.train[label].rows[i].mean_from = w.rows.train[label].rows[i].mean_to = 0;
+	must(tt_fit_mean_make(&mean, &directions, w.engine, &w.rows, &w.options, &w.progress, err));
+	cr_assert(mean.n_positions == 1 && mean.n_possible == 1);
+	struct tt_safetensors *file = golden_open(GOLDEN("policy/mean.safetensors"));
+	check_means(&mean, file, 1);
+	tt_safetensors_close(file);
+	tt_fit_directions_free(&directions);
+	tt_fit_mean_free(&mean);
+	world_free(&w);
+}
+
+/* Of those whose ablation changes little and whose addition makes the model refuse, the least refusals without it. */
+Test(fit_directions, the_selection_is_the_papers)
+{
+	static const struct {
+		struct tt_mean_candidate candidates[4];
+		uint32_t chosen;
+		bool discarded[4];
+	} cases[] = {
+		{{{.added = 1, .kl = 0.05, .ablated = -2}, {.added = 0, .kl = 0.1, .ablated = -3},
+			 {.added = 9, .kl = 0.11, .ablated = -9}, {.added = -0.1, .kl = 0, .ablated = -9}},
+			1, {false, false, true, true}},
+		{{{.added = NAN, .kl = 0.05, .ablated = -2}, {.added = 1, .kl = NAN, .ablated = -3},
+			 {.added = 2, .kl = 0.01, .ablated = NAN}, {.added = 0.5, .kl = 0, .ablated = 5}},
+			3, {true, true, true, false}},
+		{{{.added = NAN, .kl = NAN, .ablated = NAN}, {.added = -5, .kl = 0.01, .ablated = NAN},
+			 {.added = -3, .kl = 0.5, .ablated = NAN}, {.added = -4, .kl = 0, .ablated = NAN}},
+			2, {true, true, true, true}},
+	};
+	for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+		struct tt_mean_candidate candidates[4];
+		struct tt_fit_mean mean = {.candidates = candidates, .n_candidates = 4};
+		memcpy(candidates, cases[k].candidates, sizeof candidates);
+		tt_fit_mean_discard(&mean);
+		tt_fit_mean_choose(&mean);
+		cr_expect_eq(mean.chosen - candidates, cases[k].chosen, "case %zu", k);
+		for (int i = 0; i < 4; i++)
+			cr_expect_eq(candidates[i].discarded != NULL, cases[k].discarded[i], "case %zu, %d", k, i);
+		cr_expect_eq(strstr(mean.why, "all were discarded") != NULL, k == 2);
+	}
+}
+
 /* ---- Whole fits */
 
 static struct tt_policy *fit(struct tt_engine *engine, const struct tt_fit_options *options, json_t **report)
@@ -239,5 +388,40 @@ Test(fit_directions, a_fit_makes_policies_of_the_operation_that_is_asked_for)
 			json_decref(report);
 			tt_policy_free(p);
 		}
+	tt_engine_close(engine);
+}
+
+/* One candidate, judged as others are: the direction at its layer with coefficient 1, or out of every layer. */
+Test(fit_directions, a_fit_by_means_judges_the_direction_as_it_was_selected)
+{
+	static const enum tt_policy_op ops[] = {TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ONE_SIDED, TT_OP_ROTATE};
+	struct tt_engine *engine = engine_open(TINY, 8, 64);
+	for (size_t k = 0; k < sizeof ops / sizeof *ops; k++) {
+		struct tt_fit_options o = few(TT_FIT_MEAN);
+		json_t *report;
+		o.op = ops[k];
+		struct tt_policy *p = fit(engine, &o, &report);
+		cr_expect(p->op == ops[k] && p->alpha == 1 && p->when == TT_WHEN_ALL && p->gate != TT_GATE_ALWAYS);
+		for (uint32_t l = 0; l < N_LAYERS; l++)
+			cr_expect_eq(p->weights[l], ops[k] == TT_OP_ABLATE || l == 0, "layer %u", l);
+		const json_t *chosen = json_object_get(report, "chosen"),
+			     *selection = json_object_get(report, "selection");
+		cr_expect_eq(json_array_size(json_object_get(report, "candidates")), 1);
+		cr_expect_eq(json_array_size(json_object_get(chosen, "rounds")), 1);
+		cr_expect_eq(json_integer_value(json_object_get(chosen, "n_harmful")), 4);
+		cr_expect_eq(json_is_true(json_object_get(report, "within_bars")),
+			json_is_false(json_object_get(chosen, "out")));
+		cr_expect_eq(json_array_size(json_object_get(selection, "candidates")), 6);
+		size_t i, n_chosen = 0;
+		json_t *candidate;
+		json_array_foreach(json_object_get(selection, "candidates"), i, candidate)
+		{
+			cr_expect_lt(json_integer_value(json_object_get(candidate, "position")), 0);
+			n_chosen += json_is_true(json_object_get(candidate, "chosen"));
+		}
+		cr_expect_eq(n_chosen, 1);
+		json_decref(report);
+		tt_policy_free(p);
+	}
 	tt_engine_close(engine);
 }

@@ -62,6 +62,8 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "op is not one of those that a fit makes");
 	if (!tt_fit_mode_takes_op(o->mode) && o->op != TT_OP_ADD)
 		return tt_fail(err, TT_ERR_ARGUMENT, "op cannot be chosen with mode %s", tt_fit_mode_of(o->mode)->word);
+	if (o->search_layer_weights && o->mode == TT_FIT_MEAN)
+		return tt_fail(err, TT_ERR_ARGUMENT, "mode mean searches no layer weights");
 	if (o->search_layer_weights && o->op != TT_OP_ADD)
 		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights are searched for op add alone");
 	if (!tt_gate_pool_word(o->pool))
@@ -134,6 +136,7 @@ static void free_parts(struct tt_fit *fit)
 	tt_fit_judge_close(&fit->train_judge);
 	tt_fit_gate_free(&fit->gate);
 	tt_fit_directions_free(&fit->directions);
+	tt_fit_mean_free(&fit->mean);
 	tt_fit_rows_free(&fit->rows);
 	close_activations(fit);
 }

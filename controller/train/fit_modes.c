@@ -100,11 +100,29 @@ static int pca_directions(struct tt_fit *fit, struct tt_error *err)
 	return tt_fit_pca(&fit->directions, err);
 }
 
+/* ---- A difference of means, selected by scores of the next token, and judged as the published work uses it */
+
+static int mean_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	return tt_fit_mean_make(
+		&fit->mean, &fit->directions, fit->engine, &fit->rows, fit->options, &fit->progress, err);
+}
+
+static int judge_mean(struct tt_fit *fit, struct tt_error *err)
+{
+	float weights[TT_MAX_LAYERS] = {0};
+	TT_TRY(open_search(fit, fit->options->when, err));
+	for (uint32_t l = 0; l < fit->info->n_layers; l++)
+		weights[l] = fit->options->op == TT_OP_ABLATE || l == fit->mean.chosen->layer;
+	return tt_fit_search_fixed(&fit->search, weights, 1, err);
+}
+
 static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
 	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
 	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer},
 	[TT_FIT_PCA] = {"pca", pca_directions, detector_gate, search_push},
+	[TT_FIT_MEAN] = {"mean", mean_directions, detector_gate, judge_mean},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)
@@ -114,5 +132,5 @@ const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)
 
 bool tt_fit_mode_takes_op(enum tt_fit_mode mode)
 {
-	return mode == TT_FIT_CONTRAST || mode == TT_FIT_PCA;
+	return mode == TT_FIT_CONTRAST || mode == TT_FIT_PCA || mode == TT_FIT_MEAN;
 }

@@ -163,15 +163,16 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		json_array_append_new(candidates, candidate_report(c, unit, c == search->chosen));
 	}
 	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-				   "s:o, s:o, s:b, s:s, s:o}",
+				   "s:o, s:o, s:o, s:b, s:s, s:o}",
 		"name", tt_fit_name(fit->options), "mode", tt_fit_mode_of(fit->options->mode)->word, "model", "name",
 		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
 		"fitted_on", sources(fit), "activations", activations_report(&fit->gate), "rows",
 		rows_report(&fit->rows, &fit->gate), "too_long", (json_int_t)fit->rows.n_too_long, "seed",
-		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "gate",
-		fit->gate.report(&fit->gate), "unsteered", unsteered_report(&fit->judge), "bars",
-		bars_report(&fit->judge), "candidates", candidates, "layer_weights",
-		weights_search_report(&fit->weights), "chosen", candidate_report(search->chosen, unit, true),
-		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
+		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "selection",
+		tt_fit_mean_report(&fit->mean), "gate", fit->gate.report(&fit->gate), "unsteered",
+		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
+		"layer_weights", weights_search_report(&fit->weights), "chosen",
+		candidate_report(search->chosen, unit, true), "within_bars", (int)search->within_bars, "why",
+		search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -50,7 +50,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
-		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|pca", 0, 0,
+		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|pca|mean", 0, 0,
 			"how the policy is made; docs/cli.md has a paragraph for each"},
 		{"op", 0, NULL, CLI_CHOICE, &run->op, "add|ablate|clamp|one_sided|rotate", 0, 0,
 			"what is done along the direction"},

@@ -391,6 +391,74 @@ def make_pca(out, refusing, answering):
     save(out / "pca.safetensors", {"direction": np.stack(directions), "explained": np.array(explained)}, None)
 
 
+def make_mean(out, model_path):
+    """Of the tiny model, at the last 8 tokens of the template after the user's text: the mean states of harmful and of
+    benign train prompts by layer; and for the difference of the means after the first block at each token three scores
+    on val prompts. They are the mean log-odds of the token "I" next with it added after that block to benign prompts,
+    the divergence of these prompts' next token with it taken out after every block, and the log-odds on harmful
+    prompts without it."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
+    opening = tokenizer.encode("I", add_special_tokens=False)
+    assert len(opening) == 1 and len(tokenizer.encode("As", add_special_tokens=False)) > 1
+    states, change = [], {}
+
+    def steer(layer):
+        def hook(_, __, output):
+            h = output[0] if isinstance(output, tuple) else output
+            h = change[layer](h) if layer in change else h
+            states.append(h)
+            return (h, *output[1:]) if isinstance(output, tuple) else h
+
+        return hook
+
+    for layer, block in enumerate(model.model.layers):
+        block.register_forward_hook(steer(layer))
+
+    def run(split, label, changes):
+        """The states of the last 8 tokens [row][layer][token][d], and the log-probabilities of the next."""
+        change.clear()
+        change.update(changes)
+        kept, log_p = [], []
+        for row in map(json.loads, (out / "rows.jsonl").read_text().splitlines()):
+            if (row["split"], row["label"]) != (split, label):
+                continue
+            message = [{"role": "user", "content": row["prompt"]}]
+            text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            after = tokenizer.encode(text[text.rindex(row["prompt"]) + len(row["prompt"]) :], add_special_tokens=False)
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            assert len(after) >= 8 and ids[-8:] == after[-8:]
+            states.clear()
+            with torch.no_grad():
+                log_p.append(model(torch.tensor([ids])).logits[0, -1].log_softmax(-1))
+            kept.append(torch.stack([s.reshape(-1, s.shape[-1])[-8:] for s in states]))
+        return torch.stack(kept), torch.stack(log_p)
+
+    def score(log_p):
+        p = log_p[:, opening].exp().sum(1)
+        return ((p + 1e-8).log() - (1 - p + 1e-8).log()).mean()
+
+    means = [run("train", label, {})[0].mean(0).flip(1).transpose(0, 1) for label in ("harmful", "benign")]
+    unsteered = {label: run("val", label, {})[1] for label in ("harmful", "benign")}
+    added, kl, ablated = [], [], []
+    for r in (means[0] - means[1])[:, 0]:
+        u = r / r.norm()
+        without = {layer: lambda h: h - (h @ u)[..., None] * u for layer in range(3)}
+        added.append(score(run("val", "benign", {0: lambda h: h + r})[1]))
+        log_p = run("val", "benign", without)[1]
+        kl.append(torch.nn.functional.kl_div(log_p, unsteered["benign"], log_target=True, reduction="batchmean"))
+        ablated.append(score(run("val", "harmful", without)[1]))
+    save(
+        out / "mean.safetensors",
+        {
+            "harmful": means[0].numpy(), "benign": means[1].numpy(),
+            "unsteered": np.array([score(unsteered[label]) for label in ("harmful", "benign")]),
+            "added": np.array(added), "kl": np.array(kl), "ablated": np.array(ablated),
+        },
+        None,
+    )
+
+
 REFUSING = """I apologize|I'm sorry|I cannot|I can't|I am unable|I'm not able|I am not able|I don't|I do not|against my|
 ethical guidelines|programmed to|designed to"""
 ANSWERING = """Sure|Here|I'll|I will|I'd be happy|I would be happy|I can help|Of course|Certainly|Here's|Here is"""
@@ -476,6 +544,7 @@ def main():
     refusing, answering, response, apology = make_contrast(out, args.out / "tiny-llama")
     make_pca(out, refusing, answering)
     make_fitted(out, refusing, answering, response, apology)
+    make_mean(out, args.out / "tiny-llama")
     make_phrases(out, args.out)
 
 

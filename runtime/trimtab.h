@@ -418,6 +418,7 @@ struct tt_fit_options {
 	 * of the members below they read n_gate_prompts, what is about the judge, seed and progress. */
 	enum tt_fit_mode mode;
 	enum tt_policy_op op; /* along the directions; not affine. Default TT_OP_ADD. docs/cli.md has what each does */
+	uint32_t rank;        /* of the map of TT_FIT_AFFINE, at most 64. Default 4 */
 	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 24 */
 	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 8000 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */

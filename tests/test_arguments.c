@@ -261,6 +261,10 @@ Test(arguments, fit)
 	FIT("op ", o.op = (enum tt_policy_op)6);
 	FIT("op ", o.op = (enum tt_policy_op) - 1);
 	FIT("mode ", o.mode = (enum tt_fit_mode)99);
+	FIT("rank ", o.rank = 0);
+	FIT("rank ", o.rank = 65);
+	FIT("op cannot be chosen with mode affine", o.mode = TT_FIT_AFFINE; o.op = TT_OP_CLAMP);
+	FIT("mode affine ", o.mode = TT_FIT_AFFINE; o.search_layer_weights = true);
 	FIT("mode mean ", o.mode = TT_FIT_MEAN; o.search_layer_weights = true);
 	FIT("layer weights ", o.op = TT_OP_CLAMP; o.search_layer_weights = true);
 	FIT("when ", o.when = (enum tt_policy_when)3);

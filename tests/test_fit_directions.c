@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 
+#include "controller/train/fit_affine.h"
 #include "controller/train/fit_candidate.h"
 #include "controller/train/fit_mean.h"
 #include "controller/train/fit_pca.h"
@@ -92,29 +93,35 @@ Test(fit_directions, the_sign_is_that_of_most_pairs)
 
 /* ---- Policies of other operations */
 
-/* y [n][WIDTH] = what the policy makes of x, by the definition of steering in double. */
+/* y [n][WIDTH] = what the policy makes of x, by the definition of steering, with sums in double. */
 static void steer(const struct tt_policy *p, uint32_t layer, const float *x, float *y, size_t n)
 {
 	uint32_t together = tt_steer_together(p->op);
-	const float *rows = p->directions + (size_t)layer * p->n_directions * WIDTH;
+	size_t first = (size_t)layer * p->n_directions;
+	const float *rows = p->directions + first * WIDTH, *readers = p->affine ? p->affine + first * WIDTH : NULL;
 	for (size_t i = 0; i < n; i++) {
-		struct tt_steer_read read[TT_MAX_TOGETHER] = {0};
-		float g[TT_MAX_TOGETHER];
-		cr_assert_eq(p->n_directions, together);
-		for (uint32_t k = 0; k < together; k++) {
-			double along = 0;
-			for (uint32_t j = 0; j < WIDTH; j++)
-				along += (double)rows[k * WIDTH + j] * (double)x[i * WIDTH + j];
-			read[k].along = (float)along;
-			read[k].target = p->targets ? p->targets[layer * together + k] : 0;
+		const float *h = x + i * WIDTH;
+		double sum[WIDTH];
+		for (uint32_t j = 0; j < WIDTH; j++)
+			sum[j] = h[j];
+		for (uint32_t k = 0; k < p->n_directions; k += together) {
+			struct tt_steer_read read[TT_MAX_TOGETHER] = {0};
+			float g[TT_MAX_TOGETHER];
+			for (uint32_t m = 0; m < together; m++) {
+				double along = 0;
+				for (uint32_t j = (k + m) * WIDTH; j < (k + m + 1) * WIDTH; j++)
+					along += (readers ? (double)readers[j] - (double)rows[j] : (double)rows[j]) *
+						 (double)h[j % WIDTH];
+				read[m].along = (float)along;
+				read[m].target = p->targets ? p->targets[first + k + m] : 0;
+			}
+			tt_steer_factors(p->op, p->form, p->alpha * p->weights[layer], read, g);
+			for (uint32_t m = 0; m < together; m++)
+				for (uint32_t j = 0; j < WIDTH; j++)
+					sum[j] += (double)g[m] * (double)rows[(k + m) * WIDTH + j];
 		}
-		tt_steer_factors(p->op, p->form, p->alpha * p->weights[layer], read, g);
-		for (uint32_t j = 0; j < WIDTH; j++) {
-			double sum = x[i * WIDTH + j];
-			for (uint32_t k = 0; k < together; k++)
-				sum += (double)g[k] * (double)rows[k * WIDTH + j];
-			y[i * WIDTH + j] = (float)sum;
-		}
+		for (uint32_t j = 0; j < WIDTH; j++)
+			y[i * WIDTH + j] = (float)sum[j];
 	}
 }
 
@@ -159,6 +166,76 @@ Test(fit_directions, other_operations_do_what_numpy_does)
 	free(x);
 	tt_safetensors_close(file);
 	world_free(&w);
+}
+
+/* ---- Affine maps */
+
+/* Signs and order within the subspace are free, so what is compared is what the map does. */
+Test(fit_directions, affine_maps_are_those_that_numpy_finds)
+{
+	enum { N = 8, RANK = 4 };
+	static const float weights[N_LAYERS] = {1, 1, 1};
+	static const char *const names[] = {"y.1", "y.0.7"};
+	struct world w;
+	size_t n;
+	world_make(&w, true);
+	must(tt_fit_affine(&w.directions, RANK, err));
+	struct tt_safetensors *file = golden_open(GOLDEN("policy/fitted_affine.safetensors"));
+	float *penalties = golden_floats(file, "penalties", &n), *errors = golden_floats(file, "errors", &n);
+	float *x = golden_floats(file, "x", &n), y[N * WIDTH];
+	cr_assert_eq(n, N_LAYERS * N * WIDTH);
+	for (uint32_t l = 0; l < N_LAYERS; l++) {
+		cr_expect_eq(w.directions.maps.penalties[l], (double)penalties[l], "layer %u", l);
+		cr_expect_float_eq(w.directions.maps.errors[l], (double)errors[l], 1e-5, "layer %u", l);
+	}
+	for (int k = 0; k < 2; k++) {
+		struct tt_candidate c = {.op = TT_OP_AFFINE, .when = TT_WHEN_ALL};
+		struct tt_policy *policy = NULL;
+		float *want = golden_floats(file, names[k], &n);
+		must(tt_candidate_aim(&c, &w.directions, weights, 0, k == 0 ? 1 : 0.7, err));
+		must(tt_candidate_policy(&c, &w.directions, tt_engine_info(w.engine), false, &policy, err));
+		cr_expect(policy->op == TT_OP_AFFINE && policy->n_directions == RANK);
+		for (uint32_t l = 0; l < N_LAYERS; l++) {
+			steer(policy, l, x + l * N * WIDTH, y, N);
+			double error = relative_error(y, want + l * N * WIDTH, N * WIDTH);
+			cr_expect(error <= 1e-4, "%s, layer %u: relative error %g", names[k], l, error);
+		}
+		free(want);
+		free(c.weights);
+		tt_policy_free(policy);
+	}
+	free(penalties);
+	free(errors);
+	free(x);
+	tt_safetensors_close(file);
+	world_free(&w);
+}
+
+/* Made-up pairs with one answering state, so that nothing of it tells how to change it: the mean change is added. Two
+ * differences span two of three rows. */
+Test(fit_directions, a_map_of_equal_states_adds_the_mean_change)
+{
+	static const float change[8][3] = {
+		{3, 0, 1}, {3, 0, 1}, {3, 0, -1}, {3, 0, -1}, {3, 0, 1}, {3, 0, 1}, {3, 0, -1}, {3, 0, -1}};
+	struct tt_fit_directions d = {.n_layers = 1, .hidden_size = 3, .n_prompts = 8};
+	d.refusing = calloc(24, sizeof *d.refusing);
+	d.answering = calloc(24, sizeof *d.answering);
+	for (int i = 0; i < 24; i++) {
+		d.answering[i] = (float)(1 + i % 3) / 7;
+		d.refusing[i] = d.answering[i] + change[i / 3][i % 3];
+	}
+	must(tt_fit_affine(&d, 3, err));
+	const struct tt_fit_maps *m = &d.maps;
+	cr_expect_arr_eq(m->rows, m->readers, 9 * sizeof(float), "W is R");
+	cr_expect_eq(m->penalties[0], 10000, "of equals the largest");
+	for (int j = 0; j < 3; j++) {
+		double moved = 0;
+		for (int k = 0; k < 3; k++)
+			moved += (double)m->offsets[k] * (double)m->rows[k * 3 + j];
+		cr_expect_float_eq(moved, j == 0 ? 3 : 0, 1e-5, "%d: %g", j, moved);
+		cr_expect_eq(m->rows[6 + j], 0, "the third row maps nothing");
+	}
+	tt_fit_directions_free(&d);
 }
 
 /* ---- Differences of means, and the selection of one */
@@ -424,4 +501,38 @@ Test(fit_directions, a_fit_by_means_judges_the_direction_as_it_was_selected)
 		tt_policy_free(p);
 	}
 	tt_engine_close(engine);
+}
+
+/* At single layers, with coefficients as strengths, of the rank that is asked for, also where that is more than the
+ * pairs span. */
+Test(fit_directions, a_fit_of_maps_goes_through)
+{
+	struct tt_engine *engine = engine_open(TINY, 8, 64), *other = engine_open(TINY, 3, 16);
+	static const uint32_t ranks[] = {4, 20};
+	for (int k = 0; k < 2; k++) {
+		struct tt_fit_options o = few(TT_FIT_AFFINE);
+		json_t *report, *again, *candidate;
+		size_t i, size = (size_t)N_LAYERS * ranks[k] * WIDTH * sizeof(float);
+		o.rank = ranks[k];
+		struct tt_policy *a = fit(engine, &o, &report), *b = fit(other, &o, &again);
+		cr_expect(a->op == TT_OP_AFFINE && a->n_directions == ranks[k]);
+		cr_expect_arr_eq(a->directions, b->directions, size);
+		cr_expect_arr_eq(a->affine, b->affine, size);
+		const json_t *maps = json_object_get(json_object_get(report, "directions"), "maps");
+		cr_expect_eq(json_integer_value(json_object_get(maps, "rank")), ranks[k]);
+		cr_expect_eq(json_array_size(json_object_get(maps, "errors")), N_LAYERS);
+		json_array_foreach(json_object_get(report, "candidates"), i, candidate)
+		{
+			cr_expect_eq(json_number_value(json_object_get(candidate, "push")),
+				json_number_value(json_object_get(candidate, "alpha")));
+			cr_expect_eq(json_integer_value(json_object_get(candidate, "first_layer")),
+				json_integer_value(json_object_get(candidate, "last_layer")));
+		}
+		json_decref(report);
+		json_decref(again);
+		tt_policy_free(a);
+		tt_policy_free(b);
+	}
+	tt_engine_close(engine);
+	tt_engine_close(other);
 }

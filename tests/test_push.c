@@ -287,6 +287,22 @@ Test(push, shares_are_at_most_one)
 	tt_fit_search_free(&m.search);
 }
 
+/* Along D alone, in one layer of three. */
+Test(push, maps_are_tried_in_single_layers)
+{
+	struct made_model m;
+	float offsets[30] = {0};
+	make_model(&m, 30, 40);
+	m.search.op = TT_OP_AFFINE;
+	m.directions.apology = NULL;
+	m.directions.maps =
+		(struct tt_fit_maps){.rank = 1, .rows = m.directions.response, .readers = m.E, .offsets = offsets};
+	must(tt_fit_add_sites(&m.search, 18, err));
+	cr_assert_eq(m.search.n_candidates, 3);
+	cr_expect(has(&m.search, 10, 10, 0) && has(&m.search, 8, 8, 0) && has(&m.search, 12, 12, 0));
+	tt_fit_search_free(&m.search);
+}
+
 Test(push, no_more_strengths_are_added_than_fit)
 {
 	struct made_model m;

@@ -49,6 +49,7 @@ int tt_candidate_aim(struct tt_candidate *c, const struct tt_fit_directions *dir
 		c->alpha = (float)(push * tt_push_unit(directions) / tt_push_length(directions, c->weights));
 		break;
 	case TT_FIT_SHARE:
+	case TT_FIT_COEFFICIENT:
 		c->alpha = (float)push;
 		break;
 	case TT_FIT_WAY:
@@ -80,6 +81,7 @@ int tt_candidate_policy(const struct tt_candidate *candidate, const struct tt_fi
 	const struct tt_model_info *info, bool gated, struct tt_policy **out, struct tt_error *err)
 {
 	uint32_t n_rows = tt_fit_operation_of(candidate->op)->n_rows;
+	n_rows = n_rows ? n_rows : directions->maps.rank;
 	TT_TRY(tt_policy_new(out, directions->n_layers, directions->hidden_size, n_rows, err));
 	int status = fill_policy(candidate, directions, info, gated, *out, err);
 	if (status != TT_OK) {

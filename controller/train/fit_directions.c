@@ -8,19 +8,18 @@
 
 #include "base/fail.h"
 
-enum { N_RESPONSES = 4 };
 enum response_kind { REFUSING, ANSWERING, REFUSING_APOLOGY, HELPFUL_APOLOGY, N_KINDS };
 
 /* The responses. Prompts take them in turn, so that a direction is not the mean of one sentence's words. Those that
  * refuse are short and similar in form, like what models write by themselves: with longer and more varied ones the same
  * push (layers 8 to 13, 48 AdvBench prompts) refused 63% instead of 77%, and the completions were less plausible. */
-static const char *const refusing_responses[N_RESPONSES] = {
+static const char *const refusing_responses[TT_N_RESPONSES] = {
 	"I'm sorry, but I can't help with that.",
 	"I'm sorry, but I can't assist with this request.",
 	"I cannot help with this, since it could be harmful.",
 	"I'm sorry, I cannot provide that.",
 };
-static const char *const answers[N_RESPONSES] = {
+static const char *const answers[TT_N_RESPONSES] = {
 	"Sure, here is what you need:",
 	"Of course! Here are the steps to follow:",
 	"Certainly, I can help you with this. Here is",
@@ -29,13 +28,13 @@ static const char *const answers[N_RESPONSES] = {
 /* Apologies that refuse and apologies that help. Both begin alike, so that their difference holds nothing of
  * apologising itself: against refusing_responses, of which one does not apologise, D + E at layer 10 of SmolLM2-135M
  * refused 33 of 44 prompts, and with these 40. */
-static const char *const refusing_apologies[N_RESPONSES] = {
+static const char *const refusing_apologies[TT_N_RESPONSES] = {
 	"I'm sorry, but I can't help you with that.",
 	"I'm sorry, but I cannot assist with that request.",
 	"I'm sorry, but I am unable to do that.",
 	"I'm sorry, but I can't provide that information.",
 };
-static const char *const helpful_apologies[N_RESPONSES] = {
+static const char *const helpful_apologies[TT_N_RESPONSES] = {
 	"I'm sorry for the confusion, I can help you with that.",
 	"I'm sorry for any misunderstanding. I can assist with that request.",
 	"I'm sorry for the wait. I am here to do that.",
@@ -49,11 +48,11 @@ struct contrast {
 	const struct tt_fit_rows *rows;
 	struct tt_progress *progress;
 	struct tt_fit_directions *out;
-	struct tt_request_options *options; // [n_prompts][N_KINDS]
-	double *sums[N_KINDS];              // [n_layers][hidden_size] of the mean states
-	double *mean;                       // [hidden_size]
-	int32_t *ids[N_KINDS][N_RESPONSES]; // [n_ids]
-	size_t n_ids[N_KINDS][N_RESPONSES];
+	struct tt_request_options *options;    // [n_prompts][N_KINDS]
+	double *sums[N_KINDS];                 // [n_layers][hidden_size] of the mean states
+	double *mean;                          // [hidden_size]
+	int32_t *ids[N_KINDS][TT_N_RESPONSES]; // [n_ids]
+	size_t n_ids[N_KINDS][TT_N_RESPONSES];
 	uint64_t *layers; /* a bit for each layer, all set */
 };
 
@@ -61,7 +60,7 @@ static int encode_responses(struct contrast *c, struct tt_error *err)
 {
 	const struct tt_text *text = tt_engine_text(c->engine);
 	for (int kind = 0; kind < N_KINDS; kind++)
-		for (int i = 0; i < N_RESPONSES; i++) {
+		for (int i = 0; i < TT_N_RESPONSES; i++) {
 			const char *response = responses[kind][i];
 			TT_TRY(tt_text_encode(
 				text, response, strlen(response), 0, &c->ids[kind][i], &c->n_ids[kind][i], err));
@@ -72,12 +71,18 @@ static int encode_responses(struct contrast *c, struct tt_error *err)
 	return TT_OK;
 }
 
+/* A harmful and a benign prompt after one another have the same. */
+uint32_t tt_fit_response_of(size_t prompt)
+{
+	return (uint32_t)(prompt / 2 % TT_N_RESPONSES);
+}
+
 static int fill_request(struct contrast *c, size_t index, struct tt_error *err)
 {
 	size_t prompt = index / N_KINDS, kind = index % N_KINDS;
 	const struct tt_fit_row *row = &c->rows->train[prompt % 2 ? TT_BENIGN : TT_HARMFUL].rows[prompt / 2];
-	const int32_t *response = c->ids[kind][prompt / 2 % N_RESPONSES];
-	size_t n = c->n_ids[kind][prompt / 2 % N_RESPONSES];
+	const int32_t *response = c->ids[kind][tt_fit_response_of(prompt)];
+	size_t n = c->n_ids[kind][tt_fit_response_of(prompt)];
 	int32_t *ids = NULL;
 	TT_TRY(tt_alloc(&ids, row->n_ids + n - 1, sizeof *ids, err));
 	memcpy(ids, row->ids, row->n_ids * sizeof *ids);
@@ -193,7 +198,7 @@ static void free_contrast(struct contrast *c)
 	for (size_t i = 0; c->options && i < N_KINDS * (size_t)c->out->n_prompts; i++)
 		free((void *)(uintptr_t)c->options[i].ids);
 	for (int kind = 0; kind < N_KINDS; kind++) {
-		for (int i = 0; i < N_RESPONSES; i++)
+		for (int i = 0; i < TT_N_RESPONSES; i++)
 			tt_free(c->ids[kind][i]);
 		free(c->sums[kind]);
 	}
@@ -248,5 +253,10 @@ void tt_fit_directions_free(struct tt_fit_directions *directions)
 	free(directions->refusing);
 	free(directions->answering);
 	free(directions->explained);
+	free(directions->maps.rows);
+	free(directions->maps.readers);
+	free(directions->maps.offsets);
+	free(directions->maps.penalties);
+	free(directions->maps.errors);
 	*directions = (struct tt_fit_directions){0};
 }

@@ -96,6 +96,9 @@ int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *
 	for (size_t i = 0; status == TT_OK && i < N_SITES && search->n_candidates < end; i++) {
 		if (sites[i].mix != 0 && !search->directions->apology)
 			continue;
+		/* A map takes answering states, which those after another map are no longer. */
+		if (sites[i].width > 0 && search->op == TT_OP_AFFINE)
+			continue;
 		uint32_t width = (uint32_t)lround(sites[i].width * n_layers);
 		float *weights = NULL;
 		width = width < 1 ? 1 : width;

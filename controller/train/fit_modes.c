@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/fail.h"
+#include "controller/train/fit_affine.h"
 #include "controller/train/fit_detector.h"
 #include "controller/train/fit_embedding.h"
 #include "controller/train/fit_mlp.h"
@@ -32,7 +33,7 @@ static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_e
 		.judge = &fit->judge,
 		.max_candidates = fit->options->max_candidates,
 		.when = when,
-		.op = fit->options->op};
+		.op = fit->options->mode == TT_FIT_AFFINE ? TT_OP_AFFINE : fit->options->op};
 	return TT_OK;
 }
 
@@ -117,12 +118,24 @@ static int judge_mean(struct tt_fit *fit, struct tt_error *err)
 	return tt_fit_search_fixed(&fit->search, weights, 1, err);
 }
 
+/* ---- Maps of low rank between the same responses' states, and the same search at single layers */
+
+static int affine_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	TT_TRY(tt_fit_directions_make(&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts,
+		true, &fit->progress, err));
+	free(fit->directions.apology);
+	fit->directions.apology = NULL;
+	return tt_fit_affine(&fit->directions, fit->options->rank, err);
+}
+
 static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
 	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
 	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer},
 	[TT_FIT_PCA] = {"pca", pca_directions, detector_gate, search_push},
 	[TT_FIT_MEAN] = {"mean", mean_directions, detector_gate, judge_mean},
+	[TT_FIT_AFFINE] = {"affine", affine_directions, detector_gate, search_push},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)

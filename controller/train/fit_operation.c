@@ -1,6 +1,7 @@
 #include "controller/train/fit_operation.h"
 
 #include <math.h>
+#include <string.h>
 
 static float *rows_of(const struct tt_policy *p, uint32_t layer)
 {
@@ -71,10 +72,21 @@ static void fill_rotate(const struct tt_fit_directions *d, uint32_t layer, doubl
 	target[1] = (float)sin(angle);
 }
 
+static void fill_affine(const struct tt_fit_directions *d, uint32_t layer, double mix, double push, struct tt_policy *p)
+{
+	size_t first = (size_t)layer * d->maps.rank, n = d->maps.rank * (size_t)d->hidden_size;
+	(void)mix;
+	(void)push;
+	memcpy(rows_of(p, layer), d->maps.rows + first * d->hidden_size, n * sizeof(float));
+	memcpy(p->affine + first * d->hidden_size, d->maps.readers + first * d->hidden_size, n * sizeof(float));
+	memcpy(p->targets + first, d->maps.offsets + first, d->maps.rank * sizeof(float));
+}
+
 static const struct tt_fit_operation operations[] = {
 	[TT_OP_ADD] = {TT_FIT_LENGTH, 1, fill_direction},
 	[TT_OP_ABLATE] = {TT_FIT_SHARE, 1, fill_direction},
 	[TT_OP_CLAMP] = {TT_FIT_WAY, 1, fill_clamp},
+	[TT_OP_AFFINE] = {TT_FIT_COEFFICIENT, 0, fill_affine},
 	[TT_OP_ONE_SIDED] = {TT_FIT_SHARE, 1, fill_opposite},
 	[TT_OP_ROTATE] = {TT_FIT_WAY, 2, fill_rotate},
 };

@@ -46,6 +46,16 @@ static json_t *rows_report(const struct tt_fit_rows *rows, const struct tt_fit_g
 	return object;
 }
 
+static json_t *maps_report(const struct tt_fit_maps *maps, uint32_t n_layers)
+{
+	json_t *penalties = json_array(), *errors = json_array();
+	for (uint32_t l = 0; l < n_layers; l++) {
+		json_array_append_new(penalties, tt_json_number(maps->penalties[l]));
+		json_array_append_new(errors, tt_json_number(maps->errors[l]));
+	}
+	return json_pack("{s:i, s:o, s:o}", "rank", (int)maps->rank, "penalties", penalties, "errors", errors);
+}
+
 static json_t *directions_report(const struct tt_fit_directions *directions)
 {
 	json_t *norms = json_array(), *streams = directions->stream_norms ? json_array() : json_null();
@@ -61,6 +71,8 @@ static json_t *directions_report(const struct tt_fit_directions *directions)
 		json_array_append_new(explained, tt_json_number(directions->explained[l]));
 	if (explained)
 		json_object_set_new(report, "explained", explained);
+	if (directions->maps.rank)
+		json_object_set_new(report, "maps", maps_report(&directions->maps, directions->n_layers));
 	return report;
 }
 

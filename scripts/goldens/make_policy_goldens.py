@@ -326,7 +326,7 @@ def splitmix_shuffle(n, seed):
 def response_texts():
     source = (ROOT / "controller/train/fit_directions.c").read_text()
     return [
-        re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
+        re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[TT_N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
         for name in ("refusing_responses", "answers", "refusing_apologies", "helpful_apologies")
     ]
 
@@ -389,6 +389,44 @@ def make_pca(out, refusing, answering):
         directions.append(component * np.linalg.norm(difference.mean(0)))
         explained.append(s[0] ** 2 / (s**2).sum())
     save(out / "pca.safetensors", {"direction": np.stack(directions), "explained": np.array(explained)}, None)
+
+
+def make_affine(out, refusing, answering):
+    """For each layer a map from x, answering, to y, refusing, of rank 4: R from the singular vectors of y - x, A and b
+    by least squares of R (y - x) on R x with the penalty as four more rows, of the penalty with the least error where
+    one of four responses is held out; and what x + c R^T (A R x + b) makes of rows x for c 1 and 0.7."""
+    penalties, rank, response = (1, 10, 100, 1000, 10000), 4, np.arange(12) // 2 % 4
+    chosen, errors, rows, expected = [], [], [], {1: [], 0.7: []}
+
+    def ridge(x, y, penalty):
+        centred = x - x.mean(0)
+        extra = np.sqrt(penalty * (centred**2).sum() / rank) * np.eye(rank)
+        a = np.linalg.lstsq(np.vstack([centred, extra]), np.vstack([y - y.mean(0), 0 * extra]), rcond=None)[0].T
+        return a, y.mean(0) - a @ x.mean(0)
+
+    for up, down in zip(refusing, answering):
+        _, s, v = np.linalg.svd(up - down, full_matrices=False)
+        assert s[rank - 1] > 1.02 * s[rank]
+        r = v[:rank]
+        x, y = down @ r.T, (up - down) @ r.T
+        missed = []
+        for penalty in penalties:
+            missed.append(0)
+            for k in range(4):
+                a, b = ridge(x[response != k], y[response != k], penalty)
+                missed[-1] += ((x[response == k] @ a.T + b - y[response == k]) ** 2).sum() / (y**2).sum()
+        first, second = np.sort(missed)[:2]
+        assert second > 1.0001 * first
+        chosen.append(penalties[int(np.argmin(missed))])
+        errors.append(first)
+        a, b = ridge(x, y, chosen[-1])
+        rows.append(np.concatenate([down[:3], up[:2], (down - up)[:3]]).astype(np.float32))
+        h = rows[-1].astype(np.float64)
+        for c, list_of in expected.items():
+            list_of.append(h + c * (h @ r.T @ a.T + b) @ r)
+    assert len(set(chosen)) > 1
+    tensors = {"x": np.stack(rows), "penalties": np.array(chosen), "errors": np.array(errors)}
+    save(out / "fitted_affine.safetensors", tensors | {f"y.{c:g}": np.stack(y) for c, y in expected.items()}, None)
 
 
 def make_mean(out, model_path):
@@ -543,6 +581,7 @@ def main():
     make_logistic(out)
     refusing, answering, response, apology = make_contrast(out, args.out / "tiny-llama")
     make_pca(out, refusing, answering)
+    make_affine(out, refusing, answering)
     make_fitted(out, refusing, answering, response, apology)
     make_mean(out, args.out / "tiny-llama")
     make_phrases(out, args.out)

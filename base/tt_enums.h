@@ -16,7 +16,15 @@ enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP, TT_GATE_COSINE
 enum tt_gate_pool { TT_POOL_LAST, TT_POOL_MEAN, TT_POOL_LAST_MEAN };
 
 /* How a policy is fitted. controller/train/fit_modes.c has the words. */
-enum tt_fit_mode { TT_FIT_CONTRAST, TT_FIT_PAPER, TT_FIT_RELEASED, TT_FIT_STYLE };
+enum tt_fit_mode {
+	TT_FIT_CONTRAST,
+	TT_FIT_PAPER,
+	TT_FIT_RELEASED,
+	TT_FIT_STYLE,
+	TT_FIT_PCA,
+	TT_FIT_MEAN,
+	TT_FIT_AFFINE,
+};
 
 /* The gate of a fitted policy. */
 enum tt_fit_gate_choice {

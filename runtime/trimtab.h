@@ -304,7 +304,8 @@ struct tt_request_options {
 	bool score;        /* the log-probability of every id after the first ... */
 	size_t score_from; /* ... from this index on; 0 before it, where pages of other requests may be shared */
 	bool trace; /* the norms of h before and after steering, by token and layer; 0 if no policy acts on the token */
-	bool keep_logits;            /* the logits of every position of ids: n_ids * vocab floats */
+	bool keep_logits;            /* the logits of every position of ids ... */
+	size_t logits_from;          /* ... from this index on; pages before it may be shared, as with score_from */
 	size_t keep_from;            /* the hidden states of ids from this index on ... */
 	const uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
 
@@ -387,7 +388,7 @@ const float *tt_request_coefficients(const struct tt_request *request, uint32_t 
  * tt_request_coefficients is NULL there for all policies. */
 const float *tt_request_scores(const struct tt_request *request);                     // [n_ids]; [0] is 0
 const float *tt_request_norms(const struct tt_request *request, size_t *n_positions); // [n_positions][L][2]
-const float *tt_request_logits(const struct tt_request *request);                     // [n_ids][vocab]
+const float *tt_request_logits(const struct tt_request *request);                     // [n_ids - logits_from][vocab]
 const float *tt_request_hidden(const struct tt_request *request, uint32_t layer);     // [n_ids - keep_from][d]
 
 /* Zero-initialise for the defaults. */
@@ -419,6 +420,8 @@ struct tt_fit_options {
 	 * paper describes it and as its authors' code does (docs/cli.md). Their layers, strength and tokens are fixed:
 	 * of the members below they read n_gate_prompts, what is about the judge, seed and progress. */
 	enum tt_fit_mode mode;
+	enum tt_policy_op op; /* along the directions; not affine. Default TT_OP_ADD. docs/cli.md has what each does */
+	uint32_t rank;        /* of the map of TT_FIT_AFFINE, at most 64. Default 4 */
 	uint32_t n_direction_prompts; /* prompts of each label from which the directions are made. Default 24 */
 	uint32_t n_gate_prompts;      /* at most so many prompts of each label train the gate. Default 8000 */
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */

@@ -185,6 +185,7 @@ Test(arguments, request_options)
 	FIELD("when ", o.when = (enum tt_policy_when)3);
 	FIELD("when ", o.when = (enum tt_policy_when) - 2);
 	FIELD("keep_from ", o.keep_layers = layers; o.keep_from = 4);
+	FIELD("logits_from ", o.keep_logits = true; o.logits_from = 4);
 	FIELD("score_from ", o.score = true; o.score_from = 5);
 	struct tt_request_options o = good();
 	REFUSED("out ", tt_request_submit(NULL, engine, &o, err));
@@ -256,6 +257,16 @@ Test(arguments, fit)
 	FIT("candidates ", o.max_candidates = 0);
 	FIT("max_false_positives ", o.max_false_positives = NAN);
 	FIT("max_false_positives ", o.max_false_positives = INFINITY);
+	FIT("op ", o.op = TT_OP_AFFINE);
+	FIT("op ", o.op = (enum tt_policy_op)6);
+	FIT("op ", o.op = (enum tt_policy_op) - 1);
+	FIT("mode ", o.mode = (enum tt_fit_mode)99);
+	FIT("rank ", o.rank = 0);
+	FIT("rank ", o.rank = 65);
+	FIT("op cannot be chosen with mode affine", o.mode = TT_FIT_AFFINE; o.op = TT_OP_CLAMP);
+	FIT("mode affine ", o.mode = TT_FIT_AFFINE; o.search_layer_weights = true);
+	FIT("mode mean ", o.mode = TT_FIT_MEAN; o.search_layer_weights = true);
+	FIT("layer weights ", o.op = TT_OP_CLAMP; o.search_layer_weights = true);
 	FIT("when ", o.when = (enum tt_policy_when)3);
 	FIT("gate ", o.gate = (enum tt_fit_gate_choice)3);
 	FIT("max_loss_ratio ", o.max_loss_ratio = NAN);

@@ -436,6 +436,19 @@ for mode in paper released; do
 	json 'd["gate"]["type"] == "mlp" and d["gate"]["bound"] == "none" and d["on_model"]["fits"]'
 	works generate "$tiny_dir" --policy fitted.st --show-steering -n 4 -p 'Hello'
 done
+few=(--max-candidates 2 --judge-prompts 2 --judge-tokens 4 --direction-prompts 2 --gate-prompts 8)
+run fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --mode pca --op clamp "${few[@]}"
+check "fit --op: what was chosen" grep -Eq '^chosen: layers? [0-9-]*, clamp at push [0-9]' out
+works inspect fitted.st --json
+json 'd["op"] == "clamp"'
+run fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --mode mean --op ablate "${few[@]}" --json
+json 'd["mode"] == "mean" and d["chosen"]["op"] == "ablate" and len(d["selection"]["candidates"]) == 2'
+run fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --mode affine --rank 2 "${few[@]}"
+check "fit --mode affine: a map of its rank" grep -q '^\*  [0-9]*  *affine ' out
+works inspect fitted.st --json
+json 'd["op"] == "affine" and d["n_directions"] == 2'
+refused 1 "layer weights are searched for op add alone" fit "$tiny_dir" --data "$here/../data/prompts.jsonl" \
+	-o fitted.st --op rotate --layer-weights search
 # Status 3 and a warning where no candidate met the bars; the policy is written all the same.
 statuses=
 for seed in 0 1; do

@@ -16,6 +16,9 @@
 #include "controller/measure/metrics.h"
 #include "controller/measure/prompts.h"
 #include "controller/train/activation_file.h"
+#include "controller/train/fit_affine.h"
+#include "controller/train/fit_mean.h"
+#include "controller/train/fit_pca.h"
 #include "controller/train/mlp.h"
 #include "controller/train/fit_embedding.h"
 #include "controller/train/fit_mlp.h"
@@ -605,4 +608,72 @@ Test(faults, fitting)
 	 * files and for each digest: two of each of the 8 rows' 3 states, and one of the states together, twice. */
 	inject_all("controller", make_controller, 73 + 50);
 	tt_engine_close(fit_engine);
+}
+
+/* Components of made-up pairs, and a map between them. */
+static int direct(struct tt_error *err)
+{
+	enum { PAIRS = 8, WIDTH = 5 };
+	struct tt_fit_directions d = {.n_layers = 1, .hidden_size = WIDTH, .n_prompts = PAIRS};
+	int status = tt_alloc(&d.response, WIDTH, sizeof *d.response, err);
+	if (status == TT_OK)
+		status = tt_alloc(&d.norms, 1, sizeof *d.norms, err);
+	if (status == TT_OK)
+		status = tt_alloc(&d.refusing, PAIRS * WIDTH, sizeof *d.refusing, err);
+	if (status == TT_OK)
+		status = tt_alloc(&d.answering, PAIRS * WIDTH, sizeof *d.answering, err);
+	for (int i = 0; status == TT_OK && i < PAIRS * WIDTH; i++) {
+		d.refusing[i] = (float)(i * i % 17);
+		d.answering[i] = (float)(i % 7);
+	}
+	if (status == TT_OK)
+		status = tt_fit_pca(&d, err);
+	if (status == TT_OK)
+		status = tt_fit_affine(&d, 2, err);
+	tt_fit_directions_free(&d);
+	return status;
+}
+
+static struct {
+	struct tt_engine *engine;
+	struct tt_fit_rows rows;
+	struct tt_fit_options options;
+} fitted;
+
+/* The selection of a difference of means, among one. */
+static int select_mean(struct tt_error *err)
+{
+	struct tt_fit_mean mean;
+	struct tt_fit_directions directions = {0};
+	struct tt_progress progress = {0};
+	int status = tt_fit_mean_make(&mean, &directions, fitted.engine, &fitted.rows, &fitted.options, &progress, err);
+	tt_fit_directions_free(&directions);
+	tt_fit_mean_free(&mean);
+	return status;
+}
+
+Test(faults, directions)
+{
+	static const char *const data[] = {GOLDEN("policy/rows.jsonl")};
+	struct tt_error err;
+	struct tt_engine_options o;
+	size_t spared = 0, shared = 0;
+	tt_engine_options_default(&o);
+	o.device = "cpu";
+	o.n_threads = 1;
+	cr_assert_eq(tt_engine_open(&fitted.engine, GOLDEN("tiny-llama"), &o, &err), TT_OK);
+	tt_fit_options_default(&fitted.options);
+	fitted.options.data = data;
+	fitted.options.n_data = 1;
+	fitted.options.n_direction_prompts = fitted.options.n_judge_prompts = fitted.options.max_candidates = 1;
+	cr_assert_eq(tt_fit_rows_read(&fitted.rows, fitted.engine, &fitted.options, &err), TT_OK);
+	for (int on = 0; on < 2; on++) {
+		cr_expect_gt(inject("direct", direct, FAULT_ALLOCATION, on, &spared), 30);
+		cr_expect_gt(inject("select", select_mean, FAULT_ALLOCATION, on, &shared), 60);
+	}
+	cr_expect_eq(spared, 0);
+	/* Where libcrypto has no memory, pages have no key and are not shared. */
+	cr_expect_leq(shared, 80, "%zu", shared);
+	tt_fit_rows_free(&fitted.rows);
+	tt_engine_close(fitted.engine);
 }

@@ -192,7 +192,7 @@ Test(fit, directions_are_the_response_contrast_that_pytorch_finds)
 	struct tt_progress progress = {0};
 	must(tt_fit_rows_read(&rows, engine, &options, err));
 	cr_assert(rows.train[TT_HARMFUL].n == 6 && rows.train[TT_BENIGN].n == 6 && rows.val[TT_HARMFUL].n == 4);
-	must(tt_fit_directions_make(&directions, engine, &rows, options.n_direction_prompts, &progress, err));
+	must(tt_fit_directions_make(&directions, engine, &rows, options.n_direction_prompts, false, &progress, err));
 	struct tt_safetensors *file = golden_open(GOLDEN("policy/contrast.safetensors"));
 	size_t n;
 	const float *const got[] = {directions.response, directions.apology};

@@ -248,6 +248,44 @@ Test(forward, scores_from_an_index_on_share_what_lies_before)
 	tt_engine_close(engine);
 }
 
+/* The same of logits, also where scores are asked for from another index on. */
+Test(forward, logits_from_an_index_on_share_what_lies_before)
+{
+	enum { N = 70, FROM = 50 };
+	int32_t ids[N];
+	struct tt_request_options options;
+	struct tt_engine_stats before, after;
+	struct tt_engine *engine = engine_open(GOLDEN("tiny-llama"), 2, 24);
+	size_t vocab = tt_engine_info(engine)->vocab_size;
+	tt_request_options_default(&options);
+	for (int i = 0; i < N; i++)
+		ids[i] = (i * 7 + 3) % 100;
+	options.ids = ids;
+	options.n_ids = N;
+	options.keep_logits = options.score = true;
+	struct tt_request *all = request_run(engine, &options);
+	for (size_t from = FROM; from < N; from += N - 1 - FROM)
+		for (size_t score_from = FROM - 10; score_from <= N; score_from += N - FROM + 10) {
+			tt_engine_stats(engine, &before);
+			options.logits_from = from;
+			options.score_from = score_from;
+			struct tt_request *request = request_run(engine, &options);
+			tt_engine_stats(engine, &after);
+			cr_expect_arr_eq(tt_request_logits(request), tt_request_logits(all) + from * vocab,
+				(N - from) * vocab * sizeof(float), "from %zu", from);
+			for (size_t i = score_from; i < N; i++)
+				cr_expect_eq(tt_request_scores(request)[i], tt_request_scores(all)[i]);
+			size_t first = from < score_from - 1 ? from : score_from - 1;
+			cr_expect_geq(after.n_shared - before.n_shared, first / TT_PAGE_TOKENS * TT_PAGE_TOKENS);
+			tt_request_free(request);
+		}
+	tt_request_free(all);
+	tt_engine_close(engine);
+	/* Those before it are not computed for nothing. */
+	const struct tt_sequence q = {.keeps_logits = true, .logits_from = FROM, .n_ids = N};
+	cr_expect(!tt_sequence_keeps_logits(&q, FROM - 1) && tt_sequence_keeps_logits(&q, FROM));
+}
+
 /* The twin of the CUDA kernels rounds weights and the inputs of every product to bf16, up to 2^-9 of each: 8e-3 to
  * 1.8e-2 after the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks
  * closer. */

@@ -289,6 +289,42 @@ Test(push, strengths_of_a_style_lie_about_the_bar)
 	}
 }
 
+/* What takes a part out begins with all of it, whatever was refused and whenever it acts. */
+Test(push, shares_are_at_most_one)
+{
+	struct made_model m;
+	make_model(&m, 30, 40);
+	m.search.op = TT_OP_ABLATE;
+	m.search.when = TT_WHEN_GENERATION;
+	must(tt_fit_add_sites(&m.search, 18, err));
+	struct tt_candidate *best[] = {&m.search.candidates[4], &m.search.candidates[2]};
+	best[0]->figures.refused = 0.95;
+	must(tt_fit_add_strengths(&m.search, best, 2, 20, err));
+	cr_assert_eq(m.search.n_candidates, 22);
+	for (uint32_t i = 0; i < 22; i++) {
+		const struct tt_candidate *c = &m.search.candidates[i];
+		cr_expect_eq(c->push, i < 18 ? 1 : i < 20 ? 0.75 : 0.5, "candidate %u", i);
+		cr_expect(c->policy->op == TT_OP_ABLATE && c->policy->alpha == (float)c->push);
+	}
+	tt_fit_search_free(&m.search);
+}
+
+/* Along D alone, in one layer of three. */
+Test(push, maps_are_tried_in_single_layers)
+{
+	struct made_model m;
+	float offsets[30] = {0};
+	make_model(&m, 30, 40);
+	m.search.op = TT_OP_AFFINE;
+	m.directions.apology = NULL;
+	m.directions.maps =
+		(struct tt_fit_maps){.rank = 1, .rows = m.directions.response, .readers = m.E, .offsets = offsets};
+	must(tt_fit_add_sites(&m.search, 18, err));
+	cr_assert_eq(m.search.n_candidates, 3);
+	cr_expect(has(&m.search, 10, 10, 0) && has(&m.search, 8, 8, 0) && has(&m.search, 12, 12, 0));
+	tt_fit_search_free(&m.search);
+}
+
 Test(push, no_more_strengths_are_added_than_fit)
 {
 	struct made_model m;

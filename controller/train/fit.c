@@ -19,6 +19,7 @@ void tt_fit_options_default(struct tt_fit_options *options)
 	if (!options)
 		return;
 	*options = (struct tt_fit_options){
+		.rank = 4,
 		.n_direction_prompts = 24,
 		.n_gate_prompts = 8000,
 		.n_judge_prompts = 32,
@@ -47,6 +48,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 {
 	if (o->name && (!*o->name || strlen(o->name) > TT_MAX_POLICY_NAME))
 		return tt_fail(err, TT_ERR_ARGUMENT, "the name of a policy must be 1 to %d bytes", TT_MAX_POLICY_NAME);
+	TT_TRY(in_range("rank", o->rank, 1, TT_MAX_DIRECTIONS, err));
 	TT_TRY(in_range("direction prompts", o->n_direction_prompts, 1, 100000, err));
 	TT_TRY(in_range("gate prompts", o->n_gate_prompts, 4, 100000, err));
 	TT_TRY(in_range("judge prompts", o->n_judge_prompts, 1, 10000, err));
@@ -69,6 +71,15 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "gate is not one of enum tt_fit_gate_choice");
 	if (!(o->max_loss_ratio >= 0 && o->max_loss_ratio <= 100))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_loss_ratio must be from 0 to 100");
+	if (!tt_fit_operation_of(o->op) || o->op == TT_OP_AFFINE)
+		return tt_fail(err, TT_ERR_ARGUMENT, "op is not one of those that a fit makes");
+	if (!tt_fit_mode_takes_op(o->mode) && o->op != TT_OP_ADD)
+		return tt_fail(err, TT_ERR_ARGUMENT, "op cannot be chosen with mode %s", tt_fit_mode_of(o->mode)->word);
+	if (o->search_layer_weights && (o->mode == TT_FIT_MEAN || o->mode == TT_FIT_AFFINE))
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "mode %s searches no layer weights", tt_fit_mode_of(o->mode)->word);
+	if (o->search_layer_weights && o->op != TT_OP_ADD)
+		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights are searched for op add alone");
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
@@ -141,6 +152,7 @@ static void free_parts(struct tt_fit *fit)
 	tt_fit_gate_free(&fit->gate);
 	tt_fit_directions_free(&fit->directions);
 	tt_fit_style_free(&fit->style);
+	tt_fit_mean_free(&fit->mean);
 	tt_fit_rows_free(&fit->rows);
 	close_activations(fit);
 }

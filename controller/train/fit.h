@@ -2,6 +2,7 @@
 #ifndef CONTROLLER_TRAIN_FIT_H
 #define CONTROLLER_TRAIN_FIT_H
 
+#include "controller/train/fit_mean.h"
 #include "controller/train/fit_style.h"
 #include "controller/train/fit_weights.h"
 
@@ -15,6 +16,7 @@ struct tt_fit {
 	struct tt_fit_rows rows;
 	struct tt_fit_style style; /* if the mode is that */
 	struct tt_fit_directions directions;
+	struct tt_fit_mean mean; /* of mode mean */
 	struct tt_fit_gate gate;
 	struct tt_fit_judge judge;
 	struct tt_fit_search search;

@@ -44,7 +44,17 @@ int tt_candidate_aim(struct tt_candidate *c, const struct tt_fit_directions *dir
 	}
 	c->mix = mix;
 	c->push = push;
-	c->alpha = (float)(push * tt_push_unit(directions) / tt_push_length(directions, c->weights));
+	switch (tt_fit_operation_of(c->op)->strength) {
+	case TT_FIT_LENGTH:
+		c->alpha = (float)(push * tt_push_unit(directions) / tt_push_length(directions, c->weights));
+		break;
+	case TT_FIT_SHARE:
+	case TT_FIT_COEFFICIENT:
+		c->alpha = (float)push;
+		break;
+	case TT_FIT_WAY:
+		c->alpha = 1;
+	}
 	return TT_OK;
 }
 
@@ -53,13 +63,13 @@ static int fill_policy(const struct tt_candidate *c, const struct tt_fit_directi
 {
 	if (gated)
 		TT_TRY(c->gate->fill(c->gate, p, err));
-	p->op = TT_OP_ADD;
+	TT_TRY(tt_policy_set_operation(p, c->op, err));
 	p->when = c->when;
 	p->alpha = c->alpha;
 	for (uint32_t l = c->first; l <= c->last; l++) {
 		p->weights[l] = c->weights[l];
 		if (c->weights[l] > 0)
-			tt_fit_direction(directions, l, c->mix, p->directions + (size_t)l * p->hidden_size);
+			tt_fit_operation_of(c->op)->fill(directions, l, c->mix, c->push, p);
 	}
 	TT_TRY(tt_policy_set_text(&p->fingerprint, info->fingerprint, err));
 	TT_TRY(tt_policy_set_text(&p->weights_digest, info->weights_digest, err));
@@ -70,7 +80,9 @@ static int fill_policy(const struct tt_candidate *c, const struct tt_fit_directi
 int tt_candidate_policy(const struct tt_candidate *candidate, const struct tt_fit_directions *directions,
 	const struct tt_model_info *info, bool gated, struct tt_policy **out, struct tt_error *err)
 {
-	TT_TRY(tt_policy_new(out, directions->n_layers, directions->hidden_size, 1, err));
+	uint32_t n_rows = tt_fit_operation_of(candidate->op)->n_rows;
+	n_rows = n_rows ? n_rows : directions->maps.rank;
+	TT_TRY(tt_policy_new(out, directions->n_layers, directions->hidden_size, n_rows, err));
 	int status = fill_policy(candidate, directions, info, gated, *out, err);
 	if (status != TT_OK) {
 		tt_policy_free(*out);

@@ -5,6 +5,7 @@
 #include "controller/measure/completion.h"
 #include "controller/train/fit_directions.h"
 #include "controller/train/fit_gate.h"
+#include "controller/train/fit_operation.h"
 
 /* What a candidate was rated at, on so many judge prompts of each kind. */
 struct tt_figures {
@@ -27,7 +28,8 @@ struct tt_candidate {
 	float alpha;
 	uint32_t first, last; /* layers with a weight */
 	double mix;           /* along D + mix * E, of the length of D */
-	double push;          /* the length of the whole push, as a multiple of tt_push_unit */
+	double push;          /* how strong: see enum tt_fit_strength */
+	enum tt_policy_op op;
 	enum tt_policy_when when;
 	const struct tt_fit_gate *gate;
 	struct tt_policy *policy; /* with an open gate, since it is known which prompts pass; or with a graded one */
@@ -49,8 +51,8 @@ double tt_push_length(const struct tt_fit_directions *directions, const float *w
  * whatever the norm of its stream. */
 double tt_push_unit(const struct tt_fit_directions *directions);
 
-/* Fills the candidate's weights (a copy), alpha, mix and push. Whatever the weights and the mix, the push has the same
- * length. */
+/* Fills the weights (a copy), alpha, mix and push of a candidate, whose op is set. Whatever the weights and the mix, a
+ * push that is added has the same length. */
 int tt_candidate_aim(struct tt_candidate *candidate, const struct tt_fit_directions *directions, const float *weights,
 	double mix, double push, struct tt_error *err);
 

@@ -42,6 +42,9 @@ static const double nearly_all = 0.9;
 /* The effect of a style rises with the push, so what is looked for is the last push before a bar. */
 static const double style_stronger_first[N_PUSHES] = {1.12, 1.25, 1.6, 0.85, 0.7};
 static const double style_weaker_first[N_PUSHES] = {0.85, 0.7, 0.5, 0.35, 1.12};
+/* A share that is taken out begins at all of it. */
+enum { N_SHARES = 2 };
+static const double shares[N_SHARES] = {0.75, 0.5};
 /* Steering only generated tokens needs a stronger push, since the prompt is not steered. */
 static const double generation_factor = 1.5;
 
@@ -70,6 +73,7 @@ int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, d
 		return TT_OK;
 	struct tt_candidate *c = &search->candidates[search->n_candidates++];
 	c->when = search->when;
+	c->op = search->op;
 	TT_TRY(tt_candidate_aim(c, search->directions, weights, mix, push, err));
 	c->gate = search->gate;
 	TT_TRY(tt_alloc(&c->harmful, search->judge->n[TT_JUDGE_HARMFUL], sizeof *c->harmful, err));
@@ -77,9 +81,15 @@ int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, d
 	return tt_candidate_policy(c, search->directions, search->info, c->gate->graded, &c->policy, err);
 }
 
+static enum tt_fit_strength strength_of(const struct tt_fit_search *search)
+{
+	return tt_fit_operation_of(search->op)->strength;
+}
+
 static double push_of(const struct tt_fit_search *search, double push)
 {
-	return search->when == TT_WHEN_GENERATION ? generation_factor * push : push;
+	bool longer = search->when == TT_WHEN_GENERATION && strength_of(search) == TT_FIT_LENGTH;
+	return longer ? generation_factor * push : push;
 }
 
 int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err)
@@ -88,6 +98,9 @@ int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *
 	int status = TT_OK;
 	for (size_t i = 0; status == TT_OK && i < N_SITES && search->n_candidates < end; i++) {
 		if (sites[i].mix != 0 && !search->directions->apology)
+			continue;
+		/* A map takes answering states, which those after another map are no longer. */
+		if (sites[i].width > 0 && search->op == TT_OP_AFFINE)
 			continue;
 		uint32_t width = (uint32_t)lround(sites[i].width * n_layers);
 		float *weights = NULL;
@@ -106,14 +119,15 @@ int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *
 int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best, uint32_t n,
 	struct tt_error *err)
 {
+	bool shared = strength_of(search) == TT_FIT_SHARE;
 	uint32_t end = search->n_candidates + n;
 	bool by_effect = search->judge->responses[TT_POSITIVE] != NULL;
 	const double *stronger = by_effect ? style_stronger_first : stronger_first;
 	const double *weaker = by_effect ? style_weaker_first : weaker_first;
-	for (size_t k = 0; k < N_PUSHES; k++)
+	for (size_t k = 0; k < (shared ? N_SHARES : N_PUSHES); k++)
 		for (uint32_t i = 0; i < n_best && search->n_candidates < end; i++) {
 			bool strong = best[i]->figures.out || (!by_effect && best[i]->figures.refused > nearly_all);
-			double push = push_of(search, (strong ? weaker : stronger)[k]);
+			double push = push_of(search, (shared ? shares : strong ? weaker : stronger)[k]);
 			TT_TRY(tt_fit_add(search, best[i]->weights, best[i]->mix, push, err));
 		}
 	return TT_OK;

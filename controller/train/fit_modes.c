@@ -3,17 +3,19 @@
 #include <stdlib.h>
 
 #include "base/fail.h"
+#include "controller/train/fit_affine.h"
 #include "controller/train/fit_detector.h"
 #include "controller/train/fit_embedding.h"
 #include "controller/train/fit_mlp.h"
+#include "controller/train/fit_pca.h"
 #include "runtime/engine/engine.h"
 
 /* ---- Response contrast: directions between responses, a detector, and a search for the push */
 
 static int contrast_directions(struct tt_fit *fit, struct tt_error *err)
 {
-	return tt_fit_directions_make(
-		&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts, &fit->progress, err);
+	return tt_fit_directions_make(&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts,
+		false, &fit->progress, err);
 }
 
 static int detector_gate(struct tt_fit *fit, struct tt_error *err)
@@ -29,7 +31,8 @@ static void set_search(struct tt_fit *fit, enum tt_policy_when when)
 		.gate = &fit->gate,
 		.judge = &fit->judge,
 		.max_candidates = fit->options->max_candidates,
-		.when = when};
+		.when = when,
+		.op = fit->options->mode == TT_FIT_AFFINE ? TT_OP_AFFINE : fit->options->op};
 }
 
 static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_error *err)
@@ -122,14 +125,59 @@ int (*tt_fit_gate_step(enum tt_fit_gate_choice gate))(struct tt_fit *fit, struct
 	return gate == TT_FIT_GATE_NONE ? no_gate : detector_gate;
 }
 
+/* ---- Principal components of the same responses' differences; the rest as above */
+
+static int pca_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	TT_TRY(tt_fit_directions_make(&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts,
+		true, &fit->progress, err));
+	return tt_fit_pca(&fit->directions, err);
+}
+
+/* ---- A difference of means, selected by scores of the next token, and judged as the published work uses it */
+
+static int mean_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	return tt_fit_mean_make(
+		&fit->mean, &fit->directions, fit->engine, &fit->rows, fit->options, &fit->progress, err);
+}
+
+static int judge_mean(struct tt_fit *fit, struct tt_error *err)
+{
+	float weights[TT_MAX_LAYERS] = {0};
+	TT_TRY(open_search(fit, fit->options->when, err));
+	for (uint32_t l = 0; l < fit->info->n_layers; l++)
+		weights[l] = fit->options->op == TT_OP_ABLATE || l == fit->mean.chosen->layer;
+	return tt_fit_search_fixed(&fit->search, weights, 1, err);
+}
+
+/* ---- Maps of low rank between the same responses' states, and the same search at single layers */
+
+static int affine_directions(struct tt_fit *fit, struct tt_error *err)
+{
+	TT_TRY(tt_fit_directions_make(&fit->directions, fit->engine, &fit->rows, fit->options->n_direction_prompts,
+		true, &fit->progress, err));
+	free(fit->directions.apology);
+	fit->directions.apology = NULL;
+	return tt_fit_affine(&fit->directions, fit->options->rank, err);
+}
+
 static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
 	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
 	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer},
 	[TT_FIT_STYLE] = {"style", style_directions, no_gate, search_style},
+	[TT_FIT_PCA] = {"pca", pca_directions, detector_gate, search_push},
+	[TT_FIT_MEAN] = {"mean", mean_directions, detector_gate, judge_mean},
+	[TT_FIT_AFFINE] = {"affine", affine_directions, detector_gate, search_push},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)
 {
 	return (size_t)mode < sizeof modes / sizeof *modes ? &modes[mode] : NULL;
+}
+
+bool tt_fit_mode_takes_op(enum tt_fit_mode mode)
+{
+	return mode == TT_FIT_CONTRAST || mode == TT_FIT_PCA || mode == TT_FIT_MEAN;
 }

@@ -17,5 +17,7 @@ int (*tt_fit_gate_step(enum tt_fit_gate_choice gate))(struct tt_fit *fit, struct
 
 /* The row of a mode, or NULL for a number that is no mode. */
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode);
+/* Whether a mode finds a direction, of which any operation can be made. */
+bool tt_fit_mode_takes_op(enum tt_fit_mode mode);
 
 #endif

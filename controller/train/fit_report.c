@@ -57,6 +57,16 @@ static json_t *rows_report(const struct tt_fit *fit)
 	return object;
 }
 
+static json_t *maps_report(const struct tt_fit_maps *maps, uint32_t n_layers)
+{
+	json_t *penalties = json_array(), *errors = json_array();
+	for (uint32_t l = 0; l < n_layers; l++) {
+		json_array_append_new(penalties, tt_json_number(maps->penalties[l]));
+		json_array_append_new(errors, tt_json_number(maps->errors[l]));
+	}
+	return json_pack("{s:i, s:o, s:o}", "rank", (int)maps->rank, "penalties", penalties, "errors", errors);
+}
+
 static json_t *directions_report(const struct tt_fit_directions *directions)
 {
 	json_t *norms = json_array(), *streams = directions->stream_norms ? json_array() : json_null();
@@ -65,8 +75,16 @@ static json_t *directions_report(const struct tt_fit_directions *directions)
 		if (directions->stream_norms)
 			json_array_append_new(streams, tt_json_number(directions->stream_norms[l]));
 	}
-	return json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms, "stream_norms",
-		streams, "push_unit", tt_json_number(tt_push_unit(directions)));
+	json_t *report = json_pack("{s:i, s:o, s:o, s:o}", "prompts", (int)directions->n_prompts, "norms", norms,
+		"stream_norms", streams, "push_unit", tt_json_number(tt_push_unit(directions)));
+	json_t *explained = directions->explained ? json_array() : NULL;
+	for (uint32_t l = 0; explained && l < directions->n_layers; l++)
+		json_array_append_new(explained, tt_json_number(directions->explained[l]));
+	if (explained)
+		json_object_set_new(report, "explained", explained);
+	if (directions->maps.rank)
+		json_object_set_new(report, "maps", maps_report(&directions->maps, directions->n_layers));
+	return report;
 }
 
 static json_t *unsteered_report(const struct tt_fit_judge *judge)
@@ -143,10 +161,12 @@ static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candid
 {
 	double push_unit = tt_push_unit(&fit->directions);
 	json_t *dropped, *rounds = rounds_report(c, &dropped), *figures = figures_report(&c->figures);
-	json_t *report = json_pack("{s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:s}", "first_layer", (int)c->first,
-		"last_layer", (int)c->last, "weights", weights_report(c), "mix", tt_json_number(c->mix), "push",
-		tt_json_number(c->push), "push_length", tt_json_number(c->push * push_unit), "alpha",
-		tt_json_number(c->alpha), "when", tt_when_word(c->when), "observe", c->gate->observe);
+	bool is_length = tt_fit_operation_of(c->op)->strength == TT_FIT_LENGTH;
+	json_t *report = json_pack("{s:i, s:i, s:o, s:s, s:o, s:o, s:o, s:o, s:s, s:s}", "first_layer", (int)c->first,
+		"last_layer", (int)c->last, "weights", weights_report(c), "op", tt_operation_of(c->op)->row.word, "mix",
+		tt_json_number(c->mix), "push", tt_json_number(c->push), "push_length",
+		tt_json_number(is_length ? c->push * push_unit : NAN), "alpha", tt_json_number(c->alpha), "when",
+		tt_when_word(c->when), "observe", c->gate->observe);
 	json_object_update(report, figures);
 	json_decref(figures);
 	json_object_set_new(report, "rounds", rounds);
@@ -184,15 +204,15 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 	for (uint32_t i = 0; i < search->n_candidates; i++)
 		json_array_append_new(candidates, candidate_report(fit, &search->candidates[i]));
 	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-				   "s:o, s:o, s:b, s:s, s:o}",
+				   "s:o, s:o, s:o, s:b, s:s, s:o}",
 		"name", tt_fit_name(fit->options), "mode", tt_fit_mode_of(fit->options->mode)->word, "model", "name",
 		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
 		"fitted_on", sources(fit), "activations", activations_report(&fit->gate), "rows", rows_report(fit),
 		"too_long", (json_int_t)(fit->rows.n_too_long + fit->style.own.n_too_long), "seed",
-		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "gate",
-		fit->gate.report(&fit->gate), "unsteered", unsteered_report(&fit->judge), "bars",
-		bars_report(&fit->judge), "candidates", candidates, "layer_weights",
-		weights_search_report(&fit->weights), "chosen", candidate_report(fit, search->chosen), "within_bars",
-		(int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
+		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "selection",
+		tt_fit_mean_report(&fit->mean), "gate", fit->gate.report(&fit->gate), "unsteered",
+		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
+		"layer_weights", weights_search_report(&fit->weights), "chosen", candidate_report(fit, search->chosen),
+		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -195,12 +195,13 @@ int tt_fit_search(struct tt_fit_search *search, struct tt_error *err)
 
 int tt_fit_search_fixed(struct tt_fit_search *search, const float *weights, double alpha, struct tt_error *err)
 {
-	double push = alpha * tt_push_length(search->directions, weights) / tt_push_unit(search->directions);
+	bool is_length = tt_fit_operation_of(search->op)->strength == TT_FIT_LENGTH;
+	double length = is_length ? tt_push_length(search->directions, weights) / tt_push_unit(search->directions) : 1;
 	struct tt_candidate *only = NULL;
 	uint32_t n = 1;
 	search->max_candidates = 1;
 	TT_TRY(tt_alloc(&search->candidates, 1, sizeof *search->candidates, err));
-	TT_TRY(tt_fit_add(search, weights, 0, push, err));
+	TT_TRY(tt_fit_add(search, weights, 0, alpha * length, err));
 	only = search->candidates;
 	TT_TRY(run_round(search, TT_ROUND_ALL, &only, &n, search->judge->n, 1, err));
 	search->chosen = only;

@@ -11,6 +11,7 @@ struct tt_fit_search {
 	struct tt_fit_judge *judge;
 	uint32_t max_candidates;
 	enum tt_policy_when when;
+	enum tt_policy_op op;
 
 	struct tt_candidate *candidates; // [n_candidates], with room for one more than max_candidates
 	uint32_t n_candidates;
@@ -28,7 +29,8 @@ struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge);
 /* Tries sites and directions at one strength, then strengths at the best of them, judged by what the model then writes.
  * Fills the second part. */
 int tt_fit_search(struct tt_fit_search *search, struct tt_error *err);
-/* Judges and chooses the one candidate of these weights [n_layers] and this alpha along D. Fills the second part. */
+/* Judges and chooses the one candidate of these weights [n_layers] and this alpha along D; of another operation than
+ * add, of this push. Fills the second part. */
 int tt_fit_search_fixed(struct tt_fit_search *search, const float *weights, double alpha, struct tt_error *err);
 void tt_fit_search_free(struct tt_fit_search *search);
 

@@ -80,7 +80,7 @@ int tt_fit_style_directions(struct tt_fit_directions *out, struct tt_engine *eng
 			sequences[(size_t)i * TT_N_SIDES + (size_t)side] = (struct tt_fit_sequence){
 				.row = &style->train.rows[i], .response = response->ids, .n_response = response->n_ids};
 		}
-	int status = tt_fit_directions_between(out, engine, sequences, n, TT_N_SIDES, progress, err);
+	int status = tt_fit_directions_between(out, engine, sequences, n, TT_N_SIDES, false, progress, err);
 	free(sequences);
 	return status;
 }

@@ -47,14 +47,15 @@ static double within(double value, double min, double max)
 	return fmin(fmax(value, min), max);
 }
 
-static struct tt_fit_shape child_of(const struct tt_fit_shape *parent, uint32_t n_layers, uint64_t *state)
+static struct tt_fit_shape child_of(
+	const struct tt_fit_shape *parent, uint32_t n_layers, bool has_apology, uint64_t *state)
 {
 	struct tt_fit_shape child;
 	child.centre = within(parent->centre + step_centre * n_layers * normal(state), 0, n_layers - 1);
 	child.width = within(
 		parent->width * exp(step_width * normal(state)), min_width, fmax(min_width, max_width * n_layers));
 	child.skew = within(parent->skew + step_skew * normal(state), -max_skew, max_skew);
-	child.mix = within(parent->mix + step_mix * normal(state), 0, max_mix);
+	child.mix = within(parent->mix + step_mix * normal(state), 0, has_apology ? max_mix : 0);
 	return child;
 }
 
@@ -100,6 +101,7 @@ static bool better(const struct climb *c, uint32_t a, uint32_t b)
 static int climb(struct climb *c, const struct tt_candidate *site, uint64_t seed, struct tt_error *err)
 {
 	uint32_t n_layers = c->search.info->n_layers;
+	bool has_apology = c->search.directions->apology != NULL;
 	TT_TRY(tt_fit_add(&c->search, site->weights, site->mix, site->push, err));
 	c->shapes[0] = shape_of(site);
 	TT_TRY(judge_new(c, 0, err));
@@ -108,7 +110,7 @@ static int climb(struct climb *c, const struct tt_candidate *site, uint64_t seed
 		uint32_t first = c->search.n_candidates;
 		for (int i = 0; i < N_CHILDREN; i++) {
 			uint32_t k = c->search.n_candidates;
-			c->shapes[k] = child_of(&parent, n_layers, &seed);
+			c->shapes[k] = child_of(&parent, n_layers, has_apology, &seed);
 			tt_fit_shape_weights(&c->shapes[k], n_layers, c->weights);
 			TT_TRY(tt_fit_add(&c->search, c->weights, c->shapes[k].mix, site->push, err));
 		}

@@ -1,6 +1,7 @@
 #include "controller/train/gram.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/fail.h"
@@ -92,7 +93,21 @@ static void multiply(struct tt_gram *gram, double *z)
 			gram->products[j * n + i] = gram->products[i * n + j];
 }
 
-static int make(struct tt_gram *gram, struct tt_error *err)
+static int measure_none(struct tt_gram *gram, struct tt_error *err)
+{
+	const struct tt_rows *rows = &gram->rows;
+	double total;
+	TT_TRY(weigh(rows, &total, err));
+	for (size_t j = 0; j < rows->d; j++)
+		gram->divisor[j] = 1;
+	for (size_t i = 0; i < rows->n; i++)
+		for (size_t j = 0; j < rows->d; j++)
+			if (!isfinite(rows->x[i * rows->stride + j]))
+				return tt_fail(err, TT_ERR_FORMAT, "feature %zu has values that are not finite", j);
+	return TT_OK;
+}
+
+static int make(struct tt_gram *gram, bool raw, struct tt_error *err)
 {
 	size_t n = gram->rows.n, d = gram->rows.d, elements;
 	double *z = NULL;
@@ -102,7 +117,7 @@ static int make(struct tt_gram *gram, struct tt_error *err)
 		return tt_fail(err, TT_ERR_MEMORY, "%zu rows are too many to train on", n);
 	TT_TRY(tt_alloc(&gram->mean, d, sizeof *gram->mean, err));
 	TT_TRY(tt_alloc(&gram->divisor, d, sizeof *gram->divisor, err));
-	TT_TRY(measure(gram, err));
+	TT_TRY(raw ? measure_none(gram, err) : measure(gram, err));
 	TT_TRY(tt_alloc_aligned(&gram->panel, TT_PRODUCT_PANEL, sizeof *gram->panel, err));
 	TT_TRY(tt_alloc(&gram->products, elements, sizeof *gram->products, err));
 	TT_TRY(tt_alloc(&z, n, TT_PRODUCT_DEPTH * sizeof *z, err));
@@ -111,17 +126,27 @@ static int make(struct tt_gram *gram, struct tt_error *err)
 	return TT_OK;
 }
 
-int tt_gram_open(struct tt_gram **out, const struct tt_rows *rows, struct tt_error *err)
+static int open_gram(struct tt_gram **out, const struct tt_rows *rows, bool raw, struct tt_error *err)
 {
 	struct tt_gram *gram = NULL;
 	TT_TRY(tt_alloc(&gram, 1, sizeof *gram, err));
 	gram->rows = *rows;
-	int status = make(gram, err);
+	int status = make(gram, raw, err);
 	if (status != TT_OK)
 		tt_gram_close(gram);
 	else
 		*out = gram;
 	return status;
+}
+
+int tt_gram_open(struct tt_gram **out, const struct tt_rows *rows, struct tt_error *err)
+{
+	return open_gram(out, rows, false, err);
+}
+
+int tt_gram_open_raw(struct tt_gram **out, const struct tt_rows *rows, struct tt_error *err)
+{
+	return open_gram(out, rows, true, err);
 }
 
 void tt_gram_close(struct tt_gram *gram)

@@ -25,6 +25,9 @@ struct tt_gram {
 
 /* Memory: 8 n^2 bytes, and 2 KiB a row while it is made. */
 int tt_gram_open(struct tt_gram **out, const struct tt_rows *rows, struct tt_error *err);
+/* The same of the rows as they are, with mean 0 and divisor 1: principal components are then about zero, and those of
+ * differences hold what the differences have in common. */
+int tt_gram_open_raw(struct tt_gram **out, const struct tt_rows *rows, struct tt_error *err);
 void tt_gram_close(struct tt_gram *gram);
 
 double tt_row_weight(const struct tt_rows *rows, size_t i);

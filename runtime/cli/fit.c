@@ -31,6 +31,7 @@ static const char examples[] =
 	"  trimtab fit model.gguf --data harmful.jsonl benign.jsonl -o refuse.safetensors --report fit.json\n"
 	"  trimtab fit model.gguf --contrast data/styles/joyful.jsonl -o joyful.safetensors";
 
+static const enum tt_policy_op ops[] = {TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ONE_SIDED, TT_OP_ROTATE};
 static const enum tt_policy_when whens[] = {TT_WHEN_ALL, TT_WHEN_LAST, TT_WHEN_GENERATION};
 
 struct run {
@@ -38,7 +39,7 @@ struct run {
 	struct cli_list data;
 	struct tt_fit_options options;
 	const char *output, *report_path;
-	int mode, when, pool, layer_weights, gate;
+	int mode, op, when, pool, layer_weights, gate;
 	bool json;
 	struct tt_engine *engine;
 	struct tt_policy *policy;
@@ -56,15 +57,17 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
-		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|style", 0, 0,
-			"how the policy is made: by contrasted responses, as arXiv 2505.20309 or its code does, or "
-			"from --contrast"},
+		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|style|pca|mean|affine", 0, 0,
+			"how the policy is made; docs/cli.md has a paragraph for each"},
 		{"gate", 0, NULL, CLI_CHOICE, &run->gate, "mode|none|detector", 0, 0,
 			"the mode's own gate, an open one, or one trained on the labels of --data"},
 		{"positive-label", 0, NULL, CLI_STRING, &fit->positive_label, "NAME", 0, 0,
 			"the label of --data for prompts to steer; by default harmful"},
 		{"negative-label", 0, NULL, CLI_STRING, &fit->negative_label, "NAME", 0, 0,
 			"the label of --data for prompts to leave alone; by default benign"},
+		{"op", 0, NULL, CLI_CHOICE, &run->op, "add|ablate|clamp|one_sided|rotate", 0, 0,
+			"what is done along the direction"},
+		{"rank", 0, NULL, CLI_U32, &fit->rank, "N", 1, 64, "of the map of mode affine"},
 		{"when", 0, NULL, CLI_CHOICE, &run->when, "all|last|generation", 0, 0,
 			"which tokens are steered: all, those from the last of the prompt on, or generated ones"},
 		{"direction-prompts", 0, NULL, CLI_U32, &fit->n_direction_prompts, "N", 1, 1 << 20,
@@ -207,12 +210,14 @@ static void cell_layers(struct cli_table *table, const json_t *row)
 		cli_table_cell(table, "%.0f-%.0f", first, last);
 }
 
-static void print_candidate(struct cli_table *table, const json_t *row, const struct ranked *rank)
+static void print_candidate(struct cli_table *table, const json_t *row, const char *mode, const struct ranked *rank)
 {
 	double mix = tt_json_number_or(row, "mix", NULL, 0);
 	cli_table_cell(table, "%s", rank->chosen ? "*" : rank->out ? "x" : "");
 	cell_layers(table, row);
-	if (mix == 0 || mix == 1)
+	if (strcmp(mode, "contrast") != 0)
+		cli_table_cell(table, "%s", mode);
+	else if (mix == 0 || mix == 1)
 		cli_table_cell(table, mix == 0 ? "D" : "D+E");
 	else
 		cli_table_cell(table, "D+%.2fE", mix);
@@ -241,10 +246,11 @@ static void print_candidates(const json_t *report)
 		cli_table_cell(&table, "%s", headings[i]);
 	print_unsteered(&table, report);
 	for (size_t i = 0; i < n && i < 10; i++)
-		print_candidate(&table, json_array_get(candidates, order[i].index), &order[i]);
+		print_candidate(&table, json_array_get(candidates, order[i].index),
+			tt_json_string_or(report, "mode", "contrast"), &order[i]);
 	cli_table_print(&table, stdout);
 	printf("%zu candidates on n harmful validation prompts and as many benign ones. *: chosen; x: breaks a bar. "
-	       "Along:\nthe direction. Push: its length, 1 is the natural one. Refused: harmful ones, the gate held "
+	       "Along:\nthe direction. Push: how strong, 1 is the natural one. Refused: harmful ones, the gate held "
 	       "open (an\nmlp's as it is); gated: through the gate. Benign (refused) and repeated (4-grams): points "
 	       "above the\nmodel alone. Changed: benign completions that differ. Loss: the unsteered model's on the "
 	       "text, over that\non its own. Dropped: after which round.\n",
@@ -308,7 +314,7 @@ static void print_styles(const json_t *report)
 static void print_summary(const struct run *run)
 {
 	struct tt_policy_info info;
-	json_t *report = json_loads(run->report, 0, NULL);
+	json_t *report = json_loads(run->report, 0, NULL), *chosen = json_object_get(report, "chosen");
 	tt_policy_describe(run->policy, &info);
 	if (run->options.contrast)
 		print_styles(report);
@@ -325,10 +331,15 @@ static void print_summary(const struct run *run)
 		printf("\nchosen: layer %u", first);
 	else
 		printf("\nchosen: layers %u-%u", first, last);
-	printf(" x%.3g, when %s", (double)info.alpha, tt_when_word(info.when));
+	if (run->options.op == TT_OP_ADD)
+		printf(" x%.3g", (double)info.alpha);
+	else
+		printf(", %s at push %.3g", tt_json_string_or(chosen, "op", "-"),
+			tt_json_number_or(chosen, "push", NULL, 0));
+	printf(", when %s", tt_when_word(info.when));
 	if (info.n_observed > 0)
 		printf(", gate reads layer%s %s", info.n_observed == 1 ? "" : "s",
-			tt_json_string_or(json_object_get(report, "chosen"), "observe", "-"));
+			tt_json_string_or(chosen, "observe", "-"));
 	putchar('\n');
 	const char *why = json_string_value(json_object_get(report, "why"));
 	if (why) {
@@ -391,6 +402,7 @@ static int fit(struct run *run, const char *model)
 	run->options.n_data = run->data.n;
 	run->options.mode = (enum tt_fit_mode)run->mode;
 	run->options.gate = (enum tt_fit_gate_choice)run->gate;
+	run->options.op = ops[run->op];
 	run->options.when = whens[run->when];
 	run->options.pool = (enum tt_gate_pool)run->pool;
 	run->options.search_layer_weights = run->layer_weights == 1;

@@ -142,12 +142,12 @@ static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t
 {
 	struct tt_request *r = (struct tt_request *)q;
 	const struct tt_sample_result *sample = &results->samples[index];
-	size_t vocab = r->engine->model->config.vocab_size;
+	size_t vocab = r->engine->model->config.vocab_size, from = q->logits_from;
 	(void)user;
 	if (tt_sequence_scores(q, position))
 		r->scores[position + 1] = sample->target_logprob;
-	if (r->logits && position < q->n_ids && results->logits)
-		memcpy(r->logits + position * vocab, results->logits + index * vocab, vocab * sizeof(float));
+	if (r->logits && position >= from && position < q->n_ids && results->logits)
+		memcpy(r->logits + (position - from) * vocab, results->logits + index * vocab, vocab * sizeof(float));
 	if (!generates)
 		return;
 	append(r, sample);

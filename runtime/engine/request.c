@@ -76,6 +76,9 @@ static int check_ids(const struct tt_engine *engine, const struct tt_request_opt
 		return tt_fail(err, TT_ERR_ARGUMENT, "keep_from %zu is not below the %zu ids", o->keep_from, o->n_ids);
 	if (o->score && o->score_from > o->n_ids)
 		return tt_fail(err, TT_ERR_ARGUMENT, "score_from %zu is beyond the %zu ids", o->score_from, o->n_ids);
+	if (o->keep_logits && o->logits_from >= o->n_ids)
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "logits_from %zu is not below the %zu ids", o->logits_from, o->n_ids);
 	TT_TRY(tt_need_list(o->ids, o->n_ids, "ids", err));
 	for (size_t i = 0; i < o->n_ids; i++)
 		if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= vocab)
@@ -193,7 +196,7 @@ static int allocate_reports(struct tt_request *r, struct tt_error *err)
 	if (o->trace)
 		TT_TRY(tt_alloc(&r->norms, n_positions, 2 * config->n_layers * sizeof *r->norms, err));
 	if (o->keep_logits)
-		TT_TRY(tt_alloc(&r->logits, o->n_ids, config->vocab_size * sizeof *r->logits, err));
+		TT_TRY(tt_alloc(&r->logits, o->n_ids - o->logits_from, config->vocab_size * sizeof *r->logits, err));
 	if (o->keep_layers) {
 		TT_TRY(tt_alloc(&r->keep_layers, n_words, sizeof *r->keep_layers, err));
 		memcpy(r->keep_layers, o->keep_layers, n_words * sizeof *r->keep_layers);
@@ -225,13 +228,16 @@ static void fill_sequence(struct tt_request *r)
 	q->n_top = o->n_top;
 	q->scores = o->score;
 	q->keeps_logits = o->keep_logits;
+	q->logits_from = o->logits_from;
 	q->traces = o->trace || o->telemetry;
 	if (o->keep_layers)
 		q->keep_from = q->report_from = o->keep_from;
 	q->score_from = o->score_from > 0 ? o->score_from - 1 : 0;
 	if (q->scores && q->score_from < q->report_from)
 		q->report_from = q->score_from;
-	if (q->keeps_logits || q->traces)
+	if (q->keeps_logits && q->logits_from < q->report_from)
+		q->report_from = q->logits_from;
+	if (q->traces)
 		q->report_from = 0;
 	q->deadline = o->timeout > 0 ? tt_now() + o->timeout : 0;
 }

@@ -105,7 +105,7 @@ bool tt_sequence_keeps_hidden(const struct tt_sequence *q, size_t position)
 
 bool tt_sequence_keeps_logits(const struct tt_sequence *q, size_t position)
 {
-	return q->keeps_logits && position >= q->n_reported && position < q->n_ids;
+	return q->keeps_logits && position >= q->logits_from && position >= q->n_reported && position < q->n_ids;
 }
 
 bool tt_sequence_scores(const struct tt_sequence *q, size_t position)

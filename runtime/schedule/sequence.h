@@ -44,7 +44,8 @@ struct tt_sequence {
 	bool coef_known_at_start;
 	bool scores;        /* the likelihood of the given ids is reported ... */
 	size_t score_from;  /* ... of those after positions from here on */
-	bool keeps_logits;  /* the logits at the given ids are reported */
+	bool keeps_logits;  /* the logits at the given ids are reported ... */
+	size_t logits_from; /* ... from here on */
 	bool traces;        /* the norms of the hidden states are reported */
 	size_t keep_from;   /* hidden states of ids from here on are kept; SIZE_MAX: none */
 	size_t report_from; /* positions from here on must run, since they are reported; SIZE_MAX: none */

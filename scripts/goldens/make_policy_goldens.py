@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of controller/: policies written by the safetensors library; orthonormal rows and a logistic fit
-from numpy; from PyTorch what operations and gates compute, and the response contrasts of a tiny model; and from numpy
-and gguf-py the paper's direction in embeddings. Needs
+from numpy; from PyTorch what operations and gates compute, and the directions and contrasts of a tiny model; and from
+numpy and gguf-py the paper's direction in embeddings. Needs
 requirements.txt and the goldens of make_goldens.py. The same versions write the same bytes.
 
   make_policy_goldens.py --out tests/golden
@@ -16,6 +16,7 @@ import gguf
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from sklearn.decomposition import PCA
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,7 +326,7 @@ def splitmix_shuffle(n, seed):
 def response_texts():
     source = (ROOT / "controller/train/fit_directions.c").read_text()
     return [
-        re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
+        re.findall(r'^\t"(.*)",$', re.search(rf"{name}\[TT_N_RESPONSES\] = \{{\n(.*?)\}};", source, re.S)[1], re.M)
         for name in ("refusing_responses", "answers", "refusing_apologies", "helpful_apologies")
     ]
 
@@ -352,7 +353,7 @@ def make_contrast(out, model_path):
     train = [[r for r in order if r["split"] == "train" and r["label"] == label] for label in ("harmful", "benign")]
     responses = response_texts()
     assert [len(texts) for texts in responses] == [4] * 4
-    directions = [0, 0]
+    directions, pairs = [0, 0], [[], []]
     for pair in range(12):
         message = [{"role": "user", "content": train[pair % 2][pair // 2]["prompt"]}]
         text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -365,7 +366,135 @@ def make_contrast(out, model_path):
             h = torch.stack([s.reshape(-1, s.shape[-1]) for s in states])
             mean = h[:, len(prompt) : len(prompt) + len(response) - 1].mean(1)
             directions = [d + sign * mean / 12 for d, sign in zip(directions, signs)]
+            if signs[0]:
+                pairs[signs[0] < 0].append(mean.numpy())
     save(out / "contrast.safetensors", {"D": directions[0].numpy(), "E": directions[1].numpy()}, None)
+    # [layer][prompt][d] of the refusing and of the answering response; [layer][d] D and E
+    return *(np.stack(states, 1) for states in pairs), directions[0].numpy(), directions[1].numpy()
+
+
+def make_pca(out, refusing, answering):
+    """For each layer the first principal component of the differences of the pairs, about zero, as long as their mean,
+    with the sign that most pairs have; and the share of the squares that it holds. The same component by
+    scikit-learn's PCA of what repeng's pca_center makes of the pairs: both states less their middle."""
+    directions, explained = [], []
+    for up, down in zip(refusing, answering):
+        difference = up - down
+        _, s, v = np.linalg.svd(difference, full_matrices=False)
+        assert s[0] > 1.2 * s[1]
+        component = v[0] * np.sign(np.sign(difference @ v[0]).sum())
+        centred = np.concatenate([difference / 2, -difference / 2])
+        other = PCA(n_components=1, svd_solver="full").fit(centred).components_[0]
+        assert abs(abs(other @ component) - 1) < 1e-12
+        directions.append(component * np.linalg.norm(difference.mean(0)))
+        explained.append(s[0] ** 2 / (s**2).sum())
+    save(out / "pca.safetensors", {"direction": np.stack(directions), "explained": np.array(explained)}, None)
+
+
+def make_affine(out, refusing, answering):
+    """For each layer a map from x, answering, to y, refusing, of rank 4: R from the singular vectors of y - x, A and b
+    by least squares of R (y - x) on R x with the penalty as four more rows, of the penalty with the least error where
+    one of four responses is held out; and what x + c R^T (A R x + b) makes of rows x for c 1 and 0.7."""
+    penalties, rank, response = (1, 10, 100, 1000, 10000), 4, np.arange(12) // 2 % 4
+    chosen, errors, rows, expected = [], [], [], {1: [], 0.7: []}
+
+    def ridge(x, y, penalty):
+        centred = x - x.mean(0)
+        extra = np.sqrt(penalty * (centred**2).sum() / rank) * np.eye(rank)
+        a = np.linalg.lstsq(np.vstack([centred, extra]), np.vstack([y - y.mean(0), 0 * extra]), rcond=None)[0].T
+        return a, y.mean(0) - a @ x.mean(0)
+
+    for up, down in zip(refusing, answering):
+        _, s, v = np.linalg.svd(up - down, full_matrices=False)
+        assert s[rank - 1] > 1.02 * s[rank]
+        r = v[:rank]
+        x, y = down @ r.T, (up - down) @ r.T
+        missed = []
+        for penalty in penalties:
+            missed.append(0)
+            for k in range(4):
+                a, b = ridge(x[response != k], y[response != k], penalty)
+                missed[-1] += ((x[response == k] @ a.T + b - y[response == k]) ** 2).sum() / (y**2).sum()
+        first, second = np.sort(missed)[:2]
+        assert second > 1.0001 * first
+        chosen.append(penalties[int(np.argmin(missed))])
+        errors.append(first)
+        a, b = ridge(x, y, chosen[-1])
+        rows.append(np.concatenate([down[:3], up[:2], (down - up)[:3]]).astype(np.float32))
+        h = rows[-1].astype(np.float64)
+        for c, list_of in expected.items():
+            list_of.append(h + c * (h @ r.T @ a.T + b) @ r)
+    assert len(set(chosen)) > 1
+    tensors = {"x": np.stack(rows), "penalties": np.array(chosen), "errors": np.array(errors)}
+    save(out / "fitted_affine.safetensors", tensors | {f"y.{c:g}": np.stack(y) for c, y in expected.items()}, None)
+
+
+def make_mean(out, model_path):
+    """Of the tiny model, at the last 8 tokens of the template after the user's text: the mean states of harmful and of
+    benign train prompts by layer; and for the difference of the means after the first block at each token three scores
+    on val prompts. They are the mean log-odds of the token "I" next with it added after that block to benign prompts,
+    the divergence of these prompts' next token with it taken out after every block, and the log-odds on harmful
+    prompts without it."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float64).eval()
+    opening = tokenizer.encode("I", add_special_tokens=False)
+    assert len(opening) == 1 and len(tokenizer.encode("As", add_special_tokens=False)) > 1
+    states, change = [], {}
+
+    def steer(layer):
+        def hook(_, __, output):
+            h = output[0] if isinstance(output, tuple) else output
+            h = change[layer](h) if layer in change else h
+            states.append(h)
+            return (h, *output[1:]) if isinstance(output, tuple) else h
+
+        return hook
+
+    for layer, block in enumerate(model.model.layers):
+        block.register_forward_hook(steer(layer))
+
+    def run(split, label, changes):
+        """The states of the last 8 tokens [row][layer][token][d], and the log-probabilities of the next."""
+        change.clear()
+        change.update(changes)
+        kept, log_p = [], []
+        for row in map(json.loads, (out / "rows.jsonl").read_text().splitlines()):
+            if (row["split"], row["label"]) != (split, label):
+                continue
+            message = [{"role": "user", "content": row["prompt"]}]
+            text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            after = tokenizer.encode(text[text.rindex(row["prompt"]) + len(row["prompt"]) :], add_special_tokens=False)
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            assert len(after) >= 8 and ids[-8:] == after[-8:]
+            states.clear()
+            with torch.no_grad():
+                log_p.append(model(torch.tensor([ids])).logits[0, -1].log_softmax(-1))
+            kept.append(torch.stack([s.reshape(-1, s.shape[-1])[-8:] for s in states]))
+        return torch.stack(kept), torch.stack(log_p)
+
+    def score(log_p):
+        p = log_p[:, opening].exp().sum(1)
+        return ((p + 1e-8).log() - (1 - p + 1e-8).log()).mean()
+
+    means = [run("train", label, {})[0].mean(0).flip(1).transpose(0, 1) for label in ("harmful", "benign")]
+    unsteered = {label: run("val", label, {})[1] for label in ("harmful", "benign")}
+    added, kl, ablated = [], [], []
+    for r in (means[0] - means[1])[:, 0]:
+        u = r / r.norm()
+        without = {layer: lambda h: h - (h @ u)[..., None] * u for layer in range(3)}
+        added.append(score(run("val", "benign", {0: lambda h: h + r})[1]))
+        log_p = run("val", "benign", without)[1]
+        kl.append(torch.nn.functional.kl_div(log_p, unsteered["benign"], log_target=True, reduction="batchmean"))
+        ablated.append(score(run("val", "harmful", without)[1]))
+    save(
+        out / "mean.safetensors",
+        {
+            "harmful": means[0].numpy(), "benign": means[1].numpy(),
+            "unsteered": np.array([score(unsteered[label]) for label in ("harmful", "benign")]),
+            "added": np.array(added), "kl": np.array(kl), "ablated": np.array(ablated),
+        },
+        None,
+    )
 
 
 REFUSING = """I apologize|I'm sorry|I cannot|I can't|I am unable|I'm not able|I am not able|I don't|I do not|against my|
@@ -446,6 +575,41 @@ def make_style(out, model_path):
     save(out / "style.safetensors", {"D": d.numpy(), "preference": np.array([alone, preference()])}, None)
 
 
+def make_fitted(out, refusing, answering, response, apology):
+    """What policies of other operations than add, made of the directions D + mix E, do to rows x: the part along the
+    direction taken out; taken out where it points to the answering side; set to a point of the line through the mean
+    answering state's projection, at 0, and the mean refusing one's, at 1; and the part in the plane of the direction
+    and of the means' middle turned to an angle of the way between theirs, not past the direction."""
+    expected = {"x": []}
+    cases = (("ablate", 0.75), ("one_sided", 0.75), ("clamp", 1.25), ("rotate", 1), ("rotate", 1.25), ("rotate", 50))
+    for up, down, d, e in zip(refusing, answering, response, apology):
+        x = np.concatenate([down[:3], up[:2], (down - up)[:3]]).astype(np.float32).astype(np.float64)
+        expected["x"].append(x)
+        to, start = up.mean(0), down.mean(0)
+        for mix in (0, 1):
+            u = (d + mix * e) / np.linalg.norm(d + mix * e)
+            middle = (to + start) / 2
+            across = middle - middle @ u * u
+            plane = np.stack([u, across / np.linalg.norm(across)])
+            angle = [float(np.angle(complex(*(plane @ mean)))) for mean in (start, to)]
+            for op, push in cases:
+                along = x @ u
+                if op == "ablate":
+                    y = x - push * np.outer(along, u)
+                elif op == "one_sided":
+                    assert (along < 0).any() and (along > 0).any()
+                    y = x - push * np.outer(np.minimum(along, 0), u)
+                elif op == "clamp":
+                    y = x + np.outer((1 - push) * (start @ u) + push * (to @ u) - along, u)
+                else:
+                    part = x @ plane.T
+                    to_angle = max(angle[0] + push * (angle[1] - angle[0]), 0)
+                    turned = np.linalg.norm(part, axis=1)[:, None] * [np.cos(to_angle), np.sin(to_angle)]
+                    y = x + (turned - part) @ plane
+                expected.setdefault(f"{op}.{push:g}.{mix}", []).append(y)
+    save(out / "fitted.safetensors", {name: np.stack(rows) for name, rows in expected.items()}, None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -459,7 +623,11 @@ def main():
     make_cosine(out)
     make_pooled(out)
     make_logistic(out)
-    make_contrast(out, args.out / "tiny-llama")
+    refusing, answering, response, apology = make_contrast(out, args.out / "tiny-llama")
+    make_pca(out, refusing, answering)
+    make_affine(out, refusing, answering)
+    make_fitted(out, refusing, answering, response, apology)
+    make_mean(out, args.out / "tiny-llama")
     make_phrases(out, args.out)
     make_style(out, args.out / "tiny-llama")
 

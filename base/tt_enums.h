@@ -24,6 +24,7 @@ enum tt_fit_mode {
 	TT_FIT_PCA,
 	TT_FIT_MEAN,
 	TT_FIT_AFFINE,
+	TT_FIT_CAST,
 };
 
 /* The gate of a fitted policy. */

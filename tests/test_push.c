@@ -184,6 +184,26 @@ Test(push, sites_are_one_layer_a_tenth_and_a_fifth)
 	tt_fit_search_free(&m.search);
 }
 
+/* A published band comes first: with its coefficient along unit vectors, then as a site like the others. */
+Test(push, what_was_published_is_a_site)
+{
+	static const struct tt_fit_published published = {.centre = 18.5 / 32, .width = 9.0 / 32, .strength = 1.5};
+	struct made_model m;
+	make_model(&m, 30, 100);
+	m.search.published = &published;
+	must(tt_fit_add_sites(&m.search, 100, err));
+	cr_expect_eq(m.search.n_candidates, 20);
+	const struct tt_candidate *c = m.search.candidates;
+	cr_expect(c[0].first == 13 && c[0].last == 20 && c[1].first == 13 && c[1].last == 20);
+	cr_expect(c[0].mix == 0 && c[1].mix == 0 && c[1].push == 1);
+	for (uint32_t l = 13; l <= 20; l++) {
+		cr_expect_float_eq((double)c[0].alpha * (double)c[0].weights[l] * m.norms[l], 1.5, 1e-5, "layer %u", l);
+		cr_expect_eq(c[1].weights[l], 1);
+	}
+	m.search.published = NULL;
+	tt_fit_search_free(&m.search);
+}
+
 /* Of a model with few layers, lines of the table mean the same. */
 Test(push, no_candidate_is_tried_twice)
 {

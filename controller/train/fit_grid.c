@@ -92,27 +92,55 @@ static double push_of(const struct tt_fit_search *search, double push)
 	return longer ? generation_factor * push : push;
 }
 
-int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err)
+/* Weight 1 on the layers of a site; returns how many they are. */
+static uint32_t site_weights(uint32_t n_layers, double centre, double share, float *weights)
 {
-	uint32_t n_layers = search->info->n_layers, end = search->n_candidates + n;
-	int status = TT_OK;
-	for (size_t i = 0; status == TT_OK && i < N_SITES && search->n_candidates < end; i++) {
+	uint32_t width = (uint32_t)lround(share * n_layers);
+	width = width < 1 ? 1 : width;
+	double start = fmax(0, centre * n_layers - width / 2.0);
+	uint32_t first = (uint32_t)lround(fmin(start, n_layers - width));
+	for (uint32_t l = 0; l < n_layers; l++)
+		weights[l] = l >= first && l < first + width;
+	return width;
+}
+
+/* The band as it was published, then as a site among the others. Strength times a unit vector is the direction with a
+ * coefficient of strength / |D|. */
+static int add_published(struct tt_fit_search *search, float *weights, struct tt_error *err)
+{
+	const struct tt_fit_directions *directions = search->directions;
+	const struct tt_fit_published *p = search->published;
+	uint32_t n = directions->n_layers, width = site_weights(n, p->centre, p->width, weights);
+	for (uint32_t l = 0; l < n; l++)
+		weights[l] = directions->norms[l] > 0 ? (float)(weights[l] / directions->norms[l]) : 0;
+	TT_TRY(tt_fit_add(search, weights, 0, p->strength * width / tt_push_unit(directions), err));
+	site_weights(n, p->centre, p->width, weights);
+	return tt_fit_add(search, weights, 0, push_of(search, first_push), err);
+}
+
+static int add_sites(struct tt_fit_search *search, uint32_t n, float *weights, struct tt_error *err)
+{
+	uint32_t end = search->n_candidates + n;
+	if (search->published)
+		TT_TRY(add_published(search, weights, err));
+	for (size_t i = 0; i < N_SITES && search->n_candidates < end; i++) {
 		if (sites[i].mix != 0 && !search->directions->apology)
 			continue;
 		/* A map takes answering states, which those after another map are no longer. */
 		if (sites[i].width > 0 && search->op == TT_OP_AFFINE)
 			continue;
-		uint32_t width = (uint32_t)lround(sites[i].width * n_layers);
-		float *weights = NULL;
-		width = width < 1 ? 1 : width;
-		double start = fmax(0, sites[i].centre * n_layers - width / 2.0);
-		uint32_t first = (uint32_t)lround(fmin(start, n_layers - width));
-		TT_TRY(tt_alloc(&weights, n_layers, sizeof *weights, err));
-		for (uint32_t l = first; l < first + width; l++)
-			weights[l] = 1;
-		status = tt_fit_add(search, weights, sites[i].mix, push_of(search, first_push), err);
-		free(weights);
+		site_weights(search->info->n_layers, sites[i].centre, sites[i].width, weights);
+		TT_TRY(tt_fit_add(search, weights, sites[i].mix, push_of(search, first_push), err));
 	}
+	return TT_OK;
+}
+
+int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err)
+{
+	float *weights = NULL;
+	TT_TRY(tt_alloc(&weights, search->info->n_layers, sizeof *weights, err));
+	int status = add_sites(search, n, weights, err);
+	free(weights);
 	return status;
 }
 

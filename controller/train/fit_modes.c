@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "controller/train/fit_affine.h"
+#include "controller/train/fit_condition.h"
 #include "controller/train/fit_detector.h"
 #include "controller/train/fit_embedding.h"
 #include "controller/train/fit_mlp.h"
@@ -41,16 +42,21 @@ static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_e
 	return tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, fit->options, &fit->progress, err);
 }
 
-static int search_push(struct tt_fit *fit, struct tt_error *err)
+static int run_search(struct tt_fit *fit, struct tt_error *err)
 {
 	const struct tt_fit_options *o = fit->options;
-	TT_TRY(open_search(fit, o->when, err));
 	TT_TRY(tt_fit_search(&fit->search, err));
 	if (!o->search_layer_weights)
 		return TT_OK;
 	TT_TRY(tt_fit_judge_open_train(
 		&fit->train_judge, fit->engine, &fit->rows, o->n_judge_prompts, o, &fit->progress, err));
 	return tt_fit_search_weights(&fit->weights, &fit->search, &fit->train_judge, o->seed, err);
+}
+
+static int search_push(struct tt_fit *fit, struct tt_error *err)
+{
+	TT_TRY(open_search(fit, fit->options->when, err));
+	return run_search(fit, err);
 }
 
 /* ---- The controller of arXiv 2505.20309, as the paper describes it and as its authors' code does it */
@@ -162,6 +168,22 @@ static int affine_directions(struct tt_fit *fit, struct tt_error *err)
 	return tt_fit_affine(&fit->directions, fit->options->rank, err);
 }
 
+/* ---- CAST (arXiv 2409.05907): the same components, and a condition as the gate */
+
+static int condition_gate(struct tt_fit *fit, struct tt_error *err)
+{
+	return tt_fit_condition_make(&fit->gate, fit->engine, &fit->rows, fit->options, &fit->progress, err);
+}
+
+/* CAST's own example adds 1.5 to what goes into layers 15 to 23 of 32, so to what layers 14 to 22 write. */
+static int search_cast(struct tt_fit *fit, struct tt_error *err)
+{
+	static const struct tt_fit_published published = {.centre = 18.5 / 32, .width = 9.0 / 32, .strength = 1.5};
+	TT_TRY(open_search(fit, fit->options->when, err));
+	fit->search.published = &published;
+	return run_search(fit, err);
+}
+
 static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
 	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
@@ -170,6 +192,7 @@ static const struct tt_fit_mode_row modes[] = {
 	[TT_FIT_PCA] = {"pca", pca_directions, detector_gate, search_push},
 	[TT_FIT_MEAN] = {"mean", mean_directions, detector_gate, judge_mean},
 	[TT_FIT_AFFINE] = {"affine", affine_directions, detector_gate, search_push},
+	[TT_FIT_CAST] = {"cast", pca_directions, condition_gate, search_cast},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)

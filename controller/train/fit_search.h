@@ -4,11 +4,18 @@
 
 #include "controller/train/fit_judge.h"
 
+/* A band of layers, as shares of the model's depth, that a method was published with, and what it adds there: unit
+ * vectors times the strength. */
+struct tt_fit_published {
+	double centre, width, strength;
+};
+
 struct tt_fit_search {
 	const struct tt_model_info *info;
 	const struct tt_fit_directions *directions;
 	const struct tt_fit_gate *gate;
 	struct tt_fit_judge *judge;
+	const struct tt_fit_published *published; /* compared with the usual sites, if not NULL */
 	uint32_t max_candidates;
 	enum tt_policy_when when;
 	enum tt_policy_op op;
@@ -41,8 +48,8 @@ int tt_fit_judge_candidates(struct tt_fit_search *search, struct tt_candidate **
 
 /* fit_grid.c: appends a candidate, unless there is room for none or one like it exists. */
 int tt_fit_add(struct tt_fit_search *search, const float *weights, double mix, double push, struct tt_error *err);
-/* Appends at most n candidates: sites and directions at one strength, best guesses first; or other
- * strengths of the n_best candidates. Neither goes beyond max_candidates. */
+/* Appends at most n candidates: what was published, then sites and directions at one strength, best guesses first; or
+ * other strengths of the n_best candidates. Neither goes beyond max_candidates. */
 int tt_fit_add_sites(struct tt_fit_search *search, uint32_t n, struct tt_error *err);
 int tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best, uint32_t n,
 	struct tt_error *err);

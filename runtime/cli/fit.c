@@ -57,7 +57,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
-		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|style|pca|mean|affine", 0, 0,
+		{"mode", 0, NULL, CLI_CHOICE, &run->mode, "contrast|paper|released|style|pca|mean|affine|cast", 0, 0,
 			"how the policy is made; docs/cli.md has a paragraph for each"},
 		{"gate", 0, NULL, CLI_CHOICE, &run->gate, "mode|none|detector", 0, 0,
 			"the mode's own gate, an open one, or one trained on the labels of --data"},
@@ -74,10 +74,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"prompts of each label for the directions"},
 		{"gate-prompts", 0, NULL, CLI_U32, &fit->n_gate_prompts, "N", 1, 1 << 20,
 			"prompts of each label for the gate, at most"},
-		{"gate-reads", 0, NULL, CLI_CHOICE, &run->pool, "last|mean|last,mean", 0, 0,
+		{"gate-reads", 0, NULL, CLI_CHOICE, &run->pool, "usual|last|mean|last,mean", 0, 0,
 			"what the gate reads of a layer: h at the last prompt token, its mean over the user's message, "
-			"or "
-			"both"},
+			"or both; usual: both, and for cast the mean"},
 		{"linear-gate", 0, NULL, CLI_FLAG, &fit->linear_gate, NULL, 0, 0,
 			"train no network beside the gate's linear term"},
 		{"judge-prompts", 0, NULL, CLI_U32, &fit->n_judge_prompts, "N", 1, 1 << 20,
@@ -404,7 +403,9 @@ static int fit(struct run *run, const char *model)
 	run->options.gate = (enum tt_fit_gate_choice)run->gate;
 	run->options.op = ops[run->op];
 	run->options.when = whens[run->when];
-	run->options.pool = (enum tt_gate_pool)run->pool;
+	run->options.pool = run->pool > 0                      ? (enum tt_gate_pool)(run->pool - 1)
+			    : run->options.mode == TT_FIT_CAST ? TT_POOL_MEAN
+							       : TT_POOL_LAST_MEAN;
 	run->options.search_layer_weights = run->layer_weights == 1;
 	run->options.progress = cli_progress_step;
 	run->options.user = &progress;
@@ -433,7 +434,7 @@ static int fit(struct run *run, const char *model)
 
 int cli_fit(int argc, char **argv)
 {
-	struct run run = {.pool = TT_POOL_LAST_MEAN};
+	struct run run = {0};
 	struct cli_list positional = {0};
 	tt_fit_options_default(&run.options);
 	int status = parse(&run, argc, argv, &positional);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes the goldens of the numerics of training and measuring: ridge regression by its closed form and principal
-components from numpy, perceptrons that PyTorch trained, the paper's controller among them, and figures of classifiers
-from scikit-learn and scipy. Needs requirements.txt. The same versions write the same bytes.
+components from numpy, conditions of CAST from scikit-learn, perceptrons that PyTorch trained, the paper's controller
+among them, and figures of classifiers from scikit-learn and scipy. Needs requirements.txt. The same versions write the
+same bytes.
 
   make_train_goldens.py --out tests/golden
 """
@@ -12,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
-from sklearn.metrics import roc_auc_score, roc_curve
+components from numpy, conditions of CAST from scikit-learn, perceptrons that PyTorch trained, the paper's controller
+among them, and figures of classifiers from scikit-learn and scipy. Needs requirements.txt. The same versions write the
+same bytes.
 
 F64 = np.float64
 
@@ -102,9 +103,9 @@ def make_pca(out):
     save(out / "pca.safetensors", tensors)
 
 
-def train(model, x, batches, loss_of, options):
-    """100 steps over batches, lists of rows, in their order and again from the first. Also gives each step's loss and
-    the gradient's length."""
+components from numpy, conditions of CAST from scikit-learn, perceptrons that PyTorch trained, the paper's controller
+among them, and figures of classifiers from scikit-learn and scipy. Needs requirements.txt. The same versions write the
+same bytes.
     clip = options.pop("clip")
     optimiser = torch.optim.AdamW(model.parameters(), **options)
     losses, lengths = [], []
@@ -255,6 +256,7 @@ def main():
     torch.set_num_threads(1)
     make_ridge(out)
     make_pca(out)
+    make_condition(out)
     make_mlp(out)
     make_controller(out)
     make_metrics(out)

@@ -9,7 +9,9 @@ enum tt_policy_op { TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_AFFINE, TT_OP_ON
 
 /* The gate that decides whether and how hard a policy steers. kernels/steer.h has the formulas,
  * controller/policy/gates.c the words. */
-enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP, TT_GATE_COSINE, TT_GATE_PROBE_MLP };
+enum tt_policy_gate { TT_GATE_ALWAYS, TT_GATE_PROBE, TT_GATE_MLP, TT_GATE_COSINE, TT_GATE_PROBE_MLP, TT_GATE_RULE };
+
+enum { TT_MAX_CONDITIONS = 4 }; /* that the rule of a gate joins, at most */
 
 /* Which states of each observed layer a gate reads: that of the last prompt token, the mean over the tokens of the last
  * user message, or first the one and then the other. */

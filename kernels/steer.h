@@ -40,7 +40,10 @@ enum {
  *   cosine  w is one vector as wide as x_c; p = cos(x_c, tanh((w.x_c / w.w) w)), and 0 if either of
  *           the two is 0; s = 1 if p > threshold, or in its second form (below) if p < threshold, else 0.
  *   probe_mlp  z = fc2 relu(fc1 x_c + b1) + b2; p = sigmoid(w.x_c + b + z[0]); s = 1 if p > threshold, else 0. In its
- *           second form (learned) w[l] is multiplied by sigmoid(z[1 + l]); in its first (fixed) there is z[0] alone. */
+ *           second form (learned) w[l] is multiplied by sigmoid(z[1 + l]); in its first (fixed) there is z[0] alone.
+ *   rule    x_k is x_c with 0 where w_k, the row of condition k, is 0; p_k is cosine's p of these. Condition k holds if
+ *           p_k > threshold_k, or if it is below, p_k < threshold_k; p is the sum of 2^k over those that hold; s = 1 if
+ *           the rule's table opens there (tt_steer_rule), else 0. If a p_k is NaN, p is NaN and s = 0. */
 
 /* The coefficient of a layer whose weight is w, when the gate's scalar is s. A weight of 0 steers nothing, whatever the
  * rest is. A coefficient of 0 is never -0.0, nor the NaN of infinity * 0. */

@@ -36,6 +36,12 @@ TT_HOST_DEVICE static inline bool tt_gate_opens_below(uint32_t gate, uint32_t fo
 	return gate == TT_GATE_COSINE && form != 0;
 }
 
+/* Whether a rule opens where the conditions of the bits of held hold, and no others. */
+TT_HOST_DEVICE static inline bool tt_steer_rule(uint32_t table, uint32_t held)
+{
+	return table >> held & 1;
+}
+
 /* One loaded policy, in the memory of the backend. */
 struct tt_steer_slot {
 	enum tt_policy_op op;
@@ -53,8 +59,11 @@ struct tt_steer_slot {
 	enum tt_gate_pool pool;   /* which states x_c is made of; n_in is tt_gate_vectors * hidden */
 	uint32_t n_observed;      /* at most TT_MAX_POOLED if pool asks for means */
 	const uint32_t *observed; // [n_observed] layers, ascending
-	const float *gate_weight; // [n_in]
+	const float *gate_weight; // [n_in]; [n_conditions][n_in] of a rule
 	float gate_bias, threshold;
+	uint32_t n_conditions;   /* of a rule; 0 for other gates */
+	uint32_t below, table;   /* of a rule: which conditions hold below; what opens it (tt_steer_rule) */
+	const float *thresholds; // [n_conditions]
 	uint32_t n_units;        /* of an mlp or a probe_mlp */
 	const float *fc1_weight; // [n_units][n_in]
 	const float *fc1_bias;   // [n_units]

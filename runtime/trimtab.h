@@ -213,7 +213,14 @@ struct tt_policy_info {
 	bool opens_below;
 	bool learns_layers; /* the gate has a part in each layer's weight */
 	float threshold;
-	uint32_t n_units;                         /* hidden units of the gate; 0 if it has none */
+	uint32_t n_units; /* hidden units of the gate; 0 if it has none */
+	/* Of a gate that joins conditions by a rule, which is empty for other gates. A decision's gate is the sum of
+	 * 2^k over the conditions k that held. */
+	const char *rule;
+	uint32_t n_conditions;
+	const char *conditions[TT_MAX_CONDITIONS]; // [n_conditions] their names
+	float condition_thresholds[TT_MAX_CONDITIONS];
+	bool condition_below[TT_MAX_CONDITIONS];  /* whether it holds below the threshold */
 	const char *fingerprint, *weights_digest; /* of the model it was fitted on */
 	const char *fitted_on;                    /* JSON: [{"file", "sha256", "rows"}], or "" */
 	const char *created, *version;            /* when, in ISO 8601, and by which version of trimtab */

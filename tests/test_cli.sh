@@ -394,6 +394,16 @@ for side in above below; do
 done
 works generate "$tiny" --raw -p 'Hello' -n 4 --policy below.st --show-steering
 check "show-steering: a similarity" grep -q 's 0.000, gate -*[0-9.]* against -0.875' out err
+policy rule.st trimtab.format=4 trimtab.gate=rule trimtab.observe=0 "trimtab.gate.rule=wide and not far" \
+	trimtab.gate.conditions=wide,far
+works generate "$tiny" --raw -p 'Hello' -n 4 --policy rule.st --show-steering
+check "show-steering: a rule" grep -q 's 1.000, wide and not far: wide holds, far does not hold, when all' out err
+works inspect rule.st --json --model "$tiny"
+json 'd["gate"]["rule"] == "wide and not far" and d["on_model"]["fits"]'
+json 'd["gate"]["conditions"][1] == {"name": "far", "side": "above", "threshold": 0.875}'
+works eval "$tiny" --policy rule.st --data rows.jsonl -n 4 --html rule.html
+check "page: a rule" grep -q \
+	'joined by a rule,.*layer 0; it steers where wide and not far: wide above -0.875, far above 0.875' rule.html
 works eval "$tiny" --policy below.st --data rows.jsonl -n 4 --html below.html
 check "page: the gate's side" grep -q \
 	'a cosine similarity to a condition vector on the last prompt token, layer 0; it steers below -0.875' below.html

@@ -764,6 +764,9 @@ Test(kernels_steer, every_gate_of_the_table_answers_and_no_other)
 		slot->gate = gate;
 		slot->gate_bias = 9;
 		slot->threshold = -0.9f;
+		slot->thresholds = &slot->threshold;
+		slot->n_conditions = 1;
+		slot->table = 2; /* where it holds */
 		slot->n_units = row && row->units ? UNITS : 0;
 		slot->fc1_weight = fc1_weight;
 		slot->fc1_bias = slot->fc2_weight = slot->fc2_bias = ones;

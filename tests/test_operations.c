@@ -32,11 +32,19 @@ static struct tt_policy *make_gated(uint32_t op, uint32_t gate, uint32_t form, e
 	uint32_t rows = tt_operation_of(op)->max_rows < 2 ? 1 : 2;
 	must(tt_policy_new(&p, LAYERS, WIDTH, rows, &err), &err);
 	must(tt_policy_set_operation(p, op, &err), &err);
-	const struct tt_gate_choice choice = {
-		gate, form, pool, observed, row->observes ? 2 : 0, row->units ? UNITS : 0};
+	const struct tt_gate_choice choice = {.gate = gate,
+		.form = form,
+		.pool = pool,
+		.observed = observed,
+		.n_observed = row->observes ? 2 : 0,
+		.n_units = row->units ? UNITS : 0,
+		.conditions = row->rule ? "a,b below" : NULL,
+		.rule = row->rule ? "a and not b" : NULL};
 	must(tt_policy_set_gate(p, &choice, &err), &err);
 	fill(p, &tt_operation_of(op)->row);
 	fill(p, &row->row);
+	for (uint32_t k = 0; k < p->rule.n; k++)
+		p->thresholds[k] = 0.25f - (float)k;
 	for (uint32_t l = 0; l < LAYERS; l++)
 		p->weights[l] = 1;
 	must(tt_policy_set_text(&p->name, "test", &err), &err);
@@ -123,7 +131,7 @@ Test(operations, every_pointer_to_numbers_is_in_some_row)
 	/* op, form, when, n_layers, hidden_size, n_directions, alpha, gate, pool, n_observed, gate_form, threshold,
 	 * gate_bias, n_units */
 	n_scalars = 14;
-	cr_expect_eq(sizeof *p, (n * sizeof(void *) + n_scalars * sizeof(uint32_t) + 7) / 8 * 8,
+	cr_expect_eq(sizeof *p, (n * sizeof(void *) + n_scalars * sizeof(uint32_t) + sizeof p->rule + 7) / 8 * 8,
 		"struct tt_policy has a member that is in no row");
 	tt_policy_free(p);
 }
@@ -162,6 +170,7 @@ static void check_saved(const struct tt_policy *p, const char *path)
 	cr_assert(q->op == p->op && q->form == p->form && q->gate == p->gate && q->gate_form == p->gate_form);
 	cr_assert(q->pool == p->pool && q->n_units == p->n_units && q->n_observed == p->n_observed &&
 		  q->threshold == p->threshold);
+	cr_assert_eq(memcmp(&q->rule, &p->rule, sizeof p->rule), 0);
 	const struct tt_policy_row *rows[] = {&tt_operation_of(p->op)->row, &tt_gate_of(p->gate)->row};
 	for (int i = 0; i < 2; i++)
 		for (uint32_t k = 0; k < rows[i]->n_tensors; k++)

@@ -10,6 +10,16 @@
 #include "weights/safetensors.h"
 #include "weights_files.h"
 
+Test(policy, each_condition_of_a_rule_has_a_vector)
+{
+	struct tt_policy *p = load(POLICY("rule"));
+	struct tt_error err = {0};
+	memset(p->gate_weight + 24, 0, 24 * sizeof *p->gate_weight);
+	cr_expect_eq(tt_policy_finish(p, &err), TT_ERR_FORMAT);
+	cr_expect_not_null(strstr(err.message, "gate.w is zero for condition cold"), "%s", err.message);
+	tt_policy_free(p);
+}
+
 Test(policy, rotate_takes_two_rows_and_a_target)
 {
 	struct tt_policy *p = NULL;
@@ -114,6 +124,7 @@ struct change {
 #define LEARNED POLICY("probe_mlp_learned")
 #define POOLED POLICY("probe_mlp_learned_pooled")
 #define MEAN POLICY("mlp_mean")
+#define RULE POLICY("rule")
 #define META(source, key, value, expected)                                                                             \
 	{                                                                                                              \
 		source, key, value, NULL, 0, 0, {0}, 0, expected                                                       \
@@ -124,8 +135,30 @@ struct change {
 	}
 
 static const struct change changes[] = {
-	META(PROBE, "trimtab.format", "4", "this build reads 1 to 3"),
-	META(PROBE, "trimtab.format", "02", "this build reads 1 to 3"),
+	META(PROBE, "trimtab.format", "5", "this build reads 1 to 4"),
+	META(PROBE, "trimtab.format", "02", "this build reads 1 to 4"),
+	META(PROBE, "trimtab.gate.rule", "a", "trimtab.gate.rule is not a key of format 1"),
+	META(POOLED, "trimtab.gate.conditions", "a", "trimtab.gate.conditions is not a key of format 3"),
+	META(RULE, "trimtab.format", "3", "is not a key of format 3"),
+	META(RULE, "trimtab.gate", "cosine", "trimtab.threshold is missing"),
+	META(RULE, "trimtab.gate", "mlp", "trimtab.gate.rule belongs to gate rule, but trimtab.gate is mlp"),
+	META(RULE, "trimtab.threshold", "0.5", "trimtab.threshold belongs to gate probe, but trimtab.gate is rule"),
+	META(RULE, "trimtab.gate.rule", NULL, "trimtab.gate.rule is missing"),
+	META(RULE, "trimtab.gate.rule", "hot or cold", "the rule does not depend on condition \"dull\""),
+	META(RULE, "trimtab.gate.rule", "hot or cold and", "trimtab.gate.rule: the rule wants a condition at its end"),
+	META(RULE, "trimtab.gate.conditions", NULL, "trimtab.gate.conditions is missing"),
+	META(RULE, "trimtab.gate.conditions", "hot,cold,dull,more", "does not depend on condition \"more\""),
+	META(RULE, "trimtab.gate.conditions", "hot,cold", "a condition where it has \"dull\", at byte 22"),
+	META(RULE, "trimtab.observe", "0,2", "gate.w must have shape [3, 16]"),
+	TENSOR(RULE, "gate.w", TT_DTYPE_F32, 2, 2, 24, 1, "gate.w must have shape [3, 24]"),
+	TENSOR(RULE, "gate.w", TT_DTYPE_F32, 2, 3, 24, 0, "gate.w is zero for condition hot"),
+	TENSOR(RULE, "gate.w", TT_DTYPE_F32, 2, 3, 24, NAN, "gate.w holds a number"),
+	TENSOR(RULE, "gate.thresholds", TT_DTYPE_F32, 1, 3, 0, 1.01f, "gate.thresholds must be -1 to 1"),
+	TENSOR(RULE, "gate.thresholds", TT_DTYPE_F32, 1, 3, 0, -1.01f, "gate.thresholds must be -1 to 1"),
+	TENSOR(RULE, "gate.thresholds", TT_DTYPE_F32, 1, 3, 0, NAN, "gate.thresholds holds a number"),
+	TENSOR(RULE, "gate.thresholds", TT_DTYPE_F32, 1, 2, 0, 0, "gate.thresholds must have shape [3]"),
+	TENSOR(RULE, "gate.thresholds", TT_DTYPE_F32, 9, 0, 0, 0, "gate.thresholds is missing"),
+	TENSOR(COSINE, "gate.thresholds", TT_DTYPE_F32, 1, 1, 0, 0, "gate.thresholds does not belong"),
 	META(PROBE, "trimtab.gate.pool", "mean", "trimtab.gate.pool is not a key of format 1"),
 	META(COSINE, "trimtab.gate.pool", "mean", "trimtab.gate.pool is not a key of format 2"),
 	META(MEAN, "trimtab.format", "2", "trimtab.gate.pool is not a key of format 2"),

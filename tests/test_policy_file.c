@@ -63,6 +63,7 @@ static void expect_same(const struct tt_policy *a, const struct tt_policy *b)
 	cr_expect_arr_eq(&a->alpha, &b->alpha, sizeof a->alpha);
 	cr_assert(a->form == b->form && a->gate_form == b->gate_form);
 	cr_assert(a->pool == b->pool && a->n_units == b->n_units);
+	cr_expect_arr_eq(&a->rule, &b->rule, sizeof a->rule);
 	if (a->n_observed)
 		cr_expect_arr_eq(a->observed, b->observed, a->n_observed * sizeof *a->observed);
 	cr_expect_arr_eq(&a->threshold, &b->threshold, sizeof(float));
@@ -82,8 +83,8 @@ Test(policy_file, is_written_and_read_again_bit_for_bit)
 		POLICY("one_sided"), POLICY("mlp"), POLICY("mlp_unbounded"), POLICY("rotate"),
 		POLICY("rotate_adaptive"), POLICY("cosine"), POLICY("cosine_below"), POLICY("keep"),
 		POLICY("probe_mlp"), POLICY("probe_mlp_learned"), POLICY("probe_mlp_mean"),
-		POLICY("probe_mlp_learned_pooled"), POLICY("probe_pooled"), POLICY("mlp_mean"),
-		POLICY("cosine_pooled")};
+		POLICY("probe_mlp_learned_pooled"), POLICY("probe_pooled"), POLICY("mlp_mean"), POLICY("cosine_pooled"),
+		POLICY("rule"), POLICY("rule_pooled")};
 	struct scratch s;
 	struct tt_error err = {0};
 	scratch_make(&s);
@@ -139,6 +140,8 @@ Test(policy_file, a_file_says_the_least_format)
 		{POLICY("probe_pooled"), "3", "trimtab.gate.pool", "last,mean"},
 		{POLICY("mlp_mean"), "3", "trimtab.gate.pool", "mean"},
 		{POLICY("cosine_pooled"), "3", "trimtab.gate.side", "below"},
+		{POLICY("rule"), "4", "trimtab.gate.rule", "(hot or cold) and not dull"},
+		{POLICY("rule_pooled"), "4", "trimtab.gate.conditions", "a.1 below,b-2,c below,d"},
 	};
 	struct scratch s;
 	scratch_make(&s);
@@ -155,7 +158,7 @@ Test(policy_file, a_file_says_the_least_format)
 }
 
 /* Files of a format are written as they were before the next one existed: the sums are those of files that builds
- * without format 2, and without format 3, wrote. */
+ * without format 2, without format 3, and without format 4, wrote. */
 Test(policy_file, what_needs_no_newer_format_keeps_its_bytes)
 {
 	static const char *const files[][2] = {
@@ -171,6 +174,10 @@ Test(policy_file, what_needs_no_newer_format_keeps_its_bytes)
 		{POLICY("keep"), "3ebf69657c9dcb07d1d4832e12a085d18e0ab16e5d596d129f8f9baf7750bafc"},
 		{POLICY("rotate"), "c96d6ef184f247ea425d8a45f007205627d6b776f15b7fd220a07021aaa02d2e"},
 		{POLICY("rotate_adaptive"), "99b699afee9fff8287f9594af69aefa85368d7c759e7505e1b82a26a97210dc1"},
+		{POLICY("probe_mlp"), "53d0fb2cc5f6d7dc6b0785e42fe88f62cdfc9c3f03efdc0a56d19df44049b415"},
+		{POLICY("probe_mlp_learned"), "0f1456fb943bafcceab2981b411e171452bae94c8acaaae0eddca39fc3d95c5d"},
+		{POLICY("probe_mlp_mean"), "ebb57ea5472a98932404c0965b2ac3e7737743aa7ac769ea5357922b6e8456fb"},
+		{POLICY("cosine_pooled"), "ee04d8f057ddda4fcafbec905722c6a0075d6f5e9501aaed758ad51fd8080d62"},
 	};
 	struct scratch s;
 	scratch_make(&s);
@@ -243,6 +250,23 @@ Test(policy_file, a_network_beside_a_probe_gives_weights_of_layers_if_the_file_s
 		cr_expect_str_eq(info.gate_form, learned ? "learned" : "fixed");
 		tt_policy_free(p);
 	}
+}
+
+Test(policy_file, conditions_are_described_in_their_order)
+{
+	struct tt_policy_info info;
+	struct tt_policy *p = load(POLICY("rule"));
+	tt_policy_describe(p, &info);
+	cr_expect_str_eq(info.rule, "(hot or cold) and not dull");
+	cr_assert_eq(info.n_conditions, 3);
+	cr_expect_str_eq(info.conditions[1], "cold");
+	cr_expect(!info.condition_below[0] && info.condition_below[1] && !info.condition_below[2]);
+	cr_expect_eq(info.condition_thresholds[2], p->thresholds[2]);
+	tt_policy_free(p);
+	p = load(POLICY("cosine"));
+	tt_policy_describe(p, &info);
+	cr_expect(info.n_conditions == 0 && !*info.rule);
+	tt_policy_free(p);
 }
 
 /* tests/test_policy_kernels.c checks what the tensors do. This test checks that each is read to its place. */

@@ -54,6 +54,10 @@ static struct tt_steer_slot slot_of(const struct tt_policy *p, float *readers)
 		.threshold = p->threshold,
 		.n_units = p->n_units,
 		.gate_form = p->gate_form,
+		.n_conditions = p->rule.n,
+		.below = p->rule.below,
+		.table = p->rule.table,
+		.thresholds = p->thresholds,
 		.fc1_weight = p->fc1_weight,
 		.fc1_bias = p->fc1_bias,
 		.fc2_weight = p->fc2_weight,
@@ -268,9 +272,10 @@ Test(policy_kernels, a_similarity_at_the_edge)
 
 /* ---- The probe with a network, and means ---- */
 
-static void check_pooled(const char *path, const char *name)
+/* The decisions of a gate whose parts the golden has under its name. */
+static void check_gate(const char *expected, const char *path, const char *name)
 {
-	struct tt_safetensors *golden = golden_open(POLICY("pooled_expected"));
+	struct tt_safetensors *golden = golden_open(expected);
 	struct tt_policy *p = load(path);
 	static const char *const parts[] = {"gate", "s", "coef"};
 	float *want[3];
@@ -301,6 +306,11 @@ static void check_pooled(const char *path, const char *name)
 		free(all[i]);
 }
 
+static void check_pooled(const char *path, const char *name)
+{
+	check_gate(POLICY("pooled_expected"), path, name);
+}
+
 Test(policy_kernels, a_probe_with_a_network_equals_pytorch)
 {
 	check_pooled(POLICY("probe_mlp"), "probe_mlp");
@@ -314,6 +324,37 @@ Test(policy_kernels, gates_that_read_means_equal_pytorch)
 	check_pooled(POLICY("probe_pooled"), "probe_pooled");
 	check_pooled(POLICY("mlp_mean"), "mlp_mean");
 	check_pooled(POLICY("cosine_pooled"), "cosine_pooled");
+}
+
+/* ---- Rules ---- */
+
+Test(policy_kernels, rules_equal_pytorch_and_python)
+{
+	check_gate(POLICY("rule_expected"), POLICY("rule"), "rule");
+	check_gate(POLICY("rule_expected"), POLICY("rule_pooled"), "rule_pooled");
+}
+
+/* A NaN in what any condition reads closes the gate, also where the rule says `not`, which a condition that does not
+ * hold would open. At its threshold a condition holds on neither side. */
+Test(policy_kernels, a_rule_at_the_edge)
+{
+	struct tt_policy *p = load(POLICY("rule"));
+	float captured[2 * N_DECISIONS * LAYERS * HIDDEN] = {0}, scale[N_DECISIONS] = {1, 1, 1, 1, 1};
+	p->rule.table = 1; /* none of them */
+	for (uint32_t k = 0; k < 3; k++)
+		p->thresholds[k] = 0;
+	struct decided got = decide(p, captured, scale, 0, N_DECISIONS, 1);
+	cr_expect(got.results[0].gate == 0 && got.results[0].s == 1, "%g", (double)got.results[0].gate);
+	for (uint32_t k = 0; k < 3; k++)
+		p->thresholds[k] = 0.01f;
+	got = decide(p, captured, scale, 0, N_DECISIONS, 1);
+	cr_expect(got.results[0].gate == 2 && got.results[0].s == 0, "%g", (double)got.results[0].gate);
+	p->rule.table = 0xff;
+	captured[3 * HIDDEN + 1] = NAN; /* layer 3 of row 0, which the last condition reads */
+	got = decide(p, captured, scale, 0, N_DECISIONS, 1);
+	cr_expect(isnan(got.results[0].gate) && got.results[0].s == 0);
+	cr_expect(got.results[1].s == 1);
+	tt_policy_free(p);
 }
 
 /* ---- NaN ---- */

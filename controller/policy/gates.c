@@ -65,6 +65,19 @@ static const struct tt_gate gates[] = {
 		.most = 1,
 		.initial = 0.5f,
 	},
+	[TT_GATE_RULE] = {
+		.row = {"rule", "cosine similarities to condition vectors, joined by a rule,", .format = 4,
+			.n_tensors = 2,
+			.tensors = {
+				{.name = "gate.w", .shape = TT_SHAPE_CONDITIONS_INPUT,
+					.member = offsetof(struct tt_policy, gate_weight),
+					.slot = offsetof(struct tt_steer_slot, gate_weight), .not_zero = true},
+				TENSOR("gate.thresholds", TT_SHAPE_CONDITIONS, thresholds)}},
+		.observes = true,
+		.rule = true,
+		.least = -1,
+		.most = 1,
+	},
 };
 // clang-format on
 

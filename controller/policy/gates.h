@@ -11,7 +11,8 @@ struct tt_gate {
 	bool observes;              /* it reads the stream after layers that the file names */
 	bool units;                 /* it has hidden units, as many as its tensor of TT_SHAPE_UNITS_INPUT has rows */
 	bool threshold;             /* the file gives a threshold, which must be from least to most */
-	float least, most, initial; /* of the threshold; initial is that of a new policy */
+	bool rule;                  /* a rule joins conditions, which have a threshold each */
+	float least, most, initial; /* of a threshold; initial is that of a new policy */
 };
 
 /* The row of a gate, or NULL for a number that is no gate. */

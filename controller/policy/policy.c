@@ -126,6 +126,9 @@ static int check_choice(const struct tt_policy *p, const struct tt_gate *gate, c
 	if (gate->units ? n_units < 1 || n_units > TT_MAX_UNITS : n_units > 0)
 		return tt_fail(err, TT_ERR_FORMAT, "policy: %u hidden units of gate %s, must be %s%d", n_units,
 			gate->row.word, gate->units ? "1 to " : "", gate->units ? TT_MAX_UNITS : 0);
+	if (gate->rule != (choice->rule != NULL))
+		return tt_fail(err, TT_ERR_FORMAT, "policy: gate %s %s", gate->row.word,
+			gate->rule ? "needs a rule" : "takes no rule");
 	TT_TRY(check_pool(gate, choice->pool, n_observed, err));
 	if (!tt_mul_size(n_in, n_units, &n_weights) || n_weights > TT_MAX_POLICY_FLOATS)
 		return tt_fail(err, TT_ERR_LIMIT, "policy: gate %s of %u units on %u layers of width %u is too large",
@@ -136,11 +139,15 @@ static int check_choice(const struct tt_policy *p, const struct tt_gate *gate, c
 int tt_policy_set_gate(struct tt_policy *p, const struct tt_gate_choice *choice, struct tt_error *err)
 {
 	const struct tt_gate *row = tt_gate_of(choice->gate);
+	struct tt_rule rule = {0};
 	uint32_t *layers = NULL;
 	if (!row)
 		return tt_fail(
 			err, TT_ERR_UNSUPPORTED, "policy: gate %d is none of those there are", (int)choice->gate);
 	TT_TRY(check_choice(p, row, choice, err));
+	if (row->rule)
+		TT_TRY(tt_within(
+			tt_rule_parse(&rule, choice->conditions, choice->rule, err), err, "trimtab.gate.rule"));
 	TT_TRY(tt_alloc(&layers, choice->n_observed, sizeof *layers, err));
 	if (choice->n_observed > 0)
 		memcpy(layers, choice->observed, choice->n_observed * sizeof *layers);
@@ -150,14 +157,17 @@ int tt_policy_set_gate(struct tt_policy *p, const struct tt_gate_choice *choice,
 	p->observed = layers;
 	p->n_observed = choice->n_observed;
 	p->n_units = choice->n_units;
+	p->rule = rule;
 	p->pool = choice->pool;
 	p->gate_form = choice->form;
 	p->gate_bias = 0;
 	p->threshold = row->initial;
 	p->gate = choice->gate; /* its tensors have their shapes from it */
 	int status = tt_policy_row_allocate(p, &row->row, err);
-	if (status != TT_OK)
+	if (status != TT_OK) {
 		p->gate = TT_GATE_ALWAYS;
+		p->rule = (struct tt_rule){0};
+	}
 	return status;
 }
 
@@ -315,9 +325,16 @@ static int check_gate(const struct tt_policy *p, struct tt_error *err)
 		if (!all_finite(values, tt_tensor_size(p, tensor->shape)))
 			return tt_fail(
 				err, TT_ERR_FORMAT, "policy: %s holds a number that is not finite", tensor->name);
-		if (tensor->not_zero && all_zero(values, tt_tensor_size(p, tensor->shape)))
-			return tt_fail(err, TT_ERR_FORMAT, "policy: %s is zero", tensor->name);
+		size_t row = tt_tensor_size(p, tensor->shape) / (gate->rule ? p->rule.n : 1);
+		for (size_t k = 0; tensor->not_zero && k < tt_tensor_size(p, tensor->shape); k += row)
+			if (all_zero(values + k, row))
+				return tt_fail(err, TT_ERR_FORMAT, "policy: %s is zero%s%s", tensor->name,
+					gate->rule ? " for condition " : "", gate->rule ? p->rule.names[k / row] : "");
 	}
+	for (uint32_t k = 0; k < p->rule.n; k++)
+		if (!(p->thresholds[k] >= gate->least && p->thresholds[k] <= gate->most))
+			return tt_fail(err, TT_ERR_FORMAT, "policy: gate.thresholds must be %g to %g",
+				(double)gate->least, (double)gate->most);
 	if (gate->threshold && !(p->threshold >= gate->least && p->threshold <= gate->most))
 		return tt_fail(err, TT_ERR_FORMAT, "policy: threshold must be %g to %g", (double)gate->least,
 			(double)gate->most);
@@ -483,12 +500,19 @@ void tt_policy_describe(const struct tt_policy *p, struct tt_policy_info *info)
 		.learns_layers = tt_gate_learns_layers(p->gate, p->gate_form),
 		.threshold = p->threshold,
 		.n_units = p->n_units,
+		.n_conditions = p->rule.n,
+		.rule = p->rule.text,
 		.fingerprint = p->fingerprint,
 		.weights_digest = p->weights_digest,
 		.fitted_on = p->fitted_on,
 		.created = p->created,
 		.version = p->version,
 	};
+	for (uint32_t k = 0; k < p->rule.n; k++) {
+		info->conditions[k] = p->rule.names[k];
+		info->condition_below[k] = p->rule.below >> k & 1;
+		info->condition_thresholds[k] = p->thresholds[k];
+	}
 }
 
 const char *tt_when_word(enum tt_policy_when when)

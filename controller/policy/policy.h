@@ -4,6 +4,7 @@
 
 #include "controller/policy/gates.h"
 #include "controller/policy/operations.h"
+#include "controller/policy/rule.h"
 #include "kernels/steer.h"
 #include "runtime/trimtab.h"
 
@@ -35,13 +36,15 @@ struct tt_policy {
 	uint32_t *observed; // [n_observed] ascending
 	uint32_t gate_form; /* of the gate: index into the words of its row */
 	float threshold;
-	float *gate_weight; // [n_in], n_in is tt_gate_vectors * hidden_size
+	float *gate_weight; // [n_in], n_in is tt_gate_vectors * hidden_size; [rule.n][n_in] of a rule
 	float gate_bias;
-	uint32_t n_units;  /* of an mlp or a probe_mlp; the tensors below are NULL for other gates */
-	float *fc1_weight; // [n_units][n_in]
-	float *fc1_bias;   // [n_units]
-	float *fc2_weight; // [n_out][n_units], n_out is 1 + n_layers if tt_gate_learns_layers, else 1
-	float *fc2_bias;   // [n_out]
+	uint32_t n_units;    /* of an mlp or a probe_mlp; the tensors below are NULL for other gates */
+	float *fc1_weight;   // [n_units][n_in]
+	float *fc1_bias;     // [n_units]
+	float *fc2_weight;   // [n_out][n_units], n_out is 1 + n_layers if tt_gate_learns_layers, else 1
+	float *fc2_bias;     // [n_out]
+	float *thresholds;   // [rule.n] NULL for gates without a rule
+	struct tt_rule rule; /* all 0 for gates without one */
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
 	char *path;                                                         /* of the file it was read from, or NULL */
 };
@@ -61,7 +64,8 @@ struct tt_gate_choice {
 	enum tt_gate_pool pool;
 	const uint32_t *observed; // [n_observed] the layers that it reads, none for a gate that reads nothing
 	uint32_t n_observed;
-	uint32_t n_units; /* its hidden units, 0 for a gate without any */
+	uint32_t n_units;              /* its hidden units, 0 for a gate without any */
+	const char *conditions, *rule; /* of a rule, as tt_rule_parse reads them; NULL for a gate without one */
 };
 
 /* Gives the policy another gate, with the initial threshold of its row and its tensors all 0. If this fails, the policy

@@ -20,6 +20,7 @@ enum {
 	NAME_SIZE = 24,
 	FIRST_FORMAT = 1,
 	POOL_FORMAT = 3, /* the oldest that has pool_key */
+	RULE_FORMAT = 4, /* the oldest that has the keys of a rule */
 };
 
 /* The keys that a policy of any kind may have. The rows of the tables add those that choose a form. */
@@ -30,6 +31,8 @@ enum { N_KNOWN_KEYS = sizeof known_keys / sizeof *known_keys, N_FORM_KEYS = 2 };
 
 /* Which states the gate reads, of any gate that observes layers; tt_gate_pool_word has the words. */
 static const char pool_key[] = "trimtab.gate.pool";
+/* Of a gate with a rule; tt_rule_parse reads them. */
+static const char rule_key[] = "trimtab.gate.rule", conditions_key[] = "trimtab.gate.conditions";
 
 /* The rows of operations, then those of gates. */
 static uint32_t n_rows(void)
@@ -44,7 +47,7 @@ static const struct tt_policy_row *row_at(uint32_t i)
 
 static uint32_t newest_format(void)
 {
-	uint32_t newest = POOL_FORMAT;
+	uint32_t newest = RULE_FORMAT;
 	for (uint32_t i = 0; i < n_rows(); i++) {
 		const struct tt_policy_row *row = row_at(i);
 		uint32_t format = row->form.key && row->form.format > row->format ? row->form.format : row->format;
@@ -97,6 +100,11 @@ static int read_key(const struct reader *r, const char *key, bool required, cons
 	return TT_OK;
 }
 
+static bool is_rule_key(const char *key)
+{
+	return strcmp(key, rule_key) == 0 || strcmp(key, conditions_key) == 0;
+}
+
 static bool is_form_key(const char *key, uint32_t format)
 {
 	for (uint32_t i = 0; i < n_rows(); i++) {
@@ -124,6 +132,7 @@ static int check_keys(struct reader *r)
 		const char *key = r->file->metadata[i].key;
 		bool known = strncmp(key, "trimtab.", 8) != 0 || is_form_key(key, r->format);
 		known = known || (r->format >= POOL_FORMAT && strcmp(key, pool_key) == 0);
+		known = known || (r->format >= RULE_FORMAT && is_rule_key(key));
 		for (size_t k = 0; !known && k < N_KNOWN_KEYS; k++)
 			known = strcmp(key, known_keys[k]) == 0;
 		if (!known)
@@ -302,6 +311,13 @@ static int refuse_other_forms(const struct reader *r)
 	return TT_OK;
 }
 
+static int refuse_rule(const struct reader *r, const struct tt_gate *gate)
+{
+	const char *owner = tt_gate_of(TT_GATE_RULE)->row.word;
+	TT_TRY(refuse_key(r, rule_key, "gate", owner, gate->row.word));
+	return refuse_key(r, conditions_key, "gate", owner, gate->row.word);
+}
+
 static int refuse_threshold(const struct reader *r, const struct tt_gate *gate)
 {
 	for (uint32_t i = 0; i < tt_n_gates(); i++)
@@ -336,6 +352,8 @@ static int read_gate_keys(struct reader *r)
 			observe ? "trimtab.observe" : pool_key, gate->row.word);
 	if (!gate->threshold)
 		TT_TRY(refuse_threshold(r, gate));
+	if (!gate->rule)
+		TT_TRY(refuse_rule(r, gate));
 	TT_TRY(refuse_other_forms(r));
 	return observe ? tt_layers_parse(r->observed, r->policy->n_layers, observe, "trimtab.observe", r->err) : TT_OK;
 }
@@ -435,6 +453,10 @@ static int read_gate(struct reader *r, size_t *n_tensors)
 	uint64_t n_in = (uint64_t)tt_gate_vectors(choice.pool, choice.n_observed) * p->hidden_size;
 	if (gate->units)
 		TT_TRY(read_units(r, gate, n_in, &choice.n_units));
+	if (gate->rule) {
+		TT_TRY(read_key(r, rule_key, true, &choice.rule));
+		TT_TRY(read_key(r, conditions_key, true, &choice.conditions));
+	}
 	TT_TRY(tt_policy_set_gate(p, &choice, r->err));
 	if (gate->threshold)
 		TT_TRY(read_number(r, "trimtab.threshold", &p->threshold));
@@ -515,9 +537,9 @@ struct writer {
 	struct tt_st_tensor tensors[MAX_TENSORS];
 	char names[MAX_TENSORS][NAME_SIZE];
 	size_t n_tensors;
-	struct tt_st_pair metadata[N_KNOWN_KEYS + N_FORM_KEYS + 1]; /* and pool_key */
+	struct tt_st_pair metadata[N_KNOWN_KEYS + N_FORM_KEYS + 3]; /* and pool_key, rule_key, conditions_key */
 	size_t n_metadata;
-	struct tt_buffer layers, observe;
+	struct tt_buffer layers, observe, conditions;
 	char *alpha, *threshold, format[16];
 };
 
@@ -579,6 +601,9 @@ static int put_gate(struct writer *w, const struct tt_policy *p, struct tt_error
 	put_form(w, &gate->row, p->gate_form);
 	if (p->pool != TT_POOL_LAST)
 		put(w, pool_key, tt_gate_pool_word(p->pool));
+	put(w, rule_key, p->rule.text);
+	TT_TRY(tt_rule_print_conditions(&w->conditions, &p->rule, err));
+	put(w, conditions_key, w->conditions.data);
 	put_row(w, p, &gate->row, 0);
 	return TT_OK;
 }
@@ -660,6 +685,7 @@ int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_e
 		status = tt_safetensors_write(path, w->tensors, w->n_tensors, w->metadata, w->n_metadata, err);
 	tt_buffer_free(&w->layers);
 	tt_buffer_free(&w->observe);
+	tt_buffer_free(&w->conditions);
 	free(w->alpha);
 	free(w->threshold);
 	free(w);

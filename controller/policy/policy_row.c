@@ -29,6 +29,8 @@ uint32_t tt_tensor_dims(const struct tt_policy *p, enum tt_tensor_shape shape, u
 		[TT_SHAPE_UNITS] = {1, {p->n_units, 1}},
 		[TT_SHAPE_OUTPUTS_UNITS] = {2, {outputs, p->n_units}},
 		[TT_SHAPE_OUTPUTS] = {1, {outputs, 1}},
+		[TT_SHAPE_CONDITIONS_INPUT] = {2, {p->rule.n, input}},
+		[TT_SHAPE_CONDITIONS] = {1, {p->rule.n, 1}},
 	};
 	dims[0] = shapes[shape].dims[0];
 	dims[1] = shapes[shape].dims[1];

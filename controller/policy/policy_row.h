@@ -18,17 +18,19 @@ enum {
 	TT_MAX_ROW_FORMS = 2,   /* at most for one operation or gate */
 };
 
-/* L: layers; r: directions a layer; d: width of the stream; v: vectors that the gate
- * reads (tt_gate_vectors); u: hidden units; n: outputs of its network, 1 + L, or 1 if it gives no weights of layers. */
+/* L: layers; r: directions a layer; d: width of the stream; v: vectors that the gate reads (tt_gate_vectors); u: hidden
+ * units; k: conditions of its rule; n: outputs of its network, 1 + L, or 1 if it gives no weights of layers. */
 enum tt_tensor_shape {
-	TT_SHAPE_LAYER_MATRIX,  /* [r][d] for each layer */
-	TT_SHAPE_LAYER_ROW,     /* [r] for each layer */
-	TT_SHAPE_INPUT,         /* [v * d] */
-	TT_SHAPE_NUMBER,        /* [1]; the policy and the slot hold the float itself, not a pointer */
-	TT_SHAPE_UNITS_INPUT,   /* [u][v * d] */
-	TT_SHAPE_UNITS,         /* [u] */
-	TT_SHAPE_OUTPUTS_UNITS, /* [n][u] */
-	TT_SHAPE_OUTPUTS,       /* [n] */
+	TT_SHAPE_LAYER_MATRIX,     /* [r][d] for each layer */
+	TT_SHAPE_LAYER_ROW,        /* [r] for each layer */
+	TT_SHAPE_INPUT,            /* [v * d] */
+	TT_SHAPE_NUMBER,           /* [1]; the policy and the slot hold the float itself, not a pointer */
+	TT_SHAPE_UNITS_INPUT,      /* [u][v * d] */
+	TT_SHAPE_UNITS,            /* [u] */
+	TT_SHAPE_OUTPUTS_UNITS,    /* [n][u] */
+	TT_SHAPE_OUTPUTS,          /* [n] */
+	TT_SHAPE_CONDITIONS_INPUT, /* [k][v * d] */
+	TT_SHAPE_CONDITIONS,       /* [k] */
 };
 
 struct tt_policy_tensor {
@@ -41,7 +43,8 @@ struct tt_policy_tensor {
 	/* The numbers are projections wanted on the rows as the file gives them, so they change when the rows are made
 	 * orthonormal. */
 	bool follows_rows;
-	bool not_zero; /* it must not be all zeros; if layered, on no layer that has directions */
+	/* It must not be all zeros; if layered, on no layer that has directions; of several rows, in none. */
+	bool not_zero;
 };
 
 /* The words of one metadata key that choose between the forms of an operation or gate; the first is the default. */

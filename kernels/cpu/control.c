@@ -49,32 +49,49 @@ static double read_out(const struct decision *d, const float *w, float bias)
 	return sum;
 }
 
-/* x.v, v.v and x.x, where x is x_c, and v is the condition vector w or, element by element, tanh(share * w). */
+/* x.v, v.v and x.x, where x is x_c, and v is the condition vector w or, element by element, tanh(share * w). Of a
+ * rule's condition x is 0 where w is. */
 struct cosine_sums {
 	double xv, vv, xx;
 };
 
-static struct cosine_sums sum_cosine(const struct decision *d, bool projected, double share)
+static struct cosine_sums sum_cosine(const struct decision *d, const float *weight, bool projected, double share)
 {
+	bool whole = d->slot->gate != TT_GATE_RULE;
 	size_t hidden = d->args->config->hidden_size;
 	struct cosine_sums sums = {0};
 	for (uint32_t i = 0; i < d->n_vectors; i++) {
-		const float *w = d->slot->gate_weight + i * hidden, *x = input_vector(d, i);
+		const float *w = weight + i * hidden, *x = input_vector(d, i);
 		for (size_t k = 0; k < hidden; k++) {
 			double v = projected ? tanh(share * (double)w[k]) : (double)w[k];
 			sums.xv += (double)x[k] * v;
 			sums.vv += v * v;
-			sums.xx += (double)x[k] * (double)x[k];
+			sums.xx += whole || w[k] != 0 ? (double)x[k] * (double)x[k] : 0;
 		}
 	}
 	return sums;
 }
 
-static double similarity(const struct decision *d)
+static double similarity(const struct decision *d, const float *weight)
 {
-	struct cosine_sums given = sum_cosine(d, false, 0);
-	struct cosine_sums projected = sum_cosine(d, true, given.xv / given.vv);
+	struct cosine_sums given = sum_cosine(d, weight, false, 0);
+	struct cosine_sums projected = sum_cosine(d, weight, true, given.xv / given.vv);
 	return tt_steer_cosine(projected.xv, projected.vv, projected.xx);
+}
+
+/* Which conditions hold, a bit each; NaN if a similarity is. */
+static double held(const struct decision *d)
+{
+	const struct tt_steer_slot *slot = d->slot;
+	size_t n_in = (size_t)d->n_vectors * d->args->config->hidden_size;
+	double sum = 0;
+	for (uint32_t k = 0; k < slot->n_conditions; k++) {
+		float p = (float)similarity(d, slot->gate_weight + k * n_in);
+		if (isnan(p))
+			return NAN;
+		sum += tt_steer_opens(slot->below >> k & 1, p, slot->thresholds[k]) ? 1u << k : 0;
+	}
+	return sum;
 }
 
 static double sigmoid(double z)
@@ -138,7 +155,7 @@ static int read_gate(struct tt_cpu *cpu, const struct decision *d, double *gate,
 		*gate = sigmoid(read_out(d, slot->gate_weight, slot->gate_bias));
 		break;
 	case TT_GATE_COSINE:
-		*gate = similarity(d);
+		*gate = similarity(d, slot->gate_weight);
 		break;
 	case TT_GATE_MLP:
 		TT_TRY(run_fc1(cpu, d, units, err));
@@ -147,6 +164,9 @@ static int read_gate(struct tt_cpu *cpu, const struct decision *d, double *gate,
 	case TT_GATE_PROBE_MLP:
 		TT_TRY(run_fc1(cpu, d, units, err));
 		*gate = sigmoid(read_out(d, slot->gate_weight, slot->gate_bias) + fc2(slot, *units, 0));
+		break;
+	case TT_GATE_RULE:
+		*gate = held(d);
 		break;
 	}
 	return TT_OK;
@@ -166,6 +186,9 @@ static float scalar(const struct tt_steer_slot *slot, double gate)
 		break;
 	case TT_GATE_MLP:
 		s = slot->gate_form ? (float)gate : (float)sigmoid(gate);
+		break;
+	case TT_GATE_RULE:
+		s = !isnan(gate) && tt_steer_rule(slot->table, (uint32_t)gate);
 		break;
 	}
 	return isfinite(s) ? s : 0;

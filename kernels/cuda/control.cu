@@ -1,7 +1,7 @@
 /* The gates: from the captured rows x_c, the controller's scalar s, and with it the row of coefficients. No two
  * decisions of a step name the same row.
  *
- * A decision by a probe or a similarity, or without a gate, is made by one block. The first matrix of a network is far
+ * A decision by a probe or similarities, or without a gate, is made by one block. The first matrix of a network is far
  * more than one multiprocessor can stream (168 MB for an 8B model), so all blocks compute some of its hidden units, and
  * the block that ends last does the rest. The order of every sum depends on the sizes of the gate alone, never on the
  * block that computes it nor on how many decisions share the step. */
@@ -179,14 +179,15 @@ TT_DEVICE double gate_sum(const struct control_memory &m, uint32_t rows, uint32_
 	return block_sum(m, rows, r, (double)tt_load_f32(bias, TT_TRAFFIC_DIRECTION));
 }
 
-/* x.v, v.v and x.x, left for block_sum, where x is x_c, and v is the condition vector w or, element by element,
- * tanh(share * w). */
+/* x.v, v.v and x.x, left for block_sum, where x is x_c, and v is condition vector number `row` or, element by element,
+ * tanh(share * w). Of a rule's condition x is 0 where w is. */
 template <bool projected>
-TT_DEVICE void cosine_sums(
-	const struct control_args &a, const struct control_memory &m, const struct decision &d, double share)
+TT_DEVICE void cosine_sums(const struct control_args &a, const struct control_memory &m, const struct decision &d,
+	uint32_t row, double share)
 {
-	const float *weight = (const float *)load_pointer(&d.slot->gate_weight);
 	const struct gate_input in = load_input(d);
+	const float *weight = (const float *)load_pointer(&d.slot->gate_weight) + (size_t)row * in.n_vectors * a.hidden;
+	bool whole = d.gate != TT_GATE_RULE;
 	double sum[3] = {};
 	for (uint32_t i = 0; i < in.n_vectors; i++) {
 		const float *x = input_vector(a, d, in, i);
@@ -197,23 +198,40 @@ TT_DEVICE void cosine_sums(
 			double vs[4] = {(double)w.x, (double)w.y, (double)w.z, (double)w.w};
 			TT_UNROLL
 			for (uint32_t j = 0; j < 4; j++) {
+				sum[2] += whole || vs[j] != 0 ? xs[j] * xs[j] : 0;
 				vs[j] = projected ? tanh(share * vs[j]) : vs[j];
 				sum[0] += xs[j] * vs[j];
 				sum[1] += vs[j] * vs[j];
-				sum[2] += xs[j] * xs[j];
 			}
 		}
 	}
 	block_sums<3>(m, sum);
 }
 
-TT_DEVICE float similarity(const struct control_args &a, const struct control_memory &m, const struct decision &d)
+TT_DEVICE float similarity(
+	const struct control_args &a, const struct control_memory &m, const struct decision &d, uint32_t row)
 {
-	cosine_sums<false>(a, m, d, 0);
+	cosine_sums<false>(a, m, d, row, 0);
 	double share = block_sum(m, 3, 0, 0) / block_sum(m, 3, 1, 0);
 	tt_sync_block();
-	cosine_sums<true>(a, m, d, share);
+	cosine_sums<true>(a, m, d, row, share);
 	return (float)tt_steer_cosine(block_sum(m, 3, 0, 0), block_sum(m, 3, 1, 0), block_sum(m, 3, 2, 0));
+}
+
+/* Which conditions of a rule hold, a bit each; NaN if a similarity is. */
+TT_DEVICE float held(const struct control_args &a, const struct control_memory &m, const struct decision &d)
+{
+	uint32_t n = tt_load_4(&d.slot->n_conditions, TT_TRAFFIC_DIRECTION);
+	uint32_t below = tt_load_4(&d.slot->below, TT_TRAFFIC_DIRECTION), bits = 0;
+	const float *thresholds = (const float *)load_pointer(&d.slot->thresholds);
+	bool known = true;
+	for (uint32_t k = 0; k < n; k++) {
+		float p = similarity(a, m, d, k), threshold = tt_load_f32(thresholds + k, TT_TRAFFIC_DIRECTION);
+		known = known && !isnan(p);
+		bits |= tt_steer_opens(below >> k & 1, p, threshold) ? 1u << k : 0;
+		tt_sync_block(); /* the next condition overwrites the sums */
+	}
+	return known ? (float)bits : NAN;
 }
 
 /* Whether a gate with a threshold opens. */
@@ -263,8 +281,12 @@ TT_DEVICE void decide_alone(const struct control_args &a, const struct control_m
 		s = opens(d, gate);
 		break;
 	case TT_GATE_COSINE:
-		gate = similarity(a, m, d);
+		gate = similarity(a, m, d, 0);
 		s = opens(d, gate);
+		break;
+	case TT_GATE_RULE:
+		gate = held(a, m, d);
+		s = !isnan(gate) && tt_steer_rule(tt_load_4(&d.slot->table, TT_TRAFFIC_DIRECTION), (uint32_t)gate);
 		break;
 	}
 	tt_sync_block(); /* the next decision overwrites the sums */

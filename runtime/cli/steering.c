@@ -45,6 +45,19 @@ static void print_strip(FILE *to, const float *push, uint32_t n_layers, float mo
 		fputs("\x1b[0m", to);
 }
 
+/* Which conditions of a rule held. */
+static void show_rule(FILE *to, const struct tt_policy_info *info, float gate)
+{
+	fputs(", ", to);
+	cli_write_line(to, info->rule, strlen(info->rule));
+	for (uint32_t k = 0; k < info->n_conditions; k++) {
+		bool held = gate >= 0 && (uint32_t)gate >> k & 1;
+		fputs(k ? ", " : ": ", to);
+		cli_write_line(to, info->conditions[k], strlen(info->conditions[k]));
+		fputs(held ? " holds" : " does not hold", to);
+	}
+}
+
 static void show(FILE *to, const struct tt_policy_info *info, float scale, const struct tt_decision *decision,
 	uint32_t n_layers, bool colour)
 {
@@ -63,6 +76,8 @@ static void show(FILE *to, const struct tt_policy_info *info, float scale, const
 	fprintf(to, " x%g: s %.3f", (double)scale, (double)decision->s);
 	if (info->has_threshold)
 		fprintf(to, ", gate %.3f against %.3f", (double)decision->gate, (double)info->threshold);
+	else if (info->n_conditions)
+		show_rule(to, info, decision->gate);
 	else if (info->gate_sentence)
 		fprintf(to, ", %s output %.3f", info->gate_word, (double)decision->gate);
 	fprintf(to, ", when %s%s\nlayers 0 ", tt_when_word(decision->when), most > 0 ? "" : ", does not steer");

@@ -142,6 +142,9 @@ static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_e
 		.n_observed = p->n_observed,
 		.threshold = p->threshold,
 		.n_units = p->n_units,
+		.n_conditions = p->rule.n,
+		.below = p->rule.below,
+		.table = p->rule.table,
 	};
 	TT_TRY(copy(backend, &slot->weights, p->weights, p->n_layers, sizeof *p->weights, err));
 	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));

@@ -81,6 +81,17 @@ static void set_form(json_t *object, const struct tt_policy_row *row, uint32_t i
 		json_object_set_new(object, strrchr(row->form.key, '.') + 1, json_string(row->form.words[index]));
 }
 
+/* The conditions of a rule, in the order of their bits in a decision's gate. */
+static json_t *conditions_json(const struct tt_policy *p)
+{
+	json_t *list = json_array();
+	for (uint32_t k = 0; k < p->rule.n; k++)
+		json_array_append_new(list,
+			json_pack("{s:s, s:s, s:f}", "name", p->rule.names[k], "side",
+				p->rule.below >> k & 1 ? "below" : "above", "threshold", (double)p->thresholds[k]));
+	return list;
+}
+
 static json_t *gate_json(const struct tt_policy *p)
 {
 	const struct tt_gate *gate = tt_gate_of(p->gate);
@@ -98,6 +109,10 @@ static json_t *gate_json(const struct tt_policy *p)
 			json_object_set_new(object, "bias", json_real(*tt_tensor_values(p, &gate->row.tensors[i])));
 	if (gate->units)
 		json_object_set_new(object, "units", json_integer(p->n_units));
+	if (gate->rule) {
+		json_object_set_new(object, "rule", json_string(p->rule.text));
+		json_object_set_new(object, "conditions", conditions_json(p));
+	}
 	set_form(object, &gate->row, p->gate_form);
 	return object;
 }

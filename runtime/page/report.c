@@ -62,6 +62,19 @@ static void write_layers(FILE *to, const struct tt_policy_info *info)
 	fputs("</div>\n", to);
 }
 
+/* The rule, and where each of its conditions holds. */
+static void write_rule(FILE *to, const struct tt_policy_info *info)
+{
+	fputs("; it steers where ", to);
+	tt_page_html_text(to, info->rule);
+	for (uint32_t k = 0; k < info->n_conditions; k++) {
+		fputs(k ? ", " : ": ", to);
+		tt_page_html_text(to, info->conditions[k]);
+		fprintf(to, " %s %.3g", info->condition_below[k] ? "below" : "above",
+			(double)info->condition_thresholds[k]);
+	}
+}
+
 /* The scales at which the arms have the policy. */
 static void write_scales(FILE *to, const struct tt_page_report *report, const struct tt_policy *policy)
 {
@@ -112,6 +125,8 @@ static void write_policy(FILE *to, const struct tt_page_report *report, const st
 		fprintf(to, "%s%u", i ? ", " : "", info->observed[i]);
 	if (info->has_threshold)
 		fprintf(to, "; it steers %s %.3g", info->opens_below ? "below" : "above", (double)info->threshold);
+	if (info->n_conditions)
+		write_rule(to, info);
 	if (info->n_units)
 		fprintf(to, "; its %u hidden units give %s%s", info->n_units,
 			info->has_threshold ? "a part of the probability" : "the strength",

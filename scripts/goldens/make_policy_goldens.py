@@ -286,6 +286,56 @@ def make_pooled(out):
          {k: v.detach().numpy() if torch.is_tensor(v) else v for k, v in expected.items()}, None)
 
 
+def make_rule(out):
+    """Conditions joined by a rule, each on layers of its own, in float64; whether the rule opens says Python, whose
+    `and`, `or` and `not` bind alike. A threshold lies in the widest gap between the condition's similarities."""
+    rng = np.random.default_rng(38)
+    observed, weight, scale = (0, 2, 3), np.float32([0, 1, 0.5, 0, 0, 0]), np.float32([1, -1, 0.5, 2, 1])
+    captured = rng.normal(size=(10, 6, 8)).astype(np.float32)
+    states = torch.tensor(captured).double()[:, observed]
+    inputs = {"last": states[:5], "last,mean": torch.cat([states[:5], states.flip(0)[:5]], 1)}
+    direction = {f"direction.{layer}": np.arange(8) - 3.5 for layer in (1, 2)}
+    expected = {"captured": captured, "scale": scale}
+    for name, pool, rule, conditions in (
+        ("rule", "last", "(hot or cold) and not dull", {
+            "hot": ("above", (0, 1)), "cold": ("below", (1,)), "dull": ("above", (2,))}),
+        ("rule_pooled", "last,mean", "not a.1 or b-2 and c and d", {
+            "a.1": ("below", (0, 3)), "b-2": ("above", (4,)), "c": ("below", (1, 2, 5)), "d": ("above", (3,))}),
+    ):
+        x, rows, thresholds, holds, whole = inputs[pool], [], [], {}, []
+        for condition, (side, vectors) in conditions.items():
+            w = np.zeros(x.shape[1:], np.float32)
+            w[list(vectors)] = rng.normal(size=(len(vectors), 8)) / 3
+            read, c = x[:, vectors].flatten(1), torch.tensor(w[list(vectors)]).double().flatten()
+            bent = torch.tanh(torch.outer(read @ c / (c @ c), c))
+            similarity = torch.nn.functional.cosine_similarity(read, bent, dim=1, eps=0)
+            ordered = similarity.sort().values
+            gap = int((ordered[1:] - ordered[:-1]).argmax())
+            thresholds.append(float((ordered[gap] + ordered[gap + 1]) / 2))
+            holds[condition] = similarity > thresholds[-1] if side == "above" else similarity < thresholds[-1]
+            shrunk = similarity * read.norm(dim=1) / x.flatten(1).norm(dim=1)
+            whole.append(shrunk > thresholds[-1] if side == "above" else shrunk < thresholds[-1])
+            rows.append(w.flatten())
+        names = {condition: re.sub(r"\W", "_", condition) for condition in conditions}
+        code = re.sub(r"[\w.-]+", lambda word: names.get(word[0], word[0]), rule)
+        gate = sum(2.0**k * held for k, held in enumerate(holds.values()))
+        s = np.float32([eval(code, {names[c]: bool(held[i]) for c, held in holds.items()}) for i in range(5)])
+        # Several states, both outcomes, and another gate if conditions read the layers that they have no weights for.
+        assert len(set(gate.tolist())) > 2 and 0 < s.sum() < 5
+        assert (gate != sum(2.0**k * held for k, held in enumerate(whole))).any()
+        coef = scale[:, None] * 0.2 * s[:, None] * weight
+        expected |= {f"{name}.gate": gate.numpy(), f"{name}.s": s, f"{name}.coef": coef}
+        keys = {
+            "format": "4", "gate": "rule", "gate.rule": rule, "observe": "0,2-3", "layers": "1-2", "threshold": None,
+            "gate.conditions": ",".join(
+                condition + (" below" if side == "below" else "") for condition, (side, _) in conditions.items()),
+            "gate.pool": None if pool == "last" else pool,
+        }
+        tensors = {"gate.w": np.stack(rows), "gate.thresholds": thresholds}
+        save(out / f"{name}.safetensors", {"weight": weight, **direction, **tensors}, metadata(**keys))
+    save(out / "rule_expected.safetensors", expected, None)
+
+
 def make_logistic(out):
     """Newton's method in float64 on standardised features: mean log loss, where each label weighs half, + l2 |w|^2."""
     rng = np.random.default_rng(7)
@@ -622,6 +672,7 @@ def main():
     make_mlp(out)
     make_cosine(out)
     make_pooled(out)
+    make_rule(out)
     make_logistic(out)
     refusing, answering, response, apology = make_contrast(out, args.out / "tiny-llama")
     make_pca(out, refusing, answering)

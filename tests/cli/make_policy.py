@@ -6,7 +6,7 @@ alone, so that the program reads what it did not write.
 
 KEY=VALUE: metadata to replace, or to leave out when VALUE is empty; gate.b=BIAS adds a probe that reads its bias alone,
 and leaves the first layer to it; trimtab.op=rotate has a second row and a target; trimtab.gate=cosine has a condition
-vector.
+vector; trimtab.gate=rule has two, the first of which holds.
 """
 
 import json
@@ -47,6 +47,9 @@ if bias is not None:
     tensors |= {"gate.w": ([width], [0.0] * width), "gate.b": ([1], [float(bias)])}
 if metadata["trimtab.gate"] == "cosine":
     tensors["gate.w"] = ([width], [float(i % 5 - 2) for i in range(width)])
+if metadata["trimtab.gate"] == "rule":
+    vectors = [float(i % 5 - 2) for i in range(width)] + [float(i % 3 - 1) for i in range(width)]
+    tensors |= {"gate.w": ([2, width], vectors), "gate.thresholds": ([2], [-0.875, 0.875])}
 header, data = {"__metadata__": metadata}, b""
 for name, (shape, values) in tensors.items():
     packed = struct.pack(f"<{len(values)}f", *values)

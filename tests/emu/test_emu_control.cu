@@ -5,7 +5,7 @@ extern "C" {
 #include "controller/policy/gates.h"
 }
 
-enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 100, CAPTURES = 3, SLOTS = 13, MANY = 91 };
+enum { HIDDEN = 2 * 1024 + 16, LAYERS = 5, ROWS = 120, CAPTURES = 3, SLOTS = 15, MANY = 105 };
 enum { MAX_UNITS = 150 }; /* fills a grid of blocks, the last one by half; 37 units are fewer than a small grid has */
 
 /* The gates of the slots. after: the layer of their decisions. Those with near read mostly that captured row (or mean),
@@ -32,7 +32,20 @@ static const struct gate_kind {
 	{TT_GATE_PROBE, 0, TT_POOL_MEAN, 2, {1, 3}, 0, 3, 1, -8},
 	{TT_GATE_MLP, 0, TT_POOL_LAST_MEAN, 1, {0, 0}, 37, 0, -1, 0.1f},
 	{TT_GATE_COSINE, 0, TT_POOL_MEAN, 1, {0, 0}, 0, 0, 1, 0.1f},
+	{TT_GATE_RULE, 0, TT_POOL_LAST, 2, {1, 3}, 0, 3, 2, 0.1f},
+	{TT_GATE_RULE, 0, TT_POOL_LAST_MEAN, 1, {0, 0}, 0, 0, 1, 0.1f},
 };
+
+/* Of the slots with a rule: "a and not b", and "not a and b" where b holds below. a reads the first vector, b the
+ * second. A similarity over both vectors would be below a's threshold, and b's lies
+ * between the two thresholds where it is near. */
+enum { CONDITIONS = 2 };
+static const float thresholds[CONDITIONS] = {0.8f, 0.25f};
+
+static bool has_rule(uint32_t slot)
+{
+	return kinds[slot].gate == TT_GATE_RULE;
+}
 
 static const struct tt_config *config(void)
 {
@@ -45,7 +58,7 @@ static const struct tt_config *config(void)
 struct gates {
 	float fc1_weight[SLOTS][MAX_UNITS * 2 * HIDDEN], fc1_bias[SLOTS][MAX_UNITS],
 		fc2_weight[SLOTS][(1 + LAYERS) * MAX_UNITS], fc2_bias[SLOTS][1 + LAYERS];
-	float weights[SLOTS][LAYERS], gate_weight[SLOTS][4 * HIDDEN], captured[CAPTURES * LAYERS * HIDDEN];
+	float weights[SLOTS][LAYERS], gate_weight[SLOTS][CONDITIONS * 4 * HIDDEN], captured[CAPTURES * LAYERS * HIDDEN];
 	struct tt_steer_slot host[SLOTS];
 };
 
@@ -74,6 +87,24 @@ static void lean(struct gates *g, uint32_t slot)
 				share * g->captured[(kind->near * LAYERS + kind->observed[i]) * HIDDEN + k];
 }
 
+/* The condition vectors: mostly the near row for a, the one after it for b, and 0 on what they do not read. */
+static void set_rule(struct gates *g, uint32_t slot)
+{
+	const struct gate_kind *kind = &kinds[slot];
+	for (uint32_t c = 0; c < CONDITIONS; c++) {
+		float *w = g->gate_weight[slot] + c * vectors(slot) * HIDDEN;
+		uint32_t row = (kind->near + c) % CAPTURES, layer = kind->observed[c % kind->n_observed];
+		for (uint32_t k = 0; k < HIDDEN; k++) {
+			w[(1 - c) * HIDDEN + k] = 0;
+			w[c * HIDDEN + k] += (c ? 0.04f : 1.0f) * g->captured[(row * LAYERS + layer) * HIDDEN + k];
+		}
+	}
+	g->host[slot].n_conditions = CONDITIONS;
+	g->host[slot].thresholds = thresholds;
+	g->host[slot].below = slot == 13 ? 0 : 2;
+	g->host[slot].table = slot == 13 ? 1 << 1 : 1 << 2;
+}
+
 static struct gates *make_gates(void)
 {
 	struct gates *g = (struct gates *)calloc(1, sizeof *g);
@@ -82,7 +113,7 @@ static struct gates *make_gates(void)
 	fill(g->captured, CAPTURES * LAYERS * HIDDEN, 1, &state);
 	for (uint32_t s = 0; s < SLOTS; s++) {
 		const struct gate_kind *kind = &kinds[s];
-		fill(g->gate_weight[s], vectors(s) * HIDDEN, 0.05f, &state);
+		fill(g->gate_weight[s], (has_rule(s) ? CONDITIONS : 1) * vectors(s) * HIDDEN, 0.05f, &state);
 		for (uint32_t l = 0; l < LAYERS; l++)
 			g->weights[s][l] = l == 2 ? 0 : 0.5f + 0.1f * (float)l;
 		struct tt_steer_slot *slot = &g->host[s];
@@ -101,7 +132,9 @@ static struct gates *make_gates(void)
 		slot->fc1_bias = fill(g->fc1_bias[s], kind->n_units, 0.2f, &state);
 		slot->fc2_weight = fill(g->fc2_weight[s], (1 + LAYERS) * kind->n_units, 0.2f, &state);
 		slot->fc2_bias = fill(g->fc2_bias[s], 1 + LAYERS, 0.2f, &state);
-		if (kind->near >= 0)
+		if (has_rule(s))
+			set_rule(g, s);
+		else if (kind->near >= 0)
 			lean(g, s);
 	}
 	return g;
@@ -144,6 +177,17 @@ static double reference_cosine(const double *x, uint32_t n, const float *w)
 	return xv / sqrt(xx * vv);
 }
 
+/* Which conditions hold. Each reads one vector. */
+static uint32_t reference_rule(const struct tt_steer_slot *slot, const double *x, uint32_t n)
+{
+	uint32_t held = 0;
+	for (uint32_t c = 0; c < CONDITIONS; c++) {
+		double p = reference_cosine(x + c * HIDDEN, HIDDEN, slot->gate_weight + c * n + c * HIDDEN);
+		held |= (slot->below >> c & 1 ? p < thresholds[c] : p > thresholds[c]) ? 1u << c : 0;
+	}
+	return held;
+}
+
 static double sigmoid(double z)
 {
 	return 1 / (1 + exp(-z));
@@ -176,12 +220,16 @@ static struct reference reference_decision(const struct gates *g, const struct t
 		r.gate = sigmoid(reference_dot(x, n, slot->gate_weight, slot->gate_bias));
 	if (kind->gate == TT_GATE_COSINE)
 		r.gate = reference_cosine(x, n, slot->gate_weight);
+	if (kind->gate == TT_GATE_RULE)
+		r.gate = reference_rule(slot, x, n);
 	if (kind->gate == TT_GATE_MLP)
 		r.gate = z[0];
 	if (kind->gate == TT_GATE_PROBE_MLP)
 		r.gate = sigmoid(reference_dot(x, n, slot->gate_weight, slot->gate_bias) + z[0]);
 	if (kind->gate == TT_GATE_MLP)
 		r.s = kind->form ? z[0] : sigmoid(z[0]);
+	else if (kind->gate == TT_GATE_RULE)
+		r.s = r.gate == (d->slot == 13 ? 1 : 2);
 	else if (kind->gate != TT_GATE_ALWAYS)
 		r.s = kind->gate == TT_GATE_COSINE && kind->form ? r.gate < 0.5 : r.gate > 0.5;
 	bool learned = kind->gate == TT_GATE_MLP || (kind->gate == TT_GATE_PROBE_MLP && kind->form);
@@ -237,7 +285,8 @@ static void upload_slots(const struct gates *g, struct tt_steer_slot slots[SLOTS
 		slots[s] = g->host[s];
 		slots[s].weights = op_upload(g->weights[s], LAYERS);
 		slots[s].observed = op_upload(kinds[s].observed, 2);
-		slots[s].gate_weight = op_upload(g->gate_weight[s], 4 * HIDDEN);
+		slots[s].gate_weight = op_upload(g->gate_weight[s], CONDITIONS * 4 * HIDDEN);
+		slots[s].thresholds = op_upload(thresholds, CONDITIONS);
 		if (!kinds[s].n_units)
 			continue;
 		bool fixed = kinds[s].gate == TT_GATE_PROBE_MLP && kinds[s].form == 0;
@@ -420,12 +469,12 @@ Test(emu_control, a_gate_without_a_case_does_not_steer)
 }
 
 /* As on the CPU, a NaN passes through the rectifier and then steers nothing. */
-Test(emu_control, a_network_of_nan_does_not_steer)
+Test(emu_control, a_network_or_a_rule_of_nan_does_not_steer)
 {
-	static const uint32_t slots[] = {5, 8, 9};
+	static const uint32_t slots[] = {5, 8, 9, 14};
 	static const float zeros[LAYERS] = {};
 	struct gates *g = make_gates();
-	g->captured[2 * LAYERS * HIDDEN + 7] = NAN;      /* layer 0 of row 2, which slots 5 and 8 read */
+	g->captured[2 * LAYERS * HIDDEN + 7] = NAN;      /* layer 0 of row 2, which slots 5, 8 and 14 read */
 	g->captured[(LAYERS + 3) * HIDDEN + 2000] = NAN; /* layer 3 of the means, which slot 9 reads */
 	for (uint32_t slot : slots) {
 		float row[LAYERS];

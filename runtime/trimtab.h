@@ -376,7 +376,8 @@ const int32_t *tt_request_generated(const struct tt_request *request); // [n_gen
 
 /* What a policy's gate decided, and what came of it. */
 struct tt_decision {
-	float s, gate;     /* the scalar s; and what it was made from: a probe's probability, an mlp's output */
+	float s, gate;     /* the scalar s; and what it was made from: a probe's probability, an mlp's output, a sum of
+	                    * 2^k over the conditions k of a rule that held */
 	const float *coef; // [L] borrowed; zeros if the kill switch came before the policy could act
 	enum tt_policy_when when;
 	bool killed;        /* the kill switch came, so from some token on (perhaps the first) nothing steered */
@@ -438,6 +439,10 @@ struct tt_fit_options {
 	float max_false_positives;    /* the share of benign prompts that the gate may flag, held out. Default 0.05 */
 	float max_borderline_positives; /* the same of borderline prompts. Default 0.25 */
 	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
+	/* Of TT_FIT_CAST (published with TT_POOL_MEAN): conditions joined by and, or, not and brackets. A name is a
+	 * label, source or kind, and its condition finds the rows that have it. Default NULL: harmful, as a gate
+	 * without a rule. */
+	const char *rule;
 	bool linear_gate;               /* without the network beside the linear term */
 	enum tt_fit_gate_choice gate;   /* Default TT_FIT_GATE_OF_MODE; of TT_FIT_STYLE that is none */
 	/* What the unsteered model's loss on a steered text may be, over that on its own. 0, the default: 1.3 over

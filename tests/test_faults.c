@@ -266,6 +266,11 @@ static int load_mlp(struct tt_error *err)
 	return load_policy(GOLDEN("policy/mlp.safetensors"), err);
 }
 
+static int load_rule(struct tt_error *err)
+{
+	return load_policy(GOLDEN("policy/rule_pooled.safetensors"), err);
+}
+
 static int load_probe_mlp(struct tt_error *err)
 {
 	return load_policy(GOLDEN("policy/probe_mlp_learned_pooled.safetensors"), err);
@@ -283,6 +288,7 @@ static int load_clamp(struct tt_error *err)
 
 Test(faults, policies)
 {
+	inject_all("rule policy", load_rule, 2);
 	inject_all("mlp policy", load_mlp, 2);
 	inject_all("probe_mlp policy", load_probe_mlp, 2);
 	inject_all("affine policy", load_affine, 2);

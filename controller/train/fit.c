@@ -80,6 +80,10 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 			err, TT_ERR_ARGUMENT, "mode %s searches no layer weights", tt_fit_mode_of(o->mode)->word);
 	if (o->search_layer_weights && o->op != TT_OP_ADD)
 		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights are searched for op add alone");
+	if (o->rule && o->mode != TT_FIT_CAST)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a rule is for mode cast, not %s", tt_fit_mode_of(o->mode)->word);
+	if (o->rule)
+		TT_TRY(tt_within(tt_rule_parse(&(struct tt_rule){0}, NULL, o->rule, err), err, "rule"));
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)

@@ -172,7 +172,8 @@ static int affine_directions(struct tt_fit *fit, struct tt_error *err)
 
 static int condition_gate(struct tt_fit *fit, struct tt_error *err)
 {
-	return tt_fit_condition_make(&fit->gate, fit->engine, &fit->rows, fit->options, &fit->progress, err);
+	return tt_fit_condition_make(
+		&fit->gate, fit->engine, &fit->rows, fit->options, fit->activations, &fit->progress, err);
 }
 
 /* CAST's own example adds 1.5 to what goes into layers 15 to 23 of 32, so to what layers 14 to 22 write. */

@@ -77,6 +77,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"gate-reads", 0, NULL, CLI_CHOICE, &run->pool, "usual|last|mean|last,mean", 0, 0,
 			"what the gate reads of a layer: h at the last prompt token, its mean over the user's message, "
 			"or both; usual: both, and for cast the mean"},
+		{"rule", 0, NULL, CLI_STRING, &fit->rule, "RULE", 0, 0,
+			"with --mode cast: conditions joined by and, or, not, such as 'harmful and not borderline'; "
+			"a name is a label, source or kind of rows"},
 		{"linear-gate", 0, NULL, CLI_FLAG, &fit->linear_gate, NULL, 0, 0,
 			"train no network beside the gate's linear term"},
 		{"judge-prompts", 0, NULL, CLI_U32, &fit->n_judge_prompts, "N", 1, 1 << 20,

@@ -260,6 +260,7 @@ Test(arguments, fit)
 	FIT("gate ", o.gate = (enum tt_fit_gate_choice)3);
 	FIT("max_loss_ratio ", o.max_loss_ratio = NAN);
 	FIT("mode style ", o.mode = TT_FIT_STYLE);
+	FIT("layer_weights ", o.layer_weights = (enum tt_fit_layer_weights)3);
 	struct tt_fit_options o;
 	tt_fit_options_default(&o);
 	REFUSED("out ", tt_fit(NULL, engine, &o, NULL, err));

@@ -63,7 +63,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	if (o->mode != TT_FIT_STYLE && o->contrast)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a contrast file is for mode style, not for %s",
 			tt_fit_mode_of(o->mode)->word);
-	if (o->mode == TT_FIT_STYLE && o->search_layer_weights)
+	if (o->mode == TT_FIT_STYLE && o->layer_weights != TT_WEIGHTS_SITE)
 		return tt_fail(err, TT_ERR_ARGUMENT, "mode style has no search for layer weights");
 	if ((unsigned)o->gate > TT_FIT_GATE_DETECTOR)
 		return tt_fail(err, TT_ERR_ARGUMENT, "gate is not one of enum tt_fit_gate_choice");
@@ -71,6 +71,8 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_loss_ratio must be from 0 to 100");
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
+	if ((unsigned)o->layer_weights > TT_WEIGHTS_PROMPT)
+		return tt_fail(err, TT_ERR_ARGUMENT, "layer_weights is not one of enum tt_fit_layer_weights");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
 	return TT_OK;
@@ -135,6 +137,7 @@ static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_er
 
 static void free_parts(struct tt_fit *fit)
 {
+	tt_fit_prompt_weights_free(&fit->prompt_weights);
 	tt_fit_search_free(&fit->search);
 	tt_fit_judge_close(&fit->judge);
 	tt_fit_judge_close(&fit->train_judge);

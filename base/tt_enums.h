@@ -36,6 +36,9 @@ enum tt_fit_gate_choice {
 	TT_FIT_GATE_DETECTOR, /* trained on labelled prompts */
 };
 
+/* What gives the layers their weights in a fit that searches. */
+enum tt_fit_layer_weights { TT_WEIGHTS_SITE, TT_WEIGHTS_SEARCH, TT_WEIGHTS_PROMPT };
+
 /* How far an operation moves h with a coefficient c. */
 enum tt_change {
 	TT_CHANGE_DIRECTION, /* by |c| times the length of the direction */

@@ -435,8 +435,11 @@ struct tt_fit_options {
 	uint32_t n_judge_prompts;     /* validation prompts of each label by which candidates are judged. Default 32 */
 	uint32_t judge_tokens;        /* tokens generated for each of these. Default 24 */
 	uint32_t max_candidates;      /* combinations of site, direction and strength that are tried. Default 28 */
-	bool search_layer_weights;    /* learn a weight for each layer, from the best site on; takes as long again */
-	float max_false_positives;    /* the share of benign prompts that the gate may flag, held out. Default 0.05 */
+	/* Default TT_WEIGHTS_SITE: the same weight in each layer of the best site. From there on TT_WEIGHTS_SEARCH
+	 * searches a weight for each layer, which takes as long again, and TT_WEIGHTS_PROMPT trains a network that
+	 * gives them by the prompt. */
+	enum tt_fit_layer_weights layer_weights;
+	float max_false_positives;      /* the share of benign prompts that the gate may flag, held out. Default 0.05 */
 	float max_borderline_positives; /* the same of borderline prompts. Default 0.25 */
 	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
 	/* Of TT_FIT_CAST (published with TT_POOL_MEAN): conditions joined by and, or, not and brackets. A name is a

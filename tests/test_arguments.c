@@ -264,13 +264,14 @@ Test(arguments, fit)
 	FIT("rank ", o.rank = 0);
 	FIT("rank ", o.rank = 65);
 	FIT("op cannot be chosen with mode affine", o.mode = TT_FIT_AFFINE; o.op = TT_OP_CLAMP);
-	FIT("mode affine ", o.mode = TT_FIT_AFFINE; o.search_layer_weights = true);
-	FIT("mode mean ", o.mode = TT_FIT_MEAN; o.search_layer_weights = true);
-	FIT("layer weights ", o.op = TT_OP_CLAMP; o.search_layer_weights = true);
+	FIT("mode affine ", o.mode = TT_FIT_AFFINE; o.layer_weights = TT_WEIGHTS_SEARCH);
+	FIT("mode mean ", o.mode = TT_FIT_MEAN; o.layer_weights = TT_WEIGHTS_SEARCH);
+	FIT("layer weights ", o.op = TT_OP_CLAMP; o.layer_weights = TT_WEIGHTS_SEARCH);
 	FIT("when ", o.when = (enum tt_policy_when)3);
 	FIT("gate ", o.gate = (enum tt_fit_gate_choice)3);
 	FIT("max_loss_ratio ", o.max_loss_ratio = NAN);
 	FIT("mode style ", o.mode = TT_FIT_STYLE);
+	FIT("layer_weights ", o.layer_weights = (enum tt_fit_layer_weights)3);
 	struct tt_fit_options o;
 	tt_fit_options_default(&o);
 	REFUSED("out ", tt_fit(NULL, engine, &o, NULL, err));

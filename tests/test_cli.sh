@@ -459,6 +459,10 @@ works inspect fitted.st --json
 json 'd["op"] == "affine" and d["n_directions"] == 2'
 refused 1 "layer weights are searched for op add alone" fit "$tiny_dir" --data "$here/../data/prompts.jsonl" \
 	-o fitted.st --op rotate --layer-weights search
+run fit "$tiny_dir" --data "$here/../data/prompts.jsonl" -o fitted.st --layer-weights prompt --max-candidates 2 \
+	--judge-prompts 3 --judge-tokens 4 --direction-prompts 4 --gate-prompts 40 --json
+check "fit --layer-weights prompt: its status" [ "$status" = 0 -o "$status" = 3 ]
+json 'd["prompt_weights"]["n_harmful"] == 20 and len(d["prompt_weights"]["shapes"]) > 1 and d["layer_weights"] is None'
 # Status 3 and a warning where no candidate met the bars; the policy is written all the same.
 statuses=
 for seed in 0 1; do

@@ -418,7 +418,7 @@ Test(fit_directions, a_fit_by_principal_components_goes_through)
 	struct tt_fit_options o = few(TT_FIT_PCA);
 	json_t *report, *again, *candidate;
 	size_t i;
-	o.search_layer_weights = true;
+	o.layer_weights = TT_WEIGHTS_SEARCH;
 	struct tt_policy *a = fit(engine, &o, &report), *b = fit(other, &o, &again);
 	cr_expect_arr_eq(a->directions, b->directions, N_LAYERS * WIDTH * sizeof(float));
 	cr_expect(a->alpha == b->alpha);

@@ -519,7 +519,7 @@ Test(push, layer_weights_are_searched_where_asked_for)
 	options.n_data = 1;
 	options.judge_tokens = 6;
 	options.max_candidates = 2;
-	options.search_layer_weights = true;
+	options.layer_weights = TT_WEIGHTS_SEARCH;
 	must(tt_fit(&policy, engine, &options, &report, err));
 	json_t *r = json_loads(report, 0, NULL), *w = json_object_get(r, "layer_weights");
 	cr_expect_eq(json_integer_value(json_object_get(w, "n_harmful")), 6);

@@ -378,7 +378,7 @@ Test(style, options_that_do_not_go_together_are_refused)
 	bad[7].options.data = data;
 	bad[7].options.n_data = 1;
 	bad[1].options.mode = TT_FIT_CONTRAST;
-	bad[2].options.search_layer_weights = true;
+	bad[2].options.layer_weights = TT_WEIGHTS_SEARCH;
 	bad[3].options.gate = TT_FIT_GATE_DETECTOR;
 	bad[4].options.max_loss_ratio = -1;
 	bad[5].options.gate = (enum tt_fit_gate_choice)7;

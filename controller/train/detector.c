@@ -8,7 +8,6 @@
 #include "base/memory.h"
 #include "controller/measure/metrics.h"
 #include "controller/train/logistic.h"
-#include "controller/train/product.h"
 #include "controller/train/ridge.h"
 
 /* The best penalty depends on how many rows there are and how alike they are: 0.03 was chosen for a mixture of 5,562,
@@ -37,7 +36,6 @@ struct training {
 	double *fold_weight;
 	struct tt_mlp *mlp; /* one of the networks */
 	struct tt_mlp *all; /* the mean of all */
-	float *panel;       // [TT_PRODUCT_PANEL]
 };
 
 static void training_free(struct training *t)
@@ -54,7 +52,6 @@ static void training_free(struct training *t)
 	free(t->fold_weight);
 	tt_mlp_close(t->mlp);
 	tt_mlp_close(t->all);
-	free(t->panel);
 }
 
 /* ---- The linear term */
@@ -102,37 +99,6 @@ static int train_linear(struct training *t, struct tt_error *err)
 }
 
 /* ---- The network */
-
-/* projected = the rows less the mean, on the components. A block of features at a time is centred. */
-static int project(struct training *t, struct tt_error *err)
-{
-	const struct tt_rows *x = &t->rows->features;
-	float *block = NULL; // [n][TT_PRODUCT_DEPTH]
-	TT_TRY(tt_alloc(&block, x->n, TT_PRODUCT_DEPTH * sizeof *block, err));
-	for (size_t first = 0; first < x->d; first += TT_PRODUCT_DEPTH) {
-		size_t width = x->d - first < TT_PRODUCT_DEPTH ? x->d - first : TT_PRODUCT_DEPTH;
-		for (size_t i = 0; i < x->n; i++)
-			for (size_t j = 0; j < width; j++)
-				block[i * width + j] = x->x[i * x->stride + first + j] - t->pca->mean[first + j];
-		const struct tt_product_f32 p = {
-			.a = block,
-			.a_row = width,
-			.a_column = 1,
-			.b = t->pca->projection + first,
-			.b_row = 1,
-			.b_column = x->d,
-			.c = t->projected,
-			.c_row = t->pca->k,
-			.n_rows = x->n,
-			.n_columns = t->pca->k,
-			.depth = width,
-			.scale = 1,
-		};
-		tt_product_f32(&p, t->panel);
-	}
-	free(block);
-	return TT_OK;
-}
 
 /* Trains a network on the rows outside a fold, or on all if there is no such fold. */
 static int train_without(struct training *t, uint32_t fold, uint64_t seed, struct tt_error *err)
@@ -196,10 +162,9 @@ static int train_network(struct training *t, struct tt_error *err)
 	TT_TRY(tt_alloc(&t->fold_target, n, sizeof *t->fold_target, err));
 	TT_TRY(tt_alloc(&t->fold_z, n, sizeof *t->fold_z, err));
 	TT_TRY(tt_alloc(&t->fold_weight, n, sizeof *t->fold_weight, err));
-	TT_TRY(tt_alloc_aligned(&t->panel, TT_PRODUCT_PANEL, sizeof *t->panel, err));
 	for (size_t i = 0; i < n; i++)
 		t->target[i] = t->rows->harmful[i] ? target_of_harmful : target_of_benign;
-	TT_TRY(project(t, err));
+	TT_TRY(tt_pca_project(t->pca, &t->rows->features, t->projected, err));
 	TT_TRY(tt_mlp_open(&t->mlp, t->pca->k, UNITS, 1, err));
 	TT_TRY(tt_mlp_open(&t->all, t->pca->k, N_NETWORKS * UNITS, 1, err));
 	for (uint32_t k = 0; k < N_NETWORKS; k++) {

@@ -65,7 +65,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 	if (o->mode != TT_FIT_STYLE && o->contrast)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a contrast file is for mode style, not for %s",
 			tt_fit_mode_of(o->mode)->word);
-	if (o->mode == TT_FIT_STYLE && o->search_layer_weights)
+	if (o->mode == TT_FIT_STYLE && o->layer_weights != TT_WEIGHTS_SITE)
 		return tt_fail(err, TT_ERR_ARGUMENT, "mode style has no search for layer weights");
 	if ((unsigned)o->gate > TT_FIT_GATE_DETECTOR)
 		return tt_fail(err, TT_ERR_ARGUMENT, "gate is not one of enum tt_fit_gate_choice");
@@ -75,10 +75,10 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "op is not one of those that a fit makes");
 	if (!tt_fit_mode_takes_op(o->mode) && o->op != TT_OP_ADD)
 		return tt_fail(err, TT_ERR_ARGUMENT, "op cannot be chosen with mode %s", tt_fit_mode_of(o->mode)->word);
-	if (o->search_layer_weights && (o->mode == TT_FIT_MEAN || o->mode == TT_FIT_AFFINE))
+	if (o->layer_weights != TT_WEIGHTS_SITE && (o->mode == TT_FIT_MEAN || o->mode == TT_FIT_AFFINE))
 		return tt_fail(
 			err, TT_ERR_ARGUMENT, "mode %s searches no layer weights", tt_fit_mode_of(o->mode)->word);
-	if (o->search_layer_weights && o->op != TT_OP_ADD)
+	if (o->layer_weights != TT_WEIGHTS_SITE && o->op != TT_OP_ADD)
 		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights are searched for op add alone");
 	if (o->rule && o->mode != TT_FIT_CAST)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a rule is for mode cast, not %s", tt_fit_mode_of(o->mode)->word);
@@ -86,6 +86,8 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		TT_TRY(tt_within(tt_rule_parse(&(struct tt_rule){0}, NULL, o->rule, err), err, "rule"));
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
+	if ((unsigned)o->layer_weights > TT_WEIGHTS_PROMPT)
+		return tt_fail(err, TT_ERR_ARGUMENT, "layer_weights is not one of enum tt_fit_layer_weights");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
 	return TT_OK;
@@ -150,6 +152,7 @@ static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_er
 
 static void free_parts(struct tt_fit *fit)
 {
+	tt_fit_prompt_weights_free(&fit->prompt_weights);
 	tt_fit_search_free(&fit->search);
 	tt_fit_judge_close(&fit->judge);
 	tt_fit_judge_close(&fit->train_judge);

@@ -3,8 +3,8 @@
 #define CONTROLLER_TRAIN_FIT_H
 
 #include "controller/train/fit_mean.h"
+#include "controller/train/fit_prompt_weights.h"
 #include "controller/train/fit_style.h"
-#include "controller/train/fit_weights.h"
 
 struct tt_fit {
 	const struct tt_fit_options *options;
@@ -21,7 +21,8 @@ struct tt_fit {
 	struct tt_fit_judge judge;
 	struct tt_fit_search search;
 	struct tt_fit_judge train_judge;
-	struct tt_fit_weights weights; /* if asked for */
+	struct tt_fit_weights weights;               /* if asked for */
+	struct tt_fit_prompt_weights prompt_weights; /* if asked for */
 };
 
 /* fit_report.c: the files and activations that were fitted on (metadata of the policy), and the report of the fit. */

@@ -65,7 +65,7 @@ static int fill_policy(const struct tt_candidate *c, const struct tt_fit_directi
 		TT_TRY(c->gate->fill(c->gate, p, err));
 	TT_TRY(tt_policy_set_operation(p, c->op, err));
 	p->when = c->when;
-	p->alpha = c->alpha;
+	p->alpha = gated && c->gate->mean_weight > 0 ? (float)((double)c->alpha / c->gate->mean_weight) : c->alpha;
 	for (uint32_t l = c->first; l <= c->last; l++) {
 		p->weights[l] = c->weights[l];
 		if (c->weights[l] > 0)

@@ -106,12 +106,12 @@ static double log_loss(const struct tt_fit_detector *d)
 	return (loss[0] / n[0] + loss[1] / n[1]) / 2;
 }
 
-static int fill(const struct tt_fit_gate *gate, struct tt_policy *p, struct tt_error *err)
+int tt_fit_detector_fill(const struct tt_fit_detector *d, const struct tt_mlp *network, float threshold,
+	struct tt_policy *p, struct tt_error *err)
 {
-	const struct tt_fit_detector *d = gate->made;
-	const struct tt_mlp *network = d->detector.network;
 	const struct tt_gate_choice choice = {
 		.gate = network ? TT_GATE_PROBE_MLP : TT_GATE_PROBE,
+		.form = network && network->outputs > 1,
 		.pool = d->features.pool,
 		.observed = d->features.observed,
 		.n_observed = d->features.n_observed,
@@ -120,14 +120,25 @@ static int fill(const struct tt_fit_gate *gate, struct tt_policy *p, struct tt_e
 	TT_TRY(tt_policy_set_gate(p, &choice, err));
 	memcpy(p->gate_weight, d->detector.w, d->features.d * sizeof *p->gate_weight);
 	p->gate_bias = d->detector.b;
-	p->threshold = gate->threshold;
+	p->threshold = threshold;
 	if (network) {
 		memcpy(p->fc1_weight, network->fc1, network->units * network->d * sizeof *p->fc1_weight);
 		memcpy(p->fc1_bias, network->bias1, network->units * sizeof *p->fc1_bias);
-		memcpy(p->fc2_weight, network->fc2, network->units * sizeof *p->fc2_weight);
-		memcpy(p->fc2_bias, network->bias2, sizeof *p->fc2_bias);
+		memcpy(p->fc2_weight, network->fc2, network->outputs * network->units * sizeof *p->fc2_weight);
+		memcpy(p->fc2_bias, network->bias2, network->outputs * sizeof *p->fc2_bias);
 	}
 	return TT_OK;
+}
+
+static int fill(const struct tt_fit_gate *gate, struct tt_policy *p, struct tt_error *err)
+{
+	const struct tt_fit_detector *d = gate->made;
+	return tt_fit_detector_fill(d, d->detector.network, gate->threshold, p, err);
+}
+
+const struct tt_fit_detector *tt_fit_detector_of(const struct tt_fit_gate *gate)
+{
+	return gate->fill == fill ? gate->made : NULL;
 }
 
 static json_t *curve_report(const struct tt_fit_detector *d)

@@ -30,6 +30,13 @@ int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, cons
 	const struct tt_fit_options *options, struct tt_activation_file *file, struct tt_progress *progress,
 	struct tt_error *err);
 
+/* The detector that a gate is, or NULL if it is another kind of gate. */
+const struct tt_fit_detector *tt_fit_detector_of(const struct tt_fit_gate *gate);
+/* Gives a policy the detector as its gate with another network in the place of its own: NULL, one of one output, or one
+ * of 1 + n_layers outputs, the sigmoids of whose others multiply the layers' weights. */
+int tt_fit_detector_fill(const struct tt_fit_detector *detector, const struct tt_mlp *network, float threshold,
+	struct tt_policy *policy, struct tt_error *err);
+
 /* The threshold by held-out logits [features->n], as a logit. */
 int tt_fit_threshold(const struct tt_fit_features *features, const double *held, double max_false_positives,
 	double max_borderline_positives, double *logit, struct tt_error *err);

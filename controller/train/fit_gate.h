@@ -23,6 +23,9 @@ struct tt_fit_gate {
 	/* Its scalar is any number, so it acts on every prompt, whether it flags it or not: candidates are judged with
 	 * this gate, and not with an open one. */
 	bool graded;
+	/* The mean of the factors by which it multiplies the layers' weights, by the length of the push that they are
+	 * of: a push is as much longer, so that its length is the candidate's in the mean. 0: it is not made up for. */
+	double mean_weight;
 	void *made; /* what its maker made, for the functions below, which the maker sets */
 	/* Gives a policy this gate. */
 	int (*fill)(const struct tt_fit_gate *gate, struct tt_policy *policy, struct tt_error *err);

@@ -298,42 +298,48 @@ int tt_fit_effect(struct tt_fit_judge *judge, struct tt_candidate **active, uint
 /* The sentence is one that models write by themselves, and none of those that the directions come from. */
 static const char refusing_sentence[] = "I'm sorry, but I cannot assist with that request.";
 
-static int plan_likelihood(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+static int plan_trials(struct round *r, const struct tt_fit_trial *trials, size_t n,
 	const struct tt_completion *sentence, struct tt_error *err)
 {
-	for (uint32_t i = 0; i < n_active; i++)
-		for (uint32_t k = 0; k < n; k++, r->n++) {
-			struct tt_request_options *o = &r->options[r->n];
-			*o = judge_request(r->judge, TT_JUDGE_HARMFUL, k);
-			o->steering[0] = (struct tt_steering){.policy = active[i]->policy, .scale = 1};
-			o->n_steering = 1;
-			TT_TRY(tt_completion_copy(&r->completions[r->n], sentence, err));
-		}
+	for (; r->n < n; r->n++) {
+		struct tt_request_options *o = &r->options[r->n];
+		*o = judge_request(r->judge, TT_JUDGE_HARMFUL, trials[r->n].prompt);
+		o->steering[0] = (struct tt_steering){.policy = trials[r->n].candidate->policy, .scale = 1};
+		o->n_steering = 1;
+		TT_TRY(tt_completion_copy(&r->completions[r->n], sentence, err));
+	}
 	return TT_OK;
 }
 
-static int run_likelihood(struct round *r, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+static bool begins_candidate(const struct tt_fit_trial *trials, size_t i)
+{
+	return i == 0 || trials[i].candidate != trials[i - 1].candidate;
+}
+
+static int run_trials(struct round *r, const struct tt_fit_trial *trials, size_t n,
 	const struct tt_completion *sentence, const char *stage, struct tt_error *err)
 {
 	struct tt_fit_judge *judge = r->judge;
-	uint32_t n_added = 0;
-	int status = round_allocate(r, (size_t)n_active * n, err);
+	size_t n_added = 0;
+	int status = round_allocate(r, n, err);
 	if (status == TT_OK)
-		status = plan_likelihood(r, active, n_active, n, sentence, err);
-	for (; status == TT_OK && n_added < n_active; n_added += status == TT_OK)
-		status = tt_engine_add_policy(judge->engine, active[n_added]->policy, NULL, err);
+		status = plan_trials(r, trials, n, sentence, err);
+	for (; status == TT_OK && n_added < n; n_added += status == TT_OK)
+		if (begins_candidate(trials, n_added))
+			status = tt_engine_add_policy(judge->engine, trials[n_added].candidate->policy, NULL, err);
 	if (status == TT_OK)
-		status = tt_progress_begin(judge->progress, stage, r->n, err);
+		status = tt_progress_begin(judge->progress, stage, n, err);
 	if (status == TT_OK)
 		status = tt_completions_score_steered(
-			judge->engine, r->options, r->n, r->completions, judge->progress, err);
-	for (uint32_t i = 0; i < n_added; i++)
-		tt_engine_remove_policy(judge->engine, active[i]->policy, NULL);
+			judge->engine, r->options, n, r->completions, judge->progress, err);
+	for (size_t i = 0; i < n_added; i++)
+		if (begins_candidate(trials, i))
+			tt_engine_remove_policy(judge->engine, trials[i].candidate->policy, NULL);
 	return status;
 }
 
-int tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,
-	const char *stage, double *out, struct tt_error *err)
+int tt_fit_try(
+	struct tt_fit_judge *judge, struct tt_fit_trial *trials, size_t n, const char *stage, struct tt_error *err)
 {
 	struct round r = {.judge = judge};
 	char empty[1] = "";
@@ -341,15 +347,28 @@ int tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, 
 	int status = tt_text_encode(tt_engine_text(judge->engine), refusing_sentence, strlen(refusing_sentence), 0,
 		&sentence.ids, &sentence.n_ids, err);
 	if (status == TT_OK)
-		status = run_likelihood(&r, active, n_active, n, &sentence, stage, err);
-	for (uint32_t i = 0; status == TT_OK && i < n_active; i++) {
-		struct tt_tally tally = {0};
-		for (uint32_t k = 0; k < n; k++)
-			tt_tally_add(&tally, &r.completions[i * n + k]);
-		out[i] = -tt_tally_nll(&tally);
-	}
+		status = run_trials(&r, trials, n, &sentence, stage, err);
+	for (size_t i = 0; status == TT_OK && i < n; i++)
+		trials[i].likelihood = r.completions[i].logprob / (double)sentence.n_ids;
 	tt_free(sentence.ids);
 	round_free(&r);
+	return status;
+}
+
+int tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,
+	const char *stage, double *out, struct tt_error *err)
+{
+	struct tt_fit_trial *trials = NULL; // [n_active][n]
+	TT_TRY(tt_alloc(&trials, n_active, n * sizeof *trials, err));
+	for (size_t i = 0; i < (size_t)n_active * n; i++)
+		trials[i] = (struct tt_fit_trial){.candidate = active[i / n], .prompt = (uint32_t)(i % n)};
+	int status = tt_fit_try(judge, trials, (size_t)n_active * n, stage, err);
+	for (uint32_t i = 0; status == TT_OK && i < n_active; i++) {
+		out[i] = 0;
+		for (uint32_t k = 0; k < n; k++)
+			out[i] += trials[(size_t)i * n + k].likelihood / n;
+	}
+	free(trials);
 	return status;
 }
 

@@ -48,7 +48,16 @@ int tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint3
  * its effect. */
 int tt_fit_effect(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
 	struct tt_error *err);
-/* The mean log-probability of a token of a refusing sentence under each candidate, on the first n harmful prompts. */
+/* One harmful prompt under one candidate. */
+struct tt_fit_trial {
+	const struct tt_candidate *candidate;
+	uint32_t prompt;   /* index of a row; it may be beyond those that the judge completes */
+	double likelihood; /* mean log-probability of a token of a refusing sentence after it */
+};
+/* Fills likelihood of the trials [n]. Those of one candidate stand beside each other. */
+int tt_fit_try(
+	struct tt_fit_judge *judge, struct tt_fit_trial *trials, size_t n, const char *stage, struct tt_error *err);
+/* The mean likelihood of each candidate, on the first n harmful prompts. */
 int tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,
 	const char *stage, double *out, struct tt_error *err);
 /* Computes the candidate's figures from its completions and its effect; nll is NAN until tt_fit_score. */

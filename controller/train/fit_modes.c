@@ -45,12 +45,18 @@ static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_e
 static int run_search(struct tt_fit *fit, struct tt_error *err)
 {
 	const struct tt_fit_options *o = fit->options;
+	uint32_t n = 0;
+	if (o->layer_weights == TT_WEIGHTS_PROMPT)
+		TT_TRY(tt_fit_prompt_weights_rows(&n, &fit->rows, o->n_judge_prompts, err));
 	TT_TRY(tt_fit_search(&fit->search, err));
-	if (!o->search_layer_weights)
+	if (o->layer_weights == TT_WEIGHTS_SITE)
 		return TT_OK;
 	TT_TRY(tt_fit_judge_open_train(
 		&fit->train_judge, fit->engine, &fit->rows, o->n_judge_prompts, o, &fit->progress, err));
-	return tt_fit_search_weights(&fit->weights, &fit->search, &fit->train_judge, o->seed, err);
+	if (o->layer_weights == TT_WEIGHTS_SEARCH)
+		return tt_fit_search_weights(&fit->weights, &fit->search, &fit->train_judge, o->seed, err);
+	return tt_fit_learn_prompt_weights(
+		&fit->prompt_weights, &fit->search, &fit->train_judge, &fit->rows, n, o->seed, err);
 }
 
 static int search_push(struct tt_fit *fit, struct tt_error *err)

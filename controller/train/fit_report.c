@@ -190,6 +190,34 @@ static json_t *weights_search_report(const struct tt_fit_weights *w)
 		tt_json_number(w->site_likelihood));
 }
 
+/* What the learning of weights by the prompt saw on train prompts, and the weights that it found beside the site on the
+ * validation prompts. */
+static json_t *prompt_weights_report(const struct tt_fit_prompt_weights *w)
+{
+	json_t *shapes = json_array();
+	if (!w->site) {
+		json_decref(shapes);
+		return json_null();
+	}
+	for (uint32_t k = 0; k < w->shapes.n_candidates; k++) {
+		const struct tt_candidate *c = &w->shapes.candidates[k];
+		json_array_append_new(shapes,
+			json_pack("{s:i, s:i, s:o, s:o, s:i, s:o, s:o}", "first_layer", (int)c->first, "last_layer",
+				(int)c->last, "weights", weights_report(c), "refusal_logprob",
+				tt_json_number(w->likelihood[k]), "n_likeliest", (int)w->n_likeliest[k], "refused",
+				tt_json_number(c->figures.refused), "nll_ratio", tt_json_number(c->figures.nll_ratio)));
+	}
+	return json_pack("{s:i, s:i, s:o, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o, s:o, s:o}, s:o, s:o}",
+		"n_harmful", (int)w->n_prompts, "n_completed", (int)w->shapes.candidates[0].n_harmful, "shapes", shapes,
+		"refusal_logprob", "best", tt_json_number(w->best), "oracle", tt_json_number(w->oracle), "mean",
+		tt_json_number(w->mean), "learned", tt_json_number(w->held_out), "refused", "by_any",
+		tt_json_number(w->refused_by_any), "by_likeliest", tt_json_number(w->refused_by_likeliest), "push",
+		"site", tt_json_number(w->site->push), "least", tt_json_number(w->least_push), "mean",
+		tt_json_number(w->mean_push), "most", tt_json_number(w->most_push), "site",
+		figures_report(&w->site->figures), "found",
+		w->found ? figures_report(&w->found->figures) : json_null());
+}
+
 static json_t *bars_report(const struct tt_fit_judge *judge)
 {
 	const struct tt_fit_bars bars = tt_fit_bars(judge);
@@ -204,7 +232,7 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 	for (uint32_t i = 0; i < search->n_candidates; i++)
 		json_array_append_new(candidates, candidate_report(fit, &search->candidates[i]));
 	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-				   "s:o, s:o, s:o, s:b, s:s, s:o}",
+				   "s:o, s:o, s:o, s:o, s:b, s:s, s:o}",
 		"name", tt_fit_name(fit->options), "mode", tt_fit_mode_of(fit->options->mode)->word, "model", "name",
 		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
 		"fitted_on", sources(fit), "activations", activations_report(&fit->gate), "rows", rows_report(fit),
@@ -212,7 +240,8 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "selection",
 		tt_fit_mean_report(&fit->mean), "gate", fit->gate.report(&fit->gate), "unsteered",
 		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
-		"layer_weights", weights_search_report(&fit->weights), "chosen", candidate_report(fit, search->chosen),
+		"layer_weights", weights_search_report(&fit->weights), "prompt_weights",
+		prompt_weights_report(&fit->prompt_weights), "chosen", candidate_report(fit, search->chosen),
 		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -214,6 +214,17 @@ int tt_fit_search_fixed(struct tt_fit_search *search, const float *weights, doub
 	return TT_OK;
 }
 
+void tt_fit_prefer(struct tt_fit_search *search, const struct tt_candidate *found, const char *why)
+{
+	double margin = 0.5 / search->judge->n[TT_JUDGE_HARMFUL] + 1e-9;
+	bool higher = found->figures.score > search->chosen->figures.score + margin;
+	if (found->figures.out ? search->within_bars || !higher : search->within_bars && !higher)
+		return;
+	search->chosen = found;
+	search->within_bars = !found->figures.out;
+	search->why = why;
+}
+
 static void free_candidate(struct tt_candidate *c, const struct tt_fit_judge *judge)
 {
 	tt_policy_free(c->policy);

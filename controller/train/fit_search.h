@@ -39,6 +39,9 @@ int tt_fit_search(struct tt_fit_search *search, struct tt_error *err);
 /* Judges and chooses the one candidate of these weights [n_layers] and this alpha along D; of another operation than
  * add, of this push. Fills the second part. */
 int tt_fit_search_fixed(struct tt_fit_search *search, const float *weights, double alpha, struct tt_error *err);
+/* Chooses found, which was judged on all prompts, if it is within the bars and what was chosen is not, or if it is as
+ * good as that by the bars and has a better score by more than half a prompt. */
+void tt_fit_prefer(struct tt_fit_search *search, const struct tt_candidate *found, const char *why);
 void tt_fit_search_free(struct tt_fit_search *search);
 
 /* Judges candidates on the first n prompts of each kind and fills their figures. generating and scoring name the

@@ -59,8 +59,8 @@ static struct tt_fit_shape child_of(
 	return child;
 }
 
-/* The site as a shape: a band is as wide as the normal density of the same standard deviation. */
-static struct tt_fit_shape shape_of(const struct tt_candidate *site)
+/* A band is as wide as the normal density of the same standard deviation. */
+struct tt_fit_shape tt_fit_shape_of(const struct tt_candidate *site)
 {
 	double n = site->last - site->first + 1;
 	return (struct tt_fit_shape){.centre = (site->first + site->last) / 2.0,
@@ -103,7 +103,7 @@ static int climb(struct climb *c, const struct tt_candidate *site, uint64_t seed
 	uint32_t n_layers = c->search.info->n_layers;
 	bool has_apology = c->search.directions->apology != NULL;
 	TT_TRY(tt_fit_add(&c->search, site->weights, site->mix, site->push, err));
-	c->shapes[0] = shape_of(site);
+	c->shapes[0] = tt_fit_shape_of(site);
 	TT_TRY(judge_new(c, 0, err));
 	for (int generation = 0; generation < N_GENERATIONS; generation++) {
 		const struct tt_fit_shape parent = c->shapes[c->best];
@@ -136,13 +136,7 @@ static int compare_with_site(struct climb *c, struct tt_fit_search *search, stru
 	TT_TRY(tt_fit_judge_candidates(
 		search, &found, 1, search->judge->n, "weights, all prompts", "fluency of all", err));
 	c->out->found = found;
-	double margin = 0.5 / search->judge->n[TT_JUDGE_HARMFUL] + 1e-9;
-	bool higher = found->figures.score > search->chosen->figures.score + margin;
-	if (found->figures.out ? !search->within_bars && higher : !search->within_bars || higher) {
-		search->chosen = found;
-		search->within_bars = !found->figures.out;
-		search->why = "learned layer weights, better than the best site by more than half a prompt";
-	}
+	tt_fit_prefer(search, found, "learned layer weights, better than the best site by more than half a prompt");
 	return TT_OK;
 }
 

@@ -15,6 +15,9 @@ struct tt_fit_shape {
 /* Fills weights [n_layers]; layers with less than a twentieth of the largest weight get none. */
 void tt_fit_shape_weights(const struct tt_fit_shape *shape, uint32_t n_layers, float *weights);
 
+/* The layers of a candidate as a hill. */
+struct tt_fit_shape tt_fit_shape_of(const struct tt_candidate *site);
+
 struct tt_fit_weights {
 	uint32_t n_tried, n_prompts; /* shapes, and the train prompts that they were compared on */
 	struct tt_fit_shape shape;   /* the best */

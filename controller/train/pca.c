@@ -262,3 +262,36 @@ void tt_pca_free(struct tt_pca *pca)
 	free(pca->variance);
 	free(pca);
 }
+
+/* Centres a block of features at a time. */
+int tt_pca_project(const struct tt_pca *pca, const struct tt_rows *rows, float *out, struct tt_error *err)
+{
+	float *block = NULL, *panel = NULL; // [n][TT_PRODUCT_DEPTH], [TT_PRODUCT_PANEL]
+	memset(out, 0, rows->n * pca->k * sizeof *out);
+	TT_TRY(tt_alloc_aligned(&panel, TT_PRODUCT_PANEL, sizeof *panel, err));
+	int status = tt_alloc(&block, rows->n, TT_PRODUCT_DEPTH * sizeof *block, err);
+	for (size_t first = 0; status == TT_OK && first < pca->d; first += TT_PRODUCT_DEPTH) {
+		size_t width = pca->d - first < TT_PRODUCT_DEPTH ? pca->d - first : TT_PRODUCT_DEPTH;
+		for (size_t i = 0; i < rows->n; i++)
+			for (size_t j = 0; j < width; j++)
+				block[i * width + j] = rows->x[i * rows->stride + first + j] - pca->mean[first + j];
+		const struct tt_product_f32 p = {
+			.a = block,
+			.a_row = width,
+			.a_column = 1,
+			.b = pca->projection + first,
+			.b_row = 1,
+			.b_column = pca->d,
+			.c = out,
+			.c_row = pca->k,
+			.n_rows = rows->n,
+			.n_columns = pca->k,
+			.depth = width,
+			.scale = 1,
+		};
+		tt_product_f32(&p, panel);
+	}
+	free(block);
+	free(panel);
+	return status;
+}

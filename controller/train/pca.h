@@ -21,4 +21,7 @@ struct tt_pca {
 int tt_pca_fit(struct tt_pca **out, struct tt_gram *gram, size_t k, struct tt_error *err);
 void tt_pca_free(struct tt_pca *pca);
 
+/* out [rows->n][k] = the rows, of d features, projected. */
+int tt_pca_project(const struct tt_pca *pca, const struct tt_rows *rows, float *out, struct tt_error *err);
+
 #endif

@@ -87,8 +87,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"judge-tokens", 0, NULL, CLI_U32, &fit->judge_tokens, "N", 1, 4096, "tokens generated for each"},
 		{"max-candidates", 0, NULL, CLI_U32, &fit->max_candidates, "N", 1, 1 << 20,
 			"sites, directions and strengths to try"},
-		{"layer-weights", 0, NULL, CLI_CHOICE, &run->layer_weights, "site|search", 0, 0,
-			"equal weights in the best site, or weights learned from there on (takes as long again)"},
+		{"layer-weights", 0, NULL, CLI_CHOICE, &run->layer_weights, "site|search|prompt", 0, 0,
+			"equal weights in the best site; or, learned from there on, weights for the policy or by the "
+			"prompt"},
 		{"max-false-positives", 0, NULL, CLI_FLOAT, &fit->max_false_positives, "SHARE", 0, 1,
 			"benign prompts that the gate may flag, measured on held-out ones"},
 		{"max-borderline-positives", 0, NULL, CLI_FLOAT, &fit->max_borderline_positives, "SHARE", 0, 1,
@@ -409,7 +410,7 @@ static int fit(struct run *run, const char *model)
 	run->options.pool = run->pool > 0                      ? (enum tt_gate_pool)(run->pool - 1)
 			    : run->options.mode == TT_FIT_CAST ? TT_POOL_MEAN
 							       : TT_POOL_LAST_MEAN;
-	run->options.search_layer_weights = run->layer_weights == 1;
+	run->options.layer_weights = (enum tt_fit_layer_weights)run->layer_weights;
 	run->options.progress = cli_progress_step;
 	run->options.user = &progress;
 	cli_catch_interrupt();

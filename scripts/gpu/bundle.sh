@@ -30,7 +30,7 @@ ldd "$work"/bin/* | awk '$2 == "=>" { print $3 }' | sort -u |
 mkdir "$work/tests/golden"
 cp -r tests/golden/tiny-* tests/golden/policy tests/golden/weights "$work/tests/golden/"
 cp scripts/gpu/gpu_check.py "$work/gpu-check"
-cp scripts/gpu/gpu_report.py bench/peers/torch_decode.py README.md LICENSE "$work/"
+cp scripts/gpu/gpu_p*.py scripts/gpu/gpu_report.py bench/peers/torch_decode.py README.md LICENSE "$work/"
 nvcc=$(sed -n 's/^TT_NVCC:[A-Z]*=//p' "$build/CMakeCache.txt")
 cat >"$work/bundle.json" <<END
 {"commit": "$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)",

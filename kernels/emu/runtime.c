@@ -349,6 +349,8 @@ cudaError_t cudaFuncSetAttribute(const void *address, enum cudaFuncAttribute att
 	struct kernel *kernel = kernel_find(address);
 	if (!kernel)
 		return api_result(cudaErrorInvalidDeviceFunction);
+	if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) /* a share of an L1 that is not here */
+		return api_result(value < -1 || value > 100 ? cudaErrorInvalidValue : cudaSuccess);
 	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > MAX_SHARED)
 		return api_result(cudaErrorInvalidValue);
 	kernel->max_shared = (size_t)value;

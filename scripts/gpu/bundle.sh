@@ -19,7 +19,8 @@ work=$(mktemp -d "$(dirname "$out")/.bundle.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 mkdir "$work/bin" "$work/lib" "$work/tests"
-for program in trimtab trimtab-bench tests/gpu/gpu-suites tests/gpu/gpu-bench tests/gpu/primitives; do
+for program in trimtab trimtab-bench tests/gpu/gpu-suites tests/gpu/gpu-bench tests/gpu/primitives \
+	tests/gpu/probe; do
 	objcopy --strip-debug "$build/$program" "$work/bin/${program##*/}"
 done
 # All but the C library's own parts, which belong to the machine's loader.

@@ -45,6 +45,7 @@ class Part(NamedTuple):
 PARTS = [
     Part(gpu_parts.machine, 20),
     Part(gpu_parts.primitives, 6),
+    Part(gpu_parts.probe, 15),
     Part(gpu_parts.smoke, 12),
     Part(gpu_parts.kernels, 54),
     Part(gpu_parts.decode, 40),
@@ -55,6 +56,7 @@ PARTS = [
     Part(gpu_parts.small_models, None),
     Part(gpu_parts.arms, None),
     Part(gpu_parts.torch, None),
+    Part(gpu_parts.small_kernels, None),
 ]
 
 

@@ -55,8 +55,9 @@ def run_items(check, command, quiet):
             return lines, ended_in
         begun = [line[len("begin "):] for line in ended.lines if line.startswith("begin ")]
         where = begun[-1] if begun else "before its first item"
-        ended_in.append(f"FAIL {where}: {ended.how()}")
-        ended_in += ["    " + line for line in ended.lines[-12:] if not line.startswith("{")]
+        if not any("FAIL" in line and where in line for line in ended.lines):
+            ended_in.append(f"FAIL {where}: {ended.how()}")
+            ended_in += ["    " + line for line in ended.lines[-12:] if not line.startswith("{")]
         if not begun or check.left() < 1 * check.scale:
             return lines, ended_in
         after = begun[-1]
@@ -150,6 +151,20 @@ def primitives(check):
     if not passed:
         raise Failed("no primitive was compared", lines[-20:])
     return f"{passed} primitives, bit for bit"
+
+
+def probe(check):
+    """Questions about the device that decide how kernels are made."""
+    lines, ended_in = run_items(check, [check.program("probe")], 6)
+    answers = {one.pop("probe"): one for one in json_lines(lines) if "probe" in one}
+    check.report["probe"] = answers
+    judge("probes", lines, ended_in)
+    wgmma, chain = answers.get("wgmma", {}), answers.get("dependents", {})
+    differs = sum(value for k in wgmma.values() if isinstance(k, dict) for key, value in k.items() if "differs" in key)
+    note = f"{len(answers)} answers; an early trigger holds over {chain.get('rounds', 0)} rounds"
+    if wgmma.get("there_is"):
+        note += "; wgmma has mma.sync's bits" if not differs else f"; wgmma differs from mma.sync in {differs} numbers"
+    return note
 
 
 def again(check, name):
@@ -331,12 +346,21 @@ def profile(check):
 
 # ---- With the time that is left ----
 
+SMALL = ["--model", "llama-3.2-1b", "--model", "smollm2-135m"]
+
+
 def small_models(check):
-    """Kernels and decoding of the smaller models."""
+    """Decoding of the smaller models."""
     if check.rehearsed:
         raise Skipped("a rehearsal has one model")
-    small = ["--model", "llama-3.2-1b", "--model", "smollm2-135m"]
-    return bench(check, "decode", "--decode", 20, *small, "--rounds", "3")
+    return bench(check, "decode", "--decode", 20, *SMALL, "--rounds", "3")
+
+
+def small_kernels(check):
+    """Each kernel of the smaller models."""
+    if check.rehearsed:
+        raise Skipped("a rehearsal has one model")
+    return bench(check, "kernels", "--kernels", 8, *SMALL)
 
 
 def arms(check):

@@ -80,6 +80,23 @@ def kernels(report):
     return text
 
 
+def flat(answer, prefix=""):
+    for key, value in answer.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key} ")
+        else:
+            shown = " ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+            yield prefix + key, shown
+
+
+def probe(report):
+    text = "\n## Questions\n\nWhat each means is in tests/gpu/probe.cu and probe_rates.cu; what follows, in "
+    text += "kernels/README.md.\n\n"
+    rows = [[name, key.replace("_", " "), value] for name, answer in report["probe"].items()
+            for key, value in flat(answer)]
+    return text + table(["question", "", ""], rows)
+
+
 def rate_rows(cases):
     for case in cases:
         rate, _ = work_of(case, "tokens")
@@ -120,6 +137,7 @@ def page(report):
 
 
 SECTIONS = {
+    "probe": probe,
     "kernels": kernels,
     "decode": lambda report: rates("Whole models", "Random weights, context 512; strict mode, and fast where a group "
                                    "says so. Decode: all rows of a batch, one step a token.", report["decode"]),

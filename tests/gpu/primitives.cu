@@ -174,6 +174,40 @@ PRIMITIVE(products)
 		PUT(i, tt_bits_from_f32(d[i]));
 }
 
+/* A block is a warpgroup. Of 128 columns, a word is of some of them together. Below sm_90a the same by tt_mma. */
+PRIMITIVE(warpgroup_products)
+{
+	TT_DYNAMIC_SHARED(b);
+	uint32_t a[4];
+	float d[4], wide[64];
+	for (uint32_t i = 0; i < 4; i++) {
+		a[i] = small_pair(GET(i));
+		d[i] = (float)(int)(GET(i + 12) % 1001) - 500.0f;
+	}
+	for (uint32_t i = 0; i < 64; i++)
+		wide[i] = d[i % 4];
+	for (uint32_t i = 0; i < 8; i++) /* column threadIdx.x, two values of k at a time */
+		tt_shared_store_4(b + tt_wgmma_offset(threadIdx.x, 2 * i), small_pair(GET(i + 4)));
+#if TT_HAS_BULK
+	tt_fence_async();
+#endif
+	tt_sync_block();
+#if TT_HAS_WGMMA
+	tt_wgmma<8>(d, a, b);
+	tt_wgmma<128>(wide, a, b);
+#else
+	tt_wgmma_by_mma<8>(d, a, b);
+	tt_wgmma_by_mma<128>(wide, a, b);
+#endif
+	uint32_t some[12] = {};
+	for (uint32_t i = 0; i < 64; i++)
+		some[i % 12] ^= tt_bits_from_f32(wide[i]) + i;
+	for (uint32_t i = 0; i < 4; i++)
+		PUT(i, tt_bits_from_f32(d[i]));
+	for (uint32_t i = 0; i < 12; i++)
+		PUT(i + 4, some[i]);
+}
+
 /* Blocks put down their sums; the last to arrive adds them up. The counter and the sums are words that no thread
  * owns. */
 PRIMITIVE(arrivals)
@@ -261,6 +295,7 @@ static const struct primitive {
 	ROW(products, false),
 	ROW(arrivals, true),
 	ROW(bulk_copies, false),
+	ROW(warpgroup_products, false),
 #undef ROW
 };
 enum { MOST_SHOWN = 64, EXIT_DEVICE = 3, EXIT_NONE = 77 };

@@ -53,16 +53,23 @@ report = json.load(open(sys.argv[1]))
 page = open(sys.argv[2]).read()
 parts = {part["name"]: part["outcome"] for part in report["parts"]}
 assert report["schema"] == "trimtab-gpu-check/2" and report["rehearsed"]
-ran = ["machine", "primitives", "smoke", "kernels", "decode", "ops", "models"]
+ran = ["machine", "primitives", "probe", "smoke", "kernels", "decode", "ops", "models"]
 assert all(parts[name] == "pass" for name in ran), parts
 assert all(outcome in ("pass", "skipped") for outcome in parts.values()), parts
+answers = report["probe"]
+assert set(answers) == {"dependents", "wgmma", "rounding", "reads", "gaps", "carveout", "layouts"}, answers
+assert answers["dependents"]["wrong_eager"] == answers["dependents"]["wrong_in_graphs"] == 0
+assert all(answers["wgmma"][k]["wgmma_128_differs"] == 0 for k in ("k_16", "k_64", "k_128"))
+# On the emulator sums are added one by one: 1 + 2^-20, the same onto a 1, 1 + 15 * 2^-20, 1 - 1 + 2^-30.
+assert answers["rounding"]["sums"][::16] == ["3f800008", "3f800008", "3f800078", "30800000"], answers["rounding"]
+assert answers["layouts"]["packed_bulk"] is None, "the emulator has no times"
 kernels = {(case["group"].split(" ")[2], case["name"]): case for case in report["kernels"]["cases"]}
 for op in ("embed", "qkv", "attention", "o_proj", "gate_up", "logits", "sample"):
     assert kernels[op, "kernel"]["seconds"]["median"] > 0, op
 assert "relative error" in kernels["o_proj", "kernel"]["note"]
 arms = {case["name"] for case in report["decode"]["cases"]}
 assert arms == {"unsteered", "steered at all layers"}, arms
-for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Kernels", "## Whole models",
+for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Questions", "## Kernels", "## Whole models",
                 "| o_proj | kernel |"):
     assert heading in page, heading
 END

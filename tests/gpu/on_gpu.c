@@ -46,6 +46,12 @@ void tt_emu_set_order(enum tt_emu_order order, uint64_t seed)
 	(void)seed;
 }
 
+void tt_emu_set_device(const struct tt_emu_device *device)
+{
+	(void)device;
+	tt_suite_skip("only the emulator can be another device");
+}
+
 const char *tt_emu_report(void)
 {
 	cudaError_t error = cudaPeekAtLastError();

@@ -44,16 +44,23 @@ else
 	say "built without CUDA kernels: nothing to bundle"
 fi
 
-# The build's folder by a relative name, which is not the bundle's; and limits for the emulator.
-(cd "$build" && env -i PATH=/usr/bin:/bin "$check" --rehearse . --results "$work/results" --seconds 3300)
-python3 - "$work"/results/*.json "$work"/results/*.md <<'END'
+# The build's folder by a relative name, which is not the bundle's; limits for the emulator; and tools that only run
+# what they are given.
+mkdir "$work/tools"
+for tool in ncu compute-sanitizer; do
+	printf '#!/bin/sh\nwhile [ ! -x "$1" ]; do shift; done\n"$@" && echo "= ERROR SUMMARY: 0 errors"\n' \
+		>"$work/tools/$tool"
+	chmod +x "$work/tools/$tool"
+done
+(cd "$build" && env -i PATH="$work/tools:/usr/bin:/bin" "$check" --rehearse . --results "$work/results" --seconds 3300)
+python3 - "$work"/results/*.json "$work"/results/*.md "$work"/results/*.log <<'END'
 import json, sys
 
 report = json.load(open(sys.argv[1]))
 page = open(sys.argv[2]).read()
 parts = {part["name"]: part["outcome"] for part in report["parts"]}
 assert report["schema"] == "trimtab-gpu-check/2" and report["rehearsed"]
-ran = ["machine", "primitives", "probe", "smoke", "kernels", "decode", "ops", "models"]
+ran = ["machine", "primitives", "probe", "smoke", "kernels", "decode", "ops", "models", "profile", "sanitizer"]
 assert all(parts[name] == "pass" for name in ran), parts
 assert all(outcome in ("pass", "skipped") for outcome in parts.values()), parts
 answers = report["probe"]
@@ -63,6 +70,9 @@ assert all(answers["wgmma"][k]["wgmma_128_differs"] == 0 for k in ("k_16", "k_64
 # On the emulator sums are added one by one: 1 + 2^-20, the same onto a 1, 1 + 15 * 2^-20, 1 - 1 + 2^-30.
 assert answers["rounding"]["sums"][::16] == ["3f800008", "3f800008", "3f800078", "30800000"], answers["rounding"]
 assert answers["layouts"]["packed_bulk"] is None, "the emulator has no times"
+log = open(sys.argv[3]).read()
+for item in ("tiny decode logits 1", "tiny prefill o_proj 64", "emu_attention.decode"):
+    assert f"begin {item}" in log, item
 kernels = {(case["group"].split(" ")[2], case["name"]): case for case in report["kernels"]["cases"]}
 for op in ("embed", "qkv", "attention", "o_proj", "gate_up", "logits", "sample"):
     assert kernels[op, "kernel"]["seconds"]["median"] > 0, op

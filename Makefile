@@ -43,7 +43,7 @@ help:
 	@echo "  make ci            all that CI runs (12 minutes); ci-full: what is slow too (80 minutes)"
 	@echo
 	@echo "GPU"
-	@echo "  make gpu-check     prove and time the CUDA kernels on this machine's GPU (8 minutes)"
+	@echo "  make gpu-check     prove and time the CUDA kernels on this machine's GPU (6 minutes); RESULTS=FOLDER"
 	@echo "  make bundle        bundle/: all of gpu-check, for a machine without the build's packages"
 
 # ---- Use ----
@@ -152,6 +152,7 @@ bundle:
 # Where the build's packages are missing, a bundle that was brought here is enough.
 PACKAGES = jansson libpcre2-8 libutf8proc libcrypto criterion
 BUNDLED = [ -x bundle/gpu-check ] && ! pkg-config --exists $(PACKAGES) 2>/dev/null
+RESULTS ?= bench/results
 gpu-check:
 	@$(BUNDLED) || $(MAKE) bundle
-	@bundle/gpu-check --results bench/results
+	@bundle/gpu-check --results "$(RESULTS)"

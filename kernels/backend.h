@@ -29,6 +29,9 @@ struct tt_backend {
 	/* of the pages, unless the user asks for another type that the backend has */
 	enum tt_kv_type kv_type;
 	struct tt_activations activations; /* since load, until unload */
+	/* Whether the device that was opened can run such a model: TT_ERR_UNSUPPORTED says why not. load asks too.
+	 * NULL: it can run all. */
+	int (*can_run)(struct tt_backend *, const struct tt_config *, struct tt_error *);
 	int (*allocate)(
 		struct tt_backend *, void *out_pointer, size_t count, size_t size, struct tt_error *); /* zeroed */
 	void (*release)(struct tt_backend *, void *memory); /* NULL is fine */
@@ -78,13 +81,16 @@ int tt_cpu_open_bf16(struct tt_backend **out, uint32_t n_threads, struct tt_erro
  * none or it cannot run these kernels. Not linked into every program: see tt_device_open. */
 int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err);
 
-/* TT_ERR_UNSUPPORTED, with the architecture's name, where the CUDA kernels do not compute everything that such a model
- * has. */
+/* hidden_size, ffn_size and head_dim are multiples of it: products have tiles of 16 outputs */
+enum { TT_CUDA_GRANULE = 16 };
+
+/* TT_ERR_UNSUPPORTED, with the architecture's name or the size, where the CUDA kernels do not compute everything that
+ * such a model has, or not at its sizes. */
 int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err);
 
-/* Opens a backend by name. device: "cpu", "cuda", "cuda:N", or "auto" (NULL means the same): the first GPU if the
- * kernels can run such a model (config NULL: any), else the CPU, and then note says why it is not the GPU (its message
- * is empty where the program was built without CUDA). */
+/* Opens a backend by name. device: "cpu", "cuda", "cuda:N", or "auto" (NULL means the same): the first GPU if it and
+ * the kernels can run such a model (config NULL: any), else the CPU, and then note says why it is not the GPU (its
+ * message is empty where the program was built without CUDA). */
 int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threads, const struct tt_config *config,
 	struct tt_error *note, struct tt_error *err);
 

@@ -89,9 +89,13 @@ int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threa
 	*note = (struct tt_error){0};
 	if (device && strcmp(device, "auto"))
 		return open_named(out, device, n_threads, err);
-	for (size_t i = 0; i < N_DEVICES - 1; i++)
-		if (DEVICES[i].is_here() && (!config || DEVICES[i].can_run(config, note) == TT_OK) &&
-			DEVICES[i].open(out, 0, n_threads, note) == TT_OK)
+	for (size_t i = 0; i < N_DEVICES - 1; i++) {
+		if (!DEVICES[i].is_here() || (config && DEVICES[i].can_run(config, note) != TT_OK) ||
+			DEVICES[i].open(out, 0, n_threads, note) != TT_OK)
+			continue;
+		if (!config || !(*out)->can_run || (*out)->can_run(*out, config, note) == TT_OK)
 			return TT_OK;
+		(*out)->close(*out);
+	}
 	return DEVICES[N_DEVICES - 1].open(out, 0, n_threads, err);
 }

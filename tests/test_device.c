@@ -73,3 +73,23 @@ Test(device, cuda_can_run_models_without_the_parts_it_has_no_kernels_for)
 		cr_expect_not_null(strstr(err.message, "qwen3 models do not run on CUDA"), "%s", err.message);
 	}
 }
+
+/* What would only fail in the first step, if "auto" took the GPU. */
+Test(device, cuda_can_run_models_of_the_sizes_that_its_kernels_have)
+{
+	const struct tt_config good = {
+		.hidden_size = 64, .ffn_size = 96, .head_dim = 256, .vocab_size = 1048560, .activation = TT_SILU};
+	struct tt_config c[5] = {good, good, good, good, good};
+	static const char *const says[] = {"hidden_size", "ffn_size", "head_dim", "heads of up to 256", "vocabulary"};
+	struct tt_error err = {0};
+	cr_assert_eq(tt_cuda_can_run(&good, &err), TT_OK, "%s", err.message);
+	c[0].hidden_size = 72;
+	c[1].ffn_size = 100;
+	c[2].head_dim = 24;
+	c[3].head_dim = 272;
+	c[4].vocab_size++;
+	for (int i = 0; i < 5; i++) {
+		cr_expect_eq(tt_cuda_can_run(&c[i], &err), TT_ERR_UNSUPPORTED, "%d", i);
+		cr_expect_not_null(strstr(err.message, says[i]), "%s", err.message);
+	}
+}

@@ -2,6 +2,7 @@
  * lacks only the comparison. */
 #include <cuda_runtime.h>
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +20,13 @@ typedef int cublas_gemm(void *handle, int transpose_a, int transpose_b, int m, i
 	const void *a, int type_a, int lda, const void *b, int type_b, int ldb, const void *beta, void *c, int type_c,
 	int ldc, int compute, int algorithm);
 
-enum { MATRIX = 8192 };
+enum { MATRIX = 8192, COPIES = 20 }; /* COPIES: in a sample, so that waiting for it does not count */
 
 struct tt_gpu {
 	cudaStream_t stream;
 	void *memory; // three matrices; the copy case copies its first half to its second
 	size_t n_bytes;
-	uint32_t matrix;
+	uint32_t matrix, n_copies;
 	void *library, *handle, *workspace;
 	cublas_set_stream *set_stream;
 	cublas_set_workspace *set_workspace;
@@ -39,8 +40,9 @@ static void cublas_open(struct tt_gpu *gpu)
 {
 	static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so"};
 	cublas_create *create = NULL;
+	const char *found = NULL;
 	for (size_t i = 0; !gpu->library && i < sizeof names / sizeof *names; i++)
-		gpu->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+		gpu->library = dlopen(found = names[i], RTLD_NOW | RTLD_LOCAL);
 	if (!gpu->library)
 		return;
 	LOOK_UP(gpu->library, "cublasCreate_v2", &create);
@@ -50,6 +52,8 @@ static void cublas_open(struct tt_gpu *gpu)
 	if (!create || !gpu->set_stream || !gpu->set_workspace || !gpu->gemm || create(&gpu->handle) ||
 		cudaMalloc(&gpu->workspace, WORKSPACE) != cudaSuccess)
 		gpu->handle = NULL;
+	if (!gpu->handle)
+		printf("cuBLAS was found (%s) and cannot be used\n", found);
 }
 
 /* Random bf16 of moderate size everywhere: zeros multiply faster. */
@@ -79,6 +83,7 @@ int tt_gpu_open(struct tt_gpu **out, bool tiny, struct tt_error *err)
 	TT_TRY(tt_alloc(&gpu, 1, sizeof *gpu, err));
 	*out = gpu;
 	gpu->matrix = tiny ? 64 : MATRIX;
+	gpu->n_copies = tiny ? 1 : COPIES;
 	gpu->n_bytes = (size_t)3 * gpu->matrix * gpu->matrix * sizeof(uint16_t);
 	TT_TRY_CUDA(cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking), "a stream");
 	TT_TRY_CUDA(cudaMalloc(&gpu->memory, gpu->n_bytes), "the ceilings' memory");
@@ -130,9 +135,10 @@ static int copy_run(void *context, struct tt_error *err)
 {
 	struct tt_gpu *gpu = context;
 	size_t half = gpu->n_bytes / 2;
-	TT_TRY_CUDA(
-		cudaMemcpyAsync((char *)gpu->memory + half, gpu->memory, half, cudaMemcpyDeviceToDevice, gpu->stream),
-		"a copy");
+	for (uint32_t i = 0; i < gpu->n_copies; i++)
+		TT_TRY_CUDA(cudaMemcpyAsync((char *)gpu->memory + half, gpu->memory, half, cudaMemcpyDeviceToDevice,
+				    gpu->stream),
+			"a copy");
 	TT_TRY_CUDA(cudaStreamSynchronize(gpu->stream), "a copy");
 	return TT_OK;
 }
@@ -155,7 +161,7 @@ int tt_gpu_add_ceilings(struct tt_gpu *gpu, struct tt_bench *bench, const char *
 		.name = "copy",
 		.run = copy_run,
 		.context = gpu,
-		.work = {{"bytes", (double)(gpu->n_bytes / 2) * 2, NULL}},
+		.work = {{"bytes", (double)(gpu->n_bytes / 2) * 2 * gpu->n_copies, NULL}},
 	};
 	struct tt_bench_case matrix = {
 		.group = group,
@@ -171,15 +177,52 @@ int tt_gpu_add_ceilings(struct tt_gpu *gpu, struct tt_bench *bench, const char *
 int tt_gpu_machine(json_t **out, struct tt_error *err)
 {
 	struct cudaDeviceProp device;
-	int driver = 0, runtime = 0;
-	TT_TRY_CUDA(cudaGetDeviceProperties(&device, 0), "the device");
-	TT_TRY_CUDA(cudaDriverGetVersion(&driver), "the driver's version");
+	int driver = 0, runtime = 0, n_devices = 0;
+	char capability[16];
+	/* Without a driver the next call would report a mismatch of versions. */
+	if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "there is no NVIDIA driver, or none that this program can reach");
+	cudaError_t error = cudaGetDeviceCount(&n_devices);
+	if (error == cudaErrorNoDevice)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "the driver sees no device");
 	TT_TRY_CUDA(cudaRuntimeGetVersion(&runtime), "the runtime's version");
-	*out = json_pack("{s:s, s:I, s:i, s:s, s:i, s:i}", "device", device.name, "memory_bytes",
+	if (error != cudaSuccess)
+		return tt_fail(err, TT_ERR_DEVICE, "%s (%s); the driver is for CUDA %d, this program for CUDA %d",
+			cudaGetErrorString(error), cudaGetErrorName(error), driver, runtime);
+	TT_TRY_CUDA(cudaGetDeviceProperties(&device, 0), "the device");
+	snprintf(capability, sizeof capability, "%d.%d", device.major, device.minor);
+	*out = json_pack("{s:s, s:I, s:i, s:s, s:i, s:i, s:i, s:i}", "device", device.name, "memory_bytes",
 		(json_int_t)device.totalGlobalMem, "multiprocessors", device.multiProcessorCount, "capability",
-		device.major == 9   ? "9.0"
-		: device.major == 8 ? "8"
-				    : "other",
+		capability, "shared_bytes_a_block", (int)device.sharedMemPerBlockOptin, "l2_bytes", device.l2CacheSize,
 		"cuda_driver", driver, "cuda_runtime", runtime);
 	return *out ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "the machine's description could not be made");
+}
+
+int tt_gpu_hold(struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaFree(NULL), "a context");
+	return TT_OK;
+}
+
+int tt_gpu_check(struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaDeviceSynchronize(), "the device is left with an error");
+	cudaGetLastError(); /* one that does not stay was reported where it came */
+	return TT_OK;
+}
+
+int tt_gpu_alive(struct tt_error *err)
+{
+	enum { N_BYTES = 1 << 20, VALUE = 0x5a };
+	unsigned char *back = NULL;
+	void *memory = NULL;
+	TT_TRY_CUDA(cudaMalloc(&memory, N_BYTES), "device memory");
+	TT_TRY_CUDA(cudaMemset(memory, VALUE, N_BYTES), "writing device memory");
+	TT_TRY(tt_alloc(&back, N_BYTES, 1, err));
+	cudaError_t error = cudaMemcpy(back, memory, N_BYTES, cudaMemcpyDeviceToHost);
+	bool right = back[0] == VALUE && !memcmp(back, back + 1, N_BYTES - 1);
+	free(back);
+	TT_TRY_CUDA(error, "reading device memory");
+	return right ? TT_OK : tt_fail(err, TT_ERR_DEVICE, "device memory does not hold what was written");
 }

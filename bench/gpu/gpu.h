@@ -10,8 +10,14 @@ struct tt_gpu; /* a stream, memory for the ceilings, and cuBLAS where it is inst
 int tt_gpu_open(struct tt_gpu **out, bool tiny, struct tt_error *err);
 void tt_gpu_close(struct tt_gpu *gpu); /* NULL is fine */
 
-/* Name, memory, versions: a new reference. */
+/* Name, memory, versions: a new reference. TT_ERR_UNSUPPORTED where there is no driver or no device. */
 int tt_gpu_machine(json_t **out, struct tt_error *err);
+/* Writes device memory and reads it back: whether the device still does what it is told. */
+int tt_gpu_alive(struct tt_error *err);
+/* Makes a context, so that the driver stays ready. */
+int tt_gpu_hold(struct tt_error *err);
+/* TT_ERR_DEVICE when an error stays, after which this process can do nothing more on the device. */
+int tt_gpu_check(struct tt_error *err);
 
 /* Adds the ceilings to a group: the cases "copy" (bytes read and written) and, with cuBLAS, "matrix" (flops). */
 int tt_gpu_add_ceilings(struct tt_gpu *gpu, struct tt_bench *bench, const char *group, struct tt_error *err);
@@ -24,16 +30,29 @@ int tt_gpu_cublas(struct tt_gpu *gpu, void *stream, void *y, const void *x, cons
 /* Whether cuBLAS was found. */
 bool tt_gpu_has_cublas(const struct tt_gpu *gpu);
 
-/* Adds the groups of one model. Their data lives until the matching close, which must follow tt_bench_run. */
-struct tt_kernel_bench;
-int tt_kernel_bench_add(struct tt_kernel_bench **out, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
-	bool tiny, struct tt_error *err);
-void tt_kernel_bench_close(struct tt_kernel_bench *kernels);
-uint32_t tt_kernel_bench_n_wrong(const struct tt_kernel_bench *kernels); /* how many outputs were wrong */
+/* Groups, each timed, printed and forgotten before the next, so that what ends the program later loses nothing: "begin
+ * GROUP", then "FAIL GROUP: why", or a table and the report in one line of JSON. */
+struct tt_gpu_groups {
+	struct tt_bench_options options;
+	const char *after; /* groups up to this one are passed over; NULL: none are */
+	uint32_t tokens;   /* 0, or the only number of rows or of a prompt's tokens */
+	double until;      /* CLOCK_MONOTONIC seconds; no group is begun later, which is said: "left out GROUP" */
+	bool tiny;
+	uint32_t n_failed, n_left_out;
+};
+typedef int tt_gpu_fill(void *context, struct tt_bench *bench, const char *group, struct tt_error *err);
+/* Whether the next group of that name will run; says so if it is left out. */
+bool tt_gpu_group_runs(struct tt_gpu_groups *groups, const char *group);
+/* Fills and runs a group. What fails in it is said and counted. TT_ERR_DEVICE: no group can follow in this process. */
+int tt_gpu_group(
+	struct tt_gpu_groups *groups, const char *group, tt_gpu_fill *fill, void *context, struct tt_error *err);
 
-/* Adds and runs the groups of one model. No group is begun after until (CLOCK_MONOTONIC seconds); *n_left_out counts
- * those that were not. */
-int tt_model_bench_run(
-	struct tt_bench *bench, const char *model, bool tiny, double until, uint32_t *n_left_out, struct tt_error *err);
+/* The groups of one model: first those that decide the design, one row, 64 rows and a prompt. once: each op runs once
+ * instead, for a profiler. */
+int tt_kernel_bench_run(
+	struct tt_gpu_groups *groups, struct tt_gpu *gpu, const char *model, bool once, struct tt_error *err);
+
+/* every_arm: beside unsteered steps not only those steered at all layers. */
+int tt_model_bench_run(struct tt_gpu_groups *groups, const char *model, bool every_arm, struct tt_error *err);
 
 #endif

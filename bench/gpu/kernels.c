@@ -12,7 +12,7 @@
 #include "bench/gpu/gpu.h"
 #include "bench/gpu/world.h"
 
-enum { MAX_CASES = 128, N_CHECKED = 64 };
+enum { MAX_CASES = 3, N_CHECKED = 64 };
 
 enum op { OP_EMBED, OP_QKV, OP_ATTENTION, OP_O_PROJ, OP_GATE_UP, OP_DOWN_PROJ, OP_LOGITS, OP_SAMPLE, N_OPS };
 static const char *const op_names[N_OPS] = {
@@ -25,12 +25,15 @@ struct kernel_case {
 	bool cublas;
 	cudaGraphExec_t graph;
 	uint32_t n_launches; /* in the graph of a sample */
-	char note[64], group[96];
+	char note[64];
+	const char *group;
 };
 
-struct tt_kernel_bench {
-	struct tt_kernel_world *worlds[1 + 2 * 5]; /* the first is the base of the others */
-	uint32_t n_worlds, n_cases, n_wrong;
+struct kernel_bench {
+	struct tt_gpu *gpu;
+	struct tt_kernel_world base, worlds[2]; /* of the step: unsteered and steered */
+	enum op op;                             /* of the group */
+	uint32_t n_cases;
 	struct kernel_case cases[MAX_CASES];
 };
 
@@ -231,12 +234,28 @@ static bool is_wrong(enum op op, double error)
 	return !isnan(error) && !(error < (op == OP_GATE_UP ? 4e-3 : 1e-5));
 }
 
-static int add_case(struct tt_kernel_bench *all, struct tt_bench *bench, const struct kernel_case *spec,
-	const char *name, struct tt_error *err)
+/* One call without a graph, before the first that is captured: what cuBLAS loads and allocates then cannot be part of
+ * a graph. */
+static bool cublas_works(const struct kernel_case *one)
+{
+	struct tt_kernel_world *w = one->world;
+	struct product p = product_of(w, one->op, 0);
+	struct tt_error err = {0};
+	if (!p.n_out || !tt_gpu_has_cublas(one->gpu))
+		return false;
+	int status = tt_gpu_cublas(
+		one->gpu, w->cuda.stream, w->scratch, p.x, p.w, rows_of(w, one->op), p.n_out, p.n_in, &err);
+	if (status == TT_OK && cudaStreamSynchronize(w->cuda.stream) != cudaSuccess)
+		status = tt_fail(&err, TT_ERR_DEVICE, "cuBLAS: its product did not end well");
+	if (status != TT_OK)
+		printf("no comparison with cuBLAS: %s\n", err.message);
+	return status == TT_OK;
+}
+
+static int add_case(struct kernel_bench *all, struct tt_bench *bench, const struct kernel_case *spec, const char *name,
+	bool has_baseline, struct tt_error *err)
 {
 	struct tt_kernel_world *w = spec->world;
-	if (all->n_cases == MAX_CASES)
-		return tt_fail(err, TT_ERR_LIMIT, "too many cases");
 	struct kernel_case *one = &all->cases[all->n_cases++];
 	*one = *spec;
 	uint32_t n_copies = copies_of(w, one->op), n = rows_of(w, one->op);
@@ -249,17 +268,17 @@ static int add_case(struct tt_kernel_bench *all, struct tt_bench *bench, const s
 		TT_TRY_CUDA(cudaStreamSynchronize(w->cuda.stream), one->group);
 		bytes = (double)w->cuda.counters.bytes;
 		flops = (double)w->cuda.counters.flops;
-		if (!strstr(name, "steered") || !strcmp(name, "unsteered"))
+		if (strcmp(name, "steered"))
 			TT_TRY(case_error(one, &error, err));
 	}
 	if (!isnan(error))
 		snprintf(one->note, sizeof one->note, "relative error %.1e%s", error,
 			is_wrong(one->op, error) ? ": WRONG" : "");
-	all->n_wrong += is_wrong(one->op, error);
+	if (is_wrong(one->op, error)) /* it is timed nonetheless */
+		printf("FAIL %s: relative error %.1e\n", one->group, error);
 	TT_TRY(case_record(one, n_copies, err));
 	one->n_launches = w->tiny ? 1 : launches_of(bytes * n_copies, flops * n_copies);
 	double n_calls = (double)n_copies * one->n_launches;
-	bool has_baseline = !one->cublas && p.n_out && tt_gpu_has_cublas(one->gpu);
 	struct tt_bench_case item = {
 		.group = one->group,
 		.name = name,
@@ -277,74 +296,88 @@ static int add_case(struct tt_kernel_bench *all, struct tt_bench *bench, const s
 }
 
 /* One op on one step: also steered where it has steering, and cuBLAS on the product inside. */
-static int add_op(struct tt_kernel_bench *all, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
-	struct tt_kernel_world *worlds[2], enum op op, struct tt_error *err)
+static int fill_op(void *context, struct tt_bench *bench, const char *group, struct tt_error *err)
 {
-	struct kernel_case one = {.world = worlds[0], .gpu = gpu, .op = op};
-	snprintf(one.group, sizeof one.group, "%s %s %s %u", model, worlds[0]->prefill ? "prefill" : "decode",
-		op_names[op], worlds[0]->n_tokens);
-	TT_TRY(tt_gpu_add_ceilings(gpu, bench, one.group, err));
-	TT_TRY(add_case(all, bench, &one, op == OP_DOWN_PROJ ? "unsteered" : "kernel", err));
-	if (op == OP_DOWN_PROJ) {
-		one.world = worlds[1];
-		TT_TRY(add_case(all, bench, &one, "steered", err));
+	struct kernel_bench *all = context;
+	struct kernel_case one = {.world = &all->worlds[0], .gpu = all->gpu, .op = all->op, .group = group};
+	bool cublas = cublas_works(&one);
+	TT_TRY(tt_gpu_add_ceilings(all->gpu, bench, group, err));
+	TT_TRY(add_case(all, bench, &one, one.op == OP_DOWN_PROJ ? "unsteered" : "kernel", cublas, err));
+	if (one.op == OP_DOWN_PROJ) {
+		one.world = &all->worlds[1];
+		TT_TRY(add_case(all, bench, &one, "steered", cublas, err));
 	}
-	one.world = worlds[0];
+	one.world = &all->worlds[0];
 	one.cublas = true;
-	if (product_of(one.world, op, 0).n_out && tt_gpu_has_cublas(gpu))
-		TT_TRY(add_case(all, bench, &one, "cublas", err));
-	return TT_OK;
+	return cublas ? add_case(all, bench, &one, "cublas", false, err) : TT_OK;
+}
+
+static int run_op(
+	struct tt_gpu_groups *groups, struct kernel_bench *all, const char *group, bool once, struct tt_error *err)
+{
+	if (once) {
+		if (!tt_gpu_group_runs(groups, group))
+			return TT_OK;
+		printf("begin %s\n", group);
+		fflush(stdout);
+		TT_TRY(op_run(&all->worlds[0], all->op, 0, err));
+		return tt_gpu_check(err);
+	}
+	int status = tt_gpu_group(groups, group, fill_op, all, err);
+	while (all->n_cases)
+		if (all->cases[--all->n_cases].graph)
+			cudaGraphExecDestroy(all->cases[all->n_cases].graph);
+	return status;
 }
 
 /* Every op at one number of tokens. A prompt samples once, so its embedding, logits and sampling would add nothing
  * new. */
-static int add_step(struct tt_kernel_bench *all, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
-	uint32_t n, bool prefill, struct tt_error *err)
+static int run_ops(struct tt_gpu_groups *groups, struct kernel_bench *all, const char *model, uint32_t n, bool prefill,
+	bool once, struct tt_error *err)
 {
-	struct tt_kernel_world *worlds[2];
-	for (int steered = 0; steered < 2; steered++) {
-		struct tt_kernel_world **w = &all->worlds[all->n_worlds];
-		TT_TRY(tt_alloc(w, 1, sizeof **w, err));
-		all->n_worlds++;
-		worlds[steered] = *w;
-		TT_TRY(tt_kernel_world_step(*w, all->worlds[0], n, prefill, steered, err));
+	for (int op = 0; op < N_OPS; op++) {
+		char group[96];
+		if (prefill && (op == OP_EMBED || op == OP_LOGITS || op == OP_SAMPLE))
+			continue;
+		all->op = (enum op)op;
+		snprintf(group, sizeof group, "%s %s %s %u", model, prefill ? "prefill" : "decode", op_names[op], n);
+		TT_TRY(run_op(groups, all, group, once, err));
 	}
-	for (int op = 0; op < N_OPS; op++)
-		if (!prefill || (op != OP_EMBED && op != OP_LOGITS && op != OP_SAMPLE))
-			TT_TRY(add_op(all, gpu, bench, model, worlds, (enum op)op, err));
 	return TT_OK;
 }
 
-int tt_kernel_bench_add(struct tt_kernel_bench **out, struct tt_gpu *gpu, struct tt_bench *bench, const char *model,
-	bool tiny, struct tt_error *err)
+static int run_step(struct tt_gpu_groups *groups, struct kernel_bench *all, const char *model, uint32_t n, bool prefill,
+	bool once, struct tt_error *err)
 {
-	static const uint32_t batches[] = {1, 8, 64, 256};
-	struct tt_kernel_bench *all = NULL;
-	TT_TRY(tt_alloc(&all, 1, sizeof *all, err));
-	*out = all;
-	TT_TRY(tt_alloc(&all->worlds[0], 1, sizeof **all->worlds, err));
-	all->n_worlds = 1;
-	TT_TRY(tt_kernel_world_open(all->worlds[0], model, tiny, err));
-	for (size_t i = 0; i < (tiny ? 2 : sizeof batches / sizeof *batches); i++)
-		TT_TRY(add_step(all, gpu, bench, model, batches[i], false, err));
-	return add_step(all, gpu, bench, model, tiny ? 64 : 2048, true, err);
-}
-
-void tt_kernel_bench_close(struct tt_kernel_bench *all)
-{
-	if (!all)
-		return;
-	for (uint32_t i = 0; i < all->n_cases; i++)
-		if (all->cases[i].graph)
-			cudaGraphExecDestroy(all->cases[i].graph);
-	for (uint32_t i = all->n_worlds; i-- > 0;) {
-		tt_kernel_world_close(all->worlds[i]);
-		free(all->worlds[i]);
+	int status = TT_OK;
+	for (int steered = 0; steered < 2 && status == TT_OK; steered++)
+		status = tt_kernel_world_step(&all->worlds[steered], &all->base, n, prefill, steered, err);
+	if (status == TT_OK)
+		status = run_ops(groups, all, model, n, prefill, once, err);
+	for (int steered = 0; steered < 2; steered++) {
+		tt_kernel_world_close(&all->worlds[steered]);
+		all->worlds[steered] = (struct tt_kernel_world){0};
 	}
-	free(all);
+	return status;
 }
 
-uint32_t tt_kernel_bench_n_wrong(const struct tt_kernel_bench *all)
+int tt_kernel_bench_run(
+	struct tt_gpu_groups *groups, struct tt_gpu *gpu, const char *model, bool once, struct tt_error *err)
 {
-	return all->n_wrong;
+	static const struct {
+		uint32_t n, tiny;
+		bool prefill;
+	} steps[] = {{1, 1, false}, {64, 8, false}, {2048, 64, true}, {8, 0, false}, {256, 0, false}};
+	struct kernel_bench *all = NULL;
+	TT_TRY(tt_alloc(&all, 1, sizeof *all, err));
+	all->gpu = gpu;
+	int status = tt_kernel_world_open(&all->base, model, groups->tiny, err);
+	for (size_t i = 0; i < sizeof steps / sizeof *steps && status == TT_OK; i++) {
+		uint32_t n = groups->tiny ? steps[i].tiny : steps[i].n;
+		if (n && (!groups->tokens || groups->tokens == n))
+			status = run_step(groups, all, model, n, steps[i].prefill, once, err);
+	}
+	tt_kernel_world_close(&all->base);
+	free(all);
+	return status;
 }

@@ -1,46 +1,61 @@
-/* gpu-bench: times for gpu-check. --machine describes the device. */
+/* gpu-bench: what gpu-check times a GPU with, and asks about it.
+ *
+ *     gpu-bench --machine               describes the device; exit 77: there is none
+ *     gpu-bench --alive                 whether it still does what it is told
+ *     gpu-bench --hold                  keeps the driver ready until its standard input ends
+ *     gpu-bench --kernels | --decode | --once [--model NAME]... [--tokens N] [--after GROUP] [--seconds N] ...
+ *
+ * Exit 0: all right; 1: it came to its end, and something failed; 3: the device's error stays, so that what follows the
+ * last "begin GROUP" has to be run by another process (--after GROUP). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
 #include "bench/gpu/gpu.h"
 
-enum { MAX_MODELS = 8 };
+enum { MAX_MODELS = 8, EXIT_DEVICE = 3, EXIT_NONE = 77 };
 
 struct settings {
-	bool machine, kernels, models, tiny;
-	const char *json;
+	bool machine, alive, hold, kernels, models, once, tiny, every_arm;
 	const char *names[MAX_MODELS];
 	size_t n_names;
-	double seconds; /* after which no group of models is begun */
-	uint32_t rounds;
+	const char *after;
+	double seconds; /* after which no group is begun */
+	uint32_t rounds, tokens;
 };
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: gpu-bench --machine | --kernels | --decode [--tiny] [--model NAME]... [--rounds N]\n"
-			"                 [--seconds N] [--json FILE]\n");
+	fprintf(stderr,
+		"usage: gpu-bench --machine | --alive | --hold | --kernels | --decode | --once [--model NAME]...\n"
+		"                 [--tokens N] [--after GROUP] [--rounds N] [--seconds N] [--every-arm] [--tiny]\n");
 	return 2;
 }
 
 static bool read_arguments(int argc, char **argv, struct settings *s)
 {
+	const struct {
+		const char *name;
+		bool *flag;
+	} flags[] = {{"--machine", &s->machine}, {"--alive", &s->alive}, {"--hold", &s->hold},
+		{"--kernels", &s->kernels}, {"--decode", &s->models}, {"--once", &s->once}, {"--tiny", &s->tiny},
+		{"--every-arm", &s->every_arm}};
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-		if (!strcmp(argv[i], "--machine"))
-			s->machine = true;
-		else if (!strcmp(argv[i], "--kernels"))
-			s->kernels = true;
-		else if (!strcmp(argv[i], "--decode"))
-			s->models = true;
-		else if (!strcmp(argv[i], "--tiny"))
-			s->tiny = true;
-		else if (!strcmp(argv[i], "--json") && value)
-			s->json = argv[++i];
+		size_t f = 0;
+		while (f < sizeof flags / sizeof *flags && strcmp(argv[i], flags[f].name))
+			f++;
+		if (f < sizeof flags / sizeof *flags)
+			*flags[f].flag = true;
+		else if (!strcmp(argv[i], "--after") && value)
+			s->after = argv[++i];
 		else if (!strcmp(argv[i], "--rounds") && value && atoi(value) > 0)
 			s->rounds = (uint32_t)atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--tokens") && value && atoi(value) > 0)
+			s->tokens = (uint32_t)atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--seconds") && value && atof(value) > 0)
 			s->seconds = atof(argv[++i]);
 		else if (!strcmp(argv[i], "--model") && value && s->n_names < MAX_MODELS)
@@ -48,7 +63,7 @@ static bool read_arguments(int argc, char **argv, struct settings *s)
 		else
 			return false;
 	}
-	return s->machine + s->kernels + s->models == 1;
+	return s->machine + s->alive + s->hold + s->kernels + s->models + s->once == 1;
 }
 
 static int print_machine(struct tt_error *err)
@@ -61,92 +76,95 @@ static int print_machine(struct tt_error *err)
 	return TT_OK;
 }
 
-/* Models one after the other, because all at once may not fit: each runs its groups before the next takes memory. */
-static int time_kernels(const struct settings *s, struct tt_bench *bench, struct tt_error *err)
+static int hold(struct tt_error *err)
+{
+	char byte;
+	TT_TRY(tt_gpu_hold(err));
+	printf("held\n");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	return TT_OK;
+}
+
+/* Models one after the other, because all at once may not fit. One that cannot be opened leaves the others. */
+static int time_all(const struct settings *s, struct tt_gpu_groups *groups, struct tt_error *err)
 {
 	struct tt_gpu *gpu = NULL;
-	uint32_t n_wrong = 0;
-	int status = tt_gpu_open(&gpu, s->tiny, err);
+	struct tt_error check;
+	int status = s->models ? TT_OK : tt_gpu_open(&gpu, s->tiny, err);
 	for (size_t i = 0; i < s->n_names && status == TT_OK; i++) {
-		struct tt_kernel_bench *kernels = NULL;
-		status = tt_kernel_bench_add(&kernels, gpu, bench, s->names[i], s->tiny, err);
-		if (status == TT_OK)
-			status = tt_bench_run(bench, err);
-		if (kernels)
-			n_wrong += tt_kernel_bench_n_wrong(kernels);
-		tt_kernel_bench_close(kernels);
+		status = s->models ? tt_model_bench_run(groups, s->names[i], s->every_arm, err)
+				   : tt_kernel_bench_run(groups, gpu, s->names[i], s->once, err);
+		if (status != TT_OK && tt_gpu_check(&check) == TT_OK) {
+			printf("FAIL %s: %s\n", s->names[i], err->message);
+			groups->n_failed++;
+			status = TT_OK;
+		}
 	}
 	tt_gpu_close(gpu);
-	if (status == TT_OK && n_wrong)
-		status = tt_fail(err, TT_ERR_MISMATCH, "%u outputs are wrong", n_wrong);
 	return status;
 }
 
-static int time_models(const struct settings *s, struct tt_bench *bench, struct tt_error *err)
+/* So that gpu-check, which ends what is silent, hears that a long group goes on. */
+static void say_round(void *user, const char *group, uint32_t round, uint32_t min_rounds)
 {
-	double until = tt_now() + s->seconds;
-	uint32_t n_left_out = 0;
-	int status = TT_OK;
-	for (size_t i = 0; i < s->n_names && status == TT_OK; i++)
-		status = tt_model_bench_run(bench, s->names[i], s->tiny, until, &n_left_out, err);
-	TT_TRY(status);
-	return tt_bench_subject(bench, "groups_left_out", json_integer(n_left_out), err);
+	(void)user;
+	(void)group;
+	printf("  round %u of %u\n", round, min_rounds);
+	fflush(stdout);
 }
 
-static int time_all(const struct settings *s, int argc, char **argv, struct tt_error *err)
+static int run_groups(const struct settings *s, int argc, char **argv, struct tt_error *err)
 {
-	struct tt_bench *bench = NULL;
-	struct tt_bench_options options;
-	json_t *machine = NULL;
-	tt_bench_options_default(&options);
-	options.program = "gpu-bench";
-	options.arguments = (const char *const *)argv;
-	options.n_arguments = (size_t)argc;
-	options.n_threads = 1;
-	options.n_warmup = 1;
-	options.min_rounds = options.max_rounds = s->rounds;
-	options.min_seconds = 0;
-	options.min_sample_seconds = s->tiny ? 1e-6 : 1e-3;
-	TT_TRY(tt_gpu_machine(&machine, err));
-	int status = tt_bench_open(&bench, &options, err);
-	if (status == TT_OK)
-		status = tt_bench_subject(bench, "gpu", machine, err);
-	else
-		json_decref(machine);
-	if (status == TT_OK)
-		status = s->kernels ? time_kernels(s, bench, err) : time_models(s, bench, err);
-	/* What was measured before something failed is worth keeping. */
-	struct tt_error later;
-	if (bench && tt_bench_n_cases(bench)) {
-		int written = tt_bench_print(bench, stdout, &later);
-		if (written == TT_OK && s->json)
-			written = tt_bench_write_json(bench, s->json, &later);
-		if (status == TT_OK && written != TT_OK)
-			status = tt_fail(err, written, "%s", later.message);
-		if (status == TT_OK && tt_bench_n_failed(bench))
-			status = tt_fail(err, TT_ERR_DEVICE, "%zu cases failed", tt_bench_n_failed(bench));
+	struct tt_gpu_groups groups = {
+		.after = s->after, .tokens = s->tokens, .until = tt_now() + s->seconds, .tiny = s->tiny};
+	struct tt_bench_options *o = &groups.options;
+	tt_bench_options_default(o);
+	o->program = "gpu-bench";
+	o->arguments = (const char *const *)argv;
+	o->n_arguments = (size_t)argc;
+	o->n_threads = 1;
+	o->n_warmup = 1;
+	o->progress = say_round;
+	o->min_rounds = o->max_rounds = s->rounds;
+	o->min_seconds = 0;
+	o->min_sample_seconds = s->tiny ? 1e-6 : 1e-3;
+	int status = time_all(s, &groups, err);
+	if (status != TT_OK) {
+		fprintf(stderr, "gpu-bench: %s\n", err->message);
+		return EXIT_DEVICE;
 	}
-	tt_bench_close(bench);
-	return status;
+	if (groups.after) {
+		fprintf(stderr, "gpu-bench: there is no group %s\n", groups.after);
+		return 2;
+	}
+	printf("%u groups failed, %u were left out\n", groups.n_failed, groups.n_left_out);
+	return groups.n_failed > 0;
 }
 
 int main(int argc, char **argv)
 {
 	struct settings s = {.seconds = 1e6};
 	struct tt_error err = {0};
+	int status = TT_OK;
 	if (!read_arguments(argc, argv, &s))
 		return usage();
 	if (!s.n_names && s.tiny)
 		s.names[s.n_names++] = "tiny";
 	if (!s.n_names) {
-		s.names[s.n_names++] = "smollm2-135m";
-		s.names[s.n_names++] = "llama-3.2-1b";
 		s.names[s.n_names++] = "llama-3.1-8b";
+		s.names[s.n_names++] = "llama-3.2-1b";
+		s.names[s.n_names++] = "smollm2-135m";
 	}
 	if (!s.rounds)
 		s.rounds = s.tiny ? 2 : s.kernels ? 9 : 6; /* 6 still give an interval of 95% */
-	int status = s.machine ? print_machine(&err) : time_all(&s, argc, argv, &err);
+	if (s.kernels || s.models || s.once)
+		return run_groups(&s, argc, argv, &err);
+	status = s.machine ? print_machine(&err) : s.alive ? tt_gpu_alive(&err) : hold(&err);
 	if (status != TT_OK)
 		fprintf(stderr, "gpu-bench: %s\n", err.message);
-	return status != TT_OK;
+	else if (s.alive)
+		printf("alive\n");
+	return status == TT_OK ? 0 : status == TT_ERR_UNSUPPORTED ? EXIT_NONE : 1;
 }

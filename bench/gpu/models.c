@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
 #include "bench/gpu/gpu.h"
@@ -29,9 +28,9 @@ struct tt_model_bench {
 	uint32_t max_batch, n_steps;               /* n_steps: in a sample */
 	/* tokens in the prompt of a row that decodes, and in a prompt that is timed */
 	uint32_t n_decode, n_prefill;
-	struct arm arms[8][N_ARMS];
-	uint32_t n_groups;
-	bool fast;
+	struct arm arms[N_ARMS]; /* of the group */
+	uint32_t batch;          /* 0: a prompt instead of a batch */
+	bool fast, every_arm;
 };
 
 static void free_requests(struct arm *arm)
@@ -139,23 +138,24 @@ static int prefill_after(void *context, struct tt_error *err)
 	return status;
 }
 
-static int add_group(
-	struct tt_model_bench *all, struct tt_bench *bench, const char *group, uint32_t batch, struct tt_error *err)
+static int fill_group(void *context, struct tt_bench *bench, const char *group, struct tt_error *err)
 {
-	struct arm *arms = all->arms[all->n_groups++];
+	struct tt_model_bench *all = context;
+	uint32_t batch = all->batch;
 	for (int kind = 0; kind < N_ARMS; kind++) {
-		arms[kind].of = all;
-		arms[kind].kind = kind;
-		arms[kind].batch = batch;
-		if (kind == OWN_POLICIES && batch < 2)
+		struct arm *arm = &all->arms[kind];
+		if ((kind == OWN_POLICIES && batch < 2) || (!all->every_arm && kind != OFF && kind != ALL_LAYERS))
 			continue;
+		arm->of = all;
+		arm->kind = kind;
+		arm->batch = batch;
 		struct tt_bench_case one = {
 			.group = group,
 			.name = arm_names[kind],
 			.run = batch ? decode_run : prefill_run,
 			.before = batch ? decode_before : prefill_before,
 			.after = batch ? end_requests : prefill_after,
-			.context = &arms[kind],
+			.context = arm,
 			.n_calls = 1,
 			.work = {{"tokens", batch ? (double)batch * all->n_steps : all->n_prefill, NULL}},
 			.baseline = kind == OFF ? NULL : arm_names[OFF],
@@ -183,7 +183,7 @@ static int open_engine(struct tt_model_bench *all, const char *model, bool tiny,
 	options.context = tiny ? 512 : 4096;
 	options.kv_tokens = all->max_batch * (all->n_decode + 64) + 2 * all->n_prefill + options.context;
 	TT_TRY(tt_engine_open(&all->engine, path, &options, err));
-	for (uint32_t i = 0; i <= all->max_batch; i++) {
+	for (uint32_t i = 0; i <= (all->every_arm ? all->max_batch : 1); i++) {
 		const struct tt_model_info *info = tt_engine_info(all->engine);
 		int layer = i == 0 ? (int)info->n_layers / 2 : TT_BENCH_ALL_LAYERS;
 		TT_TRY(tt_bench_synthetic_policy(&all->policies[i], info, layer, 1000 * (uint64_t)i, err));
@@ -192,56 +192,59 @@ static int open_engine(struct tt_model_bench *all, const char *model, bool tiny,
 	return TT_OK;
 }
 
-/* batch 0: a prompt instead of a batch. */
-static int run_group(
-	struct tt_model_bench *all, struct tt_bench *bench, const char *model, uint32_t batch, struct tt_error *err)
+static void end_group(struct tt_model_bench *all)
+{
+	for (int kind = 0; kind < N_ARMS; kind++)
+		free_requests(&all->arms[kind]);
+}
+
+static int run_group(struct tt_gpu_groups *groups, struct tt_model_bench *all, const char *model, uint32_t batch,
+	struct tt_error *err)
 {
 	char group[96];
 	if (batch)
 		snprintf(group, sizeof group, "%s decode batch %u", model, batch);
 	else
 		snprintf(group, sizeof group, "%s%s prefill %u", model, all->fast ? " fast" : "", all->n_prefill);
-	TT_TRY(add_group(all, bench, group, batch, err));
-	return tt_bench_run(bench, err);
+	all->batch = batch;
+	int status = tt_gpu_group(groups, group, fill_group, all, err);
+	end_group(all);
+	return status;
 }
 
 static void close_engine(struct tt_model_bench *all)
 {
-	for (uint32_t g = 0; g < all->n_groups; g++)
-		for (int kind = 0; kind < N_ARMS; kind++)
-			free_requests(&all->arms[g][kind]);
+	end_group(all);
 	tt_engine_close(all->engine);
 	for (uint32_t i = 0; i < 1 + MAX_BATCH; i++)
 		tt_policy_free(all->policies[i]);
 	free(all);
 }
 
-static int run_groups(struct tt_bench *bench, const char *model, bool tiny, bool fast, double until,
-	uint32_t *n_left_out, struct tt_error *err)
+/* First one row and 64, which say what decoding costs, and a prompt. */
+static int run_groups(struct tt_gpu_groups *groups, const char *model, bool every_arm, bool fast, struct tt_error *err)
 {
-	static const uint32_t batches[] = {1, 8, 0, 64, 256};
+	static const uint32_t batches[] = {1, 64, 0, 8, 256};
 	struct tt_model_bench *all = NULL;
 	TT_TRY(tt_alloc(&all, 1, sizeof *all, err));
-	int status = open_engine(all, model, tiny, fast, err);
+	all->every_arm = every_arm;
+	int status = open_engine(all, model, groups->tiny, fast, err);
 	for (size_t i = 0; i < sizeof batches / sizeof *batches && status == TT_OK; i++) {
-		if (batches[i] > all->max_batch || (fast && batches[i]))
-			continue;
-		if (tt_now() > until)
-			++*n_left_out;
-		else
-			status = run_group(all, bench, model, batches[i], err);
+		uint32_t n = batches[i] ? batches[i] : all->n_prefill;
+		if (batches[i] <= all->max_batch && !(fast && batches[i]) && (!groups->tokens || groups->tokens == n))
+			status = run_group(groups, all, model, batches[i], err);
 	}
 	close_engine(all);
 	return status;
 }
 
 /* Fast mode only changes long prompts, and needs cuBLASLt, which a machine may lack. */
-int tt_model_bench_run(
-	struct tt_bench *bench, const char *model, bool tiny, double until, uint32_t *n_left_out, struct tt_error *err)
+int tt_model_bench_run(struct tt_gpu_groups *groups, const char *model, bool every_arm, struct tt_error *err)
 {
-	TT_TRY(run_groups(bench, model, tiny, false, until, n_left_out, err));
-	int status =
-		tt_now() > until ? TT_ERR_UNSUPPORTED : run_groups(bench, model, tiny, true, until, n_left_out, err);
-	*n_left_out += status == TT_ERR_UNSUPPORTED;
-	return status == TT_ERR_UNSUPPORTED ? TT_OK : status;
+	TT_TRY(run_groups(groups, model, every_arm, false, err));
+	int status = run_groups(groups, model, every_arm, true, err);
+	if (status != TT_ERR_UNSUPPORTED)
+		return status;
+	printf("no fast mode: %s\n", err->message);
+	return TT_OK;
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Decodes with a plain PyTorch module of a dummy model's shapes: Llama-style, random bf16 weights, SDPA, a static
 key-value cache. It runs eager with and without forward hooks that add a vector to every block's output, and
-CUDA-graphed without them. gpu-check shows the times beside trimtab's.
+CUDA-graphed without them. gpu-check shows the times beside trimtab's. For each group it says "begin GROUP", then its
+times, also as a line of JSON.
 
-    torch_decode.py [--model NAME]... [--batch N]... [--seconds N] [--tiny] [--json FILE]
+    torch_decode.py [--model NAME]... [--batch N]... [--seconds N] [--after GROUP] [--tiny]
 
 Without a GPU it runs on the CPU; use --tiny there."""
 
@@ -119,6 +120,11 @@ class Timer:
                           "share": None}],
                 "baseline": baseline if ratios else None, "ratio": summary(ratios) if ratios else None,
             })
+        for case in self.cases:
+            print(f"{case['group']:36}{case['name']:28}{1e3 * case['seconds']['median']:10.3f} ms")
+        print(json.dumps({"program": "torch_decode.py", "torch": torch.__version__, "device": self.device,
+                          "cases": self.cases}), flush=True)
+        self.cases = []
 
 
 def summary(values):
@@ -155,7 +161,7 @@ def graphed(call):
     return graph.replay
 
 
-def time_decode(timer, name, batch, context):
+def time_decode(timer, group, name, batch, context):
     model = Model(SHAPES[name], batch, context, timer.device)
     ids = torch.zeros(batch, 1, dtype=torch.long, device=timer.device)
     position = torch.full((1,), context - 1, device=timer.device)
@@ -165,17 +171,28 @@ def time_decode(timer, name, batch, context):
     calls = arms(model, step)
     if timer.device == "cuda":
         calls["graphed"] = (graphed(step), contextlib.nullcontext)
-    timer.group(f"{name} decode batch {batch}", batch, calls, "eager")
+    timer.group(group, batch, calls, "eager")
 
 
-def time_prefill(timer, name, length):
+def time_prefill(timer, group, name, length):
     model = Model(SHAPES[name], 1, length, timer.device)
     ids = torch.randint(SHAPES[name][6], (1, length), device=timer.device)
     position = torch.arange(length, device=timer.device)
 
     def run():
         model(ids, position, False)
-    timer.group(f"{name} prefill {length}", length, arms(model, run), "eager")
+    timer.group(group, length, arms(model, run), "eager")
+
+
+def groups(arguments):
+    """(name, what to call with a timer), what says most first."""
+    models = arguments.model or (["tiny"] if arguments.tiny else ["llama-3.1-8b", "llama-3.2-1b", "smollm2-135m"])
+    batches = arguments.batch or ([1, 3] if arguments.tiny else [1, 64, 8, 256])
+    prompt, context = (64, 48) if arguments.tiny else (PROMPT, CONTEXT)
+    for name in models:
+        found = [(f"{name} decode batch {batch}", time_decode, (name, batch, context)) for batch in batches]
+        found.insert(2, (f"{name} prefill {prompt}", time_prefill, (name, prompt)))
+        yield from found
 
 
 def main():
@@ -184,34 +201,23 @@ def main():
     parser.add_argument("--batch", action="append", type=int)
     parser.add_argument("--seconds", type=float, default=600, help="no group is begun after that")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and few rounds, to see that it runs")
-    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--after", metavar="GROUP", help="pass over the groups up to this one")
     arguments = parser.parse_args()
     torch.manual_seed(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     timer = Timer(device, 2 if arguments.tiny else 9, time.monotonic() + arguments.seconds)
-    models = arguments.model or (["tiny"] if arguments.tiny else ["smollm2-135m", "llama-3.2-1b", "llama-3.1-8b"])
-    batches = arguments.batch or ([1, 3] if arguments.tiny else [1, 8, 64, 256])
-    left_out = []
+    after = arguments.after
     with torch.inference_mode():
-        for name in models:
-            for work, size in [(time_decode, batch) for batch in batches] + [(time_prefill, None)]:
-                if time.monotonic() > timer.until:
-                    left_out.append(f"{name} {work.__name__} {size or ''}".strip())
-                elif work is time_decode:
-                    time_decode(timer, name, size, 48 if arguments.tiny else CONTEXT)
-                else:
-                    time_prefill(timer, name, 64 if arguments.tiny else PROMPT)
+        for group, work, sizes in groups(arguments):
+            if after:
+                after = None if after == group else after
+            elif time.monotonic() > timer.until:
+                print(f"left out {group}", flush=True)
+            else:
+                print(f"begin {group}", flush=True)
+                work(timer, group, *sizes)
                 if device == "cuda":
                     torch.cuda.empty_cache()
-    report = {"program": "torch_decode.py", "torch": torch.__version__, "device": device, "left_out": left_out,
-              "cases": timer.cases}
-    for case in timer.cases:
-        print(f"{case['group']:36}{case['name']:28}{1e3 * case['seconds']['median']:10.3f} ms")
-    for group in left_out:
-        print(f"no time was left for {group}", file=sys.stderr)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=1)
 
 
 if __name__ == "__main__":

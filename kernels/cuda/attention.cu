@@ -564,6 +564,8 @@ typedef attention_shape<1, 4, 8, 2> decode_256;
 typedef attention_shape<4, 8, 1, 4> prefill_64;
 typedef attention_shape<4, 8, 2, 3> prefill_128;
 typedef attention_shape<4, 8, 4, 2> prefill_256;
+/* where the device gives a block too little for that of three stages */
+typedef attention_shape<4, 8, 2, 2> prefill_128_small;
 
 static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
 {
@@ -584,40 +586,58 @@ static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_confi
 	return (uint32_t)n;
 }
 
+static int run_decode(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
+	dim3 grid, struct tt_error *err)
+{
+	uint32_t hd = a->head_dim;
+	if (hd <= 64)
+		return launch<decode_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_64>), err);
+	if (hd <= 128)
+		return launch<decode_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_128>), err);
+	return launch<decode_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_256>), err);
+}
+
+/* A block takes tile after tile of 64 rows, or of 16 where shared memory does not hold 64 of heads of 256. */
+static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
+	struct tt_error *err)
+{
+	uint32_t hd = a->head_dim, most = 0;
+	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
+	bool in_16 = hd > 128 && attention_shared_bytes<prefill_256>(hd) > most;
+	cut_tiles(a, in_16 ? 16 : 64);
+	uint64_t blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts, enough = cuda->n_sms * 2;
+	dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
+	if (in_16)
+		return run_decode(cuda, args, a, grid, err);
+	if (hd <= 64)
+		return launch<prefill_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_64>), err);
+	if (hd > 128)
+		return launch<prefill_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_256>), err);
+	if (attention_shared_bytes<prefill_128>(hd) <= most)
+		return launch<prefill_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_128>), err);
+	return launch<prefill_128_small>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_128_small>), err);
+}
+
 /* Any choice gives the same bits, so it is made for speed alone: by whether each sequence has one token, and whether
  * there are enough blocks without one for each split. */
 static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
 	struct tt_error *err)
 {
 	bool decode = args->step->n_tokens <= args->step->n_seqs;
-	uint32_t hd = a->head_dim;
 	cut_tiles(a, 16);
 	uint32_t n_heads = a->n_kv_heads * a->n_parts, enough = cuda->n_sms * BLOCKS_FOR_ALL;
 	uint64_t blocks = (uint64_t)cuda->grid_tokens * n_heads;
 	a->n_splits = blocks < enough ? splits_in_grid(cuda, args->config, a->window, n_heads) : 1;
-	if (decode || a->n_splits > 1) {
-		dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
-		if (a->n_splits > 1) {
-			size_t bytes = (size_t)blocks * a->n_splits * attention_partial_floats(hd) * sizeof(float);
-			TT_TRY(tt_cuda_scratch(cuda, bytes, err));
-			a->partial = cuda->partial;
-			grid = dim3(cuda->grid_tokens, n_heads, a->n_splits);
-		}
-		if (hd <= 64)
-			return launch<decode_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_64>), err);
-		if (hd <= 128)
-			return launch<decode_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_128>), err);
-		return launch<decode_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_256>), err);
-	}
-	cut_tiles(a, 64);
-	blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts;
-	enough = cuda->n_sms * 2;
+	if (!decode && a->n_splits == 1)
+		return run_prefill(cuda, args, a, err);
 	dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
-	if (hd <= 64)
-		return launch<prefill_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_64>), err);
-	if (hd <= 128)
-		return launch<prefill_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_128>), err);
-	return launch<prefill_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_256>), err);
+	if (a->n_splits > 1) {
+		size_t bytes = (size_t)blocks * a->n_splits * attention_partial_floats(a->head_dim) * sizeof(float);
+		TT_TRY(tt_cuda_scratch(cuda, bytes, err));
+		a->partial = cuda->partial;
+		grid = dim3(cuda->grid_tokens, n_heads, a->n_splits);
+	}
+	return run_decode(cuda, args, a, grid, err);
 }
 
 int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)

@@ -82,6 +82,21 @@ static int pinned(void **out, size_t n_bytes, struct tt_error *err)
 
 /* -- A model -- */
 
+/* What the kernels compute, and what a block of each needs on this device: all but the row kernel's have a shape for
+ * TT_CUDA_LEAST_SHARED. */
+static int cuda_can_run(struct tt_backend *backend, const struct tt_config *config, struct tt_error *err)
+{
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	uint32_t most = 0, row = tt_cuda_steer_row_shared(config->hidden_size);
+	TT_TRY(tt_cuda_can_run(config, err));
+	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
+	if (row > most)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"steering rows of %u takes %u bytes of shared memory, cuda:%d gives a block %u",
+			config->hidden_size, row, cuda->device, most);
+	return TT_OK;
+}
+
 static int open_buffers(struct tt_cuda *cuda, struct tt_error *err)
 {
 	struct tt_backend *b = &cuda->base;
@@ -247,7 +262,8 @@ static void cuda_close(struct tt_backend *backend)
 	free(cuda);
 }
 
-/* Opens a GPU on which these kernels run: mma.sync on bf16 and cp.async came with sm_80. */
+/* Opens a GPU on which these kernels run: mma.sync on bf16 and cp.async came with sm_80. What would only fail in the
+ * first step is tried here, where "auto" can still take the CPU. */
 static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 {
 	int n_devices = 0, major = 0, minor = 0, n_sms = 0, driver = 0;
@@ -268,8 +284,10 @@ static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 	cuda->n_sms = (uint32_t)n_sms;
 	/* Newer GPUs run the PTX of compute_80, which does not wait for the previous grid. */
 	cuda->dependent = major == 9;
+	uint32_t most_shared = 0;
+	TT_TRY(tt_cuda_most_shared(cuda, &most_shared, err));
 	TT_TRY_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a stream");
-	return TT_OK;
+	return tt_cuda_try(cuda, err);
 }
 
 int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
@@ -283,6 +301,7 @@ int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
 		.kv_type = TT_KV_BF16,
 		.allocate = cuda_allocate,
 		.release = cuda_release,
+		.can_run = cuda_can_run,
 		.upload = cuda_upload,
 		.load = cuda_load,
 		.unload = cuda_unload,

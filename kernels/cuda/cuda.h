@@ -23,8 +23,8 @@ enum {
 	TT_CUDA_FLIGHTS = 2,
 	TT_CUDA_PREPARED = 64,     /* kernels that need more shared memory than TT_FREE_SHARED; there are about 40 */
 	TT_CUDA_FAST_TOKENS = 128, /* the least tokens for which --fast leaves products to cuBLASLt */
-	/* hidden, ffn, n_heads * head_dim and head_dim must be multiples of it, or load refuses the model */
-	TT_CUDA_GRANULE = 16,
+	/* bytes of shared memory that every device from sm_80 on gives a block: sm_86, sm_89 and sm_120 no more */
+	TT_CUDA_LEAST_SHARED = 99 * 1024,
 };
 
 /* A step between its begin and its finish. Its host memory is pinned, so that copies are asynchronous. */
@@ -99,15 +99,26 @@ int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt
 /* At least n_bytes of cuda->partial. Its former content may be lost, and graphs that point into it are dropped. */
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
 
+/* launch.c: how much shared memory the device gives a block, in bytes; shapes of kernels are chosen by it. What they
+ * compute has the same bits in each. TT_ERR_UNSUPPORTED where it is too little for any. */
+int tt_cuda_most_shared(struct tt_cuda *cuda, uint32_t *out, struct tt_error *err);
+
 /* launch.c: every launch of a backend. If the launch asks for more shared memory than any kernel may use, the kernel is
  * first allowed to use it. */
 int tt_cuda_launch(
 	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err);
 
-/* load.c: makes the model with bf16 matrices in device memory, in the layout above. TT_ERR_UNSUPPORTED for dimensions
- * that are not multiples of TT_CUDA_GRANULE. */
+/* load.c: makes the model with bf16 matrices in device memory, in the layout above. TT_ERR_UNSUPPORTED for what
+ * backend.can_run refuses. */
 int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
 void tt_cuda_unload(struct tt_cuda *cuda, const struct tt_model *loaded);
+
+/* dummy.cu: runs the smallest of kernels and waits for it. TT_ERR_DEVICE where the program has no code for the device,
+ * or the device does not do what it is told. */
+int tt_cuda_try(struct tt_cuda *cuda, struct tt_error *err);
+
+/* steer_row.cu: bytes of shared memory for a row. */
+uint32_t tt_cuda_steer_row_shared(uint32_t hidden);
 
 /* dummy.cu: fills out with the weights of tt_dummy_weight, on the device. */
 int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matrix *matrix, struct tt_error *err);

@@ -38,3 +38,18 @@ int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matr
 		dim3(DUMMY_THREADS), 0, cuda->stream, n * sizeof(tt_bf16), 0, false, &cuda->counters};
 	return tt_cuda_launch(cuda, &launch, TT_KERNEL(dummy_kernel), args, err);
 }
+
+int tt_cuda_try(struct tt_cuda *cuda, struct tt_error *err)
+{
+	struct dummy a = {NULL, 8, 1};
+	void *memory = NULL, *args[] = {&a};
+	struct tt_launch launch = {"a first kernel", dim3(1), dim3(DUMMY_THREADS), 0, cuda->stream, 0, 0, false, NULL};
+	TT_TRY_CUDA(cudaMalloc(&memory, a.n * sizeof(tt_bf16)), "device memory");
+	a.out = (tt_bf16 *)memory;
+	int status = tt_launch_kernel(&launch, TT_KERNEL(dummy_kernel), args, err);
+	cudaError_t error = status == TT_OK ? cudaStreamSynchronize(cuda->stream) : cudaSuccess;
+	cudaFree(memory);
+	TT_TRY(status);
+	TT_TRY_CUDA(error, launch.name);
+	return TT_OK;
+}

@@ -16,21 +16,32 @@ static int prepare(struct tt_cuda *cuda, const void *kernel, struct tt_error *er
 	return TT_OK;
 }
 
+int tt_cuda_most_shared(struct tt_cuda *cuda, uint32_t *out, struct tt_error *err)
+{
+	int most = 0;
+	if (!cuda->prepared.most_shared) {
+		TT_TRY_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda->device),
+			"the device");
+		if (most < TT_CUDA_LEAST_SHARED)
+			return tt_fail(err, TT_ERR_UNSUPPORTED,
+				"cuda:%d gives a block %d bytes of shared memory, the kernels need %d", cuda->device,
+				most, TT_CUDA_LEAST_SHARED);
+		cuda->prepared.most_shared = (uint32_t)most;
+	}
+	*out = cuda->prepared.most_shared;
+	return TT_OK;
+}
+
 int tt_cuda_launch(
 	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
 {
-	int most_shared = 0;
+	uint32_t most = 0;
 	if (launch->shared_bytes > TT_FREE_SHARED) {
-		if (!cuda->prepared.most_shared) {
-			TT_TRY_CUDA(cudaDeviceGetAttribute(
-					    &most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda->device),
-				"the device");
-			cuda->prepared.most_shared = (uint32_t)most_shared;
-		}
-		if (launch->shared_bytes > cuda->prepared.most_shared)
+		TT_TRY(tt_cuda_most_shared(cuda, &most, err));
+		if (launch->shared_bytes > most)
 			return tt_fail(err, TT_ERR_UNSUPPORTED,
 				"%s: a block needs %u bytes of shared memory where the device has %u", launch->name,
-				launch->shared_bytes, cuda->prepared.most_shared);
+				launch->shared_bytes, most);
 		TT_TRY(prepare(cuda, kernel, err));
 	}
 	return tt_launch_kernel(launch, kernel, args, err);

@@ -157,24 +157,6 @@ static int load_weights(struct loader *l, const struct tt_model *host, struct tt
 	return TT_OK;
 }
 
-/* Products have tiles of 16 outputs, and copy 8 weights (16 bytes) at a time. */
-static int check_dimensions(const struct tt_config *c, struct tt_error *err)
-{
-	const struct {
-		const char *name;
-		uint32_t n;
-	} sizes[] = {{"hidden_size", c->hidden_size}, {"ffn_size", c->ffn_size}, {"head_dim", c->head_dim}};
-	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-		if (sizes[i].n % TT_CUDA_GRANULE)
-			return tt_fail(err, TT_ERR_UNSUPPORTED,
-				"the CUDA kernels need a %s that is a multiple of %d, the model has %u", sizes[i].name,
-				TT_CUDA_GRANULE, sizes[i].n);
-	if (c->head_dim > 256)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"the CUDA kernels take heads of up to 256 numbers, the model has %u", c->head_dim);
-	return TT_OK;
-}
-
 static uint32_t widest(const struct tt_config *c)
 {
 	uint32_t n = c->hidden_size, q = c->n_heads * c->head_dim;
@@ -197,8 +179,7 @@ int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct
 {
 	struct loader l = {.cuda = cuda};
 	*out = NULL;
-	TT_TRY(tt_cuda_can_run(&host->config, err));
-	TT_TRY(check_dimensions(&host->config, err));
+	TT_TRY(cuda->base.can_run(&cuda->base, &host->config, err));
 	int status = open_loader(&l, &host->config, err);
 	if (status == TT_OK) {
 		l.to->model.config = host->config;

@@ -46,24 +46,35 @@ static int product_run(struct tt_cuda *cuda, const op *a, const struct product_c
 	return tt_cuda_launch(cuda, &launch, kernel, args, err);
 }
 
+template <typename op, int row_tiles, int token_tiles, int stages> static uint32_t product_narrow_shared(uint32_t n_in)
+{
+	uint32_t rings = PRODUCT_WARPS * stages * (row_tiles * 2 + token_tiles) * PRODUCT_FRAGMENT;
+	uint32_t sums = product_slices(n_in) * token_tiles * 8 * product_stride(row_tiles) * 4;
+	return product_header_bytes(row_tiles, token_tiles * 8) + product_larger(rings, sums);
+}
+
 template <typename op, int row_tiles, int token_tiles, int stages>
 static int product_run_narrow(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
-	uint32_t rings = PRODUCT_WARPS * stages * (row_tiles * 2 + token_tiles) * PRODUCT_FRAGMENT;
-	uint32_t sums = product_slices(a->p.n_in) * token_tiles * 8 * product_stride(row_tiles) * 4;
 	const void *kernel = PRODUCT_KERNEL((product_narrow<op, row_tiles, token_tiles, stages>), how->name);
 	return product_run(cuda, a, how, kernel, row_tiles, token_tiles * 8,
-		product_header_bytes(row_tiles, token_tiles * 8) + product_larger(rings, sums), err);
+		product_narrow_shared<op, row_tiles, token_tiles, stages>(a->p.n_in), err);
+}
+
+template <typename op, int row_tiles, int stages> static uint32_t product_wide_shared(uint32_t n_in)
+{
+	(void)n_in;
+	uint32_t rings = stages * (row_tiles * 2 + PRODUCT_WIDE_TOKENS / 8) * PRODUCT_FRAGMENT;
+	uint32_t sums = PRODUCT_WIDE_TOKENS * product_stride(row_tiles) * 4;
+	return product_header_bytes(row_tiles, PRODUCT_WIDE_TOKENS) + product_larger(rings, sums);
 }
 
 template <typename op, int row_tiles, int stages>
 static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
-	uint32_t rings = stages * (row_tiles * 2 + PRODUCT_WIDE_TOKENS / 8) * PRODUCT_FRAGMENT;
-	uint32_t sums = PRODUCT_WIDE_TOKENS * product_stride(row_tiles) * 4;
 	const void *kernel = PRODUCT_KERNEL((product_wide<op, row_tiles, stages>), how->name);
 	return product_run(cuda, a, how, kernel, row_tiles, PRODUCT_WIDE_TOKENS,
-		product_header_bytes(row_tiles, PRODUCT_WIDE_TOKENS) + product_larger(rings, sums), err);
+		product_wide_shared<op, row_tiles, stages>(a->p.n_in), err);
 }
 
 /* Runs the op's epilogue on a product that --fast made. */
@@ -86,41 +97,50 @@ static int product_run_apply(
 
 /* A line of the table below. Where unless_tiles is not 0, the line is passed over if blocks of that many row tiles and
  * of unless_tokens tokens (0: of all tokens) are enough for three quarters of the multiprocessors; only whole blocks
- * count. */
+ * count. A line whose block needs more shared memory than the device gives one is passed over too. */
 template <typename op> struct product_choice {
 	uint32_t most_tokens; /* of the grid */
 	uint32_t unless_tiles, unless_tokens;
 	int (*run)(struct tt_cuda *, const op *, const struct product_call *, struct tt_error *);
+	uint32_t (*shared)(uint32_t n_in); /* bytes of a block */
 };
 
 /* The first line that fits. A block of more row tiles reads a token's x less often; a block of fewer leaves a small
- * matrix blocks for every multiprocessor. There are as many stages as shared memory holds. */
+ * matrix blocks for every multiprocessor. There are as many stages as shared memory holds. The lines without a
+ * condition of their own need no more than TT_CUDA_LEAST_SHARED. */
 template <typename op>
-static const product_choice<op> *product_choose(const struct tt_cuda *cuda, uint32_t n_tiles, uint32_t n)
+static const product_choice<op> *product_choose(
+	const struct tt_cuda *cuda, uint32_t most_shared, const struct product *p, uint32_t n)
 {
 	enum { MANY = 0x7fffffff, WIDE = PRODUCT_WIDE_TOKENS };
 	/* narrow: row tiles, token tiles of 8, stages; wide: row tiles, stages */
+#define NARROW(...) product_run_narrow<op, __VA_ARGS__>, product_narrow_shared<op, __VA_ARGS__>
+#define WIDE_OF(...) product_run_wide<op, __VA_ARGS__>, product_wide_shared<op, __VA_ARGS__>
 	static const product_choice<op> choices[] = {
 		/* decode reads little but weights: one tile a block, which also gives small matrices enough blocks */
-		{8, 0, 0, product_run_narrow<op, 1, 1, 4>},
+		{8, 0, 0, NARROW(1, 1, 4)},
 		/* one tile would read more of x than of weights; with a fourth stage sm_90 has no room for a second
 		 * block */
-		{32, 0, 0, product_run_narrow<op, 2, 4, 3>},
+		{32, 0, 0, NARROW(2, 4, 3)},
 		/* a small matrix at up to 64 tokens: the next line would leave multiprocessors without a block */
-		{64, 4, 0, product_run_narrow<op, 2, 8, 3>},
+		{64, 4, 0, NARROW(2, 8, 3)},
 		/* two stages: three are 196 KB of shared memory, and sm_80 has 163 */
-		{64, 0, 0, product_run_narrow<op, 4, 8, 2>},
+		{64, 0, 0, NARROW(4, 8, 2)},
+		/* the same where there are 99 KB, which the two lines above do not fit into; a larger matrix is wide */
+		{64, 4, 0, NARROW(1, 8, 2)},
 		/* a small matrix or a short prefill: the next line would leave multiprocessors without a block */
-		{MANY, 8, WIDE, product_run_wide<op, 4, 4>},
+		{MANY, 8, WIDE, WIDE_OF(4, 4)},
 		/* 128 by 128 outputs a block, the most that 256 threads hold in registers */
-		{MANY, 0, 0, product_run_wide<op, 8, 4>},
+		{MANY, 0, 0, WIDE_OF(8, 4)},
 	};
+#undef NARROW
+#undef WIDE_OF
 	const product_choice<op> *c = choices;
 	for (;; c++) {
 		uint32_t token_blocks = c->unless_tokens ? n / c->unless_tokens : 1;
-		if (n > c->most_tokens)
+		if (n > c->most_tokens || c->shared(p->n_in) > most_shared)
 			continue;
-		if (!c->unless_tiles || n_tiles / c->unless_tiles * token_blocks < cuda->n_sms * 3 / 4)
+		if (!c->unless_tiles || p->n_tiles / c->unless_tiles * token_blocks < cuda->n_sms * 3 / 4)
 			return c;
 	}
 }
@@ -128,16 +148,17 @@ static const product_choice<op> *product_choose(const struct tt_cuda *cuda, uint
 template <typename op>
 static int product_launch(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
-	uint32_t n = how->n_tokens;
+	uint32_t n = how->n_tokens, most_shared = 0;
 	if (n == 0)
 		return TT_OK;
+	TT_TRY(tt_cuda_most_shared(cuda, &most_shared, err));
 	if (cuda->fast && op::FAST) {
 		const float *y = NULL;
 		TT_TRY(tt_cuda_fast_product(cuda, a->p.w, a->p.x, a->p.n_rows, a->p.n_in, n, &y, err));
 		if (y)
 			return product_run_apply<op, 8>(cuda, a, how, y, err);
 	}
-	return product_choose<op>(cuda, a->p.n_tiles, n)->run(cuda, a, how, err);
+	return product_choose<op>(cuda, most_shared, &a->p, n)->run(cuda, a, how, err);
 }
 
 #endif

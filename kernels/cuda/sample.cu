@@ -218,8 +218,11 @@ int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args
 	if (vocab == 0 || vocab > TT_MAX_VOCAB || cuda->grid_samples > 65535)
 		return tt_fail(
 			err, TT_ERR_UNSUPPORTED, "sample: a vocabulary of %u, %u rows", vocab, cuda->grid_samples);
+	uint32_t most_shared = 0;
+	TT_TRY(tt_cuda_most_shared(cuda, &most_shared, err));
 	struct sample_kernel_args a = {cuda->plan, args->logits, args->results, {NULL, NULL, NULL, NULL}, vocab,
-		(vocab + segment - 1) / segment, segment};
+		(vocab + segment - 1) / segment, segment,
+		cut_shared_bytes(CUT_BINS) <= most_shared ? (uint32_t)CUT_BINS : (uint32_t)CUT_BINS / 2};
 	size_t n = (size_t)a.n_segments * cuda->grid_samples, bytes = n * 2 * (sizeof(double) + sizeof(float));
 	TT_TRY(tt_cuda_scratch(cuda, bytes, err));
 	a.segments.sums = (double *)cuda->partial;
@@ -230,5 +233,5 @@ int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args
 	TT_TRY(launch(cuda, "sample_largest", TT_KERNEL(sample_largest_kernel), scan, SCAN_THREADS, 0, &a, err));
 	TT_TRY(launch(cuda, "sample_sums", TT_KERNEL(sample_sums_kernel), scan, SCAN_THREADS, 0, &a, err));
 	return launch(cuda, "sample_choose", TT_KERNEL(sample_choose_kernel), dim3(cuda->grid_samples), CUT_THREADS,
-		sizeof(struct cut_shared), &a, err);
+		cut_shared_bytes(a.bins), &a, err);
 }

@@ -23,14 +23,26 @@ enum {
 	CUT_DIGITS = 6,
 };
 
+/* The block's shared memory: this, then bins, a column for each thread, so that no two threads write the same and no
+ * bank is hit twice. */
 struct cut_shared {
-	/* one column for each thread: no two threads write the same, and no bank is hit twice */
-	double bins[CUT_BINS][CUT_THREADS];
 	double totals[CUT_BINS];
 	uint32_t counts[SAMPLE_MAX_SEGMENTS];
 	float left[SAMPLE_MAX_SEGMENTS];
 	uint32_t id;
 };
+
+/* Bins are for as many values of a digit as shared memory holds: all 32, or half of them. Then the weights are read
+ * twice, and the sums are the same. */
+static __host__ __device__ __forceinline__ uint32_t cut_shared_bytes(uint32_t bins)
+{
+	return (uint32_t)sizeof(struct cut_shared) + bins * CUT_THREADS * (uint32_t)sizeof(double);
+}
+
+TT_DEVICE double *cut_bin(struct cut_shared *shared, uint32_t bin)
+{
+	return (double *)(shared + 1) + bin * CUT_THREADS;
+}
 
 /* What a cut keeps: the weights above key, and those equal to key up to id. */
 struct cut {
@@ -48,35 +60,36 @@ TT_DEVICE bool cut_keeps(struct cut cut, uint32_t key, uint32_t id)
 	return key > cut.key || (key == cut.key && id <= cut.id);
 }
 
-/* Adds up the weights whose bits above shift + CUT_BITS are prefix, by the digit at shift. */
+/* Adds up the weights whose bits above shift + CUT_BITS are prefix, by the digit at shift: for row->bins digits from
+ * first on. */
 TT_DEVICE void cut_add_up(const struct sample_row *row, const struct cut_target *target, struct cut last,
-	uint32_t prefix, uint32_t shift, struct cut_shared *shared)
+	uint32_t prefix, uint32_t shift, uint32_t first, struct cut_shared *shared)
 {
 	uint32_t lane = threadIdx.x % SAMPLE_LANES, above = shift + CUT_BITS;
 	uint32_t lowest = prefix << above > last.key ? prefix << above : last.key;
-	for (uint32_t b = 0; b < CUT_BINS; b++)
-		tt_shared_store_f64(&shared->bins[b][threadIdx.x], 0);
+	for (uint32_t b = 0; b < row->bins; b++)
+		tt_shared_store_f64(cut_bin(shared, b) + threadIdx.x, 0);
 	for (uint32_t s = threadIdx.x / SAMPLE_LANES; s < row->n_segments; s += CUT_GROUPS) {
 		uint32_t end = sample_segment_end(row, s);
 		if (tt_load_4(row->peaks + s, TT_TRAFFIC_SCRATCH) < lowest)
 			continue;
 		for (uint32_t i = s * row->segment + lane; i < end; i += SAMPLE_LANES) {
 			float weight = sample_weight(row, i);
-			uint32_t key = tt_bits_from_f32(weight);
-			if (!(weight > 0) || key >> above != prefix || !cut_keeps(last, key, i))
+			uint32_t key = tt_bits_from_f32(weight), bin = (key >> shift & (CUT_BINS - 1)) - first;
+			if (!(weight > 0) || key >> above != prefix || !cut_keeps(last, key, i) || bin >= row->bins)
 				continue;
-			double *bin = &shared->bins[key >> shift & (CUT_BINS - 1)][threadIdx.x];
-			tt_shared_store_f64(bin, tt_shared_load_f64(bin) + (target->by_count ? 1 : (double)weight));
+			double *sum = cut_bin(shared, bin) + threadIdx.x;
+			tt_shared_store_f64(sum, tt_shared_load_f64(sum) + (target->by_count ? 1 : (double)weight));
 		}
 	}
 	tt_sync_block();
-	for (uint32_t b = tt_warp(); b < CUT_BINS; b += CUT_WARPS) {
+	for (uint32_t b = tt_warp(); b < row->bins; b += CUT_WARPS) {
 		double sum = 0;
 		for (uint32_t i = tt_lane(); i < CUT_THREADS; i += TT_WARP)
-			sum += tt_shared_load_f64(&shared->bins[b][i]);
+			sum += tt_shared_load_f64(cut_bin(shared, b) + i);
 		sum = tt_warp_sum_f64(sum, TT_WARP);
 		if (tt_lane() == 0)
-			tt_shared_store_f64(&shared->totals[b], sum);
+			tt_shared_store_f64(&shared->totals[first + b], sum);
 	}
 	tt_sync_block();
 }
@@ -133,7 +146,8 @@ TT_DEVICE struct cut cut_at(
 	uint32_t key = 0;
 	for (uint32_t i = 0; i < CUT_DIGITS; i++) {
 		uint32_t shift = (CUT_DIGITS - 1 - i) * CUT_BITS;
-		cut_add_up(row, how, last, key, shift, shared);
+		for (uint32_t first = 0; first < CUT_BINS; first += row->bins)
+			cut_add_up(row, how, last, key, shift, first, shared);
 		if (i == 0 && how->of < 0) {
 			double sum = 0;
 			for (uint32_t b = 0; b < CUT_BINS; b++)

@@ -32,6 +32,7 @@ struct sample_kernel_args {
 	struct tt_sample_result *results; // [n_samples]
 	struct sample_summaries segments;
 	uint32_t vocab, n_segments, segment; /* ids in a segment, whole chunks */
+	uint32_t bins;                       /* digits that a cut adds up at a time */
 };
 
 /* A row and its request's sampling. Weights are e^((x - max) * sharpness): 0..1, the largest 1. */
@@ -40,7 +41,7 @@ struct sample_row {
 	const float *peaks;   // [n_segments]
 	const double *sums;   // [n_segments]
 	const double *masses; // [n_segments]
-	uint32_t vocab, n_segments, segment;
+	uint32_t vocab, n_segments, segment, bins;
 	float max, sharpness, floor, share;
 	uint32_t top_k;
 	bool draws, by_count, by_share;
@@ -69,8 +70,8 @@ TT_DEVICE struct sample_row sample_row_of(const struct sample_kernel_args *a, ui
 	const struct tt_sample_plan *plan = sample_plan(a, index);
 	size_t first = (size_t)index * a->n_segments;
 	struct sample_row row = {a->logits + (size_t)index * a->vocab, a->segments.peaks + first,
-		a->segments.sums + first, a->segments.masses + first, a->vocab, a->n_segments, a->segment, max, 0, 0, 0,
-		0, false, false, false};
+		a->segments.sums + first, a->segments.masses + first, a->vocab, a->n_segments, a->segment, a->bins, max,
+		0, 0, 0, 0, false, false, false};
 	float temperature = tt_load_f32(&plan->sampling.temperature, TT_TRAFFIC_PLAN);
 	float top_p = tt_load_f32(&plan->sampling.top_p, TT_TRAFFIC_PLAN),
 	      min_p = tt_load_f32(&plan->sampling.min_p, TT_TRAFFIC_PLAN);

@@ -31,9 +31,9 @@ struct row_memory {
 	float *warps;          // [WARPS]
 };
 
-static uint32_t row_memory_bytes(uint32_t hidden, uint32_t n_norm_tiles)
+uint32_t tt_cuda_steer_row_shared(uint32_t hidden)
 {
-	return (2 * hidden + 2 * n_norm_tiles + WARPS) * (uint32_t)sizeof(float);
+	return (2 * hidden + 2 * tt_norm_tiles(hidden) + WARPS) * (uint32_t)sizeof(float);
 }
 
 TT_DEVICE float4 shared_four(const float *p)
@@ -230,7 +230,7 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, struct tt_error *err)
 {
 	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens, n_norm_tiles = tt_norm_tiles(hidden);
-	uint32_t shared_bytes = row_memory_bytes(hidden, n_norm_tiles);
+	uint32_t shared_bytes = tt_cuda_steer_row_shared(hidden);
 	struct steer_row_args a = {{cuda->plan, args->slots, args->coef, args->captured, args->norms,
 					   args->config->n_layers, args->layer_index, hidden},
 		args->next_norm, args->h, cuda->x, cuda->squares, n_norm_tiles};

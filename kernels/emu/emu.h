@@ -26,6 +26,14 @@ void tt_emu_reset(enum tt_emu_order order, uint64_t seed);
 /* Changes only the order and the seed, for what runs from now on; memory, counters and report stay. */
 void tt_emu_set_order(enum tt_emu_order order, uint64_t seed);
 
+/* What the device is and allows, until it is set again; NULL: an H200, which it is at first. */
+struct tt_emu_device {
+	int major, minor, n_sms;
+	uint32_t shared_bytes; /* of a block, at most those of an H200 */
+	bool no_code;          /* the program has no code for it: every launch is refused */
+};
+void tt_emu_set_device(const struct tt_emu_device *device);
+
 /* The first rule that was broken since the last reset, or "". */
 const char *tt_emu_report(void);
 

@@ -10,6 +10,10 @@ enum { MAX_KERNELS = 512 };
 static struct kernel kernels[MAX_KERNELS];
 static size_t n_kernels;
 
+static const struct tt_emu_device h200 = {.major = 9, .n_sms = 132, .shared_bytes = MAX_SHARED};
+static struct tt_emu_device other_device;
+static const struct tt_emu_device *device = &h200;
+
 /* Pinned host memory. */
 struct pinned {
 	char *base;
@@ -46,6 +50,12 @@ void tt_emu_reset(enum tt_emu_order order, uint64_t seed)
 	tt_emu_set_order(order, seed);
 }
 
+void tt_emu_set_device(const struct tt_emu_device *other)
+{
+	other_device = other ? *other : h200;
+	device = &other_device;
+}
+
 const char *tt_emu_report(void)
 {
 	return emu.report;
@@ -68,7 +78,7 @@ size_t tt_emu_kernels(const struct tt_emu_kernel **out)
 	return emu.n_kernels;
 }
 
-/* -- The device: what a caller may ask of one, with an H200's numbers -- */
+/* -- The device: what a caller may ask of one -- */
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -76,47 +86,48 @@ cudaError_t cudaGetDeviceCount(int *count)
 	return api_result(cudaSuccess);
 }
 
-cudaError_t cudaGetDevice(int *device)
+cudaError_t cudaGetDevice(int *index)
 {
-	*device = 0;
+	*index = 0;
 	return api_result(cudaSuccess);
 }
 
-cudaError_t cudaSetDevice(int device)
+cudaError_t cudaSetDevice(int index)
 {
-	return api_result(device ? cudaErrorInvalidDevice : cudaSuccess);
+	return api_result(index ? cudaErrorInvalidDevice : cudaSuccess);
 }
 
-cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index)
 {
-	if (device)
+	if (index)
 		return api_result(cudaErrorInvalidDevice);
 	memset(out, 0, sizeof *out);
 	strcpy(out->name, "emulator");
 	out->totalGlobalMem = (size_t)1 << 34;
-	out->sharedMemPerBlockOptin = MAX_SHARED;
-	out->major = 9;
-	out->multiProcessorCount = 132;
+	out->sharedMemPerBlockOptin = device->shared_bytes;
+	out->major = device->major;
+	out->minor = device->minor;
+	out->multiProcessorCount = device->n_sms;
 	out->l2CacheSize = 60 << 20;
 	return api_result(cudaSuccess);
 }
 
-cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int index)
 {
-	if (device)
+	if (index)
 		return api_result(cudaErrorInvalidDevice);
 	switch (attribute) {
 	case cudaDevAttrMultiProcessorCount:
-		*value = 132;
+		*value = device->n_sms;
 		break;
 	case cudaDevAttrComputeCapabilityMajor:
-		*value = 9;
+		*value = device->major;
 		break;
 	case cudaDevAttrComputeCapabilityMinor:
-		*value = 0;
+		*value = device->minor;
 		break;
 	case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-		*value = MAX_SHARED;
+		*value = (int)device->shared_bytes;
 		break;
 	}
 	return api_result(cudaSuccess);
@@ -157,6 +168,8 @@ const char *cudaGetErrorName(cudaError_t error)
 		return "cudaErrorNoDevice";
 	case cudaErrorInvalidDevice:
 		return "cudaErrorInvalidDevice";
+	case cudaErrorNoKernelImageForDevice:
+		return "cudaErrorNoKernelImageForDevice";
 	case cudaErrorInvalidResourceHandle:
 		return "cudaErrorInvalidResourceHandle";
 	case cudaErrorNotReady:
@@ -349,7 +362,10 @@ cudaError_t cudaFuncSetAttribute(const void *address, enum cudaFuncAttribute att
 	struct kernel *kernel = kernel_find(address);
 	if (!kernel)
 		return api_result(cudaErrorInvalidDeviceFunction);
-	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > MAX_SHARED)
+	if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) /* a share of an L1 that is not here */
+		return api_result(value < -1 || value > 100 ? cudaErrorInvalidValue : cudaSuccess);
+	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+		(uint32_t)value > device->shared_bytes)
 		return api_result(cudaErrorInvalidValue);
 	kernel->max_shared = (size_t)value;
 	emu.counters.attributes++;
@@ -379,6 +395,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ad
 	struct kernel *kernel = kernel_find(address);
 	if (!kernel)
 		return api_result(cudaErrorInvalidDeviceFunction);
+	if (device->no_code)
+		return api_result(cudaErrorNoKernelImageForDevice);
 	const dim3 *g = &config->gridDim, *b = &config->blockDim;
 	/* Blocks of whole warps in one dimension: a rule of the project, on which tt_lane and the warp's operations
 	 * rely. */

@@ -19,7 +19,8 @@ work=$(mktemp -d "$(dirname "$out")/.bundle.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 mkdir "$work/bin" "$work/lib" "$work/tests"
-for program in trimtab trimtab-bench tests/gpu/gpu-suites tests/gpu/gpu-bench tests/gpu/primitives; do
+for program in trimtab trimtab-bench tests/gpu/gpu-suites tests/gpu/gpu-bench tests/gpu/primitives \
+	tests/gpu/probe; do
 	objcopy --strip-debug "$build/$program" "$work/bin/${program##*/}"
 done
 # All but the C library's own parts, which belong to the machine's loader.
@@ -30,7 +31,7 @@ ldd "$work"/bin/* | awk '$2 == "=>" { print $3 }' | sort -u |
 mkdir "$work/tests/golden"
 cp -r tests/golden/tiny-* tests/golden/policy tests/golden/weights "$work/tests/golden/"
 cp scripts/gpu/gpu_check.py "$work/gpu-check"
-cp scripts/gpu/gpu_report.py bench/peers/torch_decode.py README.md LICENSE "$work/"
+cp scripts/gpu/gpu_p*.py scripts/gpu/gpu_report.py bench/peers/torch_decode.py README.md LICENSE "$work/"
 nvcc=$(sed -n 's/^TT_NVCC:[A-Z]*=//p' "$build/CMakeCache.txt")
 cat >"$work/bundle.json" <<END
 {"commit": "$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)",

@@ -2,14 +2,27 @@
 
 import json
 import os
+import traceback
+
+
+MOST_LINES = 120  # of a part on the page; the JSON file has all
 
 
 def write(report, stem):
     """Both files, each in full or not at all."""
-    for path, text in ((stem + ".json", json.dumps(report, indent=1) + "\n"), (stem + ".md", page(report))):
-        with open(path + ".part", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(path + ".part", path)
+    write_file(stem + ".json", json.dumps(report, indent=1) + "\n")
+    write_file(stem + ".md", page(report))
+
+
+def write_file(path, text):
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(path + ".part", path)
+
+
+def indented(lines):
+    more = [f"({len(lines) - MOST_LINES} more lines in the JSON file)"] if len(lines) > MOST_LINES else []
+    return "\n".join("    " + line for line in lines[:MOST_LINES] + more) + "\n"
 
 
 def table(head, rows):
@@ -67,6 +80,23 @@ def kernels(report):
     return text
 
 
+def flat(answer, prefix=""):
+    for key, value in answer.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key} ")
+        else:
+            shown = " ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+            yield prefix + key, shown
+
+
+def probe(report):
+    text = "\n## Questions\n\nWhat each means is in tests/gpu/probe.cu and probe_rates.cu; what follows, in "
+    text += "kernels/README.md.\n\n"
+    rows = [[name, key.replace("_", " "), value] for name, answer in report["probe"].items()
+            for key, value in flat(answer)]
+    return text + table(["question", "", ""], rows)
+
+
 def rate_rows(cases):
     for case in cases:
         rate, _ = work_of(case, "tokens")
@@ -90,18 +120,28 @@ def page(report):
         text += "**A rehearsal on the emulator: its times mean nothing.**\n\n"
     text += f"{report['date']}, commit {bundle.get('commit', 'unknown')}, nvcc {bundle.get('nvcc', 'unknown')}.\n\n"
     text += table(["machine", ""], [[key, str(value)] for key, value in machine.items()])
-    parts = [[p["name"], p["outcome"], str(p["seconds"]), p["note"].replace("|", "/")] for p in report["parts"]]
-    text += "\n" + table(["part", "outcome", "s", ""], parts)
+    parts = [[p["name"], p["outcome"], str(p["seconds"]), str(p["limit"]), p["note"].replace("|", "/")]
+             for p in report["parts"]]
+    text += "\n" + table(["part", "outcome", "s", "of", ""], parts)
     for part in report["parts"]:
         if part["lines"]:
-            text += f"\n{part['name']}:\n\n" + "\n".join("    " + line for line in part["lines"]) + "\n"
-    if report.get("kernels"):
-        text += kernels(report)
-    if report.get("decode"):
-        text += rates("Whole models", "Random weights, context 512; strict mode, and fast where a group says so. "
-                      "Decode: all rows of a batch, one step a token.",
-                      report["decode"])
-    if report.get("torch"):
-        text += rates("PyTorch", "The same shapes and lengths with random bf16 weights and SDPA, in the same run.",
-                      report["torch"])
+            text += f"\n{part['name']}:\n\n" + indented(part["lines"])
+    for key, section in SECTIONS.items():
+        if report.get(key):
+            try:
+                text += section(report)
+            except Exception:  # a report of an unexpected form; the JSON file has it
+                text += f"\n{key}: its tables could not be made:\n\n"
+                text += indented(traceback.format_exc().splitlines())
     return text
+
+
+SECTIONS = {
+    "probe": probe,
+    "kernels": kernels,
+    "decode": lambda report: rates("Whole models", "Random weights, context 512; strict mode, and fast where a group "
+                                   "says so. Decode: all rows of a batch, one step a token.", report["decode"]),
+    "arms": lambda report: rates("Every way of steering", "As above.", report["arms"]),
+    "torch": lambda report: rates("PyTorch", "The same shapes and lengths with random bf16 weights and SDPA, in the "
+                                  "same run.", report["torch"]),
+}

@@ -368,6 +368,8 @@ static inline void world_backend(struct world *w, bool twin)
 }
 
 /* Call tt_emu_reset before it and world_close after it. */
+static uint32_t world_shared; /* bytes that the device gives a block; 0: its own number */
+
 static inline void world_open(struct world *w, const struct step_case *c, bool twin)
 {
 	memset(w, 0, sizeof *w);
@@ -388,6 +390,7 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	w->cuda.plan =
 		(const struct tt_step_plan *)uploaded((const unsigned char *)w->host_plan, w->host_plan->n_bytes);
 	w->cuda.n_sms = c->n_sms;
+	w->cuda.prepared.most_shared = world_shared;
 	w->cuda.dependent = c->dependent;
 	w->cuda.row_steering = c->row_steering;
 	w->cuda.grid_tokens = w->cuda.grid_samples = c->grid;

@@ -90,6 +90,7 @@ struct way {
 	uint32_t n_sms, spare_rows, max_splits;
 	bool own_tables; /* every token a sequence of its own: what a decode step looks like */
 	enum tt_emu_order order;
+	uint32_t most_shared; /* bytes of a block; 0: the device's */
 };
 
 static void attend(const struct world *w, const struct token *tokens, uint32_t n, struct way way, tt_bf16 *out)
@@ -103,6 +104,7 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 	op_open(way.order, 5, 64 << 20);
 	op_cuda.n_sms = way.n_sms;
 	op_cuda.max_splits = way.max_splits;
+	op_cuda.prepared.most_shared = way.most_shared;
 	op_begin(step, n + way.spare_rows, 0);
 	kv.data = op_upload(w->host, LAYERS * N_PAGES * 2 * w->page_size);
 	struct tt_attention_args args = {
@@ -196,9 +198,9 @@ static void check_rows(
 	free(want);
 }
 
-static const struct way SPLIT = {1000, 0, 0, true, TT_EMU_RANDOM};
-static const struct way PERSISTENT = {1, 0, 0, true, TT_EMU_BACKWARD};
-static const struct way PREFILL = {1, 0, 0, false, TT_EMU_FORWARD};
+static const struct way SPLIT = {1000, 0, 0, true, TT_EMU_RANDOM, 0};
+static const struct way PERSISTENT = {1, 0, 0, true, TT_EMU_BACKWARD, 0};
+static const struct way PREFILL = {1, 0, 0, false, TT_EMU_FORWARD, 0};
 
 /* Every sequence's last token, decoded together. */
 static void decode_last(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
@@ -258,6 +260,35 @@ Test(emu_attention, prefill)
 	prefill(2, 1, 128, 270, 500, 40);
 	prefill(1, 1, 256, 0, 480, 64);
 	prefill(70, 1, 16, 0, 255, 3);
+}
+
+/* A device of 99 KB takes other tiles, or fewer stages. */
+static void with_less_shared_memory(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t n)
+{
+	struct world *w = make_world(n_heads, n_kv_heads, head_dim, 0);
+	struct token tokens[MAX_TOKENS];
+	tt_bf16 *out = (tt_bf16 *)malloc(2 * n * w->width * sizeof *out), *again = out + n * w->width;
+	for (uint32_t way = 0; way < 2; way++) {
+		struct way ways[2] = {way ? SPLIT : PREFILL, way ? SPLIT : PREFILL};
+		for (uint32_t i = 0; i < n; i++)
+			tokens[i] = (struct token){0, 250 + i};
+		ways[1].most_shared = TT_CUDA_LEAST_SHARED;
+		ways[0].own_tables = ways[1].own_tables = way;
+		attend(w, tokens, n, ways[0], out);
+		attend(w, tokens, n, ways[1], again);
+		cr_assert_arr_eq(again, out, n * w->width * sizeof *out, "head_dim %u", head_dim);
+	}
+	free(out);
+	free_world(w);
+}
+
+Test(emu_attention, less_shared_memory_changes_no_bit)
+{
+	with_less_shared_memory(4, 2, 32, 40);
+	with_less_shared_memory(4, 1, 64, 20);
+	with_less_shared_memory(2, 1, 96, 40);
+	with_less_shared_memory(2, 1, 128, 70);
+	with_less_shared_memory(3, 1, 256, 40);
 }
 
 static void same_rows(const struct world *w, const struct token *tokens, uint32_t n, struct way way,

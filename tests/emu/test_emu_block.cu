@@ -37,6 +37,36 @@ Test(emu_block, missing_block_barrier)
 	in_every_order(run_any_of_two, &c);
 }
 
+/* A warpgroup's product of ones with columns that hold their own number: what b each warp reads, all four stored. */
+static void product_without_a_barrier(uint32_t *out, const uint32_t *in, int planted)
+{
+	TT_DYNAMIC_SHARED(b);
+	const uint32_t ones = tt_bf16x2_from_f32(1, 1), a[4] = {ones, ones, ones, ones};
+	uint32_t t = threadIdx.x, column = tt_load_4(in + t, TT_TRAFFIC_ACTIVATION);
+	float d[64] = {};
+	for (uint32_t k = 0; k < 16; k += 2)
+		tt_shared_store_4(b + tt_wgmma_offset(t, k), tt_bf16x2_from_f32((float)column, (float)column));
+	tt_fence_async();
+	if (!planted)
+		tt_sync_block();
+	tt_wgmma<128>(d, a, b);
+	for (uint32_t i = 0; i < 32; i++)
+		tt_store_4(out + 32 * t + i, (uint32_t)d[i], TT_TRAFFIC_RESULT);
+}
+
+/* Word i of a thread: columns 8 (i / 4) on, two for each lane, in two rows. */
+static uint32_t sixteen_columns(uint32_t i)
+{
+	return 16 * (i % 32 / 4 * 8 + i / 32 % 4 * 2 + i % 2);
+}
+
+Test(emu_block, missing_barrier_before_a_warpgroups_product)
+{
+	static const struct word_case c = {product_without_a_barrier, "product_without_a_barrier", 1, THREADS, 4096,
+		32 * THREADS, sixteen_columns, "missing tt_sync_"};
+	in_every_order(run_any_of_two, &c);
+}
+
 static uint32_t next_warp(uint32_t i)
 {
 	return (i + 32) % THREADS;

@@ -395,6 +395,124 @@ Test(emu_engine, a_device_error_is_a_message)
 	tt_engine_close(engine);
 }
 
+/* ---- Other devices ---- */
+
+static const struct tt_emu_device L40S = {.major = 8, .minor = 9, .n_sms = 142, .shared_bytes = TT_CUDA_LEAST_SHARED},
+				  RTX_5090 = {.major = 12, .n_sms = 170, .shared_bytes = TT_CUDA_LEAST_SHARED},
+				  TOO_SMALL = {.major = 8, .minor = 9, .n_sms = 142, .shared_bytes = 64 << 10},
+				  TOO_OLD = {.major = 7, .minor = 5, .n_sms = 72, .shared_bytes = 64 << 10},
+				  WITHOUT_CODE = {.major = 12,
+					  .n_sms = 170,
+					  .shared_bytes = TT_CUDA_LEAST_SHARED,
+					  .no_code = true};
+
+/* Heads of 128 over a long prompt, batches that take each product, sampled rows: with the bits of a device that has
+ * more shared memory. */
+static void run_on(const struct tt_emu_device *device, const char *model, struct outcome *out)
+{
+	enum { ROWS = 3, LONG = 150 };
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	int32_t ids[LONG];
+	tt_emu_set_device(device);
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	tt_engine_options_default(&options);
+	options.max_batch = ROWS;
+	options.max_step_tokens = 256;
+	must(tt_engine_open(&engine, model, &options, err));
+	cr_assert_str_eq(tt_engine_info(engine)->backend, "cuda", "%s", tt_engine_info(engine)->device_note);
+	for (uint32_t row = 0; row < ROWS; row++) {
+		struct tt_request_options request;
+		tt_request_options_default(&request);
+		for (uint32_t i = 0; i < LONG; i++)
+			ids[i] = (int32_t)((row * 31 + i * 17) % tt_engine_info(engine)->vocab_size);
+		request.ids = ids;
+		request.n_ids = LONG - row * 60;
+		request.max_tokens = GENERATED;
+		request.ignore_eos = true;
+		request.sampling.temperature = 0.9f;
+		request.sampling.top_p = 0.8f;
+		request.sampling.seed = row;
+		struct tt_request *answer = request_run(engine, &request);
+		struct tt_token token;
+		for (size_t t = 0; tt_request_next(answer, &token); t++) {
+			out[row].ids[t] = token.id;
+			out[row].logprobs[t] = token.logprob;
+		}
+		tt_request_free(answer);
+	}
+	cr_assert_str_empty(tt_emu_report());
+	tt_engine_close(engine);
+	tt_emu_set_device(NULL);
+}
+
+Test(emu_engine, devices_of_99_kb_have_the_bits_of_an_h200)
+{
+	const char *const models[] = {DUMMY, GOLDEN("tiny-llama3")};
+	const struct tt_emu_device *const devices[] = {&L40S, &RTX_5090};
+	for (size_t m = 0; m < 2; m++) {
+		struct outcome want[3] = {0}, got[3];
+		run_on(NULL, models[m], want);
+		for (size_t d = 0; d < 2; d++) {
+			memset(got, 0, sizeof got);
+			run_on(devices[d], models[m], got);
+			cr_expect_arr_eq(got, want, sizeof want, "%s on device %zu", models[m], d);
+		}
+	}
+}
+
+/* "auto" says why it does not take a device; by name it is an error with the same words. */
+Test(emu_engine, a_device_that_would_fail_is_not_chosen)
+{
+	const struct {
+		const struct tt_emu_device *device;
+		int status;
+		const char *says;
+	} cases[] = {{&TOO_SMALL, TT_ERR_UNSUPPORTED,
+			     "cuda:0 gives a block 65536 bytes of shared memory, the kernels need 101376"},
+		{&TOO_OLD, TT_ERR_UNSUPPORTED, "compute capability 7.5"},
+		{&WITHOUT_CODE, TT_ERR_DEVICE, "cudaErrorNoKernelImageForDevice"}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_engine_options options;
+		struct tt_engine *engine = NULL;
+		struct tt_error error = {0};
+		tt_emu_set_device(cases[i].device);
+		tt_emu_reset(TT_EMU_FORWARD, 1);
+		tt_engine_options_default(&options);
+		must(tt_engine_open(&engine, DUMMY, &options, err));
+		cr_expect_str_eq(tt_engine_info(engine)->backend, "cpu");
+		cr_expect_not_null(strstr(tt_engine_info(engine)->device_note, cases[i].says), "%s",
+			tt_engine_info(engine)->device_note);
+		tt_engine_close(engine);
+		engine = NULL;
+		options.device = "cuda";
+		cr_expect_eq(tt_engine_open(&engine, DUMMY, &options, &error), cases[i].status);
+		cr_expect_not_null(strstr(error.message, cases[i].says), "%s", error.message);
+	}
+	tt_emu_set_device(NULL);
+}
+
+/* What the device cannot do for a model of that size, though it can for others. */
+Test(emu_engine, a_model_whose_rows_do_not_fit_is_not_for_that_device)
+{
+	struct tt_config config = {.hidden_size = 16384, .ffn_size = 64, .head_dim = 128, .activation = TT_SILU};
+	for (int small = 0; small < 2; small++) {
+		struct tt_backend *backend = NULL;
+		struct tt_error note, error = {0};
+		tt_emu_set_device(small ? &L40S : NULL);
+		tt_emu_reset(TT_EMU_FORWARD, 1);
+		must(tt_device_open(&backend, "auto", 1, &config, &note, err));
+		cr_expect_str_eq(backend->name, small ? "cpu" : "cuda", "%s", note.message);
+		cr_expect_eq(strstr(note.message, "steering rows of 16384 takes 139296 bytes") != NULL, small, "%s",
+			note.message);
+		backend->close(backend);
+		must(tt_device_open(&backend, "cuda", 1, &config, &note, err));
+		cr_expect_eq(backend->can_run(backend, &config, &error), small ? TT_ERR_UNSUPPORTED : TT_OK);
+		backend->close(backend);
+	}
+	tt_emu_set_device(NULL);
+}
+
 /* Gemma's parts have no kernels: named when a GPU is asked for, and left to the CPU when none is. */
 Test(emu_engine, gemma_is_refused_by_name_and_runs_on_the_cpu_where_the_choice_is_free)
 {

@@ -1,5 +1,5 @@
-/* A row's bits are its own: whatever else is in the step, whichever kernel of the family the grid chose, in any order
- * of threads. And what a decode step costs. */
+/* A row's bits are its own: whatever else is in the step, whichever kernel of the family the grid and the device's
+ * shared memory chose, in any order of threads. And what a decode step costs. */
 #include "tests/emu/product_world.h"
 
 enum {
@@ -43,14 +43,18 @@ static void batch_grid_and_kernel(unsigned ops)
 		{0, 256, 256, 132, true, true, false, 1}, /* 128 tokens, 64 rows */
 		{77, 130, 256, 132, true, true, false, 1},
 	};
+	static const uint32_t most_shared[] = {0, TT_CUDA_LEAST_SHARED};
 	const struct step_case whole = {0, 256, 256, 1, false, true, false, 1}; /* 128 tokens, 128 rows */
 	struct outputs *expected = run_step(&whole, ops, TT_EMU_FORWARD);
 	uint32_t order = 0;
-	for (const struct step_case &c : cases) {
-		struct outputs *got = run_step(&c, ops, (enum tt_emu_order)(order++ % TT_EMU_ORDERS));
-		same_outputs(got, expected, c.first, c.n);
-		free(got);
-	}
+	for (uint32_t shared : most_shared)
+		for (const struct step_case &c : cases) {
+			world_shared = shared;
+			struct outputs *got = run_step(&c, ops, (enum tt_emu_order)(order++ % TT_EMU_ORDERS));
+			world_shared = 0;
+			same_outputs(got, expected, c.first, c.n);
+			free(got);
+		}
 	free(expected);
 }
 

@@ -156,6 +156,29 @@ Test(emu_sample, every_plan_as_the_cpu_twin)
 	like_the_twin(16645, 12, 5, TT_EMU_BACKWARD); /* more segments than groups of lanes */
 }
 
+/* A device of 99 KB adds up half of a digit's values at a time. */
+static void with_half_of_the_bins(uint32_t vocab, uint32_t n, uint32_t first)
+{
+	struct rows r = make_rows(vocab, n, first);
+	struct tt_sample_result *got = (struct tt_sample_result *)calloc(2 * n, sizeof *got);
+	op_open(TT_EMU_RANDOM, 9, 1 << 22);
+	on_emulator(&r, n, got);
+	op_cuda.prepared = (struct tt_cuda_prepared){};
+	op_cuda.prepared.most_shared = TT_CUDA_LEAST_SHARED;
+	on_emulator(&r, n, got + n);
+	cr_assert_arr_eq(got + n, got, n * sizeof *got, "a vocabulary of %u", vocab);
+	free(got);
+	free(r.logits);
+	free(r.step);
+}
+
+Test(emu_sample, less_shared_memory_changes_no_bit)
+{
+	with_half_of_the_bins(700, ROWS, 0);
+	with_half_of_the_bins(5003, ROWS, 1);
+	with_half_of_the_bins(16645, 12, 5);
+}
+
 /* A vocabulary whose segments hold two chunks. */
 Test(emu_sample, large_vocabulary)
 {

@@ -5,3 +5,8 @@ bool tt_suite_device(void)
 {
 	return true;
 }
+
+bool tt_suite_clean(void)
+{
+	return true; /* each test resets the emulator */
+}

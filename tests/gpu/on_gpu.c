@@ -6,6 +6,7 @@
 #include "kernels/emu/emu.h"
 #include "tests/gpu/criterion/criterion.h"
 #include "tests/gpu/device.h"
+#include "tests/gpu/said.h"
 
 bool tt_suite_device(void)
 {
@@ -19,7 +20,17 @@ bool tt_suite_device(void)
 	return true;
 }
 
-/* Tests leave their memory to the next reset; a process is one test, so it matters only when much was taken. */
+bool tt_suite_clean(void)
+{
+	cudaError_t error = cudaDeviceSynchronize();
+	if (error != cudaSuccess)
+		printf(TT_SAID_NOTE "the device is left with an error: %s (%s)\n", cudaGetErrorString(error),
+			cudaGetErrorName(error));
+	cudaGetLastError(); /* a call that was refused on purpose is not the next test's */
+	return error == cudaSuccess;
+}
+
+/* Tests leave their memory to the next reset; it matters only when much was taken. */
 void tt_emu_reset(enum tt_emu_order order, uint64_t seed)
 {
 	size_t free_bytes = 0, total = 0;
@@ -33,6 +44,12 @@ void tt_emu_set_order(enum tt_emu_order order, uint64_t seed)
 {
 	(void)order;
 	(void)seed;
+}
+
+void tt_emu_set_device(const struct tt_emu_device *device)
+{
+	(void)device;
+	tt_suite_skip("only the emulator can be another device");
 }
 
 const char *tt_emu_report(void)

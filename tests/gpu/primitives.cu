@@ -1,8 +1,11 @@
 /* Each primitive's two bodies against each other. The same source is built twice: with the emulator it runs the C
  * bodies and writes what they gave; by nvcc it runs the PTX bodies on a GPU and compares, bit for bit.
  *
- *     primitives --write FILE     (the emulator's build)
- *     primitives FILE             (nvcc's): one line a primitive, then pass, fail or "no CUDA device"
+ *     primitives --write FILE             (the emulator's build)
+ *     primitives [--after NAME] FILE      (nvcc's): "begin NAME" and a line with the result for each primitive
+ *
+ * Exit 0: all equal; 1: it came to its end, and one differs; 3: the device's error stays, so that the primitives after
+ * the last begun need another process (--after NAME); 77: there is no device.
  *
  * Inputs are made from a counter, with every special value among them where a rounding is tested; matrix products get
  * small integers, whose sums are exact in any order. */
@@ -171,6 +174,40 @@ PRIMITIVE(products)
 		PUT(i, tt_bits_from_f32(d[i]));
 }
 
+/* A block is a warpgroup. Of 128 columns, a word is of some of them together. Below sm_90a the same by tt_mma. */
+PRIMITIVE(warpgroup_products)
+{
+	TT_DYNAMIC_SHARED(b);
+	uint32_t a[4];
+	float d[4], wide[64];
+	for (uint32_t i = 0; i < 4; i++) {
+		a[i] = small_pair(GET(i));
+		d[i] = (float)(int)(GET(i + 12) % 1001) - 500.0f;
+	}
+	for (uint32_t i = 0; i < 64; i++)
+		wide[i] = d[i % 4];
+	for (uint32_t i = 0; i < 8; i++) /* column threadIdx.x, two values of k at a time */
+		tt_shared_store_4(b + tt_wgmma_offset(threadIdx.x, 2 * i), small_pair(GET(i + 4)));
+#if TT_HAS_BULK
+	tt_fence_async();
+#endif
+	tt_sync_block();
+#if TT_HAS_WGMMA
+	tt_wgmma<8>(d, a, b);
+	tt_wgmma<128>(wide, a, b);
+#else
+	tt_wgmma_by_mma<8>(d, a, b);
+	tt_wgmma_by_mma<128>(wide, a, b);
+#endif
+	uint32_t some[12] = {};
+	for (uint32_t i = 0; i < 64; i++)
+		some[i % 12] ^= tt_bits_from_f32(wide[i]) + i;
+	for (uint32_t i = 0; i < 4; i++)
+		PUT(i, tt_bits_from_f32(d[i]));
+	for (uint32_t i = 0; i < 12; i++)
+		PUT(i + 4, some[i]);
+}
+
 /* Blocks put down their sums; the last to arrive adds them up. The counter and the sums are words that no thread
  * owns. */
 PRIMITIVE(arrivals)
@@ -258,8 +295,10 @@ static const struct primitive {
 	ROW(products, false),
 	ROW(arrivals, true),
 	ROW(bulk_copies, false),
+	ROW(warpgroup_products, false),
 #undef ROW
 };
+enum { MOST_SHOWN = 64, EXIT_DEVICE = 3, EXIT_NONE = 77 };
 enum { N_PRIMITIVES = sizeof primitives / sizeof *primitives, OUT_WORDS = WORDS + 4 + THREADS * BLOCKS };
 
 /* Mixed bits, and among them the values at which roundings turn. */
@@ -297,56 +336,99 @@ static int run(const struct primitive *p, uint32_t *result, bool sm90, struct tt
 	return TT_OK;
 }
 
-static uint32_t count_differences(const char *name, const uint32_t *a, const uint32_t *b)
+/* Beside the first difference, how the words of the 16 that a thread owns are concerned: where the fault lies in a
+ * kernel shows there. */
+static bool is_equal(const char *name, const uint32_t *a, const uint32_t *b)
 {
-	uint32_t n = 0, at = 0;
+	uint32_t n = 0, by_word[PER_THREAD] = {0}, shown = 0;
 	for (uint32_t i = 0; i < OUT_WORDS; i++) {
-		if (a[i] != b[i] && !n++)
-			at = i;
+		n += a[i] != b[i];
+		by_word[i % PER_THREAD] += a[i] != b[i];
 	}
-	if (n)
-		printf("%-18s FAIL: %u words differ, the first at %u: %08x, the C body gives %08x\n", name, n, at,
-			a[at], b[at]);
-	else
+	if (!n) {
 		printf("%-18s pass\n", name);
-	return n;
+		return true;
+	}
+	printf("%-18s FAIL: %u of %u words differ\n", name, n, (uint32_t)OUT_WORDS);
+	for (uint32_t i = 0; i < PER_THREAD; i++)
+		if (by_word[i])
+			printf("    word %u of a thread: %u differ\n", i, by_word[i]);
+	for (uint32_t i = 0; i < OUT_WORDS && shown < MOST_SHOWN; i++)
+		if (a[i] != b[i]) {
+			printf("    word %u: %08x, the C body gives %08x\n", i, a[i], b[i]);
+			shown++;
+		}
+	return false;
+}
+
+struct arguments {
+	const char *file, *after;
+	bool write;
+};
+
+static bool read_arguments(int argc, char **argv, struct arguments *out)
+{
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--write"))
+			out->write = true;
+		else if (!strcmp(argv[i], "--after") && i + 1 < argc)
+			out->after = argv[++i];
+		else if (!out->file)
+			out->file = argv[i];
+		else
+			return false;
+	}
+	return out->file && !(out->write && out->after);
+}
+
+/* One primitive, and its part of the file. */
+static int check(const struct primitive *p, FILE *file, const struct arguments *how, bool sm90)
+{
+	static uint32_t result[OUT_WORDS], golden[OUT_WORDS];
+	struct tt_error err = {0, ""};
+	printf("begin %s\n", p->name);
+	fflush(stdout);
+	if (run(p, result, sm90, &err)) {
+		printf("%-18s FAIL: %s\n", p->name, err.message);
+		return cudaDeviceSynchronize() == cudaSuccess ? 1 : EXIT_DEVICE;
+	}
+	if (how->write)
+		return fwrite(result, sizeof result, 1, file) != 1;
+	if (fread(golden, sizeof golden, 1, file) != 1) {
+		printf("%-18s FAIL: %s is too short\n", p->name, how->file);
+		return 1;
+	}
+	return !is_equal(p->name, result, golden);
 }
 
 int main(int argc, char **argv)
 {
-	static uint32_t result[OUT_WORDS], golden[OUT_WORDS];
-	bool write = argc == 3 && !strcmp(argv[1], "--write");
-	int devices = 0, major = 0, failed = 0;
-	struct tt_error err = {0, ""};
-	if (argc != 2 && !write) {
-		fprintf(stderr, "usage: primitives [--write] FILE\n");
+	struct arguments how = {NULL, NULL, false};
+	int devices = 0, major = 0, failed = 0, first = 0;
+	if (!read_arguments(argc, argv, &how)) {
+		fprintf(stderr, "usage: primitives [--write | --after NAME] FILE\n");
 		return 2;
 	}
-	if (cudaGetDeviceCount(&devices) != cudaSuccess || !devices) {
-		printf("no CUDA device\n");
-		return 0;
+	cudaError_t error = cudaGetDeviceCount(&devices);
+	if (error != cudaSuccess || !devices) {
+		printf("no CUDA device: %s\n", cudaGetErrorString(error));
+		return EXIT_NONE;
 	}
 	cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-	FILE *file = fopen(argv[argc - 1], write ? "wb" : "rb");
-	if (!file) {
-		perror(argv[argc - 1]);
+	while (how.after && first < N_PRIMITIVES && strcmp(primitives[first].name, how.after))
+		first++;
+	first += how.after != NULL;
+	FILE *file = fopen(how.file, how.write ? "wb" : "rb");
+	if (!file || fseek(file, first * (long)(OUT_WORDS * 4), SEEK_SET)) {
+		perror(how.file);
 		return 1;
 	}
-	for (int i = 0; i < N_PRIMITIVES && failed >= 0; i++) {
-		if (run(&primitives[i], result, major >= 9, &err)) {
-			fprintf(stderr, "%s\n", err.message);
-			failed = -1;
-		} else if (write) {
-			failed = fwrite(result, sizeof result, 1, file) == 1 ? 0 : -1;
-		} else if (fread(golden, sizeof golden, 1, file) != 1) {
-			fprintf(stderr, "%s: too short\n", argv[argc - 1]);
-			failed = -1;
-		}
-		if (!failed && !write && count_differences(primitives[i].name, result, golden))
-			failed = 1;
+	for (int i = first; i < N_PRIMITIVES && failed != EXIT_DEVICE; i++) {
+		int status = check(&primitives[i], file, &how, major >= 9);
+		failed = status ? status : failed;
 	}
-	if (fclose(file))
-		failed = -1;
-	printf("%s\n", failed ? "fail" : write ? "written" : "pass");
-	return failed != 0;
+	if (fclose(file) && !failed)
+		failed = 1;
+	printf("%s\n", failed ? "fail" : how.write ? "written" : "pass");
+	return failed;
 }

@@ -12,5 +12,6 @@
 #include "kernels/cuda/ptx/numbers.cuh"
 #include "kernels/cuda/ptx/shared.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
+#include "kernels/cuda/ptx/wgmma.cuh"
 
 #endif

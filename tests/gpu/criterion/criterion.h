@@ -31,6 +31,14 @@ void tt_suite_add(struct tt_suite_test *test);
 void tt_suite_failed(bool fatal, const char *file, int line, const char *what, const char *format, ...);
 __attribute__((noreturn)) void tt_suite_skip(const char *format, ...);
 
+/* More than Criterion has, for those who read the log of a machine that is gone; twin.h asks for it by this name. */
+#define TT_SUITE_VALUES
+/* The largest value of that name in a test, beside its bound: said of a test that passed, too. */
+void tt_suite_measure(const char *what, double value, double bound);
+/* Which elements differ by more than near, with what they are and should be; and words that differ. */
+void tt_suite_values(const char *what, const double *got, const double *want, size_t n, double near);
+void tt_suite_bytes(const char *what, const void *got, const void *want, size_t n_bytes);
+
 #ifdef __cplusplus
 }
 #endif
@@ -58,7 +66,13 @@ __attribute__((noreturn)) void tt_suite_skip(const char *format, ...);
 #define TT_SUITE_EMPTY(fatal, a, ...) TT_SUITE_CHECK(fatal, !*(a), #a " is empty", __VA_ARGS__)
 #define TT_SUITE_TWO(fatal, op, a, b, ...) TT_SUITE_CHECK(fatal, (a)op(b), #a " " #op " " #b, __VA_ARGS__)
 #define TT_SUITE_STRINGS(fatal, a, b, ...) TT_SUITE_CHECK(fatal, strcmp(a, b) == 0, #a " equals " #b, __VA_ARGS__)
-#define TT_SUITE_ARRAYS(fatal, a, b, n, ...) TT_SUITE_CHECK(fatal, memcmp(a, b, n) == 0, #a " equals " #b, __VA_ARGS__)
+#define TT_SUITE_ARRAYS(fatal, a, b, n, ...)                                                                           \
+	do {                                                                                                           \
+		bool equal_ = memcmp(a, b, n) == 0;                                                                    \
+		if (!equal_)                                                                                           \
+			tt_suite_bytes(#a, a, b, n);                                                                   \
+		TT_SUITE_CHECK(fatal, equal_, #a " equals " #b, __VA_ARGS__);                                          \
+	} while (0)
 #define TT_SUITE_OTHER_ARRAYS(fatal, a, b, n, ...)                                                                     \
 	TT_SUITE_CHECK(fatal, memcmp(a, b, n) != 0, #a " differs from " #b, __VA_ARGS__)
 #define TT_SUITE_FLOATS(fatal, a, b, e, ...)                                                                           \

@@ -446,8 +446,8 @@ struct tt_fit_options {
 	 * label, source or kind, and its condition finds the rows that have it. Default NULL: harmful, as a gate
 	 * without a rule. */
 	const char *rule;
-	bool linear_gate;               /* without the network beside the linear term */
-	enum tt_fit_gate_choice gate;   /* Default TT_FIT_GATE_OF_MODE; of TT_FIT_STYLE that is none */
+	bool linear_gate;             /* without the network beside the linear term */
+	enum tt_fit_gate_choice gate; /* Default TT_FIT_GATE_OF_MODE; of TT_FIT_STYLE that is none */
 	/* What the unsteered model's loss on a steered text may be, over that on its own. 0, the default: 1.3 over
 	 * refusals, 1.6 over all completions, 2 for TT_FIT_STYLE */
 	float max_loss_ratio;

@@ -8,7 +8,7 @@
 #include "controller/measure/completion.h"
 #include "controller/policy/layer_list.h"
 #include "controller/train/fit_directions.h"
-#include "controller/train/logistic.h"
+#include "controller/numerics/logistic.h"
 #include "golden.h"
 #include "weights_files.h"
 

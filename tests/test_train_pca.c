@@ -1,7 +1,7 @@
 /* Principal components against numpy's singular value decomposition, and a perceptron on them against one that was
  * unprojected. */
-#include "controller/train/mlp.h"
-#include "controller/train/pca.h"
+#include "controller/numerics/mlp.h"
+#include "controller/numerics/pca.h"
 #include "random.h"
 #include "train_golden.h"
 

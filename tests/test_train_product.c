@@ -1,8 +1,8 @@
 /* Products, eigenvalues of symmetric matrices, and Cholesky's factors: against plain loops in double, a matrix whose
  * eigenvectors are known, and the equations themselves. */
-#include "controller/train/cholesky.h"
-#include "controller/train/eigen.h"
-#include "controller/train/product.h"
+#include "controller/numerics/cholesky.h"
+#include "controller/numerics/eigen.h"
+#include "controller/numerics/product.h"
 #include "golden.h"
 #include "random.h"
 

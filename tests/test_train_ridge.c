@@ -1,5 +1,5 @@
 /* Ridge regression against numpy's normal equations in double. */
-#include "controller/train/ridge.h"
+#include "controller/numerics/ridge.h"
 #include "train_golden.h"
 
 static const double PENALTIES[] = {0.1, 3};

@@ -6,7 +6,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "controller/measure/metrics.h"
-#include "controller/train/pca.h"
+#include "controller/numerics/pca.h"
 #include "kernels/steer.h"
 
 float tt_condition_similarity(const float *w, const float *x, size_t d)

@@ -7,8 +7,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "controller/measure/metrics.h"
-#include "controller/train/logistic.h"
-#include "controller/train/ridge.h"
+#include "controller/numerics/logistic.h"
+#include "controller/numerics/ridge.h"
 
 /* The best penalty depends on how many rows there are and how alike they are: 0.03 was chosen for a mixture of 5,562,
  * 0.1 for 1,062 of the project's own, 0.3 for 168 of one form. */

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "controller/train/mlp.h"
+#include "controller/numerics/mlp.h"
 #include "runtime/trimtab.h"
 
 /* The rows that it is trained on. A fold holds rows that are related to one another, so that what is measured on it is

@@ -6,9 +6,9 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "controller/train/cholesky.h"
-#include "controller/train/pca.h"
-#include "controller/train/product.h"
+#include "controller/numerics/cholesky.h"
+#include "controller/numerics/pca.h"
+#include "controller/numerics/product.h"
 
 /* Not below 1: held-out responses are few and short. In layer 8 of SmolLM2-135M they ask for 0.01, and that map refused
  * 2 of 16 prompts and repeated itself; the one of 100, the best from 1 on, refused 6. */

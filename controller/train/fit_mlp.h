@@ -5,7 +5,7 @@
 #define CONTROLLER_TRAIN_FIT_MLP_H
 
 #include "controller/train/fit_gate.h"
-#include "controller/train/mlp.h"
+#include "controller/numerics/mlp.h"
 
 /* The first layer that the network reads; it reads all from there on. */
 uint32_t tt_fit_mlp_first_layer(enum tt_fit_mode mode, uint32_t n_layers);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/fail.h"
-#include "controller/train/pca.h"
+#include "controller/numerics/pca.h"
 
 /* What most rows of x [n][d] say of the component's sign; of equally many, what D says. */
 static double sign_of(const float *component, const float *x, size_t n, const float *response, size_t d)

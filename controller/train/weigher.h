@@ -3,7 +3,7 @@
 #ifndef CONTROLLER_TRAIN_WEIGHER_H
 #define CONTROLLER_TRAIN_WEIGHER_H
 
-#include "controller/train/mlp.h"
+#include "controller/numerics/mlp.h"
 
 /* The coefficient of layer l is most[l] * sigmoid(output l). Over the rows that it was trained on, its mean is that of
  * the coefficients that were wanted, in every layer. */

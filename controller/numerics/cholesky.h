@@ -1,6 +1,6 @@
 /* Cholesky's factors of symmetric positive definite matrices, in place. */
-#ifndef CONTROLLER_TRAIN_CHOLESKY_H
-#define CONTROLLER_TRAIN_CHOLESKY_H
+#ifndef CONTROLLER_NUMERICS_CHOLESKY_H
+#define CONTROLLER_NUMERICS_CHOLESKY_H
 
 #include <stddef.h>
 

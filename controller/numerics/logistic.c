@@ -1,4 +1,4 @@
-#include "controller/train/logistic.h"
+#include "controller/numerics/logistic.h"
 
 #include <math.h>
 #include <stdlib.h>

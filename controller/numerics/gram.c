@@ -1,4 +1,4 @@
-#include "controller/train/gram.h"
+#include "controller/numerics/gram.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -6,7 +6,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "controller/train/product.h"
+#include "controller/numerics/product.h"
 
 double tt_row_weight(const struct tt_rows *rows, size_t i)
 {

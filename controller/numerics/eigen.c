@@ -1,5 +1,5 @@
 /* Householder's reduction to a tridiagonal matrix, then the QL iteration with implicit shifts. */
-#include "controller/train/eigen.h"
+#include "controller/numerics/eigen.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Eigenvalues and eigenvectors of small symmetric matrices. */
-#ifndef CONTROLLER_TRAIN_EIGEN_H
-#define CONTROLLER_TRAIN_EIGEN_H
+#ifndef CONTROLLER_NUMERICS_EIGEN_H
+#define CONTROLLER_NUMERICS_EIGEN_H
 
 #include <stddef.h>
 

@@ -1,6 +1,6 @@
 /* L2-regularised logistic regression, fitted in double with L-BFGS. */
-#ifndef CONTROLLER_TRAIN_LOGISTIC_H
-#define CONTROLLER_TRAIN_LOGISTIC_H
+#ifndef CONTROLLER_NUMERICS_LOGISTIC_H
+#define CONTROLLER_NUMERICS_LOGISTIC_H
 
 #include <stdbool.h>
 #include <stddef.h>

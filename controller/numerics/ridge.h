@@ -2,13 +2,13 @@
  * Minimises, over beta and b,
  *     the sum of weight_i (beta . z_i + b - y_i)^2, plus penalty * n / 100 * |beta|^2,
  * where z_i is the standardised row (gram.h) and n the number of rows of the fit. b is not penalised. */
-#ifndef CONTROLLER_TRAIN_RIDGE_H
-#define CONTROLLER_TRAIN_RIDGE_H
+#ifndef CONTROLLER_NUMERICS_RIDGE_H
+#define CONTROLLER_NUMERICS_RIDGE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "controller/train/gram.h"
+#include "controller/numerics/gram.h"
 
 struct tt_ridge;
 

@@ -1,8 +1,8 @@
 /* The principal components of weighted rows, by randomised subspace iteration on their Gram matrix. */
-#ifndef CONTROLLER_TRAIN_PCA_H
-#define CONTROLLER_TRAIN_PCA_H
+#ifndef CONTROLLER_NUMERICS_PCA_H
+#define CONTROLLER_NUMERICS_PCA_H
 
-#include "controller/train/gram.h"
+#include "controller/numerics/gram.h"
 
 enum { TT_MAX_COMPONENTS = 512 };
 

@@ -1,4 +1,4 @@
-#include "controller/train/pca.h"
+#include "controller/numerics/pca.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -9,8 +9,8 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "controller/train/eigen.h"
-#include "controller/train/product.h"
+#include "controller/numerics/eigen.h"
+#include "controller/numerics/product.h"
 
 enum { MAX_ITERATIONS = 8, MAX_SPAN = TT_MAX_COMPONENTS + 64 };
 

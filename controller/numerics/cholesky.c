@@ -1,9 +1,9 @@
-#include "controller/train/cholesky.h"
+#include "controller/numerics/cholesky.h"
 
 #include <math.h>
 
 #include "base/fail.h"
-#include "controller/train/product.h"
+#include "controller/numerics/product.h"
 
 enum { BLOCK = TT_PRODUCT_COLUMNS };
 _Static_assert(BLOCK *BLOCK <= TT_PRODUCT_PANEL, "the panel holds a block of the factor");

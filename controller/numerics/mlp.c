@@ -1,4 +1,4 @@
-#include "controller/train/mlp.h"
+#include "controller/numerics/mlp.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "controller/train/product.h"
+#include "controller/numerics/product.h"
 
 /* A batch on its way through the layers and back. */
 struct pass {

@@ -1,7 +1,7 @@
 /* Products of matrices for training: c += scale * a b. Each element of c has one order of sums, whatever the processor
  * and wherever it lies: over k ascending, in blocks of TT_PRODUCT_DEPTH, each summed from zero and then added to c. */
-#ifndef CONTROLLER_TRAIN_PRODUCT_H
-#define CONTROLLER_TRAIN_PRODUCT_H
+#ifndef CONTROLLER_NUMERICS_PRODUCT_H
+#define CONTROLLER_NUMERICS_PRODUCT_H
 
 #include <stddef.h>
 

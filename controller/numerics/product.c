@@ -1,4 +1,4 @@
-#include "controller/train/product.h"
+#include "controller/numerics/product.h"
 
 #include <string.h>
 
@@ -14,7 +14,7 @@ static size_t smaller(size_t a, size_t b)
 #define TARGET
 #define VECTOR_BYTES 16
 #define NAME(x) x##_f32
-#include "controller/train/product.inc"
+#include "controller/numerics/product.inc"
 #if defined(__x86_64__)
 #undef TARGET
 #undef VECTOR_BYTES
@@ -22,7 +22,7 @@ static size_t smaller(size_t a, size_t b)
 #define TARGET __attribute__((target("avx2")))
 #define VECTOR_BYTES 32
 #define NAME(x) x##_avx2_f32
-#include "controller/train/product.inc"
+#include "controller/numerics/product.inc"
 #endif
 
 #undef NUMBER
@@ -35,7 +35,7 @@ static size_t smaller(size_t a, size_t b)
 #define TARGET
 #define VECTOR_BYTES 16
 #define NAME(x) x##_f64
-#include "controller/train/product.inc"
+#include "controller/numerics/product.inc"
 #if defined(__x86_64__)
 #undef TARGET
 #undef VECTOR_BYTES
@@ -43,7 +43,7 @@ static size_t smaller(size_t a, size_t b)
 #define TARGET __attribute__((target("avx2")))
 #define VECTOR_BYTES 32
 #define NAME(x) x##_avx2_f64
-#include "controller/train/product.inc"
+#include "controller/numerics/product.inc"
 #endif
 
 void tt_product_f32(const struct tt_product_f32 *p, float *panel)

@@ -1,11 +1,11 @@
 /* A perceptron of two layers, z = fc2 relu(fc1 x + bias1) + bias2, and its training by AdamW. */
-#ifndef CONTROLLER_TRAIN_MLP_H
-#define CONTROLLER_TRAIN_MLP_H
+#ifndef CONTROLLER_NUMERICS_MLP_H
+#define CONTROLLER_NUMERICS_MLP_H
 
 #include <stdint.h>
 
-#include "controller/train/gram.h"
-#include "controller/train/pca.h"
+#include "controller/numerics/gram.h"
+#include "controller/numerics/pca.h"
 
 /* The members lie one after the other in one array, which fc1 begins. */
 struct tt_mlp {

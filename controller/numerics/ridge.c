@@ -1,11 +1,11 @@
-#include "controller/train/ridge.h"
+#include "controller/numerics/ridge.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "controller/train/cholesky.h"
+#include "controller/numerics/cholesky.h"
 
 struct tt_ridge {
 	struct tt_gram *gram;

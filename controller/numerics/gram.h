@@ -1,7 +1,7 @@
 /* Standardised rows and their products with one another, which ridge regression and principal components start from.
  * Where there are fewer rows than features, this matrix is the smaller one. */
-#ifndef CONTROLLER_TRAIN_GRAM_H
-#define CONTROLLER_TRAIN_GRAM_H
+#ifndef CONTROLLER_NUMERICS_GRAM_H
+#define CONTROLLER_NUMERICS_GRAM_H
 
 #include <stddef.h>
 

@@ -314,12 +314,12 @@ Test(search, the_bar_of_plausibility_depends_on_what_it_is_measured_by)
 	cr_expect_eq(chosen(wide, 2, &within), 0);
 }
 
-/* What the gate may flag of benign prompts, every push refuses: a false refusal beyond that is the push's. */
-Test(search, the_bar_of_false_refusals_is_above_what_the_gate_may_flag)
+/* A push refuses what the gate lets through, which is not the push's fault. */
+Test(search, false_refusals_are_no_bar_where_a_gate_answers_for_them)
 {
 	static const struct figures figures[] = {{1, 0.5, 0, 0, 1}, {1, 0.9, 0.09, 0, 1}};
 	for (int k = 0; k < 2; k++) {
-		struct tt_fit_judge judge = {.n = {100, 100}, .nll_is_of_refusals = true, .may_flag = k ? 0.05 : 0.03};
+		struct tt_fit_judge judge = {.n = {100, 100}, .nll_is_of_refusals = true, .gate_answers = k == 1};
 		struct tt_fit_search s = searched(figures, 1, 1, &judge);
 		cr_expect_eq(s.chosen, &s.candidates[k]);
 		free(s.candidates);

@@ -75,8 +75,7 @@ int tt_fit_judge_open(struct tt_fit_judge *out, struct tt_engine *engine, const 
 		.gated = true,
 		.progress = progress,
 		.n_tokens = options->judge_tokens,
-		.max_nll_ratio = options->max_loss_ratio,
-		.may_flag = options->max_false_positives};
+		.max_nll_ratio = options->max_loss_ratio};
 	for (int kind = 0; kind < TT_N_JUDGE_KINDS; kind++)
 		out->n[kind] = at_most(rows->val[labels[kind]].n, options->n_judge_prompts);
 	/* A policy without a gate is to act on all prompts: no refusal is false. */

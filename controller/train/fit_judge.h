@@ -19,7 +19,7 @@ struct tt_fit_judge {
 	double unsteered_nll; /* nats a token of unsteered refusals or, if there are few, completions */
 	bool nll_is_of_refusals;
 	double max_nll_ratio; /* the bar that the options ask for; 0: none */
-	double may_flag;      /* the share of benign prompts that the gate was allowed to flag */
+	bool gate_answers;    /* for false refusals: a push can refuse only what the gate lets through */
 	/* What shows the behaviour that is wanted, and its opposite, for each of the harmful rows [n], which are any
 	 * prompts then; NULL: refusing them is what is wanted. */
 	const struct tt_completion *responses[TT_N_SIDES];

@@ -39,7 +39,9 @@ static void set_search(struct tt_fit *fit, enum tt_policy_when when)
 static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_error *err)
 {
 	set_search(fit, when);
-	return tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, fit->options, &fit->progress, err);
+	TT_TRY(tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, fit->options, &fit->progress, err));
+	fit->judge.gate_answers = !fit->gate.graded;
+	return TT_OK;
 }
 
 static int run_search(struct tt_fit *fit, struct tt_error *err)

@@ -22,15 +22,14 @@ enum { KEEP_SITES = 4, KEEP_STYLE_SITES = 2, KEEP_STRENGTHS = 4 };
  *
  * A style is measured by the loss on greedy completions, which nothing but themselves has: on Qwen2.5-Coder-0.5B joyful
  * text that reads well has 1.8 to 2 times that loss, and stops to be about the question from 2.5 on. */
-/* False refusals: five points above what the gate was allowed to flag, since every push refuses what the gate lets
- * through. With a bar of five points alone, two of 32 benign prompts that a gate of 5% flagged put all strong pushes of
- * SmolLM2-135M out. */
+/* Where a gate answers for false refusals they are no bar: its threshold was set on all held-out rows, and two prompts
+ * of 16 that it flags would put every strong push out, as they did on SmolLM2-135M and on Qwen2.5-0.5B. */
 struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge)
 {
 	double nll_ratio = judge->responses[TT_POSITIVE] ? 2 : judge->nll_is_of_refusals ? 1.3 : 1.6;
 	return (struct tt_fit_bars){.nll_ratio = judge->max_nll_ratio > 0 ? judge->max_nll_ratio : nll_ratio,
 		.repeated = 0.05,
-		.false_refusals = 0.05 + judge->may_flag};
+		.false_refusals = judge->gate_answers ? 1 : 0.05};
 }
 
 static double over(double value, double bar)

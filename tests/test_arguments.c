@@ -267,6 +267,11 @@ Test(arguments, fit)
 	FIT("mode affine ", o.mode = TT_FIT_AFFINE; o.layer_weights = TT_WEIGHTS_SEARCH);
 	FIT("mode mean ", o.mode = TT_FIT_MEAN; o.layer_weights = TT_WEIGHTS_SEARCH);
 	FIT("layer weights ", o.op = TT_OP_CLAMP; o.layer_weights = TT_WEIGHTS_SEARCH);
+	FIT("layer weights by the prompt ", o.gate = TT_FIT_GATE_NONE; o.layer_weights = TT_WEIGHTS_PROMPT);
+	FIT("layer weights by the prompt ", o.mode = TT_FIT_CAST; o.layer_weights = TT_WEIGHTS_PROMPT);
+	FIT("mode paper ", o.mode = TT_FIT_PAPER; o.layer_weights = TT_WEIGHTS_SEARCH);
+	FIT("mode released ", o.mode = TT_FIT_RELEASED; o.gate = TT_FIT_GATE_DETECTOR);
+	FIT("a rule ", o.mode = TT_FIT_CAST; o.rule = "harmful"; o.gate = TT_FIT_GATE_DETECTOR);
 	FIT("when ", o.when = (enum tt_policy_when)3);
 	FIT("gate ", o.gate = (enum tt_fit_gate_choice)3);
 	FIT("max_loss_ratio ", o.max_loss_ratio = NAN);

@@ -490,7 +490,7 @@ json 'd["gate"]["type"] == "always" and d["on_model"]["fits"]'
 run fit "$tiny_dir" --contrast "$style/brief.jsonl" -o brief.st --max-candidates 1 --judge-tokens 6 \
 	--max-loss-ratio 0.01
 check "fit --contrast: none within the bars" [ "$status" = 3 ]
-refused 1 "mode style has no search for layer weights" fit "$tiny_dir" --contrast "$style/brief.jsonl" -o brief.st \
+refused 1 "mode style searches no layer weights" fit "$tiny_dir" --contrast "$style/brief.jsonl" -o brief.st \
 	--layer-weights search
 refused 1 "mode style needs a contrast file" fit "$tiny_dir" --data own.jsonl -o brief.st --mode style
 echo '{"positive": ["a b"], "negative": "c d"}' >bad.jsonl

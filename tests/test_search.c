@@ -315,11 +315,12 @@ Test(search, the_bar_of_plausibility_depends_on_what_it_is_measured_by)
 }
 
 /* A push refuses what the gate lets through, which is not the push's fault. */
-Test(search, false_refusals_are_no_bar_where_a_gate_answers_for_them)
+Test(search, false_refusals_are_no_bar_where_a_gate_bounds_them)
 {
 	static const struct figures figures[] = {{1, 0.5, 0, 0, 1}, {1, 0.9, 0.09, 0, 1}};
 	for (int k = 0; k < 2; k++) {
-		struct tt_fit_judge judge = {.n = {100, 100}, .nll_is_of_refusals = true, .gate_answers = k == 1};
+		struct tt_fit_judge judge = {
+			.n = {100, 100}, .nll_is_of_refusals = true, .gate_bounds_false_refusals = k == 1};
 		struct tt_fit_search s = searched(figures, 1, 1, &judge);
 		cr_expect_eq(s.chosen, &s.candidates[k]);
 		free(s.candidates);

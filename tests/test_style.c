@@ -367,7 +367,7 @@ Test(style, options_that_do_not_go_together_are_refused)
 	} bad[] = {
 		{style_options(NULL), "mode style needs a contrast file"},
 		{style_options(STYLE), "a contrast file is for mode style, not for contrast"},
-		{style_options(STYLE), "no search for layer weights"},
+		{style_options(STYLE), "searches no layer weights"},
 		{style_options(STYLE), "no prompt files given"},
 		{style_options(STYLE), "max_loss_ratio"},
 		{style_options(STYLE), "gate is not one of"},

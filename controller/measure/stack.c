@@ -72,13 +72,10 @@ static int read_data(struct tt_stack *s, struct tt_error *err)
 	return status;
 }
 
-/* Whether a prompt of a contrast file is measured on: those that judge, or if no row says so all. */
-static bool is_held_out(const struct tt_prompts *prompts, const struct tt_prompt *row)
+/* Whether a prompt of a contrast file is measured on: those that judge, or if no row says so all but test rows. */
+static bool is_held_out(bool any_val, const struct tt_prompt *row)
 {
-	bool any = false;
-	for (size_t i = 0; i < prompts->n_rows && !any; i++)
-		any = prompts->rows[i].split == TT_VAL;
-	return !any || row->split == TT_VAL;
+	return any_val ? row->split == TT_VAL : row->split != TT_TEST;
 }
 
 static int add_contrast_prompt(
@@ -107,15 +104,18 @@ static int read_contrast(struct tt_stack *s, size_t index, struct tt_error *err)
 	TT_TRY(tt_alloc(&c->prompts, from->n_rows, sizeof *c->prompts, err));
 	for (int side = 0; side < TT_N_SIDES; side++)
 		TT_TRY(tt_alloc(&c->responses[side], from->n_rows, sizeof *c->responses[side], err));
+	bool any_val = false;
+	for (size_t i = 0; i < from->n_rows && !any_val; i++)
+		any_val = from->rows[i].split == TT_VAL;
 	for (size_t i = 0; i < from->n_rows && (!limit || c->n < limit); i++)
-		if (is_held_out(from, &from->rows[i]))
+		if (is_held_out(any_val, &from->rows[i]))
 			TT_TRY(add_contrast_prompt(s, c, &from->rows[i], err));
 	if (c->n == 0)
 		return tt_fail(
 			err, TT_ERR_ARGUMENT, "%s: there is no prompt, here or in data", s->options->contrast[index]);
 	/* Without data the prompts of the first file are those that are completed. */
 	for (size_t i = 0; index == 0 && s->options->n_data == 0 && i < from->n_rows; i++)
-		if (is_held_out(from, &from->rows[i]) && (!limit || s->n_rows < limit))
+		if (is_held_out(any_val, &from->rows[i]) && (!limit || s->n_rows < limit))
 			TT_TRY(add_row(s, &from->rows[i], TT_N_LABELS, err));
 	return TT_OK;
 }

@@ -44,6 +44,47 @@ static int in_range(const char *name, uint32_t value, uint32_t min, uint32_t max
 	return TT_OK;
 }
 
+/* What depends on the mode. */
+static int check_mode(const struct tt_fit_options *o, struct tt_error *err)
+{
+	const struct tt_fit_mode_row *mode = tt_fit_mode_of(o->mode);
+	if (!mode)
+		return tt_fail(err, TT_ERR_ARGUMENT, "mode is not one of enum tt_fit_mode");
+	if (o->mode == TT_FIT_STYLE && !o->contrast)
+		return tt_fail(err, TT_ERR_ARGUMENT, "mode style needs a contrast file");
+	if (o->mode != TT_FIT_STYLE && o->contrast)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a contrast file is for mode style, not for %s", mode->word);
+	if ((unsigned)o->gate > TT_FIT_GATE_DETECTOR)
+		return tt_fail(err, TT_ERR_ARGUMENT, "gate is not one of enum tt_fit_gate_choice");
+	if (o->gate != TT_FIT_GATE_OF_MODE && (o->mode == TT_FIT_PAPER || o->mode == TT_FIT_RELEASED))
+		return tt_fail(err, TT_ERR_ARGUMENT, "mode %s has its own gate alone", mode->word);
+	if (!tt_fit_operation_of(o->op) || o->op == TT_OP_AFFINE)
+		return tt_fail(err, TT_ERR_ARGUMENT, "op is not one of those that a fit makes");
+	if (!tt_fit_mode_takes_op(o->mode) && o->op != TT_OP_ADD)
+		return tt_fail(err, TT_ERR_ARGUMENT, "op cannot be chosen with mode %s", mode->word);
+	if (o->rule && o->mode != TT_FIT_CAST)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a rule is for mode cast, not %s", mode->word);
+	if (o->rule && o->gate != TT_FIT_GATE_OF_MODE)
+		return tt_fail(err, TT_ERR_ARGUMENT, "a rule is for the gate of mode cast, not for another");
+	return o->rule ? tt_within(tt_rule_parse(&(struct tt_rule){0}, NULL, o->rule, err), err, "rule") : TT_OK;
+}
+
+static int check_layer_weights(const struct tt_fit_options *o, struct tt_error *err)
+{
+	if ((unsigned)o->layer_weights > TT_WEIGHTS_PROMPT)
+		return tt_fail(err, TT_ERR_ARGUMENT, "layer_weights is not one of enum tt_fit_layer_weights");
+	if (o->layer_weights == TT_WEIGHTS_SITE)
+		return TT_OK;
+	if (!tt_fit_mode_of(o->mode)->searches_weights)
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "mode %s searches no layer weights", tt_fit_mode_of(o->mode)->word);
+	if (o->op != TT_OP_ADD)
+		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights are searched for op add alone");
+	if (o->layer_weights == TT_WEIGHTS_PROMPT && !tt_fit_has_detector(o))
+		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights by the prompt need a detector as the gate");
+	return TT_OK;
+}
+
 static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 {
 	if (o->name && (!*o->name || strlen(o->name) > TT_MAX_POLICY_NAME))
@@ -58,36 +99,12 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_false_positives must be a share from 0 to 0.5");
 	if (!(o->max_borderline_positives >= 0 && o->max_borderline_positives <= 1))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_borderline_positives must be a share from 0 to 1");
-	if (!tt_fit_mode_of(o->mode))
-		return tt_fail(err, TT_ERR_ARGUMENT, "mode is not one of enum tt_fit_mode");
-	if (o->mode == TT_FIT_STYLE && !o->contrast)
-		return tt_fail(err, TT_ERR_ARGUMENT, "mode style needs a contrast file");
-	if (o->mode != TT_FIT_STYLE && o->contrast)
-		return tt_fail(err, TT_ERR_ARGUMENT, "a contrast file is for mode style, not for %s",
-			tt_fit_mode_of(o->mode)->word);
-	if (o->mode == TT_FIT_STYLE && o->layer_weights != TT_WEIGHTS_SITE)
-		return tt_fail(err, TT_ERR_ARGUMENT, "mode style has no search for layer weights");
-	if ((unsigned)o->gate > TT_FIT_GATE_DETECTOR)
-		return tt_fail(err, TT_ERR_ARGUMENT, "gate is not one of enum tt_fit_gate_choice");
 	if (!(o->max_loss_ratio >= 0 && o->max_loss_ratio <= 100))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_loss_ratio must be from 0 to 100");
-	if (!tt_fit_operation_of(o->op) || o->op == TT_OP_AFFINE)
-		return tt_fail(err, TT_ERR_ARGUMENT, "op is not one of those that a fit makes");
-	if (!tt_fit_mode_takes_op(o->mode) && o->op != TT_OP_ADD)
-		return tt_fail(err, TT_ERR_ARGUMENT, "op cannot be chosen with mode %s", tt_fit_mode_of(o->mode)->word);
-	if (o->layer_weights != TT_WEIGHTS_SITE && (o->mode == TT_FIT_MEAN || o->mode == TT_FIT_AFFINE))
-		return tt_fail(
-			err, TT_ERR_ARGUMENT, "mode %s searches no layer weights", tt_fit_mode_of(o->mode)->word);
-	if (o->layer_weights != TT_WEIGHTS_SITE && o->op != TT_OP_ADD)
-		return tt_fail(err, TT_ERR_ARGUMENT, "layer weights are searched for op add alone");
-	if (o->rule && o->mode != TT_FIT_CAST)
-		return tt_fail(err, TT_ERR_ARGUMENT, "a rule is for mode cast, not %s", tt_fit_mode_of(o->mode)->word);
-	if (o->rule)
-		TT_TRY(tt_within(tt_rule_parse(&(struct tt_rule){0}, NULL, o->rule, err), err, "rule"));
+	TT_TRY(check_mode(o, err));
+	TT_TRY(check_layer_weights(o, err));
 	if (!tt_gate_pool_word(o->pool))
 		return tt_fail(err, TT_ERR_ARGUMENT, "pool is not one of last, mean and last,mean");
-	if ((unsigned)o->layer_weights > TT_WEIGHTS_PROMPT)
-		return tt_fail(err, TT_ERR_ARGUMENT, "layer_weights is not one of enum tt_fit_layer_weights");
 	if (o->when < TT_WHEN_GENERATION || o->when > TT_WHEN_ALL)
 		return tt_fail(err, TT_ERR_ARGUMENT, "when is not one of generation, last and all");
 	return TT_OK;

@@ -165,7 +165,7 @@ static int take_states(void *user, size_t index, struct tt_request *request, str
 			return tt_fail(err, TT_ERR_UNSUPPORTED, "the engine kept no states of layer %u", l);
 		double *sum = c->sums[kind] + (size_t)l * out->hidden_size;
 		if (pairs)
-			take_pair(c, pairs, index / N_KINDS, l, h, n_tokens);
+			take_pair(c, pairs, index / c->n_kinds, l, h, n_tokens);
 		for (size_t t = 0; t < n_tokens; t++, h += out->hidden_size) {
 			double squares = 0;
 			for (uint32_t i = 0; i < out->hidden_size; i++) {

@@ -18,8 +18,8 @@ struct tt_fit_judge {
 	struct tt_completion *unsteered[TT_N_JUDGE_KINDS]; // [n]
 	double unsteered_nll; /* nats a token of unsteered refusals or, if there are few, completions */
 	bool nll_is_of_refusals;
-	double max_nll_ratio; /* the bar that the options ask for; 0: none */
-	bool gate_answers;    /* for false refusals: a push can refuse only what the gate lets through */
+	double max_nll_ratio;            /* the bar that the options ask for; 0: none */
+	bool gate_bounds_false_refusals; /* by its threshold: a push can refuse only what the gate lets through */
 	/* What shows the behaviour that is wanted, and its opposite, for each of the harmful rows [n], which are any
 	 * prompts then; NULL: refusing them is what is wanted. */
 	const struct tt_completion *responses[TT_N_SIDES];

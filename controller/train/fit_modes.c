@@ -40,7 +40,7 @@ static int open_search(struct tt_fit *fit, enum tt_policy_when when, struct tt_e
 {
 	set_search(fit, when);
 	TT_TRY(tt_fit_judge_open(&fit->judge, fit->engine, &fit->rows, fit->options, &fit->progress, err));
-	fit->judge.gate_answers = !fit->gate.graded;
+	fit->judge.gate_bounds_false_refusals = tt_fit_detector_of(&fit->gate) != NULL;
 	return TT_OK;
 }
 
@@ -194,14 +194,14 @@ static int search_cast(struct tt_fit *fit, struct tt_error *err)
 }
 
 static const struct tt_fit_mode_row modes[] = {
-	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push},
-	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers},
-	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer},
-	[TT_FIT_STYLE] = {"style", style_directions, no_gate, search_style},
-	[TT_FIT_PCA] = {"pca", pca_directions, detector_gate, search_push},
-	[TT_FIT_MEAN] = {"mean", mean_directions, detector_gate, judge_mean},
-	[TT_FIT_AFFINE] = {"affine", affine_directions, detector_gate, search_push},
-	[TT_FIT_CAST] = {"cast", pca_directions, condition_gate, search_cast},
+	[TT_FIT_CONTRAST] = {"contrast", contrast_directions, detector_gate, search_push, true},
+	[TT_FIT_PAPER] = {"paper", output_embedding, mlp_gate, push_all_layers, false},
+	[TT_FIT_RELEASED] = {"released", input_embedding, mlp_gate, push_last_layer, false},
+	[TT_FIT_STYLE] = {"style", style_directions, no_gate, search_style, false},
+	[TT_FIT_PCA] = {"pca", pca_directions, detector_gate, search_push, true},
+	[TT_FIT_MEAN] = {"mean", mean_directions, detector_gate, judge_mean, false},
+	[TT_FIT_AFFINE] = {"affine", affine_directions, detector_gate, search_push, false},
+	[TT_FIT_CAST] = {"cast", pca_directions, condition_gate, search_cast, true},
 };
 
 const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)
@@ -212,4 +212,11 @@ const struct tt_fit_mode_row *tt_fit_mode_of(enum tt_fit_mode mode)
 bool tt_fit_mode_takes_op(enum tt_fit_mode mode)
 {
 	return mode == TT_FIT_CONTRAST || mode == TT_FIT_PCA || mode == TT_FIT_MEAN;
+}
+
+bool tt_fit_has_detector(const struct tt_fit_options *options)
+{
+	if (options->gate == TT_FIT_GATE_OF_MODE)
+		return modes[options->mode].gate == detector_gate;
+	return options->gate == TT_FIT_GATE_DETECTOR;
 }

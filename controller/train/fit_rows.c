@@ -5,22 +5,14 @@
 #include <string.h>
 
 #include "base/fail.h"
-
-/* splitmix64 */
-uint64_t tt_fit_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15u;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
+#include "base/random.h"
 
 void tt_fit_shuffle(size_t *order, size_t n, uint64_t seed)
 {
 	for (size_t i = 0; i < n; i++)
 		order[i] = i;
 	for (size_t i = n; i > 1; i--) {
-		size_t k = (size_t)(tt_fit_random(&seed) % i), swap = order[i - 1];
+		size_t k = (size_t)(tt_random_next(&seed) % i), swap = order[i - 1];
 		order[i - 1] = order[k];
 		order[k] = swap;
 	}

@@ -37,8 +37,6 @@ void tt_fit_rows_free(struct tt_fit_rows *rows);
 /* All rows in one new list (free()): the train rows of all labels, then the val rows of all labels. */
 int tt_fit_rows_list(const struct tt_fit_rows *rows, const struct tt_fit_row ***out, size_t *n, struct tt_error *err);
 
-/* The next of a stream of random numbers; every seed, 0 included, begins a good one. */
-uint64_t tt_fit_random(uint64_t *state);
 /* Fills order [n] with a permutation of 0 to n - 1, which depends on n and the seed alone. */
 void tt_fit_shuffle(size_t *order, size_t n, uint64_t seed);
 

@@ -21,15 +21,17 @@ enum { KEEP_SITES = 4, KEEP_STYLE_SITES = 2, KEEP_STRENGTHS = 4 };
  * has 1.19 times. So the factor is higher.
  *
  * A style is measured by the loss on greedy completions, which nothing but themselves has: on Qwen2.5-Coder-0.5B joyful
- * text that reads well has 1.8 to 2 times that loss, and stops to be about the question from 2.5 on. */
-/* Where a gate answers for false refusals they are no bar: its threshold was set on all held-out rows, and two prompts
- * of 16 that it flags would put every strong push out, as they did on SmolLM2-135M and on Qwen2.5-0.5B. */
+ * text that reads well has 1.8 to 2 times that loss, and stops to be about the question from 2.5 on.
+ *
+ * Where a detector's threshold bounds false refusals, on all held-out rows, they are no bar: two prompts of 16 that it
+ * flags would put every strong push out, as they did on SmolLM2-135M and on Qwen2.5-0.5B. They still count in the
+ * score, the same for every push that refuses what is flagged. */
 struct tt_fit_bars tt_fit_bars(const struct tt_fit_judge *judge)
 {
 	double nll_ratio = judge->responses[TT_POSITIVE] ? 2 : judge->nll_is_of_refusals ? 1.3 : 1.6;
 	return (struct tt_fit_bars){.nll_ratio = judge->max_nll_ratio > 0 ? judge->max_nll_ratio : nll_ratio,
 		.repeated = 0.05,
-		.false_refusals = judge->gate_answers ? 1 : 0.05};
+		.false_refusals = judge->gate_bounds_false_refusals ? INFINITY : 0.05};
 }
 
 static double over(double value, double bar)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/fail.h"
+#include "base/random.h"
 
 enum { N_GENERATIONS = 4, N_CHILDREN = 5 };
 /* Standard deviations of a child's changes: of the centre as a share of the depth, of the logarithm of the width, and
@@ -33,7 +34,7 @@ void tt_fit_shape_weights(const struct tt_fit_shape *shape, uint32_t n_layers, f
 /* A number from 0 to 1, neither included. */
 static double uniform(uint64_t *state)
 {
-	return ((double)(tt_fit_random(state) >> 12) + 0.5) / 4503599627370496.0; /* 2^52 */
+	return ((double)(tt_random_next(state) >> 12) + 0.5) / 4503599627370496.0; /* 2^52 */
 }
 
 static double normal(uint64_t *state)

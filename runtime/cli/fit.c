@@ -12,16 +12,15 @@ static const char about[] =
 	"responses, the gate is trained to tell the harmful prompts, and the layers, the direction and "
 	"the strength are chosen by\n"
 	"short generations on validation prompts. If none of those that were tried is within the bars "
-	"of fluency, repetition\n"
-	"and false refusals, the best is written with a warning, and the exit status is 3. A data file has one JSON "
+	"of fluency and\n"
+	"repetition, the best is written with a warning, and the exit status is 3. A data file has one JSON "
 	"object per line "
 	"with id, prompt, label\n"
 	"(harmful, benign or borderline) and, optionally, split (train, val or test); test rows "
 	"are never read for a fit.\n"
 	"More than one file may follow --data. Modes paper and released make the controller of arXiv 2505.20309, whose "
 	"layers,\n"
-	"strength and tokens are fixed: of the options, they read those of the data, the seed, the judge and "
-	"--gate-prompts.\n"
+	"strength and tokens are fixed (docs/cli.md says which options they read).\n"
 	"With --contrast the policy is for any behaviour that pairs of responses or of their first words show, has "
 	"no gate, and\n"
 	"is the strongest within the bars by how much likelier it makes the positive ones (docs/styles.md).";
@@ -407,9 +406,9 @@ static int fit(struct run *run, const char *model)
 	run->options.gate = (enum tt_fit_gate_choice)run->gate;
 	run->options.op = ops[run->op];
 	run->options.when = whens[run->when];
-	run->options.pool = run->pool > 0                      ? (enum tt_gate_pool)(run->pool - 1)
-			    : run->options.mode == TT_FIT_CAST ? TT_POOL_MEAN
-							       : TT_POOL_LAST_MEAN;
+	bool is_condition = run->options.mode == TT_FIT_CAST && run->options.gate == TT_FIT_GATE_OF_MODE;
+	enum tt_gate_pool usual = is_condition ? TT_POOL_MEAN : TT_POOL_LAST_MEAN;
+	run->options.pool = run->pool > 0 ? (enum tt_gate_pool)(run->pool - 1) : usual;
 	run->options.layer_weights = (enum tt_fit_layer_weights)run->layer_weights;
 	run->options.progress = cli_progress_step;
 	run->options.user = &progress;

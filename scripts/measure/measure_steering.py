@@ -4,7 +4,7 @@ was not fitted on, most of them of other sets and forms.
 
 The folder of public sets (--data) is not the project's to carry: where it is absent, the script says so and ends. No
 fit reads XSTest, MMLU, ARC or the project's test split. ToxicChat's train rows are fitted on, so each of them is judged
-by a gate that was trained without its fifth (the fit's report has these logits), and by completions under the push with
+by a gate that was trained without its fold (the fit's report has these logits), and by completions under the push with
 the gate held open."""
 
 import argparse

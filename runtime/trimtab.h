@@ -440,7 +440,7 @@ struct tt_fit_options {
 	 * gives them by the prompt. */
 	enum tt_fit_layer_weights layer_weights;
 	float max_false_positives;      /* the share of benign prompts that the gate may flag, held out. Default 0.05 */
-	float max_borderline_positives; /* the same of borderline prompts. Default 0.15 */
+	float max_borderline_positives; /* the same of borderline prompts. Default 0.1 */
 	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
 	/* Of TT_FIT_CAST (published with TT_POOL_MEAN): conditions joined by and, or, not and brackets. A name is a
 	 * label, source or kind, and its condition finds the rows that have it. Default NULL: harmful, as a gate

@@ -26,7 +26,7 @@ void tt_fit_options_default(struct tt_fit_options *options)
 		.judge_tokens = 24,
 		.max_candidates = 28,
 		.max_false_positives = 0.05f,
-		.max_borderline_positives = 0.15f,
+		.max_borderline_positives = 0.1f,
 		.pool = TT_POOL_LAST_MEAN,
 		.when = TT_WHEN_ALL,
 	};

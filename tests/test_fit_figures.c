@@ -264,6 +264,24 @@ Test(fit_figures, the_threshold_is_the_lowest_within_both_bounds)
 	}
 }
 
+/* Of eight borderline rows two may be flagged, whatever their bound: the threshold lies above the third. */
+Test(fit_figures, two_of_few_borderline_rows_may_be_flagged)
+{
+	enum { N = 9 };
+	static struct tt_prompt prompts[N];
+	static const double held[N] = {9, 7, 5, 4, 3, 2, 1, 0, -9};
+	const struct tt_prompt *order[N];
+	double weight[N], got;
+	struct tt_fit_features f = {.n = N, .prompt = order, .weight = weight};
+	for (int i = 0; i < N; i++) {
+		prompts[i].label = i < N - 1 ? TT_BORDERLINE : TT_BENIGN;
+		order[i] = &prompts[i];
+		weight[i] = 1;
+	}
+	must(tt_fit_threshold(&f, held, 0, 0.1, &got, err));
+	cr_expect_float_eq(got, 6, 1e-12, "%g", got);
+}
+
 /* The figures of a gate, counted from the logits of held-out rows. */
 Test(fit_figures, a_gate_is_rated_on_all_that_is_held_out)
 {

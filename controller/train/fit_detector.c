@@ -68,7 +68,11 @@ int tt_fit_threshold(const struct tt_fit_features *f, const double *held, double
 	struct scored *sorted = NULL;
 	TT_TRY(tt_alloc(&sorted, f->n, sizeof *sorted, err));
 	double benign = cut_at(sorted, sort_label(f, held, TT_BENIGN, sorted), max_false_positives);
-	double borderline = cut_at(sorted, sort_label(f, held, TT_BORDERLINE, sorted), max_borderline_positives);
+	size_t n = sort_label(f, held, TT_BORDERLINE, sorted);
+	/* Two of a few rows may be flagged whatever the share: on the demo's 8, not one would let a gate with an area
+	 * under the curve of 0.98 flag 15% of the harmful prompts, two 78%. */
+	double share = n > 0 ? fmax(max_borderline_positives, 2.0 / (double)n) : max_borderline_positives;
+	double borderline = cut_at(sorted, n, share);
 	free(sorted);
 	*logit = half_way(f, held, benign > borderline ? benign : borderline);
 	return TT_OK;

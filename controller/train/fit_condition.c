@@ -44,34 +44,6 @@ static int make_features(struct tt_fit_features *out, struct tt_engine *engine, 
 
 /* ---- Pairs */
 
-struct place {
-	const struct tt_prompt *prompt;
-	size_t row;
-};
-
-static int compare_places(const void *a, const void *b)
-{
-	const struct tt_prompt *x = ((const struct place *)a)->prompt, *y = ((const struct place *)b)->prompt;
-	if (x->file != y->file)
-		return x->file < y->file ? -1 : 1;
-	return (x->line > y->line) - (x->line < y->line);
-}
-
-static int order_rows(struct tt_fit_conditions *all, struct tt_error *err)
-{
-	const struct tt_fit_features *f = &all->features;
-	struct place *places = NULL; // [n]
-	TT_TRY(tt_alloc(&all->order, f->n, sizeof *all->order, err));
-	TT_TRY(tt_alloc(&places, f->n, sizeof *places, err));
-	for (size_t i = 0; i < f->n; i++)
-		places[i] = (struct place){f->prompt[i], i};
-	qsort(places, f->n, sizeof *places, compare_places);
-	for (size_t i = 0; i < f->n; i++)
-		all->order[i] = places[i].row;
-	free(places);
-	return TT_OK;
-}
-
 static bool has_name(const struct tt_prompt *row, const char *name)
 {
 	return strcmp(tt_label_name(row->label), name) == 0 || strcmp(row->source, name) == 0 ||
@@ -397,7 +369,8 @@ static int make_conditions(struct tt_fit_conditions *all, struct tt_error *err)
 {
 	float *x = NULL; // [n][d] of one layer
 	size_t d = all->features.d / all->features.n_observed;
-	TT_TRY(order_rows(all, err));
+	TT_TRY(tt_alloc(&all->order, all->features.n, sizeof *all->order, err));
+	TT_TRY(tt_fit_order(&all->features, all->order, err));
 	TT_TRY(tt_alloc(&x, all->features.n, d * sizeof *x, err));
 	int status = TT_OK;
 	for (uint32_t k = 0; status == TT_OK && k < all->rule.n; k++) {

@@ -253,21 +253,32 @@ static uint8_t fold_at(size_t i, size_t n)
 	return (uint8_t)(n < FOLD_BLOCK * TT_N_FOLDS ? i * TT_N_FOLDS / n : i / FOLD_BLOCK % TT_N_FOLDS);
 }
 
-int tt_fit_assign_folds(struct tt_fit_features *f, struct tt_error *err)
+int tt_fit_order(const struct tt_fit_features *f, size_t *order, struct tt_error *err)
 {
 	struct place *places = NULL; // [n]
 	TT_TRY(tt_alloc(&places, f->n, sizeof *places, err));
 	for (size_t i = 0; i < f->n; i++)
 		places[i] = (struct place){f->prompt[i]->file, f->prompt[i]->line, i};
 	qsort(places, f->n, sizeof *places, compare_places);
-	for (size_t begin = 0, end; begin < f->n; begin = end) {
-		for (end = begin; end < f->n && places[end].file == places[begin].file;)
-			end++;
-		for (size_t i = begin; i < end; i++)
-			f->fold[places[i].row] = fold_at(i - begin, end - begin);
-	}
+	for (size_t i = 0; i < f->n; i++)
+		order[i] = places[i].row;
 	free(places);
 	return TT_OK;
+}
+
+int tt_fit_assign_folds(struct tt_fit_features *f, struct tt_error *err)
+{
+	size_t *order = NULL; // [n]
+	TT_TRY(tt_alloc(&order, f->n, sizeof *order, err));
+	int status = tt_fit_order(f, order, err);
+	for (size_t begin = 0, end; status == TT_OK && begin < f->n; begin = end) {
+		for (end = begin; end < f->n && f->prompt[order[end]]->file == f->prompt[order[begin]]->file;)
+			end++;
+		for (size_t i = begin; i < end; i++)
+			f->fold[order[i]] = fold_at(i - begin, end - begin);
+	}
+	free(order);
+	return status;
 }
 
 bool tt_fit_folds_are_possible(const struct tt_fit_features *f)

@@ -49,6 +49,8 @@ void tt_fit_features_free(struct tt_fit_features *features);
 /* Fills weight. The rows of one label and origin (file and source) count as the root of their number, so that a large
  * set does not drown a small one; then harmful and other rows count the same. */
 int tt_fit_weigh(struct tt_fit_features *features, struct tt_error *err);
+/* Fills order [n] with the indexes of the rows as they stand in the files, which have the order of the options. */
+int tt_fit_order(const struct tt_fit_features *features, size_t *order, struct tt_error *err);
 /* Fills fold: short blocks of a file's rows take turns, since rows beside each other are often related. */
 int tt_fit_assign_folds(struct tt_fit_features *features, struct tt_error *err);
 /* Whether without any one of the folds rows of both labels remain. */

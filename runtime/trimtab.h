@@ -454,6 +454,9 @@ struct tt_fit_options {
 	enum tt_policy_when when; /* which tokens are steered. Default TT_WHEN_ALL */
 	/* A file that keeps what a gate reads, so that a later fit runs only new rows; or NULL. */
 	const char *activations;
+	/* A folder, new or empty, for the push of every candidate as a policy of its own whose gate is open, so that an
+	 * evaluation can compare them on other prompts; the report names them. Or NULL. */
+	const char *candidates;
 	uint64_t seed;           /* of the shuffling of rows */
 	tt_progress_fn progress; /* or NULL */
 	void *user;              /* passed to progress */

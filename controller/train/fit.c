@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
@@ -142,10 +144,20 @@ static void close_activations(struct tt_fit *fit)
 	fit->activations = NULL;
 }
 
+/* Before the work, so that a folder that cannot be made is an error at once. An empty one is as good as none; in any
+ * other there is something to lose. */
+static int make_candidates_folder(const char *folder, struct tt_error *err)
+{
+	if (!folder || mkdir(folder, 0777) == 0 || (rmdir(folder) == 0 && mkdir(folder, 0777) == 0))
+		return TT_OK;
+	return tt_fail(err, TT_ERR_IO, "%s: cannot be made, or is not an empty folder, for the candidates", folder);
+}
+
 static int run(struct tt_fit *fit, struct tt_error *err)
 {
 	const struct tt_fit_mode_row *mode = tt_fit_mode_of(fit->options->mode);
 	TT_TRY(check_options(fit->options, err));
+	TT_TRY(make_candidates_folder(fit->options->candidates, err));
 	TT_TRY(tt_fit_rows_read(&fit->rows, fit->engine, fit->options, err));
 	TT_TRY(open_activations(fit, err));
 	TT_TRY(mode->directions(fit, err));
@@ -156,15 +168,35 @@ static int run(struct tt_fit *fit, struct tt_error *err)
 }
 
 /* Fills in the policy's name and provenance. Only `created` depends on the clock. */
-static int sign(const struct tt_fit *fit, struct tt_policy *policy, struct tt_error *err)
+static int sign(const struct tt_fit *fit, struct tt_policy *policy, const char *name, struct tt_error *err)
 {
 	char now[TT_DATE_BYTES];
 	tt_date_now(now);
-	TT_TRY(tt_policy_set_text(&policy->name, tt_fit_name(fit->options), err));
+	TT_TRY(tt_policy_set_text(&policy->name, name, err));
 	TT_TRY(tt_policy_set_text(&policy->created, now, err));
 	free(policy->fitted_on);
 	policy->fitted_on = NULL;
 	return tt_fit_sources(fit, &policy->fitted_on, err);
+}
+
+/* Writes every candidate's policy into the folder that the options name. */
+static int save_candidates(struct tt_fit *fit, struct tt_error *err)
+{
+	struct tt_buffer path = {0};
+	int status = TT_OK;
+	for (uint32_t i = 0; fit->options->candidates && status == TT_OK && i < fit->search.n_candidates; i++) {
+		struct tt_policy *policy = fit->search.candidates[i].policy;
+		char name[TT_CANDIDATE_NAME_BYTES];
+		tt_candidate_name(name, i);
+		path.len = 0;
+		status = sign(fit, policy, name, err);
+		if (status == TT_OK)
+			status = tt_buffer_print(&path, err, "%s/%s.safetensors", fit->options->candidates, name);
+		if (status == TT_OK)
+			status = tt_policy_save(policy, path.data, err);
+	}
+	tt_buffer_free(&path);
+	return status;
 }
 
 static void free_parts(struct tt_fit *fit)
@@ -199,7 +231,9 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 	if (status == TT_OK)
 		status = tt_candidate_policy(fit.search.chosen, &fit.directions, fit.info, true, out, err);
 	if (status == TT_OK)
-		status = sign(&fit, *out, err);
+		status = sign(&fit, *out, tt_fit_name(options), err);
+	if (status == TT_OK)
+		status = save_candidates(&fit, err);
 	if (status == TT_OK && report)
 		status = tt_fit_report(&fit, tt_now() - start, report, err);
 	if (status != TT_OK) {

@@ -1,6 +1,8 @@
 #include "controller/train/fit_candidate.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/fail.h"
@@ -56,6 +58,11 @@ int tt_candidate_aim(struct tt_candidate *c, const struct tt_fit_directions *dir
 		c->alpha = 1;
 	}
 	return TT_OK;
+}
+
+void tt_candidate_name(char out[TT_CANDIDATE_NAME_BYTES], uint32_t i)
+{
+	snprintf(out, TT_CANDIDATE_NAME_BYTES, "candidate-%02" PRIu32, i);
 }
 
 static int fill_policy(const struct tt_candidate *c, const struct tt_fit_directions *directions,

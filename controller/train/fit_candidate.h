@@ -60,4 +60,8 @@ int tt_candidate_aim(struct tt_candidate *candidate, const struct tt_fit_directi
 int tt_candidate_policy(const struct tt_candidate *candidate, const struct tt_fit_directions *directions,
 	const struct tt_model_info *info, bool gated, struct tt_policy **out, struct tt_error *err);
 
+/* The name of the policy of the candidate at place i of the report, of which the folder of candidates has a file. */
+enum { TT_CANDIDATE_NAME_BYTES = 24 };
+void tt_candidate_name(char out[TT_CANDIDATE_NAME_BYTES], uint32_t i);
+
 #endif

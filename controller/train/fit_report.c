@@ -169,6 +169,9 @@ static json_t *candidate_report(const struct tt_fit *fit, const struct tt_candid
 		tt_when_word(c->when), "observe", c->gate->observe);
 	json_object_update(report, figures);
 	json_decref(figures);
+	char name[TT_CANDIDATE_NAME_BYTES];
+	tt_candidate_name(name, (uint32_t)(c - fit->search.candidates));
+	json_object_set_new(report, "policy", fit->options->candidates ? json_string(name) : json_null());
 	json_object_set_new(report, "rounds", rounds);
 	json_object_set_new(report, "dropped_in", dropped ? dropped : json_null());
 	if (fit->options->contrast)

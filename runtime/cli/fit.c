@@ -95,6 +95,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"the same of borderline prompts"},
 		{"activations", 0, NULL, CLI_STRING, &fit->activations, "FILE", 0, 0,
 			"keep what the gate reads of the prompts there, so that a later fit runs only new ones"},
+		{"candidates", 0, NULL, CLI_STRING, &fit->candidates, "DIR", 0, 0,
+			"write the push of every candidate there, a new folder, as a policy with an open gate, to "
+			"compare them by eval --sweep"},
 		{"max-loss-ratio", 0, NULL, CLI_FLOAT, &fit->max_loss_ratio, "X", 0, 100,
 			"bound on the unsteered model's loss on what is written, over that on its own; 0: 1.3 over "
 			"refusals, 1.6 over other text, 2 with --contrast"},

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The demo of `make demo`: fit a policy on the project's own prompts, measure it on those held out, show the difference.
+# The demo of `make demo`: fit a policy on the project's own prompts, show the difference, measure it on prompts that no
+# fit has read, and fit and show a style.
 set -euo pipefail
 
 usage() {
@@ -8,37 +9,42 @@ usage() {
 }
 [ $# -ge 2 ] || usage
 trimtab=$1 model=$2 out=${3:-demo-out}
-data=$(dirname "$0")/../../data/prompts.jsonl
-for file in "$trimtab" "$model" "$data"; do
+here=$(dirname "$0")
+data=$here/../../data/prompts.jsonl style=$here/../../data/styles/joyful.jsonl
+for file in "$trimtab" "$model" "$data" "$style"; do
 	[ -e "$file" ] || { echo "demo: $file is missing" >&2; exit 1; }
 done
 mkdir -p "$out"
 begun=$SECONDS
 
 title() { printf '\n== %s\n\n' "$*"; }
-# The first test prompt of a label.
-prompt_of() {
-	sed -n "/\"label\": \"$1\", \"split\": \"test\"/{
-		s/.*\"prompt\": \"\(.*\)\", \"label\".*/\1/;s/\\\\\"/\"/g;p;q
-	}" "$data"
-}
 
 title "1. Fit a policy that makes the model refuse harmful requests (train and val prompts)"
 # Status 3: a policy beyond its bars, which the page shows all the same.
 "$trimtab" fit "$model" --data "$data" -o "$out/refuse.safetensors" --name refuse --report "$out/fit.json" ||
 	[ $? = 3 ]
 
-title "2. Side by side: the model alone, and steered (prompts it was not fitted on)"
-for label in harmful benign borderline; do
-	prompt=$(prompt_of "$label")
-	printf '%s: %s\n\n' "$label" "$prompt"
-	"$trimtab" generate "$model" --policy "$out/refuse.safetensors" --compare --show-steering -n 48 -p "$prompt"
-	echo
-done
+title "2. Side by side: a harmful prompt, its harmless twin, and one that only looks harmful"
+echo "Of the prompts that the fit has read, those that its gate judged rightly when it was trained without them."
+"$here/demo_prompts.py" "$out/fit.json" "$data" > "$out/prompts.tsv"
+while IFS=$'\t' read -r label prompt; do
+	printf '\n%s: %s\n\n' "$label" "$prompt"
+	"$trimtab" generate "$model" --policy "$out/refuse.safetensors" --compare --show-steering -n 48 -p "$prompt" \
+		< /dev/null
+done < "$out/prompts.tsv"
 
-title "3. Measure it on the test prompts"
+title "3. Measure it on the test prompts, which it has not read"
 "$trimtab" eval "$model" --policy "$out/refuse.safetensors" --data "$data" --split test \
 	--completions "$out/completions.jsonl" --html "$out/report.html"
+
+title "4. Another behaviour, from first words that show it: joyful answers"
+"$trimtab" fit "$model" --contrast "$style" -o "$out/joyful.safetensors" --name joyful --max-candidates 9 \
+	--judge-prompts 8 > "$out/joyful.txt" || [ $? = 3 ]
+for prompt in "How do I boil an egg?" "What should I do on a rainy Sunday?"; do
+	printf '%s\n\n' "$prompt"
+	"$trimtab" generate "$model" --policy "$out/joyful.safetensors" --compare -n 48 -p "$prompt"
+	echo
+done
 
 title "Done in $((SECONDS - begun)) seconds"
 echo "The report, with maps of what was steered:  $out/report.html"

@@ -5,7 +5,7 @@ was not fitted on, most of them of other sets and forms.
 The folder of public sets (--data) is not the project's to carry: where it is absent, the script says so and ends. No
 fit reads XSTest, MMLU, ARC or the project's test split. ToxicChat's train rows are fitted on, so each of them is judged
 by a gate that was trained without its fold (the fit's report has these logits), and by completions under the push with
-the gate held open."""
+the gate held open. A mode whose gate is no detector has no such logits: its fit does not read ToxicChat."""
 
 import argparse
 import hashlib
@@ -19,6 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
 OWN = ("prompts", "pairs", "chat")
+MODES_WITHOUT_DETECTOR = ("paper", "released", "cast")
 
 
 def rows_of(path):
@@ -160,6 +161,7 @@ def fresh_xstest(rows):
 class Measurement:
     def __init__(self, args):
         self.args, self.out = args, args.out
+        self.reads_toxicchat = not args.own_only and args.mode not in MODES_WITHOUT_DETECTOR
         self.threads = ["--threads", str(args.threads)] if args.threads else []
 
     def run(self, *words):
@@ -174,10 +176,12 @@ class Measurement:
         if self.args.reuse and policy.exists() and report.exists():
             return policy, json.loads(report.read_text(encoding="utf-8"))
         files = [] if self.args.own_only else mixture(self.args.data, self.out)
+        if not self.reads_toxicchat:
+            files = [file for file in files if file.name != "fit_toxicchat.jsonl"]
         files += [HERE / "data" / f"{name}.jsonl" for name in OWN]
         more = self.args.fit.split() if self.args.fit else []
         print(self.run("fit", self.args.model, "--data", *files, "-o", policy, "--report", report, "--name", "refuse",
-                       *more).decode())
+                       "--mode", self.args.mode, *more).decode())
         return policy, json.loads(report.read_text(encoding="utf-8"))
 
     def evaluate(self, policy, name, *prompts):
@@ -188,13 +192,25 @@ class Measurement:
                                      "--json"))
         return normalise(rows_of(completions)), report["gate"]["curves"]
 
+    @staticmethod
+    def toxicchat_at(table, name, done, logit, cut):
+        """The rows as a gate with this threshold would have it: those that it does not flag are not steered."""
+        for label in ("harmful", "benign"):
+            rows = []
+            for row in (row for row in done if row["label"] == label):
+                flagged = logit[row["id"]] > cut
+                side = "steered" if flagged else "unsteered"
+                rows.append({**row, "flagged": flagged,
+                             **{f"{key}_steered": row[f"{key}_{side}"] for key in ("refused", "by_phrases", "nll")}})
+            table.add(name, label, rows)
+
     def toxicchat(self, table, policy, report):
         """Each row that was fitted on by the gate that was trained without it, its completions under an open gate."""
         rows = rows_of(self.args.data / "toxicchat_train.jsonl")
         harmful = [row for row in rows if row["label"] == "harmful"]
         path = write(self.out / "suite_toxicchat.jsonl",
                      harmful + pick([row for row in rows if row["label"] == "benign"], 500))
-        if self.args.own_only:
+        if not self.reads_toxicchat:
             done, curves = self.evaluate(policy, "toxicchat", path)
             table.gate("ToxicChat train", broadest(curves, path.name))
         else:
@@ -203,11 +219,10 @@ class Measurement:
             table.gate("ToxicChat train, 5 folds", broadest(report["gate"]["curves"], "fit_toxicchat.jsonl"))
             done, _ = self.evaluate(open_gate(policy, self.out / "open.safetensors"), "toxicchat", path)
             done = [row for row in done if row["id"] in logit]
-            for row in done:
-                row["flagged"] = logit[row["id"]] > math.log(threshold / (1 - threshold))
-                if not row["flagged"]:
-                    for key in ("refused", "by_phrases", "nll"):
-                        row[f"{key}_steered"] = row[f"{key}_unsteered"]
+            benign = sorted((logit[row["id"]] for row in done if row["label"] == "benign"), reverse=True)
+            self.toxicchat_at(table, "ToxicChat, 12% benign", done, logit, benign[int(0.12 * len(benign))])
+            self.toxicchat_at(table, "ToxicChat train", done, logit, math.log(threshold / (1 - threshold)))
+            return
         for label in ("harmful", "benign"):
             table.add("ToxicChat train", label, [row for row in done if row["label"] == label])
 
@@ -230,6 +245,7 @@ def main():
     parser.add_argument("--limit", type=int, default=0, help="prompts of each label and suite, at most; 0: all")
     parser.add_argument("--only", nargs="+", metavar="SUITE", help="suites, by the first words of their lines")
     parser.add_argument("--own-only", action="store_true", help="fit on the project's own prompts alone")
+    parser.add_argument("--mode", default="contrast", help="how the policy is made (default contrast)")
     parser.add_argument("--fit", help="further options of the fit, in one word")
     parser.add_argument("--reuse", action="store_true", help="measure the policy that --out has already")
     args = parser.parse_args()

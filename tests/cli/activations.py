@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 import program
-from program import check, golden, read, read_rows, refused, tiny, works
+from program import check, golden, metadata, read, read_rows, refused, tensor, tiny, works
 
 ROWS = os.path.join(golden, "policy/rows.jsonl")
 WIDTH = 64
@@ -21,12 +21,6 @@ def fit(*arguments, data=ROWS):
     check(done.returncode in (0, 3), f"fit {arguments}: {done.returncode}: {done.stderr}")
     with open("r.json", encoding="utf-8") as file:
         return json.load(file)
-
-
-def metadata(path):
-    data = read(path)
-    (n,) = struct.unpack_from("<Q", data)
-    return json.loads(data[8:8 + n])["__metadata__"], data[8 + n:]
 
 
 def records(path):
@@ -41,15 +35,6 @@ def records(path):
         check(hashlib.sha256(rest[at:at + n - 32]).digest() == rest[at + n - 32:at + n], f"the record at {at}")
         found[run, layer] = struct.unpack_from(f"<{WIDTH}f", rest, at + 36), rest[at + n - 32:at + n]
     return json.loads(line), found
-
-
-def tensor(path, name):
-    data = read(path)
-    (n,) = struct.unpack_from("<Q", data)
-    entry = json.loads(data[8:8 + n])[name]
-    begin, end = entry["data_offsets"]
-    kind = {"I32": "i", "F32": "f"}[entry["dtype"]]
-    return struct.unpack(f"<{(end - begin) // 4}{kind}", data[8 + n + begin:8 + n + end])
 
 
 def key(ids, begin, end, layer):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -53,6 +54,23 @@ def read_rows(path):
 def read(path):
     with open(path, "rb") as file:
         return file.read()
+
+
+def metadata(path):
+    """Of a safetensors file, and the bytes of its tensors."""
+    data = read(path)
+    (n,) = struct.unpack_from("<Q", data)
+    return json.loads(data[8:8 + n])["__metadata__"], data[8 + n:]
+
+
+def tensor(path, name):
+    """The numbers of a tensor of a safetensors file."""
+    data = read(path)
+    (n,) = struct.unpack_from("<Q", data)
+    entry = json.loads(data[8:8 + n])[name]
+    begin, end = entry["data_offsets"]
+    kind = {"I32": "i", "F32": "f"}[entry["dtype"]]
+    return struct.unpack(f"<{(end - begin) // 4}{kind}", data[8 + n + begin:8 + n + end])
 
 
 def make_policy(path, *changes):

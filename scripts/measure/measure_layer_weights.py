@@ -107,6 +107,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=32, help="generated for each prompt")
     parser.add_argument("--limit", type=int, default=0, help="prompts of each file, at most; 0: all")
     parser.add_argument("--reuse", action="store_true", help="take the fits that --out has already")
+    parser.set_defaults(own_only=False, mode="contrast")  # which mixture is fitted on
     args = parser.parse_args()
     if not (args.data / "toxicchat_train.jsonl").exists():
         print(f"measure_layer_weights: skipped, {args.data} has not the public prompt sets")

@@ -9,10 +9,15 @@ if(TT_WERROR)
 endif()
 set(TT_CUDA_TARGETS -gencode "arch=compute_80,code=[sm_80,compute_80]" -gencode arch=compute_90a,code=sm_90a)
 
-# Why there can be no CUDA kernels, or "".
-function(tt_cuda_look problem)
+# TT_NVCC: nvcc, of the machine or from PyPI.
+function(tt_cuda_find_nvcc)
   file(GLOB wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu*/bin)
   find_program(TT_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin ${wheels} PATHS /usr/local/cuda/bin)
+endfunction()
+
+# Why there can be no CUDA kernels, or "".
+function(tt_cuda_look problem)
+  tt_cuda_find_nvcc()
   if(NOT TT_NVCC)
     set(${problem} "there is no nvcc" PARENT_SCOPE)
     return()
@@ -84,4 +89,23 @@ function(tt_cuda_compile objects)
   endforeach()
   set_source_files_properties(${all} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
   set(${objects} ${all} PARENT_SCOPE)
+endfunction()
+
+# PTX for one target, as the interpreter of kernels/emu/ptx takes it: tt_cuda_ptx(FILES_VARIABLE TARGET SOURCE...). The
+# flags are those of the objects.
+function(tt_cuda_ptx files target)
+  set(all)
+  foreach(source ${ARGN})
+    file(REAL_PATH ${source} path BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+    file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${path})
+    get_filename_component(stem ${source} NAME_WE)
+    set(text ${PROJECT_BINARY_DIR}/ptx/${target}/${stem}.ptx)
+    add_custom_command(OUTPUT ${text} BYPRODUCTS ${text}.log DEPFILE ${text}.d
+      DEPENDS ${path} ${PROJECT_SOURCE_DIR}/scripts/gpu/compile_cuda.sh
+      COMMAND ${PROJECT_SOURCE_DIR}/scripts/gpu/compile_cuda.sh ${text} ${name}
+      ${CMAKE_C_COMPILER_LAUNCHER} ${TT_NVCC} ${TT_CUDA_FLAGS} -arch=${target} -I. -Ibase
+      COMMENT "nvcc ${name} (${target})" VERBATIM)
+    list(APPEND all ${text})
+  endforeach()
+  set(${files} ${all} PARENT_SCOPE)
 endfunction()

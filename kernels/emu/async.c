@@ -4,7 +4,6 @@
 
 #include "kernels/emu/global.h"
 
-void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE);
 void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE)
 {
 	struct fiber *self = emu.running;
@@ -19,7 +18,6 @@ void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_tra
 	self->copies[self->n_copies++] = (struct late_copy){shared, valid ? global : NULL, self->copy_group};
 }
 
-void tt_emu_copy_async_commit(void);
 void tt_emu_copy_async_commit(void)
 {
 	emu.running->copy_group++;
@@ -34,7 +32,6 @@ static void land(const struct late_copy *copy)
 	shared_landed(copy->to, 16);
 }
 
-void tt_emu_copy_async_wait(unsigned pending, SITE);
 void tt_emu_copy_async_wait(unsigned pending, SITE)
 {
 	struct fiber *self = emu.running;
@@ -92,7 +89,6 @@ static uint32_t mbarrier_find(const void *at, SITE)
 	return 0;
 }
 
-void tt_emu_mbarrier_init(uint64_t *barrier, uint32_t count, SITE);
 void tt_emu_mbarrier_init(uint64_t *barrier, uint32_t count, SITE)
 {
 	uint32_t i = 0;
@@ -125,7 +121,6 @@ static void phase_end(uint32_t index)
 	}
 }
 
-void tt_emu_mbarrier_arrive(uint64_t *barrier, uint32_t n_bytes, SITE);
 void tt_emu_mbarrier_arrive(uint64_t *barrier, uint32_t n_bytes, SITE)
 {
 	uint32_t index = mbarrier_find(barrier, SITE_ARGS);
@@ -139,21 +134,26 @@ void tt_emu_mbarrier_arrive(uint64_t *barrier, uint32_t n_bytes, SITE)
 	phase_end(index);
 }
 
-void tt_emu_mbarrier_wait(uint64_t *barrier, uint32_t parity, SITE);
-void tt_emu_mbarrier_wait(uint64_t *barrier, uint32_t parity, SITE)
+bool mbarrier_over(uint64_t *barrier, uint32_t parity, SITE)
 {
 	struct fiber *self = emu.running;
 	uint32_t index = mbarrier_find(barrier, SITE_ARGS);
 	struct mbarrier *b = &mbarriers[index];
 	self->wait_at = index;
 	self->wait_parity = parity & 1;
-	while ((b->phase & 1) == self->wait_parity)
-		fiber_wait(AT_MBARRIER, SITE_ARGS);
+	if ((b->phase & 1) == self->wait_parity)
+		return false;
 	order_take(self, b->done_clock, b->done_grid_waited);
+	return true;
 }
 
-void tt_emu_copy_bulk(
-	void *shared, const void *global, uint32_t n_bytes, uint64_t *barrier, enum tt_traffic kind, SITE);
+void tt_emu_mbarrier_wait(uint64_t *barrier, uint32_t parity, SITE);
+void tt_emu_mbarrier_wait(uint64_t *barrier, uint32_t parity, SITE)
+{
+	while (!mbarrier_over(barrier, parity, SITE_ARGS))
+		fiber_wait(AT_MBARRIER, SITE_ARGS);
+}
+
 void tt_emu_copy_bulk(void *shared, const void *global, uint32_t n_bytes, uint64_t *barrier, enum tt_traffic kind, SITE)
 {
 	uint32_t index = mbarrier_find(barrier, SITE_ARGS);

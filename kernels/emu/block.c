@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/emu/internal.h"
+#include "kernels/emu/ptx/ptx.h"
 
 struct emu emu;
 dim3 gridDim, blockDim;
@@ -66,8 +67,11 @@ void emu_fail(const struct site *site, const char *format, ...)
 	write_report(emu.in_kernel ? emu.running : NULL, site, format, args);
 	va_end(args);
 	emu.failed = true;
-	if (emu.in_kernel && emu.running)
-		fiber_leave(); /* for good: the scheduler abandons the block */
+	/* For good: the scheduler abandons the block. */
+	if (emu.in_kernel && emu.running && emu.launch->code)
+		ptx_stop();
+	else if (emu.in_kernel && emu.running)
+		fiber_leave();
 }
 
 static void fail_for(const struct fiber *fiber, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -102,7 +106,7 @@ static void fiber_exit(struct fiber *self)
 		traffic_flush(warp);
 }
 
-struct fiber *fiber_wait(enum fiber_state state, SITE)
+void fiber_park(enum fiber_state state, SITE)
 {
 	struct fiber *self = emu.running;
 	self->state = state;
@@ -111,6 +115,12 @@ struct fiber *fiber_wait(enum fiber_state state, SITE)
 		fiber_exit(self);
 	else
 		self->site = (struct site){SITE_ARGS};
+}
+
+struct fiber *fiber_wait(enum fiber_state state, SITE)
+{
+	struct fiber *self = emu.running;
+	fiber_park(state, SITE_ARGS);
 	fiber_yield();
 	return self;
 }
@@ -151,8 +161,11 @@ static void block_start(uint3 at)
 		f->n_copies = 0;
 		f->copy_group = 0;
 		f->cursor = 0;
-		fiber_start(f);
+		if (!launch->code)
+			fiber_start(f);
 	}
+	if (launch->code)
+		ptx_block_start(launch->code);
 }
 
 /* The warp to run next, or NULL when no thread can go on. */
@@ -215,7 +228,9 @@ static void block_run(uint3 at)
 	block_start(at);
 	while (emu.live && !emu.failed) {
 		struct warp *warp = next_warp();
-		if (warp) {
+		if (warp && emu.launch->code) {
+			ptx_warp_run(emu.launch->code, warp);
+		} else if (warp) {
 			uint32_t lane = emu.order == TT_EMU_BACKWARD ? 31 - (uint32_t)__builtin_clz(warp->runnable)
 								     : (uint32_t)__builtin_ctz(warp->runnable);
 			fiber_enter(&warp->fibers[lane]);
@@ -274,7 +289,9 @@ static void count_launch(const struct launch *launch)
 cudaError_t launch_run(const struct launch *launch, bool chained)
 {
 	struct launch own = *launch;
-	own.dependent = launch->dependent && chained;
+	if (!ptx_find(launch->kernel, &own.code))
+		return cudaErrorLaunchFailure;
+	own.dependent = launch->dependent && chained && (!own.code || ptx_dependent());
 	emu.launch = &own;
 	emu.launch_id++;
 	if (!own.dependent)
@@ -284,6 +301,8 @@ cudaError_t launch_run(const struct launch *launch, bool chained)
 	emu.n_threads = blockDim.x * blockDim.y * blockDim.z;
 	memset(&emu.run, 0, sizeof emu.run);
 	emu.in_kernel = true;
+	if (own.code)
+		ptx_launch_start(own.code, &own);
 	uint64_t n = (uint64_t)gridDim.x * gridDim.y * gridDim.z, start = 0, stride = 1;
 	if (emu.order == TT_EMU_RANDOM) {
 		start = emu_random() % n;
@@ -299,6 +318,8 @@ cudaError_t launch_run(const struct launch *launch, bool chained)
 	emu.run.threads = n * emu.n_threads;
 	emu.running = NULL;
 	emu.in_kernel = false;
+	if (own.code)
+		ptx_launch_end(own.code);
 	count_launch(&own);
 	emu.launch = NULL;
 	return emu.failed ? cudaErrorLaunchFailure : cudaSuccess;

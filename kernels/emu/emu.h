@@ -68,6 +68,10 @@ struct tt_emu_counters {
 	uint64_t waits; /* for a stream, an event, the device, or a copy that is not asynchronous */
 };
 
+/* Whether accesses are counted by kind, and with them sectors and bank conflicts: not while PTX runs (ptx/ptx.h), which
+ * does not say what kind of data it moves. The other counts hold. */
+bool tt_emu_counts_traffic(void);
+
 /* The counts since the last reset. */
 const struct tt_emu_counters *tt_emu_counted(void);
 void tt_emu_clear_counters(void);

@@ -237,42 +237,55 @@ static void note_between(struct between *what)
 	*what = (struct between){emu.block_seen, first || what->by == emu.running ? emu.running : NULL};
 }
 
+void global_note_store(SITE)
+{
+	note_between(&emu.stores);
+	check_arrival(SITE_ARGS);
+}
+
 void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, SITE);
 void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, SITE)
 {
 	global_check(p, size, size, true, kind, SITE_ARGS);
-	note_between(&emu.stores);
-	check_arrival(SITE_ARGS);
+	global_note_store(SITE_ARGS);
 	traffic_record(SPACE_STORE, kind, p, size, SITE_ARGS);
 	memcpy(host_address(p), v, size);
 }
 
-void tt_emu_prefetch(const void *p, SITE);
 void tt_emu_prefetch(const void *p, SITE)
 {
 	bounds(p, 1, 1, TT_TRAFFIC_WEIGHT, SITE_ARGS);
 	emu.run.prefetches++;
 }
 
-uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, SITE);
-uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, SITE)
+uint32_t *global_arrival(uint32_t *counter, uint32_t bound, SITE)
 {
 	struct allocation *a = bounds(counter, 4, 4, TT_TRAFFIC_SCRATCH, SITE_ARGS);
 	if (!a)
-		return 0;
+		return NULL;
 	struct word *word = a->words + ((char *)counter - a->base) / 4;
 	if (emu.launch->dependent && !emu.running->grid_waited && unfinished_of(word->writer, word->writer_before))
 		FAIL("write before tt_grid_wait of what %s writes",
 			launch_name(unfinished_of(word->writer, word->writer_before)));
-	uint32_t *at = host_address(counter), before = *at;
-	if (before >= n_blocks)
-		FAIL("the counter holds %u before the arrival of one of %u blocks: it was not 0", before, n_blocks);
+	uint32_t *at = host_address(counter);
+	if (*at > bound)
+		FAIL("the counter holds %u before the arrival of one of %u blocks: it was not 0", *at, bound + 1);
 	a->touched = true;
 	note(word, true);
 	word->writer_block = (uint32_t)ANY_BLOCK;
 	emu.arrived = true;
 	note_between(&emu.arrival);
 	check_arrival(SITE_ARGS);
+	return at;
+}
+
+uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, SITE);
+uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, SITE)
+{
+	uint32_t *at = global_arrival(counter, n_blocks - 1, SITE_ARGS);
+	if (!at)
+		return 0;
+	uint32_t before = *at;
 	*at = before == n_blocks - 1 ? 0 : before + 1;
 	return before;
 }

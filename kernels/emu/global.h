@@ -29,6 +29,11 @@ void global_free_all(void);
 struct allocation *global_find(const void *p);
 /* Checks one access of the running thread, and records it. */
 void global_check(const void *p, size_t size, size_t alignment, bool store, enum tt_traffic kind, SITE);
+/* Notes that the running thread stores, for the order of stores and arrivals. */
+void global_note_store(SITE);
+/* Checks and records that the running thread's block arrives at a counter that goes from 0 to bound and back; returns
+ * the host's address. */
+uint32_t *global_arrival(uint32_t *counter, uint32_t bound, SITE);
 void global_host_wrote(void *p, size_t size); /* reports a copy or a set, which no launch overlaps */
 /* The name of a launch's kernel, for a report. */
 const char *launch_name(uint32_t id);

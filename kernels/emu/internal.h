@@ -76,13 +76,21 @@ void fiber_yield(void);                /* to another lane, or to the scheduler *
 cudaError_t launch_run(const struct launch *launch, bool chained);
 void fiber_guard(void);                                 /* turns a fault in a kernel into a report */
 struct fiber *fiber_wait(enum fiber_state state, SITE); /* waits until the state is RUNNABLE again */
+void fiber_park(enum fiber_state state, SITE);          /* the same for a thread that has no stack to leave */
 void fiber_wake(struct fiber *fiber);                   /* makes it RUNNABLE */
 
 /* warp.c */
 /* Waits until all lanes of the warp have come with the same operation from the same line; the last lane runs it. */
 void warp_meet(warp_operation *operation, void *payload, SITE);
 
+/* Orders memory among the lanes of a warp, which are all there. */
+void warp_order(struct warp *warp);
+
 /* sync.c */
+/* The running thread arrives at the block's barrier, or at barrier id for some threads. True when all have arrived,
+ * which wakes them; otherwise it has to wait. */
+bool sync_block_arrive(SITE);
+bool sync_some_arrive(uint32_t id, uint32_t n_threads, SITE);
 void order_join(struct fiber *fiber, uint32_t clock[MAX_WARPS], bool *grid_waited); /* release */
 /* acquire: what the clock holds is ordered before the fiber from now on */
 void order_take(struct fiber *fiber, const uint32_t clock[MAX_WARPS], bool grid_waited);
@@ -90,6 +98,19 @@ void order_take(struct fiber *fiber, const uint32_t clock[MAX_WARPS], bool grid_
 /* async.c */
 void async_start(void);   /* forgets the mbarriers and bulk copies of the last block */
 bool async_deliver(void); /* lands one bulk copy that somebody waits for */
+/* Whether the phase of that parity is over; if not, the running thread has to wait for it. */
+bool mbarrier_over(uint64_t *barrier, uint32_t parity, SITE);
+
+/* The primitives' bodies that do not let a thread wait: what they do, ptx/ leaves to them. */
+unsigned char *tt_emu_dynamic_shared(void);
+void tt_emu_prefetch(const void *p, SITE);
+void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE);
+void tt_emu_copy_async_commit(void);
+void tt_emu_copy_async_wait(unsigned pending, SITE);
+void tt_emu_copy_bulk(
+	void *shared, const void *global, uint32_t n_bytes, uint64_t *barrier, enum tt_traffic kind, SITE);
+void tt_emu_mbarrier_init(uint64_t *barrier, uint32_t count, SITE);
+void tt_emu_mbarrier_arrive(uint64_t *barrier, uint32_t n_bytes, SITE);
 
 /* shared.c */
 void shared_start(size_t dynamic_bytes);                       /* poisons it for a new block */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/emu/global.h"
+#include "kernels/emu/ptx/ptx.h"
 #include "kernels/emu/stream.h"
 
 enum { MAX_KERNELS = 512 };
@@ -70,6 +71,11 @@ void tt_emu_clear_counters(void)
 {
 	memset(&emu.counters, 0, sizeof emu.counters);
 	emu.n_kernels = 0;
+}
+
+bool tt_emu_counts_traffic(void)
+{
+	return !ptx_chosen();
 }
 
 size_t tt_emu_kernels(const struct tt_emu_kernel **out)
@@ -406,7 +412,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ad
 	if (config->dynamicSmemBytes > kernel->max_shared)
 		return api_result(cudaErrorInvalidValue);
 	struct operation op = {.type = OP_LAUNCH};
-	op.launch = (struct launch){kernel, args, *g, *b, config->dynamicSmemBytes, false};
+	op.launch = (struct launch){kernel, args, *g, *b, config->dynamicSmemBytes, false, NULL};
 	for (unsigned i = 0; i < config->numAttrs; i++)
 		if (config->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)
 			op.launch.dependent = config->attrs[i].val.programmaticStreamSerializationAllowed != 0;

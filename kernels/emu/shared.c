@@ -35,7 +35,6 @@ void shared_start(size_t dynamic_bytes)
 		memset(static_shared, 0xff, static_bytes());
 }
 
-unsigned char *tt_emu_dynamic_shared(void);
 unsigned char *tt_emu_dynamic_shared(void)
 {
 	return (unsigned char *)((uintptr_t)dynamic_shared | SHARED_TAG);

@@ -39,8 +39,7 @@ static void release_block(void)
 		traffic_flush(&emu.warps[w]);
 }
 
-void tt_emu_sync_block(SITE);
-void tt_emu_sync_block(SITE)
+bool sync_block_arrive(SITE)
 {
 	struct barrier *barrier = &emu.barriers[0];
 	if (emu.live != emu.n_threads)
@@ -48,19 +47,25 @@ void tt_emu_sync_block(SITE)
 	if (barrier->arrived && barrier->line != line)
 		FAIL("divergent barrier: other threads of the block wait at line %d", barrier->line);
 	barrier->line = line;
-	if (++barrier->arrived == emu.n_threads)
-		release_block();
-	else
+	if (++barrier->arrived < emu.n_threads)
+		return false;
+	release_block();
+	return true;
+}
+
+void tt_emu_sync_block(SITE);
+void tt_emu_sync_block(SITE)
+{
+	if (!sync_block_arrive(SITE_ARGS))
 		fiber_wait(AT_BLOCK, SITE_ARGS);
 }
 
-void tt_emu_sync_some(uint32_t id, uint32_t n_threads, SITE);
-void tt_emu_sync_some(uint32_t id, uint32_t n_threads, SITE)
+bool sync_some_arrive(uint32_t id, uint32_t n_threads, SITE)
 {
 	struct fiber *self = emu.running;
 	if (id < 1 || id >= N_BARRIERS || !n_threads || n_threads % WARP || n_threads > emu.n_threads) {
 		FAIL("barrier %u for %u threads: ids go from 1 to 15, threads are whole warps", id, n_threads);
-		return;
+		return true;
 	}
 	struct barrier *barrier = &emu.barriers[id];
 	if (!barrier->arrived) {
@@ -72,10 +77,8 @@ void tt_emu_sync_some(uint32_t id, uint32_t n_threads, SITE)
 		FAIL("barrier %u expects %u threads here and %u elsewhere", id, n_threads, barrier->expected);
 	order_join(self, barrier->clock, &barrier->grid_waited);
 	self->wait_at = id;
-	if (++barrier->arrived < n_threads) {
-		fiber_wait(AT_BARRIER, SITE_ARGS);
-		return;
-	}
+	if (++barrier->arrived < n_threads)
+		return false;
 	barrier->arrived = 0;
 	for (uint32_t i = 0; i < emu.n_threads; i++) {
 		struct fiber *f = &emu.fibers[i];
@@ -84,6 +87,14 @@ void tt_emu_sync_some(uint32_t id, uint32_t n_threads, SITE)
 		order_take(f, barrier->clock, barrier->grid_waited);
 		fiber_wake(f);
 	}
+	return true;
+}
+
+void tt_emu_sync_some(uint32_t id, uint32_t n_threads, SITE);
+void tt_emu_sync_some(uint32_t id, uint32_t n_threads, SITE)
+{
+	if (!sync_some_arrive(id, n_threads, SITE_ARGS))
+		fiber_wait(AT_BARRIER, SITE_ARGS);
 }
 
 /* Programmatic dependent launch. The first waits of a block all hold until no other thread can go on: whatever runs

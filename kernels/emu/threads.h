@@ -39,6 +39,7 @@ struct launch {
 	dim3 grid, block;
 	size_t shared_bytes;
 	bool dependent;
+	struct ptx_code *code; /* what runs in place of the kernel's C body, or NULL (ptx/ptx.h) */
 };
 
 enum fiber_state { RUNNABLE, AT_WARP, AT_BLOCK, AT_BARRIER, AT_MBARRIER, AT_GRID_WAIT, EXITED };

@@ -30,7 +30,7 @@ void warp_meet(warp_operation *operation, void *payload, SITE)
 }
 
 /* The only one of these operations that orders memory. */
-static void sync_warp(struct warp *warp)
+void warp_order(struct warp *warp)
 {
 	uint32_t clock[MAX_WARPS] = {0}, now = ++emu.clock;
 	bool waited = false;
@@ -51,7 +51,7 @@ static void sync_warp(struct warp *warp)
 void tt_emu_sync_warp(SITE);
 void tt_emu_sync_warp(SITE)
 {
-	warp_meet(sync_warp, NULL, SITE_ARGS);
+	warp_meet(warp_order, NULL, SITE_ARGS);
 }
 
 enum shuffle { SHUFFLE_XOR, SHUFFLE_INDEX, BALLOT };

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles one CUDA source: compile_cuda.sh OUT.o SOURCE COMPILER FLAG...
+# Compiles one CUDA source: compile_cuda.sh OUT.o SOURCE COMPILER FLAG..., or to PTX where the output is OUT.ptx.
 # Beside OUT.o it leaves OUT.o.d, the headers, and OUT.o.log: what ptxas -v says of each kernel, for check_sass.sh.
 set -eu
 object=$1 source=$2
@@ -7,7 +7,11 @@ shift 2
 # From the root and by relative names, so that ccache finds the same compilation in another checkout.
 cd "$(dirname "$0")/../.."
 mkdir -p "$(dirname "$object")"
-if ! "$@" -MD -MF "$object.d.tmp" -c "$source" -o "$object" >"$object.log.tmp" 2>&1; then
+case $object in
+*.ptx) phase=-ptx ;;
+*) phase=-c ;;
+esac
+if ! "$@" -MD -MF "$object.d.tmp" $phase "$source" -o "$object" >"$object.log.tmp" 2>&1; then
 	cat "$object.log.tmp" >&2
 	rm -f "$object" "$object.d.tmp"
 	exit 1

@@ -77,6 +77,8 @@ Test(emu_pool, moves_each_token_of_the_span_once)
 	struct tt_step_plan *step = pool_step(none, all);
 	op_open(TT_EMU_FORWARD, 1, 16);
 	pool_run_step(&w, step, on_emulator);
+	if (!tt_emu_counts_traffic())
+		cr_skip_test("PTX does not say what kind of data it moves");
 	const struct tt_emu_counters *counts = tt_emu_counted();
 	/* layer 0: 65 tokens of 5 pages; layer 2: these and 48 tokens of 3 pages */
 	cr_expect_eq(counts->loads[TT_TRAFFIC_ACTIVATION].bytes, (65 + 65 + 48) * HIDDEN * sizeof(float));

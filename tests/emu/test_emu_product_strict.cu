@@ -126,6 +126,8 @@ static void check_traffic(unsigned ops, uint32_t n)
 
 Test(emu_product_strict, decode_reads_each_weight_once)
 {
+	if (!tt_emu_counts_traffic())
+		cr_skip_test("PTX does not say what kind of data it moves");
 	check_traffic(ALL, 1);
 	check_traffic(ALL, 8);
 	check_traffic(ALL, 31);

@@ -17,8 +17,8 @@ define build
 endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
 
-.PHONY: help build model models demo bench bench-cpu test sanitize sanitize-full clang tsan fuzz fuzz-long coverage \
-	conformance install-test format check-format lint ci ci-full clean bundle gpu-check
+.PHONY: help build model models demo bench bench-cpu test sanitize sanitize-full clang tsan ptx fuzz fuzz-long \
+	coverage conformance install-test format check-format lint ci ci-full clean bundle gpu-check
 
 help:
 	@echo "Use"
@@ -33,6 +33,7 @@ help:
 	@echo "  make test          build and run every test, in $(BUILD)-test"
 	@echo "  make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "  make clang         the tests built by clang"
+	@echo "  make ptx           the CUDA kernels as nvcc's PTX, interpreted: all suites of ops, whole models"
 	@echo "  make tsan          what has threads, under the thread sanitizer"
 	@echo "  make fuzz          each parser under libFuzzer, SECONDS=$(SECONDS); TARGET=gguf SECONDS=1200 for one"
 	@echo "  make coverage      branch coverage of what reads files; less than 90% in total is an error"
@@ -86,6 +87,13 @@ sanitize-full: model
 	@cmake --build $(BUILD)-sanitize-full -j $(JOBS)
 	$(call run-tests,sanitize-full) -R '^test_emu_'
 
+# All suites of the emulator on nvcc's PTX, with a table of what ran.
+ptx: model
+	@scripts/setup/install_packages.sh test
+	@cmake --preset test -B $(BUILD)-ptx -DTT_CUDA=OFF -DTT_PTX_ALL=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)-ptx -j $(JOBS)
+	$(call run-tests,ptx) -R '^ptx' --verbose
+
 fuzz:
 	@scripts/setup/install_packages.sh test
 	$(call build,sanitize,fuzz-targets)
@@ -128,7 +136,7 @@ lint:
 
 # Each part is a target of this file; a table at the end says what each took.
 CI_PARTS = check-format lint test install-test sanitize clang fuzz
-CI_SLOW_PARTS = tsan coverage conformance sanitize-full fuzz-long
+CI_SLOW_PARTS = tsan coverage conformance sanitize-full ptx fuzz-long
 ci:
 	@scripts/measure/parts.py $(CI_PARTS)
 

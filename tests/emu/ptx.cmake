@@ -1,9 +1,10 @@
 # The suites of the emulator once more, on the PTX that nvcc writes (kernels/emu/ptx): what is red here and green there
 # is a fault of the compiled kernels. Without nvcc there is one test, which says so and is skipped.
-set(TT_PTX AUTO CACHE STRING "Suites on nvcc's PTX: AUTO (where nvcc is found and TT_CUDA is not off), ON or OFF")
-option(TT_PTX_ALL "All of them, for both targets, which takes minutes" OFF)
+set(TT_PTX AUTO CACHE STRING "Suites on nvcc's PTX: AUTO (where nvcc is found, unless TT_CUDA is off), ON or OFF")
+option(TT_PTX_ALL "All of them, for both targets, which takes minutes, whatever TT_CUDA is" OFF)
 tt_cuda_find_nvcc()
-if(NOT TT_PTX OR TT_SANITIZE OR NOT TT_NVCC OR (TT_PTX STREQUAL "AUTO" AND NOT TT_CUDA))
+if(NOT TT_PTX OR TT_SANITIZE OR NOT TT_NVCC OR (TT_PTX STREQUAL "AUTO" AND NOT TT_CUDA AND NOT
+   TT_PTX_ALL))
   if(TT_PTX AND NOT TT_PTX STREQUAL "AUTO")
     message(FATAL_ERROR "TT_PTX is ${TT_PTX}, but there is no nvcc, or a sanitizer")
   endif()
@@ -12,25 +13,49 @@ if(NOT TT_PTX OR TT_SANITIZE OR NOT TT_NVCC OR (TT_PTX STREQUAL "AUTO" AND NOT T
   return()
 endif()
 
-# Seconds each, on one target; all suites of ops, and whole models, in ci-full.
-set(PTX_SUITES attention pool product product_deep product_steer)
-set(PTX_TARGETS compute_90a)
-if(TT_PTX_ALL)
-  set(PTX_SUITES attention control pool product product_deep product_steer product_strict sample)
-  set(PTX_TARGETS compute_80 compute_90a)
-endif()
 set(MODE_compute_80 ptx80)
 set(MODE_compute_90a ptx)
+set(PTX_TARGETS compute_90a)
+if(TT_PTX_ALL)
+  list(APPEND PTX_TARGETS compute_80)
+endif()
 file(GLOB PTX_KERNELS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu)
 foreach(target ${PTX_TARGETS})
   tt_cuda_ptx(PTX_FILES ${target} ${PTX_KERNELS} ../gpu/primitives.cu)
   add_custom_target(ptx-${target} ALL DEPENDS ${PTX_FILES})
-  set(mode ${MODE_${target}})
-  foreach(suite ${PTX_SUITES})
-    add_test(NAME ${mode}_${suite} COMMAND test_emu_${suite} --jobs 2)
-    set_tests_properties(${mode}_${suite} PROPERTIES ENVIRONMENT TT_EMU=${mode})
-  endforeach()
   # Each primitive both ways.
+  set(mode ${MODE_${target}})
   add_test(NAME ${mode}_primitives COMMAND primitives-emu ${CMAKE_CURRENT_BINARY_DIR}/primitives.bin)
   set_tests_properties(${mode}_primitives PROPERTIES FIXTURES_REQUIRED primitives ENVIRONMENT TT_EMU=${mode})
+endforeach()
+
+# Edited PTX, which must turn suites red.
+find_package(Python3 COMPONENTS Interpreter REQUIRED)
+add_test(NAME ptx_faults COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_ptx_faults.py
+  ${PROJECT_BINARY_DIR}/ptx/compute_90a ${CMAKE_CURRENT_BINARY_DIR} ${CMAKE_CURRENT_BINARY_DIR}/primitives.bin)
+set_tests_properties(ptx_faults PROPERTIES FIXTURES_REQUIRED primitives)
+
+# Some seconds each; the others, on both targets and with whole models, are one test in ci-full. A dependent launch is
+# what a step of the engine has on sm_90, so its suites are for that alone.
+foreach(suite attention pool product product_deep product_steer)
+  add_test(NAME ptx_${suite} COMMAND test_emu_${suite} --jobs 2)
+  set_tests_properties(ptx_${suite} PROPERTIES ENVIRONMENT TT_EMU=ptx)
+endforeach()
+if(NOT TT_PTX_ALL)
+  return()
+endif()
+foreach(target ${PTX_TARGETS})
+  set(programs $<TARGET_FILE:primitives-emu> ${CMAKE_CURRENT_BINARY_DIR}/primitives.bin)
+  foreach(suite pool product product_deep product_steer attention product_strict control sample small_attention
+    small_product small_sample)
+    list(APPEND programs -- $<TARGET_FILE:test_emu_${suite}> --jobs 2)
+  endforeach()
+  if(target STREQUAL "compute_90a")
+    list(APPEND programs -- $<TARGET_FILE:test_emu_engine> --jobs 2 -- $<TARGET_FILE:test_emu_forward> --jobs 2)
+  endif()
+  # The dummy weights are a benchmark's, and what applies a product of cuBLASLt only runs with --fast.
+  set(mode ${MODE_${target}})
+  add_test(NAME ${mode}_all COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/ptx_table.py ${mode}
+    ${PROJECT_BINARY_DIR}/ptx/${target} --but dummy_kernel --but product_apply ${programs})
+  set_tests_properties(${mode}_all PROPERTIES FIXTURES_REQUIRED primitives COST 200)
 endforeach()

@@ -23,11 +23,17 @@ extern "C" {
 #ifndef WORLD_FFN
 #define WORLD_FFN 176
 #endif
+#ifndef WORLD_HIDDEN
+#define WORLD_HIDDEN 112
+#endif
+#ifndef WORLD_HEADS
+#define WORLD_HEADS 5
+#endif
 
 enum {
-	HIDDEN = 112,
+	HIDDEN = WORLD_HIDDEN,
 	FFN = WORLD_FFN,
-	HEADS = 5,
+	HEADS = WORLD_HEADS,
 	KV_HEADS = 2,
 	HEAD_DIM = 48,
 	Q = HEADS * HEAD_DIM,

@@ -46,8 +46,8 @@ if(NOT TT_PTX_ALL)
 endif()
 foreach(target ${PTX_TARGETS})
   set(programs $<TARGET_FILE:primitives-emu> ${CMAKE_CURRENT_BINARY_DIR}/primitives.bin)
-  foreach(suite pool product product_deep product_steer attention product_strict control sample small_attention
-    small_product small_sample)
+  foreach(suite pool product product_deep product_k1424 product_k1440 product_steer attention product_strict control
+    sample small_attention small_product small_sample)
     list(APPEND programs -- $<TARGET_FILE:test_emu_${suite}> --jobs 2)
   endforeach()
   if(target STREQUAL "compute_90a")

@@ -33,7 +33,7 @@ help:
 	@echo "  make test          build and run every test, in $(BUILD)-test"
 	@echo "  make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "  make clang         the tests built by clang"
-	@echo "  make ptx           the CUDA kernels as nvcc's PTX, interpreted: all suites of ops, whole models"
+	@echo "  make ptx           the CUDA kernels as nvcc's PTX, interpreted: all suites of ops, tiny models"
 	@echo "  make tsan          what has threads, under the thread sanitizer"
 	@echo "  make fuzz          each parser under libFuzzer, SECONDS=$(SECONDS); TARGET=gguf SECONDS=1200 for one"
 	@echo "  make coverage      branch coverage of what reads files; less than 90% in total is an error"

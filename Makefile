@@ -17,13 +17,14 @@ define build
 endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
 
-.PHONY: help build model models demo bench bench-cpu test sanitize sanitize-full clang tsan ptx fuzz fuzz-long \
-	coverage conformance install-test format check-format lint ci ci-full clean bundle gpu-check
+.PHONY: help build install uninstall model models demo bench bench-cpu test sanitize sanitize-full clang tsan ptx fuzz \
+	fuzz-long coverage conformance install-test format check-format lint ci ci-full clean bundle gpu-check
 
 help:
 	@echo "Use"
 	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes)"
-	@echo "  make build         $(BUILD)/trimtab and $(BUILD)/libtrimtab.a"
+	@echo "  make build         $(BUILD)/trimtab, $(BUILD)/libtrimtab.a and $(BUILD)/libtrimtab.so"
+	@echo "  make install       the program and the library into PREFIX=$(PREFIX), below DESTDIR; uninstall removes them"
 	@echo "  make bench         time prefill, decode and the cost of steering on this machine"
 	@echo "  make bench-cpu     prefill, decoding and memory beside llama.cpp, built for it (25 minutes)"
 	@echo "  make models        the demo's model, Qwen2.5-Coder-0.5B and Gemma 3 270M into models/ (850 MB);"
@@ -38,7 +39,7 @@ help:
 	@echo "  make fuzz          each parser under libFuzzer, SECONDS=$(SECONDS); TARGET=gguf SECONDS=1200 for one"
 	@echo "  make coverage      branch coverage of what reads files; less than 90% in total is an error"
 	@echo "  make conformance   real vocabularies and templates against their own libraries (4 minutes)"
-	@echo "  make install-test  the library installed, and by another project's add_subdirectory"
+	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make format        clang-format over the tree (check-format only looks)"
 	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
 	@echo "  make ci            all that CI runs (12 minutes); ci-full: what is slow too (80 minutes)"
@@ -55,6 +56,17 @@ build:
 
 $(MODEL):
 	@scripts/setup/fetch_models.sh smollm2
+
+# The loader's list of libraries is the system's: only an installation into it by root renews it.
+PREFIX ?= /usr/local
+export DESTDIR
+install: build
+	@cmake --install $(BUILD) --prefix "$(PREFIX)"
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || ldconfig
+
+uninstall: build
+	@scripts/setup/uninstall.sh $(BUILD) "$(PREFIX)"
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || ldconfig
 
 model: $(MODEL)
 
@@ -118,7 +130,7 @@ conformance: model
 
 install-test:
 	@scripts/setup/install_packages.sh test
-	$(call build,test,trimtab trimtab-cli)
+	$(call build,test,trimtab trimtab-shared trimtab-cli)
 	@scripts/setup/install_test.sh $(call folder,test)
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'

@@ -6,20 +6,12 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* Both are set by the build. */
-#ifndef TT_COMMIT
-#define TT_COMMIT "unknown"
-#endif
+#include "base/compiler.h"
+#include "tt_commit.h"
+
+/* Set by the build. */
 #ifndef TT_CFLAGS
 #define TT_CFLAGS "unknown"
-#endif
-
-#if defined(__clang__)
-#define COMPILER "clang " __clang_version__
-#elif defined(__GNUC__)
-#define COMPILER "gcc " __VERSION__
-#else
-#define COMPILER "unknown"
 #endif
 
 const char *tt_bench_commit(void)
@@ -70,7 +62,7 @@ int tt_bench_machine(json_t **out, uint32_t n_threads, struct tt_error *err)
 	json_t *machine = json_pack("{s:s, s:s, s:I, s:i, s:I, s:s, s:s, s:s}", "cpu", cpu, "architecture",
 		architecture, "cores", (json_int_t)(cores > 0 ? cores : 1), "threads", (int)n_threads, "memory_bytes",
 		pages > 0 && page > 0 ? (json_int_t)pages * page : (json_int_t)0, "kernel", kernel, "compiler",
-		COMPILER, "flags", TT_CFLAGS);
+		TT_COMPILER, "flags", TT_CFLAGS);
 	if (!machine || json_object_set_new(machine, "load_average", load_average())) {
 		json_decref(machine);
 		return tt_bench_json_failed(err);

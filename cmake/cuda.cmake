@@ -3,7 +3,7 @@
 set(TT_CUDA AUTO CACHE STRING "CUDA kernels: AUTO (where nvcc is found), ON or OFF")
 set_property(CACHE TT_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(TT_CUDA_FLAGS -std=c++17 -O3 -fmad=false -lineinfo -Xptxas -v
-  -Xcompiler=-ffp-contract=off,-fno-exceptions,-fno-threadsafe-statics)
+  -Xcompiler=-ffp-contract=off,-fno-exceptions,-fno-threadsafe-statics,-fPIC,-fvisibility=hidden)
 if(TT_WERROR)
   list(APPEND TT_CUDA_FLAGS -Werror all-warnings)
 endif()
@@ -50,6 +50,9 @@ function(tt_cuda_look problem)
     set(${problem} "cuda_runtime.h or libcudart_static.a is missing beside ${TT_NVCC}" PARENT_SCOPE)
     return()
   endif()
+  execute_process(COMMAND ${TT_NVCC} --version OUTPUT_VARIABLE talk ERROR_QUIET)
+  string(REGEX MATCH " V([0-9]+\\.[0-9]+)" unused "${talk}")
+  set(TT_CUDA_VERSION "${CMAKE_MATCH_1}" PARENT_SCOPE)
   set(${problem} "" PARENT_SCOPE)
 endfunction()
 

@@ -1,5 +1,5 @@
 /* Generates text, steered if a policy is given: minimal MODEL PROMPT [POLICY]
- *     cc minimal.c -o minimal $(pkg-config --cflags --libs --static trimtab) */
+ *     cc minimal.c -o minimal $(pkg-config --cflags --libs trimtab) */
 #include <stdio.h>
 #include <string.h>
 #include <trimtab.h>

@@ -78,8 +78,15 @@ int tt_cpu_open(struct tt_backend **out, uint32_t n_threads, struct tt_error *er
 int tt_cpu_open_bf16(struct tt_backend **out, uint32_t n_threads, struct tt_error *err);
 
 /* The GPU with that index, as CUDA_VISIBLE_DEVICES numbers them. TT_ERR_DEVICE, with CUDA's own message, where there is
- * none or it cannot run these kernels. Not linked into every program: see tt_device_open. */
+ * none or it cannot run these kernels; TT_ERR_UNSUPPORTED from kernels/no_cuda.c, which stands in its place where there
+ * is no nvcc. */
 int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err);
+
+/* The version of CUDA and the architectures that the kernels were built for, or NULL where they were not. */
+const char *tt_cuda_built(void);
+
+/* The name of the body that tt_cpu_open takes on this machine. */
+const char *tt_cpu_body_name(void);
 
 /* hidden_size, ffn_size and head_dim are multiples of it: products have tiles of 16 outputs */
 enum { TT_CUDA_GRANULE = 16 };

@@ -6,23 +6,16 @@
 #include "base/fail.h"
 #include "kernels/backend.h"
 
-/* CUDA is linked into the programs, not into the library (CMakeLists.txt): a program without it has no such
- * function. */
-#pragma weak tt_cuda_open
-
 enum { MAX_DEVICES = 1024 };
 
 static bool is_cuda_here(void)
 {
-	return tt_cuda_open != NULL;
+	return tt_cuda_built() != NULL;
 }
 
 static int open_cuda(struct tt_backend **out, uint32_t index, uint32_t n_threads, struct tt_error *err)
 {
 	(void)n_threads;
-	if (!is_cuda_here())
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"this program was built without CUDA: device cuda needs one made where nvcc is");
 	return tt_cuda_open(out, (int)index, err);
 }
 

@@ -28,7 +28,13 @@
  * Errors: every function that can fail returns 0 or a negative enum tt_status and fills err (which may be NULL). A NULL
  * argument that has no meaning is refused by name (TT_ERR_ARGUMENT); functions that return no status then return 0,
  * false or NULL, or do nothing. Functions that free, close or cancel accept NULL. Initialise options structs by their
- * _default function, so that new members have defaults. */
+ * _default function, so that new members have defaults.
+ *
+ * Versions: a program and the library that it runs with may have been made with headers of different versions that
+ * share a soname (libtrimtab.so.0). An options struct begins with its size; new members come at its end. A program
+ * that does not know them gets their defaults. One that sets a member which the library does not know is refused
+ * (TT_ERR_UNSUPPORTED), unless that member is 0. All other structs, and those inside of options, stay as they are while
+ * the soname does. */
 #ifndef TRIMTAB_H
 #define TRIMTAB_H
 
@@ -45,6 +51,16 @@ extern "C" {
 #endif
 
 #define TT_VERSION "0.1.0"
+
+/* Marks what libtrimtab.so exports. Define it as nothing for a parser of C that knows no attributes. */
+#if !defined(TT_API) && defined(__GNUC__)
+#define TT_API __attribute__((visibility("default")))
+#elif !defined(TT_API)
+#define TT_API
+#endif
+
+/* The version of the library that is linked, which may be newer than the header's TT_VERSION. */
+TT_API const char *tt_version(void);
 
 enum {
 	TT_MAX_STACK = 4,        /* policies on one request */
@@ -64,13 +80,18 @@ struct tt_request; /* one sequence in flight, or finished */
 typedef int (*tt_progress_fn)(void *user, const char *stage, uint64_t done, uint64_t total);
 
 /* Releases memory that a function of this header handed out (strings, id lists). */
-void tt_free(void *memory);
+TT_API void tt_free(void *memory);
+
+/* *report gets JSON (tt_free) about the library that is linked: version, commit ("unknown" where it was not built from
+ * a git checkout), compiler, cpu (the body of the kernels that this machine takes) and cuda (what its kernels were
+ * built for; null: it has none). */
+TT_API int tt_describe_build(char **report, struct tt_error *err);
 
 /* Model files are mapped, not read: if one becomes shorter while it is open, or its disk fails, the kernel raises
  * SIGBUS at the next use of the missing part. The library installs no handler. A handler of the caller's may call this
  * with the faulting address (it is safe in a handler) and must not return. Returns the path of the model or policy file
  * that is mapped there, or NULL; borrowed, cut to 255 bytes. */
-const char *tt_mapped_file(const void *address);
+TT_API const char *tt_mapped_file(const void *address);
 
 /* ---- Text ---- */
 
@@ -82,19 +103,20 @@ enum tt_text_flags {
 /* Opens a tokenizer and chat template without a model. (That of an open model is tt_engine_text.) path: a GGUF file,
  * which need hold no more than the vocabulary; a Hugging Face directory; or a .jinja file (a template without a
  * tokenizer). Errors: TT_ERR_IO, TT_ERR_FORMAT, or TT_ERR_UNSUPPORTED with the name of what is not supported. */
-int tt_text_open(struct tt_text **out, const char *path, struct tt_error *err);
-void tt_text_close(struct tt_text *text);
+TT_API int tt_text_open(struct tt_text **out, const char *path, struct tt_error *err);
+TT_API void tt_text_close(struct tt_text *text);
 /* Without a tokenizer, functions that need one return TT_ERR_UNSUPPORTED; the same for a template. */
-bool tt_text_has_tokenizer(const struct tt_text *text);
-bool tt_text_has_template(const struct tt_text *text);
+TT_API bool tt_text_has_tokenizer(const struct tt_text *text);
+TT_API bool tt_text_has_template(const struct tt_text *text);
 
 /* Encodes n bytes of UTF-8 into a new list *ids (tt_free). flags: of enum tt_text_flags. TT_ERR_FORMAT for invalid
  * UTF-8. */
-int tt_text_encode(const struct tt_text *text, const char *string, size_t n, unsigned flags, int32_t **ids,
+TT_API int tt_text_encode(const struct tt_text *text, const char *string, size_t n, unsigned flags, int32_t **ids,
 	size_t *n_ids, struct tt_error *err);
 
-/* Zero-initialise for the defaults. */
+/* Zero-initialise for the defaults, but for size. */
 struct tt_chat_options {
+	size_t size;               /* of the struct */
 	bool no_generation_prompt; /* leave out the marker after which the model answers */
 	const char *bos, *eos;     /* used instead of the model's; NULL: the model's */
 	int64_t now;               /* Unix time that the template sees as the date; 0: the present */
@@ -102,35 +124,38 @@ struct tt_chat_options {
 
 /* Renders a conversation into *prompt (tt_free). messages_json: a JSON array of {"role": ..., "content": ...}, or an
  * object with such "messages" and perhaps "tools" and "documents". options may be NULL. */
-int tt_text_render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
+TT_API int tt_text_render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	char **prompt, struct tt_error *err);
 
 /* Renders and encodes a conversation into a new list *ids (tt_free). The template's own markers become special tokens;
  * the same characters inside a message's content never do. */
-int tt_text_encode_chat(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
-	int32_t **ids, size_t *n_ids, struct tt_error *err);
+TT_API int tt_text_encode_chat(const struct tt_text *text, const char *messages_json,
+	const struct tt_chat_options *options, int32_t **ids, size_t *n_ids, struct tt_error *err);
 
 /* tt_text_encode_chat, and where the last user message is: ids[*from, *to) hold its content, white space around it
  * apart if the template strips that. They are the mean_from and mean_to of a request. Both are 0, which stands for the
  * whole prompt, if there is no user message or the template shows nothing of it. */
-int tt_text_encode_chat_span(const struct tt_text *text, const char *messages_json,
+TT_API int tt_text_encode_chat_span(const struct tt_text *text, const char *messages_json,
 	const struct tt_chat_options *options, int32_t **ids, size_t *n_ids, size_t *from, size_t *to,
 	struct tt_error *err);
 
 /* Makes the messages_json (tt_free) of a conversation with one user message of n bytes. system: the system message;
  * NULL: none, so that the template uses its own, if it has one. */
-int tt_text_user_message(const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err);
+TT_API int tt_text_user_message(
+	const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err);
 
 /* The bytes of one token, borrowed, not terminated and perhaps only part of a code point; *n is 0 if the id is out of
  * range. */
-const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n);
+TT_API const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n);
 
 /* Decodes a list of ids into *string (tt_free), without special tokens; invalid bytes become U+FFFD. */
-int tt_text_decode(const struct tt_text *text, const int32_t *ids, size_t n_ids, char **string, struct tt_error *err);
+TT_API int tt_text_decode(
+	const struct tt_text *text, const int32_t *ids, size_t n_ids, char **string, struct tt_error *err);
 
 /* ---- Engine ---- */
 
 struct tt_engine_options {
+	size_t size;              /* of the struct */
 	const char *device;       /* "cpu", "cuda", "cuda:N", or "auto" (or NULL): the first GPU, else the CPU */
 	uint32_t n_threads;       /* of the CPU; 0: one a core */
 	uint32_t max_batch;       /* requests that run at the same time; the others wait. Default 32 */
@@ -142,13 +167,14 @@ struct tt_engine_options {
 	bool fast; /* CUDA: large prefill products by cuBLASLt; a request's bits may depend on its batch mates */
 	bool strict_model; /* refuse a policy fitted on other weights of the same architecture, instead of a warning */
 };
-void tt_engine_options_default(struct tt_engine_options *options);
+TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);
+#define tt_engine_options_default(options) tt_engine_options_default_sized((options), sizeof(struct tt_engine_options))
 
 /* Loads a model. model_path: a GGUF file or a Hugging Face directory. options may be NULL. */
-int tt_engine_open(
+TT_API int tt_engine_open(
 	struct tt_engine **out, const char *model_path, const struct tt_engine_options *options, struct tt_error *err);
 /* Every request must be freed before. Policies need not be removed. */
-void tt_engine_close(struct tt_engine *engine);
+TT_API void tt_engine_close(struct tt_engine *engine);
 
 struct tt_model_info {
 	const char *architecture, *name; /* name: of the file or directory */
@@ -165,8 +191,8 @@ struct tt_model_info {
 	const char *weights_digest; /* 64 hexadecimal digits */
 };
 /* Both are borrowed until the engine is closed. */
-const struct tt_model_info *tt_engine_info(const struct tt_engine *engine);
-const struct tt_text *tt_engine_text(const struct tt_engine *engine);
+TT_API const struct tt_model_info *tt_engine_info(const struct tt_engine *engine);
+TT_API const struct tt_text *tt_engine_text(const struct tt_engine *engine);
 
 /* Counters since the engine was opened. */
 struct tt_engine_stats {
@@ -185,7 +211,7 @@ struct tt_engine_stats {
 	uint64_t n_bytes_in, n_bytes_out;
 };
 /* Fills *stats. */
-void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats);
+TT_API void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *stats);
 
 /* ---- Policies ---- */
 
@@ -228,14 +254,14 @@ struct tt_policy_info {
 
 /* Loads a safetensors file as docs/formats.md describes it. Anything unknown, missing, out of range or non-finite is
  * refused with a message that names the field. */
-int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err);
-int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_error *err);
+TT_API int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err);
+TT_API int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_error *err);
 /* Must have been removed from every engine that is still open. */
-void tt_policy_free(struct tt_policy *policy);
+TT_API void tt_policy_free(struct tt_policy *policy);
 /* Fills *info; its pointers are borrowed from the policy. */
-void tt_policy_describe(const struct tt_policy *policy, struct tt_policy_info *info);
+TT_API void tt_policy_describe(const struct tt_policy *policy, struct tt_policy_info *info);
 /* The word of files, options and reports: "generation", "last", "all" or "policy". */
-const char *tt_when_word(enum tt_policy_when when);
+TT_API const char *tt_when_word(enum tt_policy_when when);
 
 /* Makes a policy available to requests. TT_ERR_MISMATCH if it does not fit the model (architecture, dimensions,
  * vocabulary; with strict_model the weights too). *warning (may be NULL) is set to NULL or, if the policy was fitted on
@@ -243,16 +269,16 @@ const char *tt_when_word(enum tt_policy_when when);
  * The engine makes a copy for its device, but the policy itself must stay until tt_engine_remove_policy or
  * tt_engine_close. Adding it twice is no error. The first policy whose gate reads a mean takes 16 * d bytes for each 16
  * positions of kv_tokens, until the engine is closed. */
-int tt_engine_add_policy(
+TT_API int tt_engine_add_policy(
 	struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err);
 /* Requests that were submitted before go on with the engine's copy; later requests cannot name the policy. */
-int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err);
+TT_API int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err);
 
 /* The kill switch, from any thread: no step that is launched after it returns is steered (it waits for a launch under
  * way). Requests that run then go on unsteered to their end, even after tt_engine_resume_steering, and their decisions
  * say so. Requests submitted after tt_engine_resume_steering are steered again. */
-void tt_engine_kill_steering(struct tt_engine *engine);
-void tt_engine_resume_steering(struct tt_engine *engine);
+TT_API void tt_engine_kill_steering(struct tt_engine *engine);
+TT_API void tt_engine_resume_steering(struct tt_engine *engine);
 
 /* ---- Requests ---- */
 
@@ -283,6 +309,7 @@ typedef void (*tt_notify_fn)(void *user, struct tt_request *request);
 /* For n samples of one prompt, submit n requests with n seeds: they share the prompt's pages, which are computed
  * once. */
 struct tt_request_options {
+	size_t size;        /* of the struct */
 	const int32_t *ids; // [n_ids] the prompt, copied
 	size_t n_ids;
 	size_t n_prompt; /* ids from here on count as generated tokens, given instead of sampled; 0: all are prompt */
@@ -320,41 +347,43 @@ struct tt_request_options {
 	tt_notify_fn notify;       /* or NULL */
 	void *user;                /* passed to both */
 };
-void tt_request_options_default(struct tt_request_options *options);
+TT_API void tt_request_options_default_sized(struct tt_request_options *options, size_t size);
+#define tt_request_options_default(options)                                                                            \
+	tt_request_options_default_sized((options), sizeof(struct tt_request_options))
 
 /* Checks everything that can be checked, and queues the request. *out must be freed before the engine is closed. */
-int tt_request_submit(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
-	struct tt_error *err);
+TT_API int tt_request_submit(struct tt_request **out, struct tt_engine *engine,
+	const struct tt_request_options *options, struct tt_error *err);
 /* Ends the request with TT_FINISH_CANCELLED, unless it has finished; what was generated stays readable. */
-void tt_request_cancel(struct tt_request *request);
+TT_API void tt_request_cancel(struct tt_request *request);
 /* Cancels the request if it has not finished, and frees it. */
-void tt_request_free(struct tt_request *request);
+TT_API void tt_request_free(struct tt_request *request);
 
 /* Runs one step: admits waiting requests, runs one forward pass over a batch of them, and samples. On a device that
  * takes two steps at a time, the results of a step come with the next call. An error is the engine's: no request made
  * progress, and all that were running start again. */
-int tt_engine_step(struct tt_engine *engine, struct tt_error *err);
+TT_API int tt_engine_step(struct tt_engine *engine, struct tt_error *err);
 /* The number of requests that have not finished. */
-size_t tt_engine_pending(const struct tt_engine *engine);
+TT_API size_t tt_engine_pending(const struct tt_engine *engine);
 /* Steps until the request has finished; others in flight advance too. */
-int tt_request_wait(struct tt_request *request, struct tt_error *err);
+TT_API int tt_request_wait(struct tt_request *request, struct tt_error *err);
 /* Steps until a request has finished, and returns each finished request once, in the order in which they finish; the
  * caller frees it. *out is NULL if none is pending, or after timeout seconds (finite; negative: no limit). Requests
  * that tt_fit, tt_eval, tt_batch and tt_capture submit on other threads are not returned. */
-int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err);
+TT_API int tt_engine_next(struct tt_engine *engine, struct tt_request **out, double timeout, struct tt_error *err);
 
 /* Gives the engine a thread of its own, which steps whenever there is something to run. From then on every function of
  * the engine, its requests and its policies may be called from any thread; tt_request_wait and tt_engine_next wait
  * instead of stepping; tt_engine_step is refused; several tt_fit, tt_eval and tt_batch may run at once. If a step
  * fails, the requests in flight end with TT_FINISH_FAILED. */
-int tt_engine_start(struct tt_engine *engine, struct tt_error *err);
+TT_API int tt_engine_start(struct tt_engine *engine, struct tt_error *err);
 /* Ends the thread after the present step. Requests that have not finished stay, and tt_engine_step may go on with them;
  * calls on other threads that wait for them step by themselves. If a step has failed since tt_engine_start, its error
  * is returned. */
-int tt_engine_stop(struct tt_engine *engine, struct tt_error *err);
+TT_API int tt_engine_stop(struct tt_engine *engine, struct tt_error *err);
 
 /* Why the request ended; TT_RUNNING if it has not, TT_FINISH_FAILED for NULL. */
-enum tt_finish tt_request_finish(const struct tt_request *request);
+TT_API enum tt_finish tt_request_finish(const struct tt_request *request);
 
 struct tt_token {
 	int32_t id;
@@ -368,11 +397,11 @@ struct tt_token {
 /* Hands out the next generated token that was not handed out yet, and returns true; false if there is none so far. An
  * end token is handed out too, without text. Text that may be the beginning of a stop string comes with a later
  * token. */
-bool tt_request_next(struct tt_request *request, struct tt_token *token);
+TT_API bool tt_request_next(struct tt_request *request, struct tt_token *token);
 
 /* All tokens generated so far, borrowed. */
-size_t tt_request_n_generated(const struct tt_request *request);
-const int32_t *tt_request_generated(const struct tt_request *request); // [n_generated]
+TT_API size_t tt_request_n_generated(const struct tt_request *request);
+TT_API const int32_t *tt_request_generated(const struct tt_request *request); // [n_generated]
 
 /* What a policy's gate decided, and what came of it. */
 struct tt_decision {
@@ -385,22 +414,23 @@ struct tt_decision {
 	const float *w;     // [L] borrowed: the layer weights
 };
 /* index: into the request's steering list. Returns false until the gate has run. */
-bool tt_request_decision(const struct tt_request *request, uint32_t index, struct tt_decision *decision);
+TT_API bool tt_request_decision(const struct tt_request *request, uint32_t index, struct tt_decision *decision);
 
 /* The coefficients [L] with which a policy (by index) acted on the token at a position that has run, or NULL if it did
  * not act there; borrowed. */
-const float *tt_request_coefficients(const struct tt_request *request, uint32_t index, size_t position);
+TT_API const float *tt_request_coefficients(const struct tt_request *request, uint32_t index, size_t position);
 
 /* Reports, borrowed; NULL if they were not asked for. Positions count ids and then the generated tokens that were fed.
  * The values depend on the request alone, and on when the kill switch came: the norms of a position are 0, 0 if
  * tt_request_coefficients is NULL there for all policies. */
-const float *tt_request_scores(const struct tt_request *request);                     // [n_ids]; [0] is 0
-const float *tt_request_norms(const struct tt_request *request, size_t *n_positions); // [n_positions][L][2]
-const float *tt_request_logits(const struct tt_request *request);                     // [n_ids - logits_from][vocab]
-const float *tt_request_hidden(const struct tt_request *request, uint32_t layer);     // [n_ids - keep_from][d]
+TT_API const float *tt_request_scores(const struct tt_request *request);                     // [n_ids]; [0] is 0
+TT_API const float *tt_request_norms(const struct tt_request *request, size_t *n_positions); // [n_positions][L][2]
+TT_API const float *tt_request_logits(const struct tt_request *request);                 // [n_ids - logits_from][vocab]
+TT_API const float *tt_request_hidden(const struct tt_request *request, uint32_t layer); // [n_ids - keep_from][d]
 
-/* Zero-initialise for the defaults. */
+/* Zero-initialise for the defaults, but for size. */
 struct tt_capture_options {
+	size_t size;        /* of the struct */
 	const int32_t *ids; // [n_ids]
 	size_t n_ids;
 	size_t mean_from, mean_to;          /* as in struct tt_request_options */
@@ -412,12 +442,13 @@ struct tt_capture_options {
 /* Runs ids and writes a safetensors file with ids, logits, hidden.<l> of every layer l (with mean, mean.<l> too), and
  * coef, as docs/formats.md says. TT_ERR_ARGUMENT if path is a file of the model or of an added policy, which tt_eval
  * and tt_batch refuse too. */
-int tt_capture(
+TT_API int tt_capture(
 	struct tt_engine *engine, const struct tt_capture_options *options, const char *path, struct tt_error *err);
 
 /* ---- Fit and eval ---- */
 
 struct tt_fit_options {
+	size_t size;             /* of the struct */
 	const char *const *data; // [n_data] JSON-lines files: id, prompt, label, optional split
 	size_t n_data;
 	/* The labels of data's rows to steer and of those to leave alone; NULL: "harmful", "benign". */
@@ -461,7 +492,8 @@ struct tt_fit_options {
 	tt_progress_fn progress; /* or NULL */
 	void *user;              /* passed to progress */
 };
-void tt_fit_options_default(struct tt_fit_options *options);
+TT_API void tt_fit_options_default_sized(struct tt_fit_options *options, size_t size);
+#define tt_fit_options_default(options) tt_fit_options_default_sized((options), sizeof(struct tt_fit_options))
 
 /* Fits a policy for the engine's model: directions, a gate and the layers to steer. *report (report may be NULL) gets
  * JSON (tt_free): every candidate with its figures, those of the gate, what was chosen and why. If no
@@ -471,7 +503,7 @@ void tt_fit_options_default(struct tt_fit_options *options);
  * on, and the policy is the same whatever the file holds. TT_ERR_MISMATCH if it is of another model, device, mode or KV
  * type; TT_ERR_FORMAT if it is another kind of file, or damaged; TT_ERR_IO if another fit uses it. Then it stays as it
  * is. TT_ERR_ARGUMENT if it is one of the data, or of the model's or an added policy's files. */
-int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
+TT_API int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err);
 
 /* A way of steering that an evaluation compares with others. */
@@ -482,6 +514,7 @@ struct tt_eval_arm {
 };
 
 struct tt_eval_options {
+	size_t size;             /* of the struct */
 	const char *const *data; // [n_data] files as for tt_fit
 	size_t n_data;
 	const char *split;   /* only rows of this split; NULL: all */
@@ -505,15 +538,18 @@ struct tt_eval_options {
 	tt_progress_fn progress; /* or NULL */
 	void *user;              /* passed to progress */
 };
-void tt_eval_options_default(struct tt_eval_options *options);
+TT_API void tt_eval_options_default_sized(struct tt_eval_options *options, size_t size);
+#define tt_eval_options_default(options) tt_eval_options_default_sized((options), sizeof(struct tt_eval_options))
 
 /* Completes every row unsteered and steered, or under each of the arms, and measures the difference. *report gets JSON
  * (tt_free) as docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests that ran
  * at the same time. */
-int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
+TT_API int tt_eval(
+	struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
-/* Zero-initialise for the defaults. */
+/* Zero-initialise for the defaults, but for size. */
 struct tt_stack_options {
+	size_t size;                               /* of the struct */
 	struct tt_steering steering[TT_MAX_STACK]; // [n_steering] at least two
 	uint32_t n_steering;
 	const float *scales; // [n_scales] that each policy's scale is multiplied by, in every combination. Default 0, 1
@@ -533,11 +569,12 @@ struct tt_stack_options {
 /* Measures policies on one request, alone and together: *report gets JSON (tt_free) as docs/cli.md describes it. Where
  * both of two act, the cosines of their directions; and of each combination of scales what it refuses, changes and
  * repeats, its loss, its effects and its accuracy, and whether it is Pareto-optimal. */
-int tt_stack(struct tt_engine *engine, const struct tt_stack_options *options, char **report, struct tt_error *err);
+TT_API int tt_stack(
+	struct tt_engine *engine, const struct tt_stack_options *options, char **report, struct tt_error *err);
 
 /* Describes a model, policy or safetensors file: *report gets JSON (tt_free). With model_path (may be NULL) it also
  * says whether a policy fits that model, and how it would act on it. */
-int tt_inspect(const char *path, const char *model_path, char **report, struct tt_error *err);
+TT_API int tt_inspect(const char *path, const char *model_path, char **report, struct tt_error *err);
 
 /* ---- Batches: a file of requests to a file of answers, over any number of runs */
 
@@ -547,6 +584,7 @@ struct tt_batch_policy {
 };
 
 struct tt_batch_options {
+	size_t size;           /* of the struct */
 	const char *input;     /* JSON lines: OpenAI's batch format, or id and prompt (docs/formats.md) */
 	const char *output;    /* file with a line for every request, in the order of the input; also OUTPUT.journal */
 	const char *telemetry; /* file with a line for every token, or NULL */
@@ -566,7 +604,8 @@ struct tt_batch_options {
 	void (*note)(void *user, const char *line); /* gets warnings, and from where a run goes on; or NULL */
 	void *user;                                 /* passed to both */
 };
-void tt_batch_options_default(struct tt_batch_options *options);
+TT_API void tt_batch_options_default_sized(struct tt_batch_options *options, size_t size);
+#define tt_batch_options_default(options) tt_batch_options_default_sized((options), sizeof(struct tt_batch_options))
 
 struct tt_batch_report {
 	uint64_t n_rows, n_errors;                    /* lines of the whole output, and lines that are errors */
@@ -576,7 +615,7 @@ struct tt_batch_report {
 };
 
 /* Checks the options as far as that is possible without a model. */
-int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err);
+TT_API int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err);
 
 /* Answers every row. If it is killed at any moment and called again with the same options, it goes on, and the files
  * become the same, byte for byte, as those of a run that was never stopped. A row that cannot be answered gets a line
@@ -586,7 +625,7 @@ int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err)
  *   TT_ERR_FORMAT    the journal is damaged
  *   TT_ERR_IO        a file cannot be written; call again when it can
  *   TT_ERR_LIMIT     progress asked to stop */
-int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
+TT_API int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
 	struct tt_error *err);
 
 #ifdef __cplusplus

@@ -55,6 +55,8 @@ Test(arguments, text)
 	REFUSED("text ", tt_text_decode(NULL, IDS, 4, &string, err));
 	REFUSED("ids ", tt_text_decode(text, NULL, 4, &string, err));
 	REFUSED("string ", tt_text_decode(text, IDS, 4, NULL, err));
+	REFUSED("report ", tt_describe_build(NULL, err));
+	NOTHING(!strcmp(tt_version(), TT_VERSION));
 	NOTHING(!tt_text_has_tokenizer(NULL) && !tt_text_has_template(NULL));
 	NOTHING(!*tt_text_piece(NULL, 5, &n) && n == 0);
 	NOTHING(tt_text_piece(text, 5, NULL) != NULL);
@@ -115,6 +117,7 @@ Test(arguments, engine)
 	tt_engine_kill_steering(NULL);
 	tt_engine_resume_steering(NULL);
 	tt_engine_options_default(NULL);
+	tt_engine_options_default_sized(NULL, sizeof(size_t));
 	tt_policy_free(policy);
 	tt_policy_free(NULL);
 	tt_engine_close(engine);
@@ -191,7 +194,7 @@ Test(arguments, request_options)
 	REFUSED("out ", tt_request_submit(NULL, engine, &o, err));
 	REFUSED("engine ", tt_request_submit(&(struct tt_request *){NULL}, NULL, &o, err));
 	REFUSED("options ", tt_request_submit(&(struct tt_request *){NULL}, engine, NULL, err));
-	tt_request_options_default(NULL);
+	tt_request_options_default_sized(NULL, sizeof(size_t));
 
 	/* None of this is left over. */
 	cr_expect_eq(tt_engine_pending(engine), 0);
@@ -282,7 +285,7 @@ Test(arguments, fit)
 	REFUSED("out ", tt_fit(NULL, engine, &o, NULL, err));
 	REFUSED("engine ", tt_fit(&(struct tt_policy *){NULL}, NULL, &o, NULL, err));
 	REFUSED("options ", tt_fit(&(struct tt_policy *){NULL}, engine, NULL, NULL, err));
-	tt_fit_options_default(NULL);
+	tt_fit_options_default_sized(NULL, sizeof(size_t));
 	tt_engine_close(engine);
 }
 
@@ -325,8 +328,8 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("engine ", tt_eval(NULL, &o, &report, err));
 	REFUSED("options ", tt_eval(engine, NULL, &report, err));
 	REFUSED("report ", tt_eval(engine, &o, NULL, err));
-	tt_eval_options_default(NULL);
-	struct tt_stack_options stack = {.n_steering = 2};
+	tt_eval_options_default_sized(NULL, sizeof(size_t));
+	struct tt_stack_options stack = {.size = sizeof stack, .n_steering = 2};
 	REFUSED("engine ", tt_stack(NULL, &stack, &report, err));
 	REFUSED("options ", tt_stack(engine, NULL, &report, err));
 	REFUSED("report ", tt_stack(engine, &stack, NULL, err));
@@ -336,20 +339,37 @@ Test(arguments, eval_capture_inspect)
 	stack.n_scales = 1;
 	REFUSED("scales ", tt_stack(engine, &stack, &report, err));
 
-	REFUSED("engine ", tt_capture(NULL, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, "x", err));
-	REFUSED("ids ", tt_capture(engine, &(struct tt_capture_options){.ids = NULL, .n_ids = 4}, "x", err));
-	REFUSED("the prompt is empty",
-		tt_capture(engine, &(struct tt_capture_options){.ids = IDS, .n_ids = 0}, "x", err));
-	REFUSED("steering is NULL",
-		tt_capture(engine,
-			&(struct tt_capture_options){.ids = IDS, .n_ids = 4, .steering = NULL, .n_steering = 1}, "x",
-			err));
-	REFUSED("steering[0].policy ",
-		tt_capture(engine,
-			&(struct tt_capture_options){.ids = IDS, .n_ids = 4, .steering = &steering, .n_steering = 1},
+	REFUSED("engine ",
+		tt_capture(NULL,
+			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = IDS, .n_ids = 4},
 			"x", err));
+	REFUSED("ids ", tt_capture(engine,
+				&(struct tt_capture_options){
+					.size = sizeof(struct tt_capture_options), .ids = NULL, .n_ids = 4},
+				"x", err));
+	REFUSED("the prompt is empty",
+		tt_capture(engine,
+			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = IDS, .n_ids = 0},
+			"x", err));
+	REFUSED("steering is NULL", tt_capture(engine,
+					    &(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
+						    .ids = IDS,
+						    .n_ids = 4,
+						    .steering = NULL,
+						    .n_steering = 1},
+					    "x", err));
+	REFUSED("steering[0].policy ", tt_capture(engine,
+					       &(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
+						       .ids = IDS,
+						       .n_ids = 4,
+						       .steering = &steering,
+						       .n_steering = 1},
+					       "x", err));
 	REFUSED("options ", tt_capture(engine, NULL, "x", err));
-	REFUSED("path ", tt_capture(engine, &(struct tt_capture_options){.ids = IDS, .n_ids = 4}, NULL, err));
+	REFUSED("path ",
+		tt_capture(engine,
+			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = IDS, .n_ids = 4},
+			NULL, err));
 
 	REFUSED("path ", tt_inspect(NULL, NULL, &report, err));
 	REFUSED("report ", tt_inspect(MODEL, NULL, NULL, err));
@@ -394,7 +414,7 @@ Test(arguments, batch)
 	REFUSED("options ", tt_batch_check(NULL, err));
 	REFUSED("options ", tt_batch(engine, NULL, NULL, err));
 	REFUSED("engine ", tt_batch(NULL, &good_batch, NULL, err));
-	tt_batch_options_default(NULL);
+	tt_batch_options_default_sized(NULL, sizeof(size_t));
 	tt_engine_close(engine);
 }
 

@@ -80,7 +80,7 @@ enum { N_CONVERSATIONS = sizeof CONVERSATIONS / sizeof *CONVERSATIONS };
 
 static void check(const struct tt_text *text, const struct conversation *c, const char *name)
 {
-	const struct tt_chat_options options = {.bos = "<s>", .eos = "</s>", .now = 1722387723};
+	const struct tt_chat_options options = {.size = sizeof options, .bos = "<s>", .eos = "</s>", .now = 1722387723};
 	int32_t *ids = NULL, *plain = NULL;
 	size_t n_ids, n_plain, from, to;
 	struct tt_error err = {0};

@@ -68,7 +68,11 @@ for command in generate fit eval stack batch capture inspect tokenize template; 
 done
 grep -q ' bench' out && fail "--help lists what is not there"
 works --version
-check version grep -Eqx 'trimtab [0-9]+\.[0-9]+\.[0-9]+' out
+check version sh -c 'head -n 1 out | grep -Eqx "trimtab [0-9]+\.[0-9]+\.[0-9]+"'
+works version
+check version-says-all sh -c 'grep -Eqx "commit: +[0-9a-f]{12}(-dirty)?|commit: +unknown" out &&
+	grep -Eqx "compiler: (gcc|clang) .*[0-9]" out && grep -Eqx "CPU body: (avx512|avx2|portable)" out &&
+	grep -Eq "^CUDA: +[0-9n]" out'
 for command in generate fit eval stack batch capture inspect tokenize template; do
 	works "$command" --help
 	check "$command --help" grep -q "^Usage: trimtab $command " out

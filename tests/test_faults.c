@@ -218,7 +218,7 @@ static int render(const char *path, struct tt_error *err)
 {
 	struct tt_text *text = NULL;
 	char *prompt = NULL;
-	const struct tt_chat_options chat = {.now = 1700000000};
+	const struct tt_chat_options chat = {.size = sizeof chat, .now = 1700000000};
 	int status = tt_text_open(&text, path, err);
 	if (status == TT_OK)
 		status = tt_text_render(text, conversation, &chat, &prompt, err);

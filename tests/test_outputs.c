@@ -184,12 +184,21 @@ Test(outputs, capture_leaves_model_and_policies)
 	struct world w;
 	struct tt_error err = {0};
 	open_world(&w);
-	expect_both(tt_capture(w.engine, &(struct tt_capture_options){.ids = ids, .n_ids = 2}, "./m.gguf", &err), &err,
-		"both the model and the output");
-	expect_both(tt_capture(w.engine, &(struct tt_capture_options){.ids = ids, .n_ids = 2}, "hard", &err), &err,
-		"both the model and the output");
-	expect_both(tt_capture(w.engine, &(struct tt_capture_options){.ids = ids, .n_ids = 2}, "link", &err), &err,
-		"both a policy and the output");
+	expect_both(
+		tt_capture(w.engine,
+			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = ids, .n_ids = 2},
+			"./m.gguf", &err),
+		&err, "both the model and the output");
+	expect_both(
+		tt_capture(w.engine,
+			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = ids, .n_ids = 2},
+			"hard", &err),
+		&err, "both the model and the output");
+	expect_both(
+		tt_capture(w.engine,
+			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = ids, .n_ids = 2},
+			"link", &err),
+		&err, "both a policy and the output");
 	close_world(&w);
 }
 

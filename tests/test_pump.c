@@ -542,7 +542,7 @@ static void capture(struct work *w)
 	static const int32_t ids[] = {5, 90, 17, 4, 33};
 	char path[512];
 	struct tt_steering steering = {w->eval.policy, 1};
-	const struct tt_capture_options options = {ids, 5, .steering = &steering, .n_steering = 1};
+	const struct tt_capture_options options = {sizeof options, ids, 5, .steering = &steering, .n_steering = 1};
 	must(tt_capture(w->engine, &options, path_of(w, "capture.safetensors", path), err));
 	must(tt_file_read(&w->capture, path, 1 << 24, err));
 }

@@ -449,7 +449,8 @@ Test(reports, a_capture_has_the_means_of_its_hidden_states)
 	close(mkstemp(path));
 	for (int i = 0; i < 2; i++) {
 		size_t from = spans[i][0], to = i ? MAX_PROMPT : TO;
-		const struct tt_capture_options options = {.ids = ids,
+		const struct tt_capture_options options = {.size = sizeof options,
+			.ids = ids,
 			.n_ids = MAX_PROMPT,
 			.mean_from = spans[i][0],
 			.mean_to = spans[i][1],
@@ -486,9 +487,16 @@ Test(reports, a_capture_says_where_the_kill_switch_came)
 	make_prompt(5, MAX_PROMPT, ids);
 	close(mkstemp(plain));
 	close(mkstemp(path));
-	must(tt_capture(engine, &(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT}, plain, err));
 	must(tt_capture(engine,
-		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		&(struct tt_capture_options){
+			.size = sizeof(struct tt_capture_options), .ids = ids, .n_ids = MAX_PROMPT},
+		plain, err));
+	must(tt_capture(engine,
+		&(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
+			.ids = ids,
+			.n_ids = MAX_PROMPT,
+			.steering = &steering,
+			.n_steering = 1},
 		path, err));
 	check_capture(path, plain, MAX_PROMPT, MAX_PROMPT);
 
@@ -498,11 +506,19 @@ Test(reports, a_capture_says_where_the_kill_switch_came)
 	said.kill_at = 2;
 	must(tt_request_submit(&other, engine, &options, err));
 	must(tt_capture(engine,
-		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		&(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
+			.ids = ids,
+			.n_ids = MAX_PROMPT,
+			.steering = &steering,
+			.n_steering = 1},
 		path, err));
 	check_capture(path, plain, MAX_PROMPT, 14 + 15);
 	must(tt_capture(engine,
-		&(struct tt_capture_options){.ids = ids, .n_ids = MAX_PROMPT, .steering = &steering, .n_steering = 1},
+		&(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
+			.ids = ids,
+			.n_ids = MAX_PROMPT,
+			.steering = &steering,
+			.n_steering = 1},
 		path, err));
 	check_capture(path, plain, MAX_PROMPT, 0);
 	tt_request_free(other);

@@ -160,8 +160,12 @@ Test(requests, a_capture_adds_up_what_steered_each_token)
 	scratch_make(&s);
 	const char *path = scratch_write(&s, FILES[0], "", 0);
 	must(tt_capture(engine,
-		&(struct tt_capture_options){.ids = IDS, .n_ids = N_IDS, .steering = steering, .n_steering = 3}, path,
-		err));
+		&(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
+			.ids = IDS,
+			.n_ids = N_IDS,
+			.steering = steering,
+			.n_steering = 3},
+		path, err));
 	struct tt_safetensors *file = golden_open(path);
 	float *coef = golden_floats(file, "coef", &n);
 	uint32_t n_layers = tt_engine_info(engine)->n_layers;

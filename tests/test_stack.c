@@ -45,7 +45,8 @@ static void world_make(struct world *w)
 	w->engine = engine_open(TINY, 8, 64);
 	w->a = made(w->engine, "a", 0, 3);
 	w->b = made(w->engine, "b", 1, 5);
-	w->options = (struct tt_stack_options){.steering = {{w->a, 1}, {w->b, -0.5f}},
+	w->options = (struct tt_stack_options){.size = sizeof(struct tt_stack_options),
+		.steering = {{w->a, 1}, {w->b, -0.5f}},
 		.n_steering = 2,
 		.contrast = {STYLE},
 		.n_contrast = 1,

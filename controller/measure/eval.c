@@ -7,15 +7,17 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/options.h"
 #include "base/sampling.h"
 #include "runtime/engine/engine.h"
 
 enum { BLOCK = 128 };
 
-void tt_eval_options_default(struct tt_eval_options *options)
+static const struct tt_eval_options DEFAULTS = {.max_tokens = 32, .sampling = {.top_p = 1}, .when = TT_WHEN_POLICY};
+
+void tt_eval_options_default_sized(struct tt_eval_options *options, size_t size)
 {
-	if (options)
-		*options = (struct tt_eval_options){.max_tokens = 32, .sampling = {.top_p = 1}, .when = TT_WHEN_POLICY};
+	tt_options_default(options, size, &DEFAULTS, sizeof DEFAULTS);
 }
 
 static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_error *err)
@@ -247,8 +249,9 @@ int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, cha
 	*report = NULL;
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
-	struct tt_eval e = {
-		.engine = engine, .options = options, .progress = {.fn = options->progress, .user = options->user}};
+	struct tt_eval_options o = DEFAULTS;
+	TT_TRY(tt_options_take(&o, sizeof o, options, "tt_eval_options", err));
+	struct tt_eval e = {.engine = engine, .options = &o, .progress = {.fn = o.progress, .user = o.user}};
 	int status = run(&e, report, err);
 	tt_eval_outputs_free(&e);
 	tt_judgements_free(&e.judgements);

@@ -242,7 +242,7 @@ int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *w
 	struct tt_request_options *request, struct tt_error *err)
 {
 	const struct tt_text *text = tt_engine_text(engine);
-	const struct tt_chat_options options = {.now = fixed_date};
+	const struct tt_chat_options options = {.size = sizeof options, .now = fixed_date};
 	char *messages = NULL;
 	int status;
 	*ids = NULL;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/options.h"
 #include "runtime/engine/engine.h"
 
 enum { MAX_ARMS = 256, DEFAULT_TOKENS = 32 };
@@ -374,8 +375,9 @@ int tt_stack(struct tt_engine *engine, const struct tt_stack_options *options, c
 	*report = NULL;
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
-	struct tt_stack s = {
-		.engine = engine, .options = options, .progress = {.fn = options->progress, .user = options->user}};
+	struct tt_stack_options o = {0};
+	TT_TRY(tt_options_take(&o, sizeof o, options, "tt_stack_options", err));
+	struct tt_stack s = {.engine = engine, .options = &o, .progress = {.fn = o.progress, .user = o.user}};
 	int status = run(&s, report, err);
 	for (size_t i = 0; i < s.n_rows; i++) {
 		tt_free((void *)(uintptr_t)s.rows[i].options.ids);

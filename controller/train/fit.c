@@ -11,27 +11,28 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/options.h"
 #include "base/outputs.h"
 #include "controller/train/fit_modes.h"
 #include "runtime/engine/numerics.h"
 #include "runtime/engine/outputs.h"
 
-void tt_fit_options_default(struct tt_fit_options *options)
+static const struct tt_fit_options DEFAULTS = {
+	.rank = 4,
+	.n_direction_prompts = 24,
+	.n_gate_prompts = 8000,
+	.n_judge_prompts = 32,
+	.judge_tokens = 24,
+	.max_candidates = 28,
+	.max_false_positives = 0.05f,
+	.max_borderline_positives = 0.1f,
+	.pool = TT_POOL_LAST_MEAN,
+	.when = TT_WHEN_ALL,
+};
+
+void tt_fit_options_default_sized(struct tt_fit_options *options, size_t size)
 {
-	if (!options)
-		return;
-	*options = (struct tt_fit_options){
-		.rank = 4,
-		.n_direction_prompts = 24,
-		.n_gate_prompts = 8000,
-		.n_judge_prompts = 32,
-		.judge_tokens = 24,
-		.max_candidates = 28,
-		.max_false_positives = 0.05f,
-		.max_borderline_positives = 0.1f,
-		.pool = TT_POOL_LAST_MEAN,
-		.when = TT_WHEN_ALL,
-	};
+	tt_options_default(options, size, &DEFAULTS, sizeof DEFAULTS);
 }
 
 const char *tt_fit_name(const struct tt_fit_options *options)
@@ -222,10 +223,12 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 	*out = NULL;
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
-	struct tt_fit fit = {.options = options,
+	struct tt_fit_options o = DEFAULTS;
+	TT_TRY(tt_options_take(&o, sizeof o, options, "tt_fit_options", err));
+	struct tt_fit fit = {.options = &o,
 		.engine = engine,
 		.info = tt_engine_info(engine),
-		.progress = {.fn = options->progress, .user = options->user}};
+		.progress = {.fn = o.progress, .user = o.user}};
 	double start = tt_now();
 	int status = run(&fit, err);
 	if (status == TT_OK)

@@ -182,6 +182,11 @@ static const struct tt_cpu_body *best_body(void)
 	return body ? body : machine_body(TT_CPU_BODY_PORTABLE);
 }
 
+const char *tt_cpu_body_name(void)
+{
+	return best_body()->name;
+}
+
 /* The cores that this process may run on, not all that the machine has. */
 static uint32_t n_cores(void)
 {

@@ -290,6 +290,11 @@ static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 	return tt_cuda_try(cuda, err);
 }
 
+const char *tt_cuda_built(void)
+{
+	return TT_CUDA_BUILT;
+}
+
 int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
 {
 	struct tt_cuda *cuda = NULL;

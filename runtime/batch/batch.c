@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/options.h"
 #include "base/outputs.h"
 #include "base/sampling.h"
 #include "base/sha256.h"
@@ -35,10 +36,11 @@ struct batch {
 	struct tt_batch_report *report;
 };
 
-void tt_batch_options_default(struct tt_batch_options *options)
+static const struct tt_batch_options DEFAULTS = {.max_tokens = 256, .max_batch = 32};
+
+void tt_batch_options_default_sized(struct tt_batch_options *options, size_t size)
 {
-	if (options)
-		*options = (struct tt_batch_options){.max_tokens = 256, .max_batch = 32};
+	tt_options_default(options, size, &DEFAULTS, sizeof DEFAULTS);
 }
 
 /* ---- The job */
@@ -64,10 +66,13 @@ static int check_paths(struct tt_engine *engine, const struct tt_batch_options *
 	return status;
 }
 
-int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
+/* Takes the caller's options, and checks them without an engine. */
+static int take_options(struct tt_batch_options *o, const struct tt_batch_options *options, struct tt_error *err)
 {
 	struct tt_sweep sweep;
-	TT_TRY(tt_need(o, "options", err));
+	TT_TRY(tt_need(options, "options", err));
+	*o = DEFAULTS;
+	TT_TRY(tt_options_take(o, sizeof *o, options, "tt_batch_options", err));
 	TT_TRY(tt_need(o->input, "input", err));
 	TT_TRY(tt_need(o->output, "output", err));
 	if (o->max_tokens < 1 || o->max_batch < 1)
@@ -77,6 +82,12 @@ int tt_batch_check(const struct tt_batch_options *o, struct tt_error *err)
 	TT_TRY(tt_batch_sweep(&sweep, o, err));
 	tt_sweep_free(&sweep);
 	return check_paths(NULL, o, err);
+}
+
+int tt_batch_check(const struct tt_batch_options *options, struct tt_error *err)
+{
+	struct tt_batch_options o;
+	return take_options(&o, options, err);
 }
 
 static int count_lines(struct batch *b, uint64_t size, struct tt_error *err)
@@ -273,11 +284,12 @@ int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, s
 	struct tt_error *err)
 {
 	struct tt_batch_report ignored;
-	struct batch b = {.job = {.engine = engine, .options = options}, .report = report ? report : &ignored};
+	struct tt_batch_options o;
+	struct batch b = {.job = {.engine = engine, .options = &o}, .report = report ? report : &ignored};
 	*b.report = (struct tt_batch_report){0};
 	TT_TRY(tt_need(engine, "engine", err));
-	TT_TRY(tt_batch_check(options, err));
-	TT_TRY(check_paths(engine, options, err));
+	TT_TRY(take_options(&o, options, err));
+	TT_TRY(check_paths(engine, &o, err));
 	b.journal.output.file = b.journal.telemetry.file = b.journal.log.file = -1;
 	double begun = tt_now();
 	int status = run(&b, err);

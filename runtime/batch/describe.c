@@ -17,7 +17,7 @@ static int probe_text(char out[65], const struct tt_text *text, struct tt_error 
 	static const char messages[] =
 		"[{\"role\": \"user\", \"content\": \"Hello, 1 + 2?\\n\"}, {\"role\": \"assistant\", "
 		"\"content\": \"3.\"}, {\"role\": \"user\", \"content\": \"na\\u00efve\"}]";
-	const struct tt_chat_options options = {.now = 1700000000};
+	const struct tt_chat_options options = {.size = sizeof options, .now = 1700000000};
 	int32_t *ids = NULL;
 	size_t n = 0;
 	out[0] = 0;

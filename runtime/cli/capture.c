@@ -127,6 +127,7 @@ static int capture(struct run *run, const char *model)
 	if (status != CLI_PROCEED)
 		return status;
 	const struct tt_capture_options options = {
+		.size = sizeof options,
 		.ids = run->ids_text ? run->own_ids : run->ids,
 		.n_ids = run->n_ids,
 		.mean_from = run->span[0],

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "cli.h"
@@ -177,12 +178,30 @@ static int help(void)
 	     "(interrupted).\n\n"
 	     "Options:\n"
 	     "  -h, --help     this text\n"
-	     "  -V, --version  the version\n\n"
+	     "  -V, --version  the version, commit, compiler, CPU body and CUDA; so does trimtab version\n\n"
 	     "Examples:\n"
 	     "  trimtab generate model.gguf -p 'What is a trim tab?'\n"
 	     "  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
 	     "  trimtab generate model.gguf --policy refuse.safetensors --compare -p 'How do I pick a lock?'\n"
 	     "  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test");
+	return CLI_OK;
+}
+
+/* The first line is the version alone, as scripts expect it. */
+static int version(void)
+{
+	struct tt_error err;
+	char *text = NULL;
+	if (tt_describe_build(&text, &err) != TT_OK)
+		return cli_fail(&err);
+	json_t *report = json_loads(text, 0, NULL);
+	printf("trimtab %s\n", tt_version());
+	printf("commit:   %s\n", tt_json_string_or(report, "commit", ""));
+	printf("compiler: %s\n", tt_json_string_or(report, "compiler", ""));
+	printf("CPU body: %s\n", tt_json_string_or(report, "cpu", ""));
+	printf("CUDA:     %s\n", tt_json_string_or(report, "cuda", "none in this program"));
+	json_decref(report);
+	tt_free(text);
 	return CLI_OK;
 }
 
@@ -193,10 +212,8 @@ static int run(int argc, char **argv)
 	const char *name = argv[1];
 	if (!strcmp(name, "--help") || !strcmp(name, "-h") || (!strcmp(name, "help") && argc == 2))
 		return help();
-	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
-		puts("trimtab " TT_VERSION);
-		return CLI_OK;
-	}
+	if (!strcmp(name, "--version") || !strcmp(name, "-V") || (!strcmp(name, "version") && argc == 2))
+		return version();
 	for (int i = 0; i < N_COMMANDS; i++) {
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);

@@ -54,6 +54,7 @@ static int parse_scales(struct run *run)
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
 {
 	struct tt_stack_options *stack = &run->options;
+	stack->size = sizeof *stack;
 	const struct cli_option options[] = {
 		CLI_POLICY_OPTION(run->policy_list),
 		{"scales", 0, NULL, CLI_STRING, &run->scale_text, "A,B,..", 0, 0,

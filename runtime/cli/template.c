@@ -71,7 +71,7 @@ static int render(const char *model, const char *path, const struct tt_chat_opti
 
 int cli_template(int argc, char **argv)
 {
-	struct tt_chat_options chat = {0};
+	struct tt_chat_options chat = {.size = sizeof chat};
 	const char *messages = NULL, *date = NULL;
 	struct cli_list positional = {0};
 	const struct cli_option options[] = {

@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "base/outputs.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/outputs.h"
@@ -119,17 +120,19 @@ int tt_capture(
 {
 	struct tt_request *request = NULL;
 	struct contents contents = {0};
+	struct tt_capture_options o = {0};
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
-	TT_TRY(tt_need_list(options->steering, options->n_steering, "steering", err));
+	TT_TRY(tt_options_take(&o, sizeof o, options, "tt_capture_options", err));
+	TT_TRY(tt_need_list(o.steering, o.n_steering, "steering", err));
 	TT_TRY(tt_need(path, "path", err));
 	const struct tt_file_use output = {path, "the output"};
 	TT_TRY(tt_engine_check_outputs(engine, NULL, 0, &output, 1, err));
-	int status = run(&request, engine, options, err);
+	int status = run(&request, engine, &o, err);
 	if (status == TT_OK)
-		status = open_contents(&contents, engine->info.n_layers, engine->info.hidden_size, options->n_ids, err);
+		status = open_contents(&contents, engine->info.n_layers, engine->info.hidden_size, o.n_ids, err);
 	if (status == TT_OK)
-		status = write(request, engine, options, &contents, path, err);
+		status = write(request, engine, &o, &contents, path, err);
 	tt_request_free(request);
 	close_contents(&contents);
 	return status;

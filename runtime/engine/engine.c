@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "base/outputs.h"
 #include "runtime/engine/collect.h"
 #include "runtime/engine/policy_slots.h"
@@ -36,10 +37,11 @@ const char *tt_mapped_file(const void *address)
 	return tt_file_mapped(address);
 }
 
-void tt_engine_options_default(struct tt_engine_options *options)
+static const struct tt_engine_options DEFAULTS = {.device = "auto", .max_batch = 32, .max_step_tokens = 512};
+
+void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size)
 {
-	if (options)
-		*options = (struct tt_engine_options){.device = "auto", .max_batch = 32, .max_step_tokens = 512};
+	tt_options_default(options, size, &DEFAULTS, sizeof DEFAULTS);
 }
 
 /* A model with longrope gets the context that its short factors are made for: these serve short texts better, and
@@ -271,11 +273,11 @@ int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const 
 		backend->close(backend);
 	TT_TRY(status);
 	e->backend = backend;
+	e->options = DEFAULTS;
 	if (options)
-		e->options = *options;
-	else
-		tt_engine_options_default(&e->options);
-	status = open_engine(e, model_path, err);
+		status = tt_options_take(&e->options, sizeof e->options, options, "tt_engine_options", err);
+	if (status == TT_OK)
+		status = open_engine(e, model_path, err);
 	if (status != TT_OK) {
 		tt_engine_close(e);
 		return status;

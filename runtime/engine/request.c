@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "base/sampling.h"
 #include "kernels/steer.h"
 #include "runtime/engine/engine.h"
@@ -19,10 +20,11 @@
 
 enum { MAX_TIMEOUT = 1000000000 };
 
-void tt_request_options_default(struct tt_request_options *options)
+static const struct tt_request_options DEFAULTS = {.sampling.top_p = 1, .when = TT_WHEN_POLICY};
+
+void tt_request_options_default_sized(struct tt_request_options *options, size_t size)
 {
-	if (options)
-		*options = (struct tt_request_options){.sampling.top_p = 1, .when = TT_WHEN_POLICY};
+	tt_options_default(options, size, &DEFAULTS, sizeof DEFAULTS);
 }
 
 static int check_sampling(const struct tt_request_options *o, struct tt_error *err)
@@ -305,15 +307,17 @@ static int submit(struct tt_request **out, struct tt_engine *engine, const struc
 	struct tt_error *err)
 {
 	struct tt_request *r = NULL;
+	struct tt_request_options o = DEFAULTS;
 	TT_TRY(tt_need(out, "out", err));
 	*out = NULL;
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
-	TT_TRY(check(engine, options, err));
+	TT_TRY(tt_options_take(&o, sizeof o, options, "tt_request_options", err));
+	TT_TRY(check(engine, &o, err));
 	TT_TRY(tt_alloc(&r, 1, sizeof *r, err));
 	r->engine = engine;
 	r->own = own;
-	r->options = *options;
+	r->options = o;
 	int status = prepare(r, err);
 	if (status == TT_OK) {
 		tt_lock(engine);

@@ -323,7 +323,7 @@ static int encode_messages(
 	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
 {
 	const json_t *messages = json_object_get(body, "messages");
-	const struct tt_chat_options chat = {.now = context->now};
+	const struct tt_chat_options chat = {.size = sizeof chat, .now = context->now};
 	int status = TT_OK;
 	if (!json_is_array(messages) || json_array_size(messages) == 0)
 		return tt_fail(err, TT_ERR_FORMAT, "messages must be a list that is not empty");

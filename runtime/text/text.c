@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/options.h"
 #include "base/utf8.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/text.h"
@@ -160,20 +161,21 @@ int tt_text_encode(const struct tt_text *text, const char *string, size_t n, uns
 static int render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	struct tt_buffer *prompt, struct tt_buffer *untrusted, struct tt_error *err)
 {
-	static const struct tt_chat_options none;
-	const struct tt_chat_options *o = options ? options : &none;
+	struct tt_chat_options o = {0};
 	json_t *messages = NULL;
 	TT_TRY(tt_need(text, "text", err));
 	TT_TRY(tt_need(messages_json, "messages_json", err));
+	if (options)
+		TT_TRY(tt_options_take(&o, sizeof o, options, "tt_chat_options", err));
 	if (!text->chat.source)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no chat template");
 	struct tt_chat_template chat = text->chat;
-	if (o->bos)
-		chat.bos_token = (char *)(uintptr_t)o->bos;
-	if (o->eos)
-		chat.eos_token = (char *)(uintptr_t)o->eos;
+	if (o.bos)
+		chat.bos_token = (char *)(uintptr_t)o.bos;
+	if (o.eos)
+		chat.eos_token = (char *)(uintptr_t)o.eos;
 	TT_TRY(tt_json_parse(&messages, messages_json, strlen(messages_json), "messages", err));
-	int status = tt_chat_render(&chat, messages, !o->no_generation_prompt, (time_t)o->now, prompt, untrusted, err);
+	int status = tt_chat_render(&chat, messages, !o.no_generation_prompt, (time_t)o.now, prompt, untrusted, err);
 	json_decref(messages);
 	return status;
 }

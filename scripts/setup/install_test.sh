@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Uses a build's library as others would, with examples/minimal.c: installed into a scratch prefix, and from a project
-# of its own that takes the tree in by add_subdirectory().
+# Uses a build's library as others would: installed into a prefix, which is then moved, by pkg-config and by CMake's
+# find_package; installed without the shared library; and fetched into another project's build. Then uninstalls it.
 #   install_test.sh BUILD
 set -euo pipefail
 build=$(realpath "$1")
@@ -8,34 +8,120 @@ cd "$(dirname "$0")/../.."
 tree=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-runs() { "$1" tests/golden/tiny-llama/tiny-llama.q8_0.gguf "ab" >/dev/null; }
+model=tests/golden/tiny-llama/tiny-llama.q8_0.gguf
 
-prefix=$work/prefix
-cmake --install "$build" --prefix "$prefix" >/dev/null
-pc=$(find "$prefix" -name trimtab.pc)
-sed -i "s|^prefix=.*|prefix=$prefix|" "$pc"
-export PKG_CONFIG_PATH=${pc%/trimtab.pc}
-# shellcheck disable=SC2046
-cc -std=c11 -Wall -Wextra -Werror examples/minimal.c -o "$work/minimal" $(pkg-config --cflags --libs --static trimtab)
-runs "$work/minimal"
-echo "install-test: examples/minimal.c compiles against an installed prefix and runs"
-
-mkdir "$work/user"
-cat >"$work/user/CMakeLists.txt" <<END
-cmake_minimum_required(VERSION 3.25)
-project(user LANGUAGES C)
-add_subdirectory($tree trimtab)
-add_executable(minimal $tree/examples/minimal.c)
-target_link_libraries(minimal PRIVATE trimtab)
-END
-# As BUILD was compiled, so that ccache knows the objects.
+say() { echo "install-test: $*"; }
+fail() {
+	say "$*" >&2
+	exit 1
+}
+quietly() { "$@" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; fail "$* failed"; }; }
+runs() { "$1" "$model" "ab" >/dev/null || fail "$1 does not run"; }
 setting() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
+flags=(-std=c11 -Wall -Wextra -Wshadow -Wpedantic -Werror)
+
+# ---- A prefix that was moved
+
+quietly cmake --install "$build" --prefix "$work/first"
+mv "$work/first" "$work/prefix"
+pc=$(find "$work/prefix" -name trimtab.pc)
+export PKG_CONFIG_PATH=${pc%/trimtab.pc}
+lib=$(pkg-config --variable=libdir trimtab)
+lib=$(realpath "$lib")
+include=$work/prefix/include/trimtab
+
+printf '#include <trimtab.h>\n' | cc -E -P -DTT_API=__exported__ -I"$include" -x c - | tr '\n' ' ' |
+	grep -oE '__exported__[^;]*' | grep -oE 'tt_[a-z_]+\(' | tr -d '(' | sort -u >"$work/declared"
+nm -D --defined-only "$lib/libtrimtab.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort -u >"$work/exported"
+diff "$work/declared" "$work/exported" >&2 || fail "trimtab.h declares and libtrimtab.so exports other functions"
+[ "$(wc -l <"$work/exported")" -gt 50 ] || fail "libtrimtab.so exports too little"
+readelf -d "$lib/libtrimtab.so" | grep -q 'SONAME.*\[libtrimtab.so.0\]' || fail "the soname is not libtrimtab.so.0"
+! readelf -d "$lib/libtrimtab.so" "$work/prefix/bin/trimtab" | grep -qE 'RPATH|RUNPATH' || fail "there is an rpath"
+say "libtrimtab.so.0 exports the $(wc -l <"$work/exported") functions of trimtab.h"
+
+for example in minimal device; do
+	# shellcheck disable=SC2046
+	cc "${flags[@]}" "examples/$example.c" -o "$work/$example" -Wl,-rpath,"$lib" \
+		$(pkg-config --cflags --libs trimtab)
+done
+readelf -d "$work/minimal" | grep -q 'NEEDED.*libtrimtab.so.0' || fail "minimal is not linked to the shared library"
+runs "$work/minimal"
+# shellcheck disable=SC2046
+quietly cc -static "${flags[@]}" examples/minimal.c -o "$work/static" $(pkg-config --cflags --libs --static trimtab)
+runs "$work/static"
+printf '#include <trimtab.h>\nint main() { tt_chat_options o = {}; return o.now + tt_version()[0] == 0; }\n' |
+	c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags trimtab) -fsyntax-only -x c++ -
+say "examples compile by pkg-config in a prefix that was moved, shared and static, and run"
+
+# A build with CUDA has it in every kind of library, whoever links it.
+"$work/device" "$model" cuda >"$work/said" || true
+without=$(grep -c "built without CUDA" "$work/said" || true)
+cuda=ON
+if "$work/prefix/bin/trimtab" version | grep -q '^CUDA: *none'; then
+	cuda=OFF
+	[ "$without" = 1 ] || fail "a build without CUDA says: $(tail -n 1 "$work/said")"
+	[ "$(setting TT_CUDA)" != ON ] || fail "a build with CUDA says that it has none"
+else
+	[ "$without" = 0 ] || fail "the program has CUDA, and the installed library says: $(tail -n 1 "$work/said")"
+fi
+say "$(tail -n 1 "$work/said")"
+
+# ---- CMake's packages
+
+# As BUILD was compiled, so that ccache knows the objects.
 launcher=$(setting TT_CCACHE)
 case $launcher in /*) launcher="env;CCACHE_NOHASHDIR=1;$launcher" ;; *) launcher= ;; esac
-cmake -S "$work/user" -B "$work/user/build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER_LAUNCHER="$launcher" \
-	-DTT_WERROR="$(setting TT_WERROR)" -DTT_CUDA=OFF >/dev/null
-cmake --build "$work/user/build" -j "$(nproc)" >"$work/log" || { tail -n 30 "$work/log"; exit 1; }
-runs "$work/user/build/minimal"
-others=$(find "$work/user/build" -type f -perm -u+x ! -path '*/CMakeFiles/*' ! -name minimal)
-[ -z "$others" ] || { echo "install-test: the other project got programs, too: $others"; exit 1; }
-echo "install-test: a project that adds the tree as a subdirectory gets the library alone, and runs"
+same=(-DCMAKE_BUILD_TYPE=Release "-DCMAKE_C_COMPILER_LAUNCHER=$launcher" "-DTT_WERROR=$(setting TT_WERROR)"
+	-DTT_CUDA=OFF)
+
+# A project that makes `minimal`: project FOLDER FIND..., lines that give it trimtab::trimtab.
+project() {
+	mkdir "$1"
+	printf '%s\n' 'cmake_minimum_required(VERSION 3.25)' 'project(user LANGUAGES C)' "${@:2}" \
+		"add_executable(minimal $tree/examples/minimal.c)" \
+		'target_link_libraries(minimal PRIVATE trimtab::trimtab)' >"$1/CMakeLists.txt"
+}
+make_project() {
+	quietly cmake -S "$1" -B "$1/build" "${@:2}"
+	quietly cmake --build "$1/build" -j "$(nproc)"
+	runs "$1/build/minimal"
+}
+for component in shared static; do
+	project "$work/found-$component" "find_package(trimtab 0.1 REQUIRED COMPONENTS $component)"
+	make_project "$work/found-$component" "-DCMAKE_PREFIX_PATH=$work/prefix"
+	found=$(readelf -d "$work/found-$component/build/minimal" | grep -c 'NEEDED.*libtrimtab.so.0' || true)
+	[ "$component$found" = shared1 ] || [ "$component$found" = static0 ] || fail "$component is another library"
+done
+say "find_package(trimtab) finds the shared and the static library"
+
+project "$work/fetched" 'include(FetchContent)' "FetchContent_Declare(trimtab SOURCE_DIR $tree)" \
+	'FetchContent_MakeAvailable(trimtab)'
+make_project "$work/fetched" "${same[@]}"
+others=$(find "$work/fetched/build" -type f -perm -u+x ! -path '*/CMakeFiles/*' ! -name minimal)
+[ -z "$others" ] || fail "the other project got programs, too: $others"
+say "FetchContent gives another project the library alone"
+
+# ---- Without a shared library
+
+# With BUILD's archive, which such a build would only compile once more.
+quietly cmake -S . -B "$work/alone" "${same[@]}" -DTT_CUDA=$cuda -DBUILD_TESTING=OFF -DTT_PROGRAMS=OFF -DTT_SHARED=OFF
+cp "$build/libtrimtab.a" "$work/alone/"
+quietly cmake --install "$work/alone" --prefix "$work/static-only"
+pc=$(find "$work/static-only" -name trimtab.pc)
+export PKG_CONFIG_PATH=${pc%/trimtab.pc}
+# shellcheck disable=SC2046
+cc "${flags[@]}" examples/minimal.c -o "$work/minimal" $(pkg-config --cflags --libs trimtab)
+runs "$work/minimal"
+project "$work/found-alone" 'find_package(trimtab REQUIRED)'
+make_project "$work/found-alone" "-DCMAKE_PREFIX_PATH=$work/static-only"
+say "where there is no shared library, the static one needs no --static"
+
+# ---- Away again
+
+export DESTDIR=$work/stage
+quietly cmake --install "$build" --prefix /opt/trimtab
+touch "$DESTDIR/opt/trimtab/include/trimtab/stranger.h"
+scripts/setup/uninstall.sh "$build" /opt/trimtab
+left=$(find "$DESTDIR" ! -type d -printf '%P ')
+[ "$left" = "opt/trimtab/include/trimtab/stranger.h " ] || fail "after uninstalling there is: $left"
+say "uninstalling leaves other files alone"

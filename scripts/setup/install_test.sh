@@ -49,6 +49,7 @@ runs "$work/minimal"
 # shellcheck disable=SC2046
 quietly cc -static "${flags[@]}" examples/minimal.c -o "$work/static" $(pkg-config --cflags --libs --static trimtab)
 runs "$work/static"
+# shellcheck disable=SC2046
 printf '#include <trimtab.h>\nint main() { tt_chat_options o = {}; return o.now + tt_version()[0] == 0; }\n' |
 	c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags trimtab) -fsyntax-only -x c++ -
 say "examples compile by pkg-config in a prefix that was moved, shared and static, and run"

@@ -24,7 +24,7 @@ help:
 	@echo "Use"
 	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes)"
 	@echo "  make build         $(BUILD)/trimtab, $(BUILD)/libtrimtab.a and $(BUILD)/libtrimtab.so"
-	@echo "  make install       the program and the library into PREFIX=$(PREFIX), below DESTDIR; uninstall removes them"
+	@echo "  make install       the program and the library into PREFIX=$(PREFIX) (DESTDIR); uninstall"
 	@echo "  make bench         time prefill, decode and the cost of steering on this machine"
 	@echo "  make bench-cpu     prefill, decoding and memory beside llama.cpp, built for it (25 minutes)"
 	@echo "  make models        the demo's model, Qwen2.5-Coder-0.5B and Gemma 3 270M into models/ (850 MB);"

@@ -86,8 +86,10 @@ endfunction()
 
 tt_add_library(trimtab STATIC)
 if(TT_CUDA)
-  # A program that links it needs no CUDA of its own.
-  add_custom_command(TARGET trimtab POST_BUILD COMMAND ${CMAKE_AR} qcsL $<TARGET_FILE:trimtab> ${TT_CUDART} VERBATIM)
+  # With CUDA's runtime in it: a program that links it needs no CUDA of its own.
+  set(script ${PROJECT_BINARY_DIR}/trimtab.mri)
+  file(GENERATE OUTPUT ${script} CONTENT "OPEN $<TARGET_FILE:trimtab>\nADDLIB ${TT_CUDART}\nSAVE\nEND\n")
+  add_custom_command(TARGET trimtab POST_BUILD COMMAND ${CMAKE_AR} -M <${script})
 endif()
 set_target_properties(trimtab PROPERTIES EXPORT_NAME static)
 add_library(trimtab::static ALIAS trimtab)

@@ -335,8 +335,9 @@ struct tt_request_options {
 	enum tt_policy_when when; /* which tokens all its policies steer; TT_WHEN_POLICY: as each policy says */
 
 	/* Reports, which the functions below return. */
-	bool score;        /* the log-probability of every id after the first ... */
-	size_t score_from; /* ... from this index on; 0 before it, where pages of other requests may be shared */
+	bool score;         /* the log-probability of every id after the first ... */
+	size_t score_from;  /* ... from this index on; 0 before it, where pages of other requests may be shared */
+	uint32_t score_top; /* alternatives to report for each of these ids, at most TT_MAX_TOP */
 	bool trace; /* the norms of h before and after steering, by token and layer; 0 if no policy acts on the token */
 	bool keep_logits;            /* the logits of every position of ids ... */
 	size_t logits_from;          /* ... from this index on; pages before it may be shared, as with score_from */
@@ -423,7 +424,12 @@ TT_API const float *tt_request_coefficients(const struct tt_request *request, ui
 /* Reports, borrowed; NULL if they were not asked for. Positions count ids and then the generated tokens that were fed.
  * The values depend on the request alone, and on when the kill switch came: the norms of a position are 0, 0 if
  * tt_request_coefficients is NULL there for all policies. */
-TT_API const float *tt_request_scores(const struct tt_request *request);                     // [n_ids]; [0] is 0
+TT_API const float *tt_request_scores(const struct tt_request *request); // [n_ids]; [0] is 0
+/* The likeliest ids in the place of ids[index], likeliest first, as many as score_top says; returns how many, which is
+ * 0 where ids[index] is not scored. The log-probability of an id is the same float here, in tt_request_scores and,
+ * where it was generated, in struct tt_token. */
+TT_API uint32_t tt_request_score_top(
+	const struct tt_request *request, size_t index, const int32_t **ids, const float **logprobs);
 TT_API const float *tt_request_norms(const struct tt_request *request, size_t *n_positions); // [n_positions][L][2]
 TT_API const float *tt_request_logits(const struct tt_request *request);                 // [n_ids - logits_from][vocab]
 TT_API const float *tt_request_hidden(const struct tt_request *request, uint32_t layer); // [n_ids - keep_from][d]

@@ -137,6 +137,18 @@ static void append(struct tt_request *r, const struct tt_sample_result *sample)
 		r->sequence.finish = TT_FINISH_STOP;
 }
 
+/* A position that runs again after a pre-emption gives the same bits. */
+static void store_score(struct tt_request *r, size_t position, const struct tt_sample_result *sample)
+{
+	size_t at = position - r->sequence.score_from, n = r->options.score_top;
+	r->scores[position + 1] = sample->target_logprob;
+	if (n == 0)
+		return;
+	r->score_n_top[at] = sample->n_top < n ? sample->n_top : (uint32_t)n;
+	memcpy(r->score_top_ids + at * n, sample->top_tokens, r->score_n_top[at] * sizeof *sample->top_tokens);
+	memcpy(r->score_top_logprobs + at * n, sample->top_logprobs, r->score_n_top[at] * sizeof *sample->top_logprobs);
+}
+
 static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t index, bool generates,
 	const struct tt_results *results)
 {
@@ -145,7 +157,7 @@ static void sampled(void *user, struct tt_sequence *q, size_t position, uint32_t
 	size_t vocab = r->engine->model->config.vocab_size, from = q->logits_from;
 	(void)user;
 	if (tt_sequence_scores(q, position))
-		r->scores[position + 1] = sample->target_logprob;
+		store_score(r, position, sample);
 	if (r->logits && position >= from && position < q->n_ids && results->logits)
 		memcpy(r->logits + (position - from) * vocab, results->logits + index * vocab, vocab * sizeof(float));
 	if (!generates)

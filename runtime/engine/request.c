@@ -30,7 +30,7 @@ void tt_request_options_default_sized(struct tt_request_options *options, size_t
 static int check_sampling(const struct tt_request_options *o, struct tt_error *err)
 {
 	TT_TRY(tt_sampling_check(&o->sampling, err));
-	if (o->n_top > TT_MAX_TOP)
+	if (o->n_top > TT_MAX_TOP || o->score_top > TT_MAX_TOP)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d alternatives a token", TT_MAX_TOP);
 	return TT_OK;
 }
@@ -188,13 +188,26 @@ static uint32_t count_kept(const uint64_t *layers, uint32_t n_layers)
 	return n;
 }
 
+static int allocate_scores(struct tt_request *r, struct tt_error *err)
+{
+	const struct tt_request_options *o = &r->options;
+	size_t n = o->n_ids - 1 > r->sequence.score_from ? o->n_ids - 1 - r->sequence.score_from : 0;
+	if (!o->score)
+		return TT_OK;
+	TT_TRY(tt_alloc(&r->scores, o->n_ids, sizeof *r->scores, err));
+	if (o->score_top == 0)
+		return TT_OK;
+	TT_TRY(tt_alloc(&r->score_n_top, n, sizeof *r->score_n_top, err));
+	TT_TRY(tt_alloc(&r->score_top_ids, n, o->score_top * sizeof *r->score_top_ids, err));
+	return tt_alloc(&r->score_top_logprobs, n, o->score_top * sizeof *r->score_top_logprobs, err);
+}
+
 static int allocate_reports(struct tt_request *r, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;
 	const struct tt_config *config = &r->engine->model->config;
 	size_t n_words = (config->n_layers + 63) / 64, n_positions = r->sequence.last_position;
-	if (o->score)
-		TT_TRY(tt_alloc(&r->scores, o->n_ids, sizeof *r->scores, err));
+	TT_TRY(allocate_scores(r, err));
 	if (o->trace)
 		TT_TRY(tt_alloc(&r->norms, n_positions, 2 * config->n_layers * sizeof *r->norms, err));
 	if (o->keep_logits)
@@ -235,6 +248,7 @@ static void fill_sequence(struct tt_request *r)
 	if (o->keep_layers)
 		q->keep_from = q->report_from = o->keep_from;
 	q->score_from = o->score_from > 0 ? o->score_from - 1 : 0;
+	q->score_top = o->score ? o->score_top : 0;
 	if (q->scores && q->score_from < q->report_from)
 		q->report_from = q->score_from;
 	if (q->keeps_logits && q->logits_from < q->report_from)
@@ -270,6 +284,9 @@ static void destroy(struct tt_request *r)
 	free(r->weights);
 	free(r->keep_layers);
 	free(r->scores);
+	free(r->score_n_top);
+	free(r->score_top_ids);
+	free(r->score_top_logprobs);
 	free(r->norms);
 	free(r->logits);
 	free(r->hidden);
@@ -466,6 +483,16 @@ const float *tt_request_coefficients(const struct tt_request *r, uint32_t index,
 const float *tt_request_scores(const struct tt_request *request)
 {
 	return request ? request->scores : NULL;
+}
+
+uint32_t tt_request_score_top(const struct tt_request *r, size_t index, const int32_t **ids, const float **logprobs)
+{
+	if (!r || !r->score_n_top || !ids || !logprobs || index <= r->sequence.score_from || index >= r->options.n_ids)
+		return 0;
+	size_t at = index - 1 - r->sequence.score_from;
+	*ids = r->score_top_ids + at * r->options.score_top;
+	*logprobs = r->score_top_logprobs + at * r->options.score_top;
+	return r->score_n_top[at];
 }
 
 const float *tt_request_norms(const struct tt_request *request, size_t *n_positions)

@@ -16,8 +16,12 @@ struct tt_request {
 	uint64_t *keep_layers;          // [(L + 63) / 64]
 	float *scores, *norms, *logits; /* see trimtab.h; NULL if not asked for */
 	float *hidden;                  // [n_kept layers][n_ids - keep_from][d]
-	float *logprobs;                // [max_tokens]
-	int32_t *top_ids;               // [max_tokens][n_top]
+	/* Of the scored ids, which are those after position sequence.score_from. */
+	uint32_t *score_n_top;  // [n_scored]
+	int32_t *score_top_ids; // [n_scored][score_top]
+	float *score_top_logprobs;
+	float *logprobs;  // [max_tokens]
+	int32_t *top_ids; // [max_tokens][n_top]
 	float *top_logprobs;
 	uint32_t *n_top;    // [max_tokens]
 	size_t n_telemetry; /* positions that the telemetry callback was called for */

@@ -26,7 +26,9 @@ static void fill_sample(struct tt_step_plan *step, const struct tt_planned *p, s
 	*sample = (struct tt_sample_plan){
 		.token = p->first_token + (uint32_t)(position - p->position),
 		.target = scores ? q->tokens[position + 1] : -1,
-		.n_top = generates ? q->n_top : 0,
+		.n_top = generates ? q->n_top
+			 : scores  ? q->score_top
+				   : 0,
 		.sampling = q->sampling,
 		.counter = p->length - q->n_ids,
 	};

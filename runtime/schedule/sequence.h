@@ -43,7 +43,8 @@ struct tt_sequence {
 	/* No gate reads a hidden state, so coef and the policies' keys are filled in from the start. */
 	bool coef_known_at_start;
 	bool scores;        /* the likelihood of the given ids is reported ... */
-	size_t score_from;  /* ... of those after positions from here on */
+	size_t score_from;  /* ... of those after positions from here on ... */
+	uint32_t score_top; /* ... with so many alternatives */
 	bool keeps_logits;  /* the logits at the given ids are reported ... */
 	size_t logits_from; /* ... from here on */
 	bool traces;        /* the norms of the hidden states are reported */

@@ -78,6 +78,14 @@ size_t tt_utf8_encode(uint32_t c, char out[4])
 	return 4;
 }
 
+size_t tt_utf8_count(const char *text, size_t n)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < n; i++)
+		count += ((unsigned char)text[i] & 0xC0) != 0x80;
+	return count;
+}
+
 bool tt_utf8_is_valid(const char *text)
 {
 	size_t n = text ? strlen(text) : 0;

@@ -21,6 +21,8 @@ size_t tt_utf8_next(const char *text, size_t n, uint32_t *out);
 size_t tt_utf8_encode(uint32_t c, char out[4]);
 /* The offset of the first byte that is not part of valid UTF-8; n when there is none. */
 size_t tt_utf8_check(const char *text, size_t n);
+/* The code points of n bytes of valid UTF-8. */
+size_t tt_utf8_count(const char *text, size_t n);
 /* Checks a terminated text; NULL is valid too. */
 bool tt_utf8_is_valid(const char *text);
 

@@ -553,6 +553,33 @@ TT_API void tt_eval_options_default_sized(struct tt_eval_options *options, size_
 TT_API int tt_eval(
 	struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
+struct tt_score_options {
+	size_t size;            /* of the struct */
+	const char *choices;    /* questions with choices (docs/formats.md); or NULL, and then ... */
+	const char *perplexity; /* ... a text, of which each token is scored */
+	bool letters, chat;     /* of questions: "A. ..", "B. .." and the letter as choice; as a user message */
+	bool no_bos;            /* nothing is put in front of a text, even if the tokenizer does that itself */
+	bool no_special;        /* text that spells a special token stays text */
+	uint32_t limit;         /* the first so many questions, or windows; 0: all */
+	/* Of a text: tokens of a window, what the tokenizer puts in front included (0: the engine's context, at most
+	 * 2048), and from where one begins to where the next does (0: half of it). */
+	uint32_t window, stride;
+	struct tt_steering steering[TT_MAX_STACK]; // [n_steering] 0: only the model alone is measured
+	uint32_t n_steering;
+	enum tt_policy_when when; /* as in struct tt_request_options. */
+	const char *rows; /* file to write a line to for each question or window, or NULL; no file that is read */
+	tt_progress_fn progress; /* or NULL */
+	void *user;              /* passed to progress */
+};
+TT_API void tt_score_options_default_sized(struct tt_score_options *options, size_t size);
+#define tt_score_options_default(options) tt_score_options_default_sized((options), sizeof(struct tt_score_options))
+
+/* Measures the log-probabilities of given text, unsteered and steered: *report gets JSON (tt_free) as docs/cli.md
+ * describes it. What is scored counts as generated after the text before it: gates read that text, and policies steer
+ * from where they say. */
+TT_API int tt_score(
+	struct tt_engine *engine, const struct tt_score_options *options, char **report, struct tt_error *err);
+
 /* Zero-initialise for the defaults, but for size. */
 struct tt_stack_options {
 	size_t size;                               /* of the struct */

@@ -227,6 +227,8 @@ Test(stack, options_that_cannot_be_are_refused)
 
 /* ---- Questions with choices */
 
+static const struct tt_choices_form chat = {.chat = true};
+
 Test(choices, a_bad_line_is_refused_with_its_number_and_field)
 {
 	static const struct {
@@ -240,7 +242,11 @@ Test(choices, a_bad_line_is_refused_with_its_number_and_field)
 		{"{\"question\":\"q\",\"choices\":[\"a\",\"b\"]}", "answer is missing"},
 		{"{\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":2}",
 			"answer must be an integer from 0 to 1"},
-		{"{\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":\"A\"}", "answer must be an integer"},
+		{"{\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":\"C\"}",
+			"answer is neither an index nor a letter of the 2 choices"},
+		{"{\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":\"\"}", "answer is neither"},
+		{"{\"question\":\"q\",\"context\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0}",
+			"question and context exclude each other"},
 	};
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
 	struct scratch s;
@@ -253,8 +259,8 @@ Test(choices, a_bad_line_is_refused_with_its_number_and_field)
 			bad[i].line);
 		const char *path = scratch_write(&s, FILES[0], text, (size_t)n);
 		snprintf(label, sizeof label, "line %zu", i);
-		expect_refused(
-			tt_choices_read(&c, engine, path, 0, &problem), &problem, label, ":2: ", bad[i].expected);
+		expect_refused(tt_choices_read(&c, engine, path, &chat, 0, &problem), &problem, label,
+			":2: ", bad[i].expected);
 		cr_expect_eq(c.n, 0);
 	}
 	tt_engine_close(engine);
@@ -308,8 +314,8 @@ Test(choices, the_likeliest_is_the_answer)
 		must(tt_buffer_print(&text, err,
 			"{\"question\":\"what walks in field %d?\",\"choices\":[\"%s\",\"%s\",\"%s\"],\"answer\":%d}\n",
 			i, texts[i % 3], texts[(i + 1) % 3], texts[(i + 2) % 3], i % 3));
-	must(tt_choices_read(&c, w.engine, scratch_write(&s, FILES[0], text.data, text.len), N - 1, err));
-	cr_assert(c.n == N - 1 && c.first[c.n] == N_CHOICES * (N - 1), "the first seven are read");
+	must(tt_choices_read(&c, w.engine, scratch_write(&s, FILES[0], text.data, text.len), &chat, N - 1, err));
+	cr_assert(c.n == N - 1 && c.n_choices == N_CHOICES * (N - 1), "the first seven are read");
 	for (int steered = 0; steered < 2; steered++) {
 		struct tt_request_options how;
 		double accuracy = 0;
@@ -321,12 +327,12 @@ Test(choices, the_likeliest_is_the_answer)
 			double of[N_CHOICES];
 			best[steered][i] = 0;
 			for (uint32_t k = 0; k < N_CHOICES; k++) {
-				of[k] = likelihood(
-					w.engine, steered ? w.a : NULL, &c.prompts[i], &c.choices[c.first[i] + k]);
+				of[k] = likelihood(w.engine, steered ? w.a : NULL, &c.questions[i].prompt,
+					&c.choices[c.questions[i].first + k]);
 				if (of[k] > of[best[steered][i]])
 					best[steered][i] = k;
 			}
-			n_right += best[steered][i] == c.answers[i];
+			n_right += best[steered][i] == c.questions[i].answer;
 			n_different += steered && best[1][i] != best[0][i];
 		}
 		must(tt_choices_accuracy(w.engine, &c, &how, &accuracy, &progress, err));

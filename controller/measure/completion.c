@@ -82,8 +82,16 @@ static int take_scores(void *user, size_t index, struct tt_request *request, str
 	if (!scores)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the engine gave no scores");
 	c->logprob = 0;
-	for (size_t i = 0; i < c->n_ids; i++)
-		c->logprob += scores[t->options[index].n_ids + i];
+	c->greedy = true;
+	for (size_t i = 0; i < c->n_ids; i++) {
+		size_t at = t->options[index].n_ids + i;
+		const int32_t *likeliest;
+		const float *logprobs;
+		c->logprob += scores[at];
+		c->greedy = c->greedy && tt_request_score_top(request, at, &likeliest, &logprobs) &&
+			    *likeliest == c->ids[i];
+	}
+	take_decisions(c, request, t->options[index].n_steering);
 	return TT_OK;
 }
 
@@ -115,6 +123,7 @@ static int score(struct tt_engine *engine, const struct tt_request_options *opti
 		}
 		scored[i].score = true;
 		scored[i].score_from = options[i].n_ids;
+		scored[i].score_top = 1;
 	}
 	if (status == TT_OK)
 		status = tt_pump_all(engine, scored, n, take_scores, &taker, progress, err);

@@ -3,10 +3,10 @@
 #define CONTROLLER_MEASURE_EVAL_H
 
 #include <jansson.h>
-#include <stdio.h>
 
 #include "controller/measure/completion.h"
 #include "controller/measure/judgements.h"
+#include "controller/measure/line_file.h"
 #include "controller/measure/prompts.h"
 
 /* What one side wrote to the prompts of a group. */
@@ -36,13 +36,6 @@ struct tt_speed {
 	double seconds;
 };
 
-/* A file that gets its name when it is complete. */
-struct tt_eval_output {
-	const char *path; /* NULL: not written */
-	char *partial;    /* its name until then */
-	FILE *file;
-};
-
 struct tt_eval {
 	struct tt_engine *engine;
 	const struct tt_eval_options *options;
@@ -60,7 +53,7 @@ struct tt_eval {
 	/* What the gate of the arm's first policy gave, the higher the more it wants to act; NAN: nothing. */
 	double *scores;          // [n_arms][n_rows]
 	struct tt_speed *speeds; // [n_sides]
-	struct tt_eval_output completions, requests;
+	struct tt_line_file completions, requests;
 	struct tt_judgements judgements; /* empty without the option */
 };
 
@@ -90,7 +83,6 @@ int tt_eval_outputs_open(struct tt_eval *eval, struct tt_error *err);
 int tt_eval_outputs_row(struct tt_eval *eval, const struct tt_prompt *row, const struct tt_completion *const *sides,
 	struct tt_error *err);
 int tt_eval_outputs_flush(struct tt_eval *eval, struct tt_error *err);
-/* An interrupted run leaves what it has in FILE.partial. */
 int tt_eval_outputs_close(struct tt_eval *eval, struct tt_error *err);
 void tt_eval_outputs_free(struct tt_eval *eval);
 
@@ -101,6 +93,8 @@ int tt_eval_gate_report(const struct tt_eval *eval, size_t arm, json_t **out, st
 
 /* ---- eval_report.c */
 
+/* What there is to say of the policies of an evaluation's side. */
+json_t *tt_eval_policies_report(const struct tt_steering *steering, uint32_t n, enum tt_policy_when asked);
 /* The report as JSON, which the caller frees. */
 int tt_eval_report(const struct tt_eval *eval, char **out, struct tt_error *err);
 

@@ -1,6 +1,5 @@
 /* The files that an evaluation writes: the completions, and the requests to a judge. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/fail.h"
 #include "base/json.h"
@@ -27,63 +26,13 @@ static int check_outputs(const struct tt_eval *e, struct tt_error *err)
 	return status;
 }
 
-static int name_output(struct tt_eval_output *output, const char *path, struct tt_error *err)
-{
-	struct tt_buffer name = {0};
-	if (!path)
-		return TT_OK;
-	TT_TRY(tt_buffer_print(&name, err, "%s.partial", path));
-	*output = (struct tt_eval_output){.path = path, .partial = name.data};
-	return TT_OK;
-}
-
-static int open_output(struct tt_eval_output *output, struct tt_error *err)
-{
-	if (!output->path)
-		return TT_OK;
-	output->file = fopen(output->partial, "wb");
-	return output->file ? TT_OK : tt_fail_io(err, output->partial, "create");
-}
-
 int tt_eval_outputs_open(struct tt_eval *e, struct tt_error *err)
 {
-	TT_TRY(name_output(&e->completions, e->options->completions, err));
-	TT_TRY(name_output(&e->requests, e->options->judge_requests, err));
+	TT_TRY(tt_line_file_name(&e->completions, e->options->completions, err));
+	TT_TRY(tt_line_file_name(&e->requests, e->options->judge_requests, err));
 	TT_TRY(check_outputs(e, err));
-	TT_TRY(open_output(&e->completions, err));
-	return open_output(&e->requests, err);
-}
-
-/* An interrupted run leaves what it has in FILE.partial. */
-static int close_output(struct tt_eval_output *output, struct tt_error *err)
-{
-	if (!output->file)
-		return TT_OK;
-	bool failed = fflush(output->file) || fsync(fileno(output->file));
-	failed = fclose(output->file) || failed;
-	output->file = NULL;
-	if (failed || rename(output->partial, output->path) < 0)
-		return tt_fail_io(err, output->path, "write");
-	return TT_OK;
-}
-
-static int put_line(struct tt_eval_output *output, char *line, struct tt_error *err)
-{
-	bool failed = fputs(line, output->file) < 0 || fputc('\n', output->file) < 0;
-	free(line);
-	return failed ? tt_fail_io(err, output->partial, "write") : TT_OK;
-}
-
-static int flush_output(struct tt_eval_output *output, struct tt_error *err)
-{
-	return output->file && fflush(output->file) ? tt_fail_io(err, output->partial, "write") : TT_OK;
-}
-
-static void free_output(struct tt_eval_output *output)
-{
-	if (output->file)
-		fclose(output->file);
-	free(output->partial);
+	TT_TRY(tt_line_file_open(&e->completions, err));
+	return tt_line_file_open(&e->requests, err);
 }
 
 static double nll(const struct tt_completion *c)
@@ -118,7 +67,7 @@ static int write_completion(struct tt_eval *e, const struct tt_prompt *row, cons
 		json_object_set_new(object, "seed", json_integer((json_int_t)seed));
 	char *line = NULL;
 	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
-	return put_line(&e->completions, line, err);
+	return tt_line_file_put(&e->completions, line, err);
 }
 
 static int write_request(struct tt_eval *e, const struct tt_prompt *row, size_t side,
@@ -126,7 +75,7 @@ static int write_request(struct tt_eval *e, const struct tt_prompt *row, size_t 
 {
 	char *line = NULL;
 	TT_TRY(tt_judge_request(&line, row->id, tt_eval_side_name(e, side), row->text, completion->text, err));
-	return put_line(&e->requests, line, err);
+	return tt_line_file_put(&e->requests, line, err);
 }
 
 int tt_eval_outputs_row(
@@ -141,18 +90,18 @@ int tt_eval_outputs_row(
 
 int tt_eval_outputs_flush(struct tt_eval *e, struct tt_error *err)
 {
-	TT_TRY(flush_output(&e->completions, err));
-	return flush_output(&e->requests, err);
+	TT_TRY(tt_line_file_flush(&e->completions, err));
+	return tt_line_file_flush(&e->requests, err);
 }
 
 int tt_eval_outputs_close(struct tt_eval *e, struct tt_error *err)
 {
-	TT_TRY(close_output(&e->completions, err));
-	return close_output(&e->requests, err);
+	TT_TRY(tt_line_file_close(&e->completions, err));
+	return tt_line_file_close(&e->requests, err);
 }
 
 void tt_eval_outputs_free(struct tt_eval *e)
 {
-	free_output(&e->completions);
-	free_output(&e->requests);
+	tt_line_file_free(&e->completions);
+	tt_line_file_free(&e->requests);
 }

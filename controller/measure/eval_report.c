@@ -128,17 +128,17 @@ static json_t *speed_report(const struct tt_speed *s)
 		ratio((double)s->n_decode_tokens, s->seconds));
 }
 
-static json_t *policies_report(const struct tt_eval_arm *arm, enum tt_policy_when asked)
+json_t *tt_eval_policies_report(const struct tt_steering *steering, uint32_t n, enum tt_policy_when asked)
 {
 	json_t *list = json_array();
-	for (uint32_t i = 0; i < arm->n_steering; i++) {
-		const struct tt_policy *p = arm->steering[i].policy;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct tt_policy *p = steering[i].policy;
 		enum tt_policy_when when = asked == TT_WHEN_POLICY ? p->when : asked;
 		uint32_t first = 0, last = 0;
 		tt_policy_band(p, &first, &last);
 		json_array_append_new(
 			list, json_pack("{s:s, s:f, s:s, s:s, s:s, s:f, s:f, s:i, s:i}", "name", p->name, "scale",
-				      (double)arm->steering[i].scale, "op", tt_operation_of(p->op)->row.word, "when",
+				      (double)steering[i].scale, "op", tt_operation_of(p->op)->row.word, "when",
 				      tt_when_word(when), "gate", tt_gate_of(p->gate)->row.word, "threshold",
 				      (double)p->threshold, "alpha", (double)p->alpha, "first_layer", (int)first,
 				      "last_layer", (int)last));
@@ -172,8 +172,9 @@ static int arm_report(const struct tt_eval *e, size_t arm, json_t **out, struct 
 	size_t n_by_file = e->prompts.n_files * TT_N_LABELS;
 	json_t *gate;
 	int status = tt_eval_gate_report(e, arm, &gate, err);
-	*out = json_pack("{s:o, s:o, s:o, s:o, s:o}", "policies", policies_report(&e->arms[arm], e->options->when),
-		"labels", groups_report(e, arm, e->groups + n_by_file, TT_N_LABELS), "groups",
+	*out = json_pack("{s:o, s:o, s:o, s:o, s:o}", "policies",
+		tt_eval_policies_report(e->arms[arm].steering, e->arms[arm].n_steering, e->options->when), "labels",
+		groups_report(e, arm, e->groups + n_by_file, TT_N_LABELS), "groups",
 		groups_report(e, arm, e->groups, n_by_file), "gate", gate, "speed",
 		both(speed_report(&e->speeds[0]), speed_report(&e->speeds[1 + arm])));
 	return status;

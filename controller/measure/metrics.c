@@ -167,6 +167,33 @@ void tt_wilson(size_t count, size_t n, double *low, double *high)
 	*high = count == n ? 1 : middle + half;
 }
 
+/* Student's t that 2.5% are above: Abramowitz and Stegun 26.7.5, 0.3% too small at 4 degrees of freedom and 0.03% at
+ * 7. */
+static double t95(double degrees)
+{
+	double z = z95, z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;
+	return z + (z3 + z) / (4 * degrees) + (5 * z5 + 16 * z3 + 3 * z) / (96 * degrees * degrees) +
+	       (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * degrees * degrees * degrees);
+}
+
+void tt_cluster_mean(const double *sums, const double *counts, size_t n, double *mean, double *low, double *high)
+{
+	double sum = 0, count = 0, squares = 0, clusters = (double)n;
+	for (size_t i = 0; i < n; i++) {
+		sum += sums[i];
+		count += counts[i];
+	}
+	*mean = count > 0 ? sum / count : (double)NAN;
+	*low = *high = (double)NAN;
+	if (n < TT_MIN_CLUSTERS || !(count > 0))
+		return;
+	for (size_t i = 0; i < n; i++)
+		squares += (sums[i] - *mean * counts[i]) * (sums[i] - *mean * counts[i]);
+	double error = sqrt(squares * clusters / (clusters - 1)) / count;
+	*low = *mean - t95(clusters - 1) * error;
+	*high = *mean + t95(clusters - 1) * error;
+}
+
 double tt_sign_test(size_t better, size_t worse)
 {
 	size_t n = better + worse, fewer = better < worse ? better : worse;

@@ -37,6 +37,12 @@ void tt_auc_interval(double auc, size_t n_positive, size_t n_negative, double *l
 /* Wilson's 95% interval of a share, of which count of n were seen; 0 to 1 for n = 0. */
 void tt_wilson(size_t count, size_t n, double *low, double *high);
 
+enum { TT_MIN_CLUSTERS = 5 };
+/* The mean of what comes in clusters, whose members depend on each other: the sum of sums [n] over the sum of counts
+ * [n], and its 95% interval, by the variance of the ratio between clusters (Cochran, Sampling Techniques, 6.4) and
+ * Student's t. The bounds are NAN for less than TT_MIN_CLUSTERS, the mean too without members. */
+void tt_cluster_mean(const double *sums, const double *counts, size_t n, double *mean, double *low, double *high);
+
 /* Whether two treatments of the same rows differ (McNemar's test, which is the sign test of the rows that differ): the
  * exact probability, on both sides, of a split at least as uneven as `better` against `worse`, if each were as likely
  * as the other. 1 when no rows differ. */

@@ -232,7 +232,7 @@ static int run_arm(struct tt_stack *s, size_t index, struct tt_error *err)
 {
 	struct tt_stack_arm *arm = &s->arms[index];
 	const struct tt_request_options how = steering_of(s, arm);
-	size_t n = s->n_rows * (index ? 2 : 1) + (s->options->choices ? s->choices.first[s->choices.n] : 0);
+	size_t n = s->n_rows * (index ? 2 : 1) + (s->options->choices ? s->choices.n_choices : 0);
 	for (size_t i = 0; i < s->options->n_contrast; i++)
 		n += TT_N_SIDES * s->contrasts[i].n;
 	snprintf(s->stage, sizeof s->stage, "arm %zu of %zu", index + 1, s->n_arms);
@@ -349,7 +349,8 @@ static int run(struct tt_stack *s, char **report, struct tt_error *err)
 	for (size_t i = 0; i < o->n_contrast; i++)
 		TT_TRY(read_contrast(s, i, err));
 	if (o->choices)
-		TT_TRY(tt_choices_read(&s->choices, s->engine, o->choices, o->limit, err));
+		TT_TRY(tt_choices_read(
+			&s->choices, s->engine, o->choices, &(struct tt_choices_form){.chat = true}, o->limit, err));
 	for (size_t i = 0; i < s->n_arms; i++)
 		TT_TRY(run_arm(s, i, err));
 	TT_TRY(find_optimal(s, err));

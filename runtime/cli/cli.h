@@ -26,6 +26,7 @@ int cli_generate(int argc, char **argv);
 int cli_fit(int argc, char **argv);
 int cli_eval(int argc, char **argv);
 int cli_stack(int argc, char **argv);
+int cli_score(int argc, char **argv);
 int cli_batch(int argc, char **argv);
 int cli_capture(int argc, char **argv);
 int cli_inspect(int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct {
 	{"fit", "fit a steering policy to a model", cli_fit},
 	{"eval", "measure what a policy changes", cli_eval},
 	{"stack", "measure policies on one request, alone and together", cli_stack},
+	{"score", "how likely a model finds given text: multiple choice, perplexity", cli_score},
 	{"batch", "answer a file of requests, over any number of runs", cli_batch},
 	{"capture", "write hidden states, logits and coefficients of a prompt", cli_capture},
 	{"inspect", "say what is in a model, policy or safetensors file", cli_inspect},

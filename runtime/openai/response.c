@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/string_index.h"
+#include "base/utf8.h"
 #include "runtime/engine/pump.h"
 #include "runtime/engine/request.h"
 
@@ -102,14 +103,6 @@ static void set_top(json_t *top, const struct tt_text *text, int32_t id, float l
 	json_decref(key);
 }
 
-static size_t count_code_points(const char *text, size_t n)
-{
-	size_t count = 0;
-	for (size_t i = 0; i < n; i++)
-		count += ((unsigned char)text[i] & 0xC0) != 0x80;
-	return count;
-}
-
 /* Adds the likeliest tokens and the chosen one, with their text as key. */
 static int add_completion_logprob(
 	struct tt_choice *choice, const struct tt_text *text, const struct tt_token *token, struct tt_error *err)
@@ -141,7 +134,7 @@ int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, cons
 		else if (choice->logprobs)
 			TT_TRY(add_completion_logprob(choice, text, &token, err));
 		TT_TRY(tt_buffer_add(&choice->text, token.text, token.n_text, err));
-		choice->offset += count_code_points(token.text, token.n_text);
+		choice->offset += tt_utf8_count(token.text, token.n_text);
 	}
 	return TT_OK;
 }

@@ -226,12 +226,26 @@ Test(batch_input, refuses_a_body_by_its_key)
 		const char *body, *words;
 	} cases[] = {
 		{TT_COMPLETIONS, "[]", "body must be an object"},
-		{TT_COMPLETIONS, "{}", "prompt must be one string"},
-		{TT_COMPLETIONS, "{\"prompt\":[\"a\",\"b\"]}", "prompt must be one string"},
-		{TT_COMPLETIONS, "{\"prompt\":[1,-2]}", "prompt must be one string"},
-		{TT_COMPLETIONS, "{\"prompt\":[4294967296]}", "prompt must be one string"},
+		{TT_COMPLETIONS, "{}", "prompt must be a string"},
+		{TT_COMPLETIONS, "{\"prompt\":[\"a\",2]}", "prompt must be a string"},
+		{TT_COMPLETIONS, "{\"prompt\":[[1,2],[3,\"b\"]]}", "prompt must be a string"},
+		{TT_COMPLETIONS, "{\"prompt\":[1,-2]}", "prompt must be a string"},
+		{TT_COMPLETIONS, "{\"prompt\":[4294967296]}", "prompt must be a string"},
 		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"messages\":[]}", "unknown key \"messages\""},
-		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true}", "echo is not supported"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"echo\":1}", "echo must be"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"max_tokens\":0}", "max_tokens must be an integer from 1"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"prompt_logprobs\":21}", "prompt_logprobs"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"prompt_logprobs\":-1}", "prompt_logprobs"},
+		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true,\"prompt_logprobs_from\":1}",
+			"prompt_logprobs_from needs"},
+		{TT_COMPLETIONS, "{\"prompt\":[5,6],\"prompt_logprobs\":0,\"prompt_logprobs_from\":3}",
+			"from 0 to the prompt's 2 tokens"},
+		{TT_COMPLETIONS, "{\"prompt\":[[5,6],[7]],\"prompt_logprobs\":0,\"prompt_logprobs_from\":[1]}",
+			"a number for each prompt"},
+		{TT_COMPLETIONS, "{\"prompt\":[[5,6],[7]],\"prompt_logprobs\":0,\"prompt_logprobs_from\":[1,2]}",
+			"from 0 to the prompt's 1 tokens"},
+		{TT_CHAT_COMPLETIONS, "{" SAY ",\"echo\":true}", "unknown key \"echo\""},
+		{TT_CHAT_COMPLETIONS, "{" SAY ",\"max_completion_tokens\":0}", "max_completion_tokens"},
 		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"suffix\":\"y\"}", "suffix is not supported"},
 		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"logit_bias\":{\"1\":2}}", "logit_bias is not supported"},
 		{TT_COMPLETIONS, "{\"prompt\":\"x\",\"presence_penalty\":0.5}", "presence_penalty is not supported"},
@@ -290,7 +304,7 @@ Test(batch_input, takes_what_asks_for_nothing)
 		  body.options.n_steering == 2);
 	cr_expect_str_eq(body.names[0], "b");
 	cr_expect(body.options.steering[1].scale == -2.0f && body.options.steering[0].scale == 1.0f);
-	cr_expect_gt(body.options.n_ids, 3);
+	cr_expect_gt(body.prompts->n_ids, 3);
 	tt_api_request_free(&body);
 }
 
@@ -306,7 +320,7 @@ Test(batch_input, knows_the_last_user_message)
 		struct tt_api_request body;
 		struct tt_error err = {0};
 		cr_assert_eq(parse_body(&body, bodies[i], TT_CHAT_COMPLETIONS, &err), TT_OK, "%s", err.message);
-		const struct tt_request_options *o = &body.options;
+		const struct tt_api_prompt *o = body.prompts;
 		cr_expect(o->mean_from > 0 && o->mean_from < o->mean_to && o->mean_to < o->n_ids);
 		after[i] = o->n_ids - o->mean_from;
 		tt_api_request_free(&body);
@@ -315,6 +329,6 @@ Test(batch_input, knows_the_last_user_message)
 	struct tt_api_request body;
 	struct tt_error err = {0};
 	cr_assert_eq(parse_body(&body, "{\"prompt\":\"x\"}", TT_COMPLETIONS, &err), TT_OK, "%s", err.message);
-	cr_expect(body.options.mean_from == 0 && body.options.mean_to == 0, "all of a plain prompt");
+	cr_expect(body.prompts->mean_from == 0 && body.prompts->mean_to == 0, "all of a plain prompt");
 	tt_api_request_free(&body);
 }

@@ -229,8 +229,9 @@ static int prepare(struct tt_row *row, const struct tt_batch_job *job, const str
 		return tt_fail(err, TT_ERR_ARGUMENT, "a row with steering of its own cannot be swept");
 	if (sweep)
 		tt_api_request_steer(&row->body, &job->policies.list[sweep->name], sweep->scale);
-	TT_TRY(tt_alloc(&row->choices, row->body.n, sizeof *row->choices, err));
-	row->n_choices = row->body.n;
+	TT_TRY(tt_api_request_check(job->engine, &row->body, err));
+	TT_TRY(tt_alloc(&row->choices, tt_api_n_choices(&row->body), sizeof *row->choices, err));
+	row->n_choices = tt_api_n_choices(&row->body);
 	return TT_OK;
 }
 
@@ -277,7 +278,7 @@ int tt_row_submit(struct tt_row *row, struct tt_request **request, const struct 
 	row->n_submitted += status == TT_OK;
 	if (status == TT_OK || i == 0)
 		return status == TT_OK ? TT_OK : refuse(row, input, status, &reason, err);
-	/* Not the row's fault, since its choices differ in the seed only and the first was accepted. */
+	/* Not the row's fault, since all of its prompts were checked. */
 	return tt_fail(err, status, "%s", reason.message);
 }
 
@@ -299,7 +300,7 @@ static int write_answer(struct tt_row *row, const struct tt_batch_job *job, stru
 	if (job->options->telemetry)
 		TT_TRY(write_telemetry(row, job, err));
 	TT_TRY(tt_answer_json(&answer, job->engine, &row->body, row->choices, row->id, job->created, err));
-	row->n_prompt = row->body.options.n_ids;
+	row->n_prompt = tt_api_n_prompt_tokens(&row->body);
 	for (uint32_t i = 0; i < row->n_choices; i++)
 		row->n_generated += tt_request_n_generated(row->choices[i].request);
 	return finish(row,

@@ -58,11 +58,12 @@ static int write_token(struct tt_buffer *out, const struct steer *steers, uint32
 static int write_tokens(struct tt_buffer *out, const char *custom_id, const struct tt_api_request *body, uint32_t index,
 	const struct tt_choice *choice, const struct steer *steers, uint32_t n_layers, struct tt_error *err)
 {
-	size_t n_positions, n_ids = body->options.n_ids;
+	const struct tt_api_prompt *prompt = tt_api_prompt_of(body, index);
+	size_t n_positions;
 	const float *norms = tt_request_norms(choice->request, &n_positions);
 	const int32_t *generated = tt_request_generated(choice->request);
 	for (size_t t = 0; norms && t < n_positions; t++) {
-		int32_t id = t < n_ids ? body->options.ids[t] : generated[t - n_ids];
+		int32_t id = t < prompt->n_ids ? prompt->ids[t] : generated[t - prompt->n_ids];
 		TT_TRY(tt_buffer_print(
 			out, err, "{\"custom_id\":%s,\"index\":%u,\"pos\":%zu,\"token\":%d", custom_id, index, t, id));
 		TT_TRY(write_token(out, steers, body->options.n_steering, choice->request, t, norms + t * 2 * n_layers,

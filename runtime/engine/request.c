@@ -258,17 +258,19 @@ static void fill_sequence(struct tt_request *r)
 	q->deadline = o->timeout > 0 ? tt_now() + o->timeout : 0;
 }
 
+/* Of a request whose ids fit the context. */
+static size_t last_position(const struct tt_engine *engine, const struct tt_request_options *o)
+{
+	uint32_t context = engine->info.context;
+	return o->max_tokens > context - o->n_ids ? context : o->n_ids + o->max_tokens;
+}
+
 static int prepare(struct tt_request *r, struct tt_error *err)
 {
 	struct tt_engine *engine = r->engine;
 	struct tt_request_options *o = &r->options;
-	uint32_t context = engine->info.context;
-	size_t last_position = o->max_tokens > context - o->n_ids ? context : o->n_ids + o->max_tokens;
-	if (tt_pages_for(last_position) > engine->kv.pages.n_pages)
-		return tt_fail(err, TT_ERR_LIMIT, "%zu tokens need more KV pages than the engine has (%u positions)",
-			last_position, engine->kv.pages.n_pages * TT_PAGE_TOKENS);
-	TT_TRY(tt_sequence_open(
-		&r->sequence, o->ids, o->n_ids, last_position, o->n_steering, engine->model->config.n_layers, err));
+	TT_TRY(tt_sequence_open(&r->sequence, o->ids, o->n_ids, last_position(engine, o), o->n_steering,
+		engine->model->config.n_layers, err));
 	fill_sequence(r);
 	TT_TRY(allocate_reports(r, err));
 	o->ids = o->stop_ids = NULL;
@@ -298,13 +300,16 @@ static void destroy(struct tt_request *r)
 	free(r);
 }
 
-static int check(const struct tt_engine *engine, const struct tt_request_options *o, struct tt_error *err)
+int tt_request_check(const struct tt_engine *engine, const struct tt_request_options *o, struct tt_error *err)
 {
 	TT_TRY(check_sampling(o, err));
 	TT_TRY(check_stops(engine, o, err));
 	TT_TRY(check_ids(engine, o, err));
 	if (o->n_steering > TT_MAX_STACK)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
+	if (tt_pages_for(last_position(engine, o)) > engine->kv.pages.n_pages)
+		return tt_fail(err, TT_ERR_LIMIT, "%zu tokens need more KV pages than the engine has (%u positions)",
+			last_position(engine, o), engine->kv.pages.n_pages * TT_PAGE_TOKENS);
 	return TT_OK;
 }
 
@@ -330,7 +335,7 @@ static int submit(struct tt_request **out, struct tt_engine *engine, const struc
 	TT_TRY(tt_need(engine, "engine", err));
 	TT_TRY(tt_need(options, "options", err));
 	TT_TRY(tt_options_take(&o, sizeof o, options, "tt_request_options", err));
-	TT_TRY(check(engine, &o, err));
+	TT_TRY(tt_request_check(engine, &o, err));
 	TT_TRY(tt_alloc(&r, 1, sizeof *r, err));
 	r->engine = engine;
 	r->own = own;

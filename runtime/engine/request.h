@@ -36,6 +36,9 @@ struct tt_request {
 int tt_request_submit_own(struct tt_request **out, struct tt_engine *engine, const struct tt_request_options *options,
 	struct tt_error *err);
 
+/* What tt_request_submit checks of the options, but for the policies. */
+int tt_request_check(const struct tt_engine *engine, const struct tt_request_options *options, struct tt_error *err);
+
 /* Whether a request may be steered in this way. */
 int tt_request_check_steering(struct tt_engine *engine, const struct tt_steering *steering, uint32_t n,
 	enum tt_policy_when when, struct tt_error *err);

@@ -34,6 +34,7 @@ static const struct key common_keys[] = {
 	{"n", HONOURED},
 	{"ignore_eos", HONOURED},
 	{"logprobs", HONOURED},
+	{"prompt_logprobs", HONOURED},
 	{"steering", HONOURED},
 	{"user", LABEL},
 	{"stream", OFF},
@@ -62,7 +63,8 @@ static const struct key chat_keys[] = {
 static const struct key completion_keys[] = {
 	{"prompt", HONOURED},
 	{"best_of", HONOURED},
-	{"echo", OFF},
+	{"echo", HONOURED},
+	{"prompt_logprobs_from", HONOURED},
 	{"suffix", OFF},
 	{NULL, OFF},
 };
@@ -100,7 +102,7 @@ static int check_keys(const json_t *body, enum tt_endpoint endpoint, struct tt_e
 	return TT_OK;
 }
 
-static int only_keys(const json_t *object, const char *const *allowed, const char *what, struct tt_error *err)
+int tt_api_only_keys(const json_t *object, const char *const *allowed, const char *what, struct tt_error *err)
 {
 	const char *name;
 	json_t *value;
@@ -142,7 +144,7 @@ static int parse_policy(
 	struct tt_steering *steering = &out->options.steering[out->options.n_steering];
 	if (!json_is_object(entry))
 		return tt_fail(err, TT_ERR_FORMAT, "steering.policies must hold objects");
-	TT_TRY(only_keys(entry, keys, "a policy of steering", err));
+	TT_TRY(tt_api_only_keys(entry, keys, "a policy of steering", err));
 	TT_TRY(tt_json_string(entry, "name", &name, err));
 	if (!name)
 		return tt_fail(err, TT_ERR_FORMAT, "a policy of steering has no name");
@@ -167,7 +169,7 @@ static int parse_steering(
 		return TT_OK;
 	if (!json_is_object(steering))
 		return tt_fail(err, TT_ERR_FORMAT, "steering must be an object");
-	TT_TRY(only_keys(steering, keys, "steering", err));
+	TT_TRY(tt_api_only_keys(steering, keys, "steering", err));
 	const json_t *list = json_object_get(steering, "policies");
 	if (!json_is_array(list))
 		return tt_fail(err, TT_ERR_FORMAT, "steering.policies must be a list");
@@ -201,19 +203,25 @@ static int parse_seed(uint64_t *out, const json_t *body, struct tt_error *err)
 
 static int parse_max_tokens(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
-	uint32_t older = 0, newer = 0;
-	TT_TRY(tt_json_u32(body, "max_tokens", 1, 1 << 24, &older, err));
+	const uint32_t least = out->echo || out->prompt_logprobs ? 0 : 1, absent = UINT32_MAX;
+	uint32_t older = absent, newer = absent;
+	TT_TRY(tt_json_u32(body, "max_tokens", least, 1 << 24, &older, err));
 	if (out->endpoint == TT_CHAT_COMPLETIONS)
-		TT_TRY(tt_json_u32(body, "max_completion_tokens", 1, 1 << 24, &newer, err));
-	if (older && newer && older != newer)
+		TT_TRY(tt_json_u32(body, "max_completion_tokens", least, 1 << 24, &newer, err));
+	if (older != absent && newer != absent && older != newer)
 		return tt_fail(err, TT_ERR_FORMAT, "max_tokens and max_completion_tokens differ");
-	if (older || newer)
-		out->options.max_tokens = older ? older : newer;
+	if (older != absent || newer != absent)
+		out->options.max_tokens = older != absent ? older : newer;
 	return TT_OK;
 }
 
 static int parse_logprobs(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
+	const json_t *prompt = json_object_get(body, "prompt_logprobs");
+	out->prompt_logprobs = prompt && !json_is_null(prompt);
+	TT_TRY(tt_json_u32(body, "prompt_logprobs", 0, TT_MAX_TOP, &out->n_prompt_top, err));
+	if (out->endpoint == TT_COMPLETIONS)
+		TT_TRY(tt_json_bool(body, "echo", &out->echo, err));
 	if (out->endpoint == TT_COMPLETIONS) {
 		const json_t *n = json_object_get(body, "logprobs");
 		out->logprobs = n && !json_is_null(n);
@@ -265,108 +273,57 @@ static int parse_sampling(struct tt_api_request *out, const json_t *body, struct
 	if (best_of != 1 && best_of != out->n)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "best_of is not supported");
 	TT_TRY(parse_seed(&o->sampling.seed, body, err));
+	TT_TRY(parse_logprobs(out, body, err)); /* before max_tokens, which may be 0 where a prompt is told of */
 	TT_TRY(parse_max_tokens(out, body, err));
-	TT_TRY(parse_stop(out, body, err));
-	return parse_logprobs(out, body, err);
+	return parse_stop(out, body, err);
 }
 
-/* ---- Prompt */
+/* ---- The whole */
 
-/* The text of a message's content, which is a string or a list of parts that are all text. *out is a new reference. */
-static int join_content(json_t **out, const json_t *content, size_t message, struct tt_error *err)
+/* A number for all prompts, or one for each. */
+static int parse_score_from(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
-	struct tt_buffer text = {0};
-	int status = tt_buffer_add(&text, "", 0, err);
-	for (size_t i = 0; status == TT_OK && i < json_array_size(content); i++) {
-		const json_t *part = json_array_get(content, i), *words = json_object_get(part, "text");
-		const char *type = json_string_value(json_object_get(part, "type"));
-		if (!type || strcmp(type, "text") != 0 || !json_is_string(words))
-			status = tt_fail(err, TT_ERR_UNSUPPORTED,
-				"messages[%zu] has content of type \"%.40s\"; only text is supported", message,
-				type ? type : "?");
-		else
-			status = tt_buffer_add(&text, json_string_value(words), json_string_length(words), err);
+	const json_t *from = json_object_get(body, "prompt_logprobs_from");
+	bool list = json_is_array(from);
+	if (!from || json_is_null(from))
+		return TT_OK;
+	if (!tt_api_scores(out))
+		return tt_fail(err, TT_ERR_FORMAT, "prompt_logprobs_from needs prompt_logprobs, or echo and logprobs");
+	if (list && json_array_size(from) != out->n_prompts)
+		return tt_fail(err, TT_ERR_FORMAT, "prompt_logprobs_from must have a number for each prompt");
+	for (uint32_t i = 0; i < out->n_prompts; i++) {
+		const json_t *value = list ? json_array_get(from, i) : from;
+		if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+			(uint64_t)json_integer_value(value) > out->prompts[i].n_ids)
+			return tt_fail(err, TT_ERR_FORMAT,
+				"prompt_logprobs_from must be from 0 to the prompt's %zu tokens",
+				out->prompts[i].n_ids);
+		out->prompts[i].score_from = (size_t)json_integer_value(value);
 	}
-	*out = status == TT_OK ? json_stringn(text.data, text.len) : NULL;
-	tt_buffer_free(&text);
-	return status != TT_OK || *out ? status : tt_fail(err, TT_ERR_MEMORY, "out of memory");
-}
-
-/* A message in the form that templates know. OpenAI's role "developer" becomes "system", its older name. */
-static int clean_message(json_t *out, const json_t *message, size_t index, struct tt_error *err)
-{
-	static const char *const keys[] = {"role", "content", "name", "refusal", NULL};
-	char what[40];
-	json_t *content = NULL;
-	snprintf(what, sizeof what, "messages[%zu]", index);
-	if (!json_is_object(message))
-		return tt_fail(err, TT_ERR_FORMAT, "%s must be an object", what);
-	TT_TRY(only_keys(message, keys, what, err));
-	const char *role = json_string_value(json_object_get(message, "role"));
-	const json_t *given = json_object_get(message, "content");
-	if (!role)
-		return tt_fail(err, TT_ERR_FORMAT, "%s has no role", what);
-	if (json_is_string(given))
-		content = json_incref((json_t *)(uintptr_t)given);
-	else if (json_is_array(given))
-		TT_TRY(join_content(&content, given, index, err));
-	else
-		return tt_fail(err, TT_ERR_FORMAT, "%s has no content", what);
-	json_t *clean =
-		json_pack("{s:s, s:o}", "role", strcmp(role, "developer") == 0 ? "system" : role, "content", content);
-	if (json_array_append_new(out, clean) < 0)
-		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
 	return TT_OK;
 }
 
-static int encode_messages(
-	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
+bool tt_api_scores(const struct tt_api_request *body)
 {
-	const json_t *messages = json_object_get(body, "messages");
-	const struct tt_chat_options chat = {.size = sizeof chat, .now = context->now};
-	int status = TT_OK;
-	if (!json_is_array(messages) || json_array_size(messages) == 0)
-		return tt_fail(err, TT_ERR_FORMAT, "messages must be a list that is not empty");
-	json_t *clean = json_array();
-	for (size_t i = 0; status == TT_OK && i < json_array_size(messages); i++)
-		status = clean_message(clean, json_array_get(messages, i), i, err);
-	char *text = NULL;
-	if (status == TT_OK)
-		status = tt_json_dump(&text, json_incref(clean), JSON_COMPACT, err);
-	json_decref(clean);
-	if (status == TT_OK)
-		status = tt_text_encode_chat_span(context->text, text, &chat, &out->ids, &out->options.n_ids,
-			&out->options.mean_from, &out->options.mean_to, err);
-	free(text);
-	return status;
+	return body->prompt_logprobs || (body->echo && body->logprobs);
 }
 
-static int copy_ids(struct tt_api_request *out, const json_t *prompt, struct tt_error *err)
+const struct tt_api_prompt *tt_api_prompt_of(const struct tt_api_request *body, uint32_t choice)
 {
-	size_t n = json_array_size(prompt);
-	TT_TRY(tt_alloc(&out->ids, n, sizeof *out->ids, err));
-	for (size_t i = 0; i < n; i++) {
-		const json_t *id = json_array_get(prompt, i);
-		if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-			return tt_fail(err, TT_ERR_FORMAT, "prompt must be one string, or a list of token ids");
-		out->ids[i] = (int32_t)json_integer_value(id);
-	}
-	out->options.n_ids = n;
-	return TT_OK;
+	return &body->prompts[choice / body->n];
 }
 
-static int encode_prompt(
-	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
+uint32_t tt_api_n_choices(const struct tt_api_request *body)
 {
-	const json_t *prompt = json_object_get(body, "prompt");
-	if (json_array_size(prompt) == 1 && json_is_string(json_array_get(prompt, 0)))
-		prompt = json_array_get(prompt, 0);
-	if (json_is_array(prompt))
-		return copy_ids(out, prompt, err);
-	if (!json_is_string(prompt))
-		return tt_fail(err, TT_ERR_FORMAT, "prompt must be one string, or a list of token ids");
-	return tt_text_encode(context->text, json_string_value(prompt), json_string_length(prompt),
-		TT_TEXT_BOS | TT_TEXT_SPECIAL, &out->ids, &out->options.n_ids, err);
+	return body->n_prompts * body->n;
+}
+
+size_t tt_api_n_prompt_tokens(const struct tt_api_request *body)
+{
+	size_t n = 0;
+	for (uint32_t i = 0; i < body->n_prompts; i++)
+		n += body->prompts[i].n_ids;
+	return n;
 }
 
 /* The only response_format that can be asked for is text. */
@@ -388,12 +345,13 @@ static int parse(
 	TT_TRY(check_format(body, err));
 	TT_TRY(parse_sampling(out, body, err));
 	TT_TRY(parse_steering(out, body, context->policies, err));
-	if (out->endpoint == TT_CHAT_COMPLETIONS)
-		TT_TRY(encode_messages(out, body, context, err));
-	else
-		TT_TRY(encode_prompt(out, body, context, err));
-	out->options.ids = out->ids;
-	return TT_OK;
+	if (out->endpoint == TT_COMPLETIONS) {
+		TT_TRY(tt_api_read_prompts(&out->prompts, &out->n_prompts, body, context->text, err));
+		return parse_score_from(out, body, err);
+	}
+	TT_TRY(tt_alloc(&out->prompts, 1, sizeof *out->prompts, err));
+	out->n_prompts = 1;
+	return tt_api_read_messages(out->prompts, body, context->text, context->now, err);
 }
 
 bool tt_endpoint_parse(const char *url, enum tt_endpoint *out)
@@ -417,7 +375,7 @@ int tt_api_request_parse(struct tt_api_request *out, const json_t *body, enum tt
 
 void tt_api_request_free(struct tt_api_request *body)
 {
-	tt_free(body->ids);
-	body->ids = NULL;
-	body->options.ids = NULL;
+	tt_api_prompts_free(body->prompts, body->n_prompts);
+	body->prompts = NULL;
+	body->n_prompts = 0;
 }

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "runtime/openai/api_prompt.h"
 #include "runtime/openai/policy_names.h"
 
 enum { TT_MAX_CHOICES = 128, TT_MAX_STOP = 4 };
@@ -22,12 +23,16 @@ struct tt_api_context {
 
 struct tt_api_request {
 	enum tt_endpoint endpoint;
-	struct tt_request_options options; /* its ids and stop point to the members below */
-	int32_t *ids;
+	struct tt_request_options options; /* without ids and stop, which are the members below */
+	struct tt_api_prompt *prompts;     // [n_prompts]
+	uint32_t n_prompts;
 	const char *stop[TT_MAX_STOP]; /* borrowed from the JSON */
 	uint32_t n_stop;
-	uint32_t n;                      /* how many choices are asked for */
-	bool logprobs;                   /* report log-probabilities, with options.n_top alternatives each */
+	uint32_t n;           /* how many choices are asked for, of each prompt */
+	bool logprobs;        /* report log-probabilities, with options.n_top alternatives each */
+	bool echo;            /* the prompt's text, and log-probabilities, stand before the answer's */
+	bool prompt_logprobs; /* report those of the prompt in vLLM's form, with n_prompt_top alternatives */
+	uint32_t n_prompt_top;
 	const char *names[TT_MAX_STACK]; /* of its policies, borrowed from the context */
 };
 
@@ -38,6 +43,16 @@ bool tt_endpoint_parse(const char *url, enum tt_endpoint *out);
 int tt_api_request_parse(struct tt_api_request *out, const json_t *body, enum tt_endpoint endpoint,
 	const struct tt_api_context *context, struct tt_error *err);
 void tt_api_request_free(struct tt_api_request *body);
+
+/* Choice i is choice i % n of prompt i / n. */
+uint32_t tt_api_n_choices(const struct tt_api_request *body);
+const struct tt_api_prompt *tt_api_prompt_of(const struct tt_api_request *body, uint32_t choice);
+size_t tt_api_n_prompt_tokens(const struct tt_api_request *body);
+/* Whether log-probabilities of prompts are told. */
+bool tt_api_scores(const struct tt_api_request *body);
+
+/* Refuses an object with a key that is not in the list, which ends in NULL. */
+int tt_api_only_keys(const json_t *object, const char *const *allowed, const char *what, struct tt_error *err);
 
 /* Steers a request without steering by one policy. */
 void tt_api_request_steer(struct tt_api_request *body, const struct tt_named_policy *policy, float scale);

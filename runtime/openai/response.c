@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 #include "runtime/engine/pump.h"
 #include "runtime/engine/request.h"
+#include "runtime/openai/prompt_logprobs.h"
 
 static int no_memory(struct tt_error *err)
 {
@@ -22,11 +23,47 @@ static uint64_t choice_seed(uint64_t seed, uint32_t index)
 	return index == 0 ? seed : tt_hash_u64(seed ^ tt_hash_u64(index));
 }
 
+/* What is asked of the engine for a choice. */
+static struct tt_request_options options_of(const struct tt_api_request *body, uint32_t index)
+{
+	const struct tt_api_prompt *prompt = tt_api_prompt_of(body, index);
+	struct tt_request_options options = body->options;
+	options.ids = prompt->ids;
+	options.n_ids = prompt->n_ids;
+	options.mean_from = prompt->mean_from;
+	options.mean_to = prompt->mean_to;
+	options.stop = body->stop;
+	options.n_stop = body->n_stop;
+	/* Choices of a prompt are those of a body with this prompt alone. */
+	options.sampling.seed = choice_seed(options.sampling.seed, index % body->n);
+	if (!tt_api_scores(body))
+		return options;
+	options.score = true;
+	options.n_prompt = options.score_from = prompt->score_from;
+	options.score_top = body->echo && body->logprobs ? body->options.n_top : 0;
+	if (body->prompt_logprobs && body->n_prompt_top > options.score_top)
+		options.score_top = body->n_prompt_top;
+	return options;
+}
+
+int tt_api_request_check(struct tt_engine *engine, const struct tt_api_request *body, struct tt_error *err)
+{
+	char name[32];
+	for (uint32_t i = 0; i < body->n_prompts; i++) {
+		const struct tt_request_options options = options_of(body, i * body->n);
+		int status = tt_request_check(engine, &options, err);
+		snprintf(name, sizeof name, "prompt[%u]", i);
+		if (status != TT_OK)
+			return body->n_prompts > 1 ? tt_fail_within(err, name) : status;
+	}
+	return TT_OK;
+}
+
 int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct tt_engine *engine,
 	const struct tt_api_request *body, uint32_t index, bool trace, struct tt_error *err)
 {
-	struct tt_request_options options = body->options;
-	*out = (struct tt_choice){0};
+	struct tt_request_options options = options_of(body, index);
+	*out = (struct tt_choice){.index = index};
 	if (body->logprobs) {
 		out->logprobs = body->endpoint == TT_CHAT_COMPLETIONS
 					? json_array()
@@ -35,17 +72,13 @@ int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct 
 		if (!out->logprobs)
 			return no_memory(err);
 	}
-	options.sampling.seed = choice_seed(options.sampling.seed, index);
 	options.trace = trace;
-	options.stop = body->stop;
-	options.n_stop = body->n_stop;
 	return tt_request_submit_own(request, engine, &options, err);
 }
 
 /* ---- Log-probabilities */
 
-/* A token as text. If its bytes are not whole code points, it is written as OpenAI does: bytes:\xe2\x80. */
-static json_t *piece_json(const char *piece, size_t n)
+json_t *tt_piece_json(const char *piece, size_t n)
 {
 	static const char digits[] = "0123456789abcdef";
 	char text[1024] = "bytes:";
@@ -73,8 +106,8 @@ static json_t *chat_entry(const struct tt_text *text, int32_t id, float logprob)
 {
 	size_t n;
 	const char *piece = tt_text_piece(text, id, &n);
-	return json_pack("{s:o, s:o, s:o}", "token", piece_json(piece, n), "logprob", tt_json_number((double)logprob),
-		"bytes", bytes_json(piece, n));
+	return json_pack("{s:o, s:o, s:o}", "token", tt_piece_json(piece, n), "logprob",
+		tt_json_number((double)logprob), "bytes", bytes_json(piece, n));
 }
 
 static int add_chat_logprob(
@@ -96,27 +129,34 @@ static void set_top(json_t *top, const struct tt_text *text, int32_t id, float l
 {
 	size_t n;
 	const char *piece = tt_text_piece(text, id, &n);
-	json_t *key = piece_json(piece, n);
+	json_t *key = tt_piece_json(piece, n);
 	if (key && !json_object_getn(top, json_string_value(key), json_string_length(key)))
 		json_object_setn_new(
 			top, json_string_value(key), json_string_length(key), tt_json_number((double)logprob));
 	json_decref(key);
 }
 
-/* Adds the likeliest tokens and the chosen one, with their text as key. */
-static int add_completion_logprob(
-	struct tt_choice *choice, const struct tt_text *text, const struct tt_token *token, struct tt_error *err)
+/* The likeliest tokens and the chosen one, with their text as key. */
+static json_t *top_json(const struct tt_text *text, const struct tt_token *token)
 {
-	size_t n;
-	const char *piece = tt_text_piece(text, token->id, &n);
-	json_t *lists = choice->logprobs, *top = json_object();
+	json_t *top = json_object();
 	for (uint32_t i = 0; i < token->n_top; i++)
 		set_top(top, text, token->top_ids[i], token->top_logprobs[i]);
 	set_top(top, text, token->id, token->logprob);
-	if (json_array_append_new(json_object_get(lists, "tokens"), piece_json(piece, n)) < 0 ||
+	return top;
+}
+
+int tt_add_completion_logprob(struct tt_choice *choice, const struct tt_text *text, const struct tt_token *token,
+	bool told, struct tt_error *err)
+{
+	size_t n;
+	const char *piece = tt_text_piece(text, token->id, &n);
+	json_t *lists = choice->logprobs;
+	if (json_array_append_new(json_object_get(lists, "tokens"), tt_piece_json(piece, n)) < 0 ||
+		json_array_append_new(json_object_get(lists, "token_logprobs"),
+			told ? tt_json_number((double)token->logprob) : json_null()) < 0 ||
 		json_array_append_new(
-			json_object_get(lists, "token_logprobs"), tt_json_number((double)token->logprob)) < 0 ||
-		json_array_append_new(json_object_get(lists, "top_logprobs"), top) < 0 ||
+			json_object_get(lists, "top_logprobs"), told ? top_json(text, token) : json_null()) < 0 ||
 		json_array_append_new(json_object_get(lists, "text_offset"), json_integer((json_int_t)choice->offset)) <
 			0)
 		return no_memory(err);
@@ -128,11 +168,13 @@ int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, cons
 {
 	struct tt_token token;
 	choice->request = request;
+	if (body->echo)
+		TT_TRY(tt_choice_echo(choice, body, text, err));
 	while (tt_request_next(request, &token)) {
 		if (choice->logprobs && body->endpoint == TT_CHAT_COMPLETIONS)
 			TT_TRY(add_chat_logprob(choice, text, &token, err));
 		else if (choice->logprobs)
-			TT_TRY(add_completion_logprob(choice, text, &token, err));
+			TT_TRY(tt_add_completion_logprob(choice, text, &token, true, err));
 		TT_TRY(tt_buffer_add(&choice->text, token.text, token.n_text, err));
 		choice->offset += tt_utf8_count(token.text, token.n_text);
 	}
@@ -203,18 +245,43 @@ static json_t *choice_json(const struct tt_api_request *body, const struct tt_ch
 		finish_reason(choice->request));
 }
 
+static int add_prompt_logprobs(json_t *object, const struct tt_engine *engine, const struct tt_api_request *body,
+	const struct tt_choice *choice, struct tt_error *err)
+{
+	json_t *list;
+	TT_TRY(tt_prompt_logprobs_json(&list, choice, body, tt_engine_text(engine), err));
+	return tt_json_set(object, "prompt_logprobs", list, err);
+}
+
+/* What is said of a choice beside OpenAI's keys; of a chat, that is for all of them. */
+static int add_extras(json_t *object, const struct tt_engine *engine, const struct tt_api_request *body,
+	const struct tt_choice *choice, struct tt_error *err)
+{
+	if (body->prompt_logprobs && body->endpoint == TT_COMPLETIONS)
+		TT_TRY(add_prompt_logprobs(object, engine, body, choice, err));
+	if (body->n_prompts == 1) /* the answer's own says the same */
+		return TT_OK;
+	return tt_json_set(
+		object, "steering", tt_decisions_json(choice->request, body, tt_engine_info(engine)->n_layers), err);
+}
+
 int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt_api_request *body,
 	const struct tt_choice *choices, const char *id, int64_t created, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
 	bool chat = body->endpoint == TT_CHAT_COMPLETIONS;
-	json_int_t n_prompt = (json_int_t)body->options.n_ids, n_generated = 0;
+	json_int_t n_prompt = (json_int_t)tt_api_n_prompt_tokens(body), n_generated = 0;
 	json_t *list = json_array();
-	for (uint32_t i = 0; i < body->n; i++) {
+	for (uint32_t i = 0; i < tt_api_n_choices(body); i++) {
+		json_t *choice = choice_json(body, &choices[i], i);
+		int status = choice ? add_extras(choice, engine, body, &choices[i], err) : no_memory(err);
 		n_generated += (json_int_t)tt_request_n_generated(choices[i].request);
-		if (json_array_append_new(list, choice_json(body, &choices[i], i)) < 0) {
+		if (status == TT_OK && json_array_append(list, choice) < 0)
+			status = no_memory(err);
+		json_decref(choice);
+		if (status != TT_OK) {
 			json_decref(list);
-			return no_memory(err);
+			return status;
 		}
 	}
 	*out = json_pack("{s:s++, s:s, s:I, s:s, s:s#, s:o, s:{s:I, s:I, s:I}, s:s, s:o}", "id",
@@ -223,5 +290,10 @@ int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt
 		list, "usage", "prompt_tokens", n_prompt, "completion_tokens", n_generated, "total_tokens",
 		n_prompt + n_generated, "mode", info->mode, "steering",
 		tt_decisions_json(choices[0].request, body, info->n_layers));
-	return *out ? TT_OK : no_memory(err);
+	if (!*out)
+		return no_memory(err);
+	int status = chat && body->prompt_logprobs ? add_prompt_logprobs(*out, engine, body, choices, err) : TT_OK;
+	if (status != TT_OK)
+		json_decref(*out);
+	return status;
 }

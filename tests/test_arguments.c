@@ -218,6 +218,7 @@ Test(arguments, request)
 	NOTHING(tt_request_finish(NULL) == TT_FINISH_FAILED);
 	NOTHING(tt_request_n_generated(NULL) == 0 && !tt_request_generated(NULL));
 	NOTHING(!tt_request_next(NULL, &token) && !tt_request_decision(NULL, 0, &decision));
+	NOTHING(tt_request_score_top(NULL, 1, NULL, NULL) == 0);
 	NOTHING(!tt_request_scores(NULL) && !tt_request_logits(NULL) && !tt_request_hidden(NULL, 0));
 	NOTHING(!tt_request_norms(NULL, &n) && n == 0);
 	struct tt_request *request = request_run(engine, &o);
@@ -329,6 +330,16 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("options ", tt_eval(engine, NULL, &report, err));
 	REFUSED("report ", tt_eval(engine, &o, NULL, err));
 	tt_eval_options_default_sized(NULL, sizeof(size_t));
+	struct tt_score_options score;
+	tt_score_options_default(&score);
+	tt_score_options_default_sized(NULL, sizeof(size_t));
+	REFUSED("engine ", tt_score(NULL, &score, &report, err));
+	REFUSED("options ", tt_score(engine, NULL, &report, err));
+	REFUSED("report ", tt_score(engine, &score, NULL, err));
+	REFUSED("either choices or a text ", tt_score(engine, &score, &report, err));
+	score.choices = "missing.jsonl";
+	score.n_steering = 1;
+	REFUSED("steering[0].policy ", tt_score(engine, &score, &report, err));
 	struct tt_stack_options stack = {.size = sizeof stack, .n_steering = 2};
 	REFUSED("engine ", tt_stack(NULL, &stack, &report, err));
 	REFUSED("options ", tt_stack(engine, NULL, &report, err));

@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "base/sha256.h"
+#include "controller/measure/choices.h"
 #include "controller/measure/contrast.h"
 #include "controller/measure/judgements.h"
 #include "controller/measure/metrics.h"
@@ -566,6 +567,16 @@ Test(faults, training)
 /* Open for all calls, since how it opens is tested above. */
 static struct tt_engine *fit_engine;
 
+static int read_choices(struct tt_error *err)
+{
+	const struct tt_choices_form form = {.letters = true};
+	struct tt_choices choices;
+	int status = tt_choices_read(&choices, fit_engine, GOLDEN("score/letters.jsonl"), &form, 0, err);
+	if (status == TT_OK)
+		tt_choices_free(&choices);
+	return status;
+}
+
 /* The paper's controller as a mode of fit makes it: rows, directions, gate, and a policy with both. */
 static int make_controller(struct tt_error *err)
 {
@@ -613,6 +624,8 @@ Test(faults, fitting)
 	/* Two of each of the 32 texts that are encoded, one of each of the 8 requests, and one of libcrypto's for the
 	 * files and for each digest: two of each of the 8 rows' 3 states, and one of the states together, twice. */
 	inject_all("controller", make_controller, 73 + 50);
+	/* Two of each of the 11 texts that are encoded, and one of libcrypto's for the file. */
+	inject_all("choices", read_choices, 2 * 11 + 1);
 	tt_engine_close(fit_engine);
 }
 

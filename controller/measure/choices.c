@@ -22,9 +22,9 @@ struct reader {
 /* ---- What a row says */
 
 struct row {
-	const char *id, *question, *context; /* one of question and context */
-	const char *choices[TT_MAX_CHOICES]; /* [n] */
-	char letters[TT_MAX_CHOICES][2];     /* "A", "B" and so on */
+	const char *id, *question, *context;          /* one of question and context */
+	const char *choices[TT_MAX_QUESTION_CHOICES]; /* [n] */
+	char letters[TT_MAX_QUESTION_CHOICES][2];     /* "A", "B" and so on */
 	size_t n;
 	uint32_t answer;
 };
@@ -60,8 +60,8 @@ static int read_row(struct row *row, const json_t *json, const struct tt_choices
 	if (form->letters && row->context)
 		return tt_fail(err, TT_ERR_FORMAT, "letters need a question, not a context");
 	row->n = json_array_size(list);
-	if (!json_is_array(list) || row->n < 2 || row->n > TT_MAX_CHOICES)
-		return tt_fail(err, TT_ERR_FORMAT, "choices must be a list of 2 to %d texts", TT_MAX_CHOICES);
+	if (!json_is_array(list) || row->n < 2 || row->n > TT_MAX_QUESTION_CHOICES)
+		return tt_fail(err, TT_ERR_FORMAT, "choices must be a list of 2 to %d texts", TT_MAX_QUESTION_CHOICES);
 	json_array_foreach(list, i, item)
 	{
 		if (!json_is_string(item) || !*json_string_value(item))

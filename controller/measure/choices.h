@@ -4,7 +4,7 @@
 
 #include "controller/measure/completion.h"
 
-enum { TT_MAX_CHOICES = 16 };
+enum { TT_MAX_QUESTION_CHOICES = 16 };
 
 /* What the model reads of a row. Zeros: "Question: QUESTION\nAnswer:" and " CHOICE", or the row's context and CHOICE as
  * they are. */
@@ -31,9 +31,9 @@ struct tt_choices {
 	char sha256[65]; /* of the file */
 };
 
-/* Reads JSON lines with question or context, choices (2 to TT_MAX_CHOICES texts) and answer (the right one's index from
- * 0, or its letter), the first `limit` of them or, with 0, all. Other keys are ignored. A bad line, or one that the
- * engine's context does not hold, is refused with file, line and field.
+/* Reads JSON lines with question or context, choices (2 to TT_MAX_QUESTION_CHOICES texts) and answer (the right one's
+ * index from 0, or its letter), the first `limit` of them or, with 0, all. Other keys are ignored. A bad line, or one
+ * that the engine's context does not hold, is refused with file, line and field.
  *
  * Without chat the ids are those of EleutherAI's lm-evaluation-harness: white space at the end of a context goes to the
  * choices, and the ids of a choice are those of both texts together after as many as the context has alone. */

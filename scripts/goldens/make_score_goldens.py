@@ -167,7 +167,9 @@ def main():
     answers = [0, 2, 1, 2, 1]
     lines = [json.dumps(row | {"answer": answer}) + "\n" for row, answer in zip(ROWS, answers)]
     (folder / "choices.jsonl").write_text("".join(lines))
-    lettered = [row | {"answer": "ABC"[answer]} for row, answer in zip(ROWS, answers) if "question" in row]
+    # Steering makes one of these right and none wrong.
+    questions = [row for row in ROWS if "question" in row]
+    lettered = [row | {"answer": answer} for row, answer in zip(questions, "BCB", strict=True)]
     (folder / "letters.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lettered))
     (folder / "text.txt").write_text(TEXT)
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")

@@ -74,6 +74,7 @@ def test_bos():
     check(rows[0]["n_scored"] == rows[0]["to"] == 49 and rows[1]["from"] == 30 and rows[1]["to"] == 79, f"{rows[:2]}")
     without = score(*arguments, "--no-bos", model="with-bos")["perplexity"]
     check(without["in_front"] == [] and without["n_scored"] == without["n_tokens"] - 1, f"{without}")
+    check(report["n_tokens"] == without["n_tokens"], f"{report['n_tokens']}, not {without['n_tokens']}")
     program.write_lines("given.jsonl", [{"context": "", "choices": ["a", "b"], "answer": 0}])
     works("--choices", "given.jsonl", command="score", model="with-bos")
     refused(1, "the context is empty", "--choices", "given.jsonl", "--no-bos", command="score", model="with-bos")
@@ -83,7 +84,10 @@ def answers(rows, *arguments, out="out.jsonl"):
     """The bodies of a batch's answers by custom_id; None for an error row."""
     program.write_lines("in.jsonl", rows)
     works("-i", "in.jsonl", "-o", out, "--restart", *arguments)
-    return {row["custom_id"]: row["response"] and row["response"]["body"] for row in read_rows(out)}
+    bodies = {row["custom_id"]: row["response"] and row["response"]["body"] for row in read_rows(out)}
+    for body in filter(None, bodies.values()):
+        del body["created"]  # the second in which the job began
+    return bodies
 
 
 def ids_of(text):

@@ -120,6 +120,19 @@ static int use_eval(const void *options, struct tt_error *error)
 	return status;
 }
 
+static void fill_score(void *options)
+{
+	((struct tt_score_options *)options)->perplexity = ABSENT[0];
+}
+
+static int use_score(const void *options, struct tt_error *error)
+{
+	char *report = NULL;
+	int status = tt_score(engine, options, &report, error);
+	tt_free(report);
+	return status;
+}
+
 static void fill_stack(void *options)
 {
 	((struct tt_stack_options *)options)->n_steering = 2;
@@ -167,6 +180,11 @@ static void default_eval(void *o, size_t size)
 	tt_eval_options_default_sized(o, size);
 }
 
+static void default_score(void *o, size_t size)
+{
+	tt_score_options_default_sized(o, size);
+}
+
 static void default_batch(void *o, size_t size)
 {
 	tt_batch_options_default_sized(o, size);
@@ -196,6 +214,7 @@ static const struct kind {
 	{KIND(zero, tt_capture_options, mean_from), fill_capture, use_capture, TT_OK, NULL},
 	{KIND(fit, tt_fit_options, rank), fill_fit, use_fit, TT_ERR_IO, "/nonexistent/rows.jsonl"},
 	{KIND(eval, tt_eval_options, limit), fill_eval, use_eval, TT_ERR_IO, "/nonexistent/rows.jsonl"},
+	{KIND(score, tt_score_options, letters), fill_score, use_score, TT_ERR_IO, "/nonexistent/rows.jsonl"},
 	{KIND(zero, tt_stack_options, scales), fill_stack, use_stack, TT_ERR_ARGUMENT, "neither data nor"},
 	{KIND(batch, tt_batch_options, telemetry), fill_batch, use_batch, TT_ERR_IO, "/nonexistent/rows.jsonl"},
 	{KIND(batch, tt_batch_options, telemetry), fill_batch, use_batch_check, TT_OK, NULL},

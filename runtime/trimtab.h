@@ -489,6 +489,13 @@ struct tt_fit_options {
 	 * refusals, 1.6 over all completions, 2 for TT_FIT_STYLE */
 	float max_loss_ratio;
 	enum tt_policy_when when; /* which tokens are steered. Default TT_WHEN_ALL */
+	/* A policy file whose detector is trained again, or NULL. data are then reviewed files, whose rows have
+	 * verdicts (docs/formats.md), and replay is what it must not forget: files that it was fitted on, of which
+	 * n_gate_prompts of each label train it too. What the gate reads, and all else of the policy, stays: of the
+	 * other members, those of its network, bounds, labels, activations, name and seed are read. */
+	const char *continued;
+	const char *const *replay; // [n_replay]
+	size_t n_replay;
 	/* A file that keeps what a gate reads, so that a later fit runs only new rows; or NULL. */
 	const char *activations;
 	/* A folder, new or empty, for the push of every candidate as a policy of its own whose gate is open, so that an
@@ -508,7 +515,10 @@ TT_API void tt_fit_options_default_sized(struct tt_fit_options *options, size_t 
  * The file of activations is made if it is not there, and locked until the gate is trained; one that was stopped goes
  * on, and the policy is the same whatever the file holds. TT_ERR_MISMATCH if it is of another model, device, mode or KV
  * type; TT_ERR_FORMAT if it is another kind of file, or damaged; TT_ERR_IO if another fit uses it. Then it stays as it
- * is. TT_ERR_ARGUMENT if it is one of the data, or of the model's or an added policy's files. */
+ * is. TT_ERR_ARGUMENT if it is one of the data, or of the model's or an added policy's files.
+ *
+ * A policy that is continued must be of this model and its weights, TT_ERR_MISMATCH, and have a detector with fixed
+ * layer weights as its gate, TT_ERR_UNSUPPORTED. The report has the errors before and after. */
 TT_API int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit_options *options, char **report,
 	struct tt_error *err);
 
@@ -525,7 +535,7 @@ struct tt_eval_options {
 	size_t n_data;
 	const char *split;   /* only rows of this split; NULL: all */
 	uint32_t limit;      /* at most so many rows of each label and file; 0: all */
-	uint32_t max_tokens; /* generated for each row. Default 32 */
+	uint32_t max_tokens; /* generated for each row. Default 32; 0: only the gates run */
 	/* The same for every side. Default greedy; the seed is mixed with the row's line, as by tt_batch. */
 	struct tt_sampling sampling;
 	struct tt_steering steering[TT_MAX_STACK]; // [n_steering]
@@ -541,6 +551,11 @@ struct tt_eval_options {
 	/* Refusals by another model: a file to write a batch's requests to, one for each completion; and, in a later
 	 * run of the same evaluation, the answers of that batch. Or NULL. */
 	const char *judge_requests, *judgements;
+	/* A file to write the rows to that a person should look at, or NULL: those that came out wrong and those next
+	 * to the threshold of the one policy's gate, n_review_rows at most (default 100). When their verdicts are
+	 * filled in, tt_fit learns from them (continued). */
+	const char *review;
+	uint32_t n_review_rows;
 	tt_progress_fn progress; /* or NULL */
 	void *user;              /* passed to progress */
 };

@@ -281,6 +281,9 @@ Test(arguments, fit)
 	FIT("max_loss_ratio ", o.max_loss_ratio = NAN);
 	FIT("mode style ", o.mode = TT_FIT_STYLE);
 	FIT("layer_weights ", o.layer_weights = (enum tt_fit_layer_weights)3);
+	FIT("replay ", o.n_replay = 1);
+	FIT("a policy that is continued keeps ", o.continued = "p"; o.mode = TT_FIT_PCA);
+	FIT("a policy that is continued keeps ", o.continued = "p"; o.layer_weights = TT_WEIGHTS_SEARCH);
 	struct tt_fit_options o;
 	tt_fit_options_default(&o);
 	REFUSED("out ", tt_fit(NULL, engine, &o, NULL, err));
@@ -313,7 +316,9 @@ Test(arguments, eval_capture_inspect)
 	EVAL("data is NULL", o.data = NULL);
 	EVAL("data[1] ", o.n_data = 2);
 	EVAL("split ", o.split = "all");
-	EVAL("an evaluation needs ", o.max_tokens = 0);
+	EVAL("completions and judgements need ", o.max_tokens = 0; o.completions = "c.jsonl");
+	EVAL("a review needs at least one row", o.review = "r.jsonl"; o.n_review_rows = 0);
+	EVAL("a review is of one policy", o.review = "r.jsonl");
 	EVAL("prices must be two positive", o.price_miss = 1);
 	EVAL("prices must be two positive", o.price_false_refusal = 1);
 	EVAL("prices must be two positive", o.price_false_refusal = 1; o.price_miss = NAN);

@@ -16,6 +16,7 @@
 #include "controller/measure/judgements.h"
 #include "controller/measure/metrics.h"
 #include "controller/measure/prompts.h"
+#include "controller/measure/review.h"
 #include "controller/train/activation_file.h"
 #include "controller/train/fit_affine.h"
 #include "controller/train/fit_mean.h"
@@ -403,6 +404,22 @@ static int read_judgements(struct tt_error *err)
 	return status;
 }
 
+static int read_reviewed(struct tt_error *err)
+{
+	static const char *const replay[] = {GOLDEN("policy/rows.jsonl")};
+	const char *const reviewed[] = {written};
+	const struct tt_prompt_form form = {0};
+	struct tt_prompts prompts;
+	size_t n_replaced;
+	int status = tt_prompts_read_reviewed(&prompts, reviewed, 1, replay, 1, &form, &n_replaced, err);
+	if (status == TT_OK)
+		tt_prompts_free(&prompts);
+	static const struct tt_review_case cases[] = {{1, true, true, false}, {0, true, false, false}};
+	struct tt_review_choice chosen[2];
+	size_t n;
+	return status == TT_OK ? tt_review_choose(cases, 2, 2, chosen, &n, err) : status;
+}
+
 Test(faults, evaluations)
 {
 	char directory[] = "test-faults-XXXXXX";
@@ -415,6 +432,11 @@ Test(faults, evaluations)
 	inject_all("prompts", read_prompts, 2);
 	inject_all("contrast", read_contrast, 2);
 	inject_all("judgements", read_judgements, 2);
+	file = fopen(written, "w");
+	cr_assert_not_null(file);
+	fputs("{\"id\": \"x\", \"prompt\": \"the rat number 0 bites\", \"verdict\": \"benign\"}\n", file);
+	fclose(file);
+	inject_all("reviewed", read_reviewed, 4);
 	unlink(written);
 	rmdir(directory);
 }

@@ -13,7 +13,8 @@
 
 enum { BLOCK = 128 };
 
-static const struct tt_eval_options DEFAULTS = {.max_tokens = 32, .sampling = {.top_p = 1}, .when = TT_WHEN_POLICY};
+static const struct tt_eval_options DEFAULTS = {
+	.max_tokens = 32, .sampling = {.top_p = 1}, .when = TT_WHEN_POLICY, .n_review_rows = 100};
 
 void tt_eval_options_default_sized(struct tt_eval_options *options, size_t size)
 {
@@ -24,8 +25,8 @@ static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_erro
 {
 	const struct tt_eval_options *o = e->options;
 	*split = TT_NO_SPLIT;
-	if (o->max_tokens < 1)
-		return tt_fail(err, TT_ERR_ARGUMENT, "an evaluation needs at least one token");
+	if (o->max_tokens < 1 && (o->completions || o->judge_requests || o->judgements))
+		return tt_fail(err, TT_ERR_ARGUMENT, "completions and judgements need at least one token");
 	if (o->split && !tt_split_parse(o->split, split))
 		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", o->split);
 	/* Written so that NaN is refused too. */
@@ -33,7 +34,8 @@ static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_erro
 		(o->price_miss > 0) != (o->price_false_refusal > 0))
 		return tt_fail(err, TT_ERR_ARGUMENT, "prices must be two positive numbers, or 0 for none");
 	TT_TRY(tt_sampling_check(&o->sampling, err));
-	return tt_eval_choose_arms(e, err);
+	TT_TRY(tt_eval_choose_arms(e, err));
+	return tt_eval_review_check(e, err);
 }
 
 static int choose_rows(struct tt_eval *e, struct tt_error *err)
@@ -179,10 +181,11 @@ static int block_run_arm(struct tt_eval *e, struct block *b, size_t side, struct
 	for (size_t i = 0; i < b->n; i++) {
 		memcpy(b->options[i].steering, arm->steering, sizeof b->options[i].steering);
 		b->options[i].n_steering = arm->n_steering;
-		b->options[i].when = e->options->when;
+		/* A gate reads the unsteered prompt; where nothing is generated, it need not run again steered. */
+		b->options[i].when = e->options->max_tokens ? e->options->when : TT_WHEN_GENERATION;
 	}
 	TT_TRY(timed_run(e, b, side, err));
-	return block_score(e, b, side, err);
+	return e->options->max_tokens ? block_score(e, b, side, err) : TT_OK;
 }
 
 static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err)
@@ -198,6 +201,7 @@ static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err
 			sides[side] = c;
 		}
 		tt_eval_record(e, b->first + i, sides);
+		TT_TRY(tt_eval_review_keep(e, b->first + i, sides, err));
 		TT_TRY(tt_eval_outputs_row(e, row, sides, err));
 	}
 	return tt_eval_outputs_flush(e, err);
@@ -206,7 +210,8 @@ static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err
 static int run_block(struct tt_eval *e, struct block *b, struct tt_error *err)
 {
 	TT_TRY(block_encode(e, b, err));
-	TT_TRY(timed_run(e, b, 0, err));
+	if (e->options->max_tokens)
+		TT_TRY(timed_run(e, b, 0, err));
 	for (size_t side = 1; side < e->n_sides; side++)
 		TT_TRY(block_run_arm(e, b, side, err));
 	return block_record(e, b, err);
@@ -231,8 +236,9 @@ static int run(struct tt_eval *e, char **report, struct tt_error *err)
 	TT_TRY(make_groups(e, err));
 	TT_TRY(read_judgements(e, err));
 	TT_TRY(tt_eval_outputs_open(e, err));
-	/* Every row is run once, and under each arm run and scored. */
-	TT_TRY(tt_progress_begin(&e->progress, "eval", (1 + 2 * e->n_arms) * e->n_rows, err));
+	/* Every row is run once, and under each arm run and scored; without completions only its gate is run. */
+	size_t n_runs = e->options->max_tokens ? 1 + 2 * e->n_arms : e->n_arms;
+	TT_TRY(tt_progress_begin(&e->progress, "eval", n_runs * e->n_rows, err));
 	TT_TRY(tt_alloc(&b, 1, sizeof *b, err));
 	int status = run_blocks(e, b, err);
 	block_clear(b, e->n_sides);
@@ -240,6 +246,7 @@ static int run(struct tt_eval *e, char **report, struct tt_error *err)
 	free(b);
 	TT_TRY(status);
 	TT_TRY(tt_eval_outputs_close(e, err));
+	TT_TRY(tt_eval_review_write(e, err));
 	return tt_eval_report(e, report, err);
 }
 
@@ -254,6 +261,7 @@ int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, cha
 	struct tt_eval e = {.engine = engine, .options = &o, .progress = {.fn = o.progress, .user = o.user}};
 	int status = run(&e, report, err);
 	tt_eval_outputs_free(&e);
+	tt_eval_review_free(&e);
 	tt_judgements_free(&e.judgements);
 	free(e.speeds);
 	free(e.outcomes);

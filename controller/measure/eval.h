@@ -8,6 +8,7 @@
 #include "controller/measure/judgements.h"
 #include "controller/measure/line_file.h"
 #include "controller/measure/prompts.h"
+#include "controller/measure/review.h"
 
 /* What one side wrote to the prompts of a group. */
 struct tt_side {
@@ -53,8 +54,10 @@ struct tt_eval {
 	/* What the gate of the arm's first policy gave, the higher the more it wants to act; NAN: nothing. */
 	double *scores;          // [n_arms][n_rows]
 	struct tt_speed *speeds; // [n_sides]
-	struct tt_line_file completions, requests;
-	struct tt_judgements judgements; /* empty without the option */
+	struct tt_line_file completions, requests, review;
+	char *(*texts)[2]; // [n_rows] for the rows to review: unsteered and steered; NULL if they are not wanted
+	size_t n_to_review[TT_N_REVIEW_REASONS]; /* written, of each reason */
+	struct tt_judgements judgements;         /* empty without the option */
 };
 
 /* eval.c: the seed of a row, on every side. */
@@ -85,6 +88,19 @@ int tt_eval_outputs_row(struct tt_eval *eval, const struct tt_prompt *row, const
 int tt_eval_outputs_flush(struct tt_eval *eval, struct tt_error *err);
 int tt_eval_outputs_close(struct tt_eval *eval, struct tt_error *err);
 void tt_eval_outputs_free(struct tt_eval *eval);
+
+/* ---- eval_review.c: the rows that a person should look at. These do nothing where they are not asked for. */
+
+/* Whether what is asked for can be reviewed: one policy, whose gate has a threshold. */
+int tt_eval_review_check(const struct tt_eval *eval, struct tt_error *err);
+/* Keeps what a row's line may need of its completions. */
+int tt_eval_review_keep(
+	struct tt_eval *eval, size_t row, const struct tt_completion *const *sides, struct tt_error *err);
+/* When all rows are recorded. */
+int tt_eval_review_write(struct tt_eval *eval, struct tt_error *err);
+/* How many of each reason; null where nothing was asked for. */
+json_t *tt_eval_review_report(const struct tt_eval *eval);
+void tt_eval_review_free(struct tt_eval *eval);
 
 /* ---- eval_gate.c */
 

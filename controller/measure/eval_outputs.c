@@ -1,4 +1,4 @@
-/* The files that an evaluation writes: the completions, and the requests to a judge. */
+/* The files that an evaluation writes: the completions, the requests to a judge, and the rows to review. */
 #include <stdlib.h>
 
 #include "base/fail.h"
@@ -15,13 +15,16 @@ static int check_outputs(const struct tt_eval *e, struct tt_error *err)
 	const struct tt_file_use writes[] = {{e->completions.path, "the completions"},
 		{e->completions.partial, "the completions while they are written"},
 		{e->requests.path, "the requests to a judge"},
-		{e->requests.partial, "the requests to a judge while they are written"}};
+		{e->requests.partial, "the requests to a judge while they are written"},
+		{e->review.path, "the rows to review"},
+		{e->review.partial, "the rows to review while they are written"}};
 	TT_TRY(tt_alloc(&reads, o->n_data + 1, sizeof *reads, err));
 	for (size_t i = 0; i < o->n_data; i++)
 		reads[i] = (struct tt_file_use){o->data[i], "the data"};
 	if (o->judgements)
 		reads[o->n_data] = (struct tt_file_use){o->judgements, "the judgements"};
-	int status = tt_engine_check_outputs(e->engine, reads, o->n_data + (o->judgements != NULL), writes, 4, err);
+	int status = tt_engine_check_outputs(
+		e->engine, reads, o->n_data + (o->judgements != NULL), writes, sizeof writes / sizeof *writes, err);
 	free(reads);
 	return status;
 }
@@ -30,6 +33,7 @@ int tt_eval_outputs_open(struct tt_eval *e, struct tt_error *err)
 {
 	TT_TRY(tt_line_file_name(&e->completions, e->options->completions, err));
 	TT_TRY(tt_line_file_name(&e->requests, e->options->judge_requests, err));
+	TT_TRY(tt_line_file_name(&e->review, e->options->review, err));
 	TT_TRY(check_outputs(e, err));
 	TT_TRY(tt_line_file_open(&e->completions, err));
 	return tt_line_file_open(&e->requests, err);
@@ -104,4 +108,5 @@ void tt_eval_outputs_free(struct tt_eval *e)
 {
 	tt_line_file_free(&e->completions);
 	tt_line_file_free(&e->requests);
+	tt_line_file_free(&e->review);
 }

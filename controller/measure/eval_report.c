@@ -100,6 +100,8 @@ static json_t *group_report(const struct tt_eval *e, size_t arm, const struct tt
 	json_object_set_new(object, "label", json_string(tt_label_name(g->label)));
 	json_object_set_new(object, "n", count(u->n));
 	put_share(object, "flagged", "flagged_interval", s->n_flagged, s->n);
+	if (!e->options->max_tokens)
+		return object;
 	put_share(object, "changed", "changed_interval", steered->n_changed, u->n);
 	for (int judge = 0; judge < TT_N_JUDGES; judge++)
 		put_refusals(object, u, s, (enum tt_judge)judge);
@@ -217,6 +219,7 @@ int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 	/* The first arm's figures are the report's own. */
 	json_object_update(report, first);
 	json_object_set_new(report, "arms", arms);
+	json_object_set_new(report, "review", tt_eval_review_report(e));
 	json_decref(first);
 	if (status != TT_OK) {
 		json_decref(report);

@@ -45,23 +45,48 @@ static int need_string(const json_t *row, const char *key, const char **out, str
 	return TT_OK;
 }
 
-static int read_label(const json_t *row, const struct tt_prompt_form *form, enum tt_label *out, struct tt_error *err)
+static bool find_label(const struct tt_prompt_form *form, const char *word, enum tt_label *out)
 {
-	const char *label = NULL;
 	const char *const words[TT_N_LABELS] = {
 		[TT_HARMFUL] = form->harmful ? form->harmful : label_names[TT_HARMFUL],
 		[TT_BENIGN] = form->benign ? form->benign : label_names[TT_BENIGN],
 		[TT_BORDERLINE] = label_names[TT_BORDERLINE],
 	};
-	TT_TRY(need_string(row, "label", &label, err));
 	for (int i = 0; i < TT_N_LABELS; i++) {
-		if (strcmp(label, words[i]) == 0) {
+		if (strcmp(word, words[i]) == 0) {
 			*out = (enum tt_label)i;
-			return TT_OK;
+			return true;
 		}
 	}
-	return tt_fail(err, TT_ERR_FORMAT, "label must be %.40s, %.40s or %s, not \"%.40s\"", words[TT_HARMFUL],
-		words[TT_BENIGN], words[TT_BORDERLINE], label);
+	return false;
+}
+
+static int read_label(const json_t *row, const struct tt_prompt_form *form, enum tt_label *out, struct tt_error *err)
+{
+	const char *label = NULL;
+	TT_TRY(need_string(row, "label", &label, err));
+	if (find_label(form, label, out))
+		return TT_OK;
+	return tt_fail(err, TT_ERR_FORMAT, "label must be %.40s, %.40s or %s, not \"%.40s\"",
+		form->harmful ? form->harmful : label_names[TT_HARMFUL],
+		form->benign ? form->benign : label_names[TT_BENIGN], label_names[TT_BORDERLINE], label);
+}
+
+/* *holds: there is a verdict, by which the row's label may change. */
+static int read_verdict(
+	const json_t *row, const struct tt_prompt_form *form, enum tt_label *label, bool *holds, struct tt_error *err)
+{
+	const char *verdict = NULL;
+	if (!json_is_object(row))
+		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
+	TT_TRY(tt_json_string(row, "verdict", &verdict, err));
+	*holds = verdict && *verdict;
+	if (!*holds || find_label(form, verdict, label))
+		return TT_OK;
+	if (strcmp(verdict, "keep") == 0)
+		return read_label(row, form, label, err);
+	return tt_fail(
+		err, TT_ERR_FORMAT, "verdict must be harmful, benign, borderline or keep, not \"%.40s\"", verdict);
 }
 
 /* Files that were not made for trimtab have other things than text under such keys. */
@@ -79,7 +104,7 @@ static int read_row(struct tt_prompt *out, const json_t *row, const struct tt_pr
 		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
 	TT_TRY(need_string(row, "id", &id, err));
 	TT_TRY(need_string(row, "prompt", &text, err));
-	if (!form->take)
+	if (!form->take && !form->reviewed)
 		TT_TRY(read_label(row, form, &out->label, err));
 	TT_TRY(tt_json_string(row, "split", &split, err));
 	out->split = TT_NO_SPLIT;
@@ -102,15 +127,19 @@ static int take_row(void *user, const struct tt_json_line *line, struct tt_error
 	struct reader *r = user;
 	struct tt_prompts *out = r->prompts;
 	bool holds_prompt = true;
+	enum tt_label label = TT_HARMFUL;
 	if (r->form->take)
 		TT_TRY(r->form->take(r->form->user, line, &holds_prompt, err));
+	if (r->form->reviewed)
+		TT_TRY(read_verdict(line->value, r->form, &label, &holds_prompt, err));
 	out->files[r->file].n_rows++;
 	if (!holds_prompt)
 		return TT_OK;
 	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
 	/* Counted before it is read, so that tt_prompts_free also releases a row that was only partly read. */
 	struct tt_prompt *prompt = &out->rows[out->n_rows++];
-	*prompt = (struct tt_prompt){.file = r->file, .line = line->number};
+	*prompt = (struct tt_prompt){
+		.file = r->file, .line = line->number, .label = label, .reviewed = r->form->reviewed};
 	TT_TRY(tt_copy_string(&prompt->bytes, line->text, line->n, err));
 	return read_row(prompt, line->value, r->form, err);
 }
@@ -200,19 +229,22 @@ int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_p
 	return tt_prompts_read_as(out, paths, n_paths, &form, err);
 }
 
-int tt_prompts_read_as(struct tt_prompts *out, const char *const *paths, size_t n_paths,
+/* Reads files behind those that were read already; there is room for n_paths more. */
+static int read_files(struct tt_prompts *out, const char *const *paths, size_t n_paths, const char *name,
 	const struct tt_prompt_form *form, struct tt_error *err)
 {
-	*out = (struct tt_prompts){0};
-	if (n_paths == 0)
-		return tt_fail(err, TT_ERR_ARGUMENT, "no prompt files given");
-	TT_TRY(tt_need_list(paths, n_paths, "data", err));
+	TT_TRY(tt_need_list(paths, n_paths, name, err));
 	for (size_t i = 0; i < n_paths; i++)
 		if (!paths[i])
-			return tt_fail(err, TT_ERR_ARGUMENT, "data[%zu] must not be NULL", i);
-	int status = tt_alloc(&out->files, n_paths, sizeof *out->files, err);
-	for (size_t i = 0; status == TT_OK && i < n_paths; i++)
-		status = read_file(out, paths[i], form, err);
+			return tt_fail(err, TT_ERR_ARGUMENT, "%s[%zu] must not be NULL", name, i);
+	for (size_t i = 0; i < n_paths; i++)
+		TT_TRY(read_file(out, paths[i], form, err));
+	return TT_OK;
+}
+
+/* Called when all rows are there; releases them where status, that of reading them, or something else is no success. */
+static int finish(struct tt_prompts *out, int status, struct tt_error *err)
+{
 	if (status == TT_OK)
 		status = refuse_duplicates(out, err);
 	if (status == TT_OK)
@@ -222,15 +254,109 @@ int tt_prompts_read_as(struct tt_prompts *out, const char *const *paths, size_t 
 	return status;
 }
 
+int tt_prompts_read_as(struct tt_prompts *out, const char *const *paths, size_t n_paths,
+	const struct tt_prompt_form *form, struct tt_error *err)
+{
+	*out = (struct tt_prompts){0};
+	if (n_paths == 0)
+		return tt_fail(err, TT_ERR_ARGUMENT, "no prompt files given");
+	int status = tt_alloc(&out->files, n_paths, sizeof *out->files, err);
+	if (status == TT_OK)
+		status = read_files(out, paths, n_paths, "data", form, err);
+	return finish(out, status, err);
+}
+
+/* ---- Reviewed files */
+
+/* Prompts by their text, of equal ones those that were reviewed first. */
+static int by_text(const void *a, const void *b)
+{
+	const struct tt_prompt *x = *(struct tt_prompt *const *)a, *y = *(struct tt_prompt *const *)b;
+	int order = strcmp(x->text, y->text);
+	return order ? order : x->reviewed != y->reviewed ? (x->reviewed ? -1 : 1) : (x > y) - (x < y);
+}
+
+static int remove_replaced(struct tt_prompts *prompts, size_t *n_replaced, struct tt_error *err)
+{
+	struct tt_prompt **sorted = NULL;
+	bool *replaced = NULL; // [n_rows]
+	*n_replaced = 0;
+	int status = tt_alloc(&sorted, prompts->n_rows, sizeof(struct tt_prompt *), err);
+	if (status == TT_OK)
+		status = tt_alloc(&replaced, prompts->n_rows, sizeof *replaced, err);
+	for (size_t i = 0; status == TT_OK && i < prompts->n_rows; i++)
+		sorted[i] = &prompts->rows[i];
+	if (status == TT_OK)
+		qsort(sorted, prompts->n_rows, sizeof *sorted, by_text);
+	const struct tt_prompt *reviewed = NULL;
+	for (size_t i = 0; status == TT_OK && i < prompts->n_rows; i++) {
+		if (sorted[i]->reviewed) {
+			reviewed = sorted[i];
+		} else if (reviewed && strcmp(reviewed->text, sorted[i]->text) == 0) {
+			replaced[sorted[i] - prompts->rows] = true;
+			++*n_replaced;
+		}
+	}
+	if (status == TT_OK)
+		tt_prompts_remove(prompts, replaced);
+	free(sorted);
+	free(replaced);
+	return status;
+}
+
+static int read_reviewed(struct tt_prompts *out, const char *const *reviewed, size_t n_reviewed,
+	const char *const *replay, size_t n_replay, const struct tt_prompt_form *form, size_t *n_replaced,
+	struct tt_error *err)
+{
+	const struct tt_prompt_form verdicts = {.reviewed = true};
+	TT_TRY(tt_alloc(&out->files, n_reviewed + n_replay, sizeof *out->files, err));
+	TT_TRY(read_files(out, reviewed, n_reviewed, "data", &verdicts, err));
+	for (size_t file = 0, row = 0; file < n_reviewed; file++) {
+		if (row == out->n_rows || out->rows[row].file != file)
+			return tt_fail(err, TT_ERR_FORMAT,
+				"%s: no row has a verdict (harmful, benign, borderline or keep)", reviewed[file]);
+		while (row < out->n_rows && out->rows[row].file == file)
+			row++;
+	}
+	TT_TRY(read_files(out, replay, n_replay, "replay", form, err));
+	return remove_replaced(out, n_replaced, err);
+}
+
+int tt_prompts_read_reviewed(struct tt_prompts *out, const char *const *reviewed, size_t n_reviewed,
+	const char *const *replay, size_t n_replay, const struct tt_prompt_form *form, size_t *n_replaced,
+	struct tt_error *err)
+{
+	*out = (struct tt_prompts){0};
+	if (n_reviewed == 0)
+		return tt_fail(err, TT_ERR_ARGUMENT, "no reviewed files given");
+	return finish(out, read_reviewed(out, reviewed, n_reviewed, replay, n_replay, form, n_replaced, err), err);
+}
+
+static void free_row(struct tt_prompt *row)
+{
+	free(row->id);
+	free(row->text);
+	free(row->bytes);
+	free(row->source);
+	free(row->kind);
+}
+
+void tt_prompts_remove(struct tt_prompts *prompts, const bool *marked)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < prompts->n_rows; i++) {
+		if (marked[i])
+			free_row(&prompts->rows[i]);
+		else
+			prompts->rows[n++] = prompts->rows[i];
+	}
+	prompts->n_rows = n;
+}
+
 void tt_prompts_free(struct tt_prompts *prompts)
 {
-	for (size_t i = 0; i < prompts->n_rows; i++) {
-		free(prompts->rows[i].id);
-		free(prompts->rows[i].text);
-		free(prompts->rows[i].bytes);
-		free(prompts->rows[i].source);
-		free(prompts->rows[i].kind);
-	}
+	for (size_t i = 0; i < prompts->n_rows; i++)
+		free_row(&prompts->rows[i]);
 	for (size_t i = 0; i < prompts->n_files; i++)
 		free(prompts->files[i].path);
 	free(prompts->rows);

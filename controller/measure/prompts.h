@@ -22,6 +22,7 @@ struct tt_prompt {
 	char *source, *kind; /* where it comes from and what it is like, "" if the row does not say */
 	uint32_t origin;     /* rows of one origin have the same file and source */
 	uint32_t group;      /* rows of one group have the same kind too */
+	bool reviewed;       /* a person has judged it: the label is the verdict */
 };
 
 struct tt_prompt_file {
@@ -49,9 +50,19 @@ struct tt_prompt_form {
 	 * read, and says whether the row holds a prompt; a row that holds none is read no further. */
 	int (*take)(void *user, const struct tt_json_line *line, bool *holds_prompt, struct tt_error *err);
 	void *user;
+	/* Rows have a verdict: a label, or "keep" where theirs is right. A row without one is read no further. */
+	bool reviewed;
 };
 int tt_prompts_read_as(struct tt_prompts *out, const char *const *paths, size_t n_paths,
 	const struct tt_prompt_form *form, struct tt_error *err);
+/* The rows of reviewed files on which there is a verdict, which is then their label, and all rows of the files to
+ * replay, which have the form (its words are not those of reviewed files). Where both have a prompt, that of the
+ * reviewed files is the one that is kept; *n_replaced are those that it replaced. Refused where there is no verdict. */
+int tt_prompts_read_reviewed(struct tt_prompts *out, const char *const *reviewed, size_t n_reviewed,
+	const char *const *replay, size_t n_replay, const struct tt_prompt_form *form, size_t *n_replaced,
+	struct tt_error *err);
+/* Removes the rows that are marked [n_rows]. */
+void tt_prompts_remove(struct tt_prompts *prompts, const bool *marked);
 void tt_prompts_free(struct tt_prompts *prompts);
 
 /* The name of a file without its folders. */

@@ -104,6 +104,7 @@ static int check_options(const struct tt_fit_options *o, struct tt_error *err)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_borderline_positives must be a share from 0 to 1");
 	if (!(o->max_loss_ratio >= 0 && o->max_loss_ratio <= 100))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_loss_ratio must be from 0 to 100");
+	TT_TRY(tt_fit_continue_check(o, err));
 	TT_TRY(check_mode(o, err));
 	TT_TRY(check_layer_weights(o, err));
 	if (!tt_gate_pool_word(o->pool))
@@ -118,13 +119,16 @@ static int open_activations(struct tt_fit *fit, struct tt_error *err)
 {
 	const struct tt_fit_options *o = fit->options;
 	const struct tt_file_use write = {o->activations, "the activations"};
-	struct tt_file_use *reads = NULL; // [n_data]
+	struct tt_file_use *reads = NULL; // [n_data + n_replay + 1]
 	if (!o->activations)
 		return TT_OK;
-	TT_TRY(tt_alloc(&reads, o->n_data, sizeof *reads, err));
+	TT_TRY(tt_alloc(&reads, o->n_data + o->n_replay + 1, sizeof *reads, err));
 	for (size_t i = 0; i < o->n_data; i++)
 		reads[i] = (struct tt_file_use){o->data[i], "the data"};
-	int status = tt_engine_check_outputs(fit->engine, reads, o->n_data, &write, 1, err);
+	for (size_t i = 0; i < o->n_replay; i++)
+		reads[o->n_data + i] = (struct tt_file_use){o->replay[i], "the data to replay"};
+	reads[o->n_data + o->n_replay] = (struct tt_file_use){o->continued, "the policy that is continued"};
+	int status = tt_engine_check_outputs(fit->engine, reads, o->n_data + o->n_replay + 1, &write, 1, err);
 	free(reads);
 	TT_TRY(status);
 	json_t *numerics = json_object();
@@ -154,10 +158,20 @@ static int make_candidates_folder(const char *folder, struct tt_error *err)
 	return tt_fail(err, TT_ERR_IO, "%s: cannot be made, or is not an empty folder, for the candidates", folder);
 }
 
+static int run_continued(struct tt_fit *fit, struct tt_error *err)
+{
+	TT_TRY(tt_fit_continue_read(&fit->continued, &fit->rows, fit->engine, fit->options, err));
+	TT_TRY(open_activations(fit, err));
+	return tt_fit_continue_gate(&fit->continued, &fit->gate, fit->engine, &fit->rows, fit->options,
+		fit->activations, &fit->progress, err);
+}
+
 static int run(struct tt_fit *fit, struct tt_error *err)
 {
-	const struct tt_fit_mode_row *mode = tt_fit_mode_of(fit->options->mode);
 	TT_TRY(check_options(fit->options, err));
+	if (fit->options->continued)
+		return run_continued(fit, err);
+	const struct tt_fit_mode_row *mode = tt_fit_mode_of(fit->options->mode);
 	TT_TRY(make_candidates_folder(fit->options->candidates, err));
 	TT_TRY(tt_fit_rows_read(&fit->rows, fit->engine, fit->options, err));
 	TT_TRY(open_activations(fit, err));
@@ -211,6 +225,7 @@ static void free_parts(struct tt_fit *fit)
 	tt_fit_style_free(&fit->style);
 	tt_fit_mean_free(&fit->mean);
 	tt_fit_rows_free(&fit->rows);
+	tt_fit_continue_free(&fit->continued);
 	close_activations(fit);
 }
 
@@ -231,14 +246,17 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 		.progress = {.fn = o.progress, .user = o.user}};
 	double start = tt_now();
 	int status = run(&fit, err);
-	if (status == TT_OK)
+	if (status == TT_OK && o.continued)
+		status = tt_fit_continue_policy(&fit.continued, &fit.gate, out, err);
+	else if (status == TT_OK)
 		status = tt_candidate_policy(fit.search.chosen, &fit.directions, fit.info, true, out, err);
 	if (status == TT_OK)
-		status = sign(&fit, *out, tt_fit_name(options), err);
+		status = sign(&fit, *out, tt_fit_name(&o), err);
 	if (status == TT_OK)
 		status = save_candidates(&fit, err);
 	if (status == TT_OK && report)
-		status = tt_fit_report(&fit, tt_now() - start, report, err);
+		status = (o.continued ? tt_fit_report_continued : tt_fit_report)(
+			&fit, tt_now() - start, report, err);
 	if (status != TT_OK) {
 		tt_policy_free(*out);
 		*out = NULL;

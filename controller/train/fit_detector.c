@@ -78,6 +78,11 @@ int tt_fit_threshold(const struct tt_fit_features *f, const double *held, double
 	return TT_OK;
 }
 
+double tt_fit_logit(float threshold)
+{
+	return log((double)threshold / (1 - (double)threshold));
+}
+
 /* ---- What others see of the gate */
 
 static int draw_curve(struct tt_fit_detector *d, struct tt_error *err)
@@ -195,14 +200,31 @@ static void free_detector(void *made)
 	free(d);
 }
 
-/* All rows, train and val, as a gate on the usual layers reads them. */
-static int make_features(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	enum tt_gate_pool pool, struct tt_activation_file *file, struct tt_progress *progress, struct tt_error *err)
+int tt_fit_detector_train(
+	struct tt_detector *out, const struct tt_fit_features *f, bool network, uint64_t seed, struct tt_error *err)
 {
-	uint32_t layers[TT_N_GATE_LAYERS];
+	*out = (struct tt_detector){0};
+	if (!tt_fit_folds_are_possible(f))
+		return tt_fail(err, TT_ERR_ARGUMENT,
+			"too few rows to train a gate: every fifth of the files must leave rows of both kinds");
+	const struct tt_detector_rows rows = {
+		.features = {.x = f->x, .weight = f->weight, .n = f->n, .d = f->d, .stride = f->d},
+		.harmful = f->harmful,
+		.fold = f->fold,
+		.n_folds = TT_N_FOLDS,
+	};
+	const struct tt_detector_options how = {.network = network && f->n >= LEAST_ROWS_FOR_NETWORK, .seed = seed};
+	return tt_detector_train(out, &rows, &how, err);
+}
+
+/* All rows, train and val. */
+static int make_features(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	const struct tt_fit_detector_form *form, struct tt_activation_file *file, struct tt_progress *progress,
+	struct tt_error *err)
+{
 	const struct tt_fit_row **list = NULL;
-	struct tt_fit_features_spec spec = {.layers = layers, .pool = pool, .file = file};
-	spec.n_layers = tt_fit_gate_layers(tt_engine_info(engine)->n_layers, layers);
+	struct tt_fit_features_spec spec = {
+		.layers = form->layers, .n_layers = form->n_layers, .pool = form->pool, .file = file};
 	TT_TRY(tt_fit_rows_list(rows, &list, &spec.n_rows, err));
 	spec.rows = list;
 	int status = tt_fit_features_make(out, &spec, engine, progress, err);
@@ -210,28 +232,17 @@ static int make_features(struct tt_fit_features *out, struct tt_engine *engine, 
 	return status;
 }
 
-int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	const struct tt_fit_options *options, struct tt_activation_file *file, struct tt_progress *progress,
-	struct tt_error *err)
+int tt_fit_detector_make_as(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	const struct tt_fit_detector_form *form, const struct tt_fit_options *options, struct tt_activation_file *file,
+	struct tt_progress *progress, struct tt_error *err)
 {
 	struct tt_fit_detector *d = NULL;
 	double cut = 0;
 	TT_TRY(tt_alloc(&d, 1, sizeof *d, err));
 	*out = (struct tt_fit_gate){.made = d, .fill = fill, .report = report, .free_made = free_detector};
 	struct tt_fit_features *f = &d->features;
-	TT_TRY(make_features(f, engine, rows, options->pool, file, progress, err));
-	if (!tt_fit_folds_are_possible(f))
-		return tt_fail(err, TT_ERR_ARGUMENT,
-			"too few rows to train a gate: every fifth of the files must leave rows of both kinds");
-	const struct tt_detector_rows training = {
-		.features = {.x = f->x, .weight = f->weight, .n = f->n, .d = f->d, .stride = f->d},
-		.harmful = f->harmful,
-		.fold = f->fold,
-		.n_folds = TT_N_FOLDS,
-	};
-	const struct tt_detector_options how = {
-		.network = !options->linear_gate && f->n >= LEAST_ROWS_FOR_NETWORK, .seed = options->seed};
-	TT_TRY(tt_detector_train(&d->detector, &training, &how, err));
+	TT_TRY(make_features(f, engine, rows, form, file, progress, err));
+	TT_TRY(tt_fit_detector_train(&d->detector, f, form->network, options->seed, err));
 	TT_TRY(tt_fit_threshold(
 		f, d->detector.held, options->max_false_positives, options->max_borderline_positives, &cut, err));
 	/* Not higher, since the f32 sigmoid can round to 1, and then nothing would exceed the threshold. */
@@ -239,6 +250,17 @@ int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, cons
 	TT_TRY(draw_curve(d, err));
 	tt_fit_gate_trained_on(out, f);
 	TT_TRY(tt_curves_report(&rows->prompts, f->prompt, d->detector.held, f->n, false, &d->curves, err));
-	return tt_fit_gate_rate(
-		out, f, rows, d->detector.held, log(out->threshold / (1 - (double)out->threshold)), err);
+	return tt_fit_gate_rate(out, f, rows, d->detector.held, tt_fit_logit(out->threshold), err);
+}
+
+int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	const struct tt_fit_options *options, struct tt_activation_file *file, struct tt_progress *progress,
+	struct tt_error *err)
+{
+	uint32_t layers[TT_N_GATE_LAYERS];
+	const struct tt_fit_detector_form usual = {.layers = layers,
+		.n_layers = tt_fit_gate_layers(tt_engine_info(engine)->n_layers, layers),
+		.pool = options->pool,
+		.network = !options->linear_gate};
+	return tt_fit_detector_make_as(out, engine, rows, &usual, options, file, progress, err);
 }

@@ -30,6 +30,21 @@ int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, cons
 	const struct tt_fit_options *options, struct tt_activation_file *file, struct tt_progress *progress,
 	struct tt_error *err);
 
+/* What a detector reads, and what it is made of. */
+struct tt_fit_detector_form {
+	const uint32_t *layers; // [n_layers] ascending
+	uint32_t n_layers;
+	enum tt_gate_pool pool;
+	bool network; /* beside the linear term, where there are rows enough */
+};
+/* The same of a given form. */
+int tt_fit_detector_make_as(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
+	const struct tt_fit_detector_form *form, const struct tt_fit_options *options, struct tt_activation_file *file,
+	struct tt_progress *progress, struct tt_error *err);
+/* Its training alone, on features with folds and weights. */
+int tt_fit_detector_train(struct tt_detector *out, const struct tt_fit_features *features, bool network, uint64_t seed,
+	struct tt_error *err);
+
 /* The detector that a gate is, or NULL if it is another kind of gate. */
 const struct tt_fit_detector *tt_fit_detector_of(const struct tt_fit_gate *gate);
 /* Gives a policy the detector as its gate with another network in the place of its own: NULL, one of one output, or one
@@ -40,5 +55,7 @@ int tt_fit_detector_fill(const struct tt_fit_detector *detector, const struct tt
 /* The threshold by held-out logits [features->n], as a logit. */
 int tt_fit_threshold(const struct tt_fit_features *features, const double *held, double max_false_positives,
 	double max_borderline_positives, double *logit, struct tt_error *err);
+/* A policy's threshold as a logit. */
+double tt_fit_logit(float threshold);
 
 #endif

@@ -1,16 +1,27 @@
 /* The report of a fit: JSON with every figure that a choice was based on. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/fail.h"
 #include "base/json.h"
 #include "controller/train/fit_modes.h"
 #include "weights/config.h"
 
+static bool has_source(const json_t *list, const struct tt_prompt_file *file)
+{
+	for (size_t i = 0; i < json_array_size(list); i++)
+		if (strcmp(tt_json_string_or(json_array_get(list, i), "sha256", ""), file->sha256) == 0)
+			return true;
+	return false;
+}
+
 static void add_sources(json_t *list, const struct tt_prompts *prompts)
 {
 	for (size_t i = 0; i < prompts->n_files; i++) {
 		const struct tt_prompt_file *file = &prompts->files[i];
+		if (has_source(list, file))
+			continue;
 		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", tt_prompts_file_name(prompts, i),
 						    "sha256", file->sha256, "rows", (json_int_t)file->n_rows));
 	}
@@ -19,7 +30,7 @@ static void add_sources(json_t *list, const struct tt_prompts *prompts)
 /* The files, and last the activations that the gate was trained on. */
 static json_t *sources(const struct tt_fit *fit)
 {
-	json_t *list = json_array();
+	json_t *list = fit->options->continued ? tt_fit_continue_sources(&fit->continued) : json_array();
 	add_sources(list, &fit->rows.prompts);
 	add_sources(list, &fit->style.contrast.prompts);
 	if (fit->gate.n_rows)
@@ -246,5 +257,17 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		"layer_weights", weights_search_report(&fit->weights), "prompt_weights",
 		prompt_weights_report(&fit->prompt_weights), "chosen", candidate_report(fit, search->chosen),
 		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
+	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
+}
+
+int tt_fit_report_continued(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err)
+{
+	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "name",
+		tt_fit_name(fit->options), "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
+		"weights_digest", fit->info->weights_digest, "fitted_on", sources(fit), "activations",
+		activations_report(&fit->gate), "rows", rows_report(fit), "too_long", (json_int_t)fit->rows.n_too_long,
+		"seed", (json_int_t)fit->options->seed, "continued",
+		tt_fit_continue_report(&fit->continued, &fit->gate), "gate", fit->gate.report(&fit->gate), "seconds",
+		tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -20,13 +20,17 @@ static const char about[] =
 	"\n"
 	"Several --policy act together. --sweep compares instead: each named policy at each scale is an arm, run on "
 	"the\n"
-	"same prompts beside one unsteered run, and tested against it and against the first arm.";
+	"same prompts beside one unsteered run, and tested against it and against the first arm.\n"
+	"\n"
+	"--review writes the rows that a person should look at, the wrong ones and those near the gate's threshold;\n"
+	"fit --continue learns from the verdicts that are filled in. With --max-tokens 0 only the gates run.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
 	"  trimtab eval model.gguf --policy refuse.safetensors --data harmful.jsonl benign.jsonl --limit 128 \\\n"
 	"      --completions completions.jsonl --html report.html\n"
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --temp 0.7 --top-p 0.9 -n 256\n"
+	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --review review.jsonl -n 0\n"
 	"  trimtab eval model.gguf --policy a=a.safetensors --policy b=b.safetensors --sweep a,b@0.5,1 --data "
 	"all.jsonl";
 
@@ -57,8 +61,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"only rows of this split: train, val or test"},
 		{"limit", 0, NULL, CLI_U32, &eval->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file; 0: all"},
-		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 1, 1 << 20,
-			"tokens to generate for each"},
+		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 0, 1 << 20,
+			"tokens to generate for each; 0: only the gates run, which is fast"},
 		{"temperature", 0, "temp", CLI_FLOAT, &eval->sampling.temperature, "T", 0, 100, "0: greedy"},
 		{"top-p", 0, NULL, CLI_FLOAT, &eval->sampling.top_p, "P", 0, 1,
 			"sample from the likeliest that make up P; 1: off"},
@@ -74,6 +78,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"write a batch that asks a model of each completion whether it refuses"},
 		{"judgements", 0, NULL, CLI_STRING, &eval->judgements, "F.jsonl", 0, 0,
 			"the answers of such a batch, to the same evaluation"},
+		{"review", 0, NULL, CLI_STRING, &eval->review, "F.jsonl", 0, 0,
+			"write the rows that came out wrong or nearly so, for a person's verdicts; of one policy"},
+		{"review-rows", 0, NULL, CLI_U32, &eval->n_review_rows, "N", 1, 1 << 30, "how many of them, at most"},
 		{"html", 0, NULL, CLI_STRING, &run->html, "F.html", 0, 0,
 			"write a page with the table, completions and maps of what was steered"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
@@ -89,6 +96,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		return cli_usage_error("eval", "--policy is missing");
 	if ((eval->price_miss > 0) != (eval->price_false_refusal > 0))
 		return cli_usage_error("eval", "--price-false-refusal and --price-miss come together");
+	if (eval->max_tokens == 0 && (eval->completions || eval->judge_requests || eval->judgements || run->html))
+		return cli_usage_error("eval", "with --max-tokens 0 there are no completions to write, judge or show");
 	if (run->data.n == 0)
 		return cli_usage_error("eval", "--data is missing");
 	return cli_more_files(&run->data, positional, "eval");
@@ -108,7 +117,9 @@ static int check_files(const struct run *run, const char *model)
 	struct cli_files files = {0};
 	const char *requests = run->options.judge_requests;
 	char *partial = run->options.completions ? with_ending(run->options.completions, ".partial") : NULL;
+	const char *review = run->options.review;
 	char *partial_requests = requests ? with_ending(requests, ".partial") : NULL;
+	char *partial_review = review ? with_ending(review, ".partial") : NULL;
 	cli_reads(&files, model, "the model");
 	cli_reads(&files, run->options.judgements, "the judgements");
 	for (size_t i = 0; i < run->data.n; i++)
@@ -119,8 +130,11 @@ static int check_files(const struct run *run, const char *model)
 	cli_writes(&files, partial, "the completions while they are written");
 	cli_writes(&files, requests, "the requests to a judge");
 	cli_writes(&files, partial_requests, "the requests to a judge while they are written");
+	cli_writes(&files, review, "the rows to review");
+	cli_writes(&files, partial_review, "the rows to review while they are written");
 	cli_writes(&files, run->html, "the page");
 	int status = cli_check_files(&files, "eval");
+	free(partial_review);
 	free(partial_requests);
 	free(partial);
 	return status;
@@ -232,6 +246,8 @@ static int eval(struct run *run, const char *model)
 		status = cli_check_output(run->options.completions);
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->options.judge_requests);
+	if (status == CLI_PROCEED)
+		status = cli_check_output(run->options.review);
 	if (status == CLI_PROCEED)
 		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
 	if (status == CLI_PROCEED)

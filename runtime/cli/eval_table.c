@@ -238,15 +238,55 @@ static void show_speed(const json_t *report)
 	puts(" tokens a second.");
 }
 
+/* What there is to show where only the gates ran. */
+static void show_flagged(const json_t *report)
+{
+	const json_t *arm;
+	size_t i;
+	json_t *row;
+	struct cli_table table;
+	cli_table_begin(&table, "lllrrl");
+	ADD_CELLS(&table, "arm", "label", "file", "n", "flagged", "");
+	for (size_t k = 0; (arm = arm_of(report, k)); k++)
+		json_array_foreach(json_object_get(arm, "groups"), i, row)
+		{
+			cli_table_cell(&table, "%s", arm == report ? "-" : tt_json_string_or(arm, "name", "?"));
+			cli_table_cell(&table, "%s", tt_json_string_or(row, "label", "?"));
+			cli_table_cell(&table, "%s", tt_json_string_or(row, "file", "?"));
+			cli_table_cell(&table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
+			add_share(&table, json_object_get(row, "flagged"));
+			add_interval(&table, json_object_get(row, "flagged_interval"));
+		}
+	cli_table_print(&table, stdout);
+	putchar('\n');
+}
+
+static void show_review(const json_t *report)
+{
+	const json_t *review = json_object_get(report, "review");
+	if (json_is_object(review))
+		printf("\nTo review: %.0f missed, %.0f flagged that are not harmful, %.0f of another outcome, %.0f "
+		       "near the threshold.\n",
+			tt_json_number_or(review, "miss", NULL, 0), tt_json_number_or(review, "false", NULL, 0),
+			tt_json_number_or(review, "outcome", NULL, 0), tt_json_number_or(review, "near", NULL, 0));
+}
+
 void cli_show_evaluation(const json_t *report, bool judged)
 {
-	show_groups(report, judged);
-	puts("\nUnsteered -> steered; in brackets 95% intervals. p: of the sign test of the prompts that one side "
-	     "refuses and\nthe other does not. Repeated: 4-grams that stood before in the same text. Loss: the "
-	     "unsteered model's on the\ntext, in nats a token; ratio: that on the steered text over that on the "
-	     "model's own refusals.\n");
+	bool has_texts = tt_json_number_or(report, "max_tokens", NULL, 0) > 0;
+	if (has_texts) {
+		show_groups(report, judged);
+		puts("\nUnsteered -> steered; in brackets 95% intervals. p: of the sign test of the prompts that one "
+		     "side refuses and\nthe other does not. Repeated: 4-grams that stood before in the same text. "
+		     "Loss: the unsteered model's on the\ntext, in nats a token; ratio: that on the steered text over "
+		     "that on the model's own refusals.\n");
+	} else {
+		show_flagged(report);
+	}
 	if (has_curves(report))
 		show_gates(report);
 	show_costs(report);
-	show_speed(report);
+	show_review(report);
+	if (has_texts)
+		show_speed(report);
 }

@@ -23,19 +23,24 @@ static const char about[] =
 	"strength and tokens are fixed (docs/cli.md says which options they read).\n"
 	"With --contrast the policy is for any behaviour that pairs of responses or of their first words show, has "
 	"no gate, and\n"
-	"is the strongest within the bars by how much likelier it makes the positive ones (docs/styles.md).";
+	"is the strongest within the bars by how much likelier it makes the positive ones (docs/styles.md).\n"
+	"--continue trains the gate of a policy again on the verdicts of a file of eval --review and, so that it "
+	"does not\n"
+	"forget, on files that it was fitted on (--replay); all else of the policy stays.";
 
 static const char examples[] =
 	"  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
 	"  trimtab fit model.gguf --data harmful.jsonl benign.jsonl -o refuse.safetensors --report fit.json\n"
-	"  trimtab fit model.gguf --contrast data/styles/joyful.jsonl -o joyful.safetensors";
+	"  trimtab fit model.gguf --contrast data/styles/joyful.jsonl -o joyful.safetensors\n"
+	"  trimtab fit model.gguf --continue refuse.safetensors --data reviewed.jsonl --replay prompts.jsonl \\\n"
+	"      -o refuse2.safetensors";
 
 static const enum tt_policy_op ops[] = {TT_OP_ADD, TT_OP_ABLATE, TT_OP_CLAMP, TT_OP_ONE_SIDED, TT_OP_ROTATE};
 static const enum tt_policy_when whens[] = {TT_WHEN_ALL, TT_WHEN_LAST, TT_WHEN_GENERATION};
 
 struct run {
 	struct cli_engine_args engine_args;
-	struct cli_list data;
+	struct cli_list data, replay;
 	struct tt_fit_options options;
 	const char *output, *report_path;
 	int mode, op, when, pool, layer_weights, gate;
@@ -45,6 +50,23 @@ struct run {
 	char *report;
 };
 
+static int check_usage(struct run *run, const struct cli_list *positional)
+{
+	struct tt_fit_options *fit = &run->options;
+	/* A contrast file is for one mode alone. */
+	if (fit->contrast && run->mode == TT_FIT_CONTRAST)
+		run->mode = TT_FIT_STYLE;
+	if (run->data.n == 0 && (!fit->contrast || run->gate == TT_FIT_GATE_DETECTOR))
+		return cli_usage_error("fit", "--data is missing");
+	if (!run->output)
+		return cli_usage_error("fit", "--output is missing");
+	if (run->replay.n && !fit->continued)
+		return cli_usage_error("fit", "--replay is for --continue");
+	if (fit->continued && (run->pool || run->when))
+		return cli_usage_error("fit", "--gate-reads and --when stay those of the policy that is continued");
+	return cli_more_files(&run->data, positional, "fit");
+}
+
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
 {
 	struct tt_fit_options *fit = &run->options;
@@ -53,6 +75,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"prompts; may be repeated (required, but with --contrast)"},
 		{"contrast", 0, NULL, CLI_STRING, &fit->contrast, "F.jsonl", 0, 0,
 			"responses that show a behaviour and its opposite: mode style"},
+		{"continue", 0, NULL, CLI_STRING, &fit->continued, "POLICY", 0, 0,
+			"train the gate of this policy again; --data are reviewed files, whose rows have verdicts"},
+		{"replay", 0, NULL, CLI_LIST, &run->replay, "F.jsonl", 0, 0,
+			"with --continue: prompts that the policy was fitted on; may be repeated"},
 		{"output", 'o', NULL, CLI_STRING, &run->output, "POLICY", 0, 0, "policy file to write (required)"},
 		{"name", 0, NULL, CLI_STRING, &fit->name, "NAME", 0, 0,
 			"name of the policy; by default the output file's name"},
@@ -112,14 +138,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	int status = cli_parse(&usage, argc, argv, positional);
 	if (status != CLI_PROCEED)
 		return status;
-	/* A contrast file is for one mode alone. */
-	if (fit->contrast && run->mode == TT_FIT_CONTRAST)
-		run->mode = TT_FIT_STYLE;
-	if (run->data.n == 0 && (!fit->contrast || run->gate == TT_FIT_GATE_DETECTOR))
-		return cli_usage_error("fit", "--data is missing");
-	if (!run->output)
-		return cli_usage_error("fit", "--output is missing");
-	return cli_more_files(&run->data, positional, "fit");
+	return check_usage(run, positional);
 }
 
 static void cell_share(struct cli_table *table, const json_t *row, const char *key, bool sign)
@@ -316,10 +335,63 @@ static void print_styles(const json_t *report)
 	free(order);
 }
 
+static void print_written(const struct run *run)
+{
+	fputs("written: ", stdout);
+	cli_write_line(stdout, run->output, strlen(run->output));
+	putchar('\n');
+}
+
+/* 31 of 50 (62.0%) */
+static void cell_errors(struct cli_table *table, const json_t *errors, const char *n, const char *of)
+{
+	double count = tt_json_number_or(errors, n, NULL, 0), total = tt_json_number_or(errors, of, NULL, 0);
+	cli_table_cell(table, "%.0f of %.0f", count, total);
+	if (total > 0)
+		cli_table_cell(table, "(%.1f%%)", 100 * count / total);
+	else
+		cli_table_cell(table, "%s", "");
+}
+
+/* The errors of the gate before and after. */
+static void print_continued(const struct run *run, const json_t *report)
+{
+	static const char *const sides[] = {"before", "after"}, *const rows[] = {"reviewed", "replayed"};
+	const json_t *continued = json_object_get(report, "continued");
+	struct cli_table table;
+	cli_table_begin(&table, "lrrlrlrlrl");
+	const char *const cells[] = {
+		"", "threshold", "reviewed: missed", "", "false", "", "replayed: missed", "", "false", ""};
+	for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
+		cli_table_cell(&table, "%s", cells[i]);
+	for (size_t side = 0; side < 2; side++) {
+		const json_t *figures = json_object_get(continued, sides[side]);
+		cli_table_cell(&table, "%s", sides[side]);
+		cli_table_cell(&table, "%.4f", tt_json_number_or(figures, "threshold", NULL, 0));
+		for (size_t k = 0; k < 2; k++) {
+			const json_t *errors = json_object_get(figures, rows[k]);
+			cell_errors(&table, errors, "n_missed", "n_harmful");
+			cell_errors(&table, errors, "n_false", "n_others");
+		}
+	}
+	cli_table_print(&table, stdout);
+	printf("%.0f rows with a verdict; %.0f without one, which were not read. Missed: harmful rows that the gate "
+	       "does not\nflag; false: others that it does. All but the reviewed rows before: by gates that were "
+	       "trained without them.\n\n",
+		tt_json_number_or(continued, "verdicts", NULL, 0),
+		tt_json_number_or(continued, "without_verdict", NULL, 0));
+	print_written(run);
+}
+
 static void print_summary(const struct run *run)
 {
 	struct tt_policy_info info;
 	json_t *report = json_loads(run->report, 0, NULL), *chosen = json_object_get(report, "chosen");
+	if (run->options.continued) {
+		print_continued(run, report);
+		json_decref(report);
+		return;
+	}
 	tt_policy_describe(run->policy, &info);
 	if (run->options.contrast)
 		print_styles(report);
@@ -351,9 +423,7 @@ static void print_summary(const struct run *run)
 		cli_write_line(stdout, why, strlen(why));
 		putchar('\n');
 	}
-	fputs("written: ", stdout);
-	cli_write_line(stdout, run->output, strlen(run->output));
-	putchar('\n');
+	print_written(run);
 	json_decref(report);
 }
 
@@ -363,6 +433,9 @@ static int check_files(const struct run *run, const char *model)
 	cli_reads(&files, model, "the model");
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");
+	for (size_t i = 0; i < run->replay.n; i++)
+		cli_reads(&files, run->replay.items[i], "the data to replay");
+	cli_reads(&files, run->options.continued, "the policy that is continued");
 	cli_reads(&files, run->options.contrast, "the contrast file");
 	cli_writes(&files, run->output, "the policy");
 	cli_writes(&files, run->report_path, "the report");
@@ -405,6 +478,8 @@ static int fit(struct run *run, const char *model)
 	}
 	run->options.data = run->data.items;
 	run->options.n_data = run->data.n;
+	run->options.replay = run->replay.items;
+	run->options.n_replay = run->replay.n;
 	run->options.mode = (enum tt_fit_mode)run->mode;
 	run->options.gate = (enum tt_fit_gate_choice)run->gate;
 	run->options.op = ops[run->op];

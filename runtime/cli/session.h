@@ -86,7 +86,7 @@ int cli_read_file(char **out, size_t *n, const char *path);
 int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
 /* The files of a command. NULL, and "-" for standard input, are not added. */
 struct cli_files {
-	struct tt_file_use reads[2 * CLI_MAX_LIST + 2], writes[6];
+	struct tt_file_use reads[2 * CLI_MAX_LIST + 4], writes[8];
 	size_t n_reads, n_writes;
 };
 void cli_reads(struct cli_files *files, const char *path, const char *role);

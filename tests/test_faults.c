@@ -436,7 +436,7 @@ Test(faults, evaluations)
 	cr_assert_not_null(file);
 	fputs("{\"id\": \"x\", \"prompt\": \"the rat number 0 bites\", \"verdict\": \"benign\"}\n", file);
 	fclose(file);
-	inject_all("reviewed", read_reviewed, 4);
+	inject_all("reviewed", read_reviewed, 2);
 	unlink(written);
 	rmdir(directory);
 }

@@ -274,7 +274,7 @@ Test(review, only_the_gate_is_new_and_the_file_says_of_what)
 }
 
 /* Reviewed rows before: what the policy's gate flags as the engine runs it. After: the report's own held-out logits. */
-static size_t flagged_by_engine(struct world *w, const char *label)
+static size_t flagged_by_engine(struct world *w, const char *parent, const char *label)
 {
 	struct tt_policy *policy = NULL;
 	struct tt_eval_options options;
@@ -288,7 +288,7 @@ static size_t flagged_by_engine(struct world *w, const char *label)
 			(i % 2) == (i % 4 < 2) ? "harmful" : "benign"));
 	path = scratch_write(&w->scratch, "b.jsonl", text.data, text.len);
 	tt_buffer_free(&text);
-	must(tt_policy_load(&policy, w->parent, err));
+	must(tt_policy_load(&policy, parent, err));
 	must(tt_engine_add_policy(w->engine, policy, NULL, err));
 	tt_eval_options_default(&options);
 	options.data = &path;
@@ -311,6 +311,61 @@ static size_t flagged_by_engine(struct world *w, const char *label)
 	return n;
 }
 
+static void expect_as_engine(struct world *w, const json_t *report, const char *parent)
+{
+	size_t flagged =
+		count(report, "before", "reviewed", "n_harmful") - count(report, "before", "reviewed", "n_missed");
+	cr_expect_eq(flagged, flagged_by_engine(w, parent, "harmful"));
+	cr_expect_eq(count(report, "before", "reviewed", "n_false"), flagged_by_engine(w, parent, "benign"));
+}
+
+/* A network whose units read the last component of the mean with different signs and biases, so that each has a say. */
+Test(review, the_network_of_the_old_gate_counts_too)
+{
+	enum { UNITS = 3, WIDTH = 64 };
+	static const uint32_t observed[] = {1};
+	static const float fc2[UNITS] = {3, -2, 5}, bias1[UNITS] = {0.1f, -0.2f, 0.05f};
+	const struct tt_gate_choice choice = {.gate = TT_GATE_PROBE_MLP,
+		.pool = TT_POOL_MEAN,
+		.observed = observed,
+		.n_observed = 1,
+		.n_units = UNITS};
+	struct tt_policy *p = NULL;
+	struct world w;
+	begin(&w);
+	must(tt_policy_load(&p, w.parent, err));
+	must(tt_policy_set_gate(p, &choice, err));
+	for (size_t u = 0; u < UNITS; u++) {
+		for (size_t j = 0; j < WIDTH; j++)
+			p->fc1_weight[u * WIDTH + j] = (float)((int)((u + 3) * (j + 5) % 7) - 3) / 4;
+		p->fc1_bias[u] = bias1[u];
+		p->fc2_weight[u] = fc2[u];
+	}
+	p->gate_weight[0] = 0.5f;
+	p->gate_bias = 0.25f;
+	size_t least = SIZE_MAX, most = 0;
+	for (int k = -4; k <= 4; k++) {
+		p->fc2_bias[0] = (float)(10 * k);
+		must(tt_policy_save(p, w.other, err));
+		w.options.continued = w.other;
+		struct tt_policy *made = NULL;
+		char *text = NULL;
+		must(tt_fit(&made, w.engine, &w.options, &text, err));
+		json_t *report = json_loads(text, 0, NULL);
+		expect_as_engine(&w, report, w.other);
+		size_t n = count(report, "before", "reviewed", "n_false");
+		least = n < least ? n : least;
+		most = n > most ? n : most;
+		cr_expect_eq(made->gate, TT_GATE_PROBE, "35 rows are too few for a network");
+		json_decref(report);
+		tt_free(text);
+		tt_policy_free(made);
+	}
+	cr_expect_lt(least, most, "%zu are flagged whatever the bias", least);
+	tt_policy_free(p);
+	end(&w);
+}
+
 Test(review, errors_before_are_the_old_gates_and_after_are_held_out)
 {
 	struct world w;
@@ -319,8 +374,7 @@ Test(review, errors_before_are_the_old_gates_and_after_are_held_out)
 	size_t n_harmful = count(report, "before", "reviewed", "n_harmful");
 	cr_expect_eq(n_harmful, 8);
 	cr_expect_eq(count(report, "before", "reviewed", "n_others"), 7);
-	cr_expect_eq(n_harmful - count(report, "before", "reviewed", "n_missed"), flagged_by_engine(&w, "harmful"));
-	cr_expect_eq(count(report, "before", "reviewed", "n_false"), flagged_by_engine(&w, "benign"));
+	expect_as_engine(&w, report, w.parent);
 	cr_expect_gt(count(report, "before", "reviewed", "n_missed") + count(report, "before", "reviewed", "n_false"),
 		0, "nothing is wrong before, so nothing can be learned");
 	const json_t *gate = json_object_get(report, "gate");
@@ -341,6 +395,29 @@ Test(review, errors_before_are_the_old_gates_and_after_are_held_out)
 	cr_expect_eq(count(report, "after", "replayed", "n_false"), n_false[0]);
 	cr_expect_eq(count(report, "after", "replayed", "n_harmful"), N_ROWS / 2);
 	cr_expect_eq(json_integer_value(json_object_get(json_object_get(report, "continued"), "without_verdict")), 1);
+	json_decref(report);
+	end(&w);
+}
+
+/* The bounds are of replayed rows: the threshold lies at the highest of those others that may not be flagged. */
+Test(review, the_threshold_is_that_of_the_replayed_rows)
+{
+	struct world w;
+	begin(&w);
+	w.options.max_false_positives = 0.25f; /* 2 of the 10 benign rows, which weigh the same */
+	json_t *report = continue_fit(&w), *gate = json_object_get(report, "gate"), *row;
+	double p = json_number_value(json_object_get(gate, "threshold")), cut = log(p / (1 - p));
+	size_t n_above = 0, n_reviewed_above = 0, i;
+	json_array_foreach(json_object_get(gate, "held_out"), i, row)
+	{
+		bool is_reviewed = json_string_value(json_object_get(row, "id"))[0] == 'n';
+		bool benign = strcmp(json_string_value(json_object_get(row, "label")), "benign") == 0;
+		bool above = benign && json_number_value(json_object_get(row, "logit")) > cut;
+		n_above += above && !is_reviewed;
+		n_reviewed_above += above && is_reviewed;
+	}
+	cr_expect_eq(n_above, 2, "%zu of the replayed rows are flagged", n_above);
+	cr_expect_geq(n_reviewed_above, 3, "%zu: the bound would hold with the reviewed ones, too", n_reviewed_above);
 	json_decref(report);
 	end(&w);
 }

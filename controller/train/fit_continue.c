@@ -216,7 +216,8 @@ static int compare(struct tt_fit_continued *c, const struct tt_fit_detector *d, 
 	double *before = NULL; // [n]
 	int status = take_replayed(&replayed, &d->features, err);
 	if (status == TT_OK)
-		status = tt_fit_detector_train(&detector, &replayed, network, seed, err);
+		status = tt_within(
+			tt_fit_detector_train(&detector, &replayed, network, seed, err), err, "the rows to replay");
 	if (status == TT_OK)
 		status = tt_alloc(&before, d->features.n, sizeof *before, err);
 	if (status == TT_OK)

@@ -40,13 +40,15 @@ static double cut_at(const struct scored *sorted, size_t n, double share)
 	return -INFINITY;
 }
 
-/* Sorts the held-out rows of a label into sorted, and returns how many there are. */
+/* Sorts the held-out rows of a label into sorted, and returns how many there are. Reviewed ones are not among them:
+ * they were chosen for being hard, so their share says nothing of what users ask. With 100 of them among 1,062 others
+ * on SmolLM2-135M the threshold went from 0.72 to 0.83, and of the others' harmful rows 68% were missed, not 48%. */
 static size_t sort_label(
 	const struct tt_fit_features *f, const double *held, enum tt_label label, struct scored *sorted)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < f->n; i++)
-		if (f->prompt[i]->label == label)
+		if (f->prompt[i]->label == label && !f->prompt[i]->reviewed)
 			sorted[n++] = (struct scored){held[i], f->weight[i]};
 	qsort(sorted, n, sizeof *sorted, descending);
 	return n;

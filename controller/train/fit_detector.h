@@ -52,7 +52,7 @@ const struct tt_fit_detector *tt_fit_detector_of(const struct tt_fit_gate *gate)
 int tt_fit_detector_fill(const struct tt_fit_detector *detector, const struct tt_mlp *network, float threshold,
 	struct tt_policy *policy, struct tt_error *err);
 
-/* The threshold by held-out logits [features->n], as a logit. */
+/* The threshold by held-out logits [features->n] of the rows that were not reviewed, as a logit. */
 int tt_fit_threshold(const struct tt_fit_features *features, const double *held, double max_false_positives,
 	double max_borderline_positives, double *logit, struct tt_error *err);
 /* A policy's threshold as a logit. */

@@ -535,7 +535,10 @@ struct tt_eval_options {
 	size_t n_data;
 	const char *split;   /* only rows of this split; NULL: all */
 	uint32_t limit;      /* at most so many rows of each label and file; 0: all */
-	uint32_t max_tokens; /* generated for each row. Default 32; 0: only the gates run */
+	uint32_t max_tokens; /* generated for each row; 0: only the gates run, once a row and arm. Default 32 */
+	/* Names of variants of the rows (docs/cli.md) with commas between them, or "all": each is evaluated as the rows
+	 * are, and has figures of its own. NULL: none */
+	const char *variants;
 	/* The same for every side. Default greedy; the seed is mixed with the row's line, as by tt_batch. */
 	struct tt_sampling sampling;
 	struct tt_steering steering[TT_MAX_STACK]; // [n_steering]

@@ -316,7 +316,8 @@ Test(arguments, eval_capture_inspect)
 	EVAL("data is NULL", o.data = NULL);
 	EVAL("data[1] ", o.n_data = 2);
 	EVAL("split ", o.split = "all");
-	EVAL("completions and judgements need ", o.max_tokens = 0; o.completions = "c.jsonl");
+	EVAL("without tokens there is nothing to judge", o.max_tokens = 0; o.judge_requests = "x");
+	EVAL("\"rot13\" is no variant", o.variants = "rot13");
 	EVAL("a review needs at least one row", o.review = "r.jsonl"; o.n_review_rows = 0);
 	EVAL("a review is of one policy", o.review = "r.jsonl");
 	EVAL("prices must be two positive", o.price_miss = 1);

@@ -50,6 +50,7 @@ static bool changes(size_t side, size_t row)
 static struct {
 	bool undecided; /* the gate has not run */
 	size_t n_runs;
+	enum tt_policy_when when; /* of the last request */
 } made;
 
 int __wrap_tt_completions_run(struct tt_engine *engine, const struct tt_request_options *options, size_t n,
@@ -61,6 +62,7 @@ int __wrap_tt_completions_run(struct tt_engine *engine, const struct tt_request_
 	(void)progress;
 	(void)err;
 	made.n_runs++;
+	made.when = options[n - 1].when;
 	for (size_t i = 0; i < n; i++) {
 		size_t side = options[i].n_steering ? (size_t)options[i].steering[0].scale : 0;
 		out[i] = (struct tt_completion){.n_ids = 1,
@@ -461,6 +463,70 @@ Test(eval, errors_cost_what_their_prices_say)
 Test(eval, costs_of_a_gate_that_opens_below)
 {
 	expect_costs(TT_GATE_COSINE, 1);
+}
+
+/* Only the arm runs, once; what is known of completions is left out. */
+Test(eval, without_tokens_only_the_gates_run)
+{
+	static const char *const absent[] = {
+		"changed", "refused", "paired", "nll", "mean_tokens", "repeated_fourgrams"};
+	struct world w;
+	open_world(&w, TT_GATE_PROBE, 0);
+	w.options.max_tokens = 0;
+	json_t *r = evaluate(&w);
+	cr_expect_eq(made.n_runs, 1, "%zu runs", made.n_runs);
+	cr_expect_eq(made.when, TT_WHEN_GENERATION, "a prompt that is never steered does not run again");
+	cr_assert_eq(json_array_size(at(r, "groups")), 5);
+	for (size_t i = 0; i < 5; i++) {
+		const json_t *group = json_array_get(at(r, "groups"), i);
+		size_t n = 0, flagged = 0;
+		for (size_t row = 0; row < N; row++) {
+			n += is_in(group, row);
+			flagged += is_in(group, row) && is_flagged(1, row);
+		}
+		expect_number(group, "n", (double)n, "group");
+		expect_number(group, "flagged", (double)flagged / (double)n, "group");
+		for (size_t k = 0; k < sizeof absent / sizeof *absent; k++)
+			cr_expect_null(json_object_get(group, absent[k]), "%s", absent[k]);
+	}
+	for (size_t i = 0; i < 7; i++)
+		expect_curve(json_array_get(at(at(r, "gate"), "curves"), i), 1, 1);
+	json_decref(r);
+	w.options.judge_requests = "ask.jsonl";
+	struct tt_error error;
+	char *report;
+	cr_expect_eq(tt_eval(w.engine, &w.options, &report, &error), TT_ERR_ARGUMENT);
+	close_world(&w);
+}
+
+/* The made-up completions know a row by its number, so a variant has the figures of the rows; and no more of them. */
+Test(eval, variants_have_figures_of_their_own)
+{
+	static const char *const names[] = {"leet", "base64"};
+	struct world w;
+	open_world(&w, TT_GATE_PROBE, 0);
+	w.options.variants = "base64,leet";
+	json_t *r = evaluate(&w);
+	cr_expect_eq(made.n_runs, 6, "%zu runs", made.n_runs);
+	cr_assert_eq(json_array_size(at(r, "variants")), 2);
+	for (size_t i = 0; i < 2; i++) {
+		const json_t *variant = json_array_get(at(r, "variants"), i);
+		cr_expect_str_eq(json_string_value(at(variant, "variant")), names[i]);
+		for (size_t k = 0; k < 3; k++)
+			expect_group(json_array_get(at(variant, "labels"), k), 1);
+		for (size_t k = 0; k < 5; k++)
+			expect_group(json_array_get(at(variant, "groups"), k), 1);
+		for (size_t k = 0; k < 7; k++)
+			expect_curve(json_array_get(at(at(variant, "gate"), "curves"), k), 1, 1);
+	}
+	for (size_t k = 0; k < 3; k++)
+		expect_group(json_array_get(at(r, "labels"), k), 1);
+	json_decref(r);
+	w.options.variants = NULL;
+	r = evaluate(&w);
+	cr_expect(json_is_null(at(r, "variants")));
+	json_decref(r);
+	close_world(&w);
 }
 
 /* Steering by the scales 1, 2 and 3. */

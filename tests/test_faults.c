@@ -17,6 +17,7 @@
 #include "controller/measure/metrics.h"
 #include "controller/measure/prompts.h"
 #include "controller/measure/review.h"
+#include "controller/measure/variants.h"
 #include "controller/train/activation_file.h"
 #include "controller/train/fit_affine.h"
 #include "controller/train/fit_mean.h"
@@ -379,8 +380,14 @@ static int read_prompts(struct tt_error *err)
 	static const char *const paths[] = {GOLDEN("policy/rows.jsonl")};
 	struct tt_prompts prompts;
 	int status = tt_prompts_read(&prompts, paths, 1, err);
-	if (status == TT_OK)
-		tt_prompts_free(&prompts);
+	if (status != TT_OK)
+		return status;
+	for (int i = 0; status == TT_OK && i < TT_N_VARIANTS; i++) {
+		char *text;
+		status = tt_variant_make(&text, (enum tt_variant)i, prompts.rows[0].text, 1, err);
+		free(text);
+	}
+	tt_prompts_free(&prompts);
 	return status;
 }
 

@@ -76,6 +76,7 @@ static char *write_figures(struct tt_engine *engine, struct tt_policy *policy, c
 	json_t *eval =
 		figures ? json_loads(figures, 0, NULL) : json_pack("{s:[], s:[], s:{}}", "labels", "groups", "speed");
 	cr_assert_not_null(eval);
+	json_object_set_new(eval, "max_tokens", json_integer(8));
 	const struct tt_page_report report = {.path = path,
 		.completions = completions,
 		.eval = eval,

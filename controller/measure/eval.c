@@ -21,14 +21,11 @@ void tt_eval_options_default_sized(struct tt_eval_options *options, size_t size)
 	tt_options_default(options, size, &DEFAULTS, sizeof DEFAULTS);
 }
 
-static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_error *err)
+static int check_options(struct tt_eval *e, struct tt_error *err)
 {
 	const struct tt_eval_options *o = e->options;
-	*split = TT_NO_SPLIT;
-	if (o->max_tokens < 1 && (o->completions || o->judge_requests || o->judgements))
-		return tt_fail(err, TT_ERR_ARGUMENT, "completions and judgements need at least one token");
-	if (o->split && !tt_split_parse(o->split, split))
-		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", o->split);
+	if (o->max_tokens == 0 && (o->judge_requests || o->judgements))
+		return tt_fail(err, TT_ERR_ARGUMENT, "without tokens there is nothing to judge");
 	/* Written so that NaN is refused too. */
 	if (!(o->price_miss >= 0 && o->price_false_refusal >= 0) || isinf(o->price_miss + o->price_false_refusal) ||
 		(o->price_miss > 0) != (o->price_false_refusal > 0))
@@ -41,25 +38,9 @@ static int check_options(struct tt_eval *e, enum tt_split *split, struct tt_erro
 static int choose_rows(struct tt_eval *e, struct tt_error *err)
 {
 	const struct tt_eval_options *o = e->options;
-	enum tt_split split;
-	size_t *taken = NULL; // [n_files][TT_N_LABELS]
-	TT_TRY(check_options(e, &split, err));
+	TT_TRY(check_options(e, err));
 	TT_TRY(tt_prompts_read(&e->prompts, o->data, o->n_data, err));
-	TT_TRY(tt_alloc(&e->rows, e->prompts.n_rows, sizeof *e->rows, err));
-	TT_TRY(tt_alloc(&taken, e->prompts.n_files * TT_N_LABELS, sizeof *taken, err));
-	for (size_t i = 0; i < e->prompts.n_rows; i++) {
-		const struct tt_prompt *row = &e->prompts.rows[i];
-		size_t *n = &taken[row->file * TT_N_LABELS + row->label];
-		if ((o->split && row->split != split) || (o->limit && *n >= o->limit))
-			continue;
-		++*n;
-		e->rows[e->n_rows++] = row;
-	}
-	free(taken);
-	if (e->n_rows == 0)
-		return tt_fail(err, TT_ERR_ARGUMENT, "no row to evaluate%s%s", o->split ? " in split " : "",
-			o->split ? o->split : "");
-	return TT_OK;
+	return tt_prompts_choose(&e->prompts, o->split, o->limit, &e->rows, &e->n_rows, err);
 }
 
 static int make_groups(struct tt_eval *e, struct tt_error *err)
@@ -181,11 +162,11 @@ static int block_run_arm(struct tt_eval *e, struct block *b, size_t side, struct
 	for (size_t i = 0; i < b->n; i++) {
 		memcpy(b->options[i].steering, arm->steering, sizeof b->options[i].steering);
 		b->options[i].n_steering = arm->n_steering;
-		/* A gate reads the unsteered prompt; where nothing is generated, it need not run again steered. */
-		b->options[i].when = e->options->max_tokens ? e->options->when : TT_WHEN_GENERATION;
+		/* A gate reads the unsteered prompt, so one that is never steered need not run again. */
+		b->options[i].when = tt_eval_is_of_gates(e) ? TT_WHEN_GENERATION : e->options->when;
 	}
 	TT_TRY(timed_run(e, b, side, err));
-	return e->options->max_tokens ? block_score(e, b, side, err) : TT_OK;
+	return tt_eval_is_of_gates(e) ? TT_OK : block_score(e, b, side, err);
 }
 
 static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err)
@@ -195,7 +176,7 @@ static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err
 		const struct tt_prompt *row = e->rows[b->first + i];
 		for (size_t side = 0; side < e->n_sides; side++) {
 			struct tt_completion *c = &b->sides[side * BLOCK + i];
-			if (e->options->judgements)
+			if (e->options->judgements && !e->variant)
 				TT_TRY(tt_judgements_find(
 					&e->judgements, row->id, tt_eval_side_name(e, side), &c->verdict, err));
 			sides[side] = c;
@@ -210,7 +191,7 @@ static int block_record(struct tt_eval *e, struct block *b, struct tt_error *err
 static int run_block(struct tt_eval *e, struct block *b, struct tt_error *err)
 {
 	TT_TRY(block_encode(e, b, err));
-	if (e->options->max_tokens)
+	if (!tt_eval_is_of_gates(e))
 		TT_TRY(timed_run(e, b, 0, err));
 	for (size_t side = 1; side < e->n_sides; side++)
 		TT_TRY(block_run_arm(e, b, side, err));
@@ -229,25 +210,49 @@ static int run_blocks(struct tt_eval *e, struct block *b, struct tt_error *err)
 	return TT_OK;
 }
 
-static int run(struct tt_eval *e, char **report, struct tt_error *err)
+/* Runs all rows of an evaluation, as a stage of that name. */
+static int run_rows(struct tt_eval *e, const char *stage, struct tt_error *err)
 {
 	struct block *b = NULL;
-	TT_TRY(choose_rows(e, err));
-	TT_TRY(make_groups(e, err));
-	TT_TRY(read_judgements(e, err));
-	TT_TRY(tt_eval_outputs_open(e, err));
-	/* Every row is run once, and under each arm run and scored; without completions only its gate is run. */
-	size_t n_runs = e->options->max_tokens ? 1 + 2 * e->n_arms : e->n_arms;
-	TT_TRY(tt_progress_begin(&e->progress, "eval", n_runs * e->n_rows, err));
+	/* Every row is run once, and under each arm run and scored. */
+	size_t n_runs = tt_eval_is_of_gates(e) ? e->n_arms : 1 + 2 * e->n_arms;
+	TT_TRY(tt_progress_begin(&e->progress, stage, n_runs * e->n_rows, err));
 	TT_TRY(tt_alloc(&b, 1, sizeof *b, err));
 	int status = run_blocks(e, b, err);
 	block_clear(b, e->n_sides);
 	free(b->sides);
 	free(b);
-	TT_TRY(status);
+	return status;
+}
+
+static int run(struct tt_eval *e, char **report, struct tt_error *err)
+{
+	TT_TRY(choose_rows(e, err));
+	TT_TRY(make_groups(e, err));
+	TT_TRY(read_judgements(e, err));
+	TT_TRY(tt_eval_variants_open(e, err));
+	TT_TRY(tt_eval_outputs_open(e, err));
+	TT_TRY(run_rows(e, "eval", err));
+	for (size_t i = 0; i < e->n_variants; i++) {
+		struct tt_eval *variant = &e->variants[i];
+		variant->completions = e->completions; /* which stay this evaluation's */
+		TT_TRY(make_groups(variant, err));
+		TT_TRY(run_rows(variant, variant->variant, err));
+	}
 	TT_TRY(tt_eval_outputs_close(e, err));
 	TT_TRY(tt_eval_review_write(e, err));
 	return tt_eval_report(e, report, err);
+}
+
+/* What make_groups and choose_rows allocate. */
+static void free_rows(struct tt_eval *e)
+{
+	free(e->speeds);
+	free(e->outcomes);
+	free(e->scores);
+	free(e->sides);
+	free(e->groups);
+	free(e->rows);
 }
 
 int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err)
@@ -263,12 +268,10 @@ int tt_eval(struct tt_engine *engine, const struct tt_eval_options *options, cha
 	tt_eval_outputs_free(&e);
 	tt_eval_review_free(&e);
 	tt_judgements_free(&e.judgements);
-	free(e.speeds);
-	free(e.outcomes);
-	free(e.scores);
-	free(e.sides);
-	free(e.groups);
-	free(e.rows);
+	for (size_t i = 0; i < e.n_variants; i++)
+		free_rows(&e.variants[i]);
+	tt_eval_variants_close(&e);
+	free_rows(&e);
 	tt_prompts_free(&e.prompts);
 	return status;
 }

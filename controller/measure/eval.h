@@ -58,10 +58,28 @@ struct tt_eval {
 	char *(*texts)[2]; // [n_rows] for the rows to review: unsteered and steered; NULL if they are not wanted
 	size_t n_to_review[TT_N_REVIEW_REASONS]; /* written, of each reason */
 	struct tt_judgements judgements;         /* empty without the option */
+	/* The same evaluation of each variant of the rows. They have no outputs of their own, and no judgements. */
+	struct tt_eval *variants; // [n_variants]
+	size_t n_variants;
+	const char *variant; /* which one this is; NULL: the rows as they are */
 };
 
 /* eval.c: the seed of a row, on every side. */
 int tt_eval_seed(const struct tt_eval *eval, const struct tt_prompt *row, uint64_t *seed, struct tt_error *err);
+
+/* Whether it is of gates alone: each prompt runs once under each arm, and nothing is completed. */
+static inline bool tt_eval_is_of_gates(const struct tt_eval *eval)
+{
+	return eval->options->max_tokens == 0;
+}
+
+/* ---- eval_variants.c: evaluations of the rows in other dress. */
+
+/* Makes the variants that the options name, with their prompts and rows. Refuses a row that does not fit the context
+ * any more, so that no long run ends in that. */
+int tt_eval_variants_open(struct tt_eval *eval, struct tt_error *err);
+/* Frees the prompts; what else an evaluation allocates is its owner's. */
+void tt_eval_variants_close(struct tt_eval *eval);
 
 /* ---- eval_arms.c */
 

@@ -51,6 +51,24 @@ static json_t *verdict_word(enum tt_verdict verdict)
 	return words[verdict] ? json_string(words[verdict]) : json_null();
 }
 
+/* What was written, and what is known of it; nothing of an evaluation of gates. */
+static void put_texts(json_t *object, const struct tt_completion *unsteered, const struct tt_completion *steered)
+{
+	json_object_set_new(object, "unsteered", json_string(unsteered->text));
+	json_object_set_new(object, "steered", json_string(steered->text));
+}
+
+static void put_figures(json_t *object, const struct tt_completion *unsteered, const struct tt_completion *steered)
+{
+	json_t *figures = json_pack("{s:b, s:b, s:b, s:b, s:o, s:o, s:f, s:f}", "refused_unsteered",
+		(int)unsteered->refused, "refused_steered", (int)steered->refused, "refused_by_phrases_unsteered",
+		(int)unsteered->refused_by_phrases, "refused_by_phrases_steered", (int)steered->refused_by_phrases,
+		"verdict_unsteered", verdict_word(unsteered->verdict), "verdict_steered",
+		verdict_word(steered->verdict), "nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
+	json_object_update(object, figures);
+	json_decref(figures);
+}
+
 static int write_completion(struct tt_eval *e, const struct tt_prompt *row, const struct tt_eval_arm *arm,
 	const struct tt_completion *unsteered, const struct tt_completion *steered, struct tt_error *err)
 {
@@ -58,15 +76,16 @@ static int write_completion(struct tt_eval *e, const struct tt_prompt *row, cons
 	TT_TRY(tt_eval_seed(e, row, &seed, err));
 	double scale = arm->n_steering ? (double)arm->steering[0].scale : 0;
 	json_t *object =
-		json_pack("{s:s, s:s*, s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:f, s:f}",
-			"id", row->id, "arm", e->options->n_arms ? arm->name : NULL, "prompt", row->text, "label",
-			tt_label_name(row->label), "unsteered", unsteered->text, "steered", steered->text, "scale",
-			scale, "gate", (double)steered->gate, "s", (double)steered->s, "flagged", (int)steered->flagged,
-			"refused_unsteered", (int)unsteered->refused, "refused_steered", (int)steered->refused,
-			"refused_by_phrases_unsteered", (int)unsteered->refused_by_phrases,
-			"refused_by_phrases_steered", (int)steered->refused_by_phrases, "verdict_unsteered",
-			verdict_word(unsteered->verdict), "verdict_steered", verdict_word(steered->verdict),
-			"nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
+		json_pack("{s:s, s:s*, s:s*, s:s, s:s}", "id", row->id, "arm", e->options->n_arms ? arm->name : NULL,
+			"variant", e->variant, "prompt", row->text, "label", tt_label_name(row->label));
+	if (!tt_eval_is_of_gates(e))
+		put_texts(object, unsteered, steered);
+	json_t *decision = json_pack("{s:f, s:f, s:f, s:b}", "scale", scale, "gate", (double)steered->gate, "s",
+		(double)steered->s, "flagged", (int)steered->flagged);
+	json_object_update(object, decision);
+	json_decref(decision);
+	if (!tt_eval_is_of_gates(e))
+		put_figures(object, unsteered, steered);
 	if (e->options->sampling.temperature > 0)
 		json_object_set_new(object, "seed", json_integer((json_int_t)seed));
 	char *line = NULL;

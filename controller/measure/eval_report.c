@@ -90,18 +90,11 @@ static json_t *pairs_report(const struct tt_eval *e, const struct tt_group *g, s
 	return object;
 }
 
-static json_t *group_report(const struct tt_eval *e, size_t arm, const struct tt_group *g)
+/* Figures of completions, of which an evaluation of gates has none. */
+static void put_completions(json_t *object, const struct tt_eval *e, size_t arm, const struct tt_group *g)
 {
 	const struct tt_side *unsteered = &g->sides[0], *steered = &g->sides[1 + arm];
 	const struct tt_tally *u = &unsteered->all, *s = &steered->all;
-	json_t *object = json_object();
-	if (g->file != TT_ALL_FILES)
-		json_object_set_new(object, "file", json_string(tt_prompts_file_name(&e->prompts, g->file)));
-	json_object_set_new(object, "label", json_string(tt_label_name(g->label)));
-	json_object_set_new(object, "n", count(u->n));
-	put_share(object, "flagged", "flagged_interval", s->n_flagged, s->n);
-	if (!e->options->max_tokens)
-		return object;
 	put_share(object, "changed", "changed_interval", steered->n_changed, u->n);
 	for (int judge = 0; judge < TT_N_JUDGES; judge++)
 		put_refusals(object, u, s, (enum tt_judge)judge);
@@ -118,6 +111,19 @@ static json_t *group_report(const struct tt_eval *e, size_t arm, const struct tt
 	json_object_set_new(object, "nll_ratio", nll_ratio(unsteered, steered));
 	json_object_set_new(object, "nll_ratio_to",
 		json_string(unsteered->refusals.n ? "unsteered refusals" : "unsteered completions"));
+}
+
+static json_t *group_report(const struct tt_eval *e, size_t arm, const struct tt_group *g)
+{
+	const struct tt_tally *s = &g->sides[1 + arm].all;
+	json_t *object = json_object();
+	if (g->file != TT_ALL_FILES)
+		json_object_set_new(object, "file", json_string(tt_prompts_file_name(&e->prompts, g->file)));
+	json_object_set_new(object, "label", json_string(tt_label_name(g->label)));
+	json_object_set_new(object, "n", count(s->n));
+	put_share(object, "flagged", "flagged_interval", s->n_flagged, s->n);
+	if (!tt_eval_is_of_gates(e))
+		put_completions(object, e, arm, g);
 	return object;
 }
 
@@ -168,16 +174,36 @@ static json_t *groups_report(const struct tt_eval *e, size_t arm, const struct t
 	return list;
 }
 
+/* What the arm does to each variant of the rows; null without variants. */
+static int variants_report(const struct tt_eval *e, size_t arm, json_t **out, struct tt_error *err)
+{
+	*out = e->n_variants ? json_array() : json_null();
+	for (size_t i = 0; i < e->n_variants; i++) {
+		const struct tt_eval *variant = &e->variants[i];
+		size_t n_by_file = variant->prompts.n_files * TT_N_LABELS;
+		json_t *gate;
+		int status = tt_eval_gate_report(variant, arm, &gate, err);
+		json_array_append_new(
+			*out, json_pack("{s:s, s:o, s:o, s:o}", "variant", variant->variant, "labels",
+				      groups_report(variant, arm, variant->groups + n_by_file, TT_N_LABELS), "groups",
+				      groups_report(variant, arm, variant->groups, n_by_file), "gate", gate));
+		TT_TRY(status);
+	}
+	return TT_OK;
+}
+
 /* What there is to say of an arm beside its name. */
 static int arm_report(const struct tt_eval *e, size_t arm, json_t **out, struct tt_error *err)
 {
 	size_t n_by_file = e->prompts.n_files * TT_N_LABELS;
-	json_t *gate;
+	json_t *gate, *variants = json_null();
 	int status = tt_eval_gate_report(e, arm, &gate, err);
-	*out = json_pack("{s:o, s:o, s:o, s:o, s:o}", "policies",
+	if (status == TT_OK)
+		status = variants_report(e, arm, &variants, err);
+	*out = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "policies",
 		tt_eval_policies_report(e->arms[arm].steering, e->arms[arm].n_steering, e->options->when), "labels",
 		groups_report(e, arm, e->groups + n_by_file, TT_N_LABELS), "groups",
-		groups_report(e, arm, e->groups, n_by_file), "gate", gate, "speed",
+		groups_report(e, arm, e->groups, n_by_file), "gate", gate, "variants", variants, "speed",
 		both(speed_report(&e->speeds[0]), speed_report(&e->speeds[1 + arm])));
 	return status;
 }

@@ -26,7 +26,7 @@ int tt_eval_review_check(const struct tt_eval *e, struct tt_error *err)
 
 int tt_eval_review_keep(struct tt_eval *e, size_t row, const struct tt_completion *const *sides, struct tt_error *err)
 {
-	if (!e->options->review || !e->options->max_tokens)
+	if (!e->options->review || tt_eval_is_of_gates(e) || e->variant)
 		return TT_OK;
 	if (!e->texts)
 		TT_TRY(tt_alloc(&e->texts, e->n_rows, sizeof *e->texts, err));
@@ -49,7 +49,7 @@ static struct tt_review_case case_of(const struct tt_eval *e, size_t row)
 	return (struct tt_review_case){.score = e->scores[row],
 		.harmful = harmful,
 		.flagged = e->outcomes[e->n_rows + row].flagged,
-		.is_outcome_wrong = e->options->max_tokens > 0 && is_refused(e, 1, row) != harmful};
+		.is_outcome_wrong = !tt_eval_is_of_gates(e) && is_refused(e, 1, row) != harmful};
 }
 
 /* NULL for an empty text: the key is left out. */

@@ -24,7 +24,7 @@ const char *tt_label_name(enum tt_label label)
 	return label_names[label];
 }
 
-bool tt_split_parse(const char *name, enum tt_split *out)
+static bool split_parse(const char *name, enum tt_split *out)
 {
 	for (int i = 0; i < TT_NO_SPLIT; i++) {
 		if (strcmp(name, split_names[i]) == 0) {
@@ -33,6 +33,19 @@ bool tt_split_parse(const char *name, enum tt_split *out)
 		}
 	}
 	return false;
+}
+
+int tt_split_read(const char *option, enum tt_split *out, struct tt_error *err)
+{
+	*out = TT_NO_SPLIT;
+	if (option && !split_parse(option, out))
+		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", option);
+	return TT_OK;
+}
+
+const char *tt_split_name(enum tt_split split)
+{
+	return split == TT_NO_SPLIT ? NULL : split_names[split];
 }
 
 static int need_string(const json_t *row, const char *key, const char **out, struct tt_error *err)
@@ -108,7 +121,7 @@ static int read_row(struct tt_prompt *out, const json_t *row, const struct tt_pr
 		TT_TRY(read_label(row, form, &out->label, err));
 	TT_TRY(tt_json_string(row, "split", &split, err));
 	out->split = TT_NO_SPLIT;
-	if (split && !tt_split_parse(split, &out->split))
+	if (split && !split_parse(split, &out->split))
 		return tt_fail(err, TT_ERR_FORMAT, "split must be train, val or test, not \"%.40s\"", split);
 	TT_TRY(copy_if_text(&out->source, row, "source", err));
 	TT_TRY(copy_if_text(&out->kind, row, "kind", err));
@@ -351,6 +364,43 @@ void tt_prompts_remove(struct tt_prompts *prompts, const bool *marked)
 			prompts->rows[n++] = prompts->rows[i];
 	}
 	prompts->n_rows = n;
+}
+
+static void choose(const struct tt_prompts *prompts, enum tt_split split, uint32_t limit, const struct tt_prompt **out,
+	size_t *n, size_t *taken)
+{
+	*n = 0;
+	for (size_t i = 0; i < prompts->n_rows; i++) {
+		const struct tt_prompt *row = &prompts->rows[i];
+		size_t *n_taken = &taken[row->file * TT_N_LABELS + row->label];
+		if ((split != TT_NO_SPLIT && row->split != split) || (limit && *n_taken >= limit))
+			continue;
+		++*n_taken;
+		out[(*n)++] = row;
+	}
+}
+
+int tt_prompts_choose(const struct tt_prompts *prompts, const char *split, uint32_t limit,
+	const struct tt_prompt ***out, size_t *n, struct tt_error *err)
+{
+	enum tt_split wanted;
+	size_t *taken = NULL; // [n_files][TT_N_LABELS]
+	*out = NULL;
+	*n = 0;
+	TT_TRY(tt_split_read(split, &wanted, err));
+	TT_TRY(tt_alloc(&taken, prompts->n_files * TT_N_LABELS, sizeof *taken, err));
+	int status = tt_alloc(out, prompts->n_rows, sizeof(struct tt_prompt *), err);
+	if (status == TT_OK)
+		choose(prompts, wanted, limit, *out, n, taken);
+	free(taken);
+	if (status == TT_OK && *n == 0)
+		status = tt_fail(
+			err, TT_ERR_ARGUMENT, "no row to run%s%s", split ? " in split " : "", split ? split : "");
+	if (status != TT_OK) {
+		free(*out);
+		*out = NULL;
+	}
+	return status;
 }
 
 void tt_prompts_free(struct tt_prompts *prompts)

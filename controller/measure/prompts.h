@@ -64,11 +64,17 @@ int tt_prompts_read_reviewed(struct tt_prompts *out, const char *const *reviewed
 /* Removes the rows that are marked [n_rows]. */
 void tt_prompts_remove(struct tt_prompts *prompts, const bool *marked);
 void tt_prompts_free(struct tt_prompts *prompts);
+/* The rows of a split (NULL: of all), at most limit of each label and file (0: all of them), in the order of the files.
+ * *out [*n] is released with free(). TT_ERR_ARGUMENT for a split that there is not, and where no row is left. */
+int tt_prompts_choose(const struct tt_prompts *prompts, const char *split, uint32_t limit,
+	const struct tt_prompt ***out, size_t *n, struct tt_error *err);
 
 /* The name of a file without its folders. */
 const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file);
 const char *tt_label_name(enum tt_label label);
-bool tt_split_parse(const char *name, enum tt_split *out);
+/* The split that an option names, TT_NO_SPLIT for NULL; TT_ERR_ARGUMENT for another word. */
+int tt_split_read(const char *option, enum tt_split *out, struct tt_error *err);
+const char *tt_split_name(enum tt_split split); /* NULL for TT_NO_SPLIT */
 
 /* The ids of a prompt as a user message in the model's chat template, or as plain text if there is no template. The
  * template sees a fixed date, so that a fit or an eval can be repeated. what names the prompt in messages; room is how

@@ -49,27 +49,18 @@ static int add_row(struct tt_stack *s, const struct tt_prompt *prompt, uint32_t 
 static int read_data(struct tt_stack *s, struct tt_error *err)
 {
 	const struct tt_stack_options *o = s->options;
-	enum tt_split split = TT_NO_SPLIT;
-	size_t *taken = NULL; // [n_files][TT_N_LABELS]
-	int status = TT_OK;
-	if (o->split && !tt_split_parse(o->split, &split))
-		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", o->split);
+	const struct tt_prompt **rows;
+	enum tt_split split;
+	size_t n;
+	TT_TRY(tt_split_read(o->split, &split, err));
 	if (o->n_data == 0)
 		return TT_OK;
 	TT_TRY(tt_prompts_read(&s->prompts, o->data, o->n_data, err));
-	TT_TRY(tt_alloc(&taken, s->prompts.n_files * TT_N_LABELS, sizeof *taken, err));
-	for (size_t i = 0; status == TT_OK && i < s->prompts.n_rows; i++) {
-		const struct tt_prompt *row = &s->prompts.rows[i];
-		size_t *n = &taken[row->file * TT_N_LABELS + row->label];
-		if ((o->split && row->split != split) || (o->limit && *n >= o->limit))
-			continue;
-		++*n;
-		status = add_row(s, row, row->label, err);
-	}
-	free(taken);
-	if (status == TT_OK && s->n_rows == 0)
-		status = tt_fail(err, TT_ERR_ARGUMENT, "no row to complete%s%s", o->split ? " in split " : "",
-			o->split ? o->split : "");
+	TT_TRY(tt_prompts_choose(&s->prompts, o->split, o->limit, &rows, &n, err));
+	int status = TT_OK;
+	for (size_t i = 0; status == TT_OK && i < n; i++)
+		status = add_row(s, rows[i], rows[i]->label, err);
+	free(rows);
 	return status;
 }
 

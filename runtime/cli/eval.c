@@ -23,7 +23,9 @@ static const char about[] =
 	"same prompts beside one unsteered run, and tested against it and against the first arm.\n"
 	"\n"
 	"--review writes the rows that a person should look at, the wrong ones and those near the gate's threshold;\n"
-	"fit --continue learns from the verdicts that are filled in. With --max-tokens 0 only the gates run.";
+	"fit --continue learns from the verdicts that are filled in. --variants says how well the gate knows the same\n"
+	"prompts in other dress, harmless ones too. With --max-tokens 0 each prompt is only read: what the gates flag,\n"
+	"in a fraction of the time.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"
@@ -32,7 +34,8 @@ static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --temp 0.7 --top-p 0.9 -n 256\n"
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --review review.jsonl -n 0\n"
 	"  trimtab eval model.gguf --policy a=a.safetensors --policy b=b.safetensors --sweep a,b@0.5,1 --data "
-	"all.jsonl";
+	"all.jsonl\n"
+	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --max-tokens 0 --variants all";
 
 struct run {
 	struct cli_engine_args engine_args;
@@ -62,7 +65,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"limit", 0, NULL, CLI_U32, &eval->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file; 0: all"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 0, 1 << 20,
-			"tokens to generate for each; 0: only the gates run, which is fast"},
+			"tokens to generate for each; 0: only the gates, without completions"},
+		{"variants", 0, NULL, CLI_STRING, &eval->variants, "V,..|all", 0, 0,
+			"measure every prompt in other dress too: prefix, roleplay, misspell, leet, spaces, base64, "
+			"language"},
 		{"temperature", 0, "temp", CLI_FLOAT, &eval->sampling.temperature, "T", 0, 100, "0: greedy"},
 		{"top-p", 0, NULL, CLI_FLOAT, &eval->sampling.top_p, "P", 0, 1,
 			"sample from the likeliest that make up P; 1: off"},

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "cli.h"
+#include "runtime/page/report_figures.h"
 
 static void add_cells(struct cli_table *table, const char *const *cells, size_t n)
 {
@@ -86,18 +87,59 @@ static const json_t *arm_of(const json_t *report, size_t i)
 	return json_is_array(arms) ? json_array_get(arms, i) : i ? NULL : report;
 }
 
+/* A report without completions: what the gates flagged is all there is. */
+static bool is_of_gates(const json_t *report)
+{
+	return tt_json_number_or(report, "max_tokens", NULL, 0) == 0;
+}
+
+/* The arm's name, where the report has several. */
+static void add_name(struct cli_table *table, const json_t *report, const json_t *arm)
+{
+	if (arm != report)
+		cli_table_cell(table, "%s", tt_json_string_or(arm, "name", "?"));
+}
+
 /* The rows of a suite, one for each arm. */
 static void add_suite(struct cli_table *table, const json_t *report, const char *list, size_t index, bool judged)
 {
 	const json_t *arm;
 	for (size_t i = 0; (arm = arm_of(report, i)); i++) {
 		const json_t *row = json_array_get(json_object_get(arm, list), index);
-		if (arm != report)
-			cli_table_cell(table, "%s", tt_json_string_or(arm, "name", "?"));
+		add_name(table, report, arm);
 		add_row(table, row, judged);
 		if (arm != report)
 			add_p(table, json_object_get(json_object_get(row, "paired_with_first"), "refused"));
 	}
+}
+
+/* What the gates flagged, by label and file, and by label. */
+static void show_flags(const json_t *report)
+{
+	static const char *const lists[] = {"groups", "labels"};
+	const size_t n_groups = json_array_size(json_object_get(report, "groups"));
+	const bool several = json_is_array(json_object_get(report, "arms"));
+	const json_t *arm;
+	struct cli_table table;
+	cli_table_begin(&table, several ? "lllrrl" : "llrrl");
+	if (several)
+		ADD_CELLS(&table, "arm");
+	ADD_CELLS(&table, "label", "file", "n", "flagged", "");
+	for (size_t list = 0; list < 2; list++) {
+		size_t n = json_array_size(json_object_get(report, lists[list]));
+		for (size_t i = 0; i < n && (list == 0 || n_groups > n); i++)
+			for (size_t k = 0; (arm = arm_of(report, k)); k++) {
+				const json_t *row = json_array_get(json_object_get(arm, lists[list]), i);
+				add_name(&table, report, arm);
+				ADD_CELLS(&table, tt_json_string_or(row, "label", "?"),
+					tt_json_string_or(row, "file", "all files"));
+				cli_table_cell(&table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
+				add_share(&table, json_object_get(row, "flagged"));
+				add_interval(&table, json_object_get(row, "flagged_interval"));
+			}
+	}
+	cli_table_print(&table, stdout);
+	puts("\nIn brackets 95% intervals.\n");
 }
 
 static void show_groups(const json_t *report, bool judged)
@@ -179,13 +221,63 @@ static void show_gates(const json_t *report)
 	for (size_t i = 0; (arm = arm_of(report, i)); i++)
 		json_array_foreach(curves_of(report, i), k, curve)
 		{
-			if (several)
-				cli_table_cell(&table, "%s", tt_json_string_or(arm, "name", "?"));
+			add_name(&table, report, arm);
 			add_curve(&table, curve);
 		}
 	cli_table_print(&table, stdout);
 	puts("\nAUC: how often the gate puts a harmful prompt above another; at 5%: the harmful prompts that it flags "
 	     "where it may\nflag 5% of the others.");
+}
+
+/* The labels of an arm, or of a variant of its rows. */
+static void add_variant(struct cli_table *table, const json_t *report, const json_t *arm, const json_t *variant)
+{
+	size_t i;
+	json_t *row;
+	json_array_foreach(json_object_get(variant, "labels"), i, row)
+	{
+		const char *label = tt_json_string_or(row, "label", "?");
+		add_name(table, report, arm);
+		ADD_CELLS(table, tt_json_string_or(variant, "variant", "plain"), label);
+		cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
+		add_share(table, json_object_get(row, "flagged"));
+		add_interval(table, json_object_get(row, "flagged_interval"));
+		add_area(table, tt_page_curve(json_object_get(variant, "gate"), label));
+		if (!is_of_gates(report)) {
+			add_shares(table, row, "refused");
+			add_interval(table, json_object_get(json_object_get(row, "refused_interval"), "steered"));
+		}
+	}
+}
+
+static void show_variants(const json_t *report)
+{
+	const bool several = json_is_array(json_object_get(report, "arms"));
+	const json_t *arm;
+	struct cli_table table;
+	size_t k;
+	json_t *variant;
+	char align[40];
+	if (!json_is_array(json_object_get(report, "variants")))
+		return;
+	snprintf(align, sizeof align, "%sllrrlrl%s", several ? "l" : "", is_of_gates(report) ? "" : "rlrl");
+	cli_table_begin(&table, align);
+	if (several)
+		ADD_CELLS(&table, "arm");
+	ADD_CELLS(&table, "variant", "label", "n", "flagged", "", "AUC", "");
+	if (!is_of_gates(report))
+		ADD_CELLS(&table, "refused", "", "", "");
+	for (size_t i = 0; (arm = arm_of(report, i)); i++) {
+		add_variant(&table, report, arm, arm);
+		json_array_foreach(json_object_get(arm, "variants"), k, variant)
+		{
+			add_variant(&table, report, arm, variant);
+		}
+	}
+	putchar('\n');
+	cli_table_print(&table, stdout);
+	puts("\nThe same prompts in other dress. AUC, within a variant: harmful prompts told from all others; in the "
+	     "line of\nanother label, from these.");
 }
 
 /* What the gate's errors cost, as it is and at the cheapest threshold. */
@@ -238,29 +330,6 @@ static void show_speed(const json_t *report)
 	puts(" tokens a second.");
 }
 
-/* What there is to show where only the gates ran. */
-static void show_flagged(const json_t *report)
-{
-	const json_t *arm;
-	size_t i;
-	json_t *row;
-	struct cli_table table;
-	cli_table_begin(&table, "lllrrl");
-	ADD_CELLS(&table, "arm", "label", "file", "n", "flagged", "");
-	for (size_t k = 0; (arm = arm_of(report, k)); k++)
-		json_array_foreach(json_object_get(arm, "groups"), i, row)
-		{
-			cli_table_cell(&table, "%s", arm == report ? "-" : tt_json_string_or(arm, "name", "?"));
-			cli_table_cell(&table, "%s", tt_json_string_or(row, "label", "?"));
-			cli_table_cell(&table, "%s", tt_json_string_or(row, "file", "?"));
-			cli_table_cell(&table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-			add_share(&table, json_object_get(row, "flagged"));
-			add_interval(&table, json_object_get(row, "flagged_interval"));
-		}
-	cli_table_print(&table, stdout);
-	putchar('\n');
-}
-
 static void show_review(const json_t *report)
 {
 	const json_t *review = json_object_get(report, "review");
@@ -273,20 +342,21 @@ static void show_review(const json_t *report)
 
 void cli_show_evaluation(const json_t *report, bool judged)
 {
-	bool has_texts = tt_json_number_or(report, "max_tokens", NULL, 0) > 0;
-	if (has_texts) {
+	if (is_of_gates(report)) {
+		show_flags(report);
+	} else {
 		show_groups(report, judged);
 		puts("\nUnsteered -> steered; in brackets 95% intervals. p: of the sign test of the prompts that one "
 		     "side refuses and\nthe other does not. Repeated: 4-grams that stood before in the same text. "
-		     "Loss: the unsteered model's on the\ntext, in nats a token; ratio: that on the steered text over "
-		     "that on the model's own refusals.\n");
-	} else {
-		show_flagged(report);
+		     "Loss: "
+		     "the unsteered model's on the\ntext, in nats a token; ratio: that on the steered text over that "
+		     "on the model's own refusals.\n");
 	}
 	if (has_curves(report))
 		show_gates(report);
+	show_variants(report);
 	show_costs(report);
 	show_review(report);
-	if (has_texts)
+	if (!is_of_gates(report))
 		show_speed(report);
 }

@@ -18,7 +18,7 @@ enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
 static const char *const labels[] = {"harmful", "benign", "borderline"};
 enum { N_LABELS = sizeof labels / sizeof labels[0] };
 
-/* Reads the completions of an arm, one JSON object per line. */
+/* Reads the completions of an arm, one JSON object per line, but for those of variants. */
 static json_t *read_completions(const char *path, const char *arm)
 {
 	json_t *list = json_array();
@@ -29,7 +29,8 @@ static json_t *read_completions(const char *path, const char *arm)
 	while (file && (n = getline(&line, &capacity, file)) > 0 && n < MAX_LINE) {
 		json_t *object = json_loadb(line, (size_t)n, 0, NULL);
 		bool is_arms = !arm || strcmp(tt_json_string_or(object, "arm", ""), arm) == 0;
-		if (is_arms && json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
+		bool is_plain = !json_object_get(object, "variant");
+		if (is_arms && is_plain && json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
 			json_array_append(list, object);
 		json_decref(object);
 	}
@@ -310,13 +311,21 @@ int tt_page_write(const struct tt_page_report *report, struct tt_error *err)
 	write_names(to, report);
 	fputs(" on <b>", to);
 	tt_page_html_text(to, tt_engine_info(report->engine)->name);
-	fprintf(to, "</b>, up to %.0f tokens a prompt</p></header>\n<main>\n",
-		tt_json_number_or(report->eval, "max_tokens", NULL, 0));
-	tt_page_figures_write(to, report->eval);
+	double n_tokens = tt_json_number_or(report->eval, "max_tokens", NULL, 0);
+	if (n_tokens > 0)
+		fprintf(to, "</b>, up to %.0f tokens a prompt</p></header>\n<main>\n", n_tokens);
+	else
+		fputs("</b>, its gate alone</p></header>\n<main>\n", to);
+	if (n_tokens > 0)
+		tt_page_figures_write(to, report->eval);
+	tt_page_variants_write(to, report->eval);
 	tt_page_gates_write(to, report->eval);
 	write_policies(to, report);
-	int status = write_maps(to, report, completions, err);
-	write_completions(to, completions);
+	int status = TT_OK;
+	if (n_tokens > 0) {
+		status = write_maps(to, report, completions, err);
+		write_completions(to, completions);
+	}
 	write_footer(to, report);
 	fputs("</main></body></html>\n", to);
 	json_decref(completions);

@@ -24,8 +24,7 @@ void tt_page_interval(FILE *to, const json_t *interval)
 			100 * json_number_value(json_array_get(interval, 1)));
 }
 
-/* A share in percent and its interval; a dash where there is none. */
-static void write_share(FILE *to, const json_t *share, const json_t *interval)
+void tt_page_share(FILE *to, const json_t *share, const json_t *interval)
 {
 	if (json_is_number(share))
 		fprintf(to, "%.1f%%", 100 * json_number_value(share));
@@ -88,9 +87,9 @@ static void write_shares(FILE *to, const json_t *row, const char *key, const cha
 {
 	const json_t *shares = json_object_get(row, key), *intervals = json_object_get(row, interval_key);
 	fputs("<td class=n>", to);
-	write_share(to, json_object_get(shares, "unsteered"), json_object_get(intervals, "unsteered"));
+	tt_page_share(to, json_object_get(shares, "unsteered"), json_object_get(intervals, "unsteered"));
 	fputs("</td><td class=n><b>", to);
-	write_share(to, json_object_get(shares, "steered"), json_object_get(intervals, "steered"));
+	tt_page_share(to, json_object_get(shares, "steered"), json_object_get(intervals, "steered"));
 	fputs("</b></td>", to);
 }
 
@@ -135,9 +134,9 @@ static void write_row(FILE *to, const json_t *row, bool judged)
 	if (judged)
 		write_shares(to, row, "refused_by_judge", "refused_by_judge_interval");
 	fputs("<td class=n>", to);
-	write_share(to, json_object_get(row, "flagged"), json_object_get(row, "flagged_interval"));
+	tt_page_share(to, json_object_get(row, "flagged"), json_object_get(row, "flagged_interval"));
 	fputs("</td><td class=n>", to);
-	write_share(to, json_object_get(row, "changed"), NULL);
+	tt_page_share(to, json_object_get(row, "changed"), NULL);
 	fputs("</td>", to);
 	write_shares(to, row, "repeated_fourgrams", "");
 	fprintf(to, "<td class=n>%.2f</td><td class=n><b>%.2f</b></td></tr>\n",
@@ -200,7 +199,7 @@ static void write_arm(FILE *to, const json_t *arm, const char *name)
 	json_array_foreach(json_object_get(arm, "groups"), i, row)
 	{
 		fputs("<td class=n>", to);
-		write_share(to, json_object_get(json_object_get(row, "refused"), side),
+		tt_page_share(to, json_object_get(json_object_get(row, "refused"), side),
 			json_object_get(json_object_get(row, "refused_interval"), side));
 		fputs("</td><td class=n>", to);
 		if (name)

@@ -2,6 +2,7 @@
 """eval's report, beside what its own completions say and beside runs of one policy: evaluation.py TRIMTAB GOLDEN
 [TEST]..."""
 
+import base64
 import hashlib
 import json
 import os
@@ -178,6 +179,73 @@ def test_long_curve():
     check((curve[-1]["missed"], curve[-1]["false_refusals"]) == (0, 100), f"the last point is {curve[-1]}")
     check(all(a["missed"] >= b["missed"] and a["false_refusals"] <= b["false_refusals"]
               for a, b in zip(curve, curve[1:])), "thresholds that do not descend")
+
+
+def test_gates_alone():
+    """Without tokens the gates say what they say with them, and nothing else is reported."""
+    make()
+    full = evaluate("--policy", "gated.st", "--completions", "done.jsonl")
+    alone = evaluate("--policy", "gated.st", "--max-tokens", "0", "--completions", "gates.jsonl", "--html", "page.html")
+    check(alone["gate"] == full["gate"], "another gate without tokens")
+    for key in ("labels", "groups"):
+        check([{k: v for k, v in group.items() if k in ("file", "label", "n", "flagged", "flagged_interval")}
+               for group in full[key]] == alone[key], f"other {key} without tokens")
+    keys = ("id", "prompt", "label", "scale", "gate", "s", "flagged")
+    check([{k: row[k] for k in keys} for row in read_rows("done.jsonl")] == read_rows("gates.jsonl"), "other rows")
+    check(alone["speed"]["steered"]["decode_tokens"] == alone["speed"]["steered"]["reruns"] == 0, "more than a prefill")
+    page = read("page.html").decode()
+    check("its gate alone" in page and "<article>" not in page and "tokens a prompt" not in page, "the page")
+    shown = works("--data", "a.jsonl", "-n", "0", "--policy", "gated.st", command="eval").stdout
+    check("refused" not in shown and "harmful     a.jsonl" in shown, f"the table {shown}")
+    refused(1, "nothing to judge", "--data", "a.jsonl", "-n", "0", "--policy", "gated.st", "--judge-requests",
+            "ask.jsonl", command="eval")
+
+
+def test_variants():
+    """Python's own transformations of the prompts are what was run, and each variant has the figures of its rows."""
+    make()
+    rows = read_rows("a.jsonl") + [{"id": "u", "label": "benign", "prompt": "Öl für Sätze, c'est ça? 日本 🙂 " + "%s"}]
+    write_lines("a.jsonl", rows)
+    data = ("--data", "a.jsonl", "--policy", "gated.st")
+    report = json.loads(works(*data, "-n", "3", "--variants", "all", "--json", "--completions", "done.jsonl", "--html",
+                              "page.html", command="eval").stdout)
+    names = [variant["variant"] for variant in report["variants"]]
+    check(names == ["prefix", "roleplay", "misspell", "leet", "spaces", "base64", "language"], f"variants {names}")
+    done = read_rows("done.jsonl")
+    plain = works(*data, "-n", "3", "--json", "--completions", "plain.jsonl", command="eval").stdout
+    check(read_rows("plain.jsonl") == done[:15], "the rows as they are come first, unchanged")
+    plain = json.loads(plain)
+    check(all(report[key] == plain[key] for key in ("labels", "groups", "gate")), "variants change the plain figures")
+    digits = str.maketrans("aeiostAEIOST", "431057431057")
+    for k, variant in enumerate(report["variants"]):
+        mine = done[15 * (k + 1):15 * (k + 2)]
+        check({row.pop("variant") for row in mine} == {names[k]}, f"rows of {names[k]}")
+        for row, whole in zip(mine, rows):
+            prompt = whole["prompt"]
+            want = {"leet": prompt.translate(digits), "spaces": " ".join(prompt)}.get(names[k])
+            check(want in (None, row["prompt"]), f"{names[k]}: {row['prompt']}, not {want}")
+            if names[k] == "base64":
+                check(row["prompt"].split(": ")[1] == base64.b64encode(prompt.encode()).decode(), row["prompt"])
+            if names[k] in ("prefix", "roleplay", "language"):
+                check(prompt in row["prompt"] and prompt != row["prompt"], f"{names[k]}: {row['prompt']}")
+        # The same prompts as a file of their own.
+        write_lines("own.jsonl", [{"id": row["id"], "label": row["label"], "prompt": row["prompt"]} for row in mine])
+        own = json.loads(works("--data", "own.jsonl", "--policy", "gated.st", "-n", "3", "--json", "--completions",
+                               "own-done.jsonl", command="eval").stdout)
+        check(own["labels"] == variant["labels"], f"{names[k]}: figures of other rows")
+        check(read_rows("own-done.jsonl") == mine, f"{names[k]}: completions of other rows")
+    page = read("page.html").decode()
+    check(page.count("<article>") == 15 and "other dress" in page and ">leet<" in page, "the page")
+    shown = works(*data, "-n", "0", "--variants", "leet,spaces", command="eval").stdout
+    check([line.split()[0] for line in shown.splitlines() if line[:5] in ("plain", "leet ", "space")] ==
+          ["plain"] * 3 + ["leet"] * 3 + ["spaces"] * 3, f"the table {shown}")
+    twice = [works(*data, "-n", "0", "--variants", "misspell,prefix", "--seed", seed, "--completions", "c.jsonl",
+                   command="eval") and read("c.jsonl") for seed in (1, 1, 2)]
+    check(twice[0] == twice[1] != twice[2], "the seed says what a variant is")
+    refused(1, "is no variant", *data, "--variants", "leet,rot13", command="eval")
+    long = {"id": "long", "label": "benign", "prompt": "cat " * 40}
+    write_lines("a.jsonl", [long])
+    refused(1, "spaces: long: ", *data, "-n", "1", "--variants", "leet,spaces", "-c", "200", command="eval")
 
 
 def test_refusals():

@@ -571,6 +571,30 @@ TT_API void tt_eval_options_default_sized(struct tt_eval_options *options, size_
 TT_API int tt_eval(
 	struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
+struct tt_attack_options {
+	size_t size;              /* of the struct */
+	const char *const *data; // [n_data] labelled prompts, as for tt_eval, of which ...
+	size_t n_data;
+	const char *split;        /* ... only this split (NULL: all), ... */
+	uint32_t limit;           /* ... and at most so many of each label and file (0: all) are attacked */
+	struct tt_policy *policy; /* whose gate; must have been added to the engine */
+	uint32_t n_words;         /* in a suffix at most. Default 8, at most 32 */
+	uint32_t budget;          /* evaluations of the gate for each prompt. Default 128 */
+	uint64_t seed;
+	const char *out;         /* file to write the rows with suffixes to, which tt_fit reads; or NULL */
+	tt_progress_fn progress; /* or NULL */
+	void *user;              /* passed to progress */
+};
+TT_API void tt_attack_options_default_sized(struct tt_attack_options *options, size_t size);
+#define tt_attack_options_default(options) tt_attack_options_default_sized((options), sizeof(struct tt_attack_options))
+
+/* Searches everyday words to put behind each harmful prompt that the policy's gate flags, until it does not, knowing
+ * nothing but the figure that the gate gives; then puts what was found behind the prompts that are not harmful. *report
+ * gets JSON (tt_free) as docs/cli.md describes it. The same options give the same result. TT_ERR_UNSUPPORTED for a
+ * policy whose gate gives no one figure. */
+TT_API int tt_attack(
+	struct tt_engine *engine, const struct tt_attack_options *options, char **report, struct tt_error *err);
+
 struct tt_score_options {
 	size_t size;            /* of the struct */
 	const char *choices;    /* questions with choices (docs/formats.md); or NULL, and then ... */

@@ -336,6 +336,13 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("options ", tt_eval(engine, NULL, &report, err));
 	REFUSED("report ", tt_eval(engine, &o, NULL, err));
 	tt_eval_options_default_sized(NULL, sizeof(size_t));
+	struct tt_attack_options attack;
+	tt_attack_options_default(&attack);
+	tt_attack_options_default_sized(NULL, sizeof(size_t));
+	REFUSED("engine ", tt_attack(NULL, &attack, &report, err));
+	REFUSED("options ", tt_attack(engine, NULL, &report, err));
+	REFUSED("report ", tt_attack(engine, &attack, NULL, err));
+	REFUSED("steering[0].policy ", tt_attack(engine, &attack, &report, err));
 	struct tt_score_options score;
 	tt_score_options_default(&score);
 	tt_score_options_default_sized(NULL, sizeof(size_t));

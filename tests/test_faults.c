@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "base/sha256.h"
+#include "controller/measure/attack.h"
 #include "controller/measure/choices.h"
 #include "controller/measure/contrast.h"
 #include "controller/measure/judgements.h"
@@ -387,6 +388,15 @@ static int read_prompts(struct tt_error *err)
 		status = tt_variant_make(&text, (enum tt_variant)i, prompts.rows[0].text, 1, err);
 		free(text);
 	}
+	/* The row as an attack writes it. */
+	const struct tt_attack_options options = {.seed = 1};
+	struct tt_attacked attacked = {
+		.prompt = &prompts.rows[0], .flagged = true, .suffix = {.words = {1, 2}, .n = 2}};
+	const struct tt_attack attack = {.options = &options, .rows = &attacked, .n = 1};
+	char *lines = NULL;
+	if (status == TT_OK)
+		status = tt_attack_rows(&attack, &lines, err);
+	free(lines);
 	tt_prompts_free(&prompts);
 	return status;
 }

@@ -120,6 +120,20 @@ static int use_eval(const void *options, struct tt_error *error)
 	return status;
 }
 
+static void fill_attack(void *options)
+{
+	((struct tt_attack_options *)options)->data = ABSENT;
+	((struct tt_attack_options *)options)->n_data = 1;
+}
+
+static int use_attack(const void *options, struct tt_error *error)
+{
+	char *report = NULL;
+	int status = tt_attack(engine, options, &report, error);
+	tt_free(report);
+	return status;
+}
+
 static void fill_score(void *options)
 {
 	((struct tt_score_options *)options)->perplexity = ABSENT[0];
@@ -180,6 +194,11 @@ static void default_eval(void *o, size_t size)
 	tt_eval_options_default_sized(o, size);
 }
 
+static void default_attack(void *o, size_t size)
+{
+	tt_attack_options_default_sized(o, size);
+}
+
 static void default_score(void *o, size_t size)
 {
 	tt_score_options_default_sized(o, size);
@@ -214,6 +233,7 @@ static const struct kind {
 	{KIND(zero, tt_capture_options, mean_from), fill_capture, use_capture, TT_OK, NULL},
 	{KIND(fit, tt_fit_options, rank), fill_fit, use_fit, TT_ERR_IO, "/nonexistent/rows.jsonl"},
 	{KIND(eval, tt_eval_options, limit), fill_eval, use_eval, TT_ERR_IO, "/nonexistent/rows.jsonl"},
+	{KIND(attack, tt_attack_options, policy), fill_attack, use_attack, TT_ERR_ARGUMENT, "steering[0].policy"},
 	{KIND(score, tt_score_options, letters), fill_score, use_score, TT_ERR_IO, "/nonexistent/rows.jsonl"},
 	{KIND(zero, tt_stack_options, scales), fill_stack, use_stack, TT_ERR_ARGUMENT, "neither data nor"},
 	{KIND(batch, tt_batch_options, telemetry), fill_batch, use_batch, TT_ERR_IO, "/nonexistent/rows.jsonl"},

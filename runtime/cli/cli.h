@@ -25,6 +25,7 @@ enum {
 int cli_generate(int argc, char **argv);
 int cli_fit(int argc, char **argv);
 int cli_eval(int argc, char **argv);
+int cli_attack(int argc, char **argv);
 int cli_stack(int argc, char **argv);
 int cli_score(int argc, char **argv);
 int cli_batch(int argc, char **argv);

@@ -19,6 +19,7 @@ static const struct {
 	{"generate", "generate text, steered or not, or both side by side", cli_generate},
 	{"fit", "fit a steering policy to a model", cli_fit},
 	{"eval", "measure what a policy changes", cli_eval},
+	{"attack", "search words that get harmful prompts past a gate", cli_attack},
 	{"stack", "measure policies on one request, alone and together", cli_stack},
 	{"score", "how likely a model finds given text: multiple choice, perplexity", cli_score},
 	{"batch", "answer a file of requests, over any number of runs", cli_batch},

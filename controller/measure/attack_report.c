@@ -122,17 +122,18 @@ int tt_attack_report(const struct tt_attack *a, char **out, struct tt_error *err
 static int put_row(
 	struct tt_buffer *lines, const struct tt_attack *a, const struct tt_attacked *row, struct tt_error *err)
 {
+	const char *split = tt_split_name(row->prompt->split);
+	/* Not "s:s*", which forgets the split where there is no memory: a test row would be fitted on. */
+	const char *form = split ? "{s:o, s:s, s:s, s:s, s:s}" : "{s:o, s:s, s:s, s:s}";
 	char *text, *line = NULL;
 	TT_TRY(tt_attack_text(&text, row->prompt->text, &row->suffix, err));
-	json_t *object = json_pack("{s:o, s:s, s:s, s:s*, s:s}", "id",
+	json_t *object = json_pack(form, "id",
 		json_sprintf("%s+attack-%llu", row->prompt->id, (unsigned long long)a->options->seed), "prompt", text,
-		"label", tt_label_name(row->prompt->label), "split", tt_split_name(row->prompt->split), "source",
-		"attack");
-	int status = tt_json_dump(&line, object, JSON_COMPACT, err);
-	if (status == TT_OK)
-		status = tt_buffer_print(lines, err, "%s\n", line);
-	free(line);
+		"label", tt_label_name(row->prompt->label), "source", "attack", "split", split);
 	free(text);
+	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT, err));
+	int status = tt_buffer_print(lines, err, "%s\n", line);
+	free(line);
 	return status;
 }
 

@@ -204,7 +204,8 @@ int tt_ceilings_open(struct tt_ceilings **out, uint32_t n_threads, size_t n_byte
 	c->n_floats = (n_bytes / 2 / sizeof(float) / n_threads / 192 + 1) * 192;
 #if HAVE_AVX2_BODY
 	c->avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-	c->avx512 = c->avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+	c->avx512 = c->avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+		    __builtin_cpu_supports("avx512dq") &&
 		    __builtin_cpu_supports("avx512vl"); /* the same test as the engine's */
 #endif
 	int status = allocate(c, err);

@@ -37,7 +37,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   file(GLOB TT_AVX2_SOURCES CONFIGURE_DEPENDS kernels/cpu/*_avx2.c)
   set_source_files_properties(${TT_AVX2_SOURCES} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
   set_source_files_properties(kernels/cpu/body_avx512.c PROPERTIES COMPILE_OPTIONS
-    "-mavx512f;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c")
+    "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c")
 endif()
 
 if(TT_SANITIZE)

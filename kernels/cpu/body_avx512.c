@@ -3,7 +3,8 @@
  * kernels/README.md. */
 #include "kernels/cpu/body.h"
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__FMA__) && defined(__F16C__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) &&                 \
+	defined(__FMA__) && defined(__F16C__)
 
 #define TT_CPU_AVX2
 #define TT_CPU_AVX512

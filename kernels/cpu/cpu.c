@@ -163,8 +163,8 @@ static const struct tt_cpu_body *machine_body(enum tt_cpu_body_choice choice)
 #if defined(__x86_64__) || defined(__i386__)
 	__builtin_cpu_init();
 	bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-	bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-		      __builtin_cpu_supports("avx512vl");
+	bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+		      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 	if (choice == TT_CPU_BODY_AVX512)
 		return avx512 ? tt_cpu_body_avx512() : NULL;
 	if (choice == TT_CPU_BODY_AVX2)
@@ -202,7 +202,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 	struct tt_cpu *cpu;
 	if (!body)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "this machine has no %s",
-			choice == TT_CPU_BODY_AVX512 ? "AVX-512 (F, DQ, VL)" : "AVX2 with FMA");
+			choice == TT_CPU_BODY_AVX512 ? "AVX-512 (F, BW, DQ, VL)" : "AVX2 with FMA");
 	if (n_threads > MAX_THREADS)
 		return tt_fail(err, TT_ERR_ARGUMENT, "%u threads, more than %d", n_threads, MAX_THREADS);
 	if (n_threads == 0)

@@ -56,14 +56,6 @@ INLINE void v8_store_part(float *p, v8 a, size_t n)
 #define VALUE_ROWS 3
 #define WIDE 1
 
-/* d * (nibble - bias) + m, for the low and the high nibbles of eight bytes. */
-INLINE void v8_affine_nibbles(const void *p, int bias, v8 d, v8 m, v8 *low, v8 *high)
-{
-	v8_from_nibbles(p, bias, low, high);
-	*low = v8_fma(d, *low, m);
-	*high = v8_fma(d, *high, m);
-}
-
 typedef v8 vw;
 #define vw_zero v8_zero
 #define vw_set v8_set

@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "bench/ceilings.h"
+#include "bench/engine_cases.h"
 #include "bench/harness.h"
 #include "runtime/trimtab.h"
 
@@ -118,8 +119,7 @@ static int step_until(struct run *run, size_t n, size_t *generated, struct tt_er
 static double mul_adds(const struct tt_engine *engine, bool with_logits)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
-	double vocab = (double)info->vocab_size * info->hidden_size;
-	return (double)info->n_parameters - vocab + (with_logits ? vocab : 0); /* for a tied embedding */
+	return tt_lab_block_macs(info) + (with_logits ? tt_lab_output_macs(info) : 0);
 }
 
 static int peak(const struct run *run, double *mul_adds_a_second, struct tt_error *err)

@@ -572,7 +572,7 @@ TT_API int tt_eval(
 	struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
 struct tt_attack_options {
-	size_t size;              /* of the struct */
+	size_t size;             /* of the struct */
 	const char *const *data; // [n_data] labelled prompts, as for tt_eval, of which ...
 	size_t n_data;
 	const char *split;        /* ... only this split (NULL: all), ... */

@@ -306,12 +306,11 @@ Test(arguments, fit)
 		cr_expect_null(none);                                                                                  \
 	} while (0)
 
-Test(arguments, eval_capture_inspect)
+Test(arguments, eval)
 {
 	struct tt_engine *engine = engine_open(GOLDEN("tiny-llama"), 2, 64);
 	static const char *const data[2] = {TT_SOURCE_DIR "/data/prompts.jsonl", NULL};
 	char *report = NULL;
-	struct tt_steering steering = {NULL, 1};
 	EVAL("no prompt files", o.n_data = 0);
 	EVAL("data is NULL", o.data = NULL);
 	EVAL("data[1] ", o.n_data = 2);
@@ -336,6 +335,14 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("options ", tt_eval(engine, NULL, &report, err));
 	REFUSED("report ", tt_eval(engine, &o, NULL, err));
 	tt_eval_options_default_sized(NULL, sizeof(size_t));
+	cr_expect_null(report);
+	tt_engine_close(engine);
+}
+
+Test(arguments, attack_score_stack)
+{
+	struct tt_engine *engine = engine_open(GOLDEN("tiny-llama"), 2, 64);
+	char *report = NULL;
 	struct tt_attack_options attack;
 	tt_attack_options_default(&attack);
 	tt_attack_options_default_sized(NULL, sizeof(size_t));
@@ -362,38 +369,35 @@ Test(arguments, eval_capture_inspect)
 	REFUSED("contrast ", tt_stack(engine, &stack, &report, err));
 	stack.n_scales = 1;
 	REFUSED("scales ", tt_stack(engine, &stack, &report, err));
+	cr_expect_null(report);
+	tt_engine_close(engine);
+}
 
-	REFUSED("engine ",
-		tt_capture(NULL,
-			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = IDS, .n_ids = 4},
-			"x", err));
-	REFUSED("ids ", tt_capture(engine,
-				&(struct tt_capture_options){
-					.size = sizeof(struct tt_capture_options), .ids = NULL, .n_ids = 4},
-				"x", err));
-	REFUSED("the prompt is empty",
-		tt_capture(engine,
-			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = IDS, .n_ids = 0},
-			"x", err));
-	REFUSED("steering is NULL", tt_capture(engine,
-					    &(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
-						    .ids = IDS,
-						    .n_ids = 4,
-						    .steering = NULL,
-						    .n_steering = 1},
-					    "x", err));
-	REFUSED("steering[0].policy ", tt_capture(engine,
-					       &(struct tt_capture_options){.size = sizeof(struct tt_capture_options),
-						       .ids = IDS,
-						       .n_ids = 4,
-						       .steering = &steering,
-						       .n_steering = 1},
-					       "x", err));
+static int capture_with(struct tt_engine *engine, const int32_t *ids, size_t n_ids, const struct tt_steering *steering,
+	uint32_t n_steering, const char *path, struct tt_error *err)
+{
+	const struct tt_capture_options options = {
+		.size = sizeof options,
+		.ids = ids,
+		.n_ids = n_ids,
+		.steering = steering,
+		.n_steering = n_steering,
+	};
+	return tt_capture(engine, &options, path, err);
+}
+
+Test(arguments, capture_inspect)
+{
+	struct tt_engine *engine = engine_open(GOLDEN("tiny-llama"), 2, 64);
+	const struct tt_steering steering = {NULL, 1};
+	char *report = NULL;
+	REFUSED("engine ", capture_with(NULL, IDS, 4, NULL, 0, "x", err));
+	REFUSED("ids ", capture_with(engine, NULL, 4, NULL, 0, "x", err));
+	REFUSED("the prompt is empty", capture_with(engine, IDS, 0, NULL, 0, "x", err));
+	REFUSED("steering is NULL", capture_with(engine, IDS, 4, NULL, 1, "x", err));
+	REFUSED("steering[0].policy ", capture_with(engine, IDS, 4, &steering, 1, "x", err));
 	REFUSED("options ", tt_capture(engine, NULL, "x", err));
-	REFUSED("path ",
-		tt_capture(engine,
-			&(struct tt_capture_options){.size = sizeof(struct tt_capture_options), .ids = IDS, .n_ids = 4},
-			NULL, err));
+	REFUSED("path ", capture_with(engine, IDS, 4, NULL, 0, NULL, err));
 
 	REFUSED("path ", tt_inspect(NULL, NULL, &report, err));
 	REFUSED("report ", tt_inspect(MODEL, NULL, NULL, err));

@@ -23,9 +23,9 @@ static const char about[] =
 	"same prompts beside one unsteered run, and tested against it and against the first arm.\n"
 	"\n"
 	"--review writes the rows that a person should look at, the wrong ones and those near the gate's threshold;\n"
-	"fit --continue learns from the verdicts that are filled in. --variants says how well the gate knows the same\n"
-	"prompts in other dress, harmless ones too. With --max-tokens 0 each prompt is only read: what the gates flag,\n"
-	"in a fraction of the time.";
+	"fit --continue learns from the verdicts that are filled in. --variants says how well the gate knows the\n"
+	"same prompts in other dress, harmless ones too. With --max-tokens 0 each prompt is only read: what the\n"
+	"gates flag, in a fraction of the time.";
 
 static const char examples[] =
 	"  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test\n"

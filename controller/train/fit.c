@@ -255,8 +255,7 @@ int tt_fit(struct tt_policy **out, struct tt_engine *engine, const struct tt_fit
 	if (status == TT_OK)
 		status = save_candidates(&fit, err);
 	if (status == TT_OK && report)
-		status = (o.continued ? tt_fit_report_continued : tt_fit_report)(
-			&fit, tt_now() - start, report, err);
+		status = (o.continued ? tt_fit_report_continued : tt_fit_report)(&fit, tt_now() - start, report, err);
 	if (status != TT_OK) {
 		tt_policy_free(*out);
 		*out = NULL;

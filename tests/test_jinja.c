@@ -229,7 +229,7 @@ static double processor_seconds(void)
 #define IS_SANITIZED 0
 #endif
 #if defined(__OPTIMIZE__) && !IS_SANITIZED
-#define END_WITHIN 1
+#define END_WITHIN 4
 #else
 #define END_WITHIN 10
 #endif

@@ -102,8 +102,6 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		return cli_usage_error("eval", "--policy is missing");
 	if ((eval->price_miss > 0) != (eval->price_false_refusal > 0))
 		return cli_usage_error("eval", "--price-false-refusal and --price-miss come together");
-	if (eval->max_tokens == 0 && (eval->completions || eval->judge_requests || eval->judgements || run->html))
-		return cli_usage_error("eval", "with --max-tokens 0 there are no completions to write, judge or show");
 	if (run->data.n == 0)
 		return cli_usage_error("eval", "--data is missing");
 	return cli_more_files(&run->data, positional, "eval");

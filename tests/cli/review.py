@@ -133,7 +133,7 @@ def test_refusals():
     check(not os.path.exists("new.st"), "a policy was written")
     data = ("--policy", "rats.st", "--data", "seen.jsonl")
     refused(2, "both the data and the rows to review", *data, "--review", "./seen.jsonl", command="eval")
-    refused(2, "there are no completions", *data, "-n", "0", "--completions", "c.jsonl", command="eval")
+    refused(1, "there is nothing to judge", *data, "-n", "0", "--judge-requests", "c.jsonl", command="eval")
     refused(1, "a review is of one policy", *data, "--policy", "push.st", "--review", "r.jsonl", command="eval")
     refused(1, "a review needs a gate with a threshold, and that of", "--policy", "push.st", "--data", "seen.jsonl",
             "--review", "r.jsonl", command="eval")

@@ -217,3 +217,9 @@ int tt_file_join(char **out, const char *directory, const char *name, struct tt_
 	*out = path.data;
 	return TT_OK;
 }
+
+const char *tt_file_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash && slash[1] ? slash + 1 : path;
+}

@@ -41,5 +41,7 @@ int tt_file_join(char **out, const char *directory, const char *name, struct tt_
 
 /* The folder of a path ("." for a bare name), in a new string; release with free(). */
 int tt_file_folder(char **out, const char *path, struct tt_error *err);
+/* What follows the last slash of a path; all of it where nothing does. Part of path. */
+const char *tt_file_name(const char *path);
 
 #endif

@@ -56,6 +56,13 @@ int tt_json_set(json_t *object, const char *key, json_t *value, struct tt_error 
 	return TT_OK;
 }
 
+int tt_json_add(json_t *object, json_t *more, struct tt_error *err)
+{
+	int failed = json_object_update(object, more);
+	json_decref(more);
+	return failed ? tt_fail(err, TT_ERR_FORMAT, "not UTF-8, or out of memory") : TT_OK;
+}
+
 int tt_json_load(json_t **out, const char *path, size_t max_bytes, struct tt_error *err)
 {
 	struct tt_buffer text = {0};

@@ -35,6 +35,8 @@ int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn 
 /* Takes over value and puts it under key. NULL, which jansson gives for text that is not UTF-8 or without memory, is
  * TT_ERR_FORMAT. */
 int tt_json_set(json_t *object, const char *key, json_t *value, struct tt_error *err);
+/* Takes over more and puts all that it has into object. Errors as those of tt_json_set, also where object is NULL. */
+int tt_json_add(json_t *object, json_t *more, struct tt_error *err);
 
 /* Field readers: an absent (or null) field leaves *out as it was and is no error; a wrong type or range is. */
 int tt_json_u32(const json_t *object, const char *key, uint32_t min, uint32_t max, uint32_t *out, struct tt_error *err);

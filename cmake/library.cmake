@@ -84,6 +84,9 @@ function(tt_add_library name kind)
   target_link_libraries(${name} PRIVATE Threads::Threads PkgConfig::TRIMTAB_NEEDS ${TT_DEVICE_NEEDS} m)
 endfunction()
 
+if(NOT TT_CUDA)
+  set(TT_CUDART "") # a cached one, of when the folder was configured with CUDA
+endif()
 tt_add_library(trimtab STATIC)
 if(TT_CUDA)
   # With CUDA's runtime in it: a program that links it needs no CUDA of its own.

@@ -439,10 +439,10 @@ struct tt_capture_options {
 	size_t size;        /* of the struct */
 	const int32_t *ids; // [n_ids]
 	size_t n_ids;
-	size_t mean_from, mean_to;          /* as in struct tt_request_options */
-	bool mean;                          /* write the mean of h[l] over these ids, too */
-	const struct tt_steering *steering; // [n_steering]
+	size_t mean_from, mean_to; /* as in struct tt_request_options */
+	bool mean;                 /* write the mean of h[l] over these ids, too */
 	uint32_t n_steering;
+	const struct tt_steering *steering; // [n_steering]
 };
 
 /* Runs ids and writes a safetensors file with ids, logits, hidden.<l> of every layer l (with mean, mean.<l> too), and

@@ -520,6 +520,9 @@ Test(review, what_cannot_be_continued_is_refused_by_name)
 	w.options.continued = w.parent;
 	scratch_write(&w.scratch, "a.jsonl", test_rows, strlen(test_rows));
 	expect_fit_refused(&w, TT_ERR_ARGUMENT, "of the test split, which no fit reads");
+	w.options.candidates = "a-folder";
+	expect_fit_refused(&w, TT_ERR_ARGUMENT, "candidates cannot be chosen");
+	w.options.candidates = NULL;
 	scratch_write(&w.scratch, "a.jsonl", "{}\n", 3);
 	expect_fit_refused(&w, TT_ERR_FORMAT, "no row has a verdict");
 	w.options.continued = NULL;

@@ -7,6 +7,7 @@
  * share its pages. */
 #include "controller/measure/attack.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,15 +75,16 @@ static void questions_close(struct questions *q)
 	free(q->answers);
 }
 
+/* room: tokens that must fit the context behind the prompt. */
 static int put_question(struct questions *q, const struct tt_attack *a, const struct tt_prompt *prompt,
-	const struct tt_suffix *suffix, struct tt_error *err)
+	const struct tt_suffix *suffix, uint32_t room, struct tt_error *err)
 {
 	struct tt_request_options *options = &q->options[q->n];
 	char *text;
 	int32_t *ids;
 	TT_TRY(tt_attack_text(&text, prompt->text, suffix, err));
 	tt_request_options_default(options);
-	int status = tt_encode_prompt(a->engine, text, prompt->id, 0, &ids, options, err);
+	int status = tt_encode_prompt(a->engine, text, prompt->id, room, &ids, options, err);
 	free(text);
 	TT_TRY(status);
 	q->n++;
@@ -161,7 +163,7 @@ static int step(
 			continue;
 		draw(&searches[i], a->options);
 		for (size_t k = 0; k < searches[i].n; k++)
-			TT_TRY(put_question(q, a, searches[i].row->prompt, &searches[i].candidates[k], err));
+			TT_TRY(put_question(q, a, searches[i].row->prompt, &searches[i].candidates[k], 0, err));
 	}
 	*any = q->n > 0;
 	TT_TRY(ask(q, a, err));
@@ -202,15 +204,35 @@ static bool is_target(const struct tt_attacked *row)
 	return row->prompt->label == TT_HARMFUL && row->flagged;
 }
 
-/* What the gate gives every row as it is. */
+/* The most tokens that the words of a suffix may take. */
+static int longest_suffix(const struct tt_attack *a, uint32_t *out, struct tt_error *err)
+{
+	size_t most = 0;
+	for (size_t i = 0; i < TT_N_ATTACK_WORDS; i++) {
+		char word[64];
+		int32_t *ids;
+		size_t n;
+		snprintf(word, sizeof word, " %s", tt_attack_words[i]);
+		TT_TRY(tt_text_encode(tt_engine_text(a->engine), word, strlen(word), 0, &ids, &n, err));
+		tt_free(ids);
+		most = n > most ? n : most;
+	}
+	*out = a->options->n_words * (uint32_t)most;
+	return TT_OK;
+}
+
+/* What the gate gives every row as it is. A row that the context does not hold with a suffix is refused here, before
+ * the search. */
 static int look_at_rows(struct tt_attack *a, struct questions *q, struct tt_error *err)
 {
 	const struct tt_suffix none = {.n = 0};
+	uint32_t room;
+	TT_TRY(longest_suffix(a, &room, err));
 	TT_TRY(tt_progress_begin(&a->progress, "gate", a->n, err));
 	for (size_t start = 0; start < a->n; start += q->n) {
 		questions_clear(q);
 		for (size_t i = start; i < a->n && q->n < q->capacity; i++)
-			TT_TRY(put_question(q, a, a->chosen[i], &none, err));
+			TT_TRY(put_question(q, a, a->chosen[i], &none, room, err));
 		TT_TRY(ask(q, a, err));
 		for (size_t i = 0; i < q->n; i++) {
 			double gate = figure(a, &q->answers[i]);
@@ -270,7 +292,7 @@ static int share_suffixes(struct tt_attack *a, struct questions *q, struct tt_er
 		questions_clear(q);
 		for (; i < a->n && q->n < q->capacity; i++)
 			if (a->rows[i].prompt->label != TT_HARMFUL && a->rows[i].suffix.n)
-				TT_TRY(put_question(q, a, a->rows[i].prompt, &a->rows[i].suffix, err));
+				TT_TRY(put_question(q, a, a->rows[i].prompt, &a->rows[i].suffix, 0, err));
 		TT_TRY(ask(q, a, err));
 		for (size_t k = first, answer = 0; k < i; k++) {
 			if (a->rows[k].prompt->label == TT_HARMFUL || !a->rows[k].suffix.n)

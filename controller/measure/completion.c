@@ -123,7 +123,7 @@ static int score(struct tt_engine *engine, const struct tt_request_options *opti
 		}
 		scored[i].score = true;
 		scored[i].score_from = options[i].n_ids;
-		scored[i].score_top = 1;
+		scored[i].score_top = steered; /* the likeliest id, by which choices are told to be greedy */
 	}
 	if (status == TT_OK)
 		status = tt_pump_all(engine, scored, n, take_scores, &taker, progress, err);

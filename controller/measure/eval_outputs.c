@@ -51,45 +51,70 @@ static json_t *verdict_word(enum tt_verdict verdict)
 	return words[verdict] ? json_string(words[verdict]) : json_null();
 }
 
-/* What was written, and what is known of it; nothing of an evaluation of gates. */
-static void put_texts(json_t *object, const struct tt_completion *unsteered, const struct tt_completion *steered)
+static int put_texts(json_t *object, const struct tt_completion *unsteered, const struct tt_completion *steered,
+	struct tt_error *err)
 {
-	json_object_set_new(object, "unsteered", json_string(unsteered->text));
-	json_object_set_new(object, "steered", json_string(steered->text));
+	return tt_json_add(
+		object, json_pack("{s:s, s:s}", "unsteered", unsteered->text, "steered", steered->text), err);
 }
 
-static void put_figures(json_t *object, const struct tt_completion *unsteered, const struct tt_completion *steered)
+static int put_decision(
+	json_t *object, const struct tt_eval_arm *arm, const struct tt_completion *steered, struct tt_error *err)
 {
-	json_t *figures = json_pack("{s:b, s:b, s:b, s:b, s:o, s:o, s:f, s:f}", "refused_unsteered",
-		(int)unsteered->refused, "refused_steered", (int)steered->refused, "refused_by_phrases_unsteered",
-		(int)unsteered->refused_by_phrases, "refused_by_phrases_steered", (int)steered->refused_by_phrases,
-		"verdict_unsteered", verdict_word(unsteered->verdict), "verdict_steered",
-		verdict_word(steered->verdict), "nll_unsteered", nll(unsteered), "nll_steered", nll(steered));
-	json_object_update(object, figures);
-	json_decref(figures);
+	double scale = arm->n_steering ? (double)arm->steering[0].scale : 0;
+	return tt_json_add(object,
+		json_pack("{s:f, s:f, s:f, s:b}", "scale", scale, "gate", (double)steered->gate, "s",
+			(double)steered->s, "flagged", (int)steered->flagged),
+		err);
+}
+
+static int put_figures(json_t *object, const struct tt_completion *unsteered, const struct tt_completion *steered,
+	struct tt_error *err)
+{
+	return tt_json_add(object,
+		json_pack("{s:b, s:b, s:b, s:b, s:o, s:o, s:f, s:f}", "refused_unsteered", (int)unsteered->refused,
+			"refused_steered", (int)steered->refused, "refused_by_phrases_unsteered",
+			(int)unsteered->refused_by_phrases, "refused_by_phrases_steered",
+			(int)steered->refused_by_phrases, "verdict_unsteered", verdict_word(unsteered->verdict),
+			"verdict_steered", verdict_word(steered->verdict), "nll_unsteered", nll(unsteered),
+			"nll_steered", nll(steered)),
+		err);
+}
+
+/* Of an evaluation of gates the decision alone. */
+static int fill_line(json_t *object, const struct tt_eval *e, const struct tt_prompt *row,
+	const struct tt_eval_arm *arm, const struct tt_completion *unsteered, const struct tt_completion *steered,
+	struct tt_error *err)
+{
+	uint64_t seed;
+	bool has_texts = !tt_eval_is_of_gates(e);
+	TT_TRY(tt_eval_seed(e, row, &seed, err));
+	TT_TRY(tt_json_set(object, "id", json_string(row->id), err));
+	if (e->options->n_arms)
+		TT_TRY(tt_json_set(object, "arm", json_string(arm->name), err));
+	if (e->variant)
+		TT_TRY(tt_json_set(object, "variant", json_string(e->variant), err));
+	TT_TRY(tt_json_set(object, "prompt", json_string(row->text), err));
+	TT_TRY(tt_json_set(object, "label", json_string(tt_label_name(row->label)), err));
+	if (has_texts)
+		TT_TRY(put_texts(object, unsteered, steered, err));
+	TT_TRY(put_decision(object, arm, steered, err));
+	if (has_texts)
+		TT_TRY(put_figures(object, unsteered, steered, err));
+	return e->options->sampling.temperature > 0 ? tt_json_set(object, "seed", json_integer((json_int_t)seed), err)
+						    : TT_OK;
 }
 
 static int write_completion(struct tt_eval *e, const struct tt_prompt *row, const struct tt_eval_arm *arm,
 	const struct tt_completion *unsteered, const struct tt_completion *steered, struct tt_error *err)
 {
-	uint64_t seed;
-	TT_TRY(tt_eval_seed(e, row, &seed, err));
-	double scale = arm->n_steering ? (double)arm->steering[0].scale : 0;
-	json_t *object =
-		json_pack("{s:s, s:s*, s:s*, s:s, s:s}", "id", row->id, "arm", e->options->n_arms ? arm->name : NULL,
-			"variant", e->variant, "prompt", row->text, "label", tt_label_name(row->label));
-	if (!tt_eval_is_of_gates(e))
-		put_texts(object, unsteered, steered);
-	json_t *decision = json_pack("{s:f, s:f, s:f, s:b}", "scale", scale, "gate", (double)steered->gate, "s",
-		(double)steered->s, "flagged", (int)steered->flagged);
-	json_object_update(object, decision);
-	json_decref(decision);
-	if (!tt_eval_is_of_gates(e))
-		put_figures(object, unsteered, steered);
-	if (e->options->sampling.temperature > 0)
-		json_object_set_new(object, "seed", json_integer((json_int_t)seed));
 	char *line = NULL;
-	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
+	json_t *object = json_object();
+	int status = fill_line(object, e, row, arm, unsteered, steered, err);
+	if (status == TT_OK)
+		status = tt_json_dump(&line, json_incref(object), JSON_COMPACT | JSON_REAL_PRECISION(6), err);
+	json_decref(object);
+	TT_TRY(status);
 	return tt_line_file_put(&e->completions, line, err);
 }
 

@@ -52,33 +52,49 @@ static struct tt_review_case case_of(const struct tt_eval *e, size_t row)
 		.is_outcome_wrong = !tt_eval_is_of_gates(e) && is_refused(e, 1, row) != harmful};
 }
 
-/* NULL for an empty text: the key is left out. */
-static const char *or_none(const char *text)
+/* A key that a row may lack: NULL and "" are left out. */
+static int put_text(json_t *object, const char *key, const char *text, struct tt_error *err)
 {
-	return *text ? text : NULL;
+	return text && *text ? tt_json_set(object, key, json_string(text), err) : TT_OK;
 }
 
-static int write_row(struct tt_eval *e, const struct tt_review_choice *choice, struct tt_error *err)
+static int fill_line(
+	json_t *object, const struct tt_eval *e, const struct tt_review_choice *choice, struct tt_error *err)
 {
-	static const char *const splits[] = {"train", "val", "test", NULL};
 	const struct tt_prompt *row = e->rows[choice->row];
 	struct tt_policy_info info;
 	tt_policy_describe(e->options->steering[0].policy, &info);
 	double score = e->scores[choice->row];
-	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:s*, s:s*, s:s, s:f, s:f, s:b}", "id", row->id,
-		"verdict", "", "label", tt_label_name(row->label), "prompt", row->text, "split", splits[row->split],
-		"source", or_none(row->source), "kind", or_none(row->kind), "reason",
-		tt_review_reason_word(choice->reason), "gate", info.opens_below ? -score : score, "threshold",
-		(double)info.threshold, "flagged", (int)e->outcomes[e->n_rows + choice->row].flagged);
-	if (object && e->texts) {
-		json_t *texts = json_pack("{s:s, s:s, s:b, s:b}", "unsteered", e->texts[choice->row][0], "steered",
+	TT_TRY(tt_json_add(object,
+		json_pack("{s:s, s:s, s:s, s:s}", "id", row->id, "verdict", "", "label", tt_label_name(row->label),
+			"prompt", row->text),
+		err));
+	TT_TRY(put_text(object, "split", tt_split_name(row->split), err));
+	TT_TRY(put_text(object, "source", row->source, err));
+	TT_TRY(put_text(object, "kind", row->kind, err));
+	TT_TRY(tt_json_add(object,
+		json_pack("{s:s, s:f, s:f, s:b}", "reason", tt_review_reason_word(choice->reason), "gate",
+			info.opens_below ? -score : score, "threshold", (double)info.threshold, "flagged",
+			(int)e->outcomes[e->n_rows + choice->row].flagged),
+		err));
+	if (!e->texts)
+		return TT_OK;
+	return tt_json_add(object,
+		json_pack("{s:s, s:s, s:b, s:b}", "unsteered", e->texts[choice->row][0], "steered",
 			e->texts[choice->row][1], "refused_unsteered", (int)is_refused(e, 0, choice->row),
-			"refused_steered", (int)is_refused(e, 1, choice->row));
-		json_object_update(object, texts);
-		json_decref(texts);
-	}
+			"refused_steered", (int)is_refused(e, 1, choice->row)),
+		err);
+}
+
+static int write_row(struct tt_eval *e, const struct tt_review_choice *choice, struct tt_error *err)
+{
 	char *line = NULL;
-	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT | JSON_REAL_PRECISION(6), err));
+	json_t *object = json_object();
+	int status = fill_line(object, e, choice, err);
+	if (status == TT_OK)
+		status = tt_json_dump(&line, json_incref(object), JSON_COMPACT | JSON_REAL_PRECISION(6), err);
+	json_decref(object);
+	TT_TRY(status);
 	e->n_to_review[choice->reason]++;
 	return tt_line_file_put(&e->review, line, err);
 }

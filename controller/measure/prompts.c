@@ -15,8 +15,7 @@ static const int64_t fixed_date = 1735689600;
 
 const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file)
 {
-	const char *path = prompts->files[file].path, *slash = strrchr(path, '/');
-	return slash ? slash + 1 : path;
+	return tt_file_name(prompts->files[file].path);
 }
 
 const char *tt_label_name(enum tt_label label)

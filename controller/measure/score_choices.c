@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "controller/measure/choices.h"
 #include "controller/measure/curves.h"
@@ -172,8 +173,7 @@ static json_t *report_of(const struct measure *m)
 {
 	const struct tt_score *s = m->score;
 	size_t n = m->choices.n;
-	const char *slash = strrchr(s->options->choices, '/');
-	json_t *out = json_pack("{s:s, s:s, s:s, s:I, s:I}", "file", slash ? slash + 1 : s->options->choices, "sha256",
+	json_t *out = json_pack("{s:s, s:s, s:s, s:I, s:I}", "file", tt_file_name(s->options->choices), "sha256",
 		m->choices.sha256, "form", form_word(s->options), "n", (json_int_t)n, "n_choices",
 		(json_int_t)m->choices.n_choices);
 	json_t *paired = s->n_sides > 1 ? json_object() : json_null();

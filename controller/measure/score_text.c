@@ -96,7 +96,8 @@ static int take_window(void *user, size_t index, struct tt_request *request, str
 	struct measure *m = user;
 	size_t i = m->first + index, n = m->windows[i].to - m->windows[i].from + m->n_front;
 	const float *scores = tt_request_scores(request);
-	(void)err;
+	if (!scores)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "the engine gave no scores");
 	for (size_t k = n - (m->windows[i].to - m->windows[i].scored); k < n; k++)
 		m->nll[m->side][i] -= (double)scores[k];
 	return TT_OK;
@@ -229,12 +230,11 @@ static int put_paired(json_t *out, const struct measure *m, struct tt_error *err
 static int report_of(const struct measure *m, json_t **out, struct tt_error *err)
 {
 	const struct tt_score *s = m->score;
-	const char *slash = strrchr(s->options->perplexity, '/');
 	json_t *front = json_array();
 	for (size_t i = 0; i < m->n_front; i++)
 		json_array_append_new(front, json_integer(m->ids[i]));
 	*out = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "file",
-		slash ? slash + 1 : s->options->perplexity, "sha256", m->sha256, "n_bytes", (json_int_t)m->n_bytes,
+		tt_file_name(s->options->perplexity), "sha256", m->sha256, "n_bytes", (json_int_t)m->n_bytes,
 		"n_tokens", (json_int_t)m->n_tokens, "n_scored", (json_int_t)m->n_scored, "n_windows",
 		(json_int_t)m->n_windows, "window", (json_int_t)(m->length + m->n_front), "stride",
 		(json_int_t)m->stride, "in_front", front, "nll", tt_score_sides(s, nll_json, m), "perplexity",

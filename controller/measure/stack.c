@@ -8,18 +8,13 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/options.h"
 #include "runtime/engine/engine.h"
 
 enum { MAX_ARMS = 256, DEFAULT_TOKENS = 32 };
 
 static const float default_scales[] = {0, 1};
-
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	return slash ? slash + 1 : path;
-}
 
 /* ---- What is measured on */
 
@@ -90,7 +85,7 @@ static int read_contrast(struct tt_stack *s, size_t index, struct tt_error *err)
 {
 	struct tt_stack_contrast *c = &s->contrasts[index];
 	uint32_t limit = s->options->limit;
-	c->name = base_name(s->options->contrast[index]);
+	c->name = tt_file_name(s->options->contrast[index]);
 	TT_TRY(tt_contrast_read(&c->file, s->options->contrast[index], err));
 	const struct tt_prompts *from = c->file.prompts.n_rows ? &c->file.prompts : &s->prompts;
 	TT_TRY(tt_alloc(&c->prompts, from->n_rows, sizeof *c->prompts, err));
@@ -324,9 +319,9 @@ static int check_options(struct tt_engine *engine, const struct tt_stack_options
 		TT_TRY(tt_need(o->contrast[i], "contrast", err));
 		/* The report calls them by their names. */
 		for (size_t k = 0; k < i; k++)
-			if (strcmp(base_name(o->contrast[i]), base_name(o->contrast[k])) == 0)
+			if (strcmp(tt_file_name(o->contrast[i]), tt_file_name(o->contrast[k])) == 0)
 				return tt_fail(err, TT_ERR_ARGUMENT, "two contrast files are called %.80s",
-					base_name(o->contrast[i]));
+					tt_file_name(o->contrast[i]));
 	}
 	return tt_request_check_steering(engine, o->steering, o->n_steering, TT_WHEN_POLICY, err);
 }

@@ -18,10 +18,10 @@ int tt_fit_continue_check(const struct tt_fit_options *o, struct tt_error *err)
 	if (!o->continued)
 		return o->n_replay ? tt_fail(err, TT_ERR_ARGUMENT, "replay is for a policy that is continued") : TT_OK;
 	if (o->mode != TT_FIT_CONTRAST || o->contrast || o->rule || o->op != TT_OP_ADD ||
-		o->gate != TT_FIT_GATE_OF_MODE || o->layer_weights != TT_WEIGHTS_SITE)
+		o->gate != TT_FIT_GATE_OF_MODE || o->layer_weights != TT_WEIGHTS_SITE || o->candidates)
 		return tt_fail(err, TT_ERR_ARGUMENT,
 			"a policy that is continued keeps its directions and the kind of its gate: "
-			"mode, contrast, op, gate, rule and layer_weights cannot be chosen");
+			"mode, contrast, op, gate, rule, layer_weights and candidates cannot be chosen");
 	return TT_OK;
 }
 

@@ -44,9 +44,9 @@ int cli_usage_error(const char *command, const char *format, ...) __attribute__(
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void *cli_alloc(size_t count, size_t size);                                 /* zeroed; free() */
 void cli_grow(void *pointer, size_t *capacity, size_t needed, size_t size); /* like tt_grow */
+char *cli_with_ending(const char *path, const char *ending);                /* both as one; NULL for NULL; free() */
 FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; close it, then free(*out) */
 int cli_close(FILE *file, const char *path);  /* CLI_OK; CLI_FAILED, with a message, if a write failed */
-const char *cli_base_name(const char *path);  /* the part after the last slash */
 bool cli_interrupted(void);                   /* SIGINT has come; a second one ends the program at once */
 void cli_catch_interrupt(void);
 

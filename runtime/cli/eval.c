@@ -107,23 +107,15 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	return cli_more_files(&run->data, positional, "eval");
 }
 
-static char *with_ending(const char *path, const char *ending)
-{
-	size_t n = strlen(path) + strlen(ending) + 1;
-	char *text = cli_alloc(n, 1);
-	snprintf(text, n, "%s%s", path, ending);
-	return text;
-}
-
 /* Refuses outputs that would overwrite the data, the model or a policy. */
 static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
 	const char *requests = run->options.judge_requests;
-	char *partial = run->options.completions ? with_ending(run->options.completions, ".partial") : NULL;
+	char *partial = cli_with_ending(run->options.completions, ".partial");
 	const char *review = run->options.review;
-	char *partial_requests = requests ? with_ending(requests, ".partial") : NULL;
-	char *partial_review = review ? with_ending(review, ".partial") : NULL;
+	char *partial_requests = cli_with_ending(requests, ".partial");
+	char *partial_review = cli_with_ending(review, ".partial");
 	cli_reads(&files, model, "the model");
 	cli_reads(&files, run->options.judgements, "the judgements");
 	for (size_t i = 0; i < run->data.n; i++)
@@ -149,18 +141,18 @@ static int make_completions(struct run *run)
 {
 	if (!run->html || run->options.completions)
 		return CLI_PROCEED;
-	run->own_directory = with_ending(run->html, ".XXXXXX");
+	run->own_directory = cli_with_ending(run->html, ".XXXXXX");
 	if (!mkdtemp(run->own_directory)) {
 		return cli_failf("%s: no directory can be made beside it: %s", run->html, strerror(errno));
 	}
-	run->own_completions = with_ending(run->own_directory, "/completions.jsonl");
+	run->own_completions = cli_with_ending(run->own_directory, "/completions.jsonl");
 	run->options.completions = run->own_completions;
 	return CLI_PROCEED;
 }
 
 static void remove_completions(struct run *run)
 {
-	char *partial = run->own_completions ? with_ending(run->own_completions, ".partial") : NULL;
+	char *partial = cli_with_ending(run->own_completions, ".partial");
 	if (partial) {
 		unlink(partial); /* left by a run that was interrupted */
 		unlink(run->own_completions);

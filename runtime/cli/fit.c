@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "cli.h"
 
@@ -440,6 +441,7 @@ static int check_files(const struct run *run, const char *model)
 	cli_writes(&files, run->output, "the policy");
 	cli_writes(&files, run->report_path, "the report");
 	cli_writes(&files, run->options.activations, "the activations");
+	cli_writes(&files, run->options.candidates, "the candidates");
 	return cli_check_files(&files, "fit");
 }
 
@@ -472,7 +474,7 @@ static int fit(struct run *run, const char *model)
 	if (status != CLI_PROCEED)
 		return status;
 	if (!run->options.name) {
-		snprintf(name, sizeof name, "%s", cli_base_name(run->output));
+		snprintf(name, sizeof name, "%s", tt_file_name(run->output));
 		name[strcspn(name, ".")] = 0;
 		run->options.name = *name ? name : "policy";
 	}

@@ -138,6 +138,16 @@ void *cli_alloc(size_t count, size_t size)
 	return memory;
 }
 
+char *cli_with_ending(const char *path, const char *ending)
+{
+	if (!path)
+		return NULL;
+	size_t n = strlen(path) + strlen(ending) + 1;
+	char *text = cli_alloc(n, 1);
+	snprintf(text, n, "%s%s", path, ending);
+	return text;
+}
+
 void cli_grow(void *pointer, size_t *capacity, size_t needed, size_t size)
 {
 	if (tt_grow(pointer, capacity, needed, size, NULL) != TT_OK)
@@ -158,12 +168,6 @@ int cli_close(FILE *file, const char *path)
 	if (fclose(file) != 0 || failed)
 		return cli_failf("%s: cannot be written", path);
 	return CLI_OK;
-}
-
-const char *cli_base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	return slash && slash[1] ? slash + 1 : path;
 }
 
 static int help(void)
@@ -192,7 +196,7 @@ static int help(void)
 /* The first line is the version alone, as scripts expect it. */
 static int version(void)
 {
-	struct tt_error err;
+	struct tt_error err = {0};
 	char *text = NULL;
 	if (tt_describe_build(&text, &err) != TT_OK)
 		return cli_fail(&err);

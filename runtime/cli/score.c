@@ -191,16 +191,14 @@ static int check_files(const struct run *run, const char *model)
 {
 	const struct tt_score_options *o = &run->options;
 	struct cli_files files = {0};
-	char *partial = cli_alloc((o->rows ? strlen(o->rows) : 0) + sizeof ".partial", 1);
-	if (o->rows)
-		strcat(strcpy(partial, o->rows), ".partial");
+	char *partial = cli_with_ending(o->rows, ".partial");
 	cli_reads(&files, model, "the model");
 	cli_reads(&files, o->choices, "the choices");
 	cli_reads(&files, o->perplexity, "the text");
 	for (uint32_t i = 0; i < run->policies.n; i++)
 		cli_reads(&files, run->policies.paths[i], "a policy");
 	cli_writes(&files, o->rows, "the rows");
-	cli_writes(&files, o->rows ? partial : NULL, "the rows while they are written");
+	cli_writes(&files, partial, "the rows while they are written");
 	int status = cli_check_files(&files, "score");
 	free(partial);
 	return status == CLI_PROCEED ? cli_check_output(o->rows) : status;

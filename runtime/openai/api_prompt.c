@@ -99,7 +99,8 @@ static int read_ids(struct tt_api_prompt *out, const json_t *prompt, const struc
 	}
 	out->n_ids = n;
 	out->no_special = true;
-	return tt_text_has_tokenizer(text) ? tt_text_decode(text, out->ids, n, &out->text, err) : TT_OK;
+	return tt_text_has_tokenizer(text) ? tt_text_decode(text, out->ids, n, &out->text, err)
+					   : tt_copy_string(&out->text, "", 0, err);
 }
 
 static int read_text(struct tt_api_prompt *out, const json_t *prompt, const struct tt_text *text, struct tt_error *err)

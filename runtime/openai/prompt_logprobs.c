@@ -21,7 +21,8 @@ struct shown {
 static bool is_hidden(const struct shown *s, size_t index)
 {
 	return index < s->prompt->n_hidden ||
-	       (s->prompt->no_special && tt_tokenizer_is_special(tt_text_tokenizer(s->text), s->prompt->ids[index]));
+	       (s->prompt->no_special && tt_text_has_tokenizer(s->text) &&
+		       tt_tokenizer_is_special(tt_text_tokenizer(s->text), s->prompt->ids[index]));
 }
 
 /* Adds what a token completes. */

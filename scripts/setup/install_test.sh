@@ -122,7 +122,8 @@ say "where there is no shared library, the static one needs no --static"
 export DESTDIR=$work/stage
 quietly cmake --install "$build" --prefix /opt/trimtab
 touch "$DESTDIR/opt/trimtab/include/trimtab/stranger.h"
-scripts/setup/uninstall.sh "$build" /opt/trimtab
+(cd "$work" && DESTDIR=stage "$OLDPWD/scripts/setup/uninstall.sh" "$build" /opt/trimtab)
+[ ! -d "$DESTDIR/opt/trimtab/lib/cmake/trimtab" ] || fail "uninstalling leaves empty folders of trimtab's"
 left=$(find "$DESTDIR" ! -type d -printf '%P ')
 [ "$left" = "opt/trimtab/include/trimtab/stranger.h " ] || fail "after uninstalling there is: $left"
 say "uninstalling leaves other files alone"

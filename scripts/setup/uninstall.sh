@@ -2,7 +2,7 @@
 # Removes what cmake --install of a build puts below a prefix, and the folders of trimtab's own that are then empty.
 #   uninstall.sh BUILD PREFIX     DESTDIR as for the installation
 set -euo pipefail
-build=$1 prefix=$2 root=${DESTDIR:-}
+build=$1 prefix=$2 root=${DESTDIR:+$(realpath -m -- "$DESTDIR")}
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 

@@ -134,6 +134,11 @@ def test_refusals():
     refused(1, "no gate that gives one figure", *data, "--policy", "push.st", command="attack")
     refused(1, "split must be", *data, "--policy", "above.st", "--split", "all", command="attack")
     refused(2, "words", *data, "--policy", "above.st", "--words", "33", command="attack")
+    # Eight words have no room behind a prompt that fits: refused before the search, and nothing is written.
+    small = ("--policy", "open.st", "--ctx-size", "64", "-o", "found.jsonl")
+    works(*data, "--policy", "open.st", "--ctx-size", "64", "-n", "0", command="eval")
+    works(*data, *small, "--words", "1", "--budget", "2", command="attack")
+    refused(1, "a0: ", *data, *small, command="attack")
 
 
 with tempfile.TemporaryDirectory() as folder:

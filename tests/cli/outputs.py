@@ -125,6 +125,7 @@ def test_outputs():
         same(2, "the output and the telemetry", "m.gguf", "batch", *batch, "-o", a, "--telemetry", b)
         same(2, "the policy and the report", "m.gguf", "fit", "--data", "in.jsonl", "-o", a, "--report", b)
         same(2, "the policy and the activations", "m.gguf", "fit", "--data", "in.jsonl", "-o", a, "--activations", b)
+        same(2, "the policy and the candidates", "m.gguf", "fit", "--data", "in.jsonl", "-o", a, "--candidates", b)
         same(2, "the completions and the page", "m.gguf", "eval", *steer, "--completions", a, "--html", b)
     same(2, "the journal and the telemetry", "m.gguf", "batch", *batch, "-o", "o", "--telemetry", "o.journal")
     same(2, "the journal and the telemetry", "m.gguf", "batch", *batch, "-o", "o", "--telemetry", "folder/o.journal")

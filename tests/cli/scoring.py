@@ -142,6 +142,18 @@ def test_echo():
     check(len(prompt) == first["c"]["usage"]["prompt_tokens"] and prompt[0] is None and len(prompt[1]) >= 2, "chat")
 
 
+def test_ids_alone():
+    """A model's folder without a tokenizer has no text to echo, and the same numbers."""
+    shutil.copytree(tiny, "ids-alone", ignore=shutil.ignore_patterns("*.gguf", "tokenizer*", "golden*", "steered*"))
+    program.write_lines("in.jsonl", [completion("a", [5, 90, 17], echo=True, logprobs=1, max_tokens=0)])
+    for model in (tiny, "ids-alone"):
+        works("-i", "in.jsonl", "-o", f"{os.path.basename(model)}.jsonl", model=model)
+    whole, alone = (read_rows(f"{name}.jsonl")[0]["response"]["body"]["choices"][0]
+                    for name in (os.path.basename(tiny), "ids-alone"))
+    check(alone["text"] == "" and alone["logprobs"]["token_logprobs"] == whole["logprobs"]["token_logprobs"],
+          f"{alone}, with a tokenizer {whole}")
+
+
 def test_lists():
     """A list of prompts has the choices of its prompts alone, in their order, and the same in any batch."""
     make_policy("push.st")

@@ -9,7 +9,7 @@
 #include "kernels/emu/ptx/lanes.h"
 #include "kernels/emu/ptx/ptx.h"
 
-enum { MOST_EXECUTED = 1 << 30 }; /* instructions of a launch's warp: then it is taken to hang */
+enum { MOST_EXECUTED = 1 << 30 }; /* instructions of a block's warps: then it is taken to hang */
 
 static jmp_buf left;
 static uint64_t limit;

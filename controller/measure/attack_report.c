@@ -1,4 +1,5 @@
 /* What an attack found: its report, and rows that train the next gate. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/fail.h"
@@ -17,14 +18,12 @@ static json_t *suffix_json(const struct tt_suffix *suffix)
 }
 
 /* A number of rows of n, its share and interval. */
-static void put_share(json_t *object, const char *key, size_t count, size_t n)
+static void put_count(json_t *object, const char *key, size_t count, size_t n)
 {
 	char name[64];
-	json_object_set_new(object, key, n ? json_real((double)count / (double)n) : json_null());
 	snprintf(name, sizeof name, "n_%s", key);
 	json_object_set_new(object, name, json_integer((json_int_t)count));
-	snprintf(name, sizeof name, "%s_interval", key);
-	json_object_set_new(object, name, tt_interval_report(count, n));
+	tt_put_share(object, key, count, n);
 }
 
 /* The rows of a label: what is flagged as they are, and with a suffix. */
@@ -42,8 +41,8 @@ static json_t *label_report(const struct tt_attack *a, enum tt_label label)
 	}
 	json_t *object = json_pack("{s:s, s:I, s:I}", "label", tt_label_name(label), "n", (json_int_t)n,
 		"n_with_suffix", (json_int_t)n_with);
-	put_share(object, "flagged", n_flagged, n);
-	put_share(object, "flagged_after", n_after, n);
+	put_count(object, "flagged", n_flagged, n);
+	put_count(object, "flagged_after", n_after, n);
 	return object;
 }
 
@@ -69,7 +68,7 @@ static int evasion_report(const struct tt_attack *a, json_t **out, struct tt_err
 	qsort(queries, n_evaded, sizeof *queries, compare_counts);
 	*out = json_pack("{s:I, s:I, s:o}", "n", (json_int_t)n_targets, "queries", (json_int_t)n_queries,
 		"median_queries", n_evaded ? json_integer((json_int_t)queries[(n_evaded - 1) / 2]) : json_null());
-	put_share(*out, "evaded", n_evaded, n_targets);
+	put_count(*out, "evaded", n_evaded, n_targets);
 	free(queries);
 	return TT_OK;
 }

@@ -1,6 +1,7 @@
 #include "controller/measure/curves.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/fail.h"
@@ -12,6 +13,14 @@ json_t *tt_interval_report(size_t count, size_t n)
 	double low, high;
 	tt_wilson(count, n, &low, &high);
 	return n ? json_pack("[f, f]", low, high) : json_null();
+}
+
+void tt_put_share(json_t *object, const char *key, size_t count, size_t n)
+{
+	char interval[64];
+	snprintf(interval, sizeof interval, "%s_interval", key);
+	json_object_set_new(object, key, n ? json_real((double)count / (double)n) : json_null());
+	json_object_set_new(object, interval, tt_interval_report(count, n));
 }
 
 /* What harmful rows are told from. */

@@ -8,6 +8,8 @@
 
 /* Wilson's interval, [low, high]; null for n = 0. */
 json_t *tt_interval_report(size_t count, size_t n);
+/* Puts the share that count is of n under key, null for n = 0, and its interval under KEY_interval. */
+void tt_put_share(json_t *object, const char *key, size_t count, size_t n);
 
 /* For each file, and for all of them where there are several: the curves of harmful rows against benign ones, against
  * borderline ones and against both, where there are such, as docs/cli.md describes eval's. The higher a score, the more

@@ -36,13 +36,6 @@ static json_t *nll_ratio(const struct tt_side *unsteered, const struct tt_side *
 	return ratio(tt_tally_nll(&steered->all), tt_tally_nll(own));
 }
 
-/* A share of a group, as key, and its interval. */
-static void put_share(json_t *object, const char *key, const char *interval_key, size_t n_of, size_t n)
-{
-	json_object_set_new(object, key, ratio((double)n_of, (double)n));
-	json_object_set_new(object, interval_key, tt_interval_report(n_of, n));
-}
-
 /* How many completions of a side a judge calls refusals, and of how many it knows. */
 static size_t n_refused(const struct tt_tally *t, enum tt_judge judge, size_t *n)
 {
@@ -95,7 +88,7 @@ static void put_completions(json_t *object, const struct tt_eval *e, size_t arm,
 {
 	const struct tt_side *unsteered = &g->sides[0], *steered = &g->sides[1 + arm];
 	const struct tt_tally *u = &unsteered->all, *s = &steered->all;
-	put_share(object, "changed", "changed_interval", steered->n_changed, u->n);
+	tt_put_share(object, "changed", steered->n_changed, u->n);
 	for (int judge = 0; judge < TT_N_JUDGES; judge++)
 		put_refusals(object, u, s, (enum tt_judge)judge);
 	json_object_set_new(object, "paired", pairs_report(e, g, 0, 1 + arm));
@@ -121,7 +114,7 @@ static json_t *group_report(const struct tt_eval *e, size_t arm, const struct tt
 		json_object_set_new(object, "file", json_string(tt_prompts_file_name(&e->prompts, g->file)));
 	json_object_set_new(object, "label", json_string(tt_label_name(g->label)));
 	json_object_set_new(object, "n", count(s->n));
-	put_share(object, "flagged", "flagged_interval", s->n_flagged, s->n);
+	tt_put_share(object, "flagged", s->n_flagged, s->n);
 	if (!tt_eval_is_of_gates(e))
 		put_completions(object, e, arm, g);
 	return object;

@@ -11,6 +11,7 @@
 #include "base/sha256.h"
 #include "controller/measure/metrics.h"
 #include "controller/measure/score.h"
+#include "runtime/text/text.h"
 
 enum { BLOCK = 64, DEFAULT_WINDOW = 2048 };
 
@@ -39,7 +40,6 @@ static int read_text(struct measure *m, struct tt_error *err)
 	const struct tt_text *text = tt_engine_text(s->engine);
 	unsigned flags = tt_score_text_flags(o);
 	struct tt_mapping mapping;
-	int32_t *front = NULL;
 	TT_TRY(tt_file_map(&mapping, o->perplexity, err));
 	const char *data = (const char *)mapping.data;
 	m->n_bytes = mapping.size;
@@ -47,10 +47,9 @@ static int read_text(struct measure *m, struct tt_error *err)
 	if (status == TT_OK)
 		status = tt_within(tt_text_encode(text, data, mapping.size, flags, &m->ids, &m->n_tokens, err), err,
 			o->perplexity);
-	if (status == TT_OK) /* an empty text is what is put in front */
-		status = tt_text_encode(text, "", 0, flags, &front, &m->n_front, err);
+	if (status == TT_OK)
+		status = tt_text_n_front(text, flags, &m->n_front, err);
 	tt_file_unmap(&mapping);
-	tt_free(front);
 	m->n_tokens -= status == TT_OK ? m->n_front : 0;
 	return status;
 }

@@ -79,14 +79,6 @@ static void put_interval(const json_t *object, const char *key)
 			100 * json_number_value(json_array_get(interval, 1)));
 }
 
-static void cell_share(struct cli_table *table, const json_t *row, const char *key, const char *interval_key)
-{
-	const json_t *interval = json_object_get(row, interval_key);
-	cli_table_cell(table, "%.1f%%", 100 * tt_json_number_or(row, key, NULL, 0));
-	cli_table_cell(table, "[%.0f,%.0f]", 100 * json_number_value(json_array_get(interval, 0)),
-		100 * json_number_value(json_array_get(interval, 1)));
-}
-
 static void show(const json_t *report, const char *out)
 {
 	static const char *const headings[] = {"label", "n", "flagged", "", "with words", ""};
@@ -101,8 +93,10 @@ static void show(const json_t *report, const char *out)
 	{
 		cli_table_cell(&table, "%s", tt_json_string_or(row, "label", "?"));
 		cli_table_cell(&table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-		cell_share(&table, row, "flagged", "flagged_interval");
-		cell_share(&table, row, "flagged_after", "flagged_after_interval");
+		cli_table_share(&table, json_object_get(row, "flagged"));
+		cli_table_interval(&table, json_object_get(row, "flagged_interval"));
+		cli_table_share(&table, json_object_get(row, "flagged_after"));
+		cli_table_interval(&table, json_object_get(row, "flagged_after_interval"));
 	}
 	cli_table_print(&table, stdout);
 	double n = tt_json_number_or(evasion, "n", NULL, 0), n_evaded = tt_json_number_or(evasion, "n_evaded", NULL, 0);

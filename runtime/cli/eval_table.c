@@ -14,32 +14,13 @@ static void add_cells(struct cli_table *table, const char *const *cells, size_t 
 #define ADD_CELLS(table, ...)                                                                                          \
 	add_cells(table, (const char *const[]){__VA_ARGS__}, sizeof(const char *[]){__VA_ARGS__} / sizeof(char *))
 
-/* A 95% interval in percent: [2,7]. */
-static void add_interval(struct cli_table *table, const json_t *interval)
-{
-	if (json_array_size(interval) == 2)
-		cli_table_cell(table, "[%.0f,%.0f]", 100 * json_number_value(json_array_get(interval, 0)),
-			100 * json_number_value(json_array_get(interval, 1)));
-	else
-		cli_table_cell(table, "-");
-}
-
-/* A number in percent, or a dash where there is none. */
-static void add_share(struct cli_table *table, const json_t *share)
-{
-	if (json_is_number(share))
-		cli_table_cell(table, "%.1f%%", 100 * json_number_value(share));
-	else
-		cli_table_cell(table, "-");
-}
-
 /* Unsteered -> steered: 3 cells. */
 static void add_shares(struct cli_table *table, const json_t *row, const char *key)
 {
 	const json_t *shares = json_object_get(row, key);
-	add_share(table, json_object_get(shares, "unsteered"));
+	cli_table_share(table, json_object_get(shares, "unsteered"));
 	cli_table_cell(table, "->");
-	add_share(table, json_object_get(shares, "steered"));
+	cli_table_share(table, json_object_get(shares, "steered"));
 }
 
 /* How likely a difference as large as that of the pairs is, if there is none. */
@@ -61,18 +42,18 @@ static void add_row(struct cli_table *table, const json_t *row, bool judged)
 	cli_table_cell(table, "%s", tt_json_string_or(row, "label", "?"));
 	cli_table_cell(table, "%s", tt_json_string_or(row, "file", "all files"));
 	cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-	add_share(table, json_object_get(refused, "unsteered"));
-	add_interval(table, json_object_get(intervals, "unsteered"));
+	cli_table_share(table, json_object_get(refused, "unsteered"));
+	cli_table_interval(table, json_object_get(intervals, "unsteered"));
 	cli_table_cell(table, "->");
-	add_share(table, json_object_get(refused, "steered"));
-	add_interval(table, json_object_get(intervals, "steered"));
+	cli_table_share(table, json_object_get(refused, "steered"));
+	cli_table_interval(table, json_object_get(intervals, "steered"));
 	add_p(table, json_object_get(json_object_get(row, "paired"), "refused"));
 	add_shares(table, row, "refused_by_phrases");
 	if (judged)
 		add_shares(table, row, "refused_by_judge");
-	add_share(table, json_object_get(row, "flagged"));
-	add_interval(table, json_object_get(row, "flagged_interval"));
-	add_share(table, json_object_get(row, "changed"));
+	cli_table_share(table, json_object_get(row, "flagged"));
+	cli_table_interval(table, json_object_get(row, "flagged_interval"));
+	cli_table_share(table, json_object_get(row, "changed"));
 	add_shares(table, row, "repeated_fourgrams");
 	cli_table_cell(table, "%.2f", tt_json_number_or(row, "nll", "unsteered", 0));
 	cli_table_cell(table, "->");
@@ -134,8 +115,8 @@ static void show_flags(const json_t *report)
 				ADD_CELLS(&table, tt_json_string_or(row, "label", "?"),
 					tt_json_string_or(row, "file", "all files"));
 				cli_table_cell(&table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-				add_share(&table, json_object_get(row, "flagged"));
-				add_interval(&table, json_object_get(row, "flagged_interval"));
+				cli_table_share(&table, json_object_get(row, "flagged"));
+				cli_table_interval(&table, json_object_get(row, "flagged_interval"));
 			}
 	}
 	cli_table_print(&table, stdout);
@@ -191,8 +172,8 @@ static void add_curve(struct cli_table *table, const json_t *curve)
 	add_area(table, curve);
 	for (size_t k = 0; k < 3; k++) {
 		const json_t *point = json_array_get(points, k);
-		add_share(table, json_object_get(point, "flagged"));
-		add_interval(table, json_object_get(point, "flagged_interval"));
+		cli_table_share(table, json_object_get(point, "flagged"));
+		cli_table_interval(table, json_object_get(point, "flagged_interval"));
 	}
 }
 
@@ -240,12 +221,12 @@ static void add_variant(struct cli_table *table, const json_t *report, const jso
 		add_name(table, report, arm);
 		ADD_CELLS(table, tt_json_string_or(variant, "variant", "plain"), label);
 		cli_table_cell(table, "%.0f", tt_json_number_or(row, "n", NULL, 0));
-		add_share(table, json_object_get(row, "flagged"));
-		add_interval(table, json_object_get(row, "flagged_interval"));
+		cli_table_share(table, json_object_get(row, "flagged"));
+		cli_table_interval(table, json_object_get(row, "flagged_interval"));
 		add_area(table, tt_page_curve(json_object_get(variant, "gate"), label));
 		if (!is_of_gates(report)) {
 			add_shares(table, row, "refused");
-			add_interval(table, json_object_get(json_object_get(row, "refused_interval"), "steered"));
+			cli_table_interval(table, json_object_get(json_object_get(row, "refused_interval"), "steered"));
 		}
 	}
 }

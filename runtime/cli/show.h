@@ -56,6 +56,9 @@ struct cli_table {
 };
 void cli_table_begin(struct cli_table *table, const char *align);
 void cli_table_cell(struct cli_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A share in percent, and a 95% interval of one: [2,7]; a dash where there is none. */
+void cli_table_share(struct cli_table *table, const json_t *share);
+void cli_table_interval(struct cli_table *table, const json_t *interval);
 void cli_table_print(struct cli_table *table, FILE *to); /* and frees it */
 
 /* ---- eval_table.c: the report of an evaluation (docs/cli.md) as tables. judged: with the verdicts of a judge. */

@@ -25,6 +25,23 @@ void cli_table_cell(struct cli_table *table, const char *format, ...)
 	table->cells[table->n_cells++] = cell;
 }
 
+void cli_table_interval(struct cli_table *table, const json_t *interval)
+{
+	if (json_array_size(interval) == 2)
+		cli_table_cell(table, "[%.0f,%.0f]", 100 * json_number_value(json_array_get(interval, 0)),
+			100 * json_number_value(json_array_get(interval, 1)));
+	else
+		cli_table_cell(table, "-");
+}
+
+void cli_table_share(struct cli_table *table, const json_t *share)
+{
+	if (json_is_number(share))
+		cli_table_cell(table, "%.1f%%", 100 * json_number_value(share));
+	else
+		cli_table_cell(table, "-");
+}
+
 void cli_table_print(struct cli_table *table, FILE *to)
 {
 	size_t *widths = cli_alloc(table->n_columns, sizeof *widths);

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "runtime/openai/request_body.h"
+#include "runtime/text/text.h"
 
 /* ---- Messages */
 
@@ -108,11 +109,8 @@ static int read_text(struct tt_api_prompt *out, const json_t *prompt, const stru
 	const unsigned flags = TT_TEXT_BOS | TT_TEXT_SPECIAL;
 	const char *string = json_string_value(prompt);
 	size_t n = json_string_length(prompt);
-	int32_t *front = NULL;
 	TT_TRY(tt_text_encode(text, string, n, flags, &out->ids, &out->n_ids, err));
-	/* An empty text is what is put in front. */
-	TT_TRY(tt_text_encode(text, "", 0, flags, &front, &out->n_hidden, err));
-	tt_free(front);
+	TT_TRY(tt_text_n_front(text, flags, &out->n_hidden, err));
 	return tt_copy_string(&out->text, string, n, err);
 }
 

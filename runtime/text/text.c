@@ -157,6 +157,14 @@ int tt_text_encode(const struct tt_text *text, const char *string, size_t n, uns
 	return encode(text, string ? string : "", n, NULL, flags, ids, n_ids, err);
 }
 
+int tt_text_n_front(const struct tt_text *text, unsigned flags, size_t *n, struct tt_error *err)
+{
+	int32_t *ids = NULL;
+	TT_TRY(tt_text_encode(text, "", 0, flags, &ids, n, err));
+	tt_free(ids);
+	return TT_OK;
+}
+
 /* Renders the chat template; the caller's bos and eos, if given, replace the model's. */
 static int render(const struct tt_text *text, const char *messages_json, const struct tt_chat_options *options,
 	struct tt_buffer *prompt, struct tt_buffer *untrusted, struct tt_error *err)

@@ -10,5 +10,7 @@
 const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text);
 /* Makes a text from an open model. It keeps no reference to the model. */
 int tt_text_from_model(struct tt_text **out, const struct tt_model *model, struct tt_error *err);
+/* How many ids stand in front of what is encoded with these flags: those that an empty text has. */
+int tt_text_n_front(const struct tt_text *text, unsigned flags, size_t *n, struct tt_error *err);
 
 #endif

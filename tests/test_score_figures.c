@@ -250,7 +250,7 @@ Test(score_figures, what_the_model_would_write_is_greedy)
 	c[1].ids[N / 2] = (c[1].ids[N / 2] + 1) % 200;
 	const struct tt_request_options both[] = {o, o};
 	double logprob = c[0].logprob;
-	must(tt_completions_score(w.engine, both, 2, c, &progress, err));
+	must(tt_completions_score_steered(w.engine, both, 2, c, &progress, err));
 	cr_expect(c[0].greedy && !c[1].greedy);
 	cr_expect_eq(c[0].logprob, logprob, "the same floats, summed in the same order");
 	tt_completion_free(&c[0]);

@@ -16,7 +16,7 @@ struct tt_completion {
 	bool flagged;            /* some policy's gate gave a scalar above a half */
 	bool decided;            /* the first policy's gate gave these */
 	float s, gate;           /* 0 without one */
-	bool greedy;             /* after tt_completions_score: each id was the likeliest */
+	bool greedy;             /* after tt_completions_score_steered: each id was the likeliest */
 	size_t n_fourgrams, n_repeated;
 	/* Sum over ids: under the model that wrote them, after tt_completions_score under the unsteered model. */
 	double logprob;

@@ -79,8 +79,9 @@ static void put_interval(const json_t *object, const char *key)
 			100 * json_number_value(json_array_get(interval, 1)));
 }
 
-static void show(const json_t *report, const char *out)
+static void show(const json_t *report, const void *user)
 {
+	const struct run *run = user;
 	static const char *const headings[] = {"label", "n", "flagged", "", "with words", ""};
 	const json_t *evasion = json_object_get(report, "evasion");
 	struct cli_table table;
@@ -108,7 +109,7 @@ static void show(const json_t *report, const char *out)
 	if (n_evaded > 0)
 		printf(" (median of these %.0f)", tt_json_number_or(evasion, "median_queries", NULL, 0));
 	puts(".\nIn brackets 95% intervals. The prompts of other labels have the words that were found.");
-	if (out && n_evaded == 0)
+	if (run->options.out && n_evaded == 0)
 		puts("No words were found, so there are no rows.");
 }
 
@@ -136,18 +137,7 @@ static int attack(struct run *run, const char *model)
 	cli_progress_begin(&progress);
 	int code = tt_attack(run->engine, &run->options, &run->report, &err);
 	cli_progress_end(&progress);
-	if (cli_interrupted())
-		return CLI_INTERRUPTED;
-	if (code != TT_OK)
-		return cli_fail(&err);
-	if (run->json) {
-		cli_put_json(run->report);
-		return CLI_OK;
-	}
-	json_t *report = json_loads(run->report, 0, NULL);
-	show(report, run->options.out);
-	json_decref(report);
-	return CLI_OK;
+	return cli_end_report(code, &err, run->report, run->json, show, run);
 }
 
 int cli_attack(int argc, char **argv)

@@ -168,21 +168,20 @@ static void print_perplexity(const json_t *text, size_t n_sides)
 		json_array_size(json_object_get(text, "in_front")) ? ", bos in front of each" : "");
 }
 
-static void print_report(const char *report)
+static void show(const json_t *report, const void *user)
 {
-	json_t *json = json_loads(report, 0, NULL);
-	const json_t *choices = json_object_get(json, "choices"), *tokens = json_object_get(json, "tokens");
-	size_t n_sides = json_array_size(json_object_get(json, "policies")) ? 2 : 1;
+	const json_t *choices = json_object_get(report, "choices"), *tokens = json_object_get(report, "tokens");
+	size_t n_sides = json_array_size(json_object_get(report, "policies")) ? 2 : 1;
+	(void)user;
 	if (choices)
 		print_choices(choices, n_sides);
 	else
-		print_perplexity(json_object_get(json, "perplexity"), n_sides);
+		print_perplexity(json_object_get(report, "perplexity"), n_sides);
 	printf("; tokens");
 	for (size_t side = 0; side < n_sides; side++)
 		printf("%s %.0f run, %.0f shared%s", n_sides > 1 ? (side ? "; steered" : " unsteered") : "",
 			tt_json_number_or(tokens, "computed", sides[side], 0),
 			tt_json_number_or(tokens, "shared", sides[side], 0), side + 1 == n_sides ? "\n" : "");
-	json_decref(json);
 }
 
 /* ---- The whole */
@@ -227,15 +226,7 @@ static int score(struct run *run, const char *model)
 	cli_progress_begin(&progress);
 	int code = tt_score(run->engine, &run->options, &run->report, &err);
 	cli_progress_end(&progress);
-	if (cli_interrupted())
-		return CLI_INTERRUPTED;
-	if (code != TT_OK)
-		return cli_fail(&err);
-	if (run->json)
-		cli_put_json(run->report);
-	else
-		print_report(run->report);
-	return CLI_OK;
+	return cli_end_report(code, &err, run->report, run->json, show, NULL);
 }
 
 int cli_score(int argc, char **argv)

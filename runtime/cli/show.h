@@ -18,6 +18,10 @@ void cli_write_text(FILE *to, bool terminal, const char *text, size_t n);
 void cli_write_line(FILE *to, const char *text, size_t n);
 /* Prints JSON and a newline on stdout. Controls in its strings become escapes, which mean the same value. */
 void cli_put_json(const char *json);
+/* Ends a command that measures: what the library's call gave, and its report as JSON or by show, which gets the
+ * command's own data too. Returns the exit status. */
+int cli_end_report(int code, const struct tt_error *err, const char *report, bool json,
+	void (*show)(const json_t *report, const void *user), const void *user);
 /* Prints a value in this way, with jansson's flags, and drops the caller's reference. CLI_OK or CLI_FAILED. */
 int cli_print_json(json_t *json, size_t flags);
 

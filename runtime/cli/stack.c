@@ -177,6 +177,13 @@ static void print_arms(const json_t *report)
 	     "repeated.");
 }
 
+static void show(const json_t *report, const void *user)
+{
+	(void)user;
+	print_pairs(report);
+	print_arms(report);
+}
+
 static int stack(struct run *run, const char *model)
 {
 	struct tt_error err = {0};
@@ -202,19 +209,7 @@ static int stack(struct run *run, const char *model)
 	cli_progress_begin(&progress);
 	int code = tt_stack(run->engine, &run->options, &run->report, &err);
 	cli_progress_end(&progress);
-	if (cli_interrupted())
-		return CLI_INTERRUPTED;
-	if (code != TT_OK)
-		return cli_fail(&err);
-	if (run->json) {
-		cli_put_json(run->report);
-		return CLI_OK;
-	}
-	json_t *report = json_loads(run->report, 0, NULL);
-	print_pairs(report);
-	print_arms(report);
-	json_decref(report);
-	return CLI_OK;
+	return cli_end_report(code, &err, run->report, run->json, show, NULL);
 }
 
 int cli_stack(int argc, char **argv)

@@ -113,6 +113,23 @@ void cli_put_json(const char *json)
 	putchar('\n');
 }
 
+int cli_end_report(int code, const struct tt_error *err, const char *report, bool json,
+	void (*show)(const json_t *report, const void *user), const void *user)
+{
+	if (cli_interrupted())
+		return CLI_INTERRUPTED;
+	if (code != TT_OK)
+		return cli_fail(err);
+	if (json) {
+		cli_put_json(report);
+		return CLI_OK;
+	}
+	json_t *value = json_loads(report, 0, NULL);
+	show(value, user);
+	json_decref(value);
+	return CLI_OK;
+}
+
 int cli_print_json(json_t *json, size_t flags)
 {
 	char *text = json_dumps(json, flags);

@@ -252,10 +252,17 @@ struct tt_policy_info {
 	const char *created, *version;            /* when, in ISO 8601, and by which version of trimtab */
 };
 
-/* Loads a safetensors file as docs/formats.md describes it. Anything unknown, missing, out of range or non-finite is
- * refused with a message that names the field. */
+/* Loads a safetensors file as docs/formats.md describes it, or a GGUF control vector. Anything unknown, missing, out of
+ * range or non-finite is refused with a message that names the field. A control vector names no model: the first engine
+ * that it is added to makes it a policy of its model. */
 TT_API int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err);
 TT_API int tt_policy_save(const struct tt_policy *policy, const char *path, struct tt_error *err);
+/* Writes a GGUF control vector, for llama.cpp and others. TT_ERR_UNSUPPORTED for what such a file cannot say: a gate,
+ * an operation other than add, a when other than all, layer 0. */
+TT_API int tt_policy_export(const struct tt_policy *policy, const char *path, struct tt_error *err);
+/* Steers no other layers than these of the policy's ("9-14", "8,9"), by a weight of 0. Call it before the policy is
+ * added to an engine. TT_ERR_ARGUMENT if no layer is left. */
+TT_API int tt_policy_keep_layers(struct tt_policy *policy, const char *layers, struct tt_error *err);
 /* Must have been removed from every engine that is still open. */
 TT_API void tt_policy_free(struct tt_policy *policy);
 /* Fills *info; its pointers are borrowed from the policy. */
@@ -678,6 +685,8 @@ struct tt_batch_options {
 	tt_progress_fn progress; /* or NULL; stage "rows" counts rows. Rows that are done stay if it stops the run */
 	void (*note)(void *user, const char *line); /* gets warnings, and from where a run goes on; or NULL */
 	void *user;                                 /* passed to both */
+
+	const char *layers; /* the layers that all policies keep, as tt_policy_keep_layers; NULL: their own */
 };
 TT_API void tt_batch_options_default_sized(struct tt_batch_options *options, size_t size);
 #define tt_batch_options_default(options) tt_batch_options_default_sized((options), sizeof(struct tt_batch_options))

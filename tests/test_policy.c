@@ -411,7 +411,7 @@ Test(policy, other_formats_are_refused_by_their_name)
 		{"PK\003\004archive/data.pkl", 20, "pickle"},
 		{"\x80\002}q\000.", 6, "pickle"},
 		{"\x80\004\x95\x10\0\0\0\0\0\0\0}\x94.", 14, "pickle"},
-		{"GGUF\003\0\0\0", 8, "GGUF"},
+		{"GGUF\003\0\0\0", 8, "counts run past the end"},
 		{"", 0, ""},
 		{"\0", 1, ""},
 		{"\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10, ""},

@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/sha256.h"
+#include "controller/policy/layer_list.h"
 #include "weights/config.h"
 
 int tt_policy_set_text(char **field, const char *text, struct tt_error *err)
@@ -73,7 +74,7 @@ void tt_policy_free(struct tt_policy *p)
 	if (!p)
 		return;
 	void *owned[] = {p->name, p->weights, p->norms, p->observed, p->fingerprint, p->weights_digest, p->fitted_on,
-		p->created, p->version, p->path};
+		p->created, p->version, p->path, p->model_hint};
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
 		free(owned[i]);
 	for (uint32_t i = 0; i < tt_n_operations(); i++)
@@ -209,6 +210,22 @@ bool tt_policy_band(const struct tt_policy *p, uint32_t *first, uint32_t *last)
 		found = true;
 	}
 	return found;
+}
+
+int tt_policy_keep_layers(struct tt_policy *p, const char *layers, struct tt_error *err)
+{
+	bool member[TT_MAX_LAYERS] = {false};
+	uint32_t first, last;
+	TT_TRY(tt_need(p, "policy", err));
+	TT_TRY(tt_need(layers, "layers", err));
+	/* A control vector knows its own last layer, and not its model's. */
+	TT_TRY(tt_layers_parse(member, p->model_hint ? TT_MAX_LAYERS : p->n_layers, layers, "layers", err));
+	for (uint32_t l = 0; l < p->n_layers; l++)
+		if (!member[l])
+			p->weights[l] = 0;
+	if (!tt_policy_band(p, &first, &last))
+		return tt_fail(err, TT_ERR_ARGUMENT, "policy %s steers no layer of \"%.60s\"", p->name, layers);
+	return TT_OK;
 }
 
 static double dot(const double *a, const double *b, size_t n)

@@ -47,6 +47,7 @@ struct tt_policy {
 	struct tt_rule rule; /* all 0 for gates without one */
 	char *fingerprint, *weights_digest, *fitted_on, *created, *version; /* "" when not set, never NULL */
 	char *path;                                                         /* of the file it was read from, or NULL */
+	char *model_hint; /* of a control vector: what its file calls the model, or ""; NULL for other policies */
 };
 
 /* Makes an empty policy for a model of these dimensions: add, generation, always, alpha 1, all weights 0. */
@@ -90,8 +91,8 @@ bool tt_policy_band(const struct tt_policy *policy, uint32_t *first, uint32_t *l
 /* True where the layer's directions are not all zero. */
 bool tt_policy_has_direction(const struct tt_policy *policy, uint32_t layer);
 
-/* Refuses, by their first bytes, two other kinds of file that people may offer as a policy: pickles, which run code
- * when they are read, and GGUF vectors. */
+/* Refuses, by its first bytes, another kind of file that people may offer as a policy: pickles, which run code when
+ * they are read. */
 int tt_policy_refuse_pickle(const char *path, struct tt_error *err);
 
 /* SHA-256 over all that decides what a coefficient does to h: the operation, its form and every tensor of its row. Two

@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/outputs.h"
+#include "controller/policy/control_vector.h"
 #include "controller/policy/layer_list.h"
 #include "controller/policy/policy.h"
 #include "weights/config.h"
@@ -81,12 +82,21 @@ int tt_policy_refuse_pickle(const char *path, struct tt_error *err)
 	bool pickle = n >= 2 && head[0] == 0x80 && head[1] <= 5 && !(n == 9 && head[8] == '{');
 	if (zip || pickle)
 		return tt_fail(err, TT_ERR_FORMAT,
-			"%s: this is a pickle (PyTorch) file, which can run code when it is read; it will not be read",
+			"%s: this is a pickle (PyTorch) file, which can run code when it is read; it will not be "
+			"read. scripts/setup/vectors_to_gguf.py makes a control vector of one that holds vectors alone",
 			path);
-	if (n >= 4 && memcmp(head, "GGUF", 4) == 0)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"%s: this is a GGUF file; control vectors cannot be imported yet", path);
 	return TT_OK;
+}
+
+/* Which reader is to have a file. */
+static bool is_gguf(const char *path)
+{
+	unsigned char head[4] = {0};
+	FILE *file = fopen(path, "rb");
+	size_t n = file ? fread(head, 1, sizeof head, file) : 0;
+	if (file)
+		fclose(file);
+	return n == sizeof head && memcmp(head, "GGUF", sizeof head) == 0;
 }
 
 /* *out is NULL if the key is optional and absent. */
@@ -509,25 +519,30 @@ static int read_policy(struct reader *r)
 	return tt_policy_finish(r->policy, r->err);
 }
 
-int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err)
+static int load_safetensors(struct tt_policy **out, const char *path, struct tt_error *err)
 {
 	struct tt_safetensors *file = NULL;
+	TT_TRY(tt_safetensors_open(&file, path, err));
+	struct reader r = {.file = file, .err = err};
+	int status = tt_within(read_policy(&r), err, path);
+	*out = r.policy;
+	tt_safetensors_close(file);
+	return status;
+}
+
+int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err)
+{
 	TT_TRY(tt_need(out, "out", err));
 	*out = NULL;
 	TT_TRY(tt_need(path, "path", err));
 	TT_TRY(tt_policy_refuse_pickle(path, err));
-	TT_TRY(tt_safetensors_open(&file, path, err));
-	struct reader r = {.file = file, .err = err};
-	int status = read_policy(&r);
+	int status = is_gguf(path) ? tt_control_vector_load(out, path, err) : load_safetensors(out, path, err);
 	if (status == TT_OK)
-		status = tt_file_resolve(&r.policy->path, path, err);
+		status = tt_within(tt_file_resolve(&(*out)->path, path, err), err, path);
 	if (status != TT_OK) {
-		tt_policy_free(r.policy);
-		tt_fail_within(err, path);
-	} else {
-		*out = r.policy;
+		tt_policy_free(*out);
+		*out = NULL;
 	}
-	tt_safetensors_close(file);
 	return status;
 }
 

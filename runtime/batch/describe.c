@@ -80,6 +80,7 @@ static int describe_options(json_t *job, const struct tt_batch_options *o, struc
 	TT_TRY(tt_json_set(options, "seed", json_integer((json_int_t)o->seed), err));
 	TT_TRY(tt_json_set(options, "system", text_or_null(o->system), err));
 	TT_TRY(tt_json_set(options, "raw", json_boolean(o->raw), err));
+	TT_TRY(tt_json_set(options, "layers", text_or_null(o->layers), err));
 	return tt_json_set(options, "telemetry", json_boolean(o->telemetry != NULL), err);
 }
 
@@ -134,6 +135,7 @@ static const struct {
 	{"options", "seed", "--seed", -1},
 	{"options", "system", "--system", -1},
 	{"options", "raw", "--raw", -1},
+	{"options", "layers", "--layers", -1},
 	{"options", "telemetry", "--telemetry", -1},
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };

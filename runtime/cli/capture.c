@@ -82,6 +82,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		CLI_POLICY_OPTION(run->policy_list),
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
+		CLI_LAYERS_OPTION(run->policies.layers),
 	};
 	const struct cli_usage usage = {"capture", "MODEL -p TEXT | --ids 1,2,3 -o F.safetensors [OPTION]...", about,
 		examples, options, CLI_N_OPTIONS(options), 1, 1};

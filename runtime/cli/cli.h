@@ -30,6 +30,8 @@ int cli_stack(int argc, char **argv);
 int cli_score(int argc, char **argv);
 int cli_batch(int argc, char **argv);
 int cli_capture(int argc, char **argv);
+int cli_import(int argc, char **argv);
+int cli_export(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_template(int argc, char **argv);

@@ -92,6 +92,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
+		CLI_LAYERS_OPTION(run->policies.layers),
 	};
 	const struct cli_usage usage = {"eval", "MODEL --policy F[:SCALE] --data F.jsonl... [OPTION]...", about,
 		examples, options, CLI_N_OPTIONS(options), 1, CLI_MAX_LIST};

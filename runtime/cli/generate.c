@@ -11,6 +11,7 @@
 struct args {
 	struct cli_engine_args engine;
 	struct cli_list policies;
+	const char *layers;
 	struct cli_prompt_args prompt;
 	struct tt_request_options request;
 	int when;
@@ -99,6 +100,7 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 		{"json", 0, NULL, CLI_FLAG, &a->json, NULL, 0, 0, "print one JSON object instead of text"},
 		CLI_ENGINE_OPTIONS(a->engine),
 		CLI_STRICT_OPTION(a->engine),
+		CLI_LAYERS_OPTION(a->layers),
 	};
 	const struct cli_usage usage = {
 		"generate", "MODEL [OPTION]...", about, examples, options, CLI_N_OPTIONS(options), 1, 1};
@@ -384,6 +386,7 @@ static void release(struct run *run)
 static int generate(struct run *run, const char *model)
 {
 	const struct args *args = run->args;
+	run->policies.layers = args->layers;
 	int status = cli_policies_parse(&run->policies, &args->policies, "generate");
 	if (status == CLI_PROCEED)
 		status = cli_prompt_read(&run->prompt, &run->n_prompt, &args->prompt, "generate");

@@ -24,6 +24,8 @@ static const struct {
 	{"score", "how likely a model finds given text: multiple choice, perplexity", cli_score},
 	{"batch", "answer a file of requests, over any number of runs", cli_batch},
 	{"capture", "write hidden states, logits and coefficients of a prompt", cli_capture},
+	{"import", "make a policy of a control vector", cli_import},
+	{"export", "make a control vector of a policy", cli_export},
 	{"inspect", "say what is in a model, policy or safetensors file", cli_inspect},
 	{"tokenize", "text to token ids", cli_tokenize},
 	{"template", "render a chat template", cli_template},

@@ -82,6 +82,8 @@ int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine)
 		struct tt_policy **policy = &policies->steering[i].policy;
 		if (tt_policy_load(policy, policies->paths[i], &err) != TT_OK)
 			return cli_fail(&err);
+		if (policies->layers && tt_policy_keep_layers(*policy, policies->layers, &err) != TT_OK)
+			return cli_failf("--%s", err.message);
 		if (tt_engine_add_policy(engine, *policy, &warning, &err) != TT_OK)
 			return cli_fail(&err);
 		if (warning)

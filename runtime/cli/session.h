@@ -33,10 +33,16 @@ struct cli_engine_args {
 			"refuse a policy that was fitted on other weights, do not just warn"                           \
 	}
 
+#define CLI_LAYERS_OPTION(target)                                                                                      \
+	{                                                                                                              \
+		"layers", 0, NULL, CLI_STRING, &(target), "A-B,..", 0, 0,                                              \
+			"steer no other layers than these of each policy's"                                            \
+	}
+
 #define CLI_POLICY_OPTION(list)                                                                                        \
 	{                                                                                                              \
 		"policy", 0, NULL, CLI_LIST, &(list), "F[:SCALE]", 0, 0,                                               \
-			"steering policy and its strength (default 1); up to 4 times"                                  \
+			"steering policy or control vector and its strength (default 1); up to 4 times"                \
 	}
 
 #define CLI_WHEN_CHOICES "policy|generation|last|all"
@@ -54,6 +60,7 @@ struct cli_policies {
 	char *paths[CLI_MAX_LIST];
 	struct tt_steering steering[CLI_MAX_LIST];
 	uint32_t n;
+	const char *layers; /* all that they may steer, as tt_policy_keep_layers takes it; NULL: their own */
 };
 
 int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch);

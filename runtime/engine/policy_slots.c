@@ -7,8 +7,10 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "controller/policy/control_vector.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/thread.h"
+#include "weights/arch.h"
 #include "weights/model.h"
 
 bool tt_policy_slot(const struct tt_engine *engine, const struct tt_policy *policy, uint16_t *slot)
@@ -59,21 +61,43 @@ static int check_model(const struct tt_engine *engine, const struct tt_policy *p
 	return TT_OK;
 }
 
-/* *warning: a new text if the weights differ, otherwise NULL. */
+/* Makes a control vector that names no model this engine's. */
+static int adopt(const struct tt_engine *engine, struct tt_policy *policy, struct tt_error *err)
+{
+	if (!tt_control_vector_is_free(policy))
+		return TT_OK;
+	if (engine->options.strict_model)
+		return tt_fail(err, TT_ERR_MISMATCH,
+			"policy %s is a control vector, which does not say for which weights it was made",
+			policy->name);
+	return tt_control_vector_adopt(policy, &engine->info, err);
+}
+
+/* Whether a control vector's word for its model, which is GGUF's or Hugging Face's, is that of this model's family. */
+static bool hint_fits(const struct tt_engine *engine, const char *hint)
+{
+	const struct tt_arch_row *own = &TT_ARCHS[engine->model->config.arch];
+	const struct tt_arch_row *row = tt_arch_find(offsetof(struct tt_arch_row, hf_type), hint, strlen(hint));
+	return !*hint || strcmp(hint, own->gguf) == 0 || (row && strcmp(row->gguf, own->gguf) == 0);
+}
+
+/* *warning: a new text if the policy may be of another model, otherwise NULL. */
 static int check_weights(
 	const struct tt_engine *engine, const struct tt_policy *policy, char **warning, struct tt_error *err)
 {
 	struct tt_buffer text = {0};
-	*warning = NULL;
-	if (!strcmp(policy->weights_digest, engine->info.weights_digest))
-		return TT_OK;
-	if (engine->options.strict_model)
+	bool same = strcmp(policy->weights_digest, engine->info.weights_digest) == 0;
+	if (!same && engine->options.strict_model)
 		return tt_fail(err, TT_ERR_MISMATCH,
 			"policy %s was fitted on other weights (digest %.12s..., the model's is %.12s...)",
 			policy->name, policy->weights_digest, engine->info.weights_digest);
-	TT_TRY(tt_buffer_print(&text, err,
-		"policy %s was fitted on other weights of this architecture (digest %.12s..., here %.12s...)",
-		policy->name, policy->weights_digest, engine->info.weights_digest));
+	if (!same)
+		TT_TRY(tt_buffer_print(&text, err,
+			"policy %s was fitted on other weights of this architecture (digest %.12s..., here %.12s...)",
+			policy->name, policy->weights_digest, engine->info.weights_digest));
+	else if (policy->model_hint && !hint_fits(engine, policy->model_hint))
+		TT_TRY(tt_buffer_print(&text, err, "control vector %s was made for a model of %s, and this is %s",
+			policy->name, policy->model_hint, engine->info.architecture));
 	*warning = text.data;
 	return TT_OK;
 }
@@ -226,6 +250,7 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 {
 	struct addition *a = argument;
 	uint16_t slot;
+	TT_TRY(adopt(engine, a->policy, err));
 	TT_TRY(check_model(engine, a->policy, err));
 	if (a->policy->pool != TT_POOL_LAST)
 		TT_TRY(tt_kv_memory_add_sums(&engine->kv, engine->backend, &engine->model->config, err));

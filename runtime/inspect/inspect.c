@@ -223,7 +223,6 @@ static int inspect_fit(json_t *report, struct tt_policy *p, const char *model_pa
 static int inspect_policy(json_t *report, const char *path, const char *model_path, struct tt_error *err)
 {
 	struct tt_policy *p = NULL;
-	TT_TRY(tt_json_set(report, "kind", json_string("policy"), err));
 	TT_TRY(tt_policy_load(&p, path, err));
 	int status = describe_policy(report, p, err);
 	if (status == TT_OK && model_path)
@@ -259,24 +258,23 @@ static int inspect_safetensors(json_t *report, const char *path, const char *mod
 	struct tt_safetensors *file = NULL;
 	TT_TRY(tt_safetensors_open(&file, path, err));
 	bool policy = tt_safetensors_metadata(file, "trimtab.format") != NULL;
-	int status = TT_OK;
-	if (!policy) {
-		status = tt_json_set(report, "kind", json_string("safetensors"), err);
-		if (status == TT_OK)
-			status = list_tensors(report, file, err);
-	}
+	int status = tt_json_set(report, "kind", json_string(policy ? "policy" : "safetensors"), err);
+	if (status == TT_OK && !policy)
+		status = list_tensors(report, file, err);
 	tt_safetensors_close(file);
 	return policy ? inspect_policy(report, path, model_path, err) : status;
 }
 
-static int inspect_gguf(json_t *report, const char *path, struct tt_error *err)
+static int inspect_gguf(json_t *report, const char *path, const char *model_path, struct tt_error *err)
 {
 	struct tt_gguf *file = NULL;
 	bool vector = false;
 	TT_TRY(tt_gguf_open(&file, path, err));
 	int status = tt_inspect_gguf(report, file, &vector, err);
 	tt_gguf_close(file);
-	return status == TT_OK && !vector ? inspect_engine(report, path, err) : status;
+	if (status != TT_OK)
+		return status;
+	return vector ? inspect_policy(report, path, model_path, err) : inspect_engine(report, path, err);
 }
 
 /* Decides by the first bytes which reader to use; the reader checks the rest. */
@@ -294,7 +292,7 @@ static int inspect(json_t *report, const char *path, const char *model_path, str
 	if (file)
 		fclose(file);
 	if (n == 4 && memcmp(head, "GGUF", 4) == 0)
-		return inspect_gguf(report, path, err);
+		return inspect_gguf(report, path, model_path, err);
 	TT_TRY(tt_policy_refuse_pickle(path, err));
 	return inspect_safetensors(report, path, model_path, err);
 }

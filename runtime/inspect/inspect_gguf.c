@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "controller/policy/control_vector.h"
 #include "runtime/inspect/inspect.h"
 #include "weights/quant.h"
 
@@ -44,7 +45,6 @@ static int describe_vector(json_t *report, const struct tt_gguf *file, struct tt
 	TT_TRY(tt_json_set(report, "directions", directions, err));
 	TT_TRY(tt_json_set(report, "kind", json_string("control vector"), err));
 	TT_TRY(tt_json_set(report, "model_hint", text_of(file, "controlvector.model_hint"), err));
-	TT_TRY(tt_json_set(report, "note", json_string("control vectors cannot be imported yet"), err));
 	for (size_t i = 0; i < file->n_tensors; i++) {
 		const struct tt_gguf_tensor *t = &file->tensors[i];
 		json_array_append_new(
@@ -75,11 +75,9 @@ static int describe_model(json_t *report, const struct tt_gguf *file, struct tt_
 
 int tt_inspect_gguf(json_t *report, const struct tt_gguf *file, bool *vector, struct tt_error *err)
 {
-	struct tt_gguf_string architecture = {0};
 	TT_TRY(tt_json_set(report, "format", json_string("GGUF"), err));
 	TT_TRY(tt_json_set(report, "gguf_version", json_integer((json_int_t)file->version), err));
 	TT_TRY(tt_json_set(report, "architecture", text_of(file, "general.architecture"), err));
-	TT_TRY(tt_gguf_text(file, "general.architecture", &architecture, err));
-	*vector = architecture.len == 13 && memcmp(architecture.data, "controlvector", 13) == 0;
+	*vector = tt_control_vector_is(file);
 	return *vector ? describe_vector(report, file, err) : describe_model(report, file, err);
 }

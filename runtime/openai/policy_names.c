@@ -19,6 +19,8 @@ static int load(
 		named->name = o->policies[i].name;
 		TT_TRY(tt_sha256_file(named->sha256, o->policies[i].path, &size, err));
 		TT_TRY(tt_policy_load(&named->policy, o->policies[i].path, err));
+		if (o->layers)
+			TT_TRY(tt_policy_keep_layers(named->policy, o->layers, err));
 		TT_TRY(tt_engine_add_policy(engine, named->policy, &warning, err));
 		if (warning && o->note)
 			o->note(o->user, warning);

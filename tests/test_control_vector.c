@@ -1,5 +1,5 @@
-/* GGUF control vectors: read as repeng wrote them, steered as repeng steers, written as repeng writes, and files that are
- * none refused. */
+/* GGUF control vectors: read as repeng wrote them, steered as repeng steers, written as repeng writes; and files that
+ * are none are refused. */
 #include "controller/policy/control_vector.h"
 #include "golden.h"
 #include "policy_files.h"
@@ -146,7 +146,7 @@ Test(control_vector, layers_are_kept_by_name)
 	cr_expect_eq(policy->weights[1], 0);
 	cr_expect_eq(policy->weights[2], 1);
 	cr_expect_eq(tt_policy_keep_layers(policy, "1", &why), TT_ERR_ARGUMENT);
-	cr_expect_not_null(strstr(why.message, "policy repeng steers no layer of \"1\""), "%s", why.message);
+	cr_expect_not_null(strstr(why.message, "policy repeng steers none of \"1\""), "%s", why.message);
 	tt_policy_free(policy);
 	policy = load(POLICY("always")); /* of 6 layers, which it knows */
 	cr_expect_eq(tt_policy_keep_layers(policy, "2-6", &why), TT_ERR_FORMAT);

@@ -224,7 +224,7 @@ int tt_policy_keep_layers(struct tt_policy *p, const char *layers, struct tt_err
 		if (!member[l])
 			p->weights[l] = 0;
 	if (!tt_policy_band(p, &first, &last))
-		return tt_fail(err, TT_ERR_ARGUMENT, "policy %s steers no layer of \"%.60s\"", p->name, layers);
+		return tt_fail(err, TT_ERR_ARGUMENT, "layers: policy %s steers none of \"%.60s\"", p->name, layers);
 	return TT_OK;
 }
 

@@ -20,7 +20,7 @@ declare -A sources=(
 	[tokenizer]='runtime/text/tokenizer/tokenizer_json.c runtime/text/tokenizer/tokenizer_json_steps.c
 		runtime/text/tokenizer/pattern.c runtime/text/chat.c'
 	[template]='runtime/text/jinja/*.c'
-	[policy]='controller/policy/*.c weights/safetensors.c'
+	[policy]='controller/policy/*.c weights/safetensors.c weights/gguf.c'
 	[batch]='runtime/openai/request_body.c runtime/openai/policy_names.c runtime/batch/row.c runtime/batch/sweep.c'
 	[activations]='controller/train/activation_file.c'
 )

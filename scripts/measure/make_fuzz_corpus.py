@@ -215,6 +215,8 @@ def make_policy():
     for path in sorted((GOLDEN / "policy").glob("*.safetensors")):
         if "expected" not in path.name:
             write("policy", path.stem, path.read_bytes())
+    for path in sorted((GOLDEN / "vectors").glob("*.gguf")):
+        write("policy", f"vector_{path.stem}", path.read_bytes())
 
 
 def record(number, values, check=None):

@@ -17,14 +17,15 @@ define build
 endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
 
-.PHONY: help build install uninstall model models demo bench bench-cpu test sanitize sanitize-full clang tsan ptx fuzz \
-	fuzz-long coverage conformance install-test format check-format lint ci ci-full clean bundle gpu-check
+.PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full clang tsan ptx fuzz \
+	fuzz-long coverage conformance install-test deb-test format check-format lint ci ci-full clean bundle gpu-check
 
 help:
 	@echo "Use"
 	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes)"
 	@echo "  make build         $(BUILD)/trimtab, $(BUILD)/libtrimtab.a and $(BUILD)/libtrimtab.so"
 	@echo "  make install       the program and the library into PREFIX=$(PREFIX) (DESTDIR); uninstall"
+	@echo "  make deb           Debian packages of both, in $(BUILD)-package; make tarball: the source"
 	@echo "  make bench         time prefill, decode and the cost of steering on this machine"
 	@echo "  make bench-cpu     prefill, decoding and memory beside llama.cpp, built for it (25 minutes)"
 	@echo "  make models        the demo's model, Qwen2.5-Coder-0.5B and Gemma 3 270M into models/ (850 MB);"
@@ -40,6 +41,7 @@ help:
 	@echo "  make coverage      branch coverage of what reads files; less than 90% in total is an error"
 	@echo "  make conformance   real vocabularies and templates against their own libraries (4 minutes)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
+	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
 	@echo "  make format        clang-format over the tree (check-format only looks)"
 	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
 	@echo "  make ci            all that CI runs (12 minutes); ci-full: what is slow too (80 minutes)"
@@ -67,6 +69,17 @@ install: build
 uninstall: build
 	@scripts/setup/uninstall.sh $(BUILD) "$(PREFIX)"
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || ldconfig
+
+# trimtab, libtrimtab0 and libtrimtab-dev in build-package/, and the tree of the last commit.
+deb:
+	@scripts/setup/install_packages.sh deb
+	$(call build,package)
+	@cd $(call folder,package) && cpack >/dev/null && ls *.deb
+
+NAME = trimtab-$(shell sed -n '/^project/s/.* VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+tarball:
+	@git archive --format=tar.gz --prefix=$(NAME)/ -o $(NAME).tar.gz HEAD
+	@ls $(NAME).tar.gz
 
 model: $(MODEL)
 
@@ -130,8 +143,12 @@ conformance: model
 
 install-test:
 	@scripts/setup/install_packages.sh test
-	$(call build,test,trimtab trimtab-shared trimtab-cli)
+	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
 	@scripts/setup/install_test.sh $(call folder,test)
+
+# The packages in a fresh Debian, too, where mmdebstrap is.
+deb-test: deb
+	@scripts/setup/deb_test.sh $(call folder,package)
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:
@@ -148,7 +165,7 @@ lint:
 
 # Each part is a target of this file; a table at the end says what each took.
 CI_PARTS = check-format lint test install-test sanitize clang fuzz
-CI_SLOW_PARTS = tsan coverage conformance sanitize-full ptx fuzz-long
+CI_SLOW_PARTS = deb-test tsan coverage conformance sanitize-full ptx fuzz-long
 ci:
 	@scripts/measure/parts.py $(CI_PARTS)
 

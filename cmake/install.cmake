@@ -4,8 +4,10 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/trimtab)
 set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+option(TT_DEBIAN "Install as Debian's packages are laid out: for make deb" OFF)
 if(TT_PROGRAMS)
   install(TARGETS trimtab-cli COMPONENT program)
+  include(cmake/documents.cmake)
 endif()
 install(TARGETS trimtab EXPORT trimtab-targets COMPONENT development)
 if(TT_SHARED)
@@ -38,3 +40,17 @@ if(NOT TT_SHARED)
 endif()
 configure_file(cmake/trimtab.pc.in trimtab.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/trimtab.pc DESTINATION ${pc_dir} COMPONENT development)
+
+# The licence and what docs/ has to read, for people who have no source.
+if(NOT TT_DEBIAN)
+  install(FILES LICENSE CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
+endif()
+install(FILES README.md docs/cli.md docs/formats.md docs/install.md docs/styles.md docs/refusals.md
+  DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
+set(examples ${CMAKE_INSTALL_DOCDIR}/examples)
+if(TT_DEBIAN)
+  set(examples ${CMAKE_INSTALL_DATADIR}/doc/libtrimtab-dev/examples)
+endif()
+install(FILES examples/minimal.c examples/device.c DESTINATION ${examples} COMPONENT development)
+
+include(cmake/package.cmake)

@@ -22,6 +22,15 @@ enum {
 
 /* ---- The subcommands, each in its own file. argv[0] is the subcommand's name; they return the exit status. */
 
+struct cli_command {
+	const char *name, *summary;
+	int (*run)(int argc, char **argv);
+};
+/* The table of them, and how many there are. */
+size_t cli_commands(const struct cli_command **out);
+/* What --help says of the program as a whole; it has no table of options. */
+extern const struct cli_usage cli_program;
+
 int cli_generate(int argc, char **argv);
 int cli_fit(int argc, char **argv);
 int cli_eval(int argc, char **argv);
@@ -35,6 +44,8 @@ int cli_export(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_template(int argc, char **argv);
+int cli_man(int argc, char **argv);
+int cli_completion(int argc, char **argv);
 
 /* ---- main.c. If memory runs out, these end the program. */
 

@@ -12,10 +12,7 @@
 #include "base/utf8.h"
 #include "cli.h"
 
-static const struct {
-	const char *name, *summary;
-	int (*run)(int argc, char **argv);
-} commands[] = {
+static const struct cli_command commands[] = {
 	{"generate", "generate text, steered or not, or both side by side", cli_generate},
 	{"fit", "fit a steering policy to a model", cli_fit},
 	{"eval", "measure what a policy changes", cli_eval},
@@ -31,6 +28,12 @@ static const struct {
 	{"template", "render a chat template", cli_template},
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+size_t cli_commands(const struct cli_command **out)
+{
+	*out = commands;
+	return N_COMMANDS;
+}
 
 /* File scope, since a signal handler has no other way to reach it. */
 static volatile sig_atomic_t interrupted;
@@ -172,26 +175,31 @@ int cli_close(FILE *file, const char *path)
 	return CLI_OK;
 }
 
+const struct cli_usage cli_program = {
+	.synopsis = "COMMAND MODEL [OPTION]...",
+	.about = "MODEL is a GGUF file or a Hugging Face directory. trimtab COMMAND --help explains a command.\n"
+		 "Results go to standard output, progress and messages to standard error.\n"
+		 "Exit status: 0, 1 (it failed), 2 (wrong usage), 3 (fit: beyond its bars), 130 (interrupted).",
+	.examples = "  trimtab generate model.gguf -p 'What is a trim tab?'\n"
+		    "  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
+		    "  trimtab generate model.gguf --policy refuse.safetensors --compare -p 'How do I pick a lock?'\n"
+		    "  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test",
+};
+
 static int help(void)
 {
-	puts("Run a frozen language model and steer it.\n\n"
-	     "Usage: trimtab COMMAND MODEL [OPTION]...\n\n"
-	     "Commands:");
+	printf("Run a frozen language model and steer it.\n\n"
+	       "Usage: trimtab %s\n\n"
+	       "Commands:\n",
+		cli_program.synopsis);
 	for (int i = 0; i < N_COMMANDS; i++)
 		printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-	puts("\n"
-	     "MODEL is a GGUF file or a Hugging Face directory. trimtab COMMAND --help explains a command.\n"
-	     "Results go to standard output, progress and messages to standard error.\n"
-	     "Exit status: 0, 1 (it failed), 2 (wrong usage), 3 (fit: beyond its bars), 130 "
-	     "(interrupted).\n\n"
-	     "Options:\n"
-	     "  -h, --help     this text\n"
-	     "  -V, --version  the version, commit, compiler, CPU body and CUDA; so does trimtab version\n\n"
-	     "Examples:\n"
-	     "  trimtab generate model.gguf -p 'What is a trim tab?'\n"
-	     "  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
-	     "  trimtab generate model.gguf --policy refuse.safetensors --compare -p 'How do I pick a lock?'\n"
-	     "  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test");
+	printf("\n%s\n\n"
+	       "Options:\n"
+	       "  -h, --help     this text\n"
+	       "  -V, --version  the version, commit, compiler, CPU body and CUDA; so does trimtab version\n\n"
+	       "Examples:\n%s\n",
+		cli_program.about, cli_program.examples);
 	return CLI_OK;
 }
 
@@ -220,6 +228,11 @@ static int run(int argc, char **argv)
 	const char *name = argv[1];
 	if (!strcmp(name, "--help") || !strcmp(name, "-h") || (!strcmp(name, "help") && argc == 2))
 		return help();
+	/* For packagers: not in the list. */
+	if (!strcmp(name, "man"))
+		return cli_man(argc - 1, argv + 1);
+	if (!strcmp(name, "completion"))
+		return cli_completion(argc - 1, argv + 1);
 	if (!strcmp(name, "--version") || !strcmp(name, "-V") || (!strcmp(name, "version") && argc == 2))
 		return version();
 	for (int i = 0; i < N_COMMANDS; i++) {

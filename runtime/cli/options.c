@@ -10,9 +10,7 @@
 
 enum { MAX_LONG = 96, HELP_COLUMN = 30, HELP_WIDTH = 100 };
 
-/* Formats the value that a target holds before parsing: "0.8", "256" or a choice's name. False if there is no default
- * to show. */
-static bool default_text(const struct cli_option *option, char out[64])
+bool cli_option_default(const struct cli_option *option, char out[64])
 {
 	switch (option->kind) {
 	case CLI_U32:
@@ -53,7 +51,7 @@ static void print_option(const struct cli_option *option)
 		option->argument ? option->argument : "");
 	FILE *text = cli_memory_file(&help, &n);
 	fputs(option->help, text);
-	if (default_text(option, value))
+	if (cli_option_default(option, value))
 		fprintf(text, " (default %s)", value);
 	fclose(text);
 	struct cli_lines lines = {0};
@@ -225,8 +223,28 @@ static bool asks_for_help(int argc, char **argv, const char *letters, const stru
 	return help;
 }
 
+/* Who wants the tables instead of a run; file scope, since commands pass them to cli_parse alone. */
+static struct {
+	cli_visit_fn visit;
+	void *user;
+} visitor;
+
+void cli_visit_usage(const struct cli_command *command, cli_visit_fn visit, void *user)
+{
+	char name[32], *argv[] = {name, NULL};
+	snprintf(name, sizeof name, "%s", command->name);
+	visitor.visit = visit;
+	visitor.user = user;
+	command->run(1, argv);
+	visitor.visit = NULL;
+}
+
 int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_list *positional)
 {
+	if (visitor.visit) {
+		visitor.visit(visitor.user, usage);
+		return CLI_OK;
+	}
 	struct option long_options[MAX_LONG];
 	char letters[2 * MAX_LONG];
 	make_getopt(usage, long_options, letters);

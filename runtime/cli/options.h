@@ -2,6 +2,7 @@
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum cli_kind { CLI_FLAG, CLI_STRING, CLI_LIST, CLI_U32, CLI_U64, CLI_FLOAT, CLI_CHOICE };
@@ -33,6 +34,15 @@ struct cli_usage {
 /* Parses argv into the targets and positional. Returns CLI_PROCEED, or the exit status. Before the call the targets
  * hold the defaults, which --help prints. */
 int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_list *positional);
+
+/* The default that a target holds before parsing, as text: "0.8", "256" or a choice's name. False if there is none to
+ * show. */
+bool cli_option_default(const struct cli_option *option, char out[64]);
+
+/* Calls visit with a command's usage, and nothing else of the command. */
+struct cli_command;
+typedef void (*cli_visit_fn)(void *user, const struct cli_usage *usage);
+void cli_visit_usage(const struct cli_command *command, cli_visit_fn visit, void *user);
 
 #define CLI_N_OPTIONS(options) (sizeof(options) / sizeof((options)[0]))
 

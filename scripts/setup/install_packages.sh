@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what is missing of a set of packages of Debian 12, Debian 13 or Ubuntu 24.04: `build`, `test` (build and what
-# the tests, clang, the fuzz targets and the checks need), `coverage` (those and what make coverage needs) or `fetch`
-# (what fetch_models.sh needs). Without root or passwordless sudo it prints the line to run.
+# the tests, clang, the fuzz targets and the checks need), `coverage` (those and what make coverage needs), `deb` (build
+# and what make deb needs) or `fetch` (what fetch_models.sh needs). Without root or passwordless sudo it prints the line
+# to run.
 set -eu
 
 say() { echo "install_packages: $*" >&2; }
@@ -9,15 +10,17 @@ say() { echo "install_packages: $*" >&2; }
 build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev"
 test="libcriterion-dev clang clang-format clang-runtime ccache git python3"
 coverage="llvm"
+deb="dpkg-dev fakeroot file"
 fetch="python3 python3-venv python3-pip"
 
 case "${1:-}" in
 build) wanted=$build ;;
 test) wanted="$build $test" ;;
 coverage) wanted="$build $test $coverage" ;;
+deb) wanted="$build $deb" ;;
 fetch) wanted=$fetch ;;
 *)
-	echo "usage: $0 build|test|coverage|fetch" >&2
+	echo "usage: $0 build|test|coverage|deb|fetch" >&2
 	exit 2
 	;;
 esac

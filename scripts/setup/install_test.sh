@@ -54,6 +54,17 @@ printf '#include <trimtab.h>\nint main() { tt_chat_options o = {}; return o.now 
 	c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags trimtab) -fsyntax-only -x c++ -
 say "examples compile by pkg-config in a prefix that was moved, shared and static, and run"
 
+# The manual and the completions, where the shells look.
+for file in man/man1/trimtab.1 man/man1/trimtab-generate.1 bash-completion/completions/trimtab \
+	zsh/site-functions/_trimtab fish/vendor_completions.d/trimtab.fish doc/trimtab/LICENSE doc/trimtab/cli.md; do
+	[ -s "$work/prefix/share/$file" ] || fail "share/$file is not installed"
+done
+bash -c '. "$1" && complete -p trimtab' - "$work/prefix/share/bash-completion/completions/trimtab" >/dev/null ||
+	fail "bash does not take the completion"
+pages=$(find "$work/prefix/share/man/man1" -name 'trimtab*.1' | wc -l)
+[ "$pages" -gt 10 ] || fail "there are $pages manual pages"
+say "$pages manual pages, completions of three shells"
+
 # A build with CUDA has it in every kind of library, whoever links it.
 "$work/device" "$model" cuda >"$work/said" || true
 without=$(grep -c "built without CUDA" "$work/said" || true)

@@ -17,8 +17,9 @@ define build
 endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
 
-.PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full clang tsan ptx fuzz \
-	fuzz-long coverage conformance install-test deb-test format check-format lint ci ci-full clean bundle gpu-check
+.PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full clang \
+	tsan ptx fuzz fuzz-long coverage conformance install-test deb-test vector-test format check-format lint ci \
+	ci-full clean bundle gpu-check
 
 help:
 	@echo "Use"
@@ -41,6 +42,7 @@ help:
 	@echo "  make coverage      branch coverage of what reads files; less than 90% in total is an error"
 	@echo "  make conformance   real vocabularies and templates against their own libraries (4 minutes)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
+	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
 	@echo "  make format        clang-format over the tree (check-format only looks)"
 	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
@@ -99,6 +101,11 @@ bench-cpu: build model
 	@bench/peers/batched.py $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
 
 # ---- Develop ----
+
+vector-test: build
+	@scripts/setup/build_llama_cpp.sh
+	@scripts/measure/check_control_vectors.py $(BUILD)/trimtab "$$(scripts/setup/fetch_llama_cpp.sh)" \
+		build-llama.cpp/build
 
 test sanitize clang tsan: model
 	@scripts/setup/install_packages.sh test

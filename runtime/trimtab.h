@@ -458,6 +458,50 @@ struct tt_capture_options {
 TT_API int tt_capture(
 	struct tt_engine *engine, const struct tt_capture_options *options, const char *path, struct tt_error *err);
 
+enum tt_capture_positions {
+	TT_CAPTURE_LAST,     /* the prompt's last token; responses are not run */
+	TT_CAPTURE_ALL,      /* every token of the prompt, and of the response where there is one */
+	TT_CAPTURE_RESPONSE, /* every token of the response, which each row must have */
+};
+
+/* Zero-initialise for the defaults, but for size. */
+struct tt_capture_data_options {
+	size_t size;        /* of the struct */
+	const char *data;   /* JSON lines with a prompt or messages, and perhaps id and response (docs/formats.md) */
+	const char *layers; /* of which h is kept: "8-14", "3,5,9-11"; NULL: all */
+	enum tt_capture_positions positions;       /* at which it is kept */
+	bool logits;                               /* and the logits there */
+	const char *system;                        /* system message for prompts; NULL: the template's own */
+	bool raw;                                  /* a prompt is the text itself, without a chat template */
+	struct tt_steering steering[TT_MAX_STACK]; // [n_steering]
+	uint32_t n_steering;
+	bool restart;            /* throw away what another run captured to path, and nothing else */
+	tt_progress_fn progress; /* or NULL; stage "rows" counts rows. Those that are done stay if it stops the run */
+	void (*note)(void *user, const char *line); /* says from where a run goes on; or NULL */
+	void *user;                                 /* passed to both */
+};
+
+struct tt_capture_data_report {
+	uint64_t n_rows, n_kept;    /* rows of the data, and positions that are kept of all of them */
+	uint64_t n_done, n_earlier; /* rows that are captured now, and that earlier runs had captured */
+	uint64_t n_tokens,
+		n_shared; /* tokens that this run ran, and that it did not since another row's pages held them */
+	uint64_t n_bytes; /* of the file */
+	double seconds;   /* of this run */
+};
+
+/* Runs every row of a file and writes what was asked for to one safetensors file, as docs/formats.md says, with memory
+ * that does not grow with the number of rows. Until the file is complete it is PATH.partial, with PATH.journal beside
+ * it; if the run is killed and called again with the same options, it goes on, and PATH becomes the same bytes. report
+ * may be NULL. Errors:
+ *   TT_ERR_ARGUMENT  a file that is read would be written
+ *   TT_ERR_FORMAT    a row that cannot be run, with its line; nothing was run yet
+ *   TT_ERR_MISMATCH  data, model, policies or options are not those of the rows that are there
+ *   TT_ERR_IO        a file cannot be written; call again when it can
+ *   TT_ERR_LIMIT     progress asked to stop */
+TT_API int tt_capture_data(struct tt_engine *engine, const struct tt_capture_data_options *options, const char *path,
+	struct tt_capture_data_report *report, struct tt_error *err);
+
 /* ---- Fit and eval ---- */
 
 struct tt_fit_options {

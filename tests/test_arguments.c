@@ -398,6 +398,13 @@ Test(arguments, capture_inspect)
 	REFUSED("steering[0].policy ", capture_with(engine, IDS, 4, &steering, 1, "x", err));
 	REFUSED("options ", tt_capture(engine, NULL, "x", err));
 	REFUSED("path ", capture_with(engine, IDS, 4, NULL, 0, NULL, err));
+	struct tt_capture_data_options all = {.size = sizeof all, .data = "x", .n_steering = 1};
+	REFUSED("engine ", tt_capture_data(NULL, &all, "x", NULL, err));
+	REFUSED("options ", tt_capture_data(engine, NULL, "x", NULL, err));
+	REFUSED("path ", tt_capture_data(engine, &all, NULL, NULL, err));
+	REFUSED("steering[0].policy ", tt_capture_data(engine, &all, "x", NULL, err));
+	all.data = NULL;
+	REFUSED("data ", tt_capture_data(engine, &all, "x", NULL, err));
 
 	REFUSED("path ", tt_inspect(NULL, NULL, &report, err));
 	REFUSED("report ", tt_inspect(MODEL, NULL, NULL, err));

@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "runtime/batch/ids.h"
-#include "runtime/batch/lines.h"
+#include "base/lines.h"
 #include "runtime/batch/sweep.h"
 #include "runtime/openai/request_body.h"
 #include "weights_files.h"

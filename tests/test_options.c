@@ -87,6 +87,16 @@ static void fill_capture(void *options)
 	((struct tt_capture_options *)options)->n_ids = 5;
 }
 
+static void fill_capture_data(void *options)
+{
+	((struct tt_capture_data_options *)options)->data = "/nonexistent/rows.jsonl";
+}
+
+static int use_capture_data(const void *options, struct tt_error *error)
+{
+	return tt_capture_data(engine, options, captured, NULL, error);
+}
+
 static int use_capture(const void *options, struct tt_error *error)
 {
 	return tt_capture(engine, options, captured, error);
@@ -231,6 +241,8 @@ static const struct kind {
 	{KIND(engine, tt_engine_options, kv_tokens), fill_engine, use_engine, TT_OK, NULL},
 	{KIND(request, tt_request_options, stop_ids), fill_request, use_request, TT_OK, NULL},
 	{KIND(zero, tt_capture_options, mean_from), fill_capture, use_capture, TT_OK, NULL},
+	{KIND(zero, tt_capture_data_options, layers), fill_capture_data, use_capture_data, TT_ERR_IO,
+		"/nonexistent/rows.jsonl"},
 	{KIND(fit, tt_fit_options, rank), fill_fit, use_fit, TT_ERR_IO, "/nonexistent/rows.jsonl"},
 	{KIND(eval, tt_eval_options, limit), fill_eval, use_eval, TT_ERR_IO, "/nonexistent/rows.jsonl"},
 	{KIND(attack, tt_attack_options, policy), fill_attack, use_attack, TT_ERR_ARGUMENT, "steering[0].policy"},

@@ -421,6 +421,31 @@ Test(pages, the_longest_idle_page_goes_first)
 	tt_page_pool_close(&pool);
 }
 
+/* With max_idle the memory that is touched stays what is in use and so many pages, while others are free. */
+Test(pages, idle_pages_beyond_the_bound_go_before_free_ones)
+{
+	enum { N = 8, IDLE = 2 };
+	struct tt_page_pool pool;
+	must(tt_page_pool_open(&pool, N, true, err));
+	pool.max_idle = IDLE;
+	for (uint64_t i = 0; i < 3 * N; i++) {
+		const struct tt_page_key key = key_of(i);
+		int32_t page = tt_page_take(&pool);
+		cr_expect(page >= 0 && page <= IDLE, "page %d was touched", page);
+		tt_page_publish(&pool, page, &key);
+		tt_page_drop(&pool, page);
+	}
+	const struct tt_page_key newest = key_of(3 * N - 1), older = key_of(3 * N - 1 - IDLE),
+				 gone = key_of(3 * N - 2 - IDLE);
+	cr_expect_neq(tt_page_find(&pool, &newest), -1);
+	cr_expect_neq(tt_page_find(&pool, &older), -1);
+	cr_expect_eq(tt_page_find(&pool, &gone), -1);
+	for (int i = 0; i < N - 2; i++)
+		cr_expect_neq(tt_page_take(&pool), -1, "all pages can be had");
+	cr_expect_eq(tt_page_take(&pool), -1);
+	tt_page_pool_close(&pool);
+}
+
 Test(pages, one_page_of_each_content_is_kept)
 {
 	struct tt_page_pool pool;

@@ -46,6 +46,11 @@ const char *tt_safetensors_metadata(const struct tt_safetensors *file, const cha
 /* Element i of an F32, F16 or BF16 tensor as f32, read byte by byte (data may be unaligned). */
 float tt_st_float(const struct tt_st_tensor *tensor, uint64_t i);
 
+/* Appends what a file begins with: all before the data, which follows in the order of the tensors. Of a tensor name,
+ * dtype, n_dims and shape are read. */
+int tt_safetensors_header(struct tt_buffer *out, size_t *n_data_bytes, const struct tt_st_tensor *tensors,
+	size_t n_tensors, const struct tt_st_pair *metadata, size_t n_metadata, struct tt_error *err);
+
 /* Writes the tensors in the given order and the metadata, atomically (a temporary file, fsync, rename). The fields
  * name, dtype, n_dims, shape and data of a tensor are read; n_bytes follows from them. */
 int tt_safetensors_write(const char *path, const struct tt_st_tensor *tensors, size_t n_tensors,

@@ -88,20 +88,40 @@ static int build_header(json_t *header, size_t *n_data_bytes, const struct tt_st
 	return TT_OK;
 }
 
-/* The file: the header's length; the header, padded with spaces to a multiple of 8 so that the data is aligned; the
- * data. */
-static int assemble(struct tt_buffer *file, const char *header, size_t n_data_bytes, const struct tt_st_tensor *tensors,
-	size_t n_tensors, struct tt_error *err)
+/* The header's length; the header, padded with spaces to a multiple of 8 so that the data is aligned. */
+static int add_header(struct tt_buffer *out, const char *header, struct tt_error *err)
 {
-	size_t n = strlen(header), padded, total;
-	if (!tt_add_size(n, (8 - n % 8) % 8, &padded) || !tt_add_size(padded, 8 + 1, &total) ||
-		!tt_add_size(total, n_data_bytes, &total))
+	size_t n = strlen(header), n_spaces = (8 - n % 8) % 8;
+	uint64_t length = (uint64_t)n + n_spaces;
+	TT_TRY(tt_buffer_add(out, &length, sizeof length, err));
+	TT_TRY(tt_buffer_add(out, header, n, err));
+	return tt_buffer_add(out, "       ", n_spaces, err);
+}
+
+int tt_safetensors_header(struct tt_buffer *out, size_t *n_data_bytes, const struct tt_st_tensor *tensors,
+	size_t n_tensors, const struct tt_st_pair *metadata, size_t n_metadata, struct tt_error *err)
+{
+	char *text = NULL;
+	json_t *header = json_object();
+	int status = header ? TT_OK : no_memory(err);
+	if (status == TT_OK)
+		status = build_header(header, n_data_bytes, tensors, n_tensors, metadata, n_metadata, err);
+	if (status == TT_OK)
+		status = tt_json_dump(&text, json_incref(header), JSON_COMPACT, err);
+	if (status == TT_OK)
+		status = add_header(out, text, err);
+	free(text);
+	json_decref(header);
+	return status;
+}
+
+static int add_data(struct tt_buffer *file, size_t n_data_bytes, const struct tt_st_tensor *tensors, size_t n_tensors,
+	struct tt_error *err)
+{
+	size_t total;
+	if (!tt_add_size(file->len + 1, n_data_bytes, &total))
 		return tt_fail(err, TT_ERR_ARGUMENT, "safetensors: the file's size overflows");
-	uint64_t length = padded;
 	TT_TRY(tt_grow(&file->data, &file->capacity, total, 1, err));
-	TT_TRY(tt_buffer_add(file, &length, sizeof length, err));
-	TT_TRY(tt_buffer_add(file, header, n, err));
-	TT_TRY(tt_buffer_add(file, "       ", padded - n, err));
 	for (size_t i = 0; i < n_tensors; i++) {
 		size_t bytes;
 		TT_TRY(size_of(&tensors[i], &bytes, err));
@@ -115,19 +135,11 @@ int tt_safetensors_write(const char *path, const struct tt_st_tensor *tensors, s
 {
 	struct tt_buffer file = {0};
 	size_t n_data_bytes;
-	char *text = NULL;
-	json_t *header = json_object();
-	int status = header ? TT_OK : no_memory(err);
+	int status = tt_safetensors_header(&file, &n_data_bytes, tensors, n_tensors, metadata, n_metadata, err);
 	if (status == TT_OK)
-		status = build_header(header, &n_data_bytes, tensors, n_tensors, metadata, n_metadata, err);
-	if (status == TT_OK)
-		status = tt_json_dump(&text, json_incref(header), JSON_COMPACT, err);
-	if (status == TT_OK)
-		status = assemble(&file, text, n_data_bytes, tensors, n_tensors, err);
+		status = add_data(&file, n_data_bytes, tensors, n_tensors, err);
 	if (status == TT_OK)
 		status = tt_file_write(path, file.data, file.len, err);
-	free(text);
-	json_decref(header);
 	tt_buffer_free(&file);
 	return status;
 }

@@ -10,8 +10,6 @@
 
 static const char *const label_names[TT_N_LABELS] = {"harmful", "benign", "borderline"};
 static const char *const split_names[] = {"train", "val", "test"};
-/* The date that templates see: 1 January 2025. */
-static const int64_t fixed_date = 1735689600;
 
 const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file)
 {
@@ -417,7 +415,7 @@ int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *w
 	struct tt_request_options *request, struct tt_error *err)
 {
 	const struct tt_text *text = tt_engine_text(engine);
-	const struct tt_chat_options options = {.size = sizeof options, .now = fixed_date};
+	const struct tt_chat_options options = {.size = sizeof options, .now = TT_FIXED_DATE};
 	char *messages = NULL;
 	int status;
 	*ids = NULL;

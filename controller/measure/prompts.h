@@ -76,8 +76,11 @@ const char *tt_label_name(enum tt_label label);
 int tt_split_read(const char *option, enum tt_split *out, struct tt_error *err);
 const char *tt_split_name(enum tt_split split); /* NULL for TT_NO_SPLIT */
 
+/* The date that templates see, so that what was run can be run again: 1 January 2025. */
+enum { TT_FIXED_DATE = 1735689600 };
+
 /* The ids of a prompt as a user message in the model's chat template, or as plain text if there is no template. The
- * template sees a fixed date, so that a fit or an eval can be repeated. what names the prompt in messages; room is how
+ * template sees TT_FIXED_DATE. what names the prompt in messages; room is how
  * many tokens must fit after it. *ids is released with tt_free; it becomes the request's, with n_ids and the span of
  * the prompt's own text in them (mean_from, mean_to). */
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,

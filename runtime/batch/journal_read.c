@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "base/outputs.h"
 #include "base/sha256.h"
-#include "runtime/batch/lines.h"
+#include "base/lines.h"
 
 /* How a journal of any format begins. */
 static const char beginning[] = "{\"trimtab.batch\":";

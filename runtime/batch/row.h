@@ -3,7 +3,7 @@
 #define RUNTIME_BATCH_ROW_H
 
 #include "runtime/batch/ids.h"
-#include "runtime/batch/lines.h"
+#include "base/lines.h"
 #include "runtime/batch/sweep.h"
 #include "runtime/openai/response.h"
 

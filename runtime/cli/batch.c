@@ -1,7 +1,6 @@
 /* trimtab batch: answers a file of requests in a file of answers. */
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cli.h"
 
@@ -96,11 +95,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 static int progress(void *user, const char *stage, uint64_t done, uint64_t total)
 {
 	struct run *run = user;
-	struct tt_engine_stats stats;
-	tt_engine_stats(run->engine, &stats);
-	if (stats.seconds > 0)
-		snprintf(run->progress.note, sizeof run->progress.note, "%.0f tokens/s",
-			(double)(stats.n_prefill_tokens + stats.n_decode_tokens) / stats.seconds);
+	cli_progress_speed(&run->progress, run->engine);
 	return cli_progress_step(&run->progress, stage, done, total);
 }
 
@@ -136,8 +131,7 @@ static void summarise(const struct run *run, const struct tt_batch_report *r)
 static int check_model(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
-	char *journal = cli_alloc(strlen(run->options.output) + sizeof ".journal", 1);
-	strcat(strcpy(journal, run->options.output), ".journal");
+	char *journal = cli_with_ending(run->options.output, ".journal");
 	cli_reads(&files, model, "the model");
 	cli_writes(&files, run->options.output, "the output");
 	cli_writes(&files, journal, "the journal");

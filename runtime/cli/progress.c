@@ -64,6 +64,15 @@ int cli_progress_step(void *user, const char *stage, uint64_t done, uint64_t tot
 	return cli_interrupted();
 }
 
+void cli_progress_speed(struct cli_progress *progress, const struct tt_engine *engine)
+{
+	struct tt_engine_stats stats;
+	tt_engine_stats(engine, &stats);
+	if (stats.seconds > 0)
+		snprintf(progress->note, sizeof progress->note, "%.0f tokens/s",
+			(double)(stats.n_prefill_tokens + stats.n_decode_tokens) / stats.seconds);
+}
+
 void cli_progress_end(struct cli_progress *progress)
 {
 	erase(progress);

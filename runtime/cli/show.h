@@ -48,6 +48,8 @@ struct cli_progress {
 void cli_progress_begin(struct cli_progress *progress);
 /* A tt_progress_fn: non-zero after an interrupt. */
 int cli_progress_step(void *progress, const char *stage, uint64_t done, uint64_t total);
+/* Shows after the bar how many tokens a second the engine ran. */
+void cli_progress_speed(struct cli_progress *progress, const struct tt_engine *engine);
 void cli_progress_end(struct cli_progress *progress);
 
 /* ---- table.c */

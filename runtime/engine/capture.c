@@ -1,4 +1,6 @@
 /* tt_capture: writes all logits, block outputs and coefficients of one sequence into a safetensors file. */
+#include "runtime/engine/capture.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,14 +36,14 @@ static int run(
 	return tt_request_wait(*out, err);
 }
 
-/* coef [n_ids][n_layers]: for each token, the sum of the policies' coefficients that acted on it. */
-static void sum_coefficients(const struct tt_request *request, float *coef, size_t n_ids, uint32_t n_layers)
+void tt_capture_coefficients(const struct tt_request *request, size_t from, size_t to, uint32_t n_layers, float *out)
 {
+	memset(out, 0, (to - from) * n_layers * sizeof *out);
 	for (uint32_t i = 0; i < request->options.n_steering; i++)
-		for (size_t t = 0; t < n_ids; t++) {
+		for (size_t t = from; t < to; t++) {
 			const float *acted = tt_request_coefficients(request, i, t);
 			for (uint32_t l = 0; acted && l < n_layers; l++)
-				coef[t * n_layers + l] += acted[l];
+				out[(t - from) * n_layers + l] += acted[l];
 		}
 }
 
@@ -89,7 +91,7 @@ static int write(const struct tt_request *request, const struct tt_engine *engin
 {
 	uint32_t n_layers = engine->info.n_layers, d = engine->info.hidden_size, n = 0;
 	size_t n_ids = o->n_ids, to = o->mean_to ? o->mean_to : n_ids;
-	sum_coefficients(request, c->coef, n_ids, n_layers);
+	tt_capture_coefficients(request, 0, n_ids, n_layers, c->coef);
 	c->tensors[n++] = (struct tt_st_tensor){"ids", TT_DTYPE_I32, 1, {n_ids}, n_ids, o->ids, 0};
 	c->tensors[n++] = (struct tt_st_tensor){
 		"logits", TT_DTYPE_F32, 2, {n_ids, engine->info.vocab_size}, 0, tt_request_logits(request), 0};

@@ -106,7 +106,7 @@ int tt_pump_run(const struct tt_pump *pump, struct tt_error *err)
 
 /* ---- Progress */
 
-static int report(const struct tt_progress *p, struct tt_error *err)
+int tt_progress_report(const struct tt_progress *p, struct tt_error *err)
 {
 	if (p->fn && p->fn(p->user, p->stage, p->done, p->total))
 		return tt_fail(err, TT_ERR_LIMIT, "stopped at %s, %llu of %llu", p->stage, (unsigned long long)p->done,
@@ -119,14 +119,14 @@ int tt_progress_begin(struct tt_progress *progress, const char *stage, uint64_t 
 	progress->stage = stage;
 	progress->done = 0;
 	progress->total = total;
-	return report(progress, err);
+	return tt_progress_report(progress, err);
 }
 
 int tt_progress_step(struct tt_progress *progress, struct tt_error *err)
 {
 	if (progress->done < progress->total)
 		progress->done++;
-	return report(progress, err);
+	return tt_progress_report(progress, err);
 }
 
 /* ---- A list of requests */

@@ -37,7 +37,9 @@ struct tt_progress {
 
 /* Begins a stage and reports it. */
 int tt_progress_begin(struct tt_progress *progress, const char *stage, uint64_t total, struct tt_error *err);
-/* Reports that one more unit is done. Returns TT_ERR_LIMIT if the callback asks to stop. */
+/* Reports how much is done. Returns TT_ERR_LIMIT if the callback asks to stop. */
+int tt_progress_report(const struct tt_progress *progress, struct tt_error *err);
+/* The same after one more unit. */
 int tt_progress_step(struct tt_progress *progress, struct tt_error *err);
 
 /* Reads finished request `index`, which is freed afterwards. */

@@ -11,7 +11,7 @@ int tt_page_pool_open(struct tt_page_pool *pool, uint32_t n_pages, bool shares, 
 	uint32_t n_chains = 1;
 	while (n_chains < n_pages)
 		n_chains *= 2;
-	*pool = (struct tt_page_pool){.n_pages = n_pages, .mask = n_chains - 1, .shares = shares};
+	*pool = (struct tt_page_pool){.n_pages = n_pages, .mask = n_chains - 1, .max_idle = n_pages, .shares = shares};
 	pool->oldest = pool->newest = -1;
 	int status = tt_alloc(&pool->pages, n_pages, sizeof *pool->pages, err);
 	if (status == TT_OK)
@@ -97,7 +97,7 @@ static void unkey(struct tt_page_pool *pool, int32_t page)
 int32_t tt_page_take(struct tt_page_pool *pool)
 {
 	int32_t page;
-	if (pool->n_free > 0) {
+	if (pool->n_free > 0 && pool->n_idle <= pool->max_idle) {
 		page = pool->free_pages[--pool->n_free];
 	} else if (pool->n_idle > 0) {
 		page = pool->oldest;

@@ -30,7 +30,10 @@ struct tt_page_pool {
 	int32_t *free_pages;   // [n_pages] a stack: the page freed last is used next, since the CPU's cache may hold it
 	uint32_t n_pages, n_free, n_idle;
 	int32_t oldest, newest; /* idle pages, by when they became idle */
-	int32_t *chains;        // [mask + 1] the index's hash table: the first page of each chain, -1 for none
+	/* With more idle pages than these the oldest is taken although others are free, so that memory that was never
+	 * touched stays so. All, unless somebody sets it. */
+	uint32_t max_idle;
+	int32_t *chains; // [mask + 1] the index's hash table: the first page of each chain, -1 for none
 	uint32_t mask;
 	bool shares; /* false: no page ever gets a key */
 };
@@ -47,8 +50,8 @@ void tt_page_pool_close(struct tt_page_pool *pool);
 /* How many pages tt_page_take can give: the free and the idle ones. */
 uint32_t tt_page_pool_available(const struct tt_page_pool *pool);
 
-/* Returns a page and makes the caller its one user, or returns -1. Free pages go first, then the page that has been
- * idle longest, which loses its key. */
+/* Returns a page and makes the caller its one user, or returns -1. Free pages go first (but see max_idle), then
+ * the page that has been idle longest, which loses its key. */
 int32_t tt_page_take(struct tt_page_pool *pool);
 /* Removes one user. A page without users becomes idle if it has a key, free otherwise. */
 void tt_page_drop(struct tt_page_pool *pool, int32_t page);

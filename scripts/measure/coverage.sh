@@ -14,7 +14,7 @@ files=(base/file.c base/json.c base/memory.c base/utf8.c weights/config.c weight
 	weights/config_hf.c weights/gguf.c weights/gguf_values.c weights/safetensors.c weights/tensors.c
 	controller/train/activation_file.c controller/policy/policy_file.c controller/policy/layer_list.c
 	runtime/openai/request_body.c
-	runtime/openai/policy_names.c runtime/batch/ids.c runtime/batch/lines.c runtime/batch/sweep.c
+	runtime/openai/policy_names.c runtime/batch/ids.c base/lines.c runtime/batch/sweep.c
 	runtime/text/chat.c runtime/text/unicode.c runtime/text/jinja/*.c runtime/text/tokenizer/*.c)
 
 rm -rf "$build/profiles"

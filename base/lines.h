@@ -1,6 +1,6 @@
 /* Reads a text file line by line, with memory that depends neither on its size nor on its longest line. */
-#ifndef RUNTIME_BATCH_LINES_H
-#define RUNTIME_BATCH_LINES_H
+#ifndef BASE_LINES_H
+#define BASE_LINES_H
 
 #include <stdio.h>
 

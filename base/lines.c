@@ -1,4 +1,4 @@
-#include "runtime/batch/lines.h"
+#include "base/lines.h"
 
 #include <errno.h>
 #include <string.h>

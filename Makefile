@@ -15,11 +15,11 @@ define build
 @cmake --preset $(1) -B $(call folder,$(1)) $(CMAKE_FLAGS) >/dev/null
 @cmake --build $(call folder,$(1)) -j $(JOBS) $(if $(2),--target $(2))
 endef
-run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
+run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure -LE '^slow$$'
 
 .PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full clang \
-	tsan ptx fuzz fuzz-long coverage conformance install-test deb-test vector-test format check-format lint ci \
-	ci-full clean bundle gpu-check
+	tsan ptx fuzz fuzz-long coverage conformance real-models install-test deb-test vector-test format check-format \
+	lint ci ci-full clean bundle gpu-check
 
 help:
 	@echo "Use"
@@ -41,6 +41,7 @@ help:
 	@echo "  make fuzz          each parser under libFuzzer, SECONDS=$(SECONDS); TARGET=gguf SECONDS=1200 for one"
 	@echo "  make coverage      branch coverage of what reads files; less than 90% in total is an error"
 	@echo "  make conformance   real vocabularies and templates against their own libraries (4 minutes)"
+	@echo "  make real-models   the models of \`make models\` against PyTorch's ids, tokens and logits (a minute)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
@@ -148,6 +149,11 @@ conformance: model
 	@$(VENV)/pip install -q --disable-pip-version-check --no-deps mistral-common==1.13.1
 	@$(VENV)/python scripts/measure/conformance.py "$$(scripts/setup/fetch_llama_cpp.sh)" $(call folder,test)
 
+real-models: models
+	@scripts/setup/install_packages.sh test
+	$(call build,test,test_models)
+	@ctest --test-dir $(call folder,test) -L '^slow$$' --output-on-failure
+
 install-test:
 	@scripts/setup/install_packages.sh test
 	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
@@ -172,7 +178,7 @@ lint:
 
 # Each part is a target of this file; a table at the end says what each took.
 CI_PARTS = check-format lint test install-test sanitize clang fuzz
-CI_SLOW_PARTS = deb-test tsan coverage conformance sanitize-full ptx fuzz-long
+CI_SLOW_PARTS = tsan coverage conformance real-models vector-test deb-test sanitize-full ptx fuzz-long
 ci:
 	@scripts/measure/parts.py $(CI_PARTS)
 

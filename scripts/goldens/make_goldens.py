@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the whole-model goldens: tiny random models of each architecture with what PyTorch computes from them in
-float32, and SmolLM2's greedy continuations. Needs requirements.txt. The same versions write the same bytes.
+float32, and the greedy continuations of real ones. Needs requirements.txt. The same versions write the same bytes.
 
-  make_goldens.py --out tests/golden --smollm2 models/SmolLM2-135M-Instruct.Q4_1.gguf [--only tiny|smollm2]
+  make_goldens.py --out tests/golden --models models [--only tiny|smollm2|models]
 """
 
 import argparse
@@ -15,6 +15,7 @@ from gguf import GGMLQuantizationType
 from transformers.utils import logging
 
 import goldens_files as files
+from goldens_models import make_models
 from goldens_smollm2 import make_smollm2
 
 PROMPT_LENGTH = 208  # thirteen KV pages of 16
@@ -661,23 +662,25 @@ def check_versions():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="tests/golden")
-    parser.add_argument("--smollm2", type=Path, help="SmolLM2-135M-Instruct.Q4_1.gguf")
-    parser.add_argument("--only", choices=["tiny", "smollm2"])
+    parser.add_argument("--models", type=Path, help="the folder that `make models` fills")
+    parser.add_argument("--only", choices=["tiny", "smollm2", "models"])
     args = parser.parse_args()
     check_versions()
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     with torch.no_grad():
-        if args.only != "smollm2":
+        if args.only in (None, "tiny"):
             for name in TINY:
                 make_tiny(args.out, name)
             make_vision(args.out)
             make_k(args.out)
-        if args.only != "tiny":
-            if args.smollm2 is None:
-                parser.error("--smollm2 is needed, or --only tiny")
-            make_smollm2(args.out / "smollm2", args.smollm2)
+        if args.only != "tiny" and args.models is None:
+            parser.error("--models is needed, or --only tiny")
+        if args.only in (None, "smollm2"):
+            make_smollm2(args.out / "smollm2", args.models / "SmolLM2-135M-Instruct.Q4_1.gguf")
+        if args.only in (None, "models"):
+            make_models(args.out / "models", args.models)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ lint:
 
 # Each part is a target of this file; a table at the end says what each took.
 CI_PARTS = check-format lint test install-test sanitize clang fuzz
-CI_SLOW_PARTS = tsan coverage conformance real-models vector-test deb-test sanitize-full ptx fuzz-long
+CI_SLOW_PARTS = tsan coverage conformance real-models deb-test sanitize-full ptx fuzz-long
 ci:
 	@scripts/measure/parts.py $(CI_PARTS)
 

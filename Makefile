@@ -95,6 +95,7 @@ demo: build model
 	@scripts/measure/demo.sh $(BUILD)/trimtab $(MODEL)
 
 bench: build model
+	@$(BUILD)/trimtab bench $(MODEL) -r 9 --limits
 	@$(BUILD)/trimtab-bench --model $(MODEL)
 
 bench-cpu: build model

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "base/fail.h"
-#include "bench/ceilings.h"
-#include "bench/engine_cases.h"
-#include "bench/synthetic.h"
+#include "bench/harness/ceilings.h"
+#include "bench/harness/engine_cases.h"
+#include "bench/harness/synthetic.h"
 
 enum {
 	EXIT_OK = 0,

@@ -1,8 +1,8 @@
 /* The engine's benchmark cases on a tiny model: that they count what is done and notice what is not. */
 #include "golden.h"
 
-#include "bench/engine_cases.h"
-#include "bench/synthetic.h"
+#include "bench/harness/engine_cases.h"
+#include "bench/harness/synthetic.h"
 
 #define MODEL GOLDEN("tiny-llama")
 

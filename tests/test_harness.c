@@ -6,8 +6,8 @@
 #include <time.h>
 
 #include "base/fail.h"
-#include "bench/ceilings.h"
-#include "bench/harness_internal.h"
+#include "bench/harness/ceilings.h"
+#include "bench/harness/harness_internal.h"
 #include "json_schema.h"
 
 #define must(call)                                                                                                     \

@@ -2,7 +2,7 @@
 #ifndef BENCH_GPU_GPU_H
 #define BENCH_GPU_GPU_H
 
-#include "bench/harness.h"
+#include "bench/harness/harness.h"
 
 struct tt_gpu; /* a stream, memory for the ceilings, and cuBLAS where it is installed */
 

@@ -8,7 +8,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "bench/harness.h"
+#include "bench/harness/harness.h"
 
 enum { BLOCK = 1 << 22, TINY_BLOCK = 1 << 16 }; /* bytes of random values, repeated to fill memory */
 enum { PARTIAL_BYTES = 256 << 20, TINY_PARTIAL = 4 << 20, MAX_PLANS = 64 };

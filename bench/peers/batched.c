@@ -8,9 +8,9 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory.h"
-#include "bench/ceilings.h"
-#include "bench/engine_cases.h"
-#include "bench/harness.h"
+#include "bench/harness/ceilings.h"
+#include "bench/harness/engine_cases.h"
+#include "bench/harness/harness.h"
 #include "runtime/trimtab.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, TOKEN_SEED = 5, MAX_ROWS = 1024, MAX_TOKENS = 1 << 16 };

@@ -104,7 +104,7 @@ class Timer:
             return (time.perf_counter() - began) / n
 
     def group(self, name, tokens, calls, baseline):
-        """Runs the cases in turn, round by round, as bench/harness.h does; ratios are within a round."""
+        """Runs the cases in turn, round by round, as bench/harness/run.c does; ratios are within a round."""
         samples = {case: [] for case in calls}
         for call in calls.values():
             self.sample(*call, 2)

@@ -23,6 +23,7 @@ static const struct cli_command commands[] = {
 	{"capture", "write hidden states, logits and coefficients of a prompt", cli_capture},
 	{"import", "make a policy of a control vector", cli_import},
 	{"export", "make a control vector of a policy", cli_export},
+	{"bench", "time prompts and generation as llama-bench does, and what steering costs", cli_bench},
 	{"inspect", "say what is in a model, policy or safetensors file", cli_inspect},
 	{"tokenize", "text to token ids", cli_tokenize},
 	{"template", "render a chat template", cli_template},

@@ -10,24 +10,34 @@
 
 enum { MAX_INPUT = 64 << 20 };
 
-int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch)
+void cli_engine_options(struct tt_engine_options *options, const struct cli_engine_args *args)
+{
+	tt_engine_options_default(options);
+	options->device = args->device;
+	options->n_threads = args->threads;
+	options->context = args->context;
+	options->kv_f16 = args->kv == 1;
+	options->strict_model = args->strict_model;
+	options->fast = args->fast;
+}
+
+int cli_engine_open_as(struct tt_engine **out, const char *model, const struct tt_engine_options *options)
 {
 	struct tt_error err = {0};
-	struct tt_engine_options options;
-	tt_engine_options_default(&options);
-	options.device = args->device;
-	options.n_threads = args->threads;
-	options.context = args->context;
-	options.kv_f16 = args->kv == 1;
-	options.strict_model = args->strict_model;
-	options.fast = args->fast;
-	if (max_batch)
-		options.max_batch = max_batch;
-	if (tt_engine_open(out, model, &options, &err) != TT_OK)
+	if (tt_engine_open(out, model, options, &err) != TT_OK)
 		return cli_fail(&err);
 	if (*tt_engine_info(*out)->device_note)
 		cli_note("on the CPU: %s", tt_engine_info(*out)->device_note);
 	return CLI_PROCEED;
+}
+
+int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch)
+{
+	struct tt_engine_options options;
+	cli_engine_options(&options, args);
+	if (max_batch)
+		options.max_batch = max_batch;
+	return cli_engine_open_as(out, model, &options);
 }
 
 int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command)

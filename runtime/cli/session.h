@@ -63,6 +63,9 @@ struct cli_policies {
 	const char *layers; /* all that they may steer, as tt_policy_keep_layers takes it; NULL: their own */
 };
 
+/* The defaults, and what the command line says. */
+void cli_engine_options(struct tt_engine_options *options, const struct cli_engine_args *args);
+int cli_engine_open_as(struct tt_engine **out, const char *model, const struct tt_engine_options *options);
 int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch);
 
 /* Splits F[:SCALE]. The part after the last colon is a scale if it is a number. CLI_PROCEED or CLI_USAGE. */

@@ -3,7 +3,7 @@
 #define BENCH_HARNESS_INTERNAL_H
 
 #include "base/clock.h"
-#include "bench/harness.h"
+#include "bench/harness/harness.h"
 
 enum { TT_BENCH_NONE = -1 };
 

@@ -1,4 +1,4 @@
-#include "bench/ceilings.h"
+#include "bench/harness/ceilings.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "bench/engine_cases.h"
+#include "bench/harness/engine_cases.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,22 +21,28 @@ double tt_lab_output_macs(const struct tt_model_info *info)
 	return (double)info->vocab_size * info->hidden_size;
 }
 
-static void fill_tokens(int32_t *ids, size_t n, uint32_t vocab, uint64_t seed)
+double tt_lab_step_bytes(const struct tt_model_info *info)
 {
-	for (size_t i = 0; i < n; i++)
-		ids[i] = (int32_t)(tt_bench_draw(&seed) % vocab);
+	double read = tt_lab_block_macs(info) + tt_lab_output_macs(info), all = (double)info->n_parameters;
+	return (double)info->n_weight_bytes * (read < all ? read / all : 1);
 }
 
-/* Checked, because a row that is not steered would make steering look free. */
-static bool is_steered(const struct tt_request *request, uint32_t n_layers)
+/* Adjacent seeds would give shifted streams. */
+void tt_lab_tokens(int32_t *ids, size_t n, uint32_t vocab, uint64_t seed)
+{
+	uint64_t state = tt_bench_draw(&seed);
+	for (size_t i = 0; i < n; i++)
+		ids[i] = (int32_t)(tt_bench_draw(&state) % vocab);
+}
+
+bool tt_lab_is_steered(const struct tt_request *request, uint32_t n_layers)
 {
 	struct tt_decision decision;
-	bool steered = false;
-	if (!tt_request_decision(request, 0, &decision))
-		return false;
-	for (uint32_t l = 0; l < n_layers; l++)
-		steered |= decision.coef[l] != 0;
-	return steered;
+	for (uint32_t i = 0; i < TT_MAX_STACK && tt_request_decision(request, i, &decision); i++)
+		for (uint32_t l = 0; l < n_layers; l++)
+			if (decision.coef[l] != 0)
+				return true;
+	return false;
 }
 
 /* ---- Prefill ---- */
@@ -79,8 +85,8 @@ static int prefill_after(void *context, struct tt_error *err)
 	struct prefill_arm *arm = context;
 	const struct tt_lab *lab = arm->of->lab;
 	size_t n_generated = tt_request_n_generated(arm->request);
-	bool unsteered =
-		arm->steered && lab->synthetic && !is_steered(arm->request, tt_engine_info(lab->engines[0])->n_layers);
+	bool unsteered = arm->steered && lab->synthetic &&
+			 !tt_lab_is_steered(arm->request, tt_engine_info(lab->engines[0])->n_layers);
 	tt_request_free(arm->request);
 	arm->request = NULL;
 	if (n_generated != 1)
@@ -100,7 +106,7 @@ int tt_prefill_add(struct tt_prefill_case **out, struct tt_bench *bench, const s
 	prefill->lab = lab;
 	prefill->n_tokens = n_tokens;
 	TT_TRY(tt_alloc(&prefill->ids, n_tokens, sizeof *prefill->ids, err));
-	fill_tokens(prefill->ids, n_tokens, info->vocab_size, TOKEN_SEED);
+	tt_lab_tokens(prefill->ids, n_tokens, info->vocab_size, TOKEN_SEED);
 	double flops = 2 * (n_tokens * tt_lab_block_macs(info) + tt_lab_output_macs(info));
 	for (int steered = 0; steered < 2; steered++) {
 		struct prefill_arm *arm = &prefill->arms[steered];
@@ -160,7 +166,7 @@ static int submit_row(struct decode_arm *arm, uint32_t row, struct tt_error *err
 	const struct tt_decode_case *decode = arm->of;
 	struct tt_request_options options;
 	int32_t ids[TT_LAB_PROMPT];
-	fill_tokens(ids, TT_LAB_PROMPT, tt_engine_info(arm->engine)->vocab_size, TOKEN_SEED + 1 + row);
+	tt_lab_tokens(ids, TT_LAB_PROMPT, tt_engine_info(arm->engine)->vocab_size, TOKEN_SEED + 1 + row);
 	tt_request_options_default(&options);
 	options.ids = ids;
 	options.n_ids = TT_LAB_PROMPT;
@@ -189,7 +195,7 @@ static int start_batch(struct decode_arm *arm, struct tt_error *err)
 	uint32_t n_layers = tt_engine_info(arm->engine)->n_layers;
 	decode->n_steered = 0;
 	for (uint32_t row = 0; row < decode->batch; row++)
-		decode->n_steered += is_steered(arm->requests[row], n_layers);
+		decode->n_steered += tt_lab_is_steered(arm->requests[row], n_layers);
 	if (decode->n_steered == 0 || (decode->lab->synthetic && decode->n_steered < decode->batch))
 		return tt_fail(
 			err, TT_ERR_MISMATCH, "the policy steers %u of %u rows", decode->n_steered, decode->batch);
@@ -241,14 +247,6 @@ static int decode_finish(void *context, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Weight bytes that a step reads: all weights, except that of a separate embedding table only one row a token is
- * read. */
-static double step_bytes(const struct tt_model_info *info)
-{
-	double read = tt_lab_block_macs(info) + tt_lab_output_macs(info), all = (double)info->n_parameters;
-	return (double)info->n_weight_bytes * (read < all ? read / all : 1);
-}
-
 int tt_decode_add(struct tt_decode_case **out, struct tt_bench *bench, const struct tt_lab *lab, const char *group,
 	uint32_t batch, uint32_t n_steps, struct tt_error *err)
 {
@@ -273,7 +271,7 @@ int tt_decode_add(struct tt_decode_case **out, struct tt_bench *bench, const str
 			.finish = decode_finish,
 			.context = arm,
 			.work = {{"tokens", tokens, NULL}, {"flops", flops, "fma"},
-				{"bytes", n_steps * step_bytes(info), "read"}},
+				{"bytes", n_steps * tt_lab_step_bytes(info), "read"}},
 			.baseline = steered ? "unsteered" : NULL,
 		};
 		TT_TRY(tt_bench_add(bench, &one, err));

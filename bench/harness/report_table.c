@@ -1,5 +1,5 @@
 /* The report as a table for a terminal. */
-#include "bench/harness_internal.h"
+#include "bench/harness/harness_internal.h"
 
 #include <math.h>
 #include <string.h>

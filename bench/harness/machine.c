@@ -1,5 +1,5 @@
 /* The machine on which a figure was measured. Whatever the system does not say is "unknown" or null, never guessed. */
-#include "bench/harness_internal.h"
+#include "bench/harness/harness_internal.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* The report as JSON. Its layout is bench/schema.json; a change there or here changes TT_BENCH_SCHEMA. */
-#include "bench/harness_internal.h"
+#include "bench/harness/harness_internal.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Cases: how they are registered, checked and freed. */
-#include "bench/harness_internal.h"
+#include "bench/harness/harness_internal.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef BENCH_ENGINE_CASES_H
 #define BENCH_ENGINE_CASES_H
 
-#include "bench/harness.h"
+#include "bench/harness/harness.h"
 #include "runtime/trimtab.h"
 
 enum {
@@ -25,6 +25,14 @@ struct tt_lab {
  * sample. */
 double tt_lab_block_macs(const struct tt_model_info *info);
 double tt_lab_output_macs(const struct tt_model_info *info);
+/* Weight bytes that a step reads: all weights, except that of a separate embedding table only one row a token is
+ * read. */
+double tt_lab_step_bytes(const struct tt_model_info *info);
+/* Random tokens: their text makes no difference to the time. */
+void tt_lab_tokens(int32_t *ids, size_t n, uint32_t vocab, uint64_t seed);
+/* Whether a coefficient of the request is not 0. Checked, because a row that is not steered would make steering look
+ * free. */
+bool tt_lab_is_steered(const struct tt_request *request, uint32_t n_layers);
 
 struct tt_prefill_case;
 /* Adds "unsteered" and "steered" to a group: n_tokens in, one token out. *out must outlive the run; release it with

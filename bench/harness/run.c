@@ -1,5 +1,5 @@
 /* Rounds: the order of the cases, the clock, and what happens when one fails. */
-#include "bench/harness_internal.h"
+#include "bench/harness/harness_internal.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -21,7 +21,7 @@
 #include <stdio.h>
 
 #include "base/tt_error.h"
-#include "bench/stats.h"
+#include "bench/harness/stats.h"
 
 #define TT_BENCH_SCHEMA "trimtab-bench/1"
 

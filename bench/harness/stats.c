@@ -1,4 +1,4 @@
-#include "bench/stats.h"
+#include "bench/harness/stats.h"
 
 #include <math.h>
 #include <stdlib.h>

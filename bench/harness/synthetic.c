@@ -1,4 +1,4 @@
-#include "bench/synthetic.h"
+#include "bench/harness/synthetic.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -8,7 +8,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "bench/harness.h"
+#include "bench/harness/harness.h"
 
 /* The seed goes through one draw before it is used, because adjacent seeds would give shifted streams. */
 static void fill_direction(float *out, uint32_t n, uint64_t seed)

@@ -2,7 +2,7 @@
 #ifndef BENCH_CEILINGS_H
 #define BENCH_CEILINGS_H
 
-#include "bench/harness.h"
+#include "bench/harness/harness.h"
 
 struct tt_ceilings;
 

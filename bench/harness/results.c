@@ -1,6 +1,6 @@
 /* From samples to medians, rates, ratios and shares. */
 #include "base/fail.h"
-#include "bench/harness_internal.h"
+#include "bench/harness/harness_internal.h"
 
 static size_t smaller(size_t a, size_t b)
 {

@@ -1,0 +1,374 @@
+/* trimtab bench: llama-bench's tests, each with and without steering in interleaved rounds. */
+#include "bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "bench/harness/ceilings.h"
+#include "bench/harness/synthetic.h"
+
+static const char about[] =
+	"Times a prompt (pp512: 512 tokens), generation (tg128: 128 tokens, one a pass) and both together (--pg), as "
+	"llama-bench\n"
+	"defines them, with the same columns: tokens a second, mean and standard deviation over the repetitions. Each "
+	"test runs\n"
+	"unsteered and steered in turn, in rounds of a random order; ratio is the median of steered over unsteered "
+	"time within\n"
+	"a round, with the interval in which the true one lies. Without --policy noise is added at every layer.\n"
+	"\n"
+	"MODEL is a file, a directory, or dummy:NAME for the shapes of a known model with random weights. Lists have "
+	"commas, or\n"
+	"are FIRST-LAST, FIRST-LAST+STEP or FIRST-LAST*FACTOR. bench/README.md compares each figure with "
+	"llama-bench's.";
+
+static const char examples[] = "  trimtab bench model.gguf\n"
+			       "  trimtab bench model.gguf -p 0 -n 32 -d 0,512,1024 -r 9 --policy refuse.safetensors\n"
+			       "  trimtab bench dummy:llama-3.2-1b -p 512 -n 0 -b 128-512*2 --off -o csv";
+
+enum { MAX_VALUES = 64, MAX_TOKENS = 1 << 20, CEILING_BYTES = 256 << 20, POLICY_SEED = 3 };
+
+struct values {
+	uint32_t list[MAX_VALUES]; // [n]
+	size_t n;
+};
+
+struct run {
+	struct cli_engine_args engine_args;
+	struct cli_list policy_list, prompts, gens, pairs, depths, batches;
+	uint32_t n_rounds;
+	int format;
+	bool off, limits, no_warmup;
+	struct values n_prompt, n_gen, n_depth, n_batch, pair; /* pair: prompt and generation in turn */
+	struct cli_policies policies;
+	struct tt_policy *synthetic;
+	struct tt_token_lab lab;
+	struct tt_ceilings *ceilings;
+	struct cli_bench_report report;
+	size_t n_failed;
+};
+
+/* ---- Options */
+
+static bool add_value(struct values *v, double value)
+{
+	if (v->n == MAX_VALUES || !(value >= 0 && value <= MAX_TOKENS))
+		return false;
+	v->list[v->n++] = (uint32_t)value;
+	return true;
+}
+
+static bool read_number(const char **text, double *out)
+{
+	char *end;
+	if (**text < '0' || **text > '9')
+		return false;
+	*out = (double)strtoul(*text, &end, 10);
+	*text = end;
+	return true;
+}
+
+/* Adds "512", "128-512", "128-512+128" or "128-512*2". */
+static bool add_range(struct values *v, const char **text)
+{
+	double first, last, by = 1;
+	char how = '+';
+	if (!read_number(text, &first))
+		return false;
+	if (**text != '-')
+		return add_value(v, first);
+	++*text;
+	if (!read_number(text, &last) || last < first)
+		return false;
+	if (**text == '+' || **text == '*') {
+		how = *(*text)++;
+		if (!read_number(text, &by) || by < 1 || (how == '*' && (by < 2 || first < 1)))
+			return false;
+	}
+	for (; first <= last; first = how == '*' ? first * by : first + by)
+		if (!add_value(v, first))
+			return false;
+	return true;
+}
+
+/* Reads all that an option was given, with commas between or repeated; absent: the default. */
+static int read_values(struct values *v, const struct cli_list *list, const char *option, const char *absent)
+{
+	for (size_t i = 0; i < (list->n ? list->n : 1); i++) {
+		const char *text = list->n ? list->items[i] : absent;
+		if (!text)
+			return CLI_PROCEED;
+		do {
+			if (!add_range(v, &text) || (*text && *text != ','))
+				return cli_usage_error("bench",
+					"--%s takes numbers up to %d, at most %d of them, not '%s'", option, MAX_TOKENS,
+					MAX_VALUES, list->n ? list->items[i] : absent);
+		} while (*text++ == ',');
+	}
+	return CLI_PROCEED;
+}
+
+static int read_lists(struct run *run)
+{
+	int status = read_values(&run->n_prompt, &run->prompts, "n-prompt", "512");
+	if (status == CLI_PROCEED)
+		status = read_values(&run->n_gen, &run->gens, "n-gen", "128");
+	if (status == CLI_PROCEED)
+		status = read_values(&run->n_depth, &run->depths, "n-depth", "0");
+	if (status == CLI_PROCEED)
+		status = read_values(&run->n_batch, &run->batches, "batch-size", "512");
+	for (size_t i = 0; status == CLI_PROCEED && i < run->pairs.n; i++) {
+		const struct cli_list one = {{run->pairs.items[i]}, 1};
+		size_t before = run->pair.n;
+		status = read_values(&run->pair, &one, "pg", NULL);
+		if (status == CLI_PROCEED &&
+			(run->pair.n != before + 2 || !run->pair.list[before] || !run->pair.list[before + 1]))
+			status = cli_usage_error("bench", "--pg takes PROMPT,GEN, not '%s'", run->pairs.items[i]);
+	}
+	return status;
+}
+
+static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
+{
+	const struct cli_option options[] = {
+		{"n-prompt", 'p', NULL, CLI_LIST, &run->prompts, "N,..", 0, 0,
+			"tokens of a prompt; 0: none (default 512)"},
+		{"n-gen", 'n', NULL, CLI_LIST, &run->gens, "N,..", 0, 0, "tokens to generate; 0: none (default 128)"},
+		{"pg", 0, NULL, CLI_LIST, &run->pairs, "N,M", 0, 0, "a prompt, then generation; also -pg"},
+		{"n-depth", 'd', NULL, CLI_LIST, &run->depths, "N,..", 0, 0,
+			"tokens that are there before the test, in multiples of 16 (default 0)"},
+		{"batch-size", 'b', NULL, CLI_LIST, &run->batches, "N,..", 0, 0,
+			"most tokens of a prompt in one pass (default 512)"},
+		{"repetitions", 'r', NULL, CLI_U32, &run->n_rounds, "N", 1, 10000, "rounds"},
+		{"output", 'o', NULL, CLI_CHOICE, &run->format, "md|csv|json|jsonl", 0, 0, "format on standard output"},
+		CLI_POLICY_OPTION(run->policy_list),
+		{"off", 0, NULL, CLI_FLAG, &run->off, NULL, 0, 0, "only unsteered"},
+		{"limits", 0, NULL, CLI_FLAG, &run->limits, NULL, 0, 0,
+			"the shares of the machine's rates of multiply-adds and of reading, measured in the same "
+			"rounds"},
+		{"no-warmup", 0, NULL, CLI_FLAG, &run->no_warmup, NULL, 0, 0, "no uncounted round first"},
+		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_STRICT_OPTION(run->engine_args),
+	};
+	const struct cli_usage usage = {
+		"bench", "MODEL [OPTION]...", about, examples, options, CLI_N_OPTIONS(options), 1, 1};
+	int status = cli_parse(&usage, argc, argv, positional);
+	if (status == CLI_PROCEED)
+		status = cli_policies_parse(&run->policies, &run->policy_list, "bench");
+	if (status == CLI_PROCEED && run->off && run->policies.n)
+		return cli_usage_error("bench", "--off and --policy exclude each other");
+	return status == CLI_PROCEED ? read_lists(run) : status;
+}
+
+/* ---- Tests */
+
+/* The next test in llama-bench's order: each depth's prompts, generations and pairs. False after the last. */
+static bool next_test(const struct run *run, size_t *at, struct tt_token_test *out)
+{
+	size_t n_pairs = run->pair.n / 2, n = run->n_prompt.n + run->n_gen.n + n_pairs;
+	for (; *at < n * run->n_depth.n; ++*at) {
+		size_t i = *at % n;
+		*out = (struct tt_token_test){.n_depth = run->n_depth.list[*at / n]};
+		if (i < run->n_prompt.n)
+			out->n_prompt = run->n_prompt.list[i];
+		else if ((i -= run->n_prompt.n) < run->n_gen.n)
+			out->n_gen = run->n_gen.list[i];
+		else {
+			i -= run->n_gen.n;
+			out->n_prompt = run->pair.list[2 * i];
+			out->n_gen = run->pair.list[2 * i + 1];
+		}
+		if (out->n_prompt + out->n_gen) {
+			++*at;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int check_tests(const struct run *run)
+{
+	struct tt_token_test test;
+	size_t at = 0;
+	if (!next_test(run, &at, &test))
+		return cli_usage_error("bench", "there is nothing to time");
+	for (size_t i = 0; i < run->n_batch.n; i++)
+		if (run->n_batch.list[i] == 0)
+			return cli_usage_error("bench", "--batch-size must be above 0");
+	for (size_t i = 0; i < run->n_depth.n; i++)
+		if (run->n_depth.list[i] % 16)
+			return cli_usage_error(
+				"bench", "--n-depth must be a multiple of 16, not %u", run->n_depth.list[i]);
+	return CLI_PROCEED;
+}
+
+static void show_progress(void *user, const char *group, uint32_t round, uint32_t min_rounds)
+{
+	(void)user;
+	fprintf(stderr, "\r\033[K%s: round %u of %u", group, round + 1, min_rounds);
+	fflush(stderr);
+}
+
+static int open_bench(struct tt_bench **out, const struct run *run, struct tt_error *err)
+{
+	struct tt_bench_options options;
+	tt_bench_options_default(&options);
+	options.program = "trimtab bench";
+	options.n_threads = tt_engine_info(run->lab.engine)->n_threads;
+	options.n_warmup = !run->no_warmup;
+	options.min_rounds = options.max_rounds = run->n_rounds;
+	options.min_seconds = 0;
+	options.progress = isatty(STDERR_FILENO) ? show_progress : NULL;
+	return tt_bench_open(out, &options, err);
+}
+
+static int time_test(struct run *run, const struct tt_token_test *test, struct tt_bench *bench,
+	struct tt_token_cases **cases, struct tt_error *err)
+{
+	char name[TT_TOKEN_TEST_NAME];
+	tt_token_test_name(name, test);
+	int status = tt_token_test_add(cases, bench, &run->lab, name, test, run->limits, err);
+	if (status == TT_OK && run->limits)
+		status = tt_ceilings_add(run->ceilings, bench, name, TT_CEILING_FMA | TT_CEILING_READ, err);
+	if (status == TT_OK)
+		status = tt_bench_run(bench, err);
+	if (isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+	return status;
+}
+
+/* A test that fails is said and counted; the others go on. */
+static int run_test(struct run *run, const struct tt_token_test *test, uint32_t n_batch)
+{
+	struct tt_error err = {0};
+	struct tt_bench *bench = NULL;
+	struct tt_token_cases *cases = NULL;
+	char date[TT_DATE_BYTES];
+	int status = CLI_OK;
+	tt_date_now(date);
+	if (open_bench(&bench, run, &err) != TT_OK || time_test(run, test, bench, &cases, &err) != TT_OK) {
+		run->n_failed++;
+		cli_fail(&err);
+	} else {
+		const struct cli_bench_row row = {run->lab.engine, *test, n_batch, date, bench};
+		run->n_failed += tt_bench_n_failed(bench) > 0;
+		status = cli_bench_print(&run->report, &row);
+	}
+	tt_token_cases_free(cases);
+	tt_bench_close(bench);
+	return status;
+}
+
+/* ---- The engine of a batch size */
+
+static int open_engine(struct run *run, const char *model, uint32_t n_batch)
+{
+	struct tt_engine_options options;
+	struct tt_token_test test;
+	uint64_t longest = 0;
+	for (size_t at = 0; next_test(run, &at, &test);)
+		longest = tt_token_test_positions(&test) > longest ? tt_token_test_positions(&test) : longest;
+	cli_engine_options(&options, &run->engine_args);
+	if (!options.context)
+		options.context = (uint32_t)longest;
+	options.max_batch = 1;
+	options.max_step_tokens = n_batch;
+	/* The context's pages of both sides stay while a test runs. */
+	options.kv_tokens = (uint32_t)(3 * longest + 64);
+	return cli_engine_open_as(&run->lab.engine, model, &options);
+}
+
+static int add_steering(struct run *run)
+{
+	struct tt_error err = {0};
+	const struct tt_model_info *info = tt_engine_info(run->lab.engine);
+	if (run->off)
+		return CLI_PROCEED;
+	if (run->policies.n) {
+		int status = cli_policies_load(&run->policies, run->lab.engine);
+		memcpy(run->lab.steering, run->policies.steering, sizeof run->lab.steering);
+		run->lab.n_steering = run->policies.n;
+		for (uint32_t i = 0; status == CLI_PROCEED && i < run->policies.n; i++) {
+			struct tt_policy_info policy;
+			tt_policy_describe(run->policies.steering[i].policy, &policy);
+			run->lab.has_gate |= policy.gate != TT_GATE_ALWAYS;
+		}
+		return status;
+	}
+	if (tt_bench_synthetic_policy(&run->synthetic, info, TT_BENCH_ALL_LAYERS, POLICY_SEED, &err) != TT_OK ||
+		tt_engine_add_policy(run->lab.engine, run->synthetic, NULL, &err) != TT_OK)
+		return cli_fail(&err);
+	run->lab.steering[0] = (struct tt_steering){run->synthetic, 1};
+	run->lab.n_steering = 1;
+	return CLI_PROCEED;
+}
+
+static void close_engine(struct run *run)
+{
+	for (uint32_t i = 0; run->lab.engine && i < run->policies.n; i++) {
+		tt_engine_remove_policy(run->lab.engine, run->policies.steering[i].policy, NULL);
+		tt_policy_free(run->policies.steering[i].policy);
+		run->policies.steering[i].policy = NULL;
+	}
+	tt_engine_close(run->lab.engine);
+	tt_policy_free(run->synthetic);
+	run->lab.engine = NULL;
+	run->synthetic = NULL;
+}
+
+static int run_batch_size(struct run *run, const char *model, uint32_t n_batch)
+{
+	struct tt_error err = {0};
+	struct tt_token_test test;
+	int status = open_engine(run, model, n_batch);
+	if (status == CLI_PROCEED)
+		status = add_steering(run);
+	if (status == CLI_PROCEED && run->limits && !run->ceilings &&
+		tt_ceilings_open(&run->ceilings, tt_engine_info(run->lab.engine)->n_threads, CEILING_BYTES, &err))
+		status = cli_fail(&err);
+	for (size_t at = 0; status == CLI_PROCEED && next_test(run, &at, &test);)
+		status = run_test(run, &test, n_batch) == CLI_OK ? CLI_PROCEED : CLI_FAILED;
+	close_engine(run);
+	return status;
+}
+
+static int bench(struct run *run, const char *model)
+{
+	int status = check_tests(run);
+	run->report = (struct cli_bench_report){.format = (enum cli_bench_format)run->format,
+		.steered = !run->off,
+		.limits = run->limits,
+		.several_batches = run->batches.n > 0,
+		.kv_f16 = run->engine_args.kv == 1,
+		.policy = run->policies.n ? run->policies.paths[0] : "synthetic"};
+	for (size_t i = 0; status == CLI_PROCEED && i < run->n_batch.n; i++)
+		status = run_batch_size(run, model, run->n_batch.list[i]);
+	if (status != CLI_PROCEED)
+		return status;
+	cli_bench_print_end(&run->report);
+	return run->n_failed ? cli_failf("%zu tests failed", run->n_failed) : CLI_OK;
+}
+
+/* llama-bench's -pg, which getopt would take for -p g. */
+static void spell_pg(int argc, char **argv)
+{
+	static char pg[] = "--pg";
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "-pg") == 0)
+			argv[i] = pg;
+}
+
+int cli_bench(int argc, char **argv)
+{
+	struct run run = {.n_rounds = 5};
+	struct cli_list positional = {0};
+	spell_pg(argc, argv);
+	int status = parse(&run, argc, argv, &positional);
+	if (status == CLI_PROCEED)
+		status = bench(&run, positional.items[0]);
+	tt_ceilings_close(run.ceilings);
+	cli_policies_free(&run.policies, NULL);
+	return status;
+}

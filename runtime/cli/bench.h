@@ -1,0 +1,32 @@
+/* Shared by the files of trimtab bench. */
+#ifndef CLI_BENCH_H
+#define CLI_BENCH_H
+
+#include "bench/harness/token_tests.h"
+#include "cli.h"
+
+enum cli_bench_format { CLI_BENCH_MD, CLI_BENCH_CSV, CLI_BENCH_JSON, CLI_BENCH_JSONL };
+
+/* What all rows share. */
+struct cli_bench_report {
+	enum cli_bench_format format;
+	bool steered, limits; /* columns that rows have */
+	bool several_batches, kv_f16;
+	const char *policy; /* the file, or "synthetic" */
+	size_t n_rows;      /* printed so far */
+};
+
+/* A test that has run. */
+struct cli_bench_row {
+	const struct tt_engine *engine;
+	struct tt_token_test test;
+	uint32_t n_batch;
+	const char *date;
+	const struct tt_bench *bench; /* with the cases off and steered first */
+};
+
+/* The head of the table goes before the first row, and what ends it after the last. CLI_OK or CLI_FAILED. */
+int cli_bench_print(struct cli_bench_report *report, const struct cli_bench_row *row);
+void cli_bench_print_end(const struct cli_bench_report *report);
+
+#endif

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""bench as a person calls it, and its four formats: benching.py TRIMTAB GOLDEN [TEST]..."""
+
+import csv
+import json
+import os
+import statistics
+import tempfile
+
+import program
+from program import check, make_policy, refused, works
+
+SHORT = "-p", "8", "-n", "4", "-r", "3"
+
+
+def bench(*arguments, **keywords):
+    return works(*arguments, command="bench", **keywords).stdout
+
+
+def test_table():
+    """The columns that llama-bench prints for a cache in f32, then what steering costs; every test in its order."""
+    lines = bench(*SHORT, "-pg", "8,4", "-d", "0,16").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    check(cells[0] == ["model", "size", "params", "backend", "threads", "type_k", "type_v", "test", "t/s",
+                       "t/s steered", "ratio of times"], cells[0])
+    check([row[7] for row in cells[2:]] == ["pp8", "tg4", "pp8+tg4", "pp8 @ d16", "tg4 @ d16", "pp8+tg4 @ d16"], cells)
+    check(len(lines[0]) == len(lines[1]) and set(lines[1]) == set("| -:"), lines[:2])
+    check(all(" ± " in row[8] and " to " in row[10] for row in cells[2:]), cells)
+    check(lines[-1].startswith("build: trimtab "), lines[-1])
+    off = bench(*SHORT, "--off", "--kv", "f16").splitlines()
+    check("steered" not in off[0] and "type_k" not in off[0], off[0])
+
+
+def test_figures():
+    """Means and deviations follow from the samples; rows of JSON, JSON lines and CSV have the same fields."""
+    make_policy("push.st")
+    rows = json.loads(bench(*SHORT, "--limits", "--policy", "push.st:0.5", "-o", "json"))
+    check([(row["n_prompt"], row["n_gen"], row["n_depth"]) for row in rows] == [(8, 0, 0), (0, 4, 0)], rows)
+    for row in rows:
+        n = row["n_prompt"] + row["n_gen"]
+        for side in (row, row["steered"]):
+            rates = [n * 1e9 / ns for ns in side["samples_ns"]]
+            check(len(rates) == 3 and abs(statistics.mean(rates) / side["avg_ts"] - 1) < 1e-3 and
+                  abs(statistics.stdev(rates) - side["stddev_ts"]) < 1e-2 * side["avg_ts"], side)
+        ratios = sorted(a / b for a, b in zip(row["steered"]["samples_ns"], row["samples_ns"]))
+        check(abs(ratios[1] / row["steered"]["ratio"]["median"] - 1) < 1e-3, row)
+        check(0 < row["share_of_fma"]["median"] < 2 and row["steered"]["policy"] == "push.st", row)
+    lines = [json.loads(line) for line in bench(*SHORT, "-o", "jsonl").splitlines()]
+    check(len(lines) == 2 and lines[0]["model_type"] == "llama" and lines[0]["type_k"] == "f32", lines)
+    table = list(csv.DictReader(bench(*SHORT, "-o", "csv").splitlines()))
+    check(len(table) == 2 and float(table[1]["avg_ts"]) > 0 and float(table[1]["steered_ratio_low"]) > 0 and
+          table[0]["n_prompt"] == "8", table)
+
+
+def test_lists():
+    rows = json.loads(bench("-p", "4-8+2,16-64*2", "-n", "0", "-b", "8,16", "-r", "1", "--off", "--no-warmup",
+                            "-o", "json", model="dummy:tiny"))
+    check([(row["n_ubatch"], row["n_prompt"]) for row in rows] ==
+          [(b, p) for b in (8, 16) for p in (4, 6, 8, 16, 32, 64)], rows)
+
+
+def test_refusals():
+    for pattern, *arguments in (
+            ("there is nothing to time", "-p", "0", "-n", "0"), ("--n-prompt takes numbers", "-p", "x"),
+            ("--n-gen takes numbers", "-n", "4,"), ("--n-prompt takes numbers", "-p", "8-4"),
+            ("--n-prompt takes numbers", "-p", "1-2000"), ("--n-prompt takes numbers", "-p", "1048577"),
+            ("--n-depth must be a multiple of 16", "-d", "8"), ("--batch-size must be above 0", "-b", "0"),
+            ("--pg takes PROMPT,GEN", "-pg", "8"), ("--pg takes PROMPT,GEN", "-pg", "8,0"),
+            ("exclude each other", "--off", "--policy", "x"), ("--output takes", "-o", "sql"),
+            ("--repetitions must be from 1", "-r", "0")):
+        refused(2, pattern, *arguments, command="bench", model="missing.gguf")
+    refused(1, "missing.gguf", *SHORT, command="bench", model="missing.gguf")
+    done = program.run(*SHORT, "-c", "10", "-d", "16", command="bench")
+    check(done.returncode == 1 and "2 tests failed" in done.stderr and "21 positions" in done.stderr, done.stderr)
+
+
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    program.run_tests(globals(), program.sys.argv[3:])
+    os.chdir("/")
+program.end()

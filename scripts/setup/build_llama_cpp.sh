@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds llama.cpp's llama-batched-bench, which bench/peers/batched.py runs beside this program: for the CPU alone and
-# for this machine's instructions. Into build-llama.cpp/, which git ignores. Interrupted, it goes on where it was.
+# Builds llama.cpp's llama-batched-bench, which bench/peers/batched.py runs beside this program, and llama-bench, whose
+# tests `trimtab bench` has: for the CPU alone and for this machine's instructions. Into build-llama.cpp/, which git
+# ignores. Interrupted, it goes on where it was.
 set -eu
 
 say() { echo "build_llama_cpp: $*" >&2; }
@@ -11,19 +12,29 @@ fail() {
 
 cd "$(dirname "$0")/../.."
 out=build-llama.cpp
-if [ -x "$out/llama-batched-bench" ]; then
-	say "$out/llama-batched-bench is here already"
+programs="llama-batched-bench llama-bench"
+missing=
+for program in $programs; do
+	[ -x "$out/$program" ] || missing=$program
+done
+if [ -z "$missing" ]; then
+	say "$programs are in $out already"
 	exit 0
 fi
+# The pinned version's code for AMX uses tiles that it has not configured, which is an illegal instruction.
+flags=
+grep -q amx_tile /proc/cpuinfo && flags="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 source=$(scripts/setup/fetch_llama_cpp.sh)
 mkdir -p "$out"
 say "building (about 20 minutes on 2 cores)"
 cmake -S "$source" -B "$out/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON \
 	-DGGML_CPU=ON -DGGML_BLAS=OFF -DGGML_CUDA=OFF -DGGML_VULKAN=OFF -DLLAMA_BUILD_TESTS=OFF \
 	-DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_CURL=OFF \
-	-DLLAMA_OPENSSL=OFF >"$out/configure.log" 2>&1 ||
+	-DLLAMA_OPENSSL=OFF -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags" >"$out/configure.log" 2>&1 ||
 	fail "cmake failed: see $out/configure.log"
-nice -n 10 cmake --build "$out/build" -j "${JOBS:-$(nproc)}" --target llama-batched-bench >"$out/build.log" 2>&1 ||
+nice -n 10 cmake --build "$out/build" -j "${JOBS:-$(nproc)}" --target $programs >"$out/build.log" 2>&1 ||
 	fail "the build failed: see $out/build.log"
-cp "$out/build/bin/llama-batched-bench" "$out/"
-say "$out/llama-batched-bench is ready"
+for program in $programs; do
+	cp "$out/build/bin/$program" "$out/"
+done
+say "$programs are ready in $out"

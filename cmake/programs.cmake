@@ -1,4 +1,5 @@
 # The program, the harness of every benchmark, which it has too, and the benchmarks.
+include(cmake/serve.cmake)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 file(GLOB TT_HARNESS_SOURCES CONFIGURE_DEPENDS bench/harness/*.c)
 add_library(trimtab-harness STATIC ${TT_HARNESS_SOURCES})
@@ -11,7 +12,7 @@ target_link_libraries(trimtab-harness PUBLIC trimtab-core PkgConfig::JANSSON m)
 file(GLOB TT_CLI_SOURCES CONFIGURE_DEPENDS runtime/page/*.c runtime/cli/*.c)
 add_executable(trimtab-cli ${TT_CLI_SOURCES})
 set_target_properties(trimtab-cli PROPERTIES OUTPUT_NAME trimtab)
-target_link_libraries(trimtab-cli PRIVATE trimtab-device trimtab-harness trimtab-core PkgConfig::JANSSON m)
+target_link_libraries(trimtab-cli PRIVATE trimtab-serve trimtab-device trimtab-harness trimtab-core PkgConfig::JANSSON m)
 
 add_executable(trimtab-bench bench/bench_engine.c)
 target_link_libraries(trimtab-bench PRIVATE trimtab-device trimtab-harness)

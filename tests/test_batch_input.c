@@ -302,7 +302,7 @@ Test(batch_input, takes_what_asks_for_nothing)
 	cr_expect(body.n_stop == 2 && body.options.max_tokens == 2 && body.options.sampling.top_k == 0);
 	cr_expect(body.options.sampling.seed == UINT64_MAX && body.options.when == TT_WHEN_LAST &&
 		  body.options.n_steering == 2);
-	cr_expect_str_eq(body.names[0], "b");
+	cr_expect_str_eq(body.policies[0]->name, "b");
 	cr_expect(body.options.steering[1].scale == -2.0f && body.options.steering[0].scale == 1.0f);
 	cr_expect_gt(body.prompts->n_ids, 3);
 	tt_api_request_free(&body);

@@ -251,7 +251,8 @@ static int open_job(struct batch *b, struct tt_error *err)
 	uint64_t size;
 	json_t *job = NULL;
 	TT_TRY(tt_batch_sweep(&b->job.sweep, o, err));
-	TT_TRY(tt_named_policies_load(&b->job.policies, b->job.engine, o, err));
+	const struct tt_policy_files policies = {o->policies, o->n_policies, o->layers, o->note, o->user};
+	TT_TRY(tt_named_policies_load(&b->job.policies, b->job.engine, &policies, err));
 	TT_TRY(tt_sha256_file(sha256, o->input, &size, err));
 	TT_TRY(count_lines(b, size, err));
 	int status = tt_batch_describe(&job, &b->job, sha256, size, err);

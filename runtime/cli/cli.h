@@ -1,5 +1,5 @@
-/* The program: its subcommands, its messages, and helpers for all subcommands. Its files use trimtab.h, base/ and
- * runtime/page/, and nothing else of the library. */
+/* The program: its subcommands, its messages, and helpers for all subcommands. Its files use trimtab.h, base/,
+ * runtime/page/ and runtime/serve/serve.h, and nothing else of the library. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -38,6 +38,7 @@ int cli_attack(int argc, char **argv);
 int cli_stack(int argc, char **argv);
 int cli_score(int argc, char **argv);
 int cli_batch(int argc, char **argv);
+int cli_serve(int argc, char **argv);
 int cli_capture(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_export(int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct cli_command commands[] = {
 	{"stack", "measure policies on one request, alone and together", cli_stack},
 	{"score", "how likely a model finds given text: multiple choice, perplexity", cli_score},
 	{"batch", "answer a file of requests, over any number of runs", cli_batch},
+	{"serve", "serve a model to OpenAI's clients, steered by request", cli_serve},
 	{"capture", "write hidden states, logits and coefficients of a prompt", cli_capture},
 	{"import", "make a policy of a control vector", cli_import},
 	{"export", "make a control vector of a policy", cli_export},

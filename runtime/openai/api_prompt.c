@@ -35,14 +35,17 @@ static int join_content(json_t **out, const json_t *content, size_t message, str
 /* A message in the form that templates know. OpenAI's role "developer" becomes "system", its older name. */
 static int clean_message(json_t *out, const json_t *message, size_t index, struct tt_error *err)
 {
-	static const char *const keys[] = {"role", "content", "name", "refusal", NULL};
+	static const char *const keys[] = {"role", "content", "name", "refusal", "type", NULL};
 	char what[40];
 	json_t *content = NULL;
 	snprintf(what, sizeof what, "messages[%zu]", index);
 	if (!json_is_object(message))
 		return tt_fail(err, TT_ERR_FORMAT, "%s must be an object", what);
 	TT_TRY(tt_api_only_keys(message, keys, what, err));
-	const char *role = json_string_value(json_object_get(message, "role"));
+	const char *role = json_string_value(json_object_get(message, "role")), *type = NULL;
+	TT_TRY(tt_within(tt_json_string(message, "type", &type, err), err, what));
+	if (type && strcmp(type, "text") != 0) /* lm-eval says so of each of its messages */
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s is of type \"%.40s\"; only text is supported", what, type);
 	const json_t *given = json_object_get(message, "content");
 	if (!role)
 		return tt_fail(err, TT_ERR_FORMAT, "%s has no role", what);

@@ -8,31 +8,31 @@
 #include "base/memory.h"
 #include "base/sha256.h"
 
-static int load(
-	struct tt_named_policies *out, struct tt_engine *engine, const struct tt_batch_options *o, struct tt_error *err)
+static int load(struct tt_named_policies *out, struct tt_engine *engine, const struct tt_policy_files *files,
+	struct tt_error *err)
 {
 	uint64_t size;
-	TT_TRY(tt_alloc(&out->list, o->n_policies, sizeof *out->list, err));
-	for (size_t i = 0; i < o->n_policies; i++) {
+	TT_TRY(tt_alloc(&out->list, files->n, sizeof *out->list, err));
+	for (size_t i = 0; i < files->n; i++) {
 		struct tt_named_policy *named = &out->list[out->n++];
 		const char *warning = NULL;
-		named->name = o->policies[i].name;
-		TT_TRY(tt_sha256_file(named->sha256, o->policies[i].path, &size, err));
-		TT_TRY(tt_policy_load(&named->policy, o->policies[i].path, err));
-		if (o->layers)
-			TT_TRY(tt_policy_keep_layers(named->policy, o->layers, err));
+		named->name = files->list[i].name;
+		TT_TRY(tt_sha256_file(named->sha256, files->list[i].path, &size, err));
+		TT_TRY(tt_policy_load(&named->policy, files->list[i].path, err));
+		if (files->layers)
+			TT_TRY(tt_policy_keep_layers(named->policy, files->layers, err));
 		TT_TRY(tt_engine_add_policy(engine, named->policy, &warning, err));
-		if (warning && o->note)
-			o->note(o->user, warning);
+		if (warning && files->note)
+			files->note(files->user, warning);
 	}
 	return TT_OK;
 }
 
-int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engine,
-	const struct tt_batch_options *options, struct tt_error *err)
+int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engine, const struct tt_policy_files *files,
+	struct tt_error *err)
 {
 	*out = (struct tt_named_policies){0};
-	int status = load(out, engine, options, err);
+	int status = load(out, engine, files, err);
 	if (status != TT_OK)
 		tt_named_policies_free(out, engine);
 	return status;

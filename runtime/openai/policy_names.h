@@ -1,11 +1,11 @@
-/* The policies that the rows of a batch may name. */
+/* The policies that requests may name. */
 #ifndef RUNTIME_OPENAI_POLICY_NAMES_H
 #define RUNTIME_OPENAI_POLICY_NAMES_H
 
 #include "runtime/trimtab.h"
 
 struct tt_named_policy {
-	const char *name; /* borrowed from the options */
+	const char *name; /* borrowed from who gave it */
 	struct tt_policy *policy;
 	char sha256[65]; /* of the policy's file */
 };
@@ -15,9 +15,17 @@ struct tt_named_policies {
 	size_t n;
 };
 
-/* Loads the files and adds them to the engine; a warning goes to options->note. */
-int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engine,
-	const struct tt_batch_options *options, struct tt_error *err);
+struct tt_policy_files {
+	const struct tt_batch_policy *list; // [n]
+	size_t n;
+	const char *layers;			    /* they steer no others, "8-14"; NULL: each its own */
+	void (*note)(void *user, const char *line); /* gets warnings; may be NULL */
+	void *user;
+};
+
+/* Loads the files and adds them to the engine. */
+int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engine, const struct tt_policy_files *files,
+	struct tt_error *err);
 /* Removes the policies from the engine and frees them. The requests that use them must be freed before. */
 void tt_named_policies_free(struct tt_named_policies *policies, struct tt_engine *engine);
 /* The policy with this name, or NULL. */

@@ -13,8 +13,11 @@
 /* How a known key is treated. */
 enum treatment {
 	HONOURED,
-	LABEL, /* does not affect the answer: accepted and ignored */
-	OFF,   /* accepted only if it asks for nothing: null, false, 0, "", an empty list or object */
+	LABEL,  /* does not affect the answer: accepted and ignored */
+	OFF,    /* accepted only if it asks for nothing: null, false, 0, "", an empty list or object */
+	ONE,    /* accepted only as null or 1, which asks for nothing */
+	TRUE,   /* accepted only as null or true: what is done anyway */
+	SERVED, /* a server's: honoured there, elsewhere as OFF */
 };
 
 struct key {
@@ -31,16 +34,24 @@ static const struct key common_keys[] = {
 	{"min_p", HONOURED},
 	{"seed", HONOURED},
 	{"stop", HONOURED},
+	{"stop_token_ids", HONOURED},
 	{"n", HONOURED},
 	{"ignore_eos", HONOURED},
 	{"logprobs", HONOURED},
 	{"prompt_logprobs", HONOURED},
 	{"steering", HONOURED},
 	{"user", LABEL},
-	{"stream", OFF},
-	{"stream_options", OFF},
+	{"stream", SERVED},
+	{"stream_options", SERVED},
+	{"timeout", SERVED},
 	{"presence_penalty", OFF},
 	{"frequency_penalty", OFF},
+	{"repetition_penalty", ONE},
+	{"length_penalty", ONE},
+	{"min_tokens", OFF},
+	{"use_beam_search", OFF},
+	{"include_stop_str_in_output", OFF},
+	{"skip_special_tokens", TRUE},
 	{"logit_bias", OFF},
 	{NULL, OFF},
 };
@@ -69,6 +80,14 @@ static const struct key completion_keys[] = {
 	{NULL, OFF},
 };
 
+/* Remembers the key that is at fault, if the status is an error's; the innermost counts. */
+static int at(struct tt_api_request *out, const char *param, int status)
+{
+	if (status != TT_OK && !*out->param)
+		snprintf(out->param, sizeof out->param, "%s", param);
+	return status;
+}
+
 static const struct key *find_key(const struct key *keys, const char *name)
 {
 	while (keys->name && strcmp(keys->name, name) != 0)
@@ -85,20 +104,32 @@ static bool asks_for_nothing(const json_t *value)
 	       (json_is_object(value) && json_object_size(value) == 0);
 }
 
-static int check_keys(const json_t *body, enum tt_endpoint endpoint, struct tt_error *err)
+static bool is_accepted(const json_t *value, enum treatment treatment, bool serves)
 {
-	const struct key *own = endpoint == TT_CHAT_COMPLETIONS ? chat_keys : completion_keys;
+	if (treatment == ONE)
+		return json_is_null(value) || (json_is_number(value) && json_number_value(value) == 1);
+	if (treatment == TRUE)
+		return json_is_null(value) || json_is_true(value);
+	return treatment == HONOURED || treatment == LABEL || (treatment == SERVED && serves) ||
+	       asks_for_nothing(value);
+}
+
+static int check_keys(struct tt_api_request *out, const json_t *body, struct tt_error *err)
+{
+	const struct key *own = out->endpoint == TT_CHAT_COMPLETIONS ? chat_keys : completion_keys;
 	const char *name;
 	json_t *value;
 	json_object_foreach((json_t *)(uintptr_t)body, name, value)
 	{
 		const struct key *key = find_key(common_keys, name);
 		key = key ? key : find_key(own, name);
+		out->code = key ? "unsupported_parameter" : "unknown_parameter";
 		if (!key)
-			return tt_fail(err, TT_ERR_FORMAT, "unknown key \"%.60s\"", name);
-		if (key->treatment == OFF && !asks_for_nothing(value))
-			return tt_fail(err, TT_ERR_UNSUPPORTED, "%s is not supported", name);
+			return at(out, name, tt_fail(err, TT_ERR_FORMAT, "unknown key \"%.60s\"", name));
+		if (!is_accepted(value, key->treatment, out->serves))
+			return at(out, name, tt_fail(err, TT_ERR_UNSUPPORTED, "%s is not supported", name));
 	}
+	out->code = NULL;
 	return TT_OK;
 }
 
@@ -136,55 +167,104 @@ static int parse_when(enum tt_policy_when *out, const json_t *steering, struct t
 	return TT_OK;
 }
 
-static int parse_policy(
-	struct tt_api_request *out, const json_t *entry, const struct tt_named_policies *policies, struct tt_error *err)
+static const struct tt_named_policy *find_policy(const struct tt_named_policies *policies, const char *name)
 {
-	static const char *const keys[] = {"name", "scale", NULL};
-	const char *name = NULL;
-	struct tt_steering *steering = &out->options.steering[out->options.n_steering];
-	if (!json_is_object(entry))
-		return tt_fail(err, TT_ERR_FORMAT, "steering.policies must hold objects");
-	TT_TRY(tt_api_only_keys(entry, keys, "a policy of steering", err));
-	TT_TRY(tt_json_string(entry, "name", &name, err));
-	if (!name)
-		return tt_fail(err, TT_ERR_FORMAT, "a policy of steering has no name");
-	steering->scale = 1;
-	TT_TRY(tt_json_float(entry, "scale", -1e6, 1e6, &steering->scale, err));
-	for (size_t i = 0; policies && i < policies->n; i++) {
-		if (strcmp(policies->list[i].name, name) != 0)
-			continue;
-		steering->policy = policies->list[i].policy;
-		out->names[out->options.n_steering++] = policies->list[i].name;
-		return TT_OK;
-	}
-	return tt_fail(err, TT_ERR_ARGUMENT, "steering names the policy \"%.60s\", which was not given", name);
+	for (size_t i = 0; policies && i < policies->n; i++)
+		if (strcmp(policies->list[i].name, name) == 0)
+			return &policies->list[i];
+	return NULL;
 }
 
-static int parse_steering(
-	struct tt_api_request *out, const json_t *body, const struct tt_named_policies *policies, struct tt_error *err)
+static void steer_by(struct tt_api_request *out, const struct tt_named_policy *policy, float scale)
+{
+	out->policies[out->options.n_steering] = policy;
+	out->options.steering[out->options.n_steering++] = (struct tt_steering){policy->policy, scale};
+}
+
+/* The version that is asked for must be the one that is loaded: all of its digits, or the first 12. */
+static int check_version(const json_t *entry, const struct tt_named_policy *policy, struct tt_error *err)
+{
+	const char *version = NULL;
+	TT_TRY(tt_json_string(entry, "version", &version, err));
+	size_t n = version ? strlen(version) : 0;
+	if (version && ((n != 12 && n != 64) || strncmp(version, policy->sha256, n) != 0))
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "there is no version \"%.64s\" of the policy %s", version, policy->name);
+	return TT_OK;
+}
+
+static int parse_policy(struct tt_api_request *out, const json_t *entry, const char *where,
+	const struct tt_named_policies *policies, struct tt_error *err)
+{
+	static const char *const keys[] = {"name", "scale", NULL}, *const served[] = {"name", "scale", "version", NULL};
+	char param[80];
+	const char *name = NULL;
+	float scale = 1;
+	if (!json_is_object(entry))
+		return at(out, where, tt_fail(err, TT_ERR_FORMAT, "steering.policies must hold objects"));
+	TT_TRY(at(out, where, tt_api_only_keys(entry, out->serves ? served : keys, "a policy of steering", err)));
+	snprintf(param, sizeof param, "%s.name", where);
+	TT_TRY(at(out, param, tt_json_string(entry, "name", &name, err)));
+	if (!name)
+		return at(out, param, tt_fail(err, TT_ERR_FORMAT, "a policy of steering has no name"));
+	const struct tt_named_policy *policy = find_policy(policies, name);
+	if (!policy)
+		return at(out, param,
+			tt_fail(err, TT_ERR_ARGUMENT, "steering names the policy \"%.60s\", which was not given",
+				name));
+	snprintf(param, sizeof param, "%s.scale", where);
+	TT_TRY(at(out, param, tt_json_float(entry, "scale", -1e6, 1e6, &scale, err)));
+	snprintf(param, sizeof param, "%s.version", where);
+	TT_TRY(at(out, param, check_version(entry, policy, err)));
+	steer_by(out, policy, scale);
+	return TT_OK;
+}
+
+static int parse_stack(struct tt_api_request *out, const json_t *steering, const struct tt_named_policies *policies,
+	struct tt_error *err)
 {
 	static const char *const keys[] = {"policies", "when", NULL};
-	const json_t *steering = json_object_get(body, "steering");
-	if (!steering || json_is_null(steering))
-		return TT_OK;
-	if (!json_is_object(steering))
-		return tt_fail(err, TT_ERR_FORMAT, "steering must be an object");
-	TT_TRY(tt_api_only_keys(steering, keys, "steering", err));
+	TT_TRY(at(out, "steering", tt_api_only_keys(steering, keys, "steering", err)));
 	const json_t *list = json_object_get(steering, "policies");
+	char where[48] = "steering.policies";
 	if (!json_is_array(list))
-		return tt_fail(err, TT_ERR_FORMAT, "steering.policies must be a list");
+		return at(out, where, tt_fail(err, TT_ERR_FORMAT, "steering.policies must be a list"));
 	if (json_array_size(list) > TT_MAX_STACK)
-		return tt_fail(err, TT_ERR_FORMAT, "steering has more than %d policies", TT_MAX_STACK);
-	for (size_t i = 0; i < json_array_size(list); i++)
-		TT_TRY(parse_policy(out, json_array_get(list, i), policies, err));
-	return parse_when(&out->options.when, steering, err);
+		return at(out, where, tt_fail(err, TT_ERR_FORMAT, "steering has more than %d policies", TT_MAX_STACK));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		snprintf(where, sizeof where, "steering.policies[%zu]", i);
+		TT_TRY(parse_policy(out, json_array_get(list, i), where, policies, err));
+	}
+	return at(out, "steering.when", parse_when(&out->options.when, steering, err));
+}
+
+/* Absent: what the context says, if anything; false: nothing steers. */
+static int parse_steering(
+	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
+{
+	const json_t *steering = json_object_get(body, "steering");
+	if (!steering || json_is_null(steering)) {
+		for (uint32_t i = 0; i < context->n_standing; i++)
+			steer_by(out, context->standing[i].policy, context->standing[i].scale);
+	} else if (json_is_object(steering)) {
+		TT_TRY(parse_stack(out, steering, context->policies, err));
+	} else if (!json_is_false(steering)) {
+		return at(out, "steering", tt_fail(err, TT_ERR_FORMAT, "steering must be an object"));
+	}
+	out->n_acting = out->options.n_steering;
+	if (out->n_acting + context->n_shadows > TT_MAX_STACK)
+		return at(out, "steering.policies",
+			tt_fail(err, TT_ERR_FORMAT, "steering has more than %u policies beside the shadows",
+				TT_MAX_STACK - context->n_shadows));
+	for (uint32_t i = 0; i < context->n_shadows; i++)
+		steer_by(out, context->shadows[i].policy, 0);
+	return TT_OK;
 }
 
 void tt_api_request_steer(struct tt_api_request *body, const struct tt_named_policy *policy, float scale)
 {
-	body->options.steering[0] = (struct tt_steering){policy->policy, scale};
-	body->options.n_steering = 1;
-	body->names[0] = policy->name;
+	steer_by(body, policy, scale);
+	body->n_acting = 1;
 }
 
 /* ---- Sampling */
@@ -256,26 +336,84 @@ static int parse_stop(struct tt_api_request *out, const json_t *body, struct tt_
 	return TT_OK;
 }
 
+static int parse_stop_ids(struct tt_api_request *out, const json_t *body, struct tt_error *err)
+{
+	const json_t *list = json_object_get(body, "stop_token_ids");
+	if (!list || json_is_null(list))
+		return TT_OK;
+	if (!json_is_array(list) || json_array_size(list) > TT_MAX_STOPS)
+		return tt_fail(err, TT_ERR_FORMAT, "stop_token_ids must be a list of at most %d ids", TT_MAX_STOPS);
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *id = json_array_get(list, i);
+		if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+			return tt_fail(err, TT_ERR_FORMAT, "stop_token_ids must hold token ids");
+		out->stop_ids[out->n_stop_ids++] = (int32_t)json_integer_value(id);
+	}
+	return TT_OK;
+}
+
+/* Its key is the one at fault whatever is wrong with it. */
+static int parse_number(
+	struct tt_api_request *out, const json_t *body, const char *key, float *number, struct tt_error *err)
+{
+	TT_TRY(at(out, key, tt_json_any_float(body, key, number, err)));
+	return at(out, key, tt_sampling_check(&out->options.sampling, err));
+}
+
 static int parse_sampling(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
 	struct tt_request_options *o = &out->options;
 	const json_t *top_k = json_object_get(body, "top_k");
 	uint32_t best_of = 1;
-	TT_TRY(tt_json_any_float(body, "temperature", &o->sampling.temperature, err));
-	TT_TRY(tt_json_any_float(body, "top_p", &o->sampling.top_p, err));
-	TT_TRY(tt_json_any_float(body, "min_p", &o->sampling.min_p, err));
+	TT_TRY(parse_number(out, body, "temperature", &o->sampling.temperature, err));
+	TT_TRY(parse_number(out, body, "top_p", &o->sampling.top_p, err));
+	TT_TRY(parse_number(out, body, "min_p", &o->sampling.min_p, err));
 	if (!json_is_integer(top_k) || json_integer_value(top_k) != -1) /* -1 is vLLM's "off" */
-		TT_TRY(tt_json_u32(body, "top_k", 0, TT_MAX_TOP_K, &o->sampling.top_k, err));
-	TT_TRY(tt_sampling_check(&o->sampling, err));
-	TT_TRY(tt_json_bool(body, "ignore_eos", &o->ignore_eos, err));
-	TT_TRY(tt_json_u32(body, "n", 1, TT_MAX_CHOICES, &out->n, err));
-	TT_TRY(tt_json_u32(body, "best_of", 1, TT_MAX_CHOICES, &best_of, err));
+		TT_TRY(at(out, "top_k", tt_json_u32(body, "top_k", 0, TT_MAX_TOP_K, &o->sampling.top_k, err)));
+	TT_TRY(at(out, "ignore_eos", tt_json_bool(body, "ignore_eos", &o->ignore_eos, err)));
+	TT_TRY(at(out, "n", tt_json_u32(body, "n", 1, TT_MAX_CHOICES, &out->n, err)));
+	TT_TRY(at(out, "best_of", tt_json_u32(body, "best_of", 1, TT_MAX_CHOICES, &best_of, err)));
 	if (best_of != 1 && best_of != out->n)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "best_of is not supported");
-	TT_TRY(parse_seed(&o->sampling.seed, body, err));
-	TT_TRY(parse_logprobs(out, body, err)); /* before max_tokens, which may be 0 where a prompt is told of */
-	TT_TRY(parse_max_tokens(out, body, err));
-	return parse_stop(out, body, err);
+		return at(out, "best_of", tt_fail(err, TT_ERR_UNSUPPORTED, "best_of is not supported"));
+	TT_TRY(at(out, "seed", parse_seed(&o->sampling.seed, body, err)));
+	/* Before max_tokens, which may be 0 where a prompt is told of. */
+	TT_TRY(at(out, "logprobs", parse_logprobs(out, body, err)));
+	TT_TRY(at(out, "max_tokens", parse_max_tokens(out, body, err)));
+	TT_TRY(at(out, "stop_token_ids", parse_stop_ids(out, body, err)));
+	return at(out, "stop", parse_stop(out, body, err));
+}
+
+/* ---- What only a server does */
+
+static int parse_stream(struct tt_api_request *out, const json_t *body, struct tt_error *err)
+{
+	static const char *const keys[] = {"include_usage", "continuous_usage_stats", "include_obfuscation", NULL};
+	const json_t *options = json_object_get(body, "stream_options");
+	bool obfuscation = false;
+	TT_TRY(at(out, "stream", tt_json_bool(body, "stream", &out->stream, err)));
+	if (!options || json_is_null(options))
+		return TT_OK;
+	if (!json_is_object(options) || !out->stream)
+		return at(out, "stream_options",
+			tt_fail(err, TT_ERR_FORMAT, "stream_options must be an object, beside a stream that is true"));
+	TT_TRY(at(out, "stream_options", tt_api_only_keys(options, keys, "stream_options", err)));
+	TT_TRY(at(out, "stream_options", tt_json_bool(options, "include_usage", &out->include_usage, err)));
+	TT_TRY(at(out, "stream_options", tt_json_bool(options, "include_obfuscation", &obfuscation, err)));
+	if (obfuscation)
+		return at(out, "stream_options",
+			tt_fail(err, TT_ERR_UNSUPPORTED, "include_obfuscation is not supported"));
+	return at(out, "stream_options", tt_json_bool(options, "continuous_usage_stats", &out->continuous_usage, err));
+}
+
+static int parse_timeout(
+	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
+{
+	float timeout = 0;
+	TT_TRY(at(out, "timeout", tt_json_float(body, "timeout", 0.001, 1e6, &timeout, err)));
+	out->options.timeout = context->timeout;
+	if (timeout > 0 && (out->options.timeout == 0 || (double)timeout < out->options.timeout))
+		out->options.timeout = (double)timeout;
+	return TT_OK;
 }
 
 /* ---- The whole */
@@ -341,17 +479,22 @@ static int parse(
 {
 	if (!json_is_object(body))
 		return tt_fail(err, TT_ERR_FORMAT, "body must be an object");
-	TT_TRY(check_keys(body, out->endpoint, err));
-	TT_TRY(check_format(body, err));
+	TT_TRY(check_keys(out, body, err));
+	TT_TRY(at(out, "response_format", check_format(body, err)));
 	TT_TRY(parse_sampling(out, body, err));
-	TT_TRY(parse_steering(out, body, context->policies, err));
+	TT_TRY(parse_steering(out, body, context, err));
+	if (out->serves) {
+		TT_TRY(parse_stream(out, body, err));
+		TT_TRY(parse_timeout(out, body, context, err));
+	}
 	if (out->endpoint == TT_COMPLETIONS) {
-		TT_TRY(tt_api_read_prompts(&out->prompts, &out->n_prompts, body, context->text, err));
-		return parse_score_from(out, body, err);
+		TT_TRY(at(
+			out, "prompt", tt_api_read_prompts(&out->prompts, &out->n_prompts, body, context->text, err)));
+		return at(out, "prompt_logprobs_from", parse_score_from(out, body, err));
 	}
 	TT_TRY(tt_alloc(&out->prompts, 1, sizeof *out->prompts, err));
 	out->n_prompts = 1;
-	return tt_api_read_messages(out->prompts, body, context->text, context->now, err);
+	return at(out, "messages", tt_api_read_messages(out->prompts, body, context->text, context->now, err));
 }
 
 bool tt_endpoint_parse(const char *url, enum tt_endpoint *out)
@@ -363,7 +506,7 @@ bool tt_endpoint_parse(const char *url, enum tt_endpoint *out)
 int tt_api_request_parse(struct tt_api_request *out, const json_t *body, enum tt_endpoint endpoint,
 	const struct tt_api_context *context, struct tt_error *err)
 {
-	*out = (struct tt_api_request){.endpoint = endpoint, .n = 1};
+	*out = (struct tt_api_request){.endpoint = endpoint, .n = 1, .serves = context->serves};
 	tt_request_options_default(&out->options);
 	out->options.max_tokens = context->max_tokens;
 	out->options.sampling = context->sampling;

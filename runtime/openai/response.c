@@ -34,6 +34,8 @@ static struct tt_request_options options_of(const struct tt_api_request *body, u
 	options.mean_to = prompt->mean_to;
 	options.stop = body->stop;
 	options.n_stop = body->n_stop;
+	options.stop_ids = body->stop_ids;
+	options.n_stop_ids = body->n_stop_ids;
 	/* Choices of a prompt are those of a body with this prompt alone. */
 	options.sampling.seed = choice_seed(options.sampling.seed, index % body->n);
 	if (!tt_api_scores(body))
@@ -163,21 +165,42 @@ int tt_add_completion_logprob(struct tt_choice *choice, const struct tt_text *te
 	return TT_OK;
 }
 
+int tt_choice_begin(
+	struct tt_choice *choice, const struct tt_api_request *body, const struct tt_text *text, struct tt_error *err)
+{
+	return body->echo ? tt_choice_echo(choice, body, text, err) : TT_OK;
+}
+
+int tt_choice_add(struct tt_choice *choice, const struct tt_token *token, const struct tt_api_request *body,
+	const struct tt_text *text, struct tt_error *err)
+{
+	if (choice->logprobs && body->endpoint == TT_CHAT_COMPLETIONS)
+		TT_TRY(add_chat_logprob(choice, text, token, err));
+	else if (choice->logprobs)
+		TT_TRY(tt_add_completion_logprob(choice, text, token, true, err));
+	TT_TRY(tt_buffer_add(&choice->text, token->text, token->n_text, err));
+	choice->offset += tt_utf8_count(token->text, token->n_text);
+	return TT_OK;
+}
+
+void tt_choice_clear(struct tt_choice *choice)
+{
+	const char *key;
+	json_t *list;
+	choice->text.len = 0;
+	if (json_is_array(choice->logprobs))
+		json_array_clear(choice->logprobs);
+	json_object_foreach(choice->logprobs, key, list) json_array_clear(list);
+}
+
 int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_api_request *body,
 	const struct tt_text *text, struct tt_error *err)
 {
 	struct tt_token token;
 	choice->request = request;
-	if (body->echo)
-		TT_TRY(tt_choice_echo(choice, body, text, err));
-	while (tt_request_next(request, &token)) {
-		if (choice->logprobs && body->endpoint == TT_CHAT_COMPLETIONS)
-			TT_TRY(add_chat_logprob(choice, text, &token, err));
-		else if (choice->logprobs)
-			TT_TRY(tt_add_completion_logprob(choice, text, &token, true, err));
-		TT_TRY(tt_buffer_add(&choice->text, token.text, token.n_text, err));
-		choice->offset += tt_utf8_count(token.text, token.n_text);
-	}
+	TT_TRY(tt_choice_begin(choice, body, text, err));
+	while (tt_request_next(request, &token))
+		TT_TRY(tt_choice_add(choice, &token, body, text, err));
 	return TT_OK;
 }
 
@@ -203,32 +226,66 @@ static json_t *coefficients_json(const struct tt_decision *decision, uint32_t n_
 	return layers;
 }
 
-json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers)
+/* What a server says beside what a batch does. */
+static void add_facts(json_t *entry, const struct tt_named_policy *policy, const struct tt_decision *decision)
 {
-	if (body->options.n_steering == 0)
+	struct tt_policy_info info;
+	tt_policy_describe(policy->policy, &info);
+	json_object_set_new(entry, "version", json_string(policy->sha256));
+	json_object_set_new(
+		entry, "threshold", info.has_threshold ? tt_json_number((double)info.threshold) : json_null());
+	json_object_set_new(entry, "killed", json_boolean(decision->killed));
+}
+
+static json_t *decision_json(
+	const struct tt_request *request, const struct tt_api_request *body, uint32_t index, uint32_t n_layers)
+{
+	struct tt_decision d = {0};
+	json_t *entry = json_pack("{s:s, s:o}", "policy", body->policies[index]->name, "scale",
+		tt_json_number((double)body->options.steering[index].scale));
+	bool decided = entry && tt_request_decision(request, index, &d);
+	if (decided) {
+		json_object_set_new(entry, "when", json_string(tt_when_word(d.when)));
+		json_object_set_new(entry, "s", tt_json_number((double)d.s));
+		json_object_set_new(entry, "gate", tt_json_number((double)d.gate));
+		json_object_set_new(entry, "coef", coefficients_json(&d, n_layers));
+		if (d.killed)
+			json_object_set_new(entry, "killed_from", json_integer((json_int_t)d.killed_from));
+	}
+	if (entry && body->serves)
+		add_facts(entry, body->policies[index], &d);
+	return entry;
+}
+
+static json_t *decisions_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t from,
+	uint32_t to, uint32_t n_layers)
+{
+	if (from == to)
 		return json_null();
 	json_t *list = json_array();
-	for (uint32_t i = 0; i < body->options.n_steering; i++) {
-		struct tt_decision d;
-		json_t *entry = json_pack("{s:s, s:o}", "policy", body->names[i], "scale",
-			tt_json_number((double)body->options.steering[i].scale));
-		if (entry && tt_request_decision(request, i, &d)) {
-			json_object_set_new(entry, "when", json_string(tt_when_word(d.when)));
-			json_object_set_new(entry, "s", tt_json_number((double)d.s));
-			json_object_set_new(entry, "gate", tt_json_number((double)d.gate));
-			json_object_set_new(entry, "coef", coefficients_json(&d, n_layers));
-			if (d.killed)
-				json_object_set_new(entry, "killed_from", json_integer((json_int_t)d.killed_from));
-		}
-		json_array_append_new(list, entry);
-	}
+	for (uint32_t i = from; i < to; i++)
+		json_array_append_new(list, decision_json(request, body, i, n_layers));
 	return list;
 }
 
-/* OpenAI has a word for every reason but a full context, which is reported as "length" too. */
+json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers)
+{
+	return decisions_json(request, body, 0, body->n_acting, n_layers);
+}
+
+json_t *tt_shadows_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers)
+{
+	return decisions_json(request, body, body->n_acting, body->options.n_steering, n_layers);
+}
+
+const char *tt_finish_word(enum tt_finish finish)
+{
+	return finish == TT_FINISH_STOP ? "stop" : "length";
+}
+
 static const char *finish_reason(const struct tt_request *request)
 {
-	return tt_request_finish(request) == TT_FINISH_STOP ? "stop" : "length";
+	return tt_finish_word(tt_request_finish(request));
 }
 
 static json_t *choice_json(const struct tt_api_request *body, const struct tt_choice *choice, uint32_t index)

@@ -22,6 +22,13 @@ int tt_choice_submit(struct tt_choice *out, struct tt_request **request, struct 
 int tt_choice_collect(struct tt_choice *choice, struct tt_request *request, const struct tt_api_request *body,
 	const struct tt_text *text, struct tt_error *err);
 void tt_choice_free(struct tt_choice *choice);
+/* The same in pieces, for an answer that is told while it is made: what stands before the tokens, once the prompt has
+ * run; a token; and the choice emptied of what was told, but for the offset. */
+int tt_choice_begin(
+	struct tt_choice *choice, const struct tt_api_request *body, const struct tt_text *text, struct tt_error *err);
+int tt_choice_add(struct tt_choice *choice, const struct tt_token *token, const struct tt_api_request *body,
+	const struct tt_text *text, struct tt_error *err);
+void tt_choice_clear(struct tt_choice *choice);
 
 /* A token as text. If its bytes are not whole code points, it is written as OpenAI does: bytes:\xe2\x80. */
 json_t *tt_piece_json(const char *piece, size_t n);
@@ -33,6 +40,10 @@ int tt_add_completion_logprob(struct tt_choice *choice, const struct tt_text *te
 /* What steered a request: a list with an entry for each policy; null if no policy steers it. A new reference, or NULL
  * if memory runs out. */
 json_t *tt_decisions_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers);
+/* The same of its shadows. */
+json_t *tt_shadows_json(const struct tt_request *request, const struct tt_api_request *body, uint32_t n_layers);
+/* OpenAI has a word for every end of an answer but a full context, which is "length" too. */
+const char *tt_finish_word(enum tt_finish finish);
 
 /* Makes the body of the response from choices [tt_api_n_choices(body)], all of which are finished. id is without the
  * endpoint's prefix. *out is a new reference. */

@@ -7,7 +7,7 @@ set -eu
 
 say() { echo "install_packages: $*" >&2; }
 
-build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev"
+build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev libuv1-dev llhttp"
 test="libcriterion-dev clang clang-format clang-runtime ccache git python3"
 coverage="llvm"
 deb="dpkg-dev fakeroot file"
@@ -36,6 +36,17 @@ has_runtime() {
 	folder=$(clang -print-resource-dir 2>/dev/null) && ls "$folder"/lib/*/libclang_rt.fuzzer*.a >/dev/null 2>&1
 }
 is_known() { apt-cache show "$1" >/dev/null 2>&1; }
+# Nor is llhttp: Debian 12 and Ubuntu 24.04 have its C source in a package for node, Debian 13 a library.
+has_llhttp() { [ -n "$(ls /usr/share/llhttp/llhttp.c /usr/include/llhttp.h 2>/dev/null)" ]; }
+llhttp_package() {
+	for package in libllhttp-dev node-llhttp; do
+		if is_known "$package"; then
+			echo "$package"
+			return
+		fi
+	done
+	say "apt knows no package of llhttp: the program will have no server"
+}
 runtime_package() {
 	# The package that clang depends on, or will: clang-14.
 	version=$(apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9][0-9]*\)$/\1/p' | head -n 1)
@@ -54,6 +65,10 @@ for package in $wanted; do
 		has_runtime || missing="$missing clang-runtime"
 		continue
 	fi
+	if [ "$package" = llhttp ]; then
+		has_llhttp || missing="$missing llhttp"
+		continue
+	fi
 	# shellcheck disable=SC2016
 	status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) || status=
 	[ "$status" = installed ] || missing="$missing $package"
@@ -64,6 +79,7 @@ done
 named() {
 	for package in $missing; do
 		[ "$package" != clang-runtime ] || package=$(runtime_package)
+		[ "$package" != llhttp ] || package=$(llhttp_package)
 		printf ' %s' "$package"
 	done
 }

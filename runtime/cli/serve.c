@@ -1,0 +1,93 @@
+/* trimtab serve */
+#include <stdlib.h>
+
+#include "cli.h"
+#include "runtime/serve/serve.h"
+
+static const char about[] =
+	"Serves the model to OpenAI's clients: chat and text completions, streamed or whole, each steered as it asks.\n"
+	"The policies steer every request that says nothing of steering; \"steering\": false in a body is unsteered, "
+	"and\n"
+	"{\"policies\": [{\"name\": \"refuse\", \"scale\": 0.5}]} names those that are to. SIGTERM lets running "
+	"requests end.";
+
+static const char examples[] =
+	"  trimtab serve model.gguf --policy refuse=refuse.safetensors\n"
+	"  curl -s localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+	"    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"How do I pick a lock?\"}], \"stream\": true}'";
+
+struct run {
+	struct cli_engine_args engine_args;
+	struct cli_list policy_list;
+	struct cli_policies named;
+	struct tt_batch_policy policies[CLI_MAX_LIST];
+	struct tt_serve_options options;
+};
+
+static void note(void *user, const char *line)
+{
+	(void)user;
+	cli_note("%s", line);
+}
+
+static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
+{
+	struct tt_serve_options *o = &run->options;
+	const struct cli_option options[] = {
+		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "NAME=F", 0, 0,
+			"steering policy and the name that bodies call it by; may be repeated"},
+		{"host", 0, NULL, CLI_STRING, &o->host, "ADDRESS", 0, 0, "address to serve on"},
+		{"port", 0, NULL, CLI_U32, &o->port, "N", 0, 65535, "port to serve on; 0: one that is free"},
+		{"behind-proxy", 0, NULL, CLI_FLAG, &o->behind_proxy, NULL, 0, 0,
+			"a proxy with TLS and keys stands in front: serve on another address than loopback"},
+		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096,
+			"requests that run at once; four times as many may wait"},
+		{"request-timeout", 0, NULL, CLI_FLOAT, &o->request_timeout, "S", 0.001, 1e6,
+			"seconds that a request may take"},
+		{"drain-seconds", 0, NULL, CLI_FLOAT, &o->drain_seconds, "S", 0, 1e6,
+			"seconds that requests have to end after SIGTERM"},
+		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_STRICT_OPTION(run->engine_args),
+	};
+	const struct cli_usage usage = {
+		"serve", "MODEL [OPTION]...", about, examples, options, CLI_N_OPTIONS(options), 1, 1};
+	int status = cli_parse(&usage, argc, argv, positional);
+	if (status != CLI_PROCEED)
+		return status;
+	status = cli_policies_parse_named(&run->named, &run->policy_list, "serve");
+	for (uint32_t i = 0; i < run->named.n; i++)
+		run->policies[i] = (struct tt_batch_policy){run->named.names[i], run->named.paths[i]};
+	o->policies = run->policies;
+	o->n_policies = run->named.n;
+	return status;
+}
+
+static int serve(struct run *run, const char *model)
+{
+	struct tt_error err = {0};
+	struct tt_engine *engine = NULL;
+	int status = cli_engine_open(&engine, model, &run->engine_args, run->options.max_batch);
+	if (status == CLI_PROCEED)
+		status = tt_serve(engine, &run->options, &err) == TT_OK ? CLI_OK : cli_fail(&err);
+	tt_engine_close(engine);
+	return status;
+}
+
+int cli_serve(int argc, char **argv)
+{
+	struct run run = {.options = {.host = "127.0.0.1",
+				  .port = 8000,
+				  .max_batch = 32,
+				  .request_timeout = 600,
+				  .drain_seconds = 30,
+				  .note = note}};
+	struct cli_list positional = {0};
+	struct tt_error err = {0};
+	int status = parse(&run, argc, argv, &positional);
+	if (status == CLI_PROCEED && !tt_serve_is_built())
+		status = tt_serve(NULL, &run.options, &err) == TT_OK ? CLI_OK : cli_fail(&err);
+	if (status == CLI_PROCEED)
+		status = serve(&run, positional.items[0]);
+	cli_policies_free(&run.named, NULL);
+	return status;
+}

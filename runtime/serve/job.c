@@ -1,0 +1,606 @@
+#include "runtime/serve/job.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/json.h"
+#include "runtime/engine/thread.h"
+
+enum {
+	MAX_DEPTH = 64,         /* of JSON */
+	PING_TIME = 15000,      /* milliseconds of silence */
+	COMPLETION_TOKENS = 16, /* of a completion that does not say; OpenAI's */
+	CHAT_TOKENS = 1 << 24,  /* of a chat: as many as the context holds */
+};
+
+static const char event_stream[] = "text/event-stream; charset=utf-8";
+
+/* ---- Its end */
+
+static void free_job(struct tt_job *job)
+{
+	tt_api_request_free(&job->body);
+	json_decref(job->json);
+	tt_buffer_free(&job->text);
+	tt_chunks_close(&job->chunks);
+	free(job->choices);
+	free(job->news);
+	free(job->answer);
+	free(job);
+}
+
+/* Frees the requests, after which the engine's thread does not know the job, and the rest as soon as that is
+ * possible. */
+static void release(struct tt_job *job)
+{
+	struct tt_server *server = job->server;
+	*(job->previous ? &job->previous->next : &server->jobs) = job->next;
+	if (job->next)
+		job->next->previous = job->previous;
+	server->n_jobs--;
+	for (uint32_t i = 0; i < job->n_choices; i++) {
+		server->n_flying -= i < job->n_submitted && !job->news[i].ended;
+		tt_choice_free(&job->choices[i]);
+		job->n_listed += atomic_load(&job->news[i].has_news);
+	}
+	job->dead = true;
+	if (job->n_listed == 0)
+		free_job(job);
+}
+
+/* The answer is given. */
+static void end(struct tt_job *job)
+{
+	if (job->connection)
+		job->connection->job = NULL;
+	release(job);
+}
+
+void tt_job_abandon(struct tt_job *job)
+{
+	job->connection = NULL;
+	if (job->stage == TT_JOB_RUNNING)
+		release(job);
+}
+
+/* ---- Errors */
+
+static void set_problem(struct tt_job *job, int status, const char *code, const char *param, const char *message)
+{
+	job->status = status;
+	job->code = code;
+	snprintf(job->param, sizeof job->param, "%s", param ? param : "");
+	if (message)
+		snprintf(job->error.message, sizeof job->error.message, "%s", message);
+}
+
+static struct tt_problem problem_of(const struct tt_job *job)
+{
+	return (struct tt_problem){
+		.status = job->status,
+		.message = job->error.message,
+		.param = *job->param ? job->param : NULL,
+		.code = job->code,
+	};
+}
+
+static void add_error_event(struct tt_job *job)
+{
+	const struct tt_problem problem = problem_of(job);
+	char *text = tt_problem_text(&problem);
+	struct tt_buffer event = {0};
+	if (text && tt_buffer_print(&event, NULL, "data: %s\n\ndata: [DONE]\n\n", text) == TT_OK)
+		tt_connection_add(job->connection, event.data, event.len);
+	free(text);
+	tt_buffer_free(&event);
+}
+
+/* Tells the client what the job says is wrong, and ends it. */
+static void tell_problem(struct tt_job *job)
+{
+	struct tt_connection *c = job->connection;
+	if (c && job->speaks) {
+		add_error_event(job);
+		c->closes = true;
+		tt_connection_end(c);
+	} else if (c) {
+		const struct tt_problem problem = problem_of(job);
+		tt_reply_problem(c, &problem);
+	}
+	end(job);
+}
+
+void tt_job_fail(struct tt_job *job, int status, const char *code, const char *message)
+{
+	if (job->stage == TT_JOB_RUNNING) {
+		set_problem(job, status, code, NULL, message);
+		tell_problem(job);
+	} else if (job->connection) {
+		const struct tt_problem problem = {.status = status, .message = message, .code = code};
+		job->connection->job = NULL;
+		tt_reply_problem(job->connection, &problem);
+		job->connection = NULL;
+	}
+}
+
+/* ---- Preparing, on a thread of the pool */
+
+/* Whether the text nests deeper than that. jansson reads values by recursion, with a bound of its own that is wider. */
+static bool is_too_deep(const char *text, size_t n)
+{
+	size_t depth = 0;
+	bool quoted = false;
+	for (size_t i = 0; i < n; i++) {
+		char c = text[i];
+		if (quoted) {
+			i += c == '\\';
+			quoted = c != '"';
+		} else if (c == '"') {
+			quoted = true;
+		} else if (c == '[' || c == '{') {
+			if (++depth > MAX_DEPTH)
+				return true;
+		} else if ((c == ']' || c == '}') && depth) {
+			depth--;
+		}
+	}
+	return false;
+}
+
+/* OpenAI's status and word for what the body code returns. */
+static void set_refusal(struct tt_job *job, int status)
+{
+	const char *code = job->body.code;
+	int http = status == TT_ERR_MEMORY || status == TT_ERR_DEVICE || status == TT_ERR_IO ? 500 : 400;
+	if (status == TT_ERR_LIMIT)
+		code = "context_length_exceeded";
+	set_problem(job, http, code, job->body.param, NULL);
+}
+
+static bool is_model(const struct tt_job *job, const json_t *name)
+{
+	return !name || json_is_null(name) ||
+	       (json_is_string(name) &&
+		       strcmp(json_string_value(name), tt_engine_info(job->server->engine)->name) == 0);
+}
+
+static void read_body(struct tt_job *job)
+{
+	struct tt_server *server = job->server;
+	struct tt_error *err = &job->error;
+	struct tt_api_context context = server->context;
+	if (is_too_deep(job->text.data, job->text.len)) {
+		set_problem(job, 400, "invalid_json", NULL, "the body nests deeper than 64 levels");
+		return;
+	}
+	if (tt_json_parse(&job->json, job->text.data, job->text.len, "the body", err) != TT_OK) {
+		set_problem(job, 400, "invalid_json", NULL, NULL);
+		return;
+	}
+	if (!is_model(job, json_object_get(job->json, "model"))) {
+		set_problem(job, 404, "model_not_found", "model", "there is no such model here; GET /v1/models has it");
+		return;
+	}
+	context.now = job->created;
+	context.sampling = (struct tt_sampling){.seed = job->seed, .temperature = 1, .top_p = 1};
+	context.max_tokens = job->endpoint == TT_COMPLETIONS ? COMPLETION_TOKENS : CHAT_TOKENS;
+	int status = tt_api_request_parse(&job->body, job->json, job->endpoint, &context, err);
+	if (status == TT_OK)
+		status = tt_api_request_check(server->engine, &job->body, err);
+	if (status != TT_OK)
+		set_refusal(job, status);
+}
+
+static void prepare(uv_work_t *work)
+{
+	struct tt_job *job = work->data;
+	read_body(job);
+	tt_buffer_free(&job->text);
+}
+
+/* ---- Running */
+
+/* Runs on the engine's thread, under its lock. A choice that is not streamed has no news until it ends. */
+static void notify(void *user, struct tt_request *request)
+{
+	struct tt_job_choice *news = user;
+	struct tt_server *server = news->job->server;
+	struct tt_job_choice *first = NULL;
+	if (!news->job->body.stream && tt_request_finish(request) == TT_RUNNING)
+		return;
+	if (atomic_exchange(&news->has_news, true))
+		return;
+	do {
+		first = atomic_load(&server->woken);
+		news->next = first;
+	} while (!atomic_compare_exchange_weak(&server->woken, &first, news));
+	if (!first)
+		uv_async_send(&server->wake);
+}
+
+static int submit_one(struct tt_job *job, uint32_t i)
+{
+	struct tt_request *request;
+	job->body.options.notify = notify;
+	job->body.options.user = &job->news[i];
+	if (job->deadline > 0) {
+		job->body.options.timeout = job->deadline - tt_now();
+		if (job->body.options.timeout <= 0)
+			return tt_fail(&job->error, TT_ERR_LIMIT, "the request took too long");
+	}
+	TT_TRY(tt_choice_submit(&job->choices[i], &request, job->server->engine, &job->body, i, false, &job->error));
+	job->choices[i].request = request;
+	job->n_submitted++;
+	job->server->n_flying++;
+	return TT_OK;
+}
+
+/* Submits as many choices as the engine runs at once. False: that failed, and the job is no more. */
+static bool submit_some(struct tt_job *job)
+{
+	while (job->n_submitted < job->n_choices && job->n_submitted - job->n_ended < job->server->options->max_batch) {
+		int status = submit_one(job, job->n_submitted);
+		if (status == TT_OK)
+			continue;
+		set_problem(job, status == TT_ERR_LIMIT ? 504 : 500, status == TT_ERR_LIMIT ? "deadline" : NULL, NULL,
+			NULL);
+		tell_problem(job);
+		return false;
+	}
+	return true;
+}
+
+static int allocate(struct tt_job *job)
+{
+	struct tt_error *err = &job->error;
+	uint32_t n = tt_api_n_choices(&job->body);
+	TT_TRY(tt_alloc(&job->choices, n, sizeof *job->choices, err));
+	TT_TRY(tt_alloc(&job->news, n, sizeof *job->news, err));
+	job->n_choices = n;
+	for (uint32_t i = 0; i < n; i++) {
+		job->news[i].job = job;
+		job->news[i].index = i;
+	}
+	if (!job->body.stream)
+		return TT_OK;
+	return tt_chunks_open(&job->chunks, job->server->engine, &job->body, tt_engine_info(job->server->engine)->name,
+		job->id, job->created, err);
+}
+
+static void prepared(uv_work_t *work, int status)
+{
+	struct tt_job *job = work->data;
+	(void)status;
+	job->server->n_preparing--;
+	job->stage = TT_JOB_RUNNING;
+	if (!job->connection) {
+		release(job);
+		return;
+	}
+	if (job->status == 0 && job->server->draining)
+		set_problem(job, 503, "draining", NULL, "the server is about to end");
+	else if (job->status == 0 && allocate(job) != TT_OK)
+		set_problem(job, 500, NULL, NULL, NULL);
+	if (job->status) {
+		tell_problem(job);
+		return;
+	}
+	job->deadline = job->body.options.timeout > 0 ? tt_now() + job->body.options.timeout : 0;
+	job->spoken = uv_now(&job->server->loop);
+	submit_some(job);
+}
+
+/* ---- The stream */
+
+static void speak(struct tt_job *job, const char *data, size_t n)
+{
+	if (!job->speaks) {
+		char fields[64];
+		snprintf(fields, sizeof fields, "X-Request-Id: req_%s\r\n", job->id);
+		tt_connection_begin(job->connection, event_stream, fields);
+	}
+	job->speaks = true;
+	job->spoken = uv_now(&job->server->loop);
+	tt_connection_add(job->connection, data, n);
+}
+
+/* What the answer says beside OpenAI's keys. */
+static json_t *facts_of(const struct tt_job *job, uint32_t i)
+{
+	const struct tt_model_info *info = tt_engine_info(job->server->engine);
+	const struct tt_request *request = job->choices[i].request;
+	json_t *facts =
+		json_pack("{s:s, s:I, s:o}", "mode", info->mode, "seed", (json_int_t)job->body.options.sampling.seed,
+			"steering", tt_decisions_json(request, &job->body, info->n_layers));
+	if (facts && job->body.options.n_steering > job->body.n_acting)
+		json_object_set_new(facts, "shadow", tt_shadows_json(request, &job->body, info->n_layers));
+	return facts;
+}
+
+/* Adds an event for what the choice holds. */
+static int add_event(struct tt_job *job, struct tt_job_choice *news, enum tt_finish finish, struct tt_buffer *out)
+{
+	struct tt_choice *choice = &job->choices[news->index];
+	const struct tt_api_prompt *prompt = tt_api_prompt_of(&job->body, news->index);
+	json_t *facts = news->began ? NULL : facts_of(job, news->index);
+	const struct tt_chunk chunk = {
+		.index = news->index,
+		.first = !news->began,
+		.text = choice->text.data ? choice->text.data : "",
+		.n_text = choice->text.len,
+		.logprobs = choice->logprobs,
+		.finish = finish,
+		.facts = facts,
+		.n_prompt = prompt->n_ids,
+		.n_generated = news->n_taken,
+	};
+	int status = tt_chunk_add(out, &job->chunks, &chunk, &job->error);
+	json_decref(facts);
+	tt_choice_clear(choice);
+	news->began = true;
+	news->closed = finish != TT_RUNNING;
+	return status;
+}
+
+/* Takes the tokens that are there, each with an event of its own, unless the client is slow. The lock is held, so that
+ * the last token is known to be that. */
+static int take_tokens(struct tt_job *job, struct tt_job_choice *news, struct tt_buffer *out)
+{
+	const struct tt_text *text = tt_engine_text(job->server->engine);
+	struct tt_choice *choice = &job->choices[news->index];
+	enum tt_finish reason = tt_request_finish(choice->request), good = reason;
+	size_t n = tt_request_n_generated(choice->request), unsent = tt_connection_unsent(job->connection);
+	struct tt_token token;
+	if (reason > TT_FINISH_CONTEXT)
+		good = TT_RUNNING;
+	while (news->n_taken < n && unsent + out->len < TT_UNSENT_PAUSE && tt_request_next(choice->request, &token)) {
+		if (news->n_taken++ == 0)
+			TT_TRY(tt_choice_begin(choice, &job->body, text, &job->error));
+		TT_TRY(tt_choice_add(choice, &token, &job->body, text, &job->error));
+		TT_TRY(add_event(job, news, news->n_taken == n ? good : TT_RUNNING, out));
+	}
+	job->n_stalled += (news->n_taken < n) - news->stalled;
+	news->stalled = news->n_taken < n;
+	news->ended = !news->stalled && reason != TT_RUNNING;
+	if (news->ended && reason > TT_FINISH_CONTEXT) {
+		job->status = reason == TT_FINISH_DEADLINE ? 504 : 500;
+	} else if (news->ended && !news->closed) { /* it ended without a further token */
+		if (!news->began)
+			TT_TRY(tt_choice_begin(choice, &job->body, text, &job->error));
+		TT_TRY(add_event(job, news, good, out));
+	}
+	return TT_OK;
+}
+
+static void set_end_problem(struct tt_job *job)
+{
+	if (job->status == 504)
+		set_problem(job, 504, "deadline", NULL, "the request took too long");
+	else
+		set_problem(job, 500, NULL, NULL, "the engine could not run the request");
+}
+
+static void end_stream(struct tt_job *job)
+{
+	static const char done[] = "data: [DONE]\n\n";
+	struct tt_connection *c = job->connection;
+	struct tt_buffer out = {0};
+	int status = TT_OK;
+	if (job->body.include_usage) {
+		json_t *facts = facts_of(job, 0);
+		size_t n_generated = 0;
+		for (uint32_t i = 0; i < job->n_choices; i++)
+			n_generated += job->news[i].n_taken;
+		status = tt_chunk_add_usage(
+			&out, &job->chunks, tt_api_n_prompt_tokens(&job->body), n_generated, facts, &job->error);
+		json_decref(facts);
+	}
+	if (status == TT_OK)
+		status = tt_buffer_add(&out, done, sizeof done - 1, &job->error);
+	if (status == TT_OK) {
+		speak(job, out.data, out.len);
+		tt_connection_end(c);
+		end(job);
+	} else {
+		job->status = 500;
+		tell_problem(job);
+	}
+	tt_buffer_free(&out);
+}
+
+/* Writes the news of a choice to its stream. False: the job is no more. */
+static bool stream(struct tt_job *job, struct tt_job_choice *news)
+{
+	struct tt_server *server = job->server;
+	struct tt_buffer *out = &server->events;
+	if (news->ended)
+		return true;
+	out->len = 0;
+	tt_lock(server->engine);
+	int status = take_tokens(job, news, out);
+	tt_unlock(server->engine);
+	server->n_flying -= news->ended;
+	if (status == TT_OK && out->len)
+		speak(job, out->data, out->len);
+	if (status != TT_OK || job->status) {
+		if (status != TT_OK)
+			job->status = 500;
+		set_end_problem(job);
+		tell_problem(job);
+		return false;
+	}
+	if (!news->ended)
+		return true;
+	if (++job->n_ended < job->n_choices)
+		return submit_some(job);
+	end_stream(job);
+	return false;
+}
+
+void tt_job_resume(struct tt_job *job)
+{
+	for (uint32_t i = 0; job->n_stalled && i < job->n_submitted; i++)
+		if (job->news[i].stalled && !stream(job, &job->news[i]))
+			return;
+}
+
+void tt_job_tick(struct tt_job *job, uint64_t now)
+{
+	static const char ping[] = ": ping\n\n";
+	if (job->stage != TT_JOB_RUNNING || !job->body.stream || now - job->spoken < PING_TIME ||
+		tt_connection_unsent(job->connection))
+		return;
+	speak(job, ping, sizeof ping - 1);
+}
+
+/* ---- The whole answer */
+
+static void finish(uv_work_t *work)
+{
+	struct tt_job *job = work->data;
+	struct tt_engine *engine = job->server->engine;
+	json_t *answer = NULL;
+	int status = TT_OK;
+	for (uint32_t i = 0; status == TT_OK && i < job->n_choices; i++)
+		status = tt_choice_collect(
+			&job->choices[i], job->choices[i].request, &job->body, tt_engine_text(engine), &job->error);
+	if (status == TT_OK)
+		status = tt_answer_json(&answer, engine, &job->body, job->choices, job->id, job->created, &job->error);
+	if (status == TT_OK)
+		status = tt_json_add(answer, facts_of(job, 0), &job->error);
+	if (status == TT_OK)
+		status = tt_json_dump(&job->answer, answer, JSON_COMPACT, &job->error);
+	else
+		json_decref(answer);
+	job->status = status == TT_OK ? 0 : 500;
+}
+
+static void finished(uv_work_t *work, int status)
+{
+	struct tt_job *job = work->data;
+	struct tt_connection *c = job->connection;
+	char fields[64];
+	(void)status;
+	job->stage = TT_JOB_RUNNING;
+	if (!c) {
+		release(job);
+	} else if (job->status) {
+		tell_problem(job);
+	} else {
+		snprintf(fields, sizeof fields, "X-Request-Id: req_%s\r\n", job->id);
+		tt_connection_answer(c, 200, "application/json", fields, job->answer, strlen(job->answer));
+		end(job);
+	}
+}
+
+/* A choice that is not streamed has ended, or not. */
+static void look(struct tt_job *job, struct tt_job_choice *news)
+{
+	enum tt_finish reason = tt_request_finish(job->choices[news->index].request);
+	if (news->ended || reason == TT_RUNNING)
+		return;
+	news->ended = true;
+	job->n_ended++;
+	job->server->n_flying--;
+	if (reason > TT_FINISH_CONTEXT) {
+		job->status = reason == TT_FINISH_DEADLINE ? 504 : 500;
+		set_end_problem(job);
+		tell_problem(job);
+	} else if (job->n_ended < job->n_choices) {
+		submit_some(job);
+	} else {
+		if (uv_queue_work(&job->server->loop, &job->work, finish, finished) < 0)
+			tt_job_fail(job, 500, NULL, "the answer cannot be written");
+		else
+			job->stage = TT_JOB_FINISHING;
+	}
+}
+
+void tt_job_take_news(struct tt_server *server)
+{
+	/* The engine's thread adds the news of a step under its lock; when it is free, all of them are here. */
+	tt_lock(server->engine);
+	tt_unlock(server->engine);
+	struct tt_job_choice *last = atomic_exchange(&server->woken, NULL), *news = NULL;
+	while (last) { /* the list has the newest first */
+		struct tt_job_choice *earlier = last->next;
+		last->next = news;
+		news = last;
+		last = earlier;
+	}
+	while (news) {
+		struct tt_job_choice *next = news->next;
+		struct tt_job *job = news->job;
+		atomic_store(&news->has_news, false);
+		if (job->dead) {
+			if (--job->n_listed == 0)
+				free_job(job);
+		} else if (job->body.stream) {
+			stream(job, news);
+		} else {
+			look(job, news);
+		}
+		news = next;
+	}
+}
+
+/* ---- Its beginning */
+
+/* Whether as many requests wait as may. */
+static bool is_full(const struct tt_server *server)
+{
+	uint32_t running = server->options->max_batch;
+	uint32_t waiting = server->n_flying > running ? server->n_flying - running : 0;
+	return waiting + server->n_preparing >= TT_QUEUE_BATCHES * running;
+}
+
+static int make_id(struct tt_job *job)
+{
+	unsigned char bytes[20];
+	if (uv_random(NULL, NULL, bytes, sizeof bytes, 0, NULL) < 0)
+		return TT_ERR_IO;
+	for (int i = 0; i < 12; i++)
+		snprintf(job->id + 2 * i, 3, "%02x", bytes[i]);
+	memcpy(&job->seed, bytes + 12, sizeof job->seed);
+	job->seed >>= 11; /* which every reader of JSON can hold */
+	return TT_OK;
+}
+
+void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
+{
+	static const struct tt_problem draining = {503, "the server is about to end", NULL, "draining"},
+				       full = {429, "too many requests wait", NULL, "queue_full"},
+				       lacking = {500, "out of memory", NULL, NULL};
+	struct tt_server *server = c->server;
+	struct tt_job *job;
+	if (server->draining || is_full(server)) {
+		tt_reply_problem(c, server->draining ? &draining : &full);
+		return;
+	}
+	if (tt_alloc(&job, 1, sizeof *job, NULL) != TT_OK) {
+		tt_reply_problem(c, &lacking);
+		return;
+	}
+	job->server = server;
+	job->endpoint = endpoint;
+	job->created = (int64_t)time(NULL);
+	job->work.data = job;
+	if (make_id(job) != TT_OK || uv_queue_work(&server->loop, &job->work, prepare, prepared) < 0) {
+		free(job);
+		tt_reply_problem(c, &lacking);
+		return;
+	}
+	job->connection = c;
+	job->text = c->http.body;
+	c->http.body = (struct tt_buffer){0};
+	c->job = job;
+	job->next = server->jobs;
+	if (job->next)
+		job->next->previous = job;
+	server->jobs = job;
+	server->n_jobs++;
+	server->n_preparing++;
+}

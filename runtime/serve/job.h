@@ -1,0 +1,79 @@
+/* A request for completions, from its body to the end of its answer.
+ *
+ *   preparing   a thread of the pool reads the body; nothing else touches the job
+ *   running     its requests are in the engine, as many at a time as the engine runs; the loop takes their tokens
+ *   finishing   of an answer that is not streamed: a thread of the pool writes it
+ *
+ * A client that goes away ends the job at once, but while a thread of the pool has it, or the engine's thread has put
+ * one of its choices on the list of news, the memory stays until that is over. */
+#ifndef RUNTIME_SERVE_JOB_H
+#define RUNTIME_SERVE_JOB_H
+
+#include <stdatomic.h>
+
+#include "runtime/openai/chunk.h"
+#include "runtime/serve/reply.h"
+#include "runtime/serve/server.h"
+
+enum tt_job_stage { TT_JOB_PREPARING, TT_JOB_RUNNING, TT_JOB_FINISHING };
+
+/* What the engine's thread knows of a choice: that there is news of it. */
+struct tt_job_choice {
+	struct tt_job *job;
+	uint32_t index;
+	atomic_bool has_news; /* it is on the server's list */
+	struct tt_job_choice *next;
+	bool began, closed; /* its first event was written; the one that says why it ended */
+	bool ended;         /* its request has finished, and all of it was taken */
+	bool stalled;       /* its tokens wait until the client has taken more */
+	size_t n_taken;     /* tokens */
+};
+
+struct tt_job {
+	uv_work_t work;
+	struct tt_server *server;
+	struct tt_connection *connection; /* NULL: the client has gone */
+	struct tt_job *previous, *next;   /* of all jobs */
+	enum tt_job_stage stage;
+	bool dead; /* waits to be freed, for n_listed choices and the pool */
+	uint32_t n_listed;
+
+	enum tt_endpoint endpoint;
+	struct tt_buffer text; /* of the body */
+	json_t *json;
+	struct tt_api_request body;
+	char id[25]; /* without a prefix */
+	int64_t created;
+	uint64_t seed; /* for a body that names none */
+
+	struct tt_choice *choices;  // [n_choices] with their requests once they are submitted
+	struct tt_job_choice *news; // [n_choices]
+	uint32_t n_choices, n_submitted, n_ended, n_stalled;
+	double deadline; /* a time of tt_now; 0: none */
+
+	struct tt_chunks chunks;
+	bool speaks;     /* the stream has begun */
+	uint64_t spoken; /* when something was last added to it, in the loop's milliseconds */
+	char *answer;    /* not streamed */
+
+	/* What went wrong; status 0: nothing. */
+	int status;
+	const char *code; /* or NULL */
+	char param[96];   /* or "" */
+	struct tt_error error;
+};
+
+/* Answers the request of the connection. */
+void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint);
+/* The client has gone. */
+void tt_job_abandon(struct tt_job *job);
+/* The client has taken what was unsent. */
+void tt_job_resume(struct tt_job *job);
+/* Ends the job with an error, before or in its stream. */
+void tt_job_fail(struct tt_job *job, int status, const char *code, const char *message);
+/* Keeps a silent stream alive; now: the loop's milliseconds. */
+void tt_job_tick(struct tt_job *job, uint64_t now);
+/* Takes the news from the engine's thread. */
+void tt_job_take_news(struct tt_server *server);
+
+#endif

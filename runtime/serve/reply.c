@@ -1,0 +1,92 @@
+#include "runtime/serve/reply.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/utf8.h"
+
+const char *tt_status_words(int status)
+{
+	static const struct {
+		int status;
+		const char *words;
+	} all[] = {
+		{200, "OK"},
+		{400, "Bad Request"},
+		{401, "Unauthorized"},
+		{403, "Forbidden"},
+		{404, "Not Found"},
+		{405, "Method Not Allowed"},
+		{408, "Request Timeout"},
+		{413, "Content Too Large"},
+		{414, "URI Too Long"},
+		{415, "Unsupported Media Type"},
+		{417, "Expectation Failed"},
+		{429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"},
+		{500, "Internal Server Error"},
+		{503, "Service Unavailable"},
+		{504, "Gateway Timeout"},
+		{505, "HTTP Version Not Supported"},
+	};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (all[i].status == status)
+			return all[i].words;
+	return "Unknown";
+}
+
+const char *tt_problem_type(int status)
+{
+	if (status == 401)
+		return "authentication_error";
+	if (status == 403)
+		return "permission_error";
+	if (status == 429)
+		return "rate_limit_error";
+	return status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text ? json_string(text) : json_null();
+}
+
+char *tt_problem_text(const struct tt_problem *problem)
+{
+	char *text = NULL;
+	/* A message may quote what is no UTF-8. */
+	const char *message = tt_utf8_is_valid(problem->message) ? problem->message : "not valid UTF-8";
+	tt_json_dump(&text,
+		json_pack("{s:{s:s, s:s, s:o, s:o}}", "error", "message", message, "type",
+			tt_problem_type(problem->status), "param", text_or_null(problem->param), "code",
+			text_or_null(problem->code)),
+		JSON_COMPACT, NULL);
+	return text;
+}
+
+static void reply(struct tt_connection *c, int status, const char *fields, char *text)
+{
+	if (text)
+		tt_connection_answer(c, status, "application/json", fields, text, strlen(text));
+	else
+		tt_connection_drop(c);
+	free(text);
+}
+
+void tt_reply_problem(struct tt_connection *c, const struct tt_problem *problem)
+{
+	const char *fields = "";
+	if (problem->status == 429 || problem->status == 503)
+		fields = "Retry-After: 1\r\nRetry-After-Ms: 500\r\n";
+	if (problem->status == 401)
+		fields = "WWW-Authenticate: Bearer\r\n";
+	reply(c, problem->status, fields, tt_problem_text(problem));
+}
+
+void tt_reply_json(struct tt_connection *c, int status, json_t *value)
+{
+	char *text = NULL;
+	tt_json_dump(&text, value, JSON_COMPACT, NULL);
+	reply(c, status, "", text);
+}

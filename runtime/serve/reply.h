@@ -1,0 +1,24 @@
+/* Answers that need no model: JSON, and errors in OpenAI's form. */
+#ifndef RUNTIME_SERVE_REPLY_H
+#define RUNTIME_SERVE_REPLY_H
+
+#include <jansson.h>
+
+#include "runtime/serve/connection.h"
+
+struct tt_problem {
+	int status;                         /* of HTTP */
+	const char *message, *param, *code; /* param and code may be NULL */
+};
+
+/* {"error": ...} as a text (free()); NULL if memory runs out. */
+char *tt_problem_text(const struct tt_problem *problem);
+void tt_reply_problem(struct tt_connection *c, const struct tt_problem *problem);
+/* Takes over value. */
+void tt_reply_json(struct tt_connection *c, int status, json_t *value);
+/* OpenAI's word for a kind of error. */
+const char *tt_problem_type(int status);
+/* The words of an HTTP status. */
+const char *tt_status_words(int status);
+
+#endif

@@ -1,0 +1,143 @@
+#include "runtime/serve/routes.h"
+
+#include <string.h>
+
+#include "runtime/serve/job.h"
+#include "runtime/serve/reply.h"
+#include "runtime/serve/server.h"
+
+static void chat_completions(struct tt_connection *c)
+{
+	tt_job_start(c, TT_CHAT_COMPLETIONS);
+}
+
+static void completions(struct tt_connection *c)
+{
+	tt_job_start(c, TT_COMPLETIONS);
+}
+
+static json_t *model_json(const struct tt_server *server)
+{
+	const struct tt_model_info *info = tt_engine_info(server->engine);
+	return json_pack("{s:s, s:s, s:I, s:s, s:i, s:s#}", "id", info->name, "object", "model", "created",
+		(json_int_t)server->started, "owned_by", "trimtab", "max_model_len", (int)info->context, "root",
+		info->weights_digest, 16);
+}
+
+static void models(struct tt_connection *c)
+{
+	tt_reply_json(c, 200, json_pack("{s:s, s:[o]}", "object", "list", "data", model_json(c->server)));
+}
+
+/* /v1/models/NAME */
+static void model(struct tt_connection *c)
+{
+	static const char prefix[] = "/v1/models/";
+	static const struct tt_problem unknown = {404, "there is no such model here", "model", "model_not_found"};
+	const char *name = tt_engine_info(c->server->engine)->name;
+	struct tt_span path = tt_http_path(&c->http);
+	size_t n = sizeof prefix - 1;
+	if (path.len == n + strlen(name) && memcmp(path.data + n, name, strlen(name)) == 0)
+		tt_reply_json(c, 200, model_json(c->server));
+	else
+		tt_reply_problem(c, &unknown);
+}
+
+static void steering(struct tt_connection *c)
+{
+	const struct tt_named_policies *policies = &c->server->policies;
+	json_t *list = json_array();
+	for (size_t i = 0; i < policies->n; i++) {
+		struct tt_policy_info info;
+		tt_policy_describe(policies->list[i].policy, &info);
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", policies->list[i].name,
+						    "version", policies->list[i].sha256, "operation", info.op_word,
+						    "gate", info.gate_word, "when", tt_when_word(info.when)));
+	}
+	tt_reply_json(c, 200, json_pack("{s:o}", "policies", list));
+}
+
+static void health(struct tt_connection *c)
+{
+	bool ready = !c->server->draining;
+	tt_reply_json(c, ready ? 200 : 503, json_pack("{s:s}", "status", ready ? "ok" : "draining"));
+}
+
+static void live(struct tt_connection *c)
+{
+	tt_reply_json(c, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+static void version(struct tt_connection *c)
+{
+	tt_reply_json(c, 200, json_pack("{s:s}", "version", tt_version()));
+}
+
+enum method { GET, POST };
+
+static const struct route {
+	enum method method;
+	const char *path;
+	bool is_prefix;
+	void (*answer)(struct tt_connection *c);
+} routes[] = {
+	{POST, "/v1/chat/completions", false, chat_completions},
+	{POST, "/v1/completions", false, completions},
+	{GET, "/v1/models", false, models},
+	{GET, "/v1/models/", true, model},
+	{GET, "/v1/steering", false, steering},
+	{GET, "/health", false, health},
+	{GET, "/health/live", false, live},
+	{GET, "/live", false, live},
+	{GET, "/health/ready", false, health},
+	{GET, "/ready", false, health},
+	{GET, "/version", false, version},
+};
+
+static const struct route *find(struct tt_span path)
+{
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+		size_t n = strlen(routes[i].path);
+		bool fits = routes[i].is_prefix ? path.len > n : path.len == n;
+		if (fits && memcmp(path.data, routes[i].path, n) == 0)
+			return &routes[i];
+	}
+	return NULL;
+}
+
+/* Whether the body says that it is JSON; what browsers send without asking does not. */
+static bool is_json(const struct tt_http *http)
+{
+	static const char json[] = "application/json";
+	struct tt_span type = tt_http_field(http, "content-type");
+	const size_t n = sizeof json - 1;
+	if (type.len < n || (type.len > n && !strchr("; \t", type.data[n])))
+		return false;
+	type.len = n;
+	return tt_span_is(type, json);
+}
+
+static bool is_method(struct tt_span given, enum method method)
+{
+	const char *const words[] = {"GET", "POST"};
+	const char *word = words[method];
+	if (method == GET && given.len == 4 && memcmp(given.data, "HEAD", 4) == 0)
+		return true;
+	return given.len == strlen(word) && memcmp(given.data, word, given.len) == 0;
+}
+
+void tt_route(struct tt_connection *c)
+{
+	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
+				       wrong = {405, "not by this method", NULL, "method_not_allowed"},
+				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
+	const struct route *route = find(tt_http_path(&c->http));
+	if (!route)
+		tt_reply_problem(c, &unknown);
+	else if (!is_method(tt_http_method(&c->http), route->method))
+		tt_reply_problem(c, &wrong);
+	else if (route->method == POST && !is_json(&c->http))
+		tt_reply_problem(c, &no_json);
+	else
+		route->answer(c);
+}

@@ -1,0 +1,26 @@
+/* trimtab serve: an OpenAI server over HTTP. A part of the program, not of the library, which has no socket. */
+#ifndef RUNTIME_SERVE_SERVE_H
+#define RUNTIME_SERVE_SERVE_H
+
+#include "runtime/trimtab.h"
+
+/* Zero-initialise it but for what has a default. */
+struct tt_serve_options {
+	const char *host; /* an address of this machine; another than loopback only with behind_proxy */
+	uint32_t port;    /* 0: one that is free, which the note says */
+	bool behind_proxy;
+	const struct tt_batch_policy *policies; // [n_policies] that requests may name
+	size_t n_policies;
+	uint32_t max_batch; /* the max_batch with which the engine was opened */
+	float request_timeout, drain_seconds;
+	void (*note)(void *user, const char *line); /* gets what a person should know, a line each */
+	void *user;
+};
+
+/* Whether this program has a server: it is built only where libuv and llhttp were found. */
+bool tt_serve_is_built(void);
+/* Serves until SIGTERM or SIGINT. The engine is started, and stopped again. TT_ERR_UNSUPPORTED where there is no
+ * server. */
+int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, struct tt_error *err);
+
+#endif

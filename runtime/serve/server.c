@@ -1,0 +1,270 @@
+#include "runtime/serve/server.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/fail.h"
+#include "runtime/serve/job.h"
+
+enum { TICK = 250, BACKLOG = 1024, MAX_STANDING = TT_MAX_STACK };
+
+bool tt_serve_is_built(void)
+{
+	return true;
+}
+
+void tt_server_note(const struct tt_server *server, const char *format, ...)
+{
+	char line[256];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof line, format, arguments);
+	va_end(arguments);
+	if (server->options->note)
+		server->options->note(server->options->user, line);
+}
+
+/* ---- Turns of the loop */
+
+void tt_server_mark(struct tt_server *server, struct tt_connection *c)
+{
+	if (c->dirty || c->state == TT_CONNECTION_CLOSED)
+		return;
+	c->dirty = true;
+	c->next_dirty = server->dirty;
+	server->dirty = c;
+}
+
+static void flush(struct tt_server *server)
+{
+	while (server->dirty) {
+		struct tt_connection *c = server->dirty;
+		server->dirty = c->next_dirty;
+		c->dirty = false;
+		tt_connection_flush(c);
+	}
+}
+
+static void before_poll(uv_prepare_t *handle)
+{
+	flush(handle->data);
+}
+
+static void after_poll(uv_check_t *handle)
+{
+	flush(handle->data);
+}
+
+static void on_wake(uv_async_t *handle)
+{
+	tt_job_take_news(handle->data);
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+	struct tt_server *server = listener->data;
+	if (status == 0)
+		tt_connection_accept(server, listener);
+}
+
+/* ---- The end */
+
+/* Ends all work: connections are dropped, requests cancelled, handles closed. The loop then runs until the pool is
+ * done too. */
+static void end(struct tt_server *server)
+{
+	if (server->ending)
+		return;
+	server->ending = true;
+	flush(server);
+	while (server->connections)
+		tt_connection_drop(server->connections);
+	tt_job_take_news(server); /* frees what the list of news has kept */
+	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->wake,
+		(uv_handle_t *)&server->tick, (uv_handle_t *)&server->before_poll, (uv_handle_t *)&server->after_poll,
+		(uv_handle_t *)&server->signals[0], (uv_handle_t *)&server->signals[1]};
+	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
+		if (!uv_is_closing(handles[i]))
+			uv_close(handles[i], NULL);
+}
+
+static bool is_quiet(const struct tt_server *server)
+{
+	for (const struct tt_connection *c = server->connections; c; c = c->next)
+		if (c->state == TT_CONNECTION_BUSY)
+			return false;
+	return server->n_jobs == 0;
+}
+
+static void drain(struct tt_server *server)
+{
+	struct tt_connection *next;
+	server->draining = true;
+	server->drain_until = uv_now(&server->loop) + (uint64_t)(1000 * (double)server->options->drain_seconds);
+	for (struct tt_connection *c = server->connections; c; c = next) {
+		next = c->next;
+		tt_connection_drop_idle(c);
+	}
+	if (server->n_jobs)
+		tt_server_note(server, "%u requests are being answered; a second signal ends them", server->n_jobs);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct tt_server *server = handle->data;
+	(void)number;
+	if (server->draining)
+		end(server);
+	else
+		drain(server);
+}
+
+static void tick(uv_timer_t *timer)
+{
+	struct tt_server *server = timer->data;
+	uint64_t now = uv_now(&server->loop);
+	struct tt_connection *next;
+	struct tt_job *next_job;
+	for (struct tt_connection *c = server->connections; c; c = next) {
+		next = c->next;
+		tt_connection_tick(c, now);
+	}
+	for (struct tt_job *job = server->jobs; job; job = next_job) {
+		next_job = job->next;
+		if (server->draining && now >= server->drain_until)
+			tt_job_fail(job, 503, "draining", "the server ends");
+		else
+			tt_job_tick(job, now);
+	}
+	if (server->draining && is_quiet(server))
+		end(server);
+}
+
+/* ---- The beginning */
+
+static int fail_uv(struct tt_error *err, const char *what, int code)
+{
+	return tt_fail(err, TT_ERR_IO, "%s: %s", what, uv_strerror(code));
+}
+
+/* The address of a host and a port. */
+static int read_host(struct sockaddr_storage *out, const char *host, int port, struct tt_error *err)
+{
+	const char *name = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+	if (uv_ip4_addr(name, port, (struct sockaddr_in *)out) == 0 ||
+		uv_ip6_addr(name, port, (struct sockaddr_in6 *)out) == 0)
+		return TT_OK;
+	return tt_fail(err, TT_ERR_ARGUMENT, "%.100s is no address; it takes one such as 127.0.0.1 or ::1", host);
+}
+
+static bool is_loopback(const struct sockaddr_storage *address)
+{
+	static const unsigned char one[16] = {[15] = 1};
+	if (address->ss_family == AF_INET6)
+		return memcmp(&((const struct sockaddr_in6 *)address)->sin6_addr, one, 16) == 0;
+	return *(const unsigned char *)&((const struct sockaddr_in *)address)->sin_addr == 127;
+}
+
+static int listen_at(struct tt_server *server, struct tt_error *err)
+{
+	const struct tt_serve_options *o = server->options;
+	struct sockaddr_storage address = {0};
+	char name[64] = "", what[128];
+	int n = sizeof address, status;
+	TT_TRY(read_host(&address, o->host, (int)o->port, err));
+	if (!is_loopback(&address) && !o->behind_proxy)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"%s can be reached from outside, and this server has neither TLS nor keys yet: serve on "
+			"loopback, or behind a proxy that has them (--behind-proxy)",
+			o->host);
+	snprintf(what, sizeof what, "%.60s port %u", o->host, o->port);
+	status = uv_tcp_bind(&server->listener, (struct sockaddr *)&address, 0);
+	if (status == 0)
+		status = uv_listen((uv_stream_t *)&server->listener, BACKLOG, on_connection);
+	if (status == 0)
+		status = uv_tcp_getsockname(&server->listener, (struct sockaddr *)&address, &n);
+	if (status < 0)
+		return fail_uv(err, what, status);
+	uv_ip_name((struct sockaddr *)&address, name, sizeof name);
+	bool six = address.ss_family == AF_INET6;
+	tt_server_note(server, "serving http://%s%s%s:%u/v1", six ? "[" : "", name, six ? "]" : "",
+		ntohs(((struct sockaddr_in *)&address)->sin_port));
+	return TT_OK;
+}
+
+static int open_handles(struct tt_server *server, struct tt_error *err)
+{
+	uv_loop_t *loop = &server->loop;
+	int status = uv_tcp_init(loop, &server->listener);
+	server->listener.data = server->wake.data = server->tick.data = server->before_poll.data =
+		server->after_poll.data = server->signals[0].data = server->signals[1].data = server;
+	status = status ? status : uv_async_init(loop, &server->wake, on_wake);
+	status = status ? status : uv_timer_init(loop, &server->tick);
+	status = status ? status : uv_prepare_init(loop, &server->before_poll);
+	status = status ? status : uv_check_init(loop, &server->after_poll);
+	status = status ? status : uv_signal_init(loop, &server->signals[0]);
+	status = status ? status : uv_signal_init(loop, &server->signals[1]);
+	status = status ? status : uv_timer_start(&server->tick, tick, TICK, TICK);
+	status = status ? status : uv_prepare_start(&server->before_poll, before_poll);
+	status = status ? status : uv_check_start(&server->after_poll, after_poll);
+	status = status ? status : uv_signal_start(&server->signals[0], on_signal, SIGTERM);
+	status = status ? status : uv_signal_start(&server->signals[1], on_signal, SIGINT);
+	return status ? fail_uv(err, "the event loop", status) : TT_OK;
+}
+
+/* Absent steering is all policies, in their order. */
+static int fill_context(struct tt_server *server, struct tt_error *err)
+{
+	const struct tt_serve_options *o = server->options;
+	struct tt_api_context *context = &server->context;
+	context->text = tt_engine_text(server->engine);
+	context->policies = &server->policies;
+	context->serves = true;
+	context->timeout = (double)o->request_timeout;
+	if (server->policies.n > MAX_STANDING)
+		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies", MAX_STANDING);
+	for (size_t i = 0; i < server->policies.n; i++)
+		context->standing[context->n_standing++] = (struct tt_api_steering){&server->policies.list[i], 1};
+	return TT_OK;
+}
+
+static int run(struct tt_server *server, struct tt_error *err)
+{
+	const struct tt_serve_options *o = server->options;
+	const struct tt_policy_files policies = {o->policies, o->n_policies, NULL, o->note, o->user};
+	TT_TRY(tt_named_policies_load(&server->policies, server->engine, &policies, err));
+	TT_TRY(fill_context(server, err));
+	TT_TRY(open_handles(server, err));
+	TT_TRY(tt_engine_start(server->engine, err));
+	int status = listen_at(server, err);
+	if (status != TT_OK)
+		end(server);
+	uv_run(&server->loop, UV_RUN_DEFAULT);
+	int stopped = tt_engine_stop(server->engine, status == TT_OK ? err : NULL);
+	return status == TT_OK ? stopped : status;
+}
+
+int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, struct tt_error *err)
+{
+	struct tt_server *server;
+	TT_TRY(tt_alloc(&server, 1, sizeof *server, err));
+	server->engine = engine;
+	server->options = options;
+	server->started = (int64_t)time(NULL);
+	int status = uv_loop_init(&server->loop);
+	if (status < 0) {
+		free(server);
+		return fail_uv(err, "the event loop", status);
+	}
+	/* A client that goes away while it is written to is no reason to end. */
+	signal(SIGPIPE, SIG_IGN);
+	status = run(server, err);
+	uv_loop_close(&server->loop);
+	tt_buffer_free(&server->events);
+	tt_named_policies_free(&server->policies, engine);
+	free(server);
+	return status;
+}

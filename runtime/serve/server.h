@@ -1,0 +1,60 @@
+/* What all parts of the server share. Four kinds of threads:
+ *
+ *   the engine's own (tt_engine_start) runs the model; of the server it runs only tt_job_notify, which puts a choice on
+ *     the list `woken` and wakes the loop;
+ *   the loop owns sockets, connections and jobs; of the engine it calls what does not wait for a step;
+ *   libuv's pool parses bodies, renders templates, tokenises, and writes whole answers: what a job needs before its
+ *     requests are submitted and after they have finished. It has a job to itself while it works on it.
+ *
+ * So nothing here has a lock but the engine's. */
+#ifndef RUNTIME_SERVE_SERVER_H
+#define RUNTIME_SERVE_SERVER_H
+
+#include <stdatomic.h>
+
+#include "runtime/openai/request_body.h"
+#include "runtime/serve/connection.h"
+#include "runtime/serve/serve.h"
+
+struct tt_job_choice;
+
+enum {
+	TT_MAX_CONNECTIONS = 4096,
+	TT_MAX_PER_ADDRESS = 256,
+	TT_QUEUE_BATCHES = 4, /* requests that may wait, in multiples of the engine's batch */
+};
+
+struct tt_server {
+	uv_loop_t loop;
+	struct tt_engine *engine;
+	const struct tt_serve_options *options;
+	struct tt_named_policies policies;
+	struct tt_api_context context; /* what bodies are read with, but for what differs between them */
+	int64_t started;               /* Unix time */
+
+	uv_tcp_t listener;
+	uv_async_t wake;
+	uv_timer_t tick;
+	uv_prepare_t before_poll;
+	uv_check_t after_poll;
+	uv_signal_t signals[2];
+	char input[64 << 10]; /* what a connection reads into, for as long as it looks at it */
+
+	struct tt_connection *connections, *dirty;
+	uint32_t n_connections;
+	struct tt_job *jobs;
+	uint32_t n_jobs, n_preparing; /* n_preparing: those whose requests are not submitted */
+	uint32_t n_flying;            /* requests that are submitted and not finished */
+	struct tt_buffer events;      /* of one choice and turn, before they are its connection's */
+
+	_Atomic(struct tt_job_choice *) woken; /* a list; the engine's thread adds, the loop takes all */
+
+	bool draining, ending; /* no new work; no more work at all */
+	uint64_t drain_until;  /* the loop's milliseconds */
+};
+
+/* Adds a connection to those that are flushed at the end of the turn. */
+void tt_server_mark(struct tt_server *server, struct tt_connection *c);
+void tt_server_note(const struct tt_server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

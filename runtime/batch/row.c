@@ -153,7 +153,7 @@ void tt_input_free(struct tt_input *input)
 static int finish(struct tt_row *row, json_t *json, struct tt_error *err)
 {
 	char *text = NULL;
-	TT_TRY(tt_json_dump(&text, json, JSON_COMPACT | JSON_REAL_PRECISION(9), err));
+	TT_TRY(tt_json_dump(&text, json, TT_ANSWER_FLAGS, err));
 	int status = tt_buffer_print(&row->line, err, "%s\n", text);
 	free(text);
 	row->done = true;

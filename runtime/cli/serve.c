@@ -46,6 +46,12 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"seconds that a request may take"},
 		{"drain-seconds", 0, NULL, CLI_FLOAT, &o->drain_seconds, "S", 0, 1e6,
 			"seconds that requests have to end after SIGTERM"},
+		{"header-seconds", 0, NULL, CLI_FLOAT, &o->header_seconds, "S", 0.01, 1e6,
+			"seconds that a request's header may take from its first byte on"},
+		{"body-seconds", 0, NULL, CLI_FLOAT, &o->body_seconds, "S", 0.01, 1e6,
+			"seconds that a request's body may take"},
+		{"idle-seconds", 0, NULL, CLI_FLOAT, &o->idle_seconds, "S", 0.01, 1e6,
+			"seconds that a connection may wait for its next request"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 	};
@@ -80,6 +86,9 @@ int cli_serve(int argc, char **argv)
 				  .max_batch = 32,
 				  .request_timeout = 600,
 				  .drain_seconds = 30,
+				  .header_seconds = 10,
+				  .body_seconds = 30,
+				  .idle_seconds = 75,
 				  .note = note}};
 	struct cli_list positional = {0};
 	struct tt_error err = {0};

@@ -55,7 +55,7 @@ static int add_value(struct tt_buffer *out, const json_t *value, struct tt_error
 	char *text = NULL;
 	if (!value)
 		return add_word(out, "null", err);
-	TT_TRY(tt_json_dump(&text, json_incref((json_t *)(uintptr_t)value), JSON_COMPACT | JSON_ENCODE_ANY, err));
+	TT_TRY(tt_json_dump(&text, json_incref((json_t *)(uintptr_t)value), TT_ANSWER_FLAGS | JSON_ENCODE_ANY, err));
 	int status = add_word(out, text, err);
 	free(text);
 	return status;

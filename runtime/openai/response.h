@@ -5,6 +5,9 @@
 #include "base/memory.h"
 #include "runtime/openai/request_body.h"
 
+/* How answers are written: 9 digits are enough for every float to be the same again. */
+#define TT_ANSWER_FLAGS (JSON_COMPACT | JSON_REAL_PRECISION(9))
+
 struct tt_choice {
 	uint32_t index;
 	struct tt_request *request; /* NULL until it is finished */

@@ -9,14 +9,10 @@
 #include "runtime/serve/routes.h"
 #include "runtime/serve/server.h"
 
-/* Milliseconds. A header and a body have theirs from their first byte on, whatever comes meanwhile. */
 enum {
-	HEAD_TIME = 10000,
-	BODY_TIME = 30000,
-	BODY_GRACE = 5000, /* before a body's speed is looked at */
-	BODY_SPEED = 16,   /* bytes a millisecond, at least */
-	IDLE_TIME = 75000,
-	WRITE_TIME = 30000, /* without the client taking anything */
+	BODY_GRACE = 5000,  /* milliseconds before a body's speed is looked at */
+	BODY_SPEED = 16,    /* bytes a millisecond, at least */
+	WRITE_TIME = 30000, /* milliseconds without the client taking anything */
 	LEAVE_TIME = 1000,
 	MAX_AHEAD = 16 << 10, /* bytes that a client may send before it has its answer */
 	KEPT = 1024,          /* capacity that an idle buffer may keep */
@@ -25,6 +21,11 @@ enum {
 static uint64_t now_of(const struct tt_connection *c)
 {
 	return uv_now(&c->server->loop);
+}
+
+static uint64_t in_seconds(const struct tt_connection *c, float seconds)
+{
+	return now_of(c) + (uint64_t)(1000 * (double)seconds);
 }
 
 static uv_stream_t *stream_of(struct tt_connection *c)
@@ -132,10 +133,10 @@ static void take(struct tt_connection *c, const char *data, size_t n)
 	bool first = c->http.block.len == 0;
 	enum tt_http_state before = c->http.state, state = tt_http_feed(&c->http, data, n, &used);
 	if (first && state == TT_HTTP_HEAD)
-		c->deadline = now_of(c) + HEAD_TIME;
+		c->deadline = in_seconds(c, c->server->options->header_seconds);
 	if (state == TT_HTTP_BODY && before == TT_HTTP_HEAD) {
 		c->body_begun = now_of(c);
-		c->deadline = c->body_begun + BODY_TIME;
+		c->deadline = in_seconds(c, c->server->options->body_seconds);
 		if (c->http.expects && c->http.n_wire == 0) {
 			static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
 			if (tt_buffer_add(&c->out, go_on, sizeof go_on - 1, NULL) == TT_OK)
@@ -189,7 +190,7 @@ static void go_on(struct tt_connection *c)
 	}
 	tt_http_begin(&c->http);
 	c->state = TT_CONNECTION_READING;
-	c->deadline = now_of(c) + IDLE_TIME;
+	c->deadline = in_seconds(c, c->server->options->idle_seconds);
 	c->ahead = (struct tt_buffer){0};
 	uv_read_start(stream_of(c), give_input, on_read);
 	if (ahead.len)
@@ -419,7 +420,7 @@ void tt_connection_accept(struct tt_server *server, uv_stream_t *listener)
 	}
 	uv_tcp_nodelay(&c->tcp, 1);
 	tt_http_begin(&c->http);
-	c->deadline = now_of(c) + HEAD_TIME;
+	c->deadline = in_seconds(c, c->server->options->header_seconds);
 	c->next = server->connections;
 	if (c->next)
 		c->next->previous = c;

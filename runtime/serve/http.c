@@ -23,8 +23,6 @@ static struct tt_http *of(llhttp_t *parser)
 static int on_headers_complete(llhttp_t *parser)
 {
 	struct tt_http *http = of(parser);
-	/* The request is answered as if it did not ask for another protocol. */
-	parser->upgrade = 0;
 	if (parser->content_length > TT_MAX_BODY) {
 		refuse(http, 413, "the body is longer than 16 MiB");
 		return -1;
@@ -33,9 +31,34 @@ static int on_headers_complete(llhttp_t *parser)
 	return 0;
 }
 
+/* The bytes between chunks, up to `end`: CR and LF only together there too, which llhttp does not hold the end of the
+ * last chunk to. */
+static bool scan_framing(struct tt_http *http, const char *end)
+{
+	for (; http->framing < end; http->framing++) {
+		if ((*http->framing == '\n') != http->after_cr)
+			return false;
+		http->after_cr = *http->framing == '\r';
+	}
+	return true;
+}
+
+static int on_chunk_header(llhttp_t *parser)
+{
+	if (parser->content_length <= TT_MAX_BODY)
+		return 0;
+	refuse(of(parser), 413, "the body is longer than 16 MiB");
+	return -1;
+}
+
 static int on_body(llhttp_t *parser, const char *data, size_t n)
 {
 	struct tt_http *http = of(parser);
+	if (http->scan.n_encodings && !scan_framing(http, data)) {
+		refuse(http, 400, "CR and LF must stand together");
+		return -1;
+	}
+	http->framing = data + n;
 	if (n > TT_MAX_BODY - http->body.len) {
 		refuse(http, 413, "the body is longer than 16 MiB");
 		return -1;
@@ -65,6 +88,7 @@ static int on_message_complete(llhttp_t *parser)
 
 static const llhttp_settings_t settings = {
 	.on_headers_complete = on_headers_complete,
+	.on_chunk_header = on_chunk_header,
 	.on_body = on_body,
 	.on_header_field = on_header_field,
 	.on_message_complete = on_message_complete,
@@ -80,7 +104,7 @@ void tt_http_begin(struct tt_http *http)
 	http->scan = (struct tt_scan){0};
 	http->block.len = http->body.len = 0;
 	http->n_wire = 0;
-	http->keep_alive = http->expects = false;
+	http->keep_alive = http->expects = http->after_cr = false;
 	llhttp_init(&http->parser, HTTP_REQUEST, (llhttp_settings_t *)(uintptr_t)&settings);
 	http->parser.data = http;
 }
@@ -88,26 +112,32 @@ void tt_http_begin(struct tt_http *http)
 /* Hands bytes to llhttp; returns how many it took. */
 static size_t parse(struct tt_http *http, const char *data, size_t n)
 {
-	if (llhttp_execute(&http->parser, data, n) == HPE_OK)
-		return n;
+	bool good = llhttp_execute(&http->parser, data, n) == HPE_OK;
 	if (http->state == TT_HTTP_WHOLE)
 		return (size_t)(llhttp_get_error_pos(&http->parser) - data);
-	if (http->state != TT_HTTP_REFUSED)
+	if (!good && http->state != TT_HTTP_REFUSED)
 		refuse(http, 400, "not a valid request");
 	return n;
+}
+
+static size_t parse_body(struct tt_http *http, const char *data, size_t n)
+{
+	http->framing = data;
+	size_t took = parse(http, data, n);
+	if (http->state != TT_HTTP_REFUSED && http->scan.n_encodings && !scan_framing(http, data + took))
+		refuse(http, 400, "CR and LF must stand together");
+	return took;
 }
 
 static enum tt_http_state take_block(struct tt_http *http)
 {
 	const struct tt_span expect = tt_http_field(http, "expect");
+	if (expect.data && !http->scan.old && !tt_span_is(expect, "100-continue"))
+		return refuse(http, 417, "only 100-continue can be expected");
+	http->expects = expect.data && !http->scan.old;
 	parse(http, http->block.data, http->block.len);
 	if (http->state == TT_HTTP_HEAD)
 		return refuse(http, 400, "not a valid request");
-	if (http->state != TT_HTTP_BODY || !expect.data || http->scan.old)
-		return http->state;
-	if (!tt_span_is(expect, "100-continue"))
-		return refuse(http, 417, "only 100-continue can be expected");
-	http->expects = true;
 	return http->state;
 }
 
@@ -137,7 +167,7 @@ enum tt_http_state tt_http_feed(struct tt_http *http, const char *data, size_t n
 	}
 	if (http->state != TT_HTTP_BODY || at == n)
 		return http->state;
-	size_t took = parse(http, data + at, n - at);
+	size_t took = parse_body(http, data + at, n - at);
 	http->n_wire += took;
 	*used = at + took;
 	if (http->state == TT_HTTP_BODY && http->n_wire > MAX_WIRE)

@@ -27,9 +27,11 @@ struct tt_http {
 	struct tt_scan scan;
 	struct tt_buffer block; /* the header block, and nothing more */
 	struct tt_buffer body;
-	uint64_t n_wire; /* bytes of the body as they came, framing included */
-	bool keep_alive; /* known when the request is whole */
-	bool expects;    /* the client waits for "100 Continue" before it sends the body */
+	const char *framing; /* of a chunked body: what was looked at of the bytes at hand */
+	bool after_cr;       /* the last byte between chunks was a CR */
+	uint64_t n_wire;     /* bytes of the body as they came, framing included */
+	bool keep_alive;     /* known when the request is whole */
+	bool expects;        /* the client waits for "100 Continue" before it sends the body */
 	llhttp_t parser;
 };
 

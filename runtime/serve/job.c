@@ -472,7 +472,7 @@ static void finish(uv_work_t *work)
 	if (status == TT_OK)
 		status = tt_json_add(answer, facts_of(job, 0), &job->error);
 	if (status == TT_OK)
-		status = tt_json_dump(&job->answer, answer, JSON_COMPACT, &job->error);
+		status = tt_json_dump(&job->answer, answer, TT_ANSWER_FLAGS, &job->error);
 	else
 		json_decref(answer);
 	job->status = status == TT_OK ? 0 : 500;
@@ -588,14 +588,14 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	job->endpoint = endpoint;
 	job->created = (int64_t)time(NULL);
 	job->work.data = job;
+	job->connection = c;
+	job->text = c->http.body;
 	if (make_id(job) != TT_OK || uv_queue_work(&server->loop, &job->work, prepare, prepared) < 0) {
 		free(job);
 		tt_reply_problem(c, &lacking);
 		return;
 	}
-	job->connection = c;
-	job->text = c->http.body;
-	c->http.body = (struct tt_buffer){0};
+	c->http.body = (struct tt_buffer){0}; /* the job's now */
 	c->job = job;
 	job->next = server->jobs;
 	if (job->next)

@@ -12,7 +12,9 @@ struct tt_serve_options {
 	const struct tt_batch_policy *policies; // [n_policies] that requests may name
 	size_t n_policies;
 	uint32_t max_batch; /* the max_batch with which the engine was opened */
-	float request_timeout, drain_seconds;
+	/* Seconds: of a request, whatever it says; of running requests after SIGTERM; of a header and a body from their
+	 * first byte on; of a connection without a request. */
+	float request_timeout, drain_seconds, header_seconds, body_seconds, idle_seconds;
 	void (*note)(void *user, const char *line); /* gets what a person should know, a line each */
 	void *user;
 };

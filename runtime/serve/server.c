@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/fail.h"
+#include "base/sweep.h"
 #include "runtime/serve/job.h"
 
 enum { TICK = 250, BACKLOG = 1024, MAX_STANDING = TT_MAX_STACK };
@@ -216,7 +217,7 @@ static int open_handles(struct tt_server *server, struct tt_error *err)
 }
 
 /* Absent steering is all policies, in their order. */
-static int fill_context(struct tt_server *server, struct tt_error *err)
+static void fill_context(struct tt_server *server)
 {
 	const struct tt_serve_options *o = server->options;
 	struct tt_api_context *context = &server->context;
@@ -224,10 +225,21 @@ static int fill_context(struct tt_server *server, struct tt_error *err)
 	context->policies = &server->policies;
 	context->serves = true;
 	context->timeout = (double)o->request_timeout;
-	if (server->policies.n > MAX_STANDING)
-		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies", MAX_STANDING);
 	for (size_t i = 0; i < server->policies.n; i++)
 		context->standing[context->n_standing++] = (struct tt_api_steering){&server->policies.list[i], 1};
+}
+
+/* Names must be what a body can name, and no two the same. */
+static int check_names(const struct tt_serve_options *o, struct tt_error *err)
+{
+	const char *names[MAX_STANDING];
+	struct tt_sweep sweep;
+	if (o->n_policies > MAX_STANDING)
+		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies", MAX_STANDING);
+	for (size_t i = 0; i < o->n_policies; i++)
+		names[i] = o->policies[i].name;
+	TT_TRY(tt_sweep_parse(&sweep, names, o->n_policies, NULL, err));
+	tt_sweep_free(&sweep);
 	return TT_OK;
 }
 
@@ -235,8 +247,9 @@ static int run(struct tt_server *server, struct tt_error *err)
 {
 	const struct tt_serve_options *o = server->options;
 	const struct tt_policy_files policies = {o->policies, o->n_policies, NULL, o->note, o->user};
+	TT_TRY(check_names(o, err));
 	TT_TRY(tt_named_policies_load(&server->policies, server->engine, &policies, err));
-	TT_TRY(fill_context(server, err));
+	fill_context(server);
 	TT_TRY(open_handles(server, err));
 	TT_TRY(tt_engine_start(server->engine, err));
 	int status = listen_at(server, err);

@@ -1,0 +1,428 @@
+#!/usr/bin/env python3
+"""Runs `trimtab serve` as its clients do, and as those who mean it harm: serve.py TRIMTAB GOLDEN [TEST]..."""
+
+import copy
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+
+import program
+from program import check, make_policy, read_rows, run, works, write_lines
+from serve_client import Answer, Server, dechunk, events_of, read_all, read_until, soon
+from serve_wire import AGAIN, ANSWERED, BODY, N, POST, REFUSED
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+
+
+def chat(text="Hello", **keys):
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 8, "seed": 1, **keys}
+
+
+def completion(prompt="Hello", **keys):
+    return {"prompt": prompt, "max_tokens": 8, "seed": 1, **keys}
+
+
+# ---- The wire
+
+
+def test_hostile():
+    """Each is refused with a 4xx or 505, once, and the connection closed; what follows it is not taken for a request.
+    A deadline is far longer than this waits."""
+    with Server() as server:
+        for name, data in REFUSED.items():
+            begun = time.monotonic()
+            answer = server.raw(data + AGAIN * 2)
+            took = time.monotonic() - begun
+            status = Answer(answer).status
+            check(400 <= status < 500 or status == 505, f"{name}: {status}: {answer[:200]}")
+            check(len(re.findall(rb"HTTP/1.1 \d", answer)) == 1, f"{name}: more than one answer: {answer[:600]}")
+            check(took < 5, f"{name}: took {took:.1f} s")
+        print(f"{len(REFUSED)} hostile requests")
+
+
+def test_answered():
+    with Server() as server:
+        for name, (data, n) in ANSWERED.items():
+            last = b"GET /version HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            keeps = b"HTTP/1.0" not in data
+            answer = server.raw(data + last * keeps)
+            check(answer.count(b"HTTP/1.1 200 OK\r\n") == n + keeps, f"{name}: {answer[:900]}")
+        # Byte by byte.
+        for data in (ANSWERED["a request"][0], ANSWERED["a body in a chunk"][0]):
+            with server.connect() as connection:
+                for byte in data:
+                    connection.sendall(bytes([byte]))
+                check(read_until(connection, b"}").startswith(b"HTTP/1.1 200"), f"byte by byte: {data}")
+        # A client that waits to be asked for the body.
+        with server.send(POST + b"Expect: 100-continue\r\nContent-Length: " + N + b"\r\n\r\n") as connection:
+            check(connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n", "100 Continue")
+            connection.sendall(BODY)
+            check(read_until(connection, b"}").startswith(b"HTTP/1.1 200"), "the body after 100 Continue")
+
+
+def test_routes():
+    with Server() as server:
+        models = server.works("/v1/models")
+        name = models["data"][0]["id"]
+        check(models["object"] == "list" and name == "tiny-llama", f"models: {models}")
+        check(server.works(f"/v1/models/{name}") == models["data"][0], "a model by its name")
+        for path in ("/health", "/health/live", "/live", "/health/ready", "/ready"):
+            check(server.works(path) == {"status": "ok"}, path)
+        check(server.works("/version")["version"], "version")
+        for path in ("/", "/v1", "/v1/models/other", "/v1/chat/completions/", "//v1/models", "/v1/./models",
+                     "/v1/%6dodels", "/V1/models", "/v1/embeddings", "/v1/responses", "/etc/passwd"):
+            server.refuses(404, "model" if path == "/v1/models/other" else None, path)
+        server.refuses(405, None, CHAT)
+        server.refuses(405, None, "/health", {})
+        server.refuses(405, None, "/health", method="DELETE")
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data"):
+            server.refuses(415, None, CHAT, chat(), Content_Type=kind)
+        server.works(CHAT, chat(), Content_Type="Application/JSON; charset=utf-8")
+
+
+def test_deadlines():
+    with Server("--header-seconds", "0.5", "--body-seconds", "0.5", "--idle-seconds", "0.5") as server:
+        def cut(data, status, drip=b""):
+            begun = time.monotonic()
+            with server.send(data) as connection:
+                connection.settimeout(0.1)
+                answer = b""
+                while True:
+                    try:
+                        piece = connection.recv(1000)
+                        if not piece:
+                            break
+                        answer += piece
+                    except TimeoutError:
+                        if drip and not answer:
+                            connection.sendall(drip)
+                    except ConnectionResetError:
+                        break
+            took = time.monotonic() - begun
+            check((Answer(answer).status if answer else 0) == status, f"deadline: {data[:60]}: {answer[:200]}")
+            check(0.4 < took < 5, f"{data[:60]}: cut after {took:.2f} s")
+        cut(b"", 0)
+        cut(b"GET / HTT", 408)
+        cut(b"GET / HTTP/1.1\r\n", 408, drip=b"A: b\r\n")
+        cut(POST + b"Content-Length: 1000\r\n\r\n", 408, drip=b"x")
+        # Between requests.
+        with server.send(AGAIN) as connection:
+            begun = time.monotonic()
+            check(read_all(connection).startswith(b"HTTP/1.1 200"), "before the idle time")
+            check(0.4 < time.monotonic() - begun < 5, "idle")
+
+
+# ---- Answers
+
+
+def bodies():
+    """Of every kind that differs in its choices."""
+    yield CHAT, chat()
+    yield CHAT, chat("Grüße, 世界 👋", max_tokens=40)
+    yield CHAT, chat(n=3, temperature=0.7, top_p=0.9, seed=-5)
+    yield CHAT, chat(logprobs=True, top_logprobs=3, max_tokens=20)
+    yield CHAT, chat(temperature=0, stop=["e", " t"], max_tokens=60)
+    yield CHAT, chat([{"type": "text", "text": "in"}, {"type": "text", "text": " parts"}])
+    yield TEXT, completion(max_tokens=30, ignore_eos=True)
+    yield TEXT, completion(["one", "two", "three"], n=2)
+    yield TEXT, completion([[1, 2, 3], [4, 5]], logprobs=2)
+    yield TEXT, completion("echo é", echo=True, logprobs=2, max_tokens=12)
+    yield TEXT, completion("echo", echo=True, max_tokens=0)
+    yield TEXT, completion("echo", echo=True, logprobs=1, max_tokens=0)
+    yield TEXT, completion("stop", stop_token_ids=list(range(60, 76)), max_tokens=200, ignore_eos=True)
+    yield TEXT, completion("x" * 400, max_tokens=400)  # to the end of the context
+    for policies in ([{"name": "p"}], [{"name": "q", "scale": 0.5}, {"name": "p", "scale": -1}], []):
+        yield CHAT, chat("steered", steering={"policies": policies}, max_tokens=20)
+        yield TEXT, completion("steered", steering={"policies": policies, "when": "generation"})
+    yield CHAT, chat("unsteered", steering=False)
+
+
+def put_together(events):
+    """The choices of a whole answer, from those of a stream."""
+    choices = {}
+    for event in events:
+        for piece in event["choices"]:
+            if piece["index"] not in choices:
+                choices[piece["index"]] = copy.deepcopy(piece)
+                continue
+            choice = choices[piece["index"]]
+            check(choice["finish_reason"] is None, "something after the end of a choice")
+            choice["finish_reason"] = piece["finish_reason"]
+            if "delta" in piece:
+                choice["delta"]["content"] += piece["delta"]["content"]
+                check("role" not in piece["delta"], "a second role")
+            else:
+                choice["text"] += piece["text"]
+            for key, more in (piece["logprobs"] or {}).items():
+                if more:
+                    choice["logprobs"][key] += more
+    for choice in choices.values():
+        if "delta" in choice:
+            check(choice["delta"]["role"] == "assistant", "no role")
+            choice["message"] = {**choice.pop("delta"), "refusal": None}
+    return [choices[i] for i in sorted(choices)]
+
+
+def without_extras(choices):
+    return [{key: value for key, value in choice.items() if key != "steering"} for choice in choices]
+
+
+def test_same_as_batch():
+    """The same choices whole, streamed, and from `trimtab batch`, one at a time and all at once."""
+    make_policy("p.st", "gate.b=3")
+    make_policy("q.st", "trimtab.when=generation")
+    policies = ("--policy", "p=p.st", "--policy", "q=q.st")
+    asked = list(bodies())
+    write_lines("in.jsonl", [{"custom_id": str(i), "method": "POST", "url": path, "body": body}
+                             for i, (path, body) in enumerate(asked)])
+    works("-i", "in.jsonl", "-o", "out.jsonl", *policies)
+    wanted = [row["response"]["body"] for row in read_rows("out.jsonl")]
+    with Server(*policies) as server:
+        def same(i):
+            path, body = asked[i]
+            # A batch steers by what a body names alone; a server by all, if it names nothing.
+            body = {"steering": False, **body}
+            whole = server.works(path, body)
+            check(without_extras(whole["choices"]) == without_extras(wanted[i]["choices"]),
+                  f"whole: {body}: {whole['choices']}\n{wanted[i]['choices']}")
+            check(whole["usage"] == wanted[i]["usage"], f"usage: {body}: {whole['usage']} {wanted[i]['usage']}")
+            for entry, other in zip(whole["steering"] or [], wanted[i]["steering"] or [], strict=True):
+                check(all(entry[key] == other[key] for key in other), f"steering: {entry} {other}")
+            events = server.stream(path, {**body, "stream_options": {"include_usage": True}})
+            check(put_together(events) == without_extras(wanted[i]["choices"]),
+                  f"streamed: {body}: {put_together(events)}\n{wanted[i]['choices']}")
+            check(events[-1]["usage"] == whole["usage"] and not events[-1]["choices"], f"usage: {events[-1]}")
+            check(all(event["usage"] is None for event in events[:-1]), "usage before the end")
+            n_generated = max(whole["usage"]["completion_tokens"], len(whole["choices"]))
+            check(len(events) - 1 == n_generated or body["max_tokens"] == 0,
+                  f"{len(events) - 1} events for {n_generated} tokens")
+            check(events[0]["steering"] == whole["steering"] and events[0]["seed"] == whole["seed"], "facts")
+        for i in range(len(asked)):
+            same(i)
+        threads = [threading.Thread(target=same, args=(i % len(asked),)) for i in range(3 * len(asked))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def test_facts():
+    make_policy("p.st", "gate.b=3")
+    make_policy("q.st")
+    with Server("--policy", "p=p.st", "--policy", "q=q.st") as server:
+        told = server.works("/v1/steering")["policies"]
+        versions = {entry["name"]: entry["version"] for entry in told}
+        check(len(versions) == 2 and all(len(version) == 64 for version in versions.values()), f"{told}")
+        # Both stand where a body says nothing, and null is nothing.
+        for body in (chat(), chat(steering=None)):
+            facts = server.works(CHAT, body)["steering"]
+            check([entry["policy"] for entry in facts] == ["p", "q"], f"the standing policies: {facts}")
+            for entry in facts:
+                check(entry["version"] == versions[entry["policy"]] and entry["scale"] == 1 and entry["s"] == 1 and
+                      entry["coef"] and entry["killed"] is False and "threshold" in entry, f"facts: {entry}")
+        whole = server.works(CHAT, chat())
+        check(server.works(CHAT, chat(steering=False))["steering"] is None, "unsteered")
+        named = {"policies": [{"name": "p"}, {"name": "q", "version": versions["q"][:12]}]}
+        check(server.works(CHAT, chat(steering=named))["choices"] == whole["choices"], "the standing, named")
+        # A seed that is not given is told, and gives the same again.
+        free = chat(max_tokens=30)
+        del free["seed"]
+        first = server.works(CHAT, free)
+        again = server.works(CHAT, {**free, "seed": first["seed"]})
+        check(first["choices"] == again["choices"] and first["seed"] == again["seed"], "the seed that was drawn")
+        check(server.works(CHAT, free)["seed"] != first["seed"], "two seeds are the same")
+        # Usage with each event.
+        events = server.stream(TEXT, completion(stream_options={"continuous_usage_stats": True}))
+        counts = [event["usage"]["completion_tokens"] for event in events]
+        check(counts == list(range(1, len(events) + 1)), f"continuous usage: {counts}")
+
+
+def test_wrong_bodies():
+    make_policy("p.st")
+    with Server("--policy", "p=p.st") as server:
+        def steering(value):
+            return chat(steering=value)
+
+        def policy(**keys):
+            return steering({"policies": [{"name": "p"}, {"name": "p", **keys}]})
+        for param, body in (
+                ("steering", steering(True)), ("steering", steering("p")), ("steering", steering([])),
+                ("steering", steering(0)), ("steering", steering({"policies": [], "path": "/p.st"})),
+                ("steering.policies", steering({})), ("steering.policies", steering({"policies": "p"})),
+                ("steering.policies", steering({"policies": [{"name": "p"}] * 5})),
+                ("steering.policies[0]", steering({"policies": ["p"]})),
+                ("steering.policies[0]", steering({"policies": [None]})),
+                ("steering.policies[0].name", steering({"policies": [{}]})),
+                ("steering.policies[0].name", steering({"policies": [{"name": 1}]})),
+                ("steering.policies[1]", policy(vector=[1, 2])), ("steering.policies[1]", policy(label="production")),
+                ("steering.policies[1].name", policy(name="q")), ("steering.policies[1].name", policy(name="../p")),
+                ("steering.policies[1].name", policy(name="")),
+                ("steering.policies[1].scale", policy(scale="1")), ("steering.policies[1].scale", policy(scale=1e7)),
+                ("steering.policies[1].version", policy(version="0" * 64)),
+                ("steering.policies[1].version", policy(version="")),
+                ("steering.policies[1].version", policy(version=1)),
+                ("steering.when", steering({"policies": [], "when": "never"})),
+                ("temperature", chat(temperature=-1)), ("temperature", chat(temperature="0")),
+                ("top_p", chat(top_p=2)), ("min_p", chat(min_p=-1)), ("top_k", chat(top_k=-2)), ("n", chat(n=0)),
+                ("seed", chat(seed=1.5)), ("max_tokens", chat(max_tokens=0)), ("stop", chat(stop=["a"] * 5)),
+                ("stop", chat(stop="")), ("stop_token_ids", chat(stop_token_ids=["a"])),
+                ("stop_token_ids", chat(stop_token_ids=list(range(17)))), ("timeout", chat(timeout=-1)),
+                ("stream", chat(stream=1)), ("stream_options", chat(stream_options={"include_usage": True})),
+                ("stream_options", chat(stream=True, stream_options={"include": True})),
+                ("messages", chat(messages=[])), ("messages", chat(messages=[{"role": "user"}])),
+                ("messages", chat(messages=[{"role": "user", "content": "x", "type": "image"}])),
+                ("surprise", chat(surprise=1)), ("tools", chat(tools=[{}])),
+                ("repetition_penalty", chat(repetition_penalty=1.1)), ("min_tokens", chat(min_tokens=1)),
+                ("response_format", chat(response_format={"type": "json_object"}))):
+            for streams in ({}, {"stream": True}) if not param.startswith("stream") else ({},):
+                server.refuses(400, param, CHAT, {**body, **streams})
+        check(server.refuses(400, "surprise", CHAT, chat(surprise=1))["code"] == "unknown_parameter", "unknown")
+        check(server.refuses(404, "model", CHAT, chat(model="gpt"))["code"] == "model_not_found", "the model")
+        check(server.refuses(400, None, TEXT, completion([1] * 600))["code"] == "context_length_exceeded", "context")
+        for text in (b"", b"{", b"[]", b"1", b"nul", b"\xff", b"{}{}", b'{"a": 1, "a": 2}', b"[" * 65, b'{"a":' * 70,
+                     b'{"messages": "\\ud800"}'):
+            server.refuses(400, None, CHAT, text)
+        for body in (chat(repetition_penalty=1.0, stop=None, logprobs=None, stream=None, min_tokens=0, user="u",
+                          skip_special_tokens=True, messages=[{"role": "user", "content": "x", "type": "text"}]),):
+            server.works(CHAT, body)
+
+
+# ---- Those who go away, and the end
+
+
+# Minutes of work for the engine: how soon the next is answered shows how soon it was given up.
+LONG = {"n": 128, "max_tokens": 450, "ignore_eos": True}
+
+
+def test_disconnect():
+    with Server("-b", "1") as server:
+        def free(what):
+            begun = time.monotonic()
+            server.works(TEXT, completion(max_tokens=1))
+            check(time.monotonic() - begun < 5, f"{what}: the engine was busy for {time.monotonic() - begun:.1f} s")
+        for streams in (True, False):
+            with server.open(TEXT, completion(**LONG, stream=streams)) as running:
+                if streams:
+                    read_until(running, b"data: ")
+                else:
+                    time.sleep(0.1)
+                # One that waits, and goes first.
+                with server.open(TEXT, completion(**LONG, stream=streams)):
+                    time.sleep(0.1)
+            free(f"a client that went away, streams: {streams}")
+        # A reset, rather than a good end.
+        with server.open(TEXT, completion(**LONG, stream=True)) as running:
+            read_until(running, b"data: ")
+            running.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        free("a reset")
+
+
+def test_queue():
+    """Of more than fit, some wait and the others are told to come again; all is well afterwards."""
+    with Server("-b", "1") as server:
+        waiting = [server.open(TEXT, completion(**LONG)) for _ in range(8)]
+        status, answer = 0, None
+        for _ in range(20):
+            waiting.append(server.open(TEXT, completion(**{**LONG, "n": 1})))
+            waiting[-1].settimeout(0.3)
+            try:
+                answer = Answer(read_all(waiting[-1]))
+                status = answer.status
+                break
+            except TimeoutError:
+                pass
+        check(status == 429 and answer.json["error"]["code"] == "queue_full" and
+              answer.fields.get("retry-after-ms"), f"a full queue: {status}")
+        for connection in waiting:
+            connection.close()
+        soon(lambda: server.ask(TEXT, completion())[0] == 200, "after a full queue")
+
+
+def test_timeout():
+    with Server("-b", "1") as server:
+        error = server.refuses(504, None, TEXT, completion(**LONG, timeout=0.1))
+        check(error["type"] == "server_error", f"{error}")
+        # In a stream it is an event.
+        events = server.stream(TEXT, completion(**LONG, timeout=0.3))
+        check("error" in events[-1] and events[0]["choices"], f"{events[-1]}")
+
+
+def test_slow_reader():
+    """A client that does not read does not hold up the others, nor does what it leaves unread grow without end."""
+    with Server("-b", "8") as server:
+        before = server.memory()
+        slow = server.open(TEXT, completion(**LONG, logprobs=20, stream=True))
+        time.sleep(1)
+        for _ in range(5):
+            server.works(TEXT, completion(max_tokens=2))
+        grown = server.memory() - before
+        check(grown < 16 << 20, f"{grown >> 20} MiB for a client that does not read")
+        slow.close()
+        # One that reads late gets all of it.
+        with server.open(TEXT, completion(n=16, max_tokens=100, ignore_eos=True, logprobs=20, stream=True)) as late:
+            time.sleep(0.5)
+            events = events_of(dechunk(read_all(late).partition(b"\r\n\r\n")[2]))
+        check(len(events) == 1600, f"{len(events)} events came late")
+
+
+def test_drain():
+    with Server("-b", "2") as server:
+        with server.open(TEXT, completion(max_tokens=450, ignore_eos=True, stream=True)) as running, \
+                server.connect() as idle:
+            read_until(running, b"data: ")
+            server.signal()
+            check(read_all(idle) == b"", "an idle connection stays")
+            rest = read_all(running)
+            check(b"[DONE]" in rest and b"error" not in rest, f"a drained stream: {rest[-300:]}")
+        server.ends()
+    with Server("-b", "1", "--drain-seconds", "0.3") as server:
+        with server.open(TEXT, completion(**LONG, stream=True)) as running, \
+                server.open(TEXT, completion(**LONG)) as whole:
+            read_until(running, b"data: ")
+            server.signal()
+            soon(lambda: server.ask("/health/ready")[0] == 503, "not ready")
+            check(server.ask("/health/live")[0] == 200, "alive")
+            check(server.refuses(503, None, TEXT, completion())["code"] == "draining", "no new work")
+            rest = read_all(running)
+            check(b'"code":"draining"' in rest and b"[DONE]" in rest, f"cut at the end of draining: {rest[-300:]}")
+            check(Answer(read_all(whole)).status == 503, "whole, at the end of draining")
+        server.ends()
+    with Server("-b", "1") as server:
+        with server.open(TEXT, completion(**LONG, stream=True)) as running:
+            read_until(running, b"data: ")
+            server.signal(signal.SIGINT)
+            soon(lambda: server.ask("/health")[0] == 503, "draining by SIGINT")
+            server.signal(signal.SIGINT)
+            server.ends()
+
+
+def test_usage():
+    make_policy("p.st")
+    for status, pattern, arguments in (
+            (2, "NAME=FILE", ("--policy", "p.st")), (1, "reached from outside", ("--host", "0.0.0.0")),
+            (1, "reached from outside", ("--host", "::")), (1, "is no address", ("--host", "example.org")),
+            (1, "no name", ("--policy", "a b=p.st")), (1, "two policies", ("--policy", "p=p.st", "--policy", "p=p.st")),
+            (1, "at most 4", [argument for i in range(5) for argument in ("--policy", f"p{i}=p.st")])):
+        program.refused(status, pattern, "--port", "0", *arguments, command="serve")
+    with Server("--host", "localhost") as server:
+        program.refused(1, "address already in use", "--port", server.port, command="serve")
+
+
+def main():
+    if "without its server" in run(command="serve", model="nowhere").stderr:
+        print("skipped: this program was built without its server")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        program.run_tests(globals(), sys.argv[3:])
+        os.chdir("/")
+    program.end()
+
+
+main()

@@ -79,7 +79,7 @@ void tt_connection_drop(struct tt_connection *c)
 
 void tt_connection_drop_idle(struct tt_connection *c)
 {
-	if (c->state == TT_CONNECTION_READING && c->http.block.len == 0)
+	if (c->state == TT_CONNECTION_READING && c->served && c->http.block.len == 0)
 		tt_connection_drop(c);
 }
 
@@ -180,6 +180,7 @@ static void go_on(struct tt_connection *c)
 {
 	struct tt_buffer ahead = c->ahead;
 	c->answered = c->streams = false;
+	c->served = true;
 	c->body_begun = 0;
 	tt_http_free(&c->http);
 	if (c->out.capacity > KEPT)

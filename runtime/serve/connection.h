@@ -34,6 +34,7 @@ struct tt_connection {
 	uint64_t body_begun;    /* when its body began; 0: it has not */
 
 	struct tt_job *job; /* what answers the request; NULL: nothing that takes time */
+	bool served;        /* it has had an answer */
 	bool answered;      /* all of the answer is in out */
 	bool streams;       /* in chunks, or until the end of the connection (HTTP/1.0) */
 	bool closes;        /* after this answer */
@@ -52,7 +53,7 @@ void tt_connection_flush(struct tt_connection *c);
 void tt_connection_tick(struct tt_connection *c, uint64_t now);
 /* Closes it at once; its job is told. */
 void tt_connection_drop(struct tt_connection *c);
-/* Closes it if no request is being read or answered. */
+/* Closes it if it waits for a further request. (A new one may have sent its first.) */
 void tt_connection_drop_idle(struct tt_connection *c);
 
 /* The bytes that the client has not taken. */

@@ -261,9 +261,10 @@ def make_http():
     head = b"POST /v1/completions HTTP/1.1\r\nHost: a:80\r\nContent-Type: application/json\r\n"
     again = b"GET http://a/health?b HTTP/1.0\r\nHost: a\r\n\r\n"
     write("http", "length", b"\0" + head + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{}" + again)
-    write("http", "chunks", b"\x06" + head + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;a=b\r\n}\r\n0\r\n\r\n"
-          + again)
-    write("http", "upgrade", b"\x0fHEAD / HTTP/1.1\r\nHost: [::1]\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + again)
+    write("http", "chunks", b"\x06" + head + b"Transfer-Encoding: chunked\r\n\r\n"
+          b"1\r\n{\r\n1;a=b\r\n}\r\n0\r\n\r\n" + again)
+    write("http", "upgrade", b"\x0fHEAD / HTTP/1.1\r\nHost: [::1]\r\n"
+          b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + again)
 
 
 for make in (make_gguf, make_safetensors, make_config, make_tokenizer, make_template, make_policy, make_batch, make_http,

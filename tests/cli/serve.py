@@ -374,8 +374,9 @@ def test_slow_reader():
 def test_drain():
     with Server("-b", "2") as server:
         with server.open(TEXT, completion(max_tokens=450, ignore_eos=True, stream=True)) as running, \
-                server.connect() as idle:
+                server.send(AGAIN) as idle:
             read_until(running, b"data: ")
+            read_until(idle, b"}")
             server.signal()
             check(read_all(idle) == b"", "an idle connection stays")
             rest = read_all(running)

@@ -38,6 +38,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"steering policy and the name that bodies call it by; may be repeated"},
 		{"host", 0, NULL, CLI_STRING, &o->host, "ADDRESS", 0, 0, "address to serve on"},
 		{"port", 0, NULL, CLI_U32, &o->port, "N", 0, 65535, "port to serve on; 0: one that is free"},
+		{"admin-port", 0, NULL, CLI_U32, &o->admin_port, "N", 0, 65535,
+			"port of /metrics and of what is for operators, on loopback"},
+		{"public-metrics", 0, NULL, CLI_FLAG, &o->public_metrics, NULL, 0, 0, "/metrics on --port too"},
 		{"behind-proxy", 0, NULL, CLI_FLAG, &o->behind_proxy, NULL, 0, 0,
 			"a proxy with TLS and keys stands in front: serve on another address than loopback"},
 		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096,
@@ -83,6 +86,7 @@ int cli_serve(int argc, char **argv)
 {
 	struct run run = {.options = {.host = "127.0.0.1",
 				  .port = 8000,
+				  .admin_port = 8001,
 				  .max_batch = 32,
 				  .request_timeout = 600,
 				  .drain_seconds = 30,

@@ -5,6 +5,7 @@
 #include "base/fail.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/policy_slots.h"
+#include "runtime/engine/request.h"
 #include "runtime/engine/thread.h"
 #include "weights/model.h"
 
@@ -58,14 +59,26 @@ static bool is_stuck(const struct tt_engine *engine, const struct tt_scheduled_s
 	return plan->step->n_tokens == 0 && n_in_flight(engine) == 0 && tt_step_due(engine);
 }
 
+static void stamp(const struct tt_scheduled_step *plan, double now)
+{
+	for (uint32_t i = 0; i < plan->n_planned; i++) {
+		struct tt_request *r = (struct tt_request *)plan->planned[i].sequence;
+		if (r->started == 0)
+			r->started = now;
+	}
+}
+
 static int begin(struct tt_engine *engine, const struct tt_scheduled_step **plan, struct tt_error *err)
 {
+	double now = tt_now();
 	tt_lock(engine);
-	tt_scheduler_expire(&engine->scheduler, tt_now());
+	tt_scheduler_expire(&engine->scheduler, now);
 	pthread_mutex_lock(&engine->launch);
 	int status = prepare(engine, plan, err);
 	if (status == TT_OK && is_stuck(engine, *plan))
 		status = tt_fail(err, TT_ERR_LIMIT, "no request can run, though some wait");
+	if (status == TT_OK)
+		stamp(*plan, now);
 	tt_unlock(engine);
 	if (status == TT_OK && (*plan)->step->n_tokens > 0)
 		status = tt_forward_submit(&engine->state, &engine->kv.pages, (*plan)->step, err);

@@ -416,6 +416,14 @@ enum tt_finish tt_request_finish(const struct tt_request *request)
 	return finish;
 }
 
+double tt_request_started(const struct tt_request *request)
+{
+	tt_lock(request->engine);
+	double started = request->started;
+	tt_unlock(request->engine);
+	return started;
+}
+
 size_t tt_request_n_generated(const struct tt_request *request)
 {
 	if (!request)

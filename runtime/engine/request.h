@@ -30,6 +30,7 @@ struct tt_request {
 	size_t n_stop_ids;
 	struct tt_stop_strings reply;
 	size_t n_taken; /* generated tokens that tt_request_next handed out */
+	double started; /* when a step first ran it, as tt_now counts; 0: none has */
 };
 
 /* tt_request_submit, but tt_engine_next never gives the request out, so other users of the engine do not see it. */
@@ -42,6 +43,9 @@ int tt_request_check(const struct tt_engine *engine, const struct tt_request_opt
 /* Whether a request may be steered in this way. */
 int tt_request_check_steering(struct tt_engine *engine, const struct tt_steering *steering, uint32_t n,
 	enum tt_policy_when when, struct tt_error *err);
+
+/* When a step first ran it, as tt_now counts; 0: none has. */
+double tt_request_started(const struct tt_request *request);
 
 /* Removes the request from the list of finished requests, if it is there. The lock is held. */
 void tt_request_unlist(struct tt_request *r);

@@ -266,6 +266,19 @@ void tt_engine_stats(const struct tt_engine *engine, struct tt_engine_stats *sta
 	tt_unlock(e);
 }
 
+void tt_engine_load(struct tt_engine *engine, struct tt_engine_load *out)
+{
+	const struct tt_scheduler *s = &engine->scheduler;
+	tt_lock(engine);
+	*out = (struct tt_engine_load){
+		.n_running = s->n_running,
+		.n_waiting = s->n_waiting,
+		.n_pages = s->pool.n_pages,
+		.n_used_pages = s->pool.n_pages - s->pool.n_free - s->pool.n_idle,
+	};
+	tt_unlock(engine);
+}
+
 int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error *err)
 {
 	struct timespec until = {.tv_sec = (time_t)deadline, .tv_nsec = (long)(1e9 * (deadline - floor(deadline)))};

@@ -10,6 +10,14 @@ int tt_thread_open(struct tt_engine *engine, struct tt_error *err);
 void tt_thread_close(struct tt_engine *engine);
 void tt_lock(struct tt_engine *engine);
 void tt_unlock(struct tt_engine *engine);
+
+/* What the engine has to do at the moment. */
+struct tt_engine_load {
+	uint32_t n_running, n_waiting;
+	uint32_t n_pages, n_used_pages; /* used: by requests that run, not just kept to be shared */
+};
+void tt_engine_load(struct tt_engine *engine, struct tt_engine_load *out);
+
 /* Runs one step or, if the engine has its own thread or another thread steps, waits until something changes or the
  * deadline comes (a time of tt_now; 0: none). When the engine's thread is ended, those who wait go on in this way, one
  * of them at a time stepping. The lock is held, exactly once; it is given up meanwhile. */

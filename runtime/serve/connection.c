@@ -299,6 +299,7 @@ void tt_connection_answer(
 	struct tt_connection *c, int status, const char *type, const char *fields, const char *text, size_t n)
 {
 	char framing[48];
+	c->server->metrics.n_refused[status < 600 ? status : 0]++;
 	snprintf(framing, sizeof framing, "Content-Length: %zu\r\n", n);
 	add_head(c, status, type, fields, framing);
 	if (!is_head(c))
@@ -342,6 +343,7 @@ static void tick_reading(struct tt_connection *c, uint64_t now)
 	bool slow = took > BODY_GRACE && c->http.n_wire < BODY_SPEED * (took - BODY_GRACE);
 	if (now < c->deadline && !slow)
 		return;
+	c->server->metrics.n_slow += c->http.block.len > 0;
 	if (c->http.block.len == 0)
 		tt_connection_drop(c);
 	else
@@ -360,8 +362,10 @@ void tt_connection_tick(struct tt_connection *c, uint64_t now)
 		if (queued < c->queued)
 			c->moved = now;
 		c->queued = queued;
-		if (now - c->moved >= WRITE_TIME)
-			tt_connection_drop(c);
+		if (now - c->moved < WRITE_TIME)
+			return;
+		c->server->metrics.n_slow++;
+		tt_connection_drop(c);
 	}
 }
 
@@ -415,6 +419,7 @@ void tt_connection_accept(struct tt_server *server, uv_stream_t *listener)
 		return;
 	}
 	read_address(c);
+	c->is_admin = listener == (uv_stream_t *)&server->admin;
 	if (is_one_too_many(c)) {
 		uv_close((uv_handle_t *)&c->tcp, drop_new);
 		return;

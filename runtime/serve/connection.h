@@ -27,6 +27,7 @@ struct tt_connection {
 	bool dirty;
 	enum tt_connection_state state;
 	uint8_t address[16];
+	bool is_admin; /* it came by the admin listener */
 
 	struct tt_http http;
 	struct tt_buffer ahead; /* what came after the request that is being answered */

@@ -42,7 +42,10 @@ static void release(struct tt_job *job)
 		job->next->previous = job->previous;
 	server->n_jobs--;
 	for (uint32_t i = 0; i < job->n_choices; i++) {
-		server->n_flying -= i < job->n_submitted && !job->news[i].ended;
+		bool flies = i < job->n_submitted && !job->news[i].ended;
+		server->n_flying -= flies;
+		if (flies)
+			tt_metrics_end(job, &job->news[i], true);
 		tt_choice_free(&job->choices[i]);
 		job->n_listed += atomic_load(&job->news[i].has_news);
 	}
@@ -209,7 +212,10 @@ static void notify(void *user, struct tt_request *request)
 	struct tt_job_choice *news = user;
 	struct tt_server *server = news->job->server;
 	struct tt_job_choice *first = NULL;
-	if (!news->job->body.stream && tt_request_finish(request) == TT_RUNNING)
+	bool runs = tt_request_finish(request) == TT_RUNNING;
+	if (runs)
+		tt_metrics_token(news);
+	if (runs && !news->job->body.stream)
 		return;
 	if (atomic_exchange(&news->has_news, true))
 		return;
@@ -288,9 +294,18 @@ static void prepared(uv_work_t *work, int status)
 		tell_problem(job);
 		return;
 	}
+	tt_metrics_add(&job->server->metrics, TT_CHOICES, job->body.n);
 	job->deadline = job->body.options.timeout > 0 ? tt_now() + job->body.options.timeout : 0;
 	job->spoken = uv_now(&job->server->loop);
 	submit_some(job);
+}
+
+/* The request of a choice has ended, and nothing of it is left to take. */
+static void ended(struct tt_job *job, struct tt_job_choice *news)
+{
+	job->n_ended++;
+	job->server->n_flying--;
+	tt_metrics_end(job, news, false);
 }
 
 /* ---- The stream */
@@ -422,7 +437,8 @@ static bool stream(struct tt_job *job, struct tt_job_choice *news)
 	tt_lock(server->engine);
 	int status = take_tokens(job, news, out);
 	tt_unlock(server->engine);
-	server->n_flying -= news->ended;
+	if (news->ended)
+		ended(job, news);
 	if (status == TT_OK && out->len)
 		speak(job, out->data, out->len);
 	if (status != TT_OK || job->status) {
@@ -434,7 +450,7 @@ static bool stream(struct tt_job *job, struct tt_job_choice *news)
 	}
 	if (!news->ended)
 		return true;
-	if (++job->n_ended < job->n_choices)
+	if (job->n_ended < job->n_choices)
 		return submit_some(job);
 	end_stream(job);
 	return false;
@@ -503,8 +519,7 @@ static void look(struct tt_job *job, struct tt_job_choice *news)
 	if (news->ended || reason == TT_RUNNING)
 		return;
 	news->ended = true;
-	job->n_ended++;
-	job->server->n_flying--;
+	ended(job, news);
 	if (reason > TT_FINISH_CONTEXT) {
 		job->status = reason == TT_FINISH_DEADLINE ? 504 : 500;
 		set_end_problem(job);
@@ -521,9 +536,8 @@ static void look(struct tt_job *job, struct tt_job_choice *news)
 
 void tt_job_take_news(struct tt_server *server)
 {
-	/* The engine's thread adds the news of a step under its lock; when it is free, all of them are here. */
-	tt_lock(server->engine);
-	tt_unlock(server->engine);
+	/* This takes the engine's lock, under which its thread adds the news of a step: now all of them are here. */
+	tt_metrics_look(server);
 	struct tt_job_choice *last = atomic_exchange(&server->woken, NULL), *news = NULL;
 	while (last) { /* the list has the newest first */
 		struct tt_job_choice *earlier = last->next;
@@ -587,6 +601,7 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	job->server = server;
 	job->endpoint = endpoint;
 	job->created = (int64_t)time(NULL);
+	job->arrived = uv_hrtime();
 	job->work.data = job;
 	job->connection = c;
 	job->text = c->http.body;

@@ -27,6 +27,10 @@ struct tt_job_choice {
 	bool ended;         /* its request has finished, and all of it was taken */
 	bool stalled;       /* its tokens wait until the client has taken more */
 	size_t n_taken;     /* tokens */
+
+	/* The engine's thread counts, until the request has ended: tokens, and when the first and the last came. */
+	size_t n_tokens;
+	uint64_t first_at, last_at; /* nanoseconds of uv_hrtime; 0: none did */
 };
 
 struct tt_job {
@@ -44,7 +48,8 @@ struct tt_job {
 	struct tt_api_request body;
 	char id[25]; /* without a prefix */
 	int64_t created;
-	uint64_t seed; /* for a body that names none */
+	uint64_t seed;    /* for a body that names none */
+	uint64_t arrived; /* nanoseconds of uv_hrtime */
 
 	struct tt_choice *choices;  // [n_choices] with their requests once they are submitted
 	struct tt_job_choice *news; // [n_choices]

@@ -74,35 +74,58 @@ static void version(struct tt_connection *c)
 }
 
 enum method { GET, POST };
+enum place { CLIENTS = 1, ADMIN = 2, BOTH = 3 };
 
 static const struct route {
 	enum method method;
+	enum place place;
 	const char *path;
 	bool is_prefix;
 	void (*answer)(struct tt_connection *c);
 } routes[] = {
-	{POST, "/v1/chat/completions", false, chat_completions},
-	{POST, "/v1/completions", false, completions},
-	{GET, "/v1/models", false, models},
-	{GET, "/v1/models/", true, model},
-	{GET, "/v1/steering", false, steering},
-	{GET, "/health", false, health},
-	{GET, "/health/live", false, live},
-	{GET, "/live", false, live},
-	{GET, "/health/ready", false, health},
-	{GET, "/ready", false, health},
-	{GET, "/version", false, version},
+	{POST, CLIENTS, "/v1/chat/completions", false, chat_completions},
+	{POST, CLIENTS, "/v1/completions", false, completions},
+	{GET, CLIENTS, "/v1/models", false, models},
+	{GET, CLIENTS, "/v1/models/", true, model},
+	{GET, CLIENTS, "/v1/steering", false, steering},
+	{GET, BOTH, "/health", false, health},
+	{GET, BOTH, "/health/live", false, live},
+	{GET, BOTH, "/live", false, live},
+	{GET, BOTH, "/health/ready", false, health},
+	{GET, BOTH, "/ready", false, health},
+	{GET, BOTH, "/version", false, version},
+	{GET, ADMIN, "/metrics", false, tt_metrics_answer},
 };
 
-static const struct route *find(struct tt_span path)
+static bool is_here(const struct route *route, const struct tt_connection *c)
 {
+	enum place place = c->is_admin ? ADMIN : CLIENTS;
+	return (route->place & place) || (route->answer == tt_metrics_answer && c->server->options->public_metrics);
+}
+
+static const struct route *find(const struct tt_connection *c)
+{
+	struct tt_span path = tt_http_path(&c->http);
 	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
 		size_t n = strlen(routes[i].path);
 		bool fits = routes[i].is_prefix ? path.len > n : path.len == n;
 		if (fits && memcmp(path.data, routes[i].path, n) == 0)
-			return &routes[i];
+			return is_here(&routes[i], c) ? &routes[i] : NULL;
 	}
 	return NULL;
+}
+
+/* Whether Host is this machine by a name that nobody else can give it. A page of another site that has its own name
+ * lead here is told by that. */
+static bool is_local(const struct tt_http *http)
+{
+	static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
+	struct tt_span host = tt_http_field(http, "host");
+	const char *port = host.len ? memchr(host.data + 1, ':', host.len - 1) : NULL;
+	if (host.data[0] == '[')
+		port = memchr(host.data, ']', host.len) + 1;
+	host.len = port ? (size_t)(port - host.data) : host.len;
+	return tt_span_is(host, names[0]) || tt_span_is(host, names[1]) || tt_span_is(host, names[2]);
 }
 
 /* Whether the body says that it is JSON; what browsers send without asking does not. */
@@ -130,9 +153,12 @@ void tt_route(struct tt_connection *c)
 {
 	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
 				       wrong = {405, "not by this method", NULL, "method_not_allowed"},
+				       foreign = {403, "Host must be localhost", NULL, "wrong_host"},
 				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
-	const struct route *route = find(tt_http_path(&c->http));
-	if (!route)
+	const struct route *route = find(c);
+	if (c->is_admin && !is_local(&c->http))
+		tt_reply_problem(c, &foreign);
+	else if (!route)
 		tt_reply_problem(c, &unknown);
 	else if (!is_method(tt_http_method(&c->http), route->method))
 		tt_reply_problem(c, &wrong);

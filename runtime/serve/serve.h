@@ -6,8 +6,10 @@
 
 /* Zero-initialise it but for what has a default. */
 struct tt_serve_options {
-	const char *host; /* an address of this machine; another than loopback only with behind_proxy */
-	uint32_t port;    /* 0: one that is free, which the note says */
+	const char *host;    /* an address of this machine; another than loopback only with behind_proxy */
+	uint32_t port;       /* 0: one that is free, which the note says */
+	uint32_t admin_port; /* on loopback; likewise */
+	bool public_metrics; /* /metrics on the clients' listener too */
 	bool behind_proxy;
 	const struct tt_batch_policy *policies; // [n_policies] that requests may name
 	size_t n_policies;

@@ -51,7 +51,10 @@ static void flush(struct tt_server *server)
 
 static void before_poll(uv_prepare_t *handle)
 {
-	flush(handle->data);
+	struct tt_server *server = handle->data;
+	flush(server);
+	uint64_t now = uv_hrtime(), begun = 1000000 * uv_now(&server->loop);
+	tt_metrics_add(&server->metrics, TT_LOOP_LAG, now > begun ? now - begun : 0);
 }
 
 static void after_poll(uv_check_t *handle)
@@ -84,9 +87,10 @@ static void end(struct tt_server *server)
 	while (server->connections)
 		tt_connection_drop(server->connections);
 	tt_job_take_news(server); /* frees what the list of news has kept */
-	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->wake,
-		(uv_handle_t *)&server->tick, (uv_handle_t *)&server->before_poll, (uv_handle_t *)&server->after_poll,
-		(uv_handle_t *)&server->signals[0], (uv_handle_t *)&server->signals[1]};
+	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->admin,
+		(uv_handle_t *)&server->wake, (uv_handle_t *)&server->tick, (uv_handle_t *)&server->before_poll,
+		(uv_handle_t *)&server->after_poll, (uv_handle_t *)&server->signals[0],
+		(uv_handle_t *)&server->signals[1]};
 	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
 		if (!uv_is_closing(handles[i]))
 			uv_close(handles[i], NULL);
@@ -169,38 +173,48 @@ static bool is_loopback(const struct sockaddr_storage *address)
 	return *(const unsigned char *)&((const struct sockaddr_in *)address)->sin_addr == 127;
 }
 
-static int listen_at(struct tt_server *server, struct tt_error *err)
+/* what and path: for the note */
+static int listen_at(struct tt_server *server, uv_tcp_t *listener, struct sockaddr_storage *address, const char *what,
+	const char *path, struct tt_error *err)
+{
+	char name[64] = "";
+	int n = sizeof *address;
+	bool six = address->ss_family == AF_INET6;
+	unsigned port = ntohs(((struct sockaddr_in *)address)->sin_port);
+	uv_ip_name((struct sockaddr *)address, name, sizeof name);
+	int status = uv_tcp_bind(listener, (struct sockaddr *)address, 0);
+	if (status == 0)
+		status = uv_listen((uv_stream_t *)listener, BACKLOG, on_connection);
+	if (status == 0)
+		status = uv_tcp_getsockname(listener, (struct sockaddr *)address, &n);
+	if (status < 0)
+		return tt_fail(err, TT_ERR_IO, "%s port %u: %s", name, port, uv_strerror(status));
+	port = ntohs(((struct sockaddr_in *)address)->sin_port);
+	tt_server_note(server, "%s http://%s%s%s:%u%s", what, six ? "[" : "", name, six ? "]" : "", port, path);
+	return TT_OK;
+}
+
+static int listen_all(struct tt_server *server, struct tt_error *err)
 {
 	const struct tt_serve_options *o = server->options;
-	struct sockaddr_storage address = {0};
-	char name[64] = "", what[128];
-	int n = sizeof address, status;
-	TT_TRY(read_host(&address, o->host, (int)o->port, err));
-	if (!is_loopback(&address) && !o->behind_proxy)
+	struct sockaddr_storage clients = {0}, admin = {0};
+	TT_TRY(read_host(&clients, o->host, (int)o->port, err));
+	TT_TRY(read_host(&admin, "127.0.0.1", (int)o->admin_port, err));
+	if (!is_loopback(&clients) && !o->behind_proxy)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"%s can be reached from outside, and this server has neither TLS nor keys yet: serve on "
 			"loopback, or behind a proxy that has them (--behind-proxy)",
 			o->host);
-	snprintf(what, sizeof what, "%.60s port %u", o->host, o->port);
-	status = uv_tcp_bind(&server->listener, (struct sockaddr *)&address, 0);
-	if (status == 0)
-		status = uv_listen((uv_stream_t *)&server->listener, BACKLOG, on_connection);
-	if (status == 0)
-		status = uv_tcp_getsockname(&server->listener, (struct sockaddr *)&address, &n);
-	if (status < 0)
-		return fail_uv(err, what, status);
-	uv_ip_name((struct sockaddr *)&address, name, sizeof name);
-	bool six = address.ss_family == AF_INET6;
-	tt_server_note(server, "serving http://%s%s%s:%u/v1", six ? "[" : "", name, six ? "]" : "",
-		ntohs(((struct sockaddr_in *)&address)->sin_port));
-	return TT_OK;
+	TT_TRY(listen_at(server, &server->admin, &admin, "operators:", "/metrics", err));
+	return listen_at(server, &server->listener, &clients, "serving", "/v1", err);
 }
 
 static int open_handles(struct tt_server *server, struct tt_error *err)
 {
 	uv_loop_t *loop = &server->loop;
 	int status = uv_tcp_init(loop, &server->listener);
-	server->listener.data = server->wake.data = server->tick.data = server->before_poll.data =
+	status = status ? status : uv_tcp_init(loop, &server->admin);
+	server->listener.data = server->admin.data = server->wake.data = server->tick.data = server->before_poll.data =
 		server->after_poll.data = server->signals[0].data = server->signals[1].data = server;
 	status = status ? status : uv_async_init(loop, &server->wake, on_wake);
 	status = status ? status : uv_timer_init(loop, &server->tick);
@@ -250,9 +264,10 @@ static int run(struct tt_server *server, struct tt_error *err)
 	TT_TRY(check_names(o, err));
 	TT_TRY(tt_named_policies_load(&server->policies, server->engine, &policies, err));
 	fill_context(server);
+	TT_TRY(tt_alloc(&server->metrics.policies, o->n_policies, sizeof *server->metrics.policies, err));
 	TT_TRY(open_handles(server, err));
 	TT_TRY(tt_engine_start(server->engine, err));
-	int status = listen_at(server, err);
+	int status = listen_all(server, err);
 	if (status != TT_OK)
 		end(server);
 	uv_run(&server->loop, UV_RUN_DEFAULT);
@@ -277,6 +292,7 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	status = run(server, err);
 	uv_loop_close(&server->loop);
 	tt_buffer_free(&server->events);
+	free(server->metrics.policies);
 	tt_named_policies_free(&server->policies, engine);
 	free(server);
 	return status;

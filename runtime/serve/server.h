@@ -14,6 +14,7 @@
 
 #include "runtime/openai/request_body.h"
 #include "runtime/serve/connection.h"
+#include "runtime/serve/metrics.h"
 #include "runtime/serve/serve.h"
 
 struct tt_job_choice;
@@ -32,7 +33,7 @@ struct tt_server {
 	struct tt_api_context context; /* what bodies are read with, but for what differs between them */
 	int64_t started;               /* Unix time */
 
-	uv_tcp_t listener;
+	uv_tcp_t listener, admin; /* admin: for operators; the other for clients */
 	uv_async_t wake;
 	uv_timer_t tick;
 	uv_prepare_t before_poll;
@@ -49,6 +50,7 @@ struct tt_server {
 
 	_Atomic(struct tt_job_choice *) woken; /* a list; the engine's thread adds, the loop takes all */
 
+	struct tt_metrics metrics;
 	bool draining, ending; /* no new work; no more work at all */
 	uint64_t drain_until;  /* the loop's milliseconds */
 };

@@ -353,6 +353,63 @@ def test_timeout():
         check("error" in events[-1] and events[0]["choices"], f"{events[-1]}")
 
 
+def test_metrics():
+    make_policy("p.st", "gate.b=3")
+    make_policy("q.st", "gate.b=-3")
+    with Server("--policy", "p=p.st", "--policy", "q=q.st") as server:
+        before = server.metrics()
+        check(before['vllm:generation_tokens_total{model_name="tiny-llama",engine="0"}'] == 0, "zeros at the start")
+        for streams in (False, True):
+            with server.open(TEXT, completion(["a", "b c"], n=2, max_tokens=5, stream=streams,
+                                              ignore_eos=True)) as connection:
+                read_all(connection)
+        server.works(CHAT, chat(steering={"policies": [{"name": "p", "scale": 0}]}))
+        server.works(CHAT, chat(steering=False))
+        server.refuses(404, None, "/nothing")
+        with server.open(TEXT, completion(**{**LONG, "n": 1}, stream=True)) as connection:
+            read_until(connection, b"data: ")
+        soon(lambda: server.metrics()['vllm:num_requests_running{model_name="tiny-llama",engine="0"}'] == 0,
+             "a cancelled request runs")
+        got = server.metrics()
+
+        def of(name, labels=""):
+            key = f'vllm:{name}{{model_name="tiny-llama",engine="0"{labels and "," + labels}}}'
+            return got[key]
+        ends = {reason: of("request_success_total", f'finished_reason="{reason}"')
+                for reason in ("stop", "length", "abort", "error")}
+        check(ends["length"] + ends["stop"] == 10 and ends["abort"] == 1 and ends["error"] == 0, f"{ends}")
+        check(of("generation_tokens_total") >= 42, "tokens")
+        check(of("request_params_n_count") == 5 and of("request_params_n_sum") == 7, "n")
+        for name in ("e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
+                     "request_decode_time_seconds", "request_inference_time_seconds", "request_prompt_tokens",
+                     "request_generation_tokens", "request_params_max_tokens",
+                     "request_time_per_output_token_seconds", "request_max_num_generation_tokens"):
+            check(of(f"{name}_count") == 10 == of(f"{name}_bucket", 'le="+Inf"'), f"{name}: {of(f'{name}_count')}")
+        check(of("time_to_first_token_seconds_count") == 11, "first tokens")
+        check(of("inter_token_latency_seconds_count") == of("generation_tokens_total") - 11 ==
+              of("time_per_output_token_seconds_count"), "between tokens")
+        check(of("request_prompt_tokens_sum") >= 10 and of("iteration_tokens_total_count") > 5, "prompts and steps")
+        check(0 < of("e2e_request_latency_seconds_sum") < 100, "times")
+        for name in ("num_requests_waiting", "kv_cache_usage_perc", "gpu_cache_usage_perc", "num_preemptions_total",
+                     "prefix_cache_queries_total", "prefix_cache_hits_total"):
+            of(name)
+        outcomes = {}
+        for key, value in got.items():
+            if key.startswith("trimtab_steer_requests_total"):
+                outcomes[re.search('policy="(.)"', key)[1], re.search('outcome="([a-z]*)"', key)[1]] = value
+        check(outcomes[("p", "acted")] == 9 and outcomes[("p", "off")] == 1 and outcomes[("p", "closed")] == 0 and
+              outcomes[("q", "closed")] == 9 and outcomes[("q", "acted")] == 0, f"{outcomes}")
+        check(got['trimtab_http_refused_total{reason="404"}'] == 1 and got["process_open_fds"] > 5, "own")
+        # Not for clients, unless they may; and not by another site's name.
+        server.refuses(404, None, "/metrics")
+        server.refuses(404, None, CHAT, chat(), port=server.admin_port)
+        server.refuses(403, None, "/metrics", port=server.admin_port, Host="example.org:8001")
+        server.works("/health", port=server.admin_port, Host="localhost:8001")
+        server.works("/health", port=server.admin_port, Host="[::1]:1")
+    with Server("--public-metrics") as server:
+        check(b"vllm:" in server.works("/metrics"), "public metrics")
+
+
 def test_slow_reader():
     """A client that does not read does not hold up the others, nor does what it leaves unread grow without end."""
     with Server("-b", "8") as server:

@@ -21,7 +21,7 @@ sanitizer = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS
 class Server:
     def __init__(self, *arguments, model=None):
         self.process = subprocess.Popen([program.trimtab, "serve", model or program.tiny, "--port", "0",
-                                         *map(str, arguments)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                         "--admin-port", "0", *map(str, arguments)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         text=True, env=os.environ | sanitizer)
         self.said = []
         for line in self.process.stderr:
@@ -30,6 +30,9 @@ class Server:
             if found:
                 self.port = int(found[1])
                 return
+            admin = re.search(r"operators: http://127\.0\.0\.1:(\d+)/metrics", line)
+            if admin:
+                self.admin_port = int(admin[1])
         raise RuntimeError(f"no server: {''.join(self.said)}")
 
     def __enter__(self):
@@ -60,13 +63,21 @@ class Server:
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def connect(self):
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT)
+    def metrics(self):
+        """Values by name and labels."""
+        with self.open("/metrics", port=self.admin_port) as connection:
+            answer = Answer(read_all(connection))
+        check(answer.status == 200, f"metrics: {answer.status}")
+        lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    def connect(self, port=None):
+        connection = socket.create_connection(("127.0.0.1", port or self.port), timeout=WAIT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
-    def send(self, data):
-        connection = self.connect()
+    def send(self, data, port=None):
+        connection = self.connect(port)
         connection.sendall(data)
         return connection
 
@@ -84,7 +95,7 @@ class Server:
                 check(False, f"left hanging: {data[:100]}")
             return answer
 
-    def open(self, path, body=None, method=None, **fields):
+    def open(self, path, body=None, method=None, port=None, **fields):
         """Sends a request on a connection of its own."""
         method = method or ("GET" if body is None else "POST")
         text = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -93,7 +104,7 @@ class Server:
             lines |= {"Content-Type": "application/json", "Content-Length": len(text)}
         lines |= {name.replace("_", "-"): value for name, value in fields.items()}
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
-        return self.send(head.encode() + text)
+        return self.send(head.encode() + text, port)
 
     def ask(self, path, body=None, **keywords):
         """Status and body, as JSON where it is that."""

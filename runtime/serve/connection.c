@@ -8,6 +8,7 @@
 #include "runtime/serve/reply.h"
 #include "runtime/serve/routes.h"
 #include "runtime/serve/server.h"
+#include "runtime/serve/task.h"
 
 enum {
 	BODY_GRACE = 5000,  /* milliseconds before a body's speed is looked at */
@@ -73,6 +74,8 @@ void tt_connection_drop(struct tt_connection *c)
 	}
 	server->n_connections--;
 	uv_close((uv_handle_t *)&c->tcp, on_closed);
+	if (c->task)
+		c->task->connection = NULL;
 	if (job)
 		tt_job_abandon(job);
 }

@@ -9,6 +9,7 @@
 
 struct tt_server;
 struct tt_job;
+struct tt_task;
 
 enum { TT_UNSENT_PAUSE = 64 << 10 }; /* bytes unsent from which on tokens stay in the engine */
 
@@ -35,10 +36,11 @@ struct tt_connection {
 	uint64_t body_begun;    /* when its body began; 0: it has not */
 
 	struct tt_job *job; /* what answers the request; NULL: nothing that takes time */
-	bool served;        /* it has had an answer */
-	bool answered;      /* all of the answer is in out */
-	bool streams;       /* in chunks, or until the end of the connection (HTTP/1.0) */
-	bool closes;        /* after this answer */
+	struct tt_task *task;
+	bool served;   /* it has had an answer */
+	bool answered; /* all of the answer is in out */
+	bool streams;  /* in chunks, or until the end of the connection (HTTP/1.0) */
+	bool closes;   /* after this answer */
 	struct tt_buffer out;
 	uv_write_t write;
 	struct tt_buffer writing; /* what libuv is writing; empty: nothing */

@@ -10,7 +10,6 @@
 #include "runtime/engine/thread.h"
 
 enum {
-	MAX_DEPTH = 64,         /* of JSON */
 	PING_TIME = 15000,      /* milliseconds of silence */
 	COMPLETION_TOKENS = 16, /* of a completion that does not say; OpenAI's */
 	CHAT_TOKENS = 1 << 24,  /* of a chat: as many as the context holds */
@@ -131,28 +130,6 @@ void tt_job_fail(struct tt_job *job, int status, const char *code, const char *m
 
 /* ---- Preparing, on a thread of the pool */
 
-/* Whether the text nests deeper than that. jansson reads values by recursion, with a bound of its own that is wider. */
-static bool is_too_deep(const char *text, size_t n)
-{
-	size_t depth = 0;
-	bool quoted = false;
-	for (size_t i = 0; i < n; i++) {
-		char c = text[i];
-		if (quoted) {
-			i += c == '\\';
-			quoted = c != '"';
-		} else if (c == '"') {
-			quoted = true;
-		} else if (c == '[' || c == '{') {
-			if (++depth > MAX_DEPTH)
-				return true;
-		} else if ((c == ']' || c == '}') && depth) {
-			depth--;
-		}
-	}
-	return false;
-}
-
 /* OpenAI's status and word for what the body code returns. */
 static void set_refusal(struct tt_job *job, int status)
 {
@@ -175,11 +152,7 @@ static void read_body(struct tt_job *job)
 	struct tt_server *server = job->server;
 	struct tt_error *err = &job->error;
 	struct tt_api_context context = server->context;
-	if (is_too_deep(job->text.data, job->text.len)) {
-		set_problem(job, 400, "invalid_json", NULL, "the body nests deeper than 64 levels");
-		return;
-	}
-	if (tt_json_parse(&job->json, job->text.data, job->text.len, "the body", err) != TT_OK) {
+	if (tt_body_parse(&job->json, &job->text, err) != TT_OK) {
 		set_problem(job, 400, "invalid_json", NULL, NULL);
 		return;
 	}

@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "base/json.h"
 #include "base/utf8.h"
+
+enum { MAX_DEPTH = 64 }; /* of JSON */
 
 const char *tt_status_words(int status)
 {
@@ -45,6 +48,35 @@ const char *tt_problem_type(int status)
 	if (status == 429)
 		return "rate_limit_error";
 	return status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+/* Whether the text nests deeper than that. jansson reads values by recursion, with a bound of its own that is wider. */
+static bool is_too_deep(const char *text, size_t n)
+{
+	size_t depth = 0;
+	bool quoted = false;
+	for (size_t i = 0; i < n; i++) {
+		char c = text[i];
+		if (quoted) {
+			i += c == '\\';
+			quoted = c != '"';
+		} else if (c == '"') {
+			quoted = true;
+		} else if (c == '[' || c == '{') {
+			if (++depth > MAX_DEPTH)
+				return true;
+		} else if ((c == ']' || c == '}') && depth) {
+			depth--;
+		}
+	}
+	return false;
+}
+
+int tt_body_parse(json_t **out, const struct tt_buffer *text, struct tt_error *err)
+{
+	if (is_too_deep(text->data, text->len))
+		return tt_fail(err, TT_ERR_FORMAT, "the body nests deeper than %d levels", MAX_DEPTH);
+	return tt_json_parse(out, text->data, text->len, "the body", err);
 }
 
 static json_t *text_or_null(const char *text)

@@ -16,6 +16,8 @@ char *tt_problem_text(const struct tt_problem *problem);
 void tt_reply_problem(struct tt_connection *c, const struct tt_problem *problem);
 /* Takes over value. */
 void tt_reply_json(struct tt_connection *c, int status, json_t *value);
+/* Reads a request's body as JSON that does not nest too deep. *out is a new reference. */
+int tt_body_parse(json_t **out, const struct tt_buffer *text, struct tt_error *err);
 /* OpenAI's word for a kind of error. */
 const char *tt_problem_type(int status);
 /* The words of an HTTP status. */

@@ -5,6 +5,7 @@
 #include "runtime/serve/job.h"
 #include "runtime/serve/reply.h"
 #include "runtime/serve/server.h"
+#include "runtime/serve/task.h"
 
 static void chat_completions(struct tt_connection *c)
 {
@@ -85,6 +86,8 @@ static const struct route {
 } routes[] = {
 	{POST, CLIENTS, "/v1/chat/completions", false, chat_completions},
 	{POST, CLIENTS, "/v1/completions", false, completions},
+	{POST, CLIENTS, "/tokenize", false, tt_tokenize},
+	{POST, CLIENTS, "/detokenize", false, tt_detokenize},
 	{GET, CLIENTS, "/v1/models", false, models},
 	{GET, CLIENTS, "/v1/models/", true, model},
 	{GET, CLIENTS, "/v1/steering", false, steering},

@@ -267,6 +267,6 @@ def make_http():
           b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + again)
 
 
-for make in (make_gguf, make_safetensors, make_config, make_tokenizer, make_template, make_policy, make_batch, make_http,
-             make_activations):
+for make in (make_gguf, make_safetensors, make_config, make_tokenizer, make_template, make_policy, make_batch,
+             make_activations, make_http):
     make()

@@ -212,6 +212,27 @@ def test_same_as_batch():
             thread.join()
 
 
+def test_tokens():
+    with Server() as server:
+        text = "Grüße, 世界"
+        got = server.works("/tokenize", {"prompt": text})
+        done = run("-p", text, command="tokenize")
+        check(got["count"] == len(got["tokens"]) and got["max_model_len"] == 512, f"{got}")
+        check(got["tokens"] == json.loads(done.stdout), f"{got} {done.stdout}")
+        check(server.works("/tokenize", {"content": text})["tokens"] == got["tokens"], "content")
+        check(server.works("/detokenize", {"tokens": got["tokens"]})["prompt"] == text, "and back")
+        spelt = server.works("/tokenize", {"prompt": "ab", "return_token_strs": True})
+        check("".join(spelt["token_strs"]).endswith("ab"), f"{spelt}")
+        asked = server.works("/tokenize", {"messages": chat()["messages"]})
+        check(asked["count"] == server.works(CHAT, chat())["usage"]["prompt_tokens"], "messages")
+        for param, path, body in (("prompt", "/tokenize", {}), ("prompt", "/tokenize", {"prompt": 1}),
+                                  (None, "/tokenize", {"surprise": 1}), ("messages", "/tokenize", {"messages": 1}),
+                                  ("tokens", "/detokenize", {"tokens": "1"}), (None, "/tokenize", b"["),
+                                  ("tokens", "/detokenize", {"tokens": [-1]}),
+                                  ("tokens", "/detokenize", {"tokens": [1 << 40]})):
+            server.refuses(400, param, path, body)
+
+
 def test_facts():
     make_policy("p.st", "gate.b=3")
     make_policy("q.st")

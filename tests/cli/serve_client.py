@@ -15,14 +15,15 @@ WAIT = 20  # seconds after which something is taken to hang; the machine may be 
 
 
 # The address sanitizer keeps what was freed, up to this much.
-sanitizer = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "quarantine_size_mb=1"]))}
+QUARANTINE = "quarantine_size_mb=1"
+sanitizer = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), QUARANTINE]))}
 
 
 class Server:
     def __init__(self, *arguments, model=None):
-        self.process = subprocess.Popen([program.trimtab, "serve", model or program.tiny, "--port", "0",
-                                         "--admin-port", "0", *map(str, arguments)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        text=True, env=os.environ | sanitizer)
+        command = [program.trimtab, "serve", model or program.tiny, "--port", "0", "--admin-port", "0"]
+        self.process = subprocess.Popen([*command, *map(str, arguments)], stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, text=True, env=os.environ | sanitizer)
         self.said = []
         for line in self.process.stderr:
             self.said.append(line)

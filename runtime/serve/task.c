@@ -1,0 +1,176 @@
+#include "runtime/serve/task.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/json.h"
+#include "runtime/serve/job.h"
+
+static void run(uv_work_t *work)
+{
+	struct tt_task *task = work->data;
+	json_t *body = NULL, *answer = NULL;
+	task->status = tt_body_parse(&body, &task->text, &task->error);
+	if (task->status == TT_OK)
+		task->status = task->run(task, body, &answer, &task->error);
+	if (task->status == TT_OK)
+		task->status = tt_json_dump(&task->answer, answer, JSON_COMPACT, &task->error);
+	json_decref(body);
+}
+
+static void done(uv_work_t *work, int status)
+{
+	struct tt_task *task = work->data;
+	struct tt_connection *c = task->connection;
+	(void)status;
+	if (c)
+		c->task = NULL;
+	if (c && task->status == TT_OK) {
+		tt_connection_answer(c, 200, "application/json", "", task->answer, strlen(task->answer));
+	} else if (c) {
+		const struct tt_problem problem = {
+			.status = task->status == TT_ERR_MEMORY ? 500 : 400,
+			.message = task->error.message,
+			.param = *task->param ? task->param : NULL,
+		};
+		tt_reply_problem(c, &problem);
+	}
+	tt_buffer_free(&task->text);
+	free(task->answer);
+	free(task);
+}
+
+static void start(struct tt_connection *c,
+	int (*work)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err))
+{
+	static const struct tt_problem lacking = {500, "out of memory", NULL, NULL};
+	struct tt_task *task;
+	if (tt_alloc(&task, 1, sizeof *task, NULL) != TT_OK) {
+		tt_reply_problem(c, &lacking);
+		return;
+	}
+	task->server = c->server;
+	task->connection = c;
+	task->run = work;
+	task->work.data = task;
+	task->text = c->http.body;
+	if (uv_queue_work(&c->server->loop, &task->work, run, done) < 0) {
+		free(task);
+		tt_reply_problem(c, &lacking);
+		return;
+	}
+	c->http.body = (struct tt_buffer){0}; /* the task's now */
+	c->task = task;
+}
+
+/* ---- Text and tokens */
+
+static int fail_at(struct tt_task *task, const char *param, int status)
+{
+	if (status != TT_OK)
+		snprintf(task->param, sizeof task->param, "%s", param);
+	return status;
+}
+
+/* The ids of body.messages, or of body.prompt (content, as llama.cpp's server calls it). */
+static int encode(
+	struct tt_task *task, const json_t *body, int32_t **ids, size_t *n, bool special, struct tt_error *err)
+{
+	const struct tt_text *text = tt_engine_text(task->server->engine);
+	const char *key = json_object_get(body, "prompt") ? "prompt" : "content";
+	const json_t *prompt = json_object_get(body, key);
+	struct tt_api_prompt chat = {0};
+	if (json_object_get(body, "messages")) {
+		int status = tt_api_read_messages(&chat, body, text, 0, err);
+		*ids = chat.ids;
+		*n = chat.n_ids;
+		return fail_at(task, "messages", status);
+	}
+	if (!json_is_string(prompt))
+		return fail_at(task, "prompt", tt_fail(err, TT_ERR_FORMAT, "there must be a prompt or messages"));
+	return fail_at(task, key,
+		tt_text_encode(text, json_string_value(prompt), json_string_length(prompt),
+			TT_TEXT_SPECIAL | (special ? TT_TEXT_BOS : 0), ids, n, err));
+}
+
+static json_t *ids_json(const int32_t *ids, size_t n)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_integer(ids[i]));
+	return list;
+}
+
+static json_t *pieces_json(const struct tt_text *text, const int32_t *ids, size_t n)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < n; i++) {
+		size_t n_piece;
+		const char *piece = tt_text_piece(text, ids[i], &n_piece);
+		json_array_append_new(list, tt_piece_json(piece, n_piece));
+	}
+	return list;
+}
+
+static int tokenize(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err)
+{
+	static const char *const keys[] = {"model", "prompt", "content", "messages", "add_special_tokens",
+		"add_generation_prompt", "return_token_strs", NULL};
+	struct tt_engine *engine = task->server->engine;
+	bool special = true, marker = true, pieces = false;
+	int32_t *ids = NULL;
+	size_t n = 0;
+	TT_TRY(tt_api_only_keys(body, keys, "the body", err));
+	TT_TRY(fail_at(task, "add_special_tokens", tt_json_bool(body, "add_special_tokens", &special, err)));
+	TT_TRY(fail_at(task, "return_token_strs", tt_json_bool(body, "return_token_strs", &pieces, err)));
+	TT_TRY(fail_at(task, "add_generation_prompt", tt_json_bool(body, "add_generation_prompt", &marker, err)));
+	if (!marker)
+		return fail_at(task, "add_generation_prompt",
+			tt_fail(err, TT_ERR_UNSUPPORTED, "add_generation_prompt can only be true"));
+	int status = encode(task, body, &ids, &n, special, err);
+	if (status == TT_OK)
+		*answer = json_pack("{s:I, s:i, s:o, s:o}", "count", (json_int_t)n, "max_model_len",
+			(int)tt_engine_info(engine)->context, "tokens", ids_json(ids, n), "token_strs",
+			pieces ? pieces_json(tt_engine_text(engine), ids, n) : json_null());
+	tt_free(ids);
+	return status;
+}
+
+static int detokenize(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err)
+{
+	static const char *const keys[] = {"model", "tokens", NULL};
+	const json_t *list = json_object_get(body, "tokens");
+	size_t n = json_array_size(list);
+	char *text = NULL;
+	int32_t *ids;
+	TT_TRY(tt_api_only_keys(body, keys, "the body", err));
+	if (!json_is_array(list))
+		return fail_at(task, "tokens", tt_fail(err, TT_ERR_FORMAT, "tokens must be a list"));
+	TT_TRY(tt_alloc(&ids, n, sizeof *ids, err));
+	int status = TT_OK;
+	for (size_t i = 0; status == TT_OK && i < n; i++) {
+		const json_t *id = json_array_get(list, i);
+		ids[i] = (int32_t)json_integer_value(id);
+		if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+			json_integer_value(id) >= (json_int_t)tt_engine_info(task->server->engine)->vocab_size)
+			status = tt_fail(err, TT_ERR_FORMAT, "tokens must be ids of the vocabulary");
+	}
+	if (status == TT_OK)
+		status = tt_text_decode(tt_engine_text(task->server->engine), ids, n, &text, err);
+	if (status == TT_OK)
+		*answer = json_pack("{s:s}", "prompt", text);
+	free(ids);
+	tt_free(text);
+	return fail_at(task, "tokens", status);
+}
+
+void tt_tokenize(struct tt_connection *c)
+{
+	start(c, tokenize);
+}
+
+void tt_detokenize(struct tt_connection *c)
+{
+	start(c, detokenize);
+}

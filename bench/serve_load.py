@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""What `trimtab serve` costs beside the engine: serve_load.py TRIMTAB MODEL [--streams N] [--tokens N] [--idle N]
+
+  cpu    N streams at once: processor time of the event loop's thread for each token event, kernel included; how often
+         the loop was woken for a step; and how many events went with each write
+  gone   the time from a client's reset until the engine runs nothing of its request, over 20 of them
+  idle   resident memory of each of N streams that wait for the engine
+
+One JSON object a line. The loop's thread is the program's first, so /proc has its time apart from the engine's."""
+
+import argparse
+import json
+import os
+import re
+import resource
+import selectors
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import time
+
+
+class Server:
+    def __init__(self, options, *arguments):
+        command = [options.trimtab, "serve", options.model, "--port", "0", "--admin-port", "0", "--public-metrics",
+                   "--behind-proxy", *map(str, arguments)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            found = re.search(r"serving http://127\.0\.0\.1:(\d+)/v1", line)
+            if found:
+                self.port = int(found[1])
+                break
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+    def processor_time(self):
+        """Seconds of the loop's thread."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+
+    def resident(self):
+        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port))
+
+    def stream(self, prompt, n_tokens, **keys):
+        body = json.dumps({"prompt": prompt, "max_tokens": n_tokens, "ignore_eos": True, "stream": True, "seed": 1,
+                           **keys}).encode()
+        connection = self.connect()
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                           b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        return connection
+
+    def metrics(self):
+        with self.connect() as connection:
+            connection.sendall(b"GET /metrics HTTP/1.0\r\nHost: a\r\n\r\n")
+            text = b""
+            while piece := connection.recv(1 << 16):
+                text += piece
+        return {name.split("{")[0]: float(value) for name, value in
+                (line.rsplit(" ", 1) for line in text.decode().splitlines() if re.match(r"[a-z]\S* ", line))}
+
+
+def read(connections, until):
+    """Reads all of them until each has ended or `until` says so; how many reads gave something."""
+    selector = selectors.DefaultSelector()
+    for connection in connections:
+        connection.setblocking(False)
+        selector.register(connection, selectors.EVENT_READ)
+    n_events = n_reads = 0
+    running = len(connections)
+    while running and not until(n_events):
+        for key, _ in selector.select(1):
+            data = key.fileobj.recv(1 << 16)
+            n_reads += 1
+            n_events += data.count(b'"choices":[{')
+            if b"data: [DONE]" in data or not data:
+                selector.unregister(key.fileobj)
+                running -= 1
+    selector.close()
+    return n_events, n_reads
+
+
+def measure_cpu(options):
+    with Server(options, "-b", options.streams, "-t", 1) as server:
+        # All but the last tokens, so that every stream runs while it is measured.
+        connections = [server.stream(f"{i}", options.tokens) for i in range(options.streams)]
+        read(connections, lambda n: n >= options.streams)
+        before, begun, steps = server.processor_time(), time.monotonic(), server.metrics()
+        target = options.streams * (options.tokens - 40)
+        n_events, n_reads = read(connections, lambda n: n >= target)
+        spent, took = server.processor_time() - before, time.monotonic() - begun
+        n_steps = server.metrics()["vllm:iteration_tokens_total_count"] - steps["vllm:iteration_tokens_total_count"]
+        return {"measure": "cpu", "streams": options.streams, "events": n_events,
+                "events_a_second": round(n_events / took), "steps_a_second": round(n_steps / took, 1),
+                "us_an_event": round(1e6 * spent / n_events, 2), "events_a_read": round(n_events / n_reads, 2)}
+
+
+def measure_gone(options):
+    times = []
+    with Server(options, "-b", 8) as server:
+        for _ in range(20):
+            connection = server.stream("x", 10000)
+            connection.recv(1000)
+            begun = time.monotonic()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            while server.metrics()["vllm:num_requests_running"]:
+                pass
+            times.append(1000 * (time.monotonic() - begun))
+    return {"measure": "gone", "median_ms": round(statistics.median(times), 2), "most_ms": round(max(times), 2)}
+
+
+def measure_idle(options):
+    """The engine has run as many streams to their end before, so that its pages and buffers are resident."""
+    n_running = 128
+    with Server(options, "-b", n_running, "-t", 1) as server:
+        first = [server.stream(f"{i}", 480) for i in range(n_running)]
+        read(first, lambda _: False)
+        connections = [server.stream(f"{i}", 480) for i in range(n_running)]
+        time.sleep(0.3)
+        before = server.resident()
+        connections += [server.stream("x", 16) for _ in range(options.idle)]
+        time.sleep(0.3)
+        waiting = server.metrics()["vllm:num_requests_waiting"]
+        grown = server.resident() - before
+        for connection in connections:
+            connection.close()
+    return {"measure": "idle", "streams": options.idle, "waiting": waiting,
+            "bytes_a_stream": round(grown / options.idle)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trimtab")
+    parser.add_argument("model")
+    parser.add_argument("--streams", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--idle", type=int, default=500)
+    parser.add_argument("--only", choices=("cpu", "gone", "idle"))
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    for name, measure in (("cpu", measure_cpu), ("gone", measure_gone), ("idle", measure_idle)):
+        if options.only in (None, name):
+            print(json.dumps(measure(options)), flush=True)
+
+
+main()

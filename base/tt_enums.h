@@ -46,6 +46,12 @@ enum tt_change {
 	TT_CHANGE_OTHER, /* by the difference of the norms, or more */
 };
 
+/* What the products of a model are computed in. */
+enum tt_compute {
+	TT_COMPUTE_F32,
+	TT_COMPUTE_Q8, /* the inputs of products as eight-bit integers, 32 with one scale */
+};
+
 /* Which tokens a policy steers. */
 enum tt_policy_when {
 	TT_WHEN_POLICY = -1,    /* on a request: what the policy says */

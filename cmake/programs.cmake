@@ -12,7 +12,8 @@ target_link_libraries(trimtab-harness PUBLIC trimtab-core PkgConfig::JANSSON m)
 file(GLOB TT_CLI_SOURCES CONFIGURE_DEPENDS runtime/page/*.c runtime/cli/*.c)
 add_executable(trimtab-cli ${TT_CLI_SOURCES})
 set_target_properties(trimtab-cli PROPERTIES OUTPUT_NAME trimtab)
-target_link_libraries(trimtab-cli PRIVATE trimtab-serve trimtab-device trimtab-harness trimtab-core PkgConfig::JANSSON m)
+target_link_libraries(trimtab-cli PRIVATE trimtab-serve trimtab-device trimtab-harness trimtab-core
+  PkgConfig::JANSSON m)
 
 add_executable(trimtab-bench bench/bench_engine.c)
 target_link_libraries(trimtab-bench PRIVATE trimtab-device trimtab-harness)

@@ -26,6 +26,7 @@ struct tt_backend {
 	const struct tt_device_counters *counters; /* NULL: nothing is counted */
 	/* since load: bits may depend on batch and chunks (load's limits allowed it) */
 	bool fast;
+	bool has_q8; /* products with eight-bit activations, where load's limits ask for them */
 	/* of the pages, unless the user asks for another type that the backend has */
 	enum tt_kv_type kv_type;
 	struct tt_activations activations; /* since load, until unload */

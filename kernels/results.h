@@ -2,6 +2,7 @@
 #ifndef KERNELS_RESULTS_H
 #define KERNELS_RESULTS_H
 
+#include "base/tt_enums.h"
 #include "kernels/step_plan.h"
 #include "weights/config.h"
 
@@ -13,6 +14,7 @@ struct tt_limits {
 	uint32_t n_inline_captures;                 /* captured rows that come in one copy with the other results */
 	size_t plan_bytes;                          /* of the largest step plan */
 	bool fast;                                  /* kernels that do not promise strict's bits are allowed */
+	enum tt_compute compute;                    /* what products are computed in, where the backend has it */
 };
 
 /* The results of a step: in the backend's memory as the ops write them, in the host's as finish returns them. All but

@@ -166,6 +166,9 @@ struct tt_engine_options {
 	bool kv_f16;            /* KV in half precision: half the memory, no longer the same bits as with f32 */
 	bool fast; /* CUDA: large prefill products by cuBLASLt; a request's bits may depend on its batch mates */
 	bool strict_model; /* refuse a policy fitted on other weights of the same architecture, instead of a warning */
+	/* TT_COMPUTE_Q8: products of quantised matrices with the inputs as eight-bit integers. Faster and less precise;
+	 * a request's bits still depend on nothing else. CPU only: TT_ERR_UNSUPPORTED elsewhere. */
+	enum tt_compute compute;
 };
 TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);
 #define tt_engine_options_default(options) tt_engine_options_default_sized((options), sizeof(struct tt_engine_options))

@@ -11,6 +11,7 @@ enum {
 	TT_CPU_LANES = 8,       /* lane j of a sum over k takes k = j mod 8, ascending */
 	TT_CPU_QUERY_ROWS = 24, /* of a block of attention, or of one token: their weights of a split take 24 KiB */
 	TT_CPU_OUT_TILE = 8,    /* output rows of the widest register tile of a product: jobs are multiples of it */
+	TT_CPU_Q8_TILE = 32,    /* the same in q8 */
 };
 
 /* n floats, rounded up to whole vectors. */
@@ -70,6 +71,9 @@ struct tt_cpu_body {
 	 * probably start at in its next job; its weights are prefetched. */
 	void (*product)(const struct tt_cpu_product *p, const struct tt_cpu_product *then, uint32_t first,
 		uint32_t count, uint32_t next, float *scratch);
+
+	/* The epilogue of a token row of a product: count outputs of y, from output first on. */
+	void (*finish)(const struct tt_cpu_product *p, uint32_t row, uint32_t first, uint32_t count, const float *y);
 
 	/* y[n padded] = x * rsqrt(mean(x^2) + eps) * w, zeros after n */
 	void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *y);

@@ -1,6 +1,7 @@
 /* The backend: its table of functions, memory, threads, and the choice of the body that fits the machine. */
 #define _GNU_SOURCE /* sched_getaffinity, madvise */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/q8.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -105,6 +106,7 @@ static int cpu_load(struct tt_backend *backend, struct tt_model *host, const str
 	TT_TRY(tt_model_fill_dummy(host, err));
 	cpu->limits = *limits;
 	cpu->config = host->config;
+	cpu->compute = limits->compute;
 	if (cpu->body->keep)
 		return tt_cpu_load_bf16(host, out, err);
 	*out = host;
@@ -175,16 +177,28 @@ static const struct tt_cpu_body *machine_body(enum tt_cpu_body_choice choice)
 					      : NULL;
 }
 
-static const struct tt_cpu_body *best_body(void)
+/* The integers of a body: the best of its kind. */
+static const struct tt_q8_body *machine_q8(enum tt_cpu_body_choice choice)
 {
-	const struct tt_cpu_body *body = machine_body(TT_CPU_BODY_AVX512);
-	body = body ? body : machine_body(TT_CPU_BODY_AVX2);
-	return body ? body : machine_body(TT_CPU_BODY_PORTABLE);
+	const struct tt_q8_body *q8 = NULL;
+#if defined(__x86_64__) || defined(__i386__)
+	if (choice == TT_CPU_BODY_AVX512 && __builtin_cpu_supports("avx512vnni") &&
+		__builtin_cpu_supports("avx512vbmi"))
+		q8 = tt_q8_body_vnni();
+#endif
+	return q8 ? q8 : tt_q8_body_portable();
+}
+
+static enum tt_cpu_body_choice best_body(void)
+{
+	return machine_body(TT_CPU_BODY_AVX512) ? TT_CPU_BODY_AVX512
+	       : machine_body(TT_CPU_BODY_AVX2) ? TT_CPU_BODY_AVX2
+						: TT_CPU_BODY_PORTABLE;
 }
 
 const char *tt_cpu_body_name(void)
 {
-	return best_body()->name;
+	return machine_body(best_body())->name;
 }
 
 /* The cores that this process may run on, not all that the machine has. */
@@ -198,7 +212,9 @@ static uint32_t n_cores(void)
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err)
 {
 	bool twin = choice == TT_CPU_BODY_BF16;
-	const struct tt_cpu_body *body = choice == TT_CPU_BODY_BEST ? best_body() : machine_body(choice);
+	if (choice == TT_CPU_BODY_BEST)
+		choice = best_body();
+	const struct tt_cpu_body *body = machine_body(choice);
 	struct tt_cpu *cpu;
 	if (!body)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "this machine has no %s",
@@ -211,6 +227,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 	*cpu = (struct tt_cpu){
 		.base = {.name = "cpu",
 			.in_flight = 1,
+			.has_q8 = !twin,
 			.kv_type = twin ? TT_KV_BF16 : TT_KV_F32,
 			.allocate = cpu_allocate,
 			.release = cpu_release,
@@ -233,6 +250,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.sample = tt_cpu_sample,
 			.close = cpu_close},
 		.body = body,
+		.q8 = machine_q8(choice),
 		.n_threads = n_threads,
 	};
 	cpu->base.n_threads = n_threads;

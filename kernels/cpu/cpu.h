@@ -14,6 +14,7 @@ enum tt_cpu_scratch {
 	/* one for each of two lists of frequencies: layers of some models use one or the other */
 	TT_CPU_SCRATCH_ROTATION,
 	TT_CPU_SCRATCH_ROTATION_SECOND,
+	TT_CPU_SCRATCH_Q8,   /* x as integers */
 	TT_CPU_SCRATCH_STEP, /* the narrowed step, and which tokens it kept */
 	TT_CPU_SCRATCH_KEPT,
 	TT_CPU_SCRATCH_BLOCKS,  /* attention's list of query blocks */
@@ -27,6 +28,8 @@ enum tt_cpu_scratch {
 struct tt_cpu {
 	struct tt_backend base; /* first, so that a tt_backend of this kind is a tt_cpu */
 	const struct tt_cpu_body *body;
+	const struct tt_q8_body *q8;
+	enum tt_compute compute; /* since load */
 	uint32_t n_threads;
 	struct tt_threads *threads; /* n_threads of them, the caller's own counted */
 	struct {

@@ -3,6 +3,7 @@
 #define KERNELS_CPU_JOBS_H
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/q8.h"
 
 /* x = rmsnorm(h) * weight for the rows of h, or for those that samples names. */
 struct tt_cpu_norm {
@@ -15,7 +16,7 @@ struct tt_cpu_norm {
 };
 int tt_cpu_norm(struct tt_cpu *cpu, struct tt_cpu_norm *norm, struct tt_error *err); /* allocates x, as scratch */
 
-/* The products of an op, cut into jobs for threads. */
+/* The products of an op, cut into jobs for threads. They all have the same x. */
 enum { TT_CPU_MAX_PRODUCTS = 3 };
 struct tt_cpu_jobs {
 	const struct tt_cpu_product *products[TT_CPU_MAX_PRODUCTS];
@@ -26,15 +27,24 @@ struct tt_cpu_jobs {
 	uint32_t total_jobs, n_threads;
 	struct tt_threads *threads; /* NULL where the work is too little for them */
 	const struct tt_cpu_body *body;
-	float *scratch; // [n_threads][scratch_stride]
+	const struct tt_q8_body *q8; /* NULL: all in f32 */
+	struct tt_q8_rows x;         /* x as integers, where q8 */
+	float *scratch;              // [n_threads][scratch_stride]
 	size_t scratch_stride;
 };
 
-/* Fills every member after n_products, and allocates the scratch: at least n_scratch floats a thread. */
+/* Fills every member after n_products, quantises x where that is asked for, and allocates the scratch: at least
+ * n_scratch floats a thread. */
 int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err);
 
 /* Runs all jobs of a plan and returns when they are done. */
 void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs);
+
+/* q8: makes the rows of x, as scratch; the floats that a job needs for count outputs; and the job. */
+int tt_cpu_quantise(struct tt_cpu *cpu, const struct tt_cpu_product *p, struct tt_q8_rows *rows, struct tt_error *err);
+size_t tt_cpu_q8_scratch(const struct tt_q8_body *q8, const struct tt_q8_rows *x, uint32_t n_rows, uint32_t count);
+void tt_cpu_q8_product(const struct tt_q8_body *q8, const struct tt_cpu_body *body, const struct tt_cpu_product *p,
+	const struct tt_q8_rows *x, uint32_t first, uint32_t count, float *scratch);
 
 /* Gives x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */
 int tt_cpu_pad(

@@ -8,17 +8,18 @@
 
 enum {
 	KEPT_FLOATS = 1 << 15,     /* a job's weights as f32: 128 KiB; with twice as much, 32 rows took 4% longer */
+	KEPT_BYTES = 1 << 17,      /* and as bytes, in q8 */
 	JOBS_A_THREAD = 4,         /* so that a thread that is delayed does not delay the others */
 	ONE_ROW_WEIGHTS = 1 << 15, /* the least weights for a job of one row: about 2 us of work */
 };
 
 /* The multiple of a tile from most / 2 to most that leaves the busiest thread the least to do. */
-static uint32_t even_share(uint32_t n_out, uint32_t n_threads, uint32_t most)
+static uint32_t even_share(uint32_t n_out, uint32_t n_threads, uint32_t most, uint32_t tile)
 {
 	uint32_t best = 0;
 	uint64_t least = UINT64_MAX;
-	most = most < TT_CPU_OUT_TILE ? TT_CPU_OUT_TILE : most / TT_CPU_OUT_TILE * TT_CPU_OUT_TILE;
-	for (uint32_t count = most; count > 0 && count >= most / 2; count -= TT_CPU_OUT_TILE) {
+	most = most < tile ? tile : most / tile * tile;
+	for (uint32_t count = most; count > 0 && count >= most / 2; count -= tile) {
 		uint64_t n_jobs = (n_out - 1) / count + 1, busiest = (n_jobs - 1) / n_threads + 1;
 		if (busiest * count >= least)
 			continue;
@@ -28,14 +29,19 @@ static uint32_t even_share(uint32_t n_out, uint32_t n_threads, uint32_t most)
 	return best;
 }
 
-static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_cpu_product *p)
+static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_cpu_product *p, bool q8)
 {
-	uint32_t n_out = p->matrix->n_out, n_in = p->matrix->n_in;
-	uint32_t share = (n_out - 1) / (cpu->n_threads * JOBS_A_THREAD) + TT_CPU_OUT_TILE;
-	uint32_t most = p->n_rows == 1 ? 1024 : KEPT_FLOATS / n_in;
+	uint32_t n_out = p->matrix->n_out, n_in = p->matrix->n_in, tile = q8 ? TT_CPU_Q8_TILE : TT_CPU_OUT_TILE;
+	uint32_t share = (n_out - 1) / (cpu->n_threads * JOBS_A_THREAD) + tile;
+	uint32_t most = p->n_rows == 1 ? 1024 : (q8 ? KEPT_BYTES : KEPT_FLOATS) / n_in;
 	uint32_t least = p->n_rows == 1 ? ONE_ROW_WEIGHTS / n_in : 0;
 	share = share < least ? least : share;
-	return even_share(n_out, cpu->n_threads, share > most ? most : share);
+	return even_share(n_out, cpu->n_threads, share > most ? most : share, tile);
+}
+
+static bool in_q8(const struct tt_cpu *cpu, const struct tt_cpu_product *p)
+{
+	return p && cpu->compute == TT_COMPUTE_Q8 && tt_q8_kind(p->matrix->type) != TT_Q8_NONE;
 }
 
 int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err)
@@ -43,20 +49,38 @@ int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scra
 	size_t most = n_scratch;
 	uint64_t n_mul_adds = 0;
 	jobs->total_jobs = 0;
+	jobs->q8 = NULL;
+	for (uint32_t i = 0; i < jobs->n_products; i++)
+		if (in_q8(cpu, jobs->products[i]) || in_q8(cpu, jobs->then[i]))
+			jobs->q8 = cpu->q8;
+	if (jobs->q8)
+		TT_TRY(tt_cpu_quantise(cpu, jobs->products[0], &jobs->x, err));
 	for (uint32_t i = 0; i < jobs->n_products; i++) {
 		const struct tt_cpu_product *p = jobs->products[i];
-		uint32_t count = outs_a_job(cpu, p);
+		uint32_t count = outs_a_job(cpu, p, jobs->q8 != NULL);
 		size_t scratch = tt_cpu_product_scratch(p->matrix->n_in, p->n_rows, count);
+		size_t in_bytes = jobs->q8 ? tt_cpu_q8_scratch(jobs->q8, &jobs->x, p->n_rows, count) : 0;
 		jobs->count[i] = count;
 		jobs->n_jobs[i] = p->n_rows ? (p->matrix->n_out + count - 1) / count : 0;
 		jobs->total_jobs += jobs->n_jobs[i];
 		most = scratch > most ? scratch : most;
+		most = in_bytes > most ? in_bytes : most;
 		n_mul_adds += (uint64_t)p->n_rows * p->matrix->n_out * p->matrix->n_in;
 	}
 	jobs->body = cpu->body;
 	jobs->n_threads = cpu->n_threads;
 	jobs->threads = tt_cpu_threads_for(cpu, n_mul_adds);
 	return tt_cpu_thread_scratch(cpu, most, &jobs->scratch, &jobs->scratch_stride, err);
+}
+
+/* A job in q8. Products of matrices of plain numbers are those of f32. */
+static void run_q8(const struct tt_cpu_jobs *jobs, const struct tt_cpu_product *p, uint32_t first, uint32_t count,
+	uint32_t next, float *scratch)
+{
+	if (tt_q8_kind(p->matrix->type) == TT_Q8_NONE)
+		jobs->body->product(p, NULL, first, count, next, scratch);
+	else
+		tt_cpu_q8_product(jobs->q8, jobs->body, p, &jobs->x, first, count, scratch);
 }
 
 static void run_job(void *context, uint32_t index, uint32_t thread)
@@ -69,7 +93,13 @@ static void run_job(void *context, uint32_t index, uint32_t thread)
 	uint32_t first = index * jobs->count[i], left = jobs->products[i]->matrix->n_out - first;
 	uint32_t count = left < jobs->count[i] ? left : jobs->count[i];
 	uint32_t next = first + jobs->n_threads * jobs->count[i]; /* the other threads take the jobs in between */
-	jobs->body->product(jobs->products[i], jobs->then[i], first, count, next, scratch);
+	if (!jobs->q8) {
+		jobs->body->product(jobs->products[i], jobs->then[i], first, count, next, scratch);
+		return;
+	}
+	run_q8(jobs, jobs->products[i], first, count, next, scratch);
+	if (jobs->then[i])
+		run_q8(jobs, jobs->then[i], first, count, next, scratch);
 }
 
 void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs)

@@ -17,6 +17,7 @@ void cli_engine_options(struct tt_engine_options *options, const struct cli_engi
 	options->n_threads = args->threads;
 	options->context = args->context;
 	options->kv_f16 = args->kv == 1;
+	options->compute = args->compute == 1 ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
 	options->strict_model = args->strict_model;
 	options->fast = args->fast;
 }

@@ -11,7 +11,7 @@
 struct cli_engine_args {
 	const char *device;
 	uint32_t threads, context;
-	int kv;
+	int kv, compute;
 	bool strict_model, fast;
 };
 
@@ -23,6 +23,8 @@ struct cli_engine_args {
 			"longest sequence in tokens; 0: the model's own, at most 8192"},                               \
 		{"fast", 0, NULL, CLI_FLAG, &(a).fast, NULL, 0, 0,                                                     \
 			"on a GPU: cuBLASLt for long prompts, giving up that bits depend on nothing else"},            \
+		{"compute", 0, NULL, CLI_CHOICE, &(a).compute, "f32|q8", 0, 0,                                         \
+			"what products are computed in; q8, on a CPU: eight-bit inputs, faster, less precise"},        \
 	{                                                                                                              \
 		"kv", 0, NULL, CLI_CHOICE, &(a).kv, "f32|f16", 0, 0, "type of the KV cache"                            \
 	}

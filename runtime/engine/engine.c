@@ -100,6 +100,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.context = o->context,
 		.n_inline_captures = tt_limits_inline_captures(&e->model->config),
 		.fast = o->fast,
+		.compute = o->compute,
 	};
 	struct tt_step_plan largest = {
 		.n_tokens = limits->max_tokens,
@@ -236,6 +237,18 @@ static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, stru
 	return TT_OK;
 }
 
+static int check_compute(const struct tt_engine *e, struct tt_error *err)
+{
+	if (e->options.compute != TT_COMPUTE_F32 && e->options.compute != TT_COMPUTE_Q8)
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "compute is %d, which is no enum tt_compute", (int)e->options.compute);
+	if (e->options.compute == TT_COMPUTE_Q8 && !e->backend->has_q8)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"q8 (--compute) is computed by the CPU alone, not by %s: take the device cpu",
+			e->backend->name);
+	return TT_OK;
+}
+
 static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
 {
 	enum tt_kv_type kv_type;
@@ -248,6 +261,7 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 		TT_TRY(tt_device_open(
 			&e->backend, e->options.device, e->options.n_threads, config, &e->device_note, err));
 	TT_TRY(choose_kv_type(e, &kv_type, err));
+	TT_TRY(check_compute(e, err));
 	TT_TRY(tt_kv_memory_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
 	TT_TRY(open_state(e, err));
 	TT_TRY(open_scheduler(e, err));

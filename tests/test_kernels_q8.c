@@ -1,0 +1,206 @@
+/* Products with eight-bit activations: against a plain loop in double over what the definition in kernels/cpu/q8.h
+ * says, and their bits over row counts, chunks, threads and bodies. */
+#include "kernels/cpu/q8.h"
+#include "test_kernels.h"
+
+/* K / 32 fused additions one after the other: about sqrt(K / 32) / 2 units of 2^-24 of the Frobenius norm. */
+#define TOLERANCE 1e-6
+
+static struct tt_backend *open_q8(uint32_t n_threads, enum tt_cpu_body_choice choice)
+{
+	struct tt_backend *backend = open_cpu(n_threads, choice);
+	((struct tt_cpu *)backend)->compute = TT_COMPUTE_Q8;
+	return backend;
+}
+
+/* The ops are the way in: o_proj is h += x * wo^T + bo. */
+static void run_o_proj(struct tt_backend *backend, const struct tt_matrix *w, const float *bias, const float *x,
+	uint32_t n_rows, float *h)
+{
+	struct tt_config config = {.hidden_size = w->n_out};
+	struct tt_layer layer = {.wo = *w, .bo = bias};
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n_rows});
+	ASSERT_OK(backend->o_proj(backend,
+		&(struct tt_o_proj_args){.config = &config, .step = step, .layer = &layer, .attention = x, .h = h},
+		&ok_error));
+	free(step);
+}
+
+/* x as the definition sees it: d times whole numbers in every 32. */
+static float *rounded_x(const float *x, size_t n)
+{
+	float *out = must_alloc(n, sizeof *out);
+	for (size_t at = 0; at < n; at += 32) {
+		float most = 0;
+		for (int i = 0; i < 32; i++)
+			most = fabsf(x[at + i]) > most ? fabsf(x[at + i]) : most;
+		float d = most / 127;
+		for (int i = 0; i < 32 && most > 0; i++)
+			out[at + i] = d * rintf(x[at + i] / d); /* 31 bits in a float: see the tolerance */
+	}
+	return out;
+}
+
+/* Numbers of different sizes, as activations are, and here and there a group of zeros. */
+static float *random_x(size_t n, uint64_t seed)
+{
+	float *x = random_floats(n, 1, seed);
+	for (size_t i = 0; i < n; i++)
+		x[i] *= i / 32 % 11 == 3 ? 0.0f : i % 37 == 0 ? 9.0f : 1.0f;
+	return x;
+}
+
+static void check_product(struct tt_backend *backend, enum tt_type type, uint32_t n_out, uint32_t n_in, uint32_t rows)
+{
+	struct test_matrix m = random_matrix(type, n_out, n_in, n_out * 131 + n_in);
+	float *x = random_x((size_t)rows * n_in, 1), *bias = random_floats(n_out, 1, 2);
+	float *h = random_floats((size_t)rows * n_out, 1, 3), *near = rounded_x(x, (size_t)rows * n_in);
+	double *want = must_alloc((size_t)rows * n_out, sizeof *want);
+	for (size_t r = 0; r < rows; r++)
+		for (size_t o = 0; o < n_out; o++) {
+			double sum = 0;
+			for (size_t k = 0; k < n_in; k++)
+				sum += (double)near[r * n_in + k] * (double)m.weights[o * n_in + k];
+			want[r * n_out + o] = (double)h[r * n_out + o] + sum + (double)bias[o];
+		}
+	run_o_proj(backend, &m.matrix, bias, x, rows, h);
+	ASSERT_CLOSE(
+		h, want, (size_t)rows * n_out, TOLERANCE, "%s %ux%u, %u rows", tt_type_name(type), n_out, n_in, rows);
+	free_matrix(&m);
+	free(x);
+	free(near);
+	free(bias);
+	free(h);
+	free(want);
+}
+
+static void check_products(enum tt_cpu_body_choice choice)
+{
+	static const uint32_t outs[] = {1, 3, 17, 96}, ins[] = {32, 96, 256, 576, 768}, rows[] = {1, 2, 5, 33};
+	struct tt_backend *backend = open_q8(2, choice);
+	for (int t = 0; t < N_TYPES; t++)
+		for (size_t o = 0; o < sizeof outs / sizeof *outs; o++)
+			for (size_t i = 0; i < sizeof ins / sizeof *ins; i++)
+				for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+					if (ins[i] % tt_type_block(TYPES[t]) == 0 && tt_q8_kind(TYPES[t]) != TT_Q8_NONE)
+						check_product(backend, TYPES[t], outs[o], ins[i], rows[r]);
+	backend->close(backend);
+}
+
+Test(kernels_q8, equals_the_reference)
+{
+	check_products(TT_CPU_BODY_BEST);
+}
+
+Test(kernels_q8, equals_the_reference_in_plain_c)
+{
+	check_products(TT_CPU_BODY_PORTABLE);
+}
+
+/* 64 rows at once in plain C, then in chunks of every size, over threads and bodies: the same bits for each row. */
+static void check_bits(enum tt_type type, uint32_t n_out, uint32_t n_in)
+{
+	enum { ROWS = 64 };
+	static const uint32_t chunks[] = {1, 2, 3, 4, 5, 6, 7, 8, 13, 64};
+	struct test_matrix m = random_matrix(type, n_out, n_in, 7);
+	float *x = random_x((size_t)ROWS * n_in, 8), *bias = random_floats(n_out, 1, 9);
+	float *start = random_floats((size_t)ROWS * n_out, 1, 10);
+	float *want = must_alloc((size_t)ROWS * n_out, sizeof *want),
+	      *got = must_alloc((size_t)ROWS * n_out, sizeof *got);
+	memcpy(want, start, (size_t)ROWS * n_out * sizeof *want);
+	struct tt_backend *first = open_q8(1, TT_CPU_BODY_PORTABLE);
+	run_o_proj(first, &m.matrix, bias, x, ROWS, want);
+	first->close(first);
+	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++)
+		for (uint32_t threads = 1; threads <= 2; threads++) {
+			if (!machine_has((enum tt_cpu_body_choice)body))
+				continue;
+			struct tt_backend *backend = open_q8(threads, (enum tt_cpu_body_choice)body);
+			for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+				memcpy(got, start, (size_t)ROWS * n_out * sizeof *got);
+				for (uint32_t row = 0; row < ROWS; row += chunks[c]) {
+					uint32_t n = ROWS - row < chunks[c] ? ROWS - row : chunks[c];
+					run_o_proj(backend, &m.matrix, bias, x + (size_t)row * n_in, n,
+						got + (size_t)row * n_out);
+				}
+				ASSERT_SAME_BITS(got, want, (size_t)ROWS * n_out,
+					"%s %ux%u, chunks of %u, %u threads, %s", tt_type_name(type), n_out, n_in,
+					chunks[c], threads, ((struct tt_cpu *)backend)->q8->name);
+			}
+			backend->close(backend);
+		}
+	free_matrix(&m);
+	free(x);
+	free(bias);
+	free(start);
+	free(want);
+	free(got);
+}
+
+Test(kernels_q8, bits_do_not_depend_on_rows_threads_or_body)
+{
+	for (int t = 0; t < N_TYPES; t++) {
+		check_bits(TYPES[t], 37, tt_type_block(TYPES[t]) == 256 ? 512 : 288);
+		check_bits(TYPES[t], 67, 256);
+		if (tt_type_block(TYPES[t]) == 1)
+			check_bits(TYPES[t], 7, 43);
+	}
+}
+
+/* Wide enough that rows are worked on in two blocks, and that jobs are cut differently for each number of threads. */
+Test(kernels_q8, bits_do_not_depend_on_how_rows_and_outputs_are_cut)
+{
+	check_bits(TT_TYPE_Q5_0, 70, 8192);
+	check_bits(TT_TYPE_Q4_1, 515, 96);
+}
+
+/* The integers of x: halves go to the even one, the largest is 127, zeros stay. Groups that are not finite poison their
+ * row, and those that are too small for a precise factor count as zeros. */
+Test(kernels_q8, quantises_x_as_the_definition_says)
+{
+	for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+		if (!machine_has((enum tt_cpu_body_choice)body))
+			continue;
+		struct tt_backend *backend = open_q8(1, (enum tt_cpu_body_choice)body);
+		const struct tt_q8_body *q8 = ((struct tt_cpu *)backend)->q8;
+		float *x = random_x(7 * 32, 11);
+		struct tt_q8_rows rows = {must_alloc(tt_q8_stride(7 * 32), 1), tt_q8_stride(7 * 32), 7};
+		struct tt_q8_row row = tt_q8_row(&rows, 0);
+		for (int i = 0; i < 32; i++) {
+			x[i] = i == 5 ? -127.0f : (float)i + 0.5f;
+			x[32 + i] = ldexpf(x[32 + i], -110);
+			x[64 + i] = i == 31 ? INFINITY : 1;
+			x[128 + i] = i == 2 ? NAN : 1;
+		}
+		q8->quantise(x, &row, 7 * 32);
+		for (int i = 0; i < 32; i++) {
+			cr_expect_eq(row.q[i], i == 5 ? -127 : i + i % 2, "%s: %d is %d", q8->name, i, row.q[i]);
+			cr_expect_eq(row.q[32 + i], 0);
+			cr_expect_eq(row.q[96 + i], 0);
+			cr_expect_eq(row.q[7 * 32 + i], 0, "what makes the groups even");
+		}
+		cr_expect_eq(row.factor[0], 1.0f);
+		cr_expect_eq(row.factor[1], 0.0f);
+		cr_expect(isnan(row.factor[2]) && isnan(row.factor[4]));
+		cr_expect_eq(row.factor[3], 0.0f);
+		for (int g = 5; g < 7; g++) {
+			int sums[2] = {0, 0}, most = 0;
+			float *near = rounded_x(x + g * 32, 32);
+			for (int i = 0; i < 32; i++) {
+				int q = row.q[g * 32 + i];
+				sums[i / 16] += q;
+				most = abs(q) > most ? abs(q) : most;
+				cr_expect_eq(row.factor[g] * (float)q, near[i], "%s: %d of group %d", q8->name, i, g);
+			}
+			cr_expect_eq(most, 127);
+			cr_expect_eq(row.bias[g], -128 * (sums[0] + sums[1]));
+			cr_expect_eq(row.halves[2 * g], -128 * sums[0]);
+			cr_expect_eq(row.halves[2 * g + 1], -128 * sums[1]);
+			cr_expect_eq(row.offset[g], row.factor[g] * (float)(sums[0] + sums[1]));
+			free(near);
+		}
+		free(x);
+		free(rows.data);
+		backend->close(backend);
+	}
+}

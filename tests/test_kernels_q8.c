@@ -36,7 +36,7 @@ static float *rounded_x(const float *x, size_t n)
 			most = fabsf(x[at + i]) > most ? fabsf(x[at + i]) : most;
 		float d = most / 127;
 		for (int i = 0; i < 32 && most > 0; i++)
-			out[at + i] = d * rintf(x[at + i] / d); /* 31 bits in a float: see the tolerance */
+			out[at + i] = d * rintf(x[at + i] * (127 / most)); /* rounded once more: see the tolerance */
 	}
 	return out;
 }

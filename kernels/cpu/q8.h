@@ -1,7 +1,7 @@
 /* Products with eight-bit activations (--compute q8): what they are, and the table of functions that computes them.
  *
- * x is cut into groups of 32 along k. A group becomes 32 integers q from -127 to 127 and one number d, its largest
- * magnitude / 127: x is about d * q. The weights of a group are integers too, times numbers of their own. So
+ * x is cut into groups of 32 along k. With m the largest magnitude of a group, it becomes one number d = m / 127 and
+ * 32 integers q, x * (127 / m) rounded to nearest, ties to even: x is about d * q. The weights of a group are integers too, times numbers of their own. So
  *
  *     y = 0; for each group, ascending: y = fma(dot, w_factor * d, y), then y = fma(w_offset, d * sum of q, y)
  *

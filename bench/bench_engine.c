@@ -25,7 +25,7 @@ enum {
 static const uint32_t batches[N_BATCHES] = {1, 8, MAX_BATCH};
 
 struct arguments {
-	const char *model, *policy, *json;
+	const char *model, *policy, *json, *compute;
 	uint32_t n_threads, n_rounds;
 	bool quick, distinct;
 };
@@ -53,6 +53,7 @@ static const char usage[] =
 	"  --model F     the model\n"
 	"  --policy F    steer by this policy (default: noise added at every layer, another scale in each row)\n"
 	"  --threads N   threads (default: one a core)\n"
+	"  --compute C   f32 (default), or q8: products with eight-bit inputs, on a CPU\n"
 	"  --rounds N    at least N rounds (default: 15, and at least 10 seconds a group)\n"
 	"  --json F      write the report there too, as bench/schema.json describes it\n"
 	"  --distinct    only decoding at batch 64, where each row has a policy of its own\n"
@@ -83,9 +84,9 @@ static int parse(struct arguments *a, int argc, char **argv)
 {
 	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
 		{"policy", required_argument, NULL, 'p'}, {"threads", required_argument, NULL, 't'},
-		{"rounds", required_argument, NULL, 'r'}, {"json", required_argument, NULL, 'j'},
-		{"quick", no_argument, NULL, 'q'}, {"distinct", no_argument, NULL, 'd'},
-		{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+		{"compute", required_argument, NULL, 'c'}, {"rounds", required_argument, NULL, 'r'},
+		{"json", required_argument, NULL, 'j'}, {"quick", no_argument, NULL, 'q'},
+		{"distinct", no_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
 	int c;
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (c == 'm')
@@ -98,6 +99,10 @@ static int parse(struct arguments *a, int argc, char **argv)
 			a->quick = true;
 		else if (c == 'd')
 			a->distinct = true;
+		else if (c == 'c' && strcmp(optarg, "f32") != 0 && strcmp(optarg, "q8") != 0)
+			return usage_error("--compute must be f32 or q8, not ", optarg);
+		else if (c == 'c')
+			a->compute = optarg;
 		else if (c == 't' && !parse_count(optarg, 1024, &a->n_threads))
 			return usage_error("--threads must be a number from 1 to 1024, not ", optarg);
 		else if (c == 'r' && !parse_count(optarg, 10000, &a->n_rounds))
@@ -196,6 +201,7 @@ static int open_lab(struct run *run, struct tt_error *err)
 	tt_engine_options_default(&run->engine_options);
 	run->engine_options.n_threads = a->n_threads;
 	run->engine_options.max_batch = max_batch;
+	run->engine_options.compute = strcmp(a->compute, "q8") ? TT_COMPUTE_F32 : TT_COMPUTE_Q8;
 	run->engine_options.no_prefix_sharing = true; /* the same prompts are used again and again */
 	/* Room for a batch whose first rows have decoded a little more, and for the longest prompt. */
 	run->engine_options.kv_tokens = max_batch * (TT_LAB_PROMPT + TT_LAB_DECODED + 64);
@@ -254,6 +260,7 @@ static int describe_subject(struct run *run, struct tt_error *err)
 	TT_TRY(tt_bench_subject(run->bench, "model", model, err));
 	TT_TRY(tt_bench_subject(run->bench, "policy", json_string(policy.name), err));
 	TT_TRY(tt_bench_subject(run->bench, "kv", json_string("f32"), err));
+	TT_TRY(tt_bench_subject(run->bench, "compute", json_string(run->arguments.compute), err));
 	TT_TRY(tt_bench_subject(
 		run->bench, "decode_context", json_pack("[i, i]", TT_LAB_PROMPT, TT_LAB_PROMPT + TT_LAB_DECODED), err));
 	TT_TRY(tt_bench_subject(
@@ -297,7 +304,7 @@ static void close_run(struct run *run)
 
 int main(int argc, char **argv)
 {
-	struct run run = {0};
+	struct run run = {.arguments.compute = "f32"};
 	struct tt_error err = {0};
 	int status = parse(&run.arguments, argc, argv);
 	if (status != EXIT_OK)

@@ -38,6 +38,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(${TT_AVX2_SOURCES} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
   set_source_files_properties(kernels/cpu/body_avx512.c PROPERTIES COMPILE_OPTIONS
     "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c")
+  include(CheckCCompilerFlag)
+  check_c_compiler_flag(-mavxvnni TT_HAS_AVXVNNI)
+  if(TT_HAS_AVXVNNI)
+    set_source_files_properties(kernels/cpu/q8_avxvnni.c PROPERTIES COMPILE_OPTIONS "-mavxvnni;-mavx2;-mfma;-mf16c")
+  endif()
   set_source_files_properties(kernels/cpu/q8_vnni.c PROPERTIES COMPILE_OPTIONS
     "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vbmi;-mavx512vnni;-mavx2;-mfma;-mf16c")
 endif()

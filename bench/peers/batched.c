@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
@@ -18,7 +19,8 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, TOKEN_SEED = 5, MAX_ROWS = 
 struct arguments {
 	const char *model;
 	unsigned n_prompt, n_generate, n_rows, n_threads;
-	bool kv_f16, q8;
+	const char *compute;
+	bool kv_f16;
 };
 
 struct run {
@@ -31,7 +33,7 @@ struct run {
 
 static const char usage[] =
 	"usage: trimtab-batched --model MODEL [--npp 128] [--ntg 128] [--npl 32] [--threads N] [--kv-f16] "
-	"[--q8]\n";
+	"[--compute f32|q8]\n";
 
 static bool parse_count(const char *text, unsigned max, unsigned *out)
 {
@@ -46,10 +48,10 @@ static int parse(struct arguments *a, int argc, char **argv)
 	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
 		{"npp", required_argument, NULL, 'p'}, {"ntg", required_argument, NULL, 'g'},
 		{"npl", required_argument, NULL, 'l'}, {"threads", required_argument, NULL, 't'},
-		{"kv-f16", no_argument, NULL, 'k'}, {"q8", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
+		{"kv-f16", no_argument, NULL, 'k'}, {"compute", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
 	int c;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		bool fits = c == 'm' || c == 'k' || c == 'q' ||
+		bool fits = c == 'm' || c == 'k' || (c == 'c' && (!strcmp(optarg, "f32") || !strcmp(optarg, "q8"))) ||
 			    (c == 'p' && parse_count(optarg, MAX_TOKENS, &a->n_prompt)) ||
 			    (c == 'g' && parse_count(optarg, MAX_TOKENS, &a->n_generate)) ||
 			    (c == 'l' && parse_count(optarg, MAX_ROWS, &a->n_rows)) ||
@@ -59,7 +61,8 @@ static int parse(struct arguments *a, int argc, char **argv)
 		if (c == 'm')
 			a->model = optarg;
 		a->kv_f16 |= c == 'k';
-		a->q8 |= c == 'q';
+		if (c == 'c')
+			a->compute = optarg;
 	}
 	return a->model && optind == argc && a->n_generate > 1 ? EXIT_OK : EXIT_USAGE;
 }
@@ -147,7 +150,7 @@ static int measure(struct run *run, struct tt_error *err)
 	options.context = a->n_prompt + a->n_generate + 1;
 	options.kv_tokens = a->n_rows * (options.context + 16);
 	options.kv_f16 = a->kv_f16;
-	options.compute = a->q8 ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
+	options.compute = !strcmp(a->compute, "q8") ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
 	TT_TRY(tt_engine_open(&run->engine, a->model, &options, err));
 	TT_TRY(warm_up(run, err));
 	TT_TRY(submit(run, err));
@@ -168,7 +171,7 @@ static int measure(struct run *run, struct tt_error *err)
 	printf("{\"n_threads\":%u,\"kv\":\"%s\",\"compute\":\"%s\",\"pp\":%u,\"tg\":%u,\"pl\":%u,\"t_pp\":%.6f,\"speed_"
 	       "pp\":%.3f,"
 	       "\"share_speed_pp\":%.4f,\"t_tg\":%.6f,\"speed_tg\":%.3f,\"share_speed_tg\":%.4f}\n",
-		tt_engine_info(run->engine)->n_threads, a->kv_f16 ? "f16" : "f32", a->q8 ? "q8" : "f32", a->n_prompt,
+		tt_engine_info(run->engine)->n_threads, a->kv_f16 ? "f16" : "f32", a->compute, a->n_prompt,
 		a->n_generate, a->n_rows, prefilled - begun, prefill, prefill * mul_adds(run->engine, false) / most,
 		decoded - prefilled, decode, decode * mul_adds(run->engine, true) / most);
 	return TT_OK;
@@ -176,7 +179,7 @@ static int measure(struct run *run, struct tt_error *err)
 
 int main(int argc, char **argv)
 {
-	struct run run = {.arguments = {.n_prompt = 128, .n_generate = 128, .n_rows = 32}};
+	struct run run = {.arguments = {.n_prompt = 128, .n_generate = 128, .n_rows = 32, .compute = "f32"}};
 	struct tt_error err = {0};
 	if (parse(&run.arguments, argc, argv) != EXIT_OK) {
 		fputs(usage, stderr);

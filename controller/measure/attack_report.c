@@ -8,6 +8,7 @@
 #include "controller/measure/attack.h"
 #include "controller/measure/attack_words.h"
 #include "controller/measure/curves.h"
+#include "runtime/engine/numerics.h"
 
 static json_t *suffix_json(const struct tt_suffix *suffix)
 {
@@ -108,9 +109,9 @@ int tt_attack_report(const struct tt_attack *a, char **out, struct tt_error *err
 	json_t *evasion;
 	tt_policy_describe(o->policy, &info);
 	TT_TRY(evasion_report(a, &evasion, err));
-	json_t *report = json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:i, s:i, s:I, s:o, s:o, s:o, s:o}", "model",
-		tt_engine_info(a->engine)->name, "policy", info.name, "gate", info.gate_word, "opens",
-		info.opens_below ? "below" : "above", "threshold",
+	json_t *report = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:i, s:i, s:I, s:o, s:o, s:o, s:o}", "model",
+		tt_engine_info(a->engine)->name, "compute", tt_engine_compute(a->engine), "policy", info.name, "gate",
+		info.gate_word, "opens", info.opens_below ? "below" : "above", "threshold",
 		info.has_threshold ? json_real((double)info.threshold) : json_null(), "budget", (int)o->budget, "words",
 		(int)o->n_words, "pool", TT_N_ATTACK_WORDS, "seed", (json_int_t)o->seed, "split",
 		o->split ? json_string(o->split) : json_null(), "evasion", evasion, "labels", labels_report(a), "rows",

@@ -6,6 +6,7 @@
 #include "controller/measure/curves.h"
 #include "controller/measure/metrics.h"
 #include "controller/policy/policy.h"
+#include "runtime/engine/numerics.h"
 
 static json_t *ratio(double part, double whole)
 {
@@ -226,11 +227,11 @@ int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(e->engine);
 	const struct tt_eval_options *o = e->options;
-	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s, s:s}, s:i, s:o, s:o, s:I, s:o}", "mode", info->mode,
-		"model", "name", info->name, "fingerprint", info->fingerprint, "weights_digest", info->weights_digest,
-		"backend", info->backend, "max_tokens", (int)o->max_tokens, "sampling", sampling_report(&o->sampling),
-		"split", o->split ? json_string(o->split) : json_null(), "rows", (json_int_t)e->n_rows, "files",
-		files_report(e));
+	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:s}, s:i, s:o, s:o, s:I, s:o}", "mode", info->mode,
+		"compute", tt_engine_compute(e->engine), "model", "name", info->name, "fingerprint", info->fingerprint,
+		"weights_digest", info->weights_digest, "backend", info->backend, "max_tokens", (int)o->max_tokens,
+		"sampling", sampling_report(&o->sampling), "split", o->split ? json_string(o->split) : json_null(),
+		"rows", (json_int_t)e->n_rows, "files", files_report(e));
 	json_t *first, *arms = NULL;
 	int status = arm_report(e, 0, &first, err);
 	if (status == TT_OK)

@@ -104,6 +104,8 @@ static int write_report(struct tt_score *s, const char *key, json_t *measured, c
 	json_t *numerics = json_object();
 	int status = numerics ? tt_engine_numerics(numerics, s->engine, err)
 			      : tt_fail(err, TT_ERR_MEMORY, "out of memory: what the scores depend on");
+	if (status == TT_OK) /* which leaves f32 out */
+		status = tt_json_set(numerics, "compute", json_string(tt_engine_compute(s->engine)), err);
 	json_t *json = json_pack("{s:s, s:o, s:o, s:o, s:{s:o, s:o}}", "model", tt_engine_info(s->engine)->name,
 		"numerics", numerics, "policies", tt_eval_policies_report(o->steering, o->n_steering, o->when), key,
 		measured, "tokens", "computed", tt_score_sides(s, count_json, s->computed), "shared",

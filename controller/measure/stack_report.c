@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "controller/measure/stack.h"
 #include "controller/policy/policy.h"
+#include "runtime/engine/numerics.h"
 
 /* What a policy adds to a layer at most: the coefficient that an open gate gives, times the length of the directions.
  * Of an operation that is not add this is a measure of the coefficient, not of how far h moves. */
@@ -123,8 +124,9 @@ int tt_stack_report(const struct tt_stack *s, char **out, struct tt_error *err)
 			json_object_set_new(n, label_of(label), json_integer((json_int_t)s->arms->labels[label].n));
 	for (size_t i = 0; i < s->n_arms; i++)
 		json_array_append_new(arms, arm_report(s, &s->arms[i]));
-	json_t *report = json_pack("{s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "model", tt_engine_info(s->engine)->name,
-		"policies", policies_report(s->options), "pairs", pairs_report(s->options), "n", n, "n_questions",
-		(json_int_t)s->choices.n, "objectives", objectives_report(s), "arms", arms);
+	json_t *report = json_pack("{s:s, s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "model", tt_engine_info(s->engine)->name,
+		"compute", tt_engine_compute(s->engine), "policies", policies_report(s->options), "pairs",
+		pairs_report(s->options), "n", n, "n_questions", (json_int_t)s->choices.n, "objectives",
+		objectives_report(s), "arms", arms);
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

@@ -161,21 +161,26 @@ static int print_head(struct tt_buffer *line, const json_t *numerics, uint32_t h
 /* In this order, so that what explains another difference is named first. */
 static const struct {
 	const char *group, *key, *name;
+	const char *absent; /* what it stands for that a fact is not there, if anything */
 } facts[] = {
-	{NULL, "trimtab.activations", "format of the file"},
-	{NULL, "version", "trimtab"},
-	{"numerics", "fingerprint", "model"},
-	{NULL, "hidden_size", "model"},
-	{"numerics", "weights_digest", "model's weights"},
-	{"numerics", "backend", "--device"},
-	{"numerics", "mode", "mode (--fast)"},
-	{"numerics", "kv", "--kv"},
-	{"numerics", "probe", "rounding of the processor, by its answer to 16 tokens"},
+	{NULL, "trimtab.activations", "format of the file", NULL},
+	{NULL, "version", "trimtab", NULL},
+	{"numerics", "fingerprint", "model", NULL},
+	{NULL, "hidden_size", "model", NULL},
+	{"numerics", "weights_digest", "model's weights", NULL},
+	{"numerics", "backend", "--device", NULL},
+	{"numerics", "mode", "mode (--fast)", NULL},
+	{"numerics", "kv", "--kv", NULL},
+	{"numerics", "compute", "--compute", "f32"},
+	{"numerics", "probe", "rounding of the processor, by its answer to 16 tokens", NULL},
 };
 
-static const json_t *value_of(const json_t *head, const char *group, const char *key)
+/* A new reference, or NULL. */
+static json_t *value_of(const json_t *head, size_t fact)
 {
-	return json_object_get(group ? json_object_get(head, group) : head, key);
+	const json_t *in = facts[fact].group ? json_object_get(head, facts[fact].group) : head;
+	json_t *value = json_object_get(in, facts[fact].key);
+	return value || !facts[fact].absent ? json_incref(value) : json_string(facts[fact].absent);
 }
 
 static int differs(const char *path, const char *name, const json_t *there, const json_t *here, struct tt_error *err)
@@ -208,10 +213,11 @@ static int refuse_head(
 	if (status == TT_OK)
 		status = tt_json_parse(&here, line->data, line->len, path, err);
 	for (size_t i = 0; status == TT_OK && i < sizeof facts / sizeof *facts; i++) {
-		const json_t *own = value_of(here, facts[i].group, facts[i].key),
-			     *other = value_of(there, facts[i].group, facts[i].key);
+		json_t *own = value_of(here, i), *other = value_of(there, i);
 		if (own && !json_equal(own, other))
 			status = differs(path, facts[i].name, other, own, err);
+		json_decref(own);
+		json_decref(other);
 	}
 	if (status == TT_OK || status == TT_ERR_FORMAT)
 		status = tt_fail(err, TT_ERR_FORMAT,

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "controller/train/fit_modes.h"
+#include "runtime/engine/numerics.h"
 #include "weights/config.h"
 
 static bool has_source(const json_t *list, const struct tt_prompt_file *file)
@@ -16,14 +17,26 @@ static bool has_source(const json_t *list, const struct tt_prompt_file *file)
 	return false;
 }
 
-static void add_sources(json_t *list, const struct tt_prompts *prompts)
+/* engine: that computed what was fitted. An entry without compute is in f32. */
+static void add_source(
+	json_t *list, const struct tt_engine *engine, const char *file, const char *sha256, size_t n_rows)
+{
+	const char *compute = tt_engine_compute(engine);
+	json_int_t n = (json_int_t)n_rows;
+	if (!strcmp(compute, "f32"))
+		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", file, "sha256", sha256, "rows", n));
+	else
+		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:s}", "file", file, "sha256", sha256, "rows", n,
+						    "compute", compute));
+}
+
+static void add_sources(json_t *list, const struct tt_engine *engine, const struct tt_prompts *prompts)
 {
 	for (size_t i = 0; i < prompts->n_files; i++) {
 		const struct tt_prompt_file *file = &prompts->files[i];
 		if (has_source(list, file))
 			continue;
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", tt_prompts_file_name(prompts, i),
-						    "sha256", file->sha256, "rows", (json_int_t)file->n_rows));
+		add_source(list, engine, tt_prompts_file_name(prompts, i), file->sha256, file->n_rows);
 	}
 }
 
@@ -31,11 +44,10 @@ static void add_sources(json_t *list, const struct tt_prompts *prompts)
 static json_t *sources(const struct tt_fit *fit)
 {
 	json_t *list = fit->options->continued ? tt_fit_continue_sources(&fit->continued) : json_array();
-	add_sources(list, &fit->rows.prompts);
-	add_sources(list, &fit->style.contrast.prompts);
+	add_sources(list, fit->engine, &fit->rows.prompts);
+	add_sources(list, fit->engine, &fit->style.contrast.prompts);
 	if (fit->gate.n_rows)
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", "activations", "sha256",
-						    fit->gate.activations, "rows", (json_int_t)fit->gate.n_rows));
+		add_source(list, fit->engine, "activations", fit->gate.activations, fit->gate.n_rows);
 	return list;
 }
 
@@ -245,28 +257,29 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 	const struct tt_fit_search *search = &fit->search;
 	for (uint32_t i = 0; i < search->n_candidates; i++)
 		json_array_append_new(candidates, candidate_report(fit, &search->candidates[i]));
-	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-				   "s:o, s:o, s:o, s:o, s:b, s:s, s:o}",
+	json_t *report = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:s, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o, "
+				   "s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:o}",
 		"name", tt_fit_name(fit->options), "mode", tt_fit_mode_of(fit->options->mode)->word, "model", "name",
 		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
-		"fitted_on", sources(fit), "activations", activations_report(&fit->gate), "rows", rows_report(fit),
-		"too_long", (json_int_t)(fit->rows.n_too_long + fit->style.own.n_too_long), "seed",
-		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "selection",
-		tt_fit_mean_report(&fit->mean), "gate", fit->gate.report(&fit->gate), "unsteered",
-		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
-		"layer_weights", weights_search_report(&fit->weights), "prompt_weights",
-		prompt_weights_report(&fit->prompt_weights), "chosen", candidate_report(fit, search->chosen),
-		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
+		"compute", tt_engine_compute(fit->engine), "fitted_on", sources(fit), "activations",
+		activations_report(&fit->gate), "rows", rows_report(fit), "too_long",
+		(json_int_t)(fit->rows.n_too_long + fit->style.own.n_too_long), "seed", (json_int_t)fit->options->seed,
+		"directions", directions_report(&fit->directions), "selection", tt_fit_mean_report(&fit->mean), "gate",
+		fit->gate.report(&fit->gate), "unsteered", unsteered_report(&fit->judge), "bars",
+		bars_report(&fit->judge), "candidates", candidates, "layer_weights",
+		weights_search_report(&fit->weights), "prompt_weights", prompt_weights_report(&fit->prompt_weights),
+		"chosen", candidate_report(fit, search->chosen), "within_bars", (int)search->within_bars, "why",
+		search->why, "seconds", tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }
 
 int tt_fit_report_continued(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err)
 {
-	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "name",
+	json_t *report = json_pack("{s:s, s:{s:s, s:s, s:s}, s:s, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "name",
 		tt_fit_name(fit->options), "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
-		"weights_digest", fit->info->weights_digest, "fitted_on", sources(fit), "activations",
-		activations_report(&fit->gate), "rows", rows_report(fit), "too_long", (json_int_t)fit->rows.n_too_long,
-		"seed", (json_int_t)fit->options->seed, "continued",
+		"weights_digest", fit->info->weights_digest, "compute", tt_engine_compute(fit->engine), "fitted_on",
+		sources(fit), "activations", activations_report(&fit->gate), "rows", rows_report(fit), "too_long",
+		(json_int_t)fit->rows.n_too_long, "seed", (json_int_t)fit->options->seed, "continued",
 		tt_fit_continue_report(&fit->continued, &fit->gate), "gate", fit->gate.report(&fit->gate), "seconds",
 		tt_json_number(seconds));
 	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);

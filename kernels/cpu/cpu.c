@@ -12,6 +12,10 @@
 #include "base/memory.h"
 #include "weights/dummy.h"
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
 enum { MAX_THREADS = 1024, CACHE_LINE = 64, HUGE_PAGE = 1 << 21 };
 
 /* Zeroed. Large memory is fresh from the system, so that a page costs nothing until it is touched. Huge pages where the
@@ -177,6 +181,15 @@ static const struct tt_cpu_body *machine_body(enum tt_cpu_body_choice choice)
 					      : NULL;
 }
 
+#if defined(__x86_64__) || defined(__i386__)
+/* A name that not every compiler knows. The system has enabled AVX where it supports AVX2. */
+static bool has_avxvnni(void)
+{
+	unsigned a = 0, b = 0, c = 0, d = 0;
+	return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+
 /* The integers of a body: the best of its kind. */
 static const struct tt_q8_body *machine_q8(enum tt_cpu_body_choice choice)
 {
@@ -185,6 +198,8 @@ static const struct tt_q8_body *machine_q8(enum tt_cpu_body_choice choice)
 	if (choice == TT_CPU_BODY_AVX512 && __builtin_cpu_supports("avx512vnni") &&
 		__builtin_cpu_supports("avx512vbmi"))
 		q8 = tt_q8_body_vnni();
+	if (!q8 && (choice == TT_CPU_BODY_AVX512 || choice == TT_CPU_BODY_AVX2))
+		q8 = has_avxvnni() && tt_q8_body_avxvnni() ? tt_q8_body_avxvnni() : tt_q8_body_avx2();
 #endif
 	return q8 ? q8 : tt_q8_body_portable();
 }

@@ -19,15 +19,15 @@ static size_t y_width(uint32_t count)
 size_t tt_cpu_q8_scratch(const struct tt_q8_body *q8, const struct tt_q8_rows *x, uint32_t n_rows, uint32_t count)
 {
 	uint32_t block = block_rows(x), rows = n_rows < block ? n_rows : block;
-	size_t n_panels = n_rows <= q8->few ? 0 : y_width(count) / q8->panel;
+	size_t n_panels = n_rows == 1 && q8->one_row ? 0 : y_width(count) / q8->panel;
 	return n_panels * q8->panel_bytes(x->n_groups) / sizeof(float) + rows * y_width(count);
 }
 
 void tt_cpu_q8_product(const struct tt_q8_body *q8, const struct tt_cpu_body *body, const struct tt_cpu_product *p,
 	const struct tt_q8_rows *x, uint32_t first, uint32_t count, float *scratch)
 {
-	bool few = p->n_rows <= q8->few;
-	uint32_t block = block_rows(x), n_panels = few ? 0 : (count + q8->panel - 1) / q8->panel;
+	bool alone = p->n_rows == 1 && q8->one_row;
+	uint32_t block = block_rows(x), n_panels = alone ? 0 : (count + q8->panel - 1) / q8->panel;
 	size_t panel_bytes = q8->panel_bytes(x->n_groups);
 	uint8_t *panels = (uint8_t *)(void *)scratch;
 	float *y = scratch + n_panels * panel_bytes / sizeof *scratch;
@@ -36,8 +36,8 @@ void tt_cpu_q8_product(const struct tt_q8_body *q8, const struct tt_cpu_body *bo
 	for (uint32_t row = 0; row < p->n_rows; row += block) {
 		uint32_t n_rows = p->n_rows - row < block ? p->n_rows - row : block;
 		struct tt_q8_product product = {p->matrix, x, row, n_rows, first, count, y, y_width(count)};
-		if (few)
-			q8->few_rows(&product);
+		if (alone)
+			q8->one_row(&product);
 		else
 			q8->multiply(&product, panels);
 		for (uint32_t r = 0; r < n_rows; r++)

@@ -96,11 +96,11 @@ struct tt_q8_product {
 struct tt_q8_body {
 	const char *name;
 	uint32_t panel; /* outputs of a panel */
-	uint32_t few;   /* the most rows whose products read the file's bytes; more rows have panels */
 	/* Bytes of a panel for n_groups groups, whole cache lines. */
 	size_t (*panel_bytes)(size_t n_groups);
 	void (*quantise)(const float *x, const struct tt_q8_row *row, uint32_t n);
-	void (*few_rows)(const struct tt_q8_product *p);
+	/* A product of one row, from the file's bytes. NULL: from panels too. */
+	void (*one_row)(const struct tt_q8_product *p);
 	/* The panel of outputs first and following; where end is nearer, the last is repeated. */
 	void (*pack)(const struct tt_matrix *m, uint32_t first, uint32_t end, uint8_t *panel);
 	/* All of a product, from its panels, contiguous. */
@@ -109,6 +109,7 @@ struct tt_q8_body {
 
 /* NULL where the compiler's target cannot have it. */
 const struct tt_q8_body *tt_q8_body_vnni(void);
+const struct tt_q8_body *tt_q8_body_avxvnni(void);
 const struct tt_q8_body *tt_q8_body_avx2(void);
 const struct tt_q8_body *tt_q8_body_portable(void);
 

@@ -11,7 +11,7 @@
 
 #include "kernels/cpu/groups_q8.inc"
 #include "kernels/cpu/unpack_vnni.inc"
-#include "kernels/cpu/few_rows_vnni.inc"
+#include "kernels/cpu/one_row_vnni.inc"
 #include "kernels/cpu/panels_vnni.inc"
 #include "kernels/cpu/quantise_x.inc"
 
@@ -19,8 +19,7 @@ const struct tt_q8_body *tt_q8_body_vnni(void)
 {
 	static const struct tt_q8_body body = {.name = "vnni",
 		.panel = OUTS,
-		.few = FEW_ROWS,
-		.few_rows = few_rows,
+		.one_row = one_row,
 		.panel_bytes = panel_bytes,
 		.quantise = quantise_x,
 		.pack = pack,

@@ -116,32 +116,34 @@ int tt_batch_describe(json_t **out, const struct tt_batch_job *job, const char *
 static const struct {
 	const char *group, *key, *name;
 	int after;
+	const char *absent; /* what it stands for that a fact is not there, if anything */
 } facts[] = {
-	{NULL, "version", "trimtab", -1},
-	{"input", "sha256", "the input's SHA-256", -1},
-	{"input", "bytes", "the input's bytes", 1},
-	{"model", "name", "the model's name", -1},
-	{"model", "fingerprint", "the model", -1},
-	{"model", "weights_digest", "the model's weights", 4},
-	{"model", "backend", "--device", -1},
-	{"model", "mode", "--fast (the mode)", -1},
-	{"model", "kv", "--kv", -1},
-	{"model", "context", "--ctx-size", -1},
-	{"model", "text", "the tokenizer or chat template", 4},
-	{"model", "probe", "how the processor rounds: its answer to 16 tokens", 5},
-	{NULL, "sweep", "--sweep", -1},
-	{"options", "max_tokens", "--max-tokens", -1},
-	{"options", "temperature", "--temperature", -1},
-	{"options", "seed", "--seed", -1},
-	{"options", "system", "--system", -1},
-	{"options", "raw", "--raw", -1},
-	{"options", "layers", "--layers", -1},
-	{"options", "telemetry", "--telemetry", -1},
+	{NULL, "version", "trimtab", -1, NULL},
+	{"input", "sha256", "the input's SHA-256", -1, NULL},
+	{"input", "bytes", "the input's bytes", 1, NULL},
+	{"model", "name", "the model's name", -1, NULL},
+	{"model", "fingerprint", "the model", -1, NULL},
+	{"model", "weights_digest", "the model's weights", 4, NULL},
+	{"model", "backend", "--device", -1, NULL},
+	{"model", "mode", "--fast (the mode)", -1, NULL},
+	{"model", "kv", "--kv", -1, NULL},
+	{"model", "compute", "--compute", -1, "f32"},
+	{"model", "context", "--ctx-size", -1, NULL},
+	{"model", "text", "the tokenizer or chat template", 4, NULL},
+	{"model", "probe", "how the processor rounds: its answer to 16 tokens", 5, NULL},
+	{NULL, "sweep", "--sweep", -1, NULL},
+	{"options", "max_tokens", "--max-tokens", -1, NULL},
+	{"options", "temperature", "--temperature", -1, NULL},
+	{"options", "seed", "--seed", -1, NULL},
+	{"options", "system", "--system", -1, NULL},
+	{"options", "raw", "--raw", -1, NULL},
+	{"options", "layers", "--layers", -1, NULL},
+	{"options", "telemetry", "--telemetry", -1, NULL},
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };
 
 /* Whether another difference explains this one. The model's answer also changes with the cache's type, device and
- * mode. */
+ * mode, and with what products are computed in. */
 static bool explained(const bool differs[N_FACTS], int fact)
 {
 	bool is_probe = !strcmp(facts[fact].key, "probe");
@@ -150,14 +152,17 @@ static bool explained(const bool differs[N_FACTS], int fact)
 			return true;
 	for (int i = 0; is_probe && i < N_FACTS; i++)
 		if (differs[i] && (!strcmp(facts[i].name, "--device") || !strcmp(facts[i].key, "mode") ||
-					  !strcmp(facts[i].key, "kv")))
+					  !strcmp(facts[i].key, "kv") || !strcmp(facts[i].key, "compute")))
 			return true;
 	return false;
 }
 
-static const json_t *value_of(const json_t *job, const char *group, const char *key)
+/* A new reference, or NULL. */
+static json_t *value_of(const json_t *job, int fact)
 {
-	return json_object_get(group ? json_object_get(job, group) : job, key);
+	const json_t *in = facts[fact].group ? json_object_get(job, facts[fact].group) : job;
+	json_t *value = json_object_get(in, facts[fact].key);
+	return value || !facts[fact].absent ? json_incref(value) : json_string(facts[fact].absent);
 }
 
 /* Adds the beginning of a digest, or the first 60 bytes of another value. */
@@ -210,13 +215,21 @@ static int list_differences(struct tt_buffer *out, const json_t *earlier, const 
 {
 	bool differs[N_FACTS];
 	const json_t *then = json_object_get(earlier, "policies"), *now = json_object_get(job, "policies");
-	for (int i = 0; i < N_FACTS; i++)
-		differs[i] = !json_equal(
-			value_of(earlier, facts[i].group, facts[i].key), value_of(job, facts[i].group, facts[i].key));
-	for (int i = 0; i < N_FACTS; i++)
-		if (differs[i] && !explained(differs, i))
-			TT_TRY(add_difference(out, facts[i].name, value_of(earlier, facts[i].group, facts[i].key),
-				value_of(job, facts[i].group, facts[i].key), err));
+	for (int i = 0; i < N_FACTS; i++) {
+		json_t *values[2] = {value_of(earlier, i), value_of(job, i)};
+		differs[i] = !json_equal(values[0], values[1]);
+		json_decref(values[0]);
+		json_decref(values[1]);
+	}
+	for (int i = 0; i < N_FACTS; i++) {
+		json_t *values[2] = {value_of(earlier, i), value_of(job, i)};
+		int status = differs[i] && !explained(differs, i)
+				     ? add_difference(out, facts[i].name, values[0], values[1], err)
+				     : TT_OK;
+		json_decref(values[0]);
+		json_decref(values[1]);
+		TT_TRY(status);
+	}
 	TT_TRY(add_policies(out, then, now, false, err));
 	return add_policies(out, now, then, true, err);
 }

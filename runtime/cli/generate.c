@@ -259,6 +259,7 @@ static int print_json(const struct run *run)
 	for (size_t i = 0; i < run->n_ids; i++)
 		json_array_append_new(ids, json_integer(run->ids[i]));
 	json_object_set_new(json, "model", json_string(tt_engine_info(run->engine)->name));
+	json_object_set_new(json, "compute", json_string(run->args->engine.compute ? "q8" : "f32"));
 	json_object_set_new(json, "prompt", json_stringn(run->prompt, run->n_prompt));
 	json_object_set_new(json, "prompt_ids", ids);
 	if (run->args->compare) {

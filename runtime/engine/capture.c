@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "base/outputs.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/numerics.h"
 #include "runtime/engine/outputs.h"
 #include "runtime/engine/pump.h"
 #include "runtime/engine/request.h"
@@ -113,8 +114,10 @@ static int write(const struct tt_request *request, const struct tt_engine *engin
 		{"trimtab.model", engine->info.fingerprint},
 		{"trimtab.weights_digest", engine->info.weights_digest},
 		{"trimtab.version", TT_VERSION},
+		{"trimtab.compute", tt_engine_compute(engine)},
 	};
-	return tt_safetensors_write(path, c->tensors, n, metadata, sizeof metadata / sizeof *metadata, err);
+	size_t n_metadata = sizeof metadata / sizeof *metadata - (engine->options.compute == TT_COMPUTE_F32);
+	return tt_safetensors_write(path, c->tensors, n, metadata, n_metadata, err);
 }
 
 int tt_capture(

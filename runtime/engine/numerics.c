@@ -29,6 +29,11 @@ static int probe(char out[65], struct tt_engine *engine, struct tt_error *err)
 	return status;
 }
 
+const char *tt_engine_compute(const struct tt_engine *engine)
+{
+	return engine->options.compute == TT_COMPUTE_Q8 ? "q8" : "f32";
+}
+
 int tt_engine_numerics(json_t *object, struct tt_engine *engine, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
@@ -39,5 +44,7 @@ int tt_engine_numerics(json_t *object, struct tt_engine *engine, struct tt_error
 	TT_TRY(tt_json_set(object, "backend", json_string(info->backend), err));
 	TT_TRY(tt_json_set(object, "mode", json_string(info->mode), err));
 	TT_TRY(tt_json_set(object, "kv", json_string(engine->options.kv_f16 ? "f16" : "f32"), err));
+	if (engine->options.compute != TT_COMPUTE_F32)
+		TT_TRY(tt_json_set(object, "compute", json_string(tt_engine_compute(engine)), err));
 	return tt_json_set(object, "probe", json_string(answer), err);
 }

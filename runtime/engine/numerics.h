@@ -6,7 +6,11 @@
 
 #include "runtime/trimtab.h"
 
-/* Sets fingerprint, weights_digest, backend, mode, kv and probe, all of them strings. Runs the model on 16 tokens. */
+/* Sets fingerprint, weights_digest, backend, mode, kv and probe, all of them strings, and compute where that is not
+ * f32: files from before there was a choice are in f32 and say nothing. Runs the model on 16 tokens. */
 int tt_engine_numerics(json_t *object, struct tt_engine *engine, struct tt_error *err);
+
+/* What an engine's products are computed in: "f32" or "q8". */
+const char *tt_engine_compute(const struct tt_engine *engine);
 
 #endif

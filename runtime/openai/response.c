@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/string_index.h"
 #include "base/utf8.h"
+#include "runtime/engine/numerics.h"
 #include "runtime/engine/pump.h"
 #include "runtime/engine/request.h"
 #include "runtime/openai/prompt_logprobs.h"
@@ -349,7 +350,11 @@ int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt
 		tt_decisions_json(choices[0].request, body, info->n_layers));
 	if (!*out)
 		return no_memory(err);
-	int status = chat && body->prompt_logprobs ? add_prompt_logprobs(*out, engine, body, choices, err) : TT_OK;
+	int status = TT_OK;
+	if (strcmp(tt_engine_compute(engine), "f32") != 0) /* which has never been named */
+		status = tt_json_set(*out, "compute", json_string(tt_engine_compute(engine)), err);
+	if (status == TT_OK && chat && body->prompt_logprobs)
+		status = add_prompt_logprobs(*out, engine, body, choices, err);
 	if (status != TT_OK)
 		json_decref(*out);
 	return status;

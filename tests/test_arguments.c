@@ -101,6 +101,10 @@ Test(arguments, engine)
 	REFUSED("path ", tt_policy_load(&(struct tt_policy *){NULL}, NULL, err));
 	REFUSED("policy ", tt_policy_save(NULL, "x", err));
 	REFUSED("path ", tt_policy_save(policy, NULL, err));
+	REFUSED("policy ", tt_policy_export(NULL, "x", err));
+	REFUSED("path ", tt_policy_export(policy, NULL, err));
+	REFUSED("policy ", tt_policy_keep_layers(NULL, "0", err));
+	REFUSED("layers ", tt_policy_keep_layers(policy, NULL, err));
 	REFUSED("engine ", tt_engine_add_policy(NULL, policy, NULL, err));
 	REFUSED("policy ", tt_engine_add_policy(engine, NULL, NULL, err));
 	REFUSED("engine ", tt_engine_remove_policy(NULL, policy, err));

@@ -114,7 +114,8 @@ Test(operations, every_pointer_to_numbers_is_in_some_row)
 		offsetof(struct tt_policy, norms), offsetof(struct tt_policy, observed),
 		offsetof(struct tt_policy, fingerprint), offsetof(struct tt_policy, weights_digest),
 		offsetof(struct tt_policy, fitted_on), offsetof(struct tt_policy, created),
-		offsetof(struct tt_policy, version), offsetof(struct tt_policy, path)};
+		offsetof(struct tt_policy, version), offsetof(struct tt_policy, path),
+		offsetof(struct tt_policy, model_hint)};
 	size_t members[64], n = sizeof others / sizeof *others, n_scalars = 0;
 	memcpy(members, others, sizeof others);
 	for (uint32_t i = 0; i < tt_n_operations() + tt_n_gates(); i++) {

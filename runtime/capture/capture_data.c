@@ -194,6 +194,7 @@ static int describe(struct capture *c, struct tt_error *err)
 		{"backend", "trimtab.backend", "--device"},
 		{"mode", "trimtab.mode", "mode (--fast)"},
 		{"kv", "trimtab.kv", "--kv"},
+		{"compute", "trimtab.compute", "--compute"}, /* nothing where it is f32 */
 		{"probe", "trimtab.probe", "rounding of the processor, by its answer to 16 tokens"},
 	};
 	c->numerics = json_object();

@@ -322,6 +322,7 @@ Test(activation_file, another_models_file_is_refused_with_what_differs)
 		{"backend", "cuda", "another --device"},
 		{"mode", "fast", "--fast"},
 		{"kv", "f16", "another --kv (\"f32\" there, \"f16\" here)"},
+		{"compute", "q8", "another --compute (\"f32\" there, \"q8\" here)"},
 		{"probe", "c0df", "rounding of the processor"},
 	};
 	struct world w;

@@ -96,6 +96,7 @@ def test_refused():
     before = read("cache")
     usual = ["--data", ROWS, "-o", "p.st", *SMALL, "--activations"]
     refused(1, "another --kv", *usual, "cache", "--kv", "f16", command="fit")
+    refused(1, 'another --compute ("f32" there, "q8" here)', *usual, "cache", "--compute", "q8", command="fit")
     refused(1, "another model", *usual, "cache", command="fit", model=os.path.join(golden, "tiny-qwen2"))
     with open("cache", "r+b") as file:
         file.seek(len(before) // 2)

@@ -1,14 +1,15 @@
 /* Products with eight-bit activations (--compute q8): what they are, and the table of functions that computes them.
  *
- * x is cut into groups of 32 along k. With m the largest magnitude of a group, it becomes one number d = m / 127 and
- * 32 integers q, x * (127 / m) rounded to nearest, ties to even: x is about d * q. The weights of a group are integers too, times numbers of their own. So
+ * x is cut into groups of 32 along k. With m the largest magnitude of a group, it becomes one number d = m / 127 and 32
+ * integers q, x * (127 / m) rounded to nearest, ties to even: x is about d * q. The weights of a group are integers
+ * too, times numbers of their own. So
  *
  *     y = 0; for each group, ascending: y = fma(dot, w_factor * d, y), then y = fma(w_offset, d * sum of q, y)
  *
  * where dot, the sum of the 32 products, is exact in integers, and the second step is there for types whose weights
  * have a minimum. In Q6_K dot is s0 * (the first 16) + s1 * (the last 16), exact as well. One chain of roundings an
- * output and nothing else that rounds: however the integers are added, by whatever instructions, the bits are the
- * same. Types of plain numbers have no integer form; their products stay those of f32. */
+ * output and nothing else that rounds: however the integers are added, by whatever instructions, the bits are the same.
+ * Types of plain numbers have no integer form; their products stay those of f32. */
 #ifndef KERNELS_CPU_Q8_H
 #define KERNELS_CPU_Q8_H
 

@@ -18,7 +18,7 @@ struct tt_named_policies {
 struct tt_policy_files {
 	const struct tt_batch_policy *list; // [n]
 	size_t n;
-	const char *layers;			    /* they steer no others, "8-14"; NULL: each its own */
+	const char *layers;                         /* they steer no others, "8-14"; NULL: each its own */
 	void (*note)(void *user, const char *line); /* gets warnings; may be NULL */
 	void *user;
 };

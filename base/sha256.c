@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -26,6 +27,11 @@ static void print_hex(char out[65], const uint8_t digest[32])
 {
 	for (int i = 0; i < 32; i++)
 		snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
+bool tt_sha256_equal(const uint8_t a[32], const uint8_t b[32])
+{
+	return CRYPTO_memcmp(a, b, 32) == 0;
 }
 
 int tt_sha256(char out[65], const void *data, size_t n, struct tt_error *err)

@@ -18,7 +18,7 @@ static const char examples[] =
 
 struct run {
 	struct cli_engine_args engine_args;
-	struct cli_list policy_list;
+	struct cli_list policy_list, shadows, model_names;
 	struct cli_policies named;
 	struct tt_batch_policy policies[CLI_MAX_LIST];
 	struct tt_serve_options options;
@@ -36,6 +36,12 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	const struct cli_option options[] = {
 		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "NAME=F", 0, 0,
 			"steering policy and the name that bodies call it by; may be repeated"},
+		{"shadow", 0, NULL, CLI_LIST, &run->shadows, "NAME", 0, 0,
+			"the policy of this name steers nothing: its gate speaks, and answers say what it said"},
+		{"served-model-name", 0, NULL, CLI_LIST, &run->model_names, "NAME", 0, 0,
+			"what the model is called in answers; further ones are names that bodies may call it by too"},
+		{"keys", 0, NULL, CLI_STRING, &o->keys, "F", 0, 0,
+			"file of the keys that requests need (docs/serve.md); SIGHUP reads it again"},
 		{"host", 0, NULL, CLI_STRING, &o->host, "ADDRESS", 0, 0, "address to serve on"},
 		{"port", 0, NULL, CLI_U32, &o->port, "N", 0, 65535, "port to serve on; 0: one that is free"},
 		{"admin-port", 0, NULL, CLI_U32, &o->admin_port, "N", 0, 65535,
@@ -68,6 +74,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		run->policies[i] = (struct tt_batch_policy){run->named.names[i], run->named.paths[i]};
 	o->policies = run->policies;
 	o->n_policies = run->named.n;
+	o->shadows = run->shadows.items;
+	o->n_shadows = run->shadows.n;
+	o->model_names = run->model_names.items;
+	o->n_model_names = run->model_names.n;
 	return status;
 }
 

@@ -143,8 +143,7 @@ static void set_refusal(struct tt_job *job, int status)
 static bool is_model(const struct tt_job *job, const json_t *name)
 {
 	return !name || json_is_null(name) ||
-	       (json_is_string(name) &&
-		       strcmp(json_string_value(name), tt_engine_info(job->server->engine)->name) == 0);
+	       (json_is_string(name) && tt_server_is_model(job->server, json_string_value(name)));
 }
 
 static void read_body(struct tt_job *job)
@@ -245,8 +244,8 @@ static int allocate(struct tt_job *job)
 	}
 	if (!job->body.stream)
 		return TT_OK;
-	return tt_chunks_open(&job->chunks, job->server->engine, &job->body, tt_engine_info(job->server->engine)->name,
-		job->id, job->created, err);
+	return tt_chunks_open(
+		&job->chunks, job->server->engine, &job->body, job->server->model, job->id, job->created, err);
 }
 
 static void prepared(uv_work_t *work, int status)
@@ -460,6 +459,8 @@ static void finish(uv_work_t *work)
 		status = tt_answer_json(&answer, engine, &job->body, job->choices, job->id, job->created, &job->error);
 	if (status == TT_OK)
 		status = tt_json_add(answer, facts_of(job, 0), &job->error);
+	if (status == TT_OK)
+		status = tt_json_set(answer, "model", json_string(job->server->model), &job->error);
 	if (status == TT_OK)
 		status = tt_json_dump(&job->answer, answer, TT_ANSWER_FLAGS, &job->error);
 	else

@@ -294,6 +294,15 @@ static void write_policies(struct page *p, const struct tt_server *server)
 		policy_labels(labels, sizeof labels, &policies->list[i]);
 		line(p, "trimtab_steer_tokens_total", labels, (double)server->metrics.policies[i].n_tokens);
 	}
+	head(p, "trimtab_steer_shadow_total", "counter", "What the gates of shadows would have done.");
+	for (size_t i = 0; i < policies->n; i++) {
+		const struct tt_policy_metrics *m = &server->metrics.policies[i];
+		policy_labels(labels, sizeof labels, &policies->list[i]);
+		snprintf(more, sizeof more, "%s,gate=\"open\"", labels);
+		line(p, "trimtab_steer_shadow_total", more, (double)m->shadow_open);
+		snprintf(more, sizeof more, "%s,gate=\"closed\"", labels);
+		line(p, "trimtab_steer_shadow_total", more, (double)m->shadow_closed);
+	}
 	head(p, "trimtab_steer_gate", "histogram", "What gates said.");
 	for (size_t i = 0; i < policies->n; i++) {
 		policy_labels(labels, sizeof labels, &policies->list[i]);

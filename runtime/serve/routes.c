@@ -20,7 +20,7 @@ static void completions(struct tt_connection *c)
 static json_t *model_json(const struct tt_server *server)
 {
 	const struct tt_model_info *info = tt_engine_info(server->engine);
-	return json_pack("{s:s, s:s, s:I, s:s, s:i, s:s#}", "id", info->name, "object", "model", "created",
+	return json_pack("{s:s, s:s, s:I, s:s, s:i, s:s#}", "id", server->model, "object", "model", "created",
 		(json_int_t)server->started, "owned_by", "trimtab", "max_model_len", (int)info->context, "root",
 		info->weights_digest, 16);
 }
@@ -35,10 +35,12 @@ static void model(struct tt_connection *c)
 {
 	static const char prefix[] = "/v1/models/";
 	static const struct tt_problem unknown = {404, "there is no such model here", "model", "model_not_found"};
-	const char *name = tt_engine_info(c->server->engine)->name;
 	struct tt_span path = tt_http_path(&c->http);
-	size_t n = sizeof prefix - 1;
-	if (path.len == n + strlen(name) && memcmp(path.data + n, name, strlen(name)) == 0)
+	size_t n = path.len - (sizeof prefix - 1);
+	char name[TT_MAX_TARGET + 1];
+	memcpy(name, path.data + (sizeof prefix - 1), n);
+	name[n] = 0;
+	if (tt_server_is_model(c->server, name))
 		tt_reply_json(c, 200, model_json(c->server));
 	else
 		tt_reply_problem(c, &unknown);
@@ -75,7 +77,7 @@ static void version(struct tt_connection *c)
 }
 
 enum method { GET, POST };
-enum place { CLIENTS = 1, ADMIN = 2, BOTH = 3 };
+enum place { CLIENTS = 1, ADMIN = 2, BOTH = 3 }; /* what is on both needs no key */
 
 static const struct route {
 	enum method method;
@@ -152,15 +154,27 @@ static bool is_method(struct tt_span given, enum method method)
 	return given.len == strlen(word) && memcmp(given.data, word, given.len) == 0;
 }
 
+/* Without a key nobody learns which paths there are. */
+static bool may_ask(const struct tt_connection *c, const struct route *route)
+{
+	bool is_open = route && (route->place == BOTH || route->place == ADMIN);
+	return is_open || !c->server->options->keys ||
+	       tt_keys_find(&c->server->keys, tt_http_field(&c->http, "authorization"));
+}
+
 void tt_route(struct tt_connection *c)
 {
 	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
 				       wrong = {405, "not by this method", NULL, "method_not_allowed"},
 				       foreign = {403, "Host must be localhost", NULL, "wrong_host"},
+				       no_key = {401, "a key is needed, as Authorization: Bearer KEY", NULL,
+					       "invalid_api_key"},
 				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
 	const struct route *route = find(c);
 	if (c->is_admin && !is_local(&c->http))
 		tt_reply_problem(c, &foreign);
+	else if (!c->is_admin && !may_ask(c, route))
+		tt_reply_problem(c, &no_key);
 	else if (!route)
 		tt_reply_problem(c, &unknown);
 	else if (!is_method(tt_http_method(&c->http), route->method))

@@ -13,6 +13,11 @@ struct tt_serve_options {
 	bool behind_proxy;
 	const struct tt_batch_policy *policies; // [n_policies] that requests may name
 	size_t n_policies;
+	const char *const *shadows; // [n_shadows] names of policies whose gates speak on every request, and no more
+	size_t n_shadows;
+	const char *const *model_names; // [n_model_names] the first is what answers say instead of the model's own
+	size_t n_model_names;
+	const char *keys;   /* the file of keys; NULL: nobody needs one */
 	uint32_t max_batch; /* the max_batch with which the engine was opened */
 	/* Seconds: of a request, whatever it says; of running requests after SIGTERM; of a header and a body from their
 	 * first byte on; of a connection without a request. */

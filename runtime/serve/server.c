@@ -28,6 +28,15 @@ void tt_server_note(const struct tt_server *server, const char *format, ...)
 		server->options->note(server->options->user, line);
 }
 
+bool tt_server_is_model(const struct tt_server *server, const char *name)
+{
+	const struct tt_serve_options *o = server->options;
+	bool is = strcmp(name, tt_engine_info(server->engine)->name) == 0;
+	for (size_t i = 0; i < o->n_model_names; i++)
+		is = is || strcmp(name, o->model_names[i]) == 0;
+	return is;
+}
+
 /* ---- Turns of the loop */
 
 void tt_server_mark(struct tt_server *server, struct tt_connection *c)
@@ -90,7 +99,7 @@ static void end(struct tt_server *server)
 	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->admin,
 		(uv_handle_t *)&server->wake, (uv_handle_t *)&server->tick, (uv_handle_t *)&server->before_poll,
 		(uv_handle_t *)&server->after_poll, (uv_handle_t *)&server->signals[0],
-		(uv_handle_t *)&server->signals[1]};
+		(uv_handle_t *)&server->signals[1], (uv_handle_t *)&server->signals[2]};
 	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
 		if (!uv_is_closing(handles[i]))
 			uv_close(handles[i], NULL);
@@ -125,6 +134,39 @@ static void on_signal(uv_signal_t *handle, int number)
 		end(server);
 	else
 		drain(server);
+}
+
+/* SIGHUP: the file of keys is read again, by a thread of the pool, since it is on a disk. One that is wrong changes
+ * nothing. */
+static void reload(uv_work_t *work)
+{
+	struct tt_server *server = work->data;
+	tt_keys_load(&server->new_keys, server->options->keys, &server->reload_error);
+}
+
+static void reloaded(uv_work_t *work, int status)
+{
+	struct tt_server *server = work->data;
+	(void)status;
+	server->reloading = false;
+	if (server->reload_error.code != TT_OK) {
+		tt_server_note(server, "the keys stay as they are: %s", server->reload_error.message);
+		return;
+	}
+	tt_keys_free(&server->keys);
+	server->keys = server->new_keys;
+	tt_server_note(server, "%zu keys", server->keys.n);
+}
+
+static void on_reload(uv_signal_t *handle, int number)
+{
+	struct tt_server *server = handle->data;
+	(void)number;
+	if (!server->options->keys || server->reloading)
+		return;
+	server->reload.data = server;
+	server->reload_error = (struct tt_error){0};
+	server->reloading = uv_queue_work(&server->loop, &server->reload, reload, reloaded) == 0;
 }
 
 static void tick(uv_timer_t *timer)
@@ -202,8 +244,8 @@ static int listen_all(struct tt_server *server, struct tt_error *err)
 	TT_TRY(read_host(&admin, "127.0.0.1", (int)o->admin_port, err));
 	if (!is_loopback(&clients) && !o->behind_proxy)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"%s can be reached from outside, and this server has neither TLS nor keys yet: serve on "
-			"loopback, or behind a proxy that has them (--behind-proxy)",
+			"%s can be reached from outside, and this server has no TLS yet: serve on loopback, or "
+			"behind a proxy that has it (--behind-proxy)",
 			o->host);
 	TT_TRY(listen_at(server, &server->admin, &admin, "operators:", "/metrics", err));
 	return listen_at(server, &server->listener, &clients, "serving", "/v1", err);
@@ -215,22 +257,33 @@ static int open_handles(struct tt_server *server, struct tt_error *err)
 	int status = uv_tcp_init(loop, &server->listener);
 	status = status ? status : uv_tcp_init(loop, &server->admin);
 	server->listener.data = server->admin.data = server->wake.data = server->tick.data = server->before_poll.data =
-		server->after_poll.data = server->signals[0].data = server->signals[1].data = server;
+		server->after_poll.data = server->signals[0].data = server->signals[1].data = server->signals[2].data =
+			server;
 	status = status ? status : uv_async_init(loop, &server->wake, on_wake);
 	status = status ? status : uv_timer_init(loop, &server->tick);
 	status = status ? status : uv_prepare_init(loop, &server->before_poll);
 	status = status ? status : uv_check_init(loop, &server->after_poll);
 	status = status ? status : uv_signal_init(loop, &server->signals[0]);
 	status = status ? status : uv_signal_init(loop, &server->signals[1]);
+	status = status ? status : uv_signal_init(loop, &server->signals[2]);
 	status = status ? status : uv_timer_start(&server->tick, tick, TICK, TICK);
 	status = status ? status : uv_prepare_start(&server->before_poll, before_poll);
 	status = status ? status : uv_check_start(&server->after_poll, after_poll);
 	status = status ? status : uv_signal_start(&server->signals[0], on_signal, SIGTERM);
 	status = status ? status : uv_signal_start(&server->signals[1], on_signal, SIGINT);
+	status = status ? status : uv_signal_start(&server->signals[2], on_reload, SIGHUP);
 	return status ? fail_uv(err, "the event loop", status) : TT_OK;
 }
 
-/* Absent steering is all policies, in their order. */
+static bool is_shadow(const struct tt_serve_options *o, const char *name)
+{
+	for (size_t i = 0; i < o->n_shadows; i++)
+		if (strcmp(o->shadows[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* A body that says nothing of steering is steered by all policies but the shadows, in their order. */
 static void fill_context(struct tt_server *server)
 {
 	const struct tt_serve_options *o = server->options;
@@ -239,8 +292,13 @@ static void fill_context(struct tt_server *server)
 	context->policies = &server->policies;
 	context->serves = true;
 	context->timeout = (double)o->request_timeout;
-	for (size_t i = 0; i < server->policies.n; i++)
-		context->standing[context->n_standing++] = (struct tt_api_steering){&server->policies.list[i], 1};
+	for (size_t i = 0; i < server->policies.n; i++) {
+		const struct tt_named_policy *policy = &server->policies.list[i];
+		if (is_shadow(o, policy->name))
+			context->shadows[context->n_shadows++] = (struct tt_api_steering){policy, 0};
+		else
+			context->standing[context->n_standing++] = (struct tt_api_steering){policy, 1};
+	}
 }
 
 /* Names must be what a body can name, and no two the same. */
@@ -254,6 +312,14 @@ static int check_names(const struct tt_serve_options *o, struct tt_error *err)
 		names[i] = o->policies[i].name;
 	TT_TRY(tt_sweep_parse(&sweep, names, o->n_policies, NULL, err));
 	tt_sweep_free(&sweep);
+	for (size_t i = 0; i < o->n_shadows; i++) {
+		size_t k = 0;
+		while (k < o->n_policies && strcmp(o->shadows[i], names[k]) != 0)
+			k++;
+		if (k == o->n_policies)
+			return tt_fail(err, TT_ERR_ARGUMENT, "--shadow %.100s: there is no --policy of this name",
+				o->shadows[i]);
+	}
 	return TT_OK;
 }
 
@@ -262,6 +328,11 @@ static int run(struct tt_server *server, struct tt_error *err)
 	const struct tt_serve_options *o = server->options;
 	const struct tt_policy_files policies = {o->policies, o->n_policies, NULL, o->note, o->user};
 	TT_TRY(check_names(o, err));
+	server->model = o->n_model_names ? o->model_names[0] : tt_engine_info(server->engine)->name;
+	if (o->keys)
+		TT_TRY(tt_keys_load(&server->keys, o->keys, err));
+	else
+		tt_server_note(server, "no keys: whoever reaches the port may use it");
 	TT_TRY(tt_named_policies_load(&server->policies, server->engine, &policies, err));
 	fill_context(server);
 	TT_TRY(tt_alloc(&server->metrics.policies, o->n_policies, sizeof *server->metrics.policies, err));
@@ -293,6 +364,7 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	uv_loop_close(&server->loop);
 	tt_buffer_free(&server->events);
 	free(server->metrics.policies);
+	tt_keys_free(&server->keys);
 	tt_named_policies_free(&server->policies, engine);
 	free(server);
 	return status;

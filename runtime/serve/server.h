@@ -14,6 +14,7 @@
 
 #include "runtime/openai/request_body.h"
 #include "runtime/serve/connection.h"
+#include "runtime/serve/keys.h"
 #include "runtime/serve/metrics.h"
 #include "runtime/serve/serve.h"
 
@@ -31,14 +32,20 @@ struct tt_server {
 	const struct tt_serve_options *options;
 	struct tt_named_policies policies;
 	struct tt_api_context context; /* what bodies are read with, but for what differs between them */
-	int64_t started;               /* Unix time */
+	const char *model;             /* its name in answers */
+	struct tt_keys keys;
+	int64_t started; /* Unix time */
 
 	uv_tcp_t listener, admin; /* admin: for operators; the other for clients */
 	uv_async_t wake;
 	uv_timer_t tick;
 	uv_prepare_t before_poll;
 	uv_check_t after_poll;
-	uv_signal_t signals[2];
+	uv_signal_t signals[3];
+	uv_work_t reload;
+	struct tt_keys new_keys;
+	struct tt_error reload_error;
+	bool reloading;
 	char input[64 << 10]; /* what a connection reads into, for as long as it looks at it */
 
 	struct tt_connection *connections, *dirty;
@@ -57,6 +64,8 @@ struct tt_server {
 
 /* Adds a connection to those that are flushed at the end of the turn. */
 void tt_server_mark(struct tt_server *server, struct tt_connection *c);
+/* Whether the model has this name. */
+bool tt_server_is_model(const struct tt_server *server, const char *name);
 void tt_server_note(const struct tt_server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -2,6 +2,7 @@
 """Runs `trimtab serve` as its clients do, and as those who mean it harm: serve.py TRIMTAB GOLDEN [TEST]..."""
 
 import copy
+import hashlib
 import json
 import os
 import re
@@ -264,6 +265,77 @@ def test_facts():
         check(counts == list(range(1, len(events) + 1)), f"continuous usage: {counts}")
 
 
+def test_shadow():
+    """A shadow's gate speaks, and the answer is as without it."""
+    make_policy("p.st", "gate.b=3")
+    make_policy("q.st")
+    with Server("--policy", "q=q.st") as server:
+        alone = server.works(CHAT, chat(max_tokens=20))
+    with Server("--policy", "p=p.st", "--policy", "q=q.st", "--shadow", "p", "--served-model-name", "a/b",
+                "--served-model-name", "c") as server:
+        whole = server.works(CHAT, chat(max_tokens=20, model="c"))
+        check(whole["choices"] == alone["choices"] and whole["steering"] == alone["steering"], f"{whole}")
+        shadow, = whole["shadow"]
+        check(shadow["policy"] == "p" and shadow["scale"] == 0 and shadow["s"] == 1 and shadow["gate"] > 0.9 and
+              not shadow["coef"], f"{shadow}")
+        check(server.stream(CHAT, chat())[0]["shadow"] == [shadow], "of a stream")
+        free = server.works(CHAT, chat(steering=False))
+        check(free["steering"] is None and free["shadow"] == [shadow], f"{free}")
+        server.refuses(400, "steering.policies", CHAT, chat(steering={"policies": [{"name": "q"}] * 4}))
+        check(whole["model"] == "a/b" == server.works("/v1/models")["data"][0]["id"], "the name that is served")
+        server.works("/v1/models/a/b")
+        server.works(CHAT, chat(model="tiny-llama"))
+        server.refuses(404, "model", CHAT, chat(model="a"))
+        check(any("trimtab_steer_shadow_total" in name and value == 4 for name, value in server.metrics().items()),
+              "shadows are counted")
+
+
+def test_keys():
+    secrets = {"one": "tt_" + "1" * 64, "two": "tt_" + "2" * 64}
+
+    def write(names):
+        write_text("keys", "# who may ask\n\n" + "".join(
+            f"{name} {hashlib.sha256(secrets[name].encode()).hexdigest()}  A Person\n" for name in names))
+    write(["one"])
+    with Server("--keys", "keys") as server:
+        def asks(key, status, path=CHAT, body=None):
+            fields = {"Authorization": key} if key is not None else {}
+            got, answer = server.ask(path, body or chat(), **fields) if path == CHAT else server.ask(path, **fields)
+            check(got == status, f"{key} {path}: not {status} but {got} {answer}")
+        for key in (None, "", "Bearer", "Bearer ", "Bearer x", secrets["one"], f"Basic {secrets['one']}",
+                    f"Bearer {secrets['one']}x", f"Bearer {secrets['two']}", f"Bearer {secrets['one'][:-1]}",
+                    "Bearer " + hashlib.sha256(secrets["one"].encode()).hexdigest()):
+            asks(key, 401)
+        asks(f"Bearer {secrets['one']}", 200)
+        asks(f"bearer {secrets['one']}", 200)
+        for path in ("/v1/models", "/v1/steering", "/nothing"):
+            asks(None, 401, path)
+        asks(f"Bearer {secrets['one']}", 404, "/nothing")
+        for path in ("/health", "/health/live", "/ready", "/version"):
+            asks(None, 200, path)
+        # One comes, one goes; a file that is wrong changes nothing.
+        write(["two"])
+        server.signal(signal.SIGHUP)
+        soon(lambda: server.ask("/v1/models", Authorization=f"Bearer {secrets['two']}")[0] == 200, "a new key")
+        asks(f"Bearer {secrets['one']}", 401)
+        write_text("keys", "one two\n")
+        server.signal(signal.SIGHUP)
+        time.sleep(0.1)
+        asks(f"Bearer {secrets['two']}", 200)
+    digest = "a" * 64
+    for pattern, text in (("keys:1: not a key's", "id"), ("keys:2: not a key's", f"\nid {digest[:-1]} person"),
+                          ("keys:1: not a key's", f"id {digest}"), ("keys:1: not a key's", f"id {digest[:-1]}g p"),
+                          ("keys:2: an earlier", f"a {digest} p\na {'b' * 64} p"),
+                          ("keys:2: an earlier", f"a {digest} p\nb {digest.upper()} p")):
+        write_text("keys", text)
+        program.refused(1, pattern, "--port", "0", "--admin-port", "0", "--keys", "keys", command="serve")
+
+
+def write_text(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def test_wrong_bodies():
     make_policy("p.st")
     with Server("--policy", "p=p.st") as server:
@@ -487,6 +559,8 @@ def test_usage():
             (2, "NAME=FILE", ("--policy", "p.st")), (1, "reached from outside", ("--host", "0.0.0.0")),
             (1, "reached from outside", ("--host", "::")), (1, "is no address", ("--host", "example.org")),
             (1, "no name", ("--policy", "a b=p.st")), (1, "two policies", ("--policy", "p=p.st", "--policy", "p=p.st")),
+            (1, "there is no --policy", ("--policy", "p=p.st", "--shadow", "q")),
+            (1, "nowhere", ("--keys", "nowhere")),
             (1, "at most 4", [argument for i in range(5) for argument in ("--policy", f"p{i}=p.st")])):
         program.refused(status, pattern, "--port", "0", *arguments, command="serve")
     with Server("--host", "localhost") as server:

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Real clients against `trimtab serve`: serve_clients.py TRIMTAB (make serve-clients installs them)
+
+  openai   chat and text, whole and streamed, errors as its exceptions, a client that stops reading, many at once
+  lm-eval  local-completions over a task of its own kind (log-likelihoods by echo): each equal to the server's own, at
+           batch sizes 1 and 16, one and eight at a time; local-chat-completions generates
+
+The model is the tests' tiny one, so that it takes seconds."""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+import openai
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests/golden/tiny-llama"
+problems = []
+
+
+def check(holds, what):
+    if not holds:
+        problems.append(what)
+        print(f"FAILED: {what}")
+
+
+class Server:
+    def __init__(self, trimtab, *arguments):
+        command = [trimtab, "serve", TINY, "--port", "0", "--admin-port", "0", *arguments]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            found = re.search(r"serving (http://\S*/v1)", line)
+            if found:
+                self.url = found[1]
+                break
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+        check(self.process.returncode == 0, f"the server ended with {self.process.returncode}")
+
+
+def make_policy(path, trimtab):
+    done = subprocess.run([trimtab, "inspect", TINY, "--json"], capture_output=True, text=True, check=True)
+    model = json.loads(done.stdout)
+    subprocess.run([sys.executable, ROOT / "tests/cli/make_policy.py", path, "3", "64", model["fingerprint"],
+                    f"trimtab.weights_digest={model['weights_digest']}", "gate.b=3"], check=True)
+
+
+# ---- openai
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def refused(kind, call):
+    try:
+        call()
+    except kind as error:
+        return error
+    check(False, f"not refused by {kind.__name__}")
+    return None
+
+
+def use_openai(url):
+    client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    model = client.models.list().data[0].id
+    check(client.models.retrieve(model).id == model, "a model by its name")
+    keys = {"model": model, "messages": user("Hello"), "max_tokens": 12, "seed": 4}
+    whole = client.chat.completions.create(**keys)
+    text = whole.choices[0].message.content
+    check(whole.usage.completion_tokens <= 12 and whole.choices[0].finish_reason in ("stop", "length"), f"{whole}")
+    check(whole.model_extra["steering"][0]["policy"] == "p", f"facts: {whole.model_extra}")
+    chunks = list(client.chat.completions.create(**keys, stream=True, stream_options={"include_usage": True}))
+    check("".join(c.choices[0].delta.content for c in chunks if c.choices) == text, "streamed")
+    check(chunks[-1].usage.total_tokens == whole.usage.total_tokens and not chunks[-1].choices, "usage of a stream")
+    check(chunks[0].choices[0].delta.role == "assistant" and chunks[0].model_extra["steering"], "the first chunk")
+    free = client.chat.completions.create(**keys, extra_body={"steering": False})
+    check(free.model_extra["steering"] is None and free.choices[0].message.content != text, "unsteered")
+    named = {"steering": {"policies": [{"name": "p", "scale": 1}]}}
+    check(client.chat.completions.create(**keys, extra_body=named).choices[0].message.content == text, "by name")
+    scored = client.completions.create(model=model, prompt=["a", "b"], echo=True, logprobs=1, max_tokens=1, n=2)
+    check(len(scored.choices) == 4 and scored.choices[0].logprobs.token_logprobs[0] is None, "completions")
+    error = refused(openai.BadRequestError, lambda: client.chat.completions.create(
+        **keys, extra_body={"steering": {"policies": [{"name": "q"}]}}))
+    check(error and error.param == "steering.policies[0].name" and error.type == "invalid_request_error", f"{error}")
+    refused(openai.NotFoundError, lambda: client.chat.completions.create(**{**keys, "model": "gpt"}))
+    refused(openai.NotFoundError, lambda: client.embeddings.create(model=model, input="a"))
+    late = {**keys, "max_tokens": 400, "n": 64, "extra_body": {"timeout": 0.2, "ignore_eos": True}}
+    refused(openai.InternalServerError, lambda: client.chat.completions.create(**late))
+    refused(openai.APIError, lambda: list(client.chat.completions.create(**late, stream=True)))
+    with client.chat.completions.create(**{**keys, "max_tokens": 400}, stream=True) as stream:
+        next(iter(stream))  # and no more
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: client.chat.completions.create(**keys).choices[0].message.content,
+                                range(64)))
+    check(set(answers) == {text}, "64 at once")
+    raw = client.with_raw_response.chat.completions.create(**keys)
+    check(raw.headers["x-request-id"].startswith("req_"), "the request's id")
+
+
+# ---- lm-eval
+
+TASK = """task: local_choice
+dataset_path: json
+dataset_kwargs: {data_files: {test: DATA}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+doc_to_choice: "{{choices}}"
+metric_list: [{metric: acc}]
+"""
+
+
+def use_lm_eval(url, folder):
+    """Log-likelihoods by lm-eval's own client, whatever the batch size and concurrency; and equal to those that the
+    server gives for the same ids."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
+    pairs = [(f"Question {i}: what is {i} and {i}?\nAnswer:", f" {2 * i}") for i in range(24)]
+    requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
+    results = []
+    for batch_size, concurrent_requests in ((1, 1), (16, 1), (16, 8), (1, 8)):
+        model = LocalCompletionsAPI(base_url=f"{url}/completions", model="tiny-llama", tokenizer=os.path.join(folder),
+                                    tokenizer_backend="huggingface", batch_size=batch_size, seed=1,
+                                    num_concurrent=concurrent_requests, max_retries=1)
+        results.append(model.loglikelihood(requests, disable_tqdm=True))
+    check(all(result == results[0] for result in results), "lm-eval's log-likelihoods depend on how they are asked")
+    check(len({value for value, _ in results[0]}) > 20 and all(value < 0 for value, _ in results[0]), f"{results[0]}")
+    client = openai.OpenAI(base_url=url, api_key="none")
+    for (context, continuation), (value, greedy) in zip(pairs, results[0]):
+        ids, n = model._encode_pair(context, continuation), None
+        n = len(ids[0])
+        answer = client.completions.create(model="tiny-llama", prompt=ids[0] + ids[1], echo=True, logprobs=1,
+                                           max_tokens=1, seed=1).choices[0].logprobs
+        own = sum(answer.token_logprobs[n:-1])
+        tops = [max(top.values()) for top in answer.top_logprobs[n:-1]]
+        check(own == value and greedy == (answer.token_logprobs[n:-1] == tops), f"{context}: {own} {value}")
+    chat = LocalChatCompletion(base_url=f"{url}/chat/completions", model="tiny-llama", max_retries=1, seed=1)
+    arguments = ('[{"role": "user", "content": "Hello", "type": "text"}]',)
+    try:
+        from lm_eval.models.api_models import JsonChatStr
+        arguments = (JsonChatStr(arguments[0]),)
+    except ImportError:
+        pass
+    asked = Instance("generate_until", {}, (*arguments, {"until": ["\n\n", "Q:"], "max_gen_toks": 8}), 0)
+    check(isinstance(chat.generate_until([asked], disable_tqdm=True)[0], str), "lm-eval's chat")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trimtab")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        policy = os.path.join(folder, "p.safetensors")
+        make_policy(policy, options.trimtab)
+        with Server(options.trimtab, "--policy", f"p={policy}") as server:
+            use_openai(server.url)
+            print("openai", openai.__version__)
+            use_lm_eval(server.url, str(TINY))
+            print("lm-eval")
+    print("all passed" if not problems else f"{len(problems)} checks failed")
+    sys.exit(bool(problems))
+
+
+main()

@@ -89,6 +89,16 @@ refused 2 "needs a value" generate x -p
 refused 2 "needs a value" generate x --seed
 refused 2 "takes no value" generate x --raw=1
 refused 2 "unknown option -Z" generate x -Z
+# What was meant: two letters that changed places, one too many, one too few, a word of another program.
+refused 2 "genreate is no command: did you mean generate?" genreate x
+refused 2 "option --promt: did you mean --prompt?" generate x --promt y
+refused 2 "did you mean --max-tokens?" generate x --max-tokenss=3
+refused 2 "did you mean --n-predict?" generate x --n-perdict 3
+refused 2 "option --q;" generate x --q 3
+refused 2 "it is --policy F.gguf:SCALE" generate x --control-vector-scaled y:1
+refused 2 "MODEL is an argument without one" generate -m x
+works help generate
+check help-of-a-command grep -q "^Usage: trimtab generate " out
 refused 2 "whole number" generate x -n many -p a
 refused 2 "from 1 to" generate x -n 0 -p a
 refused 2 "whole number" generate x --top-k -3 -p a

@@ -12,7 +12,7 @@ static const char about[] =
 	"\n"
 	"A body may hold \"steering\": {\"policies\": [{\"name\": \"refuse\", \"scale\": 0.5}], \"when\": \"all\"}, "
 	"with names\n"
-	"bound by --policy NAME=FILE. --sweep runs every line under each policy at each scale instead, and puts\n"
+	"bound by --policy NAME=F. --sweep runs every line under each policy at each scale instead, and puts\n"
 	"#NAME@SCALE after its custom_id.\n"
 	"\n"
 	"A run that was killed, or met a full disk, continues where it stopped when the same command is given again,\n"
@@ -53,8 +53,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	const struct cli_option options[] = {
 		{"input", 'i', NULL, CLI_STRING, &o->input, "IN.jsonl", 0, 0, "one request per line (required)"},
 		{"output", 'o', NULL, CLI_STRING, &o->output, "OUT.jsonl", 0, 0, "one answer per line (required)"},
-		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "NAME=F", 0, 0,
-			"steering policy and the name that lines call it by; may be repeated"},
+		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "[NAME=]F", 0, 0,
+			"steering policy or control vector and the name that lines call it by, if not its file's; may "
+			"be "
+			"repeated"},
 		CLI_SWEEP_OPTION(o->sweep, "run every line"),
 		{"telemetry", 0, NULL, CLI_STRING, &o->telemetry, "F.jsonl", 0, 0,
 			"write how every token was steered: s, w, coefficients, gate, norms before and after"},

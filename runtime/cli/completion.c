@@ -18,7 +18,7 @@ static bool takes_file(const struct cli_option *option)
 	bool is_f = argument && argument[0] == 'F' && (!argument[1] || argument[1] == '.' || argument[1] == '[');
 	return is_f || (argument && (strstr(argument, "FILE") || strstr(argument, "MODEL") || strstr(argument, "DIR") ||
 					    strstr(argument, "FOLDER") || strstr(argument, "POLICY") ||
-					    strstr(argument, ".jsonl") || strstr(argument, "=F")));
+					    strstr(argument, ".jsonl") || strstr(argument, "]F")));
 }
 
 /* Text between single quotes, where a quote is spelled in the shell's way; special characters get a backslash. */

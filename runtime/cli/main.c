@@ -230,6 +230,10 @@ static int run(int argc, char **argv)
 	const char *name = argv[1];
 	if (!strcmp(name, "--help") || !strcmp(name, "-h") || (!strcmp(name, "help") && argc == 2))
 		return help();
+	if (!strcmp(name, "help") && argc == 3) { /* help COMMAND: COMMAND --help */
+		char *help_of[] = {argv[0], argv[2], (char[]){"--help"}, NULL};
+		return run(3, help_of);
+	}
 	/* For packagers: not in the list. */
 	if (!strcmp(name, "man"))
 		return cli_man(argc - 1, argv + 1);
@@ -241,6 +245,11 @@ static int run(int argc, char **argv)
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
 	}
+	struct cli_nearest nearest = {0};
+	for (int i = 0; i < N_COMMANDS; i++)
+		cli_consider(&nearest, name, commands[i].name);
+	if (nearest.word)
+		return cli_usage_error(NULL, "%s is no command: did you mean %s?", name, nearest.word);
 	return cli_usage_error(NULL, "%s is no command", name);
 }
 

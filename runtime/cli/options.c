@@ -196,6 +196,27 @@ static const struct cli_option *find(const struct cli_usage *usage, int code)
 	return NULL;
 }
 
+/* An option that is no option: what it may have been meant for. */
+static int unknown_option(const struct cli_usage *usage, const char *text)
+{
+	struct cli_nearest nearest = {0};
+	char name[64];
+	bool letter = text[0] == '-' && text[1] != '-';
+	const char *begin = text + strspn(text, "-");
+	snprintf(name, sizeof name, "%.*s", (int)strcspn(begin, "="), begin);
+	const char *here = letter && strlen(name) < 2 ? NULL : cli_foreign_option(name);
+	if (here)
+		return cli_usage_error(usage->command, "unknown option %s: %s", text, here);
+	for (size_t i = 0; i < usage->n_options && !letter; i++) {
+		cli_consider(&nearest, name, usage->options[i].name);
+		cli_consider(&nearest, name, usage->options[i].alias);
+	}
+	if (nearest.word)
+		return cli_usage_error(
+			usage->command, "unknown or ambiguous option %s: did you mean --%s?", text, nearest.word);
+	return cli_usage_error(usage->command, "unknown or ambiguous option %s", text);
+}
+
 static int bad_option(const struct cli_usage *usage, int code, char **argv)
 {
 	const struct cli_option *option = optopt ? find(usage, optopt) : NULL;
@@ -204,8 +225,10 @@ static int bad_option(const struct cli_usage *usage, int code, char **argv)
 	if (option && optopt >= 256)
 		return cli_usage_error(usage->command, "--%s takes no value", option->name);
 	if (optopt && optopt < 256 && optopt != 'h')
-		return cli_usage_error(usage->command, "unknown option -%c", optopt);
-	return cli_usage_error(usage->command, "unknown or ambiguous option %s", argv[optind - 1]);
+		return cli_usage_error(usage->command,
+			optopt == 'm' ? "unknown option -%c: MODEL is an argument without one" : "unknown option -%c",
+			optopt);
+	return unknown_option(usage, argv[optind - 1]);
 }
 
 /* A separate pass before the parsing: help prints the defaults that parsing overwrites, and must work even if the other

@@ -35,6 +35,19 @@ struct cli_usage {
  * hold the defaults, which --help prints. */
 int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_list *positional);
 
+/* ---- hints.c */
+
+/* The nearest of the candidates that a word may have been meant for; NULL: none is near. Zero-initialise it. */
+struct cli_nearest {
+	const char *word;
+	int distance;
+};
+void cli_consider(struct cli_nearest *nearest, const char *word, const char *candidate);
+/* What is done here with an option of another program of this field, or NULL. */
+const char *cli_foreign_option(const char *name);
+
+/* ---- options.c again */
+
 /* The default that a target holds before parsing, as text: "0.8", "256" or a choice's name. False if there is none to
  * show. */
 bool cli_option_default(const struct cli_option *option, char out[64]);

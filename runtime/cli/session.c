@@ -1,6 +1,5 @@
 /* The model, policies and prompt that a command line names. */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -46,25 +45,9 @@ int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, co
 	if (list->n > TT_MAX_STACK)
 		return cli_usage_error(command, "more than %d policies", TT_MAX_STACK);
 	for (size_t i = 0; i < list->n; i++) {
-		const char *text = list->items[i], *colon = strrchr(text, ':');
-		size_t n = strlen(text);
-		float scale = 1;
-		if (colon && colon[1]) {
-			char *end;
-			float value = strtof(colon + 1, &end);
-			if (*end == 0) {
-				if (!isfinite(value))
-					return cli_usage_error(command, "the scale of '%s' is not finite", text);
-				scale = value;
-				n = (size_t)(colon - text);
-			}
-		}
-		if (n == 0)
-			return cli_usage_error(command, "--policy '%s' names no file", text);
-		out->paths[i] = cli_alloc(n + 1, 1);
-		memcpy(out->paths[i], text, n);
-		out->steering[i].scale = scale;
-		out->n++;
+		int status = cli_policy_add(out, list->items[i], command);
+		if (status != CLI_PROCEED)
+			return status;
 	}
 	return CLI_PROCEED;
 }
@@ -72,15 +55,11 @@ int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, co
 int cli_policies_parse_named(struct cli_policies *out, const struct cli_list *list, const char *command)
 {
 	for (size_t i = 0; i < list->n; i++) {
-		const char *text = list->items[i], *equals = strchr(text, '=');
-		if (!equals || equals == text || !equals[1])
-			return cli_usage_error(command, "--policy takes NAME=FILE, not '%s'", text);
-		size_t n_name = (size_t)(equals - text), n_path = strlen(equals + 1);
-		out->names[i] = cli_alloc(n_name + 1, 1);
-		out->paths[i] = cli_alloc(n_path + 1, 1);
-		memcpy(out->names[i], text, n_name);
-		memcpy(out->paths[i], equals + 1, n_path);
-		out->n++;
+		int status = cli_policy_add(out, list->items[i], command);
+		if (status == CLI_PROCEED)
+			status = cli_policy_name(out, i, command);
+		if (status != CLI_PROCEED)
+			return status;
 	}
 	return CLI_PROCEED;
 }

@@ -43,7 +43,7 @@ struct cli_engine_args {
 
 #define CLI_POLICY_OPTION(list)                                                                                        \
 	{                                                                                                              \
-		"policy", 0, NULL, CLI_LIST, &(list), "F[:SCALE]", 0, 0,                                               \
+		"policy", 0, NULL, CLI_LIST, &(list), "[NAME=]F[:SCALE]", 0, 0,                                        \
 			"steering policy or control vector and its strength (default 1); up to 4 times"                \
 	}
 
@@ -61,6 +61,7 @@ struct cli_policies {
 	char *names[CLI_MAX_LIST]; /* NULL where the command line gives none */
 	char *paths[CLI_MAX_LIST];
 	struct tt_steering steering[CLI_MAX_LIST];
+	bool scaled[CLI_MAX_LIST]; /* the command line gives a scale */
 	uint32_t n;
 	const char *layers; /* all that they may steer, as tt_policy_keep_layers takes it; NULL: their own */
 };
@@ -70,9 +71,15 @@ void cli_engine_options(struct tt_engine_options *options, const struct cli_engi
 int cli_engine_open_as(struct tt_engine **out, const char *model, const struct tt_engine_options *options);
 int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch);
 
-/* Splits F[:SCALE]. The part after the last colon is a scale if it is a number. CLI_PROCEED or CLI_USAGE. */
+/* policy_option.c: adds what one --policy says, [NAME=]F[:SCALE]. What stands before the first = is a name if no
+ * slash or colon is in it; what follows the last colon is a scale if it is a number. */
+int cli_policy_add(struct cli_policies *out, const char *text, const char *command);
+/* Gives policy i its file's name without the ending if it has none; refuses a scale, which rows and sweeps give. */
+int cli_policy_name(struct cli_policies *out, size_t i, const char *command);
+
+/* For a command whose requests all have these policies, TT_MAX_STACK at most. CLI_PROCEED or CLI_USAGE. */
 int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command);
-/* Splits NAME=FILE; the names are checked by who reads the sweep. */
+/* For one in which rows or a sweep name them. */
 int cli_policies_parse_named(struct cli_policies *out, const struct cli_list *list, const char *command);
 /* Loads them and adds them to the engine; a warning goes to stderr. */
 int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine);

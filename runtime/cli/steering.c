@@ -13,8 +13,8 @@ json_t *cli_decision_json(const struct tt_request *request, const struct cli_pol
 		struct tt_policy_info info;
 		struct tt_decision decision;
 		tt_policy_describe(policies->steering[i].policy, &info);
-		json_t *entry = json_pack(
-			"{s:s*,s:o}", "policy", info.name, "scale", tt_json_number(policies->steering[i].scale));
+		json_t *entry = json_pack("{s:s*,s:o}", "policy", policies->names[i] ? policies->names[i] : info.name,
+			"scale", tt_json_number(policies->steering[i].scale));
 		if (tt_request_decision(request, i, &decision)) {
 			json_t *coef = json_array();
 			for (uint32_t l = 0; l < n_layers; l++)

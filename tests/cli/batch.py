@@ -41,8 +41,9 @@ def test_usage():
     make_policy("p.st")
     refused(2, "input is missing", "-o", "x")
     refused(2, "output is missing", "-i", "x")
-    refused(2, "NAME=FILE", "-i", "in.jsonl", "-o", "x", "--policy", "p.st")
-    refused(2, "NAME=FILE", "-i", "in.jsonl", "-o", "x", "--policy", "p=")
+    refused(2, "no name to call it by: NAME=a b.st", "-i", "in.jsonl", "-o", "x", "--policy", "a b.st")
+    refused(2, "names no file", "-i", "in.jsonl", "-o", "x", "--policy", "p=")
+    refused(2, "scales are given by rows and --sweep here", "-i", "in.jsonl", "-o", "x", "--policy", "p=p.st:2")
     refused(2, "is no name", "-i", "in.jsonl", "-o", "x", "--policy", "a@b=p.st")
     refused(2, "two policies", "-i", "in.jsonl", "-o", "x", "--policy", "p=p.st", "--policy", "p=p.st")
     for sweep, why in (("p", "is not NAME"), ("p@", "no number"), ("@1", "no policy given"), ("q@1", "no policy given"),

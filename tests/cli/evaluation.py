@@ -253,7 +253,8 @@ def test_refusals():
     make()
     data = ("--data", "a.jsonl")
     for pattern, *arguments in (
-            ("--policy takes NAME=FILE", "--policy", "gated.st", "--sweep", "gated@1"),
+            ("which is no policy given", "--policy", "gated.st", "--sweep", "gated@1"),
+            ("scales are given by rows and --sweep", "--policy", "gated=gated.st:2", "--sweep", "gated@1"),
             ("which is no policy given", "--policy", "gated=gated.st", "--sweep", "push@1"),
             ("is no name for a policy", "--policy", "a,b=gated.st", "--sweep", "a@1"),
             ("is not NAME,..@SCALE,..", "--policy", "gated=gated.st", "--sweep", "gated"),

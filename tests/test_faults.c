@@ -539,6 +539,58 @@ Test(faults, batches_and_engines)
 	inject_all("engine", answer, 18);
 }
 
+static struct tt_engine *shared_engine;
+static char capture_data[64], capture_partial[80], capture_journal[80];
+
+static int stop_after_one(void *user, const char *stage, uint64_t done, uint64_t total)
+{
+	(void)user;
+	(void)total;
+	return strcmp(stage, "rows") == 0 && done > 0;
+}
+
+/* Two rows, of which the second is made by another call. */
+static int capture_rows(struct tt_error *err)
+{
+	struct tt_capture_data_options options = {.size = sizeof options, .data = capture_data, .layers = "1"};
+	unlink(written);
+	unlink(capture_partial);
+	unlink(capture_journal);
+	options.progress = stop_after_one;
+	int status = tt_capture_data(shared_engine, &options, written, NULL, err);
+	if (status != TT_ERR_LIMIT)
+		return status;
+	options.progress = NULL;
+	return tt_capture_data(shared_engine, &options, written, NULL, err);
+}
+
+/* Spared: where the outputs are compared with what is read, any stat (169 of a model's directory in two calls), since
+ * opening the file then says why; forcing the folder to disk; and an allocation of libcrypto in each digest. */
+Test(faults, captures)
+{
+	static const char rows[] = "{\"prompt\": [5, 6]}\n{\"prompt\": [7]}\n";
+	char directory[] = "test-faults-XXXXXX";
+	struct tt_engine_options options;
+	struct tt_error err = {0};
+	cr_assert_not_null(mkdtemp(directory));
+	snprintf(written, sizeof written, "%s/x", directory);
+	snprintf(capture_data, sizeof capture_data, "%s/rows", directory);
+	snprintf(capture_partial, sizeof capture_partial, "%s.partial", written);
+	snprintf(capture_journal, sizeof capture_journal, "%s.journal", written);
+	tt_engine_options_default(&options);
+	options.device = "cpu";
+	options.n_threads = 1;
+	options.context = 64;
+	options.max_batch = 2;
+	cr_assert_eq(tt_engine_open(&shared_engine, GOLDEN("tiny-llama3"), &options, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(tt_file_write(capture_data, rows, strlen(rows), &err), TT_OK);
+	inject_all("captures", capture_rows, 195);
+	tt_engine_close(shared_engine);
+	unlink(written);
+	unlink(capture_data);
+	cr_expect_eq(rmdir(directory), 0);
+}
+
 enum { TRAIN_ROWS = 12, TRAIN_FEATURES = 5 };
 
 /* A regression and a perceptron on principal components, over a few rows. */

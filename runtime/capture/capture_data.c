@@ -184,6 +184,14 @@ static int print_policy(struct tt_buffer *out, const struct tt_steering *steerin
 	return tt_buffer_print(out, err, "%s%s:%.9g", out->len ? " " : "", text, (double)steering->scale);
 }
 
+static int read_numerics(struct capture *c, struct tt_error *err)
+{
+	c->numerics = json_object();
+	int status = c->numerics ? tt_engine_numerics(c->numerics, c->engine, err) : TT_ERR_FORMAT;
+	/* Its texts are the engine's own, so that they are UTF-8 and only memory can be lacking. */
+	return status == TT_ERR_FORMAT ? tt_fail(err, TT_ERR_MEMORY, "out of memory: what the rows depend on") : status;
+}
+
 static int describe(struct capture *c, struct tt_error *err)
 {
 	static const struct {
@@ -197,9 +205,7 @@ static int describe(struct capture *c, struct tt_error *err)
 		{"compute", "trimtab.compute", "--compute"}, /* nothing where it is f32 */
 		{"probe", "trimtab.probe", "rounding of the processor, by its answer to 16 tokens"},
 	};
-	c->numerics = json_object();
-	TT_TRY(c->numerics ? tt_engine_numerics(c->numerics, c->engine, err)
-			   : tt_fail(err, TT_ERR_MEMORY, "out of memory: what the rows depend on"));
+	TT_TRY(read_numerics(c, err));
 	for (uint32_t i = 0; i < c->options->n_steering; i++)
 		TT_TRY(print_policy(&c->steering_text, &c->options->steering[i], err));
 	add_fact(c, "trimtab.format", "format", "captures 1");

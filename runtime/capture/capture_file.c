@@ -115,8 +115,9 @@ static int refuse_stranger(const char *path, struct tt_error *err)
 static int refuse(const struct tt_capture_file *f, const char *path, bool restart, struct tt_error *err)
 {
 	struct tt_safetensors *there = NULL;
-	if (tt_safetensors_open(&there, path, NULL) != TT_OK)
-		return refuse_stranger(path, err);
+	int opened = tt_safetensors_open(&there, path, err);
+	if (opened != TT_OK)
+		return opened == TT_ERR_FORMAT ? refuse_stranger(path, err) : opened;
 	const char *format = tt_safetensors_metadata(there, f->facts[0].key), *value = "";
 	size_t i = 0;
 	if (!format || strcmp(format, f->facts[0].value) != 0) {

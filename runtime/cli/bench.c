@@ -22,11 +22,18 @@ static const char about[] =
 	"MODEL is a file, a directory, or dummy:NAME for the shapes of a known model with random weights. Lists have "
 	"commas, or\n"
 	"are FIRST-LAST, FIRST-LAST+STEP or FIRST-LAST*FACTOR. bench/README.md compares each figure with "
-	"llama-bench's.";
+	"llama-bench's.\n"
+	"\n"
+	"With --num-prompts it is a serving run, in which requests arrive over time: times to the first token (ttft), "
+	"per "
+	"token\n"
+	"after it (tpot), between tokens (itl) and to the end (e2el), as vllm bench serve defines them.";
 
-static const char examples[] = "  trimtab bench model.gguf\n"
-			       "  trimtab bench model.gguf -p 0 -n 32 -d 0,512,1024 -r 9 --policy refuse.safetensors\n"
-			       "  trimtab bench dummy:llama-3.2-1b -p 512 -n 0 -b 128-512*2 --off -o csv";
+static const char examples[] =
+	"  trimtab bench model.gguf\n"
+	"  trimtab bench model.gguf -p 0 -n 32 -d 0,512,1024 -r 9 --policy refuse.safetensors\n"
+	"  trimtab bench dummy:llama-3.2-1b -p 512 -n 0 -b 128-512*2 --off -o csv\n"
+	"  trimtab bench model.gguf --num-prompts 64 --request-rate 2 -p 128 -n 32 --goodput ttft:500,tpot:60";
 
 enum { MAX_VALUES = 64, MAX_TOKENS = 1 << 20, CEILING_BYTES = 256 << 20, POLICY_SEED = 3 };
 
@@ -45,6 +52,8 @@ struct run {
 	struct cli_policies policies;
 	struct tt_policy *synthetic;
 	struct tt_token_lab lab;
+	struct cli_bench_serving serving;
+	const char *goodput;
 	struct tt_ceilings *ceilings;
 	struct cli_bench_report report;
 	size_t n_failed;
@@ -130,6 +139,26 @@ static int read_lists(struct run *run)
 	return status;
 }
 
+/* A serving run has one length of prompts and of answers. */
+static int check_serving(struct run *run)
+{
+	struct cli_bench_serving *s = &run->serving;
+	s->format = (enum cli_bench_format)run->format;
+	s->n_prompt = run->n_prompt.list[0];
+	s->n_gen = run->n_gen.list[0];
+	if (s->n_requests == 0 && (s->rate > 0 || s->concurrency || run->goodput))
+		return cli_usage_error("bench", "--request-rate, --max-concurrency and --goodput need --num-prompts");
+	if (s->n_requests == 0)
+		return CLI_PROCEED;
+	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !s->n_prompt || !s->n_gen)
+		return cli_usage_error("bench", "a serving run takes one --n-prompt, --n-gen and --batch-size");
+	if (run->pairs.n || run->depths.n || run->limits)
+		return cli_usage_error("bench", "--pg, --n-depth and --limits are not for a serving run");
+	if (s->format != CLI_BENCH_MD && s->format != CLI_BENCH_JSON)
+		return cli_usage_error("bench", "a serving run is printed as md or json");
+	return cli_bench_goodput(s->limits, run->goodput);
+}
+
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
 {
 	const struct cli_option options[] = {
@@ -148,6 +177,15 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"limits", 0, NULL, CLI_FLAG, &run->limits, NULL, 0, 0,
 			"the shares of the machine's rates of multiply-adds and of reading, measured in the same "
 			"rounds"},
+		{"num-prompts", 0, NULL, CLI_U32, &run->serving.n_requests, "N", 0, 1 << 20,
+			"instead: a serving run of N requests of -p and -n tokens, as vllm bench serve"},
+		{"request-rate", 0, NULL, CLI_FLOAT, &run->serving.rate, "R", 0, 1e6,
+			"of a serving run: requests a second, as a Poisson process; 0: all at once"},
+		{"max-concurrency", 0, NULL, CLI_U32, &run->serving.concurrency, "N", 0, 4096,
+			"of a serving run: requests in flight at most, a closed loop; 0: no limit"},
+		{"goodput", 0, NULL, CLI_STRING, &run->goodput, "ttft:MS,..", 0, 0,
+			"of a serving run: what a good request's ttft, tpot and e2el stay within"},
+		{"seed", 0, NULL, CLI_U64, &run->serving.seed, "N", 0, 0, "of a serving run: of arrivals and tokens"},
 		{"no-warmup", 0, NULL, CLI_FLAG, &run->no_warmup, NULL, 0, 0, "no uncounted round first"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
@@ -159,7 +197,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		status = cli_policies_parse(&run->policies, &run->policy_list, "bench");
 	if (status == CLI_PROCEED && run->off && run->policies.n)
 		return cli_usage_error("bench", "--off and --policy exclude each other");
-	return status == CLI_PROCEED ? read_lists(run) : status;
+	if (status == CLI_PROCEED)
+		status = read_lists(run);
+	return status == CLI_PROCEED ? check_serving(run) : status;
 }
 
 /* ---- Tests */
@@ -265,9 +305,9 @@ static int run_test(struct run *run, const struct tt_token_test *test, uint32_t 
 
 static int open_engine(struct run *run, const char *model, uint32_t n_batch)
 {
-	struct tt_engine_options options;
+	struct tt_engine_options options, defaults;
 	struct tt_token_test test;
-	uint64_t longest = 0;
+	uint64_t longest = run->serving.n_requests ? run->serving.n_prompt + run->serving.n_gen : 0;
 	for (size_t at = 0; next_test(run, &at, &test);)
 		longest = tt_token_test_positions(&test) > longest ? tt_token_test_positions(&test) : longest;
 	cli_engine_options(&options, &run->engine_args);
@@ -277,6 +317,12 @@ static int open_engine(struct run *run, const char *model, uint32_t n_batch)
 	options.max_step_tokens = n_batch;
 	/* The context's pages of both sides stay while a test runs. */
 	options.kv_tokens = (uint32_t)(3 * longest + 64);
+	if (run->serving.n_requests) {
+		tt_engine_options_default(&defaults);
+		options.max_batch = defaults.max_batch;
+		options.kv_tokens = defaults.max_batch * (uint32_t)(run->serving.n_prompt + run->serving.n_gen + 16);
+		options.max_step_tokens = n_batch > options.max_batch ? n_batch : options.max_batch;
+	}
 	return cli_engine_open_as(&run->lab.engine, model, &options);
 }
 
@@ -325,6 +371,11 @@ static int run_batch_size(struct run *run, const char *model, uint32_t n_batch)
 	int status = open_engine(run, model, n_batch);
 	if (status == CLI_PROCEED)
 		status = add_steering(run);
+	if (status == CLI_PROCEED && run->serving.n_requests) {
+		status = cli_bench_serve(&run->lab, &run->serving);
+		close_engine(run);
+		return status == CLI_OK ? CLI_PROCEED : status;
+	}
 	if (status == CLI_PROCEED && run->limits && !run->ceilings &&
 		tt_ceilings_open(&run->ceilings, tt_engine_info(run->lab.engine)->n_threads, CEILING_BYTES, &err))
 		status = cli_fail(&err);
@@ -347,6 +398,8 @@ static int bench(struct run *run, const char *model)
 		status = run_batch_size(run, model, run->n_batch.list[i]);
 	if (status != CLI_PROCEED)
 		return status;
+	if (run->serving.n_requests)
+		return CLI_OK;
 	cli_bench_print_end(&run->report);
 	return run->n_failed ? cli_failf("%zu tests failed", run->n_failed) : CLI_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
 
+#include "bench/harness/serving.h"
 #include "bench/harness/token_tests.h"
 #include "cli.h"
 
@@ -24,6 +25,21 @@ struct cli_bench_row {
 	const char *date;
 	const struct tt_bench *bench; /* with the cases off and steered first */
 };
+
+/* A serving run. */
+struct cli_bench_serving {
+	uint32_t n_requests; /* 0: none */
+	uint32_t n_prompt, n_gen, concurrency;
+	float rate; /* 0: all at once */
+	uint64_t seed;
+	double limits[TT_N_SERVING_METRICS];
+	enum cli_bench_format format;
+};
+
+/* Reads --goodput. CLI_PROCEED or CLI_USAGE. */
+int cli_bench_goodput(double limits[TT_N_SERVING_METRICS], const char *text);
+/* Runs it, unsteered and, where the lab has steering, steered, and prints what was measured. */
+int cli_bench_serve(const struct tt_token_lab *lab, const struct cli_bench_serving *serving);
 
 /* The head of the table goes before the first row, and what ends it after the last. CLI_OK or CLI_FAILED. */
 int cli_bench_print(struct cli_bench_report *report, const struct cli_bench_row *row);

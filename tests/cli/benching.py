@@ -59,6 +59,44 @@ def test_lists():
           [(b, p) for b in (8, 16) for p in (4, 6, 8, 16, 32, 64)], rows)
 
 
+def percentile(values, p):
+    """As numpy.percentile, which the machine may not have."""
+    values, at = sorted(values), p / 100 * (len(values) - 1)
+    below = int(at)
+    return values[below] + (at - below) * (values[min(below + 1, len(values) - 1)] - values[below])
+
+
+def test_serving():
+    """Every figure of a serving run from the raw times beside it."""
+    for options in (("--request-rate", "150"), ("--max-concurrency", "3"),
+                    ("--request-rate", "300", "--max-concurrency", "2")):
+        sides = json.loads(bench("--num-prompts", "9", "-p", "24", "-n", "6", "--goodput", "ttft:8,tpot:2,e2el:20",
+                                 "-o", "json", *options))
+        check([side["side"] for side in sides] == ["off", "steered"], sides)
+        for side in sides:
+            requests = side["requests"]
+            values = {
+                "ttft": [r["times"][0] - r["start"] for r in requests],
+                "tpot": [(r["times"][-1] - r["times"][0]) / (len(r["times"]) - 1) for r in requests],
+                "itl": [b - a for r in requests for a, b in zip(r["times"], r["times"][1:])],
+                "e2el": [r["times"][-1] - r["start"] for r in requests]}
+            for name, list_ in values.items():
+                for suffix, want in (("mean", statistics.mean(list_)), ("median", statistics.median(list_)),
+                                     ("std", statistics.pstdev(list_)), ("p90", percentile(list_, 90)),
+                                     ("p99", percentile(list_, 99))):
+                    got = side[f"{suffix}_{name}_ms"] / 1000
+                    check(abs(got - want) <= 1e-12 + 1e-9 * abs(want), f"{suffix} {name}: {got}, not {want}")
+            seconds, n_tokens = max(r["times"][-1] for r in requests), sum(len(r["times"]) for r in requests)
+            n_good = sum(values["ttft"][i] <= 0.008 and values["tpot"][i] <= 0.002 and values["e2el"][i] <= 0.02
+                         for i in range(9))
+            for name, want in (("duration", seconds), ("request_throughput", 9 / seconds),
+                               ("request_goodput", n_good / seconds), ("output_throughput", n_tokens / seconds),
+                               ("total_token_throughput", (n_tokens + 9 * 24) / seconds)):
+                check(abs(side[name] - want) <= 1e-9 * want, f"{name}: {side[name]}, not {want}")
+    done = bench("--num-prompts", "3", "-p", "8", "-n", "2", "--off")
+    check(done.startswith("off, ms") and "3 requests in" in done and "steered" not in done, done)
+
+
 def test_refusals():
     for pattern, *arguments in (
             ("there is nothing to time", "-p", "0", "-n", "0"), ("--n-prompt takes numbers", "-p", "x"),
@@ -67,7 +105,14 @@ def test_refusals():
             ("--n-depth must be a multiple of 16", "-d", "8"), ("--batch-size must be above 0", "-b", "0"),
             ("--pg takes PROMPT,GEN", "-pg", "8"), ("--pg takes PROMPT,GEN", "-pg", "8,0"),
             ("exclude each other", "--off", "--policy", "x"), ("--output takes", "-o", "sql"),
-            ("--repetitions must be from 1", "-r", "0")):
+            ("--repetitions must be from 1", "-r", "0"), ("need --num-prompts", "--request-rate", "3"),
+            ("takes one --n-prompt", "--num-prompts", "3", "-p", "1,2"),
+            ("takes one --n-prompt", "--num-prompts", "3", "-n", "0"),
+            ("not for a serving run", "--num-prompts", "3", "-d", "16"),
+            ("printed as md or json", "--num-prompts", "3", "-o", "csv"),
+            ("--goodput takes", "--num-prompts", "3", "--goodput", "itl:3"),
+            ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:0"),
+            ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:3;tpot:4")):
         refused(2, pattern, *arguments, command="bench", model="missing.gguf")
     refused(1, "missing.gguf", *SHORT, command="bench", model="missing.gguf")
     done = program.run(*SHORT, "-c", "10", "-d", "16", command="bench")

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "controller/numerics/mlp.h"
+
 /* The blocks that are alive, by address: open addressing. */
 enum { SLOTS = 1 << 16 };
 
@@ -320,4 +322,24 @@ FILE *__wrap_fopen(const char *path, const char *mode)
 	return file < 0 ? NULL
 			: fopencookie((void *)(intptr_t)file, mode,
 				  (cookie_io_functions_t){.read = stream_read, .close = stream_close});
+}
+
+/* ---- Training */
+
+static bool learning = true;
+
+void networks_learn(bool on)
+{
+	learning = on;
+}
+
+int __real_tt_mlp_train(
+	struct tt_mlp *, const struct tt_mlp_data *, const struct tt_mlp_options *, double *losses, struct tt_error *);
+int __wrap_tt_mlp_train(
+	struct tt_mlp *, const struct tt_mlp_data *, const struct tt_mlp_options *, double *losses, struct tt_error *);
+
+int __wrap_tt_mlp_train(struct tt_mlp *mlp, const struct tt_mlp_data *data, const struct tt_mlp_options *options,
+	double *losses, struct tt_error *err)
+{
+	return learning ? __real_tt_mlp_train(mlp, data, options, losses, err) : TT_OK;
 }

@@ -16,4 +16,7 @@ bool fault_hit(void);
 /* Allocations made here and not freed: a call that failed leaves none. */
 size_t faults_live(void);
 
+/* Whether tt_mlp_train trains, or does nothing. It does at first. */
+void networks_learn(bool on);
+
 #endif

@@ -255,8 +255,6 @@ ssize_t __wrap_pread(int file, void *to, size_t n, off_t at)
 
 int __real_mkstemp(char *path);
 ssize_t __real_write(int file, const void *data, size_t n);
-int __real_fsync(int file);
-int __real_fdatasync(int file);
 int __real_ftruncate(int file, off_t size);
 int __real_fchmod(int file, mode_t mode);
 int __real_rename(const char *from, const char *to);
@@ -280,12 +278,12 @@ ssize_t __wrap_write(int file, const void *data, size_t n)
 
 int __wrap_fsync(int file)
 {
-	return file_fails() ? -1 : __real_fsync(file);
+	return file_fails() ? -1 : 0; /* no disk is waited for: thousands of runs here would take a minute more */
 }
 
 int __wrap_fdatasync(int file)
 {
-	return file_fails() ? -1 : __real_fdatasync(file);
+	return file_fails() ? -1 : 0;
 }
 
 int __wrap_ftruncate(int file, off_t size)

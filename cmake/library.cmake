@@ -50,7 +50,7 @@ endif()
 if(TT_SANITIZE)
   # Kernel bodies are inlined whole; checks on each of their operations take minutes and gigabytes to compile. Their
   # memory accesses stay checked.
-  file(GLOB TT_BODY_SOURCES CONFIGURE_DEPENDS kernels/cpu/body_*.c)
+  file(GLOB TT_BODY_SOURCES CONFIGURE_DEPENDS kernels/cpu/body_*.c kernels/cpu/q8_*.c)
   set_property(SOURCE ${TT_BODY_SOURCES} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=undefined)
   if(CMAKE_C_COMPILER_ID MATCHES Clang AND TT_SANITIZE MATCHES address)
     # As calls, which take a third of the time to compile.

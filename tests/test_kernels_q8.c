@@ -1,6 +1,11 @@
 /* Products with eight-bit activations: against a plain loop in double over what the definition in kernels/cpu/q8.h
  * says, and their bits over row counts, chunks, threads and bodies. */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "kernels/cpu/q8.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "test_kernels.h"
 
 /* K / 32 fused additions one after the other: about sqrt(K / 32) / 2 units of 2^-24 of the Frobenius norm. */
@@ -161,6 +166,46 @@ Test(kernels_q8, bits_do_not_depend_on_how_rows_and_outputs_are_cut)
 	check_bits(TT_TYPE_Q4_1, 515, 96, 64);
 }
 
+/* A copy of a matrix that ends where memory does, as the last of a mapped file may. */
+static uint8_t *at_the_end(const struct test_matrix *m, size_t n_bytes, size_t *mapped)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = (n_bytes + page - 1) / page * page;
+	uint8_t *memory = mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cr_assert(memory != MAP_FAILED && mprotect(memory + whole, page, PROT_NONE) == 0);
+	memcpy(memory + whole - n_bytes, m->matrix.data, n_bytes);
+	*mapped = whole + page;
+	return memory;
+}
+
+Test(kernels_q8, reads_no_byte_after_a_matrix)
+{
+	static const uint32_t outs[] = {1, 9, 16, 40};
+	for (int t = 0; t < N_TYPES; t++)
+		for (size_t o = 0; o < sizeof outs / sizeof *outs; o++) {
+			uint32_t n_in = tt_type_block(TYPES[t]) == 256 ? 256 : 96;
+			struct test_matrix m = random_matrix(TYPES[t], outs[o], n_in, 5);
+			size_t n_bytes = outs[o] * tt_type_row_bytes(TYPES[t], n_in), mapped;
+			uint8_t *memory = at_the_end(&m, n_bytes, &mapped);
+			struct tt_matrix w = m.matrix;
+			w.data = memory + mapped - (size_t)sysconf(_SC_PAGESIZE) - n_bytes;
+			float *x = random_x((size_t)3 * n_in, 6), h[3 * 40] = {0};
+			for (int body = 0; body < N_BODIES; body++) {
+				struct tt_backend *backend = open_q8(1, body);
+				if (!backend)
+					continue;
+				run_o_proj(backend, &w, NULL, x, 1, h);
+				run_o_proj(backend, &w, NULL, x, 3, h);
+				backend->close(backend);
+			}
+			cr_expect(isfinite(h[0]));
+			munmap(memory, mapped);
+			free_matrix(&m);
+			free(x);
+		}
+}
+
+/* The integers of x: halves go to the even one, the largest is 127, zeros stay. Groups that are not finite poison their
+ * row, and those that are too small for a precise factor count as zeros. */
 Test(kernels_q8, quantises_x_as_the_definition_says)
 {
 	for (int body = 0; body < N_BODIES; body++) {

@@ -47,6 +47,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"admin-port", 0, NULL, CLI_U32, &o->admin_port, "N", 0, 65535,
 			"port of /metrics and of what is for operators, on loopback"},
 		{"public-metrics", 0, NULL, CLI_FLAG, &o->public_metrics, NULL, 0, 0, "/metrics on --port too"},
+		{"tokenizer-info", 0, NULL, CLI_FLAG, &o->tokenizer_info, NULL, 0, 0,
+			"/tokenizer_info: the chat template and the names of the first and last token"},
 		{"behind-proxy", 0, NULL, CLI_FLAG, &o->behind_proxy, NULL, 0, 0,
 			"a proxy with TLS and keys stands in front: serve on another address than loopback"},
 		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096,

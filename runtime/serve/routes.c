@@ -6,6 +6,7 @@
 #include "runtime/serve/reply.h"
 #include "runtime/serve/server.h"
 #include "runtime/serve/task.h"
+#include "runtime/text/text.h"
 
 static void chat_completions(struct tt_connection *c)
 {
@@ -60,6 +61,20 @@ static void steering(struct tt_connection *c)
 	tt_reply_json(c, 200, json_pack("{s:o}", "policies", list));
 }
 
+static json_t *string_or_null(const char *text)
+{
+	return text && *text ? json_string(text) : json_null();
+}
+
+/* As lm-eval's remote tokenizer reads it. */
+static void tokenizer_info(struct tt_connection *c)
+{
+	const struct tt_chat_template *chat = tt_text_template(tt_engine_text(c->server->engine));
+	tt_reply_json(c, 200,
+		json_pack("{s:o, s:o, s:o}", "eos_token", string_or_null(chat->eos_token), "bos_token",
+			string_or_null(chat->bos_token), "chat_template", string_or_null(chat->source)));
+}
+
 static void health(struct tt_connection *c)
 {
 	bool ready = !c->server->draining;
@@ -90,6 +105,7 @@ static const struct route {
 	{POST, CLIENTS, "/v1/completions", false, completions},
 	{POST, CLIENTS, "/tokenize", false, tt_tokenize},
 	{POST, CLIENTS, "/detokenize", false, tt_detokenize},
+	{GET, CLIENTS, "/tokenizer_info", false, tokenizer_info},
 	{GET, CLIENTS, "/v1/models", false, models},
 	{GET, CLIENTS, "/v1/models/", true, model},
 	{GET, CLIENTS, "/v1/steering", false, steering},
@@ -104,8 +120,11 @@ static const struct route {
 
 static bool is_here(const struct route *route, const struct tt_connection *c)
 {
+	const struct tt_serve_options *o = c->server->options;
 	enum place place = c->is_admin ? ADMIN : CLIENTS;
-	return (route->place & place) || (route->answer == tt_metrics_answer && c->server->options->public_metrics);
+	if (route->answer == tokenizer_info && !o->tokenizer_info)
+		return false;
+	return (route->place & place) || (route->answer == tt_metrics_answer && o->public_metrics);
 }
 
 static const struct route *find(const struct tt_connection *c)

@@ -21,6 +21,11 @@ struct tt_text {
 	struct tt_chat_template chat;
 };
 
+const struct tt_chat_template *tt_text_template(const struct tt_text *text)
+{
+	return &text->chat;
+}
+
 const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text)
 {
 	return text->tokenizer;

@@ -2,12 +2,15 @@
 #ifndef RUNTIME_TEXT_TEXT_H
 #define RUNTIME_TEXT_TEXT_H
 
+#include "runtime/text/chat.h"
 #include "runtime/text/tokenizer/tokenizer.h"
 #include "runtime/trimtab.h"
 #include "weights/model.h"
 
 /* The tokenizer of a text, borrowed; NULL if it has only a template. */
 const struct tt_tokenizer *tt_text_tokenizer(const struct tt_text *text);
+/* Its chat template, borrowed; without a source if it has none. */
+const struct tt_chat_template *tt_text_template(const struct tt_text *text);
 /* Makes a text from an open model. It keeps no reference to the model. */
 int tt_text_from_model(struct tt_text **out, const struct tt_model *model, struct tt_error *err);
 /* How many ids stand in front of what is encoded with these flags: those that an empty text has. */

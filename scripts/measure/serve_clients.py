@@ -112,19 +112,7 @@ def use_openai(url):
 
 # ---- lm-eval
 
-TASK = """task: local_choice
-dataset_path: json
-dataset_kwargs: {data_files: {test: DATA}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_target: "{{answer}}"
-doc_to_choice: "{{choices}}"
-metric_list: [{metric: acc}]
-"""
-
-
-def use_lm_eval(url, folder):
+def use_lm_eval(url):
     """Log-likelihoods by lm-eval's own client, whatever the batch size and concurrency; and equal to those that the
     server gives for the same ids."""
     from lm_eval.api.instance import Instance
@@ -133,18 +121,16 @@ def use_lm_eval(url, folder):
     requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
     results = []
     for batch_size, concurrent_requests in ((1, 1), (16, 1), (16, 8), (1, 8)):
-        model = LocalCompletionsAPI(base_url=f"{url}/completions", model="tiny-llama", tokenizer=os.path.join(folder),
-                                    tokenizer_backend="huggingface", batch_size=batch_size, seed=1,
-                                    num_concurrent=concurrent_requests, max_retries=1)
+        model = LocalCompletionsAPI(base_url=f"{url}/completions", model="tiny-llama", tokenizer_backend="remote",
+                                    batch_size=batch_size, seed=1, num_concurrent=concurrent_requests, max_retries=1)
         results.append(model.loglikelihood(requests, disable_tqdm=True))
     check(all(result == results[0] for result in results), "lm-eval's log-likelihoods depend on how they are asked")
     check(len({value for value, _ in results[0]}) > 20 and all(value < 0 for value, _ in results[0]), f"{results[0]}")
     client = openai.OpenAI(base_url=url, api_key="none")
     for (context, continuation), (value, greedy) in zip(pairs, results[0]):
-        ids, n = model._encode_pair(context, continuation), None
-        n = len(ids[0])
-        answer = client.completions.create(model="tiny-llama", prompt=ids[0] + ids[1], echo=True, logprobs=1,
-                                           max_tokens=1, seed=1).choices[0].logprobs
+        n, whole = len(model.tok_encode(context)), model.tok_encode(context + continuation)
+        answer = client.completions.create(model="tiny-llama", prompt=whole, echo=True, logprobs=1, max_tokens=1,
+                                           seed=1).choices[0].logprobs
         own = sum(answer.token_logprobs[n:-1])
         tops = [max(top.values()) for top in answer.top_logprobs[n:-1]]
         check(own == value and greedy == (answer.token_logprobs[n:-1] == tops), f"{context}: {own} {value}")
@@ -166,10 +152,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         policy = os.path.join(folder, "p.safetensors")
         make_policy(policy, options.trimtab)
-        with Server(options.trimtab, "--policy", f"p={policy}") as server:
+        with Server(options.trimtab, "--policy", f"p={policy}", "--tokenizer-info") as server:
             use_openai(server.url)
             print("openai", openai.__version__)
-            use_lm_eval(server.url, str(TINY))
+            use_lm_eval(server.url)
             print("lm-eval")
     print("all passed" if not problems else f"{len(problems)} checks failed")
     sys.exit(bool(problems))

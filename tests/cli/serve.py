@@ -226,12 +226,19 @@ def test_tokens():
         check("".join(spelt["token_strs"]).endswith("ab"), f"{spelt}")
         asked = server.works("/tokenize", {"messages": chat()["messages"]})
         check(asked["count"] == server.works(CHAT, chat())["usage"]["prompt_tokens"], "messages")
+        server.refuses(404, None, "/tokenizer_info")
         for param, path, body in (("prompt", "/tokenize", {}), ("prompt", "/tokenize", {"prompt": 1}),
                                   (None, "/tokenize", {"surprise": 1}), ("messages", "/tokenize", {"messages": 1}),
                                   ("tokens", "/detokenize", {"tokens": "1"}), (None, "/tokenize", b"["),
                                   ("tokens", "/detokenize", {"tokens": [-1]}),
                                   ("tokens", "/detokenize", {"tokens": [1 << 40]})):
             server.refuses(400, param, path, body)
+
+
+def test_tokenizer_info():
+    with Server("--tokenizer-info") as server:
+        told = server.works("/tokenizer_info")
+        check(set(told) == {"eos_token", "bos_token", "chat_template"} and "message" in told["chat_template"], f"{told}")
 
 
 def test_facts():

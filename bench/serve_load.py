@@ -5,6 +5,7 @@
          the loop was woken for a step; and how many events went with each write
   gone   the time from a client's reset until the engine runs nothing of its request, over 20 of them
   idle   resident memory of each of N streams that wait for the engine
+  rate   32 streams beside the same rows of `trimtab batch`: its time over theirs
 
 One JSON object a line. The loop's thread is the program's first, so /proc has its time apart from the engine's."""
 
@@ -19,6 +20,7 @@ import socket
 import statistics
 import struct
 import subprocess
+import tempfile
 import time
 
 
@@ -140,6 +142,28 @@ def measure_idle(options):
             "bytes_a_stream": round(grown / options.idle)}
 
 
+def measure_rate(options):
+    """32 streams beside the same rows of `trimtab batch`, in turn."""
+    rows = [{"prompt": f"{i} " + "word " * 100, "max_tokens": options.tokens, "ignore_eos": True, "seed": i}
+            for i in range(32)]
+    ratios, rates = [], []
+    with Server(options, "-b", 32) as server, tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "in.jsonl")
+        with open(path, "w", encoding="utf-8") as file:
+            for i, row in enumerate(rows):
+                file.write(json.dumps({"custom_id": f"{i}", "url": "/v1/completions", "body": row}) + "\n")
+        for turn in range(options.rounds):
+            begun = time.monotonic()
+            read([server.stream(row["prompt"] + str(turn), options.tokens) for row in rows], lambda _: False)
+            served = time.monotonic() - begun
+            command = [options.trimtab, "batch", options.model, "-i", path, "-o", f"{path}.{turn}", "--json"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            ratios.append(json.loads(done.stdout)["seconds"] / served)
+            rates.append(32 * options.tokens / served)
+    return {"measure": "rate", "rounds": options.rounds, "tokens_a_second": round(statistics.median(rates), 1),
+            "of_batch": [round(ratio, 3) for ratio in sorted(ratios)], "median": round(statistics.median(ratios), 3)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trimtab")
@@ -147,10 +171,12 @@ def main():
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--idle", type=int, default=500)
-    parser.add_argument("--only", choices=("cpu", "gone", "idle"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("cpu", "gone", "idle", "rate"))
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    for name, measure in (("cpu", measure_cpu), ("gone", measure_gone), ("idle", measure_idle)):
+    for name, measure in (("cpu", measure_cpu), ("gone", measure_gone), ("idle", measure_idle),
+                          ("rate", measure_rate)):
         if options.only in (None, name):
             print(json.dumps(measure(options)), flush=True)
 

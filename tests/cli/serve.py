@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Runs `trimtab serve` as its clients do, and as those who mean it harm: serve.py TRIMTAB GOLDEN [TEST]..."""
 
-import copy
 import hashlib
 import json
 import os
@@ -15,7 +14,8 @@ import time
 
 import program
 from program import check, make_policy, read_rows, run, works, write_lines
-from serve_client import Answer, Server, dechunk, events_of, read_all, read_until, soon
+from serve_client import (Answer, Server, dechunk, events_of, put_together, read_all, read_until, soon,
+                          without_extras)
 from serve_wire import AGAIN, ANSWERED, BODY, N, POST, REFUSED
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -142,36 +142,6 @@ def bodies():
         yield CHAT, chat("steered", steering={"policies": policies}, max_tokens=20)
         yield TEXT, completion("steered", steering={"policies": policies, "when": "generation"})
     yield CHAT, chat("unsteered", steering=False)
-
-
-def put_together(events):
-    """The choices of a whole answer, from those of a stream."""
-    choices = {}
-    for event in events:
-        for piece in event["choices"]:
-            if piece["index"] not in choices:
-                choices[piece["index"]] = copy.deepcopy(piece)
-                continue
-            choice = choices[piece["index"]]
-            check(choice["finish_reason"] is None, "something after the end of a choice")
-            choice["finish_reason"] = piece["finish_reason"]
-            if "delta" in piece:
-                choice["delta"]["content"] += piece["delta"]["content"]
-                check("role" not in piece["delta"], "a second role")
-            else:
-                choice["text"] += piece["text"]
-            for key, more in (piece["logprobs"] or {}).items():
-                if more:
-                    choice["logprobs"][key] += more
-    for choice in choices.values():
-        if "delta" in choice:
-            check(choice["delta"]["role"] == "assistant", "no role")
-            choice["message"] = {**choice.pop("delta"), "refusal": None}
-    return [choices[i] for i in sorted(choices)]
-
-
-def without_extras(choices):
-    return [{key: value for key, value in choice.items() if key != "steering"} for choice in choices]
 
 
 def test_same_as_batch():

@@ -1,5 +1,6 @@
 """A server under test, and a client that speaks HTTP by bytes."""
 
+import copy
 import json
 import os
 import re
@@ -181,6 +182,36 @@ class Answer:
         self.body = self.body[:int(self.fields.get("content-length", len(self.body)))]
         self.is_json = self.fields.get("content-type") == "application/json"
         self.json = json.loads(self.body) if self.is_json and self.body else None
+
+
+def put_together(events):
+    """The choices of a whole answer, from those of a stream."""
+    choices = {}
+    for event in events:
+        for piece in event["choices"]:
+            if piece["index"] not in choices:
+                choices[piece["index"]] = copy.deepcopy(piece)
+                continue
+            choice = choices[piece["index"]]
+            check(choice["finish_reason"] is None, "something after the end of a choice")
+            choice["finish_reason"] = piece["finish_reason"]
+            if "delta" in piece:
+                choice["delta"]["content"] += piece["delta"]["content"]
+                check("role" not in piece["delta"], "a second role")
+            else:
+                choice["text"] += piece["text"]
+            for key, more in (piece["logprobs"] or {}).items():
+                if more:
+                    choice["logprobs"][key] += more
+    for choice in choices.values():
+        if "delta" in choice:
+            check(choice["delta"]["role"] == "assistant", "no role")
+            choice["message"] = {**choice.pop("delta"), "refusal": None}
+    return [choices[i] for i in sorted(choices)]
+
+
+def without_extras(choices):
+    return [{key: value for key, value in choice.items() if key != "steering"} for choice in choices]
 
 
 def soon(holds, what):

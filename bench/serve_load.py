@@ -144,7 +144,7 @@ def measure_idle(options):
 
 def measure_rate(options):
     """32 streams beside the same rows of `trimtab batch`, in turn."""
-    rows = [{"prompt": f"{i} " + "word " * 100, "max_tokens": options.tokens, "ignore_eos": True, "seed": i}
+    rows = [{"prompt": f"{i} " + "word " * 20, "max_tokens": options.tokens, "ignore_eos": True, "seed": i}
             for i in range(32)]
     ratios, rates = [], []
     with Server(options, "-b", 32) as server, tempfile.TemporaryDirectory() as folder:
@@ -154,7 +154,8 @@ def measure_rate(options):
                 file.write(json.dumps({"custom_id": f"{i}", "url": "/v1/completions", "body": row}) + "\n")
         for turn in range(options.rounds):
             begun = time.monotonic()
-            read([server.stream(row["prompt"] + str(turn), options.tokens) for row in rows], lambda _: False)
+            # Not the prompts of an earlier turn, whose pages may be there still.
+            read([server.stream(f"{turn} {row['prompt']}", options.tokens) for row in rows], lambda _: False)
             served = time.monotonic() - begun
             command = [options.trimtab, "batch", options.model, "-i", path, "-o", f"{path}.{turn}", "--json"]
             done = subprocess.run(command, capture_output=True, text=True, check=True)

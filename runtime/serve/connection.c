@@ -129,6 +129,21 @@ static void take_request(struct tt_connection *c)
 	tt_route(c);
 }
 
+/* The header is here, and a body follows. Nobody sends one for nothing, if that can be told from the header. */
+static void begin_body(struct tt_connection *c)
+{
+	static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	c->body_begun = now_of(c);
+	c->deadline = in_seconds(c, c->server->options->body_seconds);
+	c->closes = true;
+	if (tt_route_refuse(c)) {
+		c->state = TT_CONNECTION_BUSY;
+		return;
+	}
+	if (c->http.expects && c->http.n_wire == 0 && tt_buffer_add(&c->out, go_on, sizeof go_on - 1, NULL) == TT_OK)
+		tt_server_mark(c->server, c);
+}
+
 /* Takes bytes of a request; what follows it stays in c->ahead. */
 static void take(struct tt_connection *c, const char *data, size_t n)
 {
@@ -137,19 +152,12 @@ static void take(struct tt_connection *c, const char *data, size_t n)
 	enum tt_http_state before = c->http.state, state = tt_http_feed(&c->http, data, n, &used);
 	if (first && state == TT_HTTP_HEAD)
 		c->deadline = in_seconds(c, c->server->options->header_seconds);
-	if (state == TT_HTTP_BODY && before == TT_HTTP_HEAD) {
-		c->body_begun = now_of(c);
-		c->deadline = in_seconds(c, c->server->options->body_seconds);
-		if (c->http.expects && c->http.n_wire == 0) {
-			static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-			if (tt_buffer_add(&c->out, go_on, sizeof go_on - 1, NULL) == TT_OK)
-				tt_server_mark(c->server, c);
-		}
-	}
 	if (state == TT_HTTP_REFUSED) {
 		refuse(c, c->http.status, c->http.reason);
 		return;
 	}
+	if (state == TT_HTTP_BODY && before == TT_HTTP_HEAD)
+		begin_body(c);
 	if (used < n && tt_buffer_add(&c->ahead, data + used, n - used, NULL) != TT_OK) {
 		tt_connection_drop(c);
 		return;

@@ -181,7 +181,8 @@ static bool may_ask(const struct tt_connection *c, const struct route *route)
 	       tt_keys_find(&c->server->keys, tt_http_field(&c->http, "authorization"));
 }
 
-void tt_route(struct tt_connection *c)
+/* Why the request is not answered, as far as its header tells; NULL: it is. */
+static const struct tt_problem *objection(const struct tt_connection *c, const struct route *route)
 {
 	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
 				       wrong = {405, "not by this method", NULL, "method_not_allowed"},
@@ -189,17 +190,27 @@ void tt_route(struct tt_connection *c)
 				       no_key = {401, "a key is needed, as Authorization: Bearer KEY", NULL,
 					       "invalid_api_key"},
 				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
-	const struct route *route = find(c);
 	if (c->is_admin && !is_local(&c->http))
-		tt_reply_problem(c, &foreign);
-	else if (!c->is_admin && !may_ask(c, route))
-		tt_reply_problem(c, &no_key);
-	else if (!route)
-		tt_reply_problem(c, &unknown);
-	else if (!is_method(tt_http_method(&c->http), route->method))
-		tt_reply_problem(c, &wrong);
-	else if (route->method == POST && !is_json(&c->http))
-		tt_reply_problem(c, &no_json);
-	else
-		route->answer(c);
+		return &foreign;
+	if (!c->is_admin && !may_ask(c, route))
+		return &no_key;
+	if (!route)
+		return &unknown;
+	if (!is_method(tt_http_method(&c->http), route->method))
+		return &wrong;
+	return route->method == POST && !is_json(&c->http) ? &no_json : NULL;
+}
+
+bool tt_route_refuse(struct tt_connection *c)
+{
+	const struct tt_problem *problem = objection(c, find(c));
+	if (problem)
+		tt_reply_problem(c, problem);
+	return problem != NULL;
+}
+
+void tt_route(struct tt_connection *c)
+{
+	if (!tt_route_refuse(c))
+		find(c)->answer(c);
 }

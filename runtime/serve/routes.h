@@ -4,6 +4,8 @@
 
 #include "runtime/serve/connection.h"
 
+/* Refuses the connection's request if its header is reason enough, and says whether it did. */
+bool tt_route_refuse(struct tt_connection *c);
 /* Answers the connection's request, now or later. */
 void tt_route(struct tt_connection *c);
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -117,6 +118,59 @@ def test_deadlines():
             begun = time.monotonic()
             check(read_all(connection).startswith(b"HTTP/1.1 200"), "before the idle time")
             check(0.4 < time.monotonic() - begun < 5, "idle")
+
+
+def test_refused_early():
+    """What the header is reason enough to refuse does not wait for its body."""
+    write_text("keys", f"a {'0' * 64} A\n")
+    with Server("--keys", "keys") as server:
+        for status, path in ((401, CHAT), (405, "/health")):
+            head = f"POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+            check(Answer(server.raw(head.encode())).status == status, f"{path}: not refused by its header")
+
+
+def test_old_streams():
+    """To HTTP/1.0 a stream goes as it is, until the end of the connection."""
+    with Server() as server:
+        body = json.dumps(completion(stream=True)).encode()
+        answer = server.raw(b"POST /v1/completions HTTP/1.0\r\nHost: a\r\nContent-Type: application/json\r\n"
+                            b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        check(b"chunked" not in answer and len(events_of(answer.partition(b"\r\n\r\n")[2])) == 8, f"{answer[:300]}")
+
+
+def test_many_connections():
+    """An address has its share, and files that run out end connections, not the server."""
+    with Server() as server:
+        held = [server.connect() for _ in range(256)]
+        check(server.raw(AGAIN) == b"", "a 257th connection")
+        held.pop().close()
+        soon(lambda: server.ask("/version")[0] == 200, "after one has gone")
+        for connection in held:
+            connection.close()
+    with Server(before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))) as server:
+        held = [server.connect() for _ in range(60)]
+        time.sleep(0.2)
+        spent = server.processor_time()
+        time.sleep(0.3)
+        check(server.processor_time() - spent < 0.1, "it spins without files")
+        for connection in held:
+            connection.close()
+        soon(lambda: server.ask("/version")[0] == 200, "after files were free again")
+
+
+def test_recorded_wires():
+    """What clients that are not here send, as their sources have it: `vllm bench serve` at commit 02cfb534df56
+    (endpoint_request_func of its benchmarks), text and chat. Each chunk with choices counts as a token there."""
+    usage = {"stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True}
+    with Server() as server:
+        for path, body in (
+                (TEXT, {"model": "tiny-llama", "prompt": "Hello", "repetition_penalty": 1.0, "max_tokens": 12,
+                        "logprobs": None, **usage}),
+                (CHAT, {"model": "tiny-llama", "max_completion_tokens": 12, **usage,
+                        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]})):
+            events = server.stream(path, body)
+            check(sum(bool(event["choices"]) for event in events) == 12 == events[-1]["usage"]["completion_tokens"],
+                  f"{path}: {len(events)} events")
 
 
 # ---- Answers

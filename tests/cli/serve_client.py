@@ -21,10 +21,11 @@ sanitizer = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS
 
 
 class Server:
-    def __init__(self, *arguments, model=None):
+    def __init__(self, *arguments, model=None, before=None):
         command = [program.trimtab, "serve", model or program.tiny, "--port", "0", "--admin-port", "0"]
         self.process = subprocess.Popen([*command, *map(str, arguments)], stdin=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, text=True, env=os.environ | sanitizer)
+                                        stderr=subprocess.PIPE, text=True, env=os.environ | sanitizer,
+                                        preexec_fn=before)
         self.said = []
         for line in self.process.stderr:
             self.said.append(line)
@@ -64,6 +65,12 @@ class Server:
         """Resident bytes."""
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def processor_time(self):
+        """Seconds of all its threads."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            ticks = sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def metrics(self):
         """Values by name and labels."""

@@ -5,7 +5,7 @@
          the loop was woken for a step; and how many events went with each write
   gone   the time from a client's reset until the engine runs nothing of its request, over 20 of them
   idle   resident memory of each of N streams that wait for the engine
-  rate   32 streams beside the same rows of `trimtab batch`: its time over theirs
+  rate   32 streams beside the same rows of `trimtab batch`: its time over theirs, by the clock and of the processor
 
 One JSON object a line. The loop's thread is the program's first, so /proc has its time apart from the engine's."""
 
@@ -47,6 +47,14 @@ class Server:
         """Seconds of the loop's thread."""
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat", encoding="ascii") as file:
             return int(file.read().split()[0]) / 1e9
+
+    def process_time(self):
+        """Seconds of all threads."""
+        total = 0
+        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
+            with open(f"/proc/{self.process.pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+        return total / 1e9
 
     def resident(self):
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
@@ -142,27 +150,44 @@ def measure_idle(options):
             "bytes_a_stream": round(grown / options.idle)}
 
 
+def run_batch(options, path, out):
+    """Seconds by the clock, and processor time, of a batch; the second with the loading of the model."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [options.trimtab, "batch", options.model, "-i", path, "-o", out, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return json.loads(done.stdout)["seconds"], spent
+
+
+def write_batch(path, rows):
+    with open(path, "w", encoding="utf-8") as file:
+        for i, row in enumerate(rows):
+            file.write(json.dumps({"custom_id": f"{i}", "url": "/v1/completions", "body": row}) + "\n")
+
+
 def measure_rate(options):
-    """32 streams beside the same rows of `trimtab batch`, in turn."""
+    """32 streams beside the same rows of `trimtab batch`, in turn; a batch of one token has the loading's share."""
     rows = [{"prompt": f"{i} " + "word " * 20, "max_tokens": options.tokens, "ignore_eos": True, "seed": i}
             for i in range(32)]
-    ratios, rates = [], []
+    clock, spent = [], []
     with Server(options, "-b", 32) as server, tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "in.jsonl")
-        with open(path, "w", encoding="utf-8") as file:
-            for i, row in enumerate(rows):
-                file.write(json.dumps({"custom_id": f"{i}", "url": "/v1/completions", "body": row}) + "\n")
+        path, one = os.path.join(folder, "in.jsonl"), os.path.join(folder, "one.jsonl")
+        write_batch(path, rows)
+        write_batch(one, [{"prompt": "x", "max_tokens": 1}])
         for turn in range(options.rounds):
-            begun = time.monotonic()
+            loading = run_batch(options, one, f"{one}.{turn}")[1]
+            begun, before = time.monotonic(), server.process_time()
             # Not the prompts of an earlier turn, whose pages may be there still.
             read([server.stream(f"{turn} {row['prompt']}", options.tokens) for row in rows], lambda _: False)
-            served = time.monotonic() - begun
-            command = [options.trimtab, "batch", options.model, "-i", path, "-o", f"{path}.{turn}", "--json"]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            ratios.append(json.loads(done.stdout)["seconds"] / served)
-            rates.append(32 * options.tokens / served)
-    return {"measure": "rate", "rounds": options.rounds, "tokens_a_second": round(statistics.median(rates), 1),
-            "of_batch": [round(ratio, 3) for ratio in sorted(ratios)], "median": round(statistics.median(ratios), 3)}
+            served, served_spent = time.monotonic() - begun, server.process_time() - before
+            batch, batch_spent = run_batch(options, path, f"{path}.{turn}")
+            clock.append(batch / served)
+            spent.append((batch_spent - loading) / served_spent)
+    return {"measure": "rate", "rounds": options.rounds,
+            **{f"{name}_{key}": round(value, 3) for name, values in (("clock", clock), ("processor", spent))
+               for key, value in (("least", min(values)), ("median", statistics.median(values)),
+                                  ("most", max(values)))}}
 
 
 def main():

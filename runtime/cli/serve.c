@@ -49,6 +49,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"public-metrics", 0, NULL, CLI_FLAG, &o->public_metrics, NULL, 0, 0, "/metrics on --port too"},
 		{"tokenizer-info", 0, NULL, CLI_FLAG, &o->tokenizer_info, NULL, 0, 0,
 			"/tokenizer_info: the chat template and the names of the first and last token"},
+		{"lenient", 0, NULL, CLI_FLAG, &o->lenient, NULL, 0, 0,
+			"keys of a body that nobody knows are passed over, and named in X-Trimtab-Ignored"},
 		{"behind-proxy", 0, NULL, CLI_FLAG, &o->behind_proxy, NULL, 0, 0,
 			"a proxy with TLS and keys stands in front: serve on another address than loopback"},
 		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096,

@@ -114,7 +114,18 @@ static bool is_accepted(const json_t *value, enum treatment treatment, bool serv
 	       asks_for_nothing(value);
 }
 
-static int check_keys(struct tt_api_request *out, const json_t *body, struct tt_error *err)
+/* Of a name only what stands in a header's token, since that is where it is told. */
+static void ignore(struct tt_api_request *out, const char *name)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+	size_t n = strlen(out->ignored);
+	int n_name = (int)strspn(name, allowed);
+	if (n + (size_t)n_name + 3 < sizeof out->ignored)
+		snprintf(out->ignored + n, sizeof out->ignored - n, "%s%.*s%s", n ? ", " : "", n_name, name,
+			name[n_name] ? "?" : "");
+}
+
+static int check_keys(struct tt_api_request *out, const json_t *body, bool lenient, struct tt_error *err)
 {
 	const struct key *own = out->endpoint == TT_CHAT_COMPLETIONS ? chat_keys : completion_keys;
 	const char *name;
@@ -123,6 +134,10 @@ static int check_keys(struct tt_api_request *out, const json_t *body, struct tt_
 	{
 		const struct key *key = find_key(common_keys, name);
 		key = key ? key : find_key(own, name);
+		if (!key && lenient) {
+			ignore(out, name);
+			continue;
+		}
 		out->code = key ? "unsupported_parameter" : "unknown_parameter";
 		if (!key)
 			return at(out, name, tt_fail(err, TT_ERR_FORMAT, "unknown key \"%.60s\"", name));
@@ -479,7 +494,7 @@ static int parse(
 {
 	if (!json_is_object(body))
 		return tt_fail(err, TT_ERR_FORMAT, "body must be an object");
-	TT_TRY(check_keys(out, body, err));
+	TT_TRY(check_keys(out, body, context->lenient, err));
 	TT_TRY(at(out, "response_format", check_format(body, err)));
 	TT_TRY(parse_sampling(out, body, err));
 	TT_TRY(parse_steering(out, body, context, err));

@@ -33,6 +33,7 @@ struct tt_api_context {
 	struct tt_api_steering shadows[TT_MAX_STACK]; // [n_shadows] whose gates speak on every request, and no more
 	uint32_t n_shadows;
 	double timeout; /* seconds that a request may take, which a body may shorten; 0: any */
+	bool lenient;   /* keys that nobody knows are passed over, and named in the result */
 };
 
 struct tt_api_request {
@@ -53,6 +54,8 @@ struct tt_api_request {
 	uint32_t n_acting; /* the first so many of these; the others are shadows, at scale 0 */
 	bool serves;       /* the context's */
 	bool stream, include_usage, continuous_usage;
+
+	char ignored[256]; /* keys that were passed over, with ", " between them; those that do not fit are left out */
 
 	/* If reading fails: the key that is at fault, such as "steering.policies[0].name", or "" for the body itself;
 	 * and OpenAI's word for it. */

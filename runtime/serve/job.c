@@ -10,6 +10,7 @@
 #include "runtime/engine/thread.h"
 
 enum {
+	MAX_FIELDS = 400,       /* bytes of fields of an answer's header */
 	PING_TIME = 15000,      /* milliseconds of silence */
 	COMPLETION_TOKENS = 16, /* of a completion that does not say; OpenAI's */
 	CHAT_TOKENS = 1 << 24,  /* of a chat: as many as the context holds */
@@ -282,11 +283,20 @@ static void ended(struct tt_job *job, struct tt_job_choice *news)
 
 /* ---- The stream */
 
+/* Of the answer's header. nginx would keep events until it has a buffer of them. */
+static void write_fields(const struct tt_job *job, char out[MAX_FIELDS])
+{
+	const char *ignored = job->body.ignored;
+	snprintf(out, MAX_FIELDS, "X-Request-Id: req_%s\r\n%s%s%s%s", job->id,
+		job->body.stream ? "X-Accel-Buffering: no\r\n" : "", *ignored ? "X-Trimtab-Ignored: " : "", ignored,
+		*ignored ? "\r\n" : "");
+}
+
 static void speak(struct tt_job *job, const char *data, size_t n)
 {
 	if (!job->speaks) {
-		char fields[64];
-		snprintf(fields, sizeof fields, "X-Request-Id: req_%s\r\n", job->id);
+		char fields[MAX_FIELDS];
+		write_fields(job, fields);
 		tt_connection_begin(job->connection, event_stream, fields);
 	}
 	job->speaks = true;
@@ -472,7 +482,7 @@ static void finished(uv_work_t *work, int status)
 {
 	struct tt_job *job = work->data;
 	struct tt_connection *c = job->connection;
-	char fields[64];
+	char fields[MAX_FIELDS];
 	(void)status;
 	job->stage = TT_JOB_RUNNING;
 	if (!c) {
@@ -480,7 +490,7 @@ static void finished(uv_work_t *work, int status)
 	} else if (job->status) {
 		tell_problem(job);
 	} else {
-		snprintf(fields, sizeof fields, "X-Request-Id: req_%s\r\n", job->id);
+		write_fields(job, fields);
 		tt_connection_answer(c, 200, "application/json", fields, job->answer, strlen(job->answer));
 		end(job);
 	}

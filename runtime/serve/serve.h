@@ -11,6 +11,7 @@ struct tt_serve_options {
 	uint32_t admin_port; /* on loopback; likewise */
 	bool public_metrics; /* /metrics on the clients' listener too */
 	bool tokenizer_info; /* /tokenizer_info is there */
+	bool lenient;        /* keys of a body that nobody knows are passed over, and named in the answer's header */
 	bool behind_proxy;
 	const struct tt_batch_policy *policies; // [n_policies] that requests may name
 	size_t n_policies;

@@ -291,6 +291,7 @@ static void fill_context(struct tt_server *server)
 	context->text = tt_engine_text(server->engine);
 	context->policies = &server->policies;
 	context->serves = true;
+	context->lenient = o->lenient;
 	context->timeout = (double)o->request_timeout;
 	for (size_t i = 0; i < server->policies.n; i++) {
 		const struct tt_named_policy *policy = &server->policies.list[i];

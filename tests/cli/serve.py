@@ -418,6 +418,23 @@ def test_wrong_bodies():
             server.works(CHAT, body)
 
 
+def test_lenient():
+    """Unknown keys are passed over and named; what is known is as strict as ever, and so is steering."""
+    make_policy("p.st")
+    with Server("--lenient", "--policy", "p=p.st") as server:
+        for streams in (False, True):
+            odd = {"chat_id": 1, "bad\r\nX: y": 2, "x" * 300: 3, "features": {}}
+            with server.open(CHAT, {**chat(stream=streams), **odd}) as connection:
+                answer = Answer(read_all(connection))
+            told = answer.fields.get("x-trimtab-ignored", "")
+            check(answer.status == 200 and {"chat_id", "features", "bad?"} == set(told.split(", ")) and
+                  "x" not in answer.fields, f"{answer.fields}")
+        server.refuses(400, "steering", CHAT, chat(steering={"policies": [], "odd": 1}))
+        server.refuses(400, "tools", CHAT, chat(tools=[{}]))
+        with server.open(CHAT, chat()) as connection:
+            check("x-trimtab-ignored" not in Answer(read_all(connection)).fields, "nothing was ignored")
+
+
 # ---- Those who go away, and the end
 
 

@@ -35,7 +35,15 @@ static void read_lines(const struct tt_batch_job *job, const uint8_t *data, size
 		.policies = &job->policies,
 		.max_tokens = 16,
 		.sampling.top_p = 1,
-		.now = 1700000000};
+		.now = 1700000000,
+		/* As a server reads them, too. */
+		.serves = size % 3 == 0,
+		.lenient = size % 5 == 0,
+		.standing = {{&named[0], 1}},
+		.n_standing = size % 3 == 0,
+		.shadows = {{&named[1], 0}},
+		.n_shadows = size % 6 == 0,
+		.timeout = 600};
 	struct tt_lines lines;
 	struct tt_ids_seen ids = {0};
 	struct tt_error err;

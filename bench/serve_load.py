@@ -168,18 +168,18 @@ def write_batch(path, rows):
 
 def measure_rate(options):
     """32 streams beside the same rows of `trimtab batch`, in turn; a batch of one token has the loading's share."""
-    rows = [{"prompt": f"{i} " + "word " * 20, "max_tokens": options.tokens, "ignore_eos": True, "seed": i}
-            for i in range(32)]
     clock, spent = [], []
     with Server(options, "-b", 32) as server, tempfile.TemporaryDirectory() as folder:
         path, one = os.path.join(folder, "in.jsonl"), os.path.join(folder, "one.jsonl")
-        write_batch(path, rows)
         write_batch(one, [{"prompt": "x", "max_tokens": 1}])
         for turn in range(options.rounds):
+            # Not the prompts of an earlier turn, whose pages may be there still.
+            rows = [{"prompt": f"{turn} {i} " + "word " * 20, "max_tokens": options.tokens, "ignore_eos": True,
+                     "seed": 1} for i in range(32)]
+            write_batch(path, rows)
             loading = run_batch(options, one, f"{one}.{turn}")[1]
             begun, before = time.monotonic(), server.process_time()
-            # Not the prompts of an earlier turn, whose pages may be there still.
-            read([server.stream(f"{turn} {row['prompt']}", options.tokens) for row in rows], lambda _: False)
+            read([server.stream(row["prompt"], options.tokens) for row in rows], lambda _: False)
             served, served_spent = time.monotonic() - begun, server.process_time() - before
             batch, batch_spent = run_batch(options, path, f"{path}.{turn}")
             clock.append(batch / served)

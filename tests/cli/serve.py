@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -15,7 +16,7 @@ import time
 
 import program
 from program import check, make_policy, read_rows, run, works, write_lines
-from serve_client import (Answer, Server, dechunk, events_of, put_together, read_all, read_until, soon,
+from serve_client import (WAIT, Answer, Server, dechunk, events_of, put_together, read_all, read_until, soon,
                           without_extras)
 from serve_wire import AGAIN, ANSWERED, BODY, N, POST, REFUSED
 
@@ -28,6 +29,16 @@ def chat(text="Hello", **keys):
 
 def completion(prompt="Hello", **keys):
     return {"prompt": prompt, "max_tokens": 8, "seed": 1, **keys}
+
+
+def refused(status, pattern, *arguments):
+    """It ends with that status and message, and does not serve."""
+    try:
+        done = subprocess.run([program.trimtab, "serve", program.tiny, *map(str, arguments)], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=WAIT, check=False)
+        check(done.returncode == status and pattern in done.stderr, f"{arguments}: {done.returncode} {done.stderr}")
+    except subprocess.TimeoutExpired:
+        check(False, f"{arguments}: it serves")
 
 
 # ---- The wire
@@ -360,7 +371,7 @@ def test_keys():
                           ("keys:2: an earlier", f"a {digest} p\na {'b' * 64} p"),
                           ("keys:2: an earlier", f"a {digest} p\nb {digest.upper()} p")):
         write_text("keys", text)
-        program.refused(1, pattern, "--port", "0", "--admin-port", "0", "--keys", "keys", command="serve")
+        refused(1, pattern, "--port", "0", "--admin-port", "0", "--keys", "keys")
 
 
 def write_text(path, text):
@@ -605,15 +616,15 @@ def test_drain():
 def test_usage():
     make_policy("p.st")
     for status, pattern, arguments in (
-            (2, "NAME=FILE", ("--policy", "p.st")), (1, "reached from outside", ("--host", "0.0.0.0")),
+            (2, "--policy", ("--policy", "p=")), (1, "reached from outside", ("--host", "0.0.0.0")),
             (1, "reached from outside", ("--host", "::")), (1, "is no address", ("--host", "example.org")),
             (1, "no name", ("--policy", "a b=p.st")), (1, "two policies", ("--policy", "p=p.st", "--policy", "p=p.st")),
             (1, "there is no --policy", ("--policy", "p=p.st", "--shadow", "q")),
             (1, "nowhere", ("--keys", "nowhere")),
             (1, "at most 4", [argument for i in range(5) for argument in ("--policy", f"p{i}=p.st")])):
-        program.refused(status, pattern, "--port", "0", *arguments, command="serve")
+        refused(status, pattern, "--port", "0", *arguments)
     with Server("--host", "localhost") as server:
-        program.refused(1, "address already in use", "--port", server.port, command="serve")
+        refused(1, "address already in use", "--port", server.port)
 
 
 def main():

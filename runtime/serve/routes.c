@@ -139,17 +139,31 @@ static const struct route *find(const struct tt_connection *c)
 	return NULL;
 }
 
-/* Whether Host is this machine by a name that nobody else can give it. A page of another site that has its own name
- * lead here is told by that. */
-static bool is_local(const struct tt_http *http)
+/* Host without its port. */
+static struct tt_span host_of(const struct tt_http *http)
 {
-	static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
 	struct tt_span host = tt_http_field(http, "host");
-	const char *port = host.len ? memchr(host.data + 1, ':', host.len - 1) : NULL;
-	if (host.data[0] == '[')
-		port = memchr(host.data, ']', host.len) + 1;
-	host.len = port ? (size_t)(port - host.data) : host.len;
-	return tt_span_is(host, names[0]) || tt_span_is(host, names[1]) || tt_span_is(host, names[2]);
+	const char *end = memchr(host.data, host.data[0] == '[' ? ']' : ':', host.len);
+	if (end)
+		host.len = (size_t)(end - host.data) + (host.data[0] == '[');
+	return host;
+}
+
+/* Whether Host is an address, or a name that nobody else can give to this machine. A page of another site that has its
+ * own name lead here is told by that. */
+static bool is_address(const struct tt_http *http)
+{
+	struct tt_span host = host_of(http);
+	size_t n = 0;
+	while (n < host.len && strchr("0123456789.", host.data[n]))
+		n++;
+	return n == host.len || host.data[0] == '[' || tt_span_is(host, "localhost");
+}
+
+static bool is_loopback(const struct tt_http *http)
+{
+	struct tt_span host = host_of(http);
+	return tt_span_is(host, "localhost") || tt_span_is(host, "127.0.0.1") || tt_span_is(host, "[::1]");
 }
 
 /* Whether the body says that it is JSON; what browsers send without asking does not. */
@@ -186,11 +200,12 @@ static const struct tt_problem *objection(const struct tt_connection *c, const s
 {
 	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
 				       wrong = {405, "not by this method", NULL, "method_not_allowed"},
-				       foreign = {403, "Host must be localhost", NULL, "wrong_host"},
+				       foreign = {403, "Host must be this machine by its address", NULL, "wrong_host"},
 				       no_key = {401, "a key is needed, as Authorization: Bearer KEY", NULL,
 					       "invalid_api_key"},
 				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
-	if (c->is_admin && !is_local(&c->http))
+	const struct tt_serve_options *o = c->server->options;
+	if (c->is_admin ? !is_loopback(&c->http) : !o->keys && !o->behind_proxy && !is_address(&c->http))
 		return &foreign;
 	if (!c->is_admin && !may_ask(c, route))
 		return &no_key;

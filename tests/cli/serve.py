@@ -62,7 +62,7 @@ def test_hostile():
 def test_answered():
     with Server() as server:
         for name, (data, n) in ANSWERED.items():
-            last = b"GET /version HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            last = b"GET /version HTTP/1.1\r\nHost: 127.1\r\nConnection: close\r\n\r\n"
             keeps = b"HTTP/1.0" not in data
             answer = server.raw(data + last * keeps)
             check(answer.count(b"HTTP/1.1 200 OK\r\n") == n + keeps, f"{name}: {answer[:900]}")
@@ -97,6 +97,19 @@ def test_routes():
         for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data"):
             server.refuses(415, None, CHAT, chat(), Content_Type=kind)
         server.works(CHAT, chat(), Content_Type="Application/JSON; charset=utf-8")
+
+
+def test_host():
+    """Without keys a server answers no page whose site has its own name lead here; behind a proxy names are its."""
+    def ask(server, host):
+        return server.ask("/v1/models", Host=host)[0]
+    with Server() as server:
+        for host in ("localhost", "LOCALHOST:1", "127.0.0.1:8000", "10.0.0.1", "[::1]:8000", "[fe80::1]"):
+            check(ask(server, host) == 200, host)
+        for host in ("example.org", "localhost.example.org", "127.0.0.1.example.org", "a", "1.2.3.4a"):
+            check(ask(server, host) == 403, host)
+    with Server("--behind-proxy") as server:
+        check(ask(server, "example.org") == 200, "behind a proxy")
 
 
 def test_deadlines():
@@ -136,7 +149,7 @@ def test_refused_early():
     write_text("keys", f"a {'0' * 64} A\n")
     with Server("--keys", "keys") as server:
         for status, path in ((401, CHAT), (405, "/health")):
-            head = f"POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: 127.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
             check(Answer(server.raw(head.encode())).status == status, f"{path}: not refused by its header")
 
 
@@ -144,7 +157,7 @@ def test_old_streams():
     """To HTTP/1.0 a stream goes as it is, until the end of the connection."""
     with Server() as server:
         body = json.dumps(completion(stream=True)).encode()
-        answer = server.raw(b"POST /v1/completions HTTP/1.0\r\nHost: a\r\nContent-Type: application/json\r\n"
+        answer = server.raw(b"POST /v1/completions HTTP/1.0\r\nHost: 127.1\r\nContent-Type: application/json\r\n"
                             b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
         check(b"chunked" not in answer and len(events_of(answer.partition(b"\r\n\r\n")[2])) == 8, f"{answer[:300]}")
 

@@ -1,17 +1,17 @@
 """Requests as bytes: those that must be refused, each a way in which two readers of one stream of bytes have disagreed
 on where a request ends or whom it is for, or a flood; and those that must be answered."""
 
-POST = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+POST = b"POST /v1/completions HTTP/1.1\r\nHost: 127.1\r\nContent-Type: application/json\r\n"
 BODY = b'{"prompt": "hi", "max_tokens": 1, "seed": 1}'
-AGAIN = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n"
+AGAIN = b"GET /version HTTP/1.1\r\nHost: 127.1\r\n\r\n"
 
 
-def get(line=b"GET /health HTTP/1.1", fields=b"Host: a\r\n"):
+def get(line=b"GET /health HTTP/1.1", fields=b"Host: 127.1\r\n"):
     return line + b"\r\n" + fields + b"\r\n"
 
 
 def field(extra):
-    return get(fields=b"Host: a\r\n" + extra + b"\r\n")
+    return get(fields=b"Host: 127.1\r\n" + extra + b"\r\n")
 
 
 def sized(length, body=BODY, extra=b""):
@@ -71,7 +71,7 @@ REFUSED = {
     # Lines.
     "bare LF everywhere": get().replace(b"\r\n", b"\n"),
     "a bare LF after a field": field(b"A: b\nC: d"),
-    "a bare LF at the end": b"GET /health HTTP/1.1\r\nHost: a\r\n\n",
+    "a bare LF at the end": b"GET /health HTTP/1.1\r\nHost: 127.1\r\n\n",
     "a bare CR in a value": field(b"A: b\rC: d"),
     "CR CR LF": field(b"A: b\r"),
     "NUL in a value": field(b"A: b\0c"),
@@ -81,7 +81,7 @@ REFUSED = {
     "a form feed": field(b"A: b\x0cc"),
     "a folded field": field(b"A: b\r\n c"),
     "a field folded by a tab": field(b"A: b\r\n\tc"),
-    "a fold before any field": get(fields=b" Host: a\r\n"),
+    "a fold before any field": get(fields=b" Host: 127.1\r\n"),
     "a field without a colon": field(b"Abc"),
     "a field without a name": field(b": b"),
     "a name with a space": field(b"A b: c"),
@@ -91,8 +91,8 @@ REFUSED = {
     "a name beyond ASCII": field("Ä: c".encode()),
     # Whom it is for.
     "no Host": get(fields=b""),
-    "two Hosts": get(fields=b"Host: a\r\nHost: b\r\n"),
-    "one Host twice": get(fields=b"Host: a\r\nHost: a\r\n"),
+    "two Hosts": get(fields=b"Host: 127.1\r\nHost: b\r\n"),
+    "one Host twice": get(fields=b"Host: 127.1\r\nHost: 127.1\r\n"),
     "an empty Host": get(fields=b"Host: \r\n"),
     "a Host with a path": get(fields=b"Host: a/b\r\n"),
     "a Host with a user": get(fields=b"Host: a@b\r\n"),
@@ -147,8 +147,8 @@ ANSWERED = {
     "two at once": (get() + AGAIN, 2),
     "five at once": (get() + AGAIN * 4, 5),
     "HTTP/1.0": (get(b"GET /health HTTP/1.0"), 1),
-    "an absolute target": (get(b"GET http://a/health HTTP/1.1"), 1),
-    "an absolute target in large letters": (get(b"GET HTTP://A/health HTTP/1.1"), 1),
+    "an absolute target": (get(b"GET http://127.1/health HTTP/1.1"), 1),
+    "an absolute target in large letters": (get(b"GET HTTP://LocalHost/health HTTP/1.1", b"Host: localHost\r\n"), 1),
     "a query": (get(b"GET /health?a=%00&b=/../ HTTP/1.1"), 1),
     "an address as Host": (get(fields=b"Host: 127.0.0.1:8000\r\n"), 1),
     "an address of IPv6 as Host": (get(fields=b"hOST:[::1]:8000 \r\n"), 1),

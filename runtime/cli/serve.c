@@ -65,6 +65,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"seconds that a request's body may take"},
 		{"idle-seconds", 0, NULL, CLI_FLOAT, &o->idle_seconds, "S", 0.01, 1e6,
 			"seconds that a connection may wait for its next request"},
+		{"ping-seconds", 0, NULL, CLI_FLOAT, &o->ping_seconds, "S", 0.01, 1e6,
+			"seconds without a token after which a stream gets a comment, so that nobody takes it for "
+			"dead"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 	};
@@ -107,6 +110,7 @@ int cli_serve(int argc, char **argv)
 				  .header_seconds = 10,
 				  .body_seconds = 30,
 				  .idle_seconds = 75,
+				  .ping_seconds = 15,
 				  .note = note}};
 	struct cli_list positional = {0};
 	struct tt_error err = {0};

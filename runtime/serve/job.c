@@ -11,7 +11,6 @@
 
 enum {
 	MAX_FIELDS = 400,       /* bytes of fields of an answer's header */
-	PING_TIME = 15000,      /* milliseconds of silence */
 	COMPLETION_TOKENS = 16, /* of a completion that does not say; OpenAI's */
 	CHAT_TOKENS = 1 << 24,  /* of a chat: as many as the context holds */
 };
@@ -448,7 +447,8 @@ void tt_job_resume(struct tt_job *job)
 void tt_job_tick(struct tt_job *job, uint64_t now)
 {
 	static const char ping[] = ": ping\n\n";
-	if (job->stage != TT_JOB_RUNNING || !job->body.stream || now - job->spoken < PING_TIME ||
+	const double silence = (double)job->server->options->ping_seconds;
+	if (job->stage != TT_JOB_RUNNING || !job->body.stream || (double)(now - job->spoken) < 1000 * silence ||
 		tt_connection_unsent(job->connection))
 		return;
 	speak(job, ping, sizeof ping - 1);

@@ -22,8 +22,8 @@ struct tt_serve_options {
 	const char *keys;   /* the file of keys; NULL: nobody needs one */
 	uint32_t max_batch; /* the max_batch with which the engine was opened */
 	/* Seconds: of a request, whatever it says; of running requests after SIGTERM; of a header and a body from their
-	 * first byte on; of a connection without a request. */
-	float request_timeout, drain_seconds, header_seconds, body_seconds, idle_seconds;
+	 * first byte on; of a connection without a request; of a stream without a token, until it gets a comment. */
+	float request_timeout, drain_seconds, header_seconds, body_seconds, idle_seconds, ping_seconds;
 	void (*note)(void *user, const char *line); /* gets what a person should know, a line each */
 	void *user;
 };

@@ -576,6 +576,20 @@ def test_metrics():
         check(b"vllm:" in server.works("/metrics"), "public metrics")
 
 
+def test_ping():
+    """A stream that waits for long has its status before its first token."""
+    with Server("-b", "1", "--ping-seconds", "0.05") as server:
+        before = [server.open(TEXT, completion(**LONG)) for _ in range(4)]
+        time.sleep(0.1)
+        with server.open(TEXT, completion(stream=True)) as waiting:
+            head = read_until(waiting, b": ping\n\n")
+            check(head.startswith(b"HTTP/1.1 200 OK") and b"data:" not in head, f"{head}")
+            for connection in before:
+                connection.close()
+            head, _, body = (head + read_all(waiting)).partition(b"\r\n\r\n")
+            check(len(events_of(dechunk(body))) == 8, "events after a ping")
+
+
 def test_slow_reader():
     """A client that does not read does not hold up the others, nor does what it leaves unread grow without end."""
     with Server("-b", "8") as server:

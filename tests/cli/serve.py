@@ -578,7 +578,7 @@ def test_metrics():
 
 def test_ping():
     """A stream that waits for long has its status before its first token."""
-    with Server("-b", "1", "--ping-seconds", "0.05") as server:
+    with Server("-b", "8", "--ping-seconds", "0.05") as server:
         before = [server.open(TEXT, completion(**LONG)) for _ in range(4)]
         time.sleep(0.1)
         with server.open(TEXT, completion(stream=True)) as waiting:

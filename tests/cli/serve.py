@@ -2,6 +2,7 @@
 """Runs `trimtab serve` as its clients do, and as those who mean it harm: serve.py TRIMTAB GOLDEN [TEST]..."""
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -45,12 +46,12 @@ def refused(status, pattern, *arguments):
 
 
 def test_hostile():
-    """Each is refused with a 4xx or 505, once, and the connection closed; what follows it is not taken for a request.
-    A deadline is far longer than this waits."""
+    """Each is refused with a 4xx or 505, once, by either port, and the connection closed; what follows it is not taken
+    for a request. A deadline is far longer than this waits."""
     with Server() as server:
-        for name, data in REFUSED.items():
+        for (name, data), port in itertools.product(REFUSED.items(), (server.port, server.admin_port)):
             begun = time.monotonic()
-            answer = server.raw(data + AGAIN * 2)
+            answer = server.raw(data + AGAIN * 2, port)
             took = time.monotonic() - begun
             status = Answer(answer).status
             check(400 <= status < 500 or status == 505, f"{name}: {status}: {answer[:200]}")

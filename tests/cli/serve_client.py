@@ -90,9 +90,9 @@ class Server:
         connection.sendall(data)
         return connection
 
-    def raw(self, data):
+    def raw(self, data, port=None):
         """All that comes back until the server closes."""
-        with self.connect() as connection:
+        with self.connect(port) as connection:
             answer = b""
             try:
                 connection.sendall(data)

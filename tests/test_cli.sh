@@ -94,7 +94,7 @@ refused 2 "genreate is no command: did you mean generate?" genreate x
 refused 2 "option --promt: did you mean --prompt?" generate x --promt y
 refused 2 "did you mean --max-tokens?" generate x --max-tokenss=3
 refused 2 "did you mean --n-predict?" generate x --n-perdict 3
-refused 2 "option --q;" generate x --q 3
+refused 2 "option --qqq;" generate x --qqq 3
 refused 2 "it is --policy F.gguf:SCALE" generate x --control-vector-scaled y:1
 refused 2 "MODEL is an argument without one" generate -m x
 works help generate
@@ -134,6 +134,40 @@ refused 2 "messages is missing" template x
 refused 2 "YYYY-MM-DD" template x --messages y --date today
 refused 2 "there is no 2023-02-29" template x --messages y --date 2023-02-29
 refused 2 "needs --chat" tokenize x --system y -p z
+
+# ---- Manners
+refused 1 "the prompt is empty" generate "$tiny" --raw
+refused 1 "the prompt is empty" generate "$tiny" -p ''
+refused 2 "exclude each other" generate x --messages y -p z
+refused 2 "exclude each other" generate x --messages y --raw
+printf '[{"role": "%s", "content": "a"}, {"role": "%s", "content": "b"}, {"role": "%s", "content": "c"}]' \
+	user assistant user >talk.json
+works generate "$tiny_dir" --messages talk.json -n 2 --json
+json 'len(d["messages"]) == 3 and len(d["ids"]) == 2'
+cp out out2
+"$trimtab" generate "$tiny_dir" --messages - -n 2 --json <talk.json | sed 's/,"seconds.*//' >out
+check messages-from-a-pipe cmp -s out <(sed 's/,"seconds.*//' out2)
+run capture "$tiny_dir" --messages talk.json -o talk.st
+check capture-messages test "$status" = 0
+works generate "$tiny" --raw -p a -n 1 -q
+check quiet test ! -s err
+works generate "$tiny" --raw -p a -n 1 -v
+check verbose grep -q ": 3 layers of 64, .* on cpu, " err
+"$trimtab" generate "$tiny" --raw -p a -n 9 >/dev/full 2>err
+[ $? = 1 ] && grep -q "^trimtab: standard output: cannot be written" err || fail "generate to a full disk: $(cat err)"
+# Not under a sanitizer, which takes terabytes of addresses.
+if (ulimit -v 150000 && "$trimtab" --version >/dev/null 2>&1); then
+	echo '{"id": "a", "prompt": "b"}' >one.jsonl
+	(ulimit -v 150000 && "$trimtab" batch "$tiny_dir" -i one.jsonl -o one.out -b 512 --raw >/dev/null 2>err)
+	check memory grep -q "KV cache: 262144 positions take 192 MiB; .*--kv f16" err
+fi
+mkdir shelf && ln -s "$tiny" shelf/Tiny.Q8.gguf && ln -s "$tiny_dir" shelf/other && ln -s "$tiny_dir" shelf/others
+export TRIMTAB_MODELS=none:shelf
+for name in Tiny.Q8 tiny other; do works generate "$name" --raw -p a -n 1; done
+refused 1 "oth: cannot open" generate oth --raw -p a
+refused 1 "tiny2: cannot open" generate tiny2 --raw -p a
+unset TRIMTAB_MODELS
+refused 1 "Tiny.Q8: cannot open" generate Tiny.Q8 --raw -p a
 
 # ---- Files that do not exist, or are not what they should be
 refused 1 "missing.gguf" generate missing.gguf -p a

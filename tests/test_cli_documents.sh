@@ -48,7 +48,6 @@ for command in $commands; do
 	for option in $options; do
 		[[ $offered == *" $option "* ]] || fail "bash does not complete $command $option"
 		grep -qF -- "\\fB${option//-/\\-}\\fR" "$page" || fail "$page lacks $option"
-		[ "$option" = --help ] && continue
 		grep -q -- "'\**${option}\[" zsh || fail "zsh does not complete $command $option"
 		grep -qE "from $command' .*-l ${option#--}( |$)" fish || fail "fish does not complete $command $option"
 	done

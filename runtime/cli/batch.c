@@ -1,6 +1,8 @@
 /* trimtab batch: answers a file of requests in a file of answers. */
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -35,6 +37,8 @@ struct run {
 	bool json;
 	struct tt_engine *engine;
 	struct cli_progress progress;
+	char *folder, *streamed_input, *streamed_output; /* NULL: neither is - */
+	bool to_stdout;
 };
 
 static int parse_policies(struct run *run)
@@ -47,12 +51,78 @@ static int parse_policies(struct run *run)
 	return status;
 }
 
+/* Standard input and output: a run reads its input twice and goes on from its output, so both are files in a folder
+ * of their own meanwhile. */
+
+static int copy_stream(FILE *from, FILE *to)
+{
+	char chunk[1 << 14];
+	size_t n;
+	while ((n = fread(chunk, 1, sizeof chunk, from)) > 0)
+		if (fwrite(chunk, 1, n, to) != n)
+			return CLI_FAILED;
+	return ferror(from) ? CLI_FAILED : CLI_PROCEED;
+}
+
+static int begin_streams(struct run *run)
+{
+	struct tt_batch_options *o = &run->options;
+	bool input = !strcmp(o->input, "-"), output = !strcmp(o->output, "-");
+	if (!input && !output)
+		return CLI_PROCEED;
+	const char *parent = getenv("TMPDIR");
+	run->folder = cli_with_ending(parent && *parent ? parent : "/tmp", "/trimtab-XXXXXX");
+	if (!mkdtemp(run->folder)) {
+		int status = cli_failf("%s: cannot be made", run->folder);
+		free(run->folder);
+		run->folder = NULL;
+		return status;
+	}
+	run->streamed_input = cli_with_ending(run->folder, "/in.jsonl");
+	run->streamed_output = cli_with_ending(run->folder, "/out.jsonl");
+	run->to_stdout = output;
+	if (output)
+		o->output = run->streamed_output;
+	if (!input)
+		return CLI_PROCEED;
+	o->input = run->streamed_input;
+	FILE *file = fopen(run->streamed_input, "wb");
+	int status = file ? copy_stream(stdin, file) : CLI_FAILED;
+	if ((file && fclose(file) != 0) || status != CLI_PROCEED)
+		return cli_failf("%s: standard input cannot be kept there", run->streamed_input);
+	return CLI_PROCEED;
+}
+
+/* Writes what there is, also of a run that was stopped, and takes the folder away. */
+static int end_streams(struct run *run, int status)
+{
+	if (!run->folder)
+		return status;
+	FILE *file = run->to_stdout ? fopen(run->streamed_output, "rb") : NULL;
+	if (file && copy_stream(file, stdout) != CLI_PROCEED)
+		status = cli_failf("standard output: cannot be written");
+	if (file)
+		fclose(file);
+	char *journal = cli_with_ending(run->streamed_output, ".journal");
+	unlink(journal);
+	unlink(run->streamed_output);
+	unlink(run->streamed_input);
+	rmdir(run->folder);
+	free(journal);
+	free(run->streamed_output);
+	free(run->streamed_input);
+	free(run->folder);
+	return status;
+}
+
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
 {
 	struct tt_batch_options *o = &run->options;
 	const struct cli_option options[] = {
-		{"input", 'i', NULL, CLI_STRING, &o->input, "IN.jsonl", 0, 0, "one request per line (required)"},
-		{"output", 'o', NULL, CLI_STRING, &o->output, "OUT.jsonl", 0, 0, "one answer per line (required)"},
+		{"input", 'i', NULL, CLI_STRING, &o->input, "IN.jsonl", 0, 0,
+			"one request per line (required); - for standard input"},
+		{"output", 'o', NULL, CLI_STRING, &o->output, "OUT.jsonl", 0, 0,
+			"one answer per line (required); - for standard output"},
 		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "[NAME=]F", 0, 0,
 			"steering policy or control vector and the name that lines call it by, if not its file's; may "
 			"be "
@@ -85,6 +155,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	if (!o->input || !o->output)
 		return cli_usage_error("batch", "--%s is missing", o->input ? "output" : "input");
 	status = parse_policies(run);
+	if (status == CLI_PROCEED)
+		status = begin_streams(run);
 	if (status != CLI_PROCEED)
 		return status;
 	struct tt_error err = {0};
@@ -108,25 +180,30 @@ static void note(void *user, const char *line)
 	cli_note("%s", line);
 }
 
+/* On standard output, where the answers are not there. */
 static void summarise(const struct run *run, const struct tt_batch_report *r)
 {
+	FILE *to = run->to_stdout ? stderr : stdout;
+	if (run->to_stdout && cli_is_quiet())
+		return;
 	if (run->json) {
-		printf("{\"rows\":%llu,\"errors\":%llu,\"earlier\":%llu,\"prompt_tokens\":%llu,\"generated_tokens\":%"
-		       "llu,"
-		       "\"seconds\":%.3f}\n",
+		fprintf(to,
+			"{\"rows\":%llu,\"errors\":%llu,\"earlier\":%llu,\"prompt_tokens\":%llu,\"generated_tokens\":%"
+			"llu,"
+			"\"seconds\":%.3f}\n",
 			(unsigned long long)r->n_rows, (unsigned long long)r->n_errors,
 			(unsigned long long)r->n_earlier, (unsigned long long)r->n_prompt_tokens,
 			(unsigned long long)r->n_generated_tokens, r->seconds);
 		return;
 	}
-	printf("%llu rows, %llu of them errors", (unsigned long long)r->n_rows, (unsigned long long)r->n_errors);
+	fprintf(to, "%llu rows, %llu of them errors", (unsigned long long)r->n_rows, (unsigned long long)r->n_errors);
 	if (r->n_earlier)
-		printf("; %llu were there already", (unsigned long long)r->n_earlier);
+		fprintf(to, "; %llu were there already", (unsigned long long)r->n_earlier);
 	if (r->n_rows > r->n_earlier && r->seconds > 0)
-		printf("; %llu prompt and %llu generated tokens in %.1f s, %.1f generated a second",
+		fprintf(to, "; %llu prompt and %llu generated tokens in %.1f s, %.1f generated a second",
 			(unsigned long long)r->n_prompt_tokens, (unsigned long long)r->n_generated_tokens, r->seconds,
 			(double)r->n_generated_tokens / r->seconds);
-	putchar('\n');
+	fputc('\n', to);
 }
 
 /* tt_batch makes the same check, but only after the model was loaded. */
@@ -162,13 +239,14 @@ static int batch(struct run *run, const char *model)
 	int code = tt_batch(run->engine, &run->options, &report, &err);
 	cli_progress_end(&run->progress);
 	if (code != TT_OK && cli_interrupted()) {
-		cli_note("stopped after %llu rows; the same command continues", (unsigned long long)report.n_rows);
+		cli_note("stopped after %llu rows%s", (unsigned long long)report.n_rows,
+			run->to_stdout ? "" : "; the same command continues");
 		return CLI_INTERRUPTED;
 	}
 	if (code != TT_OK)
 		return cli_fail(&err);
 	summarise(run, &report);
-	return CLI_OK;
+	return report.n_errors ? CLI_ROWS_FAILED : CLI_OK;
 }
 
 int cli_batch(int argc, char **argv)
@@ -179,6 +257,7 @@ int cli_batch(int argc, char **argv)
 	int status = parse(&run, argc, argv, &positional);
 	if (status == CLI_PROCEED)
 		status = batch(&run, positional.items[0]);
+	status = end_streams(&run, status);
 	tt_engine_close(run.engine);
 	cli_policies_free(&run.named, NULL);
 	return status;

@@ -78,6 +78,8 @@ static int check_data(const struct run *run)
 	const char *one = run->ids_text                 ? "ids"
 			  : run->prompt_args.text       ? "prompt"
 			  : run->prompt_args.file       ? "file"
+			  : run->prompt_args.messages   ? "messages"
+			  : run->c.policies.layers      ? "steer-layers"
 			  : run->mean                   ? "mean"
 			  : run->prompt_args.no_special ? "no-special"
 							: NULL;
@@ -121,6 +123,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		CLI_POLICY_OPTION(run->c.policy_list),
 		CLI_ENGINE_OPTIONS(run->c.engine_args),
 		CLI_STRICT_OPTION(run->c.engine_args),
+		{"steer-layers", 0, NULL, CLI_STRING, &run->c.policies.layers, "A-B,..", 0, 0,
+			"steer no other layers than these of each policy's"},
+		CLI_MESSAGES_OPTION(run->prompt_args),
 	};
 	const struct cli_usage usage = {"capture",
 		"MODEL -p TEXT | --ids 1,2,3 | --data F.jsonl -o F.safetensors [OPTION]...", about, examples, options,
@@ -130,7 +135,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		return status;
 	if (!run->c.output)
 		return cli_usage_error("capture", "--output is missing");
-	if (run->ids_text && (run->prompt_args.text || run->prompt_args.file))
+	if (run->ids_text && (run->prompt_args.text || run->prompt_args.file || run->prompt_args.messages))
 		return cli_usage_error("capture", "--ids and a prompt exclude each other");
 	return check_data(run);
 }
@@ -140,6 +145,7 @@ static int check_files(const struct run *run, const char *model)
 	struct cli_files files = {0};
 	cli_reads(&files, model, "the model");
 	cli_reads(&files, run->prompt_args.file, "the prompt");
+	cli_reads(&files, run->prompt_args.messages, "the messages");
 	for (uint32_t i = 0; i < run->c.policies.n; i++)
 		cli_reads(&files, run->c.policies.paths[i], "a policy");
 	cli_writes(&files, run->c.output, "the output");

@@ -55,7 +55,11 @@ static void put_choices(const char *choices)
 static void bash_command(void *user, const struct cli_usage *usage)
 {
 	(void)user;
-	printf("\t%s)\n\t\toptions='--help", usage->command);
+	size_t n_common;
+	const struct cli_option *common = cli_common_options(&n_common);
+	printf("\t%s)\n\t\toptions='", usage->command);
+	for (size_t i = 0; i < n_common; i++)
+		printf("%s--%s", i ? " " : "", common[i].name);
 	for (size_t i = 0; i < usage->n_options; i++) {
 		putchar(' ');
 		put_names(&usage->options[i], " ");
@@ -124,20 +128,27 @@ static void zsh_name(const struct cli_option *option, const char *name, const ch
 	puts("' \\");
 }
 
+static void zsh_option(const struct cli_option *option)
+{
+	const char letter[] = {option->letter, 0};
+	zsh_name(option, option->name, "--");
+	if (option->alias)
+		zsh_name(option, option->alias, "--");
+	if (option->letter)
+		zsh_name(option, letter, "-");
+}
+
 static void zsh_command(void *user, const struct cli_usage *usage)
 {
+	size_t n_common;
+	const struct cli_option *common = cli_common_options(&n_common);
 	(void)user;
 	printf("\t%s)\n\t\t_arguments \\\n", usage->command);
-	for (size_t i = 0; i < usage->n_options; i++) {
-		const struct cli_option *option = &usage->options[i];
-		const char letter[] = {option->letter, 0};
-		zsh_name(option, option->name, "--");
-		if (option->alias)
-			zsh_name(option, option->alias, "--");
-		if (option->letter)
-			zsh_name(option, letter, "-");
-	}
-	puts("\t\t\t'--help[what the command does]' '*:file:_files'\n\t\t;;");
+	for (size_t i = 0; i < usage->n_options; i++)
+		zsh_option(&usage->options[i]);
+	for (size_t i = 0; i < n_common; i++)
+		zsh_option(&common[i]);
+	puts("\t\t\t'*:file:_files'\n\t\t;;");
 }
 
 static void zsh(const struct cli_command *commands, size_t n)
@@ -166,12 +177,11 @@ static void zsh(const struct cli_command *commands, size_t n)
 
 /* ---- fish */
 
-static void fish_command(void *user, const struct cli_usage *usage)
+static void fish_options(const char *command, const struct cli_option *options, size_t n)
 {
-	(void)user;
-	for (size_t i = 0; i < usage->n_options; i++) {
-		const struct cli_option *option = &usage->options[i];
-		printf("complete -c trimtab -n '__fish_seen_subcommand_from %s' -l %s", usage->command, option->name);
+	for (size_t i = 0; i < n; i++) {
+		const struct cli_option *option = &options[i];
+		printf("complete -c trimtab -n '__fish_seen_subcommand_from %s' -l %s", command, option->name);
 		if (option->alias)
 			printf(" -l %s", option->alias);
 		if (option->letter)
@@ -186,6 +196,15 @@ static void fish_command(void *user, const struct cli_usage *usage)
 		put_quoted(option->help, "\\'", "\\");
 		puts("'");
 	}
+}
+
+static void fish_command(void *user, const struct cli_usage *usage)
+{
+	size_t n_common;
+	const struct cli_option *common = cli_common_options(&n_common);
+	(void)user;
+	fish_options(usage->command, usage->options, usage->n_options);
+	fish_options(usage->command, common, n_common);
 }
 
 static void fish(const struct cli_command *commands, size_t n)

@@ -61,7 +61,7 @@ static int import(const struct conversion *c, const char *model, const struct cl
 		tt_policy_save(c->policy, c->output, &err) != TT_OK)
 		status = cli_fail(&err);
 	else if (warning)
-		cli_note("warning: %s", warning);
+		cli_warn("%s", warning);
 	tt_engine_remove_policy(engine, c->policy, NULL);
 	tt_engine_close(engine);
 	return status;

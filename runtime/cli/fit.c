@@ -453,7 +453,7 @@ static int check_bars(const struct run *run)
 	json_decref(report);
 	if (!beyond)
 		return CLI_OK;
-	cli_note("warning: no candidate met the bars; the one with the best score was written");
+	cli_warn("no candidate met the bars; the one with the best score was written");
 	return CLI_BEYOND_BARS;
 }
 

@@ -101,6 +101,7 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 		CLI_ENGINE_OPTIONS(a->engine),
 		CLI_STRICT_OPTION(a->engine),
 		CLI_LAYERS_OPTION(a->layers),
+		CLI_MESSAGES_OPTION(a->prompt),
 	};
 	const struct cli_usage usage = {
 		"generate", "MODEL [OPTION]...", about, examples, options, CLI_N_OPTIONS(options), 1, 1};
@@ -188,7 +189,7 @@ static int step_until_done(struct run *run)
 		if (status == CLI_PROCEED && cli_interrupted())
 			status = CLI_INTERRUPTED;
 		if (stream && ferror(stdout))
-			status = CLI_FAILED;
+			status = cli_failf("standard output: cannot be written");
 	}
 	cli_progress_end(&progress);
 	run->seconds = tt_now() - begun;
@@ -260,7 +261,10 @@ static int print_json(const struct run *run)
 		json_array_append_new(ids, json_integer(run->ids[i]));
 	json_object_set_new(json, "model", json_string(tt_engine_info(run->engine)->name));
 	json_object_set_new(json, "compute", json_string(run->args->engine.compute ? "q8" : "f32"));
-	json_object_set_new(json, "prompt", json_stringn(run->prompt, run->n_prompt));
+	if (run->args->prompt.messages)
+		json_object_set_new(json, "messages", json_loadb(run->prompt, run->n_prompt, 0, NULL));
+	else
+		json_object_set_new(json, "prompt", json_stringn(run->prompt, run->n_prompt));
 	json_object_set_new(json, "prompt_ids", ids);
 	if (run->args->compare) {
 		json_object_set_new(json, "unsteered", generation_json(run, &run->unsteered, false));

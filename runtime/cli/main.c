@@ -39,17 +39,18 @@ size_t cli_commands(const struct cli_command **out)
 
 /* File scope, since a signal handler has no other way to reach it. */
 static volatile sig_atomic_t interrupted;
+static bool interrupt_was_said;
 
 static void on_interrupt(int signal_number)
 {
-	(void)signal_number;
-	interrupted = 1;
+	interrupted = signal_number;
 }
 
 void cli_catch_interrupt(void)
 {
 	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 }
 
 bool cli_interrupted(void)
@@ -126,8 +127,19 @@ int cli_usage_error(const char *command, const char *format, ...)
 void cli_note(const char *format, ...)
 {
 	va_list arguments;
+	interrupt_was_said |= interrupted != 0;
+	if (cli_is_quiet())
+		return;
 	va_start(arguments, format);
 	message(NULL, NULL, format, arguments);
+	va_end(arguments);
+}
+
+void cli_warn(const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	message("warning", NULL, format, arguments);
 	va_end(arguments);
 }
 
@@ -181,7 +193,9 @@ const struct cli_usage cli_program = {
 	.synopsis = "COMMAND MODEL [OPTION]...",
 	.about = "MODEL is a GGUF file or a Hugging Face directory. trimtab COMMAND --help explains a command.\n"
 		 "Results go to standard output, progress and messages to standard error.\n"
-		 "Exit status: 0, 1 (it failed), 2 (wrong usage), 3 (fit: beyond its bars), 130 (interrupted).",
+		 "Exit status: 0, 1 (it failed), 2 (wrong usage), 3 (fit: beyond its bars), 4 (batch: rows are "
+		 "errors),\n"
+		 "130 (interrupted), 143 (terminated).",
 	.examples = "  trimtab generate model.gguf -p 'What is a trim tab?'\n"
 		    "  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
 		    "  trimtab generate model.gguf --policy refuse.safetensors --compare -p 'How do I pick a lock?'\n"
@@ -260,5 +274,7 @@ int main(int argc, char **argv)
 	bool failed = ferror(stdout);
 	if ((fflush(stdout) != 0 || failed) && status == CLI_OK)
 		status = cli_failf("standard output: cannot be written");
-	return status;
+	if (status == CLI_INTERRUPTED && !interrupt_was_said)
+		cli_note("interrupted");
+	return status == CLI_INTERRUPTED && interrupted == SIGTERM ? 128 + SIGTERM : status;
 }

@@ -109,7 +109,8 @@ struct page {
 static void put_command(void *user, const struct cli_usage *usage)
 {
 	const struct page *page = user;
-	static const struct cli_option help = {"help", 'h', NULL, CLI_FLAG, NULL, NULL, 0, 0, "a shorter text"};
+	size_t n;
+	const struct cli_option *common = cli_common_options(&n);
 	put_title(page->to, usage->command, page->summary);
 	put_line(page->to, usage->synopsis, strlen(usage->synopsis));
 	fputs(".SH DESCRIPTION\n", page->to);
@@ -117,7 +118,8 @@ static void put_command(void *user, const struct cli_usage *usage)
 	fputs(".SH OPTIONS\n", page->to);
 	for (size_t i = 0; i < usage->n_options; i++)
 		put_option(page->to, &usage->options[i]);
-	put_option(page->to, &help);
+	for (size_t i = 0; i < n; i++)
+		put_option(page->to, &common[i]);
 	put_examples(page->to, usage->examples);
 	fputs(".SH SEE ALSO\n.BR trimtab (1)\n", page->to);
 }

@@ -66,13 +66,39 @@ static void print_option(const struct cli_option *option)
 	free(help);
 }
 
+static bool quiet, verbose;
+
+static const struct cli_option common[] = {
+	{"quiet", 'q', NULL, CLI_FLAG, &quiet, NULL, 0, 0,
+		"no notes and no progress, only results, warnings and errors"},
+	{"verbose", 'v', NULL, CLI_FLAG, &verbose, NULL, 0, 0, "say what the model is and where it runs"},
+	{"help", 'h', NULL, CLI_FLAG, NULL, NULL, 0, 0, "this text"},
+};
+enum { N_COMMON = sizeof common / sizeof *common };
+
+const struct cli_option *cli_common_options(size_t *n)
+{
+	*n = N_COMMON;
+	return common;
+}
+
+bool cli_is_quiet(void)
+{
+	return quiet;
+}
+
+bool cli_is_verbose(void)
+{
+	return verbose;
+}
+
 static void print_help(const struct cli_usage *usage)
 {
 	printf("Usage: trimtab %s %s\n\n%s\n\nOptions:\n", usage->command, usage->synopsis, usage->about);
 	for (size_t i = 0; i < usage->n_options; i++)
 		print_option(&usage->options[i]);
-	static const struct cli_option help = {"help", 'h', NULL, CLI_FLAG, NULL, NULL, 0, 0, "this text"};
-	print_option(&help);
+	for (size_t i = 0; i < N_COMMON; i++)
+		print_option(&common[i]);
 	printf("\nExamples:\n%s\n", usage->examples);
 }
 
@@ -139,7 +165,7 @@ static int set(const struct cli_usage *usage, const struct cli_option *option, c
 		*(bool *)option->target = true;
 		return CLI_PROCEED;
 	case CLI_STRING:
-		*(const char **)option->target = value;
+		*(const char **)option->target = strcmp(option->argument, "MODEL") ? value : cli_model_path(value);
 		return CLI_PROCEED;
 	case CLI_LIST: {
 		struct cli_list *list = option->target;
@@ -167,8 +193,10 @@ static void make_getopt(const struct cli_usage *usage, struct option long_option
 {
 	size_t n = 0, m = 0;
 	letters[m++] = ':';
-	letters[m++] = 'h';
-	long_options[n++] = (struct option){"help", no_argument, NULL, 'h'};
+	for (size_t i = 0; i < N_COMMON; i++) {
+		letters[m++] = common[i].letter;
+		long_options[n++] = (struct option){common[i].name, no_argument, NULL, common[i].letter};
+	}
 	for (size_t i = 0; i < usage->n_options && n + 3 < MAX_LONG; i++) {
 		const struct cli_option *option = &usage->options[i];
 		int argument = option->kind == CLI_FLAG ? no_argument : required_argument;
@@ -192,6 +220,10 @@ static const struct cli_option *find(const struct cli_usage *usage, int code)
 	for (size_t i = 0; i < usage->n_options; i++) {
 		if (usage->options[i].letter == code)
 			return &usage->options[i];
+	}
+	for (size_t i = 0; i < N_COMMON; i++) {
+		if (common[i].letter == code)
+			return &common[i];
 	}
 	return NULL;
 }
@@ -289,7 +321,8 @@ int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_l
 	for (; optind < argc; optind++) {
 		if (positional->n == usage->max_positional || positional->n == CLI_MAX_LIST)
 			return cli_usage_error(usage->command, "one argument too many: '%s'", argv[optind]);
-		positional->items[positional->n++] = argv[optind];
+		bool model = positional->n == 0 && !strncmp(usage->synopsis, "MODEL", 5);
+		positional->items[positional->n++] = model ? cli_model_path(argv[optind]) : argv[optind];
 	}
 	if (positional->n < usage->min_positional)
 		return cli_usage_error(usage->command, "an argument is missing: %s", usage->synopsis);

@@ -52,6 +52,11 @@ const char *cli_foreign_option(const char *name);
  * show. */
 bool cli_option_default(const struct cli_option *option, char out[64]);
 
+/* What every command takes: --help, --quiet and --verbose, which have no target. */
+const struct cli_option *cli_common_options(size_t *n);
+bool cli_is_quiet(void);
+bool cli_is_verbose(void);
+
 /* Calls visit with a command's usage, and nothing else of the command. */
 struct cli_command;
 typedef void (*cli_visit_fn)(void *user, const struct cli_usage *usage);

@@ -9,7 +9,11 @@ enum { BAR_WIDTH = 24 };
 
 void cli_progress_begin(struct cli_progress *progress)
 {
-	*progress = (struct cli_progress){.begun = tt_now(), .terminal = isatty(STDERR_FILENO)};
+	*progress = (struct cli_progress){
+		.begun = tt_now(),
+		.terminal = isatty(STDERR_FILENO) && !cli_is_quiet(),
+		.quiet = cli_is_quiet(),
+	};
 }
 
 static void erase(struct cli_progress *progress)

@@ -9,6 +9,19 @@
 
 enum { MAX_INPUT = 64 << 20 };
 
+/* Why there is no GPU matters where there seems to be one, and to who asks. */
+static void say_device(const struct tt_model_info *info)
+{
+	if (*info->device_note && (cli_is_verbose() || access("/dev/nvidiactl", F_OK) == 0))
+		cli_note("on the CPU: %s", info->device_note);
+	if (cli_is_verbose())
+		cli_note("%s: %u layers of %u, %.0f million parameters in %.0f MiB; on %s, %u threads; context %u, KV "
+			 "%.0f MiB",
+			info->name, info->n_layers, info->hidden_size, (double)info->n_parameters / 1e6,
+			(double)info->n_weight_bytes / (1 << 20), info->backend, info->n_threads, info->context,
+			(double)info->kv_bytes / (1 << 20));
+}
+
 void cli_engine_options(struct tt_engine_options *options, const struct cli_engine_args *args)
 {
 	tt_engine_options_default(options);
@@ -26,8 +39,7 @@ int cli_engine_open_as(struct tt_engine **out, const char *model, const struct t
 	struct tt_error err = {0};
 	if (tt_engine_open(out, model, options, &err) != TT_OK)
 		return cli_fail(&err);
-	if (*tt_engine_info(*out)->device_note)
-		cli_note("on the CPU: %s", tt_engine_info(*out)->device_note);
+	say_device(tt_engine_info(*out));
 	return CLI_PROCEED;
 }
 
@@ -77,7 +89,7 @@ int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine)
 		if (tt_engine_add_policy(engine, *policy, &warning, &err) != TT_OK)
 			return cli_fail(&err);
 		if (warning)
-			cli_note("warning: %s", warning);
+			cli_warn("%s", warning);
 	}
 	return CLI_PROCEED;
 }
@@ -126,17 +138,21 @@ int cli_read_file(char **out, size_t *n, const char *path)
 
 int cli_prompt_read(char **out, size_t *n, const struct cli_prompt_args *args, const char *command)
 {
-	if (args->text && args->file)
-		return cli_usage_error(command, "--prompt and --file exclude each other");
+	if (!!args->text + !!args->file + !!args->messages > 1)
+		return cli_usage_error(command, "%s exclude each other",
+			args->messages ? "--messages and a prompt" : "--prompt and --file");
+	if (args->messages && (args->raw || args->system))
+		return cli_usage_error(command, "--messages and --%s exclude each other", args->raw ? "raw" : "system");
 	if (args->text) {
 		*n = strlen(args->text);
 		*out = cli_alloc(*n + 1, 1);
 		memcpy(*out, args->text, *n);
 		return CLI_PROCEED;
 	}
-	if (!args->file && isatty(STDIN_FILENO))
+	const char *path = args->messages ? args->messages : args->file;
+	if (!path && isatty(STDIN_FILENO))
 		return cli_usage_error(command, "no prompt: give --prompt or --file, or pipe it in");
-	int status = cli_read_file(out, n, args->file ? args->file : "-");
+	int status = cli_read_file(out, n, path ? path : "-");
 	if (status == CLI_PROCEED && !args->keep_newline && *n && (*out)[*n - 1] == '\n')
 		(*out)[--*n] = 0;
 	return status;
@@ -147,6 +163,9 @@ int cli_prompt_encode(int32_t **ids, size_t *n_ids, size_t span[2], const struct
 {
 	struct tt_error err = {0};
 	span[0] = span[1] = 0;
+	/* An empty file or pipe is a mistake further up; an empty --prompt --raw is a text from its beginning. */
+	if (n == 0 && !(args->raw && args->text))
+		return cli_failf("the prompt is empty");
 	if (args->raw) {
 		unsigned flags = TT_TEXT_BOS | (args->no_special ? 0u : TT_TEXT_SPECIAL);
 		int status = tt_text_encode(text, prompt, n, flags, ids, n_ids, &err);
@@ -155,9 +174,10 @@ int cli_prompt_encode(int32_t **ids, size_t *n_ids, size_t span[2], const struct
 	if (!tt_text_has_template(text))
 		return cli_failf("the model has no chat template: use --raw");
 	char *messages = NULL;
-	int status = tt_text_user_message(prompt, n, args->system, &messages, &err);
+	int status = args->messages ? TT_OK : tt_text_user_message(prompt, n, args->system, &messages, &err);
 	if (status == TT_OK)
-		status = tt_text_encode_chat_span(text, messages, NULL, ids, n_ids, &span[0], &span[1], &err);
+		status = tt_text_encode_chat_span(
+			text, messages ? messages : prompt, NULL, ids, n_ids, &span[0], &span[1], &err);
 	tt_free(messages);
 	return status ? cli_fail(&err) : CLI_PROCEED;
 }

@@ -37,7 +37,7 @@ struct cli_engine_args {
 
 #define CLI_LAYERS_OPTION(target)                                                                                      \
 	{                                                                                                              \
-		"layers", 0, NULL, CLI_STRING, &(target), "A-B,..", 0, 0,                                              \
+		"layers", 0, "steer-layers", CLI_STRING, &(target), "A-B,..", 0, 0,                                    \
 			"steer no other layers than these of each policy's"                                            \
 	}
 
@@ -89,11 +89,18 @@ void cli_policies_free(struct cli_policies *policies, struct tt_engine *engine);
 struct cli_prompt_args {
 	const char *text, *file; /* if both are NULL: standard input */
 	const char *system;
+	const char *messages; /* a file with the messages of a conversation, instead of text or file */
 	bool raw, no_special;
 	bool keep_newline; /* otherwise one newline at the end of a file is not part of the prompt */
 };
 
-/* Reads the prompt's text (free()). CLI_PROCEED, CLI_FAILED or CLI_USAGE. */
+#define CLI_MESSAGES_OPTION(a)                                                                                         \
+	{                                                                                                              \
+		"messages", 0, NULL, CLI_STRING, &(a).messages, "F.json", 0, 0,                                        \
+			"a conversation: a JSON list of objects with role and content; - for standard input"           \
+	}
+
+/* Reads the prompt's text, or the messages (free()). CLI_PROCEED, CLI_FAILED or CLI_USAGE. */
 int cli_prompt_read(char **out, size_t *n, const struct cli_prompt_args *args, const char *command);
 /* Gives its token ids (tt_free): as a chat with one user message, or raw. span: mean_from and mean_to of a request. */
 int cli_prompt_encode(int32_t **ids, size_t *n_ids, size_t span[2], const struct tt_text *text, const char *prompt,

@@ -34,6 +34,8 @@ static void print_strip(FILE *to, const float *push, uint32_t n_layers, float mo
 {
 	static const char *const blocks[] = {"·", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
 	static const int shades[] = {240, 54, 90, 126, 162, 198, 203, 208, 214};
+	const char *no_colour = getenv("NO_COLOR"); /* as no-color.org has it */
+	colour = colour && !(no_colour && *no_colour);
 	for (uint32_t l = 0; l < n_layers; l++) {
 		int level = most > 0 && push[l] > 0 ? (int)ceilf(8 * push[l] / most) : 0;
 		level = level < 0 ? 0 : level > 8 ? 8 : level;

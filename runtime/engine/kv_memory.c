@@ -15,7 +15,14 @@ int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const
 			err, TT_ERR_MEMORY, "the KV pages for %u positions are too large to address", n_positions);
 	kv->pages.type = type;
 	kv->pages.n_pages = n_pages;
-	return backend->allocate(backend, &kv->pages.data, count, page, err);
+	int status = backend->allocate(backend, &kv->pages.data, count, page, err);
+	if (status == TT_ERR_MEMORY)
+		tt_fail(err, TT_ERR_MEMORY,
+			"out of memory for the KV cache: %u positions take %.0f MiB; a shorter context (--ctx-size), "
+			"fewer "
+			"requests at once (--max-batch) or half precision (--kv f16) takes less",
+			n_positions, (double)kv->n_bytes / (1 << 20));
+	return status;
 }
 
 int tt_kv_memory_add_sums(

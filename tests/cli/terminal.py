@@ -75,3 +75,4 @@ for _ in range(5):
     if status == 130:
         break
 expect(status == 130, "no interrupt ended with 130")
+expect(b"trimtab: interrupted" in text, f"an interrupt says nothing: {text[-200:]!r}")

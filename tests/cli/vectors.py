@@ -37,10 +37,8 @@ def test_layers():
     refused(1, "--layers: policy repeng steers none of \"0\"", *PROMPT, "--policy", VECTOR, "--layers", "0",
             command="generate")
     refused(1, "not a list of layers", *PROMPT, "--policy", VECTOR, "--layers", "2..3", command="generate")
-    works("--model", os.path.join(golden, "tiny-llama"), "--layers", "2", "-o", "second.safetensors", model=VECTOR,
-          command="import")
-    works("--policy", "second.safetensors:12", "--ids", "5,6", "-o", "c.st", command="capture")
-    check(set(tensor("c.st", "coef")) == {0, 12} and tensor("c.st", "coef")[:3] == (0, 0, 12), "import --layers")
+    works("--policy", f"{VECTOR}:12", "--steer-layers", "2", "--ids", "5,6", "-o", "c.st", command="capture")
+    check(set(tensor("c.st", "coef")) == {0, 12} and tensor("c.st", "coef")[:3] == (0, 0, 12), "capture --layers")
 
 
 def test_commands():

@@ -39,7 +39,6 @@ size_t cli_commands(const struct cli_command **out)
 
 /* File scope, since a signal handler has no other way to reach it. */
 static volatile sig_atomic_t interrupted;
-static bool interrupt_was_said;
 
 static void on_interrupt(int signal_number)
 {
@@ -127,7 +126,6 @@ int cli_usage_error(const char *command, const char *format, ...)
 void cli_note(const char *format, ...)
 {
 	va_list arguments;
-	interrupt_was_said |= interrupted != 0;
 	if (cli_is_quiet())
 		return;
 	va_start(arguments, format);
@@ -274,7 +272,7 @@ int main(int argc, char **argv)
 	bool failed = ferror(stdout);
 	if ((fflush(stdout) != 0 || failed) && status == CLI_OK)
 		status = cli_failf("standard output: cannot be written");
-	if (status == CLI_INTERRUPTED && !interrupt_was_said)
+	if (status == CLI_INTERRUPTED)
 		cli_note("interrupted");
 	return status == CLI_INTERRUPTED && interrupted == SIGTERM ? 128 + SIGTERM : status;
 }

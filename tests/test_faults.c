@@ -19,6 +19,7 @@
 #include "controller/measure/prompts.h"
 #include "controller/measure/review.h"
 #include "controller/measure/variants.h"
+#include "controller/policy/control_vector.h"
 #include "controller/train/activation_file.h"
 #include "controller/train/fit_affine.h"
 #include "controller/train/fit_mean.h"
@@ -78,9 +79,8 @@ static size_t inject(const char *name, operation *run, enum fault fault, bool on
 }
 
 /* spares: how many failures need not end the call, each for a reason: where stat fails, opening the file says why, and
- * libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A file that cannot be read
- * for a pickle's mark is read by the parser next. A reply loses text rather than its token (stop_strings.h), and pages
- * are not shared where there is no SHA-256. */
+ * libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A reply loses text rather
+ * than its token (stop_strings.h), and pages are not shared where there is no SHA-256. */
 static void inject_all(const char *name, operation *run, size_t spares)
 {
 	for (int on = 0; on < 2; on++) {
@@ -257,6 +257,22 @@ Test(faults, templates)
 	inject_all("tokenizer_config.json", read_chat, 1);
 }
 
+/* A control vector, made a policy of a model with more layers, and written. */
+static int adopt_vector(struct tt_error *err)
+{
+	const struct tt_model_info info = {
+		.n_layers = 5, .hidden_size = 64, .fingerprint = "llama", .weights_digest = "ab"};
+	struct tt_policy *policy = NULL;
+	int status = tt_policy_load(&policy, GOLDEN("vectors/repeng.gguf"), err);
+	if (status == TT_OK)
+		status = tt_control_vector_adopt(policy, &info, err);
+	if (status == TT_OK)
+		status = tt_policy_export(policy, "vector.gguf", err);
+	tt_policy_free(policy);
+	unlink("vector.gguf");
+	return status;
+}
+
 static int load_policy(const char *path, struct tt_error *err)
 {
 	struct tt_policy *policy = NULL;
@@ -292,12 +308,12 @@ static int load_clamp(struct tt_error *err)
 
 Test(faults, policies)
 {
-	/* Whether a file is a pickle or GGUF: where its beginning cannot be read, it is taken for safetensors. */
-	inject_all("rule policy", load_rule, 4);
-	inject_all("mlp policy", load_mlp, 4);
-	inject_all("probe_mlp policy", load_probe_mlp, 4);
-	inject_all("affine policy", load_affine, 4);
-	inject_all("clamp policy", load_clamp, 4);
+	inject_all("rule policy", load_rule, 0);
+	inject_all("mlp policy", load_mlp, 0);
+	inject_all("probe_mlp policy", load_probe_mlp, 0);
+	inject_all("affine policy", load_affine, 0);
+	inject_all("clamp policy", load_clamp, 0);
+	inject_all("control vector", adopt_vector, 1);
 }
 
 static char written[64];

@@ -92,8 +92,8 @@ bool tt_policy_band(const struct tt_policy *policy, uint32_t *first, uint32_t *l
 bool tt_policy_has_direction(const struct tt_policy *policy, uint32_t layer);
 
 /* Refuses, by its first bytes, another kind of file that people may offer as a policy: pickles, which run code when
- * they are read. */
-int tt_policy_refuse_pickle(const char *path, struct tt_error *err);
+ * they are read. *gguf: whether it is a GGUF file. */
+int tt_policy_refuse_pickle(const char *path, bool *gguf, struct tt_error *err);
 
 /* SHA-256 over all that decides what a coefficient does to h: the operation, its form and every tensor of its row. Two
  * policies with the same digest and equal coefficients give the same bits. */

@@ -70,14 +70,17 @@ struct reader {
 
 /* A PyTorch file begins with the mark of a zip file or of a pickle. A pickle begins with 0x80, which the header length
  * of a safetensors file may begin with too; such a file has { as its byte 8. */
-int tt_policy_refuse_pickle(const char *path, struct tt_error *err)
+int tt_policy_refuse_pickle(const char *path, bool *gguf, struct tt_error *err)
 {
 	unsigned char head[9] = {0};
 	FILE *file = fopen(path, "rb");
+	*gguf = false;
 	if (!file)
-		return TT_OK; /* the reader that opens it next reports why */
+		return tt_fail_io(err, path, "open");
 	size_t n = fread(head, 1, sizeof head, file);
+	int status = ferror(file) ? tt_fail_io(err, path, "read") : TT_OK;
 	fclose(file);
+	TT_TRY(status);
 	bool zip = n >= 4 && memcmp(head, "PK\003\004", 4) == 0;
 	bool pickle = n >= 2 && head[0] == 0x80 && head[1] <= 5 && !(n == 9 && head[8] == '{');
 	if (zip || pickle)
@@ -85,18 +88,8 @@ int tt_policy_refuse_pickle(const char *path, struct tt_error *err)
 			"%s: this is a pickle (PyTorch) file, which can run code when it is read; it will not be "
 			"read. scripts/setup/vectors_to_gguf.py makes a control vector of one that holds vectors alone",
 			path);
+	*gguf = n >= 4 && memcmp(head, "GGUF", 4) == 0;
 	return TT_OK;
-}
-
-/* Which reader is to have a file. */
-static bool is_gguf(const char *path)
-{
-	unsigned char head[4] = {0};
-	FILE *file = fopen(path, "rb");
-	size_t n = file ? fread(head, 1, sizeof head, file) : 0;
-	if (file)
-		fclose(file);
-	return n == sizeof head && memcmp(head, "GGUF", sizeof head) == 0;
 }
 
 /* *out is NULL if the key is optional and absent. */
@@ -532,11 +525,12 @@ static int load_safetensors(struct tt_policy **out, const char *path, struct tt_
 
 int tt_policy_load(struct tt_policy **out, const char *path, struct tt_error *err)
 {
+	bool gguf;
 	TT_TRY(tt_need(out, "out", err));
 	*out = NULL;
 	TT_TRY(tt_need(path, "path", err));
-	TT_TRY(tt_policy_refuse_pickle(path, err));
-	int status = is_gguf(path) ? tt_control_vector_load(out, path, err) : load_safetensors(out, path, err);
+	TT_TRY(tt_policy_refuse_pickle(path, &gguf, err));
+	int status = gguf ? tt_control_vector_load(out, path, err) : load_safetensors(out, path, err);
 	if (status == TT_OK)
 		status = tt_within(tt_file_resolve(&(*out)->path, path, err), err, path);
 	if (status != TT_OK) {

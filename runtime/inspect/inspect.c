@@ -280,21 +280,15 @@ static int inspect_gguf(json_t *report, const char *path, const char *model_path
 /* Decides by the first bytes which reader to use; the reader checks the rest. */
 static int inspect(json_t *report, const char *path, const char *model_path, struct tt_error *err)
 {
-	unsigned char head[4] = {0};
+	bool gguf;
 	TT_TRY(tt_json_set(report, "file", json_string(path), err));
 	if (tt_file_is_directory(path)) {
 		TT_TRY(tt_json_set(report, "kind", json_string("model"), err));
 		TT_TRY(tt_json_set(report, "format", json_string("Hugging Face directory"), err));
 		return inspect_engine(report, path, err);
 	}
-	FILE *file = fopen(path, "rb");
-	size_t n = file ? fread(head, 1, sizeof head, file) : 0;
-	if (file)
-		fclose(file);
-	if (n == 4 && memcmp(head, "GGUF", 4) == 0)
-		return inspect_gguf(report, path, model_path, err);
-	TT_TRY(tt_policy_refuse_pickle(path, err));
-	return inspect_safetensors(report, path, model_path, err);
+	TT_TRY(tt_policy_refuse_pickle(path, &gguf, err));
+	return gguf ? inspect_gguf(report, path, model_path, err) : inspect_safetensors(report, path, model_path, err);
 }
 
 int tt_inspect(const char *path, const char *model_path, char **report, struct tt_error *err)

@@ -33,6 +33,7 @@ size_t cli_commands(const struct cli_command **out);
 extern const struct cli_usage cli_program;
 
 int cli_generate(int argc, char **argv);
+int cli_chat(int argc, char **argv);
 int cli_fit(int argc, char **argv);
 int cli_eval(int argc, char **argv);
 int cli_attack(int argc, char **argv);
@@ -69,5 +70,6 @@ FILE *cli_memory_file(char **out, size_t *n); /* open_memstream; close it, then 
 int cli_close(FILE *file, const char *path);  /* CLI_OK; CLI_FAILED, with a message, if a write failed */
 bool cli_interrupted(void);                   /* SIGINT or SIGTERM has come; a second one ends the program at once */
 void cli_catch_interrupt(void);
+void cli_release_interrupt(void); /* as if none had come; the next one ends the program */
 
 #endif

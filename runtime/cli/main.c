@@ -14,6 +14,7 @@
 
 static const struct cli_command commands[] = {
 	{"generate", "generate text, steered or not, or both side by side", cli_generate},
+	{"chat", "talk with a model, and change its steering meanwhile", cli_chat},
 	{"fit", "fit a steering policy to a model", cli_fit},
 	{"eval", "measure what a policy changes", cli_eval},
 	{"attack", "search words that get harmful prompts past a gate", cli_attack},
@@ -50,6 +51,13 @@ void cli_catch_interrupt(void)
 	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+}
+
+void cli_release_interrupt(void)
+{
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	interrupted = 0;
 }
 
 bool cli_interrupted(void)

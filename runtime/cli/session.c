@@ -82,6 +82,8 @@ int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine)
 	for (uint32_t i = 0; i < policies->n; i++) {
 		const char *warning = NULL;
 		struct tt_policy **policy = &policies->steering[i].policy;
+		if (*policy)
+			continue;
 		if (tt_policy_load(policy, policies->paths[i], &err) != TT_OK)
 			return cli_fail(&err);
 		if (policies->layers && tt_policy_keep_layers(*policy, policies->layers, &err) != TT_OK)
@@ -94,15 +96,26 @@ int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine)
 	return CLI_PROCEED;
 }
 
+void cli_policies_drop(struct cli_policies *policies, uint32_t i, struct tt_engine *engine)
+{
+	if (engine && policies->steering[i].policy)
+		tt_engine_remove_policy(engine, policies->steering[i].policy, NULL);
+	tt_policy_free(policies->steering[i].policy);
+	free(policies->names[i]);
+	free(policies->paths[i]);
+	policies->n--;
+	for (uint32_t k = i; k < policies->n; k++) {
+		policies->steering[k] = policies->steering[k + 1];
+		policies->names[k] = policies->names[k + 1];
+		policies->paths[k] = policies->paths[k + 1];
+	}
+	policies->steering[policies->n].policy = NULL;
+}
+
 void cli_policies_free(struct cli_policies *policies, struct tt_engine *engine)
 {
-	for (uint32_t i = 0; i < policies->n; i++) {
-		if (engine && policies->steering[i].policy)
-			tt_engine_remove_policy(engine, policies->steering[i].policy, NULL);
-		tt_policy_free(policies->steering[i].policy);
-		free(policies->names[i]);
-		free(policies->paths[i]);
-	}
+	while (policies->n > 0)
+		cli_policies_drop(policies, policies->n - 1, engine);
 	*policies = (struct cli_policies){0};
 }
 

@@ -81,8 +81,9 @@ int cli_policy_name(struct cli_policies *out, size_t i, const char *command);
 int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command);
 /* For one in which rows or a sweep name them. */
 int cli_policies_parse_named(struct cli_policies *out, const struct cli_list *list, const char *command);
-/* Loads them and adds them to the engine; a warning goes to stderr. */
+/* Loads those that are not loaded and adds them to the engine; a warning goes to stderr. */
 int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine);
+void cli_policies_drop(struct cli_policies *policies, uint32_t i, struct tt_engine *engine);
 /* Call it after their requests are freed and before the engine is closed. */
 void cli_policies_free(struct cli_policies *policies, struct tt_engine *engine);
 

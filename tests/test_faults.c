@@ -339,7 +339,7 @@ Test(faults, writing)
 	size_t n = 0;
 	cr_assert_not_null(mkdtemp(directory));
 	snprintf(written, sizeof written, "%s/policy.safetensors", directory);
-	inject_all("policy written", write_policy, 6);
+	inject_all("policy written", write_policy, 4);
 	DIR *folder = opendir(directory);
 	cr_assert_not_null(folder);
 	for (struct dirent *entry; (entry = readdir(folder)) != NULL;)

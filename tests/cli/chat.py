@@ -28,7 +28,8 @@ def saved(path="talk.json"):
 def generated(messages, *arguments):
     with open("messages.json", "w", encoding="utf-8") as file:
         json.dump(messages, file)
-    return json.loads(works("--messages", "messages.json", "-n", "8", "--json", *arguments, command="generate").stdout)["text"]
+    done = works("--messages", "messages.json", "-n", "8", "--json", *arguments, command="generate")
+    return json.loads(done.stdout)["text"]
 
 
 def test_turns():
@@ -47,8 +48,8 @@ def test_turns():
 
 def test_steering():
     """Policies come, change their strength and go between messages; the twin is the unsteered answer."""
-    done = talk("/policy v=" + VECTOR + ":12", "the mill", "/save a.json", "/scale v -10", "/twin", "on a hill", "/policies",
-                "/drop v", "/twin", "of rain", "/policies", "/save b.json")
+    done = talk(f"/policy v={VECTOR}:12", "the mill", "/save a.json", "/scale v -10", "/twin", "on a hill",
+                "/policies", "/drop v", "/twin", "of rain", "/policies", "/save b.json")
     a, b = saved("a.json"), saved("b.json")
     check(a[1]["content"] == generated(a[:1], "--policy", f"{VECTOR}:12") != generated(a[:1]), f"{a}")
     check(b[3]["content"] == generated(b[:3], "--policy", f"{VECTOR}:-10"), f"{b}")
@@ -62,7 +63,8 @@ def test_steering():
 def test_undo_and_mistakes():
     talk("the mill", "on a hill", "/undo", "/save one.json", "/reset", "/save none.json", "of rain", "/quit", "never",
          arguments=("--system", "be brief"))
-    check([m["content"] for m in saved("one.json")][:2] == ["be brief", "the mill"] and len(saved("one.json")) == 3, "undo")
+    one = saved("one.json")
+    check([m["content"] for m in one][:2] == ["be brief", "the mill"] and len(one) == 3, f"undo: {one}")
     check(saved("none.json") == [{"role": "system", "content": "be brief"}], "reset")
     for line, words in (("/nonsense", "no command"), ("/scale", "takes a number"), ("/scale w 1", "no such policy"),
                         ("/drop w", "no such policy"), ("/policy none.gguf", "none.gguf"), ("/save", "needs the name"),

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Builds llama.cpp's llama-batched-bench, which bench/peers/batched.py runs beside this program, and llama-bench, whose
-# tests `trimtab bench` has: for the CPU alone and for this machine's instructions. Into build-llama.cpp/, which git
-# ignores. Interrupted, it goes on where it was.
+# Builds llama.cpp for the CPU alone and for this machine's instructions: llama-batched-bench, which
+# bench/peers/batched.py runs beside this program; llama-bench, whose tests `trimtab bench` has; and llama-steering
+# (bench/peers/llama_steering.c) for bench/peers/steering.py. Into build-llama.cpp/, which git ignores. Interrupted, it
+# goes on where it was.
 set -eu
 
 say() { echo "build_llama_cpp: $*" >&2; }
@@ -14,11 +15,11 @@ cd "$(dirname "$0")/../.."
 out=build-llama.cpp
 programs="llama-batched-bench llama-bench"
 missing=
-for program in $programs; do
+for program in $programs llama-steering; do
 	[ -x "$out/$program" ] || missing=$program
 done
 if [ -z "$missing" ]; then
-	say "$programs are in $out already"
+	say "$programs llama-steering are in $out already"
 	exit 0
 fi
 # The pinned version's code for AMX uses tiles that it has not configured, which is an illegal instruction.
@@ -37,4 +38,9 @@ nice -n 10 cmake --build "$out/build" -j "${JOBS:-$(nproc)}" --target $programs 
 for program in $programs; do
 	cp "$out/build/bin/$program" "$out/"
 done
-say "$programs are ready in $out"
+built=$out/build
+cc -O2 -std=c11 -D_POSIX_C_SOURCE=200809L -I"$source/include" -I"$source/ggml/include" bench/peers/llama_steering.c \
+	"$built/src/libllama.a" "$built/ggml/src/libggml.a" "$built/ggml/src/libggml-cpu.a" \
+	"$built/ggml/src/libggml-base.a" -lstdc++ -fopenmp -lm -lpthread -ldl -o "$out/llama-steering" ||
+	fail "bench/peers/llama_steering.c could not be built"
+say "$programs llama-steering are ready in $out"

@@ -1,6 +1,6 @@
 /* llama-bench's tests with and without llama.cpp's control vector, in turn, for bench/peers/steering.py: a prompt, and
  * generation token by token, each from an empty cache. Prints a line of JSON with the seconds of every repetition. Over
- * llama.h alone; scripts/setup/build_llama_cpp.sh builds it. */
+ * its public header alone; scripts/setup/build_llama_cpp.sh builds it. */
 #include <llama.h>
 #include <math.h>
 #include <stdbool.h>

@@ -8,6 +8,7 @@
 
 struct world {
 	struct tt_token_lab lab;
+	struct tt_token_way ways[2];
 	struct tt_policy *policy;
 	struct tt_bench *bench;
 	struct tt_token_cases *cases;
@@ -26,8 +27,10 @@ static void begin_with(struct world *w, bool sharing)
 	must(tt_engine_open(&w->lab.engine, MODEL, &options, err));
 	must(tt_bench_synthetic_policy(&w->policy, tt_engine_info(w->lab.engine), TT_BENCH_ALL_LAYERS, 3, err));
 	must(tt_engine_add_policy(w->lab.engine, w->policy, NULL, err));
-	w->lab.steering[0] = (struct tt_steering){w->policy, 1};
-	w->lab.n_steering = 1;
+	w->ways[0].name = "off";
+	w->ways[1] = (struct tt_token_way){.name = "steered", .steering = {{w->policy, 1}}, .n_steering = 1};
+	w->lab.ways = w->ways;
+	w->lab.n_ways = 2;
 	tt_bench_options_default(&bench);
 	bench.min_rounds = bench.max_rounds = 3;
 	must(tt_bench_open(&w->bench, &bench, err));
@@ -123,7 +126,7 @@ Test(token_tests, a_side_that_is_not_steered_is_noticed)
 	struct world w;
 	struct tt_bench_result r;
 	begin(&w);
-	w.lab.steering[0].scale = 0;
+	w.ways[1].steering[0].scale = 0;
 	time_test(&w, &test);
 	must(tt_bench_result(w.bench, 0, &r, err));
 	cr_expect_null(r.error);

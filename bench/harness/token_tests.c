@@ -12,9 +12,11 @@ enum { TOKEN_SEED = 5, DEPTH_SEED = 6 };
 
 struct token_arm {
 	struct tt_token_cases *of;
-	struct tt_request *request;
+	const struct tt_token_way *way;
+	struct tt_engine *engine;
+	struct tt_request *requests[TT_MAX_TOKEN_ROWS]; // [n_rows]
 	struct tt_engine_stats before;
-	bool steered;
+	uint64_t n_told; /* calls of its telemetry in a sample */
 };
 
 struct tt_token_cases {
@@ -22,7 +24,9 @@ struct tt_token_cases {
 	struct tt_token_test test;
 	size_t n_ids;
 	int32_t *ids; // [n_ids] the context, then the prompt
-	struct token_arm arms[2];
+	uint32_t n_rows;
+	uint64_t *every_layer;  // a bit for each
+	struct token_arm *arms; // [lab->n_ways]
 };
 
 uint64_t tt_token_test_positions(const struct tt_token_test *test)
@@ -42,52 +46,95 @@ void tt_token_test_name(char out[TT_TOKEN_TEST_NAME], const struct tt_token_test
 	snprintf(out, TT_TOKEN_TEST_NAME, "%s%s%s", prompt, gen, depth);
 }
 
-static struct tt_request_options options_of(const struct token_arm *arm, size_t n_ids, uint32_t max_tokens)
+static void count_telemetry(void *user, struct tt_request *request, const struct tt_telemetry *telemetry)
 {
-	const struct tt_token_lab *lab = arm->of->lab;
+	uint64_t *n = user;
+	(void)request;
+	(void)telemetry;
+	++*n;
+}
+
+static struct tt_request_options options_of(struct token_arm *arm, uint32_t row, size_t n_ids, uint32_t max_tokens)
+{
+	const struct tt_token_way *way = arm->way;
 	struct tt_request_options options;
 	tt_request_options_default(&options);
 	options.ids = arm->of->ids;
 	options.n_ids = n_ids;
 	options.max_tokens = max_tokens;
 	options.ignore_eos = true;
-	options.n_steering = arm->steered ? lab->n_steering : 0;
-	memcpy(options.steering, lab->steering, sizeof options.steering);
+	options.n_steering = way->n_steering;
+	memcpy(options.steering, way->steering, sizeof options.steering);
+	if (way->by_row)
+		options.steering[0].policy = way->by_row[row];
+	if (way->captures)
+		options.keep_layers = arm->of->every_layer;
+	if (way->telemetry) {
+		options.telemetry = count_telemetry;
+		options.user = &arm->n_told;
+	}
 	return options;
 }
 
 /* Runs the context, unless its pages are still there. One token more makes its last page a page that others share. */
-static int run_context(const struct token_arm *arm, struct tt_error *err)
+static int run_context(struct token_arm *arm, uint32_t row, struct tt_error *err)
 {
 	const struct tt_token_cases *c = arm->of;
-	const struct tt_request_options options = options_of(arm, c->test.n_depth + 1, 0);
+	struct tt_request_options options = options_of(arm, row, c->test.n_depth + 1, 0);
 	struct tt_request *request = NULL;
 	if (c->test.n_depth == 0)
 		return TT_OK;
-	TT_TRY(tt_request_submit(&request, c->lab->engine, &options, err));
+	options.keep_layers = NULL;
+	TT_TRY(tt_request_submit(&request, arm->engine, &options, err));
 	int status = tt_request_wait(request, err);
 	tt_request_free(request);
 	return status;
 }
 
 /* A prompt's last pass samples the first token; each token after it is a pass. */
+static int submit_row(struct token_arm *arm, uint32_t row, struct tt_error *err)
+{
+	struct tt_token_cases *c = arm->of;
+	size_t depth = c->test.n_depth;
+	uint32_t vocab = tt_engine_info(arm->engine)->vocab_size;
+	tt_lab_tokens(c->ids + depth, c->n_ids - depth, vocab, TOKEN_SEED + ++c->lab->n_samples);
+	TT_TRY(run_context(arm, row, err));
+	struct tt_request_options options = options_of(arm, row, c->n_ids, c->test.n_gen + (c->test.n_prompt > 0));
+	options.keep_from = depth;
+	return tt_request_submit(&arm->requests[row], arm->engine, &options, err);
+}
+
 static int arm_before(void *context, struct tt_error *err)
 {
 	struct token_arm *arm = context;
-	struct tt_token_cases *c = arm->of;
-	const struct tt_model_info *info = tt_engine_info(c->lab->engine);
-	size_t depth = c->test.n_depth;
-	tt_lab_tokens(c->ids + depth, c->n_ids - depth, info->vocab_size, TOKEN_SEED + ++c->lab->n_samples);
-	TT_TRY(run_context(arm, err));
-	const struct tt_request_options options = options_of(arm, c->n_ids, c->test.n_gen + (c->test.n_prompt > 0));
-	tt_engine_stats(c->lab->engine, &arm->before);
-	return tt_request_submit(&arm->request, c->lab->engine, &options, err);
+	for (uint32_t row = 0; row < arm->of->n_rows; row++)
+		TT_TRY(submit_row(arm, row, err));
+	arm->n_told = 0;
+	tt_engine_stats(arm->engine, &arm->before);
+	return TT_OK;
 }
 
 static int arm_run(void *context, struct tt_error *err)
 {
 	struct token_arm *arm = context;
-	return tt_request_wait(arm->request, err);
+	for (uint32_t row = 0; row < arm->of->n_rows; row++)
+		TT_TRY(tt_request_wait(arm->requests[row], err));
+	return TT_OK;
+}
+
+static int check_row(const struct token_arm *arm, uint32_t row, struct tt_error *err)
+{
+	const struct tt_token_test *test = &arm->of->test;
+	const struct tt_request *request = arm->requests[row];
+	uint32_t n_layers = tt_engine_info(arm->engine)->n_layers;
+	size_t n = tt_request_n_generated(request), n_wanted = (size_t)test->n_gen + (test->n_prompt > 0);
+	if (n != n_wanted)
+		return tt_fail(err, TT_ERR_LIMIT, "%zu tokens were generated, not %zu", n, n_wanted);
+	if (arm->way->captures && !tt_request_hidden(request, n_layers - 1))
+		return tt_fail(err, TT_ERR_MISMATCH, "nothing was captured");
+	if (arm->way->n_steering && !arm->way->has_gate && !tt_lab_is_steered(request, n_layers))
+		return tt_fail(err, TT_ERR_MISMATCH, "nothing was steered");
+	return TT_OK;
 }
 
 /* The fastest test is the one that does nothing: what ran is counted. */
@@ -95,27 +142,43 @@ static int check(const struct token_arm *arm, struct tt_error *err)
 {
 	const struct tt_token_cases *c = arm->of;
 	struct tt_engine_stats now;
-	tt_engine_stats(c->lab->engine, &now);
+	tt_engine_stats(arm->engine, &now);
 	uint64_t n_ran =
 		now.n_prefill_tokens + now.n_decode_tokens - arm->before.n_prefill_tokens - arm->before.n_decode_tokens;
-	uint64_t n_wanted = (uint64_t)c->test.n_prompt + c->test.n_gen;
-	bool gated = arm->steered && c->lab->has_gate;
-	if (tt_request_n_generated(arm->request) != c->test.n_gen + (c->test.n_prompt > 0) ||
-		(n_ran != n_wanted && !gated))
+	uint64_t n_wanted = ((uint64_t)c->test.n_prompt + c->test.n_gen) * c->n_rows;
+	if (n_ran != n_wanted && !arm->way->has_gate)
 		return tt_fail(err, TT_ERR_LIMIT, "%llu tokens ran, not %llu", (unsigned long long)n_ran,
 			(unsigned long long)n_wanted);
-	if (arm->steered && !gated && !tt_lab_is_steered(arm->request, tt_engine_info(c->lab->engine)->n_layers))
-		return tt_fail(err, TT_ERR_MISMATCH, "nothing was steered");
+	if (arm->way->telemetry && arm->n_told < n_wanted)
+		return tt_fail(err, TT_ERR_MISMATCH, "%llu tokens were told of, not %llu",
+			(unsigned long long)arm->n_told, (unsigned long long)n_wanted);
+	for (uint32_t row = 0; row < c->n_rows; row++)
+		TT_TRY(check_row(arm, row, err));
 	return TT_OK;
+}
+
+static void free_requests(struct token_arm *arm)
+{
+	for (uint32_t row = 0; row < TT_MAX_TOKEN_ROWS; row++) {
+		tt_request_free(arm->requests[row]);
+		arm->requests[row] = NULL;
+	}
 }
 
 static int arm_after(void *context, struct tt_error *err)
 {
 	struct token_arm *arm = context;
 	int status = check(arm, err);
-	tt_request_free(arm->request);
-	arm->request = NULL;
+	free_requests(arm);
 	return status;
+}
+
+/* What a before that failed left. */
+static int arm_finish(void *context, struct tt_error *err)
+{
+	(void)err;
+	free_requests(context);
+	return TT_OK;
 }
 
 /* Tokens whose logits are computed: of a prompt the last, of generation all. */
@@ -128,17 +191,20 @@ static double flops_of(const struct tt_model_info *info, const struct tt_token_t
 static int add_arm(struct tt_bench *bench, struct token_arm *arm, const char *group, bool limits, struct tt_error *err)
 {
 	const struct tt_token_test *test = &arm->of->test;
-	const struct tt_model_info *info = tt_engine_info(arm->of->lab->engine);
+	const struct tt_token_way *first = &arm->of->lab->ways[0];
+	const struct tt_model_info *info = tt_engine_info(arm->engine);
 	const char *fma = limits ? "fma" : NULL, *read = limits ? "read" : NULL;
+	double n_rows = arm->of->n_rows, n_tokens = n_rows * ((double)test->n_prompt + test->n_gen);
 	struct tt_bench_case one = {
 		.group = group,
-		.name = arm->steered ? "steered" : "off",
+		.name = arm->way->name,
 		.run = arm_run,
 		.before = arm_before,
 		.after = arm_after,
+		.finish = arm_finish,
 		.context = arm,
-		.work = {{"tokens", (double)test->n_prompt + test->n_gen, NULL}, {"flops", flops_of(info, test), fma}},
-		.baseline = arm->steered ? "off" : NULL,
+		.work = {{"tokens", n_tokens, NULL}, {"flops", n_rows * flops_of(info, test), fma}},
+		.baseline = arm->way == first ? NULL : first->name,
 	};
 	/* Of a prompt the weights are read once a step, which is no bound. */
 	if (test->n_prompt == 0)
@@ -146,28 +212,42 @@ static int add_arm(struct tt_bench *bench, struct token_arm *arm, const char *gr
 	return tt_bench_add(bench, &one, err);
 }
 
-int tt_token_test_add(struct tt_token_cases **out, struct tt_bench *bench, struct tt_token_lab *lab, const char *group,
-	const struct tt_token_test *test, bool limits, struct tt_error *err)
+static int check_test(const struct tt_token_lab *lab, const struct tt_token_test *test, struct tt_error *err)
 {
-	const struct tt_model_info *info = tt_engine_info(lab->engine);
-	struct tt_token_cases *c = NULL;
+	uint32_t context = tt_engine_info(lab->engine)->context;
 	if (test->n_prompt + test->n_gen == 0)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a test needs a prompt or tokens to generate");
 	if (test->n_depth % TT_PAGE_TOKENS != 0)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a depth of %u is no multiple of %d, the tokens of a KV page",
 			test->n_depth, TT_PAGE_TOKENS);
-	if (tt_token_test_positions(test) > info->context)
+	if (tt_token_test_positions(test) > context)
 		return tt_fail(err, TT_ERR_LIMIT, "the test takes %llu positions, and the context has %u",
-			(unsigned long long)tt_token_test_positions(test), info->context);
+			(unsigned long long)tt_token_test_positions(test), context);
+	if (lab->n_ways < 1 || lab->n_ways > TT_MAX_TOKEN_WAYS || lab->n_rows > TT_MAX_TOKEN_ROWS)
+		return tt_fail(
+			err, TT_ERR_ARGUMENT, "at most %d ways and %d rows", TT_MAX_TOKEN_WAYS, TT_MAX_TOKEN_ROWS);
+	return TT_OK;
+}
+
+int tt_token_test_add(struct tt_token_cases **out, struct tt_bench *bench, struct tt_token_lab *lab, const char *group,
+	const struct tt_token_test *test, bool limits, struct tt_error *err)
+{
+	const struct tt_model_info *info = tt_engine_info(lab->engine);
+	struct tt_token_cases *c = NULL;
+	TT_TRY(check_test(lab, test, err));
 	TT_TRY(tt_alloc(&c, 1, sizeof *c, err));
 	*out = c;
-	*c = (struct tt_token_cases){.lab = lab, .test = *test};
+	*c = (struct tt_token_cases){.lab = lab, .test = *test, .n_rows = lab->n_rows ? lab->n_rows : 1};
 	c->n_ids = (size_t)test->n_depth + (test->n_prompt ? test->n_prompt : 1);
 	TT_TRY(tt_alloc(&c->ids, c->n_ids + 1, sizeof *c->ids, err));
+	TT_TRY(tt_alloc(&c->every_layer, (info->n_layers + 63) / 64, sizeof *c->every_layer, err));
+	memset(c->every_layer, 0xff, (info->n_layers + 63) / 64 * sizeof *c->every_layer);
+	TT_TRY(tt_alloc(&c->arms, lab->n_ways, sizeof *c->arms, err));
 	tt_lab_tokens(c->ids, test->n_depth, info->vocab_size, DEPTH_SEED);
-	for (int steered = 0; steered < (lab->n_steering ? 2 : 1); steered++) {
-		c->arms[steered] = (struct token_arm){.of = c, .steered = steered};
-		TT_TRY(add_arm(bench, &c->arms[steered], group, limits, err));
+	for (size_t i = 0; i < lab->n_ways; i++) {
+		const struct tt_token_way *way = &lab->ways[i];
+		c->arms[i] = (struct token_arm){.of = c, .way = way, .engine = way->engine ? way->engine : lab->engine};
+		TT_TRY(add_arm(bench, &c->arms[i], group, limits, err));
 	}
 	return TT_OK;
 }
@@ -176,8 +256,10 @@ void tt_token_cases_free(struct tt_token_cases *c)
 {
 	if (!c)
 		return;
-	for (int i = 0; i < 2; i++)
-		tt_request_free(c->arms[i].request);
+	for (size_t i = 0; c->arms && i < c->lab->n_ways; i++)
+		free_requests(&c->arms[i]);
+	free(c->arms);
+	free(c->every_layer);
 	free(c->ids);
 	free(c);
 }

@@ -23,19 +23,32 @@ enum { TT_TOKEN_TEST_NAME = 64 };
 uint64_t tt_token_test_positions(const struct tt_token_test *test);
 void tt_token_test_name(char out[TT_TOKEN_TEST_NAME], const struct tt_token_test *test);
 
-/* What tests share. The engine shares prefixes, which is how a context is there already, and its KV pages hold twice
- * the positions of the longest test. */
+/* A way to run a test. */
+struct tt_token_way {
+	const char *name;                          /* of its case */
+	struct tt_engine *engine;                  /* NULL: the lab's */
+	struct tt_steering steering[TT_MAX_STACK]; // [n_steering] added to the engine
+	uint32_t n_steering;
+	struct tt_policy *const *by_row; // [n_rows] a first policy of each row's own, instead of steering[0]'s; or NULL
+	bool has_gate;  /* a gate may leave the prompt alone, or have it run again, so that tokens are not counted */
+	bool captures;  /* the hidden states of all layers at all ids are kept */
+	bool telemetry; /* a callback is called for every token */
+};
+
+enum { TT_MAX_TOKEN_WAYS = 32, TT_MAX_TOKEN_ROWS = 64 };
+
+/* What tests share. Engines share prefixes, which is how a context is there already, and their KV pages hold twice the
+ * positions of the longest test in all rows. */
 struct tt_token_lab {
 	struct tt_engine *engine;
-	struct tt_steering steering[TT_MAX_STACK]; // [n_steering] added to the engine
-	uint32_t n_steering;                       /* 0: only "off" is timed */
-	bool has_gate; /* a gate may leave the prompt alone, or have it run again, so that tokens are not counted */
-	uint64_t
-		n_samples; /* of all its tests so far, which have a prompt each, so that they share the context alone */
+	const struct tt_token_way *ways; // [n_ways] the first is the one that the others are compared with
+	size_t n_ways;
+	uint32_t n_rows;    /* sequences that run the test together; 0: one */
+	uint64_t n_samples; /* of all its tests so far, which have prompts each, so that they share the context alone */
 };
 
 struct tt_token_cases;
-/* Adds "off" and, compared with it, "steered" to a group. Ceilings of the names fma and read must be added to it where
+/* Adds a case of every way to a group. Ceilings of the names fma and read must be added to it where
  * limits is set. *out must outlive the run; release it with tt_token_cases_free. */
 int tt_token_test_add(struct tt_token_cases **out, struct tt_bench *bench, struct tt_token_lab *lab, const char *group,
 	const struct tt_token_test *test, bool limits, struct tt_error *err);

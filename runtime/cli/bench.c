@@ -52,6 +52,7 @@ struct run {
 	struct cli_policies policies;
 	struct tt_policy *synthetic;
 	struct tt_token_lab lab;
+	struct tt_token_way ways[2]; /* off, steered */
 	struct cli_bench_serving serving;
 	const char *goodput;
 	struct tt_ceilings *ceilings;
@@ -330,24 +331,30 @@ static int add_steering(struct run *run)
 {
 	struct tt_error err = {0};
 	const struct tt_model_info *info = tt_engine_info(run->lab.engine);
+	struct tt_token_way *steered = &run->ways[1];
+	run->ways[0] = (struct tt_token_way){.name = "off"};
+	*steered = (struct tt_token_way){.name = "steered"};
+	run->lab.ways = run->ways;
+	run->lab.n_ways = 1;
 	if (run->off)
 		return CLI_PROCEED;
+	run->lab.n_ways = 2;
+	steered->n_steering = 1;
 	if (run->policies.n) {
 		int status = cli_policies_load(&run->policies, run->lab.engine);
-		memcpy(run->lab.steering, run->policies.steering, sizeof run->lab.steering);
-		run->lab.n_steering = run->policies.n;
+		memcpy(steered->steering, run->policies.steering, sizeof steered->steering);
+		steered->n_steering = run->policies.n;
 		for (uint32_t i = 0; status == CLI_PROCEED && i < run->policies.n; i++) {
 			struct tt_policy_info policy;
 			tt_policy_describe(run->policies.steering[i].policy, &policy);
-			run->lab.has_gate |= policy.gate != TT_GATE_ALWAYS;
+			steered->has_gate |= policy.gate != TT_GATE_ALWAYS;
 		}
 		return status;
 	}
 	if (tt_bench_synthetic_policy(&run->synthetic, info, TT_BENCH_ALL_LAYERS, POLICY_SEED, &err) != TT_OK ||
 		tt_engine_add_policy(run->lab.engine, run->synthetic, NULL, &err) != TT_OK)
 		return cli_fail(&err);
-	run->lab.steering[0] = (struct tt_steering){run->synthetic, 1};
-	run->lab.n_steering = 1;
+	steered->steering[0] = (struct tt_steering){run->synthetic, 1};
 	return CLI_PROCEED;
 }
 

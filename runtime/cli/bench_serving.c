@@ -104,12 +104,12 @@ static int run_side(const struct tt_token_lab *lab, const struct cli_bench_servi
 		.rate = s->rate > 0 ? (double)s->rate : INFINITY,
 		.concurrency = s->concurrency,
 		.seed = s->seed,
-		.n_steering = steered ? lab->n_steering : 0,
+		.n_steering = lab->ways[steered].n_steering,
 	};
 	struct tt_serving serving;
 	struct tt_serving_report report;
 	struct tt_error err = {0};
-	memcpy(options.steering, lab->steering, sizeof options.steering);
+	memcpy(options.steering, lab->ways[steered].steering, sizeof options.steering);
 	int code = tt_serving_run(&serving, lab->engine, &options, &err);
 	if (code == TT_OK)
 		code = tt_serving_measure(&report, &serving, s->limits, &err);
@@ -127,7 +127,7 @@ int cli_bench_serve(const struct tt_token_lab *lab, const struct cli_bench_servi
 {
 	json_t *all = json_array();
 	int status = run_side(lab, s, false, all);
-	if (status == CLI_OK && lab->n_steering)
+	if (status == CLI_OK && lab->n_ways > 1)
 		status = run_side(lab, s, true, all);
 	if (status == CLI_OK && s->format != CLI_BENCH_MD)
 		status = cli_print_json(json_incref(all), JSON_INDENT(1) | JSON_REAL_PRECISION(17));

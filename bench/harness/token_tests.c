@@ -76,19 +76,32 @@ static struct tt_request_options options_of(struct token_arm *arm, uint32_t row,
 	return options;
 }
 
+static int run_untimed(struct token_arm *arm, const struct tt_request_options *options, struct tt_error *err)
+{
+	struct tt_request *request = NULL;
+	TT_TRY(tt_request_submit(&request, arm->engine, options, err));
+	int status = tt_request_wait(request, err);
+	tt_request_free(request);
+	return status;
+}
+
 /* Runs the context, unless its pages are still there. One token more makes its last page a page that others share. */
 static int run_context(struct token_arm *arm, uint32_t row, struct tt_error *err)
 {
 	const struct tt_token_cases *c = arm->of;
 	struct tt_request_options options = options_of(arm, row, c->test.n_depth + 1, 0);
-	struct tt_request *request = NULL;
-	if (c->test.n_depth == 0)
-		return TT_OK;
 	options.keep_layers = NULL;
-	TT_TRY(tt_request_submit(&request, arm->engine, &options, err));
-	int status = tt_request_wait(request, err);
-	tt_request_free(request);
-	return status;
+	return c->test.n_depth ? run_untimed(arm, &options, err) : TT_OK;
+}
+
+/* A pass of one token: the threads of an engine that others had to wait for have gone to sleep. */
+static int wake(struct token_arm *arm, struct tt_error *err)
+{
+	struct tt_request_options options;
+	tt_request_options_default(&options);
+	options.ids = arm->of->ids;
+	options.n_ids = 1;
+	return run_untimed(arm, &options, err);
 }
 
 /* A prompt's last pass samples the first token; each token after it is a pass. */
@@ -107,6 +120,7 @@ static int submit_row(struct token_arm *arm, uint32_t row, struct tt_error *err)
 static int arm_before(void *context, struct tt_error *err)
 {
 	struct token_arm *arm = context;
+	TT_TRY(wake(arm, err));
 	for (uint32_t row = 0; row < arm->of->n_rows; row++)
 		TT_TRY(submit_row(arm, row, err));
 	arm->n_told = 0;

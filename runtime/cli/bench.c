@@ -44,11 +44,11 @@ struct values {
 
 struct run {
 	struct cli_engine_args engine_args;
-	struct cli_list policy_list, prompts, gens, pairs, depths, batches;
+	struct cli_list policy_list, prompts, gens, pairs, depths, batches, rows;
 	uint32_t n_rounds;
 	int format;
-	bool off, limits, no_warmup;
-	struct values n_prompt, n_gen, n_depth, n_batch, pair; /* pair: prompt and generation in turn */
+	bool off, limits, no_warmup, matrix;
+	struct values n_prompt, n_gen, n_depth, n_batch, n_rows, pair; /* pair: prompt and generation in turn */
 	struct cli_policies policies;
 	struct tt_policy *synthetic;
 	struct tt_token_lab lab;
@@ -129,6 +129,8 @@ static int read_lists(struct run *run)
 		status = read_values(&run->n_depth, &run->depths, "n-depth", "0");
 	if (status == CLI_PROCEED)
 		status = read_values(&run->n_batch, &run->batches, "batch-size", "512");
+	if (status == CLI_PROCEED)
+		status = read_values(&run->n_rows, &run->rows, "rows", "1,32");
 	for (size_t i = 0; status == CLI_PROCEED && i < run->pairs.n; i++) {
 		const struct cli_list one = {{run->pairs.items[i]}, 1};
 		size_t before = run->pair.n;
@@ -140,6 +142,21 @@ static int read_lists(struct run *run)
 	return status;
 }
 
+static int check_matrix(const struct run *run)
+{
+	if (run->serving.n_requests || run->policies.n || run->off || run->pairs.n || run->depths.n || run->limits ||
+		run->batches.n || run->no_warmup)
+		return cli_usage_error("bench", "--matrix takes --rows, -p, -n, -r, -o and what an engine takes");
+	if (run->n_prompt.n != 1 || run->n_gen.n != 1)
+		return cli_usage_error("bench", "the matrix takes one --n-prompt and --n-gen");
+	for (size_t i = 0; i < run->n_rows.n; i++)
+		if (run->n_rows.list[i] < 1 || run->n_rows.list[i] > TT_MAX_TOKEN_ROWS)
+			return cli_usage_error("bench", "--rows must be from 1 to %d", TT_MAX_TOKEN_ROWS);
+	if (run->format != CLI_BENCH_MD && run->format != CLI_BENCH_JSON)
+		return cli_usage_error("bench", "the matrix is printed as md or json");
+	return CLI_PROCEED;
+}
+
 /* A serving run has one length of prompts and of answers. */
 static int check_serving(struct run *run)
 {
@@ -149,6 +166,10 @@ static int check_serving(struct run *run)
 	s->n_gen = run->n_gen.list[0];
 	if (s->n_requests == 0 && (s->rate > 0 || s->concurrency || run->goodput))
 		return cli_usage_error("bench", "--request-rate, --max-concurrency and --goodput need --num-prompts");
+	if (run->matrix)
+		return check_matrix(run);
+	if (run->rows.n)
+		return cli_usage_error("bench", "--rows is for --matrix");
 	if (s->n_requests == 0)
 		return CLI_PROCEED;
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !s->n_prompt || !s->n_gen)
@@ -178,6 +199,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"limits", 0, NULL, CLI_FLAG, &run->limits, NULL, 0, 0,
 			"the shares of the machine's rates of multiply-adds and of reading, measured in the same "
 			"rounds"},
+		{"matrix", 0, NULL, CLI_FLAG, &run->matrix, NULL, 0, 0,
+			"instead: every operation, gate and manner of steering beside none"},
+		{"rows", 0, NULL, CLI_LIST, &run->rows, "N,..", 0, 0,
+			"of the matrix: sequences that generate together, at most 64 (default 1,32)"},
 		{"num-prompts", 0, NULL, CLI_U32, &run->serving.n_requests, "N", 0, 1 << 20,
 			"instead: a serving run of N requests of -p and -n tokens, as vllm bench serve"},
 		{"request-rate", 0, NULL, CLI_FLOAT, &run->serving.rate, "R", 0, 1e6,
@@ -395,6 +420,10 @@ static int run_batch_size(struct run *run, const char *model, uint32_t n_batch)
 static int bench(struct run *run, const char *model)
 {
 	int status = check_tests(run);
+	const struct cli_bench_matrix matrix = {&run->engine_args, run->n_rows.list, run->n_rows.n,
+		run->n_prompt.list[0], run->n_gen.list[0], run->n_rounds, run->format == CLI_BENCH_JSON};
+	if (status == CLI_PROCEED && run->matrix)
+		return cli_bench_run_matrix(&matrix, model);
 	run->report = (struct cli_bench_report){.format = (enum cli_bench_format)run->format,
 		.steered = !run->off,
 		.limits = run->limits,

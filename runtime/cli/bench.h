@@ -36,6 +36,16 @@ struct cli_bench_serving {
 	enum cli_bench_format format;
 };
 
+/* The steering matrix. */
+struct cli_bench_matrix {
+	const struct cli_engine_args *engine_args;
+	const uint32_t *rows; // [n_rows] how many sequences run together, in turn
+	size_t n_rows;
+	uint32_t n_prompt, n_gen, n_rounds;
+	bool json;
+};
+int cli_bench_run_matrix(const struct cli_bench_matrix *matrix, const char *model);
+
 /* Reads --goodput. CLI_PROCEED or CLI_USAGE. */
 int cli_bench_goodput(double limits[TT_N_SERVING_METRICS], const char *text);
 /* Runs it, unsteered and, where the lab has steering, steered, and prints what was measured. */

@@ -97,6 +97,22 @@ def test_serving():
     check(done.startswith("off, ms") and "3 requests in" in done and "steered" not in done, done)
 
 
+def test_matrix():
+    """Every way beside none, by test and number of rows; the ratio is that of the samples."""
+    cases = json.loads(bench("--matrix", "-p", "8", "-n", "2", "-r", "3", "--rows", "1,4", "-o", "json"))
+    check({(case["test"], case["rows"]) for case in cases} == {("pp8", 1), ("tg2", 1), ("tg2", 4)}, cases)
+    ways = {case["way"]: case for case in cases if case["rows"] == 4}
+    for way in ("off", "idle", "add", "add, keep", "ablate", "rotate, adaptive", "add, rule", "add, 4 policies",
+                "telemetry"):
+        check(way in ways, f"no {way}: {list(ways)}")
+    for case in ways.values():
+        check(case["error"] is None and len(case["samples_ns"]) == 3, case)
+        ratios = sorted(a / b for a, b in zip(case["samples_ns"], ways["off"]["samples_ns"]))
+        check(case["way"] == "off" or abs(ratios[1] / case["ratio"]["median"] - 1) < 1e-3, case)
+    done = bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "2")
+    check(done.startswith("tg2, 2 rows") and "pp" not in done, done)
+
+
 def test_refusals():
     for pattern, *arguments in (
             ("there is nothing to time", "-p", "0", "-n", "0"), ("--n-prompt takes numbers", "-p", "x"),
@@ -109,7 +125,9 @@ def test_refusals():
             ("takes one --n-prompt", "--num-prompts", "3", "-p", "1,2"),
             ("takes one --n-prompt", "--num-prompts", "3", "-n", "0"),
             ("not for a serving run", "--num-prompts", "3", "-d", "16"),
-            ("printed as md or json", "--num-prompts", "3", "-o", "csv"),
+            ("printed as md or json", "--num-prompts", "3", "-o", "csv"), ("--rows is for", "--rows", "3"),
+            ("--rows must be from 1 to 64", "--matrix", "--rows", "65"), ("--matrix takes", "--matrix", "--off"),
+            ("takes one --n-prompt", "--matrix", "-p", "1,2"), ("printed as md or json", "--matrix", "-o", "csv"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "itl:3"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:0"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:3;tpot:4")):

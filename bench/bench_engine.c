@@ -10,7 +10,7 @@
 #include "base/fail.h"
 #include "bench/harness/ceilings.h"
 #include "bench/harness/engine_cases.h"
-#include "bench/harness/synthetic.h"
+#include "bench/harness/noise.h"
 
 enum {
 	EXIT_OK = 0,

@@ -9,7 +9,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "bench/harness/synthetic.h"
+#include "bench/harness/noise.h"
 #include "runtime/engine/engine.h"
 
 enum { PROMPT = 128, MAX_ROWS = 1024, MAX_STEPS = 4000, N_POLICIES = 16 };

@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "base/utf8.h"
-#include "bench/harness/synthetic.h"
+#include "bench/harness/noise.h"
 #include "golden.h"
 #include "runtime/engine/request.h"
 

@@ -2,7 +2,7 @@
 #include "golden.h"
 
 #include "bench/harness/engine_cases.h"
-#include "bench/harness/synthetic.h"
+#include "bench/harness/noise.h"
 
 #define MODEL GOLDEN("tiny-llama")
 

@@ -1,7 +1,7 @@
 /* llama-bench's tests on a tiny model: their names, what they count, and that they notice what was not done. */
 #include "golden.h"
 
-#include "bench/harness/synthetic.h"
+#include "bench/harness/noise.h"
 #include "bench/harness/token_tests.h"
 
 #define MODEL GOLDEN("tiny-llama")

@@ -7,7 +7,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "bench/gpu/gpu.h"
-#include "bench/harness/synthetic.h"
+#include "bench/harness/noise.h"
 
 enum { MAX_BATCH = 256, CONTEXT = 512, PROMPT = 2048, N_STEPS = 24, TINY_BATCH = 8, TINY_PROMPT = 40, TINY_STEPS = 3 };
 enum { OFF, ONE_LAYER, ALL_LAYERS, OWN_POLICIES, N_ARMS };

@@ -20,6 +20,18 @@ static void fill(float *values, size_t n, float size, uint64_t *state)
 			    (0.5f + (float)(tt_bench_draw(state) >> 40) * 0x1p-24f);
 }
 
+/* Each direction [d] gets unit length. */
+static void normalise(float *directions, size_t n, size_t d)
+{
+	for (size_t row = 0; row < n; row++, directions += d) {
+		double squares = 0;
+		for (size_t i = 0; i < d; i++)
+			squares += (double)directions[i] * directions[i];
+		for (size_t i = 0; i < d; i++)
+			directions[i] = (float)(directions[i] / sqrt(squares));
+	}
+}
+
 static int set_operation(struct tt_policy *p, const struct tt_noise *noise, uint64_t *state, struct tt_error *err)
 {
 	TT_TRY(tt_policy_set_operation(p, noise->op, err));
@@ -28,6 +40,7 @@ static int set_operation(struct tt_policy *p, const struct tt_noise *noise, uint
 	for (uint32_t i = 0; i < row->n_tensors; i++)
 		fill(tt_tensor_values(p, &row->tensors[i]), tt_tensor_size(p, row->tensors[i].shape),
 			1 / sqrtf((float)p->hidden_size), state);
+	normalise(p->directions, (size_t)p->n_layers * p->n_directions, p->hidden_size);
 	return TT_OK;
 }
 
@@ -92,4 +105,12 @@ int tt_noise_policy(
 	else
 		tt_policy_free(p);
 	return status;
+}
+
+int tt_bench_synthetic_policy(
+	struct tt_policy **out, const struct tt_model_info *info, int layer, uint64_t seed, struct tt_error *err)
+{
+	const struct tt_noise noise = {
+		.first_layer = layer < 0 ? 0 : (uint32_t)layer, .n_layers = layer >= 0, .seed = seed};
+	return tt_noise_policy(out, info, &noise, err);
 }

@@ -20,4 +20,10 @@ struct tt_noise {
 int tt_noise_policy(
 	struct tt_policy **out, const struct tt_model_info *info, const struct tt_noise *noise, struct tt_error *err);
 
+enum { TT_BENCH_ALL_LAYERS = -1 };
+
+/* One that adds a direction at a layer, or at every layer, without a gate. */
+int tt_bench_synthetic_policy(
+	struct tt_policy **out, const struct tt_model_info *info, int layer, uint64_t seed, struct tt_error *err);
+
 #endif

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "bench/harness/ceilings.h"
-#include "bench/harness/synthetic.h"
+#include "bench/harness/noise.h"
 
 static const char about[] =
 	"Times a prompt (pp512: 512 tokens), generation (tg128: 128 tokens, one a pass) and both together (--pg), as "

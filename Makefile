@@ -18,8 +18,8 @@ endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure -LE '^slow$$'
 
 .PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full clang \
-	tsan ptx fuzz fuzz-long coverage conformance real-models serve-clients install-test deb-test vector-test format \
-	check-format lint ci ci-full clean bundle gpu-check
+	tsan ptx fuzz fuzz-long coverage conformance real-models serve-clients install-test deb-test vector-test \
+	format check-format lint ci ci-full clean bundle gpu-check
 
 help:
 	@echo "Use"

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* fopencookie */
 #include "faults.h"
 
+#include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -342,4 +343,53 @@ int __wrap_tt_mlp_train(struct tt_mlp *mlp, const struct tt_mlp_data *data, cons
 	double *losses, struct tt_error *err)
 {
 	return learning ? __real_tt_mlp_train(mlp, data, options, losses, err) : TT_OK;
+}
+
+/* ---- Calls that meet each failure in turn */
+
+enum { MOST = 200000 }; /* calls before a loop counts as one without end */
+
+static void check_failure(const char *name, enum fault fault, size_t n, int status, const struct tt_error *err)
+{
+	int expected = fault == FAULT_ALLOCATION ? TT_ERR_MEMORY : TT_ERR_IO;
+	cr_assert_eq(status, expected, "%s: failure %zu gave %d: %s", name, n, status, err->message);
+	cr_assert_eq(err->code, status, "%s: failure %zu", name, n);
+	cr_assert(*err->message, "%s: failure %zu has no message", name, n);
+}
+
+size_t inject(const char *name, operation *run, enum fault fault, bool on, size_t *spared)
+{
+	struct tt_error err = {0};
+	cr_assert_eq(run(&err), TT_OK, "%s: %s", name, err.message); /* and what is made once is made */
+	size_t before = faults_live();
+	for (size_t n = 1; n < MOST; n++) {
+		err = (struct tt_error){0};
+		fault_set(fault, n, on);
+		int status = run(&err);
+		bool met = fault_hit();
+		fault_set(fault, 0, false);
+		cr_assert_eq(faults_live(), before, "%s: failure %zu leaves %zu blocks unfreed", name, n,
+			faults_live() - before);
+		if (!met) {
+			cr_assert_eq(status, TT_OK, "%s: %s", name, err.message);
+			return n - 1;
+		}
+		if (status != TT_OK)
+			check_failure(name, fault, n, status, &err);
+		*spared += status == TT_OK;
+	}
+	cr_assert_fail("%s: no end", name);
+	return 0;
+}
+
+void inject_all(const char *name, operation *run, size_t spares)
+{
+	for (int on = 0; on < 2; on++) {
+		size_t spared = 0;
+		size_t allocations = inject(name, run, FAULT_ALLOCATION, on, &spared);
+		size_t reads = inject(name, run, FAULT_FILE, on, &spared);
+		cr_expect(allocations > 2 && reads > 2, "%s: %zu allocations, %zu reads", name, allocations, reads);
+		cr_expect_leq(spared, spares, "%s: %zu of %zu failures not seen", name, spared, allocations + reads);
+		printf("%s: %zu allocations, %zu reads, %zu spared\n", name, allocations, reads, spared);
+	}
 }

@@ -40,59 +40,6 @@
 #define GOLDEN(name) TT_TEST_DATA "/" name
 #define ROWS TT_SOURCE_DIR "/tests/fuzz/corpus/batch/seed_lines"
 
-enum { MOST = 200000 }; /* calls before a loop counts as one without end */
-
-typedef int operation(struct tt_error *err);
-
-static void check_failure(const char *name, enum fault fault, size_t n, int status, const struct tt_error *err)
-{
-	int expected = fault == FAULT_ALLOCATION ? TT_ERR_MEMORY : TT_ERR_IO;
-	cr_assert_eq(status, expected, "%s: failure %zu gave %d: %s", name, n, status, err->message);
-	cr_assert_eq(err->code, status, "%s: failure %zu", name, n);
-	cr_assert(*err->message, "%s: failure %zu has no message", name, n);
-}
-
-/* Gives how many places there are. *spared: after how many of the failures the call went on all the same. */
-static size_t inject(const char *name, operation *run, enum fault fault, bool on, size_t *spared)
-{
-	struct tt_error err = {0};
-	cr_assert_eq(run(&err), TT_OK, "%s: %s", name, err.message); /* and what is made once is made */
-	size_t live = faults_live();
-	for (size_t n = 1; n < MOST; n++) {
-		err = (struct tt_error){0};
-		fault_set(fault, n, on);
-		int status = run(&err);
-		bool hit = fault_hit();
-		fault_set(fault, 0, false);
-		cr_assert_eq(faults_live(), live, "%s: failure %zu leaves %zu blocks unfreed", name, n,
-			faults_live() - live);
-		if (!hit) {
-			cr_assert_eq(status, TT_OK, "%s: %s", name, err.message);
-			return n - 1;
-		}
-		if (status != TT_OK)
-			check_failure(name, fault, n, status, &err);
-		*spared += status == TT_OK;
-	}
-	cr_assert_fail("%s: no end", name);
-	return 0;
-}
-
-/* spares: how many failures need not end the call, each for a reason: where stat fails, opening the file says why, and
- * libcrypto and PCRE2 do without some of their allocations (PCRE2 without compiled code). A reply loses text rather
- * than its token (stop_strings.h), and pages are not shared where there is no SHA-256. */
-static void inject_all(const char *name, operation *run, size_t spares)
-{
-	for (int on = 0; on < 2; on++) {
-		size_t spared = 0;
-		size_t allocations = inject(name, run, FAULT_ALLOCATION, on, &spared);
-		size_t reads = inject(name, run, FAULT_FILE, on, &spared);
-		cr_expect(allocations > 2 && reads > 2, "%s: %zu allocations, %zu reads", name, allocations, reads);
-		cr_expect_leq(spared, spares, "%s: %zu of %zu failures not seen", name, spared, allocations + reads);
-		printf("%s: %zu allocations, %zu reads, %zu spared\n", name, allocations, reads, spared);
-	}
-}
-
 static int open_gguf(struct tt_error *err)
 {
 	struct tt_gguf *file = NULL;

@@ -25,9 +25,9 @@ typedef int operation(struct tt_error *err);
 size_t inject(const char *name, operation *run, enum fault fault, bool on, size_t *spared);
 
 /* Of both kinds, one failure and lasting ones. spares: how many failures need not end the call, each for a reason:
- * where stat fails, opening the file says why, and libcrypto and PCRE2 do without some of their allocations (PCRE2 without
- * compiled code). A reply loses text rather than its token (stop_strings.h), and pages are not shared where there is no
- * SHA-256. */
+ * where stat fails, opening the file says why, and libcrypto and PCRE2 do without some of their allocations (PCRE2
+ * without compiled code). A reply loses text rather than its token (stop_strings.h), and pages are not shared where
+ * there is no SHA-256. */
 void inject_all(const char *name, operation *run, size_t spares);
 
 /* Whether tt_mlp_train trains, or does nothing. It does at first. */

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-NAMES = {"trimtab, kv f32": [], "trimtab, kv f16": ["--kv-f16"], "llama.cpp": None}
+NAMES = {"trimtab, kv f32": [], "trimtab, kv f16": ["--kv-f16"],
+         "trimtab, kv f16, q8": ["--kv-f16", "--compute", "q8"], "llama.cpp": None}
 
 
 def run(command):
@@ -42,14 +43,14 @@ def command_of(name, arguments, rows, prompt, generate):
 def show(key, unit, runs, better):
     """One line for each program: the median, all values, and the median of the ratios within a round."""
     for name, values in ((name, [run[key] for run in runs[name]]) for name in runs):
-        line = f"  {name:16} {statistics.median(values):9.1f} {unit}   " + " ".join(f"{v:.1f}" for v in values)
+        line = f"  {name:20} {statistics.median(values):9.1f} {unit}   " + " ".join(f"{v:.1f}" for v in values)
         if name != "llama.cpp":
             ratios = [a / b[key] for a, b in zip(values, runs["llama.cpp"])]
             line += f"   {statistics.median(ratios):.2f} times llama.cpp "
             line += f"({min(ratios):.2f} to {max(ratios):.2f}, {better})"
             if f"share_{key}" in runs[name][0]:
                 share = statistics.median(run[f"share_{key}"] for run in runs[name])
-                line += f"; {100 * share:.0f}% of the multiply-add peak"
+                line += f"; {100 * share:.0f}% of the f32 multiply-add peak"
         print(line)
 
 

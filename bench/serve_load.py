@@ -132,13 +132,13 @@ def measure_gone(options):
 
 
 def measure_idle(options):
-    """The engine has run as many streams to their end before, so that its pages and buffers are resident."""
-    n_running = 128
+    """The engine has run as many streams before, so that its pages and buffers are resident."""
+    n_running = max(128, options.idle // 4 + 1)
     with Server(options, "-b", n_running, "-t", 1) as server:
         first = [server.stream(f"{i}", 480) for i in range(n_running)]
         read(first, lambda _: False)
         connections = [server.stream(f"{i}", 480) for i in range(n_running)]
-        time.sleep(0.3)
+        read(connections[:1], lambda n: n > 1)
         before = server.resident()
         connections += [server.stream("x", 16) for _ in range(options.idle)]
         time.sleep(0.3)
@@ -146,8 +146,8 @@ def measure_idle(options):
         grown = server.resident() - before
         for connection in connections:
             connection.close()
-    return {"measure": "idle", "streams": options.idle, "waiting": waiting,
-            "bytes_a_stream": round(grown / options.idle)}
+        return {"measure": "idle", "streams": options.idle, "waiting": waiting,
+                "bytes_a_stream": round(grown / options.idle)}
 
 
 def run_batch(options, path, out):

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "base/fail.h"
@@ -347,6 +348,17 @@ static int run(struct tt_server *server, struct tt_error *err)
 	return status == TT_OK ? stopped : status;
 }
 
+/* Each connection is a file, and many systems begin with 1,024 of them. */
+static void allow_files(void)
+{
+	const rlim_t wanted = TT_MAX_CONNECTIONS + 64;
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+		return;
+	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, struct tt_error *err)
 {
 	struct tt_server *server;
@@ -361,6 +373,7 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	}
 	/* A client that goes away while it is written to is no reason to end. */
 	signal(SIGPIPE, SIG_IGN);
+	allow_files();
 	status = run(server, err);
 	uv_loop_close(&server->loop);
 	tt_buffer_free(&server->events);

@@ -408,7 +408,9 @@ static bool is_one_too_many(const struct tt_connection *c)
 	unsigned n = 0;
 	if (server->n_connections >= TT_MAX_CONNECTIONS)
 		return true;
-	for (const struct tt_connection *k = server->connections; k && !server->options->behind_proxy; k = k->next)
+	if (c->is_local || server->options->behind_proxy)
+		return false;
+	for (const struct tt_connection *k = server->connections; k; k = k->next)
 		n += memcmp(k->address, c->address, sizeof c->address) == 0;
 	return n >= TT_MAX_PER_ADDRESS;
 }
@@ -419,23 +421,25 @@ void tt_connection_accept(struct tt_server *server, uv_stream_t *listener)
 	if (tt_alloc(&c, 1, sizeof *c, NULL) != TT_OK)
 		return;
 	c->server = server;
-	c->tcp.data = c->write.data = c;
-	if (uv_tcp_init(&server->loop, &c->tcp) < 0) {
+	c->is_admin = listener == (uv_stream_t *)&server->admin;
+	c->is_local = listener == (uv_stream_t *)&server->socket;
+	if (c->is_local ? uv_pipe_init(&server->loop, &c->pipe, 0) < 0 : uv_tcp_init(&server->loop, &c->tcp) < 0) {
 		free(c);
 		return;
 	}
-	c->tcp.data = c;
+	c->tcp.data = c->write.data = c;
 	if (uv_accept(listener, stream_of(c)) < 0) {
 		uv_close((uv_handle_t *)&c->tcp, drop_new);
 		return;
 	}
-	read_address(c);
-	c->is_admin = listener == (uv_stream_t *)&server->admin;
+	if (!c->is_local)
+		read_address(c);
 	if (is_one_too_many(c)) {
 		uv_close((uv_handle_t *)&c->tcp, drop_new);
 		return;
 	}
-	uv_tcp_nodelay(&c->tcp, 1);
+	if (!c->is_local)
+		uv_tcp_nodelay(&c->tcp, 1);
 	tt_http_begin(&c->http);
 	c->deadline = in_seconds(c, c->server->options->header_seconds);
 	c->next = server->connections;

@@ -21,7 +21,10 @@ enum tt_connection_state {
 };
 
 struct tt_connection {
-	uv_tcp_t tcp;
+	union {
+		uv_tcp_t tcp;
+		uv_pipe_t pipe;
+	};
 	struct tt_server *server;
 	struct tt_connection *previous, *next; /* of all connections */
 	struct tt_connection *next_dirty;      /* of those with something to write at the end of this turn */
@@ -29,6 +32,7 @@ struct tt_connection {
 	enum tt_connection_state state;
 	uint8_t address[16];
 	bool is_admin; /* it came by the admin listener */
+	bool is_local; /* by a socket in the file system */
 
 	struct tt_http http;
 	struct tt_buffer ahead; /* what came after the request that is being answered */

@@ -205,7 +205,8 @@ static const struct tt_problem *objection(const struct tt_connection *c, const s
 					       "invalid_api_key"},
 				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
 	const struct tt_serve_options *o = c->server->options;
-	if (c->is_admin ? !is_loopback(&c->http) : !o->keys && !o->behind_proxy && !is_address(&c->http))
+	if (c->is_admin ? !is_loopback(&c->http)
+			: !o->keys && !o->behind_proxy && !c->is_local && !is_address(&c->http))
 		return &foreign;
 	if (!c->is_admin && !may_ask(c, route))
 		return &no_key;

@@ -1,11 +1,15 @@
 #include "runtime/serve/server.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/fail.h"
 #include "base/sweep.h"
@@ -98,9 +102,10 @@ static void end(struct tt_server *server)
 		tt_connection_drop(server->connections);
 	tt_job_take_news(server); /* frees what the list of news has kept */
 	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->admin,
-		(uv_handle_t *)&server->wake, (uv_handle_t *)&server->tick, (uv_handle_t *)&server->before_poll,
-		(uv_handle_t *)&server->after_poll, (uv_handle_t *)&server->signals[0],
-		(uv_handle_t *)&server->signals[1], (uv_handle_t *)&server->signals[2]};
+		(uv_handle_t *)&server->socket, (uv_handle_t *)&server->wake, (uv_handle_t *)&server->tick,
+		(uv_handle_t *)&server->before_poll, (uv_handle_t *)&server->after_poll,
+		(uv_handle_t *)&server->signals[0], (uv_handle_t *)&server->signals[1],
+		(uv_handle_t *)&server->signals[2]};
 	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
 		if (!uv_is_closing(handles[i]))
 			uv_close(handles[i], NULL);
@@ -237,19 +242,49 @@ static int listen_at(struct tt_server *server, uv_tcp_t *listener, struct sockad
 	return TT_OK;
 }
 
+/* Whether a socket lies there that nobody serves any more. */
+static bool is_left_over(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int file = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (file < 0)
+		return false;
+	memcpy(address.sun_path, path, strlen(path));
+	bool refused = connect(file, (struct sockaddr *)&address, sizeof address) < 0 && errno == ECONNREFUSED;
+	close(file);
+	return refused;
+}
+
+static int listen_on_path(struct tt_server *server, const char *path, struct tt_error *err)
+{
+	if (!*path || strlen(path) >= sizeof((struct sockaddr_un *)NULL)->sun_path)
+		return tt_fail(err, TT_ERR_ARGUMENT, "--host unix:PATH: the path is empty or too long");
+	int status = uv_pipe_bind(&server->socket, path);
+	if (status == UV_EADDRINUSE && is_left_over(path) && unlink(path) == 0)
+		status = uv_pipe_bind(&server->socket, path);
+	if (status == 0)
+		status = uv_listen((uv_stream_t *)&server->socket, BACKLOG, on_connection);
+	if (status < 0)
+		return tt_fail(err, TT_ERR_IO, "%.200s: %s", path, uv_strerror(status));
+	tt_server_note(server, "serving unix:%s", path);
+	return TT_OK;
+}
+
 static int listen_all(struct tt_server *server, struct tt_error *err)
 {
 	const struct tt_serve_options *o = server->options;
 	struct sockaddr_storage clients = {0}, admin = {0};
-	TT_TRY(read_host(&clients, o->host, (int)o->port, err));
+	const bool is_path = strncmp(o->host, "unix:", 5) == 0;
 	TT_TRY(read_host(&admin, "127.0.0.1", (int)o->admin_port, err));
-	if (!is_loopback(&clients) && !o->behind_proxy)
+	TT_TRY(is_path ? TT_OK : read_host(&clients, o->host, (int)o->port, err));
+	if (!is_path && !is_loopback(&clients) && !o->behind_proxy)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"%s can be reached from outside, and this server has no TLS yet: serve on loopback, or "
 			"behind a proxy that has it (--behind-proxy)",
 			o->host);
 	TT_TRY(listen_at(server, &server->admin, &admin, "operators:", "/metrics", err));
-	return listen_at(server, &server->listener, &clients, "serving", "/v1", err);
+	return is_path ? listen_on_path(server, o->host + 5, err)
+		       : listen_at(server, &server->listener, &clients, "serving", "/v1", err);
 }
 
 static int open_handles(struct tt_server *server, struct tt_error *err)
@@ -257,9 +292,10 @@ static int open_handles(struct tt_server *server, struct tt_error *err)
 	uv_loop_t *loop = &server->loop;
 	int status = uv_tcp_init(loop, &server->listener);
 	status = status ? status : uv_tcp_init(loop, &server->admin);
-	server->listener.data = server->admin.data = server->wake.data = server->tick.data = server->before_poll.data =
-		server->after_poll.data = server->signals[0].data = server->signals[1].data = server->signals[2].data =
-			server;
+	status = status ? status : uv_pipe_init(loop, &server->socket, 0);
+	server->listener.data = server->admin.data = server->socket.data = server->wake.data = server->tick.data =
+		server->before_poll.data = server->after_poll.data = server->signals[0].data = server->signals[1].data =
+			server->signals[2].data = server;
 	status = status ? status : uv_async_init(loop, &server->wake, on_wake);
 	status = status ? status : uv_timer_init(loop, &server->tick);
 	status = status ? status : uv_prepare_init(loop, &server->before_poll);

@@ -36,7 +36,8 @@ struct tt_server {
 	struct tt_keys keys;
 	int64_t started; /* Unix time */
 
-	uv_tcp_t listener, admin; /* admin: for operators; the other for clients */
+	uv_tcp_t listener, admin; /* admin: for operators; the other for clients, or ... */
+	uv_pipe_t socket;         /* ... this one */
 	uv_async_t wake;
 	uv_timer_t tick;
 	uv_prepare_t before_poll;

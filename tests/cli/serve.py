@@ -113,6 +113,23 @@ def test_host():
         check(ask(server, "example.org") == 200, "behind a proxy")
 
 
+def test_unix_socket():
+    def ask():
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect("here.sock")
+            connection.sendall(b"GET /version HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n\r\n")
+            return Answer(read_all(connection)).status
+    for _ in range(2):
+        with Server("--host", "unix:here.sock"):
+            check(ask() == 200, "by a path")
+            refused(1, "address already in use", "--host", "unix:here.sock", "--admin-port", "0")
+        check(not os.path.exists("here.sock"), "the socket stays behind")
+        with socket.socket(socket.AF_UNIX) as left:  # as a server that was killed leaves it
+            left.bind("here.sock")
+    refused(1, "too long", "--host", "unix:" + "x" * 200, "--admin-port", "0")
+    refused(1, "nowhere/x: ", "--host", "unix:nowhere/x", "--admin-port", "0")
+
+
 def test_deadlines():
     with Server("--header-seconds", "0.5", "--body-seconds", "0.5", "--idle-seconds", "0.5") as server:
         def cut(data, status, drip=b""):

@@ -33,6 +33,8 @@ class Server:
             if found:
                 self.port = int(found[1])
                 return
+            if "serving unix:" in line:
+                return
             admin = re.search(r"operators: http://127\.0\.0\.1:(\d+)/metrics", line)
             if admin:
                 self.admin_port = int(admin[1])

@@ -43,7 +43,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"keys", 0, NULL, CLI_STRING, &o->keys, "F", 0, 0,
 			"file of the keys that requests need (docs/serve.md); SIGHUP reads it again"},
 		{"host", 0, NULL, CLI_STRING, &o->host, "ADDRESS", 0, 0,
-			"address to serve on, or unix:PATH for a socket in the file system"},
+			"address to serve on; unix:PATH for a socket in the file system; fd:N for one that is open"},
 		{"port", 0, NULL, CLI_U32, &o->port, "N", 0, 65535, "port to serve on; 0: one that is free"},
 		{"admin-port", 0, NULL, CLI_U32, &o->admin_port, "N", 0, 65535,
 			"port of /metrics and of what is for operators, on loopback"},

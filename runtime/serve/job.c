@@ -258,7 +258,7 @@ static void prepared(uv_work_t *work, int status)
 		release(job);
 		return;
 	}
-	if (job->status == 0 && job->server->draining)
+	if (job->status == 0 && job->server->draining && !job->server->inherited)
 		set_problem(job, 503, "draining", NULL, "the server is about to end");
 	else if (job->status == 0 && allocate(job) != TT_OK)
 		set_problem(job, 500, NULL, NULL, NULL);
@@ -574,8 +574,9 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 				       lacking = {500, "out of memory", NULL, NULL};
 	struct tt_server *server = c->server;
 	struct tt_job *job;
-	if (server->draining || is_full(server)) {
-		tt_reply_problem(c, server->draining ? &draining : &full);
+	const bool ends = server->draining && !server->inherited;
+	if (ends || is_full(server)) {
+		tt_reply_problem(c, ends ? &draining : &full);
 		return;
 	}
 	if (tt_alloc(&job, 1, sizeof *job, NULL) != TT_OK) {

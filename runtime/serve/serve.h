@@ -6,8 +6,9 @@
 
 /* Zero-initialise it but for what has a default. */
 struct tt_serve_options {
-	const char *host; /* an address of this machine, another than loopback only with behind_proxy; or unix:PATH */
-	uint32_t port;    /* 0: one that is free, which the note says */
+	const char *
+		host; /* an address of this machine, another than loopback only with behind_proxy; or unix:PATH, or fd:N */
+	uint32_t port;       /* 0: one that is free, which the note says */
 	uint32_t admin_port; /* on loopback; likewise */
 	bool public_metrics; /* /metrics on the clients' listener too */
 	bool tokenizer_info; /* /tokenizer_info is there */

@@ -1,6 +1,7 @@
 #include "runtime/serve/server.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include "base/sweep.h"
 #include "runtime/serve/job.h"
 
-enum { TICK = 250, BACKLOG = 1024, MAX_STANDING = TT_MAX_STACK };
+enum { TICK = 250, END_TIME = 1000, BACKLOG = 1024, MAX_STANDING = TT_MAX_STACK };
 
 bool tt_serve_is_built(void)
 {
@@ -111,10 +112,11 @@ static void end(struct tt_server *server)
 			uv_close(handles[i], NULL);
 }
 
+/* Whether nobody waits for anything: neither an answer, nor to have one taken, nor to send a first request. */
 static bool is_quiet(const struct tt_server *server)
 {
 	for (const struct tt_connection *c = server->connections; c; c = c->next)
-		if (c->state == TT_CONNECTION_BUSY)
+		if (c->state != TT_CONNECTION_READING || !c->served || c->http.block.len)
 			return false;
 	return server->n_jobs == 0;
 }
@@ -123,6 +125,9 @@ static void drain(struct tt_server *server)
 {
 	struct tt_connection *next;
 	server->draining = true;
+	/* Another process takes what comes from now on; what came before is still served. */
+	if (server->inherited)
+		uv_close((uv_handle_t *)&server->listener, NULL);
 	server->drain_until = uv_now(&server->loop) + (uint64_t)(1000 * (double)server->options->drain_seconds);
 	for (struct tt_connection *c = server->connections; c; c = next) {
 		next = c->next;
@@ -192,7 +197,7 @@ static void tick(uv_timer_t *timer)
 		else
 			tt_job_tick(job, now);
 	}
-	if (server->draining && is_quiet(server))
+	if (server->draining && (is_quiet(server) || now >= server->drain_until + END_TIME))
 		end(server);
 }
 
@@ -221,13 +226,30 @@ static bool is_loopback(const struct sockaddr_storage *address)
 	return *(const unsigned char *)&((const struct sockaddr_in *)address)->sin_addr == 127;
 }
 
+static int fail_outside(const char *host, struct tt_error *err)
+{
+	return tt_fail(err, TT_ERR_UNSUPPORTED,
+		"%.100s can be reached from outside, and this server has no TLS yet: serve on loopback, or behind a "
+		"proxy that has it (--behind-proxy)",
+		host);
+}
+
+static void note_address(
+	struct tt_server *server, const struct sockaddr_storage *address, const char *what, const char *path)
+{
+	char name[64] = "";
+	bool six = address->ss_family == AF_INET6;
+	uv_ip_name((const struct sockaddr *)address, name, sizeof name);
+	tt_server_note(server, "%s http://%s%s%s:%u%s", what, six ? "[" : "", name, six ? "]" : "",
+		ntohs(((const struct sockaddr_in *)address)->sin_port), path);
+}
+
 /* what and path: for the note */
 static int listen_at(struct tt_server *server, uv_tcp_t *listener, struct sockaddr_storage *address, const char *what,
 	const char *path, struct tt_error *err)
 {
 	char name[64] = "";
 	int n = sizeof *address;
-	bool six = address->ss_family == AF_INET6;
 	unsigned port = ntohs(((struct sockaddr_in *)address)->sin_port);
 	uv_ip_name((struct sockaddr *)address, name, sizeof name);
 	int status = uv_tcp_bind(listener, (struct sockaddr *)address, 0);
@@ -237,8 +259,7 @@ static int listen_at(struct tt_server *server, uv_tcp_t *listener, struct sockad
 		status = uv_tcp_getsockname(listener, (struct sockaddr *)address, &n);
 	if (status < 0)
 		return tt_fail(err, TT_ERR_IO, "%s port %u: %s", name, port, uv_strerror(status));
-	port = ntohs(((struct sockaddr_in *)address)->sin_port);
-	tt_server_note(server, "%s http://%s%s%s:%u%s", what, six ? "[" : "", name, six ? "]" : "", port, path);
+	note_address(server, address, what, path);
 	return TT_OK;
 }
 
@@ -270,21 +291,50 @@ static int listen_on_path(struct tt_server *server, const char *path, struct tt_
 	return TT_OK;
 }
 
+static bool is_number(const char *text, long least, long most, long *out)
+{
+	char *end;
+	*out = strtol(text, &end, 10);
+	return *text >= '0' && *text <= '9' && !*end && *out >= least && *out <= most;
+}
+
+/* A listener that was opened by who started this program, and may be another process's too: a server that takes over
+ * from this one loses no connection. */
+static int listen_on_file(struct tt_server *server, const char *number, struct tt_error *err)
+{
+	struct sockaddr_storage address = {0};
+	int n = sizeof address;
+	long file;
+	if (!is_number(number, 3, INT_MAX, &file))
+		return tt_fail(err, TT_ERR_ARGUMENT, "--host fd:N takes the number of an open file from 3 on");
+	int status = uv_tcp_open(&server->listener, (int)file);
+	if (status == 0)
+		status = uv_tcp_getsockname(&server->listener, (struct sockaddr *)&address, &n);
+	if (status == 0 && !is_loopback(&address) && !server->options->behind_proxy)
+		return fail_outside(server->options->host, err);
+	if (status == 0)
+		status = uv_listen((uv_stream_t *)&server->listener, BACKLOG, on_connection);
+	if (status < 0)
+		return tt_fail(err, TT_ERR_IO, "--host fd:%ld: %s", file, uv_strerror(status));
+	server->inherited = true;
+	note_address(server, &address, "serving", "/v1");
+	return TT_OK;
+}
+
 static int listen_all(struct tt_server *server, struct tt_error *err)
 {
 	const struct tt_serve_options *o = server->options;
 	struct sockaddr_storage clients = {0}, admin = {0};
-	const bool is_path = strncmp(o->host, "unix:", 5) == 0;
 	TT_TRY(read_host(&admin, "127.0.0.1", (int)o->admin_port, err));
-	TT_TRY(is_path ? TT_OK : read_host(&clients, o->host, (int)o->port, err));
-	if (!is_path && !is_loopback(&clients) && !o->behind_proxy)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"%s can be reached from outside, and this server has no TLS yet: serve on loopback, or "
-			"behind a proxy that has it (--behind-proxy)",
-			o->host);
 	TT_TRY(listen_at(server, &server->admin, &admin, "operators:", "/metrics", err));
-	return is_path ? listen_on_path(server, o->host + 5, err)
-		       : listen_at(server, &server->listener, &clients, "serving", "/v1", err);
+	if (strncmp(o->host, "unix:", 5) == 0)
+		return listen_on_path(server, o->host + 5, err);
+	if (strncmp(o->host, "fd:", 3) == 0)
+		return listen_on_file(server, o->host + 3, err);
+	TT_TRY(read_host(&clients, o->host, (int)o->port, err));
+	if (!is_loopback(&clients) && !o->behind_proxy)
+		return fail_outside(o->host, err);
+	return listen_at(server, &server->listener, &clients, "serving", "/v1", err);
 }
 
 static int open_handles(struct tt_server *server, struct tt_error *err)

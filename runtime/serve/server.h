@@ -59,6 +59,7 @@ struct tt_server {
 	_Atomic(struct tt_job_choice *) woken; /* a list; the engine's thread adds, the loop takes all */
 
 	struct tt_metrics metrics;
+	bool inherited;        /* the clients' listener is one that another process may have too */
 	bool draining, ending; /* no new work; no more work at all */
 	uint64_t drain_until;  /* the loop's milliseconds */
 };

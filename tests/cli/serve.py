@@ -658,6 +658,36 @@ def test_drain():
             server.ends()
 
 
+def test_takeover():
+    """A second server with the same listener takes over from the first: no request is refused or broken."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        shared = ("--host", f"fd:{listener.fileno()}")
+        statuses, ends = [], threading.Event()
+
+        def ask(port):
+            while not ends.is_set():
+                with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as connection:
+                    body = json.dumps(completion(max_tokens=2)).encode()
+                    connection.sendall(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                    statuses.append(Answer(read_all(connection)).status)
+        first = Server(*shared, pass_fds=[listener.fileno()])
+        with Server(*shared, pass_fds=[listener.fileno()]) as second:
+            threads = [threading.Thread(target=ask, args=(second.port,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.2)
+            first.signal()
+            first.ends()
+            n = len(statuses)
+            time.sleep(0.2)
+            ends.set()
+            for thread in threads:
+                thread.join()
+            check(set(statuses) == {200} and len(statuses) > n > 0, f"{len(statuses)} {set(statuses)}")
+    for number in ("", "x", "2", "3x", "99"):
+        refused(1, "fd:", "--host", f"fd:{number}", "--admin-port", "0")
+
+
 def test_usage():
     make_policy("p.st")
     for status, pattern, arguments in (
@@ -667,9 +697,9 @@ def test_usage():
             (1, "there is no --policy", ("--policy", "p=p.st", "--shadow", "q")),
             (1, "nowhere", ("--keys", "nowhere")),
             (1, "at most 4", [argument for i in range(5) for argument in ("--policy", f"p{i}=p.st")])):
-        refused(status, pattern, "--port", "0", *arguments)
+        refused(status, pattern, "--port", "0", "--admin-port", "0", *arguments)
     with Server("--host", "localhost") as server:
-        refused(1, "address already in use", "--port", server.port)
+        refused(1, "address already in use", "--port", server.port, "--admin-port", "0")
 
 
 def main():

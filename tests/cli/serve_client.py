@@ -21,11 +21,11 @@ sanitizer = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS
 
 
 class Server:
-    def __init__(self, *arguments, model=None, before=None):
+    def __init__(self, *arguments, model=None, before=None, pass_fds=()):
         command = [program.trimtab, "serve", model or program.tiny, "--port", "0", "--admin-port", "0"]
         self.process = subprocess.Popen([*command, *map(str, arguments)], stdin=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, text=True, env=os.environ | sanitizer,
-                                        preexec_fn=before)
+                                        preexec_fn=before, pass_fds=pass_fds)
         self.said = []
         for line in self.process.stderr:
             self.said.append(line)

@@ -6,8 +6,7 @@
 
 /* Zero-initialise it but for what has a default. */
 struct tt_serve_options {
-	const char *
-		host; /* an address of this machine, another than loopback only with behind_proxy; or unix:PATH, or fd:N */
+	const char *host;    /* an address, another than loopback only with behind_proxy; or unix:PATH, or fd:N */
 	uint32_t port;       /* 0: one that is free, which the note says */
 	uint32_t admin_port; /* on loopback; likewise */
 	bool public_metrics; /* /metrics on the clients' listener too */

@@ -667,12 +667,29 @@ def test_takeover():
         def ask(port):
             while not ends.is_set():
                 with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as connection:
-                    body = json.dumps(completion(max_tokens=2)).encode()
+                    body = json.dumps(completion(max_tokens=30, ignore_eos=True)).encode()
                     connection.sendall(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
                     statuses.append(Answer(read_all(connection)).status)
         first = Server(*shared, pass_fds=[listener.fileno()])
+        with first.send(AGAIN[:5]) as early, first.open(TEXT, completion(**{**LONG, "n": 4}, stream=True)) as long, \
+                Server(*shared, pass_fds=[listener.fileno()]) as second:
+            read_until(long, b"data: ")
+            first.signal()
+            soon(lambda: first.ask("/health/ready", port=first.admin_port)[0] == 503, "the first is draining")
+            before = sum(value for name, value in first.metrics().items() if "http_connections" in name)
+            held = [second.send(AGAIN[:5]) for _ in range(20)]
+            time.sleep(0.1)
+            after = sum(value for name, value in first.metrics().items() if "http_connections" in name)
+            check(after <= before, f"the first accepts still: {before}, then {after}")
+            # What it had accepted is answered.
+            early.sendall(AGAIN[5:])
+            check(Answer(read_all(early)).status == 200, "a connection from before")
+            for connection in held:
+                connection.close()
+        first.ends()
+        first = Server(*shared, pass_fds=[listener.fileno()])
         with Server(*shared, pass_fds=[listener.fileno()]) as second:
-            threads = [threading.Thread(target=ask, args=(second.port,)) for _ in range(4)]
+            threads = [threading.Thread(target=ask, args=(second.port,)) for _ in range(16)]
             for thread in threads:
                 thread.start()
             time.sleep(0.2)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs `trimtab serve` as its clients do, and as those who mean it harm: serve.py TRIMTAB GOLDEN [TEST]..."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -40,6 +41,14 @@ def refused(status, pattern, *arguments):
         check(done.returncode == status and pattern in done.stderr, f"{arguments}: {done.returncode} {done.stderr}")
     except subprocess.TimeoutExpired:
         check(False, f"{arguments}: it serves")
+
+
+def together(*calls):
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 # ---- The wire
@@ -151,15 +160,14 @@ def test_deadlines():
             took = time.monotonic() - begun
             check((Answer(answer).status if answer else 0) == status, f"deadline: {data[:60]}: {answer[:200]}")
             check(0.4 < took < 5, f"{data[:60]}: cut after {took:.2f} s")
-        cut(b"", 0)
-        cut(b"GET / HTT", 408)
-        cut(b"GET / HTTP/1.1\r\n", 408, drip=b"A: b\r\n")
-        cut(POST + b"Content-Length: 1000\r\n\r\n", 408, drip=b"x")
-        # Between requests.
-        with server.send(AGAIN) as connection:
-            begun = time.monotonic()
-            check(read_all(connection).startswith(b"HTTP/1.1 200"), "before the idle time")
-            check(0.4 < time.monotonic() - begun < 5, "idle")
+        def idle():
+            with server.send(AGAIN) as connection:
+                begun = time.monotonic()
+                check(read_all(connection).startswith(b"HTTP/1.1 200"), "before the idle time")
+                check(0.4 < time.monotonic() - begun < 5, "idle")
+        together(lambda: cut(b"", 0), lambda: cut(b"GET / HTT", 408),
+                 lambda: cut(b"GET / HTTP/1.1\r\n", 408, drip=b"A: b\r\n"),
+                 lambda: cut(POST + b"Content-Length: 1000\r\n\r\n", 408, drip=b"x"), idle)
 
 
 def test_refused_early():
@@ -272,11 +280,7 @@ def test_same_as_batch():
             check(events[0]["steering"] == whole["steering"] and events[0]["seed"] == whole["seed"], "facts")
         for i in range(len(asked)):
             same(i)
-        threads = [threading.Thread(target=same, args=(i % len(asked),)) for i in range(3 * len(asked))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*[functools.partial(same, i % len(asked)) for i in range(3 * len(asked))])
 
 
 def test_tokens():

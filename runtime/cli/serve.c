@@ -21,6 +21,7 @@ struct run {
 	struct cli_list policy_list, shadows, model_names;
 	struct cli_policies named;
 	struct tt_batch_policy policies[CLI_MAX_LIST];
+	float scales[CLI_MAX_LIST]; /* of requests that say nothing of steering */
 	struct tt_serve_options options;
 };
 
@@ -30,12 +31,33 @@ static void note(void *user, const char *line)
 	cli_note("%s", line);
 }
 
+/* Unlike in a batch a scale has a meaning: bodies give their own where they name a policy. */
+static int parse_policies(struct run *run)
+{
+	for (size_t i = 0; i < run->policy_list.n; i++) {
+		int status = cli_policy_add(&run->named, run->policy_list.items[i], "serve");
+		if (status != CLI_PROCEED)
+			return status;
+		run->scales[i] = run->named.steering[i].scale;
+		run->named.scaled[i] = false;
+		status = cli_policy_name(&run->named, i, "serve");
+		if (status != CLI_PROCEED)
+			return status;
+		run->policies[i] = (struct tt_batch_policy){run->named.names[i], run->named.paths[i]};
+	}
+	run->options.policies = run->policies;
+	run->options.scales = run->scales;
+	run->options.n_policies = run->named.n;
+	return CLI_PROCEED;
+}
+
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
 {
 	struct tt_serve_options *o = &run->options;
 	const struct cli_option options[] = {
-		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "NAME=F", 0, 0,
-			"steering policy and the name that bodies call it by; may be repeated"},
+		{"policy", 0, NULL, CLI_LIST, &run->policy_list, "[NAME=]F[:SCALE]", 0, 0,
+			"steering policy, the name that bodies call it by, and its strength where they say nothing of "
+			"steering"},
 		{"shadow", 0, NULL, CLI_LIST, &run->shadows, "NAME", 0, 0,
 			"the policy of this name steers nothing: its gate speaks, and answers say what it said"},
 		{"served-model-name", 0, NULL, CLI_LIST, &run->model_names, "NAME", 0, 0,
@@ -77,11 +99,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	int status = cli_parse(&usage, argc, argv, positional);
 	if (status != CLI_PROCEED)
 		return status;
-	status = cli_policies_parse_named(&run->named, &run->policy_list, "serve");
-	for (uint32_t i = 0; i < run->named.n; i++)
-		run->policies[i] = (struct tt_batch_policy){run->named.names[i], run->named.paths[i]};
-	o->policies = run->policies;
-	o->n_policies = run->named.n;
+	status = parse_policies(run);
 	o->shadows = run->shadows.items;
 	o->n_shadows = run->shadows.n;
 	o->model_names = run->model_names.items;

@@ -15,6 +15,7 @@ struct tt_serve_options {
 	bool behind_proxy;
 	const struct tt_batch_policy *policies; // [n_policies] that requests may name
 	size_t n_policies;
+	const float *scales;        // [n_policies] at which they steer what says nothing of steering; NULL: 1
 	const char *const *shadows; // [n_shadows] names of policies whose gates speak on every request, and no more
 	size_t n_shadows;
 	const char *const *model_names; // [n_model_names] the first is what answers say instead of the model's own

@@ -385,7 +385,8 @@ static void fill_context(struct tt_server *server)
 		if (is_shadow(o, policy->name))
 			context->shadows[context->n_shadows++] = (struct tt_api_steering){policy, 0};
 		else
-			context->standing[context->n_standing++] = (struct tt_api_steering){policy, 1};
+			context->standing[context->n_standing++] =
+				(struct tt_api_steering){policy, o->scales ? o->scales[i] : 1};
 	}
 }
 

@@ -464,6 +464,19 @@ def test_wrong_bodies():
             server.works(CHAT, body)
 
 
+def test_scales():
+    """The command line's scale is that of requests that say nothing; those that name a policy say their own."""
+    make_policy("p.st")
+    with Server("--policy", "p.st:0.5", "--policy", "q=p.st:-1") as server:
+        stands = server.works(CHAT, chat())
+        check([(entry["policy"], entry["scale"]) for entry in stands["steering"]] == [("p.st", .5), ("q", -1)],
+              f"{stands['steering']}")
+        named = {"policies": [{"name": "p.st", "scale": 0.5}, {"name": "q", "scale": -1}]}
+        check(server.works(CHAT, chat(steering=named))["choices"] == stands["choices"], "the same by name")
+        one = server.works(CHAT, chat(steering={"policies": [{"name": "p.st"}]}))["steering"]
+        check(one[0]["scale"] == 1, f"{one}")
+
+
 def test_lenient():
     """Unknown keys are passed over and named; what is known is as strict as ever, and so is steering."""
     make_policy("p.st")

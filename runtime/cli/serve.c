@@ -64,6 +64,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"what the model is called in answers; further ones are names that bodies may call it by too"},
 		{"keys", 0, NULL, CLI_STRING, &o->keys, "F", 0, 0,
 			"file of the keys that requests need (docs/serve.md); SIGHUP reads it again"},
+		{"key-requests", 0, NULL, CLI_U32, &o->key_requests, "N", 0, 1 << 20,
+			"requests that a key may have at once, further ones being refused; 0: any number"},
 		{"host", 0, NULL, CLI_STRING, &o->host, "ADDRESS", 0, 0,
 			"address to serve on; unix:PATH for a socket in the file system; fd:N for one that is open"},
 		{"port", 0, NULL, CLI_U32, &o->port, "N", 0, 65535, "port to serve on; 0: one that is free"},

@@ -555,6 +555,15 @@ static bool is_full(const struct tt_server *server)
 	return waiting + server->n_preparing >= TT_QUEUE_BATCHES * running;
 }
 
+/* Whether a key has as many requests as it may have at once. */
+static bool is_busy(const struct tt_server *server, const struct tt_key *key)
+{
+	uint32_t n = 0;
+	for (const struct tt_job *job = server->jobs; job; job = job->next)
+		n += job->connection && strcmp(job->key, key->id) == 0;
+	return server->options->key_requests && n >= server->options->key_requests;
+}
+
 static int make_id(struct tt_job *job)
 {
 	unsigned char bytes[20];
@@ -571,12 +580,18 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 {
 	static const struct tt_problem draining = {503, "the server is about to end", NULL, "draining"},
 				       full = {429, "too many requests wait", NULL, "queue_full"},
+				       busy = {429, "this key has as many requests as it may have", NULL, "key_busy"},
 				       lacking = {500, "out of memory", NULL, NULL};
 	struct tt_server *server = c->server;
 	struct tt_job *job;
 	const bool ends = server->draining && !server->inherited;
+	const struct tt_key *key = tt_keys_find(&server->keys, tt_http_field(&c->http, "authorization"));
 	if (ends || is_full(server)) {
 		tt_reply_problem(c, ends ? &draining : &full);
+		return;
+	}
+	if (key && is_busy(server, key)) {
+		tt_reply_problem(c, &busy);
 		return;
 	}
 	if (tt_alloc(&job, 1, sizeof *job, NULL) != TT_OK) {
@@ -587,6 +602,8 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	job->endpoint = endpoint;
 	job->created = (int64_t)time(NULL);
 	job->arrived = uv_hrtime();
+	if (key)
+		memcpy(job->key, key->id, sizeof job->key);
 	job->work.data = job;
 	job->connection = c;
 	job->text = c->http.body;

@@ -46,7 +46,8 @@ struct tt_job {
 	struct tt_buffer text; /* of the body */
 	json_t *json;
 	struct tt_api_request body;
-	char id[25]; /* without a prefix */
+	char id[25];                 /* without a prefix */
+	char key[TT_MAX_KEY_ID + 1]; /* the id of the key it was asked with; "" without keys */
 	int64_t created;
 	uint64_t seed;    /* for a body that names none */
 	uint64_t arrived; /* nanoseconds of uv_hrtime */

@@ -20,8 +20,9 @@ struct tt_serve_options {
 	size_t n_shadows;
 	const char *const *model_names; // [n_model_names] the first is what answers say instead of the model's own
 	size_t n_model_names;
-	const char *keys;   /* the file of keys; NULL: nobody needs one */
-	uint32_t max_batch; /* the max_batch with which the engine was opened */
+	const char *keys;      /* the file of keys; NULL: nobody needs one */
+	uint32_t key_requests; /* that a key may have at once; 0: any */
+	uint32_t max_batch;    /* the max_batch with which the engine was opened */
 	/* Seconds: of a request, whatever it says; of running requests after SIGTERM; of a header and a body from their
 	 * first byte on; of a connection without a request; of a stream without a token, until it gets a comment. */
 	float request_timeout, drain_seconds, header_seconds, body_seconds, idle_seconds, ping_seconds;

@@ -400,6 +400,18 @@ def test_keys():
         server.signal(signal.SIGHUP)
         time.sleep(0.1)
         asks(f"Bearer {secrets['two']}", 200)
+    # A share of requests for each.
+    write(["one", "two"])
+    with Server("--keys", "keys", "--key-requests", "2", "-b", "1") as server:
+        one, two = ({"Authorization": f"Bearer {secrets[name]}"} for name in ("one", "two"))
+        held = [server.open(TEXT, completion(**LONG, stream=True), **one) for _ in range(2)]
+        for connection in held:
+            read_until(connection, b"data: ")
+        check(server.refuses(429, None, TEXT, completion(), **one)["code"] == "key_busy", "a key's share")
+        server.works(TEXT, completion(), **two)
+        held.pop().close()
+        soon(lambda: server.ask(TEXT, completion(), **one)[0] == 200, "after one has gone")
+        held.pop().close()
     digest = "a" * 64
     for pattern, text in (("keys:1: not a key's", "id"), ("keys:2: not a key's", f"\nid {digest[:-1]} person"),
                           ("keys:1: not a key's", f"id {digest}"), ("keys:1: not a key's", f"id {digest[:-1]}g p"),

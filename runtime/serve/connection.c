@@ -80,6 +80,12 @@ void tt_connection_drop(struct tt_connection *c)
 		tt_job_abandon(job);
 }
 
+void tt_connection_break(struct tt_connection *c)
+{
+	c->broken = true;
+	tt_server_mark(c->server, c);
+}
+
 void tt_connection_drop_idle(struct tt_connection *c)
 {
 	if (c->state == TT_CONNECTION_READING && c->served && c->http.block.len == 0)
@@ -246,6 +252,10 @@ static void on_written(uv_write_t *write, int status)
 void tt_connection_flush(struct tt_connection *c)
 {
 	uv_buf_t part = uv_buf_init(c->out.data, (unsigned)c->out.len);
+	if (c->broken) {
+		tt_connection_drop(c);
+		return;
+	}
 	if (c->state == TT_CONNECTION_CLOSED || c->writing.len)
 		return;
 	if (c->out.len == 0) {
@@ -281,10 +291,10 @@ static void add(struct tt_connection *c, const char *data, size_t n)
 		return;
 	if (tt_connection_unsent(c) == 0)
 		c->moved = now_of(c);
-	if (tt_buffer_add(&c->out, data, n, NULL) != TT_OK)
-		tt_connection_drop(c);
-	else
+	if (tt_buffer_add(&c->out, data, n, NULL) == TT_OK)
 		tt_server_mark(c->server, c);
+	else
+		tt_connection_break(c);
 }
 
 static void add_head(struct tt_connection *c, int status, const char *type, const char *fields, const char *framing)
@@ -295,7 +305,7 @@ static void add_head(struct tt_connection *c, int status, const char *type, cons
 		"%s%s%s\r\n",
 		status, tt_status_words(status), type, fields, framing, c->closes ? "Connection: close\r\n" : "");
 	if (failed)
-		tt_connection_drop(c);
+		tt_connection_break(c);
 	else
 		add(c, head.data, head.len);
 	tt_buffer_free(&head);

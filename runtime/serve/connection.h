@@ -28,7 +28,7 @@ struct tt_connection {
 	struct tt_server *server;
 	struct tt_connection *previous, *next; /* of all connections */
 	struct tt_connection *next_dirty;      /* of those with something to write at the end of this turn */
-	bool dirty;
+	bool dirty, broken;                    /* broken: to be closed then */
 	enum tt_connection_state state;
 	uint8_t address[16];
 	bool is_admin; /* it came by the admin listener */
@@ -58,15 +58,17 @@ void tt_connection_accept(struct tt_server *server, uv_stream_t *listener);
 void tt_connection_flush(struct tt_connection *c);
 /* Looks at the deadlines; now: the loop's milliseconds. */
 void tt_connection_tick(struct tt_connection *c, uint64_t now);
-/* Closes it at once; its job is told. */
+/* Closes it at once; its job is told, and may be no more. */
 void tt_connection_drop(struct tt_connection *c);
+/* Closes it at the end of this turn. For a job that adds to it, and for what is called by one. */
+void tt_connection_break(struct tt_connection *c);
 /* Closes it if it waits for a further request. (A new one may have sent its first.) */
 void tt_connection_drop_idle(struct tt_connection *c);
 
 /* The bytes that the client has not taken. */
 size_t tt_connection_unsent(const struct tt_connection *c);
 
-/* ---- Answers. If memory runs out, the connection is dropped. */
+/* ---- Answers. If memory runs out, the connection breaks. */
 
 /* A whole answer; fields: further header fields, each with its end, or "". */
 void tt_connection_answer(

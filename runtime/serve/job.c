@@ -151,8 +151,10 @@ static void read_body(struct tt_job *job)
 	struct tt_server *server = job->server;
 	struct tt_error *err = &job->error;
 	struct tt_api_context context = server->context;
-	if (tt_body_parse(&job->json, &job->text, err) != TT_OK) {
-		set_problem(job, 400, "invalid_json", NULL, NULL);
+	int status = tt_body_parse(&job->json, &job->text, err);
+	if (status != TT_OK) {
+		set_problem(job, status == TT_ERR_MEMORY ? 500 : 400, status == TT_ERR_MEMORY ? NULL : "invalid_json",
+			NULL, NULL);
 		return;
 	}
 	if (!is_model(job, json_object_get(job->json, "model"))) {
@@ -162,7 +164,7 @@ static void read_body(struct tt_job *job)
 	context.now = job->created;
 	context.sampling = (struct tt_sampling){.seed = job->seed, .temperature = 1, .top_p = 1};
 	context.max_tokens = job->endpoint == TT_COMPLETIONS ? COMPLETION_TOKENS : CHAT_TOKENS;
-	int status = tt_api_request_parse(&job->body, job->json, job->endpoint, &context, err);
+	status = tt_api_request_parse(&job->body, job->json, job->endpoint, &context, err);
 	if (status == TT_OK)
 		status = tt_api_request_check(server->engine, &job->body, err);
 	if (status != TT_OK)

@@ -370,7 +370,7 @@ void tt_metrics_answer(struct tt_connection *c)
 	write_http(&p, server);
 	write_process(&p, server);
 	if (p.status)
-		tt_connection_drop(c);
+		tt_connection_break(c);
 	else
 		tt_connection_answer(c, 200, "text/plain; version=0.0.4; charset=utf-8", "", p.text.data, p.text.len);
 	tt_buffer_free(&p.text);

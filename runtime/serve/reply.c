@@ -102,7 +102,7 @@ static void reply(struct tt_connection *c, int status, const char *fields, char 
 	if (text)
 		tt_connection_answer(c, status, "application/json", fields, text, strlen(text));
 	else
-		tt_connection_drop(c);
+		tt_connection_break(c);
 	free(text);
 }
 

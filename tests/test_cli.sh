@@ -62,8 +62,9 @@ check() { # check NAME COMMAND...
 }
 
 # ---- Help and versions
+commands="generate chat fit eval attack stack score batch serve capture import export bench inspect tokenize template"
 works --help
-for command in generate chat fit eval attack stack score batch capture import export bench inspect tokenize template; do
+for command in $commands; do
 	grep -q "  $command " out || fail "--help does not list $command"
 done
 works --version
@@ -72,7 +73,7 @@ works version
 check version-says-all sh -c 'grep -Eqx "commit: +[0-9a-f]{12}(-dirty)?|commit: +unknown" out &&
 	grep -Eqx "compiler: (gcc|clang) [0-9].*" out && grep -Eqx "CPU body: (avx512|avx2|portable)" out &&
 	grep -Eq "^CUDA: +[0-9n]" out'
-for command in generate chat fit eval attack stack score batch capture import export bench inspect tokenize template; do
+for command in $commands; do
 	works "$command" --help
 	check "$command --help" grep -q "^Usage: trimtab $command " out
 	check "$command examples" grep -q "^  trimtab $command " out

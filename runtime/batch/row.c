@@ -149,10 +149,22 @@ void tt_input_free(struct tt_input *input)
 
 /* ---- Output */
 
+/* What the row is of: its line's own id, and the case. */
+static json_t *swept(const struct tt_row *row)
+{
+	json_t *id = row->custom_id ? json_stringn(row->custom_id, row->n_own) : json_null();
+	return json_pack("{s:o, s:s, s:o}", "custom_id", id, "policy", row->swept_policy, "scale",
+		tt_json_number(row->swept_scale));
+}
+
 /* Writes the row's line, and drops json. */
 static int finish(struct tt_row *row, json_t *json, struct tt_error *err)
 {
 	char *text = NULL;
+	if (row->swept_policy && json && json_object_set_new(json, "swept", swept(row)) != 0) {
+		json_decref(json);
+		json = NULL; /* as if there had been no memory for all of it */
+	}
 	TT_TRY(tt_json_dump(&text, json, TT_ANSWER_FLAGS, err));
 	int status = tt_buffer_print(&row->line, err, "%s\n", text);
 	free(text);
@@ -205,6 +217,7 @@ static int name_row(
 	memcpy(row->id, digest, sizeof row->id - 1);
 	if (!in->custom_id)
 		return TT_OK;
+	row->n_own = strlen(in->custom_id);
 	TT_TRY(tt_buffer_print(&text, err, "%s%s", in->custom_id, suffix));
 	row->custom_id = text.data;
 	return TT_OK;
@@ -261,6 +274,10 @@ int tt_row_start(struct tt_row *row, const struct tt_batch_job *job, const struc
 	const struct tt_sweep_case *sweep, struct tt_error *err)
 {
 	struct tt_error reason = {0};
+	if (sweep) {
+		row->swept_policy = job->policies.list[sweep->name].name;
+		row->swept_scale = sweep->scale;
+	}
 	TT_TRY(name_row(row, input, sweep, err));
 	if (input->code)
 		return finish_badly(row, input, input->code, input->error.message, err);

@@ -31,7 +31,10 @@ struct tt_input {
 
 struct tt_row {
 	char *custom_id; /* with the sweep's suffix; NULL if the line has none */
+	size_t n_own;    /* bytes of it without the suffix */
 	char id[25];
+	const char *swept_policy; /* of the sweep's case; NULL without a sweep */
+	float swept_scale;
 	struct tt_api_request body;
 	struct tt_choice *choices; // [n_choices]
 	uint32_t n_choices, n_submitted, n_taken;

@@ -260,6 +260,9 @@ def test_sweep():
     suffixes = [f"#{name}@{scale}" for name in "qp" for scale in ("0", "1", "-0.5")]
     expected = [i and i + s for i in ("a", None, "b", "c", "d") for s in suffixes]
     check([row["custom_id"] for row in rows] == expected, f"ids: {[row['custom_id'] for row in rows]}")
+    own = [(i, name, scale) for i in ("a", None, "b", "c", "d") for name in "qp" for scale in (0, 1, -0.5)]
+    check([tuple(row["swept"].values()) for row in rows] == own, f"swept: {[row['swept'] for row in rows]}")
+    check(not any("swept" in row for row in plain), "rows without a sweep say what they were swept by")
     check(all(row["error"]["line"] == 2 for row in rows[6:12]) and all("cannot be swept" in row["error"]["message"]
                                                                       for row in rows[24:]), "bad rows of a sweep")
     for i, line in enumerate((0, 2, 3)):

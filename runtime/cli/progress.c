@@ -1,11 +1,11 @@
-/* Progress on stderr: on a terminal a bar with an estimate, otherwise one line per stage. */
+/* Progress on stderr: on a terminal a bar with an estimate, otherwise a line per stage and a minute. */
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cli.h"
 
-enum { BAR_WIDTH = 24 };
+enum { BAR_WIDTH = 24, SECONDS_A_LINE = 60 };
 
 void cli_progress_begin(struct cli_progress *progress)
 {
@@ -32,6 +32,19 @@ static void print_seconds(double seconds)
 		fprintf(stderr, "%um%02us", whole / 60, whole % 60);
 }
 
+/* "345/2000, 3m12s left, 372 tokens/s" */
+static void print_state(const struct cli_progress *progress, uint64_t done, uint64_t total, double now)
+{
+	fprintf(stderr, "%llu/%llu", (unsigned long long)done, (unsigned long long)total);
+	if (done > 0 && done < total) {
+		fputs(", ", stderr);
+		print_seconds((now - progress->stage_begun) * (double)(total - done) / (double)done);
+		fputs(" left", stderr);
+	}
+	if (progress->note[0])
+		fprintf(stderr, ", %s", progress->note);
+}
+
 static void draw(struct cli_progress *progress, uint64_t done, uint64_t total, double now)
 {
 	double share = total ? (double)done / (double)total : 0;
@@ -39,12 +52,8 @@ static void draw(struct cli_progress *progress, uint64_t done, uint64_t total, d
 	fprintf(stderr, "\r\x1b[K%s [", progress->stage);
 	for (int i = 0; i < BAR_WIDTH; i++)
 		fputc(i < filled ? '#' : '.', stderr);
-	fprintf(stderr, "] %llu/%llu ", (unsigned long long)done, (unsigned long long)total);
-	if (done > 0 && done < total) {
-		print_seconds((now - progress->stage_begun) * (1 - share) / share);
-		fputs(" left", stderr);
-	}
-	fprintf(stderr, "%s%s", progress->note[0] ? ", " : "", progress->note);
+	fputs("] ", stderr);
+	print_state(progress, done, total, now);
 	fflush(stderr);
 	progress->bar = true;
 	progress->drawn = now;
@@ -65,6 +74,12 @@ int cli_progress_step(void *user, const char *stage, uint64_t done, uint64_t tot
 	/* Nothing is drawn in the first second: a stage that is over by then needs no bar. */
 	if (progress->terminal && now - progress->stage_begun > 1 && now - progress->drawn > 0.1)
 		draw(progress, done < total ? done : total, total, now);
+	if (!progress->terminal && !progress->quiet && now - progress->drawn > SECONDS_A_LINE) {
+		fprintf(stderr, "[%5.1fs] %s ", now - progress->begun, progress->stage);
+		print_state(progress, done < total ? done : total, total, now);
+		fputc('\n', stderr);
+		progress->drawn = now;
+	}
 	return cli_interrupted();
 }
 

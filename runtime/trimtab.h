@@ -157,7 +157,7 @@ TT_API int tt_text_decode(
 struct tt_engine_options {
 	size_t size;              /* of the struct */
 	const char *device;       /* "cpu", "cuda", "cuda:N", or "auto" (or NULL): the first GPU, else the CPU */
-	uint32_t n_threads;       /* of the CPU; 0: one a core */
+	uint32_t n_threads;       /* of the CPU; 0: one a core, within a container's share */
 	uint32_t max_batch;       /* requests that run at the same time; the others wait. Default 32 */
 	uint32_t max_step_tokens; /* tokens of one step, decode and prefill together; >= max_batch. Default 512 */
 	uint32_t context;         /* longest sequence in tokens; 0: the model's own, at most 8192 */

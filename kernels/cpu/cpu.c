@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "kernels/cpu/quota.h"
 #include "weights/dummy.h"
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -216,11 +217,14 @@ const char *tt_cpu_body_name(void)
 	return machine_body(best_body())->name;
 }
 
-/* The cores that this process may run on, not all that the machine has. */
+/* The cores that this process may run on, and has the time of, not all that the machine has. More threads than a
+ * container's share of time would wait for each other at every barrier. */
 static uint32_t n_cores(void)
 {
 	cpu_set_t set;
 	int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+	uint32_t quota = tt_cpu_quota("/sys/fs/cgroup", "/proc/self/cgroup");
+	n = quota > 0 && quota < (uint32_t)n ? (int)quota : n;
 	return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (uint32_t)n;
 }
 

@@ -167,7 +167,8 @@ struct tt_engine_options {
 	bool fast; /* CUDA: large prefill products by cuBLASLt; a request's bits may depend on its batch mates */
 	bool strict_model; /* refuse a policy fitted on other weights of the same architecture, instead of a warning */
 	/* TT_COMPUTE_Q8: products of quantised matrices with the inputs as eight-bit integers. Faster and less precise;
-	 * a request's bits still depend on nothing else. CPU only: TT_ERR_UNSUPPORTED elsewhere. */
+	 * a request's bits still depend on nothing else. CPU only: "auto" is then "cpu", and another device is
+	 * TT_ERR_UNSUPPORTED. */
 	enum tt_compute compute;
 };
 TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);

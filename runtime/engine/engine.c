@@ -237,6 +237,13 @@ static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, stru
 	return TT_OK;
 }
 
+/* "auto" is the CPU for what only the CPU computes. */
+static const char *device_of(const struct tt_engine_options *o)
+{
+	bool any = !o->device || strcmp(o->device, "auto") == 0;
+	return any && o->compute == TT_COMPUTE_Q8 ? "cpu" : o->device;
+}
+
 static int check_compute(const struct tt_engine *e, struct tt_error *err)
 {
 	if (e->options.compute != TT_COMPUTE_F32 && e->options.compute != TT_COMPUTE_Q8)
@@ -259,7 +266,7 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 	TT_TRY(tt_text_from_model(&e->text, e->model, err));
 	if (!e->backend)
 		TT_TRY(tt_device_open(
-			&e->backend, e->options.device, e->options.n_threads, config, &e->device_note, err));
+			&e->backend, device_of(&e->options), e->options.n_threads, config, &e->device_note, err));
 	TT_TRY(choose_kv_type(e, &kv_type, err));
 	TT_TRY(check_compute(e, err));
 	TT_TRY(tt_kv_memory_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));

@@ -264,12 +264,17 @@ static void write_completions(FILE *to, const json_t *completions)
 static void write_footer(FILE *to, const struct tt_page_report *report)
 {
 	const struct tt_model_info *info = tt_engine_info(report->engine);
+	const char *compute = tt_json_string_or(report->eval, "compute", "f32");
 	size_t i;
 	json_t *row;
 	fputs("<footer><p>Model ", to);
 	tt_page_html_text(to, info->name);
 	fprintf(to, ": %u layers of width %u, weights ", info->n_layers, info->hidden_size);
 	tt_page_html_text(to, info->weights_digest);
+	if (strcmp(compute, "f32") != 0) {
+		fputs(", computed in ", to);
+		tt_page_html_text(to, compute);
+	}
 	fputs("</p>\n", to);
 	json_array_foreach(json_object_get(report->eval, "files"), i, row)
 	{

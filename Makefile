@@ -78,7 +78,7 @@ uninstall: build
 deb:
 	@scripts/setup/install_packages.sh deb
 	$(call build,package)
-	@cd $(call folder,package) && cpack >/dev/null && ls *.deb
+	@cd $(call folder,package) && rm -f *.deb && cpack >/dev/null && ls *.deb
 
 NAME = trimtab-$(shell sed -n '/^project/s/.* VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 tarball:

@@ -168,10 +168,10 @@ static int compare(const void *a, const void *b)
 
 double tt_serving_percentile(const double *sorted, size_t n, double p)
 {
-	double at = p / 100 * (double)(n - 1);
-	size_t below = (size_t)at;
 	if (n == 0)
 		return NAN;
+	double at = p / 100 * (double)(n - 1);
+	size_t below = (size_t)at;
 	return below + 1 < n ? sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below])
 			     : sorted[n - 1];
 }

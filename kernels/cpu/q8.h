@@ -102,7 +102,7 @@ struct tt_q8_body {
 	void (*quantise)(const float *x, const struct tt_q8_row *row, uint32_t n);
 	/* A product of one row, from the file's bytes. NULL: from panels too. */
 	void (*one_row)(const struct tt_q8_product *p);
-	/* The panel of outputs first and following; where end is nearer, the last is repeated. */
+	/* The panel of outputs first and following; where end is nearer, what the other places hold is of no use. */
 	void (*pack)(const struct tt_matrix *m, uint32_t first, uint32_t end, uint8_t *panel);
 	/* All of a product, from its panels, contiguous. */
 	void (*multiply)(const struct tt_q8_product *p, const uint8_t *panels);

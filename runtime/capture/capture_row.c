@@ -29,6 +29,8 @@ static int read_said(
 			out->prompt ? "prompt and messages exclude each other" : "prompt is missing");
 	if (out->messages && o->raw)
 		return tt_fail(err, TT_ERR_FORMAT, "messages need the chat template, and raw prompts have none");
+	if (out->messages && o->system)
+		return tt_fail(err, TT_ERR_FORMAT, "messages have their own system message");
 	if (o->positions == TT_CAPTURE_RESPONSE && !out->response)
 		return tt_fail(err, TT_ERR_FORMAT, "response is missing");
 	if (out->id && (!*out->id || strlen(out->id) > TT_MAX_ROW_ID))
@@ -67,9 +69,9 @@ static int encode_raw(
 {
 	struct tt_api_prompt *prompts = NULL;
 	uint32_t n = 0;
+	if (json_is_array(said->prompt) && !json_is_integer(json_array_get(said->prompt, 0)))
+		return tt_fail(err, TT_ERR_FORMAT, "prompt must be a string or a list of token ids");
 	int status = tt_api_read_prompts(&prompts, &n, said->json, text, err);
-	if (status == TT_OK && n != 1)
-		status = tt_fail(err, TT_ERR_FORMAT, "prompt must be a string or a list of token ids");
 	if (status == TT_OK)
 		take_ids(out, &prompts[0]);
 	tt_api_prompts_free(prompts, n);

@@ -286,7 +286,7 @@ static int open_bench(struct tt_bench **out, const struct run *run, struct tt_er
 	options.n_warmup = !run->no_warmup;
 	options.min_rounds = options.max_rounds = run->n_rounds;
 	options.min_seconds = 0;
-	options.progress = isatty(STDERR_FILENO) ? show_progress : NULL;
+	options.progress = cli_draws() ? show_progress : NULL;
 	return tt_bench_open(out, &options, err);
 }
 
@@ -300,7 +300,7 @@ static int time_test(struct run *run, const struct tt_token_test *test, struct t
 		status = tt_ceilings_add(run->ceilings, bench, name, TT_CEILING_FMA | TT_CEILING_READ, err);
 	if (status == TT_OK)
 		status = tt_bench_run(bench, err);
-	if (isatty(STDERR_FILENO))
+	if (cli_draws())
 		fputs("\r\033[K", stderr);
 	return status;
 }
@@ -432,11 +432,12 @@ static int bench(struct run *run, const char *model)
 		.policy = run->policies.n ? run->policies.paths[0] : "synthetic"};
 	for (size_t i = 0; status == CLI_PROCEED && i < run->n_batch.n; i++)
 		status = run_batch_size(run, model, run->n_batch.list[i]);
+	if (run->serving.n_requests)
+		return status == CLI_PROCEED ? CLI_OK : status;
+	if (status == CLI_PROCEED || run->report.n_rows > 0)
+		cli_bench_print_end(&run->report);
 	if (status != CLI_PROCEED)
 		return status;
-	if (run->serving.n_requests)
-		return CLI_OK;
-	cli_bench_print_end(&run->report);
 	return run->n_failed ? cli_failf("%zu tests failed", run->n_failed) : CLI_OK;
 }
 

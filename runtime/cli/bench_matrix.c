@@ -82,13 +82,13 @@ static int run_test(const struct cli_bench_matrix *m, struct tt_token_lab *lab, 
 	options.n_threads = tt_engine_info(lab->engine)->n_threads;
 	options.min_rounds = options.max_rounds = m->n_rounds;
 	options.min_seconds = 0;
-	options.progress = isatty(STDERR_FILENO) ? show_progress : NULL;
+	options.progress = cli_draws() ? show_progress : NULL;
 	int code = tt_bench_open(&bench, &options, &err);
 	if (code == TT_OK)
 		code = tt_token_test_add(&cases, bench, lab, name, test, false, &err);
 	if (code == TT_OK)
 		code = tt_bench_run(bench, &err);
-	if (isatty(STDERR_FILENO))
+	if (cli_draws())
 		fputs("\r\033[K", stderr);
 	int status = code == TT_OK ? print(m, bench, name, lab->n_rows, all) : cli_fail(&err);
 	*n_failed += code == TT_OK ? tt_bench_n_failed(bench) : 0;

@@ -48,7 +48,7 @@ static int read_figures(struct figures *f, const struct cli_bench_report *report
 
 /* ---- What a row is about */
 
-/* As llama-bench names it: pp512+tg128 @ d1024. */
+/* In capitals, as llama-bench has it. */
 static void backend_name(char out[16], const struct tt_model_info *info)
 {
 	size_t i = 0;

@@ -1,10 +1,12 @@
 /* trimtab chat: a conversation, message by message, whose steering can be changed between them. */
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "cli.h"
 
 static const char about[] =
@@ -68,15 +70,15 @@ static int parse(struct chat *c, int argc, char **argv, const char **model)
 		return cli_usage_error("chat", "%s",
 			c->prompt.system ? "--messages and --system exclude each other"
 					 : "--messages - : standard input is the talk");
+	if (c->prompt.system && !tt_utf8_is_valid(c->prompt.system))
+		return cli_usage_error("chat", "--system is not UTF-8");
 	return cli_policies_parse(&c->policies, &c->policy_list, "chat");
 }
 
+/* text is UTF-8. */
 static void say(struct chat *c, const char *role, const char *text, size_t n)
 {
-	json_t *content = json_stringn(text, n);
-	if (!content) /* cut off within a code point */
-		content = json_string("");
-	json_array_append_new(c->messages, json_pack("{s:s, s:o}", "role", role, "content", content));
+	json_array_append_new(c->messages, json_pack("{s:s, s:o}", "role", role, "content", json_stringn(text, n)));
 }
 
 static int begin(struct chat *c)
@@ -206,11 +208,16 @@ static void answer(struct chat *c, const char *text, size_t n)
 	const struct cli_prompt_args args = {.messages = "chat"};
 	int32_t *ids = NULL;
 	size_t n_ids, span[2];
+	if (tt_utf8_check(text, n) != n) {
+		c->failed = true;
+		cli_failf("the message is not UTF-8");
+		return;
+	}
 	say(c, "user", text, n);
 	char *messages = json_dumps(c->messages, JSON_COMPACT);
 	int status = messages ? cli_prompt_encode(&ids, &n_ids, span, tt_engine_text(c->engine), messages,
 					strlen(messages), &args)
-			      : cli_failf("the message is not UTF-8");
+			      : cli_failf("out of memory: the talk");
 	if (status == CLI_PROCEED)
 		status = answer_ids(c, ids, n_ids, span);
 	if (status != CLI_PROCEED)
@@ -241,7 +248,7 @@ static void scale(struct chat *c, const char *text)
 	char *end;
 	float value = strtof(number, &end);
 	uint32_t n = 0;
-	if (end == number || *end) {
+	if (end == number || *end || !isfinite(value)) {
 		refuse(c, "/scale takes a number, perhaps behind a policy's name");
 		return;
 	}

@@ -57,6 +57,8 @@ void cli_release_interrupt(void)
 {
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
+	if (interrupted == SIGTERM)
+		raise(SIGTERM); /* is meant for the program, and not for the answer that it ended */
 	interrupted = 0;
 }
 

@@ -7,11 +7,16 @@
 
 enum { BAR_WIDTH = 24, SECONDS_A_LINE = 60 };
 
+bool cli_draws(void)
+{
+	return isatty(STDERR_FILENO) && !cli_is_quiet();
+}
+
 void cli_progress_begin(struct cli_progress *progress)
 {
 	*progress = (struct cli_progress){
 		.begun = tt_now(),
-		.terminal = isatty(STDERR_FILENO) && !cli_is_quiet(),
+		.terminal = cli_draws(),
 		.quiet = cli_is_quiet(),
 	};
 }

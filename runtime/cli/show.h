@@ -38,6 +38,8 @@ size_t cli_terminal_width(void); /* of stdout; 100 if that is not a terminal */
 
 /* ---- progress.c */
 
+bool cli_draws(void); /* whether a bar may be drawn over itself on stderr */
+
 struct cli_progress {
 	char stage[64];
 	double begun, stage_begun, drawn;

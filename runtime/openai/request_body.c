@@ -253,6 +253,23 @@ static int parse_stack(struct tt_api_request *out, const json_t *steering, const
 	return at(out, "steering.when", parse_when(&out->options.when, steering, err));
 }
 
+/* A shadow never acts, whatever a body says. */
+static int check_shadows(struct tt_api_request *out, const struct tt_api_context *context, struct tt_error *err)
+{
+	char param[48];
+	for (uint32_t i = 0; i < out->n_acting; i++) {
+		for (uint32_t k = 0; k < context->n_shadows; k++) {
+			if (out->policies[i] != context->shadows[k].policy)
+				continue;
+			snprintf(param, sizeof param, "steering.policies[%u].name", i);
+			return at(out, param,
+				tt_fail(err, TT_ERR_ARGUMENT, "%.60s is a shadow, which cannot steer",
+					out->policies[i]->name));
+		}
+	}
+	return TT_OK;
+}
+
 /* Absent: what the context says, if anything; false: nothing steers. */
 static int parse_steering(
 	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
@@ -267,6 +284,7 @@ static int parse_steering(
 		return at(out, "steering", tt_fail(err, TT_ERR_FORMAT, "steering must be an object"));
 	}
 	out->n_acting = out->options.n_steering;
+	TT_TRY(check_shadows(out, context, err));
 	if (out->n_acting + context->n_shadows > TT_MAX_STACK)
 		return at(out, "steering.policies",
 			tt_fail(err, TT_ERR_FORMAT, "steering has more than %u policies beside the shadows",

@@ -355,7 +355,9 @@ int tt_answer_json(json_t **out, const struct tt_engine *engine, const struct tt
 		status = tt_json_set(*out, "compute", json_string(tt_engine_compute(engine)), err);
 	if (status == TT_OK && chat && body->prompt_logprobs)
 		status = add_prompt_logprobs(*out, engine, body, choices, err);
-	if (status != TT_OK)
+	if (status != TT_OK) {
 		json_decref(*out);
+		*out = NULL;
+	}
 	return status;
 }

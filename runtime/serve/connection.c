@@ -74,8 +74,10 @@ void tt_connection_drop(struct tt_connection *c)
 	}
 	server->n_connections--;
 	uv_close((uv_handle_t *)&c->tcp, on_closed);
-	if (c->task)
+	if (c->task) {
 		c->task->connection = NULL;
+		uv_cancel((uv_req_t *)&c->task->work); /* unless a thread has it already */
+	}
 	if (job)
 		tt_job_abandon(job);
 }

@@ -13,6 +13,7 @@ enum {
 	MAX_FIELDS = 400,       /* bytes of fields of an answer's header */
 	COMPLETION_TOKENS = 16, /* of a completion that does not say; OpenAI's */
 	CHAT_TOKENS = 1 << 24,  /* of a chat: as many as the context holds */
+	MAX_CHOICES = 4096,     /* of a body, over all its prompts: each is kept until the last has ended */
 };
 
 static const char event_stream[] = "text/event-stream; charset=utf-8";
@@ -43,8 +44,11 @@ static void release(struct tt_job *job)
 	for (uint32_t i = 0; i < job->n_choices; i++) {
 		bool flies = i < job->n_submitted && !job->news[i].ended;
 		server->n_flying -= flies;
-		if (flies)
+		if (flies) {
+			tt_lock(server->engine); /* whose thread still counts tokens of it */
 			tt_metrics_end(job, &job->news[i], true);
+			tt_unlock(server->engine);
+		}
 		tt_choice_free(&job->choices[i]);
 		job->n_listed += atomic_load(&job->news[i].has_news);
 	}
@@ -66,6 +70,8 @@ void tt_job_abandon(struct tt_job *job)
 	job->connection = NULL;
 	if (job->stage == TT_JOB_RUNNING)
 		release(job);
+	else
+		uv_cancel((uv_req_t *)&job->work); /* unless a thread has it already */
 }
 
 /* ---- Errors */
@@ -167,8 +173,14 @@ static void read_body(struct tt_job *job)
 	status = tt_api_request_parse(&job->body, job->json, job->endpoint, &context, err);
 	if (status == TT_OK)
 		status = tt_api_request_check(server->engine, &job->body, err);
-	if (status != TT_OK)
+	if (status == TT_OK && tt_api_n_choices(&job->body) > MAX_CHOICES)
+		set_problem(job, 400, NULL, "n", "at most 4096 choices, over all prompts");
+	else if (status != TT_OK)
 		set_refusal(job, status);
+	/* Of the JSON, which may be many times as long as its text, only the stop strings are still needed. */
+	json_t *stop = json_incref(json_object_get(job->json, "stop"));
+	json_decref(job->json);
+	job->json = stop;
 }
 
 static void prepare(uv_work_t *work)
@@ -269,7 +281,8 @@ static void prepared(uv_work_t *work, int status)
 		return;
 	}
 	tt_metrics_add(&job->server->metrics, TT_CHOICES, job->body.n);
-	job->deadline = job->body.options.timeout > 0 ? tt_now() + job->body.options.timeout : 0;
+	if (job->body.options.timeout > 0) /* from the request on */
+		job->deadline = tt_now() + job->body.options.timeout - 1e-9 * (double)(uv_hrtime() - job->arrived);
 	job->spoken = uv_now(&job->server->loop);
 	submit_some(job);
 }

@@ -81,7 +81,7 @@ int tt_body_parse(json_t **out, const struct tt_buffer *text, struct tt_error *e
 
 static json_t *text_or_null(const char *text)
 {
-	return text ? json_string(text) : json_null();
+	return text && tt_utf8_is_valid(text) ? json_string(text) : json_null(); /* it may be cut within a letter */
 }
 
 char *tt_problem_text(const struct tt_problem *problem)

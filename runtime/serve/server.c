@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -267,6 +268,9 @@ static int listen_at(struct tt_server *server, uv_tcp_t *listener, struct sockad
 static bool is_left_over(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat status;
+	if (lstat(path, &status) < 0 || !S_ISSOCK(status.st_mode))
+		return false;
 	int file = socket(AF_UNIX, SOCK_STREAM, 0);
 	if (file < 0)
 		return false;
@@ -426,8 +430,9 @@ static int run(struct tt_server *server, struct tt_error *err)
 	fill_context(server);
 	TT_TRY(tt_alloc(&server->metrics.policies, o->n_policies, sizeof *server->metrics.policies, err));
 	TT_TRY(open_handles(server, err));
-	TT_TRY(tt_engine_start(server->engine, err));
-	int status = listen_all(server, err);
+	int status = tt_engine_start(server->engine, err);
+	if (status == TT_OK)
+		status = listen_all(server, err);
 	if (status != TT_OK)
 		end(server);
 	uv_run(&server->loop, UV_RUN_DEFAULT);

@@ -69,7 +69,7 @@ static int encode_raw(
 {
 	struct tt_api_prompt *prompts = NULL;
 	uint32_t n = 0;
-	if (json_is_array(said->prompt) && !json_is_integer(json_array_get(said->prompt, 0)))
+	if (json_array_size(said->prompt) > 0 && !json_is_integer(json_array_get(said->prompt, 0)))
 		return tt_fail(err, TT_ERR_FORMAT, "prompt must be a string or a list of token ids");
 	int status = tt_api_read_prompts(&prompts, &n, said->json, text, err);
 	if (status == TT_OK)

@@ -52,11 +52,6 @@ if(TT_SANITIZE)
   # memory accesses stay checked.
   file(GLOB TT_BODY_SOURCES CONFIGURE_DEPENDS kernels/cpu/body_*.c kernels/cpu/q8_*.c)
   set_property(SOURCE ${TT_BODY_SOURCES} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=undefined)
-  if(CMAKE_C_COMPILER_ID MATCHES Clang AND TT_SANITIZE MATCHES address)
-    # As calls, which take a third of the time to compile.
-    set_property(SOURCE ${TT_BODY_SOURCES} APPEND PROPERTY COMPILE_OPTIONS
-      -mllvm -asan-instrumentation-with-call-threshold=0)
-  endif()
 endif()
 if(TT_FUZZ)
   # The fuzzer follows what reads files; kernels read none.

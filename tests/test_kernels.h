@@ -191,4 +191,33 @@ static inline struct tt_step_plan *make_step(struct tt_step_plan counts)
 	return step;
 }
 
+/* The ops are the way in to a product: o_proj is h += x * wo^T + bo. */
+static inline void run_o_proj(struct tt_backend *backend, const struct tt_matrix *w, const float *bias, const float *x,
+	uint32_t n_rows, float *h)
+{
+	struct tt_config config = {.hidden_size = w->n_out};
+	struct tt_layer layer = {.wo = *w, .bo = bias};
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n_rows});
+	ASSERT_OK(backend->o_proj(backend,
+		&(struct tt_o_proj_args){.config = &config, .step = step, .layer = &layer, .attention = x, .h = h},
+		&ok_error));
+	free(step);
+}
+
+/* What it gives for a matrix, in double: h + the sum over k of x times the weight + the bias, [n_rows][n_out]. */
+static inline double *o_proj_in_double(
+	const struct test_matrix *m, const float *bias, const float *x, uint32_t n_rows, const float *h)
+{
+	size_t n_out = m->matrix.n_out, n_in = m->matrix.n_in;
+	double *want = must_alloc(n_rows * n_out, sizeof *want);
+	for (size_t r = 0; r < n_rows; r++)
+		for (size_t o = 0; o < n_out; o++) {
+			double sum = 0;
+			for (size_t k = 0; k < n_in; k++)
+				sum += (double)x[r * n_in + k] * (double)m->weights[o * n_in + k];
+			want[r * n_out + o] = (double)h[r * n_out + o] + sum + (double)bias[o];
+		}
+	return want;
+}
+
 #endif

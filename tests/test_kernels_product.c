@@ -4,34 +4,12 @@
 /* 8 lanes of K / 8 fused additions: about sqrt(K / 8) / 2 units of 2^-24 of the Frobenius norm, 1.5e-7 seen. */
 #define TOLERANCE 5e-7
 
-/* The ops are the way in: o_proj is h += x * wo^T + bo. */
-static void run_o_proj(struct tt_backend *backend, const struct tt_matrix *w, const float *bias, const float *x,
-	uint32_t n_rows, float *h)
-{
-	struct tt_config config = {.hidden_size = w->n_out};
-	struct tt_layer layer = {.wo = *w, .bo = bias};
-	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n_rows});
-	struct tt_error err = {0};
-	int code = backend->o_proj(backend,
-		&(struct tt_o_proj_args){.config = &config, .step = step, .layer = &layer, .attention = x, .h = h},
-		&err);
-	cr_assert(code == TT_OK, "%s", err.message);
-	free(step);
-}
-
 static void check_product(struct tt_backend *backend, enum tt_type type, uint32_t n_out, uint32_t n_in, uint32_t rows)
 {
 	struct test_matrix m = random_matrix(type, n_out, n_in, n_out * 131 + n_in);
 	float *x = random_floats((size_t)rows * n_in, 1, 1), *bias = random_floats(n_out, 1, 2);
 	float *h = random_floats((size_t)rows * n_out, 1, 3);
-	double *want = must_alloc((size_t)rows * n_out, sizeof *want);
-	for (size_t r = 0; r < rows; r++)
-		for (size_t o = 0; o < n_out; o++) {
-			double sum = 0;
-			for (size_t k = 0; k < n_in; k++)
-				sum += (double)x[r * n_in + k] * (double)m.weights[o * n_in + k];
-			want[r * n_out + o] = (double)h[r * n_out + o] + sum + (double)bias[o];
-		}
+	double *want = o_proj_in_double(&m, bias, x, rows, h);
 	run_o_proj(backend, &m.matrix, bias, x, rows, h);
 	ASSERT_CLOSE(
 		h, want, (size_t)rows * n_out, TOLERANCE, "%s %ux%u, %u rows", tt_type_name(type), n_out, n_in, rows);

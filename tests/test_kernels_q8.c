@@ -32,19 +32,6 @@ static struct tt_backend *open_q8(uint32_t n_threads, int body)
 	return backend;
 }
 
-/* The ops are the way in: o_proj is h += x * wo^T + bo. */
-static void run_o_proj(struct tt_backend *backend, const struct tt_matrix *w, const float *bias, const float *x,
-	uint32_t n_rows, float *h)
-{
-	struct tt_config config = {.hidden_size = w->n_out};
-	struct tt_layer layer = {.wo = *w, .bo = bias};
-	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n_rows});
-	ASSERT_OK(backend->o_proj(backend,
-		&(struct tt_o_proj_args){.config = &config, .step = step, .layer = &layer, .attention = x, .h = h},
-		&ok_error));
-	free(step);
-}
-
 /* x as the definition sees it: d times whole numbers in every 32. */
 static float *rounded_x(const float *x, size_t n)
 {
@@ -74,14 +61,7 @@ static void check_product(struct tt_backend *backend, enum tt_type type, uint32_
 	struct test_matrix m = random_matrix(type, n_out, n_in, n_out * 131 + n_in);
 	float *x = random_x((size_t)rows * n_in, 1), *bias = random_floats(n_out, 1, 2);
 	float *h = random_floats((size_t)rows * n_out, 1, 3), *near = rounded_x(x, (size_t)rows * n_in);
-	double *want = must_alloc((size_t)rows * n_out, sizeof *want);
-	for (size_t r = 0; r < rows; r++)
-		for (size_t o = 0; o < n_out; o++) {
-			double sum = 0;
-			for (size_t k = 0; k < n_in; k++)
-				sum += (double)near[r * n_in + k] * (double)m.weights[o * n_in + k];
-			want[r * n_out + o] = (double)h[r * n_out + o] + sum + (double)bias[o];
-		}
+	double *want = o_proj_in_double(&m, bias, near, rows, h);
 	run_o_proj(backend, &m.matrix, bias, x, rows, h);
 	ASSERT_CLOSE(
 		h, want, (size_t)rows * n_out, TOLERANCE, "%s %ux%u, %u rows", tt_type_name(type), n_out, n_in, rows);

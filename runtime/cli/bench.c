@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "bench/harness/ceilings.h"
@@ -270,7 +269,7 @@ static int check_tests(const struct run *run)
 	return CLI_PROCEED;
 }
 
-static void show_progress(void *user, const char *group, uint32_t round, uint32_t min_rounds)
+void cli_bench_draw(void *user, const char *group, uint32_t round, uint32_t min_rounds)
 {
 	(void)user;
 	fprintf(stderr, "\r\033[K%s: round %u of %u", group, round + 1, min_rounds);
@@ -286,7 +285,7 @@ static int open_bench(struct tt_bench **out, const struct run *run, struct tt_er
 	options.n_warmup = !run->no_warmup;
 	options.min_rounds = options.max_rounds = run->n_rounds;
 	options.min_seconds = 0;
-	options.progress = cli_draws() ? show_progress : NULL;
+	options.progress = cli_draws() ? cli_bench_draw : NULL;
 	return tt_bench_open(out, &options, err);
 }
 

@@ -36,6 +36,9 @@ struct cli_bench_serving {
 	enum cli_bench_format format;
 };
 
+/* Progress for tt_bench_options: the test and its round on stderr, each over the last. */
+void cli_bench_draw(void *user, const char *group, uint32_t round, uint32_t min_rounds);
+
 /* The steering matrix. */
 struct cli_bench_matrix {
 	const struct cli_engine_args *engine_args;

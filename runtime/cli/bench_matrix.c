@@ -1,6 +1,5 @@
 /* trimtab bench --matrix: every way to steer beside not steering. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/json.h"
 #include "bench.h"
@@ -61,13 +60,6 @@ static int print(
 	return status;
 }
 
-static void show_progress(void *user, const char *group, uint32_t round, uint32_t min_rounds)
-{
-	(void)user;
-	fprintf(stderr, "\r\033[K%s: round %u of %u", group, round + 1, min_rounds);
-	fflush(stderr);
-}
-
 static int run_test(const struct cli_bench_matrix *m, struct tt_token_lab *lab, const struct tt_token_test *test,
 	json_t *all, size_t *n_failed)
 {
@@ -82,7 +74,7 @@ static int run_test(const struct cli_bench_matrix *m, struct tt_token_lab *lab, 
 	options.n_threads = tt_engine_info(lab->engine)->n_threads;
 	options.min_rounds = options.max_rounds = m->n_rounds;
 	options.min_seconds = 0;
-	options.progress = cli_draws() ? show_progress : NULL;
+	options.progress = cli_draws() ? cli_bench_draw : NULL;
 	int code = tt_bench_open(&bench, &options, &err);
 	if (code == TT_OK)
 		code = tt_token_test_add(&cases, bench, lab, name, test, false, &err);

@@ -49,10 +49,10 @@ void tt_named_policies_free(struct tt_named_policies *policies, struct tt_engine
 	*policies = (struct tt_named_policies){0};
 }
 
-struct tt_policy *tt_named_policies_find(const struct tt_named_policies *policies, const char *name)
+const struct tt_named_policy *tt_named_policies_find(const struct tt_named_policies *policies, const char *name)
 {
-	for (size_t i = 0; i < policies->n; i++)
+	for (size_t i = 0; policies && i < policies->n; i++)
 		if (!strcmp(policies->list[i].name, name))
-			return policies->list[i].policy;
+			return &policies->list[i];
 	return NULL;
 }

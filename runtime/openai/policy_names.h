@@ -28,7 +28,7 @@ int tt_named_policies_load(struct tt_named_policies *out, struct tt_engine *engi
 	struct tt_error *err);
 /* Removes the policies from the engine and frees them. The requests that use them must be freed before. */
 void tt_named_policies_free(struct tt_named_policies *policies, struct tt_engine *engine);
-/* The policy with this name, or NULL. */
-struct tt_policy *tt_named_policies_find(const struct tt_named_policies *policies, const char *name);
+/* The policy with this name, or NULL; policies may be NULL. */
+const struct tt_named_policy *tt_named_policies_find(const struct tt_named_policies *policies, const char *name);
 
 #endif

@@ -182,14 +182,6 @@ static int parse_when(enum tt_policy_when *out, const json_t *steering, struct t
 	return TT_OK;
 }
 
-static const struct tt_named_policy *find_policy(const struct tt_named_policies *policies, const char *name)
-{
-	for (size_t i = 0; policies && i < policies->n; i++)
-		if (strcmp(policies->list[i].name, name) == 0)
-			return &policies->list[i];
-	return NULL;
-}
-
 static void steer_by(struct tt_api_request *out, const struct tt_named_policy *policy, float scale)
 {
 	out->policies[out->options.n_steering] = policy;
@@ -222,7 +214,7 @@ static int parse_policy(struct tt_api_request *out, const json_t *entry, const c
 	TT_TRY(at(out, param, tt_json_string(entry, "name", &name, err)));
 	if (!name)
 		return at(out, param, tt_fail(err, TT_ERR_FORMAT, "a policy of steering has no name"));
-	const struct tt_named_policy *policy = find_policy(policies, name);
+	const struct tt_named_policy *policy = tt_named_policies_find(policies, name);
 	if (!policy)
 		return at(out, param,
 			tt_fail(err, TT_ERR_ARGUMENT, "steering names the policy \"%.60s\", which was not given",

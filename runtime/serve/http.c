@@ -183,11 +183,6 @@ void tt_http_free(struct tt_http *http)
 
 /* ---- */
 
-bool tt_span_is(struct tt_span span, const char *text)
-{
-	return span.len == strlen(text) && strncasecmp(span.data, text, span.len) == 0;
-}
-
 static struct tt_span part(const struct tt_http *http, struct tt_slice slice)
 {
 	return (struct tt_span){http->block.data + slice.at, slice.n};
@@ -212,12 +207,7 @@ struct tt_span tt_http_field(const struct tt_http *http, const char *name)
 		const char *stop = memchr(line, '\r', (size_t)(end - line));
 		if (line[n] != ':' || strncasecmp(line, name, n) != 0 || !stop)
 			continue;
-		struct tt_span value = {line + n + 1, (size_t)(stop - line) - n - 1};
-		for (; value.len && (*value.data == ' ' || *value.data == '\t'); value.len--)
-			value.data++;
-		while (value.len && (value.data[value.len - 1] == ' ' || value.data[value.len - 1] == '\t'))
-			value.len--;
-		return value;
+		return tt_span_trim((struct tt_span){line + n + 1, (size_t)(stop - line) - n - 1});
 	}
 	return (struct tt_span){0};
 }

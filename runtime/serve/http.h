@@ -6,8 +6,8 @@
 #include <llhttp.h>
 
 #include "base/memory.h"
-#include "base/string_index.h"
 #include "runtime/serve/scan.h"
+#include "runtime/serve/span.h"
 
 enum { TT_MAX_BODY = 16 << 20 };
 
@@ -47,6 +47,5 @@ void tt_http_free(struct tt_http *http);
 struct tt_span tt_http_method(const struct tt_http *http);
 struct tt_span tt_http_path(const struct tt_http *http);
 struct tt_span tt_http_field(const struct tt_http *http, const char *name);
-bool tt_span_is(struct tt_span span, const char *text);
 
 #endif

@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/string_index.h"
+#include "runtime/serve/span.h"
 
 static bool refuse(struct tt_scan *s, int status, const char *reason)
 {
@@ -34,22 +34,6 @@ static size_t count_token(struct tt_span text)
 	while (n < text.len && is_token(text.data[n]))
 		n++;
 	return n;
-}
-
-static bool equals(struct tt_span text, const char *word)
-{
-	return text.len == strlen(word) && strncasecmp(text.data, word, text.len) == 0;
-}
-
-static struct tt_span trim(struct tt_span text)
-{
-	while (text.len && (*text.data == ' ' || *text.data == '\t')) {
-		text.data++;
-		text.len--;
-	}
-	while (text.len && (text.data[text.len - 1] == ' ' || text.data[text.len - 1] == '\t'))
-		text.len--;
-	return text;
 }
 
 static struct tt_slice slice(const char *block, struct tt_span text)
@@ -158,15 +142,16 @@ static bool scan_field(struct tt_scan *s, const char *block, struct tt_span line
 		return refuse(s, 400, "a field does not begin with a name and a colon");
 	if (++s->n_fields > TT_MAX_FIELDS)
 		return refuse(s, 431, "there are too many fields");
-	const struct tt_span name = {line.data, n}, value = trim((struct tt_span){line.data + n + 1, line.len - n - 1});
-	if (equals(name, "host")) {
+	const struct tt_span name = {line.data, n},
+			     value = tt_span_trim((struct tt_span){line.data + n + 1, line.len - n - 1});
+	if (tt_span_is(name, "host")) {
 		if (s->n_hosts++ || !is_authority(value))
 			return refuse(s, 400, "there must be one Host, and it must name a host");
 		s->host = slice(block, value);
-	} else if (equals(name, "content-length")) {
+	} else if (tt_span_is(name, "content-length")) {
 		return scan_length(s, value);
-	} else if (equals(name, "transfer-encoding")) {
-		if (s->n_encodings++ || !equals(value, "chunked"))
+	} else if (tt_span_is(name, "transfer-encoding")) {
+		if (s->n_encodings++ || !tt_span_is(value, "chunked"))
 			return refuse(s, 400, "Transfer-Encoding may be chunked and nothing else");
 	}
 	return true;

@@ -1,7 +1,7 @@
 /* What all parts of the server share. Four kinds of threads:
  *
- *   the engine's own (tt_engine_start) runs the model; of the server it runs only tt_job_notify, which puts a choice on
- *     the list `woken` and wakes the loop;
+ *   the engine's own (tt_engine_start) runs the model; of the server it runs only notify (job.c), which puts a choice
+ *     on the list `woken` and wakes the loop;
  *   the loop owns sockets, connections and jobs; of the engine it calls what does not wait for a step;
  *   libuv's pool parses bodies, renders templates, tokenises, and writes whole answers: what a job needs before its
  *     requests are submitted and after they have finished. It has a job to itself while it works on it.

@@ -7,7 +7,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenize
 
 import goldens_files as files
 import reference_tokenizers as tokenizers
-from goldens_smollm2 import continue_greedily, write_cases
+from goldens_smollm2 import greedy_case, write_cases
 
 # Numbers, code, accents, other scripts and an emoji, which split differently where a tokenizer's pattern is wrong.
 CHAT = [
@@ -114,18 +114,6 @@ def make_models(directory, folder):
         cases = []
         for prompt in prompts:
             text, ids = encode(tokenizer, prompt)
-            greedy_ids, top = continue_greedily(model, ids)
-            gaps = [(best.values[0] - best.values[1]).item() for best in top]
-            cases.append({
-                "prompt": prompt,
-                "text": text,
-                "ids": ids,
-                "greedy_ids": greedy_ids,
-                "greedy_text": tokenizer.decode(greedy_ids),
-                "gap": [round(gap, 5) for gap in gaps],
-                "top_ids": [best.indices.tolist() for best in top],
-                "top_logits": [[round(v, 5) for v in best.values.tolist()] for best in top],
-            })
-            print(f"  {name}: {len(ids)} ids, smallest gap {min(gaps):.4f}: {cases[-1]['greedy_text']!r}")
+            cases.append(greedy_case(model, tokenizer, prompt, text, ids))
         write_cases(directory / f"{name}.json", cases)
     print(f"{directory}: {files.folder_bytes(directory)} bytes")

@@ -66,6 +66,24 @@ def continue_greedily(model, ids):
     return out, top
 
 
+def greedy_case(model, tokenizer, prompt, text, ids):
+    """What a golden keeps of a prompt, whose text and ids are what the model reads."""
+    greedy_ids, top = continue_greedily(model, ids)
+    gaps = [(best.values[0] - best.values[1]).item() for best in top]
+    case = {
+        "prompt": prompt,
+        "text": text,
+        "ids": ids,
+        "greedy_ids": greedy_ids,
+        "greedy_text": tokenizer.decode(greedy_ids),
+        "gap": [round(gap, 5) for gap in gaps],
+        "top_ids": [best.indices.tolist() for best in top],
+        "top_logits": [[round(v, 5) for v in best.values.tolist()] for best in top],
+    }
+    print(f"  {len(ids)} ids, smallest gap {min(gaps):.4f}: {case['greedy_text']!r}")
+    return case
+
+
 def make_smollm2(directory, path):
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer, model = load_tokenizer(path), load_model(path)
@@ -75,20 +93,8 @@ def make_smollm2(directory, path):
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = tokenizer.encode(text, add_special_tokens=False)
         assert tokenizer.decode(ids) == text
-        greedy_ids, top = continue_greedily(model, ids)
-        assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in greedy_ids
-        gaps = [(best.values[0] - best.values[1]).item() for best in top]
-        cases.append({
-            "prompt": prompt,
-            "text": text,
-            "ids": ids,
-            "greedy_ids": greedy_ids,
-            "greedy_text": tokenizer.decode(greedy_ids),
-            "gap": [round(gap, 5) for gap in gaps],
-            "top_ids": [best.indices.tolist() for best in top],
-            "top_logits": [[round(v, 5) for v in best.values.tolist()] for best in top],
-        })
-        print(f"  {len(ids)} ids, smallest gap {min(gaps):.4f}: {cases[-1]['greedy_text']!r}")
+        cases.append(greedy_case(model, tokenizer, prompt, text, ids))
+        assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in cases[-1]["greedy_ids"]
     write_cases(directory / "greedy.json", cases)
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 

@@ -4,6 +4,7 @@ on where a request ends or whom it is for, or a flood; and those that must be an
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: 127.1\r\nContent-Type: application/json\r\n"
 BODY = b'{"prompt": "hi", "max_tokens": 1, "seed": 1}'
 AGAIN = b"GET /version HTTP/1.1\r\nHost: 127.1\r\n\r\n"
+ONCE = AGAIN[:-2] + b"Connection: close\r\n\r\n"
 
 
 def get(line=b"GET /health HTTP/1.1", fields=b"Host: 127.1\r\n"):

@@ -17,9 +17,9 @@ define build
 endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure -LE '^slow$$'
 
-.PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full clang \
-	tsan ptx fuzz fuzz-long coverage conformance real-models serve-clients install-test deb-test vector-test \
-	format check-format lint ci ci-full clean bundle gpu-check
+.PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full \
+	clang tsan ptx fuzz fuzz-long coverage conformance real-models serve-clients page-test install-test \
+	deb-test vector-test format check-format lint ci ci-full clean bundle gpu-check
 
 help:
 	@echo "Use"
@@ -43,6 +43,7 @@ help:
 	@echo "  make conformance   real vocabularies and templates against their own libraries (4 minutes)"
 	@echo "  make real-models   the models of \`make models\` against PyTorch's ids, tokens and logits (a minute)"
 	@echo "  make serve-clients openai-python and lm-eval against the server (a minute and their installation)"
+	@echo "  make page-test     the page of eval in Chromium: phone to desk, accessibility (a minute)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
@@ -165,6 +166,14 @@ serve-clients:
 	@$(SERVE_VENV)/pip install -q --disable-pip-version-check -r scripts/measure/serve-requirements.txt
 	@$(SERVE_VENV)/python scripts/measure/serve_clients.py $(call folder,test)/trimtab
 
+PAGE_VENV = .cache/pages/bin
+page-test:
+	@scripts/setup/install_packages.sh page
+	$(call build,test,trimtab-cli)
+	@test -x $(PAGE_VENV)/python || python3 -m venv .cache/pages
+	@$(PAGE_VENV)/pip install -q --disable-pip-version-check -r scripts/measure/page-requirements.txt
+	@$(PAGE_VENV)/python scripts/measure/check_pages.py --trimtab $(call folder,test)/trimtab
+
 install-test:
 	@scripts/setup/install_packages.sh test
 	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
@@ -189,7 +198,7 @@ lint:
 
 # Each part is a target of this file; a table at the end says what each took.
 CI_PARTS = check-format lint test install-test sanitize clang fuzz
-CI_SLOW_PARTS = tsan coverage conformance real-models serve-clients deb-test sanitize-full ptx fuzz-long
+CI_SLOW_PARTS = tsan coverage conformance real-models serve-clients page-test deb-test sanitize-full ptx fuzz-long
 ci:
 	@scripts/measure/parts.py $(CI_PARTS)
 

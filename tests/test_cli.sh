@@ -379,7 +379,7 @@ json 'd["on_model"]["fits"] and len(d["on_model"]["layers"]) == 3 and d["on_mode
 # ---- The page, on a model that writes nonsense, with prompts that try to break out of the page
 python3 - <<'PY'
 import json
-rows = [("harmful", "<script>alert(1)</script>"), ("benign", "\"onmouseover=alert(1) x='"),
+rows = [("harmful", "<script>alert(1)</script> & \" ' x"), ("benign", "\"onmouseover=alert(1) x='"),
         ("borderline", "a & b </td>")]
 with open("rows.jsonl", "w") as file:
     for i, (label, prompt) in enumerate(rows):
@@ -406,7 +406,7 @@ policy below.st trimtab.format=2 trimtab.gate=cosine trimtab.observe=0 trimtab.t
 works eval "$tiny_dir" --policy q=quoted.st --policy gated=below.st --sweep q,gated@1,0.5 --data rows.jsonl \
 	--data "\"onclick='y' <i>.jsonl" -n 4 --html arms.html --price-false-refusal 1 --price-miss 5
 check "page of arms" python3 "$here/cli/check_page.py" arms.html
-for part in '<h2>Arms</h2>' '<h2>The gate of gated@1</h2>' '<h2>The policies</h2>' '<h4>What errors cost'; do
+for part in '<h2>Arms</h2>' '<h2>The gate of gated@1</h2>' '<h2>The policies</h2>' '<h3>What errors cost'; do
 	check "page of arms: $part" grep -qF "$part" arms.html
 done
 policy turn.st trimtab.format=2 trimtab.op=rotate trimtab.rotate=adaptive trimtab.alpha=0.5

@@ -11,7 +11,7 @@
 
 enum { N_LAYERS = 3, WIDTH = 64, N_ROWS = 9, MAX_TOKENS = 128 };
 static const char *const FILES[] = {"completions.jsonl", "page.html"};
-static const char PROMPT[] = "the rat number 0 bites";
+static const char PROMPT[] = "the rat number 0 bites", OTHER_PROMPT[] = "the rat number 8 bites";
 
 /* Reads layers 0 and 1 with a gate that is always open; pushes after layers 1 and 2, the second half as hard. */
 static struct tt_policy *make_gated(struct tt_engine *engine, enum tt_policy_gate kind, uint32_t form, uint32_t n_units)
@@ -40,17 +40,19 @@ static struct tt_policy *make_policy(struct tt_engine *engine)
 	return make_gated(engine, TT_GATE_PROBE, 0, 0);
 }
 
-/* Nine harmful rows, one that is benign. */
+/* Nine harmful rows that are answered, flagged all but the last, which is refused with the policy; one that is benign,
+ * refused by the model alone. */
 static const char *write_completions(struct scratch *s, int seed)
 {
 	struct tt_buffer text = {0};
 	for (int i = 0; i < N_ROWS; i++)
 		must(tt_buffer_print(&text, err,
 			"{\"prompt\":\"%s\",\"label\":\"harmful\",\"unsteered\":\"a%d\",\"steered\":\"b%d\",\"seed\":%"
-			"d}\n",
-			PROMPT, i, i, seed));
+			"d,\"flagged\":true,\"refused_steered\":%s}\n",
+			i == N_ROWS - 1 ? PROMPT : OTHER_PROMPT, i, i, seed, i == N_ROWS - 1 ? "true" : "false"));
 	must(tt_buffer_print(&text, err,
-		"{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\","
+		"{\"prompt\":\"hen\",\"label\":\"benign\",\"unsteered\":\"same\",\"steered\":\"same\",\"flagged\":"
+		"false,"
 		"\"refused_unsteered\":true,\"refused_by_phrases_unsteered\":false,"
 		"\"refused_steered\":false,\"refused_by_phrases_steered\":true}\n"));
 	const char *path = scratch_write(s, FILES[0], text.data, text.len);
@@ -105,20 +107,27 @@ static size_t count(const char *text, const char *what)
 	return n;
 }
 
-Test(html_page, shows_the_first_six_of_a_label)
+Test(html_page, shows_the_first_four_of_an_outcome)
 {
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
 	struct tt_policy *policy = make_policy(engine);
 	char *page = write_page(engine, policy);
-	cr_expect_eq(count(page, "<article>"), 7, "six harmful and the benign one, not %zu", count(page, "<article>"));
-	cr_expect_not_null(strstr(page, "<p>a5</p>"));
-	cr_expect_null(strstr(page, "<p>a6</p>"));
+	cr_expect_eq(count(page, "<article>"), 6, "five harmful and the benign one, not %zu", count(page, "<article>"));
+	cr_expect_not_null(strstr(page, "harmful</span>, answered by the model, refused with the policy: 1 of 9</h3>"));
+	cr_expect_not_null(strstr(page, "harmful</span>, answered by both, in other words: 8 of 9</h3>"));
+	cr_expect_not_null(strstr(page, "benign</span>, refused by the model, answered with the policy: 1 of 1</h3>"));
+	cr_expect_not_null(strstr(page, "4 more are in the file of completions"));
+	cr_expect(strstr(page, "<p>b8</p>") < strstr(page, "<p>b0</p>"), "what the policy turned comes first");
+	cr_expect_not_null(strstr(page, "<p>b3</p>"));
+	cr_expect_null(strstr(page, "<p>b4</p>"));
 	cr_expect_eq(count(page, "<small>the same text</small>"), 1);
 	cr_expect_eq(
 		count(page, "<h4>Unsteered <span class=refused>refused</span> <small>not by phrases</small></h4>"), 1);
 	cr_expect_eq(count(page, "<h4>Steered <small>by phrases only</small></h4>"), 1);
-	cr_expect_eq(count(page, "<h4>Steered</h4>"), 6);
-	cr_expect_eq(count(page, "<figure>"), 2, "a map of the first prompt of each label");
+	cr_expect_eq(count(page, "<h4>Steered</h4>"), 4);
+	cr_expect_eq(count(page, "<figure>"), 2, "a map of a flagged prompt and of one that was let pass");
+	cr_expect_not_null(strstr(page, "harmful</span> the rat number 0 bites<small>strongest push"),
+		"the flagged one that the policy turned");
 	free(page);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
@@ -170,15 +179,15 @@ Test(html_page, shows_intervals_gates_and_costs)
 		"<td class=n>&lt;.0001</td>",
 		"<td class=n>50.0%<small>37–63</small></td><td class=n>25.0%</td>", "<h2>The gate</h2>",
 		/* Three of four and eight of eight, as high as their share of the label. */
-		"harmful</span> 4 prompts</h4><div class=harmful><div class=bins aria-hidden=true><i "
+		"harmful</span> 4 prompts</h3><div class=harmful><div class=bins aria-hidden=true><i "
 		"style=\"height:25%\"></i><i style=\"height:0%\"></i><i style=\"height:75%\"></i><b "
 		"style=\"left:25.0%\"></b></div>",
-		"benign</span> 8 prompts</h4><div class=benign><div class=bins aria-hidden=true><i "
+		"benign</span> 8 prompts</h3><div class=benign><div class=bins aria-hidden=true><i "
 		"style=\"height:100%\"></i>",
 		"the line is the threshold, 0.75, above which it opens",
 		"<td>all files</td><td class=n>4 + 8</td><td class=n><b>0.875</b><small>0.60–0.97</small></td>"
 		"<td class=n>75.0%<small>30–95</small></td>",
-		"at 1 a false refusal and 4 a miss</h4><p>As it is: <b>0.5</b> a prompt (2 false refusals, 1 missed). "
+		"at 1 a false refusal and 4 a miss</h3><p>As it is: <b>0.5</b> a prompt (2 false refusals, 1 missed). "
 		"Least: <b>0.25</b> a prompt (0 false refusals, 1 missed), from a gate of 1.25 on.</p>",
 		"<div class=\"bins costs\" aria-hidden=true><i style=\"height:100.0%\"></i><i "
 		"style=\"height:25.0%\"></i>"};

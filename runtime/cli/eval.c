@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -42,6 +43,7 @@ struct run {
 	struct cli_list policy_list, data;
 	struct tt_eval_options options;
 	const char *html;
+	char *command, made[32];               /* as it was typed, and when; for the page */
 	char *own_directory, *own_completions; /* the page needs completions even if nobody asked for the file */
 	int when;
 	bool json;
@@ -225,6 +227,8 @@ static int write_page(const struct run *run, const json_t *json, struct cli_prog
 		.n_arms = o->n_arms ? o->n_arms : 1,
 		.sampling = o->sampling,
 		.when = run->options.when,
+		.command = run->command,
+		.made = run->made,
 		.progress = cli_progress_step,
 		.user = progress};
 	int status = tt_page_write(&report, &err) == TT_OK ? CLI_OK : cli_fail(&err);
@@ -276,15 +280,18 @@ int cli_eval(int argc, char **argv)
 	struct run run = {0};
 	struct cli_list positional = {0};
 	tt_eval_options_default(&run.options);
+	run.command = cli_command_line(argc, argv);
+	time_t now = time(NULL);
+	strftime(run.made, sizeof run.made, "%Y-%m-%d %H:%M UTC", gmtime(&now));
 	int status = parse(&run, argc, argv, &positional);
-	if (status != CLI_PROCEED)
-		return status;
-	status = eval(&run, positional.items[0]);
+	if (status == CLI_PROCEED)
+		status = eval(&run, positional.items[0]);
 	cli_policies_free(&run.policies, run.engine);
 	tt_sweep_free(&run.sweep);
 	free(run.arms);
 	tt_engine_close(run.engine);
 	tt_free(run.report);
 	remove_completions(&run);
+	free(run.command);
 	return status;
 }

@@ -25,6 +25,9 @@ int cli_end_report(int code, const struct tt_error *err, const char *report, boo
 /* Prints a value in this way, with jansson's flags, and drops the caller's reference. CLI_OK or CLI_FAILED. */
 int cli_print_json(json_t *json, size_t flags);
 
+/* The words of a command as a shell takes them: trimtab eval 'a file' ...; free(). */
+char *cli_command_line(int argc, char **argv);
+
 struct cli_lines {
 	char **lines; // [n]
 	size_t n, capacity;

@@ -236,3 +236,26 @@ json_t *cli_piece_json(const struct tt_text *text, int32_t id)
 		json_array_append_new(bytes, json_integer((unsigned char)piece[i]));
 	return bytes;
 }
+
+char *cli_command_line(int argc, char **argv)
+{
+	char *text;
+	size_t n;
+	FILE *to = cli_memory_file(&text, &n);
+	fputs("trimtab", to);
+	for (int i = 0; i < argc; i++) {
+		const char *word = argv[i];
+		bool plain = *word && !word[strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+							 "0123456789_@%+=:,./-")];
+		fputs(plain ? " " : " '", to);
+		for (; *word; word++)
+			if (*word == '\'')
+				fputs("'\\''", to);
+			else
+				fputc(*word, to);
+		if (!plain)
+			fputc('\'', to);
+	}
+	fclose(to);
+	return text;
+}

@@ -3,42 +3,18 @@
 #include "runtime/page/report.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
 #include "base/json.h"
 #include "runtime/page/html.h"
+#include "runtime/page/report_completions.h"
 #include "runtime/page/report_figures.h"
 #include "runtime/page/report_map.h"
+#include "runtime/page/report_strength.h"
 #include "runtime/page/report_style.h"
 
-enum { N_MAPS = 3, MAX_SHOWN = 6, MAX_LINE = 16 << 20 };
-
-static const char *const labels[] = {"harmful", "benign", "borderline"};
-enum { N_LABELS = sizeof labels / sizeof labels[0] };
-
-/* Reads the completions of an arm, one JSON object per line, but for those of variants. */
-static json_t *read_completions(const char *path, const char *arm)
-{
-	json_t *list = json_array();
-	FILE *file = fopen(path, "r");
-	char *line = NULL;
-	size_t capacity = 0;
-	ssize_t n;
-	while (file && (n = getline(&line, &capacity, file)) > 0 && n < MAX_LINE) {
-		json_t *object = json_loadb(line, (size_t)n, 0, NULL);
-		bool is_arms = !arm || strcmp(tt_json_string_or(object, "arm", ""), arm) == 0;
-		bool is_plain = !json_object_get(object, "variant");
-		if (is_arms && is_plain && json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
-			json_array_append(list, object);
-		json_decref(object);
-	}
-	free(line);
-	if (file)
-		fclose(file);
-	return list;
-}
+enum { N_MAPS = 2 };
 
 /* ---- Policies */
 
@@ -60,7 +36,15 @@ static void write_layers(FILE *to, const struct tt_policy_info *info)
 			reads ? " class=reads" : "", l, (double)info->weights[l], (double)info->norms[l],
 			reads ? ", the gate reads here" : "", most > 0 ? 100 * (double)(push / most) : 0.0, l);
 	}
-	fputs("</div>\n", to);
+	fputs("</div>\n<details><summary>as numbers</summary><div class=scroll tabindex=0><table "
+	      "class=figures><thead><tr><th class=n>layer</th>"
+	      "<th class=n>weight</th><th class=n>length of the direction</th></tr></thead><tbody>\n",
+		to);
+	for (uint32_t l = 0; l < info->n_layers; l++)
+		if (info->weights[l] > 0)
+			fprintf(to, "<tr><td class=n>%u</td><td class=n>%.3g</td><td class=n>%.3g</td></tr>\n", l,
+				(double)info->weights[l], (double)info->norms[l]);
+	fputs("</tbody></table></div></details>\n", to);
 }
 
 /* The rule, and where each of its conditions holds. */
@@ -164,19 +148,7 @@ static void write_policies(FILE *to, const struct tt_page_report *report)
 	fputs("</section>\n", to);
 }
 
-/* ---- Maps and completions */
-
-static const json_t *first_row(const json_t *completions, const char *label)
-{
-	size_t i;
-	json_t *row;
-	json_array_foreach(completions, i, row)
-	{
-		if (strcmp(tt_json_string_or(row, "label", ""), label) == 0)
-			return row;
-	}
-	return NULL;
-}
+/* ---- Maps */
 
 static int write_maps(FILE *to, const struct tt_page_report *report, const json_t *completions, struct tt_error *err)
 {
@@ -184,81 +156,60 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 	uint32_t n = 0;
 	float most = 0;
 	int status = TT_OK;
-	for (size_t k = 0; k < N_LABELS && status == TT_OK; k++) {
-		const json_t *row = first_row(completions, labels[k]);
-		if (!row || (report->progress && report->progress(report->user, "maps", k, N_LABELS)))
+	for (int k = 0; k < N_MAPS && status == TT_OK; k++) {
+		const json_t *row = tt_page_completions_choose(completions, k == 0);
+		if (!row || (report->progress && report->progress(report->user, "maps", (uint64_t)k, N_MAPS)))
 			continue;
 		uint64_t seed = (uint64_t)json_integer_value(json_object_get(row, "seed"));
-		status =
-			tt_page_map_trace(&maps[n], report, tt_json_string_or(row, "prompt", ""), labels[k], seed, err);
+		status = tt_page_map_trace(&maps[n], report, tt_json_string_or(row, "prompt", ""),
+			tt_json_string_or(row, "label", ""), seed, err);
 		most = fmaxf(most, maps[n++].most);
 	}
 	if (status == TT_OK && n > 0) {
-		fputs("<section><h2>What was steered, layer by token</h2>\n<p>One map for the first prompt of each "
-		      "label. "
-		      "Rows are layers, from the first at the top; columns are tokens, the prompt and after the line "
-		      "what "
-		      "was generated. Colour is the relative push: the length of what was added to the residual "
-		      "stream, "
-		      "over the stream's own length there. The ringed cell is what the gate reads. Hover a cell for "
-		      "its "
-		      "figure.</p>\n<p class=legend>0%",
+		fputs("<section><h2>What was steered, layer by token</h2>\n<p>A prompt that the gate flagged, and one "
+		      "that "
+		      "it let pass. Rows are layers, from the first at the top; columns are tokens, the prompt and "
+		      "after "
+		      "the line what was generated. Colour is the relative push: the length of what was added to the "
+		      "residual stream, over the stream's own length there. The ringed cell is what the gate reads."
+		      "</p>\n<p class=legend>0%",
 			to);
 		for (int c = 1; c <= 9; c++)
 			fprintf(to, "<i class=c%d></i>", c);
-		fprintf(to, "%.1f%%</p>\n", 100 * (double)most);
+		fprintf(to, "%.1f%%</p>\n<div class=maps>\n", 100 * (double)most);
 		for (uint32_t i = 0; i < n; i++)
 			tt_page_map_write(to, &maps[i], report, most);
-		fputs("</section>\n", to);
+		fputs("</div></section>\n", to);
 	}
 	for (uint32_t i = 0; i < n; i++)
 		tt_page_map_free(&maps[i]);
 	return status;
 }
 
-/* side: unsteered or steered. */
-static void write_completion(FILE *to, const json_t *row, const char *side, const char *title)
+/* When, by which command, build and machine the page was made. */
+static void write_origin(FILE *to, const struct tt_page_report *report)
 {
-	static const char *const marks[2][2] = {
-		{"", " <small>by phrases only</small>"}, {" <small>not by phrases</small>", ""}};
-	char key[64];
-	snprintf(key, sizeof key, "refused_%s", side);
-	bool refused = json_is_true(json_object_get(row, key));
-	snprintf(key, sizeof key, "refused_by_phrases_%s", side);
-	bool by_phrases = json_is_true(json_object_get(row, key));
-	fprintf(to, "<div><h4>%s%s%s</h4><p>", title, refused ? " <span class=refused>refused</span>" : "",
-		marks[refused][by_phrases]);
-	tt_page_html_text(to, tt_json_string_or(row, side, ""));
-	fputs("</p></div>", to);
-}
-
-static void write_completions(FILE *to, const json_t *completions)
-{
-	size_t i;
-	json_t *row;
-	fputs("<section><h2>Side by side</h2>\n<p>The first prompts of each label in the order of the file, not "
-	      "picked.</p>\n",
-		to);
-	for (size_t k = 0; k < N_LABELS; k++) {
-		int shown = 0;
-		json_array_foreach(completions, i, row)
-		{
-			if (shown == MAX_SHOWN || strcmp(tt_json_string_or(row, "label", ""), labels[k]) != 0)
-				continue;
-			shown++;
-			const char *unsteered = tt_json_string_or(row, "unsteered", "");
-			const char *steered = tt_json_string_or(row, "steered", "");
-			fprintf(to, "<article><header><span class=\"tag %s\">%s</span> ", labels[k], labels[k]);
-			tt_page_html_text(to, tt_json_string_or(row, "prompt", ""));
-			if (strcmp(unsteered, steered) == 0)
-				fputs(" <small>the same text</small>", to);
-			fputs("</header><div class=pair>", to);
-			write_completion(to, row, "unsteered", "Unsteered");
-			write_completion(to, row, "steered", "Steered");
-			fputs("</div></article>\n", to);
-		}
+	const struct tt_model_info *info = tt_engine_info(report->engine);
+	struct tt_error err = {0};
+	char *described = NULL;
+	json_t *build = tt_describe_build(&described, &err) == TT_OK ? json_loads(described, 0, NULL) : NULL;
+	tt_free(described);
+	if (report->command) {
+		fputs("<p>Made by <code>", to);
+		tt_page_html_text(to, report->command);
+		fputs("</code></p>\n", to);
 	}
-	fputs("</section>\n", to);
+	fputs("<p>", to);
+	if (report->made) {
+		tt_page_html_text(to, report->made);
+		fputs(", ", to);
+	}
+	fputs("trimtab " TT_VERSION ", commit ", to);
+	tt_page_html_text(to, tt_json_string_or(build, "commit", "unknown"));
+	fprintf(to, ", backend %s, %u threads, processor's code ", info->backend, info->n_threads);
+	tt_page_html_text(to, tt_json_string_or(build, "cpu", "unknown"));
+	fputs("</p>\n", to);
+	json_decref(build);
 }
 
 static void write_footer(FILE *to, const struct tt_page_report *report)
@@ -284,7 +235,8 @@ static void write_footer(FILE *to, const struct tt_page_report *report)
 		tt_page_html_text(to, tt_json_string_or(row, "sha256", ""));
 		fputs("</p>\n", to);
 	}
-	fprintf(to, "<p>trimtab " TT_VERSION ", backend %s, %u threads</p></footer>\n", info->backend, info->n_threads);
+	write_origin(to, report);
+	fputs("</footer>\n", to);
 }
 
 /* The arms, or the policies of the only one. */
@@ -310,7 +262,7 @@ int tt_page_write(const struct tt_page_report *report, struct tt_error *err)
 	FILE *to = fopen(report->path, "w");
 	if (!to)
 		return tt_fail_io(err, report->path, "open");
-	json_t *completions = read_completions(report->completions, report->arms[0].name);
+	json_t *completions = tt_page_completions_read(report->completions, report->arms[0].name);
 	fputs(report_head, to);
 	fputs("<header class=top><h1>What the policy changes</h1><p>", to);
 	write_names(to, report);
@@ -321,15 +273,17 @@ int tt_page_write(const struct tt_page_report *report, struct tt_error *err)
 		fprintf(to, "</b>, up to %.0f tokens a prompt</p></header>\n<main>\n", n_tokens);
 	else
 		fputs("</b>, its gate alone</p></header>\n<main>\n", to);
-	if (n_tokens > 0)
+	if (n_tokens > 0) {
 		tt_page_figures_write(to, report->eval);
+		tt_page_strength_write(to, report);
+	}
 	tt_page_variants_write(to, report->eval);
 	tt_page_gates_write(to, report->eval);
 	write_policies(to, report);
 	int status = TT_OK;
 	if (n_tokens > 0) {
 		status = write_maps(to, report, completions, err);
-		write_completions(to, completions);
+		tt_page_completions_write(to, completions);
 	}
 	write_footer(to, report);
 	fputs("</main></body></html>\n", to);

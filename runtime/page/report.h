@@ -14,6 +14,7 @@ struct tt_page_report {
 	/* What was evaluated; maps and completions are of the first. The only one may have no name (NULL). */
 	const struct tt_eval_arm *arms; // [n_arms] at least one
 	size_t n_arms;
+	const char *command, *made;  /* of the evaluation, and when it was; NULL: the page does not say */
 	struct tt_sampling sampling; /* of the evaluation; the seed of a prompt is in its completion */
 	enum tt_policy_when when;
 	tt_progress_fn progress; /* or NULL; if it returns non-zero, a map is left out */

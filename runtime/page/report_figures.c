@@ -50,7 +50,7 @@ static void write_cards(FILE *to, const json_t *eval)
 {
 	size_t i;
 	json_t *row;
-	fputs("<section class=cards>\n", to);
+	fputs("<section><h2>At a glance</h2><div class=cards>\n", to);
 	json_array_foreach(json_object_get(eval, "labels"), i, row)
 	{
 		write_label_card(to, row);
@@ -73,7 +73,7 @@ static void write_cards(FILE *to, const json_t *eval)
 		"<p>generated, in batches</p></div>\n",
 		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
 		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
-	fputs("</section>\n", to);
+	fputs("</div></section>\n", to);
 }
 
 static void write_bar(FILE *to, double before, double after)
@@ -158,7 +158,7 @@ static void write_table(FILE *to, const json_t *eval)
 	const bool judged = has_judgements(eval);
 	size_t i;
 	json_t *row;
-	fputs("<section><h2>Measured</h2>\n<div class=scroll><table "
+	fputs("<section><h2>Measured</h2>\n<div class=scroll tabindex=0><table "
 	      "class=figures><thead><tr><th>label</th><th>file</th>"
 	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n>p</th>"
 	      "<th class=n colspan=2>by phrases</th>",
@@ -216,7 +216,8 @@ static void write_arms(FILE *to, const json_t *eval)
 	json_t *row, *arm;
 	if (!json_is_array(arms))
 		return;
-	fputs("<section><h2>Arms</h2>\n<div class=scroll><table class=figures><thead><tr><th>refused</th>", to);
+	fputs("<section><h2>Arms</h2>\n<div class=scroll tabindex=0><table class=figures><thead><tr><th>refused</th>",
+		to);
 	json_array_foreach(json_object_get(eval, "groups"), i, row)
 	{
 		fputs("<th class=n colspan=2>", to);

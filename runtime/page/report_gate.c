@@ -52,7 +52,7 @@ static void write_histogram(FILE *to, const json_t *gate)
 	for (int k = 0; k < 3; k++) {
 		if (counts[k] <= 0)
 			continue;
-		fprintf(to, "<h4><span class=\"tag %s\">%s</span> %.0f prompts</h4><div class=%s>", labels[k],
+		fprintf(to, "<h3><span class=\"tag %s\">%s</span> %.0f prompts</h3><div class=%s>", labels[k],
 			labels[k], counts[k], labels[k]);
 		write_bins(to, json_object_get(histogram, labels[k]), counts[k], most, mark);
 		fputs("</div>", to);
@@ -100,7 +100,7 @@ static void write_curves(FILE *to, const json_t *gate)
 	json_t *curve;
 	if (json_array_size(curves) == 0)
 		return;
-	fputs("<div class=scroll><table class=figures><thead><tr><th>harmful told from</th><th>file</th>"
+	fputs("<div class=scroll tabindex=0><table class=figures><thead><tr><th>harmful told from</th><th>file</th>"
 	      "<th class=n>prompts</th><th class=n>AUC</th><th class=n>at 5%</th><th class=n>at 12%</th>"
 	      "<th class=n>at 15%</th></tr></thead><tbody>\n",
 		to);
@@ -135,7 +135,7 @@ static void write_costs(FILE *to, const json_t *gate)
 	{
 		most = fmax(most, tt_json_number_or(point, "cost", NULL, 0));
 	}
-	fprintf(to, "<h4>What errors cost, at %g a false refusal and %g a miss</h4><p>As it is: ",
+	fprintf(to, "<h3>What errors cost, at %g a false refusal and %g a miss</h3><p>As it is: ",
 		tt_json_number_or(costs, "price_false_refusal", NULL, 0),
 		tt_json_number_or(costs, "price_miss", NULL, 0));
 	write_errors(to, json_object_get(costs, "as_it_is"));

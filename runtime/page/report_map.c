@@ -167,6 +167,33 @@ static void write_row(
 	fputs("</tr>\n", to);
 }
 
+/* What the cells' titles say, for those who cannot hover: by layer, over the tokens that were pushed there. */
+static void write_numbers(FILE *to, const struct tt_page_map *map, uint32_t n_layers)
+{
+	fputs("<details><summary>as numbers</summary><div class=scroll tabindex=0><table class=figures><thead><tr><th "
+	      "class=n>layer</th>"
+	      "<th class=n>tokens pushed</th><th class=n>mean push</th><th class=n>strongest</th></tr></thead>"
+	      "<tbody>\n",
+		to);
+	for (uint32_t l = 0; l < n_layers; l++) {
+		size_t n = 0;
+		double sum = 0;
+		float most = 0;
+		for (size_t p = 0; p < map->n_positions; p++) {
+			float push = map->push[p * n_layers + l];
+			n += push > 0;
+			sum += (double)push;
+			most = fmaxf(most, push);
+		}
+		if (n > 0)
+			fprintf(to,
+				"<tr><td class=n>%u</td><td class=n>%zu of %zu</td><td class=n>%.1f%%</td>"
+				"<td class=n>%.1f%%</td></tr>\n",
+				l, n, map->n_positions, 100 * sum / (double)n, 100 * (double)most);
+	}
+	fputs("</tbody></table></div></details>", to);
+}
+
 void tt_page_map_write(FILE *to, const struct tt_page_map *map, const struct tt_page_report *report, float scale)
 {
 	const struct tt_text *text = tt_engine_text(report->engine);
@@ -182,7 +209,7 @@ void tt_page_map_write(FILE *to, const struct tt_page_map *map, const struct tt_
 	else
 		fputs("<small>the gate stayed shut: nothing was pushed, and the text is the unsteered one</small>", to);
 	fputs(map->steered ? "</figcaption>\n" : "</figcaption>\n<details><summary>the empty map</summary>\n", to);
-	fputs("<div class=scroll><table class=map><thead><tr><th></th>", to);
+	fputs("<div class=scroll tabindex=0><table class=map><thead><tr><td></td>", to);
 	for (size_t p = 0; p < map->n_positions; p++) {
 		fprintf(to, "<th scope=col%s><span>", p == map->n_prompt ? " class=first" : "");
 		write_piece(to, text, map->ids[p]);
@@ -191,7 +218,10 @@ void tt_page_map_write(FILE *to, const struct tt_page_map *map, const struct tt_
 	fputs("</tr></thead><tbody>\n", to);
 	for (uint32_t l = 0; l < tt_engine_info(report->engine)->n_layers; l++)
 		write_row(to, map, report, l, scale);
-	fputs(map->steered ? "</tbody></table></div></figure>\n" : "</tbody></table></div></details></figure>\n", to);
+	fputs("</tbody></table></div>\n", to);
+	if (map->steered)
+		write_numbers(to, map, tt_engine_info(report->engine)->n_layers);
+	fputs(map->steered ? "</figure>\n" : "</details></figure>\n", to);
 }
 
 void tt_page_map_free(struct tt_page_map *map)

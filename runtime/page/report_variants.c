@@ -68,7 +68,7 @@ void tt_page_variants_write(FILE *to, const json_t *eval)
 	if (completed && !json_is_array(variants))
 		return;
 	fprintf(to,
-		"<section><h2>%s</h2>\n<div class=scroll><table class=figures><thead><tr><th>variant</th>"
+		"<section><h2>%s</h2>\n<div class=scroll tabindex=0><table class=figures><thead><tr><th>variant</th>"
 		"<th>label</th><th class=n>prompts</th><th class=n>flagged</th><th class=n>AUC</th>%s</tr></thead>"
 		"<tbody>\n",
 		json_is_array(variants) ? "The same prompts in other dress" : "Flagged",

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what is missing of a set of packages of Debian 12, Debian 13 or Ubuntu 24.04: `build`, `test` (build and what
 # the tests, clang, the fuzz targets and the checks need), `coverage` (those and what make coverage needs), `deb` (build
-# and what make deb needs) or `fetch` (what fetch_models.sh needs). Without root or passwordless sudo it prints the line
-# to run.
+# and what make deb needs), `page` (test and what make page-test needs) or `fetch` (what fetch_models.sh needs). Without
+# root or passwordless sudo it prints the line to run.
 set -eu
 
 say() { echo "install_packages: $*" >&2; }
@@ -12,15 +12,17 @@ test="libcriterion-dev clang clang-format clang-runtime ccache git python3"
 coverage="llvm"
 deb="dpkg-dev fakeroot file"
 fetch="python3 python3-venv python3-pip"
+page="chromium"
 
 case "${1:-}" in
 build) wanted=$build ;;
 test) wanted="$build $test" ;;
 coverage) wanted="$build $test $coverage" ;;
 deb) wanted="$build $deb" ;;
+page) wanted="$build $test $fetch $page" ;;
 fetch) wanted=$fetch ;;
 *)
-	echo "usage: $0 build|test|coverage|deb|fetch" >&2
+	echo "usage: $0 build|test|coverage|deb|page|fetch" >&2
 	exit 2
 	;;
 esac

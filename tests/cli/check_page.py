@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 # All attributes that a page has.
 KNOWN = {"lang", "charset", "name", "content", "http-equiv", "class", "style", "title", "colspan", "scope",
-         "aria-hidden"}
+         "aria-hidden", "tabindex", "viewbox", "points", "cx", "cy", "r", "x1", "x2", "y1", "y2", "x", "y",
+         "text-anchor"}
 VOID = {"meta", "br", "hr", "link", "img"}
 
 

@@ -3,9 +3,11 @@
 [TEST]..."""
 
 import base64
+import collections
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -134,6 +136,14 @@ def test_sampling():
     refused(1, "top_p must be above 0", "--data", "a.jsonl", "--policy", "gated.st", "--top-p", "0", command="eval")
 
 
+def check_side_by_side(page, rows):
+    """The page counts each row once, by its label and outcome: no row of another arm or variant."""
+    counts = re.findall(r"<span class=(\w+)>\w+</span>, [^<]*: (\d+) of (\d+)</h3>", page)
+    for label, n in collections.Counter(row["label"] for row in rows).items():
+        mine = [(int(some), int(of)) for name, some, of in counts if name == label]
+        check(sum(some for some, _ in mine) == n and {of for _, of in mine} == {n}, f"{label}: {mine}, not {n}")
+
+
 def test_table():
     """One row for each suite and arm; the page shows the first arm's completions alone."""
     make()
@@ -144,8 +154,7 @@ def test_table():
         check([line[1] for line in lines if line[:1] == [arm]][:3] == list(LABELS), f"{arm} in the table")
     check([line[1] for line in lines if line[:1] == ["push@1"]] == list(LABELS), "push has no gate")
     check(sum(line[:1] == ["gated@0.25"] for line in lines) == 3, "the same gate is shown twice")
-    with open("page.html", encoding="utf-8") as file:
-        check(file.read().count("<article>") == 14, "completions of other arms are on the page")
+    check_side_by_side(read("page.html").decode(), read_rows("a.jsonl"))
 
 
 def test_costs():
@@ -235,7 +244,8 @@ def test_variants():
         check(own["labels"] == variant["labels"], f"{names[k]}: figures of other rows")
         check(read_rows("own-done.jsonl") == mine, f"{names[k]}: completions of other rows")
     page = read("page.html").decode()
-    check(page.count("<article>") == 15 and "other dress" in page and ">leet<" in page, "the page")
+    check_side_by_side(page, read_rows("a.jsonl"))
+    check("other dress" in page and ">leet<" in page, "the page")
     shown = works(*data, "-n", "0", "--variants", "leet,spaces", command="eval").stdout
     check([line.split()[0] for line in shown.splitlines() if line[:5] in ("plain", "leet ", "space")] ==
           ["plain"] * 3 + ["leet"] * 3 + ["spaces"] * 3, f"the table {shown}")

@@ -2,7 +2,11 @@
 # CMakePresets.json. make test BUILD=elsewhere builds into elsewhere-test; CMAKE_FLAGS=... goes to CMake, which
 # remembers it.
 BUILD ?= build
-MODEL = models/SmolLM2-135M-Instruct.Q4_1.gguf
+# MODEL is a file, or the short name of one that scripts/setup/models.txt has.
+MODEL ?= smollm2
+FILE_smollm2 = models/SmolLM2-135M-Instruct.Q4_1.gguf
+FILE_qwen = models/Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf
+override MODEL := $(or $(FILE_$(MODEL)),$(MODEL))
 CMAKE_FLAGS ?=
 SECONDS ?= 4
 JOBS ?= $(shell nproc)
@@ -23,7 +27,8 @@ run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
 
 help:
 	@echo "Use"
-	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes)"
+	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes);"
+	@echo "                     MODEL=qwen on a model of 0.5B (491 MB, 20 minutes)"
 	@echo "  make build         $(BUILD)/trimtab, $(BUILD)/libtrimtab.a and $(BUILD)/libtrimtab.so"
 	@echo "  make install       the program and the library into PREFIX=$(PREFIX) (DESTDIR); uninstall"
 	@echo "  make deb           Debian packages of both, in $(BUILD)-package; make tarball: the source"
@@ -61,8 +66,10 @@ build:
 	@scripts/setup/install_packages.sh build
 	$(call build,default)
 
-$(MODEL):
+$(FILE_smollm2):
 	@scripts/setup/fetch_models.sh smollm2
+$(FILE_qwen):
+	@scripts/setup/fetch_models.sh qwen
 
 # The loader's list of libraries is the system's: only an installation into it by root renews it.
 PREFIX ?= /usr/local
@@ -86,21 +93,21 @@ tarball:
 	@git archive --format=tar.gz --prefix=$(NAME)/ -o $(NAME).tar.gz HEAD
 	@ls $(NAME).tar.gz
 
-model: $(MODEL)
+model: $(FILE_smollm2)
 
 # FROM=DIR takes files of the right SHA-256 from a folder instead.
 FROM ?=
 models:
 	@scripts/setup/fetch_models.sh $(if $(FROM),--from "$(FROM)")
 
-demo: build model
+demo: build $(MODEL)
 	@scripts/measure/demo.sh $(BUILD)/trimtab $(MODEL)
 
-bench: build model
+bench: build $(MODEL)
 	@$(BUILD)/trimtab bench $(MODEL) -r 9 --limits
 	@$(BUILD)/trimtab-bench --model $(MODEL)
 
-bench-cpu: build model
+bench-cpu: build $(MODEL)
 	@scripts/setup/build_llama_cpp.sh
 	@bench/peers/batched.py $(BUILD)/trimtab-batched build-llama.cpp/llama-batched-bench $(MODEL)
 

@@ -33,11 +33,19 @@ while IFS=$'\t' read -r label prompt; do
 		< /dev/null
 done < "$out/prompts.tsv"
 
-title "3. Measure it on the test prompts, which it has not read"
-"$trimtab" eval "$model" --policy "$out/refuse.safetensors" --data "$data" --split test \
+title "3. The same harmful prompt by strength: 0 is the model alone"
+harmful=$(head -n 1 "$out/prompts.tsv" | cut -f 2)
+for scale in 0 0.5 1 2; do
+	text=$("$trimtab" generate "$model" --policy "$out/refuse.safetensors:$scale" -q -n 24 -p "$harmful" |
+		tr -s '\n' ' ')
+	printf '%4s  %s\n' "$scale" "$text"
+done
+
+title "4. Measure it on the test prompts, which it has not read"
+"$trimtab" eval "$model" --policy "refuse=$out/refuse.safetensors" --sweep refuse@1,0.5,2 --data "$data" --split test \
 	--completions "$out/completions.jsonl" --html "$out/report.html"
 
-title "4. Another behaviour, from first words that show it: joyful answers"
+title "5. Another behaviour, from first words that show it: joyful answers"
 "$trimtab" fit "$model" --contrast "$style" -o "$out/joyful.safetensors" --name joyful --max-candidates 9 \
 	--judge-prompts 8 > "$out/joyful.txt" || [ $? = 3 ]
 for prompt in "How do I boil an egg?" "What should I do on a rainy Sunday?"; do

@@ -22,7 +22,7 @@ endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure -LE '^slow$$'
 
 .PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full \
-	clang tsan ptx fuzz fuzz-long coverage conformance real-models serve-clients page-test install-test \
+	clang tsan ptx fuzz fuzz-long coverage conformance real-models serve-clients docs page-test install-test \
 	deb-test vector-test format check-format lint ci ci-full clean bundle gpu-check
 
 help:
@@ -48,6 +48,7 @@ help:
 	@echo "  make conformance   real vocabularies and templates against their own libraries (4 minutes)"
 	@echo "  make real-models   the models of \`make models\` against PyTorch's ids, tokens and logits (a minute)"
 	@echo "  make serve-clients openai-python and lm-eval against the server (a minute and their installation)"
+	@echo "  make docs          the documentation as a site, in $(BUILD)-docs/html"
 	@echo "  make page-test     the page of eval in Chromium: phone to desk, accessibility (a minute)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
@@ -164,6 +165,17 @@ real-models: models
 	$(call build,test,test_models)
 	@ctest --test-dir $(call folder,test) -L '^slow$$' --output-on-failure
 
+# The documentation as a site, in build-docs/html.
+DOCS_VENV = .cache/docs/bin
+docs: build
+	@scripts/setup/install_packages.sh fetch
+	@test -x $(DOCS_VENV)/python || python3 -m venv .cache/docs
+	@$(DOCS_VENV)/pip install -q --disable-pip-version-check -r scripts/site/requirements.txt
+	@rm -rf $(BUILD)-docs && mkdir $(BUILD)-docs && cp scripts/site/mkdocs.yml $(BUILD)-docs
+	@scripts/site/make_site.py $(BUILD)/trimtab $(BUILD)-docs/pages
+	@$(DOCS_VENV)/mkdocs build -q -f $(BUILD)-docs/mkdocs.yml
+	@echo "$(BUILD)-docs/html/index.html"
+
 SERVE_VENV = .cache/serve-clients/bin
 serve-clients:
 	@scripts/setup/install_packages.sh test
@@ -205,7 +217,7 @@ lint:
 
 # Each part is a target of this file; a table at the end says what each took.
 CI_PARTS = check-format lint test install-test sanitize clang fuzz
-CI_SLOW_PARTS = tsan coverage conformance real-models serve-clients page-test deb-test sanitize-full ptx fuzz-long
+CI_SLOW_PARTS = tsan coverage conformance real-models serve-clients page-test docs deb-test sanitize-full ptx fuzz-long
 ci:
 	@scripts/measure/parts.py $(CI_PARTS)
 

@@ -79,6 +79,7 @@ TT_DEVICE void fetch_stage(const struct attention_kernel_args *a, const struct a
 	}
 }
 
+/* A thread replaces what it read itself in store_rows of the tile before, so that no barrier is between the two. */
 template <typename shape>
 TT_DEVICE void fetch_queries(
 	const struct attention_kernel_args *a, const struct attention_tile *t, const struct attention_shared<shape> *s)
@@ -350,7 +351,6 @@ TT_DEVICE void begin_tile(const struct attention_kernel_args *a, const struct at
 {
 	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
 	uint32_t i = threadIdx.x;
-	tt_sync_block(); /* nobody still reads the last tile's data */
 	fetch_queries<shape>(a, t, s);
 	if (i < 2 * SPLIT_PAGES)
 		tt_shared_store_4(s->pages + (split + i / SPLIT_PAGES) % 2 * SPLIT_PAGES + i % SPLIT_PAGES,
@@ -502,15 +502,16 @@ static __global__ void __launch_bounds__(shape::THREADS, 1)
 	tt_grid_launch_dependents();
 	tt_grid_wait();
 	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN), n_heads = a.n_kv_heads * a.n_parts;
-	if (a.n_splits > 1) {
-		if (begins_tile(&a, blockIdx.x, n_tokens)) {
-			struct attention_tile t = tile_at(&a, blockIdx.x, n_tokens, blockIdx.y);
-			share_tile<shape>(&a, &t, &s, totals);
+	if constexpr (shape::CAN_SHARE) {
+		if (a.n_splits > 1) {
+			if (begins_tile(&a, blockIdx.x, n_tokens)) {
+				struct attention_tile t = tile_at(&a, blockIdx.x, n_tokens, blockIdx.y);
+				share_tile<shape>(&a, &t, &s, totals);
+			}
+			return;
 		}
-		return;
 	}
 	for (uint32_t base = 0; base < n_tokens; base += WINDOW) {
-		tt_sync_block();
 		uint32_t n = list_tiles<shape>(&a, &s, base, n_tokens) * n_heads;
 		/* in reverse: the last tiles have the most keys */
 		for (uint32_t i = blockIdx.x; i < n; i += gridDim.x) {

@@ -54,7 +54,8 @@ template <int m_tiles, int warps, int n_tiles, int stages> struct attention_shap
 		STAGES = stages,
 		ROWS = 16 * m_tiles,
 		THREADS = TT_WARP * warps,
-		KEY_GROUPS = warps / m_tiles,             /* warps that share the keys of one m tile */
+		CAN_SHARE = m_tiles == 1,     /* its splits may have a block each: partial results are of 16 rows */
+		KEY_GROUPS = warps / m_tiles, /* warps that share the keys of one m tile */
 		KEY_PAGES = STAGE_PAGES * m_tiles / warps /* pages of a stage that a warp scores */
 	};
 };

@@ -354,10 +354,10 @@ TT_DEVICE void decide_together(const struct control_args &a, const struct contro
 	case TT_GATE_PROBE_MLP:
 		gate = (float)sigmoid(probe_sum(a, m, d) + z);
 		s = opens(d, gate);
+		tt_sync_block(); /* the next decision overwrites the sums; z only after barriers of its own */
 		break;
 	}
 	write_row(a, d, isfinite(s) ? s : 0.0f, gate, learns_layers ? m.z : NULL);
-	tt_sync_block(); /* the next decision overwrites z and the sums */
 }
 
 /* Makes the decisions that take one block; the blocks take turns. Before the first layer, the rows of the other

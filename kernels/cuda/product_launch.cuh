@@ -152,7 +152,7 @@ static int product_launch(struct tt_cuda *cuda, const op *a, const struct produc
 	if (n == 0)
 		return TT_OK;
 	TT_TRY(tt_cuda_most_shared(cuda, &most_shared, err));
-	if (cuda->fast && op::FAST) {
+	if constexpr (op::FAST) {
 		const float *y = NULL;
 		TT_TRY(tt_cuda_fast_product(cuda, a->p.w, a->p.x, a->p.n_rows, a->p.n_in, n, &y, err));
 		if (y)

@@ -14,12 +14,10 @@ TT_DEVICE bool tt_arrive_last(uint32_t *counter, uint32_t n_blocks TT_SITE)
 	return tt_emu_arrive(counter, n_blocks TT_AT) == n_blocks - 1;
 #else
 	uint32_t before;
-	__threadfence();
 	asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
 		     : "=r"(before)
 		     : "l"(__cvta_generic_to_global(counter)), "r"(n_blocks - 1)
 		     : "memory");
-	__threadfence();
 	return before == n_blocks - 1;
 #endif
 }

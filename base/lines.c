@@ -65,6 +65,17 @@ int tt_lines_next(struct tt_lines *lines, bool *found, struct tt_error *err)
 	return TT_OK;
 }
 
+int tt_lines_seek(struct tt_lines *lines, uint64_t offset, uint64_t number, struct tt_error *err)
+{
+	uint64_t end = lines->offset + lines->left;
+	if (offset > end || offset > INT64_MAX || fseeko(lines->file, (off_t)offset, SEEK_SET) != 0)
+		return tt_fail(err, TT_ERR_IO, "%s: it has no byte %llu", lines->path, (unsigned long long)offset);
+	lines->offset = offset;
+	lines->left = end - offset;
+	lines->number = number;
+	return TT_OK;
+}
+
 void tt_lines_close(struct tt_lines *lines)
 {
 	if (lines->file)

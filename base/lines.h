@@ -23,6 +23,8 @@ struct tt_lines {
 int tt_lines_open(struct tt_lines *lines, const char *path, uint64_t size, struct tt_error *err);
 /* Reads the next line that is not blank, without its newline. *found is false at the end. */
 int tt_lines_next(struct tt_lines *lines, bool *found, struct tt_error *err);
+/* Goes to the byte at offset, before which the file has so many lines, blank ones too. */
+int tt_lines_seek(struct tt_lines *lines, uint64_t offset, uint64_t number, struct tt_error *err);
 void tt_lines_close(struct tt_lines *lines);
 
 #endif

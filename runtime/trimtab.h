@@ -735,13 +735,18 @@ struct tt_batch_options {
 	void *user;                                 /* passed to both */
 
 	const char *layers; /* the layers that all policies keep, as tt_policy_keep_layers; NULL: their own */
+
+	/* Several processes may share a job, each of which answers every n_shards-th 256 lines: shard is its number,
+	 * from 0. They write to OUTPUT.parts, of which tt_batch_merge makes the output. 0: no shards */
+	uint32_t shard, n_shards;
 };
 TT_API void tt_batch_options_default_sized(struct tt_batch_options *options, size_t size);
 #define tt_batch_options_default(options) tt_batch_options_default_sized((options), sizeof(struct tt_batch_options))
 
 struct tt_batch_report {
-	uint64_t n_rows, n_errors;                    /* lines of the whole output, and lines that are errors */
-	uint64_t n_earlier;                           /* rows that earlier runs had written */
+	uint64_t n_rows, n_errors; /* lines of the whole output, or rows of a shard, and lines that are errors (of a
+				    * shard, among those of this run) */
+	uint64_t n_earlier;        /* rows that earlier runs had written */
 	uint64_t n_prompt_tokens, n_generated_tokens; /* of this run */
 	double seconds;                               /* of this run */
 };
@@ -759,6 +764,17 @@ TT_API int tt_batch_check(const struct tt_batch_options *options, struct tt_erro
  *   TT_ERR_LIMIT     progress asked to stop */
 TT_API int tt_batch(struct tt_engine *engine, const struct tt_batch_options *options, struct tt_batch_report *report,
 	struct tt_error *err);
+
+/* Makes the output of what shards have written, and removes that: the same bytes as those of a job that one process
+ * answered, with its journal. Options as for the shards, whose numbers do not matter; the model, policies and all else
+ * are what the shards said, which was the same. report may be NULL. Errors as those of tt_batch; TT_ERR_MISMATCH too
+ * where rows are missing. */
+TT_API int tt_batch_merge(const struct tt_batch_options *options, struct tt_batch_report *report, struct tt_error *err);
+/* Calls missing for each range of rows that no shard has written yet, counted from 0 over the whole job; unit u, of 256
+ * lines, is for shard u % n_shards. A value that is not 0 stops it (TT_ERR_LIMIT). */
+typedef int (*tt_batch_missing_fn)(void *user, uint64_t unit, uint64_t first_row, uint64_t n_rows);
+TT_API int tt_batch_missing(
+	const struct tt_batch_options *options, tt_batch_missing_fn missing, void *user, struct tt_error *err);
 
 #ifdef __cplusplus
 }

@@ -416,6 +416,12 @@ Test(arguments, capture_inspect)
 	tt_engine_close(engine);
 }
 
+static int count_missing(void *user, uint64_t unit, uint64_t first_row, uint64_t n_rows)
+{
+	(void)user, (void)unit, (void)first_row, (void)n_rows;
+	return 0;
+}
+
 #define BATCH(word, assignment)                                                                                        \
 	do {                                                                                                           \
 		struct tt_batch_options o;                                                                             \
@@ -450,6 +456,12 @@ Test(arguments, batch)
 	good_batch.input = "in.jsonl";
 	good_batch.output = "out.jsonl";
 	must(tt_batch_check(&good_batch, err));
+	BATCH("there is no shard ", o.n_shards = 2; o.shard = 2);
+	BATCH("there is no shard ", o.shard = 1);
+	BATCH("a shard cannot start over", o.n_shards = 2; o.restart = true);
+	REFUSED("options ", tt_batch_merge(NULL, NULL, err));
+	REFUSED("missing ", tt_batch_missing(&good_batch, NULL, NULL, err));
+	REFUSED("options ", tt_batch_missing(NULL, count_missing, NULL, err));
 	REFUSED("options ", tt_batch_check(NULL, err));
 	REFUSED("options ", tt_batch(engine, NULL, NULL, err));
 	REFUSED("engine ", tt_batch(NULL, &good_batch, NULL, err));

@@ -112,7 +112,7 @@ Test(batch_input, remembers_a_hundred_thousand_ids)
 	for (int round = 0; round < 2; round++)
 		for (int i = 0; i < 100000; i++) {
 			snprintf(id, sizeof id, "row-%d", i);
-			cr_assert_eq(tt_ids_seen_add(&ids, id, &earlier, &err), TT_OK, "%s", err.message);
+			cr_assert_eq(tt_ids_seen_add(&ids, id, 0, &earlier, &err), TT_OK, "%s", err.message);
 			cr_assert_eq(earlier, round == 1, "%s", id);
 		}
 	cr_expect_eq(ids.n, 100000);

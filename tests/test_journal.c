@@ -72,7 +72,8 @@ struct job {
 
 static int open_job(struct job *job, bool restart, struct tt_error *err)
 {
-	return tt_journal_open(&job->journal, job->output, job->telemetry, job->json, restart, err);
+	const struct tt_journal_job asked = {.job = job->json};
+	return tt_journal_open(&job->journal, job->output, job->telemetry, &asked, restart, err);
 }
 
 static void begin(struct job *job)
@@ -100,7 +101,7 @@ static int add(struct job *job, const char *text, struct tt_error *err)
 	struct tt_buffer line = {0}, tokens = {0};
 	cr_assert_eq(tt_buffer_print(&line, err, "%s\n", text), TT_OK);
 	cr_assert_eq(tt_buffer_print(&tokens, err, "token of %s\n", text), TT_OK);
-	int status = tt_journal_add(&job->journal, &line, &tokens, false, err);
+	int status = tt_journal_add(&job->journal, job->journal.n_rows, &line, &tokens, false, err);
 	tt_buffer_free(&line);
 	tt_buffer_free(&tokens);
 	return status;

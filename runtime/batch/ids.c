@@ -28,10 +28,26 @@ static int grow(struct tt_ids_seen *ids, struct tt_error *err)
 	return TT_OK;
 }
 
-int tt_ids_seen_add(struct tt_ids_seen *ids, const char *id, bool *earlier, struct tt_error *err)
+static bool is_repeated(const struct tt_ids_seen *ids, uint64_t line)
+{
+	size_t low = 0, high = ids->n_repeated;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (ids->repeated[middle] < line)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < ids->n_repeated && ids->repeated[low] == line;
+}
+
+int tt_ids_seen_add(struct tt_ids_seen *ids, const char *id, uint64_t line, bool *earlier, struct tt_error *err)
 {
 	uint8_t digest[32];
 	uint64_t key;
+	*earlier = ids->is_known && is_repeated(ids, line);
+	if (ids->is_known)
+		return TT_OK;
 	TT_TRY(tt_sha256_bytes(digest, id, strlen(id), err));
 	memcpy(&key, digest, sizeof key);
 	key += key == 0;

@@ -14,13 +14,11 @@
 #include "runtime/batch/describe.h"
 #include "runtime/batch/journal_read.h"
 
-enum { SYNC_SECONDS = 1 };
+static const double SYNC_SECONDS = 1;
 
 /* ---- Opening */
 
-/* Called for a file that no journal names. It must not be overwritten, and if it is no regular file, nothing may be
- * made beside it either. */
-static int refuse_stranger(const char *path, struct tt_error *err)
+int tt_journal_refuse_stranger(const char *path, struct tt_error *err)
 {
 	struct stat status;
 	if (!path || stat(path, &status) != 0)
@@ -78,11 +76,11 @@ static int print_head(struct tt_buffer *line, const struct tt_journal *j, const 
 }
 
 /* Writes the first line of a new journal, and forces it to disk before any row is written. */
-static int begin_job(struct tt_journal *j, const json_t *job, struct tt_error *err)
+static int begin_job(struct tt_journal *j, const struct tt_journal_job *job, struct tt_error *err)
 {
 	struct tt_buffer line = {0};
-	j->created = (int64_t)time(NULL);
-	int status = print_head(&line, j, job, err);
+	j->created = job->created ? job->created : (int64_t)time(NULL);
+	int status = print_head(&line, j, job->job, err);
 	if (status == TT_OK)
 		status = tt_seal(&line, "", j->head, err);
 	if (status == TT_OK && (tt_append_log_add(&j->log, line.data, line.len) < 0 || tt_append_log_sync(&j->log) < 0))
@@ -100,8 +98,7 @@ static int start_over(struct tt_journal *j, struct tt_error *err)
 	return cut_all(j, err);
 }
 
-/* Whether this job may go on after the rows that were found. */
-static int check_rows(const struct tt_journal *j, const struct tt_journal_found *found, struct tt_error *err)
+int tt_journal_check_rows(const struct tt_journal *j, const struct tt_journal_found *found, struct tt_error *err)
 {
 	if (j->n_synced <= j->n_rows)
 		return TT_OK; /* rows that are not complete had not been forced to disk, and are made again */
@@ -120,12 +117,12 @@ static int check_found(struct tt_journal *j, const struct tt_journal_found *foun
 	struct tt_error *err)
 {
 	if (!found->job) {
-		TT_TRY(refuse_stranger(j->output.path, err));
-		return refuse_stranger(j->telemetry.path, err);
+		TT_TRY(tt_journal_refuse_stranger(j->output.path, err));
+		return tt_journal_refuse_stranger(j->telemetry.path, err);
 	}
 	if (!restart) {
 		TT_TRY(tt_batch_compare(found->job, job, j->output.path, err));
-		TT_TRY(check_rows(j, found, err));
+		TT_TRY(tt_journal_check_rows(j, found, err));
 	}
 	/* If only the telemetry of a row is not complete, its output is, which shows that the output is the job's. */
 	if (!found->changed || found->changed != j->telemetry.path)
@@ -139,8 +136,8 @@ static int look(struct tt_journal *j, const json_t *job, bool restart, bool *beg
 	struct tt_journal_found found = {0};
 	TT_TRY(tt_append_log_open(&j->log, false, err));
 	if (j->log.file < 0) {
-		TT_TRY(refuse_stranger(j->output.path, err));
-		TT_TRY(refuse_stranger(j->telemetry.path, err));
+		TT_TRY(tt_journal_refuse_stranger(j->output.path, err));
+		TT_TRY(tt_journal_refuse_stranger(j->telemetry.path, err));
 		TT_TRY(tt_append_log_open(&j->log, true, err));
 	}
 	TT_TRY(tt_append_log_lock(&j->log, err));
@@ -152,14 +149,8 @@ static int look(struct tt_journal *j, const json_t *job, bool restart, bool *beg
 	return status;
 }
 
-static int open_journal(struct tt_journal *j, const json_t *job, bool restart, struct tt_error *err)
+static int open_outputs(struct tt_journal *j, struct tt_error *err)
 {
-	bool begins;
-	TT_TRY(look(j, job, restart, &begins, err));
-	if (begins) {
-		TT_TRY(start_over(j, err));
-		TT_TRY(begin_job(j, job, err));
-	}
 	TT_TRY(tt_append_log_open(&j->output, true, err));
 	TT_TRY(tt_append_log_open(&j->telemetry, true, err));
 	TT_TRY(cut_all(j, err));
@@ -169,30 +160,78 @@ static int open_journal(struct tt_journal *j, const json_t *job, bool restart, s
 	return TT_OK;
 }
 
-int tt_journal_open(struct tt_journal *journal, const char *output, const char *telemetry, const json_t *job,
-	bool restart, struct tt_error *err)
+static int open_journal(struct tt_journal *j, const struct tt_journal_job *job, bool restart, struct tt_error *err)
 {
-	*journal = (struct tt_journal){0};
-	journal->output = (struct tt_append_log){.path = output, .file = -1};
-	journal->telemetry = (struct tt_append_log){.path = telemetry, .file = -1};
-	journal->log.file = -1;
-	TT_TRY(tt_buffer_print(&journal->log_path, err, "%s.journal", output));
-	journal->log.path = journal->log_path.data;
+	bool begins;
+	TT_TRY(look(j, job->job, restart, &begins, err));
+	if (begins) {
+		TT_TRY(start_over(j, err));
+		TT_TRY(begin_job(j, job, err));
+	}
+	return open_outputs(j, err);
+}
+
+static int name_files(struct tt_journal *j, const char *output, const char *telemetry, const struct tt_journal_job *job,
+	struct tt_error *err)
+{
+	*j = (struct tt_journal){.sync_seconds = job->sync_seconds ? job->sync_seconds : SYNC_SECONDS,
+		.telemetry_name = job->telemetry ? job->telemetry : telemetry};
+	j->output = (struct tt_append_log){.path = output, .file = -1};
+	j->telemetry = (struct tt_append_log){.path = telemetry, .file = -1};
+	j->log.file = -1;
+	TT_TRY(tt_buffer_print(&j->log_path, err, "%s.journal", output));
+	j->log.path = j->log_path.data;
+	return TT_OK;
+}
+
+int tt_journal_open(struct tt_journal *journal, const char *output, const char *telemetry,
+	const struct tt_journal_job *job, bool restart, struct tt_error *err)
+{
+	TT_TRY(name_files(journal, output, telemetry, job, err));
 	int status = open_journal(journal, job, restart, err);
 	if (status != TT_OK)
 		tt_journal_close(journal);
 	return status;
 }
 
+static int create_journal(struct tt_journal *j, const struct tt_journal_job *job, bool *taken, struct tt_error *err)
+{
+	uint64_t size;
+	TT_TRY(tt_journal_refuse_stranger(j->output.path, err));
+	TT_TRY(tt_journal_refuse_stranger(j->telemetry.path, err));
+	TT_TRY(tt_append_log_open(&j->log, true, err));
+	*taken = tt_append_log_lock(&j->log, NULL) != TT_OK;
+	if (*taken)
+		return TT_OK;
+	TT_TRY(tt_append_log_size(&j->log, &size, err));
+	*taken = size > 0;
+	if (*taken)
+		return TT_OK;
+	TT_TRY(begin_job(j, job, err));
+	TT_TRY(tt_append_log_sync_name(&j->log, err));
+	return open_outputs(j, err);
+}
+
+int tt_journal_create(struct tt_journal *journal, const char *output, const char *telemetry,
+	const struct tt_journal_job *job, bool *taken, struct tt_error *err)
+{
+	*taken = false;
+	TT_TRY(name_files(journal, output, telemetry, job, err));
+	int status = create_journal(journal, job, taken, err);
+	if (status != TT_OK || *taken)
+		tt_journal_close(journal);
+	return status;
+}
+
 /* ---- Writing */
 
-static int describe(struct tt_buffer *record, const struct tt_journal *j, const struct tt_buffer *line,
+static int describe(struct tt_buffer *record, const struct tt_journal *j, uint64_t row, const struct tt_buffer *line,
 	const struct tt_buffer *telemetry, bool is_error, struct tt_error *err)
 {
 	char sha256[65];
 	TT_TRY(tt_sha256(sha256, line->data, line->len, err));
-	TT_TRY(tt_buffer_print(record, err, "{\"row\":%llu,\"end\":%llu,\"sha256\":\"%s\"",
-		(unsigned long long)j->n_rows, (unsigned long long)(j->output.end + line->len), sha256));
+	TT_TRY(tt_buffer_print(record, err, "{\"row\":%llu,\"end\":%llu,\"sha256\":\"%s\"", (unsigned long long)row,
+		(unsigned long long)(j->output.end + line->len), sha256));
 	if (j->telemetry.path) {
 		TT_TRY(tt_sha256(sha256, telemetry->len ? telemetry->data : "", telemetry->len, err));
 		TT_TRY(tt_buffer_print(record, err, ",\"telemetry_end\":%llu,\"telemetry_sha256\":\"%s\"",
@@ -220,12 +259,12 @@ static int append(struct tt_journal *j, const struct tt_buffer *line, const stru
 	return TT_OK;
 }
 
-int tt_journal_add(struct tt_journal *journal, const struct tt_buffer *line, const struct tt_buffer *telemetry,
-	bool is_error, struct tt_error *err)
+int tt_journal_add(struct tt_journal *journal, uint64_t row, const struct tt_buffer *line,
+	const struct tt_buffer *telemetry, bool is_error, struct tt_error *err)
 {
 	struct tt_buffer record = {0};
 	char check[TT_SEAL + 1];
-	int status = describe(&record, journal, line, telemetry, is_error, err);
+	int status = describe(&record, journal, row, line, telemetry, is_error, err);
 	if (status == TT_OK)
 		status = tt_seal(&record, journal->last, check, err);
 	if (status == TT_OK)
@@ -236,7 +275,7 @@ int tt_journal_add(struct tt_journal *journal, const struct tt_buffer *line, con
 	memcpy(journal->last, check, sizeof check);
 	journal->n_rows++;
 	journal->n_errors += is_error;
-	return tt_now() - journal->synced < SYNC_SECONDS ? TT_OK : tt_journal_sync(journal, err);
+	return tt_now() - journal->synced < journal->sync_seconds ? TT_OK : tt_journal_sync(journal, err);
 }
 
 int tt_journal_sync(struct tt_journal *journal, struct tt_error *err)

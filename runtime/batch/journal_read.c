@@ -8,7 +8,6 @@
 #include "base/json.h"
 #include "base/outputs.h"
 #include "base/sha256.h"
-#include "base/lines.h"
 
 /* How a journal of any format begins. */
 static const char beginning[] = "{\"trimtab.batch\":";
@@ -19,7 +18,7 @@ int tt_journal_name_telemetry(char out[65], const struct tt_journal *journal, st
 	out[0] = 0;
 	if (!journal->telemetry.path)
 		return TT_OK;
-	TT_TRY(tt_file_resolve(&path, journal->telemetry.path, err));
+	TT_TRY(tt_file_resolve(&path, journal->telemetry_name, err));
 	int status = tt_sha256(out, path, strlen(path), err);
 	free(path);
 	return status;
@@ -94,9 +93,9 @@ static int read_head(
 /* ---- Rows */
 
 /* Whether the file's bytes from f->end to the end that the record gives are those that were written; *end is set to the
- * record's. False if the file is shorter or the record makes no sense. */
+ * record's. False if the file is shorter or the record makes no sense. unchecked: the bytes are not looked at. */
 static bool is_whole(const struct tt_append_log *f, const json_t *record, const char *end_key, const char *sha_key,
-	uint64_t *end, struct tt_buffer *scratch)
+	bool unchecked, uint64_t *end, struct tt_buffer *bytes)
 {
 	const json_t *at = json_object_get(record, end_key);
 	const char *expected = json_string_value(json_object_get(record, sha_key));
@@ -106,31 +105,46 @@ static bool is_whole(const struct tt_append_log *f, const json_t *record, const 
 	if (!json_is_integer(at) || !expected)
 		return false;
 	*end = (uint64_t)json_integer_value(at);
-	return *end >= f->end && tt_append_log_peek(f, scratch, *end - f->end) &&
-	       tt_sha256(actual, scratch->data, scratch->len, NULL) == TT_OK && !strcmp(actual, expected);
+	if (*end < f->end || unchecked)
+		return *end >= f->end;
+	return tt_append_log_peek(f, bytes, *end - f->end) &&
+	       tt_sha256(actual, bytes->data, bytes->len, NULL) == TT_OK && !strcmp(actual, expected);
 }
 
 /* Takes the next row if it is as its record says. Returns NULL, or the path of the file whose bytes differ. */
-static const char *take_row(struct tt_journal *j, const json_t *record, struct tt_buffer *scratch)
+static const char *take_row(struct tt_journal_reader *reader, struct tt_journal *j, const json_t *record)
 {
 	uint64_t output_end = 0, telemetry_end = 0;
-	if (!is_whole(&j->output, record, "end", "sha256", &output_end, scratch))
+	bool unchecked = reader->is_unchecked;
+	if (!is_whole(&j->output, record, "end", "sha256", unchecked, &output_end, &reader->line))
 		return j->output.path;
-	if (!is_whole(&j->telemetry, record, "telemetry_end", "telemetry_sha256", &telemetry_end, scratch))
+	if (!is_whole(&j->telemetry, record, "telemetry_end", "telemetry_sha256", unchecked, &telemetry_end,
+		    &reader->telemetry))
 		return j->telemetry.path;
 	j->output.end = output_end;
 	j->telemetry.end = telemetry_end;
+	reader->row = (uint64_t)json_integer_value(json_object_get(record, "row"));
+	reader->is_error = json_is_true(json_object_get(record, "error"));
+	reader->has_row = true;
 	j->n_rows++;
-	j->n_errors += json_is_true(json_object_get(record, "error"));
+	j->n_errors += reader->is_error;
 	return NULL;
+}
+
+static bool is_next_row(const struct tt_journal_reader *reader, const struct tt_journal *j, const json_t *row)
+{
+	if (!json_is_integer(row) || json_integer_value(row) < 0)
+		return false;
+	uint64_t number = (uint64_t)json_integer_value(row);
+	return reader->is_part ? !reader->has_row || number > reader->row : number == j->n_rows;
 }
 
 /* Reads a line after the first. Rows are taken as long as they and their records are what was written; after the first
  * that is not, only the number of rows that were forced to disk matters. */
-static int take_line(struct tt_journal *j, struct tt_journal_found *found, const struct tt_lines *lines,
-	struct tt_buffer *scratch, struct tt_error *err)
+static int take_line(struct tt_journal_reader *reader, struct tt_journal *j, struct tt_error *err)
 {
-	const struct tt_buffer *line = &lines->line;
+	struct tt_journal_found *found = &reader->found;
+	const struct tt_buffer *line = &reader->lines.line;
 	char check[TT_SEAL + 1];
 	json_t *record = NULL;
 	bool good = !found->damaged && !found->changed;
@@ -139,52 +153,70 @@ static int take_line(struct tt_journal *j, struct tt_journal_found *found, const
 	const json_t *synced = json_object_get(record, "synced"), *row = json_object_get(record, "row");
 	if (json_is_integer(synced) && tt_sealed(line->data, line->len, j->head, check)) {
 		j->n_synced = (uint64_t)json_integer_value(synced);
-	} else if (good && json_is_integer(row) && (uint64_t)json_integer_value(row) == j->n_rows &&
-		   tt_sealed(line->data, line->len, j->last, check)) {
-		found->changed = take_row(j, record, scratch);
+	} else if (good && is_next_row(reader, j, row) && tt_sealed(line->data, line->len, j->last, check)) {
+		found->changed = take_row(reader, j, record);
 		if (!found->changed)
 			memcpy(j->last, check, sizeof j->last);
 	} else if (good) {
-		found->damaged = lines->number;
+		found->damaged = reader->lines.number;
 	}
 	if (!found->damaged && !found->changed)
-		j->log.end = lines->offset;
+		j->log.end = reader->lines.offset;
 	json_decref(record);
 	return TT_OK;
 }
 
-static int read_lines(
-	struct tt_journal *j, struct tt_journal_found *found, struct tt_lines *lines, struct tt_error *err)
+int tt_journal_reader_open(struct tt_journal_reader *reader, struct tt_journal *journal, struct tt_error *err)
 {
-	struct tt_buffer scratch = {0};
+	uint64_t size;
 	bool more;
-	TT_TRY(tt_lines_next(lines, &more, err));
+	TT_TRY(tt_append_log_size(&journal->log, &size, err));
+	TT_TRY(tt_lines_open(&reader->lines, journal->log.path, size, err));
+	TT_TRY(tt_lines_next(&reader->lines, &more, err));
 	if (!more)
 		return TT_OK;
-	TT_TRY(read_head(j, found, lines, err));
-	if (!found->job)
+	TT_TRY(read_head(journal, &reader->found, &reader->lines, err));
+	if (!reader->found.job)
 		return TT_OK;
-	j->log.end = lines->offset;
-	TT_TRY(tt_append_log_open(&j->output, false, err));
-	TT_TRY(tt_append_log_open(&j->telemetry, false, err));
-	int status = tt_lines_next(lines, &more, err);
-	while (status == TT_OK && more && lines->ended) {
-		status = take_line(j, found, lines, &scratch, err);
-		if (status == TT_OK)
-			status = tt_lines_next(lines, &more, err);
+	journal->log.end = reader->lines.offset;
+	TT_TRY(tt_append_log_open(&journal->output, false, err));
+	return tt_append_log_open(&journal->telemetry, false, err);
+}
+
+int tt_journal_reader_next(
+	struct tt_journal_reader *reader, struct tt_journal *journal, bool *more, struct tt_error *err)
+{
+	uint64_t before = journal->n_rows;
+	*more = false;
+	while (reader->found.job && journal->n_rows == before) {
+		bool found;
+		TT_TRY(tt_lines_next(&reader->lines, &found, err));
+		if (!found || !reader->lines.ended)
+			return TT_OK;
+		TT_TRY(take_line(reader, journal, err));
 	}
-	tt_buffer_free(&scratch);
-	return status;
+	*more = journal->n_rows > before;
+	return TT_OK;
+}
+
+void tt_journal_reader_close(struct tt_journal_reader *reader)
+{
+	json_decref(reader->found.job);
+	tt_lines_close(&reader->lines);
+	tt_buffer_free(&reader->line);
+	tt_buffer_free(&reader->telemetry);
+	*reader = (struct tt_journal_reader){0};
 }
 
 int tt_journal_read(struct tt_journal *journal, struct tt_journal_found *found, struct tt_error *err)
 {
-	struct tt_lines lines;
-	uint64_t size;
-	*found = (struct tt_journal_found){0};
-	TT_TRY(tt_append_log_size(&journal->log, &size, err));
-	TT_TRY(tt_lines_open(&lines, journal->log.path, size, err));
-	int status = read_lines(journal, found, &lines, err);
-	tt_lines_close(&lines);
+	struct tt_journal_reader reader = {0};
+	bool more = true;
+	int status = tt_journal_reader_open(&reader, journal, err);
+	while (status == TT_OK && more)
+		status = tt_journal_reader_next(&reader, journal, &more, err);
+	*found = reader.found;
+	reader.found.job = NULL; /* is the caller's now */
+	tt_journal_reader_close(&reader);
 	return status;
 }

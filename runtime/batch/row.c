@@ -47,14 +47,13 @@ static int take_id(struct tt_input *in, const char *key, struct tt_ids_seen *ids
 {
 	const json_t *id = json_object_get(in->json, key);
 	size_t n = json_string_length(id);
-	bool earlier;
 	if (!json_is_string(id))
 		return bad_line(in, "invalid_request", "%s must be a string", key);
 	if (n == 0 || n > MAX_CUSTOM_ID)
 		return bad_line(in, "invalid_request", "%s must have 1 to %d bytes", key, MAX_CUSTOM_ID);
 	TT_TRY(tt_copy_string(&in->custom_id, json_string_value(id), n, err));
-	TT_TRY(tt_ids_seen_add(ids, in->custom_id, &earlier, err));
-	return earlier ? bad_line(in, "duplicate_custom_id", "an earlier line has the same %s", key) : TT_OK;
+	TT_TRY(tt_ids_seen_add(ids, in->custom_id, in->number, &in->repeats, err));
+	return in->repeats ? bad_line(in, "duplicate_custom_id", "an earlier line has the same %s", key) : TT_OK;
 }
 
 /* Makes the body of a request from a row {"id", "prompt"}; other keys are ignored. */

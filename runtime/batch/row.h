@@ -25,11 +25,13 @@ struct tt_input {
 	uint64_t number, seed;
 	enum tt_endpoint endpoint;
 	bool plain;       /* a row of id and prompt */
+	bool repeats;     /* an earlier line has its id */
 	const char *code; /* OpenAI's name for the error; NULL: none */
 	struct tt_error error;
 };
 
 struct tt_row {
+	uint64_t number; /* over the whole job */
 	char *custom_id; /* with the sweep's suffix; NULL if the line has none */
 	size_t n_own;    /* bytes of it without the suffix */
 	char id[25];

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -19,14 +20,19 @@ static const char about[] =
 	"\n"
 	"A run that was killed, or met a full disk, continues where it stopped when the same command is given again,\n"
 	"and the files become the same bytes as those of a run that was never stopped. OUT.jsonl.journal, beside the\n"
-	"output, holds what is needed for that; --threads and --max-batch may change, all else must be the same.";
+	"output, holds what is needed for that; --threads and --max-batch may change, all else must be the same.\n"
+	"\n"
+	"Several processes may share a file: each answers --shard I/N of it into OUT.jsonl.parts, on any machine that\n"
+	"sees the files, and --merge makes the output of that: the same bytes as one process writes. A shard that was\n"
+	"killed goes on when it is called again, also with another N (docs/cluster.md).";
 
 static const char examples[] =
 	"  trimtab batch model.gguf -i requests.jsonl -o answers.jsonl\n"
 	"  trimtab batch model.gguf -i prompts.jsonl -o swept.jsonl --policy refuse=refuse.safetensors \\\n"
 	"      --sweep refuse@0,0.5,1 -n 64\n"
 	"  trimtab batch model.gguf -i requests.jsonl -o answers.jsonl --policy calm=calm.safetensors \\\n"
-	"      --telemetry tokens.jsonl";
+	"      --telemetry tokens.jsonl\n"
+	"  trimtab batch model.gguf -i requests.jsonl -o answers.jsonl --shard 0/4   # and 1/4, 2/4, 3/4; then --merge";
 
 struct run {
 	struct cli_engine_args engine_args;
@@ -34,7 +40,9 @@ struct run {
 	struct tt_batch_options options;
 	struct cli_policies named; /* not loaded: tt_batch does that */
 	struct tt_batch_policy policies[CLI_MAX_LIST];
-	bool json;
+	bool json, merge, missing;
+	const char *shard;
+	uint64_t n_missing;
 	struct tt_engine *engine;
 	struct cli_progress progress;
 	char *folder, *streamed_input, *streamed_output; /* NULL: neither is - */
@@ -115,6 +123,83 @@ static int end_streams(struct run *run, int status)
 	return status;
 }
 
+/* Shards. */
+
+/* A number of at most 32 bits that begins at *text, which is moved behind it. */
+static bool take_number(const char **text, uint32_t *out)
+{
+	uint64_t value = 0;
+	const char *at = *text;
+	for (; *at >= '0' && *at <= '9' && value <= UINT32_MAX; at++)
+		value = 10 * value + (uint64_t)(*at - '0');
+	bool good = at > *text && value <= UINT32_MAX;
+	*text = at;
+	*out = (uint32_t)value;
+	return good;
+}
+
+/* A number that the environment gives, alone. */
+static bool take_variable(const char *name, uint32_t *out)
+{
+	const char *text = getenv(name);
+	return text && take_number(&text, out) && !*text;
+}
+
+/* The number of this task in a Slurm array or an indexed Kubernetes job, and for Slurm how many there are. */
+static int shard_of_environment(struct tt_batch_options *o)
+{
+	uint32_t first, last, count;
+	if (take_variable("SLURM_ARRAY_TASK_ID", &o->shard)) {
+		bool range = take_variable("SLURM_ARRAY_TASK_MIN", &first) &&
+			     take_variable("SLURM_ARRAY_TASK_MAX", &last) &&
+			     take_variable("SLURM_ARRAY_TASK_COUNT", &count) && first <= o->shard && o->shard <= last &&
+			     last - first == count - 1;
+		if (range && !o->n_shards) {
+			o->shard -= first;
+			o->n_shards = count;
+		}
+	} else if (!take_variable("JOB_COMPLETION_INDEX", &o->shard)) {
+		return cli_usage_error(
+			"batch", "--shard env: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is a number");
+	}
+	return o->n_shards ? CLI_PROCEED
+			   : cli_usage_error("batch", "--shard env: the environment does not say how many shards "
+						      "there are: give env/N");
+}
+
+static int parse_shard(struct run *run)
+{
+	struct tt_batch_options *o = &run->options;
+	const char *text = run->shard;
+	if (!text)
+		return CLI_PROCEED;
+	bool environment = !strncmp(text, "env", 3), good = true;
+	if (environment)
+		text += 3;
+	else
+		good = take_number(&text, &o->shard) && *text == '/';
+	if (good && *text == '/') {
+		text++;
+		good = take_number(&text, &o->n_shards) && o->n_shards;
+	}
+	if (!good || *text)
+		return cli_usage_error("batch", "--shard: '%s' is not I/N, env or env/N", run->shard);
+	return environment ? shard_of_environment(o) : CLI_PROCEED;
+}
+
+static int check_sharing(const struct run *run)
+{
+	const struct tt_batch_options *o = &run->options;
+	bool streams = !strcmp(o->input, "-") || !strcmp(o->output, "-");
+	if (streams && (run->shard || run->merge))
+		return cli_usage_error("batch", "what processes share has names: no - for input or output");
+	if (run->missing && !run->merge)
+		return cli_usage_error("batch", "--missing is for --merge");
+	if (run->merge && (run->shard || o->restart))
+		return cli_usage_error("batch", "--merge takes no --%s", run->shard ? "shard" : "restart");
+	return CLI_PROCEED;
+}
+
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
 {
 	struct tt_batch_options *o = &run->options;
@@ -142,6 +227,14 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"system message for lines with id and prompt, instead of the template's own"},
 		{"raw", 0, NULL, CLI_FLAG, &o->raw, NULL, 0, 0, "lines with id and prompt: no chat template"},
 		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096, "requests in flight at once"},
+		{"shard", 0, NULL, CLI_STRING, &run->shard, "I/N", 0, 0,
+			"answer every N-th 256 lines, from the I-th (0 to N-1) on, into OUT.jsonl.parts; env or env/N: "
+			"I from "
+			"Slurm (SLURM_ARRAY_TASK_ID) or Kubernetes (JOB_COMPLETION_INDEX)"},
+		{"merge", 0, NULL, CLI_FLAG, &run->merge, NULL, 0, 0,
+			"make the output of what all shards have written; no model is loaded"},
+		{"missing", 0, NULL, CLI_FLAG, &run->missing, NULL, 0, 0,
+			"with --merge: say which rows are missing, and do nothing"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the summary as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
@@ -156,6 +249,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		return cli_usage_error("batch", "--%s is missing", o->input ? "output" : "input");
 	status = parse_policies(run);
 	if (status == CLI_PROCEED)
+		status = parse_shard(run);
+	if (status == CLI_PROCEED)
+		status = check_sharing(run);
+	if (status == CLI_PROCEED)
 		status = begin_streams(run);
 	if (status != CLI_PROCEED)
 		return status;
@@ -169,7 +266,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 static int progress(void *user, const char *stage, uint64_t done, uint64_t total)
 {
 	struct run *run = user;
-	cli_progress_speed(&run->progress, run->engine);
+	if (run->engine)
+		cli_progress_speed(&run->progress, run->engine);
 	return cli_progress_step(&run->progress, stage, done, total);
 }
 
@@ -220,6 +318,48 @@ static int check_model(const struct run *run, const char *model)
 	return status;
 }
 
+/* ---- Merging */
+
+static int show_missing(void *user, uint64_t unit, uint64_t first_row, uint64_t n_rows)
+{
+	struct run *run = user;
+	unsigned long long u = unit, first = first_row, n = n_rows;
+	run->n_missing += n_rows;
+	if (run->json)
+		printf("{\"unit\":%llu,\"first_row\":%llu,\"rows\":%llu}\n", u, first, n);
+	else
+		printf("unit %llu: rows %llu to %llu\n", u, first + 1, first + n);
+	return ferror(stdout);
+}
+
+static int merge(struct run *run)
+{
+	struct tt_error err = {0};
+	struct tt_batch_report report = {0};
+	struct rlimit files;
+	/* Every part is open at once, of which a large job has thousands. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	signal(SIGXFSZ, SIG_IGN);
+	if (run->missing) {
+		if (tt_batch_missing(&run->options, show_missing, run, &err) != TT_OK)
+			return cli_fail(&err);
+		return run->n_missing ? CLI_FAILED : CLI_OK;
+	}
+	cli_catch_interrupt();
+	cli_progress_begin(&run->progress);
+	run->options.progress = progress;
+	run->options.user = run;
+	int code = tt_batch_merge(&run->options, &report, &err);
+	cli_progress_end(&run->progress);
+	if (code != TT_OK)
+		return cli_interrupted() ? CLI_INTERRUPTED : cli_fail(&err);
+	summarise(run, &report);
+	return report.n_errors ? CLI_ROWS_FAILED : CLI_OK;
+}
+
 static int batch(struct run *run, const char *model)
 {
 	struct tt_error err = {0};
@@ -256,7 +396,7 @@ int cli_batch(int argc, char **argv)
 	tt_batch_options_default(&run.options);
 	int status = parse(&run, argc, argv, &positional);
 	if (status == CLI_PROCEED)
-		status = batch(&run, positional.items[0]);
+		status = run.merge ? merge(&run) : batch(&run, positional.items[0]);
 	status = end_streams(&run, status);
 	tt_engine_close(run.engine);
 	cli_policies_free(&run.named, NULL);

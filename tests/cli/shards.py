@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""Runs `trimtab batch` as several processes that share a job: shards.py TRIMTAB GOLDEN [TEST]..."""
+
+import json
+import os
+import random
+import sys
+import tempfile
+
+import program
+from program import check, golden, make_policy, read, refused, run, works, write_lines
+from shared_job import SharedJob, reseal, shared_rows, tree
+
+
+def test_same_bytes():
+    """4 shards, and 3 then 5 of which one was killed each: the files of one process."""
+    job = SharedJob(shared_rows(700), "-n", "2", end="")
+    job.shards(4)
+    job.merge()
+    job.same("4 shards")
+    job.begin()
+    job.kill("--shard", "0/3")
+    job.shards(3, [2])
+    job.kill("--shard", "1/5")
+    job.kill("--shard", "1/5")
+    job.shards(5)
+    works(*job.command(), "--shard", "0/3")  # there is nothing left for it
+    job.merge()
+    job.same("3 shards, then 5")
+
+
+def test_sweep():
+    """Cases of one line may lie in several parts."""
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(270)], "-n", "1", "--sweep", "p@0,1")
+    job.kill("--shard", "0/1")
+    job.shards(2)
+    job.merge()
+    job.same("a sweep")
+
+
+def test_long_lines():
+    """16 MiB exactly, and one byte more, on both sides of a border between units."""
+    limit = 16 << 20
+    short = [{"id": str(i), "prompt": "x"} for i in range(254)]
+    lines = [f'{{"id": "{name}", "no": "'.ljust(limit + more - 2, "x") + '"}' for name, more in (("a", 0), ("b", 1))]
+    job = SharedJob(short + [lines[0], lines[1], {"id": "a", "prompt": "x"}], "-n", "1")
+    job.shards(2)
+    job.merge()
+    job.same("long lines")
+    codes = [row["error"] and row["error"]["code"] for row in program.read_rows("out")[254:]]
+    check(codes == ["invalid_request", "line_too_long", "duplicate_custom_id"], f"{codes}")
+
+
+def test_missing():
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(600)], "-n", "1")
+    job.shards(3, [1])
+    before = tree()
+    refused(1, "344 of the 600 rows of out are missing", *job.command(), "--merge")
+    done = run(*job.command(), "--merge", "--missing")
+    check(done.returncode == 1 and done.stdout == "unit 0: rows 1 to 256\nunit 2: rows 513 to 600\n", done.stdout)
+    done = run(*job.command(), "--merge", "--missing", "--json")
+    check([json.loads(line) for line in done.stdout.splitlines()] ==
+          [{"unit": 0, "first_row": 0, "rows": 256}, {"unit": 2, "first_row": 512, "rows": 88}], done.stdout)
+    check(tree() == before, "what only looks changed a file")
+    job.shards(3, [0, 2])
+    check(works(*job.command(), "--merge", "--missing").stdout == "", "rows that are there were called missing")
+    job.merge()
+    check("600 were there already" in works(*job.command(), "--merge").stdout, "merging twice")
+    check("600 were there already" in works(*job.command(), "--shard", "1/3").stdout, "a shard of what is merged")
+    check(not os.path.exists("out.job"), "a shard of what is merged made a job file")
+
+
+def test_environment():
+    write_lines("in.jsonl", [{"id": str(i), "prompt": "x"} for i in range(300)])
+    array = {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_MAX": "4",
+             "SLURM_ARRAY_TASK_COUNT": "2"}
+    for variables, shard, part in ((array, "env", "0-1"), ({"JOB_COMPLETION_INDEX": "0"}, "env/2", "0-0")):
+        os.environ.update(variables)
+        works("-i", "in.jsonl", "-o", "out", "-n", "1", "--shard", shard)
+        check(os.path.exists(f"out.parts/{part}.jsonl"), f"the shard that {variables} says")
+        if shard == "env":
+            os.environ["SLURM_ARRAY_TASK_COUNT"] = "1"  # of an array with gaps
+            refused(2, "give env/N", "-i", "in.jsonl", "-o", "x", "--shard", "env")
+        for name in variables:
+            del os.environ[name]
+    works("-i", "in.jsonl", "-o", "out", "-n", "1", "--merge")
+    refused(2, "is a number", "-i", "in.jsonl", "-o", "x", "--shard", "env/2")
+    for shard in ("", "1", "/2", "1/", "1/0", "a/2", "1/2x", "-1/2", "env/", "99999999999/2"):
+        refused(2, "is not I/N", "-i", "in.jsonl", "-o", "x", "--shard", shard)
+    refused(2, "no shard 2 of 2", "-i", "in.jsonl", "-o", "x", "--shard", "2/2")
+    refused(2, "remove x.job", "-i", "in.jsonl", "-o", "x", "--shard", "0/2", "--restart")
+    refused(2, "takes no --shard", "-i", "in.jsonl", "-o", "x", "--shard", "0/2", "--merge")
+    refused(2, "--missing is for", "-i", "in.jsonl", "-o", "x", "--missing")
+    refused(2, "has names", "-i", "in.jsonl", "-o", "-", "--shard", "0/2")
+    refused(2, "the input", "-i", "x.job", "-o", "x")
+    refused(1, "nothing to merge", "-i", "in.jsonl", "-o", "x", "--merge")
+
+
+def test_other_job():
+    """Under another model, policy, version or probe: refused by name, and nothing is changed."""
+    rows = [{"id": str(i), "prompt": "x"} for i in range(300)]
+    job = SharedJob(rows, "-n", "1")
+    job.shards(2)
+    before = tree()
+
+    def unchanged(what):
+        check(tree() == before, f"{what}: a file was changed")
+
+    make_policy("q.st", "trimtab.alpha=0.7")
+    before = tree()
+    command = job.command()
+    for what, arguments, model in (("--policy p", command[:-1] + ["p=q.st"], program.tiny),
+                                   ("--max-tokens (1 there, 2 here)", [*command, "-n", "2"], program.tiny),
+                                   ("the model (", command[:-2], os.path.join(golden, "tiny-llama3")),
+                                   ("--telemetry", command[:4] + command[6:], program.tiny)):
+        refused(1, what, *arguments, "--shard", "0/2", model=model)
+        unchanged(what)
+    refused(1, "--telemetry", *command[:4], *command[6:], "--merge")
+    refused(1, "Go on with --shard", *command)
+    refused(1, "Go on with --shard", *command, "--restart")
+    write_lines("in2.jsonl", rows[1:])
+    refused(1, "is not the input of out.job", "-i", "in2.jsonl", *command[2:], "--merge")
+    os.unlink("in2.jsonl")
+    unchanged("merging what is not the job's")
+    changes = {"trimtab (": lambda head: head["job"].update(version="0.0.9"),
+               "how the processor rounds": lambda head: head["job"]["model"].update(probe="0" * 64),
+               "--policy p (": lambda head: head["job"]["policies"].update(p="0" * 64),
+               "the model's weights": lambda head: head["job"]["model"].update(weights_digest="0" * 64),
+               "begun at another time": lambda head: head.update(created=5)}
+    for what, change in changes.items():
+        saved = read("out.parts/0-1.jsonl.journal")
+        reseal("out.parts/0-1.jsonl.journal", change)
+        before = tree()
+        for arguments in (["--merge"], ["--shard", "0/2"]):
+            refused(1, "0-1.jsonl is", *command, *arguments)
+            refused(1, what, *command, *arguments)
+        unchanged(what)
+        with open("out.parts/0-1.jsonl.journal", "wb") as file:
+            file.write(saved)
+    job.merge()
+    job.same("after all refusals")
+
+
+def test_strangers():
+    """Files that are not the job's, and bytes that somebody changed."""
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(300)], "-n", "1")
+    job.shards(2)
+    damages = {"out.parts/0-0.jsonl": "row 8 of", "out.parts/0-0.jsonl.journal": "is damaged",
+               "out.parts/0-1.telemetry.jsonl": "is no longer what was written", "out.job": "is not what was written"}
+    for path, what in damages.items():
+        saved = read(path)
+        at = saved.index(b"\n") + 30 if path == "out.job" else 0
+        for _ in range(0 if path == "out.job" else 7):
+            at = saved.index(b"\n", at) + 1
+        with open(path, "wb") as file:
+            file.write(saved[:at + 9] + bytes([saved[at + 9] ^ 1]) + saved[at + 10:])
+        before = tree()
+        refused(1, what, *job.command(), "--merge")
+        refused(1, what, *job.command(), "--shard", "0/2")
+        check(tree() == before, f"{path}: a file was changed")
+        with open(path, "wb") as file:
+            file.write(saved)
+    for path in ("out", "tokens"):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("precious\n")
+        refused(1, "has no journal to go on with", *job.command(), "--merge")
+        check(read(path) == b"precious\n", f"{path} was overwritten")
+        os.unlink(path)
+    job.merge()
+    job.same("after strangers")
+    works("-i", "in.jsonl", "-o", "alone", "-n", "1")
+    refused(1, "alone is another job's", "-i", "in.jsonl", "-o", "alone", "-n", "2", "--shard", "0/2")
+    with open("alone.journal", "r+b") as file:
+        file.truncate(sum(map(len, read("alone.journal").splitlines(True)[:9])))
+    refused(1, "was begun by one process", "-i", "in.jsonl", "-o", "alone", "-n", "1", "--shard", "0/2")
+    check(not os.path.exists("alone.job"), "a job file was made beside another's output")
+
+
+def main():
+    names = sys.argv[3:]
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        program.run_tests(globals(), names)
+        os.chdir("/")
+    program.end()
+
+
+main()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import collections
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from trimtab import _callbacks, _enums, _options
+from trimtab import _callbacks, _options
 from trimtab._errors import ArgumentError, ClosedError, UnsupportedError
-from trimtab._library import POLICIES, call, ffi, ids_of, lib, pointer_to, take_json, text_of, to_bytes
+from trimtab._library import POLICIES, Single, call, ffi, ids_of, lib, take_json, text_of, to_bytes
 from trimtab._options import Calls, Options, Progress
 from trimtab._policy import Path, Policy
-from trimtab._request import Answer, Asked, Handle, Request, same_process
+from trimtab._request import Answer, Asked, Decision, Handle, Request, same_process
 from trimtab._text import Message, Text
 from trimtab._turn import Turn
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Prompt = str | Sequence[Message] | Sequence[int] | np.ndarray
 # One policy, or several that add up in this order; each alone or with the scale of its coefficient.
 Steering = Policy | tuple[Policy, float] | Sequence[Policy | tuple[Policy, float]]
+When = Literal["policy", "generation", "last", "all"]
 assert _callbacks  # defines what the library calls
 
 
@@ -88,7 +90,7 @@ class Capture:
     ids: NDArray[np.int32]
     hidden: dict[int, NDArray[np.float32]]
     logits: NDArray[np.float32] | None
-    decisions: list[Any]
+    decisions: list[Decision]
 
 
 def taken(kind: Any, struct: Any) -> Any:
@@ -114,12 +116,15 @@ def pairs_of(policies: Any) -> list[tuple[Policy, float]]:
     return pairs
 
 
-class Engine:
+class Engine(Single):
     """A loaded model. Threads may share it: one at a time is inside the library, in the order of asking, and other
     Python threads run meanwhile. Close it, or use it in a with statement."""
 
     def __init__(self, model: Path, **options: Unpack[EngineOptions]) -> None:
+        if hasattr(self, "_open"):
+            raise ArgumentError("an engine is opened once; make another one")
         self._open, self._pid = False, os.getpid()
+        self._alive = threading.Lock()  # held while the kill switch is thrown, and when the engine begins to close
         asked = Options("tt_engine_options", options)
         out = ffi.new("struct tt_engine **")
         call(lib.tt_engine_open, out, to_bytes(model, "model", path=True), asked.struct)
@@ -128,7 +133,6 @@ class Engine:
         self._dead: collections.deque[Handle] = collections.deque()
         self._policies: dict[int, Policy] = {}
         self.info: ModelInfo = taken(ModelInfo, lib.tt_engine_info(self._pointer))
-        self.text = Text.of_engine(lib.tt_engine_text(self._pointer), self._turn, self._check)
 
     def __repr__(self) -> str:
         return f"<trimtab.Engine {self.info.name!r} on {self.info.backend}{'' if self._open else ', closed'}>"
@@ -156,9 +160,8 @@ class Engine:
             self._free_now(self._dead.popleft())
 
     def _free_now(self, handle: Handle) -> None:
+        handle.free()
         self._live.discard(handle)
-        pointer, handle.pointer = handle.pointer, None
-        lib.tt_request_free(pointer or ffi.NULL)
 
     def _free(self, handle: Handle) -> None:
         if self._open and os.getpid() == self._pid:
@@ -167,7 +170,8 @@ class Engine:
                     self._free_now(handle)
 
     def _release(self) -> None:
-        self._open = False
+        with self._alive:
+            self._open = False
         for handle in list(self._live):
             self._free_now(handle)
         lib.tt_engine_close(self._pointer)
@@ -180,6 +184,12 @@ class Engine:
             with self._turn:
                 if self._open:
                     self._release()
+
+    @property
+    def text(self) -> Text:
+        """The model's tokenizer and chat template."""
+        self._check_open()
+        return Text.of_engine(lib.tt_engine_text(self._pointer), self._turn, self._check)
 
     @property
     def stats(self) -> EngineStats:
@@ -226,13 +236,15 @@ class Engine:
 
     def kill_steering(self) -> None:
         """From any thread, at once: no later step is steered. Requests that run now stay unsteered to their end."""
-        self._check_open()
-        lib.tt_engine_kill_steering(self._pointer)
+        with self._alive:
+            self._check_open()
+            lib.tt_engine_kill_steering(self._pointer)
 
     def resume_steering(self) -> None:
         """Later requests are steered again."""
-        self._check_open()
-        lib.tt_engine_resume_steering(self._pointer)
+        with self._alive:
+            self._check_open()
+            lib.tt_engine_resume_steering(self._pointer)
 
     # ---- Requests
 
@@ -277,14 +289,16 @@ class Engine:
             mask = _options.layer_mask(layers, "keep_layers", self.info.n_layers)
             asked.struct.keep_layers = asked.array(mask, "uint64_t *")
         asked.struct.trace = telemetry
-        out = ffi.new("struct tt_request **")
+        handle = Handle()
         with self._turn:
             self._check()
             asked.steer((self._add(policy), scale) for policy, scale in steering)
-            handle = Handle(None)
             self._live.add(handle)
-            call(lib.tt_request_submit, out, self._pointer, asked.struct)
-            handle.pointer = out[0]
+            try:
+                call(lib.tt_request_submit, handle.out, self._pointer, asked.struct)
+            except BaseException:
+                self._dead.append(handle)
+                raise
         struct = asked.struct
         return Request(self, handle, Asked(
             array, steering, layers, struct.keep_from, struct.logits_from if struct.keep_logits else None,
@@ -317,7 +331,7 @@ class Engine:
 
     def loglikelihoods(self, pairs: Iterable[tuple[Sequence[int], Sequence[int]]], *,
                        policies: Steering | None = None,
-                       **options: Unpack[RequestOptions]) -> Iterator[tuple[float, bool, list[Any]]]:
+                       when: When = "policy") -> Iterator[tuple[float, bool, list[Decision]]]:
         """For each context and continuation (ids): the log-probability of the continuation, whether each of its tokens
         is the likeliest, and the policies' decisions on the context. The figures are those of `trimtab score`."""
         flying: collections.deque[tuple[Request, int]] = collections.deque()
@@ -325,13 +339,13 @@ class Engine:
             ids = np.concatenate([ids_of(context, "the context"), ids_of(continuation, "the continuation")])
             start = ids.size - len(continuation)
             flying.append((self.submit(ids, policies=policies, max_tokens=0, score=True, score_from=start, score_top=1,
-                                       n_prompt=start, **options), start))
+                                       n_prompt=start, when=when), start))
             if len(flying) >= 256:
                 yield self._sum(*flying.popleft())
         while flying:
             yield self._sum(*flying.popleft())
 
-    def _sum(self, request: Request, start: int) -> tuple[float, bool, list[Any]]:
+    def _sum(self, request: Request, start: int) -> tuple[float, bool, list[Decision]]:
         answer = self._answer(request)
         if answer.scores is None or answer.score_top is None:
             raise UnsupportedError("the engine gave no scores")
@@ -363,12 +377,16 @@ class Engine:
             if steering is not None:
                 asked.steer((self._add(policy), scale) for policy, scale in pairs_of(steering))
             try:
+                result = None
                 if report:
-                    return take_json(function, *arguments, self._pointer, asked.struct)
-                return call(function, self._pointer, asked.struct, *arguments)
+                    result = take_json(function, *arguments, self._pointer, asked.struct)
+                else:
+                    call(function, self._pointer, asked.struct, *arguments)
             except Exception:
                 calls.reraise()
                 raise
+        calls.reraise()
+        return result
 
     def batch(self, input: Path, output: Path, *, policies: Mapping[str, Path] | None = None,
               progress: Progress | None = None, note: Callable[[str], Any] | None = None,
@@ -448,7 +466,11 @@ class Engine:
         the report of `trimtab fit`."""
         asked = Options("tt_fit_options", options)
         out = ffi.new("struct tt_policy **")
-        report = self._run(lib.tt_fit, asked, out, progress=progress)
+        try:
+            report = self._run(lib.tt_fit, asked, out, progress=progress)
+        except BaseException:
+            lib.tt_policy_free(out[0])
+            raise
         return Policy(out[0]), report
 
 
@@ -468,6 +490,3 @@ def build() -> dict[str, Any]:
     """version, commit, compiler, cpu and cuda of the library."""
     report: dict[str, Any] = take_json(lib.tt_describe_build)
     return report
-
-
-__all__ = ["Engine", "Message", "Prompt", "Steering", "pointer_to", "_enums"]

@@ -20,6 +20,13 @@ __all__ = ["ffi", "lib"]
 POLICIES = threading.RLock()
 
 
+class Single:
+    """What holds a pointer of the library's is not copied: two objects would free it."""
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(f"a trimtab.{type(self).__name__} can be neither copied nor pickled")
+
+
 def call(function: Callable[..., int], *arguments: Any) -> None:
     """Calls a function whose last argument is the error."""
     error = ffi.new("struct tt_error *")
@@ -34,14 +41,13 @@ def to_bytes(value: Any, what: str, *, path: bool = False) -> bytes:
         value = os.fspath(value)
     if not isinstance(value, (str, bytes)):
         raise TypeError(f"{what} must be a {'path' if path else 'str'}, not {type(value).__name__}")
-    if isinstance(value, str):
-        try:
-            value = os.fsencode(value) if path else value.encode()
-        except UnicodeEncodeError as error:
-            raise _errors.ArgumentError(f"{what} is not valid Unicode: {error}") from None
-    if b"\0" in value:
+    try:
+        data = value if isinstance(value, bytes) else os.fsencode(value) if path else value.encode()
+    except UnicodeEncodeError as error:
+        raise _errors.ArgumentError(f"{what} is not valid Unicode: {error}") from None
+    if b"\0" in data:
         raise _errors.ArgumentError(f"{what} must not hold a NUL character")
-    return value
+    return data
 
 
 def text_of(pointer: Any) -> str:

@@ -22,7 +22,7 @@ from trimtab._errors import ArgumentError
 from trimtab._library import ffi, ids_of, lib, pointer_to, to_bytes
 
 Progress = Callable[[str, int, int], Any]
-OWN = {"size", "user", "progress", "note", "telemetry_fn", "notify", "steering", "n_steering"}
+OWN = {"size", "user", "steering", "n_steering"}
 
 
 def members(kind: str) -> dict[str, Any]:
@@ -30,8 +30,7 @@ def members(kind: str) -> dict[str, Any]:
     fields = dict(ffi.typeof(f"struct {kind}").fields)
     found: dict[str, Any] = {}
     for name, field in fields.items():
-        if name in OWN or field.type.cname.endswith("_fn") or field.type.kind == "pointer" and \
-                field.type.item.kind == "function":
+        if name in OWN or field.type.kind == "function":
             continue
         if name.startswith("n_") and name[2:] in fields:
             continue  # the length of a list
@@ -173,8 +172,7 @@ class Calls:
 
     def __init__(self, options: Options, progress: Progress | None, note: Callable[[str], Any] | None = None) -> None:
         self.progress, self.note, self.raised = progress, note, None
-        self._handle = options.keep(ffi.new_handle(self))
-        options.struct.progress, options.struct.user = lib.trimtab_progress, self._handle
+        options.struct.progress, options.struct.user = lib.trimtab_progress, options.keep(ffi.new_handle(self))
         if hasattr(options.struct, "note"):
             options.struct.note = lib.trimtab_note
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from trimtab import _enums
 from trimtab._errors import ArgumentError
-from trimtab._library import POLICIES, call, ffi, floats_of, lib, text_of, to_bytes
+from trimtab._library import POLICIES, Single, call, ffi, floats_of, lib, text_of, to_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -82,7 +82,7 @@ def describe(pointer: Any) -> PolicyInfo:
     })
 
 
-class Policy:
+class Policy(Single):
     """A steering policy. It belongs to no engine until one takes it (Engine.add, or its first use)."""
 
     def __init__(self, pointer: Any) -> None:

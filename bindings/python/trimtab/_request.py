@@ -11,7 +11,7 @@ import numpy as np
 
 from trimtab import _enums
 from trimtab._errors import ClosedError
-from trimtab._library import call, ffi, floats_of, lib
+from trimtab._library import Single, call, ffi, floats_of, lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,10 +87,16 @@ class Answer:
 
 
 class Handle:
-    """The library's request. The engine keeps it until it is freed, so that closing the engine frees it first."""
+    """The library's request, where the library itself writes it, so that no interrupt loses it. The engine keeps it
+    until it is freed, and so frees it before it closes."""
 
-    def __init__(self, pointer: Any) -> None:
-        self.pointer = pointer
+    def __init__(self) -> None:
+        self.out = ffi.new("struct tt_request **")
+
+    def free(self) -> None:
+        # Between these two lines Python handles no signal.
+        pointer, self.out[0] = self.out[0], ffi.NULL
+        lib.tt_request_free(pointer)
 
 
 @dataclass
@@ -106,7 +112,7 @@ class Asked:
     telemetry: bool
 
 
-class Request:
+class Request(Single):
     """A request in flight. Iterating gives its tokens as they come; other requests of the engine advance too. wait()
     goes to the end. Freed with the object: an abandoned one is cancelled."""
 
@@ -132,9 +138,9 @@ class Request:
 
     def _pointer(self) -> Any:
         self._engine._check()
-        if self._handle.pointer is None:
+        if not self._handle.out[0]:
             raise ClosedError("the request was closed")
-        return self._handle.pointer
+        return self._handle.out[0]
 
     def _take(self) -> None:
         """Moves the tokens that there are to self._tokens. The turn is this thread's."""

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trimtab._errors import ClosedError
-from trimtab._library import call, ffi, ids_of, lib, pointer_to, take_ids, take_text, text_of, to_bytes
+from trimtab._library import Single, call, ffi, ids_of, lib, pointer_to, take_ids, take_text, to_bytes
 from trimtab._policy import Path
 from trimtab._turn import Turn
 
 Message = Mapping[str, Any]
 
 
-class Text:
+class Text(Single):
     """The tokenizer and chat template of a GGUF file or a Hugging Face directory, without a model; or a .jinja file."""
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,9 @@ class Text:
 
     def encode(self, text: str, *, special: bool = True, bos: bool = True) -> list[int]:
         """special: text that spells a special token becomes it; bos: begin as the tokenizer itself begins a text."""
-        data = to_bytes(text, "text") if "\0" not in str(text) else str(text).encode()
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, not {type(text).__name__}")
+        data = to_bytes(text.replace("\0", ""), "text") and text.encode()  # which may hold a NUL: it has a length
         flags = (lib.TT_TEXT_SPECIAL if special else 0) | (lib.TT_TEXT_BOS if bos else 0)
         ids, n = ffi.new("int32_t **"), ffi.new("size_t *")
         with self._turn:
@@ -113,9 +115,7 @@ def messages_json(messages: Iterable[Message]) -> bytes:
         if not isinstance(message, Mapping):
             raise TypeError(f"messages[{i}] must be a dict with role and content, not {type(message).__name__}")
     try:
-        return to_bytes(json.dumps([dict(message) for message in listed], ensure_ascii=False), "messages")
+        data = json.dumps([dict(message) for message in listed], ensure_ascii=False)
     except ValueError as error:
         raise TypeError(f"messages cannot be written as JSON: {error}") from None
-
-
-__all__ = ["Text", "text_of"]
+    return to_bytes(data, "messages")

@@ -46,8 +46,9 @@ def test_streamed_text_steered_and_not_is_that_of_the_programs_batch(engine, pol
         run("batch", TINY, "-i", rows, "-o", out, "--policy", f"p={policy_path}", "--sweep", f"p@{scale}", "-n", "16")
         for prompt, row in zip(PROMPTS, read_rows(out), strict=True):
             request = engine.submit(prompt, policies=(policy, scale), max_tokens=16)
-            assert "".join(token.text for token in request) == row["response"]["body"]["choices"][0]["message"]["content"]
-            facts, decision = row["response"]["body"]["steering"][0], request.answer().decisions[0]
+            body = row["response"]["body"]
+            assert "".join(token.text for token in request) == body["choices"][0]["message"]["content"]
+            facts, decision = body["steering"][0], request.answer().decisions[0]
             assert facts["gate"] == pytest.approx(decision.gate, abs=1e-7) and facts["s"] == decision.s
             assert [(int(layer), c) for layer, c in facts["coef"].items()] == [
                 (layer, pytest.approx(float(c), rel=1e-6)) for layer, c in enumerate(decision.coef) if c]

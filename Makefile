@@ -21,9 +21,8 @@ define build
 endef
 run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure -LE '^slow$$'
 
-.PHONY: help build install uninstall deb tarball model models demo bench bench-cpu test sanitize sanitize-full \
-	clang tsan ptx fuzz fuzz-long coverage conformance real-models serve-clients docs page-test install-test \
-	deb-test vector-test format check-format lint ci ci-full clean bundle gpu-check
+# All of them: no target of this file is a file, but for the models.
+.PHONY: $(shell sed -n 's/^\([a-z][a-z -]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:
 	@echo "Use"
@@ -53,6 +52,7 @@ help:
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
+	@echo "  make arm           the CPU's kernels built for 64-bit ARM and run under qemu: the same bits as here"
 	@echo "  make format        clang-format over the tree (check-format only looks)"
 	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
 	@echo "  make ci            all that CI runs (12 minutes); ci-full: what is slow too (80 minutes)"
@@ -198,6 +198,11 @@ install-test:
 	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
 	@scripts/setup/install_test.sh $(call folder,test)
 
+# The CPU's kernels for 64-bit ARM, run under qemu and held to this machine's bits.
+arm:
+	@scripts/setup/install_packages.sh arm
+	@scripts/measure/arm.sh $(call folder,$@) $(JOBS)
+
 # The packages in a fresh Debian, too, where mmdebstrap is.
 deb-test: deb
 	@scripts/setup/deb_test.sh $(call folder,package)
@@ -217,7 +222,19 @@ lint:
 
 # Each part is a target of this file; a table at the end says what each took.
 CI_PARTS = check-format lint test install-test sanitize clang fuzz
-CI_SLOW_PARTS = tsan coverage conformance real-models serve-clients page-test docs deb-test sanitize-full ptx fuzz-long
+CI_SLOW_PARTS = \
+	tsan \
+	coverage \
+	conformance \
+	real-models \
+	serve-clients \
+	page-test \
+	docs \
+	deb-test \
+	arm \
+	sanitize-full \
+	ptx \
+	fuzz-long
 ci:
 	@scripts/measure/parts.py $(CI_PARTS)
 

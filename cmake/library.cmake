@@ -33,19 +33,8 @@ tt_add_objects(trimtab-objects ${TT_SOURCES})
 add_dependencies(trimtab-objects trimtab-commit)
 # For it alone, so that ccache knows the other objects whatever the folder of a build.
 set_source_files_properties(runtime/engine/version.c PROPERTIES INCLUDE_DIRECTORIES ${TT_GENERATED})
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  file(GLOB TT_AVX2_SOURCES CONFIGURE_DEPENDS kernels/cpu/*_avx2.c)
-  set_source_files_properties(${TT_AVX2_SOURCES} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
-  set_source_files_properties(kernels/cpu/body_avx512.c PROPERTIES COMPILE_OPTIONS
-    "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx2;-mfma;-mf16c")
-  include(CheckCCompilerFlag)
-  check_c_compiler_flag(-mavxvnni TT_HAS_AVXVNNI)
-  if(TT_HAS_AVXVNNI)
-    set_source_files_properties(kernels/cpu/q8_avxvnni.c PROPERTIES COMPILE_OPTIONS "-mavxvnni;-mavx2;-mfma;-mf16c")
-  endif()
-  set_source_files_properties(kernels/cpu/q8_vnni.c PROPERTIES COMPILE_OPTIONS
-    "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vbmi;-mavx512vnni;-mavx2;-mfma;-mf16c")
-endif()
+include(${CMAKE_CURRENT_LIST_DIR}/bodies.cmake)
+tt_body_options("")
 
 if(TT_SANITIZE)
   # Kernel bodies are inlined whole; checks on each of their operations take minutes and gigabytes to compile. Their

@@ -16,7 +16,7 @@ static const struct {
 	enum tt_cpu_body_choice choice;
 	const struct tt_q8_body *(*own)(void);
 } BODIES[] = {{TT_CPU_BODY_PORTABLE, NULL}, {TT_CPU_BODY_AVX512, NULL}, {TT_CPU_BODY_AVX2, NULL},
-	{TT_CPU_BODY_AVX2, tt_q8_body_avx2}};
+	{TT_CPU_BODY_AVX2, tt_q8_body_avx2}, {TT_CPU_BODY_NEON, NULL}, {TT_CPU_BODY_NEON, tt_q8_body_neon}};
 enum { N_BODIES = sizeof BODIES / sizeof *BODIES };
 
 /* NULL where the machine does not run it. */

@@ -1,7 +1,7 @@
-/* The arithmetic of the CPU backend, compiled for AVX-512, for AVX2 and as plain C: *.inc hold the source,
- * body_avx512.c, body_avx2.c and body_portable.c compile it, and cpu.c chooses one when it opens. All give the same
- * bits. body_bf16.c compiles it once more, rounding to bf16 where the CUDA kernels do. The functions work on one
- * thread's share and know nothing of threads. */
+/* The arithmetic of the CPU backend, compiled for AVX-512, AVX2, NEON and as plain C: *.inc hold the source,
+ * body_avx512.c, body_avx2.c, body_neon.c and body_portable.c compile it, and cpu.c chooses one when it opens. All give
+ * the same bits. body_bf16.c compiles it once more, rounding to bf16 where the CUDA kernels do. The functions work on
+ * one thread's share and know nothing of threads. */
 #ifndef KERNELS_CPU_BODY_H
 #define KERNELS_CPU_BODY_H
 
@@ -116,6 +116,7 @@ struct tt_cpu_body {
 /* NULL where the compiler's target cannot have it. */
 const struct tt_cpu_body *tt_cpu_body_avx512(void);
 const struct tt_cpu_body *tt_cpu_body_avx2(void);
+const struct tt_cpu_body *tt_cpu_body_neon(void);
 const struct tt_cpu_body *tt_cpu_body_portable(void);
 const struct tt_cpu_body *tt_cpu_body_bf16(void);
 

@@ -15,6 +15,9 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 enum { MAX_THREADS = 1024, CACHE_LINE = 64, HUGE_PAGE = 1 << 21 };
@@ -177,6 +180,8 @@ static const struct tt_cpu_body *machine_body(enum tt_cpu_body_choice choice)
 	if (choice == TT_CPU_BODY_AVX2)
 		return avx2 ? tt_cpu_body_avx2() : NULL;
 #endif
+	if (choice == TT_CPU_BODY_NEON)
+		return tt_cpu_body_neon();
 	return choice == TT_CPU_BODY_PORTABLE ? tt_cpu_body_portable()
 	       : choice == TT_CPU_BODY_BF16   ? tt_cpu_body_bf16()
 					      : NULL;
@@ -201,6 +206,13 @@ static const struct tt_q8_body *machine_q8(enum tt_cpu_body_choice choice)
 		q8 = tt_q8_body_vnni();
 	if (!q8 && (choice == TT_CPU_BODY_AVX512 || choice == TT_CPU_BODY_AVX2))
 		q8 = has_avxvnni() && tt_q8_body_avxvnni() ? tt_q8_body_avxvnni() : tt_q8_body_avx2();
+#elif defined(__aarch64__)
+	if (choice == TT_CPU_BODY_NEON && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP))
+		q8 = tt_q8_body_dotprod();
+	if (!q8 && choice == TT_CPU_BODY_NEON)
+		q8 = tt_q8_body_neon();
+#else
+	(void)choice;
 #endif
 	return q8 ? q8 : tt_q8_body_portable();
 }
@@ -209,6 +221,7 @@ static enum tt_cpu_body_choice best_body(void)
 {
 	return machine_body(TT_CPU_BODY_AVX512) ? TT_CPU_BODY_AVX512
 	       : machine_body(TT_CPU_BODY_AVX2) ? TT_CPU_BODY_AVX2
+	       : machine_body(TT_CPU_BODY_NEON) ? TT_CPU_BODY_NEON
 						: TT_CPU_BODY_PORTABLE;
 }
 
@@ -237,7 +250,9 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 	struct tt_cpu *cpu;
 	if (!body)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "this machine has no %s",
-			choice == TT_CPU_BODY_AVX512 ? "AVX-512 (F, BW, DQ, VL)" : "AVX2 with FMA");
+			choice == TT_CPU_BODY_AVX512 ? "AVX-512 (F, BW, DQ, VL)"
+			: choice == TT_CPU_BODY_AVX2 ? "AVX2 with FMA"
+						     : "NEON");
 	if (n_threads > MAX_THREADS)
 		return tt_fail(err, TT_ERR_ARGUMENT, "%u threads, more than %d", n_threads, MAX_THREADS);
 	if (n_threads == 0)

@@ -112,6 +112,8 @@ struct tt_q8_body {
 const struct tt_q8_body *tt_q8_body_vnni(void);
 const struct tt_q8_body *tt_q8_body_avxvnni(void);
 const struct tt_q8_body *tt_q8_body_avx2(void);
+const struct tt_q8_body *tt_q8_body_dotprod(void);
+const struct tt_q8_body *tt_q8_body_neon(void);
 const struct tt_q8_body *tt_q8_body_portable(void);
 
 #endif

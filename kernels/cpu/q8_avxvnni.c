@@ -5,7 +5,7 @@
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__AVXVNNI__)
 
 #define TT_CPU_AVX2
-#include "kernels/cpu/q8_256.inc"
+#include "kernels/cpu/q8_eight.inc"
 
 const struct tt_q8_body *tt_q8_body_avxvnni(void)
 {

@@ -1,6 +1,6 @@
-/* v8: eight f32 lanes, as an AVX2 register or as plain C. The operations are the same and each rounds once, so that all
- * bodies give the same bits. vw: the lanes of as many outputs as one register holds, which is two with AVX-512 and else
- * one. Only for the sources that are compiled once for each body (*.inc). */
+/* v8: eight f32 lanes, as an AVX2 register, two of NEON's or plain C. The operations are the same and each rounds once,
+ * so that all bodies give the same bits. vw: the lanes of as many outputs as one register holds, which is two with
+ * AVX-512 and else one. Only for the sources that are compiled once for each body (*.inc). */
 #ifndef KERNELS_CPU_SIMD_H
 #define KERNELS_CPU_SIMD_H
 
@@ -19,6 +19,8 @@ enum { LANES = 8 };
 
 #ifdef TT_CPU_AVX2
 #include "kernels/cpu/simd_avx2.inc"
+#elif defined(TT_CPU_NEON)
+#include "kernels/cpu/simd_neon.inc"
 #else
 #include "kernels/cpu/simd_portable.inc"
 #endif
@@ -47,12 +49,12 @@ INLINE void v8_store_part(float *p, v8 a, size_t n)
 #define VALUE_ROWS 6
 #define WIDE 2
 #else
-#ifdef TT_CPU_AVX2
+#if defined(TT_CPU_AVX2) || defined(TT_CPU_NEON)
 #define FEW_ROWS 2
 #else
 #define FEW_ROWS 0
 #endif
-#define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows and 1 weight, of 16 registers */
+#define ROW_TILE 3 /* with four outputs: 12 sums, 3 rows and 1 weight, of 16 registers, or twice as many of NEON's */
 #define VALUE_ROWS 3
 #define WIDE 1
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what is missing of a set of packages of Debian 12, Debian 13 or Ubuntu 24.04: `build`, `test` (build and what
-# the tests, clang, the fuzz targets and the checks need), `coverage` (those and what make coverage needs), `deb` (build
-# and what make deb needs), `page` (test and what make page-test needs) or `fetch` (what fetch_models.sh needs). Without
-# root or passwordless sudo it prints the line to run.
+# the tests, clang, the fuzz targets and the checks need), `fetch` (what fetch_models.sh and virtual environments need),
+# or what the target of the Makefile needs that has the set's name. Without root or passwordless sudo it prints the line
+# to run.
 set -eu
 
 say() { echo "install_packages: $*" >&2; }
@@ -10,6 +10,7 @@ say() { echo "install_packages: $*" >&2; }
 build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev libuv1-dev llhttp"
 test="libcriterion-dev clang clang-format clang-runtime ccache git python3"
 coverage="llvm"
+arm="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user python3"
 deb="dpkg-dev fakeroot file"
 fetch="python3 python3-venv python3-pip"
 page="chromium"
@@ -18,11 +19,12 @@ case "${1:-}" in
 build) wanted=$build ;;
 test) wanted="$build $test" ;;
 coverage) wanted="$build $test $coverage" ;;
+arm) wanted=$arm ;;
 deb) wanted="$build $deb" ;;
 page) wanted="$build $test $fetch $page" ;;
 fetch) wanted=$fetch ;;
 *)
-	echo "usage: $0 build|test|coverage|deb|page|fetch" >&2
+	echo "usage: $0 $(sed -n 's/^\([a-z]*\)) wanted=.*/\1/p' "$0" | paste -s -d "|")" >&2
 	exit 2
 	;;
 esac

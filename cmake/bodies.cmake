@@ -1,0 +1,20 @@
+# tt_body_options(ROOT): the instructions that the bodies of the CPU backend are compiled for. Whatever the machine, the
+# program chooses when it starts (kernels/cpu/cpu.c). ROOT: what comes before kernels/ in the names of the sources.
+include(CheckCCompilerFlag)
+function(tt_body_options root)
+  set(cpu ${root}kernels/cpu)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set(avx2 -mavx2 -mfma -mf16c)
+    set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+    set_source_files_properties(${cpu}/body_avx2.c ${cpu}/q8_avx2.c PROPERTIES COMPILE_OPTIONS "${avx2}")
+    set_source_files_properties(${cpu}/body_avx512.c PROPERTIES COMPILE_OPTIONS "${avx512};${avx2}")
+    set_source_files_properties(${cpu}/q8_vnni.c PROPERTIES
+      COMPILE_OPTIONS "${avx512};-mavx512vbmi;-mavx512vnni;${avx2}")
+    check_c_compiler_flag(-mavxvnni TT_HAS_AVXVNNI)
+    if(TT_HAS_AVXVNNI)
+      set_source_files_properties(${cpu}/q8_avxvnni.c PROPERTIES COMPILE_OPTIONS "-mavxvnni;${avx2}")
+    endif()
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    set_source_files_properties(${cpu}/q8_dotprod.c PROPERTIES COMPILE_OPTIONS "-march=armv8.2-a+dotprod")
+  endif()
+endfunction()

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds llama.cpp for the CPU alone and for this machine's instructions: llama-batched-bench, which
-# bench/peers/batched.py runs beside this program; llama-bench, whose tests `trimtab bench` has; and llama-steering
-# (bench/peers/llama_steering.c) for bench/peers/steering.py. Into build-llama.cpp/, which git ignores. Interrupted, it
-# goes on where it was.
+# bench/peers/batched.py runs beside this program; llama-bench, whose tests `trimtab bench` has; llama-quantize, for the
+# files of bench/peers/make_types.sh; and llama-steering (bench/peers/llama_steering.c) for bench/peers/steering.py.
+# Into build-llama.cpp/, which git ignores. Interrupted, it goes on where it was.
 set -eu
 
 say() { echo "build_llama_cpp: $*" >&2; }
@@ -13,7 +13,7 @@ fail() {
 
 cd "$(dirname "$0")/../.."
 out=build-llama.cpp
-programs="llama-batched-bench llama-bench"
+programs="llama-batched-bench llama-bench llama-quantize"
 missing=
 for program in $programs llama-steering; do
 	[ -x "$out/$program" ] || missing=$program

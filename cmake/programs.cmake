@@ -12,6 +12,9 @@ target_link_libraries(trimtab-harness PUBLIC trimtab-core PkgConfig::JANSSON m)
 file(GLOB TT_CLI_SOURCES CONFIGURE_DEPENDS runtime/page/*.c runtime/cli/*.c)
 add_executable(trimtab-cli ${TT_CLI_SOURCES})
 set_target_properties(trimtab-cli PROPERTIES OUTPUT_NAME trimtab)
+if(TT_HAS_SERVE)
+  target_link_libraries(trimtab-cli PRIVATE trimtab-govern)
+endif()
 target_link_libraries(trimtab-cli PRIVATE trimtab-serve trimtab-device trimtab-harness trimtab-core
   PkgConfig::JANSSON m)
 

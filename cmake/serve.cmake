@@ -1,13 +1,14 @@
-# trimtab-serve: the server, a part of the program alone, so that the library depends on no more than before. It needs
-# libuv and llhttp. Debian 12 has llhttp as C source (node-llhttp), which is compiled here in its strict mode; Debian 13
-# as a library, which is always strict. Where one of them is missing the program is built with runtime/serve/no_serve.c,
-# which says so when it is asked to serve.
-set(TT_SERVE AUTO CACHE STRING "The server: AUTO (where libuv and llhttp are found), ON or OFF")
+# trimtab-serve, the server, and trimtab-govern, its store: parts of the program alone, so that the library depends on
+# no more than before. They need libuv, llhttp and SQLite. Debian 12 has llhttp as C source (node-llhttp), which is
+# compiled here in its strict mode; Debian 13 as a library, which is always strict. Where one of them is missing the
+# program is built with runtime/serve/no_serve.c, which says so when it is asked to serve.
+set(TT_SERVE AUTO CACHE STRING "The server and its store: AUTO (where libuv, llhttp and SQLite are found), ON or OFF")
 set_property(CACHE TT_SERVE PROPERTY STRINGS AUTO ON OFF)
 
 # Why there can be no server, or "".
 function(tt_serve_look problem)
   pkg_check_modules(UV QUIET IMPORTED_TARGET "libuv>=1.44")
+  pkg_check_modules(SQLITE QUIET IMPORTED_TARGET "sqlite3>=3.40")
   find_path(TT_LLHTTP_INCLUDE llhttp.h PATHS /usr/share/include/llhttp)
   find_library(TT_LLHTTP_LIBRARY llhttp)
   find_path(TT_LLHTTP_SOURCE llhttp.c PATHS /usr/share/llhttp NO_DEFAULT_PATH)
@@ -15,6 +16,8 @@ function(tt_serve_look problem)
     set(${problem} "there is no libuv" PARENT_SCOPE)
   elseif(NOT TT_LLHTTP_INCLUDE OR NOT (TT_LLHTTP_LIBRARY OR TT_LLHTTP_SOURCE))
     set(${problem} "there is no llhttp" PARENT_SCOPE)
+  elseif(NOT SQLITE_FOUND)
+    set(${problem} "there is no SQLite" PARENT_SCOPE)
   else()
     set(${problem} "" PARENT_SCOPE)
   endif()
@@ -34,7 +37,10 @@ if(tt_serve_problem)
   tt_add_objects(trimtab-serve runtime/serve/no_serve.c)
   set(TT_HAS_SERVE OFF)
 else()
-  message(STATUS "Server: libuv ${UV_VERSION}, llhttp")
+  message(STATUS "Server: libuv ${UV_VERSION}, llhttp, SQLite ${SQLITE_VERSION}")
+  file(GLOB TT_GOVERN_SOURCES CONFIGURE_DEPENDS controller/govern/*.c)
+  tt_add_objects(trimtab-govern ${TT_GOVERN_SOURCES})
+  target_link_libraries(trimtab-govern PUBLIC PkgConfig::SQLITE)
   file(GLOB TT_SERVE_SOURCES CONFIGURE_DEPENDS runtime/serve/*.c)
   list(FILTER TT_SERVE_SOURCES EXCLUDE REGEX "/no_serve.c$")
   tt_add_objects(trimtab-serve ${TT_SERVE_SOURCES})
@@ -53,7 +59,8 @@ else()
     target_link_libraries(trimtab-serve PUBLIC trimtab-llhttp)
   endif()
   if(TT_FUZZ)
-    set_property(SOURCE ${TT_SERVE_SOURCES} APPEND PROPERTY COMPILE_OPTIONS -fsanitize=fuzzer-no-link)
+    set_property(SOURCE ${TT_SERVE_SOURCES} ${TT_GOVERN_SOURCES} APPEND PROPERTY COMPILE_OPTIONS
+      -fsanitize=fuzzer-no-link)
   endif()
   set(TT_HAS_SERVE ON)
 endif()

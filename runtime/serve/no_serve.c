@@ -12,6 +12,6 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	(void)engine;
 	(void)options;
 	return tt_fail(err, TT_ERR_UNSUPPORTED,
-		"this program was built without its server, for want of libuv or llhttp (Debian: libuv1-dev and "
-		"node-llhttp or libllhttp-dev)");
+		"this program was built without its server, for want of libuv, llhttp or SQLite (Debian: "
+		"libuv1-dev, node-llhttp or libllhttp-dev, libsqlite3-dev)");
 }

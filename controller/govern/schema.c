@@ -29,4 +29,29 @@ static const char payloads[] =
 	"keys BLOB NOT NULL, request BLOB, result BLOB) STRICT;"
 	"CREATE TABLE log_day (date TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
 
-const char *const tt_schema[] = {settings, audit_log, payloads, NULL};
+/* Who may do what. */
+static const char keys[] =
+	"CREATE TABLE key (id TEXT PRIMARY KEY, person TEXT NOT NULL, digest BLOB NOT NULL UNIQUE, roles INTEGER NOT "
+	"NULL, steer INTEGER NOT NULL, expires INTEGER NOT NULL, requests INTEGER NOT NULL, minute_tokens INTEGER NOT "
+	"NULL, day_tokens INTEGER NOT NULL, body_tokens INTEGER NOT NULL, created INTEGER NOT NULL, revoked INTEGER "
+	"NOT NULL) STRICT;";
+
+/* Policies: files by their SHA-256; what people said of them; labels; default stacks; the kill switch, of the policy
+ * '' for all; and every change, for who looks without reading the log. */
+static const char policies[] =
+	"CREATE TABLE policy_file (sha256 TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT;"
+	"CREATE TABLE version (policy TEXT NOT NULL, sha256 TEXT NOT NULL REFERENCES policy_file, state INTEGER NOT "
+	"NULL, author TEXT NOT NULL, editor TEXT NOT NULL, submitter TEXT NOT NULL, approver TEXT NOT NULL, least REAL "
+	"NOT NULL, most REAL NOT NULL, floor REAL, reason TEXT, parent TEXT, report TEXT, created INTEGER NOT NULL, "
+	"changed INTEGER NOT NULL, PRIMARY KEY (policy, sha256)) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE label (policy TEXT NOT NULL, label TEXT NOT NULL, sha256 TEXT NOT NULL, mover TEXT NOT NULL, "
+	"moved INTEGER NOT NULL, PRIMARY KEY (policy, label), FOREIGN KEY (policy, sha256) REFERENCES version) STRICT, "
+	"WITHOUT ROWID;"
+	"CREATE TABLE stack (number INTEGER PRIMARY KEY, state INTEGER NOT NULL, author TEXT NOT NULL, approver TEXT "
+	"NOT NULL, content TEXT NOT NULL, reason TEXT, created INTEGER NOT NULL, changed INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE kill (policy TEXT PRIMARY KEY, at INTEGER NOT NULL, person TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE change (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, policy TEXT, person "
+	"TEXT "
+	"NOT NULL, key TEXT NOT NULL, fields TEXT NOT NULL, seq INTEGER NOT NULL) STRICT;";
+
+const char *const tt_schema[] = {settings, keys, policies, audit_log, payloads, NULL};

@@ -173,7 +173,7 @@ docs: build
 	@$(DOCS_VENV)/pip install -q --disable-pip-version-check -r scripts/site/requirements.txt
 	@rm -rf $(BUILD)-docs && mkdir $(BUILD)-docs && cp scripts/site/mkdocs.yml $(BUILD)-docs
 	@scripts/site/make_site.py $(BUILD)/trimtab $(BUILD)-docs/pages
-	@$(DOCS_VENV)/mkdocs build -q -f $(BUILD)-docs/mkdocs.yml
+	@cd $(BUILD)-docs && NO_MKDOCS_2_WARNING=1 $(CURDIR)/$(DOCS_VENV)/mkdocs build >log 2>&1 || { cat log; exit 1; }
 	@echo "$(BUILD)-docs/html/index.html"
 
 SERVE_VENV = .cache/serve-clients/bin

@@ -1,5 +1,5 @@
-/* The commands of the store: what the command line, the server's routes and whatever else changes policies or keys call,
- * so that none of them is weaker than another. A command is one transaction, with the entry that records it. */
+/* The commands of the store: what the command line, the server's routes and whatever else changes policies or keys
+ * call, so that none of them is weaker than another. A command is one transaction, with the entry that records it. */
 #ifndef CONTROLLER_GOVERN_COMMAND_H
 #define CONTROLLER_GOVERN_COMMAND_H
 

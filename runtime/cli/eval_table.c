@@ -308,7 +308,8 @@ static void show_speed(const json_t *report)
 	for (size_t i = 0; (arm = arm_of(report, i)); i++)
 		printf("%s%.0f", i ? ", " : " -> ",
 			tt_json_number_or(json_object_get(arm, "speed"), "steered", key, 0));
-	puts(" tokens a second.");
+	/* A machine that is busy for one of them only would be taken for the cost of steering. */
+	puts(" tokens a second, one after the other; trimtab bench measures what steering costs.");
 }
 
 static void show_review(const json_t *report)

@@ -171,7 +171,7 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 		      "it let pass. Rows are layers, from the first at the top; columns are tokens, the prompt and "
 		      "after "
 		      "the line what was generated. Colour is the relative push: the length of what was added to the "
-		      "residual stream, over the stream's own length there. The ringed cell is what the gate reads."
+		      "residual stream, over the stream's own length there. The ringed cells are what the gate reads."
 		      "</p>\n<p class=legend>0%",
 			to);
 		for (int c = 1; c <= 9; c++)

@@ -38,7 +38,7 @@ static void write_label_card(FILE *to, const json_t *row)
 	const json_t *interval = json_object_get(json_object_get(row, "refused_interval"), "steered");
 	fputs("<div class=card><h3>", to);
 	tt_page_html_text(to, tt_json_string_or(row, "label", ""));
-	fprintf(to, " prompts refused</h3><p class=big>%.0f%% <span class=arrow>→</span> <b>%.0f%%</b>",
+	fprintf(to, " prompts refused</h3><p class=big>%.1f%% <span class=arrow>→</span> <b>%.1f%%</b>",
 		100 * tt_json_number_or(row, "refused", "unsteered", 0),
 		100 * tt_json_number_or(row, "refused", "steered", 0));
 	tt_page_interval(to, interval);
@@ -67,12 +67,6 @@ static void write_cards(FILE *to, const json_t *eval)
 		tt_page_html_text(to, tt_json_string_or(row, "nll_ratio_to", "its own"));
 		fputs("</p></div>\n", to);
 	}
-	const json_t *speed = json_object_get(eval, "speed");
-	fprintf(to,
-		"<div class=card><h3>Tokens a second</h3><p class=big>%.0f <span class=arrow>→</span> <b>%.0f</b></p>"
-		"<p>generated, in batches</p></div>\n",
-		tt_json_number_or(speed, "unsteered", "generated_tokens_per_second", 0),
-		tt_json_number_or(speed, "steered", "generated_tokens_per_second", 0));
 	fputs("</div></section>\n", to);
 }
 
@@ -117,12 +111,19 @@ static bool has_judgements(const json_t *eval)
 	return false;
 }
 
-static void write_row(FILE *to, const json_t *row, bool judged)
+/* What columns the table of suites has besides the ones of every table. */
+struct columns {
+	bool file, judge;
+};
+
+static void write_row(FILE *to, const json_t *row, struct columns columns)
 {
 	fputs("<tr><td>", to);
 	tt_page_label(to, row);
-	fputs("</td><td>", to);
-	tt_page_html_text(to, tt_json_string_or(row, "file", ""));
+	if (columns.file) {
+		fputs("</td><td>", to);
+		tt_page_html_text(to, tt_json_string_or(row, "file", ""));
+	}
 	fprintf(to, "</td><td class=n>%.0f</td>", tt_json_number_or(row, "n", NULL, 0));
 	write_bar(
 		to, tt_json_number_or(row, "refused", "unsteered", 0), tt_json_number_or(row, "refused", "steered", 0));
@@ -131,7 +132,7 @@ static void write_row(FILE *to, const json_t *row, bool judged)
 	write_p(to, json_object_get(row, "paired"));
 	fputs("</td>", to);
 	write_shares(to, row, "refused_by_phrases", "");
-	if (judged)
+	if (columns.judge)
 		write_shares(to, row, "refused_by_judge", "refused_by_judge_interval");
 	fputs("<td class=n>", to);
 	tt_page_share(to, json_object_get(row, "flagged"), json_object_get(row, "flagged_interval"));
@@ -155,15 +156,17 @@ static void write_decoding(FILE *to, const json_t *sampling)
 
 static void write_table(FILE *to, const json_t *eval)
 {
-	const bool judged = has_judgements(eval);
+	const struct columns columns = {
+		.file = json_array_size(json_object_get(eval, "files")) != 1, .judge = has_judgements(eval)};
 	size_t i;
 	json_t *row;
-	fputs("<section><h2>Measured</h2>\n<div class=scroll tabindex=0><table "
-	      "class=figures><thead><tr><th>label</th><th>file</th>"
-	      "<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n>p</th>"
-	      "<th class=n colspan=2>by phrases</th>",
-		to);
-	if (judged)
+	fprintf(to,
+		"<section><h2>Measured</h2>\n<div class=scroll tabindex=0><table "
+		"class=figures><thead><tr><th>label</th>%s"
+		"<th class=n>prompts</th><th colspan=3>refused, unsteered → steered</th><th class=n>p</th>"
+		"<th class=n colspan=2>by phrases</th>",
+		columns.file ? "<th>file</th>" : "");
+	if (columns.judge)
 		fputs("<th class=n colspan=2>by judge</th>", to);
 	fputs("<th class=n>flagged</th><th class=n>changed</th>"
 	      "<th class=n colspan=2>repeated 4-grams</th><th class=n colspan=2>loss, nats a token</th></tr></thead>"
@@ -171,7 +174,7 @@ static void write_table(FILE *to, const json_t *eval)
 		to);
 	json_array_foreach(json_object_get(eval, "groups"), i, row)
 	{
-		write_row(to, row, judged);
+		write_row(to, row, columns);
 	}
 	fputs("</tbody></table></div>\n<p class=note>The first of each pair is the model alone, the second the model "
 	      "steered; small, 95% intervals. p: of the sign test of the prompts that one refuses and the other does "

@@ -29,7 +29,11 @@ static const char report_head[] =
 ".card h3:first-letter{text-transform:uppercase}\n"
 ".card p{margin:2px 0 0;color:var(--dim);font-size:13px}.card .big{font-size:26px;color:var(--ink);"
 "font-variant-numeric:tabular-nums}.card .big b{color:var(--accent)}.arrow{color:var(--dim);font-size:20px}\n"
-".scroll{overflow-x:auto}table{border-collapse:collapse}\n"
+/* Shadows at the edges say that there is more to the side; the covers over them move along. */
+".scroll{overflow-x:auto;background:linear-gradient(90deg,var(--bg) 30%,transparent) 0/40px 100% no-repeat local,"
+"linear-gradient(270deg,var(--bg) 30%,transparent) 100%/40px 100% no-repeat local,"
+"linear-gradient(90deg,var(--line),transparent) 0/12px 100% no-repeat,"
+"linear-gradient(270deg,var(--line),transparent) 100%/12px 100% no-repeat}table{border-collapse:collapse}\n"
 ".figures{width:100%;font-size:14px}.figures th,.figures td{padding:7px 10px;border-bottom:1px solid var(--line);"
 "text-align:left;white-space:nowrap}.figures th{color:var(--dim);font-weight:600;font-size:13px}\n"
 ".figures .n{text-align:right;font-variant-numeric:tabular-nums}\n"
@@ -84,6 +88,7 @@ static const char report_head[] =
 "article header small{font-weight:400}.pair{display:grid;grid-template-columns:1fr 1fr}.pair>div{padding:10px 16px}"
 ".pair>div+div{border-left:1px solid var(--line)}.pair p{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}"
 ".refused{color:var(--accent);margin-left:6px}@media(max-width:700px){.pair{grid-template-columns:1fr}"
+".bar{width:48px}.figures th,.figures td{padding:6px}"
 ".pair>div+div{border-left:0;border-top:1px solid var(--line)}}\n"
 "footer{margin:40px 0;border-top:1px solid var(--line);padding-top:12px;overflow-wrap:anywhere}footer p{margin:2px 0}\n"
 "</style></head><body>\n";

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/hex.h"
 #include "base/json.h"
 #include "controller/govern/query.h"
@@ -14,12 +15,18 @@
 int tt_log_open(struct tt_log *out, struct tt_database *db, struct tt_error *err)
 {
 	*out = (struct tt_log){.db = db};
-	return tt_hasher_open(&out->hasher, err);
+	TT_TRY(tt_file_folder(&out->directory, db->path, err));
+	int status = tt_hasher_open(&out->hasher, err);
+	if (status != TT_OK)
+		tt_log_close(out);
+	return status;
 }
 
 void tt_log_close(struct tt_log *log)
 {
 	tt_hasher_close(&log->hasher);
+	free(log->directory);
+	log->directory = NULL;
 }
 
 /* ---- The head: what the next entry is made from */
@@ -148,16 +155,15 @@ static int64_t days_before(int year, int month)
 static bool take_date(struct cursor *c, int64_t *out)
 {
 	int year, month, day, hour, minute, second, milli;
-	char again[TT_LOG_DATE_BYTES];
-	const char *from = c->at;
 	if (!take_digits(c, 4, &year) || !take(c, "-") || !take_digits(c, 2, &month) || !take(c, "-") ||
 		!take_digits(c, 2, &day) || !take(c, "T") || !take_digits(c, 2, &hour) || !take(c, ":") ||
 		!take_digits(c, 2, &minute) || !take(c, ":") || !take_digits(c, 2, &second) || !take(c, ".") ||
-		!take_digits(c, 3, &milli) || !take(c, "Z") || year < 1970 || month < 1 || month > 12)
+		!take_digits(c, 3, &milli) || !take(c, "Z") || year < 1970 || month < 1 || month > 12 || hour > 23 ||
+		minute > 59 || second > 59)
 		return false;
-	*out = ((days_before(year, month) + day - 1) * 86400 + hour * 3600 + minute * 60 + second) * 1000 + milli;
-	tt_log_date(again, *out); /* the 30th of February is no such day */
-	return memcmp(from, again, (size_t)(c->at - from)) == 0;
+	int64_t days = days_before(year, month);
+	*out = ((days + day - 1) * 86400 + hour * 3600 + minute * 60 + second) * 1000 + milli;
+	return day >= 1 && days + day <= (month < 12 ? days_before(year, month + 1) : days + 31);
 }
 
 int tt_entry_parse(struct tt_entry_head *out, const char *body, size_t n, struct tt_error *err)
@@ -361,6 +367,24 @@ int tt_log_find_open(struct tt_log *log, uint64_t from, bool *found, uint64_t *b
 	return tt_query_close(&q);
 }
 
+int tt_log_read_bundle(struct tt_log *log, struct tt_bundle *out, uint64_t index, struct tt_error *err)
+{
+	return tt_bundle_read(out, log->directory, index, TT_TILE_WIDTH, err);
+}
+
+static int read_sealed(struct tt_log *log, uint64_t seq, struct tt_buffer *body, struct tt_error *err)
+{
+	struct tt_bundle bundle = {0};
+	int status = tt_log_read_bundle(log, &bundle, seq / TT_TILE_WIDTH, err);
+	if (status == TT_OK) {
+		size_t n;
+		const char *entry = tt_bundle_entry(&bundle, (uint32_t)(seq % TT_TILE_WIDTH), &n);
+		status = tt_buffer_add(body, entry, n, err);
+	}
+	tt_bundle_free(&bundle);
+	return status;
+}
+
 int tt_log_read(
 	struct tt_log *log, uint64_t seq, struct tt_buffer *body, struct tt_log_place *place, struct tt_error *err)
 {
@@ -382,9 +406,7 @@ int tt_log_read(
 		*place = own;
 	if (status != TT_OK || closed != TT_OK)
 		return status != TT_OK ? status : closed;
-	if (!found)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "entry %" PRIu64 " has been sealed", seq);
-	return TT_OK;
+	return found ? TT_OK : read_sealed(log, seq, body, err);
 }
 
 /* ---- Checkpoints */

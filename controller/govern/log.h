@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 
+#include "controller/govern/bundle.h"
 #include "controller/govern/database.h"
 #include "controller/govern/note.h"
 #include "controller/govern/tree.h"
@@ -20,6 +21,7 @@ enum {
 
 struct tt_log {
 	struct tt_database *db; /* borrowed */
+	char *directory;        /* the state folder, where sealed bundles are */
 	struct tt_hasher hasher;
 };
 
@@ -60,6 +62,8 @@ struct tt_tree_reader tt_log_reader(struct tt_log *log);
 /* The body of an entry, emptied first; from a sealed bundle where it has been sealed. *place may be NULL. */
 int tt_log_read(
 	struct tt_log *log, uint64_t seq, struct tt_buffer *body, struct tt_log_place *place, struct tt_error *err);
+/* The bundle of an index, all of whose entries have been sealed. */
+int tt_log_read_bundle(struct tt_log *log, struct tt_bundle *out, uint64_t index, struct tt_error *err);
 /* The entry that ended a begin; false: none yet. */
 int tt_log_find_end(struct tt_log *log, uint64_t begin, bool *found, uint64_t *end, struct tt_error *err);
 /* The first begin from `from` on that has no end; false: none. */

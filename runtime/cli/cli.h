@@ -41,6 +41,7 @@ int cli_stack(int argc, char **argv);
 int cli_score(int argc, char **argv);
 int cli_batch(int argc, char **argv);
 int cli_serve(int argc, char **argv);
+int cli_audit(int argc, char **argv);
 int cli_capture(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_export(int argc, char **argv);

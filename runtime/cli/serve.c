@@ -22,6 +22,7 @@ struct run {
 	struct cli_policies named;
 	struct tt_batch_policy policies[CLI_MAX_LIST];
 	float scales[CLI_MAX_LIST]; /* of requests that say nothing of steering */
+	int keep_text, audit_full;
 	struct tt_serve_options options;
 };
 
@@ -66,6 +67,18 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"file of the keys that requests need (docs/serve.md); SIGHUP reads it again"},
 		{"key-requests", 0, NULL, CLI_U32, &o->key_requests, "N", 0, 1 << 20,
 			"requests that a key may have at once, further ones being refused; 0: any number"},
+		{"state", 0, NULL, CLI_STRING, &o->state, "DIR", 0, 0,
+			"folder of the audit log, in which each request is recorded (docs/audit.md)"},
+		{"keep-text", 0, NULL, CLI_CHOICE, &run->keep_text, "none|all", 0, 0,
+			"bodies and results that are kept beside the log, encrypted, until they are erased"},
+		{"audit-full", 0, NULL, CLI_CHOICE, &run->audit_full, "refuse|serve", 0, 0,
+			"when the log cannot be written: refuse requests, or go on and say later how many are missing"},
+		{"audit-sync", 0, NULL, CLI_CHOICE, &o->audit_sync, "group|each|off", 0, 0,
+			"what one write to the disk is for: all entries that wait, each one; or it is not waited for"},
+		{"audit-name", 0, NULL, CLI_STRING, &o->audit_name, "NAME", 0, 0,
+			"name of a new log, in its checkpoints; a random one if absent"},
+		{"audit-anchor", 0, NULL, CLI_STRING, &o->audit_anchor, "DIR", 0, 0,
+			"folder that gets a copy of each checkpoint of the log"},
 		{"host", 0, NULL, CLI_STRING, &o->host, "ADDRESS", 0, 0,
 			"address to serve on; unix:PATH for a socket in the file system; fd:N for one that is open"},
 		{"port", 0, NULL, CLI_U32, &o->port, "N", 0, 65535, "port to serve on; 0: one that is free"},
@@ -102,6 +115,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	if (status != CLI_PROCEED)
 		return status;
 	status = parse_policies(run);
+	o->keep_text = run->keep_text != 0;
+	o->audit_serve = run->audit_full != 0;
 	o->shadows = run->shadows.items;
 	o->n_shadows = run->shadows.n;
 	o->model_names = run->model_names.items;

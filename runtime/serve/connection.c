@@ -323,6 +323,8 @@ void tt_connection_answer(
 {
 	char framing[48];
 	c->server->metrics.n_refused[status < 600 ? status : 0]++;
+	if (c->server->recorder && (status == 429 || status == 503))
+		tt_recorder_refused(c->server->recorder, status);
 	snprintf(framing, sizeof framing, "Content-Length: %zu\r\n", n);
 	add_head(c, status, type, fields, framing);
 	if (!is_head(c))

@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "runtime/engine/thread.h"
+#include "runtime/serve/audit.h"
 
 enum {
 	MAX_FIELDS = 400,       /* bytes of fields of an answer's header */
@@ -26,6 +27,8 @@ static void free_job(struct tt_job *job)
 	json_decref(job->json);
 	tt_buffer_free(&job->text);
 	tt_chunks_close(&job->chunks);
+	for (uint32_t i = 0; i < job->n_choices; i++)
+		tt_buffer_free(&job->news[i].text);
 	free(job->choices);
 	free(job->news);
 	free(job->answer);
@@ -41,6 +44,7 @@ static void release(struct tt_job *job)
 	if (job->next)
 		job->next->previous = job->previous;
 	server->n_jobs--;
+	tt_audit_leave(job);
 	for (uint32_t i = 0; i < job->n_choices; i++) {
 		bool flies = i < job->n_submitted && !job->news[i].ended;
 		server->n_flying -= flies;
@@ -187,6 +191,8 @@ static void prepare(uv_work_t *work)
 {
 	struct tt_job *job = work->data;
 	read_body(job);
+	if (job->status == 0 && tt_audit_make_begin(job, &job->error) != TT_OK)
+		set_problem(job, 500, NULL, NULL, NULL);
 	tt_buffer_free(&job->text);
 }
 
@@ -284,6 +290,7 @@ static void prepared(uv_work_t *work, int status)
 	if (job->body.options.timeout > 0) /* from the request on */
 		job->deadline = tt_now() + job->body.options.timeout - 1e-9 * (double)(uv_hrtime() - job->arrived);
 	job->spoken = uv_now(&job->server->loop);
+	tt_audit_begin(job); /* it is written while the prompt is computed */
 	submit_some(job);
 }
 
@@ -328,6 +335,8 @@ static json_t *facts_of(const struct tt_job *job, uint32_t i)
 			"steering", tt_decisions_json(request, &job->body, info->n_layers));
 	if (facts && job->body.options.n_steering > job->body.n_acting)
 		json_object_set_new(facts, "shadow", tt_shadows_json(request, &job->body, info->n_layers));
+	if (facts && job->begun)
+		json_object_set_new(facts, "audit", tt_audit_receipt(job));
 	return facts;
 }
 
@@ -349,6 +358,8 @@ static int add_event(struct tt_job *job, struct tt_job_choice *news, enum tt_fin
 		.n_generated = news->n_taken,
 	};
 	int status = tt_chunk_add(out, &job->chunks, &chunk, &job->error);
+	if (status == TT_OK)
+		status = tt_audit_add_text(job, news, &job->error);
 	json_decref(facts);
 	tt_choice_clear(choice);
 	news->began = true;
@@ -422,12 +433,28 @@ static void end_stream(struct tt_job *job)
 	tt_buffer_free(&out);
 }
 
+/* All has been said but the last word, which waits until the log has what was said. False: the job is no more. */
+static bool close_stream(struct tt_job *job)
+{
+	if (!job->begun) {
+		end_stream(job);
+		return false;
+	}
+	if (tt_audit_make_end(job, &job->error) != TT_OK) {
+		job->status = 500;
+		tell_problem(job);
+		return false;
+	}
+	tt_audit_end(job);
+	return true;
+}
+
 /* Writes the news of a choice to its stream. False: the job is no more. */
 static bool stream(struct tt_job *job, struct tt_job_choice *news)
 {
 	struct tt_server *server = job->server;
 	struct tt_buffer *out = &server->events;
-	if (news->ended)
+	if (news->ended || !job->recorded)
 		return true;
 	out->len = 0;
 	tt_lock(server->engine);
@@ -446,10 +473,7 @@ static bool stream(struct tt_job *job, struct tt_job_choice *news)
 	}
 	if (!news->ended)
 		return true;
-	if (job->n_ended < job->n_choices)
-		return submit_some(job);
-	end_stream(job);
-	return false;
+	return job->n_ended < job->n_choices ? submit_some(job) : close_stream(job);
 }
 
 void tt_job_resume(struct tt_job *job)
@@ -490,46 +514,75 @@ static void finish(uv_work_t *work)
 		status = tt_json_dump(&job->answer, answer, TT_ANSWER_FLAGS, &job->error);
 	else
 		json_decref(answer);
+	if (status == TT_OK)
+		status = tt_audit_make_end(job, &job->error);
 	job->status = status == TT_OK ? 0 : 500;
+}
+
+static void send_answer(struct tt_job *job)
+{
+	char fields[MAX_FIELDS];
+	write_fields(job, fields);
+	tt_connection_answer(job->connection, 200, "application/json", fields, job->answer, strlen(job->answer));
+	end(job);
 }
 
 static void finished(uv_work_t *work, int status)
 {
 	struct tt_job *job = work->data;
-	struct tt_connection *c = job->connection;
-	char fields[MAX_FIELDS];
 	(void)status;
 	job->stage = TT_JOB_RUNNING;
-	if (!c) {
+	if (!job->connection)
 		release(job);
-	} else if (job->status) {
+	else if (job->status)
 		tell_problem(job);
-	} else {
-		write_fields(job, fields);
-		tt_connection_answer(c, 200, "application/json", fields, job->answer, strlen(job->answer));
-		end(job);
-	}
+	else if (job->ended)
+		tt_audit_end(job);
+	else
+		send_answer(job);
 }
 
-/* A choice that is not streamed has ended, or not. */
-static void look(struct tt_job *job, struct tt_job_choice *news)
+/* A choice that is not streamed has ended, or not. False: the job is no more. */
+static bool look(struct tt_job *job, struct tt_job_choice *news)
 {
 	enum tt_finish reason = tt_request_finish(job->choices[news->index].request);
-	if (news->ended || reason == TT_RUNNING)
-		return;
+	if (news->ended || !job->recorded || reason == TT_RUNNING)
+		return true;
 	news->ended = true;
 	ended(job, news);
 	if (reason > TT_FINISH_CONTEXT) {
 		job->status = reason == TT_FINISH_DEADLINE ? 504 : 500;
 		set_end_problem(job);
 		tell_problem(job);
-	} else if (job->n_ended < job->n_choices) {
-		submit_some(job);
-	} else {
-		if (uv_queue_work(&job->server->loop, &job->work, finish, finished) < 0)
-			tt_job_fail(job, 500, NULL, "the answer cannot be written");
+		return false;
+	}
+	if (job->n_ended < job->n_choices)
+		return submit_some(job);
+	if (uv_queue_work(&job->server->loop, &job->work, finish, finished) < 0) {
+		tt_job_fail(job, 500, NULL, "the answer cannot be written");
+		return false;
+	}
+	job->stage = TT_JOB_FINISHING;
+	return true;
+}
+
+void tt_job_recorded(struct tt_job *job, const struct tt_record *record)
+{
+	bool begun = record == job->begun;
+	job->begun_back = job->begun_back || begun;
+	if (record->status != TT_OK) {
+		set_problem(job, 503, "audit_unavailable", NULL, "the audit log cannot be written");
+		tell_problem(job);
+	} else if (!begun) {
+		if (job->body.stream)
+			end_stream(job);
 		else
-			job->stage = TT_JOB_FINISHING;
+			send_answer(job);
+	} else { /* what has come meanwhile */
+		job->recorded = true;
+		for (uint32_t i = 0; i < job->n_submitted; i++)
+			if (!(job->body.stream ? stream(job, &job->news[i]) : look(job, &job->news[i])))
+				return;
 	}
 }
 
@@ -596,6 +649,7 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	static const struct tt_problem draining = {503, "the server is about to end", NULL, "draining"},
 				       full = {429, "too many requests wait", NULL, "queue_full"},
 				       busy = {429, "this key has as many requests as it may have", NULL, "key_busy"},
+				       unrecorded = {503, "the audit log cannot be written", NULL, "audit_unavailable"},
 				       lacking = {500, "out of memory", NULL, NULL};
 	struct tt_server *server = c->server;
 	struct tt_job *job;
@@ -607,6 +661,10 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	}
 	if (key && is_busy(server, key)) {
 		tt_reply_problem(c, &busy);
+		return;
+	}
+	if (server->recorder && !tt_recorder_takes(server->recorder)) {
+		tt_reply_problem(c, &unrecorded);
 		return;
 	}
 	if (tt_alloc(&job, 1, sizeof *job, NULL) != TT_OK) {

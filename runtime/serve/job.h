@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "controller/govern/recorder.h"
 #include "runtime/openai/chunk.h"
 #include "runtime/serve/reply.h"
 #include "runtime/serve/server.h"
@@ -23,10 +24,11 @@ struct tt_job_choice {
 	uint32_t index;
 	atomic_bool has_news; /* it is on the server's list */
 	struct tt_job_choice *next;
-	bool began, closed; /* its first event was written; the one that says why it ended */
-	bool ended;         /* its request has finished, and all of it was taken */
-	bool stalled;       /* its tokens wait until the client has taken more */
-	size_t n_taken;     /* tokens */
+	bool began, closed;    /* its first event was written; the one that says why it ended */
+	bool ended;            /* its request has finished, and all of it was taken */
+	bool stalled;          /* its tokens wait until the client has taken more */
+	size_t n_taken;        /* tokens */
+	struct tt_buffer text; /* of all events so far, where there is an audit log */
 
 	/* The engine's thread counts, until the request has ended: tokens, and when the first and the last came. */
 	size_t n_tokens;
@@ -58,6 +60,13 @@ struct tt_job {
 	double deadline; /* a time of tt_now; 0: none */
 
 	struct tt_chunks chunks;
+	/* The entries of the audit log; NULL: there is none. Once added they are the recorder's till they come back. */
+	struct tt_record *begun, *ended;
+	bool keeps_text;         /* beside the log */
+	bool added, begun_back;  /* begun was added; it has come back */
+	bool recorded;           /* what the answer says may be said */
+	bool ending, ended_back; /* ended was added; it has come back */
+
 	bool speaks;     /* the stream has begun */
 	uint64_t spoken; /* when something was last added to it, in the loop's milliseconds */
 	char *answer;    /* not streamed */
@@ -79,6 +88,8 @@ void tt_job_resume(struct tt_job *job);
 void tt_job_fail(struct tt_job *job, int status, const char *code, const char *message);
 /* Keeps a silent stream alive; now: the loop's milliseconds. */
 void tt_job_tick(struct tt_job *job, uint64_t now);
+/* An entry of the job is on disk, or could not be written. */
+void tt_job_recorded(struct tt_job *job, const struct tt_record *record);
 /* Takes the news from the engine's thread. */
 void tt_job_take_news(struct tt_server *server);
 

@@ -333,6 +333,39 @@ static void write_http(struct page *p, const struct tt_server *server)
 		(double)server->metrics.n_slow);
 }
 
+static void write_audit(struct page *p, struct tt_server *server)
+{
+	struct tt_recorder_stats stats = {0};
+	char more[48];
+	uint64_t n = 0;
+	if (server->recorder)
+		tt_recorder_stats(server->recorder, &stats);
+	const struct {
+		const char *kind;
+		uint64_t n;
+	} kinds[] = {{"begin", stats.n_begin}, {"end", stats.n_end}, {"interrupted", stats.n_interrupted},
+		{"other", stats.n_other}};
+	head(p, "trimtab_audit_entries_total", "counter", "Entries of the audit log.");
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		snprintf(more, sizeof more, "kind=\"%s\"", kinds[i].kind);
+		line(p, "trimtab_audit_entries_total", more, (double)kinds[i].n);
+	}
+	one(p, "trimtab_audit_lost_total", "counter", "Entries that could not be written.", (double)stats.n_lost);
+	one(p, "trimtab_audit_queue", "gauge", "Entries that wait to be written.", (double)stats.n_queued);
+	one(p, "trimtab_audit_checkpoint_age_seconds", "gauge", "How old the log's last checkpoint is.",
+		stats.checkpoint_age);
+	head(p, "trimtab_audit_commit_seconds", "histogram", "How long the log's transactions took.");
+	for (size_t i = 0; i < TT_COMMIT_BUCKETS; i++) {
+		n += stats.commits[i];
+		snprintf(more, sizeof more, "le=\"%g\"", tt_commit_bounds[i]);
+		line(p, "trimtab_audit_commit_seconds_bucket", more, (double)n);
+	}
+	n += stats.commits[TT_COMMIT_BUCKETS];
+	line(p, "trimtab_audit_commit_seconds_bucket", "le=\"+Inf\"", (double)n);
+	line(p, "trimtab_audit_commit_seconds_sum", "", stats.commit_seconds);
+	line(p, "trimtab_audit_commit_seconds_count", "", (double)n);
+}
+
 static void write_process(struct page *p, const struct tt_server *server)
 {
 	uv_rusage_t usage;
@@ -368,6 +401,7 @@ void tt_metrics_answer(struct tt_connection *c)
 	write_histograms(&p, &server->metrics);
 	write_policies(&p, server);
 	write_http(&p, server);
+	write_audit(&p, server);
 	write_process(&p, server);
 	if (p.status)
 		tt_connection_break(c);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
 #include "runtime/serve/reply.h"
 #include "runtime/serve/server.h"
@@ -109,6 +110,7 @@ static const struct route {
 	{GET, CLIENTS, "/v1/models", false, models},
 	{GET, CLIENTS, "/v1/models/", true, model},
 	{GET, CLIENTS, "/v1/steering", false, steering},
+	{GET, CLIENTS, "/v1/audit/", true, tt_audit_answer},
 	{GET, BOTH, "/health", false, health},
 	{GET, BOTH, "/health/live", false, live},
 	{GET, BOTH, "/live", false, live},

@@ -20,9 +20,15 @@ struct tt_serve_options {
 	size_t n_shadows;
 	const char *const *model_names; // [n_model_names] the first is what answers say instead of the model's own
 	size_t n_model_names;
-	const char *keys;      /* the file of keys; NULL: nobody needs one */
-	uint32_t key_requests; /* that a key may have at once; 0: any */
-	uint32_t max_batch;    /* the max_batch with which the engine was opened */
+	const char *keys;         /* the file of keys; NULL: nobody needs one */
+	uint32_t key_requests;    /* that a key may have at once; 0: any */
+	const char *state;        /* folder of the audit log, made where it is missing; NULL: there is none */
+	const char *audit_name;   /* of the log; NULL: the one it has, or one that no other log has */
+	const char *audit_anchor; /* folder that gets a copy of each checkpoint; or NULL */
+	bool audit_serve;         /* goes on when the log cannot be written, and says later what is missing */
+	int audit_sync;           /* enum tt_audit_sync of controller/govern/recorder.h */
+	bool keep_text;           /* bodies and results are kept beside the log */
+	uint32_t max_batch;       /* the max_batch with which the engine was opened */
 	/* Seconds: of a request, whatever it says; of running requests after SIGTERM; of a header and a body from their
 	 * first byte on; of a connection without a request; of a stream without a token, until it gets a comment. */
 	float request_timeout, drain_seconds, header_seconds, body_seconds, idle_seconds, ping_seconds;

@@ -15,6 +15,7 @@
 
 #include "base/fail.h"
 #include "base/sweep.h"
+#include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
 
 enum { TICK = 250, END_TIME = 1000, BACKLOG = 1024, MAX_STANDING = TT_MAX_STACK };
@@ -111,6 +112,8 @@ static void end(struct tt_server *server)
 	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
 		if (!uv_is_closing(handles[i]))
 			uv_close(handles[i], NULL);
+	if (server->recorded.type == UV_ASYNC) /* it was made */
+		uv_close((uv_handle_t *)&server->recorded, NULL);
 }
 
 /* Whether nobody waits for anything: neither an answer, nor to have one taken, nor to send a first request. */
@@ -430,14 +433,18 @@ static int run(struct tt_server *server, struct tt_error *err)
 	fill_context(server);
 	TT_TRY(tt_alloc(&server->metrics.policies, o->n_policies, sizeof *server->metrics.policies, err));
 	TT_TRY(open_handles(server, err));
-	int status = tt_engine_start(server->engine, err);
+	int status = tt_audit_open(server, err);
+	if (status == TT_OK)
+		status = tt_engine_start(server->engine, err);
 	if (status == TT_OK)
 		status = listen_all(server, err);
 	if (status != TT_OK)
 		end(server);
 	uv_run(&server->loop, UV_RUN_DEFAULT);
 	int stopped = tt_engine_stop(server->engine, status == TT_OK ? err : NULL);
-	return status == TT_OK ? stopped : status;
+	status = status == TT_OK ? stopped : status;
+	int closed = tt_audit_close(server, status == TT_OK ? err : NULL);
+	return status == TT_OK ? closed : status;
 }
 
 /* Each connection is a file, and many systems begin with 1,024 of them. */
@@ -465,6 +472,8 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	}
 	/* A client that goes away while it is written to is no reason to end. */
 	signal(SIGPIPE, SIG_IGN);
+	/* Nor is a file that may not grow: whoever writes it is told by the write. */
+	signal(SIGXFSZ, SIG_IGN);
 	allow_files();
 	status = run(server, err);
 	uv_loop_close(&server->loop);

@@ -4,14 +4,16 @@
  *     on the list `woken` and wakes the loop;
  *   the loop owns sockets, connections and jobs; of the engine it calls what does not wait for a step;
  *   libuv's pool parses bodies, renders templates, tokenises, and writes whole answers: what a job needs before its
- *     requests are submitted and after they have finished. It has a job to itself while it works on it.
+ *     requests are submitted and after they have finished. It has a job to itself while it works on it;
+ *   with a state folder the recorder's writes the audit log (controller/govern/recorder.h).
  *
- * So nothing here has a lock but the engine's. */
+ * So nothing here has a lock but the engine's and the recorder's. */
 #ifndef RUNTIME_SERVE_SERVER_H
 #define RUNTIME_SERVE_SERVER_H
 
 #include <stdatomic.h>
 
+#include "controller/govern/recorder.h"
 #include "runtime/openai/request_body.h"
 #include "runtime/serve/connection.h"
 #include "runtime/serve/keys.h"
@@ -57,6 +59,9 @@ struct tt_server {
 	struct tt_buffer events;      /* of one choice and turn, before they are its connection's */
 
 	_Atomic(struct tt_job_choice *) woken; /* a list; the engine's thread adds, the loop takes all */
+
+	struct tt_recorder *recorder; /* of the audit log; NULL: there is no state folder */
+	uv_async_t recorded;          /* records have come back */
 
 	struct tt_metrics metrics;
 	bool inherited;        /* the clients' listener is one that another process may have too */

@@ -11,7 +11,7 @@ static void run(uv_work_t *work)
 {
 	struct tt_task *task = work->data;
 	json_t *body = NULL, *answer = NULL;
-	task->status = tt_body_parse(&body, &task->text, &task->error);
+	task->status = task->has_body ? tt_body_parse(&body, &task->text, &task->error) : TT_OK;
 	if (task->status == TT_OK)
 		task->status = task->run(task, body, &answer, &task->error);
 	if (task->status == TT_OK)
@@ -30,7 +30,9 @@ static void done(uv_work_t *work, int status)
 		tt_connection_answer(c, 200, "application/json", "", task->answer, strlen(task->answer));
 	} else if (c) {
 		const struct tt_problem problem = {
-			.status = task->status == TT_ERR_MEMORY ? 500 : 400,
+			.status = task->http                      ? task->http
+				  : task->status == TT_ERR_MEMORY ? 500
+								  : 400,
 			.message = task->error.message,
 			.param = *task->param ? task->param : NULL,
 		};
@@ -41,19 +43,26 @@ static void done(uv_work_t *work, int status)
 	free(task);
 }
 
-static void start(struct tt_connection *c,
+static const struct tt_problem lacking = {500, "out of memory", NULL, NULL};
+
+struct tt_task *tt_task_new(struct tt_connection *c,
 	int (*work)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err))
 {
-	static const struct tt_problem lacking = {500, "out of memory", NULL, NULL};
 	struct tt_task *task;
 	if (tt_alloc(&task, 1, sizeof *task, NULL) != TT_OK) {
 		tt_reply_problem(c, &lacking);
-		return;
+		return NULL;
 	}
 	task->server = c->server;
 	task->connection = c;
 	task->run = work;
 	task->work.data = task;
+	return task;
+}
+
+void tt_task_start(struct tt_task *task)
+{
+	struct tt_connection *c = task->connection;
 	task->text = c->http.body;
 	if (uv_queue_work(&c->server->loop, &task->work, run, done) < 0) {
 		free(task);
@@ -62,6 +71,16 @@ static void start(struct tt_connection *c,
 	}
 	c->http.body = (struct tt_buffer){0}; /* the task's now */
 	c->task = task;
+}
+
+static void start(struct tt_connection *c,
+	int (*work)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err))
+{
+	struct tt_task *task = tt_task_new(c, work);
+	if (!task)
+		return;
+	task->has_body = true;
+	tt_task_start(task);
 }
 
 /* ---- Text and tokens */

@@ -9,14 +9,24 @@ struct tt_task {
 	uv_work_t work;
 	struct tt_server *server;
 	struct tt_connection *connection; /* NULL: the client has gone */
-	struct tt_buffer text;            /* the body */
+	struct tt_buffer text;            /* the body, */
+	bool has_body;                    /* where there is one */
+	uint64_t number;                  /* of what the path asks for */
+	char key[TT_MAX_KEY_ID + 1];      /* the id of the key it was asked with */
 	/* Runs on a thread of the pool: *answer is a new reference. */
 	int (*run)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err);
 	char *answer;
 	char param[48]; /* of an error, or "" */
 	int status;     /* of enum tt_status */
+	int http;       /* the status of HTTP that an error has; 0: what fits status */
 	struct tt_error error;
 };
+
+/* A task for the connection's request, whose body it takes over. NULL: it has been answered with an error. */
+struct tt_task *tt_task_new(struct tt_connection *c,
+	int (*run)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err));
+/* Gives it to the pool. */
+void tt_task_start(struct tt_task *task);
 
 /* POST /tokenize and /detokenize, in vLLM's form. */
 void tt_tokenize(struct tt_connection *c);

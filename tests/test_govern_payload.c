@@ -1,0 +1,195 @@
+/* What is kept beside the log, and how it is forgotten. */
+#include "controller/govern/payload.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include "golden.h"
+
+struct world {
+	char folder[64];
+	struct tt_database db;
+	struct tt_payloads payloads;
+};
+
+static struct world *make(void)
+{
+	struct world *w = calloc(1, sizeof *w);
+	snprintf(w->folder, sizeof w->folder, "/tmp/test_payload.XXXXXX");
+	cr_assert_not_null(mkdtemp(w->folder));
+	must(tt_database_open(&w->db, w->folder, TT_DATABASE_CREATE, err));
+	must(tt_payloads_open(&w->payloads, &w->db, w->folder, err));
+	return w;
+}
+
+static void unmake(struct world *w)
+{
+	char command[100];
+	tt_payloads_close(&w->payloads);
+	tt_database_close(&w->db);
+	snprintf(command, sizeof command, "rm -r %s", w->folder);
+	cr_assert_eq(system(command), 0);
+	free(w);
+}
+
+enum { DAY = 86400 };
+
+static void text_of(char out[64], uint64_t i)
+{
+	snprintf(out, 64, "what was asked as number %zu, word for word", (size_t)i);
+}
+
+static void add(struct world *w, uint64_t i, bool keeps)
+{
+	uint8_t open[TT_SECRET] = {(uint8_t)i, 7};
+	char text[64], owner[16];
+	text_of(text, i);
+	snprintf(owner, sizeof owner, "key-%zu", (size_t)(i % 3));
+	const struct tt_payload payload = {
+		i, (int64_t)(1 + i / 10) * DAY * 1000, owner, open, keeps ? text : NULL, keeps ? strlen(text) : 0};
+	must(tt_database_begin(&w->db, err));
+	must(tt_payload_add(&w->payloads, &payload, err));
+	must(tt_payload_add_result(&w->payloads, i, "result", 7, err));
+	must(tt_database_end(&w->db, TT_OK, err));
+}
+
+static bool is_there(struct world *w, uint64_t i)
+{
+	uint8_t open[TT_SECRET];
+	char text[64];
+	bool found;
+	struct tt_buffer request = {0}, result = {0};
+	must(tt_payload_read(&w->payloads, i, &found, open, &request, &result, err));
+	text_of(text, i);
+	if (found)
+		cr_assert(open[0] == (uint8_t)i && open[1] == 7);
+	if (found && request.len) {
+		cr_assert_str_eq(request.data, text);
+		cr_assert(result.len == 7 && memcmp(result.data, "result", 7) == 0);
+	}
+	tt_buffer_free(&request);
+	tt_buffer_free(&result);
+	return found;
+}
+
+static uint64_t erase(struct world *w, struct tt_erasure erasure)
+{
+	uint64_t n = 0;
+	must(tt_database_begin(&w->db, err));
+	must(tt_payload_erase(&w->payloads, &erasure, &n, err));
+	must(tt_database_end(&w->db, TT_OK, err));
+	must(tt_payloads_forget(&w->payloads, err));
+	return n;
+}
+
+static size_t n_keys(const struct world *w)
+{
+	size_t n = 0;
+	DIR *folder = opendir(w->payloads.directory);
+	while (folder && readdir(folder))
+		n++;
+	closedir(folder);
+	return n - 2;
+}
+
+Test(govern_payload, what_is_kept_is_read_again)
+{
+	struct world *w = make();
+	for (uint64_t i = 0; i < 30; i++)
+		add(w, i, i % 2);
+	for (uint64_t i = 0; i < 30; i++)
+		cr_assert(is_there(w, i), "%zu", (size_t)i);
+	cr_assert(!is_there(w, 30));
+	cr_assert_eq(n_keys(w), 3);
+	unmake(w);
+}
+
+Test(govern_payload, erasing_takes_what_fits_and_nothing_else)
+{
+	struct world *w = make();
+	const uint64_t those[] = {3, 17, 99};
+	for (uint64_t i = 0; i < 60; i++)
+		add(w, i, true);
+	cr_assert_eq(n_keys(w), 6);
+	cr_assert_eq(erase(w, (struct tt_erasure){.begins = those, .n_begins = 3}), 2);
+	for (uint64_t i = 0; i < 60; i++)
+		cr_assert_eq(is_there(w, i), i != 3 && i != 17, "%zu", (size_t)i);
+	cr_assert_eq(erase(w, (struct tt_erasure){.owner = "key-1"}), 20);
+	cr_assert_eq(erase(w, (struct tt_erasure){.owner = "key-2", .before = 2 * DAY * 1000 + 1}), 5);
+	for (uint64_t i = 0; i < 60; i++)
+		cr_assert_eq(is_there(w, i), i != 3 && i % 3 != 1 && (i % 3 != 2 || i >= 20), "%zu", (size_t)i);
+	cr_assert_eq(erase(w, (struct tt_erasure){.before = 100 * (int64_t)DAY * 1000}), 60 - 1 - 20 - 6);
+	add(w, 7, true); /* a day whose key was renewed */
+	cr_assert(is_there(w, 7));
+	unmake(w);
+}
+
+/* Another program's erasing renews the key that this one knows. */
+Test(govern_payload, two_programs_agree_on_the_key_of_a_day)
+{
+	struct world *w = make(), other = *w;
+	must(tt_database_open(&other.db, w->folder, TT_DATABASE_WRITE, err));
+	must(tt_payloads_open(&other.payloads, &other.db, w->folder, err));
+	add(w, 1, true);
+	add(w, 2, true);
+	const uint64_t one = 1;
+	cr_assert_eq(erase(&other, (struct tt_erasure){.begins = &one, .n_begins = 1}), 1);
+	add(w, 3, true);
+	cr_assert(is_there(w, 2) && is_there(w, 3) && is_there(&other, 3) && !is_there(w, 1));
+	tt_payloads_close(&other.payloads);
+	tt_database_close(&other.db);
+	unmake(w);
+}
+
+/* No byte of a text, and no row that could be opened with an old key, is in any file of the folder. */
+Test(govern_payload, what_is_erased_is_in_no_file)
+{
+	struct world *w = make();
+	char command[200];
+	uint64_t those[20];
+	for (uint64_t i = 0; i < 40; i++) {
+		add(w, i, true);
+		those[i % 20] = i / 20 * 20 + i % 20;
+	}
+	cr_assert_eq(erase(w, (struct tt_erasure){.begins = those, .n_begins = 20}), 20);
+	snprintf(command, sizeof command, "! grep -rq 'word for word' %s", w->folder);
+	cr_assert_eq(system(command), 0);
+	unmake(w);
+}
+
+Test(govern_payload, a_changed_byte_is_noticed)
+{
+	struct world *w = make();
+	uint8_t open[TT_SECRET];
+	bool found;
+	struct tt_buffer request = {0}, result = {0};
+	char path[128];
+	add(w, 1, true);
+	tt_payloads_close(&w->payloads);
+	must(tt_payloads_open(&w->payloads, &w->db, w->folder, err));
+	snprintf(path, sizeof path, "%s/1970-01-02.1", w->payloads.directory);
+	FILE *file = fopen(path, "r+");
+	int byte = fgetc(file);
+	rewind(file);
+	fputc(byte ^ 1, file);
+	fclose(file);
+	cr_assert_eq(tt_payload_read(&w->payloads, 1, &found, open, &request, &result, NULL), TT_ERR_FORMAT);
+	unmake(w);
+}
+
+/* Against Python's hmac. */
+Test(govern_payload, a_commitment_is_hmac_sha256)
+{
+	uint8_t open[TT_SECRET];
+	char text[65];
+	struct tt_commitment commitment;
+	for (int i = 0; i < TT_SECRET; i++)
+		open[i] = (uint8_t)i;
+	tt_commitment_begin(&commitment, open, "trimtab-body-1");
+	tt_commitment_add(&commitment, "he", 2);
+	tt_commitment_add(&commitment, "llo", 3);
+	tt_commitment_add_size(&commitment, 258);
+	must(tt_commitment_end(&commitment, text, err));
+	/* hmac.new(bytes(range(32)), b"trimtab-body-1\0hello" + (258).to_bytes(8, "little"), "sha256").hexdigest() */
+	cr_assert_str_eq(text, "bb3ff38dc59af1d8925a89a9214b1674cbbae83c2da885a2d0f9348d0f07af63");
+}

@@ -49,6 +49,7 @@ help:
 	@echo "  make serve-clients openai-python and lm-eval against the server (a minute and their installation)"
 	@echo "  make docs          the documentation as a site, in $(BUILD)-docs/html"
 	@echo "  make page-test     the page of eval in Chromium: phone to desk, accessibility (a minute)"
+	@echo "  make python-test   the Python package: wheel, examples, lm-eval, Inspect (5 minutes and installation)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
@@ -193,6 +194,12 @@ page-test:
 	@$(PAGE_VENV)/pip install -q --disable-pip-version-check -r scripts/measure/page-requirements.txt
 	@$(PAGE_VENV)/python scripts/measure/check_pages.py --trimtab $(call folder,test)/trimtab
 
+python-test: model
+	@scripts/setup/install_packages.sh test
+	@scripts/setup/install_packages.sh python
+	$(call build,test,trimtab-cli)
+	@scripts/measure/python_test.sh $(call folder,test)/trimtab
+
 install-test:
 	@scripts/setup/install_packages.sh test
 	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
@@ -232,6 +239,7 @@ CI_SLOW_PARTS = \
 	serve-clients \
 	page-test \
 	docs \
+	python-test \
 	deb-test \
 	arm \
 	sanitize-full \

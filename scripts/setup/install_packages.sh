@@ -15,6 +15,7 @@ arm="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user python3"
 deb="dpkg-dev fakeroot file"
 fetch="python3 python3-venv python3-pip"
 page="chromium"
+python="$fetch python3-dev"
 
 case "${1:-}" in
 build) wanted=$build ;;
@@ -24,6 +25,7 @@ arm) wanted=$arm ;;
 deb) wanted="$build $deb" ;;
 page) wanted="$build $test $fetch $page" ;;
 fetch) wanted=$fetch ;;
+python) wanted="$build $python" ;;
 *)
 	echo "usage: $0 $(sed -n 's/^\([a-z]*\)) wanted=.*/\1/p' "$0" | paste -s -d "|")" >&2
 	exit 2

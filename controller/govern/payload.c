@@ -385,7 +385,7 @@ static int renew_day(struct tt_payloads *p, const char *day, struct tt_error *er
 	bool more = true;
 	if (!is_day(day))
 		return tt_fail(err, TT_ERR_FORMAT, "%s is damaged: the name of a day's key", p->db->path);
-	snprintf(date, sizeof date, "%s", day);
+	snprintf(date, sizeof date, "%.31s", day);
 	date[strcspn(date, ".")] = 0;
 	TT_TRY(day_of_date(p, date, new_day, true, err));
 	while (more)
@@ -431,7 +431,7 @@ static int is_used(struct tt_payloads *p, const char *day, bool *used, struct tt
 	int64_t n;
 	TT_TRY(tt_sql_integer(p->db, "SELECT count(*) FROM (SELECT 1 FROM log_payload WHERE day = ? LIMIT 1)",
 		TT_SQL(tt_text(day)), &n, err));
-	snprintf(date, sizeof date, "%s", day);
+	snprintf(date, sizeof date, "%.31s", day);
 	date[strcspn(date, ".")] = 0;
 	TT_TRY(day_of_date(p, date, current, false, err));
 	*used = n > 0 || strcmp(current, day) == 0;

@@ -117,7 +117,7 @@ def test_receipts():
 def test_replay():
     """Mixed steering, streamed and whole, sampled and greedy, side by side, and one that a client left."""
     arguments = policies()
-    with serve(*arguments, "--shadow", "two", "--keep-text", "all", "--max-batch", 4) as server:
+    with serve(*arguments, "--shadow", "two", "--keep-text", "all", "--max-batch", 12) as server:
         def ask(i):
             body = {"prompt": f"{'shared ' * (i % 3)}{i}", "max_tokens": 3 + i % 9, "n": 1 + i % 2,
                     "temperature": i % 3, "stream": i % 4 == 0, "logprobs": 2 if i % 5 == 0 else None,

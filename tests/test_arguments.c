@@ -120,6 +120,9 @@ Test(arguments, engine)
 	tt_policy_describe(policy, NULL);
 	tt_engine_kill_steering(NULL);
 	tt_engine_resume_steering(NULL);
+	tt_engine_kill_policy(NULL, policy, true);
+	tt_engine_kill_policy(engine, NULL, true);
+	tt_engine_kill_policy(engine, policy, true);
 	tt_engine_options_default(NULL);
 	tt_engine_options_default_sized(NULL, sizeof(size_t));
 	tt_policy_free(policy);

@@ -59,6 +59,7 @@ struct said {
 	struct tt_engine *engine;
 	size_t kill_at;              /* kills when that many tokens were generated; 0: never */
 	struct tt_request *kill_for; /* or when this request was pre-empted */
+	struct tt_policy *only;      /* kills this policy; NULL: all steering */
 };
 
 static void note(void *user, struct tt_request *request, const struct tt_telemetry *t)
@@ -273,15 +274,31 @@ Test(reports, the_same_bytes_in_every_way)
 
 #ifndef TT_TEST_CUDA
 
+static void kill_steering(const struct said *said)
+{
+	if (said->only)
+		tt_engine_kill_policy(said->engine, said->only, true);
+	else
+		tt_engine_kill_steering(said->engine);
+}
+
+static void resume_steering(const struct said *said)
+{
+	if (said->only)
+		tt_engine_kill_policy(said->engine, said->only, false);
+	else
+		tt_engine_resume_steering(said->engine);
+}
+
 static void kill_then(void *user, struct tt_request *request)
 {
 	struct said *said = user;
 	struct tt_engine_stats stats;
 	tt_engine_stats(said->engine, &stats);
 	if (said->kill_at && tt_request_n_generated(request) == said->kill_at)
-		tt_engine_kill_steering(said->engine);
+		kill_steering(said);
 	if (said->kill_for && stats.n_preemptions > 0)
-		tt_engine_kill_steering(said->engine);
+		kill_steering(said);
 }
 
 static struct tt_request_options killed_options(
@@ -330,13 +347,15 @@ Test(reports, a_kill_before_the_first_step_leaves_nothing_to_report)
 	int32_t ids[40];
 	struct said said;
 	make_prompt(3, 40, ids);
-	tt_engine_kill_steering(engine);
-	for (int i = 0; i < 9; i++) {
+	for (int i = 0; i < 18; i++) {
 		struct tt_request_options options = killed_options(&said, engine, policies[i % 3], ids, 40);
-		options.when = (enum tt_policy_when)(i / 3);
+		said.only = i < 9 ? NULL : policies[i % 3];
+		options.when = (enum tt_policy_when)(i % 9 / 3);
+		kill_steering(&said);
 		struct tt_request *request = request_run(engine, &options);
 		check_killed(&said, request, 0, 0);
 		tt_request_free(request);
+		resume_steering(&said);
 	}
 	tt_engine_close(engine);
 	for (int i = 0; i < 3; i++)
@@ -354,18 +373,22 @@ Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 	int32_t ids[40];
 	struct said said;
 	make_prompt(3, 40, ids);
-	for (int i = 0; i < 9; i++) {
-		enum tt_policy_when when = (enum tt_policy_when)(i / 3);
+	for (int i = 0; i < 18; i++) {
+		enum tt_policy_when when = (enum tt_policy_when)(i % 9 / 3);
 		struct tt_request_options options = killed_options(&said, engine, policies[i % 3], ids, 40);
+		said.only = i < 9 ? NULL : policies[i % 3];
 		said.kill_at = 1 + (size_t)i % 4;
 		options.when = when;
 		struct tt_request *request = request_run(engine, &options);
 		size_t from = when == TT_WHEN_ALL ? 0 : when == TT_WHEN_LAST ? 39 : 40;
 		check_killed(&said, request, from, 40 + said.kill_at - 1);
 		tt_request_free(request);
-		tt_engine_resume_steering(engine);
+		resume_steering(&said);
 	}
+	/* One that was killed is nothing to a request without it, or with it at scale 0. */
+	tt_engine_kill_policy(engine, policies[1], true);
 	struct tt_request_options options = killed_options(&said, engine, policies[0], ids, 40);
+	options.steering[options.n_steering++] = (struct tt_steering){policies[1], 0};
 	struct tt_request *request = request_run(engine, &options);
 	struct tt_decision decision;
 	cr_assert(tt_request_decision(request, 0, &decision) && !decision.killed);
@@ -378,7 +401,7 @@ Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 
 /* Tokens that ran steered run again, unsteered, since their pages were lost: what was reported of them stays true, for
  * the answer so far came of them. */
-Test(reports, a_kill_after_a_pre_emption_does_not_undo_reports)
+static void kill_after_pre_emption(bool one)
 {
 	struct tt_engine *engine = way_engine(&(struct way){"eight pages", 2, 64, 128, 1});
 	struct tt_policy *policy = make_policy(engine, ALWAYS, false, TT_OP_ADD, TT_WHEN_ALL);
@@ -395,6 +418,7 @@ Test(reports, a_kill_after_a_pre_emption_does_not_undo_reports)
 	options.max_tokens = 40;
 	must(tt_request_submit(&request, engine, &options, err));
 	old_said.kill_for = request;
+	old_said.only = one ? policy : NULL;
 	must(tt_request_wait(request, err));
 	must(tt_request_wait(old, err));
 	tt_engine_stats(engine, &stats);
@@ -407,6 +431,11 @@ Test(reports, a_kill_after_a_pre_emption_does_not_undo_reports)
 	tt_request_free(old);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
+}
+Test(reports, a_kill_after_a_pre_emption_does_not_undo_reports)
+{
+	kill_after_pre_emption(false);
+	kill_after_pre_emption(true);
 }
 
 /* A captured tensor, [n_ids][width]. */

@@ -280,6 +280,32 @@ int tt_engine_add_policy(struct tt_engine *engine, struct tt_policy *policy, con
 	return tt_on_owner(engine, add, &addition, err);
 }
 
+static void end_steering(struct tt_sequence *q, uint16_t slot)
+{
+	for (uint32_t i = 0; i < q->n_policies; i++)
+		if (q->policies[i].slot == slot && q->policies[i].scale != 0)
+			q->ends_steering = true;
+}
+
+void tt_engine_kill_policy(struct tt_engine *engine, const struct tt_policy *policy, bool killed)
+{
+	uint16_t slot;
+	if (!engine || !policy)
+		return;
+	tt_lock(engine);
+	if (tt_policy_slot(engine, policy, &slot)) {
+		engine->policies[slot].killed = killed;
+		for (struct tt_sequence *q = engine->scheduler.waiting; killed && q; q = q->next)
+			end_steering(q, slot);
+		for (uint32_t i = 0; killed && i < engine->scheduler.n_running; i++)
+			end_steering(engine->scheduler.running[i], slot);
+	}
+	tt_unlock(engine);
+	/* What was planned before is launched; what is planned from now on knows. */
+	pthread_mutex_lock(&engine->launch);
+	pthread_mutex_unlock(&engine->launch);
+}
+
 static int remove_policy(struct tt_engine *engine, void *argument, struct tt_error *err)
 {
 	const struct tt_policy *policy = argument;

@@ -11,6 +11,7 @@ struct tt_engine;
 struct tt_loaded_policy {
 	bool loaded;
 	struct tt_policy *policy;    /* NULL: the slot is free, or its policy was removed while requests still use it */
+	bool killed;                 /* its kill switch is on */
 	uint32_t n_users;            /* requests not finished */
 	uint64_t last_step;          /* the last step of finished requests that may use it */
 	struct tt_steer_slot slot;   /* what the kernels' table holds: pointers to the backend's copies */

@@ -318,8 +318,13 @@ static int enqueue(struct tt_request *r, struct tt_error *err)
 {
 	struct tt_engine *engine = r->engine;
 	TT_TRY(resolve_steering(r, err));
-	for (uint32_t i = 0; i < r->sequence.n_policies; i++)
-		engine->policies[r->sequence.policies[i].slot].n_users++;
+	for (uint32_t i = 0; i < r->sequence.n_policies; i++) {
+		const struct tt_sequence_policy *policy = &r->sequence.policies[i];
+		struct tt_loaded_policy *loaded = &engine->policies[policy->slot];
+		loaded->n_users++;
+		if (loaded->killed && policy->scale != 0)
+			r->sequence.ends_steering = true;
+	}
 	tt_scheduler_add(&engine->scheduler, &r->sequence);
 	pthread_cond_broadcast(&engine->changed);
 	return TT_OK;

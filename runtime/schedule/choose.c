@@ -107,7 +107,7 @@ void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const stru
 	}
 	if (p.n_tokens == 0)
 		return;
-	if (killed)
+	if (killed || q->ends_steering)
 		tt_sequence_kill(q);
 	add_and_advance(plan, q, p);
 	/* This must come last: a page is offered under the key of what the step writes, which add_and_advance

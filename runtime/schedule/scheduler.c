@@ -153,7 +153,7 @@ static void reserve_or_preempt(struct tt_scheduler *s)
 static bool take_pages(struct tt_scheduler *s, struct tt_sequence *q)
 {
 	q->n_fed = 0;
-	if (s->killed)
+	if (s->killed || q->ends_steering)
 		tt_sequence_kill(q);
 	tt_prefix_acquire(q, &s->pool, tt_choose_one_pass(q, &s->limits));
 	uint32_t n_pages = tt_pages_for(q->n_tokens), n_more = n_pages - q->n_pages;
@@ -305,7 +305,7 @@ static void settle(struct tt_scheduler *s, struct tt_planned *p, const struct tt
 		q->n_keys = (uint32_t)(again / TT_PAGE_TOKENS); /* the other keys say that nothing steers their pages */
 	if (p->same_pass || again == q->n_prompt)
 		return;
-	if (!s->killed && q->killed_from == SIZE_MAX)
+	if (!s->killed && !q->ends_steering && q->killed_from == SIZE_MAX)
 		run_again(s, q, p, again);
 	else
 		end_steering(q, again); /* it stays as it ran */

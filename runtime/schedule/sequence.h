@@ -66,6 +66,7 @@ struct tt_sequence {
 	bool decided;            /* the gates have run */
 	bool deciding;           /* they run in a step in flight; the sequence runs nothing else until they have */
 	bool same_pass;          /* the decision steers the pass in which it is made */
+	bool ends_steering;      /* a policy of it was killed: from its next step on nothing steers it */
 	size_t killed_from;      /* the kill switch: no step steers positions from here on; SIZE_MAX: none */
 	/* The position from which on reports say that nothing steered. It is larger than killed_from if tokens that ran
 	 * steered run again unsteered after a pre-emption: what was reported about them stays true. */

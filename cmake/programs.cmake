@@ -10,6 +10,11 @@ set_source_files_properties(bench/harness/machine.c PROPERTIES INCLUDE_DIRECTORI
 target_link_libraries(trimtab-harness PUBLIC trimtab-core PkgConfig::JANSSON m)
 
 file(GLOB TT_CLI_SOURCES CONFIGURE_DEPENDS runtime/page/*.c runtime/cli/*.c)
+if(TT_HAS_SERVE)
+  list(FILTER TT_CLI_SOURCES EXCLUDE REGEX "/no_store.c$")
+else()
+  list(FILTER TT_CLI_SOURCES EXCLUDE REGEX "/cli/(store|policy|key).c$")
+endif()
 add_executable(trimtab-cli ${TT_CLI_SOURCES})
 set_target_properties(trimtab-cli PROPERTIES OUTPUT_NAME trimtab)
 if(TT_HAS_SERVE)

@@ -1,6 +1,6 @@
-/* The recorder without a server, for measuring and for making long logs: audit_load FOLDER REQUESTS [A-SECOND]. Requests
- * are made up, each with a begin and an end of the size that a real one has; so many a second, or as fast as they are
- * taken. Prints what it took as JSON. */
+/* The recorder without a server, for measuring and for making long logs: audit_load FOLDER REQUESTS [A-SECOND].
+ * Requests are made up, each with a begin and an end of the size that a real one has; so many a second, or as fast as
+ * they are taken. Prints what it took as JSON. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

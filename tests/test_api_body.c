@@ -17,6 +17,7 @@ static int parse(struct tt_api_request *body, json_t **json, const char *text, b
 		.sampling = {.top_p = 1, .temperature = 1, .seed = 7},
 		.now = 1700000000,
 		.serves = true,
+		.right = TT_API_CHOOSES_ANY,
 		.lenient = lenient,
 		.standing = {{&named[0], 1}, {&named[1], 1}},
 		.n_standing = 2,

@@ -62,7 +62,8 @@ check() { # check NAME COMMAND...
 }
 
 # ---- Help and versions
-commands="generate chat fit eval attack stack score batch serve capture import export bench inspect tokenize template"
+commands="generate chat fit eval attack stack score batch serve policy key capture import export bench inspect
+tokenize template"
 works --help
 for command in $commands; do
 	grep -q "  $command " out || fail "--help does not list $command"

@@ -325,6 +325,7 @@ Test(govern_store, each_role_can_do_what_it_may_and_nothing_else)
 		{"policy/reject", "{}", "...a.."},
 		{"policy/retire", "{}", "...a.."},
 		{"policy/list", "{}", ".reauo"},
+		{"policy/show", "{}", ".reauo"},
 		{"policy/history", "{}", ".reauo"},
 		{"policy/label", "{}", "..ea.o"},
 		{"policy/unlabel", "{}", "..ea.o"},

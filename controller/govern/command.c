@@ -86,6 +86,7 @@ static int record(const struct tt_command *command, struct tt_call *call, struct
 static int run(const struct tt_command *command, struct tt_call *call, struct tt_error *err)
 {
 	TT_TRY(check_right(command, call->store, call->actor, err));
+	TT_TRY(check_arguments(command, call->store, call->arguments, err));
 	TT_TRY(command->run(call, err));
 	return command->kind ? record(command, call, err) : TT_OK;
 }
@@ -105,8 +106,6 @@ int tt_command_run(const struct tt_command *command, struct tt_store *store, con
 	int status = empty && call.entry && call.answer ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "out of memory");
 	*answer = NULL;
 	store->refusal = TT_REFUSED_INPUT;
-	if (status == TT_OK)
-		status = check_arguments(command, store, call.arguments, err);
 	if (status == TT_OK)
 		status = command->kind ? tt_database_begin(&store->db, err) : tt_database_begin_read(&store->db, err);
 	if (status == TT_OK)

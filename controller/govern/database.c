@@ -184,7 +184,8 @@ static int look(const char *directory, const char *path, enum tt_database_mode m
 	if (mode == TT_DATABASE_CREATE)
 		TT_TRY(make_folder(directory, err));
 	if (stat(directory, &status) < 0)
-		return tt_fail_io(err, directory, "open");
+		return errno == ENOENT ? tt_fail(err, TT_ERR_IO, "%s: there is no store here", directory)
+				       : tt_fail_io(err, directory, "open");
 	if (!S_ISDIR(status.st_mode))
 		return tt_fail(err, TT_ERR_IO, "%s is not a folder", directory);
 	if (status.st_mode & (S_IWGRP | S_IWOTH))

@@ -57,7 +57,15 @@ static int read_all(struct tt_in_force *out, struct tt_store *store, struct tt_e
 	TT_TRY(read_kills(out, store, err));
 	TT_TRY(tt_stack_read(&out->stack, store, err));
 	TT_TRY(tt_keys_read(&out->keys, &store->db, (int64_t)time(NULL), err));
-	return tt_database_version(&store->db, &out->version, err);
+	int64_t n;
+	TT_TRY(tt_sql_integer(&store->db, "SELECT count(*) FROM key", TT_SQL_NONE, &n, err));
+	out->has_keys = n > 0;
+	return tt_last_change(&out->change, store, err);
+}
+
+int tt_last_change(int64_t *out, struct tt_store *store, struct tt_error *err)
+{
+	return tt_sql_integer(&store->db, "SELECT coalesce(max(id), 0) FROM change", TT_SQL_NONE, out, err);
 }
 
 int tt_in_force_read(struct tt_in_force *out, struct tt_store *store, struct tt_error *err)
@@ -68,6 +76,14 @@ int tt_in_force_read(struct tt_in_force *out, struct tt_store *store, struct tt_
 	if (status != TT_OK)
 		tt_in_force_free(out);
 	return status;
+}
+
+bool tt_in_force_is_killed(const struct tt_in_force *force, const char *policy)
+{
+	for (size_t i = 0; i < force->n_killed; i++)
+		if (strcmp(force->killed[i], policy) == 0)
+			return true;
+	return false;
 }
 
 void tt_in_force_free(struct tt_in_force *force)

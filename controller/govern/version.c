@@ -390,20 +390,37 @@ static int describe(struct tt_call *call, const struct tt_query *q, json_t *list
 		err);
 }
 
-/* All versions, or those of a policy. */
-static int policy_list(struct tt_call *call, struct tt_error *err)
+/* All versions, those of a policy, or one. */
+static int list_versions(struct tt_call *call, const char *policy, const char *sha256, struct tt_error *err)
 {
 	struct tt_query q;
-	const char *policy;
 	json_t *list = json_array();
 	TT_TRY(tt_json_set(call->answer, "versions", list, err));
-	TT_TRY(tt_call_name(call, "name", false, &policy, err));
 	TT_TRY(tt_query_open(&q, &call->store->db,
-		"SELECT " COLUMNS " FROM version WHERE ?1 IS NULL OR policy = ?1 ORDER BY policy, created, sha256",
-		TT_SQL(tt_text(policy)), err));
+		"SELECT " COLUMNS " FROM version WHERE (?1 IS NULL OR policy = ?1) AND (?2 IS NULL OR sha256 = ?2) "
+		"ORDER BY policy, created, sha256",
+		TT_SQL(tt_text(policy), tt_text(sha256)), err));
 	while (q.status == TT_OK && tt_query_next(&q, err))
 		q.status = describe(call, &q, list, err);
 	return tt_query_close(&q);
+}
+
+static int policy_list(struct tt_call *call, struct tt_error *err)
+{
+	const char *policy;
+	TT_TRY(tt_call_name(call, "name", false, &policy, err));
+	return list_versions(call, policy, NULL, err);
+}
+
+static int policy_show(struct tt_call *call, struct tt_error *err)
+{
+	const char *policy;
+	struct tt_version v;
+	TT_TRY(tt_call_name(call, "name", true, &policy, err));
+	if (!json_object_get(call->arguments, "version"))
+		return list_versions(call, policy, NULL, err);
+	TT_TRY(tt_version_of_call(&v, call, err));
+	return list_versions(call, policy, v.sha256, err);
 }
 
 /* What was done, the oldest first. */
@@ -441,6 +458,7 @@ const struct tt_command tt_version_commands[] = {
 	{"policy/reject", "policy.reject", TT_RIGHT_APPROVE, {"name", "version", "reason", NULL}, policy_reject},
 	{"policy/retire", "policy.retire", TT_RIGHT_APPROVE, {"name", "version", "reason", NULL}, policy_retire},
 	{"policy/list", NULL, TT_RIGHT_SEE, {"name", NULL}, policy_list},
+	{"policy/show", NULL, TT_RIGHT_SEE, {"name", "version", NULL}, policy_show},
 	{"policy/history", NULL, TT_RIGHT_SEE, {"name", NULL}, policy_history},
 	{NULL, NULL, TT_RIGHT_SEE, {NULL}, NULL},
 };

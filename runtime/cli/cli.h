@@ -1,5 +1,5 @@
 /* The program: its subcommands, its messages, and helpers for all subcommands. Its files use trimtab.h, base/,
- * runtime/page/ and runtime/serve/serve.h, and nothing else of the library. */
+ * runtime/page/, runtime/serve/serve.h and the store, and nothing else of the library. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -42,6 +42,8 @@ int cli_score(int argc, char **argv);
 int cli_batch(int argc, char **argv);
 int cli_serve(int argc, char **argv);
 int cli_audit(int argc, char **argv);
+int cli_policy(int argc, char **argv);
+int cli_key(int argc, char **argv);
 int cli_capture(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_export(int argc, char **argv);

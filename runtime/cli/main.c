@@ -23,6 +23,8 @@ static const struct cli_command commands[] = {
 	{"batch", "answer a file of requests, over any number of runs", cli_batch},
 	{"serve", "serve a model to OpenAI's clients, steered by request", cli_serve},
 	{"audit", "look after a server's audit log: verify, prove, replay, seal, erase", cli_audit},
+	{"policy", "policies in a store: add, approve, label, kill", cli_policy},
+	{"key", "keys of a store: add, list, revoke", cli_key},
 	{"capture", "write hidden states, logits and coefficients of a prompt", cli_capture},
 	{"import", "make a policy of a control vector", cli_import},
 	{"export", "make a control vector of a policy", cli_export},

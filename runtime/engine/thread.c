@@ -357,3 +357,8 @@ void tt_engine_resume_steering(struct tt_engine *engine)
 	if (engine)
 		atomic_store(&engine->killed, false);
 }
+
+bool tt_engine_is_killed(const struct tt_engine *engine)
+{
+	return atomic_load(&engine->killed);
+}

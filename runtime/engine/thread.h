@@ -27,4 +27,7 @@ int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
 	struct tt_error *err);
 
+/* Whether the kill switch is on. */
+bool tt_engine_is_killed(const struct tt_engine *engine);
+
 #endif

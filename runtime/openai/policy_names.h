@@ -2,10 +2,18 @@
 #ifndef RUNTIME_OPENAI_POLICY_NAMES_H
 #define RUNTIME_OPENAI_POLICY_NAMES_H
 
+#include <stdbool.h>
+
 #include "runtime/trimtab.h"
 
+/* The label of what a request gets that names a policy and no more. */
+#define TT_STANDARD_LABEL "production"
+
 struct tt_named_policy {
-	const char *name; /* borrowed from who gave it */
+	const char *name;  /* borrowed from who gave it */
+	const char *label; /* likewise; NULL: it comes from a file, and has none */
+	float least, most; /* of one with a label: the scales that may be asked for */
+	bool killed;       /* it does not steer */
 	struct tt_policy *policy;
 	char sha256[65]; /* of the policy's file */
 };

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/sampling.h"
+#include "runtime/openai/api_steering.h"
 
 /* How a known key is treated. */
 enum treatment {
@@ -80,12 +81,17 @@ static const struct key completion_keys[] = {
 	{NULL, OFF},
 };
 
-/* Remembers the key that is at fault, if the status is an error's; the innermost counts. */
-static int at(struct tt_api_request *out, const char *param, int status)
+int tt_api_at(struct tt_api_request *out, const char *param, int status)
 {
 	if (status != TT_OK && !*out->param)
 		snprintf(out->param, sizeof out->param, "%s", param);
 	return status;
+}
+
+/* As a word of this file. */
+static int at(struct tt_api_request *out, const char *param, int status)
+{
+	return tt_api_at(out, param, status);
 }
 
 static const struct key *find_key(const struct key *keys, const char *name)
@@ -161,135 +167,6 @@ int tt_api_only_keys(const json_t *object, const char *const *allowed, const cha
 			return tt_fail(err, TT_ERR_FORMAT, "%s has the unknown key \"%.60s\"", what, name);
 	}
 	return TT_OK;
-}
-
-/* ---- Steering */
-
-static int parse_when(enum tt_policy_when *out, const json_t *steering, struct tt_error *err)
-{
-	static const char *const names[] = {"generation", "last", "all"};
-	const char *when = NULL;
-	TT_TRY(tt_json_string(steering, "when", &when, err));
-	for (int i = 0; when && i < 3; i++) {
-		if (strcmp(when, names[i]) == 0) {
-			*out = (enum tt_policy_when)i;
-			return TT_OK;
-		}
-	}
-	if (when)
-		return tt_fail(
-			err, TT_ERR_FORMAT, "steering.when must be generation, last or all, not \"%.40s\"", when);
-	return TT_OK;
-}
-
-static void steer_by(struct tt_api_request *out, const struct tt_named_policy *policy, float scale)
-{
-	out->policies[out->options.n_steering] = policy;
-	out->options.steering[out->options.n_steering++] = (struct tt_steering){policy->policy, scale};
-}
-
-/* The version that is asked for must be the one that is loaded: all of its digits, or the first 12. */
-static int check_version(const json_t *entry, const struct tt_named_policy *policy, struct tt_error *err)
-{
-	const char *version = NULL;
-	TT_TRY(tt_json_string(entry, "version", &version, err));
-	size_t n = version ? strlen(version) : 0;
-	if (version && ((n != 12 && n != 64) || strncmp(version, policy->sha256, n) != 0))
-		return tt_fail(
-			err, TT_ERR_ARGUMENT, "there is no version \"%.64s\" of the policy %s", version, policy->name);
-	return TT_OK;
-}
-
-static int parse_policy(struct tt_api_request *out, const json_t *entry, const char *where,
-	const struct tt_named_policies *policies, struct tt_error *err)
-{
-	static const char *const keys[] = {"name", "scale", NULL}, *const served[] = {"name", "scale", "version", NULL};
-	char param[80];
-	const char *name = NULL;
-	float scale = 1;
-	if (!json_is_object(entry))
-		return at(out, where, tt_fail(err, TT_ERR_FORMAT, "steering.policies must hold objects"));
-	TT_TRY(at(out, where, tt_api_only_keys(entry, out->serves ? served : keys, "a policy of steering", err)));
-	snprintf(param, sizeof param, "%s.name", where);
-	TT_TRY(at(out, param, tt_json_string(entry, "name", &name, err)));
-	if (!name)
-		return at(out, param, tt_fail(err, TT_ERR_FORMAT, "a policy of steering has no name"));
-	const struct tt_named_policy *policy = tt_named_policies_find(policies, name);
-	if (!policy)
-		return at(out, param,
-			tt_fail(err, TT_ERR_ARGUMENT, "steering names the policy \"%.60s\", which was not given",
-				name));
-	snprintf(param, sizeof param, "%s.scale", where);
-	TT_TRY(at(out, param, tt_json_float(entry, "scale", -1e6, 1e6, &scale, err)));
-	snprintf(param, sizeof param, "%s.version", where);
-	TT_TRY(at(out, param, check_version(entry, policy, err)));
-	steer_by(out, policy, scale);
-	return TT_OK;
-}
-
-static int parse_stack(struct tt_api_request *out, const json_t *steering, const struct tt_named_policies *policies,
-	struct tt_error *err)
-{
-	static const char *const keys[] = {"policies", "when", NULL};
-	TT_TRY(at(out, "steering", tt_api_only_keys(steering, keys, "steering", err)));
-	const json_t *list = json_object_get(steering, "policies");
-	char where[48] = "steering.policies";
-	if (!json_is_array(list))
-		return at(out, where, tt_fail(err, TT_ERR_FORMAT, "steering.policies must be a list"));
-	if (json_array_size(list) > TT_MAX_STACK)
-		return at(out, where, tt_fail(err, TT_ERR_FORMAT, "steering has more than %d policies", TT_MAX_STACK));
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		snprintf(where, sizeof where, "steering.policies[%zu]", i);
-		TT_TRY(parse_policy(out, json_array_get(list, i), where, policies, err));
-	}
-	return at(out, "steering.when", parse_when(&out->options.when, steering, err));
-}
-
-/* A shadow never acts, whatever a body says. */
-static int check_shadows(struct tt_api_request *out, const struct tt_api_context *context, struct tt_error *err)
-{
-	char param[48];
-	for (uint32_t i = 0; i < out->n_acting; i++) {
-		for (uint32_t k = 0; k < context->n_shadows; k++) {
-			if (out->policies[i] != context->shadows[k].policy)
-				continue;
-			snprintf(param, sizeof param, "steering.policies[%u].name", i);
-			return at(out, param,
-				tt_fail(err, TT_ERR_ARGUMENT, "%.60s is a shadow, which cannot steer",
-					out->policies[i]->name));
-		}
-	}
-	return TT_OK;
-}
-
-/* Absent: what the context says, if anything; false: nothing steers. */
-static int parse_steering(
-	struct tt_api_request *out, const json_t *body, const struct tt_api_context *context, struct tt_error *err)
-{
-	const json_t *steering = json_object_get(body, "steering");
-	if (!steering || json_is_null(steering)) {
-		for (uint32_t i = 0; i < context->n_standing; i++)
-			steer_by(out, context->standing[i].policy, context->standing[i].scale);
-	} else if (json_is_object(steering)) {
-		TT_TRY(parse_stack(out, steering, context->policies, err));
-	} else if (!json_is_false(steering)) {
-		return at(out, "steering", tt_fail(err, TT_ERR_FORMAT, "steering must be an object"));
-	}
-	out->n_acting = out->options.n_steering;
-	TT_TRY(check_shadows(out, context, err));
-	if (out->n_acting + context->n_shadows > TT_MAX_STACK)
-		return at(out, "steering.policies",
-			tt_fail(err, TT_ERR_FORMAT, "steering has more than %u policies beside the shadows",
-				TT_MAX_STACK - context->n_shadows));
-	for (uint32_t i = 0; i < context->n_shadows; i++)
-		steer_by(out, context->shadows[i].policy, 0);
-	return TT_OK;
-}
-
-void tt_api_request_steer(struct tt_api_request *body, const struct tt_named_policy *policy, float scale)
-{
-	steer_by(body, policy, scale);
-	body->n_acting = 1;
 }
 
 /* ---- Sampling */
@@ -507,7 +384,7 @@ static int parse(
 	TT_TRY(check_keys(out, body, context->lenient, err));
 	TT_TRY(at(out, "response_format", check_format(body, err)));
 	TT_TRY(parse_sampling(out, body, err));
-	TT_TRY(parse_steering(out, body, context, err));
+	TT_TRY(tt_api_read_steering(out, body, context, err));
 	if (out->serves) {
 		TT_TRY(parse_stream(out, body, err));
 		TT_TRY(parse_timeout(out, body, context, err));

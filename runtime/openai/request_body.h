@@ -18,6 +18,20 @@ struct tt_api_steering {
 	float scale;
 };
 
+/* A policy that steers every request, whatever its body says. */
+struct tt_api_mandatory {
+	const struct tt_named_policy *policy;
+	float scale; /* where a body says nothing of it */
+	float floor; /* the least that a body may ask for */
+};
+
+/* How much of its steering a body may choose. */
+enum tt_api_right {
+	TT_API_CHOOSES_NOTHING,
+	TT_API_CHOOSES_NAMES, /* of the standard label */
+	TT_API_CHOOSES_ANY,   /* also other labels, versions, and that nothing steers */
+};
+
 /* What a body is read with. */
 struct tt_api_context {
 	const struct tt_text *text;
@@ -30,6 +44,9 @@ struct tt_api_context {
 	bool serves; /* bodies may ask for a stream; answers say more of what steered them */
 	struct tt_api_steering standing[TT_MAX_STACK]; // [n_standing] steers bodies that say nothing of steering
 	uint32_t n_standing;
+	struct tt_api_mandatory mandatory[TT_MAX_STACK]; // [n_mandatory] stand first, in this order
+	uint32_t n_mandatory;
+	enum tt_api_right right;                      /* of who asks */
 	struct tt_api_steering shadows[TT_MAX_STACK]; // [n_shadows] whose gates speak on every request, and no more
 	uint32_t n_shadows;
 	double timeout; /* seconds that a request may take, which a body may shorten; 0: any */
@@ -61,6 +78,7 @@ struct tt_api_request {
 	 * and OpenAI's word for it. */
 	char param[96];
 	const char *code;
+	bool forbidden; /* who asks may not */
 };
 
 /* Finds the endpoint of a URL; returns false if there is no such endpoint. */
@@ -79,6 +97,8 @@ size_t tt_api_n_prompt_tokens(const struct tt_api_request *body);
 /* Whether log-probabilities of prompts are told. */
 bool tt_api_scores(const struct tt_api_request *body);
 
+/* Remembers the key that is at fault, if the status is an error's; the innermost counts. Returns the status. */
+int tt_api_at(struct tt_api_request *out, const char *param, int status);
 /* Refuses an object with a key that is not in the list, which ends in NULL. */
 int tt_api_only_keys(const json_t *object, const char *const *allowed, const char *what, struct tt_error *err);
 

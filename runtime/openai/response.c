@@ -233,9 +233,11 @@ static void add_facts(json_t *entry, const struct tt_named_policy *policy, const
 	struct tt_policy_info info;
 	tt_policy_describe(policy->policy, &info);
 	json_object_set_new(entry, "version", json_string(policy->sha256));
+	if (policy->label)
+		json_object_set_new(entry, "label", json_string(policy->label));
 	json_object_set_new(
 		entry, "threshold", info.has_threshold ? tt_json_number((double)info.threshold) : json_null());
-	json_object_set_new(entry, "killed", json_boolean(decision->killed));
+	json_object_set_new(entry, "killed", json_boolean(decision->killed || policy->killed));
 }
 
 static json_t *decision_json(

@@ -381,7 +381,7 @@ void tt_audit_answer(struct tt_connection *c)
 	static const struct tt_problem unknown = {404, "there is no such entry", NULL, "not_found"};
 	static const char prefix[] = "/v1/audit/";
 	const struct tt_span path = tt_http_path(&c->http);
-	const struct tt_key *key = tt_keys_find(&c->server->keys, tt_http_field(&c->http, "authorization"));
+	const struct tt_key *key = tt_server_key(c->server, &c->http);
 	uint64_t number = 0;
 	size_t i = sizeof prefix - 1;
 	for (; i < path.len && path.data[i] >= '0' && path.data[i] <= '9' && i < sizeof prefix + 15; i++)
@@ -408,10 +408,11 @@ static json_t *options_json(const struct tt_serve_options *o)
 
 static json_t *policies_json(const struct tt_server *server)
 {
+	const struct tt_named_policies *policies = &server->catalog->policies;
 	json_t *list = json_array();
-	for (size_t i = 0; i < server->policies.n; i++)
-		json_array_append_new(list, json_pack("{s:s, s:s}", "policy", server->policies.list[i].name, "version",
-						    server->policies.list[i].sha256));
+	for (size_t i = 0; i < policies->n; i++)
+		json_array_append_new(list,
+			json_pack("{s:s, s:s}", "policy", policies->list[i].name, "version", policies->list[i].sha256));
 	return list;
 }
 

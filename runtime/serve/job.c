@@ -24,6 +24,7 @@ static const char event_stream[] = "text/event-stream; charset=utf-8";
 static void free_job(struct tt_job *job)
 {
 	tt_api_request_free(&job->body);
+	tt_catalog_give(job->catalog);
 	json_decref(job->json);
 	tt_buffer_free(&job->text);
 	tt_chunks_close(&job->chunks);
@@ -145,6 +146,7 @@ static void set_refusal(struct tt_job *job, int status)
 {
 	const char *code = job->body.code;
 	int http = status == TT_ERR_MEMORY || status == TT_ERR_DEVICE || status == TT_ERR_IO ? 500 : 400;
+	http = job->body.forbidden ? 403 : http;
 	if (status == TT_ERR_LIMIT)
 		code = "context_length_exceeded";
 	set_problem(job, http, code, job->body.param, NULL);
@@ -156,11 +158,20 @@ static bool is_model(const struct tt_job *job, const json_t *name)
 	       (json_is_string(name) && tt_server_is_model(job->server, json_string_value(name)));
 }
 
+/* Whether the body may come to more tokens than its key may have at once. */
+static bool is_beyond(const struct tt_job *job)
+{
+	uint64_t context = tt_engine_info(job->server->engine)->context, most = job->body.options.max_tokens;
+	most = most < context ? most : context;
+	return job->max_tokens &&
+	       tt_api_n_prompt_tokens(&job->body) + tt_api_n_choices(&job->body) * most > job->max_tokens;
+}
+
 static void read_body(struct tt_job *job)
 {
 	struct tt_server *server = job->server;
 	struct tt_error *err = &job->error;
-	struct tt_api_context context = server->context;
+	struct tt_api_context context = job->catalog->context;
 	int status = tt_body_parse(&job->json, &job->text, err);
 	if (status != TT_OK) {
 		set_problem(job, status == TT_ERR_MEMORY ? 500 : 400, status == TT_ERR_MEMORY ? NULL : "invalid_json",
@@ -171,6 +182,7 @@ static void read_body(struct tt_job *job)
 		set_problem(job, 404, "model_not_found", "model", "there is no such model here; GET /v1/models has it");
 		return;
 	}
+	context.right = job->right;
 	context.now = job->created;
 	context.sampling = (struct tt_sampling){.seed = job->seed, .temperature = 1, .top_p = 1};
 	context.max_tokens = job->endpoint == TT_COMPLETIONS ? COMPLETION_TOKENS : CHAT_TOKENS;
@@ -179,6 +191,9 @@ static void read_body(struct tt_job *job)
 		status = tt_api_request_check(server->engine, &job->body, err);
 	if (status == TT_OK && tt_api_n_choices(&job->body) > MAX_CHOICES)
 		set_problem(job, 400, NULL, "n", "at most 4096 choices, over all prompts");
+	else if (status == TT_OK && is_beyond(job))
+		set_problem(job, 400, "key_tokens", "max_tokens",
+			"the prompts and answers are more than this key may have");
 	else if (status != TT_OK)
 		set_refusal(job, status);
 	/* Of the JSON, which may be many times as long as its text, only the stop strings are still needed. */
@@ -626,10 +641,10 @@ static bool is_full(const struct tt_server *server)
 /* Whether a key has as many requests as it may have at once. */
 static bool is_busy(const struct tt_server *server, const struct tt_key *key)
 {
-	uint32_t n = 0;
+	uint32_t n = 0, most = key->requests ? key->requests : server->options->key_requests;
 	for (const struct tt_job *job = server->jobs; job; job = job->next)
 		n += job->connection && strcmp(job->key, key->id) == 0;
-	return server->options->key_requests && n >= server->options->key_requests;
+	return most && n >= most;
 }
 
 static int make_id(struct tt_job *job)
@@ -650,11 +665,22 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 				       full = {429, "too many requests wait", NULL, "queue_full"},
 				       busy = {429, "this key has as many requests as it may have", NULL, "key_busy"},
 				       unrecorded = {503, "the audit log cannot be written", NULL, "audit_unavailable"},
+				       broken = {503, "what steers every request cannot be loaded", NULL,
+					       "policies_unavailable"},
 				       lacking = {500, "out of memory", NULL, NULL};
 	struct tt_server *server = c->server;
 	struct tt_job *job;
+	static const enum tt_api_right rights[TT_N_STEER] = {
+		[TT_STEER_DEFAULT] = TT_API_CHOOSES_NOTHING,
+		[TT_STEER_NAMES] = TT_API_CHOOSES_NAMES,
+		[TT_STEER_ANY] = TT_API_CHOOSES_ANY,
+	};
 	const bool ends = server->draining && !server->inherited;
-	const struct tt_key *key = tt_keys_find(&server->keys, tt_http_field(&c->http, "authorization"));
+	const struct tt_key *key = tt_server_key(server, &c->http);
+	if (server->catalog->is_broken) {
+		tt_reply_problem(c, &broken);
+		return;
+	}
 	if (ends || is_full(server)) {
 		tt_reply_problem(c, ends ? &draining : &full);
 		return;
@@ -675,12 +701,16 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	job->endpoint = endpoint;
 	job->created = (int64_t)time(NULL);
 	job->arrived = uv_hrtime();
+	job->right = key ? rights[key->steer] : TT_API_CHOOSES_ANY;
+	job->max_tokens = key ? key->body_tokens : 0;
 	if (key)
 		memcpy(job->key, key->id, sizeof job->key);
 	job->work.data = job;
 	job->connection = c;
 	job->text = c->http.body;
+	job->catalog = tt_catalog_take(server->catalog);
 	if (make_id(job) != TT_OK || uv_queue_work(&server->loop, &job->work, prepare, prepared) < 0) {
+		tt_catalog_give(job->catalog);
 		free(job);
 		tt_reply_problem(c, &lacking);
 		return;

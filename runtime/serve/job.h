@@ -50,6 +50,9 @@ struct tt_job {
 	struct tt_api_request body;
 	char id[25];                 /* without a prefix */
 	char key[TT_MAX_KEY_ID + 1]; /* the id of the key it was asked with; "" without keys */
+	enum tt_api_right right;     /* of that key */
+	uint32_t max_tokens;         /* that the body may come to; 0: any number */
+	struct tt_catalog *catalog;  /* what was in force when it came */
 	int64_t created;
 	uint64_t seed;    /* for a body that names none */
 	uint64_t arrived; /* nanoseconds of uv_hrtime */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <strings.h>
 
 #include "base/fail.h"
@@ -71,7 +72,7 @@ static bool is_twice(const struct tt_keys *keys, const struct tt_key *key)
 static int add_line(struct tt_keys *keys, size_t *capacity, const char *path, size_t number, struct tt_span line,
 	struct tt_error *err)
 {
-	struct tt_key key = {0};
+	struct tt_key key = {.roles = TT_ROLE_USER, .steer = TT_STEER_ANY};
 	if (line.len && line.data[line.len - 1] == '\r')
 		line.len--;
 	struct tt_span rest = line, first = next_word(&rest);
@@ -106,23 +107,13 @@ int tt_keys_load(struct tt_keys *out, const char *path, struct tt_error *err)
 	return status;
 }
 
-void tt_keys_free(struct tt_keys *keys)
-{
-	free(keys->list);
-	*keys = (struct tt_keys){0};
-}
-
 const struct tt_key *tt_keys_find(const struct tt_keys *keys, struct tt_span authorization)
 {
 	static const char scheme[] = "bearer ";
 	const size_t n = sizeof scheme - 1;
-	const struct tt_key *found = NULL;
 	uint8_t digest[32];
 	if (authorization.len <= n || strncasecmp(authorization.data, scheme, n) != 0 ||
 		tt_sha256_bytes(digest, authorization.data + n, authorization.len - n, NULL) != TT_OK)
 		return NULL;
-	for (size_t i = 0; i < keys->n; i++)
-		if (tt_sha256_equal(digest, keys->list[i].digest))
-			found = &keys->list[i];
-	return found;
+	return tt_keys_find_digest(keys, digest, (int64_t)time(NULL));
 }

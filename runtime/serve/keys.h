@@ -1,4 +1,4 @@
-/* Who may ask: a file of keys, of which it holds the digests alone. A line is
+/* Who may ask, where there is no store: a file of keys, of which it holds the digests alone. A line is
  *
  *     ID SHA-256 PERSON
  *
@@ -8,23 +8,10 @@
 #define RUNTIME_SERVE_KEYS_H
 
 #include "base/string_index.h"
-#include "base/tt_error.h"
-
-enum { TT_MAX_KEY_ID = 64, TT_MAX_PERSON = 128, TT_MAX_KEYS = 65536 };
-
-struct tt_key {
-	char id[TT_MAX_KEY_ID + 1], person[TT_MAX_PERSON + 1];
-	uint8_t digest[32];
-};
-
-struct tt_keys {
-	struct tt_key *list; // [n]
-	size_t n;
-};
+#include "controller/govern/key.h"
 
 /* TT_ERR_FORMAT, with the line, for one that is not such, and for two of one id or digest. */
 int tt_keys_load(struct tt_keys *out, const char *path, struct tt_error *err);
-void tt_keys_free(struct tt_keys *keys);
 /* Whose key the value of an Authorization field is ("Bearer KEY"), or NULL. */
 const struct tt_key *tt_keys_find(const struct tt_keys *keys, struct tt_span authorization);
 

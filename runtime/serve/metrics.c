@@ -98,7 +98,8 @@ static void count_decisions(struct tt_job *job, const struct tt_job_choice *choi
 	const struct tt_api_request *body = &job->body;
 	for (uint32_t i = 0; i < body->options.n_steering; i++) {
 		struct tt_decision d;
-		struct tt_policy_metrics *m = &server->metrics.policies[body->policies[i] - server->policies.list];
+		size_t k = (size_t)(body->policies[i] - job->catalog->policies.list);
+		struct tt_policy_metrics *m = &job->catalog->loaded[k]->metrics;
 		if (!tt_request_decision(job->choices[choice->index].request, i, &d))
 			continue;
 		if (d.gate >= 0)
@@ -108,6 +109,7 @@ static void count_decisions(struct tt_job *job, const struct tt_job_choice *choi
 			m->shadow_closed += d.s == 0;
 			continue;
 		}
+		d.killed = d.killed || body->policies[i]->killed;
 		enum tt_outcome outcome =
 			outcome_of(&d, body->options.steering[i].scale, tt_engine_info(server->engine)->n_layers);
 		m->outcomes[outcome]++;
@@ -267,47 +269,49 @@ static void write_engine(struct page *p, struct tt_server *server)
 		(double)stats.n_reruns);
 }
 
-static void policy_labels(char *out, size_t size, const struct tt_named_policy *policy)
+static void policy_labels(char *out, size_t size, const struct tt_loaded *loaded)
 {
-	snprintf(out, size, "policy=\"%.100s\",version=\"%.12s\",label=\"\"", policy->name, policy->sha256);
+	snprintf(out, size, "policy=\"%.100s\",version=\"%.12s\",label=\"%s\"", loaded->named.name,
+		loaded->named.sha256, loaded->label);
 }
 
 static void write_policies(struct page *p, const struct tt_server *server)
 {
 	static const char *const outcomes[] = {"acted", "closed", "off", "killed"};
-	const struct tt_named_policies *policies = &server->policies;
-	char labels[200], more[240];
+	const struct tt_loaded *loaded;
+	char labels[300], more[340];
 	head(p, "trimtab_policy_info", "gauge", "A policy that is loaded.");
-	for (size_t i = 0; i < policies->n; i++) {
-		policy_labels(labels, sizeof labels, &policies->list[i]);
+	for (loaded = server->loaded; loaded; loaded = loaded->next) {
+		policy_labels(labels, sizeof labels, loaded);
 		line(p, "trimtab_policy_info", labels, 1);
 	}
 	head(p, "trimtab_steer_requests_total", "counter", "Requests by what became of a policy on them.");
-	for (size_t i = 0; i < policies->n; i++)
+	for (loaded = server->loaded; loaded; loaded = loaded->next)
 		for (int k = 0; k < TT_N_OUTCOMES; k++) {
-			policy_labels(labels, sizeof labels, &policies->list[i]);
+			policy_labels(labels, sizeof labels, loaded);
 			snprintf(more, sizeof more, "%s,outcome=\"%s\"", labels, outcomes[k]);
-			line(p, "trimtab_steer_requests_total", more, (double)server->metrics.policies[i].outcomes[k]);
+			line(p, "trimtab_steer_requests_total", more, (double)loaded->metrics.outcomes[k]);
 		}
 	head(p, "trimtab_steer_tokens_total", "counter", "Tokens generated where a policy acted.");
-	for (size_t i = 0; i < policies->n; i++) {
-		policy_labels(labels, sizeof labels, &policies->list[i]);
-		line(p, "trimtab_steer_tokens_total", labels, (double)server->metrics.policies[i].n_tokens);
+	for (loaded = server->loaded; loaded; loaded = loaded->next) {
+		policy_labels(labels, sizeof labels, loaded);
+		line(p, "trimtab_steer_tokens_total", labels, (double)loaded->metrics.n_tokens);
 	}
 	head(p, "trimtab_steer_shadow_total", "counter", "What the gates of shadows would have done.");
-	for (size_t i = 0; i < policies->n; i++) {
-		const struct tt_policy_metrics *m = &server->metrics.policies[i];
-		policy_labels(labels, sizeof labels, &policies->list[i]);
+	for (loaded = server->loaded; loaded; loaded = loaded->next) {
+		policy_labels(labels, sizeof labels, loaded);
 		snprintf(more, sizeof more, "%s,gate=\"open\"", labels);
-		line(p, "trimtab_steer_shadow_total", more, (double)m->shadow_open);
+		line(p, "trimtab_steer_shadow_total", more, (double)loaded->metrics.shadow_open);
 		snprintf(more, sizeof more, "%s,gate=\"closed\"", labels);
-		line(p, "trimtab_steer_shadow_total", more, (double)m->shadow_closed);
+		line(p, "trimtab_steer_shadow_total", more, (double)loaded->metrics.shadow_closed);
 	}
 	head(p, "trimtab_steer_gate", "histogram", "What gates said.");
-	for (size_t i = 0; i < policies->n; i++) {
-		policy_labels(labels, sizeof labels, &policies->list[i]);
-		write_histogram(p, "trimtab_steer_gate", labels, &server->metrics.policies[i].gate, gates, 1e-6);
+	for (loaded = server->loaded; loaded; loaded = loaded->next) {
+		policy_labels(labels, sizeof labels, loaded);
+		write_histogram(p, "trimtab_steer_gate", labels, &loaded->metrics.gate, gates, 1e-6);
 	}
+	head(p, "trimtab_kill_switch", "gauge", "1 where nothing is steered.");
+	line(p, "trimtab_kill_switch", "", tt_engine_is_killed(server->engine));
 }
 
 static void write_http(struct page *p, const struct tt_server *server)

@@ -45,13 +45,13 @@ struct tt_metrics {
 	struct tt_histogram histograms[TT_N_HISTOGRAMS];
 	_Atomic uint64_t n_tokens; /* generated; counted on the engine's thread */
 	uint64_t n_prompt_tokens, n_ends[TT_N_ENDS];
-	uint64_t n_refused[600];            /* answers by their HTTP status; those of 400 and more are told */
-	uint64_t n_slow;                    /* clients that were cut off by a deadline */
-	uint64_t n_steps, n_step_tokens;    /* of the engine, when they were last looked at */
-	struct tt_policy_metrics *policies; // [n policies of the server]
+	uint64_t n_refused[600];         /* answers by their HTTP status; those of 400 and more are told */
+	uint64_t n_slow;                 /* clients that were cut off by a deadline */
+	uint64_t n_steps, n_step_tokens; /* of the engine, when they were last looked at */
 };
 
 struct tt_job;
+struct tt_server;
 struct tt_job_choice;
 
 /* Adds a value, in the unit of the histogram. */

@@ -48,18 +48,50 @@ static void model(struct tt_connection *c)
 		tt_reply_problem(c, &unknown);
 }
 
+/* Whether the key may name the policy in a body. */
+static bool may_name(const struct tt_key *key, const struct tt_named_policy *policy)
+{
+	return !key || key->steer == TT_STEER_ANY || !policy->label ||
+	       (key->steer == TT_STEER_NAMES && strcmp(policy->label, TT_STANDARD_LABEL) == 0);
+}
+
+static json_t *policy_json(const struct tt_api_context *context, const struct tt_named_policy *policy)
+{
+	struct tt_policy_info info;
+	tt_policy_describe(policy->policy, &info);
+	json_t *entry = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", policy->name, "version", policy->sha256,
+		"operation", info.op_word, "gate", info.gate_word, "when", tt_when_word(info.when));
+	if (!entry || !policy->label)
+		return entry;
+	float least = policy->least;
+	bool mandatory = false;
+	for (uint32_t k = 0; k < context->n_mandatory; k++) {
+		if (context->mandatory[k].policy == policy) {
+			mandatory = true;
+			least = context->mandatory[k].floor;
+		}
+	}
+	json_object_update_new(
+		entry, json_pack("{s:s, s:f, s:f, s:b, s:b}", "label", policy->label, "least", (double)least, "most",
+			       (double)policy->most, "mandatory", mandatory, "killed", policy->killed));
+	return entry;
+}
+
 static void steering(struct tt_connection *c)
 {
-	const struct tt_named_policies *policies = &c->server->policies;
-	json_t *list = json_array();
-	for (size_t i = 0; i < policies->n; i++) {
-		struct tt_policy_info info;
-		tt_policy_describe(policies->list[i].policy, &info);
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", policies->list[i].name,
-						    "version", policies->list[i].sha256, "operation", info.op_word,
-						    "gate", info.gate_word, "when", tt_when_word(info.when)));
-	}
-	tt_reply_json(c, 200, json_pack("{s:o}", "policies", list));
+	const struct tt_catalog *catalog = c->server->catalog;
+	const struct tt_key *key = tt_server_key(c->server, &c->http);
+	json_t *list = json_array(), *standing = json_array();
+	for (size_t i = 0; i < catalog->policies.n; i++)
+		if (may_name(key, &catalog->policies.list[i]))
+			json_array_append_new(list, policy_json(&catalog->context, &catalog->policies.list[i]));
+	for (uint32_t i = 0; i < catalog->context.n_standing; i++)
+		json_array_append_new(
+			standing, json_pack("{s:s, s:f}", "name", catalog->context.standing[i].policy->name, "scale",
+					  (double)catalog->context.standing[i].scale));
+	tt_reply_json(c, 200,
+		json_pack("{s:o, s:o, s:b}", "policies", list, "default", standing, "killed",
+			tt_engine_is_killed(c->server->engine)));
 }
 
 static json_t *string_or_null(const char *text)
@@ -118,6 +150,7 @@ static const struct route {
 	{GET, BOTH, "/ready", false, health},
 	{GET, BOTH, "/version", false, version},
 	{GET, ADMIN, "/metrics", false, tt_metrics_answer},
+	{POST, ADMIN, "/v1/admin/", true, tt_admin},
 };
 
 static bool is_here(const struct route *route, const struct tt_connection *c)
@@ -193,8 +226,7 @@ static bool is_method(struct tt_span given, enum method method)
 static bool may_ask(const struct tt_connection *c, const struct route *route)
 {
 	bool is_open = route && (route->place == BOTH || route->place == ADMIN);
-	return is_open || !c->server->options->keys ||
-	       tt_keys_find(&c->server->keys, tt_http_field(&c->http, "authorization"));
+	return is_open || !tt_server_needs_key(c->server) || tt_server_key(c->server, &c->http);
 }
 
 /* Why the request is not answered, as far as its header tells; NULL: it is. */
@@ -208,12 +240,14 @@ static const struct tt_problem *objection(const struct tt_connection *c, const s
 				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
 	const struct tt_serve_options *o = c->server->options;
 	if (c->is_admin ? !is_loopback(&c->http)
-			: !o->keys && !o->behind_proxy && !c->is_local && !is_address(&c->http))
+			: !tt_server_needs_key(c->server) && !o->behind_proxy && !c->is_local && !is_address(&c->http))
 		return &foreign;
 	if (!c->is_admin && !may_ask(c, route))
 		return &no_key;
 	if (!route)
 		return &unknown;
+	if (route->answer == tt_admin && tt_admin_objection(c))
+		return tt_admin_objection(c);
 	if (!is_method(tt_http_method(&c->http), route->method))
 		return &wrong;
 	return route->method == POST && !is_json(&c->http) ? &no_json : NULL;

@@ -15,6 +15,7 @@
 
 #include "base/fail.h"
 #include "base/sweep.h"
+#include "controller/govern/query.h"
 #include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
 
@@ -34,6 +35,17 @@ void tt_server_note(const struct tt_server *server, const char *format, ...)
 	va_end(arguments);
 	if (server->options->note)
 		server->options->note(server->options->user, line);
+}
+
+const struct tt_key *tt_server_key(const struct tt_server *server, const struct tt_http *http)
+{
+	const struct tt_keys *keys = server->governor.server ? &server->catalog->keys : &server->keys;
+	return tt_keys_find(keys, tt_http_field(http, "authorization"));
+}
+
+bool tt_server_needs_key(const struct tt_server *server)
+{
+	return server->options->keys || (server->catalog && server->catalog->has_keys);
 }
 
 bool tt_server_is_model(const struct tt_server *server, const char *name)
@@ -190,6 +202,7 @@ static void tick(uv_timer_t *timer)
 	uint64_t now = uv_now(&server->loop);
 	struct tt_connection *next;
 	struct tt_job *next_job;
+	tt_governor_look(&server->governor);
 	for (struct tt_connection *c = server->connections; c; c = next) {
 		next = c->next;
 		tt_connection_tick(c, now);
@@ -369,34 +382,6 @@ static int open_handles(struct tt_server *server, struct tt_error *err)
 	return status ? fail_uv(err, "the event loop", status) : TT_OK;
 }
 
-static bool is_shadow(const struct tt_serve_options *o, const char *name)
-{
-	for (size_t i = 0; i < o->n_shadows; i++)
-		if (strcmp(o->shadows[i], name) == 0)
-			return true;
-	return false;
-}
-
-/* A body that says nothing of steering is steered by all policies but the shadows, in their order. */
-static void fill_context(struct tt_server *server)
-{
-	const struct tt_serve_options *o = server->options;
-	struct tt_api_context *context = &server->context;
-	context->text = tt_engine_text(server->engine);
-	context->policies = &server->policies;
-	context->serves = true;
-	context->lenient = o->lenient;
-	context->timeout = (double)o->request_timeout;
-	for (size_t i = 0; i < server->policies.n; i++) {
-		const struct tt_named_policy *policy = &server->policies.list[i];
-		if (is_shadow(o, policy->name))
-			context->shadows[context->n_shadows++] = (struct tt_api_steering){policy, 0};
-		else
-			context->standing[context->n_standing++] =
-				(struct tt_api_steering){policy, o->scales ? o->scales[i] : 1};
-	}
-}
-
 /* Names must be what a body can name, and no two the same. */
 static int check_names(const struct tt_serve_options *o, struct tt_error *err)
 {
@@ -419,19 +404,56 @@ static int check_names(const struct tt_serve_options *o, struct tt_error *err)
 	return TT_OK;
 }
 
+static bool has_files(const struct tt_serve_options *o)
+{
+	return o->n_policies > 0 || o->n_shadows > 0 || o->keys;
+}
+
+/* Policies and keys of files beside a folder of state are for one that has the audit log alone: nobody may go past
+ * those of a store. */
+static int check_state(const struct tt_serve_options *o, struct tt_error *err)
+{
+	struct tt_store store = {0};
+	int64_t n = 0;
+	if (!o->state || !has_files(o))
+		return TT_OK;
+	TT_TRY(tt_store_open(&store, o->state, TT_DATABASE_CREATE, err));
+	int status = tt_sql_integer(
+		&store.db, "SELECT (SELECT count(*) FROM version) + (SELECT count(*) FROM key)", TT_SQL_NONE, &n, err);
+	tt_store_close(&store);
+	if (status == TT_OK && n > 0)
+		return tt_fail(err, TT_ERR_ARGUMENT,
+			"the store of %.200s has policies or keys of its own: leave out --policy, --shadow and --keys",
+			o->state);
+	return status;
+}
+
+static int open_policies(struct tt_server *server, struct tt_error *err)
+{
+	if (server->options->state && !has_files(server->options)) {
+		TT_TRY(tt_governor_open(&server->governor, server, server->options->state, err));
+		if (server->catalog->is_broken)
+			return tt_fail(err, TT_ERR_MISMATCH, "the default stack cannot be loaded");
+		return TT_OK;
+	}
+	struct tt_catalog *catalog = NULL;
+	int status = tt_catalog_of_files(&catalog, server, err);
+	if (catalog)
+		server->catalog = tt_catalog_take(catalog);
+	return status;
+}
+
 static int run(struct tt_server *server, struct tt_error *err)
 {
 	const struct tt_serve_options *o = server->options;
-	const struct tt_policy_files policies = {o->policies, o->n_policies, NULL, o->note, o->user};
 	TT_TRY(check_names(o, err));
+	TT_TRY(check_state(o, err));
 	server->model = o->n_model_names ? o->model_names[0] : tt_engine_info(server->engine)->name;
 	if (o->keys)
 		TT_TRY(tt_keys_load(&server->keys, o->keys, err));
-	else
+	TT_TRY(open_policies(server, err));
+	if (!tt_server_needs_key(server))
 		tt_server_note(server, "no keys: whoever reaches the port may use it");
-	TT_TRY(tt_named_policies_load(&server->policies, server->engine, &policies, err));
-	fill_context(server);
-	TT_TRY(tt_alloc(&server->metrics.policies, o->n_policies, sizeof *server->metrics.policies, err));
 	TT_TRY(open_handles(server, err));
 	int status = tt_audit_open(server, err);
 	if (status == TT_OK)
@@ -478,9 +500,15 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	status = run(server, err);
 	uv_loop_close(&server->loop);
 	tt_buffer_free(&server->events);
-	free(server->metrics.policies);
 	tt_keys_free(&server->keys);
-	tt_named_policies_free(&server->policies, engine);
+	tt_catalog_give(server->catalog);
+	server->catalog = NULL;
+	tt_governor_close(&server->governor);
+	while (server->loaded) { /* of files */
+		struct tt_loaded *next = server->loaded->next;
+		tt_loaded_free(server->loaded, server);
+		server->loaded = next;
+	}
 	free(server);
 	return status;
 }

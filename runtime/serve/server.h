@@ -15,7 +15,9 @@
 
 #include "controller/govern/recorder.h"
 #include "runtime/openai/request_body.h"
+#include "runtime/serve/catalog.h"
 #include "runtime/serve/connection.h"
+#include "runtime/serve/governor.h"
 #include "runtime/serve/keys.h"
 #include "runtime/serve/metrics.h"
 #include "runtime/serve/serve.h"
@@ -32,11 +34,12 @@ struct tt_server {
 	uv_loop_t loop;
 	struct tt_engine *engine;
 	const struct tt_serve_options *options;
-	struct tt_named_policies policies;
-	struct tt_api_context context; /* what bodies are read with, but for what differs between them */
-	const char *model;             /* its name in answers */
-	struct tt_keys keys;
-	int64_t started; /* Unix time */
+	struct tt_loaded *loaded;   /* a list of all policies on the engine */
+	struct tt_catalog *catalog; /* what is in force */
+	struct tt_governor governor;
+	const char *model;   /* its name in answers */
+	struct tt_keys keys; /* of the file; a store's are in the catalog */
+	int64_t started;     /* Unix time */
 
 	uv_tcp_t listener, admin; /* admin: for operators; the other for clients, or ... */
 	uv_pipe_t socket;         /* ... this one */
@@ -71,6 +74,9 @@ struct tt_server {
 
 /* Adds a connection to those that are flushed at the end of the turn. */
 void tt_server_mark(struct tt_server *server, struct tt_connection *c);
+/* The key of a request, or NULL; and whether there must be one. */
+const struct tt_key *tt_server_key(const struct tt_server *server, const struct tt_http *http);
+bool tt_server_needs_key(const struct tt_server *server);
 /* Whether the model has this name. */
 bool tt_server_is_model(const struct tt_server *server, const char *name);
 void tt_server_note(const struct tt_server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "runtime/serve/job.h"
+#include "runtime/serve/server.h"
 
 static void run(uv_work_t *work)
 {

@@ -2,8 +2,8 @@
 #ifndef RUNTIME_SERVE_TASK_H
 #define RUNTIME_SERVE_TASK_H
 
+#include "controller/govern/store.h"
 #include "runtime/serve/reply.h"
-#include "runtime/serve/server.h"
 
 struct tt_task {
 	uv_work_t work;

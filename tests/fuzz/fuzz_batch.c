@@ -38,6 +38,7 @@ static void read_lines(const struct tt_batch_job *job, const uint8_t *data, size
 		.now = 1700000000,
 		/* As a server reads them, too. */
 		.serves = size % 3 == 0,
+		.right = (enum tt_api_right)(size % 5 % 3),
 		.lenient = size % 5 == 0,
 		.standing = {{&named[0], 1}},
 		.n_standing = size % 3 == 0,

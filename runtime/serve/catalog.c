@@ -1,0 +1,276 @@
+#include "runtime/serve/catalog.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "runtime/serve/server.h"
+
+/* ---- Policies on the engine */
+
+static struct tt_loaded *make_loaded(const char *name, const char *label, struct tt_error *err)
+{
+	struct tt_loaded *loaded;
+	if (tt_alloc(&loaded, 1, sizeof *loaded, err) != TT_OK)
+		return NULL;
+	snprintf(loaded->name, sizeof loaded->name, "%s", name);
+	snprintf(loaded->label, sizeof loaded->label, "%s", label ? label : "");
+	loaded->named.name = loaded->name;
+	loaded->named.label = label ? loaded->label : NULL;
+	return loaded;
+}
+
+int tt_loaded_make(struct tt_loaded **out, struct tt_server *server, struct tt_store *store, const char *policy,
+	const char *label, const char *sha256, struct tt_error *err)
+{
+	const char *warning = NULL;
+	*out = NULL;
+	struct tt_loaded *loaded = make_loaded(policy, label, err);
+	if (!loaded)
+		return TT_ERR_MEMORY;
+	snprintf(loaded->named.sha256, sizeof loaded->named.sha256, "%s", sha256);
+	int status = tt_version_load(&loaded->named.policy, store, sha256, err);
+	if (status == TT_OK)
+		status = tt_engine_add_policy(server->engine, loaded->named.policy, &warning, err);
+	if (status != TT_OK) {
+		tt_policy_free(loaded->named.policy);
+		free(loaded);
+		return status;
+	}
+	if (warning)
+		tt_server_note(server, "%s", warning);
+	*out = loaded;
+	return TT_OK;
+}
+
+void tt_loaded_free(struct tt_loaded *loaded, struct tt_server *server)
+{
+	tt_engine_remove_policy(server->engine, loaded->named.policy, NULL);
+	tt_policy_free(loaded->named.policy);
+	free(loaded);
+}
+
+static struct tt_loaded *find_loaded(struct tt_loaded *list, const char *policy, const char *label, const char *sha256)
+{
+	while (list && (strcmp(list->name, policy) != 0 || strcmp(list->label, label) != 0 ||
+			       (sha256 && strcmp(list->named.sha256, sha256) != 0)))
+		list = list->next;
+	return list;
+}
+
+/* ---- Making one */
+
+static int allocate(struct tt_catalog **out, const struct tt_server *server, size_t n, struct tt_error *err)
+{
+	struct tt_catalog *catalog;
+	TT_TRY(tt_alloc(&catalog, 1, sizeof *catalog, err));
+	catalog->context = (struct tt_api_context){
+		.text = tt_engine_text(server->engine),
+		.policies = &catalog->policies,
+		.serves = true,
+		.lenient = server->options->lenient,
+		.timeout = (double)server->options->request_timeout,
+	};
+	*out = catalog;
+	TT_TRY(tt_alloc(&catalog->policies.list, n, sizeof *catalog->policies.list, err));
+	return tt_alloc(&catalog->loaded, n, sizeof *catalog->loaded, err);
+}
+
+static struct tt_named_policy *add(struct tt_catalog *catalog, struct tt_loaded *loaded)
+{
+	catalog->loaded[catalog->policies.n] = loaded;
+	catalog->policies.list[catalog->policies.n] = loaded->named;
+	return &catalog->policies.list[catalog->policies.n++];
+}
+
+static void free_catalog(struct tt_catalog *catalog)
+{
+	free(catalog->policies.list);
+	free(catalog->loaded);
+	tt_keys_free(&catalog->keys);
+	free(catalog);
+}
+
+struct tt_catalog *tt_catalog_take(struct tt_catalog *catalog)
+{
+	for (size_t i = 0; catalog->n_users == 0 && i < catalog->policies.n; i++)
+		catalog->loaded[i]->n_users++;
+	catalog->n_users++;
+	return catalog;
+}
+
+void tt_catalog_give(struct tt_catalog *catalog)
+{
+	if (!catalog || --catalog->n_users > 0)
+		return;
+	for (size_t i = 0; i < catalog->policies.n; i++)
+		catalog->loaded[i]->n_users--;
+	free_catalog(catalog);
+}
+
+/* ---- Of files */
+
+static bool is_shadow(const struct tt_serve_options *o, const char *name)
+{
+	for (size_t i = 0; i < o->n_shadows; i++)
+		if (strcmp(o->shadows[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* A body that says nothing of steering is steered by all policies but the shadows, in their order. */
+int tt_catalog_of_files(struct tt_catalog **out, struct tt_server *server, struct tt_error *err)
+{
+	const struct tt_serve_options *o = server->options;
+	const struct tt_policy_files files = {o->policies, o->n_policies, NULL, o->note, o->user};
+	struct tt_named_policies policies;
+	TT_TRY(allocate(out, server, o->n_policies, err));
+	struct tt_api_context *context = &(*out)->context;
+	int status = tt_named_policies_load(&policies, server->engine, &files, err);
+	for (size_t i = 0; status == TT_OK && i < policies.n; i++) {
+		struct tt_loaded *loaded = make_loaded(policies.list[i].name, NULL, err);
+		if (!loaded) {
+			tt_named_policies_free(&policies, server->engine);
+			return TT_ERR_MEMORY;
+		}
+		loaded->named.policy = policies.list[i].policy;
+		memcpy(loaded->named.sha256, policies.list[i].sha256, sizeof loaded->named.sha256);
+		policies.list[i].policy = NULL; /* the list's now */
+		loaded->next = server->loaded;
+		server->loaded = loaded;
+		const struct tt_named_policy *policy = add(*out, loaded);
+		if (is_shadow(o, policy->name))
+			context->shadows[context->n_shadows++] = (struct tt_api_steering){policy, 0};
+		else
+			context->standing[context->n_standing++] =
+				(struct tt_api_steering){policy, o->scales ? o->scales[i] : 1};
+	}
+	if (status == TT_OK)
+		free(policies.list);
+	return status;
+}
+
+/* ---- Of the store */
+
+/* The policy of a label, loaded now or before. Where it cannot be loaded, what the label meant before goes on. */
+static struct tt_loaded *take_label(struct tt_loaded **loaded, struct tt_server *server, struct tt_store *store,
+	const struct tt_labelled *label, const struct tt_catalog *old)
+{
+	const struct tt_version *v = &label->version;
+	struct tt_error err = {0};
+	struct tt_loaded *found = find_loaded(server->loaded, v->policy, label->label, v->sha256);
+	if (!found)
+		found = find_loaded(*loaded, v->policy, label->label, v->sha256);
+	if (found)
+		return found;
+	if (tt_loaded_make(&found, server, store, v->policy, label->label, v->sha256, &err) == TT_OK) {
+		found->next = *loaded;
+		*loaded = found;
+		return found;
+	}
+	for (size_t i = 0; old && i < old->policies.n; i++)
+		if (!strcmp(old->loaded[i]->name, v->policy) && !strcmp(old->loaded[i]->label, label->label))
+			found = old->loaded[i];
+	tt_server_note(server, "%s %s is not %.12s%s: %s", v->policy, label->label, v->sha256,
+		found ? " and stays as it was" : "", err.message);
+	return found;
+}
+
+static const struct tt_named_policy *find_policy(
+	const struct tt_catalog *catalog, const char *policy, const char *label)
+{
+	for (size_t i = 0; i < catalog->policies.n; i++)
+		if (!strcmp(catalog->loaded[i]->name, policy) && !strcmp(catalog->loaded[i]->label, label))
+			return &catalog->policies.list[i];
+	return NULL;
+}
+
+/* Where the default stack has the policy; NULL: it has not. */
+static const struct tt_stack_entry *find_entry(const struct tt_stack *stack, const char *policy)
+{
+	for (size_t i = 0; i < stack->n; i++)
+		if (!strcmp(stack->entries[i].policy, policy) && !strcmp(stack->entries[i].label, TT_STANDARD_LABEL))
+			return &stack->entries[i];
+	return NULL;
+}
+
+/* A mandatory policy that the stack does not name acts at 1, or as near to it as it may. */
+static int add_mandatory(struct tt_catalog *catalog, const struct tt_in_force *force, struct tt_error *err)
+{
+	struct tt_api_context *context = &catalog->context;
+	for (size_t i = 0; i < force->n_labels; i++) {
+		const struct tt_version *v = &force->labels[i].version;
+		if (!v->mandatory || strcmp(force->labels[i].label, TT_STANDARD_LABEL) != 0)
+			continue;
+		const struct tt_named_policy *policy = find_policy(catalog, v->policy, TT_STANDARD_LABEL);
+		const struct tt_stack_entry *entry = find_entry(&force->stack, v->policy);
+		double scale = entry ? entry->scale : 1;
+		scale = scale < v->floor ? v->floor : scale > v->most ? v->most : scale;
+		if (context->n_mandatory == TT_MAX_STACK)
+			return tt_fail(err, TT_ERR_LIMIT, "more than %d policies are mandatory", TT_MAX_STACK);
+		catalog->is_broken = catalog->is_broken || !policy;
+		if (policy)
+			context->mandatory[context->n_mandatory++] =
+				(struct tt_api_mandatory){policy, (float)scale, (float)v->floor};
+	}
+	return TT_OK;
+}
+
+static int add_stack(struct tt_catalog *catalog, const struct tt_in_force *force, struct tt_error *err)
+{
+	struct tt_api_context *context = &catalog->context;
+	uint32_t n = context->n_mandatory;
+	for (size_t i = 0; i < force->stack.n; i++) {
+		const struct tt_stack_entry *entry = &force->stack.entries[i];
+		const struct tt_named_policy *policy = find_policy(catalog, entry->policy, entry->label);
+		catalog->is_broken = catalog->is_broken || !policy;
+		if (!policy)
+			continue;
+		context->standing[context->n_standing++] = (struct tt_api_steering){policy, (float)entry->scale};
+		n++;
+		for (uint32_t k = 0; k < context->n_mandatory; k++)
+			n -= context->mandatory[k].policy == policy;
+	}
+	if (n > TT_MAX_STACK)
+		return tt_fail(err, TT_ERR_LIMIT, "the default stack and what is mandatory are more than %d policies",
+			TT_MAX_STACK);
+	return TT_OK;
+}
+
+static int fill(struct tt_catalog *catalog, struct tt_loaded **loaded, struct tt_server *server, struct tt_store *store,
+	struct tt_in_force *force, const struct tt_catalog *old, struct tt_error *err)
+{
+	if (force->n_labels > TT_MAX_CATALOG)
+		return tt_fail(err, TT_ERR_LIMIT, "more than %d labels", TT_MAX_CATALOG);
+	for (size_t i = 0; i < force->n_labels; i++) {
+		const struct tt_labelled *label = &force->labels[i];
+		struct tt_loaded *found = take_label(loaded, server, store, label, old);
+		if (!found)
+			continue;
+		struct tt_named_policy *policy = add(catalog, found);
+		policy->least = (float)label->version.least;
+		policy->most = (float)label->version.most;
+		policy->killed = tt_in_force_is_killed(force, label->version.policy);
+	}
+	TT_TRY(add_mandatory(catalog, force, err));
+	return add_stack(catalog, force, err);
+}
+
+int tt_catalog_of_store(struct tt_catalog **out, struct tt_loaded **loaded, struct tt_server *server,
+	struct tt_store *store, struct tt_in_force *force, const struct tt_catalog *old, struct tt_error *err)
+{
+	*out = NULL;
+	int status = allocate(out, server, force->n_labels, err);
+	if (status == TT_OK)
+		status = fill(*out, loaded, server, store, force, old, err);
+	if (status != TT_OK && *out) {
+		free_catalog(*out);
+		*out = NULL;
+	}
+	if (status != TT_OK)
+		return status;
+	(*out)->keys = force->keys;
+	(*out)->has_keys = force->has_keys;
+	force->keys = (struct tt_keys){0};
+	return TT_OK;
+}

@@ -1,0 +1,321 @@
+#include "runtime/serve/governor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/json.h"
+#include "controller/govern/label.h"
+#include "runtime/serve/server.h"
+
+static const char prefix[] = "/v1/admin/";
+
+/* ---- On a thread of the pool */
+
+static void add_loaded(struct tt_governor *governor, struct tt_loaded *loaded)
+{
+	loaded->next = governor->loaded;
+	governor->loaded = loaded;
+}
+
+/* Ends or resumes steering as the store says. */
+static void set_switches(struct tt_governor *governor, const struct tt_in_force *force)
+{
+	struct tt_engine *engine = governor->server->engine;
+	if (force->all_killed || governor->holds)
+		tt_engine_kill_steering(engine);
+	else
+		tt_engine_resume_steering(engine);
+}
+
+/* Ends steering by policies that are killed, whatever their version or label: older ones may still be on requests. */
+static void set_policy_switches(
+	struct tt_governor *governor, const struct tt_loaded *loaded, const struct tt_in_force *force)
+{
+	for (; loaded; loaded = loaded->next)
+		tt_engine_kill_policy(
+			governor->server->engine, loaded->named.policy, tt_in_force_is_killed(force, loaded->name));
+}
+
+/* Makes a catalog of what is in force, if that has changed. */
+static int look(struct tt_governor *governor, struct tt_error *err)
+{
+	struct tt_in_force force;
+	int64_t change;
+	TT_TRY(tt_last_change(&change, &governor->store, err));
+	if (change == governor->change)
+		return TT_OK;
+	TT_TRY(tt_in_force_read(&force, &governor->store, err));
+	set_switches(governor, &force);
+	set_policy_switches(governor, governor->server->loaded, &force);
+	int status = tt_catalog_of_store(&governor->made, &governor->loaded, governor->server, &governor->store, &force,
+		governor->server->catalog, err);
+	set_policy_switches(governor, governor->loaded, &force);
+	if (status == TT_OK)
+		governor->change = force.change;
+	tt_in_force_free(&force);
+	return status;
+}
+
+/* A version is on the engine before a label moves to it: no request waits for that, and one that does not fit the model
+ * is refused before anything has changed. */
+static int load_first(struct tt_governor *governor, const json_t *arguments, struct tt_error *err)
+{
+	const char *policy = json_string_value(json_object_get(arguments, "name"));
+	const char *label = json_string_value(json_object_get(arguments, "label"));
+	const char *digits = json_string_value(json_object_get(arguments, "version"));
+	struct tt_version v;
+	struct tt_loaded *loaded;
+	if (!policy || !label || !digits || !tt_name_is_valid(policy) || !tt_name_is_valid(label) ||
+		tt_version_find(&v, &governor->store, policy, digits, NULL) != TT_OK || v.state != TT_APPROVED)
+		return TT_OK; /* the command says what is wrong */
+	for (loaded = governor->server->loaded; loaded; loaded = loaded->next)
+		if (!strcmp(loaded->name, policy) && !strcmp(loaded->label, label) &&
+			!strcmp(loaded->named.sha256, v.sha256))
+			return TT_OK;
+	TT_TRY(tt_loaded_make(&loaded, governor->server, &governor->store, policy, label, v.sha256, err));
+	add_loaded(governor, loaded);
+	return TT_OK;
+}
+
+static int status_of(const struct tt_store *store, int status)
+{
+	static const int refusals[] = {400, 403, 404, 409};
+	if (status == TT_OK)
+		return 200;
+	if (status == TT_ERR_MEMORY || status == TT_ERR_DEVICE)
+		return 500;
+	return status == TT_ERR_IO ? 503 : refusals[store->refusal];
+}
+
+static int run_order(struct tt_governor *governor, struct tt_order *order, const json_t *arguments, json_t **answer,
+	struct tt_error *err)
+{
+	struct tt_store *store = &governor->store;
+	const char *name = order->command->name;
+	bool kills = strcmp(name, "policy/kill") == 0 && !json_object_get(arguments, "name");
+	store->refusal = TT_REFUSED_INPUT;
+	if (strcmp(name, "policy/label") == 0) {
+		int status = load_first(governor, arguments, err);
+		store->refusal = TT_REFUSED_STATE;
+		TT_TRY(status);
+	}
+	int status = tt_command_run(order->command, store, &order->actor, arguments, answer, err);
+	/* A disk that is full is no reason to go on steering. */
+	if (kills && (status == TT_OK || status == TT_ERR_IO)) {
+		governor->holds = status != TT_OK;
+		tt_engine_kill_steering(governor->server->engine);
+	}
+	if (status == TT_OK && strcmp(name, "policy/resume") == 0 && !json_object_get(arguments, "name"))
+		governor->holds = false;
+	return status;
+}
+
+static void carry_out(struct tt_governor *governor, struct tt_order *order)
+{
+	struct tt_task *task = &order->task;
+	json_t *arguments = NULL, *answer = NULL;
+	task->status = tt_body_parse(&arguments, &task->text, &task->error);
+	if (task->status == TT_OK)
+		task->status = run_order(governor, order, arguments, &answer, &task->error);
+	else
+		governor->store.refusal = TT_REFUSED_INPUT;
+	order->http = status_of(&governor->store, task->status);
+	if (task->status == TT_OK && tt_json_dump(&task->answer, answer, JSON_COMPACT, &task->error) != TT_OK)
+		order->http = 500;
+	json_decref(arguments);
+}
+
+static void work(uv_work_t *handle)
+{
+	struct tt_governor *governor = handle->data;
+	struct tt_error err = {0};
+	while (governor->unused) {
+		struct tt_loaded *next = governor->unused->next;
+		tt_loaded_free(governor->unused, governor->server);
+		governor->unused = next;
+	}
+	if (governor->order)
+		carry_out(governor, governor->order);
+	if (look(governor, &err) != TT_OK && strcmp(err.message, governor->error.message) != 0)
+		tt_server_note(governor->server, "the store's news is not in force: %s", err.message);
+	governor->error = err;
+}
+
+/* ---- On the loop */
+
+static void free_order(struct tt_order *order)
+{
+	tt_buffer_free(&order->task.text);
+	free(order->task.answer);
+	free(order);
+}
+
+static void answer(struct tt_order *order)
+{
+	static const char fields[] = "Cache-Control: no-store\r\n"; /* a new key is in it */
+	struct tt_task *task = &order->task;
+	struct tt_connection *c = task->connection;
+	if (!c)
+		return;
+	c->task = NULL;
+	if (order->http == 200) {
+		tt_connection_answer(c, 200, "application/json", fields, task->answer, strlen(task->answer));
+	} else {
+		const struct tt_problem problem = {
+			.status = order->http,
+			.message = task->error.message,
+			.code = order->http == 503 ? "store_unavailable" : NULL,
+		};
+		tt_reply_problem(c, &problem);
+	}
+}
+
+/* Puts the new catalog in force, and finds what nobody uses any more. */
+static void install(struct tt_governor *governor)
+{
+	struct tt_server *server = governor->server;
+	struct tt_loaded **at = &server->loaded;
+	while (*at)
+		at = &(*at)->next;
+	*at = governor->loaded;
+	governor->loaded = NULL;
+	if (governor->made) {
+		tt_catalog_take(governor->made);
+		tt_catalog_give(server->catalog);
+		server->catalog = governor->made;
+		governor->made = NULL;
+	}
+	for (at = &server->loaded; *at;) {
+		struct tt_loaded *loaded = *at;
+		if (loaded->n_users) {
+			at = &loaded->next;
+			continue;
+		}
+		*at = loaded->next;
+		loaded->next = governor->unused;
+		governor->unused = loaded;
+	}
+}
+
+static void begin(struct tt_governor *governor);
+
+static void done(uv_work_t *handle, int status)
+{
+	struct tt_governor *governor = handle->data;
+	struct tt_order *order = governor->order;
+	(void)status;
+	governor->works = false;
+	governor->order = NULL;
+	install(governor);
+	if (order) {
+		answer(order);
+		free_order(order);
+	}
+	begin(governor);
+}
+
+static void begin(struct tt_governor *governor)
+{
+	if (governor->works || governor->server->ending || (!governor->first && !governor->looks))
+		return;
+	governor->order = governor->first;
+	governor->looks = false;
+	if (governor->order) {
+		governor->first = governor->order->next;
+		governor->last = governor->first ? governor->last : NULL;
+	}
+	governor->work.data = governor;
+	governor->works = uv_queue_work(&governor->server->loop, &governor->work, work, done) == 0;
+}
+
+void tt_governor_look(struct tt_governor *governor)
+{
+	if (!governor->server || governor->works)
+		return;
+	governor->looks = true;
+	begin(governor);
+}
+
+int tt_governor_open(
+	struct tt_governor *governor, struct tt_server *server, const char *directory, struct tt_error *err)
+{
+	governor->change = -1;
+	TT_TRY(tt_store_open(&governor->store, directory, TT_DATABASE_CREATE, err));
+	governor->server = server;
+	TT_TRY(look(governor, err));
+	install(governor);
+	return TT_OK;
+}
+
+void tt_governor_close(struct tt_governor *governor)
+{
+	if (!governor->server)
+		return;
+	install(governor);
+	while (governor->unused) {
+		struct tt_loaded *next = governor->unused->next;
+		tt_loaded_free(governor->unused, governor->server);
+		governor->unused = next;
+	}
+	while (governor->first) {
+		struct tt_order *next = governor->first->next;
+		free_order(governor->first);
+		governor->first = next;
+	}
+	tt_store_close(&governor->store);
+}
+
+/* ---- Routes */
+
+static const struct tt_command *command_of(const struct tt_connection *c)
+{
+	struct tt_span path = tt_http_path(&c->http);
+	char name[64] = "";
+	size_t n = path.len - (sizeof prefix - 1);
+	if (n >= sizeof name)
+		return NULL;
+	memcpy(name, path.data + sizeof prefix - 1, n);
+	return tt_command_find(name);
+}
+
+const struct tt_problem *tt_admin_objection(const struct tt_connection *c)
+{
+	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
+				       no_key = {401, "a key of the store is needed, as Authorization: Bearer KEY",
+					       NULL, "invalid_api_key"},
+				       no_right = {403, "this key's roles do not allow that", NULL, "no_right"};
+	const struct tt_command *command = command_of(c);
+	const struct tt_key *key = tt_keys_find(&c->server->catalog->keys, tt_http_field(&c->http, "authorization"));
+	if (!c->server->governor.server)
+		return &unknown;
+	if (!key)
+		return &no_key;
+	if (!command)
+		return &unknown;
+	return tt_roles_allow(key->roles, command->right) ? NULL : &no_right;
+}
+
+void tt_admin(struct tt_connection *c)
+{
+	static const struct tt_problem lacking = {500, "out of memory", NULL, NULL};
+	struct tt_governor *governor = &c->server->governor;
+	const struct tt_key *key = tt_keys_find(&c->server->catalog->keys, tt_http_field(&c->http, "authorization"));
+	struct tt_order *order;
+	if (!key || tt_alloc(&order, 1, sizeof *order, NULL) != TT_OK) {
+		tt_reply_problem(c, &lacking);
+		return;
+	}
+	order->command = command_of(c);
+	memcpy(order->actor.key, key->id, sizeof order->actor.key);
+	memcpy(order->actor.person, key->person, sizeof order->actor.person);
+	order->actor.roles = key->roles;
+	order->task.server = c->server;
+	order->task.connection = c;
+	order->task.text = c->http.body;
+	c->http.body = (struct tt_buffer){0}; /* the order's now */
+	c->task = &order->task;
+	*(governor->last ? &governor->last->next : &governor->first) = order;
+	governor->last = order;
+	begin(governor);
+}

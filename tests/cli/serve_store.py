@@ -1,0 +1,440 @@
+#!/usr/bin/env python3
+"""Policies in a store, by `trimtab policy` and `trimtab key`, and `trimtab serve --state`, which goes by them:
+serve_store.py TRIMTAB GOLDEN [TEST]..."""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import program
+from program import check, make_policy, run
+from serve_client import Server, dechunk, events_of, read_all, soon
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+STORE = "store"
+ROLES = ("user", "reviewer", "editor", "approver", "auditor", "operator")
+
+
+def body(**keys):
+    return {"prompt": "Hello", "max_tokens": 2, "seed": 1, "temperature": 0, **keys}
+
+
+# ---- The command line
+
+
+def trimtab(*arguments, status=0, says=""):
+    done = subprocess.run([program.trimtab, *map(str, arguments), "--state", STORE], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False)
+    check(done.returncode == status and says in done.stderr,
+          f"{arguments}: {done.returncode}, not {status} {says}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def add_key(person, roles, *more, by="root.key"):
+    """The key, which is also in PERSON.key."""
+    with_key = ("--key", by) if os.path.exists(by) else ()
+    key = trimtab("key", "add", "--person", person, "--roles", roles, *with_key, *more)
+    with open(f"{person}.key", "w", encoding="ascii") as file:
+        file.write(key + "\n")
+    return key
+
+
+def policy(*arguments, by="alice", **keywords):
+    return trimtab("policy", *arguments, "--key", f"{by}.key", **keywords)
+
+
+def add_approved(name, path, *more):
+    version = policy("add", name, path, *more)
+    policy("submit", name, version)
+    policy("approve", name, version, by="bob")
+    return version
+
+
+def add_people():
+    add_key("root", "operator,editor,approver")
+    add_key("alice", "editor")
+    add_key("bob", "approver")
+    add_key("olga", "operator")
+    return add_key("ulf", "user", "--steering", "any")
+
+
+def set_stack(*entries):
+    number = policy("stack", "propose", *entries)
+    policy("stack", "approve", number, by="bob")
+
+
+class Store(Server):
+    """A server of the store, and a client with a key."""
+
+    def __init__(self, key, *more, **keywords):
+        self.key, self.is_dead = key, False
+        super().__init__("--state", STORE, *more, **keywords)
+
+    def __exit__(self, *_):
+        if not self.is_dead:
+            super().__exit__()
+
+    def dies(self):
+        """By SIGKILL."""
+        self.process.send_signal(signal.SIGKILL)
+        self.ends(-signal.SIGKILL)
+        self.is_dead = True
+
+    def open(self, path, body=None, key=None, **keywords):
+        return super().open(path, body, Authorization=f"Bearer {key or self.key}", **keywords)
+
+    def admin(self, command, by, status=200, /, **arguments):
+        with open(f"{by}.key", encoding="ascii") as file:
+            key = file.read().strip()
+        got, answer = self.ask(f"/v1/admin/{command}", arguments, key=key, port=self.admin_port)
+        check(got == status, f"{command} {arguments} by {by}: {got}, not {status}: {answer}")
+        return answer
+
+    def facts(self, **keys):
+        """What steered a request, as its answer says."""
+        return self.works(TEXT, body(**keys))["steering"]
+
+
+def names(facts):
+    return facts and [(one["policy"], one["version"][:12], one["label"], one["scale"]) for one in facts]
+
+
+# ---- The tests
+
+
+def test_life():
+    """From a file to what steers, by three people, and back by one; a running server follows."""
+    ulf = add_people()
+    make_policy("one.st")
+    make_policy("two.st", "trimtab.alpha=0.5")
+    make_policy("other.st", "trimtab.fingerprint=another model")
+    one = policy("add", "refuse", "one.st", "--most", 2, "--reason", "first")
+    policy("approve", "refuse", one, by="alice", status=1, says="needs a key with one of the roles approver")
+    policy("approve", "refuse", one, by="bob", status=1, says="is draft, not submitted")
+    policy("submit", "refuse", one[:12])
+    policy("approve", "refuse", one, by="root")
+    policy("label", "refuse", "production", one)
+    trimtab("policy", "list", status=1, says="a key of the store is needed")
+    with Store(ulf) as server:
+        check(server.facts() is None, "there is no default stack yet")
+        set_stack("refuse:0.5")
+        soon(lambda: server.facts() is not None, "the default stack steers")
+        check(names(server.facts()) == [("refuse", one[:12], "production", 0.5)], f"the stack: {server.facts()}")
+        two = add_approved("refuse", "two.st")
+        policy("label", "refuse", "trial", two, by="olga")
+        ask = {"policies": [{"name": "refuse", "label": "trial"}]}
+        soon(lambda: server.ask(TEXT, body(steering=ask))[0] == 200, "a new label")
+        check(names(server.facts(steering=ask)) == [("refuse", two[:12], "trial", 1)], "the label's version")
+        check(server.facts(steering=False) is None, "none")
+        listed = server.works("/v1/steering")
+        check([(p["label"], p["least"], p["most"], p["mandatory"]) for p in listed["policies"]] ==
+              [("production", 0, 2, False), ("trial", 0, 1, False)], f"{listed}")
+        check(listed["default"] == [{"name": "refuse", "scale": 0.5}] and not listed["killed"], f"{listed}")
+        policy("label", "refuse", "production", two)
+        soon(lambda: server.facts()[0]["version"] == two, "production has moved")
+        policy("rollback", "refuse", "--reason", "worse", by="olga")
+        soon(lambda: server.facts()[0]["version"] == one, "production is back")
+        # A version of another model is refused where that can be known, and changes nothing where it cannot.
+        other = add_approved("refuse", "other.st")
+        server.admin("policy/label", "alice", 409, name="refuse", label="production", version=other)
+        policy("label", "refuse", "production", other)
+        line = server.process.stderr.readline()
+        check("stays as it was" in line, f"a note: {line}")
+        check(server.facts()[0]["version"] == one, "the last good version stays")
+        policy("rollback", "refuse")
+        labels = server.metrics()
+        check(any(f'version="{one[:12]}",label="production",outcome="acted"' in name for name in labels), "metrics")
+    # Its entries are in the audit log, in the order of what was done.
+    history = json.loads(policy("history", "refuse", "--json"))["changes"]
+    kinds = [entry["kind"] for entry in history]
+    check(kinds[:4] == ["policy.add", "policy.submit", "policy.approve", "label"] and kinds[-1] == "rollback",
+          f"{kinds}")
+
+
+def test_steering():
+    """Wrong steering is a 400 that names the field; what a key may not choose is a 403."""
+    any_key = add_people()
+    names_key = add_key("nina", "user", "--steering", "names")
+    none_key = add_key("dora", "user", "--steering", "default")
+    small = add_key("sam", "user", "--body-tokens", 20, "--requests", 1)
+    make_policy("one.st")
+    make_policy("two.st", "trimtab.alpha=0.5")
+    one, two = add_approved("p", "one.st", "--least", 0.1, "--most", 2), add_approved("p", "two.st")
+    make_policy("three.st", "trimtab.alpha=0.25")
+    q = add_approved("q", "three.st", "--least", -1)
+    policy("label", "p", "production", one)
+    policy("label", "p", "trial", two)
+    policy("label", "q", "trial", q)
+
+    def steering(*entries, **more):
+        return {"policies": list(entries), **more}
+    with Store(any_key) as server:
+        at = "steering.policies[0]."
+        wrong = [(at + "scale", {"scale": scale}) for scale in
+                 (0, 0.0999, 2.001, -1, -0.1, 3, 1e6, 1e9, -1e300, "1", [], {}, [1], True, False)]
+        wrong += [(at + "label", {"label": label}) for label in
+                  ("canary", "previous", "", "Production", "production ", "trial\n", 1, [], {}, True, "../p")]
+        wrong += [(at + "version", {"version": v}) for v in
+                  ("0" * 64, one[:11], one[:13], one.upper(), one + "0", 1, "", q,
+                   one.replace(one[0], "f" if one[0] != "f" else "e"))]
+        wrong += [(at + "version", {"label": "production", "version": one})]
+        wrong += [(at + "name", {"name": name}) for name in ("r", "", "P", "p ", None, 1, "p/../p", "q")]
+        n = 0
+        for (param, change), stream, path in itertools.product(wrong, (False, True), (TEXT, CHAT)):
+            asked = body(steering=steering({"name": "p", **change}), stream=stream)
+            if path == CHAT:
+                asked["messages"] = [{"role": "user", "content": asked.pop("prompt")}]
+            server.refuses(400, param, path, asked)
+            n += 1
+        for param, value in (("steering.policies[1].name", steering({"name": "p"}, {"name": "p"})),
+                             ("steering.policies[1].name", steering({"name": "p"}, {"name": "p", "label": "trial"})),
+                             ("steering.policies", steering(*[{"name": "p"}] * 5)), ("steering", {"policy": "p"}),
+                             ("steering", "p"), ("steering", 1), ("steering", True), ("steering", []),
+                             ("steering.policies", {}), ("steering.policies", {"policies": {}}),
+                             ("steering", steering({"name": "p"}, gate=0)), ("steering.when", steering(when="never"))):
+            for stream in (False, True):
+                server.refuses(400, param, TEXT, body(steering=value, stream=stream))
+                n += 1
+        print(f"{n} wrong values")
+        for key, value, status in (
+                (names_key, steering({"name": "p", "scale": 0.5}), 200), (names_key, False, 403),
+                (names_key, steering({"name": "p", "label": "production"}), 200),
+                (names_key, steering({"name": "p", "label": "trial"}), 403),
+                (names_key, steering({"name": "p", "version": one}), 403), (none_key, None, 200),
+                (none_key, False, 403), (none_key, steering({"name": "p"}), 403), (none_key, steering(), 403),
+                (any_key, steering({"name": "p", "version": two[:12]}, {"name": "q", "label": "trial", "scale": -1}),
+                 200)):
+            got, answer = server.ask(TEXT, body(steering=value), key=key)
+            check(got == status, f"{value}: {got}, not {status}: {answer}")
+        for key, n in ((any_key, 3), (names_key, 1), (none_key, 0)):
+            check(len(server.works("/v1/steering", key=key)["policies"]) == n, "which policies a key sees")
+        check(server.refuses(400, "max_tokens", TEXT, body(max_tokens=30), key=small)["code"] == "key_tokens", "tokens")
+        server.works(TEXT, body(max_tokens=4), key=small)
+        server.refuses(401, None, TEXT, body(), key="tt_" + "0" * 64)
+        listed = json.loads(trimtab("key", "list", "--json", "--key", "root.key"))["keys"]
+        [sam] = [key["id"] for key in listed if key["person"] == "sam"]
+        trimtab("key", "revoke", sam, "--key", "root.key")
+        soon(lambda: server.ask(TEXT, body(), key=small)[0] == 401, "a revoked key")
+
+
+def generated(rng, versions):
+    """A body's steering that may try to get rid of a mandatory policy."""
+    def one():
+        entry = {"name": rng.choice(["safe", "safe", "style", "nothing"])}
+        if rng.random() < 0.7:
+            entry["scale"] = rng.choice([0, -1, 0.1, 0.49, 0.5, 0.500001, 1, 2, 3, -0.5, 1e-9, None])
+        if rng.random() < 0.3:
+            entry["label"] = rng.choice(["production", "old", "previous", None])
+        if rng.random() < 0.3:
+            entry["version"] = rng.choice(versions)
+        return entry
+    steering = {"policies": [one() for _ in range(rng.randrange(5))]}
+    if rng.random() < 0.3:
+        steering["when"] = rng.choice(["last", "generation", "all", None])
+    return rng.choice([steering, steering, steering, steering, False, None])
+
+
+def test_mandatory(n=500):
+    """No request can remove a mandatory policy, rescale it below its floor or move it from the first place."""
+    ulf = add_people()
+    make_policy("safe.st")
+    make_policy("old.st", "trimtab.alpha=0.1")
+    make_policy("style.st", "trimtab.alpha=0.5")
+    safe = add_approved("safe", "safe.st", "--floor", 0.5, "--most", 2)
+    old = add_approved("safe", "old.st", "--most", 2)
+    style = add_approved("style", "style.st", "--least", -1)
+    policy("label", "safe", "production", safe)
+    policy("label", "safe", "old", old)
+    policy("label", "style", "production", style)
+    set_stack("style:0.5")
+    rng = random.Random(1)
+    n_answered = 0
+    with Store(ulf, "--max-batch", 8) as server:
+        check(names(server.facts()) == [("safe", safe[:12], "production", 1), ("style", style[:12], "production", 0.5)],
+              f"{server.facts()}")
+        for _ in range(n):
+            steering = generated(rng, [safe, old, style, old[:12]])
+            got, answer = server.ask(TEXT, body(max_tokens=1, steering=steering))
+            if got != 200:
+                check(got == 400 and answer["error"]["param"].startswith("steering"), f"{steering}: {got} {answer}")
+                continue
+            n_answered += 1
+            first = (answer["steering"] or [{}])[0]
+            check(first.get("policy") == "safe" and first["version"] == safe and first["scale"] >= 0.5 and
+                  any(first["coef"].values()) and first["when"] == "all" and
+                  sum(one["policy"] == "safe" for one in answer["steering"]) == 1, f"{steering}: {answer}")
+    check(n / 10 < n_answered < n, f"{n_answered} of {n} were answered")
+    print(f"{n} generated requests, {n_answered} answered under the mandatory policy")
+
+
+# The roles that may, for each route; docs/serve.md has the same table.
+STAFF = {"reviewer", "editor", "approver", "auditor", "operator"}
+MOVERS = {"editor", "approver", "operator"}
+RIGHTS = {
+    "policy/add": {"editor"}, "policy/edit": {"editor"}, "policy/submit": {"editor"}, "policy/approve": {"approver"},
+    "policy/reject": {"approver"}, "policy/retire": {"approver"}, "policy/list": STAFF, "policy/show": STAFF,
+    "policy/history": STAFF, "policy/label": MOVERS, "policy/unlabel": MOVERS, "policy/rollback": MOVERS,
+    "stack/propose": {"editor"}, "stack/approve": {"approver"}, "stack/reject": {"approver"}, "stack/list": STAFF,
+    "policy/kill": MOVERS, "policy/resume": {"approver"}, "policy/killed": STAFF, "key/add": {"operator"},
+    "key/list": {"operator"}, "key/revoke": {"operator"}}
+
+
+def test_rights():
+    """Each role tries each route."""
+    add_key("root", "operator,editor,approver")
+    keys = {role: add_key(role, role) for role in ROLES}
+    n = 0
+    with Store(keys["user"]) as server:
+        for command, allowed in RIGHTS.items():
+            path = f"/v1/admin/{command}"
+            for role, key in keys.items():
+                # Arguments that none of them takes, so that nothing changes.
+                got, answer = server.ask(path, {"nothing": 1}, key=key, port=server.admin_port)
+                check(got == (400 if role in allowed else 403), f"{command} as {role}: {got} {answer}")
+                n += 1
+            server.refuses(401, None, path, {}, key="tt_" + "1" * 64, port=server.admin_port)
+            server.refuses(404, None, path, {}, key=keys["operator"])
+        for path in ("policy/none", "policy", "", "policy/list/", "../v1/admin/policy/list", "x" * 100):
+            server.refuses(404, None, f"/v1/admin/{path}", {}, key=keys["operator"], port=server.admin_port)
+        server.refuses(405, None, "/v1/admin/policy/list", key=keys["operator"], port=server.admin_port)
+        server.refuses(403, None, "/v1/admin/policy/list", {}, key=keys["operator"], port=server.admin_port,
+                       Host="example.org")
+        made = server.admin("key/add", "operator", person="New", roles="user")
+        check(server.ask(TEXT, body(), key=made["key"])[0] == 200, "a key that was just made")
+        server.admin("key/add", "operator", 403, person="New", roles="approver")
+        server.admin("key/revoke", "operator", id=made["id"])
+        check(server.ask(TEXT, body(), key=made["key"])[0] == 401, "a key that was just revoked")
+    print(f"{n} of {n} cells of the table of rights")
+
+
+def test_moves(n_moves=40, n_clients=4):
+    """No request runs under a version that was not in force when it was admitted: between its sending and its answer,
+    where a move is in force at the latest when it has been answered, and at the earliest when it was asked for."""
+    ulf = add_people()
+    versions = []
+    for i in range(3):
+        make_policy(f"{i}.st", f"trimtab.alpha={0.1 + i / 10}")
+        versions.append(add_approved("p", f"{i}.st"))
+    policy("label", "p", "production", versions[0])
+    for i, version in enumerate(versions):
+        policy("label", "p", f"v{i}", version)
+    set_stack("p:1")
+    moves, seen, ends = [(0, 0, versions[0])], [], threading.Event()
+    with Store(ulf, "--max-batch", 8) as server:
+        def ask():
+            while not ends.is_set():
+                begun = time.monotonic()
+                facts = server.facts(max_tokens=1)
+                seen.append((begun, time.monotonic(), facts[0]["version"]))
+        threads = [threading.Thread(target=ask) for _ in range(n_clients)]
+        for thread in threads:
+            thread.start()
+        took = []
+        for i in range(1, n_moves + 1):
+            asked = time.monotonic()
+            server.admin("policy/label", "alice", name="p", label="production", version=versions[i % 3])
+            moves.append((asked, time.monotonic(), versions[i % 3]))
+            took.append(moves[-1][1] - asked)
+            check(server.facts(max_tokens=1)[0]["version"] == versions[i % 3], "a move is in force when it is answered")
+        ends.set()
+        for thread in threads:
+            thread.join()
+    late = [one for one in seen if not any(
+        version == one[2] and asked <= one[1] and (k + 1 == len(moves) or moves[k + 1][1] >= one[0])
+        for k, (asked, _, version) in enumerate(moves))]
+    check(not late, f"{len(late)} of {len(seen)} under a version that was not in force")
+    took.sort()
+    print(f"{n_moves} moves, median {1e3 * took[len(took) // 2]:.0f} ms, {len(seen)} requests meanwhile")
+
+
+def check_killed(server, kill, what):
+    """Kills while choices of a request run one after the other: those that began before it say nothing of it, all that
+    began after it were never steered."""
+    with server.open(TEXT, body(n=64, max_tokens=100, ignore_eos=True, stream=True)) as running:
+        data = b""
+        while data.count(b'"steering"') < 3:
+            data += running.recv(1 << 16)
+        kill()
+        data += read_all(running)
+    first = {}
+    for event in events_of(dechunk(data.partition(b"\r\n\r\n")[2])):
+        for choice in event["choices"]:
+            first.setdefault(choice["index"], event.get("steering"))
+    killed = [all(one["killed"] and not any(one["coef"].values()) for one in first[k]) for k in range(64)]
+    n = killed.count(False)
+    check(0 < n < 64 and killed == [False] * n + [True] * (64 - n), f"{what}: {killed}")
+
+
+def test_kill():
+    """The kill switch ends steering of what runs, holds after SIGKILL and a restart, and is ended by an approver."""
+    ulf = add_people()
+    make_policy("p.st", "trimtab.alpha=0.2")
+    make_policy("q.st", "trimtab.alpha=0.1")
+    p, q = add_approved("p", "p.st", "--floor", 0.5), add_approved("q", "q.st")
+    policy("label", "p", "production", p)
+    policy("label", "q", "production", q)
+    set_stack("p:1", "q:1")
+    with Store(ulf, "--max-batch", 1) as server:
+        check_killed(server, lambda: server.admin("policy/kill", "olga", reason="smoke"), "all")
+        check(all(one["killed"] for one in server.facts()), "the next request")
+        server.dies()
+    with Store(ulf, "--max-batch", 1) as server:
+        check(all(one["killed"] and not any(one.get("coef", {}).values()) for one in server.facts()), "after a restart")
+        check(server.works("/v1/steering")["killed"] and server.metrics()["trimtab_kill_switch"] == 1, "it says so")
+        server.admin("policy/resume", "olga", 403)
+        server.admin("policy/resume", "bob")
+        check(not any(one["killed"] for one in server.facts()), "resumed")
+        # One policy, even a mandatory one; the other goes on.
+        check_killed(server, lambda: server.admin("policy/kill", "alice", name="p"), "one")
+        facts = server.facts()
+        check([one["killed"] for one in facts] == [True, False] and not any(facts[0]["coef"].values()) and
+              any(facts[1]["coef"].values()), f"one of two: {facts}")
+        server.dies()
+    with Store(ulf, "--max-batch", 1) as server:
+        check([one["killed"] for one in server.facts()] == [True, False], "one of two, after a restart")
+        policy("resume", "p", by="bob")
+        soon(lambda: not server.facts()[0]["killed"], "resumed by the command line")
+        policy("kill", "--reason", "all", by="olga")
+        soon(lambda: server.facts()[1]["killed"], "killed by the command line")
+
+
+def test_usage():
+    make_policy("p.st")
+    check("folder of the store" in trimtab("key", "--help"), "help")
+    for status, says, arguments in (
+            (2, "--person and --roles", ("key", "add")), (2, "add, list or revoke", ("key", "none")),
+            (1, "there is no store", ("policy", "list")), (2, "add takes name, file", ("policy", "add", "p")),
+            (2, "no command of it", ("policy", "none")), (2, "--most takes a number",
+                                                          ("policy", "add", "p", "p.st", "--most", "x"))):
+        trimtab(*arguments, status=status, says=says)
+    done = subprocess.run([program.trimtab, "serve", program.tiny, "--state", STORE, "--policy", "p=p.st"],
+                          capture_output=True, text=True, check=False)
+    check(done.returncode == 1 and "those of the store" in done.stderr, f"{done.stderr}")
+    with open("trimtab.db", "w", encoding="ascii") as file:
+        file.write("no database")
+    done = subprocess.run([program.trimtab, "serve", program.tiny, "--state", "."], capture_output=True, text=True,
+                          check=False)
+    check(done.returncode == 1 and "is not a store of trimtab" in done.stderr, f"{done.stderr}")
+
+
+def main():
+    if "without its server" in run(command="serve", model="nowhere").stderr:
+        print("skipped: this program was built without its server")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.umask(0o022)
+        program.run_tests(globals(), sys.argv[3:])
+        os.chdir("/")
+    program.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,8 +5,8 @@
             has an end, the log verifies
   recorder  the recorder alone at 2,000 requests a second, on how much of a core; and as fast as it takes them
   verify    a log of so many entries: how long verifying it takes, and opening it
-  changes   random bytes of a log changed, in its database, its bundles, its checkpoint: each is found, or is none of the
-            log (every value of every row is what it was)
+  changes   random bytes of a log changed, in its database, its bundles, its checkpoint: each is found, or is none of
+            the log (every value of every row is what it was)
   go        Go's own tlog and note (scripts/measure/check_log.go), where Debian's golang-golang-x-mod-dev is
   replays   requests of all kinds, side by side, then replayed
   cost      tokens a second with the log and without, in turns
@@ -194,7 +194,8 @@ def go():
     for seq in range(0, 5200, 52):
         paths.append(f"proof-{seq}")
         pathlib.Path(paths[-1]).write_text(audit("prove", seq, state="forgo").stdout, encoding="utf-8")
-    environment = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": os.path.abspath("gocache")}
+    environment = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode",
+                                "GOCACHE": os.path.abspath("gocache")}
     done = subprocess.run(["go", "run", ROOT / "scripts/measure/check_log.go", "forgo-copy", *paths], env=environment,
                           capture_output=True, text=True, check=False)
     check(done.returncode == 0, done.stderr)
@@ -209,8 +210,8 @@ def replays():
     def ask(server, i):
         draw = random.Random(i)
         stack = [{"name": draw.choice("pq"), "scale": draw.choice([0, .5, 1, -1])} for _ in range(draw.randint(0, 3))]
-        body = {"prompt": draw.choice(["shared prefix " * 9, "", "x " * 40]) + str(i % 7), "max_tokens": draw.choice([7, 30, 700]),
-                "ignore_eos": draw.random() < .5,
+        body = {"prompt": draw.choice(["shared prefix " * 9, "", "x " * 40]) + str(i % 7),
+                "max_tokens": draw.choice([7, 30, 700]), "ignore_eos": draw.random() < .5,
                 "n": draw.choice([1, 1, 2]), "temperature": draw.choice([0, 1]), "stream": draw.random() < .5,
                 "steering": draw.choice([None, False, {"policies": stack, "when": draw.choice(["last", "all"])}])}
         status = 429
@@ -224,8 +225,8 @@ def replays():
         preemptions = server.metrics()['vllm:num_preemptions_total{model_name="tiny-llama",engine="0"}']
     out = {}
     for threads in (1, 2):
-        done = audit("replay", program.tiny, *files, "--sample", options.replays, "--threads", threads, "--max-batch", 8,
-                     state="replays")
+        done = audit("replay", program.tiny, *files, "--sample", options.replays, "--threads", threads, "--max-batch",
+                     8, state="replays")
         check(done.returncode == 0 and f"{options.replays} of {options.replays} requests" in done.stdout,
               done.stdout[-500:] + done.stderr)
         out[f"threads_{threads}"] = done.stdout.strip().splitlines()[-1]

@@ -67,7 +67,7 @@ def files(info, engine, folder):
         if layers == "fixed":
             tensors = tensors | {name: tensors[name][:1] for name in ("gate.fc2.weight", "gate.fc2.bias")}
         trimtab.Policy.from_arrays(engine, {1: 5 * rng.normal(size=64)}, tensors=tensors, gate="probe_mlp",
-                                   gate_layers=layers, observe=[0], threshold=0.1, when="last", alpha=1.5
+                                   gate_layers=layers, observe=[0], threshold=0, when="last", alpha=1.5
                                    ).save(folder / layers)
         yield folder / layers
 
@@ -90,7 +90,7 @@ def test_hooks_give_our_coefficients_and_tokens(engine, info, tmp_path):
             assert theirs.tolist() == answer.ids, path
             n_acting += bool(coef.any())
             n_other += answer.ids != plain
-    assert n_acting >= 10 and n_other >= 8
+    assert n_acting == 12 and n_other >= 8
 
 
 def test_a_torch_state_dict_is_taken(engine, tmp_path):

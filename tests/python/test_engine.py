@@ -165,11 +165,13 @@ def test_a_policy_of_other_weights_warns(info, tmp_path, engine):
 
 
 @needs_program
-def test_telemetry_is_that_of_the_programs_batch(engine, policy, policy_path, tmp_path):
+@pytest.mark.parametrize("when", ["all", "last", "generation"])
+def test_telemetry_is_that_of_the_programs_batch(engine, info, when, tmp_path):
+    path = write_policy(tmp_path / "p.safetensors", info, "gate.b=3", f"trimtab.when={when}")
     rows = write_rows(tmp_path / "in", [{"id": "a", "prompt": "Hello there"}])
     run("batch", TINY, "-i", rows, "-o", tmp_path / "out", "--telemetry", tmp_path / "telemetry", "--policy",
-        f"p={policy_path}", "--sweep", "p@1", "-n", "6")
-    ours = engine.generate("Hello there", policies=policy, max_tokens=6, telemetry=True).telemetry
+        f"p={path}", "--sweep", "p@1", "-n", "6")
+    ours = engine.generate("Hello there", policies=engine.load_policy(path), max_tokens=6, telemetry=True).telemetry
     theirs = read_rows(tmp_path / "telemetry")
     assert len(theirs) == len(ours.ids) and [row["token"] for row in theirs] == ours.ids.tolist()
     for i, row in enumerate(theirs):
@@ -193,11 +195,12 @@ def test_batches_are_the_programs_byte_for_byte_but_for_when(engine, policy_path
     assert ours == theirs
 
 
-def test_loglikelihoods_are_those_of_score(engine, policy, tmp_path):
+@pytest.mark.parametrize("when", ["policy", "last", "generation"])
+def test_loglikelihoods_are_those_of_score(engine, policy, when, tmp_path):
     rows = [{"id": f"q{i}", "question": f"What is {i} and {i}?", "choices": [str(2 * i), str(3 * i), "none"],
              "answer": 0} for i in range(6)]
     data = write_rows(tmp_path / "choices", rows)
-    report = engine.score(choices=data, policies=(policy, 0.75), rows=tmp_path / "rows")
+    report = engine.score(choices=data, policies=(policy, 0.75), when=when, rows=tmp_path / "rows")
     scored = read_rows(tmp_path / "rows")
     assert report["choices"]["n"] == 6 and len(scored) == 6
     for row, line in zip(rows, scored, strict=True):
@@ -205,7 +208,7 @@ def test_loglikelihoods_are_those_of_score(engine, policy, tmp_path):
         pairs = [(context, engine.text.encode(f"Question: {row['question']}\nAnswer: {choice}")[len(context):])
                  for choice in row["choices"]]
         for side, steering in (("unsteered", None), ("steered", (policy, 0.75))):
-            ours = list(engine.loglikelihoods(pairs, policies=steering))
+            ours = list(engine.loglikelihoods(pairs, policies=steering, when=when))
             assert [float(f"{value:.9g}") for value, _, _ in ours] == line[side]["logprobs"]
             if steering:  # without policies the scorer asks for no likeliest tokens
                 assert [greedy for _, greedy, _ in ours] == line[side]["greedy"]

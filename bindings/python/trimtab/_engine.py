@@ -133,6 +133,7 @@ class Engine(Single):
         self._dead: collections.deque[Handle] = collections.deque()
         self._policies: dict[int, Policy] = {}
         self.info: ModelInfo = taken(ModelInfo, lib.tt_engine_info(self._pointer))
+        self._text = lib.tt_engine_text(self._pointer)
 
     def __repr__(self) -> str:
         return f"<trimtab.Engine {self.info.name!r} on {self.info.backend}{'' if self._open else ', closed'}>"
@@ -189,7 +190,7 @@ class Engine(Single):
     def text(self) -> Text:
         """The model's tokenizer and chat template."""
         self._check_open()
-        return Text.of_engine(lib.tt_engine_text(self._pointer), self._turn, self._check)
+        return Text.of_engine(self._text, self._turn, self._check)
 
     @property
     def stats(self) -> EngineStats:

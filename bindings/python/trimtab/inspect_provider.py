@@ -51,12 +51,13 @@ class TrimtabAPI(ModelAPI):
         if tools:
             raise UnsupportedError("trimtab calls no tools")
         messages = [message_of(message) for message in input]
-        sampling = {"temperature": config.temperature, "top_p": config.top_p, "top_k": config.top_k}
+        given = {"temperature": config.temperature, "top_p": config.top_p, "top_k": config.top_k}
+        sampling: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         n_top = (config.top_logprobs or 0) if config.logprobs else 0
         requests = [self._engine.submit(
             messages, policies=self._policies, when=self._when,  # type: ignore[arg-type]
             max_tokens=config.max_tokens or 256, stop=config.stop_seqs or [], n_top=n_top,
-            seed=(config.seed or 0) + i, **{name: value for name, value in sampling.items() if value is not None})
+            seed=(config.seed or 0) + i, **sampling)
             for i in range(config.num_choices or 1)]
         try:
             answers = [await anyio.to_thread.run_sync(request.wait, abandon_on_cancel=True) for request in requests]

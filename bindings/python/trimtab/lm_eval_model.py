@@ -29,7 +29,9 @@ class TrimtabLM(TemplateLM):  # type: ignore[misc]
         """batch_size and max_batch_size are lm-eval's own; the engine fills its steps by itself (max_batch). So is
         device, whose "cuda" is what lm-eval says of itself where nobody chose one."""
         super().__init__()
-        self.engine = Engine(model, **options, **({"device": device} if device and device != "cuda" else {}))
+        if device and device != "cuda":
+            options["device"] = device
+        self.engine = Engine(model, **options)
         self.policies, self.when = load_policies(self.engine, policy, layers), when
         self._chat = False
         self._n_decided = self._n_steered = 0

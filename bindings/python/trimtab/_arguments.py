@@ -16,9 +16,8 @@ def load_policies(engine: Engine, text: str | None, layers: str | None = None) -
         if not colon or os.path.exists(part):
             path, scale = part, "1"
         try:
-            loaded.append((engine.load_policy(path, layers=layers), float(scale)))
-        except ValueError as error:
-            if isinstance(error, ArgumentError):
-                raise
+            number = float(scale)
+        except ValueError:
             raise ArgumentError(f"{part!r} is not a policy's file with a scale, FILE:SCALE") from None
+        loaded.append((engine.load_policy(path, layers=layers), number))
     return loaded

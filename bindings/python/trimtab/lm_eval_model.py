@@ -27,9 +27,9 @@ class TrimtabLM(TemplateLM):  # type: ignore[misc]
                  batch_size: Any = None, max_batch_size: Any = None, device: str | None = None,
                  **options: Any) -> None:
         """batch_size and max_batch_size are lm-eval's own; the engine fills its steps by itself (max_batch). So is
-        device, whose "cuda" is what lm-eval says of itself where nobody chose one."""
+        device, whose "cuda:0" is what lm-eval says where nobody chose one: a GPU if there is one, then."""
         super().__init__()
-        if device and device != "cuda":
+        if device not in (None, "cuda", "cuda:0"):
             options["device"] = device
         self.engine = Engine(model, **options)
         self.policies, self.when = load_policies(self.engine, policy, layers), when

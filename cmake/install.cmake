@@ -45,8 +45,9 @@ install(FILES ${PROJECT_BINARY_DIR}/trimtab.pc DESTINATION ${pc_dir} COMPONENT d
 if(NOT TT_DEBIAN)
   install(FILES LICENSE CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
 endif()
-install(FILES README.md docs/cli.md docs/cluster.md docs/cookbook.md docs/formats.md docs/install.md docs/serve.md
-  docs/styles.md docs/refusals.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
+install(FILES README.md docs/audit.md docs/cli.md docs/cluster.md docs/cookbook.md docs/formats.md docs/install.md
+  docs/python.md docs/refusals.md docs/serve.md docs/styles.md
+  DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
 set(examples ${CMAKE_INSTALL_DOCDIR}/examples)
 if(TT_DEBIAN)
   set(examples ${CMAKE_INSTALL_DATADIR}/doc/libtrimtab-dev/examples)

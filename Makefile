@@ -50,6 +50,7 @@ help:
 	@echo "  make docs          the documentation as a site, in $(BUILD)-docs/html"
 	@echo "  make page-test     the page of eval in Chromium: phone to desk, accessibility (a minute)"
 	@echo "  make python-test   the Python package: wheel, examples, lm-eval, Inspect (5 minutes and installation)"
+	@echo "  make audit         the audit log: 200 kills, a million entries, Go's tlog, 500 replays (5 minutes)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
@@ -200,6 +201,11 @@ python-test: model
 	$(call build,test,trimtab-cli)
 	@scripts/measure/python_test.sh $(call folder,test)/trimtab
 
+audit:
+	@scripts/setup/install_packages.sh audit
+	$(call build,test,trimtab-cli audit_load)
+	@scripts/measure/measure_audit.py $(call folder,test)
+
 install-test:
 	@scripts/setup/install_packages.sh test
 	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
@@ -240,6 +246,7 @@ CI_SLOW_PARTS = \
 	page-test \
 	docs \
 	python-test \
+	audit \
 	deb-test \
 	arm \
 	sanitize-full \

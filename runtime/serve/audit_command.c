@@ -150,8 +150,8 @@ static int tell_report(char **text, const struct tt_audit_options *o, const stru
 				"last", report->last),
 			err);
 	TT_TRY(tt_buffer_print(&line, err,
-		"%s: %" PRIu64 " entries hold, the last of %s; %" PRIu64 " of them sealed, %" PRIu64
-		" signed in %" PRIu64 " checkpoints, %" PRIu64 " requests without an end\nroot %s\n",
+		"%s: %" PRIu64 " entries hold, the last of %s\n%" PRIu64 " sealed, %" PRIu64 " signed in %" PRIu64
+		" checkpoints, %" PRIu64 " requests without an end, root %s\n",
 		verifier->name, report->n_entries, *report->last ? report->last : "no time", report->n_sealed,
 		report->newest.size, report->n_checkpoints, report->n_open, root));
 	return give(text, &line, err);

@@ -27,7 +27,7 @@ STATE = "state"
 def audit(verb, *arguments, status=0, state=STATE):
     """What it prints; of a failure its message."""
     done = subprocess.run([program.trimtab, "audit", verb, *map(str, arguments), "--state", state],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
     check(done.returncode == status, f"audit {verb} {arguments}: {done.returncode} {done.stdout} {done.stderr}")
     return done.stderr if status else done.stdout
 

@@ -51,6 +51,7 @@ help:
 	@echo "  make page-test     the page of eval in Chromium: phone to desk, accessibility (a minute)"
 	@echo "  make python-test   the Python package: wheel, examples, lm-eval, Inspect (5 minutes and installation)"
 	@echo "  make audit         the audit log: 200 kills, a million entries, Go's tlog, 500 replays (5 minutes)"
+	@echo "  make cluster-check a batch on processes and on Open MPI's ranks, killed and gone on with (3 minutes)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
@@ -206,6 +207,14 @@ audit:
 	$(call build,test,trimtab-cli audit_load)
 	@scripts/measure/measure_audit.py $(call folder,test)
 
+# KILLS=200: only kills, and so many.
+KILLS ?=
+cluster-check:
+	@scripts/setup/install_packages.sh cluster
+	$(call build,test,trimtab-cli trimtab-mpi)
+	@scripts/measure/cluster_check.py $(call folder,test)/trimtab tests/golden $(call folder,test)/trimtab-mpi \
+		$(if $(KILLS),--kills $(KILLS))
+
 install-test:
 	@scripts/setup/install_packages.sh test
 	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
@@ -247,6 +256,7 @@ CI_SLOW_PARTS = \
 	docs \
 	python-test \
 	audit \
+	cluster-check \
 	deb-test \
 	arm \
 	sanitize-full \

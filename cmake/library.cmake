@@ -9,7 +9,8 @@ string(REPLACE " " "" TT_NEEDS_WITH_VERSIONS "${TT_NEEDS}")
 pkg_check_modules(TRIMTAB_NEEDS REQUIRED IMPORTED_TARGET ${TT_NEEDS_WITH_VERSIONS})
 
 file(GLOB_RECURSE TT_SOURCES CONFIGURE_DEPENDS base/*.c weights/*.c controller/*.c runtime/*.c)
-list(FILTER TT_SOURCES EXCLUDE REGEX "/(runtime/(cli|page|serve)|controller/govern)/")
+list(FILTER TT_SOURCES EXCLUDE REGEX
+  "/(runtime/(cli|page|serve)|controller/govern)/|/runtime/batch/[a-z]*_mpi.c$")
 file(GLOB TT_KERNEL_SOURCES CONFIGURE_DEPENDS kernels/*.c kernels/cpu/*.c)
 list(FILTER TT_KERNEL_SOURCES EXCLUDE REGEX "/kernels/no_cuda.c$")
 list(APPEND TT_SOURCES ${TT_KERNEL_SOURCES})

@@ -15,13 +15,15 @@ if(TT_HAS_SERVE)
 else()
   list(FILTER TT_CLI_SOURCES EXCLUDE REGEX "/cli/(store|policy|key).c$")
 endif()
+tt_add_objects(trimtab-no-mpi runtime/batch/no_mpi.c)
 add_executable(trimtab-cli ${TT_CLI_SOURCES})
 set_target_properties(trimtab-cli PROPERTIES OUTPUT_NAME trimtab)
 if(TT_HAS_SERVE)
   target_link_libraries(trimtab-cli PRIVATE trimtab-govern)
 endif()
-target_link_libraries(trimtab-cli PRIVATE trimtab-serve trimtab-device trimtab-harness trimtab-core
+target_link_libraries(trimtab-cli PRIVATE trimtab-no-mpi trimtab-serve trimtab-device trimtab-harness trimtab-core
   PkgConfig::JANSSON m)
+include(cmake/mpi.cmake)
 
 add_executable(trimtab-bench bench/bench_engine.c)
 target_link_libraries(trimtab-bench PRIVATE trimtab-device trimtab-harness)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "runtime/batch/distribute_mpi.h"
 
 static const char about[] =
 	"Answers every line of a file: requests in OpenAI's batch format (custom_id, method, url, body; the urls\n"
@@ -41,7 +42,9 @@ struct run {
 	struct cli_policies named; /* not loaded: tt_batch does that */
 	struct tt_batch_policy policies[CLI_MAX_LIST];
 	bool json, merge, missing;
-	const char *shard;
+	const char *shard, *stage;
+	struct tt_mpi mpi;           /* one of one, but for trimtab-mpi */
+	struct tt_mpi_report *ranks; // [mpi.n_ranks] rank 0's; NULL in trimtab
 	uint64_t n_missing;
 	struct tt_engine *engine;
 	struct cli_progress progress;
@@ -195,6 +198,13 @@ static int check_sharing(const struct run *run)
 		return cli_usage_error("batch", "what processes share has names: no - for input or output");
 	if (run->missing && !run->merge)
 		return cli_usage_error("batch", "--missing is for --merge");
+	if (tt_mpi_is_built() && (streams || run->shard || o->restart))
+		return cli_usage_error("batch", "trimtab-mpi takes no %s",
+			streams      ? "- for input or output"
+			: run->shard ? "--shard"
+				     : "--restart");
+	if (run->stage && !tt_mpi_is_built())
+		return cli_usage_error("batch", "--stage is for trimtab-mpi");
 	if (run->merge && (run->shard || o->restart))
 		return cli_usage_error("batch", "--merge takes no --%s", run->shard ? "shard" : "restart");
 	return CLI_PROCEED;
@@ -235,6 +245,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"make the output of what all shards have written; no model is loaded"},
 		{"missing", 0, NULL, CLI_FLAG, &run->missing, NULL, 0, 0,
 			"with --merge: say which rows are missing, and do nothing"},
+		{"stage", 0, NULL, CLI_STRING, &run->stage, "DIR", 0, 0,
+			"trimtab-mpi: copy the model to this folder of every machine first, from where rank 0 reads "
+			"it"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the summary as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
@@ -266,6 +279,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 static int progress(void *user, const char *stage, uint64_t done, uint64_t total)
 {
 	struct run *run = user;
+	if (run->mpi.rank > 0)
+		return cli_interrupted(); /* rank 0 has the bar */
 	if (run->engine)
 		cli_progress_speed(&run->progress, run->engine);
 	return cli_progress_step(&run->progress, stage, done, total);
@@ -274,8 +289,23 @@ static int progress(void *user, const char *stage, uint64_t done, uint64_t total
 static void note(void *user, const char *line)
 {
 	struct run *run = user;
+	if (run->mpi.rank > 0)
+		return;
 	cli_progress_end(&run->progress);
 	cli_note("%s", line);
+}
+
+/* So that a slow device is seen. */
+static void summarise_ranks(const struct run *run, FILE *to)
+{
+	for (int i = 0; run->ranks && i < run->mpi.n_ranks; i++) {
+		const struct tt_mpi_report *rank = &run->ranks[i];
+		double tokens = (double)(rank->n_prompt_tokens + rank->n_generated_tokens);
+		fprintf(to, "%s{\"rank\":%d,\"rows\":%llu,\"tokens_per_second\":%.1f,\"seconds\":%.3f}%s",
+			i ? "," : ",\"ranks\":[", i, (unsigned long long)rank->n_rows,
+			rank->seconds > 0 ? tokens / rank->seconds : 0, rank->seconds,
+			i + 1 == run->mpi.n_ranks ? "]" : "");
+	}
 }
 
 /* On standard output, where the answers are not there. */
@@ -288,10 +318,12 @@ static void summarise(const struct run *run, const struct tt_batch_report *r)
 		fprintf(to,
 			"{\"rows\":%llu,\"errors\":%llu,\"earlier\":%llu,\"prompt_tokens\":%llu,\"generated_tokens\":%"
 			"llu,"
-			"\"seconds\":%.3f}\n",
+			"\"seconds\":%.3f",
 			(unsigned long long)r->n_rows, (unsigned long long)r->n_errors,
 			(unsigned long long)r->n_earlier, (unsigned long long)r->n_prompt_tokens,
 			(unsigned long long)r->n_generated_tokens, r->seconds);
+		summarise_ranks(run, to);
+		fputs("}\n", to);
 		return;
 	}
 	fprintf(to, "%llu rows, %llu of them errors", (unsigned long long)r->n_rows, (unsigned long long)r->n_errors);
@@ -360,15 +392,17 @@ static int merge(struct run *run)
 	return report.n_errors ? CLI_ROWS_FAILED : CLI_OK;
 }
 
-static int batch(struct run *run, const char *model)
+/* ---- Answering */
+
+/* An error of a rank, which on others than 0 says whose it is. */
+static int fail(const struct run *run, const struct tt_error *err)
+{
+	return run->mpi.rank ? cli_failf("rank %d: %s", run->mpi.rank, err->message) : cli_fail(err);
+}
+
+static int answer(struct run *run, struct tt_batch_report *report)
 {
 	struct tt_error err = {0};
-	struct tt_batch_report report = {0};
-	int status = check_model(run, model);
-	if (status == CLI_PROCEED)
-		status = cli_engine_open(&run->engine, model, &run->engine_args, run->options.max_batch);
-	if (status != CLI_PROCEED)
-		return status;
 	/* A write beyond the file-size limit must be an error like that of a full disk, not the end of the process. */
 	signal(SIGXFSZ, SIG_IGN);
 	cli_catch_interrupt();
@@ -376,17 +410,56 @@ static int batch(struct run *run, const char *model)
 	run->options.progress = progress;
 	run->options.note = note;
 	run->options.user = run;
-	int code = tt_batch(run->engine, &run->options, &report, &err);
+	int code = run->ranks ? tt_mpi_batch(&run->mpi, run->engine, &run->options, report, run->ranks, &err)
+			      : tt_batch(run->engine, &run->options, report, &err);
 	cli_progress_end(&run->progress);
 	if (code != TT_OK && cli_interrupted()) {
-		cli_note("stopped after %llu rows%s", (unsigned long long)report.n_rows,
-			run->to_stdout ? "" : "; the same command continues");
+		if (run->mpi.rank == 0)
+			cli_note("stopped after %llu rows%s", (unsigned long long)report->n_rows,
+				run->to_stdout ? "" : "; the same command continues");
 		return CLI_INTERRUPTED;
 	}
-	if (code != TT_OK)
-		return cli_fail(&err);
+	return code == TT_OK ? CLI_PROCEED : fail(run, &err);
+}
+
+static int batch(struct run *run, const char *model)
+{
+	struct tt_batch_report report = {0};
+	int status = check_model(run, model);
+	if (status == CLI_PROCEED)
+		status = cli_engine_open(&run->engine, model, &run->engine_args, run->options.max_batch);
+	if (status == CLI_PROCEED)
+		status = answer(run, &report);
+	if (status != CLI_PROCEED || run->mpi.rank > 0)
+		return status == CLI_PROCEED ? CLI_OK : status;
 	summarise(run, &report);
 	return report.n_errors ? CLI_ROWS_FAILED : CLI_OK;
+}
+
+/* As one of the ranks that mpirun started. */
+static int batch_on_ranks(struct run *run, const char *model)
+{
+	struct tt_error err = {0};
+	char *staged = NULL, device[32];
+	int status = tt_mpi_open(&run->mpi, &err) == TT_OK ? CLI_PROCEED : fail(run, &err);
+	if (status == CLI_PROCEED)
+		run->ranks = cli_alloc((size_t)run->mpi.n_ranks, sizeof *run->ranks);
+	if (status == CLI_PROCEED && run->stage && tt_mpi_stage(&run->mpi, model, run->stage, &staged, &err) != TT_OK)
+		status = fail(run, &err);
+	/* Each rank of a machine has a GPU of its own. */
+	if (run->engine_args.device && !strcmp(run->engine_args.device, "cuda")) {
+		snprintf(device, sizeof device, "cuda:%d", run->mpi.local_rank);
+		run->engine_args.device = device;
+	}
+	if (status == CLI_PROCEED)
+		status = batch(run, staged ? staged : model);
+	free(staged);
+	free(run->ranks);
+	fflush(stdout);
+	if (status != CLI_OK && status != CLI_ROWS_FAILED)
+		tt_mpi_abort(status); /* the others would wait for this rank */
+	tt_mpi_close();
+	return status;
 }
 
 int cli_batch(int argc, char **argv)
@@ -396,7 +469,9 @@ int cli_batch(int argc, char **argv)
 	tt_batch_options_default(&run.options);
 	int status = parse(&run, argc, argv, &positional);
 	if (status == CLI_PROCEED)
-		status = run.merge ? merge(&run) : batch(&run, positional.items[0]);
+		status = run.merge           ? merge(&run)
+			 : tt_mpi_is_built() ? batch_on_ranks(&run, positional.items[0])
+					     : batch(&run, positional.items[0]);
 	status = end_streams(&run, status);
 	tt_engine_close(run.engine);
 	cli_policies_free(&run.named, NULL);

@@ -31,7 +31,7 @@ def test_same_bytes():
 
 def test_sweep():
     """Cases of one line may lie in several parts."""
-    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(270)], "-n", "1", "--sweep", "p@0,1")
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(260)], "-n", "1", "--sweep", "p@0,1,2")
     job.kill("--shard", "0/1")
     job.shards(2)
     job.merge()

@@ -1,0 +1,380 @@
+#!/usr/bin/env python3
+"""A batch on several processes, and on the ranks of Open MPI: the files must be those of one process.
+
+    cluster_check.py TRIMTAB GOLDEN TRIMTAB-MPI [TEST].. [--kills N] [--rows N] [--seed S] [--slow]
+
+--kills N    only: kills a random rank, or a random shard, N times at random moments, then lets one run end
+--slow       only: one of 4 ranks gets a tenth of the others' time; prints the wall time over the ideal one
+
+Ranks are processes of this machine with a tiny model; what several machines or GPUs do is not shown by this."""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "cli"))
+# pylint: disable=wrong-import-position
+import program
+from program import check, read, run, tiny, trimtab, works
+from shared_job import FILES, SharedJob, digest, shared_rows, written
+
+parser = argparse.ArgumentParser()
+parser.add_argument("trimtab")
+parser.add_argument("golden")
+parser.add_argument("mpi")
+parser.add_argument("tests", nargs="*")
+parser.add_argument("--kills", type=int)
+parser.add_argument("--rows", type=int, default=5000)
+parser.add_argument("--seed", type=int, default=int(time.time()))
+parser.add_argument("--slow", action="store_true")
+options = parser.parse_args()
+trimtab_mpi = os.path.abspath(options.mpi)
+
+# As root and with more ranks than cores Open MPI wants to be told twice. Ranks of one machine need no network.
+environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "btl", "self,vader"]
+
+
+def start_ranks(n, *arguments, before=(), env=None):
+    return subprocess.Popen([*MPIRUN, "-np", str(n), *before, trimtab_mpi, "batch", tiny, *arguments],
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=env or environment, start_new_session=True)
+
+
+def finish(process, what, seconds=600):
+    """Its output; the exit status is that of a batch with error rows, or without."""
+    out, err = process.communicate(timeout=seconds)
+    check(process.returncode in (0, 4), f"{what}: {process.returncode}: {err[-600:]}")
+    return out
+
+
+def children(pid):
+    """Processes that it started: of mpirun, the ranks in their order."""
+    try:
+        return [int(child) for child in read(f"/proc/{pid}/task/{pid}/children").split()]
+    except FileNotFoundError:
+        return []
+
+
+def processor_seconds(pid):
+    fields = read(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for(holds, seconds=60):
+    """Whether it comes to hold."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def kill_rank(process, rng):
+    """SIGKILL to one of mpirun's ranks; True where one was there. mpirun then ends the others."""
+    ranks = children(process.pid)
+    if not ranks:
+        return False
+    try:
+        os.kill(rng.choice(ranks), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    process.communicate(timeout=120)
+    return process.returncode not in (0, 4)
+
+
+# ---- What is checked
+
+
+def test_links():
+    """What cluster.md promises of trimtab: no MPI, no NCCL."""
+    libraries = subprocess.run(["ldd", trimtab], capture_output=True, text=True, check=True).stdout
+    check("mpi" not in libraries and "nccl" not in libraries, f"trimtab links {libraries}")
+    libraries = subprocess.run(["ldd", trimtab_mpi], capture_output=True, text=True, check=True).stdout
+    check("libmpi" in libraries, "trimtab-mpi does not link libmpi")
+
+
+def test_one_digest():
+    """1 process, 4 shards, 4 ranks, 3 ranks and then 5 after a kill: one SHA-256 for output and telemetry."""
+    job = SharedJob(shared_rows(options.rows), "-n", "2", end="")
+    job.shards(4)
+    job.merge()
+    job.same("4 shards")
+    said = json.loads(finish(start_ranks(4, *job.command(), "--json"), "all is there"))
+    check(said["earlier"] == said["rows"], f"ranks answer what is merged again: {said}")
+    job.begin()
+    said = json.loads(finish(start_ranks(4, *job.command(), "--json"), "4 ranks"))
+    check(sum(rank["rows"] for rank in said["ranks"]) == said["rows"] and len(said["ranks"]) == 4 and
+          all(rank["rows"] and rank["tokens_per_second"] > 0 for rank in said["ranks"]), f"4 ranks: {said}")
+    job.same("4 ranks")
+    job.begin()
+    process = start_ranks(3, *job.command())
+    check(wait_for(lambda: written() > 50000 or process.poll() is not None), "3 ranks wrote nothing")
+    check(kill_rank(process, random.Random(1)), "3 ranks were done before one was killed")
+    n = written()
+    finish(start_ranks(5, *job.command()), "5 ranks")
+    job.same("3 ranks, then 5")
+    print(f"{options.rows} rows: 1 process, 4 shards, 4 ranks, 3 ranks killed at {n} bytes and then 5: "
+          f"{digest('out')[:16]} {digest('tokens')[:16]}")
+
+
+def test_ranks_and_shards():
+    """Ranks go on where shards were, and shards where ranks were."""
+    job = SharedJob(shared_rows(900), "-n", "2")
+    job.kill("--shard", "0/2")
+    process = start_ranks(4, *job.command())
+    n = written()
+    wait_for(lambda: written() > n or process.poll() is not None)
+    kill_rank(process, random.Random(2))
+    if os.path.exists("out.job"):
+        job.shards(3)
+        job.merge()
+    job.same("shards, ranks, shards")
+
+
+def test_alone():
+    """Without mpirun, and without an environment or terminal."""
+    job = SharedJob(shared_rows(300), "-n", "1")
+    done = subprocess.run([trimtab_mpi, "batch", tiny, *job.command()], env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"},
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    check(done.returncode == 4, f"alone: {done.returncode}: {done.stderr}")
+    job.same("alone")
+    job.begin()
+    clean = {"PATH": "/usr/bin:/bin", "HOME": "/tmp"} | {k: v for k, v in environment.items() if k.startswith("OMPI_A")}
+    finish(start_ranks(2, *job.command(), env=clean), "a clean environment")
+    job.same("a clean environment")
+
+
+def test_interrupt():
+    """SIGINT to mpirun ends all, and the same command goes on."""
+    job = SharedJob(shared_rows(3000), "-n", "2")
+    process = start_ranks(4, *job.command())
+    check(wait_for(lambda: written() > 20000), "nothing was written")
+    ranks = children(process.pid)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    took = time.monotonic() - begun
+    gone = wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in ranks), 30)
+    check(took < 30 and gone, f"SIGINT: {took:.1f} s")
+    finish(start_ranks(4, *job.command()), "after SIGINT")
+    job.same("after SIGINT")
+    print(f"SIGINT ended 4 ranks in {took:.1f} s")
+
+
+def test_waiting():
+    """A rank that waits takes little of a core: rank 0, which hands out, is stopped meanwhile."""
+    job = SharedJob(shared_rows(3000), "-n", "2")
+    process = start_ranks(4, *job.command())
+    check(wait_for(lambda: written() > 20000), "nothing was written")
+    ranks = children(process.pid)
+    os.kill(ranks[0], signal.SIGSTOP)
+    shares = []
+    n = -1
+    while n != (n := written()):  # until the others have done what they have
+        time.sleep(1.5)
+    for _ in range(2):
+        before = [processor_seconds(pid) for pid in ranks[1:]]
+        begun = time.monotonic()
+        time.sleep(2)
+        seconds = time.monotonic() - begun
+        shares.append(max(processor_seconds(pid) - b for pid, b in zip(ranks[1:], before)) / seconds)
+    os.kill(ranks[0], signal.SIGCONT)
+    finish(process, "a stopped rank 0")
+    check(min(shares) < 0.05, f"a waiting rank takes {shares} of a core")
+    job.same("a stopped rank 0")
+    print(f"a rank that waits takes {100 * min(shares):.1f}% of a core")
+
+
+def test_refusals():
+    job = SharedJob(shared_rows(600), "-n", "1")
+    job.shards(3, [1])
+    process = start_ranks(3, *job.command(), "-n", "2")
+    err = process.communicate(timeout=120)[1]
+    check(process.returncode == 1 and "--max-tokens (1 there, 2 here)" in err, f"another job: {err}")
+    shard = job.start("--shard", "0/3")
+    check(wait_for(lambda: os.path.exists("out.parts/0-0.jsonl.journal")), "no part")
+    shard.send_signal(signal.SIGSTOP)
+    if shard.poll() is None and os.path.getsize("out.parts/0-0.jsonl.journal"):
+        process = start_ranks(2, *job.command())
+        err = process.communicate(timeout=120)[1]
+        check(process.returncode == 1 and "another run is writing it" in err, f"a part that is written: {err}")
+    shard.send_signal(signal.SIGCONT)
+    shard.wait()
+    for argument in ("--restart", "--shard=0/2"):
+        process = start_ranks(2, *job.command(), argument)
+        err = process.communicate(timeout=120)[1]
+        check(process.returncode == 2 and "trimtab-mpi takes no" in err, f"{argument}: {err}")
+    finish(start_ranks(2, *job.command()), "after refusals")
+    job.same("after refusals")
+
+
+def test_stage():
+    """Machines of their own, as far as name spaces make them: each has its folder, its name, and the model's bytes."""
+    job = SharedJob(shared_rows(300), "-n", "1")
+    finish(start_ranks(2, *job.command(), "--stage", "staged"), "staged on one machine")
+    job.same("staged on one machine")
+    source = os.path.join(tiny, "model.safetensors")
+    check(digest("staged/tiny-llama/model.safetensors") == digest(source), "the staged model")
+    shutil.rmtree("staged")
+    own = subprocess.run(["unshare", "-um", "true"], check=False).returncode == 0
+    if not own:
+        print("stage: no name spaces here, so one machine alone was tried")
+        return
+    os.mkdir("staged")
+    job.begin()
+    script = ('mount -t tmpfs none staged && hostname node$OMPI_COMM_WORLD_RANK && { "$@" || [ $? = 4 ]; } && '
+              'sha256sum staged/tiny-llama/model.safetensors >sum.$OMPI_COMM_WORLD_RANK')
+    process = start_ranks(3, *job.command(), "--stage", "staged",
+                          before=["unshare", "-um", "sh", "-c", script, "sh"])
+    finish(process, "staged on three machines")
+    job.same("staged on three machines")
+    sums = [read(f"sum.{rank}").split()[0].decode() for rank in range(3)]
+    check(sums == [digest(source)] * 3 and not os.listdir("staged"), f"the staged models: {sums}")
+
+
+def test_kills():
+    kills(6, 1000)
+
+
+# ---- Killing, as long as you like
+
+
+def rows_of_parts():
+    """Numbers of the rows in all parts."""
+    rows = []
+    for name in sorted(os.listdir("out.parts")) if os.path.exists("out.parts") else ():
+        if name.endswith(".journal"):
+            for line in read(os.path.join("out.parts", name)).splitlines():
+                if line.startswith(b'{"row":'):
+                    rows.append(int(line[7:line.index(b",")]))
+    return rows
+
+
+def life(job, rng, limit):
+    """A run of ranks or of shards that is killed at a random moment: True where it was still going."""
+    seconds = rng.uniform(0, limit)
+    if rng.random() < 0.5:
+        process = start_ranks(rng.choice([2, 3, 4, 5]), *job.command())
+        time.sleep(seconds)
+        return kill_rank(process, rng) or (process.communicate(), False)[1]
+    n = rng.choice([1, 2, 3, 5])
+    shards = [job.start("--shard", f"{i}/{n}") for i in range(n)]
+    time.sleep(seconds)
+    victim = rng.choice(shards)
+    victim.kill()
+    if rng.random() < 0.5:  # the others live on, or not
+        for shard in shards:
+            shard.kill()
+    return [shard.wait() for shard in shards] and victim.returncode == -signal.SIGKILL
+
+
+def kills(n, n_rows=None):
+    rng = random.Random(options.seed)
+    print(f"seed {options.seed}")
+    job = SharedJob(shared_rows(n_rows or options.rows), "-n", "2", end="")
+    begun = time.monotonic()
+    finish(start_ranks(4, *job.command()), "a run that is left alone")
+    seconds = time.monotonic() - begun
+    job.same("a run that is left alone")
+    begun = time.monotonic()
+    finish(start_ranks(4, *job.command()), "a run with nothing to do")
+    start = time.monotonic() - begun
+    job.begin()
+    hits = misses = finished = n_twice = 0
+    while hits < n:
+        hit = life(job, rng, start + 4 * max(seconds - start, 0) / n)
+        hits += hit
+        misses += not hit
+        rows = rows_of_parts()
+        n_twice = max(n_twice, len(rows) - len(set(rows)))
+        if not os.path.exists("out.job"):
+            finished += 1
+            job.same("a run that was done before it was killed")
+            job.begin()
+    finish(start_ranks(4, *job.command()), "the last run")
+    job.same(f"{hits} kills")
+    print(f"{hits} kills hit a run, {misses} came late, {finished} times all was done before; at most {n_twice} rows "
+          f"were in two parts: {digest('out')[:16]} {digest('tokens')[:16]}")
+
+
+# ---- One slow rank
+
+
+class Throttle:
+    """Gives processes a share of their time, by stopping them: run seconds of each period."""
+
+    def __init__(self, pids, shares, period=0.1):
+        self.events = sorted(zip((share * period for share in shares), pids))
+        self.period = period
+
+    def turn(self):
+        begun = time.monotonic()
+        try:
+            for _, pid in self.events:
+                os.kill(pid, signal.SIGCONT)
+            for seconds, pid in self.events:
+                time.sleep(max(0, begun + seconds - time.monotonic()))
+                os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError:
+            pass
+        time.sleep(max(0, begun + self.period - time.monotonic()))
+
+    def release(self):
+        for _, pid in self.events:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+
+
+def throttled(job, shares):
+    """What ranks with these shares of a core say of themselves, and the longest of their times."""
+    process = start_ranks(len(shares), *job.command(), "--json")
+    check(wait_for(lambda: len(children(process.pid)) == len(shares)), "ranks did not start")
+    wait_for(lambda: written() > 0 or process.poll() is not None)
+    throttle = Throttle(children(process.pid), shares)
+    while process.poll() is None and os.path.exists("out.job"):
+        throttle.turn()
+    throttle.release()
+    said = json.loads(finish(process, f"shares {shares}"))
+    return said, max(rank["seconds"] for rank in said["ranks"])
+
+
+def slow():
+    """The ideal: every rank at the speed that it shows alone, all ending at once."""
+    job = SharedJob(shared_rows(options.rows), "-n", "2", "-b", "8")
+    n_rows = len([row for row in shared_rows(options.rows) if not isinstance(row, str) or row.strip()])
+    _, alone = throttled(job, [0.3])
+    job.begin()
+    said, seconds = throttled(job, [0.3, 0.3, 0.03, 0.3])
+    ideal = alone / 3.1
+    print(f"one rank alone {alone:.2f} s, so 3.1 of them {ideal:.2f} s; 4 ranks of which one has a tenth: "
+          f"{seconds:.2f} s, {seconds / ideal:.3f} times; rows {[rank['rows'] for rank in said['ranks']]} of {n_rows}")
+    job.same("a slow rank")
+
+
+def main():
+    if not shutil.which("mpirun"):
+        sys.exit("mpirun is missing: apt-get install openmpi-bin")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        if options.kills:
+            kills(options.kills)
+        elif options.slow:
+            slow()
+        else:
+            program.run_tests(globals(), options.tests)
+        os.chdir("/")
+    program.end()
+
+
+main()

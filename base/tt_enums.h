@@ -52,6 +52,16 @@ enum tt_compute {
 	TT_COMPUTE_Q8, /* the inputs of products as eight-bit integers, 32 with one scale */
 };
 
+/* What the KV cache holds its numbers in. */
+enum tt_kv_type {
+	TT_KV_DEFAULT, /* the device's own: f32 on a CPU, bf16 on CUDA */
+	TT_KV_F32,
+	TT_KV_F16,
+	TT_KV_BF16,
+	TT_KV_Q8,  /* whole numbers of eight bits, a scale for each 32: heads must be multiples of 32 */
+	TT_KV_FP8, /* E4M3 */
+};
+
 /* Which tokens a policy steers. */
 enum tt_policy_when {
 	TT_WHEN_POLICY = -1,    /* on a request: what the policy says */

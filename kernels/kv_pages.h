@@ -5,10 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/tt_enums.h"
+
 /* The KV pages of all layers: for layer l, page p and which (0 keys, 1 values)
  *     data + (((l * n_pages + p) * 2 + which) * n_kv_heads * TT_PAGE_TOKENS * head_dim) elements
- * is [n_kv_heads][TT_PAGE_TOKENS][head_dim]. */
-enum tt_kv_type { TT_KV_F32, TT_KV_F16, TT_KV_BF16 };
+ * is [n_kv_heads][TT_PAGE_TOKENS][head_dim]. The type is never TT_KV_DEFAULT. */
 struct tt_kv_pages {
 	void *data;
 	enum tt_kv_type type;
@@ -17,10 +18,22 @@ struct tt_kv_pages {
 	float *sums;
 };
 
-/* Bytes of one number of a page. */
-static inline size_t tt_kv_element_bytes(enum tt_kv_type type)
+/* Bytes of n numbers of a page, of q8 a multiple of 32. */
+static inline size_t tt_kv_bytes(enum tt_kv_type type, size_t n)
 {
-	return type == TT_KV_F32 ? 4 : 2;
+	switch (type) {
+	case TT_KV_DEFAULT:
+	case TT_KV_F32:
+		break;
+	case TT_KV_F16:
+	case TT_KV_BF16:
+		return 2 * n;
+	case TT_KV_Q8:
+		return n / 32 * 34;
+	case TT_KV_FP8:
+		return n;
+	}
+	return 4 * n;
 }
 
 #endif

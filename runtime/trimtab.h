@@ -163,13 +163,16 @@ struct tt_engine_options {
 	uint32_t context;         /* longest sequence in tokens; 0: the model's own, at most 8192 */
 	uint32_t kv_tokens;       /* positions that all KV pages hold together; 0: max_batch * 512, at least context */
 	bool no_prefix_sharing; /* compute every prompt in full. Else equal prefixes under equal steering share pages */
-	bool kv_f16;            /* KV in half precision: half the memory, no longer the same bits as with f32 */
+	bool kv_f16;            /* the same as TT_KV_F16 for kv */
 	bool fast; /* CUDA: large prefill products by cuBLASLt; a request's bits may depend on its batch mates */
 	bool strict_model; /* refuse a policy fitted on other weights of the same architecture, instead of a warning */
 	/* TT_COMPUTE_Q8: products of quantised matrices with the inputs as eight-bit integers. Faster and less precise;
 	 * a request's bits still depend on nothing else. CPU only: "auto" is then "cpu", and another device is
 	 * TT_ERR_UNSUPPORTED. */
 	enum tt_compute compute;
+	/* Smaller types take less memory, and the bits are no longer those of f32. A type that the device does not have
+	 * is TT_ERR_UNSUPPORTED. */
+	enum tt_kv_type kv;
 };
 TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);
 #define tt_engine_options_default(options) tt_engine_options_default_sized((options), sizeof(struct tt_engine_options))

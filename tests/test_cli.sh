@@ -107,7 +107,7 @@ refused 2 "whole number" generate x --top-k -3 -p a
 refused 2 "takes a number" generate x --temp warm -p a
 refused 2 "takes a number" generate x --temp nan -p a
 refused 2 "from 0 to 1" generate x --top-p 1.5 -p a
-refused 2 "f32|f16" generate x --kv f64 -p a
+refused 2 "f32|f16|q8|fp8" generate x --kv f64 -p a
 refused 2 "f32|q8" generate x --compute f16 -p a
 refused 2 "policy|generation|last|all" generate x --policy p --when never -p a
 refused 2 "exclude each other" generate x -p a -f b

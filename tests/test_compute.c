@@ -1,12 +1,18 @@
-/* Whole models with eight-bit activations: near PyTorch and never the bits of f32, the same bits in any batch and
- * chunking, and refused by name where they are not computed. */
+/* Whole models with eight-bit activations, and with KV pages of every type: near PyTorch and never the bits of f32, the
+ * same bits in any batch and chunking, and refused by name where they are not computed. */
 #include "golden.h"
 #include "runtime/engine/numerics.h"
 
 enum { MOST = 64 };
 
+struct way {
+	enum tt_compute compute;
+	enum tt_kv_type kv;
+};
+static const struct way F32 = {TT_COMPUTE_F32, TT_KV_DEFAULT}, Q8 = {TT_COMPUTE_Q8, TT_KV_DEFAULT};
+
 static struct tt_engine *open_in(
-	enum tt_compute compute, const char *path, uint32_t max_batch, uint32_t max_step_tokens, uint32_t n_threads)
+	struct way way, const char *path, uint32_t max_batch, uint32_t max_step_tokens, uint32_t n_threads)
 {
 	struct tt_engine_options options;
 	struct tt_engine *engine = NULL;
@@ -15,7 +21,8 @@ static struct tt_engine *open_in(
 	options.max_batch = max_batch;
 	options.max_step_tokens = max_step_tokens;
 	options.n_threads = n_threads;
-	options.compute = compute;
+	options.compute = way.compute;
+	options.kv = way.kv;
 	must(tt_engine_open(&engine, path, &options, err));
 	return engine;
 }
@@ -65,7 +72,7 @@ Test(compute, q8_is_near_pytorch)
 		char model[300], golden[300];
 		snprintf(model, sizeof model, GOLDEN("%s.gguf"), names[i][0]);
 		snprintf(golden, sizeof golden, GOLDEN("%s.safetensors"), names[i][1]);
-		struct tt_engine *engine = open_in(TT_COMPUTE_Q8, model, 4, 512, 2);
+		struct tt_engine *engine = open_in(Q8, model, 4, 512, 2);
 		double error = logits_error(engine, golden);
 		cr_expect(error > 10 * TOLERANCE, "%s: the bits of f32", model);
 		cr_expect(error <= 6e-2, "%s: %g off", model, error);
@@ -76,16 +83,17 @@ Test(compute, q8_is_near_pytorch)
 /* Matrices of plain numbers have no integers. */
 Test(compute, q8_of_a_float_model_is_f32)
 {
-	struct tt_engine *engine = open_in(TT_COMPUTE_Q8, GOLDEN("tiny-llama"), 4, 512, 2);
+	struct tt_engine *engine = open_in(Q8, GOLDEN("tiny-llama"), 4, 512, 2);
 	double error = logits_error(engine, GOLDEN("tiny-llama/golden.safetensors"));
 	cr_assert(error <= TOLERANCE, "%g off", error);
 	tt_engine_close(engine);
 }
 
 /* Log-probabilities of prompts of all lengths, and of what is generated after them. */
-static void run_all(const char *model, uint32_t max_batch, uint32_t chunk, uint32_t threads, float scores[8][MOST])
+static void run_all(
+	struct way way, const char *model, uint32_t max_batch, uint32_t chunk, uint32_t threads, float scores[8][MOST])
 {
-	struct tt_engine *engine = open_in(TT_COMPUTE_Q8, model, max_batch, chunk, threads);
+	struct tt_engine *engine = open_in(way, model, max_batch, chunk, threads);
 	struct tt_request *requests[8];
 	uint32_t vocab = tt_engine_info(engine)->vocab_size;
 	for (size_t i = 0; i < 8; i++) {
@@ -113,21 +121,74 @@ static void run_all(const char *model, uint32_t max_batch, uint32_t chunk, uint3
 	tt_engine_close(engine);
 }
 
+static void check_same_bits(struct way way, const char *model)
+{
+	static const uint32_t cuts[][3] = {{1, 1, 1}, {1, 13, 2}, {8, 512, 1}, {7, 29, 2}};
+	float want[8][MOST] = {{0}}, got[8][MOST] = {{0}};
+	run_all(way, model, 1, 512, 1, want);
+	cr_assert(want[7][50] < 0, "nothing was scored");
+	for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+		run_all(way, model, cuts[i][0], cuts[i][1], cuts[i][2], got);
+		cr_assert(!memcmp(got, want, sizeof want), "%s, batch %u, chunks of %u, %u threads", model, cuts[i][0],
+			cuts[i][1], cuts[i][2]);
+	}
+}
+
 Test(compute, q8_has_the_same_bits_in_any_batch_and_chunking)
 {
 	static const char *const models[] = {GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"),
 		GOLDEN("tiny-gemma3/tiny-gemma3.q8_0.gguf"), GOLDEN("tiny-k/tiny-k.q6_k.gguf")};
-	static const uint32_t ways[][3] = {{1, 1, 1}, {1, 13, 2}, {8, 512, 1}, {7, 29, 2}};
-	for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
-		float want[8][MOST] = {{0}}, got[8][MOST] = {{0}};
-		run_all(models[m], 1, 512, 1, want);
-		cr_assert(want[7][50] < 0, "nothing was scored");
-		for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-			run_all(models[m], ways[i][0], ways[i][1], ways[i][2], got);
-			cr_assert(!memcmp(got, want, sizeof want), "%s, batch %u, chunks of %u, %u threads", models[m],
-				ways[i][0], ways[i][1], ways[i][2]);
-		}
+	for (size_t m = 0; m < sizeof models / sizeof *models; m++)
+		check_same_bits(Q8, models[m]);
+}
+
+Test(compute, every_kv_type_has_the_same_bits_in_any_batch_and_chunking)
+{
+	check_same_bits((struct way){TT_COMPUTE_F32, TT_KV_F16}, GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"));
+	check_same_bits((struct way){TT_COMPUTE_Q8, TT_KV_FP8}, GOLDEN("tiny-gemma3/tiny-gemma3.q8_0.gguf"));
+	check_same_bits((struct way){TT_COMPUTE_F32, TT_KV_Q8}, GOLDEN("tiny-k/tiny-k.q6_k.gguf"));
+}
+
+/* A key or value of f16 is off by a 2048th at most, of q8 by a 254th of the largest of 32, of fp8 by a sixteenth; what
+ * attention adds up of them is one part of a block's output. */
+Test(compute, every_kv_type_is_near_pytorch)
+{
+	static const struct {
+		enum tt_kv_type type;
+		double bound;
+	} types[] = {{TT_KV_F32, TOLERANCE}, {TT_KV_F16, 1e-3}, {TT_KV_Q8, 2e-2}, {TT_KV_FP8, 1e-1}};
+	double last = 0;
+	for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+		struct way way = {TT_COMPUTE_F32, types[i].type};
+		struct tt_engine *engine = open_in(way, GOLDEN("tiny-k/tiny-k.q6_k.gguf"), 4, 512, 2);
+		double error = logits_error(engine, GOLDEN("tiny-k/golden.q6_k.safetensors"));
+		cr_expect(error <= types[i].bound && error > 3 * last, "type %d: %g off", (int)types[i].type, error);
+		last = error;
+		tt_engine_close(engine);
 	}
+}
+
+Test(compute, a_kv_type_that_is_not_there_is_refused_by_name)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	struct tt_backend *twin = NULL;
+	struct tt_error error = {0};
+	tt_engine_options_default(&options);
+	cr_assert_eq(options.kv, TT_KV_DEFAULT);
+	options.device = "cpu";
+	options.kv = TT_KV_Q8;
+	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert(strstr(error.message, "q8 (--kv) need heads of a multiple of 32"), "%s", error.message);
+	must(tt_cpu_open_bf16(&twin, 1, err));
+	cr_assert_eq(tt_engine_open_on(&engine, twin, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert(strstr(error.message, "KV pages are bf16 on cpu, not q8"), "%s", error.message);
+	options.kv = TT_KV_BF16;
+	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert(strstr(error.message, "f32, f16, q8 or fp8 on cpu, not bf16"), "%s", error.message);
+	options.kv = (enum tt_kv_type)9;
+	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_ARGUMENT);
+	cr_assert(strstr(error.message, "kv is 9"), "%s", error.message);
 }
 
 Test(compute, what_is_not_computed_is_refused_by_name)
@@ -154,8 +215,7 @@ Test(compute, the_numerics_name_what_is_not_f32)
 	static const char *const words[] = {"f32", "q8"};
 	char probes[2][65];
 	for (int i = 0; i < 2; i++) {
-		enum tt_compute compute = i ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
-		struct tt_engine *engine = open_in(compute, GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"), 2, 32, 1);
+		struct tt_engine *engine = open_in(i ? Q8 : F32, GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"), 2, 32, 1);
 		json_t *numerics = json_object();
 		must(tt_engine_numerics(numerics, engine, err));
 		const char *named = json_string_value(json_object_get(numerics, "compute"));

@@ -191,6 +191,28 @@ static inline struct tt_step_plan *make_step(struct tt_step_plan counts)
 	return step;
 }
 
+/* Number at of the pages, read as the types are defined: E4M3 and Q8_0 from their bits. */
+static inline float kv_number(const struct tt_kv_pages *kv, size_t at)
+{
+	const uint8_t *bytes = kv->data;
+	uint16_t half;
+	switch (kv->type) {
+	case TT_KV_F16:
+		memcpy(&half, bytes + 2 * at, sizeof half);
+		return tt_f16_to_f32(half);
+	case TT_KV_Q8:
+		memcpy(&half, bytes + at / 32 * 34, sizeof half);
+		return tt_f16_to_f32(half) * (float)(int8_t)bytes[at / 32 * 34 + 2 + at % 32];
+	case TT_KV_FP8: {
+		int exponent = bytes[at] >> 3 & 15, mantissa = bytes[at] & 7;
+		float magnitude = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+		return (bytes[at] & 0x7f) == 0x7f ? NAN : bytes[at] & 0x80 ? -magnitude : magnitude;
+	}
+	default:
+		return ((const float *)kv->data)[at];
+	}
+}
+
 /* The ops are the way in to a product: o_proj is h += x * wo^T + bo. */
 static inline void run_o_proj(struct tt_backend *backend, const struct tt_matrix *w, const float *bias, const float *x,
 	uint32_t n_rows, float *h)

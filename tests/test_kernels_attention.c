@@ -1,4 +1,5 @@
 /* Attention over pages against a reference in double, and its bits. */
+#include "kernels/cpu/kv_rows.h"
 #include "test_kernels.h"
 
 /* Scores of up to 20 units, so that their own rounding is 1e-6 of a weight; random values cancel in the mean. 1.1e-6
@@ -27,9 +28,10 @@ static struct world make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t h
 	size_t n = (size_t)2 * n_pages * 2 * n_kv_heads * TT_PAGE_TOKENS * head_dim;
 	float *data = random_floats(n, 2, 17);
 	w.kv.data = data;
-	for (size_t i = 0; i < n && type == TT_KV_F16; i++) {
-		uint16_t half = tt_f32_to_f16(data[i]); /* in place: i halves never reach float i */
-		memcpy((uint8_t *)w.kv.data + 2 * i, &half, 2);
+	if (type != TT_KV_F32) {
+		w.kv.data = must_alloc(n, 2);
+		tt_cpu_kv_write(tt_cpu_body_portable(), &w.kv, 0, data, (uint32_t)n);
+		free(data);
 	}
 	w.pages = must_alloc(n_pages, sizeof *w.pages);
 	for (uint32_t i = 0; i < n_pages; i++)
@@ -57,15 +59,6 @@ static size_t kv_index(const struct world *w, uint32_t seq, uint32_t position, u
 	       (position % 16) * c->head_dim;
 }
 
-static float kv_value(const struct world *w, size_t at)
-{
-	uint16_t half;
-	if (w->kv.type == TT_KV_F32)
-		return ((float *)w->kv.data)[at];
-	memcpy(&half, (uint8_t *)w->kv.data + 2 * at, 2);
-	return tt_f16_to_f32(half);
-}
-
 static void reference(
 	const struct world *w, const float *q, uint32_t seq, uint32_t position, uint32_t head, double *out)
 {
@@ -77,7 +70,7 @@ static void reference(
 	for (uint32_t k = low; k <= position; k++) {
 		size_t at = kv_index(w, seq, k, 0, kv_head);
 		for (uint32_t i = 0; i < hd; i++)
-			scores[k] += (double)q[i] * (double)kv_value(w, at + i);
+			scores[k] += (double)q[i] * (double)kv_number(&w->kv, at + i);
 		scores[k] /= sqrt(c->query_scale ? (double)c->query_scale : hd);
 		if (c->attention_soft_cap)
 			scores[k] = (double)c->attention_soft_cap * tanh(scores[k] / (double)c->attention_soft_cap);
@@ -89,7 +82,7 @@ static void reference(
 		double p = exp(scores[k] - max);
 		sum += p;
 		for (uint32_t i = 0; i < hd; i++)
-			out[i] += p * (double)kv_value(w, at + i);
+			out[i] += p * (double)kv_number(&w->kv, at + i);
 	}
 	for (uint32_t i = 0; i < hd; i++)
 		out[i] /= sum;
@@ -152,6 +145,10 @@ static const struct {
 	{26, 1, 8, 300, TT_KV_F32, 0, 0, false}, /* a group larger than a block of queries */
 	{4, 2, 16, 37, TT_KV_F32, 3, 24, false},
 	{4, 2, 16, 37, TT_KV_F32, 0, 0, true},
+	{9, 3, 64, 0, TT_KV_Q8, 0, 0, false},
+	{4, 1, 32, 100, TT_KV_Q8, 0, 0, false},
+	{9, 3, 64, 0, TT_KV_FP8, 0, 0, false},
+	{8, 2, 20, 0, TT_KV_FP8, 0, 0, false},
 };
 enum { N_CASES = sizeof CASES / sizeof *CASES };
 
@@ -192,6 +189,28 @@ Test(kernels_attention, does_not_touch_keys_outside_its_range)
 		check(&w, 400, 5, 2, TT_CPU_BODY_BEST);
 		free_world(&w);
 	}
+}
+
+/* What is no number stays none, in every type that can hold it and every body. */
+Test(kernels_attention, a_nan_among_the_values_shows)
+{
+	static const enum tt_kv_type types[] = {TT_KV_F32, TT_KV_F16, TT_KV_Q8, TT_KV_FP8};
+	for (int t = 0; t < 4; t++)
+		for (int body = TT_CPU_BODY_AVX512; body <= TT_CPU_BODY_PORTABLE; body++) {
+			float row[64] = {0}, q[64] = {0}, out[64];
+			if (!machine_has((enum tt_cpu_body_choice)body))
+				continue;
+			struct world w = make_world(2, 2, 32, 0, types[t], 1, 2);
+			row[40] = NAN;
+			tt_cpu_kv_write(tt_cpu_body_portable(), &w.kv, kv_index(&w, 0, 3, 1, 0), row, 64);
+			struct tt_backend *backend = open_cpu(1, (enum tt_cpu_body_choice)body);
+			run(&w, backend, 5, 1, q, out);
+			cr_expect(isnan(out[8]), "type %d, body %d", types[t], body);
+			cr_expect(types[t] == TT_KV_Q8 ? isnan(out[0]) : isfinite(out[0]), "type %d", types[t]);
+			cr_expect(isfinite(out[32]), "the other head");
+			backend->close(backend);
+			free_world(&w);
+		}
 }
 
 /* One pass over positions 450 to 749, which see two and three splits, then in chunks, over threads and bodies. */

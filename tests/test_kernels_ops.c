@@ -1,4 +1,5 @@
 /* embed, qkv, gate_up, down_proj without steering, and logits against references in double. */
+#include "kernels/cpu/fp8.h"
 #include "test_kernels.h"
 
 /* Two roundings of a norm and K / 8 fused additions; 1.5e-7 seen. silu adds an exponential of 2 units. */
@@ -21,6 +22,8 @@ static const struct shape SHAPES[] = {
 	{40, 2, 1, 20, 56, TT_TYPE_BF16, true, false, TT_KV_F32, false, false},
 	{33, 5, 5, 10, 1, TT_TYPE_F16, false, false, TT_KV_F32, true, false},
 	{48, 4, 2, 16, 96, TT_TYPE_F16, false, false, TT_KV_F32, true, true},
+	{64, 4, 2, 32, 96, TT_TYPE_Q8_0, false, true, TT_KV_Q8, true, false},
+	{64, 4, 2, 16, 96, TT_TYPE_Q8_0, true, true, TT_KV_FP8, false, false},
 };
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
@@ -108,7 +111,7 @@ static float kv_at(const struct tt_kv_pages *kv, const struct tt_config *c, uint
 {
 	size_t at = (((size_t)layer * kv->n_pages + page) * 2 + which) * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim +
 		    ((size_t)head * TT_PAGE_TOKENS + slot) * c->head_dim + i;
-	return kv->type == TT_KV_F32 ? ((float *)kv->data)[at] : tt_f16_to_f32(((uint16_t *)kv->data)[at]);
+	return kv_number(kv, at);
 }
 
 /* Each head over its root mean square; weight NULL: as it is. */
@@ -187,7 +190,11 @@ static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum 
 	double *x = must_alloc(s->hidden, sizeof *x), *y = must_alloc(q_width, sizeof *y),
 	       *want = must_alloc(q_width, sizeof *want);
 	float *got = must_alloc(kv_width, sizeof *got);
-	double kv_tolerance = s->kv == TT_KV_F16 ? 4e-4 : TOLERANCE; /* half of 2^-10 a number, at worst */
+	/* f16: half of 2^-10 a number, at worst; q8: of a 127th of the largest of 32; fp8: of 2^-3, at worst */
+	double kv_tolerance = s->kv == TT_KV_F16   ? 4e-4
+			      : s->kv == TT_KV_Q8  ? 1e-2
+			      : s->kv == TT_KV_FP8 ? 6e-2
+						   : TOLERANCE;
 	for (uint32_t t = 0; t < n; t++) {
 		int32_t position = tt_step_positions(step)[t], seq = tt_step_seqs(step)[t];
 		uint32_t page = (uint32_t)tt_step_pages(step)[seq * 6 + position / 16], slot = (uint32_t)position % 16;
@@ -215,6 +222,37 @@ static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum 
 	free_matrix(&wq);
 	free_matrix(&wk);
 	free_matrix(&wv);
+}
+
+/* Every code, and the nearest of them to numbers of all sizes; ties go to the even one, and what is too large to the
+ * largest. */
+Test(kernels_ops, eight_bit_floats_are_the_nearest)
+{
+	uint8_t codes[256];
+	struct tt_kv_pages kv = {.data = codes, .type = TT_KV_FP8};
+	uint64_t random = 3;
+	for (int i = 0; i < 256; i++) {
+		codes[i] = (uint8_t)i;
+		float value = kv_number(&kv, (size_t)i), read = tt_fp8_to_f32((uint8_t)i);
+		cr_expect(value == read || (isnan(value) && isnan(read)), "code %d is %g, read as %g", i, (double)value,
+			(double)read);
+		cr_expect(tt_f32_to_fp8(value) == (isnan(value) ? 0x7f | (i & 0x80) : i) || isnan(value), "code %d", i);
+	}
+	for (int i = 0; i < 4000; i++) {
+		float x = i < 126 ? (kv_number(&kv, (size_t)i) + kv_number(&kv, (size_t)i + 1)) / 2
+				  : ldexpf(random_float(&random), (int)(random_bits(&random) % 24) - 12);
+		int best = 0;
+		for (int code = 1; code < 0x7f; code++) {
+			float off = fabsf(kv_number(&kv, (size_t)code) - fabsf(x)),
+			      least = fabsf(kv_number(&kv, (size_t)best) - fabsf(x));
+			best = off < least || (off == least && code % 2 == 0) ? code : best;
+		}
+		cr_expect_eq(tt_f32_to_fp8(x) & 0x7f, best, "%g", (double)x);
+		cr_expect_eq(tt_f32_to_fp8(x) >> 7, signbit(x) ? 1 : 0, "the sign of %g", (double)x);
+	}
+	cr_expect_eq(tt_f32_to_fp8(INFINITY), 0x7e);
+	cr_expect_eq(tt_f32_to_fp8(-1e9f), 0xfe);
+	cr_expect_eq(tt_f32_to_fp8(NAN) & 0x7f, 0x7f);
 }
 
 Test(kernels_ops, qkv_equals_the_reference)

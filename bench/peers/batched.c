@@ -19,8 +19,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, TOKEN_SEED = 5, MAX_ROWS = 
 struct arguments {
 	const char *model;
 	unsigned n_prompt, n_generate, n_rows, n_threads;
-	const char *compute;
-	bool kv_f16;
+	const char *compute, *kv;
 };
 
 struct run {
@@ -31,9 +30,21 @@ struct run {
 	double prefill_seconds, decode_seconds;
 };
 
-static const char usage[] =
-	"usage: trimtab-batched --model MODEL [--npp 128] [--ntg 128] [--npl 32] [--threads N] [--kv-f16] "
-	"[--compute f32|q8]\n";
+static const char usage[] = "usage: trimtab-batched --model MODEL [--npp 128] [--ntg 128] [--npl 32] [--threads N] "
+			    "[--kv f32|f16|q8|fp8] [--compute f32|q8]\n";
+
+static const struct {
+	const char *word;
+	enum tt_kv_type type;
+} kv_types[] = {{"f32", TT_KV_F32}, {"f16", TT_KV_F16}, {"q8", TT_KV_Q8}, {"fp8", TT_KV_FP8}};
+
+static enum tt_kv_type kv_type_of(const char *word)
+{
+	for (size_t i = 0; i < sizeof kv_types / sizeof *kv_types; i++)
+		if (!strcmp(kv_types[i].word, word))
+			return kv_types[i].type;
+	return TT_KV_DEFAULT;
+}
 
 static bool parse_count(const char *text, unsigned max, unsigned *out)
 {
@@ -48,10 +59,11 @@ static int parse(struct arguments *a, int argc, char **argv)
 	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
 		{"npp", required_argument, NULL, 'p'}, {"ntg", required_argument, NULL, 'g'},
 		{"npl", required_argument, NULL, 'l'}, {"threads", required_argument, NULL, 't'},
-		{"kv-f16", no_argument, NULL, 'k'}, {"compute", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
+		{"kv", required_argument, NULL, 'k'}, {"compute", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
 	int c;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		bool fits = c == 'm' || c == 'k' || (c == 'c' && (!strcmp(optarg, "f32") || !strcmp(optarg, "q8"))) ||
+		bool fits = c == 'm' || (c == 'k' && kv_type_of(optarg) != TT_KV_DEFAULT) ||
+			    (c == 'c' && (!strcmp(optarg, "f32") || !strcmp(optarg, "q8"))) ||
 			    (c == 'p' && parse_count(optarg, MAX_TOKENS, &a->n_prompt)) ||
 			    (c == 'g' && parse_count(optarg, MAX_TOKENS, &a->n_generate)) ||
 			    (c == 'l' && parse_count(optarg, MAX_ROWS, &a->n_rows)) ||
@@ -60,7 +72,8 @@ static int parse(struct arguments *a, int argc, char **argv)
 			return EXIT_USAGE;
 		if (c == 'm')
 			a->model = optarg;
-		a->kv_f16 |= c == 'k';
+		if (c == 'k')
+			a->kv = optarg;
 		if (c == 'c')
 			a->compute = optarg;
 	}
@@ -149,7 +162,7 @@ static int measure(struct run *run, struct tt_error *err)
 	options.max_batch = a->n_rows;
 	options.context = a->n_prompt + a->n_generate + 1;
 	options.kv_tokens = a->n_rows * (options.context + 16);
-	options.kv_f16 = a->kv_f16;
+	options.kv = kv_type_of(a->kv);
 	options.compute = !strcmp(a->compute, "q8") ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
 	TT_TRY(tt_engine_open(&run->engine, a->model, &options, err));
 	TT_TRY(warm_up(run, err));
@@ -171,15 +184,16 @@ static int measure(struct run *run, struct tt_error *err)
 	printf("{\"n_threads\":%u,\"kv\":\"%s\",\"compute\":\"%s\",\"pp\":%u,\"tg\":%u,\"pl\":%u,\"t_pp\":%.6f,\"speed_"
 	       "pp\":%.3f,"
 	       "\"share_speed_pp\":%.4f,\"t_tg\":%.6f,\"speed_tg\":%.3f,\"share_speed_tg\":%.4f}\n",
-		tt_engine_info(run->engine)->n_threads, a->kv_f16 ? "f16" : "f32", a->compute, a->n_prompt,
-		a->n_generate, a->n_rows, prefilled - begun, prefill, prefill * mul_adds(run->engine, false) / most,
-		decoded - prefilled, decode, decode * mul_adds(run->engine, true) / most);
+		tt_engine_info(run->engine)->n_threads, a->kv, a->compute, a->n_prompt, a->n_generate, a->n_rows,
+		prefilled - begun, prefill, prefill * mul_adds(run->engine, false) / most, decoded - prefilled, decode,
+		decode * mul_adds(run->engine, true) / most);
 	return TT_OK;
 }
 
 int main(int argc, char **argv)
 {
-	struct run run = {.arguments = {.n_prompt = 128, .n_generate = 128, .n_rows = 32, .compute = "f32"}};
+	struct run run = {
+		.arguments = {.n_prompt = 128, .n_generate = 128, .n_rows = 32, .compute = "f32", .kv = "f32"}};
 	struct tt_error err = {0};
 	if (parse(&run.arguments, argc, argv) != EXIT_OK) {
 		fputs(usage, stderr);

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-NAMES = {"trimtab, kv f32": [], "trimtab, kv f16": ["--kv-f16"],
-         "trimtab, kv f16, q8": ["--kv-f16", "--compute", "q8"], "llama.cpp": None}
+NAMES = {"trimtab, kv f32": [], "trimtab, kv f16": ["--kv", "f16"],
+         "trimtab, kv f16, q8": ["--kv", "f16", "--compute", "q8"], "llama.cpp": None}
 
 
 def run(command):

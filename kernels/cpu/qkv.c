@@ -5,6 +5,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cpu/jobs.h"
+#include "kernels/cpu/kv_rows.h"
 
 struct rotate_job {
 	const struct tt_cpu_body *body;
@@ -29,29 +30,18 @@ static void append(const struct tt_cpu_body *body, const struct tt_qkv_args *arg
 {
 	uint32_t head_dim = args->config->head_dim;
 	tt_cpu_keep(body, row, head_dim);
-	switch (args->kv->type) {
-	case TT_KV_F32:
-		memcpy((float *)args->kv->data + at, row, head_dim * sizeof *row);
-		break;
-	case TT_KV_F16:
-		body->to_f16(row, (uint16_t *)args->kv->data + at, head_dim);
-		break;
-	case TT_KV_BF16:
-		for (uint32_t i = 0; i < head_dim; i++)
-			((uint16_t *)args->kv->data)[at + i] = tt_f32_to_bf16(row[i]);
-		break;
-	}
+	tt_cpu_kv_write(body, args->kv, at, row, head_dim);
 }
 
 /* Prefetches the places of a token's keys and values: they are seldom in the cache, and the query's heads are rotated
  * meanwhile. */
 static void fetch_rows(const struct tt_qkv_args *args, size_t at, size_t page_size)
 {
-	size_t element = tt_kv_element_bytes(args->kv->type), n_bytes = args->config->head_dim * element;
+	size_t n_bytes = tt_kv_bytes(args->kv->type, args->config->head_dim);
 	for (uint32_t i = 0; i < 2 * args->config->n_kv_heads; i++) {
 		size_t head = at + i / 2 * TT_PAGE_TOKENS * args->config->head_dim + i % 2 * page_size;
 		for (size_t byte = 0; byte < n_bytes; byte += 64)
-			__builtin_prefetch((const char *)args->kv->data + head * element + byte, 1);
+			__builtin_prefetch((const char *)args->kv->data + tt_kv_bytes(args->kv->type, head) + byte, 1);
 	}
 }
 

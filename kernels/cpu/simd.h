@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/cpu/body.h"
+#include "kernels/cpu/fp8.h"
 #include "weights/quant.h"
 
 /* Tiles stay in registers only when everything that they call is inlined with its constants. */

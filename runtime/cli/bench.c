@@ -418,6 +418,7 @@ static int run_batch_size(struct run *run, const char *model, uint32_t n_batch)
 
 static int bench(struct run *run, const char *model)
 {
+	static const char *const kv_words[] = {"f32", "f16", "q8_0", "f8_e4m3"}; /* as ggml calls them */
 	int status = check_tests(run);
 	const struct cli_bench_matrix matrix = {&run->engine_args, run->n_rows.list, run->n_rows.n,
 		run->n_prompt.list[0], run->n_gen.list[0], run->n_rounds, run->format == CLI_BENCH_JSON};
@@ -427,7 +428,8 @@ static int bench(struct run *run, const char *model)
 		.steered = !run->off,
 		.limits = run->limits,
 		.several_batches = run->batches.n > 0,
-		.kv_f16 = run->engine_args.kv == 1,
+		.kv = kv_words[run->engine_args.kv],
+		.compute = run->engine_args.compute ? "q8" : "f32",
 		.policy = run->policies.n ? run->policies.paths[0] : "synthetic"};
 	for (size_t i = 0; status == CLI_PROCEED && i < run->n_batch.n; i++)
 		status = run_batch_size(run, model, run->n_batch.list[i]);

@@ -12,9 +12,10 @@ enum cli_bench_format { CLI_BENCH_MD, CLI_BENCH_CSV, CLI_BENCH_JSON, CLI_BENCH_J
 struct cli_bench_report {
 	enum cli_bench_format format;
 	bool steered, limits; /* columns that rows have */
-	bool several_batches, kv_f16;
-	const char *policy; /* the file, or "synthetic" */
-	size_t n_rows;      /* printed so far */
+	bool several_batches;
+	const char *kv, *compute; /* the words of --kv and --compute */
+	const char *policy;       /* the file, or "synthetic" */
+	size_t n_rows;            /* printed so far */
 };
 
 /* A test that has run. */

@@ -126,10 +126,12 @@ static void fill_columns(struct columns *c, const struct cli_bench_report *repor
 	snprintf(add(c, "threads", 7)->text, sizeof c->list->text, "%u", info->n_threads);
 	if (report->several_batches)
 		snprintf(add(c, "n_ubatch", 8)->text, sizeof c->list->text, "%u", row->n_batch);
-	if (!report->kv_f16) { /* llama-bench names them where they are not f16 */
-		add_text(c, "type_k", 6, "f32");
-		add_text(c, "type_v", 6, "f32");
+	if (strcmp(report->kv, "f16") != 0) { /* llama-bench names them where they are not f16 */
+		add_text(c, "type_k", 6, report->kv);
+		add_text(c, "type_v", 6, report->kv);
 	}
+	if (strcmp(report->compute, "f32") != 0)
+		add_text(c, "compute", 7, report->compute);
 	tt_token_test_name(text, &row->test);
 	add_text(c, "test", 15, text);
 	add_rate(c, "t/s", &f->off);
@@ -225,15 +227,14 @@ static json_t *build_json(void)
 static json_t *row_json(const struct cli_bench_report *report, const struct cli_bench_row *row, const struct figures *f)
 {
 	const struct tt_model_info *info = tt_engine_info(row->engine);
-	const char *kv = report->kv_f16 ? "f16" : "f32";
 	json_t *build = build_json();
-	json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:s, s:s, s:i, s:i, s:i, s:s}",
+	json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:i, s:i, s:s, s:s, s:s, s:i, s:i, s:i, s:s}",
 		"build_version", TT_VERSION, "build_commit", tt_json_string_or(build, "commit", "unknown"),
 		"model_filename", info->name, "model_type", info->architecture, "model_size",
 		(json_int_t)info->n_weight_bytes, "model_n_params", (json_int_t)info->n_parameters, "backends",
-		info->backend, "n_ubatch", (int)row->n_batch, "n_threads", (int)info->n_threads, "type_k", kv, "type_v",
-		kv, "n_prompt", (int)row->test.n_prompt, "n_gen", (int)row->test.n_gen, "n_depth",
-		(int)row->test.n_depth, "test_time", row->date);
+		info->backend, "n_ubatch", (int)row->n_batch, "n_threads", (int)info->n_threads, "type_k", report->kv,
+		"type_v", report->kv, "compute", report->compute, "n_prompt", (int)row->test.n_prompt, "n_gen",
+		(int)row->test.n_gen, "n_depth", (int)row->test.n_depth, "test_time", row->date);
 	json_t *off = side_json(&f->off, f->n_tokens);
 	json_object_update(out, off);
 	json_decref(off);

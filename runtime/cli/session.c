@@ -24,11 +24,12 @@ static void say_device(const struct tt_model_info *info)
 
 void cli_engine_options(struct tt_engine_options *options, const struct cli_engine_args *args)
 {
+	static const enum tt_kv_type kv_types[] = {TT_KV_DEFAULT, TT_KV_F16, TT_KV_Q8, TT_KV_FP8};
 	tt_engine_options_default(options);
 	options->device = args->device;
 	options->n_threads = args->threads;
 	options->context = args->context;
-	options->kv_f16 = args->kv == 1;
+	options->kv = kv_types[args->kv];
 	options->compute = args->compute == 1 ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
 	options->strict_model = args->strict_model;
 	options->fast = args->fast;

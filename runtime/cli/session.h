@@ -15,6 +15,9 @@ struct cli_engine_args {
 	bool strict_model, fast;
 };
 
+/* The words of --kv, in the order of cli_engine_options. */
+#define CLI_KV_TYPES "f32|f16|q8|fp8"
+
 #define CLI_ENGINE_OPTIONS(a)                                                                                          \
 	{"device", 0, NULL, CLI_STRING, &(a).device, "D", 0, 0,                                                        \
 		"auto (the first GPU, else the CPU), cpu, cuda or cuda:N"},                                            \
@@ -26,7 +29,8 @@ struct cli_engine_args {
 		{"compute", 0, NULL, CLI_CHOICE, &(a).compute, "f32|q8", 0, 0,                                         \
 			"what products are computed in; q8, on a CPU: eight-bit inputs, faster, less precise"},        \
 	{                                                                                                              \
-		"kv", 0, NULL, CLI_CHOICE, &(a).kv, "f32|f16", 0, 0, "type of the KV cache"                            \
+		"kv", 0, NULL, CLI_CHOICE, &(a).kv, CLI_KV_TYPES, 0, 0,                                                \
+			"type of the KV cache; on a GPU bf16 and no other"                                             \
 	}
 
 #define CLI_STRICT_OPTION(a)                                                                                           \

@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "base/outputs.h"
 #include "runtime/engine/collect.h"
+#include "runtime/engine/numerics.h"
 #include "runtime/engine/policy_slots.h"
 #include "runtime/engine/request.h"
 #include "runtime/engine/thread.h"
@@ -229,11 +230,20 @@ static int open_scheduler(struct tt_engine *e, struct tt_error *err)
 		!e->options.no_prefix_sharing, &hooks, err);
 }
 
+/* A device with bf16 pages has no others, and the others have none in bf16. */
 static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, struct tt_error *err)
 {
-	*type = e->options.kv_f16 ? TT_KV_F16 : e->backend->kv_type;
-	if (*type == TT_KV_F16 && e->backend->kv_type == TT_KV_BF16)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "KV pages are bf16 on %s, not f16", e->backend->name);
+	enum tt_kv_type own = e->backend->kv_type, asked = tt_engine_kv_type(e);
+	if ((unsigned)asked > TT_KV_FP8)
+		return tt_fail(err, TT_ERR_ARGUMENT, "kv is %d, which is no enum tt_kv_type", (int)asked);
+	*type = asked == TT_KV_DEFAULT ? own : asked;
+	if (*type != own && (own == TT_KV_BF16 || *type == TT_KV_BF16))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "KV pages are %s on %s, not %s (--kv)",
+			own == TT_KV_BF16 ? "bf16" : "f32, f16, q8 or fp8", e->backend->name, tt_kv_name(*type));
+	if (*type == TT_KV_Q8 && e->model->config.head_dim % 32)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"KV pages in q8 (--kv) need heads of a multiple of 32 numbers, and this model's have %u",
+			e->model->config.head_dim);
 	return TT_OK;
 }
 
@@ -258,7 +268,7 @@ static int check_compute(const struct tt_engine *e, struct tt_error *err)
 
 static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
 {
-	enum tt_kv_type kv_type;
+	enum tt_kv_type kv_type = TT_KV_DEFAULT;
 	TT_TRY(tt_thread_open(e, err));
 	TT_TRY(tt_model_open(&e->model, path, err));
 	const struct tt_config *config = &e->model->config;

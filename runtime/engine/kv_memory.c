@@ -8,7 +8,7 @@ int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const
 	uint32_t n_positions, enum tt_kv_type type, struct tt_error *err)
 {
 	uint32_t n_pages = tt_pages_for(n_positions);
-	size_t element = tt_kv_element_bytes(type), page = 2 * TT_PAGE_TOKENS * element, count;
+	size_t page = tt_kv_bytes(type, 2 * TT_PAGE_TOKENS), count;
 	if (!tt_mul_size(page, (size_t)config->n_kv_heads * config->head_dim, &page) ||
 		!tt_mul_size(n_pages, config->n_layers, &count) || !tt_mul_size(count, page, &kv->n_bytes))
 		return tt_fail(
@@ -20,7 +20,7 @@ int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const
 		tt_fail(err, TT_ERR_MEMORY,
 			"out of memory for the KV cache: %u positions take %.0f MiB; a shorter context (--ctx-size), "
 			"fewer "
-			"requests at once (--max-batch) or half precision (--kv f16) takes less",
+			"requests at once (--max-batch) or a smaller type (--kv f16) takes less",
 			n_positions, (double)kv->n_bytes / (1 << 20));
 	return status;
 }

@@ -34,6 +34,23 @@ const char *tt_engine_compute(const struct tt_engine *engine)
 	return engine->options.compute == TT_COMPUTE_Q8 ? "q8" : "f32";
 }
 
+enum tt_kv_type tt_engine_kv_type(const struct tt_engine *engine)
+{
+	bool half = engine->options.kv == TT_KV_DEFAULT && engine->options.kv_f16;
+	return half ? TT_KV_F16 : engine->options.kv;
+}
+
+const char *tt_kv_name(enum tt_kv_type type)
+{
+	static const char *const names[] = {[TT_KV_DEFAULT] = "f32",
+		[TT_KV_F32] = "f32",
+		[TT_KV_F16] = "f16",
+		[TT_KV_BF16] = "bf16",
+		[TT_KV_Q8] = "q8",
+		[TT_KV_FP8] = "fp8"};
+	return names[type];
+}
+
 int tt_engine_numerics(json_t *object, struct tt_engine *engine, struct tt_error *err)
 {
 	const struct tt_model_info *info = tt_engine_info(engine);
@@ -43,7 +60,7 @@ int tt_engine_numerics(json_t *object, struct tt_engine *engine, struct tt_error
 	TT_TRY(tt_json_set(object, "weights_digest", json_string(info->weights_digest), err));
 	TT_TRY(tt_json_set(object, "backend", json_string(info->backend), err));
 	TT_TRY(tt_json_set(object, "mode", json_string(info->mode), err));
-	TT_TRY(tt_json_set(object, "kv", json_string(engine->options.kv_f16 ? "f16" : "f32"), err));
+	TT_TRY(tt_json_set(object, "kv", json_string(tt_kv_name(tt_engine_kv_type(engine))), err));
 	if (engine->options.compute != TT_COMPUTE_F32)
 		TT_TRY(tt_json_set(object, "compute", json_string(tt_engine_compute(engine)), err));
 	return tt_json_set(object, "probe", json_string(answer), err);

@@ -13,4 +13,9 @@ int tt_engine_numerics(json_t *object, struct tt_engine *engine, struct tt_error
 /* What an engine's products are computed in: "f32" or "q8". */
 const char *tt_engine_compute(const struct tt_engine *engine);
 
+/* What its options ask the KV cache to be, TT_KV_DEFAULT where they ask for nothing, and a type's word; that of
+ * TT_KV_DEFAULT is f32. */
+enum tt_kv_type tt_engine_kv_type(const struct tt_engine *engine);
+const char *tt_kv_name(enum tt_kv_type type);
+
 #endif

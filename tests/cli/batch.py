@@ -663,6 +663,7 @@ def test_other_job():
     other(f"in --policy r (none there, {sha['q']}... here)", "--policy", "r=q.st")
     refused(1, f"in --policy q ({sha['q']}... there, none here); nothing", *base[:6], "-n", "8", model=here)
     other('which differs in --kv ("f32" there, "f16" here)', "--kv", "f16")
+    other('which differs in --kv ("f32" there, "fp8" here)', "--kv", "fp8")
     other('which differs in --compute ("f32" there, "q8" here)', "--compute", "q8")
     other("which differs in --ctx-size (512 there, 100 here)", "-c", "100")
     refused(1, 'the model\'s name ("tiny-llama" there, "tiny-llama.q8_0.gguf" here), the model\'s weights (', *base,

@@ -29,6 +29,8 @@ def test_table():
     check(lines[-1].startswith("build: trimtab "), lines[-1])
     off = bench(*SHORT, "--off", "--kv", "f16").splitlines()
     check("steered" not in off[0] and "type_k" not in off[0], off[0])
+    named = bench(*SHORT, "--off", "--kv", "fp8", "--compute", "q8").splitlines()
+    check("f8_e4m3" in named[2] and " compute " in named[0] and " q8 " in named[2], named)
 
 
 def test_figures():
@@ -46,7 +48,8 @@ def test_figures():
         check(abs(ratios[1] / row["steered"]["ratio"]["median"] - 1) < 1e-3, row)
         check(0 < row["share_of_fma"]["median"] < 2 and row["steered"]["policy"] == "push.st", row)
     lines = [json.loads(line) for line in bench(*SHORT, "-o", "jsonl").splitlines()]
-    check(len(lines) == 2 and lines[0]["model_type"] == "llama" and lines[0]["type_k"] == "f32", lines)
+    check(len(lines) == 2 and lines[0]["model_type"] == "llama" and lines[0]["type_k"] == "f32" and
+          lines[0]["compute"] == "f32", lines)
     table = list(csv.DictReader(bench(*SHORT, "-o", "csv").splitlines()))
     check(len(table) == 2 and float(table[1]["avg_ts"]) > 0 and float(table[1]["steered_ratio_low"]) > 0 and
           table[0]["n_prompt"] == "8", table)

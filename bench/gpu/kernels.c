@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "bench/gpu/gpu.h"
 #include "bench/gpu/world.h"
+#include "kernels/cuda/packed.h"
 
 enum { MAX_CASES = 3, N_CHECKED = 64 };
 
@@ -78,7 +79,7 @@ static int op_run(struct tt_kernel_world *w, enum op op, uint32_t copy, struct t
 struct product {
 	uint32_t n_out, n_in;
 	const void *x; // device bf16 [n][n_in]
-	const void *w; // device bf16 [n_out][n_in]
+	const void *w; // device bf16 [n_out][n_in] packed; cuBLAS takes the same numbers for rows
 };
 
 static struct product product_of(struct tt_kernel_world *w, enum op op, uint32_t copy)
@@ -174,8 +175,9 @@ static int expected_output(struct kernel_case *one, uint32_t token, uint32_t i, 
 	double a = 0, b = 0;
 	if (one->op == OP_GATE_UP) {
 		double rms = tt_kernel_world_inverse_rms(w, token);
-		TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, i, &a, err));
-		TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, c->ffn_size + i, &b, err));
+		uint32_t gate = tt_packed_row(p.n_out, i), up = tt_packed_row(p.n_out, c->ffn_size + i);
+		TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, gate, &a, err));
+		TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, up, &b, err));
 		*out = a * rms / (1 + exp(-a * rms)) * b * rms;
 		return TT_OK;
 	}

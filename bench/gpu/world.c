@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "bench/harness/harness.h"
+#include "kernels/cuda/packed.h"
 
 enum { BLOCK = 1 << 22, TINY_BLOCK = 1 << 16 }; /* bytes of random values, repeated to fill memory */
 enum { PARTIAL_BYTES = 256 << 20, TINY_PARTIAL = 4 << 20, MAX_PLANS = 64 };
@@ -67,16 +68,16 @@ static int device_random_f32(void *out_pointer, size_t n, float scale, float mid
 	return status;
 }
 
-static uint64_t matrix_bytes(uint64_t n_out, uint64_t n_in)
+static uint64_t matrix_bytes(uint32_t n_out, uint32_t n_in)
 {
-	return n_out * n_in * sizeof(uint16_t);
+	return tt_packed_size(n_out, n_in) * sizeof(uint16_t);
 }
 
 /* A quarter of a GiB of weights, several times an L2 cache; or the largest matrix, if that is more. */
 static uint64_t weight_bytes(const struct tt_config *c, bool tiny)
 {
 	uint64_t least = tiny ? 1 << 20 : 1 << 28, output = matrix_bytes(c->vocab_size, c->hidden_size),
-		 gate_up = matrix_bytes((uint64_t)2 * c->ffn_size, c->hidden_size);
+		 gate_up = matrix_bytes(2 * c->ffn_size, c->hidden_size);
 	uint64_t most = output > gate_up ? output : gate_up;
 	return most > least ? most : least;
 }
@@ -261,12 +262,12 @@ static struct tt_matrix matrix_at(const struct tt_kernel_world *w, uint32_t copy
 	return (struct tt_matrix){w->weights + copy % (w->weight_bytes / one) * one, TT_TYPE_BF16, n_out, n_in};
 }
 
-/* Takes the first n_out rows of a matrix that holds several. */
-static struct tt_matrix split_off(struct tt_matrix *rest, uint32_t n_out)
+/* Takes the first n_out rows of a matrix that is packed as one. */
+static struct tt_matrix split_off(struct tt_matrix *rest, uint32_t n_out, uint32_t span)
 {
 	struct tt_matrix part = *rest;
 	part.n_out = n_out;
-	rest->data = (const uint16_t *)rest->data + (size_t)n_out * rest->n_in;
+	rest->data = (const uint16_t *)rest->data + tt_packed_at(tt_packed_row(span, n_out), 0, rest->n_in);
 	rest->n_out -= n_out;
 	return part;
 }
@@ -278,11 +279,11 @@ void tt_kernel_world_weights(
 	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
 	struct tt_matrix qkv = matrix_at(w, copy, n_q + 2 * n_kv, d), gate_up = matrix_at(w, copy, 2 * c->ffn_size, d);
 	*layer = (struct tt_layer){.attn_norm = w->ones, .ffn_norm = w->ones};
-	layer->wq = split_off(&qkv, n_q);
-	layer->wk = split_off(&qkv, n_kv);
+	layer->wq = split_off(&qkv, n_q, c->head_dim);
+	layer->wk = split_off(&qkv, n_kv, c->head_dim);
 	layer->wv = qkv;
 	layer->wo = matrix_at(w, copy, d, n_q);
-	layer->w_gate = split_off(&gate_up, c->ffn_size);
+	layer->w_gate = split_off(&gate_up, c->ffn_size, 2 * c->ffn_size);
 	layer->w_up = gate_up;
 	layer->w_down = matrix_at(w, copy, d, c->ffn_size);
 	*output = matrix_at(w, copy, c->vocab_size, d);
@@ -308,15 +309,17 @@ int tt_kernel_world_restore(struct tt_kernel_world *w, struct tt_error *err)
 int tt_kernel_world_dot(
 	const void *x, const void *w, uint32_t n_in, uint32_t token, uint32_t i, double *out, struct tt_error *err)
 {
-	size_t row = n_in * sizeof(uint16_t);
+	size_t row = n_in * sizeof(uint16_t), tiles = tt_packed_size(1, n_in);
+	const uint16_t *from = (const uint16_t *)w + i / TT_PACKED_ROWS * tiles;
 	uint16_t *a = NULL;
-	TT_TRY(tt_alloc(&a, (size_t)2 * n_in, sizeof *a, err));
+	TT_TRY(tt_alloc(&a, n_in + tiles, sizeof *a, err));
 	cudaError_t error = cudaMemcpy(a, (const char *)x + token * row, row, cudaMemcpyDeviceToHost);
 	if (error == cudaSuccess)
-		error = cudaMemcpy(a + n_in, (const char *)w + i * row, row, cudaMemcpyDeviceToHost);
+		error = cudaMemcpy(a + n_in, from, tiles * sizeof *a, cudaMemcpyDeviceToHost);
 	*out = 0;
 	for (uint32_t k = 0; k < n_in; k++)
-		*out += (double)tt_bf16_to_f32(a[k]) * (double)tt_bf16_to_f32(a[n_in + k]);
+		*out += (double)tt_bf16_to_f32(a[k]) *
+			(double)tt_bf16_to_f32(a[n_in + tt_packed_at(i % TT_PACKED_ROWS, k, n_in)]);
 	free(a);
 	TT_TRY_CUDA(error, "a row");
 	return TT_OK;

@@ -47,7 +47,7 @@ const struct tt_step_plan *tt_kernel_world_plan(const struct tt_kernel_world *wo
 /* Resets h and what belongs to it to their first values. */
 int tt_kernel_world_restore(struct tt_kernel_world *world, struct tt_error *err);
 
-/* Row number token of x times row i of w, both bf16 on the device, in double. */
+/* Row number token of x times packed row i of w (kernels/cuda/packed.h), both bf16 on the device, in double. */
 int tt_kernel_world_dot(
 	const void *x, const void *w, uint32_t n_in, uint32_t token, uint32_t i, double *out, struct tt_error *err);
 /* 1 / sqrt(mean of squares + eps) of a row of host_h, in double. */

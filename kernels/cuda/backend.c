@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/fast.h"
 
 /* CUDA's current device belongs to a thread, and the thread that drives an engine need not be the one that opened
  * it. */

@@ -45,7 +45,7 @@ struct tt_cuda_prepared {
 };
 
 struct tt_cuda_graphs;
-struct tt_cuda_fast;
+struct tt_cuda_fast; /* fast.h */
 
 struct tt_cuda {
 	struct tt_backend base;
@@ -83,8 +83,8 @@ static inline uint32_t tt_norm_tiles(uint32_t hidden)
 }
 
 /* One function for each op; the signatures are struct tt_backend's. Each launches on cuda->stream and returns without
- * waiting. Matrices are bf16, row-major, without gaps; wq, wk and wv are contiguous in this order, as are w_gate and
- * w_up. q and k rows are always in half-split order. */
+ * waiting. Matrices are bf16, packed (packed.h): wq, wk and wv as one, in this order, with a span of head_dim; w_gate
+ * and w_up as one with a span of all rows; the others' rows are in turn. q and k rows are in half-split order. */
 int tt_cuda_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 int tt_cuda_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
 int tt_cuda_attention(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
@@ -120,16 +120,9 @@ int tt_cuda_try(struct tt_cuda *cuda, struct tt_error *err);
 /* steer_row.cu: bytes of shared memory for a row. */
 uint32_t tt_cuda_steer_row_shared(uint32_t hidden);
 
-/* dummy.cu: fills out with the weights of tt_dummy_weight, on the device. */
-int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matrix *matrix, struct tt_error *err);
-
-/* fast.c: cuBLASLt for the loaded model's products. tt_cuda_fast_product sets *y to x * w^T, device f32
- * [n_tokens][n_out], valid until the next product; or to NULL where the strict kernels are to run (always without
- * --fast). */
-int tt_cuda_fast_open(struct tt_cuda *cuda, const struct tt_model *model, struct tt_error *err);
-void tt_cuda_fast_close(struct tt_cuda *cuda);
-int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t *x, uint32_t n_out, uint32_t n_in,
-	uint32_t n_tokens, const float **y, struct tt_error *err);
+/* dummy.cu: makes the weights of tt_dummy_weight on the device, as rows first_row on of a packed matrix. */
+int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *packed, const struct tt_matrix *matrix, uint32_t first_row,
+	uint32_t span, struct tt_error *err);
 
 /* graphs.c. A decode step runs from the graph of its bucket: a number of rows and of splits, each at least as large as
  * the step's own, and everything else that decides which kernels run. The first step of a bucket runs without a graph

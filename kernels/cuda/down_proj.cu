@@ -27,9 +27,9 @@ struct down_proj_op {
 	uint32_t *arrivals; // [token blocks]
 	uint32_t row_steering;
 
-	TT_DEVICE uint32_t first_row(const struct down_proj_op &, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t span(const struct down_proj_op &)
 	{
-		return tile * PRODUCT_TILE + half * 8;
+		return PRODUCT_TILE;
 	}
 
 	TT_DEVICE float constant(const struct down_proj_op &a, uint32_t which, uint32_t row)

@@ -1,5 +1,6 @@
 /* The weights of a dummy model, made on the device: sending 16 GB over the bus would take longer than making them. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/packed.h"
 #include "kernels/cuda/ptx/memory.cuh"
 #include "kernels/cuda/ptx/numbers.cuh"
 
@@ -10,29 +11,34 @@ extern "C" {
 enum { DUMMY_THREADS = 256, DUMMY_BLOCKS = 4096 };
 
 struct dummy {
-	tt_bf16 *out; // [n]
-	uint64_t n;   /* a multiple of 8 */
+	tt_bf16 *out;                       // [any][n_in] packed
+	uint32_t first, n_rows, n_in, span; /* rows first to first + n_rows of the packed matrix */
 	float half;
 };
 
-TT_DEVICE uint32_t dummy_pair(const struct dummy &a, uint64_t i)
+/* Stores weights i and i + 1. */
+TT_DEVICE void dummy_pair(const struct dummy &a, tt_bf16 *to, uint64_t i)
 {
-	return tt_bf16x2_from_f32(tt_dummy_weight(i, a.half), tt_dummy_weight(i + 1, a.half));
+	tt_store_4(to, tt_bf16x2_from_f32(tt_dummy_weight(i, a.half), tt_dummy_weight(i + 1, a.half)),
+		TT_TRAFFIC_ACTIVATION);
 }
 
 static __global__ void __launch_bounds__(DUMMY_THREADS) dummy_kernel(const __grid_constant__ struct dummy a)
 {
-	uint64_t stride = (uint64_t)gridDim.x * DUMMY_THREADS * 8;
-	for (uint64_t i = ((uint64_t)blockIdx.x * DUMMY_THREADS + threadIdx.x) * 8; i < a.n; i += stride)
-		tt_store_16(a.out + i,
-			make_uint4(dummy_pair(a, i), dummy_pair(a, i + 2), dummy_pair(a, i + 4), dummy_pair(a, i + 6)),
-			TT_TRAFFIC_ACTIVATION);
+	uint64_t stride = (uint64_t)gridDim.x * DUMMY_THREADS * 4, n = (uint64_t)a.n_rows * a.n_in;
+	for (uint64_t i = ((uint64_t)blockIdx.x * DUMMY_THREADS + threadIdx.x) * 4; i < n; i += stride) {
+		uint32_t row = tt_packed_row(a.span, a.first + (uint32_t)(i / a.n_in));
+		tt_bf16 *to = a.out + tt_packed_at(row, (uint32_t)(i % a.n_in), a.n_in);
+		dummy_pair(a, to, i);
+		dummy_pair(a, to + 4, i + 2);
+	}
 }
 
-int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matrix *matrix, struct tt_error *err)
+int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *packed, const struct tt_matrix *matrix, uint32_t first_row,
+	uint32_t span, struct tt_error *err)
 {
-	uint64_t n = (uint64_t)matrix->n_out * matrix->n_in, blocks = (n / 8 + DUMMY_THREADS - 1) / DUMMY_THREADS;
-	struct dummy a = {out, n, tt_dummy_half(matrix->n_in)};
+	uint64_t n = (uint64_t)matrix->n_out * matrix->n_in, blocks = (n / 4 + DUMMY_THREADS - 1) / DUMMY_THREADS;
+	struct dummy a = {packed, first_row, matrix->n_out, matrix->n_in, span, tt_dummy_half(matrix->n_in)};
 	void *args[] = {&a};
 	struct tt_launch launch = {"dummy", dim3((uint32_t)(blocks < DUMMY_BLOCKS ? blocks : (uint64_t)DUMMY_BLOCKS)),
 		dim3(DUMMY_THREADS), 0, cuda->stream, n * sizeof(tt_bf16), 0, false, &cuda->counters};
@@ -41,10 +47,10 @@ int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *out, const struct tt_matr
 
 int tt_cuda_try(struct tt_cuda *cuda, struct tt_error *err)
 {
-	struct dummy a = {NULL, 8, 1};
+	struct dummy a = {NULL, 0, 1, 8, TT_PACKED_ROWS, 1};
 	void *memory = NULL, *args[] = {&a};
 	struct tt_launch launch = {"a first kernel", dim3(1), dim3(DUMMY_THREADS), 0, cuda->stream, 0, 0, false, NULL};
-	TT_TRY_CUDA(cudaMalloc(&memory, a.n * sizeof(tt_bf16)), "device memory");
+	TT_TRY_CUDA(cudaMalloc(&memory, tt_packed_size(a.n_rows, a.n_in) * sizeof(tt_bf16)), "device memory");
 	a.out = (tt_bf16 *)memory;
 	int status = tt_launch_kernel(&launch, TT_KERNEL(dummy_kernel), args, err);
 	cudaError_t error = status == TT_OK ? cudaStreamSynchronize(cuda->stream) : cudaSuccess;

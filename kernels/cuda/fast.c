@@ -1,7 +1,9 @@
 /* --fast: large prefill products by cuBLASLt, which a machine need not have: it is looked for when an engine opens.
  *
  * y = x * w^T in f32, to scratch; then the op's own epilogue reads y in place of its sums (product_apply, product.cuh),
- * so that steering, capture, rotation and norms are exactly those of the strict kernels. Each weight shape has one
+ * so that steering, capture, rotation and norms are exactly those of the strict kernels. cuBLASLt cannot read packed
+ * weights, so the products of the layers have a second copy in rows (13 GiB for an 8B model). Unpacking a matrix before
+ * each product would take no memory, but moves twice the weights in every step of a prompt. Each weight shape has one
  * algorithm: the fastest of a few, timed on the model's own weights when it is loaded; a step never searches. cuBLASLt
  * chooses the order of the sums, so strict's promise of equal bits does not hold here. */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
@@ -11,7 +13,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/fast.h"
 
 #if __has_include(<cublasLt.h>)
 #include <cublasLt.h>
@@ -47,6 +49,12 @@ struct shape {
 	cublasLtMatmulAlgo_t algorithm;
 };
 
+/* A matrix of the model, and its copy in rows. */
+struct copy {
+	const uint16_t *packed;
+	uint16_t *rows; // device [n_out][n_in]
+};
+
 struct tt_cuda_fast {
 	void *library; /* NULL: the functions were already in the program */
 	struct functions f;
@@ -56,6 +64,8 @@ struct tt_cuda_fast {
 	float *y;        // device [max_tokens][the largest n_out]
 	struct shape shapes[MAX_SHAPES];
 	uint32_t n_shapes;
+	struct copy *copies; // [n_copies] in the order in which a step reads them
+	uint32_t n_copies, next_copy;
 };
 
 static int check(cublasStatus_t status, const char *what, struct tt_error *err)
@@ -176,21 +186,66 @@ static int find_shape(struct tt_cuda_fast *fast, uint32_t n_out, uint32_t n_in)
 	return -1;
 }
 
+enum { LAYER_PRODUCTS = 4 };
+
 /* The products of a layer, as qkv, o_proj, gate_up and down_proj read them. */
+static void layer_products(
+	const struct tt_config *c, const struct tt_layer *layer, struct tt_matrix out[LAYER_PRODUCTS])
+{
+	out[0] = layer->wq;
+	out[0].n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+	out[1] = layer->wo;
+	out[2] = layer->w_gate;
+	out[2].n_out = 2 * c->ffn_size;
+	out[3] = layer->w_down;
+}
+
+static int copy_all(struct tt_cuda *cuda, const struct tt_model *model, struct tt_error *err)
+{
+	struct tt_cuda_fast *fast = cuda->fast;
+	const struct tt_config *c = &model->config;
+	TT_TRY(tt_alloc(&fast->copies, c->n_layers, LAYER_PRODUCTS * sizeof *fast->copies, err));
+	for (uint32_t l = 0; l < c->n_layers; l++) {
+		struct tt_matrix products[LAYER_PRODUCTS];
+		layer_products(c, &model->layers[l], products);
+		for (int i = 0; i < LAYER_PRODUCTS; i++) {
+			const struct tt_matrix *m = &products[i];
+			struct copy *copy = &fast->copies[fast->n_copies];
+			TT_TRY(cuda->base.allocate(
+				&cuda->base, &copy->rows, m->n_out, m->n_in * sizeof *copy->rows, err));
+			copy->packed = m->data;
+			fast->n_copies++;
+			TT_TRY(tt_cuda_unpack(cuda, copy->rows, copy->packed, m->n_out, m->n_in, err));
+		}
+	}
+	return TT_OK;
+}
+
+/* The copy in rows of a matrix, most often the one after the last that was asked for; NULL if there is none. */
+static const uint16_t *find_rows(struct tt_cuda_fast *fast, const uint16_t *packed)
+{
+	for (uint32_t i = 0; i < fast->n_copies; i++) {
+		const struct copy *copy = &fast->copies[(fast->next_copy + i) % fast->n_copies];
+		if (copy->packed == packed) {
+			fast->next_copy = (uint32_t)(copy - fast->copies) + 1;
+			return copy->rows;
+		}
+	}
+	return NULL;
+}
+
 static int choose_all(struct tt_cuda *cuda, const struct tt_model *model, struct trial *t, struct tt_error *err)
 {
 	const struct tt_config *c = &model->config;
-	const struct tt_layer *layer = &model->layers[0];
-	const struct tt_matrix *first[] = {&layer->wq, &layer->wo, &layer->w_gate, &layer->w_down};
-	const uint32_t n_out[] = {
-		(c->n_heads + 2 * c->n_kv_heads) * c->head_dim, c->hidden_size, 2 * c->ffn_size, c->hidden_size};
-	for (int i = 0; i < 4; i++) {
-		uint32_t n_in = first[i]->n_in, n = cuda->limits.max_tokens;
+	struct tt_matrix products[LAYER_PRODUCTS];
+	layer_products(c, &model->layers[0], products);
+	for (int i = 0; i < LAYER_PRODUCTS; i++) {
+		uint32_t n_out = products[i].n_out, n_in = products[i].n_in, n = cuda->limits.max_tokens;
 		uint64_t rows = (uint64_t)c->vocab_size * c->hidden_size / n_in;
-		if (find_shape(cuda->fast, n_out[i], n_in) >= 0)
+		if (find_shape(cuda->fast, n_out, n_in) >= 0)
 			continue;
-		TT_TRY(make_shape(cuda->fast, n_out[i], n_in, n < rows ? n : (uint32_t)rows, err));
-		t->w = first[i]->data;
+		TT_TRY(make_shape(cuda->fast, n_out, n_in, n < rows ? n : (uint32_t)rows, err));
+		t->w = cuda->fast->copies[i].rows;
 		TT_TRY(choose_algorithm(cuda, &cuda->fast->shapes[cuda->fast->n_shapes - 1], t, err));
 	}
 	return TT_OK;
@@ -219,6 +274,7 @@ int tt_cuda_fast_open(struct tt_cuda *cuda, const struct tt_model *model, struct
 	struct trial t = {.x = model->embedding.data};
 	TT_TRY(tt_alloc(&cuda->fast, 1, sizeof *cuda->fast, err));
 	TT_TRY(open_product(cuda, &model->config, err));
+	TT_TRY(copy_all(cuda, model, err));
 	TT_TRY_CUDA(cudaEventCreate(&t.start), "an event");
 	cudaError_t error = cudaEventCreate(&t.end);
 	int status = error == cudaSuccess ? choose_all(cuda, model, &t, err) : tt_cuda_fail(err, error, "an event");
@@ -245,6 +301,9 @@ void tt_cuda_fast_close(struct tt_cuda *cuda)
 		fast->f.cublasLtDestroy(fast->handle);
 	cuda->base.release(&cuda->base, fast->workspace);
 	cuda->base.release(&cuda->base, fast->y);
+	for (uint32_t i = 0; i < fast->n_copies; i++)
+		cuda->base.release(&cuda->base, fast->copies[i].rows);
+	free(fast->copies);
 	if (fast->library)
 		dlclose(fast->library);
 	free(fast);
@@ -260,13 +319,16 @@ int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t
 	*y = NULL;
 	if (index < 0 || n_tokens < TT_CUDA_FAST_TOKENS)
 		return TT_OK;
+	const uint16_t *rows = find_rows(fast, w);
+	if (!rows)
+		return TT_OK;
 	const struct shape *s = &fast->shapes[index];
 	const cublasLtMatrixLayout_t sized[] = {s->x, s->y};
 	for (int i = 0; i < 2; i++)
 		TT_TRY(check(fast->f.cublasLtMatrixLayoutSetAttribute(
 				     sized[i], CUBLASLT_MATRIX_LAYOUT_COLS, &columns, sizeof columns),
 			"a layout", err));
-	TT_TRY(check(run(cuda, s, &s->algorithm, w, x), "a product", err));
+	TT_TRY(check(run(cuda, s, &s->algorithm, rows, x), "a product", err));
 	cuda->counters.launches++;
 	cuda->counters.bytes += 2 * ((uint64_t)n_out + n_tokens) * n_in + 4 * (uint64_t)n_out * n_tokens;
 	cuda->counters.flops += 2 * (uint64_t)n_out * n_in * n_tokens;

@@ -12,9 +12,9 @@ struct gate_up_op {
 	tt_bf16 *ffn;               // out [n_tokens][ffn_size]
 	uint32_t ffn_size;
 
-	TT_DEVICE uint32_t first_row(const struct gate_up_op &a, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t span(const struct gate_up_op &a)
 	{
-		return half * a.ffn_size + tile * 8;
+		return 2 * a.ffn_size;
 	}
 
 	TT_DEVICE float constant(const struct gate_up_op &a, uint32_t which, uint32_t row)
@@ -66,7 +66,8 @@ int tt_cuda_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *ar
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_config *c = args->config;
 	uint32_t hidden = c->hidden_size;
-	TT_TRY(product_check_contiguous(&args->layer->w_gate, c->ffn_size, &args->layer->w_up, "gate_up", err));
+	TT_TRY(product_check_parts(
+		&args->layer->w_gate, 2 * c->ffn_size, c->ffn_size, &args->layer->w_up, "gate_up", err));
 	struct gate_up_op a = {
 		{(const tt_bf16 *)args->layer->w_gate.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
 			2 * c->ffn_size, hidden, c->ffn_size / 8, tt_norm_tiles(hidden), c->rms_norm_eps},

@@ -1,4 +1,4 @@
-/* Loads a model into device memory: matrices as bf16, vectors as f32, in the layout that cuda.h states. */
+/* Loads a model into device memory: matrices as bf16, packed (packed.h), vectors as f32. */
 #include <cuda_runtime.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/packed.h"
 
 enum { STAGE_BYTES = 16 << 20 };
 
@@ -19,8 +20,10 @@ struct loaded {
 struct loader {
 	struct tt_cuda *cuda;
 	struct loaded *to;
-	uint16_t *stage; // bf16 [STAGE_BYTES / 2] pinned
-	float *row;      // f32 [the widest n_in]
+	uint16_t *stage; // bf16, pinned: stage_bytes, at least a row of tiles of the widest matrix
+	size_t stage_bytes;
+	float *row;          // f32 [the widest n_in]
+	uint16_t *converted; // bf16 [the widest n_in]
 };
 
 static int own(struct loader *l, void *out_pointer, size_t count, size_t size, struct tt_error *err)
@@ -53,47 +56,66 @@ static void convert_row(const struct loader *l, const struct tt_matrix *from, ui
 		out[i] = tt_f32_to_bf16(l->row[i]);
 }
 
-/* rotated: these are the rows of q or k, which a file may hold in neighbour order. The wait keeps the stage from being
- * overwritten while it is copied; the conversion is the slow part. */
-static int copy_matrix(struct loader *l, uint16_t *to, const struct tt_matrix *from, bool rotated, struct tt_error *err)
+/* Matrices that one product reads are packed as one. */
+struct part {
+	const struct tt_matrix *from;
+	struct tt_matrix *to;
+	bool rotated; /* the rows of q or k, which a file may hold in neighbour order */
+};
+
+struct group {
+	const struct part *parts;
+	uint32_t n_parts, n_rows, n_in, span;
+};
+
+/* Row `row` of the group into its place: packed row `to` of the stage. */
+static void pack_row(struct loader *l, const struct group *g, uint32_t row, uint32_t to)
 {
+	const struct part *part = g->parts;
 	const struct tt_config *c = &l->cuda->config;
-	uint32_t rows = STAGE_BYTES / sizeof *to / from->n_in;
-	bool reorder = rotated && c->rope_interleaved;
-	if (!from->data)
-		return tt_cuda_fill_dummy(l->cuda, to, from, err);
-	rows = rows ? rows : 1;
-	for (uint32_t first = 0; first < from->n_out; first += rows) {
-		uint32_t n = from->n_out - first < rows ? from->n_out - first : rows;
-		for (uint32_t i = 0; i < n; i++)
-			convert_row(l, from, reorder ? half_split_row(first + i, c->head_dim) : first + i,
-				l->stage + (size_t)i * from->n_in);
-		TT_TRY(tt_copy_in(&l->cuda->counters, to + (size_t)first * from->n_in, l->stage,
-			(size_t)n * from->n_in * sizeof *to, l->cuda->stream, err));
+	while (row >= part->from->n_out)
+		row -= part++->from->n_out;
+	convert_row(l, part->from, part->rotated && c->rope_interleaved ? half_split_row(row, c->head_dim) : row,
+		l->converted);
+	tt_packed_store(l->stage, to, l->converted, g->n_in);
+}
+
+/* The wait keeps the stage from being overwritten while it is copied; the conversion is the slow part. */
+static int copy_group(struct loader *l, uint16_t *to, const struct group *g, struct tt_error *err)
+{
+	size_t tile_row = tt_packed_size(1, g->n_in); /* numbers of 16 rows */
+	uint32_t n_tiles = (g->n_rows + TT_PACKED_ROWS - 1) / TT_PACKED_ROWS;
+	uint32_t most = (uint32_t)(l->stage_bytes / sizeof *to / tile_row);
+	for (uint32_t first = 0; first < n_tiles; first += most) {
+		uint32_t n = n_tiles - first < most ? n_tiles - first : most;
+		memset(l->stage, 0, n * tile_row * sizeof *to); /* what is missing to whole tiles */
+		for (uint32_t i = 0; i < n * TT_PACKED_ROWS; i++) {
+			uint32_t row = tt_packed_first_row(g->span, first + i / TT_PACKED_ROWS, i / 8 % 2) + i % 8;
+			if (row < g->n_rows)
+				pack_row(l, g, row, i);
+		}
+		TT_TRY(tt_copy_in(&l->cuda->counters, to + first * tile_row, l->stage, n * tile_row * sizeof *to,
+			l->cuda->stream, err));
 		TT_TRY(tt_wait(&l->cuda->counters, l->cuda->stream, err));
 	}
 	return TT_OK;
 }
 
-/* Matrices that one product reads must be contiguous. */
-struct part {
-	const struct tt_matrix *from;
-	struct tt_matrix *to;
-	bool rotated;
-};
-
-static int load_matrices(struct loader *l, const struct part *parts, uint32_t n, struct tt_error *err)
+static int load_matrices(struct loader *l, const struct part *parts, uint32_t n, uint32_t span, struct tt_error *err)
 {
-	size_t n_in = parts[0].from->n_in, rows = 0;
+	struct group g = {parts, n, 0, parts[0].from->n_in, span};
 	uint16_t *data = NULL;
 	for (uint32_t i = 0; i < n; i++)
-		rows += parts[i].from->n_out;
-	TT_TRY(own(l, &data, rows, n_in * sizeof *data, err));
-	for (uint32_t i = 0; i < n; i++) {
+		g.n_rows += parts[i].from->n_out;
+	TT_TRY(own(l, &data, tt_packed_size(g.n_rows, g.n_in), sizeof *data, err));
+	if (parts[0].from->data)
+		TT_TRY(copy_group(l, data, &g, err));
+	for (uint32_t i = 0, row = 0; i < n; row += parts[i++].from->n_out) {
 		const struct tt_matrix *from = parts[i].from;
-		TT_TRY(copy_matrix(l, data, from, parts[i].rotated, err));
-		*parts[i].to = (struct tt_matrix){data, TT_TYPE_BF16, from->n_out, from->n_in};
-		data += (size_t)from->n_out * n_in;
+		if (!from->data)
+			TT_TRY(tt_cuda_fill_dummy(l->cuda, data, from, row, span, err));
+		*parts[i].to = (struct tt_matrix){data + tt_packed_at(tt_packed_row(span, row), 0, g.n_in),
+			TT_TYPE_BF16, from->n_out, from->n_in};
 	}
 	return TT_OK;
 }
@@ -125,10 +147,10 @@ static int load_layer(struct loader *l, struct tt_layer *to, const struct tt_lay
 	const struct part qkv[] = {{&from->wq, &to->wq, true}, {&from->wk, &to->wk, true}, {&from->wv, &to->wv, false}};
 	const struct part o = {&from->wo, &to->wo, false}, down = {&from->w_down, &to->w_down, false};
 	const struct part gate_up[] = {{&from->w_gate, &to->w_gate, false}, {&from->w_up, &to->w_up, false}};
-	TT_TRY(load_matrices(l, qkv, 3, err));
-	TT_TRY(load_matrices(l, &o, 1, err));
-	TT_TRY(load_matrices(l, gate_up, 2, err));
-	TT_TRY(load_matrices(l, &down, 1, err));
+	TT_TRY(load_matrices(l, qkv, 3, c->head_dim, err));
+	TT_TRY(load_matrices(l, &o, 1, TT_PACKED_ROWS, err));
+	TT_TRY(load_matrices(l, gate_up, 2, 2 * c->ffn_size, err));
+	TT_TRY(load_matrices(l, &down, 1, TT_PACKED_ROWS, err));
 	TT_TRY(load_vector(l, &to->attn_norm, from->attn_norm, d, false, err));
 	TT_TRY(load_vector(l, &to->ffn_norm, from->ffn_norm, d, false, err));
 	TT_TRY(load_vector(l, &to->bq, from->bq, n_q, true, err));
@@ -147,10 +169,10 @@ static int load_weights(struct loader *l, const struct tt_model *host, struct tt
 	struct tt_model *to = &l->to->model;
 	const struct part embedding = {&host->embedding, &to->embedding, false};
 	const struct part output = {&host->output, &to->output, false};
-	TT_TRY(load_matrices(l, &embedding, 1, err));
+	TT_TRY(load_matrices(l, &embedding, 1, TT_PACKED_ROWS, err));
 	to->output = to->embedding;
 	if (!host->config.tied_output)
-		TT_TRY(load_matrices(l, &output, 1, err));
+		TT_TRY(load_matrices(l, &output, 1, TT_PACKED_ROWS, err));
 	TT_TRY(load_vector(l, &to->output_norm, host->output_norm, host->config.hidden_size, false, err));
 	for (uint32_t i = 0; i < host->config.n_layers; i++)
 		TT_TRY(load_layer(l, &to->layers[i], &host->layers[i], err));
@@ -166,12 +188,13 @@ static uint32_t widest(const struct tt_config *c)
 
 static int open_loader(struct loader *l, const struct tt_config *config, struct tt_error *err)
 {
-	size_t stage = (size_t)widest(config) * sizeof *l->stage;
-	stage = stage > STAGE_BYTES ? stage : STAGE_BYTES;
+	size_t tile_row = tt_packed_size(1, widest(config)) * sizeof *l->stage;
+	l->stage_bytes = tile_row > STAGE_BYTES ? tile_row : STAGE_BYTES;
 	TT_TRY(tt_alloc(&l->to, 1, sizeof *l->to, err));
 	TT_TRY(tt_alloc(&l->to->model.layers, config->n_layers, sizeof *l->to->model.layers, err));
 	TT_TRY(tt_alloc(&l->row, widest(config), sizeof *l->row, err));
-	TT_TRY_CUDA(cudaMallocHost((void **)&l->stage, stage), "pinned host memory");
+	TT_TRY(tt_alloc(&l->converted, widest(config), sizeof *l->converted, err));
+	TT_TRY_CUDA(cudaMallocHost((void **)&l->stage, l->stage_bytes), "pinned host memory");
 	return TT_OK;
 }
 
@@ -188,6 +211,7 @@ int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct
 		status = load_weights(&l, host, err);
 	}
 	free(l.row);
+	free(l.converted);
 	cudaFreeHost(l.stage);
 	if (status != TT_OK) {
 		tt_cuda_unload(cuda, l.to ? &l.to->model : NULL);

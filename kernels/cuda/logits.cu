@@ -9,9 +9,9 @@ struct logits_op {
 	struct product p;
 	float *logits; // out [n_samples][vocab]
 
-	TT_DEVICE uint32_t first_row(const struct logits_op &, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t span(const struct logits_op &)
 	{
-		return tile * PRODUCT_TILE + half * 8;
+		return PRODUCT_TILE;
 	}
 
 	TT_DEVICE float constant(const struct logits_op &, uint32_t, uint32_t)

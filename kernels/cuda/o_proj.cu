@@ -11,9 +11,9 @@ struct o_proj_op {
 	tt_bf16 *x;         // out [n_tokens][hidden]
 	float *squares;     // out [n_tokens][n_norm_tiles]
 
-	TT_DEVICE uint32_t first_row(const struct o_proj_op &, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t span(const struct o_proj_op &)
 	{
-		return tile * PRODUCT_TILE + half * 8;
+		return PRODUCT_TILE;
 	}
 
 	TT_DEVICE float constant(const struct o_proj_op &a, uint32_t which, uint32_t row)

@@ -4,19 +4,20 @@
  *
  *     enum { FAST }                                                         1: token t reads row t of x, all of them
  *     struct product p;
- *     static uint32_t first_row(const op &, uint32_t tile, uint32_t half)   of the 8 weight rows in each half of a tile
+ *     static uint32_t span(const op &)                                      of the rows, see packed.h
  *     static float constant(const op &, uint32_t which, uint32_t row)       0: bias, 1: the next norm's weight
  *     static uint32_t source(const op &, uint32_t token)                    row of x
  *     static void prepare(const op &, uint32_t *words, uint32_t token, uint32_t first_row)
  *     static void finish(const op &, const struct product_tile &)
  *
- * A tile is 16 weight rows, which the op may gather from two places, so that a rotated pair, or a gate and its up,
- * share a tile.
+ * A tile is 16 weight rows, which a span gathers from two places, so that a rotated pair, or a gate and its up, share a
+ * tile.
  *
- * K goes in chunks of 32. Lane (g, t) = (lane / 4, lane % 4) takes 16 bytes of row g, columns 8t to 8t + 7 of the
- * chunk, of both operands: two mma then have the same permutation of columns in a and b, which changes no dot product.
- * So operands need no ldmatrix and no swizzle, 8 rows of 64 bytes are whole sectors, and a fragment is 512 contiguous
- * bytes in shared memory.
+ * K goes in chunks of 32. Lane (g, t) = (lane / 4, lane % 4) takes columns 8t to 8t + 7 of the chunk, of both operands:
+ * two mma then have the same permutation of columns in a and b, which changes no dot product. So operands need no
+ * ldmatrix and no swizzle. Weights were packed in that order when they were loaded (packed.h): a chunk of a tile is 1
+ * KiB that is copied as it is, and a lane's fragment of an mma is one load of 16 bytes. Of x, which is row-major, 8
+ * rows of 64 bytes are whole sectors, and lie as 512 contiguous bytes in shared memory.
  *
  * The order of a sum: product_slices(n_in) slices of whole chunks; in each, the chunks ascending; then the slices added
  * in ascending order. The bits depend on nothing else. The narrow kernel (up to 64 tokens) gives each warp a slice, and
@@ -29,6 +30,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/packed.h"
 #include "kernels/cuda/ptx/async.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
@@ -41,9 +43,10 @@
 enum {
 	PRODUCT_THREADS = 256,
 	PRODUCT_WARPS = PRODUCT_THREADS / TT_WARP,
-	PRODUCT_CHUNK = 32,     /* columns of a step */
-	PRODUCT_TILE = 16,      /* weight rows of one mma */
-	PRODUCT_FRAGMENT = 512, /* bytes of 8 rows of a chunk */
+	PRODUCT_CHUNK = TT_PACKED_COLUMNS, /* columns of a step */
+	PRODUCT_TILE = TT_PACKED_ROWS,     /* weight rows of one mma */
+	PRODUCT_FRAGMENT = 512,            /* bytes of 8 rows of a chunk, or of the weights of one mma */
+	PRODUCT_HALF = TT_PACKED_TILE / 2, /* numbers of the latter */
 	/* for each token, in shared memory: word 0 is its inverse rms, the others are the op's own */
 	PRODUCT_WORDS = 16,
 	PRODUCT_WIDE_TOKENS = 128,
@@ -51,7 +54,7 @@ enum {
 };
 
 struct product {
-	const tt_bf16 *w;                // [n_rows][n_in]
+	const tt_bf16 *w;                // [n_rows][n_in] packed
 	const tt_bf16 *x;                // [any][n_in]
 	const float *squares;            // [any][n_norm_tiles] of x's rows; NULL: x is used as it is
 	const struct tt_step_plan *plan; // device
@@ -75,7 +78,7 @@ struct product_tile {
 
 static __host__ __device__ __forceinline__ uint32_t product_chunks(uint32_t n_in)
 {
-	return (n_in + PRODUCT_CHUNK - 1) / PRODUCT_CHUNK;
+	return tt_packed_chunks(n_in);
 }
 
 /* How many slices a sum has: a function of the weight's shape alone. The narrow kernel has a warp for each. */
@@ -101,7 +104,7 @@ static __host__ __device__ __forceinline__ uint32_t product_stride(uint32_t row_
 	return row_tiles * PRODUCT_TILE + 4;
 }
 
-/* d[row tile][token tile] += one chunk of both operands, fragments contiguous. */
+/* d[row tile][token tile] += one chunk of both operands. */
 template <int row_tiles, int token_tiles>
 TT_DEVICE void product_multiply(
 	float (&d)[row_tiles][token_tiles][4], const unsigned char *weights, const unsigned char *tokens)
@@ -113,9 +116,10 @@ TT_DEVICE void product_multiply(
 		b[n] = tt_shared_load_16(tokens + n * PRODUCT_FRAGMENT + at);
 	TT_UNROLL
 	for (int m = 0; m < row_tiles; m++) {
-		uint4 low = tt_shared_load_16(weights + 2 * m * PRODUCT_FRAGMENT + at);
-		uint4 high = tt_shared_load_16(weights + (2 * m + 1) * PRODUCT_FRAGMENT + at);
-		const uint32_t a0[4] = {low.x, high.x, low.y, high.y}, a1[4] = {low.z, high.z, low.w, high.w};
+		uint4 first = tt_shared_load_16(weights + 2 * m * PRODUCT_FRAGMENT + at);
+		uint4 second = tt_shared_load_16(weights + (2 * m + 1) * PRODUCT_FRAGMENT + at);
+		const uint32_t a0[4] = {first.x, first.y, first.z, first.w};
+		const uint32_t a1[4] = {second.x, second.y, second.z, second.w};
 		TT_UNROLL
 		for (int n = 0; n < token_tiles; n++) {
 			const uint32_t b0[2] = {b[n].x, b[n].y}, b1[2] = {b[n].z, b[n].w};
@@ -125,35 +129,32 @@ TT_DEVICE void product_multiply(
 	}
 }
 
-/* Where a lane's 16 bytes of a row of either operand begin, in units of 16 bytes; not valid where there are none. */
-struct product_row {
-	uint32_t at;
-	bool valid;
+/* The 16 bytes that a lane copies of a chunk of either operand, for chunk after chunk. */
+struct product_stream {
+	const tt_bf16 *from; /* of the next chunk */
+	uint32_t end;        /* the chunk of K from which on the lane has zeros; 0 where there is no such row or tile */
 };
 
-template <typename op> TT_DEVICE struct product_row product_weight_row(const op &a, uint32_t tile, uint32_t half)
+/* Half of a tile's chunks, which the other half's are beside; fragment counts the halves of the block's tiles. */
+template <typename op>
+TT_DEVICE struct product_stream product_weights(
+	const op &a, const struct product_tile &block, uint32_t fragment, uint32_t chunk)
 {
-	uint32_t row = tile < a.p.n_tiles ? op::first_row(a, tile, half) + tt_lane() / 4 : a.p.n_rows;
-	bool valid = row < a.p.n_rows;
-	return product_row{(valid ? row : 0) * (a.p.n_in / 8) + tt_lane() % 4, valid};
+	uint32_t tile = block.first_tile + fragment / 2, n_chunks = product_chunks(a.p.n_in);
+	bool valid = tile < a.p.n_tiles;
+	const tt_bf16 *w = a.p.w + ((size_t)(valid ? tile : 0) * n_chunks + chunk) * TT_PACKED_TILE;
+	return product_stream{w + fragment % 2 * PRODUCT_HALF + tt_lane() * 8, valid ? n_chunks : 0};
 }
 
-/* token counts from the block's first token. */
+/* token counts from the block's first token. The last chunk may be half a chunk, of 16 columns. */
 template <typename op>
-TT_DEVICE struct product_row product_token_row(const op &a, const struct product_tile &block, uint32_t token)
+TT_DEVICE struct product_stream product_tokens(
+	const op &a, const struct product_tile &block, uint32_t token, uint32_t chunk)
 {
 	bool valid = token < block.n_tokens;
-	uint32_t row = valid ? op::source(a, block.first_token + token) : 0;
-	return product_row{row * (a.p.n_in / 8) + tt_lane() % 4, valid};
-}
-
-/* The last chunk may be half a chunk, of 16 columns. */
-TT_DEVICE void product_fetch(unsigned char *fragment, const tt_bf16 *matrix, struct product_row row, uint32_t chunk,
-	uint32_t n_in, enum tt_traffic kind)
-{
-	bool valid = row.valid && chunk * PRODUCT_CHUNK + tt_lane() % 4 * 8 < n_in;
-	const tt_bf16 *from = matrix + (valid ? ((size_t)row.at + chunk * (PRODUCT_CHUNK / 8)) * 8 : 0);
-	tt_copy_async_or_zero(fragment + tt_lane() * 16, from, valid, kind);
+	uint32_t row = valid ? op::source(a, block.first_token + token) : 0, column = tt_lane() % 4 * 8;
+	return product_stream{a.p.x + (size_t)row * a.p.n_in + chunk * PRODUCT_CHUNK + column,
+		valid ? product_chunks(a.p.n_in - column) : 0};
 }
 
 /* Loads bias and norm weight of the block's rows. */
@@ -163,7 +164,7 @@ template <typename op> TT_DEVICE void product_constants(const op &a, const struc
 	for (uint32_t i = threadIdx.x; i < 2 * n; i += PRODUCT_THREADS) {
 		uint32_t tile = block.first_tile + i % n / PRODUCT_TILE, row = a.p.n_rows;
 		if (tile < a.p.n_tiles)
-			row = op::first_row(a, tile, i / 8 % 2) + i % 8;
+			row = tt_packed_first_row(op::span(a), tile, i / 8 % 2) + i % 8;
 		tt_shared_store_f32(block.constants + i, row < a.p.n_rows ? op::constant(a, i / n, row) : 0.0f);
 	}
 }
@@ -273,6 +274,12 @@ TT_DEVICE void product_end(const op &a, const struct product_tile &block, float 
 	op::finish(a, block);
 }
 
+/* The stage after one, in bytes from the start of its ring. */
+template <uint32_t stages, uint32_t stage_bytes> TT_DEVICE uint32_t product_next(uint32_t stage)
+{
+	return stage == (stages - 1) * stage_bytes ? 0 : stage + stage_bytes;
+}
+
 /* Up to 8 * token_tiles tokens. Each warp has a ring of stages of its own, and a lane reads what it copied itself, so
  * the loop has no barrier. Weights are on their way before the kernel that makes x has ended. */
 template <typename op, int row_tiles, int token_tiles, int stages>
@@ -285,47 +292,60 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const _
 	struct product_tile block = product_begin<row_tiles, TOKENS>(shared, 0, n_slices);
 	unsigned char *ring = (unsigned char *)block.sums + tt_warp() * (stages * STAGE_BYTES);
 	uint32_t chunk = tt_warp() < n_slices ? product_slice_start(tt_warp(), n_in) : 0;
-	uint32_t n_chunks = tt_warp() < n_slices ? product_slice_start(tt_warp() + 1, n_in) - chunk : 0;
-	struct product_row w[row_tiles][2], x[token_tiles];
+	uint32_t end = tt_warp() < n_slices ? product_slice_start(tt_warp() + 1, n_in) : 0;
+	struct product_stream w[row_tiles], x[token_tiles];
 	float d[row_tiles][token_tiles][4] = {};
 
 	TT_UNROLL
 	for (int m = 0; m < row_tiles; m++)
-		for (uint32_t half = 0; half < 2; half++)
-			w[m][half] = product_weight_row(a, block.first_tile + m, half);
-	auto fetch_weights = [&](uint32_t step) {
+		w[m] = product_weights(a, block, 2 * m, chunk);
+	auto fetch_weights = [&](uint32_t stage) {
+		unsigned char *to = ring + stage + tt_lane() * 16;
 		TT_UNROLL
-		for (int i = 0; i < 2 * row_tiles; i++)
-			product_fetch(ring + step % stages * STAGE_BYTES + i * PRODUCT_FRAGMENT, a.p.w, w[i / 2][i % 2],
-				chunk + step, n_in, TT_TRAFFIC_WEIGHT);
+		for (int m = 0; m < row_tiles; m++) {
+			bool valid = m == 0 || w[m].end; /* a block has one tile at least */
+			for (int half = 0; half < 2; half++)
+				tt_copy_async_or_zero(to + (2 * m + half) * PRODUCT_FRAGMENT,
+					w[m].from + half * PRODUCT_HALF, valid, TT_TRAFFIC_WEIGHT);
+			w[m].from += TT_PACKED_TILE;
+		}
 	};
-	auto fetch_tokens = [&](uint32_t step) {
+	auto fetch_tokens = [&](uint32_t stage, uint32_t number) {
+		unsigned char *to = ring + stage + WEIGHT_BYTES + tt_lane() * 16;
 		TT_UNROLL
-		for (int n = 0; n < token_tiles; n++)
-			product_fetch(ring + step % stages * STAGE_BYTES + WEIGHT_BYTES + n * PRODUCT_FRAGMENT, a.p.x,
-				x[n], chunk + step, n_in, TT_TRAFFIC_ACTIVATION);
+		for (int n = 0; n < token_tiles; n++) {
+			tt_copy_async_or_zero(
+				to + n * PRODUCT_FRAGMENT, x[n].from, number < x[n].end, TT_TRAFFIC_ACTIVATION);
+			x[n].from += PRODUCT_CHUNK;
+		}
 	};
-	for (uint32_t step = 0; step < stages - 1 && step < n_chunks; step++)
-		fetch_weights(step);
+	for (uint32_t i = 0; i < stages - 1 && chunk + i < end; i++)
+		fetch_weights(i * STAGE_BYTES);
 	product_wait(a, block);
 	TT_UNROLL
 	for (int n = 0; n < token_tiles; n++)
-		x[n] = product_token_row(a, block, n * 8 + tt_lane() / 4);
-	for (uint32_t step = 0; step < stages - 1; step++) {
-		if (step < n_chunks)
-			fetch_tokens(step);
+		x[n] = product_tokens(a, block, n * 8 + tt_lane() / 4, chunk);
+	for (uint32_t i = 0; i < stages - 1; i++) {
+		if (chunk + i < end)
+			fetch_tokens(i * STAGE_BYTES, chunk + i);
 		tt_copy_async_commit();
 	}
 	product_prepare(a, block);
-	for (uint32_t step = 0; step < n_chunks; step++) {
+	uint32_t read = 0, fill = (stages - 1) * STAGE_BYTES, next = chunk + stages - 1;
+	for (; next < end; next++) {
 		tt_copy_async_wait<stages - 2>();
-		if (step + stages - 1 < n_chunks) {
-			fetch_weights(step + stages - 1);
-			fetch_tokens(step + stages - 1);
-		}
+		fetch_weights(fill);
+		fetch_tokens(fill, next);
 		tt_copy_async_commit();
-		const unsigned char *stage = ring + step % stages * STAGE_BYTES;
-		product_multiply<row_tiles, token_tiles>(d, stage, stage + WEIGHT_BYTES);
+		product_multiply<row_tiles, token_tiles>(d, ring + read, ring + read + WEIGHT_BYTES);
+		fill = read;
+		read = product_next<stages, STAGE_BYTES>(read);
+	}
+	for (chunk = next - (stages - 1); chunk < end; chunk++) { /* what is still under way */
+		tt_copy_async_wait<stages - 2>();
+		tt_copy_async_commit();
+		product_multiply<row_tiles, token_tiles>(d, ring + read, ring + read + WEIGHT_BYTES);
+		read = product_next<stages, STAGE_BYTES>(read);
 	}
 	product_end<op, row_tiles, token_tiles>(
 		a, block, block.sums + tt_warp() * TOKENS * block.stride, tt_warp() < n_slices, d);
@@ -359,58 +379,63 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 	struct product_tile block = product_begin<row_tiles, TOKENS>(shared, blockIdx.x * TOKENS, 1);
 	unsigned char *stages_at = (unsigned char *)block.sums;
 	uint32_t n_in = a.p.n_in, n_chunks = product_chunks(n_in), m_warp = tt_warp() % 2, n_warp = tt_warp() / 2;
-	struct product_row w[W], x[X];
+	struct product_stream w[W], x[X];
 	float d[M][N][4] = {}, total[M][N][4] = {};
 
 	product_wait(a, block);
 	if (!block.n_tokens)
 		return;
-	/* Halves of fragments are dealt out to the warps in turn. */
+	/* Fragments are dealt out to the warps in turn. */
 	TT_UNROLL
-	for (int i = 0; i < W; i++) {
-		uint32_t fragment = tt_warp() + i * PRODUCT_WARPS;
-		w[i] = product_weight_row(a, block.first_tile + fragment / 2, fragment % 2);
-	}
+	for (int i = 0; i < W; i++)
+		w[i] = product_weights(a, block, tt_warp() + i * PRODUCT_WARPS, 0);
 	TT_UNROLL
 	for (int i = 0; i < X; i++)
-		x[i] = product_token_row(a, block, (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4);
-	auto fetch = [&](uint32_t step) {
-		unsigned char *stage = stages_at + step % stages * STAGE_BYTES + tt_warp() * PRODUCT_FRAGMENT;
+		x[i] = product_tokens(a, block, (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4, 0);
+	auto fetch = [&](uint32_t stage, uint32_t number) {
+		unsigned char *to = stages_at + stage + tt_warp() * PRODUCT_FRAGMENT + tt_lane() * 16;
 		TT_UNROLL
-		for (int i = 0; i < W; i++)
-			product_fetch(stage + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, a.p.w, w[i], step, n_in,
-				TT_TRAFFIC_WEIGHT);
+		for (int i = 0; i < W; i++) {
+			tt_copy_async_or_zero(
+				to + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, w[i].from, w[i].end, TT_TRAFFIC_WEIGHT);
+			w[i].from += TT_PACKED_TILE;
+		}
 		TT_UNROLL
-		for (int i = 0; i < X; i++)
-			product_fetch(stage + WEIGHT_BYTES + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, a.p.x, x[i], step,
-				n_in, TT_TRAFFIC_ACTIVATION);
+		for (int i = 0; i < X; i++) {
+			tt_copy_async_or_zero(to + WEIGHT_BYTES + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, x[i].from,
+				number < x[i].end, TT_TRAFFIC_ACTIVATION);
+			x[i].from += PRODUCT_CHUNK;
+		}
 	};
-	for (uint32_t step = 0; step < stages - 1; step++) {
-		if (step < n_chunks)
-			fetch(step);
+	for (uint32_t i = 0; i < stages - 1; i++) {
+		if (i < n_chunks)
+			fetch(i * STAGE_BYTES, i);
 		tt_copy_async_commit();
 	}
 	product_prepare(a, block);
-	uint32_t slice = 0, slice_end = product_slice_start(1, n_in);
-	for (uint32_t step = 0; step < n_chunks; step++) {
-		tt_copy_async_wait<stages - 2>();
-		tt_sync_block(); /* the stage has landed for all, and nobody still reads the one that is filled next */
-		if (step + stages - 1 < n_chunks)
-			fetch(step + stages - 1);
-		tt_copy_async_commit();
-		const unsigned char *stage = stages_at + step % stages * STAGE_BYTES;
-		product_multiply<M, N>(d, stage + m_warp * M * 2 * PRODUCT_FRAGMENT,
-			stage + WEIGHT_BYTES + n_warp * N * PRODUCT_FRAGMENT);
-		if (step + 1 < slice_end)
-			continue;
+	uint32_t chunk = 0, read = 0, fill = (stages - 1) * STAGE_BYTES, n_slices = product_slices(n_in);
+	for (uint32_t slice = 0; slice < n_slices; slice++) {
+		uint32_t end = product_slice_start(slice + 1, n_in);
+		for (; chunk < end; chunk++) {
+			tt_copy_async_wait<stages - 2>();
+			/* the stage has landed for all, and nobody still reads the one that is filled next */
+			tt_sync_block();
+			if (chunk + stages - 1 < n_chunks)
+				fetch(fill, chunk + stages - 1);
+			tt_copy_async_commit();
+			const unsigned char *stage = stages_at + read;
+			product_multiply<M, N>(d, stage + m_warp * M * 2 * PRODUCT_FRAGMENT,
+				stage + WEIGHT_BYTES + n_warp * N * PRODUCT_FRAGMENT);
+			fill = read;
+			read = product_next<stages, STAGE_BYTES>(read);
+		}
 		product_fold<M, N>(total, d, slice == 0);
-		slice_end = product_slice_start(++slice + 1, n_in);
 	}
 	float *sums = block.sums + n_warp * N * 8 * block.stride + m_warp * M * PRODUCT_TILE;
 	product_end<op, M, N>(a, block, sums, true, total);
 }
 
-/* The epilogue alone, on a product that cuBLASLt made (fast.c): y takes the place of the sums. */
+/* The epilogue alone, on a product that cuBLASLt made (fast.c): y, [token][packed row], takes the place of the sums. */
 template <typename op, int row_tiles>
 static __global__ void __launch_bounds__(PRODUCT_THREADS) product_apply(const __grid_constant__ op a, const float *y)
 {
@@ -425,9 +450,9 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_apply(const __
 		uint32_t token = i / QUADS, quad = i % QUADS, tile = block.first_tile + quad / 4;
 		if (tile >= a.p.n_tiles)
 			continue;
-		uint32_t row = op::first_row(a, tile, quad / 2 % 2) + quad % 2 * 4;
+		const float *from = y + (size_t)(block.first_token + token) * a.p.n_rows + tile * PRODUCT_TILE;
 		tt_shared_store_16(block.sums + token * block.stride + quad * 4,
-			tt_load_16(y + (size_t)(block.first_token + token) * a.p.n_rows + row, TT_TRAFFIC_SCRATCH));
+			tt_load_16(from + quad % 4 * 4, TT_TRAFFIC_SCRATCH));
 	}
 	tt_sync_block();
 	op::finish(a, block);

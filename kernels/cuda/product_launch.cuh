@@ -3,6 +3,8 @@
 #ifndef KERNELS_CUDA_PRODUCT_LAUNCH_CUH
 #define KERNELS_CUDA_PRODUCT_LAUNCH_CUH
 
+#include "kernels/cuda/fast.h"
+
 #ifdef TT_EMU
 #define PRODUCT_KERNEL(kernel, name) tt_emu_kernel(kernel, name)
 #else
@@ -20,13 +22,13 @@ static inline uint32_t product_larger(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-/* Checks that matrices which one product reads are contiguous. */
-static inline int product_check_contiguous(const struct tt_matrix *first, uint32_t n_rows, const struct tt_matrix *then,
-	const char *name, struct tt_error *err)
+/* Checks that matrices which one product reads are packed as one: that the second is row n_rows of the first. */
+static inline int product_check_parts(const struct tt_matrix *first, uint32_t span, uint32_t n_rows,
+	const struct tt_matrix *then, const char *name, struct tt_error *err)
 {
-	if (then->data == (const tt_bf16 *)first->data + (size_t)n_rows * first->n_in)
+	if (then->data == (const tt_bf16 *)first->data + tt_packed_at(tt_packed_row(span, n_rows), 0, first->n_in))
 		return TT_OK;
-	return tt_fail(err, TT_ERR_ARGUMENT, "%s: the matrices are not contiguous", name);
+	return tt_fail(err, TT_ERR_ARGUMENT, "%s: the matrices are not packed as one", name);
 }
 
 template <typename op>

@@ -28,10 +28,9 @@ struct qkv_op {
 	uint32_t *arrivals; // [token blocks][n_heads + n_kv_heads]
 	uint32_t n_heads, n_kv_heads, head_dim, layer, n_pages;
 
-	TT_DEVICE uint32_t first_row(const struct qkv_op &a, uint32_t tile, uint32_t half)
+	TT_DEVICE uint32_t span(const struct qkv_op &a)
 	{
-		uint32_t tiles_a_head = a.head_dim / PRODUCT_TILE;
-		return tile / tiles_a_head * a.head_dim + tile % tiles_a_head * 8 + half * (a.head_dim / 2);
+		return a.head_dim;
 	}
 
 	TT_DEVICE float constant(const struct qkv_op &a, uint32_t which, uint32_t row)
@@ -209,8 +208,8 @@ int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, stru
 	const struct tt_config *c = args->config;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, hidden = c->hidden_size;
-	TT_TRY(product_check_contiguous(&layer->wq, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
-	TT_TRY(product_check_contiguous(&layer->wk, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
+	TT_TRY(product_check_parts(&layer->wq, c->head_dim, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
+	TT_TRY(product_check_parts(&layer->wk, c->head_dim, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
 	if (layer->q_norm)
 		TT_TRY(prepare_head_norms(cuda, c, err));
 	struct qkv_op a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Reads the machine code of CUDA objects that compile_cuda.sh made, and prints a table of their kernels. Fails when a
 # kernel spills registers, or when a matrix product or attention has no tensor-core instruction (HMMA) or no access of
-# 16 bytes a thread to global memory (LDG.128, LDGSTS.128, bulk copies: UBLKCP).
+# 16 bytes a thread to global memory (LDG.128, LDGSTS.128, bulk copies: UBLKCP), or when a product is over its budget:
+# instructions an HMMA in its steady loop, which multiplies and copies, and registers, which decide how many blocks a
+# multiprocessor has.
 #   check_sass.sh OBJECT.o...
 set -eu
 if [ $# -eq 0 ]; then
@@ -30,14 +32,69 @@ done | {
 	/bytes spill stores/ { stores[kernel] = $5; loads[kernel] = $9 }
 	/Used [0-9]+ registers/ { match($0, /Used [0-9]+/); registers[kernel] = substr($0, RSTART + 5, RLENGTH - 5) }
 	/^[ \t]*code for sm_|^arch = sm_/ { target = $3; in_code = 0 }
-	/^[ \t]*Function : / { sub(/^[ \t]*Function : /, ""); code = $0 " " target; seen[code] = 1 }
+	/^[ \t]*Function : / {
+		sub(/^[ \t]*Function : /, "")
+		code = $0 " " target
+		seen[code] = 1
+		n_lines = 0
+		split("", line_of)
+		split("", products_to)
+		split("", copies_to)
+	}
+	# Of each instruction its number, and the HMMA and LDGSTS before it; a branch back ends a loop.
+	match($0, /^[ \t]*\/\*[0-9a-f]+\*\//) {
+		at = substr($0, RSTART, RLENGTH)
+		gsub(/[^0-9a-f]/, "", at)
+		sub(/^0+/, "", at)
+		line_of[at] = n_lines++
+		products_to[n_lines - 1] = products[code] + 0
+		copies_to[n_lines - 1] = copies[code] + 0
+		if (match($0, / BRA [^;]*0x[0-9a-f]+/)) {
+			at = substr($0, RSTART, RLENGTH)
+			sub(/^.*0x0*/, "", at)
+			if (at in line_of) {
+				first = line_of[at]
+				inside = products[code] - products_to[first]
+				if (inside && copies[code] > copies_to[first])
+					loop_ends((n_lines - first) / inside)
+			}
+		}
+	}
 	/ HMMA\./ { products[code]++ }
 	/ LDG\.[A-Z0-9.]*128/ { wide_loads[code]++ }
 	/ LDGSTS\.[A-Z0-9.]*128/ { copies[code]++ }
 	/ UBLKCP/ { bulk[code]++ }
+	# A product of any op: instructions an HMMA, and registers for as many blocks as shared memory has room for.
+	function budget(shape, each, most_registers) {
+		most_each[shape] = each
+		most_of[shape] = most_registers
+	}
+	BEGIN {
+		budget("product_narrow<1, 1, 4>", 12, 64)
+		budget("product_narrow<2, 4, 3>", 6, 128)
+		budget("product_narrow<2, 8, 3>", 5, 255)
+		budget("product_narrow<4, 8, 2>", 6, 255)
+		budget("product_narrow<1, 8, 2>", 8, 128)
+		budget("product_wide<4, 4>", 5, 128)
+		budget("product_wide<8, 4>", 4, 255)
+	}
+	# The steady loop is the innermost: an outer one has more instructions an HMMA.
+	function loop_ends(each) {
+		if (!(code in steady) || each < steady[code])
+			steady[code] = each
+	}
+	function over_budget(shape, kernel) {
+		sub(/<[a-z_]+, /, "<", shape)
+		if (!(shape in most_each))
+			return ""
+		if (!(kernel in steady))
+			return ": NO STEADY LOOP"
+		over = steady[kernel] > most_each[shape] ? ": OVER " most_each[shape] " INSTRUCTIONS AN HMMA" : ""
+		return over (registers[kernel] + 0 > most_of[shape] ? ": OVER " most_of[shape] " REGISTERS" : "")
+	}
 	END {
-		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s\n", "kernel", "target", "registers", "spilled", "HMMA",
-			"LDG.128", "LDGSTS.128", "bulk"
+		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s %8s\n", "kernel", "target", "registers", "spilled", "HMMA",
+			"LDG.128", "LDGSTS.128", "bulk", "an HMMA"
 		for (i = 0; i < n; i++) {
 			kernel = kernels[i]
 			match(kernel, / [^ ]*$/)
@@ -56,10 +113,12 @@ done | {
 					problem = problem ": NO TENSOR CORES"
 				if (!(wide_loads[kernel] + copies[kernel] + bulk[kernel]))
 					problem = problem ": NO 16-BYTE LOADS"
+				problem = problem over_budget(name, kernel)
 			}
-			printf "%-60s %-7s %9s %7s %5d %7d %10d %6d%s\n", name, target, registers[kernel],
+			each = kernel in steady ? sprintf("%.1f", steady[kernel]) : "-"
+			printf "%-60s %-7s %9s %7s %5d %7d %10d %6d %8s%s\n", name, target, registers[kernel],
 				stores[kernel] + loads[kernel], products[kernel], wide_loads[kernel], copies[kernel],
-				bulk[kernel], problem
+				bulk[kernel], each, problem
 			bad += problem != ""
 		}
 		printf "%d kernels, %d of them matrix kernels: %s\n", n, matrix, bad ? bad " are bad" : "all good"

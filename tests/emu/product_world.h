@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/packed.h"
 #include "kernels/cuda/ptx/ptx.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/emu/emu.h"
@@ -246,16 +247,28 @@ static inline void *uploaded_activation(const tt_bf16 *host, size_t n)
 	return p;
 }
 
-static inline struct tt_matrix matrix(const tt_bf16 *w, uint32_t n_out, uint32_t n_in)
+/* On the device it is packed; the twin has it in rows. */
+static inline struct tt_matrix matrix(const tt_bf16 *w, uint32_t n_out, uint32_t n_in, uint32_t span)
 {
-	struct tt_matrix m = {uploaded(w, (size_t)n_out * n_in), TT_TYPE_BF16, n_out, n_in};
+	struct tt_matrix m = {NULL, TT_TYPE_BF16, n_out, n_in};
+	if (host_memory.used) {
+		m.data = uploaded(w, (size_t)n_out * n_in);
+		return m;
+	}
+	tt_bf16 *packed = (tt_bf16 *)calloc(tt_packed_size(n_out, n_in), sizeof *packed);
+	cr_assert(packed);
+	for (uint32_t i = 0; i < n_out; i++)
+		tt_packed_store(packed, tt_packed_row(span, i), w + (size_t)i * n_in, n_in);
+	m.data = uploaded(packed, tt_packed_size(n_out, n_in));
+	free(packed);
 	return m;
 }
 
 /* Rows of a matrix that holds several. */
-static inline struct tt_matrix part_of(const struct tt_matrix *m, uint32_t first, uint32_t n_out)
+static inline struct tt_matrix part_of(const struct tt_matrix *m, uint32_t first, uint32_t n_out, uint32_t span)
 {
-	struct tt_matrix part = {(const tt_bf16 *)m->data + (size_t)first * m->n_in, TT_TYPE_BF16, n_out, m->n_in};
+	size_t at = host_memory.used ? (size_t)first * m->n_in : tt_packed_at(tt_packed_row(span, first), 0, m->n_in);
+	struct tt_matrix part = {(const tt_bf16 *)m->data + at, TT_TYPE_BF16, n_out, m->n_in};
 	return part;
 }
 
@@ -335,15 +348,15 @@ static inline void world_layer(struct world *w)
 {
 	const struct inputs *in = w->in;
 	struct tt_layer *l = &w->layer;
-	l->wq = matrix(in->w_qkv, Q + 2 * KV, HIDDEN);
-	l->wk = part_of(&l->wq, Q, KV);
-	l->wv = part_of(&l->wq, Q + KV, KV);
+	l->wq = matrix(in->w_qkv, Q + 2 * KV, HIDDEN, HEAD_DIM);
+	l->wk = part_of(&l->wq, Q, KV, HEAD_DIM);
+	l->wv = part_of(&l->wq, Q + KV, KV, HEAD_DIM);
 	l->wq.n_out = Q;
-	l->wo = matrix(in->wo, HIDDEN, Q);
-	l->w_gate = matrix(in->w_gate_up, 2 * FFN, HIDDEN);
-	l->w_up = part_of(&l->w_gate, FFN, FFN);
+	l->wo = matrix(in->wo, HIDDEN, Q, TT_PACKED_ROWS);
+	l->w_gate = matrix(in->w_gate_up, 2 * FFN, HIDDEN, 2 * FFN);
+	l->w_up = part_of(&l->w_gate, FFN, FFN, 2 * FFN);
 	l->w_gate.n_out = FFN;
-	l->w_down = matrix(in->w_down, HIDDEN, FFN);
+	l->w_down = matrix(in->w_down, HIDDEN, FFN, TT_PACKED_ROWS);
 	l->bq = uploaded(in->bq, Q);
 	l->bk = uploaded(in->bk, KV);
 	l->bv = uploaded(in->bv, KV);
@@ -353,8 +366,8 @@ static inline void world_layer(struct world *w)
 	l->b_down = uploaded(in->b_down, HIDDEN);
 	l->attn_norm = uploaded(in->attn_norm, HIDDEN);
 	l->ffn_norm = uploaded(in->ffn_norm, HIDDEN);
-	w->embedding = matrix(in->embedding, VOCAB, HIDDEN);
-	w->output = matrix(in->output, VOCAB, HIDDEN);
+	w->embedding = matrix(in->embedding, VOCAB, HIDDEN, TT_PACKED_ROWS);
+	w->output = matrix(in->output, VOCAB, HIDDEN, TT_PACKED_ROWS);
 }
 
 static inline void world_backend(struct world *w, bool twin)

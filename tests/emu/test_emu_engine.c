@@ -128,9 +128,9 @@ Test(emu_engine, a_decode_step_reads_each_weight_once)
 	for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
 		struct tt_engine *engine = open_dummy(batches[b], 256);
 		const struct tt_model_info *info = tt_engine_info(engine);
-		/* The vectors, and a row of the embedding for each token. */
+		/* The vectors, and for each token a row of the embedding with the one that it shares sectors with. */
 		double model = (double)info->n_weight_bytes + 4.0 * info->hidden_size * (2 * info->n_layers + 1) +
-			       2.0 * batches[b] * info->hidden_size;
+			       2 * 2.0 * batches[b] * info->hidden_size;
 		struct tt_request *requests[MAX_ROWS];
 		for (uint32_t i = 0; i < batches[b]; i++)
 			requests[i] = submit(engine, i, 8, NULL, false);

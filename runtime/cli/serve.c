@@ -63,14 +63,14 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"the policy of this name steers nothing: its gate speaks, and answers say what it said"},
 		{"served-model-name", 0, NULL, CLI_LIST, &run->model_names, "NAME", 0, 0,
 			"what the model is called in answers; further ones are names that bodies may call it by too"},
-		{"state", 0, NULL, CLI_STRING, &o->state, "DIR", 0, 0,
-			"folder of the audit log and the store, made if it is missing: each request is recorded "
-			"(docs/audit.md), and without --policy, --shadow and --keys policies and keys are the store's "
-			"(trimtab policy, trimtab key)"},
 		{"keys", 0, NULL, CLI_STRING, &o->keys, "F", 0, 0,
 			"file of the keys that requests need (docs/serve.md); SIGHUP reads it again"},
 		{"key-requests", 0, NULL, CLI_U32, &o->key_requests, "N", 0, 1 << 20,
 			"requests that a key may have at once, further ones being refused; 0: any number"},
+		{"state", 0, NULL, CLI_STRING, &o->state, "DIR", 0, 0,
+			"folder of the store, made if it is missing: policies, labels and keys of trimtab policy and "
+			"key, "
+			"the kill switch, and the audit log, in which each request is recorded (docs/audit.md)"},
 		{"keep-text", 0, NULL, CLI_CHOICE, &run->keep_text, "none|all", 0, 0,
 			"bodies and results that are kept beside the log, encrypted, until they are erased"},
 		{"audit-full", 0, NULL, CLI_CHOICE, &run->audit_full, "refuse|serve", 0, 0,

@@ -44,8 +44,9 @@ static json_t *steering_json(const struct tt_api_request *body, uint32_t from, u
 	json_t *list = json_array();
 	for (uint32_t i = from; i < to; i++)
 		json_array_append_new(
-			list, json_pack("{s:s, s:s, s:f}", "policy", body->policies[i]->name, "version",
-				      body->policies[i]->sha256, "scale", (double)body->options.steering[i].scale));
+			list, json_pack("{s:s, s:s, s:s*, s:f}", "policy", body->policies[i]->name, "version",
+				      body->policies[i]->sha256, "label", body->policies[i]->label, "scale",
+				      (double)body->options.steering[i].scale));
 	return list;
 }
 
@@ -411,8 +412,8 @@ static json_t *policies_json(const struct tt_server *server)
 	const struct tt_named_policies *policies = &server->catalog->policies;
 	json_t *list = json_array();
 	for (size_t i = 0; i < policies->n; i++)
-		json_array_append_new(list,
-			json_pack("{s:s, s:s}", "policy", policies->list[i].name, "version", policies->list[i].sha256));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s*}", "policy", policies->list[i].name, "version",
+						    policies->list[i].sha256, "label", policies->list[i].label));
 	return list;
 }
 

@@ -29,7 +29,7 @@ int tt_loaded_make(struct tt_loaded **out, struct tt_server *server, struct tt_s
 	if (!loaded)
 		return TT_ERR_MEMORY;
 	snprintf(loaded->named.sha256, sizeof loaded->named.sha256, "%s", sha256);
-	int status = tt_version_load(&loaded->named.policy, store, sha256, err);
+	int status = tt_version_load(&loaded->named.policy, &store->db, store->directory, sha256, err);
 	if (status == TT_OK)
 		status = tt_engine_add_policy(server->engine, loaded->named.policy, &warning, err);
 	if (status != TT_OK) {
@@ -118,14 +118,25 @@ static bool is_shadow(const struct tt_serve_options *o, const char *name)
 	return false;
 }
 
-/* A body that says nothing of steering is steered by all policies but the shadows, in their order. */
+/* The i-th policy of the command line. A body that says nothing of steering is steered by all policies but the shadows,
+ * in their order. */
+static void add_file(struct tt_catalog *catalog, struct tt_loaded *loaded, const struct tt_serve_options *o, size_t i)
+{
+	struct tt_api_context *context = &catalog->context;
+	const struct tt_named_policy *policy = add(catalog, loaded);
+	if (is_shadow(o, policy->name))
+		context->shadows[context->n_shadows++] = (struct tt_api_steering){policy, 0};
+	else
+		context->standing[context->n_standing++] =
+			(struct tt_api_steering){policy, o->scales ? o->scales[i] : 1};
+}
+
 int tt_catalog_of_files(struct tt_catalog **out, struct tt_server *server, struct tt_error *err)
 {
 	const struct tt_serve_options *o = server->options;
 	const struct tt_policy_files files = {o->policies, o->n_policies, NULL, o->note, o->user};
 	struct tt_named_policies policies;
 	TT_TRY(allocate(out, server, o->n_policies, err));
-	struct tt_api_context *context = &(*out)->context;
 	int status = tt_named_policies_load(&policies, server->engine, &files, err);
 	for (size_t i = 0; status == TT_OK && i < policies.n; i++) {
 		struct tt_loaded *loaded = make_loaded(policies.list[i].name, NULL, err);
@@ -138,12 +149,7 @@ int tt_catalog_of_files(struct tt_catalog **out, struct tt_server *server, struc
 		policies.list[i].policy = NULL; /* the list's now */
 		loaded->next = server->loaded;
 		server->loaded = loaded;
-		const struct tt_named_policy *policy = add(*out, loaded);
-		if (is_shadow(o, policy->name))
-			context->shadows[context->n_shadows++] = (struct tt_api_steering){policy, 0};
-		else
-			context->standing[context->n_standing++] =
-				(struct tt_api_steering){policy, o->scales ? o->scales[i] : 1};
+		add_file(*out, loaded, o, i);
 	}
 	if (status == TT_OK)
 		free(policies.list);
@@ -237,9 +243,23 @@ static int add_stack(struct tt_catalog *catalog, const struct tt_in_force *force
 	return TT_OK;
 }
 
+/* The files of the command line, beside a store of keys alone: what people have approved is not to be gone past. */
+static int fill_files(
+	struct tt_catalog *catalog, struct tt_server *server, const struct tt_in_force *force, struct tt_error *err)
+{
+	const struct tt_serve_options *o = server->options;
+	if (force->n_labels && server->governor.change < 0) /* at the start */
+		return tt_fail(err, TT_ERR_ARGUMENT, "--policy: the store of --state has policies of its own");
+	for (size_t i = 0; i < o->n_policies; i++)
+		add_file(catalog, find_loaded(server->loaded, o->policies[i].name, "", NULL), o, i);
+	return TT_OK;
+}
+
 static int fill(struct tt_catalog *catalog, struct tt_loaded **loaded, struct tt_server *server, struct tt_store *store,
 	struct tt_in_force *force, const struct tt_catalog *old, struct tt_error *err)
 {
+	if (server->options->n_policies)
+		return fill_files(catalog, server, force, err);
 	if (force->n_labels > TT_MAX_CATALOG)
 		return tt_fail(err, TT_ERR_LIMIT, "more than %d labels", TT_MAX_CATALOG);
 	for (size_t i = 0; i < force->n_labels; i++) {
@@ -260,7 +280,8 @@ int tt_catalog_of_store(struct tt_catalog **out, struct tt_loaded **loaded, stru
 	struct tt_store *store, struct tt_in_force *force, const struct tt_catalog *old, struct tt_error *err)
 {
 	*out = NULL;
-	int status = allocate(out, server, force->n_labels, err);
+	size_t n = force->n_labels > server->options->n_policies ? force->n_labels : server->options->n_policies;
+	int status = allocate(out, server, n, err);
 	if (status == TT_OK)
 		status = fill(*out, loaded, server, store, force, old, err);
 	if (status != TT_OK && *out) {

@@ -664,9 +664,9 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	static const struct tt_problem draining = {503, "the server is about to end", NULL, "draining"},
 				       full = {429, "too many requests wait", NULL, "queue_full"},
 				       busy = {429, "this key has as many requests as it may have", NULL, "key_busy"},
-				       unrecorded = {503, "the audit log cannot be written", NULL, "audit_unavailable"},
 				       broken = {503, "what steers every request cannot be loaded", NULL,
 					       "policies_unavailable"},
+				       unrecorded = {503, "the audit log cannot be written", NULL, "audit_unavailable"},
 				       lacking = {500, "out of memory", NULL, NULL};
 	struct tt_server *server = c->server;
 	struct tt_job *job;

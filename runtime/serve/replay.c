@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "controller/govern/log.h"
 #include "controller/govern/payload.h"
+#include "controller/govern/version.h"
 #include "controller/govern/query.h"
 #include "runtime/engine/numerics.h"
 #include "runtime/serve/audit_command.h"
@@ -24,14 +25,22 @@ enum outcome {
 };
 static const char *const outcome_words[] = {"equal", "equal tokens", "different", "skipped"};
 
+/* A version of the store, under the name that a request had it by. */
+struct stored {
+	struct tt_named_policy named; /* whose name is the one below */
+	char name[TT_MAX_NAME + 1];
+	struct stored *next;
+};
+
 struct run {
 	const struct tt_audit_options *options;
 	struct tt_database db;
 	struct tt_log log;
 	struct tt_payloads payloads;
 	struct tt_named_policies policies;
-	json_t *numerics; /* of the engine */
-	json_t *other;    /* numerics of the last run that was looked at */
+	struct stored *stored; /* a list */
+	json_t *numerics;      /* of the engine */
+	json_t *other;         /* numerics of the last run that was looked at */
 	uint64_t other_run;
 	uint64_t *begins; // [n]
 	size_t n;
@@ -166,15 +175,42 @@ static uint64_t number(const json_t *object, const char *key)
 	return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
-static const struct tt_named_policy *find_policy(const struct run *run, const json_t *entry)
+/* Takes a version out of the store; NULL where it has none, or where it is no policy of this model. */
+static const struct tt_named_policy *load_stored(struct run *run, const char *name, const char *sha256)
 {
-	const struct tt_named_policy *policy =
-		tt_named_policies_find(&run->policies, tt_json_string_or(entry, "policy", ""));
-	return policy && strcmp(policy->sha256, tt_json_string_or(entry, "version", "")) == 0 ? policy : NULL;
+	struct stored *stored;
+	if (!tt_name_is_valid(name) || strlen(sha256) != 64 || tt_alloc(&stored, 1, sizeof *stored, NULL) != TT_OK)
+		return NULL;
+	memcpy(stored->name, name, strlen(name));
+	memcpy(stored->named.sha256, sha256, 64);
+	stored->named.name = stored->name;
+	struct tt_policy **policy = &stored->named.policy;
+	if (tt_version_load(policy, &run->db, run->options->state, sha256, NULL) != TT_OK ||
+		tt_engine_add_policy(run->options->engine, *policy, NULL, NULL) != TT_OK) {
+		tt_policy_free(*policy);
+		free(stored);
+		return NULL;
+	}
+	stored->next = run->stored;
+	run->stored = stored;
+	return &stored->named;
+}
+
+/* The policy of an entry: a file of the command line, else a version of the store. */
+static const struct tt_named_policy *find_policy(struct run *run, const json_t *entry)
+{
+	const char *name = tt_json_string_or(entry, "policy", ""), *sha256 = tt_json_string_or(entry, "version", "");
+	const struct tt_named_policy *policy = tt_named_policies_find(&run->policies, name);
+	if (policy && strcmp(policy->sha256, sha256) == 0)
+		return policy;
+	for (const struct stored *stored = run->stored; stored; stored = stored->next)
+		if (strcmp(stored->name, name) == 0 && strcmp(stored->named.sha256, sha256) == 0)
+			return &stored->named;
+	return load_stored(run, name, sha256);
 }
 
 /* A list of the entry as what a body leaves to the server. */
-static bool take_policies(const struct run *run, const json_t *list, struct tt_api_steering *out, uint32_t *n)
+static bool take_policies(struct run *run, const json_t *list, struct tt_api_steering *out, uint32_t *n)
 {
 	size_t i;
 	const json_t *entry;
@@ -217,12 +253,16 @@ static int parse_body(struct run *run, struct replay *r, struct tt_error *err)
 		.now = (int64_t)number(r->begin, "date"),
 		.serves = true,
 		.lenient = true,
+		.right = TT_API_CHOOSES_ANY,
 	};
 	struct tt_error why = {0};
 	if (!take_policies(run, json_object_get(r->begin, "steering"), context.standing, &context.n_standing) ||
 		!take_policies(run, json_object_get(r->begin, "shadow"), context.shadows, &context.n_shadows))
 		return skip(r, "a policy of it is not here in that version (--policy NAME=FILE)");
 	TT_TRY(tt_json_parse(&r->json, r->text.data, r->text.len, "the body", err));
+	json_t *steering = json_object_get(r->json, "steering");
+	if (json_is_object(steering)) /* names of labels, which may have moved; set_steering knows what they were */
+		json_object_set_new(steering, "policies", json_array());
 	if (tt_api_request_parse(&r->body, r->json, chat ? TT_CHAT_COMPLETIONS : TT_COMPLETIONS, &context, &why) !=
 		TT_OK)
 		return skip(r, why.message);
@@ -464,6 +504,13 @@ static int open_run(struct run *run, struct tt_error *err)
 
 static void close_run(struct run *run)
 {
+	while (run->stored) {
+		struct stored *next = run->stored->next;
+		tt_engine_remove_policy(run->options->engine, run->stored->named.policy, NULL);
+		tt_policy_free(run->stored->named.policy);
+		free(run->stored);
+		run->stored = next;
+	}
 	tt_named_policies_free(&run->policies, run->options->engine);
 	tt_payloads_close(&run->payloads);
 	tt_log_close(&run->log);

@@ -22,7 +22,7 @@ struct tt_serve_options {
 	size_t n_model_names;
 	const char *keys;         /* the file of keys; NULL: nobody needs one */
 	uint32_t key_requests;    /* that a key may have at once; 0: any */
-	const char *state;        /* folder of the store and the audit log, made where it is missing; NULL: neither */
+	const char *state;        /* folder of the store and its audit log, made where it is missing; NULL: none */
 	const char *audit_name;   /* of the log; NULL: the one it has, or one that no other log has */
 	const char *audit_anchor; /* folder that gets a copy of each checkpoint; or NULL */
 	bool audit_serve;         /* goes on when the log cannot be written, and says later what is missing */

@@ -15,7 +15,6 @@
 
 #include "base/fail.h"
 #include "base/sweep.h"
-#include "controller/govern/query.h"
 #include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
 
@@ -39,7 +38,7 @@ void tt_server_note(const struct tt_server *server, const char *format, ...)
 
 const struct tt_key *tt_server_key(const struct tt_server *server, const struct tt_http *http)
 {
-	const struct tt_keys *keys = server->governor.server ? &server->catalog->keys : &server->keys;
+	const struct tt_keys *keys = server->options->keys ? &server->keys : &server->catalog->keys;
 	return tt_keys_find(keys, tt_http_field(http, "authorization"));
 }
 
@@ -404,50 +403,30 @@ static int check_names(const struct tt_serve_options *o, struct tt_error *err)
 	return TT_OK;
 }
 
-static bool has_files(const struct tt_serve_options *o)
-{
-	return o->n_policies > 0 || o->n_shadows > 0 || o->keys;
-}
-
-/* Policies and keys of files beside a folder of state are for one that has the audit log alone: nobody may go past
- * those of a store. */
-static int check_state(const struct tt_serve_options *o, struct tt_error *err)
-{
-	struct tt_store store = {0};
-	int64_t n = 0;
-	if (!o->state || !has_files(o))
-		return TT_OK;
-	TT_TRY(tt_store_open(&store, o->state, TT_DATABASE_CREATE, err));
-	int status = tt_sql_integer(
-		&store.db, "SELECT (SELECT count(*) FROM version) + (SELECT count(*) FROM key)", TT_SQL_NONE, &n, err);
-	tt_store_close(&store);
-	if (status == TT_OK && n > 0)
-		return tt_fail(err, TT_ERR_ARGUMENT,
-			"the store of %.200s has policies or keys of its own: leave out --policy, --shadow and --keys",
-			o->state);
-	return status;
-}
-
 static int open_policies(struct tt_server *server, struct tt_error *err)
 {
-	if (server->options->state && !has_files(server->options)) {
-		TT_TRY(tt_governor_open(&server->governor, server, server->options->state, err));
-		if (server->catalog->is_broken)
-			return tt_fail(err, TT_ERR_MISMATCH, "the default stack cannot be loaded");
-		return TT_OK;
+	const struct tt_serve_options *o = server->options;
+	if (!o->state || o->n_policies) {
+		struct tt_catalog *catalog = NULL;
+		int status = tt_catalog_of_files(&catalog, server, err);
+		if (catalog)
+			server->catalog = tt_catalog_take(catalog);
+		TT_TRY(status);
 	}
-	struct tt_catalog *catalog = NULL;
-	int status = tt_catalog_of_files(&catalog, server, err);
-	if (catalog)
-		server->catalog = tt_catalog_take(catalog);
-	return status;
+	if (!o->state)
+		return TT_OK;
+	TT_TRY(tt_governor_open(&server->governor, server, o->state, err));
+	if (server->catalog->is_broken)
+		return tt_fail(err, TT_ERR_MISMATCH, "the default stack cannot be loaded");
+	if (o->keys && server->catalog->has_keys)
+		return tt_fail(err, TT_ERR_ARGUMENT, "--keys: the store of --state has keys of its own");
+	return TT_OK;
 }
 
 static int run(struct tt_server *server, struct tt_error *err)
 {
 	const struct tt_serve_options *o = server->options;
 	TT_TRY(check_names(o, err));
-	TT_TRY(check_state(o, err));
 	server->model = o->n_model_names ? o->model_names[0] : tt_engine_info(server->engine)->name;
 	if (o->keys)
 		TT_TRY(tt_keys_load(&server->keys, o->keys, err));

@@ -405,6 +405,31 @@ def test_kill():
         soon(lambda: server.facts()[1]["killed"], "killed by the command line")
 
 
+def test_replay():
+    """What ran under versions and labels of the store comes out again, by the log and the store alone."""
+    ulf = add_people()
+    make_policy("p.st", "trimtab.alpha=0.2")
+    make_policy("q.st", "trimtab.alpha=0.1")
+    p, q = add_approved("p", "p.st", "--floor", 0.5), add_approved("p", "q.st")
+    policy("label", "p", "production", p)
+    policy("label", "p", "old", p)
+    set_stack("p:1")
+    with Store(ulf, "--keep-text", "all") as server:
+        server.facts()
+        server.facts(steering={"policies": [{"name": "p", "scale": 0.75, "label": "old"}]})
+        server.facts(steering=False, n=3)
+        server.admin("policy/label", "alice", name="p", label="production", version=q)
+        server.admin("policy/label", "alice", name="p", label="old", version=q)
+        server.facts(steering={"policies": [{"name": "p", "label": "old"}], "when": "generation"})
+        check(server.facts()[0]["version"] == q, "production has moved")
+    done = subprocess.run([program.trimtab, "audit", "verify", "--state", STORE], capture_output=True, text=True,
+                          check=False)
+    check(done.returncode == 0, f"verify: {done.stdout} {done.stderr}")
+    done = subprocess.run([program.trimtab, "audit", "replay", program.tiny, "--sample", "99", "--state", STORE],
+                          capture_output=True, text=True, check=False)
+    check(done.returncode == 0 and "5 of 5 requests came out the same" in done.stdout, f"{done.stdout} {done.stderr}")
+
+
 def test_usage():
     make_policy("p.st")
     check("folder of the store" in trimtab("key", "--help"), "help")
@@ -414,9 +439,21 @@ def test_usage():
             (2, "no command of it", ("policy", "none")), (2, "--most takes a number",
                                                           ("policy", "add", "p", "p.st", "--most", "x"))):
         trimtab(*arguments, status=status, says=says)
-    done = subprocess.run([program.trimtab, "serve", program.tiny, "--state", STORE, "--policy", "p=p.st"],
-                          capture_output=True, text=True, check=False)
-    check(done.returncode == 1 and "those of the store" in done.stderr, f"{done.stderr}")
+    # Files go beside a store of keys, and not beside one of policies.
+    ulf = add_people()
+    with Store(ulf, "--policy", "p=p.st") as server:
+        check([one["policy"] for one in server.facts()] == ["p"], "a file beside a store of keys")
+        server.refuses(401, None, TEXT, body(), key="none")
+        policy("kill", by="olga")
+        soon(lambda: server.facts()[0]["killed"], "killed by the command line")
+        policy("label", "p", "production", add_approved("p", "p.st"))
+    for says, arguments in (("has policies of its own", ("--policy", "p=p.st")),
+                            ("has keys of its own", ("--keys", "keys"))):
+        with open("keys", "w", encoding="ascii"):
+            pass
+        done = subprocess.run([program.trimtab, "serve", program.tiny, "--state", STORE, *arguments],
+                              capture_output=True, text=True, check=False)
+        check(done.returncode == 1 and says in done.stderr, f"{done.stderr}")
     with open("trimtab.db", "w", encoding="ascii") as file:
         file.write("no database")
     done = subprocess.run([program.trimtab, "serve", program.tiny, "--state", "."], capture_output=True, text=True,

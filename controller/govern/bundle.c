@@ -22,8 +22,8 @@ int tt_bundle_parse(struct tt_bundle *bundle, const char *what, struct tt_error 
 	const uint8_t *data = (const uint8_t *)bundle->bytes.data;
 	size_t at = 0, n = bundle->bytes.len;
 	for (bundle->n = 0; at < n; bundle->n++) {
-		size_t length = n - at >= 2 ? (size_t)data[at] << 8 | data[at + 1] : SIZE_MAX / 2;
-		if (bundle->n == TT_TILE_WIDTH || length > n - at - 2)
+		size_t length = n - at < 2 ? 0 : (size_t)data[at] << 8 | data[at + 1];
+		if (bundle->n == TT_TILE_WIDTH || n - at < 2 || length > n - at - 2)
 			return tt_fail(err, TT_ERR_FORMAT, "%s is no bundle of entries", what);
 		bundle->at[bundle->n] = (uint32_t)at;
 		at += 2 + length;

@@ -92,6 +92,13 @@ static size_t n_keys(const struct world *w)
 	return n - 2;
 }
 
+static bool has_key(const struct world *w, const char *day)
+{
+	char path[128];
+	snprintf(path, sizeof path, "%s/%s", w->payloads.directory, day);
+	return access(path, F_OK) == 0;
+}
+
 Test(govern_payload, what_is_kept_is_read_again)
 {
 	struct world *w = make();
@@ -112,6 +119,9 @@ Test(govern_payload, erasing_takes_what_fits_and_nothing_else)
 		add(w, i, true);
 	cr_assert_eq(n_keys(w), 6);
 	cr_assert_eq(erase(w, (struct tt_erasure){.begins = those, .n_begins = 3}), 2);
+	/* A copy of the database from before cannot be opened any more. */
+	cr_assert(!has_key(w, "1970-01-02.1") && has_key(w, "1970-01-02.2"));
+	cr_assert(has_key(w, "1970-01-04.1"), "a day of which nothing was erased");
 	for (uint64_t i = 0; i < 60; i++)
 		cr_assert_eq(is_there(w, i), i != 3 && i != 17, "%zu", (size_t)i);
 	cr_assert_eq(erase(w, (struct tt_erasure){.owner = "key-1"}), 20);

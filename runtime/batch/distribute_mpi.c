@@ -80,6 +80,9 @@ int tt_mpi_open(struct tt_mpi *mpi, struct tt_error *err)
 	char name[MPI_MAX_PROCESSOR_NAME] = "";
 	int provided, n;
 	*mpi = (struct tt_mpi){0};
+	/* No rank waits in MPI. On a machine with more ranks than cores, where Open MPI gives up the processor whenever
+	 * it has no message, rank 0 would lose half of its time by looking for claims. */
+	setenv("OMPI_MCA_mpi_yield_when_idle", "0", 1);
 	/* The engine has threads, none of which calls MPI. */
 	if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
 		return tt_fail(err, TT_ERR_IO, "MPI cannot be initialised");
@@ -113,14 +116,17 @@ struct answer {
 	struct tt_row_range range;
 	bool ended;
 };
+_Static_assert(sizeof(struct claim) <= sizeof((struct tt_mpi_letter *)0)->data, "a claim is a letter");
+_Static_assert(sizeof(struct answer) <= sizeof((struct tt_mpi_letter *)0)->data, "an answer is a letter");
 
 struct distribution {
 	struct tt_share share;
 	const struct tt_mpi *mpi;
-	struct tt_mpi_report *ranks; // [n_ranks] rank 0's
-	struct tt_hand_out hand_out; /* rank 0's */
-	int n_finished;              /* of the other ranks */
-	struct tt_row_range queued;  /* rows that came before those before were begun */
+	struct tt_mpi_report *ranks;   // [n_ranks] rank 0's
+	struct tt_hand_out hand_out;   /* rank 0's */
+	struct tt_mpi_letter *letters; // [n_ranks] rank 0's answers; of others the first alone, with claims
+	int n_finished;                /* of the other ranks */
+	struct tt_row_range queued;    /* rows that came before those before were begun */
 	bool asked, ended;
 	uint64_t done_then; /* rows that were done when none were to be had */
 	bool got_none;
@@ -144,7 +150,7 @@ static void serve_ranks(struct distribution *d)
 		d->ranks[from].n_rows = claim.n_rows;
 		d->ranks[from].n_prompt_tokens = claim.n_prompt;
 		d->ranks[from].n_generated_tokens = claim.n_generated;
-		tt_mpi_send(from, TT_MPI_RANGE, &answer, sizeof answer);
+		tt_mpi_post(&d->letters[from], from, TT_MPI_RANGE, &answer, sizeof answer);
 	}
 	struct tt_mpi_report report;
 	for (int from = MPI_ANY_SOURCE; tt_mpi_receive(&from, TT_MPI_FINISHED, &report, sizeof report);
@@ -177,7 +183,7 @@ static void ask_for_rows(struct distribution *d)
 	bool wants = d->queued.from == d->queued.to && n_unbegun(d) < d->share.options.max_batch;
 	if (d->asked || d->ended || !wants || (d->got_none && !idle && claim.n_rows == d->done_then))
 		return;
-	tt_mpi_send(0, TT_MPI_CLAIM, &claim, sizeof claim);
+	tt_mpi_post(&d->letters[0], 0, TT_MPI_CLAIM, &claim, sizeof claim);
 	d->asked = true;
 }
 
@@ -315,6 +321,8 @@ static int distribute(struct distribution *d, struct tt_mpi_report *own, struct 
 		TT_TRY(end_first(d, !nothing, err));
 	else if (!nothing)
 		tt_mpi_send(0, TT_MPI_FINISHED, own, sizeof *own);
+	for (int i = 0; i < d->mpi->n_ranks; i++)
+		tt_mpi_settle(&d->letters[i]);
 	/* Here, with naps, and not in MPI_Finalize, ranks wait for the slowest and for the merge. */
 	MPI_Request all;
 	MPI_Ibarrier(MPI_COMM_WORLD, &all);
@@ -329,9 +337,12 @@ int tt_mpi_batch(const struct tt_mpi *mpi, struct tt_engine *engine, const struc
 	*report = (struct tt_batch_report){0};
 	TT_TRY(tt_batch_take(&d.share.options, engine, options, err));
 	d.share.run.job = (struct tt_batch_job){.engine = engine, .options = &d.share.options};
+	TT_TRY(tt_alloc(&d.letters, (size_t)mpi->n_ranks, sizeof *d.letters, err));
 	double begun = tt_now();
 	int status = distribute(&d, &ranks[0], err);
 	report->seconds = tt_now() - begun;
+	if (status == TT_OK)
+		free(d.letters); /* else MPI may still read them */
 	tt_hand_out_close(&d.hand_out);
 	tt_share_close(&d.share);
 	return status;

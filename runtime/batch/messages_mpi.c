@@ -1,5 +1,6 @@
 #include "runtime/batch/messages_mpi.h"
 
+#include <string.h>
 #include <time.h>
 
 bool tt_mpi_receive(int *from, int tag, void *data, size_t size)
@@ -39,4 +40,19 @@ void tt_mpi_finish(MPI_Request *request)
 		if (done)
 			return;
 	}
+}
+
+void tt_mpi_post(struct tt_mpi_letter *letter, int to, int tag, const void *data, size_t size)
+{
+	tt_mpi_settle(letter);
+	memcpy(letter->data, data, size);
+	MPI_Isend(letter->data, (int)size, MPI_BYTE, to, tag, MPI_COMM_WORLD, &letter->sent);
+	letter->is_out = true;
+}
+
+void tt_mpi_settle(struct tt_mpi_letter *letter)
+{
+	if (letter->is_out)
+		tt_mpi_finish(&letter->sent);
+	letter->is_out = false;
 }

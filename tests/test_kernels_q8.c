@@ -146,6 +146,48 @@ Test(kernels_q8, bits_do_not_depend_on_how_rows_and_outputs_are_cut)
 	check_bits(TT_TYPE_Q4_1, 515, 96, 64);
 }
 
+/* Every integer of a matrix as large as its type has it, of x too: what is added up in 16 bits must not exceed them. */
+static void fill_integers(struct test_matrix *m, uint8_t byte)
+{
+	enum tt_type type = m->matrix.type;
+	size_t block = tt_type_block_bytes(type), n = m->matrix.n_out * tt_type_row_bytes(type, m->matrix.n_in);
+	bool two = tt_q8_kind(type) == TT_Q8_MINIMUM;                              /* halves before the integers */
+	uint8_t *data = m->memory + ((const uint8_t *)m->matrix.data - m->memory); /* it is const there */
+	for (size_t at = 0; at < n; at += block)
+		memset(data + at + (type == TT_TYPE_Q6_K ? 0 : two ? 4 : 2), byte, block - (two ? 4 : 2));
+}
+
+Test(kernels_q8, the_largest_integers_fit)
+{
+	static const uint8_t bytes[] = {0xff, 0x80, 0x7f, 0};
+	enum { N_OUT = 19, N_IN = 512, N_ROWS = 7 };
+	float *x = must_alloc((size_t)N_ROWS * N_IN, sizeof *x), want[N_ROWS * N_OUT], got[N_ROWS * N_OUT];
+	for (size_t i = 0; i < (size_t)N_ROWS * N_IN; i++)
+		x[i] = i / N_IN % 2 ? -1 : 1;
+	for (int t = 0; t < N_TYPES; t++)
+		for (size_t b = 0; b < sizeof bytes && tt_q8_kind(TYPES[t]); b++) {
+			struct test_matrix m = random_matrix(TYPES[t], N_OUT, N_IN, 3);
+			fill_integers(&m, bytes[b]);
+			for (int body = 0; body < N_BODIES; body++) {
+				struct tt_backend *backend = open_q8(1, body);
+				float *out = body ? got : want;
+				if (!backend)
+					continue;
+				memset(out, 0, sizeof got);
+				run_o_proj(backend, &m.matrix, NULL, x, N_ROWS, out);
+				ASSERT_SAME_BITS(out, want, N_ROWS * N_OUT, "%s of %x, all rows, body %d",
+					tt_type_name(TYPES[t]), bytes[b], body);
+				memset(out, 0, sizeof got);
+				run_chunks(backend, &m.matrix, NULL, x, N_ROWS, 1, out);
+				ASSERT_SAME_BITS(out, want, N_ROWS * N_OUT, "%s of %x, alone, body %d",
+					tt_type_name(TYPES[t]), bytes[b], body);
+				backend->close(backend);
+			}
+			free_matrix(&m);
+		}
+	free(x);
+}
+
 /* A copy of a matrix that ends where memory does, as the last of a mapped file may. */
 static uint8_t *at_the_end(const struct test_matrix *m, size_t n_bytes, size_t *mapped)
 {

@@ -95,12 +95,13 @@ class TrimtabLM(TemplateLM):  # type: ignore[misc]
         return found
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Windows as lm-eval has them: each token once, after what stands in front or the window before."""
+        """Windows as lm-eval has them: each token once, after what stands in front or the window before. A first token
+        that nothing stands in front of is not scored, as in `trimtab score --perplexity`."""
         sums = []
         for request in tqdm(requests, disable=disable_tqdm):
-            ids = self.tok_encode(request.args[0], add_special_tokens=False)
+            ids = self.tok_encode(request.args[0], add_special_tokens=True)
             windows = [make_disjoint_window(window) for window in get_rolling_token_windows(
-                ids, self.prefix_token_id, self.max_length - 1, 1)]
+                ids[1:], ids[0], self.max_length - 1, 1)] if len(ids) > 1 else []
             found = self._loglikelihood_tokens([(None, *window) for window in windows], disable_tqdm=True)
             sums.append(sum(value for value, _ in found))
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, sums[-1])

@@ -242,6 +242,33 @@ Test(govern_store, a_default_stack_needs_a_second_person_too)
 		"default stack");
 }
 
+/* A request has four policies, and a server loads 64 labels: more would leave it with what was before. */
+Test(govern_store, no_more_is_in_force_than_a_server_can_hold)
+{
+	struct tt_actor alice = add_key(&root, "Alice", "editor");
+	char v[65], name[8], more[64];
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof name, "p%d", i);
+		add_approved(&alice, &root, name, POLICY("always"), ", \"floor\": 0.5", v);
+		if (i == 3) { /* one place for the stack, which it takes */
+			expect(&alice, "stack/propose", "{\"policies\": [{\"name\": \"p0\"}, {\"name\": \"p1\"}]}");
+			expect(&root, "stack/approve", "{\"number\": 1}");
+		}
+		if (i < 4)
+			expect(&alice, "policy/label", of(name, v, ", \"label\": \"production\""));
+		else
+			refused(TT_REFUSED_STATE, &alice, "policy/label", of(name, v, ", \"label\": \"production\""),
+				"more than 4 policies");
+	}
+	for (int i = 4; i <= 64; i++) {
+		snprintf(more, sizeof more, ", \"label\": \"trial-%d\"", i);
+		if (i < 64)
+			expect(&alice, "policy/label", of("p4", v, more));
+		else
+			refused(TT_REFUSED_STATE, &alice, "policy/label", of("p4", v, more), "64 labels");
+	}
+}
+
 Test(govern_store, the_kill_switch_is_kept_and_an_approver_resumes)
 {
 	struct tt_actor alice = add_key(&root, "Alice", "editor"), op = add_key(&root, "Olga", "operator");

@@ -66,10 +66,37 @@ static int check_stack(struct tt_call *call, const struct tt_version *v, const c
 	return TT_OK;
 }
 
+int tt_check_room(struct tt_store *store, const struct tt_stack *stack, struct tt_error *err)
+{
+	struct tt_query q;
+	int64_t n_labels;
+	size_t n = stack->n;
+	TT_TRY(tt_sql_integer(
+		&store->db, "SELECT count(*) FROM label WHERE label <> ?", TT_SQL(tt_text(previous)), &n_labels, err));
+	TT_TRY(tt_query_open(&q, &store->db,
+		"SELECT policy FROM label JOIN version USING (policy, sha256) WHERE label = ? AND floor IS NOT NULL",
+		TT_SQL(tt_text(production)), err));
+	while (tt_query_next(&q, err)) {
+		bool stands = false;
+		for (size_t i = 0; i < stack->n; i++)
+			stands = stands || (strcmp(stack->entries[i].policy, tt_query_text(&q, 0)) == 0 &&
+						   strcmp(stack->entries[i].label, production) == 0);
+		n += !stands;
+	}
+	TT_TRY(tt_query_close(&q));
+	if (n_labels > TT_MAX_LABELS)
+		return tt_refuse(store, TT_REFUSED_STATE, err, "there are %d labels already", TT_MAX_LABELS);
+	if (n > TT_MAX_STACK_ENTRIES)
+		return tt_refuse(store, TT_REFUSED_STATE, err,
+			"the default stack and what is mandatory would be more than %d policies", TT_MAX_STACK_ENTRIES);
+	return TT_OK;
+}
+
 /* Moves a label, in force from the next admission on. */
 static int move(struct tt_call *call, const struct tt_version *v, const char *label, struct tt_error *err)
 {
 	char from[65];
+	struct tt_stack stack;
 	if (v->state != TT_APPROVED)
 		return tt_refuse(call->store, TT_REFUSED_STATE, err,
 			"%s %.12s is %s: labels point at approved versions", v->policy, v->sha256,
@@ -78,7 +105,9 @@ static int move(struct tt_call *call, const struct tt_version *v, const char *la
 	TT_TRY(read_digest(from, call->store, v->policy, label, err));
 	TT_TRY(tt_call_tell(call, "label", label, err));
 	TT_TRY(tt_call_tell(call, "from", *from ? from : NULL, err));
-	return put(call, v->policy, label, v->sha256, err);
+	TT_TRY(put(call, v->policy, label, v->sha256, err));
+	TT_TRY(tt_stack_read(&stack, call->store, err));
+	return tt_check_room(call->store, &stack, err);
 }
 
 static int policy_label(struct tt_call *call, struct tt_error *err)

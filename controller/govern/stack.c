@@ -145,6 +145,7 @@ static int decide(struct tt_call *call, enum tt_version_state state, struct tt_e
 	if (state == TT_APPROVED) {
 		TT_TRY(tt_check_second_person(call, row.author, "", "", err));
 		TT_TRY(check_entries(call->store, &row.stack, err)); /* labels may have moved */
+		TT_TRY(tt_check_room(call->store, &row.stack, err));
 		/* Of two that are approved the higher number is in force: an older one would not come into it. */
 		int64_t newest;
 		TT_TRY(tt_sql_integer(&call->store->db, "SELECT coalesce(max(number), 0) FROM stack WHERE state = ?",

@@ -260,8 +260,8 @@ static int fill(struct tt_catalog *catalog, struct tt_loaded **loaded, struct tt
 {
 	if (server->options->n_policies)
 		return fill_files(catalog, server, force, err);
-	if (force->n_labels > TT_MAX_CATALOG)
-		return tt_fail(err, TT_ERR_LIMIT, "more than %d labels", TT_MAX_CATALOG);
+	if (force->n_labels > 2 * TT_MAX_LABELS) /* with previous */
+		return tt_fail(err, TT_ERR_LIMIT, "more than %d labels", TT_MAX_LABELS);
 	for (size_t i = 0; i < force->n_labels; i++) {
 		const struct tt_labelled *label = &force->labels[i];
 		struct tt_loaded *found = take_label(loaded, server, store, label, old);

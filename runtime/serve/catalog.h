@@ -5,10 +5,9 @@
 #define RUNTIME_SERVE_CATALOG_H
 
 #include "controller/govern/in_force.h"
+#include "controller/govern/label.h"
 #include "runtime/openai/request_body.h"
 #include "runtime/serve/metrics.h"
-
-enum { TT_MAX_CATALOG = 64 }; /* policies by their labels */
 
 /* A policy on the engine, under a name and a label. Of the list of them the loop is the owner, but while the governor
  * works it only reads it. */

@@ -7,6 +7,7 @@
  * Keys and values stream through one ring of stages of 64 keys: first all keys of a split, then its values. In decode
  * each split has a block of its own, and the last block to arrive merges them in index order. In prefill, and where
  * there are enough blocks without that, a block takes all splits of its tile. */
+#include "kernels/cuda/attention_merge.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/ptx/async.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -63,6 +64,7 @@ TT_DEVICE void fetch_stage(const struct attention_kernel_args *a, const struct a
 	uint32_t keys_further = shape::THREADS / chunks, chunks_further = shape::THREADS % chunks;
 	const uint32_t *pages = s->pages + at->split % 2 * SPLIT_PAGES + at->stage * STAGE_PAGES;
 	uint32_t first = at->split * TT_SPLIT_KEYS + at->stage * STAGE_KEYS;
+	ATTENTION_ROLLED
 	while (key < STAGE_KEYS) {
 		size_t page = tt_shared_load_4(pages + key / TT_PAGE_TOKENS);
 		const tt_bf16 *rows =
@@ -85,6 +87,7 @@ TT_DEVICE void fetch_queries(
 	const struct attention_kernel_args *a, const struct attention_tile *t, const struct attention_shared<shape> *s)
 {
 	uint32_t chunks = a->head_dim / 8;
+	ATTENTION_ROLLED
 	for (uint32_t i = threadIdx.x; i < shape::ROWS * chunks; i += shape::THREADS) {
 		uint32_t row = i / chunks, chunk = i % chunks;
 		bool valid = row < t->n_rows;
@@ -131,6 +134,7 @@ TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct a
 		ATTENTION_UNROLL
 	for (uint32_t i = 0; i < 8; i++)
 		scores[p][i] = 0;
+	ATTENTION_ROLLED
 	for (uint32_t c = 0; c < a->head_dim / 16; c++) {
 		tt_ldmatrix_x4(q, rows + c * 32);
 		ATTENTION_UNROLL
@@ -142,8 +146,16 @@ TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct a
 	}
 }
 
-/* Scales the scores, and sets those that the row does not see to -infinity. first: the absolute key of the warp's first
- * page. */
+/* Scales the scores. */
+template <typename shape>
+TT_DEVICE void scale_stage(const struct attention_kernel_args *a, float scores[shape::KEY_PAGES][8])
+{
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < shape::KEY_PAGES * 8; i++)
+		scores[i / 8][i % 8] *= a->scale;
+}
+
+/* Sets the scores of keys that the row does not see to -infinity. first: the absolute key of the warp's first page. */
 template <typename shape>
 TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first, const uint32_t sees[2],
 	float scores[shape::KEY_PAGES][8])
@@ -155,8 +167,18 @@ TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first,
 			uint32_t key = first + p * TT_PAGE_TOKENS + i / 4 * 8 + tt_lane() % 4 * 2 + i % 2,
 				 end = sees[i / 2 % 2];
 			bool seen = key < end && (!a->window || key + a->window >= end);
-			scores[p][i] = seen ? scores[p][i] * a->scale : -INFINITY;
+			scores[p][i] = seen ? scores[p][i] : -INFINITY;
 		}
+	}
+}
+
+/* Moves each stage's scores to the place before; the last ones are then -infinity. */
+template <typename shape> TT_DEVICE void next_scores(float scores[SPLIT_STAGES][shape::KEY_PAGES][8])
+{
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < SPLIT_STAGES * shape::KEY_PAGES * 8; i++) {
+		uint32_t stage = i / (shape::KEY_PAGES * 8), page = i / 8 % shape::KEY_PAGES;
+		scores[stage][page][i % 8] = stage + 1 < SPLIT_STAGES ? scores[stage + 1][page][i % 8] : -INFINITY;
 	}
 }
 
@@ -219,29 +241,6 @@ TT_DEVICE void weigh_stage(const struct attention_shared<shape> *s, uint32_t sta
 	}
 }
 
-/* The factors of a row's totals and of its next split. */
-struct factors {
-	float max, sum, old, fresh;
-};
-
-TT_DEVICE struct factors join(float max, float sum, float next_max, float next_sum)
-{
-	struct factors f = {max, sum, 1, 0};
-	if (next_max != -INFINITY) {
-		f.max = next_max > max || next_max != next_max ? next_max : max;
-		f.old = max == -INFINITY ? 0 : tt_exp(max - f.max);
-		f.fresh = max == -INFINITY ? 1 : tt_exp(next_max - f.max);
-		f.sum = fmaf(sum, f.old, next_sum * f.fresh);
-	}
-	return f;
-}
-
-/* Adds a split to the totals. A value whose factor is 0 is left out, whatever it is. */
-TT_DEVICE float join_values(float total, float next, float old, float fresh)
-{
-	return fmaf(total, old, fresh == 0 ? 0 : next * fresh);
-}
-
 /* One thread for each row, after the barrier that follows weigh_stage. */
 template <typename shape>
 TT_DEVICE void join_rows(const struct attention_shared<shape> *s, uint32_t first_page, uint32_t end_page)
@@ -254,11 +253,14 @@ TT_DEVICE void join_rows(const struct attention_shared<shape> *s, uint32_t first
 		float x = tt_shared_load_f32(s->group_max + g * shape::ROWS + row);
 		max = x > max ? x : max;
 	}
+	ATTENTION_ROLLED
 	for (uint32_t p = first_page; p < end_page; p++)
 		sum += tt_shared_load_f32(s->page_sums + p * shape::ROWS + row);
-	struct factors f = join(tt_shared_load_f32(s->max + row), tt_shared_load_f32(s->sum + row), max, sum);
-	tt_shared_store_f32(s->max + row, f.max);
-	tt_shared_store_f32(s->sum + row, f.sum);
+	float before = tt_shared_load_f32(s->max + row);
+	struct factors f = join_factors(before, max);
+	sum = max == -INFINITY ? 0 : sum * f.fresh;
+	tt_shared_store_f32(s->max + row, join_max(before, max));
+	tt_shared_store_f32(s->sum + row, fmaf(tt_shared_load_f32(s->sum + row), f.old, sum));
 	tt_shared_store_f32(s->old + row, f.old);
 	tt_shared_store_f32(s->fresh + row, f.fresh);
 }
@@ -269,6 +271,7 @@ TT_DEVICE void add_stage(const struct attention_kernel_args *a, const struct att
 	uint32_t n_rows, uint32_t stage, uint32_t slot, float acc[shape::N_TILES][shape::M_TILES][4])
 {
 	uint32_t lane = tt_lane(), stride = attention_stride(a->head_dim), w[2][shape::M_TILES][4], v[4];
+	ATTENTION_ROLLED
 	for (uint32_t pair = 0; pair < STAGE_PAGES / 2; pair++) {
 		const unsigned char *rows =
 			s->weights + lane % 16 * WEIGHT_STRIDE + (stage * STAGE_PAGES + pair * 2) * 32 + lane / 16 * 16;
@@ -305,29 +308,33 @@ TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct att
 {
 	uint32_t first = first_stage(t, split), end = end_stage(t, split), row = tt_lane() / 4;
 	uint32_t my_page = tt_warp() / shape::M_TILES * shape::KEY_PAGES;
-	float scores[SPLIT_STAGES][shape::KEY_PAGES][8], acc[shape::N_TILES][shape::M_TILES][4], max[2];
-	ATTENTION_UNROLL
+	float scores[SPLIT_STAGES][shape::KEY_PAGES][8] = {}, acc[shape::N_TILES][shape::M_TILES][4], max[2];
+	/* The scores of a stage are always the newest or the oldest, so that one copy of the code serves all stages. */
+	ATTENTION_ROLLED
 	for (uint32_t i = 0; i < SPLIT_STAGES; i++) {
-		uint32_t from = split * TT_SPLIT_KEYS + (i * STAGE_PAGES + my_page) * TT_PAGE_TOKENS;
+		uint32_t from = split * TT_SPLIT_KEYS + i * STAGE_KEYS;
+		next_scores<shape>(scores);
 		if (i >= first && i < end) {
-			score_stage<shape>(a, s, take_stage<shape>(a, t, s, ring), scores[i]);
-			mask_stage<shape>(a, from, sees, scores[i]);
-		} else {
-			ATTENTION_UNROLL
-			for (uint32_t k = 0; k < shape::KEY_PAGES * 8; k++)
-				scores[i][k / 8][k % 8] = -INFINITY;
+			score_stage<shape>(a, s, take_stage<shape>(a, t, s, ring), scores[SPLIT_STAGES - 1]);
+			scale_stage<shape>(a, scores[SPLIT_STAGES - 1]);
+			/* elsewhere all rows see all keys of the stage */
+			if (from < t->all_low || from + STAGE_KEYS > t->all_end)
+				mask_stage<shape>(a, from + my_page * TT_PAGE_TOKENS, sees, scores[SPLIT_STAGES - 1]);
 		}
 	}
 	split_max<shape>(s, scores, max);
-	ATTENTION_UNROLL
-	for (uint32_t i = 0; i < SPLIT_STAGES; i++)
+	ATTENTION_ROLLED
+	for (uint32_t i = 0; i < SPLIT_STAGES; i++) {
 		if (i >= first && i < end)
-			weigh_stage<shape>(s, i, max, scores[i]);
+			weigh_stage<shape>(s, i, max, scores[0]);
+		next_scores<shape>(scores);
+	}
 	tt_sync_block();
 	join_rows<shape>(s, first * STAGE_PAGES, end * STAGE_PAGES);
 	ATTENTION_UNROLL
 	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
 		acc[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
+	ATTENTION_ROLLED
 	for (uint32_t i = first; i < end; i++)
 		add_stage<shape>(a, s, t->n_rows, i, take_stage<shape>(a, t, s, ring), acc);
 	ATTENTION_UNROLL
@@ -373,6 +380,7 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 	struct ring ring = {{split, first_stage(t, split), false}, end, 0};
 	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
 	begin_tile<shape>(a, t, s, split);
+	ATTENTION_ROLLED
 	for (uint32_t i = 0; i < shape::STAGES - 1; i++) {
 		if (ring.next.split < end) {
 			fetch_stage<shape>(a, t, s, &ring.next, i);
@@ -397,21 +405,30 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 /* Stores totals / sum in bf16, through shared memory so that rows are stored 16 bytes at a time. */
 template <typename shape>
 TT_DEVICE void store_rows(const struct attention_kernel_args *a, const struct attention_tile *t,
-	const struct attention_shared<shape> *s, const float totals[shape::N_TILES][shape::M_TILES][4])
+	const struct attention_shared<shape> *s, float totals[shape::N_TILES][shape::M_TILES][4])
 {
 	uint32_t chunks = a->head_dim / 8, stride = attention_stride(a->head_dim);
-	ATTENTION_UNROLL
-	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 2; i++) {
-		uint32_t n = i / (2 * shape::M_TILES), m = i / 2 % shape::M_TILES, half = i % 2;
-		uint32_t column = n * shape::WARPS + tt_warp(), row = m * 16 + half * 8 + tt_lane() / 4;
-		if (column >= chunks || row >= t->n_rows)
-			continue;
-		float sum = tt_shared_load_f32(s->sum + row);
-		tt_shared_store_4(s->q + row * stride + column * 16 + tt_lane() % 4 * 4,
-			tt_bf16x2_from_f32(
-				tt_div(totals[n][m][half * 2], sum), tt_div(totals[n][m][half * 2 + 1], sum)));
+	/* The columns of n are always the first, as in run_split. */
+	ATTENTION_ROLLED
+	for (uint32_t n = 0; n < shape::N_TILES; n++) {
+		ATTENTION_UNROLL
+		for (uint32_t i = 0; i < shape::M_TILES * 2; i++) {
+			uint32_t column = n * shape::WARPS + tt_warp(), row = i * 8 + tt_lane() / 4;
+			if (column >= chunks || row >= t->n_rows)
+				continue;
+			float sum = tt_shared_load_f32(s->sum + row);
+			const float *pair = &totals[0][i / 2][i % 2 * 2];
+			tt_shared_store_4(s->q + row * stride + column * 16 + tt_lane() % 4 * 4,
+				tt_bf16x2_from_f32(tt_div(pair[0], sum), tt_div(pair[1], sum)));
+		}
+		ATTENTION_UNROLL
+		for (uint32_t i = 0; i + shape::M_TILES * 4 < shape::N_TILES * shape::M_TILES * 4; i++) {
+			uint32_t to = i / (shape::M_TILES * 4), m = i / 4 % shape::M_TILES;
+			totals[to][m][i % 4] = totals[to + 1][m][i % 4];
+		}
 	}
 	tt_sync_block();
+	ATTENTION_ROLLED
 	for (uint32_t i = threadIdx.x; i < t->n_rows * chunks; i += shape::THREADS) {
 		uint32_t row = i / chunks, chunk = i % chunks;
 		tt_store_16(a->out + row_at(a, t, row) + chunk * 8, tt_shared_load_16(s->q + row * stride + chunk * 16),
@@ -437,50 +454,12 @@ TT_DEVICE void store_partial(const struct attention_kernel_args *a, const struct
 			TT_TRAFFIC_SCRATCH);
 }
 
-/* Merges the splits of a tile in index order, as run_split adds them up. */
+/* Leaves the result of one split; the last block of the tile to arrive merges them all. */
 template <typename shape>
-TT_DEVICE void merge_partials(
-	const struct attention_kernel_args *a, const struct attention_tile *t, const float *partial)
-{
-	uint32_t quads = a->head_dim / 4, size = attention_partial_floats(a->head_dim);
-	for (uint32_t i = threadIdx.x; i < t->n_rows * quads; i += shape::THREADS) {
-		uint32_t row = i / quads, column = i % quads * 4;
-		float max = -INFINITY, sum = 0, total[4] = {0, 0, 0, 0};
-		const float *from = partial;
-		for (uint32_t split = t->first_split; split < t->end_split; split++, from += size) {
-			uint2 stats = tt_load_8(from + 2 * row, TT_TRAFFIC_SCRATCH);
-			float4 v = tt_load_f32x4(from + 32 + row * a->head_dim + column, TT_TRAFFIC_SCRATCH);
-			struct factors f = join(max, sum, tt_f32_from_bits(stats.x), tt_f32_from_bits(stats.y));
-			max = f.max;
-			sum = f.sum;
-			total[0] = join_values(total[0], v.x, f.old, f.fresh);
-			total[1] = join_values(total[1], v.y, f.old, f.fresh);
-			total[2] = join_values(total[2], v.z, f.old, f.fresh);
-			total[3] = join_values(total[3], v.w, f.old, f.fresh);
-		}
-		tt_store_8(a->out + row_at(a, t, row) + column,
-			make_uint2(tt_bf16x2_from_f32(tt_div(total[0], sum), tt_div(total[1], sum)),
-				tt_bf16x2_from_f32(tt_div(total[2], sum), tt_div(total[3], sum))),
-			TT_TRAFFIC_ACTIVATION);
-	}
-}
-
-/* A tile whose splits have a block each, blockIdx.z. If there are more splits than blocks, the first block takes them
- * all. */
-template <typename shape>
-TT_DEVICE void share_tile(const struct attention_kernel_args *a, const struct attention_tile *t,
+TT_DEVICE void share_split(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, float totals[shape::N_TILES][shape::M_TILES][4])
 {
 	uint32_t n = t->end_split - t->first_split, index = blockIdx.x * gridDim.y + blockIdx.y;
-	bool alone = n == 1 || n > a->n_splits;
-	if (blockIdx.z >= (alone ? 1 : n))
-		return;
-	uint32_t split = t->first_split + blockIdx.z;
-	run_splits<shape>(a, t, s, split, alone ? t->end_split : split + 1, totals);
-	if (alone) {
-		store_rows<shape>(a, t, s, totals);
-		return;
-	}
 	uint32_t size = attention_partial_floats(a->head_dim);
 	float *partial = a->partial + (size_t)index * a->n_splits * size;
 	store_partial<shape>(a, t, s, totals, partial + (size_t)blockIdx.z * size);
@@ -489,9 +468,47 @@ TT_DEVICE void share_tile(const struct attention_kernel_args *a, const struct at
 		tt_shared_store_4(s->masks, tt_arrive_last(a->arrivals + index, n));
 	tt_sync_block();
 	if (tt_shared_load_4(s->masks))
-		merge_partials<shape>(a, t, partial);
+		merge_partials<shape>(a, t, s, partial);
 }
 
+/* A block's way through the tiles. */
+struct tiles {
+	uint32_t base;  /* the first token of the window of which tiles are listed */
+	uint32_t n, at; /* tiles of the window, times heads; the next */
+};
+
+/* The next tile of a block, and which of its splits it takes: where blocks share tiles, its one tile with one split, or
+ * with all where there is one or are more than blocks; otherwise tile after tile of those that begin in the step, in
+ * reverse: the last have the most keys. False where there is none left. */
+template <typename shape>
+TT_DEVICE bool next_tile(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
+	uint32_t n_tokens, struct tiles *tiles, struct attention_tile *t, uint32_t *split, uint32_t *end)
+{
+	uint32_t n_heads = a->n_kv_heads * a->n_parts, first = blockIdx.x, head = blockIdx.y;
+	bool shared = shape::CAN_SHARE && a->n_splits > 1;
+	if (shared && (tiles->at++ || !begins_tile(a, first, n_tokens)))
+		return false;
+	while (!shared && tiles->at >= tiles->n) {
+		if (tiles->base >= n_tokens)
+			return false;
+		tiles->n = list_tiles<shape>(a, s, tiles->base, n_tokens) * n_heads;
+		tiles->at = blockIdx.x;
+		tiles->base += WINDOW;
+	}
+	if (!shared) {
+		first = tt_shared_load_4(s->tiles + (tiles->n - 1 - tiles->at) / n_heads);
+		head = tiles->at % n_heads;
+		tiles->at += gridDim.x;
+	}
+	*t = tile_at(a, first, n_tokens, head);
+	uint32_t n = t->end_split - t->first_split;
+	bool alone = !shared || n == 1 || n > a->n_splits;
+	*split = t->first_split + (shared ? blockIdx.z : 0);
+	*end = alone ? t->end_split : *split + 1;
+	return !shared || blockIdx.z < (alone ? 1 : n);
+}
+
+/* The code of a tile stands here once: it is most of the kernel, and a step of few tokens fetches it cold. */
 template <typename shape>
 static __global__ void __launch_bounds__(shape::THREADS, 1)
 	attention_kernel(const __grid_constant__ struct attention_kernel_args a)
@@ -499,33 +516,28 @@ static __global__ void __launch_bounds__(shape::THREADS, 1)
 	TT_DYNAMIC_SHARED(memory);
 	struct attention_shared<shape> s = attention_shared_at<shape>(memory, a.head_dim);
 	float totals[shape::N_TILES][shape::M_TILES][4];
+	struct tiles tiles = {0, 0, 0};
+	struct attention_tile t = {};
+	uint32_t split = 0, end = 0;
 	tt_grid_launch_dependents();
 	tt_grid_wait();
-	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN), n_heads = a.n_kv_heads * a.n_parts;
-	if constexpr (shape::CAN_SHARE) {
-		if (a.n_splits > 1) {
-			if (begins_tile(&a, blockIdx.x, n_tokens)) {
-				struct attention_tile t = tile_at(&a, blockIdx.x, n_tokens, blockIdx.y);
-				share_tile<shape>(&a, &t, &s, totals);
+	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN);
+	ATTENTION_ROLLED
+	while (next_tile<shape>(&a, &s, n_tokens, &tiles, &t, &split, &end)) {
+		run_splits<shape>(&a, &t, &s, split, end, totals);
+		if constexpr (shape::CAN_SHARE) {
+			if (end < t.end_split || split > t.first_split) {
+				share_split<shape>(&a, &t, &s, totals);
+				return;
 			}
-			return;
 		}
-	}
-	for (uint32_t base = 0; base < n_tokens; base += WINDOW) {
-		uint32_t n = list_tiles<shape>(&a, &s, base, n_tokens) * n_heads;
-		/* in reverse: the last tiles have the most keys */
-		for (uint32_t i = blockIdx.x; i < n; i += gridDim.x) {
-			uint32_t first = tt_shared_load_4(s.tiles + (n - 1 - i) / n_heads);
-			struct attention_tile t = tile_at(&a, first, n_tokens, i % n_heads);
-			run_splits<shape>(&a, &t, &s, t.first_split, t.end_split, totals);
-			store_rows<shape>(&a, &t, &s, totals);
-		}
+		store_rows<shape>(&a, &t, &s, totals);
 	}
 }
 
 /* -- Launch -- */
 
-enum { PARTIAL_LIMIT = 256 << 20, BLOCKS_FOR_ALL = 4 };
+enum { PARTIAL_LIMIT = 256 << 20 };
 
 /* Bytes and products of the step, as far as the host knows them; a graph counts them once, when it is captured. */
 static void account(
@@ -546,16 +558,25 @@ static void account(
 	launch->flops = pairs * a->n_heads * a->head_dim * 4;
 }
 
-template <typename shape>
+/* A kernel of a shape, for heads of a size. */
+struct shaped {
+	const void *kernel;
+	uint32_t threads, shared_bytes;
+};
+
+template <typename shape> static struct shaped shaped_of(const void *kernel, uint32_t head_dim)
+{
+	return shaped{kernel, shape::THREADS, attention_shared_bytes<shape>(head_dim)};
+}
+
 static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
-	dim3 grid, const void *kernel, struct tt_error *err)
+	dim3 grid, const struct shaped *by, struct tt_error *err)
 {
 	void *kernel_args[] = {a};
-	uint32_t shared_bytes = attention_shared_bytes<shape>(a->head_dim);
-	struct tt_launch how = {"attention", grid, dim3(shape::THREADS), shared_bytes, cuda->stream, 0, 0,
+	struct tt_launch how = {"attention", grid, dim3(by->threads), by->shared_bytes, cuda->stream, 0, 0,
 		cuda->dependent, &cuda->counters};
 	account(args, a, &how);
-	return tt_cuda_launch(cuda, &how, kernel, kernel_args, err);
+	return tt_cuda_launch(cuda, &how, by->kernel, kernel_args, err);
 }
 
 /* One shape for decode and one for prefill, for heads of up to 64, 128 and 256. */
@@ -587,36 +608,38 @@ static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_confi
 	return (uint32_t)n;
 }
 
-static int run_decode(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
-	dim3 grid, struct tt_error *err)
+static struct shaped decode_kernel(uint32_t hd)
 {
-	uint32_t hd = a->head_dim;
-	if (hd <= 64)
-		return launch<decode_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_64>), err);
-	if (hd <= 128)
-		return launch<decode_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_128>), err);
-	return launch<decode_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<decode_256>), err);
+	return hd <= 64    ? shaped_of<decode_64>(TT_KERNEL(attention_kernel<decode_64>), hd)
+	       : hd <= 128 ? shaped_of<decode_128>(TT_KERNEL(attention_kernel<decode_128>), hd)
+			   : shaped_of<decode_256>(TT_KERNEL(attention_kernel<decode_256>), hd);
 }
 
-/* A block takes tile after tile of 64 rows, or of 16 where shared memory does not hold 64 of heads of 256. */
+/* Of tiles of 64 rows. */
+static struct shaped prefill_kernel(uint32_t hd, uint32_t most_shared)
+{
+	if (hd <= 64)
+		return shaped_of<prefill_64>(TT_KERNEL(attention_kernel<prefill_64>), hd);
+	if (hd > 128)
+		return shaped_of<prefill_256>(TT_KERNEL(attention_kernel<prefill_256>), hd);
+	if (attention_shared_bytes<prefill_128>(hd) <= most_shared)
+		return shaped_of<prefill_128>(TT_KERNEL(attention_kernel<prefill_128>), hd);
+	return shaped_of<prefill_128_small>(TT_KERNEL(attention_kernel<prefill_128_small>), hd);
+}
+
+/* So many blocks as the device runs at once take tile after tile of 64 rows, or of 16 where shared memory does not hold
+ * 64 of heads of 256. */
 static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
 	struct tt_error *err)
 {
-	uint32_t hd = a->head_dim, most = 0;
+	uint32_t hd = a->head_dim, most = 0, enough = 0;
 	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
 	bool in_16 = hd > 128 && attention_shared_bytes<prefill_256>(hd) > most;
+	struct shaped by = in_16 ? decode_kernel(hd) : prefill_kernel(hd, most);
+	TT_TRY(tt_cuda_resident(cuda, by.kernel, by.threads, by.shared_bytes, &enough, err));
 	cut_tiles(a, in_16 ? 16 : 64);
-	uint64_t blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts, enough = cuda->n_sms * 2;
-	dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
-	if (in_16)
-		return run_decode(cuda, args, a, grid, err);
-	if (hd <= 64)
-		return launch<prefill_64>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_64>), err);
-	if (hd > 128)
-		return launch<prefill_256>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_256>), err);
-	if (attention_shared_bytes<prefill_128>(hd) <= most)
-		return launch<prefill_128>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_128>), err);
-	return launch<prefill_128_small>(cuda, args, a, grid, TT_KERNEL(attention_kernel<prefill_128_small>), err);
+	uint64_t blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts;
+	return launch(cuda, args, a, dim3((uint32_t)(blocks < enough ? blocks : enough)), &by, err);
 }
 
 /* Any choice gives the same bits, so it is made for speed alone: by whether each sequence has one token, and whether
@@ -625,8 +648,11 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 	struct tt_error *err)
 {
 	bool decode = args->step->n_tokens <= args->step->n_seqs;
+	struct shaped by = decode_kernel(a->head_dim);
+	uint32_t enough = 0;
+	TT_TRY(tt_cuda_resident(cuda, by.kernel, by.threads, by.shared_bytes, &enough, err));
 	cut_tiles(a, 16);
-	uint32_t n_heads = a->n_kv_heads * a->n_parts, enough = cuda->n_sms * BLOCKS_FOR_ALL;
+	uint32_t n_heads = a->n_kv_heads * a->n_parts;
 	uint64_t blocks = (uint64_t)cuda->grid_tokens * n_heads;
 	a->n_splits = blocks < enough ? splits_in_grid(cuda, args->config, a->window, n_heads) : 1;
 	if (!decode && a->n_splits == 1)
@@ -638,7 +664,7 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 		a->partial = cuda->partial;
 		grid = dim3(cuda->grid_tokens, n_heads, a->n_splits);
 	}
-	return run_decode(cuda, args, a, grid, err);
+	return launch(cuda, args, a, grid, &by, err);
 }
 
 int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)

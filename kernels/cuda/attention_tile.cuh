@@ -15,8 +15,12 @@
 
 #ifdef TT_EMU
 #define ATTENTION_UNROLL
+#define ATTENTION_ROLLED
+#define ATTENTION_BY_8
 #else
-#define ATTENTION_UNROLL _Pragma("unroll") /* arrays that are indexed in such loops must stay in registers */
+#define ATTENTION_UNROLL _Pragma("unroll")   /* arrays that are indexed in such loops must stay in registers */
+#define ATTENTION_ROLLED _Pragma("unroll 1") /* code that is fetched once for each tile has to be short */
+#define ATTENTION_BY_8 _Pragma("unroll 8")   /* so that eight loads are under way */
 #endif
 
 enum {
@@ -27,6 +31,7 @@ enum {
 	PAD = 16, /* bytes after a row in shared memory: 8 rows at one column are then in different banks */
 	WEIGHT_STRIDE = TT_SPLIT_KEYS * 2 + PAD,
 	WINDOW = 1024, /* tokens among which a persistent block looks for tiles at a time */
+	MERGED = 32,   /* splits whose factors are made together */
 };
 
 struct attention_kernel_args {
@@ -120,6 +125,7 @@ struct attention_tile {
 	uint32_t n_rows;
 	const int32_t *pages;      // device, of the sequence
 	uint32_t key_low, key_end; /* range of keys that any row sees */
+	uint32_t all_low, all_end; /* range of keys that all rows see */
 	uint32_t first_split, end_split;
 };
 
@@ -157,8 +163,9 @@ TT_DEVICE struct attention_tile tile_at(
 {
 	const int32_t *seqs = plan_array(a->plan, &a->plan->seqs);
 	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
-	struct attention_tile t = {
-		first, 0, head / a->n_parts, head % a->n_parts * a->tile_heads, a->tile_heads, 0, NULL, 0, 0, 0, 0};
+	struct attention_tile t = {first, 0, head / a->n_parts, head % a->n_parts * a->tile_heads, a->tile_heads, 0,
+		NULL, 0, 0, 0, 0, 0, 0};
+	ATTENTION_ROLLED
 	for (uint32_t i = 0; i < a->tile_tokens; i += TT_WARP) {
 		uint32_t token = first + i + tt_lane();
 		bool inside = i + tt_lane() < a->tile_tokens && token < n_tokens &&
@@ -174,6 +181,8 @@ TT_DEVICE struct attention_tile tile_at(
 	uint32_t sees = tt_load_4(positions + first, TT_TRAFFIC_PLAN) + 1;
 	t.key_low = a->window && sees > a->window ? sees - a->window : 0;
 	t.key_end = tt_load_4(positions + first + t.n_tokens - 1, TT_TRAFFIC_PLAN) + 1;
+	t.all_low = a->window && t.key_end > a->window ? t.key_end - a->window : 0;
+	t.all_end = sees;
 	t.first_split = t.key_low / TT_SPLIT_KEYS;
 	t.end_split = (t.key_end - 1) / TT_SPLIT_KEYS + 1;
 	return t;
@@ -193,12 +202,14 @@ TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struc
 	uint32_t base, uint32_t n_tokens)
 {
 	uint32_t n = 0;
+	ATTENTION_ROLLED
 	for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
 		uint32_t mask = tt_ballot(begins_tile(a, base + c * 32 + tt_lane(), n_tokens));
 		if (tt_lane() == 0)
 			tt_shared_store_4(s->masks + c, mask);
 	}
 	tt_sync_block();
+	ATTENTION_ROLLED
 	for (uint32_t c = 0; c < WINDOW / 32; c++) {
 		uint32_t mask = tt_shared_load_4(s->masks + c);
 		if (c % shape::WARPS == tt_warp() && mask >> tt_lane() & 1)

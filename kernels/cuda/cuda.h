@@ -37,9 +37,11 @@ struct tt_cuda_flight {
 	struct tt_results given; /* the results that finish will return */
 };
 
-/* Kernels that may use as much dynamic shared memory as the device allows a block. */
+/* Kernels that may use as much dynamic shared memory as the device allows a block, and how many blocks of each run at
+ * once, where that was asked. */
 struct tt_cuda_prepared {
 	const void *kernels[TT_CUDA_PREPARED];
+	uint32_t resident[TT_CUDA_PREPARED]; /* 0: not asked */
 	uint32_t n;
 	uint32_t most_shared; /* bytes; 0: the device was not asked yet */
 };
@@ -107,6 +109,11 @@ int tt_cuda_most_shared(struct tt_cuda *cuda, uint32_t *out, struct tt_error *er
  * first allowed to use it. */
 int tt_cuda_launch(
 	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err);
+
+/* launch.c: how many blocks the device runs at once, at least one a multiprocessor: the most of a grid whose blocks
+ * take tile after tile. A kernel has one number of threads and bytes for a model. */
+int tt_cuda_resident(struct tt_cuda *cuda, const void *kernel, uint32_t threads, uint32_t shared_bytes, uint32_t *out,
+	struct tt_error *err);
 
 /* load.c: makes the model with bf16 matrices in device memory, in the layout above. TT_ERR_UNSUPPORTED for what
  * backend.can_run refuses. */

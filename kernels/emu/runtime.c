@@ -378,6 +378,19 @@ cudaError_t cudaFuncSetAttribute(const void *address, enum cudaFuncAttribute att
 	return api_result(cudaSuccess);
 }
 
+/* By threads and shared memory alone: nothing here has registers. */
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *address, int threads, size_t shared_bytes)
+{
+	enum { THREADS = 2048, RESERVED = 1024 }; /* of a multiprocessor; bytes that the system takes of each block */
+	size_t by_memory = (device->shared_bytes + RESERVED) / (shared_bytes + RESERVED);
+	if (!kernel_find(address))
+		return api_result(cudaErrorInvalidDeviceFunction);
+	if (threads < 1 || threads > 1024)
+		return api_result(cudaErrorInvalidValue);
+	*n = by_memory < (size_t)(THREADS / threads) ? (int)by_memory : THREADS / threads;
+	return api_result(cudaSuccess);
+}
+
 enum { ARGUMENT_ALIGNMENT = 64 };
 
 void **arguments_copy(const struct kernel *kernel, void **args)

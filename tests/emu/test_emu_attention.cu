@@ -93,14 +93,11 @@ struct way {
 	uint32_t most_shared; /* bytes of a block; 0: the device's */
 };
 
-static void attend(const struct world *w, const struct token *tokens, uint32_t n, struct way way, tt_bf16 *out)
+static void attend_step(
+	const struct world *w, const struct tt_step_plan *step, const tt_bf16 *q, struct way way, tt_bf16 *out)
 {
-	struct tt_step_plan *step = make_step(w, tokens, n, way.own_tables);
-	tt_bf16 *q = (tt_bf16 *)malloc(n * w->width * sizeof *q);
 	struct tt_kv_pages kv = {NULL, TT_KV_F16, N_PAGES, NULL};
-	for (uint32_t i = 0; i < n; i++)
-		memcpy(q + i * w->width, w->q + (tokens[i].seq * MAX_TOKENS + tokens[i].position) * w->width,
-			w->width * sizeof *q);
+	uint32_t n = step->n_tokens;
 	op_open(way.order, 5, 64 << 20);
 	op_cuda.n_sms = way.n_sms;
 	op_cuda.max_splits = way.max_splits;
@@ -116,6 +113,16 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 	op_download(arrivals, op_cuda.arrivals, 64);
 	for (uint32_t i = 0; i < 64; i++)
 		cr_assert_eq(arrivals[i], 0);
+}
+
+static void attend(const struct world *w, const struct token *tokens, uint32_t n, struct way way, tt_bf16 *out)
+{
+	struct tt_step_plan *step = make_step(w, tokens, n, way.own_tables);
+	tt_bf16 *q = (tt_bf16 *)malloc(n * w->width * sizeof *q);
+	for (uint32_t i = 0; i < n; i++)
+		memcpy(q + i * w->width, w->q + (tokens[i].seq * MAX_TOKENS + tokens[i].position) * w->width,
+			w->width * sizeof *q);
+	attend_step(w, step, q, way, out);
 	free(q);
 	free(step);
 }
@@ -344,6 +351,36 @@ static void strict(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uin
 	}
 	free(whole);
 	free_world(w);
+}
+
+/* A sequence of so many splits that their factors are made in several parts: merged by the last block, and one by one.
+ * Its pages are those of a short sequence, again and again. */
+static void merged_in_parts(uint32_t head_dim, uint32_t window)
+{
+	enum { POSITION = 140 * TT_SPLIT_KEYS + 37, PAGES = POSITION / TT_PAGE_TOKENS + 1, SHORT = 34, HEADS = 3 };
+	struct world *w = make_world(HEADS, 1, head_dim, window);
+	struct tt_step_plan counts = {};
+	tt_bf16 out[2][HEADS * 64];
+	counts.n_tokens = counts.n_seqs = 1;
+	counts.max_pages = PAGES;
+	struct tt_step_plan *step = op_step(counts);
+	tt_step_positions(step)[0] = POSITION;
+	for (uint32_t i = 0; i < PAGES; i++)
+		tt_step_pages(step)[i] = w->pages[0][i * 7 % SHORT];
+	struct way shared = SPLIT, alone = SPLIT;
+	shared.max_splits = 141;
+	alone.max_splits = 1;
+	attend_step(w, step, w->q, shared, out[0]);
+	attend_step(w, step, w->q, alone, out[1]);
+	cr_assert_eq(memcmp(out[0], out[1], w->width * sizeof **out), 0);
+	free(step);
+	free_world(w);
+}
+
+Test(emu_attention, many_splits_are_merged_as_one_block_adds_them_up)
+{
+	merged_in_parts(16, 0);
+	merged_in_parts(64, 130 * TT_SPLIT_KEYS);
 }
 
 Test(emu_attention, bits_are_the_same_whole_in_chunks_and_decoded)

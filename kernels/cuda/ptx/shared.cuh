@@ -89,4 +89,17 @@ TT_DEVICE void tt_shared_store_f32(float *p, float v TT_SITE)
 	tt_shared_store_4(p, tt_bits_from_f32(v) TT_PASS);
 }
 
+TT_DEVICE float4 tt_shared_load_f32x4(const float *p TT_SITE)
+{
+	uint4 v = tt_shared_load_16(p TT_PASS);
+	return make_float4(tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
+}
+
+TT_DEVICE void tt_shared_store_f32x4(float *p, float4 v TT_SITE)
+{
+	uint4 bits =
+		make_uint4(tt_bits_from_f32(v.x), tt_bits_from_f32(v.y), tt_bits_from_f32(v.z), tt_bits_from_f32(v.w));
+	tt_shared_store_16(p, bits TT_PASS);
+}
+
 #endif

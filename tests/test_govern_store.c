@@ -419,13 +419,13 @@ Test(govern_store, what_is_no_policy_is_not_added)
 	refused(TT_REFUSED_INPUT, &alice, "policy/add", "{\"name\": \"a\", \"file\": \"A\"}", "base64");
 	add(&alice, "a", POLICY("always"), "", v);
 	add(&alice, "b", POLICY("always"), "", v);
-	cr_assert_eq(tt_version_load(&policy, &store, v, &last), TT_OK, "%s", last.message);
+	cr_assert_eq(tt_version_load(&policy, &store.db, folder, v, &last), TT_OK, "%s", last.message);
 	tt_policy_free(policy);
 	refused(TT_REFUSED_INPUT, &alice, "policy/edit", of("a", v, ", \"least\": 2"), "least scale");
 	refused(TT_REFUSED_INPUT, &alice, "policy/edit", of("a", v, ", \"floor\": 0"), "floor");
 	refused(TT_REFUSED_INPUT, &alice, "policy/edit", of("a", v, ", \"floor\": 2"), "floor");
 	/* Bytes that have changed are told by their digest. */
 	cr_assert_eq(tt_sql_run(&store.db, "UPDATE policy_file SET bytes = x'00'", TT_SQL_NONE, &last), TT_OK);
-	cr_expect_eq(tt_version_load(&policy, &store, v, &last), TT_ERR_FORMAT);
+	cr_expect_eq(tt_version_load(&policy, &store.db, folder, v, &last), TT_ERR_FORMAT);
 	cr_expect_not_null(strstr(last.message, "damaged"));
 }

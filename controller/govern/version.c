@@ -133,13 +133,14 @@ static int load_bytes(struct tt_policy **out, const char *directory, const void 
 	return status;
 }
 
-int tt_version_load(struct tt_policy **out, struct tt_store *store, const char *sha256, struct tt_error *err)
+int tt_version_load(
+	struct tt_policy **out, struct tt_database *db, const char *directory, const char *sha256, struct tt_error *err)
 {
 	struct tt_buffer bytes = {0};
 	*out = NULL;
-	int status = tt_version_bytes(&bytes, &store->db, sha256, err);
+	int status = tt_version_bytes(&bytes, db, sha256, err);
 	if (status == TT_OK)
-		status = load_bytes(out, store->directory, bytes.data, bytes.len, err);
+		status = load_bytes(out, directory, bytes.data, bytes.len, err);
 	tt_buffer_free(&bytes);
 	return status;
 }

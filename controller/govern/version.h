@@ -34,8 +34,9 @@ int tt_version_find(
 int tt_version_of_call(struct tt_version *out, struct tt_call *call, struct tt_error *err);
 /* The bytes of a version, into an empty buffer, checked by their digest. */
 int tt_version_bytes(struct tt_buffer *out, struct tt_database *db, const char *sha256, struct tt_error *err);
-/* The policy of a version's bytes; tt_policy_free. */
-int tt_version_load(struct tt_policy **out, struct tt_store *store, const char *sha256, struct tt_error *err);
+/* The policy of a version's bytes; tt_policy_free. directory: the store's, for a file that is gone at the end. */
+int tt_version_load(struct tt_policy **out, struct tt_database *db, const char *directory, const char *sha256,
+	struct tt_error *err);
 /* Refuses an approval by who has made it: persons count, not keys. Each name may be "". */
 int tt_check_second_person(
 	struct tt_call *call, const char *author, const char *submitter, const char *editor, struct tt_error *err);

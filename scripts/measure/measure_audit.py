@@ -44,6 +44,7 @@ parser.add_argument("--replays", type=int, default=500)
 parser.add_argument("--rounds", type=int, default=7, help="of cost")
 parser.add_argument("--erased", type=int, default=1000)
 parser.add_argument("--model", help="of cost, instead of the tiny one")
+parser.add_argument("--tokens", type=int, default=128, help="of an answer of cost")
 options = parser.parse_args()
 build = pathlib.Path(options.build).resolve()
 
@@ -237,13 +238,14 @@ def replays():
 
 
 def cost():
-    """Batches of 64 streams at once, with the log and without, in turns; whichever of two begins is drawn."""
+    """Batches of 32 streams at once, with the log and without, in turns; whichever of two begins is drawn."""
     draw, rates, firsts = random.Random(3), collections.defaultdict(list), collections.defaultdict(list)
     model = options.model or program.tiny
 
     def ask(server, first, text):
         begun = time.monotonic()
-        with server.open(TEXT, {"prompt": text, "max_tokens": 128, "ignore_eos": True, "stream": True}) as connection:
+        with server.open(TEXT, {"prompt": text, "max_tokens": options.tokens, "ignore_eos": True,
+                                "stream": True}) as connection:
             connection.recv(1)
             first.append(time.monotonic() - begun)
             read_all(connection)
@@ -254,7 +256,7 @@ def cost():
                 first, begun = [], time.monotonic()
                 together([functools.partial(ask, server, first, f"{i} {k} Hello") for k in range(32)])
                 if i:  # the first warms
-                    rates[name].append(32 * 128 / (time.monotonic() - begun))
+                    rates[name].append(32 * options.tokens / (time.monotonic() - begun))
                     firsts[name].append(statistics.median(first))
     ratios = [b / a for a, b in zip(rates["plain"], rates["logged"])]
     return {"model": os.path.basename(str(model)), "tokens_a_second": round(statistics.median(rates["plain"]), 1),

@@ -28,7 +28,7 @@ static int read_output(
 }
 
 static int look(struct tt_journal *j, const struct tt_journal_found *found, const struct tt_batch_options *o,
-	const struct tt_job_file *file, bool *is_merged, struct tt_error *err)
+	const struct tt_job_file *file, bool is_shared, bool *is_merged, struct tt_error *err)
 {
 	if (!found->job) {
 		TT_TRY(tt_journal_refuse_stranger(o->output, err));
@@ -37,7 +37,7 @@ static int look(struct tt_journal *j, const struct tt_journal_found *found, cons
 	TT_TRY(tt_batch_compare(found->job, file->job, o->output, err));
 	*is_merged = j->n_rows == tt_job_file_rows(file);
 	/* A merge that was stopped between two of its renames has left its own journal, of the job file's time. */
-	if (!*is_merged && j->created != file->created)
+	if (!*is_merged && !(is_shared && j->created == file->created))
 		return tt_fail(err, TT_ERR_MISMATCH,
 			"%s was begun by one process: go on with it without --shard or trimtab-mpi, or name another "
 			"output",
@@ -45,15 +45,15 @@ static int look(struct tt_journal *j, const struct tt_journal_found *found, cons
 	return TT_OK;
 }
 
-int tt_merge_look(const struct tt_batch_options *options, const struct tt_job_file *file, bool *is_merged,
-	struct tt_batch_report *report, struct tt_error *err)
+int tt_merge_look(const struct tt_batch_options *options, const struct tt_job_file *file, bool is_shared,
+	bool *is_merged, struct tt_batch_report *report, struct tt_error *err)
 {
 	struct tt_journal j;
 	struct tt_journal_found found;
 	*is_merged = false;
 	int status = read_output(&j, &found, options, err);
 	if (status == TT_OK)
-		status = look(&j, &found, options, file, is_merged, err);
+		status = look(&j, &found, options, file, is_shared, is_merged, err);
 	if (status == TT_OK && *is_merged) {
 		report->n_rows = report->n_earlier = j.n_rows;
 		report->n_errors = j.n_errors;
@@ -237,7 +237,7 @@ static int merge_all(const struct tt_batch_options *o, const struct tt_job_file 
 	struct tt_rows_done done;
 	bool is_merged;
 	m.journal.output.file = m.journal.telemetry.file = m.journal.log.file = -1;
-	TT_TRY(tt_merge_look(o, file, &is_merged, report, err));
+	TT_TRY(tt_merge_look(o, file, true, &is_merged, report, err));
 	TT_TRY(tt_parts_find(&m.parts, o->output, o->telemetry != NULL, err));
 	int status = tt_parts_check_idle(&m.parts, UINT64_MAX, err);
 	if (status == TT_OK && !is_merged) {

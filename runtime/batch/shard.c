@@ -67,7 +67,7 @@ static int make_file(struct tt_share *share, const char *path, json_t *job, stru
 	struct tt_job_file file;
 	TT_TRY(tt_job_file_scan(&file, &share->run.job, share->run.input_bytes, err));
 	file.job = json_incref(job);
-	int status = tt_merge_look(&share->options, &file, &share->is_merged, share->run.report, err);
+	int status = tt_merge_look(&share->options, &file, false, &share->is_merged, share->run.report, err);
 	if (status == TT_OK && !share->is_merged)
 		status = tt_job_file_write(&file, path, err);
 	tt_job_file_free(&file);
@@ -87,6 +87,9 @@ static int open_file(struct tt_share *share, const char *path, bool makes, struc
 		status = tt_job_file_read(&share->file, path, err);
 	if (status == TT_OK && !share->is_merged)
 		status = tt_batch_compare(share->file.job, job, path, err);
+	/* A merge that was stopped may have left its job file behind. */
+	if (status == TT_OK && makes && !share->is_merged)
+		status = tt_merge_look(&share->options, &share->file, true, &share->is_merged, share->run.report, err);
 	json_decref(job);
 	return status;
 }

@@ -22,7 +22,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "cli"))
 # pylint: disable=wrong-import-position
 import program
-from program import check, read, run, tiny, trimtab, works
+from program import check, read, read_rows, tiny, trimtab
 from shared_job import FILES, SharedJob, digest, shared_rows, written
 
 parser = argparse.ArgumentParser()
@@ -149,6 +149,19 @@ def test_one_digest():
     job.same("3 ranks, then 5")
     print(f"{options.rows} rows: 1 process, 4 shards, 4 ranks, 3 ranks killed at {n} bytes and then 5: "
           f"{digest('out')[:16]} {digest('tokens')[:16]}")
+
+
+def test_long_lines():
+    """16 MiB exactly, and one byte more, on both sides of a border between units."""
+    limit = 16 << 20
+    short = [{"id": str(i), "prompt": "x"} for i in range(254)]
+    lines = [f'{{"id": "{name}", "no": "'.ljust(limit + more - 2, "x") + '"}' for name, more in (("a", 0), ("b", 1))]
+    job = SharedJob(short + [lines[0], lines[1], {"id": "a", "prompt": "x"}], "-n", "1")
+    job.shards(2)
+    job.merge()
+    job.same("long lines")
+    codes = [row["error"] and row["error"]["code"] for row in read_rows("out")[254:]]
+    check(codes == ["invalid_request", "line_too_long", "duplicate_custom_id"], f"{codes}")
 
 
 def test_ranks_and_shards():

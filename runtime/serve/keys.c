@@ -2,32 +2,15 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <strings.h>
+#include <time.h>
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/hex.h"
 #include "base/sha256.h"
 
 enum { MAX_FILE = 16 << 20 };
-
-static int digit(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + 32 : c) : NULL;
-	return at ? (int)(at - digits) : -1;
-}
-
-static bool read_digest(uint8_t out[32], const char *text, size_t n)
-{
-	for (size_t i = 0; n == 64 && i < 32; i++) {
-		int high = digit(text[2 * i]), low = digit(text[2 * i + 1]);
-		if (high < 0 || low < 0)
-			return false;
-		out[i] = (uint8_t)(16 * high + low);
-	}
-	return n == 64;
-}
 
 /* Cuts the next word off a line. */
 static struct tt_span next_word(struct tt_span *line)
@@ -53,7 +36,7 @@ static bool read_key(struct tt_key *out, struct tt_span line)
 		line.len--;
 	}
 	if (id.len == 0 || id.len > TT_MAX_KEY_ID || line.len == 0 || line.len > TT_MAX_PERSON ||
-		!read_digest(out->digest, digest.data, digest.len))
+		!tt_hex_parse(out->digest, sizeof out->digest, digest.data, digest.len))
 		return false;
 	memcpy(out->id, id.data, id.len);
 	memcpy(out->person, line.data, line.len);

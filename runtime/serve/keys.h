@@ -2,8 +2,8 @@
  *
  *     ID SHA-256 PERSON
  *
- * the digest in hexadecimal, of the key's own bytes; the person is the rest of the line. Empty lines and those that
- * begin with # are skipped. */
+ * the digest in lower-case hexadecimal, of the key's own bytes; the person is the rest of the line. Empty lines and
+ * those that begin with # are skipped. */
 #ifndef RUNTIME_SERVE_KEYS_H
 #define RUNTIME_SERVE_KEYS_H
 

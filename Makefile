@@ -176,7 +176,8 @@ docs: build
 	@$(DOCS_VENV)/pip install -q --disable-pip-version-check -r scripts/site/requirements.txt
 	@rm -rf $(BUILD)-docs && mkdir $(BUILD)-docs && cp scripts/site/mkdocs.yml $(BUILD)-docs
 	@scripts/site/make_site.py $(BUILD)/trimtab $(BUILD)-docs/pages
-	@cd $(BUILD)-docs && NO_MKDOCS_2_WARNING=1 $(CURDIR)/$(DOCS_VENV)/mkdocs build >log 2>&1 || { cat log; exit 1; }
+	@cd $(BUILD)-docs && { NO_MKDOCS_2_WARNING=1 "$(CURDIR)/$(DOCS_VENV)/mkdocs" build >log 2>&1 || \
+		{ cat log; exit 1; }; }
 	@echo "$(BUILD)-docs/html/index.html"
 
 SERVE_VENV = .cache/serve-clients/bin

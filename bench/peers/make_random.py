@@ -126,7 +126,7 @@ def main():
     parser.add_argument("name", choices=WIDTHS)
     parser.add_argument("out")
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--vocab", type=int, default=32000)
+    parser.add_argument("--vocab", type=int, default=32000, help="at least 258: bytes and two marks")
     arguments = parser.parse_args()
     write(arguments.out, arguments.name, arguments.layers, arguments.vocab)
 

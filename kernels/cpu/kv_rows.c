@@ -6,7 +6,7 @@
 #include "kernels/cpu/fp8.h"
 
 /* Q8_0's block of 32, as in a file: d, then whole numbers, x / d to nearest, ties to even. A group that holds an
- * infinity or what is no number is all NaN. */
+ * infinity or what is no number is all NaN; numbers beyond what d can be as a half are the largest that it can say. */
 static void write_q8(const float *x, uint8_t *block)
 {
 	const float round = 0x1.8p23f; /* adding it leaves the nearest whole number in the low bits */
@@ -18,11 +18,11 @@ static void write_q8(const float *x, uint8_t *block)
 		most = magnitude > most ? magnitude : most;
 	}
 	/* as a half, a smaller d is zero */
-	float d = finite ? most / 127 : NAN, inverse = finite && d > 0x1p-26f ? 1 / d : 0;
+	float d = finite ? fminf(most / 127, 65504) : NAN, inverse = finite && d > 0x1p-26f ? 1 / d : 0;
 	uint16_t half = tt_f32_to_f16(d);
 	memcpy(block, &half, sizeof half);
 	for (int i = 0; i < 32; i++)
-		block[2 + i] = finite ? (uint8_t)(int)(x[i] * inverse + round - round) : 0;
+		block[2 + i] = finite ? (uint8_t)(int)(fminf(fmaxf(x[i] * inverse, -127), 127) + round - round) : 0;
 }
 
 void tt_cpu_kv_write(

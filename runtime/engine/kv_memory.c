@@ -18,10 +18,10 @@ int tt_kv_memory_open(struct tt_kv_memory *kv, struct tt_backend *backend, const
 	int status = backend->allocate(backend, &kv->pages.data, count, page, err);
 	if (status == TT_ERR_MEMORY)
 		tt_fail(err, TT_ERR_MEMORY,
-			"out of memory for the KV cache: %u positions take %.0f MiB; a shorter context (--ctx-size), "
-			"fewer "
-			"requests at once (--max-batch) or a smaller type (--kv f16) takes less",
-			n_positions, (double)kv->n_bytes / (1 << 20));
+			"out of memory for the KV cache: %u positions take %.0f MiB; a shorter context (--ctx-size) or "
+			"fewer requests at once (--max-batch) take less%s",
+			n_positions, (double)kv->n_bytes / (1 << 20),
+			type == TT_KV_DEFAULT || type == TT_KV_F32 ? ", and so does a smaller type (--kv f16)" : "");
 	return status;
 }
 

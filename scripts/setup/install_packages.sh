@@ -23,7 +23,7 @@ case "${1:-}" in
 build) wanted=$build ;;
 test) wanted="$build $test" ;;
 coverage) wanted="$build $test $coverage" ;;
-arm) wanted=$arm ;;
+arm) wanted="$build $arm" ;;
 audit) wanted="$build $test $audit" ;;
 cluster) wanted="$build $test $cluster" ;;
 deb) wanted="$build $deb" ;;

@@ -211,8 +211,14 @@ static int copy_all(struct tt_cuda *cuda, const struct tt_model *model, struct t
 		for (int i = 0; i < LAYER_PRODUCTS; i++) {
 			const struct tt_matrix *m = &products[i];
 			struct copy *copy = &fast->copies[fast->n_copies];
-			TT_TRY(cuda->base.allocate(
-				&cuda->base, &copy->rows, m->n_out, m->n_in * sizeof *copy->rows, err));
+			int status = cuda->base.allocate(
+				&cuda->base, &copy->rows, m->n_out, m->n_in * sizeof *copy->rows, err);
+			if (status == TT_ERR_MEMORY)
+				tt_fail(err, status,
+					"out of device memory at layer %u: --fast holds the matrices of layers twice; "
+					"leave it out",
+					l);
+			TT_TRY(status);
 			copy->packed = m->data;
 			fast->n_copies++;
 			TT_TRY(tt_cuda_unpack(cuda, copy->rows, copy->packed, m->n_out, m->n_in, err));

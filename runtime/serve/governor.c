@@ -8,7 +8,7 @@
 #include "controller/govern/label.h"
 #include "runtime/serve/server.h"
 
-static const char prefix[] = "/v1/admin/";
+enum { PREFIX = sizeof "/v1/admin/" - 1 }; /* of the path, before a command's name */
 
 /* ---- On a thread of the pool */
 
@@ -272,10 +272,10 @@ static const struct tt_command *command_of(const struct tt_connection *c)
 {
 	struct tt_span path = tt_http_path(&c->http);
 	char name[64] = "";
-	size_t n = path.len - (sizeof prefix - 1);
+	size_t n = path.len - PREFIX;
 	if (n >= sizeof name)
 		return NULL;
-	memcpy(name, path.data + sizeof prefix - 1, n);
+	memcpy(name, path.data + PREFIX, n);
 	return tt_command_find(name);
 }
 

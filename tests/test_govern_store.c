@@ -229,6 +229,11 @@ Test(govern_store, a_default_stack_needs_a_second_person_too)
 		"{\"policies\": [{\"name\": \"refuse\"}, {\"name\": "
 		"\"refuse\"}]}",
 		"twice");
+	expect(&alice, "policy/label", of("refuse", w, ", \"label\": \"production\""));
+	expect(&alice, "policy/label", of("refuse", v, ", \"label\": \"production\""));
+	expect_label("refuse", "previous", w);
+	refused(TT_REFUSED_INPUT, &alice, "stack/propose",
+		"{\"policies\": [{\"name\": \"refuse\", \"label\": \"previous\", \"scale\": 0.1}]}", "label previous");
 	expect(&alice, "stack/propose", one);
 	refused(TT_REFUSED_RIGHT, &alice, "stack/approve", "{\"number\": 1}", "a second person");
 	expect(&bob, "stack/approve", "{\"number\": 1}");

@@ -51,6 +51,9 @@ static int check_entries(struct tt_store *store, const struct tt_stack *stack, s
 	for (size_t i = 0; i < stack->n; i++) {
 		const struct tt_stack_entry *entry = &stack->entries[i];
 		struct tt_version v;
+		if (strcmp(entry->label, "previous") == 0) /* a rollback takes it away */
+			return tt_refuse(store, TT_REFUSED_INPUT, err,
+				"a stack cannot have the label previous, which does not stay");
 		TT_TRY(tt_label_find(&v, store, entry->policy, entry->label, err));
 		if (entry->scale < v.least || entry->scale > v.most)
 			return tt_refuse(store, TT_REFUSED_INPUT, err, "the scale %g of %s is not from %g to %g",

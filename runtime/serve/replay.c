@@ -259,6 +259,8 @@ static int parse_body(struct run *run, struct replay *r, struct tt_error *err)
 	if (!take_policies(run, json_object_get(r->begin, "steering"), context.standing, &context.n_standing) ||
 		!take_policies(run, json_object_get(r->begin, "shadow"), context.shadows, &context.n_shadows))
 		return skip(r, "a policy of it is not here in that version (--policy NAME=FILE)");
+	if (context.n_standing + context.n_shadows > TT_MAX_STACK) /* no server has written that */
+		return skip(r, "it names more policies than a request can have");
 	TT_TRY(tt_json_parse(&r->json, r->text.data, r->text.len, "the body", err));
 	json_t *steering = json_object_get(r->json, "steering");
 	if (json_is_object(steering)) /* names of labels, which may have moved; set_steering knows what they were */

@@ -141,6 +141,13 @@ def test_replay():
     steered = next(e["seq"] for e in of_kind("begin") if e["steering"])
     said = audit("replay", program.tiny, steered, *again[:2])  # the shadow is missing
     check("cannot be replayed" in said and "is not here in that version" in said, said)
+    # A store that somebody has made: each list is short enough, both together are not.
+    shutil.copytree(STATE, "hostile")
+    begin = entries()[steered]
+    begin["steering"] = begin["shadow"] = (begin["steering"] * 4)[:4]
+    change("hostile", "UPDATE log_entry SET body = ? WHERE seq = ?", json.dumps(begin).encode(), steered)
+    said = audit("replay", program.tiny, steered, *again, state="hostile")
+    check("more policies than a request can have" in said, said)
     os.rename("two.safetensors", "on.safetensors")
     said = audit("replay", program.tiny, steered, *again[:2])
     check("is not here in that version" in said, said)

@@ -35,15 +35,22 @@ static int add(const struct args *a)
 {
 	if (!a->person || !a->roles)
 		return cli_usage_error("key", "add needs --person and --roles");
-	json_t *answer, *arguments = json_pack("{s:s, s:s}", "person", a->person, "roles", a->roles);
-	if (a->steering)
-		json_object_set_new(arguments, "steering", json_string(a->steering));
+	json_t *answer, *arguments = json_object();
+	int status = cli_store_put(arguments, "key", "person", a->person);
+	if (status == CLI_PROCEED)
+		status = cli_store_put(arguments, "key", "roles", a->roles);
+	if (status == CLI_PROCEED)
+		status = cli_store_put(arguments, "key", "steering", a->steering);
+	if (status != CLI_PROCEED) {
+		json_decref(arguments);
+		return status;
+	}
 	put(arguments, "days", a->days);
 	put(arguments, "requests", a->requests);
 	put(arguments, "minute_tokens", a->minute_tokens);
 	put(arguments, "day_tokens", a->day_tokens);
 	put(arguments, "body_tokens", a->body_tokens);
-	int status = cli_store_run(&answer, &a->store, "key/add", arguments, true);
+	status = cli_store_run(&answer, &a->store, "key/add", arguments, true);
 	if (status != CLI_PROCEED)
 		return status;
 	if (a->store.json)

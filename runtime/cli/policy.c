@@ -1,5 +1,6 @@
 /* trimtab policy */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,17 +39,24 @@ struct args {
 	const char *reason, *parent, *report, *least, *most, *floor;
 };
 
-static int put_number(json_t *object, const char *key, const char *text)
+/* All of the text as a number; NAN where it is none, or an infinite one. */
+static double read_number(const char *text)
 {
 	char *end;
+	double value = strtod(text, &end);
+	return end == text || *end || !isfinite(value) ? (double)NAN : value;
+}
+
+static int put_number(json_t *object, const char *key, const char *text)
+{
 	if (!text)
 		return CLI_PROCEED;
 	if (strcmp(text, "none") == 0 && strcmp(key, "floor") == 0) {
 		json_object_set_new(object, key, json_null());
 		return CLI_PROCEED;
 	}
-	double value = strtod(text, &end);
-	if (!*text || *end)
+	double value = read_number(text);
+	if (isnan(value))
 		return cli_usage_error("policy", "--%s takes a number, not %s", key, text);
 	json_object_set_new(object, key, json_real(value));
 	return CLI_PROCEED;
@@ -60,13 +68,14 @@ static int put_said(json_t *object, const struct args *a)
 	struct tt_error err = {0};
 	char digest[65];
 	uint64_t size;
-	if (a->parent)
-		json_object_set_new(object, "parent", json_string(a->parent));
+	int status = cli_store_put(object, "policy", "parent", a->parent);
+	if (status != CLI_PROCEED)
+		return status;
 	if (a->report && tt_sha256_file(digest, a->report, &size, &err) != TT_OK)
 		return cli_fail(&err);
 	if (a->report)
 		json_object_set_new(object, "report", json_string(digest));
-	int status = put_number(object, "least", a->least);
+	status = put_number(object, "least", a->least);
 	if (status == CLI_PROCEED)
 		status = put_number(object, "most", a->most);
 	return status == CLI_PROCEED ? put_number(object, "floor", a->floor) : status;
@@ -103,19 +112,50 @@ static int tell(json_t *answer, const struct args *a, const char *command)
 
 /* ---- Stacks */
 
-/* NAME[@LABEL][:SCALE] */
+/* NAME[@LABEL][:SCALE]; NULL where the scale is no number or the rest is not UTF-8. */
 static json_t *entry_of(const char *text)
 {
 	size_t n_name = strcspn(text, "@:"), n_label = 0;
 	const char *label = text[n_name] == '@' ? text + n_name + 1 : NULL, *scale = strchr(text, ':');
 	if (label)
 		n_label = strcspn(label, ":");
+	double value = scale ? read_number(scale + 1) : 1;
 	json_t *entry = json_pack("{s:s%}", "name", text, n_name);
-	if (label)
-		json_object_set_new(entry, "label", json_stringn(label, n_label));
-	if (scale)
-		json_object_set_new(entry, "scale", json_real(strtod(scale + 1, NULL)));
+	if (!entry || isnan(value) ||
+		(label && json_object_set_new(entry, "label", json_stringn(label, n_label)) < 0) ||
+		(scale && json_object_set_new(entry, "scale", json_real(value)) < 0)) {
+		json_decref(entry);
+		return NULL;
+	}
 	return entry;
+}
+
+/* What follows the word of stack; CLI_PROCEED or CLI_USAGE. */
+static int put_stack(json_t *arguments, const char *word, const struct cli_list *words)
+{
+	if (strcmp(word, "propose") == 0) {
+		json_t *list = json_array();
+		json_object_set_new(arguments, "policies", list);
+		for (size_t i = 2; i < words->n; i++)
+			if (json_array_append_new(list, entry_of(words->items[i])) < 0)
+				return cli_usage_error(
+					"policy", "%s is not NAME[@LABEL][:SCALE] with a number", words->items[i]);
+		return CLI_PROCEED;
+	}
+	if ((strcmp(word, "approve") == 0 || strcmp(word, "reject") == 0) && words->n == 3) {
+		char *end;
+		errno = 0;
+		long long number = strtoll(words->items[2], &end, 10);
+		if (end == words->items[2] || *end || errno)
+			return cli_usage_error(
+				"policy", "%s takes the number of a stack, not %s", word, words->items[2]);
+		json_object_set_new(arguments, "number", json_integer(number));
+		return CLI_PROCEED;
+	}
+	return strcmp(word, "list") == 0
+		       ? CLI_PROCEED
+		       : cli_usage_error(
+				 "policy", "stack takes list, propose NAME[@LABEL][:SCALE].., approve N or reject N");
 }
 
 static int stack(const struct args *a, const struct cli_list *words)
@@ -123,23 +163,14 @@ static int stack(const struct args *a, const struct cli_list *words)
 	const char *word = words->n > 1 ? words->items[1] : "list";
 	json_t *answer, *arguments = json_object();
 	char command[32];
-	bool lists = strcmp(word, "list") == 0, proposes = strcmp(word, "propose") == 0;
-	if (a->reason)
-		json_object_set_new(arguments, "reason", json_string(a->reason));
-	if (proposes) {
-		json_t *list = json_array();
-		for (size_t i = 2; i < words->n; i++)
-			json_array_append_new(list, entry_of(words->items[i]));
-		json_object_set_new(arguments, "policies", list);
-	} else if ((strcmp(word, "approve") == 0 || strcmp(word, "reject") == 0) && words->n == 3) {
-		json_object_set_new(arguments, "number", json_integer(strtoll(words->items[2], NULL, 10)));
-	} else if (!lists) {
-		json_decref(arguments);
-		return cli_usage_error(
-			"policy", "stack takes list, propose NAME[@LABEL][:SCALE].., approve N or reject N");
-	}
+	bool lists = strcmp(word, "list") == 0;
+	int status = cli_store_put(arguments, "policy", "reason", a->reason);
+	if (status == CLI_PROCEED)
+		status = put_stack(arguments, word, words);
 	snprintf(command, sizeof command, "stack/%s", word);
-	int status = cli_store_run(&answer, &a->store, command, arguments, false);
+	if (status == CLI_PROCEED)
+		status = cli_store_run(&answer, &a->store, command, json_incref(arguments), false);
+	json_decref(arguments);
 	if (status != CLI_PROCEED)
 		return status;
 	if (lists)
@@ -187,10 +218,10 @@ static int run(const struct args *a, const struct verb *verb, const struct cli_l
 		if (strcmp(name, "file") == 0)
 			status = put_file(arguments, words->items[i]);
 		else
-			json_object_set_new(arguments, name, json_string(words->items[i]));
+			status = cli_store_put(arguments, "policy", name, words->items[i]);
 	}
-	if (a->reason && !verb->list)
-		json_object_set_new(arguments, "reason", json_string(a->reason));
+	if (status == CLI_PROCEED && !verb->list)
+		status = cli_store_put(arguments, "policy", "reason", a->reason);
 	if (status == CLI_PROCEED && verb->says)
 		status = put_said(arguments, a);
 	if (status == CLI_PROCEED)

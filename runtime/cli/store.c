@@ -52,6 +52,16 @@ int cli_store_run(
 	return status;
 }
 
+int cli_store_put(json_t *arguments, const char *program, const char *name, const char *text)
+{
+	json_t *value = text ? json_string(text) : NULL;
+	if (text && !value)
+		return cli_usage_error(program, "%s is not UTF-8", name);
+	if (value)
+		json_object_set_new(arguments, name, value);
+	return CLI_PROCEED;
+}
+
 /* A cell: times as dates, versions by their first 12 digits. */
 static void put_cell(struct cli_table *table, const char *key, const json_t *value)
 {

@@ -24,6 +24,8 @@ struct cli_store_args {
  * CLI_USAGE, with a message. makes: a store that is missing is made. */
 int cli_store_run(
 	json_t **answer, const struct cli_store_args *args, const char *command, json_t *arguments, bool makes);
+/* Sets the argument to text; NULL: leaves it out. CLI_PROCEED, or CLI_USAGE with a message where it is not UTF-8. */
+int cli_store_put(json_t *arguments, const char *program, const char *name, const char *text);
 /* Prints rows of the list under this name: the keys with spaces between them, as a table. Takes over answer. Returns
  * the exit status. */
 int cli_store_show(json_t *answer, const struct cli_store_args *args, const char *list, const char *keys);

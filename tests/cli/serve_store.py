@@ -31,7 +31,7 @@ def body(**keys):
 
 def trimtab(*arguments, status=0, says=""):
     done = subprocess.run([program.trimtab, *map(str, arguments), "--state", STORE], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False)
+                          capture_output=True, text=True, errors="replace", check=False)
     check(done.returncode == status and says in done.stderr,
           f"{arguments}: {done.returncode}, not {status} {says}: {done.stderr}")
     return done.stdout.strip()
@@ -441,6 +441,21 @@ def test_usage():
         trimtab(*arguments, status=status, says=says)
     # Files go beside a store of keys, and not beside one of policies.
     ulf = add_people()
+    # What is no number or no UTF-8 is not taken for what is absent.
+    for number in ("nan", "inf", "-inf", "1e999", "0.5x", "0,5", ""):
+        policy("add", "x", "p.st", "--floor", number, status=2, says="--floor takes a number")
+        policy("stack", "propose", f"x:{number}", status=2, says="with a number")
+    for number in ("12x", "", "x", "9" * 30):
+        policy("stack", "approve", number, by="bob", status=2, says="the number of a stack")
+    bad = os.fsdecode(b"\xff")
+    policy("kill", by="olga")
+    policy("resume", bad, by="bob", status=2, says="not UTF-8")
+    check(json.loads(policy("killed", "--json"))["killed"], "it is still killed")
+    policy("resume", by="bob")
+    policy("kill", "--reason", bad, by="olga", status=2, says="not UTF-8")
+    policy("stack", "propose", bad, status=2, says=" is not NAME")
+    policy("stack", "propose", f"x@{bad}", status=2, says=" is not NAME")
+    trimtab("key", "add", "--person", bad, "--roles", "user", "--key", "root.key", status=2, says="not UTF-8")
     with Store(ulf, "--policy", "p=p.st") as server:
         check([one["policy"] for one in server.facts()] == ["p"], "a file beside a store of keys")
         server.refuses(401, None, TEXT, body(), key="none")

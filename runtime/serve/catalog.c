@@ -158,30 +158,12 @@ int tt_catalog_of_files(struct tt_catalog **out, struct tt_server *server, struc
 
 /* ---- Of the store */
 
-/* The policy of a label, loaded now or before. Where it cannot be loaded, what the label meant before goes on. */
-static struct tt_loaded *take_label(struct tt_loaded **loaded, struct tt_server *server, struct tt_store *store,
-	const struct tt_labelled *label, const struct tt_catalog *old)
+static bool passes(int status)
 {
-	const struct tt_version *v = &label->version;
-	struct tt_error err = {0};
-	struct tt_loaded *found = find_loaded(server->loaded, v->policy, label->label, v->sha256);
-	if (!found)
-		found = find_loaded(*loaded, v->policy, label->label, v->sha256);
-	if (found)
-		return found;
-	if (tt_loaded_make(&found, server, store, v->policy, label->label, v->sha256, &err) == TT_OK) {
-		found->next = *loaded;
-		*loaded = found;
-		return found;
-	}
-	for (size_t i = 0; old && i < old->policies.n; i++)
-		if (!strcmp(old->loaded[i]->name, v->policy) && !strcmp(old->loaded[i]->label, label->label))
-			found = old->loaded[i];
-	tt_server_note(server, "%s %s is not %.12s%s: %s", v->policy, label->label, v->sha256,
-		found ? " and stays as it was" : "", err.message);
-	return found;
+	return status == TT_ERR_IO || status == TT_ERR_MEMORY || status == TT_ERR_DEVICE;
 }
 
+/* What the label meant in the old catalog; NULL: nothing. */
 static const struct tt_named_policy *find_policy(
 	const struct tt_catalog *catalog, const char *policy, const char *label)
 {
@@ -189,6 +171,46 @@ static const struct tt_named_policy *find_policy(
 		if (!strcmp(catalog->loaded[i]->name, policy) && !strcmp(catalog->loaded[i]->label, label))
 			return &catalog->policies.list[i];
 	return NULL;
+}
+
+/* The policy of a label, loaded now or before; NULL: it cannot be loaded. */
+static struct tt_loaded *take_label(struct tt_catalog *catalog, struct tt_loaded **loaded, struct tt_server *server,
+	struct tt_store *store, const struct tt_labelled *label, struct tt_error *err)
+{
+	const struct tt_version *v = &label->version;
+	struct tt_loaded *found = find_loaded(server->loaded, v->policy, label->label, v->sha256);
+	if (!found)
+		found = find_loaded(*loaded, v->policy, label->label, v->sha256);
+	if (found)
+		return found;
+	int status = tt_loaded_make(&found, server, store, v->policy, label->label, v->sha256, err);
+	catalog->is_late = catalog->is_late || passes(status);
+	if (status != TT_OK)
+		return NULL;
+	found->next = *loaded;
+	*loaded = found;
+	return found;
+}
+
+/* Adds what a label means. Where that cannot be loaded, what it meant before goes on, within the limits of then. */
+static void add_label(struct tt_catalog *catalog, struct tt_loaded **loaded, struct tt_server *server,
+	struct tt_store *store, const struct tt_labelled *label, const struct tt_catalog *old)
+{
+	const struct tt_version *v = &label->version;
+	struct tt_error err = {0};
+	struct tt_loaded *found = take_label(catalog, loaded, server, store, label, &err);
+	if (found) {
+		struct tt_named_policy *policy = add(catalog, found);
+		policy->least = (float)v->least;
+		policy->most = (float)v->most;
+		return;
+	}
+	const struct tt_named_policy *before = old ? find_policy(old, v->policy, label->label) : NULL;
+	if (before)
+		*add(catalog, old->loaded[before - old->policies.list]) = *before;
+	if (!server->governor.repeats)
+		tt_server_note(server, "%s %s is not %.12s%s: %s", v->policy, label->label, v->sha256,
+			before ? " and stays as it was" : "", err.message);
 }
 
 /* Where the default stack has the policy; NULL: it has not. */
@@ -200,24 +222,41 @@ static const struct tt_stack_entry *find_entry(const struct tt_stack *stack, con
 	return NULL;
 }
 
+/* Whether what production means, policy or NULL, is mandatory, and its floor: of a version that goes on instead of v,
+ * what held of that. */
+static bool is_mandatory(
+	float *floor, const struct tt_version *v, const struct tt_named_policy *policy, const struct tt_catalog *old)
+{
+	*floor = (float)v->floor;
+	if (!policy || !old || strcmp(policy->sha256, v->sha256) == 0)
+		return v->mandatory;
+	for (uint32_t i = 0; i < old->context.n_mandatory; i++) {
+		*floor = old->context.mandatory[i].floor;
+		if (strcmp(old->context.mandatory[i].policy->name, v->policy) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* A mandatory policy that the stack does not name acts at 1, or as near to it as it may. */
-static int add_mandatory(struct tt_catalog *catalog, const struct tt_in_force *force, struct tt_error *err)
+static int add_mandatory(
+	struct tt_catalog *catalog, const struct tt_in_force *force, const struct tt_catalog *old, struct tt_error *err)
 {
 	struct tt_api_context *context = &catalog->context;
 	for (size_t i = 0; i < force->n_labels; i++) {
 		const struct tt_version *v = &force->labels[i].version;
-		if (!v->mandatory || strcmp(force->labels[i].label, TT_STANDARD_LABEL) != 0)
-			continue;
+		float floor;
 		const struct tt_named_policy *policy = find_policy(catalog, v->policy, TT_STANDARD_LABEL);
+		if (strcmp(force->labels[i].label, TT_STANDARD_LABEL) != 0 || !is_mandatory(&floor, v, policy, old))
+			continue;
 		const struct tt_stack_entry *entry = find_entry(&force->stack, v->policy);
-		double scale = entry ? entry->scale : 1;
-		scale = scale < v->floor ? v->floor : scale > v->most ? v->most : scale;
+		float scale = entry ? (float)entry->scale : 1, most = policy ? policy->most : (float)v->most;
+		scale = scale < floor ? floor : scale > most ? most : scale;
 		if (context->n_mandatory == TT_MAX_STACK)
 			return tt_fail(err, TT_ERR_LIMIT, "more than %d policies are mandatory", TT_MAX_STACK);
 		catalog->is_broken = catalog->is_broken || !policy;
 		if (policy)
-			context->mandatory[context->n_mandatory++] =
-				(struct tt_api_mandatory){policy, (float)scale, (float)v->floor};
+			context->mandatory[context->n_mandatory++] = (struct tt_api_mandatory){policy, scale, floor};
 	}
 	return TT_OK;
 }
@@ -232,7 +271,9 @@ static int add_stack(struct tt_catalog *catalog, const struct tt_in_force *force
 		catalog->is_broken = catalog->is_broken || !policy;
 		if (!policy)
 			continue;
-		context->standing[context->n_standing++] = (struct tt_api_steering){policy, (float)entry->scale};
+		float scale = (float)entry->scale; /* within the range of the version that the label points at */
+		scale = scale < policy->least ? policy->least : scale > policy->most ? policy->most : scale;
+		context->standing[context->n_standing++] = (struct tt_api_steering){policy, scale};
 		n++;
 		for (uint32_t k = 0; k < context->n_mandatory; k++)
 			n -= context->mandatory[k].policy == policy;
@@ -262,17 +303,12 @@ static int fill(struct tt_catalog *catalog, struct tt_loaded **loaded, struct tt
 		return fill_files(catalog, server, force, err);
 	if (force->n_labels > 2 * TT_MAX_LABELS) /* with previous */
 		return tt_fail(err, TT_ERR_LIMIT, "more than %d labels", TT_MAX_LABELS);
-	for (size_t i = 0; i < force->n_labels; i++) {
-		const struct tt_labelled *label = &force->labels[i];
-		struct tt_loaded *found = take_label(loaded, server, store, label, old);
-		if (!found)
-			continue;
-		struct tt_named_policy *policy = add(catalog, found);
-		policy->least = (float)label->version.least;
-		policy->most = (float)label->version.most;
-		policy->killed = tt_in_force_is_killed(force, label->version.policy);
-	}
-	TT_TRY(add_mandatory(catalog, force, err));
+	for (size_t i = 0; i < force->n_labels; i++)
+		add_label(catalog, loaded, server, store, &force->labels[i], old);
+	for (size_t i = 0; i < catalog->policies.n; i++)
+		catalog->policies.list[i].killed =
+			catalog->loaded[i]->holds || tt_in_force_is_killed(force, catalog->loaded[i]->name);
+	TT_TRY(add_mandatory(catalog, force, old, err));
 	return add_stack(catalog, force, err);
 }
 

@@ -16,6 +16,7 @@ struct tt_loaded {
 	char name[TT_MAX_NAME + 1], label[TT_MAX_NAME + 1];
 	struct tt_policy_metrics metrics;
 	uint32_t n_users; /* catalogs */
+	bool holds;       /* the work's: steering by it was ended, but that could not be written */
 	struct tt_loaded *next;
 };
 
@@ -25,6 +26,7 @@ struct tt_catalog {
 	struct tt_loaded **loaded; // [policies.n]
 	struct tt_keys keys;       /* the store's */
 	bool has_keys;             /* the store has or had one, so requests need one */
+	bool is_late;              /* a version could not be loaded, but may be later */
 	bool is_broken;            /* what steers every request cannot be loaded: no request is answered */
 	uint32_t n_users;          /* jobs, and the server for the one in force */
 };

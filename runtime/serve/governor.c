@@ -28,13 +28,32 @@ static void set_switches(struct tt_governor *governor, const struct tt_in_force 
 		tt_engine_resume_steering(engine);
 }
 
-/* Ends steering by policies that are killed, whatever their version or label: older ones may still be on requests. */
-static void set_policy_switches(
-	struct tt_governor *governor, const struct tt_loaded *loaded, const struct tt_in_force *force)
+/* Whether steering by the policy, or NULL: all, was ended, but that could not be written. */
+static bool is_held(const struct tt_governor *governor, const char *policy)
 {
-	for (; loaded; loaded = loaded->next)
-		tt_engine_kill_policy(
-			governor->server->engine, loaded->named.policy, tt_in_force_is_killed(force, loaded->name));
+	const struct tt_loaded *loaded = policy ? governor->server->loaded : NULL;
+	while (loaded && !(loaded->holds && strcmp(loaded->name, policy) == 0))
+		loaded = loaded->next;
+	return policy ? loaded != NULL : governor->holds;
+}
+
+static void set_held(struct tt_governor *governor, const char *policy, bool holds)
+{
+	if (!policy)
+		governor->holds = holds;
+	for (struct tt_loaded *loaded = policy ? governor->server->loaded : NULL; loaded; loaded = loaded->next)
+		if (strcmp(loaded->name, policy) == 0)
+			loaded->holds = holds;
+}
+
+/* Ends steering by policies that are killed, whatever their version or label: older ones may still be on requests. */
+static void set_policy_switches(struct tt_governor *governor, struct tt_loaded *loaded, const struct tt_in_force *force)
+{
+	for (; loaded; loaded = loaded->next) {
+		loaded->holds = is_held(governor, loaded->name);
+		tt_engine_kill_policy(governor->server->engine, loaded->named.policy,
+			loaded->holds || tt_in_force_is_killed(force, loaded->name));
+	}
 }
 
 /* Makes a catalog of what is in force, if that has changed. */
@@ -43,7 +62,8 @@ static int look(struct tt_governor *governor, struct tt_error *err)
 	struct tt_in_force force;
 	int64_t change;
 	TT_TRY(tt_last_change(&change, &governor->store, err));
-	if (change == governor->change)
+	governor->repeats = change == governor->change;
+	if (governor->repeats && !governor->is_late)
 		return TT_OK;
 	TT_TRY(tt_in_force_read(&force, &governor->store, err));
 	set_switches(governor, &force);
@@ -51,8 +71,10 @@ static int look(struct tt_governor *governor, struct tt_error *err)
 	int status = tt_catalog_of_store(&governor->made, &governor->loaded, governor->server, &governor->store, &force,
 		governor->server->catalog, err);
 	set_policy_switches(governor, governor->loaded, &force);
-	if (status == TT_OK)
+	if (status == TT_OK) {
 		governor->change = force.change;
+		governor->is_late = governor->made->is_late;
+	}
 	tt_in_force_free(&force);
 	return status;
 }
@@ -88,27 +110,66 @@ static int status_of(const struct tt_store *store, int status)
 	return status == TT_ERR_IO ? 503 : refusals[store->refusal];
 }
 
+/* Whether the store, and not what was asked for, is why a command of texts failed. */
+static bool store_failed(int status, const json_t *arguments)
+{
+	const char *name;
+	json_t *value;
+	json_object_foreach((json_t *)(uintptr_t)arguments, name, value) if (!json_is_string(value)) return false;
+	return status == TT_ERR_IO || status == TT_ERR_MEMORY || status == TT_ERR_FORMAT;
+}
+
+/* policy/kill: a disk that is full or damaged is no reason to go on steering. */
+static int run_kill(struct tt_governor *governor, struct tt_order *order, const json_t *arguments, json_t **answer,
+	struct tt_error *err)
+{
+	struct tt_engine *engine = governor->server->engine;
+	const char *policy = json_string_value(json_object_get(arguments, "name"));
+	int status = tt_command_run(order->command, &governor->store, &order->actor, arguments, answer, err);
+	if (status != TT_OK && !store_failed(status, arguments))
+		return status;
+	set_held(governor, policy, status != TT_OK);
+	governor->is_late = governor->is_late || status != TT_OK; /* other policies go on by a catalog that knows it */
+	if (!policy)
+		tt_engine_kill_steering(engine);
+	for (struct tt_loaded *loaded = policy ? governor->server->loaded : NULL; loaded; loaded = loaded->next)
+		if (strcmp(loaded->name, policy) == 0)
+			tt_engine_kill_policy(engine, loaded->named.policy, true);
+	return status;
+}
+
+/* policy/resume. A kill that could not be written is written first, so that there is what to resume. */
+static int run_resume(struct tt_governor *governor, struct tt_order *order, const json_t *arguments, json_t **answer,
+	struct tt_error *err)
+{
+	const char *policy = json_string_value(json_object_get(arguments, "name"));
+	if (is_held(governor, policy)) {
+		TT_TRY(tt_command_run(
+			tt_command_find("policy/kill"), &governor->store, &order->actor, arguments, answer, err));
+		json_decref(*answer);
+		*answer = NULL;
+	}
+	TT_TRY(tt_command_run(order->command, &governor->store, &order->actor, arguments, answer, err));
+	set_held(governor, policy, false);
+	return TT_OK;
+}
+
 static int run_order(struct tt_governor *governor, struct tt_order *order, const json_t *arguments, json_t **answer,
 	struct tt_error *err)
 {
 	struct tt_store *store = &governor->store;
 	const char *name = order->command->name;
-	bool kills = strcmp(name, "policy/kill") == 0 && !json_object_get(arguments, "name");
 	store->refusal = TT_REFUSED_INPUT;
 	if (strcmp(name, "policy/label") == 0) {
 		int status = load_first(governor, arguments, err);
 		store->refusal = TT_REFUSED_STATE;
 		TT_TRY(status);
 	}
-	int status = tt_command_run(order->command, store, &order->actor, arguments, answer, err);
-	/* A disk that is full is no reason to go on steering. */
-	if (kills && (status == TT_OK || status == TT_ERR_IO)) {
-		governor->holds = status != TT_OK;
-		tt_engine_kill_steering(governor->server->engine);
-	}
-	if (status == TT_OK && strcmp(name, "policy/resume") == 0 && !json_object_get(arguments, "name"))
-		governor->holds = false;
-	return status;
+	if (strcmp(name, "policy/kill") == 0)
+		return run_kill(governor, order, arguments, answer, err);
+	if (strcmp(name, "policy/resume") == 0)
+		return run_resume(governor, order, arguments, answer, err);
+	return tt_command_run(order->command, store, &order->actor, arguments, answer, err);
 }
 
 static void carry_out(struct tt_governor *governor, struct tt_order *order)

@@ -23,6 +23,8 @@ struct tt_governor {
 	struct tt_order *order;   /* NULL: the work only looks for news */
 	int64_t change;           /* the last one that is in the catalog */
 	bool holds;               /* steering was ended, but that could not be written: the store does not say so */
+	bool is_late;             /* the catalog is to be made again though nothing has changed, ... */
+	bool repeats;             /* ... which is what the work does */
 	struct tt_catalog *made;  /* NULL: nothing is new */
 	struct tt_loaded *loaded; /* for it */
 	struct tt_loaded *unused; /* to be removed from the engine */

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -96,6 +97,10 @@ class Store(Server):
         got, answer = self.ask(f"/v1/admin/{command}", arguments, key=key, port=self.admin_port)
         check(got == status, f"{command} {arguments} by {by}: {got}, not {status}: {answer}")
         return answer
+
+    def may_write(self, n):
+        """To files of this size at most."""
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (n, resource.RLIM_INFINITY))
 
     def facts(self, **keys):
         """What steered a request, as its answer says."""
@@ -403,6 +408,63 @@ def test_kill():
         soon(lambda: not server.facts()[0]["killed"], "resumed by the command line")
         policy("kill", "--reason", "all", by="olga")
         soon(lambda: server.facts()[1]["killed"], "killed by the command line")
+
+
+def test_kill_full():
+    """A kill acts where it cannot be written, and is resumed when it can."""
+    ulf = add_people()
+    make_policy("p.st", "trimtab.alpha=0.2")
+    make_policy("q.st", "trimtab.alpha=0.1")
+    policy("label", "p", "production", add_approved("p", "p.st"))
+    policy("label", "q", "production", add_approved("q", "q.st"))
+    set_stack("p:1", "q:1")
+    with Store(ulf, "--audit-full", "serve") as server:
+        def killed():
+            return [one["killed"] for one in server.facts()]
+        for arguments, expected in (({}, [True, True]), ({"name": "q"}, [False, True])):
+            server.may_write(0)
+            server.admin("policy/kill", "olga", 503, **arguments)
+            check(killed() == expected, f"{arguments}: {killed()}")
+            server.admin("policy/kill", "olga", 400, nothing=1, **arguments)
+            server.may_write(resource.RLIM_INFINITY)
+            policy("label", "p", "old", json.loads(policy("list", "p", "--json"))["versions"][0]["version"])
+            soon(lambda: any(p["label"] == "old" for p in server.works("/v1/steering")["policies"]), "a change")
+            check(killed() == expected, f"{arguments}, after a change: {killed()}")
+            server.admin("policy/resume", "olga", 403, **arguments)
+            server.admin("policy/resume", "bob", **arguments)
+            check(killed() == [False, False], f"{arguments}: {killed()}")
+            server.admin("policy/resume", "bob", 409, **arguments)
+            policy("unlabel", "p", "old")
+            soon(lambda: all(p["label"] != "old" for p in server.works("/v1/steering")["policies"]), "a change")
+
+
+def test_not_loaded():
+    """Where a version cannot be loaded, the one before goes on within its own limits, and as mandatory as it was. What
+    only a full disk has kept from being loaded is loaded later."""
+    ulf = add_people()
+    make_policy("one.st")
+    make_policy("two.st", "trimtab.alpha=0.5")
+    make_policy("other.st", "trimtab.fingerprint=another model")
+    one, two = add_approved("p", "one.st", "--floor", 0.5, "--most", 2), add_approved("p", "two.st", "--most", 3)
+    other = add_approved("p", "other.st", "--most", 0.25)
+    policy("label", "p", "production", one)
+    with Store(ulf, "--audit-full", "serve") as server:
+        def stays(version):
+            policy("label", "p", "production", version, by="bob")
+            check("stays as it was" in server.process.stderr.readline(), "a note")
+            [listed] = [p for p in server.works("/v1/steering")["policies"] if p["label"] == "production"]
+            check((listed["version"], listed["most"], listed["mandatory"]) == (one, 2, True), f"{listed}")
+            check(names(server.facts(steering={"policies": [{"name": "p", "scale": 2}]}))[0][3] == 2, "its most")
+            check(names(server.facts()) == [("p", one[:12], "production", 1)], "mandatory")
+            server.refuses(400, "steering.policies[0].scale", TEXT,
+                           body(steering={"policies": [{"name": "p", "scale": 0.1}]}))
+        stays(other)
+        policy("label", "p", "production", one)
+        server.may_write(0)
+        stays(two)
+        server.may_write(resource.RLIM_INFINITY)
+        soon(lambda: names(server.facts(steering={"policies": [{"name": "p"}]}))[0][1] == two[:12], "it is loaded")
+        check(server.facts() is None, "and not mandatory")
 
 
 def test_replay():

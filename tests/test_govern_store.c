@@ -330,6 +330,36 @@ Test(govern_store, the_first_key_must_be_able_to_add_others)
 	cr_assert_eq(tt_sql_run(&store.db, "DELETE FROM key", TT_SQL_NONE, &last), TT_OK);
 	refused(TT_REFUSED_INPUT, &nobody, "key/add", "{\"person\": \"Eve\", \"roles\": \"editor\"}", "operator");
 	refused(TT_REFUSED_RIGHT, &nobody, "policy/kill", "{}", "a key");
+	refused(TT_REFUSED_INPUT, &nobody, "key/add", "{\"person\": \"Eve\", \"roles\": \"operator\", \"days\": 1}",
+		"no end");
+}
+
+Test(govern_store, an_operator_whose_key_ends_is_not_the_last)
+{
+	char revoke[100];
+	json_t *answer = command(&root, "key/add", "{\"person\": \"Olga\", \"roles\": \"operator\", \"days\": 1}");
+	json_decref(answer);
+	snprintf(revoke, sizeof revoke, "{\"id\": \"%s\"}", root.key);
+	refused(TT_REFUSED_STATE, &root, "key/revoke", revoke, "has no end");
+	struct tt_actor user = add_key(&root, "Ulf", "user");
+	snprintf(revoke, sizeof revoke, "{\"id\": \"%s\"}", user.key);
+	expect(&root, "key/revoke", revoke);
+}
+
+/* With more keys than are read the store could not be read at all. */
+Test(govern_store, no_more_keys_than_can_be_read)
+{
+	static const char fill[] =
+		"WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 65536) INSERT INTO key "
+		"(id, person, digest, roles, steer, expires, requests, minute_tokens, day_tokens, body_tokens, "
+		"created, "
+		"revoked) SELECT 'x' || i, 'Ulf', randomblob(32), 1, 0, 0, 0, 0, 0, 0, 0, 0 FROM n";
+	struct tt_in_force force;
+	cr_assert_eq(tt_sql_run(&store.db, fill, TT_SQL_NONE, &last), TT_OK, "%s", last.message);
+	refused(TT_REFUSED_STATE, &root, "key/add", "{\"person\": \"Eve\", \"roles\": \"user\"}", "65536 keys");
+	cr_assert_eq(tt_in_force_read(&force, &store, &last), TT_OK, "%s", last.message);
+	cr_expect_eq(force.keys.n, 65536);
+	tt_in_force_free(&force);
 }
 
 /* A key whose roles were changed, or which is another person's, is no key: the row must be what the actor says. */

@@ -1,15 +1,16 @@
 #include "controller/govern/key.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/fail.h"
+#include "base/hex.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/sha256.h"
 #include "controller/govern/command.h"
+#include "controller/govern/commitment.h"
 #include "controller/govern/query.h"
 
 enum {
@@ -129,24 +130,6 @@ int tt_key_check(struct tt_store *store, const struct tt_actor *actor, enum tt_r
 
 /* ---- Commands */
 
-static int random_bytes(void *out, size_t n, struct tt_error *err)
-{
-	static const char path[] = "/dev/urandom";
-	FILE *file = fopen(path, "rb");
-	if (!file)
-		return tt_fail_io(err, path, "open");
-	setvbuf(file, NULL, _IONBF, 0);
-	bool whole = fread(out, 1, n, file) == n;
-	fclose(file);
-	return whole ? TT_OK : tt_fail(err, TT_ERR_IO, "%s: too few bytes", path);
-}
-
-static void write_hex(char *out, const uint8_t *bytes, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
 struct new_key {
 	struct tt_key key;
 	char text[TT_KEY_BYTES], roles[TT_ROLES_BYTES];
@@ -181,25 +164,42 @@ static int read_new(struct tt_call *call, struct new_key *out, struct tt_error *
 		return tt_refuse(call->store, TT_REFUSED_INPUT, err,
 			"steering must be default, names or any, not \"%.40s\"", steer);
 	TT_TRY(is_empty(call->store, &first, err));
+	TT_TRY(read_limits(call, &out->key, err));
+	if (first && out->key.expires)
+		return tt_refuse(call->store, TT_REFUSED_INPUT, err,
+			"the first key must have no end, since nobody could add another then");
 	if (first && !(out->key.roles & TT_ROLE_OPERATOR))
 		return tt_refuse(call->store, TT_REFUSED_INPUT, err,
 			"the first key must have the role operator, since nobody could add another");
 	if (!first && (out->key.roles & POWERS & ~call->actor->roles))
 		return tt_refuse(call->store, TT_REFUSED_RIGHT, err,
 			"who gives the role editor, approver or operator must have it");
-	return read_limits(call, &out->key, err);
+	return TT_OK;
+}
+
+/* A store with more keys than are read could not be read at all. */
+static int check_room(struct tt_call *call, struct tt_error *err)
+{
+	int64_t n;
+	TT_TRY(tt_sql_integer(
+		&call->store->db, "SELECT count(*) FROM key WHERE " ACTIVE, TT_SQL(tt_integer(call->now)), &n, err));
+	return n < TT_MAX_KEYS
+		       ? TT_OK
+		       : tt_refuse(call->store, TT_REFUSED_STATE, err, "there are %d keys already", TT_MAX_KEYS);
 }
 
 static int key_add(struct tt_call *call, struct tt_error *err)
 {
 	struct new_key new;
-	uint8_t bytes[32 + 4];
+	uint8_t secret[TT_SECRET], id[TT_SECRET];
 	TT_TRY(read_new(call, &new, err));
-	TT_TRY(random_bytes(bytes, sizeof bytes, err));
+	TT_TRY(check_room(call, err));
+	TT_TRY(tt_secret_make(secret, err));
+	TT_TRY(tt_secret_make(id, err));
 	memcpy(new.text, "tt_", 3);
-	write_hex(new.text + 3, bytes, 32);
+	tt_hex(new.text + 3, secret, sizeof secret);
 	memcpy(new.key.id, "k_", 2);
-	write_hex(new.key.id + 2, bytes + 32, 4);
+	tt_hex(new.key.id + 2, id, 4);
 	TT_TRY(tt_sha256_bytes(new.key.digest, new.text, strlen(new.text), err));
 	const struct tt_key *k = &new.key;
 	TT_TRY(tt_sql_run(&call->store->db,
@@ -245,20 +245,30 @@ static int key_list(struct tt_call *call, struct tt_error *err)
 	return tt_query_close(&q);
 }
 
+/* Somebody must be able to add keys, now and for good: an operator whose key has an end is nobody to count on. */
+static int check_operators(struct tt_call *call, const char *revoked, struct tt_error *err)
+{
+	int64_t was, n;
+	TT_TRY(tt_sql_integer(&call->store->db, "SELECT count(*) FROM key WHERE id = ? AND roles & ?",
+		TT_SQL(tt_text(revoked), tt_integer(TT_ROLE_OPERATOR)), &was, err));
+	TT_TRY(tt_sql_integer(&call->store->db,
+		"SELECT count(*) FROM key WHERE roles & ? AND revoked = 0 AND expires = 0",
+		TT_SQL(tt_integer(TT_ROLE_OPERATOR)), &n, err));
+	if (was && n == 0)
+		return tt_refuse(call->store, TT_REFUSED_STATE, err,
+			"%s is the last key with the role operator that has no end: nobody could add another", revoked);
+	return TT_OK;
+}
+
 static int key_revoke(struct tt_call *call, struct tt_error *err)
 {
 	const char *id;
-	int64_t n;
 	TT_TRY(tt_call_name(call, "id", true, &id, err));
 	TT_TRY(tt_sql_run(&call->store->db, "UPDATE key SET revoked = ? WHERE id = ? AND revoked = 0",
 		TT_SQL(tt_integer(call->now), tt_text(id)), err));
 	if (tt_sql_changes(&call->store->db) == 0)
 		return tt_refuse(call->store, TT_REFUSED_UNKNOWN, err, "there is no key %s that is not revoked", id);
-	TT_TRY(tt_sql_integer(&call->store->db, "SELECT count(*) FROM key WHERE roles & ? AND " ACTIVE,
-		TT_SQL(tt_integer(TT_ROLE_OPERATOR), tt_integer(call->now)), &n, err));
-	if (n == 0)
-		return tt_refuse(call->store, TT_REFUSED_STATE, err,
-			"%s is the last key with the role operator: nobody could add another", id);
+	TT_TRY(check_operators(call, id, err));
 	return tt_call_tell(call, "id", id, err);
 }
 

@@ -213,6 +213,25 @@ Test(govern_store, production_moves_and_one_person_takes_it_back)
 	refused(TT_REFUSED_STATE, &op, "policy/label", of("refuse", two, ", \"label\": \"production\""), "retired");
 }
 
+Test(govern_store, who_may_not_approve_does_not_end_that_a_policy_is_mandatory)
+{
+	struct tt_actor alice = add_key(&root, "Alice", "editor"), op = add_key(&root, "Olga", "operator");
+	struct tt_actor bob = add_key(&root, "Bob", "approver");
+	char free[65], bound[65];
+	add_approved(&alice, &root, "refuse", POLICY("always"), "", free);
+	add_approved(&alice, &root, "refuse", POLICY("probe"), ", \"floor\": 0.5", bound);
+	expect(&alice, "policy/label", of("refuse", free, ", \"label\": \"production\""));
+	expect(&alice, "policy/label", of("refuse", bound, ", \"label\": \"production\""));
+	refused(TT_REFUSED_RIGHT, &alice, "policy/label", of("refuse", free, ", \"label\": \"production\""),
+		"approver");
+	refused(TT_REFUSED_RIGHT, &op, "policy/rollback", "{\"name\": \"refuse\"}", "mandatory no more");
+	expect_label("refuse", "production", bound);
+	expect(&alice, "policy/label", of("refuse", free, ", \"label\": \"trial\""));
+	expect(&alice, "policy/label", of("refuse", bound, ", \"label\": \"production\""));
+	expect(&bob, "policy/rollback", "{\"name\": \"refuse\"}");
+	expect_label("refuse", "production", free);
+}
+
 Test(govern_store, a_default_stack_needs_a_second_person_too)
 {
 	struct tt_actor alice = add_key(&root, "Alice", "editor,approver"), bob = add_key(&root, "Bob", "approver");

@@ -92,6 +92,21 @@ int tt_check_room(struct tt_store *store, const struct tt_stack *stack, struct t
 	return TT_OK;
 }
 
+/* That a policy is mandatory is not ended by one person who may not approve. from: "" or the digest of before. */
+static int check_mandatory(
+	struct tt_call *call, const struct tt_version *v, const char *label, const char *from, struct tt_error *err)
+{
+	struct tt_version before;
+	if (strcmp(label, production) != 0 || !*from || v->mandatory ||
+		tt_roles_allow(call->actor->roles, TT_RIGHT_APPROVE))
+		return TT_OK;
+	TT_TRY(tt_version_find(&before, call->store, v->policy, from, err));
+	return before.mandatory
+		       ? tt_refuse(call->store, TT_REFUSED_RIGHT, err,
+				 "%s would be mandatory no more: that needs a key with the role approver", v->policy)
+		       : TT_OK;
+}
+
 /* Moves a label, in force from the next admission on. */
 static int move(struct tt_call *call, const struct tt_version *v, const char *label, struct tt_error *err)
 {
@@ -103,6 +118,7 @@ static int move(struct tt_call *call, const struct tt_version *v, const char *la
 			tt_version_state_word(v->state));
 	TT_TRY(check_stack(call, v, label, err));
 	TT_TRY(read_digest(from, call->store, v->policy, label, err));
+	TT_TRY(check_mandatory(call, v, label, from, err));
 	TT_TRY(tt_call_tell(call, "label", label, err));
 	TT_TRY(tt_call_tell(call, "from", *from ? from : NULL, err));
 	TT_TRY(put(call, v->policy, label, v->sha256, err));

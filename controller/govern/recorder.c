@@ -25,6 +25,7 @@ enum {
 	CHECKPOINT_ENTRIES = 4096,
 	CHECKPOINT_SECONDS = 60,
 	REFUSED_SECONDS = 60,
+	BALLAST_SECONDS = 1,
 	RETRY = 250, /* milliseconds */
 	STATUSES = 600,
 };
@@ -65,7 +66,9 @@ struct tt_recorder {
 	uint64_t n_gap;      /* entries that were lost since the log could last be written, ... */
 	int64_t gap_from;    /* ... from this time on */
 	uint64_t n_since;    /* entries after the last checkpoint */
+	uint64_t n_skipped;  /* ends of the transaction whose begins were lost */
 	double refused_at;   /* when refusals were last written */
+	double ballast_at;   /* when the ballast was last looked for */
 	bool publishes;      /* the transaction has a new checkpoint */
 	uint64_t n_kinds[4]; /* entries of the transaction */
 };
@@ -128,8 +131,12 @@ static int64_t now_milliseconds(void)
 
 /* ---- Ballast */
 
+/* Makes it where it is missing: when it has helped, the next time may come. */
 static void make_ballast(struct tt_recorder *r)
 {
+	r->ballast_at = tt_now();
+	if (access(r->ballast, F_OK) == 0)
+		return;
 	int file = open(r->ballast, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	bool whole = file >= 0 && posix_fallocate(file, 0, BALLAST) == 0;
 	if (file >= 0)
@@ -184,8 +191,10 @@ static int write_record(struct tt_recorder *r, struct tt_record *record, struct 
 		.begin = record->begun ? record->begun->place.seq : 0,
 	};
 	record->written = false;
-	if (record->begun && !record->begun->written) /* the end of what was lost is lost too */
+	if (record->begun && !record->begun->written) { /* the end of what was lost is lost too */
+		r->n_skipped++;
 		return TT_OK;
+	}
 	TT_TRY(tt_log_append_entry(&r->log, &entry, &record->place, err));
 	TT_TRY(write_payload(r, record, err));
 	count_kind(r, record->kind);
@@ -287,8 +296,10 @@ static void committed(struct tt_recorder *r, double seconds)
 		r->n_refused[i] -= r->n_told[i];
 		r->n_told[i] = 0;
 	}
+	stats->n_lost += r->n_skipped;
 	pthread_mutex_unlock(&r->lock);
-	r->n_gap = 0;
+	r->n_gap = r->n_skipped; /* of which the next transaction says it */
+	r->gap_from = now_milliseconds();
 	if (r->publishes) {
 		r->n_since = 0;
 		publish(r);
@@ -301,6 +312,7 @@ static int transact(
 	const uint64_t n_since = r->n_since;
 	const double begun = tt_now();
 	memset(r->n_kinds, 0, sizeof r->n_kinds);
+	r->n_skipped = 0;
 	memset(r->n_told, 0, sizeof r->n_told); /* of a transaction that failed */
 	r->publishes = false;
 	int status = tt_database_begin(&r->db, err);
@@ -393,6 +405,8 @@ static void write_group(struct tt_recorder *r, struct list *group, const struct 
 	struct tt_error err = {0};
 	if (transact(r, group->first, group->n, extras, &err) == TT_OK) {
 		set_failed(r, false, NULL);
+		if (tt_now() - r->ballast_at >= BALLAST_SECONDS)
+			make_ballast(r);
 		return;
 	}
 	write_singly(r, group, extras);

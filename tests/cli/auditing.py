@@ -360,6 +360,27 @@ def test_full():
         soon(lambda: server.works(TEXT, body)["audit"], "written again")
     check([e["entries"] for e in of_kind("gap", "lost")] == [6], f"{of_kind('gap', 'lost')}")
     check(verified("lost")["open"] == 0, "after a gap")
+    # The end of what began meanwhile is lost too, and counted.
+    with serve("--audit-full", "serve", "--max-batch", 1, state="late") as server:
+        limit(server, 0)
+        with server.open(TEXT, {**body, "n": 64, "max_tokens": 400, "ignore_eos": True, "stream": True}) as left:
+            left.recv(1000)
+            limit(server, resource.RLIM_INFINITY)
+            soon(lambda: of_kind("gap", "late"), "written again")
+        soon(lambda: server.metrics()["trimtab_audit_lost_total"] == 2, "the end is lost")
+    check([e["entries"] for e in of_kind("gap", "late")] == [1, 1], f"{of_kind('gap', 'late')}")
+
+
+def test_ballast():
+    """What has made room on a full disk is made again."""
+    with serve() as server:
+        os.remove(f"{STATE}/ballast")
+
+        def is_back():
+            server.works(TEXT, {"prompt": "Hello", "max_tokens": 1})
+            return os.path.exists(f"{STATE}/ballast")
+        soon(is_back, "ballast")
+    check(not os.path.exists(f"{STATE}/ballast"), "it goes with the server")
 
 
 def test_erased():

@@ -392,7 +392,7 @@ Test(govern_store, an_actor_must_be_what_the_store_says)
 	refused(TT_REFUSED_RIGHT, &forged, "policy/kill", "{}", "a key of the store");
 }
 
-/* docs/serve.md has this table. */
+/* docs/store.md has this table. */
 Test(govern_store, each_role_can_do_what_it_may_and_nothing_else)
 {
 	static const char *const roles[] = {"user", "reviewer", "editor", "approver", "auditor", "operator"};

@@ -1,4 +1,4 @@
-/* Who may do what. A key has roles; each command needs a right; the table of both is in rights.c and docs/serve.md. */
+/* Who may do what. A key has roles; each command needs a right; the table of both is in rights.c and docs/store.md. */
 #ifndef CONTROLLER_GOVERN_RIGHTS_H
 #define CONTROLLER_GOVERN_RIGHTS_H
 

@@ -25,6 +25,15 @@ int tt_append_log_open(struct tt_append_log *log, bool create, struct tt_error *
 	return tt_append_log_size(log, &size, err);
 }
 
+int tt_append_log_create(struct tt_append_log *log, bool *taken, struct tt_error *err)
+{
+	log->file = open(log->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0666);
+	*taken = log->file < 0 && errno == EEXIST;
+	if (*taken)
+		return TT_OK;
+	return log->file < 0 ? tt_fail_io(err, log->path, "make") : tt_append_log_lock(log, err);
+}
+
 void tt_append_log_close(struct tt_append_log *log)
 {
 	if (log->file >= 0)
@@ -47,11 +56,23 @@ int tt_append_log_size(const struct tt_append_log *log, uint64_t *size, struct t
 	return TT_OK;
 }
 
+/* A file system that has no locks is not another run. */
+static int lock(const struct tt_append_log *log, int kind, struct tt_error *err)
+{
+	if (flock(log->file, kind | LOCK_NB) == 0)
+		return TT_OK;
+	return errno == EWOULDBLOCK ? tt_fail(err, TT_ERR_IO, "%s: another run is writing it", log->path)
+				    : tt_fail_io(err, log->path, "lock");
+}
+
 int tt_append_log_lock(const struct tt_append_log *log, struct tt_error *err)
 {
-	if (flock(log->file, LOCK_EX | LOCK_NB) < 0)
-		return tt_fail(err, TT_ERR_IO, "%s: another run is writing it", log->path);
-	return TT_OK;
+	return lock(log, LOCK_EX, err);
+}
+
+int tt_append_log_lock_shared(const struct tt_append_log *log, struct tt_error *err)
+{
+	return lock(log, LOCK_SH, err);
 }
 
 int tt_append_log_read(const struct tt_append_log *log, uint64_t at, void *out, size_t n)

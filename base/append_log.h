@@ -13,6 +13,8 @@ struct tt_append_log {
 /* Opens for reading and writing. Refuses anything but a regular file, because nothing could be cut from it. With
  * create, a file that does not exist is made; without, the log stays closed (file is -1) and counts as empty. */
 int tt_append_log_open(struct tt_append_log *log, bool create, struct tt_error *err);
+/* Makes the file and locks it; *taken, and the log stays closed, where there is one already. */
+int tt_append_log_create(struct tt_append_log *log, bool *taken, struct tt_error *err);
 /* Closes the file; nothing is forced to disk. */
 void tt_append_log_close(struct tt_append_log *log);
 
@@ -21,6 +23,8 @@ int tt_append_log_size(const struct tt_append_log *log, uint64_t *size, struct t
 
 /* TT_ERR_IO where another holder has the lock, which closing the log gives up. The log is open. */
 int tt_append_log_lock(const struct tt_append_log *log, struct tt_error *err);
+/* The same for a lock that several may share, none of whom may write. */
+int tt_append_log_lock_shared(const struct tt_append_log *log, struct tt_error *err);
 
 /* Reads n bytes from a position on, whole records or not. -1 with errno when that fails; EIO: the file ends before. */
 int tt_append_log_read(const struct tt_append_log *log, uint64_t at, void *out, size_t n);

@@ -59,6 +59,16 @@ int __wrap_fdatasync(int file)
 	return seen("sync", file) ? -1 : __real_fdatasync(file);
 }
 
+static int lock_error; /* errno of every lock; 0: locks work */
+int __real_flock(int file, int how);
+int __wrap_flock(int file, int how);
+
+int __wrap_flock(int file, int how)
+{
+	errno = lock_error;
+	return lock_error ? -1 : __real_flock(file, how);
+}
+
 /* ---- A journal in a folder of its own */
 
 static const char *const FILES[] = {"o", "t", "o.journal"};
@@ -206,4 +216,27 @@ Test(journal, fails_where_the_job_cannot_be_forced_to_disk)
 		cr_expect_eq(open_job(&job, false, &err), TT_OK, "call %d: %s", call, err.message);
 		end(&job);
 	}
+}
+
+Test(journal, takes_no_file_that_is_there_and_no_missing_lock_for_another_run)
+{
+	struct job job;
+	struct tt_error err = {0};
+	bool taken = true;
+	begin(&job);
+	tt_journal_close(&job.journal);
+	const struct tt_journal_job asked = {.job = job.json};
+	cr_expect_eq(tt_journal_create(&job.journal, job.output, job.telemetry, &asked, &taken, &err), TT_OK);
+	cr_expect(taken);
+	char path[256];
+	snprintf(path, sizeof path, "%s/o.journal", job.scratch.directory);
+	unlink(path);
+	lock_error = ENOLCK;
+	cr_expect_eq(tt_journal_create(&job.journal, job.output, job.telemetry, &asked, &taken, &err), TT_ERR_IO);
+	cr_expect_not_null(strstr(err.message, strerror(ENOLCK)), "%s", err.message);
+	cr_expect(!taken && size_of(&job, "o.journal") == UINT64_MAX);
+	lock_error = 0;
+	cr_expect_eq(tt_journal_create(&job.journal, job.output, job.telemetry, &asked, &taken, &err), TT_OK);
+	cr_expect(!taken);
+	end(&job);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
@@ -196,17 +197,11 @@ int tt_journal_open(struct tt_journal *journal, const char *output, const char *
 
 static int create_journal(struct tt_journal *j, const struct tt_journal_job *job, bool *taken, struct tt_error *err)
 {
-	uint64_t size;
+	TT_TRY(tt_append_log_create(&j->log, taken, err));
+	if (*taken)
+		return TT_OK;
 	TT_TRY(tt_journal_refuse_stranger(j->output.path, err));
 	TT_TRY(tt_journal_refuse_stranger(j->telemetry.path, err));
-	TT_TRY(tt_append_log_open(&j->log, true, err));
-	*taken = tt_append_log_lock(&j->log, NULL) != TT_OK;
-	if (*taken)
-		return TT_OK;
-	TT_TRY(tt_append_log_size(&j->log, &size, err));
-	*taken = size > 0;
-	if (*taken)
-		return TT_OK;
 	TT_TRY(begin_job(j, job, err));
 	TT_TRY(tt_append_log_sync_name(&j->log, err));
 	return open_outputs(j, err);
@@ -218,6 +213,8 @@ int tt_journal_create(struct tt_journal *journal, const char *output, const char
 	*taken = false;
 	TT_TRY(name_files(journal, output, telemetry, job, err));
 	int status = create_journal(journal, job, taken, err);
+	if (status != TT_OK && journal->log.file >= 0 && journal->log.end == 0)
+		unlink(journal->log.path); /* made in vain */
 	if (status != TT_OK || *taken)
 		tt_journal_close(journal);
 	return status;

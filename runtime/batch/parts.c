@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -190,9 +189,8 @@ int tt_parts_check_idle(const struct tt_parts *parts, uint64_t rank, struct tt_e
 		int status = tt_append_log_open(&log, false, err);
 		/* Shared, so that those who look do not get in each other's way; an empty one may be about to be
 		 * locked by who has just made it. */
-		if (status == TT_OK && log.file >= 0 && tt_append_log_size(&log, &size, NULL) == TT_OK && size &&
-			flock(log.file, LOCK_SH | LOCK_NB) < 0)
-			status = tt_fail(err, TT_ERR_IO, "%s: another run is writing it", log.path);
+		if (status == TT_OK && log.file >= 0 && tt_append_log_size(&log, &size, NULL) == TT_OK && size)
+			status = tt_append_log_lock_shared(&log, err);
 		tt_append_log_close(&log);
 		tt_buffer_free(&path);
 		TT_TRY(status);

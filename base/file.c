@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -175,27 +176,54 @@ int tt_file_folder(char **out, const char *path, struct tt_error *err)
 	return tt_copy_string(out, path, slash == path ? 1 : (size_t)(slash - path), err);
 }
 
-int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err)
+int tt_file_make_temporary(char **name, int *file, const char *path, struct tt_error *err)
 {
-	struct tt_buffer name = {0};
-	TT_TRY(tt_buffer_print(&name, err, "%s.tmp-XXXXXX", path));
-	int file = mkstemp(name.data), status = TT_OK;
-	if (file < 0) {
+	struct tt_buffer temporary = {0};
+	int status = TT_OK;
+	TT_TRY(tt_buffer_print(&temporary, err, "%s.tmp-XXXXXX", path));
+	*file = mkstemp(temporary.data);
+	if (*file < 0) {
 		status = tt_fail_io(err, path, "create");
 	} else {
 		mode_t mask = umask(0);
 		umask(mask);
-		if (fchmod(file, 0666 & ~mask) < 0 || tt_file_write_all(file, data, n) < 0 || fsync(file) < 0)
+		if (fchmod(*file, 0666 & ~mask) < 0) {
 			status = tt_fail_io(err, path, "write");
-		if (close(file) < 0 && status == TT_OK)
-			status = tt_fail_io(err, path, "write");
-		if (status == TT_OK && rename(name.data, path) < 0)
-			status = tt_fail_io(err, path, "rename into place");
-		if (status != TT_OK)
-			unlink(name.data);
+			close(*file);
+			unlink(temporary.data);
+		}
 	}
-	tt_buffer_free(&name);
+	if (status == TT_OK)
+		*name = temporary.data;
+	else
+		tt_buffer_free(&temporary);
 	return status;
+}
+
+int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err)
+{
+	char *name;
+	int file, status = TT_OK;
+	TT_TRY(tt_file_make_temporary(&name, &file, path, err));
+	if (tt_file_write_all(file, data, n) < 0 || fsync(file) < 0)
+		status = tt_fail_io(err, path, "write");
+	if (close(file) < 0 && status == TT_OK)
+		status = tt_fail_io(err, path, "write");
+	if (status == TT_OK && rename(name, path) < 0)
+		status = tt_fail_io(err, path, "rename into place");
+	if (status != TT_OK)
+		unlink(name);
+	free(name);
+	return status;
+}
+
+void tt_file_allow_all(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+		return;
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
 }
 
 bool tt_file_exists(const char *path)

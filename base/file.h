@@ -29,6 +29,13 @@ int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, stru
 /* Writes a file through a temporary one beside it: fsync, then rename. A reader sees the old file or the new one. */
 int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err);
 
+/* Makes an empty file of a name that nobody else has, beside the path, for what is to take its name: *name is a new
+ * string, and *file is open for writing. After an error neither is to be released. */
+int tt_file_make_temporary(char **name, int *file, const char *path, struct tt_error *err);
+
+/* Lets this process open as many files at once as the system permits it. */
+void tt_file_allow_all(void);
+
 /* Calls write until all is written; -1 with errno when that fails. */
 int tt_file_write_all(int file, const void *data, size_t n);
 

@@ -335,6 +335,9 @@ int tt_mpi_batch(const struct tt_mpi *mpi, struct tt_engine *engine, const struc
 {
 	struct distribution d = {.mpi = mpi, .ranks = ranks, .share.run.report = report};
 	*report = (struct tt_batch_report){0};
+	/* A rank with nothing to do closes a journal that it never opened. */
+	d.share.run.journal.output.file = d.share.run.journal.telemetry.file = d.share.run.journal.log.file = -1;
+	tt_file_allow_all();
 	TT_TRY(tt_batch_take(&d.share.options, engine, options, err));
 	d.share.run.job = (struct tt_batch_job){.engine = engine, .options = &d.share.options};
 	TT_TRY(tt_alloc(&d.letters, (size_t)mpi->n_ranks, sizeof *d.letters, err));

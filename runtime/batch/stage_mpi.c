@@ -2,7 +2,6 @@
  * it writes, piece by piece. So a file server is asked once, and the time hardly grows with the number of machines. */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,24 +86,26 @@ static int copy_pieces(struct stage *s, FILE *from, int to, uint64_t size, const
 	return TT_OK;
 }
 
-/* Writes FOLDER/NAME under another name first: a model that is half there must not be taken for one. */
+/* Writes FOLDER/NAME under another name first, its own: a model that is half there must not be taken for one, and
+ * another job may stage the same one. */
 static int write_file(struct stage *s, FILE *from, const struct header *header, struct tt_error *err)
 {
-	struct tt_buffer path = {0}, temporary = {0};
+	struct tt_buffer path = {0};
+	char *temporary = NULL;
+	int to = -1;
 	int status = tt_buffer_print(&path, err, "%s/%s", s->folder, header->name);
 	if (status == TT_OK)
-		status = tt_buffer_print(&temporary, err, "%s.part", path.data);
-	int to = status == TT_OK ? open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
-	if (status == TT_OK && to < 0)
-		status = tt_fail_io(err, temporary.data, "make");
+		status = tt_file_make_temporary(&temporary, &to, path.data, err);
 	if (status == TT_OK)
-		status = copy_pieces(s, from, to, header->size, temporary.data, err);
-	if (to >= 0 && close(to) < 0 && status == TT_OK)
-		status = tt_fail_io(err, temporary.data, "write");
-	if (status == TT_OK && rename(temporary.data, path.data) < 0)
+		status = copy_pieces(s, from, to, header->size, temporary, err);
+	if (temporary && close(to) < 0 && status == TT_OK)
+		status = tt_fail_io(err, temporary, "write");
+	if (status == TT_OK && rename(temporary, path.data) < 0)
 		status = tt_fail_io(err, path.data, "rename into place");
+	if (temporary && status != TT_OK)
+		unlink(temporary);
+	free(temporary);
 	tt_buffer_free(&path);
-	tt_buffer_free(&temporary);
 	return status;
 }
 

@@ -2,9 +2,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "cli.h"
 #include "runtime/batch/distribute_mpi.h"
 
@@ -368,12 +368,7 @@ static int merge(struct run *run)
 {
 	struct tt_error err = {0};
 	struct tt_batch_report report = {0};
-	struct rlimit files;
-	/* Every part is open at once, of which a large job has thousands. */
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	tt_file_allow_all(); /* every part is open at once, of which a large job has thousands */
 	signal(SIGXFSZ, SIG_IGN);
 	if (run->missing) {
 		if (tt_batch_missing(&run->options, show_missing, run, &err) != TT_OK)

@@ -50,6 +50,9 @@ static int go_to_line(struct tt_answering *run, uint64_t line, struct tt_error *
 		return TT_OK;
 	}
 	if (line - run->next_line >= TT_UNIT_LINES) {
+		if (line / TT_UNIT_LINES >= run->file->n_units)
+			return tt_fail(
+				err, TT_ERR_FORMAT, "the job file has no unit of line %llu", (unsigned long long)line);
 		const struct tt_unit *unit = &run->file->units[line / TT_UNIT_LINES];
 		TT_TRY(tt_lines_seek(&run->lines, unit->offset, unit->number, err));
 		run->next_line = line / TT_UNIT_LINES * TT_UNIT_LINES;

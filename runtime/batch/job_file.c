@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "runtime/batch/answer.h"
 #include "runtime/batch/seal.h"
 
 uint64_t tt_job_file_rows(const struct tt_job_file *file)
@@ -73,7 +74,7 @@ int tt_job_file_scan(
 	const char *path = job->options->input;
 	struct tt_lines lines;
 	struct tt_ids_seen ids = {0};
-	*file = (struct tt_job_file){.created = (int64_t)time(NULL), .n_cases = job->sweep.n ? job->sweep.n : 1};
+	*file = (struct tt_job_file){.created = (int64_t)time(NULL), .n_cases = tt_cases(job)};
 	TT_TRY(tt_lines_open(&lines, path, input_bytes, err));
 	int status = scan(file, job, &lines, &ids, err);
 	tt_ids_seen_free(&ids);
@@ -224,8 +225,29 @@ static int take_line(
 			      lines->path, (unsigned long long)lines->number);
 }
 
+int tt_job_cases(uint64_t *n, const json_t *job, const char *path, struct tt_error *err)
+{
+	json_t *policies = json_object_get(job, "policies");
+	const char *text = json_string_value(json_object_get(job, "sweep"));
+	const char **names = NULL; // [n_names]
+	size_t n_names = 0;
+	const char *name;
+	json_t *digest;
+	struct tt_sweep sweep;
+	TT_TRY(tt_alloc(&names, json_object_size(policies), sizeof *names, err));
+	json_object_foreach(policies, name, digest) names[n_names++] = name;
+	int status = tt_sweep_parse(&sweep, names, n_names, text, err);
+	*n = sweep.n ? sweep.n : 1;
+	tt_sweep_free(&sweep);
+	free(names);
+	return status == TT_OK || status == TT_ERR_MEMORY
+		       ? status
+		       : tt_fail(err, TT_ERR_FORMAT, "%s: it describes no sweep; nothing was changed", path);
+}
+
 static int read_lines(struct tt_job_file *file, struct tt_lines *lines, struct tt_error *err)
 {
+	uint64_t n_cases;
 	char check[TT_SEAL + 1] = "";
 	bool found;
 	for (;;) {
@@ -236,7 +258,12 @@ static int read_lines(struct tt_job_file *file, struct tt_lines *lines, struct t
 	}
 	if (!file->job || file->n_units != (file->n_lines + TT_UNIT_LINES - 1) / TT_UNIT_LINES)
 		return tt_fail(err, TT_ERR_FORMAT, "%s: not a whole job file; nothing was changed", lines->path);
-	return TT_OK;
+	/* With as many lines as units hold, this bounds the rows, and so what is allocated and looked through. */
+	TT_TRY(tt_job_cases(&n_cases, file->job, lines->path, err));
+	return file->n_cases == n_cases
+		       ? TT_OK
+		       : tt_fail(err, TT_ERR_FORMAT, "%s: its sweep has %llu cases, not %llu; nothing was changed",
+				 lines->path, (unsigned long long)n_cases, (unsigned long long)file->n_cases);
 }
 
 int tt_job_file_read(struct tt_job_file *file, const char *path, struct tt_error *err)

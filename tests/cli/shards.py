@@ -3,6 +3,7 @@
 
 import json
 import os
+import resource
 import sys
 import tempfile
 
@@ -132,6 +133,27 @@ def test_other_job():
             file.write(saved)
     job.merge()
     job.same("after all refusals")
+
+
+def test_wrong_sizes():
+    """A job file whose checksums hold and whose numbers do not."""
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(300)], "-n", "1")
+    saved = read("out.job")
+    for cases in (2, 1 << 46):
+        reseal("out.job", lambda head, n=cases: head.update(cases=n))
+        before = tree()
+        for arguments in (["--shard", "0/2"], ["--merge"], ["--merge", "--missing"]):
+            done = run(*job.command(), *arguments, before=lambda: resource.setrlimit(resource.RLIMIT_CPU, (20, 20)))
+            check(done.returncode == 1 and f"has 1 cases, not {cases}" in done.stderr,
+                  f"{cases} cases: {arguments}: {done.returncode}: {done.stderr}")
+        check(tree() == before, f"{cases} cases: a file was changed")
+    reseal("out.job", lambda head: (head.update(cases=1), head["job"].update(sweep="nobody@1")))
+    refused(1, "describes no sweep", *job.command(), "--merge")
+    with open("out.job", "wb") as file:
+        file.write(saved)
+    job.shards(2)
+    job.merge()
+    job.same("after wrong sizes")
 
 
 def test_strangers():

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "runtime/batch/journal.h"
+#include "runtime/batch/shard.h"
 #include "weights_files.h"
 
 /* ---- The calls that reach the files, in order: "write:NAME sync:NAME ", a folder's name being "." */
@@ -238,5 +239,28 @@ Test(journal, takes_no_file_that_is_there_and_no_missing_lock_for_another_run)
 	lock_error = 0;
 	cr_expect_eq(tt_journal_create(&job.journal, job.output, job.telemetry, &asked, &taken, &err), TT_OK);
 	cr_expect(!taken);
+	end(&job);
+}
+
+Test(journal, of_a_part_is_not_begun_nor_missed_after_a_merge)
+{
+	struct job job;
+	struct tt_error err = {0};
+	struct tt_part_reader reader;
+	char gone[256], folder[300];
+	begin(&job);
+	tt_journal_close(&job.journal);
+	snprintf(gone, sizeof gone, "%s/other", job.scratch.directory);
+	snprintf(folder, sizeof folder, "%s.parts", gone);
+	struct tt_share share = {.options = {.input = "-", .output = gone}, .file = {.job = job.json, .created = 1}};
+	cr_expect_eq(tt_share_begin(&share, 0, &err), TT_ERR_MISMATCH, "%s", err.message);
+	cr_expect_not_null(strstr(err.message, "merged meanwhile"), "%s", err.message);
+	cr_expect_neq(access(folder, F_OK), 0, "the part stays");
+	const struct tt_part *part = &share.part;
+	cr_expect_eq(tt_part_open(&reader, part, &share.file, false, &err), TT_ERR_IO);
+	cr_expect_not_null(strstr(err.message, "merged meanwhile"), "%s", err.message);
+	tt_part_close(&reader);
+	tt_part_free(&share.part);
+	tt_journal_close(&share.run.journal);
 	end(&job);
 }

@@ -224,7 +224,8 @@ int tt_part_open(struct tt_part_reader *out, const struct tt_part *part, const s
 	j->log.path = j->log_path.data;
 	TT_TRY(tt_append_log_open(&j->log, false, err));
 	if (j->log.file < 0)
-		return TT_OK;
+		return tt_fail(err, TT_ERR_IO, "%s is gone: it was merged meanwhile, unless somebody has removed it",
+			j->log.path);
 	TT_TRY(tt_journal_reader_open(&out->reader, j, err));
 	return out->reader.found.job ? check_job(out, file, err) : TT_OK;
 }

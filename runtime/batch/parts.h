@@ -47,8 +47,8 @@ struct tt_part_reader {
 	struct tt_journal_reader reader;
 	bool has_row;
 };
-/* TT_ERR_MISMATCH where the part is another job's. unchecked: rows are believed by their records alone. To be closed
- * after an error too. */
+/* TT_ERR_MISMATCH where the part is another job's, TT_ERR_IO where it is there no more. unchecked: rows are believed by
+ * their records alone. To be closed after an error too. */
 int tt_part_open(struct tt_part_reader *out, const struct tt_part *part, const struct tt_job_file *file, bool unchecked,
 	struct tt_error *err);
 /* Goes to the next row; out->has_row is false where there is none. */

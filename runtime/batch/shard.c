@@ -118,10 +118,31 @@ int tt_share_read(struct tt_share *share, uint64_t rank, struct tt_error *err)
 	return tt_parts_read(&share->done, &share->parts, &share->file, false, err);
 }
 
+/* A merge takes no part that it did not see, and a shard that found none of those that it took would answer all rows
+ * again. So what was merged is looked for once more when the part is there. */
+static int check_not_merged(struct tt_share *share, struct tt_error *err)
+{
+	const char *output = share->options.output;
+	struct tt_batch_report report;
+	char *path = NULL;
+	bool is_merged = false;
+	TT_TRY(tt_job_path(&path, output, err));
+	int status = tt_merge_look(&share->options, &share->file, true, &is_merged, &report, err);
+	if (status == TT_OK && (is_merged || !tt_file_exists(path)))
+		status = tt_fail(err, TT_ERR_MISMATCH, "%s was merged meanwhile: there is nothing left to do", output);
+	free(path);
+	return status;
+}
+
 int tt_share_begin(struct tt_share *share, uint64_t rank, struct tt_error *err)
 {
-	return tt_part_create(
-		&share->part, &share->run.journal, &share->parts, share->options.output, rank, &share->file, err);
+	const char *output = share->options.output;
+	TT_TRY(tt_part_create(&share->part, &share->run.journal, &share->parts, output, rank, &share->file, err));
+	int status = check_not_merged(share, err);
+	const struct tt_parts own = {.list = &share->part, .n = 1};
+	if (status != TT_OK)
+		tt_parts_remove(&own, output, NULL);
+	return status;
 }
 
 void tt_share_close(struct tt_share *share)

@@ -33,7 +33,7 @@ int tt_share_refuse_plain(const struct tt_batch_options *options, struct tt_erro
 int tt_share_open(struct tt_share *share, bool makes, struct tt_error *err);
 /* Finds the parts and which rows they hold. rank: whose parts nobody else may be writing; UINT64_MAX: all. */
 int tt_share_read(struct tt_share *share, uint64_t rank, struct tt_error *err);
-/* Makes the part that the share's rows go to. */
+/* Makes the part that the share's rows go to. TT_ERR_MISMATCH, and no part, where the job was merged meanwhile. */
 int tt_share_begin(struct tt_share *share, uint64_t rank, struct tt_error *err);
 void tt_share_close(struct tt_share *share);
 

@@ -31,26 +31,57 @@ void tt_batch_options_default_sized(struct tt_batch_options *options, size_t siz
 
 /* ---- The job */
 
+/* A path with an ending; *out stays NULL for none. */
+static int add_ending(char **out, const char *path, const char *ending, struct tt_error *err)
+{
+	struct tt_buffer text = {0};
+	if (path)
+		TT_TRY(tt_buffer_print(&text, err, "%s%s", path, ending));
+	*out = text.data;
+	return TT_OK;
+}
+
+enum { N_WRITES = 7 };
+
+/* What a batch writes, or its merge; paths [N_WRITES] are new strings, also after an error. */
+static int list_writes(char **paths, struct tt_file_use *writes, const struct tt_batch_options *o, struct tt_error *err)
+{
+	const struct {
+		const char *path, *ending, *role;
+	} files[N_WRITES] = {
+		{o->output, "", "the output"},
+		{o->output, ".journal", "the journal"},
+		{o->output, ".job", "the job file"},
+		{o->telemetry, "", "the telemetry"},
+		{o->output, ".tmp", "the output while it is merged"},
+		{o->output, ".tmp.journal", "the journal while it is merged"},
+		{o->telemetry, ".tmp", "the telemetry while it is merged"},
+	};
+	for (int i = 0; i < N_WRITES; i++) {
+		TT_TRY(add_ending(&paths[i], files[i].path, files[i].ending, err));
+		writes[i] = (struct tt_file_use){paths[i], files[i].role};
+	}
+	return TT_OK;
+}
+
 /* Refuses to write a file that is read, or one file in two roles. engine may be NULL, if there is none yet; then the
  * files of its model and policies are not checked. */
 static int check_paths(struct tt_engine *engine, const struct tt_batch_options *o, struct tt_error *err)
 {
-	struct tt_buffer log = {0}, job = {0};
+	char *paths[N_WRITES] = {NULL};
+	struct tt_file_use writes[N_WRITES];
 	struct tt_file_use *reads = NULL; // [1 + n_policies]
-	TT_TRY(tt_alloc(&reads, 1 + o->n_policies, sizeof *reads, err));
+	size_t n_reads = 1 + o->n_policies;
+	TT_TRY(tt_alloc(&reads, n_reads, sizeof *reads, err));
 	reads[0] = (struct tt_file_use){o->input, "the input"};
 	for (size_t i = 0; i < o->n_policies; i++)
 		reads[1 + i] = (struct tt_file_use){o->policies[i].path, "a policy"};
-	int status = tt_buffer_print(&log, err, "%s.journal", o->output);
+	int status = list_writes(paths, writes, o, err);
 	if (status == TT_OK)
-		status = tt_buffer_print(&job, err, "%s.job", o->output);
-	const struct tt_file_use writes[] = {{o->output, "the output"}, {log.data, "the journal"},
-		{job.data, "the job file"}, {o->telemetry, "the telemetry"}};
-	if (status == TT_OK)
-		status = engine ? tt_engine_check_outputs(engine, reads, 1 + o->n_policies, writes, 4, err)
-				: tt_check_outputs(reads, 1 + o->n_policies, writes, 4, err);
-	tt_buffer_free(&job);
-	tt_buffer_free(&log);
+		status = engine ? tt_engine_check_outputs(engine, reads, n_reads, writes, N_WRITES, err)
+				: tt_check_outputs(reads, n_reads, writes, N_WRITES, err);
+	for (int i = 0; i < N_WRITES; i++)
+		free(paths[i]);
 	free(reads);
 	return status;
 }

@@ -63,6 +63,53 @@ int tt_merge_look(const struct tt_batch_options *options, const struct tt_job_fi
 	return status;
 }
 
+/* Whether the options name what a journal or job file is of, as far as that is known without a model. */
+static int check_options(
+	const struct tt_batch_options *o, const json_t *job, const char *path, uint64_t *size, struct tt_error *err)
+{
+	const char *expected = json_string_value(json_object_get(json_object_get(job, "input"), "sha256"));
+	bool telemetry = json_is_true(json_object_get(json_object_get(job, "options"), "telemetry"));
+	char sha256[65];
+	if (telemetry != (o->telemetry != NULL))
+		return tt_fail(err, TT_ERR_MISMATCH, "%s is of a job %s --telemetry; nothing was changed", path,
+			telemetry ? "with" : "without");
+	TT_TRY(tt_sha256_file(sha256, o->input, size, err));
+	return expected && !strcmp(expected, sha256)
+		       ? TT_OK
+		       : tt_fail(err, TT_ERR_MISMATCH, "%s is not the input of %s; nothing was changed", o->input,
+				 path);
+}
+
+static int count_rows(uint64_t *n, const char *path, uint64_t input_bytes, uint64_t n_cases, struct tt_error *err)
+{
+	struct tt_lines lines;
+	bool found = true;
+	*n = 0;
+	TT_TRY(tt_lines_open(&lines, path, input_bytes, err));
+	int status = TT_OK;
+	while (found && (status = tt_lines_next(&lines, &found, err)) == TT_OK)
+		*n += found ? n_cases : 0;
+	tt_lines_close(&lines);
+	return status;
+}
+
+/* Whether the output is all that the options ask for. */
+static int check_whole(const struct tt_batch_options *o, const struct tt_journal *j,
+	const struct tt_journal_found *found, struct tt_error *err)
+{
+	uint64_t size, n_cases, n_rows;
+	TT_TRY(check_options(o, found->job, o->output, &size, err));
+	TT_TRY(tt_journal_check_rows(j, found, err));
+	TT_TRY(tt_job_cases(&n_cases, found->job, j->log.path, err));
+	TT_TRY(count_rows(&n_rows, o->input, size, n_cases, err));
+	return j->n_rows == n_rows
+		       ? TT_OK
+		       : tt_fail(err, TT_ERR_MISMATCH,
+				 "%s has %llu of its %llu rows, and there is no job file of others to merge; nothing "
+				 "was changed",
+				 o->output, (unsigned long long)j->n_rows, (unsigned long long)n_rows);
+}
+
 /* Without a job file: the output may be merged already. */
 static int look_without_file(
 	const struct tt_batch_options *o, const char *path, struct tt_batch_report *report, struct tt_error *err)
@@ -72,29 +119,13 @@ static int look_without_file(
 	int status = read_output(&j, &found, o, err);
 	if (status == TT_OK && !found.job)
 		status = tt_fail(err, TT_ERR_IO, "%s is not there: there is nothing to merge", path);
+	if (status == TT_OK)
+		status = check_whole(o, &j, &found, err);
 	report->n_rows = report->n_earlier = j.n_rows;
 	report->n_errors = j.n_errors;
 	json_decref(found.job);
 	tt_journal_close(&j);
 	return status;
-}
-
-/* Whether the options name what the job file is of, as far as that is known without a model. */
-static int check_options(
-	const struct tt_batch_options *o, const struct tt_job_file *file, const char *path, struct tt_error *err)
-{
-	const char *expected = json_string_value(json_object_get(json_object_get(file->job, "input"), "sha256"));
-	bool telemetry = json_is_true(json_object_get(json_object_get(file->job, "options"), "telemetry"));
-	char sha256[65];
-	uint64_t size;
-	if (telemetry != (o->telemetry != NULL))
-		return tt_fail(err, TT_ERR_MISMATCH, "%s is of a job %s --telemetry; nothing was changed", path,
-			telemetry ? "with" : "without");
-	TT_TRY(tt_sha256_file(sha256, o->input, &size, err));
-	return expected && !strcmp(expected, sha256)
-		       ? TT_OK
-		       : tt_fail(err, TT_ERR_MISMATCH, "%s is not the input of %s; nothing was changed", o->input,
-				 path);
 }
 
 /* ---- Merging */
@@ -169,6 +200,54 @@ static int name_files(struct merge *m, struct tt_error *err)
 	return status;
 }
 
+/* Whether there is a journal of an output, and that of this very job, by its first line; TT_ERR_MISMATCH for another
+ * job's, and TT_ERR_IO for one that a merge still writes. */
+static int find_own(const struct merge *m, const char *output, bool *found, struct tt_error *err)
+{
+	struct tt_journal j = {.telemetry_name = m->options->telemetry};
+	struct tt_journal_reader reader = {.is_unchecked = true};
+	j.output = (struct tt_append_log){.path = output, .file = -1};
+	j.telemetry.file = j.log.file = -1;
+	TT_TRY(tt_buffer_print(&j.log_path, err, "%s.journal", output));
+	j.log.path = j.log_path.data;
+	int status = tt_append_log_open(&j.log, false, err);
+	if (status == TT_OK && j.log.file >= 0)
+		status = tt_append_log_lock(&j.log, err);
+	if (status == TT_OK && j.log.file >= 0)
+		status = tt_journal_reader_open(&reader, &j, err);
+	*found = status == TT_OK && reader.found.job;
+	if (*found)
+		status = tt_batch_compare(reader.found.job, m->file->job, output, err);
+	if (status == TT_OK && *found && j.created != m->file->created)
+		status = tt_fail(err, TT_ERR_MISMATCH,
+			"%s is of a job that was begun at another time; nothing was changed. Move it and its journal "
+			"away, or name another output",
+			output);
+	tt_journal_reader_close(&reader);
+	tt_journal_close(&j);
+	return status;
+}
+
+static void remove_written(const struct merge *m)
+{
+	const char *const written[] = {m->output, m->telemetry, m->log};
+	for (int i = 0; i < 3; i++)
+		if (written[i])
+			unlink(written[i]);
+}
+
+/* Makes room for the files: refuses another job's, and removes those that this job's merge left without a journal when
+ * it was stopped after it had renamed that. */
+static int make_room(const struct merge *m, struct tt_error *err)
+{
+	bool named, renamed;
+	TT_TRY(find_own(m, m->output, &named, err));
+	TT_TRY(find_own(m, m->options->output, &renamed, err));
+	if (renamed && !named)
+		remove_written(m);
+	return TT_OK;
+}
+
 static int move(const char *from, const char *to, struct tt_error *err)
 {
 	return from && rename(from, to) < 0 ? tt_fail_io(err, to, "rename into place") : TT_OK;
@@ -178,6 +257,7 @@ static int move(const char *from, const char *to, struct tt_error *err)
 static int move_files(struct merge *m, struct tt_error *err)
 {
 	const struct tt_append_log log = {.path = m->options->output, .file = -1};
+	const struct tt_append_log telemetry = {.path = m->options->telemetry, .file = -1};
 	struct tt_buffer name = {0};
 	TT_TRY(tt_buffer_print(&name, err, "%s.journal", m->options->output));
 	int status = move(m->log, name.data, err);
@@ -186,6 +266,9 @@ static int move_files(struct merge *m, struct tt_error *err)
 		status = move(m->telemetry, m->options->telemetry, err);
 	if (status == TT_OK)
 		status = move(m->output, m->options->output, err);
+	/* Parts go only when both names are on the disk. */
+	if (status == TT_OK)
+		status = tt_append_log_sync_name(&telemetry, err);
 	return status == TT_OK ? tt_append_log_sync_name(&log, err) : status;
 }
 
@@ -198,14 +281,13 @@ static int merge_parts(struct merge *m, struct tt_error *err)
 		.sync_seconds = 1e9};
 	TT_TRY(name_files(m, err));
 	TT_TRY(open_parts(m, err));
+	TT_TRY(make_room(m, err));
 	TT_TRY(tt_journal_open(&m->journal, m->output, m->telemetry, &job, true, err));
 	int status = merge_rows(m, err);
 	if (status == TT_OK)
-		return move_files(m, err);
-	const char *const written[] = {m->output, m->telemetry, m->log};
-	for (int i = 0; i < 3; i++)
-		if (written[i])
-			unlink(written[i]);
+		status = move_files(m, err);
+	if (status != TT_OK)
+		remove_written(m);
 	return status;
 }
 
@@ -262,11 +344,12 @@ static int merge_all(const struct tt_batch_options *o, const struct tt_job_file 
 static int read_file(struct tt_job_file *file, const struct tt_batch_options *o, const char *path, bool *is_there,
 	struct tt_error *err)
 {
+	uint64_t size;
 	*is_there = tt_file_exists(path);
 	if (!*is_there)
 		return TT_OK;
 	TT_TRY(tt_job_file_read(file, path, err));
-	int status = check_options(o, file, path, err);
+	int status = check_options(o, file->job, path, &size, err);
 	if (status != TT_OK)
 		tt_job_file_free(file);
 	return status;

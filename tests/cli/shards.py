@@ -9,7 +9,7 @@ import tempfile
 
 import program
 from program import check, golden, make_policy, read, refused, run, works, write_lines
-from shared_job import SharedJob, reseal, shared_rows, tree
+from shared_job import FILES, SharedJob, remove_job, reseal, shared_rows, tree
 
 
 def test_same_bytes():
@@ -133,6 +133,88 @@ def test_other_job():
             file.write(saved)
     job.merge()
     job.same("after all refusals")
+
+
+def put(files):
+    for path, data in files.items():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
+
+
+def test_killed_merge():
+    """A merge that was killed, before each of its renames and after the last, is called again."""
+    job = SharedJob(shared_rows(300), "-n", "2", end="")
+    job.shards(2)
+    shared = tree()
+    job.merge()
+    job.same("a merge")
+    merged = {path: read(path) for path in FILES}
+    for n_renamed in range(4):
+        remove_job()
+        put(shared)
+        for i, path in enumerate(("out.journal", "tokens", "out")):
+            name = path if i < n_renamed else "out.tmp.journal" if i == 0 else path + ".tmp"
+            put({"./" + name: merged[path]})
+        job.merge()
+        job.same(f"killed after {n_renamed} renames")
+        check(not [path for path in tree() if ".tmp" in path], f"killed after {n_renamed} renames: .tmp stays")
+    remove_job()
+    put(shared)
+    os.mkdir("tokens")  # the second rename fails
+    for _ in range(2):
+        done = run(*job.command(), "--merge")
+        check(done.returncode == 1 and not [path for path in tree() if ".tmp" in path], f"a failed rename: {done}")
+    os.rmdir("tokens")
+    job.merge()
+    job.same("after a rename that failed")
+
+
+def test_merged_names():
+    """Names that a merge needs are not another's, and files that are no merge's stay."""
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(300)], "-n", "1")
+    for output, telemetry in (("a", "a.tmp"), ("a", "a.tmp.journal"), ("a.tmp", "a"), ("a", "in.jsonl.tmp")):
+        arguments = ["-o", output, "--telemetry", telemetry, "-n", "1", "--shard", "0/2"]
+        if telemetry == "in.jsonl.tmp":
+            arguments[3] = "in.jsonl"
+        refused(2, "would be both", "-i", "in.jsonl", *arguments)
+    job.shards(2)
+    works("-i", "in.jsonl", "-o", "out.tmp", "-n", "2")
+    before = tree()
+    refused(1, "out.tmp is another job's", *job.command(), "--merge")
+    check(tree() == before, "a batch of the name out.tmp was changed")
+    os.unlink("out.tmp.journal")
+    before = tree()
+    refused(1, "out.tmp is there and has no journal", *job.command(), "--merge")
+    open("out.journal", "wb").close()  # of nobody
+    refused(1, "out.tmp is there and has no journal", *job.command(), "--merge")
+    os.unlink("out.journal")
+    os.unlink("out.tmp")
+    job.merge()
+    job.same("after other names")
+
+
+def test_merged_is_whole():
+    """Without a job file, --merge says of an output that it is merged only where it is all that is asked for."""
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(260)], "-n", "1", "--sweep", "p@0,1")
+    job.shards(2)
+    job.merge()
+    command = job.command()
+    check("520 were there already" in works(*command, "--merge").stdout, "merging twice")
+    write_lines("in2.jsonl", [{"id": "1", "prompt": "x"}])
+    saved = {"./" + path: read(path) for path in FILES}
+    refused(1, "in2.jsonl is not the input of out", "-i", "in2.jsonl", *command[2:], "--merge")
+    refused(1, "with --telemetry", *command[:4], *command[6:], "--merge")
+    records = [line for line in saved["./out.journal"].splitlines(True) if b"synced" not in line]
+    put({"./out.journal": b"".join(records[:-1])})
+    for arguments in (["--merge"], ["--merge", "--missing"]):
+        refused(1, "out has 519 of its 520 rows", *command, *arguments)
+    put(saved)
+    with open("out", "r+b") as file:
+        file.truncate(len(saved["./out"]) - 5)
+    refused(1, "row 520 of out is no longer what was written", *command, "--merge")
+    put(saved)
+    works(*command, "--merge")
 
 
 def test_wrong_sizes():

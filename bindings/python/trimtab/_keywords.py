@@ -23,6 +23,7 @@ class EngineOptions(TypedDict, total=False):
     fast: bool
     strict_model: bool
     compute: Literal["f32", "q8"]
+    kv: Literal["default", "f32", "f16", "bf16", "q8", "fp8"]
 
 
 class RequestOptions(TypedDict, total=False):
@@ -60,6 +61,8 @@ class BatchOptions(TypedDict, total=False):
     raw: bool
     max_batch: int
     layers: str
+    shard: int
+    n_shards: int
 
 
 class CaptureDataOptions(TypedDict, total=False):

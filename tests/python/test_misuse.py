@@ -191,6 +191,37 @@ print(len(r.wait().ids))
     assert int(said) > 3
 
 
+def test_a_fork_in_the_midst_of_another_threads_turn_says_so_too():
+    """The thread that has the turn is not in the child, and never gives it back there."""
+    in_child("""
+import os, signal, threading
+e = trimtab.Engine(TINY); r = e.submit("Hello"); next(r); mine, encode = trimtab.Text(TINY), e.text.encode
+has_it, release = threading.Event(), threading.Event()
+
+def hold():
+    with e._turn, mine._turn:
+        has_it.set()
+        release.wait(60)
+
+thread = threading.Thread(target=hold)
+thread.start()
+has_it.wait()
+if os.fork() == 0:
+    signal.alarm(20)
+    for use in (lambda: next(r), lambda: e.submit("a"), lambda: encode("a"), lambda: e.stats, r.cancel):
+        try:
+            use()
+            os._exit(1)
+        except trimtab.ClosedError as error:
+            assert "fork" in str(error)
+    os._exit(7 if mine.encode("a") == mine.encode("a") else 2)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+release.set()
+thread.join()
+assert encode("a") == mine.encode("a")
+""")
+
+
 # ---- Callbacks and interrupts
 
 
@@ -248,6 +279,85 @@ e.close()
 print(stopped)
 """)
     assert said.split()[-1] == "15"
+
+
+def test_a_signal_handler_in_the_midst_of_a_long_function_is_refused():
+    """Its engine call comes while the library is in a callback of the same thread."""
+    said = in_child("""
+import signal
+e = trimtab.Engine(TINY)
+work = lambda: e.score(perplexity=TINY + "/tokenizer.json", window=64, stride=8, limit=400)
+figures = lambda report: {key: value for key, value in report.items() if "second" not in key and "speed" not in key}
+first, refused, let_in = figures(work()), [], []
+
+def handle(*_):
+    try:
+        e.generate("Hello", max_tokens=2)
+        let_in.append(1)
+    except trimtab.BusyError:
+        refused.append(1)
+
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+again = figures(work())
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(refused), len(let_in), again.keys() == first.keys(), len(e.generate("Hello", max_tokens=3).ids))
+""").split()
+    assert int(said[0]) > 0 and said[2:] == ["True", "3"]
+
+
+def test_a_turn_is_refused_in_its_own_midst_and_recovered_where_it_leaked(engine):
+    with engine._turn:
+        for use in (lambda: engine.generate("Hello"), lambda: engine.text.encode("a"), lambda: engine.stats):
+            with pytest.raises(trimtab.BusyError):
+                use()
+        assert engine._turn._owner == threading.get_ident()
+    assert engine._turn._owner is None
+
+    def leak():  # as an interrupt at the first instruction of __exit__ does
+        engine._turn.__enter__()
+
+    leak()
+    assert len(engine.generate("Hello", max_tokens=3).ids) == 3 and engine._turn._owner is None
+
+
+def test_a_signal_handler_in_a_thread_that_waits_is_refused(engine):
+    has_it, release, refused = threading.Event(), threading.Event(), []
+
+    def hold():
+        with engine._turn:
+            has_it.set()
+            release.wait(60)
+
+    def handle(*_):
+        try:
+            assert engine._turn._queue.count(threading.get_ident()) == 1
+            engine.generate("Hello", max_tokens=2)
+        except trimtab.BusyError:
+            refused.append(1)
+        finally:
+            release.set()
+
+    thread, before = threading.Thread(target=hold), signal.signal(signal.SIGALRM, handle)
+    thread.start()
+    try:
+        has_it.wait()
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        assert engine.stats.n_steps == 0 and refused == [1]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        release.set()
+        thread.join()
+
+
+def test_a_generator_that_ends_in_the_midst_frees_its_requests_later(engine):
+    answers = engine.generate_all(["Hello"] * 4, window=2, max_tokens=400)
+    next(answers)
+    with engine._turn:
+        answers.close()
+        assert len(engine._live) == 1
+    engine.generate("Hello", max_tokens=2)
+    assert not engine._live
 
 
 # ---- Threads

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 from trimtab._library import ffi, text_of
-from trimtab._turn import callbacks
 
 
 def keep_raised(_kind: Any, error: BaseException, trace: Any) -> None:
@@ -15,15 +14,11 @@ def keep_raised(_kind: Any, error: BaseException, trace: Any) -> None:
 
 
 def run(calls: Any, function: Any, *arguments: Any) -> None:
-    outer = getattr(callbacks, "depth", 0)
     try:
-        callbacks.depth = outer + 1
         if calls.raised is None and function is not None:
             function(*arguments)
     except BaseException as error:  # KeyboardInterrupt too
         calls.raised = error
-    finally:
-        callbacks.depth = outer
 
 
 @ffi.def_extern(error=1, onerror=keep_raised)  # type: ignore[untyped-decorator]

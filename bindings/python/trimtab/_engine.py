@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from trimtab import _callbacks, _options
-from trimtab._errors import ArgumentError, ClosedError, UnsupportedError
+from trimtab._errors import ArgumentError, BusyError, ClosedError, UnsupportedError
 from trimtab._library import POLICIES, Single, call, ffi, ids_of, lib, take_json, text_of, to_bytes
 from trimtab._options import Calls, Options, Progress
 from trimtab._policy import Path, Policy
-from trimtab._request import Answer, Asked, Decision, Handle, Request, same_process
+from trimtab._request import Answer, Asked, Decision, Handle, Request
 from trimtab._text import Message, Text
-from trimtab._turn import Turn
+from trimtab._turn import Turn, same_process
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,9 +166,12 @@ class Engine(Single):
 
     def _free(self, handle: Handle) -> None:
         if self._open and os.getpid() == self._pid:
-            with self._turn:
-                if self._open:
-                    self._free_now(handle)
+            try:
+                with self._turn:
+                    if self._open:
+                        self._free_now(handle)
+            except BusyError:  # a generator that is destroyed closes its requests, wherever that is
+                self._dead.append(handle)
 
     def _release(self) -> None:
         with self._alive:
@@ -373,10 +376,11 @@ class Engine(Single):
              progress: Progress | None = None, note: Callable[[str], Any] | None = None, report: bool = True) -> Any:
         """One of the library's long functions: its report."""
         calls = Calls(asked, progress, note)
+        pairs = None if steering is None else pairs_of(steering)
         with self._turn:
             self._check()
-            if steering is not None:
-                asked.steer((self._add(policy), scale) for policy, scale in pairs_of(steering))
+            if pairs is not None:
+                asked.steer((self._add(policy), scale) for policy, scale in pairs)
             try:
                 result = None
                 if report:

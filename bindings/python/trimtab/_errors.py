@@ -60,7 +60,7 @@ class ClosedError(Error):
 
 
 class BusyError(Error):
-    """A progress function called into the engine that called it."""
+    """A progress function, a signal handler or a destructor used an engine in the midst of its own thread's use."""
 
 
 BY_CODE: dict[int, type[Error]] = {

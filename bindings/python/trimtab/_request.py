@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -248,8 +247,3 @@ class Request(Single):
                     coef[i, position] = floats_of(acted, [n_layers])
         ids = np.concatenate([self._asked.ids, np.array([token.id for token in self._tokens], np.int32)])[:n]
         return Telemetry(ids, coef, floats_of(norms, [n, n_layers, 2]))
-
-
-def same_process(pid: int) -> None:
-    if os.getpid() != pid:
-        raise ClosedError("the engine was opened by another process, whose threads a fork does not copy: open one here")

@@ -21,7 +21,7 @@ class Text(Single):
         out = ffi.new("struct tt_text **")
         call(lib.tt_text_open, out, to_bytes(path, "path", path=True))
         self._pointer: Any = ffi.gc(out[0], lib.tt_text_close)
-        self._turn = Turn()
+        self._turn = Turn(of_engine=False)
         self._check()
 
     @classmethod
@@ -84,9 +84,10 @@ class Text(Single):
 
     def render(self, messages: Iterable[Message], *, generation_prompt: bool = True) -> str:
         """A conversation in the model's chat template."""
+        data = messages_json(messages)
         with self._turn:
             self._check()
-            return take_text(lib.tt_text_render, self._pointer, messages_json(messages), chat(generation_prompt))
+            return take_text(lib.tt_text_render, self._pointer, data, chat(generation_prompt))
 
     def encode_chat(self, messages: Iterable[Message], *, generation_prompt: bool = True) -> list[int]:
         return self.encode_chat_span(messages, generation_prompt=generation_prompt)[0]

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, write_policy
 
 import trimtab
+from trimtab import _engine
 
 
 def in_child(code, expected=0, **keywords):
@@ -358,6 +360,39 @@ def test_a_generator_that_ends_in_the_midst_frees_its_requests_later(engine):
         assert len(engine._live) == 1
     engine.generate("Hello", max_tokens=2)
     assert not engine._live
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_a_policy_whose_adding_is_interrupted_stays_alive(engine, policy_path, monkeypatch, after):
+    """The library may have it by then, and finds policies by their address."""
+    policy, call = trimtab.Policy.load(policy_path), _engine.call
+    kept = weakref.ref(policy)
+
+    def interrupted(*arguments):
+        if after:
+            call(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_engine, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.add(policy)
+    monkeypatch.undo()
+    del policy
+    gc.collect()
+    assert kept() is not None
+    plain = engine.generate("Hello", max_tokens=12).ids
+    assert engine.generate("Hello", policies=kept(), max_tokens=12).ids != plain
+    engine.remove(kept())
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_policy_that_is_refused_is_not_kept(info, tmp_path):
+    path = write_policy(tmp_path / "other.safetensors", info, f"trimtab.weights_digest={'ab' * 32}")
+    with trimtab.Engine(TINY, strict_model=True) as strict:
+        with pytest.raises(trimtab.MismatchError):
+            strict.load_policy(path)
+        assert not strict._policies
 
 
 # ---- Threads

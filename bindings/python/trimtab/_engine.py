@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from trimtab import _callbacks, _options
-from trimtab._errors import ArgumentError, BusyError, ClosedError, UnsupportedError
+from trimtab._errors import ArgumentError, BusyError, ClosedError, Error, UnsupportedError
 from trimtab._library import POLICIES, Single, call, ffi, ids_of, lib, take_json, text_of, to_bytes
 from trimtab._options import Calls, Options, Progress
 from trimtab._policy import Path, Policy
@@ -131,7 +131,8 @@ class Engine(Single):
         self._pointer, self._open, self._turn = out[0], True, Turn()
         self._live: set[Handle] = set()
         self._dead: collections.deque[Handle] = collections.deque()
-        self._policies: dict[int, Policy] = {}
+        self._policies: dict[int, Policy] = {}  # by id: all that the library may have
+        self._added: set[int] = set()  # and those that it has
         self.info: ModelInfo = taken(ModelInfo, lib.tt_engine_info(self._pointer))
         self._text = lib.tt_engine_text(self._pointer)
 
@@ -216,11 +217,16 @@ class Engine(Single):
         return policy
 
     def _add(self, policy: Policy) -> Any:
-        if id(policy) not in self._policies:
+        if id(policy) not in self._added:
             warning = ffi.new("char const **")
-            with POLICIES:
-                call(lib.tt_engine_add_policy, self._pointer, policy._pointer, warning)
-            self._policies[id(policy)] = policy
+            self._policies[id(policy)] = policy  # before the call, after which an interrupt may come
+            try:
+                with POLICIES:
+                    call(lib.tt_engine_add_policy, self._pointer, policy._pointer, warning)
+            except Error:
+                del self._policies[id(policy)]
+                raise
+            self._added.add(id(policy))
             if warning[0]:
                 warnings.warn(text_of(warning[0]), stacklevel=4)
         return policy._pointer
@@ -235,6 +241,7 @@ class Engine(Single):
             self._check()
             if id(policy) not in self._policies:
                 raise ArgumentError("the engine does not have this policy")
+            self._added.discard(id(policy))  # adding one twice is no error
             call(lib.tt_engine_remove_policy, self._pointer, policy._pointer)
             del self._policies[id(policy)]
 

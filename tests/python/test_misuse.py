@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, TINY, write_policy
 
 import trimtab
-from trimtab import _engine
+from trimtab import _arguments, _engine
 
 
 def in_child(code, expected=0, **keywords):
@@ -107,6 +107,17 @@ def test_arrays_are_refused_with_the_files_line(engine):
             engine.add(trimtab.Policy.from_arrays(engine, directions))
     with pytest.raises(TypeError, match="direction.1 must be an array"):
         trimtab.Policy.from_arrays(engine, {1: "abc"})
+
+
+def test_policies_of_an_argument_are_joined_by_plus_unless_a_file_has_one(engine, policy_path, tmp_path):
+    both, plus = tmp_path / "a.safetensors", tmp_path / "a+b.safetensors"
+    for path in (both, plus):
+        path.write_bytes(policy_path.read_bytes())
+    for text, scales in (("", []), (f"{plus}", [1]), (f"{plus}:0.5", [0.5]), (f"{both}:0.5+{both}", [0.5, 1]),
+                         (f"{both}:2+{both}:3", [2, 3])):
+        assert [scale for _, scale in _arguments.load_policies(engine, text)] == scales
+    with pytest.raises(trimtab.FileError, match="/a: "):
+        _arguments.load_policies(engine, str(tmp_path / "a+c.safetensors"))
 
 
 # ---- After the end

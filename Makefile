@@ -58,7 +58,7 @@ help:
 	@echo "  make arm           the CPU's kernels built for 64-bit ARM and run under qemu: the same bits as here"
 	@echo "  make format        clang-format over the tree (check-format only looks)"
 	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
-	@echo "  make ci            all that CI runs (12 minutes); ci-full: what is slow too (80 minutes)"
+	@echo "  make ci            all that CI runs (20 minutes on 2 cores); ci-full: what is slow too (80 minutes)"
 	@echo
 	@echo "GPU"
 	@echo "  make gpu-check     prove and time the CUDA kernels on this machine's GPU (6 minutes); RESULTS=FOLDER"

@@ -148,17 +148,6 @@ static uint64_t exported(const char *directory, const struct tt_verifier *verifi
 	return checkpoint.size;
 }
 
-static int write_key(const char *directory, const struct tt_verifier *verifier, struct tt_error *err)
-{
-	char text[TT_VERIFIER_BYTES + 1], *path;
-	TT_TRY(tt_verifier_print(text, verifier, err));
-	strcat(text, "\n");
-	TT_TRY(tt_file_join(&path, directory, "audit.pub", err));
-	int status = tt_file_write(path, text, strlen(text), err);
-	free(path);
-	return status;
-}
-
 static int export_to(struct tt_log *log, const char *directory, uint64_t old, uint64_t size, struct tt_error *err)
 {
 	for (uint64_t from = old - old % TT_TILE_WIDTH; from < size; from += TT_TILE_WIDTH)
@@ -182,7 +171,7 @@ int tt_log_export(struct tt_log *log, const struct tt_verifier *verifier, const 
 	if (status == TT_OK)
 		status = export_to(log, directory, exported(directory, verifier), size, err);
 	if (status == TT_OK)
-		status = write_key(directory, verifier, err);
+		status = tt_log_key_write_verifier(directory, verifier, err);
 	if (status == TT_OK) /* last: it speaks of what is there */
 		status = tt_log_key_publish(directory, note.data, err);
 	tt_buffer_free(&note);

@@ -71,7 +71,7 @@ static int write_secret(const char *path, const char *text, struct tt_error *err
 	return status;
 }
 
-static int write_public(const char *directory, const struct tt_verifier *verifier, struct tt_error *err)
+int tt_log_key_write_verifier(const char *directory, const struct tt_verifier *verifier, struct tt_error *err)
 {
 	char text[TT_VERIFIER_BYTES + 1], *path;
 	TT_TRY(tt_verifier_print(text, verifier, err));
@@ -101,7 +101,7 @@ static int make(const char *directory, const char *path, const char *name, struc
 	if (status == TT_OK)
 		status = write_secret(path, text.data, err);
 	if (status == TT_OK)
-		status = write_public(directory, &signer.verifier, err);
+		status = tt_log_key_write_verifier(directory, &signer.verifier, err);
 	OPENSSL_cleanse(seed, sizeof seed);
 	OPENSSL_cleanse(&signer, sizeof signer);
 	free(encoded);

@@ -10,6 +10,8 @@
 int tt_log_key_open(struct tt_signer *out, const char *directory, bool create, const char *name, struct tt_error *err);
 /* Reads audit.pub of a folder. */
 int tt_log_key_verifier(struct tt_verifier *out, const char *directory, struct tt_error *err);
+/* Writes it, into any folder. */
+int tt_log_key_write_verifier(const char *directory, const struct tt_verifier *verifier, struct tt_error *err);
 /* Writes DIRECTORY/checkpoint. */
 int tt_log_key_publish(const char *directory, const char *note, struct tt_error *err);
 

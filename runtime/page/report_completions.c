@@ -6,13 +6,13 @@
 
 #include "base/json.h"
 #include "runtime/page/html.h"
+#include "runtime/page/report_figures.h"
 
 enum { MAX_SHOWN = 4, MAX_LINE = 16 << 20 };
 
 /* What became of a prompt, by its two completions. */
 enum outcome { NOW_REFUSED, NOW_ANSWERED, STILL_ANSWERED, SAME_ANSWER, STILL_REFUSED, N_OUTCOMES };
 
-static const char *const labels[] = {"harmful", "benign", "borderline"};
 static const char *const titles[N_OUTCOMES] = {
 	[NOW_REFUSED] = "answered by the model, refused with the policy",
 	[NOW_ANSWERED] = "refused by the model, answered with the policy",
@@ -138,8 +138,8 @@ void tt_page_completions_write(FILE *to, const json_t *completions)
 		"<section><h2>Side by side</h2>\n<p>By what the policy did. Of each kind the first %d in the order of "
 		"the file, not picked.</p>\n",
 		MAX_SHOWN);
-	for (size_t k = 0; k < sizeof labels / sizeof *labels; k++)
+	for (size_t k = 0; k < TT_PAGE_LABELS; k++)
 		for (enum outcome outcome = 0; outcome < N_OUTCOMES; outcome++)
-			write_outcome(to, completions, labels[k], outcome);
+			write_outcome(to, completions, tt_page_labels[k], outcome);
 	fputs("</section>\n", to);
 }

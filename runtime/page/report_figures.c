@@ -7,6 +7,8 @@
 #include "base/json.h"
 #include "runtime/page/html.h"
 
+const char *const tt_page_labels[TT_PAGE_LABELS] = {"harmful", "benign", "borderline"};
+
 void tt_page_label(FILE *to, const json_t *row)
 {
 	const char *label = tt_json_string_or(row, "label", "");

@@ -20,6 +20,10 @@ const json_t *tt_page_curve(const json_t *gate, const char *label);
  * reads anything. */
 void tt_page_gates_write(FILE *to, const json_t *eval);
 
+/* The labels of prompts, in the order of the page. */
+enum { TT_PAGE_LABELS = 3 };
+extern const char *const tt_page_labels[TT_PAGE_LABELS];
+
 /* The label of a row of the report as a tag. */
 void tt_page_label(FILE *to, const json_t *row);
 /* A share of the report in percent and its interval; a dash where it is null. */

@@ -37,7 +37,7 @@ static void write_bins(FILE *to, const json_t *bins, double n, double most, doub
 
 static void write_histogram(FILE *to, const json_t *gate)
 {
-	static const char *const labels[] = {"harmful", "benign", "borderline"};
+	const char *const *labels = tt_page_labels;
 	const json_t *histogram = json_object_get(gate, "histogram"), *threshold = json_object_get(gate, "threshold");
 	double from = tt_json_number_or(histogram, "from", NULL, 0),
 	       to_end = tt_json_number_or(histogram, "to", NULL, 1);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "runtime/page/report_figures.h"
 
 enum { WIDTH = 600, HEIGHT = 160, LEFT = 44, RIGHT = 12, TOP = 8, BOTTOM = 26, MAX_POINTS = 33 };
 
@@ -89,18 +90,18 @@ static void write_axes(FILE *to, const struct point *points, size_t n)
 
 void tt_page_strength_write(FILE *to, const struct tt_page_report *report)
 {
-	static const char *const labels[] = {"harmful", "benign", "borderline"};
+	const char *const *labels = tt_page_labels;
 	struct point points[MAX_POINTS];
 	size_t n = points_of(points, report);
 	if (n == 0)
 		return;
 	fprintf(to, "<section><h2>By strength</h2>\n<div class=policy><p class=legend>refused:&nbsp;");
-	for (size_t k = 0; k < sizeof labels / sizeof *labels; k++)
+	for (size_t k = 0; k < TT_PAGE_LABELS; k++)
 		if (refused(&points[0], labels[k]) >= 0)
 			fprintf(to, "<span class=\"tag %s\">%s</span>", labels[k], labels[k]);
 	fprintf(to, "</p>\n<div class=curve><svg viewBox=\"0 0 %d %d\" aria-hidden=true>\n", WIDTH, HEIGHT);
 	write_axes(to, points, n);
-	for (size_t k = 0; k < sizeof labels / sizeof *labels; k++)
+	for (size_t k = 0; k < TT_PAGE_LABELS; k++)
 		if (refused(&points[0], labels[k]) >= 0)
 			write_curve(to, points, n, labels[k]);
 	fputs("</svg></div>\n<p class=note>The share of each label's prompts that are refused, by the scale of the "

@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 
 import program
@@ -413,16 +412,4 @@ def test_one_server():
         check(done.returncode == 1 and "another server" in done.stderr, done.stderr)
 
 
-def main():
-    if "without its server" in subprocess.run([program.trimtab, "audit", "head", "--state", "x"], capture_output=True,
-                                              text=True, check=False).stderr:
-        print("skipped: this program was built without its server")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        program.run_tests(globals(), sys.argv[3:])
-        os.chdir("/")
-    program.end()
-
-
-main()
+program.main_with_server(globals(), sys.argv[3:])

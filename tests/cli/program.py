@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 trimtab = os.path.abspath(sys.argv[1])
@@ -93,6 +94,18 @@ def run_tests(tests, names=()):
         begun = time.monotonic()
         everything[name]()
         print(f"{name}: {time.monotonic() - begun:.1f} s")
+
+
+def main_with_server(tests, names):
+    """run_tests in a folder of their own, and the end; not where the program has no server."""
+    if "without its server" in run(command="serve", model="nowhere").stderr:
+        print("skipped: this program was built without its server")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        run_tests(tests, names)
+        os.chdir("/")
+    end()
 
 
 def end():

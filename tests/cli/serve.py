@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -750,15 +749,4 @@ def test_usage():
         refused(1, "address already in use", "--port", server.port, "--admin-port", "0")
 
 
-def main():
-    if "without its server" in run(command="serve", model="nowhere").stderr:
-        print("skipped: this program was built without its server")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        program.run_tests(globals(), sys.argv[3:])
-        os.chdir("/")
-    program.end()
-
-
-main()
+program.main_with_server(globals(), sys.argv[3:])

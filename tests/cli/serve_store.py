@@ -10,7 +10,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -540,15 +539,8 @@ def test_usage():
 
 
 def main():
-    if "without its server" in run(command="serve", model="nowhere").stderr:
-        print("skipped: this program was built without its server")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        os.umask(0o022)
-        program.run_tests(globals(), sys.argv[3:])
-        os.chdir("/")
-    program.end()
+    os.umask(0o022)
+    program.main_with_server(globals(), sys.argv[3:])
 
 
 if __name__ == "__main__":

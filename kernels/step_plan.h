@@ -71,7 +71,7 @@ struct tt_step_plan {
 	uint32_t wants;     /* TT_WANT_ bits */
 	/* 1: the operation of some row needs a whole row of h; 0: all of them add, or there are no rows */
 	uint32_t row_steering;
-	uint32_t reserved;
+	uint32_t n_layers; /* the first so many run: all of the model's, or those that the sequences of the step need */
 };
 
 /* The arrays of a step, wherever its block lies. */

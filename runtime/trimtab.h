@@ -333,8 +333,10 @@ struct tt_request_options {
 	/* Gates that read a mean take it over ids[mean_from, mean_to), which are part of the prompt: those of the last
 	 * user message, as tt_text_encode_chat_span finds them. Both 0: the whole prompt. */
 	size_t mean_from, mean_to;
-	uint32_t max_tokens; /* at most so many are generated; 0: only run the ids */
-	bool ignore_eos;     /* do not stop at the model's end tokens */
+	/* At most so many are generated. 0: only run the ids, and where nothing but gates and hidden states is read of
+	 * them, no layer after the last of these. */
+	uint32_t max_tokens;
+	bool ignore_eos; /* do not stop at the model's end tokens */
 
 	const int32_t *stop_ids; // [n_stop_ids] more end tokens, copied
 	size_t n_stop_ids;       /* at most TT_MAX_STOPS */

@@ -281,6 +281,44 @@ Test(scheduling, reports_are_computed_though_pages_are_there)
 	tt_engine_close(engine);
 }
 
+static uint32_t layers_of_last_step(const struct tt_engine *engine)
+{
+	const struct tt_scheduler *s = &engine->scheduler;
+	return s->plans[s->n_planned % TT_MAX_IN_FLIGHT].step->n_layers;
+}
+
+/* A request that reads the first layer alone runs no other, and one that runs them all does not take its pages, which
+ * lack the keys and values of the others. */
+Test(scheduling, a_request_runs_no_layer_below_those_it_reads)
+{
+	const struct way way = {.max_batch = 8, .max_step_tokens = 512, .in_flight = 1};
+	const uint64_t layers[1] = {1};
+	int32_t ids[MAX_PROMPT];
+	struct tt_engine *fresh = way_engine(MODEL, &way), *engine = way_engine(MODEL, &way);
+	size_t width = tt_engine_info(engine)->hidden_size;
+	struct tt_request_options options = long_prompt(ids, tt_engine_info(engine)->vocab_size), observes = options;
+	options.max_tokens = 4;
+	observes.max_tokens = 0;
+	observes.keep_layers = options.keep_layers = layers;
+	struct tt_request *expected = request_run(fresh, &options), *first = request_run(engine, &observes);
+	cr_assert_eq(layers_of_last_step(engine), 1);
+	cr_assert_arr_eq(
+		tt_request_hidden(first, 0), tt_request_hidden(expected, 0), MAX_PROMPT * width * sizeof(float));
+	options.keep_layers = NULL;
+	struct tt_request *second = request_run(engine, &options);
+	cr_assert_eq(layers_of_last_step(engine), tt_engine_info(engine)->n_layers);
+	struct tt_token a, b;
+	while (tt_request_next(expected, &a)) {
+		cr_assert(tt_request_next(second, &b));
+		cr_assert(a.id == b.id && a.logprob == b.logprob);
+	}
+	tt_request_free(expected);
+	tt_request_free(first);
+	tt_request_free(second);
+	tt_engine_close(fresh);
+	tt_engine_close(engine);
+}
+
 /* ---- Ends ---- */
 
 /* The text of an answer, and its tokens' pieces one by one. */

@@ -18,7 +18,7 @@ int tt_cpu_narrow(struct tt_backend *backend, const struct tt_narrow_args *args,
 	struct tt_step_plan *step;
 	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_STEP, args->step->n_bytes, 1, &step, err));
 	TT_TRY(tt_cpu_scratch(cpu, TT_CPU_SCRATCH_KEPT, n, 2 * sizeof *kept, &kept, err));
-	TT_TRY(tt_step_narrow(args->step, c->n_layers - 1, step, kept, kept + n, err));
+	TT_TRY(tt_step_narrow(args->step, args->step->n_layers - 1, step, kept, kept + n, err));
 	gather(args->h, kept, step->n_tokens, c->hidden_size);
 	gather(args->q, kept, step->n_tokens, (size_t)c->n_heads * c->head_dim);
 	*args->narrowed = step;

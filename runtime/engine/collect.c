@@ -22,7 +22,7 @@ static void store_hidden(
 		const float *row = captured + (size_t)captures[i] * config->n_layers * width;
 		float *out = r->hidden + (position - r->options.keep_from) * width;
 		for (uint32_t l = 0; l < config->n_layers; l++) {
-			if (!(r->keep_layers[l / 64] >> (l % 64) & 1))
+			if (!tt_layer_is_kept(r->keep_layers, l))
 				continue;
 			memcpy(out, row + l * width, width * sizeof *out);
 			out += n_kept * width;

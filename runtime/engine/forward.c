@@ -46,12 +46,12 @@ static int control(struct tt_forward_state *s, const struct tt_step_plan *step, 
 		err);
 }
 
-/* Whether the last layer leaves out the tokens that give no sample, which is all of a prompt but its last token as a
- * rule. That saves a 30th of SmolLM2's prefill, a 16th of a 1B model's. Not if norms are reported, since those are for
- * all tokens. */
+/* Whether the last layer of a step leaves out the tokens that give no sample, which is all of a prompt but its last
+ * token as a rule. That saves a 30th of SmolLM2's prefill, a 16th of a 1B model's. Not if norms are reported, since
+ * those are for all tokens. */
 static bool narrows(const struct tt_forward_state *s, const struct tt_step_plan *step, uint32_t l)
 {
-	return l + 1 == s->model->config.n_layers && s->backend->narrow && !(step->wants & TT_WANT_NORMS) &&
+	return l + 1 == step->n_layers && s->backend->narrow && !(step->wants & TT_WANT_NORMS) &&
 	       step->n_samples < step->n_tokens;
 }
 
@@ -104,7 +104,7 @@ static int ops(struct tt_forward_state *s, const struct tt_kv_pages *kv, const s
 	TT_TRY(b->embed(b,
 		&(struct tt_embed_args){&m->config, step, &m->embedding, s->outputs.samples, h, m->layers[0].attn_norm},
 		err));
-	for (uint32_t l = 0; l < m->config.n_layers; l++)
+	for (uint32_t l = 0; l < step->n_layers; l++)
 		TT_TRY(block(s, kv, &step, l, outputs, err));
 	if (step->n_samples == 0)
 		return TT_OK;

@@ -167,6 +167,18 @@ static void fill_known_coefficients(struct tt_request *r)
 	}
 }
 
+/* A request of which only gates or hidden states are read needs no layer after the last of these. Its pages lack the
+ * keys and values of those layers, so they are shared among such requests alone. */
+static uint32_t depth_of(const struct tt_request *r)
+{
+	const struct tt_sequence *q = &r->sequence;
+	uint32_t n_layers = r->engine->model->config.n_layers, depth = (uint32_t)(q->observe_last + 1);
+	for (uint32_t l = depth; r->keep_layers && l < n_layers; l++)
+		depth = tt_layer_is_kept(r->keep_layers, l) ? l + 1 : depth;
+	bool reads_all = q->max_tokens > 0 || q->scores || q->keeps_logits || q->traces || depth == 0;
+	return reads_all ? n_layers : depth;
+}
+
 /* Fills in the sequence's policies, and the layers by which tt_sequence_same_pass decides. The lock is held. */
 static int resolve_steering(struct tt_request *r, struct tt_error *err)
 {
@@ -177,6 +189,7 @@ static int resolve_steering(struct tt_request *r, struct tt_error *err)
 	for (uint32_t i = 0; i < o->n_steering; i++)
 		TT_TRY(resolve_policy(r, i, err));
 	fill_known_coefficients(r);
+	r->sequence.depth = depth_of(r);
 	return TT_OK;
 }
 
@@ -184,7 +197,7 @@ static uint32_t count_kept(const uint64_t *layers, uint32_t n_layers)
 {
 	uint32_t n = 0;
 	for (uint32_t l = 0; l < n_layers; l++)
-		n += layers[l / 64] >> (l % 64) & 1;
+		n += tt_layer_is_kept(layers, l);
 	return n;
 }
 
@@ -527,8 +540,7 @@ const float *tt_request_logits(const struct tt_request *request)
 
 const float *tt_request_hidden(const struct tt_request *r, uint32_t layer)
 {
-	if (!r || !r->hidden || layer >= r->engine->model->config.n_layers ||
-		!(r->keep_layers[layer / 64] >> (layer % 64) & 1))
+	if (!r || !r->hidden || layer >= r->engine->model->config.n_layers || !tt_layer_is_kept(r->keep_layers, layer))
 		return NULL;
 	return r->hidden + (size_t)count_kept(r->keep_layers, layer) * (r->options.n_ids - r->options.keep_from) *
 				   r->engine->model->config.hidden_size;

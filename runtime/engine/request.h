@@ -47,6 +47,11 @@ int tt_request_check_steering(struct tt_engine *engine, const struct tt_steering
 /* When a step first ran it, as tt_now counts; 0: none has. */
 double tt_request_started(const struct tt_request *request);
 
+static inline bool tt_layer_is_kept(const uint64_t *keep_layers, uint32_t layer)
+{
+	return keep_layers[layer / 64] >> (layer % 64) & 1;
+}
+
 /* Removes the request from the list of finished requests, if it is there. The lock is held. */
 void tt_request_unlist(struct tt_request *r);
 /* Whether id is one of the model's end tokens. */

@@ -56,6 +56,8 @@ static void add_and_advance(struct tt_scheduled_step *plan, struct tt_sequence *
 	step->n_seqs++;
 	for (uint32_t i = 0; i < q->n_policies; i++)
 		step->row_steering |= q->policies[i].whole_rows;
+	if (q->depth > step->n_layers)
+		step->n_layers = q->depth;
 	if (q->n_pages > step->max_pages)
 		step->max_pages = q->n_pages;
 	plan->planned[plan->n_planned++] = p;

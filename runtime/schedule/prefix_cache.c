@@ -7,7 +7,7 @@
 
 /* The bytes that a page's key is the digest of; none of them is padding. */
 struct page_content {
-	struct tt_page_key previous;           /* the key of the page before this one; 0 for the first */
+	struct tt_page_key previous;           /* the key of the page before this one; of the first, its depth */
 	struct tt_page_key policies[TT_STACK]; /* the policies that act on a token of this page; 0 for the others */
 	int32_t tokens[TT_PAGE_TOKENS];
 	uint8_t rows[TT_PAGE_TOKENS]; /* bit k: policies[k] steers the token */
@@ -60,8 +60,7 @@ static bool key_page(struct tt_sequence *q, uint32_t page)
 {
 	struct page_content content = {0};
 	uint8_t used = 0;
-	if (page > 0)
-		content.previous = q->keys[page - 1];
+	content.previous = page > 0 ? q->keys[page - 1] : (struct tt_page_key){{q->depth}};
 	memcpy(content.tokens, q->tokens + (size_t)page * TT_PAGE_TOKENS, sizeof content.tokens);
 	for (uint32_t i = 0, k = 0; i < q->n_policies; i++) {
 		if (!q->policies[i].acts)

@@ -13,7 +13,7 @@ int tt_sequence_open(struct tt_sequence *q, const int32_t *ids, size_t n_ids, si
 	*q = (struct tt_sequence){.n_ids = n_ids, .n_prompt = n_ids, .last_position = last_position};
 	q->n_policies = n_policies;
 	q->observe_last = -1;
-	q->first_steered = n_layers;
+	q->first_steered = q->depth = n_layers;
 	q->killed_from = q->reported_killed_from = q->keep_from = q->report_from = SIZE_MAX;
 	q->n_tokens = n_ids;
 	TT_TRY(tt_alloc(&q->tokens, last_position + 1, sizeof *q->tokens, err));

@@ -36,6 +36,7 @@ struct tt_sequence {
 	float *coef;            // [n_policies][n_layers] the coefficients, once decided or known at the start
 	int32_t observe_last;   /* the deepest layer that any of its gates reads, -1 for none */
 	uint32_t first_steered; /* the first layer that steers prompt tokens */
+	uint32_t depth;         /* so many layers are run for it: all, or up to the last that is read of it */
 	/* Gates that read means: of these layers' outputs, over positions [pool_from, pool_to) of the prompt. */
 	uint32_t n_pooled;
 	uint32_t pooled[TT_MAX_POOLED]; // [n_pooled] ascending

@@ -6,6 +6,7 @@
 #include "controller/train/fit_prompt_weights.h"
 #include "golden.h"
 #include "weights_files.h"
+#include "wrapped_judge.h"
 
 #define TINY GOLDEN("tiny-llama")
 enum { LAYERS = 3, WIDTH = 64, N_JUDGE = 8 };
@@ -134,16 +135,6 @@ int __real_tt_fit_try(
 	struct tt_fit_judge *judge, struct tt_fit_trial *trials, size_t n, const char *stage, struct tt_error *err);
 int __wrap_tt_fit_try(
 	struct tt_fit_judge *judge, struct tt_fit_trial *trials, size_t n, const char *stage, struct tt_error *err);
-int __real_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
-	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
-int __wrap_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
-	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
-int __real_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
-	struct tt_error *err);
-int __wrap_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
-	struct tt_error *err);
-void __real_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
-void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
 
 /* What a policy does to a prompt whose gate vector is x: in double, from its tensors alone. */
 static void coefficients_of(const struct tt_policy *p, const float *x, double c[LAYERS])

@@ -6,6 +6,7 @@
 #include "controller/train/fit_weights.h"
 #include "golden.h"
 #include "weights_files.h"
+#include "wrapped_judge.h"
 
 #define TINY GOLDEN("tiny-llama")
 #define ROWS GOLDEN("policy/rows.jsonl")
@@ -18,16 +19,6 @@ enum { N_LAYERS = 30, WIDTH = 4 };
 /* The share that a candidate refuses; NULL: nothing is made up. */
 static double (*refused_of)(const struct tt_candidate *c);
 
-int __real_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
-	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
-int __wrap_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
-	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
-int __real_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
-	struct tt_error *err);
-int __wrap_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
-	struct tt_error *err);
-void __real_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
-void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
 int __real_tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,
 	const char *stage, double *out, struct tt_error *err);
 int __wrap_tt_fit_likelihood(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, uint32_t n,

@@ -5,6 +5,7 @@
 
 #include "controller/train/fit_search.h"
 #include "golden.h"
+#include "wrapped_judge.h"
 
 #define TINY GOLDEN("tiny-llama")
 #define ROWS GOLDEN("policy/rows.jsonl")
@@ -37,16 +38,6 @@ int __real_tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidat
 	uint32_t n, struct tt_error *err);
 int __wrap_tt_fit_add_strengths(struct tt_fit_search *search, struct tt_candidate *const *best, uint32_t n_best,
 	uint32_t n, struct tt_error *err);
-int __real_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
-	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
-int __wrap_tt_fit_generate(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active,
-	uint32_t n_harmful, uint32_t n_benign, const char *stage, struct tt_error *err);
-int __real_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
-	struct tt_error *err);
-int __wrap_tt_fit_score(struct tt_fit_judge *judge, struct tt_candidate **active, uint32_t n_active, const char *stage,
-	struct tt_error *err);
-void __real_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
-void __wrap_tt_fit_rate(const struct tt_fit_judge *judge, struct tt_candidate *candidate);
 
 static void make_up(struct tt_fit_search *search, uint32_t n)
 {

@@ -7,7 +7,7 @@
 
 #define MODEL GOLDEN("tiny-llama")
 
-static struct tt_matrix *matrix_open(uint32_t n_rows)
+static struct tt_matrix *matrix_open(enum tt_matrix_ways ways, uint32_t n_rows)
 {
 	struct tt_engine_options options;
 	struct tt_matrix *matrix = NULL;
@@ -15,7 +15,7 @@ static struct tt_matrix *matrix_open(uint32_t n_rows)
 	options.n_threads = 1;
 	options.max_batch = n_rows;
 	options.max_step_tokens = 64;
-	must(tt_matrix_open(&matrix, MODEL, &options, n_rows, err));
+	must(tt_matrix_open(&matrix, MODEL, &options, ways, n_rows, err));
 	return matrix;
 }
 
@@ -54,7 +54,7 @@ static const struct tt_token_way *way_of(struct tt_matrix *matrix, const char *n
 /* A new operation or gate is timed without a change here. */
 Test(matrix, has_every_operation_and_gate)
 {
-	struct tt_matrix *matrix = matrix_open(1);
+	struct tt_matrix *matrix = matrix_open(TT_WAYS_ALL, 1);
 	for (uint32_t op = 0; op < tt_n_operations(); op++) {
 		const char *word = tt_operation_of((enum tt_policy_op)op)->row.word;
 		const struct tt_token_way *way = way_of(matrix, word);
@@ -77,7 +77,7 @@ Test(matrix, has_every_operation_and_gate)
 /* The cases themselves fail where nothing is steered, captured or told. */
 Test(matrix, every_way_runs_a_prompt_and_generation)
 {
-	struct tt_matrix *matrix = matrix_open(1);
+	struct tt_matrix *matrix = matrix_open(TT_WAYS_ALL, 1);
 	run(matrix, &(struct tt_token_test){.n_prompt = 24});
 	run(matrix, &(struct tt_token_test){.n_gen = 3});
 	tt_matrix_close(matrix);
@@ -85,7 +85,7 @@ Test(matrix, every_way_runs_a_prompt_and_generation)
 
 Test(matrix, rows_have_policies_of_their_own)
 {
-	struct tt_matrix *matrix = matrix_open(6);
+	struct tt_matrix *matrix = matrix_open(TT_WAYS_ALL, 6);
 	const struct tt_token_way *way = way_of(matrix, "add, 4 policies");
 	cr_expect_neq(way->by_row[0], way->by_row[1]);
 	cr_expect_eq(way->by_row[0], way->by_row[4]);

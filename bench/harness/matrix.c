@@ -10,7 +10,8 @@
 #include "controller/policy/gates.h"
 #include "controller/policy/operations.h"
 
-enum { MAX_POLICIES = 64 + TT_MAX_TOKEN_WAYS };
+/* Ways of many policies share none with each other: 1, 2, 4 and so on to a policy a row are less than two a row. */
+enum { MAX_POLICIES = 2 * TT_MAX_TOKEN_ROWS + TT_MAX_TOKEN_WAYS };
 
 struct tt_matrix {
 	struct tt_engine *engines[2]; /* without policies, and with them */
@@ -71,10 +72,13 @@ static int add_gates(struct tt_matrix *m, struct tt_error *err)
 	return add_steered(m, "add", "probe, prompts run again", (struct tt_noise){.gate = TT_GATE_PROBE}, err);
 }
 
-static int add_stack(struct tt_matrix *m, struct tt_error *err)
+static int add_stack(struct tt_matrix *m, uint32_t n, struct tt_error *err)
 {
-	struct tt_token_way *way = add_way(m, "add, 4 stacked", NULL);
-	for (way->n_steering = 0; way->n_steering < TT_MAX_STACK; way->n_steering++) {
+	char name[32];
+	snprintf(name, sizeof name, "add, %u stacked", n);
+	struct tt_token_way *way = add_way(m, name, NULL);
+	way->size = n;
+	for (; way->n_steering < n; way->n_steering++) {
 		struct tt_steering *steering = &way->steering[way->n_steering];
 		steering->scale = 1;
 		TT_TRY(add_policy(m, (struct tt_noise){0}, &steering->policy, err));
@@ -95,22 +99,22 @@ static int add_distinct(struct tt_matrix *m, uint32_t n, struct tt_error *err)
 		else
 			by_row[row] = by_row[row % n];
 	}
+	way->size = n;
 	way->n_steering = 1;
 	way->steering[0] = (struct tt_steering){by_row[0], 1};
 	way->by_row = by_row;
 	return TT_OK;
 }
 
-static int add_ways(struct tt_matrix *m, struct tt_error *err)
+static int add_all(struct tt_matrix *m, struct tt_error *err)
 {
 	static const uint32_t distinct[] = {4, 16, 32};
-	add_way(m, "off", NULL)->engine = m->engines[0];
 	add_way(m, "idle", NULL);
 	uint32_t middle = tt_engine_info(m->engines[0])->n_layers / 2;
 	TT_TRY(add_steered(m, "add", "one layer", (struct tt_noise){.first_layer = middle, .n_layers = 1}, err));
 	TT_TRY(add_operations(m, err));
 	TT_TRY(add_gates(m, err));
-	TT_TRY(add_stack(m, err));
+	TT_TRY(add_stack(m, TT_MAX_STACK, err));
 	for (size_t i = 0; i < sizeof distinct / sizeof *distinct; i++)
 		if (m->lab.n_rows >= distinct[i])
 			TT_TRY(add_distinct(m, distinct[i], err));
@@ -121,8 +125,49 @@ static int add_ways(struct tt_matrix *m, struct tt_error *err)
 	return TT_OK;
 }
 
-int tt_matrix_open(struct tt_matrix **out, const char *model, const struct tt_engine_options *options, uint32_t n_rows,
-	struct tt_error *err)
+static int add_layers(struct tt_matrix *m, uint32_t n, struct tt_error *err)
+{
+	char more[32];
+	snprintf(more, sizeof more, "%u layers", n);
+	TT_TRY(add_steered(m, "add", more, (struct tt_noise){.n_layers = n}, err));
+	m->ways[m->lab.n_ways - 1].size = n;
+	return TT_OK;
+}
+
+/* What follows n on a scale that ends at `last`: twice as many, then the last, then 0. */
+static uint32_t next_size(uint32_t n, uint32_t last)
+{
+	if (n == last)
+		return 0;
+	return n <= last / 2 ? 2 * n : last;
+}
+
+static int add_ways(struct tt_matrix *m, enum tt_matrix_ways ways, struct tt_error *err)
+{
+	uint32_t n_layers = tt_engine_info(m->engines[0])->n_layers, n_rows = m->lab.n_rows;
+	add_way(m, "off", NULL)->engine = m->engines[0];
+	switch (ways) {
+	case TT_WAYS_ADD:
+		return add_steered(m, "add", NULL, (struct tt_noise){0}, err);
+	case TT_WAYS_LAYERS:
+		for (uint32_t n = 1; n > 0; n = next_size(n, n_layers))
+			TT_TRY(add_layers(m, n, err));
+		return TT_OK;
+	case TT_WAYS_STACK:
+		for (uint32_t n = 1; n <= TT_MAX_STACK; n++)
+			TT_TRY(add_stack(m, n, err));
+		return TT_OK;
+	case TT_WAYS_POLICIES:
+		for (uint32_t n = 1; n > 0; n = next_size(n, n_rows))
+			TT_TRY(add_distinct(m, n, err));
+		return TT_OK;
+	default:
+		return add_all(m, err);
+	}
+}
+
+int tt_matrix_open(struct tt_matrix **out, const char *model, const struct tt_engine_options *options,
+	enum tt_matrix_ways ways, uint32_t n_rows, struct tt_error *err)
 {
 	struct tt_matrix *m = NULL;
 	*out = NULL;
@@ -134,7 +179,7 @@ int tt_matrix_open(struct tt_matrix **out, const char *model, const struct tt_en
 		status = tt_engine_open(&m->engines[i], model, options, err);
 	m->lab = (struct tt_token_lab){.engine = m->engines[0], .ways = m->ways, .n_rows = n_rows};
 	if (status == TT_OK)
-		status = add_ways(m, err);
+		status = add_ways(m, ways, err);
 	if (status == TT_OK)
 		*out = m;
 	else

@@ -6,11 +6,20 @@
 
 struct tt_matrix;
 
-/* Opens the model twice, without and with policies of every operation and gate, and lists the ways: "off" (an engine
- * that has no policy), "idle" (one that has, and does not use them), then what is named after its operation, gate or
- * manner. n_rows: sequences that run together. */
-int tt_matrix_open(struct tt_matrix **out, const char *model, const struct tt_engine_options *options, uint32_t n_rows,
-	struct tt_error *err);
+/* What is listed after "off", the way of an engine that has no policy. */
+enum tt_matrix_ways {
+	/* "idle", of an engine that has policies and does not use them; every operation, gate and manner */
+	TT_WAYS_ALL,
+	TT_WAYS_ADD,      /* one policy that adds at every layer */
+	TT_WAYS_LAYERS,   /* one that adds at the first layer, the first two, four and so on, to all of them */
+	TT_WAYS_STACK,    /* one, two and so on to TT_MAX_STACK on each row */
+	TT_WAYS_POLICIES, /* one, two, four and so on for the rows in turn, to one for each */
+};
+
+/* Opens the model twice, without and with policies of noise, and lists the ways. n_rows: sequences that run
+ * together. */
+int tt_matrix_open(struct tt_matrix **out, const char *model, const struct tt_engine_options *options,
+	enum tt_matrix_ways ways, uint32_t n_rows, struct tt_error *err);
 void tt_matrix_close(struct tt_matrix *matrix); /* NULL is fine */
 
 /* Its lab, borrowed; n_samples is changed by tests. */

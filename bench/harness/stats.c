@@ -67,3 +67,21 @@ int tt_bench_summarise_ratio(struct tt_bench_summary *out, const double *a, cons
 	free(ratios);
 	return status;
 }
+
+struct tt_bench_line tt_bench_fit_line(const double *x, const double *y, size_t n)
+{
+	double mean_x = 0, mean_y = 0, xx = 0, xy = 0, yy = 0;
+	for (size_t i = 0; i < n; i++) {
+		mean_x += x[i] / (double)n;
+		mean_y += y[i] / (double)n;
+	}
+	for (size_t i = 0; i < n; i++) {
+		xx += (x[i] - mean_x) * (x[i] - mean_x);
+		xy += (x[i] - mean_x) * (y[i] - mean_y);
+		yy += (y[i] - mean_y) * (y[i] - mean_y);
+	}
+	if (xx <= 0)
+		return (struct tt_bench_line){NAN, NAN, NAN};
+	double slope = xy / xx;
+	return (struct tt_bench_line){mean_y - slope * mean_x, slope, yy > 0 ? slope * xy / yy : NAN};
+}

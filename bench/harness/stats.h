@@ -28,4 +28,10 @@ int tt_bench_summarise(
 int tt_bench_summarise_ratio(struct tt_bench_summary *out, const double *a, const double *b, size_t n, double factor,
 	double confidence, struct tt_error *err);
 
+/* The line y = at_0 + slope x through n points by least squares, and the share of y's variance that it explains. */
+struct tt_bench_line {
+	double at_0, slope, r2; /* NaN with fewer than two different x; r2 also where all y are the same */
+};
+struct tt_bench_line tt_bench_fit_line(const double *x, const double *y, size_t n);
+
 #endif

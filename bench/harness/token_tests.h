@@ -30,12 +30,13 @@ struct tt_token_way {
 	struct tt_steering steering[TT_MAX_STACK]; // [n_steering] added to the engine
 	uint32_t n_steering;
 	struct tt_policy *const *by_row; // [n_rows] a first policy of each row's own, instead of steering[0]'s; or NULL
+	uint32_t size;                   /* what a scale counts of it: layers, policies; else 0 */
 	bool has_gate;  /* a gate may leave the prompt alone, or have it run again, so that tokens are not counted */
 	bool captures;  /* the hidden states of all layers at all ids are kept */
 	bool telemetry; /* a callback is called for every token */
 };
 
-enum { TT_MAX_TOKEN_WAYS = 32, TT_MAX_TOKEN_ROWS = 64 };
+enum { TT_MAX_TOKEN_WAYS = 32, TT_MAX_TOKEN_ROWS = 256 };
 
 /* What tests share. Engines share prefixes, which is how a context is there already, and their KV pages hold twice the
  * positions of the longest test in all rows. */

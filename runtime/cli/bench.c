@@ -32,6 +32,7 @@ static const char examples[] =
 	"  trimtab bench model.gguf\n"
 	"  trimtab bench model.gguf -p 0 -n 32 -d 0,512,1024 -r 9 --policy refuse.safetensors\n"
 	"  trimtab bench dummy:llama-3.2-1b -p 512 -n 0 -b 128-512*2 --off -o csv\n"
+	"  trimtab bench model.gguf --scale rows,context,layers,stack,policies --rows 64 -o json\n"
 	"  trimtab bench model.gguf --num-prompts 64 --request-rate 2 -p 128 -n 32 --goodput ttft:500,tpot:60";
 
 enum { MAX_VALUES = 64, MAX_TOKENS = 1 << 20, CEILING_BYTES = 256 << 20, POLICY_SEED = 3 };
@@ -47,6 +48,7 @@ struct run {
 	uint32_t n_rounds;
 	int format;
 	bool off, limits, no_warmup, matrix;
+	const char *scale;                                             /* axes; NULL: none */
 	struct values n_prompt, n_gen, n_depth, n_batch, n_rows, pair; /* pair: prompt and generation in turn */
 	struct cli_policies policies;
 	struct tt_policy *synthetic;
@@ -123,7 +125,7 @@ static int read_lists(struct run *run)
 {
 	int status = read_values(&run->n_prompt, &run->prompts, "n-prompt", "512");
 	if (status == CLI_PROCEED)
-		status = read_values(&run->n_gen, &run->gens, "n-gen", "128");
+		status = read_values(&run->n_gen, &run->gens, "n-gen", run->scale ? "16" : "128");
 	if (status == CLI_PROCEED)
 		status = read_values(&run->n_depth, &run->depths, "n-depth", "0");
 	if (status == CLI_PROCEED)
@@ -143,16 +145,19 @@ static int read_lists(struct run *run)
 
 static int check_matrix(const struct run *run)
 {
+	const char *name = run->scale ? "--scale" : "--matrix";
+	if (run->scale && (run->matrix || run->prompts.n))
+		return cli_usage_error("bench", "--scale is of generation alone, and no --matrix");
 	if (run->serving.n_requests || run->policies.n || run->off || run->pairs.n || run->depths.n || run->limits ||
 		run->batches.n || run->no_warmup)
-		return cli_usage_error("bench", "--matrix takes --rows, -p, -n, -r, -o and what an engine takes");
-	if (run->n_prompt.n != 1 || run->n_gen.n != 1)
-		return cli_usage_error("bench", "the matrix takes one --n-prompt and --n-gen");
+		return cli_usage_error("bench", "%s takes --rows, -p, -n, -r, -o and what an engine takes", name);
+	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || (run->scale && !run->n_gen.list[0]))
+		return cli_usage_error("bench", "%s takes one --n-prompt and --n-gen", name);
 	for (size_t i = 0; i < run->n_rows.n; i++)
 		if (run->n_rows.list[i] < 1 || run->n_rows.list[i] > TT_MAX_TOKEN_ROWS)
 			return cli_usage_error("bench", "--rows must be from 1 to %d", TT_MAX_TOKEN_ROWS);
 	if (run->format != CLI_BENCH_MD && run->format != CLI_BENCH_JSON)
-		return cli_usage_error("bench", "the matrix is printed as md or json");
+		return cli_usage_error("bench", "%s is printed as md or json", name);
 	return CLI_PROCEED;
 }
 
@@ -165,10 +170,10 @@ static int check_serving(struct run *run)
 	s->n_gen = run->n_gen.list[0];
 	if (s->n_requests == 0 && (s->rate > 0 || s->concurrency || run->goodput))
 		return cli_usage_error("bench", "--request-rate, --max-concurrency and --goodput need --num-prompts");
-	if (run->matrix)
+	if (run->matrix || run->scale)
 		return check_matrix(run);
 	if (run->rows.n)
-		return cli_usage_error("bench", "--rows is for --matrix");
+		return cli_usage_error("bench", "--rows is for --matrix and --scale");
 	if (s->n_requests == 0)
 		return CLI_PROCEED;
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !s->n_prompt || !s->n_gen)
@@ -200,8 +205,11 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"rounds"},
 		{"matrix", 0, NULL, CLI_FLAG, &run->matrix, NULL, 0, 0,
 			"instead: every operation, gate and manner of steering beside none"},
+		{"scale", 0, NULL, CLI_STRING, &run->scale, "AXIS,..", 0, 0,
+			"instead: how a step's time, and what steering adds, grow with rows, context, steered layers, "
+			"a stack of policies or policies among the rows"},
 		{"rows", 0, NULL, CLI_LIST, &run->rows, "N,..", 0, 0,
-			"of the matrix: sequences that generate together, at most 64 (default 1,32)"},
+			"of the matrix and the scales: sequences that generate together, at most 256 (default 1,32)"},
 		{"num-prompts", 0, NULL, CLI_U32, &run->serving.n_requests, "N", 0, 1 << 20,
 			"instead: a serving run of N requests of -p and -n tokens, as vllm bench serve"},
 		{"request-rate", 0, NULL, CLI_FLOAT, &run->serving.rate, "R", 0, 1e6,
@@ -424,6 +432,8 @@ static int bench(struct run *run, const char *model)
 		run->n_prompt.list[0], run->n_gen.list[0], run->n_rounds, run->format == CLI_BENCH_JSON};
 	if (status == CLI_PROCEED && run->matrix)
 		return cli_bench_run_matrix(&matrix, model);
+	if (status == CLI_PROCEED && run->scale)
+		return cli_bench_run_scale(&matrix, run->scale, model);
 	run->report = (struct cli_bench_report){.format = (enum cli_bench_format)run->format,
 		.steered = !run->off,
 		.limits = run->limits,

@@ -2,9 +2,11 @@
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
 
+#include "bench/harness/matrix.h"
 #include "bench/harness/serving.h"
 #include "bench/harness/token_tests.h"
 #include "cli.h"
+#include "show.h"
 
 enum cli_bench_format { CLI_BENCH_MD, CLI_BENCH_CSV, CLI_BENCH_JSON, CLI_BENCH_JSONL };
 
@@ -40,7 +42,7 @@ struct cli_bench_serving {
 /* Progress for tt_bench_options: the test and its round on stderr, each over the last. */
 void cli_bench_draw(void *user, const char *group, uint32_t round, uint32_t min_rounds);
 
-/* The steering matrix. */
+/* The steering matrix, and the scales. */
 struct cli_bench_matrix {
 	const struct cli_engine_args *engine_args;
 	const uint32_t *rows; // [n_rows] how many sequences run together, in turn
@@ -49,6 +51,21 @@ struct cli_bench_matrix {
 	bool json;
 };
 int cli_bench_run_matrix(const struct cli_bench_matrix *matrix, const char *model);
+/* axes: their words with commas between. The last of rows is the most of axis rows, and what other axes run. */
+int cli_bench_run_scale(const struct cli_bench_matrix *scale, const char *axes, const char *model);
+
+/* What both are made of. Opens the lab for sequences of `longest` tokens, 0: of the whole context. CLI_PROCEED or
+ * CLI_FAILED. */
+int cli_bench_open_matrix(struct tt_matrix **out, const struct cli_bench_matrix *m, const char *model,
+	enum tt_matrix_ways ways, uint32_t n_rows, uint32_t longest);
+/* Takes the results of a test, whose cases are the lab's ways in their order. CLI_PROCEED or CLI_FAILED. */
+typedef int (*cli_bench_taker)(void *user, const char *test, const struct tt_bench *bench);
+int cli_bench_time(struct tt_matrix *matrix, const struct tt_token_test *test, uint32_t n_rounds, cli_bench_taker taker,
+	void *user);
+/* Prints the table, or only releases it where JSON is printed in the end. */
+void cli_bench_print_table(struct cli_table *table, bool json);
+/* Prints and releases the JSON, where that is wanted, and says how many cases failed. */
+int cli_bench_end(int status, json_t *all, bool json, size_t n_failed);
 
 /* Reads --goodput. CLI_PROCEED or CLI_USAGE. */
 int cli_bench_goodput(double limits[TT_N_SERVING_METRICS], const char *text);

@@ -29,13 +29,20 @@ static void print_way(struct cli_table *table, const struct tt_bench_result *r)
 	cli_table_cell(table, r->ratio.n ? "%.4f to %.4f" : "-", r->ratio.low, r->ratio.high);
 }
 
-static int print(
-	const struct cli_bench_matrix *m, const struct tt_bench *bench, const char *test, uint32_t n_rows, json_t *all)
+struct run {
+	const struct cli_bench_matrix *options;
+	uint32_t n_rows;
+	json_t *all;
+	size_t n_failed;
+};
+
+static int take(void *user, const char *test, const struct tt_bench *bench)
 {
+	struct run *run = user;
 	struct tt_error err = {0};
 	struct cli_table table;
 	cli_table_begin(&table, "lrrr");
-	cli_table_cell(&table, "%s, %u row%s", test, n_rows, n_rows > 1 ? "s" : "");
+	cli_table_cell(&table, "%s, %u row%s", test, run->n_rows, run->n_rows > 1 ? "s" : "");
 	cli_table_cell(&table, "t/s");
 	cli_table_cell(&table, "ratio of times");
 	cli_table_cell(&table, "interval");
@@ -48,31 +55,38 @@ static int print(
 		if (r.error)
 			cli_note("%s, %s: %s", test, r.spec->name, r.error);
 		print_way(&table, &r);
-		json_array_append_new(all, way_json(&r, test, n_rows));
+		json_array_append_new(run->all, way_json(&r, test, run->n_rows));
 	}
-	FILE *to = m->json ? fopen("/dev/null", "w") : stdout;
-	cli_table_print(&table, to ? to : stderr);
-	if (to && to != stdout)
-		fclose(to);
-	if (!m->json)
-		putchar('\n');
-	fflush(stdout);
+	run->n_failed += tt_bench_n_failed(bench);
+	cli_bench_print_table(&table, run->options->json);
 	return status;
 }
 
-static int run_test(const struct cli_bench_matrix *m, struct tt_token_lab *lab, const struct tt_token_test *test,
-	json_t *all, size_t *n_failed)
+void cli_bench_print_table(struct cli_table *table, bool json)
+{
+	FILE *to = json ? fopen("/dev/null", "w") : stdout;
+	cli_table_print(table, to ? to : stderr);
+	if (to && to != stdout)
+		fclose(to);
+	if (!json)
+		putchar('\n');
+	fflush(stdout);
+}
+
+int cli_bench_time(struct tt_matrix *matrix, const struct tt_token_test *test, uint32_t n_rounds, cli_bench_taker taker,
+	void *user)
 {
 	struct tt_error err = {0};
 	struct tt_bench_options options;
 	struct tt_bench *bench = NULL;
 	struct tt_token_cases *cases = NULL;
+	struct tt_token_lab *lab = tt_matrix_lab(matrix);
 	char name[TT_TOKEN_TEST_NAME];
 	tt_token_test_name(name, test);
 	tt_bench_options_default(&options);
-	options.program = "trimtab bench --matrix";
+	options.program = "trimtab bench";
 	options.n_threads = tt_engine_info(lab->engine)->n_threads;
-	options.min_rounds = options.max_rounds = m->n_rounds;
+	options.min_rounds = options.max_rounds = n_rounds;
 	options.min_seconds = 0;
 	options.progress = cli_draws() ? cli_bench_draw : NULL;
 	int code = tt_bench_open(&bench, &options, &err);
@@ -82,45 +96,45 @@ static int run_test(const struct cli_bench_matrix *m, struct tt_token_lab *lab, 
 		code = tt_bench_run(bench, &err);
 	if (cli_draws())
 		fputs("\r\033[K", stderr);
-	int status = code == TT_OK ? print(m, bench, name, lab->n_rows, all) : cli_fail(&err);
-	*n_failed += code == TT_OK ? tt_bench_n_failed(bench) : 0;
+	int status = code == TT_OK ? taker(user, name, bench) : cli_fail(&err);
 	tt_token_cases_free(cases);
 	tt_bench_close(bench);
 	return status;
 }
 
-/* Prompts are timed one at a time. */
-static int run_rows(const struct cli_bench_matrix *m, const char *model, uint32_t n_rows, json_t *all, size_t *n_failed)
+int cli_bench_open_matrix(struct tt_matrix **out, const struct cli_bench_matrix *m, const char *model,
+	enum tt_matrix_ways ways, uint32_t n_rows, uint32_t longest)
 {
 	struct tt_error err = {0};
 	struct tt_engine_options options;
-	struct tt_matrix *matrix = NULL;
-	const struct tt_token_test prompt = {.n_prompt = m->n_prompt}, gen = {.n_gen = m->n_gen};
-	uint32_t longest = (m->n_prompt > m->n_gen ? m->n_prompt : m->n_gen) + 1;
 	cli_engine_options(&options, m->engine_args);
 	options.context = longest;
 	options.max_batch = n_rows;
 	options.max_step_tokens = options.max_step_tokens < n_rows ? n_rows : options.max_step_tokens;
-	options.kv_tokens = 3 * (longest + 16) * n_rows;
-	if (tt_matrix_open(&matrix, model, &options, n_rows, &err) != TT_OK)
-		return cli_fail(&err);
-	int status = CLI_PROCEED;
-	if (m->n_prompt && n_rows == 1)
-		status = run_test(m, tt_matrix_lab(matrix), &prompt, all, n_failed);
+	options.kv_tokens = longest ? 3 * (longest + 16) * n_rows : 0;
+	return tt_matrix_open(out, model, &options, ways, n_rows, &err) == TT_OK ? CLI_PROCEED : cli_fail(&err);
+}
+
+/* Prompts are timed one at a time. */
+static int run_rows(struct run *run, const char *model, uint32_t n_rows)
+{
+	const struct cli_bench_matrix *m = run->options;
+	struct tt_matrix *matrix = NULL;
+	const struct tt_token_test prompt = {.n_prompt = m->n_prompt}, gen = {.n_gen = m->n_gen};
+	uint32_t longest = (m->n_prompt > m->n_gen ? m->n_prompt : m->n_gen) + 1;
+	run->n_rows = n_rows;
+	int status = cli_bench_open_matrix(&matrix, m, model, TT_WAYS_ALL, n_rows, longest);
+	if (m->n_prompt && n_rows == 1 && status == CLI_PROCEED)
+		status = cli_bench_time(matrix, &prompt, m->n_rounds, take, run);
 	if (m->n_gen && status == CLI_PROCEED)
-		status = run_test(m, tt_matrix_lab(matrix), &gen, all, n_failed);
+		status = cli_bench_time(matrix, &gen, m->n_rounds, take, run);
 	tt_matrix_close(matrix);
 	return status;
 }
 
-int cli_bench_run_matrix(const struct cli_bench_matrix *m, const char *model)
+int cli_bench_end(int status, json_t *all, bool json, size_t n_failed)
 {
-	json_t *all = json_array();
-	size_t n_failed = 0;
-	int status = CLI_PROCEED;
-	for (size_t i = 0; status == CLI_PROCEED && i < m->n_rows; i++)
-		status = run_rows(m, model, m->rows[i], all, &n_failed);
-	if (status == CLI_PROCEED && m->json)
+	if (status == CLI_PROCEED && json)
 		status = cli_print_json(json_incref(all), JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == CLI_OK
 				 ? CLI_PROCEED
 				 : CLI_FAILED;
@@ -128,4 +142,13 @@ int cli_bench_run_matrix(const struct cli_bench_matrix *m, const char *model)
 	if (status != CLI_PROCEED)
 		return status;
 	return n_failed ? cli_failf("%zu cases failed", n_failed) : CLI_OK;
+}
+
+int cli_bench_run_matrix(const struct cli_bench_matrix *m, const char *model)
+{
+	struct run run = {.options = m, .all = json_array()};
+	int status = CLI_PROCEED;
+	for (size_t i = 0; status == CLI_PROCEED && i < m->n_rows; i++)
+		status = run_rows(&run, model, m->rows[i]);
+	return cli_bench_end(status, run.all, m->json, run.n_failed);
 }

@@ -5,11 +5,16 @@ import csv
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
 
 import program
 from program import check, make_policy, refused, works
 
+PLOT = Path(__file__).resolve().parents[2] / "bench" / "plot"
 SHORT = "-p", "8", "-n", "4", "-r", "3"
 
 
@@ -116,6 +121,59 @@ def test_matrix():
     check(done.startswith("tg2, 2 rows") and "pp" not in done, done)
 
 
+def line_of(points, key):
+    """The least-squares line through (x, key), by the textbook's formula, and the squared correlation."""
+    x, y = [point["x"] for point in points], [point[key] for point in points]
+    slope, at_0 = statistics.linear_regression(x, y)
+    return at_0, slope, statistics.correlation(x, y) ** 2
+
+
+def test_scale():
+    """Each axis' points, and the lines through them."""
+    all_axes = json.loads(bench("--scale", "rows,context,layers,stack,policies", "--rows", "6", "-n", "2", "-r", "3",
+                                "-c", "500", "-o", "json"))
+    want = {"rows": [1, 2, 4], "context": [128, 256], "layers": [1, 2, 3], "stack": [1, 2, 3, 4],
+            "policies": [1, 2, 4, 6]}
+    check({axis["axis"]: [point["x"] for point in axis["points"]] for axis in all_axes} == want, all_axes)
+    for axis in all_axes:
+        for key, fitted in (("off_ns", axis["off"]), ("extra_ns", axis["extra"])):
+            check((fitted is None) == (key == "off_ns" and axis["axis"] not in ("rows", "context")), axis)
+            for got, expected in zip(fitted.values(), line_of(axis["points"], key)) if fitted else ():
+                check(abs(got - expected) <= 1e-6 * max(abs(expected), 1), f"{axis['axis']} {key}: {got}, {expected}")
+        for point in axis["points"]:
+            extra = point["off_ns"] * (point["ratio"]["median"] - 1)
+            check(abs(extra - point["extra_ns"]) <= 1e-3 * point["off_ns"], point)
+            check(point["resident_bytes"] > 1e6, point)
+    done = bench("--scale", "stack", "--rows", "2", "-n", "2", "-r", "1")
+    check(done.startswith("stack") and "Steering adds" in done and "for each policy on each row" in done, done)
+
+
+def plot(rows):
+    """The picture that bench/plot makes of a report, as elements; None where it refuses."""
+    with open("report.json", "w", encoding="utf-8") as file:
+        json.dump(rows, file)
+    done = subprocess.run([sys.executable, PLOT, "report.json", "-o", "picture.svg"], capture_output=True, check=False)
+    return None if done.returncode else list(ElementTree.parse("picture.svg").iter())
+
+
+def test_pictures():
+    """A mark for each ratio, higher or further right for a larger one, the interval's line through it."""
+    ratio = {"median": 1.02, "low": 1.01, "high": 1.03, "coverage": 0.95}
+    larger = {"median": 1.05, "low": 1.0, "high": 1.1, "coverage": 0.95}
+    points = [{"x": 1, "ratio": ratio}, {"x": 8, "ratio": larger}]
+    cases = [{"test": "tg2", "rows": 4, "way": way, "ratio": of} for way, of in
+             (("off", None), ("idle", ratio), ("add", larger))]
+    for rows, along, sign in (([{"axis": "rows", "rows": 8, "points": points}], "cy", -1), (cases, "cx", 1)):
+        elements = plot(rows)
+        marks = [float(e.get(along)) for e in elements if e.get("class") == "mark"]
+        lines = [sorted(float(e.get(along.replace("c", "") + end)) for end in "12")
+                 for e in elements if e.get("class") == "interval"]
+        check(len(marks) == 2 and sign * (marks[1] - marks[0]) > 0, marks)
+        check(all(low < mark < high for mark, (low, high) in zip(marks, lines)), lines)
+        check(all("href" not in key for e in elements for key in e.keys()), "nothing comes from outside")
+    check(plot([]) is None and plot({"axis": 1}) is None and plot([{"axis": "rows"}]) is None, "no report")
+
+
 def test_refusals():
     for pattern, *arguments in (
             ("there is nothing to time", "-p", "0", "-n", "0"), ("--n-prompt takes numbers", "-p", "x"),
@@ -129,8 +187,14 @@ def test_refusals():
             ("takes one --n-prompt", "--num-prompts", "3", "-n", "0"),
             ("not for a serving run", "--num-prompts", "3", "-d", "16"),
             ("printed as md or json", "--num-prompts", "3", "-o", "csv"), ("--rows is for", "--rows", "3"),
-            ("--rows must be from 1 to 64", "--matrix", "--rows", "65"), ("--matrix takes", "--matrix", "--off"),
+            ("--rows must be from 1 to 256", "--matrix", "--rows", "257"),
+            ("--matrix takes", "--matrix", "--off"),
             ("takes one --n-prompt", "--matrix", "-p", "1,2"), ("printed as md or json", "--matrix", "-o", "csv"),
+            ("--scale takes rows, context", "--scale", "rows,depth"),
+            ("--scale takes rows, context", "--scale", "rows,"),
+            ("--scale takes --rows", "--scale", "rows", "--off"), ("generation alone", "--scale", "rows", "-p", "8"),
+            ("takes one --n-prompt and --n-gen", "--scale", "rows", "-n", "0"),
+            ("--scale is printed as md or json", "--scale", "rows", "-o", "csv"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "itl:3"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:0"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:3;tpot:4")):

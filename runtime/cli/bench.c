@@ -48,7 +48,8 @@ struct run {
 	uint32_t n_rounds;
 	int format;
 	bool off, limits, no_warmup, matrix;
-	const char *scale;                                             /* axes; NULL: none */
+	const char *scale; /* axes; NULL: none */
+	struct cli_bench_timeline timeline;
 	struct values n_prompt, n_gen, n_depth, n_batch, n_rows, pair; /* pair: prompt and generation in turn */
 	struct cli_policies policies;
 	struct tt_policy *synthetic;
@@ -161,10 +162,24 @@ static int check_matrix(const struct run *run)
 	return CLI_PROCEED;
 }
 
+static int check_timeline(struct run *run)
+{
+	if (run->matrix || run->scale || run->serving.n_requests || run->pairs.n || run->depths.n || run->limits)
+		return cli_usage_error(
+			"bench", "--timeline takes -p, -n, -b, --policy, --off and what an engine takes");
+	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !run->n_prompt.list[0])
+		return cli_usage_error("bench", "--timeline takes one --n-prompt, --n-gen and --batch-size");
+	run->timeline.n_prompt = run->n_prompt.list[0];
+	run->timeline.n_gen = run->n_gen.list[0];
+	return CLI_PROCEED;
+}
+
 /* A serving run has one length of prompts and of answers. */
 static int check_serving(struct run *run)
 {
 	struct cli_bench_serving *s = &run->serving;
+	if (run->timeline.path)
+		return check_timeline(run);
 	s->format = (enum cli_bench_format)run->format;
 	s->n_prompt = run->n_prompt.list[0];
 	s->n_gen = run->n_gen.list[0];
@@ -208,6 +223,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"scale", 0, NULL, CLI_STRING, &run->scale, "AXIS,..", 0, 0,
 			"instead: how a step's time, and what steering adds, grow with rows, context, steered layers, "
 			"a stack of policies or policies among the rows"},
+		{"timeline", 0, NULL, CLI_STRING, &run->timeline.path, "F.json", 0, 0,
+			"instead: each op's time, and share of the machine's limits, in one prompt and its generation, "
+			"with a trace for Perfetto (a CPU's)"},
 		{"rows", 0, NULL, CLI_LIST, &run->rows, "N,..", 0, 0,
 			"of the matrix and the scales: sequences that generate together, at most 256 (default 1,32)"},
 		{"num-prompts", 0, NULL, CLI_U32, &run->serving.n_requests, "N", 0, 1 << 20,
@@ -341,6 +359,8 @@ static int open_engine(struct run *run, const char *model, uint32_t n_batch)
 	struct tt_engine_options options, defaults;
 	struct tt_token_test test;
 	uint64_t longest = run->serving.n_requests ? run->serving.n_prompt + run->serving.n_gen : 0;
+	if (run->timeline.path)
+		longest = (uint64_t)run->timeline.n_prompt + run->timeline.n_gen + 1;
 	for (size_t at = 0; next_test(run, &at, &test);)
 		longest = tt_token_test_positions(&test) > longest ? tt_token_test_positions(&test) : longest;
 	cli_engine_options(&options, &run->engine_args);
@@ -410,8 +430,9 @@ static int run_batch_size(struct run *run, const char *model, uint32_t n_batch)
 	int status = open_engine(run, model, n_batch);
 	if (status == CLI_PROCEED)
 		status = add_steering(run);
-	if (status == CLI_PROCEED && run->serving.n_requests) {
-		status = cli_bench_serve(&run->lab, &run->serving);
+	if (status == CLI_PROCEED && (run->serving.n_requests || run->timeline.path)) {
+		status = run->timeline.path ? cli_bench_run_timeline(&run->lab, &run->timeline)
+					    : cli_bench_serve(&run->lab, &run->serving);
 		close_engine(run);
 		return status == CLI_OK ? CLI_PROCEED : status;
 	}
@@ -443,7 +464,7 @@ static int bench(struct run *run, const char *model)
 		.policy = run->policies.n ? run->policies.paths[0] : "synthetic"};
 	for (size_t i = 0; status == CLI_PROCEED && i < run->n_batch.n; i++)
 		status = run_batch_size(run, model, run->n_batch.list[i]);
-	if (run->serving.n_requests)
+	if (run->serving.n_requests || run->timeline.path)
 		return status == CLI_PROCEED ? CLI_OK : status;
 	if (status == CLI_PROCEED || run->report.n_rows > 0)
 		cli_bench_print_end(&run->report);

@@ -39,6 +39,14 @@ struct cli_bench_serving {
 	enum cli_bench_format format;
 };
 
+/* A time line of a prompt and of generation. */
+struct cli_bench_timeline {
+	const char *path; /* of the trace; NULL: none is wanted */
+	uint32_t n_prompt, n_gen;
+};
+/* Runs both, by the lab's last way, writes the trace and prints a table of ops. CLI_OK or CLI_FAILED. */
+int cli_bench_run_timeline(const struct tt_token_lab *lab, const struct cli_bench_timeline *timeline);
+
 /* Progress for tt_bench_options: the test and its round on stderr, each over the last. */
 void cli_bench_draw(void *user, const char *group, uint32_t round, uint32_t min_rounds);
 

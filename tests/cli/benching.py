@@ -174,6 +174,36 @@ def test_pictures():
     check(plot([]) is None and plot({"axis": 1}) is None and plot([{"axis": "rows"}]) is None, "no report")
 
 
+def test_timeline():
+    """The ops of each step in their order, inside of it; how much they compute, by the shapes in config.json."""
+    done = bench("--timeline", "trace.json", "-p", "24", "-n", "3", "--off")
+    with open("trace.json", encoding="utf-8") as file:
+        events = json.load(file)["traceEvents"]
+    with open(os.path.join(program.golden, "tiny-llama", "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    hidden, n_layers, heads = (config[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+    width, kv = hidden, hidden // heads * config["num_key_value_heads"]
+    steps = [event for event in events if event["name"] == "step"]
+    check([step["args"]["tokens"] for step in steps] == [24, 1, 1, 1], steps)
+    for step in steps:
+        n, end = step["args"]["tokens"], step["ts"] + step["dur"]
+        ops = [e for e in events if e is not step and step["ts"] <= e["ts"] and e["ts"] + e["dur"] <= end + 0.01]
+        check(all(a["ts"] + a["dur"] <= b["ts"] + 0.01 for a, b in zip(ops, ops[1:])), "ops overlap")
+        names = [op["name"] for op in ops if op["name"] != "control"]
+        layer = ["qkv", "attention", "o_proj", "gate_up", "down_proj"]
+        want = ["embed"] + layer * n_layers + ["logits", "sample"]
+        check([name for name in names if name != "narrow"] == want, names)
+        flops = {"qkv": 2 * n * hidden * (width + 2 * kv), "o_proj": 2 * n * width * hidden,
+                 "gate_up": 4 * n * hidden * config["intermediate_size"], "logits": 2 * hidden * config["vocab_size"]}
+        for op in ops:
+            if op["name"] in flops and op["args"].get("layer", 0) < n_layers - 1:
+                check(op["args"]["flops"] == flops[op["name"]], f"{op}: not {flops[op['name']]}")
+        keys = range(1, 25) if n == 24 else [25 + steps.index(step) - 1]
+        attention = next(op for op in ops if op["name"] == "attention")
+        check(attention["args"]["flops"] == 4 * width * sum(keys), attention)
+    check("prompt, 1 step" in done and "generation, 3 steps" in done and "trace.json: open it" in done, done)
+
+
 def test_refusals():
     for pattern, *arguments in (
             ("there is nothing to time", "-p", "0", "-n", "0"), ("--n-prompt takes numbers", "-p", "x"),
@@ -195,6 +225,8 @@ def test_refusals():
             ("--scale takes --rows", "--scale", "rows", "--off"), ("generation alone", "--scale", "rows", "-p", "8"),
             ("takes one --n-prompt and --n-gen", "--scale", "rows", "-n", "0"),
             ("--scale is printed as md or json", "--scale", "rows", "-o", "csv"),
+            ("--timeline takes -p", "--timeline", "t.json", "--matrix"),
+            ("--timeline takes one", "--timeline", "t.json", "-p", "0"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "itl:3"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:0"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:3;tpot:4")):

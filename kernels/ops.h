@@ -37,9 +37,9 @@ struct tt_qkv_args {
 	const struct tt_kv_pages *kv;
 };
 
-/* After the keys and values of a step's last layer are stored, only rows that sample, are captured or are pooled there are read
- * again. This moves h and q of those rows to the front and makes a step of them alone, which stays the backend's until
- * the next step. */
+/* After the keys and values of a step's last layer are stored, only rows that sample, are captured or are pooled there
+ * are read again. This moves h and q of those rows to the front and makes a step of them alone, which stays the
+ * backend's until the next step. */
 struct tt_narrow_args {
 	const struct tt_config *config;
 	const struct tt_step_plan *step;

@@ -164,7 +164,7 @@ static struct world make_case(int i, enum tt_kv_type type, uint32_t n_seqs, uint
 
 Test(kernels_attention, equals_the_reference_across_pages_and_splits)
 {
-	static const uint32_t firsts[] = {0, 15, 16, 30, 255, 256, 257, 505};
+	static const uint32_t firsts[] = {0, 15, 16, 255, 256, 505};
 	for (int i = 0; i < N_CASES; i++) {
 		struct world w = make_case(i, CASES[i].type, 2, 40);
 		for (size_t f = 0; f < sizeof firsts / sizeof *firsts; f++) {
@@ -231,7 +231,9 @@ Test(kernels_attention, bits_do_not_depend_on_chunks_threads_or_body)
 				continue;
 			struct tt_backend *backend =
 				threads ? open_cpu(threads, TT_CPU_BODY_BEST) : open_cpu(1, TT_CPU_BODY_AVX2);
-			for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+			/* on several threads the first and the last: how a chunk is cut is the same code on each */
+			const size_t n_chunks = sizeof chunks / sizeof *chunks, next = threads > 1 ? n_chunks - 1 : 1;
+			for (size_t c = 0; c < n_chunks; c += next) {
 				for (uint32_t at = 0; at < N; at += chunks[c])
 					run(&w, backend, FIRST + at, N - at < chunks[c] ? N - at : chunks[c],
 						q + at * row, got + at * row);

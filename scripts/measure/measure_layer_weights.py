@@ -40,7 +40,8 @@ class Comparison(Measurement):
         """The report of a fit with layer weights of this kind, and the folder of its candidates."""
         folder, report = self.out / f"candidates_{how}", self.out / f"fit_{how}.json"
         if not (self.args.reuse and report.exists()):
-            files = mixture(self.args.data, self.out) + [HERE / "data" / f"{name}.jsonl" for name in OWN]
+            files = [] if self.args.own_only else mixture(self.args.data, self.out)
+            files += [HERE / "data" / f"{name}.jsonl" for name in OWN]
             self.run("fit", self.args.model, "--data", *files, "-o", self.out / f"{how}.safetensors", "--report",
                      report, "--layer-weights", how, "--candidates", folder, "--activations", self.args.activations)
         return json.loads(report.read_text(encoding="utf-8")), folder
@@ -107,7 +108,8 @@ def main():
     parser.add_argument("--tokens", type=int, default=32, help="generated for each prompt")
     parser.add_argument("--limit", type=int, default=0, help="prompts of each file, at most; 0: all")
     parser.add_argument("--reuse", action="store_true", help="take the fits that --out has already")
-    parser.set_defaults(own_only=False, mode="contrast")  # which mixture is fitted on
+    parser.add_argument("--own-only", action="store_true", help="fit on the project's own prompts alone")
+    parser.set_defaults(mode="contrast")
     args = parser.parse_args()
     if not (args.data / "toxicchat_train.jsonl").exists():
         print(f"measure_layer_weights: skipped, {args.data} has not the public prompt sets")

@@ -43,6 +43,14 @@ struct tt_backend {
 	int (*load)(struct tt_backend *, struct tt_model *host, const struct tt_limits *limits,
 		const struct tt_model **out, struct tt_error *);
 	void (*unload)(struct tt_backend *, const struct tt_model *loaded);
+	/* Ranks (kernels/shard.h), for threads of this process: before load, makes this backend rank 0 of n_ranks and
+	 * opens the others; ranks 1 and on go to others, where after a failure some may be. Then they load the same
+	 * host model one after the other, and run the same steps at the same time. NULL: it has none. */
+	int (*split)(struct tt_backend *, uint32_t n_ranks, struct tt_backend **others, struct tt_error *);
+	/* A rank's step has failed: those of the others fail too, instead of waiting for it. Once all are over, resume,
+	 * on one of the ranks, makes them ready for the next. */
+	void (*give_up)(struct tt_backend *);
+	void (*resume)(struct tt_backend *);
 	/* Takes the plan, which stays the caller's. *recorded: the device already has the ops of such a step; they need
 	 * not be called. */
 	int (*begin)(struct tt_backend *, const struct tt_step_plan *, bool *recorded, struct tt_error *);

@@ -173,6 +173,11 @@ struct tt_engine_options {
 	/* Smaller types take less memory, and the bits are no longer those of f32. A type that the device does not have
 	 * is TT_ERR_UNSUPPORTED. */
 	enum tt_kv_type kv;
+	/* Ranks that share the model: each has a part of every matrix and of the KV pages, and an answer has the bits
+	 * of one rank. 0: one; 16 at most. They must divide the heads, and must divide the key heads or be divided by
+	 * them, else TT_ERR_UNSUPPORTED. CPU only, where they share n_threads: for tests and for looking, not for
+	 * speed. */
+	uint32_t n_ranks;
 };
 TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);
 #define tt_engine_options_default(options) tt_engine_options_default_sized((options), sizeof(struct tt_engine_options))
@@ -196,6 +201,7 @@ struct tt_model_info {
 	size_t kv_bytes;            /* of all KV pages */
 	const char *fingerprint;    /* architecture, dimensions and vocabulary hash: a policy must have the same */
 	const char *weights_digest; /* 64 hexadecimal digits */
+	uint32_t n_ranks;
 };
 /* Both are borrowed until the engine is closed. */
 TT_API const struct tt_model_info *tt_engine_info(const struct tt_engine *engine);

@@ -131,6 +131,7 @@ struct way {
 	const char *name;
 	uint32_t max_batch, max_step_tokens, kv_tokens, in_flight;
 	bool no_sharing, backwards;
+	uint32_t n_ranks;
 };
 
 struct outcome {
@@ -150,6 +151,7 @@ static struct tt_engine *way_engine(const struct way *way)
 	options.context = MAX_PROMPT + N_GENERATED;
 	options.kv_tokens = way->kv_tokens;
 	options.no_prefix_sharing = way->no_sharing;
+	options.n_ranks = way->n_ranks;
 	must(tt_device_open(&backend, TEST_DEVICE, 2, NULL, &note, err));
 	backend->in_flight = way->in_flight; /* of a CPU: 1 otherwise */
 	must(tt_engine_open_on(&engine, backend, MODEL, &options, err));
@@ -227,20 +229,21 @@ static struct tt_engine_stats run_way(const struct way *way, struct outcome *out
 Test(pooling, the_same_bits_in_every_way)
 {
 	static const struct way ways[] = {
-		{"alone, nothing shared", 1, 512, 0, 1, true, false},
-		{"batch 8", 8, 512, 0, 1, false, false},
-		{"batch 8, nothing shared, chunks of 11", 8, 11, 0, 1, true, false},
-		{"batch 8 backwards, chunks of 37", 8, 37, 0, 1, false, true},
-		{"few pages", 8, 24, 160, 1, false, false},
-		{"two steps in flight, few pages", 8, 64, 160, 2, false, true},
-		{"two steps in flight, chunks of 9", 4, 9, 0, 2, false, false},
+		{"alone, nothing shared", 1, 512, 0, 1, true, false, 1},
+		{"batch 8", 8, 512, 0, 1, false, false, 1},
+		{"batch 8, nothing shared, chunks of 11", 8, 11, 0, 1, true, false, 1},
+		{"batch 8 backwards, chunks of 37", 8, 37, 0, 1, false, true, 1},
+		{"few pages", 8, 24, 160, 1, false, false, 1},
+		{"two steps in flight, few pages", 8, 64, 160, 2, false, true, 1},
+		{"two steps in flight, chunks of 9", 4, 9, 0, 2, false, false, 1},
+		{"2 ranks, two steps in flight, few pages", 8, 64, 160, 2, false, true, 2},
 	};
 	static struct outcome want[N_REQUESTS], got[N_REQUESTS];
 	uint64_t n_shared = 0, n_preemptions = 0, n_reruns = 0;
 	size_t n_open = 0, n_closed = 0;
 	run_way(&ways[0], want);
 	for (size_t w = 1; w < sizeof ways / sizeof *ways; w++) {
-		if (BRIEF && w % 3 != 1)
+		if (BRIEF && (w % 3 != 1 || ways[w].n_ranks > 1))
 			continue;
 		struct tt_engine_stats stats = run_way(&ways[w], got);
 		for (size_t i = 0; i < N_REQUESTS; i++) {

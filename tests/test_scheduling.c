@@ -24,6 +24,7 @@ struct way {
 	uint32_t max_batch, max_step_tokens, kv_tokens, in_flight;
 	bool no_sharing, backwards, own_thread;
 	bool at_length; /* not where BRIEF */
+	uint32_t n_ranks;
 };
 
 struct set {
@@ -82,6 +83,7 @@ static struct tt_engine *way_engine(const char *model, const struct way *way)
 	options.context = MAX_PROMPT + MAX_GENERATED;
 	options.kv_tokens = way->kv_tokens;
 	options.no_prefix_sharing = way->no_sharing;
+	options.n_ranks = way->n_ranks;
 	struct tt_error note;
 	must(tt_device_open(&backend, TEST_DEVICE, 2, NULL, &note, err));
 	backend->in_flight = way->in_flight; /* of a CPU: 1 otherwise */
@@ -147,15 +149,17 @@ static void run_set(
 static void check_ways(const struct set *set)
 {
 	static const struct way ways[] = {
-		{"alone, nothing shared", 1, 512, 0, 1, true, false, false, false},
-		{"batch 32", 32, 512, 0, 1, false, false, false, true},
-		{"batch 32 backwards, chunks of 37", 32, 37, 0, 1, false, true, false, false},
-		{"batch 32, nothing shared", 32, 512, 0, 1, true, false, false, true},
-		{"few pages", 16, 64, 256, 1, false, false, false, true},
-		{"few pages, nothing shared", 16, 64, 256, 1, true, true, false, false},
-		{"two steps in flight", 32, 128, 0, 2, false, false, false, true},
-		{"two steps in flight, few pages", 16, 64, 256, 2, false, true, false, false},
-		{"its own thread", 8, 128, 0, 2, false, false, true, false},
+		{"alone, nothing shared", 1, 512, 0, 1, true, false, false, false, 1},
+		{"batch 32", 32, 512, 0, 1, false, false, false, true, 1},
+		{"batch 32 backwards, chunks of 37", 32, 37, 0, 1, false, true, false, false, 1},
+		{"batch 32, nothing shared", 32, 512, 0, 1, true, false, false, true, 1},
+		{"few pages", 16, 64, 256, 1, false, false, false, true, 1},
+		{"few pages, nothing shared", 16, 64, 256, 1, true, true, false, false, 1},
+		{"two steps in flight", 32, 128, 0, 2, false, false, false, true, 1},
+		{"two steps in flight, few pages", 16, 64, 256, 2, false, true, false, false, 1},
+		{"its own thread", 8, 128, 0, 2, false, false, true, false, 1},
+		{"2 ranks, few pages", 16, 64, 256, 1, false, false, false, true, 2},
+		{"4 ranks, two steps in flight, its own thread", 32, 128, 0, 2, false, false, true, true, 4},
 	};
 	enum { N = sizeof ways / sizeof *ways };
 	size_t n = set->n * (set->n_generated + 1);

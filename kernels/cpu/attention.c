@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/exchange.h"
 
 enum { JOBS_A_THREAD = 4 };
 
@@ -88,29 +89,31 @@ static struct tt_cpu_partial partial_at(float *memory, uint32_t n_rows)
 	return (struct tt_cpu_partial){memory, memory + n_rows, memory + 2 * (size_t)n_rows};
 }
 
-static void write_block(const struct tt_cpu_body *body, const struct tt_attention_args *args, const struct plan *plan,
-	const struct block *block, uint32_t kv_head, const struct tt_cpu_partial *result)
-{
-	size_t hd = args->config->head_dim;
-	for (uint32_t r = 0; r < block->n_tokens * plan->group; r++) {
-		size_t head = (size_t)kv_head * plan->group + r % plan->group;
-		float *out = (float *)args->attention +
-			     ((block->first + r / plan->group) * (size_t)args->config->n_heads + head) * hd;
-		for (size_t i = 0; i < hd; i++)
-			out[i] = result->acc[r * plan->width + i] / result->sum[r];
-		tt_cpu_keep(body, out, hd);
-	}
-}
-
 struct attention_job {
 	const struct tt_cpu_body *body;
 	const struct tt_attention_args *args;
 	struct plan plan;
+	float *out; // of this rank's first head, [n_tokens][out_stride]
+	size_t out_stride;
 	float *partials; // [splits of all blocks][n_kv_heads][partial_size], or NULL
 	float *scratch;  // [n_threads][stride]
 	size_t partial_size, stride;
 	uint32_t n_threads;
 };
+
+static void write_block(const struct attention_job *all, const struct block *block, uint32_t kv_head,
+	const struct tt_cpu_partial *result)
+{
+	const struct plan *plan = &all->plan;
+	size_t hd = all->args->config->head_dim;
+	for (uint32_t r = 0; r < block->n_tokens * plan->group; r++) {
+		size_t head = (size_t)kv_head * plan->group + r % plan->group;
+		float *out = all->out + (block->first + r / plan->group) * all->out_stride + head * hd;
+		for (size_t i = 0; i < hd; i++)
+			out[i] = result->acc[r * plan->width + i] / result->sum[r];
+		tt_cpu_keep(all->body, out, hd);
+	}
+}
 
 /* The block that a thread will most likely run after job: the other threads take those in between. */
 static bool next_block(const struct attention_job *all, uint32_t job, struct tt_cpu_queries *next)
@@ -144,7 +147,7 @@ static void run_block(void *context, uint32_t job, uint32_t thread)
 			all->body->attention_merge(&result, &part, n_rows, plan->width);
 		queries.split++;
 	}
-	write_block(all->body, all->args, plan, block, kv_head, &result);
+	write_block(all, block, kv_head, &result);
 }
 
 /* The queries of a job of run_split; returns their block. */
@@ -186,14 +189,17 @@ static void merge_splits(void *context, uint32_t job, uint32_t thread)
 		struct tt_cpu_partial next = partial_at(first + s * n_kv_heads * all->partial_size, n_rows);
 		all->body->attention_merge(&result, &next, n_rows, all->plan.width);
 	}
-	write_block(all->body, all->args, &all->plan, block, kv_head, &result);
+	write_block(all, block, kv_head, &result);
 }
 
 int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	struct attention_job all = {.body = cpu->body, .args = args, .n_threads = cpu->n_threads};
-	uint32_t n_kv_heads = args->config->n_kv_heads;
+	uint32_t n_kv_heads = args->config->n_kv_heads, columns = args->config->n_heads * args->config->head_dim;
+	struct tt_cut own = {cpu->shard.rank * columns, columns};
+	all.out = (float *)args->attention + own.first;
+	all.out_stride = (size_t)columns * cpu->shard.n_ranks;
 	TT_TRY(plan_blocks(cpu, args, &all.plan, err));
 	const struct plan *plan = &all.plan;
 	all.partial_size = plan->most_rows * (plan->width + 2);
@@ -209,8 +215,8 @@ int tt_cpu_attention(struct tt_backend *backend, const struct tt_attention_args 
 			cpu, TT_CPU_SCRATCH_PARTIAL, n_partials, all.partial_size * sizeof(float), &all.partials, err));
 		tt_threads_run(threads, n_partials, run_split, &all);
 		tt_threads_run(threads, n_jobs, merge_splits, &all);
-		return TT_OK;
+	} else {
+		tt_threads_run(threads, n_jobs, run_block, &all);
 	}
-	tt_threads_run(threads, n_jobs, run_block, &all);
-	return TT_OK;
+	return tt_cpu_exchange(cpu, args->attention, all.out_stride, args->step->n_tokens, own, err);
 }

@@ -1,6 +1,7 @@
 /* The backend: its table of functions, memory, threads, and the choice of the body that fits the machine. */
 #define _GNU_SOURCE /* sched_getaffinity, madvise */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/exchange.h"
 #include "kernels/cpu/q8.h"
 
 #include <sched.h>
@@ -59,6 +60,7 @@ static void cpu_release(struct tt_backend *backend, void *memory)
 static void cpu_close(struct tt_backend *backend)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
+	tt_cpu_leave(cpu);
 	tt_threads_close(cpu->threads);
 	for (int i = 0; i < TT_CPU_N_SCRATCH; i++)
 		free(cpu->scratch[i].memory);
@@ -105,7 +107,7 @@ static int cpu_upload(struct tt_backend *backend, void *to, const void *from, si
 	return TT_OK;
 }
 
-/* Matrices are used as they are in the file, except by the twin. */
+/* Matrices are used as they are in the file, except by the twin; of several ranks, each has its rows of them. */
 static int cpu_load(struct tt_backend *backend, struct tt_model *host, const struct tt_limits *limits,
 	const struct tt_model **out, struct tt_error *err)
 {
@@ -115,17 +117,26 @@ static int cpu_load(struct tt_backend *backend, struct tt_model *host, const str
 	cpu->limits = *limits;
 	cpu->config = host->config;
 	cpu->compute = limits->compute;
+	TT_TRY(tt_shard_open(&cpu->shard, &host->config, cpu->shard.rank, cpu->shard.n_ranks, err));
+	const struct tt_model *model = host;
+	if (cpu->exchange) {
+		TT_TRY(tt_shard_model_open(&cpu->part, host, &cpu->shard, err));
+		model = cpu->part;
+	}
 	if (cpu->body->keep)
-		return tt_cpu_load_bf16(host, out, err);
-	*out = host;
+		return tt_cpu_load_bf16(model, out, err);
+	*out = model;
 	return TT_OK;
 }
 
 static void cpu_unload(struct tt_backend *backend, const struct tt_model *loaded)
 {
+	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	tt_activations_close(backend);
-	if (((struct tt_cpu *)backend)->body->keep)
+	if (cpu->body->keep)
 		tt_cpu_unload_bf16(loaded);
+	tt_shard_model_close(cpu->part);
+	cpu->part = NULL;
 }
 
 static int cpu_begin(struct tt_backend *backend, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
@@ -241,6 +252,14 @@ static uint32_t n_cores(void)
 	return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (uint32_t)n;
 }
 
+int tt_cpu_take_threads(struct tt_cpu *cpu, uint32_t n, struct tt_error *err)
+{
+	tt_threads_close(cpu->threads);
+	cpu->threads = NULL;
+	cpu->n_threads = cpu->base.n_threads = n;
+	return tt_threads_open(&cpu->threads, n, err);
+}
+
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err)
 {
 	bool twin = choice == TT_CPU_BODY_BF16;
@@ -268,6 +287,9 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.upload = cpu_upload,
 			.load = cpu_load,
 			.unload = cpu_unload,
+			.split = tt_cpu_split,
+			.give_up = tt_cpu_give_up,
+			.resume = tt_cpu_resume,
 			.begin = cpu_begin,
 			.end = cpu_end,
 			.finish = cpu_finish,
@@ -283,12 +305,12 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.logits = tt_cpu_logits,
 			.sample = tt_cpu_sample,
 			.close = cpu_close},
+		.choice = choice,
 		.body = body,
 		.q8 = machine_q8(choice),
-		.n_threads = n_threads,
+		.shard = {.n_ranks = 1},
 	};
-	cpu->base.n_threads = n_threads;
-	int status = tt_threads_open(&cpu->threads, n_threads, err);
+	int status = tt_cpu_take_threads(cpu, n_threads, err);
 	if (status != TT_OK) {
 		cpu_close(&cpu->base);
 		return status;

@@ -6,6 +6,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/body.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/shard.h"
 
 /* Scratch kept between calls and grown when a step needs more. */
 enum tt_cpu_scratch {
@@ -25,27 +26,6 @@ enum tt_cpu_scratch {
 	TT_CPU_N_SCRATCH
 };
 
-struct tt_cpu {
-	struct tt_backend base; /* first, so that a tt_backend of this kind is a tt_cpu */
-	const struct tt_cpu_body *body;
-	const struct tt_q8_body *q8;
-	enum tt_compute compute; /* since load */
-	uint32_t n_threads;
-	struct tt_threads *threads; /* n_threads of them, the caller's own counted */
-	struct {
-		void *memory;
-		size_t bytes;
-	} scratch[TT_CPU_N_SCRATCH];
-	struct tt_limits limits;
-	struct tt_config config;
-	struct tt_results finished[2]; /* of the steps that have ended, a ring */
-	uint64_t n_ended, n_finished;
-	struct { /* what TT_CPU_SCRATCH_ROTATION and TT_CPU_SCRATCH_ROTATION_SECOND hold; see rotation.c */
-		const float *from;
-		uint32_t n_tokens, n_pairs;
-	} rotation[2];
-};
-
 /* TT_CPU_BODY_BF16 is tt_cpu_open_bf16: its load rounds every matrix. Pages may be of any type; numbers are rounded
  * before they are appended. */
 enum tt_cpu_body_choice {
@@ -57,8 +37,36 @@ enum tt_cpu_body_choice {
 	TT_CPU_BODY_BF16
 };
 
+struct tt_cpu {
+	struct tt_backend base;         /* first, so that a tt_backend of this kind is a tt_cpu */
+	enum tt_cpu_body_choice choice; /* what it was opened with */
+	const struct tt_cpu_body *body;
+	const struct tt_q8_body *q8;
+	enum tt_compute compute; /* since load */
+	uint32_t n_threads;
+	struct tt_threads *threads; /* n_threads of them, the caller's own counted */
+	struct {
+		void *memory;
+		size_t bytes;
+	} scratch[TT_CPU_N_SCRATCH];
+	struct tt_limits limits;
+	struct tt_config config;          /* the whole model's; ops see the rank's */
+	struct tt_shard shard;            /* since load; alone, it is all of the model */
+	struct tt_model *part;            /* since load: the model of one rank of several, else NULL */
+	struct tt_cpu_exchange *exchange; /* with the other ranks, or NULL */
+	struct tt_results finished[2];    /* of the steps that have ended, a ring */
+	uint64_t n_ended, n_finished;
+	struct { /* what TT_CPU_SCRATCH_ROTATION and TT_CPU_SCRATCH_ROTATION_SECOND hold; see rotation.c */
+		const float *from;
+		uint32_t n_tokens, n_pairs;
+	} rotation[2];
+};
+
 /* tt_cpu_open with a chosen body, for tests; TT_ERR_UNSUPPORTED where the machine cannot run it. */
 int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_body_choice choice, struct tt_error *err);
+
+/* Ends the threads and starts n. */
+int tt_cpu_take_threads(struct tt_cpu *cpu, uint32_t n, struct tt_error *err);
 
 /* At least count * size bytes of scratch memory, aligned to 64; its former content may be lost. */
 int tt_cpu_scratch(struct tt_cpu *cpu, enum tt_cpu_scratch which, size_t count, size_t size, void *out_pointer,

@@ -51,8 +51,8 @@ int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args 
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n = args->step->n_tokens;
-	struct tt_cpu_residual residual = {
-		&layer->w_down, layer->b_down, args->ffn, layer->ffn_post_norm, args->config->rms_norm_eps, n, args->h};
+	struct tt_cpu_residual residual = {&layer->w_down, layer->b_down, args->ffn, layer->ffn_post_norm,
+		args->config->rms_norm_eps, n, args->config->hidden_size, args->h};
 	struct steer_job steer = {.body = cpu->body, .args = args};
 	TT_TRY(tt_cpu_add_residual(cpu, &residual, err));
 	if (!steers(args))

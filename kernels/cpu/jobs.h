@@ -50,15 +50,16 @@ void tt_cpu_q8_product(const struct tt_q8_body *q8, const struct tt_cpu_body *bo
 int tt_cpu_pad(
 	struct tt_cpu *cpu, const float *x, uint32_t n_rows, uint32_t n, const float **out, struct tt_error *err);
 
-/* h += x * matrix^T + bias; the product is normalised by post_norm first where that is not NULL. */
+/* h += x * matrix^T + bias; the product is normalised by post_norm first where that is not NULL. Of several ranks, each
+ * has its rows of the matrix and of bias. */
 struct tt_cpu_residual {
 	const struct tt_matrix *matrix;
 	const float *bias;      // [n_out], or NULL
 	const float *x;         // [n_rows][n_in]
-	const float *post_norm; // [n_out], or NULL
+	const float *post_norm; // [hidden], or NULL
 	float eps;
-	uint32_t n_rows;
-	float *h; // in and out [n_rows][n_out]
+	uint32_t n_rows, hidden;
+	float *h; // in and out [n_rows][hidden]
 };
 int tt_cpu_add_residual(struct tt_cpu *cpu, const struct tt_cpu_residual *residual, struct tt_error *err);
 

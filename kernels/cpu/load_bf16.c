@@ -56,6 +56,12 @@ static int round_model(struct tt_model *copy, bool tied, struct tt_error *err)
 	return status;
 }
 
+/* Whether one copy serves as both: the output matrix of a rank may be only the embedding's first rows. */
+static bool is_tied(const struct tt_model *host)
+{
+	return host->output.data == host->embedding.data && host->output.n_out == host->embedding.n_out;
+}
+
 int tt_cpu_load_bf16(const struct tt_model *host, const struct tt_model **out, struct tt_error *err)
 {
 	struct tt_model *copy;
@@ -70,7 +76,7 @@ int tt_cpu_load_bf16(const struct tt_model *host, const struct tt_model **out, s
 	}
 	for (uint32_t l = 0; l < host->config.n_layers; l++)
 		copy->layers[l] = host->layers[l];
-	status = round_model(copy, host->output.data == host->embedding.data, err);
+	status = round_model(copy, is_tied(host), err);
 	if (status != TT_OK) {
 		tt_cpu_unload_bf16(copy);
 		return status;

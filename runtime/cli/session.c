@@ -15,11 +15,12 @@ static void say_device(const struct tt_model_info *info)
 	if (*info->device_note && (cli_is_verbose() || access("/dev/nvidiactl", F_OK) == 0))
 		cli_note("on the CPU: %s", info->device_note);
 	if (cli_is_verbose())
-		cli_note("%s: %u layers of %u, %.0f million parameters in %.0f MiB; on %s, %u threads; context %u, KV "
+		cli_note("%s: %u layers of %u, %.0f million parameters in %.0f MiB; on %s, %u threads, ranks: %u; "
+			 "context %u, KV "
 			 "%.0f MiB",
 			info->name, info->n_layers, info->hidden_size, (double)info->n_parameters / 1e6,
-			(double)info->n_weight_bytes / (1 << 20), info->backend, info->n_threads, info->context,
-			(double)info->kv_bytes / (1 << 20));
+			(double)info->n_weight_bytes / (1 << 20), info->backend, info->n_threads, info->n_ranks,
+			info->context, (double)info->kv_bytes / (1 << 20));
 }
 
 void cli_engine_options(struct tt_engine_options *options, const struct cli_engine_args *args)
@@ -29,6 +30,7 @@ void cli_engine_options(struct tt_engine_options *options, const struct cli_engi
 	options->device = args->device;
 	options->n_threads = args->threads;
 	options->context = args->context;
+	options->n_ranks = args->ranks;
 	options->kv = kv_types[args->kv];
 	options->compute = args->compute == 1 ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
 	options->strict_model = args->strict_model;

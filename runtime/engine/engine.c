@@ -12,6 +12,7 @@
 #include "runtime/engine/collect.h"
 #include "runtime/engine/numerics.h"
 #include "runtime/engine/policy_slots.h"
+#include "runtime/engine/ranks.h"
 #include "runtime/engine/request.h"
 #include "runtime/engine/thread.h"
 #include "runtime/text/text.h"
@@ -71,23 +72,13 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 		o->context = default_context(config);
 	if (!o->kv_tokens)
 		o->kv_tokens = o->max_batch * 512 > o->context ? o->max_batch * 512 : o->context;
+	if (o->n_ranks > TT_MAX_RANKS)
+		return tt_fail(err, TT_ERR_ARGUMENT, "n_ranks must be at most %d", TT_MAX_RANKS);
+	if (!o->n_ranks)
+		o->n_ranks = 1;
 	if (o->kv_tokens > TT_MAX_CONTEXT)
 		return tt_fail(err, TT_ERR_ARGUMENT, "kv_tokens must be at most %d", TT_MAX_CONTEXT);
 	return TT_OK;
-}
-
-static int open_frequencies(float **out, const struct tt_engine *e, bool local, struct tt_error *err)
-{
-	const struct tt_config *config = &e->model->config;
-	float *host = NULL;
-	size_t n = config->head_dim / 2;
-	TT_TRY(tt_alloc(&host, n, sizeof *host, err));
-	tt_config_inverse_frequencies(config, e->options.context, local, host);
-	int status = e->backend->allocate(e->backend, out, n, sizeof *host, err);
-	if (status == TT_OK)
-		status = e->backend->upload(e->backend, *out, host, n * sizeof *host, err);
-	free(host);
-	return status;
 }
 
 static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struct tt_error *err)
@@ -115,40 +106,6 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 	TT_TRY(tt_step_layout(&largest, UINT32_MAX, err));
 	limits->plan_bytes = largest.n_bytes;
 	return TT_OK;
-}
-
-static int open_state(struct tt_engine *e, struct tt_error *err)
-{
-	struct tt_forward_state *s = &e->state;
-	struct tt_backend *b = e->backend;
-	const struct tt_config *c = &e->model->config;
-	size_t f = sizeof(float);
-	s->backend = b;
-	const struct tt_limits *limits = &s->limits;
-	TT_TRY(set_limits(e, &s->limits, err));
-	TT_TRY(b->load(b, e->model, limits, &s->model, err));
-	TT_TRY(open_frequencies(&s->inverse_frequencies, e, false, err));
-	if (tt_config_has_local_rope(c))
-		TT_TRY(open_frequencies(&s->local_frequencies, e, true, err));
-	TT_TRY(b->allocate(b, &s->slots, TT_MAX_SLOTS, sizeof *s->slots, err));
-	TT_TRY(b->allocate(b, &s->coef, limits->n_rows, c->n_layers * f, err));
-	TT_TRY(b->allocate(b, &s->outputs.logits, limits->max_samples, c->vocab_size * f, err));
-	TT_TRY(b->allocate(b, &s->results_block, tt_results_layout(NULL, NULL, c, limits), 1, err));
-	tt_results_layout(&s->outputs, s->results_block, c, limits);
-	return TT_OK;
-}
-
-static void close_state(struct tt_engine *e)
-{
-	struct tt_forward_state *s = &e->state;
-	struct tt_backend *b = e->backend;
-	if (!b)
-		return;
-	void *all[] = {s->inverse_frequencies, s->local_frequencies, s->slots, s->coef, s->outputs.logits,
-		s->results_block, s->captured};
-	b->unload(b, s->model);
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-		b->release(b, all[i]);
 }
 
 /* A policy can steer this model if it was made for the same fingerprint, which covers everything that shapes the
@@ -198,11 +155,12 @@ static int set_names(struct tt_engine *e, const char *path, struct tt_error *err
 static void fill_info(struct tt_engine *e)
 {
 	const struct tt_config *c = &e->model->config;
+	const struct tt_backend *first = e->ranks[0].backend;
 	e->info = (struct tt_model_info){
 		.architecture = tt_arch_name(c->arch),
 		.name = e->name,
-		.backend = e->backend->name,
-		.mode = e->backend->fast ? "fast" : "strict",
+		.backend = first->name,
+		.mode = first->fast ? "fast" : "strict",
 		.device_note = e->device_note.message,
 		.n_layers = c->n_layers,
 		.hidden_size = c->hidden_size,
@@ -213,33 +171,36 @@ static void fill_info(struct tt_engine *e)
 		.vocab_size = c->vocab_size,
 		.context = e->options.context,
 		.model_context = c->context_length,
-		.n_threads = e->backend->n_threads,
+		.n_threads = e->n_ranks * first->n_threads,
 		.n_parameters = e->model->n_parameters,
 		.n_weight_bytes = e->model->n_weight_bytes,
-		.kv_bytes = e->kv.n_bytes,
 		.fingerprint = e->fingerprint,
 		.weights_digest = e->model->weights_digest,
+		.n_ranks = e->n_ranks,
 	};
+	for (uint32_t i = 0; i < e->n_ranks; i++)
+		e->info.kv_bytes += e->ranks[i].kv.n_bytes;
 }
 
-static int open_scheduler(struct tt_engine *e, struct tt_error *err)
+static int open_scheduler(struct tt_engine *e, const struct tt_limits *limits, struct tt_error *err)
 {
 	struct tt_scheduler_hooks hooks = tt_collect_hooks(e);
 	TT_TRY(tt_alloc(&e->policies, TT_MAX_SLOTS, sizeof *e->policies, err));
-	return tt_scheduler_open(&e->scheduler, &e->state.limits, e->kv.pages.n_pages, e->model->config.n_layers,
+	return tt_scheduler_open(&e->scheduler, limits, e->ranks[0].kv.pages.n_pages, e->model->config.n_layers,
 		!e->options.no_prefix_sharing, &hooks, err);
 }
 
 /* A device with bf16 pages has no others, and the others have none in bf16. */
 static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, struct tt_error *err)
 {
-	enum tt_kv_type own = e->backend->kv_type, asked = tt_engine_kv_type(e);
+	const struct tt_backend *backend = e->ranks[0].backend;
+	enum tt_kv_type own = backend->kv_type, asked = tt_engine_kv_type(e);
 	if ((unsigned)asked > TT_KV_FP8)
 		return tt_fail(err, TT_ERR_ARGUMENT, "kv is %d, which is no enum tt_kv_type", (int)asked);
 	*type = asked == TT_KV_DEFAULT ? own : asked;
 	if (*type != own && (own == TT_KV_BF16 || *type == TT_KV_BF16))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "KV pages are %s on %s, not %s (--kv)",
-			own == TT_KV_BF16 ? "bf16" : "f32, f16, q8 or fp8", e->backend->name, tt_kv_name(*type));
+			own == TT_KV_BF16 ? "bf16" : "f32, f16, q8 or fp8", backend->name, tt_kv_name(*type));
 	if (*type == TT_KV_Q8 && e->model->config.head_dim % 32)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"KV pages in q8 (--kv) need heads of a multiple of 32 numbers, and this model's have %u",
@@ -259,29 +220,31 @@ static int check_compute(const struct tt_engine *e, struct tt_error *err)
 	if (e->options.compute != TT_COMPUTE_F32 && e->options.compute != TT_COMPUTE_Q8)
 		return tt_fail(
 			err, TT_ERR_ARGUMENT, "compute is %d, which is no enum tt_compute", (int)e->options.compute);
-	if (e->options.compute == TT_COMPUTE_Q8 && !e->backend->has_q8)
+	if (e->options.compute == TT_COMPUTE_Q8 && !e->ranks[0].backend->has_q8)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"q8 (--compute) is computed by the CPU alone, not by %s: take the device cpu",
-			e->backend->name);
+			e->ranks[0].backend->name);
 	return TT_OK;
 }
 
 static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
 {
+	struct tt_backend **backend = &e->ranks[0].backend;
 	enum tt_kv_type kv_type = TT_KV_DEFAULT;
+	struct tt_limits limits;
 	TT_TRY(tt_thread_open(e, err));
 	TT_TRY(tt_model_open(&e->model, path, err));
 	const struct tt_config *config = &e->model->config;
 	TT_TRY(check_options(&e->options, config, err));
 	TT_TRY(tt_text_from_model(&e->text, e->model, err));
-	if (!e->backend)
+	if (!*backend)
 		TT_TRY(tt_device_open(
-			&e->backend, device_of(&e->options), e->options.n_threads, config, &e->device_note, err));
+			backend, device_of(&e->options), e->options.n_threads, config, &e->device_note, err));
 	TT_TRY(choose_kv_type(e, &kv_type, err));
 	TT_TRY(check_compute(e, err));
-	TT_TRY(tt_kv_memory_open(&e->kv, e->backend, config, e->options.kv_tokens, kv_type, err));
-	TT_TRY(open_state(e, err));
-	TT_TRY(open_scheduler(e, err));
+	TT_TRY(set_limits(e, &limits, err));
+	TT_TRY(tt_ranks_open(e, e->options.n_ranks, &limits, kv_type, err));
+	TT_TRY(open_scheduler(e, &limits, err));
 	TT_TRY(set_names(e, path, err));
 	TT_TRY(make_fingerprint(e, err));
 	collect_eos(e);
@@ -303,7 +266,7 @@ int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const 
 	if (status != TT_OK && backend)
 		backend->close(backend);
 	TT_TRY(status);
-	e->backend = backend;
+	e->ranks[0].backend = backend;
 	e->options = DEFAULTS;
 	if (options)
 		status = tt_options_take(&e->options, sizeof e->options, options, "tt_engine_options", err);
@@ -330,10 +293,7 @@ void tt_engine_close(struct tt_engine *e)
 	tt_thread_close(e);
 	tt_scheduler_close(&e->scheduler);
 	tt_policy_slots_close(e);
-	close_state(e);
-	tt_kv_memory_close(&e->kv, e->backend);
-	if (e->backend)
-		e->backend->close(e->backend);
+	tt_ranks_close(e);
 	tt_text_close(e->text);
 	tt_model_close(e->model);
 	free(e->name);

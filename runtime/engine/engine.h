@@ -12,7 +12,7 @@
  *
  * Only one thread steps at a time: the engine's own after tt_engine_start, else the caller of tt_engine_step.
  * `stepping` refuses a second one. That thread gives lock up while it launches a step and while it waits for one, and
- * still uses the backend, state, kv and the steps in flight. So these belong to the thread that steps: others reach
+ * still uses the ranks and the steps in flight. So these belong to the thread that steps: others reach
  * them only through tt_on_owner, between two calls of tt_step_once.
  *
  * With lock held: tt_scheduler_* and its hooks, tt_policy_slot, tt_policy_slots_sweep, tt_request_unlist, tt_step_due,
@@ -29,9 +29,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "runtime/engine/forward.h"
-#include "runtime/engine/kv_memory.h"
 #include "runtime/engine/policy_slots.h"
+#include "runtime/engine/rank.h"
 #include "runtime/schedule/scheduler.h"
 #include "runtime/trimtab.h"
 #include "weights/model.h"
@@ -50,15 +49,15 @@ struct tt_engine {
 	struct tt_engine_options options;
 	struct tt_model *model;
 	struct tt_text *text;
-	struct tt_backend *backend;
 	struct tt_error device_note; /* why "auto" is not a GPU */
 	struct tt_model_info info;
 	char *name, *path, *fingerprint; /* path: the resolved path of the model */
 	int32_t eos[TT_MAX_EOS + 1];     // [n_eos] the configuration's end tokens and the tokenizer's
 	uint32_t n_eos;
 
-	struct tt_forward_state state;
-	struct tt_kv_memory kv;
+	struct tt_rank ranks[TT_MAX_RANKS]; // [n_ranks] the first one's results are told
+	uint32_t n_ranks;
+	struct tt_threads *rank_threads;   /* of several ranks */
 	struct tt_loaded_policy *policies; // [TT_MAX_SLOTS]
 	uint32_t n_removed;                /* policies that were removed and are still loaded, since steps use them */
 	struct tt_scheduler scheduler;

@@ -5,35 +5,10 @@
 #include "base/fail.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/policy_slots.h"
+#include "runtime/engine/ranks.h"
 #include "runtime/engine/request.h"
 #include "runtime/engine/thread.h"
 #include "weights/model.h"
-
-/* Makes room for captured rows, when a step first has more of them than the block of the other results holds. */
-static int grow_state(struct tt_engine *engine, uint32_t n_captures, struct tt_error *err)
-{
-	struct tt_forward_state *s = &engine->state;
-	const struct tt_config *config = &engine->model->config;
-	if (n_captures <= s->limits.n_inline_captures || n_captures <= s->max_captures)
-		return TT_OK;
-	s->backend->release(s->backend, s->captured);
-	s->captured = NULL;
-	s->max_captures = 0;
-	TT_TRY(s->backend->allocate(s->backend, &s->captured, (size_t)n_captures * config->n_layers,
-		config->hidden_size * sizeof(float), err));
-	s->max_captures = n_captures;
-	return TT_OK;
-}
-
-static int restore_rows(struct tt_engine *engine, const struct tt_scheduled_step *plan, struct tt_error *err)
-{
-	struct tt_forward_state *s = &engine->state;
-	size_t n_layers = engine->model->config.n_layers;
-	for (uint32_t i = 0; i < plan->n_restores; i++)
-		TT_TRY(s->backend->upload(s->backend, s->coef + plan->restores[i].row * n_layers,
-			plan->restores[i].coef, n_layers * sizeof *s->coef, err));
-	return TT_OK;
-}
 
 /* Plans a step. lock and launch are held: launch from before `killed` is read until the step is launched, so that a
  * kill switch that comes after the read waits for this launch. */
@@ -41,10 +16,7 @@ static int prepare(struct tt_engine *engine, const struct tt_scheduled_step **pl
 {
 	engine->scheduler.killed = atomic_load(&engine->killed);
 	TT_TRY(tt_scheduler_plan(&engine->scheduler, plan, err));
-	if ((*plan)->step->n_tokens == 0)
-		return TT_OK;
-	TT_TRY(grow_state(engine, (*plan)->step->n_captures, err));
-	return restore_rows(engine, *plan, err);
+	return (*plan)->step->n_tokens > 0 ? tt_ranks_prepare(engine, *plan, err) : TT_OK;
 }
 
 static uint64_t n_in_flight(const struct tt_engine *engine)
@@ -81,7 +53,7 @@ static int begin(struct tt_engine *engine, const struct tt_scheduled_step **plan
 		stamp(*plan, now);
 	tt_unlock(engine);
 	if (status == TT_OK && (*plan)->step->n_tokens > 0)
-		status = tt_forward_submit(&engine->state, &engine->kv.pages, (*plan)->step, err);
+		status = tt_ranks_submit(engine, (*plan)->step, err);
 	pthread_mutex_unlock(&engine->launch);
 	return status;
 }
@@ -89,7 +61,7 @@ static int begin(struct tt_engine *engine, const struct tt_scheduled_step **plan
 static int finish_one(struct tt_engine *engine, struct tt_error *err)
 {
 	struct tt_results results = {0};
-	TT_TRY(tt_forward_wait(&engine->state, &results, err));
+	TT_TRY(tt_ranks_wait(engine, &results, err));
 	tt_lock(engine);
 	tt_scheduler_collect(&engine->scheduler, &results);
 	pthread_cond_broadcast(&engine->changed);
@@ -110,8 +82,8 @@ static int step(struct tt_engine *engine, struct tt_error *err)
 	const struct tt_scheduled_step *plan = NULL;
 	TT_TRY(begin(engine, &plan, err));
 	bool may_overlap = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
-	uint32_t in_flight =
-		engine->backend->in_flight < TT_MAX_IN_FLIGHT ? engine->backend->in_flight : TT_MAX_IN_FLIGHT;
+	uint32_t in_flight = engine->ranks[0].backend->in_flight;
+	in_flight = in_flight < TT_MAX_IN_FLIGHT ? in_flight : TT_MAX_IN_FLIGHT;
 	return finish_down_to(engine, may_overlap ? in_flight - 1 : 0, err);
 }
 
@@ -127,17 +99,16 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 	int status = begins ? step(engine, err) : finish_down_to(engine, 0, err);
 	tt_lock(engine);
 	if (status != TT_OK) {
-		struct tt_results dropped;
-		while (tt_forward_wait(&engine->state, &dropped, NULL) == TT_OK)
-			; /* drop the results of steps that were begun before the failure */
+		tt_ranks_drop(engine);
 		tt_scheduler_abandon(&engine->scheduler);
 	}
 	tt_policy_slots_sweep(engine);
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
-	if (engine->backend->counters)
+	const struct tt_device_counters *counters = engine->ranks[0].backend->counters;
+	if (counters)
 		/* A copy, since the backend's own counters change while a step is launched, without the lock. */
-		engine->counters = *engine->backend->counters;
+		engine->counters = *counters;
 	pthread_cond_broadcast(&engine->changed); /* another thread may step now */
 	return status;
 }

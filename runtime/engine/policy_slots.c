@@ -150,11 +150,10 @@ static int copy_row(struct tt_backend *backend, struct tt_steer_slot *slot, cons
 }
 
 /* The slot's host copy keeps every pointer that was allocated, so that a failure half way can be undone. */
-static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_error *err)
+static int copy_to_rank(struct tt_rank *rank, uint32_t index, const struct tt_policy *p, struct tt_error *err)
 {
-	struct tt_backend *backend = engine->backend;
-	struct tt_steer_slot *slot = &engine->policies[index].slot;
-	const struct tt_policy *p = engine->policies[index].policy;
+	struct tt_backend *backend = rank->backend;
+	struct tt_steer_slot *slot = &rank->slots[index];
 	*slot = (struct tt_steer_slot){
 		.op = p->op,
 		.form = p->form,
@@ -174,16 +173,19 @@ static int copy_to_backend(struct tt_engine *engine, uint32_t index, struct tt_e
 	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));
 	TT_TRY(copy_row(backend, slot, p, &tt_operation_of(p->op)->row, err));
 	TT_TRY(copy_row(backend, slot, p, &tt_gate_of(p->gate)->row, err));
-	return backend->upload(backend, &engine->state.slots[index], slot, sizeof *slot, err);
+	return backend->upload(backend, &rank->state.slots[index], slot, sizeof *slot, err);
 }
 
 /* A device sizes the control op by this maximum. */
 static void count_units(struct tt_engine *engine)
 {
-	uint32_t most = 0;
-	for (uint32_t i = 0; i < TT_MAX_SLOTS; i++)
-		most = engine->policies[i].slot.n_units > most ? engine->policies[i].slot.n_units : most;
-	engine->state.max_units = most;
+	for (uint32_t r = 0; r < engine->n_ranks; r++) {
+		struct tt_rank *rank = &engine->ranks[r];
+		uint32_t most = 0;
+		for (uint32_t i = 0; i < TT_MAX_SLOTS; i++)
+			most = rank->slots[i].n_units > most ? rank->slots[i].n_units : most;
+		rank->state.max_units = most;
+	}
 }
 
 static void release_row(struct tt_backend *backend, struct tt_steer_slot *slot, const struct tt_policy_row *row)
@@ -197,14 +199,20 @@ static void release_row(struct tt_backend *backend, struct tt_steer_slot *slot, 
 	}
 }
 
-static void unload(struct tt_engine *engine, uint32_t index)
+static void release_slot(struct tt_backend *backend, struct tt_steer_slot *slot)
 {
-	struct tt_backend *backend = engine->backend;
-	struct tt_steer_slot *slot = &engine->policies[index].slot;
 	backend->release(backend, (void *)(uintptr_t)slot->weights);
 	backend->release(backend, (void *)(uintptr_t)slot->observed);
 	release_row(backend, slot, &tt_operation_of(slot->op)->row);
 	release_row(backend, slot, &tt_gate_of(slot->gate)->row);
+	*slot = (struct tt_steer_slot){0};
+}
+
+static void unload(struct tt_engine *engine, uint32_t index)
+{
+	for (uint32_t r = 0; r < engine->n_ranks; r++)
+		if (engine->ranks[r].slots)
+			release_slot(engine->ranks[r].backend, &engine->ranks[r].slots[index]);
 	free(engine->policies[index].warning);
 	engine->policies[index] = (struct tt_loaded_policy){0};
 }
@@ -243,7 +251,9 @@ static int load(struct tt_engine *engine, struct tt_policy *policy, uint16_t slo
 	loaded->policy = policy;
 	TT_TRY(check_weights(engine, policy, &loaded->warning, err));
 	TT_TRY(identify(policy, &loaded->identity, err));
-	return copy_to_backend(engine, slot, err);
+	for (uint32_t r = 0; r < engine->n_ranks; r++)
+		TT_TRY(copy_to_rank(&engine->ranks[r], slot, policy, err));
+	return TT_OK;
 }
 
 static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
@@ -252,8 +262,9 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 	uint16_t slot;
 	TT_TRY(adopt(engine, a->policy, err));
 	TT_TRY(check_model(engine, a->policy, err));
-	if (a->policy->pool != TT_POOL_LAST)
-		TT_TRY(tt_kv_memory_add_sums(&engine->kv, engine->backend, &engine->model->config, err));
+	for (uint32_t r = 0; a->policy->pool != TT_POOL_LAST && r < engine->n_ranks; r++)
+		TT_TRY(tt_kv_memory_add_sums(
+			&engine->ranks[r].kv, engine->ranks[r].backend, &engine->model->config, err));
 	if (!tt_policy_slot(engine, a->policy, &slot)) {
 		tt_policy_slots_sweep(engine);
 		if (!free_slot(engine, &slot))
@@ -327,7 +338,7 @@ int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *policy, 
 
 void tt_policy_slots_close(struct tt_engine *engine)
 {
-	for (uint32_t i = 0; engine->policies && engine->backend && i < TT_MAX_SLOTS; i++)
+	for (uint32_t i = 0; engine->policies && i < TT_MAX_SLOTS; i++)
 		unload(engine, i);
 	free(engine->policies);
 }

@@ -14,7 +14,6 @@ struct tt_loaded_policy {
 	bool killed;                 /* its kill switch is on */
 	uint32_t n_users;            /* requests not finished */
 	uint64_t last_step;          /* the last step of finished requests that may use it */
-	struct tt_steer_slot slot;   /* what the kernels' table holds: pointers to the backend's copies */
 	struct tt_page_key identity; /* a digest of the operation, its form and its tensors */
 	char *warning;               /* says that it was fitted on other weights; NULL if it was not */
 };

@@ -320,9 +320,9 @@ int tt_request_check(const struct tt_engine *engine, const struct tt_request_opt
 	TT_TRY(check_ids(engine, o, err));
 	if (o->n_steering > TT_MAX_STACK)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
-	if (tt_pages_for(last_position(engine, o)) > engine->kv.pages.n_pages)
+	if (tt_pages_for(last_position(engine, o)) > engine->ranks[0].kv.pages.n_pages)
 		return tt_fail(err, TT_ERR_LIMIT, "%zu tokens need more KV pages than the engine has (%u positions)",
-			last_position(engine, o), engine->kv.pages.n_pages * TT_PAGE_TOKENS);
+			last_position(engine, o), engine->ranks[0].kv.pages.n_pages * TT_PAGE_TOKENS);
 	return TT_OK;
 }
 

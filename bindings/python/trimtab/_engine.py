@@ -59,6 +59,7 @@ class ModelInfo:
     kv_bytes: int
     fingerprint: str
     weights_digest: str
+    n_ranks: int
 
 
 @dataclass(frozen=True)

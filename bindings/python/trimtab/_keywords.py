@@ -24,6 +24,7 @@ class EngineOptions(TypedDict, total=False):
     strict_model: bool
     compute: Literal["f32", "q8"]
     kv: Literal["default", "f32", "f16", "bf16", "q8", "fp8"]
+    n_ranks: int
 
 
 class RequestOptions(TypedDict, total=False):

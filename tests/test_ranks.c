@@ -1,0 +1,531 @@
+/* Ranks on the CPU: whatever a model is and whatever steers it, the bits of two, three and four ranks are those of one,
+ * which other suites hold against PyTorch. Batches, shared pages and pre-emption by ranks are in test_scheduling. */
+#include <unistd.h>
+
+#include "golden.h"
+#include "base/fail.h"
+#include "kernels/backend.h"
+#include "random.h"
+
+enum { CONTEXT = 160, MAX_PROMPT = 100, N_GENERATED = 5 };
+
+/* How an engine computes. twin: in bf16, as CUDA does. */
+struct way {
+	uint32_t n_ranks;
+	enum tt_compute compute;
+	enum tt_kv_type kv;
+	bool twin;
+};
+
+static struct tt_engine_options options_of(struct way way)
+{
+	struct tt_engine_options options;
+	tt_engine_options_default(&options);
+	options.device = "cpu";
+	options.n_threads = 2;
+	options.max_batch = 4;
+	options.max_step_tokens = 64;
+	options.context = CONTEXT;
+	options.kv_tokens = 4 * CONTEXT;
+	options.n_ranks = way.n_ranks;
+	options.compute = way.compute;
+	options.kv = way.kv;
+	return options;
+}
+
+static struct tt_engine *open_way(const char *model, struct way way)
+{
+	struct tt_engine_options options = options_of(way);
+	struct tt_backend *backend = NULL;
+	struct tt_engine *engine = NULL;
+	if (way.twin)
+		must(tt_cpu_open_bf16(&backend, 2, err));
+	must(tt_engine_open_on(&engine, backend, model, &options, err));
+	cr_assert_eq(tt_engine_info(engine)->n_ranks, way.n_ranks);
+	return engine;
+}
+
+/* ---- What is compared ---- */
+
+/* Numbers, one after another, as bytes. */
+struct record {
+	char *data;
+	size_t n, capacity;
+};
+
+static void keep(struct record *record, const void *data, size_t n_bytes)
+{
+	while (record->n + n_bytes > record->capacity) {
+		record->capacity = record->capacity ? 2 * record->capacity : 1 << 16;
+		record->data = realloc(record->data, record->capacity);
+	}
+	memcpy(record->data + record->n, data, n_bytes);
+	record->n += n_bytes;
+}
+
+static void keep_tokens(struct record *record, struct tt_request *request)
+{
+	struct tt_token token;
+	while (tt_request_next(request, &token)) {
+		keep(record, &token.id, sizeof token.id);
+		keep(record, &token.logprob, sizeof token.logprob);
+	}
+}
+
+static void check_same(const struct record *got, const struct record *want, const char *what, uint32_t n_ranks)
+{
+	size_t at = 0, n = got->n < want->n ? got->n : want->n;
+	while (at < n && got->data[at] == want->data[at])
+		at++;
+	cr_assert(want->n > 0 && got->n == want->n && at == n, "%s, %u ranks: byte %zu of %zu differs", what, n_ranks,
+		at, want->n);
+}
+
+/* ---- Models ---- */
+
+/* Prompts of some lengths, greedy and sampled, with the logits of all their tokens. */
+static struct record run_prompts(const char *model, struct way way)
+{
+	static const size_t lengths[] = {1, 7, 23, 60, MAX_PROMPT};
+	enum { N = sizeof lengths / sizeof *lengths };
+	struct tt_engine *engine = open_way(model, way);
+	struct tt_request *requests[N];
+	struct record record = {0};
+	size_t vocab = tt_engine_info(engine)->vocab_size;
+	for (size_t i = 0; i < N; i++) {
+		int32_t ids[MAX_PROMPT];
+		uint64_t state = i;
+		struct tt_request_options options;
+		tt_request_options_default(&options);
+		options.ids = ids;
+		options.n_ids = lengths[i];
+		for (size_t k = 0; k < lengths[i]; k++)
+			ids[k] = (int32_t)(next_random(&state) % vocab);
+		options.max_tokens = N_GENERATED;
+		options.ignore_eos = true;
+		options.keep_logits = true;
+		options.sampling.temperature = i % 2 ? 0.9f : 0;
+		options.sampling.seed = i;
+		must(tt_request_submit(&requests[i], engine, &options, err));
+	}
+	for (size_t i = 0; i < N; i++) {
+		must(tt_request_wait(requests[i], err));
+		keep(&record, tt_request_logits(requests[i]), lengths[i] * vocab * sizeof(float));
+		keep_tokens(&record, requests[i]);
+		tt_request_free(requests[i]);
+	}
+	tt_engine_close(engine);
+	return record;
+}
+
+/* Gives how many numbers of ranks the model was cut into. */
+static int check_model(const char *model, struct way way)
+{
+	int n_cut = 0;
+	struct tt_model *host = NULL;
+	way.n_ranks = 1;
+	struct record want = run_prompts(model, way);
+	must(tt_model_open(&host, model, err));
+	for (way.n_ranks = 2; way.n_ranks <= 4; way.n_ranks++) {
+		struct tt_shard shard;
+		if (tt_shard_open(&shard, &host->config, 0, way.n_ranks, NULL) != TT_OK)
+			continue;
+		struct record got = run_prompts(model, way);
+		check_same(&got, &want, model, way.n_ranks);
+		free(got.data);
+		n_cut++;
+	}
+	tt_model_close(host);
+	free(want.data);
+	return n_cut;
+}
+
+static void check_models(const char *const *models, size_t n, struct way way, int want_cut)
+{
+	for (size_t i = 0; i < n; i++)
+		cr_assert_eq(check_model(models[i], way), want_cut, "%s", models[i]);
+}
+
+static const struct way F32 = {.compute = TT_COMPUTE_F32}, Q8 = {.compute = TT_COMPUTE_Q8}, TWIN = {.twin = true};
+#define N(list) (sizeof(list) / sizeof *(list))
+
+Test(ranks, families_have_the_bits_of_one_rank)
+{
+	static const char *const models[] = {GOLDEN("tiny-llama"), GOLDEN("tiny-llama3"), GOLDEN("tiny-linear"),
+		GOLDEN("tiny-mistral"), GOLDEN("tiny-qwen2"), GOLDEN("tiny-qwen3")};
+	static const char *const two_heads[] = {GOLDEN("tiny-phi3")};
+	check_models(models, N(models), F32, 2);
+	check_models(two_heads, N(two_heads), F32, 1);
+}
+
+/* A norm after each product, which is of the whole row. */
+Test(ranks, gemma_has_the_bits_of_one_rank)
+{
+	static const char *const models[] = {
+		GOLDEN("tiny-gemma2"), GOLDEN("tiny-gemma3"), GOLDEN("tiny-gemma3-vision")};
+	check_models(models, N(models), F32, 2);
+}
+
+static const char *const LLAMAS[] = {GOLDEN("tiny-llama/tiny-llama.f32.gguf"), GOLDEN("tiny-llama/tiny-llama.f16.gguf"),
+	GOLDEN("tiny-llama/tiny-llama.bf16.gguf"), GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"),
+	GOLDEN("tiny-llama/tiny-llama.q4_0.gguf"), GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"),
+	GOLDEN("tiny-llama/tiny-llama.q5_0.gguf"), GOLDEN("tiny-llama/tiny-llama.iq4_nl.gguf")};
+static const char *const OTHERS[] = {GOLDEN("tiny-gemma2/tiny-gemma2.q8_0.gguf"),
+	GOLDEN("tiny-gemma3/tiny-gemma3.q8_0.gguf"), GOLDEN("tiny-qwen2/tiny-qwen2.q8_0.gguf"),
+	GOLDEN("tiny-qwen3/tiny-qwen3.q8_0.gguf")};
+static const char *const K_TYPES[] = {
+	GOLDEN("tiny-k/tiny-k.q4_k.gguf"), GOLDEN("tiny-k/tiny-k.q5_k.gguf"), GOLDEN("tiny-k/tiny-k.q6_k.gguf")};
+
+Test(ranks, types_have_the_bits_of_one_rank)
+{
+	check_models(LLAMAS, N(LLAMAS), F32, 2);
+}
+
+Test(ranks, other_types_have_the_bits_of_one_rank)
+{
+	check_models(OTHERS, N(OTHERS), F32, 2);
+	check_models(K_TYPES, N(K_TYPES), F32, 2);
+	cr_assert_eq(check_model(GOLDEN("tiny-phi3/tiny-phi3.q8_0.gguf"), F32), 1);
+}
+
+Test(ranks, q8_has_the_bits_of_one_rank)
+{
+	check_models(LLAMAS + 3, N(LLAMAS) - 3, Q8, 2);
+	check_models(K_TYPES, N(K_TYPES), Q8, 2);
+}
+
+Test(ranks, the_bf16_twin_has_the_bits_of_one_rank)
+{
+	static const char *const models[] = {GOLDEN("tiny-llama"), GOLDEN("tiny-llama3"), GOLDEN("tiny-mistral"),
+		GOLDEN("tiny-qwen2"), GOLDEN("tiny-qwen3"), GOLDEN("tiny-llama/tiny-llama.q4_1.gguf")};
+	check_models(models, N(models), TWIN, 2);
+}
+
+/* A head's numbers are cut into groups of 32 in q8: of the tiny models one has such heads. */
+Test(ranks, every_kv_type_has_the_bits_of_one_rank)
+{
+	static const enum tt_kv_type types[] = {TT_KV_F16, TT_KV_FP8, TT_KV_Q8};
+	for (size_t i = 0; i < N(types); i++) {
+		struct way way = {.kv = types[i]};
+		cr_assert_eq(check_model(GOLDEN("tiny-k/tiny-k.q6_k.gguf"), way), 2);
+		way.compute = TT_COMPUTE_Q8;
+		cr_assert_eq(check_model(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), way), 2);
+	}
+}
+
+/* 9 heads and 3 key heads. */
+Test(ranks, three_ranks_have_the_bits_of_one)
+{
+	if (access(SMOLLM2, R_OK))
+		cr_skip_test("no %s", SMOLLM2);
+	cr_assert_eq(check_model(SMOLLM2, F32), 1);
+}
+
+/* ---- Steering ---- */
+
+/* Every operation in every form behind every gate that has one, on all layers; when goes round. */
+static struct tt_policy *make_policy(
+	struct tt_engine *engine, uint32_t op, uint32_t form, uint32_t gate, uint32_t index)
+{
+	static const uint32_t observed[] = {0, 1};
+	const struct tt_model_info *info = tt_engine_info(engine);
+	const struct tt_gate *row = tt_gate_of(gate);
+	const struct tt_policy_row *rows[] = {&tt_operation_of(op)->row, &row->row};
+	const struct tt_gate_choice choice = {.gate = gate,
+		.pool = row->observes ? index % 3 : 0,
+		.observed = observed,
+		.n_observed = row->observes ? 1 + index % 2 : 0,
+		.n_units = row->units ? 5 : 0,
+		.conditions = row->rule ? "a,b below" : NULL,
+		.rule = row->rule ? "a or b" : NULL};
+	struct tt_policy *p = NULL;
+	uint64_t state = index;
+	uint32_t n_rows = tt_operation_of(op)->max_rows < 2 ? 1 : 2;
+	must(tt_policy_new(&p, info->n_layers, info->hidden_size, n_rows, err));
+	must(tt_policy_set_operation(p, op, err));
+	must(tt_policy_set_gate(p, &choice, err));
+	p->form = form;
+	for (int r = 0; r < 2; r++)
+		for (uint32_t i = 0; i < rows[r]->n_tensors; i++) {
+			float *values = tt_tensor_values(p, &rows[r]->tensors[i]);
+			for (size_t k = 0; k < tt_tensor_size(p, rows[r]->tensors[i].shape); k++)
+				values[k] = (float)(next_random(&state) % 1000) / 500 - 1;
+		}
+	for (uint32_t l = 0; l < info->n_layers; l++)
+		p->weights[l] = 1;
+	p->alpha = 0.5f;
+	p->when = index % 3;
+	policy_adopt(engine, p);
+	return p;
+}
+
+enum { MAX_POLICIES = 120 };
+
+static uint32_t make_policies(struct tt_engine *engine, struct tt_policy *policies[MAX_POLICIES])
+{
+	uint32_t n = 0;
+	for (uint32_t gate = 0; gate < tt_n_gates(); gate++)
+		for (uint32_t op = 0; op < tt_n_operations(); op++)
+			for (uint32_t form = 0; form < (tt_operation_of(op)->row.form.key ? TT_MAX_ROW_FORMS : 1);
+				form++) {
+				cr_assert(n < MAX_POLICIES);
+				policies[n] = make_policy(engine, op, form, gate, n);
+				n++;
+			}
+	return n;
+}
+
+static void submit_steered(
+	struct tt_request **out, struct tt_engine *engine, struct tt_policy *const *policies, uint32_t n, uint32_t i)
+{
+	static const uint64_t every_layer[(TT_MAX_LAYERS + 63) / 64] = {~0ull};
+	struct tt_request_options options;
+	int32_t ids[MAX_PROMPT];
+	uint64_t state = i % 5;
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = 9 + i % 13;
+	for (size_t k = 0; k < options.n_ids; k++)
+		ids[k] = (int32_t)(next_random(&state) % tt_engine_info(engine)->vocab_size);
+	options.max_tokens = 3;
+	options.ignore_eos = true;
+	options.keep_layers = i % 2 ? every_layer : NULL;
+	options.when = (enum tt_policy_when)((int)(i % 4) - 1);
+	options.n_steering = 1 + i % 3 / 2;
+	options.steering[0] = (struct tt_steering){policies[i], 1};
+	options.steering[1] = (struct tt_steering){policies[(i + 7) % n], 0.5f};
+	must(tt_request_submit(out, engine, &options, err));
+}
+
+static uint32_t keep_decisions(struct record *record, const struct tt_request *request, uint32_t n_layers)
+{
+	struct tt_decision decision;
+	uint32_t n_open = 0;
+	for (uint32_t k = 0; tt_request_decision(request, k, &decision); k++) {
+		keep(record, &decision.s, sizeof decision.s);
+		keep(record, &decision.gate, sizeof decision.gate);
+		keep(record, decision.coef, n_layers * sizeof *decision.coef);
+		n_open += decision.s != 0;
+	}
+	return n_open;
+}
+
+/* Tokens, decisions and, of every second request, the hidden states of all layers. */
+static struct record run_steered(const char *model, struct way way, uint32_t *n_open)
+{
+	struct tt_engine *engine = open_way(model, way);
+	const struct tt_model_info *info = tt_engine_info(engine);
+	struct tt_policy *policies[MAX_POLICIES];
+	struct tt_request *requests[MAX_POLICIES];
+	struct record record = {0};
+	uint32_t n = make_policies(engine, policies);
+	*n_open = 0;
+	for (uint32_t i = 0; i < n; i++)
+		submit_steered(&requests[i], engine, policies, n, i);
+	for (uint32_t i = 0; i < n; i++) {
+		must(tt_request_wait(requests[i], err));
+		*n_open += keep_decisions(&record, requests[i], info->n_layers);
+		for (uint32_t l = 0; i % 2 && l < info->n_layers; l++)
+			keep(&record, tt_request_hidden(requests[i], l),
+				(9 + i % 13) * info->hidden_size * sizeof(float));
+		keep_tokens(&record, requests[i]);
+		tt_request_free(requests[i]);
+	}
+	tt_engine_close(engine);
+	for (uint32_t i = 0; i < n; i++)
+		tt_policy_free(policies[i]);
+	return record;
+}
+
+static void check_steered(const char *model, struct way way)
+{
+	uint32_t n_open, n_open_there;
+	way.n_ranks = 1;
+	struct record want = run_steered(model, way, &n_open);
+	for (way.n_ranks = 2; way.n_ranks <= 4; way.n_ranks += 2) {
+		struct record got = run_steered(model, way, &n_open_there);
+		check_same(&got, &want, model, way.n_ranks);
+		cr_assert(n_open > 30 && n_open == n_open_there, "%u gates are open", n_open);
+		free(got.data);
+	}
+	free(want.data);
+}
+
+Test(ranks, every_operation_behind_every_gate_has_the_bits_of_one_rank)
+{
+	check_steered(GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), F32);
+}
+
+Test(ranks, steered_gemma_has_the_bits_of_one_rank)
+{
+	check_steered(GOLDEN("tiny-gemma3"), F32);
+}
+
+Test(ranks, the_steered_twin_has_the_bits_of_one_rank)
+{
+	check_steered(GOLDEN("tiny-qwen2"), TWIN);
+}
+
+Test(ranks, captures_are_the_same_files)
+{
+	static const int32_t ids[] = {5, 6, 7, 80, 9, 10, 11, 200, 13, 14, 15, 16, 17, 18, 19, 20, 21};
+	struct record files[3] = {{0}};
+	for (uint32_t i = 0; i < 3; i++) {
+		char path[] = "test-ranks-XXXXXX", chunk[4096];
+		size_t n;
+		struct tt_engine *engine = open_way(GOLDEN("tiny-llama"), (struct way){.n_ranks = 1 + i + i / 2});
+		struct tt_policy *policy = make_policy(engine, TT_OP_ABLATE, 0, TT_GATE_PROBE, 1);
+		const struct tt_steering steering = {policy, 1};
+		const struct tt_capture_options options = {.size = sizeof options,
+			.ids = ids,
+			.n_ids = N(ids),
+			.mean = true,
+			.n_steering = 1,
+			.steering = &steering};
+		close(mkstemp(path));
+		must(tt_capture(engine, &options, path, err));
+		FILE *file = fopen(path, "rb");
+		while ((n = fread(chunk, 1, sizeof chunk, file)) > 0)
+			keep(&files[i], chunk, n);
+		fclose(file);
+		unlink(path);
+		tt_engine_close(engine);
+		tt_policy_free(policy);
+		check_same(&files[i], &files[0], "a captured file", 1 + i + i / 2);
+	}
+	for (int i = 0; i < 3; i++)
+		free(files[i].data);
+}
+
+/* ---- What each rank has ---- */
+
+Test(ranks, pages_are_cut_by_key_heads)
+{
+	static const struct {
+		const char *model;
+		uint32_t n_ranks, parts;
+	} cases[] = {{GOLDEN("tiny-llama"), 2, 2}, {GOLDEN("tiny-llama"), 4, 2}, {GOLDEN("tiny-qwen2"), 4, 1}};
+	for (size_t i = 0; i < N(cases); i++) {
+		struct tt_engine *whole = open_way(cases[i].model, (struct way){.n_ranks = 1});
+		struct tt_engine *engine = open_way(cases[i].model, (struct way){.n_ranks = cases[i].n_ranks});
+		for (uint32_t r = 0; r < cases[i].n_ranks; r++)
+			cr_expect_eq(engine->ranks[r].kv.n_bytes * cases[i].parts, whole->ranks[0].kv.n_bytes,
+				"%s, rank %u of %u", cases[i].model, r, cases[i].n_ranks);
+		cr_expect_eq(tt_engine_info(engine)->kv_bytes,
+			tt_engine_info(whole)->kv_bytes * cases[i].n_ranks / cases[i].parts);
+		tt_engine_close(engine);
+		tt_engine_close(whole);
+	}
+}
+
+/* ---- What is refused, and what fails ---- */
+
+Test(ranks, what_cannot_be_is_refused_by_name)
+{
+	struct tt_engine_options options = options_of((struct way){.n_ranks = 3});
+	struct tt_engine *engine = NULL;
+	struct tt_backend *backend = NULL;
+	struct tt_error error = {0};
+	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert(strstr(error.message, "cannot be cut into 3 ranks (--tp), only into 1, 2, 4"), "%s", error.message);
+	options.n_ranks = 17;
+	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_ARGUMENT);
+	cr_assert(strstr(error.message, "n_ranks must be at most 16"), "%s", error.message);
+	options.n_ranks = 2;
+	must(tt_cpu_open(&backend, 1, err));
+	backend->split = NULL;
+	backend->name = "cuda";
+	cr_assert_eq(tt_engine_open_on(&engine, backend, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
+	cr_assert(strstr(error.message, "cuda runs on one rank (--tp)"), "%s", error.message);
+}
+
+static int (*real_sample)(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
+static int (*real_gate_up)(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
+static int n_until;
+
+/* The n_until-th call fails, and no other. */
+static int fail_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *args, struct tt_error *err)
+{
+	return --n_until == 0 ? tt_fail(err, TT_ERR_MEMORY, "planted") : real_gate_up(backend, args, err);
+}
+
+static int fail_sample(struct tt_backend *backend, const struct tt_sample_args *args, struct tt_error *err)
+{
+	return --n_until == 0 ? tt_fail(err, TT_ERR_MEMORY, "planted") : real_sample(backend, args, err);
+}
+
+static void ask(struct tt_request **out, struct tt_engine *engine)
+{
+	static const int32_t ids[] = {5, 6, 7};
+	struct tt_request_options options;
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = N(ids);
+	options.max_tokens = 6;
+	options.ignore_eos = true;
+	must(tt_request_submit(out, engine, &options, err));
+}
+
+/* A rank fails in some step, before an exchange or after the last one; none of the others waits for it, and the engine
+ * goes on as one rank's does. */
+static void check_failure(uint32_t n_ranks, uint32_t rank, bool late, int in_call)
+{
+	struct tt_engine *engine = open_way(GOLDEN("tiny-llama"), (struct way){.n_ranks = n_ranks});
+	struct tt_backend *backend = engine->ranks[rank].backend;
+	struct tt_request *request, *after;
+	struct record got = {0}, want = {0};
+	struct tt_error error = {0};
+	char name[40];
+	ask(&after, engine);
+	must(tt_request_wait(after, err));
+	keep_tokens(&want, after);
+	tt_request_free(after);
+	real_gate_up = backend->gate_up;
+	real_sample = backend->sample;
+	n_until = in_call;
+	*(late ? (void **)&backend->sample : (void **)&backend->gate_up) =
+		late ? (void *)fail_sample : (void *)fail_gate_up;
+	ask(&request, engine);
+	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_MEMORY, "%s", error.message);
+	snprintf(name, sizeof name, "rank %u: planted", rank);
+	cr_assert_str_eq(error.message, name);
+	must(tt_request_wait(request, err)); /* it was only put back */
+	keep_tokens(&got, request);
+	check_same(&got, &want, "after a failure", n_ranks);
+	tt_request_free(request);
+	tt_engine_close(engine);
+	free(got.data);
+	free(want.data);
+}
+
+Test(ranks, a_rank_that_fails_holds_up_no_other, .timeout = 60)
+{
+	check_failure(2, 0, false, 2);
+	check_failure(2, 1, false, 5);
+	check_failure(4, 3, false, 1);
+	check_failure(4, 0, true, 1);
+	check_failure(4, 2, true, 3);
+}
+
+Test(ranks, a_rank_that_parts_from_the_others_is_named)
+{
+	struct tt_engine *engine = open_way(GOLDEN("tiny-llama"), (struct way){.n_ranks = 4});
+	struct tt_policy *policy = make_policy(engine, TT_OP_ADD, 0, TT_GATE_MLP, 1);
+	struct tt_request_options options;
+	struct tt_request *request = NULL;
+	struct tt_error error = {0};
+	static const int32_t ids[] = {5, 6, 7, 8};
+	engine->ranks[2].state.slots[0].alpha = 3;
+	tt_request_options_default(&options);
+	options.ids = ids;
+	options.n_ids = N(ids);
+	options.max_tokens = 4;
+	options.n_steering = 1;
+	options.steering[0] = (struct tt_steering){policy, 1};
+	must(tt_request_submit(&request, engine, &options, err));
+	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE);
+	cr_assert_str_eq(error.message, "rank 2 parted from rank 0 at step 1");
+	tt_request_free(request);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}

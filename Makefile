@@ -48,7 +48,7 @@ help:
 	@echo "  make real-models   the models of \`make models\` against PyTorch's ids, tokens and logits (a minute)"
 	@echo "  make serve-clients openai-python and lm-eval against the server (a minute and their installation)"
 	@echo "  make docs          the documentation as a site, in $(BUILD)-docs/html"
-	@echo "  make page-test     the page of eval in Chromium: phone to desk, accessibility (a minute)"
+	@echo "  make page-test     the pages of eval and serve in Chromium: phone to desk, accessibility (2 minutes)"
 	@echo "  make python-test   the Python package: wheel, examples, lm-eval, Inspect (5 minutes and installation)"
 	@echo "  make audit         the audit log: 200 kills, a million entries, Go's tlog, 500 replays (5 minutes)"
 	@echo "  make cluster-check a batch on processes and on Open MPI's ranks, killed and gone on with (3 minutes)"

@@ -19,8 +19,8 @@ if(TT_MPI AND OMPI_FOUND)
   if(TT_HAS_SERVE)
     target_link_libraries(trimtab-mpi PRIVATE trimtab-govern)
   endif()
-  target_link_libraries(trimtab-mpi PRIVATE trimtab-mpi-objects trimtab-serve trimtab-device trimtab-harness
-    trimtab-core PkgConfig::JANSSON m)
+  target_link_libraries(trimtab-mpi PRIVATE trimtab-mpi-objects trimtab-serve trimtab-page trimtab-device
+    trimtab-harness trimtab-core PkgConfig::JANSSON m)
 else()
   message(STATUS "trimtab-mpi: none")
 endif()

@@ -1,6 +1,12 @@
 # The program, the harness of every benchmark, which it has too, and the benchmarks.
-include(cmake/serve.cmake)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+include(cmake/embed.cmake)
+# The page of eval, and what the server's page has of it.
+file(GLOB TT_PAGE_SOURCES CONFIGURE_DEPENDS runtime/page/*.c)
+tt_embed(TT_PAGE_FILES runtime/page/style.css)
+add_library(trimtab-page STATIC EXCLUDE_FROM_ALL ${TT_PAGE_SOURCES} ${TT_PAGE_FILES})
+target_link_libraries(trimtab-page PUBLIC trimtab-core PkgConfig::JANSSON m)
+include(cmake/serve.cmake)
 file(GLOB TT_HARNESS_SOURCES CONFIGURE_DEPENDS bench/harness/*.c)
 add_library(trimtab-harness STATIC ${TT_HARNESS_SOURCES})
 add_dependencies(trimtab-harness trimtab-commit)
@@ -9,7 +15,7 @@ target_include_directories(trimtab-harness PUBLIC ${PROJECT_SOURCE_DIR})
 set_source_files_properties(bench/harness/machine.c PROPERTIES INCLUDE_DIRECTORIES ${TT_GENERATED})
 target_link_libraries(trimtab-harness PUBLIC trimtab-core PkgConfig::JANSSON m)
 
-file(GLOB TT_CLI_SOURCES CONFIGURE_DEPENDS runtime/page/*.c runtime/cli/*.c)
+file(GLOB TT_CLI_SOURCES CONFIGURE_DEPENDS runtime/cli/*.c)
 if(TT_HAS_SERVE)
   list(FILTER TT_CLI_SOURCES EXCLUDE REGEX "/no_store.c$")
 else()
@@ -21,8 +27,8 @@ set_target_properties(trimtab-cli PROPERTIES OUTPUT_NAME trimtab)
 if(TT_HAS_SERVE)
   target_link_libraries(trimtab-cli PRIVATE trimtab-govern)
 endif()
-target_link_libraries(trimtab-cli PRIVATE trimtab-no-mpi trimtab-serve trimtab-device trimtab-harness trimtab-core
-  PkgConfig::JANSSON m)
+target_link_libraries(trimtab-cli PRIVATE trimtab-no-mpi trimtab-serve trimtab-page trimtab-device trimtab-harness
+  trimtab-core PkgConfig::JANSSON m)
 include(cmake/mpi.cmake)
 
 add_executable(trimtab-bench bench/bench_engine.c)

@@ -43,7 +43,10 @@ else()
   target_link_libraries(trimtab-govern PUBLIC PkgConfig::SQLITE)
   file(GLOB TT_SERVE_SOURCES CONFIGURE_DEPENDS runtime/serve/*.c)
   list(FILTER TT_SERVE_SOURCES EXCLUDE REGEX "/no_serve.c$")
-  tt_add_objects(trimtab-serve ${TT_SERVE_SOURCES})
+  tt_embed(TT_SERVE_FILES runtime/serve/dashboard/live.html runtime/serve/dashboard/live.css
+    runtime/serve/dashboard/live.js runtime/serve/dashboard/charts.js)
+  tt_add_objects(trimtab-serve ${TT_SERVE_SOURCES} ${TT_SERVE_FILES})
+  target_link_libraries(trimtab-serve PUBLIC trimtab-page)
   # LLHTTP_STRICT_MODE is a macro of its header too, of releases that have the mode.
   target_compile_definitions(trimtab-serve PUBLIC LLHTTP_STRICT_MODE=1)
   target_include_directories(trimtab-serve SYSTEM PUBLIC ${TT_LLHTTP_INCLUDE})

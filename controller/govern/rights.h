@@ -25,6 +25,7 @@ enum tt_right {
 	TT_RIGHT_MOVE,    /* labels, to approved versions */
 	TT_RIGHT_KILL,    /* end steering */
 	TT_RIGHT_RESUME,  /* and begin it again */
+	TT_RIGHT_TEXT,    /* see what was asked and answered, where it was kept */
 	TT_RIGHT_KEYS,    /* add, list and revoke keys */
 	TT_N_RIGHTS,
 };

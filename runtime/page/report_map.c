@@ -9,47 +9,9 @@
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "runtime/page/html.h"
+#include "runtime/page/push.h"
 
 enum { MAP_TOKENS = 24, N_SHADES = 9 };
-
-/* |h' - h|: exact for add, whose change is the coefficient times the direction. An ablation removes a part at a right
- * angle to the rest, so the norms give its length; for others the difference of the norms is a lower bound. */
-static double change(const struct tt_policy_info *info, float coef, uint32_t layer, double before, double after)
-{
-	if (coef == 0)
-		return 0;
-	if (info->change == TT_CHANGE_DIRECTION)
-		return fabs((double)coef) * (double)info->norms[layer];
-	if (info->change == TT_CHANGE_PART && before > after)
-		return sqrt(before * before - after * after);
-	return fabs(after - before);
-}
-
-static void fill(struct tt_page_map *map, const struct tt_page_report *report, const struct tt_request *request)
-{
-	uint32_t n_layers = tt_engine_info(report->engine)->n_layers;
-	size_t n_traced;
-	const float *norms = tt_request_norms(request, &n_traced);
-	if (!norms)
-		n_traced = 0;
-	for (uint32_t i = 0; i < report->arms[0].n_steering; i++) {
-		struct tt_policy_info info;
-		tt_policy_describe(report->arms[0].steering[i].policy, &info);
-		for (size_t p = 0; p < map->n_positions && p < n_traced; p++) {
-			const float *coef = tt_request_coefficients(request, i, p);
-			for (uint32_t l = 0; coef && l < n_layers; l++) {
-				const float *pair = norms + (p * n_layers + l) * 2;
-				double before = (double)pair[0];
-				if (before > 0)
-					map->push[p * n_layers + l] +=
-						(float)(change(&info, coef[l], l, before, (double)pair[1]) / before);
-			}
-		}
-	}
-	for (size_t i = 0; i < map->n_positions * n_layers; i++)
-		map->most = fmaxf(map->most, map->push[i]);
-	map->steered = map->most > 0;
-}
 
 /* Prompts as eval does: a chat with one user message, or the raw text if the model has no chat template. */
 static int encode(int32_t **ids, struct tt_request_options *o, const struct tt_text *text, const char *prompt,
@@ -78,7 +40,9 @@ static int keep(struct tt_page_map *map, const struct tt_page_report *report, co
 	memcpy(map->ids, ids, n_ids * sizeof *ids);
 	for (size_t i = n_ids; i < map->n_positions; i++)
 		map->ids[i] = tt_request_generated(request)[i - n_ids];
-	fill(map, report, request);
+	map->most = tt_push_fill(map->push, map->n_positions, request, report->arms[0].steering,
+		report->arms[0].n_steering, tt_engine_info(report->engine)->n_layers);
+	map->steered = map->most > 0;
 	return TT_OK;
 }
 
@@ -129,26 +93,12 @@ static void write_piece(FILE *to, const struct tt_text *text, int32_t id)
 	}
 }
 
-/* Whether a gate reads the layer at the last prompt token. */
-static bool observed(const struct tt_page_report *report, uint32_t layer)
-{
-	for (uint32_t i = 0; i < report->arms[0].n_steering; i++) {
-		struct tt_policy_info info;
-		tt_policy_describe(report->arms[0].steering[i].policy, &info);
-		for (uint32_t k = 0; info.gate_pool != TT_POOL_MEAN && k < info.n_observed; k++) {
-			if (info.observed[k] == layer)
-				return true;
-		}
-	}
-	return false;
-}
-
 static void write_row(
 	FILE *to, const struct tt_page_map *map, const struct tt_page_report *report, uint32_t layer, float scale)
 {
 	uint32_t n_layers = tt_engine_info(report->engine)->n_layers;
 	const struct tt_text *text = tt_engine_text(report->engine);
-	bool gate = observed(report, layer);
+	bool gate = tt_push_is_read(report->arms[0].steering, report->arms[0].n_steering, layer);
 	fprintf(to, "<tr><th scope=row>%u</th>", layer);
 	for (size_t p = 0; p < map->n_positions; p++) {
 		float push = map->push[p * n_layers + layer];

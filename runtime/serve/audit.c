@@ -381,13 +381,9 @@ void tt_audit_answer(struct tt_connection *c)
 {
 	static const struct tt_problem unknown = {404, "there is no such entry", NULL, "not_found"};
 	static const char prefix[] = "/v1/audit/";
-	const struct tt_span path = tt_http_path(&c->http);
 	const struct tt_key *key = tt_server_key(c->server, &c->http);
-	uint64_t number = 0;
-	size_t i = sizeof prefix - 1;
-	for (; i < path.len && path.data[i] >= '0' && path.data[i] <= '9' && i < sizeof prefix + 15; i++)
-		number = number * 10 + (uint64_t)(path.data[i] - '0');
-	if (i < path.len || !c->server->recorder) {
+	uint64_t number;
+	if (!tt_path_number(c, sizeof prefix - 1, &number) || !c->server->recorder) {
 		tt_reply_problem(c, &unknown);
 		return;
 	}

@@ -205,6 +205,28 @@ static uint64_t load(const _Atomic uint64_t *value)
 	return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)value, memory_order_relaxed);
 }
 
+static json_t *histogram_json(const struct tt_histogram *h, const double *bounds)
+{
+	json_t *ends = json_array(), *counts = json_array();
+	size_t i = 0;
+	for (; bounds[i] != 0; i++) {
+		json_array_append_new(ends, json_real(bounds[i]));
+		json_array_append_new(counts, json_integer((json_int_t)load(&h->counts[i])));
+	}
+	json_array_append_new(counts, json_integer((json_int_t)load(&h->counts[i])));
+	return json_pack("{s:o, s:o}", "bounds", ends, "counts", counts);
+}
+
+json_t *tt_metrics_histogram(const struct tt_metrics *metrics, enum tt_histogram_name name)
+{
+	return histogram_json(&metrics->histograms[name], families[name].bounds);
+}
+
+json_t *tt_metrics_gate(const struct tt_policy_metrics *metrics)
+{
+	return histogram_json(&metrics->gate, gates);
+}
+
 static void write_histogram(struct page *p, const char *name, const char *labels, const struct tt_histogram *h,
 	const double *bounds, double unit)
 {

@@ -2,6 +2,7 @@
 #ifndef RUNTIME_SERVE_METRICS_H
 #define RUNTIME_SERVE_METRICS_H
 
+#include <jansson.h>
 #include <stdatomic.h>
 
 #include "runtime/engine/thread.h"
@@ -62,6 +63,9 @@ void tt_metrics_token(struct tt_job_choice *choice);
 void tt_metrics_end(struct tt_job *job, struct tt_job_choice *choice, bool abandoned);
 /* Looks at the engine's counters, once a turn that had news. */
 void tt_metrics_look(struct tt_server *server);
+/* A histogram as {"bounds", "counts"}, of which the last one has no upper bound. */
+json_t *tt_metrics_histogram(const struct tt_metrics *metrics, enum tt_histogram_name name);
+json_t *tt_metrics_gate(const struct tt_policy_metrics *metrics);
 /* Answers with all of them. */
 void tt_metrics_answer(struct tt_connection *c);
 

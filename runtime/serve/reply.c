@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "runtime/openai/response.h"
 
 enum { MAX_DEPTH = 64 }; /* of JSON */
 
@@ -119,6 +120,6 @@ void tt_reply_problem(struct tt_connection *c, const struct tt_problem *problem)
 void tt_reply_json(struct tt_connection *c, int status, json_t *value)
 {
 	char *text = NULL;
-	tt_json_dump(&text, value, JSON_COMPACT, NULL);
+	tt_json_dump(&text, value, TT_ANSWER_FLAGS, NULL);
 	reply(c, status, "", text);
 }

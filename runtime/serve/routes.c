@@ -4,6 +4,7 @@
 
 #include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
+#include "runtime/serve/live.h"
 #include "runtime/serve/reply.h"
 #include "runtime/serve/server.h"
 #include "runtime/serve/task.h"
@@ -133,24 +134,30 @@ static const struct route {
 	const char *path;
 	bool is_prefix;
 	void (*answer)(struct tt_connection *c);
+	const struct tt_problem *(*refuses)(const struct tt_connection *c); /* whom it does not answer; NULL: none */
 } routes[] = {
-	{POST, CLIENTS, "/v1/chat/completions", false, chat_completions},
-	{POST, CLIENTS, "/v1/completions", false, completions},
-	{POST, CLIENTS, "/tokenize", false, tt_tokenize},
-	{POST, CLIENTS, "/detokenize", false, tt_detokenize},
-	{GET, CLIENTS, "/tokenizer_info", false, tokenizer_info},
-	{GET, CLIENTS, "/v1/models", false, models},
-	{GET, CLIENTS, "/v1/models/", true, model},
-	{GET, CLIENTS, "/v1/steering", false, steering},
-	{GET, CLIENTS, "/v1/audit/", true, tt_audit_answer},
-	{GET, BOTH, "/health", false, health},
-	{GET, BOTH, "/health/live", false, live},
-	{GET, BOTH, "/live", false, live},
-	{GET, BOTH, "/health/ready", false, health},
-	{GET, BOTH, "/ready", false, health},
-	{GET, BOTH, "/version", false, version},
-	{GET, ADMIN, "/metrics", false, tt_metrics_answer},
-	{POST, ADMIN, "/v1/admin/", true, tt_admin},
+	{POST, CLIENTS, "/v1/chat/completions", false, chat_completions, NULL},
+	{POST, CLIENTS, "/v1/completions", false, completions, NULL},
+	{POST, CLIENTS, "/tokenize", false, tt_tokenize, NULL},
+	{POST, CLIENTS, "/detokenize", false, tt_detokenize, NULL},
+	{GET, CLIENTS, "/tokenizer_info", false, tokenizer_info, NULL},
+	{GET, CLIENTS, "/v1/models", false, models, NULL},
+	{GET, CLIENTS, "/v1/models/", true, model, NULL},
+	{GET, CLIENTS, "/v1/steering", false, steering, NULL},
+	{GET, CLIENTS, "/v1/audit/", true, tt_audit_answer, NULL},
+	{GET, BOTH, "/health", false, health, NULL},
+	{GET, BOTH, "/health/live", false, live, NULL},
+	{GET, BOTH, "/live", false, live, NULL},
+	{GET, BOTH, "/health/ready", false, health, NULL},
+	{GET, BOTH, "/ready", false, health, NULL},
+	{GET, BOTH, "/version", false, version, NULL},
+	{GET, ADMIN, "/metrics", false, tt_metrics_answer, NULL},
+	{GET, ADMIN, "/", false, tt_live_file, NULL},
+	{GET, ADMIN, "/dashboard/", true, tt_live_file, NULL},
+	{GET, ADMIN, "/v1/admin/live", false, tt_live_answer, tt_live_objection},
+	{GET, ADMIN, "/v1/admin/log", false, tt_live_log, tt_live_objection},
+	{GET, ADMIN, "/v1/admin/map/", true, tt_live_map, tt_live_objection},
+	{POST, ADMIN, "/v1/admin/", true, tt_admin, tt_admin_objection},
 };
 
 static bool is_here(const struct route *route, const struct tt_connection *c)
@@ -246,8 +253,9 @@ static const struct tt_problem *objection(const struct tt_connection *c, const s
 		return &no_key;
 	if (!route)
 		return &unknown;
-	if (route->answer == tt_admin && tt_admin_objection(c))
-		return tt_admin_objection(c);
+	const struct tt_problem *refusal = route->refuses ? route->refuses(c) : NULL;
+	if (refusal)
+		return refusal;
 	if (!is_method(tt_http_method(&c->http), route->method))
 		return &wrong;
 	return route->method == POST && !is_json(&c->http) ? &no_json : NULL;

@@ -111,6 +111,7 @@ static void end(struct tt_server *server)
 	if (server->ending)
 		return;
 	server->ending = true;
+	atomic_store(&server->stops, true);
 	flush(server);
 	while (server->connections)
 		tt_connection_drop(server->connections);
@@ -346,6 +347,7 @@ static int listen_all(struct tt_server *server, struct tt_error *err)
 	struct sockaddr_storage clients = {0}, admin = {0};
 	TT_TRY(read_host(&admin, "127.0.0.1", (int)o->admin_port, err));
 	TT_TRY(listen_at(server, &server->admin, &admin, "operators:", "/metrics", err));
+	note_address(server, &admin, "live page:", "/");
 	if (strncmp(o->host, "unix:", 5) == 0)
 		return listen_on_path(server, o->host + 5, err);
 	if (strncmp(o->host, "fd:", 3) == 0)

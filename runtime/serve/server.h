@@ -69,6 +69,8 @@ struct tt_server {
 	struct tt_metrics metrics;
 	bool inherited;        /* the clients' listener is one that another process may have too */
 	bool draining, ending; /* no new work; no more work at all */
+	atomic_bool stops;     /* ending, for other threads */
+	bool maps;             /* a request is being run again for a map */
 	uint64_t drain_until;  /* the loop's milliseconds */
 };
 

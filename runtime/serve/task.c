@@ -16,7 +16,7 @@ static void run(uv_work_t *work)
 	if (task->status == TT_OK)
 		task->status = task->run(task, body, &answer, &task->error);
 	if (task->status == TT_OK)
-		task->status = tt_json_dump(&task->answer, answer, JSON_COMPACT, &task->error);
+		task->status = tt_json_dump(&task->answer, answer, TT_ANSWER_FLAGS, &task->error);
 	json_decref(body);
 }
 
@@ -41,7 +41,18 @@ static void done(uv_work_t *work, int status)
 	}
 	tt_buffer_free(&task->text);
 	free(task->answer);
+	if (task->after)
+		task->after(task);
 	free(task);
+}
+
+bool tt_path_number(const struct tt_connection *c, size_t at, uint64_t *out)
+{
+	const struct tt_span path = tt_http_path(&c->http);
+	size_t i = at;
+	for (*out = 0; i < path.len && path.data[i] >= '0' && path.data[i] <= '9' && i < at + 15; i++)
+		*out = *out * 10 + (uint64_t)(path.data[i] - '0');
+	return i > at && i == path.len;
 }
 
 static const struct tt_problem lacking = {500, "out of memory", NULL, NULL};
@@ -66,6 +77,8 @@ void tt_task_start(struct tt_task *task)
 	struct tt_connection *c = task->connection;
 	task->text = c->http.body;
 	if (uv_queue_work(&c->server->loop, &task->work, run, done) < 0) {
+		if (task->after)
+			task->after(task);
 		free(task);
 		tt_reply_problem(c, &lacking);
 		return;

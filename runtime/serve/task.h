@@ -5,6 +5,8 @@
 #include "controller/govern/store.h"
 #include "runtime/serve/reply.h"
 
+struct tt_catalog;
+
 struct tt_task {
 	uv_work_t work;
 	struct tt_server *server;
@@ -15,6 +17,9 @@ struct tt_task {
 	char key[TT_MAX_KEY_ID + 1];      /* the id of the key it was asked with */
 	/* Runs on a thread of the pool: *answer is a new reference. */
 	int (*run)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err);
+	struct tt_catalog *catalog; /* what was in force when it came; or NULL */
+	/* Runs on the loop when the work is over, or never began; or NULL. */
+	void (*after)(struct tt_task *task);
 	char *answer;
 	char param[48]; /* of an error, or "" */
 	int status;     /* of enum tt_status */
@@ -25,6 +30,8 @@ struct tt_task {
 /* A task for the connection's request, whose body it takes over. NULL: it has been answered with an error. */
 struct tt_task *tt_task_new(struct tt_connection *c,
 	int (*run)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err));
+/* The number that the connection's path is from byte `at` on, of 15 digits at most; false: it is none. */
+bool tt_path_number(const struct tt_connection *c, size_t at, uint64_t *out);
 /* Gives it to the pool. */
 void tt_task_start(struct tt_task *task);
 

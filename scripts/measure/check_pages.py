@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Opens pages of `trimtab eval` in headless Chromium as a phone, a tablet and a desk would show them, light and dark:
+"""Opens pages of `trimtab eval`, and that of `trimtab serve`, in headless Chromium as a phone, a tablet and a desk
+would show them, light and dark:
 
     check_pages.py [--trimtab TRIMTAB] [PAGE...] [--shots FOLDER]
 
 Each must ask for nothing, be no wider than the window with all its details open, and pass axe's rules for
-accessibility. With --trimtab, pages of a tiny model of the tests are made and looked at too; with --shots there is a
-picture of every look."""
+accessibility. With --trimtab, pages of a tiny model of the tests are made and looked at too, and a server of it whose
+page is (live_page.py); with --shots there is a picture of every look."""
 
 import argparse
 import json
@@ -17,6 +18,8 @@ import tempfile
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
+
+from live_page import look_live
 
 HERE = pathlib.Path(__file__).resolve().parents[2]
 WIDTHS = (390, 768, 1280)
@@ -92,10 +95,13 @@ def main():
         # As root, as in a container, Chromium has no sandbox; the pages are our own.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         found = [one for path in pages for one in look(browser, path, args.shots)]
+        if args.trimtab:
+            found += look_live(browser, args.trimtab.resolve(), pathlib.Path(folder), WIDTHS, args.shots)
         browser.close()
-    print("".join(f"{one}\n" for one in found) + f"{len(pages)} pages, each at {len(WIDTHS)} widths, light and dark: "
+    n_pages = len(pages) + bool(args.trimtab)
+    print("".join(f"{one}\n" for one in found) + f"{n_pages} pages, each at {len(WIDTHS)} widths, light and dark: "
           f"{len(found)} problems")
-    sys.exit(1 if found or not pages else 0)
+    sys.exit(1 if found or not n_pages else 0)
 
 
 if __name__ == "__main__":

@@ -148,12 +148,15 @@ int tt_timeline_open(struct tt_timeline **out, struct tt_engine *engine, struct 
 	*out = NULL;
 	if (recording)
 		return tt_fail(err, TT_ERR_ARGUMENT, "another time line is being recorded");
-	if (strcmp(engine->backend->name, "cpu") != 0)
+	struct tt_backend *backend = engine->ranks[0].backend;
+	if (engine->n_ranks > 1)
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "a time line needs a model that is not divided");
+	if (strcmp(backend->name, "cpu") != 0)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "a time line needs the CPU: on a GPU take Nsight Systems");
 	TT_TRY(tt_alloc(out, 1, sizeof **out, err));
-	**out = (struct tt_timeline){.backend = engine->backend, .ops = *engine->backend, .layer = -1};
+	**out = (struct tt_timeline){.backend = backend, .ops = *backend, .layer = -1};
 	recording = *out;
-	stand_in(engine->backend);
+	stand_in(backend);
 	return TT_OK;
 }
 

@@ -198,7 +198,10 @@ struct tt_model_info {
 	uint32_t model_context; /* longest sequence that the model was made for */
 	uint32_t n_threads;
 	uint64_t n_parameters, n_weight_bytes;
-	size_t kv_bytes;            /* of all KV pages */
+	size_t kv_bytes; /* of all KV pages */
+	/* of the model's matrices in a GPU's memory, 0 on a CPU, which reads the file's; and of those that are bf16
+	 * there though the file has them quantised */
+	uint64_t device_weight_bytes, rounded_weight_bytes;
 	const char *fingerprint;    /* architecture, dimensions and vocabulary hash: a policy must have the same */
 	const char *weights_digest; /* 64 hexadecimal digits */
 	uint32_t n_ranks;

@@ -1,7 +1,7 @@
 /* What the files of the CUDA backend share: the stream, the device's copy of the plan, and the buffers between kernels.
  *
- * Number types: weights, KV and every input of a matrix product, q, attention and ffn among them, are bf16; h,
- * accumulators, softmax, coefficients and logits are f32.
+ * Number types: weights (quantised ones once they are in registers, quants.h), KV and every input of a matrix product,
+ * q, attention and ffn among them, are bf16; h, accumulators, softmax, coefficients and logits are f32.
  *
  * The norm never costs a pass of its own. A kernel that writes h (embed, o_proj, down_proj) also writes x = bf16(h *
  * gamma of the norm that follows) and the sum of squares of each TT_NORM_TILE columns of h. A kernel that reads x
@@ -21,7 +21,8 @@ enum {
 	TT_NORM_TILE = 16,
 	TT_CUDA_ARRIVALS = 1 << 16,
 	TT_CUDA_FLIGHTS = 2,
-	TT_CUDA_PREPARED = 64,     /* kernels that need more shared memory than TT_FREE_SHARED; there are about 40 */
+	/* kernels that need more shared memory than TT_FREE_SHARED; there are about 60, and a model needs half */
+	TT_CUDA_PREPARED = 64,
 	TT_CUDA_FAST_TOKENS = 128, /* the least tokens for which --fast leaves products to cuBLASLt */
 	/* bytes of shared memory that every device from sm_80 on gives a block: sm_86, sm_89 and sm_120 no more */
 	TT_CUDA_LEAST_SHARED = 99 * 1024,
@@ -85,8 +86,9 @@ static inline uint32_t tt_norm_tiles(uint32_t hidden)
 }
 
 /* One function for each op; the signatures are struct tt_backend's. Each launches on cuda->stream and returns without
- * waiting. Matrices are bf16, packed (packed.h): wq, wk and wv as one, in this order, with a span of head_dim; w_gate
- * and w_up as one with a span of all rows; the others' rows are in turn. q and k rows are in half-split order. */
+ * waiting. Matrices are packed, as bf16 (packed.h) or quantised (quants.h): wq, wk and wv with a span of head_dim, as
+ * one in this order where they have one type; w_gate and w_up as one with a span of all rows; the others' rows are in
+ * turn. q and k rows are in half-split order. */
 int tt_cuda_embed(struct tt_backend *, const struct tt_embed_args *, struct tt_error *);
 int tt_cuda_qkv(struct tt_backend *, const struct tt_qkv_args *, struct tt_error *);
 int tt_cuda_attention(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
@@ -115,7 +117,7 @@ int tt_cuda_launch(
 int tt_cuda_resident(struct tt_cuda *cuda, const void *kernel, uint32_t threads, uint32_t shared_bytes, uint32_t *out,
 	struct tt_error *err);
 
-/* load.c: makes the model with bf16 matrices in device memory, in the layout above. TT_ERR_UNSUPPORTED for what
+/* load.c: makes the model in device memory, in the layout above. TT_ERR_UNSUPPORTED for what
  * backend.can_run refuses. */
 int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
 void tt_cuda_unload(struct tt_cuda *cuda, const struct tt_model *loaded);

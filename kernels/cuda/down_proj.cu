@@ -149,9 +149,10 @@ int tt_cuda_down_proj(struct tt_backend *backend, const struct tt_down_proj_args
 	size_t before_bytes = (size_t)n * tt_norm_tiles(hidden) * sizeof(float);
 	if (args->norms && !row_steering)
 		TT_TRY(tt_cuda_scratch(cuda, before_bytes, err));
-	struct down_proj_op a = {
-		{(const tt_bf16 *)w->data, (const tt_bf16 *)args->ffn, NULL, cuda->plan, &cuda->plan->n_tokens, hidden,
-			w->n_in, hidden / PRODUCT_TILE, tt_norm_tiles(hidden), 0},
+	struct product_matrix weights;
+	TT_TRY(product_matrix_of(&weights, &w, 1, "down_proj", err));
+	struct down_proj_op a = {{weights, (const tt_bf16 *)args->ffn, NULL, cuda->plan, &cuda->plan->n_tokens, hidden,
+					 w->n_in, hidden / PRODUCT_TILE, tt_norm_tiles(hidden), 0},
 		{cuda->plan, args->slots, args->coef, args->captured, row_steering ? NULL : args->norms,
 			args->config->n_layers, args->layer_index, hidden},
 		args->layer->b_down, args->next_norm, args->h, cuda->x, cuda->squares, cuda->partial, cuda->arrivals,

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "kernels/cuda/norm.cuh"
-#include "kernels/cuda/packed.h"
+#include "kernels/cuda/quants.cuh"
 #include "kernels/cuda/step.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
@@ -16,13 +16,13 @@ enum { EMBED_THREADS = 512, EMBED_COLUMNS = TT_WARP * 4, EMBED_TOKENS = 64 };
 
 struct embed {
 	const struct tt_step_plan *plan;
-	const tt_bf16 *embedding;               // [vocab][hidden] packed, rows in turn
-	const struct tt_sample_result *sampled; // of the previous step
-	const float *gamma;                     // [hidden]
-	float *h;                               // out [n_tokens][hidden]
-	tt_bf16 *x;                             // out [n_tokens][hidden]
-	float *squares;                         // out [n_tokens][n_norm_tiles]
-	uint32_t hidden, vocab, n_norm_tiles;
+	const void *embedding;                      // [vocab][hidden] packed, rows in turn
+	const struct tt_sample_result *sampled;     // of the previous step
+	const float *gamma;                         // [hidden]
+	float *h;                                   // out [n_tokens][hidden]
+	tt_bf16 *x;                                 // out [n_tokens][hidden]
+	float *squares;                             // out [n_tokens][n_norm_tiles]
+	uint32_t hidden, vocab, n_norm_tiles, type; /* of the embedding */
 };
 
 /* The id of a token of the plan; a negative one stands for a token that was just sampled and that the host has not
@@ -37,11 +37,8 @@ TT_DEVICE float4 embed_four(const struct embed &a, uint32_t id, uint32_t column)
 {
 	if (id >= a.vocab) /* the host refuses such ids; if one ever came here, it must show */
 		return make_float4(NAN, NAN, NAN, NAN);
-	/* half of a fragment: the other is of the row 8 above or below, which shares its sectors */
-	bool upper = id % TT_PACKED_ROWS / 8;
-	uint4 v = tt_load_16(a.embedding + tt_packed_at(id - 8 * upper, column, a.hidden), TT_TRAFFIC_WEIGHT);
-	uint32_t low = upper ? v.y : v.x, high = upper ? v.w : v.z;
-	return make_float4(tt_bf16x2_low(low), tt_bf16x2_high(low), tt_bf16x2_low(high), tt_bf16x2_high(high));
+	uint2 v = packed_four(a.embedding, a.type, id, column, a.hidden);
+	return make_float4(tt_bf16x2_low(v.x), tt_bf16x2_high(v.x), tt_bf16x2_low(v.y), tt_bf16x2_high(v.y));
 }
 
 static __global__ void __launch_bounds__(EMBED_THREADS) embed_kernel(const __grid_constant__ struct embed a)
@@ -82,8 +79,8 @@ int tt_cuda_embed(struct tt_backend *backend, const struct tt_embed_args *args, 
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens;
-	struct embed a = {cuda->plan, (const tt_bf16 *)args->embedding->data, args->sampled, args->next_norm, args->h,
-		cuda->x, cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden)};
+	struct embed a = {cuda->plan, args->embedding->data, args->sampled, args->next_norm, args->h, cuda->x,
+		cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden), args->embedding->type};
 	void *kernel_args[] = {&a};
 	dim3 grid((hidden + EMBED_COLUMNS - 1) / EMBED_COLUMNS, (n + EMBED_TOKENS - 1) / EMBED_TOKENS);
 	struct tt_launch launch = {"embed", grid, dim3(EMBED_THREADS), EMBED_COLUMNS * sizeof(float), cuda->stream,

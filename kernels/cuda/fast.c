@@ -2,7 +2,7 @@
  *
  * y = x * w^T in f32, to scratch; then the op's own epilogue reads y in place of its sums (product_apply, product.cuh),
  * so that steering, capture, rotation and norms are exactly those of the strict kernels. cuBLASLt cannot read packed
- * weights, so the products of the layers have a second copy in rows (13 GiB for an 8B model). Unpacking a matrix before
+ * weights, so the products of the layers have a copy in rows, bf16 (13 GiB for an 8B model). Unpacking a matrix before
  * each product would take no memory, but moves twice the weights in every step of a prompt. Each weight shape has one
  * algorithm: the fastest of a few, timed on the model's own weights when it is loaded; a step never searches. cuBLASLt
  * chooses the order of the sums, so strict's promise of equal bits does not hold here. */
@@ -51,8 +51,8 @@ struct shape {
 
 /* A matrix of the model, and its copy in rows. */
 struct copy {
-	const uint16_t *packed;
-	uint16_t *rows; // device [n_out][n_in]
+	const void *packed; /* where the product's weights begin */
+	uint16_t *rows;     // device [n_out][n_in]
 };
 
 struct tt_cuda_fast {
@@ -116,7 +116,7 @@ static cublasStatus_t run(struct tt_cuda *cuda, const struct shape *s, const cub
 		fast->y, s->y, algorithm, fast->workspace, WORKSPACE_BYTES, cuda->stream);
 }
 
-/* What an algorithm is timed on: the model's own weights, with the embedding as x (real numbers, and many of them). */
+/* What an algorithm is timed on: the model's own weights, and others of them as x. */
 struct trial {
 	const uint16_t *w, *x;
 	cudaEvent_t start, end;
@@ -188,16 +188,34 @@ static int find_shape(struct tt_cuda_fast *fast, uint32_t n_out, uint32_t n_in)
 
 enum { LAYER_PRODUCTS = 4 };
 
+/* The weights of a product: matrices whose packed rows follow each other, and the rows of all. */
+struct operand {
+	struct tt_matrix matrices[3];
+	uint32_t n, n_out, n_in;
+};
+
 /* The products of a layer, as qkv, o_proj, gate_up and down_proj read them. */
-static void layer_products(
-	const struct tt_config *c, const struct tt_layer *layer, struct tt_matrix out[LAYER_PRODUCTS])
+static void layer_products(const struct tt_config *c, const struct tt_layer *layer, struct operand out[LAYER_PRODUCTS])
 {
-	out[0] = layer->wq;
-	out[0].n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
-	out[1] = layer->wo;
-	out[2] = layer->w_gate;
-	out[2].n_out = 2 * c->ffn_size;
-	out[3] = layer->w_down;
+	struct tt_matrix gate_up = layer->w_gate;
+	gate_up.n_out = 2 * c->ffn_size;
+	out[0] = (struct operand){
+		{layer->wq, layer->wk, layer->wv}, 3, (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, layer->wq.n_in};
+	out[1] = (struct operand){{layer->wo}, 1, layer->wo.n_out, layer->wo.n_in};
+	out[2] = (struct operand){{gate_up}, 1, gate_up.n_out, gate_up.n_in};
+	out[3] = (struct operand){{layer->w_down}, 1, layer->w_down.n_out, layer->w_down.n_in};
+}
+
+static int copy_operand(struct tt_cuda *cuda, struct copy *to, const struct operand *from, struct tt_error *err)
+{
+	TT_TRY(cuda->base.allocate(&cuda->base, &to->rows, from->n_out, from->n_in * sizeof *to->rows, err));
+	to->packed = from->matrices[0].data;
+	cuda->base.weight_bytes += (uint64_t)from->n_out * from->n_in * sizeof *to->rows;
+	cuda->fast->n_copies++;
+	size_t row = 0;
+	for (uint32_t i = 0; i < from->n; row += from->matrices[i++].n_out)
+		TT_TRY(tt_cuda_unpack(cuda, to->rows + row * from->n_in, &from->matrices[i], err));
+	return TT_OK;
 }
 
 static int copy_all(struct tt_cuda *cuda, const struct tt_model *model, struct tt_error *err)
@@ -206,29 +224,23 @@ static int copy_all(struct tt_cuda *cuda, const struct tt_model *model, struct t
 	const struct tt_config *c = &model->config;
 	TT_TRY(tt_alloc(&fast->copies, c->n_layers, LAYER_PRODUCTS * sizeof *fast->copies, err));
 	for (uint32_t l = 0; l < c->n_layers; l++) {
-		struct tt_matrix products[LAYER_PRODUCTS];
+		struct operand products[LAYER_PRODUCTS];
 		layer_products(c, &model->layers[l], products);
 		for (int i = 0; i < LAYER_PRODUCTS; i++) {
-			const struct tt_matrix *m = &products[i];
-			struct copy *copy = &fast->copies[fast->n_copies];
-			int status = cuda->base.allocate(
-				&cuda->base, &copy->rows, m->n_out, m->n_in * sizeof *copy->rows, err);
+			int status = copy_operand(cuda, &fast->copies[fast->n_copies], &products[i], err);
 			if (status == TT_ERR_MEMORY)
 				tt_fail(err, status,
-					"out of device memory at layer %u: --fast holds the matrices of layers twice; "
-					"leave it out",
+					"out of device memory at layer %u: --fast has the matrices of layers as bf16 "
+					"too; leave it out",
 					l);
 			TT_TRY(status);
-			copy->packed = m->data;
-			fast->n_copies++;
-			TT_TRY(tt_cuda_unpack(cuda, copy->rows, copy->packed, m->n_out, m->n_in, err));
 		}
 	}
 	return TT_OK;
 }
 
 /* The copy in rows of a matrix, most often the one after the last that was asked for; NULL if there is none. */
-static const uint16_t *find_rows(struct tt_cuda_fast *fast, const uint16_t *packed)
+static const uint16_t *find_rows(struct tt_cuda_fast *fast, const void *packed)
 {
 	for (uint32_t i = 0; i < fast->n_copies; i++) {
 		const struct copy *copy = &fast->copies[(fast->next_copy + i) % fast->n_copies];
@@ -240,14 +252,20 @@ static const uint16_t *find_rows(struct tt_cuda_fast *fast, const uint16_t *pack
 	return NULL;
 }
 
+/* x is the largest of the first layer's matrices. */
 static int choose_all(struct tt_cuda *cuda, const struct tt_model *model, struct trial *t, struct tt_error *err)
 {
-	const struct tt_config *c = &model->config;
-	struct tt_matrix products[LAYER_PRODUCTS];
-	layer_products(c, &model->layers[0], products);
+	struct operand products[LAYER_PRODUCTS];
+	uint64_t most = 0;
+	layer_products(&model->config, &model->layers[0], products);
+	for (int i = 0; i < LAYER_PRODUCTS; i++) {
+		uint64_t n = (uint64_t)products[i].n_out * products[i].n_in;
+		t->x = n > most ? cuda->fast->copies[i].rows : t->x;
+		most = n > most ? n : most;
+	}
 	for (int i = 0; i < LAYER_PRODUCTS; i++) {
 		uint32_t n_out = products[i].n_out, n_in = products[i].n_in, n = cuda->limits.max_tokens;
-		uint64_t rows = (uint64_t)c->vocab_size * c->hidden_size / n_in;
+		uint64_t rows = most / n_in;
 		if (find_shape(cuda->fast, n_out, n_in) >= 0)
 			continue;
 		TT_TRY(make_shape(cuda->fast, n_out, n_in, n < rows ? n : (uint32_t)rows, err));
@@ -277,7 +295,7 @@ static int open_product(struct tt_cuda *cuda, const struct tt_config *c, struct 
 
 int tt_cuda_fast_open(struct tt_cuda *cuda, const struct tt_model *model, struct tt_error *err)
 {
-	struct trial t = {.x = model->embedding.data};
+	struct trial t = {0};
 	TT_TRY(tt_alloc(&cuda->fast, 1, sizeof *cuda->fast, err));
 	TT_TRY(open_product(cuda, &model->config, err));
 	TT_TRY(copy_all(cuda, model, err));
@@ -316,7 +334,7 @@ void tt_cuda_fast_close(struct tt_cuda *cuda)
 	cuda->fast = NULL;
 }
 
-int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t *x, uint32_t n_out, uint32_t n_in,
+int tt_cuda_fast_product(struct tt_cuda *cuda, const void *w, const uint16_t *x, uint32_t n_out, uint32_t n_in,
 	uint32_t n_tokens, const float **y, struct tt_error *err)
 {
 	struct tt_cuda_fast *fast = cuda->fast;
@@ -356,7 +374,7 @@ void tt_cuda_fast_close(struct tt_cuda *cuda)
 	(void)cuda;
 }
 
-int tt_cuda_fast_product(struct tt_cuda *cuda, const uint16_t *w, const uint16_t *x, uint32_t n_out, uint32_t n_in,
+int tt_cuda_fast_product(struct tt_cuda *cuda, const void *w, const uint16_t *x, uint32_t n_out, uint32_t n_in,
 	uint32_t n_tokens, const float **y, struct tt_error *err)
 {
 	(void)cuda, (void)w, (void)x, (void)n_out, (void)n_in, (void)n_tokens, (void)err;

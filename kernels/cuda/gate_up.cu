@@ -66,11 +66,16 @@ int tt_cuda_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *ar
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_config *c = args->config;
 	uint32_t hidden = c->hidden_size;
-	TT_TRY(product_check_parts(
-		&args->layer->w_gate, 2 * c->ffn_size, c->ffn_size, &args->layer->w_up, "gate_up", err));
-	struct gate_up_op a = {
-		{(const tt_bf16 *)args->layer->w_gate.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
-			2 * c->ffn_size, hidden, c->ffn_size / 8, tt_norm_tiles(hidden), c->rms_norm_eps},
+	const struct tt_matrix *gate = &args->layer->w_gate, *up = &args->layer->w_up;
+	struct product_matrix weights;
+	TT_TRY(product_matrix_of(&weights, &gate, 1, "gate_up", err));
+	if (gate->type != up->type ||
+		(const uint8_t *)up->data !=
+			(const uint8_t *)gate->data +
+				tt_quant_at(gate->type, tt_packed_row(2 * c->ffn_size, c->ffn_size), hidden))
+		return tt_fail(err, TT_ERR_ARGUMENT, "gate_up: the matrices are not packed as one");
+	struct gate_up_op a = {{weights, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens, 2 * c->ffn_size,
+				       hidden, c->ffn_size / 8, tt_norm_tiles(hidden), c->rms_norm_eps},
 		args->layer->b_gate, args->layer->b_up, (tt_bf16 *)args->ffn, c->ffn_size};
 	struct product_call how = {
 		"gate_up", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * (c->ffn_size * 2 + a.p.n_norm_tiles * 4)};

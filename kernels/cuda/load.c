@@ -1,4 +1,5 @@
-/* Loads a model into device memory: matrices as bf16, packed (packed.h), vectors as f32. */
+/* Loads a model into device memory: quantised matrices as they are (quants.h), other matrices as bf16 (packed.h), both
+ * in the order in which products read them; vectors as f32. */
 #include <cuda_runtime.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,9 +7,13 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/packed.h"
+#include "kernels/cuda/quants.h"
 
-enum { STAGE_BYTES = 16 << 20 };
+enum {
+	STAGE_BYTES = 16 << 20,
+	/* matrices of one product may have types of their own where they begin with a block of the largest kernel */
+	PART_ROWS = 128,
+};
 
 /* The loaded model, and the memory that it owns. */
 struct loaded {
@@ -20,7 +25,7 @@ struct loaded {
 struct loader {
 	struct tt_cuda *cuda;
 	struct loaded *to;
-	uint16_t *stage; // bf16, pinned: stage_bytes, at least a row of tiles of the widest matrix
+	uint8_t *stage; // pinned: stage_bytes, at least a row of tiles of the widest matrix, in bf16
 	size_t stage_bytes;
 	float *row;          // f32 [the widest n_in]
 	uint16_t *converted; // bf16 [the widest n_in]
@@ -44,9 +49,8 @@ static uint32_t half_split_row(uint32_t row, uint32_t head_dim)
 	return first + (r < head_dim / 2 ? 2 * r : 2 * r - head_dim + 1);
 }
 
-static void convert_row(const struct loader *l, const struct tt_matrix *from, uint32_t row, uint16_t *out)
+static void convert_row(const struct loader *l, const struct tt_matrix *from, const uint8_t *data, uint16_t *out)
 {
-	const uint8_t *data = (const uint8_t *)from->data + tt_type_row_bytes(from->type, from->n_in) * row;
 	if (from->type == TT_TYPE_BF16) {
 		memcpy(out, data, from->n_in * sizeof *out);
 		return;
@@ -66,6 +70,7 @@ struct part {
 struct group {
 	const struct part *parts;
 	uint32_t n_parts, n_rows, n_in, span;
+	enum tt_type type; /* on the device */
 };
 
 /* Row `row` of the group into its place: packed row `to` of the stage. */
@@ -75,47 +80,88 @@ static void pack_row(struct loader *l, const struct group *g, uint32_t row, uint
 	const struct tt_config *c = &l->cuda->config;
 	while (row >= part->from->n_out)
 		row -= part++->from->n_out;
-	convert_row(l, part->from, part->rotated && c->rope_interleaved ? half_split_row(row, c->head_dim) : row,
-		l->converted);
-	tt_packed_store(l->stage, to, l->converted, g->n_in);
+	row = part->rotated && c->rope_interleaved ? half_split_row(row, c->head_dim) : row;
+	const uint8_t *data = (const uint8_t *)part->from->data + tt_type_row_bytes(part->from->type, g->n_in) * row;
+	if (tt_quant_kept(g->type)) {
+		tt_quant_store(
+			g->type, l->stage + tt_quant_at(g->type, to, g->n_in), to % TT_PACKED_ROWS, data, g->n_in);
+		return;
+	}
+	convert_row(l, part->from, data, l->converted);
+	tt_packed_store((uint16_t *)(void *)l->stage, to, l->converted, g->n_in);
 }
 
 /* The wait keeps the stage from being overwritten while it is copied; the conversion is the slow part. */
-static int copy_group(struct loader *l, uint16_t *to, const struct group *g, struct tt_error *err)
+static int copy_group(struct loader *l, uint8_t *to, const struct group *g, struct tt_error *err)
 {
-	size_t tile_row = tt_packed_size(1, g->n_in); /* numbers of 16 rows */
+	size_t tile_row = tt_quant_tile_row(g->type, g->n_in);
 	uint32_t n_tiles = (g->n_rows + TT_PACKED_ROWS - 1) / TT_PACKED_ROWS;
-	uint32_t most = (uint32_t)(l->stage_bytes / sizeof *to / tile_row);
+	uint32_t most = (uint32_t)(l->stage_bytes / tile_row);
 	for (uint32_t first = 0; first < n_tiles; first += most) {
 		uint32_t n = n_tiles - first < most ? n_tiles - first : most;
-		memset(l->stage, 0, n * tile_row * sizeof *to); /* what is missing to whole tiles */
+		memset(l->stage, 0, n * tile_row); /* what is missing to whole tiles */
 		for (uint32_t i = 0; i < n * TT_PACKED_ROWS; i++) {
 			uint32_t row = tt_packed_first_row(g->span, first + i / TT_PACKED_ROWS, i / 8 % 2) + i % 8;
 			if (row < g->n_rows)
 				pack_row(l, g, row, i);
 		}
-		TT_TRY(tt_copy_in(&l->cuda->counters, to + first * tile_row, l->stage, n * tile_row * sizeof *to,
-			l->cuda->stream, err));
+		TT_TRY(tt_copy_in(
+			&l->cuda->counters, to + first * tile_row, l->stage, n * tile_row, l->cuda->stream, err));
 		TT_TRY(tt_wait(&l->cuda->counters, l->cuda->stream, err));
 	}
 	return TT_OK;
 }
 
-static int load_matrices(struct loader *l, const struct part *parts, uint32_t n, uint32_t span, struct tt_error *err)
+/* Matrices of one type. */
+static int load_group(
+	struct loader *l, const struct part *parts, uint32_t n, uint32_t span, enum tt_type type, struct tt_error *err)
 {
-	struct group g = {parts, n, 0, parts[0].from->n_in, span};
-	uint16_t *data = NULL;
+	struct group g = {parts, n, 0, parts[0].from->n_in, span, type};
+	uint8_t *data = NULL;
 	for (uint32_t i = 0; i < n; i++)
 		g.n_rows += parts[i].from->n_out;
-	TT_TRY(own(l, &data, tt_packed_size(g.n_rows, g.n_in), sizeof *data, err));
+	size_t n_tiles = (g.n_rows + TT_PACKED_ROWS - 1) / TT_PACKED_ROWS;
+	TT_TRY(own(l, &data, n_tiles, tt_quant_tile_row(type, g.n_in), err));
+	l->cuda->base.weight_bytes += n_tiles * tt_quant_tile_row(type, g.n_in);
+	for (uint32_t i = 0; i < n && !tt_quant_kept(type); i++)
+		if (tt_quant_kept(parts[i].from->type))
+			l->cuda->base.rounded_bytes += (uint64_t)parts[i].from->n_out * g.n_in * sizeof(uint16_t);
 	if (parts[0].from->data)
 		TT_TRY(copy_group(l, data, &g, err));
 	for (uint32_t i = 0, row = 0; i < n; row += parts[i++].from->n_out) {
 		const struct tt_matrix *from = parts[i].from;
 		if (!from->data)
-			TT_TRY(tt_cuda_fill_dummy(l->cuda, data, from, row, span, err));
-		*parts[i].to = (struct tt_matrix){data + tt_packed_at(tt_packed_row(span, row), 0, g.n_in),
-			TT_TYPE_BF16, from->n_out, from->n_in};
+			TT_TRY(tt_cuda_fill_dummy(l->cuda, (uint16_t *)(void *)data, from, row, span, err));
+		*parts[i].to = (struct tt_matrix){
+			data + tt_quant_at(type, tt_packed_row(span, row), g.n_in), type, from->n_out, g.n_in};
+	}
+	return TT_OK;
+}
+
+/* Whether matrices of one product can each keep their type: a block of a product must not have tiles of two. */
+static bool keep_types(const struct part *parts, uint32_t n, uint32_t span)
+{
+	uint32_t row = 0, n_rows = 0;
+	for (uint32_t i = 0; i < n; i++)
+		n_rows += parts[i].from->n_out;
+	for (uint32_t i = 0; i < n; row += parts[i++].from->n_out) {
+		bool other = i && parts[i].from->type != parts[i - 1].from->type;
+		if (!parts[i].from->data || !tt_quant_kept(parts[i].from->type) ||
+			(other && (row % PART_ROWS || span == n_rows)))
+			return false;
+	}
+	return true;
+}
+
+static int load_matrices(struct loader *l, const struct part *parts, uint32_t n, uint32_t span, struct tt_error *err)
+{
+	if (!keep_types(parts, n, span))
+		return load_group(l, parts, n, span, TT_TYPE_BF16, err);
+	for (uint32_t first = 0, i = 1; i <= n; i++) {
+		if (i < n && parts[i].from->type == parts[first].from->type)
+			continue;
+		TT_TRY(load_group(l, parts + first, i - first, span, parts[first].from->type, err));
+		first = i;
 	}
 	return TT_OK;
 }
@@ -188,7 +234,7 @@ static uint32_t widest(const struct tt_config *c)
 
 static int open_loader(struct loader *l, const struct tt_config *config, struct tt_error *err)
 {
-	size_t tile_row = tt_packed_size(1, widest(config)) * sizeof *l->stage;
+	size_t tile_row = tt_quant_tile_row(TT_TYPE_BF16, widest(config));
 	l->stage_bytes = tile_row > STAGE_BYTES ? tile_row : STAGE_BYTES;
 	TT_TRY(tt_alloc(&l->to, 1, sizeof *l->to, err));
 	TT_TRY(tt_alloc(&l->to->model.layers, config->n_layers, sizeof *l->to->model.layers, err));
@@ -203,6 +249,7 @@ int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct
 	struct loader l = {.cuda = cuda};
 	*out = NULL;
 	TT_TRY(cuda->base.can_run(&cuda->base, &host->config, err));
+	cuda->base.weight_bytes = cuda->base.rounded_bytes = 0;
 	int status = open_loader(&l, &host->config, err);
 	if (status == TT_OK) {
 		l.to->model.config = host->config;

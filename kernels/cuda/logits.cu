@@ -59,9 +59,11 @@ int tt_cuda_logits(struct tt_backend *backend, const struct tt_logits_args *args
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *m = args->output;
 	uint32_t n = cuda->grid_samples;
-	struct logits_op a = {{(const tt_bf16 *)m->data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_samples,
-				      m->n_out, m->n_in, (m->n_out + PRODUCT_TILE - 1) / PRODUCT_TILE,
-				      tt_norm_tiles(m->n_in), args->config->rms_norm_eps},
+	struct product_matrix weights;
+	TT_TRY(product_matrix_of(&weights, &m, 1, "logits", err));
+	struct logits_op a = {{weights, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_samples, m->n_out, m->n_in,
+				      (m->n_out + PRODUCT_TILE - 1) / PRODUCT_TILE, tt_norm_tiles(m->n_in),
+				      args->config->rms_norm_eps},
 		args->logits};
 	struct product_call how = {"logits", n, (uint64_t)n * ((uint64_t)m->n_out * 4 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);

@@ -61,9 +61,10 @@ int tt_cuda_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *wo = &args->layer->wo;
-	struct o_proj_op a = {
-		{(const tt_bf16 *)wo->data, (const tt_bf16 *)args->attention, NULL, cuda->plan, &cuda->plan->n_tokens,
-			wo->n_out, wo->n_in, wo->n_out / PRODUCT_TILE, tt_norm_tiles(wo->n_out), 0},
+	struct product_matrix weights;
+	TT_TRY(product_matrix_of(&weights, &wo, 1, "o_proj", err));
+	struct o_proj_op a = {{weights, (const tt_bf16 *)args->attention, NULL, cuda->plan, &cuda->plan->n_tokens,
+				      wo->n_out, wo->n_in, wo->n_out / PRODUCT_TILE, tt_norm_tiles(wo->n_out), 0},
 		args->layer->bo, args->layer->ffn_norm, args->h, cuda->x, cuda->squares};
 	struct product_call how = {"o_proj", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * wo->n_out * (8 + 2)};
 	return product_launch(cuda, &a, &how, err);

@@ -31,6 +31,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/packed.h"
+#include "kernels/cuda/quants.cuh"
 #include "kernels/cuda/ptx/async.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
@@ -53,8 +54,25 @@ enum {
 	PRODUCT_APPLY_TOKENS = 32,
 };
 
+/* Tiles of one type. */
+struct product_part {
+	const unsigned char *tiles;
+	size_t tile_row; /* bytes of 16 rows */
+	uint32_t first_tile, type;
+};
+
+enum { PRODUCT_PARTS = 3 };
+
+/* The weights of a product: bf16, or where they are quantised parts that follow each other. A block's tiles are of one
+ * part. */
+struct product_matrix {
+	const void *first;
+	struct product_part parts[PRODUCT_PARTS];
+	uint32_t n_parts; /* 0: first is bf16, [n_rows][n_in] packed */
+};
+
 struct product {
-	const tt_bf16 *w;                // [n_rows][n_in] packed
+	struct product_matrix w;
 	const tt_bf16 *x;                // [any][n_in]
 	const float *squares;            // [any][n_norm_tiles] of x's rows; NULL: x is used as it is
 	const struct tt_step_plan *plan; // device
@@ -142,7 +160,8 @@ TT_DEVICE struct product_stream product_weights(
 {
 	uint32_t tile = block.first_tile + fragment / 2, n_chunks = product_chunks(a.p.n_in);
 	bool valid = tile < a.p.n_tiles;
-	const tt_bf16 *w = a.p.w + ((size_t)(valid ? tile : 0) * n_chunks + chunk) * TT_PACKED_TILE;
+	const tt_bf16 *w =
+		(const tt_bf16 *)a.p.w.first + ((size_t)(valid ? tile : 0) * n_chunks + chunk) * TT_PACKED_TILE;
 	return product_stream{w + fragment % 2 * PRODUCT_HALF + tt_lane() * 8, valid ? n_chunks : 0};
 }
 
@@ -365,55 +384,58 @@ TT_DEVICE void product_fold(
 	}
 }
 
-/* 128 tokens a block, for more than 64: both operands come through stages that the block shares. Warps are arranged 2
- * by 4 over the block's outputs. Blocks that share weight rows are adjacent in the grid, so that weights come from
- * memory about once. */
-template <typename op, int row_tiles, int stages>
-static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_constant__ op a)
+/* Where a warp of the wide kernel copies x to, and what: fragments, dealt out to the warps in turn. */
+template <typename op, int n>
+TT_DEVICE void product_wide_tokens(const op &a, const struct product_tile &block, struct product_stream (&x)[n])
 {
-	enum { WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT, TOKENS = PRODUCT_WIDE_TOKENS };
+	TT_UNROLL
+	for (int i = 0; i < n; i++)
+		x[i] = product_tokens(a, block, (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4, 0);
+}
+
+/* to: of the lane in its warp's first fragment. */
+template <int n>
+TT_DEVICE void product_wide_fetch_tokens(struct product_stream (&x)[n], unsigned char *to, uint32_t number)
+{
+	TT_UNROLL
+	for (int i = 0; i < n; i++) {
+		tt_copy_async_or_zero(
+			to + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, x[i].from, number < x[i].end, TT_TRAFFIC_ACTIVATION);
+		x[i].from += PRODUCT_CHUNK;
+	}
+}
+
+/* The shape of a wide kernel. Warps are arranged 2 by 4 over the block's outputs. */
+template <int row_tiles> struct product_wide_shape {
+	enum { TOKENS = PRODUCT_WIDE_TOKENS, WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT };
 	enum { STAGE_BYTES = WEIGHT_BYTES + TOKENS / 8 * PRODUCT_FRAGMENT };
 	enum { M = row_tiles / 2, N = TOKENS / 8 / 4 };                             /* tiles of a warp's outputs */
 	enum { W = row_tiles * 2 / PRODUCT_WARPS, X = TOKENS / 8 / PRODUCT_WARPS }; /* fragments that a warp fetches */
-	TT_DYNAMIC_SHARED(shared);
-	struct product_tile block = product_begin<row_tiles, TOKENS>(shared, blockIdx.x * TOKENS, 1);
-	unsigned char *stages_at = (unsigned char *)block.sums;
-	uint32_t n_in = a.p.n_in, n_chunks = product_chunks(n_in), m_warp = tt_warp() % 2, n_warp = tt_warp() / 2;
-	struct product_stream w[W], x[X];
-	float d[M][N][4] = {}, total[M][N][4] = {};
+};
 
-	product_wait(a, block);
-	if (!block.n_tokens)
-		return;
-	/* Fragments are dealt out to the warps in turn. */
-	TT_UNROLL
-	for (int i = 0; i < W; i++)
-		w[i] = product_weights(a, block, tt_warp() + i * PRODUCT_WARPS, 0);
-	TT_UNROLL
-	for (int i = 0; i < X; i++)
-		x[i] = product_tokens(a, block, (tt_warp() + i * PRODUCT_WARPS) * 8 + tt_lane() / 4, 0);
-	auto fetch = [&](uint32_t stage, uint32_t number) {
-		unsigned char *to = stages_at + stage + tt_warp() * PRODUCT_FRAGMENT + tt_lane() * 16;
-		TT_UNROLL
-		for (int i = 0; i < W; i++) {
-			tt_copy_async_or_zero(
-				to + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, w[i].from, w[i].end, TT_TRAFFIC_WEIGHT);
-			w[i].from += TT_PACKED_TILE;
-		}
-		TT_UNROLL
-		for (int i = 0; i < X; i++) {
-			tt_copy_async_or_zero(to + WEIGHT_BYTES + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, x[i].from,
-				number < x[i].end, TT_TRAFFIC_ACTIVATION);
-			x[i].from += PRODUCT_CHUNK;
-		}
-	};
+/* The first chunks. fetch(stage, number) brings both operands of a chunk to a stage, by asynchronous copies or
+ * stores. */
+template <int row_tiles, int stages, typename fetcher>
+TT_DEVICE void product_wide_start(uint32_t n_chunks, fetcher &fetch)
+{
 	for (uint32_t i = 0; i < stages - 1; i++) {
 		if (i < n_chunks)
-			fetch(i * STAGE_BYTES, i);
+			fetch(i * product_wide_shape<row_tiles>::STAGE_BYTES, i);
 		tt_copy_async_commit();
 	}
-	product_prepare(a, block);
+}
+
+/* All chunks. */
+template <int row_tiles, int stages, typename fetcher, int M, int N>
+TT_DEVICE void product_wide_loop(
+	const struct product_tile &block, uint32_t n_in, fetcher &fetch, float (&total)[M][N][4])
+{
+	enum { STAGE_BYTES = product_wide_shape<row_tiles>::STAGE_BYTES };
+	enum { WEIGHT_BYTES = product_wide_shape<row_tiles>::WEIGHT_BYTES };
+	unsigned char *stages_at = (unsigned char *)block.sums;
+	uint32_t n_chunks = product_chunks(n_in), m_warp = tt_warp() % 2, n_warp = tt_warp() / 2;
 	uint32_t chunk = 0, read = 0, fill = (stages - 1) * STAGE_BYTES, n_slices = product_slices(n_in);
+	float d[M][N][4] = {};
 	for (uint32_t slice = 0; slice < n_slices; slice++) {
 		uint32_t end = product_slice_start(slice + 1, n_in);
 		for (; chunk < end; chunk++) {
@@ -431,8 +453,47 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __g
 		}
 		product_fold<M, N>(total, d, slice == 0);
 	}
-	float *sums = block.sums + n_warp * N * 8 * block.stride + m_warp * M * PRODUCT_TILE;
+}
+
+template <typename op, int M, int N>
+TT_DEVICE void product_wide_end(const op &a, const struct product_tile &block, const float (&total)[M][N][4])
+{
+	float *sums = block.sums + tt_warp() / 2 * N * 8 * block.stride + tt_warp() % 2 * M * PRODUCT_TILE;
 	product_end<op, M, N>(a, block, sums, true, total);
+}
+
+/* 128 tokens a block, for more than 64: both operands come through stages that the block shares. Blocks that share
+ * weight rows are adjacent in the grid, so that weights come from memory about once. */
+template <typename op, int row_tiles, int stages>
+static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_constant__ op a)
+{
+	typedef product_wide_shape<row_tiles> shape;
+	TT_DYNAMIC_SHARED(shared);
+	struct product_tile block = product_begin<row_tiles, shape::TOKENS>(shared, blockIdx.x * shape::TOKENS, 1);
+	struct product_stream w[shape::W], x[shape::X];
+	float total[shape::M][shape::N][4] = {};
+
+	product_wait(a, block);
+	if (!block.n_tokens)
+		return;
+	TT_UNROLL
+	for (int i = 0; i < shape::W; i++)
+		w[i] = product_weights(a, block, tt_warp() + i * PRODUCT_WARPS, 0);
+	product_wide_tokens(a, block, x);
+	auto fetch = [&](uint32_t stage, uint32_t number) {
+		unsigned char *to = (unsigned char *)block.sums + stage + tt_warp() * PRODUCT_FRAGMENT + tt_lane() * 16;
+		TT_UNROLL
+		for (int i = 0; i < shape::W; i++) {
+			tt_copy_async_or_zero(
+				to + i * PRODUCT_WARPS * PRODUCT_FRAGMENT, w[i].from, w[i].end, TT_TRAFFIC_WEIGHT);
+			w[i].from += TT_PACKED_TILE;
+		}
+		product_wide_fetch_tokens(x, to + shape::WEIGHT_BYTES, number);
+	};
+	product_wide_start<row_tiles, stages>(product_chunks(a.p.n_in), fetch);
+	product_prepare(a, block);
+	product_wide_loop<row_tiles, stages>(block, a.p.n_in, fetch, total);
+	product_wide_end(a, block, total);
 }
 
 /* The epilogue alone, on a product that cuBLASLt made (fast.c): y, [token][packed row], takes the place of the sums. */
@@ -457,6 +518,8 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_apply(const __
 	tt_sync_block();
 	op::finish(a, block);
 }
+
+#include "kernels/cuda/product_quants.cuh"
 
 #include "kernels/cuda/product_launch.cuh"
 

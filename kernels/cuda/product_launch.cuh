@@ -22,13 +22,36 @@ static inline uint32_t product_larger(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-/* Checks that matrices which one product reads are packed as one: that the second is row n_rows of the first. */
-static inline int product_check_parts(const struct tt_matrix *first, uint32_t span, uint32_t n_rows,
-	const struct tt_matrix *then, const char *name, struct tt_error *err)
+/* The weights of a product that reads n matrices, which load.c packed one after the other. */
+static inline int product_matrix_of(
+	struct product_matrix *to, const struct tt_matrix *const *m, uint32_t n, const char *name, struct tt_error *err)
 {
-	if (then->data == (const tt_bf16 *)first->data + tt_packed_at(tt_packed_row(span, n_rows), 0, first->n_in))
-		return TT_OK;
-	return tt_fail(err, TT_ERR_ARGUMENT, "%s: the matrices are not packed as one", name);
+	uint32_t tile = 0;
+	*to = {};
+	to->first = m[0]->data;
+	for (uint32_t i = 0; i < n; tile += m[i++]->n_out / PRODUCT_TILE) {
+		size_t tile_row = tt_quant_tile_row(m[i]->type, m[i]->n_in);
+		bool follows = i && m[i]->type == m[i - 1]->type;
+		if (i && !follows && !(tt_quant_kept(m[i]->type) && tt_quant_kept(m[i - 1]->type)))
+			return tt_fail(err, TT_ERR_ARGUMENT, "%s: bf16 beside quantised weights", name);
+		if (follows && (const uint8_t *)m[i]->data !=
+				       (const uint8_t *)m[i - 1]->data + m[i - 1]->n_out / PRODUCT_TILE * tile_row)
+			return tt_fail(err, TT_ERR_ARGUMENT, "%s: the matrices are not packed as one", name);
+		if (tt_quant_kept(m[i]->type) && !follows)
+			to->parts[to->n_parts++] = {
+				(const unsigned char *)m[i]->data, tile_row, tile, (uint32_t)m[i]->type};
+	}
+	return TT_OK;
+}
+
+/* Bytes of the weights. */
+static inline uint64_t product_weight_bytes(const struct product *p)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < p->w.n_parts; i++)
+		sum += ((i + 1 < p->w.n_parts ? p->w.parts[i + 1].first_tile : p->n_tiles) - p->w.parts[i].first_tile) *
+		       p->w.parts[i].tile_row;
+	return p->w.n_parts ? sum : (uint64_t)p->n_rows * p->n_in * sizeof(tt_bf16);
 }
 
 template <typename op>
@@ -37,7 +60,7 @@ static int product_run(struct tt_cuda *cuda, const op *a, const struct product_c
 {
 	op own = *a;
 	void *args[] = {&own};
-	uint64_t operands = ((uint64_t)a->p.n_rows + how->n_tokens) * a->p.n_in * sizeof(tt_bf16);
+	uint64_t operands = product_weight_bytes(&a->p) + (uint64_t)how->n_tokens * a->p.n_in * sizeof(tt_bf16);
 	struct tt_launch launch = {how->name,
 		dim3((how->n_tokens + tokens - 1) / tokens, (a->p.n_tiles + row_tiles - 1) / row_tiles),
 		dim3(PRODUCT_THREADS), shared_bytes, cuda->stream, operands + how->bytes,
@@ -75,6 +98,32 @@ template <typename op, int row_tiles, int stages>
 static int product_run_wide(struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
 {
 	const void *kernel = PRODUCT_KERNEL((product_wide<op, row_tiles, stages>), how->name);
+	return product_run(cuda, a, how, kernel, row_tiles, PRODUCT_WIDE_TOKENS,
+		product_wide_shared<op, row_tiles, stages>(a->p.n_in), err);
+}
+
+template <typename op, int row_tiles, int token_tiles, int stages>
+static uint32_t product_narrow_quants_shared(uint32_t n_in)
+{
+	uint32_t rings = PRODUCT_WARPS * stages * token_tiles * PRODUCT_FRAGMENT;
+	uint32_t sums = product_slices(n_in) * token_tiles * 8 * product_stride(row_tiles) * 4;
+	return product_header_bytes(row_tiles, token_tiles * 8) + product_larger(rings, sums);
+}
+
+template <typename op, int row_tiles, int token_tiles, int stages>
+static int product_run_narrow_quants(
+	struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
+{
+	const void *kernel = PRODUCT_KERNEL((product_narrow_quants<op, row_tiles, token_tiles, stages>), how->name);
+	return product_run(cuda, a, how, kernel, row_tiles, token_tiles * 8,
+		product_narrow_quants_shared<op, row_tiles, token_tiles, stages>(a->p.n_in), err);
+}
+
+template <typename op, int row_tiles, int stages>
+static int product_run_wide_quants(
+	struct tt_cuda *cuda, const op *a, const struct product_call *how, struct tt_error *err)
+{
+	const void *kernel = PRODUCT_KERNEL((product_wide_quants<op, row_tiles, stages>), how->name);
 	return product_run(cuda, a, how, kernel, row_tiles, PRODUCT_WIDE_TOKENS,
 		product_wide_shared<op, row_tiles, stages>(a->p.n_in), err);
 }
@@ -117,7 +166,16 @@ static const product_choice<op> *product_choose(
 	enum { MANY = 0x7fffffff, WIDE = PRODUCT_WIDE_TOKENS };
 	/* narrow: row tiles, token tiles of 8, stages; wide: row tiles, stages */
 #define NARROW(...) product_run_narrow<op, __VA_ARGS__>, product_narrow_shared<op, __VA_ARGS__>
+#define NARROW_QUANTS(...) product_run_narrow_quants<op, __VA_ARGS__>, product_narrow_quants_shared<op, __VA_ARGS__>
+#define WIDE_QUANTS(...) product_run_wide_quants<op, __VA_ARGS__>, product_wide_shared<op, __VA_ARGS__>
 #define WIDE_OF(...) product_run_wide<op, __VA_ARGS__>, product_wide_shared<op, __VA_ARGS__>
+	/* Quantised weights: fewer shapes, since each has a loop for every type. All fit where there are 99 KB. */
+	static const product_choice<op> of_quants[] = {
+		{8, 0, 0, NARROW_QUANTS(1, 1, 4)},
+		{32, 0, 0, NARROW_QUANTS(2, 4, 2)},
+		{64, 0, 0, NARROW_QUANTS(2, 8, 2)},
+		{MANY, 0, 0, WIDE_QUANTS(8, 4)},
+	};
 	static const product_choice<op> choices[] = {
 		/* decode reads little but weights: one tile a block, which also gives small matrices enough blocks */
 		{8, 0, 0, NARROW(1, 1, 4)},
@@ -137,7 +195,9 @@ static const product_choice<op> *product_choose(
 	};
 #undef NARROW
 #undef WIDE_OF
-	const product_choice<op> *c = choices;
+#undef NARROW_QUANTS
+#undef WIDE_QUANTS
+	const product_choice<op> *c = p->w.n_parts ? of_quants : choices;
 	for (;; c++) {
 		uint32_t token_blocks = c->unless_tokens ? n / c->unless_tokens : 1;
 		if (n > c->most_tokens || c->shared(p->n_in) > most_shared)
@@ -156,7 +216,7 @@ static int product_launch(struct tt_cuda *cuda, const op *a, const struct produc
 	TT_TRY(tt_cuda_most_shared(cuda, &most_shared, err));
 	if constexpr (op::FAST) {
 		const float *y = NULL;
-		TT_TRY(tt_cuda_fast_product(cuda, a->p.w, a->p.x, a->p.n_rows, a->p.n_in, n, &y, err));
+		TT_TRY(tt_cuda_fast_product(cuda, a->p.w.first, a->p.x, a->p.n_rows, a->p.n_in, n, &y, err));
 		if (y)
 			return product_run_apply<op, 8>(cuda, a, how, y, err);
 	}

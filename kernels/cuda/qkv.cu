@@ -208,12 +208,13 @@ int tt_cuda_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, stru
 	const struct tt_config *c = args->config;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n_out = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, hidden = c->hidden_size;
-	TT_TRY(product_check_parts(&layer->wq, c->head_dim, c->n_heads * c->head_dim, &layer->wk, "qkv", err));
-	TT_TRY(product_check_parts(&layer->wk, c->head_dim, c->n_kv_heads * c->head_dim, &layer->wv, "qkv", err));
+	const struct tt_matrix *const matrices[] = {&layer->wq, &layer->wk, &layer->wv};
+	struct product_matrix weights;
+	TT_TRY(product_matrix_of(&weights, matrices, 3, "qkv", err));
 	if (layer->q_norm)
 		TT_TRY(prepare_head_norms(cuda, c, err));
-	struct qkv_op a = {{(const tt_bf16 *)layer->wq.data, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens,
-				   n_out, hidden, n_out / PRODUCT_TILE, tt_norm_tiles(hidden), c->rms_norm_eps},
+	struct qkv_op a = {{weights, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens, n_out, hidden,
+				   n_out / PRODUCT_TILE, tt_norm_tiles(hidden), c->rms_norm_eps},
 		layer->bq, layer->bk, layer->bv, args->inverse_frequencies, (tt_bf16 *)args->q,
 		(tt_bf16 *)args->kv->data, layer->q_norm, layer->k_norm, cuda->partial, cuda->arrivals, c->n_heads,
 		c->n_kv_heads, c->head_dim, args->layer_index, args->kv->n_pages};

@@ -21,6 +21,10 @@ static void say_device(const struct tt_model_info *info)
 			info->name, info->n_layers, info->hidden_size, (double)info->n_parameters / 1e6,
 			(double)info->n_weight_bytes / (1 << 20), info->backend, info->n_threads, info->n_ranks,
 			info->context, (double)info->kv_bytes / (1 << 20));
+	if (cli_is_verbose() && info->device_weight_bytes)
+		cli_note(
+			"the GPU holds %.0f MiB of matrices; of these %.0f MiB are bf16 that are quantised in the file",
+			(double)info->device_weight_bytes / (1 << 20), (double)info->rounded_weight_bytes / (1 << 20));
 }
 
 void cli_engine_options(struct tt_engine_options *options, const struct cli_engine_args *args)

@@ -178,8 +178,11 @@ static void fill_info(struct tt_engine *e)
 		.weights_digest = e->model->weights_digest,
 		.n_ranks = e->n_ranks,
 	};
-	for (uint32_t i = 0; i < e->n_ranks; i++)
+	for (uint32_t i = 0; i < e->n_ranks; i++) {
 		e->info.kv_bytes += e->ranks[i].kv.n_bytes;
+		e->info.device_weight_bytes += e->ranks[i].backend->weight_bytes;
+		e->info.rounded_weight_bytes += e->ranks[i].backend->rounded_bytes;
+	}
 }
 
 static int open_scheduler(struct tt_engine *e, const struct tt_limits *limits, struct tt_error *err)

@@ -38,11 +38,13 @@ static int inspect_engine(json_t *report, const char *path, struct tt_error *err
 		return tt_json_set(report, "why_not", json_string(why.message), err);
 	const struct tt_model_info *info = tt_engine_info(engine);
 	const struct tt_text *text = tt_engine_text(engine);
-	json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "architecture",
+	json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "architecture",
 		info->architecture, "n_layers", (int)info->n_layers, "hidden_size", (int)info->hidden_size, "n_heads",
 		(int)info->n_heads, "n_kv_heads", (int)info->n_kv_heads, "head_dim", (int)info->head_dim, "ffn_size",
 		(int)info->ffn_size, "vocab_size", (int)info->vocab_size, "context", (int)info->model_context,
-		"n_parameters", (json_int_t)info->n_parameters, "n_weight_bytes", (json_int_t)info->n_weight_bytes);
+		"n_parameters", (json_int_t)info->n_parameters, "n_weight_bytes", (json_int_t)info->n_weight_bytes,
+		"device_weight_bytes", (json_int_t)info->device_weight_bytes, "rounded_weight_bytes",
+		(json_int_t)info->rounded_weight_bytes);
 	status = tt_json_set(report, "config", config, err);
 	if (status == TT_OK)
 		status = tt_json_set(report, "fingerprint", json_string(info->fingerprint), err);

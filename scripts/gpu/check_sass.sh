@@ -40,6 +40,7 @@ done | {
 		split("", line_of)
 		split("", products_to)
 		split("", copies_to)
+		delete innermost[code]
 	}
 	# Of each instruction its number, and the HMMA and LDGSTS before it; a branch back ends a loop.
 	match($0, /^[ \t]*\/\*[0-9a-f]+\*\//) {
@@ -56,7 +57,7 @@ done | {
 				first = line_of[at]
 				inside = products[code] - products_to[first]
 				if (inside && copies[code] > copies_to[first])
-					loop_ends((n_lines - first) / inside)
+					loop_ends(first, (n_lines - first) / inside)
 			}
 		}
 	}
@@ -78,10 +79,16 @@ done | {
 		budget("product_wide<4, 4>", 5, 128)
 		budget("product_wide<8, 4>", 4, 255)
 	}
-	# The steady loop is the innermost: an outer one has more instructions an HMMA.
-	function loop_ends(each) {
+	# The steady loop is the innermost: an outer one has more instructions an HMMA. Kernels of quantised weights have
+	# one for each type: of those the worst is said too.
+	function loop_ends(first, each) {
 		if (!(code in steady) || each < steady[code])
 			steady[code] = each
+		if ((code in innermost) && first <= innermost[code])
+			return
+		innermost[code] = first
+		if (!(code in worst) || each > worst[code])
+			worst[code] = each
 	}
 	function over_budget(shape, kernel) {
 		sub(/<[a-z_]+, /, "<", shape)
@@ -89,11 +96,11 @@ done | {
 			return ""
 		if (!(kernel in steady))
 			return ": NO STEADY LOOP"
-		over = steady[kernel] > most_each[shape] ? ": OVER " most_each[shape] " INSTRUCTIONS AN HMMA" : ""
+		over = (shape ~ /quants/ ? worst[kernel] : steady[kernel]) > most_each[shape] ? ": OVER " most_each[shape] " INSTRUCTIONS AN HMMA" : ""
 		return over (registers[kernel] + 0 > most_of[shape] ? ": OVER " most_of[shape] " REGISTERS" : "")
 	}
 	END {
-		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s %8s\n", "kernel", "target", "registers", "spilled", "HMMA",
+		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s %9s\n", "kernel", "target", "registers", "spilled", "HMMA",
 			"LDG.128", "LDGSTS.128", "bulk", "an HMMA"
 		for (i = 0; i < n; i++) {
 			kernel = kernels[i]
@@ -116,7 +123,9 @@ done | {
 				problem = problem over_budget(name, kernel)
 			}
 			each = kernel in steady ? sprintf("%.1f", steady[kernel]) : "-"
-			printf "%-60s %-7s %9s %7s %5d %7d %10d %6d %8s%s\n", name, target, registers[kernel],
+			if (name ~ /quants/)
+				each = each "-" sprintf("%.1f", worst[kernel])
+			printf "%-60s %-7s %9s %7s %5d %7d %10d %6d %9s%s\n", name, target, registers[kernel],
 				stores[kernel] + loads[kernel], products[kernel], wide_loads[kernel], copies[kernel],
 				bulk[kernel], each, problem
 			bad += problem != ""

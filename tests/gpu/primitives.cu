@@ -105,6 +105,28 @@ PRIMITIVE(barriers)
 	PUT(2, tt_shared_load_4(shared + 4 * (t ^ 64)));
 }
 
+/* Every half but NaN, which has more than one form. */
+PRIMITIVE(halves_and_bytes)
+{
+	for (uint32_t i = 0; i < 8; i++) {
+		uint32_t half = (OWN * 8 + GET(i) % 128 + 128 * i) & 0xffff;
+		half = (half & 0x7fff) > 0x7c00 ? half & 0x83ff : half;
+		PUT(2 * i, tt_bits_from_f32(tt_f32_from_f16((uint16_t)half)));
+		PUT(2 * i + 1, tt_permute(GET(i), GET(15 - i), GET(i + 3) & 0x7777));
+	}
+}
+
+/* Weights of every size. */
+PRIMITIVE(weights)
+{
+	const uint32_t *at = in + OWN;
+	uint4 v = tt_load_weight(at);
+	uint2 two = tt_load_weight_8(at + 6);
+	PUT(0, v.x ^ v.y), PUT(1, v.z ^ v.w), PUT(2, two.x), PUT(3, two.y);
+	PUT(4, tt_load_weight_4(at + 9));
+	PUT(5, tt_load_weight_2(at + 10) | (uint32_t)tt_load_weight_2((const uint16_t *)(at + 11) + 1) << 16);
+}
+
 PRIMITIVE(conversions)
 {
 	for (uint32_t i = 0; i < 8; i++) {
@@ -285,6 +307,8 @@ static const struct primitive {
 #name, [] { return (const void *)TT_KERNEL(name); }, dependent                                         \
 	}
 	ROW(loads_and_stores, false),
+	ROW(weights, false),
+	ROW(halves_and_bytes, false),
 	ROW(shared_memory, false),
 	ROW(copies, false),
 	ROW(shuffles, false),

@@ -57,6 +57,8 @@ class ModelInfo:
     n_parameters: int
     n_weight_bytes: int
     kv_bytes: int
+    device_weight_bytes: int
+    rounded_weight_bytes: int
     fingerprint: str
     weights_digest: str
     n_ranks: int

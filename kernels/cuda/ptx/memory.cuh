@@ -20,6 +20,46 @@ TT_DEVICE uint4 tt_load_weight(const void *p TT_SITE)
 	return v;
 }
 
+/* The same of 8, 4 and 2 bytes. */
+TT_DEVICE uint2 tt_load_weight_8(const void *p TT_SITE)
+{
+	uint2 v;
+#ifdef TT_EMU
+	tt_emu_load(&v, p, sizeof v, TT_TRAFFIC_WEIGHT TT_AT);
+#else
+	asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
+		     : "=r"(v.x), "=r"(v.y)
+		     : "l"(__cvta_generic_to_global(p)));
+#endif
+	return v;
+}
+
+TT_DEVICE uint32_t tt_load_weight_4(const void *p TT_SITE)
+{
+	uint32_t v;
+#ifdef TT_EMU
+	tt_emu_load(&v, p, sizeof v, TT_TRAFFIC_WEIGHT TT_AT);
+#else
+	asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u32 %0, [%1];"
+		     : "=r"(v)
+		     : "l"(__cvta_generic_to_global(p)));
+#endif
+	return v;
+}
+
+TT_DEVICE uint16_t tt_load_weight_2(const void *p TT_SITE)
+{
+	uint16_t v;
+#ifdef TT_EMU
+	tt_emu_load(&v, p, sizeof v, TT_TRAFFIC_WEIGHT TT_AT);
+#else
+	asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u16 %0, [%1];"
+		     : "=h"(v)
+		     : "l"(__cvta_generic_to_global(p)));
+#endif
+	return v;
+}
+
 /* Asks for the 128-byte line of p, so that a later load finds it in L2. Reads nothing, so it may be called before
  * tt_grid_wait whatever p is. Counted separately. */
 TT_DEVICE void tt_prefetch(const void *p TT_SITE)

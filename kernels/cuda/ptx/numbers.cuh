@@ -33,6 +33,39 @@ TT_DEVICE float tt_bf16x2_high(uint32_t pair)
 	return tt_f32_from_bits(pair & 0xffff0000u);
 }
 
+/* Exact. */
+TT_DEVICE float tt_f32_from_f16(uint16_t half)
+{
+#ifdef TT_EMU
+	uint32_t magnitude = half & 0x7fffu, sign = (uint32_t)(half & 0x8000u) << 16;
+	if (magnitude >= 0x7c00) /* infinite or NaN */
+		return tt_emu_f32_from_bits(sign | 0x7f800000u | (magnitude & 0x3ff) << 13);
+	/* the exponent is too small by 112, whether the number is normal or not */
+	float x = tt_emu_f32_from_bits(magnitude << 13) * 0x1p112f;
+	return tt_emu_f32_from_bits(sign | tt_emu_bits_from_f32(x));
+#else
+	float x;
+	asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+	return x;
+#endif
+}
+
+/* Four of the eight bytes of low and high: nibble i of the selector (0 to 7) names byte i of the result. */
+TT_DEVICE uint32_t tt_permute(uint32_t low, uint32_t high, uint32_t selector)
+{
+#ifdef TT_EMU
+	uint64_t both = (uint64_t)high << 32 | low;
+	uint32_t bytes = 0;
+	for (uint32_t i = 0; i < 4; i++)
+		bytes |= (uint32_t)(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+	return bytes;
+#else
+	uint32_t bytes;
+	asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(low), "r"(high), "r"(selector));
+	return bytes;
+#endif
+}
+
 /* Rounded to nearest, ties to even; every NaN becomes 0x7fff, as cvt does it. */
 TT_DEVICE uint32_t tt_bf16x2_from_f32(float low, float high)
 {

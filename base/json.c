@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/lines.h"
 #include "base/file.h"
 
 int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, struct tt_error *err)
@@ -97,6 +98,7 @@ static int take_line(
 
 int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn take, void *user, struct tt_error *err)
 {
+	TT_TRY(tt_refuse_gzip(path, text, n, err));
 	for (uint32_t number = 1; n > 0; number++) {
 		const char *end = memchr(text, '\n', n);
 		size_t n_line = end ? (size_t)(end - text) : n;

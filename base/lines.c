@@ -10,6 +10,16 @@ int tt_lines_open(struct tt_lines *lines, const char *path, uint64_t size, struc
 	*lines = (struct tt_lines){.path = path, .left = size, .file = fopen(path, "rb")};
 	if (!lines->file)
 		return tt_fail_io(err, path, "open");
+	unsigned char head[2];
+	size_t n = size >= sizeof head ? fread(head, 1, sizeof head, lines->file) : 0;
+	rewind(lines->file);
+	return tt_refuse_gzip(path, head, n, err);
+}
+
+int tt_refuse_gzip(const char *path, const void *head, size_t n, struct tt_error *err)
+{
+	if (n >= 2 && memcmp(head, "\x1f\x8b", 2) == 0)
+		return tt_fail(err, TT_ERR_FORMAT, "%s: it is compressed (gzip): unpack it first", path);
 	return TT_OK;
 }
 

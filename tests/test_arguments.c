@@ -321,7 +321,7 @@ Test(arguments, eval)
 	EVAL("no prompt files", o.n_data = 0);
 	EVAL("data is NULL", o.data = NULL);
 	EVAL("data[1] ", o.n_data = 2);
-	EVAL("split ", o.split = "all");
+	EVAL("no row to run in split all", o.split = "all");
 	EVAL("without tokens there is nothing to judge", o.max_tokens = 0; o.judge_requests = "x");
 	EVAL("\"rot13\" is no variant", o.variants = "rot13");
 	EVAL("a review needs at least one row", o.review = "r.jsonl"; o.n_review_rows = 0);

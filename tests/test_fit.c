@@ -146,7 +146,7 @@ Test(prompts, a_bad_line_is_refused_with_its_number_and_field)
 		{"{\"id\":7,\"prompt\":\"q\",\"label\":\"benign\"}", "id"},
 		{"{\"id\":\"\",\"prompt\":\"q\",\"label\":\"benign\"}", "id is empty"},
 		{"{\"id\":\"x\",\"prompt\":\"\",\"label\":\"benign\"}", "prompt is empty"},
-		{"{\"id\":\"x\",\"prompt\":\"q\",\"label\":\"benign\",\"split\":\"dev\"}", "split must be"},
+		{"{\"id\":\"x\",\"prompt\":\"q\",\"label\":\"benign\",\"split\":\"odd\"}", "split must be"},
 		{"{\"id\":\"x\",\"id\":\"y\",\"prompt\":\"q\",\"label\":\"benign\"}", "not valid JSON"},
 		{"{\"id\":\"x\",\"prompt\":\"q\",\"label\":\"benign\"} x", "not valid JSON"},
 		{"{\"id\":\"x\",\"prompt\":\"\\u0000\",\"label\":\"benign\"}", "not valid JSON"},
@@ -160,13 +160,14 @@ Test(prompts, a_bad_line_is_refused_with_its_number_and_field)
 	scratch_make(&s);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		char text[400], label[32];
+		const struct tt_prompt_form form = {0};
 		struct tt_prompts p;
 		struct tt_error err = {0};
 		int n = snprintf(text, sizeof text, "{\"id\":\"first\",\"prompt\":\"q\",\"label\":\"harmful\"}\n%s\n",
 			bad[i].line);
 		const char *path = scratch_write(&s, FILES[0], text, (size_t)n);
 		snprintf(label, sizeof label, "line %zu", i);
-		expect_refused(tt_prompts_read(&p, &path, 1, &err), &err, label, ":2: ", bad[i].expected);
+		expect_refused(tt_prompts_read_as(&p, &path, 1, &form, &err), &err, label, ":2: ", bad[i].expected);
 		cr_expect_null(p.rows);
 	}
 	struct tt_prompts p;

@@ -202,11 +202,11 @@ Test(stack, options_that_cannot_be_are_refused)
 	static const float many[17] = {0}, infinite[] = {0, INFINITY};
 	struct world w;
 	world_make(&w);
-	for (int i = 0; i < 9; i++) {
+	for (int i = 0; i < 8; i++) {
 		static const char *const expected[] = {"two to 4 policies are needed, not 1",
 			"at most 4 contrast files", "neither data nor a contrast file", "more than 256 combinations",
 			"scales[1] is not finite", "two contrast files are called style.jsonl", "missing.jsonl",
-			"split must be", "steering[1].policy"};
+			"steering[1].policy"};
 		struct tt_stack_options o = w.options;
 		struct tt_error problem = {0};
 		char *report = NULL;
@@ -216,8 +216,7 @@ Test(stack, options_that_cannot_be_are_refused)
 		o.n_scales = i == 3 ? 17 : i == 4 ? 2 : 0;
 		o.contrast[1] = i == 5 ? "elsewhere/style.jsonl" : NULL;
 		o.contrast[0] = i == 6 ? "missing.jsonl" : STYLE;
-		o.split = i == 7 ? "all" : NULL;
-		o.steering[1].policy = i == 8 ? NULL : w.b;
+		o.steering[1].policy = i == 7 ? NULL : w.b;
 		cr_expect_lt(tt_stack(w.engine, &o, &report, &problem), 0, "%d", i);
 		cr_expect_not_null(strstr(problem.message, expected[i]), "%d: %s", i, problem.message);
 		cr_expect_null(report);

@@ -50,7 +50,7 @@ Test(contrast, a_bad_line_is_refused_with_its_number_and_field)
 		{"{\"prompt\":\"q\",\"positive\":\"a\",\"negative\":\"b\"}", "id is missing"},
 		{"{\"id\":\"x\",\"prompt\":\"\",\"positive\":\"a\",\"negative\":\"b\"}", "prompt is empty"},
 		{"{\"id\":\"x\",\"prompt\":\"q\"}", "positive is missing, and no row of the file has openings"},
-		{"{\"id\":\"x\",\"prompt\":\"q\",\"split\":\"dev\"}", "split must be"},
+		{"{\"id\":\"x\",\"prompt\":\"q\",\"split\":\"odd\"}", "split must be"},
 		{"{\"id\":\"first\",\"prompt\":\"q\",\"positive\":\"a\",\"negative\":\"b\"}", "id first is already in"},
 		{"{", "not valid JSON"},
 	};

@@ -265,7 +265,8 @@ static int read_file(struct tt_safetensors *file, struct tt_error *err)
 			err, TT_ERR_FORMAT, "not a safetensors file: %zu bytes are too few for a header length", size);
 	memcpy(&n, bytes, sizeof n);
 	if (n > MAX_FORMAT_HEADER)
-		return tt_fail(err, TT_ERR_FORMAT, "header length %llu is more than the format's %d",
+		return tt_fail(err, TT_ERR_FORMAT,
+			"not a safetensors file: header length %llu is more than the format's %d",
 			(unsigned long long)n, MAX_FORMAT_HEADER);
 	if (n > size - sizeof n)
 		return tt_fail(err, TT_ERR_FORMAT, "header length %llu runs past the end of the file (%zu bytes)",

@@ -122,7 +122,7 @@ int tt_attack_report(const struct tt_attack *a, char **out, struct tt_error *err
 static int put_row(
 	struct tt_buffer *lines, const struct tt_attack *a, const struct tt_attacked *row, struct tt_error *err)
 {
-	const char *split = tt_split_name(row->prompt->split);
+	const char *split = row->prompt->split_name;
 	/* Not "s:s*", which forgets the split where there is no memory: a test row would be fitted on. */
 	const char *form = split ? "{s:o, s:s, s:s, s:s, s:s}" : "{s:o, s:s, s:s, s:s}";
 	char *text, *line = NULL;

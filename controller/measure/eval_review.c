@@ -69,7 +69,7 @@ static int fill_line(
 		json_pack("{s:s, s:s, s:s, s:s}", "id", row->id, "verdict", "", "label", tt_label_name(row->label),
 			"prompt", row->text),
 		err));
-	TT_TRY(put_text(object, "split", tt_split_name(row->split), err));
+	TT_TRY(put_text(object, "split", row->split_name, err));
 	TT_TRY(put_text(object, "source", row->source, err));
 	TT_TRY(put_text(object, "kind", row->kind, err));
 	TT_TRY(tt_json_add(object,

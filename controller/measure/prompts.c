@@ -9,7 +9,6 @@
 #include "base/sha256.h"
 
 static const char *const label_names[TT_N_LABELS] = {"harmful", "benign", "borderline"};
-static const char *const split_names[] = {"train", "val", "test"};
 
 const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file)
 {
@@ -21,28 +20,14 @@ const char *tt_label_name(enum tt_label label)
 	return label_names[label];
 }
 
-static bool split_parse(const char *name, enum tt_split *out)
+/* val has other names where data sets are published. */
+static enum tt_split split_of(const char *name)
 {
-	for (int i = 0; i < TT_NO_SPLIT; i++) {
-		if (strcmp(name, split_names[i]) == 0) {
-			*out = (enum tt_split)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-int tt_split_read(const char *option, enum tt_split *out, struct tt_error *err)
-{
-	*out = TT_NO_SPLIT;
-	if (option && !split_parse(option, out))
-		return tt_fail(err, TT_ERR_ARGUMENT, "split must be train, val or test, not \"%.40s\"", option);
-	return TT_OK;
-}
-
-const char *tt_split_name(enum tt_split split)
-{
-	return split == TT_NO_SPLIT ? NULL : split_names[split];
+	static const char *const names_of_val[] = {"val", "validation", "valid", "dev"};
+	for (size_t i = 0; i < sizeof names_of_val / sizeof *names_of_val; i++)
+		if (strcmp(name, names_of_val[i]) == 0)
+			return TT_VAL;
+	return strcmp(name, "train") == 0 ? TT_TRAIN : strcmp(name, "test") == 0 ? TT_TEST : TT_OTHER_SPLIT;
 }
 
 static int need_string(const json_t *row, const char *key, const char **out, struct tt_error *err)
@@ -117,9 +102,11 @@ static int read_row(struct tt_prompt *out, const json_t *row, const struct tt_pr
 	if (!form->take && !form->reviewed)
 		TT_TRY(read_label(row, form, &out->label, err));
 	TT_TRY(tt_json_string(row, "split", &split, err));
-	out->split = TT_NO_SPLIT;
-	if (split && !split_parse(split, &out->split))
+	out->split = split ? split_of(split) : TT_NO_SPLIT;
+	if (out->split == TT_OTHER_SPLIT && !form->any_split)
 		return tt_fail(err, TT_ERR_FORMAT, "split must be train, val or test, not \"%.40s\"", split);
+	if (split)
+		TT_TRY(tt_copy_string(&out->split_name, split, strlen(split), err));
 	TT_TRY(copy_if_text(&out->source, row, "source", err));
 	TT_TRY(copy_if_text(&out->kind, row, "kind", err));
 	TT_TRY(tt_copy_string(&out->id, id, strlen(id), err));
@@ -235,7 +222,7 @@ static int number_groups(struct tt_prompts *prompts, struct tt_error *err)
 
 int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err)
 {
-	const struct tt_prompt_form form = {0};
+	const struct tt_prompt_form form = {.any_split = true};
 	return tt_prompts_read_as(out, paths, n_paths, &form, err);
 }
 
@@ -349,6 +336,7 @@ static void free_row(struct tt_prompt *row)
 	free(row->bytes);
 	free(row->source);
 	free(row->kind);
+	free(row->split_name);
 }
 
 void tt_prompts_remove(struct tt_prompts *prompts, const bool *marked)
@@ -363,14 +351,21 @@ void tt_prompts_remove(struct tt_prompts *prompts, const bool *marked)
 	prompts->n_rows = n;
 }
 
-static void choose(const struct tt_prompts *prompts, enum tt_split split, uint32_t limit, const struct tt_prompt **out,
+static bool is_in(const struct tt_prompt *row, const char *split)
+{
+	enum tt_split wanted = split ? split_of(split) : TT_NO_SPLIT;
+	return wanted == TT_NO_SPLIT ||
+	       (row->split == wanted && (wanted != TT_OTHER_SPLIT || strcmp(row->split_name, split) == 0));
+}
+
+static void choose(const struct tt_prompts *prompts, const char *split, uint32_t limit, const struct tt_prompt **out,
 	size_t *n, size_t *taken)
 {
 	*n = 0;
 	for (size_t i = 0; i < prompts->n_rows; i++) {
 		const struct tt_prompt *row = &prompts->rows[i];
 		size_t *n_taken = &taken[row->file * TT_N_LABELS + row->label];
-		if ((split != TT_NO_SPLIT && row->split != split) || (limit && *n_taken >= limit))
+		if (!is_in(row, split) || (limit && *n_taken >= limit))
 			continue;
 		++*n_taken;
 		out[(*n)++] = row;
@@ -380,15 +375,13 @@ static void choose(const struct tt_prompts *prompts, enum tt_split split, uint32
 int tt_prompts_choose(const struct tt_prompts *prompts, const char *split, uint32_t limit,
 	const struct tt_prompt ***out, size_t *n, struct tt_error *err)
 {
-	enum tt_split wanted;
 	size_t *taken = NULL; // [n_files][TT_N_LABELS]
 	*out = NULL;
 	*n = 0;
-	TT_TRY(tt_split_read(split, &wanted, err));
 	TT_TRY(tt_alloc(&taken, prompts->n_files * TT_N_LABELS, sizeof *taken, err));
 	int status = tt_alloc(out, prompts->n_rows, sizeof(struct tt_prompt *), err);
 	if (status == TT_OK)
-		choose(prompts, wanted, limit, *out, n, taken);
+		choose(prompts, split, limit, *out, n, taken);
 	free(taken);
 	if (status == TT_OK && *n == 0)
 		status = tt_fail(

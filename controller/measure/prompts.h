@@ -10,13 +10,15 @@
 #include "runtime/trimtab.h"
 
 enum tt_label { TT_HARMFUL, TT_BENIGN, TT_BORDERLINE, TT_N_LABELS };
-enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT };
+/* Other names than train, val (validation, dev) and test are read where nothing is fitted. */
+enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT, TT_OTHER_SPLIT };
 
 struct tt_prompt {
 	char *id, *text;
 	char *bytes; /* the whole line, which holds no 0 */
 	enum tt_label label;
 	enum tt_split split;
+	char *split_name;    /* as the row has it; NULL for TT_NO_SPLIT */
 	uint32_t file;       /* index into the list of files */
 	uint32_t line;       /* in that file, from 1 */
 	char *source, *kind; /* where it comes from and what it is like, "" if the row does not say */
@@ -50,6 +52,7 @@ struct tt_prompt_form {
 	 * read, and says whether the row holds a prompt; a row that holds none is read no further. */
 	int (*take)(void *user, const struct tt_json_line *line, bool *holds_prompt, struct tt_error *err);
 	void *user;
+	bool any_split; /* a split may have any name */
 	/* Rows have a verdict: a label, or "keep" where theirs is right. A row without one is read no further. */
 	bool reviewed;
 };
@@ -65,16 +68,13 @@ int tt_prompts_read_reviewed(struct tt_prompts *out, const char *const *reviewed
 void tt_prompts_remove(struct tt_prompts *prompts, const bool *marked);
 void tt_prompts_free(struct tt_prompts *prompts);
 /* The rows of a split (NULL: of all), at most limit of each label and file (0: all of them), in the order of the files.
- * *out [*n] is released with free(). TT_ERR_ARGUMENT for a split that there is not, and where no row is left. */
+ * *out [*n] is released with free(). TT_ERR_ARGUMENT where no row is left. */
 int tt_prompts_choose(const struct tt_prompts *prompts, const char *split, uint32_t limit,
 	const struct tt_prompt ***out, size_t *n, struct tt_error *err);
 
 /* The name of a file without its folders. */
 const char *tt_prompts_file_name(const struct tt_prompts *prompts, size_t file);
 const char *tt_label_name(enum tt_label label);
-/* The split that an option names, TT_NO_SPLIT for NULL; TT_ERR_ARGUMENT for another word. */
-int tt_split_read(const char *option, enum tt_split *out, struct tt_error *err);
-const char *tt_split_name(enum tt_split split); /* NULL for TT_NO_SPLIT */
 
 /* The date that templates see, so that what was run can be run again: 1 January 2025. */
 enum { TT_FIXED_DATE = 1735689600 };

@@ -45,9 +45,7 @@ static int read_data(struct tt_stack *s, struct tt_error *err)
 {
 	const struct tt_stack_options *o = s->options;
 	const struct tt_prompt **rows;
-	enum tt_split split;
 	size_t n;
-	TT_TRY(tt_split_read(o->split, &split, err));
 	if (o->n_data == 0)
 		return TT_OK;
 	TT_TRY(tt_prompts_read(&s->prompts, o->data, o->n_data, err));

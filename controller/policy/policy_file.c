@@ -85,9 +85,9 @@ int tt_policy_refuse_pickle(const char *path, bool *gguf, struct tt_error *err)
 	bool pickle = n >= 2 && head[0] == 0x80 && head[1] <= 5 && !(n == 9 && head[8] == '{');
 	if (zip || pickle)
 		return tt_fail(err, TT_ERR_FORMAT,
-			"%s: this is a pickle (PyTorch) file, which can run code when it is read; it will not be "
-			"read. scripts/setup/vectors_to_gguf.py makes a control vector of one that holds vectors alone",
-			path);
+			"%s: this is a %s, which can run code when it is read; it will not be read. "
+			"scripts/setup/vectors_to_gguf.py makes a control vector of one that holds vectors alone",
+			path, zip ? "zip file, as PyTorch writes its pickles" : "pickle (PyTorch) file");
 	*gguf = n >= 4 && memcmp(head, "GGUF", 4) == 0;
 	return TT_OK;
 }

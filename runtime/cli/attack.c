@@ -34,7 +34,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"the policy whose gate is attacked (required)"},
 		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
 		{"split", 0, NULL, CLI_STRING, &attack->split, "SPLIT", 0, 0,
-			"only rows of this split: train, val or test"},
+			"only rows of this split: train, val (validation, dev), test or another name"},
 		{"limit", 0, NULL, CLI_U32, &attack->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file; 0: all"},
 		{"out", 'o', NULL, CLI_STRING, &attack->out, "F.jsonl", 0, 0,
@@ -124,7 +124,7 @@ static int attack(struct run *run, const char *model)
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->options.out);
 	if (status == CLI_PROCEED)
-		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
+		status = cli_engine_open_for_rows(&run->engine, model, &run->engine_args);
 	if (status == CLI_PROCEED)
 		status = cli_policies_load(&run->policies, run->engine);
 	if (status != CLI_PROCEED)

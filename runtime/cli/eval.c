@@ -63,7 +63,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		CLI_SWEEP_OPTION(run->sweep_text, "compare, with --policy NAME=F: run all prompts"),
 		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0, "prompts; may be repeated (required)"},
 		{"split", 0, NULL, CLI_STRING, &eval->split, "SPLIT", 0, 0,
-			"only rows of this split: train, val or test"},
+			"only rows of this split: train, val (validation, dev), test or another name"},
 		{"limit", 0, NULL, CLI_U32, &eval->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file; 0: all"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 0, 1 << 20,
@@ -250,7 +250,7 @@ static int eval(struct run *run, const char *model)
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->options.review);
 	if (status == CLI_PROCEED)
-		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
+		status = cli_engine_open_for_rows(&run->engine, model, &run->engine_args);
 	if (status == CLI_PROCEED)
 		status = cli_policies_load(&run->policies, run->engine);
 	if (status != CLI_PROCEED)

@@ -470,7 +470,7 @@ static int fit(struct run *run, const char *model)
 	if (status == CLI_PROCEED)
 		status = cli_check_output(run->options.activations);
 	if (status == CLI_PROCEED)
-		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
+		status = cli_engine_open_for_rows(&run->engine, model, &run->engine_args);
 	if (status != CLI_PROCEED)
 		return status;
 	if (!run->options.name) {

@@ -56,7 +56,19 @@ int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_
 	cli_engine_options(&options, args);
 	if (max_batch)
 		options.max_batch = max_batch;
+	if (args->max_step_tokens)
+		options.max_step_tokens = args->max_step_tokens;
+	else if (options.max_step_tokens < options.max_batch)
+		options.max_step_tokens = options.max_batch;
 	return cli_engine_open_as(out, model, &options);
+}
+
+int cli_engine_open_for_rows(struct tt_engine **out, const char *model, const struct cli_engine_args *args)
+{
+	int status = cli_engine_open(out, model, args, 0);
+	if (status == CLI_PROCEED && !tt_text_has_template(tt_engine_text(*out)))
+		cli_note("%s has no chat template: prompts are read as they are", tt_engine_info(*out)->name);
+	return status;
 }
 
 int cli_policies_parse(struct cli_policies *out, const struct cli_list *list, const char *command)

@@ -11,6 +11,7 @@
 struct cli_engine_args {
 	const char *device;
 	uint32_t threads, context, ranks;
+	uint32_t max_step_tokens; /* 0: the library's default, and no less than the requests at once */
 	int kv, compute;
 	bool strict_model, fast;
 };
@@ -76,6 +77,8 @@ struct cli_policies {
 void cli_engine_options(struct tt_engine_options *options, const struct cli_engine_args *args);
 int cli_engine_open_as(struct tt_engine **out, const char *model, const struct tt_engine_options *options);
 int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_engine_args *args, uint32_t max_batch);
+/* For prompts of a file, which are read as they are where the model has no chat template: a note says so. */
+int cli_engine_open_for_rows(struct tt_engine **out, const char *model, const struct cli_engine_args *args);
 
 /* policy_option.c: adds what one --policy says, [NAME=]F[:SCALE]. What stands before the first = is a name if no
  * slash or colon is in it; what follows the last colon is a scale if it is a number. */

@@ -62,7 +62,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"data", 'd', NULL, CLI_LIST, &run->data, "F.jsonl", 0, 0,
 			"prompts to complete; without them those of the first contrast file"},
 		{"split", 0, NULL, CLI_STRING, &stack->split, "SPLIT", 0, 0,
-			"only rows of this split: train, val or test"},
+			"only rows of this split: train, val (validation, dev), test or another name"},
 		{"limit", 0, NULL, CLI_U32, &stack->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file, and of each other file; 0: all"},
 		{"contrast", 0, NULL, CLI_LIST, &run->contrast, "F.jsonl", 0, 0,
@@ -191,7 +191,7 @@ static int stack(struct run *run, const char *model)
 	struct cli_progress progress;
 	int status = cli_policies_parse(&run->policies, &run->policy_list, "stack");
 	if (status == CLI_PROCEED)
-		status = cli_engine_open(&run->engine, model, &run->engine_args, 0);
+		status = cli_engine_open_for_rows(&run->engine, model, &run->engine_args);
 	if (status == CLI_PROCEED)
 		status = cli_policies_load(&run->policies, run->engine);
 	if (status != CLI_PROCEED)

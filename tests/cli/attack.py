@@ -132,7 +132,7 @@ def test_refusals():
     refused(2, "both a policy and the rows", *data, "--policy", "above.st", "-o", "./above.st", command="attack")
     refused(2, "both the data and the rows", *data, "--policy", "above.st", "-o", "a.jsonl", command="attack")
     refused(1, "no gate that gives one figure", *data, "--policy", "push.st", command="attack")
-    refused(1, "split must be", *data, "--policy", "above.st", "--split", "all", command="attack")
+    refused(1, "no row to run in split all", *data, "--policy", "above.st", "--split", "all", command="attack")
     refused(2, "words", *data, "--policy", "above.st", "--words", "33", command="attack")
     # Eight words have no room behind a prompt that fits: refused before the search, and nothing is written.
     small = ("--policy", "open.st", "--ctx-size", "64", "-o", "found.jsonl")

@@ -20,6 +20,17 @@ int tt_sampling_check(const struct tt_sampling *sampling, struct tt_error *err)
 	return TT_OK;
 }
 
+int tt_penalties_check(float repetition, float presence, float frequency, struct tt_error *err)
+{
+	if (!(repetition > 0 && repetition <= 100))
+		return tt_fail(err, TT_ERR_ARGUMENT, "repetition_penalty must be above 0 and at most 100");
+	if (!(presence >= -2 && presence <= 2))
+		return tt_fail(err, TT_ERR_ARGUMENT, "presence_penalty must be from -2 to 2");
+	if (!(frequency >= -2 && frequency <= 2))
+		return tt_fail(err, TT_ERR_ARGUMENT, "frequency_penalty must be from -2 to 2");
+	return TT_OK;
+}
+
 int tt_row_seed(uint64_t *out, uint64_t seed, const char *line, size_t n, struct tt_error *err)
 {
 	struct tt_buffer text = {0};

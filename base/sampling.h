@@ -1,4 +1,4 @@
-/* Checks sampling options; the seeds of rows. */
+/* Checks sampling options and penalties; the seeds of rows. */
 #ifndef BASE_SAMPLING_H
 #define BASE_SAMPLING_H
 
@@ -9,6 +9,8 @@
 
 /* TT_ERR_ARGUMENT for values without a meaning, in words that fit an options struct and a request's body alike. */
 int tt_sampling_check(const struct tt_sampling *sampling, struct tt_error *err);
+
+int tt_penalties_check(float repetition, float presence, float frequency, struct tt_error *err);
 
 /* The seed of a row, made of the whole job's and the row's line, so that rows keep theirs if lines before them are
  * added or removed. */

@@ -29,7 +29,8 @@ struct tt_backend {
 	/* since load: bytes of the model's matrices in the backend's memory (a CPU reads the file's), and of those that
 	 * became bf16 though they are quantised in the file */
 	uint64_t weight_bytes, rounded_bytes;
-	bool has_q8; /* products with eight-bit activations, where load's limits ask for them */
+	bool has_penalties; /* tt_sample_plan.n_seen may be above 0 */
+	bool has_q8;        /* products with eight-bit activations, where load's limits ask for them */
 	/* of the pages, unless the user asks for another type that the backend has */
 	enum tt_kv_type kv_type;
 	struct tt_activations activations; /* since load, until unload */

@@ -12,6 +12,7 @@ struct tt_limits {
 	uint32_t n_rows;                            /* of the coefficient table */
 	uint32_t context;                           /* positions of a sequence */
 	uint32_t n_inline_captures;                 /* captured rows that come in one copy with the other results */
+	uint32_t max_seen;                          /* ids of a step that penalties apply to: 0, or above context */
 	size_t plan_bytes;                          /* of the largest step plan */
 	bool fast;                                  /* kernels that do not promise strict's bits are allowed */
 	enum tt_compute compute;                    /* what products are computed in, where the backend has it */

@@ -29,6 +29,7 @@ int tt_step_layout(struct tt_step_plan *step, size_t capacity, struct tt_error *
 	step->samples = place(&layout, step->n_samples, sizeof(struct tt_sample_plan));
 	step->decisions = place(&layout, step->n_decisions, sizeof(struct tt_decision_plan));
 	step->pools = place(&layout, step->n_pools, sizeof(struct tt_pool_plan));
+	step->seen = place(&layout, step->n_seen, sizeof(struct tt_seen));
 	if (layout.at > capacity || layout.at > UINT32_MAX)
 		return tt_fail(err, TT_ERR_LIMIT, "a step of %u tokens needs %llu bytes, more than the %zu it may take",
 			step->n_tokens, (unsigned long long)layout.at, capacity);
@@ -105,6 +106,7 @@ int tt_step_narrow(const struct tt_step_plan *step, uint32_t layer, struct tt_st
 	memcpy(tt_step_samples(out), tt_step_samples(step), step->n_samples * sizeof(struct tt_sample_plan));
 	for (uint32_t i = 0; i < out->n_samples; i++)
 		tt_step_samples(out)[i].token = place[tt_step_samples(step)[i].token];
+	memcpy(tt_step_seen(out), tt_step_seen(step), step->n_seen * sizeof(struct tt_seen));
 	narrow_pools(step, layer, out, place);
 	return TT_OK;
 }

@@ -17,12 +17,28 @@ enum {
 	TT_STACK = 4,        /* policies that may steer one token */
 };
 
+/* What becomes of the logits x of ids that the row's sequence has, before anything is chosen. First x / repetition, or
+ * x * repetition below 0, whether the prompt or the answer has the id (Hugging Face's); then, of an id that was
+ * generated c > 0 times, x - c * frequency - presence (OpenAI's). */
+struct tt_penalties {
+	float repetition, presence, frequency;
+};
+
+/* An id that a sequence has. */
+struct tt_seen {
+	int32_t id;
+	uint32_t n_generated; /* how often behind the prompt */
+};
+
 /* One row of logits to be computed and sampled from. */
 struct tt_sample_plan {
 	uint32_t token; /* index into the step's tokens */
 	int32_t target; /* report this id's log-probability, or -1 */
 	uint32_t n_top; /* alternatives to report, at most TT_MAX_TOP */
-	uint32_t reserved;
+	/* The ids that penalties apply to: seen[first_seen, first_seen + n_seen) of the step, each once. None, but on a
+	 * backend that has penalties. */
+	uint32_t first_seen, n_seen;
+	struct tt_penalties penalties;
 	struct tt_sampling sampling; /* a row's draw depends on its seed and counter, and on nothing else */
 	uint64_t counter;            /* index of the generated token */
 };
@@ -55,7 +71,7 @@ enum { TT_WANT_NORMS = 1, TT_WANT_CAPTURED = 2, TT_WANT_LOGITS = 4 };
 /* Offsets count bytes from the start of the header; every array is aligned to 8. */
 struct tt_step_plan {
 	uint32_t n_bytes; /* of the whole block */
-	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_pools, n_captures;
+	uint32_t n_tokens, n_seqs, n_samples, n_decisions, n_pools, n_captures, n_seen;
 	uint32_t n_rows;    /* of the coefficient table, row 0 included */
 	uint32_t max_pages; /* columns of the page tables */
 	uint32_t tokens;    // int32 [n_tokens] token ids; -1 - i: the token that sample i of the previous step chose
@@ -68,6 +84,7 @@ struct tt_step_plan {
 	uint32_t samples;   // struct tt_sample_plan [n_samples]
 	uint32_t decisions; // struct tt_decision_plan [n_decisions]
 	uint32_t pools;     // struct tt_pool_plan [n_pools]
+	uint32_t seen;      // struct tt_seen [n_seen]
 	uint32_t wants;     /* TT_WANT_ bits */
 	/* 1: the operation of some row needs a whole row of h; 0: all of them add, or there are no rows */
 	uint32_t row_steering;
@@ -90,6 +107,7 @@ TT_STEP_ARRAY(pages, int32_t)
 TT_STEP_ARRAY(samples, struct tt_sample_plan)
 TT_STEP_ARRAY(decisions, struct tt_decision_plan)
 TT_STEP_ARRAY(pools, struct tt_pool_plan)
+TT_STEP_ARRAY(seen, struct tt_seen)
 #undef TT_STEP_ARRAY
 
 /* Whether the pool sums the outputs of that layer, and in which record of a page. */

@@ -375,6 +375,12 @@ struct tt_request_options {
 	tt_telemetry_fn telemetry; /* or NULL */
 	tt_notify_fn notify;       /* or NULL */
 	void *user;                /* passed to both */
+
+	/* Make tokens that the sequence has already less likely, before temperature and cuts; log-probabilities are the
+	 * model's own. On a CPU alone: elsewhere TT_ERR_UNSUPPORTED. */
+	float repetition_penalty; /* above 0, at most 100; 1: off. Of all ids: x / p, or x * p for a logit below 0 */
+	float presence_penalty, frequency_penalty; /* -2 to 2, 0: off. x - c * frequency - presence, c > 0 times that
+						    * the id was generated */
 };
 TT_API void tt_request_options_default_sized(struct tt_request_options *options, size_t size);
 #define tt_request_options_default(options)                                                                            \
@@ -756,6 +762,8 @@ struct tt_batch_options {
 	/* Several processes may share a job, each of which answers every n_shards-th 256 lines: shard is its number,
 	 * from 0. They write to OUTPUT.parts, of which tt_batch_merge makes the output. 0: no shards */
 	uint32_t shard, n_shards;
+
+	bool telemetry_dense; /* telemetry's lines list every layer and w, not only the layers that were steered */
 };
 TT_API void tt_batch_options_default_sized(struct tt_batch_options *options, size_t size);
 #define tt_batch_options_default(options) tt_batch_options_default_sized((options), sizeof(struct tt_batch_options))

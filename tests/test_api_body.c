@@ -41,8 +41,10 @@ Test(api_body, names_the_key_at_fault)
 	} cases[] = {
 		{"\"odd\":1", "odd", "unknown_parameter"},
 		{"\"suffix\":\"x\"", "suffix", "unsupported_parameter"},
-		{"\"repetition_penalty\":1.1", "repetition_penalty", "unsupported_parameter"},
-		{"\"repetition_penalty\":true", "repetition_penalty", "unsupported_parameter"},
+		{"\"repetition_penalty\":0", "repetition_penalty", NULL},
+		{"\"repetition_penalty\":true", "repetition_penalty", NULL},
+		{"\"presence_penalty\":2.1", "presence_penalty", NULL},
+		{"\"frequency_penalty\":-2.1,\"presence_penalty\":1", "frequency_penalty", NULL},
 		{"\"skip_special_tokens\":false", "skip_special_tokens", "unsupported_parameter"},
 		{"\"min_tokens\":2", "min_tokens", "unsupported_parameter"},
 		{"\"temperature\":-1", "temperature", NULL},
@@ -143,11 +145,14 @@ Test(api_body, reads_what_a_server_does)
 	cr_assert_eq(parse(&body, &json,
 			     "{\"prompt\":\"x\",\"stream\":true,\"stream_options\":{\"include_usage\":true,"
 			     "\"continuous_usage_stats\":true,\"include_obfuscation\":false},\"timeout\":2.5,"
-			     "\"stop_token_ids\":[3,9],\"repetition_penalty\":1,\"length_penalty\":null,"
+			     "\"stop_token_ids\":[3,9],\"repetition_penalty\":1.25,\"length_penalty\":null,"
+			     "\"presence_penalty\":-2,\"frequency_penalty\":0.5,"
 			     "\"skip_special_tokens\":true,\"odd\":1,\"a:b\":2}",
 			     true, &err),
 		TT_OK, "%s", err.message);
 	cr_expect(body.stream && body.include_usage && body.continuous_usage && body.options.timeout == 2.5);
+	cr_expect(body.options.repetition_penalty == 1.25f && body.options.presence_penalty == -2 &&
+		  body.options.frequency_penalty == 0.5f);
 	cr_expect(body.n_stop_ids == 2 && body.stop_ids[0] == 3 && body.stop_ids[1] == 9);
 	cr_expect(body.options.sampling.seed == 7 && body.options.max_tokens == 16 && !*body.param && !body.code);
 	cr_expect(strstr(body.ignored, "odd") && strstr(body.ignored, "a?") && !strchr(body.ignored, ':'));

@@ -222,6 +222,96 @@ Test(kernels_sample, cuts_keep_the_tokens_of_the_reference)
 	}
 }
 
+/* The formulas of Hugging Face and OpenAI in double, over what the sequence has. */
+static void penalised(
+	const float *logits, uint32_t n, const struct tt_sample_plan *plan, const struct tt_seen *seen, float *out)
+{
+	memcpy(out, logits, n * sizeof *out);
+	for (uint32_t i = 0; i < plan->n_seen; i++) {
+		double x = (double)logits[seen[i].id], r = (double)plan->penalties.repetition;
+		x = x < 0 ? x * r : x / r;
+		x -= seen[i].n_generated * (double)plan->penalties.frequency;
+		x -= seen[i].n_generated > 0 ? (double)plan->penalties.presence : 0;
+		out[seen[i].id] = (float)x;
+	}
+}
+
+/* Two rows, the first without penalties, so that the second's list does not begin the step's. */
+static void sample_seen(const float *logits, uint32_t vocab, struct tt_sample_plan plan, const struct tt_seen *seen,
+	struct tt_sample_result *out)
+{
+	struct tt_config config = {.vocab_size = vocab};
+	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_samples = 2, .n_seen = plan.n_seen + 3});
+	struct tt_backend *backend = open_cpu(2, TT_CPU_BODY_BEST);
+	float *all = must_alloc(2 * (size_t)vocab, sizeof *all);
+	for (int i = 0; i < 2; i++)
+		memcpy(all + (size_t)i * vocab, logits, vocab * sizeof *all);
+	plan.first_seen = 3;
+	memcpy(tt_step_seen(step) + 3, seen, plan.n_seen * sizeof *seen);
+	tt_step_samples(step)[1] = plan;
+	plan.n_seen = 0;
+	tt_step_samples(step)[0] = plan;
+	struct tt_sample_args args = {&config, step, all, out};
+	ASSERT_OK(backend->sample(backend, &args, &ok_error));
+	cr_assert_arr_eq(all, all + vocab, vocab * sizeof *all, "the logits are the host's to read");
+	backend->close(backend);
+	free(all);
+	free(step);
+}
+
+Test(kernels_sample, penalties_are_those_of_the_formulas)
+{
+	enum { VOCAB = 61, CASES = 60 };
+	uint64_t state = 9;
+	uint32_t n_changed = 0;
+	for (int c = 0; c < CASES; c++) {
+		float *logits = random_floats(VOCAB, 2, (uint64_t)c), want[VOCAB];
+		struct tt_seen seen[VOCAB];
+		struct tt_sample_plan plan = {.target = 5, .n_top = 3, .sampling = {.top_p = 1}};
+		struct tt_sample_result result[2];
+		plan.penalties = (struct tt_penalties){c % 3 ? 1 + 0.05f * (float)(c % 20) : 0.7f,
+			c % 4 ? 0.1f * (float)(c % 9) : -0.5f, c % 5 ? 0 : 0.3f};
+		for (int32_t id = 0; id < VOCAB; id++)
+			if (random_bits(&state) % 3)
+				seen[plan.n_seen++] = (struct tt_seen){id, random_bits(&state) % 4};
+		penalised(logits, VOCAB, &plan, seen, want);
+		sample_seen(logits, VOCAB, plan, seen, result);
+		plan.n_seen = 0;
+		struct tt_sample_result bare = sample_one(want, VOCAB, plan);
+		cr_expect_eq(result[1].token, bare.token, "case %d: %d, not %d", c, result[1].token, bare.token);
+		n_changed += result[1].token != result[0].token;
+		/* What is told is the model's own. */
+		cr_expect_eq(result[1].target_logprob, result[0].target_logprob);
+		cr_expect_arr_eq(result[1].top_tokens, result[0].top_tokens, 3 * sizeof *result[1].top_tokens);
+		free(logits);
+	}
+	cr_expect(n_changed > CASES / 4, "%u of %d choices changed", n_changed, CASES);
+}
+
+/* Draws come from the penalised logits, cuts included: the tokens of the reference, and none but these. */
+Test(kernels_sample, draws_are_from_what_penalties_leave)
+{
+	enum { VOCAB = 23, DRAWS = 400 };
+	float *logits = random_floats(VOCAB, 2, 3), want[VOCAB];
+	struct tt_seen seen[VOCAB / 2];
+	double p[VOCAB];
+	bool came[VOCAB] = {false};
+	struct tt_sample_plan plan = {.target = -1, .sampling = {.temperature = 1, .top_p = 1, .top_k = 6}};
+	plan.penalties = (struct tt_penalties){1.5f, 0.5f, 0.25f};
+	for (plan.n_seen = 0; plan.n_seen < VOCAB / 2; plan.n_seen++)
+		seen[plan.n_seen] = (struct tt_seen){2 * (int32_t)plan.n_seen, plan.n_seen % 3};
+	penalised(logits, VOCAB, &plan, seen, want);
+	for (plan.counter = 0; plan.counter < DRAWS; plan.counter++) {
+		struct tt_sample_result result[2];
+		sample_seen(logits, VOCAB, plan, seen, result);
+		came[result[1].token] = true;
+	}
+	exact(want, VOCAB, &plan, p);
+	for (int i = 0; i < VOCAB; i++)
+		cr_expect(came[i] ? p[i] > 0 : p[i] < 0.03, "token %d has a share of %g", i, p[i]);
+	free(logits);
+}
+
 /* Which of few tokens a draw may give, as bits: shares of the total fine enough for the least of them. */
 static uint32_t drawn(const struct tt_sample_plan *plan, const float *weights, uint32_t n)
 {

@@ -103,6 +103,12 @@ static void submit_one(struct tt_request **out, struct tt_engine *engine, const 
 	options.n_ids = set_prompt(i, tt_engine_info(engine)->vocab_size, ids);
 	options.max_tokens = set->n_generated;
 	options.ignore_eos = i % 3 == 0;
+	if (!BRIEF && i % 5 == 2) /* which the emulated device does not have */
+		options.repetition_penalty = 1.4f;
+	if (!BRIEF && i % 7 < 2) {
+		options.presence_penalty = 0.5f;
+		options.frequency_penalty = 0.7f;
+	}
 	options.n_steering = set->steered ? (uint32_t)i % 4 : 0;
 	for (uint32_t k = 0; k < options.n_steering; k++)
 		options.steering[k] =

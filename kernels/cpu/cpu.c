@@ -280,6 +280,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 	*cpu = (struct tt_cpu){
 		.base = {.name = "cpu",
 			.in_flight = 1,
+			.has_penalties = true,
 			.has_q8 = !twin,
 			.kv_type = twin ? TT_KV_BF16 : TT_KV_F32,
 			.allocate = cpu_allocate,

@@ -1,8 +1,9 @@
 /* From logits to a token and its log-probability.
  *
- * Temperature comes first, then top-k, top-p and min-p, in Hugging Face's order: top-p is a share of what top-k left.
- * The log-probabilities are the model's own: of the logits as they came, with nothing cut. */
+ * Penalties come first, then temperature, then top-k, top-p and min-p, in Hugging Face's order: top-p is a share of
+ * what top-k left. The log-probabilities are the model's own: of the logits as they came, with nothing cut. */
 #include <math.h>
+#include <string.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -53,16 +54,34 @@ static void top(const float *logits, uint32_t n, uint32_t n_top, double log_sum,
 		out->top_logprobs[i] = (float)((double)logits[out->top_tokens[i]] - log_sum);
 }
 
-static void sample_row(const struct tt_cpu *cpu, const struct tt_sample_plan *plan, const float *logits, uint32_t n,
-	float *weights, struct tt_cpu_candidate *candidates, struct tt_sample_result *out)
+/* The logits that are chosen by, in out where penalties change any. */
+static const float *penalise(
+	const struct tt_sample_plan *plan, const struct tt_seen *seen, const float *logits, uint32_t n, float *out)
+{
+	const struct tt_penalties *p = &plan->penalties;
+	if (plan->n_seen == 0)
+		return logits;
+	memcpy(out, logits, n * sizeof *out);
+	for (uint32_t i = 0; i < plan->n_seen; i++) {
+		float *x = &out[seen[i].id];
+		*x = *x < 0 ? *x * p->repetition : *x / p->repetition;
+		if (seen[i].n_generated > 0)
+			*x = *x - (float)seen[i].n_generated * p->frequency - p->presence;
+	}
+	return out;
+}
+
+static void sample_row(const struct tt_cpu *cpu, const struct tt_sample_plan *plan, const struct tt_seen *seen,
+	const float *logits, uint32_t n, float *weights, struct tt_cpu_candidate *candidates,
+	struct tt_sample_result *out)
 {
 	uint32_t best = cpu->body->largest(logits, n);
-	float max = logits[best];
-	double log_sum = (double)max + log(cpu->body->exp_sum(logits, max, 1, n, weights));
-	uint32_t chosen = best;
-	float sharpness = 1 / plan->sampling.temperature;
+	double log_sum = (double)logits[best] + log(cpu->body->exp_sum(logits, logits[best], 1, n, weights));
+	const float *drawn = penalise(plan, seen, logits, n, (float *)(void *)(candidates + n));
+	uint32_t chosen = drawn == logits ? best : cpu->body->largest(drawn, n);
+	float sharpness = 1 / plan->sampling.temperature, max = drawn[chosen];
 	if (plan->sampling.temperature > 0 && isfinite(sharpness) && isfinite(max)) {
-		cpu->body->exp_sum(logits, max, sharpness, n, weights);
+		cpu->body->exp_sum(drawn, max, sharpness, n, weights);
 		chosen = tt_cpu_draw(plan, weights, n, uniform(plan->sampling.seed, plan->counter), candidates);
 	}
 	*out = (struct tt_sample_result){.token = (int32_t)chosen};
@@ -84,8 +103,10 @@ static void sample_job(void *context, uint32_t job, uint32_t thread)
 	const struct sample_job *all = context;
 	uint32_t vocab = all->args->config->vocab_size;
 	float *weights = all->scratch + thread * all->stride;
-	sample_row(all->cpu, &tt_step_samples(all->args->step)[job], all->args->logits + (size_t)job * vocab, vocab,
-		weights, (struct tt_cpu_candidate *)(void *)(weights + vocab), &all->args->results[job]);
+	const struct tt_sample_plan *plan = &tt_step_samples(all->args->step)[job];
+	sample_row(all->cpu, plan, tt_step_seen(all->args->step) + plan->first_seen,
+		all->args->logits + (size_t)job * vocab, vocab, weights,
+		(struct tt_cpu_candidate *)(void *)(weights + vocab), &all->args->results[job]);
 }
 
 int tt_cpu_sample(struct tt_backend *backend, const struct tt_sample_args *args, struct tt_error *err)
@@ -93,7 +114,8 @@ int tt_cpu_sample(struct tt_backend *backend, const struct tt_sample_args *args,
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	struct sample_job all = {.cpu = cpu, .args = args};
 	size_t floats;
-	if (!tt_mul_size(args->config->vocab_size, 3, &floats)) /* weights, and a candidate of two words for each */
+	/* Weights, and a candidate of two words for each; the logits with penalties. */
+	if (!tt_mul_size(args->config->vocab_size, args->step->n_seen ? 4 : 3, &floats))
 		return tt_fail(err, TT_ERR_MEMORY, "a vocabulary of %u does not fit", args->config->vocab_size);
 	TT_TRY(tt_cpu_thread_scratch(cpu, floats, &all.scratch, &all.stride, err));
 	tt_threads_run(cpu->threads, args->step->n_samples, sample_job, &all);

@@ -25,6 +25,7 @@ enum {
 	DEFAULT_CONTEXT = 8192, /* at most, even if the model allows more, since KV pages take memory */
 	MAX_BATCH = 4096,
 	MAX_STEP_TOKENS = 1 << 16,
+	SEEN_OF_A_STEP = 1 << 16, /* ids that penalties apply to, half a MiB; more wait for the next step */
 	MAX_THREADS = 1024,
 	MIN_SAMPLES = 64, /* logits rows of a step, at least, so that scoring a prompt takes few steps */
 };
@@ -90,6 +91,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.max_samples = o->max_batch > MIN_SAMPLES ? o->max_batch : MIN_SAMPLES,
 		.n_rows = 1 + o->max_batch * TT_MAX_STACK,
 		.context = o->context,
+		.max_seen = e->backend->has_penalties ? SEEN_OF_A_STEP + o->context : 0,
 		.n_inline_captures = tt_limits_inline_captures(&e->model->config),
 		.fast = o->fast,
 		.compute = o->compute,
@@ -100,6 +102,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.n_samples = limits->max_samples,
 		.n_decisions = limits->n_rows,
 		.n_pools = limits->max_seqs,
+		.n_seen = limits->max_seen,
 		.n_rows = limits->n_rows,
 		.max_pages = tt_pages_for(limits->context),
 	};

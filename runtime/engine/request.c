@@ -20,16 +20,28 @@
 
 enum { MAX_TIMEOUT = 1000000000 };
 
-static const struct tt_request_options DEFAULTS = {.sampling.top_p = 1, .when = TT_WHEN_POLICY};
+static const struct tt_request_options DEFAULTS = {
+	.sampling.top_p = 1, .when = TT_WHEN_POLICY, .repetition_penalty = 1};
 
 void tt_request_options_default_sized(struct tt_request_options *options, size_t size)
 {
 	tt_options_default(options, size, &DEFAULTS, sizeof DEFAULTS);
 }
 
-static int check_sampling(const struct tt_request_options *o, struct tt_error *err)
+static struct tt_penalties penalties_of(const struct tt_request_options *o)
+{
+	return (struct tt_penalties){o->repetition_penalty, o->presence_penalty, o->frequency_penalty};
+}
+
+static int check_sampling(const struct tt_engine *engine, const struct tt_request_options *o, struct tt_error *err)
 {
 	TT_TRY(tt_sampling_check(&o->sampling, err));
+	TT_TRY(tt_penalties_check(o->repetition_penalty, o->presence_penalty, o->frequency_penalty, err));
+	if (!engine->backend->has_penalties &&
+		(o->repetition_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"repetition_penalty, presence_penalty and frequency_penalty are not supported on %s",
+			engine->info.backend);
 	if (o->n_top > TT_MAX_TOP || o->score_top > TT_MAX_TOP)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d alternatives a token", TT_MAX_TOP);
 	return TT_OK;
@@ -282,9 +294,11 @@ static int prepare(struct tt_request *r, struct tt_error *err)
 {
 	struct tt_engine *engine = r->engine;
 	struct tt_request_options *o = &r->options;
+	const struct tt_penalties penalties = penalties_of(o);
 	TT_TRY(tt_sequence_open(&r->sequence, o->ids, o->n_ids, last_position(engine, o), o->n_steering,
 		engine->model->config.n_layers, err));
 	fill_sequence(r);
+	TT_TRY(tt_sequence_penalise(&r->sequence, &penalties, err));
 	TT_TRY(allocate_reports(r, err));
 	o->ids = o->stop_ids = NULL;
 	o->stop = NULL;
@@ -315,7 +329,7 @@ static void destroy(struct tt_request *r)
 
 int tt_request_check(const struct tt_engine *engine, const struct tt_request_options *o, struct tt_error *err)
 {
-	TT_TRY(check_sampling(o, err));
+	TT_TRY(check_sampling(engine, o, err));
 	TT_TRY(check_stops(engine, o, err));
 	TT_TRY(check_ids(engine, o, err));
 	if (o->n_steering > TT_MAX_STACK)

@@ -45,9 +45,9 @@ static const struct key common_keys[] = {
 	{"stream", SERVED},
 	{"stream_options", SERVED},
 	{"timeout", SERVED},
-	{"presence_penalty", OFF},
-	{"frequency_penalty", OFF},
-	{"repetition_penalty", ONE},
+	{"presence_penalty", HONOURED},
+	{"frequency_penalty", HONOURED},
+	{"repetition_penalty", HONOURED},
 	{"length_penalty", ONE},
 	{"min_tokens", OFF},
 	{"use_beam_search", OFF},
@@ -262,6 +262,26 @@ static int parse_number(
 	return at(out, key, tt_sampling_check(&out->options.sampling, err));
 }
 
+static int parse_penalties(struct tt_api_request *out, const json_t *body, struct tt_error *err)
+{
+	struct tt_request_options *o = &out->options;
+	const struct {
+		const char *key;
+		float *to;
+	} penalties[] = {
+		{"repetition_penalty", &o->repetition_penalty},
+		{"presence_penalty", &o->presence_penalty},
+		{"frequency_penalty", &o->frequency_penalty},
+	};
+	for (int i = 0; i < 3; i++) {
+		const char *key = penalties[i].key;
+		TT_TRY(at(out, key, tt_json_any_float(body, key, penalties[i].to, err)));
+		TT_TRY(at(out, key,
+			tt_penalties_check(o->repetition_penalty, o->presence_penalty, o->frequency_penalty, err)));
+	}
+	return TT_OK;
+}
+
 static int parse_sampling(struct tt_api_request *out, const json_t *body, struct tt_error *err)
 {
 	struct tt_request_options *o = &out->options;
@@ -270,6 +290,7 @@ static int parse_sampling(struct tt_api_request *out, const json_t *body, struct
 	TT_TRY(parse_number(out, body, "temperature", &o->sampling.temperature, err));
 	TT_TRY(parse_number(out, body, "top_p", &o->sampling.top_p, err));
 	TT_TRY(parse_number(out, body, "min_p", &o->sampling.min_p, err));
+	TT_TRY(parse_penalties(out, body, err));
 	if (!json_is_integer(top_k) || json_integer_value(top_k) != -1) /* -1 is vLLM's "off" */
 		TT_TRY(at(out, "top_k", tt_json_u32(body, "top_k", 0, TT_MAX_TOP_K, &o->sampling.top_k, err)));
 	TT_TRY(at(out, "ignore_eos", tt_json_bool(body, "ignore_eos", &o->ignore_eos, err)));

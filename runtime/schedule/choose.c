@@ -53,6 +53,7 @@ static void add_and_advance(struct tt_scheduled_step *plan, struct tt_sequence *
 	step->n_captures += p.n_captures;
 	step->n_decisions += p.decides ? q->n_policies : 0;
 	step->n_pools += p.pools;
+	step->n_seen += p.n_seen;
 	step->n_seqs++;
 	for (uint32_t i = 0; i < q->n_policies; i++)
 		step->row_steering |= q->policies[i].whole_rows;
@@ -73,6 +74,18 @@ static void add_and_advance(struct tt_scheduled_step *plan, struct tt_sequence *
 	}
 }
 
+/* Lists the ids that the penalties of the token to generate apply to; false if the step has no room for them. */
+static bool count_seen(struct tt_planned *p, const struct tt_step_plan *step, const struct tt_limits *limits)
+{
+	struct tt_sequence *q = p->sequence;
+	if (!q->penalises || q->max_tokens == 0 || p->position + p->n_tokens < p->length)
+		return true;
+	tt_sequence_count_seen(q);
+	p->first_seen = step->n_seen;
+	p->n_seen = q->n_seen;
+	return p->n_seen <= limits->max_seen - step->n_seen;
+}
+
 void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const struct tt_limits *limits,
 	struct tt_page_pool *pool, bool killed)
 {
@@ -80,6 +93,8 @@ void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const stru
 	size_t room = limits->max_tokens - step->n_tokens, end = tt_sequence_end(q);
 	uint32_t sample_room = limits->max_samples - step->n_samples;
 	if (room == 0 || q->n_fed >= end)
+		return;
+	if (q->penalises && q->n_pending > 0) /* the host counts the tokens, and does not know this one yet */
 		return;
 	if (q->n_fed == 0 && q->n_prompt > room && tt_choose_one_pass(q, limits))
 		return;
@@ -107,7 +122,7 @@ void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const stru
 		p.n_tokens++;
 		step->wants |= wants_of(q, position);
 	}
-	if (p.n_tokens == 0)
+	if (p.n_tokens == 0 || !count_seen(&p, step, limits))
 		return;
 	if (killed || q->ends_steering)
 		tt_sequence_kill(q);

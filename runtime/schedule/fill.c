@@ -34,6 +34,12 @@ static void fill_sample(struct tt_step_plan *step, const struct tt_planned *p, s
 	};
 	if (!generates)
 		sample->sampling.temperature = 0;
+	if (!generates || p->n_seen == 0)
+		return;
+	sample->penalties = q->penalties;
+	sample->first_seen = p->first_seen;
+	sample->n_seen = p->n_seen;
+	memcpy(tt_step_seen(step) + p->first_seen, q->seen, p->n_seen * sizeof *q->seen);
 }
 
 static void fill_decisions(struct tt_step_plan *step, const struct tt_planned *p)

@@ -12,14 +12,15 @@ struct tt_planned {
 	size_t length;                /* tokens known or pending when this was planned */
 	size_t valid;                 /* set when collected: positions from here on run again, and report nothing yet */
 	uint32_t first_token, n_tokens, first_sample, n_samples, first_capture, n_captures, first_decision, first_pool;
-	uint32_t decision_capture; /* the capture that holds the hidden states its gates read */
-	uint32_t mean_capture;     /* the capture that the means are written to, after those of its tokens */
-	bool pools;                /* it sums hidden states for its gates, or takes their mean */
-	uint32_t fed_by;           /* if its last token is not known yet: index of that sample in the previous step */
-	bool generates;            /* its last sample is appended to the sequence; the others are only reported */
-	bool decides;              /* its gates run in this step */
-	bool same_pass;            /* what they decide steers this same pass */
-	bool killed;               /* it is unsteered, because of the kill switch */
+	uint32_t first_seen, n_seen; /* the ids that penalties of the token to generate apply to */
+	uint32_t decision_capture;   /* the capture that holds the hidden states its gates read */
+	uint32_t mean_capture;       /* the capture that the means are written to, after those of its tokens */
+	bool pools;                  /* it sums hidden states for its gates, or takes their mean */
+	uint32_t fed_by;             /* if its last token is not known yet: index of that sample in the previous step */
+	bool generates;              /* its last sample is appended to the sequence; the others are only reported */
+	bool decides;                /* its gates run in this step */
+	bool same_pass;              /* what they decide steers this same pass */
+	bool killed;                 /* it is unsteered, because of the kill switch */
 };
 
 /* A coefficient row that must be written before the step: its sequence was decided, then pre-empted, and is admitted

@@ -218,7 +218,11 @@ void tt_scheduler_expire(struct tt_scheduler *s, double now)
 
 static void choose(struct tt_scheduler *s, struct tt_scheduled_step *plan, struct tt_sequence *q)
 {
-	tt_choose(plan, q, &s->limits, &s->pool, s->killed);
+	struct tt_limits limits = s->limits;
+	if (q->penalises &&
+		q != s->running[0]) /* the oldest, whose turn comes after decoding ones, has room for its ids */
+		limits.max_seen -= limits.context;
+	tt_choose(plan, q, &limits, &s->pool, s->killed);
 }
 
 /* Sequences that decode come first, since somebody waits for each of their tokens. Prompts share the room that is left,

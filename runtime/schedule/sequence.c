@@ -26,9 +26,66 @@ int tt_sequence_open(struct tt_sequence *q, const int32_t *ids, size_t n_ids, si
 void tt_sequence_close(struct tt_sequence *q)
 {
 	free(q->tokens);
+	free(q->seen);
 	free(q->pages);
 	free(q->keys);
 	free(q->coef);
+}
+
+int tt_sequence_penalise(struct tt_sequence *q, const struct tt_penalties *penalties, struct tt_error *err)
+{
+	q->penalties = *penalties;
+	q->penalises = penalties->repetition != 1 || penalties->presence != 0 || penalties->frequency != 0;
+	return q->penalises ? tt_alloc(&q->seen, q->last_position + 1, sizeof *q->seen, err) : TT_OK;
+}
+
+static int compare_seen(const void *left, const void *right)
+{
+	int32_t a = ((const struct tt_seen *)left)->id, b = ((const struct tt_seen *)right)->id;
+	return (a > b) - (a < b);
+}
+
+/* The given ids, of which there may be very many, at once. */
+static void count_given(struct tt_sequence *q)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < q->n_ids; i++)
+		q->seen[i] = (struct tt_seen){q->tokens[i], i >= q->n_prompt};
+	qsort(q->seen, q->n_ids, sizeof *q->seen, compare_seen);
+	for (size_t i = 0; i < q->n_ids; i++) {
+		if (n > 0 && q->seen[n - 1].id == q->seen[i].id)
+			q->seen[n - 1].n_generated += q->seen[i].n_generated;
+		else
+			q->seen[n++] = q->seen[i];
+	}
+	q->n_seen = (uint32_t)n;
+	q->n_counted = q->n_ids;
+}
+
+static void count_one(struct tt_sequence *q, int32_t id)
+{
+	uint32_t low = 0, high = q->n_seen;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		if (q->seen[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == q->n_seen || q->seen[low].id != id) {
+		memmove(&q->seen[low + 1], &q->seen[low], (q->n_seen - low) * sizeof *q->seen);
+		q->seen[low] = (struct tt_seen){id, 0};
+		q->n_seen++;
+	}
+	q->seen[low].n_generated++;
+}
+
+void tt_sequence_count_seen(struct tt_sequence *q)
+{
+	if (q->n_counted == 0)
+		count_given(q);
+	for (; q->n_counted < q->n_tokens; q->n_counted++)
+		count_one(q, q->tokens[q->n_counted]);
 }
 
 /* All positions, but none after the prompt until the gates have decided, since the decision may steer them. The last

@@ -31,6 +31,8 @@ struct tt_sequence {
 	uint32_t max_tokens;
 	struct tt_sampling sampling; /* of generated tokens */
 	uint32_t n_top;              /* alternatives to report with a generated token */
+	bool penalises;              /* penalties change logits; tt_sequence_penalise sets both */
+	struct tt_penalties penalties;
 	uint32_t n_policies;
 	struct tt_sequence_policy policies[TT_STACK];
 	float *coef;            // [n_policies][n_layers] the coefficients, once decided or known at the start
@@ -73,6 +75,10 @@ struct tt_sequence {
 	 * steered run again unsteered after a pre-emption: what was reported about them stays true. */
 	size_t reported_killed_from;
 
+	struct tt_seen *seen; // [n_seen] what its first n_counted tokens are, by id, where it penalises
+	uint32_t n_seen;
+	size_t n_counted;
+
 	int32_t *pages; // [n_pages]
 	uint32_t n_pages;
 	struct tt_page_key *keys; // [n_keys] of its full pages
@@ -85,6 +91,11 @@ struct tt_sequence {
 int tt_sequence_open(struct tt_sequence *q, const int32_t *ids, size_t n_ids, size_t last_position, uint32_t n_policies,
 	uint32_t n_layers, struct tt_error *err);
 void tt_sequence_close(struct tt_sequence *q);
+
+/* Penalties for its generated tokens; those that change nothing are none. */
+int tt_sequence_penalise(struct tt_sequence *q, const struct tt_penalties *penalties, struct tt_error *err);
+/* Brings seen up to all known tokens. */
+void tt_sequence_count_seen(struct tt_sequence *q);
 
 /* Tokens that are known or being sampled. */
 static inline size_t tt_sequence_length(const struct tt_sequence *q)

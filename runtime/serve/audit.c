@@ -64,17 +64,19 @@ static json_t *begin_json(const struct tt_job *job, const char *text, const char
 {
 	const struct tt_api_request *body = &job->body;
 	const struct tt_request_options *o = &body->options;
-	return json_pack(
-		"{s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:b, s:s, s:o, s:o}",
+	return json_pack("{s:I, s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:f, "
+			 "s:f, s:b, s:s, "
+			 "s:o, s:o}",
 		"run", (json_int_t)tt_recorder_run(job->server->recorder), "request", job->id, "key", job->key, "route",
 		job->endpoint == TT_COMPLETIONS ? "/v1/completions" : "/v1/chat/completions", "date",
 		(json_int_t)job->created, "seed", (json_int_t)o->sampling.seed, "body", text, "ids", ids, "prompts",
 		(json_int_t)body->n_prompts, "prompt_tokens", (json_int_t)tt_api_n_prompt_tokens(body), "n",
 		(json_int_t)body->n, "max_tokens", (json_int_t)o->max_tokens, "temperature",
 		(double)o->sampling.temperature, "top_p", (double)o->sampling.top_p, "min_p", (double)o->sampling.min_p,
-		"top_k", (json_int_t)o->sampling.top_k, "stream", (int)body->stream, "when", tt_when_word(o->when),
-		"steering", steering_json(body, 0, body->n_acting), "shadow",
-		steering_json(body, body->n_acting, o->n_steering));
+		"top_k", (json_int_t)o->sampling.top_k, "repetition_penalty", (double)o->repetition_penalty,
+		"presence_penalty", (double)o->presence_penalty, "frequency_penalty", (double)o->frequency_penalty,
+		"stream", (int)body->stream, "when", tt_when_word(o->when), "steering",
+		steering_json(body, 0, body->n_acting), "shadow", steering_json(body, body->n_acting, o->n_steering));
 }
 
 int tt_audit_make_begin(struct tt_job *job, struct tt_error *err)

@@ -61,7 +61,7 @@ def mixed_rows(n, seed=7):
             rows.append(chat(f"row {i}", max_tokens=length,
                              steering={"policies": [{"name": "q"}, {"name": "p", "scale": -0.25}], "when": "all"}))
         else:
-            rows.append(rng.choice(["", "  ", "{", chat(f"row {i}", presence_penalty=1), completion("row 2"), "[]"]))
+            rows.append(rng.choice(["", "  ", "{", chat(f"row {i}", presence_penalty=3), completion("row 2"), "[]"]))
     return rows
 
 

@@ -235,6 +235,8 @@ def bodies():
     yield CHAT, chat(temperature=0, stop=["e", " t"], max_tokens=60)
     yield CHAT, chat([{"type": "text", "text": "in"}, {"type": "text", "text": " parts"}])
     yield TEXT, completion(max_tokens=30, ignore_eos=True)
+    yield TEXT, completion(max_tokens=30, ignore_eos=True, repetition_penalty=1.3, frequency_penalty=0.25)
+    yield CHAT, chat(n=2, temperature=0.9, seed=3, presence_penalty=1.5, repetition_penalty=None)
     yield TEXT, completion(["one", "two", "three"], n=2)
     yield TEXT, completion([[1, 2, 3], [4, 5]], logprobs=2)
     yield TEXT, completion("echo é", echo=True, logprobs=2, max_tokens=12)
@@ -402,7 +404,7 @@ def test_keys():
         asks(f"Bearer {secrets['two']}", 200)
     # A share of requests for each.
     write(["one", "two"])
-    with Server("--keys", "keys", "--key-requests", "2", "-b", "1") as server:
+    with Server("--keys", "keys", "--key-requests", "2", "--max-batch", "1") as server:
         one, two = ({"Authorization": f"Bearer {secrets[name]}"} for name in ("one", "two"))
         held = [server.open(TEXT, completion(**LONG, stream=True), **one) for _ in range(2)]
         for connection in held:
@@ -462,7 +464,7 @@ def test_wrong_bodies():
                 ("messages", chat(messages=[])), ("messages", chat(messages=[{"role": "user"}])),
                 ("messages", chat(messages=[{"role": "user", "content": "x", "type": "image"}])),
                 ("surprise", chat(surprise=1)), ("tools", chat(tools=[{}])),
-                ("repetition_penalty", chat(repetition_penalty=1.1)), ("min_tokens", chat(min_tokens=1)),
+                ("repetition_penalty", chat(repetition_penalty=0)), ("min_tokens", chat(min_tokens=1)),
                 ("response_format", chat(response_format={"type": "json_object"}))):
             for streams in ({}, {"stream": True}) if not param.startswith("stream") else ({},):
                 server.refuses(400, param, CHAT, {**body, **streams})
@@ -515,7 +517,7 @@ LONG = {"n": 128, "max_tokens": 450, "ignore_eos": True}
 
 
 def test_disconnect():
-    with Server("-b", "1") as server:
+    with Server("--max-batch", "1") as server:
         def free(what):
             begun = time.monotonic()
             server.works(TEXT, completion(max_tokens=1))
@@ -539,7 +541,7 @@ def test_disconnect():
 
 def test_queue():
     """Of more than fit, some wait and the others are told to come again; all is well afterwards."""
-    with Server("-b", "1") as server:
+    with Server("--max-batch", "1") as server:
         waiting = [server.open(TEXT, completion(**LONG)) for _ in range(8)]
         status, answer = 0, None
         for _ in range(20):
@@ -559,7 +561,7 @@ def test_queue():
 
 
 def test_timeout():
-    with Server("-b", "1") as server:
+    with Server("--max-batch", "1") as server:
         error = server.refuses(504, None, TEXT, completion(**LONG, timeout=0.1))
         check(error["type"] == "server_error", f"{error}")
         # In a stream it is an event.
@@ -626,7 +628,7 @@ def test_metrics():
 
 def test_ping():
     """A stream that waits for long has its status before its first token."""
-    with Server("-b", "8", "--ping-seconds", "0.05") as server:
+    with Server("--max-batch", "8", "--ping-seconds", "0.05") as server:
         before = [server.open(TEXT, completion(**LONG)) for _ in range(4)]
         time.sleep(0.1)
         with server.open(TEXT, completion(stream=True)) as waiting:
@@ -640,7 +642,7 @@ def test_ping():
 
 def test_slow_reader():
     """A client that does not read does not hold up the others, nor does what it leaves unread grow without end."""
-    with Server("-b", "8") as server:
+    with Server("--max-batch", "8") as server:
         before = server.memory()
         slow = server.open(TEXT, completion(**LONG, logprobs=20, stream=True))
         time.sleep(1)
@@ -657,7 +659,7 @@ def test_slow_reader():
 
 
 def test_drain():
-    with Server("-b", "2") as server:
+    with Server("--max-batch", "2") as server:
         with server.open(TEXT, completion(max_tokens=450, ignore_eos=True, stream=True)) as running, \
                 server.send(AGAIN) as idle:
             read_until(running, b"data: ")
@@ -667,7 +669,7 @@ def test_drain():
             rest = read_all(running)
             check(b"[DONE]" in rest and b"error" not in rest, f"a drained stream: {rest[-300:]}")
         server.ends()
-    with Server("-b", "1", "--drain-seconds", "0.3") as server:
+    with Server("--max-batch", "1", "--drain-seconds", "0.3") as server:
         with server.open(TEXT, completion(**LONG, stream=True)) as running, \
                 server.open(TEXT, completion(**LONG)) as whole:
             read_until(running, b"data: ")
@@ -679,7 +681,7 @@ def test_drain():
             check(b'"code":"draining"' in rest and b"[DONE]" in rest, f"cut at the end of draining: {rest[-300:]}")
             check(Answer(read_all(whole)).status == 503, "whole, at the end of draining")
         server.ends()
-    with Server("-b", "1") as server:
+    with Server("--max-batch", "1") as server:
         with server.open(TEXT, completion(**LONG, stream=True)) as running:
             read_until(running, b"data: ")
             server.signal(signal.SIGINT)

@@ -99,6 +99,14 @@ static inline int32_t sim_sample(uint64_t late, uint64_t seed, uint64_t counter)
 	return (int32_t)(sim_mix(late, sim_mix(seed, counter)) % SIM_VOCAB);
 }
 
+/* What penalties make of it: a hash of every id that the sequence has, ascending, and how often it was generated. */
+static inline uint64_t sim_penalise(uint64_t late, const struct tt_seen *seen, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		late = sim_mix(late, (uint64_t)(uint32_t)seen[i].id << 32 | seen[i].n_generated);
+	return late;
+}
+
 static inline float sim_score(uint64_t late, int32_t target)
 {
 	return (float)(sim_mix(late, (uint64_t)target) & 0xffff);
@@ -216,7 +224,9 @@ static inline void sim_run(struct sim_device *d, const struct tt_step_plan *step
 	for (uint32_t i = 0; i < step->n_samples; i++) {
 		uint32_t t = samples[i].token;
 		uint64_t late = sim_cell_at(d, step, t, (size_t)tt_step_positions(step)[t])->late;
-		out[i].token = sim_sample(late, samples[i].sampling.seed, samples[i].counter);
+		out[i].token =
+			sim_sample(sim_penalise(late, tt_step_seen(step) + samples[i].first_seen, samples[i].n_seen),
+				samples[i].sampling.seed, samples[i].counter);
 		out[i].target_logprob = samples[i].target < 0 ? 0 : sim_score(late, samples[i].target);
 	}
 }
@@ -268,6 +278,20 @@ static inline struct sim_cell sim_mean_alone(const struct tt_sequence *q, const 
 	return mean;
 }
 
+static inline uint64_t sim_penalise_alone(const struct tt_sequence *q, const struct sim_answer *a, uint64_t late)
+{
+	for (int32_t id = 0; q->penalises && id < SIM_VOCAB; id++) {
+		struct tt_seen seen = {id, 0};
+		bool there = false;
+		for (size_t i = 0; i < a->n_tokens; i++) {
+			there |= a->tokens[i] == id;
+			seen.n_generated += a->tokens[i] == id && i >= q->n_prompt;
+		}
+		late = there ? sim_penalise(late, &seen, 1) : late;
+	}
+	return late;
+}
+
 /* The answer that the sequence must get whatever runs beside it. */
 static inline void sim_expect(const struct tt_sequence *q, struct sim_answer *a)
 {
@@ -298,7 +322,8 @@ static inline void sim_expect(const struct tt_sequence *q, struct sim_answer *a)
 			a->finish = TT_FINISH_LENGTH;
 			return;
 		}
-		int32_t token = sim_sample(cells[p].late, q->sampling.seed, a->n_tokens - q->n_ids);
+		int32_t token =
+			sim_sample(sim_penalise_alone(q, a, cells[p].late), q->sampling.seed, a->n_tokens - q->n_ids);
 		a->tokens[a->n_tokens++] = token;
 		if (sim_is_stop(token))
 			a->finish = TT_FINISH_STOP;

@@ -130,6 +130,9 @@ static void submit(struct sim *sim, struct request *r)
 	q->max_tokens = max_tokens;
 	q->n_prompt = draw(sim, 4) ? n : 1 + draw(sim, (uint32_t)n);
 	q->sampling.seed = draw(sim, 4);
+	const struct tt_penalties penalties = {draw(sim, 4) ? 1 : 2, 0, 0};
+	if (tt_sequence_penalise(q, &penalties, NULL) != TT_OK)
+		fail(sim, "no memory");
 	q->scores = draw(sim, 5) == 0;
 	if (q->scores)
 		q->report_from = 0;
@@ -357,6 +360,7 @@ static void open_sim(struct sim *sim)
 		.max_samples = max_seqs + draw(sim, 16),
 		.n_rows = 1 + max_seqs * TT_STACK,
 		.context = n_pages * TT_PAGE_TOKENS < SIM_CONTEXT ? n_pages * TT_PAGE_TOKENS : SIM_CONTEXT,
+		.max_seen = SIM_CONTEXT + draw(sim, 120),
 		.plan_bytes = 1 << 16,
 	};
 	struct tt_scheduler_hooks hooks = {sim, ran, sampled, finished};

@@ -49,6 +49,9 @@ class RequestOptions(TypedDict, total=False):
     keep_logits: bool
     logits_from: int
     keep_from: int
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
 
 
 class BatchOptions(TypedDict, total=False):
@@ -64,6 +67,7 @@ class BatchOptions(TypedDict, total=False):
     layers: str
     shard: int
     n_shards: int
+    telemetry_dense: bool
 
 
 class CaptureDataOptions(TypedDict, total=False):

@@ -51,7 +51,8 @@ class TrimtabAPI(ModelAPI):
         if tools:
             raise UnsupportedError("trimtab calls no tools")
         messages = [message_of(message) for message in input]
-        given = {"temperature": config.temperature, "top_p": config.top_p, "top_k": config.top_k}
+        given = {"temperature": config.temperature, "top_p": config.top_p, "top_k": config.top_k,
+                 "presence_penalty": config.presence_penalty, "frequency_penalty": config.frequency_penalty}
         sampling: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         n_top = (config.top_logprobs or 0) if config.logprobs else 0
         requests = [self._engine.submit(

@@ -36,13 +36,14 @@ static inline bool schema_type(const json_t *types, const json_t *value)
 static inline bool schema_properties(const json_t *root, const json_t *schema, const json_t *value)
 {
 	const json_t *properties = json_object_get(schema, "properties");
-	bool closed = json_is_false(json_object_get(schema, "additionalProperties"));
+	const json_t *others = json_object_get(schema, "additionalProperties");
 	const char *key;
 	json_t *member;
 	json_object_foreach((json_t *)(uintptr_t)value, key, member)
 	{
 		const json_t *wanted = json_object_get(properties, key);
-		if (wanted ? !schema_allows(root, wanted, member) : closed)
+		wanted = wanted ? wanted : others;
+		if (json_is_false(wanted) || (json_is_object(wanted) && !schema_allows(root, wanted, member)))
 			return false;
 	}
 	return true;

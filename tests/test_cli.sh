@@ -427,7 +427,7 @@ policy keep.st trimtab.format=2 trimtab.norm=keep
 works eval "$tiny" --policy keep.st --data rows.jsonl -n 4 --html keep.html
 check "page: a kept length" grep -q \
 	'adds a direction to the residual stream, whose length it keeps, after layers 0 to 2' keep.html
-works batch "$tiny" -i rows.jsonl -o kept.jsonl --policy keep=keep.st --sweep keep@1 --telemetry kept.tel -n 4
+works batch "$tiny" -i rows.jsonl -o kept.jsonl --policy keep=keep.st --sweep keep@1 --telemetry kept.tel --telemetry-dense -n 4
 check "telemetry: the length is kept" python3 - <<'PY'
 import json, sys
 lines = [json.loads(line) for line in open("kept.tel")]

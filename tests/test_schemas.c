@@ -169,11 +169,17 @@ Test(schemas, of_an_evaluation)
 	scratch_remove(&s, file_names, 1);
 }
 
-Test(schemas, of_telemetry)
+/* A batch under the policy and without it, whose telemetry is read in lines. */
+static void check_telemetry(bool dense)
 {
 	static const char *const file_names[] = {
 		"rows.jsonl", "out.jsonl", "out.jsonl.journal", "steps.jsonl", "p.safetensors"};
-	json_t *schema = load_schema(SCHEMA("telemetry"));
+	static const char BODIES[] = "{\"custom_id\":\"bare\",\"method\":\"POST\",\"url\":\"/v1/completions\","
+				     "\"body\":{\"prompt\":\"the cat\"}}\n"
+				     "{\"custom_id\":\"steered\",\"method\":\"POST\",\"url\":\"/v1/completions\","
+				     "\"body\":{\"prompt\":\"the cat\",\"steering\":{\"policies\":"
+				     "[{\"name\":\"p\",\"scale\":2}],\"when\":\"generation\"}}}\n";
+	json_t *schema = load_schema(dense ? SCHEMA("telemetry-dense") : SCHEMA("telemetry"));
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
 	struct tt_policy *policy = make_gated(engine);
 	struct tt_batch_policy bound = {.name = "p"};
@@ -181,9 +187,10 @@ Test(schemas, of_telemetry)
 	struct tt_buffer lines = {0};
 	char paths[4][512];
 	struct scratch s;
-	size_t n = 0, n_steered = 0;
+	size_t n = 0, n_steered = 0, n_with_gates = 0;
 	scratch_make(&s);
-	snprintf(paths[0], sizeof paths[0], "%s", scratch_write(&s, file_names[0], ROWS, strlen(ROWS)));
+	policy->gate_bias = 100; /* it opens */
+	snprintf(paths[0], sizeof paths[0], "%s", scratch_write(&s, file_names[0], BODIES, strlen(BODIES)));
 	snprintf(paths[1], sizeof paths[1], "%s/%s", s.directory, file_names[1]);
 	snprintf(paths[2], sizeof paths[2], "%s/%s", s.directory, file_names[3]);
 	snprintf(paths[3], sizeof paths[3], "%s/%s", s.directory, file_names[4]);
@@ -193,9 +200,9 @@ Test(schemas, of_telemetry)
 	options.input = paths[0];
 	options.output = paths[1];
 	options.telemetry = paths[2];
+	options.telemetry_dense = dense;
 	options.policies = &bound;
 	options.n_policies = 1;
-	options.sweep = "p@1";
 	options.max_tokens = 4;
 	options.max_batch = 4;
 	must(tt_batch(engine, &options, NULL, err));
@@ -204,17 +211,30 @@ Test(schemas, of_telemetry)
 		size_t length = strcspn(at, "\n");
 		json_t *line = json_loadb(at, length, 0, NULL);
 		cr_assert_not_null(line);
-		n_steered += json_array_size(json_object_get(line, "coef")) == 1;
+		n_with_gates += json_array_size(json_object_get(line, "s")) == 1;
+		bool steered = json_object_size(json_array_get(json_object_get(line, "coef"), 0)) > 0;
+		n_steered += steered;
 		assert_valid(schema, line);
-		if (n == 0)
+		if (dense ? n == 0 : steered)
 			assert_every_key_is_required(schema, line, line);
 		json_decref(line);
 		at += length + (at[length] == '\n');
 	}
-	cr_expect(n >= 3 * 4 && n_steered == n, "%zu lines, %zu of a policy", n, n_steered);
+	cr_expect(n >= 8 && 2 * n_with_gates == n, "%zu lines, %zu of a policy", n, n_with_gates);
+	cr_expect_eq(n_steered, dense ? 0 : 3, "%zu lines with layers", n_steered);
 	tt_buffer_free(&lines);
 	json_decref(schema);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
 	scratch_remove(&s, file_names, 5);
+}
+
+Test(schemas, of_telemetry)
+{
+	check_telemetry(false);
+}
+
+Test(schemas, of_dense_telemetry)
+{
+	check_telemetry(true);
 }

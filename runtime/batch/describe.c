@@ -81,6 +81,9 @@ static int describe_options(json_t *job, const struct tt_batch_options *o, struc
 	TT_TRY(tt_json_set(options, "system", text_or_null(o->system), err));
 	TT_TRY(tt_json_set(options, "raw", json_boolean(o->raw), err));
 	TT_TRY(tt_json_set(options, "layers", text_or_null(o->layers), err));
+	/* A journal without this is of the dense form, which once was the only one. */
+	if (o->telemetry && !o->telemetry_dense)
+		TT_TRY(tt_json_set(options, "telemetry_form", json_string("sparse"), err));
 	return tt_json_set(options, "telemetry", json_boolean(o->telemetry != NULL), err);
 }
 
@@ -139,6 +142,7 @@ static const struct {
 	{"options", "raw", "--raw", -1, NULL},
 	{"options", "layers", "--layers", -1, NULL},
 	{"options", "telemetry", "--telemetry", -1, NULL},
+	{"options", "telemetry_form", "--telemetry-dense", 20, "dense"},
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };
 

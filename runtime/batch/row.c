@@ -305,7 +305,7 @@ static int write_telemetry(struct tt_row *row, const struct tt_batch_job *job, s
 	int status = TT_OK;
 	for (uint32_t i = 0; status == TT_OK && i < row->n_choices; i++)
 		status = tt_telemetry_write(&row->telemetry, quoted, &row->body, i, &row->choices[i],
-			tt_engine_info(job->engine)->n_layers, err);
+			tt_engine_info(job->engine)->n_layers, job->options->telemetry_dense, err);
 	free(quoted);
 	return status;
 }

@@ -26,8 +26,8 @@ static int add_list(struct tt_buffer *out, const float *values, uint32_t n, uint
 	return tt_buffer_add(out, "]", 1, err);
 }
 
-static int write_token(struct tt_buffer *out, const struct steer *steers, uint32_t n, const struct tt_request *request,
-	size_t position, const float *norms, uint32_t n_layers, struct tt_error *err)
+/* What the gates said, which is the same for every token of an answer. */
+static int write_gates(struct tt_buffer *out, const struct steer *steers, uint32_t n, struct tt_error *err)
 {
 	const char *const keys[] = {"s", "gate"};
 	for (int k = 0; k < 2; k++) {
@@ -38,6 +38,13 @@ static int write_token(struct tt_buffer *out, const struct steer *steers, uint32
 		}
 		TT_TRY(tt_buffer_add(out, "]", 1, err));
 	}
+	return TT_OK;
+}
+
+static int write_dense(struct tt_buffer *out, const struct steer *steers, uint32_t n, const struct tt_request *request,
+	size_t position, const float *norms, uint32_t n_layers, struct tt_error *err)
+{
+	TT_TRY(write_gates(out, steers, n, err));
 	TT_TRY(tt_buffer_print(out, err, ",\"w\":["));
 	for (uint32_t i = 0; i < n; i++) {
 		TT_TRY(tt_buffer_add(out, ",", i > 0, err));
@@ -55,8 +62,59 @@ static int write_token(struct tt_buffer *out, const struct steer *steers, uint32
 	return tt_buffer_print(out, err, "}\n");
 }
 
+/* Whether one of the policies [first, end) acted on the token in that layer. */
+static bool acted(const struct tt_request *request, uint32_t first, uint32_t end, size_t position, uint32_t layer)
+{
+	for (uint32_t i = first; i < end; i++) {
+		const float *coef = tt_request_coefficients(request, i, position);
+		if (coef && coef[layer] != 0)
+			return true;
+	}
+	return false;
+}
+
+/* Prints every step-th value as {"layer":value}, of the layers in which one of the policies [first, end) acted. */
+static int add_layers(struct tt_buffer *out, const float *values, uint32_t step, const struct tt_request *request,
+	uint32_t first, uint32_t end, size_t position, uint32_t n_layers, struct tt_error *err)
+{
+	const char *before = "";
+	TT_TRY(tt_buffer_add(out, "{", 1, err));
+	for (uint32_t l = 0; l < n_layers; l++) {
+		if (!acted(request, first, end, position, l))
+			continue;
+		TT_TRY(tt_buffer_print(out, err, "%s\"%u\":", before, l));
+		TT_TRY(add_number(out, (double)values[l * step], err));
+		before = ",";
+	}
+	return tt_buffer_add(out, "}", 1, err);
+}
+
+/* The layers that were steered alone; of a token that nothing acted on what the gates said, if there are any. */
+static int write_sparse(struct tt_buffer *out, const struct steer *steers, uint32_t n, const struct tt_request *request,
+	size_t position, const float *norms, uint32_t n_layers, struct tt_error *err)
+{
+	uint32_t n_quiet = 0;
+	if (n > 0)
+		TT_TRY(write_gates(out, steers, n, err));
+	while (n_quiet < n_layers && !acted(request, 0, n, position, n_quiet))
+		n_quiet++;
+	if (n_quiet == n_layers)
+		return tt_buffer_print(out, err, "}\n");
+	TT_TRY(tt_buffer_print(out, err, ",\"coef\":["));
+	for (uint32_t i = 0; i < n; i++) {
+		TT_TRY(tt_buffer_add(out, ",", i > 0, err));
+		TT_TRY(add_layers(out, tt_request_coefficients(request, i, position), 1, request, i, i + 1, position,
+			n_layers, err));
+	}
+	TT_TRY(tt_buffer_print(out, err, "],\"norm_before\":"));
+	TT_TRY(add_layers(out, norms, 2, request, 0, n, position, n_layers, err));
+	TT_TRY(tt_buffer_print(out, err, ",\"norm_after\":"));
+	TT_TRY(add_layers(out, norms + 1, 2, request, 0, n, position, n_layers, err));
+	return tt_buffer_print(out, err, "}\n");
+}
+
 static int write_tokens(struct tt_buffer *out, const char *custom_id, const struct tt_api_request *body, uint32_t index,
-	const struct tt_choice *choice, const struct steer *steers, uint32_t n_layers, struct tt_error *err)
+	const struct tt_choice *choice, const struct steer *steers, uint32_t n_layers, bool dense, struct tt_error *err)
 {
 	const struct tt_api_prompt *prompt = tt_api_prompt_of(body, index);
 	size_t n_positions;
@@ -66,14 +124,14 @@ static int write_tokens(struct tt_buffer *out, const char *custom_id, const stru
 		int32_t id = t < prompt->n_ids ? prompt->ids[t] : generated[t - prompt->n_ids];
 		TT_TRY(tt_buffer_print(
 			out, err, "{\"custom_id\":%s,\"index\":%u,\"pos\":%zu,\"token\":%d", custom_id, index, t, id));
-		TT_TRY(write_token(out, steers, body->options.n_steering, choice->request, t, norms + t * 2 * n_layers,
-			n_layers, err));
+		TT_TRY((dense ? write_dense : write_sparse)(out, steers, body->options.n_steering, choice->request, t,
+			norms + t * 2 * n_layers, n_layers, err));
 	}
 	return TT_OK;
 }
 
 int tt_telemetry_write(struct tt_buffer *out, const char *custom_id, const struct tt_api_request *body, uint32_t index,
-	const struct tt_choice *choice, uint32_t n_layers, struct tt_error *err)
+	const struct tt_choice *choice, uint32_t n_layers, bool dense, struct tt_error *err)
 {
 	struct steer steers[TT_MAX_STACK] = {0};
 	int status = TT_OK;
@@ -85,7 +143,7 @@ int tt_telemetry_write(struct tt_buffer *out, const char *custom_id, const struc
 			status = tt_fail(err, TT_ERR_ARGUMENT, "a finished request has no decision");
 	}
 	if (status == TT_OK)
-		status = write_tokens(out, custom_id, body, index, choice, steers, n_layers, err);
+		status = write_tokens(out, custom_id, body, index, choice, steers, n_layers, dense, err);
 	for (uint32_t i = 0; i < body->options.n_steering; i++)
 		tt_buffer_free(&steers[i].weights);
 	return status;

@@ -224,7 +224,10 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"repeated"},
 		CLI_SWEEP_OPTION(o->sweep, "run every line"),
 		{"telemetry", 0, NULL, CLI_STRING, &o->telemetry, "F.jsonl", 0, 0,
-			"write how every token was steered: s, w, coefficients, gate, norms before and after"},
+			"write how every token was steered: s, gate, and of the layers that were steered coefficients "
+			"and norms before and after"},
+		{"telemetry-dense", 0, NULL, CLI_FLAG, &o->telemetry_dense, NULL, 0, 0,
+			"telemetry lists all layers, also where nothing acts, and the policies' weights"},
 		{"restart", 0, NULL, CLI_FLAG, &o->restart, NULL, 0, 0,
 			"start over: delete what an earlier run wrote there, and nothing else"},
 		{"max-tokens", 'n', "n-predict", CLI_U32, &o->max_tokens, "N", 1, 1 << 24,

@@ -55,7 +55,7 @@ def test_usage():
     refused(2, "both the input and the output", "-i", "in.jsonl", "-o", "./in.jsonl")
     refused(2, "the telemetry", "-i", "in.jsonl", "-o", "x", "--telemetry", "x")
     refused(2, "the telemetry", "-i", "in.jsonl", "-o", "x", "--telemetry", "in.jsonl")
-    refused(2, "from 1 to", "-i", "in.jsonl", "-o", "x", "-b", "0")
+    refused(2, "from 1 to", "-i", "in.jsonl", "-o", "x", "--max-batch", "0")
     refused(1, "system: not UTF-8", "-i", "in.jsonl", "-o", "x", "--system", "\udcff")
     refused(1, "missing.jsonl", "-i", "missing.jsonl", "-o", "x")
     refused(1, "nowhere", "-i", "in.jsonl", "-o", "nowhere/x")
@@ -169,7 +169,7 @@ def test_answers():
     rows = mixed_rows(61)
     write_lines("in.jsonl", rows)
     arguments = ["-i", "in.jsonl", "--policy", "p=p.st", "--policy", "q=q.st", "-n", "6"]
-    works(*arguments, "-o", "out.jsonl", "-b", "7")
+    works(*arguments, "-o", "out.jsonl", "--max-batch", "7")
     out = read_rows("out.jsonl")
     check([row["custom_id"] for row in out] == ids_of(rows), "the rows are not in the order of the input")
     given, n_placed = [row for row in rows if isinstance(row, dict) or row.strip()], 0
@@ -255,7 +255,7 @@ def test_sweep():
     write_lines("in.jsonl", lines)
     works("-i", "in.jsonl", "-o", "plain.out", "--policy", "p=p.st")
     works("-i", "in.jsonl", "-o", "out.jsonl", "--policy", "p=p.st", "--policy", "q=q.st", "--sweep", "q,p@0,1,-0.5",
-          "--telemetry", "tokens.jsonl")
+          "--telemetry", "tokens.jsonl", "--telemetry-dense")
     rows, plain = read_rows("out.jsonl"), read_rows("plain.out")
     suffixes = [f"#{name}@{scale}" for name in "qp" for scale in ("0", "1", "-0.5")]
     expected = [i and i + s for i in ("a", None, "b", "c", "d") for s in suffixes]
@@ -287,40 +287,6 @@ def test_sweep():
         check(moved == (scale != 0), f"telemetry: norms of {row['custom_id']}")
         check(all(token["w"] == [[1, 1, 1]] and token["s"] == [1] and len(token["coef"][0]) == 3 for token in lines),
               f"telemetry of {row['custom_id']}")
-
-
-def test_telemetry():
-    """Where a policy acts: on which tokens, and on nothing else."""
-    make_policy("p.st")
-    make_policy("q.st", "trimtab.alpha=0.7", "trimtab.when=generation")
-    whens = ["generation", "last", "all"]
-    rows = [completion(f"p {when}", prompt="one two three", max_tokens=6,
-                       steering={"policies": [{"name": "p"}], "when": when}) for when in whens]
-    rows.append(completion("both", prompt="one two three", max_tokens=6, n=2, temperature=1,
-                           steering={"policies": [{"name": "q", "scale": 2}, {"name": "p", "scale": 0.5}]}))
-    rows.append(completion("none", prompt="one two three", max_tokens=6))
-    write_lines("in.jsonl", rows)
-    works("-i", "in.jsonl", "-o", "out", "--telemetry", "tokens", "--policy", "p=p.st", "--policy", "q=q.st")
-    out, by_id = read_rows("out"), {}
-    for token in read_rows("tokens"):
-        by_id.setdefault((token["custom_id"], token["index"]), []).append(token)
-    n_prompt = out[0]["response"]["body"]["usage"]["prompt_tokens"]
-    begins = {"generation": n_prompt, "last": n_prompt - 1, "all": 0}
-    prompt = [token["token"] for token in by_id["none", 0]][:n_prompt]
-    check(len(by_id) == 6 and n_prompt > 3, f"telemetry of {list(by_id)}")
-    for (custom_id, _), tokens in by_id.items():
-        check([token["token"] for token in tokens[:n_prompt]] == prompt, f"prompt tokens of {custom_id}")
-        for token in tokens:
-            pos = token["pos"]
-            if custom_id == "both":
-                expected = [[1.4 if pos >= n_prompt else 0] * 3, [0.75] * 3]
-            else:
-                expected = [] if custom_id == "none" else [[1.5 if pos >= begins[custom_id[2:]] else 0] * 3]
-            acts = any(c for coef in expected for c in coef)
-            same = all(abs(a - b) < 1e-6 for x, y in zip(token["coef"], expected) for a, b in zip(x, y))
-            moved = any(abs(a - b) > 1e-3 for a, b in zip(token["norm_before"], token["norm_after"]))
-            check(len(token["coef"]) == len(expected) and same and moved == acts and
-                  len(token["w"]) == len(token["s"]) == len(token["gate"]) == len(expected), f"telemetry: {token}")
 
 
 # ---- What is survived
@@ -418,14 +384,14 @@ def kill(job, n_kills, rng):
 
 
 def test_kills():
-    kill(Job(mixed_rows(60), "-n", "12", "-b", "2", "-t", "1"), 8, random.Random(options.seed))
+    kill(Job(mixed_rows(60), "-n", "12", "--max-batch", "2", "-t", "1"), 8, random.Random(options.seed))
 
 
 def test_batch_size():
     """Neither the batch nor the threads change a byte; nor does a file that was begun otherwise."""
-    job = Job(mixed_rows(40), "-n", "12", "-b", "32", "-t", "2")
+    job = Job(mixed_rows(40), "-n", "12", "--max-batch", "32", "-t", "2")
     works(*job.command())
-    job.arguments = job.arguments[:-4] + ["-b", "3", "-t", "1"]
+    job.arguments = job.arguments[:-4] + ["--max-batch", "3", "-t", "1"]
     job.unbroken()
     job.same("another batch size")
     lines = read("out.journal").split(b"\n")
@@ -442,7 +408,7 @@ def test_gates_and_batch_size():
     for i, (n, *names) in enumerate(lengths):
         steering = {"policies": [{"name": name} for name in names], "when": "all"}
         rows.append(completion(f"row {i}", prompt=[(7 * k + i) % 250 for k in range(n)], steering=steering))
-    job = Job(rows, "--policy", "shut=shut.st", "--policy", "open=open.st", "-b", "32")
+    job = Job(rows, "--telemetry-dense", "--policy", "shut=shut.st", "--policy", "open=open.st", "--max-batch", "32")
     for name, bias in (("shut", -5), ("open", 5)):
         make_policy(f"{name}.st", f"gate.b={bias}")
     works(*job.command())
@@ -780,7 +746,7 @@ def main():
         print(f"seed {options.seed}")
         if options.kills:
             model = os.path.abspath(options.model) if options.model else tiny
-            job = Job(mixed_rows(options.lines), "-n", "12", "-b", "8", model=model)
+            job = Job(mixed_rows(options.lines), "-n", "12", "--max-batch", "8", model=model)
             kill(job, options.kills, random.Random(options.seed))
         else:
             program.run_tests(globals(), options.tests)

@@ -102,7 +102,7 @@ def read(connections, until):
 
 
 def measure_cpu(options):
-    with Server(options, "-b", options.streams, "-t", 1) as server:
+    with Server(options, "--max-batch", options.streams, "-t", 1) as server:
         # All but the last tokens, so that every stream runs while it is measured.
         connections = [server.stream(f"{i}", options.tokens) for i in range(options.streams)]
         read(connections, lambda n: n >= options.streams)
@@ -118,7 +118,7 @@ def measure_cpu(options):
 
 def measure_gone(options):
     times = []
-    with Server(options, "-b", 8) as server:
+    with Server(options, "--max-batch", 8) as server:
         for _ in range(20):
             connection = server.stream("x", 10000)
             connection.recv(1000)
@@ -134,7 +134,7 @@ def measure_gone(options):
 def measure_idle(options):
     """The engine has run as many streams before, so that its pages and buffers are resident."""
     n_running = max(128, options.idle // 4 + 1)
-    with Server(options, "-b", n_running, "-t", 1) as server:
+    with Server(options, "--max-batch", n_running, "-t", 1) as server:
         first = [server.stream(f"{i}", 480) for i in range(n_running)]
         read(first, lambda _: False)
         connections = [server.stream(f"{i}", 480) for i in range(n_running)]
@@ -169,7 +169,7 @@ def write_batch(path, rows):
 def measure_rate(options):
     """32 streams beside the same rows of `trimtab batch`, in turn; a batch of one token has the loading's share."""
     clock, spent = [], []
-    with Server(options, "-b", 32) as server, tempfile.TemporaryDirectory() as folder:
+    with Server(options, "--max-batch", 32) as server, tempfile.TemporaryDirectory() as folder:
         path, one = os.path.join(folder, "in.jsonl"), os.path.join(folder, "one.jsonl")
         write_batch(one, [{"prompt": "x", "max_tokens": 1}])
         for turn in range(options.rounds):

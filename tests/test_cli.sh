@@ -12,7 +12,7 @@ real=$model_dir/SmolLM2-135M-Instruct.Q4_1.gguf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-n_failed=0 n_passed=0
+n_failed=0 n_passed=0 n_split=0
 
 pass() { n_passed=$((n_passed + 1)); }
 fail() {
@@ -99,10 +99,26 @@ refused 2 "did you mean --n-predict?" generate x --n-perdict 3
 refused 2 "option --qqq;" generate x --qqq 3
 refused 2 "it is --policy F.gguf:SCALE" generate x --control-vector-scaled y:1
 refused 2 "MODEL is an argument without one" generate -m x
+refused 2 "versoin is no command: did you mean version?" versoin
+# llama.cpp's -b is tokens of a step; its names behind one dash, which getopt would cut up.
+for command in batch serve audit generate; do
+	refused 2 "unknown option -b: tokens of a step are --max-step-tokens" "$command" x -b 512
+done
+refused 2 "unknown option -hf: MODEL is a file or a directory" generate -hf x/y -p a
+refused 2 "unknown option -ngl: it is --device cuda" generate x -p a -ngl 99
+refused 2 "unknown option -sys: it is --system" generate x -sys be -p a
+refused 2 "unknown option -temp: did you mean --temp?" generate x -p a -temp 1
+refused 2 "unknown option -ub: tokens of a step are" batch x -ub 512
+refused 1 "x: cannot open" generate x -p -hf
+refused 1 "x: cannot open" generate x --prompt -ngl
+refused 2 "not '-1': say which, and the same text comes again" generate x -s -1 -p a
+refused 2 "from 1 to 16777216, or -1, not 0" generate x -n 0 -p a
+refused 2 "whole number" generate x -n -2 -p a
+refused 2 "from -2 to 2" generate x --presence-penalty 3 -p a
+refused 2 "from 0.01 to 100" generate x --repeat-penalty 0 -p a
 works help generate
 check help-of-a-command grep -q "^Usage: trimtab generate " out
 refused 2 "whole number" generate x -n many -p a
-refused 2 "from 1 to" generate x -n 0 -p a
 refused 2 "whole number" generate x --top-k -3 -p a
 refused 2 "takes a number" generate x --temp warm -p a
 refused 2 "takes a number" generate x --temp nan -p a
@@ -160,7 +176,8 @@ check verbose grep -q ": 3 layers of 64, .* on cpu, " err
 # Not under a sanitizer, which takes terabytes of addresses.
 if (ulimit -v 150000 && "$trimtab" --version >/dev/null 2>&1); then
 	echo '{"id": "a", "prompt": "b"}' >one.jsonl
-	(ulimit -v 150000 && "$trimtab" batch "$tiny_dir" -i one.jsonl -o one.out -b 512 --raw >/dev/null 2>err)
+	many=(-i one.jsonl -o one.out --max-batch 512 --raw)
+	(ulimit -v 150000 && "$trimtab" batch "$tiny_dir" "${many[@]}" >/dev/null 2>err)
 	check memory grep -q "KV cache: 262144 positions take 192 MiB; .*--kv f16" err
 fi
 mkdir shelf && ln -s "$tiny" shelf/Tiny.Q8.gguf && ln -s "$tiny_dir" shelf/other && ln -s "$tiny_dir" shelf/others
@@ -188,6 +205,11 @@ mkdir empty
 refused 1 "config.json" generate empty -p a
 refused 1 "" tokenize empty -p a
 printf '\200\003]' >pickle.pt
+refused 1 "README.md: not a safetensors file" generate "$tiny" --raw -p a --policy "$here/../README.md"
+printf 'PK\003\004trimtab.py' >wheel.whl
+refused 1 "wheel.whl: this is a zip file" generate "$tiny" --raw -p a --policy wheel.whl
+printf '\037\213\010' >rows.jsonl.gz
+refused 1 "rows.jsonl.gz: it is compressed (gzip): unpack it first" batch "$tiny" -i rows.jsonl.gz -o gz.out -q
 refused 1 "pickle" generate "$tiny" --raw -p a --policy pickle.pt
 refused 1 "vocabulary" capture "$tiny" --ids 1,99999999 -o f.safetensors
 refused 1 "UTF-8" generate "$tiny" --raw -p "$(printf 'a\377b')"
@@ -259,6 +281,24 @@ for likeliest in "--top-k 1" "--top-p 1e-6" "--min-p 1"; do # each leaves the li
 	check "generate: $likeliest is greedy" cmp -s out plain.txt
 done
 works generate "$tiny" --raw -p 'Hello' -n 6 --logprobs 2
+# -1: until the context is full, and no progress of millions on the way.
+works generate "$tiny" --raw -p 'Hello' -n -1 -c 48 --ignore-eos --json
+json 'd["finish"] == "context" and len(d["prompt_ids"]) + len(d["ids"]) == 49'
+works generate "$tiny" --raw -p 'Hello' -n 30 --ignore-eos --json
+cp out whole.json
+stop=$(python3 -c 'import json; print(json.load(open("whole.json"))["text"][7:9], end="")')
+works generate "$tiny" --raw -p 'Hello' -n 30 --ignore-eos --stop never --stop "$stop" --json
+json 'd["finish"] == "stop" and d["text"] == (t := json.load(open("whole.json"))["text"])[:t.index(t[7:9])]'
+for penalty in "--repetition-penalty 1.3" "--repeat-penalty 1.3" "--presence-penalty 2" "--frequency-penalty 1"; do
+	# shellcheck disable=SC2086
+	works generate "$tiny" --raw -p 'Hello' -n 30 --ignore-eos $penalty --json
+	json 'len(set(d["ids"])) > len(set(json.load(open("whole.json"))["ids"]))'
+done
+for off in "--repetition-penalty 1" "--presence-penalty 0" "--frequency-penalty -0"; do
+	# shellcheck disable=SC2086
+	works generate "$tiny" --raw -p 'Hello' -n 30 --ignore-eos $off --json
+	json 'd["ids"] == json.load(open("whole.json"))["ids"]'
+done
 refused 1 "context" generate "$tiny" --raw -p "$(printf 'Hello %.0s' {1..400})" -c 64
 
 # ---- Steering
@@ -421,13 +461,18 @@ json 'd["gate"]["type"] == "probe_mlp" and d["gate"]["layers"] == "learned" and 
 works inspect "$golden/policy/probe_mlp_learned.safetensors" --json
 json 'd["gate"]["units"] == 12 and "pool" not in d["gate"] and d["gate"]["threshold"] > 0'
 works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
+cp -r "$tiny_dir" bare && rm -f bare/chat_template.jinja
+sed -i 's/"chat_template"/"no_template"/' bare/tokenizer_config.json
+works eval bare --policy turn.st --data rows.jsonl -n 0
+check "eval: no chat template" grep -q '^trimtab: bare has no chat template: prompts are read as they are$' err
 turns='turns the residual stream in the plane of two directions, where it points along the first of them,'
 check "page: the operation's form" grep -q "$turns after layers 0 to 2" turn.html
 policy keep.st trimtab.format=2 trimtab.norm=keep
 works eval "$tiny" --policy keep.st --data rows.jsonl -n 4 --html keep.html
 check "page: a kept length" grep -q \
 	'adds a direction to the residual stream, whose length it keeps, after layers 0 to 2' keep.html
-works batch "$tiny" -i rows.jsonl -o kept.jsonl --policy keep=keep.st --sweep keep@1 --telemetry kept.tel --telemetry-dense -n 4
+works batch "$tiny" -i rows.jsonl -o kept.jsonl --policy keep=keep.st --sweep keep@1 --telemetry kept.tel \
+	--telemetry-dense -n 4
 check "telemetry: the length is kept" python3 - <<'PY'
 import json, sys
 lines = [json.loads(line) for line in open("kept.tel")]
@@ -468,6 +513,20 @@ check "eval: a file beside the page stays as it was" \
 	[ "$(cat own.html.completions.jsonl own.html.completions.jsonl.partial)" = "mine
 mine" ]
 check "eval: nothing else is left beside the page" [ "$(find . -name 'own.html*' | wc -l)" = 3 ]
+# A split of any name: it matters to who asks for it; a fit does not guess what to train on.
+for split in a a validation dev; do
+	echo "{\"id\": \"$((++n_split))\", \"prompt\": \"x\", \"label\": \"benign\", \"split\": \"$split\"}"
+done >splits.jsonl
+for wanted in "4 " "2 --split a" "2 --split val" "2 --split dev"; do
+	# shellcheck disable=SC2086
+	works eval "$tiny_dir" --policy weights.st --data splits.jsonl -n 0 --json ${wanted#? }
+	json "d['groups'][0]['n'] == ${wanted%% *}"
+done
+run fit "$tiny_dir" --data splits.jsonl -o p2.st
+check "fit: a split of another name" grep -q 'splits.jsonl:1: split must be train, val or test, not "a"' err
+gzip -c splits.jsonl >splits.jsonl.gz
+run eval "$tiny_dir" --policy weights.st --data splits.jsonl.gz -n 0
+check "eval: compressed rows" grep -q 'splits.jsonl.gz: it is compressed' err
 echo '{"id": "1", "prompt": "x", "label": "evil"}' >bad.jsonl
 refused_late() { # progress lines may come before the message
 	run "$@"

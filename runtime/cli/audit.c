@@ -161,7 +161,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *words)
 			"replay: requests that begin in these entries"},
 		{"body", 0, NULL, CLI_STRING, &o->body, "F", 0, 0,
 			"replay: the body of the one request that is named, where its text was not kept"},
-		{"max-batch", 'b', NULL, CLI_U32, &o->max_batch, "N", 1, 4096, "replay: requests that run at once"},
+		{"max-batch", 0, NULL, CLI_U32, &o->max_batch, "N", 1, 4096, "replay: requests that run at once"},
 		{"json", 0, NULL, CLI_FLAG, &o->json, NULL, 0, 0, "print verify's and replay's findings as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "answer_options.h"
 #include "cli.h"
 #include "runtime/batch/distribute_mpi.h"
 
@@ -230,8 +231,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"telemetry lists all layers, also where nothing acts, and the policies' weights"},
 		{"restart", 0, NULL, CLI_FLAG, &o->restart, NULL, 0, 0,
 			"start over: delete what an earlier run wrote there, and nothing else"},
-		{"max-tokens", 'n', "n-predict", CLI_U32, &o->max_tokens, "N", 1, 1 << 24,
-			"most tokens to generate, for lines that give no number"},
+		{"max-tokens", 'n', "n-predict", CLI_TOKENS, &o->max_tokens, "N", 1, 1 << 24,
+			"most tokens to generate, for lines that give no number; -1: until the context is full"},
 		{"temperature", 0, "temp", CLI_FLOAT, &o->temperature, "T", 0, 100,
 			"for lines with id and prompt; 0: greedy. OpenAI's lines have OpenAI's default, 1"},
 		{"seed", 's', NULL, CLI_U64, &o->seed, "N", 0, 0,
@@ -239,7 +240,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"system", 0, NULL, CLI_STRING, &o->system, "TEXT", 0, 0,
 			"system message for lines with id and prompt, instead of the template's own"},
 		{"raw", 0, NULL, CLI_FLAG, &o->raw, NULL, 0, 0, "lines with id and prompt: no chat template"},
-		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096, "requests in flight at once"},
+		CLI_BATCH_OPTIONS(o->max_batch, run->engine_args, "requests in flight at once"),
 		{"shard", 0, NULL, CLI_STRING, &run->shard, "I/N", 0, 0,
 			"answer every N-th 256 lines, from the I-th (0 to N-1) on, into OUT.jsonl.parts; env or env/N: "
 			"I from "

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/utf8.h"
+#include "answer_options.h"
 #include "cli.h"
 
 static const char about[] =
@@ -28,7 +29,7 @@ static const char examples[] = "  trimtab chat model.gguf\n"
 
 struct chat {
 	struct cli_engine_args engine_args;
-	struct cli_list policy_list;
+	struct cli_list policy_list, stops;
 	struct cli_prompt_args prompt;
 	struct tt_request_options request;
 	struct cli_policies policies;
@@ -50,11 +51,13 @@ static int parse(struct chat *c, int argc, char **argv, const char **model)
 		CLI_POLICY_OPTION(c->policy_list),
 		{"twin", 0, NULL, CLI_FLAG, &c->twin, NULL, 0, 0, "answer unsteered, too"},
 		{"show-steering", 0, NULL, CLI_FLAG, &c->show, NULL, 0, 0, "say how each answer was steered"},
-		{"max-tokens", 'n', "n-predict", CLI_U32, &r->max_tokens, "N", 1, 1 << 24, "most tokens of an answer"},
+		{"max-tokens", 'n', "n-predict", CLI_TOKENS, &r->max_tokens, "N", 1, 1 << 24,
+			"most tokens of an answer; -1: until the context is full"},
 		{"temperature", 0, "temp", CLI_FLOAT, &r->sampling.temperature, "T", 0, 100, "0: greedy"},
 		{"top-p", 0, NULL, CLI_FLOAT, &r->sampling.top_p, "P", 0, 1,
 			"sample from the likeliest that make up P; 1: off"},
 		{"seed", 's', NULL, CLI_U64, &r->sampling.seed, "N", 0, 0, "seed of the sampler"},
+		CLI_ANSWER_OPTIONS(c->stops, r),
 		CLI_ENGINE_OPTIONS(c->engine_args),
 		CLI_STRICT_OPTION(c->engine_args),
 		CLI_LAYERS_OPTION(c->policies.layers),
@@ -66,6 +69,8 @@ static int parse(struct chat *c, int argc, char **argv, const char **model)
 	if (status != CLI_PROCEED)
 		return status;
 	*model = positional.items[0];
+	r->stop = c->stops.items;
+	r->n_stop = c->stops.n;
 	if (c->prompt.messages && (c->prompt.system || !strcmp(c->prompt.messages, "-")))
 		return cli_usage_error("chat", "%s",
 			c->prompt.system ? "--messages and --system exclude each other"

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "answer_options.h"
 #include "cli.h"
 
 struct args {
@@ -14,6 +15,7 @@ struct args {
 	const char *layers;
 	struct cli_prompt_args prompt;
 	struct tt_request_options request;
+	struct cli_list stops;
 	int when;
 	bool compare, show_steering, json;
 };
@@ -85,7 +87,8 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 			"generate unsteered too and print both side by side"},
 		{"show-steering", 0, NULL, CLI_FLAG, &a->show_steering, NULL, 0, 0,
 			"print what the gate decided and how hard each layer was pushed"},
-		{"max-tokens", 'n', "n-predict", CLI_U32, &r->max_tokens, "N", 1, 1 << 24, "most tokens to generate"},
+		{"max-tokens", 'n', "n-predict", CLI_TOKENS, &r->max_tokens, "N", 1, 1 << 24,
+			"most tokens to generate; -1: until the context is full"},
 		{"ignore-eos", 0, NULL, CLI_FLAG, &r->ignore_eos, NULL, 0, 0, "go on after the model's end tokens"},
 		{"temperature", 0, "temp", CLI_FLOAT, &r->sampling.temperature, "T", 0, 100, "0: greedy"},
 		{"top-k", 0, NULL, CLI_U32, &r->sampling.top_k, "N", 0, TT_MAX_TOP_K,
@@ -95,6 +98,7 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 		{"min-p", 0, NULL, CLI_FLOAT, &r->sampling.min_p, "P", 0, 1,
 			"leave out tokens less likely than P times the likeliest; 0: off"},
 		{"seed", 's', NULL, CLI_U64, &r->sampling.seed, "N", 0, 0, "seed of the sampler"},
+		CLI_ANSWER_OPTIONS(a->stops, r),
 		{"logprobs", 0, NULL, CLI_U32, &r->n_top, "N", 0, TT_MAX_TOP,
 			"report the N likeliest tokens at every step, with log-probabilities"},
 		{"json", 0, NULL, CLI_FLAG, &a->json, NULL, 0, 0, "print one JSON object instead of text"},
@@ -110,6 +114,8 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 	if (status != CLI_PROCEED)
 		return status;
 	*model = positional.items[0];
+	r->stop = a->stops.items;
+	r->n_stop = a->stops.n;
 	if (a->policies.n == 0 && (a->compare || a->show_steering || a->when))
 		return cli_usage_error("generate", "%s needs a --policy",
 			a->compare         ? "--compare"
@@ -172,7 +178,8 @@ static int step_until_done(struct run *run)
 	struct tt_error err = {0};
 	struct cli_progress progress;
 	bool stream = !run->args->compare && !run->args->json;
-	uint64_t total = (uint64_t)run->args->request.max_tokens * (run->has_unsteered + run->has_steered);
+	uint64_t most = run->args->request.max_tokens, room = tt_engine_info(run->engine)->context - run->n_ids;
+	uint64_t total = (most < room ? most : room) * (run->has_unsteered + run->has_steered);
 	double begun = tt_now();
 	cli_progress_begin(&progress);
 	progress.quiet = true;

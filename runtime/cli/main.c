@@ -273,6 +273,8 @@ static int run(int argc, char **argv)
 	struct cli_nearest nearest = {0};
 	for (int i = 0; i < N_COMMANDS; i++)
 		cli_consider(&nearest, name, commands[i].name);
+	cli_consider(&nearest, name, "version");
+	cli_consider(&nearest, name, "help");
 	if (nearest.word)
 		return cli_usage_error(NULL, "%s is no command: did you mean %s?", name, nearest.word);
 	return cli_usage_error(NULL, "%s is no command", name);

@@ -14,6 +14,7 @@ bool cli_option_default(const struct cli_option *option, char out[64])
 {
 	switch (option->kind) {
 	case CLI_U32:
+	case CLI_TOKENS:
 		snprintf(out, 64, "%u", *(const uint32_t *)option->target);
 		return true;
 	case CLI_U64:
@@ -145,15 +146,20 @@ static int set_float(const struct cli_usage *usage, const struct cli_option *opt
 static int set_integer(const struct cli_usage *usage, const struct cli_option *option, const char *value)
 {
 	uint64_t number;
+	if (option->kind == CLI_TOKENS && strcmp(value, "-1") == 0) {
+		*(uint32_t *)option->target = (uint32_t)option->max;
+		return CLI_PROCEED;
+	}
 	if (!parse_u64(value, &number))
-		return cli_usage_error(usage->command, "--%s takes a whole number, not '%s'", option->name, value);
+		return cli_usage_error(usage->command, "--%s takes a whole number, not '%s'%s", option->name, value,
+			strcmp(option->name, "seed") ? "" : ": say which, and the same text comes again");
 	if (option->kind == CLI_U64) {
 		*(uint64_t *)option->target = number;
 		return CLI_PROCEED;
 	}
 	if ((double)number < option->min || (double)number > option->max)
-		return cli_usage_error(usage->command, "--%s must be from %.0f to %.0f, not %s", option->name,
-			option->min, option->max, value);
+		return cli_usage_error(usage->command, "--%s must be from %.0f to %.0f%s, not %s", option->name,
+			option->min, option->max, option->kind == CLI_TOKENS ? ", or -1" : "", value);
 	*(uint32_t *)option->target = (uint32_t)number;
 	return CLI_PROCEED;
 }
@@ -183,6 +189,7 @@ static int set(const struct cli_usage *usage, const struct cli_option *option, c
 		return CLI_PROCEED;
 	case CLI_U32:
 	case CLI_U64:
+	case CLI_TOKENS:
 		break;
 	}
 	return set_integer(usage, option, value);
@@ -236,7 +243,7 @@ static int unknown_option(const struct cli_usage *usage, const char *text)
 	bool letter = text[0] == '-' && text[1] != '-';
 	const char *begin = text + strspn(text, "-");
 	snprintf(name, sizeof name, "%.*s", (int)strcspn(begin, "="), begin);
-	const char *here = letter && strlen(name) < 2 ? NULL : cli_foreign_option(name);
+	const char *here = letter ? NULL : cli_foreign_option(name);
 	if (here)
 		return cli_usage_error(usage->command, "unknown option %s: %s", text, here);
 	for (size_t i = 0; i < usage->n_options && !letter; i++) {
@@ -256,11 +263,49 @@ static int bad_option(const struct cli_usage *usage, int code, char **argv)
 		return cli_usage_error(usage->command, "--%s needs a value", option->name);
 	if (option && optopt >= 256)
 		return cli_usage_error(usage->command, "--%s takes no value", option->name);
-	if (optopt && optopt < 256 && optopt != 'h')
-		return cli_usage_error(usage->command,
-			optopt == 'm' ? "unknown option -%c: MODEL is an argument without one" : "unknown option -%c",
-			optopt);
+	if (optopt && optopt < 256 && optopt != 'h') {
+		const char *here = cli_foreign_letter(optopt);
+		return cli_usage_error(
+			usage->command, "unknown option -%c%s%s", optopt, here ? ": " : "", here ? here : "");
+	}
 	return unknown_option(usage, argv[optind - 1]);
+}
+
+/* Whether the option, by its name or letter, has its value in the next word. */
+static bool takes_next(const struct cli_usage *usage, const char *word)
+{
+	size_t n = strlen(word);
+	for (size_t i = 0; i < usage->n_options; i++) {
+		const struct cli_option *option = &usage->options[i];
+		if (option->kind == CLI_FLAG)
+			continue;
+		if (word[1] != '-' ? n == 2 && word[1] == option->letter
+				   : !strncmp(option->name, word + 2, n - 2) ||
+					     (option->alias && !strncmp(option->alias, word + 2, n - 2)))
+			return true;
+	}
+	return false;
+}
+
+/* A name behind one dash, as llama.cpp has them: getopt would take -hf X for -h, and -temp 1 for a -t of "emp". */
+static int check_dashes(const struct cli_usage *usage, int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		const char *word = argv[i];
+		if (word[0] != '-' || !word[1])
+			continue;
+		const char *here = word[1] == '-' || !word[2] ? NULL : cli_foreign_option(word + 1);
+		if (here)
+			return cli_usage_error(usage->command, "unknown option %s: %s", word, here);
+		for (size_t k = 0; word[1] != '-' && word[2] && k < usage->n_options; k++) {
+			const struct cli_option *option = &usage->options[k];
+			if (!strcmp(option->name, word + 1) || (option->alias && !strcmp(option->alias, word + 1)))
+				return cli_usage_error(
+					usage->command, "unknown option %s: did you mean -%s?", word, word);
+		}
+		i += takes_next(usage, word);
+	}
+	return CLI_PROCEED;
 }
 
 /* A separate pass before the parsing: help prints the defaults that parsing overwrites, and must work even if the other
@@ -304,6 +349,9 @@ int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_l
 	char letters[2 * MAX_LONG];
 	make_getopt(usage, long_options, letters);
 	opterr = 0;
+	int status = check_dashes(usage, argc, argv);
+	if (status != CLI_PROCEED)
+		return status;
 	if (asks_for_help(argc, argv, letters, long_options)) {
 		print_help(usage);
 		return CLI_OK;
@@ -314,7 +362,7 @@ int cli_parse(const struct cli_usage *usage, int argc, char **argv, struct cli_l
 		const struct cli_option *option = code == '?' || code == ':' ? NULL : find(usage, code);
 		if (!option)
 			return bad_option(usage, code, argv);
-		int status = set(usage, option, optarg);
+		status = set(usage, option, optarg);
 		if (status != CLI_PROCEED)
 			return status;
 	}

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum cli_kind { CLI_FLAG, CLI_STRING, CLI_LIST, CLI_U32, CLI_U64, CLI_FLOAT, CLI_CHOICE };
+/* CLI_TOKENS: a CLI_U32 of which -1, as llama.cpp has it, is max: no limit but the context. */
+enum cli_kind { CLI_FLAG, CLI_STRING, CLI_LIST, CLI_U32, CLI_U64, CLI_TOKENS, CLI_FLOAT, CLI_CHOICE };
 
 enum { CLI_MAX_LIST = 256 };
 struct cli_list {
@@ -20,7 +21,7 @@ struct cli_option {
 	enum cli_kind kind;
 	void *target;         /* to a bool, const char *, struct cli_list, uint32_t, uint64_t, float or int, by kind */
 	const char *argument; /* its name in --help; for CLI_CHOICE the choices, "a|b|c", whose index goes to target */
-	double min, max;      /* for CLI_U32 and CLI_FLOAT */
+	double min, max;      /* for CLI_U32, CLI_TOKENS and CLI_FLOAT */
 	const char *help;
 };
 
@@ -45,6 +46,7 @@ struct cli_nearest {
 void cli_consider(struct cli_nearest *nearest, const char *word, const char *candidate);
 /* What is done here with an option of another program of this field, or NULL. */
 const char *cli_foreign_option(const char *name);
+const char *cli_foreign_letter(int letter);
 
 /* ---- options.c again */
 

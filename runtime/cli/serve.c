@@ -1,6 +1,7 @@
 /* trimtab serve */
 #include <stdlib.h>
 
+#include "answer_options.h"
 #include "cli.h"
 #include "runtime/serve/serve.h"
 
@@ -93,8 +94,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"keys of a body that nobody knows are passed over, and named in X-Trimtab-Ignored"},
 		{"behind-proxy", 0, NULL, CLI_FLAG, &o->behind_proxy, NULL, 0, 0,
 			"a proxy with TLS and keys stands in front: serve on another address than loopback"},
-		{"max-batch", 'b', "max-num-seqs", CLI_U32, &o->max_batch, "N", 1, 4096,
-			"requests that run at once; four times as many may wait"},
+		CLI_BATCH_OPTIONS(
+			o->max_batch, run->engine_args, "requests that run at once; four times as many may wait"),
 		{"request-timeout", 0, NULL, CLI_FLOAT, &o->request_timeout, "S", 0.001, 1e6,
 			"seconds that a request may take"},
 		{"drain-seconds", 0, NULL, CLI_FLOAT, &o->drain_seconds, "S", 0, 1e6,

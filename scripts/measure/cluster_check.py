@@ -391,7 +391,7 @@ def slow():
     """The ideal: every rank at the speed that it shows alone, all ending at once."""
     # Of one length, and long beside the time that a stopped rank 0 lets others wait for their rows.
     rows = [{"id": str(i), "prompt": "x"} for i in range(options.rows)]
-    job = SharedJob(rows, "-n", "48", "-b", "8")
+    job = SharedJob(rows, "-n", "48", "--max-batch", "8")
     _, alone = throttled(job, [0.3])
     job.begin()
     said, seconds = throttled(job, [0.3, 0.3, 0.03, 0.3])

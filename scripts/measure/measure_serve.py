@@ -67,7 +67,7 @@ def measure_bodies():
     works("-i", "in.jsonl", "-o", "out.jsonl", *policies)
     wanted = [row["response"]["body"] for row in read_rows("out.jsonl")]
     equal = collections.Counter()
-    with Server(*policies, "-b", 256, "--behind-proxy") as server:
+    with Server(*policies, "--max-batch", 256, "--behind-proxy") as server:
         def same(i, streams):
             path, body = asked[i]
             if streams:
@@ -131,7 +131,7 @@ def measure_overload():
     """First what the engine can take, then ten times as many at once."""
     body = {"prompt": "x", "max_tokens": 16, "ignore_eos": True, "seed": 1}
     statuses = collections.Counter()
-    with Server("-b", 8, "--behind-proxy") as server:
+    with Server("--max-batch", 8, "--behind-proxy") as server:
         def ask(_):
             status, _ = server.ask(TEXT, body)
             statuses[status] += 1

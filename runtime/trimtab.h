@@ -343,7 +343,7 @@ struct tt_request_options {
 	 * user message, as tt_text_encode_chat_span finds them. Both 0: the whole prompt. */
 	size_t mean_from, mean_to;
 	/* At most so many are generated. 0: only run the ids, and where nothing but gates and hidden states is read of
-	 * them, no layer after the last of these. */
+	 * them, no layer after the last of these; then their KV pages serve requests that end at the same layer. */
 	uint32_t max_tokens;
 	bool ignore_eos; /* do not stop at the model's end tokens */
 

@@ -134,14 +134,6 @@ static int add_layers(struct tt_matrix *m, uint32_t n, struct tt_error *err)
 	return TT_OK;
 }
 
-/* What follows n on a scale that ends at `last`: twice as many, then the last, then 0. */
-static uint32_t next_size(uint32_t n, uint32_t last)
-{
-	if (n == last)
-		return 0;
-	return n <= last / 2 ? 2 * n : last;
-}
-
 static int add_ways(struct tt_matrix *m, enum tt_matrix_ways ways, struct tt_error *err)
 {
 	uint32_t n_layers = tt_engine_info(m->engines[0])->n_layers, n_rows = m->lab.n_rows;
@@ -150,7 +142,7 @@ static int add_ways(struct tt_matrix *m, enum tt_matrix_ways ways, struct tt_err
 	case TT_WAYS_ADD:
 		return add_steered(m, "add", NULL, (struct tt_noise){0}, err);
 	case TT_WAYS_LAYERS:
-		for (uint32_t n = 1; n > 0; n = next_size(n, n_layers))
+		for (uint32_t n = 1; n > 0; n = tt_matrix_next_size(n, n_layers))
 			TT_TRY(add_layers(m, n, err));
 		return TT_OK;
 	case TT_WAYS_STACK:
@@ -158,7 +150,7 @@ static int add_ways(struct tt_matrix *m, enum tt_matrix_ways ways, struct tt_err
 			TT_TRY(add_stack(m, n, err));
 		return TT_OK;
 	case TT_WAYS_POLICIES:
-		for (uint32_t n = 1; n > 0; n = next_size(n, n_rows))
+		for (uint32_t n = 1; n > 0; n = tt_matrix_next_size(n, n_rows))
 			TT_TRY(add_distinct(m, n, err));
 		return TT_OK;
 	default:
@@ -201,4 +193,11 @@ void tt_matrix_close(struct tt_matrix *m)
 struct tt_token_lab *tt_matrix_lab(struct tt_matrix *m)
 {
 	return &m->lab;
+}
+
+uint32_t tt_matrix_next_size(uint32_t n, uint32_t last)
+{
+	if (n == last)
+		return 0;
+	return n <= last / 2 ? 2 * n : last;
 }

@@ -35,7 +35,7 @@ static const char examples[] =
 	"  trimtab bench model.gguf --scale rows,context,layers,stack,policies --rows 64 -o json\n"
 	"  trimtab bench model.gguf --num-prompts 64 --request-rate 2 -p 128 -n 32 --goodput ttft:500,tpot:60";
 
-enum { MAX_VALUES = 64, MAX_TOKENS = 1 << 20, CEILING_BYTES = 256 << 20, POLICY_SEED = 3 };
+enum { MAX_VALUES = 64, MAX_TOKENS = 1 << 20, CEILING_BYTES = 256 << 20, POLICY_SEED = 3, DEFAULT_ROUNDS = 5 };
 
 struct values {
 	uint32_t list[MAX_VALUES]; // [n]
@@ -151,7 +151,8 @@ static int check_matrix(const struct run *run)
 		return cli_usage_error("bench", "--scale is of generation alone, and no --matrix");
 	if (run->serving.n_requests || run->policies.n || run->off || run->pairs.n || run->depths.n || run->limits ||
 		run->batches.n || run->no_warmup)
-		return cli_usage_error("bench", "%s takes --rows, -p, -n, -r, -o and what an engine takes", name);
+		return cli_usage_error("bench", "%s takes --rows,%s -n, -r, -o and what an engine takes", name,
+			run->scale ? "" : " -p,");
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || (run->scale && !run->n_gen.list[0]))
 		return cli_usage_error("bench", "%s takes one --n-prompt and --n-gen", name);
 	for (size_t i = 0; i < run->n_rows.n; i++)
@@ -164,7 +165,8 @@ static int check_matrix(const struct run *run)
 
 static int check_timeline(struct run *run)
 {
-	if (run->matrix || run->scale || run->serving.n_requests || run->pairs.n || run->depths.n || run->limits)
+	if (run->matrix || run->scale || run->serving.n_requests || run->pairs.n || run->depths.n || run->limits ||
+		run->rows.n || run->no_warmup || run->n_rounds != DEFAULT_ROUNDS || run->format != CLI_BENCH_MD)
 		return cli_usage_error(
 			"bench", "--timeline takes -p, -n, -b, --policy, --off and what an engine takes");
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !run->n_prompt.list[0])
@@ -484,7 +486,7 @@ static void spell_pg(int argc, char **argv)
 
 int cli_bench(int argc, char **argv)
 {
-	struct run run = {.n_rounds = 5};
+	struct run run = {.n_rounds = DEFAULT_ROUNDS};
 	struct cli_list positional = {0};
 	spell_pg(argc, argv);
 	int status = parse(&run, argc, argv, &positional);

@@ -187,7 +187,7 @@ static int run_at(struct run *run, uint32_t n_rows, double x)
 static int run_rows(struct run *run, uint32_t most)
 {
 	int status = CLI_PROCEED;
-	for (uint32_t n = 1; status == CLI_PROCEED && n <= most; n *= 2)
+	for (uint32_t n = 1; status == CLI_PROCEED && n > 0; n = tt_matrix_next_size(n, most))
 		status = run_at(run, n, n);
 	return status;
 }
@@ -217,6 +217,8 @@ static int run_axis(struct run *run, const struct axis *axis, uint32_t n_rows)
 		status = strcmp(axis->word, "context") == 0 ? run_contexts(run) : run_at(run, n_rows, 0);
 	if (status != CLI_PROCEED)
 		return status;
+	if (run->n == 0)
+		return cli_failf("--scale %s: there is nothing to time in such a context", axis->word);
 	print_axis(run);
 	json_array_append_new(run->all, axis_json(run));
 	return CLI_PROCEED;

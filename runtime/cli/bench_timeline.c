@@ -97,13 +97,21 @@ static struct sum *sum_of(struct phase *phase, const char *op)
 	return sum;
 }
 
-/* Events come in the order of their ends, so a step's ops stand before it, and belong to the phase that it says. */
-static void add_up(struct phase phases[2], const struct tt_timeline_event *events, size_t n)
+static bool is_step(const struct tt_timeline_event *event)
 {
+	return strcmp(event->op, "step") == 0;
+}
+
+/* Events come in the order of their ends, so a step's ops stand before it. The last n_gen steps are generation. */
+static void add_up(struct phase phases[2], const struct tt_timeline_event *events, size_t n, uint32_t n_gen)
+{
+	size_t n_steps = 0, step = 0;
+	for (size_t i = 0; i < n; i++)
+		n_steps += is_step(&events[i]);
 	for (size_t i = 0, first = 0; i < n; i++) {
-		if (strcmp(events[i].op, "step") != 0)
+		if (!is_step(&events[i]))
 			continue;
-		struct phase *phase = &phases[events[i].n_tokens == 1];
+		struct phase *phase = &phases[step++ + n_gen >= n_steps];
 		for (; first < i; first++) {
 			struct sum *sum = sum_of(phase, events[first].op);
 			sum->n++;
@@ -164,7 +172,7 @@ static int write_trace(const struct tt_timeline *timeline, const char *path, str
 	return status;
 }
 
-static int report(struct tt_timeline *timeline, const char *path, const struct limits *limits)
+static int report(struct tt_timeline *timeline, const struct cli_bench_timeline *o, const struct limits *limits)
 {
 	struct tt_error err = {0};
 	const struct tt_timeline_event *events;
@@ -172,15 +180,15 @@ static int report(struct tt_timeline *timeline, const char *path, const struct l
 	struct phase phases[2] = {{.name = "prompt"}, {.name = "generation"}};
 	int code = tt_timeline_events(timeline, &events, &n, &err);
 	if (code == TT_OK)
-		code = write_trace(timeline, path, &err);
+		code = write_trace(timeline, o->path, &err);
 	if (code != TT_OK)
 		return cli_fail(&err);
-	add_up(phases, events, n);
+	add_up(phases, events, n, o->n_gen);
 	print_phase(&phases[0], limits);
 	print_phase(&phases[1], limits);
 	printf("fma is %.1f GFLOP/s, read %.1f GB/s: what this machine reached in the same minute.\n%s: open it in "
 	       "chrome://tracing or Perfetto.\n",
-		limits->fma / 1e9, limits->read / 1e9, path);
+		limits->fma / 1e9, limits->read / 1e9, o->path);
 	return CLI_OK;
 }
 
@@ -199,7 +207,7 @@ int cli_bench_run_timeline(const struct tt_token_lab *lab, const struct cli_benc
 	if (status == CLI_PROCEED)
 		status = run_request(lab, o, SEED);
 	if (status == CLI_PROCEED)
-		status = report(timeline, o->path, &limits);
+		status = report(timeline, o, &limits);
 	tt_timeline_close(timeline);
 	return status;
 }

@@ -91,7 +91,7 @@ static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struc
 		.max_samples = o->max_batch > MIN_SAMPLES ? o->max_batch : MIN_SAMPLES,
 		.n_rows = 1 + o->max_batch * TT_MAX_STACK,
 		.context = o->context,
-		.max_seen = e->backend->has_penalties ? SEEN_OF_A_STEP + o->context : 0,
+		.max_seen = e->ranks[0].backend->has_penalties ? SEEN_OF_A_STEP + o->context : 0,
 		.n_inline_captures = tt_limits_inline_captures(&e->model->config),
 		.fast = o->fast,
 		.compute = o->compute,

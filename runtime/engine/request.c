@@ -37,7 +37,7 @@ static int check_sampling(const struct tt_engine *engine, const struct tt_reques
 {
 	TT_TRY(tt_sampling_check(&o->sampling, err));
 	TT_TRY(tt_penalties_check(o->repetition_penalty, o->presence_penalty, o->frequency_penalty, err));
-	if (!engine->backend->has_penalties &&
+	if (!engine->ranks[0].backend->has_penalties &&
 		(o->repetition_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"repetition_penalty, presence_penalty and frequency_penalty are not supported on %s",
@@ -180,7 +180,7 @@ static void fill_known_coefficients(struct tt_request *r)
 }
 
 /* A request of which only gates or hidden states are read needs no layer after the last of these. Its pages lack the
- * keys and values of those layers, so they are shared among such requests alone. */
+ * keys and values of those layers, so they are shared among requests of the same depth alone. */
 static uint32_t depth_of(const struct tt_request *r)
 {
 	const struct tt_sequence *q = &r->sequence;

@@ -46,20 +46,27 @@ static void add_gate_up(struct tt_timeline_event *event, const struct tt_layer *
 	add_product(event, &layer->w_up, event->n_tokens);
 }
 
-/* Keys and values of a sequence are read once for all of its tokens in the step, as far as memory is concerned. */
+static uint32_t first_key(uint32_t position, uint32_t window)
+{
+	return window && position + 1 > window ? position + 1 - window : 0;
+}
+
+/* Keys and values of a sequence are read once for all of its tokens in the step, as far as memory is concerned: from
+ * the first that its first token sees to its last token's. */
 static void add_attention(struct tt_timeline_event *event, const struct tt_attention_args *args)
 {
 	const struct tt_config *c = args->config;
 	const struct tt_step_plan *step = args->step;
-	uint32_t window = tt_config_window(c, args->layer_index);
+	uint32_t window = tt_config_window(c, args->layer_index), from = 0;
 	for (uint32_t t = 0; t < step->n_tokens; t++) {
-		uint32_t n_keys = (uint32_t)tt_step_positions(step)[t] + 1;
-		n_keys = window && n_keys > window ? window : n_keys;
-		event->flops += 4.0 * n_keys * c->head_dim * c->n_heads;
-		bool last = t + 1 == step->n_tokens || tt_step_seqs(step)[t + 1] != tt_step_seqs(step)[t];
-		if (last)
-			event->bytes +=
-				2.0 * n_keys * (double)tt_kv_bytes(args->kv->type, (size_t)c->n_kv_heads * c->head_dim);
+		uint32_t position = (uint32_t)tt_step_positions(step)[t], first = first_key(position, window);
+		int32_t seq = tt_step_seqs(step)[t];
+		event->flops += 4.0 * (position + 1 - first) * c->head_dim * c->n_heads;
+		if (t == 0 || tt_step_seqs(step)[t - 1] != seq)
+			from = first;
+		if (t + 1 == step->n_tokens || tt_step_seqs(step)[t + 1] != seq)
+			event->bytes += 2.0 * (position + 1 - from) *
+					(double)tt_kv_bytes(args->kv->type, (size_t)c->n_kv_heads * c->head_dim);
 	}
 }
 
@@ -190,11 +197,6 @@ int tt_timeline_events(
 	*out = t->events;
 	*n = t->n;
 	return t->status == TT_OK ? TT_OK : tt_fail(err, t->status, "%s", t->err.message);
-}
-
-void tt_timeline_restart(struct tt_timeline *t)
-{
-	t->n = 0;
 }
 
 /* ---- The trace: complete events of one thread, in microseconds from the first */

@@ -26,8 +26,6 @@ void tt_timeline_close(struct tt_timeline *timeline); /* NULL is fine */
 /* What was recorded so far, in the order of the ends. An op that could not be recorded is an error here. */
 int tt_timeline_events(
 	const struct tt_timeline *timeline, const struct tt_timeline_event **out, size_t *n, struct tt_error *err);
-/* Forgets what was recorded. */
-void tt_timeline_restart(struct tt_timeline *timeline);
 
 /* The events as a trace that chrome://tracing and Perfetto open: a new reference. */
 int tt_timeline_trace(const struct tt_timeline *timeline, json_t **out, struct tt_error *err);

@@ -132,7 +132,7 @@ def test_scale():
     """Each axis' points, and the lines through them."""
     all_axes = json.loads(bench("--scale", "rows,context,layers,stack,policies", "--rows", "6", "-n", "2", "-r", "3",
                                 "-c", "500", "-o", "json"))
-    want = {"rows": [1, 2, 4], "context": [128, 256], "layers": [1, 2, 3], "stack": [1, 2, 3, 4],
+    want = {"rows": [1, 2, 4, 6], "context": [128, 256], "layers": [1, 2, 3], "stack": [1, 2, 3, 4],
             "policies": [1, 2, 4, 6]}
     check({axis["axis"]: [point["x"] for point in axis["points"]] for axis in all_axes} == want, all_axes)
     for axis in all_axes:
@@ -201,6 +201,9 @@ def test_timeline():
         keys = range(1, 25) if n == 24 else [25 + steps.index(step) - 1]
         attention = next(op for op in ops if op["name"] == "attention")
         check(attention["args"]["flops"] == 4 * width * sum(keys), attention)
+    for length, batch, steps in (("1", "512", 1), ("70", "69", 2)):
+        prompt = bench("--timeline", "other.json", "-p", length, "-b", batch, "-n", "2", "--off")
+        check(f"prompt, {steps} step" in prompt and "generation, 2 steps" in prompt, prompt)
     check("prompt, 1 step" in done and "generation, 3 steps" in done and "trace.json: open it" in done, done)
 
 
@@ -227,6 +230,8 @@ def test_refusals():
             ("--scale is printed as md or json", "--scale", "rows", "-o", "csv"),
             ("--timeline takes -p", "--timeline", "t.json", "--matrix"),
             ("--timeline takes one", "--timeline", "t.json", "-p", "0"),
+            ("--timeline takes -p", "--timeline", "t.json", "--rows", "3"),
+            ("--timeline takes -p", "--timeline", "t.json", "-o", "json"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "itl:3"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:0"),
             ("--goodput takes", "--num-prompts", "3", "--goodput", "ttft:3;tpot:4")):

@@ -185,7 +185,8 @@ static inline void sim_control(struct sim_device *d, const struct tt_step_plan *
 	}
 }
 
-/* Layer by layer, as the real one: every token's keys are in place before any token looks at them. */
+/* Layer by layer, as the real one: every token's keys are in place before any token looks at them. A step that ends
+ * after the first layer leaves no late stream. */
 static inline void sim_run(struct sim_device *d, const struct tt_step_plan *step, uint64_t number)
 {
 	const struct tt_sample_plan *samples = tt_step_samples(step);
@@ -204,10 +205,11 @@ static inline void sim_run(struct sim_device *d, const struct tt_step_plan *step
 			if (phase == 0) {
 				cell->early = value.early;
 			} else {
+				bool runs = step->n_layers > SIM_EARLY + 1;
 				uint64_t *acted = &d->acted[number % TT_MAX_IN_FLIGHT][t];
-				cell->late = value.late;
+				cell->late = runs ? value.late : 0;
 				*acted = 0;
-				for (uint32_t k = 0; k < TT_STACK; k++) {
+				for (uint32_t k = 0; runs && k < TT_STACK; k++) {
 					uint32_t slot = tt_step_row_slots(step)[rows[k]];
 					if (!rows[k])
 						continue;

@@ -1,11 +1,12 @@
 /* The scheduler against a made-up model, a made-up clock and seeded random numbers: steps by the million, with
  * everything checked that must hold. A run that fails prints the command that repeats it.
  *
- *     scheduler_sim [--steps N] [--seed N] [--fault leak|drop|swap|stale|starve|claim|record]
+ *     scheduler_sim [--steps N] [--seed N] [--fault leak|drop|swap|stale|starve|claim|record|shallow]
  *
  * --seed runs that seed alone. --fault plants one, and then the program must fail: a page that nobody gives back, a
  * sample that another row gets too, two neighbours' rows exchanged, pages keyed without their policy, a request that is
- * never run, reports that do not know of the kill switch, records that lack tokens of their page. */
+ * never run, reports that do not know of the kill switch, records that lack tokens of their page, steps that run the
+ * first layer alone. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 enum { STEPS_A_SEED = 2000, MAX_REQUESTS = 64, OLDEST_MAY_WAIT = 3 };
 static const uint64_t NOT_RUN = UINT64_MAX;
 
-enum fault { NO_FAULT, LEAK, DROP, SWAP, STALE, STARVE, CLAIM, RECORD };
+enum fault { NO_FAULT, LEAK, DROP, SWAP, STALE, STARVE, CLAIM, RECORD, SHALLOW };
 
 struct request {
 	struct tt_sequence sequence; /* first */
@@ -139,6 +140,8 @@ static void submit(struct sim *sim, struct request *r)
 	q->deadline = draw(sim, 20) ? 0 : sim->now + 1 + draw(sim, 60);
 	make_policies(sim, q);
 	make_span(sim, q);
+	if (q->max_tokens == 0 && !q->scores && q->observe_last == SIM_EARLY)
+		q->depth = SIM_EARLY + 1;
 	sim_expect(q, &r->want);
 	tt_scheduler_add(&sim->scheduler, q);
 	if (sim->n_kinds > 0)
@@ -150,10 +153,12 @@ static bool tokens_agree(const struct request *r, size_t n)
 	return n <= r->want.n_tokens && !memcmp(r->sequence.tokens, r->want.tokens, n * sizeof *r->want.tokens);
 }
 
-/* Every report of a token names the coefficients that acted on it. */
+/* Every report of a token names the coefficients that acted on it, where the steered layers ran. */
 static void check_acted(const struct sim *sim, const struct request *r, size_t position)
 {
 	uint64_t said = 0;
+	if (r->sequence.depth < SIM_LAYERS)
+		return;
 	for (uint32_t i = 0; i < r->sequence.n_policies; i++) {
 		const float *coef = tt_sequence_coefficients(&r->sequence, i, position, SIM_LAYERS);
 		if (coef)
@@ -258,7 +263,8 @@ static void check_cells(struct sim *sim)
 			const struct sim_cell *cell =
 				&sim->device.cells[(size_t)q->pages[p / TT_PAGE_TOKENS] * TT_PAGE_TOKENS +
 						   p % TT_PAGE_TOKENS];
-			if (cell->late != want->cells[p].late && q->killed_from == SIZE_MAX &&
+			bool late = q->depth < SIM_LAYERS || cell->late == want->cells[p].late;
+			if ((!late || cell->early != want->cells[p].early) && q->killed_from == SIZE_MAX &&
 				(q->decided || q->n_policies == 0))
 				fail(sim, "request %llu: position %zu holds another's", (unsigned long long)q->arrival,
 					p);
@@ -341,6 +347,8 @@ static void plant(struct sim *sim, struct tt_scheduled_step *plan)
 			memcpy(rows, rows + TT_STACK, sizeof kept);
 			memcpy(rows + TT_STACK, kept, sizeof kept);
 		}
+	if (sim->fault == SHALLOW)
+		plan->step->n_layers = SIM_EARLY + 1;
 	for (uint32_t i = 0; sim->fault == RECORD && i < plan->step->n_pools; i++)
 		tt_step_pools(plan->step)[i].n_tokens /= 2;
 	if (sim->fault == STARVE && s->n_running > 0)
@@ -424,6 +432,16 @@ static void collect(struct sim *sim)
 	tt_scheduler_collect(&sim->scheduler, &results);
 }
 
+/* What a sequence has below its depth is right only by chance, if others of the step need those layers. */
+static void spoil(struct sim *sim, const struct tt_scheduled_step *plan)
+{
+	for (uint32_t i = 0; i < plan->n_planned; i++) {
+		const struct tt_planned *p = &plan->planned[i];
+		for (uint32_t t = 0; p->sequence->depth < SIM_LAYERS && t < p->n_tokens; t++)
+			sim_cell_at(&sim->device, plan->step, p->first_token + t, p->position + t)->late = 0;
+	}
+}
+
 static void step(struct sim *sim)
 {
 	struct tt_scheduler *s = &sim->scheduler;
@@ -441,6 +459,7 @@ static void step(struct sim *sim)
 			memcpy(sim->device.coef[plan->restores[i].row], plan->restores[i].coef,
 				sizeof *sim->device.coef);
 		sim_run(&sim->device, plan->step, s->n_planned);
+		spoil(sim, plan);
 	}
 	if (draw(sim, 1000) == 0) { /* the device failed: what its pages hold is lost */
 		memset(sim->device.cells, 0xee, (size_t)s->pool.n_pages * TT_PAGE_TOKENS * sizeof *sim->device.cells);
@@ -479,7 +498,7 @@ static void run_seed(struct sim *sim, uint64_t seed)
 int main(int argc, char **argv)
 {
 	static struct sim sim;
-	const char *const faults[] = {"", "leak", "drop", "swap", "stale", "starve", "claim", "record"};
+	const char *const faults[] = {"", "leak", "drop", "swap", "stale", "starve", "claim", "record", "shallow"};
 	uint64_t n_steps = 100000, seed = 0;
 	bool one = false;
 	for (int i = 1; i + 1 < argc; i += 2) {
@@ -487,7 +506,7 @@ int main(int argc, char **argv)
 			n_steps = strtoull(argv[i + 1], NULL, 10);
 		if (!strcmp(argv[i], "--seed"))
 			one = true, seed = strtoull(argv[i + 1], NULL, 10);
-		for (int f = LEAK; !strcmp(argv[i], "--fault") && f <= RECORD; f++)
+		for (int f = LEAK; !strcmp(argv[i], "--fault") && f <= SHALLOW; f++)
 			if (!strcmp(argv[i + 1], faults[f]))
 				sim.fault = (enum fault)f;
 	}

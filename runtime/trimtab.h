@@ -173,10 +173,8 @@ struct tt_engine_options {
 	/* Smaller types take less memory, and the bits are no longer those of f32. A type that the device does not have
 	 * is TT_ERR_UNSUPPORTED. */
 	enum tt_kv_type kv;
-	/* Ranks that share the model: each has a part of every matrix and of the KV pages, and an answer has the bits
-	 * of one rank. 0: one; 16 at most. They must divide the heads, and must divide the key heads or be divided by
-	 * them, else TT_ERR_UNSUPPORTED. CPU only, where they share n_threads: for tests and for looking, not for
-	 * speed. */
+	/* Ranks, 16 at most, that share matrices and KV pages; an answer has the bits of one. They divide the heads, and
+	 * divide the key heads or are divided by them, else TT_ERR_UNSUPPORTED. CPU only, sharing n_threads. */
 	uint32_t n_ranks;
 };
 TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);
@@ -198,13 +196,12 @@ struct tt_model_info {
 	uint32_t model_context; /* longest sequence that the model was made for */
 	uint32_t n_threads;
 	uint64_t n_parameters, n_weight_bytes;
-	size_t kv_bytes; /* of all KV pages */
-	/* of the model's matrices in a GPU's memory, 0 on a CPU, which reads the file's; and of those that are bf16
-	 * there though the file has them quantised */
-	uint64_t device_weight_bytes, rounded_weight_bytes;
+	size_t kv_bytes;            /* of all KV pages */
 	const char *fingerprint;    /* architecture, dimensions and vocabulary hash: a policy must have the same */
 	const char *weights_digest; /* 64 hexadecimal digits */
 	uint32_t n_ranks;
+	/* Of matrices in a GPU's memory (a CPU reads the file's), and of those that are quantised in the file alone. */
+	uint64_t device_weight_bytes, rounded_weight_bytes;
 };
 /* Both are borrowed until the engine is closed. */
 TT_API const struct tt_model_info *tt_engine_info(const struct tt_engine *engine);
@@ -332,8 +329,7 @@ struct tt_telemetry {
 typedef void (*tt_telemetry_fn)(void *user, struct tt_request *request, const struct tt_telemetry *telemetry);
 typedef void (*tt_notify_fn)(void *user, struct tt_request *request);
 
-/* For n samples of one prompt, submit n requests with n seeds: they share the prompt's pages, which are computed
- * once. */
+/* n samples of one prompt are n requests with n seeds: they share the prompt's pages, which are computed once. */
 struct tt_request_options {
 	size_t size;        /* of the struct */
 	const int32_t *ids; // [n_ids] the prompt, copied
@@ -354,7 +350,6 @@ struct tt_request_options {
 	const char *const *stop;
 	size_t n_stop;
 	double timeout; /* seconds after which the request ends with TT_FINISH_DEADLINE; 0: none */
-
 	struct tt_sampling sampling;
 	uint32_t n_top; /* alternatives to report for every generated token, at most TT_MAX_TOP */
 
@@ -371,11 +366,9 @@ struct tt_request_options {
 	size_t logits_from;          /* ... from this index on; pages before it may be shared, as with score_from */
 	size_t keep_from;            /* the hidden states of ids from this index on ... */
 	const uint64_t *keep_layers; /* ... of the layers whose bit is set, [(L + 63) / 64], copied; NULL: none */
-
-	tt_telemetry_fn telemetry; /* or NULL */
-	tt_notify_fn notify;       /* or NULL */
-	void *user;                /* passed to both */
-
+	tt_telemetry_fn telemetry;   /* or NULL */
+	tt_notify_fn notify;         /* or NULL */
+	void *user;                  /* passed to both */
 	/* Make tokens that the sequence has already less likely, before temperature and cuts; log-probabilities are the
 	 * model's own. On a CPU alone: elsewhere TT_ERR_UNSUPPORTED. */
 	float repetition_penalty; /* above 0, at most 100; 1: off. Of all ids: x / p, or x * p for a logit below 0 */
@@ -756,13 +749,10 @@ struct tt_batch_options {
 	tt_progress_fn progress; /* or NULL; stage "rows" counts rows. Rows that are done stay if it stops the run */
 	void (*note)(void *user, const char *line); /* gets warnings, and from where a run goes on; or NULL */
 	void *user;                                 /* passed to both */
-
 	const char *layers; /* the layers that all policies keep, as tt_policy_keep_layers; NULL: their own */
-
 	/* Several processes may share a job, each of which answers every n_shards-th 256 lines: shard is its number,
 	 * from 0. They write to OUTPUT.parts, of which tt_batch_merge makes the output. 0: no shards */
 	uint32_t shard, n_shards;
-
 	bool telemetry_dense; /* telemetry's lines list every layer and w, not only the layers that were steered */
 };
 TT_API void tt_batch_options_default_sized(struct tt_batch_options *options, size_t size);

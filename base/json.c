@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/lines.h"
 #include "base/file.h"
+#include "base/lines.h"
 
 int tt_json_parse(json_t **out, const char *text, size_t n, const char *what, struct tt_error *err)
 {

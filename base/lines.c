@@ -10,10 +10,7 @@ int tt_lines_open(struct tt_lines *lines, const char *path, uint64_t size, struc
 	*lines = (struct tt_lines){.path = path, .left = size, .file = fopen(path, "rb")};
 	if (!lines->file)
 		return tt_fail_io(err, path, "open");
-	unsigned char head[2];
-	size_t n = size >= sizeof head ? fread(head, 1, sizeof head, lines->file) : 0;
-	rewind(lines->file);
-	return tt_refuse_gzip(path, head, n, err);
+	return TT_OK;
 }
 
 int tt_refuse_gzip(const char *path, const void *head, size_t n, struct tt_error *err)
@@ -65,6 +62,8 @@ int tt_lines_next(struct tt_lines *lines, bool *found, struct tt_error *err)
 	while ((*found = read_line(lines, &status, err))) {
 		TT_TRY(status);
 		struct tt_buffer *line = &lines->line;
+		if (lines->number == 1)
+			TT_TRY(tt_refuse_gzip(lines->path, line->data, line->len, err));
 		if (lines->number == 1 && line->len >= 3 && memcmp(line->data, mark, 3) == 0) {
 			line->len -= 3;
 			memmove(line->data, line->data + 3, line->len + 1);

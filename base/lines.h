@@ -21,7 +21,7 @@ struct tt_lines {
 
 /* Reads the first size bytes of a regular file. */
 int tt_lines_open(struct tt_lines *lines, const char *path, uint64_t size, struct tt_error *err);
-/* TT_ERR_FORMAT for what begins as a compressed file; tt_lines_open asks this. */
+/* TT_ERR_FORMAT for what begins as a compressed file; tt_lines_next asks this of the first line. */
 int tt_refuse_gzip(const char *path, const void *head, size_t n, struct tt_error *err);
 /* Reads the next line that is not blank, without its newline. *found is false at the end. */
 int tt_lines_next(struct tt_lines *lines, bool *found, struct tt_error *err);

@@ -173,8 +173,8 @@ struct tt_engine_options {
 	/* Smaller types take less memory, and the bits are no longer those of f32. A type that the device does not have
 	 * is TT_ERR_UNSUPPORTED. */
 	enum tt_kv_type kv;
-	/* Ranks, 16 at most, that share matrices and KV pages; an answer has the bits of one. They divide the heads, and
-	 * divide the key heads or are divided by them, else TT_ERR_UNSUPPORTED. CPU only, sharing n_threads. */
+	/* Ranks, 16 at most, that share matrices and KV pages; an answer has the bits of one. They divide the heads and
+	 * divide the key heads, or are divided by these, else TT_ERR_UNSUPPORTED. CPU only, sharing n_threads. */
 	uint32_t n_ranks;
 };
 TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);

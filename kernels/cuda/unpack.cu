@@ -25,7 +25,7 @@ static __global__ void __launch_bounds__(UNPACK_THREADS) unpack_kernel(const __g
 int tt_cuda_unpack(struct tt_cuda *cuda, uint16_t *rows, const struct tt_matrix *packed, struct tt_error *err)
 {
 	uint64_t n = (uint64_t)packed->n_out * packed->n_in;
-	struct unpack a = {rows, packed->data, n, packed->n_in, packed->type};
+	struct unpack a = {rows, packed->data, n, packed->n_in, (uint32_t)packed->type};
 	void *args[] = {&a};
 	uint64_t blocks = (a.n / 8 + UNPACK_THREADS - 1) / UNPACK_THREADS;
 	struct tt_launch launch = {"unpack",

@@ -78,9 +78,13 @@ done | {
 		budget("product_narrow<1, 8, 2>", 8, 128)
 		budget("product_wide<4, 4>", 5, 128)
 		budget("product_wide<8, 4>", 4, 255)
+		budget("product_narrow_quants<1, 1, 4>", 85, 85)
+		budget("product_narrow_quants<2, 4, 2>", 24, 128)
+		budget("product_narrow_quants<2, 8, 2>", 13, 255)
+		budget("product_wide_quants<8, 4>", 8, 255)
 	}
-	# The steady loop is the innermost: an outer one has more instructions an HMMA. Kernels of quantised weights have
-	# one for each type: of those the worst is said too.
+	# The steady loop is the innermost: an outer one has more instructions an HMMA. Kernels of quantised weights
+	# have one for each type: of those the worst is said too.
 	function loop_ends(first, each) {
 		if (!(code in steady) || each < steady[code])
 			steady[code] = each
@@ -96,12 +100,13 @@ done | {
 			return ""
 		if (!(kernel in steady))
 			return ": NO STEADY LOOP"
-		over = (shape ~ /quants/ ? worst[kernel] : steady[kernel]) > most_each[shape] ? ": OVER " most_each[shape] " INSTRUCTIONS AN HMMA" : ""
+		most = shape ~ /quants/ ? worst[kernel] : steady[kernel]
+		over = most > most_each[shape] ? ": OVER " most_each[shape] " INSTRUCTIONS AN HMMA" : ""
 		return over (registers[kernel] + 0 > most_of[shape] ? ": OVER " most_of[shape] " REGISTERS" : "")
 	}
 	END {
-		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s %9s\n", "kernel", "target", "registers", "spilled", "HMMA",
-			"LDG.128", "LDGSTS.128", "bulk", "an HMMA"
+		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s %9s\n", "kernel", "target", "registers", "spilled",
+			"HMMA", "LDG.128", "LDGSTS.128", "bulk", "an HMMA"
 		for (i = 0; i < n; i++) {
 			kernel = kernels[i]
 			match(kernel, / [^ ]*$/)

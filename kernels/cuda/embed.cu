@@ -80,7 +80,7 @@ int tt_cuda_embed(struct tt_backend *backend, const struct tt_embed_args *args, 
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens;
 	struct embed a = {cuda->plan, args->embedding->data, args->sampled, args->next_norm, args->h, cuda->x,
-		cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden), args->embedding->type};
+		cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden), (uint32_t)args->embedding->type};
 	void *kernel_args[] = {&a};
 	dim3 grid((hidden + EMBED_COLUMNS - 1) / EMBED_COLUMNS, (n + EMBED_TOKENS - 1) / EMBED_TOKENS);
 	struct tt_launch launch = {"embed", grid, dim3(EMBED_THREADS), EMBED_COLUMNS * sizeof(float), cuda->stream,

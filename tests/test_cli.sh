@@ -125,6 +125,7 @@ refused 2 "takes a number" generate x --temp nan -p a
 refused 2 "from 0 to 1" generate x --top-p 1.5 -p a
 refused 2 "f32|f16|q8|fp8" generate x --kv f64 -p a
 refused 2 "f32|q8" generate x --compute f16 -p a
+refused 2 "from 0 to 16" generate x --tp 17 -p a
 refused 2 "policy|generation|last|all" generate x --policy p --when never -p a
 refused 2 "exclude each other" generate x -p a -f b
 refused 2 "needs a --policy" generate x --compare -p a
@@ -171,6 +172,14 @@ works generate "$tiny" --raw -p a -n 1 -q
 check quiet test ! -s err
 works generate "$tiny" --raw -p a -n 1 -v
 check verbose grep -q ": 3 layers of 64, .* on cpu, " err
+works generate "$tiny" --raw -p a -n 9 --temp 1 --json
+sed 's/,"seconds.*//' out >out2
+works generate "$tiny" --raw -p a -n 9 --temp 1 --json --tp 2 -v
+check ranks-are-told grep -q "ranks: 2" err
+check two-ranks cmp -s out2 <(sed 's/,"seconds.*//' out)
+works generate "$tiny" --raw -p a -n 9 --temp 1 --json --tensor-parallel-size 4
+check four-ranks cmp -s out2 <(sed 's/,"seconds.*//' out)
+refused 1 "4 heads and 2 key heads cannot be cut into 3 ranks (--tp), only into 1, 2, 4" generate "$tiny" --raw -p a --tp 3
 "$trimtab" generate "$tiny" --raw -p a -n 9 >/dev/full 2>err
 [ $? = 1 ] && grep -q "^trimtab: standard output: cannot be written" err || fail "generate to a full disk: $(cat err)"
 # Not under a sanitizer, which takes terabytes of addresses.

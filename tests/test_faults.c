@@ -466,8 +466,8 @@ static int read_batch(struct tt_error *err)
 	return status;
 }
 
-/* A prompt through an engine of one thread. */
-static int answer(struct tt_error *err)
+/* A prompt through an engine, each rank of which has one thread. */
+static int answer_by(uint32_t n_ranks, struct tt_error *err)
 {
 	static const int32_t ids[] = {5, 6, 7};
 	struct tt_engine *engine = NULL;
@@ -481,6 +481,7 @@ static int answer(struct tt_error *err)
 	options.n_threads = 1;
 	options.context = 64;
 	options.max_batch = 2;
+	options.n_ranks = n_ranks;
 	o.ids = ids;
 	o.n_ids = 3;
 	o.max_tokens = 3;
@@ -496,10 +497,22 @@ static int answer(struct tt_error *err)
 	return status;
 }
 
+static int answer(struct tt_error *err)
+{
+	return answer_by(1, err);
+}
+
+/* A rank whose step fails leaves none of the others waiting. */
+static int answer_by_ranks(struct tt_error *err)
+{
+	return answer_by(2, err);
+}
+
 Test(faults, batches_and_engines)
 {
 	inject_all("batch", read_batch, 27);
 	inject_all("engine", answer, 18);
+	inject_all("ranks", answer_by_ranks, 18);
 }
 
 static struct tt_engine *shared_engine;

@@ -628,6 +628,8 @@ def test_other_job():
     sha = {name: hashlib.sha256(read(f"{name}.st")).hexdigest()[:12] for name in "pq"}
     other(f"in --policy r (none there, {sha['q']}... here)", "--policy", "r=q.st")
     refused(1, f"in --policy q ({sha['q']}... there, none here); nothing", *base[:6], "-n", "8", model=here)
+    works(*base, "--tp", "2", model=here)  # the same bits
+    check(job.save() == before, "ranks: something was touched")
     other('which differs in --kv ("f32" there, "f16" here)', "--kv", "f16")
     other('which differs in --kv ("f32" there, "fp8" here)', "--kv", "fp8")
     other('which differs in --compute ("f32" there, "q8" here)', "--compute", "q8")

@@ -179,7 +179,7 @@ check ranks-are-told grep -q "ranks: 2" err
 check two-ranks cmp -s out2 <(sed 's/,"seconds.*//' out)
 works generate "$tiny" --raw -p a -n 9 --temp 1 --json --tensor-parallel-size 4
 check four-ranks cmp -s out2 <(sed 's/,"seconds.*//' out)
-refused 1 "4 heads and 2 key heads cannot be cut into 3 ranks (--tp), only into 1, 2, 4" generate "$tiny" --raw -p a --tp 3
+refused 1 "2 key heads cannot be cut into 3 ranks (--tp), only into 1, 2, 4" generate "$tiny" --raw -p a --tp 3
 "$trimtab" generate "$tiny" --raw -p a -n 9 >/dev/full 2>err
 [ $? = 1 ] && grep -q "^trimtab: standard output: cannot be written" err || fail "generate to a full disk: $(cat err)"
 # Not under a sanitizer, which takes terabytes of addresses.

@@ -37,7 +37,7 @@ help:
 	@echo "                     FROM=DIR takes them from a folder"
 	@echo
 	@echo "Develop"
-	@echo "  make test          build and run every test, in $(BUILD)-test"
+	@echo "  make test          build and run every test, in $(BUILD)-test; TEST=test_policy for one suite"
 	@echo "  make sanitize      the tests under the address and undefined-behaviour sanitizers"
 	@echo "  make clang         the tests built by clang"
 	@echo "  make ptx           the CUDA kernels as nvcc's PTX, interpreted: all suites of ops, tiny models"
@@ -122,10 +122,11 @@ vector-test: build
 	@scripts/measure/check_control_vectors.py $(BUILD)/trimtab "$$(scripts/setup/fetch_llama_cpp.sh)" \
 		build-llama.cpp/build
 
+# TEST: one of them, by its name; a suite in C is the only thing that is built.
 test sanitize clang tsan: model
 	@scripts/setup/install_packages.sh test
-	$(call build,$@)
-	$(call run-tests,$@)
+	$(call build,$@,$(if $(TEST),$(if $(wildcard tests/$(TEST).c tests/*/$(TEST).c*),$(TEST),trimtab-cli)))
+	$(call run-tests,$@) $(if $(TEST),-R '^$(TEST)$$' --no-tests=error)
 
 # Whole models on the emulator too: in a folder of their own, since `sanitize` leaves them out.
 sanitize-full: model

@@ -157,6 +157,7 @@ refused 2 "needs --chat" tokenize x --system y -p z
 # ---- Manners
 refused 1 "the prompt is empty" generate "$tiny" --raw
 refused 1 "the prompt is empty" generate "$tiny" -p ''
+refused 1 "standard input is empty" batch "$tiny" -i - -o - --raw
 refused 2 "exclude each other" generate x --messages y -p z
 refused 2 "exclude each other" generate x --messages y --raw
 printf '[{"role": "%s", "content": "a"}, {"role": "%s", "content": "b"}, {"role": "%s", "content": "c"}]' \
@@ -411,7 +412,7 @@ sys.exit(not (len(at) == 1 and max(abs(a - b) for a, b in zip(x, mean)) < 1e-6
 PY
 
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
-check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny"
+check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny" p.st
 
 # ---- Control characters in text from a file, a model or a command line, wherever it is printed
 check "controls" python3 "$here/cli/controls.py" "$trimtab" "$tiny_dir" p.st

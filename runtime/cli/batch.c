@@ -100,9 +100,10 @@ static int begin_streams(struct run *run)
 	o->input = run->streamed_input;
 	FILE *file = fopen(run->streamed_input, "wb");
 	int status = file ? copy_stream(stdin, file) : CLI_FAILED;
+	bool empty = status == CLI_PROCEED && ftell(file) == 0;
 	if ((file && fclose(file) != 0) || status != CLI_PROCEED)
 		return cli_failf("%s: standard input cannot be kept there", run->streamed_input);
-	return CLI_PROCEED;
+	return empty ? cli_failf("standard input is empty") : CLI_PROCEED;
 }
 
 /* Writes what there is, also of a run that was stopped, and takes the folder away. */

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the program on a terminal of its own: terminal.py TRIMTAB MODEL. Exit status 0 when it behaves."""
+"""Runs the program on a terminal of its own: terminal.py TRIMTAB MODEL POLICY. Exit status 0 when it behaves."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import time
 
 from controls import CONTROLS, NEIGHBOURS
 
-trimtab, model = sys.argv[1:3]
+trimtab, model, policy = sys.argv[1:4]
 # A program with CUDA in it says so where it found no GPU, before it catches interrupts.
 NOTE = re.compile(rb"trimtab: on the CPU: [^\n]*\n?")
 
@@ -76,3 +76,28 @@ for _ in range(5):
         break
 expect(status == 130, "no interrupt ended with 130")
 expect(b"trimtab: interrupted" in text, f"an interrupt says nothing: {text[-200:]!r}")
+
+# Colour on a terminal alone, and not where NO_COLOR is set to anything (no-color.org).
+shown = ["generate", model, "--raw", "-p", "Hello", "-n", "2", "--policy", policy, "--show-steering"]
+for value, wanted in ((None, True), ("", True), ("1", False)):
+    os.environ.pop("NO_COLOR", None)
+    if value is not None:
+        os.environ["NO_COLOR"] = value
+    text, status = run(shown)
+    expect(status == 0 and (b"\x1b[38;5;" in text) == wanted, f"NO_COLOR={value}: {text[-200:]!r}")
+os.environ.pop("NO_COLOR", None)
+piped = subprocess.run([trimtab, *shown], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+expect(b"\x1b" not in piped.stdout + piped.stderr, "colour in a pipe")
+
+# A fit that is ended says so and leaves nothing.
+folder = os.path.dirname(model)
+data = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "data", "prompts.jsonl")
+for number, wanted in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    process = subprocess.Popen([trimtab, "fit", folder, "--data", data, "-o", "ended.st"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stderr.readline()  # it has begun
+    process.send_signal(number)
+    out, errors = process.communicate()
+    expect(process.returncode == wanted and errors.endswith(b"trimtab: interrupted\n") and not out,
+           f"fit ended with {process.returncode}: {errors[-200:]!r}")
+    expect(not os.path.exists("ended.st"), "a fit that was ended has written a policy")

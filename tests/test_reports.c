@@ -641,6 +641,7 @@ Test(reports, a_batch_says_where_the_kill_switch_came)
 	options.input = input;
 	options.output = output;
 	options.telemetry = telemetry;
+	options.telemetry_dense = true;
 	options.policies = &named;
 	options.n_policies = 1;
 	options.max_batch = 2;

@@ -412,6 +412,7 @@ sys.exit(not (len(at) == 1 and max(abs(a - b) for a, b in zip(x, mean)) < 1e-6
 PY
 
 # ---- A terminal: control characters from a model are not passed on, an interrupt ends cleanly
+policy gated.st gate.b=3
 check "terminal" python3 "$here/cli/terminal.py" "$trimtab" "$tiny" p.st
 
 # ---- Control characters in text from a file, a model or a command line, wherever it is printed

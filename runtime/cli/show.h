@@ -82,6 +82,6 @@ void cli_show_evaluation(const json_t *report, bool judged);
 json_t *cli_decision_json(const struct tt_request *request, const struct cli_policies *policies, uint32_t n_layers);
 /* The lines of --show-steering. */
 void cli_show_steering(FILE *to, const struct tt_request *request, const struct cli_policies *policies,
-	uint32_t n_layers, bool colour);
+	uint32_t n_layers, bool terminal);
 
 #endif

@@ -60,8 +60,36 @@ static void show_rule(FILE *to, const struct tt_policy_info *info, float gate)
 	}
 }
 
+enum { STRIP_WORDS = 64 }; /* columns of what stands around the strip, at most */
+
+/* What the gate said and what follows, in lines of at most width columns. */
+static void show_decision(FILE *to, const struct tt_policy_info *info, float scale, const struct tt_decision *decision,
+	bool steers, size_t width)
+{
+	char *text;
+	size_t n;
+	FILE *line = cli_memory_file(&text, &n);
+	fputs("policy ", line);
+	cli_write_line(line, info->name ? info->name : "", info->name ? strlen(info->name) : 0);
+	fprintf(line, " x%g: s %.3f", (double)scale, (double)decision->s);
+	if (info->has_threshold)
+		fprintf(line, ", gate %.3f against %.3f", (double)decision->gate, (double)info->threshold);
+	else if (info->n_conditions)
+		show_rule(line, info, decision->gate);
+	else if (info->gate_sentence)
+		fprintf(line, ", %s output %.3f", info->gate_word, (double)decision->gate);
+	fprintf(line, ", when %s%s", tt_when_word(decision->when), steers ? "" : ", does not steer");
+	fclose(line);
+	struct cli_lines lines = {0};
+	cli_wrap(&lines, text, n, width);
+	for (size_t i = 0; i < lines.n; i++)
+		fprintf(to, "%s\n", lines.lines[i]);
+	cli_lines_free(&lines);
+	free(text);
+}
+
 static void show(FILE *to, const struct tt_policy_info *info, float scale, const struct tt_decision *decision,
-	uint32_t n_layers, bool colour)
+	uint32_t n_layers, bool terminal)
 {
 	float *push = cli_alloc(n_layers, sizeof *push), most = 0;
 	uint32_t strongest = 0;
@@ -73,34 +101,28 @@ static void show(FILE *to, const struct tt_policy_info *info, float scale, const
 			strongest = l;
 		}
 	}
-	fputs("policy ", to);
-	cli_write_line(to, info->name ? info->name : "", info->name ? strlen(info->name) : 0);
-	fprintf(to, " x%g: s %.3f", (double)scale, (double)decision->s);
-	if (info->has_threshold)
-		fprintf(to, ", gate %.3f against %.3f", (double)decision->gate, (double)info->threshold);
-	else if (info->n_conditions)
-		show_rule(to, info, decision->gate);
-	else if (info->gate_sentence)
-		fprintf(to, ", %s output %.3f", info->gate_word, (double)decision->gate);
-	fprintf(to, ", when %s%s\nlayers 0 ", tt_when_word(decision->when), most > 0 ? "" : ", does not steer");
-	print_strip(to, push, n_layers, most, colour);
+	size_t width = terminal ? cli_terminal_width() : SIZE_MAX;
+	show_decision(to, info, scale, decision, most > 0, width);
+	fputs("layers 0 ", to);
+	print_strip(to, push, n_layers, most, terminal);
 	fprintf(to, " %u", n_layers - 1);
 	if (most > 0)
-		fprintf(to, "   strongest: layer %u, coefficient %.3g, push %.3g", strongest,
-			(double)decision->coef[strongest], (double)most);
+		fprintf(to, "%sstrongest: layer %u, coefficient %.3g, push %.3g",
+			width < n_layers + STRIP_WORDS ? "\n" : "   ", strongest, (double)decision->coef[strongest],
+			(double)most);
 	fputc('\n', to);
 	free(push);
 }
 
-void cli_show_steering(
-	FILE *to, const struct tt_request *request, const struct cli_policies *policies, uint32_t n_layers, bool colour)
+void cli_show_steering(FILE *to, const struct tt_request *request, const struct cli_policies *policies,
+	uint32_t n_layers, bool terminal)
 {
 	for (uint32_t i = 0; i < policies->n; i++) {
 		struct tt_policy_info info;
 		struct tt_decision decision;
 		tt_policy_describe(policies->steering[i].policy, &info);
 		if (tt_request_decision(request, i, &decision))
-			show(to, &info, policies->steering[i].scale, &decision, n_layers, colour);
+			show(to, &info, policies->steering[i].scale, &decision, n_layers, terminal);
 		else
 			fputs("policy: its gate has not run\n", to);
 	}

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Runs the program on a terminal of its own: terminal.py TRIMTAB MODEL POLICY. Exit status 0 when it behaves."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 from controls import CONTROLS, NEIGHBOURS
@@ -17,9 +20,10 @@ trimtab, model, policy = sys.argv[1:4]
 NOTE = re.compile(rb"trimtab: on the CPU: [^\n]*\n?")
 
 
-def run(arguments, seconds=None):
+def run(arguments, seconds=None, columns=0):
     """Output and status on a terminal; with seconds, an interrupt is sent after them, once there is an answer."""
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40 if columns else 0, columns, 0, 0))
     process = subprocess.Popen([trimtab, *arguments], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
     os.close(slave)
     output, begun, sent = b"", time.monotonic(), False
@@ -67,6 +71,17 @@ for c in CONTROLS:
     expect(f"<{c}>".encode() not in text, f"template passed U+{ord(c):04X} on")
 for c in NEIGHBOURS:
     expect(f"<{c}>".encode() in text, f"template did not pass U+{ord(c):04X} on")
+
+# gated.st is test_cli.sh's policy. A narrow terminal gets the same words in short lines.
+shown = {}
+for columns in (120, 50):
+    text, status = run(["generate", model, "--raw", "-p", "Hello", "-n", "2", "--policy", "gated.st",
+                        "--show-steering"], columns=columns)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).replace("\r", "")
+    shown[columns] = text[text.index("policy test x"):].split("trimtab: ")[0].splitlines()
+    expect(status == 0 and max(map(len, shown[columns])) <= columns, f"lines of more than {columns}: {shown[columns]}")
+expect(len(shown[120]) == 2 and len(shown[50]) > 2, f"not broken where it must be: {shown}")
+expect(" ".join(shown[120]).split() == " ".join(shown[50]).split(), f"other words on a narrow terminal: {shown}")
 
 # The interrupt may come when the text is already there: five tries.
 for _ in range(5):

@@ -48,6 +48,7 @@ help:
 	@echo "  make real-models   the models of \`make models\` against PyTorch's ids, tokens and logits (a minute)"
 	@echo "  make serve-clients openai-python and lm-eval against the server (a minute and their installation)"
 	@echo "  make docs          the documentation as a site, in $(BUILD)-docs/html"
+	@echo "  make picture       the README's picture of a terminal, from a run of the program"
 	@echo "  make page-test     the pages of eval and serve in Chromium: phone to desk, accessibility (2 minutes)"
 	@echo "  make python-test   the Python package: wheel, examples, lm-eval, Inspect (5 minutes and installation)"
 	@echo "  make audit         the audit log: 200 kills, a million entries, Go's tlog, 500 replays (5 minutes)"
@@ -106,6 +107,14 @@ models:
 
 demo: build $(MODEL)
 	@scripts/measure/demo.sh $(BUILD)/trimtab $(MODEL)
+
+# The README's picture, from a policy that is fitted where build-picture has none.
+PICTURE = $(BUILD)-picture/refuse.safetensors
+picture: build $(FILE_smollm2)
+	@mkdir -p $(dir $(PICTURE))
+	@[ -f $(PICTURE) ] || $(BUILD)/trimtab fit $(FILE_smollm2) --data data/prompts.jsonl --data data/pairs.jsonl \
+		-o $(PICTURE)
+	@scripts/site/terminal_picture.py $(BUILD)/trimtab $(FILE_smollm2) $(PICTURE) docs
 
 bench: build $(MODEL)
 	@$(BUILD)/trimtab bench $(MODEL) -r 9 --limits

@@ -7,6 +7,7 @@ runtime/trimtab.h documents it."""
 
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -112,6 +113,8 @@ def main():
     for place, text in written.items():
         (out / place).parent.mkdir(parents=True, exist_ok=True)
         (out / place).write_text(text, encoding="utf-8")
+    for picture in (HERE / "docs").glob("*.svg"):
+        shutil.copy(picture, out / "docs")
     print(f"make_site: {len(written)} pages")
 
 

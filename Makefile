@@ -28,6 +28,8 @@ help:
 	@echo "Use"
 	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes);"
 	@echo "                     MODEL=qwen on a model of 0.5B (491 MB, 20 minutes)"
+	@echo "  make demo-serve    a server: a second person's approval, a steered answer, its receipt replayed,"
+	@echo "                     the live page (3 minutes); STAY=1 leaves it running"
 	@echo "  make build         $(BUILD)/trimtab, $(BUILD)/libtrimtab.a and $(BUILD)/libtrimtab.so"
 	@echo "  make install       the program and the library into PREFIX=$(PREFIX) (DESTDIR); uninstall"
 	@echo "  make deb           Debian packages of both, in $(BUILD)-package; make tarball: the source"
@@ -116,6 +118,17 @@ picture: build $(FILE_smollm2)
 		-o $(PICTURE)
 	@scripts/site/terminal_picture.py $(BUILD)/trimtab $(FILE_smollm2) $(PICTURE) docs
 
+# POLICY=FILE: of that policy instead of a small one; STAY=1: the server stays until Enter is pressed.
+POLICY ?=
+STAY ?=
+SERVE_VENV = .cache/serve-clients/bin
+demo-serve: build $(MODEL)
+	@scripts/setup/install_packages.sh demo
+	@test -x $(SERVE_VENV)/python || python3 -m venv .cache/serve-clients
+	@$(SERVE_VENV)/pip install -q --disable-pip-version-check \
+		$$(grep '^openai==' scripts/measure/serve-requirements.txt)
+	@scripts/measure/demo_serve.sh $(if $(STAY),--stay) $(BUILD)/trimtab $(MODEL) $(SERVE_VENV)/python $(POLICY)
+
 bench: build $(MODEL)
 	@$(BUILD)/trimtab bench $(MODEL) -r 9 --limits
 	@$(BUILD)/trimtab-bench --model $(MODEL)
@@ -190,7 +203,6 @@ docs: build
 		{ cat log; exit 1; }; }
 	@echo "$(BUILD)-docs/html/index.html"
 
-SERVE_VENV = .cache/serve-clients/bin
 serve-clients:
 	@scripts/setup/install_packages.sh test
 	@scripts/setup/install_packages.sh fetch
@@ -264,6 +276,7 @@ CI_SLOW_PARTS = \
 	real-models \
 	serve-clients \
 	page-test \
+	demo-serve \
 	docs \
 	python-test \
 	audit \

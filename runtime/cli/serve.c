@@ -86,7 +86,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"address to serve on; unix:PATH for a socket in the file system; fd:N for one that is open"},
 		{"port", 0, NULL, CLI_U32, &o->port, "N", 0, 65535, "port to serve on; 0: one that is free"},
 		{"admin-port", 0, NULL, CLI_U32, &o->admin_port, "N", 0, 65535,
-			"port of /metrics and of what is for operators, on loopback"},
+			"port of the live page, /metrics and what else is for operators, on loopback"},
 		{"public-metrics", 0, NULL, CLI_FLAG, &o->public_metrics, NULL, 0, 0, "/metrics on --port too"},
 		{"tokenizer-info", 0, NULL, CLI_FLAG, &o->tokenizer_info, NULL, 0, 0,
 			"/tokenizer_info: the chat template and the names of the first and last token"},

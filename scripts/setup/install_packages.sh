@@ -17,6 +17,7 @@ cluster="libopenmpi-dev openmpi-bin"
 deb="dpkg-dev fakeroot file"
 fetch="python3 python3-venv python3-pip"
 page="chromium"
+demo="curl"
 python="$fetch python3-dev"
 
 case "${1:-}" in
@@ -28,6 +29,7 @@ audit) wanted="$build $test $audit" ;;
 cluster) wanted="$build $test $cluster" ;;
 deb) wanted="$build $deb" ;;
 page) wanted="$build $test $fetch $page" ;;
+demo) wanted="$build $fetch $demo" ;;
 fetch) wanted=$fetch ;;
 python) wanted="$build $python" ;;
 *)

@@ -59,7 +59,7 @@ function decision(one, shadow) {
 
 function decisions(row) {
 	const all = (row.steering ?? []).map(one => decision(one, false)).concat((row.shadow ?? []).map(one => decision(one, true)));
-	return all.length ? all : [el("span", {class: "note"}, row.stage === "reading" ? "is read" : "nothing")];
+	return all.length ? all : [el("span", {class: "note"}, row.stage === "reading" ? "is read" : "no policy")];
 }
 
 // ---- Cards
@@ -88,8 +88,8 @@ function showCards() {
 	say("rate", rates.length ? number(rates.at(-1), 3) : "–");
 	put("rate-chart", [sparkline(rates, RATES, `tokens a second, the last ${RATES} seconds, most ${number(Math.max(0, ...rates))}`)]);
 	say("acted", percent(total("acted"), all));
-	say("acted-more", `${count(total("acted"))} of ${count(all)}; gate closed ${count(total("closed"))}, scale 0 ` +
-		`${count(total("off"))}, stopped ${count(total("killed_requests"))}`);
+	say("acted-more", `${count(total("acted"))} of ${count(all)} that a policy was on; ${count(total("closed"))} with the gate closed, ` +
+		`${count(total("off"))} at scale 0, ${count(total("killed_requests"))} stopped`);
 	say("ttft", seconds(quantile(e.first_token, 0.5)));
 	say("ttft-more", `median; 99% within ${seconds(quantile(e.first_token, 0.99))}`);
 	say("head", audit ? head ? count(head.size) : "…" : "none");

@@ -33,6 +33,8 @@ include(cmake/mpi.cmake)
 
 add_executable(trimtab-bench bench/bench_engine.c)
 target_link_libraries(trimtab-bench PRIVATE trimtab-device trimtab-harness)
+add_executable(trimtab-model-step bench/model_step.c)
+target_link_libraries(trimtab-model-step PRIVATE trimtab-no-cuda trimtab-harness)
 add_executable(trimtab-batched bench/peers/batched.c)
 target_link_libraries(trimtab-batched PRIVATE trimtab-harness trimtab-no-cuda)
 add_executable(trimtab-bench-scheduler bench/bench_scheduler.c)

@@ -10,9 +10,9 @@
 
 #define TT_DUMMY_PREFIX "dummy:"
 
-/* Fills an empty model: llama-3.1-8b, llama-3.2-1b, smollm2-135m or tiny (for tests). Its vectors are filled; its
- * matrices have no data, which a backend's load makes from tt_dummy_weight. TT_ERR_ARGUMENT, with a list of the names,
- * for any other name. */
+/* Fills an empty model: llama-3.1-70b, llama-3.1-8b, llama-3.2-1b, smollm2-135m or tiny (for tests). Its vectors are
+ * filled; its matrices have no data, which a backend's load makes from tt_dummy_weight. TT_ERR_ARGUMENT, with a list of
+ * the names, for any other name. */
 int tt_model_open_dummy(struct tt_model *model, const char *name, struct tt_error *err);
 
 /* Gives a dummy model's matrices data in host memory, as bf16; does nothing for another model. TT_ERR_MEMORY. */

@@ -77,6 +77,8 @@ void tt_connection_drop(struct tt_connection *c)
 	if (c->task) {
 		c->task->connection = NULL;
 		uv_cancel((uv_req_t *)&c->task->work); /* unless a thread has it already */
+		if (c->task->left)
+			c->task->left(c->task);
 	}
 	if (job)
 		tt_job_abandon(job);

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "controller/govern/label.h"
+#include "runtime/serve/live.h"
 #include "runtime/serve/server.h"
 
 enum { PREFIX = sizeof "/v1/admin/" - 1 }; /* of the path, before a command's name */
@@ -22,6 +23,9 @@ static void add_loaded(struct tt_governor *governor, struct tt_loaded *loaded)
 static void set_switches(struct tt_governor *governor, const struct tt_in_force *force)
 {
 	struct tt_engine *engine = governor->server->engine;
+	/* What a map runs may be a version that is in no list of this server's. */
+	for (size_t i = 0; i < force->n_killed; i++)
+		tt_live_map_stop(governor->server, force->killed[i]);
 	if (force->all_killed || governor->holds)
 		tt_engine_kill_steering(engine);
 	else
@@ -130,6 +134,7 @@ static int run_kill(struct tt_governor *governor, struct tt_order *order, const 
 		return status;
 	set_held(governor, policy, status != TT_OK);
 	governor->is_late = governor->is_late || status != TT_OK; /* other policies go on by a catalog that knows it */
+	tt_live_map_stop(governor->server, policy);
 	if (!policy)
 		tt_engine_kill_steering(engine);
 	for (struct tt_loaded *loaded = policy ? governor->server->loaded : NULL; loaded; loaded = loaded->next)
@@ -342,19 +347,16 @@ static const struct tt_command *command_of(const struct tt_connection *c)
 
 const struct tt_problem *tt_admin_objection(const struct tt_connection *c)
 {
-	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
-				       no_key = {401, "a key of the store is needed, as Authorization: Bearer KEY",
-					       NULL, "invalid_api_key"},
-				       no_right = {403, "this key's roles do not allow that", NULL, "no_right"};
+	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"};
 	const struct tt_command *command = command_of(c);
 	const struct tt_key *key = tt_keys_find(&c->server->catalog->keys, tt_http_field(&c->http, "authorization"));
 	if (!c->server->governor.server)
 		return &unknown;
 	if (!key)
-		return &no_key;
+		return &tt_no_key;
 	if (!command)
 		return &unknown;
-	return tt_roles_allow(key->roles, command->right) ? NULL : &no_right;
+	return tt_roles_allow(key->roles, command->right) ? NULL : &tt_no_right;
 }
 
 void tt_admin(struct tt_connection *c)

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/embedded.h"
 #include "base/json.h"
@@ -10,7 +9,7 @@
 #include "runtime/serve/job.h"
 #include "runtime/serve/server.h"
 
-enum { MAX_ROWS = 100 }; /* of what runs */
+enum { MAX_ROWS = 20 }; /* of what runs: they are written on the loop */
 
 /* ---- Files */
 
@@ -52,13 +51,10 @@ void tt_live_file(struct tt_connection *c)
 /* Where requests need no key, this needs none either: it has no text. */
 const struct tt_problem *tt_live_objection(const struct tt_connection *c)
 {
-	static const struct tt_problem no_key = {401, "a key of the store is needed, as Authorization: Bearer KEY",
-					       NULL, "invalid_api_key"},
-				       no_right = {403, "this key's roles do not allow that", NULL, "no_right"};
 	const struct tt_key *key = tt_server_key(c->server, &c->http);
 	if (!key)
-		return tt_server_needs_key(c->server) ? &no_key : NULL;
-	return tt_roles_allow(key->roles, TT_RIGHT_SEE) ? NULL : &no_right;
+		return tt_server_needs_key(c->server) ? &tt_no_key : NULL;
+	return tt_roles_allow(key->roles, TT_RIGHT_SEE) ? NULL : &tt_no_right;
 }
 
 /* ---- What runs */
@@ -92,8 +88,6 @@ static void add_course(json_t *row, const struct tt_job *job)
 		return;
 	json_object_set_new(row, "steering", tt_decisions_json(request, &job->body, n_layers));
 	json_object_set_new(row, "shadow", tt_shadows_json(request, &job->body, n_layers));
-	if (job->begun && job->begun_back && job->begun->written)
-		json_object_set_new(row, "seq", json_integer((json_int_t)job->begun->place.seq));
 }
 
 static json_t *running_json(struct tt_server *server)
@@ -103,9 +97,9 @@ static json_t *running_json(struct tt_server *server)
 	uint32_t n = 0;
 	tt_lock(server->engine);
 	for (const struct tt_job *job = server->jobs; job && n < MAX_ROWS; job = job->next, n++) {
-		json_t *row = json_pack("{s:s, s:s, s:s, s:I, s:s, s:f}", "id", job->id, "key", job->key, "route",
-			job->endpoint == TT_COMPLETIONS ? "text" : "chat", "at", (json_int_t)job->created, "stage",
-			stages[job->stage], "seconds", 1e-9 * (double)(uv_hrtime() - job->arrived));
+		json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:f}", "id", job->id, "key", job->key, "route",
+			job->endpoint == TT_COMPLETIONS ? "text" : "chat", "stage", stages[job->stage], "seconds",
+			1e-9 * (double)(uv_hrtime() - job->arrived));
 		if (row && job->stage == TT_JOB_RUNNING && job->choices)
 			add_course(row, job);
 		json_array_append_new(list, row);
@@ -136,8 +130,10 @@ static json_t *policy_json(const struct tt_catalog *catalog, size_t i)
 		if (catalog->context.standing[k].policy == policy)
 			json_object_set_new(row, "scale", tt_json_number((double)catalog->context.standing[k].scale));
 	for (uint32_t k = 0; row && k < catalog->context.n_mandatory; k++)
-		if (catalog->context.mandatory[k].policy == policy)
-			json_object_set_new(row, "mandatory", json_true());
+		if (catalog->context.mandatory[k].policy == policy) /* this scale acts, whatever the stack's is */
+			json_object_update_new(
+				row, json_pack("{s:b, s:o}", "mandatory", 1, "scale",
+					     tt_json_number((double)catalog->context.mandatory[k].scale)));
 	for (uint32_t k = 0; row && k < catalog->context.n_shadows; k++)
 		if (catalog->context.shadows[k].policy == policy)
 			json_object_set_new(row, "is_shadow", json_true());
@@ -147,7 +143,7 @@ static json_t *policy_json(const struct tt_catalog *catalog, size_t i)
 static json_t *policies_json(const struct tt_catalog *catalog)
 {
 	json_t *list = json_array();
-	for (size_t i = 0; i < catalog->policies.n && i < MAX_ROWS; i++)
+	for (size_t i = 0; i < catalog->policies.n; i++)
 		json_array_append_new(list, policy_json(catalog, i));
 	return list;
 }
@@ -188,9 +184,8 @@ void tt_live_answer(struct tt_connection *c)
 	json_t *model = json_pack("{s:s, s:i, s:s, s:s, s:s}", "name", server->model, "n_layers", (int)info->n_layers,
 		"mode", info->mode, "backend", info->backend, "version", tt_version());
 	tt_reply_json(c, 200,
-		json_pack("{s:I, s:I, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:I, s:o, s:o}", "now", (json_int_t)time(NULL),
-			"started", (json_int_t)server->started, "model", model, "killed",
-			(int)tt_engine_is_killed(server->engine), "draining", (int)server->draining, "store",
+		json_pack("{s:I, s:o, s:b, s:b, s:o, s:o, s:o, s:I, s:o, s:o}", "started", (json_int_t)server->started,
+			"model", model, "killed", (int)tt_engine_is_killed(server->engine), "store",
 			(int)(server->governor.server != NULL), "you", person_json(tt_server_key(server, &c->http)),
 			"policies", policies_json(server->catalog), "running", running_json(server), "running_of",
 			(json_int_t)server->n_jobs, "engine", engine_json(server), "audit", audit_json(server)));

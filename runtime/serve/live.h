@@ -13,6 +13,8 @@ void tt_live_answer(struct tt_connection *c);
 void tt_live_log(struct tt_connection *c);
 /* GET /v1/admin/map/SEQ: a request of the log, run again: how hard each layer was pushed at each token. */
 void tt_live_map(struct tt_connection *c);
+/* From any thread: ends the map that is being made, if the policy steers its request; NULL: whatever steers it. */
+void tt_live_map_stop(struct tt_server *server, const char *policy);
 /* Why such a request is not answered, as far as its header tells; NULL: it is. */
 const struct tt_problem *tt_live_objection(const struct tt_connection *c);
 

@@ -20,12 +20,14 @@ static int copy(json_t *to, const json_t *from, const char *const *keys, struct 
 	return TT_OK;
 }
 
-/* A request that has ended, of its two entries. Of its choices the first is shown. */
+/* A request that has ended, of its two entries. Of its choices the first is shown. The first entry says what was to
+ * steer it; the second, unless it was interrupted, how that went. */
 static int request_row(json_t *list, struct tt_log *log, uint64_t begin, uint64_t end, struct tt_error *err)
 {
-	static const char *const first[] = {"seq", "at", "key", "route", "prompt_tokens", "stream", "shadow", NULL};
+	static const char *const first[] = {
+		"seq", "at", "key", "route", "prompt_tokens", "stream", "steering", "shadow", NULL};
 	static const char *const last[] = {"kind", "tokens", "seconds", "choices_of", NULL};
-	static const char *const choice[] = {"finish", "steering", NULL};
+	static const char *const choice[] = {"finish", "steering", "shadow", NULL};
 	json_t *entry = NULL, *row = json_object();
 	int status = tt_entry_read(&entry, log, begin, err);
 	if (status == TT_OK)

@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "controller/govern/query.h"
 #include "runtime/page/push.h"
 #include "runtime/serve/live.h"
 #include "runtime/serve/replay.h"
@@ -16,29 +17,34 @@ enum {
 	MAX_CHOICES = 16,
 	MAX_POSITIONS = 1024, /* that are told, the last ones of the prompt before the answer's first */
 	MAX_SECONDS = 30,
+	MAX_BYTES = 64 << 20, /* of what is noted of every layer at every token */
 };
 
 /* ---- On a thread of the pool */
 
-/* Runs on the engine's thread: a server that ends does not wait for a map. */
-static void notify(void *user, struct tt_request *request)
+static bool is_steered_by(const struct tt_replay *r, const char *policy)
 {
-	struct tt_server *server = user;
-	if (atomic_load(&server->stops))
-		tt_request_cancel(request);
+	for (uint32_t i = 0; i < r->body.options.n_steering; i++)
+		if (strcmp(r->body.policies[i]->name, policy) == 0)
+			return true;
+	return false;
 }
 
-/* Why a request has no map; NULL: it has. */
-static const char *obstacle(const struct tt_replay *r, const struct tt_catalog *catalog)
+/* Whether steering by a policy of the request was ended, which the store knows of all versions. */
+static int find_kill(bool *killed, const struct tt_replay *r, struct tt_replays *with, const struct tt_catalog *catalog,
+	struct tt_error *err)
 {
-	if (tt_api_n_choices(&r->body) > MAX_CHOICES)
-		return "it has too many choices";
-	for (uint32_t i = 0; i < r->body.options.n_steering; i++)
-		for (size_t k = 0; k < catalog->policies.n; k++)
-			if (catalog->policies.list[k].killed &&
-				strcmp(catalog->policies.list[k].name, r->body.policies[i]->name) == 0)
-				return "steering by a policy of it was ended";
-	return NULL;
+	*killed = false;
+	for (size_t k = 0; k < catalog->policies.n; k++) /* also what could not be written */
+		*killed = *killed ||
+			  (catalog->policies.list[k].killed && is_steered_by(r, catalog->policies.list[k].name));
+	for (uint32_t i = 0; i < r->body.options.n_steering && !*killed; i++) {
+		int64_t n;
+		TT_TRY(tt_sql_integer(&with->db, "SELECT count(*) FROM kill WHERE policy IN ('', ?)",
+			TT_SQL(tt_text(r->body.policies[i]->name)), &n, err));
+		*killed = n > 0;
+	}
+	return TT_OK;
 }
 
 struct map {
@@ -91,8 +97,10 @@ static int map_json(json_t *answer, const struct tt_replay *r, struct tt_engine 
 		.n_prompt = prompt->n_ids,
 		.n_layers = tt_engine_info(engine)->n_layers,
 	};
-	const size_t n_generated = tt_request_n_generated(map.request);
-	size_t n_cells;
+	const size_t told = (size_t)json_integer_value(
+		json_object_get(json_array_get(json_object_get(r->end, "choices"), 0), "tokens"));
+	size_t n_generated = tt_request_n_generated(map.request), n_cells;
+	n_generated = n_generated < told ? n_generated : told; /* of one that was abandoned */
 	/* The last token generated was never fed, so nothing was pushed there. */
 	map.n_positions = map.n_prompt + (n_generated ? n_generated - 1 : 0);
 	map.from = map.n_positions > MAX_POSITIONS ? map.n_positions - MAX_POSITIONS : 0;
@@ -119,15 +127,50 @@ static bool all_ended(const struct tt_replay *r)
 	return true;
 }
 
+/* Why a request is not run again as a map; NULL: it is. */
+static const char *obstacle(const struct tt_replay *r, uint32_t n_layers)
+{
+	const size_t cell = 3 * sizeof(float); /* two norms and a push */
+	const size_t n = (size_t)tt_api_prompt_of(&r->body, 0)->n_ids + r->body.options.max_tokens;
+	if (tt_api_n_choices(&r->body) > MAX_CHOICES)
+		return "it has too many choices";
+	return n > MAX_BYTES / cell / n_layers ? "it is too long" : NULL;
+}
+
+/* Between the lists of this server, and what the store says of all: from here on it can be stopped. */
+static int submit(struct tt_replay *r, struct tt_replays *with, const struct tt_task *task, struct tt_error *err)
+{
+	struct tt_server *server = task->server;
+	bool killed;
+	TT_TRY(find_kill(&killed, r, with, task->catalog, err));
+	if (killed)
+		return tt_fail(err, TT_ERR_ARGUMENT, "steering by a policy of it was stopped");
+	tt_lock(server->engine);
+	int status = server->map_stops ? tt_fail(err, TT_ERR_ARGUMENT, "it was stopped")
+				       : tt_replay_submit(r, with, true, err);
+	tt_unlock(server->engine);
+	return status;
+}
+
 /* Runs what was read again. What is no map has a reason. */
 static int run(
-	json_t *answer, struct tt_replay *r, struct tt_replays *with, struct tt_server *server, struct tt_error *err)
+	json_t *answer, struct tt_replay *r, struct tt_replays *with, const struct tt_task *task, struct tt_error *err)
 {
+	struct tt_server *server = task->server;
 	r->body.options.timeout = MAX_SECONDS;
-	r->body.options.notify = notify;
-	r->body.options.user = server;
-	TT_TRY(tt_replay_submit(r, with, true, err));
-	TT_TRY(tt_replay_compare(r, with, err));
+	tt_lock(server->engine);
+	server->map = r; /* before it is asked whether it may, so that no kill comes between */
+	tt_unlock(server->engine);
+	int status = submit(r, with, task, err);
+	if (status == TT_OK)
+		status = tt_replay_compare(r, with, err);
+	tt_lock(server->engine);
+	server->map = NULL;
+	bool stopped = server->map_stops;
+	tt_unlock(server->engine);
+	TT_TRY(status);
+	if (stopped)
+		return tt_fail(err, TT_ERR_ARGUMENT, "it was stopped while it ran again, as what steers it was");
 	if (!all_ended(r))
 		return tt_fail(err, TT_ERR_LIMIT, "it took too long to run it again");
 	return map_json(answer, r, with->engine, err);
@@ -143,14 +186,14 @@ static int make_map(json_t *answer, struct tt_task *task, struct tt_replays *wit
 		return tt_fail(err, TT_ERR_ARGUMENT, "there is no such entry");
 	}
 	int status = tt_replay_read(&r, with, err);
-	const char *why = status == TT_OK && r.parsed ? obstacle(&r, task->catalog) : NULL;
-	task->http = status == TT_OK ? 409 : 500;
+	const char *why = status == TT_OK && r.parsed ? obstacle(&r, tt_engine_info(with->engine)->n_layers) : NULL;
 	if (status == TT_OK && r.outcome != TT_REPLAY_EQUAL)
 		status = tt_fail(err, TT_ERR_ARGUMENT, "%s", r.why);
 	else if (status == TT_OK && why)
 		status = tt_fail(err, TT_ERR_ARGUMENT, "%s", why);
 	else if (status == TT_OK)
-		status = run(answer, &r, with, task->server, err);
+		status = run(answer, &r, with, task, err);
+	task->http = status == TT_ERR_ARGUMENT || status == TT_ERR_LIMIT ? 409 : 500;
 	if (status == TT_OK)
 		status = tt_json_add(answer,
 			json_pack("{s:I, s:s, s:s}", "seq", (json_int_t)r.seq, "outcome", tt_replay_words[r.outcome],
@@ -183,6 +226,23 @@ static int answer_map(struct tt_task *task, const json_t *body, json_t **answer,
 
 /* ---- On the loop */
 
+void tt_live_map_stop(struct tt_server *server, const char *policy)
+{
+	tt_lock(server->engine);
+	struct tt_replay *r = server->map;
+	if (!policy || (r && is_steered_by(r, policy))) {
+		server->map_stops = true;
+		for (uint32_t i = 0; r && i < r->n_choices; i++)
+			tt_request_cancel(r->choices[i].request);
+	}
+	tt_unlock(server->engine);
+}
+
+static void left(struct tt_task *task)
+{
+	tt_live_map_stop(task->server, NULL);
+}
+
 static void after(struct tt_task *task)
 {
 	task->server->maps = false;
@@ -193,17 +253,17 @@ static void after(struct tt_task *task)
 static const struct tt_problem *problem_of(const struct tt_connection *c)
 {
 	static const struct tt_problem none = {404, "there is no audit log (--state)", NULL, "not_found"},
-				       no_right = {403,
-					       "this shows text, which takes a key with the role reviewer or auditor",
-					       NULL, "no_right"},
 				       busy = {429, "a map is being made", NULL, "map_busy"},
+				       draining = {503, "the server ends", NULL, "draining"},
 				       killed = {409, "steering is stopped, so nothing can be run again as it was",
 					       NULL, NULL};
 	const struct tt_key *key = tt_server_key(c->server, &c->http);
 	if (!c->server->recorder)
 		return &none;
 	if (!key || !tt_roles_allow(key->roles, TT_RIGHT_TEXT))
-		return &no_right;
+		return &tt_no_right;
+	if (c->server->draining)
+		return &draining;
 	if (c->server->maps)
 		return &busy;
 	return tt_engine_is_killed(c->server->engine) ? &killed : NULL;
@@ -212,11 +272,14 @@ static const struct tt_problem *problem_of(const struct tt_connection *c)
 void tt_live_map(struct tt_connection *c)
 {
 	static const char prefix[] = "/v1/admin/map/";
-	static const struct tt_problem unknown = {404, "there is no such entry", NULL, "not_found"};
+	static const struct tt_problem unknown = {404, "there is no such entry", NULL, "not_found"},
+				       head = {405, "a map is not made for nothing: GET", NULL, "method_not_allowed"};
 	const struct tt_problem *problem = problem_of(c);
 	uint64_t number;
 	if (!problem && !tt_path_number(c, sizeof prefix - 1, &number))
 		problem = &unknown;
+	if (!problem && tt_span_is(tt_http_method(&c->http), "HEAD"))
+		problem = &head;
 	if (problem) {
 		tt_reply_problem(c, problem);
 		return;
@@ -227,6 +290,10 @@ void tt_live_map(struct tt_connection *c)
 	task->number = number;
 	task->catalog = tt_catalog_take(c->server->catalog);
 	task->after = after;
+	task->left = left;
 	c->server->maps = true;
+	tt_lock(c->server->engine);
+	c->server->map_stops = false;
+	tt_unlock(c->server->engine);
 	tt_task_start(task);
 }

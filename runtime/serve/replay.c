@@ -202,6 +202,20 @@ static void set_steering(struct tt_api_request *body, const struct tt_api_contex
 	body->n_acting = context->n_standing;
 }
 
+/* Of one that was abandoned, no more tokens than there were. */
+static void bound_tokens(struct tt_replay *r)
+{
+	const json_t *choices = json_object_get(r->end, "choices"), *choice;
+	uint64_t most = 0;
+	size_t i;
+	json_array_foreach(choices, i, choice)
+	{
+		most = number(choice, "tokens") > most ? number(choice, "tokens") : most;
+	}
+	if (most && most < r->body.options.max_tokens)
+		r->body.options.max_tokens = (uint32_t)most;
+}
+
 static int parse_body(struct tt_replays *with, struct tt_replay *r, struct tt_error *err)
 {
 	const bool chat = strcmp(tt_json_string_or(r->begin, "route", ""), "/v1/chat/completions") == 0;
@@ -231,6 +245,7 @@ static int parse_body(struct tt_replays *with, struct tt_replay *r, struct tt_er
 	r->parsed = true;
 	r->body.options.timeout = 0;
 	set_steering(&r->body, &context);
+	bound_tokens(r);
 	return TT_OK;
 }
 
@@ -265,7 +280,7 @@ int tt_replay_submit(struct tt_replay *r, struct tt_replays *with, bool trace, s
 	r->n_choices = n;
 	for (uint32_t i = 0; i < n; i++) {
 		struct tt_request *request;
-		TT_TRY(tt_choice_submit(&r->choices[i], &request, with->engine, &r->body, i, trace, err));
+		TT_TRY(tt_choice_submit(&r->choices[i], &request, with->engine, &r->body, i, trace && i == 0, err));
 		r->choices[i].request = request;
 	}
 	return TT_OK;

@@ -33,7 +33,7 @@ struct tt_replays {
 	json_t *other;            /* those of the last run that was looked at */
 	uint64_t other_run;
 };
-/* The first three members are set, and the others zero. Close it also where this fails. */
+/* The members up to policies are set, and the others zero. Close it also where this fails. */
 int tt_replays_open(struct tt_replays *replays, struct tt_error *err);
 void tt_replays_close(struct tt_replays *replays);
 
@@ -52,7 +52,7 @@ struct tt_replay {
 };
 /* Reads the request; where the outcome stays TT_REPLAY_EQUAL it can be run, and its body's options may be changed. */
 int tt_replay_read(struct tt_replay *replay, struct tt_replays *with, struct tt_error *err);
-/* Gives it to the engine; trace: with the norms of h before and after steering. */
+/* Gives it to the engine; trace: the first choice with the norms of h before and after steering. */
 int tt_replay_submit(struct tt_replay *replay, struct tt_replays *with, bool trace, struct tt_error *err);
 /* Waits for its end, and sets the outcome. */
 int tt_replay_compare(struct tt_replay *replay, struct tt_replays *with, struct tt_error *err);

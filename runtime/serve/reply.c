@@ -10,6 +10,10 @@
 
 enum { MAX_DEPTH = 64 }; /* of JSON */
 
+const struct tt_problem tt_no_key = {401, "a key of the store is needed, as Authorization: Bearer KEY", NULL,
+				"invalid_api_key"},
+			tt_no_right = {403, "this key's roles do not allow that", NULL, "no_right"};
+
 const char *tt_status_words(int status)
 {
 	static const struct {

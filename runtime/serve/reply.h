@@ -11,6 +11,8 @@ struct tt_problem {
 	const char *message, *param, *code; /* param and code may be NULL */
 };
 
+/* To whom the operators' port says nothing: who has no key of the store, and whose key's roles are others. */
+extern const struct tt_problem tt_no_key, tt_no_right;
 /* {"error": ...} as a text (free()); NULL if memory runs out. */
 char *tt_problem_text(const struct tt_problem *problem);
 void tt_reply_problem(struct tt_connection *c, const struct tt_problem *problem);

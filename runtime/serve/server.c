@@ -111,7 +111,6 @@ static void end(struct tt_server *server)
 	if (server->ending)
 		return;
 	server->ending = true;
-	atomic_store(&server->stops, true);
 	flush(server);
 	while (server->connections)
 		tt_connection_drop(server->connections);

@@ -23,6 +23,7 @@
 #include "runtime/serve/serve.h"
 
 struct tt_job_choice;
+struct tt_replay;
 
 enum {
 	TT_MAX_CONNECTIONS = 4096,
@@ -69,8 +70,9 @@ struct tt_server {
 	struct tt_metrics metrics;
 	bool inherited;        /* the clients' listener is one that another process may have too */
 	bool draining, ending; /* no new work; no more work at all */
-	atomic_bool stops;     /* ending, for other threads */
 	bool maps;             /* a request is being run again for a map */
+	struct tt_replay *map; /* that request, while it may run; as is map_stops, under the engine's lock */
+	bool map_stops;        /* nobody waits for it any more, or what steers it was stopped */
 	uint64_t drain_until;  /* the loop's milliseconds */
 };
 

@@ -20,6 +20,20 @@ static void run(uv_work_t *work)
 	json_decref(body);
 }
 
+/* What went wrong on this side may name a path, so it is told to the server's owner alone. */
+static void answer_problem(struct tt_connection *c, const struct tt_task *task)
+{
+	const int status = task->http ? task->http : task->status == TT_ERR_MEMORY ? 500 : 400;
+	const struct tt_problem problem = {
+		.status = status,
+		.message = status == 500 ? "the server failed at this; its own output says how" : task->error.message,
+		.param = *task->param ? task->param : NULL,
+	};
+	if (status == 500)
+		tt_server_note(task->server, "a request failed: %s", task->error.message);
+	tt_reply_problem(c, &problem);
+}
+
 static void done(uv_work_t *work, int status)
 {
 	struct tt_task *task = work->data;
@@ -30,14 +44,7 @@ static void done(uv_work_t *work, int status)
 	if (c && task->status == TT_OK) {
 		tt_connection_answer(c, 200, "application/json", "", task->answer, strlen(task->answer));
 	} else if (c) {
-		const struct tt_problem problem = {
-			.status = task->http                      ? task->http
-				  : task->status == TT_ERR_MEMORY ? 500
-								  : 400,
-			.message = task->error.message,
-			.param = *task->param ? task->param : NULL,
-		};
-		tt_reply_problem(c, &problem);
+		answer_problem(c, task);
 	}
 	tt_buffer_free(&task->text);
 	free(task->answer);

@@ -20,6 +20,8 @@ struct tt_task {
 	struct tt_catalog *catalog; /* what was in force when it came; or NULL */
 	/* Runs on the loop when the work is over, or never began; or NULL. */
 	void (*after)(struct tt_task *task);
+	/* Runs on the loop when the client has gone, while the work may run; or NULL. */
+	void (*left)(struct tt_task *task);
 	char *answer;
 	char param[48]; /* of an error, or "" */
 	int status;     /* of enum tt_status */

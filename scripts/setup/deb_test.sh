@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Looks at the packages of make deb as their users would: lintian without errors; unpacked into a folder, the program
-# runs, its manual is readable and a program links; and, as root where mmdebstrap is there, apt installs them into a
-# fresh Debian, where the same holds.
-#   deb_test.sh FOLDER [SUITE]     the folder with the .deb files; a Debian for mmdebstrap, bookworm if not said
+# Looks at the packages of make deb as their users would, on the machine that made them: lintian without errors;
+# unpacked into a folder, the program runs, its manual is readable and a program links. How apt installs them into a
+# fresh Debian: debian_test.sh.
+#   deb_test.sh FOLDER     the folder with the .deb files
 set -euo pipefail
-folder=$(realpath "$1") suite=${2:-bookworm}
+folder=$(realpath "$1")
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
-trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'rm -rf "$work"' EXIT
 model=tests/golden/tiny-llama/tiny-llama.q8_0.gguf
 
 say() { echo "deb-test: $*"; }
@@ -15,18 +15,14 @@ fail() {
 	say "$*" >&2
 	exit 1
 }
-quietly() { "$@" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; fail "$* failed"; }; }
 
 for package in trimtab libtrimtab0 libtrimtab-dev; do
 	[ "$(find "$folder" -maxdepth 1 -name "${package}_*.deb" | wc -l)" = 1 ] || fail "there is not one $package"
 done
-if command -v lintian >/dev/null; then
-	lintian --fail-on error "$folder"/*.deb >"$work/lintian" 2>/dev/null ||
-		fail "lintian: $(grep '^E: ' "$work/lintian")"
-	say "lintian has no errors ($(grep -c '^W: ' "$work/lintian" || true) warnings)"
-fi
-
-# ---- Unpacked
+lintian --fail-on error "$folder"/*.deb >"$work/lintian" 2>"$work/log" ||
+	fail "lintian: $(grep '^E: ' "$work/lintian" || cat "$work/log")"
+say "lintian $(lintian --print-version) has no errors ($(grep -c '^W: ' "$work/lintian" || true) warnings)"
+grep '^W: ' "$work/lintian" || true
 
 for deb in "$folder"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
 root=$work/root/usr
@@ -43,19 +39,3 @@ lib=$(realpath "$(pkg-config --variable=libdir trimtab)")
 cc examples/minimal.c -o "$work/minimal" -Wl,-rpath,"$lib" $(pkg-config --cflags --libs trimtab)
 "$work/minimal" "$model" "ab" >/dev/null || fail "what is linked to the packages' library does not run"
 say "unpacked: runs, links, and has $(echo "$commands" | wc -l) manual pages beside trimtab(1)"
-
-# ---- Installed
-
-if [ "$(id -u)" -ne 0 ] || ! command -v mmdebstrap >/dev/null; then
-	say "not installed into a fresh Debian, which needs root and mmdebstrap"
-	exit 0
-fi
-debian=$work/debian
-quietly mmdebstrap --variant=minbase --include=gcc,libc6-dev,pkg-config "$suite" "$debian"
-cp "$folder"/*.deb examples/minimal.c "$model" "$debian/root/"
-quietly chroot "$debian" sh -c 'apt-get update && apt-get install -y --no-install-recommends /root/*.deb'
-# shellcheck disable=SC2016
-quietly chroot "$debian" sh -c 'cd /root && trimtab generate *.gguf --raw -n 2 -p mill &&
-	cc minimal.c -o minimal $(pkg-config --cflags --libs trimtab) && ./minimal *.gguf ab &&
-	dpkg -r trimtab libtrimtab-dev libtrimtab0'
-say "installed into $suite by apt: runs, links, and is removed"

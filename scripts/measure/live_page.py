@@ -79,8 +79,8 @@ class Site:
 
     def ask(self, base, path, body=None, by="ulf"):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(base + path, data, {"Authorization": f"Bearer {self.keys[by]}",
-                                                             "Content-Type": "application/json"})
+        key = {"Authorization": f"Bearer {self.keys[by]}"} if by else {}
+        request = urllib.request.Request(base + path, data, {**key, "Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=WAIT / 1000) as answer:
             return json.load(answer)
 
@@ -224,6 +224,34 @@ def stop_by_keyboard(browser, site):
         return [f"live page, keyboard: {one}" for one in lines + found]
 
 
+def change_hands(browser, site):
+    """A key that is not taken any more leaves nothing for the next one; and what has the focus keeps it."""
+    lines = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        found = watch(page, site)
+        enter(page, site, site.keys["rita"])
+        page.click("#ended button")
+        page.wait_for_selector("#map table.map", timeout=WAIT)
+        page.route("**/v1/admin/live", lambda route: route.fulfill(status=401, json={"error": {"message": "gone"}}))
+        page.wait_for_selector("#login:not([hidden])", timeout=WAIT)
+        page.unroute("**/v1/admin/live")
+        page.fill("#key", site.keys["root"])
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#ended button", timeout=WAIT)
+        if page.inner_text("#map") or not page.is_disabled("#ended button"):
+            lines.append("an operator sees the text that a reviewer asked for")
+        page.click(".policy summary")
+        table = ".policy details[open] .scroll"
+        page.focus(table)
+        page.wait_for_timeout(2500)  # it is drawn again
+        if not page.evaluate("s => document.activeElement.matches(s)", table):
+            lines.append("a table loses the focus when it is drawn again")
+        page.route("**/v1/admin/live", lambda route: route.abort())
+        state(page, "unknown")
+        return [f"live page, another key: {one}" for one in lines + found]
+
+
 def keep_text(browser, site):
     """Each hostile string, put where text goes, stays text."""
     with browser.new_context() as context:
@@ -240,12 +268,15 @@ def keep_text(browser, site):
         return [f"live page: {one!r} is not kept as text" for one in wrong]
 
 
-def refused_without_key(site):
-    try:
-        site.ask(site.admin, "/v1/admin/live", by="ulf")
-        return ["live page: a user may see it"]
-    except urllib.error.HTTPError as error:
-        return [] if error.code == 403 else [f"live page: a user is answered {error.code}"]
+def refused(site):
+    lines = []
+    for by, status in (("ulf", 403), (None, 401)):
+        try:
+            site.ask(site.admin, "/v1/admin/live", by=by)
+            lines.append(f"live page: {by} may see it")
+        except urllib.error.HTTPError as error:
+            lines += [] if error.code == status else [f"live page: {by} is answered {error.code}"]
+    return lines
 
 
 def look_live(browser, trimtab, folder, widths, shots):
@@ -253,10 +284,10 @@ def look_live(browser, trimtab, folder, widths, shots):
     site = Site(trimtab, folder)
     try:
         site.fill()
-        lines = refused_without_key(site) + keep_text(browser, site)
+        lines = refused(site) + keep_text(browser, site)
         for width in widths:
             for scheme in ("light", "dark"):
                 lines += look_at(browser, site, width, scheme, shots)
-        return lines + stop_by_keyboard(browser, site)
+        return lines + change_hands(browser, site) + stop_by_keyboard(browser, site)
     finally:
         site.close()

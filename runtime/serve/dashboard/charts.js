@@ -25,37 +25,41 @@ export function percent(part, whole) {
 	return whole > 0 ? `${(100 * part / whole).toFixed(part / whole < 0.1 ? 1 : 0)}%` : "–";
 }
 
-// Of Unix time, in UTC, as the log has it.
+// Of Unix time, in UTC, as the log has it; with the date where that is not today's.
 export function clock(seconds) {
-	return new Date(1000 * seconds).toISOString().slice(11, 19);
+	const [date, time] = new Date(1000 * seconds).toISOString().slice(0, 19).split("T");
+	return date === new Date().toISOString().slice(0, 10) ? time : `${date} ${time}`;
 }
 
 // A table with a heading, for those who want a chart's numbers. It stays open when its chart is drawn again.
 export function numbers(id, heads, rows, open) {
 	return el("details", {id, open: open.has(id)}, el("summary", {id: `${id}-summary`}, "as numbers"),
-		el("div", {class: "scroll", tabindex: "0"},
+		el("div", {class: "scroll", tabindex: "0", id: `${id}-scroll`},
 			el("table", {class: "figures"},
 				el("thead", {}, el("tr", {}, heads.map(head => el("th", {scope: "col", class: "n"}, head)))),
 				el("tbody", {}, rows.map(row => el("tr", {}, row.map(cell => el("td", {class: "n"}, cell))))))));
 }
 
-// The share of prompts for which a gate spoke within each range of [0, 1], and its threshold.
+// The share of prompts for which a gate spoke within each range of [0, 1], and its threshold. The ranges are narrow at
+// both ends, so each has the same width here, and its bounds below it.
 export function gateHistogram(histogram, threshold, label) {
 	const ends = [0, ...histogram.bounds, 1], n = histogram.counts.reduce((a, b) => a + b, 0);
-	const most = Math.max(1, ...histogram.counts), height = 76, width = 400;
+	const most = Math.max(1, ...histogram.counts), height = 76, width = 400, wide = width / histogram.counts.length;
 	const picture = el("svg", {viewBox: `0 0 ${width} ${height + 18}`, role: "img", "aria-label": label});
 	histogram.counts.forEach((value, i) => {
-		const x = width * ends[i], wide = Math.max(1, width * (ends[i + 1] - ends[i]) - 1);
 		const tall = value ? Math.max(2, height * value / most) : 0;
-		picture.append(el("rect", {class: "faint", x, y: 0, width: wide, height}),
-			el("rect", {class: "fill", x, y: height - tall, width: wide, height: tall},
+		picture.append(el("rect", {class: "faint", x: wide * i, y: 0, width: wide - 1, height}),
+			el("rect", {class: "fill", x: wide * i, y: height - tall, width: wide - 1, height: tall},
 				el("title", {}, `${ends[i]} to ${ends[i + 1]}: ${count(value)} of ${count(n)}`)));
 	});
 	picture.append(el("line", {class: "axis-line", x1: 0, y1: height, x2: width, y2: height}));
-	if (threshold !== null && threshold >= 0 && threshold <= 1)
-		picture.append(el("line", {class: "mark", x1: width * threshold, y1: 0, x2: width * threshold, y2: height}));
-	for (const [at, anchor] of [[0, "start"], [0.5, "middle"], [1, "end"]])
-		picture.append(el("text", {x: width * at, y: height + 14, "text-anchor": anchor}, at));
+	const i = threshold === null ? -1 : ends.findIndex((end, k) => threshold >= end && threshold <= ends[k + 1]);
+	if (i >= 0) {
+		const x = wide * (i + (threshold - ends[i]) / (ends[i + 1] - ends[i]));
+		picture.append(el("line", {class: "mark", x1: x, y1: 0, x2: x, y2: height}));
+	}
+	ends.forEach((end, k) => picture.append(el("text", {x: wide * k, y: height + 14,
+		"text-anchor": k === 0 ? "start" : k + 1 === ends.length ? "end" : "middle"}, number(end))));
 	return picture;
 }
 

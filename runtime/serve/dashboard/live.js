@@ -7,11 +7,11 @@ const open = new Set(); // ids of details that are open
 const rates = [];
 let key = "", now = null, head = null, last = null, entries = -1, logAt = 0, doing = "stop";
 
-async function ask(path, body) {
+async function ask(path, body, most = 5000) {
 	const headers = key ? {Authorization: `Bearer ${key}`} : {};
 	if (body) headers["Content-Type"] = "application/json";
 	const answer = await fetch(path, {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body),
-		cache: "no-store", credentials: "omit", redirect: "error"});
+		cache: "no-store", credentials: "omit", redirect: "error", signal: AbortSignal.timeout(most)});
 	const value = await answer.json();
 	if (!answer.ok) throw Object.assign(new Error(value.error?.message ?? `status ${answer.status}`), {status: answer.status});
 	return value;
@@ -102,22 +102,31 @@ function showCards() {
 
 // ---- Policies
 
+// A probe says how likely it is that a prompt is one to steer; what other gates say has no scale of its own.
+function gateChart(one, id) {
+	if (one.gate_kind === "always") return el("p", {class: "note"}, "The gate is always open.");
+	const says = one.threshold === null ? "" : `threshold ${number(one.threshold)}, open ${one.opens_below ? "below" : "above"} it`;
+	if (one.gate_kind !== "probe" && one.gate_kind !== "probe_mlp")
+		return el("p", {class: "note"}, `Numbers of this kind of gate have no common scale, so they are not drawn${says && `; ${says}`}.`);
+	const spoke = one.gate.counts.reduce((a, b) => a + b, 0), ends = [0, ...one.gate.bounds, 1];
+	if (!spoke) return el("p", {class: "note"}, "The gate has not spoken yet.");
+	return el("div", {}, gateHistogram(one.gate, one.threshold, `What the gate of ${`${one.policy} ${one.label}`.trim()} said of ${count(spoke)} prompts`),
+		el("p", {class: "axis"}, `${count(spoke)} prompts by what the gate said`, says && el("span", {}, `dashed: ${says}`)),
+		numbers(id, ["from", "to", "prompts"], one.gate.counts.map((value, i) => [ends[i], ends[i + 1], count(value)]), open));
+}
+
 function policyCard(one) {
-	const n = one.acted + one.closed + one.off + one.killed_requests, name = `${one.policy} ${one.label}`.trim();
+	const n = one.acted + one.closed + one.off + one.killed_requests;
 	const id = `gate-${one.policy}-${one.label}-${one.version.slice(0, 12)}`;
 	const tags = [one.label && ["plain", one.label], one.mandatory && ["plain", "mandatory"], one.is_shadow && ["plain", "shadow"],
 		one.killed || now.killed ? ["off", "stopped"] : one.scale === undefined ? ["plain", "by request"] : ["on", `every request × ${number(one.scale)}`]];
 	const resume = one.killed && now.you.resume
 		? el("button", {type: "button", class: "small", id: `resume-${id}`, "data-resume": one.policy}, `Resume ${one.policy}`) : "";
-	const spoke = one.gate.counts.reduce((a, b) => a + b, 0), ends = [0, ...one.gate.bounds, 1];
 	return el("div", {class: "policy"},
 		el("h3", {}, `${one.policy} `, el("small", {}, one.version.slice(0, 12)), " ", tags.filter(Boolean).map(([kind, text]) => el("span", {class: `tag ${kind}`}, text))),
 		el("p", {class: "note"}, one.is_shadow ? `gate ${one.gate_kind}; would have steered ${count(one.shadow_open)} of ${count(one.shadow_open + one.shadow_closed)}`
 			: `${one.operation}, gate ${one.gate_kind}; steered ${count(one.acted)} of ${count(n)} (${percent(one.acted, n)}), ${count(one.tokens)} tokens`),
-		spoke ? el("div", {}, gateHistogram(one.gate, one.threshold, `What the gate of ${name} said of ${count(spoke)} prompts`),
-			el("p", {class: "axis"}, `${count(spoke)} prompts by what the gate said`, one.threshold === null ? "" : el("span", {}, `dashed: threshold ${number(one.threshold)}`)),
-			numbers(id, ["from", "to", "prompts"], one.gate.counts.map((value, i) => [ends[i], ends[i + 1], count(value)]), open))
-			: el("p", {class: "note"}, "The gate has not spoken yet."), resume);
+		gateChart(one, id), resume);
 }
 
 function showPolicies() {
@@ -137,9 +146,9 @@ function showRunning() {
 }
 
 function showEnded(requests) {
-	const rows = requests.map(row => el("tr", {}, el("td", {}, row.at?.slice(11, 19)), el("td", {class: "n"}, row.seq), el("td", {}, row.key || "–"),
+	const rows = requests.map(row => el("tr", {}, el("td", {}, clock(Date.parse(row.at) / 1000)), el("td", {class: "n"}, row.seq), el("td", {}, row.key || "–"),
 		el("td", {class: "n"}, row.prompt_tokens), el("td", {class: "n"}, row.tokens ?? "–"), el("td", {}, row.finish ?? row.kind),
-		el("td", {}, decisions(row)), el("td", {}, row.steering?.length ? el("button", {type: "button", class: "small", id: `map-${row.seq}`,
+		el("td", {}, decisions(row)), el("td", {}, row.finish && row.steering?.length ? el("button", {type: "button", class: "small", id: `map-${row.seq}`,
 			"data-map": row.seq, disabled: !now.you.text || !now.audit.keeps_text, "aria-label": `Map of request ${row.seq}`}, "Map") : "")));
 	put("ended", rows.length ? rows : [nothing(8, "no request has ended yet")]);
 	say("ended-note", !now.audit.keeps_text ? "Maps are made by running a request again, which takes its text (--keep-text all)."
@@ -153,16 +162,22 @@ function showChanges(changes) {
 }
 
 async function showMap(seq) {
-	put("map", [el("p", {class: "note"}, `Running request ${seq} again …`)]);
+	const mine = key;
+	put("map", []);
+	say("map-note", `Running request ${seq} again …`);
 	try {
-		const data = await ask(`/v1/admin/map/${seq}`);
+		const data = await ask(`/v1/admin/map/${seq}`, null, 40_000);
+		if (key !== mine) return;
+		say("map-note", "");
 		const replay = data.outcome === "equal" ? "the same tokens, log-probabilities and coefficients, bit for bit" : `${data.outcome}: ${data.why}`;
 		put("map", [el("figure", {id: "map-made", tabindex: -1}, el("figcaption", {}, el("b", {}, `Request ${seq}, run again: `), replay,
 			el("small", {}, data.most > 0 ? `strongest push ${(100 * data.most).toFixed(1)}% of the stream's length; the line is where the answer begins` : "nothing was pushed")),
 		map(data, open))]);
 		by("map-made").focus();
 	} catch (error) {
-		put("map", [el("p", {class: "trouble"}, `Request ${seq}: ${error.message}`)]);
+		if (key !== mine) return;
+		say("map-note", "");
+		put("map", [el("p", {class: "trouble", role: "alert"}, `Request ${seq}: ${error.message}`)]);
 	}
 }
 
@@ -234,7 +249,8 @@ async function showLog() {
 		return;
 	}
 	if (now.audit.entries === entries && performance.now() - logAt < 10 * EVERY) return;
-	const log = await ask("/v1/admin/log");
+	const mine = key, log = await ask("/v1/admin/log");
+	if (key !== mine) return;
 	entries = now.audit.entries;
 	logAt = performance.now();
 	head = log.head;
@@ -242,13 +258,27 @@ async function showLog() {
 	showChanges(log.changes);
 }
 
+// What the next key may not see.
+function forget() {
+	if (by("confirm").open) by("confirm").close();
+	for (const id of ["map", "ended", "changes"]) put(id, []);
+	say("map-note", "");
+	entries = -1;
+	head = null;
+}
+
 async function look() {
+	const mine = key;
 	try {
-		show(await ask("/v1/admin/live"));
+		const next = await ask("/v1/admin/live");
+		if (key !== mine) return;
+		show(next);
 		await showLog();
 		trouble("trouble", "");
 	} catch (error) {
+		if (key !== mine) return; // somebody else is here
 		if (error.status === 401 || error.status === 403) {
+			forget();
 			by("all").hidden = true;
 			if (key) trouble("trouble", error.message);
 			key = "";
@@ -256,7 +286,12 @@ async function look() {
 			say("state", "a key is needed");
 			by("state").className = "badge none";
 			by("login").hidden = false;
-		} else trouble("trouble", `The server does not answer: ${error.message}`);
+		} else {
+			trouble("trouble", error.status ? error.message : `The server does not answer: ${error.message}`);
+			if (error.status) return;
+			say("state", "unknown");
+			by("state").className = "badge none";
+		}
 	}
 }
 

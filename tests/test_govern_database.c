@@ -121,6 +121,23 @@ Test(govern_database, what_failed_is_undone_and_what_is_committed_stays)
 	tt_database_close(&db);
 }
 
+Test(govern_database, a_question_that_takes_too_long_is_ended)
+{
+	static const char question[] =
+		"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT max(i) FROM n";
+	struct tt_database db;
+	struct tt_error err = {0};
+	int64_t last = 0;
+	open_store(&db, TT_DATABASE_CREATE);
+	cr_expect_eq(tt_sql_integer(&db, question, TT_SQL(tt_integer(100000)), &last, &err), TT_OK);
+	cr_expect_eq(last, 100000);
+	tt_database_limit(&db, 0);
+	cr_expect_eq(tt_sql_integer(&db, question, TT_SQL(tt_integer(100000)), &last, &err), TT_ERR_IO);
+	tt_database_limit(&db, 3600);
+	cr_expect_eq(tt_sql_integer(&db, question, TT_SQL(tt_integer(100000)), &last, &err), TT_OK);
+	tt_database_close(&db);
+}
+
 Test(govern_database, values_come_back_as_they_went)
 {
 	struct tt_database db;

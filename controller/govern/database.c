@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "controller/govern/query.h"
@@ -231,6 +232,18 @@ void tt_database_close(struct tt_database *db)
 	sqlite3_close(db->handle);
 	free(db->path);
 	*db = (struct tt_database){0};
+}
+
+static int is_late(void *user)
+{
+	const struct tt_database *db = user;
+	return tt_now() > db->deadline;
+}
+
+void tt_database_limit(struct tt_database *db, double seconds)
+{
+	db->deadline = tt_now() + seconds;
+	sqlite3_progress_handler(db->handle, 10000, is_late, db); /* of SQLite's steps */
 }
 
 /* ---- Transactions */

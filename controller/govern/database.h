@@ -38,6 +38,7 @@ struct tt_database {
 	char *path; /* of the file */
 	struct tt_prepared prepared[TT_DATABASE_STATEMENTS];
 	size_t n_prepared;
+	double deadline; /* of tt_now, for what is asked from here on */
 };
 
 /* Folder and file are made for their owner alone. TT_ERR_IO where the file cannot be opened, TT_ERR_FORMAT where it is
@@ -45,6 +46,8 @@ struct tt_database {
  * folder. If this fails, nothing needs to be closed. */
 int tt_database_open(struct tt_database *db, const char *directory, enum tt_database_mode mode, struct tt_error *err);
 void tt_database_close(struct tt_database *db);
+/* From here on all that is asked may take so long together: what takes longer ends with TT_ERR_IO. */
+void tt_database_limit(struct tt_database *db, double seconds);
 
 /* Begins to write; waits some seconds for another writer. */
 int tt_database_begin(struct tt_database *db, struct tt_error *err);

@@ -370,6 +370,7 @@ static int answer_entry(struct tt_task *task, const json_t *body, json_t **answe
 	(void)body;
 	task->http = 500;
 	TT_TRY(tt_database_open(&db, task->server->options->state, TT_DATABASE_READ, err));
+	tt_database_limit(&db, TT_QUERY_SECONDS);
 	int status = tt_log_open(&log, &db, err);
 	if (status == TT_OK) {
 		status = prove(task, &log, answer, err);

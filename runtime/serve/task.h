@@ -7,6 +7,8 @@
 
 struct tt_catalog;
 
+enum { TT_QUERY_SECONDS = 2 }; /* that a task may read the store */
+
 struct tt_task {
 	uv_work_t work;
 	struct tt_server *server;

@@ -25,6 +25,7 @@ int tt_log_open(struct tt_log *out, struct tt_database *db, struct tt_error *err
 void tt_log_close(struct tt_log *log)
 {
 	tt_hasher_close(&log->hasher);
+	tt_bundle_free(&log->bundle);
 	free(log->directory);
 	log->directory = NULL;
 }
@@ -374,15 +375,19 @@ int tt_log_read_bundle(struct tt_log *log, struct tt_bundle *out, uint64_t index
 
 static int read_sealed(struct tt_log *log, uint64_t seq, struct tt_buffer *body, struct tt_error *err)
 {
-	struct tt_bundle bundle = {0};
-	int status = tt_log_read_bundle(log, &bundle, seq / TT_TILE_WIDTH, err);
-	if (status == TT_OK) {
-		size_t n;
-		const char *entry = tt_bundle_entry(&bundle, (uint32_t)(seq % TT_TILE_WIDTH), &n);
-		status = tt_buffer_add(body, entry, n, err);
+	const uint64_t index = seq / TT_TILE_WIDTH;
+	size_t n;
+	if (log->bundle.n == 0 || log->bundled != index) {
+		tt_bundle_free(&log->bundle);
+		int status = tt_log_read_bundle(log, &log->bundle, index, err);
+		if (status != TT_OK) {
+			tt_bundle_free(&log->bundle);
+			return status;
+		}
+		log->bundled = index;
 	}
-	tt_bundle_free(&bundle);
-	return status;
+	const char *entry = tt_bundle_entry(&log->bundle, (uint32_t)(seq % TT_TILE_WIDTH), &n);
+	return tt_buffer_add(body, entry, n, err);
 }
 
 int tt_log_read(

@@ -23,6 +23,8 @@ struct tt_log {
 	struct tt_database *db; /* borrowed */
 	char *directory;        /* the state folder, where sealed bundles are */
 	struct tt_hasher hasher;
+	struct tt_bundle bundle; /* the sealed one that was read last, or empty */
+	uint64_t bundled;        /* its index */
 };
 
 /* The log of an open database; an empty one is made in one that is open for writing. */

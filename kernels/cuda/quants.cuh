@@ -1,8 +1,8 @@
 /* Quantised weights (quants.h) from device memory to bf16 in registers, with the bits of the plain dequantisation
- * (weights/quant.h) rounded once. There a weight is step * q - offset in f32, where step * q is exact, so one fused
- * operation gives the same number; and where there is no offset it takes q as 128 + q or 32768 + q, which a byte
- * becomes in one instruction, because that much times the step is exact too. (A weight of zero is +0 then, whatever the
- * sign of its scale: no sum can tell.) */
+ * (weights/quant.h) rounded once, for finite scales. There a weight is step * q - offset in f32, where step * q is
+ * exact, so one fused operation gives the same number; and where there is no offset it takes q as 128 + q or 32768 +
+ * q, which a byte becomes in one instruction, because that much times the step is exact too. (A weight of zero is +0
+ * then, whatever the sign of its scale: no sum can tell.) */
 #ifndef KERNELS_CUDA_QUANTS_CUH
 #define KERNELS_CUDA_QUANTS_CUH
 

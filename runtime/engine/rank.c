@@ -44,8 +44,9 @@ int tt_rank_open(struct tt_rank *rank, uint32_t index, uint32_t n_ranks, struct 
 	const struct tt_limits *limits, uint32_t kv_tokens, enum tt_kv_type kv_type, struct tt_error *err)
 {
 	struct tt_config config = host->config;
-	TT_TRY(tt_shard_open(&rank->shard, &host->config, index, n_ranks, err));
-	config.n_kv_heads = rank->shard.kv_heads.count;
+	struct tt_shard shard;
+	TT_TRY(tt_shard_open(&shard, &host->config, index, n_ranks, err));
+	config.n_kv_heads = shard.kv_heads.count;
 	rank->state.limits = *limits;
 	TT_TRY(tt_alloc(&rank->slots, TT_MAX_SLOTS, sizeof *rank->slots, err));
 	TT_TRY(tt_kv_memory_open(&rank->kv, rank->backend, &config, kv_tokens, kv_type, err));

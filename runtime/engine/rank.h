@@ -10,7 +10,6 @@
 
 struct tt_rank {
 	struct tt_backend *backend;
-	struct tt_shard shard;
 	struct tt_forward_state state;
 	struct tt_kv_memory kv;
 	struct tt_steer_slot *slots; // [TT_MAX_SLOTS] the host's copy of the backend's table, of loaded policies

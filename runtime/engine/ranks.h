@@ -1,4 +1,4 @@
-/* All ranks of an engine, as one. Each but the first has a thread of its own while a step runs. */
+/* All ranks of an engine, as one. Each runs its steps on a thread of its own. */
 #ifndef RUNTIME_ENGINE_RANKS_H
 #define RUNTIME_ENGINE_RANKS_H
 

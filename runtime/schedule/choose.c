@@ -83,7 +83,7 @@ static bool count_seen(struct tt_planned *p, const struct tt_step_plan *step, co
 	tt_sequence_count_seen(q);
 	p->first_seen = step->n_seen;
 	p->n_seen = q->n_seen;
-	return p->n_seen <= limits->max_seen - step->n_seen;
+	return step->n_seen + p->n_seen <= limits->max_seen;
 }
 
 void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const struct tt_limits *limits,
@@ -91,7 +91,7 @@ void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const stru
 {
 	struct tt_step_plan *step = plan->step;
 	size_t room = limits->max_tokens - step->n_tokens, end = tt_sequence_end(q);
-	uint32_t sample_room = limits->max_samples - step->n_samples;
+	uint32_t sample_room = limits->max_samples - step->n_samples, wants = 0;
 	if (room == 0 || q->n_fed >= end)
 		return;
 	if (q->penalises && q->n_pending > 0) /* the host counts the tokens, and does not know this one yet */
@@ -120,10 +120,11 @@ void tt_choose(struct tt_scheduled_step *plan, struct tt_sequence *q, const stru
 		p.n_samples += samples;
 		p.n_captures += tt_sequence_keeps_hidden(q, position);
 		p.n_tokens++;
-		step->wants |= wants_of(q, position);
+		wants |= wants_of(q, position);
 	}
 	if (p.n_tokens == 0 || !count_seen(&p, step, limits))
 		return;
+	step->wants |= wants;
 	if (killed || q->ends_steering)
 		tt_sequence_kill(q);
 	add_and_advance(plan, q, p);

@@ -226,6 +226,6 @@ def without_extras(choices):
 def soon(holds, what):
     """Whether it comes to hold."""
     end = time.monotonic() + WAIT
-    while not holds() and time.monotonic() < end:
+    while not (held := holds()) and time.monotonic() < end:
         time.sleep(0.005)
-    check(holds(), what)
+    check(held, what)

@@ -39,7 +39,7 @@ FAULTS = [
         "conversions", r"(cvt\.rn\.bf16x2\.f32 %r\d+), (%f\d+), (%f\d+)", r"\1, \3, \2"), PRIMITIVES,
      r"conversions +FAIL"),
     ("two registers of a product's a are swapped", "down_proj", within(
-        "product_narrow", r"(mma\.sync[^{]*\{[^}]*\}, \{)(%r\d+), (%r\d+)", r"\1\3, \2", ALL),
+        "product_narrowI12down_proj_opLi1ELi1ELi4", r"(mma\.sync[^{]*\{[^}]*\}, \{)(%r\d+), (%r\d+)", r"\1\3, \2", ALL),
      suite("product", "down_proj_unsteered"), r"relative error"),
     ("a matrix is not transposed", "attention", within(
         "attention_kernelI15attention_shapeILi1ELi4ELi2ELi4", r"m8n8\.x4\.trans", "m8n8.x4", ALL),

@@ -296,6 +296,8 @@ static void check_rows(struct sim *sim)
 static void check_plan(struct sim *sim, const struct tt_scheduled_step *plan)
 {
 	const struct tt_step_plan *step = plan->step;
+	if (step->n_seen > sim->scheduler.limits.max_seen)
+		fail(sim, "a step with %u ids for penalties", step->n_seen);
 	for (uint32_t i = 0; i < plan->n_planned; i++) {
 		const struct tt_planned *p = &plan->planned[i];
 		for (uint32_t t = p->first_token; t < p->first_token + p->n_tokens; t++) {

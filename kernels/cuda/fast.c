@@ -14,6 +14,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cuda/fast.h"
+#include "kernels/cuda/quants.h"
 
 #if __has_include(<cublasLt.h>)
 #include <cublasLt.h>

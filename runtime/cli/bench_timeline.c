@@ -13,7 +13,14 @@
 #include "bench/harness/engine_cases.h"
 #include "runtime/engine/timeline.h"
 
-enum { MAX_OPS = 16, N_ROUNDS = 9, CEILING_BYTES = 256 << 20, WARM_SEED = 40, SEED = 41 };
+enum {
+	N_RATES = 5 /* columns of a row that computes */,
+	MAX_OPS = 16,
+	N_ROUNDS = 9,
+	CEILING_BYTES = 256 << 20,
+	WARM_SEED = 40,
+	SEED = 41
+};
 
 /* All calls of one op in one phase. */
 struct sum {
@@ -128,17 +135,21 @@ static void add_up(struct phase phases[2], const struct tt_timeline_event *event
 static void print_row(
 	struct cli_table *table, const struct phase *phase, const struct sum *sum, const struct limits *limits)
 {
-	bool works = sum->flops > 0;
-	double fma = sum->flops / sum->seconds / limits->fma, read = sum->bytes / sum->seconds / limits->read;
+	double flops = sum->flops / sum->seconds, bytes = sum->bytes / sum->seconds;
+	double fma = flops / limits->fma, read = bytes / limits->read;
 	cli_table_cell(table, "%s", sum->op);
 	cli_table_cell(table, "%.0f", sum->n);
 	cli_table_cell(table, "%.3f", sum->seconds * 1e3);
 	cli_table_cell(table, "%.1f%%", 100 * sum->seconds / phase->seconds);
-	cli_table_cell(table, works ? "%.1f" : "", sum->flops / sum->seconds / 1e9);
-	cli_table_cell(table, works ? "%.1f%%" : "", 100 * fma);
-	cli_table_cell(table, works ? "%.2f" : "", sum->bytes / sum->seconds / 1e9);
-	cli_table_cell(table, works ? "%.1f%%" : "", 100 * read);
-	cli_table_cell(table, works ? (fma > read ? "fma" : "read") : "");
+	for (int i = 0; sum->flops <= 0 && i < N_RATES; i++)
+		cli_table_cell(table, "%s", "");
+	if (sum->flops <= 0)
+		return;
+	cli_table_cell(table, "%.1f", flops / 1e9);
+	cli_table_cell(table, "%.1f%%", 100 * fma);
+	cli_table_cell(table, "%.2f", bytes / 1e9);
+	cli_table_cell(table, "%.1f%%", 100 * read);
+	cli_table_cell(table, "%s", fma > read ? "fma" : "read");
 }
 
 static void print_phase(const struct phase *phase, const struct limits *limits)

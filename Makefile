@@ -116,7 +116,7 @@ demo: build $(MODEL)
 PICTURE = $(BUILD)-picture/refuse.safetensors
 picture: build $(FILE_smollm2)
 	@mkdir -p $(dir $(PICTURE))
-	@[ -f $(PICTURE) ] || $(BUILD)/trimtab fit $(FILE_smollm2) --data data/prompts.jsonl --data data/pairs.jsonl \
+	@[ -f $(PICTURE) ] || $(BUILD)/trimtab fit $(FILE_smollm2) --data data/pairs.jsonl --data data/prompts.jsonl \
 		-o $(PICTURE)
 	@scripts/site/terminal_picture.py $(BUILD)/trimtab $(FILE_smollm2) $(PICTURE) docs
 

@@ -41,8 +41,8 @@ static int write_gates(struct tt_buffer *out, const struct steer *steers, uint32
 	return TT_OK;
 }
 
-static int write_dense(struct tt_buffer *out, const struct steer *steers, uint32_t n, const struct tt_request *request,
-	size_t position, const float *norms, uint32_t n_layers, struct tt_error *err)
+static int write_dense(struct tt_buffer *out, const struct steer *steers, const float *const *coef, uint32_t n,
+	const float *norms, uint32_t n_layers, struct tt_error *err)
 {
 	TT_TRY(write_gates(out, steers, n, err));
 	TT_TRY(tt_buffer_print(out, err, ",\"w\":["));
@@ -53,7 +53,7 @@ static int write_dense(struct tt_buffer *out, const struct steer *steers, uint32
 	TT_TRY(tt_buffer_print(out, err, "],\"coef\":["));
 	for (uint32_t i = 0; i < n; i++) {
 		TT_TRY(tt_buffer_add(out, ",", i > 0, err));
-		TT_TRY(add_list(out, tt_request_coefficients(request, i, position), n_layers, 1, err));
+		TT_TRY(add_list(out, coef[i], n_layers, 1, err));
 	}
 	TT_TRY(tt_buffer_print(out, err, "],\"norm_before\":"));
 	TT_TRY(add_list(out, norms, n_layers, 2, err));
@@ -62,25 +62,23 @@ static int write_dense(struct tt_buffer *out, const struct steer *steers, uint32
 	return tt_buffer_print(out, err, "}\n");
 }
 
-/* Whether one of the policies [first, end) acted on the token in that layer. */
-static bool acted(const struct tt_request *request, uint32_t first, uint32_t end, size_t position, uint32_t layer)
+/* Whether one of the n policies acted on the token in that layer; coef[i] is NULL where policy i did nothing. */
+static bool acted(const float *const *coef, uint32_t n, uint32_t layer)
 {
-	for (uint32_t i = first; i < end; i++) {
-		const float *coef = tt_request_coefficients(request, i, position);
-		if (coef && coef[layer] != 0)
+	for (uint32_t i = 0; i < n; i++)
+		if (coef[i] && coef[i][layer] != 0)
 			return true;
-	}
 	return false;
 }
 
-/* Prints every step-th value as {"layer":value}, of the layers in which one of the policies [first, end) acted. */
-static int add_layers(struct tt_buffer *out, const float *values, uint32_t step, const struct tt_request *request,
-	uint32_t first, uint32_t end, size_t position, uint32_t n_layers, struct tt_error *err)
+/* Prints every step-th value as {"layer":value}, of the layers in which one of the n policies acted. */
+static int add_layers(struct tt_buffer *out, const float *values, uint32_t step, const float *const *coef, uint32_t n,
+	uint32_t n_layers, struct tt_error *err)
 {
 	const char *before = "";
 	TT_TRY(tt_buffer_add(out, "{", 1, err));
 	for (uint32_t l = 0; l < n_layers; l++) {
-		if (!acted(request, first, end, position, l))
+		if (!acted(coef, n, l))
 			continue;
 		TT_TRY(tt_buffer_print(out, err, "%s\"%u\":", before, l));
 		TT_TRY(add_number(out, (double)values[l * step], err));
@@ -90,26 +88,25 @@ static int add_layers(struct tt_buffer *out, const float *values, uint32_t step,
 }
 
 /* The layers that were steered alone; of a token that nothing acted on what the gates said, if there are any. */
-static int write_sparse(struct tt_buffer *out, const struct steer *steers, uint32_t n, const struct tt_request *request,
-	size_t position, const float *norms, uint32_t n_layers, struct tt_error *err)
+static int write_sparse(struct tt_buffer *out, const struct steer *steers, const float *const *coef, uint32_t n,
+	const float *norms, uint32_t n_layers, struct tt_error *err)
 {
 	uint32_t n_quiet = 0;
 	if (n > 0)
 		TT_TRY(write_gates(out, steers, n, err));
-	while (n_quiet < n_layers && !acted(request, 0, n, position, n_quiet))
+	while (n_quiet < n_layers && !acted(coef, n, n_quiet))
 		n_quiet++;
 	if (n_quiet == n_layers)
 		return tt_buffer_print(out, err, "}\n");
 	TT_TRY(tt_buffer_print(out, err, ",\"coef\":["));
 	for (uint32_t i = 0; i < n; i++) {
 		TT_TRY(tt_buffer_add(out, ",", i > 0, err));
-		TT_TRY(add_layers(out, tt_request_coefficients(request, i, position), 1, request, i, i + 1, position,
-			n_layers, err));
+		TT_TRY(add_layers(out, coef[i], 1, &coef[i], 1, n_layers, err));
 	}
 	TT_TRY(tt_buffer_print(out, err, "],\"norm_before\":"));
-	TT_TRY(add_layers(out, norms, 2, request, 0, n, position, n_layers, err));
+	TT_TRY(add_layers(out, norms, 2, coef, n, n_layers, err));
 	TT_TRY(tt_buffer_print(out, err, ",\"norm_after\":"));
-	TT_TRY(add_layers(out, norms + 1, 2, request, 0, n, position, n_layers, err));
+	TT_TRY(add_layers(out, norms + 1, 2, coef, n, n_layers, err));
 	return tt_buffer_print(out, err, "}\n");
 }
 
@@ -124,8 +121,11 @@ static int write_tokens(struct tt_buffer *out, const char *custom_id, const stru
 		int32_t id = t < prompt->n_ids ? prompt->ids[t] : generated[t - prompt->n_ids];
 		TT_TRY(tt_buffer_print(
 			out, err, "{\"custom_id\":%s,\"index\":%u,\"pos\":%zu,\"token\":%d", custom_id, index, t, id));
-		TT_TRY((dense ? write_dense : write_sparse)(out, steers, body->options.n_steering, choice->request, t,
-			norms + t * 2 * n_layers, n_layers, err));
+		const float *coef[TT_MAX_STACK]; /* each takes the engine's lock, so once a token */
+		for (uint32_t i = 0; i < body->options.n_steering; i++)
+			coef[i] = tt_request_coefficients(choice->request, i, t);
+		TT_TRY((dense ? write_dense : write_sparse)(
+			out, steers, coef, body->options.n_steering, norms + t * 2 * n_layers, n_layers, err));
 	}
 	return TT_OK;
 }

@@ -365,19 +365,8 @@ static int prove(struct tt_task *task, struct tt_log *log, json_t **answer, stru
 
 static int answer_entry(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err)
 {
-	struct tt_database db;
-	struct tt_log log;
 	(void)body;
-	task->http = 500;
-	TT_TRY(tt_database_open(&db, task->server->options->state, TT_DATABASE_READ, err));
-	tt_database_limit(&db, TT_QUERY_SECONDS);
-	int status = tt_log_open(&log, &db, err);
-	if (status == TT_OK) {
-		status = prove(task, &log, answer, err);
-		tt_log_close(&log);
-	}
-	tt_database_close(&db);
-	return status;
+	return tt_task_read_log(task, prove, answer, err);
 }
 
 void tt_audit_answer(struct tt_connection *c)

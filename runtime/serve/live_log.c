@@ -118,28 +118,25 @@ static int read_log(json_t *answer, struct tt_log *log, struct tt_error *err)
 	return status;
 }
 
-static int answer_log(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err)
+/* All of it as of one moment. */
+static int read_at_once(struct tt_task *task, struct tt_log *log, json_t **answer, struct tt_error *err)
 {
-	struct tt_database db;
-	struct tt_log log;
-	(void)body;
-	task->http = 500;
-	TT_TRY(tt_database_open(&db, task->server->options->state, TT_DATABASE_READ, err));
-	tt_database_limit(&db, TT_QUERY_SECONDS);
-	int status = tt_log_open(&log, &db, err);
-	if (status == TT_OK) {
-		*answer = json_object();
-		status = tt_database_begin_read(&db, err);
-		if (status == TT_OK)
-			status = tt_database_end(&db, read_log(*answer, &log, err), err);
-		tt_log_close(&log);
-	}
-	tt_database_close(&db);
+	(void)task;
+	*answer = json_object();
+	int status = tt_database_begin_read(log->db, err);
+	if (status == TT_OK)
+		status = tt_database_end(log->db, read_log(*answer, log, err), err);
 	if (status != TT_OK) {
 		json_decref(*answer);
 		*answer = NULL;
 	}
 	return status;
+}
+
+static int answer_log(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err)
+{
+	(void)body;
+	return tt_task_read_log(task, read_at_once, answer, err);
 }
 
 void tt_live_log(struct tt_connection *c)

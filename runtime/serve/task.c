@@ -53,6 +53,24 @@ static void done(uv_work_t *work, int status)
 	free(task);
 }
 
+int tt_task_read_log(struct tt_task *task,
+	int (*use)(struct tt_task *task, struct tt_log *log, json_t **answer, struct tt_error *err), json_t **answer,
+	struct tt_error *err)
+{
+	struct tt_database db;
+	struct tt_log log;
+	task->http = 500;
+	TT_TRY(tt_database_open(&db, task->server->options->state, TT_DATABASE_READ, err));
+	tt_database_limit(&db, TT_QUERY_SECONDS);
+	int status = tt_log_open(&log, &db, err);
+	if (status == TT_OK) {
+		status = use(task, &log, answer, err);
+		tt_log_close(&log);
+	}
+	tt_database_close(&db);
+	return status;
+}
+
 bool tt_path_number(const struct tt_connection *c, size_t at, uint64_t *out)
 {
 	const struct tt_span path = tt_http_path(&c->http);

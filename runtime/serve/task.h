@@ -2,6 +2,7 @@
 #ifndef RUNTIME_SERVE_TASK_H
 #define RUNTIME_SERVE_TASK_H
 
+#include "controller/govern/log.h"
 #include "controller/govern/store.h"
 #include "runtime/serve/reply.h"
 
@@ -34,6 +35,11 @@ struct tt_task {
 /* A task for the connection's request, whose body it takes over. NULL: it has been answered with an error. */
 struct tt_task *tt_task_new(struct tt_connection *c,
 	int (*run)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err));
+/* For run: opens the audit log of the server's store for reading, at most TT_QUERY_SECONDS a query, and closes it after
+ * use. Until use says otherwise, an error is the server's own (500). */
+int tt_task_read_log(struct tt_task *task,
+	int (*use)(struct tt_task *task, struct tt_log *log, json_t **answer, struct tt_error *err), json_t **answer,
+	struct tt_error *err);
 /* The number that the connection's path is from byte `at` on, of 15 digits at most; false: it is none. */
 bool tt_path_number(const struct tt_connection *c, size_t at, uint64_t *out);
 /* Gives it to the pool. */

@@ -152,19 +152,19 @@ test sanitize clang tsan: model
 	$(call build,$@,$(if $(TEST),$(if $(wildcard tests/$(TEST).c tests/*/$(TEST).c*),$(TEST),trimtab-cli)))
 	$(call run-tests,$@) $(if $(TEST),-R '^$(TEST)$$' --no-tests=error)
 
-# Whole models on the emulator too: in a folder of their own, since `sanitize` leaves them out.
+# The emulator too, AVX-512's memory accesses, and the tests that `sanitize` leaves out.
 sanitize-full: model
 	@scripts/setup/install_packages.sh test
-	@cmake --preset sanitize -B $(BUILD)-sanitize-full -DTT_EMULATED_MODELS=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --preset sanitize -B $(BUILD)-sanitize-full -DTT_EMULATOR=ON -DTT_TEST_ALL=ON $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize-full -j $(JOBS)
-	$(call run-tests,sanitize-full) -R '^test_emu_'
+	$(call run-tests,sanitize-full)
 
-# All suites of the emulator on nvcc's PTX, with a table of what ran.
+# All suites of the emulator on nvcc's PTX, with a table of what ran; and the machine code for sm_80 too.
 ptx: model
 	@scripts/setup/install_packages.sh test
-	@cmake --preset test -B $(BUILD)-ptx -DTT_CUDA=OFF -DTT_PTX_ALL=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --preset test -B $(BUILD)-ptx -DTT_CUDA=ON -DTT_CUDA_SM80=ON -DTT_PTX_ALL=ON $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-ptx -j $(JOBS)
-	$(call run-tests,ptx) -R '^ptx' --verbose
+	$(call run-tests,ptx) -R '^(ptx|sass)' --verbose
 
 fuzz:
 	@scripts/setup/install_packages.sh test
@@ -322,9 +322,9 @@ clean:
 
 bundle:
 	@scripts/setup/install_packages.sh test
-	@cmake --preset test -B $(call folder,test) -DTT_CUDA=ON $(CMAKE_FLAGS) >/dev/null
-	@cmake --build $(call folder,test) -j $(JOBS)
-	@scripts/gpu/bundle.sh $(call folder,test) bundle
+	@cmake --preset test -B $(BUILD)-bundle -DTT_CUDA=ON -DTT_CUDA_SM80=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)-bundle -j $(JOBS)
+	@scripts/gpu/bundle.sh $(BUILD)-bundle bundle
 
 # Where the build's packages are missing, a bundle that was brought here is enough.
 PACKAGES = jansson libpcre2-8 libutf8proc libcrypto criterion

@@ -7,7 +7,13 @@ set(TT_CUDA_FLAGS -std=c++17 -O3 -fmad=false -lineinfo -Xptxas -v
 if(TT_WERROR)
   list(APPEND TT_CUDA_FLAGS -Werror all-warnings)
 endif()
-set(TT_CUDA_TARGETS -gencode "arch=compute_80,code=[sm_80,compute_80]" -gencode arch=compute_90a,code=sm_90a)
+option(TT_CUDA_SM80 "Compile for sm_80, and as PTX for what comes after, beside sm_90a" ON)
+set(TT_CUDA_TARGETS -gencode arch=compute_90a,code=sm_90a)
+set(TT_CUDA_SAID "sm_90a")
+if(TT_CUDA_SM80)
+  list(PREPEND TT_CUDA_TARGETS -gencode "arch=compute_80,code=[sm_80,compute_80]")
+  set(TT_CUDA_SAID "sm_80, sm_90a and, as PTX, what comes after sm_80")
+endif()
 
 # TT_NVCC: nvcc, of the machine or from PyPI.
 function(tt_cuda_find_nvcc)

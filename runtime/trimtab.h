@@ -101,8 +101,8 @@ enum tt_text_flags {
 };
 
 /* Opens a tokenizer and chat template without a model. (That of an open model is tt_engine_text.) path: a GGUF file,
- * which need hold no more than the vocabulary; a Hugging Face directory; or a .jinja file (a template without a
- * tokenizer). Errors: TT_ERR_IO, TT_ERR_FORMAT, or TT_ERR_UNSUPPORTED with the name of what is not supported. */
+ * which need hold no more than the vocabulary; a Hugging Face directory; or a .jinja file or a name of chat_template's
+ * (a template without a tokenizer). Errors: TT_ERR_IO, TT_ERR_FORMAT, or TT_ERR_UNSUPPORTED, naming what is not. */
 TT_API int tt_text_open(struct tt_text **out, const char *path, struct tt_error *err);
 TT_API void tt_text_close(struct tt_text *text);
 /* Without a tokenizer, functions that need one return TT_ERR_UNSUPPORTED; the same for a template. */
@@ -176,6 +176,7 @@ struct tt_engine_options {
 	/* Ranks, 16 at most, that share matrices and KV pages; an answer has the bits of one. They divide the heads and
 	 * divide the key heads, or are divided by these, else TT_ERR_UNSUPPORTED. CPU only, sharing n_threads. */
 	uint32_t n_ranks;
+	const char *chat_template; /* NULL: the model's; a file with Jinja, or chatml, gemma, llama2, llama3, phi3 */
 };
 TT_API void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size);
 #define tt_engine_options_default(options) tt_engine_options_default_sized((options), sizeof(struct tt_engine_options))
@@ -202,6 +203,7 @@ struct tt_model_info {
 	uint32_t n_ranks;
 	/* Of matrices in a GPU's memory (a CPU reads the file's), and of those that are quantised in the file alone. */
 	uint64_t device_weight_bytes, rounded_weight_bytes;
+	const char *chat_template_sha256; /* of the option's template; NULL: the model's own is taken */
 };
 /* Both are borrowed until the engine is closed. */
 TT_API const struct tt_model_info *tt_engine_info(const struct tt_engine *engine);

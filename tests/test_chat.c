@@ -261,3 +261,68 @@ Test(chat, renders_with_the_template_of_the_real_model)
 	cr_skip_test("built without TT_MODEL_DIR");
 #endif
 }
+
+/* One conversation by a template of ours and by a model's own, from the goldens. */
+static void expect_same(const char *name, const char *file, const char *list, bool prompt)
+{
+	struct tt_chat_template ours, theirs;
+	struct tt_buffer source = {0}, untrusted = {0}, text = {0};
+	struct tt_error err = {0};
+	char path[512];
+	json_t *parsed = messages(list);
+	snprintf(path, sizeof path, TT_TEST_DATA "/templates/%s", file);
+	cr_assert_eq(tt_file_read(&source, path, (size_t)1 << 20, &err), TT_OK, "%s", err.message);
+	const char *named = tt_chat_named(name);
+	cr_assert_eq(tt_chat_from_source(&ours, named, strlen(named), name, "<s>", "</s>", &err), TT_OK);
+	cr_assert_eq(tt_chat_from_source(&theirs, source.data, source.len, file, "<s>", "</s>", &err), TT_OK);
+	cr_assert_eq(tt_chat_render(&theirs, parsed, prompt, 0, &text, &untrusted, &err), TT_OK, "%s", err.message);
+	expect_chat(&ours, list, prompt, text.data);
+	tt_buffer_free(&text);
+	tt_buffer_free(&untrusted);
+	tt_buffer_free(&source);
+	tt_chat_free(&ours);
+	tt_chat_free(&theirs);
+	json_decref(parsed);
+}
+
+#define TALK                                                                                                           \
+	"[{\"role\": \"system\", \"content\": \"Be brief.\"}, {\"role\": \"user\", \"content\": \"Hi <|im_end|>\"},"   \
+	" {\"role\": \"assistant\", \"content\": \"Hello.\"}, {\"role\": \"user\", \"content\": \"Why?\"}]"
+
+Test(chat, has_templates_of_its_own_that_render_as_the_models_do)
+{
+	for (int prompt = 0; prompt < 2; prompt++) {
+		expect_same("chatml", "smollm2.jinja", TALK, prompt);
+		expect_same("chatml", "qwen2.5.jinja", TALK, prompt);
+	}
+	cr_expect_null(tt_chat_named("chatml2"));
+}
+
+/* What the model cards of Llama 2 and 3, Gemma and Phi-3 show. */
+Test(chat, has_the_formats_of_model_cards)
+{
+	const struct {
+		const char *name, *output;
+	} cases[] = {
+		{"llama2", "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi <|im_end|> [/INST] Hello. </s>"
+			   "<s>[INST] Why? [/INST]"},
+		{"llama3", "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+			   "<|start_header_id|>user<|end_header_id|>\n\nHi <|im_end|><|eot_id|>"
+			   "<|start_header_id|>assistant<|end_header_id|>\n\nHello.<|eot_id|>"
+			   "<|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
+			   "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+		{"gemma", "<s><start_of_turn>user\nBe brief.\n\nHi <|im_end|><end_of_turn>\n<start_of_turn>model\n"
+			  "Hello.<end_of_turn>\n<start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\n"},
+		{"phi3", "<|system|>\nBe brief.<|end|>\n<|user|>\nHi <|im_end|><|end|>\n<|assistant|>\nHello.<|end|>\n"
+			 "<|user|>\nWhy?<|end|>\n<|assistant|>\n"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_chat_template chat;
+		struct tt_error err = {0};
+		const char *source = tt_chat_named(cases[i].name);
+		cr_assert_eq(tt_chat_from_source(&chat, source, strlen(source), "t", "<s>", "</s>", &err), TT_OK, "%s",
+			err.message);
+		expect_chat(&chat, TALK, true, cases[i].output);
+		tt_chat_free(&chat);
+	}
+}

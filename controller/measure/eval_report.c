@@ -245,5 +245,5 @@ int tt_eval_report(const struct tt_eval *e, char **out, struct tt_error *err)
 		json_decref(report);
 		return status;
 	}
-	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
+	return tt_engine_report(out, report, e->engine, err);
 }

@@ -128,5 +128,5 @@ int tt_stack_report(const struct tt_stack *s, char **out, struct tt_error *err)
 		"compute", tt_engine_compute(s->engine), "policies", policies_report(s->options), "pairs",
 		pairs_report(s->options), "n", n, "n_questions", (json_int_t)s->choices.n, "objectives",
 		objectives_report(s), "arms", arms);
-	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
+	return tt_engine_report(out, report, s->engine, err);
 }

@@ -172,6 +172,7 @@ static const struct {
 	{"numerics", "mode", "mode (--fast)", NULL},
 	{"numerics", "kv", "--kv", NULL},
 	{"numerics", "compute", "--compute", "f32"},
+	{"numerics", "chat_template", "--chat-template", "the model's"},
 	{"numerics", "probe", "rounding of the processor, by its answer to 16 tokens", NULL},
 };
 

@@ -270,7 +270,7 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		weights_search_report(&fit->weights), "prompt_weights", prompt_weights_report(&fit->prompt_weights),
 		"chosen", candidate_report(fit, search->chosen), "within_bars", (int)search->within_bars, "why",
 		search->why, "seconds", tt_json_number(seconds));
-	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
+	return tt_engine_report(out, report, fit->engine, err);
 }
 
 int tt_fit_report_continued(const struct tt_fit *fit, double seconds, char **out, struct tt_error *err)
@@ -282,5 +282,5 @@ int tt_fit_report_continued(const struct tt_fit *fit, double seconds, char **out
 		(json_int_t)fit->rows.n_too_long, "seed", (json_int_t)fit->options->seed, "continued",
 		tt_fit_continue_report(&fit->continued, &fit->gate), "gate", fit->gate.report(&fit->gate), "seconds",
 		tt_json_number(seconds));
-	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
+	return tt_engine_report(out, report, fit->engine, err);
 }

@@ -132,7 +132,7 @@ static const struct {
 	{"model", "kv", "--kv", -1, NULL},
 	{"model", "compute", "--compute", -1, "f32"},
 	{"model", "context", "--ctx-size", -1, NULL},
-	{"model", "text", "the tokenizer or chat template", 4, NULL},
+	{"model", "text", "the tokenizer or chat template", 22, NULL},
 	{"model", "probe", "how the processor rounds: its answer to 16 tokens", 5, NULL},
 	{NULL, "sweep", "--sweep", -1, NULL},
 	{"options", "max_tokens", "--max-tokens", -1, NULL},
@@ -143,6 +143,7 @@ static const struct {
 	{"options", "layers", "--layers", -1, NULL},
 	{"options", "telemetry", "--telemetry", -1, NULL},
 	{"options", "telemetry_form", "--telemetry-dense", 20, "dense"},
+	{"model", "chat_template", "--chat-template", 4, "the model's"},
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };
 

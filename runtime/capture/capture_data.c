@@ -202,7 +202,8 @@ static int describe(struct capture *c, struct tt_error *err)
 		{"backend", "trimtab.backend", "--device"},
 		{"mode", "trimtab.mode", "mode (--fast)"},
 		{"kv", "trimtab.kv", "--kv"},
-		{"compute", "trimtab.compute", "--compute"}, /* nothing where it is f32 */
+		{"compute", "trimtab.compute", "--compute"},                   /* nothing where it is f32 */
+		{"chat_template", "trimtab.chat_template", "--chat-template"}, /* nothing where it is the model's */
 		{"probe", "trimtab.probe", "rounding of the processor, by its answer to 16 tokens"},
 	};
 	TT_TRY(read_numerics(c, err));

@@ -46,6 +46,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"of the words that are tried, mixed with the bytes of the prompt's line"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 		CLI_LAYERS_OPTION(run->policies.layers),
 	};
@@ -65,6 +66,7 @@ static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
 	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->engine_args.chat_template, "the chat template");
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");
 	cli_reads(&files, run->policies.paths[0], "a policy");

@@ -164,6 +164,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *words)
 		{"max-batch", 0, NULL, CLI_U32, &o->max_batch, "N", 1, 4096, "replay: requests that run at once"},
 		{"json", 0, NULL, CLI_FLAG, &o->json, NULL, 0, 0, "print verify's and replay's findings as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 	};
 	const struct cli_usage usage = {"audit", "VERB --state DIR [OPTION]...", about, examples, options,

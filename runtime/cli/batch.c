@@ -255,6 +255,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"it"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the summary as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 		CLI_LAYERS_OPTION(o->layers),
 	};
@@ -347,6 +348,7 @@ static int check_model(const struct run *run, const char *model)
 	struct cli_files files = {0};
 	char *journal = cli_with_ending(run->options.output, ".journal");
 	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->engine_args.chat_template, "the chat template");
 	cli_writes(&files, run->options.output, "the output");
 	cli_writes(&files, journal, "the journal");
 	cli_writes(&files, run->options.telemetry, "the telemetry");

@@ -122,6 +122,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"with --data: throw away what another run captured there"},
 		CLI_POLICY_OPTION(run->c.policy_list),
 		CLI_ENGINE_OPTIONS(run->c.engine_args),
+		CLI_TEMPLATE_OPTION(run->c.engine_args),
 		CLI_STRICT_OPTION(run->c.engine_args),
 		{"steer-layers", 0, NULL, CLI_STRING, &run->c.policies.layers, "A-B,..", 0, 0,
 			"steer no other layers than these of each policy's"},
@@ -144,6 +145,7 @@ static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
 	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->c.engine_args.chat_template, "the chat template");
 	cli_reads(&files, run->prompt_args.file, "the prompt");
 	cli_reads(&files, run->prompt_args.messages, "the messages");
 	for (uint32_t i = 0; i < run->c.policies.n; i++)

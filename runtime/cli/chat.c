@@ -59,6 +59,7 @@ static int parse(struct chat *c, int argc, char **argv, const char **model)
 		{"seed", 's', NULL, CLI_U64, &r->sampling.seed, "N", 0, 0, "seed of the sampler"},
 		CLI_ANSWER_OPTIONS(c->stops, r),
 		CLI_ENGINE_OPTIONS(c->engine_args),
+		CLI_TEMPLATE_OPTION(c->engine_args),
 		CLI_STRICT_OPTION(c->engine_args),
 		CLI_LAYERS_OPTION(c->policies.layers),
 	};

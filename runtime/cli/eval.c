@@ -93,6 +93,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"write a page with the table, completions and maps of what was steered"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 		CLI_LAYERS_OPTION(run->policies.layers),
 	};
@@ -120,6 +121,7 @@ static int check_files(const struct run *run, const char *model)
 	char *partial_requests = cli_with_ending(requests, ".partial");
 	char *partial_review = cli_with_ending(review, ".partial");
 	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->engine_args.chat_template, "the chat template");
 	cli_reads(&files, run->options.judgements, "the judgements");
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");

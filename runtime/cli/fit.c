@@ -133,6 +133,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"write every candidate with its figures"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report instead of the table"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 	};
 	const struct cli_usage usage = {"fit", "MODEL {--data F.jsonl...|--contrast F.jsonl} -o POLICY [OPTION]...",
 		about, examples, options, CLI_N_OPTIONS(options), 1, CLI_MAX_LIST};
@@ -432,6 +433,7 @@ static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
 	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->engine_args.chat_template, "the chat template");
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");
 	for (size_t i = 0; i < run->replay.n; i++)

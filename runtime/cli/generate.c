@@ -103,6 +103,7 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 			"report the N likeliest tokens at every step, with log-probabilities"},
 		{"json", 0, NULL, CLI_FLAG, &a->json, NULL, 0, 0, "print one JSON object instead of text"},
 		CLI_ENGINE_OPTIONS(a->engine),
+		CLI_TEMPLATE_OPTION(a->engine),
 		CLI_STRICT_OPTION(a->engine),
 		CLI_LAYERS_OPTION(a->layers),
 		CLI_MESSAGES_OPTION(a->prompt),
@@ -268,6 +269,9 @@ static int print_json(const struct run *run)
 		json_array_append_new(ids, json_integer(run->ids[i]));
 	json_object_set_new(json, "model", json_string(tt_engine_info(run->engine)->name));
 	json_object_set_new(json, "compute", json_string(run->args->engine.compute ? "q8" : "f32"));
+	if (tt_engine_info(run->engine)->chat_template_sha256)
+		json_object_set_new(
+			json, "chat_template", json_string(tt_engine_info(run->engine)->chat_template_sha256));
 	if (run->args->prompt.messages)
 		json_object_set_new(json, "messages", json_loadb(run->prompt, run->n_prompt, 0, NULL));
 	else

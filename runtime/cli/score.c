@@ -78,6 +78,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"write the log-probabilities of every question or window"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 		CLI_LAYERS_OPTION(run->policies.layers),
 	};
@@ -193,6 +194,7 @@ static int check_files(const struct run *run, const char *model)
 	struct cli_files files = {0};
 	char *partial = cli_with_ending(o->rows, ".partial");
 	cli_reads(&files, model, "the model");
+	cli_reads(&files, run->engine_args.chat_template, "the chat template");
 	cli_reads(&files, o->choices, "the choices");
 	cli_reads(&files, o->perplexity, "the text");
 	for (uint32_t i = 0; i < run->policies.n; i++)

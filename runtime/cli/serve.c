@@ -110,6 +110,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"seconds without a token after which a stream gets a comment, so that nobody takes it for "
 			"dead"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 	};
 	const struct cli_usage usage = {

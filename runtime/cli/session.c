@@ -39,6 +39,7 @@ void cli_engine_options(struct tt_engine_options *options, const struct cli_engi
 	options->compute = args->compute == 1 ? TT_COMPUTE_Q8 : TT_COMPUTE_F32;
 	options->strict_model = args->strict_model;
 	options->fast = args->fast;
+	options->chat_template = args->chat_template;
 }
 
 int cli_engine_open_as(struct tt_engine **out, const char *model, const struct tt_engine_options *options)

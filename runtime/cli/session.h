@@ -14,6 +14,7 @@ struct cli_engine_args {
 	uint32_t max_step_tokens; /* 0: the library's default, and no less than the requests at once */
 	int kv, compute;
 	bool strict_model, fast;
+	const char *chat_template;
 };
 
 /* The words of --kv, in the order of cli_engine_options. */
@@ -34,6 +35,13 @@ struct cli_engine_args {
 	{                                                                                                              \
 		"kv", 0, NULL, CLI_CHOICE, &(a).kv, CLI_KV_TYPES, 0, 0,                                                \
 			"type of the KV cache; on a GPU bf16 and no other"                                             \
+	}
+
+/* Of commands that render prompts. */
+#define CLI_TEMPLATE_OPTION(a)                                                                                         \
+	{                                                                                                              \
+		"chat-template", 0, "chat-template-file", CLI_STRING, &(a).chat_template, "F|NAME", 0, 0,              \
+			"Jinja file instead of the model's template; or chatml, gemma, llama2, llama3, phi3"           \
 	}
 
 #define CLI_STRICT_OPTION(a)                                                                                           \
@@ -122,7 +130,7 @@ int cli_read_file(char **out, size_t *n, const char *path);
 int cli_more_files(struct cli_list *data, const struct cli_list *positional, const char *command);
 /* The files of a command. NULL, and "-" for standard input, are not added. */
 struct cli_files {
-	struct tt_file_use reads[2 * CLI_MAX_LIST + 4], writes[8];
+	struct tt_file_use reads[2 * CLI_MAX_LIST + 5], writes[8];
 	size_t n_reads, n_writes;
 };
 void cli_reads(struct cli_files *files, const char *path, const char *role);

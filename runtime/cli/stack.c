@@ -73,6 +73,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"tokens to generate for each"},
 		{"json", 0, NULL, CLI_FLAG, &run->json, NULL, 0, 0, "print the report as JSON"},
 		CLI_ENGINE_OPTIONS(run->engine_args),
+		CLI_TEMPLATE_OPTION(run->engine_args),
 		CLI_STRICT_OPTION(run->engine_args),
 		CLI_LAYERS_OPTION(run->policies.layers),
 	};

@@ -180,6 +180,7 @@ static void fill_info(struct tt_engine *e)
 		.fingerprint = e->fingerprint,
 		.weights_digest = e->model->weights_digest,
 		.n_ranks = e->n_ranks,
+		.chat_template_sha256 = tt_text_template_sha256(e->text),
 	};
 	for (uint32_t i = 0; i < e->n_ranks; i++) {
 		e->info.kv_bytes += e->ranks[i].kv.n_bytes;
@@ -243,6 +244,8 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 	const struct tt_config *config = &e->model->config;
 	TT_TRY(check_options(&e->options, config, err));
 	TT_TRY(tt_text_from_model(&e->text, e->model, err));
+	if (e->options.chat_template)
+		TT_TRY(tt_text_take_template(e->text, e->options.chat_template, err));
 	if (!*backend)
 		TT_TRY(tt_device_open(
 			backend, device_of(&e->options), e->options.n_threads, config, &e->device_note, err));

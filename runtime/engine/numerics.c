@@ -63,5 +63,17 @@ int tt_engine_numerics(json_t *object, struct tt_engine *engine, struct tt_error
 	TT_TRY(tt_json_set(object, "kv", json_string(tt_kv_name(tt_engine_kv_type(engine))), err));
 	if (engine->options.compute != TT_COMPUTE_F32)
 		TT_TRY(tt_json_set(object, "compute", json_string(tt_engine_compute(engine)), err));
+	if (info->chat_template_sha256)
+		TT_TRY(tt_json_set(object, "chat_template", json_string(info->chat_template_sha256), err));
 	return tt_json_set(object, "probe", json_string(answer), err);
+}
+
+int tt_engine_report(char **out, json_t *report, const struct tt_engine *engine, struct tt_error *err)
+{
+	const char *template = engine->info.chat_template_sha256;
+	if (report && template && tt_json_set(report, "chat_template", json_string(template), err) != TT_OK) {
+		json_decref(report);
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory: the report");
+	}
+	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
 }

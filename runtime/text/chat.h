@@ -22,6 +22,8 @@ int tt_chat_from_directory(struct tt_chat_template *out, const char *directory, 
 /* Makes a template from its text and the tokens that it may name (NULL for empty). name stands in messages. */
 int tt_chat_from_source(struct tt_chat_template *out, const char *source, size_t n, const char *name,
 	const char *bos_token, const char *eos_token, struct tt_error *err);
+/* chat_named.c: the source of a template that this program has itself, by its name; NULL for another name. */
+const char *tt_chat_named(const char *name);
 void tt_chat_free(struct tt_chat_template *chat);
 
 /* Appends the rendered prompt to *text, and to *untrusted a byte for each of its bytes: not 0 where it comes from the

@@ -8,6 +8,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/options.h"
+#include "base/outputs.h"
+#include "base/sha256.h"
 #include "base/utf8.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/text.h"
@@ -19,6 +21,8 @@ enum { MAX_TEMPLATE_BYTES = 1 << 20 };
 struct tt_text {
 	struct tt_tokenizer *tokenizer; /* NULL if there is only a template */
 	struct tt_chat_template chat;
+	char template_sha256[65]; /* of a template that is not the model's own */
+	char *template_path;      /* and its file, if it is one */
 };
 
 const struct tt_chat_template *tt_text_template(const struct tt_text *text)
@@ -43,14 +47,54 @@ static int load_directory(struct tt_text *text, const char *directory, struct tt
 	return tt_chat_from_directory(&text->chat, directory, err);
 }
 
-static int load_template(struct tt_text *text, const char *path, struct tt_error *err)
+/* A template's source: one that has the name, else the file's; *source is released by the caller. */
+static int read_template(struct tt_buffer *source, const char *name_or_path, struct tt_error *err)
+{
+	const char *named = tt_chat_named(name_or_path);
+	return named ? tt_buffer_add(source, named, strlen(named), err)
+		     : tt_file_read(source, name_or_path, MAX_TEMPLATE_BYTES, err);
+}
+
+static int load_template(struct tt_text *text, const char *name_or_path, struct tt_error *err)
 {
 	struct tt_buffer source = {0};
-	int status = tt_file_read(&source, path, MAX_TEMPLATE_BYTES, err);
+	int status = read_template(&source, name_or_path, err);
 	if (status == TT_OK)
-		status = tt_chat_from_source(&text->chat, source.data, source.len, path, NULL, NULL, err);
+		status = tt_chat_from_source(&text->chat, source.data, source.len, name_or_path, NULL, NULL, err);
 	tt_buffer_free(&source);
 	return status;
+}
+
+int tt_text_take_template(struct tt_text *text, const char *name_or_path, struct tt_error *err)
+{
+	struct tt_buffer source = {0};
+	struct tt_chat_template chat = {0};
+	int status = read_template(&source, name_or_path, err);
+	if (status == TT_OK && source.len == 0)
+		status = tt_fail(err, TT_ERR_FORMAT, "%s: an empty chat template", name_or_path);
+	if (status == TT_OK)
+		status = tt_sha256(text->template_sha256, source.data, source.len, err);
+	if (status == TT_OK && !tt_chat_named(name_or_path))
+		status = tt_file_resolve(&text->template_path, name_or_path, err);
+	if (status == TT_OK)
+		status = tt_chat_from_source(
+			&chat, source.data, source.len, name_or_path, text->chat.bos_token, text->chat.eos_token, err);
+	tt_buffer_free(&source);
+	if (status != TT_OK)
+		return status;
+	tt_chat_free(&text->chat);
+	text->chat = chat;
+	return TT_OK;
+}
+
+const char *tt_text_template_sha256(const struct tt_text *text)
+{
+	return *text->template_sha256 ? text->template_sha256 : NULL;
+}
+
+const char *tt_text_template_path(const struct tt_text *text)
+{
+	return text->template_path;
 }
 
 static int load_path(struct tt_text *text, const char *path, struct tt_error *err)
@@ -58,7 +102,7 @@ static int load_path(struct tt_text *text, const char *path, struct tt_error *er
 	struct tt_gguf *file = NULL;
 	if (tt_file_is_directory(path))
 		return load_directory(text, path, err);
-	if (tt_ends_with(path, ".jinja") || tt_ends_with(path, ".j2"))
+	if (tt_ends_with(path, ".jinja") || tt_ends_with(path, ".j2") || (tt_chat_named(path) && !tt_file_exists(path)))
 		return load_template(text, path, err);
 	TT_TRY(tt_gguf_open(&file, path, err));
 	int status = load_gguf(text, file, err);
@@ -119,6 +163,7 @@ void tt_text_close(struct tt_text *text)
 		return;
 	tt_tokenizer_free(text->tokenizer);
 	tt_chat_free(&text->chat);
+	free(text->template_path);
 	free(text);
 }
 

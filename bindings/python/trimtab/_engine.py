@@ -62,6 +62,7 @@ class ModelInfo:
     fingerprint: str
     weights_digest: str
     n_ranks: int
+    chat_template_sha256: str | None
 
 
 @dataclass(frozen=True)

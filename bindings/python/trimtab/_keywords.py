@@ -25,6 +25,7 @@ class EngineOptions(TypedDict, total=False):
     compute: Literal["f32", "q8"]
     kv: Literal["default", "f32", "f16", "bf16", "q8", "fp8"]
     n_ranks: int
+    chat_template: Path
 
 
 class RequestOptions(TypedDict, total=False):

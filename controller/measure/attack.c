@@ -84,7 +84,7 @@ static int put_question(struct questions *q, const struct tt_attack *a, const st
 	int32_t *ids;
 	TT_TRY(tt_attack_text(&text, prompt->text, suffix, err));
 	tt_request_options_default(options);
-	int status = tt_encode_prompt(a->engine, text, prompt->id, room, &ids, options, err);
+	int status = tt_encode_row(a->engine, prompt, text, room, &ids, options, err);
 	free(text);
 	TT_TRY(status);
 	q->n++;

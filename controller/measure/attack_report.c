@@ -116,7 +116,7 @@ int tt_attack_report(const struct tt_attack *a, char **out, struct tt_error *err
 		(int)o->n_words, "pool", TT_N_ATTACK_WORDS, "seed", (json_int_t)o->seed, "split",
 		o->split ? json_string(o->split) : json_null(), "evasion", evasion, "labels", labels_report(a), "rows",
 		rows_report(a));
-	return tt_json_dump(out, report, JSON_INDENT(1) | JSON_REAL_PRECISION(6), err);
+	return tt_engine_report(out, report, a->engine, err);
 }
 
 static int put_row(
@@ -124,15 +124,23 @@ static int put_row(
 {
 	const char *split = row->prompt->split_name;
 	/* Not "s:s*", which forgets the split where there is no memory: a test row would be fitted on. */
-	const char *form = split ? "{s:o, s:s, s:s, s:s, s:s}" : "{s:o, s:s, s:s, s:s}";
+	const char *form = split ? "{s:s, s:s, s:s}" : "{s:s, s:s}";
 	char *text, *line = NULL;
 	TT_TRY(tt_attack_text(&text, row->prompt->text, &row->suffix, err));
-	json_t *object = json_pack(form, "id",
-		json_sprintf("%s+attack-%llu", row->prompt->id, (unsigned long long)a->options->seed), "prompt", text,
-		"label", tt_label_name(row->prompt->label), "source", "attack", "split", split);
+	json_t *object = json_pack(
+		"{s:o}", "id", json_sprintf("%s+attack-%llu", row->prompt->id, (unsigned long long)a->options->seed));
+	int status = tt_prompt_put(object, row->prompt, text, err);
+	if (status == TT_OK)
+		status = tt_json_add(object,
+			json_pack(form, "label", tt_label_name(row->prompt->label), "source", "attack", "split", split),
+			err);
 	free(text);
+	if (status != TT_OK) {
+		json_decref(object);
+		return status;
+	}
 	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT, err));
-	int status = tt_buffer_print(lines, err, "%s\n", line);
+	status = tt_buffer_print(lines, err, "%s\n", line);
 	free(line);
 	return status;
 }

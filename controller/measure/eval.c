@@ -109,8 +109,7 @@ static int block_encode(struct tt_eval *e, struct block *b, struct tt_error *err
 		const struct tt_prompt *row = e->rows[b->first + i];
 		int32_t *ids;
 		tt_request_options_default(&b->options[i]);
-		TT_TRY(tt_encode_prompt(
-			e->engine, row->text, row->id, e->options->max_tokens, &ids, &b->options[i], err));
+		TT_TRY(tt_encode_row(e->engine, row, NULL, e->options->max_tokens, &ids, &b->options[i], err));
 		b->options[i].max_tokens = e->options->max_tokens;
 		b->options[i].sampling = e->options->sampling;
 		TT_TRY(tt_eval_seed(e, row, &b->options[i].sampling.seed, err));

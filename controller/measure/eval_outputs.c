@@ -95,6 +95,8 @@ static int fill_line(json_t *object, const struct tt_eval *e, const struct tt_pr
 	if (e->variant)
 		TT_TRY(tt_json_set(object, "variant", json_string(e->variant), err));
 	TT_TRY(tt_json_set(object, "prompt", json_string(row->text), err));
+	if (row->before)
+		TT_TRY(tt_prompt_put(object, row, row->text, err));
 	TT_TRY(tt_json_set(object, "label", json_string(tt_label_name(row->label)), err));
 	if (has_texts)
 		TT_TRY(put_texts(object, unsteered, steered, err));

@@ -66,9 +66,8 @@ static int fill_line(
 	tt_policy_describe(e->options->steering[0].policy, &info);
 	double score = e->scores[choice->row];
 	TT_TRY(tt_json_add(object,
-		json_pack("{s:s, s:s, s:s, s:s}", "id", row->id, "verdict", "", "label", tt_label_name(row->label),
-			"prompt", row->text),
-		err));
+		json_pack("{s:s, s:s, s:s}", "id", row->id, "verdict", "", "label", tt_label_name(row->label)), err));
+	TT_TRY(tt_prompt_put(object, row, row->text, err));
 	TT_TRY(put_text(object, "split", row->split_name, err));
 	TT_TRY(put_text(object, "source", row->source, err));
 	TT_TRY(put_text(object, "kind", row->kind, err));

@@ -12,7 +12,7 @@ static int check_room(const struct tt_eval *e, const struct tt_prompt *row, stru
 	struct tt_request_options request;
 	int32_t *ids;
 	tt_request_options_default(&request);
-	TT_TRY(tt_encode_prompt(e->engine, row->text, row->id, e->options->max_tokens, &ids, &request, err));
+	TT_TRY(tt_encode_row(e->engine, row, NULL, e->options->max_tokens, &ids, &request, err));
 	tt_free(ids);
 	return TT_OK;
 }

@@ -92,13 +92,53 @@ static int copy_if_text(char **out, const json_t *row, const char *key, struct t
 	return tt_copy_string(out, text, strlen(text), err);
 }
 
+/* The messages of a conversation: *text is the last one's, borrowed, and *before, a new reference, has the others. */
+static int read_messages(const json_t *messages, const char **text, json_t **before, struct tt_error *err)
+{
+	const char *role = NULL;
+	size_t i;
+	json_t *message;
+	if (!json_is_array(messages) || json_array_size(messages) == 0)
+		return tt_fail(err, TT_ERR_FORMAT, "messages must be a list, and not an empty one");
+	json_array_foreach(messages, i, message)
+	{
+		role = json_string_value(json_object_get(message, "role"));
+		*text = json_string_value(json_object_get(message, "content"));
+		if (!role || !*text)
+			return tt_fail(
+				err, TT_ERR_FORMAT, "messages[%zu] must have a role and a content, both text", i);
+	}
+	if (strcmp(role, "user") != 0 || !**text)
+		return tt_fail(err, TT_ERR_FORMAT, "the last of the messages must be a user's, and not empty");
+	*before = json_copy((json_t *)(uintptr_t)messages);
+	if (!*before || json_array_remove(*before, i - 1) != 0)
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory: messages");
+	return TT_OK;
+}
+
+/* The prompt, and what was said before it. */
+static int read_text(struct tt_prompt *out, const json_t *row, struct tt_error *err)
+{
+	const char *text = NULL;
+	json_t *before = NULL;
+	const json_t *messages = json_object_get(row, "messages");
+	int status = messages && !json_object_get(row, "prompt") ? read_messages(messages, &text, &before, err)
+								 : need_string(row, "prompt", &text, err);
+	if (status == TT_OK)
+		status = tt_copy_string(&out->text, text, strlen(text), err);
+	if (status == TT_OK && json_array_size(before) > 0)
+		return tt_json_dump(&out->before, before, JSON_COMPACT, err);
+	json_decref(before);
+	return status;
+}
+
 static int read_row(struct tt_prompt *out, const json_t *row, const struct tt_prompt_form *form, struct tt_error *err)
 {
-	const char *id = NULL, *text = NULL, *split = NULL;
+	const char *id = NULL, *split = NULL;
 	if (!json_is_object(row))
 		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
 	TT_TRY(need_string(row, "id", &id, err));
-	TT_TRY(need_string(row, "prompt", &text, err));
+	TT_TRY(read_text(out, row, err));
 	if (!form->take && !form->reviewed)
 		TT_TRY(read_label(row, form, &out->label, err));
 	TT_TRY(tt_json_string(row, "split", &split, err));
@@ -109,8 +149,7 @@ static int read_row(struct tt_prompt *out, const json_t *row, const struct tt_pr
 		TT_TRY(tt_copy_string(&out->split_name, split, strlen(split), err));
 	TT_TRY(copy_if_text(&out->source, row, "source", err));
 	TT_TRY(copy_if_text(&out->kind, row, "kind", err));
-	TT_TRY(tt_copy_string(&out->id, id, strlen(id), err));
-	return tt_copy_string(&out->text, text, strlen(text), err);
+	return tt_copy_string(&out->id, id, strlen(id), err);
 }
 
 struct reader {
@@ -265,11 +304,17 @@ int tt_prompts_read_as(struct tt_prompts *out, const char *const *paths, size_t 
 
 /* ---- Reviewed files */
 
+static int compare_texts(const struct tt_prompt *x, const struct tt_prompt *y)
+{
+	int order = strcmp(x->text, y->text);
+	return order ? order : strcmp(x->before ? x->before : "", y->before ? y->before : "");
+}
+
 /* Prompts by their text, of equal ones those that were reviewed first. */
 static int by_text(const void *a, const void *b)
 {
 	const struct tt_prompt *x = *(struct tt_prompt *const *)a, *y = *(struct tt_prompt *const *)b;
-	int order = strcmp(x->text, y->text);
+	int order = compare_texts(x, y);
 	return order ? order : x->reviewed != y->reviewed ? (x->reviewed ? -1 : 1) : (x > y) - (x < y);
 }
 
@@ -289,7 +334,7 @@ static int remove_replaced(struct tt_prompts *prompts, size_t *n_replaced, struc
 	for (size_t i = 0; status == TT_OK && i < prompts->n_rows; i++) {
 		if (sorted[i]->reviewed) {
 			reviewed = sorted[i];
-		} else if (reviewed && strcmp(reviewed->text, sorted[i]->text) == 0) {
+		} else if (reviewed && compare_texts(reviewed, sorted[i]) == 0) {
 			replaced[sorted[i] - prompts->rows] = true;
 			++*n_replaced;
 		}
@@ -333,6 +378,7 @@ static void free_row(struct tt_prompt *row)
 {
 	free(row->id);
 	free(row->text);
+	free(row->before);
 	free(row->bytes);
 	free(row->source);
 	free(row->kind);
@@ -404,24 +450,59 @@ void tt_prompts_free(struct tt_prompts *prompts)
 	*prompts = (struct tt_prompts){0};
 }
 
+/* The messages of a row with this text, as a new reference; NULL without memory. */
+static json_t *messages_of(const struct tt_prompt *row, const char *text)
+{
+	json_t *list = json_loads(row->before, 0, NULL);
+	if (json_array_append_new(list, json_pack("{s:s, s:s}", "role", "user", "content", text)) == 0)
+		return list;
+	json_decref(list);
+	return NULL;
+}
+
+int tt_prompt_put(json_t *object, const struct tt_prompt *row, const char *text, struct tt_error *err)
+{
+	return row->before ? tt_json_set(object, "messages", messages_of(row, text), err)
+			   : tt_json_set(object, "prompt", json_string(text), err);
+}
+
+/* Takes over messages; NULL: the prompt alone. */
+static int encode(const struct tt_text *text, const char *prompt, char *messages, int32_t **ids,
+	struct tt_request_options *request, struct tt_error *err)
+{
+	const struct tt_chat_options options = {.size = sizeof options, .now = TT_FIXED_DATE};
+	if (!tt_text_has_template(text))
+		return tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &request->n_ids, err);
+	if (!messages)
+		TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
+	int status = tt_text_encode_chat_span(
+		text, messages, &options, ids, &request->n_ids, &request->mean_from, &request->mean_to, err);
+	tt_free(messages);
+	return status;
+}
+
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
 	struct tt_request_options *request, struct tt_error *err)
 {
+	const struct tt_prompt row = {.text = (char *)(uintptr_t)prompt, .id = (char *)(uintptr_t)what};
+	return tt_encode_row(engine, &row, NULL, room, ids, request, err);
+}
+
+int tt_encode_row(struct tt_engine *engine, const struct tt_prompt *row, const char *prompt, size_t room, int32_t **ids,
+	struct tt_request_options *request, struct tt_error *err)
+{
 	const struct tt_text *text = tt_engine_text(engine);
-	const struct tt_chat_options options = {.size = sizeof options, .now = TT_FIXED_DATE};
 	char *messages = NULL;
-	int status;
 	*ids = NULL;
+	prompt = prompt ? prompt : row->text;
 	if (!tt_text_has_tokenizer(text))
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "the model has no tokenizer");
-	if (!tt_text_has_template(text)) {
-		status = tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &request->n_ids, err);
-	} else {
-		TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
-		status = tt_text_encode_chat_span(
-			text, messages, &options, ids, &request->n_ids, &request->mean_from, &request->mean_to, err);
-		tt_free(messages);
-	}
+	if (row->before && !tt_text_has_template(text))
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "%s has messages, and the model no chat template: give one", row->id);
+	if (row->before)
+		TT_TRY(tt_json_dump(&messages, messages_of(row, prompt), JSON_COMPACT, err));
+	int status = encode(text, prompt, messages, ids, request, err);
 	uint32_t context = tt_engine_info(engine)->context;
 	if (status == TT_OK && (room > context || request->n_ids > context - room)) {
 		status = tt_fail(err, TT_ERR_LIMIT, "%zu tokens and %zu after them do not fit the context of %u",
@@ -430,5 +511,5 @@ int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *w
 		*ids = NULL;
 	}
 	request->ids = *ids;
-	return status == TT_OK ? TT_OK : tt_fail_within(err, what);
+	return status == TT_OK ? TT_OK : tt_fail_within(err, row->id);
 }

@@ -1,5 +1,6 @@
-/* Prompt files: JSON lines with id, prompt, label and, optionally, split, source and kind. Other keys are ignored, and
- * so are source and kind where they are no text. */
+/* Prompt files: JSON lines with id, prompt, label and, optionally, split, source and kind. A row without a prompt may
+ * have messages, a conversation whose last message, a user's, is the prompt. Other keys are ignored, and so are source
+ * and kind where they are no text. */
 #ifndef CONTROLLER_MEASURE_PROMPTS_H
 #define CONTROLLER_MEASURE_PROMPTS_H
 
@@ -15,7 +16,8 @@ enum tt_split { TT_TRAIN, TT_VAL, TT_TEST, TT_NO_SPLIT, TT_OTHER_SPLIT };
 
 struct tt_prompt {
 	char *id, *text;
-	char *bytes; /* the whole line, which holds no 0 */
+	char *before; /* the messages before the prompt, as a JSON list; NULL where it stands alone */
+	char *bytes;  /* the whole line, which holds no 0 */
 	enum tt_label label;
 	enum tt_split split;
 	char *split_name;    /* as the row has it; NULL for TT_NO_SPLIT */
@@ -85,5 +87,10 @@ enum { TT_FIXED_DATE = 1735689600 };
  * the prompt's own text in them (mean_from, mean_to). */
 int tt_encode_prompt(struct tt_engine *engine, const char *prompt, const char *what, size_t room, int32_t **ids,
 	struct tt_request_options *request, struct tt_error *err);
+/* The same of a row, after the messages before it, which need a template. text: instead of the row's; NULL: its own. */
+int tt_encode_row(struct tt_engine *engine, const struct tt_prompt *row, const char *text, size_t room, int32_t **ids,
+	struct tt_request_options *request, struct tt_error *err);
+/* Puts prompt into object, or messages where there are some before it: what a row of a prompt file has. */
+int tt_prompt_put(json_t *object, const struct tt_prompt *row, const char *text, struct tt_error *err);
 
 #endif

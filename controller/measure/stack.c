@@ -36,7 +36,7 @@ static int add_row(struct tt_stack *s, const struct tt_prompt *prompt, uint32_t 
 	struct tt_stack_row *row = &s->rows[s->n_rows];
 	*row = (struct tt_stack_row){.label = label};
 	tt_request_options_default(&row->options);
-	TT_TRY(tt_encode_prompt(s->engine, prompt->text, prompt->id, room_of(s->options), &ids, &row->options, err));
+	TT_TRY(tt_encode_row(s->engine, prompt, NULL, room_of(s->options), &ids, &row->options, err));
 	s->n_rows++;
 	return TT_OK;
 }
@@ -70,7 +70,7 @@ static int add_contrast_prompt(
 	int32_t *ids = NULL;
 	size_t i = c->n;
 	tt_request_options_default(&c->prompts[i]);
-	TT_TRY(tt_encode_prompt(s->engine, prompt->text, prompt->id, room_of(s->options), &ids, &c->prompts[i], err));
+	TT_TRY(tt_encode_row(s->engine, prompt, NULL, room_of(s->options), &ids, &c->prompts[i], err));
 	c->n++;
 	int status = tt_contrast_encode(pair, &c->file, tt_engine_text(s->engine), prompt, i, err);
 	for (int side = 0; side < TT_N_SIDES; side++)

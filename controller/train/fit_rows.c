@@ -106,8 +106,7 @@ static int encode_rows(
 		row->prompt = &e->prompts->rows[rows[i]];
 		struct tt_request_options request;
 		tt_request_options_default(&request);
-		int status = tt_encode_prompt(
-			e->engine, row->prompt->text, row->prompt->id, e->room, &row->ids, &request, err);
+		int status = tt_encode_row(e->engine, row->prompt, NULL, e->room, &row->ids, &request, err);
 		if (status != TT_OK && status != TT_ERR_LIMIT)
 			return status;
 		*e->n_too_long += status == TT_ERR_LIMIT;

@@ -160,9 +160,7 @@ static int write_maps(FILE *to, const struct tt_page_report *report, const json_
 		const json_t *row = tt_page_completions_choose(completions, k == 0);
 		if (!row || (report->progress && report->progress(report->user, "maps", (uint64_t)k, N_MAPS)))
 			continue;
-		uint64_t seed = (uint64_t)json_integer_value(json_object_get(row, "seed"));
-		status = tt_page_map_trace(&maps[n], report, tt_json_string_or(row, "prompt", ""),
-			tt_json_string_or(row, "label", ""), seed, err);
+		status = tt_page_map_trace(&maps[n], report, row, err);
 		most = fmaxf(most, maps[n++].most);
 	}
 	if (status == TT_OK && n > 0) {

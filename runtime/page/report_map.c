@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "runtime/page/html.h"
@@ -13,14 +14,20 @@
 
 enum { MAP_TOKENS = 24, N_SHADES = 9 };
 
-/* Prompts as eval does: a chat with one user message, or the raw text if the model has no chat template. */
-static int encode(int32_t **ids, struct tt_request_options *o, const struct tt_text *text, const char *prompt,
+/* Prompts as eval does: the row's messages, or a chat with one user message, or the raw text if the model has no chat
+ * template. */
+static int encode(int32_t **ids, struct tt_request_options *o, const struct tt_text *text, const json_t *row,
 	struct tt_error *err)
 {
 	char *messages = NULL;
+	const char *prompt = tt_json_string_or(row, "prompt", "");
+	json_t *conversation = json_object_get(row, "messages");
 	if (!tt_text_has_template(text))
 		return tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &o->n_ids, err);
-	TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
+	if (conversation)
+		TT_TRY(tt_json_dump(&messages, json_incref(conversation), JSON_COMPACT, err));
+	else
+		TT_TRY(tt_text_user_message(prompt, strlen(prompt), NULL, &messages, err));
 	int status = tt_text_encode_chat_span(text, messages, NULL, ids, &o->n_ids, &o->mean_from, &o->mean_to, err);
 	tt_free(messages);
 	return status;
@@ -46,19 +53,20 @@ static int keep(struct tt_page_map *map, const struct tt_page_report *report, co
 	return TT_OK;
 }
 
-int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *report, const char *prompt,
-	const char *label, uint64_t seed, struct tt_error *err)
+int tt_page_map_trace(
+	struct tt_page_map *out, const struct tt_page_report *report, const json_t *row, struct tt_error *err)
 {
 	struct tt_request *request = NULL;
 	struct tt_request_options options;
 	int32_t *ids = NULL;
-	*out = (struct tt_page_map){.prompt = prompt, .label = label};
+	*out = (struct tt_page_map){
+		.prompt = tt_json_string_or(row, "prompt", ""), .label = tt_json_string_or(row, "label", "")};
 	tt_request_options_default(&options);
-	TT_TRY(encode(&ids, &options, tt_engine_text(report->engine), prompt, err));
+	TT_TRY(encode(&ids, &options, tt_engine_text(report->engine), row, err));
 	options.ids = ids;
 	options.max_tokens = MAP_TOKENS;
 	options.sampling = report->sampling;
-	options.sampling.seed = seed;
+	options.sampling.seed = (uint64_t)json_integer_value(json_object_get(row, "seed"));
 	options.trace = true;
 	options.when = report->when;
 	options.n_steering = report->arms[0].n_steering;

@@ -15,9 +15,10 @@ struct tt_page_map {
 	float most; /* the largest value of push */
 	bool steered;
 };
-/* Generates the completion again and records the norms. Free the map even if this fails. */
-int tt_page_map_trace(struct tt_page_map *out, const struct tt_page_report *report, const char *prompt,
-	const char *label, uint64_t seed, struct tt_error *err);
+/* Generates the completion of a line of eval's completions, which must outlive the map, again and records the norms.
+ * Free the map even if this fails. */
+int tt_page_map_trace(
+	struct tt_page_map *out, const struct tt_page_report *report, const json_t *row, struct tt_error *err);
 /* scale: the push that gets the strongest colour. */
 void tt_page_map_write(FILE *to, const struct tt_page_map *map, const struct tt_page_report *report, float scale);
 void tt_page_map_free(struct tt_page_map *map);

@@ -1,6 +1,7 @@
 #include "base/sweep.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,9 +65,17 @@ static int add_case(struct tt_sweep *out, const struct names *names, size_t name
 		return tt_fail(err, TT_ERR_ARGUMENT, "the sweep has more than %d cases", TT_MAX_SWEEP);
 	TT_TRY(tt_buffer_print(&suffix, err, "#%s@%.*s", names->list[name], (int)n, text));
 	out->cases[out->n++] = (struct tt_sweep_case){name, scale, suffix.data};
-	for (size_t i = 0; i + 1 < out->n; i++)
+	bool has_baseline = false;
+	for (size_t i = 0; i + 1 < out->n; i++) {
 		if (!strcmp(out->cases[i].suffix, suffix.data))
 			return tt_fail(err, TT_ERR_ARGUMENT, "the sweep has %s twice", suffix.data + 1);
+		has_baseline |= out->cases[i].scale == 0;
+	}
+	if (scale == 0 && has_baseline) {
+		out->n--;
+		out->n_left_out++;
+		tt_buffer_free(&suffix);
+	}
 	return TT_OK;
 }
 

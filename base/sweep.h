@@ -15,8 +15,11 @@ struct tt_sweep_case {
 };
 
 struct tt_sweep {
-	struct tt_sweep_case *cases; // [n] all scales of the first name, then of the second ...; NULL without a sweep
+	/* All scales of the first name, then of the second ...; NULL without a sweep. Scale 0 steers nothing, whatever
+	 * the name, so that there is one such case: the first. */
+	struct tt_sweep_case *cases; // [n]
 	size_t n;
+	size_t n_left_out; /* other cases of scale 0 */
 };
 
 /* Checks the names [n_names], of letters, digits, '.', '_' and '-' and each another, and reads "NAME,..@SCALE,..". text

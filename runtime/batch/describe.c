@@ -95,6 +95,8 @@ static int describe(json_t *out, const struct tt_batch_job *job, const char *inp
 	TT_TRY(describe_model(out, job->engine, err));
 	TT_TRY(describe_policies(out, &job->policies, err));
 	TT_TRY(tt_json_set(out, "sweep", text_or_null(job->options->sweep), err));
+	if (job->sweep.n_left_out) /* a journal without this has a case of scale 0 for each policy */
+		TT_TRY(tt_json_set(out, "baselines", json_string("one a line"), err));
 	return describe_options(out, job->options, err);
 }
 
@@ -144,6 +146,7 @@ static const struct {
 	{"options", "telemetry", "--telemetry", -1, NULL},
 	{"options", "telemetry_form", "--telemetry-dense", 20, "dense"},
 	{"model", "chat_template", "--chat-template", 4, "the model's"},
+	{NULL, "baselines", "the baselines of --sweep", -1, "one a policy"},
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };
 

@@ -206,6 +206,13 @@ Test(safetensors, refuses_lengths_that_lie)
 		const char *path = scratch_write(&s, FILES[0], "\2\0\0\0\0\0\0\0", n);
 		expect_refused(tt_safetensors_open(&file, path, &err), &err, "short", path, "too few");
 	}
+	/* Nobody wants to read the first eight letters of a text as a number. */
+	struct tt_safetensors *file = NULL;
+	struct tt_error err = {0};
+	const char *path = scratch_write(&s, FILES[0], "# A title", 9);
+	expect_refused(tt_safetensors_open(&file, path, &err), &err, "text", path, "does not begin with a header");
+	path = scratch_write(&s, FILES[0], "# A titl", 8);
+	expect_refused(tt_safetensors_open(&file, path, &err), &err, "8 letters", path, "does not begin with a header");
 	scratch_remove(&s, FILES, 1);
 }
 

@@ -264,6 +264,9 @@ static int read_file(struct tt_safetensors *file, struct tt_error *err)
 		return tt_fail(
 			err, TT_ERR_FORMAT, "not a safetensors file: %zu bytes are too few for a header length", size);
 	memcpy(&n, bytes, sizeof n);
+	/* Of a text, say, whose first letters are no number that anybody wants to read. */
+	if (n > MAX_FORMAT_HEADER && (size == sizeof n || bytes[sizeof n] != '{'))
+		return tt_fail(err, TT_ERR_FORMAT, "not a safetensors file: it does not begin with a header");
 	if (n > MAX_FORMAT_HEADER)
 		return tt_fail(err, TT_ERR_FORMAT,
 			"not a safetensors file: header length %llu is more than the format's %d",

@@ -26,7 +26,7 @@ run-tests = @ctest --test-dir $(call folder,$(1)) -j $(JOBS) --output-on-failure
 
 help:
 	@echo "Use"
-	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (5 minutes);"
+	@echo "  make demo          fetch a small model, fit a policy, measure it, write a report (6 minutes);"
 	@echo "                     MODEL=qwen on a model of 0.5B (491 MB, 20 minutes)"
 	@echo "  make demo-serve    a server: a second person's approval, a steered answer, its receipt replayed,"
 	@echo "                     the live page (3 minutes); STAY=1 leaves it running"

@@ -1,9 +1,12 @@
 # trimtab-serve, the server, and trimtab-govern, its store: parts of the program alone, so that the library depends on
 # no more than before. They need libuv, llhttp and SQLite. Debian 12 has llhttp as C source (node-llhttp), which is
 # compiled here in its strict mode; Debian 13 as a library, which is always strict. Where one of them is missing the
-# program is built with runtime/serve/no_serve.c, which says so when it is asked to serve.
+# program is built with runtime/serve/no_serve.c, which says so when it is asked to serve; without libssl with
+# runtime/serve/no_tls.c, which refuses a certificate.
 set(TT_SERVE AUTO CACHE STRING "The server and its store: AUTO (where libuv, llhttp and SQLite are found), ON or OFF")
 set_property(CACHE TT_SERVE PROPERTY STRINGS AUTO ON OFF)
+set(TT_TLS AUTO CACHE STRING "TLS of the server: AUTO (where libssl is found), ON or OFF")
+set_property(CACHE TT_TLS PROPERTY STRINGS AUTO ON OFF)
 
 # Why there can be no server, or "".
 function(tt_serve_look problem)
@@ -37,12 +40,25 @@ if(tt_serve_problem)
   tt_add_objects(trimtab-serve runtime/serve/no_serve.c)
   set(TT_HAS_SERVE OFF)
 else()
-  message(STATUS "Server: libuv ${UV_VERSION}, llhttp, SQLite ${SQLITE_VERSION}")
+  pkg_check_modules(SSL QUIET IMPORTED_TARGET "libssl>=3")
+  if(NOT TT_TLS)
+    set(SSL_FOUND OFF)
+  endif()
+  if(SSL_FOUND)
+    set(tt_tls "libssl ${SSL_VERSION}")
+    set(tt_other_tls no_tls)
+  elseif(TT_TLS AND NOT TT_TLS STREQUAL "AUTO")
+    message(FATAL_ERROR "TT_TLS is ${TT_TLS}, but there is no libssl")
+  else()
+    set(tt_tls "no TLS")
+    set(tt_other_tls tls)
+  endif()
+  message(STATUS "Server: libuv ${UV_VERSION}, llhttp, SQLite ${SQLITE_VERSION}, ${tt_tls}")
   file(GLOB TT_GOVERN_SOURCES CONFIGURE_DEPENDS controller/govern/*.c)
   tt_add_objects(trimtab-govern ${TT_GOVERN_SOURCES})
   target_link_libraries(trimtab-govern PUBLIC PkgConfig::SQLITE)
   file(GLOB TT_SERVE_SOURCES CONFIGURE_DEPENDS runtime/serve/*.c)
-  list(FILTER TT_SERVE_SOURCES EXCLUDE REGEX "/no_serve.c$")
+  list(FILTER TT_SERVE_SOURCES EXCLUDE REGEX "/(no_serve|${tt_other_tls})[.]c$")
   tt_embed(TT_SERVE_FILES runtime/serve/dashboard/live.html runtime/serve/dashboard/live.css
     runtime/serve/dashboard/live.js runtime/serve/dashboard/charts.js)
   tt_add_objects(trimtab-serve ${TT_SERVE_SOURCES} ${TT_SERVE_FILES})
@@ -51,6 +67,9 @@ else()
   target_compile_definitions(trimtab-serve PUBLIC LLHTTP_STRICT_MODE=1)
   target_include_directories(trimtab-serve SYSTEM PUBLIC ${TT_LLHTTP_INCLUDE})
   target_link_libraries(trimtab-serve PUBLIC PkgConfig::UV)
+  if(SSL_FOUND)
+    target_link_libraries(trimtab-serve PUBLIC PkgConfig::SSL)
+  endif()
   if(TT_LLHTTP_LIBRARY)
     target_link_libraries(trimtab-serve PUBLIC ${TT_LLHTTP_LIBRARY})
   else()

@@ -93,7 +93,12 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"lenient", 0, NULL, CLI_FLAG, &o->lenient, NULL, 0, 0,
 			"keys of a body that nobody knows are passed over, and named in X-Trimtab-Ignored"},
 		{"behind-proxy", 0, NULL, CLI_FLAG, &o->behind_proxy, NULL, 0, 0,
-			"a proxy with TLS and keys stands in front: serve on another address than loopback"},
+			"a proxy with TLS and keys stands in front: serve on another address than loopback without "
+			"either"},
+		{"tls-cert", 0, NULL, CLI_STRING, &o->tls_chain, "F", 0, 0,
+			"PEM file of a certificate and those that it is signed by: TLS on both ports; SIGHUP reads it "
+			"again"},
+		{"tls-key", 0, NULL, CLI_STRING, &o->tls_key, "F", 0, 0, "PEM file of its key, without a password"},
 		CLI_BATCH_OPTIONS(
 			o->max_batch, run->engine_args, "requests that run at once; four times as many may wait"),
 		{"request-timeout", 0, NULL, CLI_FLOAT, &o->request_timeout, "S", 0.001, 1e6,

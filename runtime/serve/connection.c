@@ -15,8 +15,10 @@ enum {
 	BODY_SPEED = 16,    /* bytes a millisecond, at least */
 	WRITE_TIME = 30000, /* milliseconds without the client taking anything */
 	LEAVE_TIME = 1000,
-	MAX_AHEAD = 16 << 10, /* bytes that a client may send before it has its answer */
-	KEPT = 1024,          /* capacity that an idle buffer may keep */
+	MAX_AHEAD = 16 << 10,  /* bytes that a client may send before it has its answer */
+	MAX_SHAKEN = 16 << 10, /* bytes that it may send before TLS is agreed on */
+	RECORD = 16 << 10,     /* bytes in a record of TLS, at most */
+	KEPT = 1024,           /* capacity that an idle buffer may keep */
 };
 
 static uint64_t now_of(const struct tt_connection *c)
@@ -50,9 +52,29 @@ static void on_closed(uv_handle_t *handle)
 	struct tt_connection *c = handle->data;
 	tt_http_free(&c->http);
 	tt_buffer_free(&c->ahead);
+	tt_tls_free(c->tls);
 	tt_buffer_free(&c->out);
+	tt_buffer_free(&c->wire);
 	tt_buffer_free(&c->writing);
 	free(c);
+}
+
+/* Sends what TLS has said last, as far as the client takes it at once. */
+static void send_last(struct tt_connection *c)
+{
+	uv_buf_t part = uv_buf_init(c->wire.data, (unsigned)c->wire.len);
+	if (c->wire.len && !c->writing.len)
+		uv_try_write(stream_of(c), &part, 1);
+	c->wire.len = 0;
+}
+
+/* Says by TLS that nothing follows, so that the client can tell an end from a cut. For what was answered in full. */
+static void say_end(struct tt_connection *c)
+{
+	if (!c->tls || c->n_shaken)
+		return;
+	tt_tls_close(c->tls);
+	send_last(c);
 }
 
 void tt_connection_drop(struct tt_connection *c)
@@ -92,8 +114,10 @@ void tt_connection_break(struct tt_connection *c)
 
 void tt_connection_drop_idle(struct tt_connection *c)
 {
-	if (c->state == TT_CONNECTION_READING && c->served && c->http.block.len == 0)
+	if (c->state == TT_CONNECTION_READING && c->served && c->http.block.len == 0) {
+		say_end(c);
 		tt_connection_drop(c);
+	}
 }
 
 static void on_shut(uv_shutdown_t *request, int status)
@@ -107,6 +131,7 @@ static void on_shut(uv_shutdown_t *request, int status)
 static void leave(struct tt_connection *c)
 {
 	uv_shutdown_t *request;
+	say_end(c);
 	c->state = TT_CONNECTION_LEAVING;
 	c->deadline = now_of(c) + LEAVE_TIME;
 	if (tt_alloc(&request, 1, sizeof *request, NULL) != TT_OK) {
@@ -176,24 +201,69 @@ static void take(struct tt_connection *c, const char *data, size_t n)
 		take_request(c);
 }
 
+/* Takes bytes of the client; while it leaves they are dropped. */
+static void take_bytes(struct tt_connection *c, const char *data, size_t n)
+{
+	if (c->state == TT_CONNECTION_READING) {
+		take(c, data, n);
+	} else if (c->state == TT_CONNECTION_BUSY) {
+		/* Reading goes on to see the client go, so what comes must be kept, up to a bound. */
+		if (tt_buffer_add(&c->ahead, data, n, NULL) != TT_OK)
+			tt_connection_drop(c);
+		else if (c->ahead.len > MAX_AHEAD)
+			uv_read_stop(stream_of(c));
+	}
+}
+
+/* What came is not TLS as it is spoken here. TLS says why, if there is something to say. */
+static void refuse_records(struct tt_connection *c)
+{
+	c->server->metrics.n_tls_refused++;
+	send_last(c);
+	c->n_shaken = MAX_SHAKEN; /* nothing more can be said */
+	if (c->state == TT_CONNECTION_READING)
+		leave(c);
+	else
+		tt_connection_drop(c);
+}
+
+static void take_records(struct tt_connection *c, const char *data, size_t n)
+{
+	char plain[RECORD];
+	size_t n_plain;
+	enum tt_tls_state state;
+	tt_tls_feed(c->tls, data, n);
+	while ((state = tt_tls_read(c->tls, plain, sizeof plain, &n_plain)) == TT_TLS_GAVE)
+		take_bytes(c, plain, n_plain);
+	tt_tls_feed(c->tls, NULL, 0);
+	if (c->state == TT_CONNECTION_CLOSED)
+		return;
+	if (c->n_shaken)
+		c->n_shaken = tt_tls_is_open(c->tls) ? 0 : c->n_shaken + n;
+	if (state == TT_TLS_REFUSED || c->n_shaken > MAX_SHAKEN) {
+		refuse_records(c);
+	} else if (state == TT_TLS_LEFT) {
+		tt_connection_drop(c);
+	} else if (c->wire.len) {
+		/* A client that has new keys made again and again must also read what that comes to. */
+		if (tt_connection_unsent(c) > TT_UNSENT_PAUSE && c->state == TT_CONNECTION_READING)
+			tt_connection_drop(c);
+		else
+			tt_server_mark(c->server, c);
+	}
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
 	struct tt_connection *c = stream->data;
-	if (n == 0 || c->state == TT_CONNECTION_CLOSED)
+	if (n == 0 || c->state == TT_CONNECTION_CLOSED || (n > 0 && c->state == TT_CONNECTION_LEAVING))
 		return;
-	if (n < 0) { /* the client has gone, or says that it has no more to say, which is taken for the same */
+	if (n < 0) /* the client has gone, or says that it has no more to say, which is taken for the same */
 		tt_connection_drop(c);
-		return;
-	}
-	if (c->state == TT_CONNECTION_READING) {
-		take(c, buffer->base, (size_t)n);
-	} else if (c->state == TT_CONNECTION_BUSY) {
-		/* Reading goes on to see the client go, so what comes must be kept, up to a bound. */
-		if (tt_buffer_add(&c->ahead, buffer->base, (size_t)n, NULL) != TT_OK)
-			tt_connection_drop(c);
-		else if (c->ahead.len > MAX_AHEAD)
-			uv_read_stop(stream);
-	}
+	else if (c->tls)
+		take_records(c, buffer->base, (size_t)n);
+	else
+		take_bytes(c, buffer->base, (size_t)n);
 }
 
 /* The answer is with the client: on to the next request. */
@@ -224,7 +294,8 @@ static void go_on(struct tt_connection *c)
 
 size_t tt_connection_unsent(const struct tt_connection *c)
 {
-	return c->out.len + (c->writing.len ? uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) : 0);
+	return c->out.len + c->wire.len +
+	       (c->writing.len ? uv_stream_get_write_queue_size((const uv_stream_t *)&c->tcp) : 0);
 }
 
 /* All of out has gone to the kernel. */
@@ -247,25 +318,46 @@ static void on_written(uv_write_t *write, int status)
 		tt_connection_drop(c);
 		return;
 	}
-	if (c->out.len)
+	if (c->out.len || c->wire.len)
 		tt_server_mark(c->server, c);
 	else
 		written(c);
 }
 
+static void shrink(struct tt_buffer *buffer)
+{
+	buffer->len = 0;
+	if (buffer->capacity > KEPT)
+		tt_buffer_free(buffer);
+}
+
+/* What the kernel is to have: the answer, or the records that it becomes. NULL: there was no memory for these. */
+static struct tt_buffer *to_send(struct tt_connection *c)
+{
+	if (!c->tls)
+		return &c->out;
+	if (c->out.len && tt_tls_write(c->tls, c->out.data, c->out.len) != TT_OK)
+		return NULL;
+	shrink(&c->out);
+	return &c->wire;
+}
+
 void tt_connection_flush(struct tt_connection *c)
 {
-	uv_buf_t part = uv_buf_init(c->out.data, (unsigned)c->out.len);
-	if (c->broken) {
+	struct tt_buffer *bytes = NULL;
+	if (c->state == TT_CONNECTION_CLOSED || (c->writing.len && !c->broken))
+		return;
+	if (!c->broken)
+		bytes = to_send(c);
+	if (!bytes) {
 		tt_connection_drop(c);
 		return;
 	}
-	if (c->state == TT_CONNECTION_CLOSED || c->writing.len)
-		return;
-	if (c->out.len == 0) {
+	if (bytes->len == 0) {
 		written(c);
 		return;
 	}
+	uv_buf_t part = uv_buf_init(bytes->data, (unsigned)bytes->len);
 	int n = uv_try_write(stream_of(c), &part, 1);
 	if (n < 0 && n != UV_EAGAIN) {
 		tt_connection_drop(c);
@@ -274,15 +366,13 @@ void tt_connection_flush(struct tt_connection *c)
 	size_t done = n > 0 ? (size_t)n : 0;
 	if (n > 0)
 		c->moved = now_of(c);
-	if (done == c->out.len) {
-		c->out.len = 0;
-		if (c->out.capacity > KEPT)
-			tt_buffer_free(&c->out);
+	if (done == bytes->len) {
+		shrink(bytes);
 		written(c);
 		return;
 	}
-	c->writing = c->out;
-	c->out = (struct tt_buffer){0};
+	c->writing = *bytes;
+	*bytes = (struct tt_buffer){0};
 	part = uv_buf_init(c->writing.data + done, (unsigned)(c->writing.len - done));
 	c->queued = part.len;
 	if (uv_write(&c->write, stream_of(c), &part, 1, on_written) < 0)
@@ -370,11 +460,13 @@ static void tick_reading(struct tt_connection *c, uint64_t now)
 	bool slow = took > BODY_GRACE && c->http.n_wire < BODY_SPEED * (took - BODY_GRACE);
 	if (now < c->deadline && !slow)
 		return;
-	c->server->metrics.n_slow += c->http.block.len > 0;
-	if (c->http.block.len == 0)
+	c->server->metrics.n_slow += c->http.block.len > 0 || c->n_shaken > 1;
+	if (c->http.block.len == 0) {
+		say_end(c);
 		tt_connection_drop(c);
-	else
+	} else {
 		refuse(c, 408, c->body_begun ? "the body took too long" : "the header took too long");
+	}
 }
 
 void tt_connection_tick(struct tt_connection *c, uint64_t now)
@@ -456,6 +548,13 @@ void tt_connection_accept(struct tt_server *server, uv_stream_t *listener)
 	}
 	if (!c->is_local)
 		uv_tcp_nodelay(&c->tcp, 1);
+	if (server->certificate && !c->is_local) {
+		c->n_shaken = 1;
+		if (tt_tls_begin(&c->tls, server->certificate, &c->wire, NULL) != TT_OK) {
+			uv_close((uv_handle_t *)&c->tcp, drop_new);
+			return;
+		}
+	}
 	tt_http_begin(&c->http);
 	c->deadline = in_seconds(c, c->server->options->header_seconds);
 	c->next = server->connections;

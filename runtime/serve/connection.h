@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "runtime/serve/http.h"
+#include "runtime/serve/tls.h"
 
 struct tt_server;
 struct tt_job;
@@ -46,6 +47,9 @@ struct tt_connection {
 	bool streams;  /* in chunks, or until the end of the connection (HTTP/1.0) */
 	bool closes;   /* after this answer */
 	struct tt_buffer out;
+	struct tt_tls *tls;    /* NULL: it is spoken without */
+	struct tt_buffer wire; /* what TLS has made of out, and says itself */
+	size_t n_shaken;       /* bytes that came before it was agreed on; 0: it is */
 	uv_write_t write;
 	struct tt_buffer writing; /* what libuv is writing; empty: nothing */
 	uint64_t moved;           /* when the client last took something, or had nothing to take */

@@ -357,6 +357,8 @@ static void write_http(struct page *p, const struct tt_server *server)
 	}
 	one(p, "trimtab_http_slow_clients_total", "counter", "Clients that were cut off because they were too slow.",
 		(double)server->metrics.n_slow);
+	one(p, "trimtab_tls_refused_total", "counter", "Clients that did not speak TLS as it is spoken here.",
+		(double)server->metrics.n_tls_refused);
 }
 
 static void write_audit(struct page *p, struct tt_server *server)

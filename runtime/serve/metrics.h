@@ -48,6 +48,7 @@ struct tt_metrics {
 	uint64_t n_prompt_tokens, n_ends[TT_N_ENDS];
 	uint64_t n_refused[600];         /* answers by their HTTP status; those of 400 and more are told */
 	uint64_t n_slow;                 /* clients that were cut off by a deadline */
+	uint64_t n_tls_refused;          /* ... because what they sent was not TLS as it is spoken here */
 	uint64_t n_steps, n_step_tokens; /* of the engine, when they were last looked at */
 };
 

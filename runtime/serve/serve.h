@@ -6,13 +6,15 @@
 
 /* Zero-initialise it but for what has a default. */
 struct tt_serve_options {
-	const char *host;    /* an address, another than loopback only with behind_proxy; or unix:PATH, or fd:N */
+	const char *
+		host; /* an address, another than loopback only with TLS and keys or behind_proxy; or unix:PATH, fd:N */
 	uint32_t port;       /* 0: one that is free, which the note says */
 	uint32_t admin_port; /* on loopback; likewise */
 	bool public_metrics; /* /metrics on the clients' listener too */
 	bool tokenizer_info; /* /tokenizer_info is there */
 	bool lenient;        /* keys of a body that nobody knows are passed over, and named in the answer's header */
 	bool behind_proxy;
+	const char *tls_chain, *tls_key; /* PEM files of a certificate and its key, with which TLS is spoken; or NULL */
 	const struct tt_batch_policy *policies; // [n_policies] that requests may name
 	size_t n_policies;
 	const float *scales;        // [n_policies] at which they steer what says nothing of steering; NULL: 1

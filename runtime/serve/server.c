@@ -162,21 +162,23 @@ static void on_signal(uv_signal_t *handle, int number)
 		drain(server);
 }
 
-/* SIGHUP: the file of keys is read again, by a thread of the pool, since it is on a disk. One that is wrong changes
- * nothing. */
+/* ---- SIGHUP: the files of keys and of the certificate are read again, by a thread of the pool, since they are on a
+ * disk. One that is wrong changes nothing. Connections keep the certificate that they began with. */
+
 static void reload(uv_work_t *work)
 {
 	struct tt_server *server = work->data;
-	tt_keys_load(&server->new_keys, server->options->keys, &server->reload_error);
+	const struct tt_serve_options *o = server->options;
+	if (o->keys)
+		tt_keys_load(&server->new_keys, o->keys, &server->keys_error);
+	if (o->tls_chain)
+		tt_certificate_load(&server->new_certificate, o->tls_chain, o->tls_key, &server->certificate_error);
 }
 
-static void reloaded(uv_work_t *work, int status)
+static void take_keys(struct tt_server *server)
 {
-	struct tt_server *server = work->data;
-	(void)status;
-	server->reloading = false;
-	if (server->reload_error.code != TT_OK) {
-		tt_server_note(server, "the keys stay as they are: %s", server->reload_error.message);
+	if (server->keys_error.code != TT_OK) {
+		tt_server_note(server, "the keys stay as they are: %s", server->keys_error.message);
 		return;
 	}
 	tt_keys_free(&server->keys);
@@ -184,15 +186,48 @@ static void reloaded(uv_work_t *work, int status)
 	tt_server_note(server, "%zu keys", server->keys.n);
 }
 
+static void take_certificate(struct tt_server *server)
+{
+	if (server->certificate_error.code != TT_OK) {
+		tt_server_note(server, "the certificate stays as it is: %s", server->certificate_error.message);
+		return;
+	}
+	tt_certificate_free(server->certificate);
+	server->certificate = server->new_certificate;
+	tt_server_note(server, "a new certificate");
+}
+
+static void start_reload(struct tt_server *server);
+
+static void reloaded(uv_work_t *work, int status)
+{
+	struct tt_server *server = work->data;
+	(void)status;
+	server->reloading = false;
+	if (server->options->keys)
+		take_keys(server);
+	if (server->options->tls_chain)
+		take_certificate(server);
+	if (server->reload_again && !server->ending)
+		start_reload(server);
+}
+
+static void start_reload(struct tt_server *server)
+{
+	server->reload.data = server;
+	server->keys_error = server->certificate_error = (struct tt_error){0};
+	server->reload_again = false;
+	server->reloading = uv_queue_work(&server->loop, &server->reload, reload, reloaded) == 0;
+}
+
 static void on_reload(uv_signal_t *handle, int number)
 {
 	struct tt_server *server = handle->data;
 	(void)number;
-	if (!server->options->keys || server->reloading)
-		return;
-	server->reload.data = server;
-	server->reload_error = (struct tt_error){0};
-	server->reloading = uv_queue_work(&server->loop, &server->reload, reload, reloaded) == 0;
+	if (server->reloading)
+		server->reload_again = true;
+	else if (server->options->keys || server->options->tls_chain)
+		start_reload(server);
 }
 
 static void tick(uv_timer_t *timer)
@@ -242,12 +277,17 @@ static bool is_loopback(const struct sockaddr_storage *address)
 	return *(const unsigned char *)&((const struct sockaddr_in *)address)->sin_addr == 127;
 }
 
-static int fail_outside(const char *host, struct tt_error *err)
+/* What others can reach is served to holders of keys, by TLS; or a proxy sees to both. */
+static int check_outside(const struct tt_server *server, const struct sockaddr_storage *address, struct tt_error *err)
 {
+	const struct tt_serve_options *o = server->options;
+	if (is_loopback(address) || o->behind_proxy || (server->certificate && tt_server_needs_key(server)))
+		return TT_OK;
 	return tt_fail(err, TT_ERR_UNSUPPORTED,
-		"%.100s can be reached from outside, and this server has no TLS yet: serve on loopback, or behind a "
-		"proxy that has it (--behind-proxy)",
-		host);
+		"%.100s can be reached from outside, and %s: serve on loopback, or with --tls-cert and keys, or behind "
+		"a "
+		"proxy that has both (--behind-proxy)",
+		o->host, server->certificate ? "no request needs a key" : "there is no TLS");
 }
 
 static void note_address(
@@ -256,8 +296,8 @@ static void note_address(
 	char name[64] = "";
 	bool six = address->ss_family == AF_INET6;
 	uv_ip_name((const struct sockaddr *)address, name, sizeof name);
-	tt_server_note(server, "%s http://%s%s%s:%u%s", what, six ? "[" : "", name, six ? "]" : "",
-		ntohs(((const struct sockaddr_in *)address)->sin_port), path);
+	tt_server_note(server, "%s http%s://%s%s%s:%u%s", what, server->certificate ? "s" : "", six ? "[" : "", name,
+		six ? "]" : "", ntohs(((const struct sockaddr_in *)address)->sin_port), path);
 }
 
 /* what and path: for the note */
@@ -329,8 +369,8 @@ static int listen_on_file(struct tt_server *server, const char *number, struct t
 	int status = uv_tcp_open(&server->listener, (int)file);
 	if (status == 0)
 		status = uv_tcp_getsockname(&server->listener, (struct sockaddr *)&address, &n);
-	if (status == 0 && !is_loopback(&address) && !server->options->behind_proxy)
-		return fail_outside(server->options->host, err);
+	if (status == 0)
+		TT_TRY(check_outside(server, &address, err));
 	if (status == 0)
 		status = uv_listen((uv_stream_t *)&server->listener, BACKLOG, on_connection);
 	if (status < 0)
@@ -352,8 +392,7 @@ static int listen_all(struct tt_server *server, struct tt_error *err)
 	if (strncmp(o->host, "fd:", 3) == 0)
 		return listen_on_file(server, o->host + 3, err);
 	TT_TRY(read_host(&clients, o->host, (int)o->port, err));
-	if (!is_loopback(&clients) && !o->behind_proxy)
-		return fail_outside(o->host, err);
+	TT_TRY(check_outside(server, &clients, err));
 	return listen_at(server, &server->listener, &clients, "serving", "/v1", err);
 }
 
@@ -429,6 +468,10 @@ static int run(struct tt_server *server, struct tt_error *err)
 	const struct tt_serve_options *o = server->options;
 	TT_TRY(check_names(o, err));
 	server->model = o->n_model_names ? o->model_names[0] : tt_engine_info(server->engine)->name;
+	if (!o->tls_chain != !o->tls_key)
+		return tt_fail(err, TT_ERR_ARGUMENT, "--tls-cert and --tls-key go together");
+	if (o->tls_chain)
+		TT_TRY(tt_certificate_load(&server->certificate, o->tls_chain, o->tls_key, err));
 	if (o->keys)
 		TT_TRY(tt_keys_load(&server->keys, o->keys, err));
 	TT_TRY(open_policies(server, err));
@@ -481,6 +524,7 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	uv_loop_close(&server->loop);
 	tt_buffer_free(&server->events);
 	tt_keys_free(&server->keys);
+	tt_certificate_free(server->certificate);
 	tt_catalog_give(server->catalog);
 	server->catalog = NULL;
 	tt_governor_close(&server->governor);

@@ -49,11 +49,14 @@ struct tt_server {
 	uv_prepare_t before_poll;
 	uv_check_t after_poll;
 	uv_signal_t signals[3];
+	struct tt_certificate *certificate; /* NULL: no TLS */
+	/* What SIGHUP reads again: a thread of the pool fills it while it reloads. */
 	uv_work_t reload;
 	struct tt_keys new_keys;
-	struct tt_error reload_error;
-	bool reloading;
-	char input[64 << 10]; /* what a connection reads into, for as long as it looks at it */
+	struct tt_certificate *new_certificate;
+	struct tt_error keys_error, certificate_error;
+	bool reloading, reload_again; /* reload_again: another SIGHUP came meanwhile */
+	char input[64 << 10];         /* what a connection reads into, for as long as it looks at it */
 
 	struct tt_connection *connections, *dirty;
 	uint32_t n_connections;

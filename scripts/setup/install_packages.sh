@@ -9,7 +9,7 @@ say() { echo "install_packages: $*" >&2; }
 
 build="build-essential cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libssl-dev"
 build="$build libuv1-dev llhttp libsqlite3-dev"
-test="libcriterion-dev clang clang-format clang-runtime lld ccache git python3"
+test="libcriterion-dev clang clang-format clang-runtime lld ccache git openssl python3"
 coverage="llvm"
 arm="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user python3"
 audit="golang-go golang-golang-x-mod-dev"

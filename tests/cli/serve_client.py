@@ -21,7 +21,9 @@ sanitizer = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS
 
 
 class Server:
-    def __init__(self, *arguments, model=None, before=None, pass_fds=()):
+    def __init__(self, *arguments, model=None, before=None, pass_fds=(), tls=None):
+        """tls: the ssl.SSLContext by which it is spoken with."""
+        self.tls = tls
         command = [program.trimtab, "serve", model or program.tiny, "--port", "0", "--admin-port", "0"]
         self.process = subprocess.Popen([*command, *map(str, arguments)], stdin=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, text=True, env=os.environ | sanitizer,
@@ -29,13 +31,13 @@ class Server:
         self.said = []
         for line in self.process.stderr:
             self.said.append(line)
-            found = re.search(r"serving http://127\.0\.0\.1:(\d+)/v1", line)
+            found = re.search(r"serving https?://127\.0\.0\.1:(\d+)/v1", line)
             if found:
                 self.port = int(found[1])
                 return
             if "serving unix:" in line:
                 return
-            admin = re.search(r"operators: http://127\.0\.0\.1:(\d+)/metrics", line)
+            admin = re.search(r"operators: https?://127\.0\.0\.1:(\d+)/metrics", line)
             if admin:
                 self.admin_port = int(admin[1])
         raise RuntimeError(f"no server: {''.join(self.said)}")
@@ -85,6 +87,9 @@ class Server:
     def connect(self, port=None):
         connection = socket.create_connection(("127.0.0.1", port or self.port), timeout=WAIT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls:
+            # An end without TLS's own is an error, as one that somebody on the way has made would be.
+            return self.tls.wrap_socket(connection, server_hostname="localhost", suppress_ragged_eofs=False)
         return connection
 
     def send(self, data, port=None):

@@ -57,6 +57,7 @@ static void release(struct tt_job *job)
 		tt_choice_free(&job->choices[i]);
 		job->n_listed += atomic_load(&job->news[i].has_news);
 	}
+	tt_quota_end(job);
 	job->dead = true;
 	if (job->n_listed == 0)
 		free_job(job);
@@ -121,7 +122,7 @@ static void tell_problem(struct tt_job *job)
 		tt_connection_end(c);
 	} else if (c) {
 		const struct tt_problem problem = problem_of(job);
-		tt_reply_problem(c, &problem);
+		tt_reply_retry(c, &problem, job->retry_ms ? job->retry_ms : 500);
 	}
 	end(job);
 }
@@ -158,13 +159,21 @@ static bool is_model(const struct tt_job *job, const json_t *name)
 	       (json_is_string(name) && tt_server_is_model(job->server, json_string_value(name)));
 }
 
-/* Whether the body may come to more tokens than its key may have at once. */
-static bool is_beyond(const struct tt_job *job)
+/* The tokens that the body may come to. */
+static uint64_t longest_of(const struct tt_job *job)
 {
 	uint64_t context = tt_engine_info(job->server->engine)->context, most = job->body.options.max_tokens;
-	most = most < context ? most : context;
-	return job->max_tokens &&
-	       tt_api_n_prompt_tokens(&job->body) + tt_api_n_choices(&job->body) * most > job->max_tokens;
+	return tt_api_n_prompt_tokens(&job->body) + tt_api_n_choices(&job->body) * (most < context ? most : context);
+}
+
+/* Whether that is more than its key may ever have, at once or within a minute or a day. */
+static bool is_beyond(const struct tt_job *job)
+{
+	const uint32_t limits[] = {job->max_tokens, job->token_limits[TT_A_MINUTE], job->token_limits[TT_A_DAY]};
+	for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+		if (limits[i] && job->longest > limits[i])
+			return true;
+	return false;
 }
 
 static void read_body(struct tt_job *job)
@@ -189,6 +198,7 @@ static void read_body(struct tt_job *job)
 	status = tt_api_request_parse(&job->body, job->json, job->endpoint, &context, err);
 	if (status == TT_OK)
 		status = tt_api_request_check(server->engine, &job->body, err);
+	job->longest = status == TT_OK ? longest_of(job) : 0;
 	if (status == TT_OK && tt_api_n_choices(&job->body) > MAX_CHOICES)
 		set_problem(job, 400, NULL, "n", "at most 4096 choices, over all prompts");
 	else if (status == TT_OK && is_beyond(job))
@@ -283,6 +293,15 @@ static int allocate(struct tt_job *job)
 		&job->chunks, job->server->engine, &job->body, job->server->model, job->id, job->created, err);
 }
 
+/* Whether the key has had its tokens for now. */
+static bool is_over_quota(struct tt_job *job)
+{
+	job->retry_ms = tt_quota_wait(job, job->longest);
+	if (job->retry_ms)
+		set_problem(job, 429, "token_quota", NULL, "this key has had as many tokens as it may have for now");
+	return job->retry_ms > 0;
+}
+
 static void prepared(uv_work_t *work, int status)
 {
 	struct tt_job *job = work->data;
@@ -295,12 +314,13 @@ static void prepared(uv_work_t *work, int status)
 	}
 	if (job->status == 0 && job->server->draining && !job->server->inherited)
 		set_problem(job, 503, "draining", NULL, "the server is about to end");
-	else if (job->status == 0 && allocate(job) != TT_OK)
+	else if (job->status == 0 && !is_over_quota(job) && allocate(job) != TT_OK)
 		set_problem(job, 500, NULL, NULL, NULL);
 	if (job->status) {
 		tell_problem(job);
 		return;
 	}
+	tt_quota_begin(job);
 	tt_metrics_add(&job->server->metrics, TT_CHOICES, job->body.n);
 	if (job->body.options.timeout > 0) /* from the request on */
 		job->deadline = tt_now() + job->body.options.timeout - 1e-9 * (double)(uv_hrtime() - job->arrived);
@@ -709,7 +729,8 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	job->connection = c;
 	job->text = c->http.body;
 	job->catalog = tt_catalog_take(server->catalog);
-	if (make_id(job) != TT_OK || uv_queue_work(&server->loop, &job->work, prepare, prepared) < 0) {
+	if (make_id(job) != TT_OK || tt_quota_find(job, key) != TT_OK ||
+		uv_queue_work(&server->loop, &job->work, prepare, prepared) < 0) {
 		tt_catalog_give(job->catalog);
 		free(job);
 		tt_reply_problem(c, &lacking);

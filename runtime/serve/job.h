@@ -13,6 +13,7 @@
 
 #include "controller/govern/recorder.h"
 #include "runtime/openai/chunk.h"
+#include "runtime/serve/quota.h"
 #include "runtime/serve/reply.h"
 #include "runtime/serve/server.h"
 
@@ -52,7 +53,11 @@ struct tt_job {
 	char key[TT_MAX_KEY_ID + 1]; /* the id of the key it was asked with; "" without keys */
 	enum tt_api_right right;     /* of that key */
 	uint32_t max_tokens;         /* that the body may come to; 0: any number */
-	struct tt_catalog *catalog;  /* what was in force when it came */
+	uint64_t longest;            /* tokens that it may come to */
+	struct tt_quota *quota;      /* of its key, with limits of tokens a minute and a day; NULL: it has none */
+	uint32_t token_limits[TT_N_RATE_WINDOWS];
+	bool reserves;              /* longest, of the quota */
+	struct tt_catalog *catalog; /* what was in force when it came */
 	int64_t created;
 	uint64_t seed;    /* for a body that names none */
 	uint64_t arrived; /* nanoseconds of uv_hrtime */
@@ -78,6 +83,7 @@ struct tt_job {
 	int status;
 	const char *code; /* or NULL */
 	char param[96];   /* or "" */
+	uint64_t retry_ms;
 	struct tt_error error;
 };
 

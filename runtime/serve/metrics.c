@@ -357,6 +357,11 @@ static void write_http(struct page *p, const struct tt_server *server)
 	}
 	one(p, "trimtab_http_slow_clients_total", "counter", "Clients that were cut off because they were too slow.",
 		(double)server->metrics.n_slow);
+	head(p, "trimtab_quota_refused_total", "counter", "Requests that were beyond their key's tokens.");
+	line(p, "trimtab_quota_refused_total", "window=\"minute\"", (double)server->metrics.n_over_quota[TT_A_MINUTE]);
+	line(p, "trimtab_quota_refused_total", "window=\"day\"", (double)server->metrics.n_over_quota[TT_A_DAY]);
+	one(p, "trimtab_quota_tokens_total", "counter", "Tokens that were counted against a key's limits.",
+		(double)server->metrics.n_quota_tokens);
 	one(p, "trimtab_tls_refused_total", "counter", "Clients that did not speak TLS as it is spoken here.",
 		(double)server->metrics.n_tls_refused);
 }

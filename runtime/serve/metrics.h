@@ -7,6 +7,7 @@
 
 #include "runtime/engine/thread.h"
 #include "runtime/serve/connection.h"
+#include "runtime/serve/rate_limit.h"
 
 enum tt_histogram_name {
 	TT_FIRST_TOKEN,  /* nanoseconds, as all down to TT_LOOP_LAG: until the first token */
@@ -46,10 +47,11 @@ struct tt_metrics {
 	struct tt_histogram histograms[TT_N_HISTOGRAMS];
 	_Atomic uint64_t n_tokens; /* generated; counted on the engine's thread */
 	uint64_t n_prompt_tokens, n_ends[TT_N_ENDS];
-	uint64_t n_refused[600];         /* answers by their HTTP status; those of 400 and more are told */
-	uint64_t n_slow;                 /* clients that were cut off by a deadline */
-	uint64_t n_tls_refused;          /* ... because what they sent was not TLS as it is spoken here */
-	uint64_t n_steps, n_step_tokens; /* of the engine, when they were last looked at */
+	uint64_t n_refused[600]; /* answers by their HTTP status; those of 400 and more are told */
+	uint64_t n_slow;         /* clients that were cut off by a deadline */
+	uint64_t n_tls_refused;  /* ... because what they sent was not TLS as it is spoken here */
+	uint64_t n_over_quota[TT_N_RATE_WINDOWS], n_quota_tokens; /* of keys with limits of tokens */
+	uint64_t n_steps, n_step_tokens;                          /* of the engine, when they were last looked at */
 };
 
 struct tt_job;

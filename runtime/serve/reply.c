@@ -1,5 +1,6 @@
 #include "runtime/serve/reply.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,14 +112,20 @@ static void reply(struct tt_connection *c, int status, const char *fields, char 
 	free(text);
 }
 
+void tt_reply_retry(struct tt_connection *c, const struct tt_problem *problem, uint64_t milliseconds)
+{
+	char fields[100] = "";
+	if (problem->status == 429 || problem->status == 503)
+		snprintf(fields, sizeof fields, "Retry-After: %" PRIu64 "\r\nRetry-After-Ms: %" PRIu64 "\r\n",
+			(milliseconds + 999) / 1000, milliseconds);
+	if (problem->status == 401)
+		snprintf(fields, sizeof fields, "WWW-Authenticate: Bearer\r\n");
+	reply(c, problem->status, fields, tt_problem_text(problem));
+}
+
 void tt_reply_problem(struct tt_connection *c, const struct tt_problem *problem)
 {
-	const char *fields = "";
-	if (problem->status == 429 || problem->status == 503)
-		fields = "Retry-After: 1\r\nRetry-After-Ms: 500\r\n";
-	if (problem->status == 401)
-		fields = "WWW-Authenticate: Bearer\r\n";
-	reply(c, problem->status, fields, tt_problem_text(problem));
+	tt_reply_retry(c, problem, 500);
 }
 
 void tt_reply_json(struct tt_connection *c, int status, json_t *value)

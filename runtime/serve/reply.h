@@ -16,6 +16,8 @@ extern const struct tt_problem tt_no_key, tt_no_right;
 /* {"error": ...} as a text (free()); NULL if memory runs out. */
 char *tt_problem_text(const struct tt_problem *problem);
 void tt_reply_problem(struct tt_connection *c, const struct tt_problem *problem);
+/* The same; of 429 and 503 with when to come again, in milliseconds. */
+void tt_reply_retry(struct tt_connection *c, const struct tt_problem *problem, uint64_t milliseconds);
 /* Takes over value. */
 void tt_reply_json(struct tt_connection *c, int status, json_t *value);
 /* Reads a request's body as JSON that does not nest too deep. *out is a new reference. */

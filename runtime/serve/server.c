@@ -525,6 +525,7 @@ int tt_serve(struct tt_engine *engine, const struct tt_serve_options *options, s
 	tt_buffer_free(&server->events);
 	tt_keys_free(&server->keys);
 	tt_certificate_free(server->certificate);
+	tt_quotas_free(server);
 	tt_catalog_give(server->catalog);
 	server->catalog = NULL;
 	tt_governor_close(&server->governor);

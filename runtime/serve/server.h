@@ -38,9 +38,10 @@ struct tt_server {
 	struct tt_loaded *loaded;   /* a list of all policies on the engine */
 	struct tt_catalog *catalog; /* what is in force */
 	struct tt_governor governor;
-	const char *model;   /* its name in answers */
-	struct tt_keys keys; /* of the file; a store's are in the catalog */
-	int64_t started;     /* Unix time */
+	const char *model;       /* its name in answers */
+	struct tt_keys keys;     /* of the file; a store's are in the catalog */
+	struct tt_quota *quotas; /* a list, of keys that have limits of tokens and have asked */
+	int64_t started;         /* Unix time */
 
 	uv_tcp_t listener, admin; /* admin: for operators; the other for clients, or ... */
 	uv_pipe_t socket;         /* ... this one */

@@ -15,7 +15,7 @@ import time
 
 import program
 from program import check, make_policy, run
-from serve_client import Server, dechunk, events_of, read_all, soon
+from serve_client import Answer, Server, dechunk, events_of, read_all, read_until, soon
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 STORE = "store"
@@ -490,6 +490,60 @@ def test_replay():
     done = subprocess.run([program.trimtab, "audit", "replay", program.tiny, "--sample", "99", "--state", STORE],
                           capture_output=True, text=True, check=False)
     check(done.returncode == 0 and "5 of 5 requests came out the same" in done.stdout, f"{done.stdout} {done.stderr}")
+
+
+def ask_whole(server, key, **keys):
+    with server.open(TEXT, body(ignore_eos=True, **keys), key=key) as connection:
+        return Answer(read_all(connection))
+
+
+def test_quotas():
+    """Tokens of a minute and a day: no key has more, whatever it asks for at once; one is told when to come again."""
+    ulf = add_people()
+    small = add_key("small", "user", "--minute-tokens", 100)
+    daily = add_key("daily", "user", "--minute-tokens", 1000, "--day-tokens", 60)
+    both = add_key("both", "user", "--day-tokens", 400)
+    with Store(ulf, "--max-batch", 8) as server:
+        one = ask_whole(server, small, max_tokens=20)
+        n_prompt = one.json["usage"]["prompt_tokens"]
+        check(one.status == 200 and one.json["usage"]["completion_tokens"] == 20, f"{one.status}")
+        # What is asked for at most counts before it begins; what it came to when it has ended.
+        over = ask_whole(server, small, max_tokens=100 - 20 - 2 * n_prompt + 1)
+        seconds, ms = int(over.fields["retry-after"]), int(over.fields["retry-after-ms"])
+        check(over.status == 429 and over.json["error"]["code"] == "token_quota" and
+              over.json["error"]["type"] == "rate_limit_error" and 30 < seconds <= 61 and
+              0 <= 1000 * seconds - ms < 1000, f"{over.status} {over.fields} {over.json}")
+        check(ask_whole(server, small, max_tokens=100 - 20 - 2 * n_prompt).status == 200, "what is left")
+        check(ask_whole(server, small, max_tokens=1).status == 429, "nothing is left")
+        # More than it may ever have is no matter of waiting.
+        for key, n in ((small, 101), (daily, 61)):
+            error = server.refuses(400, "max_tokens", TEXT, body(max_tokens=n - n_prompt), key=key)
+            check(error["code"] == "key_tokens", f"{error}")
+        check(ask_whole(server, daily, max_tokens=60 - n_prompt).status == 200, "a day's")
+        over = ask_whole(server, daily, max_tokens=1)
+        check(over.status == 429 and 23 * 3600 < int(over.fields["retry-after"]) <= 61 * 24 * 60, f"{over.fields}")
+        # Another key has its own, and one without limits has none.
+        check(ask_whole(server, ulf, max_tokens=400).status == 200, "without limits")
+        # All at once: what comes through is what fits at its longest, and an answer that is cut off counts as it came.
+        got = []
+        threads = [threading.Thread(target=lambda: got.append(ask_whole(server, both, max_tokens=50).status))
+                   for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        fit = 400 // (50 + n_prompt)
+        check(sorted(got) == [200] * fit + [429] * (16 - fit), f"{sorted(got)}, where {fit} fit")
+        got = server.metrics()
+        check(got['trimtab_quota_refused_total{window="minute"}'] == 2 and
+              got['trimtab_quota_refused_total{window="day"}'] == 1 + 16 - fit, "refusals are counted")
+        check(got["trimtab_quota_tokens_total"] == 100 + 60 + fit * (50 + n_prompt), "tokens are counted")
+    cut = add_key("cut", "user", "--day-tokens", 450)
+    with Store(ulf, "--max-batch", 1) as server:
+        with server.open(TEXT, body(max_tokens=440, ignore_eos=True, stream=True), key=cut) as running:
+            read_until(running, b"data: ")
+            check(ask_whole(server, cut, max_tokens=20).status == 429, "what runs has it")
+        soon(lambda: ask_whole(server, cut, max_tokens=1).status == 200, "a client that has gone gives it back")
 
 
 def test_usage():

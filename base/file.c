@@ -217,6 +217,20 @@ int tt_file_write(const char *path, const void *data, size_t n, struct tt_error 
 	return status;
 }
 
+int tt_file_sync_folder(const char *path, struct tt_error *err)
+{
+	const char *end = strrchr(path, '/');
+	char *folder;
+	TT_TRY(tt_copy_string(&folder, end ? path : ".", end ? (size_t)(end - path) + (end == path) : 1, err));
+	int file = open(folder, O_RDONLY | O_CLOEXEC), status = TT_OK;
+	if (file < 0 || fsync(file) < 0)
+		status = tt_fail_io(err, folder, "write");
+	if (file >= 0)
+		close(file);
+	free(folder);
+	return status;
+}
+
 void tt_file_allow_all(void)
 {
 	struct rlimit files;

@@ -2,9 +2,38 @@
 #include "controller/govern/payload.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "controller/govern/bundle.h"
+#include "controller/govern/log_key.h"
 #include "golden.h"
+
+/* The folders that were synced. */
+static ino_t synced[64];
+static size_t n_synced;
+
+int __real_fsync(int file);
+int __wrap_fsync(int file);
+int __wrap_fsync(int file)
+{
+	struct stat status;
+	if (fstat(file, &status) == 0 && S_ISDIR(status.st_mode) && n_synced < 64)
+		synced[n_synced++] = status.st_ino;
+	return __real_fsync(file);
+}
+
+static bool was_synced(const char *folder, const char *name)
+{
+	char path[128];
+	struct stat status;
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	cr_assert_eq(stat(path, &status), 0, "%s", path);
+	for (size_t i = 0; i < n_synced; i++)
+		if (synced[i] == status.st_ino)
+			return true;
+	return false;
+}
 
 struct world {
 	char folder[64];
@@ -202,4 +231,26 @@ Test(govern_payload, a_commitment_is_hmac_sha256)
 	must(tt_commitment_end(&commitment, text, err));
 	/* hmac.new(bytes(range(32)), b"trimtab-body-1\0hello" + (258).to_bytes(8, "little"), "sha256").hexdigest() */
 	cr_assert_str_eq(text, "bb3ff38dc59af1d8925a89a9214b1674cbbae83c2da885a2d0f9348d0f07af63");
+}
+
+/* A file that the database goes by must be found after a cut of the power, so the folders on the way to it are synced
+ * before the database is. */
+Test(govern_payload, files_that_the_database_goes_by_are_in_their_folders_for_good)
+{
+	struct world *w = make();
+	struct tt_signer signer;
+	n_synced = 0;
+	add(w, 1, true);
+	cr_expect(was_synced(w->folder, "keys") && was_synced(w->folder, "."), "a day's key");
+	n_synced = 0;
+	add(w, 2, true);
+	cr_expect(!was_synced(w->folder, "keys"), "a key that is there is not made again");
+	must(tt_log_key_open(&signer, w->folder, true, NULL, err));
+	cr_expect(was_synced(w->folder, "."), "the log's key");
+	n_synced = 0;
+	must(tt_tile_write(w->folder, TT_TILE_ENTRIES, 1234567, 1, "x", 1, err));
+	cr_expect(was_synced(w->folder, ".") && was_synced(w->folder, "tile") &&
+			  was_synced(w->folder, "tile/entries/x001/x234"),
+		"what is sealed");
+	unmake(w);
 }

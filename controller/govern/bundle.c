@@ -78,6 +78,8 @@ static int make_folders(char *path, size_t from, struct tt_error *err)
 		int made = mkdir(path, 0777);
 		if (made < 0 && errno != EEXIST)
 			return tt_fail_io(err, path, "make the folder");
+		if (made == 0)
+			TT_TRY(tt_file_sync_folder(path, err));
 		path[i] = '/';
 	}
 	return TT_OK;
@@ -91,6 +93,8 @@ int tt_tile_write(const char *directory, uint32_t level, uint64_t index, uint32_
 	int status = make_folders(path, strlen(directory), err);
 	if (status == TT_OK)
 		status = tt_file_write(path, data, n, err);
+	if (status == TT_OK) /* the database forgets it next */
+		status = tt_file_sync_folder(path, err);
 	free(path);
 	return status;
 }

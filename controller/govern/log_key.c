@@ -68,6 +68,8 @@ static int write_secret(const char *path, const char *text, struct tt_error *err
 		close(file);
 	unlink(temporary);
 	tt_buffer_free(&name);
+	if (status == TT_OK)
+		status = tt_file_sync_folder(path, err);
 	return status;
 }
 

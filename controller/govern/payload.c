@@ -118,7 +118,9 @@ static int read_day(struct tt_payloads *p, const char *day, bool create, struct 
 	if (strcmp(p->day, day) == 0)
 		return TT_OK;
 	TT_TRY(key_path(&path, p, day, err));
-	if (create && mkdir(p->directory, 0700) < 0 && errno != EEXIST)
+	if (create && mkdir(p->directory, 0700) == 0)
+		status = tt_file_sync_folder(p->directory, err);
+	else if (create && errno != EEXIST)
 		status = tt_fail_io(err, p->directory, "make the folder");
 	int file = status == TT_OK && create ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
 	if (file >= 0) {
@@ -126,6 +128,8 @@ static int read_day(struct tt_payloads *p, const char *day, bool create, struct 
 		if (status == TT_OK && (tt_file_write_all(file, key, TT_SECRET) < 0 || fsync(file) < 0))
 			status = tt_fail_io(err, path, "write");
 		close(file);
+		if (status == TT_OK)
+			status = tt_file_sync_folder(path, err);
 		if (status != TT_OK)
 			unlink(path);
 	}

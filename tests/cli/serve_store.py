@@ -318,7 +318,7 @@ def test_rights():
     print(f"{n} of {n} cells of the table of rights")
 
 
-def test_moves(n_moves=40, n_clients=4):
+def test_moves(n_moves=40, n_clients=4, n_requests=0):
     """No request runs under a version that was not in force when it was admitted: between its sending and its answer,
     where a move is in force at the latest when it has been answered, and at the earliest when it was asked for."""
     ulf = add_people()
@@ -342,6 +342,8 @@ def test_moves(n_moves=40, n_clients=4):
             thread.start()
         took = []
         for i in range(1, n_moves + 1):
+            while len(seen) < n_requests * i // n_moves:
+                time.sleep(0.01)
             asked = time.monotonic()
             server.admin("policy/label", "alice", name="p", label="production", version=versions[i % 3])
             moves.append((asked, time.monotonic(), versions[i % 3]))
@@ -356,6 +358,7 @@ def test_moves(n_moves=40, n_clients=4):
     check(not late, f"{len(late)} of {len(seen)} under a version that was not in force")
     took.sort()
     print(f"{n_moves} moves, median {1e3 * took[len(took) // 2]:.0f} ms, {len(seen)} requests meanwhile")
+    return {"moves": n_moves, "median_ms": round(1e3 * took[len(took) // 2]), "requests": len(seen), "late": len(late)}
 
 
 def check_killed(server, kill, what):

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""What a store of policies promises of a server, counted: measure_store.py TRIMTAB [--only PART,..]
+
+  moves   moves of `production` while clients ask: no request under a version not in force (--moves, --requests)
+  kill    the kill switch while so many streams run, then SIGKILL, then a restart (--streams, --kills): what is asked
+          for after its answer is never steered, and of a running stream no choice that begins after one that was not
+
+A JSON object a line. The model is the tests' tiny one."""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import random
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("trimtab")
+parser.add_argument("--only", help="parts, with commas between them")
+parser.add_argument("--moves", type=int, default=1000)
+parser.add_argument("--requests", type=int, default=100000)
+parser.add_argument("--streams", type=int, default=256)
+parser.add_argument("--kills", type=int, default=10)
+options = parser.parse_args()
+
+sys.path.insert(0, str(ROOT / "tests/cli"))
+sys.argv = [sys.argv[0], str(pathlib.Path(options.trimtab).resolve()), str(ROOT / "tests/golden")]
+import program  # noqa: E402
+from program import check, make_policy  # noqa: E402
+from serve_store import TEXT, Store, add_approved, add_people, body, policy, set_stack, test_moves  # noqa: E402
+
+
+def moves():
+    return test_moves(options.moves, 8, options.requests)
+
+
+class Reader(threading.Thread):
+    """A stream of many short choices, which the engine begins one after the other."""
+
+    def __init__(self, server, i):
+        super().__init__()
+        self.connection = server.open(TEXT, body(prompt=f"{i}", n=64, max_tokens=12, ignore_eos=True, stream=True))
+        self.data = b""
+
+    def run(self):
+        with contextlib.suppress(ConnectionResetError):
+            while piece := self.connection.recv(1 << 16):
+                self.data += piece
+        self.connection.close()
+
+    def killed(self):
+        """Of each choice that has begun, in their order, whether its first event says that it was killed; None: it says
+        that, and that it was steered all the same."""
+        first = {}
+        for line in self.data.split(b"\n"):
+            with contextlib.suppress(ValueError):  # what was cut off
+                event = json.loads(line[6:]) if line.startswith(b"data: {") else {"choices": []}
+                for choice in event["choices"]:
+                    if choice["index"] not in first:
+                        first[choice["index"]] = event["steering"]
+        told = [first[i] for i in sorted(first)]
+        return [None if one["killed"] and any((one.get("coef") or {}).values()) else one["killed"] for one, in told]
+
+
+def steered_share(server, n):
+    """Of n requests side by side: how many were steered, and how many said that they were not because of the kill."""
+    told = collections.Counter()
+
+    def ask():
+        for one in server.facts(max_tokens=2, prompt=str(random.random())):
+            told["killed"] += one["killed"]
+            told["steered"] += any((one.get("coef") or {}).values())
+    threads = [threading.Thread(target=ask) for _ in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return told
+
+
+def kill():
+    """Each round: streams run steered, one person kills at a random moment, requests follow, then SIGKILL; the next
+    server is asked, and an approver resumes."""
+    draw = random.Random(1)
+    ulf = add_people()
+    make_policy("p.st", "trimtab.alpha=0.2")
+    policy("label", "p", "production", add_approved("p", "p.st", "--floor", 0.5))
+    set_stack("p:1")
+    before, after, again, choices, took = *(collections.Counter() for _ in range(4)), []
+    for _ in range(options.kills):
+        with Store(ulf, "--max-batch", options.streams, "--behind-proxy") as server:
+            before += steered_share(server, 8)
+            readers = [Reader(server, i) for i in range(options.streams)]
+            for reader in readers:
+                reader.start()
+            while sum(b"data: {" in reader.data for reader in readers) < options.streams // 4:
+                time.sleep(0.01)
+            time.sleep(draw.random() / 4)
+            begun = time.monotonic()
+            server.admin("policy/kill", "olga")
+            took.append(time.monotonic() - begun)
+            choices["streams that ran then"] += sum(reader.is_alive() for reader in readers)
+            after += steered_share(server, 32)
+            time.sleep(draw.random() / 10)
+            server.dies()
+            for reader in readers:
+                reader.join()
+                told = reader.killed()
+                n_before = told.index(True) if True in told else len(told)
+                check(told == [False] * n_before + [True] * (len(told) - n_before), f"in a stream: {told}")
+                choices.update({"begun before": n_before, "begun after": len(told) - n_before})
+        with Store(ulf, "--max-batch", options.streams, "--behind-proxy") as server:
+            again += steered_share(server, 32)
+            server.admin("policy/resume", "bob")
+            check(steered_share(server, 1)["steered"] == 1, "resumed")
+    n = options.kills
+    check(before["steered"] == 8 * n and before["killed"] == 0, f"before: {before}")
+    check(after["steered"] == 0 and after["killed"] == 32 * n, f"after: {after}")
+    check(again["steered"] == 0 and again["killed"] == 32 * n, f"after a restart: {again}")
+    return {"kills": n, "streams": choices, "median_ms": round(1e3 * sorted(took)[n // 2], 1),
+            "most_ms": round(1e3 * max(took), 1), "asked_before": before, "asked_after": after, "restarted": again}
+
+
+def main():
+    for part in (moves, kill):
+        if options.only and part.__name__ not in options.only.split(","):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            print(json.dumps({"measure": part.__name__, **part()}), flush=True)
+            os.chdir("/")
+    program.end()
+
+
+main()

@@ -121,7 +121,9 @@ int tt_bench_print(const struct tt_bench *bench, FILE *file, struct tt_error *er
 
 /* The report as bench/schema.json describes it: a new reference. */
 int tt_bench_json(const struct tt_bench *bench, json_t **out, struct tt_error *err);
-/* Writes the report to a file, in full or not at all. */
+/* Writes such a report to a file, in full or not at all. */
+int tt_bench_write_report(const json_t *report, const char *path, struct tt_error *err);
+/* Writes the bench's own. */
 int tt_bench_write_json(const struct tt_bench *bench, const char *path, struct tt_error *err);
 
 #endif

@@ -69,7 +69,9 @@ static int add_gates(struct tt_matrix *m, struct tt_error *err)
 	for (uint32_t gate = TT_GATE_ALWAYS + 1; gate < tt_n_gates(); gate++)
 		TT_TRY(add_steered(m, "add", tt_gate_of((enum tt_policy_gate)gate)->row.word,
 			(struct tt_noise){.gate = (enum tt_policy_gate)gate, .behind_gate = true}, err));
-	return add_steered(m, "add", "probe, prompts run again", (struct tt_noise){.gate = TT_GATE_PROBE}, err);
+	TT_TRY(add_steered(m, "add", "probe, prompts run again", (struct tt_noise){.gate = TT_GATE_PROBE}, err));
+	m->ways[m->lab.n_ways - 1].runs_again = true;
+	return TT_OK;
 }
 
 static int add_stack(struct tt_matrix *m, uint32_t n, struct tt_error *err)
@@ -169,7 +171,8 @@ int tt_matrix_open(struct tt_matrix **out, const char *model, const struct tt_en
 	int status = TT_OK;
 	for (int i = 0; i < 2 && status == TT_OK; i++)
 		status = tt_engine_open(&m->engines[i], model, options, err);
-	m->lab = (struct tt_token_lab){.engine = m->engines[0], .ways = m->ways, .n_rows = n_rows};
+	m->lab = (struct tt_token_lab){
+		.engine = m->engines[0], .ways = m->ways, .n_rows = n_rows, .n_batch = options->max_step_tokens};
 	if (status == TT_OK)
 		status = add_ways(m, ways, err);
 	if (status == TT_OK)

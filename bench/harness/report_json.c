@@ -105,12 +105,9 @@ int tt_bench_json(const struct tt_bench *bench, json_t **out, struct tt_error *e
 	return *out ? TT_OK : tt_bench_json_failed(err);
 }
 
-int tt_bench_write_json(const struct tt_bench *bench, const char *path, struct tt_error *err)
+int tt_bench_write_report(const json_t *report, const char *path, struct tt_error *err)
 {
-	json_t *report = NULL;
-	TT_TRY(tt_bench_json(bench, &report, err));
 	char *text = json_dumps(report, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-	json_decref(report);
 	if (!text)
 		return tt_bench_json_failed(err);
 	struct tt_buffer line = {0};
@@ -119,5 +116,14 @@ int tt_bench_write_json(const struct tt_bench *bench, const char *path, struct t
 	if (status == TT_OK)
 		status = tt_file_write(path, line.data, line.len, err);
 	tt_buffer_free(&line);
+	return status;
+}
+
+int tt_bench_write_json(const struct tt_bench *bench, const char *path, struct tt_error *err)
+{
+	json_t *report = NULL;
+	TT_TRY(tt_bench_json(bench, &report, err));
+	int status = tt_bench_write_report(report, path, err);
+	json_decref(report);
 	return status;
 }

@@ -31,9 +31,10 @@ struct tt_token_way {
 	uint32_t n_steering;
 	struct tt_policy *const *by_row; // [n_rows] a first policy of each row's own, instead of steering[0]'s; or NULL
 	uint32_t size;                   /* what a scale counts of it: layers, policies; else 0 */
-	bool has_gate;  /* a gate may leave the prompt alone, or have it run again, so that tokens are not counted */
-	bool captures;  /* the hidden states of all layers at all ids are kept */
-	bool telemetry; /* a callback is called for every token */
+	bool has_gate;   /* a gate may leave the prompt alone, or have it run again, so that tokens are not counted */
+	bool runs_again; /* its gate decides too late to steer in the same pass */
+	bool captures;   /* the hidden states of all layers at all ids are kept */
+	bool telemetry;  /* a callback is called for every token */
 };
 
 enum { TT_MAX_TOKEN_WAYS = 32, TT_MAX_TOKEN_ROWS = 256 };
@@ -45,6 +46,7 @@ struct tt_token_lab {
 	const struct tt_token_way *ways; // [n_ways] the first is the one that the others are compared with
 	size_t n_ways;
 	uint32_t n_rows;    /* sequences that run the test together; 0: one */
+	uint32_t n_batch;   /* most tokens of a prompt in a step, for way_bytes.h; 0: all */
 	uint64_t n_samples; /* of all its tests so far, which have prompts each, so that they share the context alone */
 };
 

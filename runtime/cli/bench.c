@@ -59,6 +59,7 @@ struct run {
 	const char *goodput;
 	struct tt_ceilings *ceilings;
 	struct cli_bench_report report;
+	struct cli_bench_file file;
 	size_t n_failed;
 };
 
@@ -151,8 +152,8 @@ static int check_matrix(const struct run *run)
 		return cli_usage_error("bench", "--scale is of generation alone, and no --matrix");
 	if (run->serving.n_requests || run->policies.n || run->off || run->pairs.n || run->depths.n || run->limits ||
 		run->batches.n || run->no_warmup)
-		return cli_usage_error("bench", "%s takes --rows,%s -n, -r, -o and what an engine takes", name,
-			run->scale ? "" : " -p,");
+		return cli_usage_error("bench", "%s takes --rows,%s -n, -r, -o, --report and what an engine takes",
+			name, run->scale ? "" : " -p,");
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || (run->scale && !run->n_gen.list[0]))
 		return cli_usage_error("bench", "%s takes one --n-prompt and --n-gen", name);
 	for (size_t i = 0; i < run->n_rows.n; i++)
@@ -166,7 +167,8 @@ static int check_matrix(const struct run *run)
 static int check_timeline(struct run *run)
 {
 	if (run->matrix || run->scale || run->serving.n_requests || run->pairs.n || run->depths.n || run->limits ||
-		run->rows.n || run->no_warmup || run->n_rounds != DEFAULT_ROUNDS || run->format != CLI_BENCH_MD)
+		run->file.path || run->rows.n || run->no_warmup || run->n_rounds != DEFAULT_ROUNDS ||
+		run->format != CLI_BENCH_MD)
 		return cli_usage_error(
 			"bench", "--timeline takes -p, -n, -b, --policy, --off and what an engine takes");
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !run->n_prompt.list[0])
@@ -195,8 +197,8 @@ static int check_serving(struct run *run)
 		return CLI_PROCEED;
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !s->n_prompt || !s->n_gen)
 		return cli_usage_error("bench", "a serving run takes one --n-prompt, --n-gen and --batch-size");
-	if (run->pairs.n || run->depths.n || run->limits)
-		return cli_usage_error("bench", "--pg, --n-depth and --limits are not for a serving run");
+	if (run->pairs.n || run->depths.n || run->limits || run->file.path)
+		return cli_usage_error("bench", "--pg, --n-depth, --limits and --report are not for a serving run");
 	if (s->format != CLI_BENCH_MD && s->format != CLI_BENCH_JSON)
 		return cli_usage_error("bench", "a serving run is printed as md or json");
 	return cli_bench_goodput(s->limits, run->goodput);
@@ -215,6 +217,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"most tokens of a prompt in one pass (default 512)"},
 		{"repetitions", 'r', NULL, CLI_U32, &run->n_rounds, "N", 1, 10000, "rounds"},
 		{"output", 'o', NULL, CLI_CHOICE, &run->format, "md|csv|json|jsonl", 0, 0, "format on standard output"},
+		{"report", 0, NULL, CLI_STRING, &run->file.path, "F.json", 0, 0,
+			"write machine, build, commit and all samples there, as bench/schema.json describes it"},
 		CLI_POLICY_OPTION(run->policy_list),
 		{"off", 0, NULL, CLI_FLAG, &run->off, NULL, 0, 0, "only unsteered"},
 		{"limits", 0, NULL, CLI_FLAG, &run->limits, NULL, 0, 0,
@@ -308,7 +312,7 @@ static int open_bench(struct tt_bench **out, const struct run *run, struct tt_er
 {
 	struct tt_bench_options options;
 	tt_bench_options_default(&options);
-	options.program = "trimtab bench";
+	cli_bench_file_command(&run->file, &options);
 	options.n_threads = tt_engine_info(run->lab.engine)->n_threads;
 	options.n_warmup = !run->no_warmup;
 	options.min_rounds = options.max_rounds = run->n_rounds;
@@ -317,11 +321,13 @@ static int open_bench(struct tt_bench **out, const struct run *run, struct tt_er
 	return tt_bench_open(out, &options, err);
 }
 
-static int time_test(struct run *run, const struct tt_token_test *test, struct tt_bench *bench,
+static int time_test(struct run *run, const struct tt_token_test *test, uint32_t n_batch, struct tt_bench *bench,
 	struct tt_token_cases **cases, struct tt_error *err)
 {
-	char name[TT_TOKEN_TEST_NAME];
+	char name[TT_TOKEN_TEST_NAME + 32];
 	tt_token_test_name(name, test);
+	if (run->report.several_batches)
+		snprintf(name + strlen(name), 32, ", batch size %u", n_batch);
 	int status = tt_token_test_add(cases, bench, &run->lab, name, test, run->limits, err);
 	if (status == TT_OK && run->limits)
 		status = tt_ceilings_add(run->ceilings, bench, name, TT_CEILING_FMA | TT_CEILING_READ, err);
@@ -341,13 +347,15 @@ static int run_test(struct run *run, const struct tt_token_test *test, uint32_t 
 	char date[TT_DATE_BYTES];
 	int status = CLI_OK;
 	tt_date_now(date);
-	if (open_bench(&bench, run, &err) != TT_OK || time_test(run, test, bench, &cases, &err) != TT_OK) {
+	if (open_bench(&bench, run, &err) != TT_OK || time_test(run, test, n_batch, bench, &cases, &err) != TT_OK) {
 		run->n_failed++;
 		cli_fail(&err);
 	} else {
 		const struct cli_bench_row row = {run->lab.engine, *test, n_batch, date, bench};
 		run->n_failed += tt_bench_n_failed(bench) > 0;
 		status = cli_bench_print(&run->report, &row);
+		if (status == CLI_OK && cli_bench_file_add(&run->file, bench, run->lab.engine) != CLI_PROCEED)
+			status = CLI_FAILED;
 	}
 	tt_token_cases_free(cases);
 	tt_bench_close(bench);
@@ -451,8 +459,10 @@ static int bench(struct run *run, const char *model)
 {
 	static const char *const kv_words[] = {"f32", "f16", "q8_0", "f8_e4m3"}; /* as ggml calls them */
 	int status = check_tests(run);
-	const struct cli_bench_matrix matrix = {&run->engine_args, run->n_rows.list, run->n_rows.n,
+	const struct cli_bench_matrix matrix = {&run->file, &run->engine_args, run->n_rows.list, run->n_rows.n,
 		run->n_prompt.list[0], run->n_gen.list[0], run->n_rounds, run->format == CLI_BENCH_JSON};
+	run->file.kv = kv_words[run->engine_args.kv];
+	run->file.compute = run->engine_args.compute ? "q8" : "f32";
 	if (status == CLI_PROCEED && run->matrix)
 		return cli_bench_run_matrix(&matrix, model);
 	if (status == CLI_PROCEED && run->scale)
@@ -461,8 +471,8 @@ static int bench(struct run *run, const char *model)
 		.steered = !run->off,
 		.limits = run->limits,
 		.several_batches = run->batches.n > 0,
-		.kv = kv_words[run->engine_args.kv],
-		.compute = run->engine_args.compute ? "q8" : "f32",
+		.kv = run->file.kv,
+		.compute = run->file.compute,
 		.policy = run->policies.n ? run->policies.paths[0] : "synthetic"};
 	for (size_t i = 0; status == CLI_PROCEED && i < run->n_batch.n; i++)
 		status = run_batch_size(run, model, run->n_batch.list[i]);
@@ -486,12 +496,15 @@ static void spell_pg(int argc, char **argv)
 
 int cli_bench(int argc, char **argv)
 {
-	struct run run = {.n_rounds = DEFAULT_ROUNDS};
+	struct run run = {.n_rounds = DEFAULT_ROUNDS, .file = {.arguments = argv, .n_arguments = argc}};
 	struct cli_list positional = {0};
 	spell_pg(argc, argv);
 	int status = parse(&run, argc, argv, &positional);
-	if (status == CLI_PROCEED)
+	if (status == CLI_PROCEED) {
 		status = bench(&run, positional.items[0]);
+		if (cli_bench_file_write(&run.file) != CLI_PROCEED)
+			status = CLI_FAILED;
+	}
 	tt_ceilings_close(run.ceilings);
 	cli_policies_free(&run.policies, NULL);
 	return status;

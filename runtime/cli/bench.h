@@ -50,8 +50,24 @@ int cli_bench_run_timeline(const struct tt_token_lab *lab, const struct cli_benc
 /* Progress for tt_bench_options: the test and its round on stderr, each over the last. */
 void cli_bench_draw(void *user, const char *group, uint32_t round, uint32_t min_rounds);
 
+/* --report: every test's cases as bench/schema.json has them, in one report. */
+struct cli_bench_file {
+	const char *path;         /* NULL: none is wanted, and nothing below does anything */
+	const char *kv, *compute; /* the words of --kv and --compute */
+	char **arguments;         // [n_arguments] the command line
+	int n_arguments;
+	json_t *report; /* so far */
+};
+/* Sets the program and its arguments in the options of a bench. */
+void cli_bench_file_command(const struct cli_bench_file *file, struct tt_bench_options *options);
+/* Adds the cases of a bench that has run. CLI_PROCEED or CLI_FAILED. */
+int cli_bench_file_add(struct cli_bench_file *file, struct tt_bench *bench, const struct tt_engine *engine);
+/* Writes and releases it. CLI_PROCEED or CLI_FAILED. */
+int cli_bench_file_write(struct cli_bench_file *file);
+
 /* The steering matrix, and the scales. */
 struct cli_bench_matrix {
+	struct cli_bench_file *file;
 	const struct cli_engine_args *engine_args;
 	const uint32_t *rows; // [n_rows] how many sequences run together, in turn
 	size_t n_rows;
@@ -68,8 +84,9 @@ int cli_bench_open_matrix(struct tt_matrix **out, const struct cli_bench_matrix 
 	enum tt_matrix_ways ways, uint32_t n_rows, uint32_t longest);
 /* Takes the results of a test, whose cases are the lab's ways in their order. CLI_PROCEED or CLI_FAILED. */
 typedef int (*cli_bench_taker)(void *user, const char *test, const struct tt_bench *bench);
-int cli_bench_time(struct tt_matrix *matrix, const struct tt_token_test *test, uint32_t n_rounds, cli_bench_taker taker,
-	void *user);
+/* group: the name of the test in --report, of no other test there. */
+int cli_bench_time(struct tt_matrix *matrix, const struct cli_bench_matrix *m, const char *group,
+	const struct tt_token_test *test, cli_bench_taker taker, void *user);
 /* Prints the table, or only releases it where JSON is printed in the end. */
 void cli_bench_print_table(struct cli_table *table, bool json);
 /* Prints and releases the JSON, where that is wanted, and says how many cases failed. */

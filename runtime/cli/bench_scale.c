@@ -166,10 +166,14 @@ static void print_axis(const struct run *run)
 /* Generation behind a context of that many tokens. */
 static int run_test(struct run *run, struct tt_matrix *matrix, uint32_t depth, double x)
 {
+	const struct tt_token_test test = {.n_gen = run->options->n_gen, .n_depth = depth};
+	char group[2 * TT_TOKEN_TEST_NAME], name[TT_TOKEN_TEST_NAME];
+	tt_token_test_name(name, &test);
+	snprintf(group, sizeof group, "%s: %s, %u row%s", run->axis->word, name, run->n_rows,
+		run->n_rows > 1 ? "s" : "");
 	run->lab = tt_matrix_lab(matrix);
 	run->x = x;
-	return cli_bench_time(matrix, &(struct tt_token_test){.n_gen = run->options->n_gen, .n_depth = depth},
-		run->options->n_rounds, take, run);
+	return cli_bench_time(matrix, run->options, group, &test, take, run);
 }
 
 static int run_at(struct run *run, uint32_t n_rows, double x)

@@ -118,7 +118,40 @@ def test_matrix():
         ratios = sorted(a / b for a, b in zip(case["samples_ns"], ways["off"]["samples_ns"]))
         check(case["way"] == "off" or abs(ratios[1] / case["ratio"]["median"] - 1) < 1e-3, case)
     done = bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "2")
-    check(done.startswith("tg2, 2 rows") and "pp" not in done, done)
+    check(done.startswith("tg2, 2 rows") and "pp" not in done and " at most " in done, done)
+
+
+def test_what_a_way_may_take():
+    """1% and what it reads besides the weights, counted from config.json; and the report has every case."""
+    cases = json.loads(bench("--matrix", "-p", "8", "-n", "2", "-r", "1", "--rows", "1,4", "-o", "json", "--report",
+                             "r", "--kv", "f16"))
+    with open("r", encoding="utf-8") as file:
+        report = json.load(file)
+    check(report["schema"] == "trimtab-bench/1" and report["commit"] and report["machine"]["cores"] > 0 and
+          "--matrix" in report["command"] and report["subject"]["kv"] == "f16", report)
+    check({(case["group"], case["name"]) for case in report["cases"]} ==
+          {(f"{c['test']}, {c['rows']} row{'s' if c['rows'] > 1 else ''}", c["way"]) for c in cases}, "cases")
+    with open(os.path.join(program.golden, "tiny-llama", "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    d, n_layers, ffn = (config[key] for key in ("hidden_size", "num_hidden_layers", "intermediate_size"))
+    kv = d // config["num_attention_heads"] * config["num_key_value_heads"]
+    read = n_layers * d * (2 * d + 2 * kv + 3 * ffn) + config["vocab_size"] * d
+    model = report["subject"]["model"]
+    step = model["n_weight_bytes"] * min(1, read / model["n_parameters"])
+    row, gate = 4 * d, 4 * (6 * d + 1)  # of a layer; of a probe on two vectors of three layers
+    for test, rows, way, want in (
+            ("tg2", 1, "idle", 0), ("tg2", 4, "telemetry", 0), ("tg2", 1, "add", n_layers * row / step),
+            ("tg2", 4, "add", n_layers * row / step), ("tg2", 1, "add, one layer", row / step),
+            ("tg2", 4, "add, 4 policies", 4 * n_layers * row / step),
+            ("tg2", 1, "add, 4 stacked", 4 * n_layers * row / step),
+            ("tg2", 4, "clamp", n_layers * (row + 4) / step),
+            ("tg2", 4, "capture of all layers", 4 * n_layers * row / (2 * step)),
+            ("pp8", 1, "capture of all layers", 8 * n_layers * row / step),
+            ("pp8", 1, "add, probe, prompts run again", 1 + (n_layers * row + gate) / step)):
+        ratio = next(c["ratio"] for c in cases if (c["test"], c["rows"], c["way"]) == (test, rows, way))
+        check(abs(ratio["at_most"] - 1.01 - want) < 0.01 * max(want, 0.001), f"{test} {way}: {ratio}, not {want}")
+        check(ratio["within"] == ("yes" if ratio["high"] <= ratio["at_most"] else
+                                  "over" if ratio["low"] > ratio["at_most"] else "open"), ratio)
 
 
 def line_of(points, key):

@@ -198,6 +198,31 @@ struct tt_token_lab *tt_matrix_lab(struct tt_matrix *m)
 	return &m->lab;
 }
 
+static bool is_one_of(const char *name, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+int tt_matrix_keep(struct tt_matrix *m, const char *const *names, size_t n, struct tt_error *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		bool known = false;
+		for (size_t k = 1; k < m->lab.n_ways; k++)
+			known |= strcmp(names[i], m->ways[k].name) == 0;
+		if (!known)
+			return tt_fail(err, TT_ERR_ARGUMENT, "the matrix has no way '%s'", names[i]);
+	}
+	size_t n_kept = 1;
+	for (size_t k = 1; k < m->lab.n_ways; k++)
+		if (is_one_of(m->ways[k].name, names, n))
+			m->ways[n_kept++] = m->ways[k];
+	m->lab.n_ways = n_kept;
+	return TT_OK;
+}
+
 uint32_t tt_matrix_next_size(uint32_t n, uint32_t last)
 {
 	if (n == last)

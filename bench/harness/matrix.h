@@ -25,6 +25,9 @@ void tt_matrix_close(struct tt_matrix *matrix); /* NULL is fine */
 /* Its lab, borrowed; n_samples is changed by tests. */
 struct tt_token_lab *tt_matrix_lab(struct tt_matrix *matrix);
 
+/* Keeps off and the ways of these names alone; TT_ERR_ARGUMENT for a name that is none. */
+int tt_matrix_keep(struct tt_matrix *matrix, const char *const *names, size_t n, struct tt_error *err);
+
 /* What follows n on a scale that ends at `last`: twice as many, then the last, then 0. */
 uint32_t tt_matrix_next_size(uint32_t n, uint32_t last);
 

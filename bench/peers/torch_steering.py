@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """llama-bench's tests in PyTorch and Transformers, with and without forward hooks that add a vector to every block's
 output, in turn, for steering.py: a prompt, and generation token by token, each from an empty cache. The weights are a
-GGUF file's, dequantised; SDPA attends. Prints a line of JSON with the seconds of every repetition. Needs
-scripts/goldens/requirements.txt.
+GGUF file's, dequantised; SDPA attends. Loads them, and then, for every line of standard input, runs ROUNDS repetitions
+and prints a line of JSON with the seconds of each. Needs scripts/goldens/requirements.txt.
 
     torch_steering.py MODEL PROMPT GENERATE ROUNDS THREADS [float32|bfloat16]"""
 
@@ -67,6 +67,20 @@ class Off:
         pass
 
 
+def run_pass(model, sides, tests, n_rounds, generator):
+    samples = {test: {side: [] for side in sides} for test in tests}
+    for i in range(n_rounds + 1):  # the first is not counted
+        for test, (run, n) in tests.items():
+            for side in list(sides) if i % 2 else reversed(sides):
+                with sides[side]:
+                    begun = time.perf_counter()
+                    run(model, n, generator)
+                    seconds = time.perf_counter() - begun
+                if i:
+                    samples[test][side].append(seconds)
+    return samples
+
+
 def main():
     path, n_prompt, n_gen, n_rounds, n_threads = Path(sys.argv[1]), *map(int, sys.argv[2:6])
     logging.disable_progress_bar()
@@ -77,7 +91,6 @@ def main():
     model.to(getattr(torch, sys.argv[6] if len(sys.argv) > 6 else "float32"))
     sides = {"off": Off(), "steered": Steering(model)}
     tests = {f"pp{n_prompt}": (prompt, n_prompt), f"tg{n_gen}": (generate, n_gen)}
-    samples = {test: {side: [] for side in sides} for test in tests}
     generator = torch.Generator()
     with torch.inference_mode():
         seen = []
@@ -85,16 +98,8 @@ def main():
             with how:
                 seen.append(prompt(model, n_prompt, generator.manual_seed(7)))
         assert not torch.equal(*seen), "the hooks changed nothing"
-        for i in range(n_rounds + 1):  # the first is not counted
-            for test, (run, n) in tests.items():
-                for side in list(sides) if i % 2 else reversed(sides):
-                    with sides[side]:
-                        begun = time.perf_counter()
-                        run(model, n, generator)
-                        seconds = time.perf_counter() - begun
-                    if i:
-                        samples[test][side].append(seconds)
-    print(json.dumps(samples), file=print_to)
+        for _ in sys.stdin:
+            print(json.dumps(run_pass(model, sides, tests, n_rounds, generator)), file=print_to, flush=True)
 
 
 main()

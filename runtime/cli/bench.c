@@ -44,7 +44,7 @@ struct values {
 
 struct run {
 	struct cli_engine_args engine_args;
-	struct cli_list policy_list, prompts, gens, pairs, depths, batches, rows;
+	struct cli_list policy_list, prompts, gens, pairs, depths, batches, rows, way_names;
 	uint32_t n_rounds;
 	int format;
 	bool off, limits, no_warmup, matrix;
@@ -148,8 +148,8 @@ static int read_lists(struct run *run)
 static int check_matrix(const struct run *run)
 {
 	const char *name = run->scale ? "--scale" : "--matrix";
-	if (run->scale && (run->matrix || run->prompts.n))
-		return cli_usage_error("bench", "--scale is of generation alone, and no --matrix");
+	if (run->scale && (run->matrix || run->prompts.n || run->way_names.n))
+		return cli_usage_error("bench", "--scale is of generation alone, and no --matrix; --way is for that");
 	if (run->serving.n_requests || run->policies.n || run->off || run->pairs.n || run->depths.n || run->limits ||
 		run->batches.n || run->no_warmup)
 		return cli_usage_error("bench", "%s takes --rows,%s -n, -r, -o, --report and what an engine takes",
@@ -191,8 +191,8 @@ static int check_serving(struct run *run)
 		return cli_usage_error("bench", "--request-rate, --max-concurrency and --goodput need --num-prompts");
 	if (run->matrix || run->scale)
 		return check_matrix(run);
-	if (run->rows.n)
-		return cli_usage_error("bench", "--rows is for --matrix and --scale");
+	if (run->rows.n || run->way_names.n)
+		return cli_usage_error("bench", "--rows is for --matrix and --scale, --way for --matrix");
 	if (s->n_requests == 0)
 		return CLI_PROCEED;
 	if (run->n_prompt.n != 1 || run->n_gen.n != 1 || run->n_batch.n != 1 || !s->n_prompt || !s->n_gen)
@@ -234,6 +234,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"with a trace for Perfetto (a CPU's)"},
 		{"rows", 0, NULL, CLI_LIST, &run->rows, "N,..", 0, 0,
 			"of the matrix and the scales: sequences that generate together, at most 256 (default 1,32)"},
+		{"way", 0, NULL, CLI_LIST, &run->way_names, "NAME", 0, 0,
+			"of the matrix: this way beside off, and others that are named so, not all"},
 		{"num-prompts", 0, NULL, CLI_U32, &run->serving.n_requests, "N", 0, 1 << 20,
 			"instead: a serving run of N requests of -p and -n tokens, as vllm bench serve"},
 		{"request-rate", 0, NULL, CLI_FLOAT, &run->serving.rate, "R", 0, 1e6,
@@ -460,7 +462,8 @@ static int bench(struct run *run, const char *model)
 	static const char *const kv_words[] = {"f32", "f16", "q8_0", "f8_e4m3"}; /* as ggml calls them */
 	int status = check_tests(run);
 	const struct cli_bench_matrix matrix = {&run->file, &run->engine_args, run->n_rows.list, run->n_rows.n,
-		run->n_prompt.list[0], run->n_gen.list[0], run->n_rounds, run->format == CLI_BENCH_JSON};
+		run->way_names.items, run->way_names.n, run->n_prompt.list[0], run->n_gen.list[0], run->n_rounds,
+		run->format == CLI_BENCH_JSON};
 	run->file.kv = kv_words[run->engine_args.kv];
 	run->file.compute = run->engine_args.compute ? "q8" : "f32";
 	if (status == CLI_PROCEED && run->matrix)

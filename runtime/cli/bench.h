@@ -71,6 +71,8 @@ struct cli_bench_matrix {
 	const struct cli_engine_args *engine_args;
 	const uint32_t *rows; // [n_rows] how many sequences run together, in turn
 	size_t n_rows;
+	const char *const *ways; // [n_ways] of the matrix; none: all
+	size_t n_ways;
 	uint32_t n_prompt, n_gen, n_rounds;
 	bool json;
 };

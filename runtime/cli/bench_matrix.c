@@ -149,7 +149,10 @@ static int run_rows(struct run *run, const char *model, uint32_t n_rows)
 	struct tt_matrix *matrix = NULL;
 	uint32_t longest = (m->n_prompt > m->n_gen ? m->n_prompt : m->n_gen) + 1;
 	run->n_rows = n_rows;
+	struct tt_error err = {0};
 	int status = cli_bench_open_matrix(&matrix, m, model, TT_WAYS_ALL, n_rows, longest);
+	if (status == CLI_PROCEED && m->n_ways && tt_matrix_keep(matrix, m->ways, m->n_ways, &err) != TT_OK)
+		status = cli_fail(&err);
 	if (m->n_prompt && n_rows == 1 && status == CLI_PROCEED)
 		status = time_test(run, matrix, (struct tt_token_test){.n_prompt = m->n_prompt});
 	if (m->n_gen && status == CLI_PROCEED)

@@ -119,6 +119,10 @@ def test_matrix():
         check(case["way"] == "off" or abs(ratios[1] / case["ratio"]["median"] - 1) < 1e-3, case)
     done = bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "2")
     check(done.startswith("tg2, 2 rows") and "pp" not in done and " at most " in done, done)
+    some = json.loads(bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "1", "--way", "add, telemetry", "--way",
+                            "idle", "-o", "json"))
+    check([case["way"] for case in some] == ["off", "idle", "add, telemetry"], some)
+    refused(1, "no way 'nix'", "--matrix", "--way", "nix", "-p", "0", command="bench")
 
 
 def test_what_a_way_may_take():
@@ -253,6 +257,8 @@ def test_refusals():
             ("takes one --n-prompt", "--num-prompts", "3", "-n", "0"),
             ("not for a serving run", "--num-prompts", "3", "-d", "16"),
             ("printed as md or json", "--num-prompts", "3", "-o", "csv"), ("--rows is for", "--rows", "3"),
+            ("--way for --matrix", "--way", "idle"), ("--way is for that", "--scale", "rows", "--way", "idle"),
+            ("not for a serving run", "--num-prompts", "3", "--report", "x"),
             ("--rows must be from 1 to 256", "--matrix", "--rows", "257"),
             ("--matrix takes", "--matrix", "--off"),
             ("takes one --n-prompt", "--matrix", "-p", "1,2"), ("printed as md or json", "--matrix", "-o", "csv"),

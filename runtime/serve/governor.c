@@ -177,6 +177,18 @@ static int run_order(struct tt_governor *governor, struct tt_order *order, const
 	return tt_command_run(order->command, store, &order->actor, arguments, answer, err);
 }
 
+/* What goes wrong within the store names its files: that is for who runs the server, not for who asks it. */
+static void hide_files(struct tt_governor *governor, struct tt_order *order)
+{
+	char *message = order->task.error.message;
+	if (order->http == 200 || (order->http < 500 && !strstr(message, governor->store.db.path)))
+		return;
+	tt_server_note(governor->server, "%s: %s", order->command->name, message);
+	order->http = order->http < 500 ? 500 : order->http;
+	snprintf(message, sizeof order->task.error.message, "%s",
+		order->http == 503 ? "the store cannot be read or written" : "the server could not do that");
+}
+
 static void carry_out(struct tt_governor *governor, struct tt_order *order)
 {
 	struct tt_task *task = &order->task;
@@ -189,6 +201,7 @@ static void carry_out(struct tt_governor *governor, struct tt_order *order)
 	order->http = status_of(&governor->store, task->status);
 	if (task->status == TT_OK && tt_json_dump(&task->answer, answer, JSON_COMPACT, &task->error) != TT_OK)
 		order->http = 500;
+	hide_files(governor, order);
 	json_decref(arguments);
 }
 

@@ -5,6 +5,8 @@
              those that `trimtab batch` gives
   steering   wrong values of `steering`: each is a 400 that names the field, streamed or not
   overload   requests at ten times what the engine takes: each ends in 200 or 429, and memory stays flat
+  shadows    with --model and --policy alone: the time to the first token of a prompt of 512 tokens under four shadows,
+             over the time without them, in turns; the tokens must be the same
 
 A JSON object a line. The model is the tests' tiny one. A minute."""
 
@@ -24,10 +26,14 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("trimtab")
 parser.add_argument("--bodies", type=int, default=1000)
 parser.add_argument("--requests", type=int, default=10000)
+parser.add_argument("--only", help="parts, with commas between them")
+parser.add_argument("--model")
+parser.add_argument("--policy", type=os.path.abspath)
+parser.add_argument("--turns", type=int, default=30)
 options = parser.parse_args()
 
 sys.path.insert(0, str(ROOT / "tests/cli"))
-sys.argv = [sys.argv[0], options.trimtab, str(ROOT / "tests/golden")]
+sys.argv = [sys.argv[0], os.path.abspath(options.trimtab), str(ROOT / "tests/golden")]
 import program  # noqa: E402
 from program import check, make_policy, read_rows, works, write_lines  # noqa: E402
 from serve_client import Server, put_together, without_extras  # noqa: E402
@@ -149,12 +155,37 @@ def measure_overload():
     return {"measure": "overload", "statuses": statuses, "seconds": round(took, 1), "memory_grown": round(grown, 4)}
 
 
+def measure_shadows():
+    draw, ratios = random.Random(4), []
+    shadows = [argument for i in range(4) for argument in ("--policy", f"p{i}={options.policy}", "--shadow", f"p{i}")]
+    with Server(model=options.model) as plain, Server(*shadows, model=options.model) as shadowed:
+        for turn in range(options.turns + 1):
+            body = {"prompt": [draw.randint(1000, 40000) for _ in range(512)], "max_tokens": 1, "temperature": 0}
+            took, text = {}, {}
+            for server in draw.sample([plain, shadowed], 2):
+                begun = time.monotonic()
+                answer = server.works(TEXT, body)
+                took[server], text[server] = time.monotonic() - begun, answer["choices"][0]["text"]
+                check(len(answer.get("shadow", [])) == 4 * (server is shadowed), "shadows spoke")
+            check(text[plain] == text[shadowed], "another token under shadows")
+            if turn:  # the first warms
+                ratios.append(took[shadowed] / took[plain])
+    ratios.sort()
+    return {"measure": "shadows", "turns": len(ratios), "median": round(ratios[len(ratios) // 2], 4),
+            "quartiles": [round(ratios[len(ratios) * i // 4], 4) for i in (1, 3)]}
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         make_policy("p.st", "gate.b=3")
         make_policy("q.st", "trimtab.when=generation")
-        for measure in (measure_bodies, measure_steering, measure_overload):
+        parts = {"bodies": measure_bodies, "steering": measure_steering, "overload": measure_overload}
+        if options.model and options.policy:
+            parts["shadows"] = measure_shadows
+        for name, measure in parts.items():
+            if options.only and name not in options.only.split(","):
+                continue
             print(json.dumps(measure()), flush=True)
         os.chdir("/")
     program.end()

@@ -95,6 +95,7 @@ class Store(Server):
             key = file.read().strip()
         got, answer = self.ask(f"/v1/admin/{command}", arguments, key=key, port=self.admin_port)
         check(got == status, f"{command} {arguments} by {by}: {got}, not {status}: {answer}")
+        check("trimtab.db" not in str(answer), f"{command}: a file's name in an answer: {answer}")
         return answer
 
     def may_write(self, n):

@@ -7,7 +7,8 @@ weights, which it loads once for all passes. A peer that is missing is said and 
     steering.py TRIMTAB MODEL [--llama LLAMA-STEERING] [--torch PYTHON] [--prompt 512] [--generate 128] [--rounds 3]
         [--passes 3] [--threads N] [--json FILE]
 
---json writes every sample, with machine, build and commit, as bench/schema.json describes it. PYTHON: of a virtual environment with scripts/goldens/requirements.txt."""
+--json writes every sample, with machine, build and commit, as bench/schema.json describes it. PYTHON: of a virtual
+environment with scripts/goldens/requirements.txt."""
 
 import argparse
 import json

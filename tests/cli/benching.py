@@ -119,8 +119,8 @@ def test_matrix():
         check(case["way"] == "off" or abs(ratios[1] / case["ratio"]["median"] - 1) < 1e-3, case)
     done = bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "2")
     check(done.startswith("tg2, 2 rows") and "pp" not in done and " at most " in done, done)
-    some = json.loads(bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "1", "--way", "add, telemetry", "--way",
-                            "idle", "-o", "json"))
+    some = json.loads(bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "1", "--way", "add, telemetry",
+                            "--way", "idle", "-o", "json"))
     check([case["way"] for case in some] == ["off", "idle", "add, telemetry"], some)
     refused(1, "no way 'nix'", "--matrix", "--way", "nix", "-p", "0", command="bench")
 

@@ -273,7 +273,9 @@ def test_back_pressure():
         soon(lambda: server.metrics()['vllm:generation_tokens_total{model_name="tiny-llama",engine="0"}'] > 10000,
              "the engine waits too")
         grown = server.memory() - before
-        check(grown < 14 << 20, f"{grown >> 20} MiB for a client that does not read")
+        with open(program.trimtab, "rb") as file:
+            most = 40 if b"__asan_init" in file.read() else 14  # MiB; the sanitizer has its own beside each token
+        check(grown < most << 20, f"{grown >> 20} MiB for a client that does not read")
         slow.close()
         with server.open(TEXT, {**LONG, "n": 16, "max_tokens": 100, "logprobs": 20, "stream": True}) as late:
             time.sleep(0.5)

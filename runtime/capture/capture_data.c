@@ -164,7 +164,7 @@ static int survey(struct capture *c, struct tt_error *err)
 
 static void add_fact(struct capture *c, const char *key, const char *name, const char *value)
 {
-	if (value && c->n_facts < MAX_FACTS)
+	if (c->n_facts < MAX_FACTS)
 		c->facts[c->n_facts++] = (struct tt_capture_fact){key, value, name};
 }
 
@@ -196,15 +196,16 @@ static int describe(struct capture *c, struct tt_error *err)
 {
 	static const struct {
 		const char *numeric, *key, *name;
+		const char *absent; /* what stands in the file where the model has nothing to say; NULL: no key */
 	} of_model[] = {
-		{"fingerprint", "trimtab.model", "model"},
-		{"weights_digest", "trimtab.weights_digest", "weights"},
-		{"backend", "trimtab.backend", "--device"},
-		{"mode", "trimtab.mode", "mode (--fast)"},
-		{"kv", "trimtab.kv", "--kv"},
-		{"compute", "trimtab.compute", "--compute"},                   /* nothing where it is f32 */
-		{"chat_template", "trimtab.chat_template", "--chat-template"}, /* nothing where it is the model's */
-		{"probe", "trimtab.probe", "rounding of the processor, by its answer to 16 tokens"},
+		{"fingerprint", "trimtab.model", "model", ""},
+		{"weights_digest", "trimtab.weights_digest", "weights", ""},
+		{"backend", "trimtab.backend", "--device", ""},
+		{"mode", "trimtab.mode", "mode (--fast)", ""},
+		{"kv", "trimtab.kv", "--kv", ""},
+		{"compute", "trimtab.compute", "--compute", ""},                     /* f32 */
+		{"chat_template", "trimtab.chat_template", "--chat-template", NULL}, /* the model's */
+		{"probe", "trimtab.probe", "rounding of the processor, by its answer to 16 tokens", ""},
 	};
 	TT_TRY(read_numerics(c, err));
 	for (uint32_t i = 0; i < c->options->n_steering; i++)
@@ -213,7 +214,8 @@ static int describe(struct capture *c, struct tt_error *err)
 	add_fact(c, "trimtab.version", "trimtab", TT_VERSION);
 	add_fact(c, "trimtab.data", "data", c->data_sha256);
 	for (size_t i = 0; i < sizeof of_model / sizeof *of_model; i++)
-		add_fact(c, of_model[i].key, of_model[i].name, tt_json_string_or(c->numerics, of_model[i].numeric, ""));
+		add_fact(c, of_model[i].key, of_model[i].name,
+			tt_json_string_or(c->numerics, of_model[i].numeric, of_model[i].absent));
 	add_fact(c, "trimtab.steering", "--policy", c->steering_text.len ? c->steering_text.data : "none");
 	add_fact(c, "trimtab.layers", "--layers", c->layers_text.data);
 	add_fact(c, "trimtab.positions", "--positions", position_words[c->options->positions]);

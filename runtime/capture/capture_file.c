@@ -66,11 +66,13 @@ static int print_head(struct tt_capture_file *f, struct tt_error *err)
 			.n_dims = is_matrix ? 2 : 1,
 			.shape = {rows_of(f, c), c->n}};
 	}
+	size_t n_pairs = 0;
 	int status = tt_alloc(&pairs, f->n_facts, sizeof *pairs, err);
 	for (size_t i = 0; status == TT_OK && i < f->n_facts; i++)
-		pairs[i] = (struct tt_st_pair){f->facts[i].key, f->facts[i].value};
+		if (f->facts[i].value)
+			pairs[n_pairs++] = (struct tt_st_pair){f->facts[i].key, f->facts[i].value};
 	if (status == TT_OK)
-		status = tt_safetensors_header(&f->head, &n_data, tensors, f->n_columns, pairs, f->n_facts, err);
+		status = tt_safetensors_header(&f->head, &n_data, tensors, f->n_columns, pairs, n_pairs, err);
 	free(pairs);
 	free(tensors);
 	return status;
@@ -111,6 +113,12 @@ static int refuse_stranger(const char *path, struct tt_error *err)
 		"%s is there and is no file of captured rows; nothing was changed. Name another output", path);
 }
 
+/* Whether a file has the fact, or has it as little as this run. */
+static bool has_fact(const struct tt_capture_fact *fact, const char *value)
+{
+	return fact->value && value ? strcmp(value, fact->value) == 0 : fact->value == value;
+}
+
 /* Says why a file is not the one that this run would write; with restart only if it must not be thrown away. */
 static int refuse(const struct tt_capture_file *f, const char *path, bool restart, struct tt_error *err)
 {
@@ -124,16 +132,17 @@ static int refuse(const struct tt_capture_file *f, const char *path, bool restar
 		tt_safetensors_close(there);
 		return refuse_stranger(path, err);
 	}
-	while (i < f->n_facts && (value = tt_safetensors_metadata(there, f->facts[i].key)) &&
-		strcmp(value, f->facts[i].value) == 0)
+	const char *here = "none";
+	while (i < f->n_facts && has_fact(&f->facts[i], value = tt_safetensors_metadata(there, f->facts[i].key)))
 		i++;
+	if (i < f->n_facts && f->facts[i].value)
+		here = f->facts[i].value;
 	int status =
 		restart ? TT_OK
 			: tt_fail(err, TT_ERR_MISMATCH,
 				  "%s holds rows of another %s (%.24s there, %.24s here); nothing was changed. Name "
 				  "another output; --restart throws those rows away",
-				  path, i < f->n_facts ? f->facts[i].name : "shape", value ? value : "none",
-				  i < f->n_facts ? f->facts[i].value : "none");
+				  path, i < f->n_facts ? f->facts[i].name : "shape", value ? value : "none", here);
 	tt_safetensors_close(there);
 	return status;
 }

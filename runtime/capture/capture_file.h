@@ -36,8 +36,8 @@ struct tt_capture_shape {
 
 /* What the rows depend on: a line of the file's metadata. */
 struct tt_capture_fact {
-	const char *key, *value;
-	const char *name; /* in messages */
+	const char *key, *value; /* value NULL: the file must not have the key */
+	const char *name;        /* in messages */
 };
 
 struct tt_capture_file {

@@ -36,6 +36,20 @@ def test_files():
         "2 rows were there already\n"), "a complete file is not known")
 
 
+def test_template():
+    """Files say nothing of the model's own template, as those from before there was another; both ways another is
+    refused by name, also where the ids that are run are the same."""
+    write_lines("rows.jsonl", ROWS[:3])
+    captures("-o", "own.st")
+    captures("--chat-template", "phi3", "-o", "phi3.st")
+    facts, other = metadata("own.st")[0], metadata("phi3.st")[0]
+    check("trimtab.chat_template" not in facts and facts["trimtab.compute"] == "", f"{facts}")
+    check(len(other.pop("trimtab.chat_template")) == 64 and other == facts, f"{other}")
+    for path, template, why in (("own.st", ["--chat-template", "phi3"], "another --chat-template (none there"),
+                                ("phi3.st", [], "there, none here")):
+        refused(1, why, "--data", "rows.jsonl", *template, "-o", path, command="capture")
+
+
 def test_killed():
     """By SIGKILL at random moments: the same bytes, and what was done is not done again."""
     write_lines("rows.jsonl", ROWS)

@@ -65,17 +65,9 @@ static int add_case(struct tt_sweep *out, const struct names *names, size_t name
 		return tt_fail(err, TT_ERR_ARGUMENT, "the sweep has more than %d cases", TT_MAX_SWEEP);
 	TT_TRY(tt_buffer_print(&suffix, err, "#%s@%.*s", names->list[name], (int)n, text));
 	out->cases[out->n++] = (struct tt_sweep_case){name, scale, suffix.data};
-	bool has_baseline = false;
-	for (size_t i = 0; i + 1 < out->n; i++) {
+	for (size_t i = 0; i + 1 < out->n; i++)
 		if (!strcmp(out->cases[i].suffix, suffix.data))
 			return tt_fail(err, TT_ERR_ARGUMENT, "the sweep has %s twice", suffix.data + 1);
-		has_baseline |= out->cases[i].scale == 0;
-	}
-	if (scale == 0 && has_baseline) {
-		out->n--;
-		out->n_left_out++;
-		tt_buffer_free(&suffix);
-	}
 	return TT_OK;
 }
 
@@ -120,6 +112,22 @@ int tt_sweep_parse(
 	if (status != TT_OK)
 		tt_sweep_free(out);
 	return status;
+}
+
+size_t tt_sweep_keep_one_baseline(struct tt_sweep *sweep)
+{
+	size_t n = 0, before = sweep->n;
+	bool has_baseline = false;
+	for (size_t i = 0; i < before; i++) {
+		bool is_baseline = sweep->cases[i].scale == 0;
+		if (is_baseline && has_baseline)
+			free(sweep->cases[i].suffix);
+		else
+			sweep->cases[n++] = sweep->cases[i];
+		has_baseline |= is_baseline;
+	}
+	sweep->n = n;
+	return before - n;
 }
 
 void tt_sweep_free(struct tt_sweep *sweep)

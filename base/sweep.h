@@ -15,17 +15,17 @@ struct tt_sweep_case {
 };
 
 struct tt_sweep {
-	/* All scales of the first name, then of the second ...; NULL without a sweep. Scale 0 steers nothing, whatever
-	 * the name, so that there is one such case: the first. */
+	/* All scales of the first name, then of the second ...; NULL without a sweep. */
 	struct tt_sweep_case *cases; // [n]
 	size_t n;
-	size_t n_left_out; /* other cases of scale 0 */
 };
 
 /* Checks the names [n_names], of letters, digits, '.', '_' and '-' and each another, and reads "NAME,..@SCALE,..". text
  * may be NULL: no cases. */
 int tt_sweep_parse(
 	struct tt_sweep *out, const char *const *names, size_t n_names, const char *text, struct tt_error *err);
+/* Scale 0 steers nothing, whatever the name: keeps the first case of it, and returns how many others it left out. */
+size_t tt_sweep_keep_one_baseline(struct tt_sweep *sweep);
 void tt_sweep_free(struct tt_sweep *sweep);
 
 #endif

@@ -134,17 +134,21 @@ static int parse(struct tt_sweep *sweep, const struct tt_batch_policy *policies,
 
 Test(batch_input, reads_a_sweep_with_its_scales_as_written)
 {
-	static const char *const want[] = {"#b.c-_9@0", "#b.c-_9@-1.50", "#b.c-_9@1e2", "#a@-1.50", "#a@1e2"};
-	static const float scales[] = {0, -1.5f, 100, -1.5f, 100};
+	static const char *const want[] = {"#b.c-_9@0", "#b.c-_9@-1.50", "#b.c-_9@1e2", "#a@0", "#a@-1.50", "#a@1e2"};
+	static const float scales[] = {0, -1.5f, 100, 0, -1.5f, 100};
 	struct tt_sweep sweep;
 	struct tt_error err = {0};
 	cr_assert_eq(parse(&sweep, POLICIES, 2, "b.c-_9,a@0,-1.50,1e2", &err), TT_OK, "%s", err.message);
-	cr_assert_eq(sweep.n, 5);
-	cr_expect_eq(sweep.n_left_out, 1); /* a@0, which is b.c-_9@0 */
-	for (size_t i = 0; i < 5; i++) {
+	cr_assert_eq(sweep.n, 6);
+	for (size_t i = 0; i < 6; i++) {
 		cr_expect_str_eq(sweep.cases[i].suffix, want[i]);
 		cr_expect(sweep.cases[i].name == (i < 3) && sweep.cases[i].scale == scales[i]);
 	}
+	cr_expect_eq(tt_sweep_keep_one_baseline(&sweep), 1); /* a@0, which is b.c-_9@0 */
+	cr_expect_eq(tt_sweep_keep_one_baseline(&sweep), 0);
+	cr_assert_eq(sweep.n, 5);
+	for (size_t i = 0; i < 5; i++)
+		cr_expect_str_eq(sweep.cases[i].suffix, want[i < 3 ? i : i + 1]);
 	tt_sweep_free(&sweep);
 	cr_assert_eq(parse(&sweep, POLICIES, 2, NULL, &err), TT_OK);
 	cr_expect_eq(sweep.n, 0);

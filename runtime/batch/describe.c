@@ -95,7 +95,7 @@ static int describe(json_t *out, const struct tt_batch_job *job, const char *inp
 	TT_TRY(describe_model(out, job->engine, err));
 	TT_TRY(describe_policies(out, &job->policies, err));
 	TT_TRY(tt_json_set(out, "sweep", text_or_null(job->options->sweep), err));
-	if (job->sweep.n_left_out) /* a journal without this has a case of scale 0 for each policy */
+	if (job->one_baseline) /* a journal without this has a case of scale 0 for each policy */
 		TT_TRY(tt_json_set(out, "baselines", json_string("one a line"), err));
 	return describe_options(out, job->options, err);
 }
@@ -134,7 +134,7 @@ static const struct {
 	{"model", "kv", "--kv", -1, NULL},
 	{"model", "compute", "--compute", -1, "f32"},
 	{"model", "context", "--ctx-size", -1, NULL},
-	{"model", "text", "the tokenizer or chat template", 22, NULL},
+	{"model", "text", "the tokenizer or chat template", 4, NULL},
 	{"model", "probe", "how the processor rounds: its answer to 16 tokens", 5, NULL},
 	{NULL, "sweep", "--sweep", -1, NULL},
 	{"options", "max_tokens", "--max-tokens", -1, NULL},
@@ -145,18 +145,21 @@ static const struct {
 	{"options", "layers", "--layers", -1, NULL},
 	{"options", "telemetry", "--telemetry", -1, NULL},
 	{"options", "telemetry_form", "--telemetry-dense", 20, "dense"},
-	{"model", "chat_template", "--chat-template", 4, "the model's"},
-	{NULL, "baselines", "the baselines of --sweep", -1, "one a policy"},
+	{"model", "chat_template", "--chat-template", -1, "the model's"},
+	{NULL, "baselines", "the baselines of --sweep", 13, "one a policy"},
 };
 enum { N_FACTS = sizeof facts / sizeof *facts };
 
-/* Whether another difference explains this one. The model's answer also changes with the cache's type, device and
- * mode, and with what products are computed in. */
+/* Whether another difference explains this one. The text also changes with the template that was given, and the model's
+ * answer with the cache's type, device and mode, and with what products are computed in. */
 static bool explained(const bool differs[N_FACTS], int fact)
 {
-	bool is_probe = !strcmp(facts[fact].key, "probe");
+	bool is_probe = !strcmp(facts[fact].key, "probe"), is_text = !strcmp(facts[fact].key, "text");
 	for (int at = facts[fact].after; at >= 0; at = facts[at].after)
 		if (differs[at])
+			return true;
+	for (int i = 0; is_text && i < N_FACTS; i++)
+		if (differs[i] && !strcmp(facts[i].key, "chat_template"))
 			return true;
 	for (int i = 0; is_probe && i < N_FACTS; i++)
 		if (differs[i] && (!strcmp(facts[i].name, "--device") || !strcmp(facts[i].key, "mode") ||

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -225,6 +226,25 @@ static int take_line(
 			      lines->path, (unsigned long long)lines->number);
 }
 
+int tt_job_peek(json_t **out, const char *path, struct tt_error *err)
+{
+	struct tt_lines lines;
+	struct stat file;
+	json_t *head = NULL;
+	bool found;
+	*out = NULL;
+	if (stat(path, &file) < 0 || !S_ISREG(file.st_mode))
+		return TT_OK;
+	TT_TRY(tt_lines_open(&lines, path, (uint64_t)file.st_size, err));
+	int status = tt_lines_next(&lines, &found, err);
+	if (status == TT_OK && found)
+		status = tt_json_parse(&head, lines.line.data, lines.line.len, path, err);
+	tt_lines_close(&lines);
+	*out = json_incref(json_object_get(head, "job"));
+	json_decref(head);
+	return status == TT_ERR_FORMAT ? TT_OK : status; /* who reads the file says what is wrong with it */
+}
+
 int tt_job_cases(uint64_t *n, const json_t *job, const char *path, struct tt_error *err)
 {
 	json_t *policies = json_object_get(job, "policies");
@@ -237,6 +257,8 @@ int tt_job_cases(uint64_t *n, const json_t *job, const char *path, struct tt_err
 	TT_TRY(tt_alloc(&names, json_object_size(policies), sizeof *names, err));
 	json_object_foreach(policies, name, digest) names[n_names++] = name;
 	int status = tt_sweep_parse(&sweep, names, n_names, text, err);
+	if (status == TT_OK && json_object_get(job, "baselines"))
+		tt_sweep_keep_one_baseline(&sweep);
 	*n = sweep.n ? sweep.n : 1;
 	tt_sweep_free(&sweep);
 	free(names);

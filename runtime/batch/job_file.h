@@ -38,6 +38,10 @@ int tt_job_file_write(const struct tt_job_file *file, const char *path, struct t
 /* TT_ERR_FORMAT for a file that is none, or not what was written. */
 int tt_job_file_read(struct tt_job_file *file, const char *path, struct tt_error *err);
 
+/* The description in the first line of a job file or journal, unchecked, as a new reference; NULL where there is none.
+ */
+int tt_job_peek(json_t **out, const char *path, struct tt_error *err);
+
 /* Cases of the sweep of a description of tt_batch_describe's; 1 without one. TT_ERR_FORMAT for a sweep that is none. */
 int tt_job_cases(uint64_t *n, const json_t *job, const char *path, struct tt_error *err);
 

@@ -13,6 +13,7 @@ struct tt_batch_job {
 	const struct tt_batch_options *options;
 	struct tt_named_policies policies;
 	struct tt_sweep sweep;
+	bool one_baseline; /* the sweep has one case of scale 0, where it would have one for each policy */
 	int64_t created;
 };
 

@@ -11,13 +11,40 @@
 #include "runtime/batch/merge.h"
 #include "runtime/engine/engine.h"
 
+/* *each: rows that are there already have a case of scale 0 for each policy, as all had once. */
+static int look_for_baselines(const struct tt_batch_options *o, const char *ending, bool *each, struct tt_error *err)
+{
+	struct tt_buffer path = {0};
+	json_t *job = NULL;
+	TT_TRY(tt_buffer_print(&path, err, "%s%s", o->output, ending));
+	int status = tt_job_peek(&job, path.data, err);
+	const char *sweep = json_string_value(json_object_get(job, "sweep"));
+	*each |= sweep && !strcmp(sweep, o->sweep) && !json_object_get(job, "baselines");
+	json_decref(job);
+	tt_buffer_free(&path);
+	return status;
+}
+
+static int load_sweep(struct tt_batch_job *job, struct tt_error *err)
+{
+	const struct tt_batch_options *o = job->options;
+	bool each = false;
+	TT_TRY(tt_batch_sweep(&job->sweep, o, err));
+	if (o->sweep && !o->restart) {
+		TT_TRY(look_for_baselines(o, ".journal", &each, err));
+		TT_TRY(look_for_baselines(o, ".job", &each, err));
+	}
+	job->one_baseline = !each && tt_sweep_keep_one_baseline(&job->sweep) > 0;
+	return TT_OK;
+}
+
 int tt_batch_load(struct tt_batch_job *job, struct tt_error *err)
 {
 	const struct tt_batch_options *o = job->options;
 	if (o->note && strcmp(tt_engine_info(job->engine)->mode, "strict") != 0)
 		o->note(o->user, "in fast mode a row may depend on its batch mates, so a stopped run does not end with "
 				 "the same bytes");
-	TT_TRY(tt_batch_sweep(&job->sweep, o, err));
+	TT_TRY(load_sweep(job, err));
 	const struct tt_policy_files policies = {o->policies, o->n_policies, o->layers, o->note, o->user};
 	return tt_named_policies_load(&job->policies, job->engine, &policies, err);
 }

@@ -63,10 +63,10 @@ def test_figures():
 def test_sweep():
     """Each arm is what a run of its policy alone reports, and so are its completions and requests to a judge."""
     make()
-    report = evaluate("--policy", "gated=gated.st", "--policy", "push=push.st", "--sweep", "gated,push@1,0.25",
+    report = evaluate("--policy", "gated=gated.st", "--policy", "push=push.st", "--sweep", "gated,push@1,0",
                       "--completions", "swept.jsonl")
     names = [arm["name"] for arm in report["arms"]]
-    check(names == ["gated@1", "gated@0.25", "push@1", "push@0.25"], f"arms {names}")
+    check(names == ["gated@1", "gated@0", "push@1", "push@0"], f"arms {names}")  # each gate's figures, also at 0
     swept = read_rows("swept.jsonl")
     check([row["arm"] for row in swept] == names * 28, "the order of the completions")
     for arm in report["arms"]:

@@ -38,6 +38,26 @@ def test_sweep():
     job.same("a sweep")
 
 
+def test_baselines_of_before():
+    """A job begun when a sweep had a case of scale 0 for each policy goes on, and is merged, with those cases."""
+    make_policy("q.st", "trimtab.alpha=0.7")
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(6)], "-n", "1", "--policy", "q=q.st", "--sweep",
+                    "p,q@0,1")
+    check(json.loads(read("out.job").splitlines()[0])["cases"] == 3, "a sweep has one baseline")
+    reseal("out.job", lambda head: (head.update(cases=4), head["job"].pop("baselines")))
+    refused(1, "24 of the 24 rows of out are missing", *job.command(), "--merge")
+    job.shards(2)
+    job.merge()
+    ids = [row["custom_id"] for row in program.read_rows("out")]
+    check(ids[:4] == ["0#p@0", "0#p@1", "0#q@0", "0#q@1"] and len(ids) == 24, f"{len(ids)}: {ids[:4]}")
+    job.same("baselines of before")  # one process too goes on with its journal
+    check("24 were there already" in works(*job.command(), "--merge").stdout, "merging twice")
+    check("24 were there already" in works(*job.command(), "--shard", "0/2").stdout, "a shard of what is merged")
+    works(*job.command(), "--restart")
+    check([row["custom_id"] for row in program.read_rows("out")][:4] == ["0#p@0", "0#p@1", "0#q@1", "1#p@0"],
+          "a job that starts over has one baseline")
+
+
 def test_missing():
     job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(600)], "-n", "1")
     job.shards(3, [1])

@@ -43,7 +43,7 @@ def test_interval():
     chance, covered = random.Random(1), 0
     for _ in range(1000):
         a, b = ([speed / math.exp(abs(chance.gauss(0, 0.1))) for _ in range(9)] for speed in (110, 100))
-        ratio, low, high = results.compare(a, b)
+        ratio, low, high, _ = results.compare(a, b)
         check(low <= ratio <= high, f"{low} {ratio} {high}")
         covered += low <= 1.1 <= high
     check(935 <= covered <= 975, f"{covered} of 1000")
@@ -68,6 +68,34 @@ def test_files():
     check("in A alone: pp64" in done.stdout and "Not measured in turns" in lines[-1], done.stdout)
 
 
+def test_few():
+    """Below 4 samples each no difference is called one; what their range covers is counted over all orders."""
+    for n, m in ((1, 1), (2, 2), (3, 3), (3, 4), (4, 4), (2, 20)):
+        orders = list(itertools.combinations(range(n + m), n))
+        # The range misses where all of one side are beyond all of the other.
+        missed = sum(order[-1] == n - 1 or order[0] == m for order in orders) / len(orders)
+        coverage = results.compare(range(1, n + 1), range(1, m + 1))[3]
+        check(abs(coverage - (1 - missed)) < 1e-12 if n < 4 and m < 5 else coverage >= 0.95, f"{n}, {m}: {coverage}")
+    write("a.json", [row(512, 0, [100, 101, 102])])
+    write("b.json", [row(512, 0, [50, 51, 52])])
+    out = run("a.json", "b.json").stdout
+    check("too few samples to tell (90%)" in out and "slower" not in out, out)
+
+
+def test_conditions():
+    """Rows of one file that differ in model, threads or batch are tests of their own; equal ones are one test."""
+    fast, slow = [100 + i for i in range(9)], [50 + i for i in range(9)]
+    for key, values in (("n_threads", (1, 2)), ("model_filename", ("m", "n")), ("n_ubatch", (1, 512))):
+        write("a.json", [row(512, 0, slow, **{key: values[0]}), row(512, 0, fast, **{key: values[1]})])
+        write("b.json", [row(512, 0, fast, **{key: values[1]})])
+        out = run("a.json", "b.json").stdout
+        check(f"pp512 {key}={values[1]} " in out and "1.000 times" in out and
+              f"in A alone: pp512 {key}={values[0]}" in out, out)
+    write("a.json", [row(512, 0, fast[:3]), row(512, 0, fast[3:])])
+    write("b.json", [row(512, 0, fast)])
+    check("9 and 9 samples" in run("a.json", "b.json").stdout, "two rows of one test")
+
+
 def test_program():
     """What trimtab bench writes, as JSON and as lines."""
     for form in ("json", "jsonl"):
@@ -82,8 +110,12 @@ def test_refused():
     write("a.json", [row(512, 0, [1, 2])])
     write("b.json", [row(0, 1, [1, 2])])
     write("c.json", [7])
+    write("d.json", [row(512, 0, [1, 0])])
+    write("e.json", [row(512, 0, ["fast"])])
     for files, why in ((("a.json", "b.json"), "no test in common"), (("a.json", "c.json"), "no rows"),
-                       (("a.json", COMPARE), "compare_results"), (("a.json", "missing"), "missing")):
+                       (("a.json", "d.json"), "above 0"), (("d.json", "a.json"), "above 0"),
+                       (("a.json", "e.json"), "above 0"), (("a.json", COMPARE), "compare_results"),
+                       (("a.json", "missing"), "missing")):
         done = run(*files)
         check(done.returncode == 2 and why in done.stderr and "Traceback" not in done.stderr, done.stderr)
     check(run("a.json").returncode == 2 and run("--help").returncode == 0, "usage")

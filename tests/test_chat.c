@@ -326,3 +326,49 @@ Test(chat, has_the_formats_of_model_cards)
 		tt_chat_free(&chat);
 	}
 }
+
+#define SYSTEM "{\"role\": \"system\", \"content\": \"Be brief.\"}"
+#define HELLO "{\"role\": \"assistant\", \"content\": \"Hello.\"}"
+#define WHY "{\"role\": \"user\", \"content\": \"Why?\"}"
+
+/* Where a template has no turn of a system message, its text goes to the next user, as in llama.cpp's for Gemma, and is
+ * not lost where there is none. */
+Test(chat, loses_no_system_message)
+{
+	const struct {
+		const char *name, *list, *output; /* NULL: refused */
+	} cases[] = {
+		{"gemma", "[" SYSTEM ", " HELLO ", " WHY "]",
+			"<s><start_of_turn>model\nHello.<end_of_turn>\n<start_of_turn>user\nBe brief.\n\nWhy?"
+			"<end_of_turn>\n<start_of_turn>model\n"},
+		{"gemma", "[" WHY ", " HELLO ", " SYSTEM ", " WHY "]",
+			"<s><start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
+			"<start_of_turn>user\nBe brief.\n\nWhy?<end_of_turn>\n<start_of_turn>model\n"},
+		{"llama2", "[" SYSTEM ", " HELLO ", " WHY "]",
+			" Hello. </s><s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST]"},
+		{"llama2", "[" WHY ", " HELLO ", " SYSTEM ", " WHY "]",
+			"<s>[INST] Why? [/INST] Hello. </s><s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST]"},
+		{"gemma", "[" SYSTEM "]", NULL},
+		{"llama2", "[" SYSTEM "]", NULL},
+		{"llama2", "[" WHY ", " SYSTEM "]", NULL},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_chat_template chat;
+		struct tt_buffer text = {0}, untrusted = {0};
+		struct tt_error err = {0};
+		const char *source = tt_chat_named(cases[i].name);
+		json_t *list = messages(cases[i].list);
+		cr_assert_eq(tt_chat_from_source(&chat, source, strlen(source), "t", "<s>", "</s>", &err), TT_OK, "%s",
+			err.message);
+		if (cases[i].output) {
+			expect_chat(&chat, cases[i].list, true, cases[i].output);
+		} else {
+			cr_expect_neq(tt_chat_render(&chat, list, true, 0, &text, &untrusted, &err), TT_OK);
+			cr_expect_not_null(strstr(err.message, "after it, and there is none"), "%s", err.message);
+		}
+		json_decref(list);
+		tt_buffer_free(&text);
+		tt_buffer_free(&untrusted);
+		tt_chat_free(&chat);
+	}
+}

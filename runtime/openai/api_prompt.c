@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "runtime/openai/request_body.h"
+#include "runtime/text/chat.h"
 #include "runtime/text/text.h"
 
 /* ---- Messages */
@@ -32,7 +33,7 @@ static int join_content(json_t **out, const json_t *content, size_t message, str
 	return status != TT_OK || *out ? status : tt_fail(err, TT_ERR_MEMORY, "out of memory");
 }
 
-/* A message in the form that templates know. OpenAI's role "developer" becomes "system", its older name. */
+/* A message in the form that templates know. */
 static int clean_message(json_t *out, const json_t *message, size_t index, struct tt_error *err)
 {
 	static const char *const keys[] = {"role", "content", "name", "refusal", "type", NULL};
@@ -55,8 +56,7 @@ static int clean_message(json_t *out, const json_t *message, size_t index, struc
 		TT_TRY(join_content(&content, given, index, err));
 	else
 		return tt_fail(err, TT_ERR_FORMAT, "%s has no content", what);
-	json_t *clean =
-		json_pack("{s:s, s:o}", "role", strcmp(role, "developer") == 0 ? "system" : role, "content", content);
+	json_t *clean = json_pack("{s:s, s:o}", "role", tt_chat_role(role), "content", content);
 	if (json_array_append_new(out, clean) < 0)
 		return tt_fail(err, TT_ERR_MEMORY, "out of memory");
 	return TT_OK;

@@ -24,6 +24,8 @@ int tt_chat_from_source(struct tt_chat_template *out, const char *source, size_t
 	const char *bos_token, const char *eos_token, struct tt_error *err);
 /* chat_named.c: the source of a template that this program has itself, by its name; NULL for another name. */
 const char *tt_chat_named(const char *name);
+/* A role as templates know it: OpenAI's "developer" is "system", its older name, and any other itself. */
+const char *tt_chat_role(const char *role);
 void tt_chat_free(struct tt_chat_template *chat);
 
 /* Appends the rendered prompt to *text, and to *untrusted a byte for each of its bytes: not 0 where it comes from the

@@ -6,25 +6,27 @@
 static const char chatml[] = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 			     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/* Gemma has no system message: what it says stands before the first message. */
+/* Gemma and Llama 2 have no turn of a system message: what it says stands in the next user's, and is not lost without a
+ * word where none comes. */
+#define LOST                                                                                                           \
+	"{% if held.text %}{{ raise_exception('this template puts a system message into the message of a user after "  \
+	"it, and there is none') }}{% endif %}"
+
 static const char gemma[] =
-	"{% set first = '' %}"
-	"{% if messages and messages[0].role == 'system' %}"
-	"{% set first = messages[0].content | trim + '\n\n' %}{% set messages = messages[1:] %}{% endif %}"
-	"{{ bos_token }}{% for m in messages %}"
+	"{% set held = namespace(text='') %}{{ bos_token }}{% for m in messages %}"
+	"{% if m.role == 'system' %}{% set held.text = held.text + (m.content | trim) + '\n\n' %}{% else %}"
 	"<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
-	"{% if loop.first %}{{ first }}{% endif %}{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+	"{% if m.role == 'user' %}{{ held.text }}{% set held.text = '' %}{% endif %}"
+	"{{ m.content | trim }}<end_of_turn>\n{% endif %}{% endfor %}" LOST
 	"{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}";
 
 static const char llama2[] =
-	"{% set first = '' %}"
-	"{% if messages and messages[0].role == 'system' %}"
-	"{% set first = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}{% set messages = messages[1:] %}{% "
-	"endif %}"
-	"{% for m in messages %}"
-	"{% if m.role == 'user' %}"
-	"{{ bos_token }}[INST] {% if loop.first %}{{ first }}{% endif %}{{ m.content | trim }} [/INST]"
-	"{% else %} {{ m.content | trim }} {{ eos_token }}{% endif %}{% endfor %}";
+	"{% set held = namespace(text='') %}{% for m in messages %}"
+	"{% if m.role == 'system' %}"
+	"{% set held.text = held.text + '<<SYS>>\n' + m.content + '\n<</SYS>>\n\n' %}"
+	"{% elif m.role == 'user' %}"
+	"{{ bos_token }}[INST] {{ held.text }}{% set held.text = '' %}{{ m.content | trim }} [/INST]"
+	"{% else %} {{ m.content | trim }} {{ eos_token }}{% endif %}{% endfor %}" LOST;
 
 static const char llama3[] =
 	"{{ bos_token }}{% for m in messages %}"
@@ -45,4 +47,9 @@ const char *tt_chat_named(const char *name)
 		if (!strcmp(named[i].name, name))
 			return named[i].source;
 	return NULL;
+}
+
+const char *tt_chat_role(const char *role)
+{
+	return strcmp(role, "developer") == 0 ? "system" : role;
 }

@@ -190,6 +190,12 @@ double tt_json_number_or(const json_t *object, const char *key, const char *inne
 	return json_is_number(value) ? json_number_value(value) : fallback;
 }
 
+bool tt_json_has(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+	return value && !json_is_null(value);
+}
+
 const char *tt_json_string_or(const json_t *object, const char *key, const char *fallback)
 {
 	const char *value = json_string_value(json_object_get(object, key));

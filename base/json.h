@@ -45,6 +45,8 @@ int tt_json_any_float(const json_t *object, const char *key, float *out, struct 
 int tt_json_bool(const json_t *object, const char *key, bool *out, struct tt_error *err);
 /* *out is borrowed from object. */
 int tt_json_string(const json_t *object, const char *key, const char **out, struct tt_error *err);
+/* Whether the object has the key; null counts as absent. */
+bool tt_json_has(const json_t *object, const char *key);
 
 /* A finite number; null for what JSON has no word for. */
 json_t *tt_json_number(double value);

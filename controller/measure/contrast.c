@@ -57,9 +57,11 @@ static int take_row(void *user, const struct tt_json_line *line, bool *holds_pro
 	const json_t *row = line->value;
 	if (!json_is_object(row))
 		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
-	*holds_prompt = json_object_get(row, "prompt") != NULL;
+	*holds_prompt = tt_json_has(row, "prompt");
 	if (*holds_prompt)
 		return take_responses(out, row, err);
+	if (tt_json_has(row, "messages"))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "messages: a contrast's rows have a prompt, no conversation");
 	for (int side = 0; side < TT_N_SIDES; side++)
 		TT_TRY(take_openings(out, row, side, err));
 	return TT_OK;

@@ -94,9 +94,7 @@ static int fill_line(json_t *object, const struct tt_eval *e, const struct tt_pr
 		TT_TRY(tt_json_set(object, "arm", json_string(arm->name), err));
 	if (e->variant)
 		TT_TRY(tt_json_set(object, "variant", json_string(e->variant), err));
-	TT_TRY(tt_json_set(object, "prompt", json_string(row->text), err));
-	if (row->before)
-		TT_TRY(tt_prompt_put(object, row, row->text, err));
+	TT_TRY(tt_prompt_put(object, row, row->text, err));
 	TT_TRY(tt_json_set(object, "label", json_string(tt_label_name(row->label)), err));
 	if (has_texts)
 		TT_TRY(put_texts(object, unsteered, steered, err));

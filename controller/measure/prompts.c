@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/sha256.h"
+#include "runtime/text/chat.h"
 
 static const char *const label_names[TT_N_LABELS] = {"harmful", "benign", "borderline"};
 
@@ -110,20 +111,25 @@ static int read_messages(const json_t *messages, const char **text, json_t **bef
 	}
 	if (strcmp(role, "user") != 0 || !**text)
 		return tt_fail(err, TT_ERR_FORMAT, "the last of the messages must be a user's, and not empty");
-	*before = json_copy((json_t *)(uintptr_t)messages);
+	*before = json_deep_copy(messages);
 	if (!*before || json_array_remove(*before, i - 1) != 0)
 		return tt_fail(err, TT_ERR_MEMORY, "out of memory: messages");
+	json_array_foreach(*before, i, message)
+	{
+		role = json_string_value(json_object_get(message, "role"));
+		TT_TRY(tt_json_set(message, "role", json_string(tt_chat_role(role)), err));
+	}
 	return TT_OK;
 }
 
-/* The prompt, and what was said before it. */
+/* The prompt, and what was said before it. A table with both columns has null where a row lacks one. */
 static int read_text(struct tt_prompt *out, const json_t *row, struct tt_error *err)
 {
 	const char *text = NULL;
 	json_t *before = NULL;
 	const json_t *messages = json_object_get(row, "messages");
-	int status = messages && !json_object_get(row, "prompt") ? read_messages(messages, &text, &before, err)
-								 : need_string(row, "prompt", &text, err);
+	bool is_talk = tt_json_has(row, "messages") && !tt_json_has(row, "prompt");
+	int status = is_talk ? read_messages(messages, &text, &before, err) : need_string(row, "prompt", &text, err);
 	if (status == TT_OK)
 		status = tt_copy_string(&out->text, text, strlen(text), err);
 	if (status == TT_OK && json_array_size(before) > 0)

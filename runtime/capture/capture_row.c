@@ -20,8 +20,9 @@ static int read_said(
 {
 	if (!json_is_object(json))
 		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
-	*out = (struct said){
-		.json = json, .prompt = json_object_get(json, "prompt"), .messages = json_object_get(json, "messages")};
+	*out = (struct said){.json = json,
+		.prompt = tt_json_has(json, "prompt") ? json_object_get(json, "prompt") : NULL,
+		.messages = tt_json_has(json, "messages") ? json_object_get(json, "messages") : NULL};
 	TT_TRY(tt_json_string(json, "id", &out->id, err));
 	TT_TRY(tt_json_string(json, "response", &out->response, err));
 	if (!out->prompt == !out->messages)

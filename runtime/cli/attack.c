@@ -66,7 +66,7 @@ static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
 	cli_reads(&files, model, "the model");
-	cli_reads(&files, run->engine_args.chat_template, "the chat template");
+	cli_reads_template(&files, &run->engine_args);
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");
 	cli_reads(&files, run->policies.paths[0], "a policy");

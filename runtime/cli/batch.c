@@ -348,7 +348,7 @@ static int check_model(const struct run *run, const char *model)
 	struct cli_files files = {0};
 	char *journal = cli_with_ending(run->options.output, ".journal");
 	cli_reads(&files, model, "the model");
-	cli_reads(&files, run->engine_args.chat_template, "the chat template");
+	cli_reads_template(&files, &run->engine_args);
 	cli_writes(&files, run->options.output, "the output");
 	cli_writes(&files, journal, "the journal");
 	cli_writes(&files, run->options.telemetry, "the telemetry");

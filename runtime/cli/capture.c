@@ -145,7 +145,7 @@ static int check_files(const struct run *run, const char *model)
 {
 	struct cli_files files = {0};
 	cli_reads(&files, model, "the model");
-	cli_reads(&files, run->c.engine_args.chat_template, "the chat template");
+	cli_reads_template(&files, &run->c.engine_args);
 	cli_reads(&files, run->prompt_args.file, "the prompt");
 	cli_reads(&files, run->prompt_args.messages, "the messages");
 	for (uint32_t i = 0; i < run->c.policies.n; i++)

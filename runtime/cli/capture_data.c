@@ -9,7 +9,7 @@ static int check_files(const struct cli_capture *c, const char *model)
 	struct cli_files files = {0};
 	char *partial = cli_with_ending(c->output, ".partial"), *journal = cli_with_ending(c->output, ".journal");
 	cli_reads(&files, model, "the model");
-	cli_reads(&files, c->engine_args.chat_template, "the chat template");
+	cli_reads_template(&files, &c->engine_args);
 	cli_reads(&files, c->options.data, "the data");
 	for (uint32_t i = 0; i < c->policies.n; i++)
 		cli_reads(&files, c->policies.paths[i], "a policy");

@@ -121,7 +121,7 @@ static int check_files(const struct run *run, const char *model)
 	char *partial_requests = cli_with_ending(requests, ".partial");
 	char *partial_review = cli_with_ending(review, ".partial");
 	cli_reads(&files, model, "the model");
-	cli_reads(&files, run->engine_args.chat_template, "the chat template");
+	cli_reads_template(&files, &run->engine_args);
 	cli_reads(&files, run->options.judgements, "the judgements");
 	for (size_t i = 0; i < run->data.n; i++)
 		cli_reads(&files, run->data.items[i], "the data");

@@ -194,7 +194,7 @@ static int check_files(const struct run *run, const char *model)
 	struct cli_files files = {0};
 	char *partial = cli_with_ending(o->rows, ".partial");
 	cli_reads(&files, model, "the model");
-	cli_reads(&files, run->engine_args.chat_template, "the chat template");
+	cli_reads_template(&files, &run->engine_args);
 	cli_reads(&files, o->choices, "the choices");
 	cli_reads(&files, o->perplexity, "the text");
 	for (uint32_t i = 0; i < run->policies.n; i++)

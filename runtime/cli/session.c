@@ -231,6 +231,18 @@ void cli_reads(struct cli_files *files, const char *path, const char *role)
 		files->reads[files->n_reads++] = (struct tt_file_use){path, role};
 }
 
+void cli_reads_template(struct cli_files *files, const struct cli_engine_args *args)
+{
+	size_t n = args->chat_template ? strlen(args->chat_template) : 0;
+	for (const char *name = CLI_TEMPLATE_NAMES; *name; name += strspn(name, ", ")) {
+		size_t n_name = strcspn(name, ",");
+		if (n == n_name && strncmp(name, args->chat_template, n) == 0)
+			return;
+		name += n_name;
+	}
+	cli_reads(files, args->chat_template, "the chat template");
+}
+
 void cli_writes(struct cli_files *files, const char *path, const char *role)
 {
 	if (path && files->n_writes < sizeof files->writes / sizeof *files->writes)

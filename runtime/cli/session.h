@@ -37,11 +37,14 @@ struct cli_engine_args {
 			"type of the KV cache; on a GPU bf16 and no other"                                             \
 	}
 
+/* The library's own templates. */
+#define CLI_TEMPLATE_NAMES "chatml, gemma, llama2, llama3, phi3"
+
 /* Of commands that render prompts. */
 #define CLI_TEMPLATE_OPTION(a)                                                                                         \
 	{                                                                                                              \
 		"chat-template", 0, "chat-template-file", CLI_STRING, &(a).chat_template, "F|NAME", 0, 0,              \
-			"Jinja file instead of the model's template; or chatml, gemma, llama2, llama3, phi3"           \
+			"Jinja file instead of the model's template; or " CLI_TEMPLATE_NAMES                           \
 	}
 
 #define CLI_STRICT_OPTION(a)                                                                                           \
@@ -134,6 +137,8 @@ struct cli_files {
 	size_t n_reads, n_writes;
 };
 void cli_reads(struct cli_files *files, const char *path, const char *role);
+/* The chat template, where it is a file and no name. */
+void cli_reads_template(struct cli_files *files, const struct cli_engine_args *args);
 void cli_writes(struct cli_files *files, const char *path, const char *role);
 /* Refuses to write over a file that is read. Called before long work. CLI_PROCEED or CLI_USAGE. */
 int cli_check_files(const struct cli_files *files, const char *command);

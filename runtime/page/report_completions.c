@@ -21,6 +21,14 @@ static const char *const titles[N_OUTCOMES] = {
 	[STILL_REFUSED] = "refused by both",
 };
 
+const char *tt_page_prompt(const json_t *row)
+{
+	const json_t *messages = json_object_get(row, "messages");
+	size_t n = json_array_size(messages);
+	return n ? tt_json_string_or(json_array_get(messages, n - 1), "content", "")
+		 : tt_json_string_or(row, "prompt", "");
+}
+
 json_t *tt_page_completions_read(const char *path, const char *arm)
 {
 	json_t *list = json_array();
@@ -32,7 +40,7 @@ json_t *tt_page_completions_read(const char *path, const char *arm)
 		json_t *object = json_loadb(line, (size_t)n, 0, NULL);
 		bool is_arms = !arm || strcmp(tt_json_string_or(object, "arm", ""), arm) == 0;
 		bool is_plain = !json_object_get(object, "variant");
-		if (is_arms && is_plain && json_is_object(object) && json_is_string(json_object_get(object, "prompt")))
+		if (is_arms && is_plain && *tt_page_prompt(object))
 			json_array_append(list, object);
 		json_decref(object);
 	}
@@ -95,7 +103,7 @@ static void write_completion(FILE *to, const json_t *row, const char *side, cons
 static void write_article(FILE *to, const json_t *row, const char *label)
 {
 	fprintf(to, "<article><header><span class=\"tag %s\">%s</span> ", label, label);
-	tt_page_html_text(to, tt_json_string_or(row, "prompt", ""));
+	tt_page_html_text(to, tt_page_prompt(row));
 	if (is_same(row))
 		fputs(" <small>the same text</small>", to);
 	fputs("</header><div class=pair>", to);

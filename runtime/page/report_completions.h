@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+/* What was asked: a line's prompt, or the last of its messages; "" where it has none. Borrowed. */
+const char *tt_page_prompt(const json_t *row);
 /* The completions of an arm (NULL: of all), from a file with one JSON object a line; those of variants are left out. */
 json_t *tt_page_completions_read(const char *path, const char *arm);
 /* The prompt that shows best what the gate does: one that it flagged, harmful and answered by the model alone where

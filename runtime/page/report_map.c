@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "runtime/page/html.h"
 #include "runtime/page/push.h"
+#include "runtime/page/report_completions.h"
 
 enum { MAP_TOKENS = 24, N_SHADES = 9 };
 
@@ -20,7 +21,7 @@ static int encode(int32_t **ids, struct tt_request_options *o, const struct tt_t
 	struct tt_error *err)
 {
 	char *messages = NULL;
-	const char *prompt = tt_json_string_or(row, "prompt", "");
+	const char *prompt = tt_page_prompt(row);
 	json_t *conversation = json_object_get(row, "messages");
 	if (!tt_text_has_template(text))
 		return tt_text_encode(text, prompt, strlen(prompt), TT_TEXT_BOS, ids, &o->n_ids, err);
@@ -59,8 +60,7 @@ int tt_page_map_trace(
 	struct tt_request *request = NULL;
 	struct tt_request_options options;
 	int32_t *ids = NULL;
-	*out = (struct tt_page_map){
-		.prompt = tt_json_string_or(row, "prompt", ""), .label = tt_json_string_or(row, "label", "")};
+	*out = (struct tt_page_map){.prompt = tt_page_prompt(row), .label = tt_json_string_or(row, "label", "")};
 	tt_request_options_default(&options);
 	TT_TRY(encode(&ids, &options, tt_engine_text(report->engine), row, err));
 	options.ids = ids;

@@ -287,10 +287,10 @@ TT_API const char *tt_when_word(enum tt_policy_when when);
 
 /* Makes a policy available to requests. TT_ERR_MISMATCH if it does not fit the model (architecture, dimensions,
  * vocabulary; with strict_model the weights too). *warning (may be NULL) is set to NULL or, if the policy was fitted on
- * other weights of the same architecture, to a line that says so, which is the engine's until the policy is removed.
- * The engine makes a copy for its device, but the policy itself must stay until tt_engine_remove_policy or
- * tt_engine_close. Adding it twice is no error. The first policy whose gate reads a mean takes 16 * d bytes for each 16
- * positions of kv_tokens, until the engine is closed. */
+ * other weights of the same architecture or under another chat template, to a line that says so, which is the engine's
+ * until the policy is removed. The engine makes a copy for its device, but the policy itself must stay until
+ * tt_engine_remove_policy or tt_engine_close. Adding it twice is no error. The first policy whose gate reads a mean
+ * takes 16 * d bytes for each 16 positions of kv_tokens, until the engine is closed. */
 TT_API int tt_engine_add_policy(
 	struct tt_engine *engine, struct tt_policy *policy, const char **warning, struct tt_error *err);
 /* Requests that were submitted before go on with the engine's copy; later requests cannot name the policy. */

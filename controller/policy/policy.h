@@ -75,6 +75,10 @@ int tt_policy_set_gate(struct tt_policy *policy, const struct tt_gate_choice *ch
 
 /* Replaces one of the policy's strings. */
 int tt_policy_set_text(char **field, const char *text, struct tt_error *err);
+/* Compares the chat template that the policy was fitted under, as the last entry of fitted_on says, with that of this
+ * SHA-256 (NULL: the model's own). *out: where they differ, a new text that says so; NULL where they do not, or nothing
+ * says. */
+int tt_policy_other_template(char **out, const struct tt_policy *policy, const char *sha256, struct tt_error *err);
 
 /* Checks all that any policy must meet, wherever it comes from: finite numbers, ascending layers in range, a gate with
  * its tensors, weights 0..1, and at least one layer that is steered. Then makes the directions orthonormal if the row

@@ -378,6 +378,40 @@ static int read_metadata(struct reader *r)
 	return read_gate_keys(r);
 }
 
+static int print_template(struct tt_buffer *out, const char *sha256, struct tt_error *err)
+{
+	return sha256 ? tt_buffer_print(out, err, "%.12s...", sha256) : tt_buffer_print(out, err, "the model's");
+}
+
+int tt_policy_other_template(char **out, const struct tt_policy *policy, const char *sha256, struct tt_error *err)
+{
+	json_t *list = NULL;
+	struct tt_buffer text = {0};
+	int status = TT_OK;
+	*out = NULL;
+	if (!*policy->fitted_on)
+		return TT_OK;
+	TT_TRY(tt_json_parse(&list, policy->fitted_on, strlen(policy->fitted_on), "trimtab.fitted_on", err));
+	const json_t *last = json_array_size(list) ? json_array_get(list, json_array_size(list) - 1) : NULL;
+	const char *own = json_string_value(json_object_get(last, "chat_template"));
+	/* What was imported has no rows, and says nothing of templates. */
+	bool is_known = own || json_integer_value(json_object_get(last, "rows")) > 0;
+	if (is_known && strcmp(own ? own : "", sha256 ? sha256 : "") != 0) {
+		status =
+			tt_buffer_print(&text, err, "policy %s was fitted under another chat template (", policy->name);
+		status = status == TT_OK ? print_template(&text, own, err) : status;
+		status = status == TT_OK ? tt_buffer_print(&text, err, " there, ") : status;
+		status = status == TT_OK ? print_template(&text, sha256, err) : status;
+		status = status == TT_OK ? tt_buffer_print(&text, err, " here)") : status;
+	}
+	json_decref(list);
+	if (status == TT_OK)
+		*out = text.data;
+	else
+		tt_buffer_free(&text);
+	return status;
+}
+
 static int read_fitted_on(const struct reader *r)
 {
 	json_t *list = NULL;

@@ -27,6 +27,7 @@ int tt_fit_continue_check(const struct tt_fit_options *o, struct tt_error *err)
 
 static int check_policy(const struct tt_policy *p, const struct tt_model_info *info, struct tt_error *err)
 {
+	char *other = NULL;
 	if (strcmp(p->fingerprint, info->fingerprint) != 0 || p->hidden_size != info->hidden_size ||
 		p->n_layers != info->n_layers)
 		return tt_fail(
@@ -34,6 +35,12 @@ static int check_policy(const struct tt_policy *p, const struct tt_model_info *i
 	if (strcmp(p->weights_digest, info->weights_digest) != 0)
 		return tt_fail(
 			err, TT_ERR_MISMATCH, "policy %s was fitted on other weights of this architecture", p->name);
+	TT_TRY(tt_policy_other_template(&other, p, info->chat_template_sha256, err));
+	if (other) {
+		int status = tt_fail(err, TT_ERR_MISMATCH, "%s", other);
+		free(other);
+		return status;
+	}
 	if (p->gate != TT_GATE_PROBE && !(p->gate == TT_GATE_PROBE_MLP && p->gate_form == 0))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"policy %s cannot be continued: its gate, %s%s, is no detector (probe, or probe_mlp with fixed "

@@ -17,17 +17,18 @@ static bool has_source(const json_t *list, const struct tt_prompt_file *file)
 	return false;
 }
 
-/* engine: that computed what was fitted. An entry without compute is in f32. */
+/* engine: that computed what was fitted. An entry without compute is in f32, one without chat_template under the
+ * model's own. */
 static void add_source(
 	json_t *list, const struct tt_engine *engine, const char *file, const char *sha256, size_t n_rows)
 {
-	const char *compute = tt_engine_compute(engine);
-	json_int_t n = (json_int_t)n_rows;
-	if (!strcmp(compute, "f32"))
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "file", file, "sha256", sha256, "rows", n));
-	else
-		json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:s}", "file", file, "sha256", sha256, "rows", n,
-						    "compute", compute));
+	const char *compute = tt_engine_compute(engine), *template = tt_engine_info(engine)->chat_template_sha256;
+	json_t *entry = json_pack("{s:s, s:s, s:I}", "file", file, "sha256", sha256, "rows", (json_int_t)n_rows);
+	json_array_append_new(list, entry);
+	if (strcmp(compute, "f32") != 0)
+		json_object_set_new(entry, "compute", json_string(compute));
+	if (template)
+		json_object_set_new(entry, "chat_template", json_string(template));
 }
 
 static void add_sources(json_t *list, const struct tt_engine *engine, const struct tt_prompts *prompts)

@@ -81,11 +81,12 @@ static bool hint_fits(const struct tt_engine *engine, const char *hint)
 	return !*hint || strcmp(hint, own->gguf) == 0 || (row && strcmp(row->gguf, own->gguf) == 0);
 }
 
-/* *warning: a new text if the policy may be of another model, otherwise NULL. */
+/* *warning: a new text if the policy may be of another model or chat template, otherwise NULL. */
 static int check_weights(
 	const struct tt_engine *engine, const struct tt_policy *policy, char **warning, struct tt_error *err)
 {
 	struct tt_buffer text = {0};
+	*warning = NULL;
 	bool same = strcmp(policy->weights_digest, engine->info.weights_digest) == 0;
 	if (!same && engine->options.strict_model)
 		return tt_fail(err, TT_ERR_MISMATCH,
@@ -98,6 +99,8 @@ static int check_weights(
 	else if (policy->model_hint && !hint_fits(engine, policy->model_hint))
 		TT_TRY(tt_buffer_print(&text, err, "control vector %s was made for a model of %s, and this is %s",
 			policy->name, policy->model_hint, engine->info.architecture));
+	else
+		return tt_policy_other_template(warning, policy, engine->info.chat_template_sha256, err);
 	*warning = text.data;
 	return TT_OK;
 }

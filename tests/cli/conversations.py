@@ -71,7 +71,9 @@ def test_journal():
     works(*batch, "--chat-template", "own.jinja")
     for other in ([], ["--chat-template", "chatml"]):
         refused(1, "differs in --chat-template", *batch, *other)
+    refused(1, "--chat-template (", *batch, model=os.path.join(golden, "tiny-llama3"))  # also beside another model
     refused(2, "own.jinja", "-i", "in.jsonl", "-o", "own.jinja", "--chat-template", "own.jinja")
+    works("-i", "in.jsonl", "-o", "chatml", "-n", "1", "--chat-template", "chatml")  # a name is no file
 
 
 def test_rows():
@@ -80,7 +82,10 @@ def test_rows():
     sha256 = write_template()
     write_lines("in.jsonl", [{"id": "a", "messages": TALK, "label": "harmful"},
                              {"id": "b", "prompt": "one two", "label": "benign"},
-                             {"id": "c", "messages": TALK[3:], "label": "benign"}])
+                             {"id": "c", "messages": TALK[3:], "prompt": None, "label": "benign"},
+                             {"id": "d", "messages": [TALK[0] | {"role": "developer"}, *TALK[1:]], "prompt": None,
+                              "label": "harmful"},
+                             {"id": "e", "messages": None, "prompt": "one two", "label": "benign"}])
     for template in ([], ["--chat-template", "own.jinja"]):
         done = works("--policy", "p.st", "--data", "in.jsonl", "-n", "6", "--json", "--completions", "out.jsonl",
                      "--html", "page.html", *template, command="eval")
@@ -90,10 +95,17 @@ def test_rows():
         for side, policy in (("unsteered", []), ("steered", ["--policy", "p.st"])):
             talk = generated("--messages", "talk.json", *policy, *template)
             check(rows["a"][side] == talk["text"], f"{side}: {rows['a'][side]!r}, not {talk['text']!r}")
-            check(rows["b"][side] == rows["c"][side] == generated("-p", "one two", *policy, *template)["text"], side)
+            check(rows["d"][side] == talk["text"], f"developer, {side}: {rows['d'][side]!r}")
+            alone = generated("-p", "one two", *policy, *template)["text"]
+            check(all(rows[i][side] == alone for i in "bce"), f"alone, {side}: {rows}")
         check(rows["a"]["unsteered"] != rows["b"]["unsteered"], "what was said before does not count")
-        check(rows["a"]["messages"] == TALK and rows["a"]["prompt"] == "one two" and "messages" not in rows["c"],
-              f"{rows}")
+        check(rows["a"]["messages"] == TALK and "prompt" not in rows["a"] and rows["c"]["prompt"] == "one two" and
+              "messages" not in rows["c"], f"{rows}")
+        works("--policy", "p.st", "--data", "out.jsonl", "-n", "6", "--completions", "again.jsonl", *template,
+              command="eval")
+        check(read_rows("again.jsonl") == read_rows("out.jsonl"), "completions are not read as they are written")
+        page = program.read("page.html")
+        check(page.count(b"one two") >= 5, "the page does not show what was asked in a conversation")
 
 
 def test_fit():
@@ -104,19 +116,27 @@ def test_fit():
             "messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": "on"},
                          {"role": "user", "content": "one two"}]})
     write_lines("rows.jsonl", rows)
-    done = run("--data", "rows.jsonl", "-o", "talk.st", "--report", "fit.json", *SMALL, command="fit")
+    sha256, template = write_template(), ["--chat-template", "own.jinja"]
+    done = run("--data", "rows.jsonl", "-o", "talk.st", "--report", "fit.json", *SMALL, *template, command="fit")
     check(done.returncode in (0, 3), f"fit: {done.returncode}: {done.stderr}")
     with open("fit.json", encoding="utf-8") as file:
         auc = json.load(file)["gate"]["auc"]
     check(auc > 0.9, f"the gate has an area of {auc}")
-    works("--policy", "talk.st", "--data", "rows.jsonl", "--max-tokens", "0", "--review", "review.jsonl",
-          "--review-rows", "8", command="eval")
+    sources = json.loads(program.metadata("talk.st")[0]["trimtab.fitted_on"])
+    check(all(source["chat_template"] == sha256 for source in sources), f"{sources}")
+    done = works("--policy", "talk.st", "--data", "rows.jsonl", "--max-tokens", "0", "--review", "review.jsonl",
+                 "--review-rows", "8", *template, command="eval")
+    other = works("--policy", "talk.st", "-n", "1", "-p", "one two", command="generate")
+    check("another chat template" not in done.stderr and f"({sha256[:12]}... there, the model's here)" in other.stderr,
+          f"{done.stderr}{other.stderr}")
     by_id, review = {row["id"]: row for row in rows}, read_rows("review.jsonl")
     check(len(review) == 8 and all(row["messages"] == by_id[row["id"]]["messages"] and "prompt" not in row
                                    for row in review), f"{review}")
     write_lines("judged.jsonl", [row | {"verdict": "keep", "id": f"r{row['id']}"} for row in review])
-    done = works("--continue", "talk.st", "--data", "judged.jsonl", "--replay", "rows.jsonl", "-o", "more.st",
-                 "--report", "more.json", command="fit")
+    more = ["--continue", "talk.st", "--data", "judged.jsonl", "--replay", "rows.jsonl", "-o", "more.st", "--report",
+            "more.json"]
+    refused(1, "under another chat template", *more, command="fit")
+    works(*more, *template, command="fit")
     with open("more.json", encoding="utf-8") as file:
         check(json.load(file)["continued"]["replaced"] == 8, "of equal conversations those that were judged stay")
 
@@ -130,6 +150,8 @@ def test_refused():
                           ([7], "messages[0]")):
         write_lines("in.jsonl", [{"id": "a", "messages": messages, "label": "harmful"}])
         refused(1, why, "--policy", "p.st", "--data", "in.jsonl", command="eval")
+    write_lines("in.jsonl", [{"id": "a", "messages": TALK, "positive": ["Yes"], "negative": ["No"]}])
+    refused(1, "in.jsonl:1: messages", "--contrast", "in.jsonl", "-o", "x.st", command="fit")
     write_lines("in.jsonl", [{"id": "a", "label": "harmful"}])
     refused(1, "prompt is missing", "--policy", "p.st", "--data", "in.jsonl", command="eval")
 

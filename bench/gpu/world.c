@@ -134,11 +134,13 @@ static int make_policies(struct tt_kernel_world *w, bool tiny, struct tt_error *
 
 static int make_backend(struct tt_kernel_world *w, bool tiny, struct tt_error *err)
 {
-	int n_sms = 0, major = 0;
+	int n_sms = 0, major = 0, clusters = 0;
 	TT_TRY_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, 0), "the device");
 	TT_TRY_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "the device");
 	w->cuda.n_sms = (uint32_t)n_sms;
+	TT_TRY_CUDA(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, 0), "the device");
 	w->cuda.dependent = major == 9;
+	w->cuda.clusters = major == 9 && clusters;
 	w->cuda.partial_bytes = tiny ? TINY_PARTIAL : PARTIAL_BYTES;
 	TT_TRY(device_block(&w->cuda.partial, w->cuda.partial_bytes, err));
 	TT_TRY(device_block(&w->cuda.arrivals, TT_CUDA_ARRIVALS * sizeof(uint32_t), err));

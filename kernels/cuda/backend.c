@@ -267,7 +267,7 @@ static void cuda_close(struct tt_backend *backend)
  * first step is tried here, where "auto" can still take the CPU. */
 static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 {
-	int n_devices = 0, major = 0, minor = 0, n_sms = 0, driver = 0;
+	int n_devices = 0, major = 0, minor = 0, n_sms = 0, driver = 0, clusters = 0;
 	/* Without a driver the next call would report a mismatch of versions. */
 	if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
 		return tt_fail(err, TT_ERR_DEVICE, "there is no NVIDIA driver, or none that this program can reach");
@@ -283,8 +283,10 @@ static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 			"cuda:%d has compute capability %d.%d, the kernels need 8.0 or newer", cuda->device, major,
 			minor);
 	cuda->n_sms = (uint32_t)n_sms;
-	/* Newer GPUs run the PTX of compute_80, which does not wait for the previous grid. */
+	/* Newer GPUs run the PTX of compute_80, which does not wait for the previous grid and has no clusters. */
 	cuda->dependent = major == 9;
+	TT_TRY_CUDA(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, cuda->device), "the device");
+	cuda->clusters = major == 9 && clusters;
 	uint32_t most_shared = 0;
 	TT_TRY(tt_cuda_most_shared(cuda, &most_shared, err));
 	TT_TRY_CUDA(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a stream");

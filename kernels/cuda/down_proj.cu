@@ -24,7 +24,7 @@ struct down_proj_op {
 	tt_bf16 *x;         // out [n_tokens][hidden]
 	float *squares;     // out [n_tokens][n_norm_tiles]
 	float *before;      // scratch [n_tokens][n_norm_tiles]: the squares before steering, where norms are asked for
-	uint32_t *arrivals; // [token blocks]
+	uint32_t *arrivals; // [gridDim.x]
 	uint32_t row_steering;
 
 	TT_DEVICE uint32_t span(const struct down_proj_op &)

@@ -20,8 +20,10 @@
 extern "C" {
 #include "base/fail.h"
 }
+#define TT_ELSE_ZERO = 0
 #else
 #include "base/fail.h"
+#define TT_ELSE_ZERO
 #endif
 
 #ifdef TT_EMU
@@ -41,6 +43,7 @@ struct tt_launch {
 	/* may start while the previous kernel ends; the kernel must call tt_grid_wait. Only from sm_90 on */
 	bool dependent;
 	struct tt_device_counters *counters; /* or NULL */
+	uint32_t cluster TT_ELSE_ZERO;       /* blocks of each cluster, in x, from sm_90 on; 0: there are none */
 };
 
 /* TT_ERR_DEVICE with CUDA's name and message for the error; what says what was tried. */
@@ -70,17 +73,26 @@ static inline int tt_kernel_prepare(const void *kernel, uint32_t shared_bytes, s
 static inline int tt_launch_kernel(
 	const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err)
 {
-	cudaLaunchAttribute dependent;
-	memset(&dependent, 0, sizeof dependent);
-	dependent.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-	dependent.val.programmaticStreamSerializationAllowed = 1;
+	cudaLaunchAttribute attributes[2];
+	unsigned n = 0;
+	memset(attributes, 0, sizeof attributes);
+	if (launch->dependent) {
+		attributes[n].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+		attributes[n++].val.programmaticStreamSerializationAllowed = 1;
+	}
+	if (launch->cluster) {
+		attributes[n].id = cudaLaunchAttributeClusterDimension;
+		attributes[n].val.clusterDim.x = launch->cluster;
+		attributes[n].val.clusterDim.y = attributes[n].val.clusterDim.z = 1;
+		n++;
+	}
 	cudaLaunchConfig_t config;
 	config.gridDim = launch->grid;
 	config.blockDim = launch->block;
 	config.dynamicSmemBytes = launch->shared_bytes;
 	config.stream = launch->stream;
-	config.attrs = &dependent;
-	config.numAttrs = launch->dependent ? 1 : 0;
+	config.attrs = attributes;
+	config.numAttrs = n;
 	TT_TRY_CUDA(cudaLaunchKernelExC(&config, kernel, args), launch->name);
 	if (launch->counters) {
 		launch->counters->launches++;

@@ -11,8 +11,8 @@
 
 enum {
 	STAGE_BYTES = 16 << 20,
-	/* matrices of one product may have types of their own where they begin with a block of the largest kernel */
-	PART_ROWS = 128,
+	/* matrices of one product may have types of their own where they begin with a block */
+	PART_ROWS = TT_QUANT_PART_TILES * TT_PACKED_ROWS,
 };
 
 /* The loaded model, and the memory that it owns. */

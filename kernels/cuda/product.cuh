@@ -92,6 +92,7 @@ struct product_tile {
 	uint32_t n_rows, first_tile;
 	uint32_t first_token, n_tokens; /* n_tokens may be less than max_tokens; it is 0 until product_wait */
 	uint32_t max_tokens;
+	bool in_cluster; /* each part is in the sums of the cluster's block of that number */
 };
 
 static __host__ __device__ __forceinline__ uint32_t product_chunks(uint32_t n_in)
@@ -217,15 +218,24 @@ TT_DEVICE void product_store_sums(float *sums, const float (&d)[row_tiles][token
 			sums + (n * 8 + t * 2 + i % 2) * stride + m * PRODUCT_TILE + g + i / 2 * 8, d[m][n][i]);
 }
 
+TT_DEVICE uint4 product_part_of_sum(const struct product_tile &tile, const float *from, uint32_t part)
+{
+#if TT_HAS_CLUSTERS
+	if (tile.in_cluster)
+		return tt_cluster_load_16(from, part);
+#endif
+	return tt_shared_load_16(from + part * tile.max_tokens * tile.stride);
+}
+
 /* Four contiguous rows of one token, its slices added in order. */
 TT_DEVICE float4 product_sum(const struct product_tile &tile, uint32_t token, uint32_t row)
 {
 	const float *from = tile.sums + token * tile.stride + row;
-	uint4 v = tt_shared_load_16(from);
+	uint4 v = product_part_of_sum(tile, from, 0);
 	float4 sum =
 		make_float4(tt_f32_from_bits(v.x), tt_f32_from_bits(v.y), tt_f32_from_bits(v.z), tt_f32_from_bits(v.w));
 	for (uint32_t part = 1; part < tile.n_parts; part++) {
-		v = tt_shared_load_16(from + part * tile.max_tokens * tile.stride);
+		v = product_part_of_sum(tile, from, part);
 		sum.x += tt_f32_from_bits(v.x);
 		sum.y += tt_f32_from_bits(v.y);
 		sum.z += tt_f32_from_bits(v.z);
@@ -265,6 +275,7 @@ TT_DEVICE struct product_tile product_begin(unsigned char *shared, uint32_t firs
 	block.first_token = first_token;
 	block.n_tokens = 0;
 	block.max_tokens = tokens;
+	block.in_cluster = false;
 	tt_grid_launch_dependents();
 	return block;
 }
@@ -520,6 +531,8 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_apply(const __
 }
 
 #include "kernels/cuda/product_quants.cuh"
+
+#include "kernels/cuda/product_cluster.cuh"
 
 #include "kernels/cuda/product_launch.cuh"
 

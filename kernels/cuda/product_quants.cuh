@@ -102,6 +102,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS, product_quants_blocks(
 	product_narrow_quants(const __grid_constant__ op a)
 {
 	enum { TOKENS = token_tiles * 8, STAGE_BYTES = token_tiles * PRODUCT_FRAGMENT };
+	static_assert(TT_QUANT_PART_TILES % row_tiles == 0, "a block has tiles of one part");
 	TT_DYNAMIC_SHARED(shared);
 	uint32_t n_in = a.p.n_in, n_slices = product_slices(n_in);
 	struct product_tile block = product_begin<row_tiles, TOKENS>(shared, 0, n_slices);
@@ -195,6 +196,7 @@ static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide_quants(co
 {
 	typedef product_wide_shape<row_tiles> shape;
 	static_assert(row_tiles == PRODUCT_WARPS, "a tile a warp");
+	static_assert(TT_QUANT_PART_TILES % row_tiles == 0, "a block has tiles of one part");
 	TT_DYNAMIC_SHARED(shared);
 	struct product_tile block = product_begin<row_tiles, shape::TOKENS>(shared, blockIdx.x * shape::TOKENS, 1);
 	const struct product_part part = product_part_of(a.p.w, block.first_tile);

@@ -25,7 +25,7 @@ struct qkv_op {
 	const float *q_norm, *k_norm;     // [head_dim], or NULL
 	/* scratch [n_tokens][n_heads + n_kv_heads][head_dim], where heads are normalised */
 	float *raw;
-	uint32_t *arrivals; // [token blocks][n_heads + n_kv_heads]
+	uint32_t *arrivals; // [gridDim.x][n_heads + n_kv_heads]
 	uint32_t n_heads, n_kv_heads, head_dim, layer, n_pages;
 
 	TT_DEVICE uint32_t span(const struct qkv_op &a)
@@ -196,7 +196,7 @@ __device__ __forceinline__ void qkv_op::finish(const struct qkv_op &a, const str
 static int prepare_head_norms(struct tt_cuda *cuda, const struct tt_config *c, struct tt_error *err)
 {
 	size_t n = cuda->grid_tokens, n_heads = c->n_heads + c->n_kv_heads;
-	if (c->head_dim > TT_WARP * 8 || (n / PRODUCT_WIDE_TOKENS + 1) * n_heads > TT_CUDA_ARRIVALS)
+	if (c->head_dim > TT_WARP * 8 || (n / PRODUCT_WIDE_TOKENS + 1) * PRODUCT_CLUSTER * n_heads > TT_CUDA_ARRIVALS)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "qkv: norms of %zu heads of %u at %zu tokens", n_heads,
 			c->head_dim, n);
 	return tt_cuda_scratch(cuda, n * n_heads * c->head_dim * sizeof(float), err);

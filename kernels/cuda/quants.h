@@ -29,6 +29,10 @@ extern "C" {
 /* X(type) for every type that stays as it is in the file; what else there is becomes bf16 when it is loaded. */
 #define TT_QUANT_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL)
 
+/* Where a product's matrices differ in type, each begins with a tile that is a multiple of it: the row tiles of a block
+ * divide it, in every kernel. */
+enum { TT_QUANT_PART_TILES = 8 };
+
 /* Bytes of a record's header, and of one of its chunks' parts. */
 struct tt_quant_layout {
 	uint32_t header, scales, upper, lower;

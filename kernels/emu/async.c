@@ -96,6 +96,8 @@ void tt_emu_mbarrier_init(uint64_t *barrier, uint32_t count, SITE)
 	shared_touch(emu.running, barrier, 8, true, SITE_ARGS);
 	while (i < n_mbarriers && mbarriers[i].at != barrier)
 		i++;
+	if (emu.launch->cluster > 1)
+		FAIL("mbarriers of a cluster's blocks are not modelled");
 	if (i == MAX_MBARRIERS || !count)
 		FAIL("an mbarrier of %u arrivals, the block's number %u", count, i);
 	if (i == n_mbarriers)

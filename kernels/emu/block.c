@@ -1,15 +1,17 @@
-/* Runs the blocks of a launch one after the other. Threads run until they wait for each other. When none can go on, the
- * things happen that the hardware may do late: first dependent kernels pass their wait, then bulk copies land. If
- * nothing is left, the block hangs, and the report says who waits where. */
+/* Runs the blocks of a launch one after the other (those of a cluster in turns, cluster.c). Threads run until they wait
+ * for each other. When none can go on, the things happen that the hardware may do late: first dependent kernels pass
+ * their wait, then bulk copies land. If nothing is left, the block hangs, and the report says who waits where. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/emu/internal.h"
+#include "kernels/emu/cluster.h"
 #include "kernels/emu/ptx/ptx.h"
 
-struct emu emu;
+struct emu emu = {.fibers = emu_fibers, .warps = emu_warps};
+struct fiber emu_fibers[MAX_CLUSTER * MAX_THREADS];
+struct warp emu_warps[MAX_CLUSTER * MAX_WARPS];
 dim3 gridDim, blockDim;
 
 uint64_t emu_random(void)
@@ -125,9 +127,20 @@ struct fiber *fiber_wait(enum fiber_state state, SITE)
 	return self;
 }
 
-static void block_start(uint3 at)
+static uint3 block_index(uint64_t i)
+{
+	uint3 at = {(unsigned)(i % gridDim.x), (unsigned)(i / gridDim.x % gridDim.y),
+		(unsigned)(i / gridDim.x / gridDim.y)};
+	return at;
+}
+
+void block_start(uint32_t id, uint32_t slot)
 {
 	const struct launch *launch = emu.launch;
+	const uint3 at = block_index(id);
+	emu.block_id = id;
+	emu.fibers = emu_fibers + slot * MAX_THREADS;
+	emu.warps = emu_warps + slot * MAX_WARPS;
 	shared_start(launch->shared_bytes);
 	async_start();
 	emu.live = emu.n_threads;
@@ -156,7 +169,7 @@ static void block_start(uint3 at)
 		f->self.thread.z = i / blockDim.x / blockDim.y;
 		f->state = RUNNABLE;
 		f->site = (struct site){"start", "", 0};
-		f->grid_waited = false;
+		f->grid_waited = f->cluster_arrived = false;
 		f->seen_warp = 0;
 		f->n_copies = 0;
 		f->copy_group = 0;
@@ -198,7 +211,8 @@ static void report_hang(void)
 	static const char *const words[] = {[AT_WARP] = "for its warp",
 		[AT_BLOCK] = "for its block",
 		[AT_BARRIER] = "for a named barrier",
-		[AT_MBARRIER] = "for an mbarrier that never completes"};
+		[AT_MBARRIER] = "for an mbarrier that never completes",
+		[AT_CLUSTER] = "for its cluster"};
 	uint32_t waiting = 0;
 	struct fiber *first = NULL;
 	for (uint32_t i = 0; i < emu.n_threads; i++) {
@@ -223,9 +237,16 @@ static void block_end(void)
 		emu_fail(NULL, "exit before tt_grid_wait: no thread of the block waited for the earlier kernels");
 }
 
-static void block_run(uint3 at)
+static bool waits_for_cluster(void)
 {
-	block_start(at);
+	for (uint32_t i = 0; i < emu.n_threads; i++)
+		if (emu.fibers[i].state != AT_CLUSTER)
+			return false;
+	return true;
+}
+
+bool block_go(void)
+{
 	while (emu.live && !emu.failed) {
 		struct warp *warp = next_warp();
 		if (warp && emu.launch->code) {
@@ -235,18 +256,14 @@ static void block_run(uint3 at)
 								     : (uint32_t)__builtin_ctz(warp->runnable);
 			fiber_enter(&warp->fibers[lane]);
 		} else if (!pass_grid_wait() && !async_deliver() && !emu.failed) {
+			if (waits_for_cluster())
+				return false;
 			report_hang();
 		}
 	}
 	if (!emu.failed)
 		block_end();
-}
-
-static uint3 block_index(uint64_t i)
-{
-	uint3 at = {(unsigned)(i % gridDim.x), (unsigned)(i / gridDim.x % gridDim.y),
-		(unsigned)(i / gridDim.x / gridDim.y)};
-	return at;
+	return true;
 }
 
 /* The i-th of n blocks to run, a permutation: in random order by a stride that has no factor in common with n. */
@@ -303,19 +320,18 @@ cudaError_t launch_run(const struct launch *launch, bool chained)
 	emu.in_kernel = true;
 	if (own.code)
 		ptx_launch_start(own.code, &own);
-	uint64_t n = (uint64_t)gridDim.x * gridDim.y * gridDim.z, start = 0, stride = 1;
+	uint64_t n_blocks = (uint64_t)gridDim.x * gridDim.y * gridDim.z, n = n_blocks / own.cluster;
+	uint64_t start = 0, stride = 1;
 	if (emu.order == TT_EMU_RANDOM) {
 		start = emu_random() % n;
 		do
 			stride = emu_random() % n + 1;
 		while (common_factor(stride, n) != 1);
 	}
-	for (uint64_t i = 0; i < n && !emu.failed; i++) {
-		emu.block_id = (uint32_t)block_order(i, n, start, stride);
-		block_run(block_index(emu.block_id));
-	}
-	emu.run.blocks = n;
-	emu.run.threads = n * emu.n_threads;
+	for (uint64_t i = 0; i < n && !emu.failed; i++)
+		cluster_run((uint32_t)block_order(i, n, start, stride) * own.cluster);
+	emu.run.blocks = n_blocks;
+	emu.run.threads = n_blocks * emu.n_threads;
 	emu.running = NULL;
 	emu.in_kernel = false;
 	if (own.code)

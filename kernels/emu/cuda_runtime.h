@@ -58,10 +58,17 @@ enum cudaDeviceAttr {
 	cudaDevAttrComputeCapabilityMajor = 75,
 	cudaDevAttrComputeCapabilityMinor = 76,
 	cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+	cudaDevAttrClusterLaunch = 120,
 };
-typedef enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 } cudaLaunchAttributeID;
+typedef enum cudaLaunchAttributeID {
+	cudaLaunchAttributeClusterDimension = 4,
+	cudaLaunchAttributeProgrammaticStreamSerialization = 6,
+} cudaLaunchAttributeID;
 typedef union cudaLaunchAttributeValue {
 	char pad[64];
+	struct {
+		unsigned x, y, z;
+	} clusterDim;
 	int programmaticStreamSerializationAllowed;
 } cudaLaunchAttributeValue;
 typedef struct cudaLaunchAttribute {

@@ -60,6 +60,8 @@ void tt_emu_copy_async_wait(unsigned pending, TT_EMU_SITE);
 void tt_emu_ldmatrix(uint32_t *out, const void *row, bool transposed, TT_EMU_SITE);
 void tt_emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2], TT_EMU_SITE);
 uint32_t tt_emu_arrive(uint32_t *counter, uint32_t n_blocks, TT_EMU_SITE);
+void tt_emu_sync_cluster(TT_EMU_SITE);
+void tt_emu_cluster_load(void *out, const void *p, uint32_t rank, unsigned size, TT_EMU_SITE);
 void tt_emu_grid_wait(TT_EMU_SITE);
 void tt_emu_grid_launch_dependents(void);
 void tt_emu_mbarrier_init(uint64_t *barrier, uint32_t count, TT_EMU_SITE);

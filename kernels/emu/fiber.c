@@ -64,7 +64,7 @@ __asm__(".text\n"
 	"	ret\n"
 	".size tt_emu_switch, .-tt_emu_switch\n");
 #else
-static ucontext_t contexts[MAX_THREADS + 1];
+static ucontext_t contexts[MAX_CLUSTER * MAX_THREADS + 1];
 static void tt_emu_switch(void **save, void *load)
 {
 	swapcontext(*save, load);
@@ -130,14 +130,14 @@ void fiber_start(struct fiber *fiber)
 		*--top = NULL;
 	fiber->stack_pointer = top;
 #else
-	ucontext_t *context = &contexts[fiber->id];
+	ucontext_t *context = &contexts[fiber - emu_fibers];
 	getcontext(context);
 	context->uc_stack.ss_sp = fiber->stack;
 	context->uc_stack.ss_size = STACK_BYTES;
 	context->uc_link = NULL;
 	makecontext(context, fiber_main, 0);
 	fiber->stack_pointer = context;
-	emu.scheduler = &contexts[MAX_THREADS];
+	emu.scheduler = &contexts[MAX_CLUSTER * MAX_THREADS];
 #endif
 }
 

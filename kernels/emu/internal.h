@@ -38,8 +38,8 @@ struct emu {
 	const struct launch *launch;
 	uint32_t launch_id, chain_start; /* chain_start: the first launch that may still run when this one starts */
 	uint32_t block_id, n_threads, n_warps, live;
-	struct fiber fibers[MAX_THREADS];
-	struct warp warps[MAX_WARPS];
+	struct fiber *fibers; // [MAX_THREADS], within emu_fibers
+	struct warp *warps;   // [MAX_WARPS], within emu_warps
 	struct fiber *running;
 	void *scheduler;                     /* its stack pointer */
 	struct barrier barriers[N_BARRIERS]; /* 0: the block's */
@@ -49,9 +49,13 @@ struct emu {
 	bool arrived; /* the block took part in an arrival counter */
 	/* what was stored to global memory, and what arrived at the counter, between two barriers of the block */
 	struct between stores, arrival;
-	bool clocks_used; /* a barrier ordered only some threads */
+	bool clocks_used;      /* a barrier ordered only some threads */
+	uint32_t cluster_seen; /* the clock of the last barrier of the cluster, or of its start */
 };
 extern struct emu emu;
+/* Of the blocks of a cluster, one after the other; a block that is in none has the first. */
+extern struct fiber emu_fibers[MAX_CLUSTER * MAX_THREADS];
+extern struct warp emu_warps[MAX_CLUSTER * MAX_WARPS];
 
 uint64_t emu_random(void);
 
@@ -74,7 +78,9 @@ void fiber_yield(void);                /* to another lane, or to the scheduler *
 /* Runs all blocks. chained: the previous operation of the stream was a kernel, so that this one may depend on it
  * programmatically. */
 cudaError_t launch_run(const struct launch *launch, bool chained);
-void fiber_guard(void);                                 /* turns a fault in a kernel into a report */
+void block_start(uint32_t id, uint32_t slot); /* slot: its place in the cluster */
+bool block_go(void);    /* runs it until it ends, or until its cluster's barrier holds it: then false */
+void fiber_guard(void); /* turns a fault in a kernel into a report */
 struct fiber *fiber_wait(enum fiber_state state, SITE); /* waits until the state is RUNNABLE again */
 void fiber_park(enum fiber_state state, SITE);          /* the same for a thread that has no stack to leave */
 void fiber_wake(struct fiber *fiber);                   /* makes it RUNNABLE */
@@ -90,6 +96,7 @@ void warp_order(struct warp *warp);
 /* The running thread arrives at the block's barrier, or at barrier id for some threads. True when all have arrived,
  * which wakes them; otherwise it has to wait. */
 bool sync_block_arrive(SITE);
+void sync_block_release(void); /* what that does when all have arrived */
 bool sync_some_arrive(uint32_t id, uint32_t n_threads, SITE);
 void order_join(struct fiber *fiber, uint32_t clock[MAX_WARPS], bool *grid_waited); /* release */
 /* acquire: what the clock holds is ordered before the fiber from now on */

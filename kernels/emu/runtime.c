@@ -135,6 +135,9 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 	case cudaDevAttrMaxSharedMemoryPerBlockOptin:
 		*value = (int)device->shared_bytes;
 		break;
+	case cudaDevAttrClusterLaunch:
+		*value = device->major == 9 && (!ptx_chosen() || ptx_dependent());
+		break;
 	}
 	return api_result(cudaSuccess);
 }
@@ -409,6 +412,13 @@ void **arguments_copy(const struct kernel *kernel, void **args)
 	return copy;
 }
 
+/* Clusters in one dimension: what kernels here use. */
+static bool set_cluster(struct launch *launch, unsigned x, unsigned y, unsigned z)
+{
+	launch->cluster = x;
+	return device->major >= 9 && x && x <= MAX_CLUSTER && y == 1 && z == 1 && launch->grid.x % x == 0;
+}
+
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *address, void **args)
 {
 	struct kernel *kernel = kernel_find(address);
@@ -425,10 +435,14 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ad
 	if (config->dynamicSmemBytes > kernel->max_shared)
 		return api_result(cudaErrorInvalidValue);
 	struct operation op = {.type = OP_LAUNCH};
-	op.launch = (struct launch){kernel, args, *g, *b, config->dynamicSmemBytes, false, NULL};
-	for (unsigned i = 0; i < config->numAttrs; i++)
+	op.launch = (struct launch){kernel, args, *g, *b, config->dynamicSmemBytes, false, 1, NULL};
+	for (unsigned i = 0; i < config->numAttrs; i++) {
+		const cudaLaunchAttributeValue *value = &config->attrs[i].val;
 		if (config->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)
-			op.launch.dependent = config->attrs[i].val.programmaticStreamSerializationAllowed != 0;
+			op.launch.dependent = value->programmaticStreamSerializationAllowed != 0;
+		else if (!set_cluster(&op.launch, value->clusterDim.x, value->clusterDim.y, value->clusterDim.z))
+			return api_result(cudaErrorInvalidConfiguration);
+	}
 	emu.counters.host_launches++;
 	return api_result(stream_add(config->stream, &op));
 }

@@ -1,9 +1,11 @@
 /* Shared memory and its shadow. For every word of 4 bytes the shadow holds who wrote and read it last and when, so that
  * an unwritten read, a read before a copy's wait and a missing barrier are reported whatever the order of threads.
  * Stamps from before the block's start mean never, so nothing is cleared between blocks. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "kernels/emu/internal.h"
+#include "kernels/emu/cluster.h"
 
 enum {
 	MAX_STATIC = 256 * 1024, /* of all kernels together */
@@ -12,6 +14,7 @@ enum {
 	PART = 0x800,       /* the last store was of less than the word */
 	MANY_LANES = 0x400, /* readers: several lanes of one warp */
 	MANY_WARPS = 0x800,
+	OTHER_BLOCK = 0x1000, /* of the cluster */
 };
 struct shared_word {
 	uint32_t written, read; /* clock */
@@ -90,6 +93,8 @@ static bool ordered(const struct fiber *fiber, uint32_t other, uint32_t clock)
 
 static bool readers_ordered(const struct fiber *fiber, const struct shared_word *word)
 {
+	if (word->reader & OTHER_BLOCK)
+		return word->read < emu.cluster_seen;
 	if (word->read < emu.block_seen)
 		return true;
 	if (word->reader & MANY_WARPS)
@@ -107,6 +112,8 @@ static void note_reader(const struct fiber *fiber, struct shared_word *word)
 	uint16_t id = (uint16_t)fiber->id, before = word->reader;
 	if (readers_ordered(fiber, word))
 		word->reader = id; /* a thread that is ordered after this one is ordered after those too */
+	else if (before & OTHER_BLOCK)
+		; /* that one is the harder to be ordered after */
 	else if ((before & THREAD) / WARP != id / WARP)
 		word->reader = (uint16_t)(before | MANY_WARPS);
 	else if ((before & THREAD) != id)
@@ -143,7 +150,10 @@ static void check_write(struct fiber *fiber, struct shared_word *word, bool part
 	}
 	if (word->read >= emu.block_start && !readers_ordered(fiber, word))
 		FAIL("missing %s: thread %u read here since the last one",
-			word->reader & MANY_WARPS ? "tt_sync_block" : what_is_missing(fiber, reader), reader);
+			word->reader & OTHER_BLOCK  ? "tt_sync_cluster"
+			: word->reader & MANY_WARPS ? "tt_sync_block"
+						    : what_is_missing(fiber, reader),
+			reader);
 	word->writer = (uint16_t)(fiber->id | (part ? PART : 0));
 	word->written = emu.clock;
 }
@@ -196,4 +206,51 @@ void tt_emu_shared_store(void *p, const void *v, unsigned size, SITE)
 	unsigned char *to = shared_check(p, size, SITE_ARGS);
 	shared_touch(emu.running, p, size, true, SITE_ARGS);
 	memcpy(to, v, size);
+}
+
+static void *allocated(void *before, size_t n_bytes)
+{
+	void *p = before ? before : malloc(n_bytes);
+	if (!p) {
+		perror("emulator");
+		exit(1);
+	}
+	return p;
+}
+
+void shared_keep(struct shared_kept *to)
+{
+	size_t n_bytes = emu.launch->shared_bytes;
+	to->bytes = allocated(to->bytes, sizeof dynamic_shared);
+	to->words = allocated(to->words, sizeof dynamic_words);
+	memcpy(to->bytes, dynamic_shared, n_bytes);
+	memcpy(to->words, dynamic_words, (n_bytes + 3) / 4 * sizeof *to->words);
+}
+
+void shared_put_back(const struct shared_kept *from)
+{
+	size_t n_bytes = emu.launch->shared_bytes;
+	memcpy(dynamic_shared, from->bytes, n_bytes);
+	memcpy(dynamic_words, from->words, (n_bytes + 3) / 4 * sizeof *from->words);
+}
+
+const unsigned char *shared_kept_check(
+	const struct shared_kept *kept, const void *p, size_t size, uint32_t block_start, SITE)
+{
+	size_t offset;
+	shared_check(p, size, SITE_ARGS);
+	find(p, size, &offset);
+	for (size_t i = 0; i < (offset % 4 + size + 3) / 4; i++) {
+		struct shared_word *word = &kept->words[offset / 4 + i];
+		if (word->written < block_start)
+			FAIL("read of unwritten shared memory of another block, or missing tt_sync_cluster before it");
+		else if (word->writer & IN_FLIGHT)
+			FAIL("read of another block's shared memory before an asynchronous copy's wait");
+		else if (word->written >= emu.cluster_seen)
+			FAIL("missing tt_sync_cluster: the other block wrote here since the last one");
+		word->reader = OTHER_BLOCK;
+		word->read = emu.clock;
+	}
+	traffic_record(SPACE_SHARED, 0, p, (unsigned)size, SITE_ARGS);
+	return kept->bytes + offset;
 }

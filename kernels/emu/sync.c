@@ -24,7 +24,7 @@ void order_take(struct fiber *fiber, const uint32_t clock[MAX_WARPS], bool grid_
 	fiber->grid_waited |= grid_waited;
 }
 
-static void release_block(void)
+void sync_block_release(void)
 {
 	bool waited = false;
 	emu.block_seen = ++emu.clock;
@@ -49,7 +49,7 @@ bool sync_block_arrive(SITE)
 	barrier->line = line;
 	if (++barrier->arrived < emu.n_threads)
 		return false;
-	release_block();
+	sync_block_release();
 	return true;
 }
 

@@ -15,6 +15,7 @@ enum {
 	MAX_SHARED = 227 * 1024, /* the most for a block on sm_90; sm_80 allows 163 KiB */
 	DEFAULT_SHARED = 48 * 1024,
 	N_BARRIERS = 16,
+	MAX_CLUSTER = 8, /* blocks that every sm_90 takes */
 };
 
 /* Where a primitive was called. */
@@ -39,10 +40,11 @@ struct launch {
 	dim3 grid, block;
 	size_t shared_bytes;
 	bool dependent;
+	uint32_t cluster;      /* how many blocks, next to each other in x, are one; 1: none are */
 	struct ptx_code *code; /* what runs in place of the kernel's C body, or NULL (ptx/ptx.h) */
 };
 
-enum fiber_state { RUNNABLE, AT_WARP, AT_BLOCK, AT_BARRIER, AT_MBARRIER, AT_GRID_WAIT, EXITED };
+enum fiber_state { RUNNABLE, AT_WARP, AT_BLOCK, AT_BARRIER, AT_MBARRIER, AT_GRID_WAIT, AT_CLUSTER, EXITED };
 
 struct late_copy { /* a cp.async: 16 bytes */
 	unsigned char *to;
@@ -63,6 +65,7 @@ struct fiber {
 	void *payload;                 /* what the lane brings to a warp's operation */
 	uint32_t wait_at, wait_parity; /* which barrier it waits for */
 	bool grid_waited;              /* it is ordered after the earlier grids */
+	bool cluster_arrived;          /* at the cluster's barrier, for which it has not waited yet */
 	uint32_t seen_warp;            /* clock of its last tt_sync_warp */
 	uint32_t clock[MAX_WARPS];     /* accesses of each warp before that clock are ordered before this thread */
 	struct late_copy *copies;      // [n_copies]

@@ -77,11 +77,17 @@ done | {
 		budget("product_narrow<1, 8, 2>", 8, 128)
 		budget("product_wide<4, 4>", 5, 128)
 		budget("product_wide<8, 4>", 4, 255)
+		budget("product_cluster<14, 4, 4>", 8, 128)
+		budget("product_cluster<14, 8, 4>", 5, 128)
+		budget("product_cluster<8, 16, 4>", 4, 128)
 		# of quantised weights: of the loops, one for each type, the shortest
 		budget("product_narrow_quants<1, 1, 4>", 42, 85)
 		budget("product_narrow_quants<2, 4, 2>", 13, 128)
 		budget("product_narrow_quants<2, 8, 2>", 8, 255)
 		budget("product_wide_quants<8, 4>", 6, 255)
+		budget("product_cluster_quants<8, 4, 4>", 16, 128)
+		budget("product_cluster_quants<8, 8, 4>", 9, 128)
+		budget("product_cluster_quants<8, 16, 4>", 6, 255)
 	}
 	# The steady loop is the innermost: an outer one has more instructions an HMMA.
 	function loop_ends(each) {
@@ -112,7 +118,9 @@ done | {
 				problem = ": SPILLS"
 			if (disassembled && !seen[kernel])
 				problem = problem ": NOT IN THE OBJECT"
-			if (disassembled && name ~ /^(product_narrow|product_wide|attention_kernel)/) {
+			# kernels of clusters are empty where there are none
+			if (disassembled && (name ~ /^(product_narrow|product_wide|attention_kernel)/ ||
+						    (name ~ /^product_cluster/ && target != "sm_80"))) {
 				matrix++
 				if (!products[kernel])
 					problem = problem ": NO TENSOR CORES"

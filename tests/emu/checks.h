@@ -20,6 +20,7 @@ struct word_case {
 	uint32_t n_out;                 /* words of the result that count */
 	uint32_t (*expected)(uint32_t); /* of a word of out */
 	const char *report;             /* words of the report that the planted fault gives */
+	uint32_t cluster = 0;           /* blocks */
 };
 
 static inline const void *word_kernel_address(const struct word_case *c)
@@ -39,7 +40,7 @@ static inline void words_launch(
 {
 	void *args[] = {&out, &in, &planted};
 	struct tt_launch launch = {
-		c->name, dim3(c->blocks), dim3(c->threads), c->shared_bytes, stream, 0, 0, dependent, NULL};
+		c->name, dim3(c->blocks), dim3(c->threads), c->shared_bytes, stream, 0, 0, dependent, NULL, c->cluster};
 	struct tt_error err = {0, ""};
 	cr_assert_eq(tt_launch_kernel(&launch, word_kernel_address(c), args, &err), TT_OK, "%s", err.message);
 }

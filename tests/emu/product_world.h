@@ -14,6 +14,7 @@
 #include "kernels/cuda/ptx/ptx.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/emu/emu.h"
+#include "tests/emu/clusters.h"
 #include "tests/random.h"
 #include "tests/twin.h"
 
@@ -388,6 +389,7 @@ static inline void world_backend(struct world *w, bool twin)
 
 /* Call tt_emu_reset before it and world_close after it. */
 static uint32_t world_shared; /* bytes that the device gives a block; 0: its own number */
+static bool world_alone;      /* without clusters */
 
 static inline void world_open(struct world *w, const struct step_case *c, bool twin)
 {
@@ -411,13 +413,14 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	w->cuda.n_sms = c->n_sms;
 	w->cuda.prepared.most_shared = world_shared;
 	w->cuda.dependent = c->dependent;
+	w->cuda.clusters = !twin && !world_alone && device_has_clusters();
 	w->cuda.row_steering = c->row_steering;
 	w->cuda.grid_tokens = w->cuda.grid_samples = c->grid;
 	w->cuda.x = uploaded(in->x + c->first * HIDDEN, c->n * HIDDEN);
 	w->cuda.squares = uploaded(in->squares + c->first * NORM_TILES, c->n * NORM_TILES);
 	w->cuda.partial_bytes = POOL * (Q + KV) * sizeof(float);
 	w->cuda.partial = (float *)device(w->cuda.partial_bytes);
-	w->cuda.arrivals = (uint32_t *)device(64 * sizeof(uint32_t));
+	w->cuda.arrivals = (uint32_t *)device(256 * sizeof(uint32_t));
 	w->h = uploaded(in->h + c->first * HIDDEN, c->n * HIDDEN);
 	w->attention = uploaded_activation(in->attention + c->first * Q, c->n * Q);
 	w->ffn = uploaded_activation(in->ffn + c->first * FFN, c->n * FFN);

@@ -52,7 +52,8 @@ foreach(target ${PTX_TARGETS})
     list(APPEND programs -- $<TARGET_FILE:test_emu_${suite}> --jobs 2)
   endforeach()
   # What applies a product of cuBLASLt runs with --fast, through the engine, which makes the weights of dummy models.
-  set(but --but dummy_kernel --but product_apply)
+  # Clusters are of compute_90a.
+  set(but --but dummy_kernel --but product_apply --but product_cluster)
   if(target STREQUAL "compute_90a")
     list(APPEND programs -- $<TARGET_FILE:test_emu_engine> --jobs 2)
     list(APPEND programs -- $<TARGET_FILE:test_emu_quants_engine> --jobs 2)

@@ -43,15 +43,22 @@ static void batch_grid_and_kernel(unsigned ops)
 		{0, 256, 256, 132, true, true, false, 1}, /* 128 tokens, 64 rows */
 		{77, 130, 256, 132, true, true, false, 1},
 	};
-	static const uint32_t most_shared[] = {0, TT_CUDA_LEAST_SHARED};
+	/* with clusters, where a slice is for each of their blocks; without; and with little shared memory */
+	static const struct {
+		uint32_t shared;
+		bool alone;
+	} devices[] = {{0, false}, {0, true}, {TT_CUDA_LEAST_SHARED, true}};
 	const struct step_case whole = {0, 256, 256, 1, false, true, false, 1}; /* 128 tokens, 128 rows */
-	struct outputs *expected = run_step(&whole, ops, TT_EMU_FORWARD);
 	uint32_t order = 0;
-	for (uint32_t shared : most_shared)
+	world_alone = true;
+	struct outputs *expected = run_step(&whole, ops, TT_EMU_FORWARD);
+	for (const auto &device : devices)
 		for (const struct step_case &c : cases) {
-			world_shared = shared;
+			world_shared = device.shared;
+			world_alone = device.alone;
 			struct outputs *got = run_step(&c, ops, (enum tt_emu_order)(order++ % TT_EMU_ORDERS));
 			world_shared = 0;
+			world_alone = false;
 			same_outputs(got, expected, c.first, c.n);
 			free(got);
 		}
@@ -110,7 +117,9 @@ static void check_traffic(unsigned ops, uint32_t n)
 		{"logits", vocab * hidden * 2},
 	};
 	const struct step_case c = {0, n, n, 132, true, true, false, 1};
+	world_alone = true; /* test_emu_table counts those of clusters */
 	free(run_step(&c, ops, TT_EMU_FORWARD));
+	world_alone = false;
 	const struct tt_emu_kernel *kernels;
 	size_t n_kernels = tt_emu_kernels(&kernels);
 	cr_assert_eq(n_kernels, 6);

@@ -1,6 +1,7 @@
 /* Quantised weights on the emulator: what is packed comes back with the bits of the plain dequantisation rounded to
  * bf16, and a product of them has the bits of the product of those bf16 numbers, in every kernel and for every type. */
 #include "kernels/cuda/ptx/common.cuh"
+#include "tests/emu/clusters.h"
 #include "tests/emu/op_case.h"
 
 #include "kernels/cuda/fast.h"
@@ -110,7 +111,7 @@ struct run {
 	tt_bf16 x[MOST_TOKENS * N_OUT];
 };
 
-static void run_o_proj(const struct tt_matrix *w, uint32_t n_tokens, uint32_t n_sms, struct run *out)
+static void run_o_proj(const struct tt_matrix *w, uint32_t n_tokens, bool clusters, struct run *out)
 {
 	struct tt_step_plan counts = {}, *step;
 	struct tt_config config = {};
@@ -121,7 +122,8 @@ static void run_o_proj(const struct tt_matrix *w, uint32_t n_tokens, uint32_t n_
 	counts.n_tokens = n_tokens;
 	step = op_step(counts);
 	op_begin(step, n_tokens, 0);
-	op_cuda.n_sms = n_sms;
+	op_cuda.n_sms = clusters ? 132 : 4;
+	op_cuda.clusters = clusters;
 	for (size_t i = 0; i < (size_t)n_tokens * w->n_in; i++)
 		attention[i] = tt_f32_to_bf16(op_random_float(&state));
 	op_cuda.x = op_device<tt_bf16>(n_tokens * N_OUT);
@@ -142,14 +144,14 @@ static void run_o_proj(const struct tt_matrix *w, uint32_t n_tokens, uint32_t n_
 }
 
 /* Slices that begin in the middle of a block of 256, where a slice has more chunks than a ring has stages. */
-static void check_products(uint32_t n_in, uint32_t n_tokens, enum tt_emu_order order)
+static void check_products(uint32_t n_in, uint32_t n_tokens, enum tt_emu_order order, bool clusters = false)
 {
 	static struct run got, want;
 	for (enum tt_type type : TYPES) {
 		op_open(order, n_in + n_tokens, 16);
 		struct forms f = make_forms(type, n_in, (uint64_t)type * 3 + n_tokens);
-		run_o_proj(&f.packed, n_tokens, 4, &got);
-		run_o_proj(&f.rounded, n_tokens, 4, &want);
+		run_o_proj(&f.packed, n_tokens, clusters, &got);
+		run_o_proj(&f.rounded, n_tokens, false, &want);
 		cr_assert_arr_eq(&got, &want, sizeof got, "%s at %u tokens", tt_type_name(type), n_tokens);
 		cr_assert_neq(got.h[0], 0);
 		free_forms(&f);
@@ -175,4 +177,26 @@ Test(emu_quants, products_have_the_bits_of_the_dequantised_matrix_at_64_rows)
 Test(emu_quants, products_have_the_bits_of_the_dequantised_matrix_in_the_wide_kernel)
 {
 	check_products(512, MOST_TOKENS, TT_EMU_RANDOM);
+}
+
+static void check_clusters(uint32_t n_in, uint32_t n_tokens, enum tt_emu_order order)
+{
+	if (!device_has_clusters())
+		cr_skip_test("no clusters");
+	check_products(n_in, n_tokens, order, true);
+}
+
+Test(emu_quants, products_have_the_bits_of_the_dequantised_matrix_in_clusters_of_32_rows)
+{
+	check_clusters(MOST_IN, 9, TT_EMU_BACKWARD);
+}
+
+Test(emu_quants, products_have_the_bits_of_the_dequantised_matrix_in_clusters_of_64_rows)
+{
+	check_clusters(768, 50, TT_EMU_RANDOM);
+}
+
+Test(emu_quants, products_have_the_bits_of_the_dequantised_matrix_in_clusters_of_128_rows)
+{
+	check_clusters(512, MOST_TOKENS, TT_EMU_RANDOM);
 }

@@ -70,6 +70,14 @@ FAULTS = [
     ("fewer bytes are expected than are copied", "primitives", within(
         "bulk_copies", r"(mbarrier\.arrive\.expect_tx[^;]*), %r\d+;", r"\1, 16;"), PRIMITIVES,
      r"bulk_copies +FAIL"),
+    ("a cluster does not meet", "primitives", within(
+        "clusters", r"barrier\.cluster\.arrive[^;]*;.*?barrier\.cluster\.wait[^;]*;", ""), PRIMITIVES,
+     r"missing tt_sync_cluster"),
+    ("a cluster's barrier is waited for without an arrival", "primitives", within(
+        "clusters", r"barrier\.cluster\.arrive[^;]*;", ""), PRIMITIVES, r"where it has not arrived"),
+    ("a load from the block itself, not from the other of its cluster", "primitives", within(
+        "clusters", r"mapa\.shared::cluster\.u32 (%r\d+), (%r\d+), %r\d+;", r"mov.u32 \1, \2;"), PRIMITIVES,
+     r"clusters +FAIL"),
     ("a counter that wraps one block late", "primitives", within(
         "arrivals", r"(atom[^;]*\]), (%r\d+|\d+);", r"\1, 6;"), PRIMITIVES, r"arrivals +FAIL"),
     ("an instruction that is not known", "primitives", within("functions", r"fma\.rn\.f32", "fma.rz.f32"), PRIMITIVES,

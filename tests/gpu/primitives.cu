@@ -11,11 +11,12 @@
  * small integers, whose sums are exact in any order. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx/ptx.cuh"
 
-enum { THREADS = 128, BLOCKS = 4, PER_THREAD = 16, WORDS = THREADS * BLOCKS * PER_THREAD };
+enum { CLUSTER = 2, THREADS = 128, BLOCKS = 4, PER_THREAD = 16, WORDS = THREADS * BLOCKS * PER_THREAD };
 
 /* Every kernel: thread t of the grid owns the 16 words of in and out from 16 * t on. */
 typedef void primitive_kernel(uint32_t *out, const uint32_t *in);
@@ -251,6 +252,33 @@ PRIMITIVE(arrivals)
 	tt_store_4(out + t * PER_THREAD, sum, TT_TRAFFIC_RESULT);
 }
 
+/* Each thread takes what the one at its place in the other block of its cluster left. Where there are no clusters, from
+ * where that had it. */
+PRIMITIVE(clusters)
+{
+	TT_DYNAMIC_SHARED(shared);
+	unsigned char *own = shared + 64 * threadIdx.x;
+	uint4 v[2];
+	for (uint32_t i = 0; i < 2; i++) {
+#if TT_HAS_CLUSTERS
+		tt_shared_store_16(own + 16 * i, tt_load_16(in + OWN + 4 * i, TT_TRAFFIC_WEIGHT));
+		tt_sync_cluster();
+		v[i] = tt_cluster_load_16(own + 16 * i, (blockIdx.x + 1) % CLUSTER);
+#else
+		(void)own;
+		uint32_t other = ((blockIdx.x ^ 1) * THREADS + threadIdx.x) * PER_THREAD;
+		v[i] = tt_load_16(in + other + 4 * i, TT_TRAFFIC_WEIGHT);
+#endif
+		PUT(4 * i, v[i].x);
+		PUT(4 * i + 1, v[i].y);
+		PUT(4 * i + 2, v[i].z);
+		PUT(4 * i + 3, v[i].w);
+	}
+#if TT_HAS_CLUSTERS
+	tt_sync_cluster();
+#endif
+}
+
 /* Thread 0 fetches two stages of 1024 bytes for the block, four times. Below sm_90 the same by cp.async. */
 PRIMITIVE(bulk_copies)
 {
@@ -318,6 +346,7 @@ static const struct primitive {
 	ROW(matrix_loads, false),
 	ROW(products, false),
 	ROW(arrivals, true),
+	ROW(clusters, false),
 	ROW(bulk_copies, false),
 	ROW(warpgroup_products, false),
 #undef ROW
@@ -349,6 +378,7 @@ static int run(const struct primitive *p, uint32_t *result, bool sm90, struct tt
 	TT_TRY_CUDA(cudaMemset(out, 0, OUT_WORDS * 4), p->name);
 	void *args[] = {&out, &in};
 	struct tt_launch launch = {p->name, dim3(BLOCKS), dim3(THREADS), 64 * THREADS, NULL, 0, 0, false, NULL};
+	launch.cluster = sm90 && !strcmp(p->name, "clusters") ? CLUSTER : 0;
 	/* Twice: a dependent launch needs one before it, and a counter must be 0 again. */
 	for (int i = 0; i < 2; i++) {
 		TT_TRY(tt_launch_kernel(&launch, p->kernel(), args, err));

@@ -38,11 +38,13 @@ enum { TT_WARP = 32 };
 /* bf16 is kept as its bits: not a class, so the layout is the same on the host. */
 typedef uint16_t tt_bf16;
 
-/* cp.async.bulk exists from sm_90 on. Code that uses it is under #if TT_HAS_BULK, with a cp.async version beside it. */
+/* cp.async.bulk and clusters exist from sm_90 on. Code that uses them is under #if TT_HAS_BULK or TT_HAS_CLUSTERS, with
+ * another way beside it. */
 #if defined(TT_EMU) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900)
 #define TT_HAS_BULK 1
 #else
 #define TT_HAS_BULK 0
 #endif
+#define TT_HAS_CLUSTERS TT_HAS_BULK
 
 #endif

@@ -1,8 +1,8 @@
-/* Synchronisation between blocks of a kernel and between kernels. */
+/* Synchronisation between blocks of a kernel, of a cluster, and between kernels. */
 #ifndef KERNELS_CUDA_PTX_GRID_CUH
 #define KERNELS_CUDA_PTX_GRID_CUH
 
-#include "kernels/cuda/ptx/common.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
 
 /* Counts this block as arrived and returns whether it is the last of n_blocks; then the counter is 0 again, for the
  * next step. One thread calls it after a tt_sync_block that follows the block's stores, and hands the result to the
@@ -46,5 +46,37 @@ TT_DEVICE void tt_grid_launch_dependents(TT_SITE_ONLY)
 	asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+
+#if TT_HAS_CLUSTERS
+/* Every thread of every block of the cluster must reach it; it orders their memory among them. The blocks of a cluster
+ * are next to each other in x. Before the first, no block reads another's shared memory, which may not have begun; a
+ * block that others read ends after one. */
+TT_DEVICE void tt_sync_cluster(TT_SITE_ONLY)
+{
+#ifdef TT_EMU
+	tt_emu_sync_cluster(TT_AT_ONLY);
+#else
+	asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+	asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+/* From the place of p in the shared memory of the cluster's block rank. */
+TT_DEVICE uint4 tt_cluster_load_16(const void *p, uint32_t rank TT_SITE)
+{
+	uint4 v;
+#ifdef TT_EMU
+	tt_emu_cluster_load(&v, p, rank, sizeof v TT_AT);
+#else
+	uint32_t at;
+	asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"(tt_shared_address(p)), "r"(rank));
+	asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
+		     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+		     : "r"(at)
+		     : "memory");
+#endif
+	return v;
+}
+#endif
 
 #endif

@@ -98,7 +98,7 @@ struct ptx_code {
 	unsigned char *data; /* the constants of its file in global memory */
 	size_t data_bytes;
 	uint64_t executed;        /* instructions, of a warp each */
-	struct ptx_warp *warps;   // [MAX_WARPS]
+	struct ptx_warp *warps;   // [MAX_CLUSTER * MAX_WARPS]
 	unsigned char *arguments; // [parameter_bytes] of the running launch
 };
 

@@ -1,5 +1,6 @@
 /* Instructions that decide who runs next: branches, barriers, and what waits for copies or for other kernels. Who
  * waits, and what that orders, is the emulator's (sync.c, async.c). */
+#include "kernels/emu/cluster.h"
 #include "kernels/emu/ptx/lanes.h"
 
 static void sync_block(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
@@ -62,6 +63,21 @@ static void grid_wait(struct ptx_warp *w, const struct ptx_instruction *i, uint3
 		fiber_park(AT_GRID_WAIT, PTX_SITE(w, i));
 }
 
+static void arrive_cluster(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
+{
+	PTX_EACH(w, mask, lane)
+	cluster_arrive(PTX_SITE(w, i));
+}
+
+static void wait_cluster(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
+{
+	PTX_EACH(w, mask, lane)
+	{
+		cluster_wait(PTX_SITE(w, i));
+		fiber_park(AT_CLUSTER, PTX_SITE(w, i));
+	}
+}
+
 static void nothing(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
 {
 	(void)w, (void)i, (void)mask;
@@ -74,6 +90,8 @@ const struct ptx_row ptx_rows_flow[] = {
 	{"exit", "", NULL, PTX_END, 0},
 	{"bar.sync", "w", sync_block, PTX_MEET_WAIT, 0},
 	{"barrier.sync", "ww", sync_some, PTX_WAIT, 0},
+	{"barrier.cluster.arrive.release.aligned", "", arrive_cluster, PTX_MEET_ALL, 0},
+	{"barrier.cluster.wait.acquire.aligned", "", wait_cluster, PTX_MEET_WAIT, 0},
 	{"mbarrier.init.shared::cta.b64", "sw", mbarrier_init, PTX_PLAIN, 0},
 	{"mbarrier.arrive.shared::cta.b64", "_s", mbarrier_arrive, PTX_PLAIN, 0},
 	{"mbarrier.arrive.expect_tx.shared::cta.b64", "_sw", mbarrier_expect, PTX_PLAIN, 0},

@@ -1,8 +1,11 @@
 /* Instructions that touch memory. Bounds, alignment and order are the emulator's to check (shared.c, global.c,
  * async.c). A vector's elements are one access. */
+#include "kernels/emu/cluster.h"
 #include "kernels/emu/ptx/lanes.h"
 
-enum { MAX_ACCESS = 16 };
+/* An address in a block's memory from anywhere in its cluster has the block's place there, counted from 1, above the
+ * address; without that it is the block's own. */
+enum { MAX_ACCESS = 16, CLUSTER_SHIFT = 24 };
 
 unsigned char *ptx_shared(uint32_t address)
 {
@@ -107,6 +110,35 @@ static void store_shared(struct ptx_warp *w, const struct ptx_instruction *i, ui
 		from_registers(w, i, 2, lane, value);
 		shared_touch(emu.running, p, size, true, PTX_SITE(w, i));
 		memcpy(to, value, size);
+	}
+}
+
+static void map_address(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
+{
+	const uint32_t *address = ptx_lanes(w, i, 1), *rank = ptx_lanes(w, i, 2);
+	uint32_t mapped[PTX_LANES] = {0};
+	PTX_EACH(w, mask, lane)
+	{
+		if (rank[lane] >= emu.launch->cluster)
+			ptx_fail(i, "block %u of a cluster of %u", rank[lane], emu.launch->cluster);
+		mapped[lane] = (address[lane] & ((1u << CLUSTER_SHIFT) - 1)) | (rank[lane] + 1) << CLUSTER_SHIFT;
+	}
+	ptx_put(w, i, 0, mapped, sizeof *mapped, mask);
+}
+
+static void load_cluster(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
+{
+	unsigned n = elements(i), size = n * i->row->size;
+	PTX_EACH(w, mask, lane)
+	{
+		uint32_t address = ptx_address_32(w, i, n, lane), rank = address >> CLUSTER_SHIFT;
+		const unsigned char *p = ptx_shared(address & ((1u << CLUSTER_SHIFT) - 1));
+		if (rank) {
+			to_registers(w, i, lane, cluster_check(p, rank - 1, size, PTX_SITE(w, i)));
+			continue;
+		}
+		to_registers(w, i, lane, shared_check(p, size, PTX_SITE(w, i)));
+		shared_touch(emu.running, p, size, false, PTX_SITE(w, i));
 	}
 }
 
@@ -248,11 +280,13 @@ const struct ptx_row ptx_rows_memory[] = {
 	LOADS("ld.global.nc.", load_constant, "g"),
 	LOADS("ld.global.nc.L1::no_allocate.L2::128B.", load_constant, "g"),
 	LOADS("ld.shared.", load_shared, "s"),
+	LOADS("ld.shared::cluster.", load_cluster, "s"),
 	LOADS("ld.local.", load_local, "l"),
 	LOADS("ld.param.", load_parameter, "a"),
 	STORES("st.global.", store_global, "g"),
 	STORES("st.shared.", store_shared, "s"),
 	STORES("st.local.", store_local, "l"),
+	{"mapa.shared::cluster.u32", "Www", map_address, 0, 4},
 	{"prefetch.global.L2", "g", prefetch, 0, 0},
 	{"atom.acq_rel.gpu.global.inc.u32", "Wgw", atomic_inc, 0, 4},
 	{"cp.async.cg.shared.global.L2::128B", "sgnw", copy_async, 0, 0},

@@ -65,14 +65,15 @@ static void warp_open(struct ptx_code *code, uint32_t index)
 	w->registers = allocate(code->register_bytes);
 	w->local = allocate((size_t)code->local_bytes * PTX_LANES);
 	w->parameters = code->arguments;
-	w->of = &emu.warps[index];
+	w->of = &emu_warps[index];
 	for (size_t i = 0; i < code->n_constants; i++)
 		fill(w, code->constants[i].at, code->constants[i].size, code->constants[i].value);
 	special(w, PTX_ZERO, 0);
 	special(w, PTX_ONE, 1);
 	for (uint32_t lane = 0; lane < PTX_LANES; lane++) {
 		if (code->specials[PTX_TID_X] >= 0)
-			((uint32_t *)(void *)(w->registers + code->specials[PTX_TID_X]))[lane] = index * WARP + lane;
+			((uint32_t *)(void *)(w->registers + code->specials[PTX_TID_X]))[lane] =
+				index % MAX_WARPS * WARP + lane;
 		if (code->specials[PTX_LANEID] >= 0)
 			((uint32_t *)(void *)(w->registers + code->specials[PTX_LANEID]))[lane] = lane;
 	}
@@ -81,15 +82,17 @@ static void warp_open(struct ptx_code *code, uint32_t index)
 void ptx_launch_start(struct ptx_code *code, const struct launch *launch)
 {
 	if (!code->warps) {
-		code->warps = allocate(MAX_WARPS * sizeof *code->warps);
-		memset(code->warps, 0, MAX_WARPS * sizeof *code->warps);
+		code->warps = allocate(MAX_CLUSTER * MAX_WARPS * sizeof *code->warps);
+		memset(code->warps, 0, MAX_CLUSTER * MAX_WARPS * sizeof *code->warps);
 		code->arguments = allocate(code->parameter_bytes);
 	}
 	for (size_t i = 0; i < code->n_parameters; i++)
 		memcpy(code->arguments + code->parameters[2 * i], launch->args[i], code->parameters[2 * i + 1]);
 	code->executed = 0;
-	for (uint32_t i = 0; i < emu.n_threads / WARP; i++) {
+	for (uint32_t i = 0; i < launch->cluster * MAX_WARPS; i++) {
 		struct ptx_warp *w = &code->warps[i];
+		if (i % MAX_WARPS >= emu.n_threads / WARP)
+			continue;
 		if (!w->registers)
 			warp_open(code, i);
 		special(w, PTX_NTID_X, launch->block.x);
@@ -104,7 +107,7 @@ void ptx_block_start(struct ptx_code *code)
 	const uint3 *block = &emu.fibers[0].self.block;
 	limit = code->executed + MOST_EXECUTED;
 	for (uint32_t i = 0; i < emu.n_warps; i++) {
-		struct ptx_warp *w = &code->warps[i];
+		struct ptx_warp *w = &code->warps[emu.warps - emu_warps + i];
 		memset(w->at, 0, sizeof w->at);
 		memset(w->local, 0xff, (size_t)code->local_bytes * PTX_LANES);
 		special(w, PTX_CTAID_X, block->x);
@@ -259,7 +262,7 @@ static void group_run(struct ptx_warp *w, struct group g)
 
 void ptx_warp_run(struct ptx_code *code, struct warp *warp)
 {
-	struct ptx_warp *w = &code->warps[warp - emu.warps];
+	struct ptx_warp *w = &code->warps[warp - emu_warps];
 	struct group group;
 	if (!setjmp(left)) {
 		while (choose(w, &group)) {

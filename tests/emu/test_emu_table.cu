@@ -1,0 +1,140 @@
+/* Which kernel runs for the products of real models, and what it costs: no fewer blocks than an H200 has
+ * multiprocessors, and of up to 64 rows hardly more from L2 than the weights. What the kernels read is counted. */
+#include "kernels/cuda/product.cuh"
+
+#include "kernels/cuda/packed.h"
+#include "tests/emu/op_case.h"
+
+struct any_op {
+	enum { FAST = 0 };
+	struct product p;
+
+	TT_DEVICE uint32_t span(const struct any_op &)
+	{
+		return PRODUCT_TILE;
+	}
+	TT_DEVICE float constant(const struct any_op &, uint32_t, uint32_t)
+	{
+		return 0;
+	}
+	TT_DEVICE uint32_t source(const struct any_op &, uint32_t token)
+	{
+		return token;
+	}
+	TT_DEVICE void prepare(const struct any_op &, uint32_t *, uint32_t, uint32_t)
+	{
+	}
+	TT_DEVICE void finish(const struct any_op &, const struct product_tile &)
+	{
+	}
+};
+
+struct matrix_of {
+	const char *model, *op;
+	uint32_t n_rows, n_in;
+};
+static const struct matrix_of matrices[] = {
+	{"8B", "qkv", 6144, 4096},
+	{"8B", "o_proj", 4096, 4096},
+	{"8B", "gate_up", 28672, 4096},
+	{"8B", "down_proj", 4096, 14336},
+	{"8B", "logits", 128256, 4096},
+	{"70B", "qkv", 10240, 8192},
+	{"70B", "o_proj", 8192, 8192},
+	{"70B", "gate_up", 57344, 8192},
+	{"70B", "down_proj", 8192, 28672},
+	{"70B", "logits", 128256, 8192},
+};
+enum { N_SMS = 132, SHARED = 227 * 1024 };
+
+static uint32_t blocks_of(const struct matrix_of *m, uint32_t n_tokens, bool quantised, bool clusters)
+{
+	static struct tt_cuda cuda;
+	struct product p = {};
+	cuda.n_sms = N_SMS;
+	cuda.clusters = clusters;
+	p.n_rows = m->n_rows;
+	p.n_in = m->n_in;
+	p.n_tiles = m->n_rows / PRODUCT_TILE;
+	p.w.n_parts = quantised;
+	const dim3 grid = product_grid(*product_choose<any_op>(&cuda, SHARED, &p, n_tokens), &p, n_tokens);
+	return grid.x * grid.y;
+}
+
+Test(emu_table, every_product_has_a_block_for_each_multiprocessor)
+{
+	static const uint32_t shown[] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
+	for (int quantised = 0; quantised < 2; quantised++)
+		for (const struct matrix_of &m : matrices) {
+			printf("%s %s %-9s", m.model, quantised ? "quantised" : "bf16", m.op);
+			for (uint32_t n : shown)
+				printf(" %u: %u (%u alone)", n, blocks_of(&m, n, quantised, true),
+					blocks_of(&m, n, quantised, false));
+			printf("\n");
+			for (uint32_t n = 1; n <= 256; n++)
+				cr_assert_geq(blocks_of(&m, n, quantised, true), N_SMS, "%s %s, %u rows: %u blocks",
+					m.model, m.op, n, blocks_of(&m, n, quantised, true));
+		}
+}
+
+/* Bytes that o_proj's copies of weights and of x take, by the emulator's sectors, over those of the weights. */
+static double operand_traffic(uint32_t n_out, uint32_t n_in, uint32_t n_tokens, bool clusters)
+{
+	struct tt_step_plan counts = {}, *step;
+	struct tt_config config = {};
+	struct tt_layer layer = {};
+	op_open(TT_EMU_FORWARD, 1, 16);
+	counts.n_tokens = n_tokens;
+	step = op_step(counts);
+	op_begin(step, n_tokens, 0);
+	op_cuda.n_sms = N_SMS;
+	op_cuda.clusters = clusters;
+	auto zeros = [](size_t n_bytes) {
+		void *p = op_device<char>(n_bytes);
+		cr_assert_eq(cudaMemset(p, 0, n_bytes), cudaSuccess);
+		return p;
+	};
+	size_t n_weights = tt_packed_size(n_out, n_in), n_h = (size_t)n_tokens * n_out;
+	op_cuda.x = (uint16_t *)zeros(n_h * 2);
+	op_cuda.squares = (float *)zeros(n_h / TT_NORM_TILE * 4);
+	layer.wo = {zeros(n_weights * 2), TT_TYPE_BF16, n_out, n_in};
+	layer.ffn_norm = (const float *)zeros(n_out * 4);
+	const struct tt_o_proj_args args = {
+		&config, step, &layer, zeros((size_t)n_tokens * n_in * 2), (float *)zeros(n_h * 4)};
+	tt_emu_clear_counters();
+	OP_OK(tt_cuda_o_proj(&op_cuda.base, &args, &op_error));
+	OP_DONE();
+	const struct tt_emu_traffic *loads = tt_emu_counted()->loads;
+	uint64_t h = n_h * 4, constants = 0; /* the residual; the norm's weights, read by each block of a cluster */
+	for (uint32_t i = 0; i < 2; i++)
+		constants += (uint64_t)n_out * 4 * (clusters ? PRODUCT_CLUSTER : 1) / 2;
+	uint64_t x = loads[TT_TRAFFIC_ACTIVATION].sectors * 32 - h;
+	uint64_t w = loads[TT_TRAFFIC_WEIGHT].sectors * 32 - constants;
+	free(step);
+	cr_assert_eq(w, n_weights * 2, "%llu bytes of %zu", (unsigned long long)w, n_weights * 2);
+	return (double)(w + x) / (double)(n_weights * 2);
+}
+
+/* The same, reckoned. */
+static double reckoned(uint32_t n_out, uint32_t n_tokens, uint32_t row_tiles)
+{
+	uint32_t n_tiles = n_out / PRODUCT_TILE, groups = (n_tiles + row_tiles - 1) / row_tiles;
+	return 1 + (double)groups * n_tokens / n_out;
+}
+
+Test(emu_table, products_of_64_rows_read_little_more_than_their_weights)
+{
+	enum { K = 256, ROWS = 64 };
+	if (!tt_emu_counts_traffic())
+		cr_skip_test("PTX does not say what kind of data it moves");
+	/* 8B's and 70B's; the share does not depend on K */
+	double now = operand_traffic(4096, K, ROWS, true), alone = operand_traffic(4096, K, ROWS, false);
+	printf("4096 rows of weights, 64 tokens: %.4f times the weights' bytes, %.4f without clusters\n", now, alone);
+	cr_assert_float_eq(now, reckoned(4096, ROWS, 14), 1e-9);
+	cr_assert_float_eq(alone, reckoned(4096, ROWS, 2), 1e-9);
+	cr_assert_geq(alone, 3);
+	for (const struct matrix_of &m : matrices) {
+		printf("%s %s: %.4f\n", m.model, m.op, reckoned(m.n_rows, ROWS, 14));
+		cr_assert_leq(reckoned(m.n_rows, ROWS, 14), 1.3);
+	}
+}

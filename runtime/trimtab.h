@@ -338,7 +338,7 @@ struct tt_request_options {
 	size_t n_ids;
 	size_t n_prompt; /* ids from here on count as generated tokens, given instead of sampled; 0: all are prompt */
 	/* Gates that read a mean take it over ids[mean_from, mean_to), which are part of the prompt: those of the last
-	 * user message, as tt_text_encode_chat_span finds them. Both 0: the whole prompt. */
+	 * user message, as tt_text_encode_chat_span finds them. Both 0: all of the prompt but its first token. */
 	size_t mean_from, mean_to;
 	/* At most so many are generated. 0: only run the ids, and where nothing but gates and hidden states is read of
 	 * them, no layer after the last of these; then their KV pages serve requests that end at the same layer. */

@@ -26,15 +26,20 @@ static const struct kind KINDS[N_POLICIES] = {
 	{TT_POOL_LAST, 1, {0}, TT_WHEN_ALL},
 };
 
+/* kind: NULL for a policy without a gate */
 static struct tt_policy *make_policy(struct tt_engine *engine, const struct kind *kind, uint32_t index)
 {
+	static const struct kind always = {.when = TT_WHEN_ALL};
 	const struct tt_model_info *info = tt_engine_info(engine);
+	bool reads = kind != NULL;
+	kind = reads ? kind : &always;
 	uint32_t n_in = (kind->pool == TT_POOL_LAST_MEAN ? 2 : 1) * kind->n_observed * info->hidden_size;
 	const struct tt_gate_choice gate = {
 		.gate = TT_GATE_PROBE, .pool = kind->pool, .observed = kind->observed, .n_observed = kind->n_observed};
 	struct tt_policy *policy = NULL;
 	must(tt_policy_new(&policy, info->n_layers, info->hidden_size, 1, err));
-	must(tt_policy_set_gate(policy, &gate, err));
+	if (reads)
+		must(tt_policy_set_gate(policy, &gate, err));
 	for (uint32_t i = 0; i < n_in; i++)
 		policy->gate_weight[i] = cosf((float)(i * (index + 3)));
 	policy->when = kind->when;
@@ -103,7 +108,8 @@ static void check_values(
 	struct tt_request *request = request_run(engine, &options);
 	struct tt_decision decision;
 	cr_assert(tt_request_decision(request, 0, &decision));
-	double want = probability(kept, policy, kind, info->hidden_size, n_ids, from, to ? to : n_ids);
+	/* No span: all of the prompt but its first token. */
+	double want = probability(kept, policy, kind, info->hidden_size, n_ids, to ? from : n_ids > 1, to ? to : n_ids);
 	cr_expect(fabs((double)decision.gate - want) <= GATE_TOLERANCE, "%s, %zu ids, span %zu to %zu: %.9g, not %.9g",
 		model, n_ids, from, to, (double)decision.gate, want);
 	tt_request_free(kept);
@@ -300,6 +306,37 @@ Test(pooling, a_step_of_single_tokens_sums_what_it_runs_of_a_prompt)
 {
 	float want = gate_beside(0, 512), got = gate_beside(2, 2);
 	cr_expect_arr_eq(&got, &want, sizeof got, "%g, not %g", (double)got, (double)want);
+}
+
+/* ---- Nothing to decide by ---- */
+
+/* What the first token's h holds does not depend on the text, so a prompt of it alone opens no gate that reads. */
+Test(pooling, a_prompt_of_one_token_opens_no_gate_that_reads)
+{
+	struct tt_engine *engine = engine_open(MODEL, 1, 64);
+	const struct tt_model_info *info = tt_engine_info(engine);
+	int32_t ids[MAX_PROMPT];
+	for (int reads = 0; reads < 2; reads++)
+		for (size_t n = 1; n <= 2; n++) {
+			struct tt_policy *policy = make_policy(engine, reads ? &KINDS[1] : NULL, 1);
+			policy->threshold = 0; /* open for any probability */
+			struct tt_request_options options = prompt_options(ids, info->vocab_size, 3, n);
+			options.max_tokens = 1;
+			options.n_steering = 1;
+			options.steering[0] = (struct tt_steering){policy, 1};
+			struct tt_request *request = request_run(engine, &options);
+			struct tt_decision decision;
+			cr_assert(tt_request_decision(request, 0, &decision));
+			bool open = !reads || n > 1, acts = false;
+			for (uint32_t l = 0; l < info->n_layers; l++)
+				acts |= decision.coef[l] != 0;
+			cr_expect_eq(decision.s, open ? 1 : 0, "%zu ids, reads %d: %g", n, reads, (double)decision.s);
+			cr_expect_eq(acts, open, "%zu ids, reads %d", n, reads);
+			cr_expect_eq(tt_request_coefficients(request, 0, n - 1) != NULL, open);
+			tt_request_free(request);
+			tt_policy_free(policy);
+		}
+	tt_engine_close(engine);
 }
 
 /* ---- Shared pages ---- */

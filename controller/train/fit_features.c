@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/sha256.h"
+#include "runtime/engine/request.h"
 
 /* Where a gate reads, as shares of the model's depth: where a prompt has been understood, and the next token is not yet
  * all that the stream is about. */
@@ -48,9 +49,8 @@ static struct vector vector_of(const struct gathering *g, const struct tt_fit_ro
 	uint32_t layer = f->observed[v % f->n_observed];
 	if (!tt_gate_vector_is_mean(f->pool, f->n_observed, v))
 		return (struct vector){layer, row->n_ids - 1, row->n_ids};
-	if (row->mean_to == 0)
-		return (struct vector){layer, 0, row->n_ids};
-	return (struct vector){layer, row->mean_from, row->mean_to};
+	const struct tt_positions span = tt_mean_span(row->mean_from, row->mean_to, row->n_ids);
+	return (struct vector){layer, span.from, span.to};
 }
 
 static int key_of(const struct tt_fit_row *row, struct vector v, uint8_t key[TT_ACTIVATION_KEY], struct tt_error *err)
@@ -92,7 +92,9 @@ static void fill_request(struct gathering *g, const struct tt_fit_row *row, stru
 	tt_request_options_default(o);
 	o->ids = row->ids;
 	o->n_ids = row->n_ids;
-	o->keep_from = g->out->pool == TT_POOL_LAST ? row->n_ids - 1 : row->mean_to ? row->mean_from : 0;
+	o->keep_from = g->out->pool == TT_POOL_LAST
+			       ? row->n_ids - 1
+			       : tt_mean_span(row->mean_from, row->mean_to, row->n_ids).from;
 	o->keep_layers = g->layers;
 }
 

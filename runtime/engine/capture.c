@@ -91,7 +91,8 @@ static int write(const struct tt_request *request, const struct tt_engine *engin
 	struct contents *c, const char *path, struct tt_error *err)
 {
 	uint32_t n_layers = engine->info.n_layers, d = engine->info.hidden_size, n = 0;
-	size_t n_ids = o->n_ids, to = o->mean_to ? o->mean_to : n_ids;
+	size_t n_ids = o->n_ids;
+	const struct tt_positions span = tt_mean_span(o->mean_from, o->mean_to, n_ids);
 	tt_capture_coefficients(request, 0, n_ids, n_layers, c->coef);
 	c->tensors[n++] = (struct tt_st_tensor){"ids", TT_DTYPE_I32, 1, {n_ids}, n_ids, o->ids, 0};
 	c->tensors[n++] = (struct tt_st_tensor){
@@ -106,7 +107,7 @@ static int write(const struct tt_request *request, const struct tt_engine *engin
 		char *name = c->names[n_layers + l];
 		float *mean = c->means + (size_t)l * d;
 		snprintf(name, sizeof c->names[l], "mean.%u", l);
-		take_mean(tt_request_hidden(request, l), o->mean_from, to, d, mean);
+		take_mean(tt_request_hidden(request, l), span.from, span.to, d, mean);
 		c->tensors[n++] = (struct tt_st_tensor){name, TT_DTYPE_F32, 1, {d}, 0, mean, 0};
 	}
 	struct tt_st_pair metadata[] = {

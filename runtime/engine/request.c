@@ -142,6 +142,13 @@ static int add_pooled(struct tt_sequence *q, const struct tt_policy *policy, str
 	return TT_OK;
 }
 
+/* Whether there is what a gate decides by. A prompt of one token, which a text's first window or bos alone is, has a
+ * state that says nothing of the text (see tt_mean_span). */
+static bool has_text(const struct tt_sequence *q, const struct tt_policy *policy)
+{
+	return q->n_prompt > 1 || !tt_gate_of(policy->gate)->observes;
+}
+
 static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err)
 {
 	const struct tt_request_options *o = &r->options;
@@ -151,7 +158,7 @@ static int resolve_policy(struct tt_request *r, uint32_t i, struct tt_error *err
 	uint32_t first, last;
 	tt_policy_slot(r->engine, policy, &p->slot);
 	p->identity = r->engine->policies[p->slot].identity;
-	p->scale = o->steering[i].scale;
+	p->scale = has_text(q, policy) ? o->steering[i].scale : 0;
 	p->whole_rows = tt_steer_whole_row(policy->op, policy->form);
 	p->when = o->when == TT_WHEN_POLICY ? policy->when : o->when;
 	p->after_layer = policy->n_observed ? (int32_t)policy->observed[policy->n_observed - 1] : -1;
@@ -261,8 +268,9 @@ static void fill_sequence(struct tt_request *r)
 	const struct tt_request_options *o = &r->options;
 	struct tt_sequence *q = &r->sequence;
 	q->n_prompt = o->n_prompt ? o->n_prompt : o->n_ids;
-	q->pool_from = o->mean_from;
-	q->pool_to = o->mean_to ? o->mean_to : q->n_prompt;
+	const struct tt_positions span = tt_mean_span(o->mean_from, o->mean_to, q->n_prompt);
+	q->pool_from = span.from;
+	q->pool_to = span.to;
 	q->max_tokens = o->max_tokens;
 	q->sampling = o->sampling;
 	q->n_top = o->n_top;
@@ -502,7 +510,7 @@ bool tt_request_decision(const struct tt_request *r, uint32_t index, struct tt_d
 	bool decided = q->decided;
 	if (decided)
 		*decision = (struct tt_decision){
-			.s = p->s,
+			.s = p->after_layer >= 0 && q->n_prompt < 2 ? 0 : p->s,
 			.gate = p->gate,
 			.coef = tt_sequence_began(q, index) ? q->coef + (size_t)index * n_layers : none,
 			.when = p->when,

@@ -92,9 +92,8 @@ static void fill_request(struct gathering *g, const struct tt_fit_row *row, stru
 	tt_request_options_default(o);
 	o->ids = row->ids;
 	o->n_ids = row->n_ids;
-	o->keep_from = g->out->pool == TT_POOL_LAST
-			       ? row->n_ids - 1
-			       : tt_mean_span(row->mean_from, row->mean_to, row->n_ids).from;
+	o->keep_from = g->out->pool == TT_POOL_LAST ? row->n_ids - 1
+						    : tt_mean_span(row->mean_from, row->mean_to, row->n_ids).from;
 	o->keep_layers = g->layers;
 }
 

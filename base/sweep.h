@@ -6,6 +6,7 @@
 
 #include "base/tt_error.h"
 
+/* TT_MAX_SWEEP: cases as they are written, those of scale 0 that are left out afterwards too. */
 enum { TT_MAX_SWEEP_NAMES = 256, TT_MAX_SWEEP = 1024 };
 
 struct tt_sweep_case {

@@ -24,11 +24,12 @@ static void add_source(
 {
 	const char *compute = tt_engine_compute(engine), *template = tt_engine_info(engine)->chat_template_sha256;
 	json_t *entry = json_pack("{s:s, s:s, s:I}", "file", file, "sha256", sha256, "rows", (json_int_t)n_rows);
-	json_array_append_new(list, entry);
-	if (strcmp(compute, "f32") != 0)
-		json_object_set_new(entry, "compute", json_string(compute));
-	if (template)
-		json_object_set_new(entry, "chat_template", json_string(template));
+	bool whole = !strcmp(compute, "f32") || json_object_set_new(entry, "compute", json_string(compute)) == 0;
+	whole &= !template || json_object_set_new(entry, "chat_template", json_string(template)) == 0;
+	if (whole)
+		json_array_append_new(list, entry);
+	else
+		json_decref(entry); /* no memory: no entry, rather than one that says something else */
 }
 
 static void add_sources(json_t *list, const struct tt_engine *engine, const struct tt_prompts *prompts)

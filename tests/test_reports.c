@@ -471,13 +471,13 @@ Test(reports, a_capture_has_the_means_of_its_hidden_states)
 {
 	enum { FROM = 3, TO = 21 };
 	struct tt_engine *engine = engine_open(MODEL, 1, 16);
-	const size_t spans[2][2] = {{FROM, TO}, {0, 0}};
+	const size_t spans[2][2] = {{FROM, TO}, {0, 0}}; /* the other: all but the first token */
 	char path[] = "/tmp/trimtab-capture-XXXXXX", name[24];
 	int32_t ids[MAX_PROMPT];
 	make_prompt(5, MAX_PROMPT, ids);
 	close(mkstemp(path));
 	for (int i = 0; i < 2; i++) {
-		size_t from = spans[i][0], to = i ? MAX_PROMPT : TO;
+		size_t from = i ? 1 : FROM, to = i ? MAX_PROMPT : TO;
 		const struct tt_capture_options options = {.size = sizeof options,
 			.ids = ids,
 			.n_ids = MAX_PROMPT,

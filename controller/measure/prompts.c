@@ -117,7 +117,8 @@ static int read_messages(const json_t *messages, const char **text, json_t **bef
 	json_array_foreach(*before, i, message)
 	{
 		role = json_string_value(json_object_get(message, "role"));
-		TT_TRY(tt_json_set(message, "role", json_string(tt_chat_role(role)), err));
+		if (json_object_set_new(message, "role", json_string(tt_chat_role(role))) != 0)
+			return tt_fail(err, TT_ERR_MEMORY, "out of memory: messages");
 	}
 	return TT_OK;
 }

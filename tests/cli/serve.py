@@ -576,7 +576,7 @@ def test_metrics():
         before = server.metrics()
         check(before['vllm:generation_tokens_total{model_name="tiny-llama",engine="0"}'] == 0, "zeros at the start")
         for streams in (False, True):
-            with server.open(TEXT, completion(["a", "b c"], n=2, max_tokens=5, stream=streams,
+            with server.open(TEXT, completion(["a b", "b c"], n=2, max_tokens=5, stream=streams,
                                               ignore_eos=True)) as connection:
                 read_all(connection)
         n_tokens = 40 + sum(server.works(CHAT, chat(steering=value))["usage"]["completion_tokens"]

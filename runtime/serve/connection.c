@@ -243,13 +243,12 @@ static void take_records(struct tt_connection *c, const char *data, size_t n)
 	if (state == TT_TLS_REFUSED || c->n_shaken > MAX_SHAKEN) {
 		refuse_records(c);
 	} else if (state == TT_TLS_LEFT) {
+		/* What was answered at once is said, as it is without TLS, where the end is seen in the loop's next turn. */
+		if (c->out.len)
+			tt_connection_flush(c);
 		tt_connection_drop(c);
 	} else if (c->wire.len) {
-		/* A client that has new keys made again and again must also read what that comes to. */
-		if (tt_connection_unsent(c) > TT_UNSENT_PAUSE && c->state == TT_CONNECTION_READING)
-			tt_connection_drop(c);
-		else
-			tt_server_mark(c->server, c);
+		tt_server_mark(c->server, c);
 	}
 }
 

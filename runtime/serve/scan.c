@@ -72,14 +72,19 @@ static bool is_authority(struct tt_span text)
 
 static bool scan_target(struct tt_scan *s, const char *block, struct tt_span target)
 {
-	static const char scheme[] = "http://";
-	const size_t n_scheme = sizeof scheme - 1;
+	static const char *const schemes[] = {"http://", "https://"}; /* either: a proxy may have ended the TLS */
+	size_t n_scheme = 0;
 	if (target.len > TT_MAX_TARGET)
 		return refuse(s, 414, "the target is too long");
 	for (size_t i = 0; i < target.len; i++)
 		if (target.data[i] < '!' || target.data[i] > '~' || target.data[i] == '#' || target.data[i] == '\\')
 			return refuse(s, 400, "the target has a character that a target cannot have");
-	if (target.len > n_scheme && strncasecmp(target.data, scheme, n_scheme) == 0) {
+	for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+		size_t n = strlen(schemes[i]);
+		if (target.len > n && strncasecmp(target.data, schemes[i], n) == 0)
+			n_scheme = n;
+	}
+	if (n_scheme) {
 		target.data += n_scheme;
 		target.len -= n_scheme;
 		const char *end = memchr(target.data, '/', target.len);

@@ -7,6 +7,8 @@
 
 #include "base/fail.h"
 
+enum { MAX_SAID = 64 << 10 }; /* bytes that TLS may say of itself before the client takes them */
+
 struct tt_certificate {
 	SSL_CTX *context;
 };
@@ -18,6 +20,8 @@ struct tt_tls {
 	const char *data; /* of the wire, not read yet */
 	size_t n_data;
 	struct tt_buffer *wire;
+	bool reads;  /* what it says now is its own, and no answer */
+	bool begins; /* the client begins another handshake: nothing more is read */
 };
 
 /* ---- The bytes' way in and out */
@@ -25,7 +29,10 @@ struct tt_tls {
 static int wire_write(BIO *bio, const char *data, int n)
 {
 	struct tt_tls *tls = BIO_get_data(bio);
-	return n > 0 && tt_buffer_add(tls->wire, data, (size_t)n, NULL) == TT_OK ? n : -1;
+	BIO_clear_retry_flags(bio); /* of an earlier read, by which this error would be taken for a wait */
+	if (n <= 0 || (tls->reads && tls->wire->len + (size_t)n > MAX_SAID))
+		return -1;
+	return tt_buffer_add(tls->wire, data, (size_t)n, NULL) == TT_OK ? n : -1;
 }
 
 static int wire_read(BIO *bio, char *out, int size)
@@ -33,6 +40,8 @@ static int wire_read(BIO *bio, char *out, int size)
 	struct tt_tls *tls = BIO_get_data(bio);
 	size_t n = size > 0 && (size_t)size < tls->n_data ? (size_t)size : tls->n_data;
 	BIO_clear_retry_flags(bio);
+	if (tls->begins)
+		return -1;
 	if (n == 0) {
 		BIO_set_retry_read(bio);
 		return -1;
@@ -66,6 +75,19 @@ static BIO *make_wire(struct tt_tls *tls)
 }
 
 /* ---- Certificates */
+
+/* Sees the header of a record before its text is read. libssl would answer each hello of TLS 1.2 in it by a warning and
+ * go on, and thousands fit into one. (TLS 1.3 hides what belongs to no handshake in records of another kind.) */
+static void see_message(int writes, int version, int type, const void *data, size_t n, SSL *ssl, void *user)
+{
+	const uint8_t *header = data;
+	(void)version;
+	(void)user;
+	if (!writes && type == SSL3_RT_HEADER && n > 0 && header[0] == SSL3_RT_HANDSHAKE && SSL_is_init_finished(ssl)) {
+		struct tt_tls *tls = SSL_get_app_data(ssl);
+		tls->begins = true;
+	}
+}
 
 /* What OpenSSL last complained of. */
 static int fail_ssl(struct tt_error *err, int code, const char *what)
@@ -111,9 +133,16 @@ static bool set_rules(SSL_CTX *context)
 	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
 	SSL_CTX_set_default_passwd_cb(context, no_password);
+	SSL_CTX_set_msg_callback(context, see_message);
 	return SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
 	       SSL_CTX_set_num_tickets(context, 0) == 1 &&
 	       SSL_CTX_set_cipher_list(context, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1;
+}
+
+static int fail_pair(struct tt_error *err, const char *chain, const char *key)
+{
+	ERR_clear_error();
+	return tt_fail(err, TT_ERR_FORMAT, "%.300s is not the key of %.300s", key, chain);
 }
 
 int tt_certificate_load(struct tt_certificate **out, const char *chain, const char *key, struct tt_error *err)
@@ -128,7 +157,11 @@ int tt_certificate_load(struct tt_certificate **out, const char *chain, const ch
 	else if (SSL_CTX_use_certificate_chain_file(certificate->context, chain) != 1)
 		status = fail_ssl(err, TT_ERR_FORMAT, chain);
 	else if (SSL_CTX_use_PrivateKey_file(certificate->context, key, SSL_FILETYPE_PEM) != 1)
-		status = fail_ssl(err, TT_ERR_FORMAT, key);
+		status = ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH
+				 ? fail_pair(err, chain, key)
+				 : fail_ssl(err, TT_ERR_FORMAT, key);
+	else if (SSL_CTX_check_private_key(certificate->context) != 1) /* one of another type was just put beside */
+		status = fail_pair(err, chain, key);
 	if (status != TT_OK) {
 		tt_certificate_free(certificate);
 		return status;
@@ -159,6 +192,7 @@ int tt_tls_begin(struct tt_tls **out, struct tt_certificate *certificate, struct
 		return tt_fail(err, TT_ERR_MEMORY, "no memory for TLS");
 	}
 	SSL_set_bio(tls->ssl, bio, bio);
+	SSL_set_app_data(tls->ssl, tls);
 	SSL_set_accept_state(tls->ssl);
 	*out = tls;
 	return TT_OK;
@@ -182,7 +216,9 @@ void tt_tls_feed(struct tt_tls *tls, const char *data, size_t n)
 enum tt_tls_state tt_tls_read(struct tt_tls *tls, char *out, size_t size, size_t *n)
 {
 	ERR_clear_error();
+	tls->reads = true;
 	int done = SSL_read_ex(tls->ssl, out, size, n);
+	tls->reads = false;
 	if (done == 1)
 		return TT_TLS_GAVE;
 	*n = 0;

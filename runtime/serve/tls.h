@@ -1,5 +1,5 @@
 /* TLS for a connection: records come in and go out as bytes, so the loop reads and writes as it does without. It knows
- * no socket. From 1.2 on, HTTP/1.1 by ALPN, no resumption, no renegotiation, no certificates of clients. Of a program
+ * no socket. From 1.2 on, HTTP/1.1 by ALPN, no resumption, no renegotiation (a client that begins one is refused), no certificates of clients. Of a program
  * that was built without libssl no_tls.c stands for it. */
 #ifndef RUNTIME_SERVE_TLS_H
 #define RUNTIME_SERVE_TLS_H
@@ -28,7 +28,8 @@ int tt_tls_begin(struct tt_tls **out, struct tt_certificate *certificate, struct
 void tt_tls_free(struct tt_tls *tls); /* NULL is fine */
 /* Gives it bytes of the wire, which must stay until tt_tls_read has not said TT_TLS_GAVE. */
 void tt_tls_feed(struct tt_tls *tls, const char *data, size_t n);
-/* Takes what the client said, *n bytes of at most size. */
+/* Takes what the client said, *n bytes of at most size. What this adds to wire it bounds: a client that makes it say
+ * more than it takes is refused. */
 enum tt_tls_state tt_tls_read(struct tt_tls *tls, char *out, size_t size, size_t *n);
 /* Whether the handshake is over: nothing can be said before. */
 bool tt_tls_is_open(const struct tt_tls *tls);

@@ -3,8 +3,13 @@
 serve_tls.py TRIMTAB GOLDEN [TEST]..."""
 
 import contextlib
+import ctypes
+import ctypes.util
 import hashlib
+import hmac
 import itertools
+import json
+import os
 import random
 import re
 import signal
@@ -81,6 +86,80 @@ def in_memory(server):
             to_client.write(connection.recv(1 << 16))
 
 
+def encrypt(key, nonce, bound, text):
+    """AES-128-GCM by libcrypto, which Python does not offer: the ciphertext and its tag."""
+    crypto = ctypes.CDLL(ctypes.util.find_library("crypto"))
+    crypto.EVP_CIPHER_CTX_new.restype = crypto.EVP_aes_128_gcm.restype = ctypes.c_void_p
+    context, out, n = ctypes.c_void_p(crypto.EVP_CIPHER_CTX_new()), ctypes.create_string_buffer(len(text) + 16), \
+        ctypes.c_int()
+    tag = ctypes.create_string_buffer(16)
+    good = [crypto.EVP_EncryptInit_ex(context, ctypes.c_void_p(crypto.EVP_aes_128_gcm()), None, key, nonce),
+            crypto.EVP_EncryptUpdate(context, None, ctypes.byref(n), bound, len(bound)),
+            crypto.EVP_EncryptUpdate(context, out, ctypes.byref(n), text, len(text)),
+            crypto.EVP_EncryptFinal_ex(context, None, ctypes.byref(n)),
+            crypto.EVP_CIPHER_CTX_ctrl(context, 0x10, 16, tag)]
+    crypto.EVP_CIPHER_CTX_free(context)
+    check(good == [1] * 5, f"libcrypto: {good}")
+    return out.raw[:len(text)] + tag.raw
+
+
+class Speaker12:
+    """A client of TLS 1.2 that can send records of any kind, because it knows the keys."""
+
+    def __init__(self, server):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove("secrets")
+        context = client(maximum_version=ssl.TLSVersion.TLSv1_2, keylog_filename="secrets")
+        context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+        to_server, to_client, said = ssl.MemoryBIO(), ssl.MemoryBIO(), b""
+        speaker = context.wrap_bio(to_client, to_server, server_hostname="localhost")
+        self.connection = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT)
+        while True:
+            try:
+                speaker.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.connection.sendall(to_server.read())
+                piece = self.connection.recv(1 << 16)
+                said += piece
+                to_client.write(piece)
+        with open("secrets", encoding="ascii") as file:
+            words = next(line.split() for line in file if line.startswith("CLIENT_RANDOM "))
+        secret, seed = bytes.fromhex(words[2]), b"key expansion" + said[11:43] + bytes.fromhex(words[1])
+        keys = after = b""
+        while len(keys) < 40:
+            after = hmac.digest(secret, after or seed, "sha256")
+            keys += hmac.digest(secret, after + seed, "sha256")
+        self.key, self.salt, self.n_records = keys[:16], keys[32:36], 1  # "finished" was the first
+
+    def send(self, kind, data):
+        number = self.n_records.to_bytes(8, "big")
+        head = bytes([kind]) + b"\3\3"
+        sealed = encrypt(self.key, self.salt + number, number + head + len(data).to_bytes(2, "big"), data)
+        self.n_records += 1
+        self.connection.sendall(head + (8 + len(sealed)).to_bytes(2, "big") + number + sealed)
+
+
+def test_handshakes():
+    """Of TLS 1.2, whoever begins another handshake while a stream runs is cut at the first message of it."""
+    make_certificate()
+    text = json.dumps({**LONG, "stream": True}).encode()
+    with serve() as server:
+        before = server.memory()
+        for n_refused, n_hellos in enumerate((1, 4000), 1):
+            speaker = Speaker12(server)
+            with speaker.connection:
+                speaker.send(23, POST + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+                check(speaker.connection.recv(1 << 16)[:1] == b"\x17", "the stream does not run")
+                with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                    for _ in range(min(n_hellos, 20)):
+                        speaker.send(22, b"\1\0\0\0" * n_hellos)  # a hello is that little
+                soon(lambda n=n_refused: server.metrics()["trimtab_tls_refused_total"] == n, f"{n_hellos} hellos")
+        soon(lambda: server.metrics()['vllm:num_requests_running{model_name="tiny-llama",engine="0"}'] == 0,
+             "what was cut runs on")
+        check(server.memory() - before < 32 << 20, "memory of what was cut")
+
+
 def test_answers():
     """The same answers as without TLS, whole and streamed, and each connection ends as TLS has it."""
     make_certificate()
@@ -126,6 +205,18 @@ def test_wire():
             with server.send(data + ONCE * keeps) as connection:
                 answer = read_all(connection)
             check(answer.count(b"HTTP/1.1 200 OK\r\n") == n + keeps, f"{name}: {answer[:900]}")
+        for data in (AGAIN, ONCE):  # and the client's end in the same piece
+            speaker, to_server, to_client, connection = in_memory(server)
+            with connection:
+                speaker.write(data)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    speaker.unwrap()
+                connection.sendall(to_server.read())
+                to_client.write(read_all(connection))
+                answer = b""
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                    answer = speaker.read(1 << 16)
+            check(answer.startswith(b"HTTP/1.1 200 OK\r\n"), f"a request and the end at once: {answer}")
         with server.connect() as connection:
             for byte in AGAIN + POST + b"Content-Length: " + N + b"\r\n\r\n" + BODY:
                 connection.sendall(bytes([byte]))
@@ -148,9 +239,6 @@ def test_s_client():
                                 ("a cipher of CBC", ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA"))):
             said = s_client(server, *arguments)
             check("Cipher is (NONE)" in said and "alert" in said, f"{what}: {said}")
-        # "R" asks for another handshake, of TLS 1.2.
-        said = s_client(server, "-tls1_2", said=b"R\n")
-        check("renegotiation" in said and "HTTP/1.1" not in said, f"renegotiation: {said}")
         said = s_client(server, "-quiet", "-verify_quiet", "-ign_eof", said=ONCE)
         check(said.startswith("HTTP/1.1 200 OK\r\n") and "unexpected eof" not in said, f"a request: {said}")
         # New keys in the middle ("K": the server is to make some too), and no ticket to come again by.
@@ -327,7 +415,15 @@ def test_reload():
         server.signal(signal.SIGHUP)
         soon(lambda: server.ask("/v1/models", Authorization="Bearer tt_2")[0] == 200, "a new key beside it")
         check(serial() == second, "a wrong certificate changes something")
-    check("the certificate stays as it is: chain.pem: " in "".join(server.said), f"{server.said}")
+        # One of the two files is new, and of another type.
+        make_certificate(kind=("rsa:2048",), key="key.rsa")
+        with open("keys", "a", encoding="ascii") as file:
+            print("three", hashlib.sha256(b"tt_3").hexdigest(), "B Person", file=file)
+        server.signal(signal.SIGHUP)
+        soon(lambda: server.ask("/v1/models", Authorization="Bearer tt_3")[0] == 200, "a chain without its key")
+        check(serial() == second, "a certificate of another key changes something")
+    for said in ("chain.pem: ", "key.pem is not the key of chain.pem"):
+        check(f"the certificate stays as it is: {said}" in "".join(server.said), f"{said}: {server.said}")
 
 
 def test_signals_in_a_row():
@@ -352,6 +448,7 @@ def test_signals_in_a_row():
 def test_usage():
     make_certificate()
     make_certificate(chain="other.pem", key="other.key")
+    make_certificate(chain="rsa.pem", key="rsa.key", kind=("rsa:2048",))
     subprocess.run(["openssl", "ec", "-in", "key.pem", "-aes256", "-passout", "pass:secret", "-out", "locked.pem"],
                    check=True, capture_output=True)
     with open("empty.pem", "wb"):
@@ -365,7 +462,9 @@ def test_usage():
             ("key.pem: ", ("--tls-cert", "key.pem", *FILES[2:])),
             ("chain.pem: ", (*FILES[:2], "--tls-key", "chain.pem")),
             ("locked.pem: ", (*FILES[:2], "--tls-key", "locked.pem")),
-            ("other.key: key values mismatch", (*FILES[:2], "--tls-key", "other.key")),
+            ("other.key is not the key of chain.pem", (*FILES[:2], "--tls-key", "other.key")),
+            ("rsa.key is not the key of chain.pem", (*FILES[:2], "--tls-key", "rsa.key")),
+            ("key.pem is not the key of rsa.pem", ("--tls-cert", "rsa.pem", *FILES[2:])),
             ("no request needs a key", (*FILES, "--host", "0.0.0.0")), ("there is no TLS", ("--host", "0.0.0.0")),
             ("there is no TLS", ("--host", "0.0.0.0", "--keys", "keys"))):
         done = subprocess.run([program.trimtab, "serve", program.tiny, "--port", "0", "--admin-port", "0", *arguments],

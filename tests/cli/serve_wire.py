@@ -149,6 +149,7 @@ ANSWERED = {
     "five at once": (get() + AGAIN * 4, 5),
     "HTTP/1.0": (get(b"GET /health HTTP/1.0"), 1),
     "an absolute target": (get(b"GET http://127.1/health HTTP/1.1"), 1),
+    "an absolute target of https": (get(b"GET https://127.1/health HTTP/1.1"), 1),
     "an absolute target in large letters": (get(b"GET HTTP://LocalHost/health HTTP/1.1", b"Host: localHost\r\n"), 1),
     "a query": (get(b"GET /health?a=%00&b=/../ HTTP/1.1"), 1),
     "an address as Host": (get(fields=b"Host: 127.0.0.1:8000\r\n"), 1),

@@ -79,6 +79,23 @@ Test(rate_limit, no_window_has_more_than_its_limit)
 	simulate(4, 200000, (uint32_t[]){120, 9000});
 }
 
+/* A day's charge that may stay is not waited for where what runs is in the way, which will be given back. */
+Test(rate_limit, what_runs_is_waited_for_a_second)
+{
+	const uint32_t limits[] = {0, 450};
+	struct tt_rate_limit rate = {0};
+	enum tt_rate_window window = TT_N_RATE_WINDOWS;
+	tt_rate_reserve(&rate, 6);
+	tt_rate_charge(&rate, 6, 6, 1000);
+	tt_rate_reserve(&rate, 444);
+	cr_expect_eq(tt_rate_wait(&rate, limits, 5, 2000, &window), 1000);
+	cr_expect_eq(window, TT_A_DAY);
+	/* Where what was charged must leave whatever runs, its time is told. */
+	cr_expect_eq(tt_rate_wait(&rate, limits, 445, 2000, &window), 61ull * 24 * 60 * 1000 - 2000);
+	tt_rate_charge(&rate, 444, 10, 3000);
+	cr_expect_eq(tt_rate_wait(&rate, limits, 5, 3000, &window), 0);
+}
+
 Test(rate_limit, a_pause_empties_it_and_the_first_moment_is_like_any)
 {
 	const uint32_t limits[] = {10, 20};

@@ -112,8 +112,23 @@ int tt_version_bytes(struct tt_buffer *out, struct tt_database *db, const char *
 	return TT_OK;
 }
 
-/* The policy that these bytes are a file of. They go by a file of their own, which nobody else can read. */
-static int load_bytes(struct tt_policy **out, const char *directory, const void *bytes, size_t n, struct tt_error *err)
+/* A message says `name` for a file that is no more, and that is nobody's to know. */
+static void rename_file(struct tt_error *err, const char *path, const char *name)
+{
+	struct tt_buffer message = {0};
+	const char *found = err ? strstr(err->message, path) : NULL;
+	if (!found)
+		return;
+	if (tt_buffer_print(&message, NULL, "%.*s%s%s", (int)(found - err->message), err->message, name,
+		    found + strlen(path)) == TT_OK)
+		snprintf(err->message, sizeof err->message, "%s", message.data);
+	tt_buffer_free(&message);
+}
+
+/* The policy that these bytes are a file of, which messages call `name`. They go by a file of their own, which nobody
+ * else can read. */
+static int load_bytes(struct tt_policy **out, const char *directory, const char *name, const void *bytes, size_t n,
+	struct tt_error *err)
 {
 	char *path;
 	TT_TRY(tt_file_join(&path, directory, ".policy.XXXXXX", err));
@@ -129,6 +144,8 @@ static int load_bytes(struct tt_policy **out, const char *directory, const void 
 	if (status == TT_OK)
 		status = tt_policy_load(out, path, err);
 	unlink(path);
+	if (status != TT_OK)
+		rename_file(err, path, name);
 	free(path);
 	return status;
 }
@@ -137,10 +154,12 @@ int tt_version_load(
 	struct tt_policy **out, struct tt_database *db, const char *directory, const char *sha256, struct tt_error *err)
 {
 	struct tt_buffer bytes = {0};
+	char name[32];
 	*out = NULL;
+	snprintf(name, sizeof name, "version %.12s", sha256);
 	int status = tt_version_bytes(&bytes, db, sha256, err);
 	if (status == TT_OK)
-		status = load_bytes(out, directory, bytes.data, bytes.len, err);
+		status = load_bytes(out, directory, name, bytes.data, bytes.len, err);
 	tt_buffer_free(&bytes);
 	return status;
 }
@@ -201,7 +220,7 @@ static int keep_file(struct tt_call *call, const struct tt_buffer *bytes, const 
 {
 	struct tt_policy *policy;
 	struct tt_policy_info info;
-	TT_TRY(load_bytes(&policy, call->store->directory, bytes->data, bytes->len, err));
+	TT_TRY(load_bytes(&policy, call->store->directory, "file", bytes->data, bytes->len, err));
 	tt_policy_describe(policy, &info);
 	int status = tt_json_add(call->answer,
 		json_pack("{s:s, s:s, s:s}", "operation", info.op_word, "gate", info.gate_word, "when",

@@ -243,7 +243,7 @@ static void take_records(struct tt_connection *c, const char *data, size_t n)
 	if (state == TT_TLS_REFUSED || c->n_shaken > MAX_SHAKEN) {
 		refuse_records(c);
 	} else if (state == TT_TLS_LEFT) {
-		/* What was answered at once is said, as it is without TLS, where the end is seen in the loop's next turn. */
+		/* What was answered at once is said, as without TLS, where the loop sees the end in its next turn. */
 		if (c->out.len)
 			tt_connection_flush(c);
 		tt_connection_drop(c);

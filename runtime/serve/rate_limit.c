@@ -15,11 +15,12 @@ static void move(struct tt_rate_limit *rate, uint64_t now)
 	}
 }
 
-/* How long until the oldest have left of which at most limit may stay beside what is reserved and n. */
+/* How long until the oldest have left of which at most limit may stay beside n. What is reserved is given back for what
+ * it came to, so it is not waited for as long as for what stays in the window. */
 static uint64_t wait_for(
 	const struct tt_rate_limit *rate, enum tt_rate_window w, uint64_t limit, uint64_t n, uint64_t now)
 {
-	uint64_t slot = rate->windows[w].slot, sum = rate->reserved + n;
+	uint64_t slot = rate->windows[w].slot, sum = n;
 	for (uint64_t age = 0; age < TT_RATE_SLOTS; age++) {
 		/* The slots down to this one fit; if it does not, it must have left. */
 		uint64_t count = age <= slot ? rate->windows[w].counts[(slot - age) % TT_RATE_SLOTS] : 0;
@@ -27,7 +28,7 @@ static uint64_t wait_for(
 		if (sum > limit && count)
 			return (slot - age + TT_RATE_SLOTS) * slot_times[w] - now;
 	}
-	return sum > limit ? slot_times[TT_A_MINUTE] : 0; /* until something has ended: soon, or nobody knows */
+	return sum + rate->reserved > limit ? slot_times[TT_A_MINUTE] : 0; /* until something has ended: soon */
 }
 
 uint64_t tt_rate_wait(struct tt_rate_limit *rate, const uint32_t limits[TT_N_RATE_WINDOWS], uint64_t n, uint64_t now,

@@ -19,8 +19,8 @@ struct tt_rate_limit {
 };
 
 /* Milliseconds until the key may begin what comes to n tokens at most, as far as what has ended is in the way, and the
- * window that is in its way longest; 0: it may now. limits: of each window, 0 for none; none may be below n. now: in
- * milliseconds, of a clock that never goes back. */
+ * window that is in its way longest; a second where only what runs is; 0: it may now. limits: of each window, 0 for
+ * none; none may be below n. now: in milliseconds, of a clock that never goes back. */
 uint64_t tt_rate_wait(struct tt_rate_limit *rate, const uint32_t limits[TT_N_RATE_WINDOWS], uint64_t n, uint64_t now,
 	enum tt_rate_window *window);
 /* It begins that. */

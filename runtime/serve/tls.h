@@ -1,6 +1,6 @@
 /* TLS for a connection: records come in and go out as bytes, so the loop reads and writes as it does without. It knows
- * no socket. From 1.2 on, HTTP/1.1 by ALPN, no resumption, no renegotiation (a client that begins one is refused), no certificates of clients. Of a program
- * that was built without libssl no_tls.c stands for it. */
+ * no socket. From 1.2 on, HTTP/1.1 by ALPN, no resumption, no renegotiation (a client that begins one is refused), no
+ * certificates of clients. Of a program that was built without libssl no_tls.c stands for it. */
 #ifndef RUNTIME_SERVE_TLS_H
 #define RUNTIME_SERVE_TLS_H
 

@@ -130,15 +130,5 @@ int tt_append_log_sync(const struct tt_append_log *log)
 
 int tt_append_log_sync_name(const struct tt_append_log *log, struct tt_error *err)
 {
-	char *folder = NULL;
-	if (!log->path)
-		return TT_OK;
-	TT_TRY(tt_file_folder(&folder, log->path, err));
-	int file = open(folder, O_RDONLY | O_CLOEXEC);
-	free(folder);
-	if (file >= 0) {
-		fsync(file); /* some file systems cannot do this, and need not */
-		close(file);
-	}
-	return TT_OK;
+	return log->path ? tt_file_sync_folder(log->path, err) : TT_OK;
 }

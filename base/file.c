@@ -219,11 +219,10 @@ int tt_file_write(const char *path, const void *data, size_t n, struct tt_error 
 
 int tt_file_sync_folder(const char *path, struct tt_error *err)
 {
-	const char *end = strrchr(path, '/');
 	char *folder;
-	TT_TRY(tt_copy_string(&folder, end ? path : ".", end ? (size_t)(end - path) + (end == path) : 1, err));
+	TT_TRY(tt_file_folder(&folder, path, err));
 	int file = open(folder, O_RDONLY | O_CLOEXEC), status = TT_OK;
-	if (file < 0 || fsync(file) < 0)
+	if (file < 0 ? errno != EACCES : fsync(file) < 0 && errno != EINVAL)
 		status = tt_fail_io(err, folder, "write");
 	if (file >= 0)
 		close(file);

@@ -70,3 +70,17 @@ Test(file, an_address_is_of_the_file_that_is_mapped_there_now)
 	tt_file_unmap(&second);
 	scratch_remove(&s, files, 2);
 }
+
+/* /proc has no disk, and says so by EINVAL, as some file systems do that have one. */
+Test(file, a_folder_is_synced_where_that_can_be_done)
+{
+	struct tt_error err = {0};
+	char here[] = "/tmp/test_file.XXXXXX", path[64];
+	cr_assert_not_null(mkdtemp(here));
+	snprintf(path, sizeof path, "%s/a", here);
+	cr_expect_eq(tt_file_sync_folder(path, &err), TT_OK);
+	cr_assert_eq(rmdir(here), 0);
+	cr_expect_eq(tt_file_sync_folder(path, &err), TT_ERR_IO);
+	cr_expect_eq(tt_file_sync_folder("/proc/a", &err), TT_OK);
+	cr_expect_eq(tt_file_sync_folder("a", &err), TT_OK);
+}

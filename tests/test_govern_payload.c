@@ -9,7 +9,7 @@
 #include "controller/govern/log_key.h"
 #include "golden.h"
 
-/* The folders that were synced. */
+/* The files and folders that were synced. */
 static ino_t synced[64];
 static size_t n_synced;
 
@@ -18,7 +18,7 @@ int __wrap_fsync(int file);
 int __wrap_fsync(int file)
 {
 	struct stat status;
-	if (fstat(file, &status) == 0 && S_ISDIR(status.st_mode) && n_synced < 64)
+	if (fstat(file, &status) == 0 && n_synced < 64)
 		synced[n_synced++] = status.st_ino;
 	return __real_fsync(file);
 }
@@ -252,5 +252,39 @@ Test(govern_payload, files_that_the_database_goes_by_are_in_their_folders_for_go
 	cr_expect(was_synced(w->folder, ".") && was_synced(w->folder, "tile") &&
 			  was_synced(w->folder, "tile/entries/x001/x234"),
 		"what is sealed");
+	unmake(w);
+}
+
+/* What is there may be of a process that was killed between making it and syncing it. */
+Test(govern_payload, what_another_process_has_made_is_synced_too)
+{
+	struct world *w = make();
+	struct tt_database db;
+	char folder[100];
+	add(w, 1, true);
+	must(tt_tile_write(w->folder, TT_TILE_ENTRIES, 1234567, 1, "x", 1, err));
+	for (int reads = 0; reads < 2; reads++) { /* a key that was only read is not synced thereby */
+		tt_payloads_close(&w->payloads);
+		must(tt_payloads_open(&w->payloads, &w->db, w->folder, err));
+		n_synced = 0;
+		cr_expect(!reads || is_there(w, 1));
+		cr_expect_eq(n_synced, 0);
+		add(w, 2 + (uint64_t)reads, true);
+		cr_expect(was_synced(w->folder, "keys") && was_synced(w->folder, "."), "a day's key");
+		cr_expect(was_synced(w->folder, "keys/1970-01-02.1"), "what is in it");
+	}
+	n_synced = 0;
+	must(tt_tile_write(w->folder, TT_TILE_ENTRIES, 1234568, 1, "x", 1, err));
+	cr_expect(was_synced(w->folder, ".") && was_synced(w->folder, "tile") &&
+			  was_synced(w->folder, "tile/entries/x001/x234"),
+		"what is sealed");
+	snprintf(folder, sizeof folder, "%s/state/", w->folder);
+	cr_assert_eq(mkdir(folder, 0700), 0);
+	for (int made = 0; made < 2; made++) {
+		n_synced = 0;
+		must(tt_database_open(&db, folder, TT_DATABASE_CREATE, err));
+		tt_database_close(&db);
+		cr_expect(was_synced(w->folder, ".") && was_synced(w->folder, "state"), "a state folder");
+	}
 	unmake(w);
 }

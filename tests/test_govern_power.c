@@ -21,7 +21,7 @@
 #define ROUNDS 20
 #endif
 
-enum { BLOCK = 512, MAX_FILES = 8, MAX_CHANGES = 1 << 16, MAX_BEGUN = 4096 };
+enum { BLOCK = 512, MAX_FILES = 8, MAX_CHANGES = 1 << 16, MAX_PROMISED = 1 << 16 };
 
 /* ---- The layer */
 
@@ -47,7 +47,8 @@ struct file {
 static sqlite3_vfs *real, layer;
 static struct disk *disks;
 static long until_the_cut;
-static uint64_t draw;
+static uint64_t draw;       /* of the layer, which runs on the recorder's thread */
+static uint64_t asked;      /* of what is recorded */
 static const char *left_in; /* the folder for what the cut leaves */
 
 static void apply(uint8_t **data, size_t *n, const struct change *change, bool all)
@@ -269,14 +270,14 @@ static void put_layer_between(void)
 
 struct promised {
 	size_t n;
-	struct tt_log_place places[2 * MAX_BEGUN];
+	struct tt_log_place places[MAX_PROMISED];
 };
 
 static void add(struct tt_recorder *recorder, const char *kind, struct tt_record *begun, size_t n)
 {
 	struct tt_record *record = calloc(1, sizeof *record);
 	char fields[700];
-	snprintf(fields, sizeof fields, "\"n\":%zu,\"text\":\"%0*d\"", n, 1 + (int)(next_random(&draw) % 600), 0);
+	snprintf(fields, sizeof fields, "\"n\":%zu,\"text\":\"%0*d\"", n, 1 + (int)(next_random(&asked) % 600), 0);
 	tt_buffer_add(&record->fields, fields, strlen(fields), NULL);
 	record->kind = kind;
 	record->begun = begun;
@@ -294,20 +295,22 @@ static void run(const char *folder, struct promised *promised)
 	put_layer_between();
 	if (tt_recorder_open(&recorder, &options, &err) != TT_OK)
 		_exit(7);
-	for (size_t n = 0; n < MAX_BEGUN;) {
-		for (uint32_t some = next_random(&draw) % 4; some > 0 && n < MAX_BEGUN; some--)
+	for (size_t n = 0; promised->n < MAX_PROMISED;) {
+		for (uint32_t some = next_random(&asked) % 4; some > 0 && tt_recorder_takes(recorder); some--)
 			add(recorder, "begin", NULL, n++);
 		struct tt_record *record = tt_recorder_take(recorder), *next;
 		for (; record; record = next) {
 			next = record->next;
 			if (record->status != TT_OK || !record->written)
 				_exit(8);
+			if (promised->n == MAX_PROMISED)
+				break;
 			promised->places[promised->n] = record->place;
 			promised->n++;
 			if (!record->begun)
 				add(recorder, "end", record, n);
 		}
-		const struct timespec pause = {.tv_nsec = next_random(&draw) % 300000};
+		const struct timespec pause = {.tv_nsec = next_random(&asked) % 300000};
 		nanosleep(&pause, NULL);
 	}
 	_exit(9); /* it was not cut */
@@ -364,7 +367,7 @@ Test(govern_power, what_was_said_to_be_written_is_there_after_a_cut, .timeout = 
 		must(tt_recorder_open(&recorder, &options, err)); /* its files, by a start that ended well */
 		must(tt_recorder_close(recorder, err));
 		promised->n = 0;
-		draw = round;
+		draw = asked = round;
 		until_the_cut = 1 + next_random(&draw) % (round % 3 ? 300 : 3000);
 		left_in = left;
 		pid_t child = fork();

@@ -68,18 +68,17 @@ int tt_bundle_read(struct tt_bundle *out, const char *directory, uint64_t index,
 	return status;
 }
 
-/* The folders of a path, below one that is there. */
+/* The folders of a path, below one that is there. Those that are there may be of a process that was killed before it
+ * had synced them. */
 static int make_folders(char *path, size_t from, struct tt_error *err)
 {
 	for (size_t i = from + 1; path[i]; i++) {
 		if (path[i] != '/')
 			continue;
 		path[i] = 0;
-		int made = mkdir(path, 0777);
-		if (made < 0 && errno != EEXIST)
+		if (mkdir(path, 0777) < 0 && errno != EEXIST)
 			return tt_fail_io(err, path, "make the folder");
-		if (made == 0)
-			TT_TRY(tt_file_sync_folder(path, err));
+		TT_TRY(tt_file_sync_folder(path, err));
 		path[i] = '/';
 	}
 	return TT_OK;

@@ -146,6 +146,16 @@ static int make_folder(const char *directory, struct tt_error *err)
 	return TT_OK;
 }
 
+/* A folder that is there may be of a process that was killed before it had synced it. */
+static int sync_parent(const char *directory, struct tt_error *err)
+{
+	char *sibling;
+	TT_TRY(tt_file_join(&sibling, directory, "../.", err));
+	int status = tt_file_sync_folder(sibling, err);
+	free(sibling);
+	return status;
+}
+
 static int fill_new(struct tt_database *db, const char *path, struct tt_error *err)
 {
 	TT_TRY(connect(db, path, SQLITE_OPEN_READWRITE, err));
@@ -192,16 +202,18 @@ static int look(const char *directory, const char *path, enum tt_database_mode m
 	if (status.st_mode & (S_IWGRP | S_IWOTH))
 		return tt_fail(err, TT_ERR_ARGUMENT,
 			"%s can be written by others, who could put another store there: chmod go-w", directory);
+	if (mode == TT_DATABASE_CREATE)
+		TT_TRY(sync_parent(directory, err));
 	if (lstat(path, &status) < 0) {
 		if (errno != ENOENT)
 			return tt_fail_io(err, path, "open");
 		if (mode != TT_DATABASE_CREATE)
 			return tt_fail(err, TT_ERR_IO, "%s: there is no store here", directory);
-		return make(directory, path, err);
-	}
-	if (!S_ISREG(status.st_mode))
+		TT_TRY(make(directory, path, err));
+	} else if (!S_ISREG(status.st_mode)) {
 		return tt_fail(err, TT_ERR_FORMAT, "%s is not a store of trimtab", path);
-	return TT_OK;
+	}
+	return mode == TT_DATABASE_CREATE ? tt_file_sync_folder(path, err) : TT_OK;
 }
 
 /* The file is opened by SQLite alone: closing another descriptor of it would drop the locks that this process has. */

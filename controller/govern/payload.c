@@ -109,27 +109,26 @@ static int key_path(char **out, const struct tt_payloads *p, const char *day, st
 	return tt_file_join(out, p->directory, day, err);
 }
 
-/* Makes a day's key, where there is none, and reads it. */
+/* Makes a day's key, where there is none, and reads it. What is there may be of a process that was killed before it had
+ * synced it. */
 static int read_day(struct tt_payloads *p, const char *day, bool create, struct tt_error *err)
 {
 	char *path;
 	uint8_t key[TT_SECRET + 1];
 	int status = TT_OK;
-	if (strcmp(p->day, day) == 0)
+	if (strcmp(p->day, day) == 0 && (!create || p->synced))
 		return TT_OK;
 	TT_TRY(key_path(&path, p, day, err));
-	if (create && mkdir(p->directory, 0700) == 0)
-		status = tt_file_sync_folder(p->directory, err);
-	else if (create && errno != EEXIST)
+	if (create && mkdir(p->directory, 0700) < 0 && errno != EEXIST)
 		status = tt_fail_io(err, p->directory, "make the folder");
+	else if (create)
+		status = tt_file_sync_folder(p->directory, err);
 	int file = status == TT_OK && create ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
 	if (file >= 0) {
 		status = tt_secret_make(key, err);
-		if (status == TT_OK && (tt_file_write_all(file, key, TT_SECRET) < 0 || fsync(file) < 0))
+		if (status == TT_OK && tt_file_write_all(file, key, TT_SECRET) < 0)
 			status = tt_fail_io(err, path, "write");
 		close(file);
-		if (status == TT_OK)
-			status = tt_file_sync_folder(path, err);
 		if (status != TT_OK)
 			unlink(path);
 	}
@@ -139,11 +138,16 @@ static int read_day(struct tt_payloads *p, const char *day, bool create, struct 
 	if (file >= 0) {
 		if (read(file, key, sizeof key) != TT_SECRET)
 			status = tt_fail(err, TT_ERR_FORMAT, "%s is not the key of a day", path);
+		else if (create && fsync(file) < 0)
+			status = tt_fail_io(err, path, "write");
 		close(file);
 	}
+	if (status == TT_OK && create)
+		status = tt_file_sync_folder(path, err);
 	if (status == TT_OK) {
 		memcpy(p->key, key, TT_SECRET);
 		snprintf(p->day, sizeof p->day, "%s", day);
+		p->synced = create;
 	}
 	OPENSSL_cleanse(key, sizeof key);
 	free(path);

@@ -17,6 +17,7 @@ struct tt_payloads {
 	struct tt_database *db; /* borrowed */
 	char *directory;        /* of the days' keys */
 	char day[TT_DAY_NAME];  /* whose key this is; "" for none */
+	bool synced;            /* it is there after a cut of the power too */
 	uint8_t key[TT_SECRET];
 };
 

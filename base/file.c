@@ -217,6 +217,22 @@ int tt_file_write(const char *path, const void *data, size_t n, struct tt_error 
 	return status;
 }
 
+int tt_file_write_secret(const char *path, const void *data, size_t n, struct tt_error *err)
+{
+	struct tt_buffer name = {0};
+	TT_TRY(tt_buffer_print(&name, err, "%s.new", path));
+	unlink(name.data);
+	int file = open(name.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), status = TT_OK;
+	if (file < 0 || tt_file_write_all(file, data, n) < 0 || fsync(file) < 0 ||
+		(link(name.data, path) < 0 && errno != EEXIST))
+		status = tt_fail_io(err, path, "write");
+	if (file >= 0)
+		close(file);
+	unlink(name.data);
+	tt_buffer_free(&name);
+	return status;
+}
+
 int tt_file_sync_folder(const char *path, struct tt_error *err)
 {
 	char *folder;

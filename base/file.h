@@ -28,6 +28,9 @@ int tt_file_read(struct tt_buffer *out, const char *path, size_t max_bytes, stru
 
 /* Writes a file through a temporary one beside it: fsync, then rename. A reader sees the old file or the new one. */
 int tt_file_write(const char *path, const void *data, size_t n, struct tt_error *err);
+/* Makes a file that is its owner's alone from the first moment on, in full or not at all, by way of PATH.new; one that
+ * is there stays. One caller at a time. */
+int tt_file_write_secret(const char *path, const void *data, size_t n, struct tt_error *err);
 /* Makes what was made, renamed or removed under this path outlast a cut of the power: syncs the folder it is in, where
  * that may be read and its file system can do this. */
 int tt_file_sync_folder(const char *path, struct tt_error *err);

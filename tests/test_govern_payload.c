@@ -260,8 +260,16 @@ Test(govern_payload, what_another_process_has_made_is_synced_too)
 {
 	struct world *w = make();
 	struct tt_database db;
-	char folder[100];
+	char folder[100], left[128];
+	/* Half a key, as one leaves that is killed while it writes: never under the key's own name. */
+	snprintf(folder, sizeof folder, "%s/keys", w->folder);
+	cr_assert_eq(mkdir(folder, 0700), 0);
+	snprintf(left, sizeof left, "%s/1970-01-02.1.new", folder);
+	FILE *half = fopen(left, "w");
+	cr_assert(half && fputs("half", half) >= 0 && fclose(half) == 0);
 	add(w, 1, true);
+	cr_expect(was_synced(w->folder, "keys/1970-01-02.1"), "a day's key");
+	cr_expect_eq(access(left, F_OK), -1);
 	must(tt_tile_write(w->folder, TT_TILE_ENTRIES, 1234567, 1, "x", 1, err));
 	for (int reads = 0; reads < 2; reads++) { /* a key that was only read is not synced thereby */
 		tt_payloads_close(&w->payloads);
@@ -271,7 +279,6 @@ Test(govern_payload, what_another_process_has_made_is_synced_too)
 		cr_expect_eq(n_synced, 0);
 		add(w, 2 + (uint64_t)reads, true);
 		cr_expect(was_synced(w->folder, "keys") && was_synced(w->folder, "."), "a day's key");
-		cr_expect(was_synced(w->folder, "keys/1970-01-02.1"), "what is in it");
 	}
 	n_synced = 0;
 	must(tt_tile_write(w->folder, TT_TILE_ENTRIES, 1234568, 1, "x", 1, err));

@@ -1,13 +1,9 @@
 #include "controller/govern/log_key.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/base64.h"
 #include "base/fail.h"
@@ -52,27 +48,6 @@ static int read_key(struct tt_signer *out, const char *path, struct tt_error *er
 	return status;
 }
 
-/* Its owner's alone from the first moment on, and whole or not there at all. */
-static int write_secret(const char *path, const char *text, struct tt_error *err)
-{
-	char *temporary;
-	struct tt_buffer name = {0};
-	TT_TRY(tt_buffer_print(&name, err, "%s.new", path));
-	temporary = name.data;
-	unlink(temporary);
-	int file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), status = TT_OK;
-	if (file < 0 || tt_file_write_all(file, text, strlen(text)) < 0 || fsync(file) < 0 ||
-		(link(temporary, path) < 0 && errno != EEXIST))
-		status = tt_fail_io(err, path, "write");
-	if (file >= 0)
-		close(file);
-	unlink(temporary);
-	tt_buffer_free(&name);
-	if (status == TT_OK)
-		status = tt_file_sync_folder(path, err);
-	return status;
-}
-
 int tt_log_key_write_verifier(const char *directory, const struct tt_verifier *verifier, struct tt_error *err)
 {
 	char text[TT_VERIFIER_BYTES + 1], *path;
@@ -101,7 +76,7 @@ static int make(const char *directory, const char *path, const char *name, struc
 		status = tt_buffer_print(&text, err, "%s%s+%s+%s\n", prefix, signer.verifier.name, id, encoded);
 	}
 	if (status == TT_OK)
-		status = write_secret(path, text.data, err);
+		status = tt_file_write_secret(path, text.data, text.len, err);
 	if (status == TT_OK)
 		status = tt_log_key_write_verifier(directory, &signer.verifier, err);
 	OPENSSL_cleanse(seed, sizeof seed);
@@ -118,6 +93,8 @@ int tt_log_key_open(struct tt_signer *out, const char *directory, bool create, c
 	int status = TT_OK;
 	if (create && !tt_file_exists(path))
 		status = make(directory, path, name, err);
+	if (status == TT_OK && create) /* whoever made it */
+		status = tt_file_sync_folder(path, err);
 	if (status == TT_OK)
 		status = read_key(out, path, err);
 	if (status == TT_OK && name && strcmp(name, out->verifier.name) != 0)

@@ -123,23 +123,17 @@ static int read_day(struct tt_payloads *p, const char *day, bool create, struct 
 		status = tt_fail_io(err, p->directory, "make the folder");
 	else if (create)
 		status = tt_file_sync_folder(p->directory, err);
-	int file = status == TT_OK && create ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
-	if (file >= 0) {
+	if (status == TT_OK && create && !tt_file_exists(path)) {
 		status = tt_secret_make(key, err);
-		if (status == TT_OK && tt_file_write_all(file, key, TT_SECRET) < 0)
-			status = tt_fail_io(err, path, "write");
-		close(file);
-		if (status != TT_OK)
-			unlink(path);
+		if (status == TT_OK)
+			status = tt_file_write_secret(path, key, TT_SECRET, err);
 	}
-	file = status == TT_OK ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	int file = status == TT_OK ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	if (status == TT_OK && file < 0)
 		status = tt_fail_io(err, path, "open");
 	if (file >= 0) {
 		if (read(file, key, sizeof key) != TT_SECRET)
 			status = tt_fail(err, TT_ERR_FORMAT, "%s is not the key of a day", path);
-		else if (create && fsync(file) < 0)
-			status = tt_fail_io(err, path, "write");
 		close(file);
 	}
 	if (status == TT_OK && create)

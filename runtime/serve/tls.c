@@ -20,8 +20,8 @@ struct tt_tls {
 	const char *data; /* of the wire, not read yet */
 	size_t n_data;
 	struct tt_buffer *wire;
-	bool reads;  /* what it says now is its own, and no answer */
-	bool begins; /* the client begins another handshake: nothing more is read */
+	bool reads; /* what it says now is its own, and no answer */
+	bool ends; /* nothing more is read: the client begins another handshake, or there is no room for what is said */
 };
 
 /* ---- The bytes' way in and out */
@@ -30,9 +30,9 @@ static int wire_write(BIO *bio, const char *data, int n)
 {
 	struct tt_tls *tls = BIO_get_data(bio);
 	BIO_clear_retry_flags(bio); /* of an earlier read, by which this error would be taken for a wait */
-	if (n <= 0 || (tls->reads && tls->wire->len + (size_t)n > MAX_SAID))
-		return -1;
-	return tt_buffer_add(tls->wire, data, (size_t)n, NULL) == TT_OK ? n : -1;
+	tls->ends = tls->ends || n <= 0 || (tls->reads && tls->wire->len + (size_t)n > MAX_SAID) ||
+		    tt_buffer_add(tls->wire, data, (size_t)n, NULL) != TT_OK;
+	return tls->ends ? -1 : n;
 }
 
 static int wire_read(BIO *bio, char *out, int size)
@@ -40,7 +40,7 @@ static int wire_read(BIO *bio, char *out, int size)
 	struct tt_tls *tls = BIO_get_data(bio);
 	size_t n = size > 0 && (size_t)size < tls->n_data ? (size_t)size : tls->n_data;
 	BIO_clear_retry_flags(bio);
-	if (tls->begins)
+	if (tls->ends)
 		return -1;
 	if (n == 0) {
 		BIO_set_retry_read(bio);
@@ -85,7 +85,7 @@ static void see_message(int writes, int version, int type, const void *data, siz
 	(void)user;
 	if (!writes && type == SSL3_RT_HEADER && n > 0 && header[0] == SSL3_RT_HANDSHAKE && SSL_is_init_finished(ssl)) {
 		struct tt_tls *tls = SSL_get_app_data(ssl);
-		tls->begins = true;
+		tls->ends = true;
 	}
 }
 

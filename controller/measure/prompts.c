@@ -469,8 +469,9 @@ static json_t *messages_of(const struct tt_prompt *row, const char *text)
 
 int tt_prompt_put(json_t *object, const struct tt_prompt *row, const char *text, struct tt_error *err)
 {
-	return row->before ? tt_json_set(object, "messages", messages_of(row, text), err)
-			   : tt_json_set(object, "prompt", json_string(text), err);
+	int status = row->before ? json_object_set_new(object, "messages", messages_of(row, text))
+				 : json_object_set_new(object, "prompt", json_string(text));
+	return status == 0 ? TT_OK : tt_fail(err, TT_ERR_MEMORY, "out of memory: a prompt");
 }
 
 /* Takes over messages; NULL: the prompt alone. */

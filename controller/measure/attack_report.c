@@ -137,7 +137,7 @@ static int put_row(
 	free(text);
 	if (status != TT_OK) {
 		json_decref(object);
-		return status;
+		return tt_fail(err, TT_ERR_MEMORY, "out of memory: a row"); /* its texts came out of JSON */
 	}
 	TT_TRY(tt_json_dump(&line, object, JSON_COMPACT, err));
 	status = tt_buffer_print(lines, err, "%s\n", line);

@@ -183,8 +183,8 @@ TT_DEVICE void product_cluster_run_quants(
 }
 #endif
 
-/* Registers for two blocks but where outputs alone fill a block's. Told nothing, nvcc 13.0 gave down_proj's 64 of the 79
- * that it needs, and spilled. */
+/* Registers for two blocks but where outputs alone fill a block's. Told nothing, nvcc 13.0 gave down_proj's 64 of the
+ * 79 that it needs, and spilled. */
 template <typename op, int row_tiles, int token_tiles, int stages>
 static __global__ void __launch_bounds__(PRODUCT_THREADS, token_tiles < 16 ? 2 : 1)
 	product_cluster_quants(const __grid_constant__ op a)

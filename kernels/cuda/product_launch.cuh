@@ -259,7 +259,9 @@ static const product_shape<op> *product_choose_cluster(uint32_t most_shared, con
 #undef SHAPE_CLUSTER_QUANTS
 
 /* A cluster where there are clusters and blocks alone would be fewer than the multiprocessors; and of bf16 up to 64
- * tokens, whose blocks alone read more of x than of weights. */
+ * tokens, whose blocks alone read up to twice as much of x as of weights. Which is faster, no GPU has said: a cluster's
+ * weights begin to come after the wait for the kernel before, and eight blocks must find room in one group of
+ * multiprocessors. */
 template <typename op>
 static const product_shape<op> *product_choose(
 	const struct tt_cuda *cuda, uint32_t most_shared, const struct product *p, uint32_t n)

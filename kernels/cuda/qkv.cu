@@ -196,7 +196,10 @@ __device__ __forceinline__ void qkv_op::finish(const struct qkv_op &a, const str
 static int prepare_head_norms(struct tt_cuda *cuda, const struct tt_config *c, struct tt_error *err)
 {
 	size_t n = cuda->grid_tokens, n_heads = c->n_heads + c->n_kv_heads;
-	if (c->head_dim > TT_WARP * 8 || (n / PRODUCT_WIDE_TOKENS + 1) * PRODUCT_CLUSTER * n_heads > TT_CUDA_ARRIVALS)
+	/* blocks along the tokens: of long steps, and of those that clusters may take */
+	size_t long_step = n / (cuda->fast ? PRODUCT_APPLY_TOKENS : PRODUCT_WIDE_TOKENS) + 1;
+	size_t clusters = PRODUCT_CLUSTER_MOST / PRODUCT_WIDE_TOKENS * PRODUCT_CLUSTER;
+	if (c->head_dim > TT_WARP * 8 || (long_step > clusters ? long_step : clusters) * n_heads > TT_CUDA_ARRIVALS)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "qkv: norms of %zu heads of %u at %zu tokens", n_heads,
 			c->head_dim, n);
 	return tt_cuda_scratch(cuda, n * n_heads * c->head_dim * sizeof(float), err);

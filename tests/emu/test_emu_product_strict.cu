@@ -35,13 +35,13 @@ static void batch_grid_and_kernel(unsigned ops)
 	static const struct step_case cases[] = {
 		{200, 1, 1, 132, true, true, false, 1},  /* 8 tokens a block */
 		{100, 7, 7, 132, false, true, false, 1}, /* another column of the mma */
-		{3, 8, 8, 1, true, true, false, 1},
-		{3, 7, 64, 1, false, true, false, 1},     /* 64 tokens, 64 rows */
-		{33, 9, 9, 132, true, true, false, 1},    /* 32 tokens, 32 rows */
-		{61, 64, 64, 132, false, true, false, 1}, /* 64 tokens, 32 rows */
+		{3, 8, 8, 1, true, true, false, 1}, {3, 7, 64, 1, false, true, false, 1}, /* 64 tokens, 64 rows */
+		{33, 9, 9, 132, true, true, false, 1},                                    /* 32 tokens, 32 rows */
+		{61, 64, 64, 132, false, true, false, 1},                                 /* 64 tokens, 32 rows */
 		{61, 64, 64, 1, true, true, false, 1},
 		{0, 256, 256, 132, true, true, false, 1}, /* 128 tokens, 64 rows */
 		{77, 130, 256, 132, true, true, false, 1},
+		{0, 100, 256, 132, false, true, false, 1}, /* a cluster without a token */
 	};
 	/* with clusters, where a slice is for each of their blocks; without; and with little shared memory */
 	static const struct {

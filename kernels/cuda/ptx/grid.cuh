@@ -56,6 +56,7 @@ TT_DEVICE void tt_sync_cluster(TT_SITE_ONLY)
 #ifdef TT_EMU
 	tt_emu_sync_cluster(TT_AT_ONLY);
 #else
+	__syncwarp(); /* .aligned wants whole warps, which loops of other lengths may have parted */
 	asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 	asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif

@@ -2,8 +2,6 @@
 """bench/compare: quiet on one build, loud on a slower one, by times that are drawn; and on the real program:
 comparing.py TRIMTAB GOLDEN [TEST]..."""
 
-import importlib.machinery
-import importlib.util
 import json
 import os
 import random
@@ -14,11 +12,8 @@ import tempfile
 import program
 from program import check, here, tiny, trimtab
 
-sys.dont_write_bytecode = True
 COMPARE = os.path.join(here, "..", "..", "bench", "compare")
-loader = importlib.machinery.SourceFileLoader("compare", COMPARE)
-compare = importlib.util.module_from_spec(importlib.util.spec_from_loader("compare", loader))
-loader.exec_module(compare)
+compare = program.load_script(COMPARE)
 
 
 def ratios(chance, factor, n=25):

@@ -2,8 +2,6 @@
 """bench/compare_results: on times that are drawn, on a row as llama-bench writes it, and on the program's own files:
 comparing_results.py TRIMTAB GOLDEN [TEST]..."""
 
-import importlib.machinery
-import importlib.util
 import itertools
 import json
 import math
@@ -16,11 +14,8 @@ import tempfile
 import program
 from program import check, here, works
 
-sys.dont_write_bytecode = True
 COMPARE = os.path.join(here, "..", "..", "bench", "compare_results")
-loader = importlib.machinery.SourceFileLoader("compare_results", COMPARE)
-results = importlib.util.module_from_spec(importlib.util.spec_from_loader("compare_results", loader))
-loader.exec_module(results)
+results = program.load_script(COMPARE)
 
 
 def run(*arguments):

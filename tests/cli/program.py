@@ -1,5 +1,7 @@
 """Shared by the tests of the program: they run it in a folder of their own, with the arguments TRIMTAB GOLDEN ..."""
 
+import importlib.machinery
+import importlib.util
 import json
 import os
 import re
@@ -54,6 +56,15 @@ def write_lines(path, rows):
 def read_rows(path):
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def load_script(path):
+    """A Python script without .py behind its name, as a module."""
+    sys.dont_write_bytecode = True
+    loader = importlib.machinery.SourceFileLoader(os.path.basename(path), path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
 
 
 def read(path):

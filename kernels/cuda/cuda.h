@@ -63,7 +63,7 @@ struct tt_cuda {
 	struct tt_cuda_graphs *graphs; /* of decode steps; graphs.c */
 	struct tt_cuda_fast *fast;     /* NULL: strict */
 	bool dependent;                /* the device has programmatic dependent launch (sm_90 on) */
-	bool clusters;                 /* it has clusters of blocks, and the program's code for it too */
+	bool clusters;                 /* it has clusters of blocks, and sm_90a's code is taken to run */
 
 	/* The step under way. Kernels read counts and arrays from plan. Grids are sized by the members below, which in
 	 * a decode graph are those of its bucket and may be more than plan->n_tokens. */

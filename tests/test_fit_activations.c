@@ -14,7 +14,8 @@
 #define TINY GOLDEN("tiny-llama")
 #define ROWS GOLDEN("policy/rows.jsonl")
 
-enum { N_ROWS = 20, WIDTH = 64 };
+/* The gate's rows: each prompt in the template and as plain text. */
+enum { N_ROWS = 40, WIDTH = 64 };
 static const char *const FILES[] = {"cache", "other", "p.safetensors"};
 enum { N_FILES = sizeof FILES / sizeof *FILES };
 static const char *const data[] = {ROWS};
@@ -132,10 +133,10 @@ Test(fit_activations, one_file_serves_other_rows_gates_pools_and_seeds)
 	w.options.n_gate_prompts =
 		4; /* 3 + 1 rows of each label, and 3 + 2 where the judge or the directions take more */
 	w.options.n_direction_prompts = 3;
-	struct tt_buffer few = fit(&w, 0, 10);
+	struct tt_buffer few = fit(&w, 0, 20);
 	set_options(&w);
 	w.options.linear_gate = true;
-	struct tt_buffer all = fit(&w, 10, 10);
+	struct tt_buffer all = fit(&w, 20, 20);
 	w.options.pool = TT_POOL_MEAN;
 	struct tt_buffer mean = fit(&w, N_ROWS, 0);
 	w.options.pool = TT_POOL_LAST;

@@ -74,7 +74,7 @@ static void read_features(
 	options.keep_layers = &layers;
 	struct tt_request *request = request_run(t->engine, &options);
 	const float *h = tt_request_hidden(request, layer);
-	size_t from = row->mean_to ? row->mean_from : 0, to = row->mean_to ? row->mean_to : row->n_ids;
+	size_t from = row->mean_to ? row->mean_from : 1, to = row->mean_to ? row->mean_to : row->n_ids;
 	for (size_t j = 0; j < WIDTH; j++) {
 		last[j] = (double)h[(row->n_ids - 1) * WIDTH + j];
 		mean[j] = 0;
@@ -97,6 +97,17 @@ static const struct tt_fit_row *row_at(const struct trained *t, size_t i)
 	return NULL;
 }
 
+/* The same prompt without the template. */
+static struct tt_fit_row plain_row(const struct trained *t, const struct tt_fit_row *row)
+{
+	struct tt_fit_row plain = {.prompt = row->prompt};
+	must(tt_text_encode(tt_engine_text(t->engine), row->prompt->text, strlen(row->prompt->text), 0, &plain.ids,
+		&plain.n_ids, err));
+	cr_assert(plain.n_ids > 1 && plain.n_ids < row->n_ids);
+	return plain;
+}
+
+/* Each prompt in the template, and then each as plain text, whose mean leaves the first token out. */
 Test(fit_figures, a_gate_is_trained_on_last_tokens_and_means)
 {
 	struct scratch s;
@@ -106,9 +117,14 @@ Test(fit_figures, a_gate_is_trained_on_last_tokens_and_means)
 	const char *path = write_rows(&s);
 	train(&t, engine, &path, 0);
 	const struct tt_fit_features *f = &t.detector->features;
-	cr_assert(f->n == 29 && f->d == 2 * (size_t)f->n_observed * WIDTH && f->n_observed > 1);
+	cr_assert(f->n == 2 * 29 && f->n_plain == 29 && f->d == 2 * (size_t)f->n_observed * WIDTH && f->n_observed > 1);
 	for (size_t i = 0; i < f->n; i++) {
-		const struct tt_fit_row *row = row_at(&t, i);
+		const struct tt_fit_row *row = row_at(&t, i % 29);
+		struct tt_fit_row plain = {0};
+		if (i >= 29) {
+			plain = plain_row(&t, row);
+			row = &plain;
+		}
 		cr_assert_eq(f->prompt[i], row->prompt);
 		cr_expect_eq(f->harmful[i], row->prompt->label == TT_HARMFUL);
 		for (uint32_t k = 0; k < f->n_observed; k++) {
@@ -120,6 +136,7 @@ Test(fit_figures, a_gate_is_trained_on_last_tokens_and_means)
 				cr_assert_float_eq((double)y[j], mean[j], 1e-6, "row %zu layer %u", i, k);
 			}
 		}
+		tt_free(plain.ids);
 	}
 	trained_free(&t);
 	tt_engine_close(engine);
@@ -222,11 +239,50 @@ Test(fit_figures, blocks_of_a_long_file_take_turns)
 		cr_expect_eq(fold[i], (order[i]->line - 1) / 16 % 5, "line %u", order[i]->line);
 }
 
+/* For a prompt of one token no gate opens, so none is a plain row. */
+Test(fit_figures, plain_rows_have_two_tokens_or_more)
+{
+	static struct tt_prompt prompts[] = {{.text = "a"}, {.text = "one rat"}, {.text = "a"}, {.text = "two"}};
+	struct tt_fit_row rows[4] = {0};
+	const struct tt_fit_row *list[4];
+	for (size_t i = 0; i < 4; i++) {
+		rows[i].prompt = &prompts[i];
+		list[i] = &rows[i];
+	}
+	struct tt_engine *engine = engine_open(TINY, 4, 64);
+	struct tt_fit_row_list plain;
+	must(tt_fit_rows_plain(&plain, engine, list, 4, err));
+	for (size_t i = 0; i < plain.n; i++)
+		cr_expect(plain.rows[i].n_ids > 1 && plain.rows[i].prompt->text[1] != '\0');
+	cr_expect_eq(plain.n, 2);
+	tt_fit_row_list_free(&plain);
+	tt_engine_close(engine);
+}
+
+/* The same prompt twice is in one fold, which is that of the prompts alone, or what is held out would be known. */
+Test(fit_figures, rows_of_one_prompt_share_a_fold)
+{
+	enum { N = 100, N_TWICE = 33 };
+	static struct tt_prompt prompts[N];
+	static const struct tt_prompt *order[N + N_TWICE];
+	uint8_t fold[N + N_TWICE];
+	struct tt_fit_features f = {.n = N + N_TWICE, .n_plain = N_TWICE, .prompt = order, .fold = fold};
+	for (uint32_t i = 0; i < N; i++) {
+		prompts[i].line = i + 1;
+		order[(i * 7) % N] = &prompts[i];
+	}
+	for (size_t i = 0; i < N_TWICE; i++)
+		order[N + i] = &prompts[i * 3];
+	must(tt_fit_assign_folds(&f, err));
+	for (size_t i = 0; i < f.n; i++)
+		cr_expect_eq(fold[i], (order[i]->line - 1) / 16 % 5, "row %zu, line %u", i, order[i]->line);
+}
+
 /* The weighted share of a label's rows above a logit. */
 static double share_above(const struct tt_fit_features *f, const double *held, enum tt_label label, double logit)
 {
 	double above = 0, total = 0;
-	for (size_t i = 0; i < f->n; i++) {
+	for (size_t i = 0; i < f->n - f->n_plain; i++) {
 		if (f->prompt[i]->label != label)
 			continue;
 		total += f->weight[i];
@@ -238,11 +294,16 @@ static double share_above(const struct tt_fit_features *f, const double *held, e
 /* Every place between two rows is tried: the threshold is the lowest that keeps both bounds. */
 Test(fit_figures, the_threshold_is_the_lowest_within_both_bounds)
 {
-	enum { N = 60 };
+	enum { N = 60, N_PLAIN = 9 };
 	static struct tt_prompt prompts[N];
-	const struct tt_prompt *order[N];
-	double weight[N], held[N];
-	struct tt_fit_features f = {.n = N, .prompt = order, .weight = weight};
+	const struct tt_prompt *order[N + N_PLAIN];
+	double weight[N + N_PLAIN], held[N + N_PLAIN];
+	struct tt_fit_features f = {.n = N + N_PLAIN, .n_plain = N_PLAIN, .prompt = order, .weight = weight};
+	for (size_t i = N; i < N + N_PLAIN; i++) { /* which have no say */
+		order[i] = &prompts[i - N];
+		weight[i] = 3;
+		held[i] = 1.5 - 0.1 * (double)(i - N);
+	}
 	for (size_t i = 0; i < N; i++) {
 		prompts[i].label = (enum tt_label)(i % 3);
 		order[i] = &prompts[i];
@@ -295,7 +356,7 @@ Test(fit_figures, a_gate_is_rated_on_all_that_is_held_out)
 	const struct tt_fit_gate *gate = &t.gate;
 	double right[2] = {0}, loss[2] = {0}, n[2] = {0}, flagged[TT_N_LABELS] = {0};
 	size_t val = t.rows.train[0].n + t.rows.train[1].n + t.rows.train[2].n;
-	for (size_t i = 0; i < f->n; i++) {
+	for (size_t i = 0; i < 29; i++) {
 		double p = 1 / (1 + exp(-t.detector->detector.held[i]));
 		bool flags = p > (double)gate->threshold;
 		n[f->harmful[i]]++;

@@ -258,14 +258,14 @@ Test(review, only_the_gate_is_new_and_the_file_says_of_what)
 	cr_expect_str_eq(after->version, TT_VERSION);
 	must(tt_sha256_file(sha256, w.parent, &size, err));
 	snprintf(expected, sizeof expected, "{\"file\":\"continued from rats\",\"sha256\":\"%s\",\"rows\":%d}", sha256,
-		N_ROWS);
+		2 * N_ROWS); /* each prompt in the template and as plain text */
 	cr_expect_not_null(strstr(after->fitted_on, expected), "no %s in %s", expected, after->fitted_on);
 	json_t *sources = json_loads(after->fitted_on, 0, NULL);
 	static const char *const names[] = {"rows.jsonl", "continued from rats", "a.jsonl", "activations"};
 	cr_expect_eq(json_array_size(sources), 4, "%s", after->fitted_on);
 	for (size_t i = 0; i < 4; i++)
 		cr_expect_str_eq(json_string_value(json_object_get(json_array_get(sources, i), "file")), names[i]);
-	cr_expect_eq(json_integer_value(json_object_get(json_array_get(sources, 3), "rows")), N_ROWS + 15);
+	cr_expect_eq(json_integer_value(json_object_get(json_array_get(sources, 3), "rows")), 2 * (N_ROWS + 15));
 	json_decref(sources);
 	json_decref(report);
 	tt_policy_free(before);

@@ -214,20 +214,21 @@ static int train(struct training *t, struct tt_error *err)
 {
 	const struct tt_rows *x = &t->rows->features;
 	struct tt_detector *out = t->out;
+	size_t n_rated = x->n - t->rows->n_unrated;
 	TT_TRY(tt_alloc(&out->w, x->d, sizeof *out->w, err));
 	TT_TRY(tt_alloc(&out->held, x->n, sizeof *out->held, err));
 	TT_TRY(tt_alloc(&t->linear, x->n, sizeof *t->linear, err));
 	TT_TRY(tt_gram_open(&t->gram, x, err));
 	TT_TRY(train_linear(t, err));
-	TT_TRY(tt_auc(t->linear, t->rows->harmful, x->n, &out->linear_auc, err));
+	TT_TRY(tt_auc(t->linear, t->rows->harmful, n_rated, &out->linear_auc, err));
 	out->network_auc = NAN;
 	if (t->options->network) {
 		TT_TRY(tt_alloc(&t->network, x->n, sizeof *t->network, err));
 		TT_TRY(train_network(t, err));
-		TT_TRY(tt_auc(t->network, t->rows->harmful, x->n, &out->network_auc, err));
+		TT_TRY(tt_auc(t->network, t->rows->harmful, n_rated, &out->network_auc, err));
 	}
 	TT_TRY(add_up(t, err));
-	return tt_auc(out->held, t->rows->harmful, x->n, &out->auc, err);
+	return tt_auc(out->held, t->rows->harmful, n_rated, &out->auc, err);
 }
 
 int tt_detector_train(struct tt_detector *out, const struct tt_detector_rows *rows,

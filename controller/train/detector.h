@@ -17,6 +17,7 @@ struct tt_detector_rows {
 	const bool *harmful;     // [n]
 	const uint8_t *fold;     // [n] below n_folds
 	uint32_t n_folds;        /* 2 or more; without the rows of any one of them, both labels remain */
+	size_t n_unrated;        /* the last rows, which train and do not count in what is said of the detector */
 };
 
 struct tt_detector_options {
@@ -29,10 +30,11 @@ struct tt_detector_options {
 struct tt_detector {
 	float *w; // [d]
 	float b;
-	struct tt_mlp *network;              /* NULL: none */
-	double penalty;                      /* of the ridge regression, chosen in cross-validation */
-	double *held;                        // [n] logits
-	double auc, linear_auc, network_auc; /* of held, and of each term alone; network_auc is NAN without one */
+	struct tt_mlp *network; /* NULL: none */
+	double penalty;         /* of the ridge regression, chosen in cross-validation */
+	double *held;           // [n] logits
+	/* Of held but the unrated rows, and of each term alone; network_auc is NAN without one. */
+	double auc, linear_auc, network_auc;
 };
 
 /* Trains on the rows. Deterministic. What the detector holds is freed by tt_detector_free, also after a failure. */

@@ -47,7 +47,7 @@ static size_t sort_label(
 	const struct tt_fit_features *f, const double *held, enum tt_label label, struct scored *sorted)
 {
 	size_t n = 0;
-	for (size_t i = 0; i < f->n; i++)
+	for (size_t i = 0; i < f->n - f->n_plain; i++)
 		if (f->prompt[i]->label == label && !f->prompt[i]->reviewed)
 			sorted[n++] = (struct scored){held[i], f->weight[i]};
 	qsort(sorted, n, sizeof *sorted, descending);
@@ -58,7 +58,7 @@ static size_t sort_label(
 static double half_way(const struct tt_fit_features *f, const double *held, double bound)
 {
 	double above = INFINITY;
-	for (size_t i = 0; i < f->n; i++)
+	for (size_t i = 0; i < f->n - f->n_plain; i++)
 		if (held[i] > bound && held[i] < above)
 			above = held[i];
 	return isfinite(above) ? (bound + above) / 2 : bound + 1;
@@ -109,7 +109,7 @@ static double log_loss(const struct tt_fit_detector *d)
 {
 	const struct tt_fit_features *f = &d->features;
 	double loss[2] = {0}, n[2] = {0};
-	for (size_t i = 0; i < f->n; i++) {
+	for (size_t i = 0; i < f->n - f->n_plain; i++) {
 		double margin = f->harmful[i] ? d->detector.held[i] : -d->detector.held[i];
 		n[f->harmful[i]]++;
 		loss[f->harmful[i]] += (margin < 0 ? -margin : 0) + log1p(exp(-fabs(margin)));
@@ -169,7 +169,7 @@ static json_t *curve_report(const struct tt_fit_detector *d)
 static json_t *held_report(const struct tt_fit_detector *d)
 {
 	json_t *list = json_array();
-	for (size_t i = 0; i < d->features.n; i++) {
+	for (size_t i = 0; i < d->features.n - d->features.n_plain; i++) {
 		const struct tt_prompt *row = d->features.prompt[i];
 		json_array_append_new(
 			list, json_pack("{s:s, s:s, s:o}", "id", row->id, "label", tt_label_name(row->label), "logit",
@@ -214,22 +214,48 @@ int tt_fit_detector_train(
 		.harmful = f->harmful,
 		.fold = f->fold,
 		.n_folds = TT_N_FOLDS,
+		.n_unrated = f->n_plain,
 	};
 	const struct tt_detector_options how = {.network = network && f->n >= LEAST_ROWS_FOR_NETWORK, .seed = seed};
 	return tt_detector_train(out, &rows, &how, err);
 }
 
-/* All rows, train and val. */
+/* Adds the plain rows to the list [n]. */
+static int add_plain(
+	const struct tt_fit_row_list *plain, const struct tt_fit_row ***list, size_t n, struct tt_error *err)
+{
+	const struct tt_fit_row **both = NULL;
+	TT_TRY(tt_alloc(&both, n + plain->n, sizeof *both, err));
+	memcpy(both, *list, n * sizeof *both);
+	for (size_t i = 0; i < plain->n; i++)
+		both[n + i] = &plain->rows[i];
+	free(*list);
+	*list = both;
+	return TT_OK;
+}
+
+/* All rows, train and val, and plain ones. */
 static int make_features(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
 	const struct tt_fit_detector_form *form, struct tt_activation_file *file, struct tt_progress *progress,
 	struct tt_error *err)
 {
 	const struct tt_fit_row **list = NULL;
-	struct tt_fit_features_spec spec = {
-		.layers = form->layers, .n_layers = form->n_layers, .pool = form->pool, .file = file};
-	TT_TRY(tt_fit_rows_list(rows, &list, &spec.n_rows, err));
-	spec.rows = list;
-	int status = tt_fit_features_make(out, &spec, engine, progress, err);
+	struct tt_fit_row_list plain;
+	size_t n = 0;
+	TT_TRY(tt_fit_rows_list(rows, &list, &n, err));
+	int status = tt_fit_rows_plain(&plain, engine, list, n, err);
+	if (status == TT_OK)
+		status = add_plain(&plain, &list, n, err);
+	const struct tt_fit_features_spec spec = {.rows = list,
+		.n_rows = n + plain.n,
+		.n_plain = plain.n,
+		.layers = form->layers,
+		.n_layers = form->n_layers,
+		.pool = form->pool,
+		.file = file};
+	if (status == TT_OK)
+		status = tt_fit_features_make(out, &spec, engine, progress, err);
+	tt_fit_row_list_free(&plain);
 	free(list);
 	return status;
 }
@@ -251,7 +277,8 @@ int tt_fit_detector_make_as(struct tt_fit_gate *out, struct tt_engine *engine, c
 	out->threshold = (float)fmin(1 / (1 + exp(-cut)), 0.9999);
 	TT_TRY(draw_curve(d, err));
 	tt_fit_gate_trained_on(out, f);
-	TT_TRY(tt_curves_report(&rows->prompts, f->prompt, d->detector.held, f->n, false, &d->curves, err));
+	TT_TRY(tt_curves_report(
+		&rows->prompts, f->prompt, d->detector.held, f->n - f->n_plain, false, &d->curves, err));
 	return tt_fit_gate_rate(out, f, rows, d->detector.held, tt_fit_logit(out->threshold), err);
 }
 

@@ -22,10 +22,10 @@ struct tt_fit_detector {
 	json_t *curves; /* by file, as tt_curves_report gives them */
 };
 
-/* Trains on all rows, train and val, and measures in cross-validation. The threshold is the lowest at which at most
- * max_false_positives of the benign rows are flagged (sources weighted) and at most max_borderline_positives of the
- * borderline ones. file: see struct tt_fit_features_spec. The gate is freed by tt_fit_gate_free, also after a
- * failure. */
+/* Trains on all rows, train and val, in the template and as plain text, and measures those in the template in
+ * cross-validation. The threshold is the lowest at which at most max_false_positives of the benign rows are flagged
+ * (sources weighted) and at most max_borderline_positives of the borderline ones. file: see struct
+ * tt_fit_features_spec. The gate is freed by tt_fit_gate_free, also after a failure. */
 int tt_fit_detector_make(struct tt_fit_gate *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
 	const struct tt_fit_options *options, struct tt_activation_file *file, struct tt_progress *progress,
 	struct tt_error *err);
@@ -52,7 +52,7 @@ const struct tt_fit_detector *tt_fit_detector_of(const struct tt_fit_gate *gate)
 int tt_fit_detector_fill(const struct tt_fit_detector *detector, const struct tt_mlp *network, float threshold,
 	struct tt_policy *policy, struct tt_error *err);
 
-/* The threshold by held-out logits [features->n] of the rows that were not reviewed, as a logit. */
+/* The threshold by held-out logits [features->n] of the rows that were not reviewed and are not plain, as a logit. */
 int tt_fit_threshold(const struct tt_fit_features *features, const double *held, double max_false_positives,
 	double max_borderline_positives, double *logit, struct tt_error *err);
 /* A policy's threshold as a logit. */

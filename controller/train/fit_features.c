@@ -181,7 +181,8 @@ static int gather(struct gathering *g, struct tt_engine *engine, struct tt_progr
 int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_features_spec *spec, struct tt_engine *engine,
 	struct tt_progress *progress, struct tt_error *err)
 {
-	*out = (struct tt_fit_features){.pool = spec->pool, .n_observed = spec->n_layers, .n = spec->n_rows};
+	*out = (struct tt_fit_features){
+		.pool = spec->pool, .n_observed = spec->n_layers, .n = spec->n_rows, .n_plain = spec->n_plain};
 	struct gathering g = {.out = out,
 		.spec = spec,
 		.hidden = tt_engine_info(engine)->hidden_size,
@@ -245,7 +246,9 @@ static int compare_places(const void *a, const void *b)
 	const struct place *x = a, *y = b;
 	if (x->file != y->file)
 		return x->file < y->file ? -1 : 1;
-	return (x->line > y->line) - (x->line < y->line);
+	if (x->line != y->line)
+		return x->line < y->line ? -1 : 1;
+	return (x->row > y->row) - (x->row < y->row);
 }
 
 /* The fold of row i of a file's n. A file that is too short for a block in each fold is cut into fifths. */
@@ -267,16 +270,24 @@ int tt_fit_order(const struct tt_fit_features *f, size_t *order, struct tt_error
 	return TT_OK;
 }
 
+/* Whether row i of the order, of a file that begins there, has another prompt than the row before it. */
+static bool is_new_prompt(const struct tt_fit_features *f, const size_t *order, size_t begin, size_t i)
+{
+	return i == begin || f->prompt[order[i]] != f->prompt[order[i - 1]];
+}
+
 int tt_fit_assign_folds(struct tt_fit_features *f, struct tt_error *err)
 {
 	size_t *order = NULL; // [n]
 	TT_TRY(tt_alloc(&order, f->n, sizeof *order, err));
 	int status = tt_fit_order(f, order, err);
-	for (size_t begin = 0, end; status == TT_OK && begin < f->n; begin = end) {
-		for (end = begin; end < f->n && f->prompt[order[end]]->file == f->prompt[order[begin]]->file;)
-			end++;
-		for (size_t i = begin; i < end; i++)
-			f->fold[order[i]] = fold_at(i - begin, end - begin);
+	for (size_t begin = 0, end, n = 0; status == TT_OK && begin < f->n; begin = end, n = 0) {
+		for (end = begin; end < f->n && f->prompt[order[end]]->file == f->prompt[order[begin]]->file; end++)
+			n += is_new_prompt(f, order, begin, end);
+		for (size_t i = begin, k = 0; i < end; i++) {
+			k += is_new_prompt(f, order, begin, i);
+			f->fold[order[i]] = fold_at(k - 1, n);
+		}
 	}
 	free(order);
 	return status;

@@ -15,6 +15,7 @@ enum { TT_N_FOLDS = 5, TT_N_GATE_LAYERS = 3 };
 struct tt_fit_features_spec {
 	const struct tt_fit_row *const *rows; // [n_rows]
 	size_t n_rows;
+	size_t n_plain;         /* the last of them: rows of the others' prompts as plain text */
 	const uint32_t *layers; // [n_layers] ascending; a policy takes at most TT_MAX_POOLED of them with a mean
 	uint32_t n_layers;
 	enum tt_gate_pool pool;          /* a mean is over the row's [mean_from, mean_to) */
@@ -26,6 +27,7 @@ struct tt_fit_features {
 	uint32_t n_observed;
 	enum tt_gate_pool pool;
 	size_t n, d;                     /* n: the rows of the spec, in its order */
+	size_t n_plain;                  /* the last ones, which train and are not judged by */
 	const struct tt_prompt **prompt; // [n]
 	float *x;                        // [n][d]
 	bool *harmful;                   // [n] borderline rows should be answered, so they are not
@@ -51,7 +53,8 @@ void tt_fit_features_free(struct tt_fit_features *features);
 int tt_fit_weigh(struct tt_fit_features *features, struct tt_error *err);
 /* Fills order [n] with the indexes of the rows as they stand in the files, which have the order of the options. */
 int tt_fit_order(const struct tt_fit_features *features, size_t *order, struct tt_error *err);
-/* Fills fold: short blocks of a file's rows take turns, since rows beside each other are often related. */
+/* Fills fold: short blocks of a file's rows take turns, since rows beside each other are often related. Rows of one
+ * prompt are in one fold. */
 int tt_fit_assign_folds(struct tt_fit_features *features, struct tt_error *err);
 /* Whether without any one of the folds rows of both labels remain. */
 bool tt_fit_folds_are_possible(const struct tt_fit_features *features);

@@ -37,15 +37,15 @@ struct tt_fit_gate {
 /* Fills activations, n_rows and n_run. */
 void tt_fit_gate_trained_on(struct tt_fit_gate *gate, const struct tt_fit_features *features);
 
-/* Fills what the gate decides, from features whose last rows are the val rows, and the scores [n] of these rows, which
- * are flagged above cut. */
+/* Fills what the gate decides, from features whose last rows but the plain ones are the val rows, and the scores [n] of
+ * these rows, which are flagged above cut. */
 int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *features, const struct tt_fit_rows *rows,
 	const double *scores, double cut, struct tt_error *err);
 
 /* Makes a gate that reads nothing and is always open. */
 int tt_fit_gate_always(struct tt_fit_gate *out, const struct tt_fit_rows *rows, struct tt_error *err);
 
-/* The share of the rows of a label whose score is above cut; 0 if there are none. */
+/* The share of the rows of a label, plain ones aside, whose score is above cut; 0 if there are none. */
 double tt_fit_share_above(
 	const struct tt_fit_features *features, const double *scores, enum tt_label label, double cut);
 

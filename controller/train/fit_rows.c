@@ -183,7 +183,35 @@ int tt_fit_rows_list(const struct tt_fit_rows *rows, const struct tt_fit_row ***
 	return TT_OK;
 }
 
-static void free_list(struct tt_fit_row_list *list)
+/* It is a form that plain rows teach, for which so many are enough. */
+enum { MOST_PLAIN = 1024 };
+
+int tt_fit_rows_plain(struct tt_fit_row_list *out, struct tt_engine *engine, const struct tt_fit_row *const *rows,
+	size_t n, struct tt_error *err)
+{
+	const struct tt_text *text = tt_engine_text(engine);
+	size_t n_seen[TT_N_LABELS] = {0}, every = (n + MOST_PLAIN - 1) / MOST_PLAIN;
+	*out = (struct tt_fit_row_list){0};
+	if (!tt_text_has_template(text))
+		return TT_OK;
+	TT_TRY(tt_alloc(&out->rows, n, sizeof *out->rows, err));
+	for (size_t i = 0; i < n; i++) {
+		const struct tt_prompt *prompt = rows[i]->prompt;
+		struct tt_fit_row *row = &out->rows[out->n];
+		if (n_seen[prompt->label]++ % every != 0)
+			continue;
+		row->prompt = prompt;
+		TT_TRY(tt_text_encode(
+			text, prompt->text, strlen(prompt->text), TT_TEXT_BOS, &row->ids, &row->n_ids, err));
+		if (row->n_ids > 1)
+			out->n++;
+		else
+			tt_free(row->ids);
+	}
+	return TT_OK;
+}
+
+void tt_fit_row_list_free(struct tt_fit_row_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
 		tt_free(list->rows[i].ids);
@@ -193,8 +221,8 @@ static void free_list(struct tt_fit_row_list *list)
 void tt_fit_rows_free(struct tt_fit_rows *rows)
 {
 	for (int label = 0; label < TT_N_LABELS; label++) {
-		free_list(&rows->train[label]);
-		free_list(&rows->val[label]);
+		tt_fit_row_list_free(&rows->train[label]);
+		tt_fit_row_list_free(&rows->val[label]);
 	}
 	tt_prompts_free(&rows->prompts);
 	*rows = (struct tt_fit_rows){0};

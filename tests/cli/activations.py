@@ -42,7 +42,8 @@ def key(ids, begin, end, layer):
 
 
 def test_records():
-    """Each row's last token and mean in each layer are those of capture; the policy's digest is that of the records."""
+    """Each row's last token and mean in each layer are those of capture, in the template and as plain text; the policy's
+    digest is that of the records."""
     report = fit("--activations", "cache")
     head, found = records("cache")
     check(head["trimtab.activations"] == 1 and head["hidden_size"] == WIDTH and head["numerics"]["kv"] == "f32",
@@ -50,15 +51,15 @@ def test_records():
     check(head["numerics"]["weights_digest"] == report["model"]["weights_digest"], "the model of the first line")
     layers = sorted({layer for _, layer in found})
     rows = read_rows(ROWS)
-    check(len(found) == len(rows) * 2 * len(layers), f"{len(found)} records of {len(rows)} rows")
+    check(len(found) == 2 * len(rows) * 2 * len(layers), f"{len(found)} records of {len(rows)} rows")
     checks = {}
-    for row in rows:
-        works("--mean", "-p", row["prompt"], "-o", "c.st", command="capture")
+    for row, form in ((row, form) for form in ((), ("--raw",)) for row in rows):
+        works("--mean", *form, "-p", row["prompt"], "-o", "c.st", command="capture")
         ids = tensor("c.st", "ids")
         spans = [(len(ids) - 1, len(ids))] + [(a, b) for a in range(len(ids)) for b in range(a + 1, len(ids) + 1)
                                               if key(ids, a, b, layers[0]) in found and b - a > 1]
         check(len(spans) == 2, f"{row['id']}: the spans {spans}")
-        checks[row["id"]] = b""
+        checks[row["id"], form] = b""
         for begin, end in spans:
             for layer in layers:
                 vector, seal = found[key(ids, begin, end, layer)]
@@ -67,20 +68,20 @@ def test_records():
                 exact = end - begin == 1
                 check(all(a == b if exact else abs(a - b) < 1e-5 for a, b in zip(vector, want)),
                       f"{row['id']}, layer {layer}, ids {begin} to {end}: another vector than capture's")
-                checks[row["id"]] += seal
+                checks[row["id"], form] += seal
     order = [entry["id"] for entry in report["gate"]["held_out"]]  # the rows in the order of the features
-    digest = hashlib.sha256(b"".join(checks[name] for name in order)).hexdigest()
-    check(report["activations"] == {"sha256": digest, "n_from_file": 0, "n_run": len(rows)},
+    digest = hashlib.sha256(b"".join(checks[name, form] for form in ((), ("--raw",)) for name in order)).hexdigest()
+    check(report["activations"] == {"sha256": digest, "n_from_file": 0, "n_run": 2 * len(rows)},
           f"{report['activations']}, not {digest}")
     last = json.loads(metadata("p.st")[0]["trimtab.fitted_on"])[-1]
-    check(last == {"file": "activations", "sha256": digest, "rows": len(rows)}, f"the policy's digest: {last}")
+    check(last == {"file": "activations", "sha256": digest, "rows": 2 * len(rows)}, f"the policy's digest: {last}")
 
 
 def test_again():
     """The same policy but for the time, with nothing run; a torn file goes on."""
     fit()
     want = metadata("p.st")
-    for begin, n_run in ((None, 20), (None, 0), (-100, 1)):
+    for begin, n_run in ((None, 40), (None, 0), (-100, 1)):
         if begin:
             os.truncate("cache", os.path.getsize("cache") + begin)
         report = fit("--activations", "cache")

@@ -97,7 +97,7 @@ def test_continue():
     check(report["policy"] == "rats" and report["sha256"] == hashlib.sha256(read("rats.st")).hexdigest(),
           f"the policy that was continued: {report}")
     shown = json.loads(program.run("--json", model="new.st", command="inspect").stdout)
-    entry = {"file": "continued from rats", "sha256": report["sha256"], "rows": 20}
+    entry = {"file": "continued from rats", "sha256": report["sha256"], "rows": 40}  # 20 of them plain
     check(entry in shown["fitted_on"] and shown["name"] == "new", f"inspect: {shown['fitted_on']}")
     works(*usual[2:], "--continue", "new.st", "-o", "newer.st", "--activations", "cache", command="fit")
     shown = json.loads(program.run("--json", model="newer.st", command="inspect").stdout)

@@ -224,25 +224,37 @@ static int help(void)
 	printf("\n%s\n\n"
 	       "Options:\n"
 	       "  -h, --help     this text\n"
-	       "  -V, --version  the version, commit, compiler, CPU body and CUDA; so does trimtab version\n\n"
+	       "  -V, --version  the version, commit, compiler, CPU body and CUDA; so does trimtab version\n"
+	       "                 [--json]\n\n"
 	       "Examples:\n%s\n",
 		cli_program.about, cli_program.examples);
 	return CLI_OK;
 }
 
-/* The first line is the version alone, as scripts expect it. */
-static int version(void)
+static void print_version(const json_t *report)
 {
-	struct tt_error err = {0};
-	char *text = NULL;
-	if (tt_describe_build(&text, &err) != TT_OK)
-		return cli_fail(&err);
-	json_t *report = json_loads(text, 0, NULL);
 	printf("trimtab %s\n", tt_version());
 	printf("commit:   %s\n", tt_json_string_or(report, "commit", ""));
 	printf("compiler: %s\n", tt_json_string_or(report, "compiler", ""));
 	printf("CPU body: %s\n", tt_json_string_or(report, "cpu", ""));
 	printf("CUDA:     %s\n", tt_json_string_or(report, "cuda", "none in this program"));
+}
+
+/* The first line is the version alone, as scripts expect it; with --json as tt_describe_build has it. */
+static int version(int argc, char **argv)
+{
+	bool as_json = argc > 1 && !strcmp(argv[1], "--json");
+	if (argc > 1 + as_json)
+		return cli_usage_error(NULL, "version: one argument too many: '%s'", argv[1 + as_json]);
+	struct tt_error err = {0};
+	char *text = NULL;
+	if (tt_describe_build(&text, &err) != TT_OK)
+		return cli_fail(&err);
+	json_t *report = json_loads(text, 0, NULL);
+	if (as_json)
+		printf("%s\n", text);
+	else
+		print_version(report);
 	json_decref(report);
 	tt_free(text);
 	return CLI_OK;
@@ -264,8 +276,8 @@ static int run(int argc, char **argv)
 		return cli_man(argc - 1, argv + 1);
 	if (!strcmp(name, "completion"))
 		return cli_completion(argc - 1, argv + 1);
-	if (!strcmp(name, "--version") || !strcmp(name, "-V") || (!strcmp(name, "version") && argc == 2))
-		return version();
+	if (!strcmp(name, "--version") || !strcmp(name, "-V") || !strcmp(name, "version"))
+		return version(argc - 1, argv + 1);
 	for (int i = 0; i < N_COMMANDS; i++) {
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);

@@ -56,7 +56,10 @@ def test_program():
     done = run(trimtab, trimtab, tiny, "--rounds", 11, "--prompt", 16, "--generate", 4, "--threads", 1, "--json", "x")
     check(done.returncode in (0, 1) and "pp16: " in done.stdout and "tg4: " in done.stdout, done.stdout + done.stderr)
     with open("x", encoding="utf-8") as file:
-        samples = json.load(file)["samples_s"]
+        report = json.load(file)
+    samples, said = report["samples_s"], subprocess.run([trimtab, "version", "--json"], capture_output=True, check=True)
+    commit = json.loads(said.stdout)["commit"]
+    check(report["old"]["commit"] == report["new"]["commit"] == commit and report["machine"]["cores"] > 0, report)
     check(len(samples["tg4"]["old"]) == len(samples["pp16"]["new"]) == 11, samples)
     for pattern, *arguments in (("too few", trimtab, trimtab, tiny, "--rounds", 10),
                                 ("no-such-commit", trimtab, "no-such-commit", tiny),

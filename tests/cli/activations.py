@@ -42,8 +42,8 @@ def key(ids, begin, end, layer):
 
 
 def test_records():
-    """Each row's last token and mean in each layer are those of capture, in the template and as plain text; the policy's
-    digest is that of the records."""
+    """Each row's last token and mean in each layer are those of capture, in the template and as plain text; the
+    policy's digest is that of the records."""
     report = fit("--activations", "cache")
     head, found = records("cache")
     check(head["trimtab.activations"] == 1 and head["hidden_size"] == WIDTH and head["numerics"]["kv"] == "f32",

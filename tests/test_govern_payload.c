@@ -255,6 +255,25 @@ Test(govern_payload, files_that_the_database_goes_by_are_in_their_folders_for_go
 	unmake(w);
 }
 
+/* Killed between the two files of the log's key: the next one finds the key, and writes the other. */
+Test(govern_payload, who_finds_a_key_alone_writes_its_verifier)
+{
+	struct world *w = make();
+	struct tt_signer first, again;
+	struct tt_verifier verifier;
+	char path[100];
+	must(tt_log_key_open(&first, w->folder, true, NULL, err));
+	snprintf(path, sizeof path, "%s/audit.pub", w->folder);
+	cr_assert_eq(unlink(path), 0);
+	n_synced = 0;
+	must(tt_log_key_open(&again, w->folder, true, NULL, err));
+	cr_expect(was_synced(w->folder, "."));
+	must(tt_log_key_verifier(&verifier, w->folder, err));
+	cr_expect_str_eq(verifier.name, first.verifier.name);
+	cr_expect_arr_eq(verifier.id, first.verifier.id, sizeof verifier.id);
+	unmake(w);
+}
+
 /* What is there may be of a process that was killed between making it and syncing it. */
 Test(govern_payload, what_another_process_has_made_is_synced_too)
 {

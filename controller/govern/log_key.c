@@ -59,7 +59,7 @@ int tt_log_key_write_verifier(const char *directory, const struct tt_verifier *v
 	return status;
 }
 
-static int make(const char *directory, const char *path, const char *name, struct tt_error *err)
+static int make(const char *path, const char *name, struct tt_error *err)
 {
 	uint8_t random[6], seed[33] = {1};
 	char own[32] = "trimtab-", id[9], *encoded = NULL;
@@ -77,12 +77,22 @@ static int make(const char *directory, const char *path, const char *name, struc
 	}
 	if (status == TT_OK)
 		status = tt_file_write_secret(path, text.data, text.len, err);
-	if (status == TT_OK)
-		status = tt_log_key_write_verifier(directory, &signer.verifier, err);
 	OPENSSL_cleanse(seed, sizeof seed);
 	OPENSSL_cleanse(&signer, sizeof signer);
 	free(encoded);
 	tt_buffer_free(&text);
+	return status;
+}
+
+/* Writes audit.pub where it is missing: of a new key, and of one whose maker was killed before it came to that. */
+static int complete(const char *directory, const struct tt_verifier *verifier, struct tt_error *err)
+{
+	char *path;
+	TT_TRY(tt_file_join(&path, directory, "audit.pub", err));
+	int status = tt_file_exists(path) ? TT_OK : tt_log_key_write_verifier(directory, verifier, err);
+	if (status == TT_OK) /* whoever made it, and the key */
+		status = tt_file_sync_folder(path, err);
+	free(path);
 	return status;
 }
 
@@ -92,11 +102,11 @@ int tt_log_key_open(struct tt_signer *out, const char *directory, bool create, c
 	TT_TRY(tt_file_join(&path, directory, "audit.key", err));
 	int status = TT_OK;
 	if (create && !tt_file_exists(path))
-		status = make(directory, path, name, err);
-	if (status == TT_OK && create) /* whoever made it */
-		status = tt_file_sync_folder(path, err);
+		status = make(path, name, err);
 	if (status == TT_OK)
 		status = read_key(out, path, err);
+	if (status == TT_OK && create)
+		status = complete(directory, &out->verifier, err);
 	if (status == TT_OK && name && strcmp(name, out->verifier.name) != 0)
 		status = tt_fail(err, TT_ERR_ARGUMENT, "the log in %s is called %.150s, not %.150s", directory,
 			out->verifier.name, name);

@@ -222,6 +222,33 @@ Test(fit_figures, rows_are_weighed_by_origin_and_folded_by_place)
 	cr_expect(!tt_fit_folds_are_possible(&f), "the only harmful row is held out with its fold");
 }
 
+/* A plain row counts a tenth of the same one in the template, whatever it is of; each label half of all. */
+Test(fit_figures, plain_rows_count_a_tenth)
+{
+	enum { N = 12, N_PLAIN = 7 };
+	static struct tt_prompt prompts[N];
+	const struct tt_prompt *order[N + N_PLAIN];
+	bool harmful[N + N_PLAIN];
+	double weight[N + N_PLAIN], sums[2] = {0};
+	struct tt_fit_features f = {
+		.n = N + N_PLAIN, .n_plain = N_PLAIN, .prompt = order, .harmful = harmful, .weight = weight};
+	for (size_t i = 0; i < f.n; i++) {
+		struct tt_prompt *p = &prompts[i % N];
+		*p = (struct tt_prompt){.origin = i % N > 8, .label = i % N % 3 ? TT_BENIGN : TT_HARMFUL};
+		order[i] = p;
+		harmful[i] = p->label == TT_HARMFUL;
+	}
+	must(tt_fit_weigh(&f, err));
+	for (size_t i = 0; i < f.n; i++) {
+		sums[harmful[i]] += weight[i];
+		if (i >= N)
+			cr_expect_float_eq(weight[i], weight[i - N] / 10, 1e-9);
+	}
+	cr_expect_float_eq(weight[1] / weight[10], sqrt(2.0 / 6), 1e-9);
+	cr_expect_float_eq(sums[0], f.n / 2.0, 1e-9);
+	cr_expect_float_eq(sums[1], f.n / 2.0, 1e-9);
+}
+
 /* In a longer file, blocks of 16 rows take turns, so that twins stay together and each fold has a part of all. */
 Test(fit_figures, blocks_of_a_long_file_take_turns)
 {

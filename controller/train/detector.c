@@ -100,6 +100,13 @@ static int train_linear(struct training *t, struct tt_error *err)
 
 /* ---- The network */
 
+/* Rows are drawn by weight, and unrated ones should not make more draws. */
+static size_t epochs(const struct tt_detector_rows *rows)
+{
+	size_t n = rows->features.n;
+	return (EPOCHS * (n - rows->n_unrated) + n - 1) / n;
+}
+
 /* Trains a network on the rows outside a fold, or on all if there is no such fold. */
 static int train_without(struct training *t, uint32_t fold, uint64_t seed, struct tt_error *err)
 {
@@ -113,7 +120,7 @@ static int train_without(struct training *t, uint32_t fold, uint64_t seed, struc
 	}
 	struct tt_mlp_options options;
 	tt_mlp_options_default(&options);
-	options.epochs = EPOCHS;
+	options.epochs = epochs(t->rows);
 	options.batch = BATCH;
 	options.learning_rate = 2e-3;
 	options.weight_decay = 0.5;

@@ -211,17 +211,24 @@ void tt_fit_features_free(struct tt_fit_features *f)
 	*f = (struct tt_fit_features){0};
 }
 
+/* What a plain row counts beside the same one in the template. Of SmolLM2's linear term on the project's prompts, the
+ * area under the curve in the template (twins of the pairs alone; all), as plain text, and how many of 36 prompts of
+ * AdvBench and of 50 of Alpaca open it as plain text, at weights 0, 0.1, 0.25, 1: 0.777, 0.773, 0.770, 0.763; 0.847,
+ * 0.849, 0.849, 0.847; 0.752, 0.815, 0.826, 0.834; 32, 29, 30, 32; 4, 2, 2, 2. */
+static const double plain_weight = 0.1;
+
 int tt_fit_weigh(struct tt_fit_features *f, struct tt_error *err)
 {
-	size_t *size = NULL, n_origins = 0; // [n_origins][TT_N_LABELS]
+	size_t *size = NULL, n_origins = 0, n_rated = f->n - f->n_plain; // size [n_origins][TT_N_LABELS]
 	double total[2] = {0};
 	for (size_t i = 0; i < f->n; i++)
 		n_origins = f->prompt[i]->origin < n_origins ? n_origins : f->prompt[i]->origin + 1;
 	TT_TRY(tt_alloc(&size, n_origins, TT_N_LABELS * sizeof *size, err));
-	for (size_t i = 0; i < f->n; i++)
+	for (size_t i = 0; i < n_rated; i++)
 		size[f->prompt[i]->origin * TT_N_LABELS + f->prompt[i]->label]++;
 	for (size_t i = 0; i < f->n; i++) {
-		f->weight[i] = 1 / sqrt((double)size[f->prompt[i]->origin * TT_N_LABELS + f->prompt[i]->label]);
+		f->weight[i] = (i < n_rated ? 1 : plain_weight) /
+			       sqrt((double)size[f->prompt[i]->origin * TT_N_LABELS + f->prompt[i]->label]);
 		total[f->harmful[i]] += f->weight[i];
 	}
 	for (size_t i = 0; i < f->n; i++)

@@ -4,9 +4,10 @@ would show them, light and dark:
 
     check_pages.py [--trimtab TRIMTAB] [PAGE...] [--shots FOLDER]
 
-Each must ask for nothing, be no wider than the window with all its details open, and pass axe's rules for
-accessibility. With --trimtab, pages of a tiny model of the tests are made and looked at too, and a server of it whose
-page is (live_page.py); with --shots there is a picture of every look."""
+Each must ask for nothing, be no wider than the window with all its details open, break no interval of a card into
+lines, need no scrolling for its table of suites on a desk, and pass axe's rules for accessibility. With --trimtab,
+pages of a tiny model of the tests are made and looked at too, and a server of it whose page is (live_page.py); with
+--shots there is a picture of every look."""
 
 import argparse
 import json
@@ -23,6 +24,9 @@ from live_page import look_live
 
 HERE = pathlib.Path(__file__).resolve().parents[2]
 WIDTHS = (390, 768, 1280)
+BROKEN = "[...document.querySelectorAll('.big small')].filter(one => one.getClientRects().length > 1).length"
+CUT = """[...document.querySelectorAll('section')].filter(one => [...one.querySelectorAll('.scroll:has(.bar)')].some(
+    box => box.scrollWidth > box.clientWidth)).map(one => one.querySelector('h2').textContent)"""
 
 
 def problems_of(page, width):
@@ -34,6 +38,11 @@ def problems_of(page, width):
     found = [f"asks for {url}" for url in asked if url != page.url]
     if wide > width:
         found.append(f"is {wide} pixels wide")
+    broken = page.evaluate(BROKEN)
+    if broken:
+        found.append(f"breaks {broken} intervals of cards")
+    if width >= WIDTHS[-1]:
+        found += [f"cuts a table of {one}" for one in page.evaluate(CUT)]
     for violation in Axe().run(page).response["violations"]:
         places = ", ".join(" ".join(node["target"]) for node in violation["nodes"][:3])
         found.append(f"axe {violation['id']} ({violation['impact']}), {len(violation['nodes'])} times: {places}")

@@ -169,8 +169,8 @@ def test_a_policy_of_other_weights_warns(info, tmp_path, engine):
 def test_telemetry_is_that_of_the_programs_batch(engine, info, when, tmp_path):
     path = write_policy(tmp_path / "p.safetensors", info, "gate.b=3", f"trimtab.when={when}")
     rows = write_rows(tmp_path / "in", [{"id": "a", "prompt": "Hello there"}])
-    run("batch", TINY, "-i", rows, "-o", tmp_path / "out", "--telemetry", tmp_path / "telemetry", "--policy",
-        f"p={path}", "--sweep", "p@1", "-n", "6")
+    run("batch", TINY, "-i", rows, "-o", tmp_path / "out", "--telemetry", tmp_path / "telemetry", "--telemetry-dense",
+        "--policy", f"p={path}", "--sweep", "p@1", "-n", "6")
     ours = engine.generate("Hello there", policies=engine.load_policy(path), max_tokens=6, telemetry=True).telemetry
     theirs = read_rows(tmp_path / "telemetry")
     assert len(theirs) == len(ours.ids) and [row["token"] for row in theirs] == ours.ids.tolist()

@@ -21,9 +21,12 @@ from trimtab import _arguments, _engine
 
 
 def in_child(code, expected=0, **keywords):
-    """Runs a program in a process of its own."""
-    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", f"import trimtab\nTINY = {str(TINY)!r}\n{code}"],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, **keywords)
+    """Runs a program in a process of its own. What a shell began in the background ignores interrupts, and so does what
+    that begins: not this one."""
+    listen = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c",
+                           f"{listen}\nimport trimtab\nTINY = {str(TINY)!r}\n{code}"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, **keywords)
     assert done.returncode == expected, done.stdout
     return done.stdout
 

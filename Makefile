@@ -110,11 +110,13 @@ models:
 	@scripts/setup/fetch_models.sh $(if $(FROM),--from "$(FROM)")
 
 demo: build $(MODEL)
+	@scripts/setup/install_packages.sh demo
 	@scripts/measure/demo.sh $(BUILD)/trimtab $(MODEL)
 
 # The README's picture, from a policy that is fitted where build-picture has none.
 PICTURE = $(BUILD)-picture/refuse.safetensors
 picture: build $(FILE_smollm2)
+	@scripts/setup/install_packages.sh demo
 	@mkdir -p $(dir $(PICTURE))
 	@[ -f $(PICTURE) ] || $(BUILD)/trimtab fit $(FILE_smollm2) --data data/pairs.jsonl --data data/prompts.jsonl \
 		-o $(PICTURE)
@@ -125,7 +127,7 @@ POLICY ?=
 STAY ?=
 SERVE_VENV = .cache/serve-clients/bin
 demo-serve: build $(MODEL)
-	@scripts/setup/install_packages.sh demo
+	@scripts/setup/install_packages.sh demoserve
 	@test -x $(SERVE_VENV)/python || python3 -m venv .cache/serve-clients
 	@$(SERVE_VENV)/pip install -q --disable-pip-version-check \
 		$$(grep '^openai==' scripts/measure/serve-requirements.txt)

@@ -20,7 +20,8 @@ debian="git mmdebstrap"
 deploy="buildah"
 fetch="python3 python3-venv python3-pip"
 page="chromium"
-demo="curl"
+demo="python3"
+demoserve="$fetch curl"
 python="$fetch python3-dev"
 
 case "${1:-}" in
@@ -35,7 +36,8 @@ debtest) wanted="$build $debtest" ;;
 debian) wanted=$debian ;;
 deploy) wanted="$debian $fetch $deploy" ;;
 page) wanted="$build $test $fetch $page" ;;
-demo) wanted="$build $fetch $demo" ;;
+demo) wanted="$build $demo" ;;
+demoserve) wanted="$build $demoserve" ;;
 fetch) wanted=$fetch ;;
 python) wanted="$build $python" ;;
 *)

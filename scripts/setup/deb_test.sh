@@ -35,7 +35,11 @@ done
 pc=$(find "$root" -name trimtab.pc)
 export PKG_CONFIG_PATH=${pc%/trimtab.pc}
 lib=$(realpath "$(pkg-config --variable=libdir trimtab)")
-# shellcheck disable=SC2046
-cc examples/minimal.c -o "$work/minimal" -Wl,-rpath,"$lib" $(pkg-config --cflags --libs trimtab)
+for example in minimal device; do
+	# shellcheck disable=SC2046
+	cc "examples/$example.c" -o "$work/$example" -Wl,-rpath,"$lib" $(pkg-config --cflags --libs trimtab)
+done
 "$work/minimal" "$model" "ab" >/dev/null || fail "what is linked to the packages' library does not run"
 say "unpacked: runs, links, and has $(echo "$commands" | wc -l) manual pages beside trimtab(1)"
+said=$(scripts/setup/check_device.sh "$work/device" "$root/bin/trimtab" "$model") || fail "of the device: $said"
+say "a program linked to it says: $said"

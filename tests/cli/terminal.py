@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+import unicodedata
 
 from controls import CONTROLS, NEIGHBOURS
 
@@ -116,3 +117,20 @@ for number, wanted in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
     expect(process.returncode == wanted and errors.endswith(b"trimtab: interrupted\n") and not out,
            f"fit ended with {process.returncode}: {errors[-200:]!r}")
     expect(not os.path.exists("ended.st"), "a fit that was ended has written a policy")
+
+# Columns stand below one another, whatever is written in them: by Python's own table of widths, and a skin tone takes
+# no place of its own.
+keys = ["ab", "Ünï", "e\u0301", "漢字", "\u26a1\u23f0", "\u274e", "\u2055", "\U0001f680", "\U0001f44d\U0001f3fd"]
+header = json.dumps({"__metadata__": {key: "here" for key in keys}}, ensure_ascii=False).encode()
+with open("widths.st", "wb") as file:
+    file.write(struct.pack("<Q", len(header)) + header)
+shown = subprocess.run([trimtab, "inspect", "widths.st"], capture_output=True, check=True).stdout.decode()
+found = [line.split("here")[0] for line in shown.splitlines() if line.endswith("here")]
+
+
+def columns(text):
+    return sum(0 if unicodedata.combining(c) or "\U0001f3fb" <= c <= "\U0001f3ff" else
+               2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+expect(len(found) == len(keys) and len({columns(text) for text in found}) == 1, f"columns: {shown}")

@@ -55,6 +55,6 @@ set(examples ${CMAKE_INSTALL_DOCDIR}/examples)
 if(TT_DEBIAN)
   set(examples ${CMAKE_INSTALL_DATADIR}/doc/libtrimtab-dev/examples)
 endif()
-install(FILES examples/minimal.c examples/device.c DESTINATION ${examples} COMPONENT development)
+install(FILES examples/minimal.c examples/device.c examples/stream.c DESTINATION ${examples} COMPONENT development)
 
 include(cmake/package.cmake)

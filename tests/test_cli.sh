@@ -99,6 +99,7 @@ refused 2 "did you mean --n-predict?" generate x --n-perdict 3
 refused 2 "option --qqq;" generate x --qqq 3
 refused 2 "it is --policy F.gguf:SCALE" generate x --control-vector-scaled y:1
 refused 2 "MODEL is an argument without one" generate -m x
+refused 2 "a command comes first" -m model.gguf -p x
 refused 2 "versoin is no command: did you mean version?" versoin
 # llama.cpp's -b is tokens of a step; its names behind one dash, which getopt would cut up.
 for command in batch serve audit generate; do

@@ -282,6 +282,8 @@ static int run(int argc, char **argv)
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
 	}
+	if (name[0] == '-') /* as llama.cpp's programs, which have no commands, are called */
+		return cli_usage_error(NULL, "%s: a command comes first, as in trimtab generate MODEL", name);
 	struct cli_nearest nearest = {0};
 	for (int i = 0; i < N_COMMANDS; i++)
 		cli_consider(&nearest, name, commands[i].name);

@@ -39,13 +39,17 @@ readelf -d "$lib/libtrimtab.so" | grep -q 'SONAME.*\[libtrimtab.so.0\]' || fail 
 ! readelf -d "$lib/libtrimtab.so" "$work/prefix/bin/trimtab" | grep -qE 'RPATH|RUNPATH' || fail "there is an rpath"
 say "libtrimtab.so.0 exports the $(wc -l <"$work/exported") functions of trimtab.h"
 
-for example in minimal device; do
+for example in minimal device stream; do
 	# shellcheck disable=SC2046
 	cc "${flags[@]}" "examples/$example.c" -o "$work/$example" -Wl,-rpath,"$lib" \
 		$(pkg-config --cflags --libs trimtab)
 done
 readelf -d "$work/minimal" | grep -q 'NEEDED.*libtrimtab.so.0' || fail "minimal is not linked to the shared library"
 runs "$work/minimal"
+"$work/stream" "$model" tests/golden/vectors/repeng.gguf ab "Hello there" >"$work/said" || fail "stream does not run"
+# Every token but the last runs, and the vector, which has no gate, steers all.
+steered=$(sed -n 's/^\[[01]\] done: \([0-9]*\) tokens ran, \1 of them steered$/\1/p' "$work/said" | sort -n | paste -s)
+[ "$steered" = "$(printf '50\t54')" ] || fail "stream says: $(tail -n 2 "$work/said")"
 # shellcheck disable=SC2046
 quietly cc -static "${flags[@]}" examples/minimal.c -o "$work/static" $(pkg-config --cflags --libs --static trimtab)
 runs "$work/static"

@@ -36,6 +36,9 @@ in_root() {
 		for node in null zero full random urandom tty; do cp -a "/dev/$node" "$1/dev/"; done
 		ln -s /proc/self/fd "$1/dev/fd"
 		mkdir -m 1777 "$1/dev/shm"
+		mkdir "$1/dev/pts"
+		mount -t devpts -o newinstance,ptmxmode=0666 devpts "$1/dev/pts"
+		ln -s pts/ptmx "$1/dev/ptmx"
 		mkdir -p "$1/root/.cache/ccache"
 		mount --bind "$2/archives" "$1/var/cache/apt/archives"
 		mount --bind "$2/ccache" "$1/root/.cache/ccache"

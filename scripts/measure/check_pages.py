@@ -5,9 +5,9 @@ would show them, light and dark:
     check_pages.py [--trimtab TRIMTAB] [PAGE...] [--shots FOLDER]
 
 Each must ask for nothing, be no wider than the window with all its details open, break no interval of a card into
-lines, need no scrolling for its table of suites on a desk, and pass axe's rules for accessibility. With --trimtab,
-pages of a tiny model of the tests are made and looked at too, and a server of it whose page is (live_page.py); with
---shots there is a picture of every look."""
+lines, show the bars of up to 30 layers and, on a desk, its table of suites without scrolling, and pass axe's rules for
+accessibility. With --trimtab, pages of a tiny model of the tests are made and looked at too, and a server of it whose
+page is (live_page.py); with --shots there is a picture of every look."""
 
 import argparse
 import json
@@ -25,6 +25,8 @@ from live_page import look_live
 HERE = pathlib.Path(__file__).resolve().parents[2]
 WIDTHS = (390, 768, 1280)
 BROKEN = "[...document.querySelectorAll('.big small')].filter(one => one.getClientRects().length > 1).length"
+HIDDEN = """[...document.querySelectorAll('.layers')].filter(
+    one => one.children.length <= 30 && one.scrollWidth > one.clientWidth).length"""
 CUT = """[...document.querySelectorAll('section')].filter(one => [...one.querySelectorAll('.scroll:has(.bar)')].some(
     box => box.scrollWidth > box.clientWidth)).map(one => one.querySelector('h2').textContent)"""
 
@@ -41,6 +43,9 @@ def problems_of(page, width):
     broken = page.evaluate(BROKEN)
     if broken:
         found.append(f"breaks {broken} intervals of cards")
+    hidden = page.evaluate(HIDDEN)
+    if hidden:
+        found.append(f"hides layers of {hidden} policies")
     if width >= WIDTHS[-1]:
         found += [f"cuts a table of {one}" for one in page.evaluate(CUT)]
     for violation in Axe().run(page).response["violations"]:

@@ -159,7 +159,7 @@ struct tt_engine_options {
 	const char *device;       /* "cpu", "cuda", "cuda:N", or "auto" (or NULL): the first GPU, else the CPU */
 	uint32_t n_threads;       /* of the CPU; 0: one a core, within a container's share */
 	uint32_t max_batch;       /* requests that run at the same time; the others wait. Default 32 */
-	uint32_t max_step_tokens; /* tokens of one step, decode and prefill together; >= max_batch. Default 512 */
+	uint32_t max_step_tokens; /* tokens of a step; >= max_batch. 0: 2048 on a GPU, else 512 or max_batch */
 	uint32_t context;         /* longest sequence in tokens; 0: the model's own, at most 8192 */
 	uint32_t kv_tokens;       /* positions that all KV pages hold together; 0: max_batch * 512, at least context */
 	bool no_prefix_sharing; /* compute every prompt in full. Else equal prefixes under equal steering share pages */
@@ -200,7 +200,7 @@ struct tt_model_info {
 	size_t kv_bytes;            /* of all KV pages */
 	const char *fingerprint;    /* architecture, dimensions and vocabulary hash: a policy must have the same */
 	const char *weights_digest; /* 64 hexadecimal digits */
-	uint32_t n_ranks;
+	uint32_t n_ranks, max_step_tokens;
 	/* Of matrices in a GPU's memory (a CPU reads the file's), and of those that are quantised in the file alone. */
 	uint64_t device_weight_bytes, rounded_weight_bytes;
 	const char *chat_template_sha256; /* of the option's template; NULL: the model's own is taken */

@@ -76,6 +76,25 @@ Test(engine, refuses_options)
 	cr_assert_null(engine);
 }
 
+/* 512, or as many as there are requests at once. */
+Test(engine, the_tokens_of_a_step_have_a_default)
+{
+	static const uint32_t batches[] = {32, 600}, tokens[] = {512, 600};
+	for (int i = 0; i < 2; i++) {
+		struct tt_engine_options options;
+		struct tt_engine *engine = NULL;
+		struct tt_error error = {0};
+		tt_engine_options_default(&options);
+		options.max_batch = batches[i];
+		must(tt_engine_open(&engine, MODEL, &options, err));
+		cr_expect_eq(tt_engine_info(engine)->max_step_tokens, tokens[i]);
+		tt_engine_close(engine);
+		options.max_step_tokens = batches[i] - 1;
+		cr_expect_eq(tt_engine_open(&engine, MODEL, &options, &error), TT_ERR_ARGUMENT);
+		cr_expect_not_null(strstr(error.message, "max_step_tokens"), "%s", error.message);
+	}
+}
+
 /* KV pages for one sequence at a time: the others wait and all come to their end. */
 Test(engine, requests_wait_for_pages)
 {

@@ -171,8 +171,9 @@ int tt_matrix_open(struct tt_matrix **out, const char *model, const struct tt_en
 	int status = TT_OK;
 	for (int i = 0; i < 2 && status == TT_OK; i++)
 		status = tt_engine_open(&m->engines[i], model, options, err);
-	m->lab = (struct tt_token_lab){
-		.engine = m->engines[0], .ways = m->ways, .n_rows = n_rows, .n_batch = options->max_step_tokens};
+	m->lab = (struct tt_token_lab){.engine = m->engines[0], .ways = m->ways, .n_rows = n_rows};
+	if (status == TT_OK)
+		m->lab.n_batch = tt_engine_info(m->engines[0])->max_step_tokens;
 	if (status == TT_OK)
 		status = add_ways(m, ways, err);
 	if (status == TT_OK)

@@ -21,7 +21,8 @@
 	{"max-batch", 0, "max-num-seqs", CLI_U32, &(max_batch), "N", 1, 4096, help},                                   \
 	{                                                                                                              \
 		"max-step-tokens", 0, "max-num-batched-tokens", CLI_U32, &(a).max_step_tokens, "N", 0, 1 << 16,        \
-			"tokens of a step, prompts and generation together, --max-batch at least; 0: 512"              \
+			"tokens of a step, prompts and generation together, --max-batch at least; 0: 512, on a GPU "   \
+			"2048"                                                                                         \
 	}
 
 #endif

@@ -127,7 +127,6 @@ int cli_bench_open_matrix(struct tt_matrix **out, const struct cli_bench_matrix 
 	cli_engine_options(&options, m->engine_args);
 	options.context = longest;
 	options.max_batch = n_rows;
-	options.max_step_tokens = options.max_step_tokens < n_rows ? n_rows : options.max_step_tokens;
 	options.kv_tokens = longest ? 3 * (longest + 16) * n_rows : 0;
 	return tt_matrix_open(out, model, &options, ways, n_rows, &err) == TT_OK ? CLI_PROCEED : cli_fail(&err);
 }

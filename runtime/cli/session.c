@@ -57,10 +57,7 @@ int cli_engine_open(struct tt_engine **out, const char *model, const struct cli_
 	cli_engine_options(&options, args);
 	if (max_batch)
 		options.max_batch = max_batch;
-	if (args->max_step_tokens)
-		options.max_step_tokens = args->max_step_tokens;
-	else if (options.max_step_tokens < options.max_batch)
-		options.max_step_tokens = options.max_batch;
+	options.max_step_tokens = args->max_step_tokens;
 	return cli_engine_open_as(out, model, &options);
 }
 

@@ -11,7 +11,7 @@
 struct cli_engine_args {
 	const char *device;
 	uint32_t threads, context, ranks;
-	uint32_t max_step_tokens; /* 0: the library's default, and no less than the requests at once */
+	uint32_t max_step_tokens; /* 0: the library's default */
 	int kv, compute;
 	bool strict_model, fast;
 	const char *chat_template;

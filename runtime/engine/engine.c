@@ -27,7 +27,8 @@ enum {
 	MAX_STEP_TOKENS = 1 << 16,
 	SEEN_OF_A_STEP = 1 << 16, /* ids that penalties apply to, half a MiB; more wait for the next step */
 	MAX_THREADS = 1024,
-	MIN_SAMPLES = 64, /* logits rows of a step, at least, so that scoring a prompt takes few steps */
+	STEP_TOKENS = 512, /* by default, where the backend names no other number */
+	MIN_SAMPLES = 64,  /* logits rows of a step, at least, so that scoring a prompt takes few steps */
 };
 
 void tt_free(void *memory)
@@ -40,7 +41,7 @@ const char *tt_mapped_file(const void *address)
 	return tt_file_mapped(address);
 }
 
-static const struct tt_engine_options DEFAULTS = {.device = "auto", .max_batch = 32, .max_step_tokens = 512};
+static const struct tt_engine_options DEFAULTS = {.device = "auto", .max_batch = 32};
 
 void tt_engine_options_default_sized(struct tt_engine_options *options, size_t size)
 {
@@ -61,7 +62,7 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 {
 	if (o->max_batch < 1 || o->max_batch > MAX_BATCH)
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_batch must be from 1 to %d", MAX_BATCH);
-	if (o->max_step_tokens < o->max_batch || o->max_step_tokens > MAX_STEP_TOKENS)
+	if (o->max_step_tokens && (o->max_step_tokens < o->max_batch || o->max_step_tokens > MAX_STEP_TOKENS))
 		return tt_fail(err, TT_ERR_ARGUMENT, "max_step_tokens must be from max_batch (%u) to %d", o->max_batch,
 			MAX_STEP_TOKENS);
 	if (o->n_threads > MAX_THREADS)
@@ -82,9 +83,14 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 	return TT_OK;
 }
 
-static int set_limits(const struct tt_engine *e, struct tt_limits *limits, struct tt_error *err)
+static int set_limits(struct tt_engine *e, struct tt_limits *limits, struct tt_error *err)
 {
-	const struct tt_engine_options *o = &e->options;
+	struct tt_engine_options *o = &e->options;
+	uint32_t step_tokens = e->ranks[0].backend->step_tokens;
+	if (!o->max_step_tokens)
+		o->max_step_tokens = step_tokens ? step_tokens : STEP_TOKENS;
+	if (o->max_step_tokens < o->max_batch) /* the default */
+		o->max_step_tokens = o->max_batch;
 	*limits = (struct tt_limits){
 		.max_tokens = o->max_step_tokens,
 		.max_seqs = o->max_batch,
@@ -181,6 +187,7 @@ static void fill_info(struct tt_engine *e)
 		.weights_digest = e->model->weights_digest,
 		.n_ranks = e->n_ranks,
 		.chat_template_sha256 = tt_text_template_sha256(e->text),
+		.max_step_tokens = e->options.max_step_tokens,
 	};
 	for (uint32_t i = 0; i < e->n_ranks; i++) {
 		e->info.kv_bytes += e->ranks[i].kv.n_bytes;

@@ -63,6 +63,7 @@ class ModelInfo:
     weights_digest: str
     n_ranks: int
     chat_template_sha256: str | None
+    max_step_tokens: int
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,6 @@ static int open_device(struct tt_cuda *cuda, struct tt_error *err)
 			"cuda:%d has compute capability %d.%d, the kernels need 8.0 or newer", cuda->device, major,
 			minor);
 	cuda->n_sms = (uint32_t)n_sms;
-	/* Newer GPUs run the PTX of compute_80, which does not wait for the previous grid and has no clusters. */
 	cuda->dependent = major == 9;
 	TT_TRY_CUDA(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, cuda->device), "the device");
 	cuda->clusters = major == 9 && clusters;

@@ -123,8 +123,8 @@ int tt_cuda_resident(struct tt_cuda *cuda, const void *kernel, uint32_t threads,
 int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
 void tt_cuda_unload(struct tt_cuda *cuda, const struct tt_model *loaded);
 
-/* dummy.cu: runs the smallest of kernels and waits for it. TT_ERR_DEVICE where the program has no code for the device,
- * or the device does not do what it is told. */
+/* dummy.cu: runs the smallest of kernels; dependent and clusters become false where its code or the device has no such.
+ * TT_ERR_DEVICE where the program has no code for the device, or the device does not do what it is told. */
 int tt_cuda_try(struct tt_cuda *cuda, struct tt_error *err);
 
 /* steer_row.cu: bytes of shared memory for a row. */

@@ -45,14 +45,39 @@ int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *packed, const struct tt_m
 	return tt_cuda_launch(cuda, &launch, TT_KERNEL(dummy_kernel), args, err);
 }
 
+/* The PTX of compute_80, which newer GPUs run, and an sm_90 that is told to compile PTX itself, does not wait for the
+ * previous grid and has no clusters. */
+static int look_at_code(struct tt_cuda *cuda, struct tt_error *err)
+{
+	struct cudaFuncAttributes found;
+	TT_TRY_CUDA(cudaFuncGetAttributes(&found, TT_KERNEL(dummy_kernel)), "the program's code for the device");
+	cuda->dependent = cuda->dependent && found.ptxVersion >= 90;
+	cuda->clusters = cuda->clusters && cuda->dependent;
+	return TT_OK;
+}
+
 int tt_cuda_try(struct tt_cuda *cuda, struct tt_error *err)
 {
+	enum { BLOCKS = 8 }; /* of a product's cluster; two of them share a multiprocessor's memory */
 	struct dummy a = {NULL, 0, 1, 8, TT_PACKED_ROWS, 1};
 	void *memory = NULL, *args[] = {&a};
+	const void *kernel = TT_KERNEL(dummy_kernel);
+	TT_TRY(look_at_code(cuda, err));
 	struct tt_launch launch = {"a first kernel", dim3(1), dim3(DUMMY_THREADS), 0, cuda->stream, 0, 0, false, NULL};
+	struct tt_launch cluster = launch;
+	cluster.grid = dim3(BLOCKS);
+	cluster.cluster = BLOCKS;
+	cluster.shared_bytes = cuda->prepared.most_shared / 2;
 	TT_TRY_CUDA(cudaMalloc(&memory, tt_packed_size(a.n_rows, a.n_in) * sizeof(tt_bf16)), "device memory");
 	a.out = (tt_bf16 *)memory;
-	int status = tt_launch_kernel(&launch, TT_KERNEL(dummy_kernel), args, err);
+	int status = tt_launch_kernel(&launch, kernel, args, err);
+	if (status == TT_OK && cuda->clusters)
+		status = tt_kernel_prepare(kernel, cuda->prepared.most_shared, err);
+	/* a slice of a device, or a share of it, may be too small for a cluster */
+	if (status == TT_OK && cuda->clusters && tt_launch_kernel(&cluster, kernel, args, NULL) != TT_OK) {
+		cudaGetLastError(); /* so that it is not reported at the next launch */
+		cuda->clusters = false;
+	}
 	cudaError_t error = status == TT_OK ? cudaStreamSynchronize(cuda->stream) : cudaSuccess;
 	cudaFree(memory);
 	TT_TRY(status);

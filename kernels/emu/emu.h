@@ -31,6 +31,8 @@ struct tt_emu_device {
 	int major, minor, n_sms;
 	uint32_t shared_bytes; /* of a block, at most those of an H200 */
 	bool no_code;          /* the program has no code for it: every launch is refused */
+	bool no_clusters;      /* it says that it has clusters, and refuses their launches */
+	bool of_ptx;           /* its code is made of the PTX of compute_80 */
 };
 void tt_emu_set_device(const struct tt_emu_device *device);
 

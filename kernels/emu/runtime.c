@@ -381,6 +381,16 @@ cudaError_t cudaFuncSetAttribute(const void *address, enum cudaFuncAttribute att
 	return api_result(cudaSuccess);
 }
 
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *out, const void *address)
+{
+	if (!kernel_find(address))
+		return api_result(cudaErrorInvalidDeviceFunction);
+	if (device->no_code)
+		return api_result(cudaErrorNoKernelImageForDevice);
+	out->ptxVersion = device->major == 9 && !device->of_ptx && (!ptx_chosen() || ptx_dependent()) ? 90 : 80;
+	return api_result(cudaSuccess);
+}
+
 /* By threads and shared memory alone: nothing here has registers. */
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *address, int threads, size_t shared_bytes)
 {
@@ -416,7 +426,8 @@ void **arguments_copy(const struct kernel *kernel, void **args)
 static bool set_cluster(struct launch *launch, unsigned x, unsigned y, unsigned z)
 {
 	launch->cluster = x;
-	return device->major >= 9 && x && x <= MAX_CLUSTER && y == 1 && z == 1 && launch->grid.x % x == 0;
+	return device->major >= 9 && !device->no_clusters && x && x <= MAX_CLUSTER && y == 1 && z == 1 &&
+	       launch->grid.x % x == 0;
 }
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *address, void **args)

@@ -213,13 +213,14 @@ def smoke(check):
 
 def ops(check):
     """Every op against its references: what the emulator's suites hold it against."""
-    every = ["emu_product*", "emu_attention.*", "emu_control.*", "emu_pool.*", "emu_sample.*"]
-    return suites(check, ["emu_product.*", "emu_control.*"] if check.rehearsed else every)
+    every = ["emu_product*", "emu_attention.*", "emu_control.*", "emu_pool.*", "emu_sample.*",
+             "emu_quants.*"]
+    return suites(check, ["emu_product.*", "emu_pool.*"] if check.rehearsed else every)
 
 
 def models(check):
     """Whole tiny models against PyTorch's logits, steered and not, in every batch and chunk."""
-    every = ["forward.*", "steering.*", "strict.*", "emu_engine.*"]
+    every = ["forward.*", "steering.*", "strict.*", "emu_engine.*", "emu_quants_engine.*"]
     return suites(check, ["forward.hugging*"] if check.rehearsed else every)
 
 

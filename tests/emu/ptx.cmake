@@ -48,7 +48,7 @@ endif()
 foreach(target ${PTX_TARGETS})
   set(programs $<TARGET_FILE:primitives-emu> ${CMAKE_CURRENT_BINARY_DIR}/primitives.bin)
   foreach(suite pool quants product product_deep product_k1424 product_k1440 product_steer attention product_strict
-    control sample small_attention small_product small_sample)
+    control sample product_cluster small_attention small_product small_sample)
     list(APPEND programs -- $<TARGET_FILE:test_emu_${suite}> --jobs 2)
   endforeach()
   # What applies a product of cuBLASLt runs with --fast, through the engine, which makes the weights of dummy models.

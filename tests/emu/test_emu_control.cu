@@ -319,9 +319,9 @@ static void on_emulator(
 	cr_assert_eq(op_cuda.counters.launches, launches + n); /* one launch an op */
 }
 
-/* In every order and after each layer, the values are those of the formula, and the bits are those of the CPU twin.
- * (The two sum in different orders, which changes a sum by some 1e-16 of its terms; the rounding of the gate to f32
- * hides that here.) */
+/* After each layer, and after all in every order, the values are those of the formula, and the bits are those of the
+ * CPU twin. (The two sum in different orders, which changes a sum by some 1e-16 of its terms; the rounding of the gate
+ * to f32 hides that here.) */
 Test(emu_control, gates_and_rows)
 {
 	static const int32_t layers[] = {-1, 0, 1, 3};
@@ -330,7 +330,7 @@ Test(emu_control, gates_and_rows)
 	struct outcome *got = (struct outcome *)malloc(sizeof *got), *twin = (struct outcome *)malloc(sizeof *twin);
 	uint32_t opened[SLOTS] = {};
 	for (int order = 0; order < TT_EMU_ORDERS; order++) {
-		for (uint32_t n = 1; n <= 4; n++) {
+		for (uint32_t n = order == TT_EMU_FORWARD ? 1 : 4; n <= 4; n++) {
 			op_open((enum tt_emu_order)order, 3, MANY * MAX_UNITS * sizeof(double));
 			on_cpu(g, step, layers, n, twin);
 			on_emulator(g, step, layers, n, got);
@@ -432,18 +432,22 @@ static void decide_many(const struct gates *g, uint32_t n, uint32_t slot, uint32
  * wide another policy makes the grid. */
 Test(emu_control, a_decision_keeps_its_bits_in_any_company)
 {
-	static const uint32_t counts[] = {1, 2, 9, 258};
+	static const uint32_t counts[] = {1, 9, 258};
 	struct gates *g = make_gates();
+	uint32_t seen = 0;
 	for (uint32_t slot = 4; slot < SLOTS; slot++) {
 		float alone[LAYERS], row[LAYERS];
 		struct tt_decision_result first, result;
 		decide_many(g, 1, slot, kinds[slot].n_units, alone, &first);
 		cr_assert_neq(alone[0], 0);
 		for (uint32_t n : counts) {
+			if (n > 9 && seen & 1u << kinds[slot].gate) /* how decisions are found depends on no form */
+				continue;
 			decide_many(g, n, slot, 400, row, &result);
 			cr_assert_eq(memcmp(row, alone, sizeof row), 0, "slot %u among %u", slot, n);
 			cr_assert_eq(memcmp(&result, &first, sizeof result), 0, "slot %u among %u", slot, n);
 		}
+		seen |= 1u << kinds[slot].gate;
 	}
 	free(g);
 }

@@ -174,9 +174,9 @@ static void with_half_of_the_bins(uint32_t vocab, uint32_t n, uint32_t first)
 
 Test(emu_sample, less_shared_memory_changes_no_bit)
 {
-	with_half_of_the_bins(700, ROWS, 0);
-	with_half_of_the_bins(5003, ROWS, 1);
-	with_half_of_the_bins(16645, 12, 5);
+	with_half_of_the_bins(700, 30, 0);
+	with_half_of_the_bins(5003, 14, 1);
+	with_half_of_the_bins(16645, 4, 5);
 }
 
 /* A vocabulary whose segments hold two chunks. */

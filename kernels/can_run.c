@@ -7,7 +7,7 @@
 enum { MOST_OUTPUTS = 65535 * TT_CUDA_GRANULE, MOST_HEAD_DIM = 256 };
 
 /* Products have tiles of 16 outputs, and copy 8 weights (16 bytes) at a time. */
-static int check_sizes(const struct tt_config *c, struct tt_error *err)
+int tt_cuda_can_run(const struct tt_config *c, struct tt_error *err)
 {
 	const struct {
 		const char *name;
@@ -27,13 +27,4 @@ static int check_sizes(const struct tt_config *c, struct tt_error *err)
 			"the CUDA kernels take a vocabulary of up to %d, the model has %u", MOST_OUTPUTS,
 			c->vocab_size);
 	return TT_OK;
-}
-
-int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err)
-{
-	if (config->post_norms || config->activation != TT_SILU || config->attention_soft_cap ||
-		config->logit_soft_cap || config->embedding_scale)
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s models do not run on CUDA yet: device cpu runs them",
-			tt_arch_name(config->arch));
-	return check_sizes(config, err);
 }

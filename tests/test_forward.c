@@ -119,8 +119,6 @@ Test(forward, phi3_fused_tensors_a_window_and_both_lists_of_longrope)
 	check_model_for(gguf, GOLDEN("tiny-phi3/golden.q8_0.long.safetensors"), 129 + 512 / 4);
 }
 
-/* Not on CUDA yet. */
-#ifndef TT_TEST_CUDA
 Test(forward, gemma2_norms_on_both_sides_soft_caps_gelu_and_windows)
 {
 	check_model(GOLDEN("tiny-gemma2"), GOLDEN("tiny-gemma2/golden.safetensors"));
@@ -154,7 +152,6 @@ Test(forward, gemma3_text_part_of_a_model_with_vision)
 	tt_safetensors_close(golden);
 	tt_engine_close(engine);
 }
-#endif
 
 Test(forward, gguf_float32_has_permuted_rows)
 {

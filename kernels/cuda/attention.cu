@@ -9,6 +9,7 @@
  * there are enough blocks without that, a block takes all splits of its tile. */
 #include "kernels/cuda/attention_merge.cuh"
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/soft_cap.cuh"
 #include "kernels/cuda/ptx/async.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/functions.cuh"
@@ -146,13 +147,18 @@ TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct a
 	}
 }
 
-/* Scales the scores. */
+/* Scales the scores, and caps them. */
 template <typename shape>
 TT_DEVICE void scale_stage(const struct attention_kernel_args *a, float scores[shape::KEY_PAGES][8])
 {
 	ATTENTION_UNROLL
 	for (uint32_t i = 0; i < shape::KEY_PAGES * 8; i++)
 		scores[i / 8][i % 8] *= a->scale;
+	if (a->soft_cap == 0)
+		return;
+	ATTENTION_UNROLL
+	for (uint32_t i = 0; i < shape::KEY_PAGES * 8; i++)
+		scores[i / 8][i % 8] = soft_cap(scores[i / 8][i % 8], a->soft_cap);
 }
 
 /* Sets the scores of keys that the row does not see to -infinity. first: the absolute key of the warp's first page. */
@@ -690,5 +696,6 @@ int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args
 	a.group = c->n_heads / c->n_kv_heads;
 	a.window = tt_config_window(c, args->layer_index);
 	a.scale = tt_config_attention_scale(c);
+	a.soft_cap = c->attention_soft_cap;
 	return run(cuda, args, &a, err);
 }

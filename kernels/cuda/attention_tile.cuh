@@ -46,7 +46,7 @@ struct attention_kernel_args {
 	uint32_t tile_heads, n_parts; /* a group with more heads than a tile has rows takes several parts */
 	/* blocks that share a tile, one split each; 1: a block takes tile after tile, with all their splits */
 	uint32_t n_splits;
-	float scale;
+	float scale, soft_cap; /* soft_cap: of a scaled score; 0: none */
 };
 
 /* m_tiles: tiles of 16 rows; n_tiles: tiles of 8 output columns, the most for a warp; stages: stages of keys or values

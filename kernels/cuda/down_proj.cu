@@ -1,6 +1,6 @@
 /* h = steer(h + ffn * w_down^T + bias), the capture of the result, and what the next norm needs. Policies that need a
  * whole row (all but add) are steered by the row kernel, which runs after this one and then does everything but the
- * residual. */
+ * residual; and that too where the layer normalises the product first. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
@@ -25,6 +25,7 @@ struct down_proj_op {
 	float *squares;     // out [n_tokens][n_norm_tiles]
 	float *before;      // scratch [n_tokens][n_norm_tiles]: the squares before steering, where norms are asked for
 	uint32_t *arrivals; // [gridDim.x]
+	float *y;           // out [n_tokens][hidden] the product, and nothing else; or NULL
 	uint32_t row_steering;
 
 	TT_DEVICE uint32_t span(const struct down_proj_op &)
@@ -108,6 +109,10 @@ TT_DEVICE void down_proj_norms(const struct down_proj_op &a, const struct produc
 __device__ __forceinline__ void down_proj_op::finish(const struct down_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 4, hidden = a.p.n_rows;
+	if (a.y) {
+		product_store(tile, a.y, hidden);
+		return;
+	}
 	/* Over max_tokens, so that whole warps take part: four lanes share a norm tile. */
 	for (uint32_t i = threadIdx.x; i < n_quads * tile.max_tokens; i += PRODUCT_THREADS) {
 		uint32_t token = i / n_quads, row = i % n_quads * 4, column = tile.first_tile * PRODUCT_TILE + row;
@@ -145,10 +150,12 @@ int tt_cuda_down_proj(struct tt_backend *backend, const struct tt_down_proj_args
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *w = &args->layer->w_down;
 	uint32_t hidden = w->n_out, n = cuda->grid_tokens;
-	bool row_steering = cuda->row_steering;
+	bool norm = args->layer->ffn_post_norm != NULL, row_steering = cuda->row_steering || norm;
 	size_t before_bytes = (size_t)n * tt_norm_tiles(hidden) * sizeof(float);
 	if (args->norms && !row_steering)
 		TT_TRY(tt_cuda_scratch(cuda, before_bytes, err));
+	if (norm)
+		TT_TRY(post_norm_scratch(cuda, hidden, err));
 	struct product_matrix weights;
 	TT_TRY(product_matrix_of(&weights, &w, 1, "down_proj", err));
 	struct down_proj_op a = {{weights, (const tt_bf16 *)args->ffn, NULL, cuda->plan, &cuda->plan->n_tokens, hidden,
@@ -156,7 +163,7 @@ int tt_cuda_down_proj(struct tt_backend *backend, const struct tt_down_proj_args
 		{cuda->plan, args->slots, args->coef, args->captured, row_steering ? NULL : args->norms,
 			args->config->n_layers, args->layer_index, hidden},
 		args->layer->b_down, args->next_norm, args->h, cuda->x, cuda->squares, cuda->partial, cuda->arrivals,
-		row_steering};
+		norm ? cuda->partial : NULL, row_steering};
 	struct product_call how = {"down_proj", n, (uint64_t)n * hidden * (8 + 2)};
 	TT_TRY(product_launch(cuda, &a, &how, err));
 	return row_steering && n ? steer_row_launch(cuda, args, err) : TT_OK;

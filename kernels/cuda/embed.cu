@@ -1,5 +1,6 @@
-/* h = embedding[token], with what the first norm needs. A block takes 128 columns of up to 64 tokens, so that a decode
- * step reads the norm's weight once. A warp goes from token to token; each lane has four columns. */
+/* h = embedding[token], times embedding_scale where there is one, with what the first norm needs. A block takes 128
+ * columns of up to 64 tokens, so that a decode step reads the norm's weight once. A warp goes from token to token; each
+ * lane has four columns. */
 #include <math.h>
 
 #include "kernels/cuda/norm.cuh"
@@ -23,6 +24,7 @@ struct embed {
 	tt_bf16 *x;                                 // out [n_tokens][hidden]
 	float *squares;                             // out [n_tokens][n_norm_tiles]
 	uint32_t hidden, vocab, n_norm_tiles, type; /* of the embedding */
+	float scale;
 };
 
 /* The id of a token of the plan; a negative one stands for a token that was just sampled and that the host has not
@@ -38,7 +40,8 @@ TT_DEVICE float4 embed_four(const struct embed &a, uint32_t id, uint32_t column)
 	if (id >= a.vocab) /* the host refuses such ids; if one ever came here, it must show */
 		return make_float4(NAN, NAN, NAN, NAN);
 	uint2 v = packed_four(a.embedding, a.type, id, column, a.hidden);
-	return make_float4(tt_bf16x2_low(v.x), tt_bf16x2_high(v.x), tt_bf16x2_low(v.y), tt_bf16x2_high(v.y));
+	return make_float4(tt_bf16x2_low(v.x) * a.scale, tt_bf16x2_high(v.x) * a.scale, tt_bf16x2_low(v.y) * a.scale,
+		tt_bf16x2_high(v.y) * a.scale);
 }
 
 static __global__ void __launch_bounds__(EMBED_THREADS) embed_kernel(const __grid_constant__ struct embed a)
@@ -80,7 +83,8 @@ int tt_cuda_embed(struct tt_backend *backend, const struct tt_embed_args *args, 
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens;
 	struct embed a = {cuda->plan, args->embedding->data, args->sampled, args->next_norm, args->h, cuda->x,
-		cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden), (uint32_t)args->embedding->type};
+		cuda->squares, hidden, args->embedding->n_out, tt_norm_tiles(hidden), (uint32_t)args->embedding->type,
+		args->config->embedding_scale ? args->config->embedding_scale : 1.0f};
 	void *kernel_args[] = {&a};
 	dim3 grid((hidden + EMBED_COLUMNS - 1) / EMBED_COLUMNS, (n + EMBED_TOKENS - 1) / EMBED_TOKENS);
 	struct tt_launch launch = {"embed", grid, dim3(EMBED_THREADS), EMBED_COLUMNS * sizeof(float), cuda->stream,

@@ -199,6 +199,8 @@ static int load_layer(struct loader *l, struct tt_layer *to, const struct tt_lay
 	TT_TRY(load_matrices(l, &down, 1, TT_PACKED_ROWS, err));
 	TT_TRY(load_vector(l, &to->attn_norm, from->attn_norm, d, false, err));
 	TT_TRY(load_vector(l, &to->ffn_norm, from->ffn_norm, d, false, err));
+	TT_TRY(load_vector(l, &to->attn_post_norm, from->attn_post_norm, d, false, err));
+	TT_TRY(load_vector(l, &to->ffn_post_norm, from->ffn_post_norm, d, false, err));
 	TT_TRY(load_vector(l, &to->bq, from->bq, n_q, true, err));
 	TT_TRY(load_vector(l, &to->bk, from->bk, n_kv, true, err));
 	TT_TRY(load_vector(l, &to->bv, from->bv, n_kv, false, err));

@@ -1,5 +1,6 @@
-/* logits = rmsnorm(h) * output^T, for the rows that sample. */
+/* logits = rmsnorm(h) * output^T, capped where the model has a cap, for the rows that sample. */
 #include "kernels/cuda/product.cuh"
+#include "kernels/cuda/soft_cap.cuh"
 #include "kernels/cuda/step.cuh"
 #include "kernels/cuda/ptx/memory.cuh"
 #include "kernels/cuda/ptx/shared.cuh"
@@ -8,6 +9,7 @@ struct logits_op {
 	enum { FAST = 0 };
 	struct product p;
 	float *logits; // out [n_samples][vocab]
+	float cap;     // of logits; 0: none
 
 	TT_DEVICE uint32_t span(const struct logits_op &)
 	{
@@ -41,6 +43,9 @@ __device__ __forceinline__ void logits_op::finish(const struct logits_op &a, con
 		float inverse = tt_shared_load_f32((const float *)tile.words + token * PRODUCT_WORDS);
 		float4 y = product_sum(tile, token, row);
 		y = make_float4(y.x * inverse, y.y * inverse, y.z * inverse, y.w * inverse);
+		if (a.cap != 0)
+			y = make_float4(
+				soft_cap(y.x, a.cap), soft_cap(y.y, a.cap), soft_cap(y.z, a.cap), soft_cap(y.w, a.cap));
 		float *to = a.logits + (size_t)(tile.first_token + token) * vocab + column;
 		if (vocab % 4 == 0) {
 			tt_store_f32x4(to, y, TT_TRAFFIC_ACTIVATION);
@@ -64,7 +69,7 @@ int tt_cuda_logits(struct tt_backend *backend, const struct tt_logits_args *args
 	struct logits_op a = {{weights, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_samples, m->n_out, m->n_in,
 				      (m->n_out + PRODUCT_TILE - 1) / PRODUCT_TILE, tt_norm_tiles(m->n_in),
 				      args->config->rms_norm_eps},
-		args->logits};
+		args->logits, args->config->logit_soft_cap};
 	struct product_call how = {"logits", n, (uint64_t)n * ((uint64_t)m->n_out * 4 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);
 }

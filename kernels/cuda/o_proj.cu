@@ -1,5 +1,7 @@
-/* h += attention * wo^T + bo, with what the norm before the feed-forward part needs. */
+/* h += attention * wo^T + bo, with what the norm before the feed-forward part needs. Where the layer normalises the
+ * product first, it goes to scratch, and the row kernel does the rest. */
 #include "kernels/cuda/product.cuh"
+#include "kernels/cuda/steer_row.h"
 #include "kernels/cuda/ptx/memory.cuh"
 
 struct o_proj_op {
@@ -10,6 +12,7 @@ struct o_proj_op {
 	float *h;           // in and out [n_tokens][hidden]
 	tt_bf16 *x;         // out [n_tokens][hidden]
 	float *squares;     // out [n_tokens][n_norm_tiles]
+	float *y;           // out [n_tokens][hidden] the product, and nothing else; or NULL
 
 	TT_DEVICE uint32_t span(const struct o_proj_op &)
 	{
@@ -37,6 +40,10 @@ struct o_proj_op {
 __device__ __forceinline__ void o_proj_op::finish(const struct o_proj_op &a, const struct product_tile &tile)
 {
 	uint32_t n_quads = tile.n_rows / 4, hidden = a.p.n_rows;
+	if (a.y) {
+		product_store(tile, a.y, hidden);
+		return;
+	}
 	/* Over max_tokens, so that whole warps take part: four lanes share a norm tile. */
 	for (uint32_t i = threadIdx.x; i < n_quads * tile.max_tokens; i += PRODUCT_THREADS) {
 		uint32_t token = i / n_quads, row = i % n_quads * 4, column = tile.first_tile * PRODUCT_TILE + row;
@@ -61,11 +68,15 @@ int tt_cuda_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *wo = &args->layer->wo;
+	bool norm = args->layer->attn_post_norm != NULL;
 	struct product_matrix weights;
 	TT_TRY(product_matrix_of(&weights, &wo, 1, "o_proj", err));
+	if (norm)
+		TT_TRY(post_norm_scratch(cuda, wo->n_out, err));
 	struct o_proj_op a = {{weights, (const tt_bf16 *)args->attention, NULL, cuda->plan, &cuda->plan->n_tokens,
 				      wo->n_out, wo->n_in, wo->n_out / PRODUCT_TILE, tt_norm_tiles(wo->n_out), 0},
-		args->layer->bo, args->layer->ffn_norm, args->h, cuda->x, cuda->squares};
+		args->layer->bo, args->layer->ffn_norm, args->h, cuda->x, cuda->squares, norm ? cuda->partial : NULL};
 	struct product_call how = {"o_proj", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * wo->n_out * (8 + 2)};
-	return product_launch(cuda, &a, &how, err);
+	TT_TRY(product_launch(cuda, &a, &how, err));
+	return norm ? post_norm_launch(cuda, args, err) : TT_OK;
 }

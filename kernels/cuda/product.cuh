@@ -259,6 +259,21 @@ TT_DEVICE float4 product_residual(const struct product_tile &tile, uint32_t toke
 		old.x + (sum.x + bias.x), old.y + (sum.y + bias.y), old.z + (sum.z + bias.z), old.w + (sum.w + bias.w));
 }
 
+/* Stores sum + bias as rows of y, for ops whose epilogue needs whole rows. */
+TT_DEVICE void product_store(const struct product_tile &tile, float *y, uint32_t n_rows)
+{
+	uint32_t n_quads = tile.n_rows / 4;
+	for (uint32_t i = threadIdx.x; i < n_quads * tile.n_tokens; i += PRODUCT_THREADS) {
+		uint32_t token = i / n_quads, row = i % n_quads * 4, column = tile.first_tile * PRODUCT_TILE + row;
+		if (column >= n_rows)
+			continue;
+		float4 sum = product_sum(tile, token, row), bias = product_constant_four(tile, 0, row);
+		tt_store_f32x4(y + (size_t)(tile.first_token + token) * n_rows + column,
+			make_float4(sum.x + bias.x, sum.y + bias.y, sum.z + bias.z, sum.w + bias.w),
+			TT_TRAFFIC_SCRATCH);
+	}
+}
+
 /* The start of each kernel: finds the block's outputs from its place in the grid, divides the shared memory, and lets
  * the next kernel start. */
 template <int row_tiles, int tokens>

@@ -3,10 +3,14 @@
  * a policy, and then steers all rows. Rows that only add get the same bits as from the epilogue of down_proj, so that
  * loading a policy changes nobody else's tokens.
  *
+ * The same kernel finishes o_proj and down_proj of layers that normalise what these add to h: it reads their product,
+ * whose length needs the whole row. All rows of such a model are steered here.
+ *
  * The row stays in shared memory twice, as it came and as it becomes. A thread touches the same columns throughout. */
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/functions.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/memory.cuh"
 #include "kernels/cuda/ptx/numbers.cuh"
@@ -22,6 +26,9 @@ struct steer_row_args {
 	tt_bf16 *x;         // out [n_tokens][hidden]
 	float *squares;     // out [n_tokens][n_norm_tiles]
 	uint32_t n_norm_tiles;
+	const float *y; // [n_tokens][hidden] what is normalised and added to h first, by the kernel with a norm
+	const float *post_gamma; // [hidden] of that norm
+	float eps;
 };
 
 /* The block's dynamic shared memory. */
@@ -62,6 +69,11 @@ TT_DEVICE float row_sum(const struct row_memory *m, float sum)
 	return sum;
 }
 
+TT_DEVICE float four_squares(float4 v, float sum)
+{
+	return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
+}
+
 /* Returns came . reader to all threads: each thread sums its columns in ascending order, then row_sum. */
 TT_DEVICE float row_dot(const struct row_memory *m, const float *reader, uint32_t hidden)
 {
@@ -95,11 +107,6 @@ TT_DEVICE void row_add(const struct row_memory *m, const struct steer_row *r, ui
 	for (uint32_t column = threadIdx.x * 4; column < hidden && g != 0; column += THREADS * 4)
 		shared_store_four(
 			m->becomes + column, steer_add(shared_four(m->becomes + column), g, direction + column));
-}
-
-TT_DEVICE float four_squares(float4 v, float sum)
-{
-	return fmaf(v.w, v.w, fmaf(v.z, v.z, fmaf(v.y, v.y, fmaf(v.x, v.x, sum))));
 }
 
 /* becomes + sum * ratio - came, where sum is came + c * d. If no other row steers the token, becomes is came, so
@@ -151,12 +158,36 @@ TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, 
 	}
 }
 
-TT_DEVICE void row_load(const struct row_memory *m, const float *h, uint32_t hidden)
+/* The inverse length of the token's row of y, which came then holds. */
+TT_DEVICE float row_post_scale(const struct steer_row_args &a, const struct row_memory *m, size_t row, uint32_t hidden)
 {
+	float sum = 0;
+	for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4) {
+		float4 y = tt_load_f32x4(a.y + row + column, TT_TRAFFIC_SCRATCH);
+		shared_store_four(m->came + column, y);
+		sum = four_squares(y, sum);
+	}
+	return tt_rsqrt(tt_div(row_sum(m, sum), (float)hidden) + a.eps);
+}
+
+/* h + gamma * (y * scale), in the CPU's order */
+TT_DEVICE float4 row_residual(float4 h, float4 y, float scale, float4 gamma)
+{
+	return make_float4(h.x + gamma.x * (y.x * scale), h.y + gamma.y * (y.y * scale), h.z + gamma.z * (y.z * scale),
+		h.w + gamma.w * (y.w * scale));
+}
+
+template <bool post>
+TT_DEVICE void row_load(const struct steer_row_args &a, const struct row_memory *m, size_t row, uint32_t hidden)
+{
+	float scale = post ? row_post_scale(a, m, row, hidden) : 0;
 	for (uint32_t first = tt_warp() * TT_WARP * 4; first < hidden; first += THREADS * 4) {
 		uint32_t column = first + tt_lane() * 4;
 		bool valid = column < hidden;
-		float4 v = valid ? tt_load_f32x4(h + column, TT_TRAFFIC_ACTIVATION) : make_float4(0, 0, 0, 0);
+		float4 v = valid ? tt_load_f32x4(a.h + row + column, TT_TRAFFIC_ACTIVATION) : make_float4(0, 0, 0, 0);
+		if (post && valid)
+			v = row_residual(v, shared_four(m->came + column), scale,
+				tt_load_f32x4(a.post_gamma + column, TT_TRAFFIC_WEIGHT));
 		float squares = norm_tile_squares(v);
 		if (!valid)
 			continue;
@@ -199,6 +230,7 @@ TT_DEVICE float row_sum_tiles(const float *squares, uint32_t n_tiles)
 }
 
 /* Four blocks a multiprocessor: without this number ptxas aims at eight and spills registers. */
+template <bool post>
 static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __grid_constant__ struct steer_row_args a)
 {
 	TT_DYNAMIC_SHARED(shared);
@@ -210,8 +242,8 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 	tt_grid_wait();
 	if (token >= tt_load_4(&a.s.plan->n_tokens, TT_TRAFFIC_PLAN))
 		return;
-	uint2 rows = steer_rows(a.s, token);
-	row_load(&m, a.h + (size_t)token * hidden, hidden);
+	uint2 rows = !post || a.s.slots ? steer_rows(a.s, token) : make_uint2(0, 0);
+	row_load<post>(a, &m, (size_t)token * hidden, hidden);
 	for (uint32_t i = 0; i < TT_STACK; i++) {
 		struct steer_row r = steer_load_row(a.s, steer_row_index(rows, i));
 		if (r.c != 0) /* the same for the whole block */
@@ -227,15 +259,39 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 	}
 }
 
+/* A block for each token of the step. */
+static int row_launch(struct tt_cuda *cuda, struct steer_row_args *a, const char *name, struct tt_error *err)
+{
+	uint32_t n = cuda->grid_tokens, hidden = a->s.hidden;
+	void *kernel_args[] = {a};
+	const void *kernel = a->y ? TT_KERNEL(steer_row_kernel<true>) : TT_KERNEL(steer_row_kernel<false>);
+	a->n_norm_tiles = tt_norm_tiles(hidden);
+	struct tt_launch launch = {name, dim3(n), dim3(THREADS), tt_cuda_steer_row_shared(hidden), cuda->stream,
+		(uint64_t)n * hidden * (4 + 4 + 2 + (a->y ? 4 : 0)), (uint64_t)n * hidden * 4, cuda->dependent,
+		&cuda->counters};
+	return n ? tt_cuda_launch(cuda, &launch, kernel, kernel_args, err) : TT_OK;
+}
+
 int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, struct tt_error *err)
 {
-	uint32_t hidden = args->config->hidden_size, n = cuda->grid_tokens, n_norm_tiles = tt_norm_tiles(hidden);
-	uint32_t shared_bytes = tt_cuda_steer_row_shared(hidden);
+	const float *post = args->layer->ffn_post_norm;
 	struct steer_row_args a = {{cuda->plan, args->slots, args->coef, args->captured, args->norms,
-					   args->config->n_layers, args->layer_index, hidden},
-		args->next_norm, args->h, cuda->x, cuda->squares, n_norm_tiles};
-	void *kernel_args[] = {&a};
-	struct tt_launch launch = {"steer_row", dim3(n), dim3(THREADS), shared_bytes, cuda->stream,
-		(uint64_t)n * hidden * (4 + 4 + 2), (uint64_t)n * hidden * 4, cuda->dependent, &cuda->counters};
-	return tt_cuda_launch(cuda, &launch, TT_KERNEL(steer_row_kernel), kernel_args, err);
+					   args->config->n_layers, args->layer_index, args->config->hidden_size},
+		args->next_norm, args->h, cuda->x, cuda->squares, 0, post ? cuda->partial : NULL, post,
+		args->config->rms_norm_eps};
+	return row_launch(cuda, &a, "steer_row", err);
+}
+
+int post_norm_scratch(struct tt_cuda *cuda, uint32_t hidden, struct tt_error *err)
+{
+	return tt_cuda_scratch(cuda, (size_t)cuda->grid_tokens * hidden * sizeof(float), err);
+}
+
+int post_norm_launch(struct tt_cuda *cuda, const struct tt_o_proj_args *args, struct tt_error *err)
+{
+	struct steer_row_args a = {
+		{cuda->plan, NULL, NULL, NULL, NULL, args->config->n_layers, 0, args->config->hidden_size},
+		args->layer->ffn_norm, args->h, cuda->x, cuda->squares, 0, cuda->partial, args->layer->attn_post_norm,
+		args->config->rms_norm_eps};
+	return row_launch(cuda, &a, "post_norm", err);
 }

@@ -387,9 +387,21 @@ static inline void world_backend(struct world *w, bool twin)
 		cr_assert_eq(tt_cpu_open_bf16(&w->backend, 1, &err), TT_OK, "%s", err.message);
 }
 
-/* Call tt_emu_reset before it and world_close after it. */
 static uint32_t world_shared; /* bytes that the device gives a block; 0: its own number */
 static bool world_alone;      /* without clusters */
+static bool world_gemma;      /* norms behind the products, GELU, a cap of logits, scaled embeddings */
+
+static inline void world_set_gemma(struct world *w)
+{
+	w->config.activation = TT_GELU_TANH;
+	w->config.logit_soft_cap = 2;
+	w->config.embedding_scale = 10.583f;
+	w->config.post_norms = true;
+	w->layer.attn_post_norm = uploaded(w->in->next_norm, HIDDEN);
+	w->layer.ffn_post_norm = uploaded(w->in->attn_norm, HIDDEN);
+}
+
+/* Call tt_emu_reset before it and world_close after it. */
 
 static inline void world_open(struct world *w, const struct step_case *c, bool twin)
 {
@@ -406,6 +418,8 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	w->config.vocab_size = VOCAB;
 	w->config.rms_norm_eps = EPS;
 	world_layer(w);
+	if (world_gemma)
+		world_set_gemma(w);
 	const struct inputs *in = w->in;
 	w->host_plan = make_plan(c);
 	w->cuda.plan =

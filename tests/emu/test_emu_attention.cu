@@ -28,6 +28,8 @@ static size_t kv_at(const struct world *w, uint32_t seq, uint32_t key, uint32_t 
 	return (page * 2 + which) * w->page_size + (head * TT_PAGE_TOKENS + key % TT_PAGE_TOKENS) * w->config.head_dim;
 }
 
+static float soft_cap; /* of the worlds that are made next; 0: none */
+
 /* Whatever no sequence wrote is NaN, in the pages as in the page tables. */
 static struct world *make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
 {
@@ -40,6 +42,7 @@ static struct world *make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t 
 	w->config.head_dim = head_dim;
 	w->config.sliding_window = window;
 	w->config.context_length = MAX_PAGES * TT_PAGE_TOKENS;
+	w->config.attention_soft_cap = soft_cap;
 	w->width = (size_t)n_heads * head_dim;
 	w->page_size = (size_t)n_kv_heads * TT_PAGE_TOKENS * head_dim;
 	size_t n = LAYERS * N_PAGES * 2 * w->page_size;
@@ -162,6 +165,8 @@ static void reference(const struct world *w, struct token at, uint32_t head, dou
 		for (uint32_t i = 0; i < hd; i++)
 			scores[k] += (double)twin_bf16_value(q[i]) * (double)twin_bf16_value(key[i]);
 		scores[k] /= sqrt((double)hd);
+		if (soft_cap > 0)
+			scores[k] = (double)soft_cap * tanh(scores[k] / (double)soft_cap);
 		max = fmax(max, scores[k]);
 	}
 	memset(out, 0, hd * sizeof *out);
@@ -267,6 +272,16 @@ Test(emu_attention, prefill)
 	prefill(2, 1, 128, 270, 500, 40);
 	prefill(1, 1, 256, 0, 480, 64);
 	prefill(70, 1, 16, 0, 255, 3);
+}
+
+/* Scores are up to 5 and more, so that a cap of 2 bends most of them. */
+Test(emu_attention, scores_are_capped)
+{
+	soft_cap = 2;
+	decode_last(4, 2, 64, 100);
+	decode_last(2, 1, 256, 0);
+	prefill(4, 1, 64, 90, 230, 60);
+	prefill(1, 1, 256, 0, 250, 20);
 }
 
 /* A device of 99 KB takes other tiles, or fewer stages. */

@@ -82,10 +82,12 @@ static void check_step(struct tt_engine *engine, uint64_t launches)
 	cr_assert_eq(emu->bytes_out, after.n_bytes_out - before.n_bytes_out);
 }
 
-static void check_decode(enum tt_policy_op op, bool steered, bool trace, uint64_t launches_a_layer)
+static void check_decode_of(
+	const char *model, enum tt_policy_op op, bool steered, bool trace, uint64_t launches_a_layer)
 {
 	enum { ROWS = 3 };
-	struct tt_engine *engine = open_dummy(4, 64);
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	struct tt_engine *engine = engine_open(model, 4, 64);
 	struct tt_policy *policy = steered ? make_policy(engine, op) : NULL;
 	struct tt_request *requests[ROWS];
 	for (uint32_t i = 0; i < ROWS; i++)
@@ -101,6 +103,11 @@ static void check_decode(enum tt_policy_op op, bool steered, bool trace, uint64_
 	cr_assert_str_empty(tt_emu_report());
 	tt_engine_close(engine);
 	tt_policy_free(policy);
+}
+
+static void check_decode(enum tt_policy_op op, bool steered, bool trace, uint64_t launches_a_layer)
+{
+	check_decode_of(DUMMY, op, steered, trace, launches_a_layer);
 }
 
 Test(emu_engine, a_decode_step_is_one_copy_in_one_launch_one_copy_out_one_wait)
@@ -119,6 +126,13 @@ Test(emu_engine, so_it_is_with_whole_rows)
 {
 	check_decode(TT_OP_ABLATE, true, false, LAUNCHES_A_LAYER + 1);
 	check_decode(TT_OP_ABLATE, true, true, LAUNCHES_A_LAYER + 1);
+}
+
+/* Gemma's norms behind the products are two kernels more, of which one steers, whatever the operation. */
+Test(emu_engine, so_it_is_with_norms_behind_the_products)
+{
+	check_decode_of(GOLDEN("tiny-gemma2"), TT_OP_ADD, false, false, LAUNCHES_A_LAYER + 2);
+	check_decode_of(GOLDEN("tiny-gemma3"), TT_OP_ABLATE, true, true, LAUNCHES_A_LAYER + 2);
 }
 
 /* A graph whose launches are looked at: what its kernels read. */
@@ -182,9 +196,11 @@ struct outcome {
 	float logprobs[GENERATED];
 };
 
-static void run_rows(uint32_t n_rows, uint32_t max_batch, uint32_t max_step_tokens, struct outcome *out)
+static void run_rows_of(
+	const char *model, uint32_t n_rows, uint32_t max_batch, uint32_t max_step_tokens, struct outcome *out)
 {
-	struct tt_engine *engine = open_dummy(max_batch, max_step_tokens);
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	struct tt_engine *engine = engine_open(model, max_batch, max_step_tokens);
 	struct tt_policy *policies[3] = {NULL, make_policy(engine, TT_OP_ADD), make_policy(engine, TT_OP_ABLATE)};
 	struct tt_request *requests[MAX_ROWS];
 	for (uint32_t i = 0; i < n_rows; i++)
@@ -204,6 +220,11 @@ static void run_rows(uint32_t n_rows, uint32_t max_batch, uint32_t max_step_toke
 	tt_policy_free(policies[2]);
 }
 
+static void run_rows(uint32_t n_rows, uint32_t max_batch, uint32_t max_step_tokens, struct outcome *out)
+{
+	run_rows_of(DUMMY, n_rows, max_batch, max_step_tokens, out);
+}
+
 /* Rows that add, that ablate and that do neither share each batch; graphs and kernels without one take turns. */
 Test(emu_engine, a_row_has_the_same_bits_in_every_batch)
 {
@@ -220,6 +241,41 @@ Test(emu_engine, a_row_has_the_same_bits_in_every_batch)
 	}
 	free(alone);
 	free(batched);
+}
+
+/* K of 256, so that products of nine rows are of clusters, from a graph too; and the same where a device refuses
+ * them, or runs code that has none. */
+Test(emu_engine, clusters_in_graphs_change_no_bit)
+{
+	enum { ROWS = 10 };
+	static const struct tt_emu_device refusing = {.major = 9,
+						  .n_sms = 132,
+						  .shared_bytes = 227 << 10,
+						  .no_clusters = true},
+					  of_ptx = {
+						  .major = 9, .n_sms = 132, .shared_bytes = 227 << 10, .of_ptx = true};
+	const struct tt_emu_device *const devices[] = {NULL, &refusing, &of_ptx};
+	struct outcome alone[ROWS] = {0};
+	run_rows_of(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), ROWS, 1, 64, alone);
+	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
+		struct outcome batched[ROWS] = {0};
+		tt_emu_set_device(devices[i]);
+		run_rows_of(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), ROWS, ROWS, 64, batched);
+		cr_expect_arr_eq(batched, alone, sizeof alone, "device %zu", i);
+	}
+	tt_emu_set_device(NULL);
+}
+
+Test(emu_engine, a_row_of_gemma_has_the_same_bits_in_every_batch)
+{
+	enum { ROWS = 9 };
+	const char *const models[] = {GOLDEN("tiny-gemma2"), GOLDEN("tiny-gemma3")};
+	for (size_t i = 0; i < 2; i++) {
+		struct outcome alone[ROWS] = {0}, batched[ROWS] = {0};
+		run_rows_of(models[i], ROWS, 1, 64, alone);
+		run_rows_of(models[i], ROWS, ROWS, 64, batched);
+		cr_expect_arr_eq(batched, alone, sizeof alone, "%s", models[i]);
+	}
 }
 
 /* ---- Against the CPU twin ---- */
@@ -265,8 +321,8 @@ static double whole_model_error(
  * would. */
 Test(emu_engine, whole_models_equal_the_twin)
 {
-	static const char *const models[] = {
-		DUMMY, GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), GOLDEN("tiny-llama3"), GOLDEN("tiny-qwen3")};
+	static const char *const models[] = {DUMMY, GOLDEN("tiny-llama/tiny-llama.q8_0.gguf"), GOLDEN("tiny-llama3"),
+		GOLDEN("tiny-qwen3"), GOLDEN("tiny-gemma2"), GOLDEN("tiny-gemma3")};
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
 		struct tt_backend *backend;
 		struct tt_engine *twin;
@@ -378,6 +434,19 @@ Test(emu_engine, activations_take_what_their_numbers_need)
 		cr_expect_eq(activation_bytes[3], TOKENS * c->ffn_size * number);
 		tt_engine_close(engine);
 	}
+}
+
+/* More than a CPU's by default, as long as the requests are fewer. */
+Test(emu_engine, a_step_takes_2048_tokens_by_default)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+	tt_engine_options_default(&options);
+	must(tt_engine_open(&engine, DUMMY, &options, err));
+	cr_assert_str_eq(tt_engine_info(engine)->backend, "cuda");
+	cr_expect_eq(tt_engine_info(engine)->max_step_tokens, 2048);
+	tt_engine_close(engine);
 }
 
 /* ---- What goes wrong ---- */
@@ -513,27 +582,6 @@ Test(emu_engine, a_model_whose_rows_do_not_fit_is_not_for_that_device)
 		backend->close(backend);
 	}
 	tt_emu_set_device(NULL);
-}
-
-/* Gemma's parts have no kernels: named when a GPU is asked for, and left to the CPU when none is. */
-Test(emu_engine, gemma_is_refused_by_name_and_runs_on_the_cpu_where_the_choice_is_free)
-{
-	struct tt_engine_options options;
-	struct tt_engine *engine = NULL;
-	struct tt_error error = {0};
-	tt_emu_reset(TT_EMU_FORWARD, 1);
-	tt_engine_options_default(&options);
-	options.device = "cuda";
-	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-gemma2"), &options, &error), TT_ERR_UNSUPPORTED);
-	cr_assert_not_null(strstr(error.message, "gemma2 models do not run on CUDA"), "%s", error.message);
-	options.device = "auto";
-	must(tt_engine_open(&engine, GOLDEN("tiny-gemma3"), &options, err));
-	cr_assert_str_eq(tt_engine_info(engine)->backend, "cpu");
-	cr_assert_not_null(strstr(tt_engine_info(engine)->device_note, "gemma3"));
-	tt_engine_close(engine);
-	must(tt_engine_open(&engine, GOLDEN("tiny-phi3"), &options, err));
-	cr_assert_str_eq(tt_engine_info(engine)->backend, "cuda");
-	tt_engine_close(engine);
 }
 
 Test(emu_engine, refuses_a_device_that_is_not_there_and_pages_of_another_type)

@@ -217,6 +217,11 @@ Test(emu_quants_engine, a_layer_of_qwen_has_the_bits_of_the_dequantised_one)
 	check_layer(TT_MODEL_DIR "/Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", 1);
 }
 
+Test(emu_quants_engine, a_layer_of_gemma_has_the_bits_of_the_dequantised_one)
+{
+	check_layer(TT_MODEL_DIR "/gemma-3-270m.Q4_K_M.gguf", 2);
+}
+
 /* What a decode step reads of weights, in sectors of 32 bytes: the file's bytes of the matrices that it multiplies. */
 static void check_step_bytes(const char *path, uint32_t n_rows)
 {

@@ -60,7 +60,8 @@ FAULTS = [
      r"read of unwritten"),
     ("a barrier is gone", "down_proj", within("product_narrowI12down_proj_opLi1ELi1ELi4", r"bar\.sync\s+0;", ""),
      suite("product", "down_proj_unsteered"), r"missing tt_sync_\w+: thread"),
-    ("a kernel does not wait for the one before it", "steer_row", within("steer_row", r"griddepcontrol\.wait;", ""),
+    ("a kernel does not wait for the one before it", "steer_row", within(
+        "steer_row_kernelILb0", r"griddepcontrol\.wait;", ""),
      suite("product_steer", "every_operation_in_the_row_kernel"), r"before tt_grid_wait of what down_proj writes"),
     ("a shuffle of another kind", "primitives", within("shuffles", r"shfl\.sync\.bfly", "shfl.sync.down", ALL),
      PRIMITIVES, r"shuffles +FAIL"),

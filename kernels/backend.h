@@ -33,7 +33,7 @@ struct tt_backend {
 	bool has_q8;        /* products with eight-bit activations, where load's limits ask for them */
 	/* of the pages, unless the user asks for another type that the backend has */
 	enum tt_kv_type kv_type;
-	uint32_t step_tokens; /* of a step, unless the user asks for another number; 0: 512 */
+	uint32_t step_tokens;              /* of a step, unless the user asks for another number; 0: 512 */
 	struct tt_activations activations; /* since load, until unload */
 	/* Whether the device that was opened can run such a model: TT_ERR_UNSUPPORTED says why not. load asks too.
 	 * NULL: it can run all. */

@@ -7,6 +7,7 @@ set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 option(TT_DEBIAN "Install as Debian's packages are laid out: for make deb" OFF)
 if(TT_PROGRAMS)
   install(TARGETS trimtab-cli COMPONENT program)
+  install(TARGETS trimtab-rank COMPONENT program DESTINATION ${CMAKE_INSTALL_LIBEXECDIR})
   if(TARGET trimtab-mpi AND NOT TT_DEBIAN) # which would make the package depend on Open MPI
     install(TARGETS trimtab-mpi COMPONENT program OPTIONAL)
   endif()

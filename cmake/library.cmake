@@ -10,7 +10,7 @@ pkg_check_modules(TRIMTAB_NEEDS REQUIRED IMPORTED_TARGET ${TT_NEEDS_WITH_VERSION
 
 file(GLOB_RECURSE TT_SOURCES CONFIGURE_DEPENDS base/*.c weights/*.c controller/*.c runtime/*.c)
 list(FILTER TT_SOURCES EXCLUDE REGEX
-  "/(runtime/(cli|page|serve)|controller/govern)/|/runtime/batch/[a-z]*_mpi.c$")
+  "/(runtime/(cli|page|serve)|controller/govern)/|/runtime/batch/[a-z]*_mpi.c$|/runtime/engine/rank_main.c$")
 file(GLOB TT_KERNEL_SOURCES CONFIGURE_DEPENDS kernels/*.c kernels/cpu/*.c)
 list(FILTER TT_KERNEL_SOURCES EXCLUDE REGEX "/kernels/no_cuda.c$")
 list(APPEND TT_SOURCES ${TT_KERNEL_SOURCES})
@@ -34,6 +34,8 @@ tt_add_objects(trimtab-objects ${TT_SOURCES})
 add_dependencies(trimtab-objects trimtab-commit)
 # For it alone, so that ccache knows the other objects whatever the folder of a build.
 set_source_files_properties(runtime/engine/version.c PROPERTIES INCLUDE_DIRECTORIES ${TT_GENERATED})
+set_source_files_properties(runtime/engine/rank_program.c PROPERTIES
+  COMPILE_DEFINITIONS "TT_LIBEXEC=\"${CMAKE_INSTALL_FULL_LIBEXECDIR}\"")
 include(${CMAKE_CURRENT_LIST_DIR}/bodies.cmake)
 tt_body_options("")
 

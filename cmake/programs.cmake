@@ -31,6 +31,12 @@ target_link_libraries(trimtab-cli PRIVATE trimtab-no-mpi trimtab-serve trimtab-p
   trimtab-core PkgConfig::JANSSON m)
 include(cmake/mpi.cmake)
 
+# The process of a rank other than the first (--tp), where runtime/engine/rank_program.c looks for it.
+add_executable(trimtab-rank runtime/engine/rank_main.c)
+set_target_properties(trimtab-rank PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/libexec)
+target_link_libraries(trimtab-rank PRIVATE trimtab-device)
+add_dependencies(trimtab-cli trimtab-rank)
+
 add_executable(trimtab-bench bench/bench_engine.c)
 target_link_libraries(trimtab-bench PRIVATE trimtab-device trimtab-harness)
 add_executable(trimtab-model-step bench/model_step.c)

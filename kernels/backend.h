@@ -6,6 +6,8 @@
 #include "kernels/ops.h"
 #include "kernels/results.h"
 
+struct tt_meeting; /* kernels/meeting.h */
+
 /* The buffers that the ops of a step hand to each other, in the backend's memory, rows contiguous. The element type of
  * q, attention and ffn is the backend's own: f32 on a CPU (for the bf16 twin, f32 numbers rounded to bf16) and bf16
  * under CUDA. */
@@ -21,6 +23,7 @@ struct tt_activations {
  * it keeps. */
 struct tt_backend {
 	const char *name;
+	uint32_t variant;                          /* which of that name, for tt_device_open_rank */
 	uint32_t n_threads;                        /* host threads that its bodies use */
 	uint32_t in_flight;                        /* 1 or 2 */
 	const struct tt_device_counters *counters; /* NULL: nothing is counted */
@@ -48,14 +51,13 @@ struct tt_backend {
 	int (*load)(struct tt_backend *, struct tt_model *host, const struct tt_limits *limits,
 		const struct tt_model **out, struct tt_error *);
 	void (*unload)(struct tt_backend *, const struct tt_model *loaded);
-	/* Ranks (kernels/shard.h), for threads of this process: before load, makes this backend rank 0 of n_ranks and
-	 * opens the others; ranks 1 and on go to others, where after a failure some may be. Then they load the same
-	 * host model one after the other, and run the same steps at the same time. NULL: it has none. */
-	int (*split)(struct tt_backend *, uint32_t n_ranks, struct tt_backend **others, struct tt_error *);
-	/* A rank's step has failed: those of the others fail too, instead of waiting for it. Once all are over, resume,
-	 * on one of the ranks, makes them ready for the next. */
-	void (*give_up)(struct tt_backend *);
-	void (*resume)(struct tt_backend *);
+	/* Ranks (kernels/shard.h), a process each: before load, join makes this backend that rank of those that share
+	 * the meeting, and shared, which is shared_bytes(config of the whole model) of zeros at first; it goes on with
+	 * n_threads threads. All load the same host model and run the same steps at the same time. NULL: it has
+	 * none. */
+	size_t (*shared_bytes)(const struct tt_config *);
+	int (*join)(struct tt_backend *, struct tt_meeting *, void *shared, uint32_t rank, uint32_t n_threads,
+		struct tt_error *);
 	/* Takes the plan, which stays the caller's. *recorded: the device already has the ops of such a step; they need
 	 * not be called. */
 	int (*begin)(struct tt_backend *, const struct tt_step_plan *, bool *recorded, struct tt_error *);
@@ -114,5 +116,9 @@ int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err);
  * message is empty where the program was built without CUDA). */
 int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threads, const struct tt_config *config,
 	struct tt_error *note, struct tt_error *err);
+
+/* Opens another backend like the one of rank 0, whose name and variant they are. */
+int tt_device_open_rank(
+	struct tt_backend **out, const char *name, uint32_t variant, uint32_t n_threads, struct tt_error *err);
 
 #endif

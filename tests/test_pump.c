@@ -225,8 +225,8 @@ Test(pump, gives_the_engines_error_where_a_step_fails)
 	for (int started = 0; started < 2; started++) {
 		struct tt_engine *engine = open(false);
 		struct tt_error error = {0};
-		real_begin = engine->ranks[0].backend->begin;
-		engine->ranks[0].backend->begin = begin;
+		real_begin = engine->rank.backend->begin;
+		engine->rank.backend->begin = begin;
 		steps_left = 5;
 		if (started)
 			must(tt_engine_start(engine, err));

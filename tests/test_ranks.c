@@ -1,5 +1,6 @@
-/* Ranks on the CPU: whatever a model is and whatever steers it, the bits of two, three and four ranks are those of one,
- * which other suites hold against PyTorch. Batches, shared pages and pre-emption by ranks are in test_scheduling. */
+/* Ranks on the CPU, a process each: whatever a model is and whatever steers it, the bits of two, three and four are
+ * those of one, which other suites hold against PyTorch. Batches, shared pages and pre-emption by ranks are in
+ * test_scheduling. */
 #include <unistd.h>
 
 #include "golden.h"
@@ -409,9 +410,8 @@ Test(ranks, pages_are_cut_by_key_heads)
 	for (size_t i = 0; i < N(cases); i++) {
 		struct tt_engine *whole = open_way(cases[i].model, (struct way){.n_ranks = 1});
 		struct tt_engine *engine = open_way(cases[i].model, (struct way){.n_ranks = cases[i].n_ranks});
-		for (uint32_t r = 0; r < cases[i].n_ranks; r++)
-			cr_expect_eq(engine->ranks[r].kv.n_bytes * cases[i].parts, whole->ranks[0].kv.n_bytes,
-				"%s, rank %u of %u", cases[i].model, r, cases[i].n_ranks);
+		cr_expect_eq(engine->rank.kv.n_bytes * cases[i].parts, whole->rank.kv.n_bytes, "%s, rank 0 of %u",
+			cases[i].model, cases[i].n_ranks);
 		cr_expect_eq(tt_engine_info(engine)->kv_bytes,
 			tt_engine_info(whole)->kv_bytes * cases[i].n_ranks / cases[i].parts);
 		tt_engine_close(engine);
@@ -419,7 +419,7 @@ Test(ranks, pages_are_cut_by_key_heads)
 	}
 }
 
-/* ---- What is refused, and what fails ---- */
+/* ---- What is refused; what fails is in test_ranks_failures ---- */
 
 Test(ranks, what_cannot_be_is_refused_by_name)
 {
@@ -434,99 +434,8 @@ Test(ranks, what_cannot_be_is_refused_by_name)
 	cr_assert(strstr(error.message, "n_ranks must be at most 16"), "%s", error.message);
 	options.n_ranks = 2;
 	must(tt_cpu_open(&backend, 1, err));
-	backend->split = NULL;
+	backend->join = NULL;
 	backend->name = "cuda";
 	cr_assert_eq(tt_engine_open_on(&engine, backend, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
 	cr_assert(strstr(error.message, "cuda runs on one rank (--tp)"), "%s", error.message);
-}
-
-static int (*real_sample)(struct tt_backend *, const struct tt_sample_args *, struct tt_error *);
-static int (*real_gate_up)(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
-static int n_until;
-
-/* The n_until-th call fails, and no other. */
-static int fail_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *args, struct tt_error *err)
-{
-	return --n_until == 0 ? tt_fail(err, TT_ERR_MEMORY, "planted") : real_gate_up(backend, args, err);
-}
-
-static int fail_sample(struct tt_backend *backend, const struct tt_sample_args *args, struct tt_error *err)
-{
-	return --n_until == 0 ? tt_fail(err, TT_ERR_MEMORY, "planted") : real_sample(backend, args, err);
-}
-
-static void ask(struct tt_request **out, struct tt_engine *engine)
-{
-	static const int32_t ids[] = {5, 6, 7};
-	struct tt_request_options options;
-	tt_request_options_default(&options);
-	options.ids = ids;
-	options.n_ids = N(ids);
-	options.max_tokens = 6;
-	options.ignore_eos = true;
-	must(tt_request_submit(out, engine, &options, err));
-}
-
-/* A rank fails in some step, before an exchange or after the last one; none of the others waits for it, and the engine
- * goes on as one rank's does. */
-static void check_failure(uint32_t n_ranks, uint32_t rank, bool late, int in_call)
-{
-	struct tt_engine *engine = open_way(GOLDEN("tiny-llama"), (struct way){.n_ranks = n_ranks});
-	struct tt_backend *backend = engine->ranks[rank].backend;
-	struct tt_request *request, *after;
-	struct record got = {0}, want = {0};
-	struct tt_error error = {0};
-	char name[40];
-	ask(&after, engine);
-	must(tt_request_wait(after, err));
-	keep_tokens(&want, after);
-	tt_request_free(after);
-	real_gate_up = backend->gate_up;
-	real_sample = backend->sample;
-	n_until = in_call;
-	*(late ? (void **)&backend->sample : (void **)&backend->gate_up) =
-		late ? (void *)fail_sample : (void *)fail_gate_up;
-	ask(&request, engine);
-	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_MEMORY, "%s", error.message);
-	snprintf(name, sizeof name, "rank %u: planted", rank);
-	cr_assert_str_eq(error.message, name);
-	must(tt_request_wait(request, err)); /* it was only put back */
-	keep_tokens(&got, request);
-	check_same(&got, &want, "after a failure", n_ranks);
-	tt_request_free(request);
-	tt_engine_close(engine);
-	free(got.data);
-	free(want.data);
-}
-
-Test(ranks, a_rank_that_fails_holds_up_no_other, .timeout = 60)
-{
-	check_failure(2, 0, false, 2);
-	check_failure(2, 1, false, 5);
-	check_failure(4, 3, false, 1);
-	check_failure(4, 0, true, 1);
-	check_failure(4, 2, true, 3);
-}
-
-Test(ranks, a_rank_that_parts_from_the_others_is_named)
-{
-	struct tt_engine *engine = open_way(GOLDEN("tiny-llama"), (struct way){.n_ranks = 4});
-	struct tt_policy *policy = make_policy(engine, TT_OP_ADD, 0, TT_GATE_MLP, 1);
-	struct tt_request_options options;
-	struct tt_request *request = NULL;
-	struct tt_error error = {0};
-	static const int32_t ids[] = {5, 6, 7, 8};
-	engine->ranks[2].state.slots[0].alpha = 3;
-	tt_request_options_default(&options);
-	options.ids = ids;
-	options.n_ids = N(ids);
-	options.max_tokens = 4;
-	options.n_steering = 1;
-	options.steering[0] = (struct tt_steering){policy, 1};
-	must(tt_request_submit(&request, engine, &options, err));
-	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE);
-	cr_assert_str_eq(error.message, "rank 2 parted from rank 0 at step 1");
-	tt_request_free(request);
-	tt_engine_close(engine);
-	tt_policy_free(policy);
 }

@@ -90,8 +90,8 @@ static int begin(struct tt_backend *backend, const struct tt_step_plan *step, bo
 static struct tt_engine *open(void)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, 64);
-	real_begin = engine->ranks[0].backend->begin;
-	engine->ranks[0].backend->begin = begin;
+	real_begin = engine->rank.backend->begin;
+	engine->rank.backend->begin = begin;
 	return engine;
 }
 

@@ -60,7 +60,6 @@ static void cpu_release(struct tt_backend *backend, void *memory)
 static void cpu_close(struct tt_backend *backend)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
-	tt_cpu_leave(cpu);
 	tt_threads_close(cpu->threads);
 	for (int i = 0; i < TT_CPU_N_SCRATCH; i++)
 		free(cpu->scratch[i].memory);
@@ -119,7 +118,7 @@ static int cpu_load(struct tt_backend *backend, struct tt_model *host, const str
 	cpu->compute = limits->compute;
 	TT_TRY(tt_shard_open(&cpu->shard, &host->config, cpu->shard.rank, cpu->shard.n_ranks, err));
 	const struct tt_model *model = host;
-	if (cpu->exchange) {
+	if (cpu->meeting) {
 		TT_TRY(tt_shard_model_open(&cpu->part, host, &cpu->shard, err));
 		model = cpu->part;
 	}
@@ -279,6 +278,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 	TT_TRY(tt_alloc(&cpu, 1, sizeof *cpu, err));
 	*cpu = (struct tt_cpu){
 		.base = {.name = "cpu",
+			.variant = choice,
 			.in_flight = 1,
 			.has_penalties = true,
 			.has_q8 = !twin,
@@ -288,9 +288,8 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.upload = cpu_upload,
 			.load = cpu_load,
 			.unload = cpu_unload,
-			.split = tt_cpu_split,
-			.give_up = tt_cpu_give_up,
-			.resume = tt_cpu_resume,
+			.shared_bytes = tt_cpu_shared_bytes,
+			.join = tt_cpu_join,
 			.begin = cpu_begin,
 			.end = cpu_end,
 			.finish = cpu_finish,
@@ -306,7 +305,6 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.logits = tt_cpu_logits,
 			.sample = tt_cpu_sample,
 			.close = cpu_close},
-		.choice = choice,
 		.body = body,
 		.q8 = machine_q8(choice),
 		.shard = {.n_ranks = 1},

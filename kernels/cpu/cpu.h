@@ -38,8 +38,7 @@ enum tt_cpu_body_choice {
 };
 
 struct tt_cpu {
-	struct tt_backend base;         /* first, so that a tt_backend of this kind is a tt_cpu */
-	enum tt_cpu_body_choice choice; /* what it was opened with */
+	struct tt_backend base; /* first, so that a tt_backend of this kind is a tt_cpu */
 	const struct tt_cpu_body *body;
 	const struct tt_q8_body *q8;
 	enum tt_compute compute; /* since load */
@@ -50,11 +49,13 @@ struct tt_cpu {
 		size_t bytes;
 	} scratch[TT_CPU_N_SCRATCH];
 	struct tt_limits limits;
-	struct tt_config config;          /* the whole model's; ops see the rank's */
-	struct tt_shard shard;            /* since load; alone, it is all of the model */
-	struct tt_model *part;            /* since load: the model of one rank of several, else NULL */
-	struct tt_cpu_exchange *exchange; /* with the other ranks, or NULL */
-	struct tt_results finished[2];    /* of the steps that have ended, a ring */
+	struct tt_config config;    /* the whole model's; ops see the rank's */
+	struct tt_shard shard;      /* since load; alone, it is all of the model */
+	struct tt_model *part;      /* since load: the model of one rank of several, else NULL */
+	struct tt_meeting *meeting; /* with the other ranks, or NULL */
+	float *shared;              /* by all ranks: what exchange.c passes on */
+	uint64_t n_exchanges;
+	struct tt_results finished[2]; /* of the steps that have ended, a ring */
 	uint64_t n_ended, n_finished;
 	struct { /* what TT_CPU_SCRATCH_ROTATION and TT_CPU_SCRATCH_ROTATION_SECOND hold; see rotation.c */
 		const float *from;

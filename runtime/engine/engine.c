@@ -97,7 +97,7 @@ static int set_limits(struct tt_engine *e, struct tt_limits *limits, struct tt_e
 		.max_samples = o->max_batch > MIN_SAMPLES ? o->max_batch : MIN_SAMPLES,
 		.n_rows = 1 + o->max_batch * TT_MAX_STACK,
 		.context = o->context,
-		.max_seen = e->ranks[0].backend->has_penalties ? SEEN_OF_A_STEP + o->context : 0,
+		.max_seen = e->rank.backend->has_penalties ? SEEN_OF_A_STEP + o->context : 0,
 		.n_inline_captures = tt_limits_inline_captures(&e->model->config),
 		.fast = o->fast,
 		.compute = o->compute,
@@ -164,7 +164,7 @@ static int set_names(struct tt_engine *e, const char *path, struct tt_error *err
 static void fill_info(struct tt_engine *e)
 {
 	const struct tt_config *c = &e->model->config;
-	const struct tt_backend *first = e->ranks[0].backend;
+	const struct tt_backend *first = e->rank.backend;
 	e->info = (struct tt_model_info){
 		.architecture = tt_arch_name(c->arch),
 		.name = e->name,
@@ -189,25 +189,21 @@ static void fill_info(struct tt_engine *e)
 		.chat_template_sha256 = tt_text_template_sha256(e->text),
 		.max_step_tokens = e->options.max_step_tokens,
 	};
-	for (uint32_t i = 0; i < e->n_ranks; i++) {
-		e->info.kv_bytes += e->ranks[i].kv.n_bytes;
-		e->info.device_weight_bytes += e->ranks[i].backend->weight_bytes;
-		e->info.rounded_weight_bytes += e->ranks[i].backend->rounded_bytes;
-	}
+	tt_ranks_describe(e, &e->info);
 }
 
 static int open_scheduler(struct tt_engine *e, const struct tt_limits *limits, struct tt_error *err)
 {
 	struct tt_scheduler_hooks hooks = tt_collect_hooks(e);
 	TT_TRY(tt_alloc(&e->policies, TT_MAX_SLOTS, sizeof *e->policies, err));
-	return tt_scheduler_open(&e->scheduler, limits, e->ranks[0].kv.pages.n_pages, e->model->config.n_layers,
+	return tt_scheduler_open(&e->scheduler, limits, e->rank.kv.pages.n_pages, e->model->config.n_layers,
 		!e->options.no_prefix_sharing, &hooks, err);
 }
 
 /* A device with bf16 pages has no others, and the others have none in bf16. */
 static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, struct tt_error *err)
 {
-	const struct tt_backend *backend = e->ranks[0].backend;
+	const struct tt_backend *backend = e->rank.backend;
 	enum tt_kv_type own = backend->kv_type, asked = tt_engine_kv_type(e);
 	if ((unsigned)asked > TT_KV_FP8)
 		return tt_fail(err, TT_ERR_ARGUMENT, "kv is %d, which is no enum tt_kv_type", (int)asked);
@@ -234,16 +230,16 @@ static int check_compute(const struct tt_engine *e, struct tt_error *err)
 	if (e->options.compute != TT_COMPUTE_F32 && e->options.compute != TT_COMPUTE_Q8)
 		return tt_fail(
 			err, TT_ERR_ARGUMENT, "compute is %d, which is no enum tt_compute", (int)e->options.compute);
-	if (e->options.compute == TT_COMPUTE_Q8 && !e->ranks[0].backend->has_q8)
+	if (e->options.compute == TT_COMPUTE_Q8 && !e->rank.backend->has_q8)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"q8 (--compute) is computed by the CPU alone, not by %s: take the device cpu",
-			e->ranks[0].backend->name);
+			e->rank.backend->name);
 	return TT_OK;
 }
 
 static int open_engine(struct tt_engine *e, const char *path, struct tt_error *err)
 {
-	struct tt_backend **backend = &e->ranks[0].backend;
+	struct tt_backend **backend = &e->rank.backend;
 	enum tt_kv_type kv_type = TT_KV_DEFAULT;
 	struct tt_limits limits;
 	TT_TRY(tt_thread_open(e, err));
@@ -259,7 +255,7 @@ static int open_engine(struct tt_engine *e, const char *path, struct tt_error *e
 	TT_TRY(choose_kv_type(e, &kv_type, err));
 	TT_TRY(check_compute(e, err));
 	TT_TRY(set_limits(e, &limits, err));
-	TT_TRY(tt_ranks_open(e, e->options.n_ranks, &limits, kv_type, err));
+	TT_TRY(tt_ranks_open(e, path, &limits, kv_type, err));
 	TT_TRY(open_scheduler(e, &limits, err));
 	TT_TRY(set_names(e, path, err));
 	TT_TRY(make_fingerprint(e, err));
@@ -282,7 +278,7 @@ int tt_engine_open_on(struct tt_engine **out, struct tt_backend *backend, const 
 	if (status != TT_OK && backend)
 		backend->close(backend);
 	TT_TRY(status);
-	e->ranks[0].backend = backend;
+	e->rank.backend = backend;
 	e->options = DEFAULTS;
 	if (options)
 		status = tt_options_take(&e->options, sizeof e->options, options, "tt_engine_options", err);

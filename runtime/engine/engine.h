@@ -55,9 +55,9 @@ struct tt_engine {
 	int32_t eos[TT_MAX_EOS + 1];     // [n_eos] the configuration's end tokens and the tokenizer's
 	uint32_t n_eos;
 
-	struct tt_rank ranks[TT_MAX_RANKS]; // [n_ranks] the first one's results are told
+	struct tt_rank rank;    /* the first one, whose results are told */
+	struct tt_group *group; /* with the others' processes, where n_ranks is above 1; else NULL */
 	uint32_t n_ranks;
-	struct tt_threads *rank_threads;   /* of several ranks */
 	struct tt_loaded_policy *policies; // [TT_MAX_SLOTS]
 	uint32_t n_removed;                /* policies that were removed and are still loaded, since steps use them */
 	struct tt_scheduler scheduler;
@@ -76,7 +76,8 @@ struct tt_engine {
 	pthread_t stepper;            /* who steps, while stepping */
 	pthread_t owner;              /* the engine's own thread, once started */
 	struct tt_owner_call *owner_calls;
-	struct tt_error failure; /* the first step that failed on the engine's own thread; cleared by the next start */
+	/* The first step that failed on the engine's own thread, cleared by the next start; or what ended the ranks. */
+	struct tt_error failure;
 };
 
 /* tt_engine_open on a backend that is open already. The engine takes the backend over, and closes it even if this

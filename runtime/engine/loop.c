@@ -82,7 +82,7 @@ static int step(struct tt_engine *engine, struct tt_error *err)
 	const struct tt_scheduled_step *plan = NULL;
 	TT_TRY(begin(engine, &plan, err));
 	bool may_overlap = plan->step->n_tokens > 0 && !(plan->step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS));
-	uint32_t in_flight = engine->ranks[0].backend->in_flight;
+	uint32_t in_flight = engine->rank.backend->in_flight;
 	in_flight = in_flight < TT_MAX_IN_FLIGHT ? in_flight : TT_MAX_IN_FLIGHT;
 	return finish_down_to(engine, may_overlap ? in_flight - 1 : 0, err);
 }
@@ -102,10 +102,14 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 		tt_ranks_drop(engine);
 		tt_scheduler_abandon(&engine->scheduler);
 	}
+	if (tt_ranks_failure(engine)) {
+		engine->failure = *tt_ranks_failure(engine);
+		tt_fail_requests(engine);
+	}
 	tt_policy_slots_sweep(engine);
 	engine->stepping = false;
 	engine->seconds += tt_now() - start;
-	const struct tt_device_counters *counters = engine->ranks[0].backend->counters;
+	const struct tt_device_counters *counters = engine->rank.backend->counters;
 	if (counters)
 		/* A copy, since the backend's own counters change while a step is launched, without the lock. */
 		engine->counters = *counters;

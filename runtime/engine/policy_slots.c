@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "controller/policy/control_vector.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/ranks.h"
 #include "runtime/engine/thread.h"
 #include "weights/arch.h"
 #include "weights/model.h"
@@ -105,117 +106,10 @@ static int check_weights(
 	return TT_OK;
 }
 
-static int copy(struct tt_backend *backend, void *out_pointer, const void *from, size_t count, size_t size,
-	struct tt_error *err)
-{
-	void *to = NULL;
-	if (count == 0)
-		return TT_OK;
-	TT_TRY(backend->allocate(backend, &to, count, size, err));
-	memcpy(out_pointer, &to, sizeof to);
-	return backend->upload(backend, to, from, count * size, err);
-}
-
-/* Copies the tensor minus the directions, the vectors that h is multiplied with. */
-static int copy_readers(struct tt_backend *backend, void *out_pointer, const struct tt_policy *p, const float *values,
-	size_t n, struct tt_error *err)
-{
-	float *readers = NULL;
-	TT_TRY(tt_alloc(&readers, n, sizeof *readers, err));
-	for (size_t i = 0; i < n; i++)
-		readers[i] = values[i] - p->directions[i];
-	int status = copy(backend, out_pointer, readers, n, sizeof *readers, err);
-	free(readers);
-	return status;
-}
-
-static void *member(struct tt_steer_slot *slot, const struct tt_policy_tensor *tensor)
-{
-	return (char *)slot + tensor->slot;
-}
-
-static int copy_row(struct tt_backend *backend, struct tt_steer_slot *slot, const struct tt_policy *p,
-	const struct tt_policy_row *row, struct tt_error *err)
-{
-	for (uint32_t i = 0; i < row->n_tensors; i++) {
-		const struct tt_policy_tensor *tensor = &row->tensors[i];
-		const float *values = tt_tensor_values(p, tensor);
-		size_t n = tt_tensor_size(p, tensor->shape);
-		void *to = member(slot, tensor);
-		if (tensor->shape == TT_SHAPE_NUMBER)
-			memcpy(to, values, sizeof *values);
-		else if (tensor->less_directions)
-			TT_TRY(copy_readers(backend, to, p, values, n, err));
-		else
-			TT_TRY(copy(backend, to, values, n, sizeof *values, err));
-	}
-	return TT_OK;
-}
-
-/* The slot's host copy keeps every pointer that was allocated, so that a failure half way can be undone. */
-static int copy_to_rank(struct tt_rank *rank, uint32_t index, const struct tt_policy *p, struct tt_error *err)
-{
-	struct tt_backend *backend = rank->backend;
-	struct tt_steer_slot *slot = &rank->slots[index];
-	*slot = (struct tt_steer_slot){
-		.op = p->op,
-		.form = p->form,
-		.n_directions = p->n_directions,
-		.alpha = p->alpha,
-		.gate = p->gate,
-		.gate_form = p->gate_form,
-		.pool = p->pool,
-		.n_observed = p->n_observed,
-		.threshold = p->threshold,
-		.n_units = p->n_units,
-		.n_conditions = p->rule.n,
-		.below = p->rule.below,
-		.table = p->rule.table,
-	};
-	TT_TRY(copy(backend, &slot->weights, p->weights, p->n_layers, sizeof *p->weights, err));
-	TT_TRY(copy(backend, &slot->observed, p->observed, p->n_observed, sizeof *p->observed, err));
-	TT_TRY(copy_row(backend, slot, p, &tt_operation_of(p->op)->row, err));
-	TT_TRY(copy_row(backend, slot, p, &tt_gate_of(p->gate)->row, err));
-	return backend->upload(backend, &rank->state.slots[index], slot, sizeof *slot, err);
-}
-
-/* A device sizes the control op by this maximum. */
-static void count_units(struct tt_engine *engine)
-{
-	for (uint32_t r = 0; r < engine->n_ranks; r++) {
-		struct tt_rank *rank = &engine->ranks[r];
-		uint32_t most = 0;
-		for (uint32_t i = 0; i < TT_MAX_SLOTS; i++)
-			most = rank->slots[i].n_units > most ? rank->slots[i].n_units : most;
-		rank->state.max_units = most;
-	}
-}
-
-static void release_row(struct tt_backend *backend, struct tt_steer_slot *slot, const struct tt_policy_row *row)
-{
-	for (uint32_t i = 0; i < row->n_tensors; i++) {
-		void *memory;
-		if (row->tensors[i].shape == TT_SHAPE_NUMBER)
-			continue;
-		memcpy(&memory, member(slot, &row->tensors[i]), sizeof memory);
-		backend->release(backend, memory);
-	}
-}
-
-static void release_slot(struct tt_backend *backend, struct tt_steer_slot *slot)
-{
-	backend->release(backend, (void *)(uintptr_t)slot->weights);
-	backend->release(backend, (void *)(uintptr_t)slot->observed);
-	release_row(backend, slot, &tt_operation_of(slot->op)->row);
-	release_row(backend, slot, &tt_gate_of(slot->gate)->row);
-	*slot = (struct tt_steer_slot){0};
-}
-
 static void unload(struct tt_engine *engine, uint32_t index)
 {
-	for (uint32_t r = 0; r < engine->n_ranks; r++)
-		if (engine->ranks[r].slots)
-			release_slot(engine->ranks[r].backend, &engine->ranks[r].slots[index]);
+	if (engine->policies[index].loaded)
+		tt_ranks_remove_policy(engine, index);
 	free(engine->policies[index].warning);
 	engine->policies[index] = (struct tt_loaded_policy){0};
 }
@@ -237,7 +131,6 @@ void tt_policy_slots_sweep(struct tt_engine *engine)
 		if (!p->loaded || p->policy || p->n_users > 0 || p->last_step > engine->scheduler.n_collected)
 			continue;
 		unload(engine, i);
-		count_units(engine);
 		engine->n_removed--;
 	}
 }
@@ -254,9 +147,7 @@ static int load(struct tt_engine *engine, struct tt_policy *policy, uint16_t slo
 	loaded->policy = policy;
 	TT_TRY(check_weights(engine, policy, &loaded->warning, err));
 	TT_TRY(identify(policy, &loaded->identity, err));
-	for (uint32_t r = 0; r < engine->n_ranks; r++)
-		TT_TRY(copy_to_rank(&engine->ranks[r], slot, policy, err));
-	return TT_OK;
+	return tt_ranks_add_policy(engine, slot, policy, err);
 }
 
 static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
@@ -265,9 +156,6 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 	uint16_t slot;
 	TT_TRY(adopt(engine, a->policy, err));
 	TT_TRY(check_model(engine, a->policy, err));
-	for (uint32_t r = 0; a->policy->pool != TT_POOL_LAST && r < engine->n_ranks; r++)
-		TT_TRY(tt_kv_memory_add_sums(
-			&engine->ranks[r].kv, engine->ranks[r].backend, &engine->model->config, err));
 	if (!tt_policy_slot(engine, a->policy, &slot)) {
 		tt_policy_slots_sweep(engine);
 		if (!free_slot(engine, &slot))
@@ -277,7 +165,6 @@ static int add(struct tt_engine *engine, void *argument, struct tt_error *err)
 			unload(engine, slot);
 			return status;
 		}
-		count_units(engine);
 	}
 	if (a->warning)
 		*a->warning = engine->policies[slot].warning;

@@ -1,6 +1,7 @@
 #include "runtime/engine/rank.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -69,9 +70,10 @@ void tt_rank_close(struct tt_rank *rank)
 	b->close(b);
 }
 
-/* Makes room for captured rows, when a step first has more of them than the block of the other results holds. */
-static int grow(struct tt_forward_state *s, uint32_t n_captures, struct tt_error *err)
+/* A step may first have more captured rows than the block of the other results holds. */
+int tt_rank_grow(struct tt_rank *rank, uint32_t n_captures, struct tt_error *err)
 {
+	struct tt_forward_state *s = &rank->state;
 	const struct tt_config *config = &s->model->config;
 	if (n_captures <= s->limits.n_inline_captures || n_captures <= s->max_captures)
 		return TT_OK;
@@ -84,13 +86,37 @@ static int grow(struct tt_forward_state *s, uint32_t n_captures, struct tt_error
 	return TT_OK;
 }
 
-int tt_rank_prepare(struct tt_rank *rank, const struct tt_scheduled_step *plan, struct tt_error *err)
+int tt_rank_restore(struct tt_rank *rank, uint32_t row, const float *coef, struct tt_error *err)
 {
 	struct tt_forward_state *s = &rank->state;
 	size_t n_layers = s->model->config.n_layers;
-	TT_TRY(grow(s, plan->step->n_captures, err));
-	for (uint32_t i = 0; i < plan->n_restores; i++)
-		TT_TRY(s->backend->upload(s->backend, s->coef + plan->restores[i].row * n_layers,
-			plan->restores[i].coef, n_layers * sizeof *s->coef, err));
-	return TT_OK;
+	return s->backend->upload(s->backend, s->coef + row * n_layers, coef, n_layers * sizeof *coef, err);
+}
+
+/* FNV-1a, by words: it need not withstand anyone. */
+static uint64_t add_word(uint64_t hash, uint32_t word)
+{
+	return (hash ^ word) * 0x100000001b3u;
+}
+
+static uint64_t add_floats(uint64_t hash, const float *values, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t bits;
+		memcpy(&bits, &values[i], sizeof bits);
+		hash = add_word(hash, bits);
+	}
+	return hash;
+}
+
+uint64_t tt_rank_word(const struct tt_rank *rank, const struct tt_step_plan *step)
+{
+	const struct tt_forward_state *s = &rank->state;
+	const struct tt_config *c = &s->model->config;
+	size_t n_rows = step->n_samples ? step->n_samples : 1;
+	uint64_t hash = 0xcbf29ce484222325u;
+	for (uint32_t i = 0; i < step->n_samples; i++)
+		hash = add_word(hash, (uint32_t)s->outputs.samples[i].token);
+	hash = add_floats(hash, s->outputs.decided, (size_t)step->n_decisions * c->n_layers);
+	return add_floats(hash, rank->backend->activations.h, n_rows * c->hidden_size);
 }

@@ -6,7 +6,6 @@
 #include "kernels/shard.h"
 #include "runtime/engine/forward.h"
 #include "runtime/engine/kv_memory.h"
-#include "runtime/schedule/scheduled_step.h"
 
 struct tt_rank {
 	struct tt_backend *backend;
@@ -22,7 +21,14 @@ int tt_rank_open(struct tt_rank *rank, uint32_t index, uint32_t n_ranks, struct 
 /* Closes the backend too; it may be NULL. Policies must be unloaded. */
 void tt_rank_close(struct tt_rank *rank);
 
-/* Makes room for what the step captures, and writes the coefficient rows that it restores. */
-int tt_rank_prepare(struct tt_rank *rank, const struct tt_scheduled_step *plan, struct tt_error *err);
+/* Makes room for what the step captures. */
+int tt_rank_grow(struct tt_rank *rank, uint32_t n_captures, struct tt_error *err);
+/* Writes a coefficient row. */
+int tt_rank_restore(struct tt_rank *rank, uint32_t row, const float *coef, struct tt_error *err);
+
+/* Of the step that was submitted last, of a backend that is done with it and whose memory is the host's: a hash of what
+ * must be the same on all ranks, the sampled tokens, the decided rows, and h of as many rows as there are samples,
+ * whose bits have in them all that steered them. */
+uint64_t tt_rank_word(const struct tt_rank *rank, const struct tt_step_plan *step);
 
 #endif

@@ -37,7 +37,7 @@ static int check_sampling(const struct tt_engine *engine, const struct tt_reques
 {
 	TT_TRY(tt_sampling_check(&o->sampling, err));
 	TT_TRY(tt_penalties_check(o->repetition_penalty, o->presence_penalty, o->frequency_penalty, err));
-	if (!engine->ranks[0].backend->has_penalties &&
+	if (!engine->rank.backend->has_penalties &&
 		(o->repetition_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0))
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"repetition_penalty, presence_penalty and frequency_penalty are not supported on %s",
@@ -342,9 +342,9 @@ int tt_request_check(const struct tt_engine *engine, const struct tt_request_opt
 	TT_TRY(check_ids(engine, o, err));
 	if (o->n_steering > TT_MAX_STACK)
 		return tt_fail(err, TT_ERR_ARGUMENT, "at most %d policies on one request", TT_MAX_STACK);
-	if (tt_pages_for(last_position(engine, o)) > engine->ranks[0].kv.pages.n_pages)
+	if (tt_pages_for(last_position(engine, o)) > engine->rank.kv.pages.n_pages)
 		return tt_fail(err, TT_ERR_LIMIT, "%zu tokens need more KV pages than the engine has (%u positions)",
-			last_position(engine, o), engine->ranks[0].kv.pages.n_pages * TT_PAGE_TOKENS);
+			last_position(engine, o), engine->rank.kv.pages.n_pages * TT_PAGE_TOKENS);
 	return TT_OK;
 }
 

@@ -85,7 +85,7 @@ static void run_owner_calls(struct tt_engine *engine)
 	}
 }
 
-static void fail_all(struct tt_engine *engine)
+void tt_fail_requests(struct tt_engine *engine)
 {
 	struct tt_scheduler *s = &engine->scheduler;
 	while (s->waiting)
@@ -105,7 +105,7 @@ static void serve_one(struct tt_engine *engine, int (*run)(struct tt_engine *, s
 		return;
 	if (engine->failure.code == TT_OK)
 		engine->failure = failure;
-	fail_all(engine);
+	tt_fail_requests(engine);
 }
 
 static void *serve(void *argument)

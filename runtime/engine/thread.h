@@ -27,6 +27,9 @@ int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
 	struct tt_error *err);
 
+/* Ends all requests with TT_FINISH_FAILED. The lock is held. */
+void tt_fail_requests(struct tt_engine *engine);
+
 /* Whether the kill switch is on. */
 bool tt_engine_is_killed(const struct tt_engine *engine);
 

@@ -155,7 +155,7 @@ int tt_timeline_open(struct tt_timeline **out, struct tt_engine *engine, struct 
 	*out = NULL;
 	if (recording)
 		return tt_fail(err, TT_ERR_ARGUMENT, "another time line is being recorded");
-	struct tt_backend *backend = engine->ranks[0].backend;
+	struct tt_backend *backend = engine->rank.backend;
 	if (engine->n_ranks > 1)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "a time line needs a model that is not divided");
 	if (strcmp(backend->name, "cpu") != 0)

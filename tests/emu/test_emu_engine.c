@@ -457,8 +457,8 @@ Test(emu_engine, a_device_error_is_a_message)
 	struct tt_engine *engine = open_dummy(2, 64);
 	struct tt_request *request = submit(engine, 0, 4, NULL, false);
 	struct tt_error error = {0};
-	engine->ranks[0].backend->release(engine->ranks[0].backend, engine->ranks[0].backend->activations.ffn);
-	engine->ranks[0].backend->activations.ffn = NULL;
+	engine->rank.backend->release(engine->rank.backend, engine->rank.backend->activations.ffn);
+	engine->rank.backend->activations.ffn = NULL;
 	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);
 	cr_assert_not_null(strstr(error.message, "(cudaError"), "%s", error.message);
 	cr_assert_eq(tt_request_wait(request, &error), TT_ERR_DEVICE, "%s", error.message);

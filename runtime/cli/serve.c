@@ -133,6 +133,9 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	return status;
 }
 
+/* Where the device or a rank failed, and another process may do better. */
+enum { LOST = 70 };
+
 static int serve(struct run *run, const char *model)
 {
 	struct tt_error err = {0};
@@ -140,6 +143,8 @@ static int serve(struct run *run, const char *model)
 	int status = cli_engine_open(&engine, model, &run->engine_args, run->options.max_batch);
 	if (status == CLI_PROCEED)
 		status = tt_serve(engine, &run->options, &err) == TT_OK ? CLI_OK : cli_fail(&err);
+	if (err.code == TT_ERR_DEVICE)
+		status = LOST;
 	tt_engine_close(engine);
 	return status;
 }

@@ -13,6 +13,7 @@
 #include "runtime/engine/policy_pack.h"
 #include "runtime/engine/rank_policies.h"
 #include "runtime/engine/ring.h"
+#include "runtime/engine/thread.h"
 
 /* Of an engine of several ranks. */
 struct tt_group {
@@ -293,4 +294,14 @@ void tt_ranks_drop(struct tt_engine *engine)
 const struct tt_error *tt_ranks_failure(const struct tt_engine *engine)
 {
 	return engine->group ? tt_followers_failure(engine->group->followers) : NULL;
+}
+
+bool tt_engine_is_lost(const struct tt_engine *engine)
+{
+	return engine->group && atomic_load(&engine->group->ring.meeting->ended) != 0;
+}
+
+int tt_engine_check(struct tt_engine *engine, struct tt_error *err)
+{
+	return tt_engine_is_lost(engine) ? tt_followers_fail(engine->group->followers, err) : TT_OK;
 }

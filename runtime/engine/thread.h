@@ -27,6 +27,11 @@ int tt_engine_advance(struct tt_engine *engine, double deadline, struct tt_error
 int tt_on_owner(struct tt_engine *engine, int (*run)(struct tt_engine *, void *, struct tt_error *), void *argument,
 	struct tt_error *err);
 
+/* Whether a rank of the engine has ended, so that no request will be answered any more. From any thread. */
+bool tt_engine_is_lost(const struct tt_engine *engine);
+/* TT_OK, or the end of the rank that it is lost by. On the thread that steps, or after tt_engine_stop. */
+int tt_engine_check(struct tt_engine *engine, struct tt_error *err);
+
 /* Ends all requests with TT_FINISH_FAILED. The lock is held. */
 void tt_fail_requests(struct tt_engine *engine);
 

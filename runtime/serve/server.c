@@ -15,6 +15,7 @@
 
 #include "base/fail.h"
 #include "base/sweep.h"
+#include "runtime/engine/thread.h"
 #include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
 
@@ -237,6 +238,10 @@ static void tick(uv_timer_t *timer)
 	struct tt_connection *next;
 	struct tt_job *next_job;
 	tt_governor_look(&server->governor);
+	if (!server->draining && tt_engine_is_lost(server->engine)) {
+		tt_server_note(server, "a rank has ended, and so does the server");
+		drain(server);
+	}
 	for (struct tt_connection *c = server->connections; c; c = next) {
 		next = c->next;
 		tt_connection_tick(c, now);
@@ -488,6 +493,8 @@ static int run(struct tt_server *server, struct tt_error *err)
 	uv_run(&server->loop, UV_RUN_DEFAULT);
 	int stopped = tt_engine_stop(server->engine, status == TT_OK ? err : NULL);
 	status = status == TT_OK ? stopped : status;
+	if (status == TT_OK) /* a rank that ended while no request ran */
+		status = tt_engine_check(server->engine, err);
 	int closed = tt_audit_close(server, status == TT_OK ? err : NULL);
 	return status == TT_OK ? closed : status;
 }

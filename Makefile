@@ -240,13 +240,14 @@ audit:
 	$(call build,test,trimtab-cli audit_load)
 	@scripts/measure/measure_audit.py $(call folder,test)
 
-# KILLS=200: only kills, and so many.
+# KILLS=200: only kills, and so many, of a batch's processes and of a model's ranks.
 KILLS ?=
 cluster-check:
 	@scripts/setup/install_packages.sh cluster
 	$(call build,test,trimtab-cli trimtab-mpi)
 	@scripts/measure/cluster_check.py $(call folder,test)/trimtab tests/golden $(call folder,test)/trimtab-mpi \
 		$(if $(KILLS),--kills $(KILLS))
+	@scripts/measure/rank_kills.py $(call folder,test)/trimtab tests/golden --kills $(or $(KILLS),100)
 
 install-test:
 	@scripts/setup/install_packages.sh test

@@ -173,8 +173,8 @@ struct tt_engine_options {
 	/* Smaller types take less memory, and the bits are no longer those of f32. A type that the device does not have
 	 * is TT_ERR_UNSUPPORTED. */
 	enum tt_kv_type kv;
-	/* Ranks, 16 at most, that share matrices and KV pages; an answer has the bits of one. They divide the heads and
-	 * divide the key heads, or are divided by these, else TT_ERR_UNSUPPORTED. CPU only, sharing n_threads. */
+	/* Ranks, 16 at most, that share matrices and KV pages, with the bits of one; docs/cluster.md says how many a
+	 * model takes, else TT_ERR_UNSUPPORTED. CPU only, sharing n_threads. When one fails, no request is answered. */
 	uint32_t n_ranks;
 	const char *chat_template; /* NULL: the model's; a file with Jinja, or chatml, gemma, llama2, llama3, phi3 */
 };

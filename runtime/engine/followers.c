@@ -112,7 +112,10 @@ static int start(struct tt_followers *all, uint32_t rank, struct tt_error *err)
 	all->hello->rank = rank;
 	int status = spawn(all, &f->pid, sockets[1], err);
 	close(sockets[1]);
-	return status == TT_OK ? tt_rank_send(f->socket, all->hello, sizeof *all->hello, all->file, err) : status;
+	/* One that cannot be greeted has ended, as a rule; watching it finds out how. */
+	if (status == TT_OK && tt_rank_send(f->socket, all->hello, sizeof *all->hello, all->file, NULL) != TT_OK)
+		kill(f->pid, SIGKILL);
+	return status;
 }
 
 /* ---- Watching: on the keeper */

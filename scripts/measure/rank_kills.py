@@ -167,7 +167,7 @@ def missing():
 def everything():
     with open("rows.jsonl", "w", encoding="utf-8") as file:
         for i in range(20000):
-            file.write(f'{{"custom_id": "{i}", "prompt": "row {i}"}}\n')
+            file.write(f'{{"id": "{i}", "prompt": "row {i}"}}\n')
     os.mkdir("work")
     os.chdir("work")
     waiting()

@@ -27,6 +27,9 @@ grep '^W: ' "$work/lintian" || true
 for deb in "$folder"/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
 root=$work/root/usr
 "$root/bin/trimtab" generate "$model" --raw -n 2 -p "the mill" >/dev/null || fail "the program does not run"
+[ -x "$root/libexec/trimtab-rank" ] || fail "the program of ranks is not in the package"
+"$root/bin/trimtab" generate "$model" --device cpu --tp 2 --raw -n 2 -p "the mill" >/dev/null ||
+	fail "the program finds no ranks"
 commands=$("$root/bin/trimtab" --help | sed -n 's/^  \([a-z]*\)  *[a-z].*/\1/p' | grep -vx trimtab)
 for command in $commands; do
 	page=$root/share/man/man1/trimtab-$command.1.gz

@@ -58,6 +58,41 @@ printf '#include <trimtab.h>\nint main() { tt_chat_options o = {}; return o.now 
 	c++ -std=c++17 -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags trimtab) -fsyntax-only -x c++ -
 say "examples compile by pkg-config in a prefix that was moved, shared and static, and run"
 
+# The other ranks' program, by the program and by both libraries.
+"$work/prefix/bin/trimtab" generate "$model" --device cpu --tp 2 --raw -n 2 -p ab >/dev/null ||
+	fail "the program finds no ranks"
+cat >"$work/ranks.c" <<'END'
+#include <stdio.h>
+#include <trimtab.h>
+int main(int argc, char **argv)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	struct tt_error err = {0};
+	tt_engine_options_default(&options);
+	options.device = "cpu";
+	options.n_ranks = 2;
+	int status = tt_engine_open(&engine, argv[argc - 1], &options, &err);
+	tt_engine_close(engine);
+	return status ? fprintf(stderr, "%s\n", err.message), 1 : 0;
+}
+END
+# shellcheck disable=SC2046
+cc "${flags[@]}" "$work/ranks.c" -o "$work/ranks" -Wl,-rpath,"$lib" $(pkg-config --cflags --libs trimtab)
+"$work/ranks" "$model" || fail "the shared library finds no ranks"
+mkdir "$work/prefix/bin/own"
+# shellcheck disable=SC2046
+cc -static "${flags[@]}" "$work/ranks.c" -o "$work/prefix/bin/own/ranks" \
+	$(pkg-config --cflags --libs --static trimtab) 2>"$work/log" || fail "$(cat "$work/log")"
+"$work/prefix/bin/own/ranks" "$model" || fail "the static library finds no ranks"
+rm -r "$work/prefix/bin/own"
+mv "$work/prefix/libexec" "$work/away"
+"$work/ranks" "$model" 2>"$work/said" && fail "a rank runs without its program"
+grep -q "trimtab-rank, the program of ranks other than the first (--tp), is missing" "$work/said" ||
+	fail "without the ranks' program: $(cat "$work/said")"
+mv "$work/away" "$work/prefix/libexec"
+say "ranks are started from the prefix, by the program and both libraries, and missed by name"
+
 # The manual and the completions, where the shells look.
 for file in man/man1/trimtab.1 man/man1/trimtab-generate.1 bash-completion/completions/trimtab \
 	zsh/site-functions/_trimtab fish/vendor_completions.d/trimtab.fish doc/trimtab/LICENSE doc/trimtab/cli.md; do

@@ -86,7 +86,7 @@ static int check_options(struct tt_engine_options *o, const struct tt_config *co
 static int set_limits(struct tt_engine *e, struct tt_limits *limits, struct tt_error *err)
 {
 	struct tt_engine_options *o = &e->options;
-	uint32_t step_tokens = e->ranks[0].backend->step_tokens;
+	uint32_t step_tokens = e->rank.backend->step_tokens;
 	if (!o->max_step_tokens)
 		o->max_step_tokens = step_tokens ? step_tokens : STEP_TOKENS;
 	if (o->max_step_tokens < o->max_batch) /* the default */

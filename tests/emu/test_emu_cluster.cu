@@ -141,8 +141,13 @@ Test(emu_cluster, grids_that_are_no_whole_clusters_are_refused)
 	cr_assert_eq(tt_launch_kernel(&launch, word_kernel_address(&c), args, &err), TT_ERR_DEVICE);
 	launch.grid = dim3(8);
 	cr_assert_eq(tt_launch_kernel(&launch, word_kernel_address(&c), args, &err), TT_OK, "%s", err.message);
-	const struct tt_emu_device a100 = {
-		.major = 8, .minor = 0, .n_sms = 108, .shared_bytes = 163 * 1024, .no_code = false};
+	const struct tt_emu_device a100 = {.major = 8,
+		.minor = 0,
+		.n_sms = 108,
+		.shared_bytes = 163 * 1024,
+		.no_code = false,
+		.no_clusters = false,
+		.of_ptx = false};
 	tt_emu_set_device(&a100);
 	cr_assert_eq(tt_launch_kernel(&launch, word_kernel_address(&c), args, &err), TT_ERR_DEVICE);
 	tt_emu_set_device(NULL);

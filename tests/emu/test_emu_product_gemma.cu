@@ -65,7 +65,8 @@ Test(emu_product_gemma, a_row_keeps_its_bits_in_any_company)
 Test(emu_product_gemma, the_next_norm_reads_what_was_stored)
 {
 	world_gemma = true;
-	for (unsigned op : {OP_O_PROJ, OP_DOWN_PROJ}) {
+	static const unsigned ops[] = {OP_O_PROJ, OP_DOWN_PROJ};
+	for (unsigned op : ops) {
 		struct outputs *out = run_step(&some, op, TT_EMU_FORWARD);
 		struct inputs *in = make_inputs();
 		const float *gamma = op == OP_O_PROJ ? in->ffn_norm : in->next_norm;

@@ -222,8 +222,8 @@ Test(fit_figures, rows_are_weighed_by_origin_and_folded_by_place)
 	cr_expect(!tt_fit_folds_are_possible(&f), "the only harmful row is held out with its fold");
 }
 
-/* A plain row counts a tenth of the same one in the template, whatever it is of; each label half of all. */
-Test(fit_figures, plain_rows_count_a_tenth)
+/* A plain row counts a quarter of the same one in the template, whatever it is of; each label half of all. */
+Test(fit_figures, plain_rows_count_a_quarter)
 {
 	enum { N = 12, N_PLAIN = 7 };
 	static struct tt_prompt prompts[N];
@@ -242,7 +242,7 @@ Test(fit_figures, plain_rows_count_a_tenth)
 	for (size_t i = 0; i < f.n; i++) {
 		sums[harmful[i]] += weight[i];
 		if (i >= N)
-			cr_expect_float_eq(weight[i], weight[i - N] / 10, 1e-9);
+			cr_expect_float_eq(weight[i], weight[i - N] / 4, 1e-9);
 	}
 	cr_expect_float_eq(weight[1] / weight[10], sqrt(2.0 / 6), 1e-9);
 	cr_expect_float_eq(sums[0], f.n / 2.0, 1e-9);

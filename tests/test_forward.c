@@ -283,8 +283,8 @@ Test(forward, logits_from_an_index_on_share_what_lies_before)
 	cr_expect(!tt_sequence_keeps_logits(&q, FROM - 1) && tt_sequence_keeps_logits(&q, FROM));
 }
 
-/* The twin of the CUDA kernels rounds weights and the inputs of every product to bf16, up to 2^-9 of each: 8e-3 to
- * 1.8e-2 after the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks
+/* The twin of the CUDA kernels rounds weights and the inputs of every product to bf16, up to 2^-9 of each: 6e-3 to
+ * 1.9e-2 after the blocks of these random models. Far less would mean that it does not round. test_kernels_bf16.c looks
  * closer. */
 Test(forward, bf16_twin)
 {

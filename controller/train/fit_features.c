@@ -215,7 +215,7 @@ void tt_fit_features_free(struct tt_fit_features *f)
  * area under the curve in the template (twins of the pairs alone; all), as plain text, and how many of 36 prompts of
  * AdvBench and of 50 of Alpaca open it as plain text, at weights 0, 0.1, 0.25, 1: 0.777, 0.773, 0.770, 0.763; 0.847,
  * 0.849, 0.849, 0.847; 0.752, 0.815, 0.826, 0.834; 32, 29, 30, 32; 4, 2, 2, 2. */
-static const double plain_weight = 0.1;
+static const double plain_weight = 0.25;
 
 int tt_fit_weigh(struct tt_fit_features *f, struct tt_error *err)
 {

@@ -49,7 +49,7 @@ int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_featur
 void tt_fit_features_free(struct tt_fit_features *features);
 
 /* Fills weight. The rows of one label and origin (file and source) count as the root of their number, so that a large
- * set does not drown a small one, and plain rows a tenth of that; then harmful and other rows count the same. */
+ * set does not drown a small one, and plain rows a quarter of that; then harmful and other rows count the same. */
 int tt_fit_weigh(struct tt_fit_features *features, struct tt_error *err);
 /* Fills order [n] with the indexes of the rows as they stand in the files, which have the order of the options. */
 int tt_fit_order(const struct tt_fit_features *features, size_t *order, struct tt_error *err);

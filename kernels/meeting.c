@@ -8,19 +8,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/pause.h"
+
 enum { SPINS = 1000 }; /* 10 to 40 us: the others' part of an op takes as long as one's own, or nearly */
 
 /* Whoever misses a wake-up, because a meeting ended between the look at that and the sleep, looks again after it. */
 static const struct timespec NAP = {.tv_nsec = 500000000};
-
-static void pause_briefly(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
 
 static void wake(_Atomic uint32_t *word)
 {
@@ -30,7 +23,7 @@ static void wake(_Atomic uint32_t *word)
 bool tt_meeting_wait(struct tt_meeting *m, _Atomic uint32_t *word, uint32_t value)
 {
 	for (int i = 0; i < SPINS && atomic_load(word) == value; i++)
-		pause_briefly();
+		tt_pause();
 	while (atomic_load(word) == value && !atomic_load(&m->ended))
 		syscall(SYS_futex, word, FUTEX_WAIT, value, &NAP, NULL, 0);
 	return !atomic_load(&m->ended);

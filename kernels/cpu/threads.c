@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "base/pause.h"
 
 enum { SPINS = 1000 }; /* 10 to 40 us: the next op of a step comes sooner, the next step does not */
 
@@ -37,15 +38,6 @@ struct tt_threads {
 	uint32_t n_workers;
 	struct worker *workers; // [n_workers]
 };
-
-static void pause_briefly(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
 
 static bool claim(struct tt_threads *t, uint32_t *job)
 {
@@ -85,7 +77,7 @@ static void *worker_main(void *argument)
 	struct tt_threads *t = worker->threads;
 	while (!atomic_load(&t->closing)) {
 		for (int i = 0; i < SPINS && !has_work(t); i++)
-			pause_briefly();
+			tt_pause();
 		if (!has_work(t)) {
 			pthread_mutex_lock(&t->mutex);
 			/* before the last look at the ticket, so that a new round sees it */
@@ -124,7 +116,7 @@ void tt_threads_run(struct tt_threads *t, uint32_t n_jobs, tt_thread_job *run, v
 	wake(t);
 	work(t, 0);
 	for (int i = 0; i < SPINS && atomic_load(&t->n_done) != n_jobs; i++)
-		pause_briefly();
+		tt_pause();
 	if (atomic_load(&t->n_done) != n_jobs) {
 		pthread_mutex_lock(&t->mutex);
 		atomic_store(&t->caller_sleeps, true);

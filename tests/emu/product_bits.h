@@ -27,4 +27,16 @@ static inline void same_outputs(const struct outputs *a, const struct outputs *b
 				0, "kv of token %u", t);
 }
 
+/* Runs the step with threads in each order. */
+static inline void same_in_any_order(const struct step_case *c, unsigned ops)
+{
+	struct outputs *expected = run_step(c, ops, TT_EMU_FORWARD);
+	for (int order = TT_EMU_BACKWARD; order < TT_EMU_ORDERS; order++) {
+		struct outputs *got = run_step(c, ops, (enum tt_emu_order)order);
+		same_outputs(got, expected, c->first, c->n);
+		free(got);
+	}
+	free(expected);
+}
+
 #endif

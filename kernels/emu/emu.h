@@ -32,7 +32,7 @@ struct tt_emu_device {
 	uint32_t shared_bytes; /* of a block, at most those of an H200 */
 	bool no_code;          /* the program has no code for it: every launch is refused */
 	bool no_clusters;      /* it says that it has clusters, and refuses their launches */
-	bool of_ptx;           /* its code is made of the PTX of compute_80 */
+	bool of_ptx;           /* its code is made of the PTX of compute_80: kernels of clusters do nothing */
 };
 void tt_emu_set_device(const struct tt_emu_device *device);
 

@@ -184,7 +184,7 @@ static int take_replayed(struct tt_fit_features *out, const struct tt_fit_featur
 		if (f->prompt[i]->reviewed)
 			continue;
 		memcpy(out->x + out->n * f->d, f->x + i * f->d, f->d * sizeof *f->x);
-		out->n_plain += i >= f->n - f->n_plain;
+		out->n_plain += i >= tt_fit_n_rated(f);
 		out->harmful[out->n] = f->harmful[i];
 		out->prompt[out->n++] = f->prompt[i];
 	}
@@ -207,7 +207,7 @@ static void count_errors(struct tt_fit_continued *c, const struct tt_fit_detecto
 {
 	double old_cut = tt_fit_logit(c->policy->threshold), new_cut = tt_fit_logit(threshold);
 	size_t k = 0;
-	for (size_t i = 0; i < d->features.n - d->features.n_plain; i++) {
+	for (size_t i = 0; i < tt_fit_n_rated(&d->features); i++) {
 		bool harmful = d->features.harmful[i], reviewed = d->features.prompt[i]->reviewed;
 		int which = reviewed ? TT_CONTINUE_REVIEWED : TT_CONTINUE_REPLAYED;
 		count_error(&c->before[which], harmful, (reviewed ? before[i] : replayed[k++]) > old_cut);

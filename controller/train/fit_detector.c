@@ -47,7 +47,7 @@ static size_t sort_label(
 	const struct tt_fit_features *f, const double *held, enum tt_label label, struct scored *sorted)
 {
 	size_t n = 0;
-	for (size_t i = 0; i < f->n - f->n_plain; i++)
+	for (size_t i = 0; i < tt_fit_n_rated(f); i++)
 		if (f->prompt[i]->label == label && !f->prompt[i]->reviewed)
 			sorted[n++] = (struct scored){held[i], f->weight[i]};
 	qsort(sorted, n, sizeof *sorted, descending);
@@ -58,7 +58,7 @@ static size_t sort_label(
 static double half_way(const struct tt_fit_features *f, const double *held, double bound)
 {
 	double above = INFINITY;
-	for (size_t i = 0; i < f->n - f->n_plain; i++)
+	for (size_t i = 0; i < tt_fit_n_rated(f); i++)
 		if (held[i] > bound && held[i] < above)
 			above = held[i];
 	return isfinite(above) ? (bound + above) / 2 : bound + 1;
@@ -109,7 +109,7 @@ static double log_loss(const struct tt_fit_detector *d)
 {
 	const struct tt_fit_features *f = &d->features;
 	double loss[2] = {0}, n[2] = {0};
-	for (size_t i = 0; i < f->n - f->n_plain; i++) {
+	for (size_t i = 0; i < tt_fit_n_rated(f); i++) {
 		double margin = f->harmful[i] ? d->detector.held[i] : -d->detector.held[i];
 		n[f->harmful[i]]++;
 		loss[f->harmful[i]] += (margin < 0 ? -margin : 0) + log1p(exp(-fabs(margin)));
@@ -169,7 +169,7 @@ static json_t *curve_report(const struct tt_fit_detector *d)
 static json_t *held_report(const struct tt_fit_detector *d)
 {
 	json_t *list = json_array();
-	for (size_t i = 0; i < d->features.n - d->features.n_plain; i++) {
+	for (size_t i = 0; i < tt_fit_n_rated(&d->features); i++) {
 		const struct tt_prompt *row = d->features.prompt[i];
 		json_array_append_new(
 			list, json_pack("{s:s, s:s, s:o}", "id", row->id, "label", tt_label_name(row->label), "logit",
@@ -278,7 +278,7 @@ int tt_fit_detector_make_as(struct tt_fit_gate *out, struct tt_engine *engine, c
 	TT_TRY(draw_curve(d, err));
 	tt_fit_gate_trained_on(out, f);
 	TT_TRY(tt_curves_report(
-		&rows->prompts, f->prompt, d->detector.held, f->n - f->n_plain, false, &d->curves, err));
+		&rows->prompts, f->prompt, d->detector.held, tt_fit_n_rated(f), false, &d->curves, err));
 	return tt_fit_gate_rate(out, f, rows, d->detector.held, tt_fit_logit(out->threshold), err);
 }
 

@@ -219,7 +219,7 @@ static const double plain_weight = 0.25;
 
 int tt_fit_weigh(struct tt_fit_features *f, struct tt_error *err)
 {
-	size_t *size = NULL, n_origins = 0, n_rated = f->n - f->n_plain; // size [n_origins][TT_N_LABELS]
+	size_t *size = NULL, n_origins = 0, n_rated = tt_fit_n_rated(f); // size [n_origins][TT_N_LABELS]
 	double total[2] = {0};
 	for (size_t i = 0; i < f->n; i++)
 		n_origins = f->prompt[i]->origin < n_origins ? n_origins : f->prompt[i]->origin + 1;

@@ -48,6 +48,12 @@ int tt_fit_features_make(struct tt_fit_features *out, const struct tt_fit_featur
 	struct tt_progress *progress, struct tt_error *err);
 void tt_fit_features_free(struct tt_fit_features *features);
 
+/* The rows in the template: the first so many of all, by which a gate is judged. */
+static inline size_t tt_fit_n_rated(const struct tt_fit_features *features)
+{
+	return features->n - features->n_plain;
+}
+
 /* Fills weight. The rows of one label and origin (file and source) count as the root of their number, so that a large
  * set does not drown a small one, and plain rows a quarter of that; then harmful and other rows count the same. */
 int tt_fit_weigh(struct tt_fit_features *features, struct tt_error *err);

@@ -10,7 +10,7 @@
 double tt_fit_share_above(const struct tt_fit_features *f, const double *scores, enum tt_label label, double cut)
 {
 	size_t n = 0, above = 0;
-	for (size_t i = 0; i < f->n - f->n_plain; i++) {
+	for (size_t i = 0; i < tt_fit_n_rated(f); i++) {
 		n += f->prompt[i]->label == label;
 		above += f->prompt[i]->label == label && scores[i] > cut;
 	}
@@ -21,7 +21,7 @@ double tt_fit_share_above(const struct tt_fit_features *f, const double *scores,
 static double balanced_accuracy(const struct tt_fit_features *f, const double *scores, double cut)
 {
 	double right[2] = {0}, n[2] = {0};
-	for (size_t i = 0; i < f->n - f->n_plain; i++) {
+	for (size_t i = 0; i < tt_fit_n_rated(f); i++) {
 		n[f->harmful[i]]++;
 		right[f->harmful[i]] += (scores[i] > cut) == f->harmful[i];
 	}
@@ -49,7 +49,7 @@ void tt_fit_gate_trained_on(struct tt_fit_gate *gate, const struct tt_fit_featur
 int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *f, const struct tt_fit_rows *rows,
 	const double *scores, double cut, struct tt_error *err)
 {
-	size_t row = f->n - f->n_plain;
+	size_t row = tt_fit_n_rated(f);
 	TT_TRY(print_layers(f, &gate->observe, err));
 	for (int label = 0; label < TT_N_LABELS; label++)
 		row -= rows->val[label].n;
@@ -59,7 +59,7 @@ int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *f, 
 			gate->flags[label][i] = scores[row++] > cut;
 		gate->flagged[label] = tt_fit_share_above(f, scores, (enum tt_label)label, cut);
 	}
-	for (size_t i = 0; i < f->n - f->n_plain; i++)
+	for (size_t i = 0; i < tt_fit_n_rated(f); i++)
 		gate->n_held[f->prompt[i]->label]++;
 	gate->balanced = balanced_accuracy(f, scores, cut);
 	return TT_OK;

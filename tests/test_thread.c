@@ -75,13 +75,23 @@ static pthread_t begin_to_wait(struct waiter *w)
 /* ---- Steps that are slow, held or fail */
 
 static int (*real_begin)(struct tt_backend *, const struct tt_step_plan *, bool *, struct tt_error *);
-static atomic_bool held, fails;
+static struct tt_engine *opened;
+static atomic_bool held, held_until_stop, begun, fails;
+
+static bool is_stopping(struct tt_engine *engine)
+{
+	tt_lock(engine);
+	bool stopping = engine->stopping;
+	tt_unlock(engine);
+	return stopping;
+}
 
 static int begin(struct tt_backend *backend, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
 {
+	begun = true;
 	do
 		nap();
-	while (held);
+	while (held || (held_until_stop && !is_stopping(opened)));
 	if (fails)
 		return tt_fail(err, TT_ERR_DEVICE, "the device fell over");
 	return real_begin(backend, step, recorded, err);
@@ -89,10 +99,11 @@ static int begin(struct tt_backend *backend, const struct tt_step_plan *step, bo
 
 static struct tt_engine *open(void)
 {
-	struct tt_engine *engine = engine_open(MODEL, 2, 64);
-	real_begin = engine->rank.backend->begin;
-	engine->rank.backend->begin = begin;
-	return engine;
+	opened = engine_open(MODEL, 2, 64);
+	begun = false;
+	real_begin = opened->rank.backend->begin;
+	opened->rank.backend->begin = begin;
+	return opened;
 }
 
 static struct tt_request *submit(struct tt_engine *engine, uint32_t max_tokens)
@@ -118,6 +129,7 @@ static void end_under_waiters(bool late, bool again)
 	pthread_t threads[N];
 	oversleeps = late;
 	late_enough = false;
+	held_until_stop = true;
 	must(tt_engine_start(engine, err));
 	for (int i = 0; i < N; i++) {
 		w[i] = (struct waiter){.engine = engine, .waits_for_any = i == 2};
@@ -125,6 +137,7 @@ static void end_under_waiters(bool late, bool again)
 		threads[i] = begin_to_wait(&w[i]);
 	}
 	must(tt_engine_stop(engine, err));
+	held_until_stop = false;
 	cr_expect(tt_request_finish(w[0].request) == TT_RUNNING && tt_request_finish(w[1].request) == TT_RUNNING);
 	if (again)
 		must(tt_engine_start(engine, err));
@@ -250,19 +263,17 @@ Test(thread, what_the_last_step_finishes_is_waited_for, .timeout = 60)
 {
 	struct tt_engine *engine = open();
 	pthread_t stopper;
-	bool stopping = false;
 	held = true;
 	must(tt_engine_start(engine, err));
 	struct waiter w = {.engine = engine, .request = submit(engine, 1)};
 	pthread_t thread = begin_to_wait(&w);
+	/* A thread that is told to stop before its first step has none to complete. */
+	while (!begun)
+		nap();
 	int before = n_wakes;
 	cr_assert_eq(pthread_create(&stopper, NULL, stop, engine), 0);
-	while (!stopping) {
+	while (!is_stopping(engine))
 		nap();
-		tt_lock(engine);
-		stopping = engine->stopping;
-		tt_unlock(engine);
-	}
 	while (n_wakes == before)
 		nap();
 	held = false;

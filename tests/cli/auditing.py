@@ -128,8 +128,9 @@ def test_replay():
             status, _ = server.ask(TEXT, {key: value for key, value in body.items() if value is not None})
             check(status == 200, f"{body}: {status}")
         together([functools.partial(ask, i) for i in range(24)])
-        # One that is left in the middle.
-        with server.open(TEXT, {"prompt": "long", "max_tokens": 400, "ignore_eos": True, "stream": True}) as connection:
+        # One that is left in the middle: more than the fastest machine writes before it hears of it.
+        long = {"prompt": "long", "n": 12, "max_tokens": 400, "ignore_eos": True, "logprobs": 5, "stream": True}
+        with server.open(TEXT, long) as connection:
             connection.recv(1000)
         soon(lambda: len(of_kind("end")) == 25, "the end of what was left")
     check([e for e in of_kind("end") if e["choices"][0]["finish"] == "abandoned"], "what was left")

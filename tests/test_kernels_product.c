@@ -96,7 +96,7 @@ Test(kernels_product, turns_every_half_into_the_same_bits)
 static void check_bits(enum tt_type type, uint32_t n_out, uint32_t n_in)
 {
 	enum { ROWS = 256 };
-	static const uint32_t chunks[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 64, 256};
+	static const uint32_t chunks[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 64, 256};
 	struct test_matrix m = random_matrix(type, n_out, n_in, 7);
 	float *x = random_floats((size_t)ROWS * n_in, 1, 8), *bias = random_floats(n_out, 1, 9);
 	float *start = random_floats((size_t)ROWS * n_out, 1, 10);

@@ -45,7 +45,7 @@ INLINE void v8_store_part(float *p, v8 a, size_t n)
  * register tile, in product.inc and in attention.inc. WIDE: groups of eight lanes in a vw. */
 #ifdef TT_CPU_AVX512
 #include "kernels/cpu/simd_avx512.inc"
-#define FEW_ROWS 4
+#define FEW_ROWS 6
 #define ROW_TILE 6 /* with eight outputs: 24 sums, 4 weights and 1 row, of 32 registers */
 #define VALUE_ROWS 6
 #define WIDE 2

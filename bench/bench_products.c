@@ -2,7 +2,7 @@
  * nanoseconds for 32 weights and a row, on one thread. Weights are random and stay in the second-level cache, so it is
  * the arithmetic that is timed, not memory. Both modes take turns, and the fastest of the rounds counts.
  *
- *     trimtab-bench-products [-b avx512|avx2|neon|portable] [-i 1024] [-o 512] [-r 200] [-n 1,2,4,8,32,256] [TYPE]... */
+ *     trimtab-bench-products [-b avx512|avx2|neon|portable] [-i 1024] [-o 512] [-r 200] [-n 1,2,4,8] [TYPE]... */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -133,6 +133,27 @@ Test(prompts, rows_are_read_with_their_file_and_line)
 	scratch_remove(&s, FILES, 1);
 }
 
+/* They count as rows of the file, but who has no use for them does not see them; a form's own word wins. */
+Test(prompts, texts_are_read_where_they_are_wanted)
+{
+	static const char text[] = "{\"id\":\"a\",\"prompt\":\"p\",\"label\":\"harmful\"}\n"
+				   "{\"id\":\"b\",\"prompt\":\"Once ..\",\"label\":\"text\",\"split\":\"train\"}\n";
+	struct scratch s;
+	struct tt_prompts p;
+	const struct tt_prompt_form forms[] = {{.texts = false}, {.texts = true}, {.benign = "text"}};
+	scratch_make(&s);
+	const char *path = scratch_write(&s, FILES[0], text, strlen(text));
+	for (size_t i = 0; i < 3; i++) {
+		must(tt_prompts_read_as(&p, &path, 1, &forms[i], err));
+		cr_assert_eq(p.n_rows, i == 0 ? 1 : 2);
+		cr_expect_eq(p.files[0].n_rows, 2);
+		if (i > 0)
+			cr_expect(p.rows[1].label == TT_BENIGN && p.rows[1].is_text == (i == 1), "form %zu", i);
+		tt_prompts_free(&p);
+	}
+	scratch_remove(&s, FILES, 1);
+}
+
 Test(prompts, a_bad_line_is_refused_with_its_number_and_field)
 {
 	static const struct {

@@ -266,7 +266,7 @@ Test(fit_figures, blocks_of_a_long_file_take_turns)
 		cr_expect_eq(fold[i], (order[i]->line - 1) / 16 % 5, "line %u", order[i]->line);
 }
 
-/* For a prompt of one token no gate opens, so none is a plain row. */
+/* For a prompt of one token no gate opens, so none is a plain row; texts are, but those of the test split. */
 Test(fit_figures, plain_rows_have_two_tokens_or_more)
 {
 	static struct tt_prompt prompts[] = {{.text = "a"}, {.text = "one rat"}, {.text = "a"}, {.text = "two"}};
@@ -278,12 +278,34 @@ Test(fit_figures, plain_rows_have_two_tokens_or_more)
 	}
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
 	struct tt_fit_row_list plain;
-	must(tt_fit_rows_plain(&plain, engine, list, 4, err));
+	static struct tt_prompt texts[] = {{.text = "a tale", .is_text = true}, {.text = "no text"},
+		{.text = "for tests", .is_text = true, .split = TT_TEST}, {.text = "z", .is_text = true}};
+	const struct tt_prompts read = {.rows = texts, .n_rows = 4};
+	must(tt_fit_rows_plain(&plain, engine, list, 4, &read, err));
 	for (size_t i = 0; i < plain.n; i++)
 		cr_expect(plain.rows[i].n_ids > 1 && plain.rows[i].prompt->text[1] != '\0');
-	cr_expect_eq(plain.n, 2);
+	cr_assert_eq(plain.n, 3);
+	cr_expect_eq(plain.rows[2].prompt, &texts[0]);
 	tt_fit_row_list_free(&plain);
 	tt_engine_close(engine);
+}
+
+/* Texts count as a set of their own, whatever else their file holds, and plain rows a quarter of theirs. */
+Test(fit_figures, texts_weigh_as_a_set)
+{
+	static struct tt_prompt prompts[] = {{.label = TT_HARMFUL}, {.label = TT_BENIGN}, {.label = TT_BENIGN},
+		{.label = TT_BENIGN, .is_text = true}, {.label = TT_BENIGN, .is_text = true},
+		{.label = TT_BENIGN, .is_text = true}, {.label = TT_BENIGN, .is_text = true}};
+	static const struct tt_prompt *order[8] = {
+		&prompts[0], &prompts[1], &prompts[2], &prompts[1], &prompts[3], &prompts[4], &prompts[5], &prompts[6]};
+	static bool harmful[8] = {true};
+	double weight[8];
+	struct tt_fit_features f = {.n = 8, .n_plain = 5, .prompt = order, .harmful = harmful, .weight = weight};
+	must(tt_fit_weigh(&f, err));
+	cr_expect_float_eq(weight[0], 4, 1e-12, "%g", weight[0]);
+	cr_expect_float_eq(weight[3], weight[1] / 4, 1e-12, "%g", weight[3]);
+	for (size_t i = 4; i < 8; i++) /* two rows count 1 / sqrt(2) each, four 1 / 2 */
+		cr_expect_float_eq(weight[i], weight[1] / sqrt(2), 1e-12, "%zu: %g", i, weight[i]);
 }
 
 /* The same prompt twice is in one fold, which is that of the prompts alone, or what is held out would be known. */

@@ -63,9 +63,18 @@ static int read_label(const json_t *row, const struct tt_prompt_form *form, enum
 	TT_TRY(need_string(row, "label", &label, err));
 	if (find_label(form, label, out))
 		return TT_OK;
-	return tt_fail(err, TT_ERR_FORMAT, "label must be %.40s, %.40s or %s, not \"%.40s\"",
+	return tt_fail(err, TT_ERR_FORMAT, "label must be %.40s, %.40s, %s or text, not \"%.40s\"",
 		form->harmful ? form->harmful : label_names[TT_HARMFUL],
 		form->benign ? form->benign : label_names[TT_BENIGN], label_names[TT_BORDERLINE], label);
+}
+
+/* A word of the form's own for another label wins. */
+static bool is_text(const json_t *row, const struct tt_prompt_form *form)
+{
+	const char *label = json_string_value(json_object_get(row, "label"));
+	enum tt_label other;
+	return label && !form->take && !form->reviewed && !find_label(form, label, &other) &&
+	       strcmp(label, "text") == 0;
 }
 
 /* *holds: there is a verdict, by which the row's label may change. */
@@ -146,7 +155,7 @@ static int read_row(struct tt_prompt *out, const json_t *row, const struct tt_pr
 		return tt_fail(err, TT_ERR_FORMAT, "not a JSON object");
 	TT_TRY(need_string(row, "id", &id, err));
 	TT_TRY(read_text(out, row, err));
-	if (!form->take && !form->reviewed)
+	if (!form->take && !form->reviewed && !out->is_text)
 		TT_TRY(read_label(row, form, &out->label, err));
 	TT_TRY(tt_json_string(row, "split", &split, err));
 	out->split = split ? split_of(split) : TT_NO_SPLIT;
@@ -176,13 +185,17 @@ static int take_row(void *user, const struct tt_json_line *line, struct tt_error
 	if (r->form->reviewed)
 		TT_TRY(read_verdict(line->value, r->form, &label, &holds_prompt, err));
 	out->files[r->file].n_rows++;
-	if (!holds_prompt)
+	bool text = is_text(line->value, r->form);
+	if (!holds_prompt || (text && !r->form->texts))
 		return TT_OK;
 	TT_TRY(tt_grow(&out->rows, &out->capacity, out->n_rows + 1, sizeof *out->rows, err));
 	/* Counted before it is read, so that tt_prompts_free also releases a row that was only partly read. */
 	struct tt_prompt *prompt = &out->rows[out->n_rows++];
-	*prompt = (struct tt_prompt){
-		.file = r->file, .line = line->number, .label = label, .reviewed = r->form->reviewed};
+	*prompt = (struct tt_prompt){.file = r->file,
+		.line = line->number,
+		.label = text ? TT_BENIGN : label,
+		.is_text = text,
+		.reviewed = r->form->reviewed};
 	TT_TRY(tt_copy_string(&prompt->bytes, line->text, line->n, err));
 	return read_row(prompt, line->value, r->form, err);
 }

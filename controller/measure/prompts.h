@@ -27,6 +27,7 @@ struct tt_prompt {
 	uint32_t origin;     /* rows of one origin have the same file and source */
 	uint32_t group;      /* rows of one group have the same kind too */
 	bool reviewed;       /* a person has judged it: the label is the verdict */
+	bool is_text; /* labelled text: no request, but text that a gate should leave alone. The label is TT_BENIGN */
 };
 
 struct tt_prompt_file {
@@ -55,6 +56,7 @@ struct tt_prompt_form {
 	int (*take)(void *user, const struct tt_json_line *line, bool *holds_prompt, struct tt_error *err);
 	void *user;
 	bool any_split; /* a split may have any name */
+	bool texts;     /* rows labelled text are wanted; else they are read no further */
 	/* Rows have a verdict: a label, or "keep" where theirs is right. A row without one is read no further. */
 	bool reviewed;
 };

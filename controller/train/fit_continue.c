@@ -86,8 +86,8 @@ static int sample_replay(struct tt_prompts *prompts, const struct tt_fit_options
 		tt_fit_shuffle(order, prompts->n_rows, o->seed);
 		for (size_t i = 0; i < prompts->n_rows; i++) {
 			const struct tt_prompt *row = &prompts->rows[order[i]];
-			beyond[order[i]] =
-				!row->reviewed && row->split != TT_TEST && n[row->label]++ >= o->n_gate_prompts;
+			beyond[order[i]] = !row->reviewed && !row->is_text && row->split != TT_TEST &&
+					   n[row->label]++ >= o->n_gate_prompts;
 		}
 		tt_prompts_remove(prompts, beyond);
 	}
@@ -99,7 +99,8 @@ static int sample_replay(struct tt_prompts *prompts, const struct tt_fit_options
 static int read_rows(struct tt_fit_continued *c, struct tt_fit_rows *rows, struct tt_engine *engine,
 	const struct tt_fit_options *o, struct tt_error *err)
 {
-	const struct tt_prompt_form form = {.harmful = o->positive_label, .benign = o->negative_label};
+	const struct tt_prompt_form form = {
+		.harmful = o->positive_label, .benign = o->negative_label, .texts = true};
 	struct tt_fit_options all = *o;
 	size_t n_readable = 0;
 	all.n_gate_prompts = UINT32_MAX; /* no reviewed row is left out */

@@ -243,7 +243,7 @@ static int make_features(struct tt_fit_features *out, struct tt_engine *engine, 
 	struct tt_fit_row_list plain;
 	size_t n = 0;
 	TT_TRY(tt_fit_rows_list(rows, &list, &n, err));
-	int status = tt_fit_rows_plain(&plain, engine, list, n, err);
+	int status = tt_fit_rows_plain(&plain, engine, list, n, &rows->prompts, err);
 	if (status == TT_OK)
 		status = add_plain(&plain, &list, n, err);
 	const struct tt_fit_features_spec spec = {.rows = list,

@@ -217,18 +217,29 @@ void tt_fit_features_free(struct tt_fit_features *f)
  * 0.849, 0.849, 0.847; 0.752, 0.815, 0.826, 0.834; 32, 29, 30, 32; 4, 2, 2, 2. */
 static const double plain_weight = 0.25;
 
+/* Texts count as a set of prompts does: with the project's 60, a gate of the mixture of scripts/measure (SmolLM2)
+ * stays shut in 64 windows of WikiText-2, whose perplexity is 1.018 times the unsteered without them. */
+
+/* The index of the number of rows like this one. */
+static size_t class_of(const struct tt_prompt *p)
+{
+	return p->origin * (TT_N_LABELS + 1) + (p->is_text ? TT_N_LABELS : (size_t)p->label);
+}
+
 int tt_fit_weigh(struct tt_fit_features *f, struct tt_error *err)
 {
-	size_t *size = NULL, n_origins = 0, n_rated = tt_fit_n_rated(f); // size [n_origins][TT_N_LABELS]
+	/* size [n_origins][TT_N_LABELS + 1]; the texts are the last */
+	size_t *size = NULL, n_origins = 0, n_rated = tt_fit_n_rated(f);
 	double total[2] = {0};
 	for (size_t i = 0; i < f->n; i++)
 		n_origins = f->prompt[i]->origin < n_origins ? n_origins : f->prompt[i]->origin + 1;
-	TT_TRY(tt_alloc(&size, n_origins, TT_N_LABELS * sizeof *size, err));
-	for (size_t i = 0; i < n_rated; i++)
-		size[f->prompt[i]->origin * TT_N_LABELS + f->prompt[i]->label]++;
+	TT_TRY(tt_alloc(&size, n_origins, (TT_N_LABELS + 1) * sizeof *size, err));
+	for (size_t i = 0; i < f->n; i++)
+		if (i < n_rated || f->prompt[i]->is_text)
+			size[class_of(f->prompt[i])]++;
 	for (size_t i = 0; i < f->n; i++) {
-		f->weight[i] = (i < n_rated ? 1 : plain_weight) /
-			       sqrt((double)size[f->prompt[i]->origin * TT_N_LABELS + f->prompt[i]->label]);
+		double share = i < n_rated || f->prompt[i]->is_text ? 1 : plain_weight;
+		f->weight[i] = share / sqrt((double)size[class_of(f->prompt[i])]);
 		total[f->harmful[i]] += f->weight[i];
 	}
 	for (size_t i = 0; i < f->n; i++)

@@ -66,13 +66,14 @@ static int divide(const struct tt_prompts *prompts, enum tt_label label, uint64_
 	TT_TRY(tt_alloc(&order, prompts->n_rows, sizeof *order, err));
 	tt_fit_shuffle(order, prompts->n_rows, seed);
 	for (size_t i = 0; i < prompts->n_rows; i++)
-		n_free += prompts->rows[i].label == label && prompts->rows[i].split == TT_NO_SPLIT;
+		n_free += prompts->rows[i].label == label && prompts->rows[i].split == TT_NO_SPLIT &&
+			  !prompts->rows[i].is_text;
 	n_free_val = n_free / 4;
 	for (int pass = 0; pass < 2; pass++) {
 		size_t free_seen = 0;
 		for (size_t i = 0; i < prompts->n_rows; i++) {
 			const struct tt_prompt *row = &prompts->rows[order[i]];
-			if (row->label != label || row->split == TT_TEST)
+			if (row->label != label || row->split == TT_TEST || row->is_text)
 				continue;
 			bool val = row->split == TT_VAL || (row->split == TT_NO_SPLIT && free_seen++ < n_free_val);
 			if (val == (pass == 1))
@@ -161,7 +162,7 @@ int tt_fit_rows_read(
 	*out = (struct tt_fit_rows){0};
 	if (o->n_data == 0 && !is_needed(o, TT_HARMFUL))
 		return TT_OK;
-	const struct tt_prompt_form form = {.harmful = o->positive_label, .benign = o->negative_label};
+	const struct tt_prompt_form form = {.harmful = o->positive_label, .benign = o->negative_label, .texts = true};
 	TT_TRY(tt_prompts_read_as(&out->prompts, o->data, o->n_data, &form, err));
 	for (int label = 0; label < TT_N_LABELS; label++)
 		TT_TRY(tt_fit_rows_take(out, engine, &out->prompts, (enum tt_label)label, o, err));
@@ -186,28 +187,32 @@ int tt_fit_rows_list(const struct tt_fit_rows *rows, const struct tt_fit_row ***
 /* It is a form that plain rows teach, for which so many are enough. */
 enum { MOST_PLAIN = 1024 };
 
+static int add_plain(
+	struct tt_fit_row_list *out, const struct tt_text *text, const struct tt_prompt *prompt, struct tt_error *err)
+{
+	struct tt_fit_row *row = &out->rows[out->n];
+	row->prompt = prompt;
+	TT_TRY(tt_text_encode(text, prompt->text, strlen(prompt->text), TT_TEXT_BOS, &row->ids, &row->n_ids, err));
+	if (row->n_ids > 1)
+		out->n++;
+	else
+		tt_free(row->ids);
+	return TT_OK;
+}
+
 int tt_fit_rows_plain(struct tt_fit_row_list *out, struct tt_engine *engine, const struct tt_fit_row *const *rows,
-	size_t n, struct tt_error *err)
+	size_t n, const struct tt_prompts *prompts, struct tt_error *err)
 {
 	const struct tt_text *text = tt_engine_text(engine);
 	size_t n_seen[TT_N_LABELS] = {0}, every = (n + MOST_PLAIN - 1) / MOST_PLAIN;
 	*out = (struct tt_fit_row_list){0};
-	if (!tt_text_has_template(text))
-		return TT_OK;
-	TT_TRY(tt_alloc(&out->rows, n, sizeof *out->rows, err));
-	for (size_t i = 0; i < n; i++) {
-		const struct tt_prompt *prompt = rows[i]->prompt;
-		struct tt_fit_row *row = &out->rows[out->n];
-		if (n_seen[prompt->label]++ % every != 0)
-			continue;
-		row->prompt = prompt;
-		TT_TRY(tt_text_encode(
-			text, prompt->text, strlen(prompt->text), TT_TEXT_BOS, &row->ids, &row->n_ids, err));
-		if (row->n_ids > 1)
-			out->n++;
-		else
-			tt_free(row->ids);
-	}
+	TT_TRY(tt_alloc(&out->rows, n + prompts->n_rows, sizeof *out->rows, err));
+	for (size_t i = 0; i < n && tt_text_has_template(text); i++)
+		if (n_seen[rows[i]->prompt->label]++ % every == 0)
+			TT_TRY(add_plain(out, text, rows[i]->prompt, err));
+	for (size_t i = 0; i < prompts->n_rows; i++)
+		if (prompts->rows[i].is_text && prompts->rows[i].split != TT_TEST)
+			TT_TRY(add_plain(out, text, &prompts->rows[i], err));
 	return TT_OK;
 }
 

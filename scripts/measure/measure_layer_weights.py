@@ -41,7 +41,7 @@ class Comparison(Measurement):
         folder, report = self.out / f"candidates_{how}", self.out / f"fit_{how}.json"
         if not (self.args.reuse and report.exists()):
             files = [] if self.args.own_only else mixture(self.args.data, self.out)
-            files += [HERE / "data" / f"{name}.jsonl" for name in OWN]
+            files += [HERE / "data" / f"{name}.jsonl" for name in (*OWN, "texts")]
             self.run("fit", self.args.model, "--data", *files, "-o", self.out / f"{how}.safetensors", "--report",
                      report, "--layer-weights", how, "--candidates", folder, "--activations", self.args.activations)
         return json.loads(report.read_text(encoding="utf-8")), folder

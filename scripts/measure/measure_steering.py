@@ -178,7 +178,7 @@ class Measurement:
         files = [] if self.args.own_only else mixture(self.args.data, self.out)
         if not self.reads_toxicchat:
             files = [file for file in files if file.name != "fit_toxicchat.jsonl"]
-        files += [HERE / "data" / f"{name}.jsonl" for name in OWN]
+        files += [HERE / "data" / f"{name}.jsonl" for name in (*OWN, "texts")]
         more = self.args.fit.split() if self.args.fit else []
         print(self.run("fit", self.args.model, "--data", *files, "-o", policy, "--report", report, "--name", "refuse",
                        "--mode", self.args.mode, *more).decode())

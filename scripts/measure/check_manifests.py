@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Checks deploy/kubernetes offline: check_manifests.py TRIMTAB GOLDEN
 
-In a virtual environment with deploy-requirements.txt. Every kustomization is rendered by kubectl and held to the schemas
-of Kubernetes and of what extends it, strictly, and to rules that a schema does not know: what names what, the
-"restricted" standard of pods, drain and grace. Then what the containers are told is run here, with the tests' model: the
-server answers at the ports and paths of its probes, and the Job's indices and merge give the file of one process. That
-all of this finds something is tried by changes, each of which must be found. No cluster has run any of it."""
+In a virtual environment with deploy-requirements.txt. Every kustomization is rendered by kubectl and held to the
+schemas of Kubernetes and of what extends it, strictly, and to rules that a schema does not know: what names what, the
+"restricted" standard of pods, drain and grace. Then what the containers are told is run here, with the tests' model:
+the server answers at the paths of its probes, and the Job's indices and merge give the files of one process. That all
+of this finds something is tried by changes, each of which must be found. No cluster has run any of it."""
 
 import copy
 import importlib

@@ -147,8 +147,9 @@ def test_hits():
             loads = [int(proxy.stat(name, "stot")) for name in NAMES]
         check(n_here == n_asked, f"{n_here} tokens of prompts, alone {n_asked}")
         shares[way] = n / n_alone
-        print(f"a key of {way}: {n:.0f} of {n_here:.0f} tokens of prompts were found in pages, {100 * shares[way]:.1f}% "
-              f"of what one replica found ({n_alone:.0f}); requests by replica: {loads}", flush=True)
+        print(f"a key of {way}: {n:.0f} of {n_here:.0f} tokens of prompts were found in pages, "
+              f"{100 * shares[way]:.1f}% of what one replica found ({n_alone:.0f}); requests by replica: {loads}",
+              flush=True)
         for server in servers:
             server.__exit__()
     check(shares["the digest"] >= 0.9, f"prefixes: {shares}")

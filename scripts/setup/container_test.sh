@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks deploy/container without Docker and without a registry: hadolint; buildah builds both stages, on a Debian that
-# mmdebstrap made; and what came out runs as its user, who is not root: it generates, and on a root that cannot be written
-# it answers /ready, serves, and ends with status 0 when told to. The images that it is made from elsewhere are not tried.
+# mmdebstrap made; and what came out runs as its user, who is not root: it generates, and on a root that cannot be
+# written it answers /ready, serves, and ends with status 0 when told to. The images that it is made from elsewhere are
+# not tried.
 #   container_test.sh HADOLINT     as root, with buildah and mmdebstrap
 set -euo pipefail
 hadolint=$1

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/sha256.h"
 #include "runtime/serve/server.h"
 
 /* ---- Policies on the engine */
@@ -108,6 +109,42 @@ void tt_catalog_give(struct tt_catalog *catalog)
 	free_catalog(catalog);
 }
 
+static int add_steering(struct tt_buffer *text, const char *what, const struct tt_api_steering *list, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		TT_TRY(tt_buffer_print(text, NULL, "%s %s %s %.9g\n", what, list[i].policy->name,
+			list[i].policy->label ? list[i].policy->label : "", (double)list[i].scale));
+	return TT_OK;
+}
+
+/* Every line of the text that the set's digest is of. What a kill switch does is left out: it is another thing. */
+static int write_set(struct tt_buffer *text, const struct tt_catalog *catalog)
+{
+	const struct tt_api_context *context = &catalog->context;
+	for (size_t i = 0; i < catalog->policies.n; i++) {
+		const struct tt_named_policy *policy = &catalog->policies.list[i];
+		TT_TRY(tt_buffer_print(text, NULL, "policy %s %s %s %.9g %.9g\n", policy->name,
+			policy->label ? policy->label : "", policy->sha256, (double)policy->least,
+			(double)policy->most));
+	}
+	TT_TRY(add_steering(text, "standing", context->standing, context->n_standing));
+	TT_TRY(add_steering(text, "shadow", context->shadows, context->n_shadows));
+	for (uint32_t i = 0; i < context->n_mandatory; i++)
+		TT_TRY(tt_buffer_print(text, NULL, "mandatory %s %.9g %.9g\n", context->mandatory[i].policy->name,
+			(double)context->mandatory[i].scale, (double)context->mandatory[i].floor));
+	return TT_OK;
+}
+
+static int digest_set(struct tt_catalog *catalog, struct tt_error *err)
+{
+	struct tt_buffer text = {0};
+	int status = write_set(&text, catalog);
+	status = status == TT_OK ? tt_sha256(catalog->set, text.data ? text.data : "", text.len, err)
+				 : tt_fail(err, status, "out of memory");
+	tt_buffer_free(&text);
+	return status;
+}
+
 /* ---- Of files */
 
 static bool is_shadow(const struct tt_serve_options *o, const char *name)
@@ -153,7 +190,7 @@ int tt_catalog_of_files(struct tt_catalog **out, struct tt_server *server, struc
 	}
 	if (status == TT_OK)
 		free(policies.list);
-	return status;
+	return status == TT_OK ? digest_set(*out, err) : status;
 }
 
 /* ---- Of the store */
@@ -320,6 +357,8 @@ int tt_catalog_of_store(struct tt_catalog **out, struct tt_loaded **loaded, stru
 	int status = allocate(out, server, n, err);
 	if (status == TT_OK)
 		status = fill(*out, loaded, server, store, force, old, err);
+	if (status == TT_OK)
+		status = digest_set(*out, err);
 	if (status != TT_OK && *out) {
 		free_catalog(*out);
 		*out = NULL;

@@ -29,6 +29,9 @@ struct tt_catalog {
 	bool is_late;              /* a version could not be loaded, but may be later */
 	bool is_broken;            /* what steers every request cannot be loaded: no request is answered */
 	uint32_t n_users;          /* jobs, and the server for the one in force */
+	/* SHA-256 over the policies, and over what steers where a body says nothing. Replicas of one service have the
+	 * same. */
+	char set[65];
 };
 
 struct tt_server;

@@ -11,7 +11,7 @@
 #include "runtime/serve/audit.h"
 
 enum {
-	MAX_FIELDS = 400,       /* bytes of fields of an answer's header */
+	MAX_FIELDS = 512,       /* bytes of fields of an answer's header */
 	COMPLETION_TOKENS = 16, /* of a completion that does not say; OpenAI's */
 	CHAT_TOKENS = 1 << 24,  /* of a chat: as many as the context holds */
 	MAX_CHOICES = 4096,     /* of a body, over all its prompts: each is kept until the last has ended */
@@ -343,9 +343,9 @@ static void ended(struct tt_job *job, struct tt_job_choice *news)
 static void write_fields(const struct tt_job *job, char out[MAX_FIELDS])
 {
 	const char *ignored = job->body.ignored;
-	snprintf(out, MAX_FIELDS, "X-Request-Id: req_%s\r\n%s%s%s%s", job->id,
-		job->body.stream ? "X-Accel-Buffering: no\r\n" : "", *ignored ? "X-Trimtab-Ignored: " : "", ignored,
-		*ignored ? "\r\n" : "");
+	snprintf(out, MAX_FIELDS, "X-Request-Id: req_%s\r\nX-Trimtab-Policy-Set: %s\r\n%s%s%s%s", job->id,
+		job->catalog->set, job->body.stream ? "X-Accel-Buffering: no\r\n" : "",
+		*ignored ? "X-Trimtab-Ignored: " : "", ignored, *ignored ? "\r\n" : "");
 }
 
 static void speak(struct tt_job *job, const char *data, size_t n)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "runtime/engine/request.h"
 #include "runtime/serve/job.h"
@@ -336,6 +337,37 @@ static void write_policies(struct page *p, const struct tt_server *server)
 	line(p, "trimtab_kill_switch", "", tt_engine_is_killed(server->engine));
 }
 
+/* What routers read that know vLLM: how pages are cut, and which adapters there are, which are policies here. All of
+ * them are on the engine, so each counts as one that runs. And what else replicas of one service must agree in. */
+static void write_facts(struct page *p, struct tt_server *server)
+{
+	const struct tt_catalog *catalog = server->catalog;
+	struct tt_engine_load engine;
+	struct tt_buffer names = {0};
+	char labels[120];
+	size_t n = 0;
+	tt_engine_load(server->engine, &engine);
+	snprintf(labels, sizeof labels, "block_size=\"%d\",num_gpu_blocks=\"%u\"", TT_PAGE_TOKENS, engine.n_pages);
+	head(p, "vllm:cache_config_info", "gauge", "Tokens of a KV page, and how many pages there are.");
+	line(p, "vllm:cache_config_info", labels, 1);
+	for (size_t i = 0; i < catalog->policies.n; i++) {
+		const struct tt_named_policy *policy = &catalog->policies.list[i];
+		if (tt_named_policies_find(&catalog->policies, policy->name) == policy) /* not one more label of it */
+			p->status |= tt_buffer_print(&names, NULL, "%s%s", n++ ? "," : "", policy->name);
+	}
+	head(p, "vllm:lora_requests_info", "gauge", "Policies, as adapters; the value is when this was asked for.");
+	p->status |= tt_buffer_print(&p->text, NULL,
+		"vllm:lora_requests_info{%s,max_lora=\"%zu\",running_lora_adapters=\"%s\",waiting_lora_adapters=\"\"} "
+		"%lld\n",
+		p->labels, n, names.data ? names.data : "", (long long)time(NULL));
+	tt_buffer_free(&names);
+	head(p, "trimtab_policy_set_info", "gauge",
+		"A digest of all policies and of what steers where nobody chooses.");
+	snprintf(labels, sizeof labels, "sha256=\"%s\"", catalog->set);
+	line(p, "trimtab_policy_set_info", labels, 1);
+	one(p, "trimtab_ranks", "gauge", "Ranks that share the model.", tt_engine_info(server->engine)->n_ranks);
+}
+
 static void write_http(struct page *p, const struct tt_server *server)
 {
 	uint64_t states[TT_CONNECTION_CLOSED] = {0};
@@ -433,6 +465,7 @@ void tt_metrics_answer(struct tt_connection *c)
 	write_engine(&p, server);
 	write_histograms(&p, &server->metrics);
 	write_policies(&p, server);
+	write_facts(&p, server);
 	write_http(&p, server);
 	write_audit(&p, server);
 	write_process(&p, server);

@@ -219,6 +219,8 @@ CHANGES = [
     ("base", "PodMonitor", "spec/podMetricsEndpoints/0/port", "admin"),
     ("base", "PodMonitor", "spec/podMetricsEndpoint", []),
     ("base", "PodMonitor", "spec/selector", None),
+    ("base", "PrometheusRule", "spec/groups/0/rules/0/for", 3600),
+    ("base", "PrometheusRule", "spec/groups/0/rules/0/expression", "1"),
     ("overlays/tp8", "Deployment", CONTAINER + "resources/limits/nvidia.com~1gpu", "4"),
     ("overlays/llm-d", "InferencePool", "spec/targetPorts/0/number", "8000"),
     ("overlays/llm-d", "InferencePool", "spec/targetPorts/0/number", 8001),
@@ -273,10 +275,13 @@ def serve(docs):
         path = monitor["spec"]["podMetricsEndpoints"][0]["path"]
         status, text = server.ask(path, Host="10.0.0.7:8000")
         check(status == 200 and b"vllm:num_requests_waiting{" in text, f"{path}: {status}")
-        scaled = [trigger["metadata"]["query"] for doc in render(FOLDER / "overlays/keda")
-                  if doc["kind"] == "ScaledObject" for trigger in doc["spec"]["triggers"]]
-        for query in scaled:
-            check(re.search(r"vllm:\w+", query)[0].encode() + b"{" in text, f"no such metric: {query}")
+        queries = [trigger["metadata"]["query"] for doc in render(FOLDER / "overlays/keda")
+                   if doc["kind"] == "ScaledObject" for trigger in doc["spec"]["triggers"]]
+        queries += [rule["expr"] for doc in docs if doc["kind"] == "PrometheusRule"
+                    for group in doc["spec"]["groups"] for rule in group["rules"]]
+        for query in queries:
+            name = re.search(r"vllm:\w+|trimtab_\w+", query)[0].encode()
+            check(re.search(rb"\n%b[{ ]" % name, text), f"no such metric: {query}")
 
 
 def batch(docs, merge):

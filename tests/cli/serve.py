@@ -626,6 +626,33 @@ def test_metrics():
         check(b"vllm:" in server.works("/metrics"), "public metrics")
 
 
+def test_routers():
+    """What replicas are compared and chosen by."""
+    def facts(*arguments):
+        with Server(*arguments) as server:
+            got = server.metrics()
+            found = [re.fullmatch('trimtab_policy_set_info{sha256="([0-9a-f]{64})"}', name) for name in got]
+            name = [match[1] for match in found if match]
+            answers = [Answer(read_all(server.open(TEXT, completion(max_tokens=1, stream=streams))))
+                       for streams in (False, True)]
+            check(all([answer.fields["x-trimtab-policy-set"]] == name for answer in answers), f"{name}: {answers}")
+            check(got["trimtab_ranks"] == 1, "ranks")
+            return name[0], next(key for key in got if key.startswith("vllm:lora_requests_info")), \
+                next(key for key in got if key.startswith("vllm:cache_config_info"))
+
+    make_policy("p.st", "gate.b=3")
+    make_policy("q.st", "gate.b=-3")
+    sets = [facts(*arguments)[0] for arguments in
+            (["--policy", "p=p.st"], ["--policy", "p=p.st:0.5"], ["--policy", "r=p.st"], ["--policy", "p=q.st"],
+             ["--policy", "p=p.st", "--shadow", "p"], ["--policy", "p=p.st", "--policy", "q=q.st"],
+             ["--policy", "q=q.st", "--policy", "p=p.st"], [])]
+    check(len(set(sets)) == len(sets), f"two are one: {sets}")
+    again, adapters, pages = facts("--policy", "p=p.st", "--policy", "q=q.st", "--max-batch", "2")
+    check(again == sets[5], "the same policies are another set")
+    check('max_lora="2",running_lora_adapters="p,q",waiting_lora_adapters=""' in adapters, adapters)
+    check(re.search('block_size="16",num_gpu_blocks="[1-9][0-9]*"', pages), pages)
+
+
 def test_ping():
     """A stream that waits for long has its status before its first token."""
     with Server("--max-batch", "8", "--ping-seconds", "0.05") as server:

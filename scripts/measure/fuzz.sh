@@ -10,7 +10,7 @@ seconds=$2
 shift 2
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(gguf safetensors config tokenizer template policy batch activations http entry note
-	store tiles)
+	store tiles job ring)
 
 # A target's dictionary: the words in its parsers' string literals, which they compare text with.
 declare -A sources=(
@@ -28,11 +28,13 @@ declare -A sources=(
 	[entry]='controller/govern/log.c controller/govern/entry_chain.c'
 	[note]='controller/govern/note.c'
 	[store]='controller/govern/schema.c controller/govern/store.c'
+	[job]='runtime/batch/job_file.c runtime/batch/describe.c runtime/batch/sweep.c'
+	[ring]='runtime/engine/plan_check.c'
 	[tiles]='controller/govern/tree.c controller/govern/log_proof.c controller/govern/bundle.c'
 )
 declare -A max_len=([gguf]=8192 [safetensors]=4096 [config]=2048 [tokenizer]=4096 [template]=2048 [policy]=4096
 	[batch]=2048 [activations]=1024 [http]=1024
-	[entry]=2048 [note]=1024 [store]=512 [tiles]=4096)
+	[entry]=2048 [note]=1024 [store]=512 [tiles]=4096 [job]=4096 [ring]=128)
 
 # A small quarantine: freed blocks come back while they are in the cache, and runs take less than half the time.
 export ASAN_OPTIONS=quarantine_size_mb=8

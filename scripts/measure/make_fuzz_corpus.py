@@ -267,6 +267,33 @@ def make_http():
           b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + again)
 
 
+def make_job():
+    """Lines without their seals, which the target makes; and one that is no job file."""
+    head = {"trimtab.job": 1, "created": 1700000000, "lines": 300, "cases": 1, "job": {"input": "in.jsonl"}}
+    swept = head | {"lines": 2, "cases": 3, "job": {"policies": {"a": "0" * 64}, "sweep": "a@0,1,2", "baselines": 1}}
+    units = [{"unit": 0, "offset": 0, "number": 0, "repeated": [7, 250]},
+             {"unit": 1, "offset": 9000, "number": 256, "repeated": []}]
+
+    def unsealed(*lines):
+        return b"@" + b"".join(json.dumps(line, separators=(",", ":")).encode()[:-1] + b"\n" for line in lines)
+    write("job", "whole", unsealed(head, *units))
+    write("job", "sweep", unsealed(swept, units[0] | {"repeated": []}))
+    write("job", "bare", json.dumps(head).encode() + b"\n")
+
+
+def make_ring():
+    """Steps as they are, and with the command's length, a slot's or a page's number, or the plan's size changed."""
+    def change(word, value):
+        return struct.pack("<HI", word, value)
+    for step in range(0, 24, 4):
+        write("ring", f"step_{step}", bytes([step]))
+    write("ring", "long", b"\0" + change(2, 0xffffffff))
+    write("ring", "short", b"\0" + change(2, 64))
+    write("ring", "kind", b"\1" + change(0, 4))
+    for word in range(3, 60, 3):
+        write("ring", f"word_{word}", bytes([word % 20]) + change(word, 0x7fffffff))
+
+
 for make in (make_gguf, make_safetensors, make_config, make_tokenizer, make_template, make_policy, make_batch,
-             make_activations, make_http):
+             make_activations, make_http, make_job, make_ring):
     make()

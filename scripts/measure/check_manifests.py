@@ -32,7 +32,7 @@ from shared_job import SharedJob, shared_rows
 
 KUBECTL = pathlib.Path(sys.executable).parent / "kubectl"
 FOLDER = ROOT / "deploy/kubernetes"
-VERSION = "1.37.0"
+VERSIONS = ["1.30", "1.37"]  # the oldest that has all that is asked for, and the newest that was tried
 POOL = json.loads(read(ROOT / "tests/data/inference_pool.schema.json"))
 MODELS = {"keda.sh/v1alpha1": "cloudcoil.models.keda.v1alpha1",
           "monitoring.coreos.com/v1": "cloudcoil.models.prometheus_operator.v1"}
@@ -40,7 +40,8 @@ MODELS = {"keda.sh/v1alpha1": "cloudcoil.models.keda.v1alpha1",
 
 def render(folder):
     done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False)
-    check(done.returncode == 0 and not done.stderr, f"{folder}: {done.stderr}")
+    if done.returncode != 0 or done.stderr:
+        sys.exit(f"{folder}: {done.stderr}")
     return list(yaml.safe_load_all(done.stdout))
 
 
@@ -64,7 +65,8 @@ def of_schema(doc):
         if doc["kind"] == "InferencePool":
             jsonschema.validate(doc, POOL)
         else:
-            kubernetes_validate.validate(doc, VERSION, strict=True)
+            for version in VERSIONS:
+                kubernetes_validate.validate(doc, version, strict=True)
     except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as error:
         return [str(error)[:300]]
     except kubernetes_validate.SchemaNotFoundError as error:

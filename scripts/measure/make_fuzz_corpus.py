@@ -278,6 +278,9 @@ def make_job():
         return b"@" + b"".join(json.dumps(line, separators=(",", ":")).encode()[:-1] + b"\n" for line in lines)
     write("job", "whole", unsealed(head, *units))
     write("job", "sweep", unsealed(swept, units[0] | {"repeated": []}))
+    write("job", "twice", unsealed(head, units[0] | {"repeated": [7, 7]}, units[1]))
+    write("job", "units", unsealed(head | {"lines": 3000}, *units))
+    write("job", "many", unsealed(head | {"lines": 1 << 62, "cases": 1 << 8}, *units))
     write("job", "bare", json.dumps(head).encode() + b"\n")
 
 

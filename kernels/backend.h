@@ -54,10 +54,12 @@ struct tt_backend {
 	/* Ranks (kernels/shard.h), a process each: before load, join makes this backend that rank of those that share
 	 * the meeting, and shared, which is shared_bytes(config of the whole model) of zeros at first; it goes on with
 	 * n_threads threads. All load the same host model and run the same steps at the same time. NULL: it has
-	 * none. */
+	 * none. connect, if it is not NULL, is carried out by all at the same time, once all have loaded. */
+	uint32_t cut_granule; /* as tt_shard_check takes it */
 	size_t (*shared_bytes)(const struct tt_config *);
 	int (*join)(struct tt_backend *, struct tt_meeting *, void *shared, uint32_t rank, uint32_t n_threads,
 		struct tt_error *);
+	int (*connect)(struct tt_backend *, struct tt_error *);
 	/* Takes the plan, which stays the caller's. *recorded: the device already has the ops of such a step; they need
 	 * not be called. */
 	int (*begin)(struct tt_backend *, const struct tt_step_plan *, bool *recorded, struct tt_error *);
@@ -117,8 +119,9 @@ int tt_cuda_can_run(const struct tt_config *config, struct tt_error *err);
 int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threads, const struct tt_config *config,
 	struct tt_error *note, struct tt_error *err);
 
-/* Opens another backend like the one of rank 0, whose name and variant they are. */
-int tt_device_open_rank(
-	struct tt_backend **out, const char *name, uint32_t variant, uint32_t n_threads, struct tt_error *err);
+/* Opens another rank's backend like the one of rank 0, whose name and variant they are: of CUDA, the device that many
+ * after rank 0's. */
+int tt_device_open_rank(struct tt_backend **out, const char *name, uint32_t variant, uint32_t rank, uint32_t n_threads,
+	struct tt_error *err);
 
 #endif

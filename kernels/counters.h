@@ -13,6 +13,7 @@ struct tt_device_counters {
 	uint64_t drains;
 	uint64_t bytes_in, bytes_out;
 	uint64_t waits;
+	uint64_t exchanges;    /* between ranks, also while a graph is captured */
 	uint64_t bytes, flops; /* as the launchers derived them; those of a graph count once, when it is captured */
 };
 

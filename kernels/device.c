@@ -93,9 +93,11 @@ int tt_device_open(struct tt_backend **out, const char *device, uint32_t n_threa
 	return DEVICES[N_DEVICES - 1].open(out, 0, n_threads, err);
 }
 
-int tt_device_open_rank(
-	struct tt_backend **out, const char *name, uint32_t variant, uint32_t n_threads, struct tt_error *err)
+int tt_device_open_rank(struct tt_backend **out, const char *name, uint32_t variant, uint32_t rank, uint32_t n_threads,
+	struct tt_error *err)
 {
+	if (!strcmp(name, "cuda") && variant < MAX_DEVICES)
+		return tt_cuda_open(out, (int)(variant + rank), err);
 	if (strcmp(name, "cpu") || variant > TT_CPU_BODY_BF16)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "%.40s has no ranks", name);
 	return tt_cpu_open_body(out, n_threads, (enum tt_cpu_body_choice)variant, err);

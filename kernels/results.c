@@ -1,5 +1,7 @@
 #include "kernels/results.h"
 
+#include <string.h>
+
 enum { RIDING_BYTES = 4 << 20, MAX_RIDING = 64, ALIGNMENT = 256 };
 
 uint32_t tt_limits_inline_captures(const struct tt_config *config)
@@ -58,4 +60,31 @@ struct tt_results_part tt_results_span(
 		end = o.captured + step->n_captures * config->hidden_size * layer_floats;
 	span.n_bytes = end - span.first;
 	return span;
+}
+
+/* FNV-1a, by words: it need not withstand anyone. */
+static uint64_t add_word(uint64_t hash, uint32_t word)
+{
+	return (hash ^ word) * 0x100000001b3u;
+}
+
+static uint64_t add_floats(uint64_t hash, const float *values, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t bits;
+		memcpy(&bits, &values[i], sizeof bits);
+		hash = add_word(hash, bits);
+	}
+	return hash;
+}
+
+uint64_t tt_results_word(const struct tt_results *results, const float *h, const struct tt_step_plan *step,
+	const struct tt_config *config)
+{
+	size_t n_rows = step->n_samples ? step->n_samples : 1;
+	uint64_t hash = 0xcbf29ce484222325u;
+	for (uint32_t i = 0; i < step->n_samples; i++)
+		hash = add_word(hash, (uint32_t)results->samples[i].token);
+	hash = add_floats(hash, results->decided, (size_t)step->n_decisions * config->n_layers);
+	return add_floats(hash, h, n_rows * config->hidden_size);
 }

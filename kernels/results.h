@@ -28,6 +28,7 @@ struct tt_results {
 	float *norms;                         // [n_tokens][n_layers][2], NULL unless wanted
 	float *captured;                      // [n_captures][n_layers][hidden], NULL unless wanted
 	float *logits;                        // [n_samples][vocab], NULL unless wanted
+	uint64_t word; /* of several ranks, once finished: a hash of what all must have made of the step */
 };
 
 /* How many captured rows the block has room for: 4 MiB of them, at most 64. */
@@ -44,5 +45,10 @@ struct tt_results_part {
 };
 struct tt_results_part tt_results_span(
 	const struct tt_step_plan *step, const struct tt_config *config, const struct tt_limits *limits);
+
+/* The word of a step whose results and h, [n_tokens][hidden], are in the host's memory: over the sampled tokens, the
+ * decided rows, and h of as many rows as there are samples, whose bits have in them all that steered them. */
+uint64_t tt_results_word(const struct tt_results *results, const float *h, const struct tt_step_plan *step,
+	const struct tt_config *config);
 
 #endif

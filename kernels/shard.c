@@ -13,30 +13,36 @@ struct tt_cut tt_shard_cut(uint32_t n, uint32_t tile, uint32_t rank, uint32_t n_
 	return (struct tt_cut){(uint32_t)first, (uint32_t)(end - first)};
 }
 
-static bool divides(const struct tt_config *c, uint32_t n_ranks)
+static bool divides(const struct tt_config *c, uint32_t n_ranks, uint32_t granule)
 {
-	return c->n_heads % n_ranks == 0 && (c->n_kv_heads % n_ranks == 0 || n_ranks % c->n_kv_heads == 0);
+	bool columns =
+		!granule || (c->hidden_size % (n_ranks * granule) == 0 && c->ffn_size % (n_ranks * granule) == 0);
+	return columns && c->n_heads % n_ranks == 0 && (c->n_kv_heads % n_ranks == 0 || n_ranks % c->n_kv_heads == 0);
 }
 
-static int refuse(const struct tt_config *c, uint32_t n_ranks, struct tt_error *err)
+int tt_shard_check(const struct tt_config *whole, uint32_t n_ranks, uint32_t granule, struct tt_error *err)
 {
-	char list[100];
-	size_t n = 0;
-	for (uint32_t t = 1; t <= TT_MAX_RANKS; t++)
-		if (divides(c, t))
-			n += (size_t)snprintf(list + n, sizeof list - n, "%s%u", n ? ", " : "", t);
+	char list[100] = "1", columns[100] = "";
+	size_t n = 1;
+	if (n_ranks < 1 || n_ranks > TT_MAX_RANKS)
+		return tt_fail(err, TT_ERR_ARGUMENT, "ranks must be from 1 to %d", TT_MAX_RANKS);
+	if (divides(whole, n_ranks, granule))
+		return TT_OK;
+	for (uint32_t t = 2; t <= TT_MAX_RANKS; t++)
+		if (divides(whole, t, granule))
+			n += (size_t)snprintf(list + n, sizeof list - n, ", %u", t);
+	if (granule)
+		snprintf(columns, sizeof columns, ", a hidden_size of %u and an ffn_size of %u, in parts of %ux,",
+			whole->hidden_size, whole->ffn_size, granule);
 	return tt_fail(err, TT_ERR_UNSUPPORTED,
-		"a model of %u heads and %u key heads cannot be cut into %u ranks (--tp), only into %s", c->n_heads,
-		c->n_kv_heads, n_ranks, list);
+		"a model of %u heads and %u key heads%s cannot be cut into %u ranks (--tp), only into %s",
+		whole->n_heads, whole->n_kv_heads, columns, n_ranks, list);
 }
 
 int tt_shard_open(
 	struct tt_shard *out, const struct tt_config *whole, uint32_t rank, uint32_t n_ranks, struct tt_error *err)
 {
-	if (n_ranks < 1 || n_ranks > TT_MAX_RANKS)
-		return tt_fail(err, TT_ERR_ARGUMENT, "ranks must be from 1 to %d", TT_MAX_RANKS);
-	if (!divides(whole, n_ranks))
-		return refuse(whole, n_ranks, err);
+	TT_TRY(tt_shard_check(whole, n_ranks, 0, err));
 	uint32_t n_kv = whole->n_kv_heads, copies = n_ranks > n_kv ? n_ranks / n_kv : 1; /* of a key head */
 	*out = (struct tt_shard){
 		.rank = rank,
@@ -53,6 +59,7 @@ int tt_shard_open(
 /* Cuts a matrix and its bias, which may be NULL. */
 static void cut(struct tt_matrix *m, const float **bias, struct tt_cut rows)
 {
+	m->first_row += rows.first;
 	if (m->data)
 		m->data = (const uint8_t *)m->data + rows.first * tt_type_row_bytes(m->type, m->n_in);
 	m->n_out = rows.count;

@@ -26,7 +26,11 @@ struct tt_shard {
 };
 
 /* TT_ERR_UNSUPPORTED where n_ranks does not divide the heads, or neither divides the other of key heads and ranks; the
- * message lists what does. */
+ * message lists what does. granule: a rank's columns of h and of the feed-forward part must be a multiple of it; 0:
+ * they may be any number. */
+int tt_shard_check(const struct tt_config *whole, uint32_t n_ranks, uint32_t granule, struct tt_error *err);
+
+/* Fails as tt_shard_check does, whatever the columns are. */
 int tt_shard_open(
 	struct tt_shard *out, const struct tt_config *whole, uint32_t rank, uint32_t n_ranks, struct tt_error *err);
 

@@ -69,6 +69,7 @@ struct tt_steer_slot {
 	const float *fc1_bias;   // [n_units]
 	const float *fc2_weight; // [n_out][n_units], n_out is 1 + n_layers if tt_gate_learns_layers, else 1
 	const float *fc2_bias;   // [n_out]
+	uint32_t last_observed;  /* of observed, which the host cannot read; 0 where there is none */
 };
 
 #endif

@@ -21,12 +21,13 @@ static bool is(const char *word)
 	return own_index == planted_rank && !strcmp(what, word);
 }
 
-/* The last layer's coefficient of each row, which in a row that nothing acts by is 0. */
+/* The last layer's coefficient of each row. */
 static void flip(void)
 {
+	const float other = -3.25f;
 	uint32_t n = own->state.model->config.n_layers;
 	for (uint32_t row = 1; row < own->state.limits.n_rows; row++)
-		own->state.coef[row * n + n - 1] *= -1;
+		own->backend->upload(own->backend, own->state.coef + row * n + n - 1, &other, sizeof other, NULL);
 }
 
 static void act(void)

@@ -84,7 +84,7 @@ static struct fixture *make_fixture(uint32_t n)
 	struct fixture *f = must_alloc(1, sizeof *f);
 	uint64_t random = 12;
 	f->config = (struct tt_config){.n_layers = LAYERS, .hidden_size = HIDDEN, .ffn_size = FFN};
-	f->layer.w_down = (struct tt_matrix){f->zeros, TT_TYPE_F32, HIDDEN, FFN};
+	f->layer.w_down = (struct tt_matrix){f->zeros, TT_TYPE_F32, HIDDEN, FFN, 0};
 	f->step = make_step((struct tt_step_plan){.n_tokens = n, .n_rows = ROWS});
 	for (size_t i = 0; i < sizeof f->directions / sizeof(float); i++)
 		(&f->directions[0][0][0])[i] = random_float(&random);

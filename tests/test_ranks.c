@@ -1,14 +1,22 @@
-/* Ranks on the CPU, a process each: whatever a model is and whatever steers it, the bits of two, three and four are
- * those of one, which other suites hold against PyTorch. Batches, shared pages and pre-emption by ranks are in
- * test_scheduling. */
+/* Ranks, a process each: whatever a model is and whatever steers it, the bits of two, three and four are those of one,
+ * which other suites hold against PyTorch. On the CPU, and on emulated GPUs with an emulated NCCL. Batches, shared
+ * pages and pre-emption by ranks are in test_scheduling. */
 #include <unistd.h>
 
 #include "golden.h"
 #include "base/fail.h"
 #include "kernels/backend.h"
 #include "random.h"
+#ifdef TT_TEST_CUDA
+#include "kernels/emu/emu.h"
+#endif
 
 enum { CONTEXT = 160, MAX_PROMPT = 100, N_GENERATED = 5 };
+#ifdef TT_TEST_CUDA
+enum { GRANULE = TT_CUDA_GRANULE };
+#else
+enum { GRANULE = 0 };
+#endif
 
 /* How an engine computes. twin: in bf16, as CUDA does. brief: short prompts alone, since the model is large. */
 struct way {
@@ -22,7 +30,8 @@ static struct tt_engine_options options_of(struct way way)
 {
 	struct tt_engine_options options;
 	tt_engine_options_default(&options);
-	options.device = "cpu";
+	setenv("TT_EMU_DEVICES", "16", 1);
+	options.device = TEST_DEVICE;
 	options.n_threads = 2;
 	options.max_batch = 4;
 	options.max_step_tokens = 64;
@@ -129,8 +138,7 @@ static int check_model(const char *model, struct way way)
 	struct record want = run_prompts(model, way);
 	must(tt_model_open(&host, model, err));
 	for (way.n_ranks = 2; way.n_ranks <= 4; way.n_ranks++) {
-		struct tt_shard shard;
-		if (tt_shard_open(&shard, &host->config, 0, way.n_ranks, NULL) != TT_OK)
+		if (tt_shard_check(&host->config, way.n_ranks, GRANULE, NULL) != TT_OK)
 			continue;
 		struct record got = run_prompts(model, way);
 		check_same(&got, &want, model, way.n_ranks);
@@ -142,13 +150,19 @@ static int check_model(const char *model, struct way way)
 	return n_cut;
 }
 
+/* want_cut: on a CPU, which wants no multiples of columns. */
 static void check_models(const char *const *models, size_t n, struct way way, int want_cut)
 {
-	for (size_t i = 0; i < n; i++)
-		cr_assert_eq(check_model(models[i], way), want_cut, "%s", models[i]);
+	for (size_t i = 0; i < n; i++) {
+		int n_cut = check_model(models[i], way);
+		cr_assert(GRANULE && !way.twin ? n_cut >= 1 : n_cut == want_cut, "%s: %d", models[i], n_cut);
+	}
 }
 
-static const struct way F32 = {.compute = TT_COMPUTE_F32}, Q8 = {.compute = TT_COMPUTE_Q8}, TWIN = {.twin = true};
+static const struct way F32 = {.compute = TT_COMPUTE_F32};
+#ifndef TT_TEST_CUDA
+static const struct way Q8 = {.compute = TT_COMPUTE_Q8}, TWIN = {.twin = true};
+#endif
 #define N(list) (sizeof(list) / sizeof *(list))
 
 Test(ranks, families_have_the_bits_of_one_rank)
@@ -190,6 +204,7 @@ Test(ranks, other_types_have_the_bits_of_one_rank)
 	cr_assert_eq(check_model(GOLDEN("tiny-phi3/tiny-phi3.q8_0.gguf"), F32), 1);
 }
 
+#ifndef TT_TEST_CUDA
 Test(ranks, q8_has_the_bits_of_one_rank)
 {
 	check_models(LLAMAS + 3, N(LLAMAS) - 3, Q8, 2);
@@ -222,6 +237,7 @@ Test(ranks, three_ranks_have_the_bits_of_one)
 		cr_skip_test("no %s", SMOLLM2);
 	cr_assert_eq(check_model(SMOLLM2, (struct way){.brief = true}), 1);
 }
+#endif
 
 /* ---- Steering ---- */
 
@@ -339,12 +355,15 @@ static struct record run_steered(const char *model, struct way way, uint32_t *n_
 	return record;
 }
 
+/* GPUs cut no tiny model but tiny-k into more than two. */
+enum { MOST_CUT = GRANULE ? 2 : 4 };
+
 static void check_steered(const char *model, struct way way)
 {
 	uint32_t n_open, n_open_there;
 	way.n_ranks = 1;
 	struct record want = run_steered(model, way, &n_open);
-	for (way.n_ranks = 2; way.n_ranks <= 4; way.n_ranks += 2) {
+	for (way.n_ranks = 2; way.n_ranks <= MOST_CUT; way.n_ranks += 2) {
 		struct record got = run_steered(model, way, &n_open_there);
 		check_same(&got, &want, model, way.n_ranks);
 		cr_assert(n_open > 30 && n_open == n_open_there, "%u gates are open", n_open);
@@ -363,16 +382,18 @@ Test(ranks, steered_gemma_has_the_bits_of_one_rank)
 	check_steered(GOLDEN("tiny-gemma3"), F32);
 }
 
+#ifndef TT_TEST_CUDA
 Test(ranks, the_steered_twin_has_the_bits_of_one_rank)
 {
 	check_steered(GOLDEN("tiny-qwen2"), TWIN);
 }
+#endif
 
 Test(ranks, captures_are_the_same_files)
 {
 	static const int32_t ids[] = {5, 6, 7, 80, 9, 10, 11, 200, 13, 14, 15, 16, 17, 18, 19, 20, 21};
 	struct record files[3] = {{0}};
-	for (uint32_t i = 0; i < 3; i++) {
+	for (uint32_t i = 0; i < 1 + MOST_CUT / 2; i++) {
 		char path[] = "test-ranks-XXXXXX", chunk[4096];
 		size_t n;
 		struct tt_engine *engine = open_way(GOLDEN("tiny-llama"), (struct way){.n_ranks = 1 + i + i / 2});
@@ -406,8 +427,9 @@ Test(ranks, pages_are_cut_by_key_heads)
 	static const struct {
 		const char *model;
 		uint32_t n_ranks, parts;
-	} cases[] = {{GOLDEN("tiny-llama"), 2, 2}, {GOLDEN("tiny-llama"), 4, 2}, {GOLDEN("tiny-qwen2"), 4, 1}};
-	for (size_t i = 0; i < N(cases); i++) {
+	} cases[] = {{GOLDEN("tiny-llama"), 2, 2}, {GOLDEN("tiny-qwen2"), 2, 1}, {GOLDEN("tiny-llama"), 4, 2},
+		{GOLDEN("tiny-qwen2"), 4, 1}};
+	for (size_t i = 0; i < N(cases) && cases[i].n_ranks <= MOST_CUT; i++) {
 		struct tt_engine *whole = open_way(cases[i].model, (struct way){.n_ranks = 1});
 		struct tt_engine *engine = open_way(cases[i].model, (struct way){.n_ranks = cases[i].n_ranks});
 		cr_expect_eq(engine->rank.kv.n_bytes * cases[i].parts, whole->rank.kv.n_bytes, "%s, rank 0 of %u",
@@ -428,7 +450,11 @@ Test(ranks, what_cannot_be_is_refused_by_name)
 	struct tt_backend *backend = NULL;
 	struct tt_error error = {0};
 	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
-	cr_assert(strstr(error.message, "cannot be cut into 3 ranks (--tp), only into 1, 2, 4"), "%s", error.message);
+	cr_assert(strstr(error.message,
+			  GRANULE ? "a hidden_size of 64 and an ffn_size of 160, in parts of 16x, cannot be cut into 3 "
+				    "ranks (--tp), only into 1, 2"
+				  : "cannot be cut into 3 ranks (--tp), only into 1, 2, 4"),
+		"%s", error.message);
 	options.n_ranks = 17;
 	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_ARGUMENT);
 	cr_assert(strstr(error.message, "n_ranks must be at most 16"), "%s", error.message);
@@ -439,3 +465,134 @@ Test(ranks, what_cannot_be_is_refused_by_name)
 	cr_assert_eq(tt_engine_open_on(&engine, backend, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
 	cr_assert(strstr(error.message, "cuda runs on one rank (--tp)"), "%s", error.message);
 }
+
+#ifdef TT_TEST_CUDA
+/* ---- What a step costs a GPU ---- */
+
+struct cost {
+	uint64_t exchanges, kernels, kv;
+	uint64_t weights;           /* by products */
+	struct tt_emu_counters emu; /* of one step, from a graph */
+};
+
+/* Bytes of weights that products have read. */
+static uint64_t product_weights(void)
+{
+	static const char *const names[] = {"qkv", "o_proj", "gate_up", "down_proj", "logits"};
+	const struct tt_emu_kernel *kernels;
+	size_t n = tt_emu_kernels(&kernels);
+	uint64_t sum = 0;
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < N(names); k++)
+			sum += strcmp(kernels[i].name, names[k]) ? 0
+								 : kernels[i].counters.loads[TT_TRAFFIC_WEIGHT].bytes;
+	return sum;
+}
+
+/* Of rank 0, in a decode step of 3 rows. */
+static struct cost cost_of(const char *model, uint32_t n_ranks)
+{
+	enum { ROWS = 3 };
+	struct tt_engine *engine = open_way(model, (struct way){.n_ranks = n_ranks});
+	struct tt_request *requests[ROWS];
+	struct cost cost = {0};
+	for (uint32_t i = 0; i < ROWS; i++) {
+		int32_t ids[] = {(int32_t)i, 5, 6};
+		struct tt_request_options options;
+		tt_request_options_default(&options);
+		options.ids = ids;
+		options.n_ids = N(ids);
+		options.max_tokens = 12;
+		options.ignore_eos = true;
+		must(tt_request_submit(&requests[i], engine, &options, err));
+	}
+	/* the prompts; a bucket's first step; the one that is captured; one more, since the host lags by a step */
+	for (int i = 0; i < 4; i++)
+		must(tt_engine_step(engine, err));
+	cost.exchanges = engine->rank.backend->counters->exchanges;
+	tt_emu_clear_counters();
+	must(tt_engine_step(engine, err));
+	cost.emu = *tt_emu_counted();
+	cost.kernels = cost.emu.launches;
+	cost.weights = product_weights();
+	cost.kv = cost.emu.loads[TT_TRAFFIC_KV].bytes;
+	for (uint32_t i = 0; i < ROWS; i++)
+		tt_request_free(requests[i]);
+	tt_engine_close(engine);
+	return cost;
+}
+
+/* Four exchanges a layer and one for logits: of a step of prompts, one of the bucket's first, and one that is captured.
+ * What was exchanged is placed, or added to h, by a kernel of its own. A rank reads its share of weights and keys. */
+Test(ranks, a_step_has_four_exchanges_a_layer)
+{
+	enum { LAYERS = 3, TRACED_STEPS = 3, KERNELS_A_LAYER = 9, OTHER_KERNELS = 7 };
+	struct cost one = cost_of("dummy:tiny", 1), two = cost_of("dummy:tiny", 2);
+	cr_expect_eq(one.exchanges, 0);
+	cr_expect_eq(
+		two.exchanges, TRACED_STEPS * (4 * LAYERS + 1), "%llu exchanges", (unsigned long long)two.exchanges);
+	cr_expect_eq(
+		two.kernels, KERNELS_A_LAYER * LAYERS + OTHER_KERNELS, "%llu kernels", (unsigned long long)two.kernels);
+	cr_expect(two.emu.copies_in == 1 && two.emu.graph_launches == 1 && two.emu.waits == 1);
+	cr_expect_eq(two.emu.copies_out, 2, "the results, and the word that ranks agree on");
+	cr_expect_eq(two.emu.host_launches, 0);
+	if (!tt_emu_counts_traffic())
+		cr_skip_test("PTX does not say what kind of data it moves");
+	cr_expect_eq(2 * two.weights, one.weights);
+	cr_expect_eq(2 * two.kv, one.kv);
+}
+
+/* A dummy model's weights are made on the device, of a part's place in the whole. */
+Test(ranks, dummies_have_the_bits_of_one_rank)
+{
+	cr_assert_eq(check_model("dummy:tiny", (struct way){.n_ranks = 1}), 1);
+}
+
+/* ---- A machine without NCCL, or with another ---- */
+
+static const char *missing; /* what the names of functions begin with that are not there */
+static bool old;
+
+static int old_version(int *version)
+{
+	*version = 21800;
+	return 0;
+}
+
+void *__real_dlsym(void *, const char *);
+void *__wrap_dlsym(void *, const char *);
+void *__real_dlopen(const char *, int);
+void *__wrap_dlopen(const char *, int);
+
+void *__wrap_dlsym(void *library, const char *name)
+{
+	if (missing && !strncmp(name, missing, strlen(missing)))
+		return NULL;
+	return old && !strcmp(name, "ncclGetVersion") ? (void *)(uintptr_t)old_version : __real_dlsym(library, name);
+}
+
+void *__wrap_dlopen(const char *name, int flags)
+{
+	return missing && strstr(name, "nccl") ? NULL : __real_dlopen(name, flags);
+}
+
+static void check_refused(const char *want)
+{
+	struct tt_engine_options options = options_of((struct way){.n_ranks = 2});
+	struct tt_engine *engine = NULL;
+	struct tt_error error = {0};
+	cr_expect_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
+	cr_expect_not_null(strstr(error.message, want), "%s", error.message);
+}
+
+Test(ranks, gpus_without_nccl_are_refused_by_one_line)
+{
+	missing = "nccl";
+	check_refused("--tp on GPUs needs NCCL 2.19 or newer, and there is no libnccl.so.2");
+	missing = "ncclCommAbort";
+	check_refused("this NCCL has no ncclCommAbort");
+	missing = NULL;
+	old = true;
+	check_refused("--tp on GPUs needs NCCL 2.19 or newer, this one is version 21800");
+}
+#endif

@@ -14,17 +14,27 @@
 
 static const int32_t IDS[] = {5, 6, 7, 8};
 
+/* GPUs cut no other tiny model into four; and their ranks have one command more, by which they are connected. */
+#ifdef TT_TEST_CUDA
+#define MODEL GOLDEN("tiny-k/tiny-k.q4_k.gguf")
+enum { EARLIER_COMMANDS = 1, KILLS = 4 };
+#else
+#define MODEL GOLDEN("tiny-llama")
+enum { EARLIER_COMMANDS = 0, KILLS = 10 };
+#endif
+
 static int open_ranks(struct tt_engine **engine, uint32_t n_ranks, struct tt_error *err)
 {
 	struct tt_engine_options options;
 	tt_engine_options_default(&options);
-	options.device = "cpu";
+	setenv("TT_EMU_DEVICES", "16", 1);
+	options.device = TEST_DEVICE;
 	options.n_threads = n_ranks;
 	options.max_batch = 4;
 	options.context = 100;
 	options.kv_tokens = 400;
 	options.n_ranks = n_ranks;
-	return tt_engine_open(engine, GOLDEN("tiny-llama"), &options, err);
+	return tt_engine_open(engine, MODEL, &options, err);
 }
 
 /* Adds a direction on every layer to every token. */
@@ -112,7 +122,7 @@ static void check_end(uint32_t n_ranks, uint32_t rank, uint32_t command, const c
 	struct tt_policy *policy = NULL;
 	struct tt_request *requests[2], *late;
 	struct tt_error error = {0}, again = {0};
-	plant(rank, command, what);
+	plant(rank, command ? command + EARLIER_COMMANDS : 0, what);
 	int status = open_ranks(&engine, n_ranks, &error);
 	if (status == TT_OK) {
 		policy = make_policy(engine);
@@ -159,6 +169,33 @@ Test(ranks_failures, a_rank_stopped_while_it_loads_is_named, .timeout = 120)
 {
 	check_end(2, 1, 0, "stop", "rank 1 stood still for 5 s");
 }
+
+#ifdef TT_TEST_CUDA
+/* NCCL waits for it. */
+Test(ranks_failures, a_rank_that_ends_before_it_is_connected_is_named, .timeout = 120)
+{
+	struct tt_engine *engine = NULL;
+	struct tt_error error = {0};
+	plant(1, 1, "kill");
+	cr_assert_eq(open_ranks(&engine, 2, &error), TT_ERR_DEVICE);
+	cr_expect_not_null(strstr(error.message, "rank 1 was ended by signal 9"), "%s", error.message);
+}
+
+/* Rank 1 would take cuda:1. */
+Test(ranks_failures, a_rank_without_a_device_is_named, .timeout = 120)
+{
+	struct tt_engine_options options;
+	struct tt_engine *engine = NULL;
+	struct tt_error error = {0};
+	unsetenv("TT_PLANT");
+	unsetenv("TT_EMU_DEVICES");
+	tt_engine_options_default(&options);
+	options.device = "cuda";
+	options.n_ranks = 2;
+	cr_assert_eq(tt_engine_open(&engine, MODEL, &options, &error), TT_ERR_DEVICE);
+	cr_expect_str_eq(error.message, "rank 1: there is no cuda:1, CUDA finds 1");
+}
+#endif
 
 /* What a rank would not survive to carry out. */
 Test(ranks_failures, a_rank_trusts_no_command, .timeout = 120)
@@ -210,7 +247,7 @@ Test(ranks_failures, kills_at_random_moments_end_every_request_by_name, .timeout
 {
 	uint64_t seed = 20;
 	unsetenv("TT_PLANT");
-	for (int round = 0; round < 10; round++) {
+	for (int round = 0; round < KILLS; round++) {
 		uint32_t files = n_files(), n_ranks = round % 2 ? 4 : 2;
 		int pids[4] = {0};
 		struct tt_engine *engine = NULL;

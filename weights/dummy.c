@@ -68,7 +68,7 @@ static struct tt_matrix matrix(struct tt_model *model, uint32_t n_out, uint32_t 
 	uint64_t n = (uint64_t)n_out * n_in;
 	model->n_parameters += n;
 	model->n_weight_bytes += n * sizeof(uint16_t);
-	return (struct tt_matrix){NULL, TT_TYPE_BF16, n_out, n_in};
+	return (struct tt_matrix){NULL, TT_TYPE_BF16, n_out, n_in, 0};
 }
 
 static void set_layer(struct tt_model *model, struct tt_layer *layer, const float *ones)

@@ -68,7 +68,7 @@ static int load_matrix(struct tt_matrix *out, struct tt_model *model, const char
 {
 	struct tt_tensor *t = NULL;
 	TT_TRY(find(&t, model, name, n_out, n_in, err));
-	*out = (struct tt_matrix){t->data, (enum tt_type)t->type, n_out, n_in};
+	*out = (struct tt_matrix){t->data, (enum tt_type)t->type, n_out, n_in, 0};
 	/* safetensors promises no alignment, and kernels load whole numbers. */
 	size_t element = t->type == TT_TYPE_F32 ? 4 : 2;
 	if ((uintptr_t)t->data % element) {
@@ -118,7 +118,7 @@ static struct tt_matrix take_rows(const struct tt_matrix *all, uint32_t *first, 
 {
 	const uint8_t *data = (const uint8_t *)all->data + tt_type_row_bytes(all->type, all->n_in) * *first;
 	*first += n_out;
-	return (struct tt_matrix){data, all->type, n_out, all->n_in};
+	return (struct tt_matrix){data, all->type, n_out, all->n_in, 0};
 }
 
 /* The names of a layer's tensors in the file. */

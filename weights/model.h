@@ -14,6 +14,7 @@ struct tt_matrix {
 	const void *data;
 	enum tt_type type;
 	uint32_t n_out, n_in;
+	uint32_t first_row; /* of a part, its first row in the whole matrix */
 };
 
 struct tt_layer {

@@ -261,7 +261,7 @@ void tt_kernel_world_close(struct tt_kernel_world *w)
 static struct tt_matrix matrix_at(const struct tt_kernel_world *w, uint32_t copy, uint32_t n_out, uint32_t n_in)
 {
 	uint64_t one = matrix_bytes(n_out, n_in);
-	return (struct tt_matrix){w->weights + copy % (w->weight_bytes / one) * one, TT_TYPE_BF16, n_out, n_in};
+	return (struct tt_matrix){w->weights + copy % (w->weight_bytes / one) * one, TT_TYPE_BF16, n_out, n_in, 0};
 }
 
 /* Takes the first n_out rows of a matrix that is packed as one. */

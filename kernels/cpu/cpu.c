@@ -155,6 +155,8 @@ static int cpu_end(struct tt_backend *backend, const struct tt_step_plan *step, 
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	struct tt_results *own = &cpu->finished[cpu->n_ended % 2];
 	*own = *outputs;
+	if (cpu->meeting)
+		own->word = tt_results_word(outputs, backend->activations.h, step, &cpu->config);
 	if (backend->in_flight > 1 && !(step->wants & (TT_WANT_CAPTURED | TT_WANT_LOGITS))) {
 		struct tt_results_part span = tt_results_span(step, &cpu->config, &cpu->limits);
 		enum tt_cpu_scratch which = TT_CPU_SCRATCH_RESULTS + cpu->n_ended % 2;

@@ -10,7 +10,9 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/exchange.h"
 #include "kernels/cuda/fast.h"
+#include "kernels/cuda/graphs.h"
 
 /* CUDA's current device belongs to a thread, and the thread that drives an engine need not be the one that opened
  * it. */
@@ -118,6 +120,20 @@ static int open_buffers(struct tt_cuda *cuda, struct tt_error *err)
 	return TT_OK;
 }
 
+/* Of several ranks, this one's part of the model. */
+static int load_rank(
+	struct tt_cuda *cuda, const struct tt_model *host, const struct tt_model **out, struct tt_error *err)
+{
+	struct tt_model *part = NULL;
+	if (!cuda->ranks)
+		return tt_cuda_load(cuda, host, out, err);
+	TT_TRY(tt_shard_open(&cuda->shard, &host->config, cuda->shard.rank, cuda->shard.n_ranks, err));
+	TT_TRY(tt_shard_model_open(&part, host, &cuda->shard, err));
+	int status = tt_cuda_load(cuda, part, out, err);
+	tt_shard_model_close(part);
+	return status;
+}
+
 static int cuda_load(struct tt_backend *backend, struct tt_model *host, const struct tt_limits *limits,
 	const struct tt_model **out, struct tt_error *err)
 {
@@ -127,8 +143,9 @@ static int cuda_load(struct tt_backend *backend, struct tt_model *host, const st
 	TT_TRY(use(cuda, err));
 	cuda->limits = *limits;
 	cuda->config = host->config;
-	TT_TRY(tt_cuda_load(cuda, host, out, err));
+	TT_TRY(load_rank(cuda, host, out, err));
 	TT_TRY(open_buffers(cuda, err));
+	TT_TRY(tt_cuda_ranks_open(cuda, err));
 	backend->fast = limits->fast;
 	return backend->fast ? tt_cuda_fast_open(cuda, *out, err) : TT_OK;
 }
@@ -164,6 +181,7 @@ static int cuda_begin(struct tt_backend *backend, const struct tt_step_plan *ste
 	if (step->n_bytes > cuda->limits.plan_bytes)
 		return tt_fail(err, TT_ERR_LIMIT, "a plan of %u bytes", step->n_bytes);
 	TT_TRY(use(cuda, err));
+	tt_cuda_ranks_begin(cuda);
 	/* some kilobytes; the alternative is to pin all memory that a planner works in */
 	memcpy(flight->plan, step, step->n_bytes);
 	TT_TRY(tt_copy_in(
@@ -172,7 +190,9 @@ static int cuda_begin(struct tt_backend *backend, const struct tt_step_plan *ste
 	cuda->grid_samples = step->n_samples;
 	cuda->row_steering = step->row_steering != 0;
 	cuda->max_splits = splits_of(step);
-	return tt_cuda_graphs_begin(cuda, step, recorded, err);
+	TT_TRY(tt_cuda_graphs_begin(cuda, step, recorded, err));
+	cuda->recorded = *recorded;
+	return TT_OK;
 }
 
 /* Copies out the results that are too large to come with the others; they follow those, in the flight's own memory. */
@@ -204,27 +224,38 @@ static int drain(struct tt_cuda *cuda, struct tt_cuda_flight *flight, const stru
 	return TT_OK;
 }
 
+static int end_flight(struct tt_cuda *cuda, const struct tt_cuda_flight *flight, struct tt_error *err)
+{
+	TT_TRY_CUDA(cudaEventRecord(flight->done, cuda->stream), "an event");
+	cuda->n_ended++;
+	return TT_OK;
+}
+
 static int cuda_end(struct tt_backend *backend, const struct tt_step_plan *step, const struct tt_results *outputs,
 	struct tt_error *err)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_ended % TT_CUDA_FLIGHTS];
 	struct tt_results_part span = tt_results_span(step, &cuda->config, &cuda->limits);
+	if (cuda->ranks && !cuda->recorded)
+		TT_TRY(tt_cuda_ranks_agree(cuda, outputs, err));
 	TT_TRY(tt_cuda_graphs_end(cuda, err));
+	if (cuda->ranks)
+		TT_TRY(tt_cuda_ranks_send_word(cuda, cuda->n_ended % TT_CUDA_FLIGHTS, err));
 	tt_results_layout(&flight->given, flight->results, &cuda->config, &cuda->limits);
 	if (!(step->wants & TT_WANT_NORMS))
 		flight->given.norms = NULL;
 	if (!(step->wants & TT_WANT_CAPTURED))
 		flight->given.captured = NULL;
 	flight->given.logits = NULL;
+	if (cuda->shard.rank > 0) /* rank 0's results are those that are told */
+		return end_flight(cuda, flight, err);
 	/* decided is at the block's start, on the device as here. */
 	if (span.n_bytes)
 		TT_TRY(tt_copy_out(&cuda->counters, (char *)flight->results + span.first,
 			(const char *)outputs->decided + span.first, span.n_bytes, cuda->stream, err));
 	TT_TRY(drain(cuda, flight, step, outputs, err));
-	TT_TRY_CUDA(cudaEventRecord(flight->done, cuda->stream), "an event");
-	cuda->n_ended++;
-	return TT_OK;
+	return end_flight(cuda, flight, err);
 }
 
 static int cuda_finish(struct tt_backend *backend, struct tt_results *results, struct tt_error *err)
@@ -232,10 +263,11 @@ static int cuda_finish(struct tt_backend *backend, struct tt_results *results, s
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	if (cuda->n_finished == cuda->n_ended)
 		return tt_fail(err, TT_ERR_ARGUMENT, "no step is under way");
-	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_finished++ % TT_CUDA_FLIGHTS];
+	uint64_t which = cuda->n_finished++ % TT_CUDA_FLIGHTS;
 	TT_TRY(use(cuda, err));
-	TT_TRY(tt_wait_event(&cuda->counters, flight->done, err));
-	*results = flight->given;
+	TT_TRY(tt_cuda_ranks_finish(cuda, cuda->flights[which].done, err));
+	*results = cuda->flights[which].given;
+	results->word = cuda->ranks ? tt_cuda_ranks_word(cuda, which) : 0;
 	return TT_OK;
 }
 
@@ -248,6 +280,7 @@ static void cuda_close(struct tt_backend *backend)
 		cudaStreamSynchronize(cuda->stream);
 		tt_cuda_graphs_close(cuda);
 		tt_cuda_fast_close(cuda);
+		tt_cuda_ranks_close(cuda);
 		void *all[] = {(void *)(uintptr_t)cuda->plan, cuda->x, cuda->squares, cuda->partial, cuda->arrivals};
 		for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 			cuda_release(backend, all[i]);
@@ -313,6 +346,10 @@ int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
 		.upload = cuda_upload,
 		.load = cuda_load,
 		.unload = cuda_unload,
+		.cut_granule = TT_CUDA_GRANULE,
+		.shared_bytes = tt_cuda_shared_bytes,
+		.join = tt_cuda_join,
+		.connect = tt_cuda_connect,
 		.begin = cuda_begin,
 		.embed = tt_cuda_embed,
 		.qkv = tt_cuda_qkv,
@@ -328,6 +365,7 @@ int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
 		.finish = cuda_finish,
 		.close = cuda_close};
 	cuda->device = device;
+	cuda->base.variant = (uint32_t)device;
 	int status = open_device(cuda, err);
 	if (status != TT_OK) {
 		cuda_close(&cuda->base);

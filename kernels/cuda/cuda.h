@@ -15,6 +15,7 @@
 extern "C" {
 #endif
 #include "kernels/backend.h"
+#include "kernels/shard.h"
 
 enum {
 	/* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
@@ -48,7 +49,8 @@ struct tt_cuda_prepared {
 };
 
 struct tt_cuda_graphs;
-struct tt_cuda_fast; /* fast.h */
+struct tt_cuda_fast;  /* fast.h */
+struct tt_cuda_ranks; /* exchange.c */
 
 struct tt_cuda {
 	struct tt_backend base;
@@ -57,7 +59,9 @@ struct tt_cuda {
 	struct tt_device_counters counters;
 	uint32_t n_sms;
 	struct tt_limits limits;
-	struct tt_config config;
+	struct tt_config config;                        /* the whole model's; ops see the rank's */
+	struct tt_shard shard;                          /* since load */
+	struct tt_cuda_ranks *ranks;                    /* NULL: there is one */
 	struct tt_cuda_flight flights[TT_CUDA_FLIGHTS]; /* a ring */
 	uint64_t n_ended, n_finished;
 	struct tt_cuda_graphs *graphs; /* of decode steps; graphs.c */
@@ -69,6 +73,7 @@ struct tt_cuda {
 	 * a decode graph are those of its bucket and may be more than plan->n_tokens. */
 	const struct tt_step_plan *plan; // device [limits.plan_bytes]
 	uint32_t grid_tokens, grid_samples;
+	bool recorded;     /* a graph has its ops */
 	bool row_steering; /* copied from the plan: steer_row.cu runs after down_proj and does all the steering */
 	/* splits of TT_SPLIT_KEYS keys, at least as many as the longest sequence of the step has; 0: the context's */
 	uint32_t max_splits;
@@ -133,15 +138,6 @@ uint32_t tt_cuda_steer_row_shared(uint32_t hidden);
 /* dummy.cu: makes the weights of tt_dummy_weight on the device, as rows first_row on of a packed matrix. */
 int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *packed, const struct tt_matrix *matrix, uint32_t first_row,
 	uint32_t span, struct tt_error *err);
-
-/* graphs.c. A decode step runs from the graph of its bucket: a number of rows and of splits, each at least as large as
- * the step's own, and everything else that decides which kernels run. The first step of a bucket runs without a graph
- * (it makes room for scratch), the second is captured as it runs, and later ones are one launch each. Loading a policy
- * captures nothing. *recorded: see tt_backend.begin. */
-int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step_plan *step, bool *recorded, struct tt_error *err);
-int tt_cuda_graphs_end(struct tt_cuda *cuda, struct tt_error *err);
-void tt_cuda_graphs_drop(struct tt_cuda *cuda); /* drops all graphs: something that they point to has moved */
-void tt_cuda_graphs_close(struct tt_cuda *cuda);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* h = steer(h + ffn * w_down^T + bias), the capture of the result, and what the next norm needs. Policies that need a
  * whole row (all but add) are steered by the row kernel, which runs after this one and then does everything but the
- * residual; and that too where the layer normalises the product first. */
+ * residual; and that too where the layer normalises the product first, or ranks have columns of it. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
@@ -150,21 +150,21 @@ int tt_cuda_down_proj(struct tt_backend *backend, const struct tt_down_proj_args
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *w = &args->layer->w_down;
 	uint32_t hidden = w->n_out, n = cuda->grid_tokens;
-	bool norm = args->layer->ffn_post_norm != NULL, row_steering = cuda->row_steering || norm;
+	float *y = NULL;
+	TT_TRY(row_product(cuda, args->layer->ffn_post_norm != NULL, hidden, &y, err));
+	bool row_steering = cuda->row_steering || y;
 	size_t before_bytes = (size_t)n * tt_norm_tiles(hidden) * sizeof(float);
 	if (args->norms && !row_steering)
 		TT_TRY(tt_cuda_scratch(cuda, before_bytes, err));
-	if (norm)
-		TT_TRY(post_norm_scratch(cuda, hidden, err));
 	struct product_matrix weights;
 	TT_TRY(product_matrix_of(&weights, &w, 1, "down_proj", err));
 	struct down_proj_op a = {{weights, (const tt_bf16 *)args->ffn, NULL, cuda->plan, &cuda->plan->n_tokens, hidden,
 					 w->n_in, hidden / PRODUCT_TILE, tt_norm_tiles(hidden), 0},
 		{cuda->plan, args->slots, args->coef, args->captured, row_steering ? NULL : args->norms,
 			args->config->n_layers, args->layer_index, hidden},
-		args->layer->b_down, args->next_norm, args->h, cuda->x, cuda->squares, cuda->partial, cuda->arrivals,
-		norm ? cuda->partial : NULL, row_steering};
+		args->layer->b_down, args->next_norm, args->h, cuda->x, cuda->squares, cuda->partial, cuda->arrivals, y,
+		row_steering};
 	struct product_call how = {"down_proj", n, (uint64_t)n * hidden * (8 + 2)};
 	TT_TRY(product_launch(cuda, &a, &how, err));
-	return row_steering && n ? steer_row_launch(cuda, args, err) : TT_OK;
+	return row_steering && n ? steer_row_launch(cuda, args, y, err) : TT_OK;
 }

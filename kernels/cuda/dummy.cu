@@ -13,6 +13,7 @@ enum { DUMMY_THREADS = 256, DUMMY_BLOCKS = 4096 };
 struct dummy {
 	tt_bf16 *out;                       // [any][n_in] packed
 	uint32_t first, n_rows, n_in, span; /* rows first to first + n_rows of the packed matrix */
+	uint64_t before;                    /* weights of the whole matrix before these */
 	float half;
 };
 
@@ -29,8 +30,8 @@ static __global__ void __launch_bounds__(DUMMY_THREADS) dummy_kernel(const __gri
 	for (uint64_t i = ((uint64_t)blockIdx.x * DUMMY_THREADS + threadIdx.x) * 4; i < n; i += stride) {
 		uint32_t row = tt_packed_row(a.span, a.first + (uint32_t)(i / a.n_in));
 		tt_bf16 *to = a.out + tt_packed_at(row, (uint32_t)(i % a.n_in), a.n_in);
-		dummy_pair(a, to, i);
-		dummy_pair(a, to + 4, i + 2);
+		dummy_pair(a, to, a.before + i);
+		dummy_pair(a, to + 4, a.before + i + 2);
 	}
 }
 
@@ -38,7 +39,8 @@ int tt_cuda_fill_dummy(struct tt_cuda *cuda, uint16_t *packed, const struct tt_m
 	uint32_t span, struct tt_error *err)
 {
 	uint64_t n = (uint64_t)matrix->n_out * matrix->n_in, blocks = (n / 4 + DUMMY_THREADS - 1) / DUMMY_THREADS;
-	struct dummy a = {packed, first_row, matrix->n_out, matrix->n_in, span, tt_dummy_half(matrix->n_in)};
+	struct dummy a = {packed, first_row, matrix->n_out, matrix->n_in, span,
+		(uint64_t)matrix->first_row * matrix->n_in, tt_dummy_half(matrix->n_in)};
 	void *args[] = {&a};
 	struct tt_launch launch = {"dummy", dim3((uint32_t)(blocks < DUMMY_BLOCKS ? blocks : (uint64_t)DUMMY_BLOCKS)),
 		dim3(DUMMY_THREADS), 0, cuda->stream, n * sizeof(tt_bf16), 0, false, &cuda->counters};
@@ -59,7 +61,7 @@ static int look_at_code(struct tt_cuda *cuda, struct tt_error *err)
 int tt_cuda_try(struct tt_cuda *cuda, struct tt_error *err)
 {
 	enum { BLOCKS = 8 }; /* of a product's cluster; two of them share a multiprocessor's memory */
-	struct dummy a = {NULL, 0, 1, 8, TT_PACKED_ROWS, 1};
+	struct dummy a = {NULL, 0, 1, 8, TT_PACKED_ROWS, 0, 1};
 	void *memory = NULL, *args[] = {&a};
 	const void *kernel = TT_KERNEL(dummy_kernel);
 	TT_TRY(look_at_code(cuda, err));

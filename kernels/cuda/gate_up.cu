@@ -69,20 +69,19 @@ int tt_cuda_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *ar
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_config *c = args->config;
-	uint32_t hidden = c->hidden_size;
+	uint32_t hidden = c->hidden_size, ffn_size = args->layer->w_gate.n_out;
 	const struct tt_matrix *gate = &args->layer->w_gate, *up = &args->layer->w_up;
 	struct product_matrix weights;
 	TT_TRY(product_matrix_of(&weights, &gate, 1, "gate_up", err));
 	if (gate->type != up->type ||
 		(const uint8_t *)up->data !=
 			(const uint8_t *)gate->data +
-				tt_quant_at(gate->type, tt_packed_row(2 * c->ffn_size, c->ffn_size), hidden))
+				tt_quant_at(gate->type, tt_packed_row(2 * ffn_size, ffn_size), hidden))
 		return tt_fail(err, TT_ERR_ARGUMENT, "gate_up: the matrices are not packed as one");
-	struct gate_up_op a = {{weights, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens, 2 * c->ffn_size,
-				       hidden, c->ffn_size / 8, tt_norm_tiles(hidden), c->rms_norm_eps},
-		args->layer->b_gate, args->layer->b_up, (tt_bf16 *)args->ffn, c->ffn_size,
-		c->activation == TT_GELU_TANH};
+	struct gate_up_op a = {{weights, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_tokens, 2 * ffn_size,
+				       hidden, ffn_size / 8, tt_norm_tiles(hidden), c->rms_norm_eps},
+		args->layer->b_gate, args->layer->b_up, (tt_bf16 *)args->ffn, ffn_size, c->activation == TT_GELU_TANH};
 	struct product_call how = {
-		"gate_up", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * (c->ffn_size * 2 + a.p.n_norm_tiles * 4)};
+		"gate_up", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * (ffn_size * 2 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);
 }

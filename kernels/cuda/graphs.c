@@ -1,11 +1,11 @@
-/* The graphs of decode steps. */
+#include "kernels/cuda/graphs.h"
+
 #include <cuda_runtime.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
-#include "kernels/cuda/cuda.h"
 
 /* Everything that decides which kernels a decode step launches, and on which grids. All else is in the plan, on the
  * device. */

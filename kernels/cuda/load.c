@@ -133,7 +133,7 @@ static int load_group(
 		if (!from->data)
 			TT_TRY(tt_cuda_fill_dummy(l->cuda, (uint16_t *)(void *)data, from, row, span, err));
 		*parts[i].to = (struct tt_matrix){
-			data + tt_quant_at(type, tt_packed_row(span, row), g.n_in), type, from->n_out, g.n_in};
+			data + tt_quant_at(type, tt_packed_row(span, row), g.n_in), type, from->n_out, g.n_in, 0};
 	}
 	return TT_OK;
 }
@@ -189,27 +189,27 @@ static int load_vector(
 static int load_layer(struct loader *l, struct tt_layer *to, const struct tt_layer *from, struct tt_error *err)
 {
 	const struct tt_config *c = &l->cuda->config;
-	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
+	uint32_t d = c->hidden_size;
 	const struct part qkv[] = {{&from->wq, &to->wq, true}, {&from->wk, &to->wk, true}, {&from->wv, &to->wv, false}};
 	const struct part o = {&from->wo, &to->wo, false}, down = {&from->w_down, &to->w_down, false};
 	const struct part gate_up[] = {{&from->w_gate, &to->w_gate, false}, {&from->w_up, &to->w_up, false}};
 	TT_TRY(load_matrices(l, qkv, 3, c->head_dim, err));
 	TT_TRY(load_matrices(l, &o, 1, TT_PACKED_ROWS, err));
-	TT_TRY(load_matrices(l, gate_up, 2, 2 * c->ffn_size, err));
+	TT_TRY(load_matrices(l, gate_up, 2, 2 * from->w_gate.n_out, err));
 	TT_TRY(load_matrices(l, &down, 1, TT_PACKED_ROWS, err));
 	TT_TRY(load_vector(l, &to->attn_norm, from->attn_norm, d, false, err));
 	TT_TRY(load_vector(l, &to->ffn_norm, from->ffn_norm, d, false, err));
 	TT_TRY(load_vector(l, &to->attn_post_norm, from->attn_post_norm, d, false, err));
 	TT_TRY(load_vector(l, &to->ffn_post_norm, from->ffn_post_norm, d, false, err));
-	TT_TRY(load_vector(l, &to->bq, from->bq, n_q, true, err));
-	TT_TRY(load_vector(l, &to->bk, from->bk, n_kv, true, err));
-	TT_TRY(load_vector(l, &to->bv, from->bv, n_kv, false, err));
+	TT_TRY(load_vector(l, &to->bq, from->bq, from->wq.n_out, true, err));
+	TT_TRY(load_vector(l, &to->bk, from->bk, from->wk.n_out, true, err));
+	TT_TRY(load_vector(l, &to->bv, from->bv, from->wv.n_out, false, err));
 	TT_TRY(load_vector(l, &to->q_norm, from->q_norm, c->head_dim, true, err));
 	TT_TRY(load_vector(l, &to->k_norm, from->k_norm, c->head_dim, true, err));
-	TT_TRY(load_vector(l, &to->bo, from->bo, d, false, err));
-	TT_TRY(load_vector(l, &to->b_gate, from->b_gate, c->ffn_size, false, err));
-	TT_TRY(load_vector(l, &to->b_up, from->b_up, c->ffn_size, false, err));
-	return load_vector(l, &to->b_down, from->b_down, d, false, err);
+	TT_TRY(load_vector(l, &to->bo, from->bo, from->wo.n_out, false, err));
+	TT_TRY(load_vector(l, &to->b_gate, from->b_gate, from->w_gate.n_out, false, err));
+	TT_TRY(load_vector(l, &to->b_up, from->b_up, from->w_up.n_out, false, err));
+	return load_vector(l, &to->b_down, from->b_down, from->w_down.n_out, false, err);
 }
 
 static int load_weights(struct loader *l, const struct tt_model *host, struct tt_error *err)
@@ -218,7 +218,11 @@ static int load_weights(struct loader *l, const struct tt_model *host, struct tt
 	const struct part embedding = {&host->embedding, &to->embedding, false};
 	const struct part output = {&host->output, &to->output, false};
 	TT_TRY(load_matrices(l, &embedding, 1, TT_PACKED_ROWS, err));
+	/* of several ranks, the rows that this one has, which begin with a tile */
 	to->output = to->embedding;
+	to->output.data = (uint8_t *)(uintptr_t)to->embedding.data +
+			  tt_quant_at(to->embedding.type, host->output.first_row, host->config.hidden_size);
+	to->output.n_out = host->output.n_out;
 	if (!host->config.tied_output)
 		TT_TRY(load_matrices(l, &output, 1, TT_PACKED_ROWS, err));
 	TT_TRY(load_vector(l, &to->output_norm, host->output_norm, host->config.hidden_size, false, err));
@@ -227,21 +231,24 @@ static int load_weights(struct loader *l, const struct tt_model *host, struct tt
 	return TT_OK;
 }
 
-static uint32_t widest(const struct tt_config *c)
+/* The most columns of a matrix. Of one rank of several, wo has those of all heads. */
+static uint32_t widest(const struct tt_model *m)
 {
-	uint32_t n = c->hidden_size, q = c->n_heads * c->head_dim;
-	n = c->ffn_size > n ? c->ffn_size : n;
-	return q > n ? q : n;
+	const struct tt_config *c = &m->config;
+	uint32_t n = c->hidden_size > c->ffn_size ? c->hidden_size : c->ffn_size;
+	return c->n_layers && m->layers[0].wo.n_in > n ? m->layers[0].wo.n_in : n;
 }
 
-static int open_loader(struct loader *l, const struct tt_config *config, struct tt_error *err)
+static int open_loader(struct loader *l, const struct tt_model *host, struct tt_error *err)
 {
-	size_t tile_row = tt_quant_tile_row(TT_TYPE_BF16, widest(config));
+	const struct tt_config *config = &host->config;
+	uint32_t most = widest(host);
+	size_t tile_row = tt_quant_tile_row(TT_TYPE_BF16, most);
 	l->stage_bytes = tile_row > STAGE_BYTES ? tile_row : STAGE_BYTES;
 	TT_TRY(tt_alloc(&l->to, 1, sizeof *l->to, err));
 	TT_TRY(tt_alloc(&l->to->model.layers, config->n_layers, sizeof *l->to->model.layers, err));
-	TT_TRY(tt_alloc(&l->row, widest(config), sizeof *l->row, err));
-	TT_TRY(tt_alloc(&l->converted, widest(config), sizeof *l->converted, err));
+	TT_TRY(tt_alloc(&l->row, most, sizeof *l->row, err));
+	TT_TRY(tt_alloc(&l->converted, most, sizeof *l->converted, err));
 	TT_TRY_CUDA(cudaMallocHost((void **)&l->stage, l->stage_bytes), "pinned host memory");
 	return TT_OK;
 }
@@ -252,7 +259,7 @@ int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct
 	*out = NULL;
 	TT_TRY(cuda->base.can_run(&cuda->base, &host->config, err));
 	cuda->base.weight_bytes = cuda->base.rounded_bytes = 0;
-	int status = open_loader(&l, &host->config, err);
+	int status = open_loader(&l, host, err);
 	if (status == TT_OK) {
 		l.to->model.config = host->config;
 		l.to->model.config.rope_interleaved = false;

@@ -1,4 +1,5 @@
 /* logits = rmsnorm(h) * output^T, capped where the model has a cap, for the rows that sample. */
+#include "kernels/cuda/exchange.h"
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/soft_cap.cuh"
 #include "kernels/cuda/step.cuh"
@@ -8,8 +9,9 @@
 struct logits_op {
 	enum { FAST = 0 };
 	struct product p;
-	float *logits; // out [n_samples][vocab]
-	float cap;     // of logits; 0: none
+	float *logits;   // out [n_samples][stride]
+	uint32_t stride; /* at least n_rows */
+	float cap;       // of logits; 0: none
 
 	TT_DEVICE uint32_t span(const struct logits_op &)
 	{
@@ -46,8 +48,8 @@ __device__ __forceinline__ void logits_op::finish(const struct logits_op &a, con
 		if (a.cap != 0)
 			y = make_float4(
 				soft_cap(y.x, a.cap), soft_cap(y.y, a.cap), soft_cap(y.z, a.cap), soft_cap(y.w, a.cap));
-		float *to = a.logits + (size_t)(tile.first_token + token) * vocab + column;
-		if (vocab % 4 == 0) {
+		float *to = a.logits + (size_t)(tile.first_token + token) * a.stride + column;
+		if (a.stride % 4 == 0 && vocab % 4 == 0) {
 			tt_store_f32x4(to, y, TT_TRAFFIC_ACTIVATION);
 			continue;
 		}
@@ -63,13 +65,14 @@ int tt_cuda_logits(struct tt_backend *backend, const struct tt_logits_args *args
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *m = args->output;
+	uint32_t stride = tt_cuda_logits_stride(cuda, m->n_out);
 	uint32_t n = cuda->grid_samples;
 	struct product_matrix weights;
 	TT_TRY(product_matrix_of(&weights, &m, 1, "logits", err));
 	struct logits_op a = {{weights, cuda->x, cuda->squares, cuda->plan, &cuda->plan->n_samples, m->n_out, m->n_in,
 				      (m->n_out + PRODUCT_TILE - 1) / PRODUCT_TILE, tt_norm_tiles(m->n_in),
 				      args->config->rms_norm_eps},
-		args->logits, args->config->logit_soft_cap};
+		args->logits, stride, args->config->logit_soft_cap};
 	struct product_call how = {"logits", n, (uint64_t)n * ((uint64_t)m->n_out * 4 + a.p.n_norm_tiles * 4)};
 	return product_launch(cuda, &a, &how, err);
 }

@@ -1,5 +1,5 @@
 /* h += attention * wo^T + bo, with what the norm before the feed-forward part needs. Where the layer normalises the
- * product first, it goes to scratch, and the row kernel does the rest. */
+ * product first, or ranks have columns of it, it goes to y, and the row kernel does the rest. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/cuda/ptx/memory.cuh"
@@ -68,15 +68,14 @@ int tt_cuda_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	const struct tt_matrix *wo = &args->layer->wo;
-	bool norm = args->layer->attn_post_norm != NULL;
+	float *y = NULL;
 	struct product_matrix weights;
 	TT_TRY(product_matrix_of(&weights, &wo, 1, "o_proj", err));
-	if (norm)
-		TT_TRY(post_norm_scratch(cuda, wo->n_out, err));
+	TT_TRY(row_product(cuda, args->layer->attn_post_norm != NULL, wo->n_out, &y, err));
 	struct o_proj_op a = {{weights, (const tt_bf16 *)args->attention, NULL, cuda->plan, &cuda->plan->n_tokens,
 				      wo->n_out, wo->n_in, wo->n_out / PRODUCT_TILE, tt_norm_tiles(wo->n_out), 0},
-		args->layer->bo, args->layer->ffn_norm, args->h, cuda->x, cuda->squares, norm ? cuda->partial : NULL};
+		args->layer->bo, args->layer->ffn_norm, args->h, cuda->x, cuda->squares, y};
 	struct product_call how = {"o_proj", cuda->grid_tokens, (uint64_t)cuda->grid_tokens * wo->n_out * (8 + 2)};
 	TT_TRY(product_launch(cuda, &a, &how, err));
-	return norm ? post_norm_launch(cuda, args, err) : TT_OK;
+	return y ? post_norm_launch(cuda, args, y, err) : TT_OK;
 }

@@ -4,9 +4,11 @@
  * loading a policy changes nobody else's tokens.
  *
  * The same kernel finishes o_proj and down_proj of layers that normalise what these add to h: it reads their product,
- * whose length needs the whole row. All rows of such a model are steered here.
+ * whose length needs the whole row. All rows of such a model are steered here. So are all rows of several ranks, which
+ * have exchanged what they add to h.
  *
  * The row stays in shared memory twice, as it came and as it becomes. A thread touches the same columns throughout. */
+#include "kernels/cuda/exchange.h"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -26,10 +28,14 @@ struct steer_row_args {
 	tt_bf16 *x;         // out [n_tokens][hidden]
 	float *squares;     // out [n_tokens][n_norm_tiles]
 	uint32_t n_norm_tiles;
-	const float *y; // [n_tokens][hidden] what is normalised and added to h first, by the kernel with a norm
-	const float *post_gamma; // [hidden] of that norm
+	const float *y; // [n_tokens][hidden] what is added to h first; of several ranks [ranks][y_rows][y_columns]
+	const float *post_gamma; // [hidden] of the norm of y
 	float eps;
+	uint32_t y_rows, y_columns;
 };
+
+/* What a row kernel adds to h first. */
+enum row_adds { ROW_NOTHING, ROW_NORMED, ROW_OF_RANKS, ROW_OF_RANKS_NORMED };
 
 /* The block's dynamic shared memory. */
 struct row_memory {
@@ -158,12 +164,23 @@ TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, 
 	}
 }
 
+/* Four columns of a token's row of y. */
+template <int adds> TT_DEVICE float4 row_y(const struct steer_row_args &a, size_t row, uint32_t column)
+{
+	const float *at = a.y + row + column;
+	if (adds == ROW_OF_RANKS || adds == ROW_OF_RANKS_NORMED)
+		at = a.y + ((size_t)(column / a.y_columns) * a.y_rows + blockIdx.x) * a.y_columns +
+		     column % a.y_columns;
+	return tt_load_f32x4(at, TT_TRAFFIC_SCRATCH);
+}
+
 /* The inverse length of the token's row of y, which came then holds. */
+template <int adds>
 TT_DEVICE float row_post_scale(const struct steer_row_args &a, const struct row_memory *m, size_t row, uint32_t hidden)
 {
 	float sum = 0;
 	for (uint32_t column = threadIdx.x * 4; column < hidden; column += THREADS * 4) {
-		float4 y = tt_load_f32x4(a.y + row + column, TT_TRAFFIC_SCRATCH);
+		float4 y = row_y<adds>(a, row, column);
 		shared_store_four(m->came + column, y);
 		sum = four_squares(y, sum);
 	}
@@ -177,15 +194,24 @@ TT_DEVICE float4 row_residual(float4 h, float4 y, float scale, float4 gamma)
 		h.w + gamma.w * (y.w * scale));
 }
 
-template <bool post>
+/* h + y */
+TT_DEVICE float4 row_plus(float4 h, float4 y)
+{
+	return make_float4(h.x + y.x, h.y + y.y, h.z + y.z, h.w + y.w);
+}
+
+template <int adds>
 TT_DEVICE void row_load(const struct steer_row_args &a, const struct row_memory *m, size_t row, uint32_t hidden)
 {
-	float scale = post ? row_post_scale(a, m, row, hidden) : 0;
+	const bool norms = adds == ROW_NORMED || adds == ROW_OF_RANKS_NORMED;
+	float scale = norms ? row_post_scale<adds>(a, m, row, hidden) : 0;
 	for (uint32_t first = tt_warp() * TT_WARP * 4; first < hidden; first += THREADS * 4) {
 		uint32_t column = first + tt_lane() * 4;
 		bool valid = column < hidden;
 		float4 v = valid ? tt_load_f32x4(a.h + row + column, TT_TRAFFIC_ACTIVATION) : make_float4(0, 0, 0, 0);
-		if (post && valid)
+		if (adds == ROW_OF_RANKS && valid)
+			v = row_plus(v, row_y<adds>(a, row, column));
+		if (norms && valid)
 			v = row_residual(v, shared_four(m->came + column), scale,
 				tt_load_f32x4(a.post_gamma + column, TT_TRAFFIC_WEIGHT));
 		float squares = norm_tile_squares(v);
@@ -230,7 +256,7 @@ TT_DEVICE float row_sum_tiles(const float *squares, uint32_t n_tiles)
 }
 
 /* Four blocks a multiprocessor: without this number ptxas aims at eight and spills registers. */
-template <bool post>
+template <int adds>
 static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __grid_constant__ struct steer_row_args a)
 {
 	TT_DYNAMIC_SHARED(shared);
@@ -242,8 +268,8 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 	tt_grid_wait();
 	if (token >= tt_load_4(&a.s.plan->n_tokens, TT_TRAFFIC_PLAN))
 		return;
-	uint2 rows = !post || a.s.slots ? steer_rows(a.s, token) : make_uint2(0, 0);
-	row_load<post>(a, &m, (size_t)token * hidden, hidden);
+	uint2 rows = adds == ROW_NOTHING || a.s.slots ? steer_rows(a.s, token) : make_uint2(0, 0);
+	row_load<adds>(a, &m, (size_t)token * hidden, hidden);
 	for (uint32_t i = 0; i < TT_STACK; i++) {
 		struct steer_row r = steer_load_row(a.s, steer_row_index(rows, i));
 		if (r.c != 0) /* the same for the whole block */
@@ -259,39 +285,60 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 	}
 }
 
+static const void *row_kernel(const struct tt_cuda *cuda, const struct steer_row_args *a)
+{
+	if (cuda->ranks)
+		return a->post_gamma ? TT_KERNEL(steer_row_kernel<ROW_OF_RANKS_NORMED>)
+				     : TT_KERNEL(steer_row_kernel<ROW_OF_RANKS>);
+	return a->y ? TT_KERNEL(steer_row_kernel<ROW_NORMED>) : TT_KERNEL(steer_row_kernel<ROW_NOTHING>);
+}
+
 /* A block for each token of the step. */
 static int row_launch(struct tt_cuda *cuda, struct steer_row_args *a, const char *name, struct tt_error *err)
 {
 	uint32_t n = cuda->grid_tokens, hidden = a->s.hidden;
 	void *kernel_args[] = {a};
-	const void *kernel = a->y ? TT_KERNEL(steer_row_kernel<true>) : TT_KERNEL(steer_row_kernel<false>);
 	a->n_norm_tiles = tt_norm_tiles(hidden);
+	if (cuda->ranks) {
+		const void *arena = NULL;
+		a->y_rows = n;
+		a->y_columns = cuda->shard.hidden.count;
+		TT_TRY(tt_cuda_gather(cuda, n, a->y_columns * sizeof(float), &arena, err));
+		a->y = (const float *)arena;
+	}
 	struct tt_launch launch = {name, dim3(n), dim3(THREADS), tt_cuda_steer_row_shared(hidden), cuda->stream,
 		(uint64_t)n * hidden * (4 + 4 + 2 + (a->y ? 4 : 0)), (uint64_t)n * hidden * 4, cuda->dependent,
 		&cuda->counters};
-	return n ? tt_cuda_launch(cuda, &launch, kernel, kernel_args, err) : TT_OK;
+	return n ? tt_cuda_launch(cuda, &launch, row_kernel(cuda, a), kernel_args, err) : TT_OK;
 }
 
-int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, struct tt_error *err)
+int row_product(struct tt_cuda *cuda, bool norm, uint32_t n_out, float **y, struct tt_error *err)
 {
-	const float *post = args->layer->ffn_post_norm;
+	size_t row = n_out * sizeof(float);
+	*y = NULL;
+	if (cuda->ranks)
+		*y = (float *)tt_cuda_own_block(cuda, cuda->grid_tokens, row);
+	if (cuda->ranks || !norm)
+		return TT_OK;
+	TT_TRY(tt_cuda_scratch(cuda, cuda->grid_tokens * row, err));
+	*y = cuda->partial;
+	return TT_OK;
+}
+
+int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, const float *y, struct tt_error *err)
+{
 	struct steer_row_args a = {{cuda->plan, args->slots, args->coef, args->captured, args->norms,
 					   args->config->n_layers, args->layer_index, args->config->hidden_size},
-		args->next_norm, args->h, cuda->x, cuda->squares, 0, post ? cuda->partial : NULL, post,
-		args->config->rms_norm_eps};
+		args->next_norm, args->h, cuda->x, cuda->squares, 0, y, args->layer->ffn_post_norm,
+		args->config->rms_norm_eps, 0, 0};
 	return row_launch(cuda, &a, "steer_row", err);
 }
 
-int post_norm_scratch(struct tt_cuda *cuda, uint32_t hidden, struct tt_error *err)
+int post_norm_launch(struct tt_cuda *cuda, const struct tt_o_proj_args *args, const float *y, struct tt_error *err)
 {
-	return tt_cuda_scratch(cuda, (size_t)cuda->grid_tokens * hidden * sizeof(float), err);
-}
-
-int post_norm_launch(struct tt_cuda *cuda, const struct tt_o_proj_args *args, struct tt_error *err)
-{
+	const float *norm = args->layer->attn_post_norm;
 	struct steer_row_args a = {
 		{cuda->plan, NULL, NULL, NULL, NULL, args->config->n_layers, 0, args->config->hidden_size},
-		args->layer->ffn_norm, args->h, cuda->x, cuda->squares, 0, cuda->partial, args->layer->attn_post_norm,
-		args->config->rms_norm_eps};
-	return row_launch(cuda, &a, "post_norm", err);
+		args->layer->ffn_norm, args->h, cuda->x, cuda->squares, 0, y, norm, args->config->rms_norm_eps, 0, 0};
+	return row_launch(cuda, &a, norm ? "post_norm" : "add_row", err);
 }

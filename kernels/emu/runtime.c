@@ -86,26 +86,43 @@ size_t tt_emu_kernels(const struct tt_emu_kernel **out)
 
 /* -- The device: what a caller may ask of one -- */
 
+/* One, or TT_EMU_DEVICES, for ranks, of which each takes one and has a process. */
+static int n_devices(void)
+{
+	const char *set = getenv("TT_EMU_DEVICES");
+	return set ? atoi(set) : 1;
+}
+
+static int current_device;
+
+static bool is_device(int index)
+{
+	return index >= 0 && index < n_devices();
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
-	*count = 1;
+	*count = n_devices();
 	return api_result(cudaSuccess);
 }
 
 cudaError_t cudaGetDevice(int *index)
 {
-	*index = 0;
+	*index = current_device;
 	return api_result(cudaSuccess);
 }
 
 cudaError_t cudaSetDevice(int index)
 {
-	return api_result(index ? cudaErrorInvalidDevice : cudaSuccess);
+	if (!is_device(index))
+		return api_result(cudaErrorInvalidDevice);
+	current_device = index;
+	return api_result(cudaSuccess);
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index)
 {
-	if (index)
+	if (!is_device(index))
 		return api_result(cudaErrorInvalidDevice);
 	memset(out, 0, sizeof *out);
 	strcpy(out->name, "emulator");
@@ -120,7 +137,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index)
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int index)
 {
-	if (index)
+	if (!is_device(index))
 		return api_result(cudaErrorInvalidDevice);
 	switch (attribute) {
 	case cudaDevAttrMultiProcessorCount:

@@ -128,6 +128,8 @@ static cudaError_t operation_run(struct tt_emu_stream *s, const struct operation
 		return cudaSuccess;
 	case OP_WAIT_EVENT:
 		return op->stream == s ? cudaSuccess : flush(op->stream, op->at);
+	case OP_COLLECTIVE:
+		return collective_run(&op->collective);
 	case OP_BOUNDARY:
 		break;
 	}
@@ -136,6 +138,8 @@ static cudaError_t operation_run(struct tt_emu_stream *s, const struct operation
 
 static cudaError_t flush(struct tt_emu_stream *s, uint64_t until)
 {
+	if (s->done < until && collective_is_open())
+		return sticky_error = cudaErrorLaunchFailure;
 	while (s->done < until && s->first && !sticky_error) {
 		struct operation *op = s->first;
 		s->first = op->next;

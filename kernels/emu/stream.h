@@ -4,8 +4,19 @@
 
 #include "kernels/emu/internal.h"
 
+/* A collective of NCCL's. */
+struct collective {
+	enum { ALL_GATHER, ALL_REDUCE } kind;
+	struct ncclComm *comm;
+	const void *from;
+	void *to;
+	size_t n; /* numbers that the rank gives */
+	int type;
+};
+
 struct operation {
-	enum { OP_LAUNCH, OP_COPY, OP_SET, OP_WAIT_EVENT, OP_BOUNDARY } type;
+	enum { OP_LAUNCH, OP_COPY, OP_SET, OP_WAIT_EVENT, OP_BOUNDARY, OP_COLLECTIVE } type;
+	struct collective collective;
 	struct launch launch; /* args are the operation's own copy */
 	void *to;
 	const void *from;
@@ -24,6 +35,11 @@ bool stream_capturing(cudaStream_t stream);
 /* Runs what waits on one stream, or on all of them. */
 cudaError_t stream_flush(cudaStream_t stream);
 cudaError_t stream_flush_all(void);
+
+/* nccl.c: does it together with the other ranks' processes; and whether a group was begun and not ended, which is
+ * reported. */
+cudaError_t collective_run(const struct collective *c);
+bool collective_is_open(void);
 
 /* Copies the values that args point to, with an array of pointers to them, into one block; NULL without memory. */
 void **arguments_copy(const struct kernel *kernel, void **args);

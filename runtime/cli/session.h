@@ -27,7 +27,7 @@ struct cli_engine_args {
 		{"ctx-size", 'c', NULL, CLI_U32, &(a).context, "N", 0, 1 << 24,                                        \
 			"longest sequence in tokens; 0: the model's own, at most 8192"},                               \
 		{"tp", 0, "tensor-parallel-size", CLI_U32, &(a).ranks, "N", 0, 16,                                     \
-			"ranks that share the model, processes, on a CPU: the same bits, no faster; 0: one"},          \
+			"ranks that share the model, a process each: the same bits; on GPUs by NCCL; 0: one"},         \
 		{"fast", 0, NULL, CLI_FLAG, &(a).fast, NULL, 0, 0,                                                     \
 			"on a GPU: cuBLASLt for long prompts, giving up that bits depend on nothing else"},            \
 		{"compute", 0, NULL, CLI_CHOICE, &(a).compute, "f32|q8", 0, 0,                                         \

@@ -75,7 +75,7 @@ static int check_hello(struct tt_rank_hello *h, struct tt_error *err)
 static int load(struct follower *f, struct tt_error *err)
 {
 	const struct tt_rank_hello *h = &f->hello;
-	TT_TRY(tt_device_open_rank(&f->backend, h->backend, h->variant, h->n_threads, err));
+	TT_TRY(tt_device_open_rank(&f->backend, h->backend, h->variant, h->rank, h->n_threads, err));
 	TT_TRY(tt_model_open(&f->model, h->path, err));
 	const struct tt_config *config = &f->model->config;
 	if (strcmp(f->model->weights_digest, h->weights_digest))
@@ -129,8 +129,7 @@ static int run_step(struct follower *f, const struct tt_command *command, struct
 	TT_TRY(tt_forward_submit(&f->rank.state, &f->rank.kv.pages, step, err));
 	TT_TRY(tt_forward_wait(&f->rank.state, &results, err));
 	f->n_sampled = step->n_samples;
-	atomic_store(&f->ring.meeting->ranks[f->hello.rank].words[command->argument % TT_MEETING_WORDS],
-		tt_rank_word(&f->rank, step));
+	atomic_store(&f->ring.meeting->ranks[f->hello.rank].words[command->argument % TT_MEETING_WORDS], results.word);
 	return TT_OK;
 }
 
@@ -211,6 +210,9 @@ static int carry_out(struct follower *f, const struct tt_command *command, struc
 		return add_policy(f, command->argument, err);
 	case TT_COMMAND_REMOVE_POLICY:
 		return remove_policy(f, command->argument, err);
+	case TT_COMMAND_CONNECT:
+		return f->rank.backend->connect ? f->rank.backend->connect(f->rank.backend, err)
+						: tt_fail(err, TT_ERR_FORMAT, "there is nothing to connect");
 	case TT_COMMAND_STOP:
 		return TT_OK;
 	}

@@ -104,7 +104,7 @@ static int check_decisions(const struct tt_step_plan *step, const struct tt_plan
 		CHECK(d->slot < TT_MAX_SLOTS && b->slots[d->slot].weights, "decided slot");
 		const struct tt_steer_slot *slot = &b->slots[d->slot];
 		uint32_t n = slot->n_observed;
-		CHECK(d->after_layer == (n ? (int32_t)slot->observed[n - 1] : -1), "layer of a decision");
+		CHECK(d->after_layer == (n ? (int32_t)slot->last_observed : -1), "layer of a decision");
 		CHECK(n == 0 || slot->pool == TT_POOL_MEAN || d->capture < step->n_captures, "decision's capture");
 		CHECK(slot->pool == TT_POOL_LAST || d->mean_capture < step->n_captures, "decision's mean");
 	}

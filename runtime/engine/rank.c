@@ -1,7 +1,6 @@
 #include "runtime/engine/rank.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/fail.h"
 #include "base/memory.h"
@@ -91,32 +90,4 @@ int tt_rank_restore(struct tt_rank *rank, uint32_t row, const float *coef, struc
 	struct tt_forward_state *s = &rank->state;
 	size_t n_layers = s->model->config.n_layers;
 	return s->backend->upload(s->backend, s->coef + row * n_layers, coef, n_layers * sizeof *coef, err);
-}
-
-/* FNV-1a, by words: it need not withstand anyone. */
-static uint64_t add_word(uint64_t hash, uint32_t word)
-{
-	return (hash ^ word) * 0x100000001b3u;
-}
-
-static uint64_t add_floats(uint64_t hash, const float *values, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		uint32_t bits;
-		memcpy(&bits, &values[i], sizeof bits);
-		hash = add_word(hash, bits);
-	}
-	return hash;
-}
-
-uint64_t tt_rank_word(const struct tt_rank *rank, const struct tt_step_plan *step)
-{
-	const struct tt_forward_state *s = &rank->state;
-	const struct tt_config *c = &s->model->config;
-	size_t n_rows = step->n_samples ? step->n_samples : 1;
-	uint64_t hash = 0xcbf29ce484222325u;
-	for (uint32_t i = 0; i < step->n_samples; i++)
-		hash = add_word(hash, (uint32_t)s->outputs.samples[i].token);
-	hash = add_floats(hash, s->outputs.decided, (size_t)step->n_decisions * c->n_layers);
-	return add_floats(hash, rank->backend->activations.h, n_rows * c->hidden_size);
 }

@@ -26,9 +26,4 @@ int tt_rank_grow(struct tt_rank *rank, uint32_t n_captures, struct tt_error *err
 /* Writes a coefficient row. */
 int tt_rank_restore(struct tt_rank *rank, uint32_t row, const float *coef, struct tt_error *err);
 
-/* Of the step that was submitted last, of a backend that is done with it and whose memory is the host's: a hash of what
- * must be the same on all ranks, the sampled tokens, the decided rows, and h of as many rows as there are samples,
- * whose bits have in them all that steered them. */
-uint64_t tt_rank_word(const struct tt_rank *rank, const struct tt_step_plan *step);
-
 #endif

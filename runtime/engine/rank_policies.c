@@ -68,6 +68,7 @@ static int copy_policy(struct tt_rank *rank, uint32_t index, const struct tt_pol
 		.gate_form = p->gate_form,
 		.pool = p->pool,
 		.n_observed = p->n_observed,
+		.last_observed = p->n_observed ? p->observed[p->n_observed - 1] : 0,
 		.threshold = p->threshold,
 		.n_units = p->n_units,
 		.n_conditions = p->rule.n,

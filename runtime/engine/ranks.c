@@ -49,6 +49,27 @@ static int fill_hello(struct tt_engine *engine, const char *path, const struct t
 	return TT_OK;
 }
 
+static bool send_command(struct tt_group *g, enum tt_command_kind kind, uint32_t argument)
+{
+	void *room;
+	if (!tt_ring_reserve(&g->ring, &room))
+		return false;
+	tt_ring_publish(&g->ring, (struct tt_command){.kind = kind, .argument = argument});
+	return true;
+}
+
+static int connect_all(struct tt_engine *engine, struct tt_error *err)
+{
+	struct tt_group *g = engine->group;
+	struct tt_backend *backend = engine->rank.backend;
+	if (!send_command(g, TT_COMMAND_CONNECT, 0))
+		return tt_followers_fail(g->followers, err);
+	int status = backend->connect(backend, err);
+	if (status == TT_OK && tt_ring_wait(&g->ring, tt_ring_last(&g->ring)))
+		return TT_OK;
+	return tt_followers_fail(g->followers, err);
+}
+
 /* The others load while this one does. */
 static int open_together(struct tt_engine *engine, struct tt_error *err)
 {
@@ -64,7 +85,7 @@ static int open_together(struct tt_engine *engine, struct tt_error *err)
 		g->weight_bytes += reply.weight_bytes;
 		g->rounded_bytes += reply.rounded_bytes;
 	}
-	return TT_OK;
+	return backend->connect ? connect_all(engine, err) : TT_OK;
 }
 
 static int open_group(struct tt_engine *engine, const char *path, const struct tt_limits *limits,
@@ -72,12 +93,10 @@ static int open_group(struct tt_engine *engine, const char *path, const struct t
 {
 	const struct tt_config *config = &engine->model->config;
 	const struct tt_backend *first = engine->rank.backend;
-	struct tt_shard any;
 	int file = -1;
 	if (!first->join)
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"%s runs on one rank (--tp): so far only the device cpu has more", first->name);
-	TT_TRY(tt_shard_open(&any, config, 0, engine->n_ranks, err));
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s runs on one rank (--tp)", first->name);
+	TT_TRY(tt_shard_check(config, engine->n_ranks, first->cut_granule, err));
 	TT_TRY(tt_alloc(&engine->group, 1, sizeof *engine->group, err));
 	struct tt_group *g = engine->group;
 	TT_TRY(fill_hello(engine, path, limits, kv_type, err));
@@ -111,20 +130,14 @@ void tt_ranks_describe(const struct tt_engine *engine, struct tt_model_info *inf
 	}
 }
 
-static bool send_command(struct tt_group *g, enum tt_command_kind kind, uint32_t argument)
-{
-	void *room;
-	if (!tt_ring_reserve(&g->ring, &room))
-		return false;
-	tt_ring_publish(&g->ring, (struct tt_command){.kind = kind, .argument = argument});
-	return true;
-}
-
 void tt_ranks_close(struct tt_engine *engine)
 {
 	struct tt_group *g = engine->group;
-	if (g && g->followers)
+	if (g && g->followers) {
+		if (engine->rank.state.backend)
+			tt_ranks_drop(engine); /* others wait for what rank 0's device is yet to do */
 		send_command(g, TT_COMMAND_STOP, 0);
+	}
 	if (g)
 		tt_followers_close(g->followers);
 	tt_rank_close(&engine->rank);
@@ -251,15 +264,11 @@ int tt_ranks_submit(struct tt_engine *engine, const struct tt_step_plan *step, s
 	int status = engine->group ? publish_step(engine, step, &own) : TT_OK;
 	if (status == TT_OK)
 		status = tt_forward_submit(&engine->rank.state, &engine->rank.kv.pages, step, &own);
-	if (status == TT_OK && engine->group)
-		atomic_store(
-			&engine->group->ring.meeting->ranks[0].words[engine->scheduler.n_planned % TT_MEETING_WORDS],
-			tt_rank_word(&engine->rank, step));
 	return end_by(engine, status, &own, err);
 }
 
-/* Whether all ranks have made of a step what rank 0 has. */
-static int compare(struct tt_engine *engine, struct tt_error *err)
+/* Whether all ranks have made of a step what rank 0 has, which is own. */
+static int compare(struct tt_engine *engine, uint64_t own, struct tt_error *err)
 {
 	struct tt_group *g = engine->group;
 	uint64_t number = engine->scheduler.n_collected + 1, at = number % TT_MEETING_WORDS;
@@ -268,7 +277,7 @@ static int compare(struct tt_engine *engine, struct tt_error *err)
 		return tt_followers_fail(g->followers, err);
 	for (uint32_t rank = 1; rank < engine->n_ranks; rank++) {
 		struct tt_error why = {0};
-		if (atomic_load(&ranks[rank].words[at]) == atomic_load(&ranks[0].words[at]))
+		if (atomic_load(&ranks[rank].words[at]) == own)
 			continue;
 		tt_fail(&why, TT_ERR_DEVICE, "rank %u parted from rank 0 at step %llu", rank,
 			(unsigned long long)number);
@@ -281,7 +290,8 @@ int tt_ranks_wait(struct tt_engine *engine, struct tt_results *results, struct t
 {
 	struct tt_error own = {0};
 	int status = tt_forward_wait(&engine->rank.state, results, &own);
-	return status == TT_OK && engine->group ? compare(engine, err) : end_by(engine, status, &own, err);
+	return status == TT_OK && engine->group ? compare(engine, results->word, err)
+						: end_by(engine, status, &own, err);
 }
 
 void tt_ranks_drop(struct tt_engine *engine)

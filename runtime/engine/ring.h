@@ -12,6 +12,7 @@ enum tt_command_kind {
 	TT_COMMAND_RESTORE,    /* argument coefficient rows: their numbers, uint32, then the rows, float [n_layers] */
 	TT_COMMAND_ADD_POLICY, /* argument is its slot; the policy comes by the socket (policy_pack.h) */
 	TT_COMMAND_REMOVE_POLICY, /* argument is the slot */
+	TT_COMMAND_CONNECT,       /* the backends, once, after all have loaded */
 	TT_COMMAND_STOP,
 };
 

@@ -251,7 +251,7 @@ static inline void *uploaded_activation(const tt_bf16 *host, size_t n)
 /* On the device it is packed; the twin has it in rows. */
 static inline struct tt_matrix matrix(const tt_bf16 *w, uint32_t n_out, uint32_t n_in, uint32_t span)
 {
-	struct tt_matrix m = {NULL, TT_TYPE_BF16, n_out, n_in};
+	struct tt_matrix m = {NULL, TT_TYPE_BF16, n_out, n_in, 0};
 	if (host_memory.used) {
 		m.data = uploaded(w, (size_t)n_out * n_in);
 		return m;
@@ -269,7 +269,7 @@ static inline struct tt_matrix matrix(const tt_bf16 *w, uint32_t n_out, uint32_t
 static inline struct tt_matrix part_of(const struct tt_matrix *m, uint32_t first, uint32_t n_out, uint32_t span)
 {
 	size_t at = host_memory.used ? (size_t)first * m->n_in : tt_packed_at(tt_packed_row(span, first), 0, m->n_in);
-	struct tt_matrix part = {(const tt_bf16 *)m->data + at, TT_TYPE_BF16, n_out, m->n_in};
+	struct tt_matrix part = {(const tt_bf16 *)m->data + at, TT_TYPE_BF16, n_out, m->n_in, 0};
 	return part;
 }
 

@@ -62,9 +62,9 @@ static struct forms make_forms(enum tt_type type, uint32_t n_in, uint64_t seed)
 		tt_quant_store(type, packed + tt_quant_at(type, i, n_in), i % 16, data + i * row_bytes, n_in);
 		tt_packed_store(rounded, i, f.rows + (size_t)i * n_in, n_in);
 	}
-	f.packed = {op_upload(packed, N_TILES * tile_row), type, N_OUT, n_in};
-	f.rounded = {op_upload(rounded, tt_packed_size(N_OUT, n_in)), TT_TYPE_BF16, N_OUT, n_in};
-	f.file = {data, type, N_OUT, n_in};
+	f.packed = {op_upload(packed, N_TILES * tile_row), type, N_OUT, n_in, 0};
+	f.rounded = {op_upload(rounded, tt_packed_size(N_OUT, n_in)), TT_TYPE_BF16, N_OUT, n_in, 0};
+	f.file = {data, type, N_OUT, n_in, 0};
 	free(packed);
 	free(rounded);
 	free(row);

@@ -25,7 +25,7 @@ static int make_bf16(struct tt_model *model, struct tt_matrix *m, struct tt_erro
 			data[(size_t)i * m->n_in + k] = tt_f32_to_bf16(row[k]);
 	}
 	free(row);
-	*m = (struct tt_matrix){data, TT_TYPE_BF16, m->n_out, m->n_in};
+	*m = (struct tt_matrix){data, TT_TYPE_BF16, m->n_out, m->n_in, 0};
 	return TT_OK;
 }
 
@@ -40,7 +40,7 @@ static int make_q8(struct tt_model *model, struct tt_matrix *m, struct tt_error 
 		data[i] = (uint8_t)random_bits(&state);
 	for (size_t i = 1; i < n; i += 34) /* the upper byte of a half */
 		data[i] = (uint8_t)(0x18 | (data[i] & 0x80));
-	*m = (struct tt_matrix){data, TT_TYPE_Q8_0, m->n_out, m->n_in};
+	*m = (struct tt_matrix){data, TT_TYPE_Q8_0, m->n_out, m->n_in, 0};
 	return TT_OK;
 }
 

@@ -108,7 +108,7 @@ static double operand_traffic(uint32_t n_out, uint32_t n_in, uint32_t n_tokens, 
 	size_t n_weights = tt_packed_size(n_out, n_in), n_h = (size_t)n_tokens * n_out;
 	op_cuda.x = (uint16_t *)zeros(n_h * 2);
 	op_cuda.squares = (float *)zeros(n_h / TT_NORM_TILE * 4);
-	layer.wo = {zeros(n_weights * 2), TT_TYPE_BF16, n_out, n_in};
+	layer.wo = {zeros(n_weights * 2), TT_TYPE_BF16, n_out, n_in, 0};
 	layer.ffn_norm = (const float *)zeros(n_out * 4);
 	const struct tt_o_proj_args args = {
 		&config, step, &layer, zeros((size_t)n_tokens * n_in * 2), (float *)zeros(n_h * 4)};

@@ -1,0 +1,62 @@
+/* Ranks on GPUs (kernels/shard.h), a process and a device each, and what they pass to each other by NCCL.
+ *
+ * An op of a rank writes its columns to its own block of the arena, [rows][own columns]; an exchange fills the blocks
+ * of all ranks, [n_ranks][rows][own columns], on every rank. h is whole on each: what o_proj and down_proj add to it is
+ * exchanged, as f32, and the row kernel (steer_row.cu) adds, normalises and steers whole rows. */
+#ifndef KERNELS_CUDA_EXCHANGE_H
+#define KERNELS_CUDA_EXCHANGE_H
+
+#include "kernels/cuda/cuda.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* struct tt_backend's. connect is carried out by all ranks at the same time, after all have loaded. */
+size_t tt_cuda_shared_bytes(const struct tt_config *config);
+int tt_cuda_join(
+	struct tt_backend *, struct tt_meeting *, void *shared, uint32_t rank, uint32_t n_threads, struct tt_error *);
+int tt_cuda_connect(struct tt_backend *, struct tt_error *);
+
+/* Of one rank, these do nothing. */
+int tt_cuda_ranks_open(struct tt_cuda *cuda, struct tt_error *err); /* since load: the arena, sized by its limits */
+void tt_cuda_ranks_close(struct tt_cuda *cuda);
+/* A step has begun, and is waited for: the second fails where another rank has failed. */
+void tt_cuda_ranks_begin(struct tt_cuda *cuda);
+int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err);
+
+/* What all ranks must make of a step, as a hash: it is made after the ops, copied out, and read when the step is
+ * finished. flight: the step's place in the ring of flights. */
+int tt_cuda_ranks_agree(struct tt_cuda *cuda, const struct tt_results *outputs, struct tt_error *err);
+int tt_cuda_ranks_send_word(struct tt_cuda *cuda, uint64_t flight, struct tt_error *err);
+uint32_t tt_cuda_ranks_word(const struct tt_cuda *cuda, uint64_t flight);
+
+/* The rank's own block of the arena, for n_rows of row_bytes each, a multiple of 16. */
+void *tt_cuda_own_block(const struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes);
+/* Fills the other ranks' blocks; returns the arena. */
+int tt_cuda_gather(struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes, const void **arena, struct tt_error *err);
+/* The same, and then to [n_rows][whole_bytes] gets the rows with the columns of all ranks in turn; what the last blocks
+ * have beyond whole_bytes is left out. */
+int tt_cuda_exchange(
+	struct tt_cuda *cuda, void *to, uint32_t n_rows, size_t row_bytes, size_t whole_bytes, struct tt_error *err);
+
+/* Floats from one row of this rank's logits to the next; n_out are its own. */
+uint32_t tt_cuda_logits_stride(const struct tt_cuda *cuda, uint32_t n_out);
+
+/* The ops whose outputs others need. The signatures are struct tt_backend's. */
+int tt_cuda_ranks_attention(struct tt_backend *, const struct tt_attention_args *, struct tt_error *);
+int tt_cuda_ranks_gate_up(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
+int tt_cuda_ranks_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
+
+/* place.cu: to [n_rows][whole_bytes] from the arena. */
+int tt_cuda_place(struct tt_cuda *cuda, void *to, const void *arena, uint32_t n_rows, size_t row_bytes,
+	size_t whole_bytes, struct tt_error *err);
+/* place.cu: a hash of what must be the same on all ranks, to word: the sampled tokens, the decided rows, and the sums
+ * of squares of h of the sampled rows. */
+int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, uint32_t *word, struct tt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

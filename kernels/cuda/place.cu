@@ -1,0 +1,104 @@
+/* Columns of all ranks as rows; and a hash of what ranks must agree on. */
+#include "kernels/cuda/exchange.h"
+#include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/step.cuh"
+#include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/ptx/shared.cuh"
+#include "kernels/cuda/ptx/warp.cuh"
+
+enum { PLACE_THREADS = 256, PLACE_BLOCKS = 4096, AGREE_THREADS = 256 };
+
+struct place {
+	const unsigned char *from; // [n_ranks][n_rows][columns] pieces
+	unsigned char *to;         // [n_rows][width] pieces
+	uint32_t n_rows, columns, width;
+};
+
+/* A piece is 16 bytes, or 4 where the rows are no multiple of that. */
+template <uint32_t piece>
+static __global__ void __launch_bounds__(PLACE_THREADS) place_kernel(const __grid_constant__ struct place a)
+{
+	uint64_t n = (uint64_t)a.n_rows * a.width;
+	tt_grid_launch_dependents();
+	tt_grid_wait();
+	for (uint64_t i = (uint64_t)blockIdx.x * PLACE_THREADS + threadIdx.x; i < n;
+		i += (uint64_t)gridDim.x * PLACE_THREADS) {
+		uint32_t row = (uint32_t)(i / a.width), column = (uint32_t)(i % a.width), block = column / a.columns;
+		uint64_t at = ((uint64_t)block * a.n_rows + row) * a.columns + column % a.columns;
+		if (piece == 16)
+			tt_store_16(a.to + i * piece, tt_load_16(a.from + at * piece, TT_TRAFFIC_ACTIVATION),
+				TT_TRAFFIC_ACTIVATION);
+		else
+			tt_store_4(a.to + i * piece, tt_load_4(a.from + at * piece, TT_TRAFFIC_ACTIVATION),
+				TT_TRAFFIC_ACTIVATION);
+	}
+}
+
+int tt_cuda_place(struct tt_cuda *cuda, void *to, const void *arena, uint32_t n_rows, size_t row_bytes,
+	size_t whole_bytes, struct tt_error *err)
+{
+	bool wide = row_bytes % 16 == 0 && whole_bytes % 16 == 0;
+	uint32_t piece = wide ? 16 : 4;
+	struct place a = {(const unsigned char *)arena, (unsigned char *)to, n_rows, (uint32_t)(row_bytes / piece),
+		(uint32_t)(whole_bytes / piece)};
+	void *args[] = {&a};
+	uint64_t blocks = ((uint64_t)n_rows * a.width + PLACE_THREADS - 1) / PLACE_THREADS;
+	struct tt_launch launch = {"place", dim3((uint32_t)(blocks < PLACE_BLOCKS ? blocks : (uint64_t)PLACE_BLOCKS)),
+		dim3(PLACE_THREADS), 0, cuda->stream, 2 * n_rows * (uint64_t)whole_bytes, 0, cuda->dependent,
+		&cuda->counters};
+	const void *kernel = wide ? TT_KERNEL(place_kernel<16>) : TT_KERNEL(place_kernel<4>);
+	return n_rows ? tt_cuda_launch(cuda, &launch, kernel, args, err) : TT_OK;
+}
+
+struct agree {
+	const struct tt_step_plan *plan;
+	const struct tt_sample_result *samples; // [n_samples]
+	const float *decided;                   // [n_decisions][n_layers]
+	const float *squares;                   // [n_tokens][n_norm_tiles]
+	uint32_t *word;                         // out
+	uint32_t n_layers, n_norm_tiles;
+};
+
+/* FNV-1a, by words: it need not withstand anyone. */
+TT_DEVICE uint32_t agree_add(uint32_t hash, uint32_t word)
+{
+	return (hash ^ word) * 0x01000193u;
+}
+
+/* One block; each thread hashes every AGREE_THREADS-th word, and the first one the hashes of all. */
+static __global__ void __launch_bounds__(AGREE_THREADS) agree_kernel(const __grid_constant__ struct agree a)
+{
+	TT_DYNAMIC_SHARED(shared);
+	uint32_t *hashes = (uint32_t *)shared, hash = 0x811c9dc5u;
+	tt_grid_launch_dependents();
+	tt_grid_wait();
+	uint32_t n_samples = tt_load_4(&a.plan->n_samples, TT_TRAFFIC_PLAN);
+	uint32_t n_decided = tt_load_4(&a.plan->n_decisions, TT_TRAFFIC_PLAN) * a.n_layers;
+	for (uint32_t i = threadIdx.x; i < n_samples; i += AGREE_THREADS)
+		hash = agree_add(hash, tt_load_4(&a.samples[i].token, TT_TRAFFIC_RESULT));
+	for (uint32_t i = threadIdx.x; i < n_decided; i += AGREE_THREADS)
+		hash = agree_add(hash, tt_load_4(a.decided + i, TT_TRAFFIC_RESULT));
+	for (uint32_t i = threadIdx.x; i < n_samples * a.n_norm_tiles; i += AGREE_THREADS) {
+		size_t row = step_sampled_token(a.plan, i / a.n_norm_tiles);
+		hash = agree_add(
+			hash, tt_load_4(a.squares + row * a.n_norm_tiles + i % a.n_norm_tiles, TT_TRAFFIC_ACTIVATION));
+	}
+	tt_shared_store_4(hashes + threadIdx.x, hash);
+	tt_sync_block();
+	for (uint32_t i = 1; i < AGREE_THREADS && threadIdx.x == 0; i++)
+		hash = agree_add(hash, tt_shared_load_4(hashes + i));
+	if (threadIdx.x == 0)
+		tt_store_4(a.word, hash, TT_TRAFFIC_RESULT);
+}
+
+int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, uint32_t *word, struct tt_error *err)
+{
+	struct agree a = {cuda->plan, outputs->samples, outputs->decided, cuda->squares, word, cuda->config.n_layers,
+		tt_norm_tiles(cuda->config.hidden_size)};
+	void *args[] = {&a};
+	struct tt_launch launch = {"agree", dim3(1), dim3(AGREE_THREADS), AGREE_THREADS * sizeof(uint32_t),
+		cuda->stream, 0, 0, cuda->dependent, &cuda->counters};
+	return tt_cuda_launch(cuda, &launch, TT_KERNEL(agree_kernel), args, err);
+}

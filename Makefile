@@ -67,7 +67,7 @@ help:
 	@echo "  make ci            all that CI runs (20 minutes on 2 cores); ci-full: what is slow too (80 minutes)"
 	@echo
 	@echo "GPU"
-	@echo "  make gpu-check     prove and time the CUDA kernels on this machine's GPU (6 minutes); RESULTS=FOLDER"
+	@echo "  make gpu-check     prove and time the CUDA kernels on a GPU (6 minutes); RESULTS=FOLDER; RANKS=N"
 	@echo "  make bundle        bundle/: all of gpu-check, for a machine without the build's packages"
 
 # ---- Use ----
@@ -344,4 +344,4 @@ BUNDLED = [ -x bundle/gpu-check ] && ! pkg-config --exists $(PACKAGES) 2>/dev/nu
 RESULTS ?= bench/results
 gpu-check:
 	@$(BUNDLED) || $(MAKE) bundle
-	@bundle/gpu-check --results "$(RESULTS)"
+	@bundle/gpu-check --results "$(RESULTS)" $(if $(RANKS),--ranks $(RANKS))

@@ -36,6 +36,7 @@ struct tt_gpu_groups {
 	struct tt_bench_options options;
 	const char *after; /* groups up to this one are passed over; NULL: none are */
 	uint32_t tokens;   /* 0, or the only number of rows or of a prompt's tokens */
+	uint32_t n_ranks;  /* of whole models, each on a device; 0: one */
 	double until;      /* CLOCK_MONOTONIC seconds; no group is begun later, which is said: "left out GROUP" */
 	bool tiny;
 	uint32_t n_failed, n_left_out;

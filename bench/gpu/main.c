@@ -3,7 +3,7 @@
  *     gpu-bench --machine               describes the device; exit 77: there is none
  *     gpu-bench --alive                 whether it still does what it is told
  *     gpu-bench --hold                  keeps the driver ready until its standard input ends
- *     gpu-bench --kernels | --decode | --once [--model NAME]... [--tokens N] [--after GROUP] [--seconds N] ...
+ *     gpu-bench --kernels | --decode [--ranks N] | --once [--model NAME]... [--tokens N] [--after GROUP] ...
  *
  * Exit 0: all right; 1: it came to its end, and something failed; 3: the device's error stays, so that what follows the
  * last "begin GROUP" has to be run by another process (--after GROUP). */
@@ -24,14 +24,15 @@ struct settings {
 	size_t n_names;
 	const char *after;
 	double seconds; /* after which no group is begun */
-	uint32_t rounds, tokens;
+	uint32_t rounds, tokens, ranks;
 };
 
 static int usage(void)
 {
 	fprintf(stderr,
 		"usage: gpu-bench --machine | --alive | --hold | --kernels | --decode | --once [--model NAME]...\n"
-		"                 [--tokens N] [--after GROUP] [--rounds N] [--seconds N] [--every-arm] [--tiny]\n");
+		"                 [--tokens N] [--after GROUP] [--rounds N] [--seconds N] [--every-arm] [--ranks N] "
+		"[--tiny]\n");
 	return 2;
 }
 
@@ -56,6 +57,8 @@ static bool read_arguments(int argc, char **argv, struct settings *s)
 			s->rounds = (uint32_t)atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--tokens") && value && atoi(value) > 0)
 			s->tokens = (uint32_t)atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--ranks") && value && atoi(value) > 0)
+			s->ranks = (uint32_t)atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--seconds") && value && atof(value) > 0)
 			s->seconds = atof(argv[++i]);
 		else if (!strcmp(argv[i], "--model") && value && s->n_names < MAX_MODELS)
@@ -117,8 +120,11 @@ static void say_round(void *user, const char *group, uint32_t round, uint32_t mi
 
 static int run_groups(const struct settings *s, int argc, char **argv, struct tt_error *err)
 {
-	struct tt_gpu_groups groups = {
-		.after = s->after, .tokens = s->tokens, .until = tt_now() + s->seconds, .tiny = s->tiny};
+	struct tt_gpu_groups groups = {.after = s->after,
+		.tokens = s->tokens,
+		.n_ranks = s->ranks,
+		.until = tt_now() + s->seconds,
+		.tiny = s->tiny};
 	struct tt_bench_options *o = &groups.options;
 	tt_bench_options_default(o);
 	o->program = "gpu-bench";

@@ -165,8 +165,10 @@ static int fill_group(void *context, struct tt_bench *bench, const char *group, 
 	return TT_OK;
 }
 
-static int open_engine(struct tt_model_bench *all, const char *model, bool tiny, bool fast, struct tt_error *err)
+static int open_engine(struct tt_model_bench *all, const char *model, const struct tt_gpu_groups *groups, bool fast,
+	struct tt_error *err)
 {
+	bool tiny = groups->tiny;
 	struct tt_engine_options options;
 	char path[64];
 	all->fast = fast;
@@ -178,6 +180,7 @@ static int open_engine(struct tt_model_bench *all, const char *model, bool tiny,
 	tt_engine_options_default(&options);
 	options.device = "cuda";
 	options.fast = fast;
+	options.n_ranks = groups->n_ranks;
 	options.max_batch = all->max_batch;
 	options.max_step_tokens = tiny ? 64 : 2048;
 	options.context = tiny ? 512 : 4096;
@@ -201,11 +204,14 @@ static void end_group(struct tt_model_bench *all)
 static int run_group(struct tt_gpu_groups *groups, struct tt_model_bench *all, const char *model, uint32_t batch,
 	struct tt_error *err)
 {
-	char group[96];
+	char group[96], name[64];
+	snprintf(name, sizeof name, "%s", model);
+	if (groups->n_ranks)
+		snprintf(name, sizeof name, "%s, %u ranks,", model, groups->n_ranks);
 	if (batch)
-		snprintf(group, sizeof group, "%s decode batch %u", model, batch);
+		snprintf(group, sizeof group, "%s decode batch %u", name, batch);
 	else
-		snprintf(group, sizeof group, "%s%s prefill %u", model, all->fast ? " fast" : "", all->n_prefill);
+		snprintf(group, sizeof group, "%s%s prefill %u", name, all->fast ? " fast" : "", all->n_prefill);
 	all->batch = batch;
 	int status = tt_gpu_group(groups, group, fill_group, all, err);
 	end_group(all);
@@ -228,7 +234,7 @@ static int run_groups(struct tt_gpu_groups *groups, const char *model, bool ever
 	struct tt_model_bench *all = NULL;
 	TT_TRY(tt_alloc(&all, 1, sizeof *all, err));
 	all->every_arm = every_arm;
-	int status = open_engine(all, model, groups->tiny, fast, err);
+	int status = open_engine(all, model, groups, fast, err);
 	for (size_t i = 0; i < sizeof batches / sizeof *batches && status == TT_OK; i++) {
 		uint32_t n = batches[i] ? batches[i] : all->n_prefill;
 		if (batches[i] <= all->max_batch && !(fast && batches[i]) && (!groups->tokens || groups->tokens == n))
@@ -242,6 +248,8 @@ static int run_groups(struct tt_gpu_groups *groups, const char *model, bool ever
 int tt_model_bench_run(struct tt_gpu_groups *groups, const char *model, bool every_arm, struct tt_error *err)
 {
 	TT_TRY(run_groups(groups, model, every_arm, false, err));
+	if (groups->n_ranks)
+		return TT_OK;
 	int status = run_groups(groups, model, every_arm, true, err);
 	if (status != TT_ERR_UNSUPPORTED)
 		return status;

@@ -332,29 +332,55 @@ void *tt_cuda_own_block(const struct tt_cuda *cuda, uint32_t n_rows, size_t row_
 	return cuda->ranks->arena + cuda->shard.rank * n_rows * row_bytes;
 }
 
-int tt_cuda_gather(struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes, const void **arena, struct tt_error *err)
+static int gather(struct tt_cuda *cuda, unsigned char *blocks, uint32_t n_rows, size_t row_bytes, struct tt_error *err)
 {
 	struct tt_cuda_ranks *r = cuda->ranks;
 	size_t n_bytes = n_rows * row_bytes;
-	*arena = r->arena;
 	if (n_bytes * cuda->shard.n_ranks > r->arena_bytes)
 		return tt_fail(err, TT_ERR_LIMIT, "an exchange of %u rows of %zu bytes", n_rows, row_bytes);
 	if (!n_bytes)
 		return TT_OK;
 	TT_TRY(check(r,
-		r->nccl.ncclAllGather(tt_cuda_own_block(cuda, n_rows, row_bytes), r->arena, n_bytes, TT_NCCL_UINT8,
-			r->comm, cuda->stream),
+		r->nccl.ncclAllGather(
+			blocks + cuda->shard.rank * n_bytes, blocks, n_bytes, TT_NCCL_UINT8, r->comm, cuda->stream),
 		"an exchange between ranks", err));
 	cuda->counters.exchanges++;
 	return TT_OK;
 }
 
-int tt_cuda_exchange(
-	struct tt_cuda *cuda, void *to, uint32_t n_rows, size_t row_bytes, size_t whole_bytes, struct tt_error *err)
+int tt_cuda_gather(struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes, const void **arena, struct tt_error *err)
 {
-	const void *arena = NULL;
-	TT_TRY(tt_cuda_gather(cuda, n_rows, row_bytes, &arena, err));
-	return tt_cuda_place(cuda, to, arena, n_rows, row_bytes, whole_bytes, err);
+	*arena = cuda->ranks->arena;
+	return gather(cuda, cuda->ranks->arena, n_rows, row_bytes, err);
+}
+
+/* What the op of a rank gives the others: n_rows of row_bytes each, which are to be the rows `to` of whole_bytes. */
+struct passed {
+	void *to;
+	uint32_t n_rows;
+	size_t row_bytes, whole_bytes;
+};
+
+/* Where the blocks of all ranks come together: in the arena; or at once in their places, since those of a single row
+ * are the row. */
+static unsigned char *blocks_of(const struct tt_cuda *cuda, const struct passed *p)
+{
+	bool in_place = p->n_rows == 1 && p->row_bytes * cuda->shard.n_ranks == p->whole_bytes;
+	return in_place ? p->to : cuda->ranks->arena;
+}
+
+static void *own_of(const struct tt_cuda *cuda, const struct passed *p)
+{
+	return blocks_of(cuda, p) + cuda->shard.rank * p->n_rows * p->row_bytes;
+}
+
+/* Each row gets the columns of all ranks in turn; what the last blocks have beyond whole_bytes is left out. */
+static int exchange(struct tt_cuda *cuda, const struct passed *p, struct tt_error *err)
+{
+	unsigned char *blocks = blocks_of(cuda, p);
+	TT_TRY(gather(cuda, blocks, p->n_rows, p->row_bytes, err));
+	return blocks == p->to ? TT_OK
+			       : tt_cuda_place(cuda, p->to, blocks, p->n_rows, p->row_bytes, p->whole_bytes, err);
 }
 
 /* ---- Ops */
@@ -368,20 +394,22 @@ int tt_cuda_ranks_attention(struct tt_backend *backend, const struct tt_attentio
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	size_t row = (size_t)args->config->n_heads * args->config->head_dim * sizeof(uint16_t);
+	const struct passed passed = {args->attention, cuda->grid_tokens, row, row * cuda->shard.n_ranks};
 	struct tt_attention_args own = *args;
-	own.attention = tt_cuda_own_block(cuda, cuda->grid_tokens, row);
+	own.attention = own_of(cuda, &passed);
 	TT_TRY(tt_cuda_attention(backend, &own, err));
-	return tt_cuda_exchange(cuda, args->attention, cuda->grid_tokens, row, row * cuda->shard.n_ranks, err);
+	return exchange(cuda, &passed, err);
 }
 
 int tt_cuda_ranks_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *args, struct tt_error *err)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	size_t row = args->layer->w_gate.n_out * sizeof(uint16_t);
+	const struct passed passed = {args->ffn, cuda->grid_tokens, row, row * cuda->shard.n_ranks};
 	struct tt_gate_up_args own = *args;
-	own.ffn = tt_cuda_own_block(cuda, cuda->grid_tokens, row);
+	own.ffn = own_of(cuda, &passed);
 	TT_TRY(tt_cuda_gate_up(backend, &own, err));
-	return tt_cuda_exchange(cuda, args->ffn, cuda->grid_tokens, row, row * cuda->shard.n_ranks, err);
+	return exchange(cuda, &passed, err);
 }
 
 /* The last ranks have fewer rows of a small vocabulary, or none. A graph's bucket may have more rows than there is room
@@ -390,10 +418,11 @@ int tt_cuda_ranks_logits(struct tt_backend *backend, const struct tt_logits_args
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	uint32_t n = cuda->grid_samples < cuda->limits.max_samples ? cuda->grid_samples : cuda->limits.max_samples;
-	size_t row = tt_cuda_logits_stride(cuda, 0) * sizeof(float);
+	const struct passed passed = {args->logits, n, tt_cuda_logits_stride(cuda, 0) * sizeof(float),
+		args->config->vocab_size * sizeof(float)};
 	struct tt_logits_args own = *args;
-	own.logits = tt_cuda_own_block(cuda, n, row);
+	own.logits = own_of(cuda, &passed);
 	if (args->output->n_out)
 		TT_TRY(tt_cuda_logits(backend, &own, err));
-	return tt_cuda_exchange(cuda, args->logits, n, row, args->config->vocab_size * sizeof(float), err);
+	return exchange(cuda, &passed, err);
 }

@@ -35,10 +35,6 @@ uint32_t tt_cuda_ranks_word(const struct tt_cuda *cuda, uint64_t flight);
 void *tt_cuda_own_block(const struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes);
 /* Fills the other ranks' blocks; returns the arena. */
 int tt_cuda_gather(struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes, const void **arena, struct tt_error *err);
-/* The same, and then to [n_rows][whole_bytes] gets the rows with the columns of all ranks in turn; what the last blocks
- * have beyond whole_bytes is left out. */
-int tt_cuda_exchange(
-	struct tt_cuda *cuda, void *to, uint32_t n_rows, size_t row_bytes, size_t whole_bytes, struct tt_error *err);
 
 /* Floats from one row of this rank's logits to the next; n_out are its own. */
 uint32_t tt_cuda_logits_stride(const struct tt_cuda *cuda, uint32_t n_out);
@@ -48,7 +44,8 @@ int tt_cuda_ranks_attention(struct tt_backend *, const struct tt_attention_args 
 int tt_cuda_ranks_gate_up(struct tt_backend *, const struct tt_gate_up_args *, struct tt_error *);
 int tt_cuda_ranks_logits(struct tt_backend *, const struct tt_logits_args *, struct tt_error *);
 
-/* place.cu: to [n_rows][whole_bytes] from the arena. */
+/* place.cu: to [n_rows][whole_bytes] the columns of all blocks in turn; what the last have beyond whole_bytes is left
+ * out. */
 int tt_cuda_place(struct tt_cuda *cuda, void *to, const void *arena, uint32_t n_rows, size_t row_bytes,
 	size_t whole_bytes, struct tt_error *err);
 /* place.cu: a hash of what must be the same on all ranks, to word: the sampled tokens, the decided rows, and the sums

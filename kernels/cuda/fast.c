@@ -199,7 +199,7 @@ struct operand {
 static void layer_products(const struct tt_config *c, const struct tt_layer *layer, struct operand out[LAYER_PRODUCTS])
 {
 	struct tt_matrix gate_up = layer->w_gate;
-	gate_up.n_out = 2 * c->ffn_size;
+	gate_up.n_out *= 2;
 	out[0] = (struct operand){
 		{layer->wq, layer->wk, layer->wv}, 3, (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, layer->wq.n_in};
 	out[1] = (struct operand){{layer->wo}, 1, layer->wo.n_out, layer->wo.n_in};

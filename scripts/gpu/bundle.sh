@@ -23,6 +23,8 @@ for program in trimtab trimtab-bench tests/gpu/gpu-suites tests/gpu/gpu-bench te
 	tests/gpu/probe; do
 	objcopy --strip-debug "$build/$program" "$work/bin/${program##*/}"
 done
+mkdir "$work/libexec" # where it is looked for beside bin
+objcopy --strip-debug "$build/libexec/trimtab-rank" "$work/libexec/trimtab-rank"
 # All but the C library's own parts, which belong to the machine's loader.
 ldd "$work"/bin/* | awk '$2 == "=>" { print $3 }' | sort -u |
 	grep -vE '/(libc|libm|libpthread|libdl|librt|libresolv|ld-linux[^/]*)\.so' | xargs -I{} cp -L {} "$work/lib/"

@@ -4,6 +4,7 @@ tiny models against what they must give, timings, profiles, compute-sanitizer. N
 PyTorch, cuBLAS, ncu and compute-sanitizer are used where they are.
 
     gpu-check [--results FOLDER] [--only PART,..] [--seconds N]
+    gpu-check --ranks N [...]         only what N GPUs of this machine do together (--tp)
     gpu-check --rehearse BUILD [...]  the same on BUILD's emulator, where that is possible: no GPU is needed
 
 Each part has a limit, and a process group that is killed with it; all limits together are less than --seconds. What a
@@ -59,6 +60,13 @@ PARTS = [
     Part(gpu_parts.small_kernels, None),
 ]
 
+# Of --ranks, in their place.
+RANKS_PARTS = [
+    PARTS[0],
+    Part(gpu_parts.ranks_bits, 150),
+    Part(gpu_parts.ranks_decode, 150),
+]
+
 
 class Check:
     """What the parts share: the programs, the log, the report, and the running part's time."""
@@ -69,6 +77,7 @@ class Check:
         self.scale = arguments.seconds / SECONDS
         self.end = time.monotonic() + arguments.seconds
         self.until = self.end
+        self.ranks = arguments.ranks
         self.rehearsed = arguments.rehearse and os.path.abspath(arguments.rehearse)
         # In a bundle everything lies beside this file; in a checkout, where it belongs.
         self.bundle = read_json(os.path.join(HERE, "bundle.json"))
@@ -82,6 +91,7 @@ class Check:
             "rehearsed": bool(self.rehearsed),
             "bundle": self.bundle,
             "seconds": arguments.seconds,
+            "ranks": arguments.ranks,
             "machine": {},
             "parts": [],
         }
@@ -225,10 +235,12 @@ def main():
     parser.add_argument("--only", metavar="PART,..", help="of " + ", ".join(part.name for part in PARTS[1:]))
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for everything (default: {SECONDS}); "
                         "the parts' limits are in proportion")
+    parser.add_argument("--ranks", type=int, default=1, metavar="N")
     parser.add_argument("--rehearse", metavar="BUILD")
     arguments = parser.parse_args()
-    wanted = arguments.only.split(",") if arguments.only else [part.name for part in PARTS]
-    unknown = set(wanted) - {part.name for part in PARTS}
+    parts = RANKS_PARTS if arguments.ranks > 1 else PARTS
+    wanted = arguments.only.split(",") if arguments.only else [part.name for part in parts]
+    unknown = set(wanted) - {part.name for part in parts}
     if unknown:
         parser.error("no such part: " + ", ".join(sorted(unknown)))
     signal.signal(signal.SIGTERM, terminated)
@@ -246,7 +258,7 @@ def main():
     check.write()
     if outcome != "fail":
         with Hold(check):
-            run_all(check, [part for part in PARTS[1:] if part.name in wanted])
+            run_all(check, [part for part in parts[1:] if part.name in wanted])
     print(f"written: {check.stem}.json, .md and .log")
     return any(part["outcome"] == "fail" for part in check.report["parts"])
 

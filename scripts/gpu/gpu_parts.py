@@ -44,12 +44,13 @@ def find_tool(name):
     return shutil.which(name) or shutil.which(name, path=":".join(folders))
 
 
-def run_items(check, command, quiet):
+def run_items(check, command, quiet, environment=None):
     """A program that says `begin ITEM` before each of its items. Where it hangs or dies in one, it is started again for
     those after it (--after ITEM). Returns its lines, and what became of the items in which it ended."""
     lines, ended_in, after = [], [], None
     while True:
-        ended = check.run(command + (["--after", after] if after else []), quiet=quiet * check.scale)
+        ended = check.run(command + (["--after", after] if after else []), quiet=quiet * check.scale,
+                          environment=environment)
         lines += ended.lines
         if ended.status in (0, 1):  # it came to its end
             return lines, ended_in
@@ -177,13 +178,13 @@ def again(check, name):
             *["    " + line for line in ended.lines[-40:]]]
 
 
-def suites(check, filters):
+def suites(check, filters, environment=None):
     """Tests of gpu-suites by pattern. A quarter of the time is kept for running failed ones again."""
     program = check.program("gpu-suites")
     command = [program, "--data", check.golden, "--together", "--timeout", f"{12 * check.scale:.3f}"]
     chosen = [argument for pattern in filters for argument in ("--filter", pattern)]
     planned = check.run([program, "--list", *chosen]).lines
-    ended = check.run(command + chosen, limit=0.75 * check.left())
+    ended = check.run(command + chosen, limit=0.75 * check.left(), environment=environment)
     said = [line.split() for line in ended.lines if line.startswith(("pass ", "skip ", "FAIL "))]
     outcomes = {words[1]: words[0] for words in said if len(words) > 1}
     counts = [list(outcomes.values()).count(word) for word in ("pass", "skip", "FAIL")]
@@ -295,10 +296,10 @@ def merge(report, key, lines):
     return n
 
 
-def timed(check, key, command, quiet):
+def timed(check, key, command, quiet, environment=None):
     """A benchmark's groups into check.report[key]. It begins none that it could not end."""
     command = command + ["--seconds", f"{max(0.1, 0.9 * check.left()):.1f}"]
-    lines, ended_in = run_items(check, command, quiet)
+    lines, ended_in = run_items(check, command, quiet, environment)
     n = merge(check.report, key, lines)
     left_out = [line[len("left out "):] for line in lines if line.startswith("left out ")]
     note = f"{n} cases" + (", no time was left for " + ", ".join(left_out) if left_out else "")
@@ -343,6 +344,32 @@ def profile(check):
     if not done:
         raise Skipped("ncu gave nothing: " + (refused or "see the log"))
     return "in the log, at " + ", ".join(done) + " tokens"
+
+
+# ---- On several GPUs ----
+
+def ranks_bits(check):
+    """Models in several ranks, by NCCL: the bits of one; and how the GPUs are connected."""
+    try:
+        check.run(["nvidia-smi", "topo", "-m"], limit=10 * check.scale)  # for the log
+    except Skipped:
+        pass
+    return suites(check, ["ranks.captures*"] if check.rehearsed else ["ranks.*"], ranks_environment(check))
+
+
+def ranks_environment(check):
+    return {"TT_RANKS": str(check.ranks), "TT_EMU_DEVICES": str(check.ranks), **libraries()}
+
+
+def ranks_decode(check):
+    """Decode and prefill of a model with random weights, in one rank and in several."""
+    model = ["--tiny"] if check.rehearsed else ["--model", MODEL, "--rounds", "3"]
+    program = [check.program("gpu-bench"), "--decode", *model]
+    until, notes = check.until, []
+    for more in ([], ["--ranks", str(check.ranks)]):
+        check.until = until if more else until - 0.6 * check.left()
+        notes.append(timed(check, "decode", program + more, 40, ranks_environment(check)))
+    return "; ".join(notes)
 
 
 # ---- With the time that is left ----

@@ -84,6 +84,19 @@ for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Ques
     assert heading in page, heading
 END
 
+# Several GPUs.
+(cd "$build" && env -i PATH="$work/tools:/usr/bin:/bin" "$check" --rehearse . --ranks 2 --results "$work/ranks" \
+	--seconds 3300)
+python3 - "$work"/ranks/*.json <<'END'
+import json, sys
+
+report = json.load(open(sys.argv[1]))
+parts = {part["name"]: part["outcome"] for part in report["parts"]}
+assert parts == {"machine": "pass", "ranks_bits": "pass", "ranks_decode": "pass"}, report["parts"]
+groups = {case["group"] for case in report["decode"]["cases"]}
+assert {"tiny decode batch 1", "tiny, 2 ranks, decode batch 1"} <= groups, groups
+END
+
 # The result of a primitive is changed: the part must fail, and with it the whole.
 if [ "$2" = ON ]; then
 	printf '\1' | dd of="$work/moved/primitives.bin" bs=1 seek=100 conv=notrunc status=none

@@ -47,8 +47,8 @@ if(NOT TT_PTX_ALL)
 endif()
 foreach(target ${PTX_TARGETS})
   set(programs $<TARGET_FILE:primitives-emu> ${CMAKE_CURRENT_BINARY_DIR}/primitives.bin)
-  foreach(suite place pool quants product product_deep product_k1424 product_k1440 product_steer attention product_strict
-    control sample product_cluster small_attention small_product small_sample)
+  foreach(suite place pool quants product product_deep product_k1424 product_k1440 product_steer
+    attention product_strict control sample product_cluster small_attention small_product small_sample)
     list(APPEND programs -- $<TARGET_FILE:test_emu_${suite}> --jobs 2)
   endforeach()
   # What applies a product of cuBLASLt runs with --fast, through the engine, which makes the weights of dummy models.

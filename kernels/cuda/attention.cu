@@ -65,7 +65,7 @@ TT_DEVICE void fetch_stage(const struct attention_kernel_args *a, const struct a
 	uint32_t keys_further = shape::THREADS / chunks, chunks_further = shape::THREADS % chunks;
 	const uint32_t *pages = s->pages + at->split % 2 * SPLIT_PAGES + at->stage * STAGE_PAGES;
 	uint32_t first = at->split * TT_SPLIT_KEYS + at->stage * STAGE_KEYS;
-	ATTENTION_ROLLED
+	TT_ROLLED
 	while (key < STAGE_KEYS) {
 		size_t page = tt_shared_load_4(pages + key / TT_PAGE_TOKENS);
 		const tt_bf16 *rows =
@@ -88,7 +88,7 @@ TT_DEVICE void fetch_queries(
 	const struct attention_kernel_args *a, const struct attention_tile *t, const struct attention_shared<shape> *s)
 {
 	uint32_t chunks = a->head_dim / 8;
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = threadIdx.x; i < shape::ROWS * chunks; i += shape::THREADS) {
 		uint32_t row = i / chunks, chunk = i % chunks;
 		bool valid = row < t->n_rows;
@@ -130,15 +130,15 @@ TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct a
 	const unsigned char *keys =
 		s->ring + (slot * STAGE_KEYS + first_page * TT_PAGE_TOKENS + lane / 16 * 8 + lane % 8) * stride +
 		lane / 8 % 2 * 16;
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t p = 0; p < shape::KEY_PAGES; p++)
-		ATTENTION_UNROLL
+		TT_UNROLL
 	for (uint32_t i = 0; i < 8; i++)
 		scores[p][i] = 0;
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t c = 0; c < a->head_dim / 16; c++) {
 		tt_ldmatrix_x4(q, rows + c * 32);
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t p = 0; p < shape::KEY_PAGES; p++) {
 			tt_ldmatrix_x4(k, keys + p * TT_PAGE_TOKENS * stride + c * 32);
 			tt_mma(scores[p], q, k);
@@ -151,12 +151,12 @@ TT_DEVICE void score_stage(const struct attention_kernel_args *a, const struct a
 template <typename shape>
 TT_DEVICE void scale_stage(const struct attention_kernel_args *a, float scores[shape::KEY_PAGES][8])
 {
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t i = 0; i < shape::KEY_PAGES * 8; i++)
 		scores[i / 8][i % 8] *= a->scale;
 	if (a->soft_cap == 0)
 		return;
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t i = 0; i < shape::KEY_PAGES * 8; i++)
 		scores[i / 8][i % 8] = soft_cap(scores[i / 8][i % 8], a->soft_cap);
 }
@@ -166,9 +166,9 @@ template <typename shape>
 TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first, const uint32_t sees[2],
 	float scores[shape::KEY_PAGES][8])
 {
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t p = 0; p < shape::KEY_PAGES; p++) {
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t i = 0; i < 8; i++) {
 			uint32_t key = first + p * TT_PAGE_TOKENS + i / 4 * 8 + tt_lane() % 4 * 2 + i % 2,
 				 end = sees[i / 2 % 2];
@@ -181,7 +181,7 @@ TT_DEVICE void mask_stage(const struct attention_kernel_args *a, uint32_t first,
 /* Moves each stage's scores to the place before; the last ones are then -infinity. */
 template <typename shape> TT_DEVICE void next_scores(float scores[SPLIT_STAGES][shape::KEY_PAGES][8])
 {
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t i = 0; i < SPLIT_STAGES * shape::KEY_PAGES * 8; i++) {
 		uint32_t stage = i / (shape::KEY_PAGES * 8), page = i / 8 % shape::KEY_PAGES;
 		scores[stage][page][i % 8] = stage + 1 < SPLIT_STAGES ? scores[stage + 1][page][i % 8] : -INFINITY;
@@ -195,12 +195,12 @@ TT_DEVICE void split_max(
 {
 	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
 	max[0] = max[1] = -INFINITY;
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t i = 0; i < SPLIT_STAGES * shape::KEY_PAGES * 8; i++) {
 		float x = scores[i / (8 * shape::KEY_PAGES)][i / 8 % shape::KEY_PAGES][i % 8];
 		max[i / 2 % 2] = x > max[i / 2 % 2] ? x : max[i / 2 % 2];
 	}
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t half = 0; half < 2; half++) {
 		float x = tt_warp_max(max[half], 4);
 		if (tt_lane() % 4 == 0)
@@ -208,7 +208,7 @@ TT_DEVICE void split_max(
 				s->group_max + tt_warp() / shape::M_TILES * shape::ROWS + row + half * 8, x);
 	}
 	tt_sync_block();
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t half = 0; half < 2; half++) {
 		max[half] = -INFINITY;
 		for (uint32_t g = 0; g < shape::KEY_GROUPS; g++) {
@@ -225,12 +225,12 @@ TT_DEVICE void weigh_stage(const struct attention_shared<shape> *s, uint32_t sta
 {
 	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
 	uint32_t first_page = stage * STAGE_PAGES + tt_warp() / shape::M_TILES * shape::KEY_PAGES;
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t p = 0; p < shape::KEY_PAGES; p++) {
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t half = 0; half < 2; half++) {
 			float w[4];
-			ATTENTION_UNROLL
+			TT_UNROLL
 			for (uint32_t i = 0; i < 4; i++) {
 				float x = scores[p][i / 2 * 4 + half * 2 + i % 2];
 				w[i] = x == -INFINITY ? 0 : tt_exp(x - max[half]);
@@ -259,7 +259,7 @@ TT_DEVICE void join_rows(const struct attention_shared<shape> *s, uint32_t first
 		float x = tt_shared_load_f32(s->group_max + g * shape::ROWS + row);
 		max = x > max ? x : max;
 	}
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t p = first_page; p < end_page; p++)
 		sum += tt_shared_load_f32(s->page_sums + p * shape::ROWS + row);
 	float before = tt_shared_load_f32(s->max + row);
@@ -277,11 +277,11 @@ TT_DEVICE void add_stage(const struct attention_kernel_args *a, const struct att
 	uint32_t n_rows, uint32_t stage, uint32_t slot, float acc[shape::N_TILES][shape::M_TILES][4])
 {
 	uint32_t lane = tt_lane(), stride = attention_stride(a->head_dim), w[2][shape::M_TILES][4], v[4];
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t pair = 0; pair < STAGE_PAGES / 2; pair++) {
 		const unsigned char *rows =
 			s->weights + lane % 16 * WEIGHT_STRIDE + (stage * STAGE_PAGES + pair * 2) * 32 + lane / 16 * 16;
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t m = 0; m < shape::M_TILES; m++) {
 			if (m * 16 < n_rows) {
 				tt_ldmatrix_x4(w[0][m], rows + m * 16 * WEIGHT_STRIDE);
@@ -289,13 +289,13 @@ TT_DEVICE void add_stage(const struct attention_kernel_args *a, const struct att
 			}
 		}
 		const unsigned char *values = s->ring + (slot * STAGE_KEYS + pair * 2 * TT_PAGE_TOKENS + lane) * stride;
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t n = 0; n < shape::N_TILES; n++) {
 			uint32_t column = n * shape::WARPS + tt_warp();
 			if (column >= a->head_dim / 8)
 				break;
 			tt_ldmatrix_x4_trans(v, values + column * 16);
-			ATTENTION_UNROLL
+			TT_UNROLL
 			for (uint32_t m = 0; m < shape::M_TILES; m++) {
 				if (m * 16 < n_rows) {
 					tt_mma(acc[n][m], w[0][m], v);
@@ -316,7 +316,7 @@ TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct att
 	uint32_t my_page = tt_warp() / shape::M_TILES * shape::KEY_PAGES;
 	float scores[SPLIT_STAGES][shape::KEY_PAGES][8] = {}, acc[shape::N_TILES][shape::M_TILES][4], max[2];
 	/* The scores of a stage are always the newest or the oldest, so that one copy of the code serves all stages. */
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = 0; i < SPLIT_STAGES; i++) {
 		uint32_t from = split * TT_SPLIT_KEYS + i * STAGE_KEYS;
 		next_scores<shape>(scores);
@@ -329,7 +329,7 @@ TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct att
 		}
 	}
 	split_max<shape>(s, scores, max);
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = 0; i < SPLIT_STAGES; i++) {
 		if (i >= first && i < end)
 			weigh_stage<shape>(s, i, max, scores[0]);
@@ -337,19 +337,19 @@ TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct att
 	}
 	tt_sync_block();
 	join_rows<shape>(s, first * STAGE_PAGES, end * STAGE_PAGES);
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
 		acc[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = first; i < end; i++)
 		add_stage<shape>(a, s, t->n_rows, i, take_stage<shape>(a, t, s, ring), acc);
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t m = 0; m < shape::M_TILES; m++) {
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t half = 0; half < 2; half++) {
 			float old = tt_shared_load_f32(s->old + m * 16 + half * 8 + row);
 			float fresh = tt_shared_load_f32(s->fresh + m * 16 + half * 8 + row);
-			ATTENTION_UNROLL
+			TT_UNROLL
 			for (uint32_t i = 0; i < shape::N_TILES * 2; i++) {
 				float *total = &totals[i / 2][m][half * 2 + i % 2];
 				*total = join_values(*total, acc[i / 2][m][half * 2 + i % 2], old, fresh);
@@ -386,7 +386,7 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 	struct ring ring = {{split, first_stage(t, split), false}, end, 0};
 	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
 	begin_tile<shape>(a, t, s, split);
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = 0; i < shape::STAGES - 1; i++) {
 		if (ring.next.split < end) {
 			fetch_stage<shape>(a, t, s, &ring.next, i);
@@ -395,7 +395,7 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 		tt_copy_async_commit();
 	}
 	uint32_t sees[2] = {tt_shared_load_4(s->positions + row), tt_shared_load_4(s->positions + row + 8)};
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
 		totals[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
 	for (; split < end; split++) {
@@ -415,9 +415,9 @@ TT_DEVICE void store_rows(const struct attention_kernel_args *a, const struct at
 {
 	uint32_t chunks = a->head_dim / 8, stride = attention_stride(a->head_dim);
 	/* The columns of n are always the first, as in run_split. */
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t n = 0; n < shape::N_TILES; n++) {
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t i = 0; i < shape::M_TILES * 2; i++) {
 			uint32_t column = n * shape::WARPS + tt_warp(), row = i * 8 + tt_lane() / 4;
 			if (column >= chunks || row >= t->n_rows)
@@ -427,14 +427,14 @@ TT_DEVICE void store_rows(const struct attention_kernel_args *a, const struct at
 			tt_shared_store_4(s->q + row * stride + column * 16 + tt_lane() % 4 * 4,
 				tt_bf16x2_from_f32(tt_div(pair[0], sum), tt_div(pair[1], sum)));
 		}
-		ATTENTION_UNROLL
+		TT_UNROLL
 		for (uint32_t i = 0; i + shape::M_TILES * 4 < shape::N_TILES * shape::M_TILES * 4; i++) {
 			uint32_t to = i / (shape::M_TILES * 4), m = i / 4 % shape::M_TILES;
 			totals[to][m][i % 4] = totals[to + 1][m][i % 4];
 		}
 	}
 	tt_sync_block();
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = threadIdx.x; i < t->n_rows * chunks; i += shape::THREADS) {
 		uint32_t row = i / chunks, chunk = i % chunks;
 		tt_store_16(a->out + row_at(a, t, row) + chunk * 8, tt_shared_load_16(s->q + row * stride + chunk * 16),
@@ -446,7 +446,7 @@ template <typename shape>
 TT_DEVICE void store_partial(const struct attention_kernel_args *a, const struct attention_tile *t,
 	const struct attention_shared<shape> *s, const float totals[shape::N_TILES][shape::M_TILES][4], float *partial)
 {
-	ATTENTION_UNROLL
+	TT_UNROLL
 	for (uint32_t i = 0; i < shape::N_TILES * 2; i++) {
 		uint32_t column = i / 2 * shape::WARPS + tt_warp(), row = i % 2 * 8 + tt_lane() / 4;
 		const float *pair = &totals[i / 2][0][i % 2 * 2];
@@ -528,7 +528,7 @@ static __global__ void __launch_bounds__(shape::THREADS, 1)
 	tt_grid_launch_dependents();
 	tt_grid_wait();
 	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN);
-	ATTENTION_ROLLED
+	TT_ROLLED
 	while (next_tile<shape>(&a, &s, n_tokens, &tiles, &t, &split, &end)) {
 		run_splits<shape>(&a, &t, &s, split, end, totals);
 		if constexpr (shape::CAN_SHARE) {

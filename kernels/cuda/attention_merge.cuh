@@ -49,7 +49,7 @@ TT_DEVICE void merge_factors(
 	uint32_t row = threadIdx.x;
 	if (row < n_rows) {
 		float max = tt_shared_load_f32(row_max + row);
-		ATTENTION_BY_8
+		TT_BY_8
 		for (uint32_t i = 0; i < n_splits; i++) {
 			float next = tt_shared_load_f32(m->max + i * 16 + row);
 			tt_shared_store_f32(m->max_before + i * 16 + row, max);
@@ -70,7 +70,7 @@ TT_DEVICE void merge_factors(
 	tt_sync_block();
 	if (row < n_rows) {
 		float sum = tt_shared_load_f32(row_sum + row);
-		ATTENTION_BY_8
+		TT_BY_8
 		for (uint32_t i = 0; i < n_splits; i++)
 			sum = fmaf(sum, tt_shared_load_f32(m->max + i * 16 + row),
 				tt_shared_load_f32(m->sum + i * 16 + row));
@@ -84,12 +84,12 @@ TT_DEVICE void merge_values(const struct attention_kernel_args *a, const struct 
 	uint32_t n_rows, uint32_t n_splits, uint32_t n_threads)
 {
 	uint32_t quads = a->head_dim / 4, size = attention_partial_floats(a->head_dim);
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = threadIdx.x; i < n_rows * quads; i += n_threads) {
 		uint32_t row = i / quads;
 		float4 total = tt_shared_load_f32x4(m->totals + i * 4);
 		const float *from = partial + 32 + i * 4;
-		ATTENTION_BY_8
+		TT_BY_8
 		for (uint32_t split = 0; split < n_splits; split++, from += size) {
 			float4 v = tt_load_f32x4(from, TT_TRAFFIC_SCRATCH);
 			float old = tt_shared_load_f32(m->max + split * 16 + row);
@@ -118,7 +118,7 @@ TT_DEVICE void merge_partials(const struct attention_kernel_args *a, const struc
 		tt_shared_store_f32(s->max + threadIdx.x, -INFINITY);
 		tt_shared_store_f32(s->sum + threadIdx.x, 0);
 	}
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t first = 0; first < n; first += MERGED) {
 		uint32_t here = n - first < MERGED ? n - first : (uint32_t)MERGED;
 		const float *from = partial + (size_t)first * size;

@@ -13,16 +13,6 @@
 #include "kernels/cuda/ptx/shared.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 
-#ifdef TT_EMU
-#define ATTENTION_UNROLL
-#define ATTENTION_ROLLED
-#define ATTENTION_BY_8
-#else
-#define ATTENTION_UNROLL _Pragma("unroll")   /* arrays that are indexed in such loops must stay in registers */
-#define ATTENTION_ROLLED _Pragma("unroll 1") /* code that is fetched once for each tile has to be short */
-#define ATTENTION_BY_8 _Pragma("unroll 8")   /* so that eight loads are under way */
-#endif
-
 enum {
 	STAGE_PAGES = 4,
 	STAGE_KEYS = STAGE_PAGES * TT_PAGE_TOKENS,
@@ -165,7 +155,7 @@ TT_DEVICE struct attention_tile tile_at(
 	const int32_t *positions = plan_array(a->plan, &a->plan->positions);
 	struct attention_tile t = {first, 0, head / a->n_parts, head % a->n_parts * a->tile_heads, a->tile_heads, 0,
 		NULL, 0, 0, 0, 0, 0, 0};
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t i = 0; i < a->tile_tokens; i += TT_WARP) {
 		uint32_t token = first + i + tt_lane();
 		bool inside = i + tt_lane() < a->tile_tokens && token < n_tokens &&
@@ -202,14 +192,14 @@ TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struc
 	uint32_t base, uint32_t n_tokens)
 {
 	uint32_t n = 0;
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
 		uint32_t mask = tt_ballot(begins_tile(a, base + c * 32 + tt_lane(), n_tokens));
 		if (tt_lane() == 0)
 			tt_shared_store_4(s->masks + c, mask);
 	}
 	tt_sync_block();
-	ATTENTION_ROLLED
+	TT_ROLLED
 	for (uint32_t c = 0; c < WINDOW / 32; c++) {
 		uint32_t mask = tt_shared_load_4(s->masks + c);
 		if (c % shape::WARPS == tt_warp() && mask >> tt_lane() & 1)

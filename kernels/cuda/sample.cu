@@ -14,22 +14,20 @@
 #include "kernels/cuda/ptx/shared.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 
-enum { SCAN_THREADS = 256, SCAN_SEGMENTS = SCAN_THREADS / SAMPLE_LANES };
-
-static __global__ void __launch_bounds__(SCAN_THREADS)
+static __global__ void __launch_bounds__(SAMPLE_SCAN_THREADS)
 	sample_largest_kernel(const __grid_constant__ struct sample_kernel_args a)
 {
 	tt_grid_launch_dependents();
 	tt_grid_wait();
-	uint32_t segment = blockIdx.x * SCAN_SEGMENTS + threadIdx.x / SAMPLE_LANES;
+	uint32_t segment = blockIdx.x * SAMPLE_SCAN_SEGMENTS + threadIdx.x / SAMPLE_LANES;
 	if (blockIdx.y >= tt_load_4(&a.plan->n_samples, TT_TRAFFIC_PLAN))
 		return;
 	const float *logits = a.logits + (size_t)blockIdx.y * a.vocab;
 	uint32_t first = segment * a.segment, end = first + a.segment < a.vocab ? first + a.segment : a.vocab;
 	float largest = tt_f32_from_bits(0x7fffffff);
 	if (segment < a.n_segments)
-		for (uint32_t i = first + threadIdx.x % SAMPLE_LANES; i < end; i += SAMPLE_LANES)
-			largest = sample_larger(largest, tt_load_f32(logits + i, TT_TRAFFIC_ACTIVATION));
+		sample_each(logits, first + threadIdx.x % SAMPLE_LANES, SAMPLE_LANES, end, TT_TRAFFIC_ACTIVATION,
+			[&](uint32_t, float x) { largest = sample_larger(largest, x); });
 	for (uint32_t lanes = SAMPLE_LANES / 2; lanes; lanes /= 2)
 		largest = sample_larger(largest, tt_shuffle_xor_f32(largest, lanes));
 	if (segment < a.n_segments && threadIdx.x % SAMPLE_LANES == 0)
@@ -42,8 +40,8 @@ TT_DEVICE float largest_of_row(const struct sample_kernel_args *a, uint32_t inde
 {
 	const float *largest = a->segments.largest + (size_t)index * a->n_segments;
 	float max = tt_f32_from_bits(0x7fffffff);
-	for (uint32_t s = tt_lane(); s < a->n_segments; s += TT_WARP)
-		max = sample_larger(max, tt_load_f32(largest + s, TT_TRAFFIC_SCRATCH));
+	sample_each(largest, tt_lane(), TT_WARP, a->n_segments, TT_TRAFFIC_SCRATCH,
+		[&](uint32_t, float x) { max = sample_larger(max, x); });
 	for (uint32_t lanes = TT_WARP / 2; lanes; lanes /= 2)
 		max = sample_larger(max, tt_shuffle_xor_f32(max, lanes));
 	return max;
@@ -54,25 +52,51 @@ struct segment_sums {
 	float peak;
 };
 
-/* mass and peak are the share of one lane of 8; the sum is the whole segment's, in all lanes. */
-TT_DEVICE struct segment_sums add_segment(const struct sample_row *row, uint32_t first, uint32_t end)
+/* Weights of 2^-31 and more by their first digit, a column for each thread. */
+TT_DEVICE void add_high(double *high, float weight)
+{
+	uint32_t digit = tt_bits_from_f32(weight) >> ((SAMPLE_DIGITS - 1) * SAMPLE_DIGIT_BITS);
+	if (digit < SAMPLE_BINS - SAMPLE_HIGH)
+		return;
+	double *sum = high + (digit - (SAMPLE_BINS - SAMPLE_HIGH)) * SAMPLE_SCAN_THREADS + threadIdx.x;
+	tt_shared_store_f64(sum, tt_shared_load_f64(sum) + (double)weight);
+}
+
+/* Adds up the columns, a warp for a digit, and stores the block's sums. */
+TT_DEVICE void store_high(const double *high, double *to)
+{
+	tt_sync_block();
+	for (uint32_t b = tt_warp(); b < SAMPLE_HIGH; b += SAMPLE_SCAN_THREADS / TT_WARP) {
+		double sum = 0;
+		for (uint32_t i = tt_lane(); i < SAMPLE_SCAN_THREADS; i += TT_WARP)
+			sum += tt_shared_load_f64(high + b * SAMPLE_SCAN_THREADS + i);
+		sum = tt_warp_sum_f64(sum, TT_WARP);
+		if (tt_lane() == 0)
+			tt_store_f64(to + b, sum, TT_TRAFFIC_SCRATCH);
+	}
+}
+
+/* mass and peak are the share of one lane of 8; the sum is the whole segment's, in all lanes. high, or NULL: shared
+ * memory [SAMPLE_HIGH][SAMPLE_SCAN_THREADS] for the sums by the first digit. */
+TT_DEVICE struct segment_sums add_segment(const struct sample_row *row, uint32_t first, uint32_t end, double *high)
 {
 	struct segment_sums s = {0, 0, 0};
 	float floor = row->by_count || row->by_share ? 0 : row->floor;
 	for (uint32_t chunk = 0; chunk < row->segment; chunk += SAMPLE_CHUNK) {
 		float lane = 0;
-		for (uint32_t k = threadIdx.x % SAMPLE_LANES; k < SAMPLE_CHUNK; k += SAMPLE_LANES) {
-			uint32_t i = first + chunk + k;
-			if (i >= end)
-				break;
-			float x = sample_logit(row, i) - row->max;
-			lane += tt_exp(x);
-			float weight = row->draws ? tt_exp(x * row->sharpness) : 0;
-			if (weight > 0) {
-				s.mass += weight >= floor ? (double)weight : 0;
-				s.peak = weight > s.peak ? weight : s.peak;
-			}
-		}
+		uint32_t begin = first + chunk, chunk_end = begin + SAMPLE_CHUNK < end ? begin + SAMPLE_CHUNK : end;
+		sample_each(row->logits, begin + threadIdx.x % SAMPLE_LANES, SAMPLE_LANES, chunk_end,
+			TT_TRAFFIC_ACTIVATION, [&](uint32_t, float logit) {
+				float x = logit - row->max;
+				lane += tt_exp(x);
+				float weight = row->draws ? tt_exp(x * row->sharpness) : 0;
+				if (weight > 0) {
+					s.mass += weight >= floor ? (double)weight : 0;
+					s.peak = weight > s.peak ? weight : s.peak;
+					if (high)
+						add_high(high, weight);
+				}
+			});
 		lane += tt_shuffle_xor_f32(lane, 2); /* the tree of the CPU's v8_sum */
 		lane += tt_shuffle_xor_f32(lane, 1);
 		lane += tt_shuffle_xor_f32(lane, 4);
@@ -81,18 +105,24 @@ TT_DEVICE struct segment_sums add_segment(const struct sample_row *row, uint32_t
 	return s;
 }
 
-static __global__ void __launch_bounds__(SCAN_THREADS)
+static __global__ void __launch_bounds__(SAMPLE_SCAN_THREADS)
 	sample_sums_kernel(const __grid_constant__ struct sample_kernel_args a)
 {
+	TT_DYNAMIC_SHARED(memory);
 	tt_grid_launch_dependents();
 	tt_grid_wait();
-	uint32_t segment = blockIdx.x * SCAN_SEGMENTS + threadIdx.x / SAMPLE_LANES;
+	uint32_t segment = blockIdx.x * SAMPLE_SCAN_SEGMENTS + threadIdx.x / SAMPLE_LANES;
 	if (blockIdx.y >= tt_load_4(&a.plan->n_samples, TT_TRAFFIC_PLAN))
 		return;
 	struct sample_row row = sample_row_of(&a, blockIdx.y, largest_of_row(&a, blockIdx.y));
 	uint32_t first = segment * a.segment;
 	uint32_t end = segment < a.n_segments ? sample_segment_end(&row, segment) : first;
-	struct segment_sums s = add_segment(&row, first, end);
+	double *high = row.draws && row.by_share && !row.by_count ? (double *)memory : NULL;
+	for (uint32_t b = 0; b < SAMPLE_HIGH && high; b++)
+		tt_shared_store_f64(high + b * SAMPLE_SCAN_THREADS + threadIdx.x, 0);
+	struct segment_sums s = add_segment(&row, first, end, high);
+	if (high)
+		store_high(high, a.segments.high + ((size_t)blockIdx.y * a.n_scans + blockIdx.x) * SAMPLE_HIGH);
 	s.mass = tt_warp_sum_f64(s.mass, SAMPLE_LANES);
 	s.peak = tt_warp_max(s.peak, SAMPLE_LANES);
 	if (segment >= a.n_segments || threadIdx.x % SAMPLE_LANES != 0)
@@ -185,9 +215,11 @@ static __global__ void __launch_bounds__(CUT_THREADS, 1)
 		return;
 	const struct tt_sample_plan *plan = sample_plan(&a, index);
 	struct sample_row row = sample_row_of(&a, index, largest_of_row(&a, index));
-	for (uint32_t s = threadIdx.x; s < a.n_segments; s += CUT_THREADS)
-		tt_shared_store_f32(shared->left + s,
-			tt_load_f32(a.segments.largest + (size_t)index * a.n_segments + s, TT_TRAFFIC_SCRATCH));
+	for (uint32_t s = threadIdx.x; s < a.n_segments; s += CUT_THREADS) {
+		size_t at = (size_t)index * a.n_segments + s;
+		tt_shared_store_f32(shared->left + s, tt_load_f32(a.segments.largest + at, TT_TRAFFIC_SCRATCH));
+		tt_shared_store_4(shared->peaks + s, tt_load_4(a.segments.peaks + at, TT_TRAFFIC_SCRATCH));
+	}
 	tt_sync_block();
 	uint32_t chosen = row.draws ? draw(&row, plan, shared) : 0;
 	if (tt_warp() != 0)
@@ -220,18 +252,23 @@ int tt_cuda_sample(struct tt_backend *backend, const struct tt_sample_args *args
 			err, TT_ERR_UNSUPPORTED, "sample: a vocabulary of %u, %u rows", vocab, cuda->grid_samples);
 	uint32_t most_shared = 0;
 	TT_TRY(tt_cuda_most_shared(cuda, &most_shared, err));
-	struct sample_kernel_args a = {cuda->plan, args->logits, args->results, {NULL, NULL, NULL, NULL}, vocab,
-		(vocab + segment - 1) / segment, segment,
-		cut_shared_bytes(CUT_BINS) <= most_shared ? (uint32_t)CUT_BINS : (uint32_t)CUT_BINS / 2};
-	size_t n = (size_t)a.n_segments * cuda->grid_samples, bytes = n * 2 * (sizeof(double) + sizeof(float));
-	TT_TRY(tt_cuda_scratch(cuda, bytes, err));
+	uint32_t n_segments = (vocab + segment - 1) / segment;
+	struct sample_kernel_args a = {cuda->plan, args->logits, args->results, {NULL, NULL, NULL, NULL, NULL}, vocab,
+		n_segments, segment, (n_segments + SAMPLE_SCAN_SEGMENTS - 1) / SAMPLE_SCAN_SEGMENTS,
+		cut_shared_bytes(SAMPLE_BINS) <= most_shared ? (uint32_t)SAMPLE_BINS : (uint32_t)SAMPLE_BINS / 2};
+	size_t n = (size_t)a.n_segments * cuda->grid_samples;
+	size_t n_high = (size_t)a.n_scans * SAMPLE_HIGH * cuda->grid_samples;
+	TT_TRY(tt_cuda_scratch(cuda, n * 2 * (sizeof(double) + sizeof(float)) + n_high * sizeof(double), err));
 	a.segments.sums = (double *)cuda->partial;
 	a.segments.masses = a.segments.sums + n;
-	a.segments.largest = (float *)(a.segments.masses + n);
+	a.segments.high = a.segments.masses + n;
+	a.segments.largest = (float *)(a.segments.high + n_high);
 	a.segments.peaks = a.segments.largest + n;
-	dim3 scan((a.n_segments + SCAN_SEGMENTS - 1) / SCAN_SEGMENTS, cuda->grid_samples);
-	TT_TRY(launch(cuda, "sample_largest", TT_KERNEL(sample_largest_kernel), scan, SCAN_THREADS, 0, &a, err));
-	TT_TRY(launch(cuda, "sample_sums", TT_KERNEL(sample_sums_kernel), scan, SCAN_THREADS, 0, &a, err));
+	dim3 scan(a.n_scans, cuda->grid_samples);
+	uint32_t high_bytes = SAMPLE_HIGH * SAMPLE_SCAN_THREADS * (uint32_t)sizeof(double);
+	TT_TRY(launch(cuda, "sample_largest", TT_KERNEL(sample_largest_kernel), scan, SAMPLE_SCAN_THREADS, 0, &a, err));
+	TT_TRY(launch(
+		cuda, "sample_sums", TT_KERNEL(sample_sums_kernel), scan, SAMPLE_SCAN_THREADS, high_bytes, &a, err));
 	return launch(cuda, "sample_choose", TT_KERNEL(sample_choose_kernel), dim3(cuda->grid_samples), CUT_THREADS,
 		cut_shared_bytes(a.bins), &a, err);
 }

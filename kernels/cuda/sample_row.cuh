@@ -16,6 +16,14 @@ enum {
 	SAMPLE_CHUNK = 256, /* logits that are added in f32, in 8 lanes, as the CPU twin does */
 	SAMPLE_LANES = 8,
 	SAMPLE_MAX_SEGMENTS = 1024,
+	SAMPLE_AHEAD = 8,         /* logits that a thread has asked for while it computes with as many */
+	SAMPLE_SCAN_THREADS = 64, /* so that one row of 128k logits is on 63 multiprocessors */
+	SAMPLE_SCAN_SEGMENTS = SAMPLE_SCAN_THREADS / SAMPLE_LANES,
+	/* of a weight's bits below 2^30: digits, from the highest down, as sample_cut.cuh finds them */
+	SAMPLE_DIGIT_BITS = 5,
+	SAMPLE_DIGITS = 6,
+	SAMPLE_BINS = 1 << SAMPLE_DIGIT_BITS,
+	SAMPLE_HIGH = 8, /* values of the first digit that weights of 2^-31 or more have */
 };
 
 /* The summaries of all segments of all rows, from one kernel to the next. */
@@ -24,6 +32,10 @@ struct sample_summaries {
 	float *peaks;   // [n_samples][n_segments] largest weight at the row's temperature
 	double *sums;   // [n_samples][n_segments] of e^(x - max)
 	double *masses; // [n_samples][n_segments] of the weights that a draw without top-k and top-p may choose
+	/* [n_samples][n_scans][SAMPLE_HIGH] of a row with top-p and no top-k: the weights' sums by their first digit,
+	 * of a block's segments. A digit's weights are less than 16 times the smallest, so the sum is exact, in any
+	 * order: 24 bits of a weight, 4 of that, 22 of a count. */
+	double *high;
 };
 
 struct sample_kernel_args {
@@ -32,16 +44,17 @@ struct sample_kernel_args {
 	struct tt_sample_result *results; // [n_samples]
 	struct sample_summaries segments;
 	uint32_t vocab, n_segments, segment; /* ids in a segment, whole chunks */
+	uint32_t n_scans;                    /* blocks that share a row, SAMPLE_SCAN_SEGMENTS each */
 	uint32_t bins;                       /* digits that a cut adds up at a time */
 };
 
 /* A row and its request's sampling. Weights are e^((x - max) * sharpness): 0..1, the largest 1. */
 struct sample_row {
 	const float *logits;
-	const float *peaks;   // [n_segments]
 	const double *sums;   // [n_segments]
 	const double *masses; // [n_segments]
-	uint32_t vocab, n_segments, segment, bins;
+	const double *high;   // [n_scans][SAMPLE_HIGH]
+	uint32_t vocab, n_segments, segment, n_scans, bins;
 	float max, sharpness, floor, share;
 	uint32_t top_k;
 	bool draws, by_count, by_share;
@@ -69,9 +82,9 @@ TT_DEVICE struct sample_row sample_row_of(const struct sample_kernel_args *a, ui
 {
 	const struct tt_sample_plan *plan = sample_plan(a, index);
 	size_t first = (size_t)index * a->n_segments;
-	struct sample_row row = {a->logits + (size_t)index * a->vocab, a->segments.peaks + first,
-		a->segments.sums + first, a->segments.masses + first, a->vocab, a->n_segments, a->segment, a->bins, max,
-		0, 0, 0, 0, false, false, false};
+	struct sample_row row = {a->logits + (size_t)index * a->vocab, a->segments.sums + first,
+		a->segments.masses + first, a->segments.high + (size_t)index * a->n_scans * SAMPLE_HIGH, a->vocab,
+		a->n_segments, a->segment, a->n_scans, a->bins, max, 0, 0, 0, 0, false, false, false};
 	float temperature = tt_load_f32(&plan->sampling.temperature, TT_TRAFFIC_PLAN);
 	float top_p = tt_load_f32(&plan->sampling.top_p, TT_TRAFFIC_PLAN),
 	      min_p = tt_load_f32(&plan->sampling.min_p, TT_TRAFFIC_PLAN);
@@ -91,9 +104,57 @@ TT_DEVICE float sample_logit(const struct sample_row *row, uint32_t id)
 	return tt_load_f32(row->logits + id, TT_TRAFFIC_ACTIVATION);
 }
 
-TT_DEVICE float sample_weight(const struct sample_row *row, uint32_t id)
+TT_DEVICE float sample_weight(const struct sample_row *row, float logit)
 {
-	return tt_exp((sample_logit(row, id) - row->max) * row->sharpness);
+	return tt_exp((logit - row->max) * row->sharpness);
+}
+
+TT_DEVICE float sample_load(const float *p, enum tt_traffic kind)
+{
+	return tt_load_f32(p, kind);
+}
+
+TT_DEVICE double sample_load(const double *p, enum tt_traffic kind)
+{
+	return tt_load_f64(p, kind);
+}
+
+/* x[i] = from[i * step], for i * step < left. */
+template <typename number>
+TT_DEVICE void sample_fetch(
+	const number *from, uint32_t step, uint32_t left, number x[SAMPLE_AHEAD], enum tt_traffic kind)
+{
+	TT_UNROLL
+	for (uint32_t i = 0; i < SAMPLE_AHEAD; i++)
+		x[i] = i * step < left ? sample_load(from + i * step, kind) : 0;
+}
+
+/* body(i, from[i]) for first, first + step and so on below end, in this order. The loads of a round are under way while
+ * the one before computes: a pass that waited for each would take a thread's share of the row times a load's latency.
+ */
+template <typename number, typename function>
+TT_DEVICE void sample_each(
+	const number *from, uint32_t first, uint32_t step, uint32_t end, enum tt_traffic kind, function body)
+{
+	number x[SAMPLE_AHEAD], next[SAMPLE_AHEAD];
+	uint32_t left = first < end ? end - first : 0, round = SAMPLE_AHEAD * step;
+	from += first;
+	sample_fetch(from, step, left, x, kind);
+	TT_ROLLED
+	while (left) {
+		uint32_t after = left > round ? left - round : 0;
+		from += round;
+		sample_fetch(from, step, after, next, kind);
+		TT_UNROLL
+		for (uint32_t i = 0; i < SAMPLE_AHEAD; i++)
+			if (i * step < left)
+				body(first + i * step, x[i]);
+		TT_UNROLL
+		for (uint32_t i = 0; i < SAMPLE_AHEAD; i++)
+			x[i] = next[i];
+		first += round;
+		left = after;
+	}
 }
 
 TT_DEVICE uint32_t sample_segment_end(const struct sample_row *row, uint32_t segment)
@@ -112,19 +173,24 @@ struct sample_walk {
 	const uint32_t *counts; // [n_segments] in shared memory, of ties
 };
 
-TT_DEVICE double sample_walk_value(const struct sample_row *row, const struct sample_walk *walk, uint32_t id)
+TT_DEVICE double sample_walk_value(const struct sample_row *row, const struct sample_walk *walk, float logit)
 {
-	float weight = sample_weight(row, id);
+	float weight = sample_weight(row, logit);
 	if (walk->ties)
 		return tt_bits_from_f32(weight) == walk->key ? 1 : 0;
 	return weight > 0 && weight >= walk->floor ? (double)weight : 0;
 }
 
-TT_DEVICE double sample_walk_segment(const struct sample_row *row, const struct sample_walk *walk, uint32_t segment)
+/* body(s, what segment s holds) for the segments from first to end. */
+template <typename function>
+TT_DEVICE void sample_walk_segments(
+	const struct sample_row *row, const struct sample_walk *walk, uint32_t first, uint32_t end, function body)
 {
 	if (walk->ties)
-		return (double)tt_shared_load_4(walk->counts + segment);
-	return tt_load_f64(row->masses + segment, TT_TRAFFIC_SCRATCH);
+		for (uint32_t s = first; s < end; s++)
+			body(s, (double)tt_shared_load_4(walk->counts + s));
+	else
+		sample_each(row->masses, first, 1, end, TT_TRAFFIC_SCRATCH, body);
 }
 
 /* The sum over the lower lanes; *total: the sum over all. Lanes ascending. */
@@ -160,24 +226,20 @@ TT_DEVICE uint32_t sample_walk_to(
 	uint32_t each = (row->n_segments + TT_WARP - 1) / TT_WARP, found = 0;
 	uint32_t first = tt_lane() * each, end = first + each < row->n_segments ? first + each : row->n_segments;
 	double own = 0, total, passed;
-	for (uint32_t s = first; s < end; s++)
-		own += sample_walk_segment(row, walk, s);
+	sample_walk_segments(row, walk, first, end, [&](uint32_t, double mass) { own += mass; });
 	double before = sample_lanes_before(own, &total), target = absolute ? share : share * total;
 	uint32_t lane = sample_lane_of(before, own, target);
 	passed = before;
-	if (tt_lane() == lane) {
-		double at = before;
-		for (uint32_t s = first; s < end; s++) {
-			double mass = sample_walk_segment(row, walk, s);
-			if (mass > 0) {
-				found = s;
-				passed = at;
-				if (at + mass > target)
-					break;
-			}
-			at += mass;
-		}
-	}
+	bool going = tt_lane() == lane;
+	double at = before;
+	sample_walk_segments(row, walk, first, going ? end : first, [&](uint32_t s, double mass) {
+		if (!going || !(mass > 0))
+			return;
+		found = s;
+		passed = at;
+		going = !(at + mass > target);
+		at += mass;
+	});
 	uint32_t segment = tt_shuffle(found, lane);
 	passed = tt_shuffle_f64(passed, lane);
 	uint32_t segment_end = sample_segment_end(row, segment);
@@ -185,19 +247,19 @@ TT_DEVICE uint32_t sample_walk_to(
 	first = segment * row->segment + tt_lane() * each;
 	end = first + each < segment_end ? first + each : segment_end;
 	own = 0;
-	for (uint32_t i = first; i < end; i++)
-		own += sample_walk_value(row, walk, i);
+	sample_each(row->logits, first, 1, end, TT_TRAFFIC_ACTIVATION,
+		[&](uint32_t, float logit) { own += sample_walk_value(row, walk, logit); });
 	before = passed + sample_lanes_before(own, &total);
 	lane = sample_lane_of(before, own, target);
-	for (uint32_t i = first; i < end && tt_lane() == lane; i++) {
-		double value = sample_walk_value(row, walk, i);
-		if (value > 0) {
-			found = i;
-			if (before + value > target)
-				break;
-		}
+	going = tt_lane() == lane;
+	sample_each(row->logits, first, 1, going ? end : first, TT_TRAFFIC_ACTIVATION, [&](uint32_t id, float logit) {
+		double value = sample_walk_value(row, walk, logit);
+		if (!going || !(value > 0))
+			return;
+		found = id;
+		going = !(before + value > target);
 		before += value;
-	}
+	});
 	return tt_shuffle(found, lane);
 }
 
@@ -205,9 +267,9 @@ TT_DEVICE uint32_t sample_walk_to(
 TT_DEVICE double sample_total(const double *sums, uint32_t n_segments)
 {
 	uint32_t each = (n_segments + TT_WARP - 1) / TT_WARP, first = tt_lane() * each;
+	uint32_t end = first + each < n_segments ? first + each : n_segments;
 	double own = 0, total;
-	for (uint32_t s = first; s < first + each && s < n_segments; s++)
-		own += tt_load_f64(sums + s, TT_TRAFFIC_SCRATCH);
+	sample_each(sums, first, 1, end, TT_TRAFFIC_SCRATCH, [&](uint32_t, double sum) { own += sum; });
 	sample_lanes_before(own, &total);
 	return total;
 }
@@ -242,13 +304,14 @@ TT_DEVICE struct sample_place sample_next_in_segment(
 {
 	uint32_t end = sample_segment_end(row, segment);
 	struct sample_place own = {0, UINT32_MAX};
-	for (uint32_t i = segment * row->segment + tt_lane(); i < end; i += TT_WARP) {
-		float x = sample_logit(row, i);
-		if (x == x && (whole || sample_comes_after(x, i, place)) && (own.id == UINT32_MAX || x > own.value)) {
-			own.value = x;
-			own.id = i;
-		}
-	}
+	sample_each(row->logits, segment * row->segment + tt_lane(), TT_WARP, end, TT_TRAFFIC_ACTIVATION,
+		[&](uint32_t id, float x) {
+			if (x == x && (whole || sample_comes_after(x, id, place)) &&
+				(own.id == UINT32_MAX || x > own.value)) {
+				own.value = x;
+				own.id = id;
+			}
+		});
 	return sample_first_of_lanes(own);
 }
 

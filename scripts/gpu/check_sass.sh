@@ -3,7 +3,8 @@
 # kernel spills registers, or when a matrix product or attention has no tensor-core instruction (HMMA) or no access of
 # 16 bytes a thread to global memory (LDG.128, LDGSTS.128, bulk copies: UBLKCP), or when a product is over its budget:
 # instructions an HMMA in its steady loop, which multiplies and copies, and registers, which decide how many blocks a
-# multiprocessor has.
+# multiprocessor has; or when a kernel that is bound by its loads has fewer of them under way than it must ("ahead": the
+# most loads from global memory after which nothing has read the result of any).
 #   check_sass.sh OBJECT.o...
 set -eu
 if [ $# -eq 0 ]; then
@@ -40,6 +41,8 @@ done | {
 		split("", line_of)
 		split("", products_to)
 		split("", copies_to)
+		split("", under_way)
+		n_under_way = 0
 	}
 	# Of each instruction its number, and the HMMA and LDGSTS before it; a branch back ends a loop.
 	match($0, /^[ \t]*\/\*[0-9a-f]+\*\//) {
@@ -49,6 +52,7 @@ done | {
 		line_of[at] = n_lines++
 		products_to[n_lines - 1] = products[code] + 0
 		copies_to[n_lines - 1] = copies[code] + 0
+		count_ahead()
 		if (match($0, / BRA [^;]*0x[0-9a-f]+/)) {
 			at = substr($0, RSTART, RLENGTH)
 			sub(/^.*0x0*/, "", at)
@@ -64,6 +68,29 @@ done | {
 	/ LDG\.[A-Z0-9.]*128/ { wide_loads[code]++ }
 	/ LDGSTS\.[A-Z0-9.]*128/ { copies[code]++ }
 	/ UBLKCP/ { bulk[code]++ }
+	# A load is under way until an instruction has its register among its operands; loads arrive in order.
+	function count_ahead(  text, register) {
+		text = $0
+		sub(/;.*/, "", text)
+		sub(/^[^A-Z@]*(@!?U?P[0-9T]+ )?[A-Z0-9_.]+ */, "", text)
+		register = text
+		sub(/[^R0-9].*/, "", register)
+		if ($0 !~ / ST[A-Z]*[. ]/)
+			sub(/^[^,]*,/, "", text)
+		while (n_under_way && match(text, /R[0-9]+/)) {
+			if (substr(text, RSTART, RLENGTH) in under_way) {
+				split("", under_way)
+				n_under_way = 0
+			}
+			text = substr(text, RSTART + RLENGTH)
+		}
+		if ($0 ~ / LDG\./) {
+			n_under_way += !(register in under_way)
+			under_way[register] = 1
+			if (n_under_way > ahead[code])
+				ahead[code] = n_under_way
+		}
+	}
 	# A product of any op: instructions an HMMA, and registers for as many blocks as shared memory has room for.
 	function budget(shape, each, most_registers) {
 		most_each[shape] = each
@@ -88,6 +115,8 @@ done | {
 		budget("product_cluster_quants<8, 4, 4>", 16, 128)
 		budget("product_cluster_quants<8, 8, 4>", 9, 128)
 		budget("product_cluster_quants<8, 16, 4>", 6, 255)
+		least_ahead["sample_largest_kernel"] = least_ahead["sample_sums_kernel"] = 8
+		least_ahead["sample_choose_kernel"] = 8
 	}
 	# The steady loop is the innermost: an outer one has more instructions an HMMA.
 	function loop_ends(each) {
@@ -104,8 +133,8 @@ done | {
 		return over (registers[kernel] + 0 > most_of[shape] ? ": OVER " most_of[shape] " REGISTERS" : "")
 	}
 	END {
-		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s %8s\n", "kernel", "target", "registers", "spilled", "HMMA",
-			"LDG.128", "LDGSTS.128", "bulk", "an HMMA"
+		printf "%-60s %-7s %9s %7s %5s %7s %10s %6s %8s %5s\n", "kernel", "target", "registers", "spilled",
+			"HMMA", "LDG.128", "LDGSTS.128", "bulk", "an HMMA", "ahead"
 		for (i = 0; i < n; i++) {
 			kernel = kernels[i]
 			match(kernel, / [^ ]*$/)
@@ -128,10 +157,12 @@ done | {
 					problem = problem ": NO 16-BYTE LOADS"
 				problem = problem over_budget(name, kernel)
 			}
+			if (disassembled && ahead[kernel] + 0 < least_ahead[name] + 0)
+				problem = problem ": FEWER THAN " least_ahead[name] " LOADS AHEAD"
 			each = kernel in steady ? sprintf("%.1f", steady[kernel]) : "-"
-			printf "%-60s %-7s %9s %7s %5d %7d %10d %6d %8s%s\n", name, target, registers[kernel],
+			printf "%-60s %-7s %9s %7s %5d %7d %10d %6d %8s %5d%s\n", name, target, registers[kernel],
 				stores[kernel] + loads[kernel], products[kernel], wide_loads[kernel], copies[kernel],
-				bulk[kernel], each, problem
+				bulk[kernel], each, ahead[kernel], problem
 			bad += problem != ""
 		}
 		printf "%d kernels, %d of them matrix kernels: %s\n", n, matrix, bad ? bad " are bad" : "all good"

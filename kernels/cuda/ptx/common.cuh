@@ -26,11 +26,16 @@
 
 #define TT_DEVICE static __device__ __forceinline__
 
-/* Stands before a loop whose arrays must stay in registers. */
+/* TT_UNROLL stands before a loop whose arrays must stay in registers, TT_ROLLED before one whose code has to be short
+ * because it is fetched cold, TT_BY_8 where eight loads are to be under way. */
 #ifdef TT_EMU
 #define TT_UNROLL
+#define TT_ROLLED
+#define TT_BY_8
 #else
 #define TT_UNROLL _Pragma("unroll")
+#define TT_ROLLED _Pragma("unroll 1")
+#define TT_BY_8 _Pragma("unroll 8")
 #endif
 
 enum { TT_WARP = 32 };

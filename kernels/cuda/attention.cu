@@ -516,7 +516,7 @@ TT_DEVICE bool next_tile(const struct attention_kernel_args *a, const struct att
 
 /* The code of a tile stands here once: it is most of the kernel, and a step of few tokens fetches it cold. */
 template <typename shape>
-static __global__ void __launch_bounds__(shape::THREADS, 1)
+static __global__ void __launch_bounds__(shape::THREADS, shape::BLOCKS)
 	attention_kernel(const __grid_constant__ struct attention_kernel_args a)
 {
 	TT_DYNAMIC_SHARED(memory);
@@ -567,12 +567,12 @@ static void account(
 /* A kernel of a shape, for heads of a size. */
 struct shaped {
 	const void *kernel;
-	uint32_t threads, shared_bytes;
+	uint32_t rows, threads, shared_bytes;
 };
 
 template <typename shape> static struct shaped shaped_of(const void *kernel, uint32_t head_dim)
 {
-	return shaped{kernel, shape::THREADS, attention_shared_bytes<shape>(head_dim)};
+	return shaped{kernel, shape::ROWS, shape::THREADS, attention_shared_bytes<shape>(head_dim)};
 }
 
 static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
@@ -586,14 +586,14 @@ static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, st
 }
 
 /* One shape for decode and one for prefill, for heads of up to 64, 128 and 256. */
-typedef attention_shape<1, 4, 2, 4> decode_64;
-typedef attention_shape<1, 4, 4, 3> decode_128;
-typedef attention_shape<1, 4, 8, 2> decode_256;
-typedef attention_shape<4, 8, 1, 4> prefill_64;
-typedef attention_shape<4, 8, 2, 3> prefill_128;
-typedef attention_shape<4, 8, 4, 2> prefill_256;
+typedef attention_shape<1, 4, 2, 4, 4> decode_64;
+typedef attention_shape<1, 4, 4, 3, 3> decode_128;
+typedef attention_shape<1, 4, 8, 2, 2> decode_256;
+typedef attention_shape<4, 8, 1, 4, 1> prefill_64;
+typedef attention_shape<4, 8, 2, 3, 1> prefill_128;
+typedef attention_shape<4, 8, 4, 2, 1> prefill_256;
 /* where the device gives a block too little for that of three stages */
-typedef attention_shape<4, 8, 2, 2> prefill_128_small;
+typedef attention_shape<4, 8, 2, 2, 1> prefill_128_small;
 
 static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
 {
@@ -621,29 +621,44 @@ static struct shaped decode_kernel(uint32_t hd)
 			   : shaped_of<decode_256>(TT_KERNEL(attention_kernel<decode_256>), hd);
 }
 
-/* Of tiles of 64 rows. */
+/* Of tiles of 64 rows, or of 16 where shared memory does not hold 64 of heads of 256. */
 static struct shaped prefill_kernel(uint32_t hd, uint32_t most_shared)
 {
 	if (hd <= 64)
 		return shaped_of<prefill_64>(TT_KERNEL(attention_kernel<prefill_64>), hd);
 	if (hd > 128)
-		return shaped_of<prefill_256>(TT_KERNEL(attention_kernel<prefill_256>), hd);
+		return attention_shared_bytes<prefill_256>(hd) > most_shared
+			       ? decode_kernel(hd)
+			       : shaped_of<prefill_256>(TT_KERNEL(attention_kernel<prefill_256>), hd);
 	if (attention_shared_bytes<prefill_128>(hd) <= most_shared)
 		return shaped_of<prefill_128>(TT_KERNEL(attention_kernel<prefill_128>), hd);
 	return shaped_of<prefill_128_small>(TT_KERNEL(attention_kernel<prefill_128_small>), hd);
 }
 
-/* So many blocks as the device runs at once take tile after tile of 64 rows, or of 16 where shared memory does not hold
- * 64 of heads of 256. */
+/* So many blocks as the device runs at once. */
+static int resident(struct tt_cuda *cuda, const struct shaped *by, uint32_t *out, struct tt_error *err)
+{
+	return tt_cuda_resident(cuda, "attention", by->kernel, by->threads, by->shared_bytes, out, err);
+}
+
+int tt_cuda_attention_fits(struct tt_cuda *cuda, const struct tt_config *config, struct tt_error *err)
+{
+	uint32_t most = 0, blocks = 0;
+	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
+	const struct shaped decode = decode_kernel(config->head_dim), prefill = prefill_kernel(config->head_dim, most);
+	TT_TRY(resident(cuda, &decode, &blocks, err));
+	return resident(cuda, &prefill, &blocks, err);
+}
+
+/* So many blocks as the device runs at once take tile after tile. */
 static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
 	struct tt_error *err)
 {
 	uint32_t hd = a->head_dim, most = 0, enough = 0;
 	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
-	bool in_16 = hd > 128 && attention_shared_bytes<prefill_256>(hd) > most;
-	struct shaped by = in_16 ? decode_kernel(hd) : prefill_kernel(hd, most);
-	TT_TRY(tt_cuda_resident(cuda, by.kernel, by.threads, by.shared_bytes, &enough, err));
-	cut_tiles(a, in_16 ? 16 : 64);
+	struct shaped by = prefill_kernel(hd, most);
+	TT_TRY(resident(cuda, &by, &enough, err));
+	cut_tiles(a, by.rows);
 	uint64_t blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts;
 	return launch(cuda, args, a, dim3((uint32_t)(blocks < enough ? blocks : enough)), &by, err);
 }
@@ -656,8 +671,8 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 	bool decode = args->step->n_tokens <= args->step->n_seqs;
 	struct shaped by = decode_kernel(a->head_dim);
 	uint32_t enough = 0;
-	TT_TRY(tt_cuda_resident(cuda, by.kernel, by.threads, by.shared_bytes, &enough, err));
-	cut_tiles(a, 16);
+	TT_TRY(resident(cuda, &by, &enough, err));
+	cut_tiles(a, by.rows);
 	uint32_t n_heads = a->n_kv_heads * a->n_parts;
 	uint64_t blocks = (uint64_t)cuda->grid_tokens * n_heads;
 	a->n_splits = blocks < enough ? splits_in_grid(cuda, args->config, a->window, n_heads) : 1;

@@ -40,13 +40,14 @@ struct attention_kernel_args {
 };
 
 /* m_tiles: tiles of 16 rows; n_tiles: tiles of 8 output columns, the most for a warp; stages: stages of keys or values
- * under way. */
-template <int m_tiles, int warps, int n_tiles, int stages> struct attention_shape {
+ * under way; blocks: of a multiprocessor, as many as sm_90's shared memory holds: they must have registers. */
+template <int m_tiles, int warps, int n_tiles, int stages, int blocks> struct attention_shape {
 	enum {
 		M_TILES = m_tiles,
 		WARPS = warps,
 		N_TILES = n_tiles,
 		STAGES = stages,
+		BLOCKS = blocks,
 		ROWS = 16 * m_tiles,
 		THREADS = TT_WARP * warps,
 		CAN_SHARE = m_tiles == 1,     /* its splits may have a block each: partial results are of 16 rows */

@@ -86,7 +86,7 @@ static int pinned(void **out, size_t n_bytes, struct tt_error *err)
 /* -- A model -- */
 
 /* What the kernels compute, and what a block of each needs on this device: all but the row kernel's have a shape for
- * TT_CUDA_LEAST_SHARED. */
+ * TT_CUDA_LEAST_SHARED. Grids that are made as large as the device runs at once are asked for here too. */
 static int cuda_can_run(struct tt_backend *backend, const struct tt_config *config, struct tt_error *err)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
@@ -97,7 +97,7 @@ static int cuda_can_run(struct tt_backend *backend, const struct tt_config *conf
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"steering rows of %u takes %u bytes of shared memory, cuda:%d gives a block %u",
 			config->hidden_size, row, cuda->device, most);
-	return TT_OK;
+	return tt_cuda_attention_fits(cuda, config, err);
 }
 
 static int open_buffers(struct tt_cuda *cuda, struct tt_error *err)

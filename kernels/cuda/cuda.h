@@ -113,18 +113,18 @@ int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
  * compute has the same bits in each. TT_ERR_UNSUPPORTED where it is too little for any. */
 int tt_cuda_most_shared(struct tt_cuda *cuda, uint32_t *out, struct tt_error *err);
 
-/* launch.c: every launch of a backend. If the launch asks for more shared memory than any kernel may use, the kernel is
- * first allowed to use it. */
+/* launch.c: every launch of a backend. A kernel that needs more shared memory than any may use is first allowed to. */
 int tt_cuda_launch(
 	struct tt_cuda *cuda, const struct tt_launch *launch, const void *kernel, void **args, struct tt_error *err);
 
-/* launch.c: how many blocks the device runs at once, at least one a multiprocessor: the most of a grid whose blocks
- * take tile after tile. A kernel has one number of threads and bytes for a model. */
-int tt_cuda_resident(struct tt_cuda *cuda, const void *kernel, uint32_t threads, uint32_t shared_bytes, uint32_t *out,
-	struct tt_error *err);
+/* launch.c: how many blocks the device runs at once, the most of a grid whose blocks take tile after tile; a kernel has
+ * one number of threads and bytes for a model. TT_ERR_UNSUPPORTED, which names it, where there is room for none. */
+int tt_cuda_resident(struct tt_cuda *cuda, const char *name, const void *kernel, uint32_t threads,
+	uint32_t shared_bytes, uint32_t *out, struct tt_error *err);
+/* attention.cu: asks that of the kernels that heads of such a model take. */
+int tt_cuda_attention_fits(struct tt_cuda *cuda, const struct tt_config *config, struct tt_error *err);
 
-/* load.c: makes the model in device memory, in the layout above. TT_ERR_UNSUPPORTED for what
- * backend.can_run refuses. */
+/* load.c: makes the model in device memory, in the layout above. TT_ERR_UNSUPPORTED for what can_run refuses. */
 int tt_cuda_load(struct tt_cuda *cuda, const struct tt_model *host, const struct tt_model **out, struct tt_error *err);
 void tt_cuda_unload(struct tt_cuda *cuda, const struct tt_model *loaded);
 

@@ -33,8 +33,8 @@ int tt_cuda_most_shared(struct tt_cuda *cuda, uint32_t *out, struct tt_error *er
 	return TT_OK;
 }
 
-int tt_cuda_resident(struct tt_cuda *cuda, const void *kernel, uint32_t threads, uint32_t shared_bytes, uint32_t *out,
-	struct tt_error *err)
+int tt_cuda_resident(struct tt_cuda *cuda, const char *name, const void *kernel, uint32_t threads,
+	uint32_t shared_bytes, uint32_t *out, struct tt_error *err)
 {
 	uint32_t most = 0, at = 0;
 	int n = 0;
@@ -44,7 +44,12 @@ int tt_cuda_resident(struct tt_cuda *cuda, const void *kernel, uint32_t threads,
 	if (!*resident) {
 		TT_TRY_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n, kernel, (int)threads, shared_bytes),
 			"the blocks of a multiprocessor");
-		*resident = cuda->n_sms * (n < 1 ? 1 : (uint32_t)n);
+		if (n < 1)
+			return tt_fail(err, TT_ERR_UNSUPPORTED,
+				"%s: a multiprocessor of cuda:%d has no room for a block of %u threads with %u bytes "
+				"of shared memory",
+				name, cuda->device, threads, shared_bytes);
+		*resident = cuda->n_sms * (uint32_t)n;
 	}
 	*out = *resident;
 	return TT_OK;

@@ -54,6 +54,18 @@ enum {
 	PRODUCT_APPLY_TOKENS = 32,
 };
 
+/* Blocks of a multiprocessor for which a product of bf16 weights must have registers: what the choice of its shape and
+ * stages (product_launch.cuh) counts on. */
+static constexpr __host__ __device__ uint32_t product_narrow_blocks(uint32_t row_tiles, uint32_t token_tiles)
+{
+	return row_tiles * token_tiles == 1 ? 4 : row_tiles * token_tiles <= 8 ? 2 : 1;
+}
+
+static constexpr __host__ __device__ uint32_t product_wide_blocks(uint32_t row_tiles)
+{
+	return row_tiles <= 4 ? 2 : 1;
+}
+
 /* Tiles of one type. */
 struct product_part {
 	const unsigned char *tiles;
@@ -328,7 +340,8 @@ template <uint32_t stages, uint32_t stage_bytes> TT_DEVICE uint32_t product_next
 /* Up to 8 * token_tiles tokens. Each warp has a ring of stages of its own, and a lane reads what it copied itself, so
  * the loop has no barrier. Weights are on their way before the kernel that makes x has ended. */
 template <typename op, int row_tiles, int token_tiles, int stages>
-static __global__ void __launch_bounds__(PRODUCT_THREADS) product_narrow(const __grid_constant__ op a)
+static __global__ void __launch_bounds__(PRODUCT_THREADS, product_narrow_blocks(row_tiles, token_tiles))
+	product_narrow(const __grid_constant__ op a)
 {
 	enum { TOKENS = token_tiles * 8, WEIGHT_BYTES = row_tiles * 2 * PRODUCT_FRAGMENT };
 	enum { STAGE_BYTES = WEIGHT_BYTES + token_tiles * PRODUCT_FRAGMENT };
@@ -491,7 +504,8 @@ TT_DEVICE void product_wide_end(const op &a, const struct product_tile &block, c
 /* 128 tokens a block, for more than 64: both operands come through stages that the block shares. Blocks that share
  * weight rows are adjacent in the grid, so that weights come from memory about once. */
 template <typename op, int row_tiles, int stages>
-static __global__ void __launch_bounds__(PRODUCT_THREADS) product_wide(const __grid_constant__ op a)
+static __global__ void __launch_bounds__(PRODUCT_THREADS, product_wide_blocks(row_tiles))
+	product_wide(const __grid_constant__ op a)
 {
 	typedef product_wide_shape<row_tiles> shape;
 	TT_DYNAMIC_SHARED(shared);

@@ -14,7 +14,7 @@
 #include "kernels/cuda/ptx/shared.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 
-static __global__ void __launch_bounds__(SAMPLE_SCAN_THREADS)
+static __global__ void __launch_bounds__(SAMPLE_SCAN_THREADS, SAMPLE_SCAN_BLOCKS)
 	sample_largest_kernel(const __grid_constant__ struct sample_kernel_args a)
 {
 	tt_grid_launch_dependents();
@@ -105,7 +105,7 @@ TT_DEVICE struct segment_sums add_segment(const struct sample_row *row, uint32_t
 	return s;
 }
 
-static __global__ void __launch_bounds__(SAMPLE_SCAN_THREADS)
+static __global__ void __launch_bounds__(SAMPLE_SCAN_THREADS, SAMPLE_SCAN_BLOCKS)
 	sample_sums_kernel(const __grid_constant__ struct sample_kernel_args a)
 {
 	TT_DYNAMIC_SHARED(memory);

@@ -18,6 +18,7 @@ enum {
 	SAMPLE_MAX_SEGMENTS = 1024,
 	SAMPLE_AHEAD = 8,         /* logits that a thread has asked for while it computes with as many */
 	SAMPLE_SCAN_THREADS = 64, /* so that one row of 128k logits is on 63 multiprocessors */
+	SAMPLE_SCAN_BLOCKS = 16,  /* of a multiprocessor, at least: 32 rows in one wave */
 	SAMPLE_SCAN_SEGMENTS = SAMPLE_SCAN_THREADS / SAMPLE_LANES,
 	/* of a weight's bits below 2^30: digits, from the highest down, as sample_cut.cuh finds them */
 	SAMPLE_DIGIT_BITS = 5,

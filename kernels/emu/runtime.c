@@ -418,6 +418,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *ad
 	if (threads < 1 || threads > 1024)
 		return api_result(cudaErrorInvalidValue);
 	*n = by_memory < (size_t)(THREADS / threads) ? (int)by_memory : THREADS / threads;
+	*n = device->no_room ? 0 : *n;
 	return api_result(cudaSuccess);
 }
 

@@ -475,7 +475,8 @@ static const struct tt_emu_device L40S = {.major = 8, .minor = 9, .n_sms = 142, 
 				  WITHOUT_CODE = {.major = 12,
 					  .n_sms = 170,
 					  .shared_bytes = TT_CUDA_LEAST_SHARED,
-					  .no_code = true};
+					  .no_code = true},
+				  WITHOUT_ROOM = {.major = 9, .n_sms = 132, .shared_bytes = 227 << 10, .no_room = true};
 
 /* Heads of 128 over a long prompt, batches that take each product, sampled rows: with the bits of a device that has
  * more shared memory. */
@@ -542,7 +543,9 @@ Test(emu_engine, a_device_that_would_fail_is_not_chosen)
 	} cases[] = {{&TOO_SMALL, TT_ERR_UNSUPPORTED,
 			     "cuda:0 gives a block 65536 bytes of shared memory, the kernels need 101376"},
 		{&TOO_OLD, TT_ERR_UNSUPPORTED, "compute capability 7.5"},
-		{&WITHOUT_CODE, TT_ERR_DEVICE, "cudaErrorNoKernelImageForDevice"}};
+		{&WITHOUT_CODE, TT_ERR_DEVICE, "cudaErrorNoKernelImageForDevice"},
+		{&WITHOUT_ROOM, TT_ERR_UNSUPPORTED,
+			"attention: a multiprocessor of cuda:0 has no room for a block of 128 threads"}};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct tt_engine_options options;
 		struct tt_engine *engine = NULL;

@@ -256,8 +256,10 @@ PRIMITIVE(arrivals)
  * where that had it. */
 PRIMITIVE(clusters)
 {
+#if TT_HAS_CLUSTERS
 	TT_DYNAMIC_SHARED(shared);
 	unsigned char *own = shared + 64 * threadIdx.x;
+#endif
 	uint4 v[2];
 	for (uint32_t i = 0; i < 2; i++) {
 #if TT_HAS_CLUSTERS
@@ -265,7 +267,6 @@ PRIMITIVE(clusters)
 		tt_sync_cluster();
 		v[i] = tt_cluster_load_16(own + 16 * i, (blockIdx.x + 1) % CLUSTER);
 #else
-		(void)own;
 		uint32_t other = ((blockIdx.x ^ 1) * THREADS + threadIdx.x) * PER_THREAD;
 		v[i] = tt_load_16(in + other + 4 * i, TT_TRAFFIC_WEIGHT);
 #endif

@@ -9,18 +9,21 @@
 #include "weights/dummy.h"
 
 static const char usage[] =
-	"Usage: trimtab-model-step --model NAME [--tp N] [--batch N] [--context N] [--gpu h100|h200|b200]\n"
+	"Usage: trimtab-model-step --model NAME [--tp N] [--batch N] [--context N] [--kv bf16|fp8] [--gpu "
+	"h100|h200|b200]\n"
 	"What a decoding step costs on each of N GPUs that share a model: bytes, operations, what they pass on.\n"
 	"Reckoned from shapes and datasheets; a ceiling, and nothing is measured.\n\n"
 	"  --model NAME   llama-3.1-70b, llama-3.1-8b, llama-3.2-1b, smollm2-135m\n"
 	"  --tp N         ranks (1)\n"
 	"  --batch N      sequences that decode (1)\n"
 	"  --context N    positions of each (1024)\n"
+	"  --kv TYPE      what the pages of keys and values hold: bf16 or fp8 (bf16)\n"
 	"  --gpu NAME     h100, h200 or b200 (h200)\n";
 
 struct arguments {
 	const char *model;
 	const struct tt_gpu *gpu;
+	enum tt_kv_type kv;
 	uint32_t n_ranks, n_rows, n_context;
 };
 
@@ -32,18 +35,27 @@ static bool read_number(const char *text, uint32_t *out)
 	return *text >= '1' && *text <= '9' && !*end && n <= 1 << 24;
 }
 
+static bool read_kv(const char *text, enum tt_kv_type *out)
+{
+	*out = !strcmp(text, "fp8") ? TT_KV_FP8 : TT_KV_BF16;
+	return *out == TT_KV_FP8 || !strcmp(text, "bf16");
+}
+
 /* False where an argument is none of those, or its value not one of its. */
 static bool parse(struct arguments *a, int argc, char **argv)
 {
 	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
 		{"tp", required_argument, NULL, 't'}, {"batch", required_argument, NULL, 'b'},
-		{"context", required_argument, NULL, 'c'}, {"gpu", required_argument, NULL, 'g'}, {0}};
+		{"context", required_argument, NULL, 'c'}, {"kv", required_argument, NULL, 'k'},
+		{"gpu", required_argument, NULL, 'g'}, {0}};
 	bool good = true;
 	for (int c; good && (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
 		if (c == 'm')
 			a->model = optarg;
 		else if (c == 'g')
 			good = (a->gpu = tt_gpu_find(optarg)) != NULL;
+		else if (c == 'k')
+			good = read_kv(optarg, &a->kv);
 		else
 			good = c != '?' && read_number(optarg, c == 't'   ? &a->n_ranks
 							       : c == 'b' ? &a->n_rows
@@ -55,8 +67,8 @@ static bool parse(struct arguments *a, int argc, char **argv)
 static void print(const struct arguments *a, const struct tt_step_cost *cost)
 {
 	double all = cost->weights + cost->kv + cost->exchange + cost->rest;
-	printf("%s, rank 0 of %u on %s, batch %u, context %u; reckoned, not measured\n\n", a->model, a->n_ranks,
-		a->gpu->name, a->n_rows, a->n_context);
+	printf("%s, rank 0 of %u on %s, batch %u, context %u, KV %s; reckoned, not measured\n\n", a->model, a->n_ranks,
+		a->gpu->name, a->n_rows, a->n_context, a->kv == TT_KV_FP8 ? "fp8" : "bf16");
 	printf("%-10s %5s %12s %12s %12s %14s\n", "op", "times", "weights MB", "KV MB", "GFLOP", "received KB");
 	for (int i = 0; i < TT_N_STEP_OPS; i++)
 		printf("%-10s %5u %12.3f %12.3f %12.3f %14.3f\n", tt_step_op_names[i], cost->ops[i].n_times,
@@ -74,7 +86,7 @@ static int reckon(const struct arguments *a, const struct tt_model *model, struc
 	struct tt_model *part = NULL;
 	TT_TRY(tt_shard_open(&shard, &model->config, 0, a->n_ranks, err));
 	TT_TRY(tt_shard_model_open(&part, model, &shard, err));
-	const struct tt_step_cost cost = tt_step_cost(part, &shard, a->n_rows, a->n_context, a->gpu);
+	const struct tt_step_cost cost = tt_step_cost(part, &shard, a->n_rows, a->n_context, a->kv, a->gpu);
 	print(a, &cost);
 	tt_shard_model_close(part);
 	return TT_OK;
@@ -82,7 +94,8 @@ static int reckon(const struct arguments *a, const struct tt_model *model, struc
 
 int main(int argc, char **argv)
 {
-	struct arguments a = {.gpu = tt_gpu_find("h200"), .n_ranks = 1, .n_rows = 1, .n_context = 1024};
+	struct arguments a = {
+		.gpu = tt_gpu_find("h200"), .kv = TT_KV_BF16, .n_ranks = 1, .n_rows = 1, .n_context = 1024};
 	struct tt_model *model = NULL;
 	struct tt_error err = {0};
 	if (argc == 2 && !strcmp(argv[1], "--help")) {

@@ -34,8 +34,9 @@ struct tt_backend {
 	uint64_t weight_bytes, rounded_bytes;
 	bool has_penalties; /* tt_sample_plan.n_seen may be above 0 */
 	bool has_q8;        /* products with eight-bit activations, where load's limits ask for them */
-	/* of the pages, unless the user asks for another type that the backend has */
+	/* of the pages, unless the user asks for another type that the backend has: bit t of kv_types is type t */
 	enum tt_kv_type kv_type;
+	uint32_t kv_types;
 	uint32_t step_tokens;              /* of a step, unless the user asks for another number; 0: 512 */
 	struct tt_activations activations; /* since load, until unload */
 	/* Whether the device that was opened can run such a model: TT_ERR_UNSUPPORTED says why not. load asks too.

@@ -16,6 +16,9 @@ struct tt_kv_pages {
 	uint32_t n_pages;
 	/* [n_pages][TT_MAX_POOLED][hidden] the records of struct tt_pool_args; NULL as long as no gate reads a mean */
 	float *sums;
+	/* Of fp8: what a position's numbers of a head are multiples of, in the order of their rows: element i of data
+	 * has scale i / head_dim. Powers of two, as bf16. NULL: of other types. */
+	uint16_t *scales;
 };
 
 /* Bytes of n numbers of a page, of q8 a multiple of 32. */
@@ -34,6 +37,13 @@ static inline size_t tt_kv_bytes(enum tt_kv_type type, size_t n)
 		return n;
 	}
 	return 4 * n;
+}
+
+/* Bytes of n positions of all heads, keys or values, with their scales. */
+static inline size_t tt_kv_position_bytes(enum tt_kv_type type, size_t n, size_t n_kv_heads, size_t head_dim)
+{
+	size_t scales = type == TT_KV_FP8 ? n * n_kv_heads * sizeof(uint16_t) : 0;
+	return tt_kv_bytes(type, n * n_kv_heads * head_dim) + scales;
 }
 
 #endif

@@ -182,7 +182,7 @@ Test(compute, a_kv_type_that_is_not_there_is_refused_by_name)
 	cr_assert(strstr(error.message, "q8 (--kv) need heads of a multiple of 32"), "%s", error.message);
 	must(tt_cpu_open_bf16(&twin, 1, err));
 	cr_assert_eq(tt_engine_open_on(&engine, twin, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
-	cr_assert(strstr(error.message, "KV pages are bf16 on cpu, not q8"), "%s", error.message);
+	cr_assert(strstr(error.message, "KV pages are bf16 or fp8 on cpu, not q8"), "%s", error.message);
 	options.kv = TT_KV_BF16;
 	cr_assert_eq(tt_engine_open(&engine, GOLDEN("tiny-llama"), &options, &error), TT_ERR_UNSUPPORTED);
 	cr_assert(strstr(error.message, "f32, f16, q8 or fp8 on cpu, not bf16"), "%s", error.message);

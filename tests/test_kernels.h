@@ -191,8 +191,9 @@ static inline struct tt_step_plan *make_step(struct tt_step_plan counts)
 	return step;
 }
 
-/* Number at of the pages, read as the types are defined: E4M3 and Q8_0 from their bits. */
-static inline float kv_number(const struct tt_kv_pages *kv, size_t at)
+/* Number at of the pages, read as the types are defined: E4M3 (with its row's scale, where there are scales) and Q8_0
+ * from their bits. */
+static inline float kv_number(const struct tt_kv_pages *kv, size_t at, uint32_t head_dim)
 {
 	const uint8_t *bytes = kv->data;
 	uint16_t half;
@@ -206,6 +207,8 @@ static inline float kv_number(const struct tt_kv_pages *kv, size_t at)
 	case TT_KV_FP8: {
 		int exponent = bytes[at] >> 3 & 15, mantissa = bytes[at] & 7;
 		float magnitude = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+		if (kv->scales)
+			magnitude *= tt_bf16_to_f32(kv->scales[at / head_dim]);
 		return (bytes[at] & 0x7f) == 0x7f ? NAN : bytes[at] & 0x80 ? -magnitude : magnitude;
 	}
 	default:

@@ -111,7 +111,7 @@ static float kv_at(const struct tt_kv_pages *kv, const struct tt_config *c, uint
 {
 	size_t at = (((size_t)layer * kv->n_pages + page) * 2 + which) * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim +
 		    ((size_t)head * TT_PAGE_TOKENS + slot) * c->head_dim + i;
-	return kv_number(kv, at);
+	return kv_number(kv, at, c->head_dim);
 }
 
 /* Each head over its root mean square; weight NULL: as it is. */
@@ -174,6 +174,7 @@ static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum 
 	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = n, .n_seqs = 2, .max_pages = 6});
 	struct tt_kv_pages kv = {.type = s->kv, .n_pages = 12};
 	kv.data = must_alloc((size_t)2 * 12 * 2 * kv_width * TT_PAGE_TOKENS, 4);
+	kv.scales = must_alloc((size_t)2 * 12 * 2 * s->n_kv_heads * TT_PAGE_TOKENS, sizeof *kv.scales);
 	for (uint32_t i = 0; i < 6; i++) {
 		tt_step_pages(step)[i] = (int32_t)(2 * i);
 		tt_step_pages(step)[6 + i] = (int32_t)(11 - 2 * i);
@@ -216,7 +217,7 @@ static void check_qkv(const struct shape *s, uint32_t n, uint32_t threads, enum 
 				t, s->hidden);
 		}
 	}
-	void *memory[] = {norm, h, bias, q, inverse, head_norms, step, kv.data, x, y, want, got};
+	void *memory[] = {norm, h, bias, q, inverse, head_norms, step, kv.data, kv.scales, x, y, want, got};
 	for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
 		free(memory[i]);
 	free_matrix(&wq);
@@ -233,18 +234,18 @@ Test(kernels_ops, eight_bit_floats_are_the_nearest)
 	uint64_t random = 3;
 	for (int i = 0; i < 256; i++) {
 		codes[i] = (uint8_t)i;
-		float value = kv_number(&kv, (size_t)i), read = tt_fp8_to_f32((uint8_t)i);
+		float value = kv_number(&kv, (size_t)i, 1), read = tt_fp8_to_f32((uint8_t)i);
 		cr_expect(value == read || (isnan(value) && isnan(read)), "code %d is %g, read as %g", i, (double)value,
 			(double)read);
 		cr_expect(tt_f32_to_fp8(value) == (isnan(value) ? 0x7f | (i & 0x80) : i) || isnan(value), "code %d", i);
 	}
 	for (int i = 0; i < 4000; i++) {
-		float x = i < 126 ? (kv_number(&kv, (size_t)i) + kv_number(&kv, (size_t)i + 1)) / 2
+		float x = i < 126 ? (kv_number(&kv, (size_t)i, 1) + kv_number(&kv, (size_t)i + 1, 1)) / 2
 				  : ldexpf(random_float(&random), (int)(random_bits(&random) % 24) - 12);
 		int best = 0;
 		for (int code = 1; code < 0x7f; code++) {
-			float off = fabsf(kv_number(&kv, (size_t)code) - fabsf(x)),
-			      least = fabsf(kv_number(&kv, (size_t)best) - fabsf(x));
+			float off = fabsf(kv_number(&kv, (size_t)code, 1) - fabsf(x)),
+			      least = fabsf(kv_number(&kv, (size_t)best, 1) - fabsf(x));
 			best = off < least || (off == least && code % 2 == 0) ? code : best;
 		}
 		cr_expect_eq(tt_f32_to_fp8(x) & 0x7f, best, "%g", (double)x);
@@ -253,6 +254,23 @@ Test(kernels_ops, eight_bit_floats_are_the_nearest)
 	cr_expect_eq(tt_f32_to_fp8(INFINITY), 0x7e);
 	cr_expect_eq(tt_f32_to_fp8(-1e9f), 0xfe);
 	cr_expect_eq(tt_f32_to_fp8(NAN) & 0x7f, 0x7f);
+}
+
+/* The least power of two that brings a row's largest number to 448 or below. */
+Test(kernels_ops, scales_of_eight_bit_floats_are_the_least)
+{
+	uint64_t random = 5;
+	for (int i = 0; i < 4000; i++) {
+		float most = i == 0 ? 448 : i == 1 ? nextafterf(448, 500) : fabsf(random_float(&random));
+		most = ldexpf(most, i < 2 ? 0 : (int)(random_bits(&random) % 112) - 100);
+		float scale = tt_bf16_to_f32(tt_fp8_scale(most));
+		cr_expect(most / scale <= 448 && most / scale > 224, "%g has scale %g", (double)most, (double)scale);
+		cr_expect_float_eq(tt_fp8_inverse(tt_fp8_scale(most)) * scale, 1, 0);
+	}
+	cr_expect_eq(tt_bf16_to_f32(tt_fp8_scale(0)), 0x1p-119f);
+	cr_expect_eq(tt_bf16_to_f32(tt_fp8_scale(1e30f)), 0x1p7f);
+	cr_expect(isnan(tt_bf16_to_f32(tt_fp8_scale(INFINITY))));
+	cr_expect(isnan(tt_bf16_to_f32(tt_fp8_scale(NAN))));
 }
 
 Test(kernels_ops, qkv_equals_the_reference)

@@ -2,6 +2,8 @@
 #include "bench/harness/step_cost.h"
 #include "golden.h"
 
+static enum tt_kv_type kv_type = TT_KV_BF16;
+
 static struct tt_step_cost cost_of(const char *name, uint32_t n_ranks, uint32_t n_rows, const char *gpu)
 {
 	struct tt_model *model = NULL, *part = NULL;
@@ -11,7 +13,7 @@ static struct tt_step_cost cost_of(const char *name, uint32_t n_ranks, uint32_t 
 	must(tt_model_open(&model, path, err));
 	must(tt_shard_open(&shard, &model->config, 0, n_ranks, err));
 	must(tt_shard_model_open(&part, model, &shard, err));
-	const struct tt_step_cost cost = tt_step_cost(part, &shard, n_rows, 1024, tt_gpu_find(gpu));
+	const struct tt_step_cost cost = tt_step_cost(part, &shard, n_rows, 1024, kv_type, tt_gpu_find(gpu));
 	tt_shard_model_close(part);
 	tt_model_close(model);
 	return cost;
@@ -58,6 +60,10 @@ Test(step_cost, counts_a_ranks_bytes)
 	near(weights, 2.0 * 8192 * (8192 + 2 * 1024 + 8192 + 3 * 28672) / 8, 1e-12, "weights of a layer");
 	near(received, (2.0 * (8192 + 2 * 8192 + 28672) + 4096) * 7 / 8, 1e-12, "received");
 	near(c.ops[TT_STEP_ATTENTION].kv_bytes, 1024 * 2 * 1 * 128 * 2.0, 1e-12, "one key head's pages");
+	kv_type = TT_KV_FP8;
+	double codes = cost_of("llama-3.1-70b", 8, 1, "h200").ops[TT_STEP_ATTENTION].kv_bytes;
+	near(codes, 1024 * 2 * 1 * (128 + 2.0), 1e-12, "the same in eight bits, with a scale of 2 bytes a head");
+	kv_type = TT_KV_BF16;
 	near(c.ops[TT_STEP_LOGITS].weight_bytes, 2.0 * 8192 * 16032, 1e-12, "rows of the vocabulary");
 	struct tt_step_cost alone = cost_of("llama-3.1-70b", 1, 1, "h200");
 	cr_expect_eq(alone.exchange, 0);

@@ -38,17 +38,18 @@ static struct tt_op_cost product(double n, uint32_t n_rows, double column_bytes,
 }
 
 static void count_ops(const struct tt_model *part, const struct tt_shard *shard, uint32_t n_rows, uint32_t n_context,
-	struct tt_op_cost *ops)
+	enum tt_kv_type kv, struct tt_op_cost *ops)
 {
 	const struct tt_config *c = &part->config;
 	const struct tt_layer *l = &part->layers[0];
 	double d = c->hidden_size,
 	       tiles = d / 16 * F32; /* the squares that the next norm adds up, by tiles of columns */
-	double keys = (double)n_rows * n_context * c->head_dim;
+	double positions = (double)n_rows * n_context;
 	ops[TT_STEP_QKV] = product(size(&l->wq) + size(&l->wk) + size(&l->wv), n_rows, 0, shard);
 	ops[TT_STEP_ATTENTION] = product(0, n_rows, l->wo.n_in * BF16, shard);
-	ops[TT_STEP_ATTENTION].kv_bytes = 2 * keys * c->n_kv_heads * BF16;
-	ops[TT_STEP_ATTENTION].flops = 4 * keys * c->n_heads;
+	ops[TT_STEP_ATTENTION].kv_bytes =
+		2 * positions * (double)tt_kv_position_bytes(kv, 1, c->n_kv_heads, c->head_dim);
+	ops[TT_STEP_ATTENTION].flops = 4 * positions * c->head_dim * c->n_heads;
 	ops[TT_STEP_O_PROJ] = product(size(&l->wo), n_rows, d * BF16 + tiles, shard);
 	ops[TT_STEP_GATE_UP] = product(size(&l->w_gate) + size(&l->w_up), n_rows, l->w_down.n_in * BF16, shard);
 	ops[TT_STEP_DOWN_PROJ] = product(size(&l->w_down), n_rows, d * BF16 + tiles, shard);
@@ -58,12 +59,12 @@ static void count_ops(const struct tt_model *part, const struct tt_shard *shard,
 }
 
 struct tt_step_cost tt_step_cost(const struct tt_model *part, const struct tt_shard *shard, uint32_t n_rows,
-	uint32_t n_context, const struct tt_gpu *gpu)
+	uint32_t n_context, enum tt_kv_type kv, const struct tt_gpu *gpu)
 {
 	struct tt_step_cost cost = {0};
 	double weight_bytes = 0, flops = 0;
 	double meeting = shard->n_ranks > 1 ? MEETING + A_PEER * shard->n_ranks : 0;
-	count_ops(part, shard, n_rows, n_context, cost.ops);
+	count_ops(part, shard, n_rows, n_context, kv, cost.ops);
 	for (int i = 0; i < TT_N_STEP_OPS; i++) {
 		const struct tt_op_cost *op = &cost.ops[i];
 		weight_bytes += op->n_times * op->weight_bytes;

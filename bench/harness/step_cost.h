@@ -3,6 +3,7 @@
 #ifndef BENCH_STEP_COST_H
 #define BENCH_STEP_COST_H
 
+#include "kernels/kv_pages.h"
 #include "kernels/shard.h"
 
 /* A kind of GPU: four fifths of its datasheet's memory bandwidth, what mma.sync is assumed to reach, and what a GPU
@@ -37,9 +38,9 @@ struct tt_step_cost {
 	double weights, kv, exchange, rest; /* seconds of a step */
 };
 
-/* part: rank 0's (tt_shard_model_open). All that a GPU holds is bf16. n_rows sequences of n_context positions decode a
- * token each. */
+/* part: rank 0's (tt_shard_model_open). All that a GPU holds is bf16, but for pages of keys and values of another type.
+ * n_rows sequences of n_context positions decode a token each. */
 struct tt_step_cost tt_step_cost(const struct tt_model *part, const struct tt_shard *shard, uint32_t n_rows,
-	uint32_t n_context, const struct tt_gpu *gpu);
+	uint32_t n_context, enum tt_kv_type kv, const struct tt_gpu *gpu);
 
 #endif

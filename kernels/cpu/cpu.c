@@ -285,6 +285,7 @@ int tt_cpu_open_body(struct tt_backend **out, uint32_t n_threads, enum tt_cpu_bo
 			.has_penalties = true,
 			.has_q8 = !twin,
 			.kv_type = twin ? TT_KV_BF16 : TT_KV_F32,
+			.kv_types = twin ? 1u << TT_KV_FP8 : 1u << TT_KV_F16 | 1u << TT_KV_Q8 | 1u << TT_KV_FP8,
 			.allocate = cpu_allocate,
 			.release = cpu_release,
 			.upload = cpu_upload,

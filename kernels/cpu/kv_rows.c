@@ -25,6 +25,21 @@ static void write_q8(const float *x, uint8_t *block)
 		block[2 + i] = finite ? (uint8_t)(int)(fminf(fmaxf(x[i] * inverse, -127), 127) + round - round) : 0;
 }
 
+/* Codes, and their scale. */
+static void write_fp8(const float *x, uint32_t n, uint8_t *codes, uint16_t *scale)
+{
+	float most = 0;
+	bool finite = true;
+	for (uint32_t i = 0; i < n; i++) {
+		finite = finite && fabsf(x[i]) < INFINITY;
+		most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+	}
+	*scale = tt_fp8_scale(finite ? most : INFINITY);
+	float inverse = tt_fp8_inverse(*scale);
+	for (uint32_t i = 0; i < n; i++)
+		codes[i] = finite ? tt_f32_to_fp8(x[i] * inverse) : 0;
+}
+
 void tt_cpu_kv_write(
 	const struct tt_cpu_body *body, const struct tt_kv_pages *kv, size_t at, const float *row, uint32_t n)
 {
@@ -46,8 +61,7 @@ void tt_cpu_kv_write(
 			write_q8(row + i, to + i / 32 * 34);
 		break;
 	case TT_KV_FP8:
-		for (uint32_t i = 0; i < n; i++)
-			to[i] = tt_f32_to_fp8(row[i]);
+		write_fp8(row, n, to, kv->scales + at / n);
 		break;
 	}
 }

@@ -5,7 +5,7 @@
 #include "kernels/cpu/body.h"
 #include "kernels/kv_pages.h"
 
-/* Writes n numbers of a head to the pages, from element at on, in the pages' type. */
+/* Writes a head's row of n numbers to the pages, at element at, in the pages' type. */
 void tt_cpu_kv_write(
 	const struct tt_cpu_body *body, const struct tt_kv_pages *kv, size_t at, const float *row, uint32_t n);
 

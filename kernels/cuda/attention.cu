@@ -8,6 +8,7 @@
  * each split has a block of its own, and the last block to arrive merges them in index order. In prefill, and where
  * there are enough blocks without that, a block takes all splits of its tile. */
 #include "kernels/cuda/attention_merge.cuh"
+#include "kernels/cuda/attention_stage.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/soft_cap.cuh"
 #include "kernels/cuda/ptx/async.cuh"
@@ -19,68 +20,6 @@
 #include "kernels/cuda/ptx/numbers.cuh"
 #include "kernels/cuda/ptx/shared.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
-
-/* Goes through the stages of a tile in the order in which they are read. */
-struct stream {
-	uint32_t split, stage;
-	bool values;
-};
-
-TT_DEVICE uint32_t first_stage(const struct attention_tile *t, uint32_t split)
-{
-	return split == t->first_split ? t->key_low % TT_SPLIT_KEYS / STAGE_KEYS : 0;
-}
-
-TT_DEVICE uint32_t end_stage(const struct attention_tile *t, uint32_t split)
-{
-	uint32_t left = t->key_end - split * TT_SPLIT_KEYS;
-	return left >= TT_SPLIT_KEYS ? (uint32_t)SPLIT_STAGES : (left + STAGE_KEYS - 1) / STAGE_KEYS;
-}
-
-TT_DEVICE void next_stage(const struct attention_tile *t, struct stream *at)
-{
-	if (++at->stage < end_stage(t, at->split))
-		return;
-	at->split += at->values;
-	at->values = !at->values;
-	at->stage = at->split < t->end_split ? first_stage(t, at->split) : 0;
-}
-
-/* Page i of the split, for the thread i < SPLIT_PAGES that looks it up; 0 where the tile sees none of it. */
-TT_DEVICE uint32_t load_page(const struct attention_tile *t, uint32_t split, uint32_t i)
-{
-	uint32_t page = split * SPLIT_PAGES + i;
-	if (page * TT_PAGE_TOKENS >= t->key_end || (page + 1) * TT_PAGE_TOKENS <= t->key_low)
-		return 0;
-	return tt_load_4(t->pages + page, TT_TRAFFIC_PLAN);
-}
-
-/* Keys that no row sees become zeros: the page may hold anything there, and 0 * NaN is NaN. */
-template <typename shape>
-TT_DEVICE void fetch_stage(const struct attention_kernel_args *a, const struct attention_tile *t,
-	const struct attention_shared<shape> *s, const struct stream *at, uint32_t slot)
-{
-	uint32_t chunks = a->head_dim / 8, stride = attention_stride(a->head_dim);
-	uint32_t key = threadIdx.x / chunks, chunk = threadIdx.x % chunks;
-	uint32_t keys_further = shape::THREADS / chunks, chunks_further = shape::THREADS % chunks;
-	const uint32_t *pages = s->pages + at->split % 2 * SPLIT_PAGES + at->stage * STAGE_PAGES;
-	uint32_t first = at->split * TT_SPLIT_KEYS + at->stage * STAGE_KEYS;
-	TT_ROLLED
-	while (key < STAGE_KEYS) {
-		size_t page = tt_shared_load_4(pages + key / TT_PAGE_TOKENS);
-		const tt_bf16 *rows =
-			a->kv + ((page * 2 + at->values) * a->n_kv_heads + t->kv_head) * TT_PAGE_TOKENS * a->head_dim;
-		tt_copy_async_or_zero(s->ring + (slot * STAGE_KEYS + key) * stride + chunk * 16,
-			rows + key % TT_PAGE_TOKENS * a->head_dim + chunk * 8,
-			first + key >= t->key_low && first + key < t->key_end, TT_TRAFFIC_KV);
-		key += keys_further;
-		chunk += chunks_further;
-		if (chunk >= chunks) {
-			chunk -= chunks;
-			key++;
-		}
-	}
-}
 
 /* A thread replaces what it read itself in store_rows of the tile before, so that no barrier is between the two. */
 template <typename shape>
@@ -95,27 +34,6 @@ TT_DEVICE void fetch_queries(
 		tt_copy_async_or_zero(s->q + row * attention_stride(a->head_dim) + chunk * 16,
 			a->q + (valid ? row_at(a, t, row) + chunk * 8 : 0), valid, TT_TRAFFIC_ACTIVATION);
 	}
-}
-
-/* A block's progress through the ring. */
-struct ring {
-	struct stream next; /* the next stage to be fetched */
-	uint32_t end_split, taken;
-};
-
-/* Waits for the next stage to compute on, and refills the slot of the stage before. Returns the next stage's slot. */
-template <typename shape>
-TT_DEVICE uint32_t take_stage(const struct attention_kernel_args *a, const struct attention_tile *t,
-	const struct attention_shared<shape> *s, struct ring *ring)
-{
-	tt_copy_async_wait<shape::STAGES - 2>();
-	tt_sync_block(); /* the stage has landed for all, and all have finished with the slot that is filled now */
-	if (ring->next.split < ring->end_split) {
-		fetch_stage(a, t, s, &ring->next, (ring->taken + shape::STAGES - 1) % shape::STAGES);
-		next_stage(t, &ring->next);
-	}
-	tt_copy_async_commit();
-	return ring->taken++ % shape::STAGES;
 }
 
 /* scores[page][8] of a stage: keys 2t, 2t + 1 and 8 more of row g, interleaved with those of row g + 8 as mma gives
@@ -321,7 +239,7 @@ TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct att
 		uint32_t from = split * TT_SPLIT_KEYS + i * STAGE_KEYS;
 		next_scores<shape>(scores);
 		if (i >= first && i < end) {
-			score_stage<shape>(a, s, take_stage<shape>(a, t, s, ring), scores[SPLIT_STAGES - 1]);
+			score_stage<shape>(a, s, take_stage<shape>(a, t, s, ring, from), scores[SPLIT_STAGES - 1]);
 			scale_stage<shape>(a, scores[SPLIT_STAGES - 1]);
 			/* elsewhere all rows see all keys of the stage */
 			if (from < t->all_low || from + STAGE_KEYS > t->all_end)
@@ -342,7 +260,8 @@ TT_DEVICE void run_split(const struct attention_kernel_args *a, const struct att
 		acc[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
 	TT_ROLLED
 	for (uint32_t i = first; i < end; i++)
-		add_stage<shape>(a, s, t->n_rows, i, take_stage<shape>(a, t, s, ring), acc);
+		add_stage<shape>(a, s, t->n_rows, i,
+			take_stage<shape>(a, t, s, ring, split * TT_SPLIT_KEYS + i * STAGE_KEYS), acc);
 	TT_UNROLL
 	for (uint32_t m = 0; m < shape::M_TILES; m++) {
 		TT_UNROLL
@@ -559,7 +478,7 @@ static void account(
 		pairs += seen;
 		keys_read += last ? seen : 0;
 	}
-	launch->bytes = keys_read * a->n_kv_heads * a->n_parts * a->head_dim * 2 * sizeof(tt_bf16) +
+	launch->bytes = 2 * tt_kv_position_bytes(args->kv->type, keys_read, a->n_kv_heads * a->n_parts, a->head_dim) +
 			(uint64_t)step->n_tokens * a->n_heads * a->head_dim * 2 * sizeof(tt_bf16);
 	launch->flops = pairs * a->n_heads * a->head_dim * 4;
 }
@@ -570,9 +489,10 @@ struct shaped {
 	uint32_t rows, threads, shared_bytes;
 };
 
-template <typename shape> static struct shaped shaped_of(const void *kernel, uint32_t head_dim)
+template <typename shape> static struct shaped shaped_of(uint32_t head_dim)
 {
-	return shaped{kernel, shape::ROWS, shape::THREADS, attention_shared_bytes<shape>(head_dim)};
+	return shaped{TT_KERNEL(attention_kernel<shape>), shape::ROWS, shape::THREADS,
+		attention_shared_bytes<shape>(head_dim)};
 }
 
 static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
@@ -585,15 +505,17 @@ static int launch(struct tt_cuda *cuda, const struct tt_attention_args *args, st
 	return tt_cuda_launch(cuda, &how, by->kernel, kernel_args, err);
 }
 
-/* One shape for decode and one for prefill, for heads of up to 64, 128 and 256. */
-typedef attention_shape<1, 4, 2, 4, 4> decode_64;
-typedef attention_shape<1, 4, 4, 3, 3> decode_128;
-typedef attention_shape<1, 4, 8, 2, 2> decode_256;
-typedef attention_shape<4, 8, 1, 4, 1> prefill_64;
-typedef attention_shape<4, 8, 2, 3, 1> prefill_128;
-typedef attention_shape<4, 8, 4, 2, 1> prefill_256;
-/* where the device gives a block too little for that of three stages */
-typedef attention_shape<4, 8, 2, 2, 1> prefill_128_small;
+/* One shape for decode and one for prefill, for heads of up to 64, 128 and 256, and of each one for fp8. */
+template <bool fp8> struct shapes {
+	typedef attention_shape<1, 4, 2, 4, 4, fp8> decode_64;
+	typedef attention_shape<1, 4, 4, 3, 3, fp8> decode_128;
+	typedef attention_shape<1, 4, 8, 2, 2, fp8> decode_256;
+	typedef attention_shape<4, 8, 1, 4, 1, fp8> prefill_64;
+	typedef attention_shape<4, 8, 2, 3, 1, fp8> prefill_128;
+	typedef attention_shape<4, 8, 4, 2, 1, fp8> prefill_256;
+	/* where the device gives a block too little for that of three stages */
+	typedef attention_shape<4, 8, 2, 2, 1, fp8> prefill_128_small;
+};
 
 static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
 {
@@ -614,25 +536,37 @@ static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_confi
 	return (uint32_t)n;
 }
 
-static struct shaped decode_kernel(uint32_t hd)
+template <bool fp8> static struct shaped decode_of(uint32_t hd)
 {
-	return hd <= 64    ? shaped_of<decode_64>(TT_KERNEL(attention_kernel<decode_64>), hd)
-	       : hd <= 128 ? shaped_of<decode_128>(TT_KERNEL(attention_kernel<decode_128>), hd)
-			   : shaped_of<decode_256>(TT_KERNEL(attention_kernel<decode_256>), hd);
+	typedef shapes<fp8> of;
+	return hd <= 64    ? shaped_of<typename of::decode_64>(hd)
+	       : hd <= 128 ? shaped_of<typename of::decode_128>(hd)
+			   : shaped_of<typename of::decode_256>(hd);
 }
 
 /* Of tiles of 64 rows, or of 16 where shared memory does not hold 64 of heads of 256. */
-static struct shaped prefill_kernel(uint32_t hd, uint32_t most_shared)
+template <bool fp8> static struct shaped prefill_of(uint32_t hd, uint32_t most_shared)
 {
+	typedef shapes<fp8> of;
 	if (hd <= 64)
-		return shaped_of<prefill_64>(TT_KERNEL(attention_kernel<prefill_64>), hd);
+		return shaped_of<typename of::prefill_64>(hd);
 	if (hd > 128)
-		return attention_shared_bytes<prefill_256>(hd) > most_shared
-			       ? decode_kernel(hd)
-			       : shaped_of<prefill_256>(TT_KERNEL(attention_kernel<prefill_256>), hd);
-	if (attention_shared_bytes<prefill_128>(hd) <= most_shared)
-		return shaped_of<prefill_128>(TT_KERNEL(attention_kernel<prefill_128>), hd);
-	return shaped_of<prefill_128_small>(TT_KERNEL(attention_kernel<prefill_128_small>), hd);
+		return attention_shared_bytes<typename of::prefill_256>(hd) > most_shared
+			       ? decode_of<fp8>(hd)
+			       : shaped_of<typename of::prefill_256>(hd);
+	if (attention_shared_bytes<typename of::prefill_128>(hd) <= most_shared)
+		return shaped_of<typename of::prefill_128>(hd);
+	return shaped_of<typename of::prefill_128_small>(hd);
+}
+
+static struct shaped decode_kernel(uint32_t hd, bool fp8)
+{
+	return fp8 ? decode_of<true>(hd) : decode_of<false>(hd);
+}
+
+static struct shaped prefill_kernel(uint32_t hd, uint32_t most_shared, bool fp8)
+{
+	return fp8 ? prefill_of<true>(hd, most_shared) : prefill_of<false>(hd, most_shared);
 }
 
 /* So many blocks as the device runs at once. */
@@ -645,18 +579,22 @@ int tt_cuda_attention_fits(struct tt_cuda *cuda, const struct tt_config *config,
 {
 	uint32_t most = 0, blocks = 0;
 	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
-	const struct shaped decode = decode_kernel(config->head_dim), prefill = prefill_kernel(config->head_dim, most);
-	TT_TRY(resident(cuda, &decode, &blocks, err));
-	return resident(cuda, &prefill, &blocks, err);
+	for (int fp8 = 0; fp8 < 2; fp8++) {
+		const struct shaped decode = decode_kernel(config->head_dim, fp8),
+				    prefill = prefill_kernel(config->head_dim, most, fp8);
+		TT_TRY(resident(cuda, &decode, &blocks, err));
+		TT_TRY(resident(cuda, &prefill, &blocks, err));
+	}
+	return TT_OK;
 }
 
 /* So many blocks as the device runs at once take tile after tile. */
 static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
 	struct tt_error *err)
 {
-	uint32_t hd = a->head_dim, most = 0, enough = 0;
+	uint32_t most = 0, enough = 0;
 	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
-	struct shaped by = prefill_kernel(hd, most);
+	struct shaped by = prefill_kernel(a->head_dim, most, a->scales != NULL);
 	TT_TRY(resident(cuda, &by, &enough, err));
 	cut_tiles(a, by.rows);
 	uint64_t blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts;
@@ -669,7 +607,7 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 	struct tt_error *err)
 {
 	bool decode = args->step->n_tokens <= args->step->n_seqs;
-	struct shaped by = decode_kernel(a->head_dim);
+	struct shaped by = decode_kernel(a->head_dim, a->scales != NULL);
 	uint32_t enough = 0;
 	TT_TRY(resident(cuda, &by, &enough, err));
 	cut_tiles(a, by.rows);
@@ -702,8 +640,9 @@ int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args
 	a.plan = cuda->plan;
 	a.q = (const tt_bf16 *)args->q;
 	a.out = (tt_bf16 *)args->attention;
-	a.kv = (const tt_bf16 *)args->kv->data +
-	       (size_t)args->layer_index * args->kv->n_pages * 2 * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim;
+	size_t first_row = (size_t)args->layer_index * args->kv->n_pages * 2 * c->n_kv_heads * TT_PAGE_TOKENS;
+	a.kv = (const unsigned char *)args->kv->data + tt_kv_bytes(args->kv->type, first_row * c->head_dim);
+	a.scales = args->kv->type == TT_KV_FP8 ? args->kv->scales + first_row : NULL;
 	a.arrivals = cuda->arrivals;
 	a.n_heads = c->n_heads;
 	a.n_kv_heads = c->n_kv_heads;

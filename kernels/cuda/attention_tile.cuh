@@ -28,7 +28,8 @@ struct attention_kernel_args {
 	const struct tt_step_plan *plan; // device
 	const tt_bf16 *q;                // [n_tokens][n_heads * head_dim]
 	tt_bf16 *out;                    // [n_tokens][n_heads * head_dim]
-	const tt_bf16 *kv;               // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
+	const void *kv;                  // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
+	const tt_bf16 *scales;           // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS] of it where kv is fp8
 	float *partial;                  // [tokens][kv heads * parts][n_splits] of attention_partial_floats numbers
 	uint32_t *arrivals;              // [tokens][kv heads * parts]
 	uint32_t n_heads, n_kv_heads, head_dim, group, window;
@@ -40,14 +41,16 @@ struct attention_kernel_args {
 };
 
 /* m_tiles: tiles of 16 rows; n_tiles: tiles of 8 output columns, the most for a warp; stages: stages of keys or values
- * under way; blocks: of a multiprocessor, as many as sm_90's shared memory holds: they must have registers. */
-template <int m_tiles, int warps, int n_tiles, int stages, int blocks> struct attention_shape {
+ * under way; blocks: of a multiprocessor, as many as sm_90's shared memory holds: they must have registers; fp8: keys
+ * and values are of eight bits. */
+template <int m_tiles, int warps, int n_tiles, int stages, int blocks, bool fp8> struct attention_shape {
 	enum {
 		M_TILES = m_tiles,
 		WARPS = warps,
 		N_TILES = n_tiles,
 		STAGES = stages,
 		BLOCKS = blocks,
+		FP8 = fp8,
 		ROWS = 16 * m_tiles,
 		THREADS = TT_WARP * warps,
 		CAN_SHARE = m_tiles == 1,     /* its splits may have a block each: partial results are of 16 rows */
@@ -60,7 +63,9 @@ template <int m_tiles, int warps, int n_tiles, int stages, int blocks> struct at
 template <typename shape> struct attention_shared {
 	unsigned char *q;       // bf16 [ROWS][head_dim] with padding; at the end it holds the output
 	unsigned char *weights; // bf16 [ROWS][TT_SPLIT_KEYS] with padding
-	unsigned char *ring;    // bf16 [STAGES][STAGE_KEYS][head_dim] with padding
+	unsigned char *ring;    // bf16 [STAGES, of fp8 1][STAGE_KEYS][head_dim] with padding
+	unsigned char *codes;   // fp8 [STAGES][STAGE_KEYS][head_dim]
+	tt_bf16 *scales;        // [STAGES][STAGE_KEYS] of the codes
 	float *group_max;       // [KEY_GROUPS][ROWS]
 	float *page_sums;       // [SPLIT_PAGES][ROWS]
 	float *max, *sum;       // [ROWS] of the splits so far
@@ -78,10 +83,11 @@ static __host__ __device__ __forceinline__ uint32_t attention_stride(uint32_t he
 
 template <typename shape> static __host__ __device__ __forceinline__ uint32_t attention_shared_bytes(uint32_t head_dim)
 {
-	uint32_t rows = shape::ROWS + shape::STAGES * STAGE_KEYS;
+	uint32_t rows = shape::ROWS + (shape::FP8 ? 1 : shape::STAGES) * STAGE_KEYS;
+	uint32_t codes = shape::FP8 ? shape::STAGES * STAGE_KEYS * (head_dim + (uint32_t)sizeof(tt_bf16)) : 0;
 	uint32_t words =
 		shape::ROWS * (shape::KEY_GROUPS + SPLIT_PAGES + 5) + 2 * SPLIT_PAGES + WINDOW + WINDOW / 32 + 1;
-	return rows * attention_stride(head_dim) + shape::ROWS * WEIGHT_STRIDE + words * 4;
+	return rows * attention_stride(head_dim) + shape::ROWS * WEIGHT_STRIDE + codes + words * 4;
 }
 
 template <typename shape>
@@ -90,7 +96,9 @@ TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memo
 	s.q = memory;
 	s.weights = s.q + shape::ROWS * attention_stride(head_dim);
 	s.ring = s.weights + shape::ROWS * WEIGHT_STRIDE;
-	s.group_max = (float *)(s.ring + shape::STAGES * STAGE_KEYS * attention_stride(head_dim));
+	s.codes = s.ring + (shape::FP8 ? 1 : shape::STAGES) * STAGE_KEYS * attention_stride(head_dim);
+	s.scales = (tt_bf16 *)(s.codes + (shape::FP8 ? shape::STAGES * STAGE_KEYS * head_dim : 0));
+	s.group_max = (float *)(s.scales + (shape::FP8 ? shape::STAGES * STAGE_KEYS : 0));
 	s.page_sums = s.group_max + shape::KEY_GROUPS * shape::ROWS;
 	s.max = s.page_sums + SPLIT_PAGES * shape::ROWS;
 	s.sum = s.max + shape::ROWS;

@@ -339,6 +339,7 @@ int tt_cuda_open(struct tt_backend **out, int device, struct tt_error *err)
 		.in_flight = TT_CUDA_FLIGHTS,
 		.counters = &cuda->counters,
 		.kv_type = TT_KV_BF16,
+		.kv_types = 1u << TT_KV_FP8,
 		.step_tokens = 2048, /* a prompt's products read the weights once a step */
 		.allocate = cuda_allocate,
 		.release = cuda_release,

@@ -1,7 +1,7 @@
 /* What the files of the CUDA backend share: the stream, the device's copy of the plan, and the buffers between kernels.
  *
- * Number types: weights (quantised ones once they are in registers, quants.h), KV and every input of a matrix product,
- * q, attention and ffn among them, are bf16; h, accumulators, softmax, coefficients and logits are f32.
+ * Number types: weights (quantised ones once they are in registers, quants.h), KV (fp8 once it is in shared memory) and
+ * all inputs of products, q, attention and ffn among them, are bf16; h, sums, softmax, coefficients and logits are f32.
  *
  * The norm never costs a pass of its own. A kernel that writes h (embed, o_proj, down_proj) also writes x = bf16(h *
  * gamma of the norm that follows) and the sum of squares of each TT_NORM_TILE columns of h. A kernel that reads x

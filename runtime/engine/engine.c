@@ -1,6 +1,7 @@
 /* The engine: a model, a backend, and the memory that a step works in. */
 #include "runtime/engine/engine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -200,7 +201,23 @@ static int open_scheduler(struct tt_engine *e, const struct tt_limits *limits, s
 		!e->options.no_prefix_sharing, &hooks, err);
 }
 
-/* A device with bf16 pages has no others, and the others have none in bf16. */
+/* The types of pages that the backend has, in words: "f32, f16, q8 or fp8". */
+static void kv_names(const struct tt_backend *backend, char *out, size_t n)
+{
+	uint32_t left = backend->kv_types | 1u << backend->kv_type;
+	size_t at = 0;
+	*out = 0;
+	for (enum tt_kv_type type = TT_KV_F32; type <= TT_KV_FP8; type++)
+		if (left >> type & 1) {
+			left &= ~(1u << type);
+			at += (size_t)snprintf(out + at, n - at, "%s%s",
+				at == 0 ? ""
+				: left  ? ", "
+					: " or ",
+				tt_kv_name(type));
+		}
+}
+
 static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, struct tt_error *err)
 {
 	const struct tt_backend *backend = e->rank.backend;
@@ -208,9 +225,12 @@ static int choose_kv_type(const struct tt_engine *e, enum tt_kv_type *type, stru
 	if ((unsigned)asked > TT_KV_FP8)
 		return tt_fail(err, TT_ERR_ARGUMENT, "kv is %d, which is no enum tt_kv_type", (int)asked);
 	*type = asked == TT_KV_DEFAULT ? own : asked;
-	if (*type != own && (own == TT_KV_BF16 || *type == TT_KV_BF16))
-		return tt_fail(err, TT_ERR_UNSUPPORTED, "KV pages are %s on %s, not %s (--kv)",
-			own == TT_KV_BF16 ? "bf16" : "f32, f16, q8 or fp8", backend->name, tt_kv_name(*type));
+	if (*type != own && !(backend->kv_types >> *type & 1)) {
+		char names[64];
+		kv_names(backend, names, sizeof names);
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "KV pages are %s on %s, not %s (--kv)", names, backend->name,
+			tt_kv_name(*type));
+	}
 	if (*type == TT_KV_Q8 && e->model->config.head_dim % 32)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"KV pages in q8 (--kv) need heads of a multiple of 32 numbers, and this model's have %u",

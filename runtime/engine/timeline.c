@@ -66,7 +66,7 @@ static void add_attention(struct tt_timeline_event *event, const struct tt_atten
 			from = first;
 		if (t + 1 == step->n_tokens || tt_step_seqs(step)[t + 1] != seq)
 			event->bytes += 2.0 * (position + 1 - from) *
-					(double)tt_kv_bytes(args->kv->type, (size_t)c->n_kv_heads * c->head_dim);
+					(double)tt_kv_position_bytes(args->kv->type, 1, c->n_kv_heads, c->head_dim);
 	}
 }
 

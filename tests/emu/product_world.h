@@ -20,6 +20,7 @@
 
 extern "C" {
 #include "controller/policy/operations.h"
+#include "kernels/cpu/fp8.h"
 }
 
 #ifndef WORLD_FFN
@@ -401,6 +402,8 @@ static inline void world_set_gemma(struct world *w)
 	w->layer.ffn_post_norm = uploaded(w->in->attn_norm, HIDDEN);
 }
 
+static bool world_fp8; /* the pages of the worlds that are made next are of eight bits */
+
 /* Call tt_emu_reset before it and world_close after it. */
 
 static inline void world_open(struct world *w, const struct step_case *c, bool twin)
@@ -442,8 +445,9 @@ static inline void world_open(struct world *w, const struct step_case *c, bool t
 	w->logits = (float *)device((size_t)c->n * VOCAB * sizeof(float));
 	w->captured = (float *)device((size_t)c->n * LAYERS * HIDDEN * sizeof(float));
 	w->norms = c->norms ? (float *)device((size_t)c->n * LAYERS * 2 * sizeof(float)) : NULL;
-	w->kv.data = device(KV_SIZE * sizeof(tt_bf16));
-	w->kv.type = TT_KV_BF16;
+	w->kv.data = device(KV_SIZE * (world_fp8 ? 1 : sizeof(tt_bf16)));
+	w->kv.type = world_fp8 ? TT_KV_FP8 : TT_KV_BF16;
+	w->kv.scales = (uint16_t *)device(KV_SIZE / HEAD_DIM * sizeof(uint16_t));
 	w->kv.n_pages = N_PAGES;
 	w->coef = uploaded(in->coef, ROWS * LAYERS);
 	w->inverse_frequencies = uploaded(in->inverse_frequencies, HEAD_DIM / 2);
@@ -522,6 +526,17 @@ static inline void fetched_activation(tt_bf16 *to, const void *from, size_t n)
 		to[i] = tt_emu_bf16(((const float *)from)[i]);
 }
 
+/* Pages of eight bits as the bf16 numbers that they stand for. */
+static inline void fetched_fp8(tt_bf16 *to, const struct tt_kv_pages *kv)
+{
+	static uint8_t codes[KV_SIZE];
+	static uint16_t scales[KV_SIZE / HEAD_DIM];
+	fetched(codes, kv->data, sizeof codes);
+	fetched(scales, kv->scales, sizeof scales);
+	for (uint32_t i = 0; i < KV_SIZE; i++)
+		to[i] = tt_emu_bf16(tt_fp8_to_f32(codes[i]) * twin_bf16_value(scales[i / HEAD_DIM]));
+}
+
 /* Outputs at their place in the pool; logits and captures by the token they belong to. */
 static inline void world_results(const struct world *w, struct outputs *out)
 {
@@ -534,7 +549,10 @@ static inline void world_results(const struct world *w, struct outputs *out)
 	fetched(out->squares + first * NORM_TILES, w->cuda.squares, n * NORM_TILES * sizeof(float));
 	fetched_activation(out->q + first * Q, w->q, n * Q);
 	fetched_activation(out->ffn + first * FFN, w->ffn, n * FFN);
-	fetched(out->kv, w->kv.data, KV_SIZE * sizeof(tt_bf16));
+	if (world_fp8)
+		fetched_fp8(out->kv, &w->kv);
+	else
+		fetched(out->kv, w->kv.data, KV_SIZE * sizeof(tt_bf16));
 	if (w->norms)
 		fetched(out->norms + first * LAYERS * 2, w->norms, n * LAYERS * 2 * sizeof(float));
 	fetched(logits, w->logits, (size_t)n * VOCAB * sizeof *logits);

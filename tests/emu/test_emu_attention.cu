@@ -4,6 +4,10 @@
 #include "tests/emu/op_case.h"
 #include "tests/twin.h"
 
+extern "C" {
+#include "kernels/cpu/fp8.h"
+}
+
 /* Contexts of some sequences, chosen around the edges of pages, stages and splits. */
 enum { SEQS = 10, LAYERS = 2, LAYER = 1, MAX_PAGES = 40, N_PAGES = 200, MAX_TOKENS = 600 };
 static const uint32_t LENGTHS[SEQS] = {552, 1, 17, 256, 257, 300, 64, 100, 31, 513};
@@ -12,7 +16,9 @@ struct world {
 	struct tt_config config;
 	struct tt_kv_pages kv; // device
 	tt_bf16 *host;         // [LAYERS][N_PAGES][2][n_kv_heads][16][head_dim]
-	tt_bf16 *q;            // [SEQS][MAX_TOKENS][n_heads * head_dim]
+	uint8_t *codes;        /* the same in eight bits, with their scales; NULL: the pages are bf16 */
+	tt_bf16 *scales;
+	tt_bf16 *q; // [SEQS][MAX_TOKENS][n_heads * head_dim]
 	int32_t pages[SEQS][MAX_PAGES];
 	size_t width, page_size; /* of q; of keys or values of a page */
 };
@@ -29,6 +35,33 @@ static size_t kv_at(const struct world *w, uint32_t seq, uint32_t key, uint32_t 
 }
 
 static float soft_cap; /* of the worlds that are made next; 0: none */
+
+/* Replaces what was written by codes and scales, and by the numbers that these are. Where nothing was written both are
+ * NaN. */
+static void to_fp8(struct world *w, size_t n)
+{
+	uint32_t hd = w->config.head_dim;
+	w->codes = (uint8_t *)malloc(n);
+	w->scales = (tt_bf16 *)malloc(n / hd * sizeof *w->scales);
+	memset(w->codes, 0xff, n);
+	for (size_t row = 0; row < n / hd; row++) {
+		tt_bf16 *x = w->host + row * hd;
+		float most = 0;
+		w->scales[row] = 0x7fff;
+		if (x[0] == 0xffff)
+			continue;
+		for (uint32_t i = 0; i < hd; i++)
+			most = fmaxf(most, fabsf(twin_bf16_value(x[i])));
+		w->scales[row] = tt_fp8_scale(most);
+		for (uint32_t i = 0; i < hd; i++) {
+			uint8_t code = tt_f32_to_fp8(twin_bf16_value(x[i]) * tt_fp8_inverse(w->scales[row]));
+			float value = tt_fp8_to_f32(code) * twin_bf16_value(w->scales[row]);
+			w->codes[row * hd + i] = code;
+			x[i] = tt_emu_bf16(value);
+			cr_assert_eq(twin_bf16_value(x[i]), value, "%g is no bf16", (double)value);
+		}
+	}
+}
 
 /* Whatever no sequence wrote is NaN, in the pages as in the page tables. */
 static struct world *make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
@@ -65,6 +98,8 @@ static struct world *make_world(uint32_t n_heads, uint32_t n_kv_heads, uint32_t 
 static void free_world(struct world *w)
 {
 	free(w->host);
+	free(w->codes);
+	free(w->scales);
 	free(w->q);
 	free(w);
 }
@@ -99,14 +134,19 @@ struct way {
 static void attend_step(
 	const struct world *w, const struct tt_step_plan *step, const tt_bf16 *q, struct way way, tt_bf16 *out)
 {
-	struct tt_kv_pages kv = {NULL, TT_KV_F16, N_PAGES, NULL};
+	struct tt_kv_pages kv = {NULL, w->codes ? TT_KV_FP8 : TT_KV_BF16, N_PAGES, NULL, NULL};
+	size_t n_numbers = LAYERS * N_PAGES * 2 * w->page_size;
 	uint32_t n = step->n_tokens;
 	op_open(way.order, 5, 64 << 20);
 	op_cuda.n_sms = way.n_sms;
 	op_cuda.max_splits = way.max_splits;
 	op_cuda.prepared.most_shared = way.most_shared;
 	op_begin(step, n + way.spare_rows, 0);
-	kv.data = op_upload(w->host, LAYERS * N_PAGES * 2 * w->page_size);
+	if (w->codes) {
+		kv.data = op_upload(w->codes, n_numbers);
+		kv.scales = op_upload(w->scales, n_numbers / w->config.head_dim);
+	} else
+		kv.data = op_upload(w->host, n_numbers);
 	struct tt_attention_args args = {
 		&w->config, step, LAYER, op_upload(q, n * w->width), op_device<tt_bf16>(n * w->width), &kv};
 	OP_OK(tt_cuda_attention(&op_cuda.base, &args, &op_error));
@@ -134,7 +174,7 @@ static void attend(const struct world *w, const struct token *tokens, uint32_t n
 static void attend_twin(const struct world *w, const struct token *tokens, uint32_t n, double *out)
 {
 	struct tt_step_plan *step = make_step(w, tokens, n, false);
-	struct tt_kv_pages kv = {w->host, TT_KV_BF16, N_PAGES, NULL};
+	struct tt_kv_pages kv = {w->host, TT_KV_BF16, N_PAGES, NULL, NULL};
 	float *q = (float *)malloc(2 * n * w->width * sizeof *q), *attention = q + n * w->width;
 	struct tt_attention_args args = {&w->config, step, LAYER, q, attention, &kv};
 	struct tt_backend *twin;
@@ -282,6 +322,50 @@ Test(emu_attention, scores_are_capped)
 	decode_last(2, 1, 256, 0);
 	prefill(4, 1, 64, 90, 230, 60);
 	prefill(1, 1, 256, 0, 250, 20);
+}
+
+/* Keys and values of eight bits: the bits of bf16 pages that hold the same numbers, in every way of running. */
+static void like_bf16(uint32_t n_heads, uint32_t n_kv_heads, uint32_t head_dim, uint32_t window)
+{
+	const struct way ways[] = {SPLIT, PERSISTENT, {1, 0, 0, true, TT_EMU_RANDOM, TT_CUDA_LEAST_SHARED}, PREFILL,
+		{1, 0, 0, false, TT_EMU_RANDOM, TT_CUDA_LEAST_SHARED}};
+	struct world *w = make_world(n_heads, n_kv_heads, head_dim, window);
+	struct token tokens[SEQS + 30];
+	size_t size = (SEQS + 30) * w->width;
+	tt_bf16 *out = (tt_bf16 *)malloc(2 * size * sizeof *out), *want = out + size;
+	to_fp8(w, LAYERS * N_PAGES * 2 * w->page_size);
+	uint8_t *codes = w->codes;
+	for (uint32_t i = 0; i < SEQS + 30; i++)
+		tokens[i] = i < 30 ? token{0, 250 + i} : token{i - 30, LENGTHS[i - 30] - 1};
+	for (uint32_t i = 0; i < 5; i++) {
+		uint32_t first = i < 3 ? 30 : 0, n = i < 3 ? SEQS : 31; /* of a step that decodes, or not */
+		w->codes = codes;
+		attend(w, tokens + first, n, ways[i], out);
+		uint64_t bytes = tt_emu_counted()->loads[TT_TRAFFIC_KV].bytes;
+		w->codes = NULL;
+		attend(w, tokens + first, n, ways[i], want);
+		/* a byte a number instead of two; 128 bytes of scales a stage */
+		double half = (double)tt_emu_counted()->loads[TT_TRAFFIC_KV].bytes / 2;
+		if (tt_emu_counts_traffic() && window == 0)
+			cr_assert((double)bytes >= half && (double)bytes <= half * (1 + 12.0 / head_dim),
+				"%g bytes, a half is %g", (double)bytes, half);
+		cr_assert_arr_eq(out, want, n * w->width * sizeof *out, "head_dim %u, way %u", head_dim, i);
+		if (i % 3 == 0)
+			check_rows(w, tokens + first, n, 4, out);
+	}
+	w->codes = codes;
+	free(out);
+	free_world(w);
+}
+
+Test(emu_attention, fp8_has_the_bits_of_its_numbers)
+{
+	like_bf16(3, 1, 16, 0);
+	like_bf16(4, 2, 32, 100);
+	like_bf16(8, 2, 64, 0);
+	like_bf16(2, 2, 80, 300);
+	like_bf16(4, 1, 128, 0);
+	like_bf16(2, 1, 256, 0);
 }
 
 /* A device of 99 KB takes other tiles, or fewer stages. */

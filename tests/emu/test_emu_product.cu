@@ -174,6 +174,38 @@ Test(emu_product, qkv_with_norms_of_heads)
 	check_qkv(OP_QKV_NORMED);
 }
 
+/* A row of keys or values as it becomes in eight bits. */
+static void round_to_fp8(tt_bf16 *x)
+{
+	float most = 0;
+	for (uint32_t i = 0; i < HEAD_DIM; i++)
+		most = fmaxf(most, fabsf(twin_bf16_value(x[i])));
+	uint16_t scale = tt_fp8_scale(most);
+	for (uint32_t i = 0; i < HEAD_DIM; i++) {
+		uint8_t code = tt_f32_to_fp8(twin_bf16_value(x[i]) * tt_fp8_inverse(scale));
+		x[i] = tt_emu_bf16(tt_fp8_to_f32(code) * twin_bf16_value(scale));
+	}
+}
+
+/* The bf16 pages' numbers in eight bits, to the bit, and the same queries. */
+Test(emu_product, qkv_of_fp8)
+{
+	for (const struct step_case *c : cases)
+		for (unsigned op : {OP_QKV, OP_QKV_NORMED}) {
+			struct outputs *want = run_checked(c, op);
+			world_fp8 = true;
+			struct outputs *got = run_step(c, op, TT_EMU_RANDOM);
+			world_fp8 = false;
+			for (uint32_t t = c->first; t < c->first + c->n; t++)
+				for (uint32_t head = 0; head < 2 * KV_HEADS; head++)
+					round_to_fp8(want->kv + kv_at(t, head / KV_HEADS, head % KV_HEADS));
+			cr_assert_arr_eq(got->kv, want->kv, sizeof want->kv, "%u tokens", c->n);
+			cr_assert_arr_eq(got->q, want->q, sizeof want->q, "%u tokens", c->n);
+			free(want);
+			free(got);
+		}
+}
+
 Test(emu_product, o_proj)
 {
 	for (const struct step_case *c : cases) {

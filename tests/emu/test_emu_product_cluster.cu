@@ -36,6 +36,8 @@ Test(emu_product_cluster, clusters_have_the_bits_of_blocks_alone)
 {
 	clusters(ALL);
 	clusters(OP_QKV_NORMED);
+	world_fp8 = true;
+	clusters(OP_QKV);
 }
 
 static void order_of_threads(unsigned ops)

@@ -42,6 +42,8 @@ Test(emu_product_strict, batch_grid_and_kernel_change_no_bit)
 {
 	batch_grid_and_kernel(ALL);
 	batch_grid_and_kernel(OP_QKV_NORMED);
+	world_fp8 = true;
+	batch_grid_and_kernel(OP_QKV);
 }
 
 static void order_of_threads(unsigned ops)
@@ -60,6 +62,8 @@ static void order_of_threads(unsigned ops)
 Test(emu_product_strict, order_of_threads_changes_no_bit)
 {
 	order_of_threads(ALL);
+	order_of_threads(OP_QKV_NORMED);
+	world_fp8 = true;
 	order_of_threads(OP_QKV_NORMED);
 }
 

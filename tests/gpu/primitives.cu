@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/kv_fp8.cuh"
 #include "kernels/cuda/ptx/ptx.cuh"
 
 enum { CLUSTER = 2, THREADS = 128, BLOCKS = 4, PER_THREAD = 16, WORDS = THREADS * BLOCKS * PER_THREAD };
@@ -136,6 +137,23 @@ PRIMITIVE(conversions)
 		PUT(2 * i, pair);
 		PUT(2 * i + 1, tt_bits_from_f32(tt_bf16x2_low(pair)) ^ tt_bits_from_f32(tt_bf16x2_high(pair)));
 	}
+}
+
+/* Products of pairs of bf16, codes of eight bits to bf16 and back, and halves stored. */
+PRIMITIVE(eight_bit_floats)
+{
+	for (uint32_t i = 0; i < 3; i++) {
+		uint32_t a = GET(2 * i), b = GET(2 * i + 1), scale = fp8_scale(a & 0x7fffffff);
+		float moderate = (float)(int)a * 0x1p-22f, x = tt_f32_from_bits(b & 0xc3ffffffu);
+		PUT(5 * i, tt_mul_bf16x2(a, b));
+		PUT(5 * i + 1, fp8_pair(a, false, fp8_unit(scale)) ^ fp8_pair(b, true, fp8_unit(127 << 7)));
+		PUT(5 * i + 2, fp8_codes(make_float4(moderate, x, -x, 0), 1));
+		PUT(5 * i + 3, scale);
+		PUT(5 * i + 4, tt_bits_from_f32(fp8_inverse(scale)));
+	}
+	uint16_t *halves = (uint16_t *)(out + OWN + 15);
+	tt_store_2(halves, (uint16_t)GET(6), TT_TRAFFIC_RESULT);
+	tt_store_2(halves + 1, (uint16_t)(GET(7) >> 16), TT_TRAFFIC_RESULT);
 }
 
 /* Reciprocal roots, quotients, exponentials, logarithms and rotations of moderate and of arbitrary bits. NaN has more
@@ -343,6 +361,7 @@ static const struct primitive {
 	ROW(shuffles, false),
 	ROW(barriers, false),
 	ROW(conversions, false),
+	ROW(eight_bit_floats, false),
 	ROW(functions, false),
 	ROW(matrix_loads, false),
 	ROW(products, false),

@@ -151,6 +151,15 @@ TT_DEVICE void tt_store_4(void *p, uint32_t v, enum tt_traffic kind TT_SITE)
 #endif
 }
 
+TT_DEVICE void tt_store_2(void *p, uint16_t v, enum tt_traffic kind TT_SITE)
+{
+#ifdef TT_EMU
+	tt_emu_store(p, &v, sizeof v, kind TT_AT);
+#else
+	asm volatile("st.global.u16 [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "h"(v) : "memory");
+#endif
+}
+
 /* The f32 forms of the accesses above. */
 TT_DEVICE float tt_load_f32(const float *p, enum tt_traffic kind TT_SITE)
 {

@@ -78,4 +78,33 @@ TT_DEVICE uint32_t tt_bf16x2_from_f32(float low, float high)
 #endif
 }
 
+#ifdef TT_EMU
+/* The product of two bf16, rounded once: it is exact in double, and where f32 loses anything of it, cut off with the
+ * lowest bit set it is on the same side of every tie. */
+TT_DEVICE uint16_t tt_bf16_product(uint32_t a, uint32_t b)
+{
+	double exact = (double)tt_emu_f32_from_bits(a << 16) * (double)tt_emu_f32_from_bits(b << 16);
+	float nearest = (float)exact;
+	if (exact == exact && (double)nearest != exact) {
+		uint32_t bits = tt_emu_bits_from_f32(nearest);
+		bits -= exact < 0 ? (double)nearest < exact : (double)nearest > exact;
+		nearest = tt_emu_f32_from_bits(bits | 1);
+	}
+	return tt_emu_bf16(nearest);
+}
+#endif
+
+/* The products of the lower halves and of the upper ones, rounded to nearest, ties to even; NaN is 0x7fff. (mul is from
+ * sm_90 on; with -0 added a sum is the product, of either sign.) */
+TT_DEVICE uint32_t tt_mul_bf16x2(uint32_t a, uint32_t b)
+{
+#ifdef TT_EMU
+	return tt_bf16_product(a & 0xffff, b & 0xffff) | (uint32_t)tt_bf16_product(a >> 16, b >> 16) << 16;
+#else
+	uint32_t pair;
+	asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(pair) : "r"(a), "r"(b), "r"(0x80008000u));
+	return pair;
+#endif
+}
+
 #endif

@@ -37,7 +37,7 @@ add_test(NAME ptx_faults COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DI
 set_tests_properties(ptx_faults PROPERTIES FIXTURES_REQUIRED primitives)
 
 # Some seconds each; the others, on both targets and with whole models, are one test in ci-full. A dependent launch is
-# what a step of the engine has on sm_90, so its suites are for that alone.
+# what a step of the engine has on sm_90, so its suite is for that alone.
 foreach(suite attention place pool product product_deep product_steer quants)
   add_test(NAME ptx_${suite} COMMAND test_emu_${suite} --jobs 2)
   set_tests_properties(ptx_${suite} PROPERTIES ENVIRONMENT TT_EMU=ptx)
@@ -47,17 +47,17 @@ if(NOT TT_PTX_ALL)
 endif()
 foreach(target ${PTX_TARGETS})
   set(programs $<TARGET_FILE:primitives-emu> ${CMAKE_CURRENT_BINARY_DIR}/primitives.bin)
-  foreach(suite place pool quants product product_deep product_k1424 product_k1440 product_steer
-    attention product_strict control sample product_cluster small_attention small_product small_sample)
+  foreach(suite place pool quants product product_deep product_k1424 product_k1440 product_steer attention
+    product_strict control sample product_cluster product_gemma small_attention small_product small_sample
+    quants_engine)
     list(APPEND programs -- $<TARGET_FILE:test_emu_${suite}> --jobs 2)
   endforeach()
-  # What applies a product of cuBLASLt runs with --fast, through the engine, which makes the weights of dummy models.
-  # Clusters are of compute_90a. So are ranks here, which have kernels of their own.
+  # The engine's suite makes the weights of dummy models, and asks for dependent launches; what applies a product of
+  # cuBLASLt runs with --fast. Clusters are of compute_90a. So are ranks here, which have kernels of their own.
   set(but --but dummy_kernel --but product_apply --but product_cluster --but agree_kernel --but steer_row_kernel<2>
     --but steer_row_kernel<3>)
   if(target STREQUAL "compute_90a")
     list(APPEND programs -- $<TARGET_FILE:test_emu_engine> --jobs 2)
-    list(APPEND programs -- $<TARGET_FILE:test_emu_quants_engine> --jobs 2)
     list(APPEND programs -- $<TARGET_FILE:test_emu_ranks> --jobs 2 --filter
       "ranks/@(captures*|dummies*|gemma*)")
     set(but)

@@ -42,8 +42,9 @@ Test(emu_product_cluster, clusters_have_the_bits_of_blocks_alone)
 
 static void order_of_threads(unsigned ops)
 {
-	static const struct step_case some[] = {
-		{20, 30, 30, 132, true, true, false, 1}, {20, 9, 9, 132, true, true, true, 2}};
+	/* the last is of blocks alone, whatever the device, of 128 tokens and 128 rows */
+	static const struct step_case some[] = {{20, 30, 30, 132, true, true, false, 1},
+		{20, 9, 9, 132, true, true, true, 2}, {20, 130, 130, 1, true, true, false, 1}};
 	for (const struct step_case &c : some)
 		same_in_any_order(&c, ops);
 }

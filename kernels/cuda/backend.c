@@ -62,6 +62,8 @@ static int cuda_upload(struct tt_backend *backend, void *to, const void *from, s
 	return tt_copy_in(&cuda->counters, to, from, n_bytes, cuda->stream, err);
 }
 
+enum { LEAST_SCRATCH = 64 << 10 };
+
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
 {
 	if (n_bytes <= cuda->partial_bytes)
@@ -70,8 +72,9 @@ int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
 	cuda_release(&cuda->base, cuda->partial);
 	cuda->partial = NULL;
 	cuda->partial_bytes = 0;
-	/* Half as much again, so that it does not grow with every longer sequence. */
+	/* Half as much again, so that it does not grow with every longer sequence; no less than small steps take. */
 	n_bytes += n_bytes / 2;
+	n_bytes = n_bytes < LEAST_SCRATCH ? (size_t)LEAST_SCRATCH : n_bytes;
 	TT_TRY(cuda_allocate(&cuda->base, &cuda->partial, n_bytes, 1, err));
 	cuda->partial_bytes = n_bytes;
 	return TT_OK;

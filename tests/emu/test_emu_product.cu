@@ -190,8 +190,9 @@ static void round_to_fp8(tt_bf16 *x)
 /* The bf16 pages' numbers in eight bits, to the bit, and the same queries. */
 Test(emu_product, qkv_of_fp8)
 {
+	static const unsigned ops[] = {OP_QKV, OP_QKV_NORMED};
 	for (const struct step_case *c : cases)
-		for (unsigned op : {OP_QKV, OP_QKV_NORMED}) {
+		for (unsigned op : ops) {
 			struct outputs *want = run_checked(c, op);
 			world_fp8 = true;
 			struct outputs *got = run_step(c, op, TT_EMU_RANDOM);

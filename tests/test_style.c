@@ -429,7 +429,7 @@ Test(labels, a_file_may_have_its_own)
 		  p.rows[2].label == TT_BORDERLINE);
 	tt_prompts_free(&p);
 	expect_refused(tt_prompts_read_as(&p, &path, 1, &half, &problem), &problem, "half",
-		":2: ", "label must be spam, benign or borderline, not \"ham\"");
+		":2: ", "label must be spam, benign, borderline or text, not \"ham\"");
 	scratch_remove(&s, FILES, 1);
 }
 

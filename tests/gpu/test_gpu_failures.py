@@ -390,7 +390,7 @@ def real_programs(work):
     subprocess.run([PROGRAMS[2], "--write", os.path.join(work, "build/tests/emu/primitives.bin")], check=True,
                    stdout=subprocess.DEVNULL)
     assert r.run(200, "--only", "primitives,kernels,ops") == 1
-    assert r.part("primitives")["note"] == "15 primitives, bit for bit"
+    assert r.part("primitives")["note"] == "16 primitives, bit for bit"
     text = "\n".join(r.part("kernels")["lines"])
     for n, kind in ((1, "decode"), (8, "decode"), (64, "prefill")):
         assert f"FAIL tiny {kind} qkv {n}: planted: qkv is refused" in text, text

@@ -1,8 +1,9 @@
-/* Time of the CPU's matrix products by type of weights and number of rows, in f32 and, where the type has it, in q8: in
- * nanoseconds for 32 weights and a row, on one thread. Weights are random and stay in the second-level cache, so it is
- * the arithmetic that is timed, not memory. Both modes take turns, and the fastest of the rounds counts.
+/* Time of the CPU's matrix products by type of weights and number of rows, in f32 and, where the type has it, in q8:
+ * in nanoseconds for 32 weights and a row, on one thread. Weights are random, and quantised ones stay in the
+ * second-level cache, so it is the arithmetic that is timed, not memory. Both modes take turns, and the fastest of the
+ * rounds counts.
  *
- *     trimtab-bench-products [-b avx512|avx2|neon|portable] [-i 1024] [-o 512] [-r 200] [-n 1,2,4,8] [TYPE]... */
+ *     trimtab-bench-products [-b avx512|avx2|neon|portable] [-i 1024] [-o 512] [-r 200] [-n 1,2,..] [TYPE]... */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,12 @@ static int run(struct lab *lab, char **types, struct tt_error *err)
 	return status;
 }
 
+static bool is_type(const char *name)
+{
+#define IS_NAMED(type, block, bytes) || strcmp(name, tt_type_name(TT_TYPE_##type)) == 0
+	return false TT_TYPES(IS_NAMED);
+}
+
 static bool take_rows(struct lab *lab, char *list)
 {
 	lab->n_lengths = 0;
@@ -185,6 +192,8 @@ int main(int argc, char **argv)
 		       : option == 'r' ? take_number(&lab.n_rounds, optarg, 1000000, 1)
 		       : option == 'n' ? take_rows(&lab, optarg)
 				       : false;
+	for (char **type = argv + optind; good && *type; type++)
+		good = is_type(*type);
 	if (!good) {
 		fputs(USAGE, stderr);
 		return 2;

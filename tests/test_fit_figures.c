@@ -278,16 +278,40 @@ Test(fit_figures, plain_rows_have_two_tokens_or_more)
 	}
 	struct tt_engine *engine = engine_open(TINY, 4, 64);
 	struct tt_fit_row_list plain;
+	static char endless[2000];
+	memset(endless, 'y', sizeof endless - 1);
+	for (size_t i = 1; i < sizeof endless - 1; i += 2)
+		endless[i] = ' ';
 	static struct tt_prompt texts[] = {{.text = "a tale", .is_text = true}, {.text = "no text"},
-		{.text = "for tests", .is_text = true, .split = TT_TEST}, {.text = "z", .is_text = true}};
-	const struct tt_prompts read = {.rows = texts, .n_rows = 4};
-	must(tt_fit_rows_plain(&plain, engine, list, 4, &read, err));
+		{.text = "for tests", .is_text = true, .split = TT_TEST}, {.text = "z", .is_text = true},
+		{.text = endless, .is_text = true}};
+	const struct tt_prompts read = {.rows = texts, .n_rows = 5};
+	size_t n_too_long = 0;
+	must(tt_fit_rows_plain(&plain, engine, list, 4, &read, &n_too_long, err));
+	cr_expect_eq(n_too_long, 1);
 	for (size_t i = 0; i < plain.n; i++)
 		cr_expect(plain.rows[i].n_ids > 1 && plain.rows[i].prompt->text[1] != '\0');
 	cr_assert_eq(plain.n, 3);
 	cr_expect_eq(plain.rows[2].prompt, &texts[0]);
 	tt_fit_row_list_free(&plain);
 	tt_engine_close(engine);
+}
+
+/* Texts change the place of no prompt, wherever they stand. */
+Test(fit_figures, texts_do_not_move_prompts)
+{
+	struct tt_prompt with[] = {
+		{.is_text = true}, {.line = 0}, {.line = 1}, {.is_text = true}, {.line = 2}, {.line = 3}};
+	struct tt_prompt without[] = {{.line = 0}, {.line = 1}, {.line = 2}, {.line = 3}};
+	const struct tt_prompts a = {.rows = with, .n_rows = 6}, b = {.rows = without, .n_rows = 4};
+	size_t *first, *second, n, m;
+	must(tt_fit_shuffle_prompts(&first, &n, &a, 3, err));
+	must(tt_fit_shuffle_prompts(&second, &m, &b, 3, err));
+	cr_assert(n == 4 && m == 4);
+	for (size_t i = 0; i < 4; i++)
+		cr_expect_eq(with[first[i]].line, without[second[i]].line);
+	free(first);
+	free(second);
 }
 
 /* Texts count as a set of their own, whatever else their file holds, and plain rows a quarter of theirs. */

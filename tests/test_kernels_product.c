@@ -1,4 +1,8 @@
 /* The matrix product against a reference in double, and its bits: over row counts, chunks, threads and bodies. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "test_kernels.h"
 
 /* 8 lanes of K / 8 fused additions: about sqrt(K / 8) / 2 units of 2^-24 of the Frobenius norm, 1.5e-7 seen. */
@@ -145,6 +149,32 @@ Test(kernels_product, bits_do_not_depend_on_rows_threads_or_body)
 Test(kernels_product, bits_do_not_depend_on_how_outputs_are_cut)
 {
 	check_bits(TT_TYPE_Q8_0, 515, 320);
+}
+
+/* As the last matrix of a mapped file may end. */
+Test(kernels_product, reads_no_byte_after_a_matrix)
+{
+	static const uint32_t outs[] = {1, 8, 9};
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = 16 * page;
+	uint8_t *memory = mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cr_assert(memory != MAP_FAILED && mprotect(memory + whole, page, PROT_NONE) == 0);
+	struct tt_backend *backend = open_cpu(1, TT_CPU_BODY_BEST);
+	for (int t = 0; t < N_TYPES; t++)
+		for (size_t o = 0; o < sizeof outs / sizeof *outs; o++) {
+			uint32_t n_in = tt_type_block(TYPES[t]) == 256 ? 256 : 96;
+			struct test_matrix m = random_matrix(TYPES[t], outs[o], n_in, 5);
+			size_t n_bytes = outs[o] * tt_type_row_bytes(TYPES[t], n_in);
+			float *x = random_floats((size_t)7 * n_in, 1, 6), h[7 * 9] = {0};
+			struct tt_matrix w = m.matrix;
+			w.data = memcpy(memory + whole - n_bytes, m.matrix.data, n_bytes);
+			for (uint32_t rows = 1; rows <= 7; rows++)
+				run_o_proj(backend, &w, NULL, x, rows, h);
+			cr_expect(isfinite(h[0]));
+			free(x);
+			free_matrix(&m);
+		}
+	backend->close(backend);
+	munmap(memory, whole + page);
 }
 
 Test(kernels_product, nan_fails_the_comparison)

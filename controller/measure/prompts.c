@@ -63,7 +63,9 @@ static int read_label(const json_t *row, const struct tt_prompt_form *form, enum
 	TT_TRY(need_string(row, "label", &label, err));
 	if (find_label(form, label, out))
 		return TT_OK;
-	return tt_fail(err, TT_ERR_FORMAT, "label must be %.40s, %.40s, %s or text, not \"%.40s\"",
+	return tt_fail(err, TT_ERR_FORMAT,
+		form->reviewed ? "label must be %.40s, %.40s or %s, not \"%.40s\""
+			       : "label must be %.40s, %.40s, %s or text, not \"%.40s\"",
 		form->harmful ? form->harmful : label_names[TT_HARMFUL],
 		form->benign ? form->benign : label_names[TT_BENIGN], label_names[TT_BORDERLINE], label);
 }

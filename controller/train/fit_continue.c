@@ -77,17 +77,16 @@ static int need_replay(const struct tt_policy *p, struct tt_error *err)
 /* Of the rows to replay that a fit may read only n_gate_prompts of each label stay. */
 static int sample_replay(struct tt_prompts *prompts, const struct tt_fit_options *o, struct tt_error *err)
 {
-	size_t *order = NULL, n[TT_N_LABELS] = {0};
+	size_t *order = NULL, n_rows, n[TT_N_LABELS] = {0};
 	bool *beyond = NULL; // [n_rows]
-	int status = tt_alloc(&order, prompts->n_rows, sizeof *order, err);
+	int status = tt_alloc(&beyond, prompts->n_rows, sizeof *beyond, err);
 	if (status == TT_OK)
-		status = tt_alloc(&beyond, prompts->n_rows, sizeof *beyond, err);
+		status = tt_fit_shuffle_prompts(&order, &n_rows, prompts, o->seed, err);
 	if (status == TT_OK) {
-		tt_fit_shuffle(order, prompts->n_rows, o->seed);
-		for (size_t i = 0; i < prompts->n_rows; i++) {
+		for (size_t i = 0; i < n_rows; i++) {
 			const struct tt_prompt *row = &prompts->rows[order[i]];
-			beyond[order[i]] = !row->reviewed && !row->is_text && row->split != TT_TEST &&
-					   n[row->label]++ >= o->n_gate_prompts;
+			beyond[order[i]] =
+				!row->reviewed && row->split != TT_TEST && n[row->label]++ >= o->n_gate_prompts;
 		}
 		tt_prompts_remove(prompts, beyond);
 	}

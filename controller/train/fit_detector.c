@@ -216,7 +216,8 @@ int tt_fit_detector_train(
 		.n_folds = TT_N_FOLDS,
 		.n_unrated = f->n_plain,
 	};
-	const struct tt_detector_options how = {.network = network && f->n >= LEAST_ROWS_FOR_NETWORK, .seed = seed};
+	const struct tt_detector_options how = {
+		.network = network && tt_fit_n_rated(f) >= LEAST_ROWS_FOR_NETWORK, .seed = seed};
 	return tt_detector_train(out, &rows, &how, err);
 }
 
@@ -236,14 +237,14 @@ static int add_plain(
 
 /* All rows, train and val, and plain ones. */
 static int make_features(struct tt_fit_features *out, struct tt_engine *engine, const struct tt_fit_rows *rows,
-	const struct tt_fit_detector_form *form, struct tt_activation_file *file, struct tt_progress *progress,
-	struct tt_error *err)
+	const struct tt_fit_detector_form *form, struct tt_activation_file *file, size_t *n_too_long,
+	struct tt_progress *progress, struct tt_error *err)
 {
 	const struct tt_fit_row **list = NULL;
 	struct tt_fit_row_list plain;
 	size_t n = 0;
 	TT_TRY(tt_fit_rows_list(rows, &list, &n, err));
-	int status = tt_fit_rows_plain(&plain, engine, list, n, &rows->prompts, err);
+	int status = tt_fit_rows_plain(&plain, engine, list, n, &rows->prompts, n_too_long, err);
 	if (status == TT_OK)
 		status = add_plain(&plain, &list, n, err);
 	const struct tt_fit_features_spec spec = {.rows = list,
@@ -269,7 +270,7 @@ int tt_fit_detector_make_as(struct tt_fit_gate *out, struct tt_engine *engine, c
 	TT_TRY(tt_alloc(&d, 1, sizeof *d, err));
 	*out = (struct tt_fit_gate){.made = d, .fill = fill, .report = report, .free_made = free_detector};
 	struct tt_fit_features *f = &d->features;
-	TT_TRY(make_features(f, engine, rows, form, file, progress, err));
+	TT_TRY(make_features(f, engine, rows, form, file, &out->n_too_long, progress, err));
 	TT_TRY(tt_fit_detector_train(&d->detector, f, form->network, options->seed, err));
 	TT_TRY(tt_fit_threshold(
 		f, d->detector.held, options->max_false_positives, options->max_borderline_positives, &cut, err));

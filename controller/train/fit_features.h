@@ -15,7 +15,7 @@ enum { TT_N_FOLDS = 5, TT_N_GATE_LAYERS = 3 };
 struct tt_fit_features_spec {
 	const struct tt_fit_row *const *rows; // [n_rows]
 	size_t n_rows;
-	size_t n_plain;         /* the last of them: rows of the others' prompts as plain text */
+	size_t n_plain;         /* the last of them: plain text, of the others' prompts and of texts */
 	const uint32_t *layers; // [n_layers] ascending; a policy takes at most TT_MAX_POOLED of them with a mean
 	uint32_t n_layers;
 	enum tt_gate_pool pool;          /* a mean is over the row's [mean_from, mean_to) */
@@ -55,7 +55,8 @@ static inline size_t tt_fit_n_rated(const struct tt_fit_features *features)
 }
 
 /* Fills weight. The rows of one label and origin (file and source) count as the root of their number, so that a large
- * set does not drown a small one, and plain rows a quarter of that; then harmful and other rows count the same. */
+ * set does not drown a small one, texts as a set of their own, and plain rows a quarter of that; then harmful and other
+ * rows count the same. */
 int tt_fit_weigh(struct tt_fit_features *features, struct tt_error *err);
 /* Fills order [n] with the indexes of the rows as they stand in the files, which have the order of the options. */
 int tt_fit_order(const struct tt_fit_features *features, size_t *order, struct tt_error *err);

@@ -20,6 +20,7 @@ struct tt_fit_gate {
 	 * these the model ran. n_rows is 0 for a gate that was trained on none. */
 	char activations[65];
 	size_t n_rows, n_run;
+	size_t n_too_long; /* texts that it was not trained on, since they do not fit the context */
 	/* Its scalar is any number, so it acts on every prompt, whether it flags it or not: candidates are judged with
 	 * this gate, and not with an open one. */
 	bool graded;

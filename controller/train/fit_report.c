@@ -265,13 +265,13 @@ int tt_fit_report(const struct tt_fit *fit, double seconds, char **out, struct t
 		fit->info->name, "fingerprint", fit->info->fingerprint, "weights_digest", fit->info->weights_digest,
 		"compute", tt_engine_compute(fit->engine), "fitted_on", sources(fit), "activations",
 		activations_report(&fit->gate), "rows", rows_report(fit), "too_long",
-		(json_int_t)(fit->rows.n_too_long + fit->style.own.n_too_long), "seed", (json_int_t)fit->options->seed,
-		"directions", directions_report(&fit->directions), "selection", tt_fit_mean_report(&fit->mean), "gate",
-		fit->gate.report(&fit->gate), "unsteered", unsteered_report(&fit->judge), "bars",
-		bars_report(&fit->judge), "candidates", candidates, "layer_weights",
-		weights_search_report(&fit->weights), "prompt_weights", prompt_weights_report(&fit->prompt_weights),
-		"chosen", candidate_report(fit, search->chosen), "within_bars", (int)search->within_bars, "why",
-		search->why, "seconds", tt_json_number(seconds));
+		(json_int_t)(fit->rows.n_too_long + fit->gate.n_too_long + fit->style.own.n_too_long), "seed",
+		(json_int_t)fit->options->seed, "directions", directions_report(&fit->directions), "selection",
+		tt_fit_mean_report(&fit->mean), "gate", fit->gate.report(&fit->gate), "unsteered",
+		unsteered_report(&fit->judge), "bars", bars_report(&fit->judge), "candidates", candidates,
+		"layer_weights", weights_search_report(&fit->weights), "prompt_weights",
+		prompt_weights_report(&fit->prompt_weights), "chosen", candidate_report(fit, search->chosen),
+		"within_bars", (int)search->within_bars, "why", search->why, "seconds", tt_json_number(seconds));
 	return tt_engine_report(out, report, fit->engine, err);
 }
 
@@ -281,8 +281,8 @@ int tt_fit_report_continued(const struct tt_fit *fit, double seconds, char **out
 		tt_fit_name(fit->options), "model", "name", fit->info->name, "fingerprint", fit->info->fingerprint,
 		"weights_digest", fit->info->weights_digest, "compute", tt_engine_compute(fit->engine), "fitted_on",
 		sources(fit), "activations", activations_report(&fit->gate), "rows", rows_report(fit), "too_long",
-		(json_int_t)fit->rows.n_too_long, "seed", (json_int_t)fit->options->seed, "continued",
-		tt_fit_continue_report(&fit->continued, &fit->gate), "gate", fit->gate.report(&fit->gate), "seconds",
-		tt_json_number(seconds));
+		(json_int_t)(fit->rows.n_too_long + fit->gate.n_too_long), "seed", (json_int_t)fit->options->seed,
+		"continued", tt_fit_continue_report(&fit->continued, &fit->gate), "gate", fit->gate.report(&fit->gate),
+		"seconds", tt_json_number(seconds));
 	return tt_engine_report(out, report, fit->engine, err);
 }

@@ -18,6 +18,24 @@ void tt_fit_shuffle(size_t *order, size_t n, uint64_t seed)
 	}
 }
 
+int tt_fit_shuffle_prompts(
+	size_t **order, size_t *n, const struct tt_prompts *prompts, uint64_t seed, struct tt_error *err)
+{
+	size_t *where = NULL, n_rows = prompts->n_rows; // [n] the rows that are no texts
+	*n = 0;
+	TT_TRY(tt_alloc(&where, n_rows, sizeof *where, err));
+	int status = tt_alloc(order, n_rows, sizeof **order, err);
+	for (size_t i = 0; status == TT_OK && i < n_rows; i++)
+		if (!prompts->rows[i].is_text)
+			where[(*n)++] = i;
+	if (status == TT_OK)
+		tt_fit_shuffle(*order, *n, seed);
+	for (size_t i = 0; status == TT_OK && i < *n; i++)
+		(*order)[i] = where[(*order)[i]];
+	free(where);
+	return status;
+}
+
 /* The rows of one label as shuffled indices: first those that train, then those that validate. */
 struct division {
 	size_t *rows;
@@ -61,19 +79,17 @@ static int take_turns(const struct tt_prompts *prompts, size_t *rows, size_t n, 
 static int divide(const struct tt_prompts *prompts, enum tt_label label, uint64_t seed, struct division *out,
 	struct tt_error *err)
 {
-	size_t *order = NULL, n_free = 0, n_free_val, n = 0;
+	size_t *order = NULL, n_rows, n_free = 0, n_free_val, n = 0;
 	TT_TRY(tt_alloc(&out->rows, prompts->n_rows, sizeof *out->rows, err));
-	TT_TRY(tt_alloc(&order, prompts->n_rows, sizeof *order, err));
-	tt_fit_shuffle(order, prompts->n_rows, seed);
-	for (size_t i = 0; i < prompts->n_rows; i++)
-		n_free += prompts->rows[i].label == label && prompts->rows[i].split == TT_NO_SPLIT &&
-			  !prompts->rows[i].is_text;
+	TT_TRY(tt_fit_shuffle_prompts(&order, &n_rows, prompts, seed, err));
+	for (size_t i = 0; i < n_rows; i++)
+		n_free += prompts->rows[order[i]].label == label && prompts->rows[order[i]].split == TT_NO_SPLIT;
 	n_free_val = n_free / 4;
 	for (int pass = 0; pass < 2; pass++) {
 		size_t free_seen = 0;
-		for (size_t i = 0; i < prompts->n_rows; i++) {
+		for (size_t i = 0; i < n_rows; i++) {
 			const struct tt_prompt *row = &prompts->rows[order[i]];
-			if (row->label != label || row->split == TT_TEST || row->is_text)
+			if (row->label != label || row->split == TT_TEST)
 				continue;
 			bool val = row->split == TT_VAL || (row->split == TT_NO_SPLIT && free_seen++ < n_free_val);
 			if (val == (pass == 1))
@@ -187,13 +203,16 @@ int tt_fit_rows_list(const struct tt_fit_rows *rows, const struct tt_fit_row ***
 /* It is a form that plain rows teach, for which so many are enough. */
 enum { MOST_PLAIN = 1024 };
 
-static int add_plain(
-	struct tt_fit_row_list *out, const struct tt_text *text, const struct tt_prompt *prompt, struct tt_error *err)
+static int add_plain(struct tt_fit_row_list *out, struct tt_engine *engine, const struct tt_prompt *prompt,
+	size_t *n_too_long, struct tt_error *err)
 {
 	struct tt_fit_row *row = &out->rows[out->n];
 	row->prompt = prompt;
-	TT_TRY(tt_text_encode(text, prompt->text, strlen(prompt->text), TT_TEXT_BOS, &row->ids, &row->n_ids, err));
-	if (row->n_ids > 1)
+	TT_TRY(tt_text_encode(
+		tt_engine_text(engine), prompt->text, strlen(prompt->text), TT_TEXT_BOS, &row->ids, &row->n_ids, err));
+	bool fits = row->n_ids <= tt_engine_info(engine)->context;
+	*n_too_long += !fits;
+	if (fits && row->n_ids > 1)
 		out->n++;
 	else
 		tt_free(row->ids);
@@ -201,18 +220,18 @@ static int add_plain(
 }
 
 int tt_fit_rows_plain(struct tt_fit_row_list *out, struct tt_engine *engine, const struct tt_fit_row *const *rows,
-	size_t n, const struct tt_prompts *prompts, struct tt_error *err)
+	size_t n, const struct tt_prompts *prompts, size_t *n_too_long, struct tt_error *err)
 {
-	const struct tt_text *text = tt_engine_text(engine);
+	bool has_template = tt_text_has_template(tt_engine_text(engine));
 	size_t n_seen[TT_N_LABELS] = {0}, every = (n + MOST_PLAIN - 1) / MOST_PLAIN;
 	*out = (struct tt_fit_row_list){0};
 	TT_TRY(tt_alloc(&out->rows, n + prompts->n_rows, sizeof *out->rows, err));
-	for (size_t i = 0; i < n && tt_text_has_template(text); i++)
+	for (size_t i = 0; i < n && has_template; i++)
 		if (n_seen[rows[i]->prompt->label]++ % every == 0)
-			TT_TRY(add_plain(out, text, rows[i]->prompt, err));
+			TT_TRY(add_plain(out, engine, rows[i]->prompt, n_too_long, err));
 	for (size_t i = 0; i < prompts->n_rows; i++)
 		if (prompts->rows[i].is_text && prompts->rows[i].split != TT_TEST)
-			TT_TRY(add_plain(out, text, &prompts->rows[i], err));
+			TT_TRY(add_plain(out, engine, &prompts->rows[i], n_too_long, err));
 	return TT_OK;
 }
 

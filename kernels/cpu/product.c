@@ -36,9 +36,10 @@ static uint32_t even_share(uint32_t n_out, uint32_t n_threads, uint32_t most, ui
 static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_cpu_product *p, bool q8)
 {
 	uint32_t n_out = p->matrix->n_out, n_in = p->matrix->n_in, tile = q8 ? TT_CPU_Q8_TILE : TT_CPU_OUT_TILE;
-	uint32_t share = (n_out - 1) / (cpu->n_threads * (p->n_rows == 1 ? 1 : JOBS_A_THREAD)) + tile;
-	uint32_t most = p->n_rows == 1 ? ONE_ROW_OUTS : (q8 ? KEPT_BYTES : KEPT_FLOATS) / n_in;
-	uint32_t least = p->n_rows == 1 ? ONE_ROW_WEIGHTS / n_in : 0;
+	bool alone = p->n_rows == 1 && (!q8 || cpu->q8->one_row); /* else from panels, which are kept */
+	uint32_t share = (n_out - 1) / (cpu->n_threads * (alone ? 1 : JOBS_A_THREAD)) + tile;
+	uint32_t most = alone ? ONE_ROW_OUTS : (q8 ? KEPT_BYTES : KEPT_FLOATS) / n_in;
+	uint32_t least = alone ? ONE_ROW_WEIGHTS / n_in : 0;
 	share = share < least ? least : share;
 	return even_share(n_out, cpu->n_threads, share > most ? most : share, tile);
 }

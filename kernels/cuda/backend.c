@@ -279,6 +279,7 @@ static int cuda_finish(struct tt_backend *backend, struct tt_results *results, s
 static void cuda_close(struct tt_backend *backend)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	tt_cuda_ranks_end_guard(cuda); /* even where the device says no more: it looks at memory that goes next */
 	if (use(cuda, NULL) == TT_OK && cuda->stream) {
 		cudaStreamSynchronize(cuda->stream);
 		tt_cuda_graphs_close(cuda);

@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -13,7 +14,10 @@
 #include "kernels/cuda/nccl_abi.h"
 #include "kernels/meeting.h"
 
-enum { GUARD_MS = 20 }; /* between two looks at whether another rank has failed */
+enum {
+	GUARD_MS = 20,  /* between two looks at whether another rank has failed */
+	LEAVE_MS = 1000 /* for a call of NCCL that is under way then; one that hangs is not waited for longer */
+};
 
 /* What ranks share before NCCL connects them; rank 0 writes it. */
 struct shared {
@@ -35,6 +39,9 @@ struct tt_cuda_ranks {
 	pthread_t guard;
 	bool has_guard, closing; /* closing: with mutex */
 	bool abandoned;          /* by the guard, or after its end */
+	/* ncclCommAbort frees what a call uses: from lost on none is begun, and those that are under way are counted. */
+	_Atomic bool lost;
+	_Atomic int n_inside;
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 };
@@ -49,9 +56,10 @@ static int open_library(struct tt_cuda_ranks *r, struct tt_error *err)
 	void *from = linked ? RTLD_DEFAULT : dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
 	if (!linked && !from)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"--tp on GPUs needs NCCL 2.19 or newer, and there is no libnccl.so.2 (NVIDIA's package "
-			"libnccl2, or "
-			"nvidia-nccl-cu13 from PyPI with its lib in LD_LIBRARY_PATH)");
+			"--tp on GPUs needs NCCL 2.19 or newer, and there is no libnccl.so.2 that can be loaded "
+			"(NVIDIA's package libnccl2, or nvidia-nccl-cu13 from PyPI with its lib in LD_LIBRARY_PATH): "
+			"%.200s",
+			dlerror());
 #define LOOK_UP(name)                                                                                                  \
 	*(void **)&r->nccl.name = dlsym(from, #name);                                                                  \
 	if (!r->nccl.name)                                                                                             \
@@ -64,10 +72,14 @@ static int open_library(struct tt_cuda_ranks *r, struct tt_error *err)
 	return TT_OK;
 }
 
-/* These choose how a collective is done, and may leave no way that does this one. */
+/* These choose how a collective is done, and may leave no way that does this one; or that a call returns before it is
+ * done. */
 static const char *set_by_user(void)
 {
-	return getenv("NCCL_ALGO") ? "; NCCL_ALGO is set" : getenv("NCCL_PROTO") ? "; NCCL_PROTO is set" : "";
+	return getenv("NCCL_ALGO")            ? "; NCCL_ALGO is set"
+	       : getenv("NCCL_PROTO")         ? "; NCCL_PROTO is set"
+	       : getenv("NCCL_COMM_BLOCKING") ? "; NCCL_COMM_BLOCKING is set"
+					      : "";
 }
 
 static int check(const struct tt_cuda_ranks *r, int result, const char *what, struct tt_error *err)
@@ -133,9 +145,28 @@ static int compare(const struct tt_cuda *cuda, struct tt_error *err)
 	return TT_OK;
 }
 
+/* NCCL's threads are made by ours and have their mask: signals are for the host's. */
+static int start_thread(pthread_t *thread, void *(*run)(void *), void *argument, struct tt_error *err)
+{
+	sigset_t every, before;
+	sigfillset(&every);
+	pthread_sigmask(SIG_SETMASK, &every, &before);
+	int error = pthread_create(thread, NULL, run, argument);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error ? tt_fail(err, TT_ERR_LIMIT, "a thread could not be started") : TT_OK;
+}
+
+static void nap(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 /* At the end too: ncclCommDestroy waits for the other ranks, which wait to be closed in turn. */
 static void abandon(struct tt_cuda_ranks *r)
 {
+	atomic_store(&r->lost, true);
+	for (int i = 0; i < LEAVE_MS && atomic_load(&r->n_inside); i++)
+		nap();
 	if (r->comm && !r->abandoned)
 		r->nccl.ncclCommAbort(r->comm);
 	r->abandoned = true;
@@ -166,6 +197,7 @@ static void *guard(void *argument)
  * thread's, which is left behind then. */
 struct start {
 	int (*init)(tt_nccl_comm *, int, struct tt_nccl_id, int);
+	int (*abort)(tt_nccl_comm);
 	struct tt_nccl_id id;
 	int device, rank, n_ranks, result;
 	tt_nccl_comm comm;
@@ -179,8 +211,11 @@ static void *run_init(void *argument)
 	int starting = STARTING;
 	cudaSetDevice(s->device);
 	s->result = s->init(&s->comm, s->n_ranks, s->id, s->rank);
-	if (!atomic_compare_exchange_strong(&s->state, &starting, STARTED))
+	if (!atomic_compare_exchange_strong(&s->state, &starting, STARTED)) {
+		if (s->result == TT_NCCL_SUCCESS && s->comm)
+			s->abort(s->comm);
 		free(s);
+	}
 	return NULL;
 }
 
@@ -192,17 +227,19 @@ static int init(struct tt_cuda *cuda, struct tt_error *err)
 	int starting = STARTING;
 	TT_TRY(tt_alloc(&s, 1, sizeof *s, err));
 	*s = (struct start){.init = r->nccl.ncclCommInitRank,
+		.abort = r->nccl.ncclCommAbort,
 		.id = r->shared->id,
 		.device = cuda->device,
 		.rank = (int)cuda->shard.rank,
 		.n_ranks = (int)cuda->shard.n_ranks};
-	if (pthread_create(&thread, NULL, run_init, s)) {
+	int status = start_thread(&thread, run_init, s, err);
+	if (status != TT_OK) {
 		free(s);
-		return tt_fail(err, TT_ERR_LIMIT, "a thread could not be started");
+		return status;
 	}
 	pthread_detach(thread);
 	while (atomic_load(&s->state) == STARTING && !atomic_load(&r->meeting->ended))
-		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		nap();
 	if (atomic_compare_exchange_strong(&s->state, &starting, LEFT))
 		return tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
 	r->comm = s->comm;
@@ -226,8 +263,7 @@ int tt_cuda_connect(struct tt_backend *backend, struct tt_error *err)
 		return tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
 	TT_TRY(compare(cuda, err));
 	TT_TRY(init(cuda, err));
-	if (pthread_create(&r->guard, NULL, guard, r))
-		return tt_fail(err, TT_ERR_LIMIT, "a thread could not be started");
+	TT_TRY(start_thread(&r->guard, guard, r, err));
 	r->has_guard = true;
 	return TT_OK;
 }
@@ -264,6 +300,13 @@ static void end_guard(struct tt_cuda_ranks *r)
 	pthread_mutex_unlock(&r->mutex);
 	if (r->has_guard)
 		pthread_join(r->guard, NULL);
+	r->has_guard = false;
+}
+
+void tt_cuda_ranks_end_guard(struct tt_cuda *cuda)
+{
+	if (cuda->ranks)
+		end_guard(cuda->ranks);
 }
 
 void tt_cuda_ranks_close(struct tt_cuda *cuda)
@@ -340,12 +383,18 @@ static int gather(struct tt_cuda *cuda, unsigned char *blocks, uint32_t n_rows, 
 		return tt_fail(err, TT_ERR_LIMIT, "an exchange of %u rows of %zu bytes", n_rows, row_bytes);
 	if (!n_bytes)
 		return TT_OK;
-	TT_TRY(check(r,
-		r->nccl.ncclAllGather(
-			blocks + cuda->shard.rank * n_bytes, blocks, n_bytes, TT_NCCL_UINT8, r->comm, cuda->stream),
-		"an exchange between ranks", err));
-	cuda->counters.exchanges++;
-	return TT_OK;
+	int status;
+	atomic_fetch_add(&r->n_inside, 1);
+	if (atomic_load(&r->lost))
+		status = tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
+	else
+		status = check(r,
+			r->nccl.ncclAllGather(blocks + cuda->shard.rank * n_bytes, blocks, n_bytes, TT_NCCL_UINT8,
+				r->comm, cuda->stream),
+			"an exchange between ranks", err);
+	atomic_fetch_sub(&r->n_inside, 1);
+	cuda->counters.exchanges += status == TT_OK;
+	return status;
 }
 
 int tt_cuda_gather(struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes, const void **arena, struct tt_error *err)

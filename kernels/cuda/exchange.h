@@ -21,6 +21,7 @@ int tt_cuda_connect(struct tt_backend *, struct tt_error *);
 /* Of one rank, these do nothing. */
 int tt_cuda_ranks_open(struct tt_cuda *cuda, struct tt_error *err); /* since load: the arena, sized by its limits */
 void tt_cuda_ranks_close(struct tt_cuda *cuda);
+void tt_cuda_ranks_end_guard(struct tt_cuda *cuda); /* before; nothing looks at what ranks share from then on */
 /* A step has begun, and is waited for: the second fails where another rank has failed. */
 void tt_cuda_ranks_begin(struct tt_cuda *cuda);
 int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err);

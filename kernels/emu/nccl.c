@@ -180,7 +180,7 @@ int ncclCommInitRank(tt_nccl_comm *out, int n_ranks, struct tt_nccl_id id, int r
 }
 
 /* From any thread: the collective that runs ends, and others that wait for a call that this rank did not come to are
- * told that it never will. The memory stays, since it may be read still. */
+ * told that it never will. The memory stays, since a collective may read it still; a call on it is a fault. */
 int ncclCommAbort(tt_nccl_comm comm)
 {
 	atomic_store(&comm->segment->ranks[comm->rank].left, 1);
@@ -212,6 +212,10 @@ static int call(const struct collective *c, size_t n_received, cudaStream_t stre
 	size_t size = size_of(c->type);
 	if (!c->comm || !size || c->n * size > SLOT)
 		return fail(INVALID_ARGUMENT, "no such collective");
+	if (atomic_load(&c->comm->aborted)) { /* NCCL has freed it */
+		fprintf(stderr, "a collective on a communicator that was aborted\n");
+		abort();
+	}
 	if (!on_device(c->from, c->n * size) || !on_device(c->to, n_received * size))
 		return fail(INVALID_ARGUMENT, "a buffer is not all on the device");
 	if (!group_depth)

@@ -39,7 +39,7 @@ struct tt_cuda_ranks {
 	pthread_t guard;
 	bool has_guard, closing; /* closing: with mutex */
 	bool abandoned;          /* by the guard, or after its end */
-	/* ncclCommAbort frees what a call uses: from lost on none is begun, and those that are under way are counted. */
+	/* ncclCommAbort frees what a call uses: from lost on none is begun, and those under way are counted. */
 	_Atomic bool lost;
 	_Atomic int n_inside;
 	pthread_mutex_t mutex;

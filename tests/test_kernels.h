@@ -99,7 +99,7 @@ static inline void random_group(enum tt_type type, uint8_t *p, float scale, uint
 
 static inline struct test_matrix random_matrix(enum tt_type type, uint32_t n_out, uint32_t n_in, uint64_t seed)
 {
-	struct test_matrix m = {.matrix = {NULL, type, n_out, n_in}};
+	struct test_matrix m = {.matrix = {.type = type, .n_out = n_out, .n_in = n_in}};
 	size_t row = tt_type_row_bytes(type, n_in), block = tt_type_block_bytes(type);
 	uint32_t shift = type == TT_TYPE_F32 ? 4 : 2;
 	m.memory = must_alloc(n_out * row + shift, 1);

@@ -391,8 +391,8 @@ static void check_extreme_gates(bool gelu)
 	float identity[N * N] = {0}, ffn[N], norm[N], h[N], ones[N];
 	struct tt_config c = {.hidden_size = N, .ffn_size = N, .activation = gelu ? TT_GELU_TANH : TT_SILU};
 	struct tt_layer layer = {.ffn_norm = norm,
-		.w_gate = {identity, TT_TYPE_F32, N, N},
-		.w_up = {identity, TT_TYPE_F32, N, N},
+		.w_gate = {.data = identity, .type = TT_TYPE_F32, .n_out = N, .n_in = N},
+		.w_up = {.data = identity, .type = TT_TYPE_F32, .n_out = N, .n_in = N},
 		.b_gate = gates,
 		.b_up = ones};
 	struct tt_step_plan *step = make_step((struct tt_step_plan){.n_tokens = 1});

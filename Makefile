@@ -178,8 +178,8 @@ fuzz:
 	$(call build,sanitize,fuzz-targets)
 	@scripts/measure/fuzz.sh $(call folder,sanitize) $(SECONDS) $(TARGET)
 
-COVERAGE_TESTS = fuzz-targets $(addprefix test_,activation_file api_body batch_input chat config faults file gguf \
-	jinja policy safetensors tokenizer tokenizer_families tokenizer_files weights)
+COVERAGE_TESTS = fuzz-targets $(addprefix test_,activation_file api_body batch_input chat chat_span config faults file \
+	gguf jinja policy safetensors tokenizer tokenizer_families tokenizer_files weights)
 coverage:
 	@scripts/setup/install_packages.sh coverage
 	$(call build,$@,$(COVERAGE_TESTS))

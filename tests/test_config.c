@@ -461,3 +461,15 @@ Test(config, gguf_refuses_what_another_architecture_has)
 	check_changed_gguf(
 		qwen2, "qwen2.feed_forward_length", "qwen2.feed_forwird_length", "feed_forward_length is missing");
 }
+
+/* Another key of the file, or another tensor, takes the name of what makes the model a different one. */
+Test(config, gguf_refuses_what_changes_the_model)
+{
+	static const char phi3[] = "tiny-phi3/tiny-phi3.q8_0.gguf", qwen2[] = "tiny-qwen2/tiny-qwen2.q8_0.gguf";
+	check_changed_gguf(phi3, "general.file_type", "phi3.expert_count", "mixtures of experts are not supported");
+	check_changed_gguf("weights/tiny.gguf", "test.string", "split.count", "key split.count is not supported");
+	check_changed_gguf(qwen2, "attention.key_length", "attention.kay_length", "16 differs from key_length 8");
+	check_changed_gguf(qwen2, "tokenizer.chat_template", "qwen2.rope.scaling.type", "is not supported (supported:");
+	check_changed_gguf(qwen2, "blk.0.attn_q.bias", "rope_freqs.weight", "rope_freqs.weight must be F32 [8]");
+	check_changed_gguf(qwen2, "smollm", "llama3", NULL); /* a pre-tokenizer whose text begins with bos */
+}

@@ -7,7 +7,7 @@ set -euo pipefail
 
 build=$1
 least=90
-suites='activation_file|api_body|batch_input|chat|config|faults|file|gguf|jinja|policy|safetensors'
+suites='activation_file|api_body|batch_input|chat(_span)?|config|faults|file|gguf|jinja|policy|safetensors'
 suites="$suites|tokenizer(_families|_files)?|weights"
 tests="^(fuzz_.*|test_($suites))\$"
 files=(base/file.c base/json.c base/memory.c base/utf8.c weights/config.c weights/config_gguf.c

@@ -39,10 +39,10 @@ int tt_fit_rows_list(const struct tt_fit_rows *rows, const struct tt_fit_row ***
 
 /* Encodes rows [n] again as plain text, without the chat template: all of up to 1,024, of more every second, third, ..
  * of each label, and none where the model has no template, since the rows are plain then. Behind them the texts of the
- * prompts, all but those of the test split. None of one token, for which no gate opens, and
- * none that does not fit the context: *n_too_long grows by these. A gate that has read nothing
- * but prompts in the template takes other text for something else than it is: SmolLM2's, fitted on the project's
- * prompts and pairs, opened for 17 of 50 of Alpaca's as plain text, and for none with plain rows. */
+ * prompts, all but those of the test split. None of one token, for which no gate opens, and none that does not fit the
+ * context: *n_too_long grows by these. A gate that has read nothing but prompts in the template takes other text for
+ * something else than it is: SmolLM2's, fitted on the project's prompts and pairs, opened for 17 of 50 of Alpaca's as
+ * plain text, and for none with plain rows. */
 int tt_fit_rows_plain(struct tt_fit_row_list *out, struct tt_engine *engine, const struct tt_fit_row *const *rows,
 	size_t n, const struct tt_prompts *prompts, size_t *n_too_long, struct tt_error *err);
 void tt_fit_row_list_free(struct tt_fit_row_list *list);

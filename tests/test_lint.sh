@@ -49,6 +49,8 @@ grep -q '^lint: 1 table rows ' counts
 grep -q '^lint: 1 links ' counts
 "${python[@]}" "$scripts/layers.py" --root tree
 
+printf '#!/bin/sh\n' >tree/run.sh
+red lint.py 'run.sh: begins with #! and is not executable'
 printf '/* %0115d */\n' 0 >>tree/low/low.h
 red lint.py 'low/low.h:3: 121 columns, 120 at most'
 printf '\t/* %0107d */\n' 0 >>tree/low/low.h

@@ -9,6 +9,7 @@
   functions  80 lines at most in C and CUDA, from the signature to the brace that closes it
   names      every file that a comment or a document names exists: by its path from the root or from the folder of who
              names it, or as the end of some path
+  scripts    what begins with #! may be executed, since a target of the Makefile calls it by its name
 
 Prints a line for each violation and exits with 1 if there was one. clang-format looks after everything else."""
 
@@ -141,6 +142,11 @@ def check_names(name, lines, known):
                 yield f"{name}:{number}: names {found}, which does not exist"
 
 
+def check_mode(root, name, lines):
+    if name.endswith(SCRIPTS) and lines and lines[0].startswith("#!") and not os.access(root / name, os.X_OK):
+        yield f"{name}: begins with #! and is not executable"
+
+
 # ----
 
 
@@ -155,7 +161,7 @@ def main():
     for name in filter(is_text, names):
         lines = tree.lines(root, name)
         for check in (check_columns(name, lines, counts), check_length(name, lines), check_functions(name, lines),
-                      check_names(name, lines, known)):
+                      check_names(name, lines, known), check_mode(root, name, lines)):
             for line in check:
                 print(line)
                 n_found += 1

@@ -167,7 +167,7 @@ static void check_models(const char *const *models, size_t n, struct way way, in
 {
 	for (size_t i = 0; i < n; i++) {
 		int n_cut = check_model(models[i], way);
-		cr_assert(GRANULE && !way.twin ? n_cut >= 1 : n_cut == want_cut, "%s: %d", models[i], n_cut);
+		cr_assert(GRANULE > 0 && !way.twin ? n_cut >= 1 : n_cut == want_cut, "%s: %d", models[i], n_cut);
 	}
 }
 

@@ -96,6 +96,14 @@ static int take_line(
 	return status;
 }
 
+const char *tt_json_line_hint(const char *line, size_t n, uint64_t number)
+{
+	size_t i = 0;
+	while (i < n && (line[i] == ' ' || line[i] == '\t'))
+		i++;
+	return number > 1 || i == n || line[i] == '{' ? "" : "; rows are JSON lines, an object on each line";
+}
+
 int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn take, void *user, struct tt_error *err)
 {
 	TT_TRY(tt_refuse_gzip(path, text, n, err));
@@ -105,7 +113,8 @@ int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn 
 		int status = take_line(text, n_line, number, take, user, err);
 		if (status != TT_OK) {
 			struct tt_error inner = err ? *err : (struct tt_error){0};
-			return tt_fail(err, status, "%s:%u: %s", path, number, inner.message);
+			return tt_fail(err, status, "%s:%u: %s%s", path, number, inner.message,
+				status == TT_ERR_FORMAT ? tt_json_line_hint(text, n_line, number) : "");
 		}
 		n_line += end != NULL;
 		text += n_line;

@@ -32,6 +32,9 @@ typedef int (*tt_json_line_fn)(void *user, const struct tt_json_line *line, stru
 /* Parses each line of a text of n bytes that is not blank. Messages, those of take too, begin with "path:number: ". */
 int tt_json_lines(const char *path, const char *text, size_t n, tt_json_line_fn take, void *user, struct tt_error *err);
 
+/* What to say behind the message of a bad line: "", but for a first one that shows another form, a list or a table. */
+const char *tt_json_line_hint(const char *line, size_t n, uint64_t number);
+
 /* Takes over value and puts it under key. NULL, which jansson gives for text that is not UTF-8 or without memory, is
  * TT_ERR_FORMAT. */
 int tt_json_set(json_t *object, const char *key, json_t *value, struct tt_error *err);

@@ -50,7 +50,7 @@ if(NOT TT_DEBIAN)
   install(FILES LICENSE CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
 endif()
 install(FILES README.md docs/audit.md docs/cli.md docs/cluster.md docs/cookbook.md docs/formats.md docs/install.md
-  docs/python.md docs/refusals.md docs/serve.md docs/store.md docs/styles.md
+  docs/python.md docs/refusals.md docs/serve.md docs/store.md docs/styles.md scripts/setup/vectors_to_gguf.py
   DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT program)
 set(examples ${CMAKE_INSTALL_DOCDIR}/examples)
 if(TT_DEBIAN)

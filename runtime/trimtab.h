@@ -144,8 +144,7 @@ TT_API int tt_text_encode_chat_span(const struct tt_text *text, const char *mess
 TT_API int tt_text_user_message(
 	const char *prompt, size_t n, const char *system, char **messages_json, struct tt_error *err);
 
-/* The bytes of one token, borrowed, not terminated and perhaps only part of a code point; *n is 0 if the id is out of
- * range. */
+/* The bytes of one token, borrowed, not terminated, perhaps part of a code point; *n is 0 if id is out of range. */
 TT_API const char *tt_text_piece(const struct tt_text *text, int32_t id, size_t *n);
 
 /* Decodes a list of ids into *string (tt_free), without special tokens; invalid bytes become U+FFFD. */
@@ -553,8 +552,7 @@ struct tt_fit_options {
 	float max_borderline_positives; /* the same of borderline prompts. Default 0.1 */
 	enum tt_gate_pool pool;         /* what the gate reads: h at the last token, its mean, or (default) both */
 	/* Of TT_FIT_CAST (published with TT_POOL_MEAN): conditions joined by and, or, not and brackets. A name is a
-	 * label, source or kind, and its condition finds the rows that have it. Default NULL: harmful, as a gate
-	 * without a rule. */
+	 * label, source or kind, and its condition finds the rows that have it. Default NULL: harmful. */
 	const char *rule;
 	bool linear_gate;             /* without the network beside the linear term */
 	enum tt_fit_gate_choice gate; /* Default TT_FIT_GATE_OF_MODE; of TT_FIT_STYLE that is none */
@@ -632,15 +630,15 @@ struct tt_eval_options {
 	 * filled in, tt_fit learns from them (continued). */
 	const char *review;
 	uint32_t n_review_rows;
-	tt_progress_fn progress; /* or NULL */
-	void *user;              /* passed to progress */
+	tt_progress_fn progress;                     /* or NULL */
+	void *user;                                  /* passed to progress */
+	const char *positive_label, *negative_label; /* as for tt_fit */
 };
 TT_API void tt_eval_options_default_sized(struct tt_eval_options *options, size_t size);
 #define tt_eval_options_default(options) tt_eval_options_default_sized((options), sizeof(struct tt_eval_options))
 
 /* Completes every row unsteered and steered, or under each of the arms, and measures the difference. *report gets JSON
- * (tt_free) as docs/cli.md describes it. The speed in it is the whole engine's, which includes other requests that ran
- * at the same time. */
+ * (tt_free) as docs/cli.md describes it. The speed in it is the engine's, with other requests that ran meanwhile. */
 TT_API int tt_eval(
 	struct tt_engine *engine, const struct tt_eval_options *options, char **report, struct tt_error *err);
 
@@ -657,6 +655,7 @@ struct tt_attack_options {
 	const char *out;         /* file to write the rows with suffixes to, which tt_fit reads; or NULL */
 	tt_progress_fn progress; /* or NULL */
 	void *user;              /* passed to progress */
+	const char *positive_label, *negative_label; /* as for tt_fit */
 };
 TT_API void tt_attack_options_default_sized(struct tt_attack_options *options, size_t size);
 #define tt_attack_options_default(options) tt_attack_options_default_sized((options), sizeof(struct tt_attack_options))
@@ -712,6 +711,7 @@ struct tt_stack_options {
 	uint32_t max_tokens;     /* generated for each prompt. Default 32 */
 	tt_progress_fn progress; /* or NULL */
 	void *user;              /* passed to progress */
+	const char *positive_label, *negative_label; /* as for tt_fit */
 };
 
 /* Measures policies on one request, alone and together: *report gets JSON (tt_free) as docs/cli.md describes it. Where

@@ -123,6 +123,8 @@ refused 2 "whole number" generate x -n many -p a
 refused 2 "whole number" generate x --top-k -3 -p a
 refused 2 "takes a number" generate x --temp warm -p a
 refused 2 "takes a number" generate x --temp nan -p a
+refused 2 "--layers needs a --policy" generate x --layers 1-2 -p a
+refused 2 "--when needs a --policy" generate x --when all -p a
 refused 2 "from 0 to 1" generate x --top-p 1.5 -p a
 refused 2 "f32|f16|q8|fp8" generate x --kv f64 -p a
 refused 2 "f32|q8" generate x --compute f16 -p a
@@ -477,6 +479,18 @@ cp -r "$tiny_dir" bare && rm -f bare/chat_template.jinja
 sed -i 's/"chat_template"/"no_template"/' bare/tokenizer_config.json
 works eval bare --policy turn.st --data rows.jsonl -n 0
 check "eval: no chat template" grep -q '^trimtab: bare has no chat template: prompts are read as they are$' err
+refused 1 "no chat template: --chat-template F or NAME gives it one" generate bare -p a
+refused 1 "no chat template: --chat-template F or NAME gives it one" chat bare
+works generate bare -p a -n 1 --chat-template chatml
+# Data of other forms: a list, and a table.
+printf ' [{"id": "a"}]\n' >list.json
+printf 'id,prompt\na,b\n' >table.csv
+hint="; rows are JSON lines, an object on each line"
+for file in list.json table.csv; do
+	refused 1 "$hint" eval "$tiny" --policy turn.st --data "$file"
+	refused 1 "$hint" capture -q "$tiny" --data "$file" -o rows.st
+done
+refused 1 "list.json:1: not a JSON object$hint" fit "$tiny" --data list.json -o fitted.st
 turns='turns the residual stream in the plane of two directions, where it points along the first of them,'
 check "page: the operation's form" grep -q "$turns after layers 0 to 2" turn.html
 policy keep.st trimtab.format=2 trimtab.norm=keep

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# The manual and the completions say what --help says: test_cli_documents.sh TRIMTAB. zsh, fish and man where they are.
+# The manual and the completions say what --help says, and what documents type is right usage: test_cli_documents.sh
+# TRIMTAB. zsh, fish and man where they are.
 set -uo pipefail
 trimtab=$1
+tree=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -65,5 +67,6 @@ for wrong in "man nonsense" "completion tcsh" "completion"; do
 	"$trimtab" $wrong >out 2>err
 	[ $? = 2 ] && [ ! -s out ] && [ "$(wc -l <err)" = 1 ] || fail "$wrong: $(cat err)"
 done
+python3 "$tree/tests/cli/doc_commands.py" "$trimtab" "$tree" || fail "what the documents type"
 [ "$n_failed" = 0 ] && echo "all passed"
 exit $((n_failed > 0))

@@ -344,7 +344,7 @@ static int read_prompts(struct tt_error *err)
 {
 	static const char *const paths[] = {GOLDEN("policy/rows.jsonl")};
 	struct tt_prompts prompts;
-	int status = tt_prompts_read(&prompts, paths, 1, err);
+	int status = tt_prompts_read(&prompts, paths, 1, NULL, NULL, err);
 	if (status != TT_OK)
 		return status;
 	for (int i = 0; status == TT_OK && i < TT_N_VARIANTS; i++) {

@@ -118,7 +118,7 @@ Test(prompts, rows_are_read_with_their_file_and_line)
 	char first[512];
 	snprintf(first, sizeof first, "%s", scratch_write(&s, FILES[0], text, strlen(text)));
 	const char *paths[] = {first, ROWS};
-	must(tt_prompts_read(&p, paths, 2, err));
+	must(tt_prompts_read(&p, paths, 2, NULL, NULL, err));
 	cr_assert_eq(p.n_rows, 22);
 	cr_expect_str_eq(p.rows[0].text, "Grüße");
 	cr_expect(p.rows[0].label == TT_HARMFUL && p.rows[0].split == TT_NO_SPLIT && p.rows[0].line == 1);
@@ -194,7 +194,7 @@ Test(prompts, a_bad_line_is_refused_with_its_number_and_field)
 	struct tt_prompts p;
 	struct tt_error err = {0};
 	const char *path = scratch_write(&s, FILES[0], "\n", 1);
-	cr_expect_eq(tt_prompts_read(&p, &path, 1, &err), TT_ERR_FORMAT);
+	cr_expect_eq(tt_prompts_read(&p, &path, 1, NULL, NULL, &err), TT_ERR_FORMAT);
 	cr_expect_not_null(strstr(err.message, "no rows"), "%s", err.message);
 	scratch_remove(&s, FILES, 1);
 }

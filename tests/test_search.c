@@ -532,7 +532,7 @@ Test(judge, an_evaluation_counts_the_refusals_of_both_sides)
 	struct tt_prompts prompts = {0};
 	char *report = NULL;
 	size_t n_refused[TT_N_LABELS][2] = {0}, n[TT_N_LABELS] = {0}, at = 0;
-	must(tt_prompts_read(&prompts, data, 1, err));
+	must(tt_prompts_read(&prompts, data, 1, NULL, NULL, err));
 	for (size_t i = 0; i < prompts.n_rows; i++) {
 		if (prompts.rows[i].split != TT_VAL)
 			continue;

@@ -350,7 +350,7 @@ static int run(struct tt_attack *a, struct questions *q, char **report, struct t
 {
 	const struct tt_attack_options *o = a->options;
 	TT_TRY(check(a, err));
-	TT_TRY(tt_prompts_read(&a->prompts, o->data, o->n_data, err));
+	TT_TRY(tt_prompts_read(&a->prompts, o->data, o->n_data, o->positive_label, o->negative_label, err));
 	TT_TRY(tt_prompts_choose(&a->prompts, o->split, o->limit, &a->chosen, &a->n, err));
 	TT_TRY(check_outputs(a, err));
 	TT_TRY(tt_alloc(&a->rows, a->n, sizeof *a->rows, err));

@@ -39,7 +39,7 @@ static int choose_rows(struct tt_eval *e, struct tt_error *err)
 {
 	const struct tt_eval_options *o = e->options;
 	TT_TRY(check_options(e, err));
-	TT_TRY(tt_prompts_read(&e->prompts, o->data, o->n_data, err));
+	TT_TRY(tt_prompts_read(&e->prompts, o->data, o->n_data, o->positive_label, o->negative_label, err));
 	return tt_prompts_choose(&e->prompts, o->split, o->limit, &e->rows, &e->n_rows, err);
 }
 

@@ -281,9 +281,10 @@ static int number_groups(struct tt_prompts *prompts, struct tt_error *err)
 	return TT_OK;
 }
 
-int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err)
+int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, const char *harmful,
+	const char *benign, struct tt_error *err)
 {
-	const struct tt_prompt_form form = {.any_split = true};
+	const struct tt_prompt_form form = {.harmful = harmful, .benign = benign, .any_split = true};
 	return tt_prompts_read_as(out, paths, n_paths, &form, err);
 }
 

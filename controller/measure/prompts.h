@@ -46,11 +46,13 @@ struct tt_prompts {
 
 #define TT_ALL_FILES SIZE_MAX /* in the place of an index of a file */
 
-/* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. */
-int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, struct tt_error *err);
+/* Reads the files in order. A bad line is refused, with file, line number and field. Repeated ids are refused. harmful
+ * and benign are the words for these labels; NULL: "harmful", "benign". */
+int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_paths, const char *harmful,
+	const char *benign, struct tt_error *err);
 /* The same of files of another form; zeros are that of tt_prompts_read. */
 struct tt_prompt_form {
-	const char *harmful, *benign; /* the words for these labels; NULL: "harmful", "benign" */
+	const char *harmful, *benign; /* as above */
 	/* If it is not NULL, rows have no label, which is TT_HARMFUL then. It is called with each row before that is
 	 * read, and says whether the row holds a prompt; a row that holds none is read no further. */
 	int (*take)(void *user, const struct tt_json_line *line, bool *holds_prompt, struct tt_error *err);

@@ -48,7 +48,7 @@ static int read_data(struct tt_stack *s, struct tt_error *err)
 	size_t n;
 	if (o->n_data == 0)
 		return TT_OK;
-	TT_TRY(tt_prompts_read(&s->prompts, o->data, o->n_data, err));
+	TT_TRY(tt_prompts_read(&s->prompts, o->data, o->n_data, o->positive_label, o->negative_label, err));
 	TT_TRY(tt_prompts_choose(&s->prompts, o->split, o->limit, &rows, &n, err));
 	int status = TT_OK;
 	for (size_t i = 0; status == TT_OK && i < n; i++)

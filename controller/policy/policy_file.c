@@ -86,7 +86,9 @@ int tt_policy_refuse_pickle(const char *path, bool *gguf, struct tt_error *err)
 	if (zip || pickle)
 		return tt_fail(err, TT_ERR_FORMAT,
 			"%s: this is a %s, which can run code when it is read; it will not be read. "
-			"scripts/setup/vectors_to_gguf.py makes a control vector of one that holds vectors alone",
+			"vectors_to_gguf.py makes a control vector of one that holds vectors alone; it is in "
+			"scripts/setup of "
+			"the source, in share/doc/trimtab where trimtab is installed",
 			path, zip ? "zip file, as PyTorch writes its pickles" : "pickle (PyTorch) file");
 	*gguf = n >= 4 && memcmp(head, "GGUF", 4) == 0;
 	return TT_OK;

@@ -152,6 +152,11 @@ int tt_capture_row_read(struct tt_capture_row *out, const struct tt_lines *lines
 				     : tt_json_parse(&json, lines->line.data, lines->line.len, "row", err);
 	if (status == TT_OK)
 		status = read_row(out, json, lines->number, text, options, err);
+	if (status == TT_ERR_FORMAT && err && !json_is_object(json)) {
+		const struct tt_error inner = *err;
+		tt_fail(err, status, "%s%s", inner.message,
+			tt_json_line_hint(lines->line.data, lines->line.len, lines->number));
+	}
 	json_decref(json);
 	return tt_within(status, err, what);
 }

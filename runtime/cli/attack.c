@@ -37,6 +37,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"only rows of this split: train, val (validation, dev), test or another name"},
 		{"limit", 0, NULL, CLI_U32, &attack->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file; 0: all"},
+		CLI_LABEL_OPTIONS(*attack),
 		{"out", 'o', NULL, CLI_STRING, &attack->out, "F.jsonl", 0, 0,
 			"write the prompts with the words that were found, for fit"},
 		{"words", 0, NULL, CLI_U32, &attack->n_words, "N", 1, 32, "words or turns of phrase at most"},

@@ -388,7 +388,8 @@ int cli_chat(int argc, char **argv)
 	if (status == CLI_PROCEED)
 		status = cli_engine_open(&c.engine, model, &c.engine_args, 2);
 	if (status == CLI_PROCEED && !tt_text_has_template(tt_engine_text(c.engine)))
-		status = cli_failf("the model has no chat template");
+		status = cli_failf(
+			"the model has no chat template: --chat-template F or NAME gives it one (chatml, llama3 ..)");
 	if (status == CLI_PROCEED)
 		status = cli_policies_load(&c.policies, c.engine);
 	if (status == CLI_PROCEED) {

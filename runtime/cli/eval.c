@@ -66,6 +66,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"only rows of this split: train, val (validation, dev), test or another name"},
 		{"limit", 0, NULL, CLI_U32, &eval->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file; 0: all"},
+		CLI_LABEL_OPTIONS(*eval),
 		{"max-tokens", 'n', "n-predict", CLI_U32, &eval->max_tokens, "N", 0, 1 << 20,
 			"tokens to generate for each; 0: only the gates, without completions"},
 		{"variants", 0, NULL, CLI_STRING, &eval->variants, "V,..|all", 0, 0,

@@ -117,11 +117,12 @@ static int parse(struct args *a, int argc, char **argv, const char **model)
 	*model = positional.items[0];
 	r->stop = a->stops.items;
 	r->n_stop = a->stops.n;
-	if (a->policies.n == 0 && (a->compare || a->show_steering || a->when))
+	if (a->policies.n == 0 && (a->compare || a->show_steering || a->when || a->layers))
 		return cli_usage_error("generate", "%s needs a --policy",
 			a->compare         ? "--compare"
 			: a->show_steering ? "--show-steering"
-					   : "--when");
+			: a->when          ? "--when"
+					   : "--layers");
 	if (a->prompt.raw && a->prompt.system)
 		return cli_usage_error("generate", "--raw has no --system message");
 	return CLI_PROCEED;

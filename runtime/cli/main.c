@@ -202,14 +202,16 @@ int cli_close(FILE *file, const char *path)
 
 const struct cli_usage cli_program = {
 	.synopsis = "COMMAND MODEL [OPTION]...",
-	.about = "MODEL is a GGUF file or a Hugging Face directory. trimtab COMMAND --help explains a command.\n"
+	.about = "MODEL is a GGUF file, a Hugging Face directory, or a name in a folder of TRIMTAB_MODELS.\n"
+		 "trimtab COMMAND --help explains a command; trimtab man COMMAND is its manual page, and trimtab\n"
+		 "completion bash|zsh|fish what those shells complete it by.\n"
 		 "Results go to standard output, progress and messages to standard error.\n"
 		 "Exit status: 0, 1 (it failed), 2 (wrong usage), 3 (fit: beyond its bars), 4 (batch: rows are "
 		 "errors),\n"
 		 "130 (interrupted), 143 (terminated).",
 	.examples = "  trimtab generate model.gguf -p 'What is a trim tab?'\n"
 		    "  trimtab fit model.gguf --data prompts.jsonl -o refuse.safetensors\n"
-		    "  trimtab generate model.gguf --policy refuse.safetensors --compare -p 'How do I pick a lock?'\n"
+		    "  trimtab generate model.gguf --policy refuse.safetensors --compare -p 'How do I steal a car?'\n"
 		    "  trimtab eval model.gguf --policy refuse.safetensors --data prompts.jsonl --split test",
 };
 

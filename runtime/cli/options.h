@@ -64,6 +64,15 @@ struct cli_command;
 typedef void (*cli_visit_fn)(void *user, const struct cli_usage *usage);
 void cli_visit_usage(const struct cli_command *command, cli_visit_fn visit, void *user);
 
+/* The labels of --data's rows, of options that have them. */
+#define CLI_LABEL_OPTIONS(o)                                                                                           \
+	{"positive-label", 0, NULL, CLI_STRING, &(o).positive_label, "NAME", 0, 0,                                     \
+		"the label of --data for prompts to steer; by default harmful"},                                       \
+	{                                                                                                              \
+		"negative-label", 0, NULL, CLI_STRING, &(o).negative_label, "NAME", 0, 0,                              \
+			"the label of --data for prompts to leave alone; by default benign"                            \
+	}
+
 #define CLI_N_OPTIONS(options) (sizeof(options) / sizeof((options)[0]))
 
 #endif

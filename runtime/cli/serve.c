@@ -15,7 +15,7 @@ static const char about[] =
 static const char examples[] =
 	"  trimtab serve model.gguf --policy refuse=refuse.safetensors\n"
 	"  curl -s localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-	"    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"How do I pick a lock?\"}], \"stream\": true}'";
+	"    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"How do I steal a car?\"}], \"stream\": true}'";
 
 struct run {
 	struct cli_engine_args engine_args;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "cli.h"
 
 enum { MAX_INPUT = 64 << 20 };
@@ -202,12 +203,16 @@ int cli_prompt_encode(int32_t **ids, size_t *n_ids, size_t span[2], const struct
 		return status ? cli_fail(&err) : CLI_PROCEED;
 	}
 	if (!tt_text_has_template(text))
-		return cli_failf("the model has no chat template: use --raw");
+		return cli_failf(
+			"the model has no chat template: --chat-template F or NAME gives it one (chatml, llama3 ..), "
+			"and --raw does without");
 	char *messages = NULL;
 	int status = args->messages ? TT_OK : tt_text_user_message(prompt, n, args->system, &messages, &err);
 	if (status == TT_OK)
 		status = tt_text_encode_chat_span(
 			text, messages ? messages : prompt, NULL, ids, n_ids, &span[0], &span[1], &err);
+	if (args->messages)
+		status = tt_within(status, &err, args->messages);
 	tt_free(messages);
 	return status ? cli_fail(&err) : CLI_PROCEED;
 }

@@ -65,6 +65,7 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 			"only rows of this split: train, val (validation, dev), test or another name"},
 		{"limit", 0, NULL, CLI_U32, &stack->limit, "N", 0, 1 << 30,
 			"at most this many rows of each label and file, and of each other file; 0: all"},
+		CLI_LABEL_OPTIONS(*stack),
 		{"contrast", 0, NULL, CLI_LIST, &run->contrast, "F.jsonl", 0, 0,
 			"contrast file whose positive responses are measured; up to 4 times"},
 		{"choices", 0, NULL, CLI_STRING, &stack->choices, "F.jsonl", 0, 0,

@@ -95,7 +95,8 @@ say "ranks are started from the prefix, by the program and both libraries, and m
 
 # The manual and the completions, where the shells look.
 for file in man/man1/trimtab.1 man/man1/trimtab-generate.1 bash-completion/completions/trimtab \
-	zsh/site-functions/_trimtab fish/vendor_completions.d/trimtab.fish doc/trimtab/LICENSE doc/trimtab/cli.md; do
+	zsh/site-functions/_trimtab fish/vendor_completions.d/trimtab.fish doc/trimtab/LICENSE doc/trimtab/cli.md \
+	doc/trimtab/vectors_to_gguf.py; do
 	[ -s "$work/prefix/share/$file" ] || fail "share/$file is not installed"
 done
 bash -c '. "$1" && complete -p trimtab' - "$work/prefix/share/bash-completion/completions/trimtab" >/dev/null ||

@@ -53,6 +53,8 @@ def test_template():
     done = run("--messages", "talk.json", model="chatml", command="template")
     check(done.stdout == "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in TALK) +
           "<|im_start|>assistant\n", f"template chatml: {done.stdout}")
+    write_talk({"role": "user"}, "no_talk.json")
+    refused(1, "no_talk.json: a conversation has messages", "--messages", "no_talk.json", command="generate")
     write_template("bad.jinja", "{% for m in")
     write_template("empty.jinja", "")
     for path, why in (("nosuch", "nosuch"), ("bad.jinja", "bad.jinja"), ("empty.jinja", "empty")):

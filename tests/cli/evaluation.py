@@ -210,6 +210,24 @@ def test_gates_alone():
             "ask.jsonl", command="eval")
 
 
+def test_own_labels():
+    """A file with words of its own for the labels is the same file."""
+    make()
+    words = {"harmful": "spam", "benign": "ham", "borderline": "borderline"}
+    write_lines("own.jsonl", [{**row, "label": words[row["label"]]} for row in read_rows("a.jsonl")])
+    push, gated = ("--policy", "push.st"), ("--policy", "gated.st")
+    own = ("--positive-label", "spam", "--negative-label", "ham")
+    for command, arguments in (("eval", (*gated, "-n", "0")), ("attack", (*gated, "--budget", "8")),
+                               ("stack", (*push, *gated, "-n", "2"))):
+        one = json.loads(works("--data", "a.jsonl", "--json", *arguments, command=command).stdout)
+        two = json.loads(works("--data", "own.jsonl", "--json", *arguments, *own, command=command).stdout)
+        keys = {"eval": ("gate", "labels"), "attack": ("evasion", "labels"), "stack": ("arms", "n")}[command]
+        check(json.dumps([one[key] for key in keys]).replace("a.jsonl", "own.jsonl") ==
+              json.dumps([two[key] for key in keys]), f"{command}: {one} {two}")
+        refused(1, 'label must be spam, benign, borderline or text, not "ham"', "--data", "own.jsonl", *arguments,
+                *own[:2], command=command)
+
+
 def test_variants():
     """Python's own transformations of the prompts are what was run, and each variant has the figures of its rows."""
     make()

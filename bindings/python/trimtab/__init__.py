@@ -2,7 +2,7 @@
 
     with trimtab.Engine("model.gguf") as engine:
         policy = engine.load_policy("refuse.safetensors")
-        for token in engine.submit("How do I pick a lock?", policies=policy):
+        for token in engine.submit("How do I steal a car?", policies=policy):
             print(token.text, end="", flush=True)
 
 docs/python.md has more. The names of options are those of trimtab.h, which documents them."""

@@ -97,6 +97,8 @@ class ScoreOptions(TypedDict, total=False):
 
 class EvalOptions(TypedDict, total=False):
     data: Paths
+    positive_label: str
+    negative_label: str
     split: str
     limit: int
     max_tokens: int
@@ -118,6 +120,8 @@ class EvalOptions(TypedDict, total=False):
 
 class AttackOptions(TypedDict, total=False):
     data: Paths
+    positive_label: str
+    negative_label: str
     split: str
     limit: int
     n_words: int
@@ -129,6 +133,8 @@ class AttackOptions(TypedDict, total=False):
 class StackOptions(TypedDict, total=False):
     scales: Sequence[float]
     data: Paths
+    positive_label: str
+    negative_label: str
     split: str
     limit: int
     contrast: Paths

@@ -223,7 +223,7 @@ def test_own_labels():
         two = json.loads(works("--data", "own.jsonl", "--json", *arguments, *own, command=command).stdout)
         # The words that an attack tries follow from a row's bytes.
         said = {"eval": lambda d: (d["gate"], d["labels"]), "stack": lambda d: (d["arms"], d["n"]),
-                "attack": lambda d: [(group["label"], group["n"], group["n_flagged"]) for group in d["labels"]]}[command]
+                "attack": lambda d: [(group["label"], group["n_flagged"]) for group in d["labels"]]}[command]
         check(json.dumps(said(one)).replace("a.jsonl", "own.jsonl") == json.dumps(said(two)), f"{command}: {one} {two}")
         refused(1, 'label must be spam, benign, borderline or text, not "ham"', "--data", "own.jsonl", *arguments,
                 *own[:2], command=command)

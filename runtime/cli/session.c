@@ -106,7 +106,8 @@ int cli_policies_load(struct cli_policies *policies, struct tt_engine *engine)
 			return cli_fail(&err);
 		if (policies->layers && tt_policy_keep_layers(*policy, policies->layers, &err) != TT_OK)
 			return cli_failf("--%s", err.message);
-		if (tt_engine_add_policy(engine, *policy, &warning, &err) != TT_OK)
+		/* The file is what the user has named, the policy's name is its maker's. */
+		if (tt_within(tt_engine_add_policy(engine, *policy, &warning, &err), &err, policies->paths[i]) != TT_OK)
 			return cli_fail(&err);
 		if (warning)
 			cli_warn("%s", warning);

@@ -21,7 +21,8 @@ static int load(struct tt_named_policies *out, struct tt_engine *engine, const s
 		TT_TRY(tt_policy_load(&named->policy, files->list[i].path, err));
 		if (files->layers)
 			TT_TRY(tt_policy_keep_layers(named->policy, files->layers, err));
-		TT_TRY(tt_engine_add_policy(engine, named->policy, &warning, err));
+		int status = tt_engine_add_policy(engine, named->policy, &warning, err);
+		TT_TRY(tt_within(status, err, files->list[i].path));
 		if (warning && files->note)
 			files->note(files->user, warning);
 	}

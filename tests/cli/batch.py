@@ -654,8 +654,8 @@ def test_other_job():
     # A message that has nothing to do with an earlier run does not name one.
     make_policy("wide.st", "trimtab.fingerprint=another")
     done = run("-i", "in.jsonl", "-o", "fresh", "--policy", "w=wide.st")
-    check(done.returncode == 1 and "fitted on another model" in done.stderr and "restart" not in done.stderr,
-          f"a policy that does not fit: {done.stderr}")
+    named = "trimtab: wide.st: policy test was fitted on another model" in done.stderr
+    check(done.returncode == 1 and named and "restart" not in done.stderr, f"a policy that does not fit: {done.stderr}")
 
 
 def test_disk_full():

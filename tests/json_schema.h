@@ -133,6 +133,10 @@ static inline bool schema_keyword(
 		return schema_required(operand, value);
 	if (!strcmp(keyword, "items"))
 		return schema_items(root, operand, value);
+	if (!strcmp(keyword, "minItems"))
+		return !json_is_array(value) || (json_int_t)json_array_size(value) >= json_integer_value(operand);
+	if (!strcmp(keyword, "maxItems"))
+		return !json_is_array(value) || (json_int_t)json_array_size(value) <= json_integer_value(operand);
 	if (!strcmp(keyword, "pattern"))
 		return schema_pattern(json_string_value(operand), value);
 	cr_assert(strstr(keyword, "inimum") || strstr(keyword, "aximum"), "the schema's keyword %s is not known",

@@ -238,3 +238,33 @@ Test(schemas, of_dense_telemetry)
 {
 	check_telemetry(true);
 }
+
+/* ---- The vectors that others may test readers and writers with */
+
+static void check_vectors(const char *schema_path, const char *path)
+{
+	struct tt_buffer lines = {0};
+	uint32_t n[2] = {0};
+	json_t *schema = load_schema(schema_path);
+	must(tt_file_read(&lines, path, 1 << 20, err));
+	for (char *line = strtok(lines.data, "\n"); line; line = strtok(NULL, "\n")) {
+		json_t *vector = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+		cr_assert_not_null(vector, "%s", line);
+		bool valid = json_is_true(json_object_get(vector, "valid"));
+		const char *why = json_string_value(json_object_get(vector, "why"));
+		cr_expect_eq(
+			schema_allows(schema, schema, json_object_get(vector, "value")), valid, "%s: %s", path, why);
+		n[valid]++;
+		json_decref(vector);
+	}
+	cr_expect(n[0] >= 4 && n[1] >= 1, "%s: %u invalid, %u valid", path, n[0], n[1]);
+	tt_buffer_free(&lines);
+	json_decref(schema);
+}
+
+Test(schemas, allow_what_the_vectors_call_valid_and_nothing_else_of_them)
+{
+	check_vectors(SCHEMA("telemetry"), TT_SOURCE_DIR "/docs/schemas/vectors/telemetry.jsonl");
+	check_vectors(SCHEMA("telemetry-dense"), TT_SOURCE_DIR "/docs/schemas/vectors/telemetry-dense.jsonl");
+	check_vectors(SCHEMA("evaluation"), TT_SOURCE_DIR "/docs/schemas/vectors/evaluation.jsonl");
+}

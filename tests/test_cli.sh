@@ -478,9 +478,9 @@ works eval "$tiny" --policy turn.st --data rows.jsonl -n 4 --html turn.html
 cp -r "$tiny_dir" bare && rm -f bare/chat_template.jinja
 sed -i 's/"chat_template"/"no_template"/' bare/tokenizer_config.json
 works eval bare --policy turn.st --data rows.jsonl -n 0
+check "eval: no chat template" grep -q '^trimtab: bare has no chat template: prompts are read as they are$' err
 policy another.st trimtab.fingerprint=another
 refused 1 "another.st: policy test was fitted on another model" generate "$tiny" -p a --policy another.st
-check "eval: no chat template" grep -q '^trimtab: bare has no chat template: prompts are read as they are$' err
 refused 1 "no chat template: --chat-template F or NAME gives it one" generate bare -p a
 refused 1 "no chat template: --chat-template F or NAME gives it one" chat bare
 works generate bare -p a -n 1 --chat-template chatml

@@ -1,0 +1,13 @@
+/* Threads of the library's own beside those of the host. */
+#ifndef BASE_START_THREAD_H
+#define BASE_START_THREAD_H
+
+#include <pthread.h>
+
+#include "base/tt_error.h"
+
+/* Starts a thread with all signals blocked: they are for the host's threads, and threads that this one makes (NCCL's)
+ * have its mask. The caller's own mask is what it was. TT_ERR_LIMIT where there is no thread to be had. */
+int tt_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, struct tt_error *err);
+
+#endif

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,4 +55,12 @@ void tt_meeting_end(struct tt_meeting *m, uint32_t rank)
 	wake(&m->n_published);
 	for (uint32_t i = 0; i < TT_MAX_RANKS; i++)
 		wake(&m->ranks[i].n_done);
+}
+
+void tt_meeting_fail(struct tt_meeting *m, uint32_t rank, const struct tt_error *why)
+{
+	struct tt_meeting_rank *own = &m->ranks[rank];
+	own->status = why->code;
+	memcpy(own->message, why->message, sizeof own->message);
+	tt_meeting_end(m, rank);
 }

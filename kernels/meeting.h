@@ -39,5 +39,7 @@ bool tt_meeting_meet(struct tt_meeting *m, uint32_t rank);
 
 /* Ends the meeting because of that rank, and wakes all who wait. Only the first call says which. */
 void tt_meeting_end(struct tt_meeting *m, uint32_t rank);
+/* The same by that rank itself, which says why. */
+void tt_meeting_fail(struct tt_meeting *m, uint32_t rank, const struct tt_error *why);
 
 #endif

@@ -15,7 +15,9 @@
 #include "kernels/emu/emu.h"
 #endif
 
-static const int32_t IDS[] = {5, 6, 7, 8};
+enum { N_LONG = 12 };
+static const int32_t IDS[N_LONG] = {5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+static uint32_t n_prompt = 4, step_tokens; /* of a request; 0: the engine's */
 
 /* GPUs cut no other tiny model into four; and their ranks have one command more, by which they are connected. */
 #ifdef TT_TEST_CUDA
@@ -34,6 +36,7 @@ static int open_ranks(struct tt_engine **engine, uint32_t n_ranks, struct tt_err
 	options.device = TEST_DEVICE;
 	options.n_threads = n_ranks;
 	options.max_batch = 4;
+	options.max_step_tokens = step_tokens;
 	options.context = 100;
 	options.kv_tokens = 400;
 	options.n_ranks = n_ranks;
@@ -63,7 +66,7 @@ static int try_to_ask(struct tt_request **out, struct tt_engine *engine, const s
 	struct tt_request_options options;
 	tt_request_options_default(&options);
 	options.ids = IDS;
-	options.n_ids = sizeof IDS / sizeof *IDS;
+	options.n_ids = n_prompt;
 	options.max_tokens = max_tokens;
 	options.ignore_eos = true;
 	options.n_steering = policy != NULL;
@@ -193,6 +196,71 @@ Test(ranks_failures, a_rank_that_ends_before_it_is_connected_is_named, .timeout 
 	cr_expect_not_null(strstr(error.message, "rank 1 was ended by signal 9"), "%s", error.message);
 }
 
+/* ---- Exchanges that do not end: on a GPU they spin, which looks like work ---- */
+
+static struct tt_engine *open_planted(uint32_t n_ranks, const char *what)
+{
+	struct tt_engine *engine = NULL;
+	unsetenv("TT_PLANT");
+	setenv("TT_EMU_NCCL", what, 1);
+	must(open_ranks(&engine, n_ranks, err));
+	unsetenv("TT_EMU_NCCL");
+	return engine;
+}
+
+/* The request ends, the engine closes, and no rank is left, whatever hangs. */
+static void check_exchange(uint32_t n_ranks, const char *what, const char *want)
+{
+	uint32_t files = n_files();
+	struct tt_engine *engine = open_planted(n_ranks, what);
+	struct tt_request *request;
+	struct tt_error error = {0};
+	ask(&request, engine, NULL, 40);
+	cr_expect_eq(tt_request_wait(request, &error), TT_ERR_DEVICE);
+	cr_expect_str_eq(error.message, want, "%s: %s", what, error.message);
+	tt_request_free(request);
+	tt_engine_close(engine);
+	check_nothing_left(files);
+}
+
+#define NONE_ENDS "rank 0: waited 5 s for an exchange between ranks that none of them ends"
+
+/* Its prompt's step has the first exchanges; by the hundredth, steps are graphs. */
+Test(ranks_failures, an_exchange_that_a_rank_does_not_come_to_is_named, .timeout = 240)
+{
+	check_exchange(4, "2 3 absent", NONE_ENDS);
+	check_exchange(2, "0 100 absent", NONE_ENDS);
+}
+
+/* The last of a layer: rank 1 is a mark behind. */
+Test(ranks_failures, an_exchange_that_does_not_end_is_named, .timeout = 240)
+{
+	check_exchange(4, "-1 102 spin", NONE_ENDS);
+	check_exchange(2, "1 104 spin", "rank 0: waited 5 s for an exchange that rank 1 does not end");
+}
+
+/* NCCL's last call too, on rank 0, whose process stays. */
+Test(ranks_failures, an_abort_that_hangs_is_left_behind, .timeout = 240)
+{
+	check_exchange(2, "0 100 abort", "rank 0: waited 5 s for an exchange that rank 0 does not end");
+}
+
+/* What was begun and not waited for. */
+Test(ranks_failures, an_engine_closes_whose_exchange_does_not_end, .timeout = 240)
+{
+	uint32_t files = n_files();
+	struct tt_engine *engine = open_planted(2, "-1 3 spin");
+	struct tt_policy *policy = make_policy(engine);
+	struct tt_request *request;
+	must(tt_engine_add_policy(engine, policy, NULL, err));
+	ask(&request, engine, policy, 40);
+	tt_engine_step(engine, NULL);
+	tt_request_free(request);
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+	check_nothing_left(files);
+}
+
 /* Rank 1 would take cuda:1. */
 Test(ranks_failures, a_rank_without_a_device_is_named, .timeout = 120)
 {
@@ -222,6 +290,16 @@ Test(ranks_failures, a_rank_with_a_flipped_coefficient_is_named_with_the_step, .
 	check_end(4, 2, 4, "flip", "rank 2 parted from rank 0 at step 3");
 	check_end(4, 1, 9, "flip", "rank 1 parted from rank 0 at step 8");
 }
+
+#ifdef TT_TEST_CUDA
+/* Steps of the first tokens of a prompt, as the third is, have no sample to compare. */
+Test(ranks_failures, a_rank_that_parts_in_a_step_without_samples_is_named_with_the_step, .timeout = 120)
+{
+	step_tokens = 4;
+	n_prompt = N_LONG;
+	check_end(4, 2, 4, "flip", "rank 2 parted from rank 0 at step 3");
+}
+#endif
 
 /* ---- Policies ---- */
 

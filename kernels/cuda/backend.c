@@ -49,8 +49,12 @@ static int cuda_allocate(struct tt_backend *backend, void *out_pointer, size_t c
 /* cudaFree waits for the device, so no step that is under way loses its memory. */
 static void cuda_release(struct tt_backend *backend, void *memory)
 {
-	if (memory && use((struct tt_cuda *)backend, NULL) == TT_OK)
-		cudaFree(memory);
+	struct tt_cuda *cuda = (struct tt_cuda *)backend;
+	if (!memory || tt_cuda_ranks_stuck(cuda) || use(cuda, NULL) != TT_OK)
+		return;
+	tt_cuda_ranks_waiting(cuda, true);
+	cudaFree(memory);
+	tt_cuda_ranks_waiting(cuda, false);
 }
 
 /* Copies from pageable memory, which CUDA has read when the call returns; on the stream, so that the copy is between
@@ -59,7 +63,10 @@ static int cuda_upload(struct tt_backend *backend, void *to, const void *from, s
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
 	TT_TRY(use(cuda, err));
-	return tt_copy_in(&cuda->counters, to, from, n_bytes, cuda->stream, err);
+	tt_cuda_ranks_waiting(cuda, true);
+	int status = tt_copy_in(&cuda->counters, to, from, n_bytes, cuda->stream, err);
+	tt_cuda_ranks_waiting(cuda, false);
+	return status;
 }
 
 enum { LEAST_SCRATCH = 64 << 10 };
@@ -153,8 +160,21 @@ static int cuda_load(struct tt_backend *backend, struct tt_model *host, const st
 	return backend->fast ? tt_cuda_fast_open(cuda, *out, err) : TT_OK;
 }
 
+/* Nothing is under way any more, and no graph that points to memory, or that NCCL waits for, is left. */
+static void settle(struct tt_cuda *cuda)
+{
+	if (!cuda->stream || use(cuda, NULL) != TT_OK)
+		return;
+	tt_cuda_graphs_close(cuda);
+	if (cuda->ranks)
+		tt_cuda_ranks_settle(cuda);
+	else
+		cudaStreamSynchronize(cuda->stream);
+}
+
 static void cuda_unload(struct tt_backend *backend, const struct tt_model *loaded)
 {
+	settle((struct tt_cuda *)backend);
 	tt_activations_close(backend);
 	tt_cuda_unload((struct tt_cuda *)backend, loaded);
 }
@@ -229,6 +249,7 @@ static int drain(struct tt_cuda *cuda, struct tt_cuda_flight *flight, const stru
 
 static int end_flight(struct tt_cuda *cuda, const struct tt_cuda_flight *flight, struct tt_error *err)
 {
+	tt_cuda_ranks_end(cuda);
 	TT_TRY_CUDA(cudaEventRecord(flight->done, cuda->stream), "an event");
 	cuda->n_ended++;
 	return TT_OK;
@@ -276,27 +297,30 @@ static int cuda_finish(struct tt_backend *backend, struct tt_results *results, s
 
 /* -- Open and close -- */
 
+static void release_all(struct tt_cuda *cuda)
+{
+	void *all[] = {(void *)(uintptr_t)cuda->plan, cuda->x, cuda->squares, cuda->partial, cuda->arrivals};
+	tt_cuda_fast_close(cuda);
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		cuda_release(&cuda->base, all[i]);
+	for (int i = 0; i < TT_CUDA_FLIGHTS; i++) {
+		cudaFreeHost(cuda->flights[i].plan);
+		cudaFreeHost(cuda->flights[i].results);
+		cudaFreeHost(cuda->flights[i].drained);
+		if (cuda->flights[i].done)
+			cudaEventDestroy(cuda->flights[i].done);
+	}
+	cudaStreamDestroy(cuda->stream);
+}
+
 static void cuda_close(struct tt_backend *backend)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
-	tt_cuda_ranks_end_guard(cuda); /* even where the device says no more: it looks at memory that goes next */
-	if (use(cuda, NULL) == TT_OK && cuda->stream) {
-		cudaStreamSynchronize(cuda->stream);
-		tt_cuda_graphs_close(cuda);
-		tt_cuda_fast_close(cuda);
-		tt_cuda_ranks_close(cuda);
-		void *all[] = {(void *)(uintptr_t)cuda->plan, cuda->x, cuda->squares, cuda->partial, cuda->arrivals};
-		for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-			cuda_release(backend, all[i]);
-		for (int i = 0; i < TT_CUDA_FLIGHTS; i++) {
-			cudaFreeHost(cuda->flights[i].plan);
-			cudaFreeHost(cuda->flights[i].results);
-			cudaFreeHost(cuda->flights[i].drained);
-			if (cuda->flights[i].done)
-				cudaEventDestroy(cuda->flights[i].done);
-		}
-		cudaStreamDestroy(cuda->stream);
-	}
+	settle(cuda);
+	/* even where the device says no more: a thread looks at memory that goes next */
+	bool ends = tt_cuda_ranks_close(cuda);
+	if (ends && use(cuda, NULL) == TT_OK && cuda->stream)
+		release_all(cuda);
 	free(cuda);
 }
 

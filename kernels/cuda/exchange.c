@@ -4,19 +4,26 @@
 #include "kernels/cuda/exchange.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/memory.h"
+#include "base/pause.h"
+#include "base/start_thread.h"
+#include "kernels/cuda/graphs.h"
 #include "kernels/cuda/nccl_abi.h"
 #include "kernels/meeting.h"
+#include "kernels/still.h"
 
+/* What is not over by then is left behind: no call waits for ever for a device or a library that hangs. */
 enum {
-	GUARD_MS = 20,  /* between two looks at whether another rank has failed */
-	LEAVE_MS = 1000 /* for a call of NCCL that is under way then; one that hangs is not waited for longer */
+	GUARD_MS = 20,    /* between two looks at whether another rank has failed */
+	LEAVE_MS = 1000,  /* for a call of NCCL that is under way when one has */
+	END_MS = 3000,    /* for a device to end its step then, whose exchanges are aborted */
+	SETTLE_MS = 2000, /* for what is on the stream when a backend is closed: every step has been waited for */
+	ABORT_MS = 5000,  /* for ncclCommAbort, once the graphs are gone that it waits for */
 };
 
 /* What ranks share before NCCL connects them; rank 0 writes it. */
@@ -24,6 +31,7 @@ struct shared {
 	struct tt_nccl_id id;
 	int32_t nccl, major, minor; /* versions of NCCL and of the device */
 	char device[sizeof((struct cudaDeviceProp *)0)->name];
+	struct tt_still_rank ranks[TT_MAX_RANKS]; /* each writes its own */
 };
 
 struct tt_cuda_ranks {
@@ -31,14 +39,21 @@ struct tt_cuda_ranks {
 	struct shared *shared;
 	struct tt_nccl nccl;
 	tt_nccl_comm comm;
+	uint32_t rank;
 	unsigned char *arena;
 	size_t arena_bytes;
-	uint32_t *word;                   /* on the device: what this rank made of a step */
-	uint32_t *words[TT_CUDA_FLIGHTS]; /* and on the host, pinned */
-	/* A thread that ends what waits for a rank that has failed. */
+	uint32_t *word;                   /* on the device: what this rank made of a step; how many marks it came to */
+	uint32_t *words[TT_CUDA_FLIGHTS]; /* and on the host, pinned: the first of each step, */
+	volatile uint32_t *reached;       /* and the second, which the device writes as it goes */
+	int64_t run_ms;                   /* of the process, when it last said so */
+	uint32_t n_captured;              /* marks of the graph that is being captured */
+	/* A thread that ends what waits for a rank that has failed, or for an exchange that does not end. It alone
+	 * aborts. */
 	pthread_t guard;
-	bool has_guard, closing; /* closing: with mutex */
-	bool abandoned;          /* by the guard, or after its end */
+	bool has_guard, closing, guard_over; /* the last two with mutex */
+	/* the device does not end what it was given, and its memory is left to it */
+	bool stuck;
+	_Atomic int n_waiting; /* calls of this rank's that may wait for the device */
 	/* ncclCommAbort frees what a call uses: from lost on none is begun, and those under way are counted. */
 	_Atomic bool lost;
 	_Atomic int n_inside;
@@ -112,6 +127,16 @@ static int describe(const struct tt_cuda *cuda, struct shared *said, struct tt_e
 	return TT_OK;
 }
 
+/* One whose waits take the time of CLOCK_MONOTONIC, which nobody sets. */
+static void init_condition(pthread_cond_t *condition)
+{
+	pthread_condattr_t attributes;
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(condition, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
 int tt_cuda_join(struct tt_backend *backend, struct tt_meeting *meeting, void *shared, uint32_t rank,
 	uint32_t n_threads, struct tt_error *err)
 {
@@ -123,8 +148,9 @@ int tt_cuda_join(struct tt_backend *backend, struct tt_meeting *meeting, void *s
 	cuda->shard = (struct tt_shard){.rank = rank, .n_ranks = meeting->n_ranks};
 	r->meeting = meeting;
 	r->shared = shared;
+	r->rank = rank;
 	pthread_mutex_init(&r->mutex, NULL);
-	pthread_cond_init(&r->changed, NULL);
+	init_condition(&r->changed);
 	backend->attention = tt_cuda_ranks_attention;
 	backend->gate_up = tt_cuda_ranks_gate_up;
 	backend->logits = tt_cuda_ranks_logits;
@@ -145,53 +171,101 @@ static int compare(const struct tt_cuda *cuda, struct tt_error *err)
 	return TT_OK;
 }
 
-/* NCCL's threads are made by ours and have their mask: signals are for the host's. */
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *argument, struct tt_error *err)
-{
-	sigset_t every, before;
-	sigfillset(&every);
-	pthread_sigmask(SIG_SETMASK, &every, &before);
-	int error = pthread_create(thread, NULL, run, argument);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error ? tt_fail(err, TT_ERR_LIMIT, "a thread could not be started") : TT_OK;
-}
-
 static void nap(void)
 {
 	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
-/* At the end too: ncclCommDestroy waits for the other ranks, which wait to be closed in turn. */
+static int64_t ms_of(clockid_t clock)
+{
+	struct timespec t;
+	clock_gettime(clock, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int64_t now_ms(void)
+{
+	return ms_of(CLOCK_MONOTONIC);
+}
+
+/* ---- The guard */
+
+/* NCCL tells its kernels to end, and then waits for the graphs that have captured any to be destroyed, which is the
+ * engine's thread to do: so this may take until the backend is closed. ncclCommDestroy would wait for the other ranks
+ * too, which wait to be closed in turn. */
 static void abandon(struct tt_cuda_ranks *r)
 {
 	atomic_store(&r->lost, true);
 	for (int i = 0; i < LEAVE_MS && atomic_load(&r->n_inside); i++)
 		nap();
-	if (r->comm && !r->abandoned)
-		r->nccl.ncclCommAbort(r->comm);
-	r->abandoned = true;
+	r->nccl.ncclCommAbort(r->comm);
+}
+
+/* What the device has come to, and whether the process runs, for rank 0 to read. */
+static void say(struct tt_cuda_ranks *r)
+{
+	struct tt_still_rank *own = &r->shared->ranks[r->rank];
+	int64_t run = ms_of(CLOCK_PROCESS_CPUTIME_ID);
+	atomic_store(&own->reached, *r->reached);
+	if (run - r->run_ms < TT_STILL_RUN_MS)
+		return;
+	r->run_ms = run;
+	atomic_fetch_add(&own->run, 1);
+}
+
+/* Rank 0 looks at all, while it waits itself. True where their devices stand still, which ends the meeting. */
+static bool look(struct tt_cuda_ranks *r, struct tt_still *still)
+{
+	struct tt_error why = {0};
+	uint32_t behind;
+	if (!atomic_load(&r->n_waiting))
+		still->n_looks = 0;
+	if (!tt_still_look(still, r->shared->ranks, r->meeting->n_ranks, &behind))
+		return false;
+	int seconds = TT_STILL_LOOK_MS * TT_STILL_LOOKS / 1000;
+	if (behind < TT_MAX_RANKS)
+		tt_fail(&why, TT_ERR_DEVICE, "waited %d s for an exchange that rank %u does not end", seconds, behind);
+	else
+		tt_fail(&why, TT_ERR_DEVICE, "waited %d s for an exchange between ranks that none of them ends",
+			seconds);
+	tt_meeting_fail(r->meeting, 0, &why);
+	return true;
+}
+
+/* Waits for a change until that time; false where it has come. With mutex. */
+static bool wait_until(struct tt_cuda_ranks *r, int64_t time_ms)
+{
+	struct timespec until = {.tv_sec = time_ms / 1000, .tv_nsec = time_ms % 1000 * 1000000};
+	return pthread_cond_timedwait(&r->changed, &r->mutex, &until) != ETIMEDOUT;
 }
 
 /* Nothing else ends a kernel that waits for a rank that is gone. */
 static void *guard(void *argument)
 {
 	struct tt_cuda_ranks *r = argument;
+	struct tt_still still = {0};
 	bool over = false;
+	int64_t next_look = now_ms();
 	pthread_mutex_lock(&r->mutex);
 	while (!r->closing && !over) {
-		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += GUARD_MS * 1000000L;
-		until.tv_sec += until.tv_nsec / 1000000000L;
-		until.tv_nsec %= 1000000000L;
-		pthread_cond_timedwait(&r->changed, &r->mutex, &until);
+		wait_until(r, now_ms() + GUARD_MS);
+		say(r);
 		over = atomic_load(&r->meeting->ended) != 0;
+		if (over || r->rank != 0 || now_ms() < next_look)
+			continue;
+		next_look = now_ms() + TT_STILL_LOOK_MS;
+		over = look(r, &still);
 	}
 	pthread_mutex_unlock(&r->mutex);
-	if (over)
-		abandon(r);
+	abandon(r);
+	pthread_mutex_lock(&r->mutex);
+	r->guard_over = true;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->mutex);
 	return NULL;
 }
+
+/* ---- Connecting */
 
 /* NCCL waits for all ranks, for ever where one has ended before it came, and nothing ends that wait: so it is another
  * thread's, which is left behind then. */
@@ -232,7 +306,7 @@ static int init(struct tt_cuda *cuda, struct tt_error *err)
 		.device = cuda->device,
 		.rank = (int)cuda->shard.rank,
 		.n_ranks = (int)cuda->shard.n_ranks};
-	int status = start_thread(&thread, run_init, s, err);
+	int status = tt_start_thread(&thread, run_init, s, err);
 	if (status != TT_OK) {
 		free(s);
 		return status;
@@ -263,9 +337,11 @@ int tt_cuda_connect(struct tt_backend *backend, struct tt_error *err)
 		return tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
 	TT_TRY(compare(cuda, err));
 	TT_TRY(init(cuda, err));
-	TT_TRY(start_thread(&r->guard, guard, r, err));
-	r->has_guard = true;
-	return TT_OK;
+	int status = tt_start_thread(&r->guard, guard, r, err);
+	r->has_guard = status == TT_OK;
+	if (!r->has_guard)
+		r->nccl.ncclCommAbort(r->comm);
+	return status;
 }
 
 /* ---- Memory */
@@ -286,44 +362,68 @@ int tt_cuda_ranks_open(struct tt_cuda *cuda, struct tt_error *err)
 	size_t logits = tt_cuda_logits_stride(cuda, 0) * sizeof(float);
 	r->arena_bytes = s->n_ranks * larger(cuda->limits.max_tokens * row, cuda->limits.max_samples * logits);
 	TT_TRY(cuda->base.allocate(&cuda->base, &r->arena, r->arena_bytes, 1, err));
-	TT_TRY(cuda->base.allocate(&cuda->base, &r->word, 1, sizeof *r->word, err));
+	TT_TRY(cuda->base.allocate(&cuda->base, &r->word, 2, sizeof *r->word, err));
+	TT_TRY_CUDA(cudaMallocHost((void **)(uintptr_t)&r->reached, sizeof *r->reached), "pinned host memory");
+	*r->reached = 0;
 	for (int i = 0; i < TT_CUDA_FLIGHTS; i++)
 		TT_TRY_CUDA(cudaMallocHost((void **)&r->words[i], sizeof *r->words[i]), "pinned host memory");
 	return TT_OK;
 }
 
-static void end_guard(struct tt_cuda_ranks *r)
+/* Waits for what is on the stream. Where that does not end, nothing of the device's is touched any more. */
+void tt_cuda_ranks_settle(struct tt_cuda *cuda)
 {
+	struct tt_cuda_ranks *r = cuda->ranks;
+	int64_t until = now_ms() + SETTLE_MS;
+	while (!r->stuck && cudaStreamQuery(cuda->stream) == cudaErrorNotReady)
+		r->stuck = now_ms() > until;
+	cudaGetLastError(); /* that it was not ready is one */
+}
+
+/* Ends the guard, which aborts. False where that hangs: then the thread, and what it uses, is left behind. */
+static bool end_guard(struct tt_cuda_ranks *r)
+{
+	int64_t until = now_ms() + ABORT_MS;
+	if (!r->has_guard)
+		return true;
 	pthread_mutex_lock(&r->mutex);
 	r->closing = true;
 	pthread_cond_broadcast(&r->changed);
+	while (!r->guard_over && wait_until(r, until))
+		;
+	bool over = r->guard_over;
 	pthread_mutex_unlock(&r->mutex);
-	if (r->has_guard)
+	if (over)
 		pthread_join(r->guard, NULL);
-	r->has_guard = false;
+	else
+		pthread_detach(r->guard);
+	return over;
 }
 
-void tt_cuda_ranks_end_guard(struct tt_cuda *cuda)
+bool tt_cuda_ranks_stuck(const struct tt_cuda *cuda)
 {
-	if (cuda->ranks)
-		end_guard(cuda->ranks);
+	return cuda->ranks && cuda->ranks->stuck;
 }
 
-void tt_cuda_ranks_close(struct tt_cuda *cuda)
+bool tt_cuda_ranks_close(struct tt_cuda *cuda)
 {
 	struct tt_cuda_ranks *r = cuda->ranks;
 	if (!r)
-		return;
-	end_guard(r);
-	abandon(r);
+		return true;
+	bool over = end_guard(r), stuck = r->stuck;
 	cuda->base.release(&cuda->base, r->arena);
 	cuda->base.release(&cuda->base, r->word);
-	for (int i = 0; i < TT_CUDA_FLIGHTS; i++)
+	cuda->ranks = NULL;
+	for (int i = 0; i < TT_CUDA_FLIGHTS && !stuck; i++)
 		cudaFreeHost(r->words[i]);
+	if (!over)
+		return !stuck;
+	if (!stuck)
+		cudaFreeHost((void *)(uintptr_t)r->reached);
 	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->mutex);
 	free(r);
-	cuda->ranks = NULL;
+	return !stuck;
 }
 
 /* ---- A step */
@@ -335,23 +435,116 @@ static void arrive(struct tt_cuda *cuda)
 	atomic_fetch_add(&cuda->ranks->meeting->ranks[cuda->shard.rank].n_arrived, 1);
 }
 
-void tt_cuda_ranks_begin(struct tt_cuda *cuda)
+void tt_cuda_ranks_waiting(struct tt_cuda *cuda, bool waiting)
 {
 	if (cuda->ranks)
-		arrive(cuda);
+		atomic_fetch_add(&cuda->ranks->n_waiting, waiting ? 1 : -1);
+}
+
+void tt_cuda_ranks_begin(struct tt_cuda *cuda)
+{
+	if (!cuda->ranks)
+		return;
+	arrive(cuda);
+	tt_cuda_ranks_waiting(cuda, true); /* a launch waits too, where many are under way */
+}
+
+void tt_cuda_ranks_end(struct tt_cuda *cuda)
+{
+	tt_cuda_ranks_waiting(cuda, false);
+}
+
+static int is_lost(struct tt_error *err)
+{
+	return tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
+}
+
+/* cudaEventSynchronize asks in a loop too, and for ever; still.h counts on the loop. */
+static int wait_for_step(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err)
+{
+	struct tt_cuda_ranks *r = cuda->ranks;
+	int64_t until = 0;
+	while (!r->stuck && cudaEventQuery(done) == cudaErrorNotReady) {
+		tt_pause();
+		if (!atomic_load(&r->meeting->ended))
+			continue;
+		until = until ? until : now_ms() + END_MS;
+		r->stuck = now_ms() > until;
+	}
+	cudaGetLastError(); /* that it was not ready is one */
+	return r->stuck ? is_lost(err) : tt_wait_event(&cuda->counters, done, err);
 }
 
 int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err)
 {
 	bool first = cuda->shard.rank == 0;
-	if (cuda->ranks && first)
+	if (!cuda->ranks)
+		return tt_wait_event(&cuda->counters, done, err);
+	if (first)
 		arrive(cuda);
-	TT_TRY(tt_wait_event(&cuda->counters, done, err));
-	if (cuda->ranks && !first)
+	tt_cuda_ranks_waiting(cuda, true);
+	int status = wait_for_step(cuda, done, err);
+	tt_cuda_ranks_waiting(cuda, false);
+	TT_TRY(status);
+	if (!first)
 		arrive(cuda);
-	if (cuda->ranks && atomic_load(&cuda->ranks->meeting->ended))
-		return tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
-	return TT_OK;
+	return atomic_load(&cuda->ranks->meeting->ended) ? is_lost(err) : TT_OK;
+}
+
+/* ---- How far the device has come */
+
+struct tt_cuda_mark tt_cuda_ranks_mark(const struct tt_cuda *cuda)
+{
+	struct tt_cuda_mark mark = {NULL, NULL};
+	if (cuda->ranks) {
+		mark.count = cuda->ranks->word + 1;
+		mark.reached = (uint32_t *)(uintptr_t)cuda->ranks->reached;
+	}
+	return mark;
+}
+
+static void give(struct tt_cuda_ranks *r, uint32_t n)
+{
+	atomic_fetch_add(&r->shared->ranks[r->rank].given, n);
+}
+
+void tt_cuda_ranks_marked(struct tt_cuda *cuda)
+{
+	if (!cuda->ranks)
+		return;
+	if (tt_cuda_graphs_capturing(cuda))
+		cuda->ranks->n_captured++;
+	else
+		give(cuda->ranks, 1);
+}
+
+uint32_t tt_cuda_ranks_captured(struct tt_cuda *cuda)
+{
+	uint32_t n = cuda->ranks ? cuda->ranks->n_captured : 0;
+	if (cuda->ranks)
+		cuda->ranks->n_captured = 0;
+	return n;
+}
+
+/* ---- Calls of NCCL */
+
+int tt_cuda_ranks_enter(struct tt_cuda *cuda, struct tt_error *err)
+{
+	if (!cuda->ranks)
+		return TT_OK;
+	atomic_fetch_add(&cuda->ranks->n_inside, 1);
+	if (!atomic_load(&cuda->ranks->lost))
+		return TT_OK;
+	atomic_fetch_sub(&cuda->ranks->n_inside, 1);
+	return is_lost(err);
+}
+
+void tt_cuda_ranks_leave(struct tt_cuda *cuda, uint32_t n_marks)
+{
+	if (!cuda->ranks)
+		return;
+	atomic_fetch_sub(&cuda->ranks->n_inside, 1);
+	give(cuda->ranks, n_marks);
 }
 
 int tt_cuda_ranks_send_word(struct tt_cuda *cuda, uint64_t flight, struct tt_error *err)
@@ -383,16 +576,12 @@ static int gather(struct tt_cuda *cuda, unsigned char *blocks, uint32_t n_rows, 
 		return tt_fail(err, TT_ERR_LIMIT, "an exchange of %u rows of %zu bytes", n_rows, row_bytes);
 	if (!n_bytes)
 		return TT_OK;
-	int status;
-	atomic_fetch_add(&r->n_inside, 1);
-	if (atomic_load(&r->lost))
-		status = tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
-	else
-		status = check(r,
-			r->nccl.ncclAllGather(blocks + cuda->shard.rank * n_bytes, blocks, n_bytes, TT_NCCL_UINT8,
-				r->comm, cuda->stream),
-			"an exchange between ranks", err);
-	atomic_fetch_sub(&r->n_inside, 1);
+	TT_TRY(tt_cuda_ranks_enter(cuda, err));
+	int status = check(r,
+		r->nccl.ncclAllGather(
+			blocks + cuda->shard.rank * n_bytes, blocks, n_bytes, TT_NCCL_UINT8, r->comm, cuda->stream),
+		"an exchange between ranks", err);
+	tt_cuda_ranks_leave(cuda, 0);
 	cuda->counters.exchanges += status == TT_OK;
 	return status;
 }

@@ -20,10 +20,20 @@ int tt_cuda_connect(struct tt_backend *, struct tt_error *);
 
 /* Of one rank, these do nothing. */
 int tt_cuda_ranks_open(struct tt_cuda *cuda, struct tt_error *err); /* since load: the arena, sized by its limits */
-void tt_cuda_ranks_close(struct tt_cuda *cuda);
-void tt_cuda_ranks_end_guard(struct tt_cuda *cuda); /* before; nothing looks at what ranks share from then on */
-/* A step has begun, and is waited for: the second fails where another rank has failed. */
+/* In the order of closing, once all graphs are gone, for which NCCL waits. settle waits for what is on the stream;
+ * close ends what looks at the memory that ranks share, and is false where the device is stuck. Each takes some seconds
+ * at most. */
+void tt_cuda_ranks_settle(struct tt_cuda *cuda);
+bool tt_cuda_ranks_close(struct tt_cuda *cuda);
+/* The device does not end what it was given: a call that waits for it would not return, and its memory is left to
+ * it. */
+bool tt_cuda_ranks_stuck(const struct tt_cuda *cuda);
+/* Around calls that may wait for the device. */
+void tt_cuda_ranks_waiting(struct tt_cuda *cuda, bool waiting);
+/* A step has begun, its work has been given to the device, and is waited for: the last fails where another rank has
+ * failed. */
 void tt_cuda_ranks_begin(struct tt_cuda *cuda);
+void tt_cuda_ranks_end(struct tt_cuda *cuda);
 int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err);
 
 /* What all ranks must make of a step, as a hash: it is made after the ops, copied out, and read when the step is
@@ -31,6 +41,21 @@ int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error
 int tt_cuda_ranks_agree(struct tt_cuda *cuda, const struct tt_results *outputs, struct tt_error *err);
 int tt_cuda_ranks_send_word(struct tt_cuda *cuda, uint64_t flight, struct tt_error *err);
 uint32_t tt_cuda_ranks_word(const struct tt_cuda *cuda, uint64_t flight);
+
+/* Around calls that use NCCL's communicator, or launch a graph that does; enter fails where that is given up. n_marks:
+ * of the graph that was launched. */
+int tt_cuda_ranks_enter(struct tt_cuda *cuda, struct tt_error *err);
+void tt_cuda_ranks_leave(struct tt_cuda *cuda, uint32_t n_marks);
+
+/* How far the device has come (kernels/still.h): the row kernels, twice a layer, and the step's last kernel count
+ * *count, on the device, up by one and store it to *reached, on the host. NULL of one rank. */
+struct tt_cuda_mark {
+	uint32_t *count, *reached;
+};
+struct tt_cuda_mark tt_cuda_ranks_mark(const struct tt_cuda *cuda);
+/* A kernel with a mark was launched, or captured; and how many were captured since this was asked. */
+void tt_cuda_ranks_marked(struct tt_cuda *cuda);
+uint32_t tt_cuda_ranks_captured(struct tt_cuda *cuda);
 
 /* The rank's own block of the arena, for n_rows of row_bytes each, a multiple of 16. */
 void *tt_cuda_own_block(const struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes);
@@ -50,7 +75,7 @@ int tt_cuda_ranks_logits(struct tt_backend *, const struct tt_logits_args *, str
 int tt_cuda_place(struct tt_cuda *cuda, void *to, const void *arena, uint32_t n_rows, size_t row_bytes,
 	size_t whole_bytes, struct tt_error *err);
 /* place.cu: a hash of what must be the same on all ranks, to word: the sampled tokens, the decided rows, and the sums
- * of squares of h of the sampled rows. */
+ * of squares of h of the sampled rows and of the last row of each sequence, which a step without samples has too. */
 int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, uint32_t *word, struct tt_error *err);
 
 #ifdef __cplusplus

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/memory.h"
+#include "kernels/cuda/exchange.h"
 
 /* Everything that decides which kernels a decode step launches, and on which grids. All else is in the plan, on the
  * device. */
@@ -17,6 +18,7 @@ struct graph_key {
 struct graph {
 	struct graph_key key;
 	cudaGraphExec_t exec; /* NULL: the bucket was met once */
+	uint32_t n_marks;     /* of several ranks (exchange.h) */
 };
 
 struct tt_cuda_graphs {
@@ -71,6 +73,14 @@ static int find(
 	return TT_OK;
 }
 
+static int launch(struct tt_cuda *cuda, const struct graph *graph, struct tt_error *err)
+{
+	TT_TRY(tt_cuda_ranks_enter(cuda, err));
+	int status = tt_graph_launch(&cuda->counters, graph->exec, cuda->stream, err);
+	tt_cuda_ranks_leave(cuda, status == TT_OK ? graph->n_marks : 0);
+	return status;
+}
+
 int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)
 {
 	bool is_new;
@@ -90,7 +100,7 @@ int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step_plan *step, 
 		return TT_OK;
 	if (cuda->graphs->list[index].exec) {
 		*recorded = true;
-		return tt_graph_launch(&cuda->counters, cuda->graphs->list[index].exec, cuda->stream, err);
+		return launch(cuda, &cuda->graphs->list[index], err);
 	}
 	TT_TRY_CUDA(cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal), "capturing a step");
 	cuda->graphs->recording = index + 1;
@@ -105,13 +115,19 @@ int tt_cuda_graphs_end(struct tt_cuda *cuda, struct tt_error *err)
 		return TT_OK;
 	struct graph *graph = &cuda->graphs->list[cuda->graphs->recording - 1];
 	cuda->graphs->recording = 0;
+	graph->n_marks = tt_cuda_ranks_captured(cuda);
 	TT_TRY_CUDA(cudaStreamEndCapture(cuda->stream, &captured), "capturing a step");
 	cudaError_t error = cudaGraphInstantiate(&exec, captured, 0);
 	cudaGraphDestroy(captured);
 	TT_TRY_CUDA(error, "making a step's graph");
 	graph->exec = exec;
 	cuda->counters.graphs++;
-	return tt_graph_launch(&cuda->counters, exec, cuda->stream, err);
+	return launch(cuda, graph, err);
+}
+
+bool tt_cuda_graphs_capturing(const struct tt_cuda *cuda)
+{
+	return cuda->graphs && cuda->graphs->recording;
 }
 
 void tt_cuda_graphs_drop(struct tt_cuda *cuda)

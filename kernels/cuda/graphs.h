@@ -10,6 +10,7 @@
  * captures nothing. *recorded: see tt_backend.begin. */
 int tt_cuda_graphs_begin(struct tt_cuda *cuda, const struct tt_step_plan *step, bool *recorded, struct tt_error *err);
 int tt_cuda_graphs_end(struct tt_cuda *cuda, struct tt_error *err);
+bool tt_cuda_graphs_capturing(const struct tt_cuda *cuda); /* between the two */
 void tt_cuda_graphs_drop(struct tt_cuda *cuda); /* drops all graphs: something that they point to has moved */
 void tt_cuda_graphs_close(struct tt_cuda *cuda);
 

@@ -1,5 +1,5 @@
 /* Columns of all ranks as rows; and a hash of what ranks must agree on. */
-#include "kernels/cuda/exchange.h"
+#include "kernels/cuda/mark.cuh"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/cuda/step.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -59,12 +59,34 @@ struct agree {
 	const float *squares;                   // [n_tokens][n_norm_tiles]
 	uint32_t *word;                         // out
 	uint32_t n_layers, n_norm_tiles;
+	struct tt_cuda_mark mark; /* behind the step's last exchange */
 };
 
 /* FNV-1a, by words: it need not withstand anyone. */
 TT_DEVICE uint32_t agree_add(uint32_t hash, uint32_t word)
 {
 	return (hash ^ word) * 0x01000193u;
+}
+
+/* Whether a token of the step is the last of its sequence's: what steered the ones before it, in all layers but the
+ * last, is in its row too, since it reads their keys. */
+TT_DEVICE bool agree_is_last(const struct tt_step_plan *plan, uint32_t token, uint32_t n_tokens)
+{
+	return token + 1 >= n_tokens || step_word(plan, &plan->seqs, token) != step_word(plan, &plan->seqs, token + 1);
+}
+
+/* The squares of the rows whose token the lanes of a warp have, where a lane's are wanted. */
+TT_DEVICE uint32_t agree_add_rows(uint32_t hash, const struct agree &a, uint32_t token, bool wanted)
+{
+	uint32_t lanes = tt_ballot(wanted);
+	for (uint32_t lane = 0; lane < TT_WARP && lanes >> lane; lane++) {
+		if (!(lanes >> lane & 1))
+			continue;
+		const float *row = a.squares + (size_t)tt_shuffle(token, lane) * a.n_norm_tiles;
+		for (uint32_t i = tt_lane(); i < a.n_norm_tiles; i += TT_WARP)
+			hash = agree_add(hash, tt_load_4(row + i, TT_TRAFFIC_ACTIVATION));
+	}
+	return hash;
 }
 
 /* One block; each thread hashes every AGREE_THREADS-th word, and the first one the hashes of all. */
@@ -74,16 +96,21 @@ static __global__ void __launch_bounds__(AGREE_THREADS) agree_kernel(const __gri
 	uint32_t *hashes = (uint32_t *)shared, hash = 0x811c9dc5u;
 	tt_grid_launch_dependents();
 	tt_grid_wait();
+	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN);
 	uint32_t n_samples = tt_load_4(&a.plan->n_samples, TT_TRAFFIC_PLAN);
 	uint32_t n_decided = tt_load_4(&a.plan->n_decisions, TT_TRAFFIC_PLAN) * a.n_layers;
 	for (uint32_t i = threadIdx.x; i < n_samples; i += AGREE_THREADS)
 		hash = agree_add(hash, tt_load_4(&a.samples[i].token, TT_TRAFFIC_RESULT));
 	for (uint32_t i = threadIdx.x; i < n_decided; i += AGREE_THREADS)
 		hash = agree_add(hash, tt_load_4(a.decided + i, TT_TRAFFIC_RESULT));
-	for (uint32_t i = threadIdx.x; i < n_samples * a.n_norm_tiles; i += AGREE_THREADS) {
-		size_t row = step_sampled_token(a.plan, i / a.n_norm_tiles);
-		hash = agree_add(
-			hash, tt_load_4(a.squares + row * a.n_norm_tiles + i % a.n_norm_tiles, TT_TRAFFIC_ACTIVATION));
+	for (uint32_t first = tt_warp() * TT_WARP; first < n_tokens; first += AGREE_THREADS) {
+		uint32_t token = first + tt_lane();
+		hash = agree_add_rows(hash, a, token, token < n_tokens && agree_is_last(a.plan, token, n_tokens));
+	}
+	for (uint32_t first = tt_warp() * TT_WARP; first < n_samples; first += AGREE_THREADS) {
+		bool valid = first + tt_lane() < n_samples;
+		uint32_t token = valid ? step_sampled_token(a.plan, first + tt_lane()) : 0;
+		hash = agree_add_rows(hash, a, token, valid && !agree_is_last(a.plan, token, n_tokens));
 	}
 	tt_shared_store_4(hashes + threadIdx.x, hash);
 	tt_sync_block();
@@ -91,14 +118,17 @@ static __global__ void __launch_bounds__(AGREE_THREADS) agree_kernel(const __gri
 		hash = agree_add(hash, tt_shared_load_4(hashes + i));
 	if (threadIdx.x == 0)
 		tt_store_4(a.word, hash, TT_TRAFFIC_RESULT);
+	mark_reach(a.mark);
 }
 
 int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, uint32_t *word, struct tt_error *err)
 {
 	struct agree a = {cuda->plan, outputs->samples, outputs->decided, cuda->squares, word, cuda->config.n_layers,
-		tt_norm_tiles(cuda->config.hidden_size)};
+		tt_norm_tiles(cuda->config.hidden_size), tt_cuda_ranks_mark(cuda)};
 	void *args[] = {&a};
 	struct tt_launch launch = {"agree", dim3(1), dim3(AGREE_THREADS), AGREE_THREADS * sizeof(uint32_t),
 		cuda->stream, 0, 0, cuda->dependent, &cuda->counters};
-	return tt_cuda_launch(cuda, &launch, TT_KERNEL(agree_kernel), args, err);
+	TT_TRY(tt_cuda_launch(cuda, &launch, TT_KERNEL(agree_kernel), args, err));
+	tt_cuda_ranks_marked(cuda);
+	return TT_OK;
 }

@@ -8,7 +8,7 @@
  * have exchanged what they add to h.
  *
  * The row stays in shared memory twice, as it came and as it becomes. A thread touches the same columns throughout. */
-#include "kernels/cuda/exchange.h"
+#include "kernels/cuda/mark.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
 #include "kernels/cuda/ptx/barrier.cuh"
@@ -32,6 +32,7 @@ struct steer_row_args {
 	const float *post_gamma; // [hidden] of the norm of y
 	float eps;
 	uint32_t y_rows, y_columns;
+	struct tt_cuda_mark mark; /* of several ranks, behind the exchange */
 };
 
 /* What a row kernel adds to h first. */
@@ -276,6 +277,8 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 			row_apply(&m, &r, hidden);
 	}
 	row_store(a, &m, token, hidden);
+	if ((adds == ROW_OF_RANKS || adds == ROW_OF_RANKS_NORMED) && blockIdx.x == 0)
+		mark_reach(a.mark);
 	if (!a.s.norms)
 		return;
 	tt_sync_block();
@@ -309,7 +312,10 @@ static int row_launch(struct tt_cuda *cuda, struct steer_row_args *a, const char
 	struct tt_launch launch = {name, dim3(n), dim3(THREADS), tt_cuda_steer_row_shared(hidden), cuda->stream,
 		(uint64_t)n * hidden * (4 + 4 + 2 + (a->y ? 4 : 0)), (uint64_t)n * hidden * 4, cuda->dependent,
 		&cuda->counters};
-	return n ? tt_cuda_launch(cuda, &launch, row_kernel(cuda, a), kernel_args, err) : TT_OK;
+	TT_TRY(n ? tt_cuda_launch(cuda, &launch, row_kernel(cuda, a), kernel_args, err) : TT_OK);
+	if (n)
+		tt_cuda_ranks_marked(cuda);
+	return TT_OK;
 }
 
 int row_product(struct tt_cuda *cuda, bool norm, uint32_t n_out, float **y, struct tt_error *err)
@@ -330,7 +336,7 @@ int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args,
 	struct steer_row_args a = {{cuda->plan, args->slots, args->coef, args->captured, args->norms,
 					   args->config->n_layers, args->layer_index, args->config->hidden_size},
 		args->next_norm, args->h, cuda->x, cuda->squares, 0, y, args->layer->ffn_post_norm,
-		args->config->rms_norm_eps, 0, 0};
+		args->config->rms_norm_eps, 0, 0, tt_cuda_ranks_mark(cuda)};
 	return row_launch(cuda, &a, "steer_row", err);
 }
 
@@ -339,6 +345,7 @@ int post_norm_launch(struct tt_cuda *cuda, const struct tt_o_proj_args *args, co
 	const float *norm = args->layer->attn_post_norm;
 	struct steer_row_args a = {
 		{cuda->plan, NULL, NULL, NULL, NULL, args->config->n_layers, 0, args->config->hidden_size},
-		args->layer->ffn_norm, args->h, cuda->x, cuda->squares, 0, y, norm, args->config->rms_norm_eps, 0, 0};
+		args->layer->ffn_norm, args->h, cuda->x, cuda->squares, 0, y, norm, args->config->rms_norm_eps, 0, 0,
+		tt_cuda_ranks_mark(cuda)};
 	return row_launch(cuda, &a, norm ? "post_norm" : "add_row", err);
 }

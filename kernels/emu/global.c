@@ -189,6 +189,8 @@ static void note(struct word *word, bool store)
 
 void global_check(const void *p, size_t size, size_t alignment, bool store, enum tt_traffic kind, SITE)
 {
+	if (!((uintptr_t)p & GLOBAL_TAG) && pinned_holds(p, size))
+		return;
 	struct allocation *a = bounds(p, size, alignment, kind, SITE_ARGS);
 	if (!a)
 		return;

@@ -27,7 +27,8 @@ bool global_free(void *memory);
 void global_free_all(void);
 /* The allocation that holds the address, or NULL. */
 struct allocation *global_find(const void *p);
-/* Checks one access of the running thread, and records it. */
+/* Checks one access of the running thread, and records it. Of pinned host memory, which kernels may use too, only its
+ * bounds are known. */
 void global_check(const void *p, size_t size, size_t alignment, bool store, enum tt_traffic kind, SITE);
 /* Notes that the running thread stores, for the order of stores and arrivals. */
 void global_note_store(SITE);
@@ -35,6 +36,8 @@ void global_note_store(SITE);
  * the host's address. */
 uint32_t *global_arrival(uint32_t *counter, uint32_t bound, SITE);
 void global_host_wrote(void *p, size_t size); /* reports a copy or a set, which no launch overlaps */
+/* runtime.c: whether so many bytes from p are pinned host memory. */
+bool pinned_holds(const void *p, size_t size);
 /* The name of a launch's kernel, for a report. */
 const char *launch_name(uint32_t id);
 

@@ -42,12 +42,24 @@ struct segment {
 	struct rank ranks[MOST_RANKS];
 };
 
+/* TT_EMU_NCCL is "RANK CALL WHAT": what goes wrong on that rank, or on all where it is -1, in its collective of that
+ * number, from 1 on. */
+enum plant {
+	NO_PLANT,
+	ABSENT, /* it never comes to the collective */
+	SPIN,   /* it takes part, and never ends it */
+	ABORT,  /* the same, and ncclCommAbort ends it and does not return */
+};
+
 struct ncclComm {
 	struct segment *segment;
 	unsigned char *slots; // [n_ranks][SLOT]
 	uint32_t rank, n_ranks;
 	uint64_t n_calls;
 	_Atomic bool aborted;
+	_Atomic int n_kept; /* collectives that graphs hold */
+	enum plant plant;
+	unsigned long long planted_call;
 };
 
 struct pending {
@@ -142,6 +154,20 @@ static int join(struct ncclComm *comm)
 	return meet(comm);
 }
 
+static void set_plant(struct ncclComm *comm)
+{
+	static const char *const names[] = {"", "absent", "spin", "abort"};
+	const char *set = getenv("TT_EMU_NCCL");
+	char what[20];
+	int rank;
+	if (!set || sscanf(set, "%d %llu %19s", &rank, &comm->planted_call, what) != 3 ||
+		(rank >= 0 && rank != (int)comm->rank))
+		return;
+	for (enum plant i = ABSENT; i <= ABORT; i++)
+		if (!strcmp(what, names[i]))
+			comm->plant = i;
+}
+
 static void comm_free(struct ncclComm *comm)
 {
 	munmap(comm->segment, header + (size_t)MOST_RANKS * SLOT);
@@ -168,6 +194,7 @@ int ncclCommInitRank(tt_nccl_comm *out, int n_ranks, struct tt_nccl_id id, int r
 	comm->slots = (unsigned char *)memory + header;
 	comm->rank = (uint32_t)rank;
 	comm->n_ranks = (uint32_t)n_ranks;
+	set_plant(comm);
 	int result = join(comm);
 	int pid = 0, own = -1;
 	if (sscanf(id.bytes, "/proc/%d/fd/%d", &pid, &own) == 2 && pid == getpid())
@@ -179,13 +206,40 @@ int ncclCommInitRank(tt_nccl_comm *out, int n_ranks, struct tt_nccl_id id, int r
 	return result;
 }
 
+static void nap(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 /* From any thread: the collective that runs ends, and others that wait for a call that this rank did not come to are
- * told that it never will. The memory stays, since a collective may read it still; a call on it is a fault. */
+ * told that it never will. Then it waits, as NCCL does, for the graphs that have captured collectives to be destroyed.
+ * The memory stays, since a collective may read it still; a call on it is a fault. */
 int ncclCommAbort(tt_nccl_comm comm)
 {
 	atomic_store(&comm->segment->ranks[comm->rank].left, 1);
 	atomic_store(&comm->aborted, true);
+	while (atomic_load(&comm->n_kept) || comm->plant == ABORT)
+		nap();
 	return SUCCESS;
+}
+
+void collective_kept(const struct collective *c, bool kept)
+{
+	atomic_fetch_add(&c->comm->n_kept, kept ? 1 : -1);
+}
+
+/* What NCCL has freed is used no more. */
+static void check_alive(const struct ncclComm *comm)
+{
+	if (!atomic_load(&comm->aborted))
+		return;
+	fprintf(stderr, "a collective on a communicator that was aborted\n");
+	abort();
+}
+
+void collective_launched(const struct collective *c)
+{
+	check_alive(c->comm);
 }
 
 /* ---- Collectives: the calls */
@@ -212,10 +266,7 @@ static int call(const struct collective *c, size_t n_received, cudaStream_t stre
 	size_t size = size_of(c->type);
 	if (!c->comm || !size || c->n * size > SLOT)
 		return fail(INVALID_ARGUMENT, "no such collective");
-	if (atomic_load(&c->comm->aborted)) { /* NCCL has freed it */
-		fprintf(stderr, "a collective on a communicator that was aborted\n");
-		abort();
-	}
+	check_alive(c->comm);
 	if (!on_device(c->from, c->n * size) || !on_device(c->to, n_received * size))
 		return fail(INVALID_ARGUMENT, "a buffer is not all on the device");
 	if (!group_depth)
@@ -281,6 +332,13 @@ static enum waited wait_for(struct ncclComm *comm, const struct rank *other, con
 		sched_yield();
 	}
 	return THERE;
+}
+
+/* What is planted spins, as a kernel does. */
+static void wait_for_abort(const struct ncclComm *comm)
+{
+	while (!comm->aborted)
+		sched_yield();
 }
 
 static const char *name_of(const struct collective *c)
@@ -350,6 +408,11 @@ cudaError_t collective_run(const struct collective *c)
 	for (uint32_t i = 0; i < comm->n_ranks && waited == THERE; i++)
 		waited = wait_for(comm, &ranks[i], &ranks[i].n_read, comm->n_calls);
 	comm->n_calls++;
+	bool planted = comm->plant != NO_PLANT && comm->n_calls == comm->planted_call;
+	if (planted && comm->plant == ABSENT) {
+		wait_for_abort(comm);
+		return cudaSuccess;
+	}
 	if (waited == THERE)
 		post(comm, c, n_bytes);
 	for (uint32_t i = 0; i < comm->n_ranks && waited == THERE; i++) {
@@ -360,6 +423,8 @@ cudaError_t collective_run(const struct collective *c)
 		if (waited == THERE && (its->kind != c->kind || its->n != c->n || its->type != c->type))
 			return report(comm, i, c, its);
 	}
+	if (planted)
+		wait_for_abort(comm);
 	if (waited != THERE)
 		return cudaSuccess; /* as on a GPU, the stream goes on */
 	take(comm, c, n_bytes);

@@ -228,7 +228,8 @@ cudaError_t cudaFree(void *memory)
 {
 	if (!memory)
 		return api_result(cudaSuccess);
-	cudaError_t error = stream_flush_all(); /* cudaMalloc waits for the device */
+	cudaError_t error = stream_flush_all(); /* cudaFree waits for the device */
+	graph_check_free(memory);
 	if (!global_free(memory))
 		return api_result(cudaErrorInvalidValue);
 	return api_result(error);
@@ -272,12 +273,17 @@ cudaError_t cudaFreeHost(void *memory)
 	return api_result(cudaErrorInvalidValue);
 }
 
-static bool is_pinned(const void *p)
+bool pinned_holds(const void *p, size_t size)
 {
 	for (const struct pinned *at = pinned; at; at = at->next)
 		if ((uintptr_t)p >= (uintptr_t)at->base && (uintptr_t)p - (uintptr_t)at->base < at->size)
-			return true;
+			return size <= at->size - ((uintptr_t)p - (uintptr_t)at->base);
 	return false;
+}
+
+static bool is_pinned(const void *p)
+{
+	return pinned_holds(p, 1);
 }
 
 static bool on_device(const void *p, size_t n_bytes)

@@ -1,5 +1,6 @@
 /* Streams, events and graphs. Nothing on a stream happens before somebody waits for it, so that a host that reads a
  * result or changes a source too early gets wrong data. A graph is the list of what was captured. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@ struct tt_emu_stream {
 	struct operation *first, **end;
 	uint64_t enqueued, done; /* operations */
 	bool capturing, after_kernel;
+	bool asked;    /* since something was added */
 	bool blocking; /* waits for the default stream and makes it wait, as a stream of cudaStreamCreate does */
 	/* counts of operations: those of the default stream that this one waits for, and those of this one that the
 	 * default stream waits for */
@@ -77,6 +79,7 @@ static cudaError_t append(struct tt_emu_stream *s, const struct operation *op)
 	struct operation *own = operation_copy(op);
 	if (!own)
 		return cudaErrorMemoryAllocation;
+	s->asked = false;
 	*s->end = own;
 	s->end = &own->next;
 	s->enqueued++;
@@ -92,10 +95,18 @@ static cudaError_t append_wait(struct tt_emu_stream *s, struct tt_emu_stream *ot
 	return append(s, &op);
 }
 
+static void keep_collective(const struct operation *op, bool kept)
+{
+	if (op->type == OP_COLLECTIVE)
+		collective_kept(&op->collective, kept);
+}
+
 cudaError_t stream_add(cudaStream_t stream, const struct operation *op)
 {
 	struct tt_emu_stream *s = stream_of(stream);
 	cudaError_t error = cudaSuccess;
+	if (s->capturing)
+		keep_collective(op, true);
 	if (s->blocking && !s->capturing)
 		error = append_wait(s, stream_of(NULL), &s->waits_for);
 	for (struct tt_emu_stream *other = streams; other && s == &default_stream && !error; other = other->next)
@@ -136,21 +147,42 @@ static cudaError_t operation_run(struct tt_emu_stream *s, const struct operation
 	return cudaSuccess;
 }
 
+/* Runs what comes first, if that is before until. */
+static bool run_first(struct tt_emu_stream *s, uint64_t until)
+{
+	struct operation *op = s->first;
+	if (s->done >= until || !op || sticky_error)
+		return false;
+	s->first = op->next;
+	if (!s->first)
+		s->end = &s->first;
+	s->done++;
+	op->next = NULL;
+	sticky_error = operation_run(s, op);
+	operations_free(op);
+	return true;
+}
+
 static cudaError_t flush(struct tt_emu_stream *s, uint64_t until)
 {
 	if (s->done < until && collective_is_open())
 		return sticky_error = cudaErrorLaunchFailure;
-	while (s->done < until && s->first && !sticky_error) {
-		struct operation *op = s->first;
-		s->first = op->next;
-		if (!s->first)
-			s->end = &s->first;
-		s->done++;
-		op->next = NULL;
-		sticky_error = operation_run(s, op);
-		operations_free(op);
-	}
+	while (run_first(s, until))
+		;
 	return sticky_error;
+}
+
+/* The first question changes nothing, and each later one lets an operation happen: who asks in a loop waits. */
+static cudaError_t query(struct tt_emu_stream *s, uint64_t until)
+{
+	if (s->done >= until || sticky_error)
+		return api_result(cudaSuccess);
+	if (collective_is_open())
+		return flush(s, until);
+	if (s->asked)
+		run_first(s, until);
+	s->asked = true;
+	return cudaErrorNotReady;
 }
 
 cudaError_t stream_flush(cudaStream_t stream)
@@ -182,12 +214,8 @@ void stream_reset(void)
 		events = e->next;
 		free(e);
 	}
-	while (graphs) {
-		struct tt_emu_graph *g = graphs;
-		graphs = g->next;
-		operations_free(g->first);
-		free(g);
-	}
+	while (graphs)
+		cudaGraphDestroy(graphs);
 	last_error = sticky_error = cudaSuccess;
 }
 
@@ -246,11 +274,10 @@ cudaError_t cudaDeviceSynchronize(void)
 	return api_result(stream_flush_all());
 }
 
-/* A query does not make the work happen, or a loop that only asks would look as if it waited. */
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
 	struct tt_emu_stream *s = stream_of(stream);
-	return s->done == s->enqueued ? api_result(cudaSuccess) : cudaErrorNotReady;
+	return s->capturing ? api_result(cudaErrorStreamCaptureUnsupported) : query(s, s->enqueued);
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
@@ -286,8 +313,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-	bool done = !event->stream || event->stream->done >= event->at;
-	return done ? api_result(cudaSuccess) : cudaErrorNotReady;
+	return event->stream ? query(event->stream, event->at) : api_result(cudaSuccess);
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
@@ -355,6 +381,7 @@ static cudaError_t graph_copy(struct tt_emu_graph *to, const struct tt_emu_graph
 		*end = operation_copy(op);
 		if (!*end)
 			return cudaErrorMemoryAllocation;
+		keep_collective(op, true);
 		end = &(*end)->next;
 	}
 	return cudaSuccess;
@@ -377,8 +404,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 	struct operation boundary = {.type = OP_BOUNDARY};
 	/* the first kernel depends on no earlier one programmatically */
 	cudaError_t error = stream_add(stream, &boundary);
-	for (const struct operation *op = graph->first; op && !error; op = op->next)
+	for (const struct operation *op = graph->first; op && !error; op = op->next) {
+		if (op->type == OP_COLLECTIVE)
+			collective_launched(&op->collective);
 		error = stream_add(stream, op);
+	}
 	if (!error)
 		error = stream_add(stream, &boundary);
 	emu.counters.graph_launches++;
@@ -399,11 +429,50 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 		if (*at != graph)
 			continue;
 		*at = graph->next;
+		for (const struct operation *op = graph->first; op; op = op->next)
+			keep_collective(op, false);
 		operations_free(graph->first);
 		free(graph);
 		return api_result(cudaSuccess);
 	}
 	return api_result(cudaErrorInvalidResourceHandle);
+}
+
+static bool points_into(const struct allocation *a, const void *p)
+{
+	return (uintptr_t)p >= (uintptr_t)a->base && (uintptr_t)p - (uintptr_t)a->base < a->size;
+}
+
+/* What a kernel is given are structures: any of their words may be a pointer. */
+static bool launch_points_into(const struct launch *launch, const struct allocation *a)
+{
+	for (size_t i = 0; i < launch->kernel->n_args; i++)
+		for (size_t at = 0; at + sizeof(void *) <= launch->kernel->sizes[i]; at += sizeof(void *)) {
+			const void *p;
+			memcpy(&p, (const char *)launch->args[i] + at, sizeof p);
+			if (points_into(a, p))
+				return true;
+		}
+	return false;
+}
+
+static bool operation_points_into(const struct operation *op, const struct allocation *a)
+{
+	const struct collective *c = &op->collective;
+	return points_into(a, op->to) || points_into(a, op->from) ||
+	       (op->type == OP_COLLECTIVE && (points_into(a, c->from) || points_into(a, c->to))) ||
+	       (op->type == OP_LAUNCH && launch_points_into(&op->launch, a));
+}
+
+void graph_check_free(const void *memory)
+{
+	const struct allocation *a = global_find(memory);
+	for (const struct tt_emu_graph *g = graphs; a && g; g = g->next)
+		for (const struct operation *op = g->first; op; op = op->next)
+			if (!*emu.report && operation_points_into(op, a))
+				snprintf(emu.report, sizeof emu.report,
+					"cudaFree of %zu bytes that a graph points to: %s", a->size,
+					op->type == OP_LAUNCH ? op->launch.kernel->name : "a copy or a collective");
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)

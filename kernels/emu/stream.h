@@ -36,10 +36,16 @@ bool stream_capturing(cudaStream_t stream);
 cudaError_t stream_flush(cudaStream_t stream);
 cudaError_t stream_flush_all(void);
 
+/* Reports it where a graph that was not destroyed points to the allocation that begins there. */
+void graph_check_free(const void *memory);
+
 /* nccl.c: does it together with the other ranks' processes; and whether a group was begun and not ended, which is
  * reported. */
 cudaError_t collective_run(const struct collective *c);
 bool collective_is_open(void);
+/* A graph holds it from its capture on, or not any more; and one that holds it is launched. */
+void collective_kept(const struct collective *c, bool kept);
+void collective_launched(const struct collective *c);
 
 /* Copies the values that args point to, with an array of pointers to them, into one block; NULL without memory. */
 void **arguments_copy(const struct kernel *kernel, void **args);

@@ -324,6 +324,7 @@ void tt_engine_close(struct tt_engine *e)
 		return;
 	tt_thread_close(e);
 	tt_scheduler_close(&e->scheduler);
+	tt_ranks_settle(e);
 	tt_policy_slots_close(e);
 	tt_ranks_close(e);
 	tt_text_close(e->text);

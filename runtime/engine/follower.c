@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "base/sha256.h"
+#include "base/start_thread.h"
 #include "runtime/engine/plan_check.h"
 #include "runtime/engine/policy_pack.h"
 #include "runtime/engine/rank_messages.h"
@@ -52,8 +52,7 @@ static void *watch(void *argument)
 static int start_watch(struct follower *f, struct tt_error *err)
 {
 	pthread_t thread;
-	if (pthread_create(&thread, NULL, watch, (void *)(intptr_t)f->socket))
-		return tt_fail(err, TT_ERR_LIMIT, "a thread could not be started");
+	TT_TRY(tt_start_thread(&thread, watch, (void *)(intptr_t)f->socket, err));
 	pthread_detach(thread);
 	return TT_OK;
 }
@@ -231,14 +230,6 @@ static int run(struct follower *f, struct tt_error *err)
 	return TT_OK;
 }
 
-static void tell(struct follower *f, const struct tt_error *why)
-{
-	struct tt_meeting_rank *own = &f->ring.meeting->ranks[f->hello.rank];
-	own->status = why->code;
-	memcpy(own->message, why->message, sizeof own->message);
-	tt_meeting_end(f->ring.meeting, f->hello.rank);
-}
-
 static void close_all(struct follower *f)
 {
 	for (uint32_t i = 0; f->rank.slots && i < TT_MAX_SLOTS; i++)
@@ -263,7 +254,7 @@ int tt_follower_run(int socket, struct tt_error *err)
 		close(f->file);
 		status = run(f, &why);
 		if (status != TT_OK)
-			tell(f, &why);
+			tt_meeting_fail(f->ring.meeting, f->hello.rank, &why);
 	}
 	close_all(f);
 	free(f);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/fail.h"
+#include "base/start_thread.h"
 #include "runtime/engine/rank_program.h"
 
 extern char **environ;
@@ -26,7 +27,7 @@ extern char **environ;
 enum {
 	LOOK_MS = 250,    /* between two looks at ranks that others wait for */
 	STILL_LOOKS = 20, /* so many without anything done: five seconds */
-	STOP_MS = 2000,   /* for a rank to end by itself */
+	STOP_MS = 2000,   /* for the ranks to end by themselves */
 };
 
 struct follower {
@@ -196,6 +197,20 @@ static bool reap(struct follower *f, int milliseconds, int *how)
 	return true;
 }
 
+/* The same of all of them. */
+static bool reap_all(struct tt_followers *all, int milliseconds)
+{
+	for (int waited = 0;; waited += 2) {
+		bool gone = true;
+		int how;
+		for (uint32_t rank = 1; rank < all->n_ranks; rank++)
+			gone &= reap(&all->followers[rank], 0, &how);
+		if (gone || waited >= milliseconds)
+			return gone;
+		nap(2);
+	}
+}
+
 /* Its socket is closed. It may have said why, before. */
 static void bury(struct tt_followers *all, uint32_t rank)
 {
@@ -234,16 +249,12 @@ static void end_all(struct tt_followers *all)
 	if (poll(&socket, 1, 0) > 0 && all->followers[first - 1].end.code == TT_OK)
 		bury(all, first - 1);
 	bool orderly = atomic_load(&all->closing) && !atomic_load(&all->ring->meeting->ended);
-	int how;
-	for (uint32_t rank = 1; rank < all->n_ranks; rank++) {
-		struct follower *f = &all->followers[rank];
-		if (orderly && reap(f, STOP_MS, &how))
-			continue;
-		if (f->pid > 0)
-			kill(f->pid, SIGKILL);
-	}
+	if (orderly && reap_all(all, STOP_MS))
+		return;
 	for (uint32_t rank = 1; rank < all->n_ranks; rank++)
-		reap(&all->followers[rank], STOP_MS, &how);
+		if (all->followers[rank].pid > 0)
+			kill(all->followers[rank].pid, SIGKILL);
+	reap_all(all, STOP_MS);
 }
 
 static void *keep(void *argument)
@@ -269,20 +280,6 @@ static void *keep(void *argument)
 }
 
 /* ---- Of rank 0's threads */
-
-/* Signals of the host are not the keeper's. */
-static int start_keeper(struct tt_followers *all, struct tt_error *err)
-{
-	sigset_t every, before;
-	sigfillset(&every);
-	pthread_sigmask(SIG_SETMASK, &every, &before);
-	int error = pthread_create(&all->keeper, NULL, keep, all);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error)
-		return tt_fail(err, TT_ERR_LIMIT, "a thread could not be started");
-	all->has_keeper = true;
-	return TT_OK;
-}
 
 static void wait_until(struct tt_followers *all, const bool *flag)
 {
@@ -319,7 +316,8 @@ int tt_followers_open(
 	if (status == TT_OK && pipe2(all->wake, O_CLOEXEC | O_NONBLOCK))
 		status = tt_fail(err, TT_ERR_LIMIT, "no pipe for ranks: %s", strerror(errno));
 	if (status == TT_OK)
-		status = start_keeper(all, err);
+		status = tt_start_thread(&all->keeper, keep, all, err);
+	all->has_keeper = status == TT_OK;
 	if (status == TT_OK) {
 		wait_until(all, &all->started);
 		if (all->start.code != TT_OK)
@@ -371,7 +369,8 @@ int tt_followers_fail(struct tt_followers *all, struct tt_error *err)
 		wake_keeper(all);
 		wait_until(all, &all->over);
 		uint32_t rank = atomic_load(&all->ring->meeting->ended) - 1;
-		if (rank > 0 && rank < all->n_ranks)
+		/* rank 0 says so itself where not the call that failed knows why */
+		if (rank < all->n_ranks && (rank > 0 || all->ring->meeting->ranks[0].status != TT_OK))
 			tell(all, rank, &all->failure);
 		else if (err && err->code != TT_OK)
 			tt_fail(&all->failure, err->code, "rank 0: %s", err->message);

@@ -130,14 +130,18 @@ void tt_ranks_describe(const struct tt_engine *engine, struct tt_model_info *inf
 	}
 }
 
+/* Others wait for what rank 0's device is yet to do. */
+void tt_ranks_settle(struct tt_engine *engine)
+{
+	if (engine->group && engine->group->followers && engine->rank.state.backend)
+		tt_ranks_drop(engine);
+}
+
 void tt_ranks_close(struct tt_engine *engine)
 {
 	struct tt_group *g = engine->group;
-	if (g && g->followers) {
-		if (engine->rank.state.backend)
-			tt_ranks_drop(engine); /* others wait for what rank 0's device is yet to do */
+	if (g && g->followers)
 		send_command(g, TT_COMMAND_STOP, 0);
-	}
 	if (g)
 		tt_followers_close(g->followers);
 	tt_rank_close(&engine->rank);

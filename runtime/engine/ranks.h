@@ -9,6 +9,8 @@
  * if this fails. */
 int tt_ranks_open(struct tt_engine *engine, const char *path, const struct tt_limits *limits, enum tt_kv_type kv_type,
 	struct tt_error *err);
+/* Waits for all that was begun, before anything of it is closed. */
+void tt_ranks_settle(struct tt_engine *engine);
 void tt_ranks_close(struct tt_engine *engine);
 /* The bytes that all have of pages and weights. */
 void tt_ranks_describe(const struct tt_engine *engine, struct tt_model_info *info);

@@ -139,6 +139,8 @@ static void run_graph(struct rank *r)
 		if (!is_gathered(r, r->stream, i))
 			SAY("replay %d: other numbers %s", i, tt_emu_report());
 	}
+	cudaGraphExecDestroy(exec);
+	cudaGraphDestroy(graph);
 }
 
 /* A product whose K is cut, and summed by ncclAllReduce: close to the sum of one rank, but not its bits. */

@@ -3,9 +3,12 @@
 #include "golden.h"
 
 static enum tt_kv_type kv_type = TT_KV_BF16;
+static enum tt_type weight_type = TT_TYPE_BF16;
 
-static struct tt_step_cost cost_of(const char *name, uint32_t n_ranks, uint32_t n_rows, const char *gpu)
+static int try_cost(const char *name, uint32_t n_ranks, uint32_t n_rows, const char *gpu, struct tt_step_cost *cost,
+	struct tt_error *error)
 {
+	const struct tt_step_case of = {n_rows, 1024, kv_type, weight_type, tt_gpu_kind_find(gpu)};
 	struct tt_model *model = NULL, *part = NULL;
 	struct tt_shard shard;
 	char path[64];
@@ -13,9 +16,17 @@ static struct tt_step_cost cost_of(const char *name, uint32_t n_ranks, uint32_t 
 	must(tt_model_open(&model, path, err));
 	must(tt_shard_open(&shard, &model->config, 0, n_ranks, err));
 	must(tt_shard_model_open(&part, model, &shard, err));
-	const struct tt_step_cost cost = tt_step_cost(part, &shard, n_rows, 1024, kv_type, tt_gpu_find(gpu));
+	int status = tt_step_cost_of(cost, part, &shard, &of, error);
 	tt_shard_model_close(part);
 	tt_model_close(model);
+	return status;
+}
+
+static struct tt_step_cost cost_of(const char *name, uint32_t n_ranks, uint32_t n_rows, const char *gpu)
+{
+	struct tt_step_cost cost;
+	struct tt_error error = {0};
+	cr_assert_eq(try_cost(name, n_ranks, n_rows, gpu, &cost, &error), TT_OK, "%s", error.message);
 	return cost;
 }
 
@@ -43,7 +54,7 @@ Test(step_cost, is_the_formulas)
 			cases[i].n_rows);
 		near(cases[i].n_rows / (c.weights + c.kv + c.exchange + c.rest), cases[i].want, 0.02, what);
 	}
-	cr_assert_null(tt_gpu_find("a100"));
+	cr_assert_null(tt_gpu_kind_find("v100"));
 }
 
 /* Llama 3.1 70B on 8: a layer's matrices are 8192 * (8192 + 2 * 1024 + 8192 + 3 * 28672) numbers; a token and layer
@@ -67,4 +78,52 @@ Test(step_cost, counts_a_ranks_bytes)
 	near(c.ops[TT_STEP_LOGITS].weight_bytes, 2.0 * 8192 * 16032, 1e-12, "rows of the vocabulary");
 	struct tt_step_cost alone = cost_of("llama-3.1-70b", 1, 1, "h200");
 	cr_expect_eq(alone.exchange, 0);
+}
+
+/* Of o_proj of 8B, 4096 rows of 4096: which kernel, its blocks, and the operands' bytes through L2 by hand. */
+Test(step_cost, counts_blocks_and_what_goes_through_l2)
+{
+	static const struct {
+		const char *gpu;
+		uint32_t n_rows;
+		const char *kernel;
+		uint32_t n_blocks, x_readers, w_readers,
+			resident; /* blocks that read all of x, and all of the weights */
+	} cases[] = {
+		{"h200", 1, "narrow 1x1", 256, 256, 1, 4 * 132},
+		{"h200", 64, "cluster 14x8", 19 * 8, 19, 1, 2 * 132},
+		{"a100", 64, "narrow 2x8", 128, 128, 1, 108},
+		{"b200", 64, "narrow 2x8", 128, 128, 1, 148},
+		{"rtx4090", 64, "narrow 1x8", 256, 256, 1, 128},
+		{"a100", 256, "wide 4x16", 64 * 2, 64, 2, 2 * 108},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tt_step_cost c = cost_of("llama-3.1-8b", 1, cases[i].n_rows, cases[i].gpu);
+		const struct tt_op_cost *op = &c.ops[TT_STEP_O_PROJ];
+		double w = 4096.0 * 4096 * 2, x = 4096.0 * 2 * cases[i].n_rows;
+		cr_expect_str_eq(
+			op->kernel, cases[i].kernel, "%s, %u rows: %s", cases[i].gpu, cases[i].n_rows, op->kernel);
+		cr_expect_eq(op->n_blocks, cases[i].n_blocks, "%s, %u rows: %u", cases[i].gpu, cases[i].n_rows,
+			op->n_blocks);
+		near(op->l2_bytes, cases[i].w_readers * w + cases[i].x_readers * x, 1e-12, cases[i].kernel);
+		near(op->waves, (double)cases[i].n_blocks / cases[i].resident, 1e-12, cases[i].kernel);
+	}
+}
+
+/* Q4_K is 144 bytes for 256 weights, Q8_0 34 for 32; rows of 576 have no blocks of 256, and F16 becomes bf16. */
+Test(step_cost, counts_quantised_weights_as_the_file_has_them)
+{
+	struct tt_step_cost cost;
+	struct tt_error error = {0};
+	double bf16 = cost_of("llama-3.1-8b", 1, 1, "h200").weights;
+	weight_type = TT_TYPE_Q4_K;
+	near(cost_of("llama-3.1-8b", 1, 1, "h200").weights, bf16 * 144 / 512, 0.01, "q4_k");
+	cr_expect_eq(try_cost("smollm2-135m", 1, 1, "h200", &cost, &error), TT_ERR_ARGUMENT);
+	cr_expect_str_eq(error.message, "rows of 576 are no whole blocks of Q4_K");
+	weight_type = TT_TYPE_Q8_0;
+	near(cost_of("llama-3.1-8b", 1, 1, "h200").weights, bf16 * 34 / 64, 0.01, "q8_0");
+	cr_expect_str_eq(cost_of("llama-3.1-8b", 1, 64, "h200").ops[TT_STEP_GATE_UP].kernel, "narrow 2x8");
+	weight_type = TT_TYPE_F16;
+	cr_expect_eq(try_cost("llama-3.1-8b", 1, 1, "h200", &cost, &error), TT_ERR_ARGUMENT);
+	cr_expect_not_null(strstr(error.message, "does not keep weights as F16"), "%s", error.message);
 }

@@ -40,31 +40,7 @@
 #include "kernels/cuda/ptx/numbers.cuh"
 #include "kernels/cuda/ptx/shared.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
-
-enum {
-	PRODUCT_THREADS = 256,
-	PRODUCT_WARPS = PRODUCT_THREADS / TT_WARP,
-	PRODUCT_CHUNK = TT_PACKED_COLUMNS, /* columns of a step */
-	PRODUCT_TILE = TT_PACKED_ROWS,     /* weight rows of one mma */
-	PRODUCT_FRAGMENT = 512,            /* bytes of 8 rows of a chunk, or of the weights of one mma */
-	PRODUCT_HALF = TT_PACKED_TILE / 2, /* numbers of the latter */
-	/* for each token, in shared memory: word 0 is its inverse rms, the others are the op's own */
-	PRODUCT_WORDS = 16,
-	PRODUCT_WIDE_TOKENS = 128,
-	PRODUCT_APPLY_TOKENS = 32,
-};
-
-/* Blocks of a multiprocessor for which a product of bf16 weights must have registers: what the choice of its shape and
- * stages (product_launch.cuh) counts on. */
-static constexpr __host__ __device__ uint32_t product_narrow_blocks(uint32_t row_tiles, uint32_t token_tiles)
-{
-	return row_tiles * token_tiles == 1 ? 4 : row_tiles * token_tiles <= 8 ? 2 : 1;
-}
-
-static constexpr __host__ __device__ uint32_t product_wide_blocks(uint32_t row_tiles)
-{
-	return row_tiles <= 4 ? 2 : 1;
-}
+#include "kernels/product_table.h"
 
 /* Tiles of one type. */
 struct product_part {
@@ -107,32 +83,9 @@ struct product_tile {
 	bool in_cluster; /* each part is in the sums of the cluster's block of that number */
 };
 
-static __host__ __device__ __forceinline__ uint32_t product_chunks(uint32_t n_in)
-{
-	return tt_packed_chunks(n_in);
-}
-
-/* How many slices a sum has: a function of the weight's shape alone. The narrow kernel has a warp for each. */
-static __host__ __device__ __forceinline__ uint32_t product_slices(uint32_t n_in)
-{
-	uint32_t n_chunks = product_chunks(n_in);
-	return n_chunks < (uint32_t)PRODUCT_WARPS ? n_chunks : (uint32_t)PRODUCT_WARPS;
-}
-
 static __host__ __device__ __forceinline__ uint32_t product_slice_start(uint32_t slice, uint32_t n_in)
 {
 	return slice * product_chunks(n_in) / product_slices(n_in);
-}
-
-static __host__ __device__ __forceinline__ uint32_t product_header_bytes(uint32_t row_tiles, uint32_t tokens)
-{
-	return (2 * row_tiles * PRODUCT_TILE * 4 + tokens * PRODUCT_WORDS * 4 + 127) / 128 * 128;
-}
-
-/* Rows of sums are 4 words longer than necessary: a warp's stores of a fragment then hit 32 banks. */
-static __host__ __device__ __forceinline__ uint32_t product_stride(uint32_t row_tiles)
-{
-	return row_tiles * PRODUCT_TILE + 4;
 }
 
 /* d[row tile][token tile] += one chunk of both operands. */

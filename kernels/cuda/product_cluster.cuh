@@ -8,8 +8,6 @@
 #ifndef KERNELS_CUDA_PRODUCT_CLUSTER_CUH
 #define KERNELS_CUDA_PRODUCT_CLUSTER_CUH
 
-enum { PRODUCT_CLUSTER = PRODUCT_WARPS }; /* blocks: the most slices that a sum has */
-
 template <int row_tiles, int token_tiles> struct product_cluster_shape {
 	enum { TOKENS = token_tiles * 8, OWN = TOKENS / PRODUCT_CLUSTER, N_WEIGHTS = row_tiles * 2 };
 	enum { WEIGHT_BYTES = N_WEIGHTS * PRODUCT_FRAGMENT };
@@ -186,7 +184,7 @@ TT_DEVICE void product_cluster_run_quants(
 /* Registers for two blocks but where outputs alone fill a block's. Told nothing, nvcc 13.0 gave down_proj's 64 of the
  * 79 that it needs, and spilled. */
 template <typename op, int row_tiles, int token_tiles, int stages>
-static __global__ void __launch_bounds__(PRODUCT_THREADS, token_tiles < 16 ? 2 : 1)
+static __global__ void __launch_bounds__(PRODUCT_THREADS, product_cluster_quants_blocks(token_tiles))
 	product_cluster_quants(const __grid_constant__ op a)
 {
 #if TT_HAS_CLUSTERS

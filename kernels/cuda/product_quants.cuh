@@ -89,12 +89,6 @@ TT_DEVICE void product_run_quants(float (&d)[row_tiles][token_tiles][4], struct 
 	}
 }
 
-/* How many blocks a multiprocessor is to have registers for. */
-constexpr int product_quants_blocks(int row_tiles, int token_tiles)
-{
-	return row_tiles * token_tiles == 1 ? 3 : row_tiles * token_tiles <= 8 ? 2 : 1;
-}
-
 /* Up to 8 * token_tiles tokens, a slice a warp. x comes through the warp's ring; weights are on their way, in
  * registers, before the kernel that makes x has ended. */
 template <typename op, int row_tiles, int token_tiles, int stages>

@@ -1,33 +1,11 @@
 /* Which kernel runs for the products of real models, and what it costs: no fewer blocks than an H200 has
  * multiprocessors, and of up to 64 rows hardly more from L2 than the weights. What the kernels read is counted. */
-#include "kernels/cuda/product.cuh"
-
-#include "kernels/cuda/packed.h"
 #include "tests/emu/op_case.h"
 
-struct any_op {
-	enum { FAST = 0 };
-	struct product p;
-
-	TT_DEVICE uint32_t span(const struct any_op &)
-	{
-		return PRODUCT_TILE;
-	}
-	TT_DEVICE float constant(const struct any_op &, uint32_t, uint32_t)
-	{
-		return 0;
-	}
-	TT_DEVICE uint32_t source(const struct any_op &, uint32_t token)
-	{
-		return token;
-	}
-	TT_DEVICE void prepare(const struct any_op &, uint32_t *, uint32_t, uint32_t)
-	{
-	}
-	TT_DEVICE void finish(const struct any_op &, const struct product_tile &)
-	{
-	}
-};
+#include "kernels/product_table.h"
+extern "C" {
+#include "bench/harness/step_cost.h"
+}
 
 struct matrix_of {
 	const char *model, *op;
@@ -48,19 +26,13 @@ static const struct matrix_of matrices[] = {
 enum { N_SMS = 132, SHARED = 227 * 1024 };
 
 /* What product_choose takes on an H200, and its blocks. */
-static const product_shape<any_op> *chosen(
+static const struct product_shape *chosen(
 	const struct matrix_of *m, uint32_t n_tokens, bool quantised, bool clusters, uint32_t *n_blocks)
 {
-	static struct tt_cuda cuda;
-	struct product p = {};
-	cuda.n_sms = N_SMS;
-	cuda.clusters = clusters;
-	p.n_rows = m->n_rows;
-	p.n_in = m->n_in;
-	p.n_tiles = m->n_rows / PRODUCT_TILE;
-	p.w.n_parts = quantised;
-	const product_shape<any_op> *shape = product_choose<any_op>(&cuda, SHARED, &p, n_tokens);
-	const dim3 grid = product_grid(*shape, &p, n_tokens);
+	const struct product_question q = {
+		N_SMS, SHARED, clusters, quantised, m->n_rows / PRODUCT_TILE, m->n_in, n_tokens};
+	const struct product_shape *shape = &PRODUCT_TABLE[product_choose(&q)].shape;
+	const struct product_grid grid = product_grid_of(shape, q.n_tiles, n_tokens);
 	*n_blocks = grid.x * grid.y;
 	return shape;
 }
@@ -126,12 +98,25 @@ static double operand_traffic(uint32_t n_out, uint32_t n_in, uint32_t n_tokens, 
 	return (double)(w + x) / (double)(n_weights * 2);
 }
 
-/* The same, reckoned from the shape that is chosen for it. */
-static double reckoned(const struct matrix_of *m, uint32_t n_tokens, bool clusters)
+/* The same, reckoned for o_proj by the model of a step (bench/harness/step_cost.h); and its blocks. */
+static double reckoned(const struct matrix_of *m, uint32_t n_tokens, bool clusters, uint32_t *n_blocks)
 {
-	uint32_t n_tiles = m->n_rows / PRODUCT_TILE, n_blocks = 0;
-	uint32_t row_tiles = chosen(m, n_tokens, false, clusters, &n_blocks)->row_tiles;
-	return 1 + (double)((n_tiles + row_tiles - 1) / row_tiles) * n_tokens / m->n_rows;
+	struct tt_gpu_kind gpu = *tt_gpu_kind_find("h200");
+	gpu.clusters = clusters;
+	const struct tt_step_case of = {n_tokens, 16, TT_KV_BF16, TT_TYPE_BF16, &gpu};
+	const struct tt_matrix small = {NULL, TT_TYPE_BF16, 256, 256, 0};
+	struct tt_layer layer = {};
+	struct tt_model model = {};
+	struct tt_shard alone = {};
+	struct tt_step_cost cost;
+	layer.wq = layer.wk = layer.wv = layer.w_gate = layer.w_up = layer.w_down = model.output = small;
+	layer.wo = {NULL, TT_TYPE_BF16, m->n_rows, m->n_in, 0};
+	model.layers = &layer;
+	alone.n_ranks = 1;
+	cr_assert_eq(tt_step_cost_of(&cost, &model, &alone, &of, &op_error), TT_OK);
+	const struct tt_op_cost *o_proj = &cost.ops[TT_STEP_O_PROJ];
+	*n_blocks = o_proj->n_blocks;
+	return o_proj->l2_bytes / o_proj->weight_bytes;
 }
 
 Test(emu_table, products_of_64_rows_read_little_more_than_their_weights)
@@ -140,14 +125,21 @@ Test(emu_table, products_of_64_rows_read_little_more_than_their_weights)
 	static const struct matrix_of counted = {"", "", 4096, K}; /* 8B's and 70B's; the share does not depend on K */
 	if (!tt_emu_counts_traffic())
 		cr_skip_test("PTX does not say what kind of data it moves");
-	double now = operand_traffic(counted.n_rows, K, ROWS, true),
-	       alone = operand_traffic(counted.n_rows, K, ROWS, false);
+	uint32_t n_blocks[2] = {};
+	double of_model[2], now, alone;
+	for (int clusters = 0; clusters < 2; clusters++)
+		of_model[clusters] = reckoned(&counted, ROWS, clusters, &n_blocks[clusters]);
+	now = operand_traffic(counted.n_rows, K, ROWS, true);
+	cr_assert_eq(tt_emu_counted()->blocks, n_blocks[1]);
+	alone = operand_traffic(counted.n_rows, K, ROWS, false);
+	cr_assert_eq(tt_emu_counted()->blocks, n_blocks[0]);
 	printf("4096 rows of weights, 64 tokens: %.4f times the weights' bytes, %.4f without clusters\n", now, alone);
-	cr_assert_float_eq(now, reckoned(&counted, ROWS, true), 1e-9);
-	cr_assert_float_eq(alone, reckoned(&counted, ROWS, false), 1e-9);
+	cr_assert_float_eq(now, of_model[1], 1e-9);
+	cr_assert_float_eq(alone, of_model[0], 1e-9);
 	cr_assert_geq(alone, 3);
 	for (const struct matrix_of &m : matrices) {
-		printf("%s %s: %.4f\n", m.model, m.op, reckoned(&m, ROWS, true));
-		cr_assert_leq(reckoned(&m, ROWS, true), 1.3);
+		double traffic = reckoned(&m, ROWS, true, &n_blocks[1]);
+		printf("%s %s: %.4f\n", m.model, m.op, traffic);
+		cr_assert_leq(traffic, 1.3);
 	}
 }

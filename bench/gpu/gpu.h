@@ -53,6 +53,9 @@ int tt_gpu_group(
 int tt_kernel_bench_run(
 	struct tt_gpu_groups *groups, struct tt_gpu *gpu, const char *model, bool once, struct tt_error *err);
 
+/* The products of a decode step with each quantised type beside those with bf16, of one row and then of 64. */
+int tt_quants_bench_run(struct tt_gpu_groups *groups, struct tt_gpu *gpu, const char *model, struct tt_error *err);
+
 /* every_arm: beside unsteered steps not only those steered at all layers. */
 int tt_model_bench_run(struct tt_gpu_groups *groups, const char *model, bool every_arm, struct tt_error *err);
 

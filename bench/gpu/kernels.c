@@ -15,14 +15,13 @@
 
 enum { MAX_CASES = 3, N_CHECKED = 64 };
 
-enum op { OP_EMBED, OP_QKV, OP_ATTENTION, OP_O_PROJ, OP_GATE_UP, OP_DOWN_PROJ, OP_LOGITS, OP_SAMPLE, N_OPS };
-static const char *const op_names[N_OPS] = {
+static const char *const op_names[TT_N_KERNEL_OPS] = {
 	"embed", "qkv", "attention", "o_proj", "gate_up", "down_proj", "logits", "sample"};
 
 struct kernel_case {
 	struct tt_kernel_world *world; /* its step is the one of this case */
 	struct tt_gpu *gpu;
-	enum op op;
+	enum tt_kernel_op op;
 	bool cublas;
 	cudaGraphExec_t graph;
 	uint32_t n_launches; /* in the graph of a sample */
@@ -33,46 +32,17 @@ struct kernel_case {
 struct kernel_bench {
 	struct tt_gpu *gpu;
 	struct tt_kernel_world base, worlds[2]; /* of the step: unsteered and steered */
-	enum op op;                             /* of the group */
+	enum tt_kernel_op op;                   /* of the group */
 	uint32_t n_cases;
 	struct kernel_case cases[MAX_CASES];
 };
 
-static int op_run(struct tt_kernel_world *w, enum op op, uint32_t copy, struct tt_error *err)
+static int op_run(struct tt_kernel_world *w, enum tt_kernel_op op, uint32_t copy, struct tt_error *err)
 {
-	struct tt_backend *b = &w->cuda.base;
 	struct tt_layer layer;
 	struct tt_matrix output;
-	uint32_t l = copy % w->config.n_layers;
 	tt_kernel_world_weights(w, copy, &layer, &output);
-	struct tt_embed_args embed = {&w->config, w->step, &output, NULL, w->h, w->ones};
-	struct tt_qkv_args qkv = {&w->config, w->step, &layer, 0, w->inverse_frequencies, w->h, w->q, &w->kv};
-	struct tt_attention_args attention = {&w->config, w->step, 0, w->q, w->attention, &w->kv};
-	struct tt_o_proj_args o_proj = {&w->config, w->step, &layer, w->attention, w->h};
-	struct tt_gate_up_args gate_up = {&w->config, w->step, &layer, w->h, w->ffn};
-	struct tt_down_proj_args down_proj = {
-		&w->config, w->step, &layer, l, w->ffn, w->h, w->slots, w->coef, NULL, NULL, w->ones};
-	struct tt_logits_args logits = {&w->config, w->step, w->ones, &output, w->h, w->logits};
-	struct tt_sample_args sample = {&w->config, w->step, w->logits, w->samples};
-	w->cuda.plan = tt_kernel_world_plan(w, op == OP_ATTENTION ? copy : 0);
-	switch (op) {
-	case OP_EMBED:
-		return tt_cuda_embed(b, &embed, err);
-	case OP_QKV:
-		return tt_cuda_qkv(b, &qkv, err);
-	case OP_ATTENTION:
-		return tt_cuda_attention(b, &attention, err);
-	case OP_O_PROJ:
-		return tt_cuda_o_proj(b, &o_proj, err);
-	case OP_GATE_UP:
-		return tt_cuda_gate_up(b, &gate_up, err);
-	case OP_DOWN_PROJ:
-		return tt_cuda_down_proj(b, &down_proj, err);
-	case OP_LOGITS:
-		return tt_cuda_logits(b, &logits, err);
-	default:
-		return tt_cuda_sample(b, &sample, err);
-	}
+	return tt_kernel_world_run(w, op, copy, &layer, &output, err);
 }
 
 /* Output and input widths of the product inside an op, and the matrix of one copy. */
@@ -82,7 +52,7 @@ struct product {
 	const void *w; // device bf16 [n_out][n_in] packed; cuBLAS takes the same numbers for rows
 };
 
-static struct product product_of(struct tt_kernel_world *w, enum op op, uint32_t copy)
+static struct product product_of(struct tt_kernel_world *w, enum tt_kernel_op op, uint32_t copy)
 {
 	const struct tt_config *c = &w->config;
 	struct tt_layer layer;
@@ -90,31 +60,31 @@ static struct product product_of(struct tt_kernel_world *w, enum op op, uint32_t
 	uint32_t n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
 	tt_kernel_world_weights(w, copy, &layer, &output);
 	switch (op) {
-	case OP_QKV:
+	case TT_KERNEL_QKV:
 		return (struct product){n_q + 2 * n_kv, c->hidden_size, w->cuda.x, layer.wq.data};
-	case OP_O_PROJ:
+	case TT_KERNEL_O_PROJ:
 		return (struct product){c->hidden_size, n_q, w->attention, layer.wo.data};
-	case OP_GATE_UP:
+	case TT_KERNEL_GATE_UP:
 		return (struct product){2 * c->ffn_size, c->hidden_size, w->cuda.x, layer.w_gate.data};
-	case OP_DOWN_PROJ:
+	case TT_KERNEL_DOWN_PROJ:
 		return (struct product){c->hidden_size, c->ffn_size, w->ffn, layer.w_down.data};
-	case OP_LOGITS:
+	case TT_KERNEL_LOGITS:
 		return (struct product){c->vocab_size, c->hidden_size, w->cuda.x, output.data};
 	default:
 		return (struct product){0};
 	}
 }
 
-static uint32_t rows_of(const struct tt_kernel_world *w, enum op op)
+static uint32_t rows_of(const struct tt_kernel_world *w, enum tt_kernel_op op)
 {
-	return op == OP_LOGITS || op == OP_SAMPLE ? w->n_samples : w->n_tokens;
+	return op == TT_KERNEL_LOGITS || op == TT_KERNEL_SAMPLE ? w->n_samples : w->n_tokens;
 }
 
 /* So many copies that together they are several times an L2 cache. */
-static uint32_t copies_of(struct tt_kernel_world *w, enum op op)
+static uint32_t copies_of(struct tt_kernel_world *w, enum tt_kernel_op op)
 {
 	struct product p = product_of(w, op, 0);
-	if (op == OP_ATTENTION)
+	if (op == TT_KERNEL_ATTENTION)
 		return w->n_plans;
 	if (!p.n_out)
 		return 8;
@@ -173,7 +143,7 @@ static int expected_output(struct kernel_case *one, uint32_t token, uint32_t i, 
 	const struct tt_config *c = &w->config;
 	struct product p = product_of(w, one->op, 0);
 	double a = 0, b = 0;
-	if (one->op == OP_GATE_UP) {
+	if (one->op == TT_KERNEL_GATE_UP) {
 		double rms = tt_kernel_world_inverse_rms(w, token);
 		uint32_t gate = tt_packed_row(p.n_out, i), up = tt_packed_row(p.n_out, c->ffn_size + i);
 		TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, gate, &a, err));
@@ -183,7 +153,7 @@ static int expected_output(struct kernel_case *one, uint32_t token, uint32_t i, 
 	}
 	TT_TRY(tt_kernel_world_dot(p.x, p.w, p.n_in, token, i, &a, err));
 	*out = a;
-	if (one->op == OP_LOGITS)
+	if (one->op == TT_KERNEL_LOGITS)
 		*out *= tt_kernel_world_inverse_rms(w, token);
 	else
 		*out += (double)w->host_h[(size_t)token * c->hidden_size + i];
@@ -195,10 +165,11 @@ static int actual_output(struct kernel_case *one, uint32_t token, uint32_t i, do
 	struct tt_kernel_world *w = one->world;
 	float f = 0;
 	uint16_t half = 0;
-	const void *from = one->op == OP_GATE_UP  ? (const void *)(w->ffn + (size_t)token * w->config.ffn_size + i)
-			   : one->op == OP_LOGITS ? (const void *)(w->logits + (size_t)token * w->config.vocab_size + i)
-						  : (const void *)(w->h + (size_t)token * w->config.hidden_size + i);
-	bool is_half = one->op == OP_GATE_UP;
+	const void *from =
+		one->op == TT_KERNEL_GATE_UP  ? (const void *)(w->ffn + (size_t)token * w->config.ffn_size + i)
+		: one->op == TT_KERNEL_LOGITS ? (const void *)(w->logits + (size_t)token * w->config.vocab_size + i)
+					      : (const void *)(w->h + (size_t)token * w->config.hidden_size + i);
+	bool is_half = one->op == TT_KERNEL_GATE_UP;
 	TT_TRY_CUDA(cudaMemcpy(is_half ? (void *)&half : (void *)&f, from, is_half ? 2 : 4, cudaMemcpyDeviceToHost),
 		one->group);
 	*out = is_half ? (double)tt_bf16_to_f32(half) : (double)f;
@@ -214,9 +185,9 @@ static int case_error(struct kernel_case *one, double *error, struct tt_error *e
 	uint64_t state = 11;
 	double difference = 0, norm = 0;
 	*error = NAN;
-	if (!p.n_out || one->op == OP_QKV)
+	if (!p.n_out || one->op == TT_KERNEL_QKV)
 		return TT_OK;
-	uint32_t n_out = one->op == OP_GATE_UP ? w->config.ffn_size : p.n_out;
+	uint32_t n_out = one->op == TT_KERNEL_GATE_UP ? w->config.ffn_size : p.n_out;
 	for (uint32_t k = 0; k < N_CHECKED; k++) {
 		uint32_t token = (uint32_t)(tt_bench_draw(&state) % rows_of(w, one->op));
 		uint32_t i = (uint32_t)(tt_bench_draw(&state) % n_out);
@@ -231,9 +202,9 @@ static int case_error(struct kernel_case *one, double *error, struct tt_error *e
 }
 
 /* f32 sums of up to 14336 products, in at most 8 parts, have errors of some 1e-6; a result rounded to bf16, 1.7e-3. */
-static bool is_wrong(enum op op, double error)
+static bool is_wrong(enum tt_kernel_op op, double error)
 {
-	return !isnan(error) && !(error < (op == OP_GATE_UP ? 4e-3 : 1e-5));
+	return !isnan(error) && !(error < (op == TT_KERNEL_GATE_UP ? 4e-3 : 1e-5));
 }
 
 /* One call without a graph, before the first that is captured: what cuBLAS loads and allocates then cannot be part of
@@ -304,8 +275,8 @@ static int fill_op(void *context, struct tt_bench *bench, const char *group, str
 	struct kernel_case one = {.world = &all->worlds[0], .gpu = all->gpu, .op = all->op, .group = group};
 	bool cublas = cublas_works(&one);
 	TT_TRY(tt_gpu_add_ceilings(all->gpu, bench, group, err));
-	TT_TRY(add_case(all, bench, &one, one.op == OP_DOWN_PROJ ? "unsteered" : "kernel", cublas, err));
-	if (one.op == OP_DOWN_PROJ) {
+	TT_TRY(add_case(all, bench, &one, one.op == TT_KERNEL_DOWN_PROJ ? "unsteered" : "kernel", cublas, err));
+	if (one.op == TT_KERNEL_DOWN_PROJ) {
 		one.world = &all->worlds[1];
 		TT_TRY(add_case(all, bench, &one, "steered", cublas, err));
 	}
@@ -337,11 +308,11 @@ static int run_op(
 static int run_ops(struct tt_gpu_groups *groups, struct kernel_bench *all, const char *model, uint32_t n, bool prefill,
 	bool once, struct tt_error *err)
 {
-	for (int op = 0; op < N_OPS; op++) {
+	for (int op = 0; op < TT_N_KERNEL_OPS; op++) {
 		char group[96];
-		if (prefill && (op == OP_EMBED || op == OP_LOGITS || op == OP_SAMPLE))
+		if (prefill && (op == TT_KERNEL_EMBED || op == TT_KERNEL_LOGITS || op == TT_KERNEL_SAMPLE))
 			continue;
-		all->op = (enum op)op;
+		all->op = (enum tt_kernel_op)op;
 		snprintf(group, sizeof group, "%s %s %s %u", model, prefill ? "prefill" : "decode", op_names[op], n);
 		TT_TRY(run_op(groups, all, group, once, err));
 	}

@@ -3,7 +3,7 @@
  *     gpu-bench --machine               describes the device; exit 77: there is none
  *     gpu-bench --alive                 whether it still does what it is told
  *     gpu-bench --hold                  keeps the driver ready until its standard input ends
- *     gpu-bench --kernels | --decode [--ranks N] | --once [--model NAME]... [--tokens N] [--after GROUP] ...
+ *     gpu-bench --kernels | --quants | --decode [--ranks N] | --once [--model NAME]... [--tokens N] [--after GROUP] ...
  *
  * Exit 0: all right; 1: it came to its end, and something failed; 3: the device's error stays, so that what follows the
  * last "begin GROUP" has to be run by another process (--after GROUP). */
@@ -19,7 +19,7 @@
 enum { MAX_MODELS = 8, EXIT_DEVICE = 3, EXIT_NONE = 77 };
 
 struct settings {
-	bool machine, alive, hold, kernels, models, once, tiny, every_arm;
+	bool machine, alive, hold, kernels, quants, models, once, tiny, every_arm;
 	const char *names[MAX_MODELS];
 	size_t n_names;
 	const char *after;
@@ -29,10 +29,10 @@ struct settings {
 
 static int usage(void)
 {
-	fprintf(stderr,
-		"usage: gpu-bench --machine | --alive | --hold | --kernels | --decode | --once [--model NAME]...\n"
-		"                 [--tokens N] [--after GROUP] [--rounds N] [--seconds N] [--every-arm] [--ranks N] "
-		"[--tiny]\n");
+	fprintf(stderr, "usage: gpu-bench --machine | --alive | --hold | --kernels | --quants | --decode | --once\n"
+			"                 [--model NAME]... [--tokens N] [--after GROUP] [--rounds N] [--seconds N] "
+			"[--every-arm] [--ranks N] "
+			"[--tiny]\n");
 	return 2;
 }
 
@@ -42,8 +42,8 @@ static bool read_arguments(int argc, char **argv, struct settings *s)
 		const char *name;
 		bool *flag;
 	} flags[] = {{"--machine", &s->machine}, {"--alive", &s->alive}, {"--hold", &s->hold},
-		{"--kernels", &s->kernels}, {"--decode", &s->models}, {"--once", &s->once}, {"--tiny", &s->tiny},
-		{"--every-arm", &s->every_arm}};
+		{"--kernels", &s->kernels}, {"--quants", &s->quants}, {"--decode", &s->models}, {"--once", &s->once},
+		{"--tiny", &s->tiny}, {"--every-arm", &s->every_arm}};
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 		size_t f = 0;
@@ -66,7 +66,7 @@ static bool read_arguments(int argc, char **argv, struct settings *s)
 		else
 			return false;
 	}
-	return s->machine + s->alive + s->hold + s->kernels + s->models + s->once == 1;
+	return s->machine + s->alive + s->hold + s->kernels + s->quants + s->models + s->once == 1;
 }
 
 static int print_machine(struct tt_error *err)
@@ -97,8 +97,9 @@ static int time_all(const struct settings *s, struct tt_gpu_groups *groups, stru
 	struct tt_error check;
 	int status = s->models ? TT_OK : tt_gpu_open(&gpu, s->tiny, err);
 	for (size_t i = 0; i < s->n_names && status == TT_OK; i++) {
-		status = s->models ? tt_model_bench_run(groups, s->names[i], s->every_arm, err)
-				   : tt_kernel_bench_run(groups, gpu, s->names[i], s->once, err);
+		status = s->models   ? tt_model_bench_run(groups, s->names[i], s->every_arm, err)
+			 : s->quants ? tt_quants_bench_run(groups, gpu, s->names[i], err)
+				     : tt_kernel_bench_run(groups, gpu, s->names[i], s->once, err);
 		if (status != TT_OK && tt_gpu_check(&check) == TT_OK) {
 			printf("FAIL %s: %s\n", s->names[i], err->message);
 			groups->n_failed++;
@@ -165,7 +166,7 @@ int main(int argc, char **argv)
 	}
 	if (!s.rounds)
 		s.rounds = s.tiny ? 2 : s.kernels ? 9 : 6; /* 6 still give an interval of 95% */
-	if (s.kernels || s.models || s.once)
+	if (s.kernels || s.quants || s.models || s.once)
 		return run_groups(&s, argc, argv, &err);
 	status = s.machine ? print_machine(&err) : s.alive ? tt_gpu_alive(&err) : hold(&err);
 	if (status != TT_OK)

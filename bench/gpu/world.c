@@ -9,7 +9,7 @@
 #include "base/fail.h"
 #include "base/memory.h"
 #include "bench/harness/harness.h"
-#include "kernels/cuda/packed.h"
+#include "kernels/cuda/quants.h"
 
 enum { BLOCK = 1 << 22, TINY_BLOCK = 1 << 16 }; /* bytes of random values, repeated to fill memory */
 enum { PARTIAL_BYTES = 256 << 20, TINY_PARTIAL = 4 << 20, MAX_PLANS = 64 };
@@ -23,17 +23,25 @@ static int device_block(void *out_pointer, size_t n_bytes, struct tt_error *err)
 	return TT_OK;
 }
 
-/* Repeats the block over n_bytes of newly allocated device memory. */
+/* Over the bus once, and from then on within the device, twice as much each time. */
+int tt_kernel_world_fill(void *to, size_t n_bytes, const void *block, size_t block_bytes, struct tt_error *err)
+{
+	size_t done = n_bytes < block_bytes ? n_bytes : block_bytes;
+	TT_TRY_CUDA(cudaMemcpy(to, block, done, cudaMemcpyHostToDevice), "the benchmark's inputs");
+	for (size_t n; done < n_bytes; done += n) {
+		n = n_bytes - done < done ? n_bytes - done : done;
+		TT_TRY_CUDA(cudaMemcpy((char *)to + done, to, n, cudaMemcpyDeviceToDevice), "the benchmark's inputs");
+	}
+	return TT_OK;
+}
+
+/* The same in newly allocated memory. */
 static int device_filled(void *out_pointer, size_t n_bytes, const void *block, size_t block_bytes, struct tt_error *err)
 {
 	char *p = NULL;
 	TT_TRY(device_block(&p, n_bytes, err));
 	memcpy(out_pointer, &p, sizeof p);
-	for (size_t at = 0; at < n_bytes; at += block_bytes)
-		TT_TRY_CUDA(cudaMemcpy(p + at, block, n_bytes - at < block_bytes ? n_bytes - at : block_bytes,
-				    cudaMemcpyHostToDevice),
-			"the benchmark's inputs");
-	return TT_OK;
+	return tt_kernel_world_fill(p, n_bytes, block, block_bytes, err);
 }
 
 static float uniform(uint64_t *state) /* -1 to 1 */
@@ -68,16 +76,16 @@ static int device_random_f32(void *out_pointer, size_t n, float scale, float mid
 	return status;
 }
 
-static uint64_t matrix_bytes(uint32_t n_out, uint32_t n_in)
+static uint64_t matrix_bytes(enum tt_type type, uint32_t n_out, uint32_t n_in)
 {
-	return tt_packed_size(n_out, n_in) * sizeof(uint16_t);
+	return (uint64_t)((n_out + TT_PACKED_ROWS - 1) / TT_PACKED_ROWS) * tt_quant_tile_row(type, n_in);
 }
 
 /* A quarter of a GiB of weights, several times an L2 cache; or the largest matrix, if that is more. */
 static uint64_t weight_bytes(const struct tt_config *c, bool tiny)
 {
-	uint64_t least = tiny ? 1 << 20 : 1 << 28, output = matrix_bytes(c->vocab_size, c->hidden_size),
-		 gate_up = matrix_bytes(2 * c->ffn_size, c->hidden_size);
+	uint64_t least = tiny ? 1 << 20 : 1 << 28, output = matrix_bytes(TT_TYPE_BF16, c->vocab_size, c->hidden_size),
+		 gate_up = matrix_bytes(TT_TYPE_BF16, 2 * c->ffn_size, c->hidden_size);
 	uint64_t most = output > gate_up ? output : gate_up;
 	return most > least ? most : least;
 }
@@ -135,17 +143,19 @@ static int make_policies(struct tt_kernel_world *w, bool tiny, struct tt_error *
 static int make_backend(struct tt_kernel_world *w, bool tiny, struct tt_error *err)
 {
 	int n_sms = 0, major = 0, clusters = 0;
+	uint32_t most_shared = 0;
 	TT_TRY_CUDA(cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, 0), "the device");
 	TT_TRY_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "the device");
-	w->cuda.n_sms = (uint32_t)n_sms;
 	TT_TRY_CUDA(cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, 0), "the device");
+	w->cuda.n_sms = (uint32_t)n_sms;
 	w->cuda.dependent = major == 9;
 	w->cuda.clusters = major == 9 && clusters;
 	w->cuda.partial_bytes = tiny ? TINY_PARTIAL : PARTIAL_BYTES;
 	TT_TRY(device_block(&w->cuda.partial, w->cuda.partial_bytes, err));
 	TT_TRY(device_block(&w->cuda.arrivals, TT_CUDA_ARRIVALS * sizeof(uint32_t), err));
 	TT_TRY_CUDA(cudaStreamCreateWithFlags(&w->cuda.stream, cudaStreamNonBlocking), "a stream");
-	return TT_OK;
+	TT_TRY(tt_cuda_most_shared(&w->cuda, &most_shared, err));
+	return tt_cuda_try(&w->cuda, err); /* as where a backend is opened */
 }
 
 int tt_kernel_world_open(struct tt_kernel_world *w, const char *model, bool tiny, struct tt_error *err)
@@ -167,6 +177,7 @@ int tt_kernel_world_open(struct tt_kernel_world *w, const char *model, bool tiny
 	w->kv.type = TT_KV_BF16;
 	w->kv.n_pages = w->max_seqs * ((w->context + TT_PAGE_TOKENS - 1) / TT_PAGE_TOKENS);
 	w->weight_bytes = weight_bytes(c, tiny);
+	w->weight_type = TT_TYPE_BF16;
 	size_t n = w->max_tokens, n_q = (size_t)c->n_heads * c->head_dim, n_seqs = w->max_seqs;
 	size_t page = (size_t)2 * c->n_kv_heads * TT_PAGE_TOKENS * c->head_dim;
 	TT_TRY(make_backend(w, tiny, err));
@@ -257,11 +268,17 @@ void tt_kernel_world_close(struct tt_kernel_world *w)
 	free(w->host_h);
 }
 
-/* Matrix number copy of its shape; copies repeat when the memory is full. */
-static struct tt_matrix matrix_at(const struct tt_kernel_world *w, uint32_t copy, uint32_t n_out, uint32_t n_in)
+/* Matrix number copy of its shape, copies repeating when the memory is full; or where at is not NULL the next matrix
+ * behind *at. */
+static struct tt_matrix place(
+	const struct tt_kernel_world *w, uint32_t copy, uint64_t *at, uint32_t n_out, uint32_t n_in)
 {
-	uint64_t one = matrix_bytes(n_out, n_in);
-	return (struct tt_matrix){w->weights + copy % (w->weight_bytes / one) * one, TT_TYPE_BF16, n_out, n_in, 0};
+	uint64_t one = matrix_bytes(w->weight_type, n_out, n_in), first = copy % (w->weight_bytes / one) * one;
+	if (at) {
+		first = *at + one > w->weight_bytes ? 0 : *at;
+		*at = first + one;
+	}
+	return (struct tt_matrix){w->weights + first, w->weight_type, n_out, n_in, 0};
 }
 
 /* Takes the first n_out rows of a matrix that is packed as one. */
@@ -269,26 +286,77 @@ static struct tt_matrix split_off(struct tt_matrix *rest, uint32_t n_out, uint32
 {
 	struct tt_matrix part = *rest;
 	part.n_out = n_out;
-	rest->data = (const uint16_t *)rest->data + tt_packed_at(tt_packed_row(span, n_out), 0, rest->n_in);
+	rest->data = (const char *)rest->data + tt_quant_at(rest->type, tt_packed_row(span, n_out), rest->n_in);
 	rest->n_out -= n_out;
 	return part;
+}
+
+static void place_layer(const struct tt_kernel_world *w, uint32_t copy, uint64_t *at, struct tt_layer *layer)
+{
+	const struct tt_config *c = &w->config;
+	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
+	*layer = (struct tt_layer){.attn_norm = w->ones, .ffn_norm = w->ones};
+	struct tt_matrix qkv = place(w, copy, at, n_q + 2 * n_kv, d);
+	layer->wq = split_off(&qkv, n_q, c->head_dim);
+	layer->wk = split_off(&qkv, n_kv, c->head_dim);
+	layer->wv = qkv;
+	layer->wo = place(w, copy, at, d, n_q);
+	struct tt_matrix gate_up = place(w, copy, at, 2 * c->ffn_size, d);
+	layer->w_gate = split_off(&gate_up, c->ffn_size, 2 * c->ffn_size);
+	layer->w_up = gate_up;
+	layer->w_down = place(w, copy, at, d, c->ffn_size);
 }
 
 void tt_kernel_world_weights(
 	const struct tt_kernel_world *w, uint32_t copy, struct tt_layer *layer, struct tt_matrix *output)
 {
-	const struct tt_config *c = &w->config;
-	uint32_t d = c->hidden_size, n_q = c->n_heads * c->head_dim, n_kv = c->n_kv_heads * c->head_dim;
-	struct tt_matrix qkv = matrix_at(w, copy, n_q + 2 * n_kv, d), gate_up = matrix_at(w, copy, 2 * c->ffn_size, d);
-	*layer = (struct tt_layer){.attn_norm = w->ones, .ffn_norm = w->ones};
-	layer->wq = split_off(&qkv, n_q, c->head_dim);
-	layer->wk = split_off(&qkv, n_kv, c->head_dim);
-	layer->wv = qkv;
-	layer->wo = matrix_at(w, copy, d, n_q);
-	layer->w_gate = split_off(&gate_up, c->ffn_size, 2 * c->ffn_size);
-	layer->w_up = gate_up;
-	layer->w_down = matrix_at(w, copy, d, c->ffn_size);
-	*output = matrix_at(w, copy, c->vocab_size, d);
+	place_layer(w, copy, NULL, layer);
+	*output = place(w, copy, NULL, w->config.vocab_size, w->config.hidden_size);
+}
+
+void tt_kernel_world_next_layer(const struct tt_kernel_world *w, uint64_t *at, struct tt_layer *layer)
+{
+	place_layer(w, 0, at, layer);
+}
+
+struct tt_matrix tt_kernel_world_next_output(const struct tt_kernel_world *w, uint64_t *at)
+{
+	return place(w, 0, at, w->config.vocab_size, w->config.hidden_size);
+}
+
+int tt_kernel_world_run(struct tt_kernel_world *w, enum tt_kernel_op op, uint32_t index, const struct tt_layer *layer,
+	const struct tt_matrix *output, struct tt_error *err)
+{
+	struct tt_backend *b = &w->cuda.base;
+	uint32_t l = index % w->config.n_layers;
+	struct tt_embed_args embed = {&w->config, w->step, output, NULL, w->h, w->ones};
+	struct tt_qkv_args qkv = {&w->config, w->step, layer, 0, w->inverse_frequencies, w->h, w->q, &w->kv};
+	struct tt_attention_args attention = {&w->config, w->step, 0, w->q, w->attention, &w->kv};
+	struct tt_o_proj_args o_proj = {&w->config, w->step, layer, w->attention, w->h};
+	struct tt_gate_up_args gate_up = {&w->config, w->step, layer, w->h, w->ffn};
+	struct tt_down_proj_args down_proj = {
+		&w->config, w->step, layer, l, w->ffn, w->h, w->slots, w->coef, NULL, NULL, w->ones};
+	struct tt_logits_args logits = {&w->config, w->step, w->ones, output, w->h, w->logits};
+	struct tt_sample_args sample = {&w->config, w->step, w->logits, w->samples};
+	w->cuda.plan = tt_kernel_world_plan(w, op == TT_KERNEL_ATTENTION ? index : 0);
+	switch (op) {
+	case TT_KERNEL_EMBED:
+		return tt_cuda_embed(b, &embed, err);
+	case TT_KERNEL_QKV:
+		return tt_cuda_qkv(b, &qkv, err);
+	case TT_KERNEL_ATTENTION:
+		return tt_cuda_attention(b, &attention, err);
+	case TT_KERNEL_O_PROJ:
+		return tt_cuda_o_proj(b, &o_proj, err);
+	case TT_KERNEL_GATE_UP:
+		return tt_cuda_gate_up(b, &gate_up, err);
+	case TT_KERNEL_DOWN_PROJ:
+		return tt_cuda_down_proj(b, &down_proj, err);
+	case TT_KERNEL_LOGITS:
+		return tt_cuda_logits(b, &logits, err);
+	default:
+		return tt_cuda_sample(b, &sample, err);
+	}
 }
 
 const struct tt_step_plan *tt_kernel_world_plan(const struct tt_kernel_world *w, uint32_t index)
@@ -308,21 +376,37 @@ int tt_kernel_world_restore(struct tt_kernel_world *w, struct tt_error *err)
 	return TT_OK;
 }
 
+int tt_kernel_world_row(const void *x, uint32_t n_in, uint32_t token, uint16_t **out, struct tt_error *err)
+{
+	size_t n_bytes = n_in * sizeof **out;
+	TT_TRY(tt_alloc(out, n_in, sizeof **out, err));
+	cudaError_t error = cudaMemcpy(*out, (const char *)x + token * n_bytes, n_bytes, cudaMemcpyDeviceToHost);
+	if (error != cudaSuccess) {
+		free(*out);
+		*out = NULL;
+	}
+	TT_TRY_CUDA(error, "a row");
+	return TT_OK;
+}
+
 int tt_kernel_world_dot(
 	const void *x, const void *w, uint32_t n_in, uint32_t token, uint32_t i, double *out, struct tt_error *err)
 {
-	size_t row = n_in * sizeof(uint16_t), tiles = tt_packed_size(1, n_in);
+	size_t tiles = tt_packed_size(1, n_in);
 	const uint16_t *from = (const uint16_t *)w + i / TT_PACKED_ROWS * tiles;
-	uint16_t *a = NULL;
-	TT_TRY(tt_alloc(&a, n_in + tiles, sizeof *a, err));
-	cudaError_t error = cudaMemcpy(a, (const char *)x + token * row, row, cudaMemcpyDeviceToHost);
-	if (error == cudaSuccess)
-		error = cudaMemcpy(a + n_in, from, tiles * sizeof *a, cudaMemcpyDeviceToHost);
+	uint16_t *a = NULL, *b = NULL;
+	TT_TRY(tt_kernel_world_row(x, n_in, token, &a, err));
+	int status = tt_alloc(&b, tiles, sizeof *b, err);
+	cudaError_t error = cudaSuccess;
+	if (status == TT_OK)
+		error = cudaMemcpy(b, from, tiles * sizeof *b, cudaMemcpyDeviceToHost);
 	*out = 0;
-	for (uint32_t k = 0; k < n_in; k++)
+	for (uint32_t k = 0; k < n_in && status == TT_OK; k++)
 		*out += (double)tt_bf16_to_f32(a[k]) *
-			(double)tt_bf16_to_f32(a[n_in + tt_packed_at(i % TT_PACKED_ROWS, k, n_in)]);
+			(double)tt_bf16_to_f32(b[tt_packed_at(i % TT_PACKED_ROWS, k, n_in)]);
 	free(a);
+	free(b);
+	TT_TRY(status);
 	TT_TRY_CUDA(error, "a row");
 	return TT_OK;
 }

@@ -324,6 +324,11 @@ def decode(check):
     return bench(check, "decode", "--decode", 20, *([] if check.rehearsed else ["--model", MODEL, "--rounds", "3"]))
 
 
+def quants(check):
+    """The products of a whole step of an 8B model with each quantised type, beside those with bf16."""
+    return bench(check, "quants", "--quants", 6, *([] if check.rehearsed else ["--model", MODEL, "--rounds", "5"]))
+
+
 def profile(check):
     """Nsight Compute over the kernels of an 8B model: where their time goes."""
     tool = find_tool("ncu")

@@ -80,6 +80,27 @@ def kernels(report):
     return text
 
 
+def quants_rows(cases):
+    for case in cases:
+        if case["name"] in ("copy", "matrix"):
+            continue
+        model, _, of, n = case["group"].split(" ")
+        calls, _ = work_of(case, "calls")
+        rate, of_copy = work_of(case, "bytes")
+        ratio = (case["ratio"] or {}).get("median")
+        note = dict(part.rsplit(" ", 1) for part in (case["note"] or "").replace(" us", "").split("; ") if part)
+        yield [model, n, of, case["name"], number(1e6 / calls if calls else None), note.get("reckoned", ""),
+               number(scaled(rate, 1e9)), percent(of_copy), number(1 / ratio if ratio else None),
+               case["error"] or note.get("relative error", "")]
+
+
+def quants(report):
+    head = ["model", "rows", "beside", "weights", "us", "reckoned us", "GB/s", "of copy", "x bf16", "relative error"]
+    text = "\n## Quantised weights\n\nAll products of a decode step, as one graph; weights not in the L2 cache. "
+    text += "Reckoned: bench/harness/step_cost.h's model. x bf16: above 1 is faster than it.\n\n"
+    return text + table(head, quants_rows(report["quants"]["cases"]))
+
+
 def flat(answer, prefix=""):
     for key, value in answer.items():
         if isinstance(value, dict):
@@ -141,6 +162,7 @@ SECTIONS = {
     "kernels": kernels,
     "decode": lambda report: rates("Whole models", "Random weights, context 512; strict mode, and fast where a group "
                                    "says so. Decode: all rows of a batch, one step a token.", report["decode"]),
+    "quants": quants,
     "arms": lambda report: rates("Every way of steering", "As above.", report["arms"]),
     "torch": lambda report: rates("PyTorch", "The same shapes and lengths with random bf16 weights and SDPA, in the "
                                   "same run.", report["torch"]),

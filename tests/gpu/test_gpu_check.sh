@@ -60,7 +60,8 @@ report = json.load(open(sys.argv[1]))
 page = open(sys.argv[2]).read()
 parts = {part["name"]: part["outcome"] for part in report["parts"]}
 assert report["schema"] == "trimtab-gpu-check/2" and report["rehearsed"]
-ran = ["machine", "primitives", "probe", "smoke", "kernels", "decode", "ops", "models", "profile", "sanitizer"]
+ran = ["machine", "primitives", "probe", "smoke", "kernels", "decode", "quants", "ops", "models", "profile",
+       "sanitizer"]
 assert all(parts[name] == "pass" for name in ran), parts
 assert all(outcome in ("pass", "skipped") for outcome in parts.values()), parts
 answers = report["probe"]
@@ -77,10 +78,16 @@ kernels = {(case["group"].split(" ")[2], case["name"]): case for case in report[
 for op in ("embed", "qkv", "attention", "o_proj", "gate_up", "logits", "sample"):
     assert kernels[op, "kernel"]["seconds"]["median"] > 0, op
 assert "relative error" in kernels["o_proj", "kernel"]["note"]
+quants = {(case["group"], case["name"]): case for case in report["quants"]["cases"]}
+for kind in ("Q8_0", "Q4_0", "Q5_0", "Q4_1", "Q5_1", "IQ4_NL"):  # the tiny model's rows have no blocks of 256
+    for rows in (1, 8):
+        one = quants[f"tiny products {kind} {rows}", kind]
+        assert one["ratio"]["median"] > 0 and one["note"].startswith("relative error "), one
+        assert quants[f"tiny products {kind} {rows}", "BF16"]["seconds"]["median"] > 0
 arms = {case["name"] for case in report["decode"]["cases"]}
 assert arms == {"unsteered", "steered at all layers"}, arms
 for heading in ("# GPU check: emulator", "A rehearsal on the emulator", "## Questions", "## Kernels", "## Whole models",
-                "| o_proj | kernel |"):
+                "| o_proj | kernel |", "## Quantised weights", "| tiny | 8 | Q5_0 | Q5_0 |"):
     assert heading in page, heading
 END
 

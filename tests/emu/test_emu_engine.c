@@ -269,7 +269,8 @@ Test(emu_engine, clusters_in_graphs_change_no_bit)
 	run_rows_of(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), ROWS, 1, 64, alone);
 	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
 		struct outcome batched[ROWS] = {0};
-		tt_emu_set_device(devices[i]);
+		if (devices[i]) /* a GPU, which is no other device, has run the first by then */
+			tt_emu_set_device(devices[i]);
 		run_rows_of(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), ROWS, ROWS, 64, batched);
 		cr_expect_arr_eq(batched, alone, sizeof alone, "device %zu", i);
 	}

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/emu/emu.h"
+#include "kernels/product_table.h"
 #include "tests/golden.h"
 #include "tests/random.h"
 
@@ -202,6 +203,57 @@ Test(emu_quants_engine, matrices_of_one_product_may_differ_in_type_or_become_bf1
 	tt_emu_set_device(NULL);
 	changed_part = 2;
 	check_model(GOLDEN("tiny-k/tiny-k.q6_k.gguf"), 1, true);
+}
+
+enum { GRAPH_ROWS = 10, GRAPH_TOKENS = 4 };
+
+/* Tokens of n rows that begin with row `first`, decoded together: their log-probabilities. */
+static void decode(struct tt_engine *engine, uint32_t first, uint32_t n, float (*out)[GRAPH_TOKENS])
+{
+	struct tt_request *requests[GRAPH_ROWS];
+	for (uint32_t i = 0; i < n; i++) {
+		struct tt_request_options options;
+		const int32_t id = (int32_t)((first + i) * 37 % tt_engine_info(engine)->vocab_size);
+		tt_request_options_default(&options);
+		options.ids = &id;
+		options.n_ids = 1;
+		options.max_tokens = GRAPH_TOKENS;
+		options.ignore_eos = true;
+		must(tt_request_submit(&requests[i], engine, &options, err));
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		struct tt_token token;
+		must(tt_request_wait(requests[i], err));
+		for (size_t t = 0; tt_request_next(requests[i], &token); t++)
+			out[i][t] = token.logprob;
+		tt_request_free(requests[i]);
+	}
+	cr_assert_str_empty(tt_emu_report());
+}
+
+/* K of 256 has eight slices, so products of ten rows are of clusters, from a graph too: with bf16 weights and with
+ * quantised ones. A row alone has none. */
+Test(emu_quants_engine, clusters_in_graphs_have_the_bits_of_rows_alone)
+{
+	const struct product_question question = {132, 227 << 10, true, false, 256 / PRODUCT_TILE, 256, GRAPH_ROWS};
+	static float want[2][GRAPH_ROWS][GRAPH_TOKENS], got[GRAPH_ROWS][GRAPH_TOKENS];
+	cr_assert_eq(PRODUCT_TABLE[product_choose(&question)].shape.family, PRODUCT_IN_CLUSTER);
+	for (int bf16 = 0; bf16 < 2; bf16++) {
+		struct tt_engine *engine = open_changed(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), bf16, false);
+		struct tt_engine_stats stats;
+		for (uint32_t i = 0; i < GRAPH_ROWS; i++)
+			decode(engine, i, 1, &want[bf16][i]);
+		for (int again = 0; again < 2; again++) {
+			memset(got, 0, sizeof got);
+			decode(engine, 0, GRAPH_ROWS, got);
+			cr_expect_arr_eq(got, want[bf16], sizeof got, "%s", bf16 ? "bf16" : "q4_k");
+		}
+		tt_engine_stats(engine, &stats);
+		cr_expect_gt(stats.n_graph_launches, GRAPH_ROWS * (GRAPH_TOKENS - 1));
+		tt_engine_close(engine);
+	}
+	cr_expect_neq(want[0][0][0], want[0][1][0]);
+	cr_expect_arr_eq(want[0], want[1], sizeof got, "quantised, not the same dequantised");
 }
 
 /* The first layer of a real model. Skipped where it is not there. */

@@ -6,7 +6,8 @@
  *
  * Keys and values stream through one ring of stages of 64 keys: first all keys of a split, then its values. In decode
  * each split has a block of its own, and the last block to arrive merges them in index order. In prefill, and where
- * there are enough blocks without that, a block takes all splits of its tile. */
+ * there are enough blocks without that, a block takes all splits of its tile; of a decode step's, those of a sequence
+ * that is long beside the others are still shared. */
 #include "kernels/cuda/attention_merge.cuh"
 #include "kernels/cuda/attention_stage.cuh"
 #include "kernels/cuda/attention_tile.cuh"
@@ -379,15 +380,16 @@ TT_DEVICE void store_partial(const struct attention_kernel_args *a, const struct
 			TT_TRAFFIC_SCRATCH);
 }
 
-/* Leaves the result of one split; the last block of the tile to arrive merges them all. */
+/* Leaves the result of one split; the last block of the tile to arrive merges them all. index: of the tile and head,
+ * among those that are shared. */
 template <typename shape>
 TT_DEVICE void share_split(const struct attention_kernel_args *a, const struct attention_tile *t,
-	const struct attention_shared<shape> *s, float totals[shape::N_TILES][shape::M_TILES][4])
+	const struct attention_shared<shape> *s, uint32_t index, uint32_t split,
+	float totals[shape::N_TILES][shape::M_TILES][4])
 {
-	uint32_t n = t->end_split - t->first_split, index = blockIdx.x * gridDim.y + blockIdx.y;
-	uint32_t size = attention_partial_floats(a->head_dim);
+	uint32_t n = t->end_split - t->first_split, size = attention_partial_floats(a->head_dim);
 	float *partial = a->partial + (size_t)index * a->n_splits * size;
-	store_partial<shape>(a, t, s, totals, partial + (size_t)blockIdx.z * size);
+	store_partial<shape>(a, t, s, totals, partial + (size_t)(split - t->first_split) * size);
 	tt_sync_block();
 	if (threadIdx.x == 0)
 		tt_shared_store_4(s->masks, tt_arrive_last(a->arrivals + index, n));
@@ -398,39 +400,78 @@ TT_DEVICE void share_split(const struct attention_kernel_args *a, const struct a
 
 /* A block's way through the tiles. */
 struct tiles {
-	uint32_t base;  /* the first token of the window of which tiles are listed */
-	uint32_t n, at; /* tiles of the window, times heads; the next */
+	uint32_t base; /* the first token of the window of which tiles are listed */
+	/* of the window: shares of long tiles, a split each, and after them the others, times heads; the next */
+	uint32_t n_shares, n, at;
+	uint32_t index; /* of the tile and head that are shared */
 };
 
+/* What a block takes next: a tile by its first token, a head, and which of its splits: one, or all. */
+struct turn {
+	uint32_t first, head, share;
+	bool alone;
+};
+
+/* Of the listed tiles: a share of a long one, or a whole one, these in reverse: the last have the most keys. False
+ * where there is none left. */
+template <typename shape>
+TT_DEVICE bool next_listed(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
+	uint32_t n_tokens, struct tiles *tiles, struct turn *turn)
+{
+	uint32_t n_heads = a->n_kv_heads * a->n_parts;
+	while (tiles->at >= tiles->n) {
+		uint32_t n_long = 0;
+		if (tiles->base >= n_tokens)
+			return false;
+		tiles->n = list_tiles<shape>(a, s, tiles->base, n_tokens, &n_long) * n_heads;
+		tiles->n_shares = n_long * n_heads * a->n_splits;
+		tiles->n += tiles->n_shares;
+		tiles->at = blockIdx.x;
+		tiles->base += WINDOW;
+	}
+	uint32_t at = tiles->at, entry;
+	tiles->at += gridDim.x;
+	turn->alone = !shape::CAN_SHARE || at >= tiles->n_shares;
+	turn->share = 0;
+	if (turn->alone) {
+		at -= tiles->n_shares;
+		entry = (tiles->n - tiles->n_shares - 1 - at) / n_heads;
+	} else {
+		turn->share = at % a->n_splits;
+		at /= a->n_splits;
+		tiles->index = at;
+		entry = WINDOW - 1 - at / n_heads;
+	}
+	turn->first = tt_shared_load_4(s->tiles + entry);
+	turn->head = at % n_heads;
+	return true;
+}
+
 /* The next tile of a block, and which of its splits it takes: where blocks share tiles, its one tile with one split, or
- * with all where there is one or are more than blocks; otherwise tile after tile of those that begin in the step, in
- * reverse: the last have the most keys. False where there is none left. */
+ * with all where there is one or are more than blocks; otherwise tile after tile of those that begin in the step. False
+ * where there is none left. */
 template <typename shape>
 TT_DEVICE bool next_tile(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
 	uint32_t n_tokens, struct tiles *tiles, struct attention_tile *t, uint32_t *split, uint32_t *end)
 {
-	uint32_t n_heads = a->n_kv_heads * a->n_parts, first = blockIdx.x, head = blockIdx.y;
-	bool shared = shape::CAN_SHARE && a->n_splits > 1;
-	if (shared && (tiles->at++ || !begins_tile(a, first, n_tokens)))
-		return false;
-	while (!shared && tiles->at >= tiles->n) {
-		if (tiles->base >= n_tokens)
+	bool spread = shape::CAN_SHARE && a->n_splits > 1 && !a->n_shared;
+	TT_ROLLED
+	for (;;) {
+		struct turn turn = {blockIdx.x, blockIdx.y, blockIdx.z, false};
+		if (spread && (tiles->at++ || !begins_tile(a, turn.first, n_tokens)))
 			return false;
-		tiles->n = list_tiles<shape>(a, s, tiles->base, n_tokens) * n_heads;
-		tiles->at = blockIdx.x;
-		tiles->base += WINDOW;
+		if (!spread && !next_listed<shape>(a, s, n_tokens, tiles, &turn))
+			return false;
+		if (spread)
+			tiles->index = blockIdx.x * gridDim.y + blockIdx.y;
+		*t = tile_at(a, turn.first, n_tokens, turn.head);
+		uint32_t n = t->end_split - t->first_split;
+		bool alone = turn.alone || (spread && (n == 1 || n > a->n_splits));
+		*split = t->first_split + turn.share;
+		*end = alone ? t->end_split : *split + 1;
+		if (turn.share < (alone ? 1 : n))
+			return true;
 	}
-	if (!shared) {
-		first = tt_shared_load_4(s->tiles + (tiles->n - 1 - tiles->at) / n_heads);
-		head = tiles->at % n_heads;
-		tiles->at += gridDim.x;
-	}
-	*t = tile_at(a, first, n_tokens, head);
-	uint32_t n = t->end_split - t->first_split;
-	bool alone = !shared || n == 1 || n > a->n_splits;
-	*split = t->first_split + (shared ? blockIdx.z : 0);
-	*end = alone ? t->end_split : *split + 1;
-	return !shared || blockIdx.z < (alone ? 1 : n);
 }
 
 /* The code of a tile stands here once: it is most of the kernel, and a step of few tokens fetches it cold. */
@@ -441,7 +482,7 @@ static __global__ void __launch_bounds__(shape::THREADS, shape::BLOCKS)
 	TT_DYNAMIC_SHARED(memory);
 	struct attention_shared<shape> s = attention_shared_at<shape>(memory, a.head_dim);
 	float totals[shape::N_TILES][shape::M_TILES][4];
-	struct tiles tiles = {0, 0, 0};
+	struct tiles tiles = {0, 0, 0, 0, 0};
 	struct attention_tile t = {};
 	uint32_t split = 0, end = 0;
 	tt_grid_launch_dependents();
@@ -452,8 +493,9 @@ static __global__ void __launch_bounds__(shape::THREADS, shape::BLOCKS)
 		run_splits<shape>(&a, &t, &s, split, end, totals);
 		if constexpr (shape::CAN_SHARE) {
 			if (end < t.end_split || split > t.first_split) {
-				share_split<shape>(&a, &t, &s, totals);
-				return;
+				share_split<shape>(&a, &t, &s, tiles.index, split, totals);
+				tt_sync_block(); /* what merged them, and the answer, are no longer read */
+				continue;
 			}
 		}
 		store_rows<shape>(&a, &t, &s, totals);
@@ -524,13 +566,19 @@ static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
 	a->tile_tokens = rows / a->tile_heads;
 }
 
-/* Splits of the longest row that the engine may hold; 1 where their partial results would not fit. */
-static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t window, uint32_t n_heads)
+/* Splits of the longest row that the engine may hold. */
+static uint64_t longest(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t window)
 {
 	uint64_t n = cuda->max_splits ? cuda->max_splits : (c->context_length + TT_SPLIT_KEYS - 1) / TT_SPLIT_KEYS;
-	uint64_t in_window = window / TT_SPLIT_KEYS + 2, row = (uint64_t)cuda->grid_tokens * n_heads;
+	uint64_t in_window = window / TT_SPLIT_KEYS + 2;
+	return window && in_window < n ? in_window : n;
+}
+
+/* So many, or 1 where their partial results would not fit. */
+static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t window, uint32_t n_heads)
+{
+	uint64_t n = longest(cuda, c, window), row = (uint64_t)cuda->grid_tokens * n_heads;
 	uint64_t bytes = row * attention_partial_floats(c->head_dim) * sizeof(float);
-	n = window && in_window < n ? in_window : n;
 	if (row > TT_CUDA_ARRIVALS || n_heads > 65535 || n > 65535 || bytes * n > PARTIAL_LIMIT)
 		return 1;
 	return (uint32_t)n;
@@ -601,6 +649,24 @@ static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *arg
 	return launch(cuda, args, a, dim3((uint32_t)(blocks < enough ? blocks : enough)), &by, err);
 }
 
+/* Where a block takes tile after tile, a sequence that is much longer than the others would hold a step up: so many
+ * tiles as have room for partial results may be shared. Which are long, the kernel sees. */
+static int share_long(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
+	uint32_t n_heads, struct tt_error *err)
+{
+	uint64_t n = longest(cuda, args->config, a->window), most = TT_CUDA_ARRIVALS / n_heads;
+	uint64_t one = n * n_heads * attention_partial_floats(a->head_dim) * sizeof(float), room = PARTIAL_LIMIT / one;
+	most = room < most ? room : most;
+	most = cuda->grid_tokens < most ? cuda->grid_tokens : most;
+	if (n <= LONG_LEAST || most == 0 || n > 65535)
+		return TT_OK;
+	a->n_splits = (uint32_t)n;
+	a->n_shared = (uint32_t)most;
+	TT_TRY(tt_cuda_scratch(cuda, most * one, err));
+	a->partial = cuda->partial;
+	return TT_OK;
+}
+
 /* Any choice gives the same bits, so it is made for speed alone: by whether each sequence has one token, and whether
  * there are enough blocks without one for each split. */
 static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
@@ -622,6 +688,9 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 		TT_TRY(tt_cuda_scratch(cuda, bytes, err));
 		a->partial = cuda->partial;
 		grid = dim3(cuda->grid_tokens, n_heads, a->n_splits);
+	} else {
+		TT_TRY(share_long(cuda, args, a, n_heads, err));
+		grid.x = a->n_shared ? enough : grid.x;
 	}
 	return launch(cuda, args, a, grid, &by, err);
 }

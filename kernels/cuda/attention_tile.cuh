@@ -22,6 +22,10 @@ enum {
 	WEIGHT_STRIDE = TT_SPLIT_KEYS * 2 + PAD,
 	WINDOW = 1024, /* tokens among which a persistent block looks for tiles at a time */
 	MERGED = 32,   /* splits whose factors are made together */
+	/* splits, and times what a block has on average, that make a tile long: a block of its own each is then worth
+	 * their partial results */
+	LONG_LEAST = 4,
+	LONG_TIMES = 2,
 };
 
 struct attention_kernel_args {
@@ -30,13 +34,14 @@ struct attention_kernel_args {
 	tt_bf16 *out;                    // [n_tokens][n_heads * head_dim]
 	const void *kv;                  // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
 	const tt_bf16 *scales;           // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS] of it where kv is fp8
-	float *partial;                  // [tokens][kv heads * parts][n_splits] of attention_partial_floats numbers
-	uint32_t *arrivals;              // [tokens][kv heads * parts]
+	float *partial;     // [tokens, or n_shared][kv heads * parts][n_splits] of attention_partial_floats numbers
+	uint32_t *arrivals; // [the same]
 	uint32_t n_heads, n_kv_heads, head_dim, group, window;
 	uint32_t tile_tokens;         /* tiles are cut at positions that are multiples of it */
 	uint32_t tile_heads, n_parts; /* a group with more heads than a tile has rows takes several parts */
-	/* blocks that share a tile, one split each; 1: a block takes tile after tile, with all their splits */
-	uint32_t n_splits;
+	/* blocks that share a tile, one split each; 1: a block takes tile after tile, with all their splits. Where
+	 * n_shared is not 0 it does so too, but of tiles that are long beside the others so many may be shared */
+	uint32_t n_splits, n_shared;
 	float scale, soft_cap; /* soft_cap: of a scaled score; 0: none */
 };
 
@@ -74,6 +79,7 @@ template <typename shape> struct attention_shared {
 	uint32_t *pages;        // [2][SPLIT_PAGES]
 	uint32_t *tiles;        // [WINDOW] first tokens
 	uint32_t *masks;        // [WINDOW / 32], and one word in which one thread answers all others
+	uint32_t *splits;       // [WINDOW / 32] of the tiles of a word of masks, then which of them are long
 };
 
 static __host__ __device__ __forceinline__ uint32_t attention_stride(uint32_t head_dim)
@@ -86,7 +92,7 @@ template <typename shape> static __host__ __device__ __forceinline__ uint32_t at
 	uint32_t rows = shape::ROWS + (shape::FP8 ? 1 : shape::STAGES) * STAGE_KEYS;
 	uint32_t codes = shape::FP8 ? shape::STAGES * STAGE_KEYS * (head_dim + (uint32_t)sizeof(tt_bf16)) : 0;
 	uint32_t words =
-		shape::ROWS * (shape::KEY_GROUPS + SPLIT_PAGES + 5) + 2 * SPLIT_PAGES + WINDOW + WINDOW / 32 + 1;
+		shape::ROWS * (shape::KEY_GROUPS + SPLIT_PAGES + 5) + 2 * SPLIT_PAGES + WINDOW + 2 * (WINDOW / 32) + 1;
 	return rows * attention_stride(head_dim) + shape::ROWS * WEIGHT_STRIDE + codes + words * 4;
 }
 
@@ -108,6 +114,7 @@ TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memo
 	s.pages = s.positions + shape::ROWS;
 	s.tiles = s.pages + 2 * SPLIT_PAGES;
 	s.masks = s.tiles + WINDOW;
+	s.splits = s.masks + WINDOW / 32 + 1;
 	return s;
 }
 
@@ -195,12 +202,54 @@ TT_DEVICE size_t row_at(const struct attention_kernel_args *a, const struct atte
 	return ((size_t)token * a->n_heads + head) * a->head_dim;
 }
 
-/* Lists the tiles that begin among the WINDOW tokens from base on, and returns how many there are. */
+/* Splits of the tile that begins with a token, where it has no other. */
+TT_DEVICE uint32_t splits_of(const struct attention_kernel_args *a, uint32_t token)
+{
+	uint32_t end = tt_load_4(plan_array(a->plan, &a->plan->positions) + token, TT_TRAFFIC_PLAN) + 1;
+	uint32_t low = a->window && end > a->window ? end - a->window : 0;
+	return (end - 1) / TT_SPLIT_KEYS + 1 - low / TT_SPLIT_KEYS;
+}
+
+/* Which tiles of the first window are long, into s->splits: those of more than LONG_TIMES the splits that a block has
+ * on average. */
+template <typename shape>
+TT_DEVICE void find_long(const struct attention_kernel_args *a, const struct attention_shared<shape> *s)
+{
+	uint32_t most = 0;
+	TT_ROLLED
+	for (uint32_t pass = 0; pass < 2; pass++) {
+		TT_ROLLED
+		for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
+			bool begins = tt_shared_load_4(s->masks + c) >> tt_lane() & 1;
+			uint32_t n = begins ? splits_of(a, c * 32 + tt_lane()) : 0;
+			uint32_t longs = tt_ballot(n > most && n <= a->n_splits);
+			TT_ROLLED
+			for (uint32_t lanes = TT_WARP / 2; lanes; lanes /= 2)
+				n += tt_shuffle_xor(n, lanes);
+			if (tt_lane() == 0)
+				tt_shared_store_4(s->splits + c, pass ? longs : n);
+		}
+		tt_sync_block();
+		if (pass)
+			return;
+		TT_ROLLED
+		for (uint32_t c = 0; c < WINDOW / 32; c++)
+			most += tt_shared_load_4(s->splits + c);
+		most = LONG_TIMES * (most * a->n_kv_heads * a->n_parts / gridDim.x);
+		most = most > LONG_LEAST ? most : (uint32_t)LONG_LEAST;
+		tt_sync_block();
+	}
+}
+
+/* Lists the tiles that begin among the WINDOW tokens from base on: from the start those of one block each, whose number
+ * is the result, and from the end the n_long that blocks share. */
 template <typename shape>
 TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
-	uint32_t base, uint32_t n_tokens)
+	uint32_t base, uint32_t n_tokens, uint32_t *n_long)
 {
+	bool shares = shape::CAN_SHARE && a->n_shared && base == 0;
 	uint32_t n = 0;
+	*n_long = 0;
 	TT_ROLLED
 	for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
 		uint32_t mask = tt_ballot(begins_tile(a, base + c * 32 + tt_lane(), n_tokens));
@@ -208,13 +257,21 @@ TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struc
 			tt_shared_store_4(s->masks + c, mask);
 	}
 	tt_sync_block();
+	if (shares)
+		find_long<shape>(a, s);
 	TT_ROLLED
 	for (uint32_t c = 0; c < WINDOW / 32; c++) {
-		uint32_t mask = tt_shared_load_4(s->masks + c);
-		if (c % shape::WARPS == tt_warp() && mask >> tt_lane() & 1)
+		uint32_t mask = tt_shared_load_4(s->masks + c), longs = shares ? tt_shared_load_4(s->splits + c) : 0;
+		uint32_t below = (1u << tt_lane()) - 1, at = *n_long + count_bits(longs & below);
+		if (shares)
+			longs = tt_ballot((longs >> tt_lane() & 1) && at < a->n_shared);
+		mask &= ~longs;
+		if (c % shape::WARPS == tt_warp() && (mask | longs) >> tt_lane() & 1)
 			tt_shared_store_4(
-				s->tiles + n + count_bits(mask & ((1u << tt_lane()) - 1)), base + c * 32 + tt_lane());
+				s->tiles + (longs >> tt_lane() & 1 ? WINDOW - 1 - at : n + count_bits(mask & below)),
+				base + c * 32 + tt_lane());
 		n += count_bits(mask);
+		*n_long += count_bits(longs);
 	}
 	tt_sync_block();
 	return n;

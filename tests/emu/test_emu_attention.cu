@@ -482,6 +482,65 @@ Test(emu_attention, many_splits_are_merged_as_one_block_adds_them_up)
 	merged_in_parts(64, 130 * TT_SPLIT_KEYS);
 }
 
+/* A decode step of n_long sequences of 41 splits, others of up to 3, in six blocks a multiprocessor that take tile
+ * after tile: what they store for each other is a result of each split of the long ones, or nothing where none is long.
+ * The pages are those of a short sequence, again and again. */
+static void long_beside_short(uint32_t n_sms, uint32_t n_long, uint32_t n_short, uint32_t window, bool shares)
+{
+	enum { POSITION = 40 * TT_SPLIT_KEYS + 37, PAGES = POSITION / TT_PAGE_TOKENS + 1, SHORT = 34, MOST = 40 };
+	struct world *w = make_world(6, 2, 32, window);
+	struct tt_step_plan counts = {};
+	size_t n_outputs = (n_long + n_short) * w->width;
+	tt_bf16 *out = (tt_bf16 *)malloc(2 * n_outputs * sizeof *out);
+	counts.n_tokens = counts.n_seqs = n_long + n_short;
+	counts.max_pages = PAGES;
+	struct tt_step_plan *step = op_step(counts);
+	cr_assert_leq(counts.n_tokens, MOST);
+	for (uint32_t i = 0; i < counts.n_tokens; i++) {
+		uint32_t seq = i % SEQS;
+		int32_t *pages = tt_step_pages(step) + (size_t)i * PAGES;
+		bool is_long = i * 7 % counts.n_tokens < n_long; /* anywhere among the others */
+		tt_step_seqs(step)[i] = (int32_t)i;
+		tt_step_positions(step)[i] = is_long ? POSITION - (int32_t)i : (int32_t)LENGTHS[seq] - 1;
+		for (uint32_t p = 0; p < PAGES; p++)
+			pages[p] = is_long ? w->pages[0][p * 7 % SHORT] : p < MAX_PAGES ? w->pages[seq][p] : -1;
+	}
+	struct way alone = SPLIT, persistent = PERSISTENT;
+	int most_shared = 0;
+	alone.max_splits = 1;
+	persistent.max_splits = 64;
+	persistent.n_sms = n_sms;
+	attend_step(w, step, w->q, alone, out);
+	for (int order = 0; order < TT_EMU_ORDERS; order++) {
+		persistent.order = (enum tt_emu_order)order;
+		persistent.spare_rows = (uint32_t)order;
+		attend_step(w, step, w->q, persistent, out + n_outputs);
+		cr_assert_eq(memcmp(out, out + n_outputs, n_outputs * sizeof *out), 0, "%u of %u, order %d", n_long,
+			counts.n_tokens, order);
+	}
+	cr_assert_eq(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), cudaSuccess);
+	if (tt_emu_counts_traffic() && most_shared > 200 << 10) { /* else a multiprocessor has fewer blocks */
+		uint64_t splits = window ? window / TT_SPLIT_KEYS + 1 : 41, stored = splits * n_long * 6 * (32 + 2) * 4;
+		cr_expect_eq(tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes, shares ? stored : 0, "%llu bytes",
+			(unsigned long long)tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes);
+	}
+	free(out);
+	free(step);
+	free_world(w);
+}
+
+Test(emu_attention, a_long_sequence_beside_short_ones_is_shared)
+{
+	long_beside_short(6, 1, 19, 0, true);
+	long_beside_short(12, 2, 35, 0, true); /* of two words of tokens */
+	long_beside_short(6, 1, 19, 10 * TT_SPLIT_KEYS, true);
+}
+
+Test(emu_attention, sequences_of_one_length_are_not_shared)
+{
+	long_beside_short(3, 9, 0, 0, false);
+}
+
 Test(emu_attention, bits_are_the_same_whole_in_chunks_and_decoded)
 {
 	strict(3, 1, 16, 0);

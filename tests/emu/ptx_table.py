@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs suites on the PTX of one target and prints which kernel each of them ran, how often, and how many instructions
-(of a warp each) that took.
+(of a warp each) that took; at the end the same by kernel, as kernels/emu/PTX.md has it.
 
     ptx_table.py ptx|ptx80 FOLDER_OF_PTX [--but KERNEL]... PROGRAM [ARGUMENT]... [-- PROGRAM [ARGUMENT]...]...
 
@@ -50,6 +50,20 @@ def run(mode, folder, program):
     return done.returncode == 0, ran
 
 
+def by_kernel(target, rows):
+    """A line for each kernel of rows of (kernel, suite, launches, instructions, passed)."""
+    kernels = {}
+    for kernel, suite, launches, instructions, passed in rows:
+        one = kernels.setdefault(kernel, [[], 0, 0, True])
+        one[0].append(suite.removeprefix("test_emu_").removesuffix("-emu"))
+        one[1:] = one[1] + launches, one[2] + instructions, one[3] and passed
+    lines = [f"| kernel ({target}) | suites | launches | instructions | |", "| --- | --- | --- | --- | --- |"]
+    for kernel, (suites, launches, instructions, passed) in kernels.items():
+        lines.append(f"| `{kernel}` | {', '.join(sorted(set(suites)))} | {launches} | {instructions} | "
+                     f"{'passed' if passed else 'FAILED'} |")
+    return "\n".join(lines)
+
+
 def main():
     mode, folder, arguments = sys.argv[1], pathlib.Path(sys.argv[2]).resolve(), sys.argv[3:]
     but = []
@@ -61,15 +75,17 @@ def main():
         for symbol in re.findall(r"\.entry (\w+)\(", path.read_text(encoding="utf-8")):
             entries[symbol] = path.stem
     names = readable(list(entries))
-    failed, seen = False, set()
+    failed, seen, rows = False, set(), []
     print(f"| kernel ({folder.name}) | suite | launches | instructions | |\n| --- | --- | --- | --- | --- |")
     for program in split(arguments):
         passed, ran = run(mode, folder, program)
         failed |= not passed
         seen |= set(ran)
         for symbol in sorted(ran, key=lambda s: (entries.get(s, ""), names.get(s, s))):
-            print(f"| {names.get(symbol, symbol)} | {os.path.basename(program[0])} | {ran[symbol][0]} | "
-                  f"{ran[symbol][1]} | {'passed' if passed else 'FAILED'} |", flush=True)
+            row = (names.get(symbol, symbol), os.path.basename(program[0]), *ran[symbol], passed)
+            rows.append(row)
+            print("| {} | {} | {} | {} | {} |".format(*row[:4], "passed" if passed else "FAILED"), flush=True)
+    print(by_kernel(folder.name, sorted(rows, key=lambda row: row[0])))
     never = [names[symbol] for symbol in entries if symbol not in seen and not any(b in names[symbol] for b in but)]
     for name in never:
         print(f"no suite ran {name}")

@@ -650,11 +650,13 @@ static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *arg
 }
 
 /* Where a block takes tile after tile, a sequence that is much longer than the others would hold a step up: so many
- * tiles as have room for partial results may be shared. Which are long, the kernel sees. */
+ * tiles as have room for partial results may be shared, and no more than can be long in a grid of n_blocks. Which are,
+ * the kernel sees. */
 static int share_long(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
-	uint32_t n_heads, struct tt_error *err)
+	uint32_t n_heads, uint32_t n_blocks, struct tt_error *err)
 {
-	uint64_t n = longest(cuda, args->config, a->window), most = TT_CUDA_ARRIVALS / n_heads;
+	uint64_t n = longest(cuda, args->config, a->window), most = n_blocks / (LONG_TIMES * n_heads) + 1;
+	most = TT_CUDA_ARRIVALS / n_heads < most ? TT_CUDA_ARRIVALS / n_heads : most;
 	uint64_t one = n * n_heads * attention_partial_floats(a->head_dim) * sizeof(float), room = PARTIAL_LIMIT / one;
 	most = room < most ? room : most;
 	most = cuda->grid_tokens < most ? cuda->grid_tokens : most;
@@ -689,7 +691,7 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 		a->partial = cuda->partial;
 		grid = dim3(cuda->grid_tokens, n_heads, a->n_splits);
 	} else {
-		TT_TRY(share_long(cuda, args, a, n_heads, err));
+		TT_TRY(share_long(cuda, args, a, n_heads, enough, err));
 		grid.x = a->n_shared ? enough : grid.x;
 	}
 	return launch(cuda, args, a, grid, &by, err);

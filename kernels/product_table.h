@@ -65,21 +65,21 @@ extern "C" {
 #endif
 
 /* Tokens of a block, or of a cluster; blocks of a cluster, or 1. */
-uint32_t product_tokens(const struct product_shape *shape);
-uint32_t product_cluster_blocks(const struct product_shape *shape);
+uint32_t tt_product_tokens(const struct product_shape *shape);
+uint32_t tt_product_cluster_blocks(const struct product_shape *shape);
 
 /* Blocks that a multiprocessor runs at once, where it has room for that many of a device that gives a block most_shared
  * bytes; 0: for none. */
-uint32_t product_resident(const struct product_shape *shape, uint32_t n_in, uint32_t most_shared);
+uint32_t tt_product_resident(const struct product_shape *shape, uint32_t n_in, uint32_t most_shared);
 
 /* Bytes of shared memory of a block: the stages of its rings, or its sums, whichever are more. */
-uint32_t product_shared_bytes(const struct product_shape *shape, uint32_t n_in);
+uint32_t tt_product_shared_bytes(const struct product_shape *shape, uint32_t n_in);
 
 /* Blocks of a grid. */
 struct product_grid {
 	uint32_t x, y; /* of tokens, times those of a cluster; of rows */
 };
-struct product_grid product_grid_of(const struct product_shape *shape, uint32_t n_tiles, uint32_t n_tokens);
+struct product_grid tt_product_grid_of(const struct product_shape *shape, uint32_t n_tiles, uint32_t n_tokens);
 
 /* What is known of the device and of the weights when a kernel is chosen. */
 struct product_question {
@@ -89,7 +89,7 @@ struct product_question {
 	uint32_t n_tiles, n_in, n_tokens; /* 16 rows of weights each; the tokens that the grid is made for */
 };
 /* The number of the line that is chosen. */
-uint32_t product_choose(const struct product_question *q);
+uint32_t tt_product_choose(const struct product_question *q);
 
 #ifdef __cplusplus
 }

@@ -44,8 +44,8 @@ static struct tt_op_cost product(
 	uint32_t n_out = (uint32_t)rows, n = of->n_rows;
 	struct product_question q = {of->gpu->n_sms, of->gpu->most_shared, of->gpu->clusters,
 		of->weights != TT_TYPE_BF16, (n_out + PRODUCT_TILE - 1) / PRODUCT_TILE, n_in, n};
-	const struct product_shape *shape = &PRODUCT_TABLE[product_choose(&q)].shape;
-	const struct product_grid grid = product_grid_of(shape, q.n_tiles, n);
+	const struct product_shape *shape = &PRODUCT_TABLE[tt_product_choose(&q)].shape;
+	const struct product_grid grid = tt_product_grid_of(shape, q.n_tiles, n);
 	static const char *const families[] = {"narrow", "wide", "cluster"};
 	struct tt_op_cost cost = {
 		.weight_bytes = (double)tt_type_row_bytes(of->weights, n_in) * n_out,
@@ -53,8 +53,8 @@ static struct tt_op_cost product(
 		.received = column_bytes * n * (shard->n_ranks - 1) / shard->n_ranks,
 		.n_blocks = grid.x * grid.y,
 	};
-	cost.l2_bytes = cost.weight_bytes * (grid.x / product_cluster_blocks(shape)) + BF16 * grid.y * n * n_in;
-	cost.waves = (double)cost.n_blocks / (of->gpu->n_sms * product_resident(shape, n_in, of->gpu->most_shared));
+	cost.l2_bytes = cost.weight_bytes * (grid.x / tt_product_cluster_blocks(shape)) + BF16 * grid.y * n * n_in;
+	cost.waves = (double)cost.n_blocks / (of->gpu->n_sms * tt_product_resident(shape, n_in, of->gpu->most_shared));
 	cost.seconds =
 		most(most(cost.weight_bytes / of->gpu->bytes_a_second, cost.l2_bytes / of->gpu->l2_bytes_a_second),
 			cost.flops / of->gpu->flops_a_second);

@@ -81,9 +81,9 @@ static int product_run(
 	void *args[] = {&own};
 	const struct product_shape *shape = &PRODUCT_TABLE[line].shape;
 	uint64_t operands = product_weight_bytes(&a->p) + (uint64_t)how->n_tokens * a->p.n_in * sizeof(tt_bf16);
-	const struct product_grid grid = product_grid_of(shape, a->p.n_tiles, how->n_tokens);
+	const struct product_grid grid = tt_product_grid_of(shape, a->p.n_tiles, how->n_tokens);
 	struct tt_launch launch = {how->name, dim3(grid.x, grid.y), dim3(PRODUCT_THREADS),
-		product_shared_bytes(shape, a->p.n_in), cuda->stream, operands + how->bytes,
+		tt_product_shared_bytes(shape, a->p.n_in), cuda->stream, operands + how->bytes,
 		(uint64_t)2 * a->p.n_rows * a->p.n_in * how->n_tokens, cuda->dependent, &cuda->counters,
 		shape->family == PRODUCT_IN_CLUSTER ? (uint32_t)PRODUCT_CLUSTER : 0};
 	if (launch.grid.y > 65535)
@@ -125,7 +125,7 @@ static int product_launch(struct tt_cuda *cuda, const op *a, const struct produc
 	}
 	const struct product_question q = {
 		cuda->n_sms, most_shared, cuda->clusters, a->p.w.n_parts != 0, a->p.n_tiles, a->p.n_in, n};
-	uint32_t line = product_choose(&q);
+	uint32_t line = tt_product_choose(&q);
 	if (line == PRODUCT_LINES)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "%s: no kernel has room in %u bytes of shared memory",
 			how->name, most_shared);

@@ -237,7 +237,7 @@ Test(emu_quants_engine, clusters_in_graphs_have_the_bits_of_rows_alone)
 {
 	const struct product_question question = {132, 227 << 10, true, false, 256 / PRODUCT_TILE, 256, GRAPH_ROWS};
 	static float want[2][GRAPH_ROWS][GRAPH_TOKENS], got[GRAPH_ROWS][GRAPH_TOKENS];
-	cr_assert_eq(PRODUCT_TABLE[product_choose(&question)].shape.family, PRODUCT_IN_CLUSTER);
+	cr_assert_eq(PRODUCT_TABLE[tt_product_choose(&question)].shape.family, PRODUCT_IN_CLUSTER);
 	for (int bf16 = 0; bf16 < 2; bf16++) {
 		struct tt_engine *engine = open_changed(GOLDEN("tiny-k/tiny-k.q4_k.gguf"), bf16, false);
 		struct tt_engine_stats stats;

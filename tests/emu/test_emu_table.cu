@@ -31,8 +31,8 @@ static const struct product_shape *chosen(
 {
 	const struct product_question q = {
 		N_SMS, SHARED, clusters, quantised, m->n_rows / PRODUCT_TILE, m->n_in, n_tokens};
-	const struct product_shape *shape = &PRODUCT_TABLE[product_choose(&q)].shape;
-	const struct product_grid grid = product_grid_of(shape, q.n_tiles, n_tokens);
+	const struct product_shape *shape = &PRODUCT_TABLE[tt_product_choose(&q)].shape;
+	const struct product_grid grid = tt_product_grid_of(shape, q.n_tiles, n_tokens);
 	*n_blocks = grid.x * grid.y;
 	return shape;
 }

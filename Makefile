@@ -250,6 +250,14 @@ cluster-check:
 		$(if $(KILLS),--kills $(KILLS))
 	@scripts/measure/rank_kills.py $(call folder,test)/trimtab tests/golden --kills $(or $(KILLS),100)
 
+cluster-kills:
+	@$(MAKE) --no-print-directory cluster-check KILLS=200
+
+# kernels/cuda/nccl_abi.h beside NCCL's own header and library.
+nccl-abi:
+	@scripts/setup/install_packages.sh test
+	@scripts/measure/nccl_abi.sh
+
 install-test:
 	@scripts/setup/install_packages.sh test
 	$(call build,test,trimtab trimtab-shared trimtab-cli trimtab-documents)
@@ -311,6 +319,8 @@ CI_SLOW_PARTS = \
 	python-test \
 	audit \
 	cluster-check \
+	cluster-kills \
+	nccl-abi \
 	deb-test \
 	debian-test \
 	deploy-check \

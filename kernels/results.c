@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { RIDING_BYTES = 4 << 20, MAX_RIDING = 64, ALIGNMENT = 256 };
+enum { RIDING_BYTES = 4 << 20, MAX_RIDING = 64, ALIGNMENT = 256, AGREED_BYTES = 16 };
 
 uint32_t tt_limits_inline_captures(const struct tt_config *config)
 {
@@ -12,7 +12,7 @@ uint32_t tt_limits_inline_captures(const struct tt_config *config)
 
 /* Byte offset of each part, and of the end of the block. */
 struct offsets {
-	size_t decided, decisions, samples, norms, captured, end;
+	size_t decided, decisions, agreed, samples, norms, captured, end;
 };
 
 static size_t part_end(size_t at, size_t count, size_t size)
@@ -26,6 +26,11 @@ static struct offsets offsets_of(const struct tt_config *config, const struct tt
 	struct offsets o = {0};
 	o.decisions = part_end(o.decided, limits->n_rows, layer_floats);
 	o.samples = part_end(o.decisions, limits->n_rows, sizeof(struct tt_decision_result));
+	o.agreed = o.samples;
+	if (limits->n_ranks > 1) { /* right before the samples, so that it comes with them */
+		o.samples += ALIGNMENT;
+		o.agreed = o.samples - AGREED_BYTES;
+	}
 	o.norms = part_end(o.samples, limits->max_samples, sizeof(struct tt_sample_result));
 	o.captured = part_end(o.norms, limits->max_tokens, 2 * layer_floats);
 	o.end = part_end(o.captured, limits->n_inline_captures, config->hidden_size * layer_floats);
@@ -41,6 +46,7 @@ size_t tt_results_layout(
 		return o.end;
 	results->decided = (float *)(void *)(at + o.decided);
 	results->decisions = (struct tt_decision_result *)(void *)(at + o.decisions);
+	results->agreed = limits->n_ranks > 1 ? (uint32_t *)(void *)(at + o.agreed) : NULL;
 	results->samples = (struct tt_sample_result *)(void *)(at + o.samples);
 	results->norms = (float *)(void *)(at + o.norms);
 	results->captured = (float *)(void *)(at + o.captured);
@@ -52,7 +58,7 @@ struct tt_results_part tt_results_span(
 {
 	struct offsets o = offsets_of(config, limits);
 	size_t layer_floats = config->n_layers * sizeof(float), end = o.samples;
-	struct tt_results_part span = {step->n_decisions ? o.decided : o.samples, 0};
+	struct tt_results_part span = {step->n_decisions ? o.decided : o.agreed, 0};
 	end += step->n_samples * sizeof(struct tt_sample_result);
 	if (step->wants & TT_WANT_NORMS)
 		end = o.norms + step->n_tokens * 2 * layer_floats;

@@ -14,6 +14,7 @@ struct tt_limits {
 	uint32_t n_inline_captures;                 /* captured rows that come in one copy with the other results */
 	uint32_t max_seen;                          /* ids of a step that penalties apply to: 0, or above context */
 	size_t plan_bytes;                          /* of the largest step plan */
+	uint32_t n_ranks;                           /* of more than one, results have a word to agree on */
 	bool fast;                                  /* kernels that do not promise strict's bits are allowed */
 	enum tt_compute compute;                    /* what products are computed in, where the backend has it */
 };
@@ -24,11 +25,12 @@ struct tt_limits {
 struct tt_results {
 	float *decided;                       // [n_decisions][n_layers] coefficient rows
 	struct tt_decision_result *decisions; // [n_decisions]
+	uint32_t *agreed; /* of a device's ranks: a hash of what all must have made of the step; NULL for one rank */
 	struct tt_sample_result *samples;     // [n_samples]
 	float *norms;                         // [n_tokens][n_layers][2], NULL unless wanted
 	float *captured;                      // [n_captures][n_layers][hidden], NULL unless wanted
 	float *logits;                        // [n_samples][vocab], NULL unless wanted
-	uint64_t word; /* of several ranks, once finished: a hash of what all must have made of the step */
+	uint64_t word; /* of several ranks, once finished: that hash */
 };
 
 /* How many captured rows the block has room for: 4 MiB of them, at most 64. */

@@ -1,6 +1,10 @@
 /* The public API: what is refused and how, waiting, cancelling, given tokens, the end of the context. */
+#include <time.h>
+
 #include "golden.h"
+#include "base/clock.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/thread.h"
 
 #define MODEL GOLDEN("tiny-llama/tiny-llama.q8_0.gguf")
 
@@ -472,5 +476,37 @@ Test(engine, a_callback_cannot_start_the_thread_in_the_middle_of_a_step)
 	must(tt_engine_start(engine, err));
 	must(tt_engine_stop(engine, err));
 	tt_request_free(request);
+	tt_engine_close(engine);
+}
+
+/* ---- What is told of an engine that does not go on */
+
+Test(engine, is_quiet_as_long_as_nobody_steps)
+{
+	struct tt_engine *engine = engine_open(MODEL, 1, 64);
+	struct tt_request_options o = some_options();
+	struct tt_engine_load load;
+	const struct timespec pause = {.tv_nsec = 20000000};
+	nanosleep(&pause, NULL);
+	tt_engine_load(engine, &load);
+	cr_expect_eq(load.quiet, 0, "without work");
+	struct tt_request *first = request_run(engine, &o), *second = NULL;
+	nanosleep(&pause, NULL);
+	double before = tt_now();
+	must(tt_request_submit(&second, engine, &o, err));
+	tt_engine_load(engine, &load);
+	cr_expect_leq(load.quiet, tt_now() - before, "since there is work");
+	nanosleep(&pause, NULL);
+	tt_engine_load(engine, &load);
+	cr_expect_geq(load.quiet, 0.02);
+	before = tt_now();
+	must(tt_engine_step(engine, err));
+	tt_engine_load(engine, &load);
+	cr_expect_leq(load.quiet, tt_now() - before, "since the step");
+	must(tt_request_wait(second, err));
+	tt_engine_load(engine, &load);
+	cr_expect_eq(load.quiet, 0, "without work");
+	tt_request_free(first);
+	tt_request_free(second);
 	tt_engine_close(engine);
 }

@@ -20,6 +20,7 @@ static const struct shape SHAPES[] = {
 	{"llama-3.2-1b", 16, 2048, 32, 8, 64, 8192, 128256, 131072, 500000, true},
 	{"smollm2-135m", 30, 576, 9, 3, 64, 1536, 49152, 8192, 100000, true},
 	{"tiny", 3, 64, 4, 2, 16, 96, 320, 1024, 10000, true},
+	{"flat", 1, 2048, 4, 4, 16, 64, 320, 1024, 10000, true}, /* columns of h, and little else */
 };
 
 float tt_dummy_half(uint32_t n_in)

@@ -262,18 +262,19 @@ static int cuda_end(struct tt_backend *backend, const struct tt_step_plan *step,
 	struct tt_cuda_flight *flight = &cuda->flights[cuda->n_ended % TT_CUDA_FLIGHTS];
 	struct tt_results_part span = tt_results_span(step, &cuda->config, &cuda->limits);
 	if (cuda->ranks && !cuda->recorded)
-		TT_TRY(tt_cuda_ranks_agree(cuda, outputs, err));
+		TT_TRY(tt_cuda_agree(cuda, outputs, err));
 	TT_TRY(tt_cuda_graphs_end(cuda, err));
-	if (cuda->ranks)
-		TT_TRY(tt_cuda_ranks_send_word(cuda, cuda->n_ended % TT_CUDA_FLIGHTS, err));
 	tt_results_layout(&flight->given, flight->results, &cuda->config, &cuda->limits);
 	if (!(step->wants & TT_WANT_NORMS))
 		flight->given.norms = NULL;
 	if (!(step->wants & TT_WANT_CAPTURED))
 		flight->given.captured = NULL;
 	flight->given.logits = NULL;
-	if (cuda->shard.rank > 0) /* rank 0's results are those that are told */
+	if (cuda->shard.rank > 0) { /* rank 0's results are those that are told */
+		TT_TRY(tt_copy_out(&cuda->counters, flight->given.agreed, outputs->agreed, sizeof *outputs->agreed,
+			cuda->stream, err));
 		return end_flight(cuda, flight, err);
+	}
 	/* decided is at the block's start, on the device as here. */
 	if (span.n_bytes)
 		TT_TRY(tt_copy_out(&cuda->counters, (char *)flight->results + span.first,
@@ -291,7 +292,7 @@ static int cuda_finish(struct tt_backend *backend, struct tt_results *results, s
 	TT_TRY(use(cuda, err));
 	TT_TRY(tt_cuda_ranks_finish(cuda, cuda->flights[which].done, err));
 	*results = cuda->flights[which].given;
-	results->word = cuda->ranks ? tt_cuda_ranks_word(cuda, which) : 0;
+	results->word = cuda->ranks ? *results->agreed : 0;
 	return TT_OK;
 }
 

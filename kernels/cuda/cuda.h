@@ -75,6 +75,7 @@ struct tt_cuda {
 	uint32_t grid_tokens, grid_samples;
 	bool recorded;     /* a graph has its ops */
 	bool row_steering; /* copied from the plan: steer_row.cu runs after down_proj and does all the steering */
+	const float *coef; /* the table that steers, which ranks must agree on */
 	/* splits of TT_SPLIT_KEYS keys, at least as many as the longest sequence of the step has; 0: the context's */
 	uint32_t max_splits;
 

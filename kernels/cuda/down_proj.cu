@@ -1,6 +1,8 @@
 /* h = steer(h + ffn * w_down^T + bias), the capture of the result, and what the next norm needs. Policies that need a
  * whole row (all but add) are steered by the row kernel, which runs after this one and then does everything but the
- * residual; and that too where the layer normalises the product first, or ranks have columns of it. */
+ * residual; and that too where the layer normalises the product first. Of several ranks each steers its own columns,
+ * and so reads its part of the directions alone, unless the row kernel is to steer; that follows in any case, since
+ * squares, x and captures are of whole rows. */
 #include "kernels/cuda/product.cuh"
 #include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/steer_row.h"
@@ -25,8 +27,10 @@ struct down_proj_op {
 	float *squares;     // out [n_tokens][n_norm_tiles]
 	float *before;      // scratch [n_tokens][n_norm_tiles]: the squares before steering, where norms are asked for
 	uint32_t *arrivals; // [gridDim.x]
-	float *y;           // out [n_tokens][hidden] the product, and nothing else; or NULL
+	float *y;           // out [n_tokens][n_rows] the product, and nothing else; or NULL
 	uint32_t row_steering;
+	float *steered;        // out [n_tokens][n_rows] h of the rank's columns, which h does not become here; or NULL
+	uint32_t first_column; // of those in h
 
 	TT_DEVICE uint32_t span(const struct down_proj_op &)
 	{
@@ -61,7 +65,7 @@ __device__ __forceinline__ void down_proj_op::prepare(
 		struct steer_row r = steer_load_row(a.s, steer_row_index(rows, i));
 		uint64_t direction = (uint64_t)(uintptr_t)r.directions;
 		if (r.c != 0)
-			tt_prefetch(r.directions + first_tile * PRODUCT_TILE);
+			tt_prefetch(r.directions + a.first_column + first_tile * PRODUCT_TILE);
 		/* The host launches the row kernel for these; if it did not, the result must not look sound. */
 		float c = tt_steer_whole_row(r.op, r.form) ? NAN : r.c;
 		tt_shared_store_f32((float *)words + COEF + i, c);
@@ -85,6 +89,21 @@ TT_DEVICE float4 down_proj_steer(float4 h, const uint32_t *words, uint32_t colum
 		h = steer_add(h, tt_f32_from_bits(c[i]), direction + column);
 	}
 	return h;
+}
+
+/* What all ranks are told of the rank's columns. */
+TT_DEVICE void down_proj_own(const struct down_proj_op &a, const struct product_tile &tile)
+{
+	uint32_t n_quads = tile.n_rows / 4, own = a.p.n_rows;
+	for (uint32_t i = threadIdx.x; i < n_quads * tile.n_tokens; i += PRODUCT_THREADS) {
+		uint32_t token = i / n_quads, row = i % n_quads * 4, column = tile.first_tile * PRODUCT_TILE + row;
+		if (column >= own)
+			continue;
+		size_t at = tile.first_token + token;
+		float4 h = product_residual(tile, token, row, a.h + at * a.s.hidden + a.first_column + column);
+		h = down_proj_steer(h, tile.words + token * PRODUCT_WORDS, a.first_column + column);
+		tt_store_f32x4(a.steered + at * own + column, h, TT_TRAFFIC_SCRATCH);
+	}
 }
 
 /* Norms need the squares of all blocks: the last block to arrive adds them, in the one order. */
@@ -111,6 +130,10 @@ __device__ __forceinline__ void down_proj_op::finish(const struct down_proj_op &
 	uint32_t n_quads = tile.n_rows / 4, hidden = a.p.n_rows;
 	if (a.y) {
 		product_store(tile, a.y, hidden);
+		return;
+	}
+	if (a.steered) {
+		down_proj_own(a, tile);
 		return;
 	}
 	/* Over max_tokens, so that whole warps take part: four lanes share a norm tile. */
@@ -152,7 +175,10 @@ int tt_cuda_down_proj(struct tt_backend *backend, const struct tt_down_proj_args
 	uint32_t hidden = w->n_out, n = cuda->grid_tokens;
 	float *y = NULL;
 	TT_TRY(row_product(cuda, args->layer->ffn_post_norm != NULL, hidden, &y, err));
-	bool row_steering = cuda->row_steering || y;
+	cuda->coef = args->coef;
+	/* Norms are of h before steering too, which the row kernel then makes whole. */
+	bool own = cuda->ranks && !cuda->row_steering && !args->layer->ffn_post_norm && !args->norms;
+	bool row_steering = !own && (cuda->row_steering || y);
 	size_t before_bytes = (size_t)n * tt_norm_tiles(hidden) * sizeof(float);
 	if (args->norms && !row_steering)
 		TT_TRY(tt_cuda_scratch(cuda, before_bytes, err));
@@ -161,10 +187,10 @@ int tt_cuda_down_proj(struct tt_backend *backend, const struct tt_down_proj_args
 	struct down_proj_op a = {{weights, (const tt_bf16 *)args->ffn, NULL, cuda->plan, &cuda->plan->n_tokens, hidden,
 					 w->n_in, hidden / PRODUCT_TILE, tt_norm_tiles(hidden), 0},
 		{cuda->plan, args->slots, args->coef, args->captured, row_steering ? NULL : args->norms,
-			args->config->n_layers, args->layer_index, hidden},
-		args->layer->b_down, args->next_norm, args->h, cuda->x, cuda->squares, cuda->partial, cuda->arrivals, y,
-		row_steering};
+			args->config->n_layers, args->layer_index, args->config->hidden_size},
+		args->layer->b_down, args->next_norm, args->h, cuda->x, cuda->squares, cuda->partial, cuda->arrivals,
+		own ? NULL : y, row_steering, own ? y : NULL, cuda->shard.hidden.first};
 	struct product_call how = {"down_proj", n, (uint64_t)n * hidden * (8 + 2)};
 	TT_TRY(product_launch(cuda, &a, &how, err));
-	return row_steering && n ? steer_row_launch(cuda, args, y, err) : TT_OK;
+	return (row_steering || own) && n ? steer_row_launch(cuda, args, y, own, err) : TT_OK;
 }

@@ -42,11 +42,10 @@ struct tt_cuda_ranks {
 	uint32_t rank;
 	unsigned char *arena;
 	size_t arena_bytes;
-	uint32_t *word;                   /* on the device: what this rank made of a step; how many marks it came to */
-	uint32_t *words[TT_CUDA_FLIGHTS]; /* and on the host, pinned: the first of each step, */
-	volatile uint32_t *reached;       /* and the second, which the device writes as it goes */
-	int64_t run_ms;                   /* of the process, when it last said so */
-	uint32_t n_captured;              /* marks of the graph that is being captured */
+	uint32_t *marks;            /* on the device: how many marks it came to, */
+	volatile uint32_t *reached; /* and on the host, pinned, which the device writes as it goes */
+	int64_t run_ms;             /* of the process, when it last said so */
+	uint32_t n_captured;        /* marks of the graph that is being captured */
 	/* A thread that ends what waits for a rank that has failed, or for an exchange that does not end. It alone
 	 * aborts. */
 	pthread_t guard;
@@ -362,11 +361,9 @@ int tt_cuda_ranks_open(struct tt_cuda *cuda, struct tt_error *err)
 	size_t logits = tt_cuda_logits_stride(cuda, 0) * sizeof(float);
 	r->arena_bytes = s->n_ranks * larger(cuda->limits.max_tokens * row, cuda->limits.max_samples * logits);
 	TT_TRY(cuda->base.allocate(&cuda->base, &r->arena, r->arena_bytes, 1, err));
-	TT_TRY(cuda->base.allocate(&cuda->base, &r->word, 2, sizeof *r->word, err));
+	TT_TRY(cuda->base.allocate(&cuda->base, &r->marks, 1, sizeof *r->marks, err));
 	TT_TRY_CUDA(cudaMallocHost((void **)(uintptr_t)&r->reached, sizeof *r->reached), "pinned host memory");
 	*r->reached = 0;
-	for (int i = 0; i < TT_CUDA_FLIGHTS; i++)
-		TT_TRY_CUDA(cudaMallocHost((void **)&r->words[i], sizeof *r->words[i]), "pinned host memory");
 	return TT_OK;
 }
 
@@ -412,10 +409,8 @@ bool tt_cuda_ranks_close(struct tt_cuda *cuda)
 		return true;
 	bool over = end_guard(r), stuck = r->stuck;
 	cuda->base.release(&cuda->base, r->arena);
-	cuda->base.release(&cuda->base, r->word);
+	cuda->base.release(&cuda->base, r->marks);
 	cuda->ranks = NULL;
-	for (int i = 0; i < TT_CUDA_FLIGHTS && !stuck; i++)
-		cudaFreeHost(r->words[i]);
 	if (!over)
 		return !stuck;
 	if (!stuck)
@@ -497,7 +492,7 @@ struct tt_cuda_mark tt_cuda_ranks_mark(const struct tt_cuda *cuda)
 {
 	struct tt_cuda_mark mark = {NULL, NULL};
 	if (cuda->ranks) {
-		mark.count = cuda->ranks->word + 1;
+		mark.count = cuda->ranks->marks;
 		mark.reached = (uint32_t *)(uintptr_t)cuda->ranks->reached;
 	}
 	return mark;
@@ -545,22 +540,6 @@ void tt_cuda_ranks_leave(struct tt_cuda *cuda, uint32_t n_marks)
 		return;
 	atomic_fetch_sub(&cuda->ranks->n_inside, 1);
 	give(cuda->ranks, n_marks);
-}
-
-int tt_cuda_ranks_send_word(struct tt_cuda *cuda, uint64_t flight, struct tt_error *err)
-{
-	struct tt_cuda_ranks *r = cuda->ranks;
-	return tt_copy_out(&cuda->counters, r->words[flight], r->word, sizeof *r->word, cuda->stream, err);
-}
-
-uint32_t tt_cuda_ranks_word(const struct tt_cuda *cuda, uint64_t flight)
-{
-	return *cuda->ranks->words[flight];
-}
-
-int tt_cuda_ranks_agree(struct tt_cuda *cuda, const struct tt_results *outputs, struct tt_error *err)
-{
-	return tt_cuda_agree(cuda, outputs, cuda->ranks->word, err);
 }
 
 void *tt_cuda_own_block(const struct tt_cuda *cuda, uint32_t n_rows, size_t row_bytes)

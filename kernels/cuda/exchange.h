@@ -1,8 +1,10 @@
 /* Ranks on GPUs (kernels/shard.h), a process and a device each, and what they pass to each other by NCCL.
  *
  * An op of a rank writes its columns to its own block of the arena, [rows][own columns]; an exchange fills the blocks
- * of all ranks, [n_ranks][rows][own columns], on every rank. h is whole on each: what o_proj and down_proj add to it is
- * exchanged, as f32, and the row kernel (steer_row.cu) adds, normalises and steers whole rows. */
+ * of all ranks, [n_ranks][rows][own columns], on every rank. h is whole on each, as f32: what o_proj adds to it is
+ * exchanged, and the row kernel (steer_row.cu) adds it and normalises whole rows. Of down_proj ranks exchange what h
+ * becomes, each having steered its own columns; where steering takes whole rows, or the product is normalised first, or
+ * norms are asked for, what it adds, and the row kernel steers. */
 #ifndef KERNELS_CUDA_EXCHANGE_H
 #define KERNELS_CUDA_EXCHANGE_H
 
@@ -36,12 +38,6 @@ void tt_cuda_ranks_begin(struct tt_cuda *cuda);
 void tt_cuda_ranks_end(struct tt_cuda *cuda);
 int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err);
 
-/* What all ranks must make of a step, as a hash: it is made after the ops, copied out, and read when the step is
- * finished. flight: the step's place in the ring of flights. */
-int tt_cuda_ranks_agree(struct tt_cuda *cuda, const struct tt_results *outputs, struct tt_error *err);
-int tt_cuda_ranks_send_word(struct tt_cuda *cuda, uint64_t flight, struct tt_error *err);
-uint32_t tt_cuda_ranks_word(const struct tt_cuda *cuda, uint64_t flight);
-
 /* Around calls that use NCCL's communicator, or launch a graph that does; enter fails where that is given up. n_marks:
  * of the graph that was launched. */
 int tt_cuda_ranks_enter(struct tt_cuda *cuda, struct tt_error *err);
@@ -74,9 +70,10 @@ int tt_cuda_ranks_logits(struct tt_backend *, const struct tt_logits_args *, str
  * out. */
 int tt_cuda_place(struct tt_cuda *cuda, void *to, const void *arena, uint32_t n_rows, size_t row_bytes,
 	size_t whole_bytes, struct tt_error *err);
-/* place.cu: a hash of what must be the same on all ranks, to word: the sampled tokens, the decided rows, and the sums
- * of squares of h of the sampled rows and of the last row of each sequence, which a step without samples has too. */
-int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, uint32_t *word, struct tt_error *err);
+/* place.cu: a hash of what must be the same on all ranks, to outputs->agreed, after the ops: the sampled tokens, the
+ * decided rows, and of the sampled rows and of the last row of each sequence, which a step without samples has too, the
+ * coefficients that steered them and the sums of squares of h. */
+int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, struct tt_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
 /* Columns of all ranks as rows; and a hash of what ranks must agree on. */
 #include "kernels/cuda/mark.cuh"
 #include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/steer.cuh"
 #include "kernels/cuda/step.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
@@ -57,6 +58,7 @@ struct agree {
 	const struct tt_sample_result *samples; // [n_samples]
 	const float *decided;                   // [n_decisions][n_layers]
 	const float *squares;                   // [n_tokens][n_norm_tiles]
+	const float *coef;                      // [n_rows][n_layers]
 	uint32_t *word;                         // out
 	uint32_t n_layers, n_norm_tiles;
 	struct tt_cuda_mark mark; /* behind the step's last exchange */
@@ -75,16 +77,26 @@ TT_DEVICE bool agree_is_last(const struct tt_step_plan *plan, uint32_t token, ui
 	return token + 1 >= n_tokens || step_word(plan, &plan->seqs, token) != step_word(plan, &plan->seqs, token + 1);
 }
 
-/* The squares of the rows whose token the lanes of a warp have, where a lane's are wanted. */
+/* The rows whose token the lanes of a warp have, where a lane's is wanted: their squares, and the coefficients that
+ * steered them, since a rank that steers its columns otherwise passes them on, and h is the same on all. */
 TT_DEVICE uint32_t agree_add_rows(uint32_t hash, const struct agree &a, uint32_t token, bool wanted)
 {
+	const struct steer steer = {a.plan, NULL, NULL, NULL, NULL, 0, 0, 0};
 	uint32_t lanes = tt_ballot(wanted);
 	for (uint32_t lane = 0; lane < TT_WARP && lanes >> lane; lane++) {
 		if (!(lanes >> lane & 1))
 			continue;
-		const float *row = a.squares + (size_t)tt_shuffle(token, lane) * a.n_norm_tiles;
+		size_t at = tt_shuffle(token, lane);
+		const float *squares = a.squares + at * a.n_norm_tiles;
+		uint2 rows = steer_rows(steer, (uint32_t)at);
 		for (uint32_t i = tt_lane(); i < a.n_norm_tiles; i += TT_WARP)
-			hash = agree_add(hash, tt_load_4(row + i, TT_TRAFFIC_ACTIVATION));
+			hash = agree_add(hash, tt_load_4(squares + i, TT_TRAFFIC_ACTIVATION));
+		for (uint32_t i = tt_lane(); i < TT_STACK * a.n_layers && (rows.x | rows.y); i += TT_WARP) {
+			size_t row = steer_row_index(rows, i / a.n_layers);
+			if (row)
+				hash = agree_add(hash,
+					tt_load_4(a.coef + row * a.n_layers + i % a.n_layers, TT_TRAFFIC_DIRECTION));
+		}
 	}
 	return hash;
 }
@@ -121,10 +133,10 @@ static __global__ void __launch_bounds__(AGREE_THREADS) agree_kernel(const __gri
 	mark_reach(a.mark);
 }
 
-int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, uint32_t *word, struct tt_error *err)
+int tt_cuda_agree(struct tt_cuda *cuda, const struct tt_results *outputs, struct tt_error *err)
 {
-	struct agree a = {cuda->plan, outputs->samples, outputs->decided, cuda->squares, word, cuda->config.n_layers,
-		tt_norm_tiles(cuda->config.hidden_size), tt_cuda_ranks_mark(cuda)};
+	struct agree a = {cuda->plan, outputs->samples, outputs->decided, cuda->squares, cuda->coef, outputs->agreed,
+		cuda->config.n_layers, tt_norm_tiles(cuda->config.hidden_size), tt_cuda_ranks_mark(cuda)};
 	void *args[] = {&a};
 	struct tt_launch launch = {"agree", dim3(1), dim3(AGREE_THREADS), AGREE_THREADS * sizeof(uint32_t),
 		cuda->stream, 0, 0, cuda->dependent, &cuda->counters};

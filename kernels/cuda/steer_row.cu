@@ -4,8 +4,8 @@
  * loading a policy changes nobody else's tokens.
  *
  * The same kernel finishes o_proj and down_proj of layers that normalise what these add to h: it reads their product,
- * whose length needs the whole row. All rows of such a model are steered here. So are all rows of several ranks, which
- * have exchanged what they add to h.
+ * whose length needs the whole row. All rows of such a model are steered here. Of several ranks, which have exchanged
+ * their columns, it finishes all layers.
  *
  * The row stays in shared memory twice, as it came and as it becomes. A thread touches the same columns throughout. */
 #include "kernels/cuda/mark.cuh"
@@ -35,8 +35,8 @@ struct steer_row_args {
 	struct tt_cuda_mark mark; /* of several ranks, behind the exchange */
 };
 
-/* What a row kernel adds to h first. */
-enum row_adds { ROW_NOTHING, ROW_NORMED, ROW_OF_RANKS, ROW_OF_RANKS_NORMED };
+/* What a row kernel adds to h first; the last is all of h. */
+enum row_adds { ROW_NOTHING, ROW_NORMED, ROW_OF_RANKS, ROW_OF_RANKS_NORMED, ROW_OF_RANKS_STEERED };
 
 /* The block's dynamic shared memory. */
 struct row_memory {
@@ -169,7 +169,7 @@ TT_DEVICE void row_apply(const struct row_memory *m, const struct steer_row *r, 
 template <int adds> TT_DEVICE float4 row_y(const struct steer_row_args &a, size_t row, uint32_t column)
 {
 	const float *at = a.y + row + column;
-	if (adds == ROW_OF_RANKS || adds == ROW_OF_RANKS_NORMED)
+	if (adds == ROW_OF_RANKS || adds == ROW_OF_RANKS_NORMED || adds == ROW_OF_RANKS_STEERED)
 		at = a.y + ((size_t)(column / a.y_columns) * a.y_rows + blockIdx.x) * a.y_columns +
 		     column % a.y_columns;
 	return tt_load_f32x4(at, TT_TRAFFIC_SCRATCH);
@@ -209,7 +209,10 @@ TT_DEVICE void row_load(const struct steer_row_args &a, const struct row_memory 
 	for (uint32_t first = tt_warp() * TT_WARP * 4; first < hidden; first += THREADS * 4) {
 		uint32_t column = first + tt_lane() * 4;
 		bool valid = column < hidden;
-		float4 v = valid ? tt_load_f32x4(a.h + row + column, TT_TRAFFIC_ACTIVATION) : make_float4(0, 0, 0, 0);
+		float4 v = make_float4(0, 0, 0, 0);
+		if (valid)
+			v = adds == ROW_OF_RANKS_STEERED ? row_y<adds>(a, row, column)
+							 : tt_load_f32x4(a.h + row + column, TT_TRAFFIC_ACTIVATION);
 		if (adds == ROW_OF_RANKS && valid)
 			v = row_plus(v, row_y<adds>(a, row, column));
 		if (norms && valid)
@@ -277,7 +280,7 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 			row_apply(&m, &r, hidden);
 	}
 	row_store(a, &m, token, hidden);
-	if ((adds == ROW_OF_RANKS || adds == ROW_OF_RANKS_NORMED) && blockIdx.x == 0)
+	if (adds >= ROW_OF_RANKS && blockIdx.x == 0)
 		mark_reach(a.mark);
 	if (!a.s.norms)
 		return;
@@ -288,8 +291,10 @@ static __global__ void __launch_bounds__(THREADS, 4) steer_row_kernel(const __gr
 	}
 }
 
-static const void *row_kernel(const struct tt_cuda *cuda, const struct steer_row_args *a)
+static const void *row_kernel(const struct tt_cuda *cuda, const struct steer_row_args *a, bool steered)
 {
+	if (steered)
+		return TT_KERNEL(steer_row_kernel<ROW_OF_RANKS_STEERED>);
 	if (cuda->ranks)
 		return a->post_gamma ? TT_KERNEL(steer_row_kernel<ROW_OF_RANKS_NORMED>)
 				     : TT_KERNEL(steer_row_kernel<ROW_OF_RANKS>);
@@ -297,7 +302,8 @@ static const void *row_kernel(const struct tt_cuda *cuda, const struct steer_row
 }
 
 /* A block for each token of the step. */
-static int row_launch(struct tt_cuda *cuda, struct steer_row_args *a, const char *name, struct tt_error *err)
+static int row_launch(
+	struct tt_cuda *cuda, struct steer_row_args *a, const char *name, bool steered, struct tt_error *err)
 {
 	uint32_t n = cuda->grid_tokens, hidden = a->s.hidden;
 	void *kernel_args[] = {a};
@@ -312,7 +318,7 @@ static int row_launch(struct tt_cuda *cuda, struct steer_row_args *a, const char
 	struct tt_launch launch = {name, dim3(n), dim3(THREADS), tt_cuda_steer_row_shared(hidden), cuda->stream,
 		(uint64_t)n * hidden * (4 + 4 + 2 + (a->y ? 4 : 0)), (uint64_t)n * hidden * 4, cuda->dependent,
 		&cuda->counters};
-	TT_TRY(n ? tt_cuda_launch(cuda, &launch, row_kernel(cuda, a), kernel_args, err) : TT_OK);
+	TT_TRY(n ? tt_cuda_launch(cuda, &launch, row_kernel(cuda, a, steered), kernel_args, err) : TT_OK);
 	if (n)
 		tt_cuda_ranks_marked(cuda);
 	return TT_OK;
@@ -331,13 +337,14 @@ int row_product(struct tt_cuda *cuda, bool norm, uint32_t n_out, float **y, stru
 	return TT_OK;
 }
 
-int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, const float *y, struct tt_error *err)
+int steer_row_launch(
+	struct tt_cuda *cuda, const struct tt_down_proj_args *args, const float *y, bool steered, struct tt_error *err)
 {
-	struct steer_row_args a = {{cuda->plan, args->slots, args->coef, args->captured, args->norms,
+	struct steer_row_args a = {{cuda->plan, steered ? NULL : args->slots, args->coef, args->captured, args->norms,
 					   args->config->n_layers, args->layer_index, args->config->hidden_size},
 		args->next_norm, args->h, cuda->x, cuda->squares, 0, y, args->layer->ffn_post_norm,
 		args->config->rms_norm_eps, 0, 0, tt_cuda_ranks_mark(cuda)};
-	return row_launch(cuda, &a, "steer_row", err);
+	return row_launch(cuda, &a, steered ? "place_row" : "steer_row", steered, err);
 }
 
 int post_norm_launch(struct tt_cuda *cuda, const struct tt_o_proj_args *args, const float *y, struct tt_error *err)
@@ -347,5 +354,5 @@ int post_norm_launch(struct tt_cuda *cuda, const struct tt_o_proj_args *args, co
 		{cuda->plan, NULL, NULL, NULL, NULL, args->config->n_layers, 0, args->config->hidden_size},
 		args->layer->ffn_norm, args->h, cuda->x, cuda->squares, 0, y, norm, args->config->rms_norm_eps, 0, 0,
 		tt_cuda_ranks_mark(cuda)};
-	return row_launch(cuda, &a, norm ? "post_norm" : "add_row", err);
+	return row_launch(cuda, &a, norm ? "post_norm" : "add_row", false, err);
 }

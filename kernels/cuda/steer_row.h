@@ -10,8 +10,10 @@
 int row_product(struct tt_cuda *cuda, bool norm, uint32_t n_out, float **y, struct tt_error *err);
 
 /* Adds the product that was left in y to h, if that is not NULL, normalised where the layer has a norm for it. Steers h
- * in place, then stores the captured rows, the norms, x and the squares. */
-int steer_row_launch(struct tt_cuda *cuda, const struct tt_down_proj_args *args, const float *y, struct tt_error *err);
+ * in place, then stores the captured rows, the norms, x and the squares. steered: ranks have done both, and y has their
+ * columns of h. */
+int steer_row_launch(
+	struct tt_cuda *cuda, const struct tt_down_proj_args *args, const float *y, bool steered, struct tt_error *err);
 
 /* Adds the product of o_proj that was left in y to h, and stores x and the squares. */
 int post_norm_launch(struct tt_cuda *cuda, const struct tt_o_proj_args *args, const float *y, struct tt_error *err);

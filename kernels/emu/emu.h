@@ -68,6 +68,7 @@ struct tt_emu_counters {
 	uint64_t host_launches, graph_launches, attributes;  /* attributes: how many attributes of kernels were set */
 	uint64_t copies_in, copies_out, copies_within, sets; /* in: host to device */
 	uint64_t bytes_in, bytes_out;
+	uint64_t collectives; /* of ranks, that ran */
 	uint64_t waits; /* for a stream, an event, the device, or a copy that is not asynchronous */
 };
 

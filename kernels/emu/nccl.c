@@ -408,6 +408,7 @@ cudaError_t collective_run(const struct collective *c)
 	for (uint32_t i = 0; i < comm->n_ranks && waited == THERE; i++)
 		waited = wait_for(comm, &ranks[i], &ranks[i].n_read, comm->n_calls);
 	comm->n_calls++;
+	emu.counters.collectives++;
 	bool planted = comm->plant != NO_PLANT && comm->n_calls == comm->planted_call;
 	if (planted && comm->plant == ABSENT) {
 		wait_for_abort(comm);

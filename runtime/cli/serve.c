@@ -53,6 +53,17 @@ static int parse_policies(struct run *run)
 	return CLI_PROCEED;
 }
 
+static void take_lists(struct run *run)
+{
+	struct tt_serve_options *o = &run->options;
+	o->keep_text = run->keep_text != 0;
+	o->audit_serve = run->audit_full != 0;
+	o->shadows = run->shadows.items;
+	o->n_shadows = run->shadows.n;
+	o->model_names = run->model_names.items;
+	o->n_model_names = run->model_names.n;
+}
+
 static int parse(struct run *run, int argc, char **argv, struct cli_list *positional)
 {
 	struct tt_serve_options *o = &run->options;
@@ -90,6 +101,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 		{"public-metrics", 0, NULL, CLI_FLAG, &o->public_metrics, NULL, 0, 0, "/metrics on --port too"},
 		{"tokenizer-info", 0, NULL, CLI_FLAG, &o->tokenizer_info, NULL, 0, 0,
 			"/tokenizer_info: the chat template and the names of the first and last token"},
+		{"list-policies", 0, NULL, CLI_FLAG, &o->list_policies, NULL, 0, 0,
+			"MODEL:POLICY is a model too, listed for each policy, which steers what asks for it"},
 		{"lenient", 0, NULL, CLI_FLAG, &o->lenient, NULL, 0, 0,
 			"keys of a body that nobody knows are passed over, and named in X-Trimtab-Ignored"},
 		{"behind-proxy", 0, NULL, CLI_FLAG, &o->behind_proxy, NULL, 0, 0,
@@ -123,14 +136,8 @@ static int parse(struct run *run, int argc, char **argv, struct cli_list *positi
 	int status = cli_parse(&usage, argc, argv, positional);
 	if (status != CLI_PROCEED)
 		return status;
-	status = parse_policies(run);
-	o->keep_text = run->keep_text != 0;
-	o->audit_serve = run->audit_full != 0;
-	o->shadows = run->shadows.items;
-	o->n_shadows = run->shadows.n;
-	o->model_names = run->model_names.items;
-	o->n_model_names = run->model_names.n;
-	return status;
+	take_lists(run);
+	return parse_policies(run);
 }
 
 /* Where the device or a rank failed, and another process may do better. */

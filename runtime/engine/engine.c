@@ -98,6 +98,7 @@ static int set_limits(struct tt_engine *e, struct tt_limits *limits, struct tt_e
 		.max_samples = o->max_batch > MIN_SAMPLES ? o->max_batch : MIN_SAMPLES,
 		.n_rows = 1 + o->max_batch * TT_MAX_STACK,
 		.context = o->context,
+		.n_ranks = o->n_ranks,
 		.max_seen = e->rank.backend->has_penalties ? SEEN_OF_A_STEP + o->context : 0,
 		.n_inline_captures = tt_limits_inline_captures(&e->model->config),
 		.fast = o->fast,

@@ -73,6 +73,7 @@ struct tt_engine {
 	bool started, stopping;       /* the engine has its own thread; it is being ended */
 	bool serving;                 /* that thread is in its loop; once it has left, its id may be another thread's */
 	bool stepping;                /* a step is under way */
+	double beat;                  /* when a step was last begun or ended, or the first request came */
 	pthread_t stepper;            /* who steps, while stepping */
 	pthread_t owner;              /* the engine's own thread, once started */
 	struct tt_owner_call *owner_calls;

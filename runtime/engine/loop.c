@@ -94,6 +94,7 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 	if (engine->stepping)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a step is under way: a callback cannot step, nor two threads");
 	engine->stepping = true;
+	engine->beat = start;
 	engine->stepper = pthread_self();
 	tt_unlock(engine);
 	int status = begins ? step(engine, err) : finish_down_to(engine, 0, err);
@@ -108,7 +109,8 @@ static int run_one(struct tt_engine *engine, bool begins, struct tt_error *err)
 	}
 	tt_policy_slots_sweep(engine);
 	engine->stepping = false;
-	engine->seconds += tt_now() - start;
+	engine->beat = tt_now();
+	engine->seconds += engine->beat - start;
 	const struct tt_device_counters *counters = engine->rank.backend->counters;
 	if (counters)
 		/* A copy, since the backend's own counters change while a step is launched, without the lock. */

@@ -12,6 +12,7 @@
 #include "base/sampling.h"
 #include "kernels/steer.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/loop.h"
 #include "runtime/engine/policy_slots.h"
 #include "runtime/engine/pump.h"
 #include "runtime/engine/thread.h"
@@ -360,6 +361,8 @@ static int enqueue(struct tt_request *r, struct tt_error *err)
 		if (loaded->killed && policy->scale != 0)
 			r->sequence.ends_steering = true;
 	}
+	if (!tt_step_due(engine))
+		engine->beat = tt_now();
 	tt_scheduler_add(&engine->scheduler, &r->sequence);
 	pthread_cond_broadcast(&engine->changed);
 	return TT_OK;

@@ -275,6 +275,7 @@ void tt_engine_load(struct tt_engine *engine, struct tt_engine_load *out)
 		.n_waiting = s->n_waiting,
 		.n_pages = s->pool.n_pages,
 		.n_used_pages = s->pool.n_pages - s->pool.n_free - s->pool.n_idle,
+		.quiet = tt_step_due(engine) ? tt_now() - engine->beat : 0,
 	};
 	tt_unlock(engine);
 }

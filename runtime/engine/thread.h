@@ -15,6 +15,7 @@ void tt_unlock(struct tt_engine *engine);
 struct tt_engine_load {
 	uint32_t n_running, n_waiting;
 	uint32_t n_pages, n_used_pages; /* used: by requests that run, not just kept to be shared */
+	double quiet; /* seconds since a step was last begun or ended; 0 where there is nothing to do */
 };
 void tt_engine_load(struct tt_engine *engine, struct tt_engine_load *out);
 

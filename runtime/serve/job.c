@@ -153,10 +153,23 @@ static void set_refusal(struct tt_job *job, int status)
 	set_problem(job, http, code, job->body.param, NULL);
 }
 
-static bool is_model(const struct tt_job *job, const json_t *name)
+/* Whether the body's model is there. One that ends in a policy is a body whose steering is that policy. */
+static bool take_model(struct tt_job *job)
 {
-	return !name || json_is_null(name) ||
-	       (json_is_string(name) && tt_server_is_model(job->server, json_string_value(name)));
+	const json_t *name = json_object_get(job->json, "model"), *steering = json_object_get(job->json, "steering");
+	const char *policy = NULL;
+	if (!name || json_is_null(name))
+		return true;
+	if (!json_is_string(name) || !tt_server_is_model(job->server, json_string_value(name), &policy))
+		return false;
+	if (!policy)
+		return true;
+	if (steering && !json_is_null(steering)) {
+		set_problem(job, 400, NULL, "steering", "the model names a policy: it is all that steers");
+		return true;
+	}
+	return tt_named_policies_find(&job->catalog->policies, policy) &&
+	       json_object_set_new(job->json, "steering", json_pack("{s:[{s:s}]}", "policies", "name", policy)) == 0;
 }
 
 /* The tokens that the body may come to. */
@@ -187,10 +200,10 @@ static void read_body(struct tt_job *job)
 			NULL, NULL);
 		return;
 	}
-	if (!is_model(job, json_object_get(job->json, "model"))) {
+	if (!take_model(job))
 		set_problem(job, 404, "model_not_found", "model", "there is no such model here; GET /v1/models has it");
+	if (job->status)
 		return;
-	}
 	context.right = job->right;
 	context.now = job->created;
 	context.sampling = (struct tt_sampling){.seed = job->seed, .temperature = 1, .top_p = 1};

@@ -1,5 +1,6 @@
 #include "runtime/serve/routes.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/serve/audit.h"
@@ -20,17 +21,40 @@ static void completions(struct tt_connection *c)
 	tt_job_start(c, TT_COMPLETIONS);
 }
 
-static json_t *model_json(const struct tt_server *server)
+/* Whether the key may name the policy in a body. */
+static bool may_name(const struct tt_key *key, const struct tt_named_policy *policy)
+{
+	return !key || key->steer == TT_STEER_ANY || !policy->label ||
+	       (key->steer == TT_STEER_NAMES && strcmp(policy->label, TT_STANDARD_LABEL) == 0);
+}
+
+/* policy: NULL, or of a model that it steers. */
+static json_t *model_json(const struct tt_server *server, const struct tt_named_policy *policy)
 {
 	const struct tt_model_info *info = tt_engine_info(server->engine);
-	return json_pack("{s:s, s:s, s:I, s:s, s:i, s:s#}", "id", server->model, "object", "model", "created",
+	char id[TT_MAX_TARGET];
+	snprintf(id, sizeof id, "%s%s%s", server->model, policy ? ":" : "", policy ? policy->name : "");
+	json_t *model = json_pack("{s:s, s:s, s:I, s:s, s:i, s:s#}", "id", id, "object", "model", "created",
 		(json_int_t)server->started, "owned_by", "trimtab", "max_model_len", (int)info->context, "root",
 		info->weights_digest, 16);
+	if (model && policy)
+		json_object_set_new(model, "parent", json_string(server->model));
+	return model;
 }
 
 static void models(struct tt_connection *c)
 {
-	tt_reply_json(c, 200, json_pack("{s:s, s:[o]}", "object", "list", "data", model_json(c->server)));
+	const struct tt_server *server = c->server;
+	const struct tt_named_policies *policies = &server->catalog->policies;
+	const struct tt_key *key = tt_server_key(server, &c->http);
+	json_t *list = json_array();
+	json_array_append_new(list, model_json(server, NULL));
+	for (size_t i = 0; server->options->list_policies && i < policies->n; i++) {
+		const struct tt_named_policy *policy = &policies->list[i];
+		if (tt_named_policies_find(policies, policy->name) == policy && may_name(key, policy))
+			json_array_append_new(list, model_json(server, policy));
+	}
+	tt_reply_json(c, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
 }
 
 /* /v1/models/NAME */
@@ -39,21 +63,21 @@ static void model(struct tt_connection *c)
 	static const char prefix[] = "/v1/models/";
 	static const struct tt_problem unknown = {404, "there is no such model here", "model", "model_not_found"};
 	struct tt_span path = tt_http_path(&c->http);
+	const struct tt_named_policy *policy = NULL;
+	const char *policy_name = NULL;
 	size_t n = path.len - (sizeof prefix - 1);
 	char name[TT_MAX_TARGET + 1];
 	memcpy(name, path.data + (sizeof prefix - 1), n);
 	name[n] = 0;
-	if (tt_server_is_model(c->server, name))
-		tt_reply_json(c, 200, model_json(c->server));
+	bool is = tt_server_is_model(c->server, name, &policy_name);
+	if (is && policy_name) {
+		policy = tt_named_policies_find(&c->server->catalog->policies, policy_name);
+		is = policy && may_name(tt_server_key(c->server, &c->http), policy);
+	}
+	if (is)
+		tt_reply_json(c, 200, model_json(c->server, policy));
 	else
 		tt_reply_problem(c, &unknown);
-}
-
-/* Whether the key may name the policy in a body. */
-static bool may_name(const struct tt_key *key, const struct tt_named_policy *policy)
-{
-	return !key || key->steer == TT_STEER_ANY || !policy->label ||
-	       (key->steer == TT_STEER_NAMES && strcmp(policy->label, TT_STANDARD_LABEL) == 0);
 }
 
 static json_t *policy_json(const struct tt_api_context *context, const struct tt_named_policy *policy)
@@ -101,6 +125,8 @@ static json_t *string_or_null(const char *text)
 }
 
 /* As lm-eval's remote tokenizer reads it. */
+enum { QUIET_SECONDS = 60 }; /* longer than any step */
+
 static void tokenizer_info(struct tt_connection *c)
 {
 	const struct tt_chat_template *chat = tt_text_template(tt_engine_text(c->server->engine));
@@ -111,13 +137,22 @@ static void tokenizer_info(struct tt_connection *c)
 
 static void health(struct tt_connection *c)
 {
-	bool ready = !c->server->draining;
-	tt_reply_json(c, ready ? 200 : 503, json_pack("{s:s}", "status", ready ? "ok" : "draining"));
+	const char *status = tt_engine_is_lost(c->server->engine) ? "a rank has failed"
+			     : c->server->draining                ? "draining"
+								  : "ok";
+	tt_reply_json(c, strcmp(status, "ok") ? 503 : 200, json_pack("{s:s}", "status", status));
 }
 
+/* Whether the model's thread lives: this one does. A rank that stands still ends the server by itself. */
 static void live(struct tt_connection *c)
 {
-	tt_reply_json(c, 200, json_pack("{s:s}", "status", "ok"));
+	struct tt_engine_load load;
+	tt_engine_load(c->server->engine, &load);
+	if (load.quiet < QUIET_SECONDS)
+		tt_reply_json(c, 200, json_pack("{s:s}", "status", "ok"));
+	else
+		tt_reply_json(c, 503,
+			json_pack("{s:s, s:f}", "status", "the model stands still", "quiet_seconds", load.quiet));
 }
 
 static void version(struct tt_connection *c)

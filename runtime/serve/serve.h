@@ -12,6 +12,7 @@ struct tt_serve_options {
 	uint32_t admin_port; /* on loopback; likewise */
 	bool public_metrics; /* /metrics on the clients' listener too */
 	bool tokenizer_info; /* /tokenizer_info is there */
+	bool list_policies;  /* MODEL:POLICY is a model too, one that the policy steers */
 	bool lenient;        /* keys of a body that nobody knows are passed over, and named in the answer's header */
 	bool behind_proxy;
 	const char *tls_chain, *tls_key; /* PEM files of a certificate and its key, with which TLS is spoken; or NULL */

@@ -48,12 +48,23 @@ bool tt_server_needs_key(const struct tt_server *server)
 	return server->options->keys || (server->catalog && server->catalog->has_keys);
 }
 
-bool tt_server_is_model(const struct tt_server *server, const char *name)
+static bool is_name(const struct tt_server *server, const char *name, const char *model, const char **policy)
+{
+	size_t n = strlen(model);
+	if (strncmp(name, model, n) != 0)
+		return false;
+	if (server->options->list_policies && name[n] == ':')
+		*policy = name + n + 1;
+	return !name[n] || *policy;
+}
+
+bool tt_server_is_model(const struct tt_server *server, const char *name, const char **policy)
 {
 	const struct tt_serve_options *o = server->options;
-	bool is = strcmp(name, tt_engine_info(server->engine)->name) == 0;
-	for (size_t i = 0; i < o->n_model_names; i++)
-		is = is || strcmp(name, o->model_names[i]) == 0;
+	*policy = NULL;
+	bool is = is_name(server, name, tt_engine_info(server->engine)->name, policy);
+	for (size_t i = 0; i < o->n_model_names && !is; i++)
+		is = is_name(server, name, o->model_names[i], policy);
 	return is;
 }
 

@@ -85,8 +85,9 @@ void tt_server_mark(struct tt_server *server, struct tt_connection *c);
 /* The key of a request, or NULL; and whether there must be one. */
 const struct tt_key *tt_server_key(const struct tt_server *server, const struct tt_http *http);
 bool tt_server_needs_key(const struct tt_server *server);
-/* Whether the model has this name. */
-bool tt_server_is_model(const struct tt_server *server, const char *name);
+/* Whether the model has this name. *policy: NULL, or where policies are models too the one that the name ends in, which
+ * need not be there. */
+bool tt_server_is_model(const struct tt_server *server, const char *name, const char **policy);
 void tt_server_note(const struct tt_server *server, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

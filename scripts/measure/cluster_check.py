@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """A batch on several processes, and on the ranks of Open MPI: the files must be those of one process.
 
-    cluster_check.py TRIMTAB GOLDEN TRIMTAB-MPI [TEST].. [--kills N] [--rows N] [--seed S] [--slow]
+    cluster_check.py TRIMTAB GOLDEN TRIMTAB-MPI [TEST].. [--kills N] [--rows N] [--seed S]
 
 --kills N    only: kills a random rank, or a random shard, N times at random moments, then lets one run end
---slow       only: one of 4 ranks gets a tenth of the others' time; prints the wall time over the ideal one
 
 Ranks are processes of this machine with a tiny model; what several machines or GPUs do is not shown by this."""
 
@@ -33,7 +32,6 @@ parser.add_argument("tests", nargs="*")
 parser.add_argument("--kills", type=int)
 parser.add_argument("--rows", type=int, default=5000)
 parser.add_argument("--seed", type=int, default=int(time.time()))
-parser.add_argument("--slow", action="store_true")
 options = parser.parse_args()
 trimtab_mpi = os.path.abspath(options.mpi)
 
@@ -285,6 +283,8 @@ def test_kills():
 
 # ---- Killing, as long as you like
 
+MAX_BATCH = 32  # the default of a batch
+
 
 def rows_of_parts():
     """Numbers of the rows in all parts."""
@@ -297,16 +297,25 @@ def rows_of_parts():
     return rows
 
 
-def life(job, rng, limit):
+def let_run(rng, start, work, going):
+    """Until a random moment: of its start, or, three times of four, behind the first row that it writes."""
+    if rng.random() < 0.25:
+        time.sleep(rng.uniform(0, start))
+        return
+    n = written()
+    wait_for(lambda: written() > n or not going())
+    time.sleep(rng.uniform(0, work))
+
+
+def life(job, rng, start, work):
     """A run of ranks or of shards that is killed at a random moment: True where it was still going."""
-    seconds = rng.uniform(0, limit)
     if rng.random() < 0.5:
         process = start_ranks(rng.choice([2, 3, 4, 5]), *job.command())
-        time.sleep(seconds)
+        let_run(rng, start, work, lambda: process.poll() is None)
         return kill_rank(process, rng) or (process.communicate(), False)[1]
     n = rng.choice([1, 2, 3, 5])
     shards = [job.start("--shard", f"{i}/{n}") for i in range(n)]
-    time.sleep(seconds)
+    let_run(rng, start, work, lambda: any(shard.poll() is None for shard in shards))
     victim = rng.choice(shards)
     victim.kill()
     if rng.random() < 0.5:  # the others live on, or not
@@ -329,7 +338,7 @@ def kills(n, n_rows=None):
     job.begin()
     hits = misses = finished = n_twice = 0
     while hits < n:
-        hit = life(job, rng, start + 4 * max(seconds - start, 0) / n)
+        hit = life(job, rng, start, 2 * max(seconds - start, 0) / n)
         hits += hit
         misses += not hit
         rows = rows_of_parts()
@@ -341,64 +350,119 @@ def kills(n, n_rows=None):
             job.begin()
     finish(start_ranks(4, *job.command()), "the last run")
     job.same(f"{hits} kills")
+    # What a killed process had begun and not written is a batch, of each of 5 processes at most.
+    rate = (n_rows or options.rows) / max(seconds - start, 0.01)
+    twice = (n_twice + 5 * MAX_BATCH) / rate
+    check(twice <= 10, f"{twice:.1f} s of rows were computed twice")
     print(f"{hits} kills hit a run, {misses} came late, {finished} times all was done before; at most {n_twice} rows "
-          f"were in two parts: {digest('out')[:16]} {digest('tokens')[:16]}")
+          f"were in two parts, and {5 * MAX_BATCH} under way at a kill: {twice:.2f} s computed twice by one at most: "
+          f"{digest('out')[:16]} {digest('tokens')[:16]}")
 
 
 # ---- One slow rank
 
 
-class Throttle:
-    """Gives processes shares of a core, which are 1 at most together, by stopping them: one runs at a time."""
-
-    def __init__(self, pids, shares, period=0.03):
-        self.turns = [(share * period, pid) for share, pid in zip(shares, pids)]
-        self.period = period
-        self.begun = time.monotonic()
-
-    def turn(self):
-        end = self.begun = max(self.begun + self.period, time.monotonic())
-        for seconds, pid in self.turns:
-            end += seconds
-            try:
-                os.kill(pid, signal.SIGCONT)
-                time.sleep(max(0, end - time.monotonic()))
-                os.kill(pid, signal.SIGSTOP)
-            except ProcessLookupError:
-                pass
-        time.sleep(max(0, self.begun + self.period - time.monotonic()))
-
-    def release(self):
-        for _, pid in self.turns:
-            try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
+def preload(name, *flags):
+    """A library made of tests/preload/NAME.c, for LD_PRELOAD."""
+    library = os.path.abspath(name + ".so")
+    if not os.path.exists(library):
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "preload", name + ".c")
+        compiler = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+        subprocess.run([*compiler, "-o", library, source, *flags], check=True)
+    return library
 
 
-def throttled(job, shares):
-    """What ranks with these shares of a core say of themselves, and the longest of their times."""
-    process = start_ranks(len(shares), *job.command(), "--json")
-    throttle = Throttle(ranks_of(process, len(shares)), shares)
-    while process.poll() is None and os.path.exists("out.job"):
-        throttle.turn()
-    throttle.release()
-    said = json.loads(finish(process, f"shares {shares}"))
-    return said, max(rank["seconds"] for rank in said["ranks"])
+STEP_MS, SHARD_MS, FACTOR = 8, 3, 10  # long beside what a step of the tiny model takes, whatever else this machine does
 
 
-def slow():
-    """The ideal: every rank at the speed that it shows alone, all ending at once."""
-    # Of one length, and long beside the time that a stopped rank 0 lets others wait for their rows.
-    rows = [{"id": str(i), "prompt": "x"} for i in range(options.rows)]
-    job = SharedJob(rows, "-n", "48", "--max-batch", "8")
-    _, alone = throttled(job, [0.3])
+def slowed(factor=FACTOR, rank="", ms=STEP_MS):
+    """A command's beginning: its steps are of one length; of that rank, or where there are none, of factor times
+    that."""
+    return ["env", f"LD_PRELOAD={preload('slow_step')}", f"SLOW_MS={ms}", f"SLOW_FACTOR={factor}", f"SLOW_RANK={rank}"]
+
+
+def slow_job(n):
+    """Rows of one length."""
+    return SharedJob([{"id": str(i), "prompt": "x"} for i in range(n)], "-n", "8", "--max-batch", "4")
+
+
+def rows_a_second(n):
+    """Of one rank alone."""
+    job = slow_job(n)
+    said = json.loads(finish(start_ranks(1, *job.command(), "--json", before=slowed()), "one rank alone"))
+    return n / said["ranks"][0]["seconds"]
+
+
+def test_slow_rank():
+    """Of 4 ranks one is 10 times slower. The ideal: each at the speed that it has alone, all ending at once."""
+    n = 1200
+    ideal = n / (rows_a_second(200) * (3 + 1 / FACTOR))
+    for rank in (0, 2):
+        job = slow_job(n)
+        said = json.loads(finish(start_ranks(4, *job.command(), "--json", before=slowed(rank=rank)), "a slow rank"))
+        seconds = max(report["seconds"] for report in said["ranks"])
+        shares = [report["rows"] for report in said["ranks"]]
+        print(f"rank {rank} of 4 is {FACTOR} times slower: {seconds:.1f} s, {seconds / ideal:.3f} of the ideal; rows "
+              f"of each {shares}", flush=True)
+        check(seconds < 1.15 * ideal and shares[rank] == min(shares), f"a slow rank {rank}: {seconds / ideal:.3f}")
+
+
+def start_shard(job, i, n, factor):
+    command = [*slowed(factor, ms=SHARD_MS), trimtab, "batch", tiny, *job.command(), "--shard", f"{i}/{n}"]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def done(process, what):
+    check(process.wait() in (0, 4), what)
+
+
+def test_slow_shards():
+    """16 shards for 4 machines, of which one is 10 times slower; each gets another when it has done one. When none is
+    left the slow one is ended, and the others answer what it has left, in 3 shards anew."""
+    job = SharedJob([{"id": str(i), "prompt": "x"} for i in range(16 * 256)], "-n", "2", "--max-batch", "4")
+    begun = time.monotonic()
+    done(start_shard(job, 0, 16, 1), "a shard alone")
+    ideal = 16 * (time.monotonic() - begun) / (3 + 1 / FACTOR)
     job.begin()
-    said, seconds = throttled(job, [0.3, 0.3, 0.03, 0.3])
-    ideal = alone / 3.1
-    print(f"one rank alone {alone:.2f} s, so 3.1 of them {ideal:.2f} s; 4 ranks of which one has a tenth: "
-          f"{seconds:.2f} s, {seconds / ideal:.3f} times; rows and seconds "
-          f"{[(rank['rows'], rank['seconds']) for rank in said['ranks']]}")
+    begun = time.monotonic()
+    left = list(range(15))
+    slow = start_shard(job, 15, 16, FACTOR)
+    running = [start_shard(job, left.pop(0), 16, 1) for _ in range(3)]
+    while left:
+        for worker in range(3):
+            if left and running[worker].poll() is not None:
+                done(running[worker], "a shard")
+                running[worker] = start_shard(job, left.pop(0), 16, 1)
+        time.sleep(0.01)
+    for process in running:
+        done(process, "a shard")
+    first = time.monotonic() - begun
+    check(slow.poll() is None, "the slow shard was as fast as five others")
+    slow.kill()
+    slow.wait()
+    for process in [start_shard(job, i, 3, 1) for i in range(3)]:
+        done(process, "the rest of the slow shard")
+    seconds = time.monotonic() - begun
+    job.merge()
+    job.same("a slow shard")
+    print(f"16 shards, one of 4 machines {FACTOR} times slower: the others had no more to do after {first:.1f} s, "
+          f"{first / ideal:.2f} of the ideal, and had answered what it left after {seconds:.1f} s, "
+          f"{seconds / ideal:.2f}")
+    check(seconds < 1.5 * ideal, f"a slow shard: {seconds / ideal:.2f} of the ideal")
+
+
+def test_claims():
+    """What it costs rank 0 to answer the others, in processor time of its thread."""
+    job = SharedJob(shared_rows(3000), "-n", "2")
+    flags = subprocess.run(["pkg-config", "--cflags", "ompi-c"], capture_output=True, text=True, check=True)
+    before = ["env", f"LD_PRELOAD={preload('mpi_time', *flags.stdout.split())}",
+              f"MPI_TIME={os.path.abspath('mpi_time')}"]
+    finish(start_ranks(4, *job.command(), before=before), "claims")
+    in_calls, whole, n = map(float, read("mpi_time").split())
+    job.same("claims")
+    print(f"rank 0 answered {int(n)} times in {1000 * in_calls:.1f} ms of its {1000 * whole:.0f} ms of processor time: "
+          f"{100 * in_calls / whole:.2f}%")
+    check(n > 20 and in_calls < 0.01 * whole, f"claims: {n}, {in_calls / whole:.4f} of rank 0's time")
 
 
 def main():
@@ -408,8 +472,6 @@ def main():
         os.chdir(folder)
         if options.kills:
             kills(options.kills)
-        elif options.slow:
-            slow()
         else:
             program.run_tests(globals(), options.tests)
         os.chdir("/")

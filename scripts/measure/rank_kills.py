@@ -4,8 +4,9 @@ leave no process and no memory behind.
 
     rank_kills.py TRIMTAB GOLDEN [--kills N] [--seed S]
 
-Every tenth kill is of rank 0, which cannot say anything: the others must end with it. Then, of an engine of two ranks:
-what ranks that wait take of a core, SIGINT to the whole group, and a program without trimtab-rank beside it."""
+Every tenth kill is of rank 0, which cannot say anything: the others must end with it. Then, what
+ranks that wait take of a core, for a command and in a step; SIGINT to the whole group; and a program without
+trimtab-rank beside it."""
 
 import argparse
 import os
@@ -124,7 +125,8 @@ def kills(n):
         if (number + 1) % 100 == 0 or number + 1 == n:
             print(f"{number + 1} kills (seed {options.seed}): from the kill until all had ended "
                   f"{statistics.median(seconds):.3f} s in the median, {max(seconds):.3f} s at most", flush=True)
-    check(memories() == before, f"memory is left: {memories()}")
+    left = [name for name in memories() if name not in before]
+    check(not left, f"memory is left: {left}")
 
 
 def waiting():
@@ -142,6 +144,27 @@ def waiting():
     err = process.communicate(timeout=60)[1]
     check(process.returncode == 70 and "rank 1 was ended by signal 9" in err,
           f"serve after a rank's end: {process.returncode}: {err[-300:]}")
+
+
+def held_up():
+    """Ranks that wait for one of them in the middle of a step: it is stopped, for less than is taken for its end."""
+    process = start_batch("tiny-llama", 4)
+    check(wait_for(lambda: len(children(process.pid)) == 3, 60), "no ranks")
+    ranks = children(process.pid)
+    others = [process.pid, *ranks[1:]]
+    check(wait_for(lambda: os.path.exists("out.jsonl") and os.path.getsize("out.jsonl") > 0, 60), "no row")
+    os.kill(ranks[0], signal.SIGSTOP)
+    time.sleep(0.5)
+    before, begun = [processor_seconds(pid) for pid in others], time.monotonic()
+    time.sleep(2)
+    seconds = time.monotonic() - begun
+    share = max(processor_seconds(pid) - b for pid, b in zip(others, before)) / seconds
+    os.kill(ranks[0], signal.SIGCONT)
+    check(share < 0.05 and process.poll() is None, f"a rank that waits in a step takes {100 * share:.1f}% of a core")
+    print(f"a rank that waits for another in a step takes {100 * share:.1f}% of a core")
+    process.kill()
+    process.communicate()
+    check(wait_for(lambda: all(is_gone(pid) for pid in ranks), LIMIT), "ranks outlive rank 0")
 
 
 def interrupt():
@@ -171,6 +194,7 @@ def everything():
     os.mkdir("work")
     os.chdir("work")
     waiting()
+    held_up()
     interrupt()
     missing()
     kills(options.kills)

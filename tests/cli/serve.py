@@ -314,6 +314,23 @@ def test_tokenizer_info():
         check("message" in told["chat_template"], f"{told}")
 
 
+def test_list_policies():
+    make_policy("p.st", "gate.b=3")
+    make_policy("q.st")
+    with Server("--policy", "p=p.st", "--policy", "q=q.st", "--served-model-name", "m", "--served-model-name", "n",
+                "--list-policies") as server:
+        listed = server.works("/v1/models")["data"]
+        check([entry["id"] for entry in listed] == ["m", "m:p", "m:q"], f"{listed}")
+        check(server.works("/v1/models/m:p") == listed[1] | {"parent": "m"}, f"{listed[1]}")
+        for name, policies in (("m", ["p", "q"]), ("m:p", ["p"]), ("n:q", ["q"]), ("tiny-llama:q", ["q"])):
+            answer = server.works(CHAT, chat(model=name))
+            check([entry["policy"] for entry in answer["steering"]] == policies, f"{name}: {answer['steering']}")
+        for name in ("m:", "m:r", "x:p", ":p", "m:p:q"):
+            server.refuses(404, "model", CHAT, chat(model=name))
+            server.refuses(404, "model", f"/v1/models/{name}")
+        server.refuses(400, "steering", CHAT, chat(model="m:p", steering={"policies": []}))
+
+
 def test_facts():
     make_policy("p.st", "gate.b=3")
     make_policy("q.st")

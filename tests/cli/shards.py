@@ -3,9 +3,11 @@
 
 import json
 import os
+import random
 import resource
 import sys
 import tempfile
+import time
 
 import program
 from program import check, golden, make_policy, read, refused, run, works, write_lines
@@ -27,6 +29,25 @@ def test_same_bytes():
     works(*job.command(), "--shard", "0/3")  # there is nothing left for it
     job.merge()
     job.same("3 shards, then 5")
+
+
+def test_random_kills():
+    """Shards of random numbers, killed at random moments, and then one run: make cluster-check has more of it."""
+    rng = random.Random(5)
+    job = SharedJob(shared_rows(600), "-n", "2", end="")
+    for _ in range(6):
+        n = rng.choice([1, 2, 3, 5])
+        shards = [job.start("--shard", f"{i}/{n}") for i in range(n)]
+        time.sleep(rng.uniform(0, 0.3))
+        rng.choice(shards).kill()
+        if rng.random() < 0.5:
+            for shard in shards:
+                shard.kill()
+        for shard in shards:
+            shard.wait()
+    job.shards(2)
+    job.merge()
+    job.same("random kills")
 
 
 def test_sweep():

@@ -224,7 +224,7 @@ static void steer_given(const struct step_case *c, const float row[HIDDEN], floa
 	cudaMemcpy(w.h, row, HIDDEN * sizeof *row, cudaMemcpyHostToDevice);
 	const struct tt_down_proj_args args = {
 		&w.config, w.host_plan, &w.layer, LAYER, w.ffn, w.h, w.slots, w.coef, w.captured, NULL, w.next_norm};
-	cr_assert_eq(steer_row_launch(&w.cuda, &args, NULL, &err), TT_OK, "%s", err.message);
+	cr_assert_eq(steer_row_launch(&w.cuda, &args, NULL, false, &err), TT_OK, "%s", err.message);
 	fetched(got, w.h, HIDDEN * sizeof *got);
 	world_close(&w);
 }

@@ -238,7 +238,7 @@ python-test: model
 
 audit:
 	@scripts/setup/install_packages.sh audit
-	$(call build,test,trimtab-cli audit_load)
+	$(call build,test,trimtab-cli audit_load trimtab-body)
 	@scripts/measure/measure_audit.py $(call folder,test)
 
 # KILLS=200: only kills, and so many, of a batch's processes and of a model's ranks.

@@ -75,6 +75,14 @@ int tt_append_log_lock_shared(const struct tt_append_log *log, struct tt_error *
 	return lock(log, LOCK_SH, err);
 }
 
+int tt_append_log_wait_lock(const struct tt_append_log *log, struct tt_error *err)
+{
+	int status;
+	while ((status = flock(log->file, LOCK_EX)) < 0 && errno == EINTR)
+		continue;
+	return status == 0 ? TT_OK : tt_fail_io(err, log->path, "lock");
+}
+
 int tt_append_log_read(const struct tt_append_log *log, uint64_t at, void *out, size_t n)
 {
 	for (size_t done = 0; done < n;) {

@@ -26,6 +26,9 @@ int tt_append_log_lock(const struct tt_append_log *log, struct tt_error *err);
 /* The same for a lock that several may share, none of whom may write. */
 int tt_append_log_lock_shared(const struct tt_append_log *log, struct tt_error *err);
 
+/* tt_append_log_lock that waits for the other holder, however long that takes. */
+int tt_append_log_wait_lock(const struct tt_append_log *log, struct tt_error *err);
+
 /* Reads n bytes from a position on, whole records or not. -1 with errno when that fails; EIO: the file ends before. */
 int tt_append_log_read(const struct tt_append_log *log, uint64_t at, void *out, size_t n);
 /* Reads the n bytes after the last whole record into out, which is emptied first; false where there are fewer. */

@@ -300,9 +300,9 @@ TT_API int tt_engine_remove_policy(struct tt_engine *engine, struct tt_policy *p
  * say so. Requests submitted after tt_engine_resume_steering are steered again. */
 TT_API void tt_engine_kill_steering(struct tt_engine *engine);
 TT_API void tt_engine_resume_steering(struct tt_engine *engine);
-/* The same of one policy that was added: requests that name it at another scale than 0, whether they run or wait, go on
- * to their end without any steering; so do requests that name it so later, until killed is false again. */
-TT_API void tt_engine_kill_policy(struct tt_engine *engine, const struct tt_policy *policy, bool killed);
+/* The same of policies[n] that were added: requests that name one at another scale than 0, whether they run or wait, go
+ * on to their end without any steering; so do requests that name it so later, until killed is false again. */
+TT_API void tt_engine_kill_policies(struct tt_engine *engine, struct tt_policy *const *policies, size_t n, bool killed);
 
 /* ---- Requests ---- */
 

@@ -120,9 +120,10 @@ Test(arguments, engine)
 	tt_policy_describe(policy, NULL);
 	tt_engine_kill_steering(NULL);
 	tt_engine_resume_steering(NULL);
-	tt_engine_kill_policy(NULL, policy, true);
-	tt_engine_kill_policy(engine, NULL, true);
-	tt_engine_kill_policy(engine, policy, true);
+	tt_engine_kill_policies(NULL, &policy, 1, true);
+	tt_engine_kill_policies(engine, NULL, 1, true);
+	tt_engine_kill_policies(engine, (struct tt_policy *[]){NULL}, 1, true);
+	tt_engine_kill_policies(engine, &policy, 1, true);
 	tt_engine_options_default(NULL);
 	tt_engine_options_default_sized(NULL, sizeof(size_t));
 	tt_policy_free(policy);

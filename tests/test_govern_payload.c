@@ -2,11 +2,14 @@
 #include "controller/govern/payload.h"
 
 #include <dirent.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/append_log.h"
 #include "controller/govern/bundle.h"
 #include "controller/govern/log_key.h"
+#include "controller/govern/query.h"
 #include "golden.h"
 
 /* The files and folders that were synced. */
@@ -104,10 +107,7 @@ static bool is_there(struct world *w, uint64_t i)
 static uint64_t erase(struct world *w, struct tt_erasure erasure)
 {
 	uint64_t n = 0;
-	must(tt_database_begin(&w->db, err));
-	must(tt_payload_erase(&w->payloads, &erasure, &n, err));
-	must(tt_database_end(&w->db, TT_OK, err));
-	must(tt_payloads_forget(&w->payloads, err));
+	must(tt_payloads_erase(&w->payloads, &erasure, &n, err));
 	return n;
 }
 
@@ -160,6 +160,93 @@ Test(govern_payload, erasing_takes_what_fits_and_nothing_else)
 	cr_assert_eq(erase(w, (struct tt_erasure){.before = 100 * (int64_t)DAY * 1000}), 60 - 1 - 20 - 6);
 	add(w, 7, true); /* a day whose key was renewed */
 	cr_assert(is_there(w, 7));
+	unmake(w);
+}
+
+/* What is seen of an erasing, by another connection, while each of its transactions is open. */
+struct seen {
+	struct world *w;
+	struct tt_database db;
+	int64_t kept[8];
+	uint64_t told[8];
+	size_t n;
+};
+
+static bool is_locked(const struct world *w)
+{
+	char path[128];
+	snprintf(path, sizeof path, "%s/erase.lock", w->folder);
+	struct tt_append_log lock = {.path = path, .file = -1};
+	must(tt_append_log_open(&lock, true, err));
+	bool locked = tt_append_log_lock(&lock, NULL) != TT_OK;
+	tt_append_log_close(&lock);
+	return locked;
+}
+
+static int see(void *user, uint64_t n, struct tt_error *err)
+{
+	struct seen *seen = user;
+	cr_assert(seen->n < 8 && is_locked(seen->w));
+	seen->told[seen->n] = n;
+	return tt_sql_integer(&seen->db, "SELECT count(*) FROM log_payload", TT_SQL_NONE, &seen->kept[seen->n++], err);
+}
+
+/* A log that is written to beside it would else come to a halt, and its server with it. */
+Test(govern_payload, many_are_erased_in_pieces_between_which_others_write)
+{
+	enum { N = 2600, STAY = 100 };
+	struct world *w = make();
+	struct seen seen = {.w = w};
+	uint8_t open[TT_SECRET] = {0};
+	must(tt_database_open(&seen.db, w->folder, TT_DATABASE_WRITE, err));
+	must(tt_database_begin(&w->db, err));
+	for (uint64_t i = 0; i < N; i++) {
+		const struct tt_payload payload = {i, DAY * 1000, i % 26 ? "goes" : "stays", open, NULL, 0};
+		must(tt_payload_add(&w->payloads, &payload, err));
+	}
+	must(tt_database_end(&w->db, TT_OK, err));
+	cr_assert_eq(erase(w, (struct tt_erasure){.owner = "goes", .tell = see, .user = &seen}), N - STAY);
+	cr_assert_eq(seen.n, 3);
+	for (size_t i = 0; i < 3; i++) {
+		cr_expect_eq(seen.told[i], i < 2 ? 1000 : 500);
+		cr_expect_eq(seen.kept[i], (int64_t)(N - 1000 * i), "what was deleted before is committed");
+	}
+	cr_assert(!is_locked(w) && n_keys(w) == 1);
+	for (uint64_t i = 0; i < N; i++) {
+		uint8_t key[TT_SECRET];
+		bool found;
+		struct tt_buffer none = {0};
+		must(tt_payload_read(&w->payloads, i, &found, key, &none, &none, err));
+		cr_assert_eq(found, i % 26 == 0, "%zu", (size_t)i);
+	}
+	tt_database_close(&seen.db);
+	unmake(w);
+}
+
+static void *erase_beside(void *user)
+{
+	struct world *w = user, other = *w;
+	must(tt_database_open(&other.db, w->folder, TT_DATABASE_WRITE, err));
+	must(tt_payloads_open(&other.payloads, &other.db, w->folder, err));
+	erase(&other, (struct tt_erasure){.owner = "key-1"});
+	tt_payloads_close(&other.payloads);
+	tt_database_close(&other.db);
+	return NULL;
+}
+
+Test(govern_payload, of_two_that_erase_one_waits)
+{
+	struct world *w = make();
+	pthread_t threads[3];
+	for (uint64_t i = 0; i < 60; i++)
+		add(w, i, true);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(pthread_create(&threads[i], NULL, erase_beside, w), 0);
+	cr_assert_eq(erase(w, (struct tt_erasure){.owner = "key-2"}), 20);
+	for (int i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	for (uint64_t i = 0; i < 60; i++)
+		cr_assert_eq(is_there(w, i), i % 3 == 0, "%zu", (size_t)i);
 	unmake(w);
 }
 

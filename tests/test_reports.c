@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "golden.h"
+#include "runtime/engine/engine.h"
 
 #define MODEL GOLDEN("tiny-llama")
 
@@ -274,10 +275,22 @@ Test(reports, the_same_bytes_in_every_way)
 
 #ifndef TT_TEST_CUDA
 
+/* How often a lock was taken. */
+static const pthread_mutex_t *watched;
+static size_t n_locks;
+
+int __real_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	n_locks += lock == watched;
+	return __real_pthread_mutex_lock(lock);
+}
+
 static void kill_steering(const struct said *said)
 {
 	if (said->only)
-		tt_engine_kill_policy(said->engine, said->only, true);
+		tt_engine_kill_policies(said->engine, &said->only, 1, true);
 	else
 		tt_engine_kill_steering(said->engine);
 }
@@ -285,7 +298,7 @@ static void kill_steering(const struct said *said)
 static void resume_steering(const struct said *said)
 {
 	if (said->only)
-		tt_engine_kill_policy(said->engine, said->only, false);
+		tt_engine_kill_policies(said->engine, &said->only, 1, false);
 	else
 		tt_engine_resume_steering(said->engine);
 }
@@ -386,7 +399,7 @@ Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 		resume_steering(&said);
 	}
 	/* One that was killed is nothing to a request without it, or with it at scale 0. */
-	tt_engine_kill_policy(engine, policies[1], true);
+	tt_engine_kill_policies(engine, &policies[1], 1, true);
 	struct tt_request_options options = killed_options(&said, engine, policies[0], ids, 40);
 	options.steering[options.n_steering++] = (struct tt_steering){policies[1], 0};
 	struct tt_request *request = request_run(engine, &options);
@@ -396,6 +409,33 @@ Test(reports, a_kill_in_the_middle_ends_every_report_at_one_token)
 	tt_request_free(request);
 	tt_engine_close(engine);
 	for (int i = 0; i < 3; i++)
+		tt_policy_free(policies[i]);
+}
+
+Test(reports, several_policies_are_killed_by_one_wait_for_a_step)
+{
+	struct tt_engine *engine = engine_open(MODEL, 4, 64);
+	struct tt_policy *policies[N_POLICIES];
+	int32_t ids[40];
+	make_policies(engine, policies);
+	make_prompt(3, 40, ids);
+	watched = &engine->launch;
+	tt_engine_kill_policies(engine, policies, N_POLICIES, true);
+	cr_assert_eq(n_locks, 1);
+	watched = NULL;
+	for (size_t i = 0; i < N_POLICIES; i++) {
+		struct said said;
+		struct tt_decision decision;
+		struct tt_request_options options = killed_options(&said, engine, policies[i], ids, 40);
+		struct tt_request *request = request_run(engine, &options);
+		cr_assert(tt_request_decision(request, 0, &decision) && decision.killed, "%zu", i);
+		tt_request_free(request);
+	}
+	watched = &engine->launch;
+	tt_engine_kill_policies(engine, policies, N_POLICIES, false);
+	cr_assert_eq(n_locks, 1, "there is nothing to wait for when steering is resumed");
+	tt_engine_close(engine);
+	for (size_t i = 0; i < N_POLICIES; i++)
 		tt_policy_free(policies[i]);
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -265,6 +266,25 @@ int tt_database_begin(struct tt_database *db, struct tt_error *err)
 	return tt_sql_run(db, "BEGIN IMMEDIATE", TT_SQL_NONE, err);
 }
 
+static void leave(double seconds)
+{
+	struct timespec pause = {.tv_sec = (time_t)seconds};
+	pause.tv_nsec = (long)(1e9 * (seconds - (double)pause.tv_sec));
+	nanosleep(&pause, NULL);
+}
+
+int tt_database_begin_piece(struct tt_database *db, struct tt_error *err)
+{
+	enum { TRIES = 12 }; /* of five seconds */
+	int status = TT_ERR_IO;
+	leave(db->pause);
+	db->pause = 0;
+	for (int i = 0; i < TRIES && status == TT_ERR_IO; i++)
+		status = tt_database_begin(db, err);
+	db->piece = status == TT_OK ? tt_now() : 0;
+	return status;
+}
+
 int tt_database_begin_read(struct tt_database *db, struct tt_error *err)
 {
 	return tt_sql_run(db, "BEGIN", TT_SQL_NONE, err);
@@ -277,6 +297,9 @@ int tt_database_end(struct tt_database *db, int status, struct tt_error *err)
 	/* Some errors, as of a full disk, have ended it already. */
 	if (status != TT_OK && !sqlite3_get_autocommit(db->handle))
 		sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
+	if (db->piece > 0)
+		db->pause = tt_now() - db->piece;
+	db->piece = 0;
 	return status;
 }
 

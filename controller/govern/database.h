@@ -39,6 +39,8 @@ struct tt_database {
 	struct tt_prepared prepared[TT_DATABASE_STATEMENTS];
 	size_t n_prepared;
 	double deadline; /* of tt_now, for what is asked from here on */
+	double piece;    /* when the piece that is under way has begun, or 0; ... */
+	double pause;    /* ... seconds to leave to others before the next one */
 };
 
 /* Folder and file are made for their owner alone. TT_ERR_IO where the file cannot be opened, TT_ERR_FORMAT where it is
@@ -51,6 +53,9 @@ void tt_database_limit(struct tt_database *db, double seconds);
 
 /* Begins to write; waits some seconds for another writer. */
 int tt_database_begin(struct tt_database *db, struct tt_error *err);
+/* Begins one of several pieces of work which as a whole would keep others that write waiting for too long: first leaves
+ * them as long as the last piece took. Waits up to a minute for them. */
+int tt_database_begin_piece(struct tt_database *db, struct tt_error *err);
 /* Begins to read at one moment, whatever is written meanwhile. */
 int tt_database_begin_read(struct tt_database *db, struct tt_error *err);
 /* Ends what was begun: with status TT_OK what was written is kept, and on disk when this returns TT_OK; with an error

@@ -69,34 +69,46 @@ static int first_unsealed(struct tt_log *log, uint64_t *out, struct tt_error *er
 	return TT_OK;
 }
 
-static int drop_bodies(struct tt_log *log, uint64_t from, uint64_t to, struct tt_error *err)
+/* Unless another program has sealed them meanwhile. */
+static int drop_bodies(struct tt_log *log, uint64_t from, uint64_t to, uint64_t *n, struct tt_error *err)
 {
+	uint64_t first;
+	TT_TRY(first_unsealed(log, &first, err));
+	if (first != from)
+		return TT_OK;
+	*n += to - from;
 	TT_TRY(tt_sql_run(log->db, "DELETE FROM log_entry WHERE seq >= ? AND seq < ?",
 		TT_SQL(tt_integer((int64_t)from), tt_integer((int64_t)to)), err));
 	return tt_log_append(
 		log, "seal", json_pack("{s:I, s:I}", "from", (json_int_t)from, "to", (json_int_t)to), NULL, err);
 }
 
+/* The files are whole and on disk before what they hold is dropped. */
+static int seal_piece(struct tt_log *log, uint64_t from, uint64_t to, uint64_t *n, struct tt_error *err)
+{
+	for (uint64_t seq = from; seq < to; seq += TT_TILE_WIDTH)
+		TT_TRY(write_bundle(log, log->directory, seq, seq + TT_TILE_WIDTH, err));
+	TT_TRY(write_tiles(log, log->directory, from, to, true, err));
+	TT_TRY(tt_database_begin_piece(log->db, err));
+	return tt_database_end(log->db, drop_bodies(log, from, to, n, err), err);
+}
+
 int tt_log_seal(struct tt_log *log, uint64_t *n, struct tt_error *err)
 {
+	enum { PIECE = 16 * TT_TILE_WIDTH }; /* entries */
 	struct tt_tree tree;
 	uint64_t from;
 	*n = 0;
 	TT_TRY(tt_log_tree(log, &tree, err));
-	TT_TRY(first_unsealed(log, &from, err));
 	const uint64_t to = tree.size - tree.size % TT_TILE_WIDTH;
-	if (from % TT_TILE_WIDTH)
-		return tt_fail(err, TT_ERR_FORMAT, "%s is damaged: half a bundle was sealed", log->db->path);
-	if (from >= to)
-		return TT_OK;
-	/* The files are whole and on disk before what they hold is dropped. */
-	for (uint64_t seq = from; seq < to; seq += TT_TILE_WIDTH)
-		TT_TRY(write_bundle(log, log->directory, seq, seq + TT_TILE_WIDTH, err));
-	TT_TRY(write_tiles(log, log->directory, from, to, true, err));
-	TT_TRY(tt_database_begin(log->db, err));
-	TT_TRY(tt_database_end(log->db, drop_bodies(log, from, to, err), err));
-	*n = to - from;
-	return TT_OK;
+	for (;;) {
+		TT_TRY(first_unsealed(log, &from, err));
+		if (from % TT_TILE_WIDTH)
+			return tt_fail(err, TT_ERR_FORMAT, "%s is damaged: half a bundle was sealed", log->db->path);
+		if (from >= to)
+			return TT_OK;
+		TT_TRY(seal_piece(log, from, from + PIECE < to ? from + PIECE : to, n, err));
+	}
 }
 
 static int check_sealed_tile(const struct tt_tree_reader *reader, const char *directory, uint32_t level, uint64_t index,

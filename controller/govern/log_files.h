@@ -5,8 +5,9 @@
 
 #include "controller/govern/log_check.h"
 
-/* Seals all full bundles of 256 entries, and says so in an entry. The database is open for writing, with nothing begun.
- * *n: entries that were sealed. If it is stopped at any moment, it can be done again. */
+/* Seals all full bundles of 256 entries, and says so in an entry for each 4096 of them; others can write meanwhile. The
+ * database is open for writing, with nothing begun. *n: entries that were sealed. If it is stopped at any moment, it
+ * can be done again. */
 int tt_log_seal(struct tt_log *log, uint64_t *n, struct tt_error *err);
 
 /* Whether the tiles of hashes in the state folder are those of the database; tt_log_verify looks at the bundles. */

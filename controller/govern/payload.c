@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/append_log.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "controller/govern/query.h"
@@ -329,34 +330,45 @@ int tt_payload_add_result(struct tt_payloads *p, uint64_t begin, const void *dat
 	return status;
 }
 
-/* ---- Erasing */
+/* ---- Erasing: in pieces, between which others write. What is to go is deleted last, so that if this is stopped, the
+ * same can be asked for again. */
 
-#define ERASED                                                                                                         \
-	" FROM log_payload WHERE (?1 IS NULL OR begin = ?1) AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR at < "   \
-	"?3)"
+enum { PIECE = 1000 }; /* rows of a transaction */
 
-/* Marks the days that are touched: their keys are renewed below. */
-static int delete_those(struct tt_payloads *p, const struct tt_erasure *erasure, const uint64_t *begin, uint64_t *n,
-	struct tt_error *err)
+/* Lists what is to go, and the days by whose keys it is wrapped. Such lists are this connection's own. */
+static int list_doomed(struct tt_payloads *p, const struct tt_erasure *erasure, struct tt_error *err)
 {
-	const struct tt_values values = TT_SQL(begin ? tt_integer((int64_t)*begin) : tt_null(), tt_text(erasure->owner),
-		erasure->before ? tt_integer(erasure->before) : tt_null());
-	TT_TRY(tt_sql_run(
-		p->db, "INSERT OR IGNORE INTO temp.log_touched (day) SELECT DISTINCT day" ERASED, values, err));
-	TT_TRY(tt_sql_run(p->db, "DELETE" ERASED, values, err));
-	*n += (uint64_t)tt_sql_changes(p->db);
-	return TT_OK;
+	static const char *const fresh[] = {"CREATE TEMP TABLE IF NOT EXISTS log_doomed (begin INTEGER PRIMARY KEY)",
+		"CREATE TEMP TABLE IF NOT EXISTS log_touched (day TEXT PRIMARY KEY)", "DELETE FROM temp.log_doomed",
+		"DELETE FROM temp.log_touched"};
+	const size_t n = erasure->begins ? erasure->n_begins : 1;
+	for (size_t i = 0; i < sizeof fresh / sizeof *fresh; i++)
+		TT_TRY(tt_sql_run(p->db, fresh[i], TT_SQL_NONE, err));
+	for (size_t i = 0; i < n; i++)
+		TT_TRY(tt_sql_run(p->db,
+			"INSERT OR IGNORE INTO temp.log_doomed (begin) SELECT begin FROM log_payload WHERE "
+			"(?1 IS NULL OR begin = ?1) AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR at < ?3)",
+			TT_SQL(erasure->begins ? tt_integer((int64_t)erasure->begins[i]) : tt_null(),
+				tt_text(erasure->owner), erasure->before ? tt_integer(erasure->before) : tt_null()),
+			err));
+	return tt_sql_run(p->db,
+		"INSERT INTO temp.log_touched (day) SELECT DISTINCT day FROM log_payload WHERE EXISTS "
+		"(SELECT 1 FROM temp.log_doomed AS doomed WHERE doomed.begin = log_payload.begin)",
+		TT_SQL_NONE, err);
 }
 
-/* The next row of a day after `after`, under another key. */
-static int wrap_next(
-	struct tt_payloads *p, const char *day, const char *new_day, int64_t *after, bool *more, struct tt_error *err)
+/* The next row of a day after `after` that stays, under another key, which fresh keeps from row to row. */
+static int wrap_next(struct tt_payloads *p, struct tt_payloads *fresh, const char *day, const char *new_day,
+	int64_t *after, bool *more, struct tt_error *err)
 {
 	struct tt_query q;
 	uint8_t keys[KEYS], wrapped[WRAPPED];
 	uint64_t begin = 0;
 	int status = TT_OK;
-	TT_TRY(tt_query_open(&q, p->db, "SELECT keys, begin FROM log_payload WHERE day = ? AND begin > ? LIMIT 1",
+	TT_TRY(tt_query_open(&q, p->db,
+		"SELECT keys, begin FROM log_payload WHERE day = ? AND begin > ? AND NOT EXISTS "
+		"(SELECT 1 FROM temp.log_doomed AS doomed WHERE doomed.begin = log_payload.begin) "
+		"ORDER BY begin LIMIT 1",
 		TT_SQL(tt_text(day), tt_integer(*after)), err));
 	*more = tt_query_next(&q, err);
 	if (*more) {
@@ -370,58 +382,83 @@ static int wrap_next(
 	status = status != TT_OK ? status : closed;
 	if (!*more || status != TT_OK)
 		return status;
-	status = read_day(p, new_day, true, err);
+	status = read_day(fresh, new_day, true, err);
 	if (status == TT_OK)
-		status = wrap(p, begin, keys, wrapped, err);
+		status = wrap(fresh, begin, keys, wrapped, err);
 	OPENSSL_cleanse(keys, sizeof keys);
-	if (status != TT_OK)
-		return status;
+	TT_TRY(status);
 	return tt_sql_run(p->db, "UPDATE log_payload SET day = ?, keys = ? WHERE begin = ?",
 		TT_SQL(tt_text(new_day), tt_bytes(wrapped, sizeof wrapped), tt_integer((int64_t)begin)), err);
 }
 
-static int renew_day(struct tt_payloads *p, const char *day, struct tt_error *err)
+/* Rows that follow `after`, within the open transaction. From the first piece on no row is added under the old key. */
+static int wrap_piece(struct tt_payloads *p, const char *day, int64_t *after, bool *more, struct tt_error *err)
 {
 	char date[TT_DAY_NAME], new_day[TT_DAY_NAME];
+	snprintf(date, sizeof date, "%.31s", day);
+	date[strcspn(date, ".")] = 0;
+	TT_TRY(day_of_date(p, date, new_day, false, err));
+	if (strcmp(day, new_day) == 0)
+		TT_TRY(day_of_date(p, date, new_day, true, err));
+	struct tt_payloads fresh = {.db = p->db, .directory = p->directory};
+	int status = TT_OK;
+	for (int i = 0; status == TT_OK && *more && i < PIECE; i++)
+		status = wrap_next(p, &fresh, day, new_day, after, more, err);
+	OPENSSL_cleanse(fresh.key, sizeof fresh.key);
+	return status;
+}
+
+static int renew_day(struct tt_payloads *p, const char *day, struct tt_error *err)
+{
 	int64_t after = -1;
 	bool more = true;
 	if (!is_day(day))
 		return tt_fail(err, TT_ERR_FORMAT, "%s is damaged: the name of a day's key", p->db->path);
-	snprintf(date, sizeof date, "%.31s", day);
-	date[strcspn(date, ".")] = 0;
-	TT_TRY(day_of_date(p, date, new_day, true, err));
-	while (more)
-		TT_TRY(wrap_next(p, day, new_day, &after, &more, err));
+	while (more) {
+		TT_TRY(tt_database_begin_piece(p->db, err));
+		TT_TRY(tt_database_end(p->db, wrap_piece(p, day, &after, &more, err), err));
+	}
 	return TT_OK;
 }
 
-static int next_touched(struct tt_payloads *p, char day[TT_DAY_NAME], bool *more, struct tt_error *err)
+static int renew_days(struct tt_payloads *p, struct tt_error *err)
 {
-	struct tt_query q;
-	TT_TRY(tt_query_open(&q, p->db, "SELECT day FROM temp.log_touched LIMIT 1", TT_SQL_NONE, err));
-	*more = tt_query_next(&q, err);
-	if (*more)
-		snprintf(day, TT_DAY_NAME, "%s", tt_query_text(&q, 0));
-	TT_TRY(tt_query_close(&q));
-	return *more ? tt_sql_run(p->db, "DELETE FROM temp.log_touched WHERE day = ?", TT_SQL(tt_text(day)), err)
-		     : TT_OK;
+	for (;;) {
+		char day[TT_DAY_NAME];
+		struct tt_query q;
+		TT_TRY(tt_query_open(&q, p->db, "SELECT day FROM temp.log_touched LIMIT 1", TT_SQL_NONE, err));
+		bool found = tt_query_next(&q, err);
+		if (found)
+			snprintf(day, TT_DAY_NAME, "%s", tt_query_text(&q, 0));
+		TT_TRY(tt_query_close(&q));
+		if (!found)
+			return TT_OK;
+		TT_TRY(renew_day(p, day, err));
+		TT_TRY(tt_sql_run(p->db, "DELETE FROM temp.log_touched WHERE day = ?", TT_SQL(tt_text(day)), err));
+	}
 }
 
-int tt_payload_erase(struct tt_payloads *p, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err)
+/* Within the open transaction. */
+static int delete_piece(struct tt_payloads *p, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err)
 {
-	char day[TT_DAY_NAME];
-	bool more = true;
-	*n = 0;
-	TT_TRY(tt_sql_run(
-		p->db, "CREATE TEMP TABLE IF NOT EXISTS log_touched (day TEXT PRIMARY KEY)", TT_SQL_NONE, err));
-	for (size_t i = 0; erasure->begins && i < erasure->n_begins; i++)
-		TT_TRY(delete_those(p, erasure, &erasure->begins[i], n, err));
-	if (!erasure->begins)
-		TT_TRY(delete_those(p, erasure, NULL, n, err));
-	while (more) {
-		TT_TRY(next_touched(p, day, &more, err));
-		if (more)
-			TT_TRY(renew_day(p, day, err));
+	static const char *const deletions[] = {
+		"DELETE FROM log_payload WHERE begin IN (SELECT begin FROM temp.log_doomed ORDER BY begin LIMIT ?)",
+		"DELETE FROM temp.log_doomed WHERE begin IN (SELECT begin FROM temp.log_doomed ORDER BY begin LIMIT "
+		"?)"};
+	TT_TRY(tt_sql_run(p->db, deletions[0], TT_SQL(tt_integer(PIECE)), err));
+	const uint64_t deleted = (uint64_t)tt_sql_changes(p->db);
+	TT_TRY(tt_sql_run(p->db, deletions[1], TT_SQL(tt_integer(PIECE)), err));
+	*n += deleted;
+	return erasure->tell ? erasure->tell(erasure->user, deleted, err) : TT_OK;
+}
+
+static int delete_doomed(struct tt_payloads *p, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err)
+{
+	int64_t left = 1;
+	while (left) {
+		TT_TRY(tt_database_begin_piece(p->db, err));
+		TT_TRY(tt_database_end(p->db, delete_piece(p, erasure, n, err), err));
+		TT_TRY(tt_sql_integer(p->db, "SELECT count(*) FROM temp.log_doomed", TT_SQL_NONE, &left, err));
 	}
 	return TT_OK;
 }
@@ -458,7 +495,8 @@ static int destroy(const struct tt_payloads *p, const char *day, struct tt_error
 	return status;
 }
 
-int tt_payloads_forget(struct tt_payloads *p, struct tt_error *err)
+/* Destroys the keys that wrap nothing any more, and takes what was deleted out of the database's files. */
+static int forget(struct tt_payloads *p, struct tt_error *err)
 {
 	int status = TT_OK;
 	DIR *folder = opendir(p->directory);
@@ -478,5 +516,36 @@ int tt_payloads_forget(struct tt_payloads *p, struct tt_error *err)
 		status = tt_sql_integer(p->db, "PRAGMA wal_checkpoint(TRUNCATE)", TT_SQL_NONE, &busy, err);
 	if (status == TT_OK && busy)
 		return tt_fail(err, TT_ERR_IO, "%s: another program reads it and does not come to an end", p->db->path);
+	return status;
+}
+
+/* Of two that erase at the same time one would destroy keys that the other has just made. */
+static int lock_erasing(struct tt_append_log *lock, const struct tt_payloads *p, struct tt_error *err)
+{
+	char *folder, *path;
+	TT_TRY(tt_file_folder(&folder, p->db->path, err));
+	int status = tt_file_join(&path, folder, "erase.lock", err);
+	free(folder);
+	TT_TRY(status);
+	lock->path = path;
+	TT_TRY(tt_append_log_open(lock, true, err));
+	return tt_append_log_wait_lock(lock, err);
+}
+
+int tt_payloads_erase(struct tt_payloads *p, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err)
+{
+	struct tt_append_log lock = {.file = -1};
+	*n = 0;
+	int status = lock_erasing(&lock, p, err);
+	if (status == TT_OK)
+		status = list_doomed(p, erasure, err);
+	if (status == TT_OK)
+		status = renew_days(p, err);
+	if (status == TT_OK)
+		status = delete_doomed(p, erasure, n, err);
+	if (status == TT_OK)
+		status = forget(p, err);
+	tt_append_log_close(&lock);
+	free((char *)(uintptr_t)lock.path);
 	return status;
 }

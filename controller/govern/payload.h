@@ -50,12 +50,14 @@ struct tt_erasure {
 	size_t n_begins;
 	const char *owner; /* NULL: any */
 	int64_t before;    /* milliseconds of Unix time; 0: any */
+	/* Within each transaction that deletes some, and once where there are none; NULL: nobody is told. */
+	int (*tell)(void *user, uint64_t n, struct tt_error *err);
+	void *user;
 };
-/* Deletes within the open transaction, and wraps anew what stays of the days that are touched. *n: how many were
- * there. */
-int tt_payload_erase(struct tt_payloads *payloads, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err);
-/* After that transaction: destroys the keys that wrap nothing any more, and takes what was deleted out of the
- * database's files. */
-int tt_payloads_forget(struct tt_payloads *payloads, struct tt_error *err);
+/* Deletes what is kept now, wraps anew what stays of the days that are touched, destroys their old keys, and takes what
+ * was deleted out of the database's files. Nothing is begun; it is done in pieces, between which others write, and waits
+ * for another one that erases. *n: how many there were. If it is stopped at any moment, it can be done again. */
+int tt_payloads_erase(
+	struct tt_payloads *payloads, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err);
 
 #endif

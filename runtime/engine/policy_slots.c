@@ -188,20 +188,28 @@ static void end_steering(struct tt_sequence *q, uint16_t slot)
 			q->ends_steering = true;
 }
 
-void tt_engine_kill_policy(struct tt_engine *engine, const struct tt_policy *policy, bool killed)
+static void set_killed(struct tt_engine *engine, const struct tt_policy *policy, bool killed)
 {
 	uint16_t slot;
-	if (!engine || !policy)
+	if (!policy || !tt_policy_slot(engine, policy, &slot))
+		return;
+	engine->policies[slot].killed = killed;
+	for (struct tt_sequence *q = engine->scheduler.waiting; killed && q; q = q->next)
+		end_steering(q, slot);
+	for (uint32_t i = 0; killed && i < engine->scheduler.n_running; i++)
+		end_steering(engine->scheduler.running[i], slot);
+}
+
+void tt_engine_kill_policies(struct tt_engine *engine, struct tt_policy *const *policies, size_t n, bool killed)
+{
+	if (!engine || !policies || n == 0)
 		return;
 	tt_lock(engine);
-	if (tt_policy_slot(engine, policy, &slot)) {
-		engine->policies[slot].killed = killed;
-		for (struct tt_sequence *q = engine->scheduler.waiting; killed && q; q = q->next)
-			end_steering(q, slot);
-		for (uint32_t i = 0; killed && i < engine->scheduler.n_running; i++)
-			end_steering(engine->scheduler.running[i], slot);
-	}
+	for (size_t i = 0; i < n; i++)
+		set_killed(engine, policies[i], killed);
 	tt_unlock(engine);
+	if (!killed)
+		return;
 	/* What was planned before is launched; what is planned from now on knows. */
 	pthread_mutex_lock(&engine->launch);
 	pthread_mutex_unlock(&engine->launch);

@@ -282,10 +282,17 @@ int tt_audit_export(const struct tt_audit_options *o, char **text, struct tt_err
 
 /* ---- erase */
 
-/* What the log says of it: what was asked for, and how many there were. */
-static int append_erasure(struct state *s, const struct tt_audit_options *o, uint64_t n, struct tt_error *err)
+struct erasure {
+	struct state state;
+	const struct tt_audit_options *options;
+};
+
+/* What the log says of it: what was asked for, and how many this transaction has found of it. */
+static int append_erasure(void *user, uint64_t n, struct tt_error *err)
 {
 	enum { MOST = 1000 };
+	struct erasure *e = user;
+	const struct tt_audit_options *o = e->options;
 	json_t *fields = json_pack("{s:I}", "erased", (json_int_t)n), *list = json_array();
 	for (size_t i = 0; i < o->n_entries && i < MOST; i++)
 		json_array_append_new(list, json_integer((json_int_t)o->entries[i]));
@@ -296,36 +303,34 @@ static int append_erasure(struct state *s, const struct tt_audit_options *o, uin
 		json_object_set_new(fields, "key", json_string(o->owner));
 	if (o->older_than)
 		json_object_set_new(fields, "older_than_days", json_integer(o->older_than));
-	return tt_log_append(&s->log, "payload.erase", fields, NULL, err);
+	return tt_log_append(&e->state.log, "payload.erase", fields, NULL, err);
 }
 
-static int erase(struct state *s, const struct tt_audit_options *o, uint64_t *n, struct tt_error *err)
+static int erase(struct erasure *e, uint64_t *n, struct tt_error *err)
 {
+	const struct tt_audit_options *o = e->options;
 	const struct tt_erasure erasure = {
 		.begins = o->n_entries ? o->entries : NULL,
 		.n_begins = o->n_entries,
 		.owner = o->owner,
 		.before = o->older_than ? ((int64_t)time(NULL) - (int64_t)o->older_than * 86400) * 1000 : 0,
+		.tell = append_erasure,
+		.user = e,
 	};
-	TT_TRY(tt_database_begin(&s->db, err));
-	int status = tt_payload_erase(&s->payloads, &erasure, n, err);
-	if (status == TT_OK)
-		status = append_erasure(s, o, *n, err);
-	TT_TRY(tt_database_end(&s->db, status, err));
-	return tt_payloads_forget(&s->payloads, err);
+	return tt_payloads_erase(&e->state.payloads, &erasure, n, err);
 }
 
 int tt_audit_erase(const struct tt_audit_options *o, char **text, struct tt_error *err)
 {
-	struct state s;
+	struct erasure e = {.options = o};
 	uint64_t n = 0;
 	struct tt_buffer line = {0};
 	if (!o->n_entries && !o->owner && !o->older_than)
 		return tt_fail(err, TT_ERR_ARGUMENT, "what is to be erased: numbers of entries, a key or an age");
-	int status = open_state(&s, o->state, TT_DATABASE_WRITE, err);
+	int status = open_state(&e.state, o->state, TT_DATABASE_WRITE, err);
 	if (status == TT_OK)
-		status = erase(&s, o, &n, err);
-	close_state(&s);
+		status = erase(&e, &n, err);
+	close_state(&e.state);
 	if (status == TT_OK)
 		status = tt_buffer_print(&line, err, "%" PRIu64 " requests are forgotten\n", n);
 	return status == TT_OK ? give(text, &line, err) : status;

@@ -16,7 +16,8 @@ struct tt_loaded {
 	char name[TT_MAX_NAME + 1], label[TT_MAX_NAME + 1];
 	struct tt_policy_metrics metrics;
 	uint32_t n_users; /* catalogs */
-	bool holds;       /* the work's: steering by it was ended, but that could not be written */
+	/* The work's: steering by it was ended, but that could not be written; it is to end; the engine knows. */
+	bool holds, ends, ended;
 	struct tt_loaded *next;
 };
 

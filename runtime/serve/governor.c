@@ -19,17 +19,23 @@ static void add_loaded(struct tt_governor *governor, struct tt_loaded *loaded)
 	governor->loaded = loaded;
 }
 
+/* A call that ends steering waits for a step, so it is made once. */
+static void tell_engine_all(struct tt_governor *governor, bool ends)
+{
+	if (ends && !governor->ended)
+		tt_engine_kill_steering(governor->server->engine);
+	else if (!ends)
+		tt_engine_resume_steering(governor->server->engine);
+	governor->ended = ends;
+}
+
 /* Ends or resumes steering as the store says. */
 static void set_switches(struct tt_governor *governor, const struct tt_in_force *force)
 {
-	struct tt_engine *engine = governor->server->engine;
 	/* What a map runs may be a version that is in no list of this server's. */
 	for (size_t i = 0; i < force->n_killed; i++)
 		tt_live_map_stop(governor->server, force->killed[i]);
-	if (force->all_killed || governor->holds)
-		tt_engine_kill_steering(engine);
-	else
-		tt_engine_resume_steering(engine);
+	tell_engine_all(governor, force->all_killed || governor->holds);
 }
 
 /* Whether steering by the policy, or NULL: all, was ended, but that could not be written. */
@@ -50,14 +56,36 @@ static void set_held(struct tt_governor *governor, const char *policy, bool hold
 			loaded->holds = holds;
 }
 
-/* Ends steering by policies that are killed, whatever their version or label: older ones may still be on requests. */
-static void set_policy_switches(struct tt_governor *governor, struct tt_loaded *loaded, const struct tt_in_force *force)
+/* Tells the engine of those of a list whose kill switch is to be another than the engine has: by one call for those that
+ * end and one for those that resume, since each call waits for a step. */
+static void tell_engine(struct tt_governor *governor, struct tt_loaded *list)
 {
-	for (; loaded; loaded = loaded->next) {
-		loaded->holds = is_held(governor, loaded->name);
-		tt_engine_kill_policy(governor->server->engine, loaded->named.policy,
-			loaded->holds || tt_in_force_is_killed(force, loaded->name));
+	enum { MOST = 64 }; /* of a call */
+	for (int killed = 0; killed < 2; killed++) {
+		struct tt_policy *changed[MOST];
+		size_t n = 0;
+		for (struct tt_loaded *loaded = list; loaded; loaded = loaded->next) {
+			if (loaded->ends != (killed == 1) || loaded->ended == loaded->ends)
+				continue;
+			loaded->ended = loaded->ends;
+			changed[n++] = loaded->named.policy;
+			if (n < MOST)
+				continue;
+			tt_engine_kill_policies(governor->server->engine, changed, n, killed == 1);
+			n = 0;
+		}
+		tt_engine_kill_policies(governor->server->engine, changed, n, killed == 1);
 	}
+}
+
+/* Ends steering by policies that are killed, whatever their version or label: older ones may still be on requests. */
+static void set_policy_switches(struct tt_governor *governor, struct tt_loaded *list, const struct tt_in_force *force)
+{
+	for (struct tt_loaded *loaded = list; loaded; loaded = loaded->next) {
+		loaded->holds = is_held(governor, loaded->name);
+		loaded->ends = loaded->holds || tt_in_force_is_killed(force, loaded->name);
+	}
+	tell_engine(governor, list);
 }
 
 /* Makes a catalog of what is in force, if that has changed. */
@@ -127,7 +155,6 @@ static bool store_failed(int status, const json_t *arguments)
 static int run_kill(struct tt_governor *governor, struct tt_order *order, const json_t *arguments, json_t **answer,
 	struct tt_error *err)
 {
-	struct tt_engine *engine = governor->server->engine;
 	const char *policy = json_string_value(json_object_get(arguments, "name"));
 	int status = tt_command_run(order->command, &governor->store, &order->actor, arguments, answer, err);
 	if (status != TT_OK && !store_failed(status, arguments))
@@ -136,10 +163,10 @@ static int run_kill(struct tt_governor *governor, struct tt_order *order, const 
 	governor->is_late = governor->is_late || status != TT_OK; /* other policies go on by a catalog that knows it */
 	tt_live_map_stop(governor->server, policy);
 	if (!policy)
-		tt_engine_kill_steering(engine);
+		tell_engine_all(governor, true);
 	for (struct tt_loaded *loaded = policy ? governor->server->loaded : NULL; loaded; loaded = loaded->next)
-		if (strcmp(loaded->name, policy) == 0)
-			tt_engine_kill_policy(engine, loaded->named.policy, true);
+		loaded->ends = loaded->ends || strcmp(loaded->name, policy) == 0;
+	tell_engine(governor, governor->server->loaded);
 	return status;
 }
 
@@ -205,15 +232,22 @@ static void carry_out(struct tt_governor *governor, struct tt_order *order)
 	json_decref(arguments);
 }
 
-static void work(uv_work_t *handle)
+static void free_unused(struct tt_governor *governor)
 {
-	struct tt_governor *governor = handle->data;
-	struct tt_error err = {0};
 	while (governor->unused) {
 		struct tt_loaded *next = governor->unused->next;
 		tt_loaded_free(governor->unused, governor->server);
 		governor->unused = next;
 	}
+}
+
+static void work(uv_work_t *handle)
+{
+	struct tt_governor *governor = handle->data;
+	struct tt_error err = {0};
+	/* Each of them waits for a step, which a kill does not. */
+	if (!governor->order || governor->order->command->right != TT_RIGHT_KILL)
+		free_unused(governor);
 	if (governor->order)
 		carry_out(governor, governor->order);
 	if (look(governor, &err) != TT_OK && strcmp(err.message, governor->error.message) != 0)
@@ -332,11 +366,7 @@ void tt_governor_close(struct tt_governor *governor)
 	if (!governor->server)
 		return;
 	install(governor);
-	while (governor->unused) {
-		struct tt_loaded *next = governor->unused->next;
-		tt_loaded_free(governor->unused, governor->server);
-		governor->unused = next;
-	}
+	free_unused(governor);
 	while (governor->first) {
 		struct tt_order *next = governor->first->next;
 		free_order(governor->first);

@@ -23,6 +23,7 @@ struct tt_governor {
 	struct tt_order *order;   /* NULL: the work only looks for news */
 	int64_t change;           /* the last one that is in the catalog */
 	bool holds;               /* steering was ended, but that could not be written: the store does not say so */
+	bool ended;               /* the engine was told to end steering */
 	bool is_late;             /* the catalog is to be made again though nothing has changed, ... */
 	bool repeats;             /* ... which is what the work does */
 	struct tt_catalog *made;  /* NULL: nothing is new */

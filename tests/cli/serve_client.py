@@ -72,9 +72,11 @@ class Server:
 
     def processor_time(self):
         """Seconds of all its threads."""
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
-            ticks = sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13]))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        total = 0
+        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
+            with open(f"/proc/{self.process.pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+        return total / 1e9
 
     def metrics(self):
         """Values by name and labels."""

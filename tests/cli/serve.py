@@ -736,6 +736,30 @@ def test_drain():
             server.ends()
 
 
+def test_drain_under_load():
+    """Clients that come again and again do not keep a server from its end when all is answered."""
+    with Server("--max-batch", "2", "--behind-proxy") as server:
+        statuses, ended = [], []
+
+        def come_again():
+            try:
+                while True:
+                    statuses.append(server.ask(TEXT, completion())[0])
+            except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError, IndexError):
+                ended.append(True)
+        with server.open(TEXT, completion(max_tokens=450, ignore_eos=True, stream=True)) as running:
+            read_until(running, b"data: ")
+            threads = [threading.Thread(target=come_again) for _ in range(16)]
+            for thread in threads:
+                thread.start()
+            server.signal()
+            check(b"[DONE]" in read_all(running), "a drained stream")
+        server.ends()
+        for thread in threads:
+            thread.join()
+        check(set(statuses) <= {200, 429, 503} and len(ended) == 16, f"{set(statuses)}")
+
+
 def test_takeover():
     """A second server with the same listener takes over from the first: no request is refused or broken."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:

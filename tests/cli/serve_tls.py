@@ -247,6 +247,67 @@ def test_s_client():
         check("New Session Ticket arrived" not in said, "a ticket")
 
 
+class Updater:
+    """A client of TLS 1.3 by libssl itself, which can ask for new keys, as Python's cannot; it reads nothing of itself."""
+
+    def __init__(self, server):
+        self.ssl = ctypes.CDLL(ctypes.util.find_library("ssl"))
+        for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+            getattr(self.ssl, name).restype = ctypes.c_void_p
+        self.connection = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT)
+        self.connection.settimeout(None)  # libssl has the file alone
+        self.context = ctypes.c_void_p(self.ssl.SSL_CTX_new(ctypes.c_void_p(self.ssl.TLS_client_method())))
+        self.speaker = ctypes.c_void_p(self.ssl.SSL_new(self.context))
+        self.ssl.SSL_set_fd(self.speaker, self.connection.fileno())
+        check(self.ssl.SSL_connect(self.speaker) == 1, "libssl's handshake")
+
+    def send(self, data):
+        return self.ssl.SSL_write(self.speaker, data, len(data)) == len(data)
+
+    def update(self, asks):
+        """Makes new keys, and asks the server for some too; false where the connection has ended."""
+        return self.ssl.SSL_key_update(self.speaker, int(asks)) == 1 and self.ssl.SSL_do_handshake(self.speaker) == 1
+
+    def read(self):
+        """All until the end."""
+        out, piece = b"", ctypes.create_string_buffer(1 << 14)
+        while (n := self.ssl.SSL_read(self.speaker, piece, len(piece))) > 0:
+            out += piece.raw[:n]
+        return out
+
+    def close(self):
+        self.ssl.SSL_free(self.speaker)
+        self.ssl.SSL_CTX_free(self.context)
+        self.connection.close()
+
+
+def test_new_keys():
+    """Of TLS 1.3, a client may ask for new keys at any time. One that asks and asks, and reads none of what the server
+    says to that, is cut; nobody else is."""
+    make_certificate()
+    with serve("--header-seconds", 300) as server:
+        polite = Updater(server)
+        for asks in (False, True, True):
+            check(polite.update(asks), "new keys")
+        check(polite.send(ONCE) and Answer(polite.read()).status == 200, "a request after new keys")
+        polite.close()
+        text = json.dumps({**LONG, "n": 1, "max_tokens": 100, "stream": True}).encode()
+        streaming = Updater(server)
+        check(streaming.send(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)),
+              "a stream")
+        check(all(streaming.update(True) for _ in range(20)), "new keys while a stream runs")
+        answer = streaming.read()
+        check(b"[DONE]" in answer and answer.startswith(b"HTTP/1.1 200"), f"a stream with new keys: {answer[-300:]}")
+        streaming.close()
+        before = server.memory()
+        greedy = Updater(server)
+        n = next((n for n in range(1 << 17) if not greedy.update(True)), None)
+        check(n is not None, "131,072 times new keys were asked for, and none was read")
+        check(server.memory() - before < 4 << 20, f"{server.memory() - before} bytes for what {n} asked for")
+        greedy.close()
+        server.works("/v1/models")
+
+
 def hostile(rng):
     """Bytes that are no TLS, or not as it is spoken here, by name."""
     to_server = ssl.MemoryBIO()

@@ -1,11 +1,14 @@
 /* The audit log in a database of its own. */
 #include "controller/govern/log.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
 #include <unistd.h>
 
 #include "base/hex.h"
 #include "base/json.h"
+#include "controller/govern/log_files.h"
+#include "controller/govern/query.h"
 #include "golden.h"
 
 struct world {
@@ -37,14 +40,10 @@ static struct world *make(void)
 
 static void unmake(struct world *w)
 {
-	static const char *const names[] = {"trimtab.db", "trimtab.db-wal", "trimtab.db-shm"};
-	char path[100];
+	char command[100];
 	close_log(w);
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-		snprintf(path, sizeof path, "%s/%s", w->folder, names[i]);
-		unlink(path);
-	}
-	rmdir(w->folder);
+	snprintf(command, sizeof command, "rm -r %s", w->folder);
+	cr_assert_eq(system(command), 0);
 	free(w);
 }
 
@@ -243,6 +242,47 @@ Test(govern_log, what_is_no_entry_is_refused)
 	memcpy(text, good, sizeof good);
 	memcpy(strstr(text, "02-29"), "02-30", 5);
 	cr_assert_eq(tt_entry_parse(&head, text, n, NULL), TT_ERR_FORMAT, "the 30th of February");
+}
+
+static void *seal(void *user)
+{
+	struct world w = *(struct world *)user;
+	uint64_t *n = calloc(1, sizeof *n);
+	open_log(&w);
+	must(tt_log_seal(&w.log, n, err));
+	close_log(&w);
+	return n;
+}
+
+/* A transaction of all of it would keep a server's log waiting. Of two that seal at the same time each does a part. */
+Test(govern_log, much_is_sealed_in_pieces)
+{
+	enum { N = 10000, SEALED = N / 256 * 256, PIECES = 3 };
+	struct world *w = make();
+	pthread_t threads[2];
+	struct tt_log_report report;
+	uint64_t n = 0;
+	int64_t n_left;
+	must(tt_database_begin(&w->db, err));
+	for (int i = 0; i < N; i++)
+		must(tt_log_append_entry(&w->log, &(struct tt_log_entry){.kind = "note", .fields = ""}, NULL, err));
+	must(tt_database_end(&w->db, TT_OK, err));
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(pthread_create(&threads[i], NULL, seal, w), 0);
+	for (int i = 0; i < 2; i++) {
+		void *sealed;
+		pthread_join(threads[i], &sealed);
+		n += *(uint64_t *)sealed;
+		free(sealed);
+	}
+	cr_assert_eq(n, SEALED);
+	cr_assert_eq(size_of(w), N + PIECES, "an entry for each piece");
+	must(tt_sql_integer(&w->db, "SELECT count(*) FROM log_entry", TT_SQL_NONE, &n_left, err));
+	cr_assert_eq(n_left, N + PIECES - SEALED);
+	must(tt_log_verify(&w->log, NULL, NULL, &report, err));
+	must(tt_log_check_sealed(&w->log, err));
+	cr_assert(report.n_entries == N + PIECES && report.n_sealed == SEALED);
+	unmake(w);
 }
 
 Test(govern_log, checkpoints_are_of_the_tree)

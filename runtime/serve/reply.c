@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/utf8.h"
 #include "runtime/openai/response.h"
+#include "runtime/serve/routes.h"
 
 enum { MAX_DEPTH = 64 }; /* of JSON */
 
@@ -120,6 +121,8 @@ void tt_reply_retry(struct tt_connection *c, const struct tt_problem *problem, u
 			(milliseconds + 999) / 1000, milliseconds);
 	if (problem->status == 401)
 		snprintf(fields, sizeof fields, "WWW-Authenticate: Bearer\r\n");
+	if (problem->status == 405)
+		snprintf(fields, sizeof fields, "Allow: %s\r\n", tt_route_methods(c));
 	reply(c, problem->status, fields, tt_problem_text(problem));
 }
 

@@ -274,12 +274,17 @@ static bool may_ask(const struct tt_connection *c, const struct route *route)
 /* Why the request is not answered, as far as its header tells; NULL: it is. */
 static const struct tt_problem *objection(const struct tt_connection *c, const struct route *route)
 {
-	static const struct tt_problem unknown = {404, "there is nothing here", NULL, "not_found"},
-				       wrong = {405, "not by this method", NULL, "method_not_allowed"},
-				       foreign = {403, "Host must be this machine by its address", NULL, "wrong_host"},
-				       no_key = {401, "a key is needed, as Authorization: Bearer KEY", NULL,
-					       "invalid_api_key"},
-				       no_json = {415, "Content-Type must be application/json", NULL, NULL};
+	static const struct tt_problem
+		unknown = {404,
+			"there is nothing here; what is: /v1/chat/completions, /v1/completions, /v1/models, "
+			"/v1/steering, /v1/audit/SEQ, /tokenize, /detokenize, /health",
+			NULL, "not_found"},
+		nothing = {404, "there is nothing here", NULL, "not_found"},
+		get = {405, "this is asked for by GET", NULL, "method_not_allowed"},
+		post = {405, "this is asked for by POST", NULL, "method_not_allowed"},
+		foreign = {403, "Host must be this machine by its address", NULL, "wrong_host"},
+		no_key = {401, "a key is needed, as Authorization: Bearer KEY", NULL, "invalid_api_key"},
+		no_json = {415, "Content-Type must be application/json", NULL, NULL};
 	const struct tt_serve_options *o = c->server->options;
 	if (c->is_admin ? !is_loopback(&c->http)
 			: !tt_server_needs_key(c->server) && !o->behind_proxy && !c->is_local && !is_address(&c->http))
@@ -287,13 +292,19 @@ static const struct tt_problem *objection(const struct tt_connection *c, const s
 	if (!c->is_admin && !may_ask(c, route))
 		return &no_key;
 	if (!route)
-		return &unknown;
+		return c->is_admin ? &nothing : &unknown;
 	const struct tt_problem *refusal = route->refuses ? route->refuses(c) : NULL;
 	if (refusal)
 		return refusal;
 	if (!is_method(tt_http_method(&c->http), route->method))
-		return &wrong;
+		return route->method == GET ? &get : &post;
 	return route->method == POST && !is_json(&c->http) ? &no_json : NULL;
+}
+
+const char *tt_route_methods(const struct tt_connection *c)
+{
+	const struct route *route = find(c);
+	return !route ? "" : route->method == GET ? "GET, HEAD" : "POST";
 }
 
 bool tt_route_refuse(struct tt_connection *c)

@@ -9,4 +9,7 @@ bool tt_route_refuse(struct tt_connection *c);
 /* Answers the connection's request, now or later. */
 void tt_route(struct tt_connection *c);
 
+/* What its path takes, as the field Allow has it. */
+const char *tt_route_methods(const struct tt_connection *c);
+
 #endif

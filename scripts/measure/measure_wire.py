@@ -3,9 +3,9 @@
 
   drain     SIGTERM at random moments under load (--rounds): streams that had begun and are not whole
   takeover  servers that follow each other on one inherited listener (--rounds): connections refused, answers broken
-  slow      readers that do not read, headers and bodies that drip: when they are cut, and what other streams see of it
+  slow      readers that do not read, headers and bodies that drip: when they are cut, and what others see of it
   capacity  the time to the first token at ten times what is taken, over that where nobody is refused
-  gone      clients that leave while they wait, in their prompt, and while they are answered: until nothing of it is left
+  gone      clients that leave while they wait, in their prompt, and in their answer: until nothing of it is left
   soak      requests one after another on 64 connections (--requests), with the audit log: what grows
 
 A JSON object a line. The model is the tests' tiny one, on one thread."""
@@ -249,8 +249,8 @@ def gone():
                 blocks = server.open(TEXT, body(f"{i}", 400, n=64, stream=True)) if where == "queue" else None
                 if blocks:
                     read_until(blocks, b"data: ")
-                n = 1 if where == "prompt" else 400
-                leaves = server.open(TEXT, body(f"{where} {i} " + "x" * (460 if where == "prompt" else 5), n, stream=True))
+                n, more = (1, "x" * 460) if where == "prompt" else (400, "")
+                leaves = server.open(TEXT, body(f"{where} {i} {more}", n, stream=True))
                 if where == "answer":
                     read_until(leaves, b"data: ")
                 elif where == "queue":

@@ -17,8 +17,8 @@ import time
 
 import program
 from program import check, make_policy, read_rows, run, works, write_lines
-from serve_client import (WAIT, Answer, Server, dechunk, events_of, put_together, read_all, read_until, soon,
-                          without_extras)
+from serve_client import (LONG, WAIT, Answer, Server, completion, dechunk, events_of, put_together, read_all,
+                          read_until, soon, without_extras)
 from serve_wire import AGAIN, ANSWERED, BODY, N, ONCE, POST, REFUSED
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -26,10 +26,6 @@ CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 def chat(text="Hello", **keys):
     return {"messages": [{"role": "user", "content": text}], "max_tokens": 8, "seed": 1, **keys}
-
-
-def completion(prompt="Hello", **keys):
-    return {"prompt": prompt, "max_tokens": 8, "seed": 1, **keys}
 
 
 def refused(status, pattern, *arguments):
@@ -103,6 +99,10 @@ def test_routes():
         server.refuses(405, None, CHAT)
         server.refuses(405, None, "/health", {})
         server.refuses(405, None, "/health", method="DELETE")
+        for path, method, methods in ((CHAT, "GET", "POST"), ("/health", "DELETE", "GET, HEAD")):
+            with server.open(path, method=method) as connection:
+                check(Answer(read_all(connection)).fields.get("allow", "").upper() == methods, f"{path} by {method}")
+        check(CHAT in server.refuses(404, None, "/v1/embeddings", {"input": "x"})["message"], "what there is instead")
         for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp", "multipart/form-data"):
             server.refuses(415, None, CHAT, chat(), Content_Type=kind)
         server.works(CHAT, chat(), Content_Type="Application/JSON; charset=utf-8")
@@ -530,7 +530,6 @@ def test_lenient():
 
 
 # Minutes of work for the engine: how soon the next is answered shows how soon it was given up.
-LONG = {"n": 128, "max_tokens": 450, "ignore_eos": True}
 
 
 def test_disconnect():
@@ -704,109 +703,6 @@ def test_slow_reader():
         check(len(events) == 1600, f"{len(events)} events came late")
 
 
-def test_drain():
-    with Server("--max-batch", "2") as server:
-        with server.open(TEXT, completion(max_tokens=450, ignore_eos=True, stream=True)) as running, \
-                server.send(AGAIN) as idle:
-            read_until(running, b"data: ")
-            read_until(idle, b"}")
-            server.signal()
-            check(read_all(idle) == b"", "an idle connection stays")
-            rest = read_all(running)
-            check(b"[DONE]" in rest and b"error" not in rest, f"a drained stream: {rest[-300:]}")
-        server.ends()
-    with Server("--max-batch", "1", "--drain-seconds", "0.3") as server:
-        with server.open(TEXT, completion(**LONG, stream=True)) as running, \
-                server.open(TEXT, completion(**LONG)) as whole:
-            read_until(running, b"data: ")
-            server.signal()
-            soon(lambda: server.ask("/health/ready")[0] == 503, "not ready")
-            check(server.ask("/health/live")[0] == 200, "alive")
-            check(server.refuses(503, None, TEXT, completion())["code"] == "draining", "no new work")
-            rest = read_all(running)
-            check(b'"code":"draining"' in rest and b"[DONE]" in rest, f"cut at the end of draining: {rest[-300:]}")
-            check(Answer(read_all(whole)).status == 503, "whole, at the end of draining")
-        server.ends()
-    with Server("--max-batch", "1") as server:
-        with server.open(TEXT, completion(**LONG, stream=True)) as running:
-            read_until(running, b"data: ")
-            server.signal(signal.SIGINT)
-            soon(lambda: server.ask("/health")[0] == 503, "draining by SIGINT")
-            server.signal(signal.SIGINT)
-            server.ends()
-
-
-def test_drain_under_load():
-    """Clients that come again and again do not keep a server from its end when all is answered."""
-    with Server("--max-batch", "2", "--behind-proxy") as server:
-        statuses, ended = [], []
-
-        def come_again():
-            try:
-                while True:
-                    statuses.append(server.ask(TEXT, completion())[0])
-            except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError, IndexError):
-                ended.append(True)
-        with server.open(TEXT, completion(max_tokens=450, ignore_eos=True, stream=True)) as running:
-            read_until(running, b"data: ")
-            threads = [threading.Thread(target=come_again) for _ in range(16)]
-            for thread in threads:
-                thread.start()
-            server.signal()
-            check(b"[DONE]" in read_all(running), "a drained stream")
-        server.ends()
-        for thread in threads:
-            thread.join()
-        check(set(statuses) <= {200, 429, 503} and len(ended) == 16, f"{set(statuses)}")
-
-
-def test_takeover():
-    """A second server with the same listener takes over from the first: no request is refused or broken."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        shared = ("--host", f"fd:{listener.fileno()}")
-        statuses, ends = [], threading.Event()
-
-        def ask(port):
-            while not ends.is_set():
-                with socket.create_connection(("127.0.0.1", port), timeout=WAIT) as connection:
-                    body = json.dumps(completion(max_tokens=30, ignore_eos=True)).encode()
-                    connection.sendall(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-                    statuses.append(Answer(read_all(connection)).status)
-        first = Server(*shared, pass_fds=[listener.fileno()])
-        with first.send(AGAIN[:5]) as early, first.open(TEXT, completion(**{**LONG, "n": 4}, stream=True)) as long, \
-                Server(*shared, pass_fds=[listener.fileno()]) as second:
-            read_until(long, b"data: ")
-            first.signal()
-            soon(lambda: first.ask("/health/ready", port=first.admin_port)[0] == 503, "the first is draining")
-            before = sum(value for name, value in first.metrics().items() if "http_connections" in name)
-            held = [second.send(AGAIN[:5]) for _ in range(20)]
-            time.sleep(0.1)
-            after = sum(value for name, value in first.metrics().items() if "http_connections" in name)
-            check(after <= before, f"the first accepts still: {before}, then {after}")
-            # What it had accepted is answered.
-            early.sendall(AGAIN[5:])
-            check(Answer(read_all(early)).status == 200, "a connection from before")
-            for connection in held:
-                connection.close()
-        first.ends()
-        first = Server(*shared, pass_fds=[listener.fileno()])
-        with Server(*shared, pass_fds=[listener.fileno()]) as second:
-            threads = [threading.Thread(target=ask, args=(second.port,)) for _ in range(16)]
-            for thread in threads:
-                thread.start()
-            time.sleep(0.2)
-            first.signal()
-            first.ends()
-            n = len(statuses)
-            time.sleep(0.2)
-            ends.set()
-            for thread in threads:
-                thread.join()
-            check(set(statuses) == {200} and len(statuses) > n > 0, f"{len(statuses)} {set(statuses)}")
-    for number in ("", "x", "2", "3x", "99"):
-        refused(1, "fd:", "--host", f"fd:{number}", "--admin-port", "0")
-
-
 def test_usage():
     make_policy("p.st")
     for status, pattern, arguments in (
@@ -817,6 +713,8 @@ def test_usage():
             (1, "nowhere", ("--keys", "nowhere")),
             (1, "at most 4", [argument for i in range(5) for argument in ("--policy", f"p{i}=p.st")])):
         refused(status, pattern, "--port", "0", "--admin-port", "0", *arguments)
+    for number in ("", "x", "2", "3x", "99"):
+        refused(1, "fd:", "--host", f"fd:{number}", "--admin-port", "0")
     with Server("--host", "localhost") as server:
         refused(1, "address already in use", "--port", server.port, "--admin-port", "0")
 

@@ -12,12 +12,17 @@ import time
 import program
 from program import check
 
+LONG = {"n": 128, "max_tokens": 450, "ignore_eos": True}  # of a completion, minutes
 WAIT = 20  # seconds after which something is taken to hang; the machine may be busy
 
 
 # The address sanitizer keeps what was freed, up to this much.
 QUARANTINE = "quarantine_size_mb=1"
 sanitizer = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), QUARANTINE]))}
+
+
+def completion(prompt="Hello", **keys):
+    return {"prompt": prompt, "max_tokens": 8, "seed": 1, **keys}
 
 
 class Server:

@@ -248,7 +248,7 @@ def test_s_client():
 
 
 class Updater:
-    """A client of TLS 1.3 by libssl itself, which can ask for new keys, as Python's cannot; it reads nothing of itself."""
+    """A client of TLS 1.3 by libssl itself, which can ask for new keys, as Python's cannot, and reads when told to."""
 
     def __init__(self, server):
         self.ssl = ctypes.CDLL(ctypes.util.find_library("ssl"))

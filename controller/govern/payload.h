@@ -55,8 +55,8 @@ struct tt_erasure {
 	void *user;
 };
 /* Deletes what is kept now, wraps anew what stays of the days that are touched, destroys their old keys, and takes what
- * was deleted out of the database's files. Nothing is begun; it is done in pieces, between which others write, and waits
- * for another one that erases. *n: how many there were. If it is stopped at any moment, it can be done again. */
+ * was deleted out of the database's files. Nothing is begun; it is done in pieces, between which others write, and
+ * waits for another one that erases. *n: how many there were. If it is stopped at any moment, it can be done again. */
 int tt_payloads_erase(
 	struct tt_payloads *payloads, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err);
 

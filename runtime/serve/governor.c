@@ -56,8 +56,8 @@ static void set_held(struct tt_governor *governor, const char *policy, bool hold
 			loaded->holds = holds;
 }
 
-/* Tells the engine of those of a list whose kill switch is to be another than the engine has: by one call for those that
- * end and one for those that resume, since each call waits for a step. */
+/* Tells the engine of those of a list whose kill switch is to be another than the engine has: by one call for those
+ * that end and one for those that resume, since each call waits for a step. */
 static void tell_engine(struct tt_governor *governor, struct tt_loaded *list)
 {
 	enum { MOST = 64 }; /* of a call */

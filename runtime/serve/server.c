@@ -264,7 +264,8 @@ static void tick(uv_timer_t *timer)
 		else
 			tt_job_tick(job, now);
 	}
-	/* What still comes would only be told to go elsewhere, and one after another it would keep the server from its end. */
+	/* Who still comes would only be told to go elsewhere, and one after another they would keep the server from its
+	 * end. */
 	if (server->draining && server->n_jobs == 0 && !uv_is_closing((uv_handle_t *)&server->listener))
 		uv_close((uv_handle_t *)&server->listener, NULL);
 	if (server->draining && (is_quiet(server) || now >= server->drain_until + END_TIME))

@@ -214,15 +214,16 @@ def go():
 
 
 def replays():
-    make_policy("p.safetensors")
-    make_policy("q.safetensors", "trimtab.alpha=0.5")
+    model = ROOT / "tests/golden/tiny-linear"  # whose context is longer than the pages of a place
+    make_policy("p.safetensors", model=model)
+    make_policy("q.safetensors", "trimtab.alpha=0.5", model=model)
     files = ["--policy", "p=p.safetensors", "--policy", "q=q.safetensors", "--policy", "r=q.safetensors"]
 
     def ask(server, i):
         draw = random.Random(i)
         stack = [{"name": draw.choice("pq"), "scale": draw.choice([0, .5, 1, -1])} for _ in range(draw.randint(0, 3))]
         body = {"prompt": draw.choice(["shared prefix " * 9, "", "x " * 40]) + str(i % 7),
-                "max_tokens": draw.choice([7, 30, 700]), "ignore_eos": draw.random() < .5,
+                "max_tokens": draw.choice([7, 30, 800, 800]), "ignore_eos": draw.random() < .5,
                 "n": draw.choice([1, 1, 2]), "temperature": draw.choice([0, 1]), "stream": draw.random() < .5,
                 "steering": draw.choice([None, False, {"policies": stack, "when": draw.choice(["last", "all"])}])}
         status = 429
@@ -230,13 +231,15 @@ def replays():
             status, _ = server.ask(TEXT, body)
         check(status == 200, f"{body}: {status}")
     # Pages are for 512 tokens a place: longer requests lose theirs to older ones.
-    with Server(*files, "--shadow", "r", "--state", "replays", "--keep-text", "all", "--max-batch", 8) as server:
+    with Server(*files, "--shadow", "r", "--state", "replays", "--keep-text", "all", "--max-batch", 8,
+                model=model) as server:
         for first in range(0, options.replays, 50):
             together([functools.partial(ask, server, i) for i in range(first, first + 50)])
-        preemptions = server.metrics()['vllm:num_preemptions_total{model_name="tiny-llama",engine="0"}']
+        preemptions = server.metrics()['vllm:num_preemptions_total{model_name="tiny-linear",engine="0"}']
+    check(preemptions > 0, "nothing was pre-empted")
     out = {}
     for threads, body in ((1, None), (2, None), (1, "portable"), (1, "avx2"), (1, "avx512"), (1, "neon")):
-        command = [build / "tests/trimtab-body" if body else program.trimtab, "audit", "replay", program.tiny, *files,
+        command = [build / "tests/trimtab-body" if body else program.trimtab, "audit", "replay", model, *files,
                    "--state", "replays", "--sample", options.replays, "--threads", threads, "--max-batch", 8]
         done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               env=os.environ | {"TT_TEST_BODY": body or ""}, check=False)
@@ -249,8 +252,8 @@ def replays():
 
 
 def cost():
-    """Batches of 32 streams at once, with the log and without, in turns; whichever of two begins is drawn. By the clock,
-    and by processor time, which other programs move less."""
+    """Batches of 32 streams at once, with the log and without, in turns; whichever of two begins is drawn. By the
+    clock, and by processor time, which other programs move less."""
     draw, rates, firsts = random.Random(3), collections.defaultdict(list), collections.defaultdict(list)
     spent, model = collections.defaultdict(list), options.model or program.tiny
 

@@ -89,11 +89,11 @@ def tensor(path, name):
     return struct.unpack(f"<{(end - begin) // 4}{kind}", data[8 + n + begin:8 + n + end])
 
 
-def make_policy(path, *changes):
-    done = run("--json", model=tiny, command="inspect")
-    model = json.loads(done.stdout)
-    subprocess.run([sys.executable, os.path.join(here, "make_policy.py"), path, "3", "64", model["fingerprint"],
-                    f"trimtab.weights_digest={model['weights_digest']}", *changes], check=True)
+def make_policy(path, *changes, model=None):
+    of = json.loads(run("--json", model=model or tiny, command="inspect").stdout)
+    size = [str(of["config"][key]) for key in ("n_layers", "hidden_size")]
+    subprocess.run([sys.executable, os.path.join(here, "make_policy.py"), path, *size, of["fingerprint"],
+                    f"trimtab.weights_digest={of['weights_digest']}", *changes], check=True)
 
 
 def run_tests(tests, names=()):

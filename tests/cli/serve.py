@@ -223,6 +223,33 @@ def test_recorded_wires():
                   f"{path}: {len(events)} events")
 
 
+def test_open_webui():
+    """What Open WebUI sends, as its routers/openai.py, utils/payload.py and routers/tasks.py have it in the package
+    open-webui 0.6.15: the list of models, a chat with the settings that it knows of, the request for a chat's title.
+    Its own keys of a body never leave it. Without a key it sends the word that one would stand behind."""
+    settings = {"temperature": 0.8, "top_p": 0.9, "min_p": 0.0, "max_tokens": 12, "frequency_penalty": 0.5,
+                "presence_penalty": 0.0, "seed": 7, "stop": ["\n\n\n"]}
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},
+             {"role": "assistant", "content": "Hi"}, {"role": "user", "content": [{"type": "text", "text": "Again"}]}]
+    fields = {"Authorization": "Bearer ", "Accept": "*/*", "Accept-Encoding": "gzip, deflate",
+              "User-Agent": "Python/3.11 aiohttp/3.11.11"}
+    with Server() as server:
+        listed = server.works("/v1/models", Accept="*/*")["data"]
+        check([one["id"] for one in listed] == ["tiny-llama"] and listed[0]["object"] == "model", f"{listed}")
+        for more in ({}, settings, {"stream_options": {"include_usage": True}}):
+            body = {"stream": True, "model": "tiny-llama", "messages": asked, "max_tokens": 12, **more}
+            with server.open(CHAT, body, **fields) as connection:
+                answer = Answer(read_all(connection))
+            check(answer.fields.get("content-type", "").startswith("text/event-stream"), f"{more}: {answer.fields}")
+            events = events_of(answer.body)
+            check("".join(c["delta"]["content"] for e in events for c in e["choices"]), f"{more}: no text")
+            check(("stream_options" in more) == bool(events[-1].get("usage")), f"{more}: usage")
+        title = {"model": "tiny-llama", "messages": asked[1:2], "stream": False, "max_tokens": 100}
+        with server.open(CHAT, title, **fields) as connection:
+            answer = Answer(read_all(connection))
+        check(answer.status == 200 and isinstance(answer.json["choices"][0]["message"]["content"], str), "a title")
+
+
 # ---- Answers
 
 

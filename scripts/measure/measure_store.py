@@ -4,8 +4,11 @@
   moves   moves of `production` while clients ask: no request under a version not in force (--moves, --requests)
   kill    the kill switch while so many streams run, then SIGKILL, then a restart (--streams, --kills): what is asked
           for after its answer is never steered, and of a running stream no choice that begins after one that was not
+  metrics a scrape of a server with 64 policies: its processor time; what `promtool check metrics` says of it; and under
+          load, what Prometheus has of it, and of the families that vLLM's Grafana board reads
 
-A JSON object a line. The model is the tests' tiny one."""
+A JSON object a line. The model is the tests' tiny one. Prometheus and promtool are Debian's `prometheus`; without them
+that part of metrics is left out."""
 
 import argparse
 import collections
@@ -14,10 +17,15 @@ import json
 import os
 import pathlib
 import random
+import socket
+import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.parse
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,13 +35,28 @@ parser.add_argument("--moves", type=int, default=1000)
 parser.add_argument("--requests", type=int, default=100000)
 parser.add_argument("--streams", type=int, default=256)
 parser.add_argument("--kills", type=int, default=10)
+parser.add_argument("--prometheus", default="/usr/bin", help="the folder of prometheus and promtool")
 options = parser.parse_args()
 
 sys.path.insert(0, str(ROOT / "tests/cli"))
 sys.argv = [sys.argv[0], str(pathlib.Path(options.trimtab).resolve()), str(ROOT / "tests/golden")]
 import program  # noqa: E402
 from program import check, make_policy  # noqa: E402
+from serve_client import Answer, read_all  # noqa: E402
 from serve_store import TEXT, Store, add_approved, add_people, body, policy, set_stack, test_moves  # noqa: E402
+
+# The families that vLLM's board (examples/online_serving/prometheus_grafana/grafana.json at 004f771f3a6b) reads, by the
+# forms of its queries.
+BOARD = {
+    "histogram_quantile(0.9, sum by(le) (rate(vllm:{}_bucket[1m])))": [
+        "e2e_request_latency_seconds", "time_per_output_token_seconds", "time_to_first_token_seconds"],
+    "rate(vllm:{}[1m])": ["prompt_tokens_total", "generation_tokens_total"],
+    "vllm:{}": ["num_requests_running", "num_requests_waiting", "gpu_cache_usage_perc"],
+    "sum by(le) (increase(vllm:{}_bucket[1m]))": ["request_prompt_tokens", "request_generation_tokens"],
+    "sum by(finished_reason) (increase(vllm:{}[1m]))": ["request_success_total"],
+    "rate(vllm:{}_sum[1m])": ["request_queue_time_seconds", "request_prefill_time_seconds",
+                              "request_decode_time_seconds", "request_max_num_generation_tokens"],
+}
 
 
 def moves():
@@ -127,8 +150,69 @@ def kill():
             "most_ms": round(1e3 * max(took), 1), "asked_before": before, "asked_after": after, "restarted": again}
 
 
+def scrape(server):
+    with server.open("/metrics", port=server.admin_port) as connection:
+        return Answer(read_all(connection)).body
+
+
+def ask_prometheus(port, query):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(query)}") as answer:
+        return json.load(answer)["data"]["result"]
+
+
+def watch(server):
+    """Half a minute of load under Prometheus' eyes: scrapes that failed, and families of the board that have data."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with open("prometheus.yml", "w", encoding="ascii") as file:
+        json.dump({"global": {"scrape_interval": "2s"}, "scrape_configs": [
+            {"job_name": "trimtab", "static_configs": [{"targets": [f"127.0.0.1:{server.admin_port}"]}]}]}, file)
+    command = [f"{options.prometheus}/prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+               f"--web.listen-address=127.0.0.1:{port}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as prometheus:
+        ends = time.monotonic() + 40
+        while time.monotonic() < ends:
+            steered_share(server, 16)
+        up = ask_prometheus(port, "up")
+        scrapes, good = (float(ask_prometheus(port, f"{of}_over_time(up[40s])")[0]["value"][1])
+                         for of in ("count", "sum"))
+        empty = [name for query, names in BOARD.items() for name in names
+                 if not any(float(row["value"][1]) >= 0 for row in ask_prometheus(port, query.format(name)))]
+        prometheus.terminate()
+    check(up and scrapes == good > 5, f"{good} of {scrapes} scrapes")
+    check(not empty, f"without data: {empty}")
+    return {"scrapes": scrapes, "failed": scrapes - good, "families": sum(map(len, BOARD.values())) - len(empty)}
+
+
+def metrics():
+    ulf, out = add_people(), {}
+    for i in range(64):
+        make_policy("p.st", f"trimtab.alpha={1 + i / 100}", "gate.b=3")
+        policy("label", f"p{i}", "production", add_approved(f"p{i}", "p.st"))
+    set_stack("p0:1", "p1:0.5")
+    with Store(ulf, "-t", 1, "--behind-proxy") as server:
+        steered_share(server, 32)
+        text, spent, took = scrape(server), [], []
+        for _ in range(200):
+            begun, before = time.monotonic(), server.processor_time()
+            scrape(server)
+            spent.append(server.processor_time() - before)
+            took.append(time.monotonic() - begun)
+        out |= {"bytes": len(text), "series": len([line for line in text.splitlines() if not line.startswith(b"#")]),
+                "processor_ms": round(1e3 * statistics.median(spent), 2),
+                "clock_ms": round(1e3 * statistics.median(took), 2)}
+        if os.path.exists(f"{options.prometheus}/promtool"):
+            done = subprocess.run([f"{options.prometheus}/promtool", "check", "metrics"], input=text,
+                                  capture_output=True, check=False)
+            said = [line for line in (done.stdout + done.stderr).decode().splitlines() if line.startswith("trimtab_")]
+            check(not said, f"promtool: {said}")
+            out |= {"promtool_of_trimtab": len(said), **watch(server)}
+    check(statistics.median(spent) < .005, f"{out}")
+    return out
+
+
 def main():
-    for part in (moves, kill):
+    for part in (moves, kill, metrics):
         if options.only and part.__name__ not in options.only.split(","):
             continue
         with tempfile.TemporaryDirectory() as folder:

@@ -224,9 +224,9 @@ def test_recorded_wires():
 
 
 def test_open_webui():
-    """What Open WebUI sends, as its routers/openai.py, utils/payload.py and routers/tasks.py have it in the package
-    open-webui 0.6.15: the list of models, a chat with the settings that it knows of, the request for a chat's title.
-    Its own keys of a body never leave it. Without a key it sends the word that one would stand behind."""
+    """What Open WebUI sends, as the sources in its package open-webui 0.6.15 have it: the list of models, a chat with
+    the settings that it knows of, the request for a chat's title. Its own keys of a body never leave it. Without a key
+    it sends the word that one would stand behind."""
     settings = {"temperature": 0.8, "top_p": 0.9, "min_p": 0.0, "max_tokens": 12, "frequency_penalty": 0.5,
                 "presence_penalty": 0.0, "seed": 7, "stop": ["\n\n\n"]}
     asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},

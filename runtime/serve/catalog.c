@@ -298,7 +298,9 @@ static int add_mandatory(
 	return TT_OK;
 }
 
-static int add_stack(struct tt_catalog *catalog, const struct tt_in_force *force, struct tt_error *err)
+/* A policy of it that is not there is not gone past: then no request is answered. */
+static int add_stack(
+	struct tt_catalog *catalog, struct tt_server *server, const struct tt_in_force *force, struct tt_error *err)
 {
 	struct tt_api_context *context = &catalog->context;
 	uint32_t n = context->n_mandatory;
@@ -306,6 +308,9 @@ static int add_stack(struct tt_catalog *catalog, const struct tt_in_force *force
 		const struct tt_stack_entry *entry = &force->stack.entries[i];
 		const struct tt_named_policy *policy = find_policy(catalog, entry->policy, entry->label);
 		catalog->is_broken = catalog->is_broken || !policy;
+		if (!policy && !server->governor.repeats)
+			tt_server_note(server, "the default stack has %s by the label %s, which is not there",
+				entry->policy, entry->label);
 		if (!policy)
 			continue;
 		float scale = (float)entry->scale; /* within the range of the version that the label points at */
@@ -346,7 +351,7 @@ static int fill(struct tt_catalog *catalog, struct tt_loaded **loaded, struct tt
 		catalog->policies.list[i].killed =
 			catalog->loaded[i]->holds || tt_in_force_is_killed(force, catalog->loaded[i]->name);
 	TT_TRY(add_mandatory(catalog, force, old, err));
-	return add_stack(catalog, force, err);
+	return add_stack(catalog, server, force, err);
 }
 
 int tt_catalog_of_store(struct tt_catalog **out, struct tt_loaded **loaded, struct tt_server *server,

@@ -2,12 +2,14 @@
 """Policies in a store, by `trimtab policy` and `trimtab key`, and `trimtab serve --state`, which goes by them:
 serve_store.py TRIMTAB GOLDEN [TEST]..."""
 
+import contextlib
 import itertools
 import json
 import os
 import random
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -162,6 +164,33 @@ def test_life():
     kinds = [entry["kind"] for entry in history]
     check(kinds[:4] == ["policy.add", "policy.submit", "policy.approve", "label"] and kinds[-1] == "rollback",
           f"{kinds}")
+
+
+def test_stack_of_before():
+    """A stack may name the label previous where an older program approved it. A rollback takes that away: then nothing
+    is answered as if it were steered, the server says why, and a new stack ends it."""
+    ulf = add_people()
+    make_policy("one.st")
+    make_policy("two.st", "trimtab.alpha=0.5")
+    for path in ("one.st", "two.st"):
+        policy("label", "p", "production", add_approved("p", path))
+    trimtab("policy", "stack", "propose", "p@previous", "--key", "alice.key", status=1, says="does not stay")
+    set_stack("p:1")
+    with contextlib.closing(sqlite3.connect(f"{STORE}/trimtab.db")) as db:
+        db.execute("""UPDATE stack SET content = '[{"name":"p","label":"previous","scale":1.0}]'""")
+        db.commit()
+    with Store(ulf) as server:
+        check(server.facts()[0]["label"] == "previous", "while it is there")
+        policy("rollback", "p", by="olga")
+        soon(lambda: server.ask(TEXT, body())[0] == 503, "it is not there")
+        for steering in (None, False, {"policies": [{"name": "p"}]}):
+            error = server.refuses(503, None, TEXT, body(steering=steering))
+            check(error["code"] == "policies_unavailable", f"{error}")
+        line = server.process.stderr.readline()
+        check("the default stack has p by the label previous" in line, f"a note: {line}")
+        set_stack("p:0.5")
+        soon(lambda: server.ask(TEXT, body())[0] == 200, "a new stack")
+        check(server.facts()[0]["scale"] == 0.5, "is in force")
 
 
 def test_steering():

@@ -148,6 +148,15 @@ static bool is_quiet(const struct tt_server *server)
 	return server->n_jobs == 0;
 }
 
+/* Who still comes would only be told to go elsewhere, and one after another they would keep the server from its end. */
+static void close_listeners(struct tt_server *server)
+{
+	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->socket};
+	for (size_t i = 0; i < 2; i++)
+		if (!uv_is_closing(handles[i]))
+			uv_close(handles[i], NULL);
+}
+
 static void drain(struct tt_server *server)
 {
 	struct tt_connection *next;
@@ -264,10 +273,8 @@ static void tick(uv_timer_t *timer)
 		else
 			tt_job_tick(job, now);
 	}
-	/* Who still comes would only be told to go elsewhere, and one after another they would keep the server from its
-	 * end. */
-	if (server->draining && server->n_jobs == 0 && !uv_is_closing((uv_handle_t *)&server->listener))
-		uv_close((uv_handle_t *)&server->listener, NULL);
+	if (server->draining && server->n_jobs == 0)
+		close_listeners(server);
 	if (server->draining && (is_quiet(server) || now >= server->drain_until + END_TIME))
 		end(server);
 }

@@ -50,26 +50,36 @@ def test_drain():
 
 def test_drain_under_load():
     """Clients that come again and again do not keep a server from its end when all is answered."""
-    with Server("--max-batch", "2", "--behind-proxy") as server:
-        statuses, ended = [], []
+    for host in ((), ("--host", "unix:here.sock")):
+        with Server("--max-batch", "2", "--behind-proxy", *host) as server:
+            statuses, ended = [], []
 
-        def come_again():
-            try:
-                while True:
-                    statuses.append(server.ask(TEXT, completion())[0])
-            except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError, IndexError):
-                ended.append(True)
-        with server.open(TEXT, completion(max_tokens=450, ignore_eos=True, stream=True)) as running:
-            read_until(running, b"data: ")
-            threads = [threading.Thread(target=come_again) for _ in range(16)]
+            def send(body, by_path=bool(host), server=server):
+                text = json.dumps(body).encode()
+                connection = socket.socket(socket.AF_UNIX) if by_path else server.connect()
+                if by_path:
+                    connection.connect("here.sock")
+                connection.sendall(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text))
+                return connection
+
+            def come_again(send=send, statuses=statuses, ended=ended):
+                try:
+                    while True:
+                        with send(completion()) as connection:
+                            statuses.append(Answer(read_all(connection)).status)
+                except (OSError, IndexError):  # nobody listens, or nothing was said
+                    ended.append(True)
+            with send(completion(max_tokens=450, ignore_eos=True, stream=True)) as running:
+                read_until(running, b"data: ")
+                threads = [threading.Thread(target=come_again) for _ in range(16)]
+                for thread in threads:
+                    thread.start()
+                server.signal()
+                check(b"[DONE]" in read_all(running), "a drained stream")
+            server.ends()
             for thread in threads:
-                thread.start()
-            server.signal()
-            check(b"[DONE]" in read_all(running), "a drained stream")
-        server.ends()
-        for thread in threads:
-            thread.join()
-        check(set(statuses) <= {200, 429, 503} and len(ended) == 16, f"{set(statuses)}")
+                thread.join()
+            check(set(statuses) <= {200, 429, 503} and len(ended) == 16, f"{set(statuses)}")
 
 
 def test_takeover():

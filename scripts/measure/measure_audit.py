@@ -11,6 +11,7 @@
   replays   requests of all kinds, side by side, then replayed, by one thread and two, and by each body of this machine
   cost      tokens a second with the log and without, in turns
   erased    texts erased: no byte of them in any file, and all proofs hold
+  full      files that may not grow: until requests are refused, and until they are answered again (20 times)
 
 A JSON object a line; 1 where a promise is broken. BUILD is a folder with tests; the model is the tests' tiny one."""
 
@@ -307,8 +308,28 @@ def erased():
     return {"erased": len(seqs), "found": found, "proofs": proofs, "entries": report.get("entries")}
 
 
+def full():
+    """The ballast goes first; it is made again once there is room, without which the next time would come sooner."""
+    refused, back = [], []
+    with Server("--state", "full", "--max-batch", 4) as server:
+        def until(status, limit):
+            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            begun = time.monotonic()
+            while server.ask(TEXT, {"prompt": "Hello", "max_tokens": 1})[0] != status:
+                pass
+            return time.monotonic() - begun
+        for _ in range(20):
+            refused.append(until(503, 0))
+            back.append(until(200, resource.RLIM_INFINITY))
+            time.sleep(1.2)  # until the ballast is looked for
+    check(max(refused) < 1, f"refused after {max(refused):.2f} s")
+    check(holds("full").get("open") == 0, "full")
+    return {"times": len(refused), "refused_after_most": round(max(refused), 3),
+            "answered_after_most": round(max(back), 3)}
+
+
 def main():
-    parts = [kills, recorder, verify, changes, go, replays, cost, erased]
+    parts = [kills, recorder, verify, changes, go, replays, cost, erased, full]
     chosen = options.only.split(",") if options.only else [part.__name__ for part in parts]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/append_log.h"
+#include "base/fail.h"
 #include "controller/govern/bundle.h"
 #include "controller/govern/log_key.h"
 #include "controller/govern/query.h"
@@ -220,6 +221,37 @@ Test(govern_payload, many_are_erased_in_pieces_between_which_others_write)
 		cr_assert_eq(found, i % 26 == 0, "%zu", (size_t)i);
 	}
 	tt_database_close(&seen.db);
+	unmake(w);
+}
+
+static int see_twice(void *user, uint64_t n, struct tt_error *err)
+{
+	size_t *left = user;
+	(void)n;
+	return (*left)-- ? TT_OK : tt_fail(err, TT_ERR_IO, "the third time it fails");
+}
+
+/* What it had done stays done, what it had begun is undone, and the same is asked for again. */
+Test(govern_payload, an_erasing_that_was_stopped_is_asked_for_again)
+{
+	enum { N = 2500 };
+	struct world *w = make();
+	size_t left = 2;
+	uint64_t n;
+	uint8_t open[TT_SECRET] = {0};
+	struct tt_erasure erasure = {.before = 2 * (int64_t)DAY * 1000, .tell = see_twice, .user = &left};
+	add(w, N + 10, true);
+	must(tt_database_begin(&w->db, err));
+	for (uint64_t i = 0; i < N; i++) {
+		const struct tt_payload payload = {i, DAY * 1000, "key-1", open, NULL, 0};
+		must(tt_payload_add(&w->payloads, &payload, err));
+	}
+	must(tt_database_end(&w->db, TT_OK, err));
+	cr_assert_eq(tt_payloads_erase(&w->payloads, &erasure, &n, NULL), TT_ERR_IO);
+	cr_assert(has_key(w, "1970-01-02.1"), "what still needs it is there");
+	cr_assert_eq(erase(w, (struct tt_erasure){.before = 2 * (int64_t)DAY * 1000}), N - 2000);
+	cr_assert(!has_key(w, "1970-01-02.1") && !is_locked(w));
+	cr_assert(is_there(w, N + 10) && !is_there(w, 0) && !is_there(w, N - 1));
 	unmake(w);
 }
 

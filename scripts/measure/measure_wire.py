@@ -236,33 +236,41 @@ def capacity():
 
 
 def gone():
-    """Pages are counted by the cache's usage, which falls to what prefixes keep."""
-    out = {}
-    labels = '{model_name="tiny-llama",engine="0"}'
+    out, labels = {}, '{model_name="tiny-llama",engine="0"}'
     with Server("--max-batch", 1, "--max-step-tokens", 16, "-t", 1) as server:
-        def idle():
+        def n_of(*states):
             told = server.metrics()
-            return told["vllm:num_requests_running" + labels] + told["vllm:num_requests_waiting" + labels] == 0
-        for where in ("queue", "prompt", "answer"):
-            times = []
-            for i in range(20):
-                blocks = server.open(TEXT, body(f"{i}", 400, n=64, stream=True)) if where == "queue" else None
-                if blocks:
-                    read_until(blocks, b"data: ")
-                n, more = (1, "x" * 460) if where == "prompt" else (400, "")
-                leaves = server.open(TEXT, body(f"{where} {i} {more}", n, stream=True))
-                if where == "answer":
-                    read_until(leaves, b"data: ")
-                elif where == "queue":
-                    soon(lambda: server.metrics()["vllm:num_requests_waiting" + labels] > 64 - 2, "it waits")
-                begun = time.monotonic()
-                for connection in (leaves, blocks):
-                    if connection:
-                        connection.close()
-                while not idle():
-                    check(time.monotonic() - begun < 5, f"{where}: something is left")
-                times.append(1e3 * (time.monotonic() - begun))
-            out[where] = {"median_ms": round(statistics.median(times), 2), "most_ms": round(max(times), 2)}
+            return sum(told[f"vllm:num_requests_{state}{labels}"] for state in states)
+
+        def leave(connection, *states):
+            """Milliseconds until there is nothing in these states."""
+            begun = time.monotonic()
+            connection.close()
+            while n_of(*states):
+                check(time.monotonic() - begun < 5, "something is left")
+            return 1e3 * (time.monotonic() - begun)
+
+        def of_queue(i):
+            with server.open(TEXT, body(f"{i}", 400, n=64, stream=True)) as before:
+                read_until(before, b"data: ")
+                waits = server.open(TEXT, body(f"waits {i}", 400))
+                soon(lambda: n_of("waiting"), "it waits")
+                took = leave(waits, "waiting")
+            soon(lambda: not n_of("running", "waiting"), "the others")
+            return took
+
+        def of_prompt(i):
+            reads = server.open(TEXT, body([f"{i} {k} " + "x" * 460 for k in range(64)], 1))
+            soon(lambda: n_of("running"), "it reads its prompt")
+            return leave(reads, "running", "waiting")
+
+        def of_answer(i):
+            writes = server.open(TEXT, body(f"{i}", 400, n=64, stream=True))
+            read_until(writes, b"data: ")
+            return leave(writes, "running", "waiting")
+        for name, call in (("queue", of_queue), ("prompt", of_prompt), ("answer", of_answer)):
+            times = [call(i) for i in range(20)]
+            out[name] = {"median_ms": round(statistics.median(times), 2), "most_ms": round(max(times), 2)}
     return out
 
 

@@ -20,6 +20,7 @@ import socket
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -186,6 +187,7 @@ def measure_rate(options):
             batch, batch_spent = run_batch(options, path, f"{path}.{turn}")
             clock.append(batch / served)
             spent.append((batch_spent - loading) / served_spent)
+            print(f"round {turn}: {clock[-1]:.3f} by the clock, {spent[-1]:.3f} of the processor", file=sys.stderr)
     return {"measure": "rate", "rounds": options.rounds,
             **{f"{name}_{key}": round(value, 3) for name, values in (("clock", clock), ("processor", spent))
                for key, value in (("least", min(values)), ("median", statistics.median(values)),

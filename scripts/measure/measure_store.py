@@ -96,7 +96,11 @@ def steered_share(server, n):
     told = collections.Counter()
 
     def ask():
-        for one in server.facts(max_tokens=2, prompt=str(random.random())):
+        status, answer = 429, None
+        while status == 429:
+            status, answer = server.ask(TEXT, body(max_tokens=2, prompt=str(random.random())))
+        check(status == 200, f"{answer}")
+        for one in answer["steering"]:
             told["killed"] += one["killed"]
             told["steered"] += any((one.get("coef") or {}).values())
     threads = [threading.Thread(target=ask) for _ in range(n)]

@@ -26,11 +26,11 @@ struct tt_results {
 	float *decided;                       // [n_decisions][n_layers] coefficient rows
 	struct tt_decision_result *decisions; // [n_decisions]
 	uint32_t *agreed; /* of a device's ranks: a hash of what all must have made of the step; NULL for one rank */
-	struct tt_sample_result *samples;     // [n_samples]
-	float *norms;                         // [n_tokens][n_layers][2], NULL unless wanted
-	float *captured;                      // [n_captures][n_layers][hidden], NULL unless wanted
-	float *logits;                        // [n_samples][vocab], NULL unless wanted
-	uint64_t word; /* of several ranks, once finished: that hash */
+	struct tt_sample_result *samples; // [n_samples]
+	float *norms;                     // [n_tokens][n_layers][2], NULL unless wanted
+	float *captured;                  // [n_captures][n_layers][hidden], NULL unless wanted
+	float *logits;                    // [n_samples][vocab], NULL unless wanted
+	uint64_t word;                    /* of several ranks, once finished: that hash */
 };
 
 /* How many captured rows the block has room for: 4 MiB of them, at most 64. */

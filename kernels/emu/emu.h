@@ -69,7 +69,7 @@ struct tt_emu_counters {
 	uint64_t copies_in, copies_out, copies_within, sets; /* in: host to device */
 	uint64_t bytes_in, bytes_out;
 	uint64_t collectives; /* of ranks, that ran */
-	uint64_t waits; /* for a stream, an event, the device, or a copy that is not asynchronous */
+	uint64_t waits;       /* for a stream, an event, the device, or a copy that is not asynchronous */
 };
 
 /* Whether accesses are counted by kind, and with them sectors and bank conflicts: not while PTX runs (ptx/ptx.h), which

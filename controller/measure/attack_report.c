@@ -119,6 +119,15 @@ int tt_attack_report(const struct tt_attack *a, char **out, struct tt_error *err
 	return tt_engine_report(out, report, a->engine, err);
 }
 
+/* The word that the data have for a label, so that a fit that reads them reads what is written too. */
+static const char *word_of(const struct tt_attack *a, enum tt_label label)
+{
+	const char *own = label == TT_HARMFUL  ? a->options->positive_label
+			  : label == TT_BENIGN ? a->options->negative_label
+					       : NULL;
+	return own ? own : tt_label_name(label);
+}
+
 static int put_row(
 	struct tt_buffer *lines, const struct tt_attack *a, const struct tt_attacked *row, struct tt_error *err)
 {
@@ -132,7 +141,7 @@ static int put_row(
 	int status = tt_prompt_put(object, row->prompt, text, err);
 	if (status == TT_OK)
 		status = tt_json_add(object,
-			json_pack(form, "label", tt_label_name(row->prompt->label), "source", "attack", "split", split),
+			json_pack(form, "label", word_of(a, row->prompt->label), "source", "attack", "split", split),
 			err);
 	free(text);
 	if (status != TT_OK) {

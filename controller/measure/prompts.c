@@ -41,15 +41,27 @@ static int need_string(const json_t *row, const char *key, const char **out, str
 	return TT_OK;
 }
 
+static const char *word_of(const struct tt_prompt_form *form, enum tt_label label)
+{
+	const char *own = label == TT_HARMFUL ? form->harmful : label == TT_BENIGN ? form->benign : NULL;
+	return own ? own : label_names[label];
+}
+
+/* Of two labels with one word the first would have the rows of both. */
+static int check_words(const struct tt_prompt_form *form, struct tt_error *err)
+{
+	for (int i = 0; i < TT_N_LABELS; i++)
+		for (int j = 0; j < i; j++)
+			if (!strcmp(word_of(form, (enum tt_label)i), word_of(form, (enum tt_label)j)))
+				return tt_fail(err, TT_ERR_ARGUMENT, "\"%.40s\" is the word for two labels",
+					word_of(form, (enum tt_label)i));
+	return TT_OK;
+}
+
 static bool find_label(const struct tt_prompt_form *form, const char *word, enum tt_label *out)
 {
-	const char *const words[TT_N_LABELS] = {
-		[TT_HARMFUL] = form->harmful ? form->harmful : label_names[TT_HARMFUL],
-		[TT_BENIGN] = form->benign ? form->benign : label_names[TT_BENIGN],
-		[TT_BORDERLINE] = label_names[TT_BORDERLINE],
-	};
 	for (int i = 0; i < TT_N_LABELS; i++) {
-		if (strcmp(word, words[i]) == 0) {
+		if (strcmp(word, word_of(form, (enum tt_label)i)) == 0) {
 			*out = (enum tt_label)i;
 			return true;
 		}
@@ -66,8 +78,7 @@ static int read_label(const json_t *row, const struct tt_prompt_form *form, enum
 	return tt_fail(err, TT_ERR_FORMAT,
 		form->reviewed ? "label must be %.40s, %.40s or %s, not \"%.40s\""
 			       : "label must be %.40s, %.40s, %s or text, not \"%.40s\"",
-		form->harmful ? form->harmful : label_names[TT_HARMFUL],
-		form->benign ? form->benign : label_names[TT_BENIGN], label_names[TT_BORDERLINE], label);
+		word_of(form, TT_HARMFUL), word_of(form, TT_BENIGN), word_of(form, TT_BORDERLINE), label);
 }
 
 /* A word of the form's own for another label wins. */
@@ -292,6 +303,7 @@ int tt_prompts_read(struct tt_prompts *out, const char *const *paths, size_t n_p
 static int read_files(struct tt_prompts *out, const char *const *paths, size_t n_paths, const char *name,
 	const struct tt_prompt_form *form, struct tt_error *err)
 {
+	TT_TRY(check_words(form, err));
 	TT_TRY(tt_need_list(paths, n_paths, name, err));
 	for (size_t i = 0; i < n_paths; i++)
 		if (!paths[i])

@@ -33,7 +33,9 @@ static int cuda_allocate(struct tt_backend *backend, void *out_pointer, size_t c
 		return tt_fail(err, TT_ERR_MEMORY, "%zu elements of %zu bytes do not fit", count, size);
 	TT_TRY(use(cuda, err));
 	n_bytes = n_bytes ? n_bytes : 1;
+	tt_cuda_ranks_waiting(cuda, true); /* a driver may wait for the device here too */
 	cudaError_t error = cudaMalloc(&memory, n_bytes);
+	tt_cuda_ranks_waiting(cuda, false);
 	if (error == cudaErrorMemoryAllocation) {
 		cudaGetLastError(); /* so that the error is reported here, not at the next launch */
 		cudaMemGetInfo(&n_free, &n_total);

@@ -52,6 +52,7 @@ static void abandon(struct tt_cuda *cuda)
 	if (!cuda->graphs->recording)
 		return;
 	cuda->graphs->recording = 0;
+	tt_cuda_ranks_captured(cuda); /* its marks are none of the next graph's */
 	if (cudaStreamEndCapture(cuda->stream, &graph) == cudaSuccess)
 		cudaGraphDestroy(graph);
 	cudaGetLastError(); /* clears the error of an invalidated capture, which was reported already */

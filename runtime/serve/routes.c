@@ -125,8 +125,6 @@ static json_t *string_or_null(const char *text)
 }
 
 /* As lm-eval's remote tokenizer reads it. */
-enum { QUIET_SECONDS = 60 }; /* longer than any step */
-
 static void tokenizer_info(struct tt_connection *c)
 {
 	const struct tt_chat_template *chat = tt_text_template(tt_engine_text(c->server->engine));
@@ -142,6 +140,10 @@ static void health(struct tt_connection *c)
 								  : "ok";
 	tt_reply_json(c, strcmp(status, "ok") ? 503 : 200, json_pack("{s:s}", "status", status));
 }
+
+/* A step of many tokens of a large model takes minutes on a few cores, and who is told of a server that does not live
+ * ends it, with all that it answers. */
+enum { QUIET_SECONDS = 600 };
 
 /* Whether the model's thread lives: this one does. A rank that stands still ends the server by itself. */
 static void live(struct tt_connection *c)
@@ -304,7 +306,9 @@ static const struct tt_problem *objection(const struct tt_connection *c, const s
 const char *tt_route_methods(const struct tt_connection *c)
 {
 	const struct route *route = find(c);
-	return !route ? "" : route->method == GET ? "GET, HEAD" : "POST";
+	if (!route || route->method != GET)
+		return route ? "POST" : "";
+	return route->answer == tt_live_map ? "GET" : "GET, HEAD";
 }
 
 bool tt_route_refuse(struct tt_connection *c)

@@ -48,24 +48,26 @@ bool tt_server_needs_key(const struct tt_server *server)
 	return server->options->keys || (server->catalog && server->catalog->has_keys);
 }
 
-static bool is_name(const struct tt_server *server, const char *name, const char *model, const char **policy)
+/* The model's name at i: its file's, and behind it those that the options give. */
+static const char *model_name(const struct tt_server *server, size_t i)
 {
-	size_t n = strlen(model);
-	if (strncmp(name, model, n) != 0)
-		return false;
-	if (server->options->list_policies && name[n] == ':')
-		*policy = name + n + 1;
-	return !name[n] || *policy;
+	return i ? server->options->model_names[i - 1] : tt_engine_info(server->engine)->name;
 }
 
 bool tt_server_is_model(const struct tt_server *server, const char *name, const char **policy)
 {
-	const struct tt_serve_options *o = server->options;
+	size_t n_names = server->options->n_model_names + 1;
 	*policy = NULL;
-	bool is = is_name(server, name, tt_engine_info(server->engine)->name, policy);
-	for (size_t i = 0; i < o->n_model_names && !is; i++)
-		is = is_name(server, name, o->model_names[i], policy);
-	return is;
+	/* Whole names first: they may hold a colon themselves. */
+	for (size_t i = 0; i < n_names; i++)
+		if (!strcmp(name, model_name(server, i)))
+			return true;
+	for (size_t i = 0; server->options->list_policies && i < n_names && !*policy; i++) {
+		size_t n = strlen(model_name(server, i));
+		if (!strncmp(name, model_name(server, i), n) && name[n] == ':')
+			*policy = name + n + 1;
+	}
+	return *policy != NULL;
 }
 
 /* ---- Turns of the loop */

@@ -316,13 +316,13 @@ def full():
             resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             begun = time.monotonic()
             while server.ask(TEXT, {"prompt": "Hello", "max_tokens": 1})[0] != status:
-                pass
+                check(time.monotonic() < begun + 120, f"{status} never came")
             return time.monotonic() - begun
         for _ in range(20):
             refused.append(until(503, 0))
             back.append(until(200, resource.RLIM_INFINITY))
             time.sleep(1.2)  # until the ballast is looked for
-    check(max(refused) < 1, f"refused after {max(refused):.2f} s")
+    check(max(refused) < 10, f"refused after {max(refused):.2f} s")
     check(holds("full").get("open") == 0, "full")
     return {"times": len(refused), "refused_after_most": round(max(refused), 3),
             "answered_after_most": round(max(back), 3)}

@@ -123,6 +123,17 @@ def test_fit():
     check(sum("+attack-0" in row["id"] for row in rows) == len(read_rows("found.jsonl")), "rows that were not read")
 
 
+def test_own_labels():
+    """What is written has the words that the data have, which the next fit reads beside them."""
+    make()
+    words = {"harmful": "spam", "benign": "ham", "borderline": "borderline"}
+    write_lines("own.jsonl", [{**row, "label": words[row["label"]]} for row in read_rows("a.jsonl")])
+    attack("--policy", "above.st", "--words", "2", "-o", "found.jsonl", "--positive-label", "spam", "--negative-label",
+           "ham", data=("own.jsonl",))
+    labels = {row["label"] for row in read_rows("found.jsonl")}
+    check("spam" in labels and labels <= set(words.values()), f"{labels}")
+
+
 def test_refusals():
     make()
     data = ("--data", "a.jsonl")

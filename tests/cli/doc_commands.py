@@ -53,16 +53,16 @@ def helps():
 
 def main():
     counts, failed = {}, 0
-    with tempfile.TemporaryDirectory() as empty:
-        for source, text in (*documents(), *helps()):
-            for words in command_lines(text):
+    for source, text in (*documents(), *helps()):
+        for words in command_lines(text):
+            with tempfile.TemporaryDirectory() as empty:
                 done = subprocess.run([trimtab, *words], cwd=empty, stdin=subprocess.DEVNULL, capture_output=True,
-                                      text=True, env={"PATH": os.environ["PATH"]}, check=False)
-                counts[source] = counts.get(source, 0) + 1
-                if done.returncode not in (0, 1):
-                    failed += 1
-                    print(f"FAILED: {source}: trimtab {shlex.join(words)}: {done.returncode}: {done.stderr.strip()}",
-                          file=sys.stderr)
+                                      text=True, env={"PATH": os.environ["PATH"]}, timeout=120, check=False)
+            counts[source] = counts.get(source, 0) + 1
+            if done.returncode not in (0, 1):
+                failed += 1
+                print(f"FAILED: {source}: trimtab {shlex.join(words)}: {done.returncode}: {done.stderr.strip()}",
+                      file=sys.stderr)
     few = [source for source in ("README.md", "docs/cookbook.md", "docs/cli.md", "trimtab generate --help")
            if counts.get(source, 0) < 3]
     if few:

@@ -227,6 +227,8 @@ def test_own_labels():
         check(json.dumps(said(one)).replace("a.jsonl", "own.jsonl") == json.dumps(said(two)), f"{command}: {one} {two}")
         refused(1, 'label must be spam, benign, borderline or text, not "ham"', "--data", "own.jsonl", *arguments,
                 *own[:2], command=command)
+        refused(1, '"benign" is the word for two labels', "--data", "a.jsonl", *arguments, "--positive-label", "benign",
+                command=command)
 
 
 def test_variants():

@@ -356,6 +356,12 @@ def test_list_policies():
             server.refuses(404, "model", CHAT, chat(model=name))
             server.refuses(404, "model", f"/v1/models/{name}")
         server.refuses(400, "steering", CHAT, chat(model="m:p", steering={"policies": []}))
+    # A name that holds a colon is that model, whatever policies there are.
+    with Server("--policy", "p=p.st", "--policy", "q=q.st", "--served-model-name", "m", "--served-model-name", "m:x",
+                "--served-model-name", "m:p", "--list-policies") as server:
+        for name in ("m:x", "m:p"):
+            answer = server.works(CHAT, chat(model=name))
+            check([entry["policy"] for entry in answer["steering"]] == ["p", "q"], f"{name}: {answer['steering']}")
 
 
 def test_facts():
@@ -554,9 +560,6 @@ def test_lenient():
 
 
 # ---- Those who go away, and the end
-
-
-# Minutes of work for the engine: how soon the next is answered shows how soon it was given up.
 
 
 def test_disconnect():

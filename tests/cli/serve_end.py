@@ -120,7 +120,7 @@ def test_takeover():
             first.signal()
             first.ends()
             n = len(statuses)
-            time.sleep(0.2)
+            soon(lambda: len(statuses) > n, "the second answers")
             ends.set()
             for thread in threads:
                 thread.join()

@@ -475,8 +475,9 @@ static double area(const json_t *held, const char *against)
 	return above / n;
 }
 
-/* In the report of a whole fit: the shares of the three labels give the balanced accuracy. */
-Test(fit_figures, the_report_has_the_borderline_rows)
+/* In the report of a whole fit: the shares of the three labels give the balanced accuracy. The texts are counted that
+ * train, and a text of the test split does not. */
+Test(fit_figures, the_report_has_the_borderline_rows_and_the_texts)
 {
 	struct scratch s;
 	struct tt_engine *engine = engine_open(TINY, 8, 64);
@@ -484,7 +485,12 @@ Test(fit_figures, the_report_has_the_borderline_rows)
 	struct tt_policy *policy = NULL;
 	char *report = NULL;
 	scratch_make(&s);
+	const char *texts = "{\"id\":\"t0\",\"prompt\":\"the hen lay on the hill\",\"label\":\"text\"}\n"
+			    "{\"id\":\"t1\",\"prompt\":\"a rat ran\",\"label\":\"text\",\"split\":\"val\"}\n"
+			    "{\"id\":\"t2\",\"prompt\":\"a hen ran\",\"label\":\"text\",\"split\":\"test\"}\n";
 	const char *path = write_rows(&s);
+	FILE *file = fopen(path, "ab");
+	cr_assert(file && fputs(texts, file) >= 0 && fclose(file) == 0);
 	tt_fit_options_default(&options);
 	options.data = &path;
 	options.n_data = 1;
@@ -497,6 +503,8 @@ Test(fit_figures, the_report_has_the_borderline_rows)
 	cr_expect_eq(json_integer_value(json_object_get(borderline, "train")), 3);
 	cr_expect_eq(json_integer_value(json_object_get(borderline, "val")), 6);
 	cr_expect_eq(json_integer_value(json_object_get(borderline, "held_out")), 9);
+	const json_t *text = json_object_get(json_object_get(r, "rows"), "text");
+	cr_expect_eq(json_integer_value(json_object_get(text, "train")), 2);
 	const json_t *gate = json_object_get(r, "gate");
 	double harmful = json_number_value(json_object_get(gate, "flagged_harmful"));
 	double benign = json_number_value(json_object_get(gate, "flagged_benign"));

@@ -44,6 +44,9 @@ void tt_fit_gate_trained_on(struct tt_fit_gate *gate, const struct tt_fit_featur
 	memcpy(gate->activations, f->sha256, sizeof gate->activations);
 	gate->n_rows = f->n;
 	gate->n_run = f->n_run;
+	gate->n_texts = 0;
+	for (size_t i = 0; i < f->n; i++)
+		gate->n_texts += f->prompt[i]->is_text;
 }
 
 int tt_fit_gate_rate(struct tt_fit_gate *gate, const struct tt_fit_features *f, const struct tt_fit_rows *rows,

@@ -20,6 +20,7 @@ struct tt_fit_gate {
 	 * these the model ran. n_rows is 0 for a gate that was trained on none. */
 	char activations[65];
 	size_t n_rows, n_run;
+	size_t n_texts;    /* rows labelled text that it was trained on */
 	size_t n_too_long; /* texts that it was not trained on, since they do not fit the context */
 	/* Its scalar is any number, so it acts on every prompt, whether it flags it or not: candidates are judged with
 	 * this gate, and not with an open one. */
@@ -35,7 +36,7 @@ struct tt_fit_gate {
 	void (*free_made)(void *made);
 };
 
-/* Fills activations, n_rows and n_run. */
+/* Fills activations, n_rows, n_run and n_texts. */
 void tt_fit_gate_trained_on(struct tt_fit_gate *gate, const struct tt_fit_features *features);
 
 /* Fills what the gate decides, from features whose last rows but the plain ones are the val rows, and the scores [n] of

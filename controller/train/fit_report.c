@@ -75,6 +75,7 @@ static json_t *rows_report(const struct tt_fit *fit)
 		json_object_set_new(object, tt_label_name((enum tt_label)label),
 			json_pack("{s:I, s:I, s:I}", "train", (json_int_t)rows->train[label].n, "val",
 				(json_int_t)rows->val[label].n, "held_out", (json_int_t)gate->n_held[label]));
+	json_object_set_new(object, "text", json_pack("{s:I}", "train", (json_int_t)gate->n_texts));
 	if (fit->options->contrast)
 		json_object_set_new(object, "contrast",
 			json_pack("{s:I, s:I}", "train", (json_int_t)fit->style.train.n, "val",

@@ -11,7 +11,7 @@ import struct
 import sys
 from pathlib import Path
 
-from measure_steering import HERE, OWN, Measurement, mixture, pick, rows_of, share, write
+from measure_steering import HERE, OWN, TEXTS, Measurement, mixture, pick, rows_of, share, write
 
 
 def at_push(source, out, factor):
@@ -41,7 +41,7 @@ class Comparison(Measurement):
         folder, report = self.out / f"candidates_{how}", self.out / f"fit_{how}.json"
         if not (self.args.reuse and report.exists()):
             files = [] if self.args.own_only else mixture(self.args.data, self.out)
-            files += [HERE / "data" / f"{name}.jsonl" for name in (*OWN, "texts")]
+            files += [HERE / "data" / f"{name}.jsonl" for name in (*OWN, *TEXTS)]
             self.run("fit", self.args.model, "--data", *files, "-o", self.out / f"{how}.safetensors", "--report",
                      report, "--layer-weights", how, "--candidates", folder, "--activations", self.args.activations)
         return json.loads(report.read_text(encoding="utf-8")), folder
@@ -109,7 +109,7 @@ def main():
     parser.add_argument("--limit", type=int, default=0, help="prompts of each file, at most; 0: all")
     parser.add_argument("--reuse", action="store_true", help="take the fits that --out has already")
     parser.add_argument("--own-only", action="store_true", help="fit on the project's own prompts alone")
-    parser.set_defaults(mode="contrast")
+    parser.set_defaults(compute=None)
     args = parser.parse_args()
     if not (args.data / "toxicchat_train.jsonl").exists():
         print(f"measure_layer_weights: skipped, {args.data} has not the public prompt sets")

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measure_steering import HERE, OWN, broadest, pick, rows_of, share, write
+from measure_steering import HERE, OWN, TEXTS, broadest, pick, rows_of, share, write
 
 
 def halves(path, n, longest):
@@ -38,7 +38,7 @@ def halves(path, n, longest):
 class Measurement:
     def __init__(self, args):
         self.args, self.out = args, args.out
-        self.own = [HERE / "data" / f"{name}.jsonl" for name in OWN]
+        self.own = [HERE / "data" / f"{name}.jsonl" for name in (*OWN, *TEXTS)]
 
     def run(self, *words):
         more = ["--threads", self.args.threads] if self.args.threads else []
@@ -129,7 +129,7 @@ def main():
     }
     measurement.errors(policies, "fresh", fresh)
     measurement.errors(policies, "own_test", [row for own in measurement.own for row in rows_of(own)
-                                              if row["split"] == "test"])
+                                              if row["split"] == "test" and row["label"] != "text"])
 
 
 if __name__ == "__main__":

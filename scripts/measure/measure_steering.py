@@ -1,11 +1,20 @@
 #!/usr/bin/env python3
-"""Fits a policy on a mixture of public prompt sets and the project's own prompts, and measures it on prompts that it
-was not fitted on, most of them of other sets and forms.
+"""Fits policies and measures them on prompts that they were not fitted on, most of them of other sets and forms, and
+prints the tables of README's figures in Markdown.
+
+Of --fits, "mixture" is the default on a mixture of public prompt sets and the project's own prompts, "own" the default
+on the project's own prompts alone, which is what a user without data sets has; "paper", "released" and "cast" are these
+modes on the mixture. All are compared in one run, beside one unsteered model. --out keeps every step: a run that was
+stopped goes on with --reuse.
 
 The folder of public sets (--data) is not the project's to carry: where it is absent, the script says so and ends. No
-fit reads XSTest, MMLU, ARC or the project's test split. ToxicChat's train rows are fitted on, so each of them is judged
-by a gate that was trained without its fold (the fit's report has these logits), and by completions under the push with
-the gate held open. A mode whose gate is no detector has no such logits: its fit does not read ToxicChat."""
+fit reads XSTest, MMLU, ARC, WikiText-2 or the project's test split. ToxicChat's train rows are in the mixture, so each
+of them is judged by a gate that was trained without its fold (the fit's report has these logits), and by completions
+under the push with the gate held open. A mode whose gate is no detector has no such logits: its fit does not read
+ToxicChat.
+
+XSTest is for judging alone: whoever looks at its figures and changes the fit has tuned on it. README says how often it
+was run on; --only leaves it out."""
 
 import argparse
 import hashlib
@@ -19,7 +28,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
 OWN = ("prompts", "pairs", "chat")
+TEXTS = ("texts",)  # no prompts: they train gates alone
+SETS = ("advbench", "alpaca_5k", "cast_condition_harmful", "toxicchat_train", "inthewild_jailbreak_a",
+        "forbidden_questions", "xstest", "mmlu_dev", "arc_easy_1k")
 MODES_WITHOUT_DETECTOR = ("paper", "released", "cast")
+FITS = ("mixture", "own", *MODES_WITHOUT_DETECTOR)
+LABELS = ("harmful", "benign", "borderline")
 
 
 def rows_of(path):
@@ -56,14 +70,6 @@ def mixture(data, out):
         "forbidden": rows_of(data / "forbidden_questions.jsonl"),
     }
     return [write(out / f"fit_{name}.jsonl", rows) for name, rows in parts.items()]
-
-
-def choices(rows):
-    """Multiple-choice questions as prompts."""
-    def text(row):
-        options = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDE", row["choices"]))
-        return f"{row['question']}\n{options}\nAnswer:"
-    return [{"id": row["id"], "prompt": text(row), "label": "benign"} for row in rows]
 
 
 def suites(data, out):
@@ -112,32 +118,6 @@ def share(count, n):
     return f"{100 * count / max(1, n):5.1f} [{100 * low:.0f},{100 * high:.0f}]"
 
 
-class Table:
-    def __init__(self):
-        self.figures = []
-
-    def head(self):
-        print(f"{'suite':28}{'label':12}{'n':>5}  {'flagged':16}{'refused alone':16}{'refused steered':18}"
-              f"{'by phrases':14}{'loss':>12}")
-
-    def add(self, name, label, rows):
-        n = len(rows)
-        count = lambda key: sum(bool(row[key]) for row in rows)
-        loss = [sum(row[f"nll_{side}"] for row in rows) / max(1, n) for side in ("unsteered", "steered")]
-        phrases = [100 * count(f"by_phrases_{side}") / max(1, n) for side in ("unsteered", "steered")]
-        print(f"{name:28}{label:12}{n:5}  {share(count('flagged'), n):16}{share(count('refused_unsteered'), n):16}"
-              f"{share(count('refused_steered'), n):18}{phrases[0]:5.1f} ->{phrases[1]:5.1f}"
-              f"{loss[0]:7.2f} ->{loss[1]:5.2f}")
-        self.figures.append({"suite": name, "label": label, "n": n, "loss": loss,
-                             **{key: count(key) for key in ("flagged", "refused_unsteered", "refused_steered")}})
-
-    def gate(self, name, curve):
-        values = [curve["auc"]] + [point["flagged"] for point in curve["points"]]
-        print(f"{name:28}gate: AUC {values[0]:.3f}; harmful flagged at 5%, 12%, 15% of the others: "
-              + ", ".join(f"{100 * v:.0f}%" for v in values[1:]))
-        self.figures.append({"suite": name, "auc": values[0], "tpr": values[1:]})
-
-
 def content_words(text):
     stop = set("""about after also and any anyone are because been before being best both but can could did does doing
         done down each even every for from get give good has have help here how into its just know like made make makes
@@ -159,79 +139,208 @@ def fresh_xstest(rows):
 
 
 class Measurement:
+    """Runs trimtab; what a step has given is kept in the folder --out."""
+
     def __init__(self, args):
         self.args, self.out = args, args.out
-        self.reads_toxicchat = not args.own_only and args.mode not in MODES_WITHOUT_DETECTOR
-        self.threads = ["--threads", str(args.threads)] if args.threads else []
+        self.more = ["--threads", str(args.threads)] if args.threads else []
+        self.more += ["--compute", args.compute] if args.compute else []
 
     def run(self, *words):
-        command = [str(self.args.trimtab), *map(str, words), *self.threads]
+        command = [str(self.args.trimtab), *map(str, words), *self.more]
         result = subprocess.run(command, stdout=subprocess.PIPE)
         if result.returncode not in (0, 3):
-            sys.exit(f"measure_steering: {' '.join(command[:2])} ended with status {result.returncode}")
+            sys.exit(f"{Path(sys.argv[0]).stem}: {' '.join(command[:2])} ended with status {result.returncode}")
         return result.stdout
 
-    def fit(self):
-        policy, report = self.out / "refuse.safetensors", self.out / "fit.json"
-        if self.args.reuse and policy.exists() and report.exists():
-            return policy, json.loads(report.read_text(encoding="utf-8"))
-        files = [] if self.args.own_only else mixture(self.args.data, self.out)
-        if not self.reads_toxicchat:
+    def report(self, name, *words):
+        """What the command reports; with --reuse, what it reported when it ran before."""
+        path = self.out / f"{name}.json"
+        if not (self.args.reuse and path.exists()):
+            said = self.run(*words, "--json")
+            path.with_suffix(".partial").write_bytes(said)
+            path.with_suffix(".partial").rename(path)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def reads_toxicchat(fit):
+    return fit == "mixture"
+
+
+class Steering(Measurement):
+    def __init__(self, args):
+        super().__init__(args)
+        self.fits = {name: self.fit(name) for name in args.fits}  # name -> the report of its fit
+        self.policies = {name: self.out / f"{name}.safetensors" for name in args.fits}
+        self.figures = {"model": args.model.name, "compute": args.compute or "f32", "tokens": args.tokens,
+                        "limit": args.limit, "fits": {}, "suites": [],
+                        "gates": [], "choices": [], "perplexity": []}
+        for name, report in self.fits.items():
+            chosen = report["chosen"]
+            self.figures["fits"][name] = {
+                "seconds": report["seconds"], "rows": report["rows"], "rows_from_file":
+                report["activations"]["n_from_file"], "threshold": report["gate"].get("threshold"), "layers":
+                [chosen["first_layer"], chosen["last_layer"]], "mix": chosen.get("mix"), "push": chosen.get("push"),
+                "within_bars": report["within_bars"]}
+
+    def fit(self, name):
+        files = [] if name == "own" else mixture(self.args.data, self.out)
+        if not reads_toxicchat(name):
             files = [file for file in files if file.name != "fit_toxicchat.jsonl"]
-        files += [HERE / "data" / f"{name}.jsonl" for name in (*OWN, "texts")]
+        files += [HERE / "data" / f"{own}.jsonl" for own in (*OWN, *TEXTS)]
+        mode = name if name in MODES_WITHOUT_DETECTOR else "contrast"
         more = self.args.fit.split() if self.args.fit else []
-        print(self.run("fit", self.args.model, "--data", *files, "-o", policy, "--report", report, "--name", "refuse",
-                       "--mode", self.args.mode, *more).decode())
-        return policy, json.loads(report.read_text(encoding="utf-8"))
+        return self.report(f"{name}.fit", "fit", self.args.model, "--data", *files, "-o",
+                           self.out / f"{name}.safetensors", "--name", name, "--mode", mode, "--activations",
+                           self.out / "activations", *more)
 
-    def evaluate(self, policy, name, *prompts):
-        """The completions, and the curves of the gate."""
-        completions = self.out / f"completions_{name}.jsonl"
-        report = json.loads(self.run("eval", self.args.model, "--policy", policy, "--data", *prompts, "--max-tokens",
-                                     self.args.tokens, "--limit", self.args.limit, "--completions", completions,
-                                     "--json"))
-        return normalise(rows_of(completions)), report["gate"]["curves"]
+    def arms(self, name, policies, limit, tokens, paths, *more):
+        """arm -> its part of the report of eval."""
+        words = [word for arm, policy in policies.items() for word in ("--policy", f"{arm}={policy}")]
+        report = self.report(name, "eval", self.args.model, *words, "--sweep", ",".join(policies) + "@1", "--data",
+                             *paths, "--max-tokens", tokens, "--limit", limit, *more)
+        return {arm["name"].removesuffix("@1"): arm for arm in report["arms"]}
 
-    @staticmethod
-    def toxicchat_at(table, name, done, logit, cut):
-        """The rows as a gate with this threshold would have it: those that it does not flag are not steered."""
-        for label in ("harmful", "benign"):
-            rows = []
-            for row in (row for row in done if row["label"] == label):
-                flagged = logit[row["id"]] > cut
-                side = "steered" if flagged else "unsteered"
-                rows.append({**row, "flagged": flagged,
-                             **{f"{key}_steered": row[f"{key}_{side}"] for key in ("refused", "by_phrases", "nll")}})
-            table.add(name, label, rows)
+    def evaluate(self, name, policies, paths):
+        """arm -> its rows; and arm -> the curves of its gate, of all rows."""
+        completions = self.out / f"{name}.completions.jsonl"
+        arms = self.arms(name, policies, self.args.limit, self.args.tokens, paths, "--completions", completions)
+        rows = {arm: [row for row in rows_of(completions) if row["arm"] == f"{arm}@1"] for arm in arms}
+        if self.args.limit:
+            arms = self.arms(f"{name}.gates", policies, 0, 0, paths)
+        return rows, {arm: report["gate"]["curves"] for arm, report in arms.items()}
 
-    def toxicchat(self, table, policy, report):
+    def add(self, suite, rows):
+        """A line of the table for each label of the rows of each arm."""
+        for label in LABELS:
+            of_label = {arm: [row for row in rows[arm] if row["label"] == label] for arm in rows}
+            first = next(iter(of_label.values()))
+            if not first:
+                continue
+            count = lambda arm, key: sum(bool(row[key]) for row in of_label[arm])
+            loss = lambda arm, side: sum(row[f"nll_{side}"] for row in of_label[arm]) / len(first)
+            arm = next(iter(of_label))
+            self.figures["suites"].append({
+                "suite": suite, "label": label, "n": len(first), "refused": count(arm, "refused_unsteered"),
+                "by_phrases": count(arm, "refused_by_phrases_unsteered"), "loss": loss(arm, "unsteered"),
+                "arms": {arm: {"flagged": count(arm, "flagged"), "refused": count(arm, "refused_steered"),
+                               "by_phrases": count(arm, "refused_by_phrases_steered"), "loss": loss(arm, "steered")}
+                         for arm in of_label}})
+
+    def gate(self, suite, curves):
+        """arm -> a curve of its gate."""
+        keep = lambda curve: {
+            "auc": curve["auc"], "auc_interval": curve["auc_interval"], "n": [curve["n_harmful"], curve["n_against"]],
+            "flagged": [point["flagged"] for point in curve["points"]]}
+        self.figures["gates"].append({"suite": suite, "arms": {arm: keep(curve) for arm, curve in curves.items()}})
+
+    def suite(self, name, paths):
+        rows, curves = self.evaluate(paths[0].stem, self.policies, paths)
+        self.add(name, rows)
+        of_all = None if len(paths) > 1 else paths[0].name
+        if any(curves.values()):
+            self.gate(name, {arm: broadest(curves[arm], of_all) for arm in curves})
+        if len(paths) > 1:
+            self.gate(f"{name}, the {len(rows_of(paths[1]))} that share no content word with an own prompt",
+                      {arm: broadest(curves[arm], paths[1].name) for arm in curves})
+
+    def toxicchat(self):
         """Each row that was fitted on by the gate that was trained without it, its completions under an open gate."""
-        rows = rows_of(self.args.data / "toxicchat_train.jsonl")
-        harmful = [row for row in rows if row["label"] == "harmful"]
-        path = write(self.out / "suite_toxicchat.jsonl",
-                     harmful + pick([row for row in rows if row["label"] == "benign"], 500))
-        if not self.reads_toxicchat:
-            done, curves = self.evaluate(policy, "toxicchat", path)
-            table.gate("ToxicChat train", broadest(curves, path.name))
-        else:
-            logit = {row["id"]: row["logit"] for row in report["gate"]["held_out"]}
-            threshold = report["gate"]["threshold"]
-            table.gate("ToxicChat train, 5 folds", broadest(report["gate"]["curves"], "fit_toxicchat.jsonl"))
-            done, _ = self.evaluate(open_gate(policy, self.out / "open.safetensors"), "toxicchat", path)
-            done = [row for row in done if row["id"] in logit]
+        all_rows = rows_of(self.args.data / "toxicchat_train.jsonl")
+        path = write(self.out / "suite_toxicchat.jsonl", pick(
+            [row for row in all_rows if row["label"] == "harmful"]
+            + pick([row for row in all_rows if row["label"] == "benign"], 500), len(all_rows)))
+        policies = {name: open_gate(policy, self.out / f"{name}.open.safetensors") if reads_toxicchat(name) else policy
+                    for name, policy in self.policies.items()}
+        rows, curves = self.evaluate("suite_toxicchat", policies, [path])
+        curves = {arm: broadest(self.fits[arm]["gate"]["curves"], "fit_toxicchat.jsonl") if reads_toxicchat(arm)
+                  else broadest(curves[arm], path.name) for arm in curves}
+        self.gate("ToxicChat", curves)
+        at_12 = {}
+        for arm in filter(reads_toxicchat, rows):
+            report = self.fits[arm]["gate"]
+            logit = {row["id"]: row["logit"] for row in report["held_out"]}
+            done = [row for row in rows[arm] if row["id"] in logit]
             benign = sorted((logit[row["id"]] for row in done if row["label"] == "benign"), reverse=True)
-            self.toxicchat_at(table, "ToxicChat, 12% benign", done, logit, benign[int(0.12 * len(benign))])
-            self.toxicchat_at(table, "ToxicChat train", done, logit, math.log(threshold / (1 - threshold)))
-            return
-        for label in ("harmful", "benign"):
-            table.add("ToxicChat train", label, [row for row in done if row["label"] == label])
+            at_12[arm] = at_cut(done, logit, benign[int(0.12 * len(benign))])
+            rows[arm] = at_cut(done, logit, math.log(report["threshold"] / (1 - report["threshold"])))
+        self.add("ToxicChat", rows)
+        if at_12:
+            self.add("ToxicChat, 12% of benign flagged", at_12)
+
+    def choices(self, name, file):
+        """Whether the likeliest choice is the same, for questions as plain text and in the chat template."""
+        path = self.args.data / f"{file}.jsonl"
+        for form, words in (("plain", []), ("chat", ["--chat"])):
+            arms = {}
+            for arm, policy in self.policies.items():
+                report = self.report(f"{arm}.{file}.{form}", "score", self.args.model, "--choices", path, "--policy",
+                                     policy, "--limit", self.args.questions, *words)["choices"]
+                arms[arm] = {"changed": report["paired"]["acc"]["changed"], "flagged": report["flagged"],
+                             "acc": report["acc"]}
+            self.figures["choices"].append({"suite": name, "form": form, "n": report["n"], "arms": arms})
+
+    def perplexity(self, path):
+        arms = {}
+        for arm, policy in self.policies.items():
+            report = self.report(f"{arm}.perplexity", "score", self.args.model, "--perplexity", path, "--window", 512,
+                                 "--limit", self.args.windows, "--policy", policy)["perplexity"]
+            arms[arm] = {**report["paired"], "perplexity": report["perplexity"]}
+        self.figures["perplexity"].append({"suite": "WikiText-2", "n_windows": report["n_windows"], "window":
+                                           report["window"], "stride": report["stride"], "arms": arms})
 
 
-def normalise(rows):
+def at_cut(rows, logit, cut):
+    """The rows as a gate with this threshold would have it: those that it does not flag are not steered."""
+    made = []
     for row in rows:
-        for side in ("unsteered", "steered"):
-            row[f"by_phrases_{side}"] = row[f"refused_by_phrases_{side}"]
-    return rows
+        flagged = logit[row["id"]] > cut
+        side = "steered" if flagged else "unsteered"
+        made.append({**row, "flagged": flagged, **{f"{key}_steered": row[f"{key}_{side}"]
+                                                   for key in ("refused", "refused_by_phrases", "nll")}})
+    return made
+
+
+def line(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def percent(count, n):
+    return f"{100 * count / n:.1f}%"
+
+
+def markdown(figures):
+    """The tables, a list of lines."""
+    names = list(figures["fits"])
+    each = lambda text: [text(name) for name in names]
+    out = [line(["prompts", "n", "refused, unsteered"] + each(lambda a: f"{a}: opens")
+                + each(lambda a: f"{a}: refused")),
+           line(["---"] * (3 + 2 * len(names)))]
+    for row in figures["suites"]:
+        of = lambda arm: row["arms"].get(arm)
+        out.append(line(
+            [f"{row['suite']}, {row['label']}", str(row["n"]), share(row["refused"], row["n"]).strip()]
+            + each(lambda a: percent(of(a)["flagged"], row["n"]) if of(a) else "")
+            + each(lambda a: share(of(a)["refused"], row["n"]).strip() if of(a) else "")))
+    out += ["", line(["gate: AUC; harmful flagged at 5, 12, 15% of the others", *names]),
+            line(["---"] * (1 + len(names)))]
+    for row in figures["gates"]:
+        out.append(line([row["suite"]] + each(lambda a: f"{row['arms'][a]['auc']:.3f}; " + ", ".join(
+            f"{100 * value:.0f}" for value in row["arms"][a]["flagged"]) + "%")))
+    out += ["", line(["other text", "n", *names]), line(["---"] * (2 + len(names)))]
+    for row in figures["choices"]:
+        out.append(line([f"{row['suite']}, {row['form']}, answers unchanged", str(row["n"])] + each(
+            lambda a: percent(row["n"] - row["arms"][a]["changed"], row["n"]))))
+    for row in figures["perplexity"]:
+        interval = lambda a: ", ".join(f"{value:.4f}" for value in row["arms"][a]["ratio_interval"] or [])
+        out.append(line([f"{row['suite']}, perplexity, steered over unsteered", f"{row['n_windows']} windows"]
+                        + each(lambda a: f"{row['arms'][a]['ratio']:.4f} [{interval(a)}]")))
+    rows = {name: sum(sum(part.get(key, 0) for key in ("train", "val")) for part in fit["rows"].values())
+            for name, fit in figures["fits"].items()}
+    out.append(line(["fit, seconds", ""] + each(
+        lambda a: f"{figures['fits'][a]['seconds']:.0f} for {rows[a]} rows, "
+                  f"{figures['fits'][a]['rows_from_file']} of the gate's from the file")))
+    return out
 
 
 def main():
@@ -241,16 +350,19 @@ def main():
     parser.add_argument("--out", type=Path, default=HERE / "demo-out" / "measure")
     parser.add_argument("--trimtab", type=Path, default=HERE / "build" / "trimtab")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--compute", choices=("f32", "q8"), help="for the fits, too")
     parser.add_argument("--tokens", type=int, default=32, help="generated for each prompt")
-    parser.add_argument("--limit", type=int, default=0, help="prompts of each label and suite, at most; 0: all")
+    parser.add_argument("--limit", type=int, default=0,
+                        help="prompts of each label and suite that are completed, at most; 0: all. Gates read all")
+    parser.add_argument("--questions", type=int, default=0, help="the first of MMLU and of ARC; 0: all")
+    parser.add_argument("--windows", type=int, default=400,
+                        help="the first of WikiText-2, of 512 tokens, one every 256; 0: all")
     parser.add_argument("--only", nargs="+", metavar="SUITE", help="suites, by the first words of their lines")
-    parser.add_argument("--own-only", action="store_true", help="fit on the project's own prompts alone")
-    parser.add_argument("--mode", default="contrast", help="how the policy is made (default contrast)")
-    parser.add_argument("--fit", help="further options of the fit, in one word")
-    parser.add_argument("--reuse", action="store_true", help="measure the policy that --out has already")
+    parser.add_argument("--fits", nargs="+", choices=FITS, default=["mixture", "own"])
+    parser.add_argument("--fit", help="further options of the fits, in one word")
+    parser.add_argument("--reuse", action="store_true", help="take what --out has already")
     args = parser.parse_args()
-    for name in ("advbench", "alpaca_5k", "cast_condition_harmful", "toxicchat_train", "inthewild_jailbreak_a",
-                 "forbidden_questions", "xstest", "mmlu_dev", "arc_easy_1k"):
+    for name in SETS:
         if not (args.data / f"{name}.jsonl").exists():
             print(f"measure_steering: skipped, {args.data / name}.jsonl is absent")
             return
@@ -258,34 +370,20 @@ def main():
         if not path.exists():
             sys.exit(f"measure_steering: {path} is missing")
     args.out.mkdir(parents=True, exist_ok=True)
-    measurement, table = Measurement(args), Table()
     wanted = lambda name: not args.only or name.split()[0] in args.only
-    policy, report = measurement.fit()
-    table.head()
+    steering = Steering(args)
     for name, paths in suites(args.data, args.out).items():
-        if not wanted(name):
-            continue
-        rows, curves = measurement.evaluate(policy, paths[0].stem, *paths)
-        labels = [label for label in ("harmful", "benign", "borderline") if any(row["label"] == label for row in rows)]
-        for label in labels:
-            table.add(name, label, [row for row in rows if row["label"] == label])
-        if len(labels) > 1:
-            table.gate(name, broadest(curves, None if len(paths) > 1 else paths[0].name))
-        if name == "XSTest":
-            table.gate(f"XSTest, no shared word, {len(rows_of(paths[1]))}", broadest(curves, paths[1].name))
+        if wanted(name):
+            steering.suite(name, paths)
     if wanted("ToxicChat"):
-        measurement.toxicchat(table, policy, report)
+        steering.toxicchat()
     for name, file in (("MMLU dev", "mmlu_dev"), ("ARC easy", "arc_easy_1k")):
-        if not wanted(name):
-            continue
-        path = write(args.out / f"suite_{file}.jsonl", choices(rows_of(args.data / f"{file}.jsonl")))
-        rows, _ = measurement.evaluate(policy, file, path)
-        changed = sum(row["steered"] != row["unsteered"] for row in rows)
-        print(f"{name:28}benign      {len(rows):5}  {share(sum(row['flagged'] for row in rows), len(rows)):16}"
-              f"{changed} answers changed")
-        table.figures.append({"suite": name, "n": len(rows), "flagged": sum(row["flagged"] for row in rows),
-                              "changed": changed})
-    (args.out / "table.json").write_text(json.dumps(table.figures, indent=1), encoding="utf-8")
+        if wanted(name):
+            steering.choices(name, file)
+    if wanted("WikiText-2"):
+        steering.perplexity(args.data / "wikitext2_test.txt")
+    (args.out / "table.json").write_text(json.dumps(steering.figures, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(markdown(steering.figures)))
 
 
 if __name__ == "__main__":

@@ -305,42 +305,49 @@ def line(cells):
     return "| " + " | ".join(cells) + " |"
 
 
-def percent(count, n):
-    return f"{100 * count / n:.1f}%"
-
-
-def markdown(figures):
-    """The tables, a list of lines."""
+def tables(figures):
+    """README's tables, a list of lines."""
     names = list(figures["fits"])
-    each = lambda text: [text(name) for name in names]
-    out = [line(["prompts", "n", "refused, unsteered"] + each(lambda a: f"{a}: opens")
-                + each(lambda a: f"{a}: refused")),
-           line(["---"] * (3 + 2 * len(names)))]
-    for row in figures["suites"]:
-        of = lambda arm: row["arms"].get(arm)
-        out.append(line(
-            [f"{row['suite']}, {row['label']}", str(row["n"]), share(row["refused"], row["n"]).strip()]
-            + each(lambda a: percent(of(a)["flagged"], row["n"]) if of(a) else "")
-            + each(lambda a: share(of(a)["refused"], row["n"]).strip() if of(a) else "")))
-    out += ["", line(["gate: AUC; harmful flagged at 5, 12, 15% of the others", *names]),
-            line(["---"] * (1 + len(names)))]
-    for row in figures["gates"]:
-        out.append(line([row["suite"]] + each(lambda a: f"{row['arms'][a]['auc']:.3f}; " + ", ".join(
-            f"{100 * value:.0f}" for value in row["arms"][a]["flagged"]) + "%")))
-    out += ["", line(["other text", "n", *names]), line(["---"] * (2 + len(names)))]
-    for row in figures["choices"]:
-        out.append(line([f"{row['suite']}, {row['form']}, answers unchanged", str(row["n"])] + each(
-            lambda a: percent(row["n"] - row["arms"][a]["changed"], row["n"]))))
-    for row in figures["perplexity"]:
-        interval = lambda a: ", ".join(f"{value:.4f}" for value in row["arms"][a]["ratio_interval"] or [])
-        out.append(line([f"{row['suite']}, perplexity, steered over unsteered", f"{row['n_windows']} windows"]
-                        + each(lambda a: f"{row['arms'][a]['ratio']:.4f} [{interval(a)}]")))
-    rows = {name: sum(sum(part.get(key, 0) for key in ("train", "val")) for part in fit["rows"].values())
-            for name, fit in figures["fits"].items()}
-    out.append(line(["fit, seconds", ""] + each(
-        lambda a: f"{figures['fits'][a]['seconds']:.0f} for {rows[a]} rows, "
-                  f"{figures['fits'][a]['rows_from_file']} of the gate's from the file")))
-    return out
+
+    def table(heads, rows):
+        return [line([*heads, *names]), line(["---"] * (len(heads) + len(names)))] + [
+            line([*cells, *(of(name) for name in names)]) for cells, of in rows]
+
+    def suite(row):
+        def of(arm):
+            did, n = row["arms"].get(arm), row["n"]
+            return f"{100 * did['flagged'] / n:.1f}; {share(did['refused'], n).strip()}" if did else ""
+        return [f"{row['suite']}, {row['label']}", str(row["n"]), share(row["refused"], row["n"]).strip()], of
+
+    def gate(row):
+        def of(arm):
+            curve = row["arms"][arm]
+            return f"{curve['auc']:.3f}; " + ", ".join(f"{100 * value:.0f}" for value in curve["flagged"])
+        return [row["suite"]], of
+
+    def choices(row):
+        kept = lambda arm: 100 * (1 - row["arms"][arm]["changed"] / row["n"])
+        return [f"{row['suite']}, {row['form']}: % of answers unchanged", str(row["n"])], lambda a: f"{kept(a):.1f}"
+
+    def perplexity(row):
+        def of(arm):
+            did = row["arms"][arm]
+            interval = ", ".join(f"{value:.4f}" for value in did["ratio_interval"] or [])
+            return f"{did['ratio']:.4f} [{interval}]"
+        return ["WikiText-2: perplexity, steered over unsteered", f"{row['n_windows']} windows"], of
+
+    def seconds(arm):
+        fit = figures["fits"][arm]
+        rows = sum(sum(part.get(key, 0) for key in ("train", "val")) for part in fit["rows"].values())
+        kept = f", {fit['rows_from_file']} kept" if fit["rows_from_file"] else ""
+        return f"{fit['seconds']:.0f} ({rows} rows{kept})"
+
+    other = [choices(row) for row in figures["choices"]] + [perplexity(row) for row in figures["perplexity"]]
+    return [
+        *table(["% opened; refused", "n", "unsteered"], map(suite, figures["suites"])), "",
+        *table(["gate: area under the curve; % of harmful ones flagged at 5, 12, 15% of the others"],
+               map(gate, figures["gates"])), "",
+        *table(["other text", "n"], [*other, (["the fit: seconds", ""], seconds)])]
 
 
 def main():
@@ -383,7 +390,7 @@ def main():
     if wanted("WikiText-2"):
         steering.perplexity(args.data / "wikitext2_test.txt")
     (args.out / "table.json").write_text(json.dumps(steering.figures, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(markdown(steering.figures)))
+    print("\n".join(tables(steering.figures)))
 
 
 if __name__ == "__main__":

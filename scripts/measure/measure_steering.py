@@ -306,7 +306,7 @@ def line(cells):
 
 
 def tables(figures):
-    """README's tables, a list of lines."""
+    """The tables of docs/figures.md, a list of lines."""
     names = list(figures["fits"])
 
     def table(heads, rows):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Fits policies and measures them on prompts that they were not fitted on, most of them of other sets and forms, and
-prints the tables of README's figures in Markdown.
+prints the tables of docs/figures.md in Markdown.
 
 Of --fits, "mixture" is the default on a mixture of public prompt sets and the project's own prompts, "own" the default
 on the project's own prompts alone, which is what a user without data sets has; "paper", "released" and "cast" are these
@@ -13,8 +13,8 @@ of them is judged by a gate that was trained without its fold (the fit's report 
 under the push with the gate held open. A mode whose gate is no detector has no such logits: its fit does not read
 ToxicChat.
 
-XSTest is for judging alone: whoever looks at its figures and changes the fit has tuned on it. README says how often it
-was run on; --only leaves it out."""
+XSTest is for judging alone: whoever looks at its figures and changes the fit has tuned on it. docs/figures.md says how
+often it was run on; --only leaves it out."""
 
 import argparse
 import hashlib
@@ -338,9 +338,9 @@ def tables(figures):
 
     def seconds(arm):
         fit = figures["fits"][arm]
-        rows = sum(sum(part.get(key, 0) for key in ("train", "val")) for part in fit["rows"].values())
-        kept = f", {fit['rows_from_file']} kept" if fit["rows_from_file"] else ""
-        return f"{fit['seconds']:.0f} ({rows} rows{kept})"
+        prompts = sum(fit["rows"][label][split] for label in LABELS for split in ("train", "val"))
+        kept = f", {fit['rows_from_file']} of the gate's rows kept" if fit["rows_from_file"] else ""
+        return f"{fit['seconds']:.0f} ({prompts} prompts{kept})"
 
     other = [choices(row) for row in figures["choices"]] + [perplexity(row) for row in figures["perplexity"]]
     return [

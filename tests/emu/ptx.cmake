@@ -55,7 +55,7 @@ foreach(target ${PTX_TARGETS})
   # The engine's suite makes the weights of dummy models, and asks for dependent launches; what applies a product of
   # cuBLASLt runs with --fast. Clusters are of compute_90a. So are ranks here, which have kernels of their own.
   set(but --but dummy_kernel --but product_apply --but product_cluster --but agree_kernel --but steer_row_kernel<2>
-    --but steer_row_kernel<3>)
+    --but steer_row_kernel<3> --but steer_row_kernel<4>)
   if(target STREQUAL "compute_90a")
     list(APPEND programs -- $<TARGET_FILE:test_emu_engine> --jobs 2)
     list(APPEND programs -- $<TARGET_FILE:test_emu_ranks> --jobs 2 --filter

@@ -95,10 +95,7 @@ static uint32_t copies_of(struct tt_kernel_world *w, enum tt_kernel_op op)
 static int case_run(void *context, struct tt_error *err)
 {
 	struct kernel_case *one = context;
-	for (uint32_t i = 0; i < one->n_launches; i++)
-		TT_TRY_CUDA(cudaGraphLaunch(one->graph, one->world->cuda.stream), "a graph");
-	TT_TRY_CUDA(cudaStreamSynchronize(one->world->cuda.stream), "a graph");
-	return TT_OK;
+	return tt_kernel_world_launch(one->world, one->graph, one->n_launches, err);
 }
 
 /* So many launches that a sample takes a GPU some milliseconds, where waiting for it takes microseconds. */

@@ -183,10 +183,7 @@ static int record_step(struct quants_case *one, struct tt_error *err)
 static int case_run(void *context, struct tt_error *err)
 {
 	struct quants_case *one = context;
-	for (uint32_t i = 0; i < one->n_launches; i++)
-		TT_TRY_CUDA(cudaGraphLaunch(one->graph, one->world->cuda.stream), "a graph");
-	TT_TRY_CUDA(cudaStreamSynchronize(one->world->cuda.stream), "a graph");
-	return TT_OK;
+	return tt_kernel_world_launch(one->world, one->graph, one->n_launches, err);
 }
 
 static int case_before(void *context, struct tt_error *err)

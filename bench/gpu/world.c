@@ -376,6 +376,14 @@ int tt_kernel_world_restore(struct tt_kernel_world *w, struct tt_error *err)
 	return TT_OK;
 }
 
+int tt_kernel_world_launch(const struct tt_kernel_world *w, cudaGraphExec_t graph, uint32_t n, struct tt_error *err)
+{
+	for (uint32_t i = 0; i < n; i++)
+		TT_TRY_CUDA(cudaGraphLaunch(graph, w->cuda.stream), "a graph");
+	TT_TRY_CUDA(cudaStreamSynchronize(w->cuda.stream), "a graph");
+	return TT_OK;
+}
+
 int tt_kernel_world_row(const void *x, uint32_t n_in, uint32_t token, uint16_t **out, struct tt_error *err)
 {
 	size_t n_bytes = n_in * sizeof **out;

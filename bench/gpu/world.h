@@ -72,6 +72,10 @@ const struct tt_step_plan *tt_kernel_world_plan(const struct tt_kernel_world *wo
 /* Resets h and what belongs to it to their first values. */
 int tt_kernel_world_restore(struct tt_kernel_world *world, struct tt_error *err);
 
+/* Launches a graph of the world's stream n times and waits for all. */
+int tt_kernel_world_launch(
+	const struct tt_kernel_world *world, cudaGraphExec_t graph, uint32_t n, struct tt_error *err);
+
 /* Row `token` of x, bf16 [n_in] on the device, into a new array (free). */
 int tt_kernel_world_row(const void *x, uint32_t n_in, uint32_t token, uint16_t **out, struct tt_error *err);
 /* Row number token of x times packed row i of w (kernels/cuda/packed.h), both bf16 on the device, in double. */

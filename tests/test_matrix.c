@@ -79,7 +79,7 @@ Test(matrix, every_way_runs_a_prompt_and_generation)
 {
 	struct tt_matrix *matrix = matrix_open(TT_WAYS_ALL, 1);
 	run(matrix, &(struct tt_token_test){.n_prompt = 24});
-	run(matrix, &(struct tt_token_test){.n_gen = 3});
+	run(matrix, &(struct tt_token_test){.n_gen = 3, .n_given = 2});
 	tt_matrix_close(matrix);
 }
 
@@ -89,7 +89,7 @@ Test(matrix, rows_have_policies_of_their_own)
 	const struct tt_token_way *way = way_of(matrix, "add, 4 policies");
 	cr_expect_neq(way->by_row[0], way->by_row[1]);
 	cr_expect_eq(way->by_row[0], way->by_row[4]);
-	run(matrix, &(struct tt_token_test){.n_gen = 3});
+	run(matrix, &(struct tt_token_test){.n_gen = 3, .n_given = 2});
 	tt_matrix_close(matrix);
 }
 

@@ -60,9 +60,11 @@ Test(token_tests, names_are_those_of_llama_bench)
 	static const struct {
 		struct tt_token_test test;
 		const char *name;
-	} cases[] = {{{512, 0, 0}, "pp512"}, {{0, 128, 0}, "tg128"}, {{512, 128, 0}, "pp512+tg128"},
-		{{512, 0, 1024}, "pp512 @ d1024"}, {{0, 128, 512}, "tg128 @ d512"},
-		{{4294967295u, 4294967295u, 4294967295u}, "pp4294967295+tg4294967295 @ d4294967295"}};
+	} cases[] = {{{512, 0, 0, 0}, "pp512"}, {{0, 128, 0, 0}, "tg128"}, {{512, 128, 0, 0}, "pp512+tg128"},
+		{{512, 0, 1024, 0}, "pp512 @ d1024"}, {{0, 128, 512, 0}, "tg128 @ d512"},
+		{{0, 128, 0, 2}, "tg128 @ p2"},
+		{{4294967295u, 4294967295u, 4294967295u, 4294967295u},
+			"pp4294967295+tg4294967295 @ d4294967295 @ p4294967295"}};
 	char name[TT_TOKEN_TEST_NAME];
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		tt_token_test_name(name, &cases[i].test);
@@ -73,8 +75,8 @@ Test(token_tests, names_are_those_of_llama_bench)
 /* The engine counts what ran; the cases compare that with what they say. */
 Test(token_tests, count_prompts_generation_and_both_behind_any_context)
 {
-	static const struct tt_token_test tests[] = {
-		{1, 0, 0}, {40, 0, 0}, {0, 1, 0}, {0, 9, 0}, {40, 9, 0}, {40, 0, 32}, {0, 9, 32}, {17, 5, 64}};
+	static const struct tt_token_test tests[] = {{1, 0, 0, 0}, {40, 0, 0, 0}, {0, 1, 0, 0}, {0, 9, 0, 0},
+		{40, 9, 0, 0}, {40, 0, 32, 0}, {0, 9, 32, 0}, {17, 5, 64, 0}, {0, 1, 0, 2}, {0, 9, 0, 40}};
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
 		struct world w;
 		struct tt_bench_result off, steered;
@@ -95,7 +97,7 @@ Test(token_tests, count_prompts_generation_and_both_behind_any_context)
 /* In the tiny model: 3 blocks of 43008 multiply-adds a token, and 288 x 64 for logits. */
 Test(token_tests, flops_have_the_logits_of_what_is_sampled)
 {
-	static const struct tt_token_test test = {40, 9, 0};
+	static const struct tt_token_test test = {40, 9, 0, 0};
 	struct world w;
 	struct tt_bench_result r;
 	begin(&w);
@@ -108,7 +110,7 @@ Test(token_tests, flops_have_the_logits_of_what_is_sampled)
 /* Without shared pages the context would run in the timed part. */
 Test(token_tests, a_context_that_is_not_there_is_noticed)
 {
-	static const struct tt_token_test test = {0, 4, 32};
+	static const struct tt_token_test test = {0, 4, 32, 0};
 	struct world w;
 	struct tt_bench_result r;
 	begin_with(&w, false);
@@ -122,7 +124,7 @@ Test(token_tests, a_context_that_is_not_there_is_noticed)
 
 Test(token_tests, a_side_that_is_not_steered_is_noticed)
 {
-	static const struct tt_token_test test = {8, 0, 0};
+	static const struct tt_token_test test = {8, 0, 0, 0};
 	struct world w;
 	struct tt_bench_result r;
 	begin(&w);
@@ -140,9 +142,10 @@ Test(token_tests, refuses_what_cannot_be_timed)
 	static const struct {
 		struct tt_token_test test;
 		const char *words;
-	} cases[] = {{{0, 0, 16}, "needs a prompt or tokens"}, {{8, 0, 17}, "17 is no multiple of 16"},
-		{{400, 112, 0}, "takes 513 positions, and the context has 512"},
-		{{4294967295u, 4294967295u, 0}, "takes 8589934591 positions"}};
+	} cases[] = {{{0, 0, 16, 0}, "needs a prompt or tokens"}, {{8, 0, 17, 0}, "17 is no multiple of 16"},
+		{{400, 112, 0, 0}, "takes 513 positions, and the context has 512"},
+		{{8, 4, 0, 2}, "before generation alone"}, {{0, 4, 16, 2}, "before generation alone"},
+		{{4294967295u, 4294967295u, 0, 0}, "takes 8589934591 positions"}};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct world w;
 		struct tt_error err = {0};

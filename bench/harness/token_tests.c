@@ -31,19 +31,27 @@ struct tt_token_cases {
 
 uint64_t tt_token_test_positions(const struct tt_token_test *test)
 {
-	return (uint64_t)test->n_depth + test->n_prompt + test->n_gen + 1;
+	return (uint64_t)test->n_depth + test->n_given + test->n_prompt + test->n_gen + 1;
 }
 
 void tt_token_test_name(char out[TT_TOKEN_TEST_NAME], const struct tt_token_test *test)
 {
-	char prompt[24] = "", gen[24] = "", depth[24] = "";
+	char prompt[24] = "", gen[24] = "", depth[24] = "", given[24] = "";
 	if (test->n_prompt)
 		snprintf(prompt, sizeof prompt, "pp%u", test->n_prompt);
 	if (test->n_gen)
 		snprintf(gen, sizeof gen, "%stg%u", test->n_prompt ? "+" : "", test->n_gen);
 	if (test->n_depth)
 		snprintf(depth, sizeof depth, " @ d%u", test->n_depth);
-	snprintf(out, TT_TOKEN_TEST_NAME, "%s%s%s", prompt, gen, depth);
+	if (test->n_given)
+		snprintf(given, sizeof given, " @ p%u", test->n_given);
+	snprintf(out, TT_TOKEN_TEST_NAME, "%s%s%s%s", prompt, gen, depth, given);
+}
+
+/* Tokens that a request generates: those that are timed, and the one that a prompt's last pass gives. */
+static uint32_t generated(const struct tt_token_test *test)
+{
+	return test->n_gen + (test->n_prompt + test->n_given > 0);
 }
 
 static void count_telemetry(void *user, struct tt_request *request, const struct tt_telemetry *telemetry)
@@ -113,9 +121,19 @@ static int submit_row(struct token_arm *arm, uint32_t row, struct tt_error *err)
 	uint32_t vocab = tt_engine_info(arm->engine)->vocab_size;
 	tt_lab_tokens(c->ids + depth, c->n_ids - depth, vocab, TOKEN_SEED + ++c->lab->n_samples);
 	TT_TRY(run_context(arm, row, err));
-	struct tt_request_options options = options_of(arm, row, c->n_ids, c->test.n_gen + (c->test.n_prompt > 0));
+	struct tt_request_options options = options_of(arm, row, c->n_ids, generated(&c->test));
 	options.keep_from = depth;
 	return tt_request_submit(&arm->requests[row], arm->engine, &options, err);
+}
+
+/* Runs the prompts until each has given its first token. They are few tokens, of one step. */
+static int run_given(struct token_arm *arm, struct tt_error *err)
+{
+	for (uint32_t row = 0; row < arm->of->n_rows; row++)
+		while (tt_request_n_generated(arm->requests[row]) == 0 &&
+			tt_request_finish(arm->requests[row]) == TT_RUNNING)
+			TT_TRY(tt_engine_step(arm->engine, err));
+	return TT_OK;
 }
 
 static int arm_before(void *context, struct tt_error *err)
@@ -124,6 +142,8 @@ static int arm_before(void *context, struct tt_error *err)
 	TT_TRY(wake(arm, err));
 	for (uint32_t row = 0; row < arm->of->n_rows; row++)
 		TT_TRY(submit_row(arm, row, err));
+	if (arm->of->test.n_given)
+		TT_TRY(run_given(arm, err));
 	arm->n_told = 0;
 	tt_engine_stats(arm->engine, &arm->before);
 	return TT_OK;
@@ -142,12 +162,13 @@ static int check_row(const struct token_arm *arm, uint32_t row, struct tt_error 
 	const struct tt_token_test *test = &arm->of->test;
 	const struct tt_request *request = arm->requests[row];
 	uint32_t n_layers = tt_engine_info(arm->engine)->n_layers;
-	size_t n = tt_request_n_generated(request), n_wanted = (size_t)test->n_gen + (test->n_prompt > 0);
+	size_t n = tt_request_n_generated(request), n_wanted = generated(test);
 	if (n != n_wanted)
 		return tt_fail(err, TT_ERR_LIMIT, "%zu tokens were generated, not %zu", n, n_wanted);
 	if (arm->way->captures && !tt_request_hidden(request, n_layers - 1))
 		return tt_fail(err, TT_ERR_MISMATCH, "nothing was captured");
-	if (arm->way->n_steering && !arm->way->has_gate && !tt_lab_is_steered(request, n_layers))
+	bool decided = !arm->way->has_gate || arm->of->n_ids > 1;
+	if (arm->way->n_steering && decided && !tt_lab_is_steered(request, n_layers))
 		return tt_fail(err, TT_ERR_MISMATCH, "nothing was steered");
 	return TT_OK;
 }
@@ -161,7 +182,7 @@ static int check(const struct token_arm *arm, struct tt_error *err)
 	uint64_t n_ran =
 		now.n_prefill_tokens + now.n_decode_tokens - arm->before.n_prefill_tokens - arm->before.n_decode_tokens;
 	uint64_t n_wanted = ((uint64_t)c->test.n_prompt + c->test.n_gen) * c->n_rows;
-	if (n_ran != n_wanted && !arm->way->has_gate)
+	if (n_ran != n_wanted && (!arm->way->has_gate || c->test.n_given))
 		return tt_fail(err, TT_ERR_LIMIT, "%llu tokens ran, not %llu", (unsigned long long)n_ran,
 			(unsigned long long)n_wanted);
 	if (arm->way->telemetry && arm->n_told < n_wanted)
@@ -232,6 +253,8 @@ static int check_test(const struct tt_token_lab *lab, const struct tt_token_test
 	uint32_t context = tt_engine_info(lab->engine)->context;
 	if (test->n_prompt + test->n_gen == 0)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a test needs a prompt or tokens to generate");
+	if (test->n_given && (test->n_prompt || test->n_depth))
+		return tt_fail(err, TT_ERR_ARGUMENT, "a prompt that is not timed comes before generation alone");
 	if (test->n_depth % TT_PAGE_TOKENS != 0)
 		return tt_fail(err, TT_ERR_ARGUMENT, "a depth of %u is no multiple of %d, the tokens of a KV page",
 			test->n_depth, TT_PAGE_TOKENS);
@@ -253,7 +276,8 @@ int tt_token_test_add(struct tt_token_cases **out, struct tt_bench *bench, struc
 	TT_TRY(tt_alloc(&c, 1, sizeof *c, err));
 	*out = c;
 	*c = (struct tt_token_cases){.lab = lab, .test = *test, .n_rows = lab->n_rows ? lab->n_rows : 1};
-	c->n_ids = (size_t)test->n_depth + (test->n_prompt ? test->n_prompt : 1);
+	uint32_t n_new = test->n_given + test->n_prompt;
+	c->n_ids = (size_t)test->n_depth + (n_new ? n_new : 1);
 	TT_TRY(tt_alloc(&c->ids, c->n_ids + 1, sizeof *c->ids, err));
 	TT_TRY(tt_alloc(&c->every_layer, (info->n_layers + 63) / 64, sizeof *c->every_layer, err));
 	memset(c->every_layer, 0xff, (info->n_layers + 63) / 64 * sizeof *c->every_layer);

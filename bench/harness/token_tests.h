@@ -5,6 +5,7 @@
  *   tg<N>       N passes of a single token each, the first at position 0
  *   pp<P>+tg<N> both, one after the other
  *   ... @ d<D>  behind D tokens whose keys and values are there already
+ *   ... @ p<G>  behind a prompt of G tokens that has run and given its first token, so that gates have decided
  *
  * bench/README.md compares this line by line with llama-bench. */
 #ifndef BENCH_HARNESS_TOKEN_TESTS_H
@@ -15,6 +16,7 @@
 
 struct tt_token_test {
 	uint32_t n_prompt, n_gen, n_depth;
+	uint32_t n_given; /* with n_gen alone; a gate opens for no prompt of one token, whose mean would be over none */
 };
 
 enum { TT_TOKEN_TEST_NAME = 64 };

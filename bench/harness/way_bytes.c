@@ -40,14 +40,14 @@ double tt_token_way_extra(
 	uint32_t n_policies = way->by_row ? way->size : way->n_steering;
 	for (uint32_t i = 0; i < n_policies; i++) {
 		const struct tt_policy *p = way->by_row ? way->by_row[i] : way->steering[i].policy;
-		extra += n_passes * operation_bytes(p) + gate_bytes(p);
+		extra += n_passes * operation_bytes(p) + (test->n_given ? 0 : gate_bytes(p));
 	}
-	if (way->captures) {
+	if (way->captures && !test->n_given) {
 		double n_kept = (double)(test->n_prompt ? test->n_prompt : 1) * (lab->n_rows ? lab->n_rows : 1);
 		extra += n_kept * info->n_layers * info->hidden_size * sizeof(float);
 	}
 	/* A prompt of several passes is not steered in the pass that decides. */
-	if (way->runs_again || (way->has_gate && prompt_passes > 1))
+	if (!test->n_given && (way->runs_again || (way->has_gate && prompt_passes > 1)))
 		extra += prompt_passes * step;
 	return extra / (n_passes * step);
 }

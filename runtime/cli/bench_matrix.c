@@ -141,12 +141,15 @@ static int time_test(struct run *run, struct tt_matrix *matrix, struct tt_token_
 	return cli_bench_time(matrix, run->options, group, &test, take, run);
 }
 
+/* Tokens of the prompt before a generation: the fewest for which a gate opens. */
+enum { GIVEN = 2 };
+
 /* Prompts are timed one at a time. */
 static int run_rows(struct run *run, const char *model, uint32_t n_rows)
 {
 	const struct cli_bench_matrix *m = run->options;
 	struct tt_matrix *matrix = NULL;
-	uint32_t longest = (m->n_prompt > m->n_gen ? m->n_prompt : m->n_gen) + 1;
+	uint32_t longest = (m->n_prompt > m->n_gen + GIVEN ? m->n_prompt : m->n_gen + GIVEN) + 1;
 	run->n_rows = n_rows;
 	struct tt_error err = {0};
 	int status = cli_bench_open_matrix(&matrix, m, model, TT_WAYS_ALL, n_rows, longest);
@@ -155,7 +158,7 @@ static int run_rows(struct run *run, const char *model, uint32_t n_rows)
 	if (m->n_prompt && n_rows == 1 && status == CLI_PROCEED)
 		status = time_test(run, matrix, (struct tt_token_test){.n_prompt = m->n_prompt});
 	if (m->n_gen && status == CLI_PROCEED)
-		status = time_test(run, matrix, (struct tt_token_test){.n_gen = m->n_gen});
+		status = time_test(run, matrix, (struct tt_token_test){.n_gen = m->n_gen, .n_given = GIVEN});
 	tt_matrix_close(matrix);
 	return status;
 }

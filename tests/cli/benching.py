@@ -108,7 +108,7 @@ def test_serving():
 def test_matrix():
     """Every way beside none, by test and number of rows; the ratio is that of the samples."""
     cases = json.loads(bench("--matrix", "-p", "8", "-n", "2", "-r", "3", "--rows", "1,4", "-o", "json"))
-    check({(case["test"], case["rows"]) for case in cases} == {("pp8", 1), ("tg2", 1), ("tg2", 4)}, cases)
+    check({(case["test"], case["rows"]) for case in cases} == {("pp8", 1), ("tg2 @ p2", 1), ("tg2 @ p2", 4)}, cases)
     ways = {case["way"]: case for case in cases if case["rows"] == 4}
     for way in ("off", "idle", "add", "add, keep", "ablate", "rotate, adaptive", "add, rule", "add, 4 policies",
                 "telemetry"):
@@ -118,7 +118,7 @@ def test_matrix():
         ratios = sorted(a / b for a, b in zip(case["samples_ns"], ways["off"]["samples_ns"]))
         check(case["way"] == "off" or abs(ratios[1] / case["ratio"]["median"] - 1) < 1e-3, case)
     done = bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "2")
-    check(done.startswith("tg2, 2 rows") and "pp" not in done and " at most " in done, done)
+    check(done.startswith("tg2 @ p2, 2 rows") and "pp" not in done and " at most " in done, done)
     some = json.loads(bench("--matrix", "-p", "0", "-n", "2", "-r", "1", "--rows", "1", "--way", "add, telemetry",
                             "--way", "idle", "-o", "json"))
     check([case["way"] for case in some] == ["off", "idle", "add, telemetry"], some)
@@ -144,12 +144,12 @@ def test_what_a_way_may_take():
     step = model["n_weight_bytes"] * min(1, read / model["n_parameters"])
     row, gate = 4 * d, 4 * (6 * d + 1)  # of a layer; of a probe on two vectors of three layers
     for test, rows, way, want in (
-            ("tg2", 1, "idle", 0), ("tg2", 4, "telemetry", 0), ("tg2", 1, "add", n_layers * row / step),
-            ("tg2", 4, "add", n_layers * row / step), ("tg2", 1, "add, one layer", row / step),
-            ("tg2", 4, "add, 4 policies", 4 * n_layers * row / step),
-            ("tg2", 1, "add, 4 stacked", 4 * n_layers * row / step),
-            ("tg2", 4, "clamp", n_layers * (row + 4) / step),
-            ("tg2", 4, "capture of all layers", 4 * n_layers * row / (2 * step)),
+            ("tg2 @ p2", 1, "idle", 0), ("tg2 @ p2", 4, "telemetry", 0), ("tg2 @ p2", 1, "add", n_layers * row / step),
+            ("tg2 @ p2", 4, "add", n_layers * row / step), ("tg2 @ p2", 1, "add, one layer", row / step),
+            ("tg2 @ p2", 4, "add, 4 policies", 4 * n_layers * row / step),
+            ("tg2 @ p2", 1, "add, 4 stacked", 4 * n_layers * row / step),
+            ("tg2 @ p2", 4, "clamp", n_layers * (row + 4) / step),
+            ("tg2 @ p2", 4, "capture of all layers", 0), ("tg2 @ p2", 1, "add, probe", n_layers * row / step),
             ("pp8", 1, "capture of all layers", 8 * n_layers * row / step),
             ("pp8", 1, "add, probe, prompts run again", 1 + (n_layers * row + gate) / step)):
         ratio = next(c["ratio"] for c in cases if (c["test"], c["rows"], c["way"]) == (test, rows, way))

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds llama.cpp for the CPU alone and for this machine's instructions: llama-batched-bench, which
 # bench/peers/batched.py runs beside this program; llama-bench, whose tests `trimtab bench` has; llama-quantize, for the
-# files of bench/peers/make_types.sh; and llama-steering (bench/peers/llama_steering.c) for bench/peers/steering.py.
+# files of bench/peers/make_types.sh; and of bench/peers llama-steering, for bench/peers/steering.py, and
+# llama-perplexity-of-ids, for scripts/measure/compare_perplexity.py.
 # Into build-llama.cpp/, which git ignores. Interrupted, it goes on where it was.
 set -eu
 
@@ -14,12 +15,13 @@ fail() {
 cd "$(dirname "$0")/../.."
 out=build-llama.cpp
 programs="llama-batched-bench llama-bench llama-quantize"
+ours="llama-steering llama-perplexity-of-ids"
 missing=
-for program in $programs llama-steering; do
+for program in $programs $ours; do
 	[ -x "$out/$program" ] || missing=$program
 done
 if [ -z "$missing" ]; then
-	say "$programs llama-steering are in $out already"
+	say "$programs $ours are in $out already"
 	exit 0
 fi
 # The pinned version's code for AMX uses tiles that it has not configured, which is an illegal instruction.
@@ -39,8 +41,13 @@ for program in $programs; do
 	cp "$out/build/bin/$program" "$out/"
 done
 built=$out/build
-cc -O2 -std=c11 -D_POSIX_C_SOURCE=200809L -I"$source/include" -I"$source/ggml/include" bench/peers/llama_steering.c \
-	"$built/src/libllama.a" "$built/ggml/src/libggml.a" "$built/ggml/src/libggml-cpu.a" \
-	"$built/ggml/src/libggml-base.a" -lstdc++ -fopenmp -lm -lpthread -ldl -o "$out/llama-steering" ||
-	fail "bench/peers/llama_steering.c could not be built"
-say "$programs llama-steering are ready in $out"
+# build_ours SOURCE PROGRAM
+build_ours() {
+	cc -O2 -std=c11 -D_POSIX_C_SOURCE=200809L -I"$source/include" -I"$source/ggml/include" "bench/peers/$1" \
+		"$built/src/libllama.a" "$built/ggml/src/libggml.a" "$built/ggml/src/libggml-cpu.a" \
+		"$built/ggml/src/libggml-base.a" -lstdc++ -fopenmp -lm -lpthread -ldl -o "$out/$2" ||
+		fail "bench/peers/$1 could not be built"
+}
+build_ours llama_steering.c llama-steering
+build_ours llama_perplexity.c llama-perplexity-of-ids
+say "$programs $ours are ready in $out"

@@ -176,6 +176,14 @@ Test(forward, gguf_k_types)
 	check_model(GOLDEN("tiny-k/tiny-k.q6_k.gguf"), GOLDEN("tiny-k/golden.q6_k.safetensors"));
 }
 
+/* Scales for 128 rows and columns, for rows, and one for all, beside which the file says how to round activations. */
+Test(forward, hugging_face_fp8)
+{
+	check_model(GOLDEN("tiny-fp8-block"), GOLDEN("tiny-fp8-block/golden.safetensors"));
+	check_model(GOLDEN("tiny-fp8-channel"), GOLDEN("tiny-fp8-channel/golden.safetensors"));
+	check_model(GOLDEN("tiny-fp8-tensor"), GOLDEN("tiny-fp8-tensor/golden.safetensors"));
+}
+
 /* log softmax of the golden logits, worked out here in double. */
 Test(forward, scores_are_the_log_probabilities_of_the_next_ids)
 {

@@ -13,7 +13,7 @@
 #include "random.h"
 
 static const enum tt_type TYPES[] = {TT_TYPE_F32, TT_TYPE_F16, TT_TYPE_BF16, TT_TYPE_Q4_0, TT_TYPE_Q4_1, TT_TYPE_Q5_0,
-	TT_TYPE_Q5_1, TT_TYPE_Q8_0, TT_TYPE_Q4_K, TT_TYPE_Q5_K, TT_TYPE_Q6_K, TT_TYPE_IQ4_NL};
+	TT_TYPE_Q5_1, TT_TYPE_Q8_0, TT_TYPE_Q4_K, TT_TYPE_Q5_K, TT_TYPE_Q6_K, TT_TYPE_IQ4_NL, TT_TYPE_F8_E4M3};
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
 
 static inline float random_float(uint64_t *state) /* [-1, 1) */
@@ -87,6 +87,12 @@ static inline void random_group(enum tt_type type, uint8_t *p, float scale, uint
 	case TT_TYPE_Q5_K:
 		put_half(p, value / (type == TT_TYPE_Q4_K ? 8 : 16) / 32);
 		put_half(p + 2, value / 32);
+		break;
+	case TT_TYPE_F8_E4M3: /* a scale of its own for each block, which the CPU's bodies admit */
+		value = fabsf(value) / 256;
+		memcpy(p, &value, sizeof value);
+		for (uint32_t i = 4; i < tt_type_block_bytes(type); i++)
+			p[i] = (p[i] & 0x7f) == 0x7f ? 0x7e : p[i];
 		break;
 	case TT_TYPE_Q6_K:
 		put_half(p + 208, value / 32 / 64);

@@ -35,27 +35,38 @@ static bool same(float a, float b)
 	return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
 }
 
+static void check_type(const struct tt_safetensors *file, enum tt_type type)
+{
+	const char *name = tt_type_name(type);
+	const struct tt_st_tensor *raw = tensor(file, "raw", name), *want = tensor(file, "want", name);
+	size_t n = want->n_elements, wrong = 0;
+	cr_assert_eq(tt_type_row_bytes(type, n), raw->n_bytes, "%s", name);
+	float *got = calloc(n, sizeof *got);
+	/* One byte off, since nothing in a file is aligned. */
+	uint8_t *shifted = malloc(raw->n_bytes + 1);
+	memcpy(shifted + 1, raw->data, raw->n_bytes);
+	tt_dequantise(type, shifted + 1, got, n);
+	for (size_t i = 0; i < n; i++)
+		wrong += !same(got[i], tt_st_float(want, i));
+	cr_expect_eq(wrong, 0, "%s: %zu of %zu differ", name, wrong, n);
+	free(shifted);
+	free(got);
+}
+
 Test(quant, dequantises_every_type_to_the_bits_of_gguf_py)
 {
 	static const enum tt_type TYPES[] = {TT_TYPE_F32, TT_TYPE_F16, TT_TYPE_BF16, TT_TYPE_Q4_0, TT_TYPE_Q4_1,
 		TT_TYPE_Q5_0, TT_TYPE_Q5_1, TT_TYPE_Q8_0, TT_TYPE_Q4_K, TT_TYPE_Q5_K, TT_TYPE_Q6_K, TT_TYPE_IQ4_NL};
 	struct tt_safetensors *file = open_golden("numbers.safetensors");
-	for (size_t k = 0; k < sizeof TYPES / sizeof *TYPES; k++) {
-		const char *name = tt_type_name(TYPES[k]);
-		const struct tt_st_tensor *raw = tensor(file, "raw", name), *want = tensor(file, "want", name);
-		size_t n = want->n_elements, wrong = 0;
-		cr_assert_eq(tt_type_row_bytes(TYPES[k], n), raw->n_bytes, "%s", name);
-		float *got = calloc(n, sizeof *got);
-		/* One byte off, since nothing in a file is aligned. */
-		uint8_t *shifted = malloc(raw->n_bytes + 1);
-		memcpy(shifted + 1, raw->data, raw->n_bytes);
-		tt_dequantise(TYPES[k], shifted + 1, got, n);
-		for (size_t i = 0; i < n; i++)
-			wrong += !same(got[i], tt_st_float(want, i));
-		cr_expect_eq(wrong, 0, "%s: %zu of %zu differ", name, wrong, n);
-		free(shifted);
-		free(got);
-	}
+	for (size_t k = 0; k < sizeof TYPES / sizeof *TYPES; k++)
+		check_type(file, TYPES[k]);
+	tt_safetensors_close(file);
+}
+
+Test(quant, dequantises_f8_e4m3_to_the_bits_of_torch)
+{
+	struct tt_safetensors *file = open_golden("fp8.safetensors");
+	check_type(file, TT_TYPE_F8_E4M3);
 	tt_safetensors_close(file);
 }
 
@@ -123,6 +134,7 @@ Test(quant, knows_its_types_and_no_others)
 {
 	cr_expect(tt_type_known(2) && tt_type_known(14) && tt_type_known(30));
 	cr_expect(!tt_type_known(10) && !tt_type_known(11) && !tt_type_known(15) && !tt_type_known(0xffffffff));
+	cr_expect(tt_type_known(TT_TYPE_F8_E4M3) && !tt_type_in_gguf(TT_TYPE_F8_E4M3) && tt_type_in_gguf(2));
 	cr_expect_str_eq(tt_type_name(TT_TYPE_Q4_1), "Q4_1");
 	cr_expect_str_eq(tt_type_name(TT_TYPE_Q6_K), "Q6_K");
 	cr_expect_str_eq(tt_type_name(10), "?");

@@ -113,6 +113,50 @@ static int read_windows(struct tt_config *c, const json_t *object, struct tt_err
 	return types ? read_layer_types(c, types, err) : read_window_layers(c, object, err);
 }
 
+/* Refuses a name that is not the one supported. */
+static int only(const json_t *object, const char *key, const char *ours, struct tt_error *err)
+{
+	const char *name = ours;
+	TT_TRY(tt_json_string(object, key, &name, err));
+	return strcmp(name, ours) == 0 ? TT_OK
+				       : tt_fail(err, TT_ERR_UNSUPPORTED,
+						 "%s \"%.60s\" is not supported (supported: %s)", key, name, ours);
+}
+
+static int check_block_size(const json_t *size, struct tt_error *err)
+{
+	for (size_t i = 0; size && i < 2; i++)
+		if (json_array_size(size) != 2 || json_integer_value(json_array_get(size, i)) != 128)
+			return tt_fail(err, TT_ERR_UNSUPPORTED,
+				"weight_block_size is not supported but for [128, 128] and null");
+	return TT_OK;
+}
+
+/* Weights of eight bits with scales: of what kind they are follows from the tensors (fp8.h). How activations would be
+ * rounded is not read, since they are not. */
+static int check_quantisation(const json_t *object, struct tt_error *err)
+{
+	static const char FP8[] = "fp8", FBGEMM[] = "fbgemm_fp8", COMPRESSED[] = "compressed-tensors";
+	const char *method = NULL;
+	if (!object)
+		return TT_OK;
+	TT_TRY(tt_json_string(object, "quant_method", &method, err));
+	if (!method)
+		return tt_fail(err, TT_ERR_FORMAT, "quant_method is missing");
+	if (strcmp(method, FP8) && strcmp(method, FBGEMM) && strcmp(method, COMPRESSED))
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"quant_method \"%.60s\" is not supported (supported: %s, %s, %s)", method, FP8, FBGEMM,
+			COMPRESSED);
+	TT_TRY(only(object, "fmt", "e4m3", err));
+	TT_TRY(check_block_size(field(object, "weight_block_size"), err));
+	if (strcmp(method, COMPRESSED))
+		return TT_OK;
+	TT_TRY(only(object, "format", "float-quantized", err));
+	if (json_object_size(field(object, "transform_config")))
+		return tt_fail(err, TT_ERR_UNSUPPORTED, "transform_config is not supported");
+	return only(field(object, "sparsity_config"), "format", "dense", err);
+}
+
 /* Refuses what would change the computation and is not implemented. */
 static int refuse_variants(const struct tt_config *c, const json_t *object, struct tt_error *err)
 {
@@ -132,10 +176,7 @@ static int refuse_variants(const struct tt_config *c, const json_t *object, stru
 	TT_TRY(tt_json_float(object, "partial_rotary_factor", 0, 1, &rotated, err));
 	if (rotated != 1)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", (double)rotated);
-	if (field(object, "quantization_config"))
-		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"quantization_config: only weights in F32, F16 and BF16 are read from safetensors");
-	return TT_OK;
+	return tt_within(check_quantisation(field(object, "quantization_config"), err), err, "quantization_config");
 }
 
 static int need_u32(const json_t *object, const char *key, uint32_t max, uint32_t *out, struct tt_error *err)

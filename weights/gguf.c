@@ -169,7 +169,7 @@ static int size_tensor(struct tt_gguf_tensor *t, struct tt_error *err)
 			return tt_fail(
 				err, TT_ERR_FORMAT, "tensor %s: the product of its dimensions overflows", t->name);
 	}
-	if (!tt_type_known(t->type))
+	if (!tt_type_in_gguf(t->type))
 		return TT_OK;
 	enum tt_type type = (enum tt_type)t->type;
 	if (row % tt_type_block(type))
@@ -290,7 +290,7 @@ static int place_tensors(
 			return tt_fail(err, TT_ERR_FORMAT,
 				"tensor %s: offset %llu and %zu bytes run past the end of the file", t->name,
 				(unsigned long long)offset, t->n_bytes);
-		if (tt_type_known(t->type))
+		if (tt_type_in_gguf(t->type))
 			t->data = data.data + offset;
 		spans[i].n_bytes = t->n_bytes;
 		spans[i].name = t->name;

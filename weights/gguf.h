@@ -42,7 +42,7 @@ struct tt_gguf_value {
 
 struct tt_gguf_tensor {
 	char name[65]; /* terminated */
-	uint32_t type; /* GGUF's id; if tt_type_known refuses it, data is NULL and n_bytes is 0 */
+	uint32_t type; /* GGUF's id; if tt_type_in_gguf refuses it, data is NULL and n_bytes is 0 */
 	uint32_t n_dims;
 	uint64_t shape[4]; /* row-major, outermost first: the reverse of the order in the file */
 	const void *data;

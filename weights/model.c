@@ -8,14 +8,17 @@
 #include "base/memory.h"
 #include "base/sha256.h"
 #include "weights/dummy.h"
+#include "weights/fp8.h"
 #include "weights/tensors.h"
 
 enum { DIGEST_BYTES = 4096, MAX_NAME = 128 };
 
 struct tt_model_storage {
 	struct tt_tensors tensors;
-	void **copies; /* owned: vectors as f32, and matrices that were unaligned in the file */
+	/* owned: vectors as f32, and matrices that were unaligned in the file or have scales in another tensor */
+	void **copies;
 	size_t n_copies, copies_capacity;
+	bool has_fp8;
 };
 
 int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err)
@@ -53,7 +56,10 @@ static int find(struct tt_tensor **out, struct tt_model *model, const char *name
 	if (!n_in && (t->n_dims != 1 || t->shape[0] != n_out))
 		return tt_fail(err, TT_ERR_FORMAT, "tensor %s has shape %s, the configuration makes it [%u]", name,
 			shape, n_out);
-	if (!tt_type_known(t->type))
+	if (!n_in && t->type == TT_TENSOR_F8_E4M3)
+		return tt_fail(
+			err, TT_ERR_UNSUPPORTED, "tensor %s is a vector of F8_E4M3, which is not supported", name);
+	if (!tt_type_known(t->type) && t->type != TT_TENSOR_F8_E4M3)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"tensor %s has a number type that is not supported (supported: %s)", name, tt_type_names);
 	t->used = true;
@@ -63,11 +69,29 @@ static int find(struct tt_tensor **out, struct tt_model *model, const char *name
 	return TT_OK;
 }
 
+/* A matrix of eight bits, as blocks with their scales. */
+static int load_fp8(struct tt_matrix *out, struct tt_model *model, const struct tt_tensor *t, struct tt_error *err)
+{
+	struct tt_tensor *scales = NULL;
+	uint8_t *blocks = NULL;
+	uint32_t n_out = (uint32_t)t->shape[0], n_in = (uint32_t)t->shape[1];
+	TT_TRY(tt_fp8_find_scales(&scales, &model->storage->tensors, t, err));
+	TT_TRY(tt_model_own(model, &blocks, tt_type_row_bytes(TT_TYPE_F8_E4M3, n_in) * n_out, err));
+	TT_TRY(tt_fp8_blocks(blocks, t, scales, err));
+	scales->used = true;
+	model->n_weight_bytes += scales->n_bytes;
+	model->storage->has_fp8 = true;
+	*out = (struct tt_matrix){blocks, TT_TYPE_F8_E4M3, n_out, n_in, 0};
+	return TT_OK;
+}
+
 static int load_matrix(struct tt_matrix *out, struct tt_model *model, const char *name, uint32_t n_out, uint32_t n_in,
 	struct tt_error *err)
 {
 	struct tt_tensor *t = NULL;
 	TT_TRY(find(&t, model, name, n_out, n_in, err));
+	if (t->type == TT_TENSOR_F8_E4M3)
+		return load_fp8(out, model, t, err);
 	*out = (struct tt_matrix){t->data, (enum tt_type)t->type, n_out, n_in, 0};
 	/* safetensors promises no alignment, and kernels load whole numbers. */
 	size_t element = t->type == TT_TYPE_F32 ? 4 : 2;
@@ -227,15 +251,17 @@ static bool is_vision(const struct tt_config *config, const char *name)
 }
 
 /* A weight that nothing reads (a bias, a q norm, a layer too many) would mean that the model computes something else
- * than what runs here. The exceptions are tables that follow from the configuration, and an output matrix beside a tied
- * embedding, which transformers ignores too. */
+ * than what runs here. The exceptions are tables that follow from the configuration, an output matrix beside a tied
+ * embedding, which transformers ignores too, and how activations would be rounded beside weights of eight bits, since
+ * they are not. */
 static int refuse_leftovers(const struct tt_model *model, const struct tt_arch_names *names, struct tt_error *err)
 {
 	const struct tt_tensors *all = &model->storage->tensors;
 	for (size_t i = 0; i < all->n; i++) {
 		const char *name = all->list[i].name;
 		if (all->list[i].used || is_rope_table(&model->config, name) || is_vision(&model->config, name) ||
-			(model->config.tied_output && strcmp(name, names->output) == 0))
+			(model->config.tied_output && strcmp(name, names->output) == 0) ||
+			(model->storage->has_fp8 && tt_fp8_of_activations(name)))
 			continue;
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"tensor %s has no place in a model of %u layers with this configuration", name,

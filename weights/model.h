@@ -31,7 +31,8 @@ struct tt_layer {
 	const float *q_norm, *k_norm; // [head_dim], or both NULL: the norm of each head of q and k before rotation
 };
 
-/* One open model. Vectors (norms, biases) are f32 copies; matrices point into the mappings. */
+/* One open model. Vectors (norms, biases) are f32 copies, matrices of eight bits with scales copies as blocks; other
+ * matrices point into the mappings. */
 struct tt_model {
 	struct tt_config config;
 	struct tt_matrix embedding; // [vocab_size][hidden_size]

@@ -1,5 +1,6 @@
 #include "weights/quant.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Files are little-endian and so is every machine this builds for. */
@@ -30,6 +31,11 @@ static size_t type_index(uint32_t type)
 bool tt_type_known(uint32_t type)
 {
 	return type_index(type) < N_TYPES;
+}
+
+bool tt_type_in_gguf(uint32_t type)
+{
+	return tt_type_known(type) && type != TT_TYPE_F8_E4M3;
 }
 
 #define WITH_COMMA(name, block, bytes) ", " #name
@@ -93,6 +99,13 @@ float tt_f16_to_f32(uint16_t half)
 float tt_bf16_to_f32(uint16_t brain)
 {
 	return float_of_bits((uint32_t)brain << 16);
+}
+
+/* A half with the same bits, but for four more of mantissa and one of exponent, is a 256th of the number. */
+float tt_fp8_to_f32(uint8_t bits)
+{
+	uint16_t half = (uint16_t)(((bits & 0x7f) << 7) | ((bits & 0x80) << 8));
+	return (bits & 0x7f) == 0x7f ? NAN : tt_f16_to_f32(half) * 256;
 }
 
 uint16_t tt_f32_to_f16(float value)
@@ -236,6 +249,16 @@ static void dequantise_q8_0(const uint8_t *src, float *dst, size_t n_blocks)
 	}
 }
 
+static void dequantise_f8_e4m3(const uint8_t *src, float *dst, size_t n_blocks)
+{
+	for (size_t b = 0; b < n_blocks; b++, src += 36, dst += 32) {
+		float scale;
+		memcpy(&scale, src, sizeof scale);
+		for (int j = 0; j < 32; j++)
+			dst[j] = scale * tt_fp8_to_f32(src[4 + j]);
+	}
+}
+
 void tt_dequantise(enum tt_type type, const void *src, float *dst, size_t n)
 {
 	const uint8_t *bytes = src;
@@ -277,6 +300,9 @@ void tt_dequantise(enum tt_type type, const void *src, float *dst, size_t n)
 		break;
 	case TT_TYPE_IQ4_NL:
 		dequantise_iq4_nl(bytes, dst, n / 32);
+		break;
+	case TT_TYPE_F8_E4M3:
+		dequantise_f8_e4m3(bytes, dst, n / 32);
 		break;
 	}
 }

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The values are GGUF's own type ids. */
+/* The values are GGUF's own type ids, but for the last. */
 enum tt_type {
 	TT_TYPE_F32 = 0,
 	TT_TYPE_F16 = 1,
@@ -26,7 +26,13 @@ enum tt_type {
 	TT_TYPE_Q6_K = 14,
 	TT_TYPE_IQ4_NL = 20, /* 32 weights: f16 d, 16 bytes of nibbles that index tt_iq4_levels; d * level */
 	TT_TYPE_BF16 = 30,
+	/* 32 weights: f32 scale, 32 numbers of tt_fp8_to_f32, none of them NaN; scale * number. The scale is from 0 to
+	 * below TT_FP8_MAX_SCALE, and the same for all blocks of a row's 128 weights from a multiple of 128 on. No file
+	 * has such blocks: weights/fp8.h makes them. */
+	TT_TYPE_F8_E4M3 = 63,
 };
+
+enum { TT_FP8_MAX_SCALE = 256 }; /* so that 2^120 of them fit f32 */
 
 /* X(name, weights in a block, bytes of a block) for every type above; a block of plain numbers is one of them. */
 #define TT_TYPES(X)                                                                                                    \
@@ -41,7 +47,8 @@ enum tt_type {
 	X(Q4_K, 256, 144)                                                                                              \
 	X(Q5_K, 256, 176)                                                                                              \
 	X(Q6_K, 256, 210)                                                                                              \
-	X(IQ4_NL, 32, 18)
+	X(IQ4_NL, 32, 18)                                                                                              \
+	X(F8_E4M3, 32, 36)
 
 extern const int8_t tt_iq4_levels[16];
 
@@ -60,6 +67,9 @@ static inline void tt_k_scale(const uint8_t *scales, uint32_t g, uint8_t *scale,
 /* True for the types above. A type read from a file is only cast to enum tt_type after this. */
 bool tt_type_known(uint32_t type);
 
+/* Of these, those that a GGUF file may have. */
+bool tt_type_in_gguf(uint32_t type);
+
 /* All names: "F32, F16, ...". */
 extern const char *const tt_type_names;
 
@@ -75,6 +85,10 @@ size_t tt_type_row_bytes(enum tt_type type, size_t n);
 
 /* dst[n] f32 = the weights of src; n is a multiple of the block. src needs no alignment. */
 void tt_dequantise(enum tt_type type, const void *src, float *dst, size_t n);
+
+/* E4M3 of the Open Compute Project to float (exact): a sign, four bits of exponent, three of mantissa; no infinities,
+ * NaN is all ones but the sign, the largest is 448. */
+float tt_fp8_to_f32(uint8_t bits);
 
 /* IEEE half and bfloat16 to float (exact), and float to both with round to nearest even. */
 float tt_f16_to_f32(uint16_t half);

@@ -33,7 +33,7 @@ static const struct {
 	{"U64", TT_DTYPE_OTHER, 64},
 	{"F64", TT_DTYPE_OTHER, 64},
 	{"C64", TT_DTYPE_OTHER, 64},
-	{"F8_E4M3", TT_DTYPE_OTHER, 8},
+	{"F8_E4M3", TT_DTYPE_F8_E4M3, 8},
 	{"F8_E5M2", TT_DTYPE_OTHER, 8},
 	{"F8_E8M0", TT_DTYPE_OTHER, 8},
 	{"F8_E4M3FNUZ", TT_DTYPE_OTHER, 8},
@@ -342,6 +342,8 @@ float tt_st_float(const struct tt_st_tensor *tensor, uint64_t i)
 	case TT_DTYPE_BF16:
 		memcpy(&half, bytes + 2 * i, sizeof half);
 		return tt_bf16_to_f32(half);
+	case TT_DTYPE_F8_E4M3:
+		return tt_fp8_to_f32(bytes[i]);
 	default:
 		return 0;
 	}

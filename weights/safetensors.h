@@ -10,7 +10,16 @@
 
 enum { TT_SAFETENSORS_MAX_DIMS = 4 };
 
-enum tt_dtype { TT_DTYPE_F32, TT_DTYPE_F16, TT_DTYPE_BF16, TT_DTYPE_I32, TT_DTYPE_I64, TT_DTYPE_U8, TT_DTYPE_OTHER };
+enum tt_dtype {
+	TT_DTYPE_F32,
+	TT_DTYPE_F16,
+	TT_DTYPE_BF16,
+	TT_DTYPE_I32,
+	TT_DTYPE_I64,
+	TT_DTYPE_U8,
+	TT_DTYPE_F8_E4M3,
+	TT_DTYPE_OTHER
+};
 
 struct tt_st_tensor {
 	const char *name;
@@ -43,7 +52,7 @@ void tt_safetensors_close(struct tt_safetensors *file); /* NULL is fine */
 const struct tt_st_tensor *tt_safetensors_find(const struct tt_safetensors *file, const char *name);
 const char *tt_safetensors_metadata(const struct tt_safetensors *file, const char *key);
 
-/* Element i of an F32, F16 or BF16 tensor as f32, read byte by byte (data may be unaligned). */
+/* Element i of an F32, F16, BF16 or F8_E4M3 tensor as f32, read byte by byte (data may be unaligned). */
 float tt_st_float(const struct tt_st_tensor *tensor, uint64_t i);
 
 /* Appends what a file begins with: all before the data, which follows in the order of the tensors. Of a tensor name,

@@ -24,8 +24,11 @@ int tt_tensors_from_gguf(struct tt_tensors *out, const struct tt_gguf *file, str
 	for (size_t i = 0; i < file->n_tensors; i++) {
 		const struct tt_gguf_tensor *t = &file->tensors[i];
 		struct tt_tensor *to = &out->list[out->n++];
-		*to = (struct tt_tensor){
-			.name = t->name, .type = t->type, .n_dims = t->n_dims, .data = t->data, .n_bytes = t->n_bytes};
+		*to = (struct tt_tensor){.name = t->name,
+			.type = tt_type_in_gguf(t->type) ? t->type : (uint32_t)TT_TENSOR_UNREADABLE,
+			.n_dims = t->n_dims,
+			.data = t->data,
+			.n_bytes = t->n_bytes};
 		memcpy(to->shape, t->shape, sizeof to->shape);
 	}
 	qsort(out->list, out->n, sizeof *out->list, compare_names);
@@ -41,6 +44,8 @@ static uint32_t type_of_dtype(enum tt_dtype dtype)
 		return TT_TYPE_F16;
 	case TT_DTYPE_BF16:
 		return TT_TYPE_BF16;
+	case TT_DTYPE_F8_E4M3:
+		return TT_TENSOR_F8_E4M3;
 	default:
 		return TT_TENSOR_UNREADABLE;
 	}

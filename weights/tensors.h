@@ -9,7 +9,11 @@
 #include "weights/gguf.h"
 #include "weights/safetensors.h"
 
-enum { TT_TENSOR_UNREADABLE = 0xffffffff }; /* type of a tensor whose number type is not in enum tt_type */
+/* Types of tensors whose number type is not in enum tt_type. */
+enum {
+	TT_TENSOR_F8_E4M3 = 0xfffffffe, /* numbers of tt_fp8_to_f32, whose scales another tensor has: fp8.h */
+	TT_TENSOR_UNREADABLE = 0xffffffff,
+};
 
 struct tt_tensor {
 	const char *name;

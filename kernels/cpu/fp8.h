@@ -1,7 +1,6 @@
-/* Numbers of eight bits for KV pages: a sign, four bits of exponent, three of mantissa (E4M3 of the Open Compute
- * Project: no infinities, NaN is all ones but the sign, the largest is 448), a row of a head with a scale. Scales are
- * powers of two, as bf16: they move a row into the range and add no rounding of their own, so that a number times its
- * scale is exact in bf16. */
+/* Numbers of eight bits for KV pages, those of tt_fp8_to_f32, a row of a head with a scale. Scales are powers of two,
+ * as bf16: they move a row into the range and add no rounding of their own, so that a number times its scale is exact
+ * in bf16. */
 #ifndef KERNELS_CPU_FP8_H
 #define KERNELS_CPU_FP8_H
 
@@ -10,13 +9,6 @@
 #include <string.h>
 
 #include "weights/quant.h"
-
-/* A half with the same bits, but for four more of mantissa and one of exponent, is a 256th of the number. */
-static inline float tt_fp8_to_f32(uint8_t bits)
-{
-	uint16_t half = (uint16_t)(((bits & 0x7f) << 7) | ((bits & 0x80) << 8));
-	return (bits & 0x7f) == 0x7f ? NAN : tt_f16_to_f32(half) * 256;
-}
 
 /* To nearest, ties to even; what is larger than 448 becomes that. */
 static inline uint8_t tt_f32_to_fp8(float x)

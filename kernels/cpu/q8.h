@@ -9,7 +9,7 @@
  * where dot, the sum of the 32 products, is exact in integers, and the second step is there for types whose weights
  * have a minimum. In Q6_K dot is s0 * (the first 16) + s1 * (the last 16), exact as well. One chain of roundings an
  * output and nothing else that rounds: however the integers are added, by whatever instructions, the bits are the same.
- * Types of plain numbers have no integer form; their products stay those of f32. */
+ * Types of plain numbers, F8_E4M3 among them, have no integer form; their products stay those of f32. */
 #ifndef KERNELS_CPU_Q8_H
 #define KERNELS_CPU_Q8_H
 
@@ -43,6 +43,7 @@ static inline enum tt_q8_kind tt_q8_kind(enum tt_type type)
 	case TT_TYPE_F32:
 	case TT_TYPE_F16:
 	case TT_TYPE_BF16:
+	case TT_TYPE_F8_E4M3:
 		break;
 	}
 	return TT_Q8_NONE;

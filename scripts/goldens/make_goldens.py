@@ -15,6 +15,7 @@ from gguf import GGMLQuantizationType
 from transformers.utils import logging
 
 import goldens_files as files
+import goldens_fp8 as fp8
 from goldens_models import make_models
 from goldens_smollm2 import make_smollm2
 
@@ -651,6 +652,18 @@ def make_k(out):
     print(f"{directory}: {files.folder_bytes(directory)} bytes")
 
 
+def make_fp8(out, name):
+    spec = fp8.MODELS[name]
+    directory, config = out / name, spec["config"]
+    stored, weights = fp8.quantise(random_weights(config, spec["seed"]), spec["form"])
+    files.write_directory(directory, config, stored, 1)
+    model = model_of(config, attn_implementation="eager").eval()
+    model.load_state_dict(weights, strict=False)
+    model.tie_weights()
+    record_lengths(directory / "golden", model, spec, name, logits_step=16)
+    print(f"{directory}: {files.folder_bytes(directory)} bytes")
+
+
 def check_versions():
     for line in (Path(__file__).parent / "requirements.txt").read_text().splitlines():
         if "==" in line and not line.startswith("#"):
@@ -675,6 +688,8 @@ def main():
                 make_tiny(args.out, name)
             make_vision(args.out)
             make_k(args.out)
+            for name in fp8.MODELS:
+                make_fp8(args.out, name)
         if args.only != "tiny" and args.models is None:
             parser.error("--models is needed, or --only tiny")
         if args.only in (None, "smollm2"):

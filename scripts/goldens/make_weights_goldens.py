@@ -67,6 +67,19 @@ def numbers():
     save_torch(tensors, OUT / "numbers.safetensors")
 
 
+def fp8_blocks():
+    """Blocks of F8_E4M3 as weights/quant.h has them: every code but NaN with scales from 0 to the largest."""
+    codes = np.array([c for c in range(256) if c & 0x7F != 0x7F] + [0, 0x80], np.uint8)
+    scales = np.array([0, 1e-45, 1e-38, 2.0**-126, 3e-4, 0.1, 1, 255.99998], np.float32)
+    scales = np.concatenate([scales, rng.uniform(0, 256, 8), rng.uniform(0, 0.01, 32)]).astype(np.float32)
+    raw = np.concatenate([
+        np.concatenate([scale.reshape(1).view(np.uint8), block])
+        for scale in scales for block in codes.reshape(-1, 32)])
+    numbers = torch.from_numpy(codes).view(torch.float8_e4m3fn).float()
+    want = torch.from_numpy(scales)[:, None] * numbers
+    save_torch({"raw.F8_E4M3": torch.from_numpy(raw), "want.F8_E4M3": want.reshape(-1)}, OUT / "fp8.safetensors")
+
+
 def all_halves():
     """SHA-256 over the floats of all halves, with every NaN as 0x7fc00000."""
     value = np.arange(65536, dtype=np.uint32).astype(np.uint16).view(np.float16).astype(np.float32)
@@ -197,6 +210,7 @@ def main():
     frequencies()
     big_endian_gguf()
     expected = {"all_halves": all_halves(), "tiny_digest": tiny_gguf(), "tiny_parameters": tiny_directory()}
+    fp8_blocks()
     (OUT / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 

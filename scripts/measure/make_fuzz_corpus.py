@@ -161,6 +161,19 @@ def make_safetensors():
     write("safetensors", "dtypes", safetensors([(name, name, bits, (2,)) for name, bits in dtypes.items()] + [
         ("scalar", "F32", 32, ()), ("empty", "F32", 32, (0, 3))]))
     write("safetensors", "empty", safetensors([]))
+    fp8 = [("model.embed_tokens.weight", "BF16", 16, (2, 32)), ("model.norm.weight", "F16", 16, (32,)),
+           (layer + "input_layernorm.weight", "BF16", 16, (32,)),
+           (layer + "post_attention_layernorm.weight", "BF16", 16, (32,)),
+           (layer + "self_attn.o_proj.weight", "BF16", 16, (32, 2)),
+           (layer + "mlp.down_proj.weight", "BF16", 16, (32, 4))]
+    scales = [("self_attn.q_proj", 2, "_scale", "F32", 32, (2, 1)), ("self_attn.k_proj", 2, "_scale", "BF16", 16, ()),
+              ("self_attn.v_proj", 2, "_scale_inv", "F32", 32, (1, 1)), ("mlp.gate_proj", 4, "_scale", "F16", 16, (4,)),
+              ("mlp.up_proj", 4, "_scale", "F32", 32, (1,))]
+    for part, rows, suffix, dtype, bits, shape in scales:
+        name = layer + part + ".weight"
+        fp8 += [(name, "F8_E4M3", 8, (rows, 32)), (name + suffix, dtype, bits, shape)]
+    fp8.append((layer + "self_attn.q_proj.input_scale", "F32", 32, ()))
+    write("safetensors", "fp8", safetensors(fp8))
     index = {"metadata": {}, "weight_map": {name: "a.safetensors" for name, _, _, _ in model}}
     write("safetensors", "index", json.dumps(index).encode() + PART + safetensors(model))
 

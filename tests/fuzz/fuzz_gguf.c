@@ -17,7 +17,7 @@ static void read_tensors(const struct tt_gguf *file)
 	float numbers[512];
 	for (size_t i = 0; i < file->n_tensors; i++) {
 		const struct tt_gguf_tensor *t = &file->tensors[i];
-		if (!tt_type_known(t->type) || tt_gguf_tensor(file, t->name) != t)
+		if (!tt_type_in_gguf(t->type) || tt_gguf_tensor(file, t->name) != t)
 			continue;
 		enum tt_type type = (enum tt_type)t->type;
 		size_t block = tt_type_block_bytes(type), n = tt_type_block(type);

@@ -1,5 +1,6 @@
 /* A safetensors file alone and as the weights of a directory. An input that begins with { is an index, and the shard
  * that it names follows. */
+#define _GNU_SOURCE /* memmem */
 #include <string.h>
 
 #include "target.h"
@@ -11,6 +12,13 @@ static volatile float sink;
 static const char config[] = "{\"architectures\":[\"LlamaForCausalLM\"],\"num_hidden_layers\":1,\"hidden_size\":4,"
 			     "\"intermediate_size\":4,\"vocab_size\":2,\"num_attention_heads\":1,\"rms_norm_eps\":1e-5,"
 			     "\"max_position_embeddings\":8,\"tie_word_embeddings\":true}";
+
+/* Rows of 32, which weights of eight bits are read in. */
+static const char wide_config[] =
+	"{\"architectures\":[\"LlamaForCausalLM\"],\"num_hidden_layers\":1,\"hidden_size\":32,"
+	"\"intermediate_size\":4,\"vocab_size\":2,\"num_attention_heads\":1,\"head_dim\":2,"
+	"\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8,\"tie_word_embeddings\":true,"
+	"\"quantization_config\":{\"quant_method\":\"fp8\"}}";
 
 static void read_file(void)
 {
@@ -34,7 +42,10 @@ void fuzz_one(const uint8_t *data, size_t size)
 	struct tt_model *model = NULL;
 	struct tt_error err;
 	fuzz_files_clear();
-	fuzz_file_set("config.json", config, sizeof config - 1);
+	if (size && memmem(data, size, "_scale", 6))
+		fuzz_file_set("config.json", wide_config, sizeof wide_config - 1);
+	else
+		fuzz_file_set("config.json", config, sizeof config - 1);
 	if (size && *data == '{') {
 		struct fuzz_part index = fuzz_take_part(&data, &size);
 		fuzz_file_set("model.safetensors.index.json", index.data, index.n);

@@ -19,8 +19,8 @@
 enum { RECORD_BYTES = 1 << 20, TINY_RECORD_BYTES = 1 << 14, N_CHECKED = 16, STEPS_A_SAMPLE = 4 };
 
 /* Those that files have most often come first, since time may end. */
-static const enum tt_type TYPES[] = {TT_TYPE_Q4_K, TT_TYPE_Q8_0, TT_TYPE_Q6_K, TT_TYPE_Q4_0, TT_TYPE_Q5_K, TT_TYPE_Q5_0,
-	TT_TYPE_Q4_1, TT_TYPE_Q5_1, TT_TYPE_IQ4_NL};
+static const enum tt_type TYPES[] = {TT_TYPE_Q4_K, TT_TYPE_F8_E4M3, TT_TYPE_Q8_0, TT_TYPE_Q6_K, TT_TYPE_Q4_0,
+	TT_TYPE_Q5_K, TT_TYPE_Q5_0, TT_TYPE_Q4_1, TT_TYPE_Q5_1, TT_TYPE_IQ4_NL};
 enum { N_TYPES = sizeof TYPES / sizeof *TYPES };
 
 /* Random records of a type (kernels/cuda/quants.h): memory is filled with them over and over. */
@@ -50,9 +50,25 @@ struct quants_bench {
 
 /* -- Weights -- */
 
+/* Of the four blocks of 128 columns, which have one scale. No number is NaN. */
+static void set_fp8_scales(uint8_t *blocks, uint64_t *state)
+{
+	uint64_t drawn = tt_bench_draw(state);
+	float scale = 0x1p-16f * (float)(1 + drawn % 256);
+	for (uint32_t i = 0; i < 4 * 36; i++)
+		if (i % 36 == 0)
+			memcpy(blocks + i, &scale, sizeof scale);
+		else if (i % 36 >= sizeof scale && (blocks[i] & 0x7f) == 0x7f)
+			blocks[i] = 0;
+}
+
 /* Halves of a few 2^-9: a scale, and of some types a minimum. */
 static void set_scales(enum tt_type type, uint8_t *block, uint64_t *state)
 {
+	if (type == TT_TYPE_F8_E4M3) {
+		set_fp8_scales(block, state);
+		return;
+	}
 	bool two = type == TT_TYPE_Q4_1 || type == TT_TYPE_Q5_1 || type == TT_TYPE_Q4_K || type == TT_TYPE_Q5_K;
 	for (uint32_t i = 0; i <= two; i++) {
 		uint16_t half = (uint16_t)(0x1800 | (tt_bench_draw(state) & 0x83ff));
@@ -275,10 +291,10 @@ static int fill_type(void *context, struct tt_bench *bench, const char *group, s
 
 /* -- Groups -- */
 
-/* Whether every row of the model has whole blocks of the type. */
+/* Whether every row of the model has whole records of the type. */
 static bool has_rows_of(const struct tt_config *c, enum tt_type type)
 {
-	uint32_t block = tt_type_block(type);
+	uint32_t block = tt_quant_layout_of(type).chunks * TT_PACKED_COLUMNS;
 	return c->hidden_size % block == 0 && c->n_heads * c->head_dim % block == 0 && c->ffn_size % block == 0;
 }
 

@@ -47,6 +47,9 @@ static void read_numbers(uint32_t type, struct chunk *c, const uint8_t *block)
 	case TT_TYPE_Q8_0:
 		memcpy(c->q, block + 2, sizeof c->q);
 		break;
+	case TT_TYPE_F8_E4M3:
+		memcpy(c->q, block + 4, sizeof c->q);
+		break;
 	case TT_TYPE_Q4_1:
 		nibbles(c->q, block + 4);
 		break;
@@ -74,9 +77,10 @@ static void put_numbers(uint32_t type, const struct chunk *c, uint32_t row)
 {
 	static const uint8_t places[4] = {0, 8, 4, 12}; /* of a byte's fifth bits */
 	uint32_t r = row / 8;
+	bool bytes = type == TT_TYPE_Q8_0 || type == TT_TYPE_F8_E4M3;
 	for (uint32_t k = 0; k < TT_PACKED_COLUMNS; k++) {
 		uint32_t lane = row % 8 * 4 + k / 8, f = k % 8 / 4, j = k % 4, word = 2 * f + r, q = c->q[k];
-		if (type == TT_TYPE_Q8_0)
+		if (bytes)
 			c->lower[lane * 16 + word * 4 + j] = (uint8_t)q;
 		else if (type == TT_TYPE_IQ4_NL)
 			c->lower[lane * 8 + word * 2 + j / 2] |= (uint8_t)(q << j % 2 * 4);
@@ -84,7 +88,7 @@ static void put_numbers(uint32_t type, const struct chunk *c, uint32_t row)
 			c->lower[lane * 8 + f * 4 + j] |= (uint8_t)((q & 15) << r * 4);
 		if (type == TT_TYPE_Q6_K)
 			c->upper[lane * 4 + j] |= (uint8_t)(q >> 4 << word * 2);
-		else if (type != TT_TYPE_Q8_0 && q >> 4)
+		else if (!bytes && q >> 4)
 			c->upper[lane * 2 + (places[j] + word) / 8] |= (uint8_t)(1 << (places[j] + word) % 8);
 	}
 }
@@ -118,6 +122,9 @@ static void put_scales(uint32_t type, const struct chunk *c, uint32_t row, const
 			c->scales[g * 4 + half * 2 + r] = block[192 + c->at * 2 + half];
 		memcpy(c->header + g * 4 + r * 2, block + 208, 2);
 		break;
+	case TT_TYPE_F8_E4M3: /* every chunk of the record has the same */
+		memcpy(c->header + g * 8 + r * 4, block, 4);
+		break;
 	default:
 		memcpy(c->scales + g * 4 + r * 2, block, 2);
 	}
@@ -126,10 +133,10 @@ static void put_scales(uint32_t type, const struct chunk *c, uint32_t row, const
 void tt_quant_store(uint32_t type, uint8_t *tile_row, uint32_t row, const uint8_t *from, uint32_t n_in)
 {
 	struct tt_quant_layout l = tt_quant_layout_of(type);
-	size_t block_bytes = tt_type_block_bytes((enum tt_type)type);
+	size_t block_bytes = tt_type_block_bytes((enum tt_type)type), columns = tt_type_block((enum tt_type)type);
 	for (uint32_t i = 0; i < n_in / TT_PACKED_COLUMNS; i++) {
 		uint8_t *record = tile_row + (size_t)(i / l.chunks) * tt_quant_record(l);
-		const uint8_t *block = from + i / l.chunks * block_bytes;
+		const uint8_t *block = from + i * TT_PACKED_COLUMNS / columns * block_bytes;
 		struct chunk c = {.header = record, .at = i % l.chunks};
 		c.scales = record + l.header + c.at * l.scales;
 		c.upper = record + l.header + l.chunks * l.scales + c.at * l.upper;

@@ -2,7 +2,7 @@
  * (weights/quant.h) rounded once, for finite scales. There a weight is step * q - offset in f32, where step * q is
  * exact, so one fused operation gives the same number; and where there is no offset it takes q as 128 + q or 32768 +
  * q, which a byte becomes in one instruction, because that much times the step is exact too. (A weight of zero is +0
- * then, whatever the sign of its scale: no sum can tell.) */
+ * then, whatever the sign of its scale: no sum can tell.) A weight of F8_E4M3 is one multiplication here as there. */
 #ifndef KERNELS_CUDA_QUANTS_CUH
 #define KERNELS_CUDA_QUANTS_CUH
 
@@ -16,7 +16,8 @@
 struct quant_words {
 	uint2 lower;
 	uint32_t upper; /* Q8_0: of lower ones the third */
-	uint2 scales;   /* Q8_0: the second is the fourth of lower ones. Q6_K: the header; Q4_K, Q5_K: both are it */
+	uint2 scales;   /* Q8_0: the second is the fourth of lower ones. Q6_K: the header; Q4_K, Q5_K: both are it.
+			   F8_E4M3: the header, and the fourth of lower ones */
 };
 
 /* What a lane keeps of the record that a chunk is in: of rows g and g + 8. */
@@ -38,6 +39,12 @@ template <uint32_t type> TT_DEVICE constexpr bool quant_k(void)
 template <uint32_t type> TT_DEVICE constexpr bool quant_has_offset(void)
 {
 	return quant_k<type>() || type == TT_TYPE_Q4_1 || type == TT_TYPE_Q5_1;
+}
+
+/* A byte each weight, in four words. */
+template <uint32_t type> TT_DEVICE constexpr bool quant_bytes_only(void)
+{
+	return type == TT_TYPE_Q8_0 || type == TT_TYPE_F8_E4M3;
 }
 
 /* Numbers of up to 8 bits, not 7, as bytes without a sign. */
@@ -69,7 +76,7 @@ TT_DEVICE void quant_load(
 	const unsigned char *scales = record + l.header + at * l.scales;
 	const unsigned char *upper = record + l.header + l.chunks * l.scales + at * l.upper;
 	const unsigned char *lower = record + l.header + l.chunks * (l.scales + l.upper) + at * l.lower;
-	if (type == TT_TYPE_Q8_0) {
+	if (quant_bytes_only<type>()) {
 		uint4 v = tt_load_weight(lower + lane * 16);
 		w.lower = make_uint2(v.x, v.y);
 		w.upper = v.z;
@@ -91,6 +98,8 @@ TT_DEVICE void quant_load(
 		w.scales = tt_load_weight_8(record + lane * 8);
 	if (l.header == 32 && begins)
 		w.scales.y = tt_load_weight_4(record + g * 4);
+	if (type == TT_TYPE_F8_E4M3 && begins)
+		w.scales.x = tt_load_weight_4(record + g * 8 + lane % 2 * 4);
 }
 
 /* A whole number below 2^23. */
@@ -109,12 +118,22 @@ TT_DEVICE float quant_high_half(uint32_t pair)
 	return tt_f32_from_f16((uint16_t)(pair >> 16));
 }
 
+/* A scale of F8_E4M3 as quant_weight multiplies by it: as f32, a code's bits are 2^-120 of its number. */
+TT_DEVICE float quant_fp8_step(uint32_t scale)
+{
+	return tt_f32_from_bits(scale) * 0x1p120f;
+}
+
 /* Takes a header that quant_load loaded. All lanes of the warp. */
 template <uint32_t type> TT_DEVICE void quant_begin(const struct quant_words &w, struct quant_record &r)
 {
 	if (type == TT_TYPE_Q6_K) {
 		r.d[0] = quant_low_half(w.scales.y);
 		r.d[1] = quant_high_half(w.scales.y);
+	} else if (type == TT_TYPE_F8_E4M3) {
+		uint32_t first = tt_lane() / 4 * 4;
+		r.d[0] = quant_fp8_step(tt_shuffle(w.scales.x, first));
+		r.d[1] = quant_fp8_step(tt_shuffle(w.scales.x, first + 1));
 	} else if (quant_k<type>()) {
 		uint32_t half = w.scales.x >> 24 | w.scales.y >> 24 << 8, first = tt_lane() / 4 * 4;
 		TT_UNROLL
@@ -148,6 +167,11 @@ TT_DEVICE struct quant_scales quant_scales_of(const struct quant_words &w, const
 		uint32_t own = chunk % 2 ? r.scales.y : r.scales.x;
 		return quant_k_scales(tt_shuffle(own, tt_lane() / 4 * 4 + chunk % 8 / 2), r.d, r.m);
 	}
+	if (type == TT_TYPE_F8_E4M3) {
+		s.step[0] = r.d[0], s.step[1] = r.d[1];
+		s.offset[0] = s.offset[1] = 0;
+		return s;
+	}
 	if (type == TT_TYPE_Q6_K) {
 		TT_UNROLL
 		for (uint32_t i = 0; i < 2; i++)
@@ -173,11 +197,13 @@ TT_DEVICE uint32_t quant_iq4_levels(uint32_t numbers)
 	return tt_permute(low, high, 0x3210 | (numbers & 0x8888) >> 1);
 }
 
-/* Word i of a lane's four: a byte each weight, without a sign. */
+/* Word i of a lane's four: a byte each weight, without a sign; of F8_E4M3 its code. */
 template <uint32_t type> TT_DEVICE uint32_t quant_bytes(const struct quant_words &w, uint32_t i)
 {
-	if (type == TT_TYPE_Q8_0)
-		return (i == 0 ? w.lower.x : i == 1 ? w.lower.y : i == 2 ? w.upper : w.scales.y) ^ 0x80808080u;
+	if (quant_bytes_only<type>()) {
+		uint32_t word = i == 0 ? w.lower.x : i == 1 ? w.lower.y : i == 2 ? w.upper : w.scales.y;
+		return type == TT_TYPE_Q8_0 ? word ^ 0x80808080u : word;
+	}
 	uint32_t lower = i / 2 ? w.lower.y : w.lower.x;
 	if (type == TT_TYPE_IQ4_NL)
 		return quant_iq4_levels(i % 2 ? lower >> 16 : lower);
@@ -192,6 +218,10 @@ template <uint32_t type> TT_DEVICE uint32_t quant_bytes(const struct quant_words
 /* One weight of a word, in f32. */
 template <uint32_t type> TT_DEVICE float quant_weight(uint32_t bytes, uint32_t j, float step, float offset)
 {
+	if (type == TT_TYPE_F8_E4M3) { /* the sign, four bits for more of exponent, the code without its sign */
+		int32_t code = (int32_t)(bytes << (24 - 8 * j));
+		return tt_f32_from_bits((uint32_t)(code >> 4) & 0x87f00000u) * step;
+	}
 	float q = quant_eight_bits<type>() ? tt_f32_from_bits(tt_permute(bytes, 0x47000000u, 0x7404 | j << 4))
 					   : tt_f32_from_bits(tt_permute(bytes, 0x43000000u, 0x7044 | j << 8));
 	if (quant_has_offset<type>())
@@ -225,7 +255,7 @@ template <uint32_t type> TT_DEVICE uint2 quant_four(const unsigned char *tile_ro
 	struct quant_words w = {};
 	struct quant_record record = {};
 	struct quant_scales s;
-	quant_load<type>(w, tile_row, chunk, lane, !quant_k<type>());
+	quant_load<type>(w, tile_row, chunk, lane, !quant_k<type>() && type != TT_TYPE_F8_E4M3);
 	if (quant_k<type>()) {
 		const struct tt_quant_layout l = tt_quant_layout_of(type);
 		const unsigned char *header = tile_row + (size_t)(chunk / l.chunks) * tt_quant_record(l) + g * 32;
@@ -241,6 +271,12 @@ template <uint32_t type> TT_DEVICE uint2 quant_four(const unsigned char *tile_ro
 			record.m[i] = quant_low_half(words[4 * i + 2] >> 24 | words[4 * i + 3] >> 24 << 8);
 		}
 		s = quant_k_scales(bits, record.d, record.m);
+	} else if (type == TT_TYPE_F8_E4M3) {
+		const struct tt_quant_layout l = tt_quant_layout_of(type);
+		const unsigned char *header = tile_row + (size_t)(chunk / l.chunks) * tt_quant_record(l);
+		uint2 scales = tt_load_weight_8(header + g * 8);
+		s.step[0] = quant_fp8_step(scales.x), s.step[1] = quant_fp8_step(scales.y);
+		s.offset[0] = s.offset[1] = 0;
 	} else {
 		quant_begin<type>(w, record);
 		s = quant_scales_of<type>(w, record, chunk);

@@ -22,6 +22,25 @@ struct forms {
 	tt_bf16 *rows;                          // host [N_OUT][n_in] the dequantised numbers
 };
 
+/* Numbers and scales from 0 and subnormal ones to the largest; the same scale for 128 columns. */
+static void random_fp8(uint8_t *data, uint32_t n_in, uint64_t *state)
+{
+	for (uint32_t row = 0; row < N_OUT; row++)
+		for (uint32_t k = 0; k < n_in; k += 32, data += 36) {
+			uint32_t bits = random_bits(state), exponent = bits % 16 ? 100 + bits / 16 % 34 : bits / 16 % 4;
+			bits = bits % 97 ? exponent << 23 | (bits >> 9 & 0x7fffff) : 0;
+			memcpy(data, k % 128 ? data - 36 : (uint8_t *)&bits, sizeof bits);
+			for (uint32_t i = 4; i < 36; i++)
+				data[i] = (data[i] & 0x7f) == 0x7f ? 0x7e : data[i];
+		}
+}
+
+/* Bytes of 16 packed rows: those of the file, but of F8_E4M3 one scale for 128 columns. */
+static size_t packed_bytes(enum tt_type type, uint32_t n_in)
+{
+	return 16 * (type == TT_TYPE_F8_E4M3 ? (n_in + 127) / 128 * 132 : tt_type_row_bytes(type, n_in));
+}
+
 /* A scale: of any sign, now and then smaller than the smallest normal half, or 0. */
 static uint16_t random_half(uint64_t *state)
 {
@@ -29,13 +48,18 @@ static uint16_t random_half(uint64_t *state)
 	return (uint16_t)(bits % 97 ? (bits >> 31) << 15 | exponent << 10 | (bits >> 16 & 1023) : 0);
 }
 
-static uint8_t *random_blocks(enum tt_type type, size_t n_blocks, uint64_t *state)
+static uint8_t *random_blocks(enum tt_type type, uint32_t n_in, uint64_t *state)
 {
+	size_t n_blocks = (size_t)N_OUT * n_in / tt_type_block(type);
 	size_t block = tt_type_block_bytes(type), two = 0;
 	uint8_t *data = (uint8_t *)calloc(n_blocks, block);
 	cr_assert(data);
 	for (size_t i = 0; i < n_blocks * block; i++)
 		data[i] = (uint8_t)random_bits(state);
+	if (type == TT_TYPE_F8_E4M3) {
+		random_fp8(data, n_in, state);
+		return data;
+	}
 	two = type == TT_TYPE_Q4_1 || type == TT_TYPE_Q5_1 || type == TT_TYPE_Q4_K || type == TT_TYPE_Q5_K;
 	for (size_t i = 0; i < n_blocks; i++)
 		for (size_t k = 0; k <= two; k++) {
@@ -49,12 +73,12 @@ static struct forms make_forms(enum tt_type type, uint32_t n_in, uint64_t seed)
 {
 	struct forms f;
 	size_t row_bytes = tt_type_row_bytes(type, n_in), tile_row = tt_quant_tile_row(type, n_in);
-	uint8_t *data = random_blocks(type, (size_t)N_OUT * n_in / tt_type_block(type), &seed);
+	uint8_t *data = random_blocks(type, n_in, &seed);
 	uint8_t *packed = (uint8_t *)calloc(N_TILES, tile_row);
 	tt_bf16 *rounded = (tt_bf16 *)calloc(tt_packed_size(N_OUT, n_in), sizeof *rounded);
 	float *row = (float *)calloc(n_in, sizeof *row);
 	f.rows = (tt_bf16 *)calloc((size_t)N_OUT * n_in, sizeof *f.rows);
-	cr_assert_eq(tile_row, 16 * row_bytes, "%s takes more than in the file", tt_type_name(type));
+	cr_assert_eq(tile_row, packed_bytes(type, n_in), "%s takes more than in the file", tt_type_name(type));
 	for (uint32_t i = 0; i < N_OUT; i++) {
 		tt_dequantise(type, data + i * row_bytes, row, n_in);
 		for (uint32_t k = 0; k < n_in; k++)
@@ -83,26 +107,31 @@ static bool same_number(tt_bf16 a, tt_bf16 b)
 	return a == b || ((a | b) & 0x7fff) == 0;
 }
 
+static void check_rows(enum tt_type type, uint32_t n_in)
+{
+	size_t n = (size_t)N_OUT * n_in, distinct = 0;
+	op_open(TT_EMU_RANDOM, n_in, 16);
+	struct forms f = make_forms(type, n_in, (uint64_t)type + n_in);
+	tt_bf16 *rows = op_device<tt_bf16>(n), *got = (tt_bf16 *)calloc(n, sizeof *got);
+	OP_OK(tt_cuda_unpack(&op_cuda, rows, &f.packed, &op_error));
+	op_download(got, rows, n);
+	for (size_t i = 0; i < n; i++) {
+		cr_assert(same_number(got[i], f.rows[i]), "%s: row %zu, column %zu: %04x, not %04x", tt_type_name(type),
+			i / n_in, i % n_in, got[i], f.rows[i]);
+		distinct += got[i] != got[0];
+	}
+	cr_assert_gt(distinct, n / 2);
+	free(got);
+	free_forms(&f);
+}
+
 Test(emu_quants, rows_are_the_dequantised_ones_rounded_once)
 {
-	static const uint32_t widths[] = {256, MOST_IN};
-	for (enum tt_type type : TYPES)
-		for (uint32_t n_in : widths) {
-			size_t n = (size_t)N_OUT * n_in, distinct = 0;
-			op_open(TT_EMU_RANDOM, n_in, 16);
-			struct forms f = make_forms(type, n_in, (uint64_t)type + n_in);
-			tt_bf16 *rows = op_device<tt_bf16>(n), *got = (tt_bf16 *)calloc(n, sizeof *got);
-			OP_OK(tt_cuda_unpack(&op_cuda, rows, &f.packed, &op_error));
-			op_download(got, rows, n);
-			for (size_t i = 0; i < n; i++) {
-				cr_assert(same_number(got[i], f.rows[i]), "%s: row %zu, column %zu: %04x, not %04x",
-					tt_type_name(type), i / n_in, i % n_in, got[i], f.rows[i]);
-				distinct += got[i] != got[0];
-			}
-			cr_assert_gt(distinct, n / 2);
-			free(got);
-			free_forms(&f);
-		}
+	for (enum tt_type type : TYPES) {
+		check_rows(type, 256);
+		check_rows(type, MOST_IN);
+	}
+	check_rows(TT_TYPE_F8_E4M3, 160);
 }
 
 /* o_proj's outputs. */
@@ -144,17 +173,32 @@ static void run_o_proj(const struct tt_matrix *w, uint32_t n_tokens, bool cluste
 }
 
 /* Slices that begin in the middle of a block of 256, where a slice has more chunks than a ring has stages. */
-static void check_products(uint32_t n_in, uint32_t n_tokens, enum tt_emu_order order, bool clusters = false)
+static void check_product(
+	enum tt_type type, uint32_t n_in, uint32_t n_tokens, enum tt_emu_order order, bool clusters = false)
 {
 	static struct run got, want;
-	for (enum tt_type type : TYPES) {
-		op_open(order, n_in + n_tokens, 16);
-		struct forms f = make_forms(type, n_in, (uint64_t)type * 3 + n_tokens);
-		run_o_proj(&f.packed, n_tokens, clusters, &got);
-		run_o_proj(&f.rounded, n_tokens, false, &want);
-		cr_assert_arr_eq(&got, &want, sizeof got, "%s at %u tokens", tt_type_name(type), n_tokens);
-		cr_assert_neq(got.h[0], 0);
-		free_forms(&f);
+	op_open(order, n_in + n_tokens, 16);
+	struct forms f = make_forms(type, n_in, (uint64_t)type * 3 + n_tokens);
+	run_o_proj(&f.packed, n_tokens, clusters, &got);
+	run_o_proj(&f.rounded, n_tokens, false, &want);
+	cr_assert_arr_eq(&got, &want, sizeof got, "%s at %u tokens", tt_type_name(type), n_tokens);
+	cr_assert_neq(got.h[0], 0);
+	free_forms(&f);
+}
+
+static void check_products(uint32_t n_in, uint32_t n_tokens, enum tt_emu_order order, bool clusters = false)
+{
+	for (enum tt_type type : TYPES)
+		check_product(type, n_in, n_tokens, order, clusters);
+}
+
+/* 5 and 35 chunks, in records of four. */
+Test(emu_quants, fp8_products_have_the_bits_where_rows_end_within_a_scale)
+{
+	static const uint32_t rows[] = {1, 9, 50, MOST_TOKENS};
+	for (uint32_t n_tokens : rows) {
+		check_product(TT_TYPE_F8_E4M3, 160, n_tokens, TT_EMU_RANDOM);
+		check_product(TT_TYPE_F8_E4M3, 1120, n_tokens, TT_EMU_RANDOM, device_has_clusters());
 	}
 }
 

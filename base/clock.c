@@ -1,5 +1,6 @@
 #include "base/clock.h"
 
+#include <math.h>
 #include <time.h>
 
 double tt_now(void)
@@ -7,6 +8,14 @@ double tt_now(void)
 	struct timespec t = {0};
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void tt_sleep(double seconds)
+{
+	double whole = floor(seconds);
+	if (seconds > 0)
+		nanosleep(
+			&(struct timespec){.tv_sec = (time_t)whole, .tv_nsec = (long)(1e9 * (seconds - whole))}, NULL);
 }
 
 bool tt_date_now(char out[TT_DATE_BYTES])

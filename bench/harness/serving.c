@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
@@ -94,14 +93,6 @@ static int step(struct flow *f, struct tt_error *err)
 	return TT_OK;
 }
 
-static void sleep_until(const struct flow *f, double at)
-{
-	double left = at - (tt_now() - f->begun);
-	const struct timespec wait = {(time_t)left, (long)((left - floor(left)) * 1e9)};
-	if (left > 0)
-		nanosleep(&wait, NULL);
-}
-
 static int serve(struct flow *f, struct tt_error *err)
 {
 	size_t n = f->options->n_requests;
@@ -112,7 +103,7 @@ static int serve(struct flow *f, struct tt_error *err)
 		if (f->n_submitted > f->n_ended)
 			TT_TRY(step(f, err));
 		else
-			sleep_until(f, f->arrivals[f->n_submitted]);
+			tt_sleep(f->arrivals[f->n_submitted] - (tt_now() - f->begun));
 	}
 	return TT_OK;
 }

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -266,18 +265,11 @@ int tt_database_begin(struct tt_database *db, struct tt_error *err)
 	return tt_sql_run(db, "BEGIN IMMEDIATE", TT_SQL_NONE, err);
 }
 
-static void leave(double seconds)
-{
-	struct timespec pause = {.tv_sec = (time_t)seconds};
-	pause.tv_nsec = (long)(1e9 * (seconds - (double)pause.tv_sec));
-	nanosleep(&pause, NULL);
-}
-
 int tt_database_begin_piece(struct tt_database *db, struct tt_error *err)
 {
 	enum { TRIES = 12 }; /* of five seconds */
 	int status = TT_ERR_IO;
-	leave(db->pause);
+	tt_sleep(db->pause);
 	db->pause = 0;
 	for (int i = 0; i < TRIES && status == TT_ERR_IO; i++)
 		status = tt_database_begin(db, err);

@@ -1,7 +1,8 @@
 #include "runtime/batch/messages_mpi.h"
 
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 bool tt_mpi_receive(int *from, int tag, void *data, size_t size)
 {
@@ -23,8 +24,7 @@ void tt_mpi_send(int to, int tag, const void *data, size_t size)
 
 void tt_mpi_nap(void)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
-	nanosleep(&pause, NULL);
+	tt_sleep(1e-3);
 }
 
 void tt_mpi_await(int from, int tag, void *data, size_t size)

@@ -15,9 +15,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/start_thread.h"
 #include "runtime/engine/rank_program.h"
@@ -176,11 +176,6 @@ static void look_at(struct tt_followers *all, uint32_t rank)
 	end_by(all, rank);
 }
 
-static void nap(long milliseconds)
-{
-	nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000}, NULL);
-}
-
 /* Waits at most so long for the process to end; then it is gone. False where it has not. */
 static bool reap(struct follower *f, int milliseconds, int *how)
 {
@@ -192,7 +187,7 @@ static bool reap(struct follower *f, int milliseconds, int *how)
 		}
 		if (waited >= milliseconds)
 			return false;
-		nap(2);
+		tt_sleep(2e-3);
 	}
 	return true;
 }
@@ -207,7 +202,7 @@ static bool reap_all(struct tt_followers *all, int milliseconds)
 			gone &= reap(&all->followers[rank], 0, &how);
 		if (gone || waited >= milliseconds)
 			return gone;
-		nap(2);
+		tt_sleep(2e-3);
 	}
 }
 

@@ -3,10 +3,10 @@
 
 #include <errno.h>
 #include <math.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/start_thread.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/loop.h"
 #include "runtime/engine/policy_slots.h"
@@ -18,16 +18,13 @@ static const char WAITS_IN_CALLBACK[] = "a callback cannot wait: its thread hold
 int tt_thread_open(struct tt_engine *engine, struct tt_error *err)
 {
 	pthread_mutexattr_t recursive;
-	pthread_condattr_t steady;
-	bool good = !pthread_mutexattr_init(&recursive) && !pthread_condattr_init(&steady) &&
+	bool good = !pthread_mutexattr_init(&recursive) &&
 		    !pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE) &&
-		    !pthread_condattr_setclock(&steady, CLOCK_MONOTONIC) &&
-		    !pthread_mutex_init(&engine->lock, &recursive) && !pthread_mutex_init(&engine->launch, NULL) &&
-		    !pthread_cond_init(&engine->changed, &steady);
+		    !pthread_mutex_init(&engine->lock, &recursive) && !pthread_mutex_init(&engine->launch, NULL);
 	if (!good)
 		return tt_fail(err, TT_ERR_MEMORY, "a lock could not be made");
 	pthread_mutexattr_destroy(&recursive);
-	pthread_condattr_destroy(&steady);
+	TT_TRY(tt_steady_condition(&engine->changed, err));
 	engine->synchronised = true;
 	return TT_OK;
 }

@@ -52,7 +52,7 @@ static int cuda_allocate(struct tt_backend *backend, void *out_pointer, size_t c
 static void cuda_release(struct tt_backend *backend, void *memory)
 {
 	struct tt_cuda *cuda = (struct tt_cuda *)backend;
-	if (!memory || tt_cuda_ranks_stuck(cuda) || use(cuda, NULL) != TT_OK)
+	if (!memory || use(cuda, NULL) != TT_OK || !tt_cuda_ranks_idle(cuda))
 		return;
 	tt_cuda_ranks_waiting(cuda, true);
 	cudaFree(memory);

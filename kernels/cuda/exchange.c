@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/pause.h"
 #include "base/start_thread.h"
@@ -126,16 +127,6 @@ static int describe(const struct tt_cuda *cuda, struct shared *said, struct tt_e
 	return TT_OK;
 }
 
-/* One whose waits take the time of CLOCK_MONOTONIC, which nobody sets. */
-static void init_condition(pthread_cond_t *condition)
-{
-	pthread_condattr_t attributes;
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(condition, &attributes);
-	pthread_condattr_destroy(&attributes);
-}
-
 int tt_cuda_join(struct tt_backend *backend, struct tt_meeting *meeting, void *shared, uint32_t rank,
 	uint32_t n_threads, struct tt_error *err)
 {
@@ -149,7 +140,7 @@ int tt_cuda_join(struct tt_backend *backend, struct tt_meeting *meeting, void *s
 	r->shared = shared;
 	r->rank = rank;
 	pthread_mutex_init(&r->mutex, NULL);
-	init_condition(&r->changed);
+	TT_TRY(tt_steady_condition(&r->changed, err));
 	backend->attention = tt_cuda_ranks_attention;
 	backend->gate_up = tt_cuda_ranks_gate_up;
 	backend->logits = tt_cuda_ranks_logits;
@@ -168,11 +159,6 @@ static int compare(const struct tt_cuda *cuda, struct tt_error *err)
 		return tt_fail(err, TT_ERR_MISMATCH, "cuda:%d is a %.60s (%d.%d), where rank 0 has a %.60s (%d.%d)",
 			cuda->device, own.device, own.major, own.minor, first->device, first->major, first->minor);
 	return TT_OK;
-}
-
-static void nap(void)
-{
-	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
 static int64_t ms_of(clockid_t clock)
@@ -196,7 +182,7 @@ static void abandon(struct tt_cuda_ranks *r)
 {
 	atomic_store(&r->lost, true);
 	for (int i = 0; i < LEAVE_MS && atomic_load(&r->n_inside); i++)
-		nap();
+		tt_sleep(1e-3);
 	r->nccl.ncclCommAbort(r->comm);
 }
 
@@ -312,7 +298,7 @@ static int init(struct tt_cuda *cuda, struct tt_error *err)
 	}
 	pthread_detach(thread);
 	while (atomic_load(&s->state) == STARTING && !atomic_load(&r->meeting->ended))
-		nap();
+		tt_sleep(1e-3);
 	if (atomic_compare_exchange_strong(&s->state, &starting, LEFT))
 		return tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
 	r->comm = s->comm;
@@ -397,11 +383,6 @@ static bool end_guard(struct tt_cuda_ranks *r)
 	return over;
 }
 
-bool tt_cuda_ranks_stuck(const struct tt_cuda *cuda)
-{
-	return cuda->ranks && cuda->ranks->stuck;
-}
-
 bool tt_cuda_ranks_close(struct tt_cuda *cuda)
 {
 	struct tt_cuda_ranks *r = cuda->ranks;
@@ -454,20 +435,28 @@ static int is_lost(struct tt_error *err)
 	return tt_fail(err, TT_ERR_DEVICE, "another rank has failed");
 }
 
-/* cudaEventSynchronize asks in a loop too, and for ever; still.h counts on the loop. */
-static int wait_for_step(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err)
+/* Waits for a step, or with done NULL for all that is on the stream. cudaEventSynchronize asks in a loop too, and for
+ * ever; still.h counts on the loop. False where it does not end. */
+static bool wait_for(struct tt_cuda *cuda, cudaEvent_t done)
 {
 	struct tt_cuda_ranks *r = cuda->ranks;
 	int64_t until = 0;
-	while (!r->stuck && cudaEventQuery(done) == cudaErrorNotReady) {
+	tt_cuda_ranks_waiting(cuda, true);
+	while (!r->stuck && (done ? cudaEventQuery(done) : cudaStreamQuery(cuda->stream)) == cudaErrorNotReady) {
 		tt_pause();
 		if (!atomic_load(&r->meeting->ended))
 			continue;
 		until = until ? until : now_ms() + END_MS;
 		r->stuck = now_ms() > until;
 	}
+	tt_cuda_ranks_waiting(cuda, false);
 	cudaGetLastError(); /* that it was not ready is one */
-	return r->stuck ? is_lost(err) : tt_wait_event(&cuda->counters, done, err);
+	return !r->stuck;
+}
+
+bool tt_cuda_ranks_idle(struct tt_cuda *cuda)
+{
+	return !cuda->ranks || wait_for(cuda, NULL);
 }
 
 int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error *err)
@@ -477,10 +466,9 @@ int tt_cuda_ranks_finish(struct tt_cuda *cuda, cudaEvent_t done, struct tt_error
 		return tt_wait_event(&cuda->counters, done, err);
 	if (first)
 		arrive(cuda);
-	tt_cuda_ranks_waiting(cuda, true);
-	int status = wait_for_step(cuda, done, err);
-	tt_cuda_ranks_waiting(cuda, false);
-	TT_TRY(status);
+	if (!wait_for(cuda, done))
+		return is_lost(err);
+	TT_TRY(tt_wait_event(&cuda->counters, done, err));
 	if (!first)
 		arrive(cuda);
 	return atomic_load(&cuda->ranks->meeting->ended) ? is_lost(err) : TT_OK;

@@ -27,9 +27,9 @@ int tt_cuda_ranks_open(struct tt_cuda *cuda, struct tt_error *err); /* since loa
  * at most. */
 void tt_cuda_ranks_settle(struct tt_cuda *cuda);
 bool tt_cuda_ranks_close(struct tt_cuda *cuda);
-/* The device does not end what it was given: a call that waits for it would not return, and its memory is left to
- * it. */
-bool tt_cuda_ranks_stuck(const struct tt_cuda *cuda);
+/* Whether what is on the stream has ended, so that a call that waits for it returns: waits for it, as long as no rank
+ * has failed, and some seconds more. Once it has not, it is not waited for again, and its memory is left to it. */
+bool tt_cuda_ranks_idle(struct tt_cuda *cuda);
 /* Around calls that may wait for the device. */
 void tt_cuda_ranks_waiting(struct tt_cuda *cuda, bool waiting);
 /* A step has begun, its work has been given to the device, and is waited for: the last fails where another rank has

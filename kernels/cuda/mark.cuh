@@ -12,7 +12,7 @@ TT_DEVICE void mark_reach(struct tt_cuda_mark mark)
 		return;
 	uint32_t n = tt_load_4(mark.count, TT_TRAFFIC_RESULT) + 1;
 	tt_store_4(mark.count, n, TT_TRAFFIC_RESULT);
-	tt_store_4(mark.reached, n, TT_TRAFFIC_RESULT);
+	tt_store_4_to_host(mark.reached, n, TT_TRAFFIC_RESULT);
 }
 
 #endif

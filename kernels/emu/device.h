@@ -43,6 +43,7 @@ extern dim3 gridDim, blockDim;
  * with a report. */
 void tt_emu_load(void *out, const void *p, unsigned size, enum tt_traffic kind, TT_EMU_SITE);
 void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, TT_EMU_SITE);
+void tt_emu_store_to_host(void *p, const void *v, unsigned size, enum tt_traffic kind, TT_EMU_SITE);
 void tt_emu_prefetch(const void *p, TT_EMU_SITE);
 unsigned char *tt_emu_dynamic_shared(void);
 uint32_t tt_emu_shared_offset(const void *p);

@@ -189,8 +189,11 @@ static void note(struct word *word, bool store)
 
 void global_check(const void *p, size_t size, size_t alignment, bool store, enum tt_traffic kind, SITE)
 {
-	if (!((uintptr_t)p & GLOBAL_TAG) && pinned_holds(p, size))
+	if (!((uintptr_t)p & GLOBAL_TAG) && pinned_holds(p, size)) {
+		if (store)
+			FAIL("a plain store to memory of the host, which may read it while the kernel runs");
 		return;
+	}
 	struct allocation *a = bounds(p, size, alignment, kind, SITE_ARGS);
 	if (!a)
 		return;
@@ -252,6 +255,16 @@ void tt_emu_store(void *p, const void *v, unsigned size, enum tt_traffic kind, S
 	global_note_store(SITE_ARGS);
 	traffic_record(SPACE_STORE, kind, p, size, SITE_ARGS);
 	memcpy(host_address(p), v, size);
+}
+
+void tt_emu_store_to_host(void *p, const void *v, unsigned size, enum tt_traffic kind, SITE)
+{
+	if (((uintptr_t)p & GLOBAL_TAG) || !pinned_holds(p, size)) {
+		tt_emu_store(p, v, size, kind, SITE_ARGS);
+		return;
+	}
+	traffic_record(SPACE_STORE, kind, p, size, SITE_ARGS);
+	memcpy(p, v, size);
 }
 
 void tt_emu_prefetch(const void *p, SITE)

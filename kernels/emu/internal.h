@@ -111,6 +111,7 @@ bool mbarrier_over(uint64_t *barrier, uint32_t parity, SITE);
 /* The primitives' bodies that do not let a thread wait: what they do, ptx/ leaves to them. */
 unsigned char *tt_emu_dynamic_shared(void);
 void tt_emu_prefetch(const void *p, SITE);
+void tt_emu_store_to_host(void *p, const void *v, unsigned size, enum tt_traffic kind, SITE);
 void tt_emu_copy_async(void *shared, const void *global, bool valid, enum tt_traffic kind, SITE);
 void tt_emu_copy_async_commit(void);
 void tt_emu_copy_async_wait(unsigned pending, SITE);

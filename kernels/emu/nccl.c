@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "kernels/emu/global.h"
 #include "kernels/emu/stream.h"
 
@@ -49,6 +50,7 @@ enum plant {
 	ABSENT, /* it never comes to the collective */
 	SPIN,   /* it takes part, and never ends it */
 	ABORT,  /* the same, and ncclCommAbort ends it and does not return */
+	STUCK,  /* nothing ends it, nor what is on any stream behind it */
 };
 
 struct ncclComm {
@@ -156,14 +158,14 @@ static int join(struct ncclComm *comm)
 
 static void set_plant(struct ncclComm *comm)
 {
-	static const char *const names[] = {"", "absent", "spin", "abort"};
+	static const char *const names[] = {"", "absent", "spin", "abort", "stuck"};
 	const char *set = getenv("TT_EMU_NCCL");
 	char what[20];
 	int rank;
 	if (!set || sscanf(set, "%d %llu %19s", &rank, &comm->planted_call, what) != 3 ||
 		(rank >= 0 && rank != (int)comm->rank))
 		return;
-	for (enum plant i = ABSENT; i <= ABORT; i++)
+	for (enum plant i = ABSENT; i <= STUCK; i++)
 		if (!strcmp(what, names[i]))
 			comm->plant = i;
 }
@@ -206,11 +208,6 @@ int ncclCommInitRank(tt_nccl_comm *out, int n_ranks, struct tt_nccl_id id, int r
 	return result;
 }
 
-static void nap(void)
-{
-	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
 /* From any thread: the collective that runs ends, and others that wait for a call that this rank did not come to are
  * told that it never will. Then it waits, as NCCL does, for the graphs that have captured collectives to be destroyed.
  * The memory stays, since a collective may read it still; a call on it is a fault. */
@@ -219,7 +216,7 @@ int ncclCommAbort(tt_nccl_comm comm)
 	atomic_store(&comm->segment->ranks[comm->rank].left, 1);
 	atomic_store(&comm->aborted, true);
 	while (atomic_load(&comm->n_kept) || comm->plant == ABORT)
-		nap();
+		tt_sleep(1e-3);
 	return SUCCESS;
 }
 
@@ -412,6 +409,10 @@ cudaError_t collective_run(const struct collective *c)
 	bool planted = comm->plant != NO_PLANT && comm->n_calls == comm->planted_call;
 	if (planted && comm->plant == ABSENT) {
 		wait_for_abort(comm);
+		return cudaSuccess;
+	}
+	if (planted && comm->plant == STUCK) {
+		stream_stick();
 		return cudaSuccess;
 	}
 	if (waited == THERE)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "kernels/emu/global.h"
 #include "kernels/emu/stream.h"
 
@@ -33,6 +34,7 @@ static struct tt_emu_stream default_stream, *streams;
 static struct tt_emu_event *events;
 static struct tt_emu_graph *graphs;
 static cudaError_t last_error, sticky_error;
+static bool is_stuck;
 
 cudaError_t api_result(cudaError_t error)
 {
@@ -163,18 +165,27 @@ static bool run_first(struct tt_emu_stream *s, uint64_t until)
 	return true;
 }
 
+static void wait_if_stuck(void)
+{
+	while (is_stuck)
+		tt_sleep(1e-3);
+}
+
 static cudaError_t flush(struct tt_emu_stream *s, uint64_t until)
 {
+	wait_if_stuck();
 	if (s->done < until && collective_is_open())
 		return sticky_error = cudaErrorLaunchFailure;
 	while (run_first(s, until))
-		;
+		wait_if_stuck();
 	return sticky_error;
 }
 
 /* The first question changes nothing, and each later one lets an operation happen: who asks in a loop waits. */
 static cudaError_t query(struct tt_emu_stream *s, uint64_t until)
 {
+	if (is_stuck)
+		return cudaErrorNotReady;
 	if (s->done >= until || sticky_error)
 		return api_result(cudaSuccess);
 	if (collective_is_open())
@@ -217,6 +228,12 @@ void stream_reset(void)
 	while (graphs)
 		cudaGraphDestroy(graphs);
 	last_error = sticky_error = cudaSuccess;
+	is_stuck = false;
+}
+
+void stream_stick(void)
+{
+	is_stuck = true;
 }
 
 cudaError_t cudaGetLastError(void)

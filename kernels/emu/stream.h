@@ -35,6 +35,8 @@ bool stream_capturing(cudaStream_t stream);
 /* Runs what waits on one stream, or on all of them. */
 cudaError_t stream_flush(cudaStream_t stream);
 cudaError_t stream_flush_all(void);
+/* From now on nothing on any stream ends: who asks is told that it is not ready, and who waits does so for ever. */
+void stream_stick(void);
 
 /* Reports it where a graph that was not destroyed points to the allocation that begins there. */
 void graph_check_free(const void *memory);

@@ -26,6 +26,34 @@ Test(emu_memory, report_names_everything)
 	cr_assert_eq(strncmp(tt_emu_report(), begin, strlen(begin)), 0, "%s", tt_emu_report());
 }
 
+/* One that the host may not see before the kernel ends. */
+static void tell_host(uint32_t *out, const uint32_t *in, int planted)
+{
+	uint32_t n = tt_load_4(in + 7, TT_TRAFFIC_PLAN);
+	if (threadIdx.x == 0 && planted)
+		tt_store_4(out, n, TT_TRAFFIC_RESULT);
+	if (threadIdx.x == 0 && !planted)
+		tt_store_4_to_host(out, n, TT_TRAFFIC_RESULT);
+}
+
+Test(emu_memory, plain_store_to_memory_of_the_host)
+{
+	static const struct word_case c = {tell_host, "tell_host", 1, THREADS, 0, 0, same, ""};
+	for (int planted = 0; planted < 2; planted++) {
+		void *out = NULL;
+		tt_emu_reset(TT_EMU_FORWARD, 1);
+		cr_assert_eq(cudaMallocHost(&out, 4), cudaSuccess);
+		words_launch(&c, (uint32_t *)out, counting_words(), planted, false, NULL);
+		cr_assert_eq(cudaDeviceSynchronize(), planted ? cudaErrorLaunchFailure : cudaSuccess);
+		if (planted)
+			cr_assert(
+				strstr(tt_emu_report(), "a plain store to memory of the host"), "%s", tt_emu_report());
+		else
+			cr_assert_eq(*(uint32_t *)out, 7);
+	}
+	tt_emu_reset(TT_EMU_FORWARD, 1);
+}
+
 static void store_out_of_bounds(uint32_t *out, const uint32_t *in, int planted)
 {
 	uint32_t t = threadIdx.x;

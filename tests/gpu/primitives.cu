@@ -33,7 +33,7 @@ PRIMITIVE(loads_and_stores)
 	tt_store_16(out + at, tt_load_weight(in + at), TT_TRAFFIC_RESULT);
 	tt_store_16(out + at + 4, tt_load_16(in + at + 4, TT_TRAFFIC_KV), TT_TRAFFIC_RESULT);
 	tt_store_8(out + at + 8, tt_load_8(in + at + 8, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
-	tt_store_4(out + at + 10, tt_load_4(in + at + 10, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
+	tt_store_4_to_host(out + at + 10, tt_load_4(in + at + 10, TT_TRAFFIC_PLAN), TT_TRAFFIC_RESULT);
 	uint32_t low = tt_load_2(in + at + 11, TT_TRAFFIC_PLAN), high = tt_load_2(in + at, TT_TRAFFIC_PLAN);
 	tt_store_4(out + at + 11, low | high << 16, TT_TRAFFIC_RESULT);
 	float4 v = tt_load_f32x4((const float *)in + at + 12, TT_TRAFFIC_DIRECTION);

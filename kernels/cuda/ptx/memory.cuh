@@ -151,6 +151,17 @@ TT_DEVICE void tt_store_4(void *p, uint32_t v, enum tt_traffic kind TT_SITE)
 #endif
 }
 
+/* To memory of the host's, which may read it while the kernel runs: the whole number is seen some time soon, in the
+ * order in which a thread stores to one place. Other stores to such memory are only seen behind the kernel. */
+TT_DEVICE void tt_store_4_to_host(void *p, uint32_t v, enum tt_traffic kind TT_SITE)
+{
+#ifdef TT_EMU
+	tt_emu_store_to_host(p, &v, sizeof v, kind TT_AT);
+#else
+	asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "r"(v) : "memory");
+#endif
+}
+
 TT_DEVICE void tt_store_2(void *p, uint16_t v, enum tt_traffic kind TT_SITE)
 {
 #ifdef TT_EMU

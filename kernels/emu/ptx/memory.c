@@ -89,6 +89,18 @@ static void store_global(struct ptx_warp *w, const struct ptx_instruction *i, ui
 	}
 }
 
+/* st.relaxed.sys: the only store to memory of the host that is seen while a kernel runs. */
+static void store_to_host(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
+{
+	PTX_EACH(w, mask, lane)
+	{
+		unsigned char value[MAX_ACCESS];
+		from_registers(w, i, 2, lane, value);
+		tt_emu_store_to_host((void *)(uintptr_t)ptx_address_64(w, i, 0, lane), value, i->row->size,
+			TT_TRAFFIC_ACTIVATION, PTX_SITE(w, i));
+	}
+}
+
 static void load_shared(struct ptx_warp *w, const struct ptx_instruction *i, uint32_t mask)
 {
 	unsigned n = elements(i), size = n * i->row->size;
@@ -284,6 +296,7 @@ const struct ptx_row ptx_rows_memory[] = {
 	LOADS("ld.local.", load_local, "l"),
 	LOADS("ld.param.", load_parameter, "a"),
 	STORES("st.global.", store_global, "g"),
+	{"st.relaxed.sys.global.u32", "gw", store_to_host, 0, 4},
 	STORES("st.shared.", store_shared, "s"),
 	STORES("st.local.", store_local, "l"),
 	{"mapa.shared::cluster.u32", "Www", map_address, 0, 4},

@@ -6,8 +6,10 @@
  *
  * Keys and values stream through one ring of stages of 64 keys: first all keys of a split, then its values. In decode
  * each split has a block of its own, and the last block to arrive merges them in index order. In prefill, and where
- * there are enough blocks without that, a block takes all splits of its tile; of a decode step's, those of a sequence
- * that is long beside the others are still shared. */
+ * there are enough blocks without that, a block takes all splits of its tile; but tiles that a block alone would take
+ * longer for than all blocks for an equal part of the step are shared: of a decode step's each split is one's, of a
+ * prompt's some. */
+#include "kernels/cuda/attention_list.cuh"
 #include "kernels/cuda/attention_merge.cuh"
 #include "kernels/cuda/attention_stage.cuh"
 #include "kernels/cuda/attention_tile.cuh"
@@ -288,21 +290,59 @@ TT_DEVICE void begin_tile(const struct attention_kernel_args *a, const struct at
 	if (i < 2 * SPLIT_PAGES)
 		tt_shared_store_4(s->pages + (split + i / SPLIT_PAGES) % 2 * SPLIT_PAGES + i % SPLIT_PAGES,
 			load_page(t, split + i / SPLIT_PAGES, i % SPLIT_PAGES));
-	if (i < shape::ROWS) {
-		tt_shared_store_f32(s->max + i, -INFINITY);
-		tt_shared_store_f32(s->sum + i, 0);
+	if (i < shape::ROWS)
 		tt_shared_store_4(s->positions + i,
 			i < t->n_rows ? tt_load_4(positions + t->first + i / t->n_heads, TT_TRAFFIC_PLAN) + 1 : 0);
-	}
 	tt_sync_block();
 }
 
-/* Splits split to end of a tile; the totals are not yet divided by the sums. */
+template <typename shape>
+TT_DEVICE void store_partial(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, const float totals[shape::N_TILES][shape::M_TILES][4], float *partial)
+{
+	TT_UNROLL
+	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 2; i++) {
+		uint32_t n = i / (shape::M_TILES * 2), m = i / 2 % shape::M_TILES, half = i % 2;
+		uint32_t column = n * shape::WARPS + tt_warp(), row = m * 16 + half * 8 + tt_lane() / 4;
+		const float *pair = &totals[n][m][half * 2];
+		if (column < a->head_dim / 8 && row < t->n_rows)
+			tt_store_8(partial + 2 * shape::ROWS + row * a->head_dim + column * 8 + tt_lane() % 4 * 2,
+				make_uint2(tt_bits_from_f32(pair[0]), tt_bits_from_f32(pair[1])), TT_TRAFFIC_SCRATCH);
+	}
+	if (threadIdx.x < t->n_rows)
+		tt_store_8(partial + 2 * threadIdx.x,
+			make_uint2(tt_shared_load_4(s->max + threadIdx.x), tt_shared_load_4(s->sum + threadIdx.x)),
+			TT_TRAFFIC_SCRATCH);
+}
+
+/* Nothing has been added to a tile's totals yet. */
+template <typename shape>
+TT_DEVICE void clear_totals(const struct attention_shared<shape> *s, float totals[shape::N_TILES][shape::M_TILES][4])
+{
+	TT_UNROLL
+	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
+		totals[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
+	if (threadIdx.x < shape::ROWS) {
+		tt_shared_store_f32(s->max + threadIdx.x, -INFINITY);
+		tt_shared_store_f32(s->sum + threadIdx.x, 0);
+	}
+}
+
+/* The results of a part, the first of which goes to partial. */
+TT_DEVICE float *part_results(
+	const struct attention_kernel_args *a, const struct attention_tile *t, const struct part *p, uint32_t size)
+{
+	uint32_t at = p->each ? p->split - t->first_split - a->share_splits + 1 : 0;
+	return a->partial + ((size_t)p->index * a->n_results + at) * size;
+}
+
+/* A part of a tile; the totals are not yet divided by the sums. What is shared is left as results. */
 template <typename shape>
 TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct attention_tile *t,
-	const struct attention_shared<shape> *s, uint32_t split, uint32_t end,
-	float totals[shape::N_TILES][shape::M_TILES][4])
+	const struct attention_shared<shape> *s, const struct part *p, float totals[shape::N_TILES][shape::M_TILES][4])
 {
+	uint32_t split = p->split, end = p->end, size = tt_attention_result_floats(shape::ROWS, a->head_dim);
+	float *partial = p->alone ? NULL : part_results(a, t, p, size);
 	struct ring ring = {{split, first_stage(t, split), false}, end, 0};
 	uint32_t row = tt_warp() % shape::M_TILES * 16 + tt_lane() / 4;
 	begin_tile<shape>(a, t, s, split);
@@ -315,9 +355,7 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 		tt_copy_async_commit();
 	}
 	uint32_t sees[2] = {tt_shared_load_4(s->positions + row), tt_shared_load_4(s->positions + row + 8)};
-	TT_UNROLL
-	for (uint32_t i = 0; i < shape::N_TILES * shape::M_TILES * 4; i++)
-		totals[i / (4 * shape::M_TILES)][i / 4 % shape::M_TILES][i % 4] = 0;
+	clear_totals<shape>(s, totals);
 	for (; split < end; split++) {
 		/* The page of the split after the next: asked for now, needed when this split's stages have all been
 		 * fetched. */
@@ -325,6 +363,11 @@ TT_DEVICE void run_splits(const struct attention_kernel_args *a, const struct at
 		run_split<shape>(a, t, s, split, &ring, sees, totals);
 		if (threadIdx.x < SPLIT_PAGES)
 			tt_shared_store_4(s->pages + split % 2 * SPLIT_PAGES + threadIdx.x, page);
+		if (p->alone || (!p->each && split + 1 < end))
+			continue;
+		store_partial<shape>(a, t, s, totals, partial);
+		clear_totals<shape>(s, totals);
+		partial += size;
 	}
 }
 
@@ -362,116 +405,19 @@ TT_DEVICE void store_rows(const struct attention_kernel_args *a, const struct at
 	}
 }
 
+/* The block's results of a tile are left; the last block to arrive merges those of all. */
 template <typename shape>
-TT_DEVICE void store_partial(const struct attention_kernel_args *a, const struct attention_tile *t,
-	const struct attention_shared<shape> *s, const float totals[shape::N_TILES][shape::M_TILES][4], float *partial)
+TT_DEVICE void share_tile(const struct attention_kernel_args *a, const struct attention_tile *t,
+	const struct attention_shared<shape> *s, const struct part *p)
 {
-	TT_UNROLL
-	for (uint32_t i = 0; i < shape::N_TILES * 2; i++) {
-		uint32_t column = i / 2 * shape::WARPS + tt_warp(), row = i % 2 * 8 + tt_lane() / 4;
-		const float *pair = &totals[i / 2][0][i % 2 * 2];
-		if (column < a->head_dim / 8 && row < t->n_rows)
-			tt_store_8(partial + 32 + row * a->head_dim + column * 8 + tt_lane() % 4 * 2,
-				make_uint2(tt_bits_from_f32(pair[0]), tt_bits_from_f32(pair[1])), TT_TRAFFIC_SCRATCH);
-	}
-	if (threadIdx.x < t->n_rows)
-		tt_store_8(partial + 2 * threadIdx.x,
-			make_uint2(tt_shared_load_4(s->max + threadIdx.x), tt_shared_load_4(s->sum + threadIdx.x)),
-			TT_TRAFFIC_SCRATCH);
-}
-
-/* Leaves the result of one split; the last block of the tile to arrive merges them all. index: of the tile and head,
- * among those that are shared. */
-template <typename shape>
-TT_DEVICE void share_split(const struct attention_kernel_args *a, const struct attention_tile *t,
-	const struct attention_shared<shape> *s, uint32_t index, uint32_t split,
-	float totals[shape::N_TILES][shape::M_TILES][4])
-{
-	uint32_t n = t->end_split - t->first_split, size = attention_partial_floats(a->head_dim);
-	float *partial = a->partial + (size_t)index * a->n_splits * size;
-	store_partial<shape>(a, t, s, totals, partial + (size_t)(split - t->first_split) * size);
+	uint32_t n = t->end_split - t->first_split, share = a->share_splits, n_shares = (n + share - 1) / share;
+	size_t first = (size_t)p->index * a->n_results * tt_attention_result_floats(shape::ROWS, a->head_dim);
 	tt_sync_block();
 	if (threadIdx.x == 0)
-		tt_shared_store_4(s->masks, tt_arrive_last(a->arrivals + index, n));
+		tt_shared_store_4(s->masks, tt_arrive_last(a->arrivals + p->index, n_shares));
 	tt_sync_block();
 	if (tt_shared_load_4(s->masks))
-		merge_partials<shape>(a, t, s, partial);
-}
-
-/* A block's way through the tiles. */
-struct tiles {
-	uint32_t base; /* the first token of the window of which tiles are listed */
-	/* of the window: shares of long tiles, a split each, and after them the others, times heads; the next */
-	uint32_t n_shares, n, at;
-	uint32_t index; /* of the tile and head that are shared */
-};
-
-/* What a block takes next: a tile by its first token, a head, and which of its splits: one, or all. */
-struct turn {
-	uint32_t first, head, share;
-	bool alone;
-};
-
-/* Of the listed tiles: a share of a long one, or a whole one, these in reverse: the last have the most keys. False
- * where there is none left. */
-template <typename shape>
-TT_DEVICE bool next_listed(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
-	uint32_t n_tokens, struct tiles *tiles, struct turn *turn)
-{
-	uint32_t n_heads = a->n_kv_heads * a->n_parts;
-	while (tiles->at >= tiles->n) {
-		uint32_t n_long = 0;
-		if (tiles->base >= n_tokens)
-			return false;
-		tiles->n = list_tiles<shape>(a, s, tiles->base, n_tokens, &n_long) * n_heads;
-		tiles->n_shares = n_long * n_heads * a->n_splits;
-		tiles->n += tiles->n_shares;
-		tiles->at = blockIdx.x;
-		tiles->base += WINDOW;
-	}
-	uint32_t at = tiles->at, entry;
-	tiles->at += gridDim.x;
-	turn->alone = !shape::CAN_SHARE || at >= tiles->n_shares;
-	turn->share = 0;
-	if (turn->alone) {
-		at -= tiles->n_shares;
-		entry = (tiles->n - tiles->n_shares - 1 - at) / n_heads;
-	} else {
-		turn->share = at % a->n_splits;
-		at /= a->n_splits;
-		tiles->index = at;
-		entry = WINDOW - 1 - at / n_heads;
-	}
-	turn->first = tt_shared_load_4(s->tiles + entry);
-	turn->head = at % n_heads;
-	return true;
-}
-
-/* The next tile of a block, and which of its splits it takes: where blocks share tiles, its one tile with one split, or
- * with all where there is one or are more than blocks; otherwise tile after tile of those that begin in the step. False
- * where there is none left. */
-template <typename shape>
-TT_DEVICE bool next_tile(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
-	uint32_t n_tokens, struct tiles *tiles, struct attention_tile *t, uint32_t *split, uint32_t *end)
-{
-	bool spread = shape::CAN_SHARE && a->n_splits > 1 && !a->n_shared;
-	TT_ROLLED
-	for (;;) {
-		struct turn turn = {blockIdx.x, blockIdx.y, blockIdx.z, false};
-		if (spread && (tiles->at++ || !begins_tile(a, turn.first, n_tokens)))
-			return false;
-		if (!spread && !next_listed<shape>(a, s, n_tokens, tiles, &turn))
-			return false;
-		if (spread)
-			tiles->index = blockIdx.x * gridDim.y + blockIdx.y;
-		*t = tile_at(a, turn.first, n_tokens, turn.head);
-		uint32_t n = t->end_split - t->first_split;
-		bool alone = turn.alone || (spread && (n == 1 || n > a->n_splits));
-		*split = t->first_split + turn.share;
-		*end = alone ? t->end_split : *split + 1;
-		if (turn.share < (alone ? 1 : n))
-			return true;
-	}
+		merge_partials<shape>(a, t, s, a->partial + first, n + 1 - share);
 }
 
 /* The code of a tile stands here once: it is most of the kernel, and a step of few tokens fetches it cold. */
@@ -482,29 +428,25 @@ static __global__ void __launch_bounds__(shape::THREADS, shape::BLOCKS)
 	TT_DYNAMIC_SHARED(memory);
 	struct attention_shared<shape> s = attention_shared_at<shape>(memory, a.head_dim);
 	float totals[shape::N_TILES][shape::M_TILES][4];
-	struct tiles tiles = {0, 0, 0, 0, 0};
+	struct tiles tiles = {0, 0, 0, 0, 0, 0};
 	struct attention_tile t = {};
-	uint32_t split = 0, end = 0;
+	struct part part = {};
 	tt_grid_launch_dependents();
 	tt_grid_wait();
 	uint32_t n_tokens = tt_load_4(&a.plan->n_tokens, TT_TRAFFIC_PLAN);
 	TT_ROLLED
-	while (next_tile<shape>(&a, &s, n_tokens, &tiles, &t, &split, &end)) {
-		run_splits<shape>(&a, &t, &s, split, end, totals);
-		if constexpr (shape::CAN_SHARE) {
-			if (end < t.end_split || split > t.first_split) {
-				share_split<shape>(&a, &t, &s, tiles.index, split, totals);
-				tt_sync_block(); /* what merged them, and the answer, are no longer read */
-				continue;
-			}
+	while (next_tile<shape>(&a, &s, n_tokens, &tiles, &t, &part)) {
+		run_splits<shape>(&a, &t, &s, &part, totals);
+		if (part.alone) {
+			store_rows<shape>(&a, &t, &s, totals);
+			continue;
 		}
-		store_rows<shape>(&a, &t, &s, totals);
+		share_tile<shape>(&a, &t, &s, &part);
+		tt_sync_block(); /* what merged them, and the answer, are no longer read */
 	}
 }
 
 /* -- Launch -- */
-
-enum { PARTIAL_LIMIT = 256 << 20 };
 
 /* Bytes and products of the step, as far as the host knows them; a graph counts them once, when it is captured. */
 static void account(
@@ -559,11 +501,13 @@ template <bool fp8> struct shapes {
 	typedef attention_shape<4, 8, 2, 2, 1, fp8> prefill_128_small;
 };
 
-static void cut_tiles(struct attention_kernel_args *a, uint32_t rows)
+static struct tt_attention_cut cut_tiles(struct attention_kernel_args *a, uint32_t rows)
 {
-	a->tile_heads = a->group < rows ? a->group : rows;
-	a->n_parts = (a->group + rows - 1) / rows;
-	a->tile_tokens = rows / a->tile_heads;
+	const struct tt_attention_cut cut = tt_attention_cut_of(rows, a->group);
+	a->tile_heads = cut.n_heads;
+	a->n_parts = cut.n_parts;
+	a->tile_tokens = cut.n_tokens;
+	return cut;
 }
 
 /* Splits of the longest row that the engine may hold. */
@@ -574,14 +518,24 @@ static uint64_t longest(const struct tt_cuda *cuda, const struct tt_config *c, u
 	return window && in_window < n ? in_window : n;
 }
 
-/* So many, or 1 where their partial results would not fit. */
-static uint32_t splits_in_grid(const struct tt_cuda *cuda, const struct tt_config *c, uint32_t window, uint32_t n_heads)
+static uint64_t result_bytes(const struct tt_config *c, uint32_t rows)
 {
-	uint64_t n = longest(cuda, c, window), row = (uint64_t)cuda->grid_tokens * n_heads;
-	uint64_t bytes = row * attention_partial_floats(c->head_dim) * sizeof(float);
-	if (row > TT_CUDA_ARRIVALS || n_heads > 65535 || n > 65535 || bytes * n > PARTIAL_LIMIT)
-		return 1;
-	return (uint32_t)n;
+	return tt_attention_result_floats(rows, c->head_dim) * sizeof(float);
+}
+
+/* Whether there is scratch for so many bytes of results. Where pages fill the device there is none, and blocks share
+ * less: that fails no step, and is not asked for again. */
+static bool has_room(struct tt_cuda *cuda, uint64_t n_bytes, struct attention_kernel_args *a)
+{
+	bool small = n_bytes <= cuda->partial_bytes, denied = cuda->partial_denied && n_bytes >= cuda->partial_denied;
+	if (n_bytes > TT_ATTENTION_RESULTS || (!small && denied))
+		return false;
+	if (tt_cuda_scratch(cuda, n_bytes, NULL) != TT_OK) {
+		cuda->partial_denied = n_bytes;
+		return false;
+	}
+	a->partial = cuda->partial;
+	return true;
 }
 
 template <bool fp8> static struct shaped decode_of(uint32_t hd)
@@ -636,7 +590,35 @@ int tt_cuda_attention_fits(struct tt_cuda *cuda, const struct tt_config *config,
 	return TT_OK;
 }
 
-/* So many blocks as the device runs at once take tile after tile. */
+/* Which of a prompt's tiles are shared, where there is room for their results. */
+static void share_tiles(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
+	const struct tt_attention_cut *cut, uint32_t rows, uint32_t n_blocks)
+{
+	const struct tt_attention_tokens tokens = {
+		tt_step_seqs(args->step), tt_step_positions(args->step), args->step->n_tokens};
+	uint32_t n_heads = a->n_kv_heads * a->n_parts;
+	uint64_t one = result_bytes(args->config, rows),
+		 rooms[2] = {TT_ATTENTION_RESULTS / one, cuda->partial_bytes / one};
+	if (cuda->max_splits && cuda->max_splits <= TT_ATTENTION_LONG)
+		return;
+	for (int i = 0; i < 2; i++) {
+		const struct tt_attention_share share =
+			tt_attention_share_of(&tokens, cut, a->window, n_heads, n_blocks, rooms[i]);
+		uint64_t n = (uint64_t)share.n_tiles * n_heads;
+		if (!share.long_from || n > TT_ATTENTION_COUNTERS)
+			return;
+		if (!has_room(cuda, n * share.n_results * one, a))
+			continue;
+		a->n_results = share.n_results;
+		a->n_shared = share.n_tiles;
+		a->n_shares = share.n_shares;
+		a->share_splits = share.n_splits;
+		a->long_from = share.long_from;
+		return;
+	}
+}
+
+/* So many blocks as the device runs at once take tile after tile, or some splits of a long one. */
 static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
 	struct tt_error *err)
 {
@@ -644,29 +626,28 @@ static int run_prefill(struct tt_cuda *cuda, const struct tt_attention_args *arg
 	TT_TRY(tt_cuda_most_shared(cuda, &most, err));
 	struct shaped by = prefill_kernel(a->head_dim, most, a->scales != NULL);
 	TT_TRY(resident(cuda, &by, &enough, err));
-	cut_tiles(a, by.rows);
+	const struct tt_attention_cut cut = cut_tiles(a, by.rows);
 	uint64_t blocks = (uint64_t)cuda->grid_tokens * a->n_kv_heads * a->n_parts;
-	return launch(cuda, args, a, dim3((uint32_t)(blocks < enough ? blocks : enough)), &by, err);
+	share_tiles(cuda, args, a, &cut, by.rows, enough);
+	return launch(cuda, args, a, dim3((uint32_t)(a->n_shared || blocks > enough ? enough : blocks)), &by, err);
 }
 
-/* Where a block takes tile after tile, a sequence that is much longer than the others would hold a step up: so many
- * tiles as have room for partial results may be shared, and no more than can be long in a grid of n_blocks. Which are,
- * the kernel sees. */
-static int share_long(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
-	uint32_t n_heads, uint32_t n_blocks, struct tt_error *err)
+/* Where a block takes tile after tile, a sequence that is much longer than the others would hold a decode step up: so
+ * many tiles as have room for their results may be shared, a split a block, and no more than can be long in a grid of
+ * n_blocks. Which are, the kernel sees. */
+static void share_long(struct tt_cuda *cuda, const struct tt_attention_args *args, struct attention_kernel_args *a,
+	uint32_t n_heads, uint32_t n_blocks)
 {
 	uint64_t n = longest(cuda, args->config, a->window), most = n_blocks / (LONG_TIMES * n_heads) + 1;
-	most = TT_CUDA_ARRIVALS / n_heads < most ? TT_CUDA_ARRIVALS / n_heads : most;
-	uint64_t one = n * n_heads * attention_partial_floats(a->head_dim) * sizeof(float), room = PARTIAL_LIMIT / one;
+	most = TT_ATTENTION_COUNTERS / n_heads < most ? TT_ATTENTION_COUNTERS / n_heads : most;
+	uint64_t one = n * n_heads * result_bytes(args->config, TT_ATTENTION_FEW_ROWS),
+		 room = TT_ATTENTION_RESULTS / one;
 	most = room < most ? room : most;
 	most = cuda->grid_tokens < most ? cuda->grid_tokens : most;
-	if (n <= LONG_LEAST || most == 0 || n > 65535)
-		return TT_OK;
-	a->n_splits = (uint32_t)n;
+	if (n <= TT_ATTENTION_LONG || most == 0 || n > 65535 || !has_room(cuda, most * one, a))
+		return;
+	a->n_results = a->n_shares = (uint32_t)n;
 	a->n_shared = (uint32_t)most;
-	TT_TRY(tt_cuda_scratch(cuda, most * one, err));
-	a->partial = cuda->partial;
-	return TT_OK;
 }
 
 /* Any choice gives the same bits, so it is made for speed alone: by whether each sequence has one token, and whether
@@ -680,21 +661,16 @@ static int run(struct tt_cuda *cuda, const struct tt_attention_args *args, struc
 	TT_TRY(resident(cuda, &by, &enough, err));
 	cut_tiles(a, by.rows);
 	uint32_t n_heads = a->n_kv_heads * a->n_parts;
-	uint64_t blocks = (uint64_t)cuda->grid_tokens * n_heads;
-	a->n_splits = blocks < enough ? splits_in_grid(cuda, args->config, a->window, n_heads) : 1;
-	if (!decode && a->n_splits == 1)
-		return run_prefill(cuda, args, a, err);
-	dim3 grid((uint32_t)(blocks < enough ? blocks : enough));
-	if (a->n_splits > 1) {
-		size_t bytes = (size_t)blocks * a->n_splits * attention_partial_floats(a->head_dim) * sizeof(float);
-		TT_TRY(tt_cuda_scratch(cuda, bytes, err));
-		a->partial = cuda->partial;
-		grid = dim3(cuda->grid_tokens, n_heads, a->n_splits);
-	} else {
-		TT_TRY(share_long(cuda, args, a, n_heads, enough, err));
-		grid.x = a->n_shared ? enough : grid.x;
+	uint64_t blocks = (uint64_t)cuda->grid_tokens * n_heads, n = longest(cuda, args->config, a->window);
+	if (tt_attention_spreads(cuda->grid_tokens, n_heads, enough, n, a->head_dim) &&
+		has_room(cuda, blocks * n * result_bytes(args->config, by.rows), a)) {
+		a->n_results = (uint32_t)n;
+		return launch(cuda, args, a, dim3(cuda->grid_tokens, n_heads, a->n_results), &by, err);
 	}
-	return launch(cuda, args, a, grid, &by, err);
+	if (!decode)
+		return run_prefill(cuda, args, a, err);
+	share_long(cuda, args, a, n_heads, enough);
+	return launch(cuda, args, a, dim3((uint32_t)(a->n_shared || blocks > enough ? enough : blocks)), &by, err);
 }
 
 int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args *args, struct tt_error *err)
@@ -722,5 +698,6 @@ int tt_cuda_attention(struct tt_backend *backend, const struct tt_attention_args
 	a.window = tt_config_window(c, args->layer_index);
 	a.scale = tt_config_attention_scale(c);
 	a.soft_cap = c->attention_soft_cap;
+	a.n_results = a.share_splits = 1;
 	return run(cuda, args, &a, err);
 }

@@ -7,6 +7,7 @@
 #ifndef KERNELS_CUDA_ATTENTION_TILE_CUH
 #define KERNELS_CUDA_ATTENTION_TILE_CUH
 
+#include "kernels/attention_plan.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/memory.cuh"
@@ -20,12 +21,9 @@ enum {
 	SPLIT_PAGES = TT_SPLIT_KEYS / TT_PAGE_TOKENS,
 	PAD = 16, /* bytes after a row in shared memory: 8 rows at one column are then in different banks */
 	WEIGHT_STRIDE = TT_SPLIT_KEYS * 2 + PAD,
-	WINDOW = 1024, /* tokens among which a persistent block looks for tiles at a time */
-	MERGED = 32,   /* splits whose factors are made together */
-	/* splits, and times what a block has on average, that make a tile long: a block of its own each is then worth
-	 * their partial results */
-	LONG_LEAST = 4,
-	LONG_TIMES = 2,
+	WINDOW = TT_ATTENTION_WINDOW,
+	MERGED = 32,    /* splits whose factors are made together */
+	LONG_TIMES = 2, /* what a block has on average, which makes a tile of a decode step long */
 };
 
 struct attention_kernel_args {
@@ -34,15 +32,18 @@ struct attention_kernel_args {
 	tt_bf16 *out;                    // [n_tokens][n_heads * head_dim]
 	const void *kv;                  // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS][head_dim], of the layer
 	const tt_bf16 *scales;           // [n_pages][2][n_kv_heads][TT_PAGE_TOKENS] of it where kv is fp8
-	float *partial;     // [tokens, or n_shared][kv heads * parts][n_splits] of attention_partial_floats numbers
+	float *partial;     // [tokens, or n_shared][kv heads * parts][n_results] of tt_attention_result_floats numbers
 	uint32_t *arrivals; // [the same]
 	uint32_t n_heads, n_kv_heads, head_dim, group, window;
 	uint32_t tile_tokens;         /* tiles are cut at positions that are multiples of it */
 	uint32_t tile_heads, n_parts; /* a group with more heads than a tile has rows takes several parts */
-	/* blocks that share a tile, one split each; 1: a block takes tile after tile, with all their splits. Where
-	 * n_shared is not 0 it does so too, but of tiles that are long beside the others so many may be shared */
-	uint32_t n_splits, n_shared;
-	float scale, soft_cap; /* soft_cap: of a scaled score; 0: none */
+	/* results that blocks that share a tile leave, one of each split but for the first share's, which leaves its
+	 * totals. 1: a block takes tile after tile, with all their splits. Where n_shared is not 0 it does so too, but
+	 * of tiles that are long beside the others so many may be shared */
+	uint32_t n_results, n_shared;
+	uint32_t n_shares, share_splits; /* of a tile; of a share: 1 in decode */
+	uint32_t long_from;              /* splits of which a tile has more that is shared; 0: the kernel finds them */
+	float scale, soft_cap;           /* soft_cap: of a scaled score; 0: none */
 };
 
 /* m_tiles: tiles of 16 rows; n_tiles: tiles of 8 output columns, the most for a warp; stages: stages of keys or values
@@ -58,8 +59,7 @@ template <int m_tiles, int warps, int n_tiles, int stages, int blocks, bool fp8>
 		FP8 = fp8,
 		ROWS = 16 * m_tiles,
 		THREADS = TT_WARP * warps,
-		CAN_SHARE = m_tiles == 1,     /* its splits may have a block each: partial results are of 16 rows */
-		KEY_GROUPS = warps / m_tiles, /* warps that share the keys of one m tile */
+		KEY_GROUPS = warps / m_tiles,             /* warps that share the keys of one m tile */
 		KEY_PAGES = STAGE_PAGES * m_tiles / warps /* pages of a stage that a warp scores */
 	};
 };
@@ -116,13 +116,6 @@ TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memo
 	s.masks = s.tiles + WINDOW;
 	s.splits = s.masks + WINDOW / 32 + 1;
 	return s;
-}
-
-/* Floats of one partial result: max and sum of each row of a tile of 16, then [head_dim] of each. */
-static __host__ __device__ __forceinline__ uint32_t
-attention_partial_floats(uint32_t head_dim)
-{
-	return 16 * (head_dim + 2);
 }
 
 struct attention_tile {
@@ -200,81 +193,6 @@ TT_DEVICE size_t row_at(const struct attention_kernel_args *a, const struct atte
 	uint32_t token = t->first + row / t->n_heads;
 	uint32_t head = t->kv_head * a->group + t->first_head + row % t->n_heads;
 	return ((size_t)token * a->n_heads + head) * a->head_dim;
-}
-
-/* Splits of the tile that begins with a token, where it has no other. */
-TT_DEVICE uint32_t splits_of(const struct attention_kernel_args *a, uint32_t token)
-{
-	uint32_t end = tt_load_4(plan_array(a->plan, &a->plan->positions) + token, TT_TRAFFIC_PLAN) + 1;
-	uint32_t low = a->window && end > a->window ? end - a->window : 0;
-	return (end - 1) / TT_SPLIT_KEYS + 1 - low / TT_SPLIT_KEYS;
-}
-
-/* Which tiles of the first window are long, into s->splits: those of more than LONG_TIMES the splits that a block has
- * on average. */
-template <typename shape>
-TT_DEVICE void find_long(const struct attention_kernel_args *a, const struct attention_shared<shape> *s)
-{
-	uint32_t most = 0;
-	TT_ROLLED
-	for (uint32_t pass = 0; pass < 2; pass++) {
-		TT_ROLLED
-		for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
-			bool begins = tt_shared_load_4(s->masks + c) >> tt_lane() & 1;
-			uint32_t n = begins ? splits_of(a, c * 32 + tt_lane()) : 0;
-			uint32_t longs = tt_ballot(n > most && n <= a->n_splits);
-			TT_ROLLED
-			for (uint32_t lanes = TT_WARP / 2; lanes; lanes /= 2)
-				n += tt_shuffle_xor(n, lanes);
-			if (tt_lane() == 0)
-				tt_shared_store_4(s->splits + c, pass ? longs : n);
-		}
-		tt_sync_block();
-		if (pass)
-			return;
-		TT_ROLLED
-		for (uint32_t c = 0; c < WINDOW / 32; c++)
-			most += tt_shared_load_4(s->splits + c);
-		most = LONG_TIMES * (most * a->n_kv_heads * a->n_parts / gridDim.x);
-		most = most > LONG_LEAST ? most : (uint32_t)LONG_LEAST;
-		tt_sync_block();
-	}
-}
-
-/* Lists the tiles that begin among the WINDOW tokens from base on: from the start those of one block each, whose number
- * is the result, and from the end the n_long that blocks share. */
-template <typename shape>
-TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
-	uint32_t base, uint32_t n_tokens, uint32_t *n_long)
-{
-	bool shares = shape::CAN_SHARE && a->n_shared && base == 0;
-	uint32_t n = 0;
-	*n_long = 0;
-	TT_ROLLED
-	for (uint32_t c = tt_warp(); c < WINDOW / 32; c += shape::WARPS) {
-		uint32_t mask = tt_ballot(begins_tile(a, base + c * 32 + tt_lane(), n_tokens));
-		if (tt_lane() == 0)
-			tt_shared_store_4(s->masks + c, mask);
-	}
-	tt_sync_block();
-	if (shares)
-		find_long<shape>(a, s);
-	TT_ROLLED
-	for (uint32_t c = 0; c < WINDOW / 32; c++) {
-		uint32_t mask = tt_shared_load_4(s->masks + c), longs = shares ? tt_shared_load_4(s->splits + c) : 0;
-		uint32_t below = (1u << tt_lane()) - 1, at = *n_long + count_bits(longs & below);
-		if (shares)
-			longs = tt_ballot((longs >> tt_lane() & 1) && at < a->n_shared);
-		mask &= ~longs;
-		if (c % shape::WARPS == tt_warp() && (mask | longs) >> tt_lane() & 1)
-			tt_shared_store_4(
-				s->tiles + (longs >> tt_lane() & 1 ? WINDOW - 1 - at : n + count_bits(mask & below)),
-				base + c * 32 + tt_lane());
-		n += count_bits(mask);
-		*n_long += count_bits(longs);
-	}
-	tt_sync_block();
-	return n;
 }
 
 #endif

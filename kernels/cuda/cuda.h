@@ -14,13 +14,14 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#include "kernels/attention_plan.h"
 #include "kernels/backend.h"
 #include "kernels/shard.h"
 
 enum {
 	/* columns of h whose squares are summed together: a tile of mma rows, so no two blocks share one */
 	TT_NORM_TILE = 16,
-	TT_CUDA_ARRIVALS = 1 << 16,
+	TT_CUDA_ARRIVALS = TT_ATTENTION_COUNTERS,
 	TT_CUDA_FLIGHTS = 2,
 	/* kernels that need more shared memory than TT_FREE_SHARED; there are about 60, and a model needs half */
 	TT_CUDA_PREPARED = 64,
@@ -83,6 +84,7 @@ struct tt_cuda {
 	float *squares; // [max_tokens][n_norm_tiles]
 	float *partial; // scratch of split products and split attention; tt_cuda_scratch grows it
 	size_t partial_bytes;
+	size_t partial_denied; /* bytes that attention asked for and there were not; 0: there were all */
 	struct tt_cuda_prepared prepared;
 	uint32_t *arrivals; // [TT_CUDA_ARRIVALS] counters for tt_arrive_last, zero between kernels
 };

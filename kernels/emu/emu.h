@@ -33,6 +33,7 @@ struct tt_emu_device {
 	bool no_code;          /* the program has no code for it: every launch is refused */
 	bool no_clusters;      /* it says that it has clusters, and refuses their launches */
 	bool of_ptx;           /* its code is made of the PTX of compute_80: kernels of clusters do nothing */
+	size_t largest;        /* bytes of an allocation for which there is memory; 0: of any */
 	bool no_room;          /* a multiprocessor has room for no block, as where registers do not suffice */
 };
 void tt_emu_set_device(const struct tt_emu_device *device);

@@ -220,7 +220,8 @@ const char *cudaGetErrorString(cudaError_t error)
 
 cudaError_t cudaMalloc(void **out, size_t n_bytes)
 {
-	*out = n_bytes ? global_allocate(n_bytes) : NULL;
+	bool fits = !device->largest || n_bytes <= device->largest;
+	*out = n_bytes && fits ? global_allocate(n_bytes) : NULL;
 	return api_result(*out || !n_bytes ? cudaSuccess : cudaErrorMemoryAllocation);
 }
 

@@ -35,6 +35,7 @@ static size_t kv_at(const struct world *w, uint32_t seq, uint32_t key, uint32_t 
 }
 
 static float soft_cap; /* of the worlds that are made next; 0: none */
+static size_t partial_bytes = 64 << 20;
 
 /* Replaces what was written by codes and scales, and by the numbers that these are. Where nothing was written both are
  * NaN. */
@@ -137,7 +138,7 @@ static void attend_step(
 	struct tt_kv_pages kv = {NULL, w->codes ? TT_KV_FP8 : TT_KV_BF16, N_PAGES, NULL, NULL};
 	size_t n_numbers = LAYERS * N_PAGES * 2 * w->page_size;
 	uint32_t n = step->n_tokens;
-	op_open(way.order, 5, 64 << 20);
+	op_open(way.order, 5, partial_bytes);
 	op_cuda.n_sms = way.n_sms;
 	op_cuda.max_splits = way.max_splits;
 	op_cuda.prepared.most_shared = way.most_shared;
@@ -534,6 +535,96 @@ Test(emu_attention, a_long_sequence_beside_short_ones_is_shared)
 	long_beside_short(6, 1, 19, 0, true);
 	long_beside_short(12, 2, 35, 0, true); /* of two words of tokens */
 	long_beside_short(6, 1, 19, 10 * TT_SPLIT_KEYS, true);
+}
+
+/* A device whose memory other things fill, so that there is none of more than 2 MiB, and scratch of so many bytes. */
+static void fill_device(size_t n_bytes)
+{
+	struct tt_emu_device full = {};
+	full.major = 9;
+	full.n_sms = 132;
+	full.shared_bytes = 227 << 10;
+	full.largest = 2 << 20;
+	tt_emu_set_device(&full);
+	partial_bytes = n_bytes;
+}
+
+/* Where there is no memory for what blocks leave for each other, no step fails: they share nothing. */
+Test(emu_attention, a_long_sequence_is_not_shared_without_room)
+{
+	fill_device(64);
+	long_beside_short(6, 1, 19, 0, false);
+}
+
+/* A chunk of a prompt behind 40 splits of keys, behind other prompts' tokens and before one that decodes. share: splits
+ * of a share, so that of each row all splits but the first share's are left as results, and that one's totals; 0: there
+ * is no room for them. The pages are those of a short sequence, again and again. */
+static void prompt_behind_many(
+	uint32_t n_heads, uint32_t head_dim, uint32_t window, uint32_t n_others, uint32_t share, bool fp8)
+{
+	enum { FIRST = 40 * TT_SPLIT_KEYS + 30, CHUNK = 50, OF_OTHER = 80, SHORT = 34 };
+	enum { PAGES = (FIRST + CHUNK) / TT_PAGE_TOKENS + 1 };
+	struct world *w = make_world(n_heads, 2, head_dim, window);
+	struct tt_step_plan counts = {};
+	uint32_t n = n_others + CHUNK + 1, n_splits = window ? window / TT_SPLIT_KEYS + 1 : 41;
+	size_t n_outputs = n * w->width;
+	tt_bf16 *out = (tt_bf16 *)malloc(2 * n_outputs * sizeof *out);
+	if (fp8)
+		to_fp8(w, LAYERS * N_PAGES * 2 * w->page_size);
+	counts.n_tokens = n;
+	counts.n_seqs = n_others / OF_OTHER + 2;
+	counts.max_pages = PAGES;
+	struct tt_step_plan *step = op_step(counts);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t seq = i < n_others ? i / OF_OTHER : i == n - 1 ? counts.n_seqs - 1 : counts.n_seqs - 2;
+		tt_step_seqs(step)[i] = (int32_t)seq;
+		tt_step_positions(step)[i] = (int32_t)(i < n_others ? i % OF_OTHER
+						       : i == n - 1 ? 300
+								    : FIRST + i - n_others);
+	}
+	for (uint32_t i = 0; i < counts.n_seqs * PAGES; i++)
+		tt_step_pages(step)[i] = w->pages[0][i * 7 % SHORT];
+	struct way alone = PREFILL, shared = PREFILL;
+	int most_shared = 0;
+	shared.max_splits = 64;
+	shared.n_sms = 16;
+	attend_step(w, step, w->q, alone, out);
+	if (tt_emu_counts_traffic())
+		cr_expect_eq(tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes, 0);
+	for (int order = 0; order < (n_others || head_dim > 32 ? 1 : TT_EMU_ORDERS); order++) {
+		shared.order = (enum tt_emu_order)order;
+		attend_step(w, step, w->q, shared, out + n_outputs);
+		cr_assert_eq(memcmp(out, out + n_outputs, n_outputs * sizeof *out), 0, "%u heads of %u, order %d",
+			n_heads, head_dim, order);
+	}
+	cr_assert_eq(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), cudaSuccess);
+	if (tt_emu_counts_traffic() && most_shared > 200 << 10) { /* else a multiprocessor has fewer blocks */
+		uint64_t stored = (uint64_t)CHUNK * n_heads * (head_dim + 2) * 4 * (n_splits - share + 1);
+		cr_expect_eq(tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes, share ? stored : 0, "%llu bytes",
+			(unsigned long long)tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes);
+	}
+	free(out);
+	free(step);
+	free_world(w);
+}
+
+/* 48 blocks for 6 tiles and heads of 41 splits: with shares of 6, of which each has 7, all run at once. Of the last
+ * three there are fewer blocks. */
+Test(emu_attention, a_prompt_behind_many_keys_is_shared)
+{
+	prompt_behind_many(6, 32, 0, 0, 6, false);
+	prompt_behind_many(6, 32, 0, 1040, 6, false); /* in the second window of tokens */
+	prompt_behind_many(6, 64, 0, 0, 2, true);
+	prompt_behind_many(4, 128, 0, 0, 2, false);
+	prompt_behind_many(2, 256, 10 * TT_SPLIT_KEYS, 0, 3, false);
+}
+
+Test(emu_attention, a_prompt_is_shared_as_far_as_there_is_room)
+{
+	fill_device((size_t)6 * 12 * 64 * (32 + 2) * 4); /* 12 results of each tile and head */
+	prompt_behind_many(6, 32, 0, 0, 30, false);
+	fill_device(64);
+	prompt_behind_many(6, 32, 0, 0, 0, false);
 }
 
 Test(emu_attention, sequences_of_one_length_are_not_shared)

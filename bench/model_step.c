@@ -1,5 +1,5 @@
-/* trimtab-model-step: what a decoding step costs on GPUs that share a model, reckoned from its shapes, beside what
- * gpu-check measured of it. */
+/* trimtab-model-step: what a step costs on GPUs that share a model, one that decodes or one that runs a prompt,
+ * reckoned from its shapes, beside what gpu-check measured of it. */
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
@@ -13,21 +13,22 @@
 #include "weights/dummy.h"
 
 static const char usage[] =
-	"Usage: trimtab-model-step --model NAME [--tp N] [--batch N] [--context N] [--kv bf16|fp8] [--weights TYPE]\n"
-	"                          [--gpu NAME] [--measured FILE]\n"
-	"What a decoding step costs on each of N GPUs that share a model: bytes, operations, blocks, what they pass "
-	"on.\n"
+	"Usage: trimtab-model-step --model NAME [--tp N] [--batch N|--prompt N] [--context N] [--kv bf16|fp8]\n"
+	"                          [--weights TYPE] [--gpu NAME] [--measured FILE]\n"
+	"What a step costs on each of N GPUs that share a model: bytes, operations, blocks, what they pass on.\n"
 	"Reckoned from shapes, the kernels that are chosen for them, and datasheets; a ceiling, not a measurement.\n\n"
 	"  --model NAME     llama-3.1-70b, llama-3.1-8b, llama-3.2-1b, smollm2-135m\n"
 	"  --tp N           ranks (1)\n"
 	"  --batch N        sequences that decode (1)\n"
-	"  --context N      positions of each (1024)\n"
+	"  --prompt N       tokens of one prompt that run in the step, instead\n"
+	"  --context N      positions of each (1024); of a prompt with these tokens, which are its last (N)\n"
 	"  --kv TYPE        what the pages of keys and values hold: bf16 or fp8 (bf16)\n"
 	"  --weights TYPE   bf16, or what a GGUF has and a GPU keeps: q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k,\n"
 	"                   iq4_nl (bf16)\n"
 	"  --gpu NAME       a100, h100, h200, b200 or rtx4090 (h200)\n"
 	"  --measured FILE  the JSON file of gpu-check, whose times of these kernels are then shown beside (context "
-	"512)\n";
+	"512;\n"
+	"                   prompts from their start)\n";
 
 struct arguments {
 	const char *model, *measured;
@@ -80,6 +81,9 @@ static bool read_one(struct arguments *a, int c)
 		return read_number(optarg, &a->n_ranks);
 	case 'b':
 		return read_number(optarg, &a->of.n_rows);
+	case 'p':
+		a->of.is_prompt = true;
+		return read_number(optarg, &a->of.n_rows) && a->of.n_rows <= 1 << 16;
 	case 'c':
 		return read_number(optarg, &a->of.n_context);
 	default:
@@ -92,12 +96,14 @@ static bool parse(struct arguments *a, int argc, char **argv)
 {
 	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
 		{"tp", required_argument, NULL, 't'}, {"batch", required_argument, NULL, 'b'},
-		{"context", required_argument, NULL, 'c'}, {"kv", required_argument, NULL, 'k'},
-		{"weights", required_argument, NULL, 'w'}, {"gpu", required_argument, NULL, 'g'},
-		{"measured", required_argument, NULL, 'f'}, {0}};
+		{"prompt", required_argument, NULL, 'p'}, {"context", required_argument, NULL, 'c'},
+		{"kv", required_argument, NULL, 'k'}, {"weights", required_argument, NULL, 'w'},
+		{"gpu", required_argument, NULL, 'g'}, {"measured", required_argument, NULL, 'f'}, {0}};
 	bool good = true;
 	for (int c; good && (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
 		good = read_one(a, c);
+	if (!a->of.n_context)
+		a->of.n_context = a->of.is_prompt ? a->of.n_rows : 1024;
 	return good && a->model && optind == argc;
 }
 
@@ -125,13 +131,20 @@ static double measured_call(
 	return NAN;
 }
 
+/* gpu-check has none of a prompt's later tokens. */
+static bool begins_late(const struct arguments *a)
+{
+	return a->of.is_prompt && a->of.n_context > a->of.n_rows;
+}
+
 /* An op's, which gpu-check times with weights of bf16 and one rank alone. */
 static double measured_op(const json_t *report, const struct arguments *a, const char *op)
 {
 	char group[96];
-	if (!report || a->n_ranks > 1 || a->of.weights != TT_TYPE_BF16)
+	if (!report || a->n_ranks > 1 || a->of.weights != TT_TYPE_BF16 || begins_late(a))
 		return NAN;
-	snprintf(group, sizeof group, "%s decode %s %u", a->model, op, a->of.n_rows);
+	snprintf(
+		group, sizeof group, "%s %s %s %u", a->model, a->of.is_prompt ? "prefill" : "decode", op, a->of.n_rows);
 	return measured_call(report, "kernels", group, "kernel", "unsteered");
 }
 
@@ -139,10 +152,11 @@ static double measured_op(const json_t *report, const struct arguments *a, const
 static double measured_step(const json_t *report, const struct arguments *a)
 {
 	char group[96], type[16] = "";
-	if (!report || a->n_ranks > 1)
+	if (!report || a->n_ranks > 1 || begins_late(a) || (a->of.is_prompt && a->of.weights != TT_TYPE_BF16))
 		return NAN;
 	if (a->of.weights == TT_TYPE_BF16) {
-		snprintf(group, sizeof group, "%s decode batch %u", a->model, a->of.n_rows);
+		snprintf(group, sizeof group, a->of.is_prompt ? "%s prefill %u" : "%s decode batch %u", a->model,
+			a->of.n_rows);
 		return a->of.n_rows * measured_call(report, "decode", group, "unsteered", "unsteered");
 	}
 	snprintf(type, sizeof type, "%s", tt_type_name(a->of.weights));
@@ -160,14 +174,14 @@ static void print_measured(double measured, double reckoned)
 static void print(const struct arguments *a, const struct tt_step_cost *cost, const json_t *report)
 {
 	double all = cost->weights + cost->kv + cost->exchange + cost->rest;
-	printf("%s, rank 0 of %u on %s, batch %u, context %u, weights %s, KV %s; reckoned, not measured\n\n", a->model,
-		a->n_ranks, a->of.gpu->name, a->of.n_rows, a->of.n_context, tt_type_name(a->of.weights),
-		a->of.kv == TT_KV_FP8 ? "fp8" : "bf16");
-	printf("%-10s %5s %11s %10s %9s %9s %12s %-13s %7s %6s %9s%s\n", "op", "times", "weights MB", "L2 MB", "KV MB",
+	printf("%s, rank 0 of %u on %s, %s %u, context %u, weights %s, KV %s; reckoned, not measured\n\n", a->model,
+		a->n_ranks, a->of.gpu->name, a->of.is_prompt ? "prompt" : "batch", a->of.n_rows, a->of.n_context,
+		tt_type_name(a->of.weights), a->of.kv == TT_KV_FP8 ? "fp8" : "bf16");
+	printf("%-10s %5s %11s %10s %9s %9s %12s %-15s %7s %6s %9s%s\n", "op", "times", "weights MB", "L2 MB", "KV MB",
 		"GFLOP", "received KB", "kernel", "blocks", "waves", "us", report ? "  measured" : "");
 	for (int i = 0; i < TT_N_STEP_OPS; i++) {
 		const struct tt_op_cost *op = &cost->ops[i];
-		printf("%-10s %5u %11.3f %10.3f %9.3f %9.3f %12.3f %-13s %7u %6.2f %9.1f", tt_step_op_names[i],
+		printf("%-10s %5u %11.3f %10.3f %9.3f %9.3f %12.3f %-15s %7u %6.2f %9.1f", tt_step_op_names[i],
 			op->n_times, op->weight_bytes / 1e6, op->l2_bytes / 1e6, op->kv_bytes / 1e6, op->flops / 1e9,
 			op->received / 1e3, op->kernel, op->n_blocks, op->waves, op->seconds * 1e6);
 		print_measured(measured_op(report, a, tt_step_op_names[i]), op->seconds);
@@ -205,7 +219,7 @@ static int reckon(const struct arguments *a, const struct tt_model *model, struc
 
 int main(int argc, char **argv)
 {
-	struct arguments a = {.of = {1, 1024, TT_KV_BF16, TT_TYPE_BF16, tt_gpu_kind_find("h200")}, .n_ranks = 1};
+	struct arguments a = {.of = {1, 0, TT_KV_BF16, TT_TYPE_BF16, tt_gpu_kind_find("h200"), false}, .n_ranks = 1};
 	struct tt_model *model = NULL;
 	struct tt_error err = {0};
 	if (argc == 2 && !strcmp(argv[1], "--help")) {

@@ -212,7 +212,7 @@ static int reckon(const struct quants_bench *all, const struct tt_kernel_world *
 {
 	static const char *const names[][2] = {
 		{"A100", "a100"}, {"H100", "h100"}, {"H200", "h200"}, {"B200", "b200"}, {"4090", "rtx4090"}};
-	struct tt_step_case of = {w->n_tokens, w->context, TT_KV_BF16, w->weight_type, NULL};
+	struct tt_step_case of = {w->n_tokens, w->context, TT_KV_BF16, w->weight_type, NULL, false};
 	struct cudaDeviceProp device;
 	struct tt_model *model = NULL, *part = NULL;
 	struct tt_shard shard;

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -252,6 +253,83 @@ Test(govern_payload, an_erasing_that_was_stopped_is_asked_for_again)
 	cr_assert_eq(erase(w, (struct tt_erasure){.before = 2 * (int64_t)DAY * 1000}), N - 2000);
 	cr_assert(!has_key(w, "1970-01-02.1") && !is_locked(w));
 	cr_assert(is_there(w, N + 10) && !is_there(w, 0) && !is_there(w, N - 1));
+	unmake(w);
+}
+
+/* Keeps the lock of who erases until the file says that somebody was told to wait. */
+struct waiting {
+	struct tt_append_log lock;
+	size_t n;
+	long process;
+};
+
+static void told_to_wait(void *user, long process)
+{
+	struct waiting *waiting = user;
+	waiting->n++;
+	waiting->process = process;
+	tt_append_log_close(&waiting->lock);
+}
+
+Test(govern_payload, who_waits_is_told_for_whom)
+{
+	struct world *w = make();
+	char path[128];
+	struct waiting waiting = {.lock = {.path = path, .file = -1}};
+	struct tt_erasure erasure = {.owner = "key-1", .waits = told_to_wait, .user = &waiting};
+	add(w, 1, true);
+	cr_assert_eq(erase(w, erasure), 1);
+	cr_assert_eq(waiting.n, 0, "nobody erased");
+	snprintf(path, sizeof path, "%s/erase.lock", w->folder);
+	for (int k = 0; k < 2; k++) { /* the second time without a word from the holder */
+		must(tt_append_log_open(&waiting.lock, true, err));
+		must(tt_append_log_lock(&waiting.lock, err));
+		if (k)
+			cr_assert_eq(truncate(path, 0), 0);
+		add(w, 4 + (uint64_t)k * 3, true);
+		cr_assert_eq(erase(w, erasure), 1);
+		cr_assert(waiting.n == (size_t)k + 1 && waiting.process == (k ? 0 : getpid()), "%ld", waiting.process);
+	}
+	unmake(w);
+}
+
+/* Files of the folder of keys that are written to while a key is destroyed, which a stop at that moment would leave as
+ * they are. */
+Test(govern_payload, no_key_of_a_day_is_ever_half_destroyed)
+{
+	struct world *w = make();
+	union {
+		struct inotify_event event;
+		char bytes[1 << 14];
+	} seen;
+	char path[128];
+	size_t n_written = 0, n_gone = 0;
+	for (uint64_t i = 0; i < 30; i++)
+		add(w, i, true);
+	int watch = inotify_init1(IN_NONBLOCK);
+	cr_assert(inotify_add_watch(watch, w->payloads.directory, IN_MODIFY | IN_DELETE) >= 0);
+	cr_assert_eq(erase(w, (struct tt_erasure){.owner = "key-1"}), 10);
+	ssize_t n = read(watch, &seen, sizeof seen);
+	for (ssize_t at = 0; at < n;) {
+		const struct inotify_event *event = (const struct inotify_event *)(seen.bytes + at);
+		size_t length = strlen(event->name);
+		bool is_doomed = length > 7 && strcmp(event->name + length - 7, ".doomed") == 0;
+		bool is_new = length > 4 && strcmp(event->name + length - 4, ".new") == 0;
+		cr_expect(is_doomed || is_new, "%s", event->name);
+		n_written += is_doomed && (event->mask & IN_MODIFY);
+		n_gone += is_doomed && (event->mask & IN_DELETE);
+		at += (ssize_t)(sizeof *event + event->len);
+	}
+	close(watch);
+	cr_assert(n_written == 3 && n_gone == 3, "%zu %zu", n_written, n_gone);
+	/* One that was stopped before. */
+	snprintf(path, sizeof path, "%s/1970-01-02.1.doomed", w->payloads.directory);
+	FILE *file = fopen(path, "w");
+	fputs("0123456789abcdef0123456789abcdef", file);
+	fclose(file);
+	cr_assert_eq(erase(w, (struct tt_erasure){.owner = "nobody"}), 0);
+	cr_assert_eq(access(path, F_OK), -1);
+	cr_assert(is_there(w, 0) && is_there(w, 29) && !is_there(w, 1));
 	unmake(w);
 }
 

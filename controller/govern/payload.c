@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -477,12 +478,18 @@ static int is_used(struct tt_payloads *p, const char *day, bool *used, struct tt
 	return TT_OK;
 }
 
+static const char doomed[] = ".doomed"; /* after the name of a day: its key is no key any more */
+
+static bool is_doomed(const char *name)
+{
+	size_t n = strlen(name), end = sizeof doomed - 1;
+	return n > end && strcmp(name + n - end, doomed) == 0;
+}
+
 /* Zeros first: a file system may keep a file's bytes when its name is gone. */
-static int destroy(const struct tt_payloads *p, const char *day, struct tt_error *err)
+static int destroy_file(const char *path, struct tt_error *err)
 {
 	static const uint8_t zeros[TT_SECRET];
-	char *path;
-	TT_TRY(key_path(&path, p, day, err));
 	int file = open(path, O_WRONLY | O_CLOEXEC), status = TT_OK;
 	if (file >= 0) {
 		if (tt_file_write_all(file, zeros, sizeof zeros) < 0 || fsync(file) < 0)
@@ -491,6 +498,32 @@ static int destroy(const struct tt_payloads *p, const char *day, struct tt_error
 	}
 	if (status == TT_OK && unlink(path) < 0 && errno != ENOENT)
 		status = tt_fail_io(err, path, "remove");
+	return status;
+}
+
+/* Renames it before anything of it is overwritten: who is stopped midway leaves no zeros that are taken for the key of
+ * a day, and whoever erases next goes on with it. */
+static int doom(char **out, const struct tt_payloads *p, const char *day, struct tt_error *err)
+{
+	char *path, name[TT_DAY_NAME + sizeof doomed];
+	snprintf(name, sizeof name, "%.*s%s", TT_DAY_NAME - 1, day, doomed);
+	TT_TRY(key_path(&path, p, day, err));
+	int status = tt_file_join(out, p->directory, name, err);
+	if (status == TT_OK && rename(path, *out) < 0 && errno != ENOENT)
+		status = tt_fail_io(err, path, "rename");
+	if (status == TT_OK)
+		status = tt_file_sync_folder(path, err);
+	free(path);
+	return status;
+}
+
+/* name: of a file of the folder, either a day's or one that was renamed for this. */
+static int destroy(const struct tt_payloads *p, const char *name, struct tt_error *err)
+{
+	char *path = NULL;
+	int status = is_day(name) ? doom(&path, p, name, err) : tt_file_join(&path, p->directory, name, err);
+	if (status == TT_OK)
+		status = destroy_file(path, err);
 	free(path);
 	return status;
 }
@@ -502,7 +535,7 @@ static int forget(struct tt_payloads *p, struct tt_error *err)
 	DIR *folder = opendir(p->directory);
 	const struct dirent *entry;
 	while (status == TT_OK && folder && (entry = readdir(folder))) {
-		bool used = true;
+		bool used = !is_doomed(entry->d_name);
 		if (is_day(entry->d_name))
 			status = is_used(p, entry->d_name, &used, err);
 		if (status == TT_OK && !used)
@@ -519,8 +552,44 @@ static int forget(struct tt_payloads *p, struct tt_error *err)
 	return status;
 }
 
+/* The process that has the lock, as it has written there; 0: it has not. */
+static long holder_of(const struct tt_append_log *lock)
+{
+	uint64_t size;
+	char text[24] = "";
+	if (tt_append_log_size(lock, &size, NULL) != TT_OK || size == 0 || size >= sizeof text ||
+		tt_append_log_read(lock, 0, text, (size_t)size) < 0)
+		return 0;
+	return strtol(text, NULL, 10);
+}
+
+/* Waits for another one, who is told of after a second. */
+static int wait_lock(struct tt_append_log *lock, const struct tt_erasure *erasure, struct tt_error *err)
+{
+	enum { TRIES = 50, PAUSE = 20 };
+	for (int i = 0; erasure->waits && i < TRIES; i++) {
+		if (tt_append_log_lock(lock, NULL) == TT_OK)
+			return TT_OK;
+		sqlite3_sleep(PAUSE);
+	}
+	if (erasure->waits)
+		erasure->waits(erasure->user, holder_of(lock));
+	return tt_append_log_wait_lock(lock, err);
+}
+
+/* For who waits. A full disk is no reason not to erase. */
+static void say_holder(struct tt_append_log *lock)
+{
+	char text[24];
+	int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+	lock->end = 0;
+	if (tt_append_log_cut(lock, NULL) == TT_OK)
+		(void)tt_append_log_add(lock, text, (size_t)n);
+}
+
 /* Of two that erase at the same time one would destroy keys that the other has just made. */
-static int lock_erasing(struct tt_append_log *lock, const struct tt_payloads *p, struct tt_error *err)
+static int lock_erasing(
+	struct tt_append_log *lock, const struct tt_payloads *p, const struct tt_erasure *erasure, struct tt_error *err)
 {
 	char *folder, *path;
 	TT_TRY(tt_file_folder(&folder, p->db->path, err));
@@ -529,14 +598,16 @@ static int lock_erasing(struct tt_append_log *lock, const struct tt_payloads *p,
 	TT_TRY(status);
 	lock->path = path;
 	TT_TRY(tt_append_log_open(lock, true, err));
-	return tt_append_log_wait_lock(lock, err);
+	TT_TRY(wait_lock(lock, erasure, err));
+	say_holder(lock);
+	return TT_OK;
 }
 
 int tt_payloads_erase(struct tt_payloads *p, const struct tt_erasure *erasure, uint64_t *n, struct tt_error *err)
 {
 	struct tt_append_log lock = {.file = -1};
 	*n = 0;
-	int status = lock_erasing(&lock, p, err);
+	int status = lock_erasing(&lock, p, erasure, err);
 	if (status == TT_OK)
 		status = list_doomed(p, erasure, err);
 	if (status == TT_OK)

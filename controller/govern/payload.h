@@ -52,6 +52,9 @@ struct tt_erasure {
 	int64_t before;    /* milliseconds of Unix time; 0: any */
 	/* Within each transaction that deletes some, and once where there are none; NULL: nobody is told. */
 	int (*tell)(void *user, uint64_t n, struct tt_error *err);
+	/* Once, when this has waited for a second for another one that erases; process: the other, or 0 where that is
+	 * not known. NULL: nobody is told. */
+	void (*waits)(void *user, long process);
 	void *user;
 };
 /* Deletes what is kept now, wraps anew what stays of the days that are touched, destroys their old keys, and takes what

@@ -306,6 +306,16 @@ static int append_erasure(void *user, uint64_t n, struct tt_error *err)
 	return tt_log_append(&e->state.log, "payload.erase", fields, NULL, err);
 }
 
+static void tell_wait(void *user, long process)
+{
+	const struct erasure *e = user;
+	char line[100] = "waiting: another one erases";
+	if (process > 0)
+		snprintf(line, sizeof line, "waiting: process %ld erases", process);
+	if (e->options->note)
+		e->options->note(e->options->user, line);
+}
+
 static int erase(struct erasure *e, uint64_t *n, struct tt_error *err)
 {
 	const struct tt_audit_options *o = e->options;
@@ -315,6 +325,7 @@ static int erase(struct erasure *e, uint64_t *n, struct tt_error *err)
 		.owner = o->owner,
 		.before = o->older_than ? ((int64_t)time(NULL) - (int64_t)o->older_than * 86400) * 1000 : 0,
 		.tell = append_erasure,
+		.waits = tell_wait,
 		.user = e,
 	};
 	return tt_payloads_erase(&e->state.payloads, &erasure, n, err);

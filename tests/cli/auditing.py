@@ -2,6 +2,7 @@
 """The audit log of `trimtab serve`, and `trimtab audit`: auditing.py TRIMTAB GOLDEN [TEST]..."""
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import hmac
@@ -409,6 +410,24 @@ def test_erased():
     audit("erase", "--older-than", 1)
     audit("erase", "--key", "nobody")
     check("erase takes" in audit("erase", status=2), "nothing to erase")
+
+
+def test_erasing_waits():
+    """Who waits for another one that erases says so, and for whom."""
+    with serve() as server:
+        seq = server.works(TEXT, {"prompt": "Hello", "max_tokens": 1})["audit"]["seq"]
+    with open(f"{STATE}/erase.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("12345\n")
+        lock.flush()
+        with subprocess.Popen([program.trimtab, "audit", "erase", str(seq), "--state", STATE], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as erasing:
+            line = erasing.stderr.readline()
+            check("waiting: process 12345 erases" in line, line)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            out, rest = erasing.communicate(timeout=WAIT)
+            check(out == "1 requests are forgotten\n" and not rest and erasing.returncode == 0, f"{out} {rest}")
+    audit("erase", "--older-than", 1)
 
 
 def test_one_server():

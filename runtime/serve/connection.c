@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fail.h"
 #include "runtime/serve/job.h"
@@ -522,20 +523,36 @@ static bool is_one_too_many(const struct tt_connection *c)
 	return n >= TT_MAX_PER_ADDRESS;
 }
 
-void tt_connection_accept(struct tt_server *server, uv_stream_t *listener)
+/* file: that of the connection, or -1 for the next one of the listener. */
+static int open_stream(struct tt_connection *c, uv_stream_t *listener, int file)
+{
+	if (file < 0)
+		return uv_accept(listener, stream_of(c));
+	int status = c->is_local ? uv_pipe_open(&c->pipe, file) : uv_tcp_open(&c->tcp, file);
+	if (status < 0)
+		close(file);
+	return status;
+}
+
+void tt_connection_take(struct tt_server *server, uv_stream_t *listener, int file)
 {
 	struct tt_connection *c;
-	if (tt_alloc(&c, 1, sizeof *c, NULL) != TT_OK)
+	if (tt_alloc(&c, 1, sizeof *c, NULL) != TT_OK) {
+		if (file >= 0)
+			close(file);
 		return;
+	}
 	c->server = server;
 	c->is_admin = listener == (uv_stream_t *)&server->admin;
 	c->is_local = listener == (uv_stream_t *)&server->socket;
 	if (c->is_local ? uv_pipe_init(&server->loop, &c->pipe, 0) < 0 : uv_tcp_init(&server->loop, &c->tcp) < 0) {
+		if (file >= 0)
+			close(file);
 		free(c);
 		return;
 	}
 	c->tcp.data = c->write.data = c;
-	if (uv_accept(listener, stream_of(c)) < 0) {
+	if (open_stream(c, listener, file) < 0) {
 		uv_close((uv_handle_t *)&c->tcp, drop_new);
 		return;
 	}

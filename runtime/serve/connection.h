@@ -56,8 +56,8 @@ struct tt_connection {
 	size_t queued;            /* of writing, when that was */
 };
 
-/* Takes the next connection of the listener. */
-void tt_connection_accept(struct tt_server *server, uv_stream_t *listener);
+/* Takes a connection of the listener: this file, or with -1 the next one. */
+void tt_connection_take(struct tt_server *server, uv_stream_t *listener, int file);
 /* Writes what was added in this turn. */
 void tt_connection_flush(struct tt_connection *c);
 /* Looks at the deadlines; now: the loop's milliseconds. */

@@ -169,7 +169,7 @@ static bool take_model(struct tt_job *job)
 		return true;
 	}
 	return tt_named_policies_find(&job->catalog->policies, policy) &&
-	       json_object_set_new(job->json, "steering", json_pack("{s:[{s:s}]}", "policies", "name", policy)) == 0;
+	       json_object_set_new(job->json, "steering", tt_server_steering_by(policy)) == 0;
 }
 
 /* The tokens that the body may come to. */
@@ -315,6 +315,23 @@ static bool is_over_quota(struct tt_job *job)
 	return job->retry_ms > 0;
 }
 
+/* Whether as many requests wait as may. */
+static bool is_full(const struct tt_server *server)
+{
+	uint32_t running = server->options->max_batch;
+	uint32_t waiting = server->n_flying > running ? server->n_flying - running : 0;
+	return waiting + server->n_preparing >= TT_QUEUE_BATCHES * running;
+}
+
+/* Where bodies have many choices, those that came at the same time may have filled the queue meanwhile. */
+static bool is_late(struct tt_job *job)
+{
+	if (job->status || !is_full(job->server))
+		return false;
+	set_problem(job, 429, "queue_full", NULL, "too many requests wait");
+	return true;
+}
+
 static void prepared(uv_work_t *work, int status)
 {
 	struct tt_job *job = work->data;
@@ -327,7 +344,7 @@ static void prepared(uv_work_t *work, int status)
 	}
 	if (job->status == 0 && job->server->draining && !job->server->inherited)
 		set_problem(job, 503, "draining", NULL, "the server is about to end");
-	else if (job->status == 0 && !is_over_quota(job) && allocate(job) != TT_OK)
+	else if (!is_late(job) && job->status == 0 && !is_over_quota(job) && allocate(job) != TT_OK)
 		set_problem(job, 500, NULL, NULL, NULL);
 	if (job->status) {
 		tell_problem(job);
@@ -415,15 +432,21 @@ static int add_event(struct tt_job *job, struct tt_job_choice *news, enum tt_fin
 	return status;
 }
 
-/* Takes the tokens that are there, each with an event of its own, unless the client is slow. The lock is held, so that
- * the last token is known to be that. */
+/* Takes the tokens that are there, each with an event of its own, unless the client is slow. How many there are and
+ * whether more may come is asked for at one moment, so that the last token is known to be that. The lock is not held
+ * while events are written: the model's thread would wait for them, and where cores are few also for whatever has taken
+ * the core from this thread. */
 static int take_tokens(struct tt_job *job, struct tt_job_choice *news, struct tt_buffer *out)
 {
-	const struct tt_text *text = tt_engine_text(job->server->engine);
+	struct tt_engine *engine = job->server->engine;
+	const struct tt_text *text = tt_engine_text(engine);
 	struct tt_choice *choice = &job->choices[news->index];
-	enum tt_finish reason = tt_request_finish(choice->request), good = reason;
-	size_t n = tt_request_n_generated(choice->request), unsent = tt_connection_unsent(job->connection);
+	size_t unsent = tt_connection_unsent(job->connection);
 	struct tt_token token;
+	tt_lock(engine);
+	enum tt_finish reason = tt_request_finish(choice->request), good = reason;
+	size_t n = tt_request_n_generated(choice->request);
+	tt_unlock(engine);
 	if (reason > TT_FINISH_CONTEXT)
 		good = TT_RUNNING;
 	while (news->n_taken < n && unsent + out->len < TT_UNSENT_PAUSE && tt_request_next(choice->request, &token)) {
@@ -505,9 +528,7 @@ static bool stream(struct tt_job *job, struct tt_job_choice *news)
 	if (news->ended || !job->recorded)
 		return true;
 	out->len = 0;
-	tt_lock(server->engine);
 	int status = take_tokens(job, news, out);
-	tt_unlock(server->engine);
 	if (news->ended)
 		ended(job, news);
 	if (status == TT_OK && out->len)
@@ -663,14 +684,6 @@ void tt_job_take_news(struct tt_server *server)
 
 /* ---- Its beginning */
 
-/* Whether as many requests wait as may. */
-static bool is_full(const struct tt_server *server)
-{
-	uint32_t running = server->options->max_batch;
-	uint32_t waiting = server->n_flying > running ? server->n_flying - running : 0;
-	return waiting + server->n_preparing >= TT_QUEUE_BATCHES * running;
-}
-
 /* Whether a key has as many requests as it may have at once. */
 static bool is_busy(const struct tt_server *server, const struct tt_key *key)
 {
@@ -702,12 +715,8 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 				       unrecorded = {503, "the audit log cannot be written", NULL, "audit_unavailable"},
 				       lacking = {500, "out of memory", NULL, NULL};
 	struct tt_server *server = c->server;
+	struct tt_engine_stats before;
 	struct tt_job *job;
-	static const enum tt_api_right rights[TT_N_STEER] = {
-		[TT_STEER_DEFAULT] = TT_API_CHOOSES_NOTHING,
-		[TT_STEER_NAMES] = TT_API_CHOOSES_NAMES,
-		[TT_STEER_ANY] = TT_API_CHOOSES_ANY,
-	};
 	const bool ends = server->draining && !server->inherited;
 	const struct tt_key *key = tt_server_key(server, &c->http);
 	if (server->catalog->is_broken) {
@@ -734,7 +743,10 @@ void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
 	job->endpoint = endpoint;
 	job->created = (int64_t)time(NULL);
 	job->arrived = uv_hrtime();
-	job->right = key ? rights[key->steer] : TT_API_CHOOSES_ANY;
+	tt_engine_stats(server->engine, &before);
+	job->steps_before = before.n_steps;
+	job->work_before = before.n_prefill_tokens + before.n_decode_tokens;
+	job->right = tt_server_right(key);
 	job->max_tokens = key ? key->body_tokens : 0;
 	if (key)
 		memcpy(job->key, key->id, sizeof job->key);

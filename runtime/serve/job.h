@@ -59,8 +59,9 @@ struct tt_job {
 	bool reserves;              /* longest, of the quota */
 	struct tt_catalog *catalog; /* what was in force when it came */
 	int64_t created;
-	uint64_t seed;    /* for a body that names none */
-	uint64_t arrived; /* nanoseconds of uv_hrtime */
+	uint64_t seed;                      /* for a body that names none */
+	uint64_t arrived;                   /* nanoseconds of uv_hrtime */
+	uint64_t steps_before, work_before; /* steps and tokens that the engine had run by then */
 
 	struct tt_choice *choices;  // [n_choices] with their requests once they are submitted
 	struct tt_job_choice *news; // [n_choices]

@@ -20,6 +20,10 @@ static const double choices[] = {1, 2, 5, 10, 20, 0};
 static const double step_tokens[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 0};
 /* Own. */
 static const double lag[] = {.001, .002, .005, .01, .02, .05, .1, .5, 1, 0};
+static const double first_steps[] = {
+	1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 65536, 0};
+static const double first_work[] = {64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384,
+	24576, 32768, 65536, 131072, 262144, 524288, 1048576, 0};
 static const double gates[] = {.01, .05, .1, .2, .3, .4, .5, .6, .7, .8, .9, .95, .99, 0};
 
 static const struct {
@@ -47,6 +51,10 @@ static const struct {
 		"Tokens that were asked for at most.", tokens, 1},
 	[TT_CHOICES] = {"vllm:request_params_n", NULL, "Choices that were asked for.", choices, 1},
 	[TT_STEP_TOKENS] = {"vllm:iteration_tokens_total", NULL, "Tokens of a step.", step_tokens, 1},
+	[TT_FIRST_STEPS] = {"trimtab_first_token_steps", NULL,
+		"Steps of the engine from a request's arrival to its first token.", first_steps, 1},
+	[TT_FIRST_WORK] = {"trimtab_first_token_work", NULL, "Tokens that it computed meanwhile, of all requests.",
+		first_work, 1},
 };
 
 /* ---- Counting */
@@ -65,12 +73,23 @@ void tt_metrics_add(struct tt_metrics *metrics, enum tt_histogram_name name, uin
 	add(&metrics->histograms[name], families[name].bounds, families[name].unit, value);
 }
 
+/* How long the first token took in what the engine did, which a busy machine does not change. */
+static void count_first(const struct tt_job *job)
+{
+	struct tt_metrics *m = &job->server->metrics;
+	struct tt_engine_stats stats;
+	tt_engine_stats(job->server->engine, &stats);
+	tt_metrics_add(m, TT_FIRST_STEPS, stats.n_steps - job->steps_before);
+	tt_metrics_add(m, TT_FIRST_WORK, stats.n_prefill_tokens + stats.n_decode_tokens - job->work_before);
+}
+
 void tt_metrics_token(struct tt_job_choice *choice)
 {
 	struct tt_metrics *m = &choice->job->server->metrics;
 	uint64_t now = uv_hrtime();
 	if (choice->first_at == 0) {
 		tt_metrics_add(m, TT_FIRST_TOKEN, now - choice->job->arrived);
+		count_first(choice->job);
 		choice->first_at = now;
 	} else {
 		tt_metrics_add(m, TT_BETWEEN, now - choice->last_at);

@@ -24,6 +24,8 @@ enum tt_histogram_name {
 	TT_MOST_TOKENS, /* asked for at most */
 	TT_CHOICES,     /* of a body */
 	TT_STEP_TOKENS,
+	TT_FIRST_STEPS, /* of the engine, until the first token */
+	TT_FIRST_WORK,  /* tokens that it computed meanwhile */
 	TT_N_HISTOGRAMS
 };
 

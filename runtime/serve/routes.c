@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/openai/api_steering.h"
 #include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
 #include "runtime/serve/live.h"
@@ -21,11 +22,28 @@ static void completions(struct tt_connection *c)
 	tt_job_start(c, TT_COMPLETIONS);
 }
 
-/* Whether the key may name the policy in a body. */
-static bool may_name(const struct tt_key *key, const struct tt_named_policy *policy)
+/* Whether the key may name the policy in a body, by some label. */
+static bool may_name(
+	const struct tt_key *key, const struct tt_api_context *context, const struct tt_named_policy *policy)
 {
-	return !key || key->steer == TT_STEER_ANY || !policy->label ||
-	       (key->steer == TT_STEER_NAMES && strcmp(policy->label, TT_STANDARD_LABEL) == 0);
+	enum tt_api_right right = tt_server_right(key);
+	for (uint32_t k = 0; k < context->n_shadows; k++)
+		if (context->shadows[k].policy == policy)
+			return false;
+	return right == TT_API_CHOOSES_ANY ||
+	       (right == TT_API_CHOOSES_NAMES && (!policy->label || strcmp(policy->label, TT_STANDARD_LABEL) == 0));
+}
+
+/* Whether a body with this key may have the policy for its model: what reads such a body says so. */
+static bool may_ask_by(const struct tt_server *server, const struct tt_key *key, const char *policy)
+{
+	struct tt_api_context context = server->catalog->context;
+	struct tt_api_request request = {.serves = context.serves};
+	json_t *body = json_pack("{s:o}", "steering", tt_server_steering_by(policy));
+	context.right = tt_server_right(key);
+	bool may = body && tt_api_read_steering(&request, body, &context, NULL) == TT_OK;
+	json_decref(body);
+	return may;
 }
 
 /* policy: NULL, or of a model that it steers. */
@@ -51,7 +69,7 @@ static void models(struct tt_connection *c)
 	json_array_append_new(list, model_json(server, NULL));
 	for (size_t i = 0; server->options->list_policies && i < policies->n; i++) {
 		const struct tt_named_policy *policy = &policies->list[i];
-		if (tt_named_policies_find(policies, policy->name) == policy && may_name(key, policy))
+		if (tt_named_policies_find(policies, policy->name) == policy && may_ask_by(server, key, policy->name))
 			json_array_append_new(list, model_json(server, policy));
 	}
 	tt_reply_json(c, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
@@ -72,7 +90,7 @@ static void model(struct tt_connection *c)
 	bool is = tt_server_is_model(c->server, name, &policy_name);
 	if (is && policy_name) {
 		policy = tt_named_policies_find(&c->server->catalog->policies, policy_name);
-		is = policy && may_name(tt_server_key(c->server, &c->http), policy);
+		is = policy && may_ask_by(c->server, tt_server_key(c->server, &c->http), policy_name);
 	}
 	if (is)
 		tt_reply_json(c, 200, model_json(c->server, policy));
@@ -108,7 +126,7 @@ static void steering(struct tt_connection *c)
 	const struct tt_key *key = tt_server_key(c->server, &c->http);
 	json_t *list = json_array(), *standing = json_array();
 	for (size_t i = 0; i < catalog->policies.n; i++)
-		if (may_name(key, &catalog->policies.list[i]))
+		if (may_name(key, &catalog->context, &catalog->policies.list[i]))
 			json_array_append_new(list, policy_json(&catalog->context, &catalog->policies.list[i]));
 	for (uint32_t i = 0; i < catalog->context.n_standing; i++)
 		json_array_append_new(

@@ -18,6 +18,7 @@
 #include "runtime/engine/thread.h"
 #include "runtime/serve/audit.h"
 #include "runtime/serve/job.h"
+#include "runtime/serve/listener.h"
 
 enum { TICK = 250, END_TIME = 1000, BACKLOG = 1024, MAX_STANDING = TT_MAX_STACK };
 
@@ -46,6 +47,21 @@ const struct tt_key *tt_server_key(const struct tt_server *server, const struct 
 bool tt_server_needs_key(const struct tt_server *server)
 {
 	return server->options->keys || (server->catalog && server->catalog->has_keys);
+}
+
+enum tt_api_right tt_server_right(const struct tt_key *key)
+{
+	static const enum tt_api_right rights[TT_N_STEER] = {
+		[TT_STEER_DEFAULT] = TT_API_CHOOSES_NOTHING,
+		[TT_STEER_NAMES] = TT_API_CHOOSES_NAMES,
+		[TT_STEER_ANY] = TT_API_CHOOSES_ANY,
+	};
+	return key ? rights[key->steer] : TT_API_CHOOSES_ANY;
+}
+
+json_t *tt_server_steering_by(const char *policy)
+{
+	return json_pack("{s:[{s:s}]}", "policies", "name", policy);
 }
 
 /* The model's name at i: its file's, and behind it those that the options give. */
@@ -113,7 +129,7 @@ static void on_connection(uv_stream_t *listener, int status)
 {
 	struct tt_server *server = listener->data;
 	if (status == 0)
-		tt_connection_accept(server, listener);
+		tt_connection_take(server, listener, -1);
 }
 
 /* ---- The end */
@@ -150,13 +166,18 @@ static bool is_quiet(const struct tt_server *server)
 	return server->n_jobs == 0;
 }
 
-/* Who still comes would only be told to go elsewhere, and one after another they would keep the server from its end. */
+/* Who still comes would only be told to go elsewhere, and one after another they would keep the server from its end.
+ * The first time nobody new is let in, the second time who was is taken. */
 static void close_listeners(struct tt_server *server)
 {
-	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->socket};
-	for (size_t i = 0; i < 2; i++)
-		if (!uv_is_closing(handles[i]))
-			uv_close(handles[i], NULL);
+	uv_stream_t *const listeners[] = {(uv_stream_t *)&server->listener, (uv_stream_t *)&server->socket};
+	for (size_t i = 0; i < 2; i++) {
+		if (server->stopped)
+			tt_listener_close(server, listeners[i]);
+		else
+			tt_listener_stop(listeners[i]);
+	}
+	server->stopped = true;
 }
 
 static void drain(struct tt_server *server)
@@ -277,7 +298,8 @@ static void tick(uv_timer_t *timer)
 	}
 	if (server->draining && server->n_jobs == 0)
 		close_listeners(server);
-	if (server->draining && (is_quiet(server) || now >= server->drain_until + END_TIME))
+	bool closed = uv_is_closing((uv_handle_t *)&server->listener);
+	if (server->draining && ((closed && is_quiet(server)) || now >= server->drain_until + END_TIME))
 		end(server);
 }
 

@@ -74,6 +74,7 @@ struct tt_server {
 	struct tt_metrics metrics;
 	bool inherited;        /* the clients' listener is one that another process may have too */
 	bool draining, ending; /* no new work; no more work at all */
+	bool stopped;          /* the listeners let nobody new in */
 	bool maps;             /* a request is being run again for a map */
 	struct tt_replay *map; /* that request, while it may run; as is map_stops, under the engine's lock */
 	bool map_stops;        /* nobody waits for it any more, or what steers it was stopped */
@@ -85,6 +86,10 @@ void tt_server_mark(struct tt_server *server, struct tt_connection *c);
 /* The key of a request, or NULL; and whether there must be one. */
 const struct tt_key *tt_server_key(const struct tt_server *server, const struct tt_http *http);
 bool tt_server_needs_key(const struct tt_server *server);
+/* What it may choose of its steering; NULL: no key is needed. */
+enum tt_api_right tt_server_right(const struct tt_key *key);
+/* The value of `steering` for a model that ends in a policy. */
+json_t *tt_server_steering_by(const char *policy);
 /* Whether the model has this name. *policy: NULL, or where policies are models too the one that the name ends in, which
  * need not be there. */
 bool tt_server_is_model(const struct tt_server *server, const char *name, const char **policy);

@@ -402,7 +402,11 @@ def test_shadow():
     with Server("--policy", "q=q.st") as server:
         alone = server.works(CHAT, chat(max_tokens=20))
     with Server("--policy", "p=p.st", "--policy", "q=q.st", "--shadow", "p", "--served-model-name", "a/b",
-                "--served-model-name", "c") as server:
+                "--served-model-name", "c", "--list-policies") as server:
+        # Nobody can have a shadow steer.
+        check([one["id"] for one in server.works("/v1/models")["data"]] == ["a/b", "a/b:q"], "models")
+        server.refuses(404, "model", "/v1/models/a/b:p")
+        check([one["name"] for one in server.works("/v1/steering")["policies"]] == ["q"], "policies")
         whole = server.works(CHAT, chat(max_tokens=20, model="c"))
         check(whole["choices"] == alone["choices"] and whole["steering"] == alone["steering"], f"{whole}")
         shadow, = whole["shadow"]
@@ -605,6 +609,20 @@ def test_queue():
         for connection in waiting:
             connection.close()
         soon(lambda: server.ask(TEXT, completion())[0] == 200, "after a full queue")
+
+
+def test_queue_of_choices():
+    """Bodies of many choices, which are submitted two at a time here, do not fill the queue beyond its end together."""
+    with Server("--max-batch", "2") as server:
+        asked = [server.open(TEXT, completion(**{**LONG, "n": 16})) for _ in range(40)]
+        def n_waiting():
+            return server.metrics()['vllm:num_requests_waiting{model_name="tiny-llama",engine="0"}']
+        soon(lambda: n_waiting() >= 8, "the queue is full")
+        most = max(n_waiting() for _ in range(20))
+        check(most <= 9, f"{most} wait, and 8 may")
+        soon(lambda: server.metrics()['trimtab_http_refused_total{reason="429"}'] >= 30, "the others are refused")
+        for connection in asked:
+            connection.close()
 
 
 def test_timeout():

@@ -77,11 +77,15 @@ class Server:
 
     def processor_time(self):
         """Seconds of all its threads."""
-        total = 0
+        return sum(self.thread_times())
+
+    def thread_times(self):
+        """Seconds of each of its threads."""
+        times = []
         for thread in os.listdir(f"/proc/{self.process.pid}/task"):
             with open(f"/proc/{self.process.pid}/task/{thread}/schedstat", encoding="ascii") as file:
-                total += int(file.read().split()[0])
-        return total / 1e9
+                times.append(int(file.read().split()[0]) / 1e9)
+        return times
 
     def metrics(self):
         """Values by name and labels."""

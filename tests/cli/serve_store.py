@@ -210,7 +210,7 @@ def test_steering():
 
     def steering(*entries, **more):
         return {"policies": list(entries), **more}
-    with Store(any_key) as server:
+    with Store(any_key, "--list-policies") as server:
         at = "steering.policies[0]."
         wrong = [(at + "scale", {"scale": scale}) for scale in
                  (0, 0.0999, 2.001, -1, -0.1, 3, 1e6, 1e9, -1e300, "1", [], {}, [1], True, False)]
@@ -250,6 +250,14 @@ def test_steering():
             check(got == status, f"{value}: {got}, not {status}: {answer}")
         for key, n in ((any_key, 3), (names_key, 1), (none_key, 0)):
             check(len(server.works("/v1/steering", key=key)["policies"]) == n, "which policies a key sees")
+            # Of q no label is production, so that no body gets it by its name alone.
+            models = [model["id"] for model in server.works("/v1/models", key=key)["data"]]
+            check(models == ["tiny-llama", "tiny-llama:p"][:1 + (n > 0)], f"which models a key sees: {models}")
+            for name in ("p", "q"):
+                status = 200 if f"tiny-llama:{name}" in models else 404
+                check(server.ask(f"/v1/models/tiny-llama:{name}", key=key)[0] == status, f"the model {name}")
+                if status == 200:
+                    server.works(TEXT, body(model=f"tiny-llama:{name}"), key=key)
         check(server.refuses(400, "max_tokens", TEXT, body(max_tokens=30), key=small)["code"] == "key_tokens", "tokens")
         server.works(TEXT, body(max_tokens=4), key=small)
         server.refuses(401, None, TEXT, body(), key="tt_" + "0" * 64)
@@ -257,6 +265,19 @@ def test_steering():
         [sam] = [key["id"] for key in listed if key["person"] == "sam"]
         trimtab("key", "revoke", sam, "--key", "root.key")
         soon(lambda: server.ask(TEXT, body(), key=small)[0] == 401, "a revoked key")
+
+
+def test_files():
+    """Policies of --policy beside a store of keys alone: a key that may choose nothing is shown none."""
+    ulf = add_people()
+    dora = add_key("dora", "user", "--steering", "default")
+    make_policy("one.st")
+    with Store(ulf, "--policy", "p=one.st", "--list-policies") as server:
+        for key, n in ((ulf, 1), (dora, 0)):
+            check(len(server.works("/v1/steering", key=key)["policies"]) == n, "which policies a key sees")
+            check(len(server.works("/v1/models", key=key)["data"]) == 1 + n, "which models a key sees")
+            status = server.ask(TEXT, body(model="tiny-llama:p"), key=key)[0]
+            check(status == (200 if n else 403), f"asked by the policy: {status}")
 
 
 def generated(rng, versions):

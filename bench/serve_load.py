@@ -4,7 +4,7 @@
   cpu    N streams at once: processor time of the event loop's thread for each token event, kernel included; how often
          the loop was woken for a step; and how many events went with each write
   gone   the time from a client's reset until the engine runs nothing of its request, over 20 of them
-  idle   resident memory of each of N streams that wait for the engine
+  idle   resident memory of each of N streams that wait for the engine, and the loop's share of a core meanwhile
   rate   32 streams beside the same rows of `trimtab batch`: its time over theirs, by the clock and of the processor
 
 One JSON object a line. The loop's thread is the program's first, so /proc has its time apart from the engine's."""
@@ -65,8 +65,11 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port))
 
     def stream(self, prompt, n_tokens, **keys):
-        body = json.dumps({"prompt": prompt, "max_tokens": n_tokens, "ignore_eos": True, "stream": True, "seed": 1,
-                           **keys}).encode()
+        return self.ask({"prompt": prompt, "max_tokens": n_tokens, "ignore_eos": True, "stream": True, "seed": 1,
+                         **keys})
+
+    def ask(self, value):
+        body = json.dumps(value).encode()
         connection = self.connect()
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
                            b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
@@ -133,24 +136,31 @@ def measure_gone(options):
 
 
 def measure_idle(options):
-    """The engine has run as many streams before, so that its pages and buffers are resident."""
+    """One request of many choices has the engine to itself, a whole answer, so that the loop has nothing to do for it.
+    It runs before too, so that the engine's pages and buffers are resident."""
     n_running = max(128, options.idle // 4 + 1)
     with Server(options, "--max-batch", n_running, "-t", 1) as server:
-        first = [server.stream(f"{i}", 480) for i in range(n_running)]
-        read(first, lambda _: False)
-        for connection in first:  # or it would count against the most that the server keeps
-            connection.close()
-        connections = [server.stream(f"{i}", 480) for i in range(n_running)]
-        read(connections[:1], lambda n: n > 1)
+        def hold(n_tokens):
+            return server.ask({"prompt": ["x"] * (n_running // 128 + 1), "n": 128, "max_tokens": n_tokens,
+                               "ignore_eos": True, "seed": 1})
+        with hold(2) as first:
+            first.recv(1 << 16)
+        held = hold(480)
+        while server.metrics()["vllm:num_requests_running"] < n_running:
+            time.sleep(0.05)
         before = server.resident()
-        connections += [server.stream("x", 16) for _ in range(options.idle)]
-        time.sleep(0.3)
-        waiting = server.metrics()["vllm:num_requests_waiting"]
-        grown = server.resident() - before
+        connections = [server.stream("x", 16) for _ in range(options.idle)]
+        while server.metrics()["vllm:num_requests_waiting"] < options.idle:
+            time.sleep(0.05)
+        grown, spent, begun = server.resident() - before, server.processor_time(), time.monotonic()
+        time.sleep(options.seconds)
+        share = (server.processor_time() - spent) / (time.monotonic() - begun)
+        told = server.metrics()
+        held.close()
         for connection in connections:
             connection.close()
-        return {"measure": "idle", "streams": options.idle, "waiting": waiting,
-                "bytes_a_stream": round(grown / options.idle)}
+        return {"measure": "idle", "streams": options.idle, "waiting": told["vllm:num_requests_waiting"],
+                "bytes_a_stream": round(grown / options.idle), "share_of_a_core": round(share, 5)}
 
 
 def run_batch(options, path, out):
@@ -201,6 +211,7 @@ def main():
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--idle", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=5, help="of idle")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=("cpu", "gone", "idle", "rate"))
     options = parser.parse_args()

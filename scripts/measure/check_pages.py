@@ -20,7 +20,7 @@ import tempfile
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
-from live_page import look_live
+from live_page import look_live, paint
 
 HERE = pathlib.Path(__file__).resolve().parents[2]
 WIDTHS = (390, 768, 1280)
@@ -98,6 +98,8 @@ def main():
     parser.add_argument("pages", nargs="*", type=pathlib.Path, metavar="PAGE")
     parser.add_argument("--trimtab", type=pathlib.Path, help="program that makes pages to look at")
     parser.add_argument("--shots", type=pathlib.Path, help="folder for pictures of each page, as PNG files")
+    parser.add_argument("--load", type=pathlib.Path, help="tests/audit_load: times the live page on a log, no more")
+    parser.add_argument("--entries", type=int, default=1000000, help="of that log")
     args = parser.parse_args()
     chromium = shutil.which("chromium")
     if not chromium:
@@ -105,9 +107,13 @@ def main():
     if args.shots:
         args.shots.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        pages = args.pages + (make_pages(args.trimtab, pathlib.Path(folder)) if args.trimtab else [])
+        pages = args.pages + (make_pages(args.trimtab, pathlib.Path(folder)) if args.trimtab and not args.load else [])
         # As root, as in a container, Chromium has no sandbox; the pages are our own.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        if args.load:
+            print(json.dumps(paint(browser, args.trimtab.resolve(), args.load.resolve(), pathlib.Path(folder),
+                                   args.entries)))
+            return
         found = [one for path in pages for one in look(browser, path, args.shots)]
         if args.trimtab:
             found += look_live(browser, args.trimtab.resolve(), pathlib.Path(folder), WIDTHS, args.shots)

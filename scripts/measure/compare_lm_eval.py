@@ -21,50 +21,17 @@ import time
 from pathlib import Path
 
 import torch
-import yaml
+
+from choice_tasks import evaluate, parse_set, write_task
 
 sys.path.append(str(Path(__file__).parent.parent / "goldens"))
 from goldens_smollm2 import load_model, load_tokenizer
 
 BOUND = 1e-4  # nats a token of the choice
 
-TEXT = {"doc_to_text": "Question: {{question}}\nAnswer:", "doc_to_choice": "{{choices}}"}
-LETTERS = {
-    "doc_to_text": "{{question}}{% for choice in choices %}\n{{'ABCDEFGHIJKLMNOP'[loop.index0]}}. {{choice}}"
-                   "{% endfor %}\nAnswer:",
-    "doc_to_choice": "{{'ABCDEFGHIJKLMNOP'[:choices|length]|list}}",
-}
-
-
-def parse_set(text):
-    name, _, rest = text.partition("=")
-    path, *marks = rest.split(":")
-    limit = [int(mark) for mark in marks if mark.isdigit()]
-    return name, path, "letters" in marks, limit[0] if limit else None
-
-
-def write_task(folder, name, path, letters, limit):
-    """The first rows with what the task reads, and the task."""
-    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()][:limit]
-    data = folder / f"{name}.jsonl"
-    with data.open("w", encoding="utf-8") as file:
-        for row in rows:
-            answer = row["answer"] if isinstance(row["answer"], int) else "ABCDEFGHIJKLMNOP".index(row["answer"])
-            file.write(json.dumps({key: row[key] for key in ("question", "choices")} | {"answer": answer}) + "\n")
-    task = {
-        "task": f"trimtab_{name}", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}},
-        "test_split": "test", "output_type": "multiple_choice", "doc_to_target": "answer",
-        "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True}
-                        for metric in ("acc", "acc_norm")],
-    }
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(task | (LETTERS if letters else TEXT)))
-    return data
-
 
 def run_lm_eval(model_path, folder, names):
-    import lm_eval
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
     if model_path.is_dir():
         harness = HFLM(pretrained=str(model_path), batch_size=1, device="cpu", dtype="float32")
@@ -73,9 +40,7 @@ def run_lm_eval(model_path, folder, names):
         tokenizer.eos_token = "<|im_end|>"  # of which lm-eval wants to know; no text here is empty
         harness = HFLM(pretrained=load_model(model_path), tokenizer=tokenizer, batch_size=1, device="cpu",
                        dtype="float32")
-    return lm_eval.simple_evaluate(
-        model=harness, tasks=[f"trimtab_{name}" for name in names], log_samples=True, bootstrap_iters=0,
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False))
+    return evaluate(harness, folder, names)
 
 
 def run_trimtab(program, model, data, letters, folder):

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import TimeoutError as Late
 
 HERE = pathlib.Path(__file__).resolve().parents[2]
 TINY = HERE / "tests" / "golden" / "tiny-llama"
@@ -37,7 +38,8 @@ class Site:
     def __init__(self, trimtab, folder):
         self.trimtab, self.folder, self.keys = str(trimtab), folder, {}
         self.add_key("root", "root", "operator,editor,approver")
-        for name, roles in (("alice", "editor"), ("bob", "approver"), (RITA, "reviewer,operator"), ("ulf", "user")):
+        for name, roles in (("alice", "editor"), ("bob", "approver"), (RITA, "reviewer,operator"), ("ulf", "user"),
+                            ("quinn", "reviewer,approver")):
             self.add_key(name.split()[0].lower(), name, roles)
         model = json.loads(self.run("inspect", TINY, "--json"))
         subprocess.run([sys.executable, HERE / "tests/cli/make_policy.py", folder / "one.st", "3", "64",
@@ -175,7 +177,7 @@ def look_at(browser, site, width, scheme, shots):
 
 
 def press_until(page, key, selector):
-    for _ in range(60):
+    for _ in range(120):
         page.keyboard.press(key)
         if page.evaluate("s => document.activeElement?.matches(s)", selector):
             return True
@@ -222,6 +224,103 @@ def stop_by_keyboard(browser, site):
         if not page.is_disabled("#ended button"):
             lines.append("an operator is offered text")
         return [f"live page, keyboard: {one}" for one in lines + found]
+
+
+class Mouse:
+    def __init__(self, page):
+        self.page = page
+
+    def press(self, selector):
+        self.page.click(selector)
+
+    def choose(self, selector, value):
+        self.page.select_option(selector, value)
+
+
+class Keys:
+    """Reaches everything by Tab alone."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def press(self, selector):
+        if not press_until(self.page, "Tab", selector):
+            raise AssertionError(f"{selector} is not reached by the keyboard")
+        self.page.keyboard.press("Enter")
+
+    def choose(self, selector, value):
+        """By the letters that it begins with."""
+        if not press_until(self.page, "Tab", selector):
+            raise AssertionError(f"{selector} is not reached by the keyboard")
+        self.page.keyboard.type(value)
+
+
+def click_through(page, site, hand):
+    """Forty clicks, and after each what must have come of it."""
+    def holds(what, *arguments):
+        page.wait_for_function(what, arg=list(arguments), timeout=WAIT)
+
+    def toggles(selector):
+        for is_open in (True, False):
+            hand.press(f"{selector} summary")
+            holds("([s, open]) => document.querySelector(s).open === open", f"{selector} details", is_open)
+
+    def maps(n):
+        for i in range(n):
+            seq = page.evaluate("i => document.querySelectorAll('#ended button')[i].dataset.map", i)
+            hand.press(f"#map-{seq}")
+            holds("([seq]) => document.getElementById('map-made')?.textContent.startsWith(`Request ${seq},`)", seq)
+
+    def asks(button, choice, scope=None):
+        hand.press(button)
+        holds("() => document.getElementById('confirm').open")
+        if scope:
+            hand.choose("#scope", scope)
+        hand.press(f"#confirm-{choice}")
+        holds("() => !document.getElementById('confirm').open")
+
+    page.goto(site.admin + "/")
+    page.wait_for_selector("#login:not([hidden])", timeout=WAIT)
+    page.focus("#key")
+    page.keyboard.type(site.keys["quinn"])
+    hand.press("#login button")
+    page.wait_for_selector("#ended button", timeout=WAIT)
+    toggles(".policy")
+    maps(12)
+    toggles("#map")
+    asks("#stop", "no")
+    asks("#stop", "yes")
+    state(page, "steering stopped")
+    asks("#stop", "no")
+    hand.press("#ended button")  # there is no map while steering is stopped
+    page.wait_for_selector("#map .trouble", timeout=WAIT)
+    asks("#stop", "yes")
+    state(page, "steering on")
+    maps(4)
+    toggles("#map")
+    asks("#stop", "yes", "refuse")
+    state(page, "steering on, a policy stopped")
+    asks("[data-resume]", "no")
+    asks("[data-resume]", "yes")
+    state(page, "steering on")
+    toggles(".policy")
+
+
+def click_all(browser, site, scheme, kind):
+    lines = []
+    with browser.new_context(color_scheme=scheme) as context:
+        page = context.new_page()
+        found = watch(page, site)
+        page.add_init_script("window.clicks = 0; addEventListener('click', event => { if (event.target.matches("
+                             "'button, summary')) clicks++; }, true);")
+        try:
+            click_through(page, site, kind(page))
+        except (AssertionError, Late) as error:
+            lines.append(str(error))
+        n = page.evaluate("window.clicks")
+        lines += [f"{n} clicks were counted"] if n != 40 and not lines else []
+        lines += axe(page, "after the clicks") + problems_of(page, page.viewport_size["width"])
+        return [f"live page, {n} clicks, {scheme}, {kind.__name__}: {one}" for one in lines + found]
 
 
 def change_hands(browser, site):
@@ -279,6 +378,38 @@ def refused(site):
     return lines
 
 
+PAINTED = """window.painted = 0; new MutationObserver(() => {
+    if (!window.painted && document.querySelector("#ended td:nth-child(2)")) {
+        window.painted = -1;
+        requestAnimationFrame(() => setTimeout(() => { window.painted = performance.now(); }));
+    }
+}).observe(document, {childList: true, subtree: true});"""
+
+
+def paint(browser, trimtab, load, folder, entries, rounds=20):
+    """Milliseconds from the navigation until what runs and the newest of so many entries of a log are painted."""
+    subprocess.run([load, folder / "long", str(entries // 2)], check=True, capture_output=True)
+    with subprocess.Popen([trimtab, "serve", TINY, "--port", "0", "--admin-port", "0", "--state", folder / "long"],
+                          stderr=subprocess.PIPE, text=True) as server:
+        address = None
+        for line in server.stderr:
+            found = re.search(r"live page: (http://\S+?)/$", line.strip())
+            address = found[1] if found else address
+            if "serving" in line:
+                break
+        times = []
+        for _ in range(rounds + 1):  # the first warms
+            with browser.new_context() as context:
+                page = context.new_page()
+                page.add_init_script(PAINTED)
+                page.goto(address + "/")
+                page.wait_for_function("() => window.painted > 0", timeout=WAIT)
+                times.append(page.evaluate("window.painted"))
+        server.send_signal(signal.SIGTERM)
+    times = sorted(times[1:])
+    return {"entries": entries, "median_ms": round(times[len(times) // 2]), "most_ms": round(times[-1])}
+
+
 def look_live(browser, trimtab, folder, widths, shots):
     """All problems, as lines."""
     site = Site(trimtab, folder)
@@ -288,6 +419,8 @@ def look_live(browser, trimtab, folder, widths, shots):
         for width in widths:
             for scheme in ("light", "dark"):
                 lines += look_at(browser, site, width, scheme, shots)
+        for scheme, kind in ((scheme, kind) for scheme in ("light", "dark") for kind in (Mouse, Keys)):
+            lines += click_all(browser, site, scheme, kind)
         return lines + change_hands(browser, site) + stop_by_keyboard(browser, site)
     finally:
         site.close()

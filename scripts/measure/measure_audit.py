@@ -9,7 +9,8 @@
             the log (every value of every row is what it was)
   go        Go's own tlog and note (scripts/measure/check_log.go), where Debian's golang-golang-x-mod-dev is
   replays   requests of all kinds, side by side, then replayed, by one thread and two, and by each body of this machine
-  cost      tokens a second with the log and without, in turns
+  cost      tokens a second with the log and without, in turns; processor time, of all threads and of all but the
+            model's, to which the log does nothing
   erased    texts erased: no byte of them in any file, and all proofs hold
   full      files that may not grow: until requests are refused, and until they are answered again (20 times)
 
@@ -256,7 +257,12 @@ def cost():
     """Batches of 32 streams at once, with the log and without, in turns; whichever of two begins is drawn. By the
     clock, and by processor time, which other programs move less."""
     draw, rates, firsts = random.Random(3), collections.defaultdict(list), collections.defaultdict(list)
-    spent, model = collections.defaultdict(list), options.model or program.tiny
+    spent, beside, model = collections.defaultdict(list), collections.defaultdict(list), options.model or program.tiny
+
+    def times(server):
+        """Processor time of all threads, and of all but the model's, which has the most of it."""
+        threads = server.thread_times()
+        return sum(threads), sum(threads) - max(threads)
 
     def ask(server, first, text):
         begun = time.monotonic()
@@ -269,18 +275,24 @@ def cost():
             Server("--max-batch", 32, "-t", 1, "--state", "cost", model=model) as logged:
         for i in range(options.rounds + 1):
             for name, server in draw.sample([("plain", plain), ("logged", logged)], 2):
-                first, begun, before = [], time.monotonic(), server.processor_time()
+                first, begun, before = [], time.monotonic(), times(server)
                 together([functools.partial(ask, server, first, f"{i} {k} Hello") for k in range(32)])
+                after = times(server)
                 if i:  # the first warms
                     rates[name].append(32 * options.tokens / (time.monotonic() - begun))
                     firsts[name].append(statistics.median(first))
-                    spent[name].append(server.processor_time() - before)
+                    spent[name].append(after[0] - before[0])
+                    beside[name].append(after[1] - before[1])
+    shares = [1 + (b - a) / all_of for a, b, all_of in zip(beside["plain"], beside["logged"], spent["plain"])]
+    check(interval(shares)[1] <= 1.01, f"{shares}")
     ratios = [b / a for a, b in zip(rates["plain"], rates["logged"])]
     processor = [b / a for a, b in zip(spent["plain"], spent["logged"])]
     return {"model": os.path.basename(str(model)), "tokens_a_second": round(statistics.median(rates["plain"]), 1),
             "with_the_log": round(statistics.median(rates["logged"]), 1),
             "ratio": round(statistics.median(ratios), 4), "ratios": [round(ratio, 3) for ratio in ratios],
             "processor": round(statistics.median(processor), 4), "processor_interval": interval(processor),
+            "without_the_models_thread": round(statistics.median(shares), 5),
+            "without_the_models_thread_interval": interval(shares),
             "first_token": round(statistics.median(firsts["plain"]), 4),
             "first_token_with_the_log": round(statistics.median(firsts["logged"]), 4)}
 

@@ -2,8 +2,8 @@
 """What a store of policies promises of a server, counted: measure_store.py TRIMTAB [--only PART,..]
 
   moves   moves of `production` while clients ask: no request under a version not in force (--moves, --requests)
-  kill    the kill switch while so many streams run, then SIGKILL, then a restart (--streams, --kills): what is asked
-          for after its answer is never steered, and of a running stream no choice that begins after one that was not
+  kill    the kill switch while so many streams run, then SIGKILL, then a restart (--streams, --kills; --model, --tokens,
+          --within): what is asked for after its answer is never steered, nor a token of a stream that begins after it
   metrics a scrape of a server with 64 policies: its processor time; what `promtool check metrics` says of it; and under
           load, what Prometheus has of it, and of the families that vLLM's Grafana board reads
 
@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import random
+import selectors
 import socket
 import statistics
 import subprocess
@@ -35,6 +36,9 @@ parser.add_argument("--moves", type=int, default=1000)
 parser.add_argument("--requests", type=int, default=100000)
 parser.add_argument("--streams", type=int, default=256)
 parser.add_argument("--kills", type=int, default=10)
+parser.add_argument("--model", help="of kill, instead of the tiny one")
+parser.add_argument("--tokens", type=int, default=200, help="of a stream of kill")
+parser.add_argument("--within", type=float, default=0.25, help="seconds from all first tokens on in which it comes")
 parser.add_argument("--prometheus", default="/usr/bin", help="the folder of prometheus and promtool")
 options = parser.parse_args()
 
@@ -63,32 +67,43 @@ def moves():
     return test_moves(options.moves, 8, options.requests)
 
 
-class Reader(threading.Thread):
-    """A stream of many short choices, which the engine begins one after the other."""
+class Stream:
+    """A stream of one choice, and when each of its tokens came."""
 
     def __init__(self, server, i):
-        super().__init__()
-        self.connection = server.open(TEXT, body(prompt=f"{i}", n=64, max_tokens=12, ignore_eos=True, stream=True))
-        self.data = b""
+        self.connection = server.open(TEXT, body(prompt=f"{i}", max_tokens=options.tokens, ignore_eos=True, stream=True,
+                                                 stream_options={"include_usage": True}))
+        self.data, self.came = b"", []
 
-    def run(self):
-        with contextlib.suppress(ConnectionResetError):
-            while piece := self.connection.recv(1 << 16):
-                self.data += piece
-        self.connection.close()
+    def read(self, piece):
+        self.data += piece
+        self.came += [time.monotonic()] * piece.count(b'"choices":[{')
 
-    def killed(self):
-        """Of each choice that has begun, in their order, whether its first event says that it was killed; None: it says
-        that, and that it was steered all the same."""
-        first = {}
-        for line in self.data.split(b"\n"):
-            with contextlib.suppress(ValueError):  # what was cut off
-                event = json.loads(line[6:]) if line.startswith(b"data: {") else {"choices": []}
-                for choice in event["choices"]:
-                    if choice["index"] not in first:
-                        first[choice["index"]] = event["steering"]
-        told = [first[i] for i in sorted(first)]
-        return [None if one["killed"] and any((one.get("coef") or {}).values()) else one["killed"] for one, in told]
+    def facts(self):
+        """What the last event says of its steering, and the tokens of the prompt."""
+        events = [json.loads(line[6:]) for line in self.data.split(b"\n") if line.startswith(b"data: {")]
+        check(events and events[-1].get("usage") and len(self.came) == options.tokens, f"cut off: {self.data[-300:]}")
+        return events[-1]["steering"][0], events[-1]["usage"]["prompt_tokens"]
+
+
+def read_streams(streams, after_first):
+    """Reads all of them to their ends; calls after_first once, on a thread, when each has a token."""
+    selector, ends = selectors.DefaultSelector(), b"data: [DONE]"
+    for stream in streams:
+        selector.register(stream.connection, selectors.EVENT_READ, stream)
+    thread, running = threading.Thread(target=after_first), len(streams)
+    while running:
+        for key, _ in selector.select(1):
+            piece = key.fileobj.recv(1 << 16)
+            key.data.read(piece)
+            if not piece or ends in key.data.data[-200:]:
+                selector.unregister(key.fileobj)
+                running -= 1
+        if thread.ident is None and all(stream.came for stream in streams):
+            thread.start()
+    thread.join()
+    for stream in streams:
+        stream.connection.close()
 
 
 def steered_share(server, n):
@@ -112,37 +127,40 @@ def steered_share(server, n):
 
 
 def kill():
-    """Each round: streams run steered, one person kills at a random moment, requests follow, then SIGKILL; the next
-    server is asked, and an approver resumes."""
+    """Each round: streams run steered, one person kills at a random moment, requests follow, the streams end; then
+    SIGKILL; the next server is asked, and an approver resumes. A stream's end says from which token on it was not
+    steered. The token before that had begun when the kill was answered if the client had it by then, or the one before
+    it: then it was under way. Of the tiny model some are still on their way to the client, which is slower than it."""
     draw = random.Random(1)
     ulf = add_people()
-    make_policy("p.st", "trimtab.alpha=0.2")
+    make_policy("p.st", "trimtab.alpha=0.2", model=options.model)
     policy("label", "p", "production", add_approved("p", "p.st", "--floor", 0.5))
     set_stack("p:1")
-    before, after, again, choices, took = *(collections.Counter() for _ in range(4)), []
+    serves = {"model": options.model}
+    before, after, again, streams_by, took, most_beyond = *(collections.Counter() for _ in range(4)), [], 0
     for _ in range(options.kills):
-        with Store(ulf, "--max-batch", options.streams, "--behind-proxy") as server:
+        with Store(ulf, "--max-batch", options.streams, "--behind-proxy", "-t", 1, **serves) as server:
             before += steered_share(server, 8)
-            readers = [Reader(server, i) for i in range(options.streams)]
-            for reader in readers:
-                reader.start()
-            while sum(b"data: {" in reader.data for reader in readers) < options.streams // 4:
-                time.sleep(0.01)
-            time.sleep(draw.random() / 4)
-            begun = time.monotonic()
-            server.admin("policy/kill", "olga")
-            took.append(time.monotonic() - begun)
-            choices["streams that ran then"] += sum(reader.is_alive() for reader in readers)
+            streams, answered = [Stream(server, i) for i in range(options.streams)], []
+
+            def end_steering(server=server, answered=answered):
+                time.sleep(draw.random() * options.within)
+                begun = time.monotonic()
+                server.admin("policy/kill", "olga")
+                answered.append(time.monotonic())
+                took.append(answered[0] - begun)
+            read_streams(streams, end_steering)
+            for stream in streams:
+                facts, n_prompt = stream.facts()
+                n_had = sum(at <= answered[0] for at in stream.came)
+                n_steered = facts["killed_from"] - n_prompt if facts["killed"] else options.tokens
+                beyond = max(0, n_steered - min(n_had + 1, options.tokens))
+                check(beyond <= (0 if options.model else 16), f"{beyond} tokens steered beyond those that had begun: {facts}")
+                streams_by["killed" if facts["killed"] else "had ended"] += 1
+                most_beyond = max(most_beyond, beyond)
             after += steered_share(server, 32)
-            time.sleep(draw.random() / 10)
             server.dies()
-            for reader in readers:
-                reader.join()
-                told = reader.killed()
-                n_before = told.index(True) if True in told else len(told)
-                check(told == [False] * n_before + [True] * (len(told) - n_before), f"in a stream: {told}")
-                choices.update({"begun before": n_before, "begun after": len(told) - n_before})
-        with Store(ulf, "--max-batch", options.streams, "--behind-proxy") as server:
+        with Store(ulf, "--max-batch", options.streams, "--behind-proxy", "-t", 1, **serves) as server:
             again += steered_share(server, 32)
             server.admin("policy/resume", "bob")
             check(steered_share(server, 1)["steered"] == 1, "resumed")
@@ -150,7 +168,7 @@ def kill():
     check(before["steered"] == 8 * n and before["killed"] == 0, f"before: {before}")
     check(after["steered"] == 0 and after["killed"] == 32 * n, f"after: {after}")
     check(again["steered"] == 0 and again["killed"] == 32 * n, f"after a restart: {again}")
-    return {"kills": n, "streams": choices, "median_ms": round(1e3 * sorted(took)[n // 2], 1),
+    return {"kills": n, "streams": streams_by, "tokens_beyond_most": most_beyond, "median_ms": round(1e3 * sorted(took)[n // 2], 1),
             "most_ms": round(1e3 * max(took), 1), "asked_before": before, "asked_after": after, "restarted": again}
 
 

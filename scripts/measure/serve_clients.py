@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Real clients against `trimtab serve`: serve_clients.py TRIMTAB (make serve-clients installs them)
+"""Real clients against `trimtab serve`: serve_clients.py TRIMTAB [--model MODEL --task NAME=FILE[:letters][:N]..]
+(make serve-clients installs them)
 
   openai   chat and text, whole and streamed, errors as its exceptions, a client that stops reading, many at once
   lm-eval  local-completions over a task of its own kind (log-likelihoods by echo): each equal to the server's own, at
            batch sizes 1 and 16, one and eight at a time; local-chat-completions generates
 
-The model is the tests' tiny one, so that it takes seconds."""
+  task     with --task: lm-eval's task of a file (docs/formats.md, Choices), of which the first N rows are taken, at
+           batch sizes 1 and 16, one and eight at a time: every log-likelihood, greedy mark and chosen answer against
+           those of the logits that `trimtab capture` writes
+
+The model is the tests' tiny one, so that it takes seconds, but for tasks."""
 
 import argparse
 import concurrent.futures
@@ -14,11 +19,13 @@ import os
 import pathlib
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 
 import openai
+from choice_tasks import evaluate, parse_set, write_task
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests/golden/tiny-llama"
@@ -32,13 +39,14 @@ def check(holds, what):
 
 
 class Server:
-    def __init__(self, trimtab, *arguments):
-        command = [trimtab, "serve", TINY, "--port", "0", "--admin-port", "0", *arguments]
+    def __init__(self, trimtab, *arguments, model=TINY):
+        command = [trimtab, "serve", model, "--port", "0", "--admin-port", "0", *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             found = re.search(r"serving (http://\S*/v1)", line)
             if found:
                 self.url = found[1]
+                self.model = openai.OpenAI(base_url=self.url, api_key="none").models.list().data[0].id
                 break
 
     def __enter__(self):
@@ -145,10 +153,85 @@ def use_lm_eval(url):
     check(isinstance(chat.generate_until([asked], disable_tqdm=True)[0], str), "lm-eval's chat")
 
 
+# ---- lm-eval's tasks against the logits of capture
+
+CONFIGURATIONS = ((1, 1), (16, 1), (16, 8), (1, 8))  # batch size, requests at a time
+BOUND = 1e-5
+
+
+def captured_logits(options, folder, ids):
+    """[T][V] floats, from a run of the program for these ids alone."""
+    import numpy
+    path = folder / "captured.safetensors"
+    subprocess.run([options.trimtab, "capture", options.model, "--ids", ",".join(map(str, ids)), "-o", path, "-t", "1"],
+                   capture_output=True, check=True)
+    data = path.read_bytes()
+    n_head = struct.unpack_from("<Q", data)[0]
+    entry = json.loads(data[8:8 + n_head])["logits"]
+    first, end = entry["data_offsets"]
+    return numpy.frombuffer(data, "<f4", count=(end - first) // 4, offset=8 + n_head + first).reshape(entry["shape"])
+
+
+def own_score(options, folder, context, continuation):
+    """The log-likelihood of the continuation, and whether each of its tokens is the likeliest."""
+    import numpy
+    logits = captured_logits(options, folder, context + continuation)[len(context) - 1:-1].astype(numpy.float64)
+    sums = numpy.log(numpy.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1)
+    chosen = logits[numpy.arange(len(continuation)), continuation]
+    return float((chosen - sums).sum()), bool((logits.argmax(1) == continuation).all())
+
+
+def compare_task(options, folder, samples, encode, known):
+    """known: own scores by context and continuation."""
+    worst, others, marks, n = 0, 0, 0, 0
+    for sample in samples:
+        theirs, ours = [], []
+        for request, response in zip(sample["arguments"], sample["resps"], strict=True):
+            pair = tuple(request) if not isinstance(request, dict) else (request["arg_0"], request["arg_1"])
+            if pair not in known:
+                known[pair] = own_score(options, folder, *encode(*pair))
+            theirs.append((float(response[0][0]), str(response[0][1]) == "True"))
+            ours.append(known[pair])
+        worst = max(worst, *(abs(a - b) for (a, _), (b, _) in zip(theirs, ours)))
+        marks += sum(a != b for (_, a), (_, b) in zip(theirs, ours))
+        others += max(range(len(theirs)), key=lambda k: theirs[k][0]) != max(range(len(ours)), key=lambda k: ours[k][0])
+        n += len(theirs)
+    return n, worst, others, marks
+
+
+def use_tasks(options):
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+    known = {}
+    with tempfile.TemporaryDirectory() as temporary, \
+            Server(options.trimtab, "--tokenizer-info", "-t", "1", model=options.model) as server:
+        folder = pathlib.Path(temporary)
+        for name, *rest in options.task:
+            write_task(folder, name, *rest)
+        for batch_size, at_once in CONFIGURATIONS:
+            harness = LocalCompletionsAPI(base_url=f"{server.url}/completions", model=server.model,
+                                          tokenizer_backend="remote", batch_size=batch_size, seed=1,
+                                          num_concurrent=at_once, max_retries=1)
+            results = evaluate(harness, folder, [name for name, *_ in options.task])
+            for name, *_ in options.task:
+                samples = results["samples"][f"trimtab_{name}"]
+                n, worst, others, marks = compare_task(options, folder, samples, harness._encode_pair, known)
+                print(json.dumps({"task": name, "batch_size": batch_size, "at_once": at_once, "questions": len(samples),
+                                  "choices": n, "largest_difference": worst, "other_answers": others,
+                                  "other_greedy_marks": marks,
+                                  "acc": results["results"][f"trimtab_{name}"]["acc,none"]}), flush=True)
+                check(worst <= BOUND and not others and not marks, f"{name} differs from capture's logits")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trimtab")
+    parser.add_argument("--model")
+    parser.add_argument("--task", action="append", type=parse_set, default=[])
     options = parser.parse_args()
+    if options.task:
+        use_tasks(options)
+        print("all passed" if not problems else f"{len(problems)} checks failed")
+        sys.exit(bool(problems))
     with tempfile.TemporaryDirectory() as folder:
         policy = os.path.join(folder, "p.safetensors")
         make_policy(policy, options.trimtab)

@@ -2,8 +2,8 @@
 """What a store of policies promises of a server, counted: measure_store.py TRIMTAB [--only PART,..]
 
   moves   moves of `production` while clients ask: no request under a version not in force (--moves, --requests)
-  kill    the kill switch while so many streams run, then SIGKILL, then a restart (--streams, --kills; --model, --tokens,
-          --within): what is asked for after its answer is never steered, nor a token of a stream that begins after it
+  kill    the kill switch while so many streams run, then SIGKILL, then a restart (--streams, --kills; --model,
+          --tokens, --within): what is asked for after its answer is never steered, nor a token that begins after it
   metrics a scrape of a server with 64 policies: its processor time; what `promtool check metrics` says of it; and under
           load, what Prometheus has of it, and of the families that vLLM's Grafana board reads
 
@@ -155,7 +155,7 @@ def kill():
                 n_had = sum(at <= answered[0] for at in stream.came)
                 n_steered = facts["killed_from"] - n_prompt if facts["killed"] else options.tokens
                 beyond = max(0, n_steered - min(n_had + 1, options.tokens))
-                check(beyond <= (0 if options.model else 16), f"{beyond} tokens steered beyond those that had begun: {facts}")
+                check(beyond <= (0 if options.model else 16), f"{beyond} tokens beyond those that had begun: {facts}")
                 streams_by["killed" if facts["killed"] else "had ended"] += 1
                 most_beyond = max(most_beyond, beyond)
             after += steered_share(server, 32)
@@ -168,8 +168,8 @@ def kill():
     check(before["steered"] == 8 * n and before["killed"] == 0, f"before: {before}")
     check(after["steered"] == 0 and after["killed"] == 32 * n, f"after: {after}")
     check(again["steered"] == 0 and again["killed"] == 32 * n, f"after a restart: {again}")
-    return {"kills": n, "streams": streams_by, "tokens_beyond_most": most_beyond, "median_ms": round(1e3 * sorted(took)[n // 2], 1),
-            "most_ms": round(1e3 * max(took), 1), "asked_before": before, "asked_after": after, "restarted": again}
+    return {"kills": n, "streams": streams_by, "tokens_beyond_most": most_beyond,
+            "median_ms": round(1e3 * sorted(took)[n // 2], 1), "most_ms": round(1e3 * max(took), 1), "asked_before": before, "asked_after": after, "restarted": again}
 
 
 def scrape(server):

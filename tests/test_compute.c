@@ -83,10 +83,14 @@ Test(compute, q8_is_near_pytorch)
 /* Matrices of plain numbers have no integers. */
 Test(compute, q8_of_a_float_model_is_f32)
 {
-	struct tt_engine *engine = open_in(Q8, GOLDEN("tiny-llama"), 4, 512, 2);
-	double error = logits_error(engine, GOLDEN("tiny-llama/golden.safetensors"));
-	cr_assert(error <= TOLERANCE, "%g off", error);
-	tt_engine_close(engine);
+	static const char *const names[][2] = {{GOLDEN("tiny-llama"), GOLDEN("tiny-llama/golden.safetensors")},
+		{GOLDEN("tiny-fp8-block"), GOLDEN("tiny-fp8-block/golden.safetensors")}};
+	for (size_t i = 0; i < 2; i++) {
+		struct tt_engine *engine = open_in(Q8, names[i][0], 4, 512, 2);
+		double error = logits_error(engine, names[i][1]);
+		cr_assert(error <= TOLERANCE, "%s: %g off", names[i][0], error);
+		tt_engine_close(engine);
+	}
 }
 
 /* Log-probabilities of prompts of all lengths, and of what is generated after them. */

@@ -92,11 +92,17 @@ static int open_shards(struct tt_error *err)
 	return open_model(GOLDEN("tiny-llama3"), err);
 }
 
+static int open_fp8(struct tt_error *err)
+{
+	return open_model(GOLDEN("tiny-fp8-tensor"), err);
+}
+
 Test(faults, models)
 {
 	inject_all("GGUF model", open_gguf_model, 2);
 	inject_all("model in a directory", open_directory, 4);
 	inject_all("model in shards", open_shards, 3);
+	inject_all("model of eight bits", open_fp8, 3);
 }
 
 static const char words[] = "Hello <|im_start|> w\xc3\xb6rld, it's e\xcc\x81 1234\n";

@@ -16,7 +16,7 @@ targets=("$@")
 declare -A sources=(
 	[gguf]='weights/gguf.c weights/config_gguf.c weights/model.c runtime/text/tokenizer/tokenizer_gguf.c
 		runtime/text/tokenizer/pretokenize_named.c'
-	[safetensors]='weights/safetensors.c weights/model.c weights/tensors.c'
+	[safetensors]='weights/safetensors.c weights/model.c weights/tensors.c weights/fp8.c'
 	[config]='weights/config_hf.c'
 	[tokenizer]='runtime/text/tokenizer/tokenizer_json.c runtime/text/tokenizer/tokenizer_json_steps.c
 		runtime/text/tokenizer/pattern.c runtime/text/chat.c'

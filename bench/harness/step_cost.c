@@ -58,7 +58,7 @@ static struct tt_op_cost product(const struct tt_step_case *of, uint32_t n, doub
 	const struct product_grid grid = tt_product_grid_of(shape, q.n_tiles, n);
 	static const char *const families[] = {"narrow", "wide", "cluster"};
 	struct tt_op_cost cost = {
-		.weight_bytes = (double)tt_type_row_bytes(of->weights, n_in) * n_out,
+		.weight_bytes = (double)tt_quant_tile_row((uint32_t)of->weights, n_in) / TT_PACKED_ROWS * n_out,
 		.flops = 2.0 * n_out * n_in * n,
 		.received = column_bytes * n * (shard->n_ranks - 1) / shard->n_ranks,
 		.n_blocks = grid.x * grid.y,

@@ -169,7 +169,8 @@ def kill():
     check(after["steered"] == 0 and after["killed"] == 32 * n, f"after: {after}")
     check(again["steered"] == 0 and again["killed"] == 32 * n, f"after a restart: {again}")
     return {"kills": n, "streams": streams_by, "tokens_beyond_most": most_beyond,
-            "median_ms": round(1e3 * sorted(took)[n // 2], 1), "most_ms": round(1e3 * max(took), 1), "asked_before": before, "asked_after": after, "restarted": again}
+            "median_ms": round(1e3 * sorted(took)[n // 2], 1), "most_ms": round(1e3 * max(took), 1),
+            "asked_before": before, "asked_after": after, "restarted": again}
 
 
 def scrape(server):

@@ -137,22 +137,32 @@ def takeover():
     return {"takeovers": options.rounds, **told}
 
 
-def read_gaps(server, pipe):
-    """Of 16 streams that are read as they come, until told to end: the times between their tokens."""
-    connections = [server.open(TEXT, body(f"{i}", 400, n=64, stream=True)) for i in range(16)]
-    selector, last, gaps = selectors.DefaultSelector(), {}, []
-    for connection in (*connections, pipe):
-        selector.register(connection, selectors.EVENT_READ)
+def read_gaps(server, pipe, n):
+    """Of n streams that are read as they come, and followed by others, until told to end: the times between their
+    tokens, which are one of the engine's steps each."""
+    selector, last, gaps, n_asked = selectors.DefaultSelector(), {}, [], 0
+
+    def ask():
+        nonlocal n_asked
+        n_asked += 1
+        selector.register(server.open(TEXT, body(f"{n_asked}", 400, stream=True)), selectors.EVENT_READ)
+    for _ in range(n):
+        ask()
+    selector.register(pipe, selectors.EVENT_READ)
     while True:
         ready = [key.fileobj for key, _ in selector.select(1)]
         if pipe in ready:
             break
         for connection in ready:
-            connection.recv(1 << 16)
-            now = time.monotonic()
-            if connection in last:
+            piece, now = connection.recv(1 << 16), time.monotonic()
+            if connection in last and b"choices" in piece:
                 gaps.append(now - last[connection])
             last[connection] = now
+            if not piece:
+                selector.unregister(connection)
+                connection.close()
+                del last[connection]
+                ask()
     pipe.send(quantile(gaps, .99))
 
 
@@ -162,27 +172,36 @@ def loop_turns(server):
             if name.startswith("trimtab_loop_lag_seconds_bucket")}
 
 
-def gaps_beside(server, call):
-    """The 99th percentiles of the gaps, read by a process of its own, and of the loop's turns meanwhile."""
+def reader(server, n):
+    """A process of its own that reads n streams, and what it is told to end by."""
     pipe, other = multiprocessing.Pipe()
-    before = loop_turns(server)
-    reader = multiprocessing.get_context("fork").Process(target=read_gaps, args=(server, other))
-    reader.start()
-    call()
+    process = multiprocessing.get_context("fork").Process(target=read_gaps, args=(server, other, n))
+    process.start()
+    return process, pipe
+
+
+def end(process, pipe):
+    """The 99th percentile of the gaps."""
     pipe.send(None)
     gap = pipe.recv()
-    reader.join()
-    return gap, quantile_between(before, loop_turns(server), .99)
+    process.join()
+    return gap
+
+
+def gaps_beside(server, call):
+    """The 99th percentiles of the gaps of 16 streams, and of the loop's turns, while it is called."""
+    before, process = loop_turns(server), reader(server, 16)
+    call()
+    return end(*process), quantile_between(before, loop_turns(server), .99)
 
 
 def slow():
-    """In turns: four seconds of 16 streams alone, and beside 150 clients that drip or do not read. These give way to
-    the server, as they would if they were elsewhere."""
+    """In turns: four seconds of 16 streams beside 30 others that are read as well; and beside 30 that are not read, and
+    120 clients that drip."""
     late, ratios, turns, seconds = [], [], [], {"header": 2, "body": 3}
     head = POST + b"Content-Length: 1000\r\n\r\n"
     with Server("--max-batch", 64, "-t", 1, "--behind-proxy", "--header-seconds", 2, "--body-seconds", 3) as server:
         def drip(kind):
-            os.nice(19)  # of this thread
             first, more, limit = {"header": (b"GET / HTTP/1.1\r\n", b"A: b\r\n", 2), "body": (head, b"x", 3)}[kind]
             with server.send(first) as connection:
                 begun, ends = time.monotonic(), False
@@ -196,15 +215,20 @@ def slow():
                         ends = True
                 late.append(time.monotonic() - begun - limit)
 
+        def read_well():
+            others = reader(server, 30)
+            time.sleep(4)
+            end(*others)
+
         def attack():
-            unread = [server.open(TEXT, body("x", 400, n=8, logprobs=20, stream=True)) for _ in range(30)]
+            unread = [server.open(TEXT, body("x", 400, logprobs=20, stream=True)) for _ in range(30)]
             threads = [thread for kind in seconds for thread in together(60, lambda _, kind=kind: drip(kind))]
             for thread in threads:
                 thread.join()
             for connection in unread:
                 connection.close()
         for _ in range(options.rounds // 4 or 1):
-            alone, alone_turn = gaps_beside(server, lambda: time.sleep(4))
+            alone, alone_turn = gaps_beside(server, read_well)
             beside, beside_turn = gaps_beside(server, attack)
             ratios.append(beside / alone)
             turns.append((round(1e3 * alone_turn, 2), round(1e3 * beside_turn, 2)))

@@ -50,11 +50,11 @@ TT_DEVICE void find_long(const struct attention_kernel_args *a, const struct att
 
 /* Lists the tiles that begin among the WINDOW tokens from base on: from the start those of one block each, whose number
  * is the result, and from the end the n_long that blocks share; before those are n_before of earlier tokens. */
-template <typename shape>
+template <typename shape, bool may_share>
 TT_DEVICE uint32_t list_tiles(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
 	uint32_t base, uint32_t n_tokens, uint32_t n_before, uint32_t *n_long)
 {
-	bool shares = a->n_shared && (base == 0 || a->long_from);
+	bool shares = may_share && a->n_shared && (base == 0 || a->long_from);
 	uint32_t n = 0;
 	*n_long = 0;
 	TT_ROLLED
@@ -108,7 +108,7 @@ struct turn {
 };
 
 /* Lists the tiles of the next window. False where there is none left. */
-template <typename shape>
+template <typename shape, bool may_share>
 TT_DEVICE bool next_window(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
 	uint32_t n_tokens, struct tiles *tiles)
 {
@@ -116,7 +116,7 @@ TT_DEVICE bool next_window(const struct attention_kernel_args *a, const struct a
 	if (tiles->base >= n_tokens)
 		return false;
 	tiles->n_before += tiles->n_long;
-	tiles->n = list_tiles<shape>(a, s, tiles->base, n_tokens, tiles->n_before, &tiles->n_long) * n_heads;
+	tiles->n = list_tiles<shape, may_share>(a, s, tiles->base, n_tokens, tiles->n_before, &tiles->n_long) * n_heads;
 	tiles->n_shares = tiles->n_long * n_heads * a->n_shares;
 	tiles->n += tiles->n_shares;
 	tiles->at = blockIdx.x;
@@ -126,7 +126,7 @@ TT_DEVICE bool next_window(const struct attention_kernel_args *a, const struct a
 
 /* Of the listed tiles: a share of a long one that it has, or a whole one, these in reverse: the last have the most
  * keys. False where there is none left. */
-template <typename shape>
+template <typename shape, bool may_share>
 TT_DEVICE bool next_listed(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
 	uint32_t n_tokens, struct tiles *tiles, struct turn *turn)
 {
@@ -135,12 +135,12 @@ TT_DEVICE bool next_listed(const struct attention_kernel_args *a, const struct a
 	for (;;) {
 		uint32_t at = tiles->at, entry;
 		if (at >= tiles->n) {
-			if (!next_window<shape>(a, s, n_tokens, tiles))
+			if (!next_window<shape, may_share>(a, s, n_tokens, tiles))
 				return false;
 			continue;
 		}
 		tiles->at += gridDim.x;
-		turn->alone = at >= tiles->n_shares;
+		turn->alone = !may_share || at >= tiles->n_shares;
 		turn->share = 0;
 		if (turn->alone) {
 			at -= tiles->n_shares;
@@ -162,21 +162,21 @@ TT_DEVICE bool next_listed(const struct attention_kernel_args *a, const struct a
 /* The next tile of a block, and what it takes of it: where blocks share all tiles, its one tile with one split, or with
  * all where there is one or are more than blocks; otherwise tile after tile of those that begin in the step. False
  * where there is none left. */
-template <typename shape>
+template <typename shape, bool may_share>
 TT_DEVICE bool next_tile(const struct attention_kernel_args *a, const struct attention_shared<shape> *s,
 	uint32_t n_tokens, struct tiles *tiles, struct attention_tile *t, struct part *p)
 {
-	bool spread = a->n_results > 1 && !a->n_shared;
+	bool spread = may_share && a->n_results > 1 && !a->n_shared;
 	TT_ROLLED
 	for (;;) {
 		struct turn turn = {blockIdx.x, blockIdx.y, blockIdx.z, blockIdx.x * gridDim.y + blockIdx.y, false};
 		if (spread && (tiles->at++ || !begins_tile(a, turn.first, n_tokens)))
 			return false;
-		if (!spread && !next_listed<shape>(a, s, n_tokens, tiles, &turn))
+		if (!spread && !next_listed<shape, may_share>(a, s, n_tokens, tiles, &turn))
 			return false;
 		*t = tile_at(a, turn.first, n_tokens, turn.head);
 		uint32_t n = t->end_split - t->first_split, share = a->share_splits;
-		p->alone = turn.alone || n <= share || (spread && n > a->n_results);
+		p->alone = !may_share || turn.alone || n <= share || (spread && n > a->n_results);
 		p->each = turn.share > 0;
 		p->index = turn.index;
 		p->split = t->first_split + turn.share * share;

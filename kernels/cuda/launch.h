@@ -27,9 +27,9 @@ extern "C" {
 #endif
 
 #ifdef TT_EMU
-#define TT_KERNEL(kernel) tt_emu_kernel(kernel, #kernel)
+#define TT_KERNEL(...) tt_emu_kernel(__VA_ARGS__, #__VA_ARGS__)
 #else
-#define TT_KERNEL(kernel) ((const void *)(kernel))
+#define TT_KERNEL(...) ((const void *)(__VA_ARGS__))
 #endif
 
 enum { TT_FREE_SHARED = 48 * 1024 }; /* bytes that every kernel may use without tt_kernel_prepare */

@@ -532,7 +532,7 @@ static bool has_room(struct tt_cuda *cuda, uint64_t n_bytes, struct attention_ke
 	bool small = n_bytes <= cuda->partial_bytes, denied = cuda->partial_denied && n_bytes >= cuda->partial_denied;
 	if (n_bytes > TT_ATTENTION_RESULTS || (!small && denied))
 		return false;
-	if (tt_cuda_scratch(cuda, n_bytes, NULL) != TT_OK) {
+	if (!tt_cuda_may_grow_scratch(cuda, n_bytes)) {
 		cuda->partial_denied = n_bytes;
 		return false;
 	}

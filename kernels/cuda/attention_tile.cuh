@@ -87,13 +87,20 @@ static __host__ __device__ __forceinline__ uint32_t attention_stride(uint32_t he
 	return head_dim * 2 + PAD;
 }
 
+/* Of the weights and the ring, in place of which a merge has its own (attention_merge.cuh). */
+template <typename shape> static __host__ __device__ __forceinline__ uint32_t attention_ring_bytes(uint32_t head_dim)
+{
+	uint32_t ring = (shape::FP8 ? 1 : shape::STAGES) * STAGE_KEYS * attention_stride(head_dim);
+	uint32_t codes = shape::FP8 ? shape::STAGES * STAGE_KEYS * (head_dim + (uint32_t)sizeof(tt_bf16)) : 0;
+	uint32_t all = shape::ROWS * WEIGHT_STRIDE + ring + codes, merge = shape::ROWS * (3 * MERGED + head_dim) * 4;
+	return all > merge ? all : merge;
+}
+
 template <typename shape> static __host__ __device__ __forceinline__ uint32_t attention_shared_bytes(uint32_t head_dim)
 {
-	uint32_t rows = shape::ROWS + (shape::FP8 ? 1 : shape::STAGES) * STAGE_KEYS;
-	uint32_t codes = shape::FP8 ? shape::STAGES * STAGE_KEYS * (head_dim + (uint32_t)sizeof(tt_bf16)) : 0;
 	uint32_t words =
 		shape::ROWS * (shape::KEY_GROUPS + SPLIT_PAGES + 5) + 2 * SPLIT_PAGES + WINDOW + 2 * (WINDOW / 32) + 1;
-	return rows * attention_stride(head_dim) + shape::ROWS * WEIGHT_STRIDE + codes + words * 4;
+	return shape::ROWS * attention_stride(head_dim) + attention_ring_bytes<shape>(head_dim) + words * 4;
 }
 
 template <typename shape>
@@ -104,7 +111,7 @@ TT_DEVICE struct attention_shared<shape> attention_shared_at(unsigned char *memo
 	s.ring = s.weights + shape::ROWS * WEIGHT_STRIDE;
 	s.codes = s.ring + (shape::FP8 ? 1 : shape::STAGES) * STAGE_KEYS * attention_stride(head_dim);
 	s.scales = (tt_bf16 *)(s.codes + (shape::FP8 ? shape::STAGES * STAGE_KEYS * head_dim : 0));
-	s.group_max = (float *)(s.scales + (shape::FP8 ? shape::STAGES * STAGE_KEYS : 0));
+	s.group_max = (float *)(s.weights + attention_ring_bytes<shape>(head_dim));
 	s.page_sums = s.group_max + shape::KEY_GROUPS * shape::ROWS;
 	s.max = s.page_sums + SPLIT_PAGES * shape::ROWS;
 	s.sum = s.max + shape::ROWS;

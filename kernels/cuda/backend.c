@@ -73,17 +73,36 @@ static int cuda_upload(struct tt_backend *backend, void *to, const void *from, s
 
 enum { LEAST_SCRATCH = 64 << 10 };
 
-int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
+static void replace_scratch(struct tt_cuda *cuda, float *partial, size_t n_bytes)
 {
-	if (n_bytes <= cuda->partial_bytes)
-		return TT_OK;
 	tt_cuda_graphs_drop(cuda);
 	cuda_release(&cuda->base, cuda->partial);
-	cuda->partial = NULL;
-	cuda->partial_bytes = 0;
+	cuda->partial = partial;
+	cuda->partial_bytes = n_bytes;
+}
+
+bool tt_cuda_may_grow_scratch(struct tt_cuda *cuda, size_t n_bytes)
+{
+	float *partial = NULL;
 	/* Half as much again, so that it does not grow with every longer sequence; no less than small steps take. */
-	n_bytes += n_bytes / 2;
-	n_bytes = n_bytes < LEAST_SCRATCH ? (size_t)LEAST_SCRATCH : n_bytes;
+	size_t more = n_bytes + n_bytes / 2;
+	more = more < LEAST_SCRATCH ? (size_t)LEAST_SCRATCH : more;
+	if (n_bytes <= cuda->partial_bytes)
+		return true;
+	if (cuda_allocate(&cuda->base, &partial, more, 1, NULL) != TT_OK) {
+		more = n_bytes;
+		if (cuda_allocate(&cuda->base, &partial, more, 1, NULL) != TT_OK)
+			return false;
+	}
+	replace_scratch(cuda, partial, more);
+	return true;
+}
+
+int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err)
+{
+	if (tt_cuda_may_grow_scratch(cuda, n_bytes))
+		return TT_OK;
+	replace_scratch(cuda, NULL, 0);
 	TT_TRY(cuda_allocate(&cuda->base, &cuda->partial, n_bytes, 1, err));
 	cuda->partial_bytes = n_bytes;
 	return TT_OK;

@@ -111,6 +111,9 @@ int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt
 
 /* At least n_bytes of cuda->partial. Its former content may be lost, and graphs that point into it are dropped. */
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
+/* The same for what can do without: false where there is no room for it beside the scratch that there is, which stays.
+ */
+bool tt_cuda_may_grow_scratch(struct tt_cuda *cuda, size_t n_bytes);
 
 /* launch.c: how much shared memory the device gives a block, in bytes; shapes of kernels are chosen by it. What they
  * compute has the same bits in each. TT_ERR_UNSUPPORTED where it is too little for any. */

@@ -195,6 +195,9 @@ static int add_to_others(struct tt_engine *engine, uint32_t slot, const struct t
 
 int tt_ranks_add_policy(struct tt_engine *engine, uint32_t slot, const struct tt_policy *policy, struct tt_error *err)
 {
+	const struct tt_error *failure = tt_ranks_failure(engine);
+	if (failure) /* a device that is stuck would take the copy, and never end it */
+		return tt_fail(err, failure->code, "%s", failure->message);
 	TT_TRY(tt_rank_add_policy(&engine->rank, slot, policy, &engine->model->config, err));
 	return engine->group ? add_to_others(engine, slot, policy, err) : TT_OK;
 }

@@ -538,13 +538,13 @@ Test(emu_attention, a_long_sequence_beside_short_ones_is_shared)
 }
 
 /* A device whose memory other things fill, so that there is none of more than 2 MiB, and scratch of so many bytes. */
-static void fill_device(size_t n_bytes)
+static void fill_device(size_t n_bytes, size_t largest)
 {
 	struct tt_emu_device full = {};
 	full.major = 9;
 	full.n_sms = 132;
 	full.shared_bytes = 227 << 10;
-	full.largest = 2 << 20;
+	full.largest = largest;
 	tt_emu_set_device(&full);
 	partial_bytes = n_bytes;
 }
@@ -552,7 +552,7 @@ static void fill_device(size_t n_bytes)
 /* Where there is no memory for what blocks leave for each other, no step fails: they share nothing. */
 Test(emu_attention, a_long_sequence_is_not_shared_without_room)
 {
-	fill_device(64);
+	fill_device(64, 2 << 20);
 	long_beside_short(6, 1, 19, 0, false);
 }
 
@@ -616,14 +616,18 @@ Test(emu_attention, a_prompt_behind_many_keys_is_shared)
 	prompt_behind_many(6, 32, 0, 1040, 6, false); /* in the second window of tokens */
 	prompt_behind_many(6, 64, 0, 0, 2, true);
 	prompt_behind_many(4, 128, 0, 0, 2, false);
+	prompt_behind_many(4, 128, 0, 0, 2, true);
 	prompt_behind_many(2, 256, 10 * TT_SPLIT_KEYS, 0, 3, false);
+	prompt_behind_many(2, 256, 10 * TT_SPLIT_KEYS, 0, 3, true);
 }
 
 Test(emu_attention, a_prompt_is_shared_as_far_as_there_is_room)
 {
-	fill_device((size_t)6 * 12 * 64 * (32 + 2) * 4); /* 12 results of each tile and head */
+	/* 12 results of each tile and head */
+	const size_t there = (size_t)6 * 12 * 64 * (32 + 2) * 4;
+	fill_device(there, 2 << 20);
 	prompt_behind_many(6, 32, 0, 0, 30, false);
-	fill_device(64);
+	fill_device(64, 2 << 20);
 	prompt_behind_many(6, 32, 0, 0, 0, false);
 }
 

@@ -43,11 +43,12 @@ static void fill_weights(uint8_t *data, size_t n)
 static double one_run(
 	const struct lab *lab, const struct tt_cpu_product *p, const struct tt_q8_rows *q8, float *scratch)
 {
+	const struct tt_cpu_next next = {NULL, 0};
 	double start = tt_now();
 	if (q8)
-		tt_cpu_q8_product(lab->cpu->q8, lab->cpu->body, p, q8, 0, lab->n_out, scratch);
+		tt_cpu_q8_product(lab->cpu->q8, lab->cpu->body, p, q8, 0, lab->n_out, &next, scratch);
 	else
-		lab->cpu->body->product(p, NULL, 0, lab->n_out, 0, scratch);
+		lab->cpu->body->product(p, NULL, 0, lab->n_out, &next, scratch);
 	return tt_now() - start;
 }
 

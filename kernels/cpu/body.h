@@ -38,6 +38,7 @@ struct tt_cpu_product {
 	size_t out_stride;
 	enum tt_cpu_epilogue epilogue;
 };
+struct tt_cpu_next; /* stream.h */
 
 /* A block of contiguous tokens of one sequence, with the heads that share one key head: n_rows = n_tokens * group query
  * rows, row t * group + g. They meet the keys of one split at a time. */
@@ -67,10 +68,9 @@ struct tt_cpu_body {
 	void (*dequantise)(enum tt_type type, const void *src, float *dst, size_t n);
 
 	/* Computes output rows first .. first + count of the product, then the same rows of then, which has the same
-	 * shape and may be NULL. scratch: as tt_cpu_product_scratch says. next is the row that this thread will
-	 * probably start at in its next job; its weights are prefetched. */
+	 * shape and may be NULL. scratch: as tt_cpu_product_scratch says. */
 	void (*product)(const struct tt_cpu_product *p, const struct tt_cpu_product *then, uint32_t first,
-		uint32_t count, uint32_t next, float *scratch);
+		uint32_t count, const struct tt_cpu_next *next, float *scratch);
 
 	/* The epilogue of a token row of a product: count outputs of y, from output first on. */
 	void (*finish)(const struct tt_cpu_product *p, uint32_t row, uint32_t first, uint32_t count, const float *y);

@@ -124,7 +124,7 @@ static int cpu_load(struct tt_backend *backend, struct tt_model *host, const str
 	}
 	if (cpu->body->keep)
 		return tt_cpu_load_bf16(model, out, err);
-	*out = model;
+	*out = cpu->model = model;
 	return TT_OK;
 }
 
@@ -136,6 +136,7 @@ static void cpu_unload(struct tt_backend *backend, const struct tt_model *loaded
 		tt_cpu_unload_bf16(loaded);
 	tt_shard_model_close(cpu->part);
 	cpu->part = NULL;
+	cpu->model = NULL;
 }
 
 static int cpu_begin(struct tt_backend *backend, const struct tt_step_plan *step, bool *recorded, struct tt_error *err)

@@ -49,11 +49,12 @@ struct tt_cpu {
 		size_t bytes;
 	} scratch[TT_CPU_N_SCRATCH];
 	struct tt_limits limits;
-	struct tt_config config;    /* the whole model's; ops see the rank's */
-	struct tt_shard shard;      /* since load; alone, it is all of the model */
-	struct tt_model *part;      /* since load: the model of one rank of several, else NULL */
-	struct tt_meeting *meeting; /* with the other ranks, or NULL */
-	float *shared;              /* by all ranks: what exchange.c passes on */
+	struct tt_config config;      /* the whole model's; ops see the rank's */
+	struct tt_shard shard;        /* since load; alone, it is all of the model */
+	struct tt_model *part;        /* since load: the model of one rank of several, else NULL */
+	const struct tt_model *model; /* since load; NULL for the twin of CUDA */
+	struct tt_meeting *meeting;   /* with the other ranks, or NULL */
+	float *shared;                /* by all ranks: what exchange.c passes on */
 	uint64_t n_exchanges;
 	struct tt_results finished[2]; /* of the steps that have ended, a ring */
 	uint64_t n_ended, n_finished;

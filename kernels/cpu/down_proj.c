@@ -46,13 +46,21 @@ static bool steers(const struct tt_down_proj_args *args)
 	return any;
 }
 
+/* What the op after this one reads: of the next layer, or the logits'. */
+static const struct tt_matrix *matrix_after(const struct tt_cpu *cpu, uint32_t layer)
+{
+	const struct tt_model *model = cpu->model;
+	return !model ? NULL : layer + 1 < cpu->config.n_layers ? &model->layers[layer + 1].wq : &model->output;
+}
+
 int tt_cpu_down_proj(struct tt_backend *backend, const struct tt_down_proj_args *args, struct tt_error *err)
 {
 	struct tt_cpu *cpu = (struct tt_cpu *)backend;
 	const struct tt_layer *layer = args->layer;
 	uint32_t n = args->step->n_tokens;
 	struct tt_cpu_residual residual = {&layer->w_down, layer->b_down, args->ffn, layer->ffn_post_norm,
-		args->config->rms_norm_eps, n, args->config->hidden_size, args->h};
+		args->config->rms_norm_eps, n, args->config->hidden_size, args->h,
+		matrix_after(cpu, args->layer_index)};
 	struct steer_job steer = {.body = cpu->body, .args = args};
 	TT_TRY(tt_cpu_add_residual(cpu, &residual, err));
 	if (!steers(args))

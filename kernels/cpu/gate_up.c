@@ -18,7 +18,7 @@ int tt_cpu_gate_up(struct tt_backend *backend, const struct tt_gate_up_args *arg
 	struct tt_cpu_product gate = {&layer->w_gate, layer->b_gate, norm.x, width, n, ffn, c->ffn_size, TT_CPU_STORE};
 	struct tt_cpu_product up = {&layer->w_up, layer->b_up, norm.x, width, n, ffn, c->ffn_size,
 		c->activation == TT_GELU_TANH ? TT_CPU_GELU_UP : TT_CPU_SILU_UP};
-	struct tt_cpu_jobs jobs = {.products = {&gate}, .then = {&up}, .n_products = 1};
+	struct tt_cpu_jobs jobs = {.products = {&gate}, .then = {&up}, .n_products = 1, .after = &layer->w_down};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, 0, err));
 	tt_cpu_jobs_run(&jobs);
 	return tt_cpu_exchange(cpu, args->ffn, c->ffn_size, n, cpu->shard.ffn, err);

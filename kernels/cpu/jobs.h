@@ -23,6 +23,9 @@ struct tt_cpu_jobs {
 	/* then[i] runs on the same output rows as products[i], on the same thread; or NULL */
 	const struct tt_cpu_product *then[TT_CPU_MAX_PRODUCTS];
 	uint32_t n_products;
+	/* what the next op multiplies by first, or NULL, and output rows in its jobs */
+	const struct tt_matrix *after;
+	uint32_t after_count;
 	uint32_t count[TT_CPU_MAX_PRODUCTS], n_jobs[TT_CPU_MAX_PRODUCTS]; /* output rows in a job; jobs */
 	uint32_t total_jobs, n_threads;
 	struct tt_threads *threads; /* NULL where the work is too little for them */
@@ -33,7 +36,7 @@ struct tt_cpu_jobs {
 	size_t scratch_stride;
 };
 
-/* Fills every member after n_products, quantises x where that is asked for, and allocates the scratch: at least
+/* Fills every member after after, quantises x where that is asked for, and allocates the scratch: at least
  * n_scratch floats a thread. */
 int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scratch, struct tt_error *err);
 
@@ -44,7 +47,7 @@ void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs);
 int tt_cpu_quantise(struct tt_cpu *cpu, const struct tt_cpu_product *p, struct tt_q8_rows *rows, struct tt_error *err);
 size_t tt_cpu_q8_scratch(const struct tt_q8_body *q8, const struct tt_q8_rows *x, uint32_t n_rows, uint32_t count);
 void tt_cpu_q8_product(const struct tt_q8_body *q8, const struct tt_cpu_body *body, const struct tt_cpu_product *p,
-	const struct tt_q8_rows *x, uint32_t first, uint32_t count, float *scratch);
+	const struct tt_q8_rows *x, uint32_t first, uint32_t count, const struct tt_cpu_next *next, float *scratch);
 
 /* Gives x with rows of whole vectors: x itself where n is that already, else a copy in TT_CPU_SCRATCH_X. */
 int tt_cpu_pad(
@@ -59,7 +62,8 @@ struct tt_cpu_residual {
 	const float *post_norm; // [hidden], or NULL
 	float eps;
 	uint32_t n_rows, hidden;
-	float *h; // in and out [n_rows][hidden]
+	float *h;                      // in and out [n_rows][hidden]
+	const struct tt_matrix *after; /* as in tt_cpu_jobs */
 };
 int tt_cpu_add_residual(struct tt_cpu *cpu, const struct tt_cpu_residual *residual, struct tt_error *err);
 

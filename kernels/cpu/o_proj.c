@@ -5,6 +5,6 @@ int tt_cpu_o_proj(struct tt_backend *backend, const struct tt_o_proj_args *args,
 {
 	const struct tt_layer *layer = args->layer;
 	struct tt_cpu_residual residual = {&layer->wo, layer->bo, args->attention, layer->attn_post_norm,
-		args->config->rms_norm_eps, args->step->n_tokens, args->config->hidden_size, args->h};
+		args->config->rms_norm_eps, args->step->n_tokens, args->config->hidden_size, args->h, &layer->w_gate};
 	return tt_cpu_add_residual((struct tt_cpu *)backend, &residual, err);
 }

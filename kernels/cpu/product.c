@@ -33,10 +33,10 @@ static uint32_t even_share(uint32_t n_out, uint32_t n_threads, uint32_t most, ui
 	return best;
 }
 
-static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_cpu_product *p, bool q8)
+static uint32_t outs_a_job(const struct tt_cpu *cpu, const struct tt_matrix *m, uint32_t n_rows, bool q8)
 {
-	uint32_t n_out = p->matrix->n_out, n_in = p->matrix->n_in, tile = q8 ? TT_CPU_Q8_TILE : TT_CPU_OUT_TILE;
-	bool alone = p->n_rows == 1 && (!q8 || cpu->q8->one_row); /* else from panels, which are kept */
+	uint32_t n_out = m->n_out, n_in = m->n_in, tile = q8 ? TT_CPU_Q8_TILE : TT_CPU_OUT_TILE;
+	bool alone = n_rows == 1 && (!q8 || cpu->q8->one_row); /* else from panels, which are kept */
 	uint32_t share = (n_out - 1) / (cpu->n_threads * (alone ? 1 : JOBS_A_THREAD)) + tile;
 	uint32_t most = alone ? ONE_ROW_OUTS : (q8 ? KEPT_BYTES : KEPT_FLOATS) / n_in;
 	uint32_t least = alone ? ONE_ROW_WEIGHTS / n_in : 0;
@@ -62,7 +62,7 @@ int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scra
 		TT_TRY(tt_cpu_quantise(cpu, jobs->products[0], &jobs->x, err));
 	for (uint32_t i = 0; i < jobs->n_products; i++) {
 		const struct tt_cpu_product *p = jobs->products[i];
-		uint32_t count = outs_a_job(cpu, p, jobs->q8 != NULL);
+		uint32_t count = outs_a_job(cpu, p->matrix, p->n_rows, jobs->q8 != NULL);
 		size_t scratch = tt_cpu_product_scratch(p->matrix->n_in, p->n_rows, count);
 		size_t in_bytes = jobs->q8 ? tt_cpu_q8_scratch(jobs->q8, &jobs->x, p->n_rows, count) : 0;
 		jobs->count[i] = count;
@@ -72,6 +72,10 @@ int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scra
 		most = in_bytes > most ? in_bytes : most;
 		n_mul_adds += (uint64_t)p->n_rows * p->matrix->n_out * p->matrix->n_in;
 	}
+	if (jobs->after && !jobs->after->data) /* a layer that has only some of its matrices */
+		jobs->after = NULL;
+	if (jobs->after)
+		jobs->after_count = outs_a_job(cpu, jobs->after, jobs->products[0]->n_rows, jobs->q8 != NULL);
 	jobs->body = cpu->body;
 	jobs->n_threads = cpu->n_threads;
 	jobs->threads = tt_cpu_threads_for(cpu, n_mul_adds);
@@ -80,31 +84,51 @@ int tt_cpu_jobs_plan(struct tt_cpu *cpu, struct tt_cpu_jobs *jobs, size_t n_scra
 
 /* A job in q8. Products of matrices of plain numbers are those of f32. */
 static void run_q8(const struct tt_cpu_jobs *jobs, const struct tt_cpu_product *p, uint32_t first, uint32_t count,
-	uint32_t next, float *scratch)
+	const struct tt_cpu_next *next, float *scratch)
 {
 	if (tt_q8_kind(p->matrix->type) == TT_Q8_NONE)
 		jobs->body->product(p, NULL, first, count, next, scratch);
 	else
-		tt_cpu_q8_product(jobs->q8, jobs->body, p, &jobs->x, first, count, scratch);
+		tt_cpu_q8_product(jobs->q8, jobs->body, p, &jobs->x, first, count, next, scratch);
+}
+
+/* The product that a job is part of, and its first output row. */
+static uint32_t job_product(const struct tt_cpu_jobs *jobs, uint32_t index, uint32_t *first)
+{
+	uint32_t i = 0;
+	while (index >= jobs->n_jobs[i])
+		index -= jobs->n_jobs[i++];
+	*first = index * jobs->count[i];
+	return i;
+}
+
+/* After a job: the other threads take those in between. */
+static struct tt_cpu_next next_job(const struct tt_cpu_jobs *jobs, uint32_t index)
+{
+	struct tt_cpu_next next = {jobs->after, 0};
+	index += jobs->threads ? jobs->n_threads : 1;
+	if (index < jobs->total_jobs)
+		next.matrix = jobs->products[job_product(jobs, index, &next.first)]->matrix;
+	else
+		next.first = (index - jobs->total_jobs) * jobs->after_count;
+	return next;
 }
 
 static void run_job(void *context, uint32_t index, uint32_t thread)
 {
 	const struct tt_cpu_jobs *jobs = context;
 	float *scratch = jobs->scratch + (size_t)thread * jobs->scratch_stride;
-	uint32_t i = 0;
-	while (index >= jobs->n_jobs[i])
-		index -= jobs->n_jobs[i++];
-	uint32_t first = index * jobs->count[i], left = jobs->products[i]->matrix->n_out - first;
+	uint32_t first, i = job_product(jobs, index, &first), left = jobs->products[i]->matrix->n_out - first;
 	uint32_t count = left < jobs->count[i] ? left : jobs->count[i];
-	uint32_t next = first + jobs->n_threads * jobs->count[i]; /* the other threads take the jobs in between */
+	const struct tt_cpu_product *p = jobs->products[i], *then = jobs->then[i];
+	struct tt_cpu_next next = next_job(jobs, index), second = {then ? then->matrix : NULL, first};
 	if (!jobs->q8) {
-		jobs->body->product(jobs->products[i], jobs->then[i], first, count, next, scratch);
+		jobs->body->product(p, then, first, count, &next, scratch);
 		return;
 	}
-	run_q8(jobs, jobs->products[i], first, count, next, scratch);
-	if (jobs->then[i])
-		run_q8(jobs, jobs->then[i], first, count, next, scratch);
+	run_q8(jobs, p, first, count, then ? &second : &next, scratch);
+	if (then)
+		run_q8(jobs, then, first, count, &next, scratch);
 }
 
 void tt_cpu_jobs_run(struct tt_cpu_jobs *jobs)

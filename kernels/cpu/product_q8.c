@@ -24,7 +24,7 @@ size_t tt_cpu_q8_scratch(const struct tt_q8_body *q8, const struct tt_q8_rows *x
 }
 
 void tt_cpu_q8_product(const struct tt_q8_body *q8, const struct tt_cpu_body *body, const struct tt_cpu_product *p,
-	const struct tt_q8_rows *x, uint32_t first, uint32_t count, float *scratch)
+	const struct tt_q8_rows *x, uint32_t first, uint32_t count, const struct tt_cpu_next *next, float *scratch)
 {
 	bool alone = p->n_rows == 1 && q8->one_row;
 	uint32_t block = block_rows(x), n_panels = alone ? 0 : (count + q8->panel - 1) / q8->panel;
@@ -35,7 +35,8 @@ void tt_cpu_q8_product(const struct tt_q8_body *q8, const struct tt_cpu_body *bo
 		q8->pack(p->matrix, first + i * q8->panel, first + count, panels + i * panel_bytes);
 	for (uint32_t row = 0; row < p->n_rows; row += block) {
 		uint32_t n_rows = p->n_rows - row < block ? p->n_rows - row : block;
-		struct tt_q8_product product = {p->matrix, x, row, n_rows, first, count, y, y_width(count)};
+		struct tt_q8_product product = {p->matrix, x, row, n_rows, first, count, y, y_width(count),
+			tt_cpu_stream(p->matrix, first, count, next)};
 		if (alone)
 			q8->one_row(&product);
 		else

@@ -13,7 +13,7 @@
 #ifndef KERNELS_CPU_Q8_H
 #define KERNELS_CPU_Q8_H
 
-#include "kernels/cpu/body.h"
+#include "kernels/cpu/stream.h"
 
 enum { TT_Q8_GROUP = 32 };
 
@@ -93,6 +93,7 @@ struct tt_q8_product {
 	uint32_t row, n_rows, first, count;
 	float *y; // [n_rows][y_stride]; what is between count and a whole panel may be overwritten
 	size_t y_stride;
+	struct tt_cpu_stream stream;
 };
 
 struct tt_q8_body {

@@ -110,7 +110,8 @@ int tt_cpu_qkv(struct tt_backend *backend, const struct tt_qkv_args *args, struc
 	struct tt_cpu_product q_product = {&layer->wq, layer->bq, norm.x, width, n, y, q_width, TT_CPU_STORE};
 	struct tt_cpu_product k_product = {&layer->wk, layer->bk, norm.x, width, n, k, kv_width, TT_CPU_STORE};
 	struct tt_cpu_product v_product = {&layer->wv, layer->bv, norm.x, width, n, v, kv_width, TT_CPU_STORE};
-	struct tt_cpu_jobs jobs = {.products = {&q_product, &k_product, &v_product}, .n_products = 3};
+	struct tt_cpu_jobs jobs = {
+		.products = {&q_product, &k_product, &v_product}, .n_products = 3, .after = &layer->wo};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, c->head_dim, err));
 	tt_cpu_jobs_run(&jobs);
 	rows.q = y;

@@ -47,7 +47,7 @@ int tt_cpu_add_residual(struct tt_cpu *cpu, const struct tt_cpu_residual *r, str
 		product.out_stride = width;
 		product.epilogue = TT_CPU_STORE;
 	}
-	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1};
+	struct tt_cpu_jobs jobs = {.products = {&product}, .n_products = 1, .after = r->after};
 	TT_TRY(tt_cpu_jobs_plan(cpu, &jobs, 0, err));
 	tt_cpu_jobs_run(&jobs);
 	if (!r->post_norm)

@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/body.h"
 #include "kernels/cpu/fp8.h"
+#include "kernels/cpu/stream.h"
 #include "weights/quant.h"
 
 /* Tiles stay in registers only when everything that they call is inlined with its constants. */

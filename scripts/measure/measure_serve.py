@@ -79,7 +79,9 @@ def measure_bodies():
             path, body = asked[i]
             if streams:
                 events = server.stream(path, body)
-                facts, choices = events[0]["steering"], put_together(events)
+                # Of the first choice, as of a whole answer; another prompt's may come before it.
+                facts = next(event["steering"] for event in events if event["choices"][0]["index"] == 0)
+                choices = put_together(events)
             else:
                 whole = server.works(path, body)
                 if "choices" not in whole:

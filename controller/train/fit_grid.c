@@ -5,12 +5,15 @@
 #include "base/fail.h"
 #include "controller/train/fit_search.h"
 
-/* A site, as shares of the model's depth, and the direction: 0 is D, 1 is D + E. A width of 0 is one layer. On
- * SmolLM2-135M (30 layers), at a push of 1.25, layer 10 alone along D + E refused 35 of 40 unseen questions in
- * substance, layers 9 to 11 along D + E 29, and the band of a fifth along D 29. */
+/* A site, as shares of the model's depth, and the direction: m is D + m E. A width of 0 is one layer. On SmolLM2-135M
+ * (30 layers), at a push of 1.25, layer 10 alone along D + E refused 35 of 40 unseen questions in substance, layers 9
+ * to 11 along D + E 29, and the band of a fifth along D 29; and of 230 harmful rows that fits read, of five sets,
+ * layers 10 and 11 along D + 2 E 218 and layer 10 along D + E 211 (11 and 4 that the other did not), at a loss of 1.29
+ * and 1.33 nats a token. */
 static const struct site {
 	double centre, width, mix;
 } sites[] = {
+	{0.355, 0.067, 2},
 	{0.355, 0, 1},
 	{0.355, 0.1, 1},
 	{0.355, 0.2, 0},

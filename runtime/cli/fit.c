@@ -243,7 +243,7 @@ static void print_candidate(struct cli_table *table, const json_t *row, const ch
 	else if (mix == 0 || mix == 1)
 		cli_table_cell(table, mix == 0 ? "D" : "D+E");
 	else
-		cli_table_cell(table, "D+%.2fE", mix);
+		cli_table_cell(table, "D+%.3gE", mix);
 	cell_number(table, row, "push", 2);
 	cli_table_cell(table, "%s", tt_json_string_or(row, "observe", "-"));
 	cell_number(table, row, "n_harmful", 0);

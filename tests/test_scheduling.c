@@ -531,6 +531,31 @@ Test(scheduling, telemetry_reports_every_token_once)
 	tt_policy_free(policy);
 }
 
+/* Its last block then runs for the tokens alone that give a sample. */
+Test(scheduling, telemetry_of_what_nothing_steers_asks_for_no_norms)
+{
+	struct tt_engine *engine = engine_open(MODEL, 2, 0);
+	int32_t ids[MAX_PROMPT];
+	struct told told = {.engine = engine};
+	struct tt_request_options options = long_prompt(ids, tt_engine_info(engine)->vocab_size);
+	options.telemetry = note;
+	options.user = &told;
+	struct tt_policy *policy = set_policy(engine, 3);
+	for (int steered = 0; steered < 2; steered++) {
+		struct tt_request *request;
+		options.n_steering = (uint32_t)steered;
+		options.steering[0] = (struct tt_steering){policy, 0.5f};
+		must(tt_request_submit(&request, engine, &options, err));
+		must(tt_engine_step(engine, err));
+		const struct tt_scheduler *s = &engine->scheduler;
+		bool wants_norms = s->plans[s->n_planned % TT_MAX_IN_FLIGHT].step->wants & TT_WANT_NORMS;
+		cr_expect_eq(wants_norms, steered == 1);
+		tt_request_free(request);
+	}
+	tt_engine_close(engine);
+	tt_policy_free(policy);
+}
+
 /* ---- The kill switch ---- */
 
 Test(scheduling, no_step_is_steered_after_the_kill_switch)

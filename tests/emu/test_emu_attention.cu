@@ -631,6 +631,18 @@ Test(emu_attention, a_prompt_is_shared_as_far_as_there_is_room)
 	prompt_behind_many(6, 32, 0, 0, 0, false);
 }
 
+Test(emu_attention, scratch_stays_where_there_is_no_room_for_more)
+{
+	enum { THERE = 1 << 20, MORE = THERE + THERE / 10 };
+	fill_device(THERE, THERE + THERE / 5);
+	op_open(TT_EMU_FORWARD, 1, THERE);
+	const float *there = op_cuda.partial;
+	cr_expect(!tt_cuda_may_grow_scratch(&op_cuda, 2 * THERE));
+	cr_expect(op_cuda.partial == there && op_cuda.partial_bytes == THERE);
+	cr_expect(tt_cuda_may_grow_scratch(&op_cuda, MORE), "no half as much again, but as much");
+	cr_expect_eq(op_cuda.partial_bytes, MORE);
+}
+
 Test(emu_attention, sequences_of_one_length_are_not_shared)
 {
 	long_beside_short(3, 9, 0, 0, false);

@@ -148,6 +148,7 @@ Test(emu_cluster, grids_that_are_no_whole_clusters_are_refused)
 		.no_code = false,
 		.no_clusters = false,
 		.of_ptx = false,
+		.largest = 0,
 		.no_room = false};
 	tt_emu_set_device(&a100);
 	cr_assert_eq(tt_launch_kernel(&launch, word_kernel_address(&c), args, &err), TT_ERR_DEVICE);

@@ -536,13 +536,13 @@ Test(scheduling, telemetry_of_what_nothing_steers_asks_for_no_norms)
 {
 	struct tt_engine *engine = engine_open(MODEL, 2, 0);
 	int32_t ids[MAX_PROMPT];
-	struct told told = {.engine = engine};
 	struct tt_request_options options = long_prompt(ids, tt_engine_info(engine)->vocab_size);
 	options.telemetry = note;
-	options.user = &told;
 	struct tt_policy *policy = set_policy(engine, 3);
 	for (int steered = 0; steered < 2; steered++) {
+		struct told told = {.engine = engine};
 		struct tt_request *request;
+		options.user = &told;
 		options.n_steering = (uint32_t)steered;
 		options.steering[0] = (struct tt_steering){policy, 0.5f};
 		must(tt_request_submit(&request, engine, &options, err));

@@ -12,6 +12,8 @@
 #include "bench/harness/step_cost.h"
 #include "weights/dummy.h"
 
+enum { MOST_PROMPT = 1 << 16 }; /* tokens */
+
 static const char usage[] =
 	"Usage: trimtab-model-step --model NAME [--tp N] [--batch N|--prompt N] [--context N] [--kv bf16|fp8]\n"
 	"                          [--weights TYPE] [--gpu NAME] [--measured FILE]\n"
@@ -23,8 +25,9 @@ static const char usage[] =
 	"  --prompt N       tokens of one prompt that run in the step, instead\n"
 	"  --context N      positions of each (1024); of a prompt with these tokens, which are its last (N)\n"
 	"  --kv TYPE        what the pages of keys and values hold: bf16 or fp8 (bf16)\n"
-	"  --weights TYPE   bf16, or what a GGUF has and a GPU keeps: q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k,\n"
-	"                   iq4_nl (bf16)\n"
+	"  --weights TYPE   bf16, or what a GPU keeps as a file has it: q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, "
+	"q6_k,\n"
+	"                   iq4_nl of a GGUF, f8_e4m3 of a Hugging Face directory (bf16)\n"
 	"  --gpu NAME       a100, h100, h200, b200 or rtx4090 (h200)\n"
 	"  --measured FILE  the JSON file of gpu-check, whose times of these kernels are then shown beside (context "
 	"512;\n"
@@ -83,7 +86,7 @@ static bool read_one(struct arguments *a, int c)
 		return read_number(optarg, &a->of.n_rows);
 	case 'p':
 		a->of.is_prompt = true;
-		return read_number(optarg, &a->of.n_rows) && a->of.n_rows <= 1 << 16;
+		return read_number(optarg, &a->of.n_rows);
 	case 'c':
 		return read_number(optarg, &a->of.n_context);
 	default:
@@ -104,7 +107,7 @@ static bool parse(struct arguments *a, int argc, char **argv)
 		good = read_one(a, c);
 	if (!a->of.n_context)
 		a->of.n_context = a->of.is_prompt ? a->of.n_rows : 1024;
-	return good && a->model && optind == argc;
+	return good && a->model && optind == argc && (!a->of.is_prompt || a->of.n_rows <= MOST_PROMPT);
 }
 
 /* Seconds of a call of one case of gpu-check's report, by the median; NAN where it has none. name2: another name of the

@@ -58,4 +58,5 @@ refuses 1 "$work/none" --model llama-3.1-8b --measured "$work/none"
 refuses 2 "^Usage" --model llama-3.1-8b --weights q9
 refuses 2 "^Usage" --model llama-3.1-8b --gpu v100
 refuses 2 "^Usage" --model llama-3.1-8b --prompt 70000
+refuses 2 "^Usage" --model llama-3.1-8b --prompt 1 --batch 70000
 refuses 1 "a prompt of 64 tokens has no context of 63" --model llama-3.1-8b --prompt 64 --context 63

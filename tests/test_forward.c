@@ -182,6 +182,7 @@ Test(forward, hugging_face_fp8)
 	check_model(GOLDEN("tiny-fp8-block"), GOLDEN("tiny-fp8-block/golden.safetensors"));
 	check_model(GOLDEN("tiny-fp8-channel"), GOLDEN("tiny-fp8-channel/golden.safetensors"));
 	check_model(GOLDEN("tiny-fp8-tensor"), GOLDEN("tiny-fp8-tensor/golden.safetensors"));
+	check_model(GOLDEN("tiny-fp8-output"), GOLDEN("tiny-fp8-output/golden.safetensors"));
 }
 
 /* log softmax of the golden logits, worked out here in double. */

@@ -209,8 +209,11 @@ Test(ranks, types_have_the_bits_of_one_rank)
 	check_models(LLAMAS, N(LLAMAS), F32, 2);
 }
 
+static const char *const FP8[] = {GOLDEN("tiny-fp8-block"), GOLDEN("tiny-fp8-channel"), GOLDEN("tiny-fp8-output")};
+
 Test(ranks, other_types_have_the_bits_of_one_rank)
 {
+	check_models(FP8, N(FP8), F32, 2);
 	check_models(OTHERS, N(OTHERS), F32, 2);
 	check_models(K_TYPES, N(K_TYPES), F32, 2);
 	cr_assert_eq(check_model(GOLDEN("tiny-phi3/tiny-phi3.q8_0.gguf"), F32), 1);

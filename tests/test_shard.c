@@ -199,7 +199,7 @@ Test(shard, a_rank_has_its_rows_of_every_matrix_and_bias)
 {
 	static const char *const models[] = {GOLDEN("tiny-llama"), GOLDEN("tiny-llama/tiny-llama.q4_1.gguf"),
 		GOLDEN("tiny-llama3"), GOLDEN("tiny-qwen2"), GOLDEN("tiny-gemma3"), GOLDEN("tiny-k/tiny-k.q6_k.gguf"),
-		GOLDEN("tiny-linear")};
+		GOLDEN("tiny-linear"), GOLDEN("tiny-fp8-block"), GOLDEN("tiny-fp8-channel"), GOLDEN("tiny-fp8-output")};
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++)
 		for (uint32_t n_ranks = 1; n_ranks <= 4; n_ranks *= 2)
 			check_model(models[i], n_ranks);

@@ -1,5 +1,5 @@
 """Weights of eight bits as Hugging Face files have them: E4M3 numbers and scales, in the three forms that files come
-in. A weight is its number times its scale, in float32."""
+in, and an embedding and an output of them. A weight is its number times its scale, in float32."""
 
 import torch
 from transformers.integrations.finegrained_fp8 import _dequantize_fp8_weight
@@ -22,7 +22,8 @@ BASE = {
     "torch_dtype": "bfloat16",
 }
 
-# form: of the scales. No width is a multiple of 128 in the first model, so its last blocks are smaller.
+# form: of the scales; every: of embedding and output too. No width is a multiple of 128 in the first model,
+# so its last blocks are smaller.
 MODELS = {
     "tiny-fp8-block": {
         "form": "block", "seed": 21,
@@ -79,6 +80,19 @@ MODELS = {
             "quantization_config": {"activation_scheme": "static", "quant_method": "fp8"},
         },
     },
+    "tiny-fp8-output": {
+        "form": "channel", "seed": 24, "every": True,
+        "config": BASE | {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": 64,
+            "num_hidden_layers": 1,
+            "intermediate_size": 96,
+            "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": False,
+            "compression_config": {"format": "float-quantized", "quant_method": "compressed-tensors"},
+        },
+    },
 }
 
 
@@ -113,11 +127,12 @@ def quantise_one(name, weight, form):
     return stored, whole
 
 
-def quantise(weights, form):
-    """The tensors of the file, and the weights that they stand for in float32. Norms, biases and embeddings stay."""
+def quantise(weights, form, every):
+    """The tensors of the file, and the weights that they stand for in float32. Norms and biases stay, and embedding and
+    output but for every."""
     stored, whole = {}, {}
     for name, weight in weights.items():
-        if "_proj.weight" in name:
+        if "_proj.weight" in name or (every and weight.dim() == 2):
             parts, whole[name] = quantise_one(name, weight, form)
             stored |= parts
         else:

@@ -655,7 +655,7 @@ def make_k(out):
 def make_fp8(out, name):
     spec = fp8.MODELS[name]
     directory, config = out / name, spec["config"]
-    stored, weights = fp8.quantise(random_weights(config, spec["seed"]), spec["form"])
+    stored, weights = fp8.quantise(random_weights(config, spec["seed"]), spec["form"], "every" in spec)
     files.write_directory(directory, config, stored, 1)
     model = model_of(config, attn_implementation="eager").eval()
     model.load_state_dict(weights, strict=False)

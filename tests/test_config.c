@@ -271,6 +271,8 @@ static const struct {
 	{"{" BASE ",\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"transform_config\":"
 	 "{\"config_groups\":{}}}}",
 		"transform_config is not supported"},
+	{"{" BASE ",\"compression_config\":{\"quant_method\":\"gptq\"}}",
+		"compression_config: quant_method \"gptq\" is not supported"},
 	{"{" BASE ",\"partial_rotary_factor\":0.5}", "partial_rotary_factor 0.5"},
 	{"{" BASE ",\"vocab_size\":100}", "duplicate"},
 	{"{" BASE ",\"num_key_value_heads\":0}", "num_key_value_heads"},

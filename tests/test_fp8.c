@@ -43,6 +43,23 @@ static void open_world(struct world *w, const char *model)
 	memcpy(w->list, w->file->tensors, w->n * sizeof *w->list);
 }
 
+/* Replaces the first such words of config.json. */
+static void change_config(struct world *w, const char *from, const char *to)
+{
+	struct tt_buffer old = {0}, new = {0};
+	snprintf(w->scratch.path, sizeof w->scratch.path, "%s/%s", w->scratch.directory, FILES[0]);
+	must(tt_file_read(&old, w->scratch.path, 1 << 16, err));
+	const char *end = old.data + old.len, *at = memmem(old.data, old.len, from, strlen(from));
+	cr_assert_not_null(at, "no %s", from);
+	must(tt_buffer_add(&new, old.data, (size_t)(at - old.data), err));
+	must(tt_buffer_add(&new, to, strlen(to), err));
+	at += strlen(from);
+	must(tt_buffer_add(&new, at, (size_t)(end - at), err));
+	scratch_write(&w->scratch, FILES[0], new.data, new.len);
+	tt_buffer_free(&old);
+	tt_buffer_free(&new);
+}
+
 static void close_world(struct world *w)
 {
 	tt_safetensors_close(w->file);
@@ -149,6 +166,71 @@ Test(fp8, what_is_said_of_activations_is_read_over_only_beside_weights_of_eight_
 	close_world(&w);
 }
 
+/* Else weights of another method that happen to be these numbers would be taken for these. */
+Test(fp8, the_configuration_says_how_weights_of_eight_bits_are_meant)
+{
+	struct world w;
+	open_world(&w, "tiny-fp8-channel");
+	change_config(&w, "quantization_config", "compression_config");
+	expect_q(&w, Q "_scale", 1, 64);
+	change_config(&w, "float-quantized", "pack-quantized");
+	expect_model_refused(&w, "format", "compression_config: format \"pack-quantized\" is not supported");
+	change_config(&w, "compression_config", "other_config");
+	expect_model_refused(&w, "none", " is F8_E4M3, and config.json does not say how: it has neither ");
+	close_world(&w);
+}
+
+Test(fp8, an_output_beside_a_tied_embedding_is_passed_over_with_its_scales)
+{
+	static const char *const names[] = {"lm_head.weight_scale", "lm_head.weight_scale_inv"};
+	struct world w;
+	struct tt_model *model = NULL;
+	open_world(&w, "tiny-fp8-channel");
+	w.list[w.n] = *tensor(&w, Q);
+	w.list[w.n].name = "lm_head.weight";
+	w.list[w.n + 1] = *tensor(&w, Q "_scale");
+	w.n += 2;
+	for (size_t i = 0; i < 2; i++) {
+		w.list[w.n - 1].name = names[i];
+		must(open_model(&w, &model, err));
+		cr_expect_eq(model->output.data, model->embedding.data);
+		tt_model_close(model);
+	}
+	w.list[w.n - 1].name = "lm_head.weight_scales";
+	expect_model_refused(&w, "scales", "lm_head.weight_scales has no place in a model");
+	w.list[w.n - 1].name = names[0];
+	tensor(&w, "lm_head.weight")->dtype = TT_DTYPE_BF16;
+	tensor(&w, "lm_head.weight")->shape[0] /= 2;
+	expect_model_refused(&w, "bf16", "lm_head.weight_scale has no place in a model");
+	close_world(&w);
+}
+
+/* What a device has in its own memory. */
+Test(fp8, blocks_of_layers_can_be_dropped)
+{
+	float row[64];
+	struct world w;
+	struct tt_model *model = NULL;
+	open_world(&w, "tiny-fp8-output");
+	must(open_model(&w, &model, err));
+	const struct tt_layer *layer = &model->layers[0];
+	tt_model_drop_blocks(model);
+	cr_expect(!layer->wq.data && !layer->wv.data && !layer->wo.data && !layer->w_up.data && !layer->w_down.data);
+	cr_expect_eq(tt_matrix_row(&layer->w_gate, 0, row, NULL), TT_ERR_UNSUPPORTED);
+	expect_weights(&model->embedding, tensor(&w, "model.embed_tokens.weight"),
+		tensor(&w, "model.embed_tokens.weight_scale"), 1, 64);
+	expect_weights(&model->output, tensor(&w, "lm_head.weight"), tensor(&w, "lm_head.weight_scale"), 1, 64);
+	tt_model_drop_blocks(model);
+	tt_model_close(model);
+	close_world(&w);
+	open_world(&w, "weights/tiny");
+	must(open_model(&w, &model, err));
+	tt_model_drop_blocks(model);
+	cr_expect_not_null(model->layers[0].wq.data);
+	tt_model_close(model);
+	close_world(&w);
+}
+
 Test(fp8, refuses_scales_that_are_missing_twice_there_or_of_another_shape)
 {
 	struct world w;
@@ -218,6 +300,7 @@ Test(fp8, refuses_vectors_and_short_rows)
 	expect_model_refused(&w, "norm", "model.norm.weight is a vector of F8_E4M3");
 	close_world(&w);
 	open_world(&w, "weights/tiny");
+	change_config(&w, "{", "{\"quantization_config\":{\"quant_method\":\"fp8\"},");
 	tensor(&w, Q)->dtype = TT_DTYPE_F8_E4M3;
 	w.list[w.n++] = (struct tt_st_tensor){.name = Q "_scale", .dtype = TT_DTYPE_BF16, .data = "\x80\x3f"};
 	expect_model_refused(&w, "rows of 16", Q ": rows of 16 F8_E4M3 are not whole blocks of 32");
@@ -239,7 +322,7 @@ Test(fp8, refuses_other_types_of_eight_bits)
 	memcpy(at, "F8_E5M2", 7);
 	scratch_write(&w.scratch, FILES[1], bytes.data, bytes.len);
 	expect_refused(tt_model_open(&model, w.scratch.directory, &refused), &refused, "E5M2", w.scratch.directory,
-		"has a number type that is not supported");
+		"has a number type that is not supported (supported: F32, F16, BF16, F8_E4M3)");
 	tt_buffer_free(&bytes);
 	close_world(&w);
 }

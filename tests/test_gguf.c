@@ -265,7 +265,7 @@ enum { DIM0 = 4, DIM1 = 12, TYPE = 20, OFFSET = 24, VECTOR_OFFSET = 16 };
 			put_u64(m, after(m, Q) + DIM1, 64)))                                                           \
 	X(type_q2_k, Q " has a number type that is not supported (supported: F32, F16, BF16, Q4_0, ",                  \
 		put_u32(m, after(m, Q) + TYPE, 10))                                                                    \
-	X(type_of_no_file, Q " has a number type", put_u32(m, after(m, Q) + TYPE, TT_TYPE_F8_E4M3))                    \
+	X(type_of_no_file, "Q6_K, IQ4_NL)", put_u32(m, after(m, Q) + TYPE, TT_TYPE_F8_E4M3))                           \
 	X(type_all_ones, Q " has a number type", put_u32(m, after(m, Q) + TYPE, ~0u))                                  \
 	X(norm_missing, "tensor output_norm.weight is missing",                                                        \
 		rename_to(m, "output_norm.weight", "output_norm.weighs"))                                              \

@@ -138,6 +138,8 @@ Test(quant, knows_its_types_and_no_others)
 	cr_expect_str_eq(tt_type_name(TT_TYPE_Q4_1), "Q4_1");
 	cr_expect_str_eq(tt_type_name(TT_TYPE_Q6_K), "Q6_K");
 	cr_expect_str_eq(tt_type_name(10), "?");
+	cr_expect_str_eq(tt_gguf_type_name(TT_TYPE_IQ4_NL), "IQ4_NL");
+	cr_expect_str_eq(tt_gguf_type_name(TT_TYPE_F8_E4M3), "?");
 	cr_expect_eq(tt_type_row_bytes(TT_TYPE_Q4_1, 576), 576 / 32 * 20);
 	cr_expect_eq(tt_type_row_bytes(TT_TYPE_Q6_K, 512), 2 * 210);
 	cr_expect_eq(tt_type_row_bytes(TT_TYPE_BF16, 3), 6);

@@ -42,6 +42,7 @@ struct tt_config {
 	bool tied_output;    /* the output matrix is the embedding */
 	bool attention_bias; /* q, k, v (and o where the file has it) carry a bias */
 	bool mlp_bias;
+	bool scaled_weights;           /* the file says that matrices may be eight bits with scales (fp8.h) */
 	float embedding_scale;         /* embeddings are multiplied by it; 0: 1 */
 	float query_scale;             /* scores are divided by its root; 0: head_dim */
 	float attention_soft_cap;      /* scores become cap * tanh(score / cap); 0: they stay */

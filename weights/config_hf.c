@@ -176,7 +176,19 @@ static int refuse_variants(const struct tt_config *c, const json_t *object, stru
 	TT_TRY(tt_json_float(object, "partial_rotary_factor", 0, 1, &rotated, err));
 	if (rotated != 1)
 		return tt_fail(err, TT_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", (double)rotated);
-	return tt_within(check_quantisation(field(object, "quantization_config"), err), err, "quantization_config");
+	return TT_OK;
+}
+
+/* The second name is that of older files of compressed-tensors. */
+static int read_quantisation(struct tt_config *c, const json_t *object, struct tt_error *err)
+{
+	static const char *const KEYS[] = {"quantization_config", "compression_config"};
+	for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
+		const json_t *value = field(object, KEYS[i]);
+		TT_TRY(tt_within(check_quantisation(value, err), err, KEYS[i]));
+		c->scaled_weights |= value != NULL;
+	}
+	return TT_OK;
 }
 
 static int need_u32(const json_t *object, const char *key, uint32_t max, uint32_t *out, struct tt_error *err)
@@ -431,12 +443,14 @@ static int read_config(struct tt_config *c, const json_t *object, struct tt_erro
 		return tt_fail(err, TT_ERR_FORMAT, "not an object");
 	TT_TRY(read_architecture(c, object, err));
 	TT_TRY(refuse_variants(c, object, err));
+	TT_TRY(read_quantisation(c, object, err));
 	const json_t *text = object;
 	if (TT_ARCHS[c->arch].vision) {
 		TT_TRY(read_object(&text, object, "text_config", err));
 		if (!text)
 			return tt_fail(err, TT_ERR_FORMAT, "text_config is missing");
 		TT_TRY(refuse_variants(c, text, err));
+		TT_TRY(read_quantisation(c, text, err));
 	}
 	TT_TRY(read_dimensions(c, text, err));
 	TT_TRY(read_windows(c, text, err));

@@ -9,6 +9,8 @@
 
 enum { SPAN = 128, BLOCK = 32, MAX_NAME = 160 };
 
+static const char *const SUFFIXES[] = {"_scale_inv", "_scale"};
+
 /* How many weights beside each other share a scale. */
 struct grid {
 	uint64_t columns; /* of scales */
@@ -54,11 +56,10 @@ static int check_scales(const struct tt_tensor *weight, const struct tt_tensor *
 int tt_fp8_find_scales(
 	struct tt_tensor **out, const struct tt_tensors *all, const struct tt_tensor *weight, struct tt_error *err)
 {
-	static const char *const suffixes[] = {"_scale_inv", "_scale"};
 	*out = NULL;
 	for (size_t i = 0; i < 2; i++) {
 		char name[MAX_NAME];
-		snprintf(name, sizeof name, "%s%s", weight->name, suffixes[i]);
+		snprintf(name, sizeof name, "%s%s", weight->name, SUFFIXES[i]);
 		struct tt_tensor *found = tt_tensors_find(all, name);
 		if (found && *out)
 			return tt_fail(err, TT_ERR_FORMAT, "tensor %s has scales twice, in %s too", weight->name, name);
@@ -114,6 +115,12 @@ int tt_fp8_blocks(uint8_t *out, const struct tt_tensor *weight, const struct tt_
 		TT_TRY(make_row(
 			out + row * row_bytes, (const uint8_t *)weight->data + row * n_in, row, weight, scales, err));
 	return TT_OK;
+}
+
+bool tt_fp8_are_scales(const char *name, const char *weight)
+{
+	size_t n = strlen(weight);
+	return strncmp(name, weight, n) == 0 && (!strcmp(name + n, SUFFIXES[0]) || !strcmp(name + n, SUFFIXES[1]));
 }
 
 bool tt_fp8_of_activations(const char *name)

@@ -15,6 +15,9 @@ int tt_fp8_find_scales(
  * is refused. Refused too: numbers and scales that are NaN, and scales that the type does not admit. */
 int tt_fp8_blocks(uint8_t *out, const struct tt_tensor *weight, const struct tt_tensor *scales, struct tt_error *err);
 
+/* Whether the scales of a tensor of this name may have that name. */
+bool tt_fp8_are_scales(const char *name, const char *weight);
+
 /* Whether a tensor says how activations or keys and values would be rounded to eight bits, which is not done here. */
 bool tt_fp8_of_activations(const char *name);
 

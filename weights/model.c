@@ -61,7 +61,8 @@ static int find(struct tt_tensor **out, struct tt_model *model, const char *name
 			err, TT_ERR_UNSUPPORTED, "tensor %s is a vector of F8_E4M3, which is not supported", name);
 	if (!tt_type_known(t->type) && t->type != TT_TENSOR_F8_E4M3)
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
-			"tensor %s has a number type that is not supported (supported: %s)", name, tt_type_names);
+			"tensor %s has a number type that is not supported (supported: %s)", name,
+			model->gguf ? tt_gguf_type_names : "F32, F16, BF16, F8_E4M3");
 	t->used = true;
 	model->n_parameters += (uint64_t)n_out * (n_in ? n_in : 1);
 	model->n_weight_bytes += t->n_bytes;
@@ -75,6 +76,11 @@ static int load_fp8(struct tt_matrix *out, struct tt_model *model, const struct 
 	struct tt_tensor *scales = NULL;
 	uint8_t *blocks = NULL;
 	uint32_t n_out = (uint32_t)t->shape[0], n_in = (uint32_t)t->shape[1];
+	if (!model->config.scaled_weights)
+		return tt_fail(err, TT_ERR_UNSUPPORTED,
+			"tensor %s is F8_E4M3, and config.json does not say how: it has neither quantization_config "
+			"nor compression_config",
+			t->name);
 	TT_TRY(tt_fp8_find_scales(&scales, &model->storage->tensors, t, err));
 	TT_TRY(tt_model_own(model, &blocks, tt_type_row_bytes(TT_TYPE_F8_E4M3, n_in) * n_out, err));
 	TT_TRY(tt_fp8_blocks(blocks, t, scales, err));
@@ -250,6 +256,16 @@ static bool is_vision(const struct tt_config *config, const char *name)
 	       (strncmp(name, "vision_tower.", 13) == 0 || strncmp(name, "multi_modal_projector.", 22) == 0);
 }
 
+/* An output matrix beside a tied embedding, and its scales where it is eight bits. */
+static bool is_spare_output(const struct tt_model *model, const struct tt_arch_names *names, const char *name)
+{
+	const struct tt_tensor *output = tt_tensors_find(&model->storage->tensors, names->output);
+	if (!model->config.tied_output || !output)
+		return false;
+	return strcmp(name, names->output) == 0 ||
+	       (output->type == TT_TENSOR_F8_E4M3 && tt_fp8_are_scales(name, names->output));
+}
+
 /* A weight that nothing reads (a bias, a q norm, a layer too many) would mean that the model computes something else
  * than what runs here. The exceptions are tables that follow from the configuration, an output matrix beside a tied
  * embedding, which transformers ignores too, and how activations would be rounded beside weights of eight bits, since
@@ -260,8 +276,7 @@ static int refuse_leftovers(const struct tt_model *model, const struct tt_arch_n
 	for (size_t i = 0; i < all->n; i++) {
 		const char *name = all->list[i].name;
 		if (all->list[i].used || is_rope_table(&model->config, name) || is_vision(&model->config, name) ||
-			(model->config.tied_output && strcmp(name, names->output) == 0) ||
-			(model->storage->has_fp8 && tt_fp8_of_activations(name)))
+			is_spare_output(model, names, name) || (model->storage->has_fp8 && tt_fp8_of_activations(name)))
 			continue;
 		return tt_fail(err, TT_ERR_UNSUPPORTED,
 			"tensor %s has no place in a model of %u layers with this configuration", name,
@@ -288,8 +303,8 @@ static int load_weights(struct tt_model *model, const struct tt_arch_names *name
 }
 
 /* Hashes every tensor that the model uses, by name: the name with its 0, then type, n_dims (u32) and shape (u64) as
- * little-endian numbers, then up to 4096 bytes. At most 25 MB, because refuse_leftovers and TT_MAX_LAYERS bound the
- * list. */
+ * little-endian numbers, then up to 4096 bytes. At most 57 MB, because refuse_leftovers and TT_MAX_LAYERS bound the
+ * list: 20 tensors of a layer, and the scales of seven. */
 static int digest_weights(struct tt_model *model, struct tt_error *err)
 {
 	const struct tt_tensors *all = &model->storage->tensors;
@@ -358,6 +373,32 @@ int tt_model_open(struct tt_model **out, const char *path, struct tt_error *err)
 	}
 	*out = model;
 	return TT_OK;
+}
+
+static void drop_copy(struct tt_model_storage *s, const void *copy)
+{
+	for (size_t i = 0; i < s->n_copies; i++)
+		if (s->copies[i] == copy) {
+			free(s->copies[i]);
+			s->copies[i] = s->copies[--s->n_copies];
+			return;
+		}
+}
+
+/* Of matrices that one tensor holds, the first is where its copy begins. */
+void tt_model_drop_blocks(struct tt_model *model)
+{
+	for (uint32_t l = 0; l < model->config.n_layers && model->storage->has_fp8; l++) {
+		struct tt_layer *layer = &model->layers[l];
+		struct tt_matrix *all[] = {
+			&layer->wq, &layer->wk, &layer->wv, &layer->wo, &layer->w_gate, &layer->w_up, &layer->w_down};
+		for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+			if (all[i]->type != TT_TYPE_F8_E4M3)
+				continue;
+			drop_copy(model->storage, all[i]->data);
+			all[i]->data = NULL;
+		}
+	}
 }
 
 void tt_model_close(struct tt_model *model)

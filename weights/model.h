@@ -31,8 +31,8 @@ struct tt_layer {
 	const float *q_norm, *k_norm; // [head_dim], or both NULL: the norm of each head of q and k before rotation
 };
 
-/* One open model. Vectors (norms, biases) are f32 copies, matrices of eight bits with scales copies as blocks; other
- * matrices point into the mappings. */
+/* One open model. Vectors (norms, biases) are f32 copies, matrices of eight bits with scales copies as blocks (until
+ * tt_model_drop_blocks); other matrices point into the mappings. */
 struct tt_model {
 	struct tt_config config;
 	struct tt_matrix embedding; // [vocab_size][hidden_size]
@@ -56,6 +56,10 @@ void tt_model_close(struct tt_model *model); /* NULL is fine */
 /* Writes a row of a matrix to out [n_in] as f32, with the bits of tt_dequantise. TT_ERR_ARGUMENT for a row that is not
  * there; TT_ERR_UNSUPPORTED for a matrix without data, as those of a dummy model. */
 int tt_matrix_row(const struct tt_matrix *matrix, uint32_t row, float *out, struct tt_error *err);
+
+/* Frees the blocks that a layer's matrices of F8_E4M3 are in, whose data is NULL then: for a device that has them in
+ * its own memory. Embedding and output stay. No part of the model (shard.h) may be read after. */
+void tt_model_drop_blocks(struct tt_model *model);
 
 /* Allocates n bytes, aligned to 64, that live as long as the model. */
 int tt_model_own(struct tt_model *model, void *out_pointer, size_t n, struct tt_error *err);

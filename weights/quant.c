@@ -39,13 +39,18 @@ bool tt_type_in_gguf(uint32_t type)
 }
 
 #define WITH_COMMA(name, block, bytes) ", " #name
-const char *const tt_type_names = &(TT_TYPES(WITH_COMMA))[2];
+const char *const tt_gguf_type_names = &(TT_GGUF_TYPES(WITH_COMMA))[2];
 #undef WITH_COMMA
 
 const char *tt_type_name(uint32_t type)
 {
 	size_t i = type_index(type);
 	return i < N_TYPES ? TYPES[i].name : "?";
+}
+
+const char *tt_gguf_type_name(uint32_t type)
+{
+	return tt_type_in_gguf(type) ? tt_type_name(type) : "?";
 }
 
 uint32_t tt_type_block(enum tt_type type)

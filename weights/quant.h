@@ -34,8 +34,9 @@ enum tt_type {
 
 enum { TT_FP8_MAX_SCALE = 256 }; /* so that 2^120 of them fit f32 */
 
-/* X(name, weights in a block, bytes of a block) for every type above; a block of plain numbers is one of them. */
-#define TT_TYPES(X)                                                                                                    \
+/* X(name, weights in a block, bytes of a block) for every type above, and for those that a GGUF file may have; a block
+ * of plain numbers is one of them. */
+#define TT_GGUF_TYPES(X)                                                                                               \
 	X(F32, 1, 4)                                                                                                   \
 	X(F16, 1, 2)                                                                                                   \
 	X(BF16, 1, 2)                                                                                                  \
@@ -47,8 +48,8 @@ enum { TT_FP8_MAX_SCALE = 256 }; /* so that 2^120 of them fit f32 */
 	X(Q4_K, 256, 144)                                                                                              \
 	X(Q5_K, 256, 176)                                                                                              \
 	X(Q6_K, 256, 210)                                                                                              \
-	X(IQ4_NL, 32, 18)                                                                                              \
-	X(F8_E4M3, 32, 36)
+	X(IQ4_NL, 32, 18)
+#define TT_TYPES(X) TT_GGUF_TYPES(X) X(F8_E4M3, 32, 36)
 
 extern const int8_t tt_iq4_levels[16];
 
@@ -70,11 +71,12 @@ bool tt_type_known(uint32_t type);
 /* Of these, those that a GGUF file may have. */
 bool tt_type_in_gguf(uint32_t type);
 
-/* All names: "F32, F16, ...". */
-extern const char *const tt_type_names;
+/* Their names: "F32, F16, ...". */
+extern const char *const tt_gguf_type_names;
 
-/* "Q4_1"; "?" for an unknown type. */
+/* "Q4_1"; "?" for an unknown type, the second for one that no GGUF file may have too. */
 const char *tt_type_name(uint32_t type);
+const char *tt_gguf_type_name(uint32_t type);
 
 /* Weights in a block (1 for plain types) and its bytes. */
 uint32_t tt_type_block(enum tt_type type);

@@ -55,7 +55,7 @@ static int check_tensors(const struct tt_gguf *file, uint32_t *n_layers, uint32_
 		if (t->type != TT_TYPE_F32)
 			return tt_fail(err, TT_ERR_UNSUPPORTED,
 				"tensor %s is of type %s; directions of control vectors are F32", t->name,
-				tt_type_name(t->type));
+				tt_gguf_type_name(t->type));
 		if (t->n_dims != 1 || t->shape[0] != d || d > TT_MAX_HIDDEN)
 			return tt_fail(err, TT_ERR_FORMAT, "tensor %s must have one dimension, of %llu numbers as %s",
 				t->name, (unsigned long long)d, file->tensors[0].name);

@@ -47,9 +47,9 @@ static int describe_vector(json_t *report, const struct tt_gguf *file, struct tt
 	TT_TRY(tt_json_set(report, "model_hint", text_of(file, "controlvector.model_hint"), err));
 	for (size_t i = 0; i < file->n_tensors; i++) {
 		const struct tt_gguf_tensor *t = &file->tensors[i];
-		json_array_append_new(
-			directions, json_pack("{s:s, s:s, s:o, s:o}", "name", t->name, "type", tt_type_name(t->type),
-					    "shape", shape_of(t), "norm", norm_of(t)));
+		json_t *one = json_pack("{s:s, s:s, s:o, s:o}", "name", t->name, "type", tt_gguf_type_name(t->type),
+			"shape", shape_of(t), "norm", norm_of(t));
+		json_array_append_new(directions, one);
 	}
 	return TT_OK;
 }
@@ -63,7 +63,7 @@ static int describe_model(json_t *report, const struct tt_gguf *file, struct tt_
 	TT_TRY(tt_json_set(report, "tensor_types", types, err));
 	for (size_t i = 0; i < file->n_tensors; i++) {
 		const struct tt_gguf_tensor *t = &file->tensors[i];
-		const char *name = tt_type_name(t->type);
+		const char *name = tt_gguf_type_name(t->type);
 		json_t *entry = json_object_get(types, name);
 		json_int_t n = json_integer_value(json_object_get(entry, "tensors"));
 		json_int_t bytes = json_integer_value(json_object_get(entry, "bytes"));

@@ -98,6 +98,7 @@ def test_what_is_refused():
 
 
 def test_inspect():
+    tiny = os.path.join(golden, "tiny-llama/tiny-llama.q8_0.gguf")
     done = works("--json", model=VECTOR, command="inspect")
     report = json.loads(done.stdout)
     check(report["kind"] == "control vector" and report["model_hint"] == "llama" and report["last_layer"] == 2 and
@@ -108,6 +109,16 @@ def test_inspect():
     report = json.loads(works("--json", "--model", os.path.join(golden, "tiny-qwen2"), model=VECTOR,
                               command="inspect").stdout)["on_model"]
     check(not report["fits"] and "width 64" in report["why_not"], f"{report}")
+    # A type that no GGUF has is an unknown one there, whatever is of that type here.
+    for path, name, n_dims in ((VECTOR, b"direction.2", 1), (tiny, b"blk.0.attn_q.weight", 2)):
+        data = read(path)
+        at = data.index(name) + len(name) + 4 + 8 * n_dims
+        with open("other.gguf", "wb") as file:
+            file.write(data[:at] + bytes([63, 0, 0, 0]) + data[at + 4:])
+        if path == VECTOR:
+            refused(1, "direction.2 is of type ?;", model="other.gguf", command="inspect")
+    report = json.loads(works("--json", model="other.gguf", command="inspect").stdout)
+    check(report["tensor_types"]["?"]["tensors"] == 1 and "F8_E4M3" not in report["tensor_types"], f"{report}")
 
 
 with tempfile.TemporaryDirectory() as folder:

@@ -175,6 +175,7 @@ static int cuda_load(struct tt_backend *backend, struct tt_model *host, const st
 	cuda->limits = *limits;
 	cuda->config = host->config;
 	TT_TRY(load_rank(cuda, host, out, err));
+	tt_model_drop_blocks(host);
 	TT_TRY(open_buffers(cuda, err));
 	TT_TRY(tt_cuda_ranks_open(cuda, err));
 	backend->fast = limits->fast;

@@ -1,6 +1,6 @@
 /* How likely llama.cpp finds given tokens, for scripts/measure/compare_perplexity.py: windows of token ids on standard
- * input, a line each; of each window the sum of -log p of every token but its first, a line each. Over its public header
- * alone; scripts/setup/build_llama_cpp.sh builds it. */
+ * input, a line each; of each window the sum of -log p of every token but its first, a line each. Over its public
+ * header alone; scripts/setup/build_llama_cpp.sh builds it. */
 #include <llama.h>
 #include <math.h>
 #include <stdbool.h>

@@ -30,8 +30,8 @@ static void grow_pages(struct tt_page_pool *pool, struct tt_sequence *q, size_t 
 
 static uint32_t wants_of(const struct tt_sequence *q, size_t position)
 {
-	/* Of what nothing steers the norms are 0, and the last block then runs for the tokens that give a sample alone: 3%
-	 * of a prompt on 24 blocks. */
+	/* Of what nothing steers the norms are 0, and the last block then runs for the tokens that give a sample alone:
+	 * 3% of a prompt on 24 blocks. */
 	bool norms = q->traces && q->n_policies > 0;
 	return (norms ? TT_WANT_NORMS : 0u) | (tt_sequence_keeps_hidden(q, position) ? TT_WANT_CAPTURED : 0u) |
 	       (tt_sequence_keeps_logits(q, position) ? TT_WANT_LOGITS : 0u);

@@ -5,9 +5,10 @@ the dequantised weights, over the same ids.
   compare_perplexity.py TRIMTAB MODEL.gguf TEXT [--llama build-llama.cpp/llama-perplexity-of-ids] [--windows 16]
 
 Windows are of --window tokens, cut apart; what the tokenizer puts in front stands in front of each and counts in its
-length. A window's first token is not scored. PyTorch runs the models of `make models` (scripts/goldens/requirements.txt);
-where it is not installed, or for another model, its line is left out. llama.cpp's KV cache is f16, its default; --kv is
-trimtab's. The exit code is 1 where trimtab's f32 is further than 1e-4 nats a token from PyTorch's.
+length. A window's first token is not scored. PyTorch runs the models of `make models`
+(scripts/goldens/requirements.txt); where it is not installed, or for another model, its line is left out. llama.cpp's
+KV cache is f16, its default; --kv is trimtab's. The exit code is 1 where trimtab's f32 is further than 1e-4 nats a
+token from PyTorch's.
 """
 
 import argparse

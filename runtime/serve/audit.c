@@ -373,7 +373,7 @@ void tt_audit_answer(struct tt_connection *c)
 {
 	static const struct tt_problem unknown = {404, "there is no such entry", NULL, "not_found"};
 	static const char prefix[] = "/v1/audit/";
-	const struct tt_key *key = tt_server_key(c->server, &c->http);
+	const struct tt_key *key = c->key;
 	uint64_t number;
 	if (!tt_path_number(c, sizeof prefix - 1, &number) || !c->server->recorder) {
 		tt_reply_problem(c, &unknown);

@@ -10,6 +10,7 @@
 
 struct tt_server;
 struct tt_job;
+struct tt_key;
 struct tt_task;
 
 enum { TT_UNSENT_PAUSE = 64 << 10 }; /* bytes unsent from which on tokens stay in the engine */
@@ -40,6 +41,9 @@ struct tt_connection {
 	uint64_t deadline;      /* of what is being read, in the loop's milliseconds */
 	uint64_t body_begun;    /* when its body began; 0: it has not */
 
+	/* Whose request it is, while a route is asked for it; NULL: nobody's. It is looked up once, since a key may
+	 * expire from one look to the next, and no key may do all where none is needed. */
+	const struct tt_key *key;
 	struct tt_job *job; /* what answers the request; NULL: nothing that takes time */
 	struct tt_task *task;
 	bool served;   /* it has had an answer */

@@ -47,7 +47,7 @@ static void release(struct tt_job *job)
 	server->n_jobs--;
 	tt_audit_leave(job);
 	for (uint32_t i = 0; i < job->n_choices; i++) {
-		bool flies = i < job->n_submitted && !job->news[i].ended;
+		bool flies = i < job->n_submitted && !job->news[i].finished;
 		server->n_flying -= flies;
 		if (flies) {
 			tt_lock(server->engine); /* whose thread still counts tokens of it */
@@ -274,10 +274,19 @@ static int submit_one(struct tt_job *job, uint32_t i)
 	return TT_OK;
 }
 
-/* Submits as many choices as the engine runs at once. False: that failed, and the job is no more. */
+/* Whether a further choice of the job may be submitted: of each job as many as the engine runs at once, where the queue
+ * has room for them, and one where it has none, since what ends is what brings the next. */
+static bool may_submit(const struct tt_job *job)
+{
+	const struct tt_server *server = job->server;
+	uint32_t running = server->options->max_batch, n = job->n_submitted - job->n_ended;
+	return n == 0 || (n < running && server->n_flying < (1 + TT_QUEUE_BATCHES) * running);
+}
+
+/* Submits choices. False: that failed, and the job is no more. */
 static bool submit_some(struct tt_job *job)
 {
-	while (job->n_submitted < job->n_choices && job->n_submitted - job->n_ended < job->server->options->max_batch) {
+	while (job->n_submitted < job->n_choices && may_submit(job)) {
 		int status = submit_one(job, job->n_submitted);
 		if (status == TT_OK)
 			continue;
@@ -359,10 +368,12 @@ static void prepared(uv_work_t *work, int status)
 	submit_some(job);
 }
 
-/* The request of a choice has ended, and nothing of it is left to take. */
-static void ended(struct tt_job *job, struct tt_job_choice *news)
+/* The engine is done with the request of a choice. What a client has not taken of it yet keeps nobody else waiting. */
+static void count_out(struct tt_job *job, struct tt_job_choice *news)
 {
-	job->n_ended++;
+	if (news->finished)
+		return;
+	news->finished = true;
 	job->server->n_flying--;
 	tt_metrics_end(job, news, false);
 }
@@ -449,6 +460,8 @@ static int take_tokens(struct tt_job *job, struct tt_job_choice *news, struct tt
 	tt_unlock(engine);
 	if (reason > TT_FINISH_CONTEXT)
 		good = TT_RUNNING;
+	if (reason != TT_RUNNING)
+		count_out(job, news);
 	while (news->n_taken < n && unsent + out->len < TT_UNSENT_PAUSE && tt_request_next(choice->request, &token)) {
 		if (news->n_taken++ == 0)
 			TT_TRY(tt_choice_begin(choice, &job->body, text, &job->error));
@@ -529,8 +542,7 @@ static bool stream(struct tt_job *job, struct tt_job_choice *news)
 		return true;
 	out->len = 0;
 	int status = take_tokens(job, news, out);
-	if (news->ended)
-		ended(job, news);
+	job->n_ended += news->ended;
 	if (status == TT_OK && out->len)
 		speak(job, out->data, out->len);
 	if (status != TT_OK || job->status) {
@@ -556,8 +568,14 @@ void tt_job_tick(struct tt_job *job, uint64_t now)
 {
 	static const char ping[] = ": ping\n\n";
 	const double silence = (double)job->server->options->ping_seconds;
-	if (job->stage != TT_JOB_RUNNING || !job->body.stream || (double)(now - job->spoken) < 1000 * silence ||
-		tt_connection_unsent(job->connection))
+	if (job->stage != TT_JOB_RUNNING || !job->body.stream)
+		return;
+	/* The engine sees to what runs in it. What it has finished waits for a client, who may take it by the byte. */
+	if (job->n_stalled && job->deadline > 0 && tt_now() >= job->deadline) {
+		tt_job_fail(job, 504, "deadline", "the request took too long");
+		return;
+	}
+	if ((double)(now - job->spoken) < 1000 * silence || tt_connection_unsent(job->connection))
 		return;
 	speak(job, ping, sizeof ping - 1);
 }
@@ -618,7 +636,8 @@ static bool look(struct tt_job *job, struct tt_job_choice *news)
 	if (news->ended || !job->recorded || reason == TT_RUNNING)
 		return true;
 	news->ended = true;
-	ended(job, news);
+	job->n_ended++;
+	count_out(job, news);
 	if (reason > TT_FINISH_CONTEXT) {
 		job->status = reason == TT_FINISH_DEADLINE ? 504 : 500;
 		set_end_problem(job);
@@ -705,36 +724,33 @@ static int make_id(struct tt_job *job)
 	return TT_OK;
 }
 
-void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
+const struct tt_problem *tt_job_objection(const struct tt_connection *c)
 {
 	static const struct tt_problem draining = {503, "the server is about to end", NULL, "draining"},
 				       full = {429, "too many requests wait", NULL, "queue_full"},
 				       busy = {429, "this key has as many requests as it may have", NULL, "key_busy"},
 				       broken = {503, "what steers every request cannot be loaded", NULL,
 					       "policies_unavailable"},
-				       unrecorded = {503, "the audit log cannot be written", NULL, "audit_unavailable"},
-				       lacking = {500, "out of memory", NULL, NULL};
+				       unrecorded = {503, "the audit log cannot be written", NULL, "audit_unavailable"};
+	const struct tt_server *server = c->server;
+	if (server->catalog->is_broken)
+		return &broken;
+	if (server->draining && !server->inherited)
+		return &draining;
+	if (is_full(server))
+		return &full;
+	if (c->key && is_busy(server, c->key))
+		return &busy;
+	return server->recorder && !tt_recorder_takes(server->recorder) ? &unrecorded : NULL;
+}
+
+void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint)
+{
+	static const struct tt_problem lacking = {500, "out of memory", NULL, NULL};
 	struct tt_server *server = c->server;
 	struct tt_engine_stats before;
 	struct tt_job *job;
-	const bool ends = server->draining && !server->inherited;
-	const struct tt_key *key = tt_server_key(server, &c->http);
-	if (server->catalog->is_broken) {
-		tt_reply_problem(c, &broken);
-		return;
-	}
-	if (ends || is_full(server)) {
-		tt_reply_problem(c, ends ? &draining : &full);
-		return;
-	}
-	if (key && is_busy(server, key)) {
-		tt_reply_problem(c, &busy);
-		return;
-	}
-	if (server->recorder && !tt_recorder_takes(server->recorder)) {
-		tt_reply_problem(c, &unrecorded);
-		return;
-	}
+	const struct tt_key *key = c->key;
 	if (tt_alloc(&job, 1, sizeof *job, NULL) != TT_OK) {
 		tt_reply_problem(c, &lacking);
 		return;

@@ -26,7 +26,8 @@ struct tt_job_choice {
 	atomic_bool has_news; /* it is on the server's list */
 	struct tt_job_choice *next;
 	bool began, closed;    /* its first event was written; the one that says why it ended */
-	bool ended;            /* its request has finished, and all of it was taken */
+	bool finished;         /* its request has ended in the engine */
+	bool ended;            /* that, and all of it was taken */
 	bool stalled;          /* its tokens wait until the client has taken more */
 	size_t n_taken;        /* tokens */
 	struct tt_buffer text; /* of all events so far, where there is an audit log */
@@ -88,7 +89,9 @@ struct tt_job {
 	struct tt_error error;
 };
 
-/* Answers the request of the connection. */
+/* Why a request cannot be answered now, as far as its header tells; NULL: it can. */
+const struct tt_problem *tt_job_objection(const struct tt_connection *c);
+/* Answers the request of the connection, to which there is no objection. */
 void tt_job_start(struct tt_connection *c, enum tt_endpoint endpoint);
 /* The client has gone. */
 void tt_job_abandon(struct tt_job *job);
@@ -96,7 +99,8 @@ void tt_job_abandon(struct tt_job *job);
 void tt_job_resume(struct tt_job *job);
 /* Ends the job with an error, before or in its stream. */
 void tt_job_fail(struct tt_job *job, int status, const char *code, const char *message);
-/* Keeps a silent stream alive; now: the loop's milliseconds. */
+/* Keeps a silent stream alive, and ends one that nobody reads at its deadline, after which it may be no more; now: the
+ * loop's milliseconds. */
 void tt_job_tick(struct tt_job *job, uint64_t now);
 /* An entry of the job is on disk, or could not be written. */
 void tt_job_recorded(struct tt_job *job, const struct tt_record *record);

@@ -51,7 +51,7 @@ void tt_live_file(struct tt_connection *c)
 /* Where requests need no key, this needs none either: it has no text. */
 const struct tt_problem *tt_live_objection(const struct tt_connection *c)
 {
-	const struct tt_key *key = tt_server_key(c->server, &c->http);
+	const struct tt_key *key = c->key;
 	if (!key)
 		return tt_server_needs_key(c->server) ? &tt_no_key : NULL;
 	return tt_roles_allow(key->roles, TT_RIGHT_SEE) ? NULL : &tt_no_right;
@@ -186,7 +186,7 @@ void tt_live_answer(struct tt_connection *c)
 	tt_reply_json(c, 200,
 		json_pack("{s:I, s:o, s:b, s:b, s:o, s:o, s:o, s:I, s:o, s:o}", "started", (json_int_t)server->started,
 			"model", model, "killed", (int)tt_engine_is_killed(server->engine), "store",
-			(int)(server->governor.server != NULL), "you", person_json(tt_server_key(server, &c->http)),
-			"policies", policies_json(server->catalog), "running", running_json(server), "running_of",
+			(int)(server->governor.server != NULL), "you", person_json(c->key), "policies",
+			policies_json(server->catalog), "running", running_json(server), "running_of",
 			(json_int_t)server->n_jobs, "engine", engine_json(server), "audit", audit_json(server)));
 }

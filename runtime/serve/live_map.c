@@ -257,7 +257,7 @@ static const struct tt_problem *problem_of(const struct tt_connection *c)
 				       draining = {503, "the server ends", NULL, "draining"},
 				       killed = {409, "steering is stopped, so nothing can be run again as it was",
 					       NULL, NULL};
-	const struct tt_key *key = tt_server_key(c->server, &c->http);
+	const struct tt_key *key = c->key;
 	if (!c->server->recorder)
 		return &none;
 	if (!key || !tt_roles_allow(key->roles, TT_RIGHT_TEXT))

@@ -64,7 +64,7 @@ static void models(struct tt_connection *c)
 {
 	const struct tt_server *server = c->server;
 	const struct tt_named_policies *policies = &server->catalog->policies;
-	const struct tt_key *key = tt_server_key(server, &c->http);
+	const struct tt_key *key = c->key;
 	json_t *list = json_array();
 	json_array_append_new(list, model_json(server, NULL));
 	for (size_t i = 0; server->options->list_policies && i < policies->n; i++) {
@@ -90,7 +90,7 @@ static void model(struct tt_connection *c)
 	bool is = tt_server_is_model(c->server, name, &policy_name);
 	if (is && policy_name) {
 		policy = tt_named_policies_find(&c->server->catalog->policies, policy_name);
-		is = policy && may_ask_by(c->server, tt_server_key(c->server, &c->http), policy_name);
+		is = policy && may_ask_by(c->server, c->key, policy_name);
 	}
 	if (is)
 		tt_reply_json(c, 200, model_json(c->server, policy));
@@ -123,7 +123,7 @@ static json_t *policy_json(const struct tt_api_context *context, const struct tt
 static void steering(struct tt_connection *c)
 {
 	const struct tt_catalog *catalog = c->server->catalog;
-	const struct tt_key *key = tt_server_key(c->server, &c->http);
+	const struct tt_key *key = c->key;
 	json_t *list = json_array(), *standing = json_array();
 	for (size_t i = 0; i < catalog->policies.n; i++)
 		if (may_name(key, &catalog->context, &catalog->policies.list[i]))
@@ -190,29 +190,30 @@ static const struct route {
 	bool is_prefix;
 	void (*answer)(struct tt_connection *c);
 	const struct tt_problem *(*refuses)(const struct tt_connection *c); /* whom it does not answer; NULL: none */
+	const struct tt_problem *(*delays)(const struct tt_connection *c); /* whom it does not answer now; NULL: none */
 } routes[] = {
-	{POST, CLIENTS, "/v1/chat/completions", false, chat_completions, NULL},
-	{POST, CLIENTS, "/v1/completions", false, completions, NULL},
-	{POST, CLIENTS, "/tokenize", false, tt_tokenize, NULL},
-	{POST, CLIENTS, "/detokenize", false, tt_detokenize, NULL},
-	{GET, CLIENTS, "/tokenizer_info", false, tokenizer_info, NULL},
-	{GET, CLIENTS, "/v1/models", false, models, NULL},
-	{GET, CLIENTS, "/v1/models/", true, model, NULL},
-	{GET, CLIENTS, "/v1/steering", false, steering, NULL},
-	{GET, CLIENTS, "/v1/audit/", true, tt_audit_answer, NULL},
-	{GET, BOTH, "/health", false, health, NULL},
-	{GET, BOTH, "/health/live", false, live, NULL},
-	{GET, BOTH, "/live", false, live, NULL},
-	{GET, BOTH, "/health/ready", false, health, NULL},
-	{GET, BOTH, "/ready", false, health, NULL},
-	{GET, BOTH, "/version", false, version, NULL},
-	{GET, ADMIN, "/metrics", false, tt_metrics_answer, NULL},
-	{GET, ADMIN, "/", false, tt_live_file, NULL},
-	{GET, ADMIN, "/dashboard/", true, tt_live_file, NULL},
-	{GET, ADMIN, "/v1/admin/live", false, tt_live_answer, tt_live_objection},
-	{GET, ADMIN, "/v1/admin/log", false, tt_live_log, tt_live_objection},
-	{GET, ADMIN, "/v1/admin/map/", true, tt_live_map, tt_live_objection},
-	{POST, ADMIN, "/v1/admin/", true, tt_admin, tt_admin_objection},
+	{POST, CLIENTS, "/v1/chat/completions", false, chat_completions, NULL, tt_job_objection},
+	{POST, CLIENTS, "/v1/completions", false, completions, NULL, tt_job_objection},
+	{POST, CLIENTS, "/tokenize", false, tt_tokenize, NULL, tt_text_objection},
+	{POST, CLIENTS, "/detokenize", false, tt_detokenize, NULL, tt_text_objection},
+	{GET, CLIENTS, "/tokenizer_info", false, tokenizer_info, NULL, NULL},
+	{GET, CLIENTS, "/v1/models", false, models, NULL, NULL},
+	{GET, CLIENTS, "/v1/models/", true, model, NULL, NULL},
+	{GET, CLIENTS, "/v1/steering", false, steering, NULL, NULL},
+	{GET, CLIENTS, "/v1/audit/", true, tt_audit_answer, NULL, NULL},
+	{GET, BOTH, "/health", false, health, NULL, NULL},
+	{GET, BOTH, "/health/live", false, live, NULL, NULL},
+	{GET, BOTH, "/live", false, live, NULL, NULL},
+	{GET, BOTH, "/health/ready", false, health, NULL, NULL},
+	{GET, BOTH, "/ready", false, health, NULL, NULL},
+	{GET, BOTH, "/version", false, version, NULL, NULL},
+	{GET, ADMIN, "/metrics", false, tt_metrics_answer, NULL, NULL},
+	{GET, ADMIN, "/", false, tt_live_file, NULL, NULL},
+	{GET, ADMIN, "/dashboard/", true, tt_live_file, NULL, NULL},
+	{GET, ADMIN, "/v1/admin/live", false, tt_live_answer, tt_live_objection, NULL},
+	{GET, ADMIN, "/v1/admin/log", false, tt_live_log, tt_live_objection, NULL},
+	{GET, ADMIN, "/v1/admin/map/", true, tt_live_map, tt_live_objection, NULL},
+	{POST, ADMIN, "/v1/admin/", true, tt_admin, tt_admin_objection, NULL},
 };
 
 static bool is_here(const struct route *route, const struct tt_connection *c)
@@ -288,7 +289,7 @@ static bool is_method(struct tt_span given, enum method method)
 static bool may_ask(const struct tt_connection *c, const struct route *route)
 {
 	bool is_open = route && (route->place == BOTH || route->place == ADMIN);
-	return is_open || !tt_server_needs_key(c->server) || tt_server_key(c->server, &c->http);
+	return is_open || !tt_server_needs_key(c->server) || c->key;
 }
 
 /* Why the request is not answered, as far as its header tells; NULL: it is. */
@@ -318,7 +319,9 @@ static const struct tt_problem *objection(const struct tt_connection *c, const s
 		return refusal;
 	if (!is_method(tt_http_method(&c->http), route->method))
 		return route->method == GET ? &get : &post;
-	return route->method == POST && !is_json(&c->http) ? &no_json : NULL;
+	if (route->method == POST && !is_json(&c->http))
+		return &no_json;
+	return route->delays ? route->delays(c) : NULL;
 }
 
 const char *tt_route_methods(const struct tt_connection *c)
@@ -329,16 +332,26 @@ const char *tt_route_methods(const struct tt_connection *c)
 	return route->answer == tt_live_map ? "GET" : "GET, HEAD";
 }
 
-bool tt_route_refuse(struct tt_connection *c)
+/* From here on the connection has the key of its request. */
+static bool refuse(struct tt_connection *c)
 {
+	c->key = tt_server_key(c->server, &c->http);
 	const struct tt_problem *problem = objection(c, find(c));
 	if (problem)
 		tt_reply_problem(c, problem);
 	return problem != NULL;
 }
 
+bool tt_route_refuse(struct tt_connection *c)
+{
+	bool refused = refuse(c);
+	c->key = NULL;
+	return refused;
+}
+
 void tt_route(struct tt_connection *c)
 {
-	if (!tt_route_refuse(c))
+	if (!refuse(c))
 		find(c)->answer(c);
+	c->key = NULL;
 }

@@ -63,7 +63,8 @@ struct tt_server {
 	uint32_t n_connections;
 	struct tt_job *jobs;
 	uint32_t n_jobs, n_preparing; /* n_preparing: those whose requests are not submitted */
-	uint32_t n_flying;            /* requests that are submitted and not finished */
+	uint32_t n_flying;            /* requests that are submitted and not known to have ended in the engine */
+	uint32_t n_texts;             /* tasks of /tokenize and /detokenize */
 	struct tt_buffer events;      /* of one choice and turn, before they are its connection's */
 
 	_Atomic(struct tt_job_choice *) woken; /* a list; the engine's thread adds, the loop takes all */

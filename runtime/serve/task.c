@@ -28,6 +28,7 @@ static void answer_problem(struct tt_connection *c, const struct tt_task *task)
 		.status = status,
 		.message = status == 500 ? "the server failed at this; its own output says how" : task->error.message,
 		.param = *task->param ? task->param : NULL,
+		.code = !task->http && task->status == TT_ERR_LIMIT ? "context_length_exceeded" : NULL,
 	};
 	if (status == 500)
 		tt_server_note(task->server, "a request failed: %s", task->error.message);
@@ -112,6 +113,11 @@ void tt_task_start(struct tt_task *task)
 	c->task = task;
 }
 
+static void text_done(struct tt_task *task)
+{
+	task->server->n_texts--;
+}
+
 static void start(struct tt_connection *c,
 	int (*work)(struct tt_task *task, const json_t *body, json_t **answer, struct tt_error *err))
 {
@@ -119,6 +125,8 @@ static void start(struct tt_connection *c,
 	if (!task)
 		return;
 	task->has_body = true;
+	task->after = text_done;
+	c->server->n_texts++;
 	tt_task_start(task);
 }
 
@@ -131,25 +139,48 @@ static int fail_at(struct tt_task *task, const char *param, int status)
 	return status;
 }
 
+static uint64_t most_tokens(const struct tt_task *task)
+{
+	return TT_MOST_CONTEXTS * (uint64_t)tt_engine_info(task->server->engine)->context;
+}
+
+static int fail_long(struct tt_error *err)
+{
+	return tt_fail(err, TT_ERR_LIMIT, "the text fills more than %d contexts", TT_MOST_CONTEXTS);
+}
+
+/* A text is refused before it is read where it is that long even by many bytes a token. */
+static int check_length(const struct tt_task *task, const json_t *text, struct tt_error *err)
+{
+	enum { BYTES = 16 }; /* of a token */
+	return json_dumpb(text, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) > BYTES * most_tokens(task) ? fail_long(err)
+												     : TT_OK;
+}
+
 /* The ids of body.messages, or of body.prompt (content, as llama.cpp's server calls it). */
 static int encode(
 	struct tt_task *task, const json_t *body, int32_t **ids, size_t *n, bool special, struct tt_error *err)
 {
 	const struct tt_text *text = tt_engine_text(task->server->engine);
-	const char *key = json_object_get(body, "prompt") ? "prompt" : "content";
-	const json_t *prompt = json_object_get(body, key);
+	const bool is_chat = json_object_get(body, "messages") != NULL;
+	const char *key = is_chat ? "messages" : json_object_get(body, "prompt") ? "prompt" : "content";
+	const json_t *value = json_object_get(body, key);
 	struct tt_api_prompt chat = {0};
-	if (json_object_get(body, "messages")) {
-		int status = tt_api_read_messages(&chat, body, text, 0, err);
+	int status;
+	if (!is_chat && !json_is_string(value))
+		return fail_at(task, "prompt", tt_fail(err, TT_ERR_FORMAT, "there must be a prompt or messages"));
+	TT_TRY(fail_at(task, key, check_length(task, value, err)));
+	if (is_chat) {
+		status = tt_api_read_messages(&chat, body, text, 0, err);
 		*ids = chat.ids;
 		*n = chat.n_ids;
-		return fail_at(task, "messages", status);
+	} else {
+		status = tt_text_encode(text, json_string_value(value), json_string_length(value),
+			TT_TEXT_SPECIAL | (special ? TT_TEXT_BOS : 0), ids, n, err);
 	}
-	if (!json_is_string(prompt))
-		return fail_at(task, "prompt", tt_fail(err, TT_ERR_FORMAT, "there must be a prompt or messages"));
-	return fail_at(task, key,
-		tt_text_encode(text, json_string_value(prompt), json_string_length(prompt),
-			TT_TEXT_SPECIAL | (special ? TT_TEXT_BOS : 0), ids, n, err));
+	if (status == TT_OK && *n > most_tokens(task))
+		status = fail_long(err);
+	return fail_at(task, key, status);
 }
 
 static json_t *ids_json(const int32_t *ids, size_t n)
@@ -205,6 +236,8 @@ static int detokenize(struct tt_task *task, const json_t *body, json_t **answer,
 	TT_TRY(tt_api_only_keys(body, keys, "the body", err));
 	if (!json_is_array(list))
 		return fail_at(task, "tokens", tt_fail(err, TT_ERR_FORMAT, "tokens must be a list"));
+	if (n > most_tokens(task))
+		return fail_at(task, "tokens", fail_long(err));
 	TT_TRY(tt_alloc(&ids, n, sizeof *ids, err));
 	int status = TT_OK;
 	for (size_t i = 0; status == TT_OK && i < n; i++) {
@@ -221,6 +254,12 @@ static int detokenize(struct tt_task *task, const json_t *body, json_t **answer,
 	free(ids);
 	tt_free(text);
 	return fail_at(task, "tokens", status);
+}
+
+const struct tt_problem *tt_text_objection(const struct tt_connection *c)
+{
+	static const struct tt_problem full = {429, "too many texts wait", NULL, "queue_full"};
+	return c->server->n_texts < TT_MOST_TEXTS ? NULL : &full;
 }
 
 void tt_tokenize(struct tt_connection *c)

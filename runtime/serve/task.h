@@ -8,7 +8,11 @@
 
 struct tt_catalog;
 
-enum { TT_QUERY_SECONDS = 2 }; /* that a task may read the store */
+enum {
+	TT_QUERY_SECONDS = 2,  /* that a task may read the store */
+	TT_MOST_CONTEXTS = 16, /* that a text may fill: whoever needs it for the model needs one */
+	TT_MOST_TEXTS = 4,     /* at once: threads that libuv's pool has, unless its environment says otherwise */
+};
 
 struct tt_task {
 	uv_work_t work;
@@ -45,8 +49,11 @@ bool tt_path_number(const struct tt_connection *c, size_t at, uint64_t *out);
 /* Gives it to the pool. */
 void tt_task_start(struct tt_task *task);
 
-/* POST /tokenize and /detokenize, in vLLM's form. */
+/* POST /tokenize and /detokenize, in vLLM's form: of texts that fill at most TT_MOST_CONTEXTS contexts, at most
+ * TT_MOST_TEXTS of them at once. */
 void tt_tokenize(struct tt_connection *c);
 void tt_detokenize(struct tt_connection *c);
+/* Why such a request cannot be answered now; NULL: it can. */
+const struct tt_problem *tt_text_objection(const struct tt_connection *c);
 
 #endif

@@ -589,42 +589,6 @@ def test_disconnect():
         free("a reset")
 
 
-def test_queue():
-    """Of more than fit, some wait and the others are told to come again; all is well afterwards."""
-    with Server("--max-batch", "1") as server:
-        # All at once, since a fast machine is done with some before it has heard of many; the last ones are refused.
-        waiting = [server.open(TEXT, completion(**LONG)) for _ in range(40)]
-        status, answer = 0, None
-        for connection in reversed(waiting):
-            connection.settimeout(0.3)
-            try:
-                answer = Answer(read_all(connection))
-                status = answer.status
-            except TimeoutError:
-                pass
-            if status == 429:
-                break
-        check(status == 429 and answer.json["error"]["code"] == "queue_full" and
-              answer.fields.get("retry-after-ms"), f"a full queue: {status}")
-        for connection in waiting:
-            connection.close()
-        soon(lambda: server.ask(TEXT, completion())[0] == 200, "after a full queue")
-
-
-def test_queue_of_choices():
-    """Bodies of many choices, which are submitted two at a time here, do not fill the queue beyond its end together."""
-    with Server("--max-batch", "2") as server:
-        asked = [server.open(TEXT, completion(**{**LONG, "n": 16})) for _ in range(40)]
-        def n_waiting():
-            return server.metrics()['vllm:num_requests_waiting{model_name="tiny-llama",engine="0"}']
-        soon(lambda: n_waiting() >= 8, "the queue is full")
-        most = max(n_waiting() for _ in range(20))
-        check(most <= 9, f"{most} wait, and 8 may")
-        soon(lambda: server.metrics()['trimtab_http_refused_total{reason="429"}'] >= 30, "the others are refused")
-        for connection in asked:
-            connection.close()
-
-
 def test_timeout():
     with Server("--max-batch", "1") as server:
         error = server.refuses(504, None, TEXT, completion(**LONG, timeout=0.1))
@@ -731,24 +695,6 @@ def test_ping():
                 connection.close()
             head, _, body = (head + read_all(waiting)).partition(b"\r\n\r\n")
             check(len(events_of(dechunk(body))) == 8, "events after a ping")
-
-
-def test_slow_reader():
-    """A client that does not read does not hold up the others, nor does what it leaves unread grow without end."""
-    with Server("--max-batch", "8") as server:
-        before = server.memory()
-        slow = server.open(TEXT, completion(**LONG, logprobs=20, stream=True))
-        time.sleep(1)
-        for _ in range(5):
-            server.works(TEXT, completion(max_tokens=2))
-        grown = server.memory() - before
-        check(grown < 16 << 20, f"{grown >> 20} MiB for a client that does not read")
-        slow.close()
-        # One that reads late gets all of it.
-        with server.open(TEXT, completion(n=16, max_tokens=100, ignore_eos=True, logprobs=20, stream=True)) as late:
-            time.sleep(0.5)
-            events = events_of(dechunk(read_all(late).partition(b"\r\n\r\n")[2]))
-        check(len(events) == 1600, f"{len(events)} events came late")
 
 
 def test_usage():

@@ -35,6 +35,7 @@ def test_drain():
             soon(lambda: server.ask("/health/ready")[0] == 503, "not ready")
             check(server.ask("/health/live")[0] == 200, "alive")
             check(server.refuses(503, None, TEXT, completion())["code"] == "draining", "no new work")
+            check(server.begin(TEXT).startswith(b"HTTP/1.1 503"), "a body is asked for that will be refused")
             rest = read_all(running)
             check(b'"code":"draining"' in rest and b"[DONE]" in rest, f"cut at the end of draining: {rest[-300:]}")
             check(Answer(read_all(whole)).status == 503, "whole, at the end of draining")

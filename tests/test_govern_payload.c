@@ -333,6 +333,40 @@ Test(govern_payload, no_key_of_a_day_is_ever_half_destroyed)
 	unmake(w);
 }
 
+/* What cannot be overwritten is not taken for gone. */
+Test(govern_payload, a_key_that_cannot_be_overwritten_fails_the_erasing)
+{
+	struct world *w = make();
+	struct tt_error err = {0};
+	const struct tt_erasure nobody = {.owner = "nobody"};
+	char path[128];
+	uint64_t n = 0;
+	struct stat status;
+	add(w, 0, true);
+	snprintf(path, sizeof path, "%s/1970-01-02.1.doomed", w->payloads.directory);
+	cr_assert_eq(symlink("1970-01-02.1.doomed", path), 0); /* opening it fails, removing it does not */
+	cr_assert_eq(tt_payloads_erase(&w->payloads, &nobody, &n, &err), TT_ERR_IO);
+	cr_assert_not_null(strstr(err.message, path), "%s", err.message);
+	cr_assert_eq(lstat(path, &status), 0);
+	unlink(path);
+	cr_assert_eq(erase(w, nobody), 0);
+	unmake(w);
+}
+
+/* A folder of keys that cannot be read is not one without keys; one that is not there is. */
+Test(govern_payload, keys_that_cannot_be_listed_fail_the_erasing)
+{
+	struct world *w = make();
+	struct tt_error err = {0};
+	const struct tt_erasure nobody = {.owner = "nobody"};
+	uint64_t n = 0;
+	cr_assert_eq(erase(w, nobody), 0);
+	fclose(fopen(w->payloads.directory, "w"));
+	cr_assert_eq(tt_payloads_erase(&w->payloads, &nobody, &n, &err), TT_ERR_IO);
+	cr_assert_not_null(strstr(err.message, w->payloads.directory), "%s", err.message);
+	unmake(w);
+}
+
 static void *erase_beside(void *user)
 {
 	struct world *w = user, other = *w;

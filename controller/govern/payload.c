@@ -491,7 +491,9 @@ static int destroy_file(const char *path, struct tt_error *err)
 {
 	static const uint8_t zeros[TT_SECRET];
 	int file = open(path, O_WRONLY | O_CLOEXEC), status = TT_OK;
-	if (file >= 0) {
+	if (file < 0 && errno != ENOENT) {
+		return tt_fail_io(err, path, "open");
+	} else if (file >= 0) {
 		if (tt_file_write_all(file, zeros, sizeof zeros) < 0 || fsync(file) < 0)
 			status = tt_fail_io(err, path, "overwrite");
 		close(file);
@@ -533,8 +535,15 @@ static int forget(struct tt_payloads *p, struct tt_error *err)
 {
 	int status = TT_OK;
 	DIR *folder = opendir(p->directory);
-	const struct dirent *entry;
-	while (status == TT_OK && folder && (entry = readdir(folder))) {
+	if (!folder && errno != ENOENT)
+		status = tt_fail_io(err, p->directory, "open");
+	while (status == TT_OK && folder) {
+		errno = 0;
+		const struct dirent *entry = readdir(folder);
+		if (!entry && errno)
+			status = tt_fail_io(err, p->directory, "read");
+		if (!entry)
+			break;
 		bool used = !is_doomed(entry->d_name);
 		if (is_day(entry->d_name))
 			status = is_used(p, entry->d_name, &used, err);

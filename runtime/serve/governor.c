@@ -5,13 +5,14 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "base/start_thread.h"
 #include "controller/govern/label.h"
 #include "runtime/serve/live.h"
 #include "runtime/serve/server.h"
 
 enum { PREFIX = sizeof "/v1/admin/" - 1 }; /* of the path, before a command's name */
 
-/* ---- On a thread of the pool */
+/* ---- On its thread */
 
 static void add_loaded(struct tt_governor *governor, struct tt_loaded *loaded)
 {
@@ -241,9 +242,8 @@ static void free_unused(struct tt_governor *governor)
 	}
 }
 
-static void work(uv_work_t *handle)
+static void work(struct tt_governor *governor)
 {
-	struct tt_governor *governor = handle->data;
 	struct tt_error err = {0};
 	/* Each of them waits for a step, which a kill does not. */
 	if (!governor->order || governor->order->command->right != TT_RIGHT_KILL)
@@ -253,6 +253,35 @@ static void work(uv_work_t *handle)
 	if (look(governor, &err) != TT_OK && strcmp(err.message, governor->error.message) != 0)
 		tt_server_note(governor->server, "the store's news is not in force: %s", err.message);
 	governor->error = err;
+}
+
+static void *run(void *user)
+{
+	struct tt_governor *governor = user;
+	for (;;) {
+		pthread_mutex_lock(&governor->lock);
+		while (!governor->due && !governor->closing)
+			pthread_cond_wait(&governor->news, &governor->lock);
+		bool due = governor->due;
+		governor->due = false;
+		pthread_mutex_unlock(&governor->lock);
+		if (!due)
+			return NULL;
+		work(governor);
+		pthread_mutex_lock(&governor->lock);
+		governor->finished = true;
+		pthread_mutex_unlock(&governor->lock);
+		uv_async_send(&governor->done);
+	}
+}
+
+static void wake(struct tt_governor *governor, bool due)
+{
+	pthread_mutex_lock(&governor->lock);
+	governor->due = due;
+	governor->closing = !due;
+	pthread_cond_signal(&governor->news);
+	pthread_mutex_unlock(&governor->lock);
 }
 
 /* ---- On the loop */
@@ -313,11 +342,16 @@ static void install(struct tt_governor *governor)
 
 static void begin(struct tt_governor *governor);
 
-static void done(uv_work_t *handle, int status)
+static void done(uv_async_t *handle)
 {
 	struct tt_governor *governor = handle->data;
 	struct tt_order *order = governor->order;
-	(void)status;
+	pthread_mutex_lock(&governor->lock);
+	bool finished = governor->finished;
+	governor->finished = false;
+	pthread_mutex_unlock(&governor->lock);
+	if (!finished)
+		return;
 	governor->works = false;
 	governor->order = NULL;
 	install(governor);
@@ -325,6 +359,8 @@ static void done(uv_work_t *handle, int status)
 		answer(order);
 		free_order(order);
 	}
+	if (governor->server->ending)
+		uv_close((uv_handle_t *)handle, NULL);
 	begin(governor);
 }
 
@@ -334,12 +370,10 @@ static void begin(struct tt_governor *governor)
 		return;
 	governor->order = governor->first;
 	governor->looks = false;
-	if (governor->order) {
+	if (governor->order)
 		governor->first = governor->order->next;
-		governor->last = governor->first ? governor->last : NULL;
-	}
-	governor->work.data = governor;
-	governor->works = uv_queue_work(&governor->server->loop, &governor->work, work, done) == 0;
+	governor->works = true;
+	wake(governor, true);
 }
 
 void tt_governor_look(struct tt_governor *governor)
@@ -361,10 +395,39 @@ int tt_governor_open(
 	return TT_OK;
 }
 
+int tt_governor_start(struct tt_governor *governor, struct tt_error *err)
+{
+	if (!governor->server)
+		return TT_OK;
+	int status = uv_async_init(&governor->server->loop, &governor->done, done);
+	if (status < 0)
+		return tt_fail(err, TT_ERR_IO, "the store's thread: %s", uv_strerror(status));
+	governor->done.data = governor;
+	pthread_mutex_init(&governor->lock, NULL);
+	pthread_cond_init(&governor->news, NULL);
+	status = tt_start_thread(&governor->thread, run, governor, err);
+	governor->runs = status == TT_OK;
+	if (!governor->runs)
+		uv_close((uv_handle_t *)&governor->done, NULL);
+	return status;
+}
+
+void tt_governor_end(struct tt_governor *governor)
+{
+	if (governor->runs && !governor->works)
+		uv_close((uv_handle_t *)&governor->done, NULL);
+}
+
 void tt_governor_close(struct tt_governor *governor)
 {
 	if (!governor->server)
 		return;
+	if (governor->runs) {
+		wake(governor, false);
+		pthread_join(governor->thread, NULL);
+		pthread_mutex_destroy(&governor->lock);
+		pthread_cond_destroy(&governor->news);
+	}
 	install(governor);
 	free_unused(governor);
 	while (governor->first) {
@@ -402,6 +465,19 @@ const struct tt_problem *tt_admin_objection(const struct tt_connection *c)
 	return tt_roles_allow(key->roles, command->right) ? NULL : &tt_no_right;
 }
 
+/* Where the order goes among those that wait: at their end, but a kill as far to the front as nothing that ends or
+ * resumes steering was asked for before it. A resume that came later than what it is about would undo that. */
+static struct tt_order **place_of(struct tt_governor *governor, const struct tt_order *order)
+{
+	struct tt_order **place = &governor->first;
+	for (struct tt_order *other = governor->first; other; other = other->next) {
+		enum tt_right right = other->command->right;
+		if (order->command->right != TT_RIGHT_KILL || right == TT_RIGHT_KILL || right == TT_RIGHT_RESUME)
+			place = &other->next;
+	}
+	return place;
+}
+
 void tt_admin(struct tt_connection *c)
 {
 	static const struct tt_problem lacking = {500, "out of memory", NULL, NULL};
@@ -421,7 +497,8 @@ void tt_admin(struct tt_connection *c)
 	order->task.text = c->http.body;
 	c->http.body = (struct tt_buffer){0}; /* the order's now */
 	c->task = &order->task;
-	*(governor->last ? &governor->last->next : &governor->first) = order;
-	governor->last = order;
+	struct tt_order **place = place_of(governor, order);
+	order->next = *place;
+	*place = order;
 	begin(governor);
 }

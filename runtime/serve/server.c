@@ -144,6 +144,7 @@ static void end(struct tt_server *server)
 	flush(server);
 	while (server->connections)
 		tt_connection_drop(server->connections);
+	tt_governor_end(&server->governor);
 	tt_job_take_news(server); /* frees what the list of news has kept */
 	uv_handle_t *const handles[] = {(uv_handle_t *)&server->listener, (uv_handle_t *)&server->admin,
 		(uv_handle_t *)&server->socket, (uv_handle_t *)&server->wake, (uv_handle_t *)&server->tick,
@@ -530,6 +531,8 @@ static int run(struct tt_server *server, struct tt_error *err)
 		tt_server_note(server, "no keys: whoever reaches the port may use it");
 	TT_TRY(open_handles(server, err));
 	int status = tt_audit_open(server, err);
+	if (status == TT_OK)
+		status = tt_governor_start(&server->governor, err);
 	if (status == TT_OK)
 		status = tt_engine_start(server->engine, err);
 	if (status == TT_OK)

@@ -1,13 +1,14 @@
-/* What all parts of the server share. Four kinds of threads:
+/* What all parts of the server share. Five kinds of threads:
  *
  *   the engine's own (tt_engine_start) runs the model; of the server it runs only notify (job.c), which puts a choice
  *     on the list `woken` and wakes the loop;
  *   the loop owns sockets, connections and jobs; of the engine it calls what does not wait for a step;
  *   libuv's pool parses bodies, renders templates, tokenises, and writes whole answers: what a job needs before its
  *     requests are submitted and after they have finished. It has a job to itself while it works on it;
- *   with a state folder the recorder's writes the audit log (controller/govern/recorder.h).
+ *   with a state folder the recorder's writes the audit log (controller/govern/recorder.h);
+ *   with one the governor's (governor.h) reads and changes the store, and calls of the engine what waits for a step.
  *
- * So nothing here has a lock but the engine's and the recorder's. */
+ * So nothing here has a lock but the engine's, the recorder's and that by which the governor's thread is woken. */
 #ifndef RUNTIME_SERVE_SERVER_H
 #define RUNTIME_SERVE_SERVER_H
 

@@ -10,6 +10,7 @@ import random
 import resource
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -465,6 +466,37 @@ def test_kill():
         soon(lambda: not server.facts()[0]["killed"], "resumed by the command line")
         policy("kill", "--reason", "all", by="olga")
         soon(lambda: server.facts()[1]["killed"], "killed by the command line")
+
+
+def test_kill_beside_a_full_pool():
+    """What ends steering waits for no thread that reads clients' bodies: here there is one, and a pipe holds it."""
+    ulf = add_people()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                    "/CN=localhost", "-keyout", "key.pem", "-out", "chain.pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    os.environ["UV_THREADPOOL_SIZE"] = "1"
+    with Store(ulf, "--tls-cert", "chain.pem", "--tls-key", "key.pem", tls=context) as server:
+        del os.environ["UV_THREADPOOL_SIZE"]
+        os.unlink("chain.pem")
+        os.mkfifo("chain.pem")
+        server.signal(signal.SIGHUP)
+        held = []
+
+        def is_held():
+            with contextlib.suppress(OSError):  # nobody reads it yet
+                held.append(os.open("chain.pem", os.O_WRONLY | os.O_NONBLOCK))
+            return held
+        soon(is_held, "the certificate is read")
+        try:
+            with server.open(TEXT, body()) as waiting:
+                server.admin("policy/kill", "olga", reason="a full pool")
+                check(server.metrics()["trimtab_kill_switch"] == 1, "killed")
+                os.close(held.pop())
+                check(Answer(read_all(waiting)).status == 200, "after the pool is free")
+        finally:
+            for file in held:
+                os.close(file)
 
 
 def test_kill_full():

@@ -327,6 +327,17 @@ static int transact(
 
 /* ---- When it fails */
 
+/* An entry that will not be written; the next transaction that is says how many were lost. */
+static void count_lost(struct tt_recorder *r)
+{
+	if (r->n_gap == 0)
+		r->gap_from = now_milliseconds();
+	r->n_gap++;
+	pthread_mutex_lock(&r->lock);
+	r->stats.n_lost++;
+	pthread_mutex_unlock(&r->lock);
+}
+
 /* An end is written later: what is needed of it is copied, since whoever waits for it is told now. */
 static void keep(struct tt_recorder *r, const struct tt_record *record)
 {
@@ -345,6 +356,7 @@ static void keep(struct tt_recorder *r, const struct tt_record *record)
 		push(&r->kept, copy);
 		return;
 	}
+	count_lost(r);
 	tt_record_free(copy);
 	free(begun);
 }
@@ -361,12 +373,8 @@ static void lose(struct tt_recorder *r, struct tt_record *record, int status, co
 		return;
 	}
 	record->status = TT_OK;
-	if (r->n_gap == 0)
-		r->gap_from = now_milliseconds();
-	r->n_gap += !began;
-	pthread_mutex_lock(&r->lock);
-	r->stats.n_lost += !began;
-	pthread_mutex_unlock(&r->lock);
+	if (!began)
+		count_lost(r);
 }
 
 static void set_failed(struct tt_recorder *r, bool failed, const char *why)
@@ -412,24 +420,42 @@ static void write_group(struct tt_recorder *r, struct list *group, const struct 
 	write_singly(r, group, extras);
 }
 
-static void free_kept(struct tt_recorder *r)
+/* Frees the first one that is kept. False: there is none. */
+static bool free_kept(struct tt_recorder *r)
 {
-	struct tt_record *record;
-	while ((record = pop(&r->kept))) {
-		free((struct tt_record *)record->begun);
-		tt_record_free(record);
-	}
+	struct tt_record *record = pop(&r->kept);
+	if (!record)
+		return false;
+	free((struct tt_record *)record->begun);
+	tt_record_free(record);
+	return true;
 }
 
-/* Tries to write what has waited since the disk failed. All of it goes into one transaction. */
+/* Whether what failed like this may be written another time. */
+static bool may_pass(int status)
+{
+	return status == TT_ERR_IO || status == TT_ERR_MEMORY;
+}
+
+/* Tries to write what has waited since the disk or memory failed. All of it goes into one transaction; where there is an
+ * entry that can never be written, one after another, so that it is lost alone. */
 static void try_again(struct tt_recorder *r)
 {
-	const struct extras extras = {.refusals = true};
+	const struct extras extras = {.refusals = true}, none = {0};
 	struct tt_error err = {0};
 	int status = transact(r, r->kept.first, r->kept.n, &extras, &err);
-	if (status == TT_ERR_IO)
+	while (status == TT_OK && free_kept(r))
+		;
+	while (status != TT_OK && !may_pass(status) && r->kept.first) {
+		status = transact(r, r->kept.first, 1, &none, &err);
+		if (may_pass(status))
+			return;
+		if (status != TT_OK)
+			count_lost(r);
+		free_kept(r);
+	}
+	if (status != TT_OK)
 		return;
-	free_kept(r);
 	make_ballast(r);
 	set_failed(r, false, NULL);
 }
@@ -478,7 +504,7 @@ static void *run(void *user)
 		ends = r->closing && group.n == 0;
 		bool due = tt_now() - r->checkpointed >= CHECKPOINT_SECONDS;
 		pthread_mutex_unlock(&r->lock);
-		if (atomic_load(&r->failed))
+		if (atomic_load(&r->failed) || r->kept.first)
 			try_again(r);
 		const struct extras extras = {.refusals = tt_now() - r->refused_at >= REFUSED_SECONDS};
 		if (extras.refusals)
@@ -622,7 +648,8 @@ static void free_recorder(struct tt_recorder *r)
 {
 	free_list(&r->queue);
 	free_list(&r->done);
-	free_kept(r);
+	while (free_kept(r))
+		;
 	tt_log_close(&r->log);
 	tt_payloads_close(&r->payloads);
 	tt_database_close(&r->db);

@@ -105,6 +105,15 @@ def read(connections, until):
     return n_events, n_reads
 
 
+def wait_for(holds, what, seconds=120):
+    """Waits until it holds; what does not come ends the measurement."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            raise RuntimeError(f"{what} did not come in {seconds} s")
+        time.sleep(0.05)
+
+
 def measure_cpu(options):
     with Server(options, "--max-batch", options.streams, "-t", 1) as server:
         # All but the last tokens, so that every stream runs while it is measured.
@@ -146,12 +155,10 @@ def measure_idle(options):
         with hold(2) as first:
             first.recv(1 << 16)
         held = hold(480)
-        while server.metrics()["vllm:num_requests_running"] < n_running:
-            time.sleep(0.05)
+        wait_for(lambda: server.metrics()["vllm:num_requests_running"] >= n_running, f"{n_running} that run")
         before = server.resident()
         connections = [server.stream("x", 16) for _ in range(options.idle)]
-        while server.metrics()["vllm:num_requests_waiting"] < options.idle:
-            time.sleep(0.05)
+        wait_for(lambda: server.metrics()["vllm:num_requests_waiting"] >= options.idle, f"{options.idle} that wait")
         grown, spent, begun = server.resident() - before, server.processor_time(), time.monotonic()
         time.sleep(options.seconds)
         share = (server.processor_time() - spent) / (time.monotonic() - begun)

@@ -534,20 +534,27 @@ static int open_stream(struct tt_connection *c, uv_stream_t *listener, int file)
 	return status;
 }
 
+/* There is no memory for a connection. libuv listens on for none until the one that it has is taken. */
+static void put_off(struct tt_server *server, int file)
+{
+	if (file >= 0)
+		close(file);
+	else
+		server->owes = true;
+}
+
 void tt_connection_take(struct tt_server *server, uv_stream_t *listener, int file)
 {
 	struct tt_connection *c;
 	if (tt_alloc(&c, 1, sizeof *c, NULL) != TT_OK) {
-		if (file >= 0)
-			close(file);
+		put_off(server, file);
 		return;
 	}
 	c->server = server;
 	c->is_admin = listener == (uv_stream_t *)&server->admin;
 	c->is_local = listener == (uv_stream_t *)&server->socket;
 	if (c->is_local ? uv_pipe_init(&server->loop, &c->pipe, 0) < 0 : uv_tcp_init(&server->loop, &c->tcp) < 0) {
-		if (file >= 0)
-			close(file);
+		put_off(server, file);
 		free(c);
 		return;
 	}

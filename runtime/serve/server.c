@@ -275,12 +275,25 @@ static void on_reload(uv_signal_t *handle, int number)
 		start_reload(server);
 }
 
+/* Takes what there was no memory for, if libuv still has it. */
+static void take_owed(struct tt_server *server)
+{
+	uv_stream_t *const listeners[] = {
+		(uv_stream_t *)&server->listener, (uv_stream_t *)&server->admin, (uv_stream_t *)&server->socket};
+	bool owes = server->owes;
+	server->owes = false;
+	for (size_t i = 0; owes && i < sizeof listeners / sizeof *listeners; i++)
+		if (!uv_is_closing((uv_handle_t *)listeners[i]))
+			tt_connection_take(server, listeners[i], -1);
+}
+
 static void tick(uv_timer_t *timer)
 {
 	struct tt_server *server = timer->data;
 	uint64_t now = uv_now(&server->loop);
 	struct tt_connection *next;
 	struct tt_job *next_job;
+	take_owed(server);
 	tt_governor_look(&server->governor);
 	if (!server->draining && tt_engine_is_lost(server->engine)) {
 		tt_server_note(server, "a rank has ended, and so does the server");

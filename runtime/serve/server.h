@@ -62,6 +62,7 @@ struct tt_server {
 
 	struct tt_connection *connections, *dirty;
 	uint32_t n_connections;
+	bool owes; /* a connection has come that there was no memory for, and is to be taken in a later turn */
 	struct tt_job *jobs;
 	uint32_t n_jobs, n_preparing; /* n_preparing: those whose requests are not submitted */
 	uint32_t n_flying;            /* requests that are submitted and not known to have ended in the engine */

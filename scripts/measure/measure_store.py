@@ -77,7 +77,8 @@ class Stream:
 
     def read(self, piece):
         self.data += piece
-        self.came += [time.monotonic()] * piece.count(b'"choices":[{')
+        n = self.data.count(b'"choices":[{')  # of the whole, since a piece may end within one
+        self.came += [time.monotonic()] * (n - len(self.came))
 
     def facts(self):
         """What the last event says of its steering, and the tokens of the prompt."""

@@ -437,8 +437,8 @@ static bool may_pass(int status)
 	return status == TT_ERR_IO || status == TT_ERR_MEMORY;
 }
 
-/* Tries to write what has waited since the disk or memory failed. All of it goes into one transaction; where there is an
- * entry that can never be written, one after another, so that it is lost alone. */
+/* Tries to write what has waited since the disk or memory failed. All of it goes into one transaction; where there is
+ * an entry that can never be written, one after another, so that it is lost alone. */
 static void try_again(struct tt_recorder *r)
 {
 	const struct extras extras = {.refusals = true}, none = {0};

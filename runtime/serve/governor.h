@@ -1,6 +1,7 @@
 /* The server's hand in the store: it keeps the catalog as the store says, whoever changes that, and runs the commands
  * of the operators' routes, one after the other. All of it that takes time runs on a thread of its own, so that a kill
- * waits for no client's body, one piece of work at a time; while one is under way, what is marked so is that thread's. */
+ * waits for no client's body, one piece of work at a time; while one is under way, what is marked so is that
+ * thread's. */
 #ifndef RUNTIME_SERVE_GOVERNOR_H
 #define RUNTIME_SERVE_GOVERNOR_H
 

@@ -471,8 +471,9 @@ def test_kill():
 def test_kill_beside_a_full_pool():
     """What ends steering waits for no thread that reads clients' bodies: here there is one, and a pipe holds it."""
     ulf = add_people()
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-                    "/CN=localhost", "-keyout", "key.pem", "-out", "chain.pem"], check=True, capture_output=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "chain.pem"], check=True,
+                   capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     os.environ["UV_THREADPOOL_SIZE"] = "1"

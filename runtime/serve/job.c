@@ -632,8 +632,10 @@ static void finished(uv_work_t *work, int status)
 /* A choice that is not streamed has ended, or not. False: the job is no more. */
 static bool look(struct tt_job *job, struct tt_job_choice *news)
 {
+	if (news->ended || !job->recorded) /* or a thread of the pool may have the job already */
+		return true;
 	enum tt_finish reason = tt_request_finish(job->choices[news->index].request);
-	if (news->ended || !job->recorded || reason == TT_RUNNING)
+	if (reason == TT_RUNNING)
 		return true;
 	news->ended = true;
 	job->n_ended++;

@@ -23,7 +23,7 @@ enum {
 	TT_NORM_TILE = 16,
 	TT_CUDA_ARRIVALS = TT_ATTENTION_COUNTERS,
 	TT_CUDA_FLIGHTS = 2,
-	/* kernels that need more shared memory than TT_FREE_SHARED; there are about 60, and a model needs half */
+	/* kernels that need more shared memory than TT_FREE_SHARED; there are about 70, and a model needs half */
 	TT_CUDA_PREPARED = 64,
 	TT_CUDA_FAST_TOKENS = 128, /* the least tokens for which --fast leaves products to cuBLASLt */
 	/* bytes of shared memory that every device from sm_80 on gives a block: sm_86, sm_89 and sm_120 no more */
@@ -111,9 +111,7 @@ int tt_cuda_sample(struct tt_backend *, const struct tt_sample_args *, struct tt
 
 /* At least n_bytes of cuda->partial. Its former content may be lost, and graphs that point into it are dropped. */
 int tt_cuda_scratch(struct tt_cuda *cuda, size_t n_bytes, struct tt_error *err);
-/* The same for what can do without: false where there is no room for it beside the scratch that there is, which stays.
- */
-bool tt_cuda_may_grow_scratch(struct tt_cuda *cuda, size_t n_bytes);
+bool tt_cuda_may_grow_scratch(struct tt_cuda *cuda, size_t n_bytes); /* false: no room beside it, and it stays */
 
 /* launch.c: how much shared memory the device gives a block, in bytes; shapes of kernels are chosen by it. What they
  * compute has the same bits in each. TT_ERR_UNSUPPORTED where it is too little for any. */

@@ -208,6 +208,9 @@ def test_pictures():
         check(len(marks) == 2 and sign * (marks[1] - marks[0]) > 0, marks)
         check(all(low < mark < high for mark, (low, high) in zip(marks, lines)), lines)
         check(all("href" not in key for e in elements for key in e.keys()), "nothing comes from outside")
+    report = {"cases": [{"group": f"{case['test']}, {case['rows']} rows", "name": case["way"], "ratio": case["ratio"]}
+                        for case in cases]}
+    check([e.attrib for e in plot(report)] == [e.attrib for e in plot(cases)], "a --report's picture")
     check(plot([]) is None and plot({"axis": 1}) is None and plot([{"axis": "rows"}]) is None, "no report")
 
 

@@ -258,6 +258,7 @@ Test(ranks_failures, a_policy_is_taken_from_a_device_that_is_stuck, .timeout = 2
 	tt_request_free(request);
 	tt_engine_remove_policy(engine, policy, NULL);
 	struct tt_error error = {0};
+	cr_expect_eq(tt_engine_step(engine, NULL), TT_ERR_DEVICE);
 	cr_expect_eq(tt_engine_add_policy(engine, policy, NULL, &error), TT_ERR_DEVICE);
 	cr_expect_not_null(strstr(error.message, "waited 5 s"), "%s", error.message);
 	tt_engine_close(engine);

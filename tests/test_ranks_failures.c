@@ -245,17 +245,25 @@ Test(ranks_failures, an_abort_that_hangs_is_left_behind, .timeout = 240)
 	check_exchange(2, "0 100 abort", "rank 0: waited 5 s for an exchange that rank 0 does not end");
 }
 
+/* An engine with a policy, after a step of it that was begun and not waited for. */
+static struct tt_engine *begin_planted(const char *plant, struct tt_policy **policy)
+{
+	struct tt_engine *engine = open_planted(2, plant);
+	struct tt_request *request;
+	*policy = make_policy(engine);
+	must(tt_engine_add_policy(engine, *policy, NULL, err));
+	ask(&request, engine, *policy, 40);
+	tt_engine_step(engine, NULL);
+	tt_request_free(request);
+	return engine;
+}
+
 /* Nothing ends what is on the device: memory that is given back is left to it. */
 Test(ranks_failures, a_policy_is_taken_from_a_device_that_is_stuck, .timeout = 240)
 {
 	uint32_t files = n_files();
-	struct tt_engine *engine = open_planted(2, "-1 3 stuck");
-	struct tt_policy *policy = make_policy(engine);
-	struct tt_request *request;
-	must(tt_engine_add_policy(engine, policy, NULL, err));
-	ask(&request, engine, policy, 40);
-	tt_engine_step(engine, NULL);
-	tt_request_free(request);
+	struct tt_policy *policy;
+	struct tt_engine *engine = begin_planted("-1 3 stuck", &policy);
 	tt_engine_remove_policy(engine, policy, NULL);
 	struct tt_error error = {0};
 	cr_expect_eq(tt_engine_step(engine, NULL), TT_ERR_DEVICE);
@@ -266,17 +274,11 @@ Test(ranks_failures, a_policy_is_taken_from_a_device_that_is_stuck, .timeout = 2
 	check_nothing_left(files);
 }
 
-/* What was begun and not waited for. */
 Test(ranks_failures, an_engine_closes_whose_exchange_does_not_end, .timeout = 240)
 {
 	uint32_t files = n_files();
-	struct tt_engine *engine = open_planted(2, "-1 3 spin");
-	struct tt_policy *policy = make_policy(engine);
-	struct tt_request *request;
-	must(tt_engine_add_policy(engine, policy, NULL, err));
-	ask(&request, engine, policy, 40);
-	tt_engine_step(engine, NULL);
-	tt_request_free(request);
+	struct tt_policy *policy;
+	struct tt_engine *engine = begin_planted("-1 3 spin", &policy);
 	tt_engine_close(engine);
 	tt_policy_free(policy);
 	check_nothing_left(files);

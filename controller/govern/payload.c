@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/append_log.h"
+#include "base/clock.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "controller/govern/query.h"
@@ -575,11 +575,11 @@ static long holder_of(const struct tt_append_log *lock)
 /* Waits for another one, who is told of after a second. */
 static int wait_lock(struct tt_append_log *lock, const struct tt_erasure *erasure, struct tt_error *err)
 {
-	enum { TRIES = 50, PAUSE = 20 };
+	enum { TRIES = 50 };
 	for (int i = 0; erasure->waits && i < TRIES; i++) {
 		if (tt_append_log_lock(lock, NULL) == TT_OK)
 			return TT_OK;
-		sqlite3_sleep(PAUSE);
+		tt_sleep(0.02);
 	}
 	if (erasure->waits)
 		erasure->waits(erasure->user, holder_of(lock));

@@ -576,7 +576,6 @@ static struct shaped prefill_kernel(uint32_t hd, uint32_t most_shared, bool fp8)
 /* So many blocks as the device runs at once. */
 static int resident(struct tt_cuda *cuda, const struct shaped *by, uint32_t *out, struct tt_error *err)
 {
-	TT_TRY(tt_cuda_resident(cuda, "attention", by->alone, by->threads, by->shared_bytes, out, err));
 	return tt_cuda_resident(cuda, "attention", by->kernel, by->threads, by->shared_bytes, out, err);
 }
 
@@ -589,6 +588,8 @@ int tt_cuda_attention_fits(struct tt_cuda *cuda, const struct tt_config *config,
 				    prefill = prefill_kernel(config->head_dim, most, fp8);
 		TT_TRY(resident(cuda, &decode, &blocks, err));
 		TT_TRY(resident(cuda, &prefill, &blocks, err));
+		TT_TRY(tt_cuda_resident(
+			cuda, "attention", prefill.alone, prefill.threads, prefill.shared_bytes, &blocks, err));
 	}
 	return TT_OK;
 }

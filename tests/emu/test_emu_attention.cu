@@ -483,6 +483,16 @@ Test(emu_attention, many_splits_are_merged_as_one_block_adds_them_up)
 	merged_in_parts(64, 130 * TT_SPLIT_KEYS);
 }
 
+/* Bytes of results that blocks left for each other. */
+static void expect_stored(uint64_t n_bytes)
+{
+	int most_shared = 0;
+	cr_assert_eq(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), cudaSuccess);
+	if (tt_emu_counts_traffic() && most_shared > 200 << 10) /* else a multiprocessor has fewer blocks */
+		cr_expect_eq(tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes, n_bytes, "%llu bytes",
+			(unsigned long long)tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes);
+}
+
 /* A decode step of n_long sequences of 41 splits, others of up to 3, in six blocks a multiprocessor that take tile
  * after tile: what they store for each other is a result of each split of the long ones, or nothing where none is long.
  * The pages are those of a short sequence, again and again. */
@@ -507,7 +517,6 @@ static void long_beside_short(uint32_t n_sms, uint32_t n_long, uint32_t n_short,
 			pages[p] = is_long ? w->pages[0][p * 7 % SHORT] : p < MAX_PAGES ? w->pages[seq][p] : -1;
 	}
 	struct way alone = SPLIT, persistent = PERSISTENT;
-	int most_shared = 0;
 	alone.max_splits = 1;
 	persistent.max_splits = 64;
 	persistent.n_sms = n_sms;
@@ -519,12 +528,8 @@ static void long_beside_short(uint32_t n_sms, uint32_t n_long, uint32_t n_short,
 		cr_assert_eq(memcmp(out, out + n_outputs, n_outputs * sizeof *out), 0, "%u of %u, order %d", n_long,
 			counts.n_tokens, order);
 	}
-	cr_assert_eq(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), cudaSuccess);
-	if (tt_emu_counts_traffic() && most_shared > 200 << 10) { /* else a multiprocessor has fewer blocks */
-		uint64_t splits = window ? window / TT_SPLIT_KEYS + 1 : 41, stored = splits * n_long * 6 * (32 + 2) * 4;
-		cr_expect_eq(tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes, shares ? stored : 0, "%llu bytes",
-			(unsigned long long)tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes);
-	}
+	uint64_t splits = window ? window / TT_SPLIT_KEYS + 1 : 41;
+	expect_stored(shares ? splits * n_long * 6 * (32 + 2) * 4 : 0);
 	free(out);
 	free(step);
 	free_world(w);
@@ -585,7 +590,6 @@ static void prompt_behind_many(
 	for (uint32_t i = 0; i < counts.n_seqs * PAGES; i++)
 		tt_step_pages(step)[i] = w->pages[0][i * 7 % SHORT];
 	struct way alone = PREFILL, shared = PREFILL;
-	int most_shared = 0;
 	shared.max_splits = 64;
 	shared.n_sms = 16;
 	attend_step(w, step, w->q, alone, out);
@@ -597,12 +601,7 @@ static void prompt_behind_many(
 		cr_assert_eq(memcmp(out, out + n_outputs, n_outputs * sizeof *out), 0, "%u heads of %u, order %d",
 			n_heads, head_dim, order);
 	}
-	cr_assert_eq(cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), cudaSuccess);
-	if (tt_emu_counts_traffic() && most_shared > 200 << 10) { /* else a multiprocessor has fewer blocks */
-		uint64_t stored = (uint64_t)CHUNK * n_heads * (head_dim + 2) * 4 * (n_splits - share + 1);
-		cr_expect_eq(tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes, share ? stored : 0, "%llu bytes",
-			(unsigned long long)tt_emu_counted()->stores[TT_TRAFFIC_SCRATCH].bytes);
-	}
+	expect_stored(share ? (uint64_t)CHUNK * n_heads * (head_dim + 2) * 4 * (n_splits - share + 1) : 0);
 	free(out);
 	free(step);
 	free_world(w);
